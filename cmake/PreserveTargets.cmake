@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+# One place for compiler flags and for the three kinds of target: library, tool, test.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+# The tools look for the collector in ../lib/preserve beside bin, both here and when installed.
+set(PRESERVE_PLUGIN_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib/preserve)
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "" FORCE)
+endif()
+# -O3 as well as debug information: a profiler is itself profiled.
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O3 -g -DNDEBUG")
+
+find_program(PRESERVE_CCACHE ccache)
+if(PRESERVE_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_C_COMPILER_LAUNCHER ${PRESERVE_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${PRESERVE_CCACHE})
+endif()
+
+add_library(preserve_flags INTERFACE)
+target_compile_options(preserve_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual
+  $<$<BOOL:${PRESERVE_WERROR}>:-Werror>)
+target_compile_definitions(preserve_flags INTERFACE PRESERVE_VERSION="${PROJECT_VERSION}")
+target_include_directories(preserve_flags INTERFACE ${PROJECT_SOURCE_DIR})
+
+set(PRESERVE_SANITIZE "" CACHE STRING "Sanitizers, as in -fsanitize=")
+if(PRESERVE_SANITIZE)
+  add_compile_options(-fsanitize=${PRESERVE_SANITIZE} -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${PRESERVE_SANITIZE})
+endif()
+
+# preserve_library(name SOURCES ... LINK ...): static library preserve_<name>, alias preserve::<name>.
+function(preserve_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK;PRIVATE" ${ARGN})
+  add_library(preserve_${name} STATIC ${ARG_SOURCES})
+  add_library(preserve::${name} ALIAS preserve_${name})
+  target_link_libraries(preserve_${name} PUBLIC preserve_flags ${ARG_LINK} PRIVATE ${ARG_PRIVATE})
+endfunction()
+
+# preserve_tool(name SOURCES ... LINK ...): executable bin/preserve-<name>, installed.
+function(preserve_tool name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(preserve-${name} ${ARG_SOURCES})
+  target_link_libraries(preserve-${name} PRIVATE preserve_flags CLI11::CLI11 ${ARG_LINK})
+  install(TARGETS preserve-${name} RUNTIME)
+endfunction()
+
+# preserve_test(name SOURCES ... LINK ... [LABELS ...] [TOOLS ...]): gtest executable, one CTest
+# test per TEST(). TOOLS are executables the test runs.
+function(preserve_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LINK;LABELS;TOOLS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+  target_link_libraries(${name} PRIVATE preserve_flags ${ARG_LINK} GTest::gmock_main)
+  target_compile_definitions(${name} PRIVATE
+    PRESERVE_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}"
+    PRESERVE_PLUGIN_DIR="${PRESERVE_PLUGIN_OUTPUT_DIRECTORY}"
+    PRESERVE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  if(ARG_TOOLS)
+    add_dependencies(${name} ${ARG_TOOLS})
+  endif()
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
+    PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+endfunction()
+
+# embed_text(target SYMBOL file): the file's content as `extern const std::string_view SYMBOL` in
+# namespace preserve, so that tools carry their schema and page assets with them.
+function(embed_text target symbol file)
+  get_filename_component(path ${file} ABSOLUTE)
+  set(out ${CMAKE_CURRENT_BINARY_DIR}/${symbol}.cc)
+  add_custom_command(OUTPUT ${out}
+    COMMAND ${CMAKE_COMMAND} -DIN=${path} -DOUT=${out} -DSYMBOL=${symbol}
+            -P ${PROJECT_SOURCE_DIR}/cmake/EmbedText.cmake
+    DEPENDS ${path} ${PROJECT_SOURCE_DIR}/cmake/EmbedText.cmake VERBATIM)
+  target_sources(${target} PRIVATE ${out})
+endfunction()

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/cli.h"
+
+#include <time.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <map>
+
+#include "common/error.h"
+
+namespace preserve {
+namespace {
+
+constexpr int64_t kProgressPeriodNs = 100'000'000;  // 10 Hz: more only costs the terminal
+
+bool set_and_not_empty(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr && *value != '\0';
+}
+
+// --color beats the environment; NO_COLOR beats FORCE_COLOR (no-color.org); else a capable TTY.
+bool use_color(Console::Color choice, int fd) {
+  if (choice != Console::Color::automatic) return choice == Console::Color::always;
+  if (set_and_not_empty("NO_COLOR")) return false;
+  if (set_and_not_empty("FORCE_COLOR") || set_and_not_empty("CLICOLOR_FORCE")) return true;
+  const char* term = std::getenv("TERM");
+  return ::isatty(fd) != 0 && term != nullptr && std::string_view(term) != "dumb";
+}
+
+void write_stderr(std::string_view text) {
+  // Nothing sensible can be done when stderr itself is gone.
+  (void)!std::fwrite(text.data(), 1, text.size(), stderr);
+}
+
+}  // namespace
+
+void Console::configure(bool quiet, int verbosity, Color color) {
+  quiet_ = quiet;
+  verbosity_ = verbosity;
+  color_ = use_color(color, STDERR_FILENO);
+  color_stdout_ = use_color(color, STDOUT_FILENO);
+}
+
+void Console::line(std::string_view prefix, const char* ansi, std::string_view text) {
+  clear_progress();
+  write_stderr(color_ && *ansi ? fmt::format("{}{}\x1b[0m{}\n", ansi, prefix, text)
+                               : fmt::format("{}{}\n", prefix, text));
+}
+
+void Console::info(std::string_view text) {
+  if (!quiet_) line("", "", text);
+}
+void Console::detail(std::string_view text) {
+  if (!quiet_ && verbosity_ > 0) line("", "", text);
+}
+void Console::warn(std::string_view text) {
+  if (!quiet_) line("warning: ", "\x1b[33m", text);
+}
+void Console::error(std::string_view text) { line(tool_ + ": error: ", "\x1b[31m", text); }
+void Console::next(std::string_view command) {
+  if (!quiet_) line("next: ", "\x1b[1m", command);
+}
+
+void Console::progress(std::string_view phase, double done, double total) {
+  if (quiet_ || ::isatty(STDERR_FILENO) == 0) return;
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  const int64_t now_ns = now.tv_sec * 1'000'000'000LL + now.tv_nsec;
+  if (progress_shown_ && now_ns - progress_last_ns_ < kProgressPeriodNs) return;
+  progress_last_ns_ = now_ns;
+  progress_shown_ = true;
+  const double part = total > 0 ? std::min(1.0, std::max(0.0, done / total)) : 0;
+  constexpr int kWidth = 30;
+  const int filled = static_cast<int>(part * kWidth);
+  write_stderr(fmt::format("\r\x1b[K{} [{:=<{}}{:<{}}] {:3.0f}%", phase, "", filled, "",
+                           kWidth - filled, part * 100));
+}
+
+void Console::clear_progress() {
+  if (!progress_shown_) return;
+  write_stderr("\r\x1b[K");
+  progress_shown_ = false;
+}
+
+std::string printable(std::string_view text, size_t limit) {
+  std::string out;
+  for (const char c : text) {
+    if (out.size() >= limit) return out + "...";
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) {
+      out += fmt::format("\\x{:02x}", byte);
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+int run_tool(int argc, char** argv, const ToolInfo& info,
+             const std::function<void(CLI::App&)>& define,
+             const std::function<int(Console&)>& body, bool allow_no_arguments) {
+  Console console;
+  console.set_tool(info.name);
+  bool quiet = false;
+  int verbosity = 0;
+  Console::Color color = Console::Color::automatic;
+  const std::map<std::string, Console::Color> colors{{"auto", Console::Color::automatic},
+                                                     {"always", Console::Color::always},
+                                                     {"never", Console::Color::never}};
+  CLI::App app(info.purpose, info.name);
+  app.footer(info.footer);
+  app.get_formatter()->column_width(34);
+  app.set_version_flag("--version", fmt::format("{} {}{}{}", info.name, PRESERVE_VERSION,
+                                                info.versions.empty() ? "" : "\n", info.versions));
+  define(app);
+  const char* common = "Common options";
+  app.add_flag("-q,--quiet", quiet, "Print nothing but results and errors")->group(common);
+  app.add_flag("-v,--verbose", verbosity, "Say more on stderr (repeatable)")->group(common);
+  app.add_option("--color", color, "auto, always or never; NO_COLOR and FORCE_COLOR are obeyed")
+      ->transform(CLI::CheckedTransformer(colors).description(""))
+      ->type_name("WHEN")
+      ->default_str("auto")
+      ->group(common);
+  try {
+    if (argc <= 1 && !allow_no_arguments) {
+      write_stderr(fmt::format("{}: {}\nTry '{} --help'.\n", info.name, info.purpose, info.name));
+      return kExitBadInput;
+    }
+    try {
+      app.parse(argc, argv);
+    } catch (const CLI::CallForHelp&) {
+      fmt::print("{}", app.help());
+      return kExitDone;
+    } catch (const CLI::CallForVersion& version) {
+      fmt::print("{}\n", version.what());
+      return kExitDone;
+    } catch (const CLI::ParseError& error) {
+      throw usage_error("{}\nTry '{} --help'.", error.what(), info.name);
+    }
+    console.configure(quiet, verbosity, color);
+    const int code = body(console);
+    console.clear_progress();
+    if (std::fflush(stdout) != 0) throw input_error("cannot write to standard output");
+    return code;
+  } catch (const Error& error) {
+    console.error(error.what());
+    return error.kind() == ErrorKind::internal ? kExitInternal : kExitBadInput;
+  } catch (const std::exception& error) {
+    console.error(fmt::format("internal: {}", error.what()));
+    return kExitInternal;
+  }
+}
+
+}  // namespace preserve

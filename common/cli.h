@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// What all preserve-* tools share on the command line: the common flags, the streams (results on
+// stdout, everything else on stderr), colour, progress, exit codes, and the one place that catches.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+namespace CLI {
+class App;
+}
+
+namespace preserve {
+
+// Exit codes of every tool. preserve-profile and preserve-apply add the child's own.
+enum ExitCode : int { kExitDone = 0, kExitCheckFailed = 1, kExitBadInput = 2, kExitInternal = 3 };
+
+// Messages to the person at the terminal. All on stderr, none with -q except errors.
+class Console {
+ public:
+  enum class Color { automatic, always, never };
+
+  void configure(bool quiet, int verbosity, Color color);
+  bool quiet() const { return quiet_; }
+  int verbosity() const { return verbosity_; }
+  bool color() const { return color_; }             // for stderr
+  bool color_for_stdout() const { return color_stdout_; }
+
+  void info(std::string_view text);                 // progress in words; not with -q
+  void detail(std::string_view text);               // only with -v
+  void warn(std::string_view text);                 // "warning: ..." also with -q off only
+  void error(std::string_view text);                // "preserve-x: error: ..." always
+  void next(std::string_view command);              // last line: "next: preserve-tune trace.db"
+  // Progress bar: TTY only, at most 10 Hz, cleared by clear_progress(). done and total in any unit.
+  void progress(std::string_view phase, double done, double total);
+  void clear_progress();
+  void set_tool(std::string name) { tool_ = std::move(name); }
+
+ private:
+  void line(std::string_view prefix, const char* ansi, std::string_view text);
+
+  std::string tool_;
+  bool quiet_ = false;
+  int verbosity_ = 0;
+  bool color_ = false;
+  bool color_stdout_ = false;
+  bool progress_shown_ = false;
+  int64_t progress_last_ns_ = 0;
+};
+
+struct ToolInfo {
+  std::string name;         // "preserve-tune"
+  std::string purpose;      // one line
+  std::string footer;       // examples, files, exit codes; shown under the options
+  std::string versions{};   // second line of --version, "trace schema 1, schedule 1.0"
+};
+
+// Parses, then runs `body` and maps Error to the exit code. `define` adds the tool's own options to
+// the app; -h, --version, -q, -v and --color are there already. No arguments at all: short usage on
+// stderr, exit 2, unless `allow_no_arguments`.
+int run_tool(int argc, char** argv, const ToolInfo& info,
+             const std::function<void(CLI::App&)>& define,
+             const std::function<int(Console&)>& body, bool allow_no_arguments = false);
+
+// Text made safe for a terminal and for one line: control bytes as \xNN, cut at `limit` bytes.
+std::string printable(std::string_view text, size_t limit = 200);
+
+}  // namespace preserve

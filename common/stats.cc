@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/stats.h"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "common/error.h"
+
+namespace preserve {
+namespace {
+
+// Rearranges `values`; O(n), because bootstraps call it thousands of times.
+double median_in_place(std::vector<double>& values) {
+  if (values.empty()) throw internal_error("median of no values");
+  const auto middle = values.begin() + static_cast<ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  if (values.size() % 2 == 1) return *middle;
+  return (*std::max_element(values.begin(), middle) + *middle) / 2;
+}
+
+// Unbiased index below n: std::uniform_int_distribution is not the same on every library, and the
+// same seed must give the same bytes everywhere.
+size_t index_below(std::mt19937_64& random, size_t n) {
+  __extension__ using Wide = unsigned __int128;
+  return static_cast<size_t>((static_cast<Wide>(random()) * n) >> 64);
+}
+
+}  // namespace
+
+double median(std::span<const double> values) {
+  std::vector<double> copy(values.begin(), values.end());
+  return median_in_place(copy);
+}
+
+double median_abs_deviation(std::span<const double> values) {
+  const double center = median(values);
+  std::vector<double> deviations(values.begin(), values.end());
+  for (double& value : deviations) value = std::fabs(value - center);
+  return median_in_place(deviations);
+}
+
+double quantile(std::span<const double> values, double q) {
+  if (values.empty()) throw internal_error("quantile of no values");
+  std::vector<double> sorted(values.begin(), values.end());
+  std::sort(sorted.begin(), sorted.end());
+  const double position = std::clamp(q, 0.0, 1.0) * static_cast<double>(sorted.size() - 1);
+  const auto below = static_cast<size_t>(position);
+  const size_t above = std::min(below + 1, sorted.size() - 1);
+  return sorted[below] + (position - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+}
+
+Interval bootstrap_median(std::span<const double> values, double level, int resamples,
+                          uint64_t seed) {
+  const double estimate = median(values);
+  if (values.size() < 2) return {estimate, estimate, estimate};
+  std::mt19937_64 random(seed);
+  std::vector<double> medians(static_cast<size_t>(resamples));
+  std::vector<double> draw(values.size());
+  for (double& result : medians) {
+    for (double& value : draw) value = values[index_below(random, values.size())];
+    result = median_in_place(draw);
+  }
+  const double tail = (1 - level) / 2;
+  return {quantile(medians, tail), estimate, quantile(medians, 1 - tail)};
+}
+
+Verdict judge_speedup(const Interval& speedup, double tolerance) {
+  if (speedup.low > 1 + tolerance) return Verdict::fast;
+  if (speedup.high < 1 - tolerance) return Verdict::slow;
+  if (speedup.low >= 1 - tolerance && speedup.high <= 1 + tolerance) return Verdict::same;
+  return Verdict::ambiguous;
+}
+
+std::string_view to_string(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::fast: return "FAST";
+    case Verdict::same: return "SAME";
+    case Verdict::slow: return "SLOW";
+    case Verdict::ambiguous: return "AMBG";
+  }
+  return "AMBG";
+}
+
+}  // namespace preserve

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// The statistics every stage shares: robust location and spread, and the verdict on a paired
+// comparison. Pure functions; deterministic for a given seed.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace preserve {
+
+// Median; the mean of the two middle values for an even count. values must not be empty.
+double median(std::span<const double> values);
+// Median absolute deviation from the median, unscaled.
+double median_abs_deviation(std::span<const double> values);
+// Linear-interpolated quantile, q in [0,1]. values must not be empty.
+double quantile(std::span<const double> values, double q);
+
+struct Interval {
+  double low = 0, estimate = 0, high = 0;
+};
+
+// Percentile bootstrap of the median of `values` (Efron & Tibshirani 1993, ch. 13): `level` is the
+// coverage, `seed` fixes the resampling. With fewer than two values low == estimate == high.
+Interval bootstrap_median(std::span<const double> values, double level = 0.95,
+                          int resamples = 2000, uint64_t seed = 1);
+
+// What a measured speed-up interval says. `tolerance` is the change that nobody cares about.
+//   FAST  whole interval above 1 + tolerance       SLOW  whole interval below 1 - tolerance
+//   SAME  whole interval within 1 +- tolerance     AMBG  anything else: the data do not decide
+enum class Verdict { fast, same, slow, ambiguous };
+inline constexpr double kVerdictTolerance = 0.005;
+Verdict judge_speedup(const Interval& speedup, double tolerance = kVerdictTolerance);
+std::string_view to_string(Verdict verdict);  // "FAST", "SAME", "SLOW", "AMBG"
+
+}  // namespace preserve

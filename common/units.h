@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// Times and sizes between people and files: files hold integer ns and bytes, people write 200us and
+// 32MiB. Parsing is strict (usage_error names the text and the accepted units), printing adapts.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace preserve {
+
+// "200us", "1.5ms", "3s", "250ns"; a bare number needs a unit unless it is 0. Never negative.
+int64_t parse_duration_ns(std::string_view text);
+// "32MiB" (1024), "4MB" (1000), "512K" (1024), "4096" (bytes). Never negative.
+int64_t parse_size_bytes(std::string_view text);
+
+std::string format_duration(double dur_ns);        // "12.3 us"
+std::string format_size(double size_bytes);        // "4.0 MiB"
+std::string format_rate(double bytes_per_s);       // "31.2 GB/s"
+std::string format_ratio(double ratio);            // "1.142x"
+
+// Overflow-checked arithmetic for numbers that come from files; throws input_error naming `what`.
+int64_t checked_add(int64_t a, int64_t b, std::string_view what);
+int64_t checked_mul(int64_t a, int64_t b, std::string_view what);
+
+}  // namespace preserve

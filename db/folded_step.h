@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// The representative step: all repetitions of one rank's decode step folded into one, with robust
+// statistics per operator. Planner, replay and reports all start from this value, so an ordinal means
+// the same operator in each of them and in schedule.json.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "db/trace_db.h"
+
+namespace preserve {
+
+struct StepTensor {
+  std::string name;     // as the program named it, unique within the step
+  TensorRole role = TensorRole::unknown;
+  int64_t bytes = 0;    // largest size seen in the folded repetitions
+  bool written = false; // some operator of the step writes it
+};
+
+struct StepAccess {
+  int32_t tensor = 0;   // index into FoldedStep::tensors
+  int64_t offset_bytes = 0;
+  int64_t bytes = 0;    // median over the repetitions
+  AccessMode mode = AccessMode::read;
+  double confidence = 1;
+  std::string source;
+};
+
+struct StepCollective {
+  std::string function;
+  std::optional<int64_t> bytes, ranks, communicator;
+  bool blocking = true;
+  std::string dtype;
+};
+
+struct StepOp {
+  int32_t ordinal = 0;  // position in the step by start time; index into FoldedStep::ops
+  OpKind kind = OpKind::other;
+  std::string name;
+  int32_t stream = 0;   // index into FoldedStep::streams
+  double start_ns = 0;  // median start, relative to the start of the step
+  double dur_ns = 0;    // median duration
+  double mad_ns = 0;    // median absolute deviation of the duration
+  std::vector<StepAccess> accesses;
+  std::optional<StepCollective> collective;
+};
+
+struct FoldedStep {
+  std::string trace_file;
+  int64_t rank = 0;         // 0 when the trace has no ranks
+  ProcessId process;
+  int64_t world_size = 1;
+  std::string source;       // nvtx, detected, replay, model
+  int64_t steps_total = 0;  // decode steps of this rank in the trace
+  int64_t steps_used = 0;   // of these, how many have the operator sequence that was folded
+  double wall_ns = 0;       // median duration of a used step
+  double wall_mad_ns = 0;
+  std::vector<int64_t> streams;  // stream ids in trace.db; [0] carries most collectives
+  std::vector<StepOp> ops;       // in order of start
+  std::vector<StepTensor> tensors;
+  std::vector<std::string> warnings;
+};
+
+// Folds the decode steps of `rank` (default: the lowest recorded rank, or the only process with
+// steps). When operator sequences differ, the most frequent one is folded and the others are counted
+// in a warning. The first step is left out when there are more than three: it runs cold.
+// Throws input_error, saying what to do, when the trace has no step, no such rank.
+FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank = std::nullopt);
+
+// Ranks that have steps, ascending; {0} for a trace without ranks but with steps.
+std::vector<int64_t> ranks_with_steps(const TraceDb& db);
+
+}  // namespace preserve

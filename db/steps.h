@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Finds the repeated step of a recording. Producers (converter, importers, replay) call mark_steps()
+// once, just before TraceDb::finish(); readers find the result in the tables step and op.step_id.
+//
+// A step is an annotated range (NVTX decode_step, ProfilerStep#7, ...) when there is one, else a
+// period of the operator sequence of the stream that carries the collectives.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "db/trace_db.h"
+
+namespace preserve {
+
+struct StepOptions {
+  // Names of ranges that are steps: exact, or with * and ? (SQLite GLOB). Empty: the built-in list.
+  std::vector<std::string> decode_globs{};
+  std::vector<std::string> prefill_globs{};
+};
+
+struct StepSummary {
+  int64_t annotated = 0;  // steps found by name
+  int64_t detected = 0;   // steps found by periodicity
+};
+
+// Fills step and op.step_id for every process. `db` must still be producing.
+StepSummary mark_steps(TraceDb& db, const StepOptions& options = {});
+
+// The period, in symbols, of the longest repetitive stretch of `symbols`: the smallest p such that at
+// least `min_repeats` consecutive blocks of p symbols agree in at least 90 % of their positions.
+struct Period {
+  size_t length = 0;  // 0: no period
+  size_t begin = 0;   // first symbol of the first block
+  size_t repeats = 0; // whole blocks
+};
+Period find_period(const std::vector<uint64_t>& symbols, size_t min_repeats = 3);
+
+}  // namespace preserve

@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "db/trace_db.h"
+
+#include <sqlite3.h>
+
+#include <array>
+#include <cstring>
+#include <vector>
+
+#include "common/error.h"
+
+namespace preserve {
+
+extern const std::string_view kSchemaSql;  // db/schema.sql
+extern const std::string_view kViewsSql;   // db/views.sql
+
+namespace {
+
+constexpr int kApplicationId = 0x50525356;  // "PRSV", read by file(1)
+
+// Indices are the enum classes of the same order.
+constexpr std::array kOpKinds{"compute", "collective", "p2p", "copy", "other"};
+constexpr std::array kStreamKinds{"thread", "async", "gpu"};
+constexpr std::array kRangeKinds{"push_pop", "start_end", "mark"};
+constexpr std::array kRoles{"weight", "kv", "activation", "comm", "unknown"};
+constexpr std::array kModes{"read", "write"};
+constexpr std::array kPhases{"decode", "prefill", "unknown"};
+
+template <size_t N>
+size_t index_of(const std::array<const char*, N>& names, std::string_view text, const char* what) {
+  for (size_t i = 0; i < N; ++i) {
+    if (text == names[i]) return i;
+  }
+  throw input_error("'{}' is no {}", text, what);
+}
+
+enum Insert { kProcess, kDevice, kStream, kRange, kOp, kCollective, kTensor, kAccess, kStep, kString,
+              kInsertCount };
+
+constexpr std::array<const char*, kInsertCount> kInsertSql{
+    "INSERT INTO process VALUES (?,?,?,?,?,?,?,?,?,?)",
+    "INSERT INTO device VALUES (?,?,?,?,?,?,?,?)",
+    "INSERT INTO stream VALUES (?,?,?,?,?,?)",
+    "INSERT INTO range VALUES (?,?,?,?,?,?,?,?,?,?)",
+    "INSERT INTO op VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+    "INSERT INTO collective VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+    "INSERT INTO tensor VALUES (?,?,?,?,?,?,?,?,?)",
+    "INSERT INTO access VALUES (?,?,?,?,?,?,?,?)",
+    "INSERT INTO step VALUES (?,?,?,?,?,?,?)",
+    "INSERT INTO string VALUES (?,?)",
+};
+
+// Binds parameters in order; the row is short-lived, so texts need no copy (SQLITE_STATIC).
+class Binder {
+ public:
+  explicit Binder(sqlite3_stmt* statement) : statement_(statement) {}
+  Binder& integer(int64_t value) {
+    sqlite3_bind_int64(statement_, ++position_, value);
+    return *this;
+  }
+  Binder& integer(const std::optional<int64_t>& value) { return value ? integer(*value) : null(); }
+  template <typename Tag>
+  Binder& id(Id<Tag> value) {  // 0 is no row
+    return value ? integer(value.value) : null();
+  }
+  Binder& real(double value) {
+    sqlite3_bind_double(statement_, ++position_, value);
+    return *this;
+  }
+  Binder& text(std::string_view value) {
+    sqlite3_bind_text(statement_, ++position_, value.data(), static_cast<int>(value.size()),
+                      SQLITE_STATIC);
+    return *this;
+  }
+  Binder& text_or_null(std::string_view value) { return value.empty() ? null() : text(value); }
+  Binder& null() {
+    sqlite3_bind_null(statement_, ++position_);
+    return *this;
+  }
+
+ private:
+  sqlite3_stmt* statement_;
+  int position_ = 0;
+};
+
+// Replaces what is not UTF-8 (RFC 3629, no surrogates, no overlong forms) by U+FFFD: names come from
+// foreign processes and files.
+std::string valid_utf8(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    size_t length = lead < 0x80 ? 1 : lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3
+                    : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+    bool good = length != 0 && i + length <= text.size();
+    for (size_t k = 1; good && k < length; ++k) {
+      good = (static_cast<unsigned char>(text[i + k]) & 0xc0) == 0x80;
+    }
+    if (good && length >= 3) {
+      const auto second = static_cast<unsigned char>(text[i + 1]);
+      good = !(lead == 0xe0 && second < 0xa0) && !(lead == 0xed && second > 0x9f) &&
+             !(lead == 0xf0 && second < 0x90) && !(lead == 0xf4 && second > 0x8f);
+    }
+    if (good) {
+      out.append(text, i, length);
+      i += length;
+    } else {
+      out += "\xef\xbf\xbd";
+      ++i;
+    }
+  }
+  return out;
+}
+
+bool is_ascii(std::string_view text) {
+  for (const char c : text) {
+    if (static_cast<unsigned char>(c) >= 0x80) return false;
+  }
+  return true;
+}
+
+struct StringHash {
+  using is_transparent = void;
+  size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+};
+
+}  // namespace
+
+const char* to_text(OpKind kind) { return kOpKinds[static_cast<size_t>(kind)]; }
+const char* to_text(StreamKind kind) { return kStreamKinds[static_cast<size_t>(kind)]; }
+const char* to_text(RangeKind kind) { return kRangeKinds[static_cast<size_t>(kind)]; }
+const char* to_text(TensorRole role) { return kRoles[static_cast<size_t>(role)]; }
+const char* to_text(AccessMode mode) { return kModes[static_cast<size_t>(mode)]; }
+const char* to_text(StepPhase phase) { return kPhases[static_cast<size_t>(phase)]; }
+OpKind op_kind_from_text(std::string_view text) {
+  return static_cast<OpKind>(index_of(kOpKinds, text, "operator kind"));
+}
+TensorRole tensor_role_from_text(std::string_view text) {
+  return static_cast<TensorRole>(index_of(kRoles, text, "tensor role"));
+}
+
+struct TraceDb::State {
+  std::string file;
+  sqlite3* handle = nullptr;
+  bool producing = false;
+  std::array<sqlite3_stmt*, kInsertCount> inserts{};
+  std::array<int64_t, kInsertCount> last_id{};
+  std::unordered_map<std::string, int64_t, StringHash, std::equal_to<>> strings;
+
+  ~State() {
+    for (sqlite3_stmt* statement : inserts) sqlite3_finalize(statement);
+    sqlite3_close_v2(handle);
+  }
+  [[noreturn]] void fail(std::string_view doing) const {
+    throw input_error("{}: {}: {}", file, doing, sqlite3_errmsg(handle));
+  }
+  void run(const char* sql) const {
+    if (sqlite3_exec(handle, sql, nullptr, nullptr, nullptr) != SQLITE_OK) fail("cannot set up");
+  }
+  Binder binder(Insert table) { return Binder(inserts[table]); }
+  void step(Insert table) {
+    sqlite3_stmt* statement = inserts[table];
+    const int code = sqlite3_step(statement);
+    sqlite3_reset(statement);
+    if (code != SQLITE_DONE) fail("cannot add a row");
+  }
+};
+
+TraceDb::TraceDb(std::unique_ptr<State> state) : state_(std::move(state)) {}
+TraceDb::TraceDb(TraceDb&&) noexcept = default;
+TraceDb& TraceDb::operator=(TraceDb&&) noexcept = default;
+TraceDb::~TraceDb() = default;
+const std::string& TraceDb::file() const { return state_->file; }
+
+TraceDb TraceDb::create(const std::filesystem::path& path) {
+  auto state = std::make_unique<State>();
+  state->file = path.string();
+  if (sqlite3_open_v2(path.c_str(), &state->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+                      nullptr) != SQLITE_OK) {
+    state->fail("cannot create");
+  }
+  state->run("PRAGMA page_size = 16384; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+             "PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -65536;"
+             "PRAGMA foreign_keys = OFF;");  // checked once, in finish()
+  state->run(fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {}; BEGIN",
+                         kApplicationId, kTraceSchemaVersion)
+                 .c_str());
+  state->run(std::string(kSchemaSql).c_str());
+  state->run(std::string(kViewsSql).c_str());
+  for (int i = 0; i < kInsertCount; ++i) {
+    if (sqlite3_prepare_v3(state->handle, kInsertSql[i], -1, SQLITE_PREPARE_PERSISTENT,
+                           &state->inserts[i], nullptr) != SQLITE_OK) {
+      state->fail("cannot prepare");
+    }
+  }
+  state->producing = true;
+  TraceDb db(std::move(state));
+  db.set_meta("tool_version", PRESERVE_VERSION);
+  db.set_meta("clock", "CLOCK_MONOTONIC");
+  return db;
+}
+
+TraceDb TraceDb::open(const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) {
+    throw input_error("{}: {}", path.string(),
+                      std::filesystem::exists(path, error) ? "is not a regular file" : "no such file");
+  }
+  auto state = std::make_unique<State>();
+  state->file = path.string();
+  if (sqlite3_open_v2(path.c_str(), &state->handle, SQLITE_OPEN_READONLY, nullptr) != SQLITE_OK) {
+    state->fail("cannot open");
+  }
+  TraceDb db(std::move(state));
+  const char* doing = "is not a readable trace database (damaged or not SQLite)";
+  try {
+    if (db.query_integer("PRAGMA application_id").value_or(0) != kApplicationId) {
+      throw input_error("{}: is a database of another program, not a preserve trace", db.file());
+    }
+    const int64_t version = db.query_integer("PRAGMA user_version").value_or(0);
+    if (version > kTraceSchemaVersion) {
+      throw input_error("{}: has trace schema {}, this program knows up to {}: use a newer preserve",
+                        db.file(), version, kTraceSchemaVersion);
+    }
+    if (version < 1) throw input_error("{}: has no trace schema version: it is unfinished", db.file());
+    // A truncated file opens well; compare the header's page count with the size on disk.
+    const int64_t pages = db.query_integer("PRAGMA page_count").value_or(0);
+    const int64_t page_bytes = db.query_integer("PRAGMA page_size").value_or(0);
+    const auto size = static_cast<int64_t>(std::filesystem::file_size(path));
+    if (size < pages * page_bytes) {
+      throw input_error("{}: is truncated: {} of {} bytes are there", db.file(), size,
+                        pages * page_bytes);
+    }
+    if (db.meta("finished") != "1") {
+      throw input_error("{}: was never finished by the tool that wrote it", db.file());
+    }
+  } catch (const Error& e) {
+    const int code = sqlite3_errcode(db.state_->handle);
+    if (code == SQLITE_NOTADB || code == SQLITE_CORRUPT || code == SQLITE_IOERR) {
+      throw input_error("{}: {}", db.file(), doing);
+    }
+    throw;
+  }
+  return db;
+}
+
+StringId TraceDb::intern(std::string_view text) {
+  text = text.substr(0, text.find('\0'));
+  if (const auto found = state_->strings.find(text); found != state_->strings.end()) {
+    return {found->second};
+  }
+  // Under the original bytes in the map, so that a repeated bad name is looked up only once.
+  const int64_t id = ++state_->last_id[kString];
+  state_->strings.emplace(std::string(text), id);
+  const std::string repaired = is_ascii(text) ? std::string(text) : valid_utf8(text);
+  state_->binder(kString).integer(id).text(repaired);
+  state_->step(kString);
+  return {id};
+}
+
+ProcessId TraceDb::add(const ProcessRow& row) {
+  const int64_t id = ++state_->last_id[kProcess];
+  const std::string host = valid_utf8(row.host), command = valid_utf8(row.command);
+  state_->binder(kProcess).integer(id).text(host).integer(row.pid).integer(row.ppid)
+      .integer(row.rank).integer(row.world_size).text(command).integer(row.start_ns)
+      .integer(row.end_ns).integer(row.complete ? 1 : 0);
+  state_->step(kProcess);
+  return {id};
+}
+
+DeviceId TraceDb::add(const DeviceRow& row) {
+  const int64_t id = ++state_->last_id[kDevice];
+  const std::string name = valid_utf8(row.name);
+  state_->binder(kDevice).integer(id).text(row.host).text(row.kind).text(name)
+      .integer(row.cache_bytes).integer(row.memory_bytes).integer(row.memory_bandwidth_bytes_per_s)
+      .integer(row.units);
+  state_->step(kDevice);
+  return {id};
+}
+
+StreamId TraceDb::add(const StreamRow& row) {
+  const int64_t id = ++state_->last_id[kStream];
+  const std::string name = valid_utf8(row.name);
+  state_->binder(kStream).integer(id).id(row.process).id(row.device).text(to_text(row.kind))
+      .integer(row.native_id).text_or_null(name);
+  state_->step(kStream);
+  return {id};
+}
+
+RangeId TraceDb::add(const RangeRow& row) {
+  const int64_t id = ++state_->last_id[kRange];
+  state_->binder(kRange).integer(id).id(row.stream).id(row.parent).text(to_text(row.kind))
+      .id(row.domain).id(row.name).integer(row.depth).integer(row.start_ns).integer(row.end_ns)
+      .text_or_null(row.payload);
+  state_->step(kRange);
+  return {id};
+}
+
+OpId TraceDb::add(const OpRow& row) {
+  if (row.end_ns < row.start_ns) {
+    throw internal_error("{}: an operator ends {} ns before it starts", file(),
+                         row.start_ns - row.end_ns);
+  }
+  const int64_t id = ++state_->last_id[kOp];
+  state_->binder(kOp).integer(id).id(row.stream).text(to_text(row.kind)).id(row.name)
+      .integer(row.start_ns).integer(row.end_ns).integer(row.correlation_id).integer(row.graph_id)
+      .integer(row.graph_node_id).id(row.range).id(row.step);
+  state_->step(kOp);
+  return {id};
+}
+
+void TraceDb::add(const CollectiveRow& row) {
+  state_->binder(kCollective).id(row.op).text(row.function).integer(row.bytes)
+      .text_or_null(row.dtype).integer(row.ranks).integer(row.communicator).integer(row.sequence)
+      .integer(row.peer).integer(row.blocking ? 1 : 0).text(row.source).real(row.confidence);
+  state_->step(kCollective);
+}
+
+TensorId TraceDb::add(const TensorRow& row) {
+  const int64_t id = ++state_->last_id[kTensor];
+  state_->binder(kTensor).integer(id).id(row.process).id(row.name).text(to_text(row.role))
+      .integer(row.base).integer(row.bytes).text(row.source).integer(row.valid_from_ns)
+      .integer(row.valid_to_ns);
+  state_->step(kTensor);
+  return {id};
+}
+
+void TraceDb::add(const AccessRow& row) {
+  state_->binder(kAccess).id(row.op).integer(row.operand).id(row.tensor).integer(row.offset_bytes)
+      .integer(row.bytes).text(to_text(row.mode)).text(row.source).real(row.confidence);
+  state_->step(kAccess);
+}
+
+StepId TraceDb::add(const StepRow& row) {
+  const int64_t id = ++state_->last_id[kStep];
+  state_->binder(kStep).integer(id).id(row.process).integer(row.ordinal).text(to_text(row.phase))
+      .integer(row.start_ns).integer(row.end_ns).text(row.source);
+  state_->step(kStep);
+  return {id};
+}
+
+ArmId TraceDb::add_arm(std::string_view name) {
+  execute("INSERT INTO arm (name) VALUES (?)", {std::string(name)});
+  return {sqlite3_last_insert_rowid(state_->handle)};
+}
+
+void TraceDb::add_env(ProcessId process, std::string_view name, std::string_view value) {
+  execute("INSERT OR REPLACE INTO env VALUES (?,?,?)",
+          {process.value, valid_utf8(name), valid_utf8(value)});
+}
+
+void TraceDb::add_counter(OpId op, std::string_view metric, double value) {
+  execute("INSERT OR REPLACE INTO counter VALUES (?,?,?)", {op.value, std::string(metric), value});
+}
+
+void TraceDb::add_loss(ProcessId process, std::string_view source, std::string_view kind,
+                       int64_t count) {
+  SqlValue owner = nullptr;
+  if (process) owner = process.value;
+  execute("INSERT INTO loss VALUES (?,?,?,?)", {owner, std::string(source), std::string(kind), count});
+}
+
+void TraceDb::set_meta(std::string_view key, std::string_view value) {
+  execute("INSERT OR REPLACE INTO meta VALUES (?,?)", {std::string(key), valid_utf8(value)});
+}
+
+void TraceDb::execute(const std::string& sql, std::initializer_list<SqlValue> parameters) {
+  if (!state_->producing) throw internal_error("{}: a finished trace is not changed", file());
+  Query statement = query(sql, parameters);
+  while (statement.next()) {
+  }
+}
+
+void TraceDb::finish() {
+  set_meta("finished", "1");
+  // The two look-ups that every stage makes; built once here, after the bulk, because maintaining
+  // them row by row costs more than everything else together.
+  state_->run("CREATE INDEX op_by_step ON op (step_id) WHERE step_id IS NOT NULL;"
+              "CREATE INDEX tensor_by_process ON tensor (process_id)");
+  for (sqlite3_stmt*& statement : state_->inserts) {
+    sqlite3_finalize(statement);
+    statement = nullptr;
+  }
+  state_->run("COMMIT");
+  state_->producing = false;
+}
+
+Query TraceDb::query(const std::string& sql, std::initializer_list<SqlValue> parameters) const {
+  sqlite3_stmt* raw = nullptr;
+  if (sqlite3_prepare_v2(state_->handle, sql.c_str(), -1, &raw, nullptr) != SQLITE_OK) {
+    state_->fail("cannot read");
+  }
+  std::shared_ptr<sqlite3_stmt> statement(raw, &sqlite3_finalize);
+  int position = 0;
+  for (const SqlValue& value : parameters) {
+    ++position;
+    if (const auto* integer = std::get_if<int64_t>(&value)) {
+      sqlite3_bind_int64(raw, position, *integer);
+    } else if (const auto* real = std::get_if<double>(&value)) {
+      sqlite3_bind_double(raw, position, *real);
+    } else if (const auto* text = std::get_if<std::string>(&value)) {
+      sqlite3_bind_text(raw, position, text->data(), static_cast<int>(text->size()),
+                        SQLITE_TRANSIENT);
+    } else {
+      sqlite3_bind_null(raw, position);
+    }
+  }
+  return {std::move(statement), &state_->file};
+}
+
+std::optional<int64_t> TraceDb::query_integer(const std::string& sql,
+                                              std::initializer_list<SqlValue> parameters) const {
+  Query rows = query(sql, parameters);
+  if (!rows.next()) return std::nullopt;
+  return rows.optional_integer(0);
+}
+
+std::string TraceDb::meta(std::string_view key) const {
+  Query rows = query("SELECT value FROM meta WHERE key = ?", {std::string(key)});
+  return rows.next() ? std::string(rows.text(0)) : std::string();
+}
+
+bool Query::next() {
+  const int code = sqlite3_step(statement_.get());
+  if (code == SQLITE_ROW) return true;
+  if (code == SQLITE_DONE) return false;
+  throw input_error("{}: cannot read: {}", *file_,
+                    sqlite3_errmsg(sqlite3_db_handle(statement_.get())));
+}
+bool Query::is_null(int column) const {
+  return sqlite3_column_type(statement_.get(), column) == SQLITE_NULL;
+}
+int64_t Query::integer(int column) const { return sqlite3_column_int64(statement_.get(), column); }
+double Query::real(int column) const { return sqlite3_column_double(statement_.get(), column); }
+std::string_view Query::text(int column) const {
+  const auto* data = reinterpret_cast<const char*>(sqlite3_column_text(statement_.get(), column));
+  if (data == nullptr) return {};
+  return {data, static_cast<size_t>(sqlite3_column_bytes(statement_.get(), column))};
+}
+std::optional<int64_t> Query::optional_integer(int column) const {
+  if (is_null(column)) return std::nullopt;
+  return integer(column);
+}
+
+}  // namespace preserve

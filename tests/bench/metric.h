@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// How every benchmark reports: one JSON object per line on stdout, which scripts/bench gathers into
+// docs/performance.md. Chatter goes to stderr.
+#pragma once
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "common/stats.h"
+
+namespace preserve::bench {
+
+// `target` in words as the requirement states it ("at most 60 ns"), empty when there is none;
+// `met` is what the median says about it. Interval: bootstrap of the median, 95 %.
+inline void report_metric(const std::string& area, const std::string& metric,
+                          const std::string& unit, const std::vector<double>& values,
+                          const std::string& target, bool met) {
+  const Interval interval = bootstrap_median(values);
+  const nlohmann::ordered_json line{{"area", area},          {"metric", metric},
+                                    {"unit", unit},          {"median", interval.estimate},
+                                    {"low", interval.low},   {"high", interval.high},
+                                    {"n", values.size()},    {"target", target},
+                                    {"met", met}};
+  std::printf("%s\n", line.dump().c_str());
+  std::fflush(stdout);
+}
+
+}  // namespace preserve::bench
