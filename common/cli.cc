@@ -60,7 +60,9 @@ void Console::detail(std::string_view text) {
 void Console::warn(std::string_view text) {
   if (!quiet_) line("warning: ", "\x1b[33m", text);
 }
-void Console::error(std::string_view text) { line(tool_ + ": error: ", "\x1b[31m", text); }
+void Console::error(std::string_view text) {
+  line(tool_ + ": error: ", "\x1b[31m", text);
+}
 void Console::next(std::string_view command) {
   if (!quiet_) line("next: ", "\x1b[1m", command);
 }
@@ -101,8 +103,8 @@ std::string printable(std::string_view text, size_t limit) {
 }
 
 int run_tool(int argc, char** argv, const ToolInfo& info,
-             const std::function<void(CLI::App&)>& define,
-             const std::function<int(Console&)>& body, bool allow_no_arguments) {
+             const std::function<void(CLI::App&)>& define, const std::function<int(Console&)>& body,
+             bool allow_no_arguments) {
   Console console;
   console.set_tool(info.name);
   bool quiet = false;

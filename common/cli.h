@@ -26,14 +26,14 @@ class Console {
   void configure(bool quiet, int verbosity, Color color);
   bool quiet() const { return quiet_; }
   int verbosity() const { return verbosity_; }
-  bool color() const { return color_; }             // for stderr
+  bool color() const { return color_; }  // for stderr
   bool color_for_stdout() const { return color_stdout_; }
 
-  void info(std::string_view text);                 // progress in words; not with -q
-  void detail(std::string_view text);               // only with -v
-  void warn(std::string_view text);                 // "warning: ..." also with -q off only
-  void error(std::string_view text);                // "preserve-x: error: ..." always
-  void next(std::string_view command);              // last line: "next: preserve-tune trace.db"
+  void info(std::string_view text);     // progress in words; not with -q
+  void detail(std::string_view text);   // only with -v
+  void warn(std::string_view text);     // "warning: ..." also with -q off only
+  void error(std::string_view text);    // "preserve-x: error: ..." always
+  void next(std::string_view command);  // last line: "next: preserve-tune trace.db"
   // Progress bar: TTY only, at most 10 Hz, cleared by clear_progress(). done and total in any unit.
   void progress(std::string_view phase, double done, double total);
   void clear_progress();
@@ -52,18 +52,18 @@ class Console {
 };
 
 struct ToolInfo {
-  std::string name;         // "preserve-tune"
-  std::string purpose;      // one line
-  std::string footer;       // examples, files, exit codes; shown under the options
-  std::string versions{};   // second line of --version, "trace schema 1, schedule 1.0"
+  std::string name;        // "preserve-tune"
+  std::string purpose;     // one line
+  std::string footer;      // examples, files, exit codes; shown under the options
+  std::string versions{};  // second line of --version, "trace schema 1, schedule 1.0"
 };
 
 // Parses, then runs `body` and maps Error to the exit code. `define` adds the tool's own options to
 // the app; -h, --version, -q, -v and --color are there already. No arguments at all: short usage on
 // stderr, exit 2, unless `allow_no_arguments`.
 int run_tool(int argc, char** argv, const ToolInfo& info,
-             const std::function<void(CLI::App&)>& define,
-             const std::function<int(Console&)>& body, bool allow_no_arguments = false);
+             const std::function<void(CLI::App&)>& define, const std::function<int(Console&)>& body,
+             bool allow_no_arguments = false);
 
 // Text made safe for a terminal and for one line: control bytes as \xNN, cut at `limit` bytes.
 std::string printable(std::string_view text, size_t limit = 200);

@@ -63,7 +63,8 @@ OutputFile::~OutputFile() {
 
 void OutputFile::write(std::string_view text) {
   if (is_stdout()) {
-    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() ||
+        std::fflush(stdout) != 0) {
       throw input_error("cannot write to standard output: {}", std::strerror(errno));
     }
     committed_ = true;

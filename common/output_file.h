@@ -11,9 +11,9 @@ namespace preserve {
 
 class OutputFile {
  public:
-  // Throws usage_error when `path` exists and force is false, when it names an input, a directory or
-  // something that is not a regular file, or when its folder cannot be written. Creates nothing yet
-  // that the user would see. "-" means standard output.
+  // Throws usage_error when `path` exists and force is false, when it names an input, a directory
+  // or something that is not a regular file, or when its folder cannot be written. Creates nothing
+  // yet that the user would see. "-" means standard output.
   OutputFile(std::filesystem::path path, bool force);
   ~OutputFile();  // removes the unfinished file
   OutputFile(OutputFile&& other) noexcept;

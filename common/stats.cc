@@ -74,10 +74,14 @@ Verdict judge_speedup(const Interval& speedup, double tolerance) {
 
 std::string_view to_string(Verdict verdict) {
   switch (verdict) {
-    case Verdict::fast: return "FAST";
-    case Verdict::same: return "SAME";
-    case Verdict::slow: return "SLOW";
-    case Verdict::ambiguous: return "AMBG";
+    case Verdict::fast:
+      return "FAST";
+    case Verdict::same:
+      return "SAME";
+    case Verdict::slow:
+      return "SLOW";
+    case Verdict::ambiguous:
+      return "AMBG";
   }
   return "AMBG";
 }

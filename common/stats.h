@@ -23,8 +23,8 @@ struct Interval {
 
 // Percentile bootstrap of the median of `values` (Efron & Tibshirani 1993, ch. 13): `level` is the
 // coverage, `seed` fixes the resampling. With fewer than two values low == estimate == high.
-Interval bootstrap_median(std::span<const double> values, double level = 0.95,
-                          int resamples = 2000, uint64_t seed = 1);
+Interval bootstrap_median(std::span<const double> values, double level = 0.95, int resamples = 2000,
+                          uint64_t seed = 1);
 
 // What a measured speed-up interval says. `tolerance` is the change that nobody cares about.
 //   FAST  whole interval above 1 + tolerance       SLOW  whole interval below 1 - tolerance

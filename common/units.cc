@@ -14,18 +14,19 @@ struct Unit {
   std::string_view suffix;
   double factor;
 };
-constexpr std::array kDurationUnits{Unit{"ns", 1}, Unit{"us", 1e3}, Unit{"ms", 1e6}, Unit{"s", 1e9}};
-constexpr std::array kSizeUnits{
-    Unit{"B", 1},         Unit{"", 1},          Unit{"K", 1024},       Unit{"KiB", 1024},
-    Unit{"KB", 1e3},      Unit{"M", 1 << 20},   Unit{"MiB", 1 << 20},  Unit{"MB", 1e6},
-    Unit{"G", 1u << 30},  Unit{"GiB", 1u << 30}, Unit{"GB", 1e9}};
+constexpr std::array kDurationUnits{Unit{"ns", 1}, Unit{"us", 1e3}, Unit{"ms", 1e6},
+                                    Unit{"s", 1e9}};
+constexpr std::array kSizeUnits{Unit{"B", 1},          Unit{"", 1},     Unit{"K", 1024},
+                                Unit{"KiB", 1024},     Unit{"KB", 1e3}, Unit{"M", 1 << 20},
+                                Unit{"MiB", 1 << 20},  Unit{"MB", 1e6}, Unit{"G", 1u << 30},
+                                Unit{"GiB", 1u << 30}, Unit{"GB", 1e9}};
 
 template <size_t N>
 int64_t parse_with_units(std::string_view text, const std::array<Unit, N>& units,
                          std::string_view what, std::string_view accepted) {
   double number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number,
-                                            std::chars_format::fixed);
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
   std::string_view suffix(end, static_cast<size_t>(text.data() + text.size() - end));
   while (!suffix.empty() && suffix.front() == ' ') suffix.remove_prefix(1);
   if (error == std::errc() && std::isfinite(number) && number >= 0) {
@@ -71,7 +72,9 @@ std::string format_rate(double bytes_per_s) {
   return fmt::format("{:.2f} TB/s", bytes_per_s / 1e12);
 }
 
-std::string format_ratio(double ratio) { return fmt::format("{:.3f}x", ratio); }
+std::string format_ratio(double ratio) {
+  return fmt::format("{:.3f}x", ratio);
+}
 
 int64_t checked_add(int64_t a, int64_t b, std::string_view what) {
   int64_t sum = 0;
@@ -81,7 +84,8 @@ int64_t checked_add(int64_t a, int64_t b, std::string_view what) {
 
 int64_t checked_mul(int64_t a, int64_t b, std::string_view what) {
   int64_t product = 0;
-  if (__builtin_mul_overflow(a, b, &product)) throw input_error("{} overflows: {} * {}", what, a, b);
+  if (__builtin_mul_overflow(a, b, &product))
+    throw input_error("{} overflows: {} * {}", what, a, b);
   return product;
 }
 

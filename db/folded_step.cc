@@ -1,2 +1,284 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "db/folded_step.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <numeric>
+#include <set>
+#include <tuple>
+
+#include "common/error.h"
+#include "common/stats.h"
+
+namespace preserve {
+namespace {
+
+constexpr int64_t kFirstStepIsCold = 3;  // with more steps than this, the first is left out
+
+struct RawOp {
+  int64_t id = 0, stream = 0, name_id = 0;
+  OpKind kind = OpKind::other;
+  int64_t start_ns = 0, end_ns = 0;
+};
+
+struct RawStep {
+  int64_t id = 0, start_ns = 0, end_ns = 0;
+  std::vector<RawOp> ops;  // by stream, then start
+};
+
+// What must agree for two repetitions to be the same step: operators per stream, in order. The
+// interleaving of streams may differ from step to step.
+using Signature = std::vector<std::array<int64_t, 3>>;
+
+Signature signature_of(const RawStep& step) {
+  Signature signature;
+  signature.reserve(step.ops.size());
+  for (const RawOp& op : step.ops) {
+    signature.push_back({op.stream, op.name_id, static_cast<int64_t>(op.kind)});
+  }
+  return signature;
+}
+
+struct Source {
+  ProcessId process;
+  int64_t rank = 0, world_size = 1;
+};
+
+Source choose_process(const TraceDb& db, std::optional<int64_t> rank) {
+  std::vector<Source> sources;
+  std::set<int64_t> ranks;
+  Query rows = db.query(
+      "SELECT id, rank, world_size FROM process "
+      "WHERE id IN (SELECT process_id FROM step) ORDER BY rank IS NULL, rank, id");
+  while (rows.next()) {
+    sources.push_back({{rows.integer(0)},
+                       rows.optional_integer(1).value_or(0),
+                       rows.optional_integer(2).value_or(1)});
+    ranks.insert(sources.back().rank);
+  }
+  if (sources.empty()) {
+    throw input_error(
+        "{}: no step was found: no range named decode_step (or as --step-range said) and no "
+        "repeating "
+        "operator sequence; annotate the decode step with an NVTX range, or record more steps",
+        db.file());
+  }
+  if (!rank) return sources.front();
+  for (const Source& source : sources) {
+    if (source.rank == *rank) return source;
+  }
+  throw input_error("{}: has no steps of rank {}; ranks with steps: {}", db.file(), *rank,
+                    fmt::join(ranks, ", "));
+}
+
+std::vector<RawStep> load_steps(const TraceDb& db, ProcessId process, std::string* source) {
+  // Prefill repeats too seldom to plan for; steps of unknown phase count as decode.
+  const bool has_decode =
+      db.query_integer("SELECT 1 FROM step WHERE process_id = ? AND phase = 'decode' LIMIT 1",
+                       {process.value})
+          .has_value();
+  std::vector<RawStep> steps;
+  std::map<int64_t, size_t> by_id;
+  Query rows = db.query(
+      "SELECT id, start_ns, end_ns, source FROM step WHERE process_id = ? AND phase = ? "
+      "ORDER BY ordinal",
+      {process.value, std::string(has_decode ? "decode" : "unknown")});
+  while (rows.next()) {
+    by_id[rows.integer(0)] = steps.size();
+    steps.push_back({rows.integer(0), rows.integer(1), rows.integer(2), {}});
+    *source = std::string(rows.text(3));
+  }
+  Query ops = db.query(
+      "SELECT op.step_id, op.id, op.stream_id, op.name_id, op.kind, op.start_ns, op.end_ns "
+      "FROM step JOIN op ON op.step_id = step.id WHERE step.process_id = ?",
+      {process.value});
+  while (ops.next()) {
+    const auto step = by_id.find(ops.integer(0));
+    if (step == by_id.end()) continue;  // another phase
+    steps[step->second].ops.push_back({ops.integer(1), ops.integer(2), ops.integer(3),
+                                       op_kind_from_text(ops.text(4)), ops.integer(5),
+                                       ops.integer(6)});
+  }
+  for (RawStep& step : steps) {
+    std::sort(step.ops.begin(), step.ops.end(), [](const RawOp& a, const RawOp& b) {
+      return std::tie(a.stream, a.start_ns, a.id) < std::tie(b.stream, b.start_ns, b.id);
+    });
+  }
+  return steps;
+}
+
+// Keeps the repetitions with the most frequent signature (the earliest of equals).
+std::vector<RawStep> most_frequent(std::vector<RawStep> steps, FoldedStep& folded) {
+  std::map<Signature, std::vector<size_t>> groups;
+  for (size_t i = 0; i < steps.size(); ++i) groups[signature_of(steps[i])].push_back(i);
+  const auto best =
+      std::max_element(groups.begin(), groups.end(), [](const auto& a, const auto& b) {
+        if (a.second.size() != b.second.size()) return a.second.size() < b.second.size();
+        return a.second.front() > b.second.front();
+      });
+  if (groups.size() > 1) {
+    folded.warnings.push_back(
+        fmt::format("{} of {} steps have another operator sequence than the most frequent one and "
+                    "were left out",
+                    steps.size() - best->second.size(), steps.size()));
+  }
+  std::vector<RawStep> kept;
+  for (const size_t i : best->second) kept.push_back(std::move(steps[i]));
+  return kept;
+}
+
+// Operators in order of median start. Returns, for each position of RawStep::ops, its ordinal.
+std::vector<int32_t> fold_operators(const TraceDb& db, const std::vector<RawStep>& steps,
+                                    FoldedStep& folded) {
+  const size_t count = steps.front().ops.size();
+  std::vector<StepOp> ops(count);
+  std::vector<double> starts(steps.size()), durations(steps.size());
+  std::map<int64_t, int64_t> collectives_of_stream;
+  for (size_t i = 0; i < count; ++i) {
+    for (size_t s = 0; s < steps.size(); ++s) {
+      const RawOp& raw = steps[s].ops[i];
+      starts[s] = static_cast<double>(raw.start_ns - steps[s].start_ns);
+      durations[s] = static_cast<double>(raw.end_ns - raw.start_ns);
+    }
+    ops[i].kind = steps.front().ops[i].kind;
+    ops[i].start_ns = median(starts);
+    ops[i].dur_ns = median(durations);
+    ops[i].mad_ns = median_abs_deviation(durations);
+    collectives_of_stream[steps.front().ops[i].stream] += ops[i].kind == OpKind::collective ? 1 : 0;
+  }
+  for (const auto& [stream, ignored] : collectives_of_stream) folded.streams.push_back(stream);
+  std::stable_sort(folded.streams.begin(), folded.streams.end(), [&](int64_t a, int64_t b) {
+    return collectives_of_stream[a] > collectives_of_stream[b];
+  });
+  std::map<int64_t, std::string> names;
+  for (size_t i = 0; i < count; ++i) {
+    const RawOp& raw = steps.front().ops[i];
+    std::string& name = names[raw.name_id];
+    if (name.empty()) {
+      Query rows = db.query("SELECT value FROM string WHERE id = ?", {raw.name_id});
+      name = rows.next() ? std::string(rows.text(0)) : fmt::format("string {}", raw.name_id);
+    }
+    ops[i].name = name;
+    ops[i].stream =
+        static_cast<int32_t>(std::find(folded.streams.begin(), folded.streams.end(), raw.stream) -
+                             folded.streams.begin());
+  }
+  std::vector<size_t> order(count);
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return ops[a].start_ns < ops[b].start_ns; });
+  std::vector<int32_t> ordinal_of(count);
+  for (size_t position = 0; position < count; ++position) {
+    ordinal_of[order[position]] = static_cast<int32_t>(position);
+    folded.ops.push_back(std::move(ops[order[position]]));
+    folded.ops.back().ordinal = static_cast<int32_t>(position);
+  }
+  return ordinal_of;
+}
+
+struct Operand {
+  std::vector<double> offsets, bytes;
+  StepAccess access;
+};
+
+void fold_accesses(const TraceDb& db, ProcessId process, const std::vector<RawStep>& steps,
+                   const std::vector<int32_t>& ordinal_of, FoldedStep& folded) {
+  std::map<int64_t, int32_t> ordinal_of_op;  // op row -> ordinal
+  for (const RawStep& step : steps) {
+    for (size_t i = 0; i < step.ops.size(); ++i) ordinal_of_op[step.ops[i].id] = ordinal_of[i];
+  }
+  std::map<std::string, int32_t> tensor_index;
+  std::map<std::pair<int32_t, std::pair<int32_t, AccessMode>>, Operand> operands;
+  Query rows = db.query(
+      "SELECT access.op_id, string.value, tensor.role, tensor.bytes, access.offset_bytes, "
+      "       access.bytes, access.mode, access.confidence, access.source "
+      "FROM step JOIN op ON op.step_id = step.id JOIN access ON access.op_id = op.id "
+      "JOIN tensor ON tensor.id = access.tensor_id JOIN string ON string.id = tensor.name_id "
+      "WHERE step.process_id = ? ORDER BY access.op_id, access.operand",
+      {process.value});
+  while (rows.next()) {
+    const auto found = ordinal_of_op.find(rows.integer(0));
+    if (found == ordinal_of_op.end()) continue;  // a step that was left out
+    const auto [entry, fresh] = tensor_index.try_emplace(
+        std::string(rows.text(1)), static_cast<int32_t>(folded.tensors.size()));
+    if (fresh)
+      folded.tensors.push_back({entry->first, tensor_role_from_text(rows.text(2)), 0, false});
+    StepTensor& tensor = folded.tensors[static_cast<size_t>(entry->second)];
+    tensor.bytes = std::max(tensor.bytes, rows.integer(3));
+    const AccessMode mode = rows.text(6) == "write" ? AccessMode::write : AccessMode::read;
+    tensor.written = tensor.written || mode == AccessMode::write;
+    Operand& operand = operands[{found->second, {entry->second, mode}}];
+    operand.offsets.push_back(static_cast<double>(rows.integer(4)));
+    operand.bytes.push_back(static_cast<double>(rows.integer(5)));
+    operand.access.tensor = entry->second;
+    operand.access.mode = mode;
+    operand.access.confidence = rows.real(7);
+    operand.access.source = std::string(rows.text(8));
+  }
+  for (auto& [key, operand] : operands) {
+    operand.access.offset_bytes = static_cast<int64_t>(median(operand.offsets));
+    operand.access.bytes = static_cast<int64_t>(median(operand.bytes));
+    folded.ops[static_cast<size_t>(key.first)].accesses.push_back(std::move(operand.access));
+  }
+}
+
+void fold_collectives(const TraceDb& db, const RawStep& step,
+                      const std::vector<int32_t>& ordinal_of, FoldedStep& folded) {
+  for (size_t i = 0; i < step.ops.size(); ++i) {
+    if (step.ops[i].kind != OpKind::collective && step.ops[i].kind != OpKind::p2p) continue;
+    Query rows = db.query(
+        "SELECT function, bytes, ranks, communicator, blocking, dtype FROM collective "
+        "WHERE op_id = ?",
+        {step.ops[i].id});
+    if (!rows.next()) continue;
+    folded.ops[static_cast<size_t>(ordinal_of[i])].collective =
+        StepCollective{.function = std::string(rows.text(0)),
+                       .bytes = rows.optional_integer(1),
+                       .ranks = rows.optional_integer(2),
+                       .communicator = rows.optional_integer(3),
+                       .blocking = rows.integer(4) != 0,
+                       .dtype = std::string(rows.text(5))};
+  }
+}
+
+}  // namespace
+
+std::vector<int64_t> ranks_with_steps(const TraceDb& db) {
+  std::vector<int64_t> ranks;
+  Query rows = db.query(
+      "SELECT DISTINCT COALESCE(rank, 0) FROM process WHERE id IN (SELECT process_id FROM step) "
+      "ORDER BY 1");
+  while (rows.next()) ranks.push_back(rows.integer(0));
+  return ranks;
+}
+
+FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank) {
+  const Source source = choose_process(db, rank);
+  FoldedStep folded;
+  folded.trace_file = db.file();
+  folded.rank = source.rank;
+  folded.process = source.process;
+  folded.world_size = source.world_size;
+  std::vector<RawStep> steps = load_steps(db, source.process, &folded.source);
+  folded.steps_total = static_cast<int64_t>(steps.size());
+  if (folded.steps_total > kFirstStepIsCold) steps.erase(steps.begin());
+  std::erase_if(steps, [](const RawStep& step) { return step.ops.empty(); });
+  if (steps.empty()) {
+    throw input_error("{}: rank {} has decode steps but no operator ran in them", db.file(),
+                      folded.rank);
+  }
+  steps = most_frequent(std::move(steps), folded);
+  folded.steps_used = static_cast<int64_t>(steps.size());
+  std::vector<double> walls;
+  for (const RawStep& step : steps)
+    walls.push_back(static_cast<double>(step.end_ns - step.start_ns));
+  folded.wall_ns = median(walls);
+  folded.wall_mad_ns = median_abs_deviation(walls);
+  const std::vector<int32_t> ordinal_of = fold_operators(db, steps, folded);
+  fold_accesses(db, source.process, steps, ordinal_of, folded);
+  fold_collectives(db, steps.front(), ordinal_of, folded);
+  return folded;
+}
+
+}  // namespace preserve

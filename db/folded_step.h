@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The representative step: all repetitions of one rank's decode step folded into one, with robust
-// statistics per operator. Planner, replay and reports all start from this value, so an ordinal means
-// the same operator in each of them and in schedule.json.
+// statistics per operator. Planner, replay and reports all start from this value, so an ordinal
+// means the same operator in each of them and in schedule.json.
 #pragma once
 
 #include <cstdint>
@@ -14,16 +14,16 @@
 namespace preserve {
 
 struct StepTensor {
-  std::string name;     // as the program named it, unique within the step
+  std::string name;  // as the program named it, unique within the step
   TensorRole role = TensorRole::unknown;
-  int64_t bytes = 0;    // largest size seen in the folded repetitions
-  bool written = false; // some operator of the step writes it
+  int64_t bytes = 0;     // largest size seen in the folded repetitions
+  bool written = false;  // some operator of the step writes it
 };
 
 struct StepAccess {
-  int32_t tensor = 0;   // index into FoldedStep::tensors
+  int32_t tensor = 0;  // index into FoldedStep::tensors
   int64_t offset_bytes = 0;
-  int64_t bytes = 0;    // median over the repetitions
+  int64_t bytes = 0;  // median over the repetitions
   AccessMode mode = AccessMode::read;
   double confidence = 1;
   std::string source;
@@ -50,7 +50,7 @@ struct StepOp {
 
 struct FoldedStep {
   std::string trace_file;
-  int64_t rank = 0;         // 0 when the trace has no ranks
+  int64_t rank = 0;  // 0 when the trace has no ranks
   ProcessId process;
   int64_t world_size = 1;
   std::string source;       // nvtx, detected, replay, model
@@ -65,8 +65,8 @@ struct FoldedStep {
 };
 
 // Folds the decode steps of `rank` (default: the lowest recorded rank, or the only process with
-// steps). When operator sequences differ, the most frequent one is folded and the others are counted
-// in a warning. The first step is left out when there are more than three: it runs cold.
+// steps). When operator sequences differ, the most frequent one is folded and the others are
+// counted in a warning. The first step is left out when there are more than three: it runs cold.
 // Throws input_error, saying what to do, when the trace has no step, no such rank.
 FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank = std::nullopt);
 

@@ -1,2 +1,216 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "db/steps.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "common/error.h"
+
+namespace preserve {
+namespace {
+
+// What engines call their step, most specific first. Users add their own with --step-range.
+const std::vector<std::string> kDecodeGlobs{"decode_step*", "decode step*", "ProfilerStep#*"};
+const std::vector<std::string> kPrefillGlobs{"prefill_step*", "prefill step*"};
+
+constexpr double kMinAgreement = 0.9;  // of the positions of two consecutive blocks
+constexpr size_t kMaxCandidates = 32;  // periods tried; each costs one pass
+
+struct StepSpan {
+  int64_t start_ns = 0, end_ns = 0;
+  StepPhase phase = StepPhase::unknown;
+};
+
+// Ranges of `process` whose name matches one of the globs, as spans.
+void append_annotated(const TraceDb& db, ProcessId process, const std::vector<std::string>& globs,
+                      StepPhase phase, std::vector<StepSpan>& spans) {
+  for (const std::string& glob : globs) {
+    Query rows = db.query(
+        "SELECT range.start_ns, range.end_ns FROM range JOIN stream ON stream.id = range.stream_id "
+        "WHERE stream.process_id = ? AND range.kind <> 'mark' AND range.end_ns IS NOT NULL "
+        "AND range.name_id IN (SELECT id FROM string WHERE value GLOB ?)",
+        {process.value, glob});
+    while (rows.next()) spans.push_back({rows.integer(0), rows.integer(1), phase});
+  }
+}
+
+// Only outermost, non-overlapping steps: an annotation nested in a step is not another step.
+std::vector<StepSpan> without_overlaps(std::vector<StepSpan> spans) {
+  std::sort(spans.begin(), spans.end(), [](const StepSpan& a, const StepSpan& b) {
+    return a.start_ns != b.start_ns ? a.start_ns < b.start_ns : a.end_ns > b.end_ns;
+  });
+  std::vector<StepSpan> kept;
+  for (const StepSpan& span : spans) {
+    if (span.end_ns > span.start_ns && (kept.empty() || span.start_ns >= kept.back().end_ns)) {
+      kept.push_back(span);
+    }
+  }
+  return kept;
+}
+
+uint64_t mix(uint64_t hash, uint64_t value) {
+  hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
+  return hash * 0xff51afd7ed558ccdu;
+}
+
+// Blocks of the operator sequence of the stream with most collectives. The last block has no
+// successor to end it, so it ends with its last operator.
+std::vector<StepSpan> detect(const TraceDb& db, ProcessId process) {
+  const auto stream = db.query_integer(
+      "SELECT op.stream_id FROM op JOIN stream ON stream.id = op.stream_id "
+      "WHERE stream.process_id = ? GROUP BY op.stream_id "
+      "ORDER BY SUM(op.kind = 'collective') DESC, COUNT(*) DESC, op.stream_id LIMIT 1",
+      {process.value});
+  if (!stream) return {};
+  std::vector<uint64_t> symbols;
+  std::vector<int64_t> starts;
+  int64_t last_end_ns = 0;
+  Query rows = db.query(
+      "SELECT op.name_id, op.start_ns, op.end_ns, collective.bytes FROM op "
+      "LEFT JOIN collective ON collective.op_id = op.id WHERE op.stream_id = ? "
+      "ORDER BY op.start_ns, op.id",
+      {*stream});
+  while (rows.next()) {
+    symbols.push_back(mix(static_cast<uint64_t>(rows.integer(0)),
+                          static_cast<uint64_t>(rows.optional_integer(3).value_or(-1))));
+    starts.push_back(rows.integer(1));
+    last_end_ns = std::max(last_end_ns, rows.integer(2));
+  }
+  const Period period = find_period(symbols);
+  std::vector<StepSpan> spans;
+  for (size_t block = 0; block < period.repeats; ++block) {
+    const size_t next = period.begin + (block + 1) * period.length;
+    spans.push_back({starts[period.begin + block * period.length],
+                     next < starts.size() ? starts[next] : last_end_ns, StepPhase::unknown});
+  }
+  return spans;
+}
+
+// Sets op.step_id of every operator of `process` that starts within a step and has none yet. One
+// UPDATE per run of consecutive row numbers: producers insert stream by stream, so runs are long.
+void attribute_operators(TraceDb& db, ProcessId process, const std::vector<StepSpan>& spans,
+                         const std::vector<StepId>& ids) {
+  struct Run {
+    int64_t first = 0, last = 0;
+    StepId step;
+  };
+  std::vector<Run> runs;
+  {
+    Query rows = db.query(
+        "SELECT op.id, op.start_ns FROM op JOIN stream ON stream.id = op.stream_id "
+        "WHERE stream.process_id = ? AND op.step_id IS NULL ORDER BY op.id",
+        {process.value});
+    while (rows.next()) {
+      const int64_t start_ns = rows.integer(1);
+      const auto after = std::upper_bound(
+          spans.begin(), spans.end(), start_ns,
+          [](int64_t time_ns, const StepSpan& span) { return time_ns < span.start_ns; });
+      if (after == spans.begin() || start_ns >= (after - 1)->end_ns) continue;
+      const StepId step = ids[static_cast<size_t>(after - 1 - spans.begin())];
+      const int64_t op = rows.integer(0);
+      if (!runs.empty() && runs.back().step == step && runs.back().last + 1 == op) {
+        runs.back().last = op;
+      } else {
+        runs.push_back({op, op, step});
+      }
+    }
+  }
+  for (const Run& run : runs) {
+    db.execute("UPDATE op SET step_id = ? WHERE id BETWEEN ? AND ?",
+               {run.step.value, run.first, run.last});
+  }
+}
+
+struct Candidate {
+  size_t length = 0, begin = 0, support = 0;
+};
+
+// Distances between equal symbols that occur often, with the first place where each starts.
+std::vector<Candidate> candidate_periods(const std::vector<uint64_t>& symbols, size_t min_repeats) {
+  std::unordered_map<uint64_t, size_t> last_seen;
+  std::unordered_map<size_t, Candidate> by_length;
+  for (size_t i = 0; i < symbols.size(); ++i) {
+    const auto [entry, fresh] = last_seen.try_emplace(symbols[i], i);
+    if (fresh) continue;
+    Candidate& candidate = by_length[i - entry->second];
+    if (candidate.support++ == 0) candidate.begin = entry->second;
+    candidate.length = i - entry->second;
+    entry->second = i;
+  }
+  std::vector<Candidate> candidates;
+  for (const auto& [length, candidate] : by_length) {
+    if (candidate.support + 1 >= min_repeats) candidates.push_back(candidate);
+  }
+  // Coverage of a distance is at most support * length; ties to the shorter, then the earlier.
+  std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
+    const size_t cover_a = a.support * a.length, cover_b = b.support * b.length;
+    if (cover_a != cover_b) return cover_a > cover_b;
+    return a.length != b.length ? a.length < b.length : a.begin < b.begin;
+  });
+  if (candidates.size() > kMaxCandidates) candidates.resize(kMaxCandidates);
+  return candidates;
+}
+
+}  // namespace
+
+Period find_period(const std::vector<uint64_t>& symbols, size_t min_repeats) {
+  Period best;
+  for (const Candidate& candidate : candidate_periods(symbols, min_repeats)) {
+    const size_t p = candidate.length;
+    size_t begin = candidate.begin, repeats = 1;
+    const auto consider = [&] {
+      const size_t cover = repeats * p, best_cover = best.repeats * best.length;
+      if (repeats >= min_repeats &&
+          (cover > best_cover || (cover == best_cover && p < best.length))) {
+        best = {p, begin, repeats};
+      }
+    };
+    for (size_t block = begin; block + 2 * p <= symbols.size(); block += p) {
+      size_t equal = 0;
+      for (size_t i = block; i < block + p; ++i) equal += symbols[i] == symbols[i + p];
+      if (static_cast<double>(equal) >= kMinAgreement * static_cast<double>(p)) {
+        ++repeats;
+      } else {
+        consider();
+        begin = block + p;
+        repeats = 1;
+      }
+    }
+    consider();
+  }
+  return best;
+}
+
+StepSummary mark_steps(TraceDb& db, const StepOptions& options) {
+  std::vector<ProcessId> processes;
+  {
+    Query rows = db.query("SELECT id FROM process ORDER BY id");
+    while (rows.next()) processes.push_back({rows.integer(0)});
+  }
+  StepSummary summary;
+  for (const ProcessId process : processes) {
+    std::vector<StepSpan> spans;
+    append_annotated(db, process,
+                     options.decode_globs.empty() ? kDecodeGlobs : options.decode_globs,
+                     StepPhase::decode, spans);
+    append_annotated(db, process,
+                     options.prefill_globs.empty() ? kPrefillGlobs : options.prefill_globs,
+                     StepPhase::prefill, spans);
+    const bool annotated = !spans.empty();
+    spans = without_overlaps(annotated ? std::move(spans) : detect(db, process));
+    std::vector<StepId> ids;
+    for (const StepSpan& span : spans) {
+      ids.push_back(db.add(StepRow{.process = process,
+                                   .ordinal = static_cast<int64_t>(ids.size()),
+                                   .phase = span.phase,
+                                   .start_ns = span.start_ns,
+                                   .end_ns = span.end_ns,
+                                   .source = annotated ? "nvtx" : "detected"}));
+    }
+    attribute_operators(db, process, spans, ids);
+    (annotated ? summary.annotated : summary.detected) += static_cast<int64_t>(spans.size());
+  }
+  return summary;
+}
+
+}  // namespace preserve

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Finds the repeated step of a recording. Producers (converter, importers, replay) call mark_steps()
-// once, just before TraceDb::finish(); readers find the result in the tables step and op.step_id.
+// Finds the repeated step of a recording. Producers (converter, importers, replay) call
+// mark_steps() once, just before TraceDb::finish(); readers find the result in the tables step and
+// op.step_id.
 //
 // A step is an annotated range (NVTX decode_step, ProfilerStep#7, ...) when there is one, else a
 // period of the operator sequence of the stream that carries the collectives.
@@ -27,12 +28,12 @@ struct StepSummary {
 // Fills step and op.step_id for every process. `db` must still be producing.
 StepSummary mark_steps(TraceDb& db, const StepOptions& options = {});
 
-// The period, in symbols, of the longest repetitive stretch of `symbols`: the smallest p such that at
-// least `min_repeats` consecutive blocks of p symbols agree in at least 90 % of their positions.
+// The period, in symbols, of the longest repetitive stretch of `symbols`: the smallest p such that
+// at least `min_repeats` consecutive blocks of p symbols agree in at least 90 % of their positions.
 struct Period {
-  size_t length = 0;  // 0: no period
-  size_t begin = 0;   // first symbol of the first block
-  size_t repeats = 0; // whole blocks
+  size_t length = 0;   // 0: no period
+  size_t begin = 0;    // first symbol of the first block
+  size_t repeats = 0;  // whole blocks
 };
 Period find_period(const std::vector<uint64_t>& symbols, size_t min_repeats = 3);
 

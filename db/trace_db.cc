@@ -34,8 +34,19 @@ size_t index_of(const std::array<const char*, N>& names, std::string_view text, 
   throw input_error("'{}' is no {}", text, what);
 }
 
-enum Insert { kProcess, kDevice, kStream, kRange, kOp, kCollective, kTensor, kAccess, kStep, kString,
-              kInsertCount };
+enum Insert {
+  kProcess,
+  kDevice,
+  kStream,
+  kRange,
+  kOp,
+  kCollective,
+  kTensor,
+  kAccess,
+  kStep,
+  kString,
+  kInsertCount
+};
 
 constexpr std::array<const char*, kInsertCount> kInsertSql{
     "INSERT INTO process VALUES (?,?,?,?,?,?,?,?,?,?)",
@@ -83,15 +94,18 @@ class Binder {
   int position_ = 0;
 };
 
-// Replaces what is not UTF-8 (RFC 3629, no surrogates, no overlong forms) by U+FFFD: names come from
-// foreign processes and files.
+// Replaces what is not UTF-8 (RFC 3629, no surrogates, no overlong forms) by U+FFFD: names come
+// from foreign processes and files.
 std::string valid_utf8(std::string_view text) {
   std::string out;
   out.reserve(text.size());
   for (size_t i = 0; i < text.size();) {
     const auto lead = static_cast<unsigned char>(text[i]);
-    size_t length = lead < 0x80 ? 1 : lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3
-                    : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+    size_t length = lead < 0x80                   ? 1
+                    : lead >= 0xc2 && lead < 0xe0 ? 2
+                    : lead >= 0xe0 && lead < 0xf0 ? 3
+                    : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                  : 0;
     bool good = length != 0 && i + length <= text.size();
     for (size_t k = 1; good && k < length; ++k) {
       good = (static_cast<unsigned char>(text[i + k]) & 0xc0) == 0x80;
@@ -126,12 +140,24 @@ struct StringHash {
 
 }  // namespace
 
-const char* to_text(OpKind kind) { return kOpKinds[static_cast<size_t>(kind)]; }
-const char* to_text(StreamKind kind) { return kStreamKinds[static_cast<size_t>(kind)]; }
-const char* to_text(RangeKind kind) { return kRangeKinds[static_cast<size_t>(kind)]; }
-const char* to_text(TensorRole role) { return kRoles[static_cast<size_t>(role)]; }
-const char* to_text(AccessMode mode) { return kModes[static_cast<size_t>(mode)]; }
-const char* to_text(StepPhase phase) { return kPhases[static_cast<size_t>(phase)]; }
+const char* to_text(OpKind kind) {
+  return kOpKinds[static_cast<size_t>(kind)];
+}
+const char* to_text(StreamKind kind) {
+  return kStreamKinds[static_cast<size_t>(kind)];
+}
+const char* to_text(RangeKind kind) {
+  return kRangeKinds[static_cast<size_t>(kind)];
+}
+const char* to_text(TensorRole role) {
+  return kRoles[static_cast<size_t>(role)];
+}
+const char* to_text(AccessMode mode) {
+  return kModes[static_cast<size_t>(mode)];
+}
+const char* to_text(StepPhase phase) {
+  return kPhases[static_cast<size_t>(phase)];
+}
 OpKind op_kind_from_text(std::string_view text) {
   return static_cast<OpKind>(index_of(kOpKinds, text, "operator kind"));
 }
@@ -170,7 +196,9 @@ TraceDb::TraceDb(std::unique_ptr<State> state) : state_(std::move(state)) {}
 TraceDb::TraceDb(TraceDb&&) noexcept = default;
 TraceDb& TraceDb::operator=(TraceDb&&) noexcept = default;
 TraceDb::~TraceDb() = default;
-const std::string& TraceDb::file() const { return state_->file; }
+const std::string& TraceDb::file() const {
+  return state_->file;
+}
 
 TraceDb TraceDb::create(const std::filesystem::path& path) {
   auto state = std::make_unique<State>();
@@ -179,9 +207,10 @@ TraceDb TraceDb::create(const std::filesystem::path& path) {
                       nullptr) != SQLITE_OK) {
     state->fail("cannot create");
   }
-  state->run("PRAGMA page_size = 16384; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
-             "PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -65536;"
-             "PRAGMA foreign_keys = OFF;");  // checked once, in finish()
+  state->run(
+      "PRAGMA page_size = 16384; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+      "PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -65536;"
+      "PRAGMA foreign_keys = OFF;");  // checked once, in finish()
   state->run(fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {}; BEGIN",
                          kApplicationId, kTraceSchemaVersion)
                  .c_str());
@@ -203,8 +232,9 @@ TraceDb TraceDb::create(const std::filesystem::path& path) {
 TraceDb TraceDb::open(const std::filesystem::path& path) {
   std::error_code error;
   if (!std::filesystem::is_regular_file(path, error)) {
-    throw input_error("{}: {}", path.string(),
-                      std::filesystem::exists(path, error) ? "is not a regular file" : "no such file");
+    throw input_error(
+        "{}: {}", path.string(),
+        std::filesystem::exists(path, error) ? "is not a regular file" : "no such file");
   }
   auto state = std::make_unique<State>();
   state->file = path.string();
@@ -219,10 +249,12 @@ TraceDb TraceDb::open(const std::filesystem::path& path) {
     }
     const int64_t version = db.query_integer("PRAGMA user_version").value_or(0);
     if (version > kTraceSchemaVersion) {
-      throw input_error("{}: has trace schema {}, this program knows up to {}: use a newer preserve",
-                        db.file(), version, kTraceSchemaVersion);
+      throw input_error(
+          "{}: has trace schema {}, this program knows up to {}: use a newer preserve", db.file(),
+          version, kTraceSchemaVersion);
     }
-    if (version < 1) throw input_error("{}: has no trace schema version: it is unfinished", db.file());
+    if (version < 1)
+      throw input_error("{}: has no trace schema version: it is unfinished", db.file());
     // A truncated file opens well; compare the header's page count with the size on disk.
     const int64_t pages = db.query_integer("PRAGMA page_count").value_or(0);
     const int64_t page_bytes = db.query_integer("PRAGMA page_size").value_or(0);
@@ -261,9 +293,17 @@ StringId TraceDb::intern(std::string_view text) {
 ProcessId TraceDb::add(const ProcessRow& row) {
   const int64_t id = ++state_->last_id[kProcess];
   const std::string host = valid_utf8(row.host), command = valid_utf8(row.command);
-  state_->binder(kProcess).integer(id).text(host).integer(row.pid).integer(row.ppid)
-      .integer(row.rank).integer(row.world_size).text(command).integer(row.start_ns)
-      .integer(row.end_ns).integer(row.complete ? 1 : 0);
+  state_->binder(kProcess)
+      .integer(id)
+      .text(host)
+      .integer(row.pid)
+      .integer(row.ppid)
+      .integer(row.rank)
+      .integer(row.world_size)
+      .text(command)
+      .integer(row.start_ns)
+      .integer(row.end_ns)
+      .integer(row.complete ? 1 : 0);
   state_->step(kProcess);
   return {id};
 }
@@ -271,8 +311,14 @@ ProcessId TraceDb::add(const ProcessRow& row) {
 DeviceId TraceDb::add(const DeviceRow& row) {
   const int64_t id = ++state_->last_id[kDevice];
   const std::string name = valid_utf8(row.name);
-  state_->binder(kDevice).integer(id).text(row.host).text(row.kind).text(name)
-      .integer(row.cache_bytes).integer(row.memory_bytes).integer(row.memory_bandwidth_bytes_per_s)
+  state_->binder(kDevice)
+      .integer(id)
+      .text(row.host)
+      .text(row.kind)
+      .text(name)
+      .integer(row.cache_bytes)
+      .integer(row.memory_bytes)
+      .integer(row.memory_bandwidth_bytes_per_s)
       .integer(row.units);
   state_->step(kDevice);
   return {id};
@@ -281,16 +327,29 @@ DeviceId TraceDb::add(const DeviceRow& row) {
 StreamId TraceDb::add(const StreamRow& row) {
   const int64_t id = ++state_->last_id[kStream];
   const std::string name = valid_utf8(row.name);
-  state_->binder(kStream).integer(id).id(row.process).id(row.device).text(to_text(row.kind))
-      .integer(row.native_id).text_or_null(name);
+  state_->binder(kStream)
+      .integer(id)
+      .id(row.process)
+      .id(row.device)
+      .text(to_text(row.kind))
+      .integer(row.native_id)
+      .text_or_null(name);
   state_->step(kStream);
   return {id};
 }
 
 RangeId TraceDb::add(const RangeRow& row) {
   const int64_t id = ++state_->last_id[kRange];
-  state_->binder(kRange).integer(id).id(row.stream).id(row.parent).text(to_text(row.kind))
-      .id(row.domain).id(row.name).integer(row.depth).integer(row.start_ns).integer(row.end_ns)
+  state_->binder(kRange)
+      .integer(id)
+      .id(row.stream)
+      .id(row.parent)
+      .text(to_text(row.kind))
+      .id(row.domain)
+      .id(row.name)
+      .integer(row.depth)
+      .integer(row.start_ns)
+      .integer(row.end_ns)
       .text_or_null(row.payload);
   state_->step(kRange);
   return {id};
@@ -302,39 +361,77 @@ OpId TraceDb::add(const OpRow& row) {
                          row.start_ns - row.end_ns);
   }
   const int64_t id = ++state_->last_id[kOp];
-  state_->binder(kOp).integer(id).id(row.stream).text(to_text(row.kind)).id(row.name)
-      .integer(row.start_ns).integer(row.end_ns).integer(row.correlation_id).integer(row.graph_id)
-      .integer(row.graph_node_id).id(row.range).id(row.step);
+  state_->binder(kOp)
+      .integer(id)
+      .id(row.stream)
+      .text(to_text(row.kind))
+      .id(row.name)
+      .integer(row.start_ns)
+      .integer(row.end_ns)
+      .integer(row.correlation_id)
+      .integer(row.graph_id)
+      .integer(row.graph_node_id)
+      .id(row.range)
+      .id(row.step);
   state_->step(kOp);
   return {id};
 }
 
 void TraceDb::add(const CollectiveRow& row) {
-  state_->binder(kCollective).id(row.op).text(row.function).integer(row.bytes)
-      .text_or_null(row.dtype).integer(row.ranks).integer(row.communicator).integer(row.sequence)
-      .integer(row.peer).integer(row.blocking ? 1 : 0).text(row.source).real(row.confidence);
+  state_->binder(kCollective)
+      .id(row.op)
+      .text(row.function)
+      .integer(row.bytes)
+      .text_or_null(row.dtype)
+      .integer(row.ranks)
+      .integer(row.communicator)
+      .integer(row.sequence)
+      .integer(row.peer)
+      .integer(row.blocking ? 1 : 0)
+      .text(row.source)
+      .real(row.confidence);
   state_->step(kCollective);
 }
 
 TensorId TraceDb::add(const TensorRow& row) {
   const int64_t id = ++state_->last_id[kTensor];
-  state_->binder(kTensor).integer(id).id(row.process).id(row.name).text(to_text(row.role))
-      .integer(row.base).integer(row.bytes).text(row.source).integer(row.valid_from_ns)
+  state_->binder(kTensor)
+      .integer(id)
+      .id(row.process)
+      .id(row.name)
+      .text(to_text(row.role))
+      .integer(row.base)
+      .integer(row.bytes)
+      .text(row.source)
+      .integer(row.valid_from_ns)
       .integer(row.valid_to_ns);
   state_->step(kTensor);
   return {id};
 }
 
 void TraceDb::add(const AccessRow& row) {
-  state_->binder(kAccess).id(row.op).integer(row.operand).id(row.tensor).integer(row.offset_bytes)
-      .integer(row.bytes).text(to_text(row.mode)).text(row.source).real(row.confidence);
+  state_->binder(kAccess)
+      .id(row.op)
+      .integer(row.operand)
+      .id(row.tensor)
+      .integer(row.offset_bytes)
+      .integer(row.bytes)
+      .text(to_text(row.mode))
+      .text(row.source)
+      .real(row.confidence);
   state_->step(kAccess);
 }
 
 StepId TraceDb::add(const StepRow& row) {
   const int64_t id = ++state_->last_id[kStep];
-  state_->binder(kStep).integer(id).id(row.process).integer(row.ordinal).text(to_text(row.phase))
-      .integer(row.start_ns).integer(row.end_ns).text(row.source);
+  state_->binder(kStep)
+      .integer(id)
+      .id(row.process)
+      .integer(row.ordinal)
+      .text(to_text(row.phase))
+      .integer(row.start_ns)
+      .integer(row.end_ns)
+      .text(row.source);
   state_->step(kStep);
   return {id};
 }
@@ -357,7 +454,8 @@ void TraceDb::add_loss(ProcessId process, std::string_view source, std::string_v
                        int64_t count) {
   SqlValue owner = nullptr;
   if (process) owner = process.value;
-  execute("INSERT INTO loss VALUES (?,?,?,?)", {owner, std::string(source), std::string(kind), count});
+  execute("INSERT INTO loss VALUES (?,?,?,?)",
+          {owner, std::string(source), std::string(kind), count});
 }
 
 void TraceDb::set_meta(std::string_view key, std::string_view value) {
@@ -375,8 +473,9 @@ void TraceDb::finish() {
   set_meta("finished", "1");
   // The two look-ups that every stage makes; built once here, after the bulk, because maintaining
   // them row by row costs more than everything else together.
-  state_->run("CREATE INDEX op_by_step ON op (step_id) WHERE step_id IS NOT NULL;"
-              "CREATE INDEX tensor_by_process ON tensor (process_id)");
+  state_->run(
+      "CREATE INDEX op_by_step ON op (step_id) WHERE step_id IS NOT NULL;"
+      "CREATE INDEX tensor_by_process ON tensor (process_id)");
   for (sqlite3_stmt*& statement : state_->inserts) {
     sqlite3_finalize(statement);
     statement = nullptr;
@@ -430,8 +529,12 @@ bool Query::next() {
 bool Query::is_null(int column) const {
   return sqlite3_column_type(statement_.get(), column) == SQLITE_NULL;
 }
-int64_t Query::integer(int column) const { return sqlite3_column_int64(statement_.get(), column); }
-double Query::real(int column) const { return sqlite3_column_double(statement_.get(), column); }
+int64_t Query::integer(int column) const {
+  return sqlite3_column_int64(statement_.get(), column);
+}
+double Query::real(int column) const {
+  return sqlite3_column_double(statement_.get(), column);
+}
 std::string_view Query::text(int column) const {
   const auto* data = reinterpret_cast<const char*>(sqlite3_column_text(statement_.get(), column));
   if (data == nullptr) return {};

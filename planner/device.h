@@ -23,7 +23,7 @@ struct PrefetchMethod {
   std::string name;       // load, prefetcht0_paced, bulk_l2, ...
   std::string placement;  // "consumer" (the core or SMs that will read) or "spare"
   double bandwidth_bytes_per_s = 0;
-  int64_t start_latency_ns = 0;  // from the decision to the first byte arriving
+  int64_t start_latency_ns = 0;               // from the decision to the first byte arriving
   double hit_read_bandwidth_bytes_per_s = 0;  // reading afterwards what this method fetched
   int64_t chunk_bytes = 0;  // bytes between two looks at the collective (CPU) or per request (GPU)
   int64_t ctas = 0;         // GPU only
@@ -40,21 +40,23 @@ struct CollectiveFit {
 };
 
 struct DeviceModel {
-  std::string name;     // "h100-sxm", or the processor's model name
-  std::string kind;     // "cpu" or "gpu"
-  std::string source;   // "measured", or "published: <where>"
-  int64_t ranks = 1;    // ranks sharing the cache when this was measured (1 on a GPU)
+  std::string name;                // "h100-sxm", or the processor's model name
+  std::string kind;                // "cpu" or "gpu"
+  std::string source;              // "measured", or "published: <where>"
+  int64_t ranks = 1;               // ranks sharing the cache when this was measured (1 on a GPU)
   int64_t cache_bytes = 0;         // nominal size of the shared cache
   int64_t cache_budget_bytes = 0;  // usable by prefetches of one rank: the C of the flow
-  double memory_bandwidth_bytes_per_s = 0;     // B_cold
-  double cache_read_bandwidth_bytes_per_s = 0; // B_hot, upper bound
-  double slowdown_per_byte_ns = 0;  // how much a prefetched byte lengthens the collective it runs beside
-  int64_t op_floor_ns = 0;          // no operator gets shorter than this
-  double flops_fp16_per_s = 0, flops_fp8_per_s = 0, flops_int8_per_s = 0;  // for the workload generator
-  std::vector<SurvivalPoint> survival;       // ascending footprint
-  std::vector<PrefetchMethod> methods;       // best first
+  double memory_bandwidth_bytes_per_s = 0;      // B_cold
+  double cache_read_bandwidth_bytes_per_s = 0;  // B_hot, upper bound
+  double slowdown_per_byte_ns =
+      0;                    // how much a prefetched byte lengthens the collective it runs beside
+  int64_t op_floor_ns = 0;  // no operator gets shorter than this
+  double flops_fp16_per_s = 0, flops_fp8_per_s = 0,
+         flops_int8_per_s = 0;          // for the workload generator
+  std::vector<SurvivalPoint> survival;  // ascending footprint
+  std::vector<PrefetchMethod> methods;  // best first
   std::vector<CollectiveFit> collectives;
-  std::vector<std::string> notes;            // how measured: n, clocks, spread, date
+  std::vector<std::string> notes;  // how measured: n, clocks, spread, date
 };
 
 // Reads and validates against the schema, then checks what a schema cannot: finite positive rates,

@@ -19,33 +19,33 @@ inline constexpr const char* kScheduleVersion = "1.0";
 struct PlannedPrefetch {
   std::string tensor;
   int32_t consumer_ordinal = 0;
-  std::string consumer;       // name of the operator that reads it
-  int64_t offset_bytes = 0;   // within the tensor
+  std::string consumer;      // name of the operator that reads it
+  int64_t offset_bytes = 0;  // within the tensor
   int64_t length_bytes = 0;
   double predicted_saved_ns = 0;
-  bool next_step = false;     // the consumer runs in the following step (the ring's wrap edge)
+  bool next_step = false;  // the consumer runs in the following step (the ring's wrap edge)
 };
 
 struct PlannedWindow {
-  int32_t ordinal = 0;        // of the collective (or idle operator) in the step
+  int32_t ordinal = 0;  // of the collective (or idle operator) in the step
   std::string name;
-  int64_t usable_ns = 0;      // length after start latency and guard, link latency included
+  int64_t usable_ns = 0;  // length after start latency and guard, link latency included
   int64_t capacity_bytes = 0;
   int64_t used_bytes = 0;
   double shadow_price_ns_per_mib = 0;  // worth of one more MiB of window capacity
-  std::string binds;          // "window", "cache", "candidates" or "none": what limits it
+  std::string binds;                   // "window", "cache", "candidates" or "none": what limits it
   std::vector<PlannedPrefetch> prefetches;  // in the order they are issued
 };
 
 struct Plan {
-  std::string strategy;       // none, bfs, flow
-  std::string verdict;        // "prefetch" or "do-nothing"
+  std::string strategy;  // none, bfs, flow
+  std::string verdict;   // "prefetch" or "do-nothing"
   std::vector<std::string> reasons;
-  int64_t baseline_step_ns = 0;    // predicted without prefetching (the recorded step, link included)
-  int64_t prefetch_step_ns = 0;    // predicted with
+  int64_t baseline_step_ns = 0;  // predicted without prefetching (the recorded step, link included)
+  int64_t prefetch_step_ns = 0;  // predicted with
   double speedup = 1;
-  int64_t objective_ns = 0;        // optimum of the flow, 0 for other strategies
-  int64_t cache_peak_bytes = 0;    // largest prefetched-but-unread amount
+  int64_t objective_ns = 0;      // optimum of the flow, 0 for other strategies
+  int64_t cache_peak_bytes = 0;  // largest prefetched-but-unread amount
   double cache_shadow_price_ns_per_mib = 0;
   std::vector<PlannedWindow> windows;
 };
@@ -53,25 +53,26 @@ struct Plan {
 struct Schedule {
   std::string trace_path, trace_sha256;
   int64_t rank = 0;
-  int64_t ranks = 1;               // ranks of the recorded program; each runs the same plan
-  int64_t step_ops = 0;            // operators of the folded step, to recognise a foreign trace
+  int64_t ranks = 1;     // ranks of the recorded program; each runs the same plan
+  int64_t step_ops = 0;  // operators of the folded step, to recognise a foreign trace
   std::string device_name;
-  std::string method, placement;   // PrefetchMethod chosen from the device file
+  std::string method, placement;  // PrefetchMethod chosen from the device file
   int64_t chunk_bytes = 0;
   int64_t budget_bytes = 0;
-  int64_t link_latency_ns = 0;     // > 0: planned for a stand-in network link; replay must agree
+  int64_t link_latency_ns = 0;  // > 0: planned for a stand-in network link; replay must agree
   uint64_t seed = 1;
-  std::string windows_mode = "collective";  // or "idle"
+  std::string windows_mode = "collective";                                             // or "idle"
   int64_t all_hot_step_ns = 0, window_limited_step_ns = 0, cache_limited_step_ns = 0;  // bounds
   std::vector<std::string> warnings;
-  Plan plan;                       // the chosen one
-  std::vector<Plan> candidates;    // the k - 1 others
+  Plan plan;                     // the chosen one
+  std::vector<Plan> candidates;  // the k - 1 others
 };
 
 // Reads, validates against the schema (input_error with JSON pointer; a newer major version is
 // refused naming both), then checks ranges: lengths positive, no byte twice per use, sums agree.
 Schedule load_schedule(const std::filesystem::path& path);
-std::string to_json(const Schedule& schedule);  // stable key order, integers for ns and bytes, no NaN
+std::string to_json(
+    const Schedule& schedule);  // stable key order, integers for ns and bytes, no NaN
 
 // Throws input_error when the schedule was not made from this trace (digest), saying both digests.
 void require_same_trace(const Schedule& schedule, const std::filesystem::path& schedule_path,

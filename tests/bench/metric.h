@@ -18,10 +18,10 @@ inline void report_metric(const std::string& area, const std::string& metric,
                           const std::string& unit, const std::vector<double>& values,
                           const std::string& target, bool met) {
   const Interval interval = bootstrap_median(values);
-  const nlohmann::ordered_json line{{"area", area},          {"metric", metric},
-                                    {"unit", unit},          {"median", interval.estimate},
-                                    {"low", interval.low},   {"high", interval.high},
-                                    {"n", values.size()},    {"target", target},
+  const nlohmann::ordered_json line{{"area", area},        {"metric", metric},
+                                    {"unit", unit},        {"median", interval.estimate},
+                                    {"low", interval.low}, {"high", interval.high},
+                                    {"n", values.size()},  {"target", target},
                                     {"met", met}};
   std::printf("%s\n", line.dump().c_str());
   std::fflush(stdout);

@@ -1,2 +1,112 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "db/folded_step.h"
+
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "common/error.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+using test::SyntheticTrace;
+using test::TemporaryDirectory;
+using testing::HasSubstr;
+
+TraceDb written(const TemporaryDirectory& directory, const SyntheticTrace& spec,
+                const std::function<void(TraceDb&)>& tweak = {}) {
+  test::write_synthetic_trace(directory / "trace.db", spec, tweak);
+  return TraceDb::open(directory / "trace.db");
+}
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(FoldedStep, OperatorsKeepTheirOrderNamesAndTimes) {
+  const TemporaryDirectory directory;
+  SyntheticTrace spec;
+  spec.layers = 2;
+  const FoldedStep step = fold_step(written(directory, spec));
+  ASSERT_EQ(step.ops.size(), 2u * 9 + 3);
+  EXPECT_EQ(step.ops[0].name, "embed");
+  EXPECT_EQ(step.ops[2].name, "layers.0.attn.qkv");
+  EXPECT_EQ(step.ops[5].kind, OpKind::collective);
+  EXPECT_EQ(step.ops[5].collective->function, "allreduce");
+  EXPECT_EQ(step.ops[5].collective->bytes, spec.allreduce_bytes);
+  EXPECT_DOUBLE_EQ(step.ops[5].dur_ns, static_cast<double>(spec.allreduce_ns));
+  EXPECT_DOUBLE_EQ(step.ops[5].mad_ns, 0);
+  for (size_t i = 0; i < step.ops.size(); ++i) EXPECT_EQ(step.ops[i].ordinal, static_cast<int>(i));
+  EXPECT_EQ(step.source, "nvtx");
+  EXPECT_EQ(step.steps_total, spec.steps);
+  EXPECT_EQ(step.steps_used, spec.steps - 1) << "the first step runs cold and is left out";
+  EXPECT_EQ(step.world_size, 2);
+}
+
+TEST(FoldedStep, AccessesNameTensorsOnce) {
+  const TemporaryDirectory directory;
+  SyntheticTrace spec;
+  spec.layers = 2;
+  const FoldedStep step = fold_step(written(directory, spec));
+  EXPECT_EQ(step.tensors.size(), 2u * 5 + 1);
+  ASSERT_EQ(step.ops[2].accesses.size(), 1u);
+  const StepAccess& access = step.ops[2].accesses[0];
+  EXPECT_EQ(step.tensors[static_cast<size_t>(access.tensor)].name, "layers.0.attn.qkv.weight");
+  EXPECT_EQ(access.bytes, spec.qkv_bytes);
+  EXPECT_EQ(step.tensors[static_cast<size_t>(access.tensor)].role, TensorRole::weight);
+}
+
+TEST(FoldedStep, StepsAreFoundByPeriodicityWithoutAnnotation) {
+  const TemporaryDirectory directory;
+  SyntheticTrace spec;
+  spec.annotate_steps = false;
+  const FoldedStep step = fold_step(written(directory, spec));
+  EXPECT_EQ(step.source, "detected");
+  EXPECT_EQ(step.ops.size(), static_cast<size_t>(spec.layers) * 9 + 3);
+}
+
+TEST(FoldedStep, OddStepsAreLeftOutAndCounted) {
+  const TemporaryDirectory directory;
+  const FoldedStep step = fold_step(written(directory, {}, [](TraceDb& db) {
+    db.execute(
+        "UPDATE op SET step_id = NULL WHERE id = (SELECT MIN(id) FROM op WHERE step_id = 3)");
+  }));
+  EXPECT_EQ(step.steps_used, 4);
+  ASSERT_EQ(step.warnings.size(), 1u);
+  EXPECT_THAT(step.warnings[0], HasSubstr("1 of 5 steps"));
+}
+
+TEST(FoldedStep, MedianIgnoresAnOutlier) {
+  const TemporaryDirectory directory;
+  SyntheticTrace spec;
+  const FoldedStep step = fold_step(written(directory, spec, [](TraceDb& db) {
+    db.execute("UPDATE op SET end_ns = end_ns + 100 WHERE step_id = 3 AND kind = 'collective'");
+  }));
+  EXPECT_DOUBLE_EQ(step.ops[5].dur_ns, static_cast<double>(spec.allreduce_ns));
+}
+
+TEST(FoldedStep, EachRankIsFoldedOnItsOwn) {
+  const TemporaryDirectory directory;
+  const TraceDb db = written(directory, {});
+  EXPECT_THAT(ranks_with_steps(db), testing::ElementsAre(0, 1));
+  EXPECT_EQ(fold_step(db, 1).rank, 1);
+  EXPECT_THAT(error_of([&] { fold_step(db, 7); }), HasSubstr("ranks with steps: 0, 1"));
+}
+
+TEST(FoldedStep, NoStepSaysWhatToDo) {
+  const TemporaryDirectory directory;
+  SyntheticTrace spec;
+  spec.steps = 1;
+  spec.annotate_steps = false;
+  const TraceDb db = written(directory, spec);
+  EXPECT_THAT(error_of([&] { fold_step(db); }), HasSubstr("annotate the decode step"));
+}
+
+}  // namespace
+}  // namespace preserve

@@ -18,16 +18,16 @@ struct SyntheticTrace {
   int ranks = 2;
   int layers = 4;
   int steps = 6;
-  int64_t qkv_bytes = 1 << 20;        // per layer and rank; o_proj is a third of it
-  int64_t gate_up_bytes = 2 << 20;    // per layer and rank; down is half of it
-  int64_t kv_bytes = 256 << 10;       // per layer and rank
+  int64_t qkv_bytes = 1 << 20;      // per layer and rank; o_proj is a third of it
+  int64_t gate_up_bytes = 2 << 20;  // per layer and rank; down is half of it
+  int64_t kv_bytes = 256 << 10;     // per layer and rank
   int64_t lm_head_bytes = 8 << 20;
   int64_t allreduce_bytes = 2048;
   int64_t allreduce_ns = 10'000;
   double bandwidth_bytes_per_s = 20e9;  // operators last bytes / bandwidth + latency
   int64_t op_latency_ns = 1'000;
-  int64_t gap_ns = 200;               // idle time between operators
-  bool annotate_steps = true;         // decode_step ranges; without them periodicity must do
+  int64_t gap_ns = 200;        // idle time between operators
+  bool annotate_steps = true;  // decode_step ranges; without them periodicity must do
   bool name_tensors = true;
   bool collectives = true;
 };
@@ -52,7 +52,7 @@ class TemporaryDirectory {
 
 // Result of running a program to its end.
 struct Run {
-  int exit_code = 0;    // 128 + signal when it was killed
+  int exit_code = 0;  // 128 + signal when it was killed
   std::string out, err;
 };
 // argv[0] is looked up in PATH unless it has a slash. `environment` entries are added ("A=b").
