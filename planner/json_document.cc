@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "planner/json_document.h"
+
+#include <nlohmann/json.hpp>
+#include <valijson/adapters/nlohmann_json_adapter.hpp>
+#include <valijson/schema.hpp>
+#include <valijson/schema_parser.hpp>
+#include <valijson/validation_results.hpp>
+#include <valijson/validator.hpp>
+
+#include "common/error.h"
+#include "common/output_file.h"
+
+namespace preserve {
+
+using nlohmann::json;
+
+namespace {
+
+// valijson gives "<root>", "[windows]", "[0]"; RFC 6901 wants /windows/0.
+std::string json_pointer(const std::vector<std::string>& context) {
+  std::string pointer;
+  for (size_t i = 1; i < context.size(); ++i) {
+    const std::string& part = context[i];
+    const bool bracketed = part.size() >= 2 && part.front() == '[' && part.back() == ']';
+    pointer += '/' + (bracketed ? part.substr(1, part.size() - 2) : part);
+  }
+  return pointer.empty() ? "/" : pointer;
+}
+
+}  // namespace
+
+json parse_json_file(const std::filesystem::path& path) {
+  const std::string text = read_text_file(path);
+  try {
+    return json::parse(text);
+  } catch (const json::exception& error) {
+    throw input_error("{} is not valid JSON: {}", path.string(), error.what());
+  }
+}
+
+void validate_json(const json& document, std::string_view schema_text,
+                   const std::filesystem::path& path) {
+  using Adapter = valijson::adapters::NlohmannJsonAdapter;
+  const json schema_document = json::parse(schema_text);
+  const Adapter schema_adapter(schema_document);
+  valijson::Schema schema;
+  valijson::SchemaParser().populateSchema(schema_adapter, schema);
+  valijson::ValidationResults results;
+  const Adapter adapter(document);
+  if (valijson::Validator().validate(schema, adapter, &results)) return;
+  // Errors come from the violated value outwards; the deepest one names the cause.
+  valijson::ValidationResults::Error deepest;
+  for (const auto& error : results) {
+    if (error.context.size() > deepest.context.size()) deepest = error;
+  }
+  throw input_error("{}: at {}: {}", path.string(), json_pointer(deepest.context),
+                    deepest.description);
+}
+
+std::string dump_json(const nlohmann::ordered_json& document) {
+  return document.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n';
+}
+
+}  // namespace preserve
