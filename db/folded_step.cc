@@ -223,6 +223,23 @@ void fold_accesses(const TraceDb& db, ProcessId process, const std::vector<RawSt
   }
 }
 
+void fold_floors(const TraceDb& db, const std::vector<RawStep>& steps,
+                 const std::vector<int32_t>& ordinal_of, FoldedStep& folded) {
+  std::map<int64_t, int32_t> ordinal_of_op;
+  for (const RawStep& step : steps) {
+    for (size_t i = 0; i < step.ops.size(); ++i) ordinal_of_op[step.ops[i].id] = ordinal_of[i];
+  }
+  std::map<int32_t, std::vector<double>> floors;
+  Query rows = db.query("SELECT op_id, value FROM counter WHERE metric = 'floor_ns'");
+  while (rows.next()) {
+    const auto found = ordinal_of_op.find(rows.integer(0));
+    if (found != ordinal_of_op.end()) floors[found->second].push_back(rows.real(1));
+  }
+  for (const auto& [ordinal, values] : floors) {
+    folded.ops[static_cast<size_t>(ordinal)].floor_ns = median(values);
+  }
+}
+
 void fold_collectives(const TraceDb& db, const RawStep& step,
                       const std::vector<int32_t>& ordinal_of, FoldedStep& folded) {
   for (size_t i = 0; i < step.ops.size(); ++i) {
@@ -277,6 +294,7 @@ FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank) {
   folded.wall_mad_ns = median_abs_deviation(walls);
   const std::vector<int32_t> ordinal_of = fold_operators(db, steps, folded);
   fold_accesses(db, source.process, steps, ordinal_of, folded);
+  fold_floors(db, steps, ordinal_of, folded);
   fold_collectives(db, steps.front(), ordinal_of, folded);
   return folded;
 }

@@ -136,7 +136,7 @@ CREATE TABLE access (
 -- Hardware counters of an operator.
 CREATE TABLE counter (
   op_id  INTEGER NOT NULL REFERENCES op (id), -- the operator
-  metric TEXT NOT NULL,            -- dram_read_bytes, l2_read_bytes, ...
+  metric TEXT NOT NULL,            -- dram_read_bytes, l2_read_bytes, floor_ns, ...
   value  REAL NOT NULL,            -- in the unit that the metric name says
   PRIMARY KEY (op_id, metric)
 ) STRICT, WITHOUT ROWID;
