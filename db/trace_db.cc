@@ -3,6 +3,8 @@
 
 #include <sqlite3.h>
 
+#include "db/migration.h"
+
 #include <array>
 #include <cstring>
 #include <vector>
@@ -265,6 +267,9 @@ TraceDb TraceDb::open(const std::filesystem::path& path) {
     }
     if (db.meta("finished") != "1") {
       throw input_error("{}: was never finished by the tool that wrote it", db.file());
+    }
+    if (version < kTraceSchemaVersion) {
+      db.state_->handle = migrated_copy(db.state_->handle, version, trace_migrations(), db.file());
     }
   } catch (const Error& e) {
     const int code = sqlite3_errcode(db.state_->handle);

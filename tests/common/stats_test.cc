@@ -1,2 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "common/stats.h"
+
 #include <gtest/gtest.h>
+
+#include <rapidcheck/gtest.h>
+
+#include <numeric>
+
+namespace preserve {
+namespace {
+
+TEST(Stats, MedianAndSpread) {
+  const std::vector<double> odd{5, 1, 3}, even{4, 1, 3, 2};
+  EXPECT_DOUBLE_EQ(median(odd), 3);
+  EXPECT_DOUBLE_EQ(median(even), 2.5);
+  EXPECT_DOUBLE_EQ(median_abs_deviation(odd), 2);
+  EXPECT_DOUBLE_EQ(quantile(even, 0), 1);
+  EXPECT_DOUBLE_EQ(quantile(even, 1), 4);
+  EXPECT_DOUBLE_EQ(quantile(even, 0.5), 2.5);
+}
+
+RC_GTEST_PROP(Stats, MedianHasAsManyBelowAsAbove, (std::vector<int> values)) {
+  RC_PRE(!values.empty());
+  std::vector<double> reals(values.begin(), values.end());
+  const double middle = median(reals);
+  const auto below =
+      std::count_if(reals.begin(), reals.end(), [&](double v) { return v < middle; });
+  const auto above =
+      std::count_if(reals.begin(), reals.end(), [&](double v) { return v > middle; });
+  RC_ASSERT(2 * below <= static_cast<long>(reals.size()));
+  RC_ASSERT(2 * above <= static_cast<long>(reals.size()));
+}
+
+TEST(Bootstrap, SameSeedSameIntervalAndItHoldsTheMedian) {
+  std::vector<double> values(51);
+  std::iota(values.begin(), values.end(), 100.0);
+  const Interval a = bootstrap_median(values), b = bootstrap_median(values);
+  EXPECT_EQ(a.low, b.low);
+  EXPECT_EQ(a.high, b.high);
+  EXPECT_LE(a.low, a.estimate);
+  EXPECT_LE(a.estimate, a.high);
+  EXPECT_DOUBLE_EQ(a.estimate, 125);
+  // Order statistics give about [118, 132] for the 95 % interval of the median of 51 values.
+  EXPECT_NEAR(a.low, 118, 3);
+  EXPECT_NEAR(a.high, 132, 3);
+}
+
+TEST(Bootstrap, OneValueHasNoWidth) {
+  const std::vector<double> one{3};
+  EXPECT_DOUBLE_EQ(bootstrap_median(one).low, 3);
+  EXPECT_DOUBLE_EQ(bootstrap_median(one).high, 3);
+}
+
+TEST(Verdict, FollowsTheInterval) {
+  EXPECT_EQ(judge_speedup({1.02, 1.05, 1.08}), Verdict::fast);
+  EXPECT_EQ(judge_speedup({0.90, 0.95, 0.98}), Verdict::slow);
+  EXPECT_EQ(judge_speedup({0.997, 1.0, 1.004}), Verdict::same);
+  EXPECT_EQ(judge_speedup({0.98, 1.01, 1.05}), Verdict::ambiguous);
+  EXPECT_EQ(judge_speedup({1.001, 1.01, 1.05}), Verdict::ambiguous) << "may be below the tolerance";
+  EXPECT_EQ(to_string(Verdict::ambiguous), "AMBG");
+}
+
+}  // namespace
+}  // namespace preserve

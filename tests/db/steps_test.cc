@@ -1,2 +1,117 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "db/steps.h"
+
 #include <gtest/gtest.h>
+
+#include <rapidcheck/gtest.h>
+
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+std::vector<uint64_t> repeat(const std::vector<uint64_t>& block, size_t times) {
+  std::vector<uint64_t> out;
+  for (size_t i = 0; i < times; ++i) out.insert(out.end(), block.begin(), block.end());
+  return out;
+}
+
+TEST(FindPeriod, AWholeStepAndNotItsLayers) {
+  // embed, 4 x (attention, allreduce, mlp, allreduce), head: the layer repeats inside the step.
+  std::vector<uint64_t> step{1};
+  for (int layer = 0; layer < 4; ++layer) step.insert(step.end(), {2, 3, 4, 3});
+  step.push_back(9);
+  const Period period = find_period(repeat(step, 5));
+  EXPECT_EQ(period.length, step.size());
+  EXPECT_EQ(period.repeats, 5u);
+}
+
+TEST(FindPeriod, APrologueIsSkipped) {
+  std::vector<uint64_t> symbols{50, 51, 52, 53, 54};
+  const std::vector<uint64_t> steps = repeat({1, 2, 3}, 6);
+  symbols.insert(symbols.end(), steps.begin(), steps.end());
+  const Period period = find_period(symbols);
+  EXPECT_EQ(period.length, 3u);
+  EXPECT_EQ(period.begin, 5u);
+  EXPECT_EQ(period.repeats, 6u);
+}
+
+TEST(FindPeriod, OneOddOperatorInAStepIsTolerated) {
+  std::vector<uint64_t> step;
+  for (uint64_t i = 0; i < 20; ++i) step.push_back(i);
+  std::vector<uint64_t> symbols = repeat(step, 6);
+  symbols[47] = 999;
+  EXPECT_EQ(find_period(symbols).length, 20u);
+  EXPECT_EQ(find_period(symbols).repeats, 6u);
+}
+
+TEST(FindPeriod, NoRepetitionNoPeriod) {
+  std::vector<uint64_t> symbols;
+  for (uint64_t i = 0; i < 100; ++i) symbols.push_back(i);
+  EXPECT_EQ(find_period(symbols).length, 0u);
+  EXPECT_EQ(find_period({}).length, 0u);
+  EXPECT_EQ(find_period({1, 1}).length, 0u);
+}
+
+RC_GTEST_PROP(FindPeriod, FindsTheLengthOfADistinctBlockAnywhere, ()) {
+  const auto length = *rc::gen::inRange<size_t>(1, 60);
+  const auto times = *rc::gen::inRange<size_t>(3, 8);
+  const auto before = *rc::gen::inRange<size_t>(0, 20);
+  std::vector<uint64_t> symbols, block;
+  for (size_t i = 0; i < before; ++i) symbols.push_back(1000 + i);
+  for (size_t i = 0; i < length; ++i) block.push_back(i);
+  const std::vector<uint64_t> steps = repeat(block, times);
+  symbols.insert(symbols.end(), steps.begin(), steps.end());
+  const Period period = find_period(symbols);
+  RC_ASSERT(period.length == length);
+  RC_ASSERT(period.repeats == times);
+  RC_ASSERT(period.begin == before);
+}
+
+TEST(MarkSteps, EveryOperatorOfAnAnnotatedStepIsAttributed) {
+  const test::TemporaryDirectory directory;
+  const test::SyntheticTrace spec;
+  test::write_synthetic_trace(directory / "t.db", spec);
+  const TraceDb db = TraceDb::open(directory / "t.db");
+  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM step"), spec.steps * spec.ranks);
+  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM op WHERE step_id IS NULL"), 0);
+  EXPECT_EQ(
+      db.query_integer(
+          "SELECT COUNT(*) FROM op JOIN step ON step.id = op.step_id "
+          "JOIN stream ON stream.id = op.stream_id WHERE step.process_id <> stream.process_id "
+          "OR op.start_ns < step.start_ns OR op.start_ns >= step.end_ns"),
+      0);
+}
+
+TEST(MarkSteps, OwnNamesReplaceTheBuiltInOnes) {
+  const test::TemporaryDirectory directory;
+  TraceDb db = TraceDb::create(directory / "t.db");
+  const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
+  const StreamId stream = db.add(StreamRow{.process = process});
+  for (int i = 0; i < 4; ++i) {
+    db.add(RangeRow{.stream = stream,
+                    .name = db.intern("token " + std::to_string(i)),
+                    .start_ns = i * 100,
+                    .end_ns = i * 100 + 90});
+    db.add(OpRow{.stream = stream,
+                 .name = db.intern("op"),
+                 .start_ns = i * 100 + 5,
+                 .end_ns = i * 100 + 50});
+  }
+  EXPECT_EQ(mark_steps(db, StepOptions{.decode_globs = {"token *"}}).annotated, 4);
+  EXPECT_EQ(db.query_integer("SELECT COUNT(DISTINCT step_id) FROM op"), 4);
+}
+
+TEST(MarkSteps, NestedAnnotationsAreOneStep) {
+  const test::TemporaryDirectory directory;
+  TraceDb db = TraceDb::create(directory / "t.db");
+  const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
+  const StreamId stream = db.add(StreamRow{.process = process});
+  const StringId name = db.intern("decode_step");
+  db.add(RangeRow{.stream = stream, .name = name, .start_ns = 0, .end_ns = 100});
+  db.add(RangeRow{.stream = stream, .name = name, .start_ns = 10, .end_ns = 60});
+  EXPECT_EQ(mark_steps(db).annotated, 1);
+}
+
+}  // namespace
+}  // namespace preserve

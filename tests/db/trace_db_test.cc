@@ -1,2 +1,226 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "db/trace_db.h"
+
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sqlite3.h>
+
+#include <fstream>
+#include <regex>
+
+#include "common/error.h"
+#include "common/output_file.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+extern const std::string_view kSchemaSql;
+extern const std::string_view kViewsSql;
+
+namespace {
+
+using test::TemporaryDirectory;
+using testing::AllOf;
+using testing::HasSubstr;
+
+std::string open_error(const std::filesystem::path& path) {
+  try {
+    TraceDb::open(path);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::input);
+    return error.what();
+  }
+  return "no error";
+}
+
+void change(const std::filesystem::path& path, const char* sql) {
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open(path.c_str(), &db), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(db, sql, nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(db);
+  sqlite3_close(db);
+}
+
+class OpenRefuses : public testing::Test {
+ protected:
+  OpenRefuses() { test::write_synthetic_trace(path_); }
+  TemporaryDirectory directory_;
+  std::filesystem::path path_ = directory_ / "trace.db";
+};
+
+TEST_F(OpenRefuses, ANewerVersionNamingBoth) {
+  change(path_, "PRAGMA user_version = 99");
+  EXPECT_THAT(open_error(path_), AllOf(HasSubstr(path_.string()), HasSubstr("schema 99"),
+                                       HasSubstr(fmt::format("up to {}", kTraceSchemaVersion))));
+}
+
+TEST_F(OpenRefuses, ADatabaseOfAnotherProgram) {
+  change(path_, "PRAGMA application_id = 1");
+  EXPECT_THAT(open_error(path_), HasSubstr("another program"));
+}
+
+TEST_F(OpenRefuses, ATruncatedFileAtAnyLength) {
+  const auto size = std::filesystem::file_size(path_);
+  const std::string whole = read_text_file(path_);
+  for (const double part : {0.999, 0.5, 0.1, 0.01, 0.001}) {
+    std::ofstream(path_, std::ios::binary | std::ios::trunc)
+        << whole.substr(0, static_cast<size_t>(static_cast<double>(size) * part));
+    EXPECT_NE(open_error(path_), "no error") << part;
+  }
+  std::ofstream(path_, std::ios::binary | std::ios::trunc) << "";
+  EXPECT_NE(open_error(path_), "no error") << "empty file";
+}
+
+TEST_F(OpenRefuses, AFileThatIsNoDatabase) {
+  std::ofstream(path_, std::ios::trunc) << std::string(5000, 'x');
+  EXPECT_THAT(open_error(path_), HasSubstr("not a readable trace database"));
+}
+
+TEST_F(OpenRefuses, ACorruptHeaderPage) {
+  std::fstream file(path_, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(100);
+  file << std::string(400, '\xff');
+  file.close();
+  EXPECT_NE(open_error(path_), "no error");
+}
+
+TEST_F(OpenRefuses, MissingFilesAndFolders) {
+  EXPECT_THAT(open_error(directory_ / "none.db"), HasSubstr("no such file"));
+  EXPECT_THAT(open_error(directory_.path()), HasSubstr("not a regular file"));
+}
+
+TEST_F(OpenRefuses, AnUnfinishedTrace) {
+  TraceDb db = TraceDb::create(directory_ / "half.db");
+  db.set_meta("a", "b");
+  EXPECT_NE(open_error(directory_ / "half.db"), "no error");
+}
+
+TEST(TraceDb, RowsComeBackAsTheyWentIn) {
+  const TemporaryDirectory directory;
+  {
+    TraceDb db = TraceDb::create(directory / "t.db");
+    const ProcessId process = db.add(ProcessRow{.host = "h",
+                                                .pid = 7,
+                                                .rank = 3,
+                                                .world_size = 4,
+                                                .command = "x y",
+                                                .start_ns = 1,
+                                                .end_ns = 9,
+                                                .complete = false});
+    const StreamId stream = db.add(StreamRow{.process = process, .native_id = 8, .name = "main"});
+    const OpId op = db.add(OpRow{.stream = stream,
+                                 .kind = OpKind::collective,
+                                 .name = db.intern("ar"),
+                                 .start_ns = 2,
+                                 .end_ns = 5});
+    db.add(CollectiveRow{
+        .op = op, .function = "allreduce", .bytes = 64, .blocking = false, .source = "pmpi"});
+    db.add_loss(process, "nvtx", "dropped", 3);
+    db.finish();
+  }
+  const TraceDb db = TraceDb::open(directory / "t.db");
+  Query rows = db.query(
+      "SELECT rank, name, dur_ns, function, bytes, dtype, blocking "
+      "FROM collective_named");
+  ASSERT_TRUE(rows.next());
+  EXPECT_EQ(rows.integer(0), 3);
+  EXPECT_EQ(rows.text(1), "ar");
+  EXPECT_EQ(rows.integer(2), 3);
+  EXPECT_EQ(rows.text(3), "allreduce");
+  EXPECT_EQ(rows.integer(4), 64);
+  EXPECT_TRUE(rows.is_null(5));
+  EXPECT_EQ(rows.integer(6), 0);
+  EXPECT_FALSE(rows.next());
+  EXPECT_EQ(db.query_integer("SELECT count FROM loss_nonzero"), 3);
+  EXPECT_EQ(db.query_integer("SELECT complete FROM process"), 0);
+}
+
+TEST(TraceDb, EqualNamesAreStoredOnceAndBadBytesReplaced) {
+  const TemporaryDirectory directory;
+  TraceDb db = TraceDb::create(directory / "t.db");
+  EXPECT_EQ(db.intern("a"), db.intern("a"));
+  EXPECT_NE(db.intern("a"), db.intern("b"));
+  const StringId bad = db.intern(std::string_view("x\xff\xc0\xafy", 5));
+  const StringId cut = db.intern(std::string_view("nul\0tail", 8));
+  db.finish();
+  Query rows =
+      db.query("SELECT value FROM string WHERE id IN (?, ?) ORDER BY id", {bad.value, cut.value});
+  ASSERT_TRUE(rows.next());
+  EXPECT_EQ(rows.text(0), "x\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdy");
+  ASSERT_TRUE(rows.next());
+  EXPECT_EQ(rows.text(0), "nul");
+}
+
+TEST(TraceDb, CoverageAddsUpAlsoForOverlappingOperators) {
+  const TemporaryDirectory directory;
+  TraceDb db = TraceDb::create(directory / "t.db");
+  const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
+  const StreamId stream = db.add(StreamRow{.process = process, .kind = StreamKind::gpu});
+  const StringId name = db.intern("k");
+  for (const auto& [start, end] : {std::pair{0, 10}, {5, 12}, {6, 7}, {20, 30}}) {
+    db.add(OpRow{
+        .stream = stream, .kind = OpKind::compute, .name = name, .start_ns = start, .end_ns = end});
+  }
+  db.finish();
+  Query rows = db.query("SELECT wall_ns, attributed_ns, idle_ns FROM stream_coverage");
+  ASSERT_TRUE(rows.next());
+  EXPECT_EQ(rows.integer(0), 30);
+  EXPECT_EQ(rows.integer(1), 22);
+  EXPECT_EQ(rows.integer(2), 8);
+}
+
+TEST(TraceDb, AFinishedTraceIsNotChanged) {
+  const TemporaryDirectory directory;
+  test::write_synthetic_trace(directory / "t.db");
+  TraceDb db = TraceDb::open(directory / "t.db");
+  EXPECT_THROW(db.set_meta("a", "b"), Error);
+  EXPECT_THROW(db.query("DELETE FROM op").next(), Error);
+}
+
+TEST(TraceDb, NegativeDurationsAreRefused) {
+  const TemporaryDirectory directory;
+  TraceDb db = TraceDb::create(directory / "t.db");
+  EXPECT_THROW(db.add(OpRow{.stream = {1}, .name = {1}, .start_ns = 5, .end_ns = 4}), Error);
+}
+
+// The schema is documentation too: every table, view and column says what it is.
+TEST(Schema, EveryTableAndColumnIsCommented) {
+  std::istringstream lines{std::string(kSchemaSql)};
+  std::string line, previous;
+  bool in_table = false, pending = false;
+  int columns = 0;
+  const std::regex column(R"(^  [a-z_]+ +(INTEGER|TEXT|REAL)\b.*)");
+  while (std::getline(lines, line)) {
+    if (line.rfind("CREATE TABLE", 0) == 0) {
+      EXPECT_EQ(previous.rfind("--", 0), 0u) << line;
+      in_table = true;
+    } else if (in_table && std::regex_match(line, column)) {
+      ++columns;
+      EXPECT_FALSE(pending) << "uncommented column before: " << line;
+      pending = line.find("--") == std::string::npos;
+    } else if (in_table && pending) {
+      pending = line.find("--") == std::string::npos;  // a CHECK line may carry the comment
+    }
+    if (line.rfind(")", 0) == 0) in_table = false;
+    previous = line;
+  }
+  EXPECT_FALSE(pending);
+  EXPECT_GT(columns, 80);
+}
+
+TEST(Schema, EveryViewIsCommentedAndRuns) {
+  std::istringstream lines{std::string(kViewsSql)};
+  std::string line, previous;
+  const TemporaryDirectory directory;
+  test::write_synthetic_trace(directory / "t.db");
+  const TraceDb db = TraceDb::open(directory / "t.db");
+  while (std::getline(lines, line)) {
+    if (line.rfind("CREATE VIEW ", 0) == 0) {
+      EXPECT_EQ(previous.rfind("--", 0), 0u) << line;
+      const std::string name = line.substr(12, line.find(' ', 12) - 12);
+      EXPECT_NO_THROW(db.query("SELECT * FROM " + name).next()) << name;
+    }
+    previous = line;
+  }
+}
+
+}  // namespace
+}  // namespace preserve
