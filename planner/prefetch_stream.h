@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// The side stream of a simulated step: prefetches leave in the order of the plan, window after
+// window, each window a start latency after its operator began. A prefetch that is overtaken by its
+// consumer is cut there: what has arrived stays, the rest is the consumer's to fetch, so that no
+// byte crosses the memory twice. Times in ns from the start of the current step, rates in bytes/ns.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "planner/cache_state.h"
+
+namespace preserve {
+
+struct Prefetch {
+  int32_t tensor = 0;
+  int64_t begin = 0, end = 0;  // bytes of the tensor
+  int32_t consumer = 0;        // ordinal
+  bool next_step = false;
+};
+
+struct PrefetchWindow {
+  int32_t ordinal = 0;          // operator that opens it
+  size_t first = 0, count = 0;  // into PrefetchOrders::prefetches
+};
+
+// A plan as the stream executes it.
+struct PrefetchOrders {
+  double rate_bytes_per_ns = 0;
+  double start_latency_ns = 0;
+  bool stops_with_window = false;  // the prefetching core is the one that runs the next operator
+  std::vector<Prefetch> prefetches;
+  std::vector<PrefetchWindow> windows;  // by ordinal
+};
+
+class PrefetchStream {
+ public:
+  PrefetchStream(const PrefetchOrders& orders, CacheState& cache);
+
+  void open_window(size_t window, int64_t step, double now_ns);
+  void close_window(size_t window, int64_t step);
+  // The consumer starts: cuts what is still under way for it. Bytes of each of its prefetches that
+  // made it are in arrived_bytes() until it is read again a step later.
+  void consumer_starts(int32_t consumer, int64_t step);
+  double arrived_bytes(size_t prefetch) const { return read_[prefetch]; }
+
+  // Starts the next transfer when its time has come. Call after every event, before demand.
+  void settle(double now_ns);
+  double demand_bytes_per_ns() const { return moving_ ? orders_.rate_bytes_per_ns : 0; }
+  // Time until something changes by itself when `share` of the demand is granted; infinity:
+  // nothing.
+  double next_change_ns(double now_ns, double share) const;
+  void advance(double dur_ns, double share);
+  void start_next_step(double step_ns);  // moves the origin of time
+
+  double redundant_bytes() const { return redundant_bytes_; }
+  double peak_unread_bytes() const { return peak_unread_bytes_; }
+
+ private:
+  struct Batch {
+    size_t window = 0;
+    int64_t step = 0;
+    double ready_ns = 0;
+    size_t next = 0;          // position in the window
+    double since_bytes = -1;  // age of everything this window fetches; -1: has not begun
+  };
+
+  bool overtaken(const Prefetch& prefetch, int64_t step) const;
+  void finish_current(double share_done);
+
+  const PrefetchOrders& orders_;
+  CacheState& cache_;
+  std::deque<Batch> queue_;
+  bool moving_ = false;  // the front batch's prefetch `next` is being transferred
+  double transfer_bytes_ = 0, remaining_bytes_ = 0;
+  std::vector<int64_t> last_start_;               // by ordinal: last step in which it started
+  std::vector<std::vector<size_t>> of_consumer_;  // by ordinal
+  std::vector<double> waiting_;                   // by prefetch: arrived, consumer not started
+  std::vector<double> read_;  // by prefetch: arrived when the consumer last started
+  double unread_bytes_ = 0, peak_unread_bytes_ = 0, redundant_bytes_ = 0;
+};
+
+}  // namespace preserve

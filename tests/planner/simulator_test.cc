@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "planner/simulator.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "common/error.h"
+#include "tests/planner/tiny_step.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+using test::kSavedPerByteNs;
+using test::prefetch;
+using test::tiny_device;
+using test::TinyStep;
+using testing::HasSubstr;
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::input) << error.what();
+    return error.what();
+  }
+  return "no error";
+}
+
+// allreduce 10 us, then a reader of 200 kB that needs 20 us at memory speed and 1 us besides.
+struct OneWindow {
+  TinyStep step;
+  int32_t window = step.collective(10'000);
+  int32_t consumer = step.reader("gemm", 200'000, 21'000);
+  DeviceModel device = tiny_device(150'000);
+  Plan plan;
+};
+
+TEST(Simulator, EmptyPlanIsTheRecordedStep) {
+  OneWindow c;
+  const SimulationResult result = simulate(*c.step, c.device, c.plan);
+  EXPECT_DOUBLE_EQ(result.baseline_step_ns, 31'000);
+  EXPECT_DOUBLE_EQ(result.step_ns, 31'000);
+  EXPECT_DOUBLE_EQ(result.all_hot_step_ns, 31'000 - 200'000 * kSavedPerByteNs);
+  EXPECT_DOUBLE_EQ(result.ops[1].start_ns, 10'000);
+  EXPECT_DOUBLE_EQ(result.ops[1].hit_bytes, 0);
+  EXPECT_TRUE(result.prefetches.empty());
+  EXPECT_TRUE(result.steady);
+}
+
+TEST(Simulator, BytesThatArriveInTimeSaveTheDifferenceOfBandwidths) {
+  OneWindow c;
+  prefetch(c.plan, *c.step, c.window, c.consumer, 90'000);  // there after 100 + 9000 ns
+  const SimulationResult result = simulate(*c.step, c.device, c.plan);
+  EXPECT_NEAR(result.step_ns, 31'000 - 90'000 * kSavedPerByteNs, 1e-6);
+  ASSERT_EQ(result.prefetches.size(), 1u);
+  EXPECT_NEAR(result.prefetches[0].arrived_bytes, 90'000, 1e-6);
+  EXPECT_NEAR(result.prefetches[0].hit_bytes, 90'000, 1e-6);
+  EXPECT_NEAR(result.prefetches[0].saved_ns, 90'000 * kSavedPerByteNs, 1e-6);
+  EXPECT_DOUBLE_EQ(result.late_bytes, 0);
+  EXPECT_NEAR(result.peak_cache_bytes, 90'000, 1e-6);
+  EXPECT_DOUBLE_EQ(result.baseline_step_ns, 31'000);
+}
+
+TEST(Simulator, LateBytesGainNothingAndAreFetchedOnce) {
+  OneWindow c;
+  prefetch(c.plan, *c.step, c.window, c.consumer, 150'000);  // 99'000 are there when it starts
+  const SimulationResult result = simulate(*c.step, c.device, c.plan);
+  EXPECT_NEAR(result.prefetches[0].arrived_bytes, 99'000, 1);
+  EXPECT_NEAR(result.prefetches[0].late_bytes, 51'000, 1);
+  EXPECT_NEAR(result.step_ns, 31'000 - 99'000 * kSavedPerByteNs, 0.1);
+}
+
+TEST(Simulator, PrefetchStillUnderWayCompetesWithTheOperatorInBetween) {
+  TinyStep step;
+  const int32_t window = step.collective(10'000);
+  step.reader("between", 100'000, 10'000);
+  const int32_t consumer = step.reader("gemm", 200'000, 20'000);
+  step.reader("after", 100'000, 10'000);
+  Plan plan;
+  prefetch(plan, *step, window, consumer, 140'000);
+  // 41'000 bytes are left at 10 us; shared evenly they need 8.2 us, in which "between" gets as
+  // many. Its other 59'000 bytes then take 5.9 us.
+  const SimulationResult result = simulate(*step, tiny_device(250'000), plan);
+  EXPECT_NEAR(result.ops[1].dur_ns, 14'100, 1e-3);
+  EXPECT_NEAR(result.ops[2].dur_ns, 20'000 - 140'000 * kSavedPerByteNs, 1e-3);
+  EXPECT_NEAR(result.step_ns, 10'000 + 14'100 + 9'500 + 10'000, 1e-3);
+}
+
+TEST(Simulator, AnOperatorThatLeavesBandwidthFreeIsNotSlowed) {
+  TinyStep step;
+  const int32_t window = step.collective(1'000);
+  step.reader("between", 40'000, 10'000);  // 4 of 10 bytes/ns
+  const int32_t consumer = step.reader("gemm", 200'000, 20'000);
+  DeviceModel device = tiny_device(150'000);
+  device.methods[0].bandwidth_bytes_per_s = 6e9;
+  Plan plan;
+  prefetch(plan, *step, window, consumer, 60'000);
+  const SimulationResult result = simulate(*step, device, plan);
+  EXPECT_NEAR(result.ops[1].dur_ns, 10'000, 1e-3);
+  EXPECT_NEAR(result.ops[2].dur_ns, 20'000 - 60'000 * kSavedPerByteNs, 1e-3);
+}
+
+TEST(Simulator, TrafficLengthensTheCollective) {
+  OneWindow c;
+  c.device.slowdown_per_byte_ns = 0.02;
+  prefetch(c.plan, *c.step, c.window, c.consumer, 90'000);
+  const SimulationResult result = simulate(*c.step, c.device, c.plan);
+  EXPECT_NEAR(result.ops[0].dur_ns, 10'000 + 90'000 * 0.02, 1e-3);
+  EXPECT_NEAR(result.collective_slowdown_ns, 1'800, 1e-3);
+  EXPECT_NEAR(result.step_ns, 31'000 + 1'800 - 90'000 * kSavedPerByteNs, 1e-3);
+}
+
+TEST(Simulator, TrafficThatCostsMoreThanItTakesStillEnds) {
+  OneWindow c;
+  c.device.slowdown_per_byte_ns = 0.5;  // 5 ns of collective per ns of prefetching
+  prefetch(c.plan, *c.step, c.window, c.consumer, 90'000);
+  const SimulationResult result = simulate(*c.step, c.device, c.plan);
+  EXPECT_NEAR(result.ops[0].dur_ns, 10'000 + 90'000 * 0.5, 1e-3);
+}
+
+TEST(Simulator, TrafficInBetweenEvicts) {
+  TinyStep step;
+  const int32_t window = step.collective(10'000);
+  step.reader("between", 100'000, 10'000);
+  const int32_t consumer = step.reader("gemm", 200'000, 20'000);
+  Plan plan;
+  prefetch(plan, *step, window, consumer, 90'000);
+  const SimulationResult result = simulate(*step, tiny_device(150'000), plan);
+  EXPECT_DOUBLE_EQ(result.step_ns, 40'000) << "190'000 bytes since, 150'000 are kept";
+  EXPECT_NEAR(result.evicted_bytes, 90'000, 1);
+  EXPECT_DOUBLE_EQ(result.prefetches[0].saved_ns, 0);
+}
+
+TEST(Simulator, TheSurvivalCurveDecidesHowMuchIsLeft) {
+  TinyStep step;
+  const int32_t window = step.collective(10'000);
+  step.reader("between", 100'000, 10'000);
+  const int32_t consumer = step.reader("gemm", 200'000, 20'000);
+  DeviceModel device = tiny_device(150'000);
+  device.survival = {{100'000, 1.0}, {250'000, 0.0}};
+  Plan plan;
+  prefetch(plan, *step, window, consumer, 90'000);
+  const SimulationResult result = simulate(*step, device, plan);
+  const double share = (250'000.0 - 190'000.0) / 150'000.0;
+  EXPECT_NEAR(result.prefetches[0].hit_bytes, 90'000 * share, 1);
+  EXPECT_NEAR(result.step_ns, 40'000 - 90'000 * share * kSavedPerByteNs, 1);
+}
+
+TEST(Simulator, BytesThatSurviveFromTheLastStepAreNoGain) {
+  OneWindow c;
+  c.device = tiny_device(1'000'000);  // everything stays
+  prefetch(c.plan, *c.step, c.window, c.consumer, 90'000);
+  const SimulationResult result = simulate(*c.step, c.device, c.plan);
+  EXPECT_DOUBLE_EQ(result.step_ns, 31'000);
+  EXPECT_NEAR(result.redundant_bytes, 90'000, 1);
+  EXPECT_NEAR(result.ops[1].baseline_hit_bytes, 200'000, 1);
+  EXPECT_DOUBLE_EQ(result.all_hot_step_ns, 31'000);
+}
+
+TEST(Simulator, TheLastWindowPrefetchesForTheNextStep) {
+  TinyStep step;
+  const int32_t consumer = step.reader("gemm", 200'000, 21'000);
+  const int32_t window = step.collective(10'000);
+  Plan plan;
+  prefetch(plan, *step, window, consumer, 90'000);
+  EXPECT_TRUE(plan.windows[0].prefetches[0].next_step);
+  const SimulationResult result = simulate(*step, tiny_device(150'000), plan);
+  EXPECT_NEAR(result.step_ns, 31'000 - 90'000 * kSavedPerByteNs, 1e-6);
+}
+
+TEST(Simulator, WindowsShareOneStreamInOrder) {
+  TinyStep step;
+  const int32_t first = step.collective(10'000);
+  const int32_t second = step.collective(10'000);
+  const int32_t consumer = step.reader("gemm", 400'000, 40'000);
+  Plan plan;
+  prefetch(plan, *step, first, consumer, 150'000);
+  prefetch(plan, *step, second, consumer, 60'000, 150'000);
+  // The stream is busy from 100 ns to the consumer at 20'000 ns: 199'000 bytes, of which 49'000 are
+  // the second window's.
+  const SimulationResult result = simulate(*step, tiny_device(390'000), plan);
+  EXPECT_NEAR(result.prefetches[0].arrived_bytes, 150'000, 1);
+  EXPECT_NEAR(result.prefetches[1].arrived_bytes, 49'000, 1);
+}
+
+TEST(Simulator, TheConsumingCoreStopsPrefetchingWhenTheWindowEnds) {
+  TinyStep step;
+  const int32_t window = step.collective(10'000);
+  step.add(OpKind::other, "norm", 5'000);
+  const int32_t consumer = step.reader("gemm", 200'000, 20'000);
+  DeviceModel device = tiny_device(180'000);
+  device.kind = "cpu";
+  Plan plan;
+  prefetch(plan, *step, window, consumer, 150'000);
+  EXPECT_NEAR(simulate(*step, device, plan).arrived_bytes, 149'000, 1);
+  device.methods[0].placement = "consumer";
+  EXPECT_NEAR(simulate(*step, device, plan).arrived_bytes, 99'000, 1);
+}
+
+TEST(Simulator, NoOperatorGetsShorterThanItsFloor) {
+  OneWindow c;
+  prefetch(c.plan, *c.step, c.window, c.consumer, 90'000);
+  c.step->ops[1].floor_ns = 19'000;  // its arithmetic
+  EXPECT_NEAR(simulate(*c.step, c.device, c.plan).step_ns, 29'000, 1e-6);
+  c.step->ops[1].floor_ns = 0;
+  c.device.op_floor_ns = 20'000;
+  EXPECT_NEAR(simulate(*c.step, c.device, c.plan).step_ns, 30'000, 1e-6);
+}
+
+TEST(Simulator, AnOperatorFasterThanTheDeviceIsScaled) {
+  TinyStep step;
+  const int32_t window = step.collective(10'000);
+  const int32_t consumer = step.reader("gemm", 200'000, 10'000);  // twice the memory bandwidth
+  Plan plan;
+  prefetch(plan, *step, window, consumer, 90'000);
+  const SimulationResult result = simulate(*step, tiny_device(150'000), plan);
+  EXPECT_NEAR(result.step_ns, 20'000 - 90'000 * kSavedPerByteNs / 2, 1e-6);
+  EXPECT_NEAR(result.all_hot_step_ns, 12'500, 1e-6);
+}
+
+TEST(Simulator, LinkLatencyLengthensEveryCollective) {
+  OneWindow c;
+  prefetch(c.plan, *c.step, c.window, c.consumer, 150'000);
+  const SimulationResult result = simulate(
+      *c.step, c.device, c.plan, {.method = {}, .placement = {}, .link_latency_ns = 5'000});
+  EXPECT_DOUBLE_EQ(result.baseline_step_ns, 36'000);
+  EXPECT_NEAR(result.prefetches[0].arrived_bytes, 149'000, 1);
+}
+
+// Overlap on one stream (a kernel launched before the end of its predecessor) and on two streams.
+TEST(Simulator, RecordedOverlapsAreKept) {
+  TinyStep step;
+  const int32_t window = step.collective(10'000);
+  const int32_t consumer = step.reader("gemm", 200'000, 20'000);
+  step.reader("early", 100'000, 10'000, -2'000);  // begins at 90 % of gemm
+  step->streams.push_back(2);
+  step.add(OpKind::other, "beside", 1'000, -5'000);
+  step->ops.back().stream = 1;
+  step->wall_ns = 38'000;
+  Plan none;
+  const DeviceModel device = tiny_device(150'000);
+  EXPECT_NEAR(simulate(*step, device, none).step_ns, 38'000, 1e-6);
+  Plan plan;
+  prefetch(plan, *step, window, consumer, 90'000);
+  const SimulationResult result = simulate(*step, device, plan);
+  const double gemm_ns = 20'000 - 90'000 * kSavedPerByteNs;
+  EXPECT_NEAR(result.ops[2].start_ns, 10'000 + 0.9 * gemm_ns, 1e-3);
+  EXPECT_NEAR(result.step_ns, 10'000 + 0.9 * gemm_ns + 10'000, 1e-3);
+  EXPECT_NEAR(result.ops[3].start_ns, 10'000 + gemm_ns + 3'000, 1e-3) << "3 us behind gemm's end";
+}
+
+TEST(Simulator, OperatorsWithoutDurationDoNotWaitForEachOther) {
+  TinyStep step;
+  for (int i = 0; i < 5; ++i) step.add(OpKind::other, "mark", 0);
+  step.collective(100);
+  for (int i = 0; i < 5; ++i) step.add(OpKind::other, "mark", 0);
+  EXPECT_DOUBLE_EQ(simulate(*step, tiny_device(1), Plan{}).step_ns, 100);
+  TinyStep nothing;
+  nothing.add(OpKind::other, "mark", 0);
+  EXPECT_DOUBLE_EQ(simulate(*nothing, tiny_device(1), Plan{}).step_ns, 0);
+}
+
+TEST(Simulator, BaselineIsWithinOnePercentOfRecordedSteps) {
+  const test::TemporaryDirectory directory;
+  for (const int layers : {1, 3, 12}) {
+    for (const int64_t gap_ns : {0, 200, 5'000}) {
+      test::SyntheticTrace spec;
+      spec.layers = layers;
+      spec.gap_ns = gap_ns;
+      test::write_synthetic_trace(directory / "trace.db", spec);
+      const FoldedStep step = fold_step(TraceDb::open(directory / "trace.db"));
+      const SimulationResult result = simulate(step, tiny_device(4 << 20), Plan{});
+      EXPECT_NEAR(result.baseline_step_ns, step.wall_ns, 0.01 * step.wall_ns);
+      EXPECT_NEAR(result.step_ns, step.wall_ns, 0.01 * step.wall_ns);
+    }
+  }
+}
+
+TEST(Simulator, ImpossibleStepsAreRefused) {
+  const DeviceModel device = tiny_device(1000);
+  EXPECT_THAT(error_of([&] { simulate(FoldedStep{}, device, Plan{}); }),
+              HasSubstr("has no operators"));
+  const auto error_with = [&](const std::function<void(FoldedStep&)>& spoil) {
+    TinyStep step;
+    step.collective(10);
+    step.reader("gemm", 100, 10);
+    spoil(*step);
+    return error_of([&] { simulate(*step, device, Plan{}); });
+  };
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_THAT(error_with([&](FoldedStep& s) { s.ops[1].dur_ns = nan; }),
+              HasSubstr("(gemm) starts"));
+  EXPECT_THAT(error_with([&](FoldedStep& s) { s.ops[1].dur_ns = -1; }), HasSubstr("lasts -1"));
+  EXPECT_THAT(error_with([&](FoldedStep& s) { s.ops[0].start_ns = 1e300; }), HasSubstr("1e+300"));
+  EXPECT_THAT(error_with([&](FoldedStep& s) { s.wall_ns = nan; }), HasSubstr("the step lasts"));
+  EXPECT_THAT(error_with([&](FoldedStep& s) { s.ops[1].stream = 7; }), HasSubstr("stream 7"));
+  EXPECT_THAT(error_with([&](FoldedStep& s) { s.ops[1].accesses[0].tensor = 9; }),
+              HasSubstr("uses tensor 9"));
+  EXPECT_THAT(error_with([&](FoldedStep& s) { s.ops[1].accesses[0].bytes = -5; }),
+              HasSubstr("-5 bytes"));
+  EXPECT_THAT(error_with([&](FoldedStep& s) {
+                s.ops[1].accesses[0].bytes = s.ops[1].accesses[0].offset_bytes = INT64_MAX;
+              }),
+              HasSubstr("overflows"));
+}
+
+TEST(Simulator, HugeSizesAreOnlyHuge) {
+  TinyStep step;
+  const int32_t window = step.collective(10);
+  const int32_t consumer = step.reader("gemm", INT64_MAX, 10);
+  step.reader("other", INT64_MAX, 10);
+  Plan plan;
+  prefetch(plan, *step, window, consumer, INT64_MAX);
+  const SimulationResult result = simulate(*step, tiny_device(1000), plan);
+  EXPECT_TRUE(std::isfinite(result.step_ns));
+  EXPECT_LE(result.step_ns, result.baseline_step_ns * (1 + 1e-9));
+}
+
+TEST(Simulator, ForeignPlansAreRefused) {
+  const auto error_with = [](const std::function<void(Plan&, DeviceModel&)>& spoil,
+                             const SimulationOptions& options = {}) {
+    OneWindow c;
+    prefetch(c.plan, *c.step, c.window, c.consumer, 1000);
+    spoil(c.plan, c.device);
+    return error_of([&] { simulate(*c.step, c.device, c.plan, options); });
+  };
+  const auto fetch = [](Plan& plan) -> PlannedPrefetch& { return plan.windows[0].prefetches[0]; };
+  const auto with = [&](const std::function<void(PlannedPrefetch&)>& spoil) {
+    return error_with([&](Plan& plan, DeviceModel&) { spoil(fetch(plan)); });
+  };
+  EXPECT_THAT(with([](auto& p) { p.tensor = "nobody.weight"; }), HasSubstr("nobody.weight"));
+  EXPECT_THAT(with([](auto& p) { p.consumer_ordinal = 99; }), HasSubstr("the step has 2"));
+  EXPECT_THAT(with([](auto& p) { p.consumer = "other"; }), HasSubstr("in the step it is gemm"));
+  EXPECT_THAT(with([](auto& p) { p.length_bytes = 0; }), HasSubstr("0 bytes"));
+  EXPECT_THAT(with([](auto& p) { p.length_bytes = 200'001; }), HasSubstr("which has 200000"));
+  EXPECT_THAT(with([](auto& p) { p.offset_bytes = INT64_MAX; }), HasSubstr("which has 200000"));
+  EXPECT_THAT(with([](auto& p) { p.next_step = true; }), HasSubstr("the next step"));
+  EXPECT_THAT(with([](auto& p) {
+                p.consumer_ordinal = 0;
+                p.consumer = "allreduce";
+              }),
+              HasSubstr("does not read it"));
+  EXPECT_THAT(error_with([](Plan& p, DeviceModel&) { p.windows[0].ordinal = -1; }),
+              HasSubstr("operator -1"));
+  EXPECT_THAT(error_with([](Plan& p, DeviceModel&) { p.windows.push_back(p.windows[0]); }),
+              HasSubstr("must ascend"));
+  EXPECT_THAT(error_with([](Plan&, DeviceModel& d) { d.methods.clear(); }),
+              HasSubstr("no prefetch method"));
+  EXPECT_THAT(error_with([](Plan&, DeviceModel& d) { d.memory_bandwidth_bytes_per_s = 0; }),
+              HasSubstr("memory bandwidth"));
+  EXPECT_THAT(error_with([](Plan&, DeviceModel& d) { d.slowdown_per_byte_ns = NAN; }),
+              HasSubstr("slowdown_per_byte_ns"));
+  EXPECT_THAT(error_with([](Plan&, DeviceModel&) {},
+                         {.method = "magic", .placement = {}, .link_latency_ns = 0}),
+              HasSubstr("no prefetch method magic"));
+}
+
+}  // namespace
+}  // namespace preserve
