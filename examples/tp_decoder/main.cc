@@ -62,7 +62,9 @@ void define_options(CLI::App& app, Options& options) {
   app.add_option("--max-context", options.max_context,
                  "tokens to reserve KV-cache for (default: prompt + tokens)")
       ->check(CLI::Range(int64_t{1}, kMost));
-  app.add_option("--seed", options.seed, "of weights and prompt")->capture_default_str();
+  app.add_option("--seed", options.seed, "of weights and prompt")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_option("--threads", options.threads, "BLAS threads of each rank")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
