@@ -37,6 +37,8 @@ CollectiveFit read_collective(const json& value) {
   fit.latency_ns = value.at("latency_ns");
   fit.bandwidth_bytes_per_s = value.at("bandwidth_bytes_per_s");
   fit.max_relative_error = value.value("max_relative_error", 0.0);
+  fit.min_bytes = value.value("min_bytes", int64_t{0});
+  fit.max_bytes = value.value("max_bytes", int64_t{0});
   return fit;
 }
 
@@ -126,7 +128,9 @@ std::string to_json(const DeviceModel& device) {
                            {"ranks", fit.ranks},
                            {"latency_ns", fit.latency_ns},
                            {"bandwidth_bytes_per_s", fit.bandwidth_bytes_per_s},
-                           {"max_relative_error", fit.max_relative_error}});
+                           {"max_relative_error", fit.max_relative_error},
+                           {"min_bytes", fit.min_bytes},
+                           {"max_bytes", fit.max_bytes}});
   }
   return dump_json({{"schema", "preserve/device"},
                     {"version", "1.0"},

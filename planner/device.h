@@ -29,7 +29,8 @@ struct PrefetchMethod {
   int64_t ctas = 0;         // GPU only
 };
 
-// Collective time without prefetching: latency + bytes / bandwidth (least-squares fit).
+// Collective time without prefetching: latency + bytes / bandwidth (least-squares fit), over one
+// range of message sizes; libraries change their algorithm, so a curve takes several pieces.
 struct CollectiveFit {
   std::string function;  // allreduce
   std::string library;   // what was measured: mpi, nccl, custom
@@ -37,6 +38,7 @@ struct CollectiveFit {
   double latency_ns = 0;
   double bandwidth_bytes_per_s = 0;
   double max_relative_error = 0;  // of the fit on its own data
+  int64_t min_bytes = 0, max_bytes = 0;  // sizes that were fitted; max_bytes 0: not stated
 };
 
 struct DeviceModel {
