@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replay/fetch_window.h"
+
+#include <algorithm>
+
+#include "common/error.h"
+#include "replay/clock.h"
+#include "replay/host_cores.h"
+
+namespace preserve {
+
+WindowFetcher::WindowFetcher(FetchFunction fetch, int64_t chunk_bytes, std::optional<int> spare_cpu)
+    : fetch_(fetch), chunk_bytes_(chunk_bytes) {
+  if (chunk_bytes <= 0) throw internal_error("fetch chunk of {} bytes", chunk_bytes);
+  if (spare_cpu) helper_ = std::thread([this, cpu = *spare_cpu] { help(cpu, quit_); });
+}
+
+WindowFetcher::~WindowFetcher() {
+  quit_.store(true);
+  if (helper_.joinable()) helper_.join();
+}
+
+bool WindowFetcher::fetch_chunk(Cursor& cursor) const {
+  while (cursor.slice < cursor.slices.size()) {
+    const FetchSlice& slice = cursor.slices[cursor.slice];
+    const int64_t bytes = std::min(chunk_bytes_, slice.bytes - cursor.offset_bytes);
+    if (bytes > 0) {
+      fetch_(slice.begin + cursor.offset_bytes, bytes);
+      cursor.offset_bytes += bytes;
+      cursor.fetched_bytes += bytes;
+      return true;
+    }
+    ++cursor.slice;
+    cursor.offset_bytes = 0;
+  }
+  return false;
+}
+
+void WindowFetcher::begin(std::span<const FetchSlice> slices) {
+  cursor_ = {slices};
+  if (helper_.joinable()) posted_.fetch_add(1, std::memory_order_release);
+}
+
+bool WindowFetcher::step() { return !helper_.joinable() && fetch_chunk(cursor_); }
+
+void WindowFetcher::wait() {
+  while (step()) {
+  }
+  if (!helper_.joinable()) return;
+  const uint64_t number = posted_.load(std::memory_order_relaxed);
+  while (finished_.load(std::memory_order_acquire) != number) {
+  }
+}
+
+int64_t WindowFetcher::end() {
+  if (helper_.joinable()) {
+    const uint64_t number = posted_.load(std::memory_order_relaxed);
+    stopped_.store(number, std::memory_order_relaxed);
+    while (finished_.load(std::memory_order_acquire) != number) {  // at most one chunk
+    }
+  }
+  return cursor_.fetched_bytes;
+}
+
+void WindowFetcher::help(int cpu, const std::atomic<bool>& quit) {
+  pin_this_thread(cpu);
+  uint64_t seen = 0;
+  while (!quit.load(std::memory_order_relaxed)) {
+    const uint64_t number = posted_.load(std::memory_order_acquire);
+    if (number == seen) continue;  // spins: a sleeping helper would miss windows of microseconds
+    seen = number;
+    while (stopped_.load(std::memory_order_relaxed) != number && fetch_chunk(cursor_)) {
+    }
+    finished_.store(number, std::memory_order_release);
+  }
+}
+
+int64_t run_window(RankCollective& collective, WindowFetcher& fetcher,
+                   std::span<const FetchSlice> slices, int64_t link_latency_ns) {
+  collective.start();
+  fetcher.begin(slices);
+  bool more = true;
+  while (true) {
+    if (more) more = fetcher.step();
+    if (collective.test()) break;
+  }
+  if (link_latency_ns > 0) {
+    const int64_t end_ns = now_ns() + link_latency_ns;
+    while (now_ns() < end_ns) {
+      if (more) more = fetcher.step();
+    }
+  }
+  return fetcher.end();
+}
+
+int64_t run_idle_window(WindowFetcher& fetcher, std::span<const FetchSlice> slices,
+                        int64_t end_ns) {
+  fetcher.begin(slices);
+  bool more = true;
+  while (now_ns() < end_ns) {
+    if (more) more = fetcher.step();
+  }
+  return fetcher.end();
+}
+
+}  // namespace preserve

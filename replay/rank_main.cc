@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replay/rank_main.h"
+
+#include "common/error.h"
+
+namespace preserve {
+
+int run_as_rank(Console& console, const std::function<int(Ranks&)>& body) {
+  Ranks ranks;
+  // Not left to run_tool(): leaving this scope would finalize MPI, which waits for the other ranks.
+  try {
+    return body(ranks);
+  } catch (const Error& error) {
+    console.error(error.what());
+    ranks.abort(error.kind() == ErrorKind::internal ? kExitInternal : kExitBadInput);
+  }
+}
+
+}  // namespace preserve

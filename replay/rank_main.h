@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// The part of a tool that runs once per rank: an error on any rank ends all of them.
+#pragma once
+
+#include <functional>
+
+#include "common/cli.h"
+#include "replay/ranks.h"
+
+namespace preserve {
+
+// Starts MPI, runs `body`, ends MPI. An Error is reported and the exit code for it is what mpirun
+// returns: the ranks that wait in a collective are ended with MPI_Abort.
+int run_as_rank(Console& console, const std::function<int(Ranks&)>& body);
+
+}  // namespace preserve
