@@ -68,11 +68,16 @@ int64_t available_memory_bytes() {
   }
   if (available < 0)
     throw Error("/proc/meminfo has no MemAvailable: cannot tell what memory is free");
-  // "max" where there is no limit: then the numbers do not parse.
-  int64_t limit = 0, used = 0;
-  if (std::ifstream("/sys/fs/cgroup/memory.max") >> limit &&
-      std::ifstream("/sys/fs/cgroup/memory.current") >> used) {
-    available = std::min(available, std::max<int64_t>(0, limit - used));
+  // A container's limit, cgroup version 2 or 1. Without one the file says "max", which does not
+  // parse, or a number above all memory.
+  const char* const limits[][2] = {{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
+                                   {"/sys/fs/cgroup/memory/memory.limit_in_bytes",
+                                    "/sys/fs/cgroup/memory/memory.usage_in_bytes"}};
+  for (const auto& files : limits) {
+    int64_t limit = 0, used = 0;
+    if (std::ifstream(files[0]) >> limit && std::ifstream(files[1]) >> used) {
+      available = std::min(available, std::max<int64_t>(0, limit - used));
+    }
   }
   return available;
 }
