@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include "common/units.h"
+#include "reports/charts.h"
+#include "reports/html_parts.h"
+#include "reports/scenario.h"
+#include "reports/text.h"
+
+namespace preserve::report {
+namespace {
+
+constexpr size_t kWindowRows = 400;  // more are in report.json
+
+const Arm* arm_named(const Measured& measured, std::string_view name) {
+  for (const Arm& arm : measured.arms) {
+    if (arm.name == name) return &arm;
+  }
+  return nullptr;
+}
+
+std::string interval_of_time(const Known<Interval>& step_ns) {
+  if (!step_ns) return html_unknown(step_ns.reason);
+  return fmt::format("{} [{}, {}]", format_duration(step_ns->estimate), format_duration(step_ns->low),
+                     format_duration(step_ns->high));
+}
+
+std::string interval_of_speedup(const Known<Interval>& speedup) {
+  if (!speedup) return html_unknown(speedup.reason);
+  return fmt::format("{} [{}, {}]", format_ratio(speedup->estimate), format_ratio(speedup->low),
+                     format_ratio(speedup->high));
+}
+
+std::string cell(const Known<double>& value, std::string (*write)(double)) {
+  return value ? write(*value) : html_unknown(value.reason);
+}
+std::string signed_percent(double value) { return fmt::format("{:+.1f} %", value * 100); }
+
+std::string discarded_text(const Arm& arm) {
+  std::string text;
+  for (const auto& [reason, count] : arm.discarded) {
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", grouped(count), reason);
+  }
+  return text.empty() ? "none" : html_text(text);
+}
+
+std::string arms_table(const Measured& measured) {
+  HtmlTable table("Arms: every variant of the step that was measured",
+                  {{"Arm"}, {"Step, median [interval]", Column::number},
+                   {"Speed-up over baseline", Column::number}, {"Samples", Column::number},
+                   {"Pairs", Column::number}, {"Discarded"}});
+  for (const Arm& arm : measured.arms) {
+    const std::string speedup = arm.name == "baseline" ? "" : interval_of_speedup(arm.speedup);
+    table.row({html_name(arm.name), interval_of_time(arm.step_ns), speedup, grouped(arm.samples),
+               arm.name == "baseline" ? "" : grouped(arm.pairs), discarded_text(arm)});
+  }
+  return table.finish();
+}
+
+std::string trust_table(const Scenario& scenario) {
+  const Measured& measured = *scenario.measured;
+  HtmlTable table("How far prediction and replay can be trusted",
+                  {{"Metric"}, {"Value", Column::number}, {"Meaning", Column::wide}});
+  table.row({"Predicted speed-up", format_ratio(scenario.plan.speedup), "by the device model, before the replay"});
+  table.row({"Measured speed-up", interval_of_speedup(measured.speedup), "median of paired ratios, with interval"});
+  table.row({"Prediction error", cell(measured.prediction_error, signed_percent), "predicted over measured, less one"});
+  if (measured.fidelity) {
+    const Fidelity& fidelity = *measured.fidelity;
+    table.row({"Fidelity of the step", format_ratio(fidelity.step), "replayed baseline over recorded step; 1 is a perfect copy"});
+    table.row({"Fidelity of operators", cell(fidelity.operators, format_ratio),
+               fidelity.operators ? fmt::format("median of operators that are not collectives; four in five lie in {} to {}",
+                                                format_ratio(*fidelity.operators_p10),
+                                                format_ratio(*fidelity.operators_p90))
+                                  : ""});
+  } else {
+    table.row({"Fidelity", html_unknown(measured.fidelity.reason), ""});
+  }
+  table.row({"Collective slowdown", cell(measured.collective_slowdown, format_ratio),
+             "time of the collectives that carry prefetches, prefetch arm over baseline"});
+  return table.finish();
+}
+
+std::string bounds_table(const PlanView& plan) {
+  HtmlTable table("What the model predicts, and what no plan can beat",
+                  {{"Step"}, {"Time", Column::number}, {"Speed-up", Column::number}, {"Meaning", Column::wide}});
+  const auto row = [&](const char* name, int64_t step_ns, const char* meaning) {
+    const std::string speedup =
+        step_ns > 0 ? format_ratio(static_cast<double>(plan.baseline_step_ns) / static_cast<double>(step_ns)) : "";
+    table.row({name, html_time(step_ns), speedup, meaning});
+  };
+  row("Baseline", plan.baseline_step_ns, "as recorded, with the stand-in link where there is one");
+  row("This plan", plan.prefetch_step_ns, "with the prefetches below");
+  row("Window-limited", plan.window_limited_step_ns, "bound: cache of any size, these windows");
+  row("Cache-limited", plan.cache_limited_step_ns, "bound: this cache, windows of any length");
+  row("All hot", plan.all_hot_step_ns, "bound: everything is in the cache");
+  return table.finish();
+}
+
+std::string prefetch_list(const Window& window) {
+  constexpr size_t kListed = 6;
+  std::string text;
+  for (size_t i = 0; i < window.prefetches.size() && i < kListed; ++i) {
+    const Prefetch& p = window.prefetches[i];
+    text += fmt::format("{}{} of {}{}", i > 0 ? "<br>" : "", html_size(p.length_bytes), html_name(p.tensor),
+                        p.next_step ? " (next step)" : "");
+  }
+  if (window.prefetches.size() > kListed) {
+    text += fmt::format("<br>and {} more", window.prefetches.size() - kListed);
+  }
+  return text.empty() ? "nothing" : text;
+}
+
+std::string windows_table(const PlanView& plan) {
+  HtmlTable table("Windows: what is prefetched under which collective, and what limits it",
+                  {{"Window"}, {"Usable", Column::number}, {"Fits", Column::number}, {"Planned", Column::number},
+                   {"Saves", Column::number}, {"Limited by"}, {"Worth of 1 MiB more", Column::number},
+                   {"Prefetches", Column::wide}});
+  const size_t rows = std::min(plan.windows.size(), kWindowRows);
+  for (size_t i = 0; i < rows; ++i) {
+    const Window& w = plan.windows[i];
+    table.row({fmt::format("{}. {}", w.ordinal, html_name(w.name)), html_time(w.usable_ns),
+               html_size(w.capacity_bytes), html_size(w.used_bytes), html_time(w.predicted_saved_ns),
+               html_text(w.binds), format_duration(w.shadow_price_ns_per_mib), prefetch_list(w)});
+  }
+  std::string out = html_foldable(
+      table.finish(), rows, fmt::format("{} windows, {} prefetched per step", grouped(static_cast<long long>(plan.windows.size())),
+                                        html_size(plan.prefetched_bytes)));
+  if (plan.windows.size() > rows) {
+    out += fmt::format("<p>{} more windows are in the JSON report.</p>\n", plan.windows.size() - rows);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string html_comparison(const std::vector<Scenario>& scenarios) {
+  HtmlTable table("Baseline against prefetch, all scenarios",
+                  {{"Collectives"}, {"Verdict"}, {"Baseline", Column::number}, {"Prefetch", Column::number},
+                   {"Measured speed-up", Column::number}, {"Predicted", Column::number},
+                   {"Prediction error", Column::number}, {"Fidelity", Column::number}});
+  for (const Scenario& s : scenarios) {
+    if (!s.measured) {
+      table.row({html_text(s.label), "not measured", html_time(s.plan.baseline_step_ns) + " (predicted)",
+                 html_time(s.plan.prefetch_step_ns) + " (predicted)", "", format_ratio(s.plan.speedup), "", ""});
+      continue;
+    }
+    const Measured& m = *s.measured;
+    const Arm* baseline = arm_named(m, "baseline");
+    const Arm* prefetch = arm_named(m, "prefetch");
+    const auto time = [](const Arm* arm) {
+      return arm != nullptr && arm->step_ns ? format_duration(arm->step_ns->estimate) : std::string("unknown");
+    };
+    table.row({html_text(s.label), fmt::format("<span class=\"strong\">{}</span>", m.verdict.empty() ? "none" : m.verdict),
+               time(baseline), time(prefetch), interval_of_speedup(m.speedup), format_ratio(s.plan.speedup),
+               cell(m.prediction_error, signed_percent), m.fidelity ? format_ratio(m.fidelity->step) : "unknown"});
+  }
+  return table.finish();
+}
+
+std::string html_measured(const Scenario& scenario) {
+  std::string out = fmt::format("<h3>Measured with {}</h3>\n", html_text(scenario.label));
+  if (scenario.link_latency_ns > 0) {
+    out += fmt::format("<p>The link is a stand-in: each collective is followed by {} of waiting, in place of a "
+                       "network that this machine does not have.</p>\n", html_time(scenario.link_latency_ns));
+  }
+  if (!scenario.measured) {
+    return out + fmt::format("<p>Not measured: {}. Run preserve-replay on this schedule to learn whether the "
+                             "prediction holds.</p>\n", html_text(scenario.measured.reason));
+  }
+  out += arms_chart(*scenario.measured);
+  out += arms_table(*scenario.measured);
+  out += trust_table(scenario);
+  HtmlTable facts("What the replay says about itself", {{"Fact"}, {"Value", Column::wide}});
+  for (const NamedText& fact : scenario.measured->facts) facts.row({html_name(fact.name), html_name(fact.value)});
+  return out + "<details><summary>What the replay says about itself</summary>\n" + facts.finish() + "</details>\n";
+}
+
+std::string html_plan(const Scenario& scenario) {
+  const PlanView& plan = scenario.plan;
+  std::string out = fmt::format("<h3>Plan for {}</h3>\n", html_text(scenario.label));
+  out += fmt::format("<p>Strategy {}, verdict <span class=\"strong\">{}</span>. Device {}; bytes are fetched by {} "
+                     "on the {} side, in chunks of {}; cache budget {}, planned peak {}; one more MiB of cache is "
+                     "worth {} per step.</p>\n",
+                     html_name(plan.strategy), html_text(plan.verdict), html_name(plan.device),
+                     html_name(plan.method), html_text(plan.placement), html_size(plan.chunk_bytes),
+                     html_size(plan.budget_bytes), html_size(plan.cache_peak_bytes),
+                     format_duration(plan.cache_shadow_price_ns_per_mib));
+  if (!plan.reasons.empty()) {
+    out += "<ul>";
+    for (const std::string& reason : plan.reasons) out += fmt::format("<li>{}</li>", html_text(reason));
+    out += "</ul>\n";
+  }
+  return out + window_chart(plan) + bounds_table(plan) + windows_table(plan);
+}
+
+}  // namespace preserve::report

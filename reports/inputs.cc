@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "reports/inputs.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+
+#include "common/error.h"
+#include "common/output_file.h"
+#include "reports/text.h"
+
+namespace preserve::report {
+namespace {
+
+namespace fs = std::filesystem;
+
+// First bytes of a file, enough to tell a database from JSON.
+std::string read_head(const fs::path& path) {
+  std::error_code error;
+  if (!fs::exists(path, error)) throw input_error("{}: no such file", path.string());
+  if (!fs::is_regular_file(path, error)) {
+    throw input_error("{}: is not a regular file", path.string());
+  }
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> in(std::fopen(path.c_str(), "rbe"), &std::fclose);
+  if (!in) throw input_error("cannot read {}: {}", path.string(), std::strerror(errno));
+  std::array<char, 64> bytes{};
+  return {bytes.data(), std::fread(bytes.data(), 1, bytes.size(), in.get())};
+}
+
+InputKind recognise(const fs::path& path) {
+  const std::string head = read_head(path);
+  if (head.rfind("SQLite format 3", 0) == 0) {
+    const TraceDb db = TraceDb::open(path);
+    return db.meta("kind") == "replay" ? InputKind::replay : InputKind::trace;
+  }
+  const size_t first = head.find_first_not_of(" \t\r\n");
+  if (first != std::string::npos && head[first] == '{') return InputKind::schedule;
+  throw input_error("{}: is neither a trace.db or replay.db (SQLite) nor a schedule.json{}",
+                    path.string(), head.empty() ? ": it is empty" : "");
+}
+
+std::string short_digest(const std::string& digest) { return digest.substr(0, 12); }
+
+std::string list_schedules(const InputSet& set) {
+  std::string text;
+  for (const ScheduleInput& input : set.schedules) {
+    text += fmt::format("{}{} ({})", text.empty() ? "" : ", ", input.file.path.string(),
+                        short_digest(input.file.sha256));
+  }
+  return text.empty() ? "none" : text;
+}
+
+void match_replay(InputSet& set, ReplayInput& replay) {
+  const TraceDb db = TraceDb::open(replay.file.path);
+  const std::string digest = clean(db.meta("schedule_sha256"));
+  const auto found = std::find_if(set.schedules.begin(), set.schedules.end(),
+                                  [&](const ScheduleInput& s) { return s.file.sha256 == digest; });
+  if (found == set.schedules.end()) {
+    throw input_error(
+        "{}: is the replay of a schedule with SHA-256 {}, which was not given (given: {}): add the "
+        "schedule.json that it ran, or replay the present one again with preserve-replay",
+        replay.file.path.string(), short_digest(digest), list_schedules(set));
+  }
+  replay.schedule = static_cast<size_t>(found - set.schedules.begin());
+  const int64_t planned_ns = found->schedule.link_latency_ns;
+  const std::string link = db.meta("link_latency_ns");
+  if (!link.empty() && link != fmt::format("{}", planned_ns)) {
+    throw input_error("{}: was replayed with a link of {} ns, but {} was planned for {} ns",
+                      replay.file.path.string(), clean(link), found->file.path.string(), planned_ns);
+  }
+}
+
+void refuse_repeated(const std::vector<fs::path>& paths) {
+  for (size_t i = 0; i < paths.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      std::error_code error;
+      if (fs::equivalent(paths[i], paths[j], error)) {
+        throw usage_error("{} is given twice", paths[i].string());
+      }
+    }
+  }
+}
+
+}  // namespace
+
+const char* to_text(InputKind kind) {
+  switch (kind) {
+    case InputKind::trace: return "trace";
+    case InputKind::schedule: return "schedule";
+    case InputKind::replay: return "replay";
+  }
+  return "trace";
+}
+
+InputSet read_inputs(const std::vector<fs::path>& paths) {
+  refuse_repeated(paths);
+  InputSet set;
+  for (const fs::path& path : paths) {
+    InputFile file{path, recognise(path), static_cast<int64_t>(fs::file_size(path)),
+                   sha256_of_file(path)};
+    switch (file.kind) {
+      case InputKind::trace:
+        if (!set.trace.path.empty()) {
+          throw usage_error("{} and {} are both recordings: a report has one trace.db",
+                            set.trace.path.string(), path.string());
+        }
+        set.trace = std::move(file);
+        break;
+      case InputKind::schedule: {
+        Schedule schedule = load_schedule(path);
+        set.schedules.push_back({std::move(file), std::move(schedule)});
+        break;
+      }
+      case InputKind::replay: set.replays.push_back({std::move(file)}); break;
+    }
+  }
+  if (set.trace.path.empty()) {
+    throw usage_error("no trace.db among the inputs: name the recording that {} belongs to",
+                      paths.empty() ? "the report" : paths.front().string());
+  }
+  for (const ScheduleInput& input : set.schedules) {
+    if (input.schedule.trace_sha256 != set.trace.sha256) {
+      throw input_error(
+          "{}: was planned from another recording (SHA-256 {}), not from {} ({}): name that trace, "
+          "or run preserve-tune on this one",
+          input.file.path.string(), short_digest(input.schedule.trace_sha256),
+          set.trace.path.string(), short_digest(set.trace.sha256));
+    }
+  }
+  for (ReplayInput& replay : set.replays) match_replay(set, replay);
+  return set;
+}
+
+}  // namespace preserve::report

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// The files on the command line, recognised by content and matched by digest: each replay.db belongs
+// to the schedule.json it ran, each schedule.json to the trace.db it was planned from. Throws
+// input_error naming the file that does not fit, and what would.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "db/trace_db.h"
+#include "planner/schedule.h"
+
+namespace preserve::report {
+
+enum class InputKind { trace, schedule, replay };
+const char* to_text(InputKind kind);
+
+struct InputFile {
+  std::filesystem::path path;
+  InputKind kind = InputKind::trace;
+  int64_t bytes = 0;
+  std::string sha256;
+};
+
+struct ScheduleInput {
+  InputFile file;
+  Schedule schedule;
+};
+struct ReplayInput {
+  InputFile file;
+  size_t schedule = 0;  // index into InputSet::schedules
+};
+
+struct InputSet {
+  InputFile trace;
+  std::vector<ScheduleInput> schedules;
+  std::vector<ReplayInput> replays;
+};
+
+InputSet read_inputs(const std::vector<std::filesystem::path>& paths);
+
+}  // namespace preserve::report

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// preserve-report: trace.db, schedule.json and replay.db -> report.html, .json, .md, .csv.
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/cli.h"
+#include "common/error.h"
+#include "common/output_file.h"
+#include "reports/inputs.h"
+#include "reports/render.h"
+#include "reports/report.h"
+
+namespace preserve::report {
+namespace {
+
+constexpr const char* kFooter = R"(Inputs are recognised by content, in any order: one trace.db, any number of schedule.json and
+replay.db. Each replay is matched to its schedule, each schedule to the trace, by SHA-256.
+
+Examples:
+  preserve-report trace.db                                   what was recorded, as report.html
+  preserve-report trace.db schedule.json replay.db -o report.html -o report.json
+  preserve-report trace.db schedule.json replay.db schedule-link.json replay-link.db -o report.html
+  preserve-report trace.db schedule.json replay.db --format md -o - --fail-if slower=5%
+
+Exit codes:
+  0 done; 1 a --fail-if condition holds; 2 wrong usage or input; 3 internal error)";
+
+struct Options {
+  std::vector<std::string> inputs, outputs, fail_if;
+  std::string format;
+  bool force = false, verdict_only = false;
+};
+
+struct Target {
+  OutputFile file;
+  Format format;
+};
+
+// "slower=5%": the share by which the tuned step may be slower.
+double parse_condition(const std::string& text) {
+  constexpr std::string_view kPrefix = "slower=";
+  double percent = -1;
+  if (text.rfind(kPrefix, 0) == 0 && text.size() > kPrefix.size() + 1 && text.back() == '%') {
+    const char* end = text.data() + text.size() - 1;
+    const auto parsed = std::from_chars(text.data() + kPrefix.size(), end, percent);
+    if (parsed.ec != std::errc() || parsed.ptr != end) percent = -1;
+  }
+  if (!(percent >= 0 && percent < 100)) {
+    throw usage_error("'{}' is no condition: write --fail-if slower=N% with N from 0 to below 100", text);
+  }
+  return percent / 100;
+}
+
+std::vector<Target> open_outputs(const Options& options) {
+  std::vector<std::string> names = options.outputs;
+  if (names.empty() && !options.verdict_only) names.emplace_back("report.html");
+  std::vector<Target> targets;
+  size_t to_stdout = 0;
+  for (const std::string& name : names) {
+    std::error_code error;
+    for (const std::string& input : options.inputs) {
+      if (std::filesystem::equivalent(name, input, error)) {
+        throw usage_error("{} is an input: it is never overwritten", name);
+      }
+    }
+    if (name == "-" && options.format.empty()) throw usage_error("-o - needs --format html, json, md or csv");
+    if (name == "-" && ++to_stdout > 1) throw usage_error("-o - is given twice");
+    targets.push_back({OutputFile(name, options.force),
+                       format_from_text(options.format.empty() ? std::string_view(name) : options.format)});
+  }
+  for (size_t i = 0; i < targets.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      if (std::filesystem::absolute(targets[i].file.path()).lexically_normal() ==
+          std::filesystem::absolute(targets[j].file.path()).lexically_normal()) {
+        throw usage_error("{} is given twice as output", targets[i].file.path().string());
+      }
+    }
+  }
+  return targets;
+}
+
+// A condition holds when the measurement says so with its whole interval, so that noise fails nothing.
+bool any_condition_holds(const Report& report, const std::vector<double>& limits, Console& console) {
+  bool holds = false;
+  bool measured = false;
+  for (const Scenario& scenario : report.scenarios) {
+    if (!scenario.measured || !scenario.measured->speedup) continue;
+    measured = true;
+    for (const double limit : limits) {
+      if (scenario.measured->speedup->high >= 1 - limit) continue;
+      console.error(fmt::format("check failed: slower than {:g} %: {}", limit * 100, scenario.sentence));
+      holds = true;
+    }
+  }
+  if (!limits.empty() && !measured) {
+    throw usage_error("--fail-if needs a measurement: add a replay.db with a baseline and a prefetch arm");
+  }
+  return holds;
+}
+
+void say_next(const Report& report, const std::vector<Target>& targets, const Options& options, Console& console) {
+  const std::string trace = report.inputs.front().path.string();
+  if (report.scenarios.empty()) return console.next(fmt::format("preserve-tune {} -o schedule.json", trace));
+  for (const Scenario& scenario : report.scenarios) {
+    if (!scenario.measured) {
+      return console.next(fmt::format("preserve-replay {} {} -o replay.db", trace, scenario.schedule_path));
+    }
+  }
+  for (const Target& target : targets) {
+    if (target.format == Format::html && !target.file.is_stdout()) {
+      return console.next(fmt::format("xdg-open {}", target.file.path().string()));
+    }
+  }
+  if (options.outputs.empty()) console.next("preserve-report INPUT... -o report.html");
+}
+
+int report(const Options& options, Console& console) {
+  std::vector<double> limits;
+  for (const std::string& text : options.fail_if) limits.push_back(parse_condition(text));
+  std::vector<Target> targets = open_outputs(options);
+  const Report report =
+      build_report(read_inputs(std::vector<std::filesystem::path>(options.inputs.begin(), options.inputs.end())));
+  for (const Warning& warning : report.warnings) console.warn(fmt::format("{}: {}", warning.source, warning.text));
+  const bool failed = any_condition_holds(report, limits, console);
+  bool stdout_taken = false;
+  for (Target& target : targets) {
+    target.file.write(render(report, target.format));
+    stdout_taken = stdout_taken || target.file.is_stdout();
+    if (!target.file.is_stdout()) console.info(fmt::format("wrote {}", target.file.path().string()));
+  }
+  if (!stdout_taken) {
+    for (const std::string& sentence : report.sentences) fmt::print("{}\n", sentence);
+  }
+  say_next(report, targets, options, console);
+  return failed ? kExitCheckFailed : kExitDone;
+}
+
+}  // namespace
+}  // namespace preserve::report
+
+int main(int argc, char** argv) {
+  preserve::report::Options options;
+  return preserve::run_tool(
+      argc, argv,
+      {"preserve-report", "Shows what was recorded, planned and measured, as html, json, md or csv.",
+       preserve::report::kFooter, fmt::format("report {}", preserve::report::kReportVersion)},
+      [&](CLI::App& app) {
+        app.add_option("inputs", options.inputs, "trace.db, schedule.json, replay.db")
+            ->required()->type_name("INPUT...");
+        app.add_option("-o,--output", options.outputs,
+                       "File to write, repeatable; the suffix .html, .json, .md or .csv is the format; - is standard "
+                       "output")
+            ->type_name("FILE")->default_str("report.html")->allow_extra_args(false);
+        app.add_option("--format", options.format, "Format of all outputs, whatever their suffix: html, json, md, csv")
+            ->type_name("FORMAT")->check(CLI::IsMember({"html", "json", "md", "csv"}));
+        app.add_flag("-f,--force", options.force, "Overwrite existing outputs");
+        app.add_flag("--verdict", options.verdict_only, "Only print the verdicts; write no file unless -o names one");
+        app.add_option("--fail-if", options.fail_if,
+                       "slower=N%: exit 1 when a measured schedule is slower than the baseline by more than N % with "
+                       "its whole confidence interval; repeatable")
+            ->type_name("CONDITION")->allow_extra_args(false);
+      },
+      [&](preserve::Console& console) { return preserve::report::report(options, console); });
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// trace.db (+ schedule.json, replay.db) -> one Report value, from which every format is written
+// (render.h). It holds facts only, already cleaned for showing (text.h). Times are integer ns, sizes
+// integer bytes, ratios double; every metric is defined in docs/metrics.md. What is unknown has no
+// value and a reason. build_report() throws input_error for files that do not fit together.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/stats.h"
+#include "reports/inputs.h"
+
+namespace preserve::report {
+
+// A value, or the reason why there is none.
+template <typename T>
+struct Known {
+  std::optional<T> value;
+  std::string reason;
+
+  static Known unknown(std::string why) { return {std::nullopt, std::move(why)}; }
+  explicit operator bool() const { return value.has_value(); }
+  const T& operator*() const { return *value; }
+  const T* operator->() const { return &*value; }
+};
+
+struct NamedText {
+  std::string name, value;
+};
+
+struct Machine {
+  std::string host, device;  // device: "AMD EPYC 7643 48-Core Processor", empty when not recorded
+  std::optional<int64_t> cache_bytes, memory_bandwidth_bytes_per_s, units;
+};
+
+struct Loss {
+  std::optional<int64_t> rank;
+  std::string source, kind;
+  int64_t count = 0;
+};
+
+struct Recording {
+  std::string command, tool_version;
+  int64_t ranks = 0;      // ranks recorded
+  int64_t processes = 0;
+  bool complete = true;   // false: the file or a process is marked as cut short
+  std::vector<Machine> machines;
+  std::vector<NamedText> environment;       // allow-listed variables, once per distinct value
+  std::vector<Loss> losses;                 // non-zero ones only
+  std::vector<std::pair<std::string, int64_t>> rows;  // rows per table of trace.db
+};
+
+// Where the time of one rank went. Each moment belongs to exactly one class, by the precedence of
+// kTimeClasses; so exclusive_ns adds up to the wall time. busy_ns counts a class whenever one of its
+// operators ran, whatever else ran beside it.
+inline constexpr std::array<const char*, 6> kTimeClasses{"compute", "copy",  "collective",
+                                                         "p2p",     "other", "[unattributed]"};
+struct ClassTime {
+  int64_t exclusive_ns = 0, busy_ns = 0, operators = 0;
+};
+struct RankTime {
+  std::optional<int64_t> rank;
+  std::string process;   // "host:pid"
+  int64_t steps = 0;     // in `scope`; 0 when the scope is the whole recording
+  int64_t wall_ns = 0;
+  std::array<ClassTime, kTimeClasses.size()> classes;
+};
+
+// All operators of one name and kind. The last row, "[others]", gathers what is not listed.
+struct OperatorTotal {
+  std::string name, kind;
+  int64_t count = 0, total_ns = 0, min_ns = 0, max_ns = 0;
+};
+
+struct CollectiveGroup {
+  std::string function, dtype;  // dtype empty: unknown
+  std::optional<int64_t> bytes, ranks;
+  int64_t count = 0, total_ns = 0;
+  int64_t min_ns = 0, p10_ns = 0, median_ns = 0, p90_ns = 0, max_ns = 0;
+};
+
+struct TimeUse {
+  std::string scope;    // "decode steps" or "whole recording"
+  int64_t operators = 0;   // operators in scope
+  int64_t total_ns = 0;    // sum of their durations
+  std::vector<RankTime> ranks;
+  std::vector<OperatorTotal> top;
+  std::vector<CollectiveGroup> collectives;
+};
+
+struct TimelineOp {
+  int32_t ordinal = 0;
+  std::string name, kind;
+  int32_t stream = 0;
+  int64_t start_ns = 0, dur_ns = 0, mad_ns = 0;
+  int64_t weight_bytes = 0, kv_bytes = 0;  // named bytes that it reads
+};
+
+// The folded step of one rank (db/folded_step.h).
+struct Step {
+  int64_t rank = 0, world_size = 1;
+  std::string source;
+  int64_t steps_total = 0, steps_used = 0;
+  int64_t wall_ns = 0, wall_mad_ns = 0;
+  int32_t streams = 1;
+  std::vector<TimelineOp> ops;
+};
+
+struct Prefetch {
+  std::string tensor, consumer;
+  int32_t consumer_ordinal = 0;
+  bool next_step = false;
+  int64_t offset_bytes = 0, length_bytes = 0, predicted_saved_ns = 0;
+};
+struct Window {
+  int32_t ordinal = 0;
+  std::string name, binds;
+  int64_t usable_ns = 0, capacity_bytes = 0, used_bytes = 0, predicted_saved_ns = 0;
+  double shadow_price_ns_per_mib = 0;
+  std::vector<Prefetch> prefetches{};
+};
+
+struct PlanView {
+  std::string strategy, verdict;  // "prefetch" or "do-nothing"
+  std::vector<std::string> reasons;
+  std::string device, method, placement;
+  int64_t chunk_bytes = 0, budget_bytes = 0, seed = 1;
+  int64_t baseline_step_ns = 0, prefetch_step_ns = 0;  // predicted
+  double speedup = 1;
+  int64_t all_hot_step_ns = 0, window_limited_step_ns = 0, cache_limited_step_ns = 0;
+  int64_t prefetched_bytes = 0;
+  int64_t cache_peak_bytes = 0;
+  double cache_shadow_price_ns_per_mib = 0;
+  std::vector<Window> windows;
+  std::vector<int64_t> occupancy_bytes;  // prefetched but unread, after operator 0, 1, 2, ...
+};
+
+struct Arm {
+  std::string name;
+  int64_t samples = 0;                         // counted
+  std::map<std::string, int64_t> discarded{};  // reason -> samples
+  Known<Interval> step_ns{};                   // bootstrap interval of the median
+  int64_t pairs = 0;                           // pairs shared with baseline
+  Known<Interval> speedup{};                   // median of baseline / arm over the pairs
+};
+
+struct Fidelity {
+  double step = 0;                // replayed baseline / expected step
+  Known<double> operators;        // median over operators of replayed baseline / recorded
+  Known<double> operators_p10, operators_p90;
+};
+
+struct Measured {
+  std::string replay_path;
+  std::vector<NamedText> facts;   // what the replay says about itself: method, collectives, ...
+  std::vector<Machine> machines;
+  std::vector<Arm> arms;
+  Known<Interval> speedup;        // of arm prefetch
+  std::string verdict;            // FAST, SAME, SLOW, AMBG; empty when there is no speedup
+  Known<Fidelity> fidelity;
+  Known<double> prediction_error;     // predicted / measured speedup - 1
+  Known<double> collective_slowdown;  // time of the collectives, arm prefetch / arm baseline
+};
+
+// One operator of the step in one scenario: the row of the CSV.
+struct OperatorTimes {
+  int32_t ordinal = 0;
+  std::string name, kind;
+  std::optional<int64_t> recorded_ns, predicted_ns, baseline_ns, prefetch_ns;
+};
+
+// A schedule and, when there is one, a replay of it.
+struct Scenario {
+  std::string label;        // "real collectives", "200 us stand-in link"
+  std::string schedule_path, schedule_sha256;
+  int64_t link_latency_ns = 0;  // > 0: a stand-in for a network link, not a measured network
+  PlanView plan;
+  Known<Measured> measured;
+  std::vector<OperatorTimes> operators;
+  std::string sentence;     // the verdict in words
+};
+
+struct Warning {
+  std::string source, text;  // source: the file or stage it comes from
+};
+
+struct Report {
+  std::vector<InputFile> inputs;
+  std::vector<std::string> sentences;  // one per scenario; one saying what is missing when there is none
+  std::vector<Warning> warnings;
+  Recording recording;
+  Known<Step> step;
+  TimeUse time_use;
+  std::vector<Scenario> scenarios;
+};
+
+Report build_report(const InputSet& inputs);
+
+// Throws internal_error when the numbers do not add up; build_report() calls it on every Report.
+void check_consistency(const Report& report);
+
+}  // namespace preserve::report

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "reports/text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace preserve::report {
+namespace {
+
+// Length of the well-formed UTF-8 sequence at the start of `text`, 0 when there is none (Unicode 15,
+// table 3-7); `code` is its code point.
+size_t decode(std::string_view text, uint32_t& code) {
+  const auto byte = [&](size_t i) -> uint32_t {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0;
+  };
+  const auto follows = [&](size_t i) { return (byte(i) & 0xC0) == 0x80; };
+  const uint32_t first = byte(0);
+  if (first < 0x80) {
+    code = first;
+    return 1;
+  }
+  if (first >= 0xC2 && first <= 0xDF && follows(1)) {
+    code = (first & 0x1F) << 6 | (byte(1) & 0x3F);
+    return 2;
+  }
+  if ((first & 0xF0) == 0xE0 && follows(1) && follows(2)) {
+    code = (first & 0x0F) << 12 | (byte(1) & 0x3F) << 6 | (byte(2) & 0x3F);
+    return code >= 0x800 && (code < 0xD800 || code > 0xDFFF) ? 3 : 0;
+  }
+  if (first >= 0xF0 && first <= 0xF4 && follows(1) && follows(2) && follows(3)) {
+    code = (first & 0x07) << 18 | (byte(1) & 0x3F) << 12 | (byte(2) & 0x3F) << 6 | (byte(3) & 0x3F);
+    return code >= 0x10000 && code <= 0x10FFFF ? 4 : 0;
+  }
+  return 0;
+}
+
+// Characters that change how others are shown without being seen themselves.
+bool is_invisible_control(uint32_t code) {
+  return (code >= 0x80 && code < 0xA0) || code == 0x061C || (code >= 0x200B && code <= 0x200F) ||
+         (code >= 0x2028 && code <= 0x202E) || (code >= 0x2060 && code <= 0x206F) ||
+         code == 0xFEFF || (code & 0xFFFE) == 0xFFFE;
+}
+
+}  // namespace
+
+std::string clean(std::string_view text, size_t limit) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    if (out.size() >= limit) return fmt::format("{}... ({} bytes)", out, text.size());
+    uint32_t code = 0;
+    const size_t length = decode(text.substr(at), code);
+    if (length == 0) {
+      out += "\xEF\xBF\xBD";
+      ++at;
+      continue;
+    }
+    if (code < 0x20 || code == 0x7F) {
+      out += fmt::format("\\x{:02x}", code);
+    } else if (is_invisible_control(code)) {
+      out += fmt::format("\\u{:04x}", code);
+    } else {
+      out += text.substr(at, length);
+    }
+    at += length;
+  }
+  return out;
+}
+
+std::string shorten(std::string_view text, size_t characters) {
+  const auto starts_character = [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; };
+  const auto count = static_cast<size_t>(std::count_if(text.begin(), text.end(), starts_character));
+  if (count <= characters) return std::string(text);
+  const size_t head = characters / 3;
+  const size_t tail = characters - head - 1;
+  std::string first, last;
+  size_t index = 0;
+  for (const char c : text) {
+    if (starts_character(c)) ++index;
+    if (index <= head) first += c;
+    if (index > count - tail) last += c;
+  }
+  return first + "\xE2\x80\xA6" + last;  // horizontal ellipsis
+}
+
+std::string escape_html(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (const char c : text) {
+    switch (c) {
+      case '&': out += "&amp;"; break;
+      case '<': out += "&lt;"; break;
+      case '>': out += "&gt;"; break;
+      case '"': out += "&quot;"; break;
+      case '\'': out += "&#39;"; break;
+      default: out += c;
+    }
+  }
+  return out;
+}
+
+std::string escape_script_json(std::string_view json) {
+  std::string out;
+  out.reserve(json.size());
+  for (const char c : json) {
+    // A < inside a JSON text stands only within strings, where \u003c means the same.
+    if (c == '<') {
+      out += "\\u003c";
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+std::string csv_text(std::string_view text) {
+  std::string out = "\"";
+  if (!text.empty() && std::string_view("=+-@\t\r").find(text.front()) != std::string_view::npos) {
+    out += '\'';
+  }
+  for (const char c : text) {
+    if (c == '"') out += '"';
+    out += c;
+  }
+  return out + '"';
+}
+
+std::string markdown_code(std::string_view text) {
+  size_t longest = 0, run = 0;
+  for (const char c : text) {
+    run = c == '`' ? run + 1 : 0;
+    longest = std::max(longest, run);
+  }
+  const std::string fence(longest + 1, '`');
+  const bool pad = text.empty() || text.front() == '`' || text.back() == '`';
+  std::string out = fence + (pad ? " " : "");
+  for (const char c : text) {
+    if (c == '|') out += '\\';
+    out += c;
+  }
+  return out + (pad ? " " : "") + fence;
+}
+
+std::string grouped(long long value) {
+  std::string digits = fmt::format("{}", value);
+  const size_t first = value < 0 ? 1 : 0;
+  for (size_t at = digits.size(); at > first + 3; at -= 3) digits.insert(at - 3, ",");
+  return digits;
+}
+
+}  // namespace preserve::report

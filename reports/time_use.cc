@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "reports/time_use.h"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+#include <unordered_map>
+
+#include "common/error.h"
+#include "common/units.h"
+#include "reports/text.h"
+
+namespace preserve::report {
+namespace {
+
+constexpr size_t kUnattributed = kTimeClasses.size() - 1;
+constexpr size_t kTopOperators = 40;   // beyond that nobody reads on; the rest is one row
+constexpr size_t kCollectiveGroups = 64;
+
+size_t time_class_of(std::string_view kind) {
+  const auto found = std::find(kTimeClasses.begin(), kTimeClasses.end(), kind);
+  if (found == kTimeClasses.end()) throw internal_error("operator kind '{}' has no class", kind);
+  return static_cast<size_t>(found - kTimeClasses.begin());
+}
+
+// A stretch of time of one process: a decode step, or the whole recording.
+struct Span {
+  size_t rank = 0;  // index into TimeUse::ranks
+  int64_t start_ns = 0, end_ns = 0;
+};
+
+struct PassOp {
+  size_t time_class;
+  int64_t start_ns, end_ns;
+};
+
+struct OperatorKey {
+  int64_t name_id;
+  size_t time_class;
+  bool operator==(const OperatorKey&) const = default;
+};
+struct OperatorKeyHash {
+  size_t operator()(const OperatorKey& key) const {
+    return std::hash<int64_t>()(key.name_id * 8 + static_cast<int64_t>(key.time_class));
+  }
+};
+
+class Pass {
+ public:
+  explicit Pass(const TraceDb& db) : db_(db) {}
+
+  TimeUse run() {
+    find_spans();
+    if (spans_.empty()) {
+      use_.scope = "whole recording";
+      sweep_recording();
+    } else {
+      use_.scope = "decode steps";
+      sweep_steps();
+    }
+    name_operators();
+    summarise_collectives();
+    return std::move(use_);
+  }
+
+ private:
+  size_t rank_of_process(int64_t process) {
+    const auto [place, is_new] = rank_index_.try_emplace(process, use_.ranks.size());
+    if (is_new) {
+      Query row = db_.query("SELECT rank, host, pid FROM process WHERE id = ?", {process});
+      RankTime time;
+      if (row.next()) {
+        time.rank = row.optional_integer(0);
+        time.process = fmt::format("{}:{}", clean(row.text(1)), row.integer(2));
+      }
+      use_.ranks.push_back(std::move(time));
+    }
+    return place->second;
+  }
+
+  // The steps that fold_step() folds: decode steps, or those of unknown phase where there is none,
+  // without the first of a process that has more than three, because it runs cold.
+  void find_spans() {
+    Query rows = db_.query(
+        "WITH chosen AS (SELECT process_id AS pid, MIN(phase) AS phase FROM step "
+        "                WHERE phase IN ('decode', 'unknown') GROUP BY 1), "
+        "     counted AS (SELECT pid, chosen.phase AS phase, COUNT(*) AS n, MIN(ordinal) AS least "
+        "                 FROM chosen JOIN step ON process_id = pid AND step.phase = chosen.phase "
+        "                 GROUP BY 1, 2) "
+        "SELECT step.id, process_id, start_ns, end_ns FROM step "
+        "JOIN counted ON pid = process_id AND counted.phase = step.phase "
+        "WHERE n <= 3 OR ordinal > least "
+        "ORDER BY (SELECT rank FROM process WHERE process.id = process_id), process_id, ordinal");
+    while (rows.next()) {
+      elapsed_ns(rows.integer(2), rows.integer(3), "step");
+      const size_t rank = rank_of_process(rows.integer(1));
+      spans_.emplace(rows.integer(0), Span{rank, rows.integer(2), rows.integer(3)});
+      ++use_.ranks[rank].steps;
+    }
+  }
+
+  void count(int64_t name_id, size_t time_class, int64_t dur_ns) {
+    OperatorTotal& total = totals_[{name_id, time_class}];
+    total.min_ns = total.count == 0 ? dur_ns : std::min(total.min_ns, dur_ns);
+    total.max_ns = std::max(total.max_ns, dur_ns);
+    total.total_ns = checked_add(total.total_ns, dur_ns, "time of an operator");
+    ++total.count;
+    use_.total_ns = checked_add(use_.total_ns, dur_ns, "time of all operators");
+    ++use_.operators;
+  }
+
+  void sweep_span(const Span& span, std::vector<PassOp>& ops) {
+    std::sort(ops.begin(), ops.end(),
+              [](const PassOp& a, const PassOp& b) { return a.start_ns < b.start_ns; });
+    ClassSweep sweep(span.start_ns, span.end_ns);
+    for (const PassOp& op : ops) sweep.add(op.time_class, op.start_ns, op.end_ns);
+    sweep.finish(use_.ranks[span.rank]);
+    ops.clear();
+  }
+
+  // In the order of the index op_by_step, so nothing is sorted by the database.
+  void sweep_steps() {
+    Query rows = db_.query(
+        "SELECT step_id, kind, name_id, start_ns, end_ns FROM op WHERE step_id IS NOT NULL "
+        "ORDER BY step_id");
+    std::vector<PassOp> ops;
+    std::unordered_map<int64_t, Span> left = spans_;
+    auto current = left.end();
+    while (rows.next()) {
+      const int64_t step = rows.integer(0);
+      if (current == left.end() || current->first != step) {
+        if (current != left.end()) sweep_span(current->second, ops), left.erase(current);
+        current = left.find(step);
+        if (current == left.end()) continue;
+      }
+      const PassOp op{time_class_of(rows.text(1)), rows.integer(3), rows.integer(4)};
+      count(rows.integer(2), op.time_class, elapsed_ns(op.start_ns, op.end_ns, "operator"));
+      ops.push_back(op);
+    }
+    if (current != left.end()) sweep_span(current->second, ops), left.erase(current);
+    for (const auto& [step, span] : left) sweep_span(span, ops);  // steps without any operator
+  }
+
+  void sweep_recording() {
+    Query rows = db_.query(
+        "SELECT stream.process_id, op.kind, op.name_id, op.start_ns, op.end_ns FROM op "
+        "JOIN stream ON stream.id = op.stream_id ORDER BY process_id, op.start_ns");
+    std::optional<ClassSweep> sweep;
+    int64_t process = 0;
+    size_t rank = 0;
+    while (rows.next()) {
+      if (!sweep || rows.integer(0) != process) {
+        if (sweep) sweep->finish(use_.ranks[rank]);
+        process = rows.integer(0);
+        rank = rank_of_process(process);
+        const int64_t end_ns = db_.query_integer(
+            "SELECT MAX(end_ns) FROM op JOIN stream ON stream.id = stream_id WHERE process_id = ?",
+            {process}).value_or(rows.integer(4));
+        elapsed_ns(rows.integer(3), end_ns, "recording");
+        sweep.emplace(rows.integer(3), end_ns);
+      }
+      const PassOp op{time_class_of(rows.text(1)), rows.integer(3), rows.integer(4)};
+      count(rows.integer(2), op.time_class, elapsed_ns(op.start_ns, op.end_ns, "operator"));
+      sweep->add(op.time_class, op.start_ns, op.end_ns);
+    }
+    if (sweep) sweep->finish(use_.ranks[rank]);
+  }
+
+  int64_t elapsed_ns(int64_t start_ns, int64_t end_ns, const char* what) const {
+    int64_t dur_ns = 0;
+    if (end_ns < start_ns || __builtin_sub_overflow(end_ns, start_ns, &dur_ns)) {
+      throw input_error("{}: a {} lasts from {} ns to {} ns: the file is damaged", db_.file(), what,
+                        start_ns, end_ns);
+    }
+    return dur_ns;
+  }
+
+  void name_operators() {
+    std::vector<std::pair<OperatorKey, OperatorTotal>> all(totals_.begin(), totals_.end());
+    const auto before = [](const auto& a, const auto& b) {
+      return std::tuple(-a.second.total_ns, a.first.name_id, a.first.time_class) <
+             std::tuple(-b.second.total_ns, b.first.name_id, b.first.time_class);
+    };
+    const size_t shown = std::min(kTopOperators, all.size());
+    std::partial_sort(all.begin(), all.begin() + static_cast<ptrdiff_t>(shown), all.end(), before);
+    OperatorTotal others{"[others]", "", 0, 0, 0, 0};
+    for (size_t i = 0; i < all.size(); ++i) {
+      OperatorTotal& total = all[i].second;
+      if (i < shown) {
+        Query name = db_.query("SELECT value FROM string WHERE id = ?", {all[i].first.name_id});
+        total.name = name.next() ? clean(name.text(0)) : "";
+        total.kind = kTimeClasses[all[i].first.time_class];
+        use_.top.push_back(std::move(total));
+      } else {
+        others.min_ns = others.count == 0 ? total.min_ns : std::min(others.min_ns, total.min_ns);
+        others.max_ns = std::max(others.max_ns, total.max_ns);
+        others.count += total.count;
+        others.total_ns += total.total_ns;
+      }
+    }
+    if (others.count > 0) use_.top.push_back(std::move(others));
+  }
+
+  void summarise_collectives() {
+    using Key = std::tuple<std::string, std::optional<int64_t>, std::string, std::optional<int64_t>>;
+    std::map<Key, std::vector<double>> groups;
+    Query rows = db_.query(
+        "SELECT op.step_id, function, bytes, COALESCE(dtype, ''), ranks, end_ns - start_ns "
+        "FROM collective JOIN op ON op.id = collective.op_id");
+    while (rows.next()) {
+      if (!spans_.empty() && (rows.is_null(0) || spans_.count(rows.integer(0)) == 0)) continue;
+      groups[{clean(rows.text(1)), rows.optional_integer(2), clean(rows.text(3)),
+              rows.optional_integer(4)}].push_back(static_cast<double>(rows.integer(5)));
+    }
+    for (auto& [key, durations] : groups) {
+      std::sort(durations.begin(), durations.end());
+      const auto at = [&values = durations](double q) {
+        return static_cast<int64_t>(values[static_cast<size_t>(q * static_cast<double>(values.size() - 1))]);
+      };
+      CollectiveGroup group{std::get<0>(key), std::get<2>(key), std::get<1>(key), std::get<3>(key)};
+      group.count = static_cast<int64_t>(durations.size());
+      for (const double dur_ns : durations) {
+        group.total_ns = checked_add(group.total_ns, static_cast<int64_t>(dur_ns), "collectives");
+      }
+      group.min_ns = at(0);
+      group.p10_ns = at(0.1);
+      group.median_ns = at(0.5);
+      group.p90_ns = at(0.9);
+      group.max_ns = at(1);
+      use_.collectives.push_back(std::move(group));
+    }
+    std::stable_sort(use_.collectives.begin(), use_.collectives.end(),
+                     [](const auto& a, const auto& b) { return a.total_ns > b.total_ns; });
+    if (use_.collectives.size() > kCollectiveGroups) use_.collectives.resize(kCollectiveGroups);
+  }
+
+  const TraceDb& db_;
+  TimeUse use_;
+  std::unordered_map<int64_t, Span> spans_;         // by step id
+  std::unordered_map<int64_t, size_t> rank_index_;  // by process id
+  std::unordered_map<OperatorKey, OperatorTotal, OperatorKeyHash> totals_;
+};
+
+}  // namespace
+
+TimeUse summarise_time(const TraceDb& db) { return Pass(db).run(); }
+
+void ClassSweep::advance(int64_t to_ns) {
+  const auto later = [](const Running& a, const Running& b) { return a.end_ns > b.end_ns; };
+  while (now_ns_ < to_ns) {
+    const int64_t until =
+        running_.empty() ? to_ns : std::clamp(running_.front().end_ns, now_ns_, to_ns);
+    const int64_t passed = until - now_ns_;
+    size_t winner = kUnattributed;
+    for (size_t c = kUnattributed; c-- > 0;) {
+      if (active_[c] == 0) continue;
+      classes_[c].busy_ns += passed;
+      winner = c;  // classes are in order of precedence: the smallest active one stays
+    }
+    classes_[winner].exclusive_ns += passed;
+    if (winner == kUnattributed) classes_[winner].busy_ns += passed;
+    now_ns_ = until;
+    while (!running_.empty() && running_.front().end_ns <= now_ns_) {
+      --active_[running_.front().time_class];
+      std::pop_heap(running_.begin(), running_.end(), later);
+      running_.pop_back();
+    }
+  }
+}
+
+void ClassSweep::add(size_t time_class, int64_t start_ns, int64_t end_ns) {
+  ++classes_[time_class].operators;
+  const int64_t from = std::max(start_ns, begin_ns_);
+  const int64_t to = std::min(end_ns, end_ns_);
+  if (to <= from) return;
+  advance(from);
+  running_.push_back({to, time_class});
+  std::push_heap(running_.begin(), running_.end(),
+                 [](const Running& a, const Running& b) { return a.end_ns > b.end_ns; });
+  ++active_[time_class];
+}
+
+void ClassSweep::finish(RankTime& into) {
+  advance(end_ns_);
+  into.wall_ns = checked_add(into.wall_ns, end_ns_ - begin_ns_, "wall time of a rank");
+  for (size_t c = 0; c < classes_.size(); ++c) {
+    into.classes[c].exclusive_ns += classes_[c].exclusive_ns;
+    into.classes[c].busy_ns += classes_[c].busy_ns;
+    into.classes[c].operators += classes_[c].operators;
+  }
+}
+
+}  // namespace preserve::report

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+// The page itself: closed to the network, proof against hostile names, silent in a real browser.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <regex>
+
+#include "common/output_file.h"
+#include "reports/render.h"
+#include "tests/reports/scenario_files.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve::report {
+namespace {
+
+using test::TemporaryDirectory;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+const std::vector<std::string>& hostile_names() {
+  static const std::vector<std::string> names{
+      "</script><script>document.title='pwned'</script>",
+      "\"><img src=x onerror=alert(1)>",
+      "'onmouseover='alert(1)",
+      "<!--<script>",
+      "{{data}}{{body}}",
+      "\x01\x1b[31mred\x7f",
+      "right\u202Eto\u2066left",
+      "=HYPERLINK(\"http://example.org\")",
+      "@everyone `code` | [link](http://example.org)",
+      std::string(1'000'000, 'n')};
+  return names;
+}
+
+Report hostile_report(const TemporaryDirectory& directory) {
+  const auto trace = directory / "trace.db";
+  test::write_synthetic_trace(trace, {.layers = 2}, [](TraceDb& db) {
+    // Every name in the file becomes one of the hostile ones.
+    const auto count = static_cast<int64_t>(hostile_names().size());
+    for (int64_t i = 0; i < count; ++i) {
+      db.execute("UPDATE string SET value = ? || id WHERE id % ? = ? AND value <> 'decode_step'",
+                 {hostile_names()[static_cast<size_t>(i)], count, i});
+    }
+    db.execute("UPDATE process SET command = ?, host = ?", {hostile_names()[0], hostile_names()[1]});
+    db.execute("UPDATE collective SET function = ?, dtype = ?", {hostile_names()[0], hostile_names()[8]});
+    db.add_env({1}, "OMP_NUM_THREADS", hostile_names()[0]);
+    db.add_loss({1}, hostile_names()[3], hostile_names()[1], 5);
+    db.add(DeviceRow{.host = "h", .kind = "cpu", .name = hostile_names()[0]});
+  });
+  Schedule schedule = test::make_schedule(trace);
+  schedule.warnings = {hostile_names()[0]};
+  schedule.plan.reasons = {hostile_names()[1]};
+  schedule.device_name = hostile_names()[2];
+  test::write_schedule(directory / "schedule.json", schedule);
+  test::write_replay(directory / "replay.db", directory / "schedule.json", {}, [](TraceDb& db) {
+    db.set_meta("notes", hostile_names()[0]);
+    db.add_arm(hostile_names()[0]);
+  });
+  return build_report(read_inputs({trace, directory / "schedule.json", directory / "replay.db"}));
+}
+
+size_t count_of(const std::string& text, const std::string& part) {
+  size_t count = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
+  return count;
+}
+
+// Markup alone: what is left of the page without texts, embedded data and quoted attribute values.
+std::string markup_of(const std::string& html) {
+  std::string out;
+  char quote = 0;
+  bool in_tag = false;
+  for (const char c : html) {
+    if (!in_tag && c == '<') in_tag = true;
+    if (in_tag && (c == '"' || c == '\'')) quote = quote == 0 ? c : quote == c ? '\0' : quote;
+    if (in_tag) out += c;
+    if (in_tag && quote == 0 && c == '>') in_tag = false;
+  }
+  return out;
+}
+
+TEST(Html, LoadsNothingFromOutside) {
+  TemporaryDirectory directory;
+  for (const Report& report : {build_report(read_inputs(test::write_two_scenarios(directory.path()))),
+                               hostile_report(directory)}) {
+    const std::string markup = markup_of(to_html(report));
+    EXPECT_FALSE(std::regex_search(markup, std::regex(R"((src|href|action|data|srcset|poster)="(?!data:,))")));
+    EXPECT_THAT(markup, Not(HasSubstr("http://")));
+    EXPECT_THAT(markup, Not(HasSubstr("https://")));
+    EXPECT_THAT(to_html(report), Not(HasSubstr("@import")));
+    EXPECT_THAT(to_html(report), Not(HasSubstr("url(")));
+    EXPECT_THAT(markup, HasSubstr("default-src 'none'"));
+  }
+}
+
+TEST(Html, ShowsHostileNamesAsTextAndNothingElse) {
+  TemporaryDirectory directory;
+  const std::string html = to_html(hostile_report(directory));
+  EXPECT_EQ(count_of(html, "<script"), 1U) << "the data block";
+  EXPECT_EQ(count_of(html, "</script"), 1U);
+  EXPECT_EQ(count_of(html, "<img"), 0U);
+  EXPECT_EQ(count_of(html, "<!--"), 0U);
+  EXPECT_FALSE(std::regex_search(markup_of(html), std::regex("<[^>]* on[a-z]+=")));
+  EXPECT_THAT(html, Not(HasSubstr("\u202E")));
+  EXPECT_THAT(html, Not(HasSubstr("\x1b")));
+  EXPECT_THAT(html, HasSubstr("&lt;/script&gt;"));
+  EXPECT_LT(html.size(), 2'000'000U) << "a name of one megabyte is cut";
+}
+
+TEST(Html, EmbedsTheJsonReportUnchanged) {
+  TemporaryDirectory directory;
+  const Report report = hostile_report(directory);
+  const std::string html = to_html(report);
+  const std::string open = "<script type=\"application/json\" id=\"report\">";
+  const size_t begin = html.find(open) + open.size();
+  const std::string data = html.substr(begin, html.find("</script>", begin) - begin);
+  EXPECT_EQ(nlohmann::json::parse(data), nlohmann::json::parse(to_json(report)));
+}
+
+TEST(Html, BalancesItsTags) {
+  TemporaryDirectory directory;
+  const std::string html = to_html(hostile_report(directory));
+  const std::string markup = markup_of(html);
+  for (const char* tag : {"table", "tbody", "tr", "th", "td", "svg", "div", "p", "details", "summary", "ul", "li",
+                          "span", "main", "body", "h2", "h3", "title", "desc", "text"}) {
+    const size_t opened = count_of(markup, fmt::format("<{} ", tag)) + count_of(markup, fmt::format("<{}>", tag));
+    EXPECT_EQ(opened, count_of(markup, fmt::format("</{}>", tag))) << tag;
+  }
+}
+
+TEST(Html, GivesEveryPictureATitleAndEveryHeaderAScope) {
+  TemporaryDirectory directory;
+  const std::string html = to_html(build_report(read_inputs(test::write_two_scenarios(directory.path()))));
+  EXPECT_EQ(count_of(html, "<svg role=\"img\""), count_of(html, "<desc>"));
+  EXPECT_EQ(count_of(html, "<th "), count_of(html, "<th scope="));
+  EXPECT_EQ(count_of(html, "<th>"), 0U);
+  for (const char* id : {"environment", "comparison", "time", "timeline", "plan", "operators", "collectives", "cache",
+                         "counts"}) {
+    EXPECT_EQ(count_of(html, fmt::format("<h2 id=\"{}\"", id)), 1U) << id;
+  }
+}
+
+TEST(Html, IsSmallBeforeItsData) {
+  TemporaryDirectory directory;
+  const Report report = build_report(read_inputs(test::write_two_scenarios(directory.path())));
+  EXPECT_LT(to_html(report).size() - to_json(report).size(), 300'000U);
+}
+
+TEST(Html, DrawsNoMoreThanTheLimitForAHugeStep) {
+  TemporaryDirectory directory;
+  test::write_synthetic_trace(directory / "trace.db", {.ranks = 1, .layers = 1500, .steps = 2});
+  const Report report = build_report(read_inputs({directory / "trace.db"}));
+  ASSERT_GT(report.step->ops.size(), 10'000U);
+  const std::string html = to_html(report);
+  EXPECT_LT(count_of(html, "<rect"), 9'000U) << "overview and close-up";
+  EXPECT_THAT(html, HasSubstr("only the longest shows"));
+}
+
+TEST(Html, LeavesARealBrowsersConsoleEmpty) {
+  if (test::run_program({"sh", "-c", "command -v chromium"}).exit_code != 0) {
+    GTEST_SKIP() << "chromium is not installed";
+  }
+  TemporaryDirectory directory;
+  OutputFile(directory / "report.html", false).write(to_html(hostile_report(directory)));
+  const test::Run run = test::run_program(
+      {"chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+       "--disable-background-networking", "--disable-component-update", "--disable-sync",
+       "--disable-dev-shm-usage", "--enable-logging=stderr",
+       fmt::format("--user-data-dir={}", (directory / "profile").string()), "--dump-dom",
+       fmt::format("file://{}", (directory / "report.html").string())});
+  if (run.exit_code != 0 || run.out.empty()) GTEST_SKIP() << "chromium does not run here: " << run.err;
+  EXPECT_THAT(run.err, Not(HasSubstr("CONSOLE"))) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("<title>Preserve report</title>"));
+  EXPECT_EQ(count_of(run.out, "<script"), count_of(run.out, "</script"));
+  EXPECT_THAT(run.out, HasSubstr("id=\"counts\"")) << "parsed to the end";
+}
+
+}  // namespace
+}  // namespace preserve::report

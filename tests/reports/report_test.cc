@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "reports/report.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <valijson/adapters/nlohmann_json_adapter.hpp>
+#include <valijson/schema.hpp>
+#include <valijson/schema_parser.hpp>
+#include <valijson/validator.hpp>
+
+#include "common/error.h"
+#include "common/output_file.h"
+#include "reports/render.h"
+#include "tests/reports/scenario_files.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+extern const std::string_view kReportSchema;
+}
+
+namespace preserve::report {
+namespace {
+
+using test::TemporaryDirectory;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+Report report_of(const std::vector<std::filesystem::path>& paths) { return build_report(read_inputs(paths)); }
+
+std::string error_of(const std::vector<std::filesystem::path>& paths) {
+  try {
+    report_of(paths);
+  } catch (const Error& error) {
+    EXPECT_NE(error.kind(), ErrorKind::internal) << error.what();
+    return error.what();
+  }
+  return "no error";
+}
+
+// What differs from run to run: the folder, and digests and sizes of SQLite files.
+std::string without_accidents(std::string json, const std::filesystem::path& directory) {
+  const std::string folder = directory.string() + "/";
+  for (size_t at = json.find(folder); at != std::string::npos; at = json.find(folder)) json.erase(at, folder.size());
+  json = std::regex_replace(json, std::regex("[0-9a-f]{64}"), std::string(64, '0'));
+  return std::regex_replace(json, std::regex("\"bytes\": [0-9]+,(\\s+\"sha256\")"), "\"bytes\": 0,$1");
+}
+
+std::vector<std::string> schema_errors(const std::string& text) {
+  const auto schema_json = nlohmann::json::parse(kReportSchema);
+  const auto document = nlohmann::json::parse(text);
+  valijson::Schema schema;
+  const valijson::adapters::NlohmannJsonAdapter schema_adapter(schema_json);
+  valijson::SchemaParser().populateSchema(schema_adapter, schema);
+  valijson::ValidationResults results;
+  valijson::Validator().validate(schema, valijson::adapters::NlohmannJsonAdapter(document), &results);
+  std::vector<std::string> errors;
+  for (valijson::ValidationResults::Error error; results.popError(error);) {
+    std::string where;
+    for (const std::string& part : error.context) where += part;
+    errors.push_back(where + ": " + error.description);
+  }
+  return errors;
+}
+
+TEST(Report, OfTwoScenariosIsTheGoldenOne) {
+  TemporaryDirectory directory;
+  const Report report = report_of(test::write_two_scenarios(directory.path()));
+  const std::string json = without_accidents(to_json(report), directory.path());
+  EXPECT_EQ(json, test::golden("two_scenarios.json", json)) << "UPDATE_GOLDEN=1 rewrites it";
+  EXPECT_THAT(schema_errors(to_json(report)), ::testing::IsEmpty());
+}
+
+TEST(Report, SaysTheVerdictOfEachScenarioAndNamesTheStandIn) {
+  TemporaryDirectory directory;
+  const Report report = report_of(test::write_two_scenarios(directory.path()));
+  ASSERT_EQ(report.sentences.size(), 2U);
+  EXPECT_THAT(report.sentences[0], AllOf(HasSubstr("Measured:"), HasSubstr("with real collectives")));
+  EXPECT_THAT(report.sentences[1], AllOf(HasSubstr("14.2 % faster ["), HasSubstr("with a 200 us stand-in link: FAST.")));
+}
+
+TEST(Report, MatchesReplaysToSchedulesInWhateverOrder) {
+  TemporaryDirectory directory;
+  std::vector<std::filesystem::path> paths = test::write_two_scenarios(directory.path());
+  const std::vector<std::filesystem::path> shuffled{paths[4], paths[1], paths[3], paths[0], paths[2]};
+  const Report report = report_of(shuffled);
+  ASSERT_EQ(report.scenarios.size(), 2U);
+  for (const Scenario& scenario : report.scenarios) {
+    ASSERT_TRUE(scenario.measured);
+    const bool link = scenario.link_latency_ns > 0;
+    EXPECT_THAT(scenario.measured->replay_path, HasSubstr(link ? "replay-link.db" : "replay.db"));
+  }
+}
+
+TEST(Report, CarriesLossesAndTheWarningsOfEveryStage) {
+  TemporaryDirectory directory;
+  const Report report = report_of(test::write_two_scenarios(directory.path()));
+  ASSERT_EQ(report.recording.losses.size(), 1U);
+  EXPECT_EQ(report.recording.losses[0].count, 3);
+  std::string all;
+  for (const Warning& warning : report.warnings) all += warning.text + "\n";
+  EXPECT_THAT(all, AllOf(HasSubstr("3 records of nvtx"), HasSubstr("the machine was busy")));
+}
+
+TEST(Report, RecomputesFidelityPredictionErrorAndSlowdown) {
+  TemporaryDirectory directory;
+  const Report report = report_of(test::write_two_scenarios(directory.path()));
+  const Scenario& scenario = report.scenarios[1];
+  EXPECT_NEAR(scenario.measured->fidelity->step, 1.02, 1e-4);
+  EXPECT_NEAR(*scenario.measured->fidelity->operators, 1.02, 1e-3);
+  EXPECT_NEAR(*scenario.measured->prediction_error,
+              scenario.plan.speedup / scenario.measured->speedup->estimate - 1, 1e-12);
+  EXPECT_NEAR(*scenario.measured->collective_slowdown, 210'500.0 / 210'200.0, 1e-6);
+  EXPECT_EQ(scenario.measured->arms[1].discarded.at("warm-up"), 1);
+  EXPECT_EQ(scenario.measured->arms[1].pairs, 44);
+}
+
+TEST(Report, OccupancyRisesUnderWindowsFallsAtReadersAndWraps) {
+  TemporaryDirectory directory;
+  const Report report = report_of(test::write_two_scenarios(directory.path()));
+  const PlanView& plan = report.scenarios[1].plan;
+  ASSERT_EQ(plan.occupancy_bytes.size(), report.step->ops.size());
+  const Window& last = plan.windows.back();
+  ASSERT_TRUE(last.prefetches.front().next_step);
+  EXPECT_EQ(plan.occupancy_bytes.back(), last.used_bytes) << "kept for the next step";
+  EXPECT_EQ(plan.occupancy_bytes.front(), last.used_bytes);
+  const Window& first = plan.windows.front();
+  const auto before_reader = static_cast<size_t>(first.prefetches.front().consumer_ordinal) - 1;
+  EXPECT_EQ(plan.occupancy_bytes[before_reader], first.used_bytes);
+  EXPECT_EQ(plan.occupancy_bytes[before_reader + 1], 0);
+}
+
+TEST(Report, OfATraceAloneSaysWhatIsMissing) {
+  TemporaryDirectory directory;
+  test::write_synthetic_trace(directory / "trace.db");
+  const Report report = report_of({directory / "trace.db"});
+  EXPECT_THAT(report.sentences, ::testing::ElementsAre(HasSubstr("no schedule was given")));
+  EXPECT_THAT(schema_errors(to_json(report)), ::testing::IsEmpty());
+  EXPECT_THAT(to_csv(report), HasSubstr("\"recorded\",0,\"embed\",\"compute\",1000,,,\r\n"));
+}
+
+TEST(Report, OfAnUnreplayedScheduleSaysThatNothingWasMeasured) {
+  TemporaryDirectory directory;
+  const auto paths = test::write_two_scenarios(directory.path());
+  const Report report = report_of({paths[0], paths[1]});
+  EXPECT_THAT(report.sentences, ::testing::ElementsAre(HasSubstr("Not measured (no replay.db")));
+  EXPECT_THAT(schema_errors(to_json(report)), ::testing::IsEmpty());
+  const auto json = nlohmann::json::parse(to_json(report));
+  EXPECT_TRUE(json.at("/scenarios/0/measured"_json_pointer).is_null());
+  EXPECT_THAT(json.at("/scenarios/0/measured_reason"_json_pointer).get<std::string>(), HasSubstr("no replay.db"));
+}
+
+TEST(Report, OfATraceWithoutStepsStillShowsTheRecording) {
+  TemporaryDirectory directory;
+  test::write_synthetic_trace(directory / "trace.db", {.steps = 1, .annotate_steps = false});
+  const Report report = report_of({directory / "trace.db"});
+  EXPECT_FALSE(report.step);
+  EXPECT_THAT(report.step.reason, HasSubstr("no step was found"));
+  EXPECT_GT(report.time_use.operators, 0);
+  EXPECT_THAT(schema_errors(to_json(report)), ::testing::IsEmpty());
+  EXPECT_THAT(to_html(report), HasSubstr("no step was found"));
+}
+
+TEST(Report, OfAReplayWithoutPrefetchArmGivesTheReason) {
+  TemporaryDirectory directory;
+  const auto paths = test::write_two_scenarios(directory.path());
+  test::write_replay(paths[2], paths[1], {.prefetch_arm = false});
+  const Report report = report_of({paths[0], paths[1], paths[2]});
+  EXPECT_FALSE(report.scenarios[0].measured->speedup);
+  EXPECT_THAT(report.sentences[0], HasSubstr("no prefetch arm"));
+  EXPECT_THAT(schema_errors(to_json(report)), ::testing::IsEmpty());
+}
+
+TEST(Report, SaysDoNothingWhenThatIsThePlan) {
+  TemporaryDirectory directory;
+  const auto paths = test::write_two_scenarios(directory.path());
+  Schedule schedule = test::make_schedule(paths[0]);
+  schedule.plan.verdict = "do-nothing";
+  schedule.plan.reasons = {"the windows are too short"};
+  schedule.plan.windows.clear();
+  test::write_schedule(directory / "none.json", schedule);
+  const Report report = report_of({paths[0], directory / "none.json"});
+  EXPECT_EQ(report.sentences[0], "Planned: do nothing with real collectives (the windows are too short).");
+  EXPECT_THAT(to_html(report), HasSubstr("do-nothing"));
+}
+
+TEST(Inputs, OfAnotherTraceAreRefused) {
+  TemporaryDirectory directory;
+  const auto paths = test::write_two_scenarios(directory.path());
+  test::write_synthetic_trace(directory / "other.db", {.layers = 3});
+  EXPECT_THAT(error_of({directory / "other.db", paths[1]}),
+              AllOf(HasSubstr("schedule.json"), HasSubstr("another recording"), HasSubstr("other.db")));
+  EXPECT_THAT(error_of({paths[0], paths[1], paths[4]}), AllOf(HasSubstr("replay-link.db"), HasSubstr("not given")));
+  EXPECT_THAT(error_of({paths[1], paths[2]}), HasSubstr("no trace.db among the inputs"));
+  EXPECT_THAT(error_of({paths[0], directory / "other.db"}), HasSubstr("one trace.db"));
+  EXPECT_THAT(error_of({paths[0], paths[0]}), HasSubstr("given twice"));
+}
+
+TEST(Inputs, ThatAreNoneOfOursAreRefused) {
+  TemporaryDirectory directory;
+  const auto paths = test::write_two_scenarios(directory.path());
+  OutputFile(directory / "empty", false).write("");
+  OutputFile(directory / "text", false).write("hello");
+  OutputFile(directory / "other.json", false).write("{\"a\": 1}");
+  EXPECT_THAT(error_of({paths[0], directory / "empty"}), HasSubstr("it is empty"));
+  EXPECT_THAT(error_of({paths[0], directory / "text"}), HasSubstr("neither a trace.db"));
+  EXPECT_THAT(error_of({paths[0], directory / "other.json"}), HasSubstr("is not a schedule"));
+  EXPECT_THAT(error_of({paths[0], directory / "missing"}), HasSubstr("no such file"));
+  EXPECT_THAT(error_of({directory.path()}), HasSubstr("not a regular file"));
+}
+
+TEST(Inputs, WithALinkThatDiffersFromThePlansAreRefused) {
+  TemporaryDirectory directory;
+  const auto paths = test::write_two_scenarios(directory.path());
+  test::write_replay(paths[2], paths[1], {}, [](TraceDb& db) {
+    db.execute("UPDATE meta SET value = '5000' WHERE key = 'link_latency_ns'");
+  });
+  EXPECT_THAT(error_of({paths[0], paths[1], paths[2]}), HasSubstr("link of 5000 ns"));
+}
+
+TEST(Inputs, WithNonsenseInTheReplayAreRefused) {
+  TemporaryDirectory directory;
+  const auto paths = test::write_two_scenarios(directory.path());
+  const auto with = [&](const std::string& sql) {
+    test::write_replay(paths[2], paths[1], {}, [&](TraceDb& db) { db.execute(sql); });
+    return error_of({paths[0], paths[1], paths[2]});
+  };
+  EXPECT_THAT(with("UPDATE sample SET step_ns = -1"), HasSubstr("a step of -1 ns"));
+  EXPECT_THAT(with("INSERT INTO meta VALUES ('warnings', '{')"), HasSubstr("not a JSON array"));
+  EXPECT_THAT(with("INSERT INTO meta VALUES ('confidence_level', 'nan')"), HasSubstr("not a number"));
+  EXPECT_THAT(with("INSERT INTO meta VALUES ('confidence_level', '2')"), HasSubstr("between 0 and 1"));
+  EXPECT_EQ(with("UPDATE arm_op SET ordinal = ordinal + 1000000"), "no error");
+}
+
+TEST(CheckConsistency, FindsNumbersThatDoNotAddUp) {
+  TemporaryDirectory directory;
+  Report report = report_of(test::write_two_scenarios(directory.path()));
+  check_consistency(report);
+  Report time = report, bytes = report, operators = report;
+  time.time_use.ranks[0].classes[0].exclusive_ns -= 1;
+  bytes.scenarios[0].plan.windows[0].used_bytes += 1;
+  operators.time_use.top[0].count += 1;
+  EXPECT_THROW(check_consistency(time), Error);
+  EXPECT_THROW(check_consistency(bytes), Error);
+  EXPECT_THROW(check_consistency(operators), Error);
+}
+
+TEST(Csv, HasOneRowPerOperatorAndScenario) {
+  TemporaryDirectory directory;
+  const Report report = report_of(test::write_two_scenarios(directory.path()));
+  const std::string csv = to_csv(report);
+  const auto rows = static_cast<size_t>(std::count(csv.begin(), csv.end(), '\n'));
+  EXPECT_EQ(rows, 1 + 2 * report.step->ops.size());
+  EXPECT_EQ(csv.rfind("scenario,ordinal,operator,kind,recorded_ns,predicted_ns,baseline_ns,prefetch_ns\r\n", 0), 0U);
+}
+
+TEST(Markdown, HoldsVerdictsAndTables) {
+  TemporaryDirectory directory;
+  const std::string text = to_markdown(report_of(test::write_two_scenarios(directory.path())));
+  EXPECT_THAT(text, AllOf(HasSubstr("### Preserve report"), HasSubstr("| 200 us stand-in link | **FAST** |"),
+                          HasSubstr("\\[unattributed\\]")));
+}
+
+}  // namespace
+}  // namespace preserve::report

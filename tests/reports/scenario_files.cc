@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/reports/scenario_files.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+
+#include "common/output_file.h"
+#include "db/folded_step.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve::test {
+namespace {
+
+constexpr int64_t kMiB = 1 << 20;
+
+// Fetches up to 1 MiB of what the first consumer after the window reads.
+PlannedWindow plan_window(const FoldedStep& step, size_t window, int64_t link_latency_ns) {
+  const StepOp& op = step.ops[window];
+  PlannedWindow planned;
+  planned.ordinal = op.ordinal;
+  planned.name = op.name;
+  planned.usable_ns = std::llround(op.dur_ns) + link_latency_ns;
+  planned.capacity_bytes = planned.usable_ns * 20;  // 20 GB/s
+  planned.binds = "candidates";
+  for (size_t i = 1; i < step.ops.size(); ++i) {
+    const StepOp& consumer = step.ops[(window + i) % step.ops.size()];
+    if (consumer.accesses.empty()) continue;
+    PlannedPrefetch prefetch;
+    const StepTensor& tensor = step.tensors[static_cast<size_t>(consumer.accesses[0].tensor)];
+    prefetch.tensor = tensor.name;
+    prefetch.consumer = consumer.name;
+    prefetch.consumer_ordinal = consumer.ordinal;
+    prefetch.next_step = consumer.ordinal <= op.ordinal;
+    prefetch.length_bytes = std::min({kMiB, tensor.bytes, planned.capacity_bytes});
+    prefetch.predicted_saved_ns = static_cast<double>(prefetch.length_bytes) / 20;  // 20 GB/s to hot
+    planned.used_bytes = prefetch.length_bytes;
+    if (planned.capacity_bytes < tensor.bytes) planned.binds = "window";
+    planned.prefetches.push_back(std::move(prefetch));
+    break;
+  }
+  return planned;
+}
+
+void add_arm(TraceDb& db, const std::string& name, int64_t position, double step_ns,
+             const ReplaySpec& spec) {
+  const ArmId arm = db.add_arm(name);
+  for (int pair = 0; pair < spec.pairs; ++pair) {
+    // A sawtooth that differs between arms: pairs then have a spread, and always the same one.
+    const double phase = (pair * (7 + 2 * static_cast<int>(position)) % 11 - 5) / 5.0;
+    const auto sample_ns = static_cast<int64_t>(step_ns * (1 + spec.noise * phase));
+    const bool warm_up = pair == 0;
+    db.execute("INSERT INTO sample (arm_id, pair, position, step_ns, discarded) VALUES (?, ?, ?, ?, ?)",
+               {arm.value, static_cast<int64_t>(pair), position, sample_ns,
+                warm_up ? SqlValue(std::string("warm-up")) : SqlValue(nullptr)});
+  }
+}
+
+void add_arm_op(TraceDb& db, int64_t arm, const StepOp& op, double dur_ns) {
+  db.execute("INSERT INTO arm_op VALUES (?, 0, ?, ?, ?, ?, 39)",
+             {arm, static_cast<int64_t>(op.ordinal), op.name, std::llround(dur_ns), int64_t{10}});
+}
+
+}  // namespace
+
+Schedule make_schedule(const std::filesystem::path& trace, int64_t link_latency_ns) {
+  const FoldedStep step = fold_step(TraceDb::open(trace));
+  Schedule schedule;
+  schedule.trace_path = "trace.db";
+  schedule.trace_sha256 = sha256_of_file(trace);
+  schedule.ranks = 2;
+  schedule.step_ops = static_cast<int64_t>(step.ops.size());
+  schedule.device_name = "Test processor";
+  schedule.method = "load";
+  schedule.placement = "consumer";
+  schedule.chunk_bytes = 4096;
+  schedule.budget_bytes = 4 * kMiB;
+  schedule.link_latency_ns = link_latency_ns;
+  Plan& plan = schedule.plan;
+  plan.strategy = "flow";
+  plan.verdict = "prefetch";
+  plan.reasons = {"the windows carry enough to matter"};
+  double saved_ns = 0;
+  int64_t baseline_ns = std::llround(step.wall_ns);
+  for (size_t i = 0; i < step.ops.size(); ++i) {
+    if (step.ops[i].kind != OpKind::collective) continue;
+    baseline_ns += link_latency_ns;
+    plan.windows.push_back(plan_window(step, i, link_latency_ns));
+    for (const PlannedPrefetch& p : plan.windows.back().prefetches) saved_ns += p.predicted_saved_ns;
+  }
+  plan.baseline_step_ns = baseline_ns;
+  plan.prefetch_step_ns = baseline_ns - std::llround(saved_ns);
+  plan.speedup = static_cast<double>(plan.baseline_step_ns) / static_cast<double>(plan.prefetch_step_ns);
+  plan.objective_ns = std::llround(saved_ns);
+  plan.cache_peak_bytes = kMiB;
+  schedule.all_hot_step_ns = baseline_ns / 2;
+  schedule.window_limited_step_ns = plan.prefetch_step_ns - 1000;
+  schedule.cache_limited_step_ns = plan.prefetch_step_ns - 2000;
+  return schedule;
+}
+
+void write_schedule(const std::filesystem::path& path, const Schedule& schedule) {
+  OutputFile(path, true).write(to_json(schedule));
+}
+
+void write_replay(const std::filesystem::path& path, const std::filesystem::path& schedule_path,
+                  const ReplaySpec& spec, const std::function<void(TraceDb&)>& tweak) {
+  const Schedule schedule = load_schedule(schedule_path);
+  const auto baseline_ns = static_cast<double>(schedule.plan.baseline_step_ns);
+  std::filesystem::remove(path);
+  TraceDb db = TraceDb::create(path);
+  db.set_meta("kind", "replay");
+  db.set_meta("schedule_sha256", sha256_of_file(schedule_path));
+  db.set_meta("collective", schedule.link_latency_ns > 0 ? "mpi+link" : "mpi");
+  db.set_meta("link_latency_ns", std::to_string(schedule.link_latency_ns));
+  db.set_meta("recorded_step_ns", std::to_string(schedule.plan.baseline_step_ns));
+  if (!spec.warning.empty()) db.set_meta("warnings", fmt::format("[\"{}\"]", spec.warning));
+  db.add(DeviceRow{.host = "testhost", .kind = "cpu", .name = "Test processor", .cache_bytes = 32 * kMiB});
+  add_arm(db, "baseline", 0, baseline_ns * 1.02, spec);
+  if (spec.prefetch_arm) add_arm(db, "prefetch", 1, baseline_ns * 1.02 / spec.prefetch_speedup, spec);
+  add_arm(db, "null", 2, baseline_ns * 1.021, spec);
+  const FoldedStep step =
+      fold_step(TraceDb::open(schedule_path.parent_path() / "trace.db"), schedule.rank);
+  for (const StepOp& op : step.ops) {
+    const bool collective = op.kind == OpKind::collective;
+    const double link_ns = collective ? static_cast<double>(schedule.link_latency_ns) : 0;
+    add_arm_op(db, 1, op, op.dur_ns * 1.02 + link_ns);
+    if (spec.prefetch_arm) add_arm_op(db, 2, op, op.dur_ns * (collective ? 1.05 : 0.9) + link_ns);
+  }
+  if (tweak) tweak(db);
+  db.finish();
+}
+
+std::vector<std::filesystem::path> write_two_scenarios(const std::filesystem::path& directory) {
+  const auto trace = directory / "trace.db";
+  write_synthetic_trace(trace, {.layers = 2}, [](TraceDb& db) {
+    db.set_meta("tool_version", "0.1.0");
+    db.add(DeviceRow{.host = "testhost", .kind = "cpu", .name = "Test processor", .cache_bytes = 32 * kMiB,
+                     .memory_bandwidth_bytes_per_s = 20'000'000'000, .units = 4});
+    db.add_env({1}, "OMP_NUM_THREADS", "1");
+    db.add_loss({1}, "nvtx", "received", 1000);
+    db.add_loss({1}, "nvtx", "dropped", 3);
+  });
+  write_schedule(directory / "schedule.json", make_schedule(trace));
+  write_replay(directory / "replay.db", directory / "schedule.json", {.prefetch_speedup = 1.002});
+  write_schedule(directory / "schedule-link.json", make_schedule(trace, 200'000));
+  write_replay(directory / "replay-link.db", directory / "schedule-link.json",
+               {.warning = "the machine was busy"});
+  return {trace, directory / "schedule.json", directory / "replay.db", directory / "schedule-link.json",
+          directory / "replay-link.db"};
+}
+
+std::string golden(const std::string& name, const std::string& actual) {
+  const std::filesystem::path path = std::filesystem::path(PRESERVE_SOURCE_DIR) / "tests/reports/golden" / name;
+  const char* update = std::getenv("UPDATE_GOLDEN");
+  if (update != nullptr && std::string(update) == "1") OutputFile(path, true).write(actual);
+  return read_text_file(path);
+}
+
+}  // namespace preserve::test
