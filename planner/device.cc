@@ -50,6 +50,7 @@ DeviceModel read_device(const json& document) {
   device.ranks = document.value("ranks", int64_t{1});
   device.cache_bytes = document.at("cache_bytes");
   device.cache_budget_bytes = document.at("cache_budget_bytes");
+  device.memory_bytes = document.value("memory_bytes", int64_t{0});
   device.memory_bandwidth_bytes_per_s = document.at("memory_bandwidth_bytes_per_s");
   device.cache_read_bandwidth_bytes_per_s = document.at("cache_read_bandwidth_bytes_per_s");
   device.slowdown_per_byte_ns = document.value("slowdown_per_byte_ns", 0.0);
@@ -140,6 +141,7 @@ std::string to_json(const DeviceModel& device) {
                     {"ranks", device.ranks},
                     {"cache_bytes", device.cache_bytes},
                     {"cache_budget_bytes", device.cache_budget_bytes},
+                    {"memory_bytes", device.memory_bytes},
                     {"memory_bandwidth_bytes_per_s", device.memory_bandwidth_bytes_per_s},
                     {"cache_read_bandwidth_bytes_per_s", device.cache_read_bandwidth_bytes_per_s},
                     {"slowdown_per_byte_ns", device.slowdown_per_byte_ns},

@@ -37,7 +37,7 @@ struct CollectiveFit {
   int64_t ranks = 0;
   double latency_ns = 0;
   double bandwidth_bytes_per_s = 0;
-  double max_relative_error = 0;  // of the fit on its own data
+  double max_relative_error = 0;         // of the fit on its own data
   int64_t min_bytes = 0, max_bytes = 0;  // sizes that were fitted; max_bytes 0: not stated
 };
 
@@ -48,6 +48,7 @@ struct DeviceModel {
   int64_t ranks = 1;               // ranks sharing the cache when this was measured (1 on a GPU)
   int64_t cache_bytes = 0;         // nominal size of the shared cache
   int64_t cache_budget_bytes = 0;  // usable by prefetches of one rank: the C of the flow
+  int64_t memory_bytes = 0;        // of one rank, for weights and KV; 0: not stated
   double memory_bandwidth_bytes_per_s = 0;      // B_cold
   double cache_read_bandwidth_bytes_per_s = 0;  // B_hot, upper bound
   double slowdown_per_byte_ns =
