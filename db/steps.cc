@@ -3,35 +3,125 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "common/error.h"
 
 namespace preserve {
 namespace {
 
-// What engines call their step, most specific first. Users add their own with --step-range.
-const std::vector<std::string> kDecodeGlobs{"decode_step*", "decode step*", "ProfilerStep#*"};
-const std::vector<std::string> kPrefillGlobs{"prefill_step*", "prefill step*"};
+// What engines call their step, most specific first: the first family that occurs is used, because
+// engines nest annotations of other frameworks. [[] is a literal bracket. A mixed batch counts as prefill.
+struct Family {
+  std::vector<std::string> decode{}, prefill{}, unknown{};
+};
+const std::vector<Family> kFamilies{
+    {{"decode_step*", "decode step*"}, {"prefill_step*", "prefill step*"}},
+    // SGLang
+    {{"step[[]DECODE*"}, {"step[[]EXTEND*", "step[[]PREFILL*", "step[[]MIXED*"}},
+    {{"*forward_decode*"}, {"*forward_extend*"}},
+    // vLLM: numbers of context and generation requests
+    {{"execute_*context_0(*generation_*"}, {"execute_*context_[1-9]*generation_*"}},
+    // TensorRT-LLM
+    {{"*_forward_step*: 0 ctx reqs*"}, {"*_forward_step*ctx reqs*"}},
+    // Frameworks that know no phases
+    {{}, {}, {"ProfilerStep#*", "execute_model*", "*_forward_step*"}}};
 
 constexpr double kMinAgreement = 0.9;  // of the positions of two consecutive blocks
 constexpr size_t kMaxCandidates = 32;  // periods tried; each costs one pass
 
 struct StepSpan {
   int64_t start_ns = 0, end_ns = 0;
+  int64_t range = 0;  // row of the annotation, 0 for a detected step
   StepPhase phase = StepPhase::unknown;
 };
 
 // Ranges of `process` whose name matches one of the globs, as spans.
 void append_annotated(const TraceDb& db, ProcessId process, const std::vector<std::string>& globs,
-                      StepPhase phase, std::vector<StepSpan>& spans) {
+                      StepPhase phase, std::unordered_set<int64_t>& known,
+                      std::vector<StepSpan>& spans) {
   for (const std::string& glob : globs) {
     Query rows = db.query(
-        "SELECT range.start_ns, range.end_ns FROM range JOIN stream ON stream.id = range.stream_id "
+        "SELECT range.start_ns, range.end_ns, range.id FROM range "
+        "JOIN stream ON stream.id = range.stream_id "
         "WHERE stream.process_id = ? AND range.kind <> 'mark' AND range.end_ns IS NOT NULL "
         "AND range.name_id IN (SELECT id FROM string WHERE value GLOB ?)",
         {process.value, glob});
-    while (rows.next()) spans.push_back({rows.integer(0), rows.integer(1), phase});
+    while (rows.next()) {
+      // A range that matches two globs ("0 ctx reqs" is also "ctx reqs") is what the first one says.
+      const int64_t range = rows.integer(2);
+      if (known.insert(range).second) {
+        spans.push_back({rows.integer(0), rows.integer(1), range, phase});
+      }
+    }
   }
+}
+
+std::vector<StepSpan> annotated_spans(const TraceDb& db, ProcessId process,
+                                      const StepOptions& options) {
+  std::vector<StepSpan> spans;
+  std::unordered_set<int64_t> known;
+  const auto append = [&](const Family& family) {
+    append_annotated(db, process, family.decode, StepPhase::decode, known, spans);
+    append_annotated(db, process, family.prefill, StepPhase::prefill, known, spans);
+    append_annotated(db, process, family.unknown, StepPhase::unknown, known, spans);
+  };
+  if (!options.decode_globs.empty() || !options.prefill_globs.empty()) {
+    append({options.decode_globs, options.prefill_globs, {}});
+    return spans;
+  }
+  for (const Family& family : kFamilies) {
+    append(family);
+    if (!spans.empty()) break;
+  }
+  return spans;
+}
+
+// A host thread runs ahead of its GPU: the operators that a step launched run after its annotation.
+// Moves each span to where the operators launched inside it ran, up to the next one's first. Processes
+// without a GPU keep their spans; so do recordings that link no operator to any annotation.
+void follow_launches(const TraceDb& db, ProcessId process, std::vector<StepSpan>& spans) {
+  std::unordered_map<int64_t, size_t> span_of_range;
+  for (size_t i = 0; i < spans.size(); ++i) span_of_range[spans[i].range] = i;
+  {
+    // Parents have smaller row numbers than what they enclose.
+    Query rows = db.query(
+        "SELECT range.id, range.parent_id FROM range JOIN stream ON stream.id = range.stream_id "
+        "WHERE stream.process_id = ? AND range.parent_id IS NOT NULL ORDER BY range.id",
+        {process.value});
+    while (rows.next()) {
+      const auto parent = span_of_range.find(rows.integer(1));
+      if (parent != span_of_range.end()) span_of_range.try_emplace(rows.integer(0), parent->second);
+    }
+  }
+  std::vector<StepSpan> moved(spans.size());
+  Query rows = db.query(
+      "SELECT op.range_id, MIN(op.start_ns), MAX(op.end_ns) FROM op "
+      "JOIN stream ON stream.id = op.stream_id "
+      "WHERE stream.process_id = ? AND stream.kind = 'gpu' AND op.range_id IS NOT NULL "
+      "GROUP BY op.range_id",
+      {process.value});
+  bool any = false;
+  while (rows.next()) {
+    const auto found = span_of_range.find(rows.integer(0));
+    if (found == span_of_range.end()) continue;
+    StepSpan& span = moved[found->second];
+    const bool first = span.range == 0;
+    span.start_ns = first ? rows.integer(1) : std::min(span.start_ns, rows.integer(1));
+    span.end_ns = first ? rows.integer(2) : std::max(span.end_ns, rows.integer(2));
+    span.range = spans[found->second].range;
+    span.phase = spans[found->second].phase;
+    any = true;
+  }
+  if (!any) return;
+  std::erase_if(moved, [](const StepSpan& span) { return span.range == 0; });
+  std::sort(moved.begin(), moved.end(), [](const StepSpan& a, const StepSpan& b) {
+    return a.start_ns != b.start_ns ? a.start_ns < b.start_ns : a.range < b.range;
+  });
+  for (size_t i = 0; i + 1 < moved.size(); ++i) {
+    moved[i].end_ns = std::min(moved[i].end_ns, moved[i + 1].start_ns);
+  }
+  spans = std::move(moved);
 }
 
 // Only outermost, non-overlapping steps: an annotation nested in a step is not another step.
@@ -81,7 +171,7 @@ std::vector<StepSpan> detect(const TraceDb& db, ProcessId process) {
   for (size_t block = 0; block < period.repeats; ++block) {
     const size_t next = period.begin + (block + 1) * period.length;
     spans.push_back({starts[period.begin + block * period.length],
-                     next < starts.size() ? starts[next] : last_end_ns, StepPhase::unknown});
+                     next < starts.size() ? starts[next] : last_end_ns, 0, StepPhase::unknown});
   }
   return spans;
 }
@@ -189,15 +279,14 @@ StepSummary mark_steps(TraceDb& db, const StepOptions& options) {
   }
   StepSummary summary;
   for (const ProcessId process : processes) {
-    std::vector<StepSpan> spans;
-    append_annotated(db, process,
-                     options.decode_globs.empty() ? kDecodeGlobs : options.decode_globs,
-                     StepPhase::decode, spans);
-    append_annotated(db, process,
-                     options.prefill_globs.empty() ? kPrefillGlobs : options.prefill_globs,
-                     StepPhase::prefill, spans);
+    std::vector<StepSpan> spans = annotated_spans(db, process, options);
     const bool annotated = !spans.empty();
-    spans = without_overlaps(annotated ? std::move(spans) : detect(db, process));
+    if (annotated) {
+      spans = without_overlaps(std::move(spans));
+      follow_launches(db, process, spans);
+    } else {
+      spans = without_overlaps(detect(db, process));
+    }
     std::vector<StepId> ids;
     for (const StepSpan& span : spans) {
       ids.push_back(db.add(StepRow{.process = process,

@@ -18,6 +18,7 @@ extern const std::string_view kViewsSql;   // db/views.sql
 
 namespace {
 
+constexpr size_t kNameCacheLimit = 200'000;  // names held in memory while producing
 constexpr int kApplicationId = 0x50525356;  // "PRSV", read by file(1)
 
 // Indices are the enum classes of the same order.
@@ -47,6 +48,7 @@ enum Insert {
   kAccess,
   kStep,
   kString,
+  kCounter,
   kInsertCount
 };
 
@@ -61,6 +63,7 @@ constexpr std::array<const char*, kInsertCount> kInsertSql{
     "INSERT INTO access VALUES (?,?,?,?,?,?,?,?)",
     "INSERT INTO step VALUES (?,?,?,?,?,?,?)",
     "INSERT INTO string VALUES (?,?)",
+    "INSERT OR REPLACE INTO counter VALUES (?,?,?)",
 };
 
 // Binds parameters in order; the row is short-lived, so texts need no copy (SQLITE_STATIC).
@@ -174,6 +177,7 @@ struct TraceDb::State {
   std::array<sqlite3_stmt*, kInsertCount> inserts{};
   std::array<int64_t, kInsertCount> last_id{};
   std::unordered_map<std::string, int64_t, StringHash, std::equal_to<>> strings;
+  bool names_in_table = false;  // `strings` is no longer all there is
 
   ~State() {
     for (sqlite3_stmt* statement : inserts) sqlite3_finalize(statement);
@@ -286,12 +290,27 @@ StringId TraceDb::intern(std::string_view text) {
   if (const auto found = state_->strings.find(text); found != state_->strings.end()) {
     return {found->second};
   }
-  // Under the original bytes in the map, so that a repeated bad name is looked up only once.
-  const int64_t id = ++state_->last_id[kString];
-  state_->strings.emplace(std::string(text), id);
   const std::string repaired = is_ascii(text) ? std::string(text) : valid_utf8(text);
-  state_->binder(kString).integer(id).text(repaired);
-  state_->step(kString);
+  // A recording with millions of different names must not hold them all in memory: the map starts
+  // afresh, and from then on a name that is not in it may still be in the table.
+  if (state_->strings.size() == kNameCacheLimit) {
+    if (!state_->names_in_table) {
+      execute("CREATE INDEX string_by_value ON string (value)");
+      state_->names_in_table = true;
+    }
+    state_->strings.clear();
+  }
+  int64_t id = 0;
+  if (state_->names_in_table) {
+    id = query_integer("SELECT id FROM string WHERE value = ?", {repaired}).value_or(0);
+  }
+  if (id == 0) {
+    id = ++state_->last_id[kString];
+    state_->binder(kString).integer(id).text(repaired);
+    state_->step(kString);
+  }
+  // Under the original bytes, so that a repeated bad name is looked up only once.
+  state_->strings.emplace(std::string(text), id);
   return {id};
 }
 
@@ -452,7 +471,8 @@ void TraceDb::add_env(ProcessId process, std::string_view name, std::string_view
 }
 
 void TraceDb::add_counter(OpId op, std::string_view metric, double value) {
-  execute("INSERT OR REPLACE INTO counter VALUES (?,?,?)", {op.value, std::string(metric), value});
+  state_->binder(kCounter).id(op).text(metric).real(value);
+  state_->step(kCounter);
 }
 
 void TraceDb::add_loss(ProcessId process, std::string_view source, std::string_view kind,
