@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Operands of an imported process -> tables tensor and access. Runs after mark_steps(), because names
+// count within a step: the k-th operator of a kind is the same operator in every step, so its weight
+// has the same name in every step and folds.
+//
+//   shapes    recorded dimensions and element types: confidence 0.8 (0.9 with a module path)
+//   inferred  a kernel that is known to stream memory: (duration - launch floor) * share of the
+//             device's bandwidth, median over the steps; confidence 0.3. Never for prefill, whose
+//             products are bound by arithmetic. Routed experts keep the role unknown.
+#pragma once
+
+#include "db/trace_db.h"
+#include "profiler/import/process_builder.h"
+
+namespace preserve::import {
+
+struct AccessSummary {
+  int64_t from_shapes = 0, inferred = 0, unknown = 0;  // kernels, communication and copies excluded
+};
+
+// Consumes process.uses. `db` is still producing.
+AccessSummary add_access_rows(TraceDb& db, ImportedProcess& process);
+
+}  // namespace preserve::import

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// A log of NCCL's inspector plugin (JSON lines, one per collective) as a second source: what a trace's
+// kernels do not say (message size, communicator, sequence) is filled in from it. It holds no operators,
+// so it is only of use beside a trace.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "db/trace_db.h"
+#include "profiler/import/byte_source.h"
+
+namespace preserve::import {
+
+struct InspectedCollective {
+  int64_t sequence = 0, bytes = 0, exec_ns = 0;
+  std::string function;   // as in table collective
+};
+
+// One communicator as one rank sees it, by rising sequence.
+struct InspectedCommunicator {
+  int64_t communicator = 0, ranks = 0;
+  std::vector<InspectedCollective> collectives;
+};
+
+struct InspectorLog {
+  std::map<int64_t, std::vector<InspectedCommunicator>> by_rank;
+  int64_t received = 0, written = 0, bad_lines = 0;
+};
+
+// Whether the beginning of a file looks like an inspector log.
+bool looks_like_inspector(std::string_view head);
+// input_error at the first bad line unless `partial`, which counts them.
+InspectorLog read_inspector(ByteSource& source, const std::string& file, bool partial);
+
+// Fills in the collectives of the process with that rank; returns how many.
+int64_t apply_inspector(TraceDb& db, ProcessId process,
+                        const std::vector<InspectedCommunicator>& communicators);
+
+}  // namespace preserve::import

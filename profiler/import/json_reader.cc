@@ -1,0 +1,468 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/import/json_reader.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#include "common/error.h"
+
+namespace preserve::import {
+namespace {
+
+// Slack behind the window: 16-byte loads may read past the last byte of text.
+constexpr size_t kSlack = 32;
+
+#if defined(__SSE2__)
+int mask_of_quote_or_escape(const char* at) {
+  const __m128i block = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+  return _mm_movemask_epi8(_mm_or_si128(_mm_cmpeq_epi8(block, _mm_set1_epi8('"')),
+                                        _mm_cmpeq_epi8(block, _mm_set1_epi8('\\'))));
+}
+// Quotes and brackets: '[' | 0x20 is '{' and ']' | 0x20 is '}', so two comparisons find all four.
+int mask_of_structure(const char* at) {
+  const __m128i block = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+  const __m128i folded = _mm_or_si128(block, _mm_set1_epi8(0x20));
+  const __m128i brackets = _mm_or_si128(_mm_cmpeq_epi8(folded, _mm_set1_epi8('{')),
+                                        _mm_cmpeq_epi8(folded, _mm_set1_epi8('}')));
+  return _mm_movemask_epi8(_mm_or_si128(brackets, _mm_cmpeq_epi8(block, _mm_set1_epi8('"'))));
+}
+#endif
+
+// First quote or backslash in [at, end), or end.
+const char* find_quote_or_escape(const char* at, const char* end) {
+#if defined(__SSE2__)
+  for (; at < end; at += 16) {
+    if (const int mask = mask_of_quote_or_escape(at); mask != 0) {
+      return std::min(at + __builtin_ctz(static_cast<unsigned>(mask)), end);
+    }
+  }
+  return end;
+#else
+  while (at < end && *at != '"' && *at != '\\') ++at;
+  return at;
+#endif
+}
+
+const char* find_structure(const char* at, const char* end) {
+#if defined(__SSE2__)
+  for (; at < end; at += 16) {
+    if (const int mask = mask_of_structure(at); mask != 0) {
+      return std::min(at + __builtin_ctz(static_cast<unsigned>(mask)), end);
+    }
+  }
+  return end;
+#else
+  while (at < end && *at != '"' && (*at | 0x20) != '{' && (*at | 0x20) != '}') ++at;
+  return at;
+#endif
+}
+
+bool is_number_char(char c) {
+  return (c >= '0' && c <= '9') || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E';
+}
+
+void append_utf8(std::string& out, uint32_t code) {
+  if (code < 0x80) {
+    out += static_cast<char>(code);
+  } else if (code < 0x800) {
+    out += static_cast<char>(0xc0 | (code >> 6));
+    out += static_cast<char>(0x80 | (code & 0x3f));
+  } else if (code < 0x10000) {
+    out += static_cast<char>(0xe0 | (code >> 12));
+    out += static_cast<char>(0x80 | ((code >> 6) & 0x3f));
+    out += static_cast<char>(0x80 | (code & 0x3f));
+  } else {
+    out += static_cast<char>(0xf0 | (code >> 18));
+    out += static_cast<char>(0x80 | ((code >> 12) & 0x3f));
+    out += static_cast<char>(0x80 | ((code >> 6) & 0x3f));
+    out += static_cast<char>(0x80 | (code & 0x3f));
+  }
+}
+
+// Four hexadecimal digits at `at`, or -1.
+int32_t hex4(std::string_view text, size_t at) {
+  if (at + 4 > text.size()) return -1;
+  int32_t value = 0;
+  for (size_t i = at; i < at + 4; ++i) {
+    const char c = text[i];
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                             : -1;
+    if (digit < 0) return -1;
+    value = value * 16 + digit;
+  }
+  return value;
+}
+
+}  // namespace
+
+JsonReader::JsonReader(ByteSource& source, std::string file, size_t window)
+    : source_(source), file_(std::move(file)), window_(std::max<size_t>(window, 64)),
+      buffer_(std::make_unique<char[]>(window_ + kSlack)) {
+  position_ = end_ = buffer_.get();
+}
+
+uint64_t JsonReader::offset() const {
+  return consumed_before_ + static_cast<uint64_t>(position_ - buffer_.get());
+}
+
+void JsonReader::fail(std::string_view what) {
+  if (truncated_) {
+    throw input_error("{}: stops in the middle, after {} bytes of text{}{}", file_, offset(),
+                      source_.damage().empty() ? "" : ": ", source_.damage());
+  }
+  throw input_error("{}: is not valid JSON at byte {}: {}", file_, offset(), what);
+}
+
+// Makes room and reads more. Bytes from `keep` on (a position in the window) stay and `keep` follows
+// them. false at the end of the text, or when the kept bytes fill the window.
+bool JsonReader::refill(const char*& keep) {
+  char* const base = buffer_.get();
+  const size_t kept = static_cast<size_t>(end_ - keep);
+  const size_t ahead = static_cast<size_t>(position_ - keep);
+  if (kept == window_) return false;
+  consumed_before_ += static_cast<uint64_t>(keep - base);
+  std::memmove(base, keep, kept);
+  keep = base;
+  position_ = base + ahead;
+  end_ = base + kept;
+  const size_t got = source_.read(base + kept, window_ - kept);
+  end_ += got;
+  std::memset(base + kept + got, 0, kSlack);
+  return got != 0;
+}
+
+char JsonReader::next_significant() {
+  while (true) {
+    while (position_ < end_) {
+      const char c = *position_;
+      if (c != ' ' && c != '\n' && c != '\t' && c != '\r') return c;
+      ++position_;
+    }
+    const char* keep = position_;
+    if (!refill(keep)) return '\0';
+  }
+}
+
+char JsonReader::peek() { return next_significant(); }
+
+void JsonReader::expect(char bracket) {
+  const char c = next_significant();
+  if (position_ == end_) truncated_ = true;
+  if (c != bracket) fail(fmt::format("expected '{}'", bracket));
+  ++position_;
+  first_in_container_ = true;
+}
+
+bool JsonReader::next_key(std::string_view& key) {
+  char c = next_significant();
+  if (c == ',' && !first_in_container_) {
+    ++position_;
+    c = next_significant();
+  } else if (c == '}') {
+    ++position_;
+    first_in_container_ = false;
+    return false;
+  } else if (!first_in_container_ && position_ != end_) {
+    fail("expected ',' or '}' in an object");
+  }
+  if (position_ == end_) truncated_ = true;
+  if (c != '"') fail("expected a key in double quotes");
+  first_in_container_ = false;
+  const std::string_view text = string();
+  const size_t length = std::min(text.size(), kKeyLimit);
+  std::memcpy(key_.data(), text.data(), length);
+  key = {key_.data(), length};
+  if (next_significant() != ':') {
+    if (position_ == end_) truncated_ = true;
+    fail("expected ':' after a key");
+  }
+  ++position_;
+  return true;
+}
+
+bool JsonReader::next_element() {
+  const char c = next_significant();
+  if (c == ']') {
+    ++position_;
+    first_in_container_ = false;
+    return false;
+  }
+  if (position_ == end_) {
+    truncated_ = true;
+    fail("");
+  }
+  if (!first_in_container_) {
+    if (c != ',') fail("expected ',' or ']' in an array");
+    ++position_;
+    // Some writers leave a comma after the last event.
+    if (next_significant() == ']') {
+      ++position_;
+      return false;
+    }
+  }
+  first_in_container_ = false;
+  return true;
+}
+
+std::string_view JsonReader::string() {
+  const char opening = next_significant();
+  if (position_ == end_) truncated_ = true;
+  if (opening != '"') fail("expected a string");
+  const char* begin = ++position_;
+  bool escaped = false;
+  while (true) {
+    position_ = find_quote_or_escape(position_, end_);
+    if (position_ < end_ && *position_ == '"') {
+      const std::string_view raw(begin, static_cast<size_t>(position_ - begin));
+      ++position_;
+      return escaped ? unescaped(raw) : raw;
+    }
+    if (position_ + 1 < end_) {  // a backslash and what it escapes
+      escaped = true;
+      position_ += 2;
+      continue;
+    }
+    // The window ends in the string, perhaps right behind a backslash.
+    if (end_ - begin == static_cast<std::ptrdiff_t>(window_)) {
+      ++strings_cut_;
+      std::string head(begin, window_ / 2);
+      skip_string();
+      while (!head.empty() && head.back() == '\\') head.pop_back();
+      scratch_ = std::move(head);
+      return scratch_;
+    }
+    if (!refill(begin)) {
+      truncated_ = true;
+      fail("");
+    }
+  }
+}
+
+// Behind the opening quote of a string to behind its closing quote.
+void JsonReader::skip_string() {
+  while (true) {
+    position_ = find_quote_or_escape(position_, end_);
+    if (position_ < end_ && *position_ == '"') {
+      ++position_;
+      return;
+    }
+    if (position_ + 1 < end_) {
+      position_ += 2;
+      continue;
+    }
+    const char* keep = position_;
+    if (!refill(keep)) {
+      position_ = end_;
+      truncated_ = true;
+      fail("");
+    }
+  }
+}
+
+std::string_view JsonReader::unescaped(std::string_view raw) {
+  scratch_.clear();
+  for (size_t i = 0; i < raw.size(); ++i) {
+    if (raw[i] != '\\' || i + 1 == raw.size()) {
+      scratch_ += raw[i];
+      continue;
+    }
+    const char c = raw[++i];
+    switch (c) {
+      case 'b': scratch_ += '\b'; break;
+      case 'f': scratch_ += '\f'; break;
+      case 'n': scratch_ += '\n'; break;
+      case 'r': scratch_ += '\r'; break;
+      case 't': scratch_ += '\t'; break;
+      case 'u': {
+        int32_t code = hex4(raw, i + 1);
+        if (code < 0) {
+          scratch_ += 'u';  // not an escape of JSON; keep what is there
+          break;
+        }
+        i += 4;
+        if (code >= 0xd800 && code < 0xdc00 && i + 2 < raw.size() && raw[i + 1] == '\\' &&
+            raw[i + 2] == 'u') {
+          if (const int32_t low = hex4(raw, i + 3); low >= 0xdc00 && low < 0xe000) {
+            code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+            i += 6;
+          }
+        }
+        append_utf8(scratch_, static_cast<uint32_t>(code));
+        break;
+      }
+      default: scratch_ += c;
+    }
+  }
+  return scratch_;
+}
+
+// The characters of a number. Numbers are short; one that touches the window's end moves with it.
+std::string_view JsonReader::number_text() {
+  next_significant();
+  const char* begin = position_;
+  while (true) {
+    while (position_ < end_ && is_number_char(*position_)) ++position_;
+    if (position_ < end_) break;
+    if (!refill(begin)) break;
+  }
+  return {begin, static_cast<size_t>(position_ - begin)};
+}
+
+namespace {
+
+// sign, digits and up to three fraction digits of a plain decimal; false for exponents and overflow.
+bool parse_decimal(std::string_view text, int64_t& whole, int& thousandths, bool& negative) {
+  size_t i = 0;
+  negative = !text.empty() && text[0] == '-';
+  if (negative) ++i;
+  uint64_t value = 0;
+  const size_t first_digit = i;
+  for (; i < text.size() && text[i] >= '0' && text[i] <= '9'; ++i) {
+    if (value > (INT64_MAX - 9) / 10) return false;
+    value = value * 10 + static_cast<uint64_t>(text[i] - '0');
+  }
+  if (i == first_digit) return false;
+  thousandths = 0;
+  if (i < text.size() && text[i] == '.') {
+    int weight = 100;
+    for (++i; i < text.size() && text[i] >= '0' && text[i] <= '9'; ++i) {
+      thousandths += weight * (text[i] - '0');
+      weight /= 10;
+    }
+  }
+  whole = static_cast<int64_t>(value);
+  return i == text.size();
+}
+
+}  // namespace
+
+bool JsonReader::decimal(int64_t& whole, int& thousandths) {
+  const char first = peek();
+  if (first != '-' && (first < '0' || first > '9')) {
+    skip_value();
+    return false;
+  }
+  const std::string_view text = number_text();
+  bool negative = false;
+  if (parse_decimal(text, whole, thousandths, negative)) {
+    if (negative) {
+      whole = -whole;
+      thousandths = -thousandths;
+    }
+    return true;
+  }
+  const double real = std::strtod(std::string(text).c_str(), nullptr);
+  if (!std::isfinite(real) || std::fabs(real) >= 9e15) return false;
+  whole = static_cast<int64_t>(real);
+  thousandths = static_cast<int>((real - static_cast<double>(whole)) * 1000);
+  return true;
+}
+
+bool JsonReader::integer(int64_t& value) {
+  int thousandths = 0;
+  return decimal(value, thousandths);
+}
+
+// Behind the closing quote of the string that starts behind `at`, or null when the window ends first.
+const char* JsonReader::string_end(const char* at) const {
+  while (true) {
+    at = find_quote_or_escape(at, end_);
+    if (at == end_) return nullptr;
+    if (*at == '"') return at + 1;
+    if (at + 1 >= end_) return nullptr;
+    at += 2;
+  }
+}
+
+// Passes over the inside of `depth` open brackets. With `keep`, bytes from there on stay in the window
+// as long as they fit in half of it; *keep becomes null when they do not.
+void JsonReader::skip_nested(int64_t depth, const char** keep) {
+  while (depth > 0) {
+    position_ = find_structure(position_, end_);
+    if (position_ < end_) {
+      const char c = *position_;
+      if (c != '"') {
+        depth += (c == '{' || c == '[') ? 1 : -1;
+        ++position_;
+        continue;
+      }
+      if (const char* after = string_end(position_ + 1); after != nullptr) {
+        position_ = after;
+        continue;
+      }
+    }
+    const bool keeping = keep != nullptr && *keep != nullptr &&
+                         static_cast<size_t>(end_ - *keep) < window_ / 2;
+    if (keep != nullptr && !keeping) *keep = nullptr;
+    const char* from = keeping ? *keep : position_;
+    const bool in_string = position_ < end_;
+    if (!keeping && in_string && from == buffer_.get()) {  // a string as long as the window
+      ++position_;
+      skip_string();
+      continue;
+    }
+    if (!refill(from)) {
+      position_ = end_;
+      truncated_ = true;
+      fail("");
+    }
+    if (keeping) *keep = from;
+  }
+}
+
+void JsonReader::skip_value() {
+  const char c = next_significant();
+  if (position_ == end_) {
+    truncated_ = true;
+    fail("");
+  }
+  if (c == '"') {
+    ++position_;
+    skip_string();
+  } else if (c == '{' || c == '[') {
+    ++position_;
+    skip_nested(1, nullptr);
+  } else {
+    // true, false, null, a number, or NaN as Python writes it.
+    const uint64_t begin = offset();
+    const char* keep = position_;
+    while (true) {
+      while (position_ < end_ && (std::isalnum(static_cast<unsigned char>(*position_)) != 0 ||
+                                  is_number_char(*position_))) {
+        ++position_;
+      }
+      keep = position_;
+      if (position_ < end_ || !refill(keep)) break;
+    }
+    if (offset() == begin) fail("expected a value");
+  }
+}
+
+std::string_view JsonReader::raw_value() {
+  const char c = next_significant();
+  if (c != '{' && c != '[') {
+    skip_value();
+    return {};
+  }
+  const char* begin = position_;
+  ++position_;
+  skip_nested(1, &begin);
+  if (begin == nullptr) return {};
+  return {begin, static_cast<size_t>(position_ - begin)};
+}
+
+void JsonReader::skip_rest_of_object() {
+  skip_nested(1, nullptr);
+  first_in_container_ = false;
+}
+
+}  // namespace preserve::import

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// A pull tokenizer for traces of any size: JSON text (RFC 8259) from a ByteSource through one fixed
+// window, no tree, no recursion. Memory does not depend on the text: a string longer than the window
+// is cut (and counted), nesting costs a counter. Strings are scanned 16 bytes at a time, and values
+// that nobody asks for are passed over without being tokenized, so their inside is not validated.
+//
+// Errors are input_error with the byte offset. truncated() tells a text that stops from a wrong one.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "profiler/import/byte_source.h"
+
+namespace preserve::import {
+
+class JsonReader {
+ public:
+  // `file` is for messages. `window` bytes bound the longest string that is returned whole.
+  JsonReader(ByteSource& source, std::string file, size_t window = kDefaultWindow);
+
+  // First byte of the next value or bracket, white space skipped; '\0' at the end of the text.
+  char peek();
+  // Objects: begin_object(), then next_key() until false. Arrays: begin_array(), next_element().
+  void begin_object() { expect('{'); }
+  void begin_array() { expect('['); }
+  // The key is valid until the next key (cut at kKeyLimit: no key of interest is longer). After true,
+  // exactly one value must be read or skipped.
+  bool next_key(std::string_view& key);
+  bool next_element();
+
+  // A string value, escapes resolved; valid until the next call. Cut at the window.
+  std::string_view string();
+  // A decimal number as whole part and thousandths (both negative for negative numbers), exact: a
+  // time stamp in µs with ns behind the point. false when the value is no number that fits.
+  bool decimal(int64_t& whole, int& thousandths);
+  // An integer; a fraction is cut off. false when the value is no number that fits.
+  bool integer(int64_t& value);
+  // Passes over any value; returns whether it was whole (true unless the text ended).
+  void skip_value();
+  // Passes over any value and returns its text, empty when it is longer than half the window.
+  std::string_view raw_value();
+  // Passes over what is left of an object of which nothing or whole members were read.
+  void skip_rest_of_object();
+
+  uint64_t offset() const;          // bytes of text consumed
+  bool truncated() const { return truncated_; }
+  uint64_t strings_cut() const { return strings_cut_; }
+
+  static constexpr size_t kDefaultWindow = 512 << 10;
+  static constexpr size_t kKeyLimit = 64;
+
+ private:
+  [[noreturn]] void fail(std::string_view what);
+  void expect(char bracket);
+  char next_significant();
+  bool refill(const char*& keep);
+  void skip_string();
+  const char* string_end(const char* at) const;
+  void skip_nested(int64_t depth, const char** keep);
+  std::string_view unescaped(std::string_view raw);
+  std::string_view number_text();
+
+  ByteSource& source_;
+  std::string file_;
+  size_t window_;
+  std::unique_ptr<char[]> buffer_;
+  const char* position_;
+  const char* end_;
+  uint64_t consumed_before_ = 0;   // bytes of text that have left the window
+  uint64_t strings_cut_ = 0;
+  bool truncated_ = false;
+  bool first_in_container_ = true;
+  std::string scratch_;
+  std::array<char, kKeyLimit> key_{};
+};
+
+}  // namespace preserve::import

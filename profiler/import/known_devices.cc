@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/import/known_devices.h"
+
+namespace preserve::import {
+namespace {
+
+constexpr int64_t kMiB = 1 << 20;
+constexpr int64_t kGB = 1'000'000'000;
+
+struct Entry {
+  const char* part;         // of the name
+  int64_t least_memory_gb;  // only for devices with at least this much
+  int64_t cache_mib;
+  int64_t bandwidth_gb_per_s;
+};
+
+// The particular before the general: "H100 PCIe" before "H100", 80 GB before 40 GB.
+constexpr Entry kEntries[] = {
+    {"B300", 0, 126, 8000},      {"GB300", 0, 126, 8000},    {"B200", 0, 126, 8000},
+    {"H200", 0, 50, 4800},       {"GH200", 0, 50, 4000},     {"H100 NVL", 0, 50, 3900},
+    {"H100 PCIe", 0, 50, 2000},  {"H100", 0, 50, 3350},      {"H800", 0, 50, 3350},
+    {"H20", 0, 60, 4000},        {"A100", 70, 40, 2039},     {"PG509-210", 0, 40, 2039},
+    {"A100", 0, 40, 1555},       {"A800", 0, 40, 2039},      {"L40S", 0, 96, 864},
+    {"L40", 0, 96, 864},         {"L20", 0, 96, 864},        {"L4", 0, 48, 300},
+    {"A10G", 0, 6, 600},         {"A10", 0, 6, 600},         {"A40", 0, 6, 696},
+    {"RTX 4090", 0, 72, 1008},   {"RTX 5090", 0, 96, 1792},  {"RTX 3090", 0, 6, 936},
+    {"V100", 0, 6, 900},         {"P100", 0, 4, 732},        {"T4", 0, 4, 320},
+    {"MI355X", 0, 256, 8000},    {"MI350X", 0, 256, 8000},   {"MI325X", 0, 256, 6000},
+    {"MI300X", 0, 256, 5300},    {"MI308X", 0, 256, 5300},   {"MI300A", 0, 256, 5300},
+    {"MI250", 0, 8, 1638},       {"MI210", 0, 8, 1638},      {"MI100", 0, 8, 1229},
+};
+
+}  // namespace
+
+std::optional<KnownDevice> known_device(std::string_view name, std::optional<int64_t> memory_bytes) {
+  for (const Entry& entry : kEntries) {
+    if (name.find(entry.part) == std::string_view::npos) continue;
+    if (memory_bytes.value_or(0) < entry.least_memory_gb * kGB) continue;
+    return KnownDevice{entry.cache_mib * kMiB, entry.bandwidth_gb_per_s * kGB};
+  }
+  return std::nullopt;
+}
+
+}  // namespace preserve::import

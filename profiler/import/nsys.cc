@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/import/nsys.h"
+
+#include <sqlite3.h>
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "common/cli.h"
+#include "common/error.h"
+
+namespace preserve::import {
+namespace {
+
+// Ids of the export: pid and thread packed into one number.
+constexpr int64_t kProcessMask = static_cast<int64_t>(0xffffffffff000000u);
+constexpr int64_t kThreadMask = 0xffffff;
+constexpr int64_t kTimeLimitNs = std::numeric_limits<int64_t>::max() / 4;
+// NVTX event types of the export that are ranges.
+constexpr int64_t kPushPop = 59, kStartEnd = 60;
+
+// A foreign database, opened so that it is neither changed nor locked, and nothing in its schema runs.
+class ForeignDb {
+ public:
+  explicit ForeignDb(const std::filesystem::path& path) : file_(path.string()) {
+    // immutable=1: no journal is looked for beside the file, none is written.
+    std::string uri = "file:";
+    for (const char c : std::filesystem::absolute(path).string()) {
+      if (c == '?' || c == '#' || c == '%') {
+        uri += fmt::format("%{:02x}", static_cast<unsigned char>(c));
+      } else {
+        uri += c;
+      }
+    }
+    uri += "?immutable=1";
+    if (sqlite3_open_v2(uri.c_str(), &handle_, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, nullptr) !=
+        SQLITE_OK) {
+      const std::string why = sqlite3_errmsg(handle_);
+      sqlite3_close_v2(handle_);
+      throw input_error("{}: cannot open: {}", file_, why);
+    }
+    sqlite3_db_config(handle_, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
+    sqlite3_db_config(handle_, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
+  }
+  ~ForeignDb() { sqlite3_close_v2(handle_); }
+  ForeignDb(const ForeignDb&) = delete;
+  ForeignDb& operator=(const ForeignDb&) = delete;
+
+  const std::string& file() const { return file_; }
+  sqlite3* handle() const { return handle_; }
+  [[noreturn]] void fail() const {
+    throw input_error("{}: cannot read: {} (damaged, or no SQLite database)", file_,
+                      sqlite3_errmsg(handle_));
+  }
+
+ private:
+  std::string file_;
+  sqlite3* handle_ = nullptr;
+};
+
+class Rows {
+ public:
+  Rows(const ForeignDb& db, const std::string& sql) : db_(db) {
+    if (sqlite3_prepare_v2(db.handle(), sql.c_str(), -1, &statement_, nullptr) != SQLITE_OK) db.fail();
+  }
+  ~Rows() { sqlite3_finalize(statement_); }
+  Rows(const Rows&) = delete;
+  Rows& operator=(const Rows&) = delete;
+
+  bool next() {
+    const int code = sqlite3_step(statement_);
+    if (code == SQLITE_ROW) return true;
+    if (code != SQLITE_DONE) db_.fail();
+    return false;
+  }
+  bool is_integer(int column) const {
+    return sqlite3_column_type(statement_, column) == SQLITE_INTEGER;
+  }
+  bool is_null(int column) const { return sqlite3_column_type(statement_, column) == SQLITE_NULL; }
+  int64_t integer(int column) const { return sqlite3_column_int64(statement_, column); }
+  std::string_view text(int column) const {
+    const auto* data = reinterpret_cast<const char*>(sqlite3_column_text(statement_, column));
+    if (data == nullptr) return {};
+    return {data, static_cast<size_t>(sqlite3_column_bytes(statement_, column))};
+  }
+  void bind(int64_t value) {
+    sqlite3_reset(statement_);
+    sqlite3_bind_int64(statement_, 1, value);
+  }
+
+ private:
+  const ForeignDb& db_;
+  sqlite3_stmt* statement_ = nullptr;
+};
+
+// Columns of a table, by name. Empty: no such table.
+std::set<std::string> columns_of(const ForeignDb& db, const std::string& table) {
+  std::set<std::string> columns;
+  Rows rows(db, fmt::format("PRAGMA table_info(\"{}\")", table));
+  while (rows.next()) columns.emplace(rows.text(1));
+  return columns;
+}
+
+// SELECT of the wanted columns in their order; NULL stands for those that the table does not have.
+std::string select_of(const std::set<std::string>& have, const std::string& table,
+                      const std::vector<std::string>& want) {
+  std::string list;
+  for (const std::string& column : want) {
+    if (!list.empty()) list += ", ";
+    list += have.count(column) != 0 ? "\"" + column + "\"" : "NULL";
+  }
+  return fmt::format("SELECT {} FROM \"{}\"", list, table);
+}
+
+// What PyTorch's emit_nvtx writes: "aten::addmm, seq = 3, op_id = 99, sizes = [[4], [2, 3]]".
+struct AnnotatedOp {
+  std::string_view name{}, sizes{};
+  bool is_op = false;
+};
+AnnotatedOp annotated_op(std::string_view text) {
+  const size_t comma = text.find(", ");
+  if (comma == std::string_view::npos) return {text, {}, false};
+  const std::string_view rest = text.substr(comma + 2);
+  if (rest.substr(0, 6) != "seq = " && rest.substr(0, 8) != "op_id = " &&
+      rest.substr(0, 8) != "sizes = ") {
+    return {text, {}, false};
+  }
+  AnnotatedOp op{text.substr(0, comma), {}, true};
+  const size_t sizes = rest.find("sizes = ");
+  if (sizes != std::string_view::npos) op.sizes = rest.substr(sizes + 8);
+  if (const size_t ids = op.sizes.find(", input_op_ids"); ids != std::string_view::npos) {
+    op.sizes = op.sizes.substr(0, ids);
+  }
+  return op;
+}
+
+class NsysReader {
+ public:
+  NsysReader(const std::filesystem::path& path, bool partial, TraceDb& db, const KernelRules& rules)
+      : file_(path), partial_(partial), db_(db), rules_(rules) {}
+
+  NsysFile read();
+
+ private:
+  ProcessBuilder& process(int64_t global_pid);
+  const std::string& string_at(int64_t id);
+  void read_version();
+  void read_activities(const std::string& table, GpuKind kind, const char* name);
+  void read_launches();
+  void read_nvtx();
+  void read_devices();
+  void read_process_names();
+  void keep_processes_with_work();
+  void refuse(ProcessBuilder& owner, const std::string& table, const char* kind, const char* what);
+
+  ForeignDb file_;
+  bool partial_;
+  TraceDb& db_;
+  const KernelRules& rules_;
+  std::map<int64_t, std::unique_ptr<ProcessBuilder>> processes_;  // by global pid
+  std::unordered_map<int64_t, std::string> strings_;              // of StringIds, those referred to
+  std::unique_ptr<Rows> string_rows_;
+  NsysFile result_;
+};
+
+ProcessBuilder& NsysReader::process(int64_t global_pid) {
+  std::unique_ptr<ProcessBuilder>& builder = processes_[global_pid & kProcessMask];
+  if (!builder) {
+    builder = std::make_unique<ProcessBuilder>(db_, rules_);
+    builder->row.pid = (global_pid >> 24) & kThreadMask;
+    builder->row.start_ns = std::numeric_limits<int64_t>::max();
+    builder->row.end_ns = std::numeric_limits<int64_t>::min();
+  }
+  return *builder;
+}
+
+const std::string& NsysReader::string_at(int64_t id) {
+  const auto [entry, fresh] = strings_.try_emplace(id);
+  if (fresh && string_rows_) {
+    string_rows_->bind(id);
+    if (string_rows_->next()) entry->second.assign(string_rows_->text(0));
+  }
+  return entry->second;
+}
+
+// A row that cannot be used.
+void NsysReader::refuse(ProcessBuilder& owner, const std::string& table, const char* kind,
+                        const char* what) {
+  if (!partial_) {
+    throw input_error("{}: a row of {} {}; --partial imports the rest", file_.file(), table, what);
+  }
+  owner.lose(kind);
+}
+
+NsysFile NsysReader::read() {
+  const auto kernels = columns_of(file_, "CUPTI_ACTIVITY_KIND_KERNEL");
+  const auto strings = columns_of(file_, "StringIds");
+  if (strings.count("id") == 0 || strings.count("value") == 0) {
+    throw input_error("{}: is a database but no Nsight Systems export: it has no table StringIds",
+                      file_.file());
+  }
+  string_rows_ = std::make_unique<Rows>(file_, "SELECT value FROM StringIds WHERE id = ?");
+  read_version();
+  read_activities("CUPTI_ACTIVITY_KIND_KERNEL", GpuKind::kernel, nullptr);
+  read_activities("CUPTI_ACTIVITY_KIND_MEMCPY", GpuKind::copy, "Memcpy");
+  read_activities("CUPTI_ACTIVITY_KIND_MEMSET", GpuKind::copy, "Memset");
+  if (kernels.empty() && !columns_of(file_, "CUPTI_ACTIVITY_KIND_GRAPH_TRACE").empty()) {
+    // Whole graphs, one row per launch: the kernels inside were not recorded.
+    read_activities("CUPTI_ACTIVITY_KIND_GRAPH_TRACE", GpuKind::kernel, "CUDA graph");
+    result_.notes.push_back("graphs were recorded as a whole: record with --cuda-graph-trace=node to "
+                            "see their kernels");
+  }
+  keep_processes_with_work();
+  read_launches();
+  read_nvtx();
+  read_devices();
+  read_process_names();
+  string_rows_.reset();
+  for (auto& [global_pid, builder] : processes_) result_.processes.push_back(std::move(builder));
+  return std::move(result_);
+}
+
+void NsysReader::read_version() {
+  for (const char* table : {"META_DATA_EXPORT", "EXPORT_META_DATA"}) {
+    const auto columns = columns_of(file_, table);
+    if (columns.count("name") == 0 || columns.count("value") == 0) continue;
+    Rows rows(file_, fmt::format("SELECT value FROM {} WHERE name = 'EXPORT_SCHEMA_VERSION'", table));
+    if (rows.next()) result_.version = printable(rows.text(0), 40);
+    return;
+  }
+}
+
+void NsysReader::read_activities(const std::string& table, GpuKind kind, const char* name) {
+  const auto columns = columns_of(file_, table);
+  if (columns.empty()) return;
+  for (const char* needed : {"start", "end"}) {
+    if (columns.count(needed) == 0) {
+      throw input_error("{}: table {} has no column '{}': no known Nsight Systems schema",
+                        file_.file(), table, needed);
+    }
+  }
+  // Context and green context come before the stream: streams are numbered per context.
+  Rows rows(file_, select_of(columns, table,
+                             {"start", "end", "deviceId", "contextId", "streamId", "correlationId",
+                              "globalPid", "demangledName", "graphId", "graphNodeId", "bytes"}));
+  std::map<std::pair<ProcessBuilder*, int64_t>, uint32_t> names;
+  int64_t last_pid = 0, last_name_id = -1;
+  uint32_t last_name = 0;
+  ProcessBuilder* owner = nullptr;
+  while (rows.next()) {
+    ++result_.rows;
+    const int64_t pid = rows.integer(6);
+    if (owner == nullptr || pid != last_pid) {
+      owner = &process(pid);
+      last_pid = pid;
+      last_name_id = -1;
+    }
+    if (!rows.is_integer(0) || !rows.is_integer(1)) {
+      refuse(*owner, table, "bad_time", "has no usable start or end");
+      continue;
+    }
+    GpuActivity activity{.start_ns = rows.integer(0), .end_ns = rows.integer(1)};
+    if (activity.start_ns == 0 && activity.end_ns == 0) {
+      owner->lose("zero_timestamp");
+      continue;
+    }
+    if (std::abs(activity.start_ns) > kTimeLimitNs || std::abs(activity.end_ns) > kTimeLimitNs) {
+      refuse(*owner, table, "bad_time", "has a time out of range");
+      continue;
+    }
+    if (activity.end_ns < activity.start_ns) {
+      refuse(*owner, table, "negative_duration", "ends before it starts");
+      continue;
+    }
+    owner->row.start_ns = std::min(owner->row.start_ns, activity.start_ns);
+    owner->row.end_ns = std::max(owner->row.end_ns, activity.end_ns);
+    activity.kind = kind;
+    activity.stream = owner->gpu_stream(rows.integer(2), rows.integer(3), rows.integer(4));
+    activity.correlation = rows.integer(5);
+    const int64_t name_id = rows.integer(7);
+    if (last_name_id < 0 || name_id != last_name_id) {
+      uint32_t& known = names[{owner, name_id}];
+      if (known == 0) {
+        const std::string& text = name != nullptr ? std::string(name) : string_at(name_id);
+        known = owner->kernel_name(text.empty() ? "unnamed kernel" : text);
+      }
+      last_name = known;
+      last_name_id = name_id;
+    }
+    activity.name = last_name;
+    if (!rows.is_null(8) && rows.integer(8) > 0) {
+      activity.graph = static_cast<uint32_t>(rows.integer(8));
+    }
+    if (!rows.is_null(9) && rows.integer(9) != 0) activity.graph_node = rows.integer(9);
+    if (kind == GpuKind::copy && rows.is_integer(10)) activity.copy_bytes = rows.integer(10);
+    owner->add(activity);
+  }
+}
+
+// Only processes that used a GPU become processes of the trace; the launcher and its daemons do not.
+void NsysReader::keep_processes_with_work() {
+  std::erase_if(processes_, [](const auto& entry) {
+    return entry.second->activities() == 0 && entry.second->lost() == 0;
+  });
+  if (processes_.empty() && !partial_) {
+    throw input_error("{}: holds no GPU activity: no kernel, copy or fill was recorded; --partial "
+                      "imports its ranges",
+                      file_.file());
+  }
+}
+
+void NsysReader::read_launches() {
+  const std::string table = "CUPTI_ACTIVITY_KIND_RUNTIME";
+  const auto columns = columns_of(file_, table);
+  if (columns.count("start") == 0 || columns.count("globalTid") == 0 ||
+      columns.count("correlationId") == 0) {
+    return;
+  }
+  Rows rows(file_, select_of(columns, table, {"start", "correlationId", "globalTid"}));
+  ProcessBuilder* owner = nullptr;
+  int64_t last_pid = -1;
+  while (rows.next()) {
+    ++result_.rows;
+    const int64_t tid = rows.integer(2);
+    if (owner == nullptr || (tid & kProcessMask) != last_pid) {
+      last_pid = tid & kProcessMask;
+      const auto found = processes_.find(last_pid);
+      owner = found == processes_.end() ? nullptr : found->second.get();
+    }
+    if (owner == nullptr || rows.integer(1) == 0 || !rows.is_integer(0)) continue;
+    owner->add(Launch{.correlation = rows.integer(1),
+                      .start_ns = rows.integer(0),
+                      .thread = owner->thread(0, tid & kThreadMask)});
+  }
+}
+
+void NsysReader::read_nvtx() {
+  const auto columns = columns_of(file_, "NVTX_EVENTS");
+  if (columns.count("start") == 0 || columns.count("eventType") == 0) return;
+  Rows rows(file_, select_of(columns, "NVTX_EVENTS",
+                             {"start", "end", "eventType", "text", "textId", "globalTid", "domainId"}) +
+                       fmt::format(" WHERE eventType IN ({}, {})", kPushPop, kStartEnd));
+  std::string text;
+  while (rows.next()) {
+    ++result_.rows;
+    const int64_t tid = rows.integer(5);
+    const auto found = processes_.find(tid & kProcessMask);
+    ProcessBuilder* owner = found != processes_.end() ? found->second.get() : nullptr;
+    if (owner == nullptr) {
+      if (!processes_.empty()) continue;  // of a process without GPU work
+      owner = &process(tid);
+    }
+    if (!rows.is_integer(0) || std::abs(rows.integer(0)) > kTimeLimitNs) {
+      owner->lose("bad_host_event");
+      continue;
+    }
+    HostRange range{.start_ns = rows.integer(0), .end_ns = rows.integer(1)};
+    range.open = rows.is_null(1);
+    if (range.open) range.end_ns = std::max(range.start_ns, owner->row.end_ns);
+    if (range.end_ns < range.start_ns || range.end_ns > kTimeLimitNs) {
+      owner->lose("bad_host_event");
+      continue;
+    }
+    text.assign(rows.is_null(3) ? string_at(rows.integer(4)) : rows.text(3));
+    const AnnotatedOp op = annotated_op(text);
+    range.range_class = op.is_op ? RangeClass::op : RangeClass::annotation;
+    range.name = owner->range_name(op.name, range.range_class);
+    if (!op.sizes.empty()) range.operands = owner->operands().add(op.sizes, {});
+    range.nests = rows.integer(2) == kPushPop;
+    range.thread = owner->thread(0, tid & kThreadMask);
+    owner->add(range);
+  }
+}
+
+void NsysReader::read_devices() {
+  const auto columns = columns_of(file_, "TARGET_INFO_GPU");
+  if (columns.count("id") == 0) {
+    result_.notes.push_back("the export does not say which GPU it was");
+    return;
+  }
+  std::map<int64_t, DeviceFacts> devices;
+  Rows rows(file_, select_of(columns, "TARGET_INFO_GPU",
+                             {"id", "name", "l2CacheSize", "totalMemory", "memoryBandwidth", "smCount"}));
+  while (rows.next()) {
+    DeviceFacts facts{.name = printable(rows.text(1))};
+    if (rows.integer(2) > 0) facts.cache_bytes = rows.integer(2);
+    if (rows.integer(3) > 0) facts.memory_bytes = rows.integer(3);
+    if (rows.integer(4) > 0) facts.bandwidth_bytes_per_s = rows.integer(4);
+    if (rows.integer(5) > 0) facts.units = rows.integer(5);
+    devices[rows.integer(0)] = std::move(facts);
+  }
+  for (auto& [global_pid, builder] : processes_) builder->devices = devices;
+  // A process counts its visible devices from 0; the export maps them to GPUs where it can.
+  const auto map_columns = columns_of(file_, "TARGET_INFO_CUDA_DEVICE");
+  if (map_columns.count("gpuId") == 0 || map_columns.count("cudaId") == 0) return;
+  Rows map_rows(file_, select_of(map_columns, "TARGET_INFO_CUDA_DEVICE", {"gpuId", "cudaId", "pid"}));
+  while (map_rows.next()) {
+    const auto gpu = devices.find(map_rows.integer(0));
+    if (gpu == devices.end()) continue;
+    for (auto& [global_pid, builder] : processes_) {
+      if (map_rows.is_null(2) || builder->row.pid == (map_rows.integer(2) & kThreadMask)) {
+        builder->devices[map_rows.integer(1)] = gpu->second;
+      }
+    }
+  }
+}
+
+void NsysReader::read_process_names() {
+  const auto columns = columns_of(file_, "PROCESSES");
+  if (columns.count("globalPid") == 0 || columns.count("name") == 0) return;
+  Rows rows(file_, "SELECT globalPid, name FROM PROCESSES");
+  while (rows.next()) {
+    const auto found = processes_.find(rows.integer(0) & kProcessMask);
+    if (found != processes_.end()) found->second->row.command = std::string(rows.text(1));
+  }
+}
+
+}  // namespace
+
+NsysFile read_nsys(const std::filesystem::path& path, bool partial, TraceDb& db,
+                   const KernelRules& rules) {
+  return NsysReader(path, partial, db, rules).read();
+}
+
+}  // namespace preserve::import

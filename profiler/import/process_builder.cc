@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/import/process_builder.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "common/error.h"
+#include "profiler/import/known_devices.h"
+
+namespace preserve::import {
+namespace {
+
+constexpr uint32_t kNoThread = std::numeric_limits<uint32_t>::max();
+// One launch with more activities than this is no graph but a file without correlation ids.
+constexpr size_t kReplayLimit = 200'000;
+constexpr size_t kOpenRangeLimit = 1000;   // nesting beyond this is not kept
+constexpr size_t kScopeLimit = 100'000;
+constexpr size_t kCommunicationLimit = 1'000'000;
+
+uint64_t mix(uint64_t hash, uint64_t value) {
+  hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
+  return hash * 0xff51afd7ed558ccdu;
+}
+
+// Kernels that read the operands of the operator around them, and not what another kernel of the same
+// operator left (split-k reductions, copies, activation functions).
+bool has_operands_of_its_own(KernelClass kernel_class) {
+  switch (kernel_class) {
+    case KernelClass::matmul:
+    case KernelClass::experts:
+    case KernelClass::attention:
+    case KernelClass::embedding:
+    case KernelClass::norm:
+    case KernelClass::other: return true;
+    default: return false;
+  }
+}
+
+// Names like layers.3.mlp.gate_up are module paths; "ProfilerStep#6" or "forward pass" are not.
+bool is_module_path(std::string_view name) {
+  bool dot = false;
+  for (const char c : name) {
+    const bool word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                      c == '_' || c == '.';
+    if (!word) return false;
+    dot = dot || c == '.';
+  }
+  return dot;
+}
+
+}  // namespace
+
+ProcessBuilder::ProcessBuilder(TraceDb& db, const KernelRules& rules) : db_(db), rules_(rules) {}
+
+int64_t ProcessBuilder::lost() const {
+  int64_t sum = 0;
+  for (const auto& [kind, count] : losses_) sum += count;
+  return sum;
+}
+
+uint32_t ProcessBuilder::gpu_stream(int64_t device, int64_t context, int64_t stream) {
+  const uint64_t key = mix(mix(static_cast<uint64_t>(device), static_cast<uint64_t>(context)),
+                           static_cast<uint64_t>(stream));
+  std::vector<uint32_t>& same_hash = stream_index_[key];
+  for (const uint32_t index : same_hash) {
+    const GpuStream& known = gpu_streams_[index];
+    if (known.device == device && known.context == context && known.native == stream) return index;
+  }
+  gpu_streams_.push_back({device, context, stream, {}});
+  same_hash.push_back(static_cast<uint32_t>(gpu_streams_.size() - 1));
+  return same_hash.back();
+}
+
+uint32_t ProcessBuilder::thread(int64_t process, int64_t thread) {
+  if (last_thread_ < threads_.size() && threads_[last_thread_].process == process &&
+      threads_[last_thread_].native == thread) {
+    return last_thread_;
+  }
+  const uint64_t key = mix(static_cast<uint64_t>(process), static_cast<uint64_t>(thread));
+  std::vector<uint32_t>& same_hash = thread_index_[key];
+  for (const uint32_t index : same_hash) {
+    if (threads_[index].process == process && threads_[index].native == thread) {
+      return last_thread_ = index;
+    }
+  }
+  threads_.push_back({process, thread});
+  same_hash.push_back(static_cast<uint32_t>(threads_.size() - 1));
+  return last_thread_ = same_hash.back();
+}
+
+uint32_t ProcessBuilder::add_communication(Communication communication) {
+  if (communications_.size() > kCommunicationLimit) return 0;
+  communications_.push_back(std::move(communication));
+  return static_cast<uint32_t>(communications_.size() - 1);
+}
+
+uint32_t ProcessBuilder::kernel_name(std::string_view name) {
+  const auto id = static_cast<uint32_t>(db_.intern(name).value);
+  if (identities_.find(id) == identities_.end()) identities_.emplace(id, rules_.identify(name));
+  return id;
+}
+
+uint32_t ProcessBuilder::range_name(std::string_view name, RangeClass range_class) {
+  const auto id = static_cast<uint32_t>(db_.intern(name).value);
+  if (range_class == RangeClass::module || is_module_path(name)) {
+    if (path_names_.size() < kScopeLimit) path_names_.try_emplace(id, name);
+  } else if (functions_.size() < kScopeLimit && functions_.find(id) == functions_.end()) {
+    if (std::string function = collective_function(name); !function.empty()) {
+      functions_.emplace(id, std::move(function));
+    }
+  }
+  return id;
+}
+
+ImportedProcess ProcessBuilder::finish(int64_t base_ns) {
+  base_ns_ = base_ns;
+  ImportedProcess result;
+  result.rank = row.rank;
+  result.source_file = source_file;
+  result.activities = static_cast<int64_t>(activities_.size());
+  row.start_ns += base_ns;
+  row.end_ns += base_ns;
+  row.complete = losses_.empty();
+  process_ = db_.add(row);
+  result.id = process_;
+  add_devices_and_streams(result);
+  LaunchedSorter launched;
+  match_launches(launched);
+  StreamSorter located;
+  place_in_ranges(launched, located, result);
+  write_ops(located, result);
+  result.operands = std::move(operands_);
+  write_losses(process_, result.activities);
+  return result;
+}
+
+void ProcessBuilder::add_devices_and_streams(ImportedProcess& out) {
+  std::map<int64_t, DeviceId> rows;
+  for (GpuStream& stream : gpu_streams_) {
+    if (rows.count(stream.device) == 0) {
+      DeviceFacts facts = devices.count(stream.device) != 0 ? devices[stream.device] : DeviceFacts{};
+      if (const auto known = known_device(facts.name, facts.memory_bytes)) {
+        if (!facts.cache_bytes) facts.cache_bytes = known->cache_bytes;
+        if (!facts.bandwidth_bytes_per_s) {
+          facts.bandwidth_bytes_per_s = known->memory_bandwidth_bytes_per_s;
+        }
+      }
+      if (!out.bandwidth_bytes_per_s) out.bandwidth_bytes_per_s = facts.bandwidth_bytes_per_s;
+      rows[stream.device] =
+          db_.add(DeviceRow{.host = row.host,
+                            .kind = "gpu",
+                            .name = facts.name.empty() ? "unknown" : facts.name,
+                            .cache_bytes = facts.cache_bytes,
+                            .memory_bytes = facts.memory_bytes,
+                            .memory_bandwidth_bytes_per_s = facts.bandwidth_bytes_per_s,
+                            .units = facts.units});
+    }
+    stream.row = db_.add(StreamRow{.process = process_,
+                                   .device = rows[stream.device],
+                                   .kind = StreamKind::gpu,
+                                   .native_id = stream.native});
+  }
+}
+
+// 1. Correlation. Both sides sorted by id, then time; one pass.
+void ProcessBuilder::match_launches(LaunchedSorter& out) {
+  activities_.sort();
+  launches_.sort();
+  Launch launch;
+  bool more_launches = launches_.next(launch);
+  std::vector<Launch> launches;     // with the id in hand
+  std::vector<GpuActivity> group;   // activities with that id
+  GpuActivity activity;
+  int64_t id = 0;
+  const auto flush = [&] {
+    // Activities and launches ascend in time: a recycled id pairs each with the last launch before.
+    size_t at = 0;
+    std::vector<GpuActivity> same_launch;
+    const auto pass_on = [&] {
+      if (same_launch.size() > 1) number_replay(same_launch);
+      for (const GpuActivity& ready : same_launch) out.add(ready);
+      same_launch.clear();
+    };
+    for (GpuActivity& each : group) {
+      const size_t before = at;
+      while (at + 1 < launches.size() && launches[at + 1].start_ns <= each.start_ns) ++at;
+      if (at != before) pass_on();
+      each.launched = !launches.empty();
+      each.thread = launches.empty() ? kNoThread : launches[at].thread;
+      each.launch_ns = launches.empty() ? each.start_ns : launches[at].start_ns;
+      if (launches.empty()) ++unmatched_;
+      same_launch.push_back(each);
+    }
+    pass_on();
+    group.clear();
+  };
+  while (activities_.next(activity)) {
+    if (activity.correlation == 0) {
+      activity.thread = kNoThread;
+      activity.launch_ns = activity.start_ns;
+      ++unmatched_;
+      out.add(activity);
+      continue;
+    }
+    if (activity.correlation != id || group.size() == kReplayLimit) flush();
+    if (activity.correlation != id) {
+      id = activity.correlation;
+      launches.clear();
+      while (more_launches && launch.correlation < id) more_launches = launches_.next(launch);
+      while (more_launches && launch.correlation == id) {
+        if (launches.size() < kReplayLimit) launches.push_back(launch);
+        more_launches = launches_.next(launch);
+      }
+    }
+    group.push_back(activity);
+  }
+  flush();
+}
+
+// Activities of one launch: a graph. They get their position in it, counted stream by stream because
+// streams interleave differently from replay to replay; replays with the same sequence of kernels are
+// the same graph.
+void ProcessBuilder::number_replay(std::vector<GpuActivity>& group) {
+  std::stable_sort(group.begin(), group.end(), ByStream());
+  uint64_t signature = group.size();
+  for (const GpuActivity& activity : group) signature = mix(signature, activity.name);
+  const auto [entry, fresh] =
+      graphs_.try_emplace(signature, static_cast<uint32_t>(graphs_.size() + 1));
+  for (size_t i = 0; i < group.size(); ++i) {
+    group[i].from_replay = true;
+    if (group[i].graph == 0) group[i].graph = entry->second;
+    if (group[i].graph_node < 0) group[i].graph_node = static_cast<int64_t>(i);
+  }
+  replayed_ += static_cast<int64_t>(group.size());
+}
+
+// 2. Ranges. Launches and ranges both sorted by thread, then time; one sweep with a stack.
+void ProcessBuilder::place_in_ranges(LaunchedSorter& launched, StreamSorter& out,
+                                     ImportedProcess& result) {
+  launched.sort();
+  ranges_.sort();
+  std::vector<OpenRange> open;
+  HostRange range;
+  bool more = ranges_.next(range);
+  GpuActivity activity;
+  while (launched.next(activity)) {
+    while (more && (range.thread < activity.thread ||
+                    (range.thread == activity.thread && range.start_ns <= activity.launch_ns))) {
+      open_range(range, open, result);
+      more = ranges_.next(range);
+    }
+    if (activity.launched) locate(activity, open);
+    out.add(activity);
+  }
+  for (; more; more = ranges_.next(range)) open_range(range, open, result);
+}
+
+uint32_t ProcessBuilder::scope_of(const std::string& text, ImportedProcess& result) {
+  if (result.scopes.size() > kScopeLimit) return 0;
+  const auto [entry, fresh] =
+      scope_index_.try_emplace(text, static_cast<uint32_t>(result.scopes.size()));
+  if (fresh) result.scopes.push_back(text);
+  return entry->second;
+}
+
+void ProcessBuilder::open_range(const HostRange& range, std::vector<OpenRange>& open,
+                                ImportedProcess& result) {
+  while (!open.empty() &&
+         (open.back().range.thread != range.thread || open.back().range.end_ns <= range.start_ns)) {
+    open.pop_back();
+  }
+  if (!range.nests) {
+    RangeRow apart{.stream = thread_row(range.thread),
+                   .kind = RangeKind::start_end,
+                   .domain = {range.domain},
+                   .name = {range.name},
+                   .start_ns = range.start_ns + base_ns_};
+    if (!range.open) apart.end_ns = range.end_ns + base_ns_;
+    db_.add(apart);
+    return;
+  }
+  if (open.size() == kOpenRangeLimit) {
+    ++dropped_ranges_;
+    return;
+  }
+  OpenRange entry{.range = range};
+  if (!open.empty()) {
+    // Times in whole µs let a child seem to outlive its parent.
+    entry.range.end_ns = std::min(range.end_ns, open.back().range.end_ns);
+    entry.scope = open.back().scope;
+  }
+  if (const auto path = path_names_.find(range.name); path != path_names_.end()) {
+    const std::string& outer = result.scopes[entry.scope];
+    const bool relative = range.range_class == RangeClass::module && !outer.empty();
+    entry.scope = scope_of(relative ? outer + "/" + path->second : path->second, result);
+  }
+  open.push_back(entry);
+  if (range.range_class == RangeClass::annotation) keep_range(open, open.size() - 1);
+}
+
+// Writes the range at `index` of the stack, and those around it first, unless they are written.
+RangeId ProcessBuilder::keep_range(std::vector<OpenRange>& open, size_t index) {
+  RangeId parent;
+  for (size_t i = 0; i <= index; ++i) {
+    OpenRange& entry = open[i];
+    if (!entry.row) {
+      RangeRow row_of_range{.stream = thread_row(entry.range.thread),
+                            .parent = parent,
+                            .domain = {entry.range.domain},
+                            .name = {entry.range.name},
+                            .depth = static_cast<int64_t>(i),
+                            .start_ns = entry.range.start_ns + base_ns_};
+      if (!entry.range.open) row_of_range.end_ns = entry.range.end_ns + base_ns_;
+      entry.row = db_.add(row_of_range);
+    }
+    parent = entry.row;
+  }
+  return parent;
+}
+
+void ProcessBuilder::locate(GpuActivity& activity, std::vector<OpenRange>& open) {
+  while (!open.empty() && (open.back().range.thread != activity.thread ||
+                           open.back().range.end_ns < activity.launch_ns)) {
+    open.pop_back();
+  }
+  if (open.empty()) return;
+  activity.range = static_cast<uint32_t>(keep_range(open, open.size() - 1).value);
+  activity.scope = open.back().scope;
+  const KernelIdentity& kernel = identity(activity.name);
+  const bool communicates = kernel.kernel_class == KernelClass::collective ||
+                            kernel.kernel_class == KernelClass::p2p;
+  // A replay's kernels were captured elsewhere: the operators around the launch are not theirs.
+  if (activity.from_replay) {
+    activity.scope = 0;
+    return;
+  }
+  for (size_t i = open.size(); i-- > 0;) {
+    OpenRange& around = open[i];
+    if (communicates && activity.communication == 0 && around.range.communication != 0) {
+      activity.communication = around.range.communication;
+      activity.facts_from_range = true;
+      return;
+    }
+    if (around.range.operands == 0 || activity.operands != 0) continue;
+    if (communicates) {
+      if (functions_.find(around.range.name) == functions_.end()) continue;
+    } else if (around.operands_taken || !has_operands_of_its_own(kernel.kernel_class)) {
+      return;  // the innermost operator's main kernel has them already
+    }
+    around.operands_taken = true;
+    activity.operands = around.range.operands;
+    activity.op_name = around.range.name;
+    if (!communicates) return;
+  }
+}
+
+StreamId ProcessBuilder::thread_row(uint32_t thread) {
+  Thread& entry = threads_[thread];
+  if (!entry.row) {
+    entry.row = db_.add(StreamRow{.process = process_,
+                                  .kind = StreamKind::thread,
+                                  .native_id = entry.native,
+                                  .name = entry.name});
+  }
+  return entry.row;
+}
+
+}  // namespace preserve::import

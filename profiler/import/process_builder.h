@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+// Records of one process -> rows of trace.db. Importers add what they read in any order; finish() joins:
+//   1. activities with launches by correlation id (recycled ids: the last launch before the activity;
+//      several activities of one launch are a graph replay, numbered in order)
+//   2. launches with the ranges of their thread, by time: innermost range, shapes, module path
+//   3. activities into rows, stream by stream in order of start
+// Ranges of frameworks are only kept when something was launched inside; annotations always.
+// Memory is bounded by the sorters whatever the file's size.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "db/trace_db.h"
+#include "profiler/import/kernel_rules.h"
+#include "profiler/import/record_sorter.h"
+#include "profiler/import/records.h"
+
+namespace preserve::import {
+
+struct DeviceFacts {
+  std::string name{};
+  std::optional<int64_t> memory_bytes{}, cache_bytes{}, bandwidth_bytes_per_s{}, units{};
+};
+
+// An operator whose operands are worth naming, in the order it ran; input of access_rows.h.
+struct OperandUse {
+  int64_t start_ns = 0, dur_ns = 0;
+  int64_t op = 0;
+  uint32_t name = 0;             // row of table string
+  uint32_t operands = 0, scope = 0;
+  uint32_t op_name = 0;          // row of table string: the framework's operator, 0 unknown
+  KernelClass kernel_class = KernelClass::other;
+};
+struct ByStart {
+  bool operator()(const OperandUse& a, const OperandUse& b) const {
+    return a.start_ns != b.start_ns ? a.start_ns < b.start_ns : a.op < b.op;
+  }
+};
+using OperandUses = RecordSorter<OperandUse, ByStart>;
+
+// Everything about one imported process that later steps need.
+struct ImportedProcess {
+  ProcessId id;
+  std::optional<int64_t> rank;
+  std::string source_file;       // for messages
+  OperandUses uses{};
+  OperandTable operands{};
+  std::vector<std::string> scopes{{}};
+  std::optional<int64_t> bandwidth_bytes_per_s{};
+  int64_t activities = 0, kernels = 0;
+  int64_t shift_ns = 0;          // by which the rows were moved after `uses` was filled
+};
+
+class ProcessBuilder {
+ public:
+  // `losses` counts by kind under source "import"; see add_losses().
+  ProcessBuilder(TraceDb& db, const KernelRules& rules);
+
+  // Facts about the process; may become known at any time before finish().
+  ProcessRow row{};
+  std::map<int64_t, DeviceFacts> devices;
+  std::string source_file;
+
+  uint32_t gpu_stream(int64_t device, int64_t context, int64_t stream);
+  uint32_t thread(int64_t process, int64_t thread);
+  void name_thread(uint32_t thread, std::string_view name) { threads_[thread].name = name; }
+  uint32_t add_communication(Communication communication);
+  // Names as rows of table string; what they mean is worked out once, here.
+  uint32_t kernel_name(std::string_view name);
+  uint32_t range_name(std::string_view name, RangeClass range_class);
+  OperandTable& operands() { return operands_; }
+
+  void add(const GpuActivity& activity) { activities_.add(activity); }
+  void add(const Launch& launch) { launches_.add(launch); }
+  void add(const HostRange& range) { ranges_.add(range); }
+  size_t activities() const { return activities_.size(); }
+  size_t ranges() const { return ranges_.size(); }
+  // Counts a record that did not become a row, under its reason (table loss).
+  void lose(const char* kind, int64_t count = 1) { losses_[kind] += count; }
+  int64_t lost() const;
+
+  // Writes everything; `base_ns` is added to all times. Call once.
+  ImportedProcess finish(int64_t base_ns);
+
+ private:
+  struct ByCorrelation {
+    bool operator()(const GpuActivity& a, const GpuActivity& b) const {
+      if (a.correlation != b.correlation) return a.correlation < b.correlation;
+      return a.start_ns != b.start_ns ? a.start_ns < b.start_ns : a.end_ns < b.end_ns;
+    }
+    bool operator()(const Launch& a, const Launch& b) const {
+      return a.correlation != b.correlation ? a.correlation < b.correlation : a.start_ns < b.start_ns;
+    }
+  };
+  struct ByLaunch {
+    bool operator()(const GpuActivity& a, const GpuActivity& b) const {
+      if (a.thread != b.thread) return a.thread < b.thread;
+      if (a.launch_ns != b.launch_ns) return a.launch_ns < b.launch_ns;
+      return a.start_ns < b.start_ns;
+    }
+    bool operator()(const HostRange& a, const HostRange& b) const {
+      if (a.thread != b.thread) return a.thread < b.thread;
+      if (a.start_ns != b.start_ns) return a.start_ns < b.start_ns;
+      if (a.end_ns != b.end_ns) return a.end_ns > b.end_ns;
+      return a.range_class < b.range_class;
+    }
+  };
+  struct ByStream {
+    bool operator()(const GpuActivity& a, const GpuActivity& b) const {
+      if (a.stream != b.stream) return a.stream < b.stream;
+      return a.start_ns != b.start_ns ? a.start_ns < b.start_ns : a.end_ns < b.end_ns;
+    }
+  };
+  using LaunchedSorter = RecordSorter<GpuActivity, ByLaunch>;
+  using StreamSorter = RecordSorter<GpuActivity, ByStream>;
+
+  struct GpuStream {
+    int64_t device, context, native;
+    StreamId row;
+  };
+  struct Thread {
+    int64_t process, native;
+    std::string name{};
+    StreamId row{};
+  };
+  struct OpenRange {
+    HostRange range;
+    RangeId row{};
+    uint32_t scope = 0;
+    bool operands_taken = false;
+  };
+
+  void add_devices_and_streams(ImportedProcess& out);
+  void match_launches(LaunchedSorter& out);
+  void number_replay(std::vector<GpuActivity>& group);
+  void place_in_ranges(LaunchedSorter& launched, StreamSorter& out, ImportedProcess& result);
+  void locate(GpuActivity& activity, std::vector<OpenRange>& open);
+  void open_range(const HostRange& range, std::vector<OpenRange>& open, ImportedProcess& result);
+  RangeId keep_range(std::vector<OpenRange>& open, size_t index);
+  StreamId thread_row(uint32_t thread);
+  void write_ops(StreamSorter& activities, ImportedProcess& result);
+  // The best that is known of a communication kernel.
+  struct Facts {
+    Communication communication;
+    std::string_view source;
+    double confidence;
+  };
+  Facts communication_facts(const GpuActivity& activity, const KernelIdentity& identity) const;
+  void write_collective(OpId op, const Facts& facts);
+  const KernelIdentity& identity(uint32_t name) const { return identities_.at(name); }
+  uint32_t scope_of(const std::string& text, ImportedProcess& result);
+  void write_losses(ProcessId process, int64_t written);
+
+  TraceDb& db_;
+  const KernelRules& rules_;
+  int64_t base_ns_ = 0;
+  ProcessId process_;
+  RecordSorter<GpuActivity, ByCorrelation> activities_;
+  RecordSorter<Launch, ByCorrelation> launches_;
+  RecordSorter<HostRange, ByLaunch> ranges_;
+  std::vector<GpuStream> gpu_streams_;
+  std::vector<Thread> threads_;
+  std::unordered_map<uint64_t, std::vector<uint32_t>> stream_index_, thread_index_;
+  uint32_t last_thread_ = 0;
+  std::vector<Communication> communications_{{}};
+  OperandTable operands_;
+  std::unordered_map<uint32_t, KernelIdentity> identities_;
+  std::unordered_map<uint32_t, std::string> path_names_;  // ranges that are modules or module paths
+  std::unordered_map<uint32_t, std::string> functions_;   // ranges that name a collective
+  std::unordered_map<uint64_t, uint32_t> graphs_;   // signature of a replay -> graph number
+  std::unordered_map<std::string, uint32_t> scope_index_;
+  std::unordered_map<int64_t, int64_t> sequences_;  // collectives seen, by communicator
+  std::map<std::string, int64_t> losses_;
+  int64_t unmatched_ = 0, replayed_ = 0, dropped_ranges_ = 0;
+};
+
+}  // namespace preserve::import

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sorts more records than memory should hold: full batches are sorted and spilled to an unnamed
+// temporary file, reading merges them. Joining kernels, launches and ranges of a trace is then a matter
+// of three sorts and merges, in the same memory for ten thousand events or ten million.
+//
+// add() all, then sort() once, then next() until false. Equal records come in an unspecified order, so
+// `Less` should be total where that matters. Errors (no room for the spill file) are input_error.
+#pragma once
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <type_traits>
+#include <vector>
+
+#include "common/error.h"
+
+namespace preserve::import {
+
+// Bytes of records one sorter holds before it spills.
+inline constexpr size_t kSorterBytes = 12 << 20;
+
+template <typename Record, typename Less>
+class RecordSorter {
+  static_assert(std::is_trivially_copyable_v<Record>);
+
+ public:
+  explicit RecordSorter(size_t batch_bytes = kSorterBytes)
+      : batch_(std::max<size_t>(1, batch_bytes / sizeof(Record))) {}
+
+  void add(const Record& record) {
+    if (records_.size() == batch_) spill();
+    records_.push_back(record);
+    ++size_;
+  }
+  size_t size() const { return size_; }
+
+  void sort() {
+    if (!runs_.empty()) {
+      spill();
+      std::vector<Record>().swap(records_);
+      start_merge();
+    } else {
+      std::sort(records_.begin(), records_.end(), Less());
+    }
+  }
+
+  bool next(Record& record) {
+    if (runs_.empty()) {
+      if (cursor_ == records_.size()) return false;
+      record = records_[cursor_++];
+      return true;
+    }
+    if (heap_.empty()) return false;
+    std::pop_heap(heap_.begin(), heap_.end(), later_);
+    Head& head = heap_.back();
+    record = head.record;
+    if (advance(head.run, head.record)) {
+      std::push_heap(heap_.begin(), heap_.end(), later_);
+    } else {
+      heap_.pop_back();
+    }
+    return true;
+  }
+
+ private:
+  struct Run {
+    long begin = 0, count = 0;   // in records of the spill file
+    std::vector<Record> ahead{};
+    size_t cursor = 0;
+  };
+  struct Head {
+    Record record;
+    size_t run;
+  };
+  struct Later {
+    bool operator()(const Head& a, const Head& b) const { return Less()(b.record, a.record); }
+  };
+  struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+
+  void spill() {
+    if (records_.empty()) return;
+    if (!file_) file_.reset(std::tmpfile());
+    if (!file_) throw input_error("cannot make a temporary file: {}", std::strerror(errno));
+    std::sort(records_.begin(), records_.end(), Less());
+    const auto count = static_cast<long>(records_.size());
+    if (std::fwrite(records_.data(), sizeof(Record), records_.size(), file_.get()) != records_.size()) {
+      throw input_error("cannot write a temporary file: {}", std::strerror(errno));
+    }
+    runs_.push_back({spilled_, count});
+    spilled_ += count;
+    records_.clear();
+  }
+  void start_merge() {
+    ahead_ = std::max<size_t>(64, batch_ / runs_.size());
+    for (size_t run = 0; run < runs_.size(); ++run) {
+      Head head{{}, run};
+      if (advance(run, head.record)) heap_.push_back(head);
+    }
+    std::make_heap(heap_.begin(), heap_.end(), later_);
+  }
+  bool advance(size_t index, Record& record) {
+    Run& run = runs_[index];
+    if (run.cursor == run.ahead.size()) {
+      const auto wanted = std::min<long>(run.count, static_cast<long>(ahead_));
+      if (wanted == 0) return false;
+      run.ahead.resize(static_cast<size_t>(wanted));
+      if (std::fseek(file_.get(), run.begin * static_cast<long>(sizeof(Record)), SEEK_SET) != 0 ||
+          std::fread(run.ahead.data(), sizeof(Record), run.ahead.size(), file_.get()) !=
+              run.ahead.size()) {
+        throw input_error("cannot read back a temporary file: {}", std::strerror(errno));
+      }
+      run.begin += wanted;
+      run.count -= wanted;
+      run.cursor = 0;
+    }
+    record = run.ahead[run.cursor++];
+    return true;
+  }
+
+  size_t batch_, size_ = 0, cursor_ = 0, ahead_ = 0;
+  long spilled_ = 0;
+  std::vector<Record> records_;
+  std::vector<Run> runs_;
+  std::vector<Head> heap_;
+  std::unique_ptr<std::FILE, Close> file_;
+  Later later_;
+};
+
+}  // namespace preserve::import
