@@ -2,6 +2,8 @@
 -- trace.db, schema version 1 (PRAGMA user_version). One file holds one run: a recorded program, or a
 -- replay of its schedule. Times are integer ns on CLOCK_MONOTONIC of the host, sizes integer bytes.
 -- A fact that is not known is NULL, never 0. Nothing is changed after the file was closed.
+-- Checks of three and more words are chains of OR: SQLite builds a temporary table for each row that an
+-- IN of that many is checked for, which halves the speed of inserting.
 
 -- Facts about the file itself: tool_version, clock, incomplete (0 or 1), notes of the producer.
 CREATE TABLE meta (
@@ -56,7 +58,7 @@ CREATE TABLE stream (
   id         INTEGER PRIMARY KEY,  -- this file's own number
   process_id INTEGER NOT NULL REFERENCES process (id), -- owner
   device_id  INTEGER REFERENCES device (id),           -- where its operators run
-  kind       TEXT NOT NULL CHECK (kind IN ('thread', 'async', 'gpu')), -- as above
+  kind       TEXT NOT NULL CHECK (kind = 'thread' OR kind = 'async' OR kind = 'gpu'), -- as above
   native_id  INTEGER NOT NULL,     -- thread id, or the number of the GPU stream
   name       TEXT                  -- name that the program gave
 ) STRICT;
@@ -66,7 +68,8 @@ CREATE TABLE range (
   id        INTEGER PRIMARY KEY,   -- this file's own number
   stream_id INTEGER NOT NULL REFERENCES stream (id), -- thread that opened it
   parent_id INTEGER,               -- enclosing push/pop range of the same thread
-  kind      TEXT NOT NULL CHECK (kind IN ('push_pop', 'start_end', 'mark')), -- how it was made
+  kind      TEXT NOT NULL
+    CHECK (kind = 'push_pop' OR kind = 'start_end' OR kind = 'mark'), -- how it was made
   domain_id INTEGER REFERENCES string (id), -- NVTX domain name, NULL for the default domain
   name_id   INTEGER NOT NULL REFERENCES string (id), -- message
   depth     INTEGER NOT NULL,      -- nesting depth, 0 outermost
@@ -80,7 +83,8 @@ CREATE TABLE op (
   id             INTEGER PRIMARY KEY, -- this file's own number, rising with start_ns in a stream
   stream_id      INTEGER NOT NULL REFERENCES stream (id), -- where it ran
   kind           TEXT NOT NULL
-    CHECK (kind IN ('compute', 'collective', 'p2p', 'copy', 'other')), -- other: known time, unknown use
+    CHECK (kind = 'compute' OR kind = 'collective' OR kind = 'p2p' OR kind = 'copy'
+      OR kind = 'other'), -- other: known time, unknown use
   name_id        INTEGER NOT NULL REFERENCES string (id), -- kernel name, range name or function
   start_ns       INTEGER NOT NULL, -- begin
   end_ns         INTEGER NOT NULL, -- end, never before start_ns
@@ -112,7 +116,8 @@ CREATE TABLE tensor (
   process_id    INTEGER NOT NULL REFERENCES process (id), -- owner
   name_id       INTEGER NOT NULL REFERENCES string (id),  -- as the program named it
   role          TEXT NOT NULL
-    CHECK (role IN ('weight', 'kv', 'activation', 'comm', 'unknown')), -- what it holds
+    CHECK (role = 'weight' OR role = 'kv' OR role = 'activation' OR role = 'comm'
+      OR role = 'unknown'), -- what it holds
   base          INTEGER,           -- address, only meaningful inside that process
   bytes         INTEGER NOT NULL CHECK (bytes >= 0), -- size
   source        TEXT NOT NULL,     -- nvtx_mem, params, shapes, inferred, model
@@ -146,10 +151,13 @@ CREATE TABLE step (
   id         INTEGER PRIMARY KEY,  -- this file's own number
   process_id INTEGER NOT NULL REFERENCES process (id), -- whose step
   ordinal    INTEGER NOT NULL,     -- 0, 1, 2 ... in time
-  phase      TEXT NOT NULL CHECK (phase IN ('decode', 'prefill', 'unknown')), -- what it computes
+  phase      TEXT NOT NULL
+    CHECK (phase = 'decode' OR phase = 'prefill' OR phase = 'unknown'), -- what it computes
   start_ns   INTEGER NOT NULL,     -- begin
   end_ns     INTEGER NOT NULL,     -- end
-  source     TEXT NOT NULL CHECK (source IN ('nvtx', 'detected', 'replay', 'model')) -- how it was found
+  source     TEXT NOT NULL
+    CHECK (source = 'nvtx' OR source = 'detected' OR source = 'replay'
+      OR source = 'model') -- how it was found
 ) STRICT;
 
 -- What happened to the records of each source: received = written + dropped + the other kinds.
