@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// preserve-tune --explain: the plan as a table that a person can follow, window by window.
+#pragma once
+
+#include <string>
+
+#include "db/folded_step.h"
+#include "planner/schedule.h"
+
+namespace preserve {
+
+std::string explain(const FoldedStep& step, const Schedule& schedule);
+
+}  // namespace preserve

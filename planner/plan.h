@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// trace.db -> schedule.json: the planner as one function. Builds the problem (problem.h), solves it
+// by the chosen strategy, lets the referee judge the candidates (simulator.h), and says `prefetch`
+// or `do-nothing` with reasons. Deterministic: same inputs, same schedule.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "planner/bfs.h"
+#include "planner/problem.h"
+#include "planner/schedule.h"
+
+namespace preserve {
+
+enum class Strategy { none, bfs, flow };
+
+struct PlanOptions {
+  ProblemOptions problem{};
+  Strategy strategy = Strategy::flow;
+  BfsOptions bfs{};
+  int candidates = 3;                     // plans in the schedule, the chosen one included
+  int64_t min_prefetch_bytes = 64 << 10;  // smaller pieces are not worth a request
+  int64_t window_cost_ns = 0;             // fixed cost of using a window at all
+  uint64_t seed = 1;
+};
+
+struct Planned {
+  Schedule schedule;     // without trace digest and path
+  PlanProblem problem;   // what was solved, for --explain and --dimacs
+  FlowSolution optimum;  // of problem.flow
+};
+
+Planned make_schedule(const FoldedStep& step, const DeviceModel& device,
+                      const PlanOptions& options);
+
+}  // namespace preserve
