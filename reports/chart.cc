@@ -3,9 +3,26 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "reports/text.h"
 
 namespace preserve::report {
+namespace {
+
+// 1, 2 or 5 times a power of ten, so that about six of them fill the range.
+double tick_step(double range) {
+  if (!(range > 0)) return 1;
+  const double rough = range / 6;
+  const double power = std::pow(10, std::floor(std::log10(rough)));
+  for (const double factor : {1.0, 2.0, 5.0}) {
+    if (factor * power >= rough) return factor * power;
+  }
+  return 10 * power;
+}
+
+}  // namespace
+
 
 Svg::Svg(double height, std::string_view title, std::string_view description) {
   out_ = fmt::format(
@@ -31,10 +48,40 @@ void Svg::text(double x, double y, std::string_view text, std::string_view css_c
                       escape_html(text));
 }
 
+void Svg::axis(double from, double to, double top, double bottom,
+               const std::function<std::string(double)>& label) {
+  const double step = tick_step(to - from);
+  const auto last = static_cast<int>(std::floor(to / step + 1e-9));
+  for (auto tick = static_cast<int>(std::ceil(from / step - 1e-9)); tick <= last; ++tick) {
+    const double x = kLeft + (tick * step - from) / (to - from) * kPlot;
+    line(x, top, x, bottom, "grid");
+    text(x, bottom + 14, label(tick * step), "tick");
+  }
+}
+
+void Svg::row_label(double y, std::string_view label) {
+  text(kLeft - 8, y, shorten(label, kLabelCharacters), "row");
+}
+
 void Svg::path(std::string_view d, std::string_view css_class) {
   out_ += fmt::format("<path d=\"{}\" class=\"{}\"/>\n", d, css_class);
 }
 
 std::string Svg::finish() { return std::move(out_) + "</svg></div>\n"; }
+
+std::function<std::string(double)> time_ticks(double largest_ns) {
+  const char* unit = "ns";
+  double unit_ns = 1;
+  if (largest_ns >= 1e9) {
+    unit = "s", unit_ns = 1e9;
+  } else if (largest_ns >= 1e6) {
+    unit = "ms", unit_ns = 1e6;
+  } else if (largest_ns >= 1e3) {
+    unit = "us", unit_ns = 1e3;
+  }
+  return [unit, unit_ns](double value_ns) {
+    return value_ns == 0 ? std::string("0") : fmt::format("{:g} {}", value_ns / unit_ns, unit);
+  };
+}
 
 }  // namespace preserve::report

@@ -17,28 +17,6 @@ constexpr double kRow = 26, kBar = 16;
 
 std::string time_text(double dur_ns) { return format_duration(dur_ns); }
 
-// Largest of 1, 2, 5 x 10^n that gives at least three ticks.
-double tick_step(double range) {
-  if (!(range > 0)) return 1;
-  const double rough = range / 6;
-  const double power = std::pow(10, std::floor(std::log10(rough)));
-  for (const double factor : {1.0, 2.0, 5.0}) {
-    if (factor * power >= rough) return factor * power;
-  }
-  return 10 * power;
-}
-
-// Grid lines and their values below the plot.
-template <typename Label>
-void draw_axis(Svg& svg, double from, double to, double top, double bottom, Label label) {
-  const double step = tick_step(to - from);
-  for (double value = std::ceil(from / step) * step; value <= to + step * 1e-9; value += step) {
-    const double x = kLeft + (value - from) / (to - from) * kPlot;
-    svg.line(x, top, x, bottom, "grid");
-    svg.text(x, bottom + 14, label(value), "tick");
-  }
-}
-
 double share(double part, double whole) { return whole > 0 ? part / whole : 0; }
 
 std::string rank_name(const RankTime& rank) {
@@ -57,11 +35,11 @@ std::string class_chart(const TimeUse& use) {
   Svg svg(static_cast<double>(rows) * kRow + kAxis + 6, "Time by operator class",
           "One bar per rank, divided into the classes of the table below.");
   const double bottom = static_cast<double>(rows) * kRow + 4;
-  draw_axis(svg, 0, 100, 0, bottom, [](double v) { return fmt::format("{:.0f} %", v); });
+  svg.axis(0, 100, 0, bottom, [](double v) { return fmt::format("{:.0f} %", v); });
   for (size_t r = 0; r < rows; ++r) {
     const RankTime& rank = use.ranks[r];
     const double y = static_cast<double>(r) * kRow + 5;
-    svg.text(kLeft - 8, y + 12, shorten(rank_name(rank), 26), "row");
+    svg.row_label(y + 12, rank_name(rank));
     double x = kLeft;
     for (size_t c = 0; c < kTimeClasses.size(); ++c) {
       const double part = share(static_cast<double>(rank.classes[c].exclusive_ns),
@@ -85,14 +63,14 @@ std::string collective_chart(const TimeUse& use) {
   Svg svg(static_cast<double>(rows) * kRow + kAxis + 6, "Length of collectives",
           "A bar from the 10th to the 90th percentile of the length, with a line at the median.");
   const double bottom = static_cast<double>(rows) * kRow + 4;
-  draw_axis(svg, 0, longest, 0, bottom, time_text);
+  svg.axis(0, longest, 0, bottom, time_ticks(longest));
   for (size_t i = 0; i < rows; ++i) {
     const CollectiveGroup& group = use.collectives[i];
     const double y = static_cast<double>(i) * kRow + 5;
     const auto x_of = [&](int64_t dur_ns) { return kLeft + static_cast<double>(dur_ns) / longest * kPlot; };
     const std::string name = fmt::format(
         "{} {}", group.function, group.bytes ? format_size(static_cast<double>(*group.bytes)) : "?");
-    svg.text(kLeft - 8, y + 12, shorten(name, 26), "row");
+    svg.row_label(y + 12, name);
     svg.rect(x_of(group.p10_ns), y, std::max(1.0, x_of(group.p90_ns) - x_of(group.p10_ns)), kBar,
              "k-collective",
              fmt::format("{}: p10 {}, median {}, p90 {}", name, time_text(static_cast<double>(group.p10_ns)),
@@ -109,13 +87,13 @@ std::string operator_chart(const TimeUse& use) {
   const auto longest = static_cast<double>(std::max<int64_t>(1, use.top.front().total_ns));
   const double bottom = static_cast<double>(rows) * kRow + 4;
   Svg svg(bottom + kAxis + 2, "Total time of the top operators", "One bar per operator name.");
-  draw_axis(svg, 0, longest, 0, bottom, time_text);
+  svg.axis(0, longest, 0, bottom, time_ticks(longest));
   for (size_t i = 0; i < rows; ++i) {
     const OperatorTotal& total = use.top[i];
     const double y = static_cast<double>(i) * kRow + 5;
     // [others] may be longer than the longest name: its bar ends at the plot's edge, its row tells.
     const double part = std::min(1.0, static_cast<double>(total.total_ns) / longest);
-    svg.text(kLeft - 8, y + 12, shorten(total.name, 26), "row");
+    svg.row_label(y + 12, total.name);
     svg.rect(kLeft, y, part * kPlot, kBar, kind_class(total.kind),
              fmt::format("{} ({}): {}", total.name, total.kind, time_text(static_cast<double>(total.total_ns))));
   }
@@ -139,12 +117,12 @@ std::string arms_chart(const Measured& measured) {
           "A bar over the confidence interval with a line at the estimate; 1 is as fast as the baseline.");
   const double bottom = static_cast<double>(rows) * kRow + 4;
   const auto x_of = [&](double value) { return kLeft + (value - low) / (high - low) * kPlot; };
-  draw_axis(svg, low, high, 0, bottom, [](double v) { return fmt::format("{:.3g}x", v); });
+  svg.axis(low, high, 0, bottom, [](double v) { return fmt::format("{:.3g}x", v); });
   svg.line(x_of(1), 0, x_of(1), bottom, "mark");
   double y = 5;
   for (const Arm& arm : measured.arms) {
     if (!arm.speedup) continue;
-    svg.text(kLeft - 8, y + 12, shorten(arm.name, 26), "row");
+    svg.row_label(y + 12, arm.name);
     svg.rect(x_of(arm.speedup->low), y, std::max(2.0, x_of(arm.speedup->high) - x_of(arm.speedup->low)),
              kBar, arm.name == "prefetch" ? "k-prefetch" : "k-other",
              fmt::format("{}: {} [{}, {}]", arm.name, format_ratio(arm.speedup->estimate),
@@ -170,8 +148,8 @@ std::string window_chart(const PlanView& plan) {
   const auto height_of = [&](int64_t bytes) {
     return static_cast<double>(bytes) / static_cast<double>(largest) * (kHeight - kTop);
   };
-  svg.text(kLeft - 8, kTop + 10, format_size(static_cast<double>(largest)), "row");
-  svg.text(kLeft - 8, kHeight, "0", "row");
+  svg.row_label(kTop + 10, format_size(static_cast<double>(largest)));
+  svg.row_label(kHeight, "0");
   for (size_t c = 0; c < columns; ++c) {
     const size_t first = c * plan.windows.size() / columns;
     const size_t last = (c + 1) * plan.windows.size() / columns;
@@ -206,7 +184,7 @@ std::string cache_chart(const Step& step, const PlanView& plan) {
   const auto y_of = [&](int64_t bytes) {
     return kHeight - static_cast<double>(bytes) / static_cast<double>(largest) * (kHeight - kTop);
   };
-  draw_axis(svg, 0, wall_ns, kTop, kHeight, time_text);
+  svg.axis(0, wall_ns, kTop, kHeight, time_ticks(wall_ns));
   // One point per operator, or per column (its maximum) when there are more than can be drawn.
   const size_t count = plan.occupancy_bytes.size();
   const size_t columns = std::min(count, kChartElements / 4);
@@ -224,9 +202,9 @@ std::string cache_chart(const Step& step, const PlanView& plan) {
   path += fmt::format("L{0:.1f} {1:.1f}L{0:.1f} {2:.1f}Z", kLeft + kPlot, y_of(previous), kHeight);
   svg.path(path, "area");
   svg.line(kLeft, y_of(plan.budget_bytes), kLeft + kPlot, y_of(plan.budget_bytes), "limit");
-  svg.text(kLeft - 8, y_of(plan.budget_bytes) + 4,
-           fmt::format("budget {}", format_size(static_cast<double>(plan.budget_bytes))), "row");
-  svg.text(kLeft - 8, kHeight, "0", "row");
+  svg.row_label(y_of(plan.budget_bytes) + 4,
+           fmt::format("budget {}", format_size(static_cast<double>(plan.budget_bytes))));
+  svg.row_label(kHeight, "0");
   return svg.finish();
 }
 

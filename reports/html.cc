@@ -124,7 +124,7 @@ std::string time_classes(const TimeUse& use) {
   }
   return html_section("time", "Where the step's time goes") + class_chart(use) +
          legend({"compute", "copy", "collective", "p2p", "other", "[unattributed]"}) +
-         html_foldable(table.finish(), use.ranks.size() * kTimeClasses.size(), "Time by class and rank") +
+         table.finish() +
          html_how("Each moment belongs to one class: compute before copy before collective, so a collective that runs "
                   "beside compute costs nothing here and shows under Busy alone. Only time in class collective can "
                   "hide prefetches; [unattributed] is time in which nothing recorded ran.");
@@ -144,7 +144,8 @@ std::string timeline(const Report& report) {
   }
   return out + html_how(fmt::format(
       "Bars stand at the median times over {} steps of rank {}; resting the pointer on one shows its name, length and "
-      "bytes. A prefetch bar lies under the collective that hides it and is as long as its share of the window.",
+      "bytes. A prefetch bar lies under the collective that hides it and is as long as its share of that window, the stand-in link "
+      "included, which the recording does not have.",
       report.step->steps_used, report.step->rank));
 }
 
@@ -175,17 +176,17 @@ std::string cache(const Report& report) {
 
 std::string top_operators(const TimeUse& use) {
   HtmlTable table(fmt::format("Operators by total time ({}, all ranks)", use.scope),
-                  {{"Operator"}, {"Kind"}, {"Share", Column::number}, {"Total", Column::number},
+                  {{"Operator"}, {"Kind"}, {"Names", Column::number}, {"Share", Column::number}, {"Total", Column::number},
                    {"Count", Column::number}, {"Mean", Column::number}, {"Least", Column::number},
                    {"Most", Column::number}});
   for (const OperatorTotal& total : use.top) {
-    table.row({html_name(total.name), html_text(total.kind), html_percent(share(total.total_ns, use.total_ns)),
+    table.row({html_name(total.name), html_text(total.kind), grouped(total.names), html_percent(share(total.total_ns, use.total_ns)),
                html_time(total.total_ns), grouped(total.count), html_time(total.total_ns / std::max<int64_t>(1, total.count)),
                html_time(total.min_ns), html_time(total.max_ns)});
   }
   return html_section("operators", "Top operators") + operator_chart(use) + table.finish() +
-         html_how("Operators of one name are added up; [others] gathers the names that are not listed, so the table "
-                  "adds up to all operator time. Prefetching can shorten compute that reads weights or KV, never a "
+         html_how("Operators whose names differ in layer numbers alone are one row, [others] is what is not listed, so "
+                  "the table adds up to all operator time. Prefetching can shorten compute that reads weights or KV, never a "
                   "collective.");
 }
 

@@ -21,7 +21,7 @@ const char* class_of(Column kind) {
 }  // namespace
 
 HtmlTable::HtmlTable(std::string_view caption, std::vector<Head> heads) : heads_(std::move(heads)) {
-  out_ = fmt::format("<div class=\"scroll\"><table><caption>{}</caption><thead><tr>", escape_html(caption));
+  out_ = fmt::format("<div class=\"scroll tall\"><table><caption>{}</caption><thead><tr>", escape_html(caption));
   for (const Head& head : heads_) {
     out_ += fmt::format("<th scope=\"col\"{}>{}</th>", class_of(head.kind), escape_html(head.title));
   }
@@ -63,12 +63,6 @@ std::string html_how(std::string_view two_sentences) {
 
 std::string html_section(std::string_view id, std::string_view title) {
   return fmt::format("<h2 id=\"{}\">{}</h2>\n", id, escape_html(title));
-}
-
-std::string html_foldable(const std::string& table, size_t rows, std::string_view summary) {
-  constexpr size_t kOpenRows = 24;
-  return fmt::format("<details{}><summary>{}</summary>\n{}</details>\n", rows <= kOpenRows ? " open" : "",
-                     escape_html(summary), table);
 }
 
 }  // namespace preserve::report

@@ -21,6 +21,7 @@ class HtmlTable {
     const char* title;
     Column kind = Column::text;
   };
+  // A long table scrolls in a box of its own, and prints in full.
   HtmlTable(std::string_view caption, std::vector<Head> heads);
   void row(const std::vector<std::string>& cells);  // the first cell is the row's header
   std::string finish();
@@ -38,8 +39,6 @@ std::string html_percent(double share);
 std::string html_unknown(std::string_view reason);
 std::string html_how(std::string_view two_sentences);
 std::string html_section(std::string_view id, std::string_view title);
-// A table that would bury the page is folded; it stays readable without JavaScript.
-std::string html_foldable(const std::string& table, size_t rows, std::string_view summary);
 
 // Sections about one scenario (html_scenario.cc).
 std::string html_comparison(const std::vector<Scenario>& scenarios);

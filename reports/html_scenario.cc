@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+
 #include "common/units.h"
 #include "reports/charts.h"
 #include "reports/html_parts.h"
@@ -80,6 +84,42 @@ std::string trust_table(const Scenario& scenario) {
   return table.finish();
 }
 
+struct Gain {
+  int64_t operators = 0, recorded_ns = 0, baseline_ns = 0, prefetch_ns = 0, predicted_saved_ns = 0;
+};
+
+// Per step: what each kind of operator gained between the arms, beside what was predicted.
+std::string gain_table(const Scenario& scenario) {
+  std::map<std::string, Gain> gains;
+  for (const OperatorTimes& op : scenario.operators) {
+    if (!op.baseline_ns || !op.prefetch_ns) continue;
+    Gain& gain = gains[without_layer_numbers(op.name)];
+    ++gain.operators;
+    gain.recorded_ns += op.recorded_ns.value_or(0);
+    gain.baseline_ns += *op.baseline_ns;
+    gain.prefetch_ns += *op.prefetch_ns;
+    const int64_t link_ns = op.kind == "collective" ? scenario.link_latency_ns : 0;
+    gain.predicted_saved_ns += op.recorded_ns.value_or(0) + link_ns - op.predicted_ns.value_or(0);
+  }
+  if (gains.empty()) return "";
+  std::vector<std::pair<std::string, Gain>> rows(gains.begin(), gains.end());
+  std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
+    return std::llabs(a.second.baseline_ns - a.second.prefetch_ns) > std::llabs(b.second.baseline_ns - b.second.prefetch_ns);
+  });
+  HtmlTable table("Where the gain is: time per step on one rank, by operator",
+                  {{"Operator"}, {"Count", Column::number}, {"Recorded", Column::number},
+                   {"Replayed baseline", Column::number}, {"With prefetch", Column::number},
+                   {"Saved", Column::number}, {"Predicted to save", Column::number}});
+  constexpr size_t kRows = 40;  // every operator is in the CSV
+  for (size_t i = 0; i < std::min(kRows, rows.size()); ++i) {
+    const Gain& gain = rows[i].second;
+    table.row({html_name(rows[i].first), grouped(gain.operators), html_time(gain.recorded_ns),
+               html_time(gain.baseline_ns), html_time(gain.prefetch_ns),
+               html_time(gain.baseline_ns - gain.prefetch_ns), html_time(gain.predicted_saved_ns)});
+  }
+  return table.finish();
+}
+
 std::string bounds_table(const PlanView& plan) {
   HtmlTable table("What the model predicts, and what no plan can beat",
                   {{"Step"}, {"Time", Column::number}, {"Speed-up", Column::number}, {"Meaning", Column::wide}});
@@ -101,7 +141,8 @@ std::string prefetch_list(const Window& window) {
   std::string text;
   for (size_t i = 0; i < window.prefetches.size() && i < kListed; ++i) {
     const Prefetch& p = window.prefetches[i];
-    text += fmt::format("{}{} of {}{}", i > 0 ? "<br>" : "", html_size(p.length_bytes), html_name(p.tensor),
+    text += fmt::format("{}{} of {} for {}. {}{}", i > 0 ? "<br>" : "", html_size(p.length_bytes),
+                        html_name(p.tensor), p.consumer_ordinal, html_name(p.consumer),
                         p.next_step ? " (next step)" : "");
   }
   if (window.prefetches.size() > kListed) {
@@ -111,7 +152,9 @@ std::string prefetch_list(const Window& window) {
 }
 
 std::string windows_table(const PlanView& plan) {
-  HtmlTable table("Windows: what is prefetched under which collective, and what limits it",
+  HtmlTable table(fmt::format("{} windows, {} prefetched per step: what is prefetched under which collective, for whom, "
+                              "and what limits it",
+                              plan.windows.size(), html_size(plan.prefetched_bytes)),
                   {{"Window"}, {"Usable", Column::number}, {"Fits", Column::number}, {"Planned", Column::number},
                    {"Saves", Column::number}, {"Limited by"}, {"Worth of 1 MiB more", Column::number},
                    {"Prefetches", Column::wide}});
@@ -122,9 +165,7 @@ std::string windows_table(const PlanView& plan) {
                html_size(w.capacity_bytes), html_size(w.used_bytes), html_time(w.predicted_saved_ns),
                html_text(w.binds), format_duration(w.shadow_price_ns_per_mib), prefetch_list(w)});
   }
-  std::string out = html_foldable(
-      table.finish(), rows, fmt::format("{} windows, {} prefetched per step", grouped(static_cast<long long>(plan.windows.size())),
-                                        html_size(plan.prefetched_bytes)));
+  std::string out = table.finish();
   if (plan.windows.size() > rows) {
     out += fmt::format("<p>{} more windows are in the JSON report.</p>\n", plan.windows.size() - rows);
   }
@@ -161,7 +202,7 @@ std::string html_measured(const Scenario& scenario) {
   std::string out = fmt::format("<h3>Measured with {}</h3>\n", html_text(scenario.label));
   if (scenario.link_latency_ns > 0) {
     out += fmt::format("<p>The link is a stand-in: each collective is followed by {} of waiting, in place of a "
-                       "network that this machine does not have.</p>\n", html_time(scenario.link_latency_ns));
+                       "network that this machine does not have.</p>\n", short_duration(scenario.link_latency_ns));
   }
   if (!scenario.measured) {
     return out + fmt::format("<p>Not measured: {}. Run preserve-replay on this schedule to learn whether the "
@@ -170,9 +211,10 @@ std::string html_measured(const Scenario& scenario) {
   out += arms_chart(*scenario.measured);
   out += arms_table(*scenario.measured);
   out += trust_table(scenario);
+  out += gain_table(scenario);
   HtmlTable facts("What the replay says about itself", {{"Fact"}, {"Value", Column::wide}});
   for (const NamedText& fact : scenario.measured->facts) facts.row({html_name(fact.name), html_name(fact.value)});
-  return out + "<details><summary>What the replay says about itself</summary>\n" + facts.finish() + "</details>\n";
+  return out + facts.finish();
 }
 
 std::string html_plan(const Scenario& scenario) {

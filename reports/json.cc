@@ -122,6 +122,7 @@ ordered_json write_time_use(const TimeUse& use) {
           {"top_operators", array_of(use.top,
                                      [](const OperatorTotal& total) -> ordered_json {
                                        return {{"name", total.name},         {"kind", total.kind},
+                                               {"names", total.names},
                                                {"count", total.count},       {"total_ns", total.total_ns},
                                                {"min_ns", total.min_ns},     {"max_ns", total.max_ns}};
                                      })},

@@ -124,6 +124,7 @@ int report(const Options& options, Console& console) {
   std::vector<Target> targets = open_outputs(options);
   const Report report =
       build_report(read_inputs(std::vector<std::filesystem::path>(options.inputs.begin(), options.inputs.end())));
+  for (const Loss& loss : report.recording.losses) console.warn(fmt::format("lost: {}", describe(loss)));
   for (const Warning& warning : report.warnings) console.warn(fmt::format("{}: {}", warning.source, warning.text));
   const bool failed = any_condition_holds(report, limits, console);
   bool stdout_taken = false;

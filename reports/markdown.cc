@@ -99,6 +99,11 @@ void add_time(std::string& out, const TimeUse& use) {
 std::string to_markdown(const Report& report) {
   std::string out = "### Preserve report\n\n";
   for (const std::string& sentence : report.sentences) out += fmt::format("**{}**\n\n", prose(sentence));
+  if (!report.recording.losses.empty()) {
+    out += "Losses:\n\n";
+    for (const Loss& loss : report.recording.losses) out += fmt::format("- {}\n", prose(describe(loss)));
+    out += "\n";
+  }
   if (!report.warnings.empty()) {
     out += "Warnings:\n\n";
     for (const Warning& warning : report.warnings) out += fmt::format("- {}: {}\n", code(warning.source), prose(warning.text));

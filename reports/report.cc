@@ -107,10 +107,6 @@ Known<Step> fold(const TraceDb& db, const InputSet& inputs, std::vector<Warning>
 
 void warn_of_recording(const Recording& recording, const std::string& file,
                        std::vector<Warning>& warnings) {
-  for (const Loss& loss : recording.losses) {
-    warnings.push_back({file, fmt::format("{} records of {} were lost or altered: {}",
-                                          grouped(loss.count), loss.source, loss.kind)});
-  }
   if (!recording.complete) {
     warnings.push_back({file, "the recording was cut short: its last records are missing"});
   }
@@ -192,6 +188,11 @@ std::vector<Machine> read_machines(const TraceDb& db) {
     if (hosts.insert(host).second) machines.push_back({host, "", {}, {}, {}});
   }
   return machines;
+}
+
+std::string describe(const Loss& loss) {
+  return fmt::format("{} records of {}{}: {}", grouped(loss.count), loss.source,
+                     loss.rank ? fmt::format(" on rank {}", *loss.rank) : "", loss.kind);
 }
 
 Report build_report(const InputSet& inputs) {

@@ -72,9 +72,11 @@ struct RankTime {
   std::array<ClassTime, kTimeClasses.size()> classes;
 };
 
-// All operators of one name and kind. The last row, "[others]", gathers what is not listed.
+// All operators of one kind whose names differ in layer numbers alone: "layers.*.mlp.down". The last
+// row, "[others]", gathers what is not listed.
 struct OperatorTotal {
-  std::string name, kind;
+  std::string name{}, kind{};
+  int64_t names = 0;  // distinct names gathered
   int64_t count = 0, total_ns = 0, min_ns = 0, max_ns = 0;
 };
 
@@ -101,6 +103,8 @@ struct TimelineOp {
   int64_t start_ns = 0, dur_ns = 0, mad_ns = 0;
   int64_t weight_bytes = 0, kv_bytes = 0;  // named bytes that it reads
 };
+
+std::string describe(const Loss& loss);  // "3 records of nvtx on rank 0: dropped"
 
 // The folded step of one rank (db/folded_step.h).
 struct Step {

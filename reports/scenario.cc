@@ -17,14 +17,6 @@ namespace {
 constexpr double kSameSpeedup = 1e-4;      // two computations of one ratio agree at least so well
 constexpr size_t kSentenceLimit = 1000;    // sentences of our own tools are longer than names
 
-// "200 us" for 200000: a latency that a person typed reads best as typed.
-std::string short_duration(int64_t dur_ns) {
-  const auto value = static_cast<double>(dur_ns);
-  if (dur_ns < 1'000) return fmt::format("{} ns", dur_ns);
-  if (dur_ns < 1'000'000) return fmt::format("{:g} us", value / 1e3);
-  return fmt::format("{:g} ms", value / 1e6);
-}
-
 // Adds what the prefetches of one window keep in the cache after each operator (a ring: a prefetch
 // for the next step stays over the step's end).
 void add_residency(const Window& window, std::vector<int64_t>& change, int64_t& carried) {
@@ -337,6 +329,13 @@ void check_fit(const ScheduleInput& input, const Step& step) {
 }
 
 }  // namespace
+
+std::string short_duration(int64_t dur_ns) {
+  const auto value = static_cast<double>(dur_ns);
+  if (dur_ns < 1'000) return fmt::format("{} ns", dur_ns);
+  if (dur_ns < 1'000'000) return fmt::format("{:g} us", value / 1e3);
+  return fmt::format("{:g} ms", value / 1e6);
+}
 
 std::string describe_speedup(const Interval& speedup) {
   const bool faster = speedup.estimate >= 1;

@@ -16,6 +16,7 @@ namespace preserve::report {
 Scenario build_scenario(const ScheduleInput& input, const ReplayInput* replay, const Step& step,
                         std::vector<Warning>& warnings);
 
+std::string short_duration(int64_t dur_ns);  // "200 us": a latency reads best as it was typed
 std::string describe_speedup(const Interval& speedup);  // "14.2 % faster [12.9, 15.4]"
 std::string describe_speedup(double speedup);           // "14.2 % faster"
 

@@ -84,6 +84,20 @@ std::string shorten(std::string_view text, size_t characters) {
   return first + "\xE2\x80\xA6" + last;  // horizontal ellipsis
 }
 
+std::string without_layer_numbers(std::string_view name) {
+  constexpr std::string_view kSeparators = "./:";
+  std::string out;
+  for (size_t at = 0; at <= name.size();) {
+    const size_t end = std::min(name.find_first_of(kSeparators, at), name.size());
+    const std::string_view part = name.substr(at, end - at);
+    const bool number = !part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
+    out += number ? "*" : part;
+    if (end < name.size()) out += name[end];
+    at = end + 1;
+  }
+  return out;
+}
+
 std::string escape_html(std::string_view text) {
   std::string out;
   out.reserve(text.size());

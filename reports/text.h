@@ -19,6 +19,10 @@ std::string clean(std::string_view text, size_t limit = kNameLimit);
 // Clean text cut in the middle for a narrow column: the end of a module path is what tells it apart.
 std::string shorten(std::string_view text, size_t characters);
 
+// Numbers that are a whole component of a dotted or slashed path become *: "layers.3.mlp.down" ->
+// "layers.*.mlp.down". What the layers of a model have in common.
+std::string without_layer_numbers(std::string_view name);
+
 std::string escape_html(std::string_view text);        // for text and for quoted attributes
 std::string escape_script_json(std::string_view json); // for <script type="application/json">
 // RFC 4180, always quoted. A first character that a spreadsheet takes for a formula gets a ' before.

@@ -101,6 +101,7 @@ class Pass {
 
   void count(int64_t name_id, size_t time_class, int64_t dur_ns) {
     OperatorTotal& total = totals_[{name_id, time_class}];
+    total.names = 1;
     total.min_ns = total.count == 0 ? dur_ns : std::min(total.min_ns, dur_ns);
     total.max_ns = std::max(total.max_ns, dur_ns);
     total.total_ns = checked_add(total.total_ns, dur_ns, "time of an operator");
@@ -175,30 +176,40 @@ class Pass {
     return dur_ns;
   }
 
-  void name_operators() {
-    std::vector<std::pair<OperatorKey, OperatorTotal>> all(totals_.begin(), totals_.end());
-    const auto before = [](const auto& a, const auto& b) {
-      return std::tuple(-a.second.total_ns, a.first.name_id, a.first.time_class) <
-             std::tuple(-b.second.total_ns, b.first.name_id, b.first.time_class);
-    };
-    const size_t shown = std::min(kTopOperators, all.size());
-    std::partial_sort(all.begin(), all.begin() + static_cast<ptrdiff_t>(shown), all.end(), before);
-    OperatorTotal others{"[others]", "", 0, 0, 0, 0};
-    for (size_t i = 0; i < all.size(); ++i) {
-      OperatorTotal& total = all[i].second;
-      if (i < shown) {
-        Query name = db_.query("SELECT value FROM string WHERE id = ?", {all[i].first.name_id});
-        total.name = name.next() ? clean(name.text(0)) : "";
-        total.kind = kTimeClasses[all[i].first.time_class];
-        use_.top.push_back(std::move(total));
-      } else {
-        others.min_ns = others.count == 0 ? total.min_ns : std::min(others.min_ns, total.min_ns);
-        others.max_ns = std::max(others.max_ns, total.max_ns);
-        others.count += total.count;
-        others.total_ns += total.total_ns;
-      }
+  // Gathers the layers of a model: totals by name become totals by name without layer numbers.
+  std::vector<OperatorTotal> totals_by_pattern() {
+    std::map<std::pair<std::string, size_t>, OperatorTotal> patterns;
+    for (const auto& [key, total] : totals_) {
+      Query name = db_.query("SELECT value FROM string WHERE id = ?", {key.name_id});
+      const std::string pattern = without_layer_numbers(name.next() ? clean(name.text(0)) : "");
+      merge(patterns[{pattern, key.time_class}], total);
     }
-    if (others.count > 0) use_.top.push_back(std::move(others));
+    std::vector<OperatorTotal> rows;
+    for (auto& [key, total] : patterns) {
+      total.name = key.first;
+      total.kind = kTimeClasses[key.second];
+      rows.push_back(std::move(total));
+    }
+    return rows;
+  }
+
+  static void merge(OperatorTotal& into, const OperatorTotal& total) {
+    into.min_ns = into.count == 0 ? total.min_ns : std::min(into.min_ns, total.min_ns);
+    into.max_ns = std::max(into.max_ns, total.max_ns);
+    into.count += total.count;
+    into.total_ns += total.total_ns;  // cannot overflow: use_.total_ns did not
+    into.names += total.names;
+  }
+
+  void name_operators() {
+    use_.top = totals_by_pattern();
+    std::stable_sort(use_.top.begin(), use_.top.end(),
+                     [](const auto& a, const auto& b) { return a.total_ns > b.total_ns; });
+    if (use_.top.size() <= kTopOperators) return;
+    OperatorTotal others{.name = "[others]"};
+    for (size_t i = kTopOperators; i < use_.top.size(); ++i) merge(others, use_.top[i]);
+    use_.top.resize(kTopOperators);
+    use_.top.push_back(std::move(others));
   }
 
   void summarise_collectives() {

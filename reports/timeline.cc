@@ -101,7 +101,7 @@ std::vector<Bar> downsample(const std::vector<Bar>& bars, size_t limit, TimeRang
 }
 
 void draw_lane(Svg& svg, const Lane& lane, double y, TimeRange range, size_t limit) {
-  svg.text(kLeft - 8, y + 15, shorten(lane.label, 30), "row");
+  svg.row_label(y + 15, lane.label);
   std::vector<Bar> visible;
   for (const Bar& bar : lane.bars) {
     if (bar.end_ns > range.from_ns && bar.start_ns < range.to_ns) visible.push_back(bar);
@@ -130,12 +130,8 @@ std::string timeline_chart(const Report& report, int64_t from_ns, int64_t to_ns)
   const double bottom = static_cast<double>(lanes.size()) * kLane + 6;
   Svg svg(bottom + kAxis, "Timeline of one folded step",
           "Operators and collectives at their median times; below, what each schedule prefetches.");
-  const auto range_ns = static_cast<double>(to_ns - from_ns);
-  for (int tick = 0; tick <= 6; ++tick) {
-    const double x = kLeft + kPlot * tick / 6;
-    svg.line(x, 0, x, bottom, "grid");
-    svg.text(x, bottom + 14, format_duration(static_cast<double>(from_ns) + range_ns * tick / 6), "tick");
-  }
+  const auto end_ns = static_cast<double>(to_ns);
+  svg.axis(static_cast<double>(from_ns), end_ns, 0, bottom, time_ticks(end_ns));
   double y = 6;
   for (const Lane& lane : lanes) {
     draw_lane(svg, lane, y, {from_ns, to_ns}, kChartElements / lanes.size());

@@ -52,6 +52,14 @@ TEST(Shorten, KeepsTheEndOfAPath) {
   EXPECT_EQ(shorten("模型模型模型模型", 4), "模…模型");
 }
 
+TEST(WithoutLayerNumbers, KeepsNumbersThatArePartOfAName) {
+  EXPECT_EQ(without_layer_numbers("layers.13.mlp.down"), "layers.*.mlp.down");
+  EXPECT_EQ(without_layer_numbers("model/7/attn:2"), "model/*/attn:*");
+  EXPECT_EQ(without_layer_numbers("gemm_128x128"), "gemm_128x128");
+  EXPECT_EQ(without_layer_numbers(""), "");
+  EXPECT_EQ(without_layer_numbers("a."), "a.");
+}
+
 TEST(CsvText, QuotesAndDisarmsFormulas) {
   EXPECT_EQ(csv_text("a,\"b\""), "\"a,\"\"b\"\"\"");
   for (const char* formula : {"=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"}) {

@@ -91,13 +91,25 @@ TEST(TimeUse, CountsDecodeStepsOfEveryRankWithoutTheColdFirst) {
   EXPECT_EQ(use.operators, 3 * 5 * kOperatorsPerStep);
 }
 
+TEST(TimeUse, GathersTheLayersOfAModel) {
+  test::TemporaryDirectory directory;
+  test::write_synthetic_trace(directory / "trace.db", {.ranks = 2, .layers = 12});
+  const TimeUse use = summarise_time(TraceDb::open(directory / "trace.db"));
+  ASSERT_EQ(use.top.size(), 9U + 3U);
+  EXPECT_EQ(use.top.front().name, "layers.*.mlp.gate_up");
+  EXPECT_EQ(use.top.front().names, 12);
+  EXPECT_EQ(use.top.front().count, 2 * 5 * 12);
+}
+
 TEST(TimeUse, GathersNamesBeyondTheTopIntoOneRow) {
   test::TemporaryDirectory directory;
-  test::write_synthetic_trace(directory / "trace.db", {.layers = 12});
+  test::write_synthetic_trace(directory / "trace.db", {.layers = 12}, [](TraceDb& db) {
+    db.execute("UPDATE string SET value = 'kernel' || id WHERE value <> 'decode_step'");
+  });
   const TimeUse use = summarise_time(TraceDb::open(directory / "trace.db"));
   ASSERT_EQ(use.top.size(), 41U);
   EXPECT_EQ(use.top.back().name, "[others]");
-  EXPECT_EQ(use.top.front().name, "lm_head");
+  EXPECT_EQ(use.top.back().names, 12 * 9 + 3 - 40);
 }
 
 TEST(TimeUse, DescribesCollectivesByFunctionAndSize) {

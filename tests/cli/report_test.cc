@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+// preserve-report from the outside: streams, formats, exit codes, messages, nothing half-written.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "common/output_file.h"
+#include "tests/reports/scenario_files.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+class PreserveReport : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    shared_ = new test::TemporaryDirectory;
+    test::write_two_scenarios(shared_->path());
+  }
+  static void TearDownTestSuite() {
+    delete shared_;
+    shared_ = nullptr;
+  }
+  void SetUp() override {
+    for (const auto& entry : fs::directory_iterator(shared_->path())) {
+      fs::copy_file(entry.path(), directory_.path() / entry.path().filename());
+    }
+  }
+
+  test::Run report(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), PRESERVE_BIN_DIR "/preserve-report");
+    return test::run_program(arguments, {}, directory_.path());
+  }
+  std::vector<std::string> names() const {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(directory_.path())) names.push_back(entry.path().filename());
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  test::TemporaryDirectory directory_;
+  static test::TemporaryDirectory* shared_;
+};
+test::TemporaryDirectory* PreserveReport::shared_ = nullptr;
+
+const std::vector<std::string> kAll{"trace.db", "schedule.json", "replay.db", "schedule-link.json", "replay-link.db"};
+
+std::vector<std::string> all_and(std::initializer_list<std::string> more) {
+  std::vector<std::string> arguments = kAll;
+  arguments.insert(arguments.end(), more);
+  return arguments;
+}
+
+TEST_F(PreserveReport, WritesEveryFormatAndPrintsTheVerdicts) {
+  const test::Run run = report(all_and({"-o", "r.html", "-o", "r.json", "-o", "r.md", "-o", "r.csv"}));
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, AllOf(StartsWith("Measured:"), HasSubstr("with real collectives"),
+                             HasSubstr("with a 200 us stand-in link: FAST.\n")));
+  EXPECT_THAT(run.err, AllOf(HasSubstr("lost: 3 records of nvtx"), EndsWith("next: xdg-open r.html\n")));
+  EXPECT_THAT(read_text_file(directory_ / "r.html"), StartsWith("<!DOCTYPE html>"));
+  EXPECT_EQ(nlohmann::json::parse(read_text_file(directory_ / "r.json")).at("schema"), "preserve/report");
+  EXPECT_THAT(read_text_file(directory_ / "r.md"), StartsWith("### Preserve report"));
+  EXPECT_THAT(read_text_file(directory_ / "r.csv"), StartsWith("scenario,ordinal,"));
+}
+
+TEST_F(PreserveReport, IsTheSameEveryTime) {
+  ASSERT_EQ(report(all_and({"-o", "a.html", "-o", "a.json"})).exit_code, 0);
+  ASSERT_EQ(report(all_and({"-o", "b.html", "-o", "b.json"})).exit_code, 0);
+  EXPECT_EQ(read_text_file(directory_ / "a.html"), read_text_file(directory_ / "b.html"));
+  EXPECT_EQ(read_text_file(directory_ / "a.json"), read_text_file(directory_ / "b.json"));
+}
+
+TEST_F(PreserveReport, DefaultsToReportHtml) {
+  EXPECT_EQ(report({"trace.db"}).exit_code, 0);
+  EXPECT_TRUE(fs::exists(directory_ / "report.html"));
+}
+
+TEST_F(PreserveReport, PipesOneFormatCleanly) {
+  const test::Run run = report(all_and({"--format", "json", "-o", "-"}));
+  EXPECT_EQ(run.exit_code, 0);
+  EXPECT_TRUE(nlohmann::json::accept(run.out));
+  EXPECT_THAT(report(all_and({"-o", "-"})).err, HasSubstr("-o - needs --format"));
+}
+
+TEST_F(PreserveReport, PrintsOnlyVerdictsWhenAsked) {
+  const std::vector<std::string> before = names();
+  const test::Run run = report(all_and({"--verdict", "-q"}));
+  EXPECT_EQ(run.exit_code, 0);
+  EXPECT_THAT(run.err, "");
+  EXPECT_EQ(std::count(run.out.begin(), run.out.end(), '\n'), 2);
+  EXPECT_EQ(names(), before);
+}
+
+TEST_F(PreserveReport, NamesTheNextStage) {
+  EXPECT_THAT(report({"trace.db"}).err, EndsWith("next: preserve-tune trace.db -o schedule.json\n"));
+  EXPECT_THAT(report({"trace.db", "schedule.json", "-f"}).err,
+              EndsWith("next: preserve-replay trace.db schedule.json -o replay.db\n"));
+}
+
+TEST_F(PreserveReport, KeepsExistingFilesWithoutForce) {
+  OutputFile(directory_ / "r.html", false).write("mine");
+  const test::Run run = report(all_and({"-o", "r.html"}));
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, AllOf(HasSubstr("r.html exists already"), HasSubstr("-f")));
+  EXPECT_EQ(read_text_file(directory_ / "r.html"), "mine");
+  EXPECT_EQ(report(all_and({"-o", "r.html", "-f"})).exit_code, 0);
+  EXPECT_NE(read_text_file(directory_ / "r.html"), "mine");
+}
+
+TEST_F(PreserveReport, ChecksEveryOutputBeforeAnyWork) {
+  const std::vector<std::string> before = names();
+  const auto fails_with = [&](std::initializer_list<std::string> more, const char* message) {
+    const test::Run run = report(all_and(more));
+    EXPECT_EQ(run.exit_code, 2) << message;
+    EXPECT_THAT(run.err, HasSubstr(message));
+    EXPECT_EQ(names(), before) << "nothing half-written";
+  };
+  fails_with({"-o", "ok.html", "-o", "missing/r.html"}, "cannot write missing/r.html");
+  fails_with({"-o", "ok.html", "-o", "r.pdf"}, "says no format");
+  fails_with({"-o", "r.html", "-o", "./r.html"}, "given twice as output");
+  fails_with({"-f", "-o", "trace.db", "--format", "html"}, "is an input");
+}
+
+TEST_F(PreserveReport, RefusesFilesThatDoNotBelongTogether) {
+  test::write_synthetic_trace(directory_ / "other.db", {.layers = 3});
+  const test::Run schedule = report({"other.db", "schedule.json", "-o", "r.html"});
+  EXPECT_EQ(schedule.exit_code, 2);
+  EXPECT_THAT(schedule.err, HasSubstr("planned from another recording"));
+  const test::Run replay = report({"trace.db", "schedule.json", "replay-link.db", "-o", "r.html"});
+  EXPECT_EQ(replay.exit_code, 2);
+  EXPECT_THAT(replay.err, HasSubstr("which was not given"));
+  EXPECT_FALSE(fs::exists(directory_ / "r.html"));
+}
+
+TEST_F(PreserveReport, RefusesDamagedFiles) {
+  fs::resize_file(directory_ / "replay.db", 5000);
+  const test::Run truncated = report({"trace.db", "schedule.json", "replay.db", "-o", "r.html"});
+  EXPECT_EQ(truncated.exit_code, 2);
+  EXPECT_THAT(truncated.err, HasSubstr("replay.db"));
+  OutputFile(directory_ / "schedule.json", true).write("{\"schema\": \"preserve/schedule\", \"version\": \"2.0\"}");
+  const test::Run newer = report({"trace.db", "schedule.json", "-o", "r.html"});
+  EXPECT_EQ(newer.exit_code, 2);
+  EXPECT_THAT(newer.err, AllOf(HasSubstr("schedule.json"), HasSubstr("2.0")));
+}
+
+TEST_F(PreserveReport, FailsTheCheckThatWasAskedForOnly) {
+  EXPECT_EQ(report(all_and({"--verdict", "--fail-if", "slower=5%"})).exit_code, 0);
+  test::write_replay(directory_ / "replay.db", directory_ / "schedule.json", {.prefetch_speedup = 0.9});
+  EXPECT_EQ(report(all_and({"--verdict"})).exit_code, 0);
+  const test::Run run = report(all_and({"-o", "r.md", "--fail-if", "slower=5%"}));
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.err, HasSubstr("check failed: slower than 5 %"));
+  EXPECT_TRUE(fs::exists(directory_ / "r.md")) << "the report explains the failure";
+  EXPECT_EQ(report(all_and({"--verdict", "--fail-if", "slower=20%"})).exit_code, 0);
+}
+
+TEST_F(PreserveReport, RefusesConditionsThatCannotBeChecked) {
+  for (const char* condition : {"slower", "slower=", "slower=%", "slower=x%", "slower=-1%", "slower=5", "slower=nan%", "faster=5%"}) {
+    const test::Run run = report(all_and({"--verdict", "--fail-if", condition}));
+    EXPECT_EQ(run.exit_code, 2) << condition;
+    EXPECT_THAT(run.err, HasSubstr("is no condition")) << condition;
+  }
+  const test::Run run = report({"trace.db", "-o", "r.html", "--fail-if", "slower=5%"});
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("needs a measurement"));
+  EXPECT_FALSE(fs::exists(directory_ / "r.html"));
+}
+
+TEST_F(PreserveReport, ExplainsItself) {
+  const test::Run help = report({"--help"});
+  EXPECT_EQ(help.exit_code, 0);
+  EXPECT_THAT(help.out, AllOf(HasSubstr("Examples:"), HasSubstr("Exit codes:"), HasSubstr("--fail-if")));
+  EXPECT_THAT(report({"--version"}).out, StartsWith("preserve-report "));
+  const test::Run bare = report({});
+  EXPECT_EQ(bare.exit_code, 2);
+  EXPECT_EQ(bare.out, "");
+}
+
+}  // namespace
+}  // namespace preserve
