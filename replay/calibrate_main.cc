@@ -122,6 +122,7 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
 
 int run(Console& console, const Arguments& arguments) {
   if (!arguments.worker.empty()) return measure(console, arguments, nullptr);
+  if (!first_of_launcher()) return measure(console, arguments, nullptr);  // rank 0 owns the output
   OutputFile output(arguments.output, arguments.force);
   if (const int joined = ranks_of_launcher(); joined > 0) {
     if (arguments.ranks > 0 && arguments.ranks != joined) {

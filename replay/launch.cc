@@ -80,6 +80,13 @@ int ranks_of_launcher() {
   return 0;
 }
 
+bool first_of_launcher() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK"}) {
+    if (const char* rank = std::getenv(name); rank != nullptr) return std::string_view(rank) == "0";
+  }
+  return true;
+}
+
 std::filesystem::path find_mpirun() {
   const char* path = std::getenv("PATH");
   std::istringstream folders(path == nullptr ? "" : path);

@@ -11,6 +11,8 @@ namespace preserve {
 
 // Number of ranks that the launcher started (OMPI_COMM_WORLD_SIZE, PMI_SIZE); 0 without a launcher.
 int ranks_of_launcher();
+// Whether this process is the launcher's rank 0.
+bool first_of_launcher();
 
 // Path of mpirun; input_error that says which package has it, when it is absent.
 std::filesystem::path find_mpirun();

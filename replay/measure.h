@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// The measurement: which arm runs when, which samples count, when it is enough, what the numbers say.
+// Knows nothing of processors or MPI; time and executor are handed in, so tests use fakes.
+//
+// A pass runs every arm once; its samples form a pair with that pass's baseline. Odd passes run in
+// reverse (ABBA) and each two passes start one arm further on, so that in the long run every arm stands
+// in every place equally often: a drift, or a place that is always a little slower, hits all arms alike.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "common/stats.h"
+#include "replay/executor.h"
+
+namespace preserve {
+
+struct MeasureOptions {
+  int64_t time_limit_ns = 15'000'000'000;
+  int min_pairs = 12;   // counted ones; fewer make no bootstrap interval worth the name
+  int max_pairs = 400;
+  double precision = 0.002;  // stop when the interval's half width is below this part of the ratio
+  double level = 0.95;
+  uint64_t seed = 1;
+  int64_t sample_ns = 10'000'000;  // steps per sample: as many as fill this
+};
+
+struct MeasuredSample {
+  size_t arm = 0;
+  int pair = 0, position = 0;
+  ArmSample value;
+  std::string discarded;  // empty: counted
+};
+
+struct ArmResult {
+  std::string name;
+  int counted = 0;           // samples
+  double median_ns = 0;      // of the counted ones
+  Interval speedup;          // median paired ratio baseline / arm
+  int pairs = 0;             // counted pairs with the baseline
+};
+
+struct Measurement {
+  std::vector<MeasuredSample> samples;  // in order of execution
+  std::vector<ArmResult> arms;          // baseline first
+  int steps_per_sample = 1;
+  int pairs = 0;                        // passes run, the discarded first one included
+  bool interrupted_kept = false;        // so many interruptions that they had to be counted
+  std::string stop_reason;              // precise, time-limit, pair-limit
+  Verdict verdict = Verdict::ambiguous; // of arms[1]
+};
+
+// Order of the arms in a pass.
+std::vector<size_t> pass_order(int pass, size_t arms);
+
+// Fewer counted pairs than this decide nothing: with five, the extremes are no 95 % interval.
+inline constexpr int kFewestPairs = 6;
+
+// Marks samples: the first pass as warm-up, then interrupted and throttled ones. When that leaves
+// fewer than kFewestPairs of arms[1] with the baseline, the latter two count after all; returns whether.
+bool discard_samples(std::vector<MeasuredSample>& samples);
+
+// Results of all arms from the counted samples.
+std::vector<ArmResult> evaluate(const std::vector<MeasuredSample>& samples,
+                                const std::vector<std::string>& arms, const MeasureOptions& options);
+
+// `clock` in ns; `progress` hears the part of the time limit that has passed.
+Measurement measure(Executor& executor, const MeasureOptions& options,
+                    const std::function<int64_t()>& clock,
+                    const std::function<void(double)>& progress = {});
+
+}  // namespace preserve

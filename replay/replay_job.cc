@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replay/replay_job.h"
+
+#include <algorithm>
+
+#include "common/cli.h"
+#include "common/error.h"
+#include "common/units.h"
+#include "db/trace_db.h"
+
+namespace preserve {
+namespace {
+
+constexpr int64_t kDefaultChunkBytes = 4096;
+constexpr int64_t kLeastHotBytes = 256 << 10;
+
+void require_link(const ReplayRequest& request, const Schedule& schedule) {
+  if (!request.link_latency_ns || *request.link_latency_ns == schedule.link_latency_ns) return;
+  const auto text = [](int64_t dur_ns) {
+    return dur_ns == 0 ? std::string("no link") : format_duration(static_cast<double>(dur_ns));
+  };
+  throw input_error(
+      "--link asks for {}, but {} was planned for {}: tune again with the same --link, or leave it "
+      "out here",
+      text(*request.link_latency_ns), request.schedule.string(), text(schedule.link_latency_ns));
+}
+
+// A block that stays cached while it is read again and again: half of what calibration found to
+// survive, so that the rank's other data fit as well.
+int64_t hot_block_bytes(const Schedule& schedule, const HostCores& host) {
+  const int64_t cache = host.cache_bytes > 0 ? host.cache_bytes : kLeastHotBytes;
+  const int64_t share = cache / (2 * std::max<int64_t>(schedule.ranks, 1));
+  const int64_t half = schedule.budget_bytes / 2;
+  const int64_t bytes = half > 0 ? std::min(half, cache / 2) : share;
+  return std::max(bytes, kLeastHotBytes) / kPatternBytes * kPatternBytes;
+}
+
+void choose_method(ReplayJob& job) {
+  const bool fetches = std::any_of(job.arms.begin(), job.arms.end(), [](const ReplayArm& arm) {
+    return arm.planned_bytes > 0;
+  });
+  // Without a prefetch in the plan the method may be empty or another device's.
+  job.options.fetch = find_fetch_method(fetches ? job.schedule.method : "load");
+  job.options.chunk_bytes =
+      job.schedule.chunk_bytes > 0 ? job.schedule.chunk_bytes : kDefaultChunkBytes;
+  job.needs_spare_core = fetches && job.schedule.placement == "spare";
+}
+
+StepProgram program_of_rank(const TraceDb& db, int64_t rank, const std::vector<int64_t>& recorded,
+                            ReplayJob& job) {
+  const int64_t planned = job.schedule.rank;
+  if (rank == planned) return job.program;
+  if (std::find(recorded.begin(), recorded.end(), rank) == recorded.end()) {
+    job.warnings.push_back(
+        fmt::format("rank {} was not recorded; it replays the step of rank {}", rank, planned));
+    return job.program;
+  }
+  StepProgram own = program_of(fold_step(db, rank));
+  if (same_operators(own, job.program)) return own;
+  job.warnings.push_back(fmt::format(
+      "rank {} recorded other operators than rank {}; it replays that one's step", rank, planned));
+  return job.program;
+}
+
+}  // namespace
+
+ReplayJob load_job(const ReplayRequest& request, const HostCores& host,
+                   std::optional<int64_t> rank) {
+  ReplayJob job;
+  job.schedule = load_schedule(request.schedule);
+  require_same_trace(job.schedule, request.schedule, request.trace);
+  require_link(request, job.schedule);
+  const TraceDb db = TraceDb::open(request.trace);
+  const std::vector<int64_t> recorded = ranks_with_steps(db);
+  const FoldedStep step = fold_step(db, job.schedule.rank);
+  job.program = program_of(step);
+  job.warnings = step.warnings;
+  job.warnings.insert(job.warnings.end(), job.program.warnings.begin(), job.program.warnings.end());
+  job.rank_program = program_of_rank(db, rank.value_or(job.schedule.rank), recorded, job);
+  job.arms = arms_of(job.rank_program, job.schedule, request.candidates);
+  job.recorded_step_ns = job.program.step_ns;
+  for (const int64_t other : recorded) {
+    if (other == job.schedule.rank) continue;
+    const double wall_ns = fold_step(db, other).wall_ns;
+    job.recorded_step_ns = std::max(job.recorded_step_ns, static_cast<int64_t>(wall_ns));
+  }
+  job.options.link_latency_ns = job.schedule.link_latency_ns;
+  job.options.hot_block_bytes = hot_block_bytes(job.schedule, host);
+  choose_method(job);
+  job.memory_bytes = executor_memory_bytes(job.rank_program, job.arms, job.options);
+  if (job.schedule.plan.verdict == "do-nothing" || job.arms[1].windows.empty()) {
+    job.warnings.emplace_back(
+        "the schedule fetches nothing: arm prefetch is the baseline once more, and shows the noise");
+  }
+  return job;
+}
+
+void require_cores(const ReplayJob& job, const ReplayRequest& request, const HostCores& host,
+                   int64_t ranks) {
+  const auto cores = static_cast<int64_t>(host.cores.size());
+  const int64_t per_rank = job.needs_spare_core ? 2 : 1;
+  if (ranks * per_rank > cores && !request.oversubscribe) {
+    throw input_error(
+        "{} ranks{} need {} cores, {} can be used here: ranks that take turns measure nothing. "
+        "--oversubscribe runs them all the same",
+        ranks, job.needs_spare_core ? " with a spare core each" : "", ranks * per_rank, cores);
+  }
+}
+
+void require_memory(const ReplayJob& job, int64_t ranks_on_host) {
+  const int64_t needed = checked_mul(job.memory_bytes, ranks_on_host, "memory of all ranks");
+  const int64_t available = available_memory_bytes();
+  if (needed > available) {
+    throw input_error("the replay needs {} of memory ({} per rank), {} are free",
+                      format_size(static_cast<double>(needed)),
+                      format_size(static_cast<double>(job.memory_bytes)),
+                      format_size(static_cast<double>(available)));
+  }
+}
+
+}  // namespace preserve

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replay/replay_ranks.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "common/error.h"
+#include "common/stats.h"
+#include "common/units.h"
+#include "replay/clock.h"
+
+namespace preserve {
+namespace {
+
+struct Seat {
+  int cpu = 0;
+  std::optional<int> spare;
+};
+
+// A launcher that has not bound its ranks leaves all of them the same cores: take turns through the
+// list. One that has, leaves each its own: any of these will do.
+Seat seat_of(const Ranks& ranks, const ReplayJob& job, const HostCores& host) {
+  const auto on_host = static_cast<size_t>(ranks.size_on_host());
+  const auto mine = static_cast<size_t>(ranks.rank_on_host());
+  const std::vector<int>& cores = host.cores;
+  const size_t needed = on_host * (job.needs_spare_core ? 2 : 1);
+  const bool enough_for_all = ranks.min(cores.size() >= needed ? 1 : 0) == 1;
+  Seat seat;
+  seat.cpu = cores[mine % cores.size()];
+  if (job.needs_spare_core) {
+    seat.spare = cores[enough_for_all ? on_host + mine : (mine + 1) % cores.size()];
+  }
+  return seat;
+}
+
+bool any_core_twice(const Ranks& ranks, const HostCores& host, int cpu) {
+  std::vector<std::string> seats = ranks.all_texts(fmt::format("{}:{}", host.host, cpu));
+  std::sort(seats.begin(), seats.end());
+  return std::adjacent_find(seats.begin(), seats.end()) != seats.end();
+}
+
+// Median and spread of every operator of this rank, arm by arm, then all ranks' on rank 0.
+OpTimes gather_op_times(const Ranks& ranks, const CpuExecutor& executor,
+                        const Measurement& measurement, size_t first_sample) {
+  OpTimes times;
+  times.arms = measurement.arms.size();
+  times.ranks = static_cast<size_t>(ranks.size());
+  times.ops = executor.program().ops.size();
+  std::vector<double> mine;
+  for (size_t arm = 0; arm < times.arms; ++arm) {
+    for (size_t op = 0; op < times.ops; ++op) {
+      std::vector<double> values;
+      for (size_t i = 0; i < measurement.samples.size(); ++i) {
+        const MeasuredSample& sample = measurement.samples[i];
+        if (sample.arm != arm || !sample.discarded.empty()) continue;
+        values.push_back(static_cast<double>(executor.op_ns(first_sample + i)[op]));
+      }
+      mine.push_back(values.empty() ? 0 : median(values));
+      mine.push_back(values.empty() ? 0 : median_abs_deviation(values));
+    }
+  }
+  const std::vector<double> all = ranks.gather(mine);
+  std::vector<double> recorded;
+  for (const ProgramOp& op : executor.program().ops) {
+    recorded.push_back(static_cast<double>(op.dur_ns));
+  }
+  times.recorded_ns = ranks.gather(recorded);
+  if (ranks.rank() != 0) return times;
+  times.times.resize(times.arms * times.ranks * times.ops);
+  for (size_t rank = 0; rank < times.ranks; ++rank) {
+    for (size_t arm = 0; arm < times.arms; ++arm) {
+      for (size_t op = 0; op < times.ops; ++op) {
+        const size_t from = rank * mine.size() + 2 * (arm * times.ops + op);
+        times.times[(arm * times.ranks + rank) * times.ops + op] = {all[from], all[from + 1]};
+      }
+    }
+  }
+  return times;
+}
+
+std::vector<std::vector<OpInterval>> gather_steps(const Ranks& ranks, const CpuExecutor& executor) {
+  const size_t arms = executor.names().size();
+  const size_t ops = executor.program().ops.size();
+  std::vector<double> mine;
+  for (size_t arm = 0; arm < arms; ++arm) {
+    for (const OpInterval& interval : executor.last_step(arm)) {
+      mine.push_back(static_cast<double>(interval.start_ns));  // below 2^53 ns: exact for 104 days
+      mine.push_back(static_cast<double>(interval.end_ns));
+    }
+  }
+  const std::vector<double> all = ranks.gather(mine);
+  std::vector<std::vector<OpInterval>> steps;
+  for (size_t at = 0; at < all.size(); at += 2 * ops) {
+    std::vector<OpInterval> step;
+    for (size_t op = 0; op < ops; ++op) {
+      step.push_back({static_cast<int64_t>(all[at + 2 * op]),
+                      static_cast<int64_t>(all[at + 2 * op + 1])});
+    }
+    steps.push_back(std::move(step));
+  }
+  return steps;
+}
+
+double mean_fetched_bytes(const CpuExecutor& executor, const Measurement& measurement,
+                          size_t first_sample) {
+  double bytes = 0;
+  int64_t counted = 0;
+  for (size_t i = 0; i < measurement.samples.size(); ++i) {
+    if (measurement.samples[i].arm != 1 || !measurement.samples[i].discarded.empty()) continue;
+    bytes += static_cast<double>(executor.fetched_bytes(first_sample + i));
+    ++counted;
+  }
+  return counted == 0 ? 0 : bytes / static_cast<double>(counted);
+}
+
+}  // namespace
+
+ReplayRecord replay_on_ranks(const Ranks& ranks, const ReplayJob& job, const ReplayRequest& request,
+                             const HostCores& host, const MeasureOptions& options) {
+  const Seat seat = seat_of(ranks, job, host);
+  const bool crowded = any_core_twice(ranks, host, seat.cpu);
+  if (crowded && !request.oversubscribe) {
+    throw input_error("two ranks would run on one core: the launcher gave them too few; bind one core "
+                      "per rank, or pass --oversubscribe, which measures nothing");
+  }
+  pin_this_thread(seat.cpu);
+  CpuExecutorOptions executor_options = job.options;
+  executor_options.spare_cpu = seat.spare;
+  CpuExecutor executor(ranks, job.rank_program, job.arms, executor_options);
+  const size_t first_sample = 1;  // measure() starts with one run to size the samples
+
+  ReplayRecord record;
+  record.warnings = job.warnings;
+  record.measurement = measure(executor, options, now_ns);
+  record.op_times = gather_op_times(ranks, executor, record.measurement, first_sample);
+  record.steps = gather_steps(ranks, executor);
+  record.hosts = ranks.all_texts(host.host);
+  for (const std::string& pid : ranks.all_texts(std::to_string(::getpid()))) {
+    record.pids.push_back(std::stoll(pid));
+  }
+  const double mine = mean_fetched_bytes(executor, record.measurement, first_sample);
+  const auto fetched = static_cast<double>(ranks.sum(static_cast<int64_t>(mine))) / ranks.size();
+  if (ranks.rank() != 0) return record;
+  record.outcome = outcome_of(record.measurement, record.op_times, job.program, job.arms[1],
+                              job.schedule, job.recorded_step_ns, fetched);
+  record.meta["mpi_library"] = ranks.library();
+  record.meta["ranks"] = std::to_string(ranks.size());
+  record.meta["oversubscribed"] = crowded ? "1" : "0";
+  record.meta["issued_bytes_per_step"] = std::to_string(static_cast<int64_t>(fetched));
+  record.meta["checksum"] =
+      fmt::format("{:016x}", record.measurement.samples.front().value.checksum);
+  if (crowded) {
+    record.warnings.emplace_back("more ranks than cores: the ranks took turns, nothing was measured");
+  }
+  if (record.measurement.interrupted_kept) {
+    record.warnings.emplace_back(
+        "the machine was busy: so many samples were interrupted that they had to be counted");
+  }
+  return record;
+}
+
+}  // namespace preserve

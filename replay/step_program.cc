@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replay/step_program.h"
+
+#include <algorithm>
+#include <cmath>
+#include <unordered_map>
+
+#include "common/cli.h"
+#include "common/error.h"
+#include "common/units.h"
+#include "replay/ranks.h"
+
+namespace preserve {
+namespace {
+
+constexpr int64_t kLongestNs = int64_t{3600} * 1'000'000'000;  // of one operator: beyond is nonsense
+
+int64_t whole_ns(double value, const std::string& name) {
+  if (!(value >= 0 && value <= static_cast<double>(kLongestNs))) {
+    throw input_error("operator \"{}\" has a duration of {} ns, which cannot be replayed",
+                      printable(name), value);
+  }
+  return std::llround(value);
+}
+
+// Waiting stands in for what cannot be repeated; that is counted, because fidelity suffers.
+struct Unrepeatable {
+  int64_t overlapping = 0, functions = 0, subgroups = 0, unsized = 0;
+
+  void add_to(std::vector<std::string>& warnings) const {
+    const auto add = [&](int64_t count, const char* text) {
+      if (count > 0) warnings.push_back(fmt::format("{} {}", count, text));
+    };
+    add(overlapping, "operators overlap others in the recording; replay runs them one by one, so "
+                     "its step is longer");
+    add(functions, "communication calls cannot be repeated (point-to-point or unknown function); "
+                   "replay waits for their recorded time");
+    add(subgroups, "collectives of only some ranks; replay waits for their recorded time");
+    add(unsized, "collectives of unknown size; replay sends one element");
+  }
+};
+
+void add_accesses(const StepOp& op, StepProgram& program, const FoldedStep& step, ProgramOp& out) {
+  for (const StepAccess& access : op.accesses) {
+    if (access.tensor < 0 || static_cast<size_t>(access.tensor) >= step.tensors.size() ||
+        access.offset_bytes < 0 || access.bytes < 0) {
+      throw input_error("operator \"{}\" of {} has an access that makes no sense",
+                        printable(op.name), step.trace_file);
+    }
+    if (access.bytes == 0) continue;
+    const StepTensor& tensor = step.tensors[static_cast<size_t>(access.tensor)];
+    int64_t& size = program.tensors[static_cast<size_t>(access.tensor)].bytes;
+    size = std::max(size, checked_add(access.offset_bytes, access.bytes, tensor.name));
+    const TensorSlice slice{access.tensor, access.offset_bytes, access.bytes};
+    if (access.mode == AccessMode::write) {
+      out.writes.push_back(slice);
+    } else if (tensor.role == TensorRole::weight) {
+      out.weights.push_back(slice);
+    } else {
+      out.reads.push_back(slice);
+    }
+  }
+}
+
+void add_collective(const StepOp& op, int64_t world_size, Unrepeatable& odd, ProgramOp& out) {
+  if (op.kind != OpKind::collective && op.kind != OpKind::p2p) return;
+  if (!op.collective || !RankCollective::known(op.collective->function)) {
+    ++odd.functions;
+  } else if (op.collective->ranks && *op.collective->ranks != world_size) {
+    ++odd.subgroups;
+  } else {
+    if (!op.collective->bytes) ++odd.unsized;
+    out.collective = op.collective;
+  }
+}
+
+void check_slice(const StepProgram& program, const TensorSlice& slice) {
+  const ProgramTensor& tensor = program.tensors[static_cast<size_t>(slice.tensor)];
+  if (slice.offset_bytes < 0 || slice.bytes <= 0 || slice.offset_bytes > tensor.bytes ||
+      slice.bytes > tensor.bytes - slice.offset_bytes) {
+    throw input_error("the schedule fetches bytes {} to {} of tensor \"{}\", which has {}",
+                      slice.offset_bytes, slice.offset_bytes + slice.bytes, printable(tensor.name),
+                      tensor.bytes);
+  }
+}
+
+void check_op(const StepProgram& program, int32_t ordinal, const std::string& name,
+              const char* role) {
+  if (ordinal < 0 || static_cast<size_t>(ordinal) >= program.ops.size()) {
+    throw input_error("the schedule names operator {} as {}, but the step has {}", ordinal, role,
+                      program.ops.size());
+  }
+  const std::string& known = program.ops[static_cast<size_t>(ordinal)].name;
+  if (known != name) {
+    throw input_error("the schedule calls operator {} \"{}\", the trace calls it \"{}\"", ordinal,
+                      printable(name), printable(known));
+  }
+}
+
+void check_window(const StepProgram& program, const PlannedWindow& window) {
+  check_op(program, window.ordinal, window.name, "window");
+  const ProgramOp& op = program.ops[static_cast<size_t>(window.ordinal)];
+  if (op.weights.empty() && op.reads.empty() && op.writes.empty()) return;
+  throw input_error(
+      "the schedule prefetches during operator {} \"{}\", which computes; the CPU replay can do that "
+      "only during collectives and idle operators",
+      window.ordinal, printable(window.name));
+}
+
+ReplayArm arm_of(const StepProgram& program, const Plan& plan, const std::string& name,
+                 const std::unordered_map<std::string, int32_t>& tensors) {
+  ReplayArm arm{name, ArmKind::plan, {}, {}, 0};
+  for (const PlannedWindow& window : plan.windows) {
+    if (window.prefetches.empty()) continue;
+    check_window(program, window);
+    ArmWindow out{window.ordinal, {}};
+    for (const PlannedPrefetch& prefetch : window.prefetches) {
+      check_op(program, prefetch.consumer_ordinal, prefetch.consumer, "consumer");
+      const auto tensor = tensors.find(prefetch.tensor);
+      if (tensor == tensors.end()) {
+        throw input_error("the schedule fetches tensor \"{}\", which the trace does not have",
+                          printable(prefetch.tensor));
+      }
+      const TensorSlice slice{tensor->second, prefetch.offset_bytes, prefetch.length_bytes};
+      check_slice(program, slice);
+      out.slices.push_back(slice);
+      arm.consumers.push_back(prefetch.consumer_ordinal);
+      arm.planned_bytes = checked_add(arm.planned_bytes, slice.bytes, "planned bytes");
+    }
+    arm.windows.push_back(std::move(out));
+  }
+  std::sort(arm.windows.begin(), arm.windows.end(),
+            [](const ArmWindow& a, const ArmWindow& b) { return a.ordinal < b.ordinal; });
+  for (size_t i = 1; i < arm.windows.size(); ++i) {
+    if (arm.windows[i].ordinal != arm.windows[i - 1].ordinal) continue;
+    throw input_error("the schedule has two windows at operator {}", arm.windows[i].ordinal);
+  }
+  std::sort(arm.consumers.begin(), arm.consumers.end());
+  arm.consumers.erase(std::unique(arm.consumers.begin(), arm.consumers.end()), arm.consumers.end());
+  return arm;
+}
+
+}  // namespace
+
+StepProgram program_of(const FoldedStep& step) {
+  if (step.ops.empty()) throw input_error("the step of {} has no operators", step.trace_file);
+  StepProgram program;
+  for (const StepTensor& tensor : step.tensors) program.tensors.push_back({tensor.name, tensor.bytes});
+  Unrepeatable odd;
+  int64_t end_ns = 0;
+  for (const StepOp& op : step.ops) {
+    ProgramOp out;
+    out.kind = op.kind;
+    out.name = op.name;
+    out.dur_ns = whole_ns(op.dur_ns, op.name);
+    const int64_t start_ns = whole_ns(std::max(op.start_ns, 0.0), op.name);
+    // Medians of neighbours may cross by a little without any overlap.
+    if (start_ns + out.dur_ns / 2 < end_ns && out.dur_ns > 0) ++odd.overlapping;
+    out.gap_ns = std::max<int64_t>(0, start_ns - end_ns);
+    end_ns = std::max(end_ns, start_ns + out.dur_ns);
+    add_accesses(op, program, step, out);
+    add_collective(op, step.world_size, odd, out);
+    program.ops.push_back(std::move(out));
+  }
+  program.step_ns = whole_ns(step.wall_ns, "the whole step");
+  program.tail_ns = std::max<int64_t>(0, program.step_ns - end_ns);
+  for (const ProgramTensor& tensor : program.tensors) {
+    program.tensor_bytes = checked_add(program.tensor_bytes, tensor.bytes, "size of all tensors");
+  }
+  odd.add_to(program.warnings);
+  return program;
+}
+
+bool same_operators(const StepProgram& a, const StepProgram& b) {
+  const auto same = [](const ProgramOp& x, const ProgramOp& y) {
+    if (x.kind != y.kind || x.name != y.name) return false;
+    if (x.collective.has_value() != y.collective.has_value()) return false;
+    return !x.collective || (x.collective->function == y.collective->function &&
+                             x.collective->bytes == y.collective->bytes);
+  };
+  return std::equal(a.ops.begin(), a.ops.end(), b.ops.begin(), b.ops.end(), same);
+}
+
+std::vector<ReplayArm> arms_of(const StepProgram& program, const Schedule& schedule,
+                               bool candidates) {
+  if (schedule.step_ops != static_cast<int64_t>(program.ops.size())) {
+    throw input_error("the schedule is for a step of {} operators, the trace's step has {}",
+                      schedule.step_ops, program.ops.size());
+  }
+  std::unordered_map<std::string, int32_t> tensors;
+  for (size_t i = 0; i < program.tensors.size(); ++i) {
+    tensors.emplace(program.tensors[i].name, static_cast<int32_t>(i));
+  }
+  std::vector<ReplayArm> arms{{"baseline", ArmKind::baseline, {}, {}, 0}};
+  arms.push_back(arm_of(program, schedule.plan, "prefetch", tensors));
+  arms.push_back(arms[1]);
+  arms.back().name = "null";
+  arms.back().kind = ArmKind::null_plan;
+  arms.back().consumers.clear();
+  arms.back().planned_bytes = 0;
+  for (ArmWindow& window : arms.back().windows) window.slices.clear();
+  arms.push_back(arms[1]);
+  arms.back().name = "useless";
+  arms.back().kind = ArmKind::useless;
+  arms.back().consumers.clear();
+  arms.push_back({"hot", ArmKind::hot, {}, {}, 0});
+  if (candidates) {
+    for (size_t i = 0; i < schedule.candidates.size(); ++i) {
+      arms.push_back(arm_of(program, schedule.candidates[i], fmt::format("prefetch-{}", i + 1),
+                            tensors));
+    }
+  }
+  return arms;
+}
+
+}  // namespace preserve

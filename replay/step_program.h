@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// trace.db and schedule.json turned into what an executor runs: a list of operators with the bytes
+// they move, and per arm the slices to fetch in each window. Pure; all checking of foreign numbers
+// (ordinals, names, extents) happens here, so that executors can trust what they get.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "db/folded_step.h"
+#include "planner/schedule.h"
+
+namespace preserve {
+
+struct TensorSlice {
+  int32_t tensor = 0;  // index into StepProgram::tensors
+  int64_t offset_bytes = 0, bytes = 0;
+};
+
+struct ProgramOp {
+  OpKind kind = OpKind::other;
+  std::string name;
+  int64_t gap_ns = 0;  // idle time of the rank before it
+  int64_t dur_ns = 0;  // recorded
+  std::vector<TensorSlice> weights, reads, writes;  // weights: by matrix-vector product
+  std::optional<StepCollective> collective;         // one that is repeated over MPI
+};
+
+struct ProgramTensor {
+  std::string name;
+  int64_t bytes = 0;
+};
+
+struct StepProgram {
+  std::vector<ProgramOp> ops;  // index is the ordinal
+  std::vector<ProgramTensor> tensors;
+  int64_t tail_ns = 0;         // idle time after the last operator
+  int64_t step_ns = 0;         // recorded
+  int64_t tensor_bytes = 0;    // all tensors together
+  std::vector<std::string> warnings;
+};
+
+// Throws input_error, naming operator or tensor, when the step cannot be rebuilt.
+StepProgram program_of(const FoldedStep& step);
+
+// True when both have the same operators in the same order, collectives included: ranks can only
+// meet in their collectives when they run the same program.
+bool same_operators(const StepProgram& a, const StepProgram& b);
+
+enum class ArmKind { baseline, plan, null_plan, useless, hot };
+
+struct ArmWindow {
+  int32_t ordinal = 0;  // of the collective or idle operator
+  std::vector<TensorSlice> slices;
+};
+
+struct ReplayArm {
+  std::string name;
+  ArmKind kind = ArmKind::baseline;
+  std::vector<ArmWindow> windows;       // ascending ordinal; empty for baseline and hot
+  std::vector<int32_t> consumers;       // ordinals that read what was fetched
+  int64_t planned_bytes = 0;            // per step
+};
+
+// The arms of a schedule: baseline, prefetch, null, useless, hot and, when asked for, prefetch-1 ...
+// from its candidates. Throws input_error when the schedule does not fit the program.
+std::vector<ReplayArm> arms_of(const StepProgram& program, const Schedule& schedule,
+                               bool candidates);
+
+}  // namespace preserve
