@@ -183,7 +183,7 @@ int join(Console& console, const Arguments& arguments) {
   std::optional<OutputFile> output;
   if (first_of_launcher()) output.emplace(arguments.output, arguments.force);
   const int code =
-      measure_on_rank(console, arguments, output ? output->temporary_path() : std::string());
+      measure_on_rank(console, arguments, output ? output->temporary_path().string() : "");
   if (code != kExitDone || !output) return code;
   return finish(console, arguments, *output);
 }

@@ -129,12 +129,6 @@ ReplayArm arm_of(const StepProgram& program, const Plan& plan, const std::string
     }
     arm.windows.push_back(std::move(out));
   }
-  std::sort(arm.windows.begin(), arm.windows.end(),
-            [](const ArmWindow& a, const ArmWindow& b) { return a.ordinal < b.ordinal; });
-  for (size_t i = 1; i < arm.windows.size(); ++i) {
-    if (arm.windows[i].ordinal != arm.windows[i - 1].ordinal) continue;
-    throw input_error("the schedule has two windows at operator {}", arm.windows[i].ordinal);
-  }
   std::sort(arm.consumers.begin(), arm.consumers.end());
   arm.consumers.erase(std::unique(arm.consumers.begin(), arm.consumers.end()), arm.consumers.end());
   return arm;
