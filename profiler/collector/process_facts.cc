@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/collector/process_facts.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <string_view>
+
+#include "profiler/environment.h"
+
+extern char** environ;
+
+namespace preserve::collector {
+namespace {
+
+constexpr size_t kTextBytes = 32 << 10;
+constexpr size_t kCommandBytes = 4096;
+constexpr size_t kValueBytes = 512;  // longer values are lists of hosts and the like
+
+alignas(8) char text[kTextBytes];
+size_t used = 0;
+
+void append(std::string_view part) {
+  if (used + part.size() + 1 > kTextBytes - 8) return;
+  std::memcpy(text + used, part.data(), part.size());
+  used += part.size();
+  text[used++] = '\0';
+}
+
+void add_fact(std::string_view name, std::string_view value) {
+  if (used + name.size() + value.size() + 2 > kTextBytes - 8) return;
+  append(name);
+  append(value);
+}
+
+// Arguments joined by spaces, what looks like a credential replaced.
+std::string_view command_line() {
+  static char raw[kCommandBytes], joined[kCommandBytes + 8];
+  const int fd = ::open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+  const ssize_t got = fd < 0 ? 0 : ::read(fd, raw, sizeof(raw));
+  if (fd >= 0) ::close(fd);
+  const std::string_view all(raw, got > 0 ? static_cast<size_t>(got) : 0);
+  size_t out = 0;
+  bool hide_next = false;
+  for (size_t begin = 0; begin < all.size();) {
+    const size_t end = std::min(all.find('\0', begin), all.size());
+    const std::string_view argument = all.substr(begin, end - begin);
+    begin = end + 1;
+    const size_t equals = argument.find('=');
+    std::string_view shown = argument;
+    std::string_view behind;
+    if (hide_next || looks_like_secret(argument)) {
+      shown = "***";
+    } else if (equals != std::string_view::npos && names_a_secret(argument.substr(0, equals))) {
+      shown = argument.substr(0, equals + 1);
+      behind = "***";
+    }
+    hide_next = !hide_next && equals == std::string_view::npos && argument.substr(0, 1) == "-" &&
+                names_a_secret(argument);
+    if (out + shown.size() + behind.size() + 1 > kCommandBytes) break;
+    if (out > 0) joined[out++] = ' ';
+    std::memcpy(joined + out, shown.data(), shown.size());
+    out += shown.size();
+    std::memcpy(joined + out, behind.data(), behind.size());
+    out += behind.size();
+  }
+  return {joined, out};
+}
+
+}  // namespace
+
+ProcessFacts gather_process_facts(const char* host) {
+  used = 0;
+  add_fact("host", host);
+  add_fact("command", command_line());
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string_view pair(*entry);
+    const size_t equals = pair.find('=');
+    if (equals == std::string_view::npos || equals == 0) continue;
+    const std::string_view name = pair.substr(0, equals), value = pair.substr(equals + 1);
+    if (value.size() > kValueBytes || !environment_name_allowed(name) || looks_like_secret(value)) {
+      continue;
+    }
+    static char prefixed[256];
+    if (name.size() + 5 > sizeof(prefixed)) continue;
+    std::memcpy(prefixed, "env.", 4);
+    std::memcpy(prefixed + 4, name.data(), name.size());
+    add_fact({prefixed, name.size() + 4}, value);
+  }
+  while (used % 8 != 0) text[used++] = '\0';
+  return {text, used};
+}
+
+}  // namespace preserve::collector

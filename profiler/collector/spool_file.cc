@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/collector/spool_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "profiler/collector/process_facts.h"
+#include "profiler/collector/ticks.h"
+
+namespace preserve::collector {
+namespace {
+
+constexpr int kHighDescriptor = 200;  // out of the way of programs that count on low numbers
+constexpr int kMaxFilesPerPid = 1000; // a process that executes itself again and again
+
+}  // namespace
+
+bool SpoolFile::open(const char* folder, uint32_t flush_ms) {
+  char host[HOST_NAME_MAX + 1] = "unknown";
+  (void)::gethostname(host, sizeof(host) - 1);
+  char path[PATH_MAX];
+  int low = -1;
+  for (int n = 0; n < kMaxFilesPerPid && low < 0; ++n) {
+    const int length = ::snprintf(path, sizeof(path), "%s/%s-%d-%d.spool", folder, host,
+                                  static_cast<int>(::getpid()), n);
+    if (length <= 0 || static_cast<size_t>(length) >= sizeof(path)) return false;
+    low = ::open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (low < 0 && errno != EEXIST) return false;
+  }
+  if (low < 0) return false;
+  fd_ = ::fcntl(low, F_DUPFD_CLOEXEC, kHighDescriptor);
+  if (fd_ < 0) {
+    fd_ = low;
+  } else {
+    ::close(low);
+  }
+  struct stat status{};
+  if (::fstat(fd_, &status) != 0) return false;
+  device_ = status.st_dev;
+  inode_ = status.st_ino;
+
+  const ProcessFacts facts = gather_process_facts(host);
+  const Anchor anchor = take_anchor();
+  spool::FileHeader head{};
+  memcpy(head.magic, spool::kMagic, sizeof(head.magic));
+  head.version = spool::kVersion;
+  head.header_bytes = static_cast<uint32_t>(sizeof(head) + facts.bytes);
+  head.pid = static_cast<uint32_t>(::getpid());
+  head.ppid = static_cast<uint32_t>(::getppid());
+  head.clock = ticks_are_tsc ? spool::Clock::tsc : spool::Clock::monotonic;
+  head.flush_ms = flush_ms;
+  head.start_ticks = anchor.ticks;
+  head.start_ns = anchor.ns;
+  const iovec parts[] = {{&head, sizeof(head)}, {facts.text, facts.bytes}};
+  control_bytes_ = 0;
+  return write_all(parts, 2);
+}
+
+// A program that closes descriptors it does not know (daemons do) may have put a file of its own
+// behind our number: never write there.
+bool SpoolFile::still_ours() {
+  if (fd_ < 0) return false;
+  struct stat status{};
+  if (::fstat(fd_, &status) == 0 && status.st_dev == device_ && status.st_ino == inode_) return true;
+  fd_ = -1;
+  return false;
+}
+
+bool SpoolFile::write_all(const iovec* parts, int count) {
+  if (!still_ours()) return false;
+  for (int i = 0; i < count; ++i) {
+    const char* data = static_cast<const char*>(parts[i].iov_base);
+    size_t left = parts[i].iov_len;
+    while (left > 0) {
+      const ssize_t written = ::write(fd_, data, left);
+      if (written < 0 && errno == EINTR) continue;
+      if (written <= 0) {  // disk full, limit reached: what is there stays readable
+        close();
+        return false;
+      }
+      data += written;
+      left -= static_cast<size_t>(written);
+    }
+  }
+  return true;
+}
+
+void SpoolFile::write_chunk(uint32_t tid, const char* first, size_t first_bytes, const char* second,
+                            size_t second_bytes) {
+  spool::ChunkHeader head{spool::kChunkMagic, tid, first_bytes + second_bytes};
+  const iovec parts[] = {{&head, sizeof(head)},
+                         {const_cast<char*>(first), first_bytes},
+                         {const_cast<char*>(second), second_bytes}};
+  write_all(parts, 3);
+}
+
+void SpoolFile::add_control(spool::RecordType type, const void* body, size_t bytes, uint64_t ticks) {
+  const size_t whole = sizeof(spool::RecordHeader) + bytes;
+  if (control_bytes_ + whole > kControlBytes) write_control();
+  const spool::RecordHeader head{static_cast<uint16_t>(whole / 8), 0, type, 0, 0, ticks};
+  memcpy(control_ + control_bytes_, &head, sizeof(head));
+  if (bytes > 0) memcpy(control_ + control_bytes_ + sizeof(head), body, bytes);
+  control_bytes_ += whole;
+}
+
+void SpoolFile::add_anchor() {
+  const Anchor anchor = take_anchor();
+  const spool::DefinitionBody body{static_cast<uint64_t>(anchor.ns), 0, 0, 0};
+  add_control(spool::RecordType::anchor, &body, sizeof(body), anchor.ticks);
+}
+
+void SpoolFile::write_control() {
+  if (control_bytes_ == 0) return;
+  write_chunk(0, control_, control_bytes_, nullptr, 0);
+  control_bytes_ = 0;
+}
+
+void SpoolFile::close() {
+  if (still_ours()) ::close(fd_);
+  fd_ = -1;
+}
+
+void SpoolFile::abandon() { close(); }
+
+}  // namespace preserve::collector

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/collector/ticks.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace preserve::collector {
+
+bool ticks_are_tsc = false;
+
+namespace {
+
+constexpr int kAnchorTries = 8;  // an interrupt in between shows as a wide gap; one of 8 is clean
+
+bool processor_promises_invariant_tsc() {
+#if defined(__x86_64__)
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(0x80000007, &eax, &ebx, &ecx, &edx) != 0 && (edx & (1u << 8)) != 0;
+#else
+  return false;
+#endif
+}
+
+// A kernel that found the counters of the sockets apart has switched to another clock source.
+bool kernel_trusts_tsc() {
+  const int fd = ::open("/sys/devices/system/clocksource/clocksource0/current_clocksource",
+                        O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  char name[32] = {};
+  const ssize_t bytes = ::read(fd, name, sizeof(name) - 1);
+  ::close(fd);
+  return bytes > 0 && (std::strncmp(name, "tsc", 3) == 0 || std::strncmp(name, "kvm-clock", 9) == 0);
+}
+
+}  // namespace
+
+void choose_clock() { ticks_are_tsc = processor_promises_invariant_tsc() && kernel_trusts_tsc(); }
+
+Anchor take_anchor() {
+  Anchor best;
+  if (!ticks_are_tsc) {
+    best.ns = monotonic_ns();
+    best.ticks = static_cast<uint64_t>(best.ns);
+    return best;
+  }
+  uint64_t narrowest = UINT64_MAX;
+  for (int i = 0; i < kAnchorTries; ++i) {
+    const uint64_t before = ticks_now();
+    const int64_t ns = monotonic_ns();
+    const uint64_t after = ticks_now();
+    if (after - before >= narrowest) continue;
+    narrowest = after - before;
+    best = {before + narrowest / 2, ns};
+  }
+  return best;
+}
+
+}  // namespace preserve::collector

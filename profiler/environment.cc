@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/environment.h"
+
+#include <cstddef>
+
+namespace preserve {
+namespace {
+
+constexpr std::string_view kPrefixes[] = {"OMP_", "GOMP_", "KMP_", "OPENBLAS_", "OMPI_COMM_WORLD_",
+                                          "NCCL_", "VLLM_DP_"};
+constexpr std::string_view kNames[] = {
+    "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "PMI_RANK", "PMI_SIZE", "PMIX_RANK",
+    "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NNODES", "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS", "MKL_NUM_THREADS"};
+constexpr std::string_view kSecretPrefixes[] = {"hf_",  "sk-",   "ghp_", "gho_",    "github_pat_", "glpat-",
+                                                "AKIA", "xoxb-", "xoxp-", "eyJ", "nvapi-", "Bearer "};
+constexpr std::string_view kSecretWords[] = {"token", "secret", "password", "passwd", "credential",
+                                             "apikey", "api_key", "api-key", "auth", "private"};
+constexpr size_t kKeyLength = 20;  // shorter than the keys that services issue
+
+bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
+bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+char lower(char c) { return is_upper(c) ? static_cast<char>(c - 'A' + 'a') : c; }
+
+bool contains_ignoring_case(std::string_view text, std::string_view word) {
+  for (size_t at = 0; at + word.size() <= text.size(); ++at) {
+    size_t i = 0;
+    while (i < word.size() && lower(text[at + i]) == word[i]) ++i;
+    if (i == word.size()) return true;
+  }
+  return false;
+}
+
+// One word of at least kKeyLength characters with digits, and either both cases or only hex digits.
+bool word_is_key(std::string_view word) {
+  if (word.size() < kKeyLength) return false;
+  bool upper = false, lower_case = false, digit = false, hex = true;
+  for (const char c : word) {
+    upper |= is_upper(c);
+    lower_case |= is_lower(c);
+    digit |= is_digit(c);
+    hex &= is_digit(c) || (lower(c) >= 'a' && lower(c) <= 'f');
+  }
+  return digit && ((upper && lower_case) || (hex && (upper || lower_case)));
+}
+
+}  // namespace
+
+bool names_a_secret(std::string_view word) {
+  for (const std::string_view secret : kSecretWords) {
+    if (contains_ignoring_case(word, secret)) return true;
+  }
+  return false;
+}
+
+bool environment_name_allowed(std::string_view name) {
+  if (names_a_secret(name)) return false;
+  for (const std::string_view prefix : kPrefixes) {
+    if (name.substr(0, prefix.size()) == prefix) return true;
+  }
+  for (const std::string_view allowed : kNames) {
+    if (name == allowed) return true;
+  }
+  return false;
+}
+
+bool looks_like_secret(std::string_view value) {
+  for (const std::string_view prefix : kSecretPrefixes) {
+    if (value.substr(0, prefix.size()) == prefix && value.size() > prefix.size() + 4) return true;
+  }
+  size_t begin = 0;
+  for (size_t i = 0; i <= value.size(); ++i) {
+    const bool in_word = i < value.size() && (is_upper(value[i]) || is_lower(value[i]) ||
+                                              is_digit(value[i]));
+    if (in_word) continue;
+    if (word_is_key(value.substr(begin, i - begin))) return true;
+    begin = i + 1;
+  }
+  return false;
+}
+
+}  // namespace preserve
