@@ -15,10 +15,10 @@ uint64_t mix(uint64_t seed, uint64_t value) {  // splitmix64
 
 }  // namespace
 
-OperatorRules::OperatorRules(const Timeline& timeline, TraceDb& db) : timeline_(timeline), db_(db) {
+OperatorRules::OperatorRules(const Timeline& timeline, Names& names) : timeline_(timeline), names_(names) {
   for (int i = 0; i < spool::kMpiFunctionCount; ++i) {
     if (timeline.calls().empty()) break;
-    function_names_[i] = static_cast<uint32_t>(db.intern(spool::kMpiFunctions[i].name).value);
+    function_names_[i] = names.id(spool::kMpiFunctions[i].name);
   }
   timeline.for_each_segment([this](const Segment& segment) {
     const bool judged = !segment.is_call && (segment.range == kNoRange ? between_calls(segment)
@@ -75,9 +75,9 @@ uint32_t OperatorRules::name_after(const Boundary& boundary) {
     name += spool::kMpiFunctions[body.function].name;
     if (body.bytes >= 0) name += fmt::format(" {} B", body.bytes);
   } else {
-    name += db_.text(StringId{timeline_.ranges()[boundary.index].name});
+    name += names_.text(timeline_.ranges()[boundary.index].name);
   }
-  found->second = static_cast<uint32_t>(db_.intern(name).value);
+  found->second = names_.id(name);
   return found->second;
 }
 

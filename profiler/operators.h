@@ -20,6 +20,7 @@
 
 #include "db/trace_db.h"
 #include "profiler/mpi_functions.h"
+#include "profiler/names.h"
 #include "profiler/timeline.h"
 
 namespace preserve {
@@ -33,8 +34,8 @@ struct Operator {
 
 class OperatorRules {
  public:
-  // `db` interns the names that are made here.
-  OperatorRules(const Timeline& timeline, TraceDb& db);
+  // `names` takes the names that are made here.
+  OperatorRules(const Timeline& timeline, Names& names);
   // Nothing: idle time.
   std::optional<Operator> classify(const Segment& segment);
 
@@ -49,7 +50,7 @@ class OperatorRules {
   uint32_t name_after(const Boundary& boundary);
 
   const Timeline& timeline_;
-  TraceDb& db_;
+  Names& names_;
   std::unordered_map<uint64_t, Weight> places_;
   std::unordered_map<uint64_t, uint32_t> names_after_;  // boundary key -> StringId value
   uint32_t function_names_[spool::kMpiFunctionCount] = {};

@@ -37,7 +37,8 @@ TensorRole tensor_role(std::string_view name, std::string_view heap) {
   return own != TensorRole::unknown ? own : role_of_words(heap);
 }
 
-Tensors::Tensors(TraceDb& db, ProcessId process, std::vector<RegionEvent> events) : db_(db) {
+Tensors::Tensors(TraceDb& db, Names& names, ProcessId process, std::vector<RegionEvent> events)
+    : names_(names) {
   std::stable_sort(events.begin(), events.end(),
                    [](const RegionEvent& a, const RegionEvent& b) { return a.ns < b.ns; });
   for (const RegionEvent& event : events) apply(event);
@@ -113,7 +114,7 @@ void Tensors::add_rows(TraceDb& db, ProcessId process) {
   for (Region& region : regions_) {
     // Memory that nobody named cannot be found again in another run.
     if (region.name.empty()) continue;
-    const StringId name = db.intern(region.name);
+    const StringId name{names_.id(region.name)};
     for (Period& period : region.periods) {
       TensorRow row;
       row.process = process;
@@ -135,7 +136,7 @@ void Tensors::add_rows(TraceDb& db, ProcessId process) {
 void Tensors::assign_to_modules(const std::vector<uint32_t>& range_names) {
   std::unordered_map<std::string, uint32_t> ranges;
   if (!tensors_.empty()) {
-    for (const uint32_t name : range_names) ranges.emplace(db_.text(StringId{name}), name);
+    for (const uint32_t name : range_names) ranges.emplace(names_.text(name), name);
   }
   for (uint32_t index = 0; index < tensors_.size(); ++index) {
     std::string prefix = tensor_names_[index];

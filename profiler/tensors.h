@@ -5,13 +5,13 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "db/trace_db.h"
+#include "profiler/names.h"
 
 namespace preserve {
 
@@ -31,7 +31,7 @@ struct RegionEvent {
 class Tensors {
  public:
   // Adds the rows. Events in any order.
-  Tensors(TraceDb& db, ProcessId process, std::vector<RegionEvent> events);
+  Tensors(TraceDb& db, Names& names, ProcessId process, std::vector<RegionEvent> events);
 
   int64_t unmatched() const { return unmatched_; }  // events about regions that are not there
   int64_t count() const { return static_cast<int64_t>(tensors_.size()); }
@@ -74,7 +74,7 @@ class Tensors {
   std::vector<Tensor> tensors_;
   std::vector<std::string> tensor_names_;
   std::unordered_map<uint32_t, std::vector<uint32_t>> modules_;
-  TraceDb& db_;
+  Names& names_;
   int64_t unmatched_ = 0;
 };
 

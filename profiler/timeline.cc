@@ -23,7 +23,7 @@ void Timeline::push(int64_t ns, uint32_t name, uint32_t domain) {
   events_.push_back({range.start_ns, {BoundaryKind::push, index}});
 }
 
-bool Timeline::pop(int64_t ns, uint32_t domain) {
+uint32_t Timeline::pop(int64_t ns, uint32_t domain) {
   for (size_t i = stack_.size(); i-- > 0;) {
     const uint32_t index = stack_[i];
     if (ranges_[index].domain != domain) continue;
@@ -33,9 +33,9 @@ bool Timeline::pop(int64_t ns, uint32_t domain) {
     // is open too, so that a parent always lasts as long as its children.
     if (i + 1 < stack_.size()) ranges_[stack_[i + 1]].parent = ranges_[index].parent;
     stack_.erase(stack_.begin() + static_cast<std::ptrdiff_t>(i));
-    return true;
+    return index;
   }
-  return false;
+  return kNoRange;
 }
 
 void Timeline::call(TimelineCall call) {

@@ -53,7 +53,8 @@ class Timeline {
  public:
   // Records in order of time; a time before its predecessor is taken as the predecessor's.
   void push(int64_t ns, uint32_t name, uint32_t domain);
-  bool pop(int64_t ns, uint32_t domain);  // false: nothing of that domain is open
+  // The innermost open range of that domain ends; its index, kNoRange when none is open.
+  uint32_t pop(int64_t ns, uint32_t domain);
   void call(TimelineCall call);           // at its end; calls of one thread do not overlap
   // After the last record: depths, leaves, calls per range.
   void close();

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs the profiled command as a child: its streams are ours, its signals are passed on, its end is
+// told exactly. After it, signals ask us to stop instead.
+#pragma once
+
+#include <atomic>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace preserve {
+
+struct ChildResult {
+  int exit_code = 0;         // as a shell says it: 128 + signal when killed
+  bool interrupted = false;  // SIGINT reached us while it ran
+  bool started = true;       // false: exec failed and exit_code is 126 or 127
+  std::string error;         // then why
+};
+
+// The file that would run, as execvp finds it, or the code (126, 127) and a reason.
+struct Program {
+  std::string path;
+  int code = 0;
+  std::string error;
+};
+Program find_program(const std::string& command);
+
+// `environment`: variables to set in the child only.
+ChildResult run_child(const std::vector<std::string>& command,
+                      const std::vector<std::pair<std::string, std::string>>& environment);
+
+// From here on SIGINT, SIGTERM and SIGHUP store their number here instead of killing us.
+const std::atomic<int>& catch_stop_signals();
+
+}  // namespace preserve

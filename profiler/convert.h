@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Spool files -> trace.db: the offline half of the profiler. Everything recorded becomes a row or is
+// counted in `loss`; a torn or damaged spool gives what can be read of it, marked incomplete.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "db/steps.h"
+#include "db/trace_db.h"
+
+namespace preserve {
+
+struct ConvertOptions {
+  StepOptions steps{};
+  bool interrupted = false;  // the run was cut short: the trace says so
+  std::function<void(double done, double total)> progress{};  // bytes of spool
+  const std::atomic<int>* stop = nullptr;  // not 0: give up with an input_error
+};
+
+struct ConvertSummary {
+  int64_t processes = 0, ranks = 0;
+  int64_t records = 0;  // read from spools
+  int64_t operators = 0, collectives = 0, ranges = 0, tensors = 0;
+  bool complete = true;
+  StepSummary steps{};
+  std::vector<std::string> losses;    // one sentence each
+  std::vector<std::string> warnings;
+};
+
+// *.spool in `folder`, in order of name.
+std::vector<std::filesystem::path> spool_files(const std::filesystem::path& folder);
+
+// Adds everything to `db` and marks the steps; the caller calls finish().
+ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, TraceDb& db,
+                              const ConvertOptions& options = {});
+
+}  // namespace preserve

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Run mode of preserve-profile: checks everything that can be checked, runs the command with the
+// collector in its environment, converts what the collector left to a trace.db, and returns the
+// command's own exit code. Also --convert, the same without the run.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/cli.h"
+
+namespace preserve {
+
+struct LaunchOptions {
+  std::string output = "trace.db";  // %p pid, %h host, %r rank
+  bool force = false;
+  int64_t flush_period_ns = 100'000'000;
+  int64_t ring_bytes = 1 << 20;
+  bool mpi = true;
+  std::string keep_spool;           // folder; empty: temporary
+  std::vector<std::string> step_globs;
+  std::vector<std::string> command;
+};
+
+int profile_command(const LaunchOptions& options, Console& console);
+// Spools that --keep-spool left, or that remain of a preserve-profile that was killed.
+int convert_folder(const std::string& folder, const LaunchOptions& options, Console& console);
+
+// %p, %h, %r and %% replaced. usage_error for anything else, or %r without a rank.
+std::string expand_output_name(const std::string& pattern);
+
+}  // namespace preserve

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// preserve-profile: run -> trace.db. Chooses the mode; each mode is a file pair of its own.
+#include <CLI/CLI.hpp>
+
+#include "common/error.h"
+#include "common/units.h"
+#include "db/trace_db.h"
+#include "profiler/launch.h"
+#include "profiler/merge.h"
+#include "profiler/spool.h"
+
+namespace {
+
+using namespace preserve;
+
+constexpr const char* kFooter = R"(Examples:
+  preserve-profile -o trace.db -- ./server --port 8000
+  preserve-profile -- mpirun -n 2 ./tp_decoder --config model.json
+  mpirun -n 2 preserve-profile -o trace.%r.db -- ./tp_decoder --config model.json
+  preserve-profile --merge trace.0.db trace.1.db -o trace.db
+
+Records NVTX ranges, marks, payloads and memory regions, and MPI communication (Open MPI), of the
+command and of everything it starts, through NVTX_INJECTION64_PATH and LD_PRELOAD. On several hosts
+the environment must reach the ranks: mpirun -x LD_PRELOAD -x NVTX_INJECTION64_PATH
+-x PRESERVE_SPOOL_DIR with a shared --keep-spool folder, or one preserve-profile per rank.
+
+Exit codes: those of the command, 128+N when signal N killed it, 130 after Ctrl-C; 2 bad usage;
+125 preserve-profile failed; 126 the command cannot be executed; 127 it was not found.)";
+
+struct Modes {
+  LaunchOptions launch;
+  std::string flush_period = "100ms", ring_size = "1MiB";
+  std::vector<std::string> merge;
+  std::string convert;
+};
+
+void define(CLI::App& app, Modes& modes) {
+  app.add_option("-o,--output", modes.launch.output,
+                 "Trace to write; %p is the pid, %h the host, %r the rank")
+      ->type_name("FILE")->capture_default_str();
+  app.add_flag("-f,--force", modes.launch.force, "Overwrite an existing output");
+  app.add_option("--flush-period", modes.flush_period,
+                 "How often records go to disk: what a killed process may lose")
+      ->type_name("TIME")->capture_default_str();
+  app.add_option("--ring-size", modes.ring_size,
+                 "Memory per recording thread; raise it when records were dropped")
+      ->type_name("SIZE")->capture_default_str();
+  app.add_flag("--mpi,!--no-mpi", modes.launch.mpi, "Record MPI calls (on unless --no-mpi)");
+  app.add_option("--step-range", modes.launch.step_globs,
+                 "Name of the range that is a decode step, with * and ? (repeatable)")
+      ->type_name("GLOB")->take_all()->expected(1)->allow_extra_args(false);
+  app.add_option("--keep-spool", modes.launch.keep_spool, "Keep the raw recording in this folder")
+      ->type_name("DIR");
+  app.add_option("--convert", modes.convert, "No run: make the trace from a kept folder")
+      ->type_name("DIR");
+  app.add_option("--merge", modes.merge, "No run: put the traces of several ranks into one")
+      ->type_name("FILE...");
+  app.prefix_command();
+}
+
+// prefix_command() takes everything from the first word that it does not know; a mistyped option
+// must not pass as the command.
+std::vector<std::string> command_of(std::vector<std::string> rest) {
+  if (!rest.empty() && rest.front() == "--") {
+    rest.erase(rest.begin());
+  } else if (!rest.empty() && rest.front().substr(0, 1) == "-") {
+    throw usage_error("unknown option {}\nTry 'preserve-profile --help'.", rest.front());
+  }
+  return rest;
+}
+
+int dispatch(Modes& modes, const std::vector<std::string>& rest, Console& console) {
+  modes.launch.flush_period_ns = parse_duration_ns(modes.flush_period);
+  modes.launch.ring_bytes = parse_size_bytes(modes.ring_size);
+  if (modes.launch.flush_period_ns < 1'000'000 || modes.launch.flush_period_ns > 3600'000'000'000) {
+    throw usage_error("--flush-period {}: from 1ms to 3600s", modes.flush_period);
+  }
+  if (modes.launch.ring_bytes < 4096 || modes.launch.ring_bytes > (int64_t{1} << 30)) {
+    throw usage_error("--ring-size {}: from 4KiB to 1GiB", modes.ring_size);
+  }
+  modes.launch.command = command_of(rest);
+  const bool without_run = !modes.merge.empty() || !modes.convert.empty();
+  if (without_run && !modes.launch.command.empty()) {
+    throw usage_error("--merge and --convert run no command, but '{}' was given",
+                      modes.launch.command.front());
+  }
+  if (!modes.merge.empty()) return merge_traces(modes.merge, modes.launch.output, modes.launch.force, console);
+  if (!modes.convert.empty()) return convert_folder(modes.convert, modes.launch, console);
+  if (modes.launch.command.empty()) {
+    throw usage_error("no command given\nTry 'preserve-profile --help'.");
+  }
+  return profile_command(modes.launch, console);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Modes modes;
+  CLI::App* parsed = nullptr;
+  const ToolInfo info{"preserve-profile", "Record a real run into trace.db", kFooter,
+                      fmt::format("trace schema {}, spool {}", kTraceSchemaVersion, spool::kVersion)};
+  return run_tool(
+      argc, argv, info,
+      [&](CLI::App& app) {
+        parsed = &app;
+        define(app, modes);
+      },
+      [&](Console& console) { return dispatch(modes, parsed->remaining(), console); });
+}

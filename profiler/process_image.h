@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is to be known of one spool before its threads are read: who it was, its clock, and every
+// definition (strings, domains, schemas, memory regions), wherever in the file they stand.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "profiler/payload.h"
+#include "profiler/spool_reader.h"
+#include "profiler/tensors.h"
+#include "profiler/tick_clock.h"
+
+namespace preserve {
+
+// Records by what became of them; received = written + dropped + unmatched + clipped + damaged + missing.
+struct LossCount {
+  int64_t stated = 0;     // by the collector: everything that reached it
+  int64_t read = 0;       // found in the spool
+  int64_t dropped = 0;    // by the collector: no room
+  int64_t unmatched = 0;  // the end of something whose beginning is not there, or the reverse
+  int64_t clipped = 0;    // a message or payload was too long
+  int64_t damaged = 0;    // no sense could be made of it
+};
+
+class ProcessImage {
+ public:
+  explicit ProcessImage(const SpoolFileReader& file);
+
+  std::string host, command;
+  std::optional<int64_t> rank, world_size;
+  bool complete = false;
+  TickClock clock;
+  LossCount nvtx, mpi;
+
+  std::unordered_map<uint64_t, std::string_view> strings;
+  std::map<uint64_t, std::string_view> domains, thread_names;
+  PayloadSchemas schemas;
+  std::vector<RegionEvent> regions;
+  // Chunks of each thread in order.
+  std::map<uint32_t, std::vector<std::string_view>> threads;
+
+  std::string_view string(uint64_t id) const;
+
+ private:
+  void read_facts(const SpoolFileReader& file);
+  void read_definition(const SpoolRecord& record);
+  void read_thread_definitions();
+  void add_region_event(const SpoolRecord& record, const spool::DefinitionBody& body,
+                        std::string_view text);
+};
+
+// Whether records of this type are definitions (and so not part of a thread's timeline).
+bool is_definition(spool::RecordType type);
+
+}  // namespace preserve

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/thread_reader.h"
+
+#include "profiler/mpi_functions.h"
+
+namespace preserve {
+
+using spool::RecordType;
+
+void ThreadReader::read(const std::vector<std::string_view>& chunks) {
+  for (const std::string_view chunk : chunks) {
+    SpoolCursor cursor(chunk);
+    SpoolRecord record;
+    while (cursor.next(&record)) read_record(record);
+    if (cursor.damaged()) ++image_.nvtx.damaged;
+  }
+  timeline.close();
+}
+
+void ThreadReader::read_record(const SpoolRecord& record) {
+  LossCount& count = record.head.type == RecordType::mpi ? image_.mpi : image_.nvtx;
+  ++count.read;
+  if (is_definition(record.head.type)) return;  // the image has it
+  const std::optional<int64_t> ns = image_.clock.ns(record.head.ticks);
+  if (!ns) {
+    ++count.damaged;
+  } else if (record.head.type == RecordType::mpi) {
+    read_mpi(record, *ns);
+  } else {
+    read_event(record, *ns);
+  }
+}
+
+uint32_t ThreadReader::event_name(const spool::EventBody& body, std::string_view text) {
+  if (body.string_id == 0) return names_.id(text);
+  const auto [found, added] = string_names_.try_emplace(body.string_id, 0);
+  if (added) found->second = names_.id(image_.string(body.string_id));
+  return found->second;
+}
+
+uint32_t ThreadReader::domain_name(uint16_t domain) {
+  if (domain == 0) return 0;
+  const auto [found, added] = domain_names_.try_emplace(domain, 0);
+  if (added) {
+    const auto named = image_.domains.find(domain);
+    found->second = names_.id(named == image_.domains.end() ? "unnamed domain" : named->second);
+  }
+  return found->second;
+}
+
+void ThreadReader::read_event(const SpoolRecord& record, int64_t ns) {
+  spool::EventBody body{};
+  std::string_view text, blob;
+  if (!record.event(&body, &text, &blob)) {
+    ++image_.nvtx.damaged;
+    return;
+  }
+  const uint16_t domain = record.head.domain;
+  if ((record.head.flags & (spool::kTextCut | spool::kBlobLeftOut)) != 0) ++image_.nvtx.clipped;
+  switch (record.head.type) {
+    case RecordType::push:
+      timeline.push(ns, event_name(body, text), domain_name(domain));
+      if (body.payload_type != 0) payloads.push_back({timeline.innermost(), domain, body, blob});
+      return;
+    case RecordType::pop: {
+      // The payload of a pop belongs to the range that it closes.
+      const uint32_t closed = timeline.pop(ns, domain_name(domain));
+      if (closed == kNoRange) {
+        ++image_.nvtx.unmatched;
+      } else if (body.payload_type != 0) {
+        payloads.push_back({closed, domain, body, blob});
+      }
+      return;
+    }
+    case RecordType::mark:
+    case RecordType::range_start:
+    case RecordType::range_end:
+      loose.push_back({record.head.type, ns, body.range_id, event_name(body, text),
+                       domain_name(domain), timeline.innermost(), domain, body, blob});
+      return;
+    default:
+      ++image_.nvtx.damaged;
+  }
+}
+
+void ThreadReader::read_mpi(const SpoolRecord& record, int64_t ns) {
+  TimelineCall call;
+  const bool read = record.mpi(&call.body, &call.dtype);
+  const std::optional<int64_t> end_ns =
+      read ? image_.clock.ns(call.body.end_ticks) : std::optional<int64_t>();
+  if (!end_ns || *end_ns < ns || call.body.function >= spool::kMpiFunctionCount) {
+    ++image_.mpi.damaged;
+    return;
+  }
+  call.start_ns = ns;
+  call.end_ns = *end_ns;
+  call.flags = record.head.flags;
+  const bool issued = (call.flags & spool::kIssued) != 0;
+  if ((call.flags & spool::kNonBlocking) != 0 && !issued) {
+    finished.push_back(call);
+  } else {
+    timeline.call(call);
+  }
+}
+
+}  // namespace preserve
