@@ -14,8 +14,9 @@ constexpr std::string_view kNames[] = {
     "CUDA_DEVICE_ORDER", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS", "MKL_NUM_THREADS"};
 constexpr std::string_view kSecretPrefixes[] = {"hf_",  "sk-",   "ghp_", "gho_",    "github_pat_", "glpat-",
                                                 "AKIA", "xoxb-", "xoxp-", "eyJ", "nvapi-", "Bearer "};
-constexpr std::string_view kSecretWords[] = {"token", "secret", "password", "passwd", "credential",
-                                             "apikey", "api_key", "api-key", "auth", "private"};
+// Whole words: --max-tokens is a number, --hf-token is not. `key` only as the last of several words.
+constexpr std::string_view kSecretWords[] = {"token",      "secret",      "password", "passwd",
+                                             "credential", "credentials", "apikey",   "auth"};
 constexpr size_t kKeyLength = 20;  // shorter than the keys that services issue
 
 bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
@@ -23,14 +24,15 @@ bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 char lower(char c) { return is_upper(c) ? static_cast<char>(c - 'A' + 'a') : c; }
 
-bool contains_ignoring_case(std::string_view text, std::string_view word) {
-  for (size_t at = 0; at + word.size() <= text.size(); ++at) {
-    size_t i = 0;
-    while (i < word.size() && lower(text[at + i]) == word[i]) ++i;
-    if (i == word.size()) return true;
+bool equal_ignoring_case(std::string_view text, std::string_view lower_case_word) {
+  if (text.size() != lower_case_word.size()) return false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (lower(text[i]) != lower_case_word[i]) return false;
   }
-  return false;
+  return true;
 }
+
+bool is_word(char c) { return is_upper(c) || is_lower(c) || is_digit(c); }
 
 // One word of at least kKeyLength characters with digits, and either both cases or only hex digits.
 bool word_is_key(std::string_view word) {
@@ -47,11 +49,22 @@ bool word_is_key(std::string_view word) {
 
 }  // namespace
 
-bool names_a_secret(std::string_view word) {
-  for (const std::string_view secret : kSecretWords) {
-    if (contains_ignoring_case(word, secret)) return true;
+bool names_a_secret(std::string_view name) {
+  int words = 0;
+  bool last_is_key = false;
+  for (size_t begin = 0; begin < name.size();) {
+    size_t end = begin;
+    while (end < name.size() && is_word(name[end])) ++end;
+    const std::string_view word = name.substr(begin, end - begin);
+    begin = end + 1;
+    if (word.empty()) continue;
+    ++words;
+    last_is_key = equal_ignoring_case(word, "key");
+    for (const std::string_view secret : kSecretWords) {
+      if (equal_ignoring_case(word, secret)) return true;
+    }
   }
-  return false;
+  return last_is_key && words > 1;
 }
 
 bool environment_name_allowed(std::string_view name) {
@@ -71,9 +84,7 @@ bool looks_like_secret(std::string_view value) {
   }
   size_t begin = 0;
   for (size_t i = 0; i <= value.size(); ++i) {
-    const bool in_word = i < value.size() && (is_upper(value[i]) || is_lower(value[i]) ||
-                                              is_digit(value[i]));
-    if (in_word) continue;
+    if (i < value.size() && is_word(value[i])) continue;
     if (word_is_key(value.substr(begin, i - begin))) return true;
     begin = i + 1;
   }

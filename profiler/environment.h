@@ -12,7 +12,7 @@ namespace preserve {
 bool environment_name_allowed(std::string_view name);
 // Known token prefixes, or a long word of letters and digits mixed as generated keys are.
 bool looks_like_secret(std::string_view value);
-// --api-key, token=, PASSWORD ...: what follows such a word on a command line is hidden.
-bool names_a_secret(std::string_view word);
+// --api-key, HF_TOKEN, PASSWORD ...: what follows such a name on a command line is hidden.
+bool names_a_secret(std::string_view name);
 
 }  // namespace preserve

@@ -212,7 +212,6 @@ void after_fork_in_child() {
 bool start() {
   static bool prepared = false;  // survives a fork
   if (!prepared) {
-    choose_clock();
     size_t ring = 4096;
     const auto wanted = static_cast<size_t>(
         environment_number("PRESERVE_RING_BYTES", 4096, int64_t{1} << 30, kDefaultRingBytes));
@@ -320,7 +319,9 @@ void record_in_ring(const spool::RecordHeader& head, const spool::DefinitionBody
 bool recording_wanted() {
   static const bool wanted = [] {
     const char* folder = ::getenv("PRESERVE_SPOOL_DIR");
-    return folder != nullptr && *folder == '/';
+    if (folder == nullptr || *folder != '/') return false;
+    choose_clock();  // everybody who reads ticks has asked this first
+    return true;
   }();
   return wanted;
 }
