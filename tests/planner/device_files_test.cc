@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+// The shipped device files and the script that makes their collective times. With
+// PRESERVE_REAL_COLLECTIVES naming the folder of the measured tables, the fits are checked against
+// them; the tables themselves are not shipped.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "common/output_file.h"
+#include "common/stats.h"
+#include "planner/collective_time.h"
+#include "planner/device.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using test::run_program;
+using test::TemporaryDirectory;
+
+const fs::path kDevices = fs::path(PRESERVE_SOURCE_DIR) / "examples/devices";
+const std::string kFitCollectives = std::string(PRESERVE_SOURCE_DIR) + "/scripts/fit-collectives";
+
+std::vector<fs::path> device_files() {
+  std::vector<fs::path> files;
+  for (const fs::directory_entry& entry : fs::directory_iterator(kDevices)) {
+    if (entry.path().extension() == ".json") files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+TEST(DeviceFiles, EachLoadsAndIsPlausible) {
+  std::vector<std::string> names;
+  for (const fs::path& file : device_files()) {
+    SCOPED_TRACE(file.filename().string());
+    const DeviceModel device = load_device(file);
+    names.push_back(device.name);
+    EXPECT_EQ(device.name, file.stem());
+    EXPECT_EQ(device.kind, "gpu");
+    EXPECT_THAT(device.source, testing::StartsWith("published: "));
+    EXPECT_GE(device.notes.size(), 4u) << "each figure says where it is from";
+    EXPECT_GT(device.memory_bytes, 0);
+    const double usable =
+        static_cast<double>(device.cache_budget_bytes) / static_cast<double>(device.cache_bytes);
+    EXPECT_GT(usable, 0.6);
+    EXPECT_LT(usable, 0.8) << "0.67 to 0.74 of the nominal cache is what measurements found";
+    EXPECT_GT(device.cache_read_bandwidth_bytes_per_s, device.memory_bandwidth_bytes_per_s);
+    ASSERT_EQ(device.methods.size(), 1u);
+    EXPECT_LE(device.methods[0].bandwidth_bytes_per_s, device.memory_bandwidth_bytes_per_s);
+    for (size_t i = 1; i < device.survival.size(); ++i) {
+      EXPECT_LT(device.survival[i].hit_fraction, device.survival[i - 1].hit_fraction);
+    }
+    EXPECT_GE(survival_at(device, static_cast<double>(device.cache_budget_bytes)), 0.95);
+    EXPECT_EQ(survival_at(device, 2e9), 0);
+    for (const CollectiveFit& fit : device.collectives) EXPECT_LT(fit.max_relative_error, 0.25);
+  }
+  EXPECT_THAT(names, testing::ElementsAre("a100-80g", "ascend-910b", "b200", "h100-sxm", "h200",
+                                          "rtx-pro-6000"));
+}
+
+// --- the script ----------------------------------------------------------------------------------
+
+class FitCollectives : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (run_program({"python3", "--version"}).exit_code != 0) GTEST_SKIP() << "no python3 here";
+  }
+
+  test::Run fit(const std::string& table, const std::vector<std::string>& options) {
+    std::ofstream(directory_ / "table.csv") << table;
+    std::vector<std::string> argv{kFitCollectives, "--library", "custom"};
+    argv.insert(argv.end(), options.begin(), options.end());
+    argv.push_back((directory_ / "table.csv").string());
+    return run_program(argv);
+  }
+
+  TemporaryDirectory directory_;
+};
+
+// 4 us + bytes at 100 GB/s up to 64 KiB, then 10 us + bytes at 400 GB/s.
+double two_lines_us(int64_t bytes) {
+  const auto size = static_cast<double>(bytes);
+  return bytes <= 65536 ? 4 + size / 100e3 : 10 + size / 400e3;
+}
+
+TEST_F(FitCollectives, FindsTheLinesAndTheirRanges) {
+  std::ostringstream table;
+  table << "num_gpus,message_size,op_name,kernel_source,allreduce_dtype,latency\n";
+  for (int64_t elements = 1024; elements <= (1 << 20); elements *= 2) {
+    table << "4," << elements << ",all_reduce,graph,bfloat16," << two_lines_us(2 * elements) / 1e3
+          << "\n4," << elements << ",all_reduce,eager,bfloat16,1\n";
+  }
+  const test::Run run = fit(table.str(), {"--kernel-source", "graph"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const json entries = json::parse(run.out);
+  ASSERT_EQ(entries.size(), 2u) << run.out;
+  EXPECT_EQ(entries[0]["function"], "allreduce");
+  EXPECT_EQ(entries[0]["ranks"], 4);
+  EXPECT_EQ(entries[0]["min_bytes"], 2048);
+  EXPECT_EQ(entries[0]["max_bytes"], 65536);
+  EXPECT_NEAR(entries[0]["latency_ns"].get<double>(), 4000, 5);
+  EXPECT_NEAR(entries[0]["bandwidth_bytes_per_s"].get<double>(), 100e9, 1e9);
+  EXPECT_EQ(entries[1]["max_bytes"], 2 << 20);
+  EXPECT_NEAR(entries[1]["latency_ns"].get<double>(), 10000, 10);
+  EXPECT_NEAR(entries[1]["bandwidth_bytes_per_s"].get<double>(), 400e9, 4e9);
+  EXPECT_LT(entries[1]["max_relative_error"].get<double>(), 0.01);
+}
+
+TEST_F(FitCollectives, ReadsTheOtherFormAndPoolsNeighbours) {
+  std::ostringstream table;
+  table << ",time_stats.all_reduce.median,num_workers,size,collective,devices_per_node\n";
+  for (int64_t bytes = 4096; bytes <= (1 << 22); bytes = bytes * 3 / 2) {
+    for (const double noise : {0.9, 1.0, 2.0}) {  // the median takes the middle one
+      table << "0," << noise * (0.02 + static_cast<double>(bytes) / 200e6) << ",8," << bytes
+            << ",all_reduce,8\n";
+    }
+    table << "0,99,8," << bytes << ",all_reduce,4\n";  // two nodes
+  }
+  const test::Run run = fit(table.str(), {"--one-node"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const json entries = json::parse(run.out);
+  ASSERT_EQ(entries.size(), 1u) << run.out;
+  EXPECT_NEAR(entries[0]["latency_ns"].get<double>(), 20'000, 20);
+  EXPECT_NEAR(entries[0]["bandwidth_bytes_per_s"].get<double>(), 200e9, 1e9);
+}
+
+TEST_F(FitCollectives, RefusesWhatIsNoTable) {
+  const test::Run foreign = fit("a,b\n1,2\n", {});
+  EXPECT_NE(foreign.exit_code, 0);
+  EXPECT_THAT(foreign.err, testing::HasSubstr("table.csv:2"));
+  const test::Run empty = fit("num_gpus,message_size\n", {});
+  EXPECT_NE(empty.exit_code, 0);
+  EXPECT_THAT(empty.err, testing::HasSubstr("no row"));
+}
+
+// --- against the real tables ---------------------------------------------------------------------
+
+std::vector<std::map<std::string, std::string>> read_csv(const fs::path& path) {
+  std::ifstream file(path);
+  EXPECT_TRUE(file.good()) << path;
+  const auto split = [](const std::string& line) {
+    std::vector<std::string> cells;
+    std::istringstream text(line);
+    for (std::string cell; std::getline(text, cell, ',');) cells.push_back(cell);
+    return cells;
+  };
+  std::string line;
+  std::getline(file, line);
+  const std::vector<std::string> header = split(line);
+  std::vector<std::map<std::string, std::string>> rows;
+  while (std::getline(file, line)) {
+    const std::vector<std::string> cells = split(line);
+    auto& row = rows.emplace_back();
+    for (size_t i = 0; i < std::min(cells.size(), header.size()); ++i) row[header[i]] = cells[i];
+  }
+  return rows;
+}
+
+class RealTables : public testing::Test {
+ protected:
+  void SetUp() override {
+    const char* folder = std::getenv("PRESERVE_REAL_COLLECTIVES");
+    if (folder == nullptr) {
+      GTEST_SKIP() << "PRESERVE_REAL_COLLECTIVES does not name the folder of measured tables";
+    }
+    folder_ = folder;
+  }
+  fs::path folder_;
+};
+
+class RealCollectives : public RealTables,
+                        public testing::WithParamInterface<std::pair<const char*, const char*>> {};
+
+TEST_P(RealCollectives, FitsKeepTheErrorTheyState) {
+  const auto& [name, table] = GetParam();
+  const DeviceModel device = load_device(kDevices / (std::string(name) + ".json"));
+  std::map<std::pair<int64_t, int64_t>, std::vector<double>> measured;  // ranks, bytes -> ns
+  for (const auto& row : read_csv(folder_ / table)) {
+    if (row.at("kernel_source") != "vLLM_custom_graph") continue;
+    const int64_t bytes = 2 * std::stoll(row.at("message_size"));  // elements of bfloat16
+    if (bytes <= (int64_t{1} << 26)) {
+      measured[{std::stoll(row.at("num_gpus")), bytes}].push_back(std::stod(row.at("latency")) *
+                                                                  1e6);
+    }
+  }
+  ASSERT_GT(measured.size(), 30u);
+  for (const auto& [key, times] : measured) {
+    const auto [ranks, bytes] = key;
+    double stated = -1;
+    for (const CollectiveFit& fit : device.collectives) {
+      if (fit.ranks == key.first && fit.min_bytes <= key.second && key.second <= fit.max_bytes) {
+        stated = fit.max_relative_error;
+      }
+    }
+    ASSERT_GE(stated, 0) << ranks << " ranks, " << bytes << " bytes";
+    const double fitted = collective_time(device, "allreduce", ranks, bytes).dur_ns;
+    EXPECT_LE(std::fabs(fitted / median(times) - 1), stated)
+        << ranks << " ranks, " << bytes << " bytes";
+  }
+}
+
+TEST_P(RealCollectives, TheScriptMakesTheShippedFits) {
+  if (run_program({"python3", "--version"}).exit_code != 0) GTEST_SKIP() << "no python3 here";
+  const auto& [name, table] = GetParam();
+  const test::Run run = run_program({kFitCollectives, "--library", "custom", "--kernel-source",
+                                     "vLLM_custom_graph", (folder_ / table).string()});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const json shipped = json::parse(read_text_file(kDevices / (std::string(name) + ".json")));
+  EXPECT_EQ(json::parse(run.out), shipped["collectives"]);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Tables, RealCollectives,
+    testing::Values(std::pair{"a100-80g", "a100_sxm_custom_allreduce_perf.csv"},
+                    std::pair{"b200", "b200_sxm_custom_allreduce_perf.csv"},
+                    std::pair{"h100-sxm", "h100_sxm_custom_allreduce_perf.csv"},
+                    std::pair{"h200", "h200_sxm_custom_allreduce_perf.csv"}),
+    [](const auto& instance) {
+      std::string name = instance.param.first;
+      std::erase(name, '-');
+      return name;
+    });
+
+// Another group measured NCCL, launch included, on the same kind of machine. Sizes taken for
+// elements instead of bytes, or the reverse, would be off by two.
+TEST_F(RealTables, AnotherMeasurementOfTheSameMachineAgrees) {
+  const DeviceModel device = load_device(kDevices / "h100-sxm.json");
+  std::vector<double> ratios;
+  for (const auto& row : read_csv(folder_ / "h100_dgx_all_reduce.csv")) {
+    const int64_t bytes = std::stoll(row.at("size"));
+    if (row.at("num_workers") != "8" || bytes < (8 << 20)) continue;
+    ratios.push_back(collective_time(device, "allreduce", 8, bytes).dur_ns /
+                     (std::stod(row.at("time_stats.all_reduce.median")) * 1e6));
+  }
+  ASSERT_GT(ratios.size(), 50u);
+  EXPECT_NEAR(median(ratios), 1, 0.25);
+}
+
+}  // namespace
+}  // namespace preserve

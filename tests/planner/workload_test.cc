@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "planner/workload.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <functional>
+
+#include "common/error.h"
+#include "db/trace_db.h"
+#include "planner/collective_time.h"
+#include "planner/workload_options.h"
+#include "planner/workload_trace.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+using test::TemporaryDirectory;
+using testing::HasSubstr;
+namespace fs = std::filesystem;
+
+const fs::path kSource = PRESERVE_SOURCE_DIR;
+
+ModelConfig example_model(const std::string& name) {
+  return load_model_config(kSource / "examples/models" / (name + ".json"));
+}
+
+DeviceModel example_device(const std::string& name) {
+  return load_device(kSource / "examples/devices" / (name + ".json"));
+}
+
+WorkloadSpec example(const std::string& model, int64_t ranks, int64_t batch, int64_t context,
+                     WeightType type) {
+  WorkloadSpec spec;
+  spec.model = example_model(model);
+  spec.ranks = ranks;
+  spec.batch = batch;
+  spec.context = context;
+  spec.type = type;
+  return spec;
+}
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    EXPECT_NE(error.kind(), ErrorKind::internal) << error.what();
+    return error.what();
+  }
+  return "no error";
+}
+
+const StepOp& op_named(const FoldedStep& step, const std::string& name) {
+  const auto found = std::find_if(step.ops.begin(), step.ops.end(),
+                                  [&](const StepOp& op) { return op.name == name; });
+  if (found == step.ops.end()) throw std::runtime_error("no operator " + name);
+  return *found;
+}
+
+// --- bytes ---------------------------------------------------------------------------------------
+
+struct LayerBytes {
+  const char* model;
+  int64_t qkv, o_proj, gate_up, down;  // one rank, 16-bit, from the published shapes
+};
+
+TEST(Workload, BytesPerLayerByHand) {
+  // (q + k + v rows) * columns * 2 and so on, written out.
+  const LayerBytes whole[] = {{"llama3-8b", (4096 + 1024 + 1024) * 4096 * 2, 4096 * 4096 * 2,
+                               28672 * 4096 * 2, 14336 * 4096 * 2},
+                              {"llama3-70b", (8192 + 1024 + 1024) * 8192 * 2, 8192 * 8192 * 2,
+                               57344 * 8192 * 2, 28672 * 8192 * 2},
+                              {"qwen2-7b", (3584 + 512 + 512) * 3584 * 2, 3584 * 3584 * 2,
+                               37888 * 3584 * 2, 18944 * 3584 * 2},
+                              {"qwen2-72b", (8192 + 1024 + 1024) * 8192 * 2, 8192 * 8192 * 2,
+                               59136 * 8192 * 2, 29568 * 8192 * 2},
+                              {"phi-3-small", (4096 + 1024 + 1024) * 4096 * 2, 4096 * 4096 * 2,
+                               28672 * 4096 * 2, 14336 * 4096 * 2},
+                              {"phi-3-medium", (5120 + 1280 + 1280) * 5120 * 2, 5120 * 5120 * 2,
+                               35840 * 5120 * 2, 17920 * 5120 * 2}};
+  for (const LayerBytes& model : whole) {
+    for (const int64_t ranks : {1, 2}) {
+      const WorkloadBytes bytes =
+          workload_bytes(example(model.model, ranks, 1, 1024, WeightType::fp16));
+      EXPECT_EQ(bytes.qkv, model.qkv / ranks) << model.model;
+      EXPECT_EQ(bytes.o_proj, model.o_proj / ranks) << model.model;
+      EXPECT_EQ(bytes.gate_up, model.gate_up / ranks) << model.model;
+      EXPECT_EQ(bytes.down, model.down / ranks) << model.model;
+    }
+  }
+}
+
+// Memory footprint of a layer's halves as PRESERVE (arXiv 2501.08192, Figure 2) defines them: 8-bit
+// weights and KV, batch 8, context 16384. MB, from the models' published shapes.
+struct Footprint {
+  const char* model;
+  double attention_weights, kv, mlp;
+};
+
+TEST(Workload, FootprintsOfThePaperModels) {
+  const Footprint models[] = {
+      {"llama3-8b", 41.9, 268.4, 176.2},   {"phi-3-small", 41.9, 268.4, 176.2},
+      {"llama3-70b", 151.0, 268.4, 704.6}, {"qwen2-7b", 29.4, 134.2, 203.7},
+      {"qwen2-72b", 151.0, 268.4, 726.7},  {"phi-3-medium", 65.5, 335.5, 275.3}};
+  for (const Footprint& model : models) {
+    for (const int64_t ranks : {1, 2, 4, 8}) {
+      const WorkloadSpec spec = example(model.model, ranks, 8, 16384, WeightType::int8);
+      if (spec.model.heads % ranks != 0 || spec.model.kv_heads % ranks != 0) continue;
+      const WorkloadBytes bytes = workload_bytes(spec);
+      const auto parts = static_cast<double>(ranks);
+      EXPECT_NEAR(static_cast<double>(bytes.qkv + bytes.o_proj) / 1e6,
+                  model.attention_weights / parts, 0.06)
+          << model.model;
+      EXPECT_NEAR(static_cast<double>(bytes.kv) / 1e6, model.kv / parts, 0.06) << model.model;
+      EXPECT_NEAR(static_cast<double>(bytes.gate_up + bytes.down) / 1e6, model.mlp / parts, 0.06)
+          << model.model;
+    }
+  }
+}
+
+TEST(Workload, KeyValueHeadsThatDoNotDivideGoByTheFullestRank) {
+  // 10 heads on 4 ranks: 3 + 3 + 2 + 2.
+  const WorkloadSpec spec = example("phi-3-medium", 4, 1, 1024, WeightType::fp16);
+  EXPECT_EQ(workload_bytes(spec).kv, 2 * 3 * 128 * 1024 * 2);
+  const FoldedStep step = make_workload(spec, example_device("h100-sxm"));
+  EXPECT_THAT(step.warnings, testing::Contains(HasSubstr("do not divide the 10 key-value heads")));
+}
+
+TEST(Workload, MoreRanksThanKeyValueHeadsHoldCopies) {
+  const WorkloadSpec eight = example("llama3-8b", 8, 1, 1024, WeightType::fp16);
+  const WorkloadSpec sixteen = example("llama3-8b", 16, 1, 1024, WeightType::fp16);
+  EXPECT_EQ(workload_bytes(sixteen).kv, workload_bytes(eight).kv);
+  EXPECT_EQ(workload_bytes(sixteen).o_proj, workload_bytes(eight).o_proj / 2);
+}
+
+TEST(Workload, RanksMustDivideTheModel) {
+  const auto error = [](const char* model, int64_t ranks) {
+    return error_of([&] { workload_bytes(example(model, ranks, 1, 1024, WeightType::fp16)); });
+  };
+  EXPECT_THAT(error("qwen2-7b", 8), HasSubstr("8 ranks do not divide the 28 attention heads"));
+  EXPECT_THAT(error("llama3-8b", 3), HasSubstr("3 ranks do not divide the 32 attention heads"));
+  EXPECT_THAT(error("llama3-8b", 0), HasSubstr("--tp: 0 is not from 1"));
+  EXPECT_THAT(error("llama3-8b", INT64_MAX), HasSubstr("--tp"));
+}
+
+TEST(Workload, SizesThatOverflowAreRefused) {
+  WorkloadSpec spec = example("llama3-8b", 1, 1 << 20, 1 << 27, WeightType::fp16);
+  spec.model.kv_heads = spec.model.heads = 1 << 20;
+  spec.model.head_dim = 1 << 20;
+  EXPECT_THAT(error_of([&] { workload_bytes(spec); }), HasSubstr("overflows"));
+  spec.batch = 0;
+  EXPECT_THAT(error_of([&] { workload_bytes(spec); }), HasSubstr("--batch"));
+  spec.batch = 1;
+  spec.context = -1;
+  EXPECT_THAT(error_of([&] { workload_bytes(spec); }), HasSubstr("--context"));
+}
+
+// --- the step ------------------------------------------------------------------------------------
+
+TEST(Workload, StepLooksLikeARecordedOne) {
+  const WorkloadSpec spec = example("llama3-8b", 4, 4, 4096, WeightType::fp16);
+  const DeviceModel device = example_device("h100-sxm");
+  const FoldedStep step = make_workload(spec, device);
+  const WorkloadBytes bytes = workload_bytes(spec);
+  EXPECT_EQ(step.ops.size(), 2u + 32 * 11 + 4);
+  EXPECT_EQ(step.source, "model");
+  EXPECT_EQ(step.world_size, 4);
+  double end_ns = 0;
+  for (size_t i = 0; i < step.ops.size(); ++i) {
+    EXPECT_EQ(step.ops[i].ordinal, static_cast<int32_t>(i));
+    EXPECT_DOUBLE_EQ(step.ops[i].start_ns, end_ns);
+    EXPECT_GT(step.ops[i].dur_ns, 0);
+    end_ns += step.ops[i].dur_ns;
+  }
+  EXPECT_DOUBLE_EQ(step.wall_ns, end_ns);
+
+  const StepOp& gate_up = op_named(step, "layers.31.mlp.gate_up");
+  ASSERT_EQ(gate_up.accesses.size(), 1u);
+  const StepTensor& weight = step.tensors[static_cast<size_t>(gate_up.accesses[0].tensor)];
+  EXPECT_EQ(weight.name, "layers.31.mlp.gate_up.weight");
+  EXPECT_EQ(weight.role, TensorRole::weight);
+  EXPECT_EQ(weight.bytes, bytes.gate_up);
+  // Roofline by hand: 58.7 MB at 3 TB/s and 2 us.
+  EXPECT_NEAR(gate_up.dur_ns, 2000 + static_cast<double>(bytes.gate_up) / 3e12 * 1e9, 1);
+
+  const StepOp& core = op_named(step, "layers.0.attn.core");
+  ASSERT_EQ(core.accesses.size(), 2u);
+  EXPECT_EQ(core.accesses[0].bytes + core.accesses[1].bytes, bytes.kv);
+  const StepTensor& keys = step.tensors[static_cast<size_t>(core.accesses[0].tensor)];
+  EXPECT_EQ(keys.name, "layers.0.attn.core.k_cache");
+  EXPECT_EQ(keys.role, TensorRole::kv);
+  EXPECT_TRUE(keys.written);
+
+  const StepOp& allreduce = op_named(step, "layers.7.mlp.allreduce");
+  ASSERT_TRUE(allreduce.collective.has_value());
+  EXPECT_EQ(allreduce.collective->bytes, 4 * 4096 * 2);
+  EXPECT_EQ(allreduce.collective->ranks, 4);
+  EXPECT_NEAR(allreduce.dur_ns, collective_time(device, "allreduce", 4, 4 * 4096 * 2).dur_ns, 1);
+}
+
+TEST(Workload, LargeBatchesAreBoundByArithmetic) {
+  const DeviceModel device = example_device("h100-sxm");
+  const FoldedStep small =
+      make_workload(example("llama3-8b", 4, 1, 1024, WeightType::fp16), device);
+  const FoldedStep large =
+      make_workload(example("llama3-8b", 4, 1024, 1024, WeightType::fp16), device);
+  const StepOp& memory_bound = op_named(small, "layers.0.mlp.gate_up");
+  EXPECT_LT(memory_bound.floor_ns, memory_bound.dur_ns / 2);
+  const StepOp& compute_bound = op_named(large, "layers.0.mlp.gate_up");
+  EXPECT_DOUBLE_EQ(compute_bound.floor_ns, compute_bound.dur_ns);
+}
+
+TEST(Workload, OneRankHasNoCollectives) {
+  const FoldedStep step =
+      make_workload(example("llama3-8b", 1, 1, 1024, WeightType::fp16), example_device("h100-sxm"));
+  for (const StepOp& op : step.ops) EXPECT_NE(op.kind, OpKind::collective) << op.name;
+}
+
+TEST(Workload, WhatDoesNotFitIsNotAvailable) {
+  const DeviceModel device = example_device("h100-sxm");
+  const std::string error =
+      error_of([&] { make_workload(example("llama3-70b", 1, 1, 1024, WeightType::fp16), device); });
+  EXPECT_THAT(error, HasSubstr("N/A"));
+  EXPECT_THAT(error, HasSubstr("131."));  // GiB: 70.6e9 parameters of two bytes
+  EXPECT_NO_THROW(make_workload(example("llama3-70b", 4, 1, 1024, WeightType::fp16), device));
+  DeviceModel unknown = device;
+  unknown.memory_bytes = 0;
+  EXPECT_THAT(make_workload(example("llama3-70b", 2, 1, 1024, WeightType::fp16), unknown).warnings,
+              testing::Contains(HasSubstr("N/A")));
+}
+
+TEST(Workload, DevicesThatLackARateAreRefused) {
+  const auto error = [](const char* device, int64_t ranks, WeightType type) {
+    return error_of(
+        [&] { make_workload(example("llama3-8b", ranks, 1, 1024, type), example_device(device)); });
+  };
+  EXPECT_THAT(error("a100-80g", 2, WeightType::fp8), HasSubstr("no fp8 arithmetic rate"));
+  EXPECT_THAT(error("ascend-910b", 4, WeightType::int8), HasSubstr("--allreduce-time"));
+  WorkloadSpec spec = example("llama3-8b", 4, 1, 1024, WeightType::int8);
+  spec.allreduce_ns = 30'000;
+  const FoldedStep step = make_workload(spec, example_device("ascend-910b"));
+  EXPECT_DOUBLE_EQ(op_named(step, "layers.0.attn.allreduce").dur_ns, 30'000);
+}
+
+TEST(Workload, DoubtsAreStated) {
+  const DeviceModel device = example_device("h100-sxm");
+  WorkloadSpec six = example("llama3-8b", 6, 1, 1024, WeightType::fp16);
+  six.model.heads = six.model.kv_heads = 24;
+  six.model.intermediate = 14'400;
+  EXPECT_THAT(make_workload(six, device).warnings,
+              testing::Contains(HasSubstr("6 ranks is interpolated")));
+  EXPECT_THAT(make_workload(example("llama3-8b", 2, 16384, 4, WeightType::fp16), device).warnings,
+              testing::Contains(HasSubstr("extrapolated")));
+  EXPECT_THAT(make_workload(example("phi-3-medium", 2, 1, 4, WeightType::fp16), device).warnings,
+              testing::Contains(HasSubstr("sliding_window 2047 is ignored")));
+}
+
+// --- the trace -----------------------------------------------------------------------------------
+
+void expect_same(const FoldedStep& a, const FoldedStep& b) {
+  EXPECT_EQ(a.rank, b.rank);
+  EXPECT_EQ(a.process, b.process);
+  EXPECT_EQ(a.world_size, b.world_size);
+  EXPECT_EQ(a.source, b.source);
+  EXPECT_EQ(a.steps_total, b.steps_total);
+  EXPECT_EQ(a.steps_used, b.steps_used);
+  EXPECT_EQ(a.wall_ns, b.wall_ns);
+  EXPECT_EQ(a.streams, b.streams);
+  ASSERT_EQ(a.tensors.size(), b.tensors.size());
+  for (size_t i = 0; i < a.tensors.size(); ++i) {
+    EXPECT_EQ(a.tensors[i].name, b.tensors[i].name);
+    EXPECT_EQ(a.tensors[i].role, b.tensors[i].role);
+    EXPECT_EQ(a.tensors[i].bytes, b.tensors[i].bytes);
+    EXPECT_EQ(a.tensors[i].written, b.tensors[i].written);
+  }
+  ASSERT_EQ(a.ops.size(), b.ops.size());
+  for (size_t i = 0; i < a.ops.size(); ++i) {
+    SCOPED_TRACE(a.ops[i].name);
+    EXPECT_EQ(a.ops[i].name, b.ops[i].name);
+    EXPECT_EQ(a.ops[i].kind, b.ops[i].kind);
+    EXPECT_EQ(a.ops[i].start_ns, b.ops[i].start_ns);
+    EXPECT_EQ(a.ops[i].dur_ns, b.ops[i].dur_ns);
+    EXPECT_EQ(a.ops[i].floor_ns, b.ops[i].floor_ns);
+    EXPECT_EQ(a.ops[i].collective.has_value(), b.ops[i].collective.has_value());
+    if (a.ops[i].collective && b.ops[i].collective) {
+      EXPECT_EQ(a.ops[i].collective->function, b.ops[i].collective->function);
+      EXPECT_EQ(a.ops[i].collective->bytes, b.ops[i].collective->bytes);
+      EXPECT_EQ(a.ops[i].collective->ranks, b.ops[i].collective->ranks);
+    }
+    ASSERT_EQ(a.ops[i].accesses.size(), b.ops[i].accesses.size());
+    for (size_t j = 0; j < a.ops[i].accesses.size(); ++j) {
+      const StepAccess& left = a.ops[i].accesses[j];
+      const StepAccess& right = b.ops[i].accesses[j];
+      EXPECT_EQ(left.tensor, right.tensor);
+      EXPECT_EQ(left.offset_bytes, right.offset_bytes);
+      EXPECT_EQ(left.bytes, right.bytes);
+      EXPECT_EQ(left.mode, right.mode);
+      EXPECT_EQ(left.confidence, right.confidence);
+      EXPECT_EQ(left.source, right.source);
+    }
+  }
+}
+
+TEST(Workload, TraceOutFoldsBackToTheSameStep) {
+  const TemporaryDirectory directory;
+  for (const WeightType type : {WeightType::fp16, WeightType::int8}) {
+    const DeviceModel device = example_device("h200");
+    const FoldedStep step = make_workload(example("qwen2-7b", 4, 3, 1000, type), device);
+    fs::remove(directory / "trace.db");
+    write_workload_trace(step, device, directory / "trace.db");
+    expect_same(step, fold_step(TraceDb::open(directory / "trace.db")));
+  }
+}
+
+TEST(Workload, OptionsMakeTheStepAndTheTrace) {
+  const TemporaryDirectory directory;
+  WorkloadOptions options;
+  options.model = (kSource / "examples/models/llama3-8b.json").string();
+  options.ranks = 2;
+  options.trace_out = (directory / "out.db").string();
+  const DeviceModel device = example_device("h100-sxm");
+  const FoldedStep step = workload_step(options, device, false);
+  expect_same(step, fold_step(TraceDb::open(directory / "out.db")));
+  EXPECT_THAT(error_of([&] { workload_step(options, device, false); }), HasSubstr("out.db"))
+      << "never overwritten without --force";
+  EXPECT_NO_THROW(workload_step(options, device, true));
+  options.trace_out = "-";
+  EXPECT_THAT(error_of([&] { workload_step(options, device, true); }), HasSubstr("--trace-out"));
+  options.trace_out.clear();
+  options.type = "fp4";
+  EXPECT_THAT(error_of([&] { workload_step(options, device, true); }),
+              HasSubstr("fp16, int8, fp8"));
+  options.type = "int8";
+  options.allreduce_time = "20";
+  EXPECT_THAT(error_of([&] { workload_step(options, device, true); }), HasSubstr("duration"));
+}
+
+// --- config.json ---------------------------------------------------------------------------------
+
+TEST(ModelConfig, HostileFilesAreRefusedWithTheField) {
+  const TemporaryDirectory directory;
+  const auto error = [&](const std::string& text) {
+    const fs::path path = directory / "m.json";
+    std::ofstream(path) << text;
+    const std::string message = error_of([&] { load_model_config(path); });
+    EXPECT_THAT(message, HasSubstr("m.json")) << text;
+    return message;
+  };
+  const auto with = [&](const std::string& replaced) {
+    return error(R"({"hidden_size":64,"intermediate_size":128,"num_hidden_layers":2,)"
+                 R"("num_attention_heads":4,"vocab_size":100,)" +
+                 replaced + "}");
+  };
+  EXPECT_THAT(error(""), HasSubstr("m.json"));
+  EXPECT_THAT(error("[1,2]"), HasSubstr("not a model's config.json"));
+  EXPECT_THAT(error("{}"), HasSubstr("not a model's config.json"));
+  EXPECT_THAT(error(R"({"hidden_size":64})"), HasSubstr("/intermediate_size: missing"));
+  EXPECT_THAT(with(R"("num_key_value_heads":3)"), HasSubstr("/num_key_value_heads: 3 does not"));
+  EXPECT_THAT(with(R"("num_key_value_heads":0)"), HasSubstr("0 is not a whole number"));
+  EXPECT_THAT(with(R"("num_key_value_heads":-4)"), HasSubstr("-4 is not"));
+  EXPECT_THAT(with(R"("head_dim":1.5)"), HasSubstr("/head_dim: 1.5 is not"));
+  EXPECT_THAT(with(R"("head_dim":"big")"), HasSubstr("/head_dim"));
+  EXPECT_THAT(with(R"("head_dim":99999999999999999999)"), HasSubstr("/head_dim"));
+  EXPECT_THAT(with(R"("num_local_experts":8)"), HasSubstr("routes tokens to experts"));
+  EXPECT_THAT(with(R"("tie_word_embeddings":"yes")"), HasSubstr("not true or false"));
+  EXPECT_THAT(error(R"({"hidden_size":65,"intermediate_size":128,"num_hidden_layers":2,)"
+                    R"("num_attention_heads":4,"vocab_size":100})"),
+              HasSubstr("does not divide hidden_size 65"));
+  EXPECT_THAT(error_of([&] { load_model_config(directory / "absent.json"); }),
+              HasSubstr("absent.json"));
+}
+
+TEST(ModelConfig, SpellingsAndDefaults) {
+  const ModelConfig small = example_model("phi-3-small");
+  EXPECT_EQ(small.intermediate, 14336);
+  EXPECT_EQ(small.kv_heads, 8);
+  EXPECT_EQ(small.name, "phi-3-small");
+  EXPECT_TRUE(example_model("qwen2-7b").warnings.empty()) << "its sliding window is switched off";
+  EXPECT_TRUE(example_model("stories42m").tied_embeddings);
+}
+
+// --- collective times ----------------------------------------------------------------------------
+
+TEST(CollectiveTime, PiecesGapsAndEnds) {
+  DeviceModel device;
+  device.name = "d";
+  const auto fit = [&](int64_t ranks, double latency_ns, double rate, int64_t min, int64_t max) {
+    device.collectives.push_back({"allreduce", "custom", ranks, latency_ns, rate, 0.1, min, max});
+  };
+  fit(2, 9000, 2e9, 4000, 8000);  // out of order on purpose
+  fit(2, 5000, 1e9, 1000, 2000);
+  fit(4, 6000, 1e9, 1000, 2000);
+  device.collectives.push_back({"allreduce", "nccl", 2, 1, 1e9, 0, 0, 0});  // another library
+  const auto time = [&](int64_t ranks, int64_t bytes) {
+    return collective_time(device, "allreduce", ranks, bytes);
+  };
+  EXPECT_DOUBLE_EQ(time(2, 1500).dur_ns, 6500);
+  EXPECT_FALSE(time(2, 1500).extrapolated);
+  EXPECT_DOUBLE_EQ(time(2, 3000).dur_ns, (7000 + 11000) / 2.0) << "between two pieces";
+  EXPECT_FALSE(time(2, 3000).extrapolated);
+  EXPECT_DOUBLE_EQ(time(2, 10).dur_ns, 6000) << "not below the smallest measured";
+  EXPECT_TRUE(time(2, 10).extrapolated);
+  EXPECT_DOUBLE_EQ(time(2, 10'000).dur_ns, 14000);
+  EXPECT_TRUE(time(2, 10'000).extrapolated);
+  EXPECT_DOUBLE_EQ(time(3, 1500).dur_ns, 7000);
+  EXPECT_TRUE(time(3, 1500).between_ranks);
+  EXPECT_THAT(error_of([&] { time(8, 1); }), HasSubstr("for 8 ranks (it has 2, 4)"));
+  EXPECT_THAT(error_of([&] { collective_time(device, "alltoall", 2, 1); }), HasSubstr("none"));
+}
+
+}  // namespace
+}  // namespace preserve
