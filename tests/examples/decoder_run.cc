@@ -19,18 +19,22 @@ nlohmann::json tiny_config() {
 }
 
 Run run_decoder(int ranks, const std::vector<std::string>& arguments,
-                const std::vector<std::string>& environment) {
-  std::vector<std::string> command;
+                const std::vector<std::string>& environment,
+                const std::vector<std::string>& wrapper) {
+  std::vector<std::string> command = wrapper;
   if (ranks > 0) {
     // Quiet, more ranks than cores, and no pinning: tests share the machine.
-    command = {"mpirun", "-q", "--oversubscribe", "--bind-to", "none", "-n", std::to_string(ranks)};
+    command.insert(command.end(), {"mpirun", "-q", "--oversubscribe", "--bind-to", "none", "-n",
+                                   std::to_string(ranks)});
   }
   command.push_back(PRESERVE_BIN_DIR "/tp_decoder");
   command.insert(command.end(), arguments.begin(), arguments.end());
   std::vector<std::string> extended = environment;
-  extended.insert(extended.end(), {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-                                   // Open MPI itself leaks at exit.
-                                   "ASAN_OPTIONS=detect_leaks=0"});
+  extended.insert(extended.end(),
+                  {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+                   // Open MPI itself leaks at exit; the collector is preloaded before
+                   // the sanitizer.
+                   "ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0"});
   return preserve::test::run_program(command, extended);
 }
 

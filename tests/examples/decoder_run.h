@@ -15,9 +15,10 @@ namespace tp_decoder::test {
 // every other, so that a mix-up of dimensions shows.
 nlohmann::json tiny_config();
 
-// Runs with `ranks` ranks under mpirun, or without mpirun when 0.
+// Runs with `ranks` ranks under mpirun, or without mpirun when 0; all of it under `wrapper`.
 preserve::test::Run run_decoder(int ranks, const std::vector<std::string>& arguments,
-                                const std::vector<std::string>& environment = {});
+                                const std::vector<std::string>& environment = {},
+                                const std::vector<std::string>& wrapper = {});
 
 // The text after "KEY: " on the line that starts with it; fails the test when there is none.
 std::string value_of(const preserve::test::Run& run, const std::string& key);
