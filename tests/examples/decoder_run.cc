@@ -32,8 +32,7 @@ Run run_decoder(int ranks, const std::vector<std::string>& arguments,
   std::vector<std::string> extended = environment;
   extended.insert(extended.end(),
                   {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-                   // Open MPI itself leaks at exit; the collector is preloaded before
-                   // the sanitizer.
+                   // Open MPI leaks at exit; the collector is preloaded before the sanitizer.
                    "ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0"});
   return preserve::test::run_program(command, extended);
 }
