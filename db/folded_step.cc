@@ -128,6 +128,22 @@ std::vector<RawStep> most_frequent(std::vector<RawStep> steps, FoldedStep& folde
   return kept;
 }
 
+// Medians of starts and of durations are taken one by one, so on a noisy machine a folded operator
+// can seem to start before its predecessor has ended. It is moved to that end unless the two really
+// overlapped in most repetitions, as kernels on a GPU stream may. `ops` as RawStep::ops.
+void undo_false_overlaps(const std::vector<RawStep>& steps, std::vector<StepOp>& ops) {
+  std::vector<double> gaps(steps.size());
+  for (size_t i = 1; i < ops.size(); ++i) {
+    if (steps.front().ops[i].stream != steps.front().ops[i - 1].stream) continue;
+    const double previous_end_ns = ops[i - 1].start_ns + ops[i - 1].dur_ns;
+    if (ops[i].start_ns >= previous_end_ns) continue;
+    for (size_t s = 0; s < steps.size(); ++s) {
+      gaps[s] = static_cast<double>(steps[s].ops[i].start_ns - steps[s].ops[i - 1].end_ns);
+    }
+    if (median(gaps) >= 0) ops[i].start_ns = previous_end_ns;
+  }
+}
+
 // Operators in order of median start. Returns, for each position of RawStep::ops, its ordinal.
 std::vector<int32_t> fold_operators(const TraceDb& db, const std::vector<RawStep>& steps,
                                     FoldedStep& folded) {
@@ -147,6 +163,7 @@ std::vector<int32_t> fold_operators(const TraceDb& db, const std::vector<RawStep
     ops[i].mad_ns = median_abs_deviation(durations);
     collectives_of_stream[steps.front().ops[i].stream] += ops[i].kind == OpKind::collective ? 1 : 0;
   }
+  undo_false_overlaps(steps, ops);
   for (const auto& [stream, ignored] : collectives_of_stream) folded.streams.push_back(stream);
   std::stable_sort(folded.streams.begin(), folded.streams.end(), [&](int64_t a, int64_t b) {
     return collectives_of_stream[a] > collectives_of_stream[b];
@@ -173,6 +190,9 @@ std::vector<int32_t> fold_operators(const TraceDb& db, const std::vector<RawStep
     ordinal_of[order[position]] = static_cast<int32_t>(position);
     folded.ops.push_back(std::move(ops[order[position]]));
     folded.ops.back().ordinal = static_cast<int32_t>(position);
+    // The step holds its operators, also after they were moved apart.
+    folded.wall_ns =
+        std::max(folded.wall_ns, folded.ops.back().start_ns + folded.ops.back().dur_ns);
   }
   return ordinal_of;
 }

@@ -506,6 +506,8 @@ void TraceDb::finish() {
     statement = nullptr;
   }
   state_->run("COMMIT");
+  // The exclusive lock lasts until the next read in normal mode (SQLite manual, locking_mode).
+  state_->run("PRAGMA locking_mode = NORMAL; SELECT COUNT(*) FROM meta");
   state_->producing = false;
 }
 

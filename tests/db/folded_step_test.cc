@@ -91,6 +91,65 @@ TEST(FoldedStep, MedianIgnoresAnOutlier) {
   EXPECT_DOUBLE_EQ(step.ops[5].dur_ns, static_cast<double>(spec.allreduce_ns));
 }
 
+// Every second repetition has a long first operator that pushes the rest back: the median start of
+// the second operator lies inside the median first one, though they never overlapped.
+TEST(FoldedStep, OperatorsThatNeverOverlapDoNotOverlapWhenFolded) {
+  const TemporaryDirectory directory;
+  TraceDb db = TraceDb::create(directory / "t.db");
+  const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
+  const StreamId stream = db.add(StreamRow{.process = process});
+  const StringId names[]{db.intern("a"), db.intern("b"), db.intern("c")};
+  const int64_t shapes[][3]{{10, 10, 10}, {10, 50, 10}, {50, 10, 10}, {10, 50, 50}, {50, 10, 50}};
+  int64_t base = 0;
+  for (const auto& dur : shapes) {
+    const StepId step = db.add(StepRow{.process = process,
+                                       .ordinal = base / 1000,
+                                       .phase = StepPhase::decode,
+                                       .start_ns = base,
+                                       .end_ns = base + 150,
+                                       .source = "nvtx"});
+    int64_t now = base;
+    for (int i = 0; i < 3; ++i) {
+      db.add(OpRow{.stream = stream,
+                   .kind = OpKind::compute,
+                   .name = names[i],
+                   .start_ns = now,
+                   .end_ns = now + dur[i],
+                   .step = step});
+      now += dur[i];
+    }
+    base += 1000;
+  }
+  db.finish();
+  const FoldedStep step = fold_step(TraceDb::open(directory / "t.db"));
+  for (size_t i = 1; i < step.ops.size(); ++i) {
+    EXPECT_GE(step.ops[i].start_ns, step.ops[i - 1].start_ns + step.ops[i - 1].dur_ns) << i;
+  }
+  EXPECT_GE(step.wall_ns, step.ops.back().start_ns + step.ops.back().dur_ns);
+}
+
+TEST(FoldedStep, RealOverlapsAreKept) {
+  const TemporaryDirectory directory;
+  TraceDb db = TraceDb::create(directory / "t.db");
+  const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
+  const StreamId stream = db.add(StreamRow{.process = process, .kind = StreamKind::gpu});
+  const StringId name = db.intern("kernel");
+  for (int64_t base = 0; base < 3000; base += 1000) {
+    const StepId step = db.add(StepRow{.process = process,
+                                       .phase = StepPhase::decode,
+                                       .start_ns = base,
+                                       .end_ns = base + 100,
+                                       .source = "nvtx"});
+    db.add(
+        OpRow{.stream = stream, .name = name, .start_ns = base, .end_ns = base + 20, .step = step});
+    db.add(OpRow{
+        .stream = stream, .name = name, .start_ns = base + 15, .end_ns = base + 40, .step = step});
+  }
+  db.finish();
+  const FoldedStep step = fold_step(TraceDb::open(directory / "t.db"));
+  EXPECT_DOUBLE_EQ(step.ops[1].start_ns, 15);
+}
+
 TEST(FoldedStep, EachRankIsFoldedOnItsOwn) {
   const TemporaryDirectory directory;
   const TraceDb db = written(directory, {});
