@@ -36,6 +36,15 @@ void write_stderr(std::string_view text) {
   (void)!std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
+// CLI11 2.1 cannot be told the usage line, and does not know of a command after the options.
+std::string help_text(const CLI::App& app, const ToolInfo& info) {
+  std::string text = app.help();
+  const size_t begin = text.find("Usage: ");
+  if (info.usage.empty() || begin == std::string::npos) return text;
+  return text.replace(begin, text.find('\n', begin) - begin,
+                      fmt::format("Usage: {} {}", info.name, info.usage));
+}
+
 }  // namespace
 
 void Console::configure(bool quiet, int verbosity, Color color) {
@@ -135,7 +144,7 @@ int run_tool(int argc, char** argv, const ToolInfo& info,
     try {
       app.parse(argc, argv);
     } catch (const CLI::CallForHelp&) {
-      fmt::print("{}", app.help());
+      fmt::print("{}", help_text(app, info));
       return kExitDone;
     } catch (const CLI::CallForVersion& version) {
       fmt::print("{}\n", version.what());

@@ -56,6 +56,7 @@ struct ToolInfo {
   std::string purpose;     // one line
   std::string footer;      // examples, files, exit codes; shown under the options
   std::string versions{};  // second line of --version, "trace schema 1, schedule 1.0"
+  std::string usage{};     // what follows the name in "Usage:", when CLI11's guess is not it
 };
 
 // Parses, then runs `body` and maps Error to the exit code. `define` adds the tool's own options to

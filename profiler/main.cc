@@ -37,18 +37,24 @@ struct Modes {
 void define(CLI::App& app, Modes& modes) {
   app.add_option("-o,--output", modes.launch.output,
                  "Trace to write; %p is the pid, %h the host, %r the rank")
-      ->type_name("FILE")->capture_default_str();
+      ->type_name("FILE")
+      ->capture_default_str();
   app.add_flag("-f,--force", modes.launch.force, "Overwrite an existing output");
   app.add_option("--flush-period", modes.flush_period,
                  "How often records go to disk: what a killed process may lose")
-      ->type_name("TIME")->capture_default_str();
+      ->type_name("TIME")
+      ->capture_default_str();
   app.add_option("--ring-size", modes.ring_size,
                  "Memory per recording thread; raise it when records were dropped")
-      ->type_name("SIZE")->capture_default_str();
+      ->type_name("SIZE")
+      ->capture_default_str();
   app.add_flag("--mpi,!--no-mpi", modes.launch.mpi, "Record MPI calls (on unless --no-mpi)");
   app.add_option("--step-range", modes.launch.step_globs,
                  "Name of the range that is a decode step, with * and ? (repeatable)")
-      ->type_name("GLOB")->take_all()->expected(1)->allow_extra_args(false);
+      ->type_name("GLOB")
+      ->take_all()
+      ->expected(1)
+      ->allow_extra_args(false);
   app.add_option("--keep-spool", modes.launch.keep_spool, "Keep the raw recording in this folder")
       ->type_name("DIR");
   app.add_option("--convert", modes.convert, "No run: make the trace from a kept folder")
@@ -84,7 +90,8 @@ int dispatch(Modes& modes, const std::vector<std::string>& rest, Console& consol
     throw usage_error("--merge and --convert run no command, but '{}' was given",
                       modes.launch.command.front());
   }
-  if (!modes.merge.empty()) return merge_traces(modes.merge, modes.launch.output, modes.launch.force, console);
+  if (!modes.merge.empty())
+    return merge_traces(modes.merge, modes.launch.output, modes.launch.force, console);
   if (!modes.convert.empty()) return convert_folder(modes.convert, modes.launch, console);
   if (modes.launch.command.empty()) {
     throw usage_error("no command given\nTry 'preserve-profile --help'.");
@@ -97,8 +104,10 @@ int dispatch(Modes& modes, const std::vector<std::string>& rest, Console& consol
 int main(int argc, char** argv) {
   Modes modes;
   CLI::App* parsed = nullptr;
-  const ToolInfo info{"preserve-profile", "Record a real run into trace.db", kFooter,
-                      fmt::format("trace schema {}, spool {}", kTraceSchemaVersion, spool::kVersion)};
+  const ToolInfo info{
+      "preserve-profile", "Record a real run into trace.db", kFooter,
+      fmt::format("trace schema {}, spool {}", kTraceSchemaVersion, spool::kVersion),
+      "[OPTIONS] [--] COMMAND [ARGUMENT...]"};
   return run_tool(
       argc, argv, info,
       [&](CLI::App& app) {
