@@ -149,7 +149,7 @@ bool same(double a, double b) {
 SteadyRun run_until_steady(StepEngine& engine) {
   SteadyRun run;
   std::vector<double> step_times_ns;
-  // The first step finds an empty cache and no prefetches of a step before it.
+  // The first step finds the cache of another regime and no prefetches of a step before it.
   while (run.steps < kMostSteps && !run.steady) {
     EngineStep step = engine.run();
     run.steady = ++run.steps > 2 && same(step.step_ns, run.last.step_ns) &&
@@ -274,19 +274,19 @@ SimulationResult simulate(const FoldedStep& step, const DeviceModel& device, con
     throw input_error("device {} has no prefetch method, but the plan prefetches", device.name);
   }
 
-  const PrefetchOrders no_prefetches;
   std::vector<OpModel> models = recorded_models(step, options.link_latency_ns);
-  StepEngine baseline_engine(step, order, device, hardware, models, no_prefetches);
-  const SteadyRun baseline = run_until_steady(baseline_engine);
+  StepEngine engine(step, order, device, hardware, models, orders);
+  const SteadyRun baseline = run_until_steady(engine);
   calibrate(step, device, baseline.last, hardware.memory_bytes_per_ns, cache_bytes_per_ns, models);
+  // From the recorded step on, as in reality: with an empty plan nothing changes.
+  engine.start_prefetching();
+  const SteadyRun planned = run_until_steady(engine);
 
   std::vector<OpModel> hot_models = models;
   for (OpModel& model : hot_models) {
     model = {.base_ns = model.floor_ns, .floor_ns = model.floor_ns, .collective = model.collective};
   }
-  StepEngine hot_engine(step, order, device, hardware, hot_models, no_prefetches);
-  StepEngine engine(step, order, device, hardware, models, orders);
-  const SteadyRun planned = run_until_steady(engine);
+  StepEngine hot_engine(step, order, device, hardware, hot_models, orders);
 
   SimulationResult result;
   result.baseline_step_ns = baseline.step_ns;

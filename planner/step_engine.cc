@@ -153,7 +153,7 @@ void StepEngine::start(int32_t op) {
     const double share = order_.rules[static_cast<size_t>(follower)].share;
     events_[running.clock].push({now + share * alone_ns, Change::reached, follower});
   }
-  if (window_of_[index] >= 0) {
+  if (prefetching_ && window_of_[index] >= 0) {
     stream_.open_window(static_cast<size_t>(window_of_[index]), step_number_, clock_[kReal]);
   }
 }

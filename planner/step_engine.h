@@ -46,12 +46,13 @@ struct EngineStep {
 
 class StepEngine {
  public:
-  // The references must outlive the engine.
+  // The references must outlive the engine; the models may change between two runs.
   StepEngine(const FoldedStep& step, const RecordedOrder& order, const DeviceModel& device,
              const EngineHardware& hardware, const std::vector<OpModel>& models,
              const PrefetchOrders& prefetches);
 
   EngineStep run();  // the next repetition; cache and prefetches under way are carried over
+  void start_prefetching() { prefetching_ = true; }  // until then windows stay shut
 
  private:
   enum class Change { over, reached, start, step_over };
@@ -93,6 +94,7 @@ class StepEngine {
   std::vector<int32_t> window_of_;  // by ordinal: index into PrefetchOrders::windows or -1
   std::vector<std::vector<size_t>> prefetches_of_;  // by ordinal of the consumer
 
+  bool prefetching_ = false;
   int64_t step_number_ = -1;
   double clock_[kClocks] = {};
   Events events_[kClocks];
