@@ -143,8 +143,8 @@ std::string timeline(const Report& report) {
     out += "<p>The step has more operators than can be drawn: where they crowd, only the longest shows.</p>\n";
   }
   return out + html_how(fmt::format(
-      "Bars stand at the median times over {} steps of rank {}; resting the pointer on one shows its name, length and "
-      "bytes. A prefetch bar lies under the collective that hides it and is as long as its share of that window, the stand-in link "
+      "Bars begin at the median start and last the median length over {} steps of rank {}, so waits that come and go leave "
+      "gaps; resting the pointer on a bar shows its name, length and bytes. A prefetch bar lies under the collective that hides it and is as long as its share of that window, the stand-in link "
       "included, which the recording does not have.",
       report.step->steps_used, report.step->rank));
 }

@@ -72,7 +72,7 @@ std::string trust_table(const Scenario& scenario) {
     const Fidelity& fidelity = *measured.fidelity;
     table.row({"Fidelity of the step", format_ratio(fidelity.step), "replayed baseline over recorded step; 1 is a perfect copy"});
     table.row({"Fidelity of operators", cell(fidelity.operators, format_ratio),
-               fidelity.operators ? fmt::format("median of operators that are not collectives; four in five lie in {} to {}",
+               fidelity.operators ? fmt::format("planned rank: median of operators that are not collectives; four in five lie in {} to {}",
                                                 format_ratio(*fidelity.operators_p10),
                                                 format_ratio(*fidelity.operators_p90))
                                   : ""});
@@ -80,7 +80,7 @@ std::string trust_table(const Scenario& scenario) {
     table.row({"Fidelity", html_unknown(measured.fidelity.reason), ""});
   }
   table.row({"Collective slowdown", cell(measured.collective_slowdown, format_ratio),
-             "time of the collectives that carry prefetches, prefetch arm over baseline"});
+             "planned rank: time of the collectives that carry prefetches, prefetch arm over baseline"});
   return table.finish();
 }
 

@@ -135,6 +135,21 @@ void add_scenarios(const InputSet& inputs, Report& report) {
   }
 }
 
+// One sentence of two schedules is one warning with two sources.
+void merge_warnings(std::vector<Warning>& warnings) {
+  std::vector<Warning> merged;
+  for (Warning& warning : warnings) {
+    const auto same = std::find_if(merged.begin(), merged.end(),
+                                   [&](const Warning& other) { return other.text == warning.text; });
+    if (same == merged.end()) {
+      merged.push_back(std::move(warning));
+    } else if (same->source != warning.source) {
+      same->source += fmt::format(", {}", warning.source);
+    }
+  }
+  warnings = std::move(merged);
+}
+
 std::string nothing_planned(const Report& report) {
   if (!report.step) return "Recorded only: no step was found, so nothing can be planned.";
   return fmt::format(
@@ -207,6 +222,7 @@ Report build_report(const InputSet& inputs) {
   report.time_use = summarise_time(db);
   if (report.step) add_scenarios(inputs, report);
   if (report.sentences.empty()) report.sentences.push_back(nothing_planned(report));
+  merge_warnings(report.warnings);
   check_consistency(report);
   return report;
 }

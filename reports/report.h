@@ -191,7 +191,7 @@ struct Scenario {
 };
 
 struct Warning {
-  std::string source, text;  // source: the file or stage it comes from
+  std::string source, text;  // source: the files it comes from
 };
 
 struct Report {

@@ -295,18 +295,23 @@ std::string label_of(int64_t link_latency_ns, const ReplayInput* replay) {
 std::string verdict_sentence(const Scenario& scenario) {
   const std::string with =
       fmt::format("with {}{}", scenario.link_latency_ns > 0 ? "a " : "", scenario.label);
-  const std::string reason = scenario.plan.reasons.empty() ? "" : fmt::format(" ({})", scenario.plan.reasons.front());
-  if (scenario.measured && scenario.measured->speedup) {
+  // The planner gives the reason for its verdict last.
+  const std::string reason =
+      scenario.plan.reasons.empty() ? "" : fmt::format(" ({})", scenario.plan.reasons.back());
+  const bool measured = scenario.measured && scenario.measured->speedup;
+  std::string result;
+  if (measured) {
     const std::string& verdict = scenario.measured->verdict;
     const char* meaning = verdict == "SAME"   ? " (a difference nobody would notice)"
                           : verdict == "AMBG" ? " (the samples do not decide)"
                                               : "";
-    return fmt::format("Measured: the tuned schedule is {} {}: {}{}.",
-                       describe_speedup(*scenario.measured->speedup), with, verdict, meaning);
+    result = fmt::format("{} {}: {}{}", describe_speedup(*scenario.measured->speedup), with, verdict, meaning);
   }
   if (scenario.plan.verdict == "do-nothing") {
-    return fmt::format("Planned: do nothing {}{}.", with, reason);
+    return fmt::format("Planned: do nothing {}{}.{}", with, reason,
+                       measured ? fmt::format(" Replayed all the same, it is {}.", result) : "");
   }
+  if (measured) return fmt::format("Measured: the tuned schedule is {}.", result);
   const std::string why = scenario.measured ? scenario.measured->speedup.reason : scenario.measured.reason;
   return fmt::format("Not measured ({}): the plan predicts {} {}.", why,
                      describe_speedup(scenario.plan.speedup), with);

@@ -98,6 +98,19 @@ TEST(Report, CarriesLossesAndTheWarningsOfEveryStage) {
   }
 }
 
+TEST(Report, SaysAWarningOfTwoSchedulesOnce) {
+  TemporaryDirectory directory;
+  auto paths = test::write_two_scenarios(directory.path());
+  for (const auto& [path, link_ns] : {std::pair(paths[1], 0), std::pair(paths[3], 200'000)}) {
+    Schedule schedule = test::make_schedule(paths[0], link_ns);
+    schedule.warnings = {"bytes are unknown"};
+    test::write_schedule(path, schedule);
+  }
+  const Report report = report_of({paths[0], paths[1], paths[3]});
+  ASSERT_EQ(report.warnings.size(), 1U);
+  EXPECT_THAT(report.warnings[0].source, AllOf(HasSubstr("schedule.json, "), HasSubstr("schedule-link.json")));
+}
+
 TEST(Report, RecomputesFidelityPredictionErrorAndSlowdown) {
   TemporaryDirectory directory;
   const Report report = report_of(test::write_two_scenarios(directory.path()));
@@ -178,6 +191,9 @@ TEST(Report, SaysDoNothingWhenThatIsThePlan) {
   const Report report = report_of({paths[0], directory / "none.json"});
   EXPECT_EQ(report.sentences[0], "Planned: do nothing with real collectives (the windows are too short).");
   EXPECT_THAT(to_html(report), HasSubstr("do-nothing"));
+  test::write_replay(directory / "none.db", directory / "none.json", {.prefetch_speedup = 1});
+  EXPECT_THAT(report_of({paths[0], directory / "none.json", directory / "none.db"}).sentences[0],
+              AllOf(HasSubstr("Planned: do nothing"), HasSubstr("Replayed all the same, it is 0.0 % faster")));
 }
 
 TEST(Inputs, OfAnotherTraceAreRefused) {
