@@ -13,7 +13,6 @@ namespace preserve::report {
 inline constexpr double kWidth = 1100, kLeft = 216, kPlot = kWidth - kLeft - 40, kAxis = 24;
 inline constexpr size_t kLabelCharacters = 30;  // that fit left of the plot
 
-
 class Svg {
  public:
   // `title` and `description` are what a screen reader says instead of the picture.

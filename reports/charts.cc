@@ -15,9 +15,13 @@ namespace {
 
 constexpr double kRow = 26, kBar = 16;
 
-std::string time_text(double dur_ns) { return format_duration(dur_ns); }
+std::string time_text(double dur_ns) {
+  return format_duration(dur_ns);
+}
 
-double share(double part, double whole) { return whole > 0 ? part / whole : 0; }
+double share(double part, double whole) {
+  return whole > 0 ? part / whole : 0;
+}
 
 std::string rank_name(const RankTime& rank) {
   return rank.rank ? fmt::format("rank {}", *rank.rank) : rank.process;
@@ -67,13 +71,17 @@ std::string collective_chart(const TimeUse& use) {
   for (size_t i = 0; i < rows; ++i) {
     const CollectiveGroup& group = use.collectives[i];
     const double y = static_cast<double>(i) * kRow + 5;
-    const auto x_of = [&](int64_t dur_ns) { return kLeft + static_cast<double>(dur_ns) / longest * kPlot; };
-    const std::string name = fmt::format(
-        "{} {}", group.function, group.bytes ? format_size(static_cast<double>(*group.bytes)) : "?");
+    const auto x_of = [&](int64_t dur_ns) {
+      return kLeft + static_cast<double>(dur_ns) / longest * kPlot;
+    };
+    const std::string name =
+        fmt::format("{} {}", group.function,
+                    group.bytes ? format_size(static_cast<double>(*group.bytes)) : "?");
     svg.row_label(y + 12, name);
     svg.rect(x_of(group.p10_ns), y, std::max(1.0, x_of(group.p90_ns) - x_of(group.p10_ns)), kBar,
              "k-collective",
-             fmt::format("{}: p10 {}, median {}, p90 {}", name, time_text(static_cast<double>(group.p10_ns)),
+             fmt::format("{}: p10 {}, median {}, p90 {}", name,
+                         time_text(static_cast<double>(group.p10_ns)),
                          time_text(static_cast<double>(group.median_ns)),
                          time_text(static_cast<double>(group.p90_ns))));
     svg.line(x_of(group.median_ns), y - 3, x_of(group.median_ns), y + kBar + 3, "mark");
@@ -95,7 +103,8 @@ std::string operator_chart(const TimeUse& use) {
     const double part = std::min(1.0, static_cast<double>(total.total_ns) / longest);
     svg.row_label(y + 12, total.name);
     svg.rect(kLeft, y, part * kPlot, kBar, kind_class(total.kind),
-             fmt::format("{} ({}): {}", total.name, total.kind, time_text(static_cast<double>(total.total_ns))));
+             fmt::format("{} ({}): {}", total.name, total.kind,
+                         time_text(static_cast<double>(total.total_ns))));
   }
   return svg.finish();
 }
@@ -114,7 +123,8 @@ std::string arms_chart(const Measured& measured) {
   low -= margin;
   high += margin;
   Svg svg(static_cast<double>(rows) * kRow + kAxis + 6, "Speed-up over baseline by arm",
-          "A bar over the confidence interval with a line at the estimate; 1 is as fast as the baseline.");
+          "A bar over the confidence interval with a line at the estimate; 1 is as fast as the "
+          "baseline.");
   const double bottom = static_cast<double>(rows) * kRow + 4;
   const auto x_of = [&](double value) { return kLeft + (value - low) / (high - low) * kPlot; };
   svg.axis(low, high, 0, bottom, [](double v) { return fmt::format("{:.3g}x", v); });
@@ -123,8 +133,9 @@ std::string arms_chart(const Measured& measured) {
   for (const Arm& arm : measured.arms) {
     if (!arm.speedup) continue;
     svg.row_label(y + 12, arm.name);
-    svg.rect(x_of(arm.speedup->low), y, std::max(2.0, x_of(arm.speedup->high) - x_of(arm.speedup->low)),
-             kBar, arm.name == "prefetch" ? "k-prefetch" : "k-other",
+    svg.rect(x_of(arm.speedup->low), y,
+             std::max(2.0, x_of(arm.speedup->high) - x_of(arm.speedup->low)), kBar,
+             arm.name == "prefetch" ? "k-prefetch" : "k-other",
              fmt::format("{}: {} [{}, {}]", arm.name, format_ratio(arm.speedup->estimate),
                          format_ratio(arm.speedup->low), format_ratio(arm.speedup->high)));
     svg.line(x_of(arm.speedup->estimate), y - 3, x_of(arm.speedup->estimate), y + kBar + 3, "mark");
@@ -136,14 +147,16 @@ std::string arms_chart(const Measured& measured) {
 std::string window_chart(const PlanView& plan) {
   if (plan.windows.empty()) return "";
   constexpr double kHeight = 130, kTop = 6;
-  // Neighbouring windows share a column when there are too many to see; the column shows the fullest.
+  // Neighbouring windows share a column when there are too many to see; the column shows the
+  // fullest.
   const size_t columns = std::min<size_t>(plan.windows.size(), kChartElements / 8);
   int64_t largest = 1;
   for (const Window& window : plan.windows) {
     largest = std::max({largest, window.capacity_bytes, window.used_bytes});
   }
-  Svg svg(kHeight + kAxis, "Bytes per window",
-          "One column per window: the outline is what fits into it, the filled part what is planned.");
+  Svg svg(
+      kHeight + kAxis, "Bytes per window",
+      "One column per window: the outline is what fits into it, the filled part what is planned.");
   const double width = kPlot / static_cast<double>(columns);
   const auto height_of = [&](int64_t bytes) {
     return static_cast<double>(bytes) / static_cast<double>(largest) * (kHeight - kTop);
@@ -154,16 +167,18 @@ std::string window_chart(const PlanView& plan) {
     const size_t first = c * plan.windows.size() / columns;
     const size_t last = (c + 1) * plan.windows.size() / columns;
     const Window& window = *std::max_element(
-        plan.windows.begin() + static_cast<ptrdiff_t>(first), plan.windows.begin() + static_cast<ptrdiff_t>(last),
+        plan.windows.begin() + static_cast<ptrdiff_t>(first),
+        plan.windows.begin() + static_cast<ptrdiff_t>(last),
         [](const Window& a, const Window& b) { return a.used_bytes < b.used_bytes; });
-    const std::string hover =
-        fmt::format("{} ({}): {} of {} used", window.name, window.ordinal,
-                    format_size(static_cast<double>(window.used_bytes)),
-                    format_size(static_cast<double>(window.capacity_bytes)));
+    const std::string hover = fmt::format("{} ({}): {} of {} used", window.name, window.ordinal,
+                                          format_size(static_cast<double>(window.used_bytes)),
+                                          format_size(static_cast<double>(window.capacity_bytes)));
     const double x = kLeft + static_cast<double>(c) * width;
     const double bar = std::max(0.8, width * 0.8);
-    svg.rect(x, kHeight - height_of(window.capacity_bytes), bar, height_of(window.capacity_bytes), "outline", hover);
-    svg.rect(x, kHeight - height_of(window.used_bytes), bar, height_of(window.used_bytes), "k-prefetch", hover);
+    svg.rect(x, kHeight - height_of(window.capacity_bytes), bar, height_of(window.capacity_bytes),
+             "outline", hover);
+    svg.rect(x, kHeight - height_of(window.used_bytes), bar, height_of(window.used_bytes),
+             "k-prefetch", hover);
   }
   svg.line(kLeft, kHeight, kLeft + kPlot, kHeight, "axis");
   svg.text(kLeft + kPlot / 2, kHeight + 16, "windows in the order of the step", "tick");
@@ -175,8 +190,9 @@ std::string cache_chart(const Step& step, const PlanView& plan) {
   constexpr double kHeight = 140, kTop = 8;
   int64_t largest = std::max<int64_t>(plan.budget_bytes, 1);
   for (const int64_t bytes : plan.occupancy_bytes) largest = std::max(largest, bytes);
-  Svg svg(kHeight + kAxis, "Planned cache occupancy over the step",
-          "Bytes that were prefetched and not yet read, after each operator; the line is the budget.");
+  Svg svg(
+      kHeight + kAxis, "Planned cache occupancy over the step",
+      "Bytes that were prefetched and not yet read, after each operator; the line is the budget.");
   const auto wall_ns = static_cast<double>(step.wall_ns);
   const auto x_of = [&](int64_t ns) {
     return kLeft + std::clamp(static_cast<double>(ns) / wall_ns, 0.0, 1.0) * kPlot;
@@ -192,18 +208,20 @@ std::string cache_chart(const Step& step, const PlanView& plan) {
   int64_t previous = plan.occupancy_bytes.back();  // the ring: what the last step left behind
   for (size_t c = 0; c < columns; ++c) {
     const size_t first = c * count / columns, last = (c + 1) * count / columns;
-    const int64_t bytes = *std::max_element(plan.occupancy_bytes.begin() + static_cast<ptrdiff_t>(first),
-                                            plan.occupancy_bytes.begin() + static_cast<ptrdiff_t>(last));
+    const int64_t bytes =
+        *std::max_element(plan.occupancy_bytes.begin() + static_cast<ptrdiff_t>(first),
+                          plan.occupancy_bytes.begin() + static_cast<ptrdiff_t>(last));
     const TimelineOp& op = step.ops[last - 1];
     const double x = x_of(op.start_ns + op.dur_ns);
-    path += fmt::format("L{:.1f} {:.1f}L{:.1f} {:.1f}", c == 0 ? kLeft : x, y_of(previous), x, y_of(bytes));
+    path += fmt::format("L{:.1f} {:.1f}L{:.1f} {:.1f}", c == 0 ? kLeft : x, y_of(previous), x,
+                        y_of(bytes));
     previous = bytes;
   }
   path += fmt::format("L{0:.1f} {1:.1f}L{0:.1f} {2:.1f}Z", kLeft + kPlot, y_of(previous), kHeight);
   svg.path(path, "area");
   svg.line(kLeft, y_of(plan.budget_bytes), kLeft + kPlot, y_of(plan.budget_bytes), "limit");
   svg.row_label(y_of(plan.budget_bytes) + 4,
-           fmt::format("budget {}", format_size(static_cast<double>(plan.budget_bytes))));
+                fmt::format("budget {}", format_size(static_cast<double>(plan.budget_bytes))));
   svg.row_label(kHeight, "0");
   return svg.finish();
 }

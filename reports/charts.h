@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One function per picture of the report, each from the Report value to SVG text. At most
-// kChartElements shapes each: a wider step is gathered into as many columns. Internal to the library.
+// kChartElements shapes each: a wider step is gathered into as many columns. Internal to the
+// library.
 #pragma once
 
 #include <cstdint>
@@ -12,11 +13,11 @@ namespace preserve::report {
 
 inline constexpr size_t kChartElements = 4000;
 
-std::string class_chart(const TimeUse& use);           // stacked bar per rank
-std::string collective_chart(const TimeUse& use);      // p10..p90 with median per group
-std::string operator_chart(const TimeUse& use);        // total time, the first dozen names
-std::string arms_chart(const Measured& measured);      // interval per arm
-std::string window_chart(const PlanView& plan);        // used over capacity per window
+std::string class_chart(const TimeUse& use);       // stacked bar per rank
+std::string collective_chart(const TimeUse& use);  // p10..p90 with median per group
+std::string operator_chart(const TimeUse& use);    // total time, the first dozen names
+std::string arms_chart(const Measured& measured);  // interval per arm
+std::string window_chart(const PlanView& plan);    // used over capacity per window
 std::string cache_chart(const Step& step, const PlanView& plan);  // occupancy over the step
 
 // Operators, collectives and, per scenario, the prefetches under their windows, between two moments

@@ -7,12 +7,14 @@
 namespace preserve::report {
 namespace {
 
-std::string cell(const std::optional<int64_t>& value) { return value ? fmt::format("{}", *value) : ""; }
+std::string cell(const std::optional<int64_t>& value) {
+  return value ? fmt::format("{}", *value) : "";
+}
 
 void add_row(std::string& out, const std::string& scenario, const OperatorTimes& op) {
-  out += fmt::format("{},{},{},{},{},{},{},{}\r\n", csv_text(scenario), op.ordinal, csv_text(op.name),
-                     csv_text(op.kind), cell(op.recorded_ns), cell(op.predicted_ns),
-                     cell(op.baseline_ns), cell(op.prefetch_ns));
+  out += fmt::format("{},{},{},{},{},{},{},{}\r\n", csv_text(scenario), op.ordinal,
+                     csv_text(op.name), csv_text(op.kind), cell(op.recorded_ns),
+                     cell(op.predicted_ns), cell(op.baseline_ns), cell(op.prefetch_ns));
 }
 
 }  // namespace

@@ -26,18 +26,20 @@ std::string header(const Report& report) {
     const bool measured = i < report.scenarios.size() && report.scenarios[i].measured;
     const std::string verdict = measured ? report.scenarios[i].measured->verdict : "";
     const char* css_class = verdict == "FAST" ? " fast" : verdict == "SLOW" ? " slow" : "";
-    out += fmt::format("<p class=\"verdict{}\">{}</p>\n", css_class, html_text(report.sentences[i]));
+    out +=
+        fmt::format("<p class=\"verdict{}\">{}</p>\n", css_class, html_text(report.sentences[i]));
   }
   return out;
 }
 
 std::string losses(const Recording& recording) {
   if (recording.losses.empty()) return "";
-  HtmlTable table("Records that are not in the trace as they happened",
-                  {{"Source"}, {"What happened"}, {"Rank", Column::number}, {"Records", Column::number}});
+  HtmlTable table(
+      "Records that are not in the trace as they happened",
+      {{"Source"}, {"What happened"}, {"Rank", Column::number}, {"Records", Column::number}});
   for (const Loss& loss : recording.losses) {
-    table.row({html_name(loss.source), html_text(loss.kind), loss.rank ? fmt::format("{}", *loss.rank) : "all",
-               grouped(loss.count)});
+    table.row({html_name(loss.source), html_text(loss.kind),
+               loss.rank ? fmt::format("{}", *loss.rank) : "all", grouped(loss.count)});
   }
   return "<div class=\"alert\" id=\"losses\"><b>Losses.</b>\n" + table.finish() + "</div>\n";
 }
@@ -52,22 +54,26 @@ std::string environment(const Report& report) {
     if (machine.units) text += fmt::format(", {} cores or SMs", *machine.units);
     if (machine.cache_bytes) text += fmt::format(", cache {}", html_size(*machine.cache_bytes));
     if (machine.memory_bandwidth_bytes_per_s) {
-      text += fmt::format(", memory {}", format_rate(static_cast<double>(*machine.memory_bandwidth_bytes_per_s)));
+      text += fmt::format(", memory {}",
+                          format_rate(static_cast<double>(*machine.memory_bandwidth_bytes_per_s)));
     }
     table.row({"Machine", text});
   }
   table.row({"Ranks, processes", fmt::format("{}, {}", recording.ranks, recording.processes)});
   if (report.step) {
-    table.row({"Decode steps of the folded rank",
-               fmt::format("{} found ({}), {} folded; median {} ± {} (MAD)", report.step->steps_total,
-                           html_text(report.step->source), report.step->steps_used, html_time(report.step->wall_ns),
-                           html_time(report.step->wall_mad_ns))});
+    table.row(
+        {"Decode steps of the folded rank",
+         fmt::format("{} found ({}), {} folded; median {} ± {} (MAD)", report.step->steps_total,
+                     html_text(report.step->source), report.step->steps_used,
+                     html_time(report.step->wall_ns), html_time(report.step->wall_mad_ns))});
   } else {
     table.row({"Decode steps", html_unknown(report.step.reason)});
   }
-  table.row({"Versions", fmt::format("recorded by preserve {}, reported by {}",
-                                     html_text(recording.tool_version.empty() ? "(unknown)" : recording.tool_version),
-                                     PRESERVE_VERSION)});
+  table.row(
+      {"Versions",
+       fmt::format("recorded by preserve {}, reported by {}",
+                   html_text(recording.tool_version.empty() ? "(unknown)" : recording.tool_version),
+                   PRESERVE_VERSION)});
   for (const NamedText& variable : recording.environment) {
     table.row({html_name(variable.name), html_name(variable.value)});
   }
@@ -86,30 +92,44 @@ std::string warnings(const std::vector<Warning>& list) {
 std::string comparison(const Report& report) {
   if (report.scenarios.empty()) {
     return html_section("comparison", "Baseline against prefetch") +
-           "<p>Nothing was planned or measured: no schedule was given. preserve-tune makes one, preserve-replay "
+           "<p>Nothing was planned or measured: no schedule was given. preserve-tune makes one, "
+           "preserve-replay "
            "measures it.</p>\n";
   }
-  std::string out = html_section("comparison", "Baseline against prefetch") + html_comparison(report.scenarios);
+  std::string out =
+      html_section("comparison", "Baseline against prefetch") + html_comparison(report.scenarios);
   for (const Scenario& scenario : report.scenarios) out += html_measured(scenario);
-  return out + html_how("Each arm is one variant of the step, timed in interleaved pairs with the baseline; its "
-                        "speed-up is the median of the pairs' ratios and the brackets hold its confidence interval. "
-                        "FAST or SLOW means that the whole interval lies more than 0.5 % from 1, SAME that it lies "
-                        "within, AMBG that the samples do not decide.");
+  return out + html_how(
+                   "Each arm is one variant of the step, timed in interleaved pairs with the "
+                   "baseline; its "
+                   "speed-up is the median of the pairs' ratios and the brackets hold its "
+                   "confidence interval. "
+                   "FAST or SLOW means that the whole interval lies more than 0.5 % from 1, SAME "
+                   "that it lies "
+                   "within, AMBG that the samples do not decide.");
 }
 
 std::string legend(std::initializer_list<const char*> kinds) {
   std::string out = "<ul class=\"legend\">";
   for (const char* kind : kinds) {
-    out += fmt::format("<li><svg width=\"12\" height=\"12\" aria-hidden=\"true\"><rect width=\"12\" height=\"12\" "
-                       "class=\"{}\"/></svg>{}</li>", kind_class(kind), html_text(kind));
+    out += fmt::format(
+        "<li><svg width=\"12\" height=\"12\" aria-hidden=\"true\"><rect width=\"12\" height=\"12\" "
+        "class=\"{}\"/></svg>{}</li>",
+        kind_class(kind), html_text(kind));
   }
   return out + "</ul>\n";
 }
 
 std::string time_classes(const TimeUse& use) {
-  HtmlTable table(fmt::format("Time by class ({}), mean per step; the classes add up to the wall time", use.scope),
-                  {{"Rank"}, {"Class"}, {"Time", Column::number}, {"Share of wall", Column::number},
-                   {"Busy", Column::number}, {"Operators", Column::number}});
+  HtmlTable table(
+      fmt::format("Time by class ({}), mean per step; the classes add up to the wall time",
+                  use.scope),
+      {{"Rank"},
+       {"Class"},
+       {"Time", Column::number},
+       {"Share of wall", Column::number},
+       {"Busy", Column::number},
+       {"Operators", Column::number}});
   for (const RankTime& rank : use.ranks) {
     const int64_t steps = std::max<int64_t>(rank.steps, 1);
     const std::string name = rank.rank ? fmt::format("{}", *rank.rank) : html_text(rank.process);
@@ -117,17 +137,23 @@ std::string time_classes(const TimeUse& use) {
       const ClassTime& time = rank.classes[c];
       if (time.busy_ns == 0 && time.operators == 0) continue;
       table.row({name, html_text(kTimeClasses[c]), html_time(time.exclusive_ns / steps),
-                 html_percent(share(time.exclusive_ns, rank.wall_ns)), html_time(time.busy_ns / steps),
-                 fmt::format("{:.4g}", static_cast<double>(time.operators) / static_cast<double>(steps))});
+                 html_percent(share(time.exclusive_ns, rank.wall_ns)),
+                 html_time(time.busy_ns / steps),
+                 fmt::format("{:.4g}",
+                             static_cast<double>(time.operators) / static_cast<double>(steps))});
     }
-    table.row({name, "<span class=\"strong\">wall</span>", html_time(rank.wall_ns / steps), html_percent(1), "", ""});
+    table.row({name, "<span class=\"strong\">wall</span>", html_time(rank.wall_ns / steps),
+               html_percent(1), "", ""});
   }
   return html_section("time", "Where the step's time goes") + class_chart(use) +
          legend({"compute", "copy", "collective", "p2p", "other", "[unattributed]"}) +
          table.finish() +
-         html_how("Each moment belongs to one class: compute before copy before collective, so a collective that runs "
-                  "beside compute costs nothing here and shows under Busy alone. Only time in class collective can "
-                  "hide prefetches; [unattributed] is time in which nothing recorded ran.");
+         html_how(
+             "Each moment belongs to one class: compute before copy before collective, so a "
+             "collective that runs "
+             "beside compute costs nothing here and shows under Busy alone. Only time in class "
+             "collective can "
+             "hide prefetches; [unattributed] is time in which nothing recorded ran.");
 }
 
 std::string timeline(const Report& report) {
@@ -136,58 +162,81 @@ std::string timeline(const Report& report) {
   const TimeRange near = close_up(report);
   out += timeline_chart(report, 0, report.step->wall_ns);
   if (near.from_ns > 0 || near.to_ns < report.step->wall_ns) {
-    out += "<h3>Close-up around the most valuable window</h3>\n" + timeline_chart(report, near.from_ns, near.to_ns);
+    out += "<h3>Close-up around the most valuable window</h3>\n" +
+           timeline_chart(report, near.from_ns, near.to_ns);
   }
   out += legend({"compute", "copy", "collective", "p2p", "other", "prefetch"});
   if (report.step->ops.size() > kChartElements) {
-    out += "<p>The step has more operators than can be drawn: where they crowd, only the longest shows.</p>\n";
+    out +=
+        "<p>The step has more operators than can be drawn: where they crowd, only the longest "
+        "shows.</p>\n";
   }
-  return out + html_how(fmt::format(
-      "Bars begin at the median start and last the median length over {} steps of rank {}, so waits that come and go leave "
-      "gaps; resting the pointer on a bar shows its name, length and bytes. A prefetch bar lies under the collective that hides it and is as long as its share of that window, the stand-in link "
-      "included, which the recording does not have.",
-      report.step->steps_used, report.step->rank));
+  return out + html_how(fmt::format("Bars begin at the median start and last the median length "
+                                    "over {} steps of rank {}, so waits that come and go leave "
+                                    "gaps; resting the pointer on a bar shows its name, length and "
+                                    "bytes. A prefetch bar lies under the collective that hides it "
+                                    "and is as long as its share of that window, the stand-in link "
+                                    "included, which the recording does not have.",
+                                    report.step->steps_used, report.step->rank));
 }
 
 std::string plans(const Report& report) {
   if (report.scenarios.empty()) return "";
   std::string out = html_section("plan", "The plan");
   for (const Scenario& scenario : report.scenarios) out += html_plan(scenario);
-  return out + html_how("In the chart each column is a window: its outline is what fits into the window, the filled "
-                        "part what is planned. \"Limited by\" says what stops a window from doing more, and the worth "
-                        "of 1 MiB more is the gain per step if that window were longer by one MiB.");
+  return out + html_how(
+                   "In the chart each column is a window: its outline is what fits into the "
+                   "window, the filled "
+                   "part what is planned. \"Limited by\" says what stops a window from doing more, "
+                   "and the worth "
+                   "of 1 MiB more is the gain per step if that window were longer by one MiB.");
 }
 
 std::string cache(const Report& report) {
   if (report.scenarios.empty()) return "";
   std::string out = html_section("cache", "Cache occupancy");
   for (const Scenario& scenario : report.scenarios) {
-    out += fmt::format("<h3>Planned for {}</h3>\n", html_text(scenario.label)) + cache_chart(*report.step, scenario.plan);
-    HtmlTable table("Cache use of the plan", {{"Budget", Column::number}, {"Planned peak", Column::number},
+    out += fmt::format("<h3>Planned for {}</h3>\n", html_text(scenario.label)) +
+           cache_chart(*report.step, scenario.plan);
+    HtmlTable table("Cache use of the plan", {{"Budget", Column::number},
+                                              {"Planned peak", Column::number},
                                               {"Prefetched per step", Column::number}});
     table.row({html_size(scenario.plan.budget_bytes), html_size(scenario.plan.cache_peak_bytes),
                html_size(scenario.plan.prefetched_bytes)});
     out += table.finish();
   }
-  return out + html_how("The area is what was prefetched and not yet read; it rises under a collective and falls when "
-                        "its reader has run. It must stay below the dashed line, the calibrated budget; it is planned, "
-                        "not measured.");
+  return out + html_how(
+                   "The area is what was prefetched and not yet read; it rises under a collective "
+                   "and falls when "
+                   "its reader has run. It must stay below the dashed line, the calibrated budget; "
+                   "it is planned, "
+                   "not measured.");
 }
 
 std::string top_operators(const TimeUse& use) {
   HtmlTable table(fmt::format("Operators by total time ({}, all ranks)", use.scope),
-                  {{"Operator"}, {"Kind"}, {"Names", Column::number}, {"Share", Column::number}, {"Total", Column::number},
-                   {"Count", Column::number}, {"Mean", Column::number}, {"Least", Column::number},
+                  {{"Operator"},
+                   {"Kind"},
+                   {"Names", Column::number},
+                   {"Share", Column::number},
+                   {"Total", Column::number},
+                   {"Count", Column::number},
+                   {"Mean", Column::number},
+                   {"Least", Column::number},
                    {"Most", Column::number}});
   for (const OperatorTotal& total : use.top) {
-    table.row({html_name(total.name), html_text(total.kind), grouped(total.names), html_percent(share(total.total_ns, use.total_ns)),
-               html_time(total.total_ns), grouped(total.count), html_time(total.total_ns / std::max<int64_t>(1, total.count)),
+    table.row({html_name(total.name), html_text(total.kind), grouped(total.names),
+               html_percent(share(total.total_ns, use.total_ns)), html_time(total.total_ns),
+               grouped(total.count), html_time(total.total_ns / std::max<int64_t>(1, total.count)),
                html_time(total.min_ns), html_time(total.max_ns)});
   }
   return html_section("operators", "Top operators") + operator_chart(use) + table.finish() +
-         html_how("Operators whose names differ in layer numbers alone are one row, [others] is what is not listed, so "
-                  "the table adds up to all operator time. Prefetching can shorten compute that reads weights or KV, never a "
-                  "collective.");
+         html_how(
+             "Operators whose names differ in layer numbers alone are one row, [others] is what is "
+             "not listed, so "
+             "the table adds up to all operator time. Prefetching can shorten compute that reads "
+             "weights or KV, never a "
+             "collective.");
 }
 
 std::string collectives(const TimeUse& use) {
@@ -196,30 +245,45 @@ std::string collectives(const TimeUse& use) {
     return out + "<p>No collective was recorded in scope: there is no window to prefetch in.</p>\n";
   }
   HtmlTable table(fmt::format("Collectives by function and size ({}, all ranks)", use.scope),
-                  {{"Function"}, {"Size", Column::number}, {"Type"}, {"Ranks", Column::number}, {"Count", Column::number},
-                   {"p10", Column::number}, {"Median", Column::number}, {"p90", Column::number}, {"Most", Column::number},
+                  {{"Function"},
+                   {"Size", Column::number},
+                   {"Type"},
+                   {"Ranks", Column::number},
+                   {"Count", Column::number},
+                   {"p10", Column::number},
+                   {"Median", Column::number},
+                   {"p90", Column::number},
+                   {"Most", Column::number},
                    {"Total", Column::number}});
   for (const CollectiveGroup& group : use.collectives) {
-    table.row({html_name(group.function), group.bytes ? html_size(*group.bytes) : "unknown", html_name(group.dtype),
-               group.ranks ? fmt::format("{}", *group.ranks) : "unknown", grouped(group.count), html_time(group.p10_ns),
-               html_time(group.median_ns), html_time(group.p90_ns), html_time(group.max_ns), html_time(group.total_ns)});
+    table.row({html_name(group.function), group.bytes ? html_size(*group.bytes) : "unknown",
+               html_name(group.dtype), group.ranks ? fmt::format("{}", *group.ranks) : "unknown",
+               grouped(group.count), html_time(group.p10_ns), html_time(group.median_ns),
+               html_time(group.p90_ns), html_time(group.max_ns), html_time(group.total_ns)});
   }
   return out + collective_chart(use) + table.finish() +
-         html_how("A collective's length is the time inside the call, so on a rank that arrives early it includes "
-                  "waiting for the others. The longer and the steadier it is, the more can be prefetched under it.");
+         html_how(
+             "A collective's length is the time inside the call, so on a rank that arrives early "
+             "it includes "
+             "waiting for the others. The longer and the steadier it is, the more can be "
+             "prefetched under it.");
 }
 
 std::string raw_counts(const Report& report) {
   HtmlTable rows("Rows per table of the trace", {{"Table"}, {"Rows", Column::number}});
-  for (const auto& [table, count] : report.recording.rows) rows.row({html_name(table), grouped(count)});
+  for (const auto& [table, count] : report.recording.rows)
+    rows.row({html_name(table), grouped(count)});
   HtmlTable inputs("Files that this report was made from",
                    {{"File"}, {"Kind"}, {"Size", Column::number}, {"SHA-256"}});
   for (const InputFile& file : report.inputs) {
-    inputs.row({html_name(clean(file.path.string())), to_text(file.kind), html_size(file.bytes), html_name(file.sha256)});
+    inputs.row({html_name(clean(file.path.string())), to_text(file.kind), html_size(file.bytes),
+                html_name(file.sha256)});
   }
   return html_section("counts", "Raw counts") + rows.finish() + inputs.finish() +
-         html_how("Counts are of the whole recording, not of the steps in scope. The digests tie schedule and replay "
-                  "to this very trace.");
+         html_how(
+             "Counts are of the whole recording, not of the steps in scope. The digests tie "
+             "schedule and replay "
+             "to this very trace.");
 }
 
 // Replaces {{name}}; the template is ours, so a name that is missing is a defect.
@@ -234,9 +298,10 @@ void fill(std::string& page, std::string_view name, std::string_view value) {
 
 std::string to_html(const Report& report) {
   const std::string body = header(report) + losses(report.recording) + environment(report) +
-                           warnings(report.warnings) + comparison(report) + time_classes(report.time_use) +
-                           timeline(report) + plans(report) + top_operators(report.time_use) +
-                           collectives(report.time_use) + cache(report) + raw_counts(report);
+                           warnings(report.warnings) + comparison(report) +
+                           time_classes(report.time_use) + timeline(report) + plans(report) +
+                           top_operators(report.time_use) + collectives(report.time_use) +
+                           cache(report) + raw_counts(report);
   std::string page(kReportPage);
   // Text from files comes last, so that a {{mark}} in it is never looked for.
   fill(page, "version", PRESERVE_VERSION);

@@ -11,9 +11,12 @@ namespace {
 
 const char* class_of(Column kind) {
   switch (kind) {
-    case Column::number: return " class=\"n\"";
-    case Column::wide: return " class=\"w\"";
-    case Column::text: return "";
+    case Column::number:
+      return " class=\"n\"";
+    case Column::wide:
+      return " class=\"w\"";
+    case Column::text:
+      return "";
   }
   return "";
 }
@@ -21,9 +24,11 @@ const char* class_of(Column kind) {
 }  // namespace
 
 HtmlTable::HtmlTable(std::string_view caption, std::vector<Head> heads) : heads_(std::move(heads)) {
-  out_ = fmt::format("<div class=\"scroll tall\"><table><caption>{}</caption><thead><tr>", escape_html(caption));
+  out_ = fmt::format("<div class=\"scroll tall\"><table><caption>{}</caption><thead><tr>",
+                     escape_html(caption));
   for (const Head& head : heads_) {
-    out_ += fmt::format("<th scope=\"col\"{}>{}</th>", class_of(head.kind), escape_html(head.title));
+    out_ +=
+        fmt::format("<th scope=\"col\"{}>{}</th>", class_of(head.kind), escape_html(head.title));
   }
   out_ += "</tr></thead><tbody>\n";
 }
@@ -38,27 +43,39 @@ void HtmlTable::row(const std::vector<std::string>& cells) {
   out_ += "</tr>\n";
 }
 
-std::string HtmlTable::finish() { return std::move(out_) + "</tbody></table></div>\n"; }
+std::string HtmlTable::finish() {
+  return std::move(out_) + "</tbody></table></div>\n";
+}
 
-std::string html_text(std::string_view text) { return escape_html(text); }
+std::string html_text(std::string_view text) {
+  return escape_html(text);
+}
 
 std::string html_name(std::string_view name) {
   constexpr size_t kShown = 60;
   const std::string shown = shorten(name, kShown);
   if (shown == name) return fmt::format("<span class=\"name\">{}</span>", escape_html(name));
-  return fmt::format("<span class=\"name\" title=\"{}\">{}</span>", escape_html(name), escape_html(shown));
+  return fmt::format("<span class=\"name\" title=\"{}\">{}</span>", escape_html(name),
+                     escape_html(shown));
 }
 
-std::string html_time(int64_t dur_ns) { return format_duration(static_cast<double>(dur_ns)); }
-std::string html_size(int64_t size_bytes) { return format_size(static_cast<double>(size_bytes)); }
-std::string html_percent(double share) { return fmt::format("{:.1f} %", share * 100); }
+std::string html_time(int64_t dur_ns) {
+  return format_duration(static_cast<double>(dur_ns));
+}
+std::string html_size(int64_t size_bytes) {
+  return format_size(static_cast<double>(size_bytes));
+}
+std::string html_percent(double share) {
+  return fmt::format("{:.1f} %", share * 100);
+}
 
 std::string html_unknown(std::string_view reason) {
   return fmt::format("<span class=\"unknown\">unknown: {}</span>", escape_html(reason));
 }
 
 std::string html_how(std::string_view two_sentences) {
-  return fmt::format("<p class=\"how\"><b>How to read this.</b> {}</p>\n", escape_html(two_sentences));
+  return fmt::format("<p class=\"how\"><b>How to read this.</b> {}</p>\n",
+                     escape_html(two_sentences));
 }
 
 std::string html_section(std::string_view id, std::string_view title) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pieces that every section of the page is made of: tables, names, numbers. All escaping of HTML
-// happens here and in chart.cc. Internal to the reports library.
+// The pieces that every section of the page is made of: tables, names, numbers. All escaping of
+// HTML happens here and in chart.cc. Internal to the reports library.
 #pragma once
 
 #include <cstdint>

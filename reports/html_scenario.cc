@@ -25,8 +25,8 @@ const Arm* arm_named(const Measured& measured, std::string_view name) {
 
 std::string interval_of_time(const Known<Interval>& step_ns) {
   if (!step_ns) return html_unknown(step_ns.reason);
-  return fmt::format("{} [{}, {}]", format_duration(step_ns->estimate), format_duration(step_ns->low),
-                     format_duration(step_ns->high));
+  return fmt::format("{} [{}, {}]", format_duration(step_ns->estimate),
+                     format_duration(step_ns->low), format_duration(step_ns->high));
 }
 
 std::string interval_of_speedup(const Known<Interval>& speedup) {
@@ -38,7 +38,9 @@ std::string interval_of_speedup(const Known<Interval>& speedup) {
 std::string cell(const Known<double>& value, std::string (*write)(double)) {
   return value ? write(*value) : html_unknown(value.reason);
 }
-std::string signed_percent(double value) { return fmt::format("{:+.1f} %", value * 100); }
+std::string signed_percent(double value) {
+  return fmt::format("{:+.1f} %", value * 100);
+}
 
 std::string discarded_text(const Arm& arm) {
   std::string text;
@@ -50,9 +52,12 @@ std::string discarded_text(const Arm& arm) {
 
 std::string arms_table(const Measured& measured) {
   HtmlTable table("Arms: every variant of the step that was measured",
-                  {{"Arm"}, {"Step, median [interval]", Column::number},
-                   {"Speed-up over baseline", Column::number}, {"Samples", Column::number},
-                   {"Pairs", Column::number}, {"Discarded"}});
+                  {{"Arm"},
+                   {"Step, median [interval]", Column::number},
+                   {"Speed-up over baseline", Column::number},
+                   {"Samples", Column::number},
+                   {"Pairs", Column::number},
+                   {"Discarded"}});
   for (const Arm& arm : measured.arms) {
     const std::string speedup = arm.name == "baseline" ? "" : interval_of_speedup(arm.speedup);
     table.row({html_name(arm.name), interval_of_time(arm.step_ns), speedup, grouped(arm.samples),
@@ -65,22 +70,28 @@ std::string trust_table(const Scenario& scenario) {
   const Measured& measured = *scenario.measured;
   HtmlTable table("How far prediction and replay can be trusted",
                   {{"Metric"}, {"Value", Column::number}, {"Meaning", Column::wide}});
-  table.row({"Predicted speed-up", format_ratio(scenario.plan.speedup), "by the device model, before the replay"});
-  table.row({"Measured speed-up", interval_of_speedup(measured.speedup), "median of paired ratios, with interval"});
-  table.row({"Prediction error", cell(measured.prediction_error, signed_percent), "predicted over measured, less one"});
+  table.row({"Predicted speed-up", format_ratio(scenario.plan.speedup),
+             "by the device model, before the replay"});
+  table.row({"Measured speed-up", interval_of_speedup(measured.speedup),
+             "median of paired ratios, with interval"});
+  table.row({"Prediction error", cell(measured.prediction_error, signed_percent),
+             "predicted over measured, less one"});
   if (measured.fidelity) {
     const Fidelity& fidelity = *measured.fidelity;
-    table.row({"Fidelity of the step", format_ratio(fidelity.step), "replayed baseline over recorded step; 1 is a perfect copy"});
+    table.row({"Fidelity of the step", format_ratio(fidelity.step),
+               "replayed baseline over recorded step; 1 is a perfect copy"});
     table.row({"Fidelity of operators", cell(fidelity.operators, format_ratio),
-               fidelity.operators ? fmt::format("planned rank: median of operators that are not collectives; four in five lie in {} to {}",
+               fidelity.operators ? fmt::format("planned rank: median of operators that are not "
+                                                "collectives; four in five lie in {} to {}",
                                                 format_ratio(*fidelity.operators_p10),
                                                 format_ratio(*fidelity.operators_p90))
                                   : ""});
   } else {
     table.row({"Fidelity", html_unknown(measured.fidelity.reason), ""});
   }
-  table.row({"Collective slowdown", cell(measured.collective_slowdown, format_ratio),
-             "planned rank: time of the collectives that carry prefetches, prefetch arm over baseline"});
+  table.row(
+      {"Collective slowdown", cell(measured.collective_slowdown, format_ratio),
+       "planned rank: time of the collectives that carry prefetches, prefetch arm over baseline"});
   return table.finish();
 }
 
@@ -104,12 +115,17 @@ std::string gain_table(const Scenario& scenario) {
   if (gains.empty()) return "";
   std::vector<std::pair<std::string, Gain>> rows(gains.begin(), gains.end());
   std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
-    return std::llabs(a.second.baseline_ns - a.second.prefetch_ns) > std::llabs(b.second.baseline_ns - b.second.prefetch_ns);
+    return std::llabs(a.second.baseline_ns - a.second.prefetch_ns) >
+           std::llabs(b.second.baseline_ns - b.second.prefetch_ns);
   });
   HtmlTable table("Where the gain is: time per step on one rank, by operator",
-                  {{"Operator"}, {"Count", Column::number}, {"Recorded", Column::number},
-                   {"Replayed baseline", Column::number}, {"With prefetch", Column::number},
-                   {"Saved", Column::number}, {"Predicted to save", Column::number}});
+                  {{"Operator"},
+                   {"Count", Column::number},
+                   {"Recorded", Column::number},
+                   {"Replayed baseline", Column::number},
+                   {"With prefetch", Column::number},
+                   {"Saved", Column::number},
+                   {"Predicted to save", Column::number}});
   constexpr size_t kRows = 40;  // every operator is in the CSV
   for (size_t i = 0; i < std::min(kRows, rows.size()); ++i) {
     const Gain& gain = rows[i].second;
@@ -122,10 +138,15 @@ std::string gain_table(const Scenario& scenario) {
 
 std::string bounds_table(const PlanView& plan) {
   HtmlTable table("What the model predicts, and what no plan can beat",
-                  {{"Step"}, {"Time", Column::number}, {"Speed-up", Column::number}, {"Meaning", Column::wide}});
+                  {{"Step"},
+                   {"Time", Column::number},
+                   {"Speed-up", Column::number},
+                   {"Meaning", Column::wide}});
   const auto row = [&](const char* name, int64_t step_ns, const char* meaning) {
-    const std::string speedup =
-        step_ns > 0 ? format_ratio(static_cast<double>(plan.baseline_step_ns) / static_cast<double>(step_ns)) : "";
+    const std::string speedup = step_ns > 0
+                                    ? format_ratio(static_cast<double>(plan.baseline_step_ns) /
+                                                   static_cast<double>(step_ns))
+                                    : "";
     table.row({name, html_time(step_ns), speedup, meaning});
   };
   row("Baseline", plan.baseline_step_ns, "as recorded, with the stand-in link where there is one");
@@ -152,22 +173,30 @@ std::string prefetch_list(const Window& window) {
 }
 
 std::string windows_table(const PlanView& plan) {
-  HtmlTable table(fmt::format("{} windows, {} prefetched per step: what is prefetched under which collective, for whom, "
+  HtmlTable table(fmt::format("{} windows, {} prefetched per step: what is prefetched under which "
+                              "collective, for whom, "
                               "and what limits it",
                               plan.windows.size(), html_size(plan.prefetched_bytes)),
-                  {{"Window"}, {"Usable", Column::number}, {"Fits", Column::number}, {"Planned", Column::number},
-                   {"Saves", Column::number}, {"Limited by"}, {"Worth of 1 MiB more", Column::number},
+                  {{"Window"},
+                   {"Usable", Column::number},
+                   {"Fits", Column::number},
+                   {"Planned", Column::number},
+                   {"Saves", Column::number},
+                   {"Limited by"},
+                   {"Worth of 1 MiB more", Column::number},
                    {"Prefetches", Column::wide}});
   const size_t rows = std::min(plan.windows.size(), kWindowRows);
   for (size_t i = 0; i < rows; ++i) {
     const Window& w = plan.windows[i];
     table.row({fmt::format("{}. {}", w.ordinal, html_name(w.name)), html_time(w.usable_ns),
-               html_size(w.capacity_bytes), html_size(w.used_bytes), html_time(w.predicted_saved_ns),
-               html_text(w.binds), format_duration(w.shadow_price_ns_per_mib), prefetch_list(w)});
+               html_size(w.capacity_bytes), html_size(w.used_bytes),
+               html_time(w.predicted_saved_ns), html_text(w.binds),
+               format_duration(w.shadow_price_ns_per_mib), prefetch_list(w)});
   }
   std::string out = table.finish();
   if (plan.windows.size() > rows) {
-    out += fmt::format("<p>{} more windows are in the JSON report.</p>\n", plan.windows.size() - rows);
+    out +=
+        fmt::format("<p>{} more windows are in the JSON report.</p>\n", plan.windows.size() - rows);
   }
   return out;
 }
@@ -176,24 +205,35 @@ std::string windows_table(const PlanView& plan) {
 
 std::string html_comparison(const std::vector<Scenario>& scenarios) {
   HtmlTable table("Baseline against prefetch, all scenarios",
-                  {{"Collectives"}, {"Verdict"}, {"Baseline", Column::number}, {"Prefetch", Column::number},
-                   {"Measured speed-up", Column::number}, {"Predicted", Column::number},
-                   {"Prediction error", Column::number}, {"Fidelity", Column::number}});
+                  {{"Collectives"},
+                   {"Verdict"},
+                   {"Baseline", Column::number},
+                   {"Prefetch", Column::number},
+                   {"Measured speed-up", Column::number},
+                   {"Predicted", Column::number},
+                   {"Prediction error", Column::number},
+                   {"Fidelity", Column::number}});
   for (const Scenario& s : scenarios) {
     if (!s.measured) {
-      table.row({html_text(s.label), "not measured", html_time(s.plan.baseline_step_ns) + " (predicted)",
-                 html_time(s.plan.prefetch_step_ns) + " (predicted)", "", format_ratio(s.plan.speedup), "", ""});
+      table.row({html_text(s.label), "not measured",
+                 html_time(s.plan.baseline_step_ns) + " (predicted)",
+                 html_time(s.plan.prefetch_step_ns) + " (predicted)", "",
+                 format_ratio(s.plan.speedup), "", ""});
       continue;
     }
     const Measured& m = *s.measured;
     const Arm* baseline = arm_named(m, "baseline");
     const Arm* prefetch = arm_named(m, "prefetch");
     const auto time = [](const Arm* arm) {
-      return arm != nullptr && arm->step_ns ? format_duration(arm->step_ns->estimate) : std::string("unknown");
+      return arm != nullptr && arm->step_ns ? format_duration(arm->step_ns->estimate)
+                                            : std::string("unknown");
     };
-    table.row({html_text(s.label), fmt::format("<span class=\"strong\">{}</span>", m.verdict.empty() ? "none" : m.verdict),
-               time(baseline), time(prefetch), interval_of_speedup(m.speedup), format_ratio(s.plan.speedup),
-               cell(m.prediction_error, signed_percent), m.fidelity ? format_ratio(m.fidelity->step) : "unknown"});
+    table.row(
+        {html_text(s.label),
+         fmt::format("<span class=\"strong\">{}</span>", m.verdict.empty() ? "none" : m.verdict),
+         time(baseline), time(prefetch), interval_of_speedup(m.speedup),
+         format_ratio(s.plan.speedup), cell(m.prediction_error, signed_percent),
+         m.fidelity ? format_ratio(m.fidelity->step) : "unknown"});
   }
   return table.finish();
 }
@@ -201,35 +241,44 @@ std::string html_comparison(const std::vector<Scenario>& scenarios) {
 std::string html_measured(const Scenario& scenario) {
   std::string out = fmt::format("<h3>Measured with {}</h3>\n", html_text(scenario.label));
   if (scenario.link_latency_ns > 0) {
-    out += fmt::format("<p>The link is a stand-in: each collective is followed by {} of waiting, in place of a "
-                       "network that this machine does not have.</p>\n", short_duration(scenario.link_latency_ns));
+    out += fmt::format(
+        "<p>The link is a stand-in: each collective is followed by {} of waiting, in place of a "
+        "network that this machine does not have.</p>\n",
+        short_duration(scenario.link_latency_ns));
   }
   if (!scenario.measured) {
-    return out + fmt::format("<p>Not measured: {}. Run preserve-replay on this schedule to learn whether the "
-                             "prediction holds.</p>\n", html_text(scenario.measured.reason));
+    return out +
+           fmt::format(
+               "<p>Not measured: {}. Run preserve-replay on this schedule to learn whether the "
+               "prediction holds.</p>\n",
+               html_text(scenario.measured.reason));
   }
   out += arms_chart(*scenario.measured);
   out += arms_table(*scenario.measured);
   out += trust_table(scenario);
   out += gain_table(scenario);
   HtmlTable facts("What the replay says about itself", {{"Fact"}, {"Value", Column::wide}});
-  for (const NamedText& fact : scenario.measured->facts) facts.row({html_name(fact.name), html_name(fact.value)});
+  for (const NamedText& fact : scenario.measured->facts)
+    facts.row({html_name(fact.name), html_name(fact.value)});
   return out + facts.finish();
 }
 
 std::string html_plan(const Scenario& scenario) {
   const PlanView& plan = scenario.plan;
   std::string out = fmt::format("<h3>Plan for {}</h3>\n", html_text(scenario.label));
-  out += fmt::format("<p>Strategy {}, verdict <span class=\"strong\">{}</span>. Device {}; bytes are fetched by {} "
-                     "on the {} side, in chunks of {}; cache budget {}, planned peak {}; one more MiB of cache is "
-                     "worth {} per step.</p>\n",
-                     html_name(plan.strategy), html_text(plan.verdict), html_name(plan.device),
-                     html_name(plan.method), html_text(plan.placement), html_size(plan.chunk_bytes),
-                     html_size(plan.budget_bytes), html_size(plan.cache_peak_bytes),
-                     format_duration(plan.cache_shadow_price_ns_per_mib));
+  out += fmt::format(
+      "<p>Strategy {}, verdict <span class=\"strong\">{}</span>. Device {}; bytes are fetched by "
+      "{} "
+      "on the {} side, in chunks of {}; cache budget {}, planned peak {}; one more MiB of cache is "
+      "worth {} per step.</p>\n",
+      html_name(plan.strategy), html_text(plan.verdict), html_name(plan.device),
+      html_name(plan.method), html_text(plan.placement), html_size(plan.chunk_bytes),
+      html_size(plan.budget_bytes), html_size(plan.cache_peak_bytes),
+      format_duration(plan.cache_shadow_price_ns_per_mib));
   if (!plan.reasons.empty()) {
     out += "<ul>";
-    for (const std::string& reason : plan.reasons) out += fmt::format("<li>{}</li>", html_text(reason));
+    for (const std::string& reason : plan.reasons)
+      out += fmt::format("<li>{}</li>", html_text(reason));
     out += "</ul>\n";
   }
   return out + window_chart(plan) + bounds_table(plan) + windows_table(plan);

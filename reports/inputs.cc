@@ -42,7 +42,9 @@ InputKind recognise(const fs::path& path) {
                     path.string(), head.empty() ? ": it is empty" : "");
 }
 
-std::string short_digest(const std::string& digest) { return digest.substr(0, 12); }
+std::string short_digest(const std::string& digest) {
+  return digest.substr(0, 12);
+}
 
 std::string list_schedules(const InputSet& set) {
   std::string text;
@@ -69,7 +71,8 @@ void match_replay(InputSet& set, ReplayInput& replay) {
   const std::string link = db.meta("link_latency_ns");
   if (!link.empty() && link != fmt::format("{}", planned_ns)) {
     throw input_error("{}: was replayed with a link of {} ns, but {} was planned for {} ns",
-                      replay.file.path.string(), clean(link), found->file.path.string(), planned_ns);
+                      replay.file.path.string(), clean(link), found->file.path.string(),
+                      planned_ns);
   }
 }
 
@@ -88,9 +91,12 @@ void refuse_repeated(const std::vector<fs::path>& paths) {
 
 const char* to_text(InputKind kind) {
   switch (kind) {
-    case InputKind::trace: return "trace";
-    case InputKind::schedule: return "schedule";
-    case InputKind::replay: return "replay";
+    case InputKind::trace:
+      return "trace";
+    case InputKind::schedule:
+      return "schedule";
+    case InputKind::replay:
+      return "replay";
   }
   return "trace";
 }
@@ -114,7 +120,9 @@ InputSet read_inputs(const std::vector<fs::path>& paths) {
         set.schedules.push_back({std::move(file), std::move(schedule)});
         break;
       }
-      case InputKind::replay: set.replays.push_back({std::move(file)}); break;
+      case InputKind::replay:
+        set.replays.push_back({std::move(file)});
+        break;
     }
   }
   if (set.trace.path.empty()) {

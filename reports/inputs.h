@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The files on the command line, recognised by content and matched by digest: each replay.db belongs
-// to the schedule.json it ran, each schedule.json to the trace.db it was planned from. Throws
-// input_error naming the file that does not fit, and what would.
+// The files on the command line, recognised by content and matched by digest: each replay.db
+// belongs to the schedule.json it ran, each schedule.json to the trace.db it was planned from.
+// Throws input_error naming the file that does not fit, and what would.
 #pragma once
 
 #include <cstdint>

@@ -51,7 +51,9 @@ ordered_json array_of(const Rows& rows, Write write) {
   return array;
 }
 
-ordered_json write_named(const NamedText& text) { return {{"name", text.name}, {"value", text.value}}; }
+ordered_json write_named(const NamedText& text) {
+  return {{"name", text.name}, {"value", text.value}};
+}
 
 ordered_json write_machine(const Machine& machine) {
   return {{"host", machine.host},
@@ -91,10 +93,10 @@ ordered_json write_step(const Step& step) {
           {"wall_mad_ns", step.wall_mad_ns},
           {"streams", step.streams},
           {"operators", array_of(step.ops, [](const TimelineOp& op) -> ordered_json {
-             return {{"ordinal", op.ordinal},           {"name", op.name},
-                     {"kind", op.kind},                 {"stream", op.stream},
-                     {"start_ns", op.start_ns},         {"dur_ns", op.dur_ns},
-                     {"mad_ns", op.mad_ns},             {"weight_bytes", op.weight_bytes},
+             return {{"ordinal", op.ordinal},   {"name", op.name},
+                     {"kind", op.kind},         {"stream", op.stream},
+                     {"start_ns", op.start_ns}, {"dur_ns", op.dur_ns},
+                     {"mad_ns", op.mad_ns},     {"weight_bytes", op.weight_bytes},
                      {"kv_bytes", op.kv_bytes}};
            })}};
 }
@@ -115,25 +117,26 @@ ordered_json write_rank_time(const RankTime& rank) {
 }
 
 ordered_json write_time_use(const TimeUse& use) {
-  return {{"scope", use.scope},
-          {"operators", use.operators},
-          {"total_ns", use.total_ns},
-          {"ranks", array_of(use.ranks, write_rank_time)},
-          {"top_operators", array_of(use.top,
-                                     [](const OperatorTotal& total) -> ordered_json {
-                                       return {{"name", total.name},         {"kind", total.kind},
-                                               {"names", total.names},
-                                               {"count", total.count},       {"total_ns", total.total_ns},
-                                               {"min_ns", total.min_ns},     {"max_ns", total.max_ns}};
-                                     })},
-          {"collectives", array_of(use.collectives, [](const CollectiveGroup& group) -> ordered_json {
-             return {{"function", group.function},   {"dtype", group.dtype},
-                     {"bytes", optional(group.bytes)}, {"ranks", optional(group.ranks)},
-                     {"count", group.count},         {"total_ns", group.total_ns},
-                     {"min_ns", group.min_ns},       {"p10_ns", group.p10_ns},
-                     {"median_ns", group.median_ns}, {"p90_ns", group.p90_ns},
-                     {"max_ns", group.max_ns}};
-           })}};
+  return {
+      {"scope", use.scope},
+      {"operators", use.operators},
+      {"total_ns", use.total_ns},
+      {"ranks", array_of(use.ranks, write_rank_time)},
+      {"top_operators", array_of(use.top,
+                                 [](const OperatorTotal& total) -> ordered_json {
+                                   return {{"name", total.name},         {"kind", total.kind},
+                                           {"names", total.names},       {"count", total.count},
+                                           {"total_ns", total.total_ns}, {"min_ns", total.min_ns},
+                                           {"max_ns", total.max_ns}};
+                                 })},
+      {"collectives", array_of(use.collectives, [](const CollectiveGroup& group) -> ordered_json {
+         return {{"function", group.function},     {"dtype", group.dtype},
+                 {"bytes", optional(group.bytes)}, {"ranks", optional(group.ranks)},
+                 {"count", group.count},           {"total_ns", group.total_ns},
+                 {"min_ns", group.min_ns},         {"p10_ns", group.p10_ns},
+                 {"median_ns", group.median_ns},   {"p90_ns", group.p90_ns},
+                 {"max_ns", group.max_ns}};
+       })}};
 }
 
 ordered_json write_window(const Window& window) {
@@ -207,7 +210,8 @@ ordered_json write_measured(const Measured& measured) {
                     {"machines", array_of(measured.machines, write_machine)},
                     {"arms", array_of(measured.arms, write_arm)}};
   put(json, "speedup", measured.speedup, interval_of_ratio);
-  json["verdict"] = measured.verdict.empty() ? ordered_json(nullptr) : ordered_json(measured.verdict);
+  json["verdict"] =
+      measured.verdict.empty() ? ordered_json(nullptr) : ordered_json(measured.verdict);
   put(json, "fidelity", measured.fidelity, write_fidelity);
   put(json, "prediction_error", measured.prediction_error, ratio);
   put(json, "collective_slowdown", measured.collective_slowdown, ratio);

@@ -17,7 +17,8 @@
 namespace preserve::report {
 namespace {
 
-constexpr const char* kFooter = R"(Inputs are recognised by content, in any order: one trace.db, any number of schedule.json and
+constexpr const char* kFooter =
+    R"(Inputs are recognised by content, in any order: one trace.db, any number of schedule.json and
 replay.db. Each replay is matched to its schedule, each schedule to the trace, by SHA-256.
 
 Examples:
@@ -50,7 +51,8 @@ double parse_condition(const std::string& text) {
     if (parsed.ec != std::errc() || parsed.ptr != end) percent = -1;
   }
   if (!(percent >= 0 && percent < 100)) {
-    throw usage_error("'{}' is no condition: write --fail-if slower=N% with N from 0 to below 100", text);
+    throw usage_error("'{}' is no condition: write --fail-if slower=N% with N from 0 to below 100",
+                      text);
   }
   return percent / 100;
 }
@@ -67,10 +69,12 @@ std::vector<Target> open_outputs(const Options& options) {
         throw usage_error("{} is an input: it is never overwritten", name);
       }
     }
-    if (name == "-" && options.format.empty()) throw usage_error("-o - needs --format html, json, md or csv");
+    if (name == "-" && options.format.empty())
+      throw usage_error("-o - needs --format html, json, md or csv");
     if (name == "-" && ++to_stdout > 1) throw usage_error("-o - is given twice");
-    targets.push_back({OutputFile(name, options.force),
-                       format_from_text(options.format.empty() ? std::string_view(name) : options.format)});
+    targets.push_back(
+        {OutputFile(name, options.force),
+         format_from_text(options.format.empty() ? std::string_view(name) : options.format)});
   }
   for (size_t i = 0; i < targets.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
@@ -83,8 +87,10 @@ std::vector<Target> open_outputs(const Options& options) {
   return targets;
 }
 
-// A condition holds when the measurement says so with its whole interval, so that noise fails nothing.
-bool any_condition_holds(const Report& report, const std::vector<double>& limits, Console& console) {
+// A condition holds when the measurement says so with its whole interval, so that noise fails
+// nothing.
+bool any_condition_holds(const Report& report, const std::vector<double>& limits,
+                         Console& console) {
   bool holds = false;
   bool measured = false;
   for (const Scenario& scenario : report.scenarios) {
@@ -92,22 +98,27 @@ bool any_condition_holds(const Report& report, const std::vector<double>& limits
     measured = true;
     for (const double limit : limits) {
       if (scenario.measured->speedup->high >= 1 - limit) continue;
-      console.error(fmt::format("check failed: slower than {:g} %: {}", limit * 100, scenario.sentence));
+      console.error(
+          fmt::format("check failed: slower than {:g} %: {}", limit * 100, scenario.sentence));
       holds = true;
     }
   }
   if (!limits.empty() && !measured) {
-    throw usage_error("--fail-if needs a measurement: add a replay.db with a baseline and a prefetch arm");
+    throw usage_error(
+        "--fail-if needs a measurement: add a replay.db with a baseline and a prefetch arm");
   }
   return holds;
 }
 
-void say_next(const Report& report, const std::vector<Target>& targets, const Options& options, Console& console) {
+void say_next(const Report& report, const std::vector<Target>& targets, const Options& options,
+              Console& console) {
   const std::string trace = report.inputs.front().path.string();
-  if (report.scenarios.empty()) return console.next(fmt::format("preserve-tune {} -o schedule.json", trace));
+  if (report.scenarios.empty())
+    return console.next(fmt::format("preserve-tune {} -o schedule.json", trace));
   for (const Scenario& scenario : report.scenarios) {
     if (!scenario.measured) {
-      return console.next(fmt::format("preserve-replay {} {} -o replay.db", trace, scenario.schedule_path));
+      return console.next(
+          fmt::format("preserve-replay {} {} -o replay.db", trace, scenario.schedule_path));
     }
   }
   for (const Target& target : targets) {
@@ -122,16 +133,19 @@ int report(const Options& options, Console& console) {
   std::vector<double> limits;
   for (const std::string& text : options.fail_if) limits.push_back(parse_condition(text));
   std::vector<Target> targets = open_outputs(options);
-  const Report report =
-      build_report(read_inputs(std::vector<std::filesystem::path>(options.inputs.begin(), options.inputs.end())));
-  for (const Loss& loss : report.recording.losses) console.warn(fmt::format("lost: {}", describe(loss)));
-  for (const Warning& warning : report.warnings) console.warn(fmt::format("{}: {}", warning.source, warning.text));
+  const Report report = build_report(read_inputs(
+      std::vector<std::filesystem::path>(options.inputs.begin(), options.inputs.end())));
+  for (const Loss& loss : report.recording.losses)
+    console.warn(fmt::format("lost: {}", describe(loss)));
+  for (const Warning& warning : report.warnings)
+    console.warn(fmt::format("{}: {}", warning.source, warning.text));
   const bool failed = any_condition_holds(report, limits, console);
   bool stdout_taken = false;
   for (Target& target : targets) {
     target.file.write(render(report, target.format));
     stdout_taken = stdout_taken || target.file.is_stdout();
-    if (!target.file.is_stdout()) console.info(fmt::format("wrote {}", target.file.path().string()));
+    if (!target.file.is_stdout())
+      console.info(fmt::format("wrote {}", target.file.path().string()));
   }
   if (!stdout_taken) {
     for (const std::string& sentence : report.sentences) fmt::print("{}\n", sentence);
@@ -147,23 +161,33 @@ int main(int argc, char** argv) {
   preserve::report::Options options;
   return preserve::run_tool(
       argc, argv,
-      {"preserve-report", "Shows what was recorded, planned and measured, as html, json, md or csv.",
+      {"preserve-report",
+       "Shows what was recorded, planned and measured, as html, json, md or csv.",
        preserve::report::kFooter, fmt::format("report {}", preserve::report::kReportVersion)},
       [&](CLI::App& app) {
         app.add_option("inputs", options.inputs, "trace.db, schedule.json, replay.db")
-            ->required()->type_name("INPUT...");
+            ->required()
+            ->type_name("INPUT...");
         app.add_option("-o,--output", options.outputs,
-                       "File to write, repeatable; the suffix .html, .json, .md or .csv is the format; - is standard "
+                       "File to write, repeatable; the suffix .html, .json, .md or .csv is the "
+                       "format; - is standard "
                        "output")
-            ->type_name("FILE")->default_str("report.html")->allow_extra_args(false);
-        app.add_option("--format", options.format, "Format of all outputs, whatever their suffix: html, json, md, csv")
-            ->type_name("FORMAT")->check(CLI::IsMember({"html", "json", "md", "csv"}));
+            ->type_name("FILE")
+            ->default_str("report.html")
+            ->allow_extra_args(false);
+        app.add_option("--format", options.format,
+                       "Format of all outputs, whatever their suffix: html, json, md, csv")
+            ->type_name("FORMAT")
+            ->check(CLI::IsMember({"html", "json", "md", "csv"}));
         app.add_flag("-f,--force", options.force, "Overwrite existing outputs");
-        app.add_flag("--verdict", options.verdict_only, "Only print the verdicts; write no file unless -o names one");
+        app.add_flag("--verdict", options.verdict_only,
+                     "Only print the verdicts; write no file unless -o names one");
         app.add_option("--fail-if", options.fail_if,
-                       "slower=N%: exit 1 when a measured schedule is slower than the baseline by more than N % with "
+                       "slower=N%: exit 1 when a measured schedule is slower than the baseline by "
+                       "more than N % with "
                        "its whole confidence interval; repeatable")
-            ->type_name("CONDITION")->allow_extra_args(false);
+            ->type_name("CONDITION")
+            ->allow_extra_args(false);
       },
       [&](preserve::Console& console) { return preserve::report::report(options, console); });
 }

@@ -11,9 +11,15 @@ namespace preserve::report {
 namespace {
 
 // Prose from files in a code span: a comment must not ping people, link issues or carry markup.
-std::string code(std::string_view text) { return markdown_code(text); }
-std::string time(int64_t dur_ns) { return format_duration(static_cast<double>(dur_ns)); }
-std::string size(int64_t size_bytes) { return format_size(static_cast<double>(size_bytes)); }
+std::string code(std::string_view text) {
+  return markdown_code(text);
+}
+std::string time(int64_t dur_ns) {
+  return format_duration(static_cast<double>(dur_ns));
+}
+std::string size(int64_t size_bytes) {
+  return format_size(static_cast<double>(size_bytes));
+}
 
 // The verdict sentence is ours except for the parts from files, so it is shown as plain text with
 // everything escaped that Markdown could take for markup.
@@ -43,32 +49,39 @@ std::string percent(const Known<double>& value) {
 
 void add_scenarios(std::string& out, const std::vector<Scenario>& scenarios) {
   out +=
-      "| collectives | verdict | baseline | prefetch | measured speed-up | predicted | prediction error | fidelity |\n"
+      "| collectives | verdict | baseline | prefetch | measured speed-up | predicted | prediction "
+      "error | fidelity |\n"
       "|---|---|---:|---:|---:|---:|---:|---:|\n";
   for (const Scenario& s : scenarios) {
     if (!s.measured) {
-      out += fmt::format("| {} | not measured | | | | {} | | |\n", prose(s.label), format_ratio(s.plan.speedup));
+      out += fmt::format("| {} | not measured | | | | {} | | |\n", prose(s.label),
+                         format_ratio(s.plan.speedup));
       continue;
     }
     const Measured& m = *s.measured;
-    const std::string speedup = m.speedup ? fmt::format("{} \\[{}, {}\\]", format_ratio(m.speedup->estimate),
-                                                        format_ratio(m.speedup->low), format_ratio(m.speedup->high))
-                                          : "unknown";
+    const std::string speedup =
+        m.speedup ? fmt::format("{} \\[{}, {}\\]", format_ratio(m.speedup->estimate),
+                                format_ratio(m.speedup->low), format_ratio(m.speedup->high))
+                  : "unknown";
     out += fmt::format("| {} | **{}** | {} | {} | {} | {} | {} | {} |\n", prose(s.label),
-                       m.verdict.empty() ? "none" : m.verdict, arm_time(m, "baseline"), arm_time(m, "prefetch"), speedup,
-                       format_ratio(s.plan.speedup), percent(m.prediction_error),
+                       m.verdict.empty() ? "none" : m.verdict, arm_time(m, "baseline"),
+                       arm_time(m, "prefetch"), speedup, format_ratio(s.plan.speedup),
+                       percent(m.prediction_error),
                        m.fidelity ? format_ratio(m.fidelity->step) : "unknown");
   }
   out += "\n";
 }
 
 void add_plans(std::string& out, const std::vector<Scenario>& scenarios) {
-  out += "| plan for | strategy | verdict | prefetched per step | cache peak / budget | bounds: all hot, window, cache |\n"
-         "|---|---|---|---:|---:|---|\n";
+  out +=
+      "| plan for | strategy | verdict | prefetched per step | cache peak / budget | bounds: all "
+      "hot, window, cache |\n"
+      "|---|---|---|---:|---:|---|\n";
   for (const Scenario& s : scenarios) {
-    out += fmt::format("| {} | {} | {} | {} | {} / {} | {}, {}, {} |\n", prose(s.label), code(s.plan.strategy),
-                       prose(s.plan.verdict), size(s.plan.prefetched_bytes), size(s.plan.cache_peak_bytes),
-                       size(s.plan.budget_bytes), time(s.plan.all_hot_step_ns), time(s.plan.window_limited_step_ns),
+    out += fmt::format("| {} | {} | {} | {} | {} / {} | {}, {}, {} |\n", prose(s.label),
+                       code(s.plan.strategy), prose(s.plan.verdict), size(s.plan.prefetched_bytes),
+                       size(s.plan.cache_peak_bytes), size(s.plan.budget_bytes),
+                       time(s.plan.all_hot_step_ns), time(s.plan.window_limited_step_ns),
                        time(s.plan.cache_limited_step_ns));
   }
   out += "\n";
@@ -77,7 +90,7 @@ void add_plans(std::string& out, const std::vector<Scenario>& scenarios) {
 void add_time(std::string& out, const TimeUse& use) {
   out += fmt::format("Time by class ({}), share of wall:\n\n| rank |", use.scope);
   for (const char* name : kTimeClasses) out += fmt::format(" {} |", prose(name));
-  out += " wall per step |\n|---|" ;
+  out += " wall per step |\n|---|";
   for (size_t c = 0; c <= kTimeClasses.size(); ++c) out += "---:|";
   out += "\n";
   constexpr size_t kRanks = 16;  // a comment is not the place for more
@@ -85,12 +98,15 @@ void add_time(std::string& out, const TimeUse& use) {
     const RankTime& rank = use.ranks[r];
     out += fmt::format("| {} |", rank.rank ? fmt::format("{}", *rank.rank) : code(rank.process));
     for (const ClassTime& time_class : rank.classes) {
-      const double share = rank.wall_ns > 0 ? static_cast<double>(time_class.exclusive_ns) / static_cast<double>(rank.wall_ns) : 0;
+      const double share = rank.wall_ns > 0 ? static_cast<double>(time_class.exclusive_ns) /
+                                                  static_cast<double>(rank.wall_ns)
+                                            : 0;
       out += fmt::format(" {:.1f} % |", share * 100);
     }
     out += fmt::format(" {} |\n", time(rank.wall_ns / std::max<int64_t>(1, rank.steps)));
   }
-  if (use.ranks.size() > kRanks) out += fmt::format("\n{} more ranks are in the JSON report.\n", use.ranks.size() - kRanks);
+  if (use.ranks.size() > kRanks)
+    out += fmt::format("\n{} more ranks are in the JSON report.\n", use.ranks.size() - kRanks);
   out += "\n";
 }
 
@@ -98,15 +114,18 @@ void add_time(std::string& out, const TimeUse& use) {
 
 std::string to_markdown(const Report& report) {
   std::string out = "### Preserve report\n\n";
-  for (const std::string& sentence : report.sentences) out += fmt::format("**{}**\n\n", prose(sentence));
+  for (const std::string& sentence : report.sentences)
+    out += fmt::format("**{}**\n\n", prose(sentence));
   if (!report.recording.losses.empty()) {
     out += "Losses:\n\n";
-    for (const Loss& loss : report.recording.losses) out += fmt::format("- {}\n", prose(describe(loss)));
+    for (const Loss& loss : report.recording.losses)
+      out += fmt::format("- {}\n", prose(describe(loss)));
     out += "\n";
   }
   if (!report.warnings.empty()) {
     out += "Warnings:\n\n";
-    for (const Warning& warning : report.warnings) out += fmt::format("- {}: {}\n", code(warning.source), prose(warning.text));
+    for (const Warning& warning : report.warnings)
+      out += fmt::format("- {}: {}\n", code(warning.source), prose(warning.text));
     out += "\n";
   }
   if (!report.scenarios.empty()) {
@@ -114,13 +133,14 @@ std::string to_markdown(const Report& report) {
     add_plans(out, report.scenarios);
   }
   add_time(out, report.time_use);
-  out += fmt::format("Command {}, {} ranks", code(report.recording.command), report.recording.ranks);
+  out +=
+      fmt::format("Command {}, {} ranks", code(report.recording.command), report.recording.ranks);
   for (const Machine& machine : report.recording.machines) {
     if (!machine.device.empty()) out += fmt::format(", {}", code(machine.device));
   }
   if (report.step) {
-    out += fmt::format("; {} of {} decode steps folded, median {}", report.step->steps_used, report.step->steps_total,
-                       time(report.step->wall_ns));
+    out += fmt::format("; {} of {} decode steps folded, median {}", report.step->steps_used,
+                       report.step->steps_total, time(report.step->wall_ns));
   }
   return out + fmt::format("; preserve {}.\n", PRESERVE_VERSION);
 }

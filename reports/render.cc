@@ -6,20 +6,26 @@
 namespace preserve::report {
 
 Format format_from_text(std::string_view text) {
-  const std::string_view word = text.substr(text.rfind('.') == std::string_view::npos ? 0 : text.rfind('.') + 1);
+  const std::string_view word =
+      text.substr(text.rfind('.') == std::string_view::npos ? 0 : text.rfind('.') + 1);
   if (word == "html") return Format::html;
   if (word == "json") return Format::json;
   if (word == "md") return Format::md;
   if (word == "csv") return Format::csv;
-  throw usage_error("'{}' says no format: end the name in .html, .json, .md or .csv, or pass --format", text);
+  throw usage_error(
+      "'{}' says no format: end the name in .html, .json, .md or .csv, or pass --format", text);
 }
 
 std::string render(const Report& report, Format format) {
   switch (format) {
-    case Format::html: return to_html(report);
-    case Format::json: return to_json(report);
-    case Format::md: return to_markdown(report);
-    case Format::csv: return to_csv(report);
+    case Format::html:
+      return to_html(report);
+    case Format::json:
+      return to_json(report);
+    case Format::md:
+      return to_markdown(report);
+    case Format::csv:
+      return to_csv(report);
   }
   throw internal_error("unknown report format");
 }

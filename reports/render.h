@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One Report value -> text in each format. All four say the same; JSON says everything and is the
-// machine interface (report.schema.json), CSV is one stable table, HTML and Markdown are for people.
+// machine interface (report.schema.json), CSV is one stable table, HTML and Markdown are for
+// people.
 #pragma once
 
 #include <string>

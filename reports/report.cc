@@ -64,8 +64,13 @@ Step view_step(const FoldedStep& folded) {
   step.wall_mad_ns = std::llround(folded.wall_mad_ns);
   step.streams = static_cast<int32_t>(folded.streams.size());
   for (const StepOp& op : folded.ops) {
-    TimelineOp view{op.ordinal, clean(op.name), preserve::to_text(op.kind), op.stream,
-                    std::llround(op.start_ns), std::llround(op.dur_ns), std::llround(op.mad_ns)};
+    TimelineOp view{op.ordinal,
+                    clean(op.name),
+                    preserve::to_text(op.kind),
+                    op.stream,
+                    std::llround(op.start_ns),
+                    std::llround(op.dur_ns),
+                    std::llround(op.mad_ns)};
     for (const StepAccess& access : op.accesses) {
       if (access.mode != AccessMode::read) continue;
       const TensorRole role = folded.tensors.at(static_cast<size_t>(access.tensor)).role;
@@ -139,8 +144,9 @@ void add_scenarios(const InputSet& inputs, Report& report) {
 void merge_warnings(std::vector<Warning>& warnings) {
   std::vector<Warning> merged;
   for (Warning& warning : warnings) {
-    const auto same = std::find_if(merged.begin(), merged.end(),
-                                   [&](const Warning& other) { return other.text == warning.text; });
+    const auto same = std::find_if(merged.begin(), merged.end(), [&](const Warning& other) {
+      return other.text == warning.text;
+    });
     if (same == merged.end()) {
       merged.push_back(std::move(warning));
     } else if (same->source != warning.source) {
@@ -153,7 +159,8 @@ void merge_warnings(std::vector<Warning>& warnings) {
 std::string nothing_planned(const Report& report) {
   if (!report.step) return "Recorded only: no step was found, so nothing can be planned.";
   return fmt::format(
-      "Recorded only: a decode step lasts {} (median of {} steps of rank {}); no schedule was given, "
+      "Recorded only: a decode step lasts {} (median of {} steps of rank {}); no schedule was "
+      "given, "
       "so nothing is planned or measured.",
       format_duration(static_cast<double>(report.step->wall_ns)), report.step->steps_used,
       report.step->rank);
@@ -180,7 +187,8 @@ void check_scenario(const Scenario& scenario) {
   for (const Arm& arm : scenario.measured->arms) {
     if (arm.step_ns && !(arm.step_ns->low <= arm.step_ns->estimate &&
                          arm.step_ns->estimate <= arm.step_ns->high)) {
-      throw internal_error("the report does not add up: arm {} lies outside its interval", arm.name);
+      throw internal_error("the report does not add up: arm {} lies outside its interval",
+                           arm.name);
     }
   }
 }
@@ -191,7 +199,8 @@ std::vector<Machine> read_machines(const TraceDb& db) {
   std::vector<Machine> machines;
   std::set<std::string> hosts;
   Query devices = db.query(
-      "SELECT host, name, cache_bytes, memory_bandwidth_bytes_per_s, units FROM device ORDER BY id");
+      "SELECT host, name, cache_bytes, memory_bandwidth_bytes_per_s, units FROM device ORDER BY "
+      "id");
   while (devices.next()) {
     machines.push_back({clean(devices.text(0)), clean(devices.text(1)), devices.optional_integer(2),
                         devices.optional_integer(3), devices.optional_integer(4)});
@@ -233,8 +242,10 @@ void check_consistency(const Report& report) {
     for (const ClassTime& time : rank.classes) {
       sum_ns += time.exclusive_ns;
       if (time.busy_ns < time.exclusive_ns) {
-        throw internal_error("the report does not add up: a class of {} is busy for less than its "
-                             "own time", rank.process);
+        throw internal_error(
+            "the report does not add up: a class of {} is busy for less than its "
+            "own time",
+            rank.process);
       }
     }
     require_equal(sum_ns, rank.wall_ns, "attributed and idle time against wall time");

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // trace.db (+ schedule.json, replay.db) -> one Report value, from which every format is written
-// (render.h). It holds facts only, already cleaned for showing (text.h). Times are integer ns, sizes
-// integer bytes, ratios double; every metric is defined in docs/metrics.md. What is unknown has no
-// value and a reason. build_report() throws input_error for files that do not fit together.
+// (render.h). It holds facts only, already cleaned for showing (text.h). Times are integer ns,
+// sizes integer bytes, ratios double; every metric is defined in docs/metrics.md. What is unknown
+// has no value and a reason. build_report() throws input_error for files that do not fit together.
 #pragma once
 
 #include <array>
@@ -47,18 +47,18 @@ struct Loss {
 
 struct Recording {
   std::string command, tool_version;
-  int64_t ranks = 0;      // ranks recorded
+  int64_t ranks = 0;  // ranks recorded
   int64_t processes = 0;
-  bool complete = true;   // false: the file or a process is marked as cut short
+  bool complete = true;  // false: the file or a process is marked as cut short
   std::vector<Machine> machines;
-  std::vector<NamedText> environment;       // allow-listed variables, once per distinct value
-  std::vector<Loss> losses;                 // non-zero ones only
+  std::vector<NamedText> environment;  // allow-listed variables, once per distinct value
+  std::vector<Loss> losses;            // non-zero ones only
   std::vector<std::pair<std::string, int64_t>> rows;  // rows per table of trace.db
 };
 
 // Where the time of one rank went. Each moment belongs to exactly one class, by the precedence of
-// kTimeClasses; so exclusive_ns adds up to the wall time. busy_ns counts a class whenever one of its
-// operators ran, whatever else ran beside it.
+// kTimeClasses; so exclusive_ns adds up to the wall time. busy_ns counts a class whenever one of
+// its operators ran, whatever else ran beside it.
 inline constexpr std::array<const char*, 6> kTimeClasses{"compute", "copy",  "collective",
                                                          "p2p",     "other", "[unattributed]"};
 struct ClassTime {
@@ -66,14 +66,14 @@ struct ClassTime {
 };
 struct RankTime {
   std::optional<int64_t> rank;
-  std::string process;   // "host:pid"
-  int64_t steps = 0;     // in `scope`; 0 when the scope is the whole recording
+  std::string process;  // "host:pid"
+  int64_t steps = 0;    // in `scope`; 0 when the scope is the whole recording
   int64_t wall_ns = 0;
   std::array<ClassTime, kTimeClasses.size()> classes;
 };
 
-// All operators of one kind whose names differ in layer numbers alone: "layers.*.mlp.down". The last
-// row, "[others]", gathers what is not listed.
+// All operators of one kind whose names differ in layer numbers alone: "layers.*.mlp.down". The
+// last row, "[others]", gathers what is not listed.
 struct OperatorTotal {
   std::string name{}, kind{};
   int64_t names = 0;  // distinct names gathered
@@ -88,9 +88,9 @@ struct CollectiveGroup {
 };
 
 struct TimeUse {
-  std::string scope;    // "decode steps" or "whole recording"
-  int64_t operators = 0;   // operators in scope
-  int64_t total_ns = 0;    // sum of their durations
+  std::string scope;      // "decode steps" or "whole recording"
+  int64_t operators = 0;  // operators in scope
+  int64_t total_ns = 0;   // sum of their durations
   std::vector<RankTime> ranks;
   std::vector<OperatorTotal> top;
   std::vector<CollectiveGroup> collectives;
@@ -155,18 +155,18 @@ struct Arm {
 };
 
 struct Fidelity {
-  double step = 0;                // replayed baseline / expected step
-  Known<double> operators;        // median over operators of replayed baseline / recorded
+  double step = 0;          // replayed baseline / expected step
+  Known<double> operators;  // median over operators of replayed baseline / recorded
   Known<double> operators_p10, operators_p90;
 };
 
 struct Measured {
   std::string replay_path;
-  std::vector<NamedText> facts;   // what the replay says about itself: method, collectives, ...
+  std::vector<NamedText> facts;  // what the replay says about itself: method, collectives, ...
   std::vector<Machine> machines;
   std::vector<Arm> arms;
-  Known<Interval> speedup;        // of arm prefetch
-  std::string verdict;            // FAST, SAME, SLOW, AMBG; empty when there is no speedup
+  Known<Interval> speedup;  // of arm prefetch
+  std::string verdict;      // FAST, SAME, SLOW, AMBG; empty when there is no speedup
   Known<Fidelity> fidelity;
   Known<double> prediction_error;     // predicted / measured speedup - 1
   Known<double> collective_slowdown;  // time of the collectives, arm prefetch / arm baseline
@@ -181,13 +181,13 @@ struct OperatorTimes {
 
 // A schedule and, when there is one, a replay of it.
 struct Scenario {
-  std::string label;        // "real collectives", "200 us stand-in link"
+  std::string label;  // "real collectives", "200 us stand-in link"
   std::string schedule_path, schedule_sha256;
   int64_t link_latency_ns = 0;  // > 0: a stand-in for a network link, not a measured network
   PlanView plan;
   Known<Measured> measured;
   std::vector<OperatorTimes> operators;
-  std::string sentence;     // the verdict in words
+  std::string sentence;  // the verdict in words
 };
 
 struct Warning {
@@ -196,7 +196,8 @@ struct Warning {
 
 struct Report {
   std::vector<InputFile> inputs;
-  std::vector<std::string> sentences;  // one per scenario; one saying what is missing when there is none
+  std::vector<std::string>
+      sentences;  // one per scenario; one saying what is missing when there is none
   std::vector<Warning> warnings;
   Recording recording;
   Known<Step> step;

@@ -14,8 +14,8 @@
 namespace preserve::report {
 namespace {
 
-constexpr double kSameSpeedup = 1e-4;      // two computations of one ratio agree at least so well
-constexpr size_t kSentenceLimit = 1000;    // sentences of our own tools are longer than names
+constexpr double kSameSpeedup = 1e-4;    // two computations of one ratio agree at least so well
+constexpr size_t kSentenceLimit = 1000;  // sentences of our own tools are longer than names
 
 // Adds what the prefetches of one window keep in the cache after each operator (a ring: a prefetch
 // for the next step stays over the step's end).
@@ -49,8 +49,9 @@ Window view_window(const PlannedWindow& planned) {
   double saved_ns = 0;
   for (const PlannedPrefetch& p : planned.prefetches) {
     saved_ns += p.predicted_saved_ns;
-    window.prefetches.push_back({clean(p.tensor), clean(p.consumer), p.consumer_ordinal, p.next_step,
-                                 p.offset_bytes, p.length_bytes, std::llround(p.predicted_saved_ns)});
+    window.prefetches.push_back({clean(p.tensor), clean(p.consumer), p.consumer_ordinal,
+                                 p.next_step, p.offset_bytes, p.length_bytes,
+                                 std::llround(p.predicted_saved_ns)});
   }
   window.predicted_saved_ns = std::llround(saved_ns);
   return window;
@@ -60,7 +61,8 @@ PlanView view_plan(const Schedule& schedule, size_t operators) {
   PlanView view;
   view.strategy = clean(schedule.plan.strategy);
   view.verdict = clean(schedule.plan.verdict);
-  for (const std::string& reason : schedule.plan.reasons) view.reasons.push_back(clean(reason, kSentenceLimit));
+  for (const std::string& reason : schedule.plan.reasons)
+    view.reasons.push_back(clean(reason, kSentenceLimit));
   view.device = clean(schedule.device_name);
   view.method = clean(schedule.method);
   view.placement = clean(schedule.placement);
@@ -89,8 +91,13 @@ std::vector<OperatorTimes> expected_operators(const Step& step, const Scenario& 
   std::vector<OperatorTimes> rows;
   for (const TimelineOp& op : step.ops) {
     const int64_t link_ns = op.kind == "collective" ? scenario.link_latency_ns : 0;
-    rows.push_back({op.ordinal, op.name, op.kind, op.dur_ns,
-                    checked_add(op.dur_ns, link_ns, "predicted time"), {}, {}});
+    rows.push_back({op.ordinal,
+                    op.name,
+                    op.kind,
+                    op.dur_ns,
+                    checked_add(op.dur_ns, link_ns, "predicted time"),
+                    {},
+                    {}});
   }
   for (const Window& window : scenario.plan.windows) {
     for (const Prefetch& prefetch : window.prefetches) {
@@ -119,7 +126,8 @@ using PairTimes = std::map<int64_t, std::vector<double>>;  // pair -> step times
 
 PairTimes pair_times(const TraceDb& db, const std::string& arm) {
   PairTimes times;
-  Query rows = db.query("SELECT pair, step_ns FROM sample_counted WHERE arm = ? ORDER BY pair", {arm});
+  Query rows =
+      db.query("SELECT pair, step_ns FROM sample_counted WHERE arm = ? ORDER BY pair", {arm});
   while (rows.next()) {
     if (rows.integer(1) <= 0) throw input_error("{}: a step of {} ns", db.file(), rows.integer(1));
     times[rows.integer(0)].push_back(rows.real(1));
@@ -150,7 +158,8 @@ Arm summarise_arm(const TraceDb& db, const std::string& raw_name, const PairTime
   }
   Query rows = db.query(
       "SELECT discarded, COUNT(*) FROM sample JOIN arm ON arm.id = arm_id "
-      "WHERE arm.name = ? AND discarded IS NOT NULL GROUP BY 1", {raw_name});
+      "WHERE arm.name = ? AND discarded IS NOT NULL GROUP BY 1",
+      {raw_name});
   while (rows.next()) arm.discarded[clean(rows.text(0))] += rows.integer(1);
   return arm;
 }
@@ -170,18 +179,21 @@ std::vector<Arm> summarise_arms(const TraceDb& db) {
 }
 
 const Arm* find_arm(const std::vector<Arm>& arms, const char* name) {
-  const auto found = std::find_if(arms.begin(), arms.end(), [&](const Arm& a) { return a.name == name; });
+  const auto found =
+      std::find_if(arms.begin(), arms.end(), [&](const Arm& a) { return a.name == name; });
   return found == arms.end() ? nullptr : &*found;
 }
 
 // Per-operator times of the planned rank, or of the lowest replayed rank.
 void read_operator_times(const TraceDb& db, int64_t rank, std::vector<OperatorTimes>& rows,
                          std::vector<Warning>& warnings) {
-  const bool has_rank = db.query_integer("SELECT 1 FROM arm_op WHERE rank = ? LIMIT 1", {rank}).has_value();
+  const bool has_rank =
+      db.query_integer("SELECT 1 FROM arm_op WHERE rank = ? LIMIT 1", {rank}).has_value();
   if (!has_rank) rank = db.query_integer("SELECT MIN(rank) FROM arm_op").value_or(rank);
   Query times = db.query(
       "SELECT arm.name, ordinal, median_ns FROM arm_op JOIN arm ON arm.id = arm_id "
-      "WHERE rank = ? AND arm.name IN ('baseline', 'prefetch')", {rank});
+      "WHERE rank = ? AND arm.name IN ('baseline', 'prefetch')",
+      {rank});
   int64_t foreign = 0;
   while (times.next()) {
     const int64_t ordinal = times.integer(1);
@@ -193,8 +205,10 @@ void read_operator_times(const TraceDb& db, int64_t rank, std::vector<OperatorTi
     (times.text(0) == "baseline" ? row.baseline_ns : row.prefetch_ns) = times.integer(2);
   }
   if (foreign > 0) {
-    warnings.push_back({clean(db.file()), fmt::format("{} replayed operators are not in the step and "
-                                                      "were left out", foreign)});
+    warnings.push_back(
+        {clean(db.file()), fmt::format("{} replayed operators are not in the step and "
+                                       "were left out",
+                                       foreign)});
   }
 }
 
@@ -209,7 +223,8 @@ void read_warnings(const TraceDb& db, std::vector<Warning>& warnings) {
   }
 }
 
-Known<Fidelity> judge_fidelity(const TraceDb& db, const Measured& measured, const Scenario& scenario) {
+Known<Fidelity> judge_fidelity(const TraceDb& db, const Measured& measured,
+                               const Scenario& scenario) {
   const Arm* baseline = find_arm(measured.arms, "baseline");
   if (baseline == nullptr || !baseline->step_ns) {
     return Known<Fidelity>::unknown("the replay has no counted baseline sample");
@@ -255,7 +270,8 @@ Measured measure(const ReplayInput& replay, int64_t rank, Scenario& scenario,
   const TraceDb db = TraceDb::open(replay.file.path);
   Measured measured;
   measured.replay_path = clean(replay.file.path.string());
-  Query meta = db.query("SELECT key, value FROM meta WHERE key NOT IN ('finished', 'warnings') ORDER BY key");
+  Query meta = db.query(
+      "SELECT key, value FROM meta WHERE key NOT IN ('finished', 'warnings') ORDER BY key");
   while (meta.next()) measured.facts.push_back({clean(meta.text(0)), clean(meta.text(1))});
   measured.machines = read_machines(db);
   read_warnings(db, warnings);
@@ -273,7 +289,8 @@ Measured measure(const ReplayInput& replay, int64_t rank, Scenario& scenario,
     measured.prediction_error = {scenario.plan.speedup / measured.speedup->estimate - 1, ""};
   }
   const std::optional<double> stated = number_in_meta(db, "prefetch_speedup");
-  if (measured.speedup && stated && std::fabs(*stated - measured.speedup->estimate) > kSameSpeedup) {
+  if (measured.speedup && stated &&
+      std::fabs(*stated - measured.speedup->estimate) > kSameSpeedup) {
     warnings.push_back({measured.replay_path,
                         fmt::format("states a speed-up of {:.4f}, but its samples give {:.4f}",
                                     *stated, measured.speedup->estimate)});
@@ -305,14 +322,16 @@ std::string verdict_sentence(const Scenario& scenario) {
     const char* meaning = verdict == "SAME"   ? " (a difference nobody would notice)"
                           : verdict == "AMBG" ? " (the samples do not decide)"
                                               : "";
-    result = fmt::format("{} {}: {}{}", describe_speedup(*scenario.measured->speedup), with, verdict, meaning);
+    result = fmt::format("{} {}: {}{}", describe_speedup(*scenario.measured->speedup), with,
+                         verdict, meaning);
   }
   if (scenario.plan.verdict == "do-nothing") {
     return fmt::format("Planned: do nothing {}{}.{}", with, reason,
                        measured ? fmt::format(" Replayed all the same, it is {}.", result) : "");
   }
   if (measured) return fmt::format("Measured: the tuned schedule is {}.", result);
-  const std::string why = scenario.measured ? scenario.measured->speedup.reason : scenario.measured.reason;
+  const std::string why =
+      scenario.measured ? scenario.measured->speedup.reason : scenario.measured.reason;
   return fmt::format("Not measured ({}): the plan predicts {} {}.", why,
                      describe_speedup(scenario.plan.speedup), with);
 }
@@ -320,9 +339,10 @@ std::string verdict_sentence(const Scenario& scenario) {
 void check_fit(const ScheduleInput& input, const Step& step) {
   const Schedule& schedule = input.schedule;
   if (schedule.step_ops != static_cast<int64_t>(step.ops.size())) {
-    throw input_error("{}: was planned for a step of {} operators, but the folded step of rank {} has "
-                      "{}: run preserve-tune of this version on the trace",
-                      input.file.path.string(), schedule.step_ops, step.rank, step.ops.size());
+    throw input_error(
+        "{}: was planned for a step of {} operators, but the folded step of rank {} has "
+        "{}: run preserve-tune of this version on the trace",
+        input.file.path.string(), schedule.step_ops, step.rank, step.ops.size());
   }
   for (const PlannedWindow& window : schedule.plan.windows) {
     const std::string& name = step.ops.at(static_cast<size_t>(window.ordinal)).name;
@@ -351,7 +371,8 @@ std::string describe_speedup(const Interval& speedup) {
 }
 
 std::string describe_speedup(double speedup) {
-  return fmt::format("{:.1f} % {}", std::fabs(speedup - 1) * 100, speedup >= 1 ? "faster" : "slower");
+  return fmt::format("{:.1f} % {}", std::fabs(speedup - 1) * 100,
+                     speedup >= 1 ? "faster" : "slower");
 }
 
 Scenario build_scenario(const ScheduleInput& input, const ReplayInput* replay, const Step& step,
@@ -367,8 +388,8 @@ Scenario build_scenario(const ScheduleInput& input, const ReplayInput* replay, c
   for (const std::string& text : input.schedule.warnings) {
     warnings.push_back({scenario.schedule_path, clean(text, kSentenceLimit)});
   }
-  const auto peak = std::max_element(scenario.plan.occupancy_bytes.begin(),
-                                     scenario.plan.occupancy_bytes.end());
+  const auto peak =
+      std::max_element(scenario.plan.occupancy_bytes.begin(), scenario.plan.occupancy_bytes.end());
   if (peak != scenario.plan.occupancy_bytes.end() && *peak > scenario.plan.budget_bytes) {
     warnings.push_back({scenario.schedule_path,
                         fmt::format("keeps up to {} in a cache budget of {}",

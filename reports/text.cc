@@ -9,8 +9,8 @@
 namespace preserve::report {
 namespace {
 
-// Length of the well-formed UTF-8 sequence at the start of `text`, 0 when there is none (Unicode 15,
-// table 3-7); `code` is its code point.
+// Length of the well-formed UTF-8 sequence at the start of `text`, 0 when there is none (Unicode
+// 15, table 3-7); `code` is its code point.
 size_t decode(std::string_view text, uint32_t& code) {
   const auto byte = [&](size_t i) -> uint32_t {
     return i < text.size() ? static_cast<unsigned char>(text[i]) : 0;
@@ -69,7 +69,9 @@ std::string clean(std::string_view text, size_t limit) {
 }
 
 std::string shorten(std::string_view text, size_t characters) {
-  const auto starts_character = [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; };
+  const auto starts_character = [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+  };
   const auto count = static_cast<size_t>(std::count_if(text.begin(), text.end(), starts_character));
   if (count <= characters) return std::string(text);
   const size_t head = characters / 3;
@@ -90,7 +92,8 @@ std::string without_layer_numbers(std::string_view name) {
   for (size_t at = 0; at <= name.size();) {
     const size_t end = std::min(name.find_first_of(kSeparators, at), name.size());
     const std::string_view part = name.substr(at, end - at);
-    const bool number = !part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
+    const bool number =
+        !part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
     out += number ? "*" : part;
     if (end < name.size()) out += name[end];
     at = end + 1;
@@ -103,12 +106,23 @@ std::string escape_html(std::string_view text) {
   out.reserve(text.size());
   for (const char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;

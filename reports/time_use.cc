@@ -14,7 +14,7 @@ namespace preserve::report {
 namespace {
 
 constexpr size_t kUnattributed = kTimeClasses.size() - 1;
-constexpr size_t kTopOperators = 40;   // beyond that nobody reads on; the rest is one row
+constexpr size_t kTopOperators = 40;  // beyond that nobody reads on; the rest is one row
 constexpr size_t kCollectiveGroups = 64;
 
 size_t time_class_of(std::string_view kind) {
@@ -155,8 +155,10 @@ class Pass {
         process = rows.integer(0);
         rank = rank_of_process(process);
         const int64_t end_ns = db_.query_integer(
-            "SELECT MAX(end_ns) FROM op JOIN stream ON stream.id = stream_id WHERE process_id = ?",
-            {process}).value_or(rows.integer(4));
+                                      "SELECT MAX(end_ns) FROM op JOIN stream ON stream.id = "
+                                      "stream_id WHERE process_id = ?",
+                                      {process})
+                                   .value_or(rows.integer(4));
         elapsed_ns(rows.integer(3), end_ns, "recording");
         sweep.emplace(rows.integer(3), end_ns);
       }
@@ -213,7 +215,8 @@ class Pass {
   }
 
   void summarise_collectives() {
-    using Key = std::tuple<std::string, std::optional<int64_t>, std::string, std::optional<int64_t>>;
+    using Key =
+        std::tuple<std::string, std::optional<int64_t>, std::string, std::optional<int64_t>>;
     std::map<Key, std::vector<double>> groups;
     Query rows = db_.query(
         "SELECT op.step_id, function, bytes, COALESCE(dtype, ''), ranks, end_ns - start_ns "
@@ -221,12 +224,14 @@ class Pass {
     while (rows.next()) {
       if (!spans_.empty() && (rows.is_null(0) || spans_.count(rows.integer(0)) == 0)) continue;
       groups[{clean(rows.text(1)), rows.optional_integer(2), clean(rows.text(3)),
-              rows.optional_integer(4)}].push_back(static_cast<double>(rows.integer(5)));
+              rows.optional_integer(4)}]
+          .push_back(static_cast<double>(rows.integer(5)));
     }
     for (auto& [key, durations] : groups) {
       std::sort(durations.begin(), durations.end());
       const auto at = [&values = durations](double q) {
-        return static_cast<int64_t>(values[static_cast<size_t>(q * static_cast<double>(values.size() - 1))]);
+        return static_cast<int64_t>(
+            values[static_cast<size_t>(q * static_cast<double>(values.size() - 1))]);
       };
       CollectiveGroup group{std::get<0>(key), std::get<2>(key), std::get<1>(key), std::get<3>(key)};
       group.count = static_cast<int64_t>(durations.size());
@@ -254,7 +259,9 @@ class Pass {
 
 }  // namespace
 
-TimeUse summarise_time(const TraceDb& db) { return Pass(db).run(); }
+TimeUse summarise_time(const TraceDb& db) {
+  return Pass(db).run();
+}
 
 void ClassSweep::advance(int64_t to_ns) {
   const auto later = [](const Running& a, const Running& b) { return a.end_ns > b.end_ns; };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// trace.db -> where the time went, in one pass over the operators. Memory: the operators of one step,
-// one entry per distinct name, and 8 bytes per collective (their quantiles are exact).
+// trace.db -> where the time went, in one pass over the operators. Memory: the operators of one
+// step, one entry per distinct name, and 8 bytes per collective (their quantiles are exact).
 #pragma once
 
 #include <array>
@@ -17,7 +17,8 @@ TimeUse summarise_time(const TraceDb& db);
 // Attributes each moment between begin and end to one class. Operators arrive by ascending start.
 class ClassSweep {
  public:
-  ClassSweep(int64_t begin_ns, int64_t end_ns) : begin_ns_(begin_ns), end_ns_(end_ns), now_ns_(begin_ns) {}
+  ClassSweep(int64_t begin_ns, int64_t end_ns)
+      : begin_ns_(begin_ns), end_ns_(end_ns), now_ns_(begin_ns) {}
   void add(size_t time_class, int64_t start_ns, int64_t end_ns);  // clipped to the window
   void finish(RankTime& into);  // adds the classes and the wall time
 

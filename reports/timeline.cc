@@ -26,8 +26,10 @@ struct Lane {
 std::string hover_of(const TimelineOp& op) {
   std::string text = fmt::format("{}. {} ({}): {}", op.ordinal, op.name, op.kind,
                                  format_duration(static_cast<double>(op.dur_ns)));
-  if (op.weight_bytes > 0) text += fmt::format(", weights {}", format_size(static_cast<double>(op.weight_bytes)));
-  if (op.kv_bytes > 0) text += fmt::format(", KV {}", format_size(static_cast<double>(op.kv_bytes)));
+  if (op.weight_bytes > 0)
+    text += fmt::format(", weights {}", format_size(static_cast<double>(op.weight_bytes)));
+  if (op.kv_bytes > 0)
+    text += fmt::format(", KV {}", format_size(static_cast<double>(op.kv_bytes)));
   return text;
 }
 
@@ -38,7 +40,8 @@ std::vector<Lane> operator_lanes(const Step& step) {
   for (const TimelineOp& op : step.ops) {
     const bool communicates = op.kind == "collective" || op.kind == "p2p";
     Lane& lane = communicates ? communication : streams.at(static_cast<size_t>(op.stream));
-    lane.bars.push_back({op.start_ns, op.start_ns + op.dur_ns, kind_class(op.kind), op.name, hover_of(op)});
+    lane.bars.push_back(
+        {op.start_ns, op.start_ns + op.dur_ns, kind_class(op.kind), op.name, hover_of(op)});
   }
   std::vector<Lane> lanes;
   for (size_t i = 0; i < streams.size(); ++i) {
@@ -63,14 +66,16 @@ Lane prefetch_lane(const Step& step, const Scenario& scenario) {
     std::string hover = fmt::format("under {}: {}", window.name,
                                     format_size(static_cast<double>(window.used_bytes)));
     for (const Prefetch& prefetch : window.prefetches) {
-      hover += fmt::format("\n{} of {} for {}{}", format_size(static_cast<double>(prefetch.length_bytes)),
-                           prefetch.tensor, prefetch.consumer, prefetch.next_step ? " (next step)" : "");
+      hover += fmt::format("\n{} of {} for {}{}",
+                           format_size(static_cast<double>(prefetch.length_bytes)), prefetch.tensor,
+                           prefetch.consumer, prefetch.next_step ? " (next step)" : "");
       if (hover.size() > 2000) {  // more would not fit on a screen
         hover += "\n...";
         break;
       }
     }
-    lane.bars.push_back({op.start_ns, op.start_ns + static_cast<int64_t>(part * static_cast<double>(op.dur_ns)),
+    lane.bars.push_back({op.start_ns,
+                         op.start_ns + static_cast<int64_t>(part * static_cast<double>(op.dur_ns)),
                          "k-prefetch", format_size(static_cast<double>(window.used_bytes)), hover});
   }
   return lane;
@@ -80,7 +85,8 @@ Lane prefetch_lane(const Step& step, const Scenario& scenario) {
 std::vector<Bar> downsample(const std::vector<Bar>& bars, size_t limit, TimeRange range) {
   if (bars.size() <= limit) return bars;
   const size_t columns = limit;
-  const double width = static_cast<double>(range.to_ns - range.from_ns) / static_cast<double>(columns);
+  const double width =
+      static_cast<double>(range.to_ns - range.from_ns) / static_cast<double>(columns);
   std::vector<Bar> out;
   size_t at = 0;
   for (size_t c = 0; c < columns && at < bars.size(); ++c) {
@@ -88,14 +94,16 @@ std::vector<Bar> downsample(const std::vector<Bar>& bars, size_t limit, TimeRang
     const Bar* widest = nullptr;
     size_t gathered = 0;
     for (; at < bars.size() && (bars[at].start_ns < end || c + 1 == columns); ++at, ++gathered) {
-      if (widest == nullptr || bars[at].end_ns - bars[at].start_ns > widest->end_ns - widest->start_ns) {
+      if (widest == nullptr ||
+          bars[at].end_ns - bars[at].start_ns > widest->end_ns - widest->start_ns) {
         widest = &bars[at];
       }
     }
     if (widest == nullptr) continue;
     out.push_back({widest->start_ns, widest->end_ns, widest->css_class, "",
-                   gathered == 1 ? widest->hover
-                                 : fmt::format("{} operators, the longest: {}", gathered, widest->hover)});
+                   gathered == 1
+                       ? widest->hover
+                       : fmt::format("{} operators, the longest: {}", gathered, widest->hover)});
   }
   return out;
 }

@@ -26,15 +26,16 @@ int main() {
   for (int i = 0; i < kRepetitions; ++i) {
     const auto start = std::chrono::steady_clock::now();
     const test::Run run = test::run_program(
-        {PRESERVE_BIN_DIR "/preserve-report", "trace.db", "schedule.json", "replay.db", "-q", "-f", "-o", "r.html", "-o",
-         "r.json", "-o", "r.md", "-o", "r.csv"},
+        {PRESERVE_BIN_DIR "/preserve-report", "trace.db", "schedule.json", "replay.db", "-q", "-f",
+         "-o", "r.html", "-o", "r.json", "-o", "r.md", "-o", "r.csv"},
         {}, directory.path());
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    seconds.push_back(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     if (run.exit_code != 0) {
       std::fprintf(stderr, "%s", run.err.c_str());
       return 1;
     }
   }
-  bench::report_metric("report", fmt::format("report of {} operators", operators), "s", seconds, "at most 3 s",
-                       median(seconds) <= 3);
+  bench::report_metric("report", fmt::format("report of {} operators", operators), "s", seconds,
+                       "at most 3 s", median(seconds) <= 3);
 }

@@ -42,7 +42,8 @@ class PreserveReport : public ::testing::Test {
   }
   std::vector<std::string> names() const {
     std::vector<std::string> names;
-    for (const auto& entry : fs::directory_iterator(directory_.path())) names.push_back(entry.path().filename());
+    for (const auto& entry : fs::directory_iterator(directory_.path()))
+      names.push_back(entry.path().filename());
     std::sort(names.begin(), names.end());
     return names;
   }
@@ -52,7 +53,8 @@ class PreserveReport : public ::testing::Test {
 };
 test::TemporaryDirectory* PreserveReport::shared_ = nullptr;
 
-const std::vector<std::string> kAll{"trace.db", "schedule.json", "replay.db", "schedule-link.json", "replay-link.db"};
+const std::vector<std::string> kAll{"trace.db", "schedule.json", "replay.db", "schedule-link.json",
+                                    "replay-link.db"};
 
 std::vector<std::string> all_and(std::initializer_list<std::string> more) {
   std::vector<std::string> arguments = kAll;
@@ -61,13 +63,16 @@ std::vector<std::string> all_and(std::initializer_list<std::string> more) {
 }
 
 TEST_F(PreserveReport, WritesEveryFormatAndPrintsTheVerdicts) {
-  const test::Run run = report(all_and({"-o", "r.html", "-o", "r.json", "-o", "r.md", "-o", "r.csv"}));
+  const test::Run run =
+      report(all_and({"-o", "r.html", "-o", "r.json", "-o", "r.md", "-o", "r.csv"}));
   EXPECT_EQ(run.exit_code, 0) << run.err;
   EXPECT_THAT(run.out, AllOf(StartsWith("Measured:"), HasSubstr("with real collectives"),
                              HasSubstr("with a 200 us stand-in link: FAST.\n")));
-  EXPECT_THAT(run.err, AllOf(HasSubstr("lost: 3 records of nvtx"), EndsWith("next: xdg-open r.html\n")));
+  EXPECT_THAT(run.err,
+              AllOf(HasSubstr("lost: 3 records of nvtx"), EndsWith("next: xdg-open r.html\n")));
   EXPECT_THAT(read_text_file(directory_ / "r.html"), StartsWith("<!DOCTYPE html>"));
-  EXPECT_EQ(nlohmann::json::parse(read_text_file(directory_ / "r.json")).at("schema"), "preserve/report");
+  EXPECT_EQ(nlohmann::json::parse(read_text_file(directory_ / "r.json")).at("schema"),
+            "preserve/report");
   EXPECT_THAT(read_text_file(directory_ / "r.md"), StartsWith("### Preserve report"));
   EXPECT_THAT(read_text_file(directory_ / "r.csv"), StartsWith("scenario,ordinal,"));
 }
@@ -101,7 +106,8 @@ TEST_F(PreserveReport, PrintsOnlyVerdictsWhenAsked) {
 }
 
 TEST_F(PreserveReport, NamesTheNextStage) {
-  EXPECT_THAT(report({"trace.db"}).err, EndsWith("next: preserve-tune trace.db -o schedule.json\n"));
+  EXPECT_THAT(report({"trace.db"}).err,
+              EndsWith("next: preserve-tune trace.db -o schedule.json\n"));
   EXPECT_THAT(report({"trace.db", "schedule.json", "-f"}).err,
               EndsWith("next: preserve-replay trace.db schedule.json -o replay.db\n"));
 }
@@ -146,7 +152,8 @@ TEST_F(PreserveReport, RefusesDamagedFiles) {
   const test::Run truncated = report({"trace.db", "schedule.json", "replay.db", "-o", "r.html"});
   EXPECT_EQ(truncated.exit_code, 2);
   EXPECT_THAT(truncated.err, HasSubstr("replay.db"));
-  OutputFile(directory_ / "schedule.json", true).write("{\"schema\": \"preserve/schedule\", \"version\": \"2.0\"}");
+  OutputFile(directory_ / "schedule.json", true)
+      .write("{\"schema\": \"preserve/schedule\", \"version\": \"2.0\"}");
   const test::Run newer = report({"trace.db", "schedule.json", "-o", "r.html"});
   EXPECT_EQ(newer.exit_code, 2);
   EXPECT_THAT(newer.err, AllOf(HasSubstr("schedule.json"), HasSubstr("2.0")));
@@ -154,7 +161,8 @@ TEST_F(PreserveReport, RefusesDamagedFiles) {
 
 TEST_F(PreserveReport, FailsTheCheckThatWasAskedForOnly) {
   EXPECT_EQ(report(all_and({"--verdict", "--fail-if", "slower=5%"})).exit_code, 0);
-  test::write_replay(directory_ / "replay.db", directory_ / "schedule.json", {.prefetch_speedup = 0.9});
+  test::write_replay(directory_ / "replay.db", directory_ / "schedule.json",
+                     {.prefetch_speedup = 0.9});
   EXPECT_EQ(report(all_and({"--verdict"})).exit_code, 0);
   const test::Run run = report(all_and({"-o", "r.md", "--fail-if", "slower=5%"}));
   EXPECT_EQ(run.exit_code, 1);
@@ -164,7 +172,8 @@ TEST_F(PreserveReport, FailsTheCheckThatWasAskedForOnly) {
 }
 
 TEST_F(PreserveReport, RefusesConditionsThatCannotBeChecked) {
-  for (const char* condition : {"slower", "slower=", "slower=%", "slower=x%", "slower=-1%", "slower=5", "slower=nan%", "faster=5%"}) {
+  for (const char* condition : {"slower", "slower=", "slower=%", "slower=x%", "slower=-1%",
+                                "slower=5", "slower=nan%", "faster=5%"}) {
     const test::Run run = report(all_and({"--verdict", "--fail-if", condition}));
     EXPECT_EQ(run.exit_code, 2) << condition;
     EXPECT_THAT(run.err, HasSubstr("is no condition")) << condition;
@@ -178,7 +187,8 @@ TEST_F(PreserveReport, RefusesConditionsThatCannotBeChecked) {
 TEST_F(PreserveReport, ExplainsItself) {
   const test::Run help = report({"--help"});
   EXPECT_EQ(help.exit_code, 0);
-  EXPECT_THAT(help.out, AllOf(HasSubstr("Examples:"), HasSubstr("Exit codes:"), HasSubstr("--fail-if")));
+  EXPECT_THAT(help.out,
+              AllOf(HasSubstr("Examples:"), HasSubstr("Exit codes:"), HasSubstr("--fail-if")));
   EXPECT_THAT(report({"--version"}).out, StartsWith("preserve-report "));
   const test::Run bare = report({});
   EXPECT_EQ(bare.exit_code, 2);

@@ -20,17 +20,16 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 const std::vector<std::string>& hostile_names() {
-  static const std::vector<std::string> names{
-      "</script><script>document.title='pwned'</script>",
-      "\"><img src=x onerror=alert(1)>",
-      "'onmouseover='alert(1)",
-      "<!--<script>",
-      "{{data}}{{body}}",
-      "\x01\x1b[31mred\x7f",
-      "right\u202Eto\u2066left",
-      "=HYPERLINK(\"http://example.org\")",
-      "@everyone `code` | [link](http://example.org)",
-      std::string(1'000'000, 'n')};
+  static const std::vector<std::string> names{"</script><script>document.title='pwned'</script>",
+                                              "\"><img src=x onerror=alert(1)>",
+                                              "'onmouseover='alert(1)",
+                                              "<!--<script>",
+                                              "{{data}}{{body}}",
+                                              "\x01\x1b[31mred\x7f",
+                                              "right\u202Eto\u2066left",
+                                              "=HYPERLINK(\"http://example.org\")",
+                                              "@everyone `code` | [link](http://example.org)",
+                                              std::string(1'000'000, 'n')};
   return names;
 }
 
@@ -43,8 +42,10 @@ Report hostile_report(const TemporaryDirectory& directory) {
       db.execute("UPDATE string SET value = ? || id WHERE id % ? = ? AND value <> 'decode_step'",
                  {hostile_names()[static_cast<size_t>(i)], count, i});
     }
-    db.execute("UPDATE process SET command = ?, host = ?", {hostile_names()[0], hostile_names()[1]});
-    db.execute("UPDATE collective SET function = ?, dtype = ?", {hostile_names()[0], hostile_names()[8]});
+    db.execute("UPDATE process SET command = ?, host = ?",
+               {hostile_names()[0], hostile_names()[1]});
+    db.execute("UPDATE collective SET function = ?, dtype = ?",
+               {hostile_names()[0], hostile_names()[8]});
     db.add_env({1}, "OMP_NUM_THREADS", hostile_names()[0]);
     db.add_loss({1}, hostile_names()[3], hostile_names()[1], 5);
     db.add(DeviceRow{.host = "h", .kind = "cpu", .name = hostile_names()[0]});
@@ -83,10 +84,12 @@ std::string markup_of(const std::string& html) {
 
 TEST(Html, LoadsNothingFromOutside) {
   TemporaryDirectory directory;
-  for (const Report& report : {build_report(read_inputs(test::write_two_scenarios(directory.path()))),
-                               hostile_report(directory)}) {
+  for (const Report& report :
+       {build_report(read_inputs(test::write_two_scenarios(directory.path()))),
+        hostile_report(directory)}) {
     const std::string markup = markup_of(to_html(report));
-    EXPECT_FALSE(std::regex_search(markup, std::regex(R"((src|href|action|data|srcset|poster)="(?!data:,))")));
+    EXPECT_FALSE(std::regex_search(
+        markup, std::regex(R"((src|href|action|data|srcset|poster)="(?!data:,))")));
     EXPECT_THAT(markup, Not(HasSubstr("http://")));
     EXPECT_THAT(markup, Not(HasSubstr("https://")));
     EXPECT_THAT(to_html(report), Not(HasSubstr("@import")));
@@ -123,21 +126,24 @@ TEST(Html, BalancesItsTags) {
   TemporaryDirectory directory;
   const std::string html = to_html(hostile_report(directory));
   const std::string markup = markup_of(html);
-  for (const char* tag : {"table", "tbody", "tr", "th", "td", "svg", "div", "p", "details", "summary", "ul", "li",
-                          "span", "main", "body", "h2", "h3", "title", "desc", "text"}) {
-    const size_t opened = count_of(markup, fmt::format("<{} ", tag)) + count_of(markup, fmt::format("<{}>", tag));
+  for (const char* tag :
+       {"table", "tbody", "tr",   "th",   "td",   "svg", "div", "p",     "details", "summary",
+        "ul",    "li",    "span", "main", "body", "h2",  "h3",  "title", "desc",    "text"}) {
+    const size_t opened =
+        count_of(markup, fmt::format("<{} ", tag)) + count_of(markup, fmt::format("<{}>", tag));
     EXPECT_EQ(opened, count_of(markup, fmt::format("</{}>", tag))) << tag;
   }
 }
 
 TEST(Html, GivesEveryPictureATitleAndEveryHeaderAScope) {
   TemporaryDirectory directory;
-  const std::string html = to_html(build_report(read_inputs(test::write_two_scenarios(directory.path()))));
+  const std::string html =
+      to_html(build_report(read_inputs(test::write_two_scenarios(directory.path()))));
   EXPECT_EQ(count_of(html, "<svg role=\"img\""), count_of(html, "<desc>"));
   EXPECT_EQ(count_of(html, "<th "), count_of(html, "<th scope="));
   EXPECT_EQ(count_of(html, "<th>"), 0U);
-  for (const char* id : {"environment", "comparison", "time", "timeline", "plan", "operators", "collectives", "cache",
-                         "counts"}) {
+  for (const char* id : {"environment", "comparison", "time", "timeline", "plan", "operators",
+                         "collectives", "cache", "counts"}) {
     EXPECT_EQ(count_of(html, fmt::format("<h2 id=\"{}\"", id)), 1U) << id;
   }
 }
@@ -165,12 +171,13 @@ TEST(Html, LeavesARealBrowsersConsoleEmpty) {
   TemporaryDirectory directory;
   OutputFile(directory / "report.html", false).write(to_html(hostile_report(directory)));
   const test::Run run = test::run_program(
-      {"chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-       "--disable-background-networking", "--disable-component-update", "--disable-sync",
-       "--disable-dev-shm-usage", "--enable-logging=stderr",
+      {"chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+       "--no-first-run", "--disable-background-networking", "--disable-component-update",
+       "--disable-sync", "--disable-dev-shm-usage", "--enable-logging=stderr",
        fmt::format("--user-data-dir={}", (directory / "profile").string()), "--dump-dom",
        fmt::format("file://{}", (directory / "report.html").string())});
-  if (run.exit_code != 0 || run.out.empty()) GTEST_SKIP() << "chromium does not run here: " << run.err;
+  if (run.exit_code != 0 || run.out.empty())
+    GTEST_SKIP() << "chromium does not run here: " << run.err;
   EXPECT_THAT(run.err, Not(HasSubstr("CONSOLE"))) << run.err;
   EXPECT_THAT(run.out, HasSubstr("<title>Preserve report</title>"));
   EXPECT_EQ(count_of(run.out, "<script"), count_of(run.out, "</script"));

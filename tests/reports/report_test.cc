@@ -25,7 +25,9 @@ using test::TemporaryDirectory;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-Report report_of(const std::vector<std::filesystem::path>& paths) { return build_report(read_inputs(paths)); }
+Report report_of(const std::vector<std::filesystem::path>& paths) {
+  return build_report(read_inputs(paths));
+}
 
 std::string error_of(const std::vector<std::filesystem::path>& paths) {
   try {
@@ -40,9 +42,11 @@ std::string error_of(const std::vector<std::filesystem::path>& paths) {
 // What differs from run to run: the folder, and digests and sizes of SQLite files.
 std::string without_accidents(std::string json, const std::filesystem::path& directory) {
   const std::string folder = directory.string() + "/";
-  for (size_t at = json.find(folder); at != std::string::npos; at = json.find(folder)) json.erase(at, folder.size());
+  for (size_t at = json.find(folder); at != std::string::npos; at = json.find(folder))
+    json.erase(at, folder.size());
   json = std::regex_replace(json, std::regex("[0-9a-f]{64}"), std::string(64, '0'));
-  return std::regex_replace(json, std::regex("\"bytes\": [0-9]+,(\\s+\"sha256\")"), "\"bytes\": 0,$1");
+  return std::regex_replace(json, std::regex("\"bytes\": [0-9]+,(\\s+\"sha256\")"),
+                            "\"bytes\": 0,$1");
 }
 
 // What the shipped schema says against a report; empty when nothing.
@@ -67,14 +71,17 @@ TEST(Report, SaysTheVerdictOfEachScenarioAndNamesTheStandIn) {
   TemporaryDirectory directory;
   const Report report = report_of(test::write_two_scenarios(directory.path()));
   ASSERT_EQ(report.sentences.size(), 2U);
-  EXPECT_THAT(report.sentences[0], AllOf(HasSubstr("Measured:"), HasSubstr("with real collectives")));
-  EXPECT_THAT(report.sentences[1], AllOf(HasSubstr("14.2 % faster ["), HasSubstr("with a 200 us stand-in link: FAST.")));
+  EXPECT_THAT(report.sentences[0],
+              AllOf(HasSubstr("Measured:"), HasSubstr("with real collectives")));
+  EXPECT_THAT(report.sentences[1],
+              AllOf(HasSubstr("14.2 % faster ["), HasSubstr("with a 200 us stand-in link: FAST.")));
 }
 
 TEST(Report, MatchesReplaysToSchedulesInWhateverOrder) {
   TemporaryDirectory directory;
   std::vector<std::filesystem::path> paths = test::write_two_scenarios(directory.path());
-  const std::vector<std::filesystem::path> shuffled{paths[4], paths[1], paths[3], paths[0], paths[2]};
+  const std::vector<std::filesystem::path> shuffled{paths[4], paths[1], paths[3], paths[0],
+                                                    paths[2]};
   const Report report = report_of(shuffled);
   ASSERT_EQ(report.scenarios.size(), 2U);
   for (const Scenario& scenario : report.scenarios) {
@@ -108,7 +115,8 @@ TEST(Report, SaysAWarningOfTwoSchedulesOnce) {
   }
   const Report report = report_of({paths[0], paths[1], paths[3]});
   ASSERT_EQ(report.warnings.size(), 1U);
-  EXPECT_THAT(report.warnings[0].source, AllOf(HasSubstr("schedule.json, "), HasSubstr("schedule-link.json")));
+  EXPECT_THAT(report.warnings[0].source,
+              AllOf(HasSubstr("schedule.json, "), HasSubstr("schedule-link.json")));
 }
 
 TEST(Report, RecomputesFidelityPredictionErrorAndSlowdown) {
@@ -156,7 +164,8 @@ TEST(Report, OfAnUnreplayedScheduleSaysThatNothingWasMeasured) {
   EXPECT_THAT(schema_errors(to_json(report)), "");
   const auto json = nlohmann::json::parse(to_json(report));
   EXPECT_TRUE(json.at("/scenarios/0/measured"_json_pointer).is_null());
-  EXPECT_THAT(json.at("/scenarios/0/measured_reason"_json_pointer).get<std::string>(), HasSubstr("no replay.db"));
+  EXPECT_THAT(json.at("/scenarios/0/measured_reason"_json_pointer).get<std::string>(),
+              HasSubstr("no replay.db"));
 }
 
 TEST(Report, OfATraceWithoutStepsStillShowsTheRecording) {
@@ -189,20 +198,24 @@ TEST(Report, SaysDoNothingWhenThatIsThePlan) {
   schedule.plan.windows.clear();
   test::write_schedule(directory / "none.json", schedule);
   const Report report = report_of({paths[0], directory / "none.json"});
-  EXPECT_EQ(report.sentences[0], "Planned: do nothing with real collectives (the windows are too short).");
+  EXPECT_EQ(report.sentences[0],
+            "Planned: do nothing with real collectives (the windows are too short).");
   EXPECT_THAT(to_html(report), HasSubstr("do-nothing"));
   test::write_replay(directory / "none.db", directory / "none.json", {.prefetch_speedup = 1});
   EXPECT_THAT(report_of({paths[0], directory / "none.json", directory / "none.db"}).sentences[0],
-              AllOf(HasSubstr("Planned: do nothing"), HasSubstr("Replayed all the same, it is 0.0 % faster")));
+              AllOf(HasSubstr("Planned: do nothing"),
+                    HasSubstr("Replayed all the same, it is 0.0 % faster")));
 }
 
 TEST(Inputs, OfAnotherTraceAreRefused) {
   TemporaryDirectory directory;
   const auto paths = test::write_two_scenarios(directory.path());
   test::write_synthetic_trace(directory / "other.db", {.layers = 3});
-  EXPECT_THAT(error_of({directory / "other.db", paths[1]}),
-              AllOf(HasSubstr("schedule.json"), HasSubstr("another recording"), HasSubstr("other.db")));
-  EXPECT_THAT(error_of({paths[0], paths[1], paths[4]}), AllOf(HasSubstr("replay-link.db"), HasSubstr("not given")));
+  EXPECT_THAT(
+      error_of({directory / "other.db", paths[1]}),
+      AllOf(HasSubstr("schedule.json"), HasSubstr("another recording"), HasSubstr("other.db")));
+  EXPECT_THAT(error_of({paths[0], paths[1], paths[4]}),
+              AllOf(HasSubstr("replay-link.db"), HasSubstr("not given")));
   EXPECT_THAT(error_of({paths[1], paths[2]}), HasSubstr("no trace.db among the inputs"));
   EXPECT_THAT(error_of({paths[0], directory / "other.db"}), HasSubstr("one trace.db"));
   EXPECT_THAT(error_of({paths[0], paths[0]}), HasSubstr("given twice"));
@@ -239,8 +252,10 @@ TEST(Inputs, WithNonsenseInTheReplayAreRefused) {
   };
   EXPECT_THAT(with("UPDATE sample SET step_ns = -1"), HasSubstr("a step of -1 ns"));
   EXPECT_THAT(with("INSERT INTO meta VALUES ('warnings', '{')"), HasSubstr("not a JSON array"));
-  EXPECT_THAT(with("INSERT INTO meta VALUES ('confidence_level', 'nan')"), HasSubstr("not a number"));
-  EXPECT_THAT(with("INSERT INTO meta VALUES ('confidence_level', '2')"), HasSubstr("between 0 and 1"));
+  EXPECT_THAT(with("INSERT INTO meta VALUES ('confidence_level', 'nan')"),
+              HasSubstr("not a number"));
+  EXPECT_THAT(with("INSERT INTO meta VALUES ('confidence_level', '2')"),
+              HasSubstr("between 0 and 1"));
   EXPECT_EQ(with("UPDATE arm_op SET ordinal = ordinal + 1000000"), "no error");
 }
 
@@ -263,13 +278,17 @@ TEST(Csv, HasOneRowPerOperatorAndScenario) {
   const std::string csv = to_csv(report);
   const auto rows = static_cast<size_t>(std::count(csv.begin(), csv.end(), '\n'));
   EXPECT_EQ(rows, 1 + 2 * report.step->ops.size());
-  EXPECT_EQ(csv.rfind("scenario,ordinal,operator,kind,recorded_ns,predicted_ns,baseline_ns,prefetch_ns\r\n", 0), 0U);
+  EXPECT_EQ(
+      csv.rfind(
+          "scenario,ordinal,operator,kind,recorded_ns,predicted_ns,baseline_ns,prefetch_ns\r\n", 0),
+      0U);
 }
 
 TEST(Markdown, HoldsVerdictsAndTables) {
   TemporaryDirectory directory;
   const std::string text = to_markdown(report_of(test::write_two_scenarios(directory.path())));
-  EXPECT_THAT(text, AllOf(HasSubstr("### Preserve report"), HasSubstr("| 200 us stand-in link | **FAST** |"),
+  EXPECT_THAT(text, AllOf(HasSubstr("### Preserve report"),
+                          HasSubstr("| 200 us stand-in link | **FAST** |"),
                           HasSubstr("\\[unattributed\\]")));
 }
 

@@ -35,7 +35,8 @@ PlannedWindow plan_window(const FoldedStep& step, size_t window, int64_t link_la
     prefetch.consumer_ordinal = consumer.ordinal;
     prefetch.next_step = consumer.ordinal <= op.ordinal;
     prefetch.length_bytes = std::min({kMiB, tensor.bytes, planned.capacity_bytes});
-    prefetch.predicted_saved_ns = static_cast<double>(prefetch.length_bytes) / 20;  // 20 GB/s to hot
+    prefetch.predicted_saved_ns =
+        static_cast<double>(prefetch.length_bytes) / 20;  // 20 GB/s to hot
     planned.used_bytes = prefetch.length_bytes;
     if (planned.capacity_bytes < tensor.bytes) planned.binds = "window";
     planned.prefetches.push_back(std::move(prefetch));
@@ -52,9 +53,10 @@ void add_arm(TraceDb& db, const std::string& name, int64_t position, double step
     const double phase = (pair * (7 + 2 * static_cast<int>(position)) % 11 - 5) / 5.0;
     const auto sample_ns = static_cast<int64_t>(step_ns * (1 + spec.noise * phase));
     const bool warm_up = pair == 0;
-    db.execute("INSERT INTO sample (arm_id, pair, position, step_ns, discarded) VALUES (?, ?, ?, ?, ?)",
-               {arm.value, static_cast<int64_t>(pair), position, sample_ns,
-                warm_up ? SqlValue(std::string("warm-up")) : SqlValue(nullptr)});
+    db.execute(
+        "INSERT INTO sample (arm_id, pair, position, step_ns, discarded) VALUES (?, ?, ?, ?, ?)",
+        {arm.value, static_cast<int64_t>(pair), position, sample_ns,
+         warm_up ? SqlValue(std::string("warm-up")) : SqlValue(nullptr)});
   }
 }
 
@@ -88,11 +90,13 @@ Schedule make_schedule(const std::filesystem::path& trace, int64_t link_latency_
     if (step.ops[i].kind != OpKind::collective) continue;
     baseline_ns += link_latency_ns;
     plan.windows.push_back(plan_window(step, i, link_latency_ns));
-    for (const PlannedPrefetch& p : plan.windows.back().prefetches) saved_ns += p.predicted_saved_ns;
+    for (const PlannedPrefetch& p : plan.windows.back().prefetches)
+      saved_ns += p.predicted_saved_ns;
   }
   plan.baseline_step_ns = baseline_ns;
   plan.prefetch_step_ns = baseline_ns - std::llround(saved_ns);
-  plan.speedup = static_cast<double>(plan.baseline_step_ns) / static_cast<double>(plan.prefetch_step_ns);
+  plan.speedup =
+      static_cast<double>(plan.baseline_step_ns) / static_cast<double>(plan.prefetch_step_ns);
   plan.objective_ns = std::llround(saved_ns);
   plan.cache_peak_bytes = kMiB;
   schedule.all_hot_step_ns = baseline_ns / 2;
@@ -117,9 +121,11 @@ void write_replay(const std::filesystem::path& path, const std::filesystem::path
   db.set_meta("link_latency_ns", std::to_string(schedule.link_latency_ns));
   db.set_meta("recorded_step_ns", std::to_string(schedule.plan.baseline_step_ns));
   if (!spec.warning.empty()) db.set_meta("warnings", fmt::format("[\"{}\"]", spec.warning));
-  db.add(DeviceRow{.host = "testhost", .kind = "cpu", .name = "Test processor", .cache_bytes = 32 * kMiB});
+  db.add(DeviceRow{
+      .host = "testhost", .kind = "cpu", .name = "Test processor", .cache_bytes = 32 * kMiB});
   add_arm(db, "baseline", 0, baseline_ns * 1.02, spec);
-  if (spec.prefetch_arm) add_arm(db, "prefetch", 1, baseline_ns * 1.02 / spec.prefetch_speedup, spec);
+  if (spec.prefetch_arm)
+    add_arm(db, "prefetch", 1, baseline_ns * 1.02 / spec.prefetch_speedup, spec);
   add_arm(db, "null", 2, baseline_ns * 1.021, spec);
   const FoldedStep step =
       fold_step(TraceDb::open(schedule_path.parent_path() / "trace.db"), schedule.rank);
@@ -137,8 +143,12 @@ std::vector<std::filesystem::path> write_two_scenarios(const std::filesystem::pa
   const auto trace = directory / "trace.db";
   write_synthetic_trace(trace, {.layers = 2}, [](TraceDb& db) {
     db.set_meta("tool_version", "0.1.0");
-    db.add(DeviceRow{.host = "testhost", .kind = "cpu", .name = "Test processor", .cache_bytes = 32 * kMiB,
-                     .memory_bandwidth_bytes_per_s = 20'000'000'000, .units = 4});
+    db.add(DeviceRow{.host = "testhost",
+                     .kind = "cpu",
+                     .name = "Test processor",
+                     .cache_bytes = 32 * kMiB,
+                     .memory_bandwidth_bytes_per_s = 20'000'000'000,
+                     .units = 4});
     db.add_env({1}, "OMP_NUM_THREADS", "1");
     db.add_loss({1}, "nvtx", "received", 1000);
     db.add_loss({1}, "nvtx", "dropped", 3);
@@ -148,12 +158,13 @@ std::vector<std::filesystem::path> write_two_scenarios(const std::filesystem::pa
   write_schedule(directory / "schedule-link.json", make_schedule(trace, 200'000));
   write_replay(directory / "replay-link.db", directory / "schedule-link.json",
                {.warning = "the machine was busy"});
-  return {trace, directory / "schedule.json", directory / "replay.db", directory / "schedule-link.json",
-          directory / "replay-link.db"};
+  return {trace, directory / "schedule.json", directory / "replay.db",
+          directory / "schedule-link.json", directory / "replay-link.db"};
 }
 
 std::string golden(const std::string& name, const std::string& actual) {
-  const std::filesystem::path path = std::filesystem::path(PRESERVE_SOURCE_DIR) / "tests/reports/golden" / name;
+  const std::filesystem::path path =
+      std::filesystem::path(PRESERVE_SOURCE_DIR) / "tests/reports/golden" / name;
   const char* update = std::getenv("UPDATE_GOLDEN");
   if (update != nullptr && std::string(update) == "1") OutputFile(path, true).write(actual);
   return read_text_file(path);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A small but complete set of report inputs made from numbers: a recording, schedules planned for it,
-// replays of them. Deterministic. Numbers are round, so that tests can say what must come out.
+// A small but complete set of report inputs made from numbers: a recording, schedules planned for
+// it, replays of them. Deterministic. Numbers are round, so that tests can say what must come out.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@ namespace preserve::test {
 
 struct ReplaySpec {
   double prefetch_speedup = 1.142;
-  int pairs = 45;           // one is a warm-up
-  double noise = 0.01;       // relative, a fixed pattern
+  int pairs = 45;       // one is a warm-up
+  double noise = 0.01;  // relative, a fixed pattern
   bool prefetch_arm = true;
   std::string warning = "";  // in the replay's own list
 };
@@ -33,7 +33,8 @@ void write_replay(const std::filesystem::path& path, const std::filesystem::path
 // `directory`; returns them in that order.
 std::vector<std::filesystem::path> write_two_scenarios(const std::filesystem::path& directory);
 
-// Whole bytes of a golden file beside the tests; with UPDATE_GOLDEN=1 `actual` is written there first.
+// Whole bytes of a golden file beside the tests; with UPDATE_GOLDEN=1 `actual` is written there
+// first.
 std::string golden(const std::string& name, const std::string& actual);
 
 }  // namespace preserve::test

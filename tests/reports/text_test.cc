@@ -21,7 +21,9 @@ TEST(Clean, ShowsWhatWouldHide) {
 }
 
 TEST(Clean, ReplacesWhatIsNotUtf8) {
-  EXPECT_EQ(clean("a\xff" "b"), "a\uFFFDb");
+  EXPECT_EQ(clean("a\xff"
+                  "b"),
+            "a\uFFFDb");
   EXPECT_EQ(clean("\xc0\xaf"), "\uFFFD\uFFFD") << "overlong";
   EXPECT_EQ(clean("\xed\xa0\x80"), "\uFFFD\uFFFD\uFFFD") << "surrogate";
   EXPECT_EQ(clean("\xe6\xa8"), "\uFFFD\uFFFD") << "cut short";

@@ -18,7 +18,8 @@ struct Interval {
 };
 
 RankTime sweep(std::vector<Interval> ops, int64_t begin_ns, int64_t end_ns) {
-  std::sort(ops.begin(), ops.end(), [](const auto& a, const auto& b) { return a.start_ns < b.start_ns; });
+  std::sort(ops.begin(), ops.end(),
+            [](const auto& a, const auto& b) { return a.start_ns < b.start_ns; });
   ClassSweep sweep(begin_ns, end_ns);
   for (const Interval& op : ops) sweep.add(op.time_class, op.start_ns, op.end_ns);
   RankTime time;
@@ -126,7 +127,8 @@ TEST(TimeUse, DescribesCollectivesByFunctionAndSize) {
 
 TEST(TimeUse, CoversTheWholeRecordingWhenThereIsNoStep) {
   test::TemporaryDirectory directory;
-  test::write_synthetic_trace(directory / "trace.db", {.ranks = 2, .layers = 2, .steps = 1, .annotate_steps = false});
+  test::write_synthetic_trace(directory / "trace.db",
+                              {.ranks = 2, .layers = 2, .steps = 1, .annotate_steps = false});
   const TimeUse use = summarise_time(TraceDb::open(directory / "trace.db"));
   EXPECT_EQ(use.scope, "whole recording");
   ASSERT_EQ(use.ranks.size(), 2U);
