@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/spool_writer.h"
+
+#include <cstring>
+#include <fstream>
+
+namespace preserve::test {
+
+using namespace spool;
+
+namespace {
+
+template <typename T>
+std::string bytes_of(const T& value) {
+  return {reinterpret_cast<const char*>(&value), sizeof(T)};
+}
+
+std::string padded_text(const std::string& text) {
+  std::string out = text;
+  out.resize(padded(text.size()));
+  return out;
+}
+
+}  // namespace
+
+SpoolWriter::SpoolWriter(std::filesystem::path path,
+                         std::vector<std::pair<std::string, std::string>> facts)
+    : path_(std::move(path)) {
+  facts.insert(facts.begin(), {{"host", "testhost"}, {"command", "program"}});
+  for (const auto& [name, value] : facts) facts_ += name + '\0' + value + '\0';
+  facts_ = padded_text(facts_);
+}
+
+void SpoolWriter::raw_bytes(const std::string& bytes) {
+  if (threads_.empty() || threads_.back().first != tid_) threads_.emplace_back(tid_, "");
+  threads_.back().second += bytes;
+}
+
+void SpoolWriter::raw(const RecordHeader& head, const std::string& tail) {
+  raw_bytes(bytes_of(head) + tail);
+}
+
+void SpoolWriter::record(RecordType type, int64_t ns, uint8_t flags, uint16_t domain_number,
+                         const std::string& body, const std::string& text) {
+  const std::string tail = body + padded_text(text);
+  last_ns_ = std::max(last_ns_, ns);
+  raw({static_cast<uint16_t>((sizeof(RecordHeader) + tail.size()) / 8),
+       static_cast<uint16_t>(text.size()), type, flags, domain_number, static_cast<uint64_t>(ns)},
+      tail);
+}
+
+void SpoolWriter::push(const std::string& name, int64_t ns, uint16_t domain_number) {
+  record(RecordType::push, ns, 0, domain_number, "", name);
+  ++events_;
+}
+void SpoolWriter::pop(int64_t ns, uint16_t domain_number) {
+  record(RecordType::pop, ns, 0, domain_number, "", "");
+  ++events_;
+}
+void SpoolWriter::mark(const std::string& name, int64_t ns) {
+  record(RecordType::mark, ns, 0, 0, "", name);
+  ++events_;
+}
+
+void SpoolWriter::call(MpiFunction function, int64_t bytes, int64_t start_ns, int64_t end_ns,
+                       uint8_t flags) {
+  MpiBody body{};
+  body.end_ticks = static_cast<uint64_t>(end_ns);
+  body.bytes = bytes;
+  body.communicator = 7;
+  body.sequence = static_cast<int64_t>(calls_);
+  body.ranks = 2;
+  body.peer = -1;
+  body.tid = tid_;
+  body.function = function;
+  record(RecordType::mpi, start_ns, flags, 0, bytes_of(body), "MPI_FLOAT");
+  last_ns_ = std::max(last_ns_, end_ns);
+  ++calls_;
+}
+
+void SpoolWriter::definition(RecordType type, uint16_t domain_number, int64_t ns,
+                             const DefinitionBody& body, const std::string& text) {
+  const std::string tail = bytes_of(body) + padded_text(text);
+  const RecordHeader head{static_cast<uint16_t>((sizeof(RecordHeader) + tail.size()) / 8),
+                          static_cast<uint16_t>(text.size()), type, 0, domain_number,
+                          static_cast<uint64_t>(ns)};
+  definitions_ += bytes_of(head) + tail;
+}
+
+void SpoolWriter::domain(uint16_t number, const std::string& name) {
+  definition(RecordType::domain, number, 0, {number, 0, 0, 0}, name);
+}
+
+void SpoolWriter::region(const std::string& name, uint64_t base, uint64_t bytes, int64_t ns) {
+  const uint64_t id = next_id_++;
+  definition(RecordType::region, 0, ns, {id, 0, base, bytes}, "");
+  definition(RecordType::region_name, 0, ns, {id, 0, 0, 0}, name);
+}
+
+void SpoolWriter::resize(uint64_t base, uint64_t bytes, int64_t ns) {
+  record(RecordType::region_resize, ns, 0, 0, bytes_of(DefinitionBody{0, 0, base, bytes}), "");
+  ++events_;
+}
+
+void SpoolWriter::chunk(uint32_t tid, const std::string& records) {
+  file_ += bytes_of(ChunkHeader{kChunkMagic, tid, records.size()}) + records;
+}
+
+void SpoolWriter::finish(bool complete) {
+  FileHeader head{};
+  std::memcpy(head.magic, kMagic, sizeof(kMagic));
+  head.version = kVersion;
+  head.header_bytes = static_cast<uint32_t>(sizeof(head) + facts_.size());
+  head.pid = 4711;
+  head.ppid = 1;
+  head.clock = Clock::monotonic;
+  head.start_ticks = 1;
+  head.start_ns = 1;
+  file_ = bytes_of(head) + facts_;
+  const auto end_ns = static_cast<uint64_t>(last_ns_);
+  definition(RecordType::anchor, 0, last_ns_, {end_ns, 0, 0, 0}, "");
+  chunk(0, definitions_);
+  for (const auto& [tid, records] : threads_) chunk(tid, records);
+  const StatisticsBody statistics{tid_, events_ + dropped, dropped, calls_, 0};
+  const RecordHeader statistics_head{(sizeof(RecordHeader) + sizeof(statistics)) / 8, 0,
+                                     RecordType::statistics, 0, 0, end_ns};
+  std::string control = bytes_of(statistics_head) + bytes_of(statistics);
+  if (complete) {
+    control += bytes_of(RecordHeader{sizeof(RecordHeader) / 8, 0, RecordType::trailer, 0, 0, end_ns});
+  }
+  chunk(0, control);
+  std::ofstream out(path_, std::ios::binary);
+  out << file_;
+}
+
+}  // namespace preserve::test
