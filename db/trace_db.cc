@@ -3,13 +3,13 @@
 
 #include <sqlite3.h>
 
-#include "db/migration.h"
-
 #include <array>
 #include <cstring>
 #include <vector>
 
 #include "common/error.h"
+#include "db/bulk_insert.h"
+#include "db/migration.h"
 
 namespace preserve {
 
@@ -52,52 +52,23 @@ enum Insert {
   kInsertCount
 };
 
-constexpr std::array<const char*, kInsertCount> kInsertSql{
-    "INSERT INTO process VALUES (?,?,?,?,?,?,?,?,?,?)",
-    "INSERT INTO device VALUES (?,?,?,?,?,?,?,?)",
-    "INSERT INTO stream VALUES (?,?,?,?,?,?)",
-    "INSERT INTO range VALUES (?,?,?,?,?,?,?,?,?,?)",
-    "INSERT INTO op VALUES (?,?,?,?,?,?,?,?,?,?,?)",
-    "INSERT INTO collective VALUES (?,?,?,?,?,?,?,?,?,?,?)",
-    "INSERT INTO tensor VALUES (?,?,?,?,?,?,?,?,?)",
-    "INSERT INTO access VALUES (?,?,?,?,?,?,?,?)",
-    "INSERT INTO step VALUES (?,?,?,?,?,?,?)",
-    "INSERT INTO string VALUES (?,?)",
-    "INSERT OR REPLACE INTO counter VALUES (?,?,?)",
+struct InsertInto {
+  const char* into;
+  int columns;
 };
-
-// Binds parameters in order; the row is short-lived, so texts need no copy (SQLITE_STATIC).
-class Binder {
- public:
-  explicit Binder(sqlite3_stmt* statement) : statement_(statement) {}
-  Binder& integer(int64_t value) {
-    sqlite3_bind_int64(statement_, ++position_, value);
-    return *this;
-  }
-  Binder& integer(const std::optional<int64_t>& value) { return value ? integer(*value) : null(); }
-  template <typename Tag>
-  Binder& id(Id<Tag> value) {  // 0 is no row
-    return value ? integer(value.value) : null();
-  }
-  Binder& real(double value) {
-    sqlite3_bind_double(statement_, ++position_, value);
-    return *this;
-  }
-  Binder& text(std::string_view value) {
-    sqlite3_bind_text(statement_, ++position_, value.data(), static_cast<int>(value.size()),
-                      SQLITE_STATIC);
-    return *this;
-  }
-  Binder& text_or_null(std::string_view value) { return value.empty() ? null() : text(value); }
-  Binder& null() {
-    sqlite3_bind_null(statement_, ++position_);
-    return *this;
-  }
-
- private:
-  sqlite3_stmt* statement_;
-  int position_ = 0;
-};
+constexpr std::array<InsertInto, kInsertCount> kInserts{{
+    {"INSERT INTO process", 10},
+    {"INSERT INTO device", 8},
+    {"INSERT INTO stream", 6},
+    {"INSERT INTO range", 10},
+    {"INSERT INTO op", 11},
+    {"INSERT INTO collective", 11},
+    {"INSERT INTO tensor", 9},
+    {"INSERT INTO access", 8},
+    {"INSERT INTO step", 7},
+    {"INSERT INTO string", 2},
+    {"INSERT OR REPLACE INTO counter", 3},
+}};
 
 // Replaces what is not UTF-8 (RFC 3629, no surrogates, no overlong forms) by U+FFFD: names come
 // from foreign processes and files.
@@ -174,13 +145,13 @@ struct TraceDb::State {
   std::string file;
   sqlite3* handle = nullptr;
   bool producing = false;
-  std::array<sqlite3_stmt*, kInsertCount> inserts{};
+  std::array<BulkInsert, kInsertCount> inserts;
   std::array<int64_t, kInsertCount> last_id{};
   std::unordered_map<std::string, int64_t, StringHash, std::equal_to<>> strings;
   bool names_in_table = false;  // `strings` is no longer all there is
 
   ~State() {
-    for (sqlite3_stmt* statement : inserts) sqlite3_finalize(statement);
+    for (BulkInsert& insert : inserts) insert.finalize();
     sqlite3_close_v2(handle);
   }
   [[noreturn]] void fail(std::string_view doing) const {
@@ -189,12 +160,15 @@ struct TraceDb::State {
   void run(const char* sql) const {
     if (sqlite3_exec(handle, sql, nullptr, nullptr, nullptr) != SQLITE_OK) fail("cannot set up");
   }
-  Binder binder(Insert table) { return Binder(inserts[table]); }
+  BulkInsert& binder(Insert table) { return inserts[table]; }
   void step(Insert table) {
-    sqlite3_stmt* statement = inserts[table];
-    const int code = sqlite3_step(statement);
-    sqlite3_reset(statement);
-    if (code != SQLITE_DONE) fail("cannot add a row");
+    if (!inserts[table].end_row()) fail("cannot add a row");
+  }
+  // Whoever asks sees every row that was added.
+  void flush() {
+    for (BulkInsert& insert : inserts) {
+      if (!insert.flush()) fail("cannot add a row");
+    }
   }
 };
 
@@ -209,7 +183,7 @@ const std::string& TraceDb::file() const {
 TraceDb TraceDb::create(const std::filesystem::path& path) {
   auto state = std::make_unique<State>();
   state->file = path.string();
-  if (sqlite3_open_v2(path.c_str(), &state->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+  if (sqlite3_open_v2(path.c_str(), &state->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
                       nullptr) != SQLITE_OK) {
     state->fail("cannot create");
   }
@@ -223,8 +197,7 @@ TraceDb TraceDb::create(const std::filesystem::path& path) {
   state->run(std::string(kSchemaSql).c_str());
   state->run(std::string(kViewsSql).c_str());
   for (int i = 0; i < kInsertCount; ++i) {
-    if (sqlite3_prepare_v3(state->handle, kInsertSql[i], -1, SQLITE_PREPARE_PERSISTENT,
-                           &state->inserts[i], nullptr) != SQLITE_OK) {
+    if (!state->inserts[i].prepare(state->handle, kInserts[i].into, kInserts[i].columns)) {
       state->fail("cannot prepare");
     }
   }
@@ -501,10 +474,7 @@ void TraceDb::finish() {
   state_->run(
       "CREATE INDEX op_by_step ON op (step_id) WHERE step_id IS NOT NULL;"
       "CREATE INDEX tensor_by_process ON tensor (process_id)");
-  for (sqlite3_stmt*& statement : state_->inserts) {
-    sqlite3_finalize(statement);
-    statement = nullptr;
-  }
+  for (BulkInsert& insert : state_->inserts) insert.finalize();
   state_->run("COMMIT");
   // The exclusive lock lasts until the next read in normal mode (SQLite manual, locking_mode).
   state_->run("PRAGMA locking_mode = NORMAL; SELECT COUNT(*) FROM meta");
@@ -512,6 +482,7 @@ void TraceDb::finish() {
 }
 
 Query TraceDb::query(const std::string& sql, std::initializer_list<SqlValue> parameters) const {
+  if (state_->producing) state_->flush();
   sqlite3_stmt* raw = nullptr;
   if (sqlite3_prepare_v2(state_->handle, sql.c_str(), -1, &raw, nullptr) != SQLITE_OK) {
     state_->fail("cannot read");
