@@ -10,7 +10,9 @@ constexpr size_t kRows = 64;  // per statement; more gains nothing
 
 }  // namespace
 
-BulkInsert::~BulkInsert() { finalize(); }
+BulkInsert::~BulkInsert() {
+  finalize();
+}
 
 bool BulkInsert::prepare(sqlite3* handle, const std::string& into, int columns) {
   columns_ = static_cast<size_t>(columns);
@@ -59,7 +61,9 @@ BulkInsert& BulkInsert::null() {
   return *this;
 }
 
-bool BulkInsert::end_row() { return ++rows_ < kRows || flush(); }
+bool BulkInsert::end_row() {
+  return ++rows_ < kRows || flush();
+}
 
 bool BulkInsert::write(sqlite3_stmt* statement, size_t first_row, size_t rows) {
   const Cell* cell = cells_.data() + first_row * columns_;

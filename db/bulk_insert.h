@@ -49,11 +49,11 @@ class BulkInsert {
   enum class Type : uint8_t { null, integer, real, text };
   struct Cell {
     Type type;
-    uint32_t bytes;    // text
+    uint32_t bytes;  // text
     union {
       int64_t integer;
       double real;
-      size_t offset;   // text: in texts_
+      size_t offset;  // text: in texts_
     };
   };
   bool write(sqlite3_stmt* statement, size_t first_row, size_t rows);

@@ -32,10 +32,12 @@ void forward(int signal, siginfo_t* info, void*) {
   if (pid > 0 && !from_terminal) ::kill(pid, signal);
 }
 
-void remember(int signal) { stop_signal.store(signal); }
+void remember(int signal) {
+  stop_signal.store(signal);
+}
 
 void set_handlers(struct sigaction (&before)[std::size(kForwarded)]) {
-  struct sigaction action{};
+  struct sigaction action {};
   action.sa_sigaction = forward;
   action.sa_flags = SA_SIGINFO | SA_RESTART;
   sigemptyset(&action.sa_mask);
@@ -68,7 +70,7 @@ void set_handlers(struct sigaction (&before)[std::size(kForwarded)]) {
 
 Program find_program(const std::string& command) {
   const auto try_path = [](const std::string& path) -> Program {
-    struct stat status{};
+    struct stat status {};
     if (::stat(path.c_str(), &status) != 0) {
       const int error = errno;
       return {path, error == ENOENT || error == ENOTDIR ? 127 : 126, std::strerror(error)};
@@ -134,12 +136,12 @@ ChildResult run_child(const std::vector<std::string>& command,
 }
 
 const std::atomic<int>& catch_stop_signals() {
-  struct sigaction action{};
+  struct sigaction action {};
   action.sa_handler = remember;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
-    struct sigaction before{};
+    struct sigaction before {};
     ::sigaction(signal, nullptr, &before);
     if (before.sa_handler != SIG_IGN) ::sigaction(signal, &action, nullptr);
   }

@@ -71,8 +71,8 @@ class ProcessConverter {
   std::unique_ptr<Tensors> tensors_;
   std::map<std::pair<uint32_t, StreamKind>, StreamId> streams_;
   std::vector<Loose> loose_;
-  std::vector<TimelineCall> finished_;                              // non-blocking, completed
-  std::map<std::pair<uint32_t, int64_t>, RangeId> issued_;          // by thread and start
+  std::vector<TimelineCall> finished_;                      // non-blocking, completed
+  std::map<std::pair<uint32_t, int64_t>, RangeId> issued_;  // by thread and start
 };
 
 void ProcessConverter::add_process() {
@@ -146,13 +146,15 @@ void ProcessConverter::convert_thread(uint32_t tid, const std::vector<std::strin
   finished_.insert(finished_.end(), reader.finished.begin(), reader.finished.end());
 }
 
-// Rows in the order of the timeline, so that a parent's row number is the first one's plus its index.
+// Rows in the order of the timeline, so that a parent's row number is the first one's plus its
+// index.
 RangeId ProcessConverter::add_ranges(StreamId stream_id, const ThreadReader& reader) {
   std::vector<std::string> payloads;
   if (!reader.payloads.empty()) payloads.resize(reader.timeline.ranges().size());
   for (const RecordedPayload& payload : reader.payloads) {
     std::string& text = payloads[payload.range];
-    const std::string json = payload_json(payload.body, payload.blob, payload.domain, image_.schemas);
+    const std::string json =
+        payload_json(payload.body, payload.blob, payload.domain, image_.schemas);
     text = text.empty() ? json : fmt::format("{{\"push\":{},\"pop\":{}}}", text, json);
   }
   RangeId first;
@@ -237,8 +239,8 @@ void ProcessConverter::add_accesses(OpId op, int64_t start_ns, ModuleOfRange& mo
   }
 }
 
-// A read of the whole tensor. A cache is also written where it is read, at its end: by as much as it
-// has grown since the last time, or by an unknown amount (0 bytes) when its size says nothing.
+// A read of the whole tensor. A cache is also written where it is read, at its end: by as much as
+// it has grown since the last time, or by an unknown amount (0 bytes) when its size says nothing.
 int64_t ProcessConverter::add_access(OpId op, int64_t operand, Tensors::Tensor& tensor,
                                      int64_t start_ns, double confidence) {
   const Tensors::Period* period = tensor.at(start_ns);
@@ -253,7 +255,8 @@ int64_t ProcessConverter::add_access(OpId op, int64_t operand, Tensors::Tensor& 
   row.confidence = confidence;
   db_.add(row);
   if (tensor.role != TensorRole::kv) return operand;
-  const int64_t before = tensor.bytes_seen >= 0 ? std::min(tensor.bytes_seen, row.bytes) : row.bytes;
+  const int64_t before =
+      tensor.bytes_seen >= 0 ? std::min(tensor.bytes_seen, row.bytes) : row.bytes;
   tensor.bytes_seen = row.bytes;
   row.operand = operand++;
   row.offset_bytes = before;
@@ -311,14 +314,13 @@ void ProcessConverter::add_loose() {
   image_.nvtx.unmatched += end_records - ends_used;
 }
 
-// Non-blocking communication, from the call that started it to its completion, on a stream of its own
-// beside the thread. A call whose completion was never seen counts as unmatched.
+// Non-blocking communication, from the call that started it to its completion, on a stream of its
+// own beside the thread. A call whose completion was never seen counts as unmatched.
 void ProcessConverter::add_background() {
-  std::stable_sort(finished_.begin(), finished_.end(),
-                   [](const TimelineCall& a, const TimelineCall& b) {
-                     return a.body.tid != b.body.tid ? a.body.tid < b.body.tid
-                                                     : a.start_ns < b.start_ns;
-                   });
+  std::stable_sort(
+      finished_.begin(), finished_.end(), [](const TimelineCall& a, const TimelineCall& b) {
+        return a.body.tid != b.body.tid ? a.body.tid < b.body.tid : a.start_ns < b.start_ns;
+      });
   const auto issued_count = static_cast<int64_t>(issued_.size());
   int64_t matched = 0;
   for (const TimelineCall& call : finished_) {
@@ -350,17 +352,19 @@ void ProcessConverter::add_losses() {
   summary_.complete = summary_.complete && image_.complete;
 }
 
-// received = written + dropped + unmatched + clipped + damaged + missing, by construction; `missing`
-// is what the collector says it wrote and the file does not hold.
+// received = written + dropped + unmatched + clipped + damaged + missing, by construction;
+// `missing` is what the collector says it wrote and the file does not hold.
 void ProcessConverter::add_loss(const char* source, LossCount& count) {
   const int64_t received = std::max(count.stated, count.read + count.dropped);
   const int64_t missing = received - count.read - count.dropped;
   const int64_t bad = std::min(count.read, count.unmatched + count.clipped + count.damaged);
   summary_.records += count.read;
   if (received == 0) return;
-  const std::pair<const char*, int64_t> kinds[] = {
-      {"dropped", count.dropped},     {"unmatched", count.unmatched}, {"clipped", count.clipped},
-      {"damaged", count.damaged},     {"missing", missing}};
+  const std::pair<const char*, int64_t> kinds[] = {{"dropped", count.dropped},
+                                                   {"unmatched", count.unmatched},
+                                                   {"clipped", count.clipped},
+                                                   {"damaged", count.damaged},
+                                                   {"missing", missing}};
   db_.add_loss(process_, source, "received", received);
   db_.add_loss(process_, source, "written", count.read - bad);
   const std::string who = image_.rank ? fmt::format("rank {}", *image_.rank)
@@ -373,8 +377,8 @@ void ProcessConverter::add_loss(const char* source, LossCount& count) {
   }
 }
 
-// One rank is one process. Helpers that a rank started carry its environment, so of several that claim
-// a rank the one with most communication, then most records, has it.
+// One rank is one process. Helpers that a rank started carry its environment, so of several that
+// claim a rank the one with most communication, then most records, has it.
 void settle_ranks(std::vector<std::unique_ptr<ProcessImage>>& images,
                   std::vector<std::string>& warnings) {
   std::map<int64_t, ProcessImage*> owners;
@@ -394,8 +398,8 @@ void settle_ranks(std::vector<std::unique_ptr<ProcessImage>>& images,
     }
     ProcessImage* loser = weight(*image) > weight(*owner) ? owner : image.get();
     if (loser == owner) owner = image.get();
-    warnings.push_back(fmt::format("several processes say that they are rank {}; the busiest is",
-                                   *loser->rank));
+    warnings.push_back(
+        fmt::format("several processes say that they are rank {}; the busiest is", *loser->rank));
     loser->rank.reset();
     loser->world_size.reset();
   }

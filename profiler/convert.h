@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Spool files -> trace.db: the offline half of the profiler. Everything recorded becomes a row or is
-// counted in `loss`; a torn or damaged spool gives what can be read of it, marked incomplete.
+// Spool files -> trace.db: the offline half of the profiler. Everything recorded becomes a row or
+// is counted in `loss`; a torn or damaged spool gives what can be read of it, marked incomplete.
 #pragma once
 
 #include <atomic>
@@ -19,7 +19,7 @@ struct ConvertOptions {
   StepOptions steps{};
   bool interrupted = false;  // the run was cut short: the trace says so
   std::function<void(double done, double total)> progress{};  // bytes of spool
-  const std::atomic<int>* stop = nullptr;  // not 0: give up with an input_error
+  const std::atomic<int>* stop = nullptr;                     // not 0: give up with an input_error
 };
 
 struct ConvertSummary {
@@ -28,7 +28,7 @@ struct ConvertSummary {
   int64_t operators = 0, collectives = 0, ranges = 0, tensors = 0;
   bool complete = true;
   StepSummary steps{};
-  std::vector<std::string> losses;    // one sentence each
+  std::vector<std::string> losses;  // one sentence each
   std::vector<std::string> warnings;
 };
 

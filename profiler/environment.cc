@@ -6,23 +6,45 @@
 namespace preserve {
 namespace {
 
-constexpr std::string_view kPrefixes[] = {"OMP_", "GOMP_", "KMP_", "OPENBLAS_", "OMPI_COMM_WORLD_",
-                                          "NCCL_", "VLLM_DP_"};
-constexpr std::string_view kNames[] = {
-    "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "PMI_RANK", "PMI_SIZE", "PMIX_RANK",
-    "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NNODES", "CUDA_VISIBLE_DEVICES",
-    "CUDA_DEVICE_ORDER", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS", "MKL_NUM_THREADS"};
-constexpr std::string_view kSecretPrefixes[] = {"hf_",  "sk-",   "ghp_", "gho_",    "github_pat_", "glpat-",
-                                                "AKIA", "xoxb-", "xoxp-", "eyJ", "nvapi-", "Bearer "};
-// Whole words: --max-tokens is a number, --hf-token is not. `key` only as the last of several words.
+constexpr std::string_view kPrefixes[] = {
+    "OMP_", "GOMP_", "KMP_", "OPENBLAS_", "OMPI_COMM_WORLD_", "NCCL_", "VLLM_DP_"};
+constexpr std::string_view kNames[] = {"RANK",
+                                       "LOCAL_RANK",
+                                       "WORLD_SIZE",
+                                       "LOCAL_WORLD_SIZE",
+                                       "PMI_RANK",
+                                       "PMI_SIZE",
+                                       "PMIX_RANK",
+                                       "SLURM_PROCID",
+                                       "SLURM_NTASKS",
+                                       "SLURM_LOCALID",
+                                       "SLURM_NNODES",
+                                       "CUDA_VISIBLE_DEVICES",
+                                       "CUDA_DEVICE_ORDER",
+                                       "CUDA_LAUNCH_BLOCKING",
+                                       "CUDA_DEVICE_MAX_CONNECTIONS",
+                                       "MKL_NUM_THREADS"};
+constexpr std::string_view kSecretPrefixes[] = {"hf_",         "sk-",    "ghp_",   "gho_",
+                                                "github_pat_", "glpat-", "AKIA",   "xoxb-",
+                                                "xoxp-",       "eyJ",    "nvapi-", "Bearer "};
+// Whole words: --max-tokens is a number, --hf-token is not. `key` only as the last of several
+// words.
 constexpr std::string_view kSecretWords[] = {"token",      "secret",      "password", "passwd",
                                              "credential", "credentials", "apikey",   "auth"};
 constexpr size_t kKeyLength = 20;  // shorter than the keys that services issue
 
-bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
-bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-char lower(char c) { return is_upper(c) ? static_cast<char>(c - 'A' + 'a') : c; }
+bool is_upper(char c) {
+  return c >= 'A' && c <= 'Z';
+}
+bool is_lower(char c) {
+  return c >= 'a' && c <= 'z';
+}
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+char lower(char c) {
+  return is_upper(c) ? static_cast<char>(c - 'A' + 'a') : c;
+}
 
 bool equal_ignoring_case(std::string_view text, std::string_view lower_case_word) {
   if (text.size() != lower_case_word.size()) return false;
@@ -32,7 +54,9 @@ bool equal_ignoring_case(std::string_view text, std::string_view lower_case_word
   return true;
 }
 
-bool is_word(char c) { return is_upper(c) || is_lower(c) || is_digit(c); }
+bool is_word(char c) {
+  return is_upper(c) || is_lower(c) || is_digit(c);
+}
 
 // One word of at least kKeyLength characters with digits, and either both cases or only hex digits.
 bool word_is_key(std::string_view word) {

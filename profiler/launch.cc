@@ -37,7 +37,8 @@ std::string launcher_variable(std::initializer_list<const char*> names) {
 }
 
 std::string own_rank() {
-  return launcher_variable({"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "RANK", "SLURM_PROCID"});
+  return launcher_variable(
+      {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "RANK", "SLURM_PROCID"});
 }
 std::string own_world_size() {
   return launcher_variable({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE", "SLURM_NTASKS"});
@@ -60,19 +61,22 @@ void refuse_other_tools(const fs::path& library) {
   if (fs::equivalent(holder, library, error)) {
     throw usage_error("preserve-profile is running already around this command: use it only once");
   }
-  throw usage_error("{} is set to {}: another tool records NVTX, and there can be only one. Run "
-                    "without that tool, or: env -u {} preserve-profile ...", kInjection, holder,
-                    kInjection);
+  throw usage_error(
+      "{} is set to {}: another tool records NVTX, and there can be only one. Run "
+      "without that tool, or: env -u {} preserve-profile ...",
+      kInjection, holder, kInjection);
 }
 
 // Two ranks that write one file would destroy each other's.
 void refuse_shared_output(const std::string& pattern) {
   const std::string world = own_world_size();
-  const bool apart = pattern.find("%r") != std::string::npos || pattern.find("%p") != std::string::npos;
+  const bool apart =
+      pattern.find("%r") != std::string::npos || pattern.find("%p") != std::string::npos;
   if (world.empty() || world == "1" || own_rank().empty() || apart) return;
-  throw usage_error("{} ranks would all write {}: use -o trace.%r.db and merge the files afterwards, "
-                    "or put preserve-profile in front of the launcher: preserve-profile -- mpirun ...",
-                    world, pattern);
+  throw usage_error(
+      "{} ranks would all write {}: use -o trace.%r.db and merge the files afterwards, "
+      "or put preserve-profile in front of the launcher: preserve-profile -- mpirun ...",
+      world, pattern);
 }
 
 std::vector<std::pair<std::string, std::string>> collector_environment(const LaunchOptions& options,
@@ -90,24 +94,30 @@ std::vector<std::pair<std::string, std::string>> collector_environment(const Lau
 
 void explain_empty_recording(Console& console) {
   console.warn(
-      "nothing was recorded: no process made an NVTX or MPI call that the collector saw. Usual reasons: "
-      "the program has no NVTX ranges and no MPI calls; it is linked statically; its environment was "
+      "nothing was recorded: no process made an NVTX or MPI call that the collector saw. Usual "
+      "reasons: "
+      "the program has no NVTX ranges and no MPI calls; it is linked statically; its environment "
+      "was "
       "stripped on the way (sudo, env -i, a container, a remote host: LD_PRELOAD, "
       "NVTX_INJECTION64_PATH and PRESERVE_* must arrive); NVTX was compiled out (NVTX_DISABLE). No "
       "trace was written.");
 }
 
-void say_what_was_found(const ConvertSummary& summary, const std::string& output, Console& console) {
+void say_what_was_found(const ConvertSummary& summary, const std::string& output,
+                        Console& console) {
   for (const std::string& loss : summary.losses) console.warn("lost: " + loss);
   for (const std::string& warning : summary.warnings) console.warn(warning);
   if (!summary.complete) {
-    console.warn("the recording is incomplete: a process ended without closing it (killed, crashed or "
-                 "interrupted); everything up to its last flush is there");
+    console.warn(
+        "the recording is incomplete: a process ended without closing it (killed, crashed or "
+        "interrupted); everything up to its last flush is there");
   }
   const int64_t steps = summary.steps.annotated + summary.steps.detected;
-  console.info(fmt::format("{}: {} processes, {} ranges, {} operators, {} collectives, {} tensors, "
-                           "{} steps", output, summary.processes, summary.ranges, summary.operators,
-                           summary.collectives, summary.tensors, steps));
+  console.info(
+      fmt::format("{}: {} processes, {} ranges, {} operators, {} collectives, {} tensors, "
+                  "{} steps",
+                  output, summary.processes, summary.ranges, summary.operators, summary.collectives,
+                  summary.tensors, steps));
 }
 
 // Returns false when there was nothing to convert.
@@ -156,8 +166,10 @@ std::string expand_output_name(const std::string& pattern) {
     } else if (what == 'r') {
       const std::string rank = own_rank();
       if (rank.empty()) {
-        throw usage_error("-o {}: %r needs a rank, and no launcher gave one (OMPI_COMM_WORLD_RANK, "
-                          "PMI_RANK, RANK, SLURM_PROCID)", pattern);
+        throw usage_error(
+            "-o {}: %r needs a rank, and no launcher gave one (OMPI_COMM_WORLD_RANK, "
+            "PMI_RANK, RANK, SLURM_PROCID)",
+            pattern);
       }
       name += rank;
     } else {
@@ -170,7 +182,8 @@ std::string expand_output_name(const std::string& pattern) {
 int profile_command(const LaunchOptions& options, Console& console) {
   const Program program = find_program(options.command.front());
   if (program.code != 0) {
-    console.error(fmt::format("cannot run {}: {}", printable(options.command.front()), program.error));
+    console.error(
+        fmt::format("cannot run {}: {}", printable(options.command.front()), program.error));
     return program.code;
   }
   const fs::path library = collector_library();
@@ -204,7 +217,8 @@ int profile_command(const LaunchOptions& options, Console& console) {
 int convert_folder(const std::string& folder, const LaunchOptions& options, Console& console) {
   if (!fs::is_directory(folder)) throw usage_error("{}: is not a folder of spools", folder);
   OutputFile output(expand_output_name(options.output), options.force);
-  if (output.is_stdout()) throw usage_error("a trace is a database and cannot go to standard output");
+  if (output.is_stdout())
+    throw usage_error("a trace is a database and cannot go to standard output");
   if (!convert(folder, output, options, false, console)) {
     throw input_error("{}: holds no *.spool file", folder);
   }

@@ -18,7 +18,7 @@ struct LaunchOptions {
   int64_t flush_period_ns = 100'000'000;
   int64_t ring_bytes = 1 << 20;
   bool mpi = true;
-  std::string keep_spool;           // folder; empty: temporary
+  std::string keep_spool;  // folder; empty: temporary
   std::vector<std::string> step_globs;
   std::vector<std::string> command;
 };

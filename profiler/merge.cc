@@ -14,26 +14,34 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// A table and how its columns change: + gets the offset of the table named behind it, $ is a string.
-// Tables in the order in which a trace refers to them.
+// A table and how its columns change: + gets the offset of the table named behind it, $ is a
+// string. Tables in the order in which a trace refers to them.
 struct Copy {
   const char* table;
   const char* columns;
 };
 constexpr Copy kCopies[] = {
-    {"process", "+process:id, host, pid, ppid, rank, world_size, command, start_ns, end_ns, complete"},
+    {"process",
+     "+process:id, host, pid, ppid, rank, world_size, command, start_ns, end_ns, complete"},
     {"env", "+process:process_id, name, value"},
-    {"device", "+device:id, host, kind, name, cache_bytes, memory_bytes, memory_bandwidth_bytes_per_s, units"},
+    {"device",
+     "+device:id, host, kind, name, cache_bytes, memory_bytes, memory_bandwidth_bytes_per_s, "
+     "units"},
     {"stream", "+stream:id, +process:process_id, +device:device_id, kind, native_id, name"},
-    {"range", "+range:id, +stream:stream_id, +range:parent_id, kind, $domain_id, $name_id, depth, "
-              "start_ns, end_ns, payload"},
-    {"op", "+op:id, +stream:stream_id, kind, $name_id, start_ns, end_ns, correlation_id, graph_id, "
-           "graph_node_id, +range:range_id, +step:step_id"},
-    {"collective", "+op:op_id, function, bytes, dtype, ranks, communicator, sequence, peer, blocking, "
-                   "source, confidence"},
-    {"tensor", "+tensor:id, +process:process_id, $name_id, role, base, bytes, source, valid_from_ns, "
-               "valid_to_ns"},
-    {"access", "+op:op_id, operand, +tensor:tensor_id, offset_bytes, bytes, mode, source, confidence"},
+    {"range",
+     "+range:id, +stream:stream_id, +range:parent_id, kind, $domain_id, $name_id, depth, "
+     "start_ns, end_ns, payload"},
+    {"op",
+     "+op:id, +stream:stream_id, kind, $name_id, start_ns, end_ns, correlation_id, graph_id, "
+     "graph_node_id, +range:range_id, +step:step_id"},
+    {"collective",
+     "+op:op_id, function, bytes, dtype, ranks, communicator, sequence, peer, blocking, "
+     "source, confidence"},
+    {"tensor",
+     "+tensor:id, +process:process_id, $name_id, role, base, bytes, source, valid_from_ns, "
+     "valid_to_ns"},
+    {"access",
+     "+op:op_id, operand, +tensor:tensor_id, offset_bytes, bytes, mode, source, confidence"},
     {"counter", "+op:op_id, metric, value"},
     {"step", "+step:id, +process:process_id, ordinal, phase, start_ns, end_ns, source"},
     {"loss", "+process:process_id, source, kind, count"},
@@ -45,7 +53,10 @@ class Merger {
 
   void add(const std::string& file) {
     check(file);
+    // SQLite lets go of an attached file only between transactions.
+    db_.execute("COMMIT");
     db_.execute("ATTACH DATABASE ? AS part", {file});
+    db_.execute("BEGIN");
     db_.execute("CREATE TEMP TABLE string_map (old INTEGER PRIMARY KEY, new INTEGER NOT NULL)");
     map_strings();
     for (const Copy& copy : kCopies) copy_table(copy);
@@ -53,7 +64,9 @@ class Merger {
       offset = db_.query_integer("SELECT MAX(id) FROM main." + table).value_or(0);
     }
     db_.execute("DROP TABLE string_map");
+    db_.execute("COMMIT");
     db_.execute("DETACH DATABASE part");
+    db_.execute("BEGIN");
   }
 
   bool complete() const { return complete_; }
@@ -96,8 +109,8 @@ class Merger {
       if (!select.empty()) select += ", ";
       if (column[0] == '+') {
         const size_t colon = column.find(':');
-        select += fmt::format("{} + {}", column.substr(colon + 1),
-                              offsets_[column.substr(1, colon - 1)]);
+        select +=
+            fmt::format("{} + {}", column.substr(colon + 1), offsets_[column.substr(1, colon - 1)]);
       } else if (column[0] == '$') {
         select += fmt::format("(SELECT new FROM string_map WHERE old = {})", column.substr(1));
       } else {
@@ -108,8 +121,9 @@ class Merger {
   }
 
   TraceDb& db_;
-  std::map<std::string, int64_t> offsets_{{"process", 0}, {"device", 0}, {"stream", 0}, {"range", 0},
-                                          {"op", 0},      {"tensor", 0}, {"step", 0}};
+  std::map<std::string, int64_t> offsets_{{"process", 0}, {"device", 0}, {"stream", 0},
+                                          {"range", 0},   {"op", 0},     {"tensor", 0},
+                                          {"step", 0}};
   std::set<std::string> processes_, hosts_;
   bool complete_ = true;
 };
@@ -119,7 +133,8 @@ class Merger {
 int merge_traces(const std::vector<std::string>& inputs, const std::string& output_name, bool force,
                  Console& console) {
   OutputFile output(output_name, force);
-  if (output.is_stdout()) throw usage_error("a trace is a database and cannot go to standard output");
+  if (output.is_stdout())
+    throw usage_error("a trace is a database and cannot go to standard output");
   std::error_code error;
   for (const std::string& input : inputs) {
     if (fs::equivalent(input, output.path(), error)) {

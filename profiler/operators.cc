@@ -15,15 +15,17 @@ uint64_t mix(uint64_t seed, uint64_t value) {  // splitmix64
 
 }  // namespace
 
-OperatorRules::OperatorRules(const Timeline& timeline, Names& names) : timeline_(timeline), names_(names) {
+OperatorRules::OperatorRules(const Timeline& timeline, Names& names)
+    : timeline_(timeline), names_(names) {
   for (int i = 0; i < spool::kMpiFunctionCount; ++i) {
     if (timeline.calls().empty()) break;
     function_names_[i] = names.id(spool::kMpiFunctions[i].name);
   }
   timeline.for_each_segment([this](const Segment& segment) {
-    const bool judged = !segment.is_call && (segment.range == kNoRange ? between_calls(segment)
-                        : !timeline_.ranges()[segment.range].leaf ||
-                              timeline_.ranges()[segment.range].calls > 0);
+    const bool judged = !segment.is_call && (segment.range == kNoRange
+                                                 ? between_calls(segment)
+                                                 : !timeline_.ranges()[segment.range].leaf ||
+                                                       timeline_.ranges()[segment.range].calls > 0);
     if (!judged) return;
     Weight& weight = places_[place_of(segment)];
     weight.total_ns += segment.end_ns - segment.start_ns;
@@ -56,8 +58,7 @@ uint64_t OperatorRules::boundary_key(const Boundary& boundary) const {
 }
 
 uint64_t OperatorRules::place_of(const Segment& segment) const {
-  const uint64_t around =
-      segment.range == kNoRange ? 0 : timeline_.ranges()[segment.range].name;
+  const uint64_t around = segment.range == kNoRange ? 0 : timeline_.ranges()[segment.range].name;
   return mix(mix(around, boundary_key(segment.left)), boundary_key(segment.right));
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which segments of a thread's timeline are operators, of what kind and with what name:
 //
-//   MPI call                                  collective or p2p; Wait, Init ...: other. Named after the
+//   MPI call                                  collective or p2p; Wait, Init ...: other. Named after
+//   the
 //                                             function, or after a leaf range that holds only it
 //   leaf range without calls                  compute, named after the range
 //   rest of a leaf range around its calls     compute, named after the range       } only when it
@@ -29,7 +30,7 @@ inline constexpr int64_t kMinSegmentNs = 1000;
 
 struct Operator {
   OpKind kind = OpKind::other;
-  uint32_t name = 0;   // StringId value
+  uint32_t name = 0;  // StringId value
 };
 
 class OperatorRules {

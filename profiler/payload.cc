@@ -99,7 +99,8 @@ Json decode(const PayloadSchema& schema, std::string_view bytes, uint16_t domain
     offset = entry.offset;
     std::optional<Json> value;
     const auto referred = schemas.find({domain, entry.type});
-    constexpr uint64_t kIndirect = NVTX_PAYLOAD_ENTRY_FLAG_POINTER | NVTX_PAYLOAD_ENTRY_FLAG_IS_ARRAY;
+    constexpr uint64_t kIndirect =
+        NVTX_PAYLOAD_ENTRY_FLAG_POINTER | NVTX_PAYLOAD_ENTRY_FLAG_IS_ARRAY;
     if ((entry.flags & kIndirect) != 0) {
       value = std::nullopt;
     } else if (referred != schemas.end() && referred->second.enumeration) {

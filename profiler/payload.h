@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// NVTX payloads as JSON: scalars as they are, extended payloads decoded entry by entry with the schema
-// that the program registered (NCCL's ids change between releases, its schemas do not lie).
+// NVTX payloads as JSON: scalars as they are, extended payloads decoded entry by entry with the
+// schema that the program registered (NCCL's ids change between releases, its schemas do not lie).
 #pragma once
 
 #include <cstdint>

@@ -18,7 +18,8 @@
 
 namespace preserve {
 
-// Records by what became of them; received = written + dropped + unmatched + clipped + damaged + missing.
+// Records by what became of them; received = written + dropped + unmatched + clipped + damaged +
+// missing.
 struct LossCount {
   int64_t stated = 0;     // by the collector: everything that reached it
   int64_t read = 0;       // found in the spool

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Spool file: what the collector inside a profiled process appends and the converter reads. One file
-// per process, native byte order, never rewritten; described for outsiders in docs/formats.md.
+// Spool file: what the collector inside a profiled process appends and the converter reads. One
+// file per process, native byte order, never rewritten; described for outsiders in docs/formats.md.
 //
 //   FileHeader, text (name NUL value NUL ...)
 //   ChunkHeader, records ...   one chunk per thread and flush; thread 0 holds definitions
@@ -35,35 +35,50 @@ struct FileHeader {
   Clock clock;
   uint32_t flush_ms;
   uint64_t start_ticks;
-  int64_t start_ns;       // CLOCK_MONOTONIC at start_ticks
+  int64_t start_ns;  // CLOCK_MONOTONIC at start_ticks
 };
 
 struct ChunkHeader {
   uint32_t magic;
-  uint32_t tid;      // 0: definitions, anchors, statistics
-  uint64_t bytes;    // of the records that follow
+  uint32_t tid;    // 0: definitions, anchors, statistics
+  uint64_t bytes;  // of the records that follow
 };
 
 enum class RecordType : uint8_t {
-  pad = 0,           // filler before the end of a ring; may be 8 bytes short of a header
-  push, pop, mark,   // NVTX push/pop ranges and marks
-  range_start, range_end,
-  mpi,               // one finished MPI call, written at its end
-  string, domain, category, thread_name, schema, enumeration, resource,  // DefinitionBody
-  heap, heap_unregister, heap_reset, region, region_resize, region_unregister, region_name,
-  rank,              // DefinitionBody: id is the rank, parent the world size
-  anchor,            // DefinitionBody: id is CLOCK_MONOTONIC in ns at `ticks`
-  statistics,        // StatisticsBody
-  trailer,           // the process ended in order
+  pad = 0,  // filler before the end of a ring; may be 8 bytes short of a header
+  push,
+  pop,
+  mark,  // NVTX push/pop ranges and marks
+  range_start,
+  range_end,
+  mpi,  // one finished MPI call, written at its end
+  string,
+  domain,
+  category,
+  thread_name,
+  schema,
+  enumeration,
+  resource,  // DefinitionBody
+  heap,
+  heap_unregister,
+  heap_reset,
+  region,
+  region_resize,
+  region_unregister,
+  region_name,
+  rank,        // DefinitionBody: id is the rank, parent the world size
+  anchor,      // DefinitionBody: id is CLOCK_MONOTONIC in ns at `ticks`
+  statistics,  // StatisticsBody
+  trailer,     // the process ended in order
   count_,
 };
 
 enum RecordFlags : uint8_t {
-  kHasEvent = 1,        // an EventBody follows
-  kTextCut = 2,         // the message was longer than kMaxTextBytes
-  kBlobLeftOut = 4,     // the payload was longer than kMaxBlobBytes
-  kNonBlocking = 8,     // mpi: from the call to the completion of its request
-  kIssued = 16,         // mpi, with kNonBlocking: only the call that started it
+  kHasEvent = 1,     // an EventBody follows
+  kTextCut = 2,      // the message was longer than kMaxTextBytes
+  kBlobLeftOut = 4,  // the payload was longer than kMaxBlobBytes
+  kNonBlocking = 8,  // mpi: from the call to the completion of its request
+  kIssued = 16,      // mpi, with kNonBlocking: only the call that started it
 };
 
 struct RecordHeader {
@@ -71,23 +86,23 @@ struct RecordHeader {
   uint16_t text_bytes;  // message, not terminated
   RecordType type;
   uint8_t flags;
-  uint16_t domain;      // 0: default domain
-  uint64_t ticks;       // when; mpi: when the call began
+  uint16_t domain;  // 0: default domain
+  uint64_t ticks;   // when; mpi: when the call began
 };
 
 struct EventBody {
-  uint64_t range_id;     // range_start, range_end
-  uint64_t payload;      // bits of the scalar payload
-  uint32_t string_id;    // registered message; 0: the text of the record
+  uint64_t range_id;   // range_start, range_end
+  uint64_t payload;    // bits of the scalar payload
+  uint32_t string_id;  // registered message; 0: the text of the record
   uint32_t category;
-  uint32_t payload_type; // nvtxPayloadType_t, or kPayloadBlob
-  uint32_t blob_bytes;   // behind the text: BlobHeader and bytes, repeated
+  uint32_t payload_type;  // nvtxPayloadType_t, or kPayloadBlob
+  uint32_t blob_bytes;    // behind the text: BlobHeader and bytes, repeated
 };
 inline constexpr uint32_t kPayloadBlob = 0xDFBD0009;  // NVTX_PAYLOAD_TYPE_EXT
 
 struct BlobHeader {
   uint64_t schema_id;
-  uint64_t bytes;        // of the payload that follows, padded to 8
+  uint64_t bytes;  // of the payload that follows, padded to 8
 };
 
 // One shape for everything that is named, registered or moved; unused fields are 0.
@@ -98,7 +113,8 @@ struct DefinitionBody {
   uint64_t bytes;   // size; schema: number of entries in the blob
 };
 
-// An entry of a schema or enumeration, in the blob of its definition; the name follows, padded to 8.
+// An entry of a schema or enumeration, in the blob of its definition; the name follows, padded
+// to 8.
 struct SchemaEntry {
   uint64_t type;    // NVTX_PAYLOAD_ENTRY_TYPE_*, or a schema id
   uint64_t offset;  // enumeration: the value
@@ -110,27 +126,30 @@ enum class MpiKind : uint8_t { collective, p2p, other };
 
 struct MpiBody {
   uint64_t end_ticks;
-  int64_t bytes;            // message of this rank; -1: unknown
-  uint64_t communicator;    // equal on all its ranks; 0: unknown
-  int64_t sequence;         // of the collectives of that communicator; -1: none
-  uint32_t ranks;           // size of the communicator; 0: unknown
-  int32_t peer;             // root, destination or source; -1: none
-  uint32_t tid;             // thread that made the call
-  uint16_t function;        // MpiFunction; the text of the record is the type's name
+  int64_t bytes;          // message of this rank; -1: unknown
+  uint64_t communicator;  // equal on all its ranks; 0: unknown
+  int64_t sequence;       // of the collectives of that communicator; -1: none
+  uint32_t ranks;         // size of the communicator; 0: unknown
+  int32_t peer;           // root, destination or source; -1: none
+  uint32_t tid;           // thread that made the call
+  uint16_t function;      // MpiFunction; the text of the record is the type's name
   uint16_t reserved;
 };
 
 struct StatisticsBody {
-  uint64_t tid;             // low half; high half: ordinal of the thread in the process. 0: the
-                            // definitions, and threads that found no ring
+  uint64_t tid;  // low half; high half: ordinal of the thread in the process. 0: the
+                 // definitions, and threads that found no ring
   uint64_t nvtx_received, nvtx_dropped;
   uint64_t mpi_received, mpi_dropped;
 };
 
 static_assert(sizeof(FileHeader) == 48 && sizeof(ChunkHeader) == 16 && sizeof(RecordHeader) == 16);
 static_assert(sizeof(EventBody) == 32 && sizeof(MpiBody) == 48 && sizeof(DefinitionBody) == 32);
-static_assert(sizeof(SchemaEntry) == 24 && sizeof(StatisticsBody) == 40 && sizeof(BlobHeader) == 16);
+static_assert(sizeof(SchemaEntry) == 24 && sizeof(StatisticsBody) == 40 &&
+              sizeof(BlobHeader) == 16);
 
-inline constexpr size_t padded(size_t bytes) { return (bytes + 7) & ~size_t{7}; }
+inline constexpr size_t padded(size_t bytes) {
+  return (bytes + 7) & ~size_t{7};
+}
 
 }  // namespace preserve::spool

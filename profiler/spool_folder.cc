@@ -34,8 +34,10 @@ SpoolFolder SpoolFolder::temporary(const fs::path& output) {
   if (error || (free_bytes(place) < kComfortableBytes && roomier)) place = beside;
   std::string pattern = (fs::absolute(place) / "preserve-spool.XXXXXX").string();
   if (::mkdtemp(pattern.data()) == nullptr) {
-    throw input_error("cannot create a folder for the recording in {}: {}. Set TMPDIR to a folder "
-                      "that can be written", place.string(), std::strerror(errno));
+    throw input_error(
+        "cannot create a folder for the recording in {}: {}. Set TMPDIR to a folder "
+        "that can be written",
+        place.string(), std::strerror(errno));
   }
   return {pattern, true};
 }

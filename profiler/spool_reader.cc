@@ -77,7 +77,7 @@ bool SpoolCursor::next(SpoolRecord* record) {
 SpoolFileReader::SpoolFileReader(const std::filesystem::path& path) : name_(path.string()) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) throw input_error("{}: cannot open: {}", name_, std::strerror(errno));
-  struct stat status{};
+  struct stat status {};
   if (::fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
     ::close(fd);
     throw input_error("{}: is not a regular file", name_);
@@ -117,8 +117,10 @@ void SpoolFileReader::read_header() {
     throw input_error("{}: is not a preserve spool file", name_);
   }
   if (header_.version != kVersion) {
-    throw input_error("{}: has spool version {}, this program reads version {}: convert it with the "
-                      "preserve that recorded it", name_, header_.version, kVersion);
+    throw input_error(
+        "{}: has spool version {}, this program reads version {}: convert it with the "
+        "preserve that recorded it",
+        name_, header_.version, kVersion);
   }
   if (header_.header_bytes < sizeof(header_) || header_.header_bytes > size_) {
     throw input_error("{}: its header is damaged or was not written to its end", name_);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads spool files (spool.h) written by another, possibly killed, process. Maps the file and checks
-// every length before it is used; what does not fit is counted as damaged, never trusted. A file that
-// is no spool at all, or of a newer version, is an input_error naming it.
+// Reads spool files (spool.h) written by another, possibly killed, process. Maps the file and
+// checks every length before it is used; what does not fit is counted as damaged, never trusted. A
+// file that is no spool at all, or of a newer version, is an input_error naming it.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,8 @@ class SpoolRecord {
 
   // False when the record is too short for its body, its text or its blob.
   bool event(spool::EventBody* body, std::string_view* text, std::string_view* blob) const;
-  bool definition(spool::DefinitionBody* body, std::string_view* text, std::string_view* blob) const;
+  bool definition(spool::DefinitionBody* body, std::string_view* text,
+                  std::string_view* blob) const;
   bool mpi(spool::MpiBody* body, std::string_view* type_name) const;
   bool statistics(spool::StatisticsBody* body) const;
 

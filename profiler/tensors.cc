@@ -7,10 +7,10 @@ namespace preserve {
 namespace {
 
 constexpr int64_t kForever = INT64_MAX;
-constexpr std::string_view kCacheWords[] = {"kv", "kv_cache", "kvcache", "k_cache", "v_cache",
-                                            "key_cache", "value_cache", "cache"};
-constexpr std::string_view kWeightWords[] = {"weight", "weights", "bias", "qweight", "scales",
-                                             "qzeros", "parameters"};
+constexpr std::string_view kCacheWords[] = {"kv",      "kv_cache",  "kvcache",     "k_cache",
+                                            "v_cache", "key_cache", "value_cache", "cache"};
+constexpr std::string_view kWeightWords[] = {"weight", "weights", "bias",      "qweight",
+                                             "scales", "qzeros",  "parameters"};
 
 template <size_t N>
 bool one_of(std::string_view word, const std::string_view (&words)[N]) {
@@ -81,8 +81,8 @@ void Tensors::apply(const RegionEvent& event) {
         regions_[before->second].live = false;
       }
       const std::string_view heap = heaps_.count(event.heap_id) ? heaps_[event.heap_id] : "";
-      regions_.push_back({event.base, event.bytes, event.heap_id, event.ns, "",
-                          tensor_role("", heap), {}, true});
+      regions_.push_back(
+          {event.base, event.bytes, event.heap_id, event.ns, "", tensor_role("", heap), {}, true});
       by_id_[event.id] = by_base_[event.base] = regions_.size() - 1;
       return;
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// NVTX memory regions -> rows of `tensor`, and which of them an operator touches. A region has one row
-// per period in which its size was constant. A tensor belongs to the range whose name is the longest
-// module prefix of its own: layers.3.mlp.up.weight -> layers.3.mlp.up. Times in ns.
+// NVTX memory regions -> rows of `tensor`, and which of them an operator touches. A region has one
+// row per period in which its size was constant. A tensor belongs to the range whose name is the
+// longest module prefix of its own: layers.3.mlp.up.weight -> layers.3.mlp.up. Times in ns.
 #pragma once
 
 #include <cstdint>
@@ -22,10 +22,10 @@ struct RegionEvent {
   enum Kind { heap, heap_end, heap_reset, begin, resize, end, name };
   Kind kind;
   int64_t ns;
-  uint64_t id;      // heap or region; 0: by address
-  uint64_t heap_id; // begin
+  uint64_t id;       // heap or region; 0: by address
+  uint64_t heap_id;  // begin
   uint64_t base, bytes;
-  std::string text; // heap, name
+  std::string text;  // heap, name
 };
 
 class Tensors {

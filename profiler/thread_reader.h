@@ -15,7 +15,7 @@
 namespace preserve {
 
 struct RecordedPayload {
-  uint32_t range;   // index in the timeline
+  uint32_t range;  // index in the timeline
   uint16_t domain;
   spool::EventBody body;
   std::string_view blob;
@@ -26,8 +26,8 @@ struct LooseEvent {
   spool::RecordType type;  // mark, range_start, range_end
   int64_t ns;
   uint64_t id;
-  uint32_t name, domain;   // StringId values
-  uint32_t around;         // innermost range, an index in the timeline
+  uint32_t name, domain;  // StringId values
+  uint32_t around;        // innermost range, an index in the timeline
   uint16_t domain_number;
   spool::EventBody body;
   std::string_view blob;

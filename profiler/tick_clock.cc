@@ -16,15 +16,16 @@ TickClock::TickClock(spool::Clock kind, std::vector<Anchor> anchors) : kind_(kin
   std::sort(anchors.begin(), anchors.end(),
             [](const Anchor& a, const Anchor& b) { return a.ticks < b.ticks; });
   for (const Anchor& anchor : anchors) {
-    const bool rises = anchors_.empty() || (anchor.ticks > anchors_.back().ticks &&
-                                            anchor.ns > anchors_.back().ns);
+    const bool rises = anchors_.empty() ||
+                       (anchor.ticks > anchors_.back().ticks && anchor.ns > anchors_.back().ns);
     if (rises) anchors_.push_back(anchor);
   }
   if (anchors_.empty()) anchors_.push_back({0, 0});
   const Anchor& first = anchors_.front();
   const Anchor& last = anchors_.back();
   if (kind_ == spool::Clock::tsc && anchors_.size() > 1) {
-    ns_per_tick_ = static_cast<double>(last.ns - first.ns) / static_cast<double>(last.ticks - first.ticks);
+    ns_per_tick_ =
+        static_cast<double>(last.ns - first.ns) / static_cast<double>(last.ticks - first.ticks);
   }
 }
 
@@ -33,9 +34,9 @@ std::optional<int64_t> TickClock::ns(uint64_t ticks) const {
   const size_t last = anchors_.size() - 1;
   if (segment > last || anchors_[segment].ticks > ticks ||
       (segment < last && anchors_[segment + 1].ticks <= ticks)) {
-    const auto above = std::upper_bound(
-        anchors_.begin(), anchors_.end(), ticks,
-        [](uint64_t value, const Anchor& anchor) { return value < anchor.ticks; });
+    const auto above =
+        std::upper_bound(anchors_.begin(), anchors_.end(), ticks,
+                         [](uint64_t value, const Anchor& anchor) { return value < anchor.ticks; });
     segment = above == anchors_.begin() ? 0 : static_cast<size_t>(above - anchors_.begin()) - 1;
     hint_ = segment;
   }

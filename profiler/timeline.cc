@@ -29,8 +29,8 @@ uint32_t Timeline::pop(int64_t ns, uint32_t domain) {
     if (ranges_[index].domain != domain) continue;
     ranges_[index].end_ns = in_order(ns);
     events_.push_back({ranges_[index].end_ns, {BoundaryKind::pop, index}});
-    // Domains may be interleaved without nesting. What is still open moves up to the next range that
-    // is open too, so that a parent always lasts as long as its children.
+    // Domains may be interleaved without nesting. What is still open moves up to the next range
+    // that is open too, so that a parent always lasts as long as its children.
     if (i + 1 < stack_.size()) ranges_[stack_[i + 1]].parent = ranges_[index].parent;
     stack_.erase(stack_.begin() + static_cast<std::ptrdiff_t>(i));
     return index;
@@ -44,7 +44,8 @@ void Timeline::call(TimelineCall call) {
   last_ns_ = std::max(last_ns_, call.end_ns);
   // The range that was innermost when the call began, not when it ended.
   uint32_t range = innermost();
-  while (range != kNoRange && ranges_[range].start_ns > call.start_ns) range = ranges_[range].parent;
+  while (range != kNoRange && ranges_[range].start_ns > call.start_ns)
+    range = ranges_[range].parent;
   call.range = range;
   if (range != kNoRange) ++ranges_[range].calls;
   calls_.push_back(call);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// One thread of a recording as a timeline: its NVTX push/pop ranges as a tree and its MPI calls, cut
-// into segments at every boundary. What each segment is (an operator or idle time) is decided in
-// operators.h; this file only knows times and nesting. Times in ns, in order, never negative lengths.
+// One thread of a recording as a timeline: its NVTX push/pop ranges as a tree and its MPI calls,
+// cut into segments at every boundary. What each segment is (an operator or idle time) is decided
+// in operators.h; this file only knows times and nesting. Times in ns, in order, never negative
+// lengths.
 #pragma once
 
 #include <cstdint>
@@ -17,35 +18,35 @@ inline constexpr int64_t kOpenEnd = INT64_MAX;
 
 struct TimelineRange {
   int64_t start_ns = 0;
-  int64_t end_ns = kOpenEnd;    // kOpenEnd: the recording ended first
-  uint32_t name = 0;            // StringId value
-  uint32_t domain = 0;          // StringId value, 0: default domain
-  uint32_t parent = kNoRange;   // index, always smaller than its own
+  int64_t end_ns = kOpenEnd;   // kOpenEnd: the recording ended first
+  uint32_t name = 0;           // StringId value
+  uint32_t domain = 0;         // StringId value, 0: default domain
+  uint32_t parent = kNoRange;  // index, always smaller than its own
   uint32_t depth = 0;
-  uint32_t calls = 0;           // MPI calls directly inside
-  bool leaf = true;             // no range inside
+  uint32_t calls = 0;  // MPI calls directly inside
+  bool leaf = true;    // no range inside
 };
 
 struct TimelineCall {
   int64_t start_ns = 0, end_ns = 0;
   spool::MpiBody body{};
   uint8_t flags = 0;
-  std::string_view dtype;       // points into the spool
-  uint32_t range = kNoRange;    // innermost range around its start
+  std::string_view dtype;     // points into the spool
+  uint32_t range = kNoRange;  // innermost range around its start
 };
 
 // What lies at an end of a segment.
 enum class BoundaryKind : uint8_t { none, push, pop, call_start, call_end };
 struct Boundary {
   BoundaryKind kind = BoundaryKind::none;
-  uint32_t index = 0;           // of the range or the call
+  uint32_t index = 0;  // of the range or the call
 };
 
 // [start, end) of one thread without a boundary inside, or a whole call.
 struct Segment {
   int64_t start_ns, end_ns;
-  uint32_t range;               // innermost, kNoRange outside of all
-  bool is_call;                 // then left.index is the call
+  uint32_t range;  // innermost, kNoRange outside of all
+  bool is_call;    // then left.index is the call
   Boundary left, right;
 };
 
@@ -55,7 +56,7 @@ class Timeline {
   void push(int64_t ns, uint32_t name, uint32_t domain);
   // The innermost open range of that domain ends; its index, kNoRange when none is open.
   uint32_t pop(int64_t ns, uint32_t domain);
-  void call(TimelineCall call);           // at its end; calls of one thread do not overlap
+  void call(TimelineCall call);  // at its end; calls of one thread do not overlap
   // After the last record: depths, leaves, calls per range.
   void close();
 
@@ -77,8 +78,8 @@ class Timeline {
 
   std::vector<TimelineRange> ranges_;
   std::vector<TimelineCall> calls_;
-  std::vector<Event> events_;     // pushes and pops
-  std::vector<uint32_t> stack_;   // open ranges
+  std::vector<Event> events_;    // pushes and pops
+  std::vector<uint32_t> stack_;  // open ranges
   int64_t last_ns_ = INT64_MIN;
 };
 
@@ -98,7 +99,11 @@ void Timeline::for_each_segment(Visit visit) const {
     if (started && start_ns > cursor) {
       visit(Segment{cursor, start_ns, range, false, left, {BoundaryKind::call_start, index}});
     }
-    visit(Segment{start_ns, end_ns, range, true, {BoundaryKind::call_start, index},
+    visit(Segment{start_ns,
+                  end_ns,
+                  range,
+                  true,
+                  {BoundaryKind::call_start, index},
                   {BoundaryKind::call_end, index}});
     left = {BoundaryKind::call_end, index};
     cursor = end_ns;
@@ -107,8 +112,8 @@ void Timeline::for_each_segment(Visit visit) const {
   for (const Event& event : events_) {
     while (next_call < calls_.size() && calls_[next_call].start_ns <= event.ns) {
       // Of a call and a boundary at the same moment, the range that the call is in tells the order.
-      const bool behind = calls_[next_call].start_ns == event.ns &&
-                          calls_[next_call].range != innermost_open();
+      const bool behind =
+          calls_[next_call].start_ns == event.ns && calls_[next_call].range != innermost_open();
       if (behind) break;
       run_call(static_cast<uint32_t>(next_call++));
     }
@@ -118,7 +123,8 @@ void Timeline::for_each_segment(Visit visit) const {
     const bool whole_leaf = event.boundary.kind == BoundaryKind::pop &&
                             range == event.boundary.index && ranges_[range].leaf &&
                             ranges_[range].calls == 0 && cursor <= event.ns;
-    if (started && (at > cursor || whole_leaf)) visit(Segment{cursor, at, range, false, left, event.boundary});
+    if (started && (at > cursor || whole_leaf))
+      visit(Segment{cursor, at, range, false, left, event.boundary});
     if (event.boundary.kind == BoundaryKind::push) {
       open.push_back(event.boundary.index);
     } else {

@@ -28,13 +28,31 @@ pthread_mutex_t Lock::mutex = PTHREAD_MUTEX_INITIALIZER;
 CommunicatorTable communicators;  // under Lock
 RequestTable requests;            // under Lock
 
+void* find_in_library(const char* name) {
+  for (const char* library : kLibraries) {
+    if (void* handle = ::dlopen(library, RTLD_LAZY | RTLD_NOLOAD)) {
+      void* found = ::dlsym(handle, name);
+      ::dlclose(handle);
+      if (found != nullptr) return found;
+    }
+  }
+  return nullptr;
+}
+
+// A variable of the library. An executable may hold its own copy (a copy relocation), which is then
+// the one that everybody uses, so the search begins there.
+void* find_object_in_mpi(const char* name) {
+  if (void* found = ::dlsym(RTLD_DEFAULT, name)) return found;
+  return find_in_library(name);
+}
+
 bool is_open_mpi() {
-  static const bool yes = find_in_mpi("ompi_mpi_comm_world") != nullptr;
+  static const bool yes = find_object_in_mpi("ompi_mpi_comm_world") != nullptr;
   return yes;
 }
 
 MPI_Comm world() {
-  static void* const handle = find_in_mpi("ompi_mpi_comm_world");
+  static void* const handle = find_object_in_mpi("ompi_mpi_comm_world");
   return static_cast<MPI_Comm>(handle);
 }
 
@@ -118,17 +136,12 @@ uint32_t own_tid() {
 
 void* find_in_mpi(const char* name) {
   if (void* found = ::dlsym(RTLD_NEXT, name)) return found;
-  for (const char* library : kLibraries) {
-    if (void* handle = ::dlopen(library, RTLD_LAZY | RTLD_NOLOAD)) {
-      void* found = ::dlsym(handle, name);
-      ::dlclose(handle);
-      if (found != nullptr) return found;
-    }
-  }
-  return nullptr;
+  return find_in_library(name);
 }
 
-bool recording_mpi() { return inside == 0 && mpi_wanted() && is_open_mpi(); }
+bool recording_mpi() {
+  return inside == 0 && mpi_wanted() && is_open_mpi();
+}
 
 int64_t message_bytes(int64_t count, MPI_Datatype type) {
   static const auto type_size = real<decltype(&PMPI_Type_size)>("PMPI_Type_size");
@@ -171,7 +184,9 @@ Recording::Recording(const Call& call) {
   start_ticks_ = ticks_now();
 }
 
-Recording::~Recording() { --inside; }
+Recording::~Recording() {
+  --inside;
+}
 
 void Recording::finish() {
   body_.end_ticks = ticks_now();
@@ -207,7 +222,8 @@ Completion::Completion(spool::MpiFunction function, int count, const MPI_Request
   if (count <= 0 || handles == nullptr || requests.empty()) return;
   handles_ = few_;
   if (static_cast<size_t>(count) > sizeof(few_) / sizeof(few_[0])) {
-    handles_ = static_cast<MPI_Request*>(std::malloc(sizeof(MPI_Request) * static_cast<size_t>(count)));
+    handles_ =
+        static_cast<MPI_Request*>(std::malloc(sizeof(MPI_Request) * static_cast<size_t>(count)));
     if (handles_ == nullptr) return;  // these stay open and show as never completed
   }
   std::memcpy(handles_, handles, sizeof(MPI_Request) * static_cast<size_t>(count));
@@ -247,7 +263,7 @@ void Completion::finish() {
 
 void communicator_created(MPI_Comm communicator) {
   if (communicator == nullptr || !mpi_wanted() || !is_open_mpi()) return;
-  static void* const null_handle = find_in_mpi("ompi_mpi_comm_null");
+  static void* const null_handle = find_object_in_mpi("ompi_mpi_comm_null");
   if (static_cast<void*>(communicator) == null_handle) return;
   const Lock lock;
   communicators.remove(communicator);  // a handle that was freed unseen
@@ -264,7 +280,8 @@ void record_rank() {
   const int rank = communicator_rank(world());
   const int size = communicator_size(world());
   if (rank >= 0 && size > 0) {
-    define(spool::RecordType::rank, 0, {static_cast<uint64_t>(rank), static_cast<uint64_t>(size), 0, 0});
+    define(spool::RecordType::rank, 0,
+           {static_cast<uint64_t>(rank), static_cast<uint64_t>(size), 0, 0});
   }
 }
 

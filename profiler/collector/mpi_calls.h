@@ -27,15 +27,15 @@ F real(const char* name) {
   return reinterpret_cast<F>(find_in_mpi(name));
 }
 
-// Whether calls of this thread are recorded now: wanted, Open MPI, and not inside another wrapper (an
-// MPI library may call its own public functions).
+// Whether calls of this thread are recorded now: wanted, Open MPI, and not inside another wrapper
+// (an MPI library may call its own public functions).
 bool recording_mpi();
 
 struct Call {
   spool::MpiFunction function{};
   int64_t bytes = -1;
-  MPI_Datatype type{};       // null: none
-  MPI_Comm communicator{};   // null: none
+  MPI_Datatype type{};      // null: none
+  MPI_Comm communicator{};  // null: none
   int32_t peer = -1;
 };
 
@@ -103,8 +103,8 @@ class Completion {
   MPI_Request few_[32];  // most programs; more come from the heap
 };
 
-// Communicators have the same number on all ranks: a hash of the members' world ranks and, of several
-// with the same members, the how-manieth was created. Wrappers of the functions that create
+// Communicators have the same number on all ranks: a hash of the members' world ranks and, of
+// several with the same members, the how-manieth was created. Wrappers of the functions that create
 // communicators say so here.
 void communicator_created(MPI_Comm communicator);
 void communicator_freed(MPI_Comm communicator);

@@ -7,8 +7,7 @@ using namespace preserve::collector;
 
 PRESERVE_EXPORT int MPI_Init(int* argc, char*** argv) {
   static const auto call = real<decltype(&PMPI_Init)>("PMPI_Init");
-  const int result =
-      blocking([] { return Call{spool::kInit}; }, [&] { return call(argc, argv); });
+  const int result = blocking([] { return Call{spool::kInit}; }, [&] { return call(argc, argv); });
   if (result == MPI_SUCCESS) record_rank();
   return result;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Wrappers of the point-to-point calls, and of the Wait and Test families through which non-blocking
-// calls complete. Not followed: persistent requests, and requests given to MPI_Request_free.
+// Wrappers of the point-to-point calls, and of the Wait and Test families through which
+// non-blocking calls complete. Not followed: persistent requests, and requests given to
+// MPI_Request_free.
 #include "profiler/collector/mpi_calls.h"
 
 using namespace preserve;
@@ -9,85 +10,95 @@ using namespace preserve::collector;
 PRESERVE_EXPORT int MPI_Send(const void* buffer, int count, MPI_Datatype type, int peer, int tag,
                              MPI_Comm comm) {
   static const auto call = real<decltype(&PMPI_Send)>("PMPI_Send");
-  const auto describe = [&] { return Call{spool::kSend, message_bytes(count, type), type, comm,
-      peer}; };
+  const auto describe = [&] {
+    return Call{spool::kSend, message_bytes(count, type), type, comm, peer};
+  };
   return blocking(describe, [&] { return call(buffer, count, type, peer, tag, comm); });
 }
 
 PRESERVE_EXPORT int MPI_Ssend(const void* buffer, int count, MPI_Datatype type, int peer, int tag,
                               MPI_Comm comm) {
   static const auto call = real<decltype(&PMPI_Ssend)>("PMPI_Ssend");
-  const auto describe = [&] { return Call{spool::kSsend, message_bytes(count, type), type, comm,
-      peer}; };
+  const auto describe = [&] {
+    return Call{spool::kSsend, message_bytes(count, type), type, comm, peer};
+  };
   return blocking(describe, [&] { return call(buffer, count, type, peer, tag, comm); });
 }
 
 PRESERVE_EXPORT int MPI_Bsend(const void* buffer, int count, MPI_Datatype type, int peer, int tag,
                               MPI_Comm comm) {
   static const auto call = real<decltype(&PMPI_Bsend)>("PMPI_Bsend");
-  const auto describe = [&] { return Call{spool::kBsend, message_bytes(count, type), type, comm,
-      peer}; };
+  const auto describe = [&] {
+    return Call{spool::kBsend, message_bytes(count, type), type, comm, peer};
+  };
   return blocking(describe, [&] { return call(buffer, count, type, peer, tag, comm); });
 }
 
 PRESERVE_EXPORT int MPI_Rsend(const void* buffer, int count, MPI_Datatype type, int peer, int tag,
                               MPI_Comm comm) {
   static const auto call = real<decltype(&PMPI_Rsend)>("PMPI_Rsend");
-  const auto describe = [&] { return Call{spool::kRsend, message_bytes(count, type), type, comm,
-      peer}; };
+  const auto describe = [&] {
+    return Call{spool::kRsend, message_bytes(count, type), type, comm, peer};
+  };
   return blocking(describe, [&] { return call(buffer, count, type, peer, tag, comm); });
 }
 
 PRESERVE_EXPORT int MPI_Isend(const void* buffer, int count, MPI_Datatype type, int peer, int tag,
                               MPI_Comm comm, MPI_Request* request) {
   static const auto call = real<decltype(&PMPI_Isend)>("PMPI_Isend");
-  const auto describe = [&] { return Call{spool::kIsend, message_bytes(count, type), type, comm,
-      peer}; };
-  return non_blocking(request, describe, [&] { return call(buffer, count, type, peer, tag, comm,
-      request); });
+  const auto describe = [&] {
+    return Call{spool::kIsend, message_bytes(count, type), type, comm, peer};
+  };
+  return non_blocking(request, describe,
+                      [&] { return call(buffer, count, type, peer, tag, comm, request); });
 }
 
 PRESERVE_EXPORT int MPI_Issend(const void* buffer, int count, MPI_Datatype type, int peer, int tag,
                                MPI_Comm comm, MPI_Request* request) {
   static const auto call = real<decltype(&PMPI_Issend)>("PMPI_Issend");
-  const auto describe = [&] { return Call{spool::kIssend, message_bytes(count, type), type, comm,
-      peer}; };
-  return non_blocking(request, describe, [&] { return call(buffer, count, type, peer, tag, comm,
-      request); });
+  const auto describe = [&] {
+    return Call{spool::kIssend, message_bytes(count, type), type, comm, peer};
+  };
+  return non_blocking(request, describe,
+                      [&] { return call(buffer, count, type, peer, tag, comm, request); });
 }
 
 PRESERVE_EXPORT int MPI_Ibsend(const void* buffer, int count, MPI_Datatype type, int peer, int tag,
                                MPI_Comm comm, MPI_Request* request) {
   static const auto call = real<decltype(&PMPI_Ibsend)>("PMPI_Ibsend");
-  const auto describe = [&] { return Call{spool::kIbsend, message_bytes(count, type), type, comm,
-      peer}; };
-  return non_blocking(request, describe, [&] { return call(buffer, count, type, peer, tag, comm,
-      request); });
+  const auto describe = [&] {
+    return Call{spool::kIbsend, message_bytes(count, type), type, comm, peer};
+  };
+  return non_blocking(request, describe,
+                      [&] { return call(buffer, count, type, peer, tag, comm, request); });
 }
 
 PRESERVE_EXPORT int MPI_Irsend(const void* buffer, int count, MPI_Datatype type, int peer, int tag,
                                MPI_Comm comm, MPI_Request* request) {
   static const auto call = real<decltype(&PMPI_Irsend)>("PMPI_Irsend");
-  const auto describe = [&] { return Call{spool::kIrsend, message_bytes(count, type), type, comm,
-      peer}; };
-  return non_blocking(request, describe, [&] { return call(buffer, count, type, peer, tag, comm,
-      request); });
+  const auto describe = [&] {
+    return Call{spool::kIrsend, message_bytes(count, type), type, comm, peer};
+  };
+  return non_blocking(request, describe,
+                      [&] { return call(buffer, count, type, peer, tag, comm, request); });
 }
 
 PRESERVE_EXPORT int MPI_Irecv(void* buffer, int count, MPI_Datatype type, int peer, int tag,
                               MPI_Comm comm, MPI_Request* request) {
   static const auto call = real<decltype(&PMPI_Irecv)>("PMPI_Irecv");
-  const auto describe = [&] { return Call{spool::kIrecv, message_bytes(count, type), type, comm,
-      peer}; };
-  return non_blocking(request, describe, [&] { return call(buffer, count, type, peer, tag, comm,
-      request); });
+  const auto describe = [&] {
+    return Call{spool::kIrecv, message_bytes(count, type), type, comm, peer};
+  };
+  return non_blocking(request, describe,
+                      [&] { return call(buffer, count, type, peer, tag, comm, request); });
 }
 
 PRESERVE_EXPORT int MPI_Recv(void* buffer, int count, MPI_Datatype type, int peer, int tag,
                              MPI_Comm comm, MPI_Status* status) {
   static const auto call = real<decltype(&PMPI_Recv)>("PMPI_Recv");
-  const auto describe = [&] { return Call{spool::kRecv, message_bytes(count, type), type, comm,
-      peer}; };
+  const auto describe = [&] {
+    return Call{spool::kRecv, message_bytes(count, type), type, comm, peer};
+  };
   return blocking(describe, [&] { return call(buffer, count, type, peer, tag, comm, status); });
 }
 
@@ -96,20 +107,26 @@ PRESERVE_EXPORT int MPI_Sendrecv(const void* send, int send_count, MPI_Datatype 
                                  MPI_Datatype receive_type, int source, int receive_tag,
                                  MPI_Comm comm, MPI_Status* status) {
   static const auto call = real<decltype(&PMPI_Sendrecv)>("PMPI_Sendrecv");
-  const auto describe = [&] { return Call{spool::kSendrecv, message_bytes(send_count, send_type),
-      send_type, comm, destination}; };
-  return blocking(describe, [&] { return call(send, send_count, send_type, destination, send_tag,
-      receive, receive_count, receive_type, source, receive_tag, comm, status); });
+  const auto describe = [&] {
+    return Call{spool::kSendrecv, message_bytes(send_count, send_type), send_type, comm,
+                destination};
+  };
+  return blocking(describe, [&] {
+    return call(send, send_count, send_type, destination, send_tag, receive, receive_count,
+                receive_type, source, receive_tag, comm, status);
+  });
 }
 
 PRESERVE_EXPORT int MPI_Sendrecv_replace(void* buffer, int count, MPI_Datatype type,
                                          int destination, int send_tag, int source, int receive_tag,
                                          MPI_Comm comm, MPI_Status* status) {
   static const auto call = real<decltype(&PMPI_Sendrecv_replace)>("PMPI_Sendrecv_replace");
-  const auto describe = [&] { return Call{spool::kSendrecvReplace, message_bytes(count, type), type,
-      comm, destination}; };
-  return blocking(describe, [&] { return call(buffer, count, type, destination, send_tag, source,
-      receive_tag, comm, status); });
+  const auto describe = [&] {
+    return Call{spool::kSendrecvReplace, message_bytes(count, type), type, comm, destination};
+  };
+  return blocking(describe, [&] {
+    return call(buffer, count, type, destination, send_tag, source, receive_tag, comm, status);
+  });
 }
 
 // --- completion: a Wait is an operator, a Test only when it found something ---

@@ -95,7 +95,8 @@ class RequestTable {
     TypeName type_name{};
   };
 
-  // May be asked without the lock: a request that this thread is about to wait for was added before.
+  // May be asked without the lock: a request that this thread is about to wait for was added
+  // before.
   bool empty() const { return used_.load(std::memory_order_relaxed) == 0; }
 
   bool add(const void* handle, const Pending& pending) {

@@ -15,7 +15,9 @@ namespace {
 
 using spool::RecordType;
 
-const char* nonnull(const char* text) { return text == nullptr ? "" : text; }
+const char* nonnull(const char* text) {
+  return text == nullptr ? "" : text;
+}
 
 // --- push and pop: the hot path ---
 
@@ -53,22 +55,30 @@ int pop(uint16_t domain, const Event* event) {
   return matched ? static_cast<int>(log->open_pushes) : NVTX_NO_PUSH_POP_TRACKING;
 }
 
-int NVTX_API push_a(const char* message) { return push(0, bounded(nonnull(message)), nullptr); }
+int NVTX_API push_a(const char* message) {
+  return push(0, bounded(nonnull(message)), nullptr);
+}
 int NVTX_API push_w(const wchar_t* message) {
   Utf8 text(message);
   return push(0, text.view(), nullptr);
 }
-int NVTX_API pop_default() { return pop(0, nullptr); }
+int NVTX_API pop_default() {
+  return pop(0, nullptr);
+}
 
 int push_attributes(uint16_t domain, const nvtxEventAttributes_t* attributes) {
   const Attributes read(attributes);
   return push(domain, read.text(), read.event());
 }
-int NVTX_API push_ex(const nvtxEventAttributes_t* attributes) { return push_attributes(0, attributes); }
+int NVTX_API push_ex(const nvtxEventAttributes_t* attributes) {
+  return push_attributes(0, attributes);
+}
 int NVTX_API domain_push_ex(nvtxDomainHandle_t domain, const nvtxEventAttributes_t* attributes) {
   return push_attributes(domain_number(domain), attributes);
 }
-int NVTX_API domain_pop(nvtxDomainHandle_t domain) { return pop(domain_number(domain), nullptr); }
+int NVTX_API domain_pop(nvtxDomainHandle_t domain) {
+  return pop(domain_number(domain), nullptr);
+}
 
 // --- marks and start/end ranges ---
 
@@ -77,8 +87,12 @@ void mark(uint16_t domain, std::string_view text, const Event* event) {
     record_event(*log, RecordType::mark, domain, text, event, 0);
   }
 }
-void NVTX_API mark_a(const char* message) { mark(0, bounded(nonnull(message)), nullptr); }
-void NVTX_API mark_w(const wchar_t* message) { mark(0, Utf8(message).view(), nullptr); }
+void NVTX_API mark_a(const char* message) {
+  mark(0, bounded(nonnull(message)), nullptr);
+}
+void NVTX_API mark_w(const wchar_t* message) {
+  mark(0, Utf8(message).view(), nullptr);
+}
 void NVTX_API mark_ex(const nvtxEventAttributes_t* attributes) {
   const Attributes read(attributes);
   mark(0, read.text(), read.event());
@@ -118,7 +132,9 @@ nvtxRangeId_t NVTX_API domain_range_start_ex(nvtxDomainHandle_t domain,
   const Attributes read(attributes);
   return range_start(domain_number(domain), read.text(), read.event());
 }
-void NVTX_API range_end_default(nvtxRangeId_t id) { range_end(0, id, nullptr); }
+void NVTX_API range_end_default(nvtxRangeId_t id) {
+  range_end(0, id, nullptr);
+}
 void NVTX_API domain_range_end(nvtxDomainHandle_t domain, nvtxRangeId_t id) {
   range_end(domain_number(domain), id, nullptr);
 }
@@ -145,7 +161,8 @@ nvtxDomainHandle_t NVTX_API domain_create_w(const wchar_t* name) {
 void NVTX_API domain_destroy(nvtxDomainHandle_t) {}  // its ranges stay
 
 nvtxStringHandle_t register_string(nvtxDomainHandle_t domain, std::string_view text) {
-  // 32 bits in a record: id 0 says "no registered string", and a wrap takes 4 billion registrations.
+  // 32 bits in a record: id 0 says "no registered string", and a wrap takes 4 billion
+  // registrations.
   const uint64_t id = next_id() & UINT32_MAX;
   define(RecordType::string, domain_number(domain), {id, 0, 0, 0}, text);
   return reinterpret_cast<nvtxStringHandle_t>(uintptr_t{id});
@@ -196,8 +213,8 @@ nvtxResourceHandle_t NVTX_API resource_create(nvtxDomainHandle_t domain,
     // A thread may be named this way too.
     if (attributes->identifierType == NVTX_RESOURCE_TYPE_GENERIC_THREAD_NATIVE ||
         attributes->identifierType == NVTX_RESOURCE_TYPE_GENERIC_THREAD_POSIX) {
-      define(RecordType::thread_name, 0, {attributes->identifier.ullValue, message.string_id(), 0, 0},
-             message.text());
+      define(RecordType::thread_name, 0,
+             {attributes->identifier.ullValue, message.string_id(), 0, 0}, message.text());
     }
   }
   return reinterpret_cast<nvtxResourceHandle_t>(uintptr_t{id});
@@ -220,7 +237,8 @@ bool take_slots(const NvtxExportTableCallbacks& callbacks, NvtxCallbackModule mo
                 const Slot* slots, size_t count) {
   NvtxFunctionTable table = nullptr;
   unsigned int size = 0;
-  if (callbacks.GetModuleFunctionTable(module, &table, &size) == 0 || table == nullptr) return false;
+  if (callbacks.GetModuleFunctionTable(module, &table, &size) == 0 || table == nullptr)
+    return false;
   for (size_t i = 0; i < count; ++i) {
     if (static_cast<unsigned>(slots[i].id) < size && table[slots[i].id] != nullptr) {
       *table[slots[i].id] = slots[i].function;
@@ -231,11 +249,15 @@ bool take_slots(const NvtxExportTableCallbacks& callbacks, NvtxCallbackModule mo
 
 }  // namespace
 
-int pop_with_event(uint16_t domain, const Event& event) { return pop(domain, &event); }
+int pop_with_event(uint16_t domain, const Event& event) {
+  return pop(domain, &event);
+}
 int push_with_event(uint16_t domain, std::string_view text, const Event& event) {
   return push(domain, text, &event);
 }
-void mark_with_event(uint16_t domain, const Event& event) { mark(domain, {}, &event); }
+void mark_with_event(uint16_t domain, const Event& event) {
+  mark(domain, {}, &event);
+}
 nvtxRangeId_t start_with_event(uint16_t domain, const Event& event) {
   return range_start(domain, {}, &event);
 }

@@ -21,7 +21,8 @@ using spool::RecordType;
 class EntryList {
  public:
   void add(uint64_t type, uint64_t offset, uint64_t flags, const char* name) {
-    const std::string_view text = name == nullptr ? std::string_view() : bounded(name).substr(0, 255);
+    const std::string_view text =
+        name == nullptr ? std::string_view() : bounded(name).substr(0, 255);
     const size_t bytes = sizeof(spool::SchemaEntry) + spool::padded(text.size());
     if (size_ + bytes > sizeof(bytes_)) return;
     const spool::SchemaEntry entry{type, offset, static_cast<uint32_t>(flags),
@@ -108,7 +109,9 @@ void end_payload(nvtxDomainHandle_t domain, nvtxRangeId_t id, const nvtxPayloadD
                  size_t count) {
   end_with_event(domain_number(domain), id, payload_event(payloads, count));
 }
-uint8_t domain_is_enabled(nvtxDomainHandle_t) { return 1; }
+uint8_t domain_is_enabled(nvtxDomainHandle_t) {
+  return 1;
+}
 
 // ---------------------------------------------------------------- memory
 
@@ -120,7 +123,9 @@ const T* element(const void* array, size_t index, size_t element_size) {
   return reinterpret_cast<const T*>(static_cast<const char*>(array) + index * element_size);
 }
 
-uint64_t address(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
+uint64_t address(const void* pointer) {
+  return reinterpret_cast<uintptr_t>(pointer);
+}
 
 template <typename Handle>
 uint64_t handle_number(Handle handle) {
@@ -188,7 +193,8 @@ spool::DefinitionBody region_reference(uint32_t type, const nvtxMemRegionRef_t& 
 void regions_unregister(nvtxDomainHandle_t domain, const nvtxMemRegionsUnregisterBatch_t* batch) {
   if (batch == nullptr) return;
   for (size_t i = 0; i < batch->refCount; ++i) {
-    const auto* reference = element<nvtxMemRegionRef_t>(batch->refElements, i, batch->refElementSize);
+    const auto* reference =
+        element<nvtxMemRegionRef_t>(batch->refElements, i, batch->refElementSize);
     if (reference == nullptr) return;
     define(RecordType::region_unregister, domain_number(domain),
            region_reference(batch->refType, *reference));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The text behind a spool's header: host, command line and allow-listed environment of this process.
+// The text behind a spool's header: host, command line and allow-listed environment of this
+// process.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +8,7 @@
 namespace preserve::collector {
 
 struct ProcessFacts {
-  char* text;    // name NUL value NUL ..., padded with NUL to 8; static storage, of the last call
+  char* text;  // name NUL value NUL ..., padded with NUL to 8; static storage, of the last call
   size_t bytes;
 };
 ProcessFacts gather_process_facts(const char* host);

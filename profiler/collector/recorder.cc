@@ -39,9 +39,9 @@ struct State {
   std::atomic<uint32_t> epoch{0};
 
   pthread_mutex_t definitions_mutex = PTHREAD_MUTEX_INITIALIZER;
-  char* definitions = nullptr;           // kDefinitionsBytes of address space, touched as needed
+  char* definitions = nullptr;  // kDefinitionsBytes of address space, touched as needed
   std::atomic<size_t> definitions_end{0};
-  size_t definitions_written = 0;        // writer thread
+  size_t definitions_written = 0;                              // writer thread
   std::atomic<uint64_t> homeless_received[kSourceCount] = {};  // no ring: definitions included
   std::atomic<uint64_t> homeless_dropped[kSourceCount] = {};
   uint64_t homeless_reported = 0;
@@ -81,8 +81,9 @@ void report_statistics() {
     log->reported = sum;
     g.file.add_control(spool::RecordType::statistics, &body, sizeof(body));
   }
-  const spool::StatisticsBody body{0, g.homeless_received[kNvtx].load(), g.homeless_dropped[kNvtx].load(),
-                                   g.homeless_received[kMpi].load(), g.homeless_dropped[kMpi].load()};
+  const spool::StatisticsBody body{
+      0, g.homeless_received[kNvtx].load(), g.homeless_dropped[kNvtx].load(),
+      g.homeless_received[kMpi].load(), g.homeless_dropped[kMpi].load()};
   if (body.nvtx_received + body.mpi_received == g.homeless_reported) return;
   g.homeless_reported = body.nvtx_received + body.mpi_received;
   g.file.add_control(spool::RecordType::statistics, &body, sizeof(body));
@@ -95,8 +96,8 @@ void write_everything() {
   g.file.write_control();
   const size_t end = g.definitions_end.load(std::memory_order_acquire);
   if (end > g.definitions_written) {
-    g.file.write_chunk(0, g.definitions + g.definitions_written, end - g.definitions_written, nullptr,
-                       0);
+    g.file.write_chunk(0, g.definitions + g.definitions_written, end - g.definitions_written,
+                       nullptr, 0);
     g.definitions_written = end;
   }
   for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
@@ -219,15 +220,15 @@ bool start() {
     g.ring_bytes = ring;
     g.ring_total = static_cast<size_t>(environment_number(
         "PRESERVE_RING_TOTAL", 4096, int64_t{1} << 40, static_cast<int64_t>(kDefaultRingTotal)));
-    g.flush_ns =
-        environment_number("PRESERVE_FLUSH_MS", 1, 3'600'000, kDefaultFlushMs) * 1'000'000;
+    g.flush_ns = environment_number("PRESERVE_FLUSH_MS", 1, 3'600'000, kDefaultFlushMs) * 1'000'000;
     if (pthread_key_create(&g.exit_key, thread_exits) != 0) return false;
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
     ::at_quick_exit(shut_down);
     prepared = true;
   }
   sem_init(&g.wake, 0, 0);
-  return g.file.open(::getenv("PRESERVE_SPOOL_DIR"), static_cast<uint32_t>(g.flush_ns / 1'000'000)) &&
+  return g.file.open(::getenv("PRESERVE_SPOOL_DIR"),
+                     static_cast<uint32_t>(g.flush_ns / 1'000'000)) &&
          start_writer();
 }
 
@@ -290,7 +291,9 @@ ThreadLog* attach_thread() {
   return log;
 }
 
-__attribute__((destructor)) void at_exit() { shut_down(); }
+__attribute__((destructor)) void at_exit() {
+  shut_down();
+}
 
 char* lay_out(char* out, const spool::RecordHeader& head, const spool::DefinitionBody& body,
               std::string_view text, std::string_view blob) {
@@ -355,7 +358,9 @@ void flush_now() {
   }
 }
 
-uint64_t next_id() { return g.id.fetch_add(1, std::memory_order_relaxed) + 1; }
+uint64_t next_id() {
+  return g.id.fetch_add(1, std::memory_order_relaxed) + 1;
+}
 
 void define(spool::RecordType type, uint16_t domain, const spool::DefinitionBody& body,
             std::string_view text, std::string_view blob) {

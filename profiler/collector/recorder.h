@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The collector's core inside the profiled process: one ring per recording thread, one log of
-// definitions, one writer thread that appends both to the spool file. Callers are NVTX callbacks and
-// MPI wrappers on the program's own threads, so nothing here throws, prints, exits or waits for I/O;
-// what cannot be stored is counted.
+// definitions, one writer thread that appends both to the spool file. Callers are NVTX callbacks
+// and MPI wrappers on the program's own threads, so nothing here throws, prints, exits or waits for
+// I/O; what cannot be stored is counted.
 //
 // Memory: at most PRESERVE_RING_TOTAL bytes of rings (a ring returns when its thread ends) and
 // kDefinitionsBytes of definitions. A thread beyond that records nothing and is counted.
@@ -31,18 +31,18 @@ inline constexpr size_t kDomainSlots = 64;  // domains beyond share the last slo
 struct ThreadLog {
   Ring ring;
   uint32_t tid = 0;
-  uint32_t epoch = 0;          // tells threads apart that had the same tid one after the other
-  uint32_t open_pushes = 0;    // accepted and not popped yet: their pops have room kept
-  uint32_t skipped_pushes = 0; // sum of `skipped`
+  uint32_t epoch = 0;           // tells threads apart that had the same tid one after the other
+  uint32_t open_pushes = 0;     // accepted and not popped yet: their pops have room kept
+  uint32_t skipped_pushes = 0;  // sum of `skipped`
   uint32_t skipped[kDomainSlots] = {};  // refused and not popped yet, per domain
   // Written by the owner, read by the writer thread.
   std::atomic<uint64_t> received[kSourceCount] = {};
   std::atomic<uint64_t> dropped[kSourceCount] = {};
-  uint64_t reported = 0;       // writer thread: sum of the counters at its last report
+  uint64_t reported = 0;  // writer thread: sum of the counters at its last report
 
   enum State : uint32_t { kFree, kInUse, kFinished };
   std::atomic<uint32_t> state{kFree};
-  ThreadLog* next = nullptr;   // never changes once linked
+  ThreadLog* next = nullptr;  // never changes once linked
 
   void count(std::atomic<uint64_t>& counter) {  // single writer: no locked instruction needed
     counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
@@ -69,8 +69,8 @@ void flush_now();
 // Number for a registered string, domain, schema, heap or region; never 0, unique in the process.
 uint64_t next_id();
 
-// Adds to the log of definitions, which a forked child writes again into its own spool. When the log
-// is full it goes the way of ordinary records.
+// Adds to the log of definitions, which a forked child writes again into its own spool. When the
+// log is full it goes the way of ordinary records.
 void define(spool::RecordType type, uint16_t domain, const spool::DefinitionBody& body,
             std::string_view text = {}, std::string_view blob = {});
 // The same layout as an ordinary record of this thread: may be dropped, unknown to forked children.
@@ -78,12 +78,16 @@ void record_definition(spool::RecordType type, uint16_t domain, const spool::Def
 
 inline spool::RecordHeader header(spool::RecordType type, size_t bytes, size_t text_bytes,
                                   uint16_t domain, uint8_t flags = 0) {
-  return {static_cast<uint16_t>(bytes / 8), static_cast<uint16_t>(text_bytes), type, flags, domain,
+  return {static_cast<uint16_t>(bytes / 8),
+          static_cast<uint16_t>(text_bytes),
+          type,
+          flags,
+          domain,
           ticks_now()};
 }
 
-// Room in the ring for a record that leaves `keep_more` bytes behind it, and room for the pops of all
-// open ranges; counts it as received, and as dropped when there is none.
+// Room in the ring for a record that leaves `keep_more` bytes behind it, and room for the pops of
+// all open ranges; counts it as received, and as dropped when there is none.
 inline char* begin_record(ThreadLog& log, Source source, size_t bytes, size_t keep_more = 0) {
   log.count(log.received[source]);
   // 8: the pops may need a pad record once.

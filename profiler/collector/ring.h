@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A byte ring between one recording thread and the writer thread: no locks, no system calls, records
-// always contiguous (a pad record fills the rest before the end). Owns nothing: the memory is given.
+// A byte ring between one recording thread and the writer thread: no locks, no system calls,
+// records always contiguous (a pad record fills the rest before the end). Owns nothing: the memory
+// is given.
 //
 // Full means refused, never overwritten. `keep` bytes stay free for records that must not be
 // refused later: every accepted push keeps room for its pop, so ranges stay balanced.
@@ -52,7 +53,8 @@ class Ring {
     head_ += bytes;
     published_.store(head_, std::memory_order_release);
   }
-  // More than half full, as far as this thread knows; asks the writer's side only when it may be so.
+  // More than half full, as far as this thread knows; asks the writer's side only when it may be
+  // so.
   bool half_full() {
     if (head_ - tail_seen_ <= size_ / 2) return false;
     tail_seen_ = consumed_.load(std::memory_order_acquire);
@@ -65,7 +67,7 @@ class Ring {
     size_t first_bytes;
     const char* second;  // the part that wrapped around
     size_t second_bytes;
-    uint64_t upto;       // give this to consume()
+    uint64_t upto;  // give this to consume()
   };
   Readable readable() const {
     const uint64_t begin = consumed_.load(std::memory_order_relaxed);

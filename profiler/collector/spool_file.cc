@@ -16,8 +16,8 @@
 namespace preserve::collector {
 namespace {
 
-constexpr int kHighDescriptor = 200;  // out of the way of programs that count on low numbers
-constexpr int kMaxFilesPerPid = 1000; // a process that executes itself again and again
+constexpr int kHighDescriptor = 200;   // out of the way of programs that count on low numbers
+constexpr int kMaxFilesPerPid = 1000;  // a process that executes itself again and again
 
 }  // namespace
 
@@ -40,7 +40,7 @@ bool SpoolFile::open(const char* folder, uint32_t flush_ms) {
   } else {
     ::close(low);
   }
-  struct stat status{};
+  struct stat status {};
   if (::fstat(fd_, &status) != 0) return false;
   device_ = status.st_dev;
   inode_ = status.st_ino;
@@ -66,8 +66,9 @@ bool SpoolFile::open(const char* folder, uint32_t flush_ms) {
 // behind our number: never write there.
 bool SpoolFile::still_ours() {
   if (fd_ < 0) return false;
-  struct stat status{};
-  if (::fstat(fd_, &status) == 0 && status.st_dev == device_ && status.st_ino == inode_) return true;
+  struct stat status {};
+  if (::fstat(fd_, &status) == 0 && status.st_dev == device_ && status.st_ino == inode_)
+    return true;
   fd_ = -1;
   return false;
 }
@@ -100,7 +101,8 @@ void SpoolFile::write_chunk(uint32_t tid, const char* first, size_t first_bytes,
   write_all(parts, 3);
 }
 
-void SpoolFile::add_control(spool::RecordType type, const void* body, size_t bytes, uint64_t ticks) {
+void SpoolFile::add_control(spool::RecordType type, const void* body, size_t bytes,
+                            uint64_t ticks) {
   const size_t whole = sizeof(spool::RecordHeader) + bytes;
   if (control_bytes_ + whole > kControlBytes) write_control();
   const spool::RecordHeader head{static_cast<uint16_t>(whole / 8), 0, type, 0, 0, ticks};
@@ -126,6 +128,8 @@ void SpoolFile::close() {
   fd_ = -1;
 }
 
-void SpoolFile::abandon() { close(); }
+void SpoolFile::abandon() {
+  close();
+}
 
 }  // namespace preserve::collector

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The collector's end of a spool file: header once, then chunks straight from the rings. Used by the
-// writer thread only. After the first failed write nothing more is written: a file with a hole would
-// be worse than a short one.
+// The collector's end of a spool file: header once, then chunks straight from the rings. Used by
+// the writer thread only. After the first failed write nothing more is written: a file with a hole
+// would be worse than a short one.
 #pragma once
 
 #include <sys/types.h>

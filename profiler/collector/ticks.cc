@@ -35,12 +35,15 @@ bool kernel_trusts_tsc() {
   char name[32] = {};
   const ssize_t bytes = ::read(fd, name, sizeof(name) - 1);
   ::close(fd);
-  return bytes > 0 && (std::strncmp(name, "tsc", 3) == 0 || std::strncmp(name, "kvm-clock", 9) == 0);
+  return bytes > 0 &&
+         (std::strncmp(name, "tsc", 3) == 0 || std::strncmp(name, "kvm-clock", 9) == 0);
 }
 
 }  // namespace
 
-void choose_clock() { ticks_are_tsc = processor_promises_invariant_tsc() && kernel_trusts_tsc(); }
+void choose_clock() {
+  ticks_are_tsc = processor_promises_invariant_tsc() && kernel_trusts_tsc();
+}
 
 Anchor take_anchor() {
   Anchor best;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Speed of the converter, from spool files to a finished trace.db: a made recording of a decoder with
-// nested ranges, collectives and named tensors. One push or pop or MPI call is one record.
+// Speed of the converter, from spool files to a finished trace.db: a made recording of a decoder
+// with nested ranges, collectives and named tensors. One push or pop or MPI call is one record.
 #include <time.h>
 
 #include <filesystem>
@@ -62,8 +62,7 @@ int main() {
     std::filesystem::remove(folder / "trace.db");
     const double start = seconds();
     preserve::TraceDb db = preserve::TraceDb::create(folder / "trace.db");
-    const preserve::ConvertSummary summary =
-        preserve::convert_spools({folder / "made.spool"}, db);
+    const preserve::ConvertSummary summary = preserve::convert_spools({folder / "made.spool"}, db);
     db.finish();
     const double took = seconds() - start;
     rates.push_back(static_cast<double>(summary.records) / took);

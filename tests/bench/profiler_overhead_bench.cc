@@ -121,6 +121,7 @@ int main(int argc, char** argv) {
                 "at most 60 ns", cost <= kTargetNs);
   report_metric("profiler", "NVTX push/pop pair, uninjected", "ns", bare, "", true);
   report_metric("profiler", "NVTX push/pop pair while flooding one ring", "ns", flood, "", true);
-  report_metric("profiler", "records dropped while flooding one ring", "%", flood_dropped, "", true);
+  report_metric("profiler", "records dropped while flooding one ring", "%", flood_dropped, "",
+                true);
   return 0;
 }

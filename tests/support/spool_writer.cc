@@ -82,7 +82,10 @@ void SpoolWriter::definition(RecordType type, uint16_t domain_number, int64_t ns
                              const DefinitionBody& body, const std::string& text) {
   const std::string tail = bytes_of(body) + padded_text(text);
   const RecordHeader head{static_cast<uint16_t>((sizeof(RecordHeader) + tail.size()) / 8),
-                          static_cast<uint16_t>(text.size()), type, 0, domain_number,
+                          static_cast<uint16_t>(text.size()),
+                          type,
+                          0,
+                          domain_number,
                           static_cast<uint64_t>(ns)};
   definitions_ += bytes_of(head) + tail;
 }
@@ -122,11 +125,12 @@ void SpoolWriter::finish(bool complete) {
   chunk(0, definitions_);
   for (const auto& [tid, records] : threads_) chunk(tid, records);
   const StatisticsBody statistics{tid_, events_ + dropped, dropped, calls_, 0};
-  const RecordHeader statistics_head{(sizeof(RecordHeader) + sizeof(statistics)) / 8, 0,
-                                     RecordType::statistics, 0, 0, end_ns};
+  const RecordHeader statistics_head{
+      (sizeof(RecordHeader) + sizeof(statistics)) / 8, 0, RecordType::statistics, 0, 0, end_ns};
   std::string control = bytes_of(statistics_head) + bytes_of(statistics);
   if (complete) {
-    control += bytes_of(RecordHeader{sizeof(RecordHeader) / 8, 0, RecordType::trailer, 0, 0, end_ns});
+    control +=
+        bytes_of(RecordHeader{sizeof(RecordHeader) / 8, 0, RecordType::trailer, 0, 0, end_ns});
   }
   chunk(0, control);
   std::ofstream out(path_, std::ios::binary);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes spool files by hand, for tests and benchmarks of the converter: what the collector would have
-// written for one thread, with times in ns (the spool's clock is CLOCK_MONOTONIC).
+// Makes spool files by hand, for tests and benchmarks of the converter: what the collector would
+// have written for one thread, with times in ns (the spool's clock is CLOCK_MONOTONIC).
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// A program that communicates in the way its first argument says. No annotation of its own except
+// in `annotated`. Knows nothing of Preserve.
+#include <mpi.h>
+#include <nvtx3/nvToolsExt.h>
+#include <time.h>
+
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+int rank = 0, size = 1;
+
+void busy_us(int64_t us) {
+  timespec start{}, now{};
+  clock_gettime(CLOCK_MONOTONIC, &start);
+  do {
+    clock_gettime(CLOCK_MONOTONIC, &now);
+  } while ((now.tv_sec - start.tv_sec) * 1'000'000 + (now.tv_nsec - start.tv_nsec) / 1000 < us);
+}
+
+void plain() {
+  std::vector<float> buffer(512, 1.0F);
+  for (int step = 0; step < 10; ++step) {
+    busy_us(200);
+    MPI_Allreduce(MPI_IN_PLACE, buffer.data(), 512, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+    busy_us(100);
+    MPI_Bcast(buffer.data(), 16, MPI_FLOAT, 0, MPI_COMM_WORLD);
+  }
+}
+
+void every_collective() {
+  const auto n = static_cast<size_t>(size);
+  std::vector<int> ones(n, 1), places(n), all(n), own(n, rank);
+  for (size_t i = 0; i < n; ++i) places[i] = static_cast<int>(i);
+  const MPI_Comm world = MPI_COMM_WORLD;
+  MPI_Barrier(world);
+  MPI_Reduce(own.data(), all.data(), 1, MPI_INT, MPI_SUM, 0, world);
+  MPI_Allgather(own.data(), 1, MPI_INT, all.data(), 1, MPI_INT, world);
+  MPI_Allgatherv(own.data(), 1, MPI_INT, all.data(), ones.data(), places.data(), MPI_INT, world);
+  MPI_Gather(own.data(), 1, MPI_INT, all.data(), 1, MPI_INT, 0, world);
+  MPI_Gatherv(own.data(), 1, MPI_INT, all.data(), ones.data(), places.data(), MPI_INT, 0, world);
+  MPI_Scatter(all.data(), 1, MPI_INT, own.data(), 1, MPI_INT, 0, world);
+  MPI_Scatterv(all.data(), ones.data(), places.data(), MPI_INT, own.data(), 1, MPI_INT, 0, world);
+  MPI_Reduce_scatter(all.data(), own.data(), ones.data(), MPI_INT, MPI_SUM, world);
+  MPI_Reduce_scatter_block(all.data(), own.data(), 1, MPI_INT, MPI_SUM, world);
+  MPI_Alltoall(own.data(), 1, MPI_INT, all.data(), 1, MPI_INT, world);
+  MPI_Alltoallv(own.data(), ones.data(), places.data(), MPI_INT, all.data(), ones.data(),
+                places.data(), MPI_INT, world);
+  MPI_Scan(own.data(), all.data(), 1, MPI_INT, MPI_SUM, world);
+  MPI_Exscan(own.data(), all.data(), 1, MPI_INT, MPI_SUM, world);
+}
+
+void non_blocking() {
+  std::vector<double> in(1000, 1), out(1000);
+  for (int step = 0; step < 5; ++step) {
+    MPI_Request request{};
+    MPI_Iallreduce(in.data(), out.data(), 1000, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD, &request);
+    int done = 0;
+    while (done == 0) {
+      busy_us(10);
+      MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+    }
+    MPI_Request pair[2];
+    const int other = size - 1 - rank;
+    MPI_Irecv(out.data(), 100, MPI_DOUBLE, other, 7, MPI_COMM_WORLD, &pair[0]);
+    MPI_Isend(in.data(), 100, MPI_DOUBLE, other, 7, MPI_COMM_WORLD, &pair[1]);
+    MPI_Waitall(2, pair, MPI_STATUSES_IGNORE);
+  }
+}
+
+void communicators() {
+  int value = 1, sum = 0;
+  MPI_Comm first{}, second{}, alone{};
+  MPI_Comm_dup(MPI_COMM_WORLD, &first);
+  MPI_Comm_dup(MPI_COMM_WORLD, &second);
+  MPI_Comm_split(MPI_COMM_WORLD, rank, 0, &alone);
+  // Ranks use the two duplicates for the first time in different order.
+  MPI_Request requests[2];
+  const MPI_Comm order[2] = {rank == 0 ? first : second, rank == 0 ? second : first};
+  int sums[2];
+  for (int i = 0; i < 2; ++i) {
+    MPI_Iallreduce(&value, &sums[i], order[i] == first ? 1 : 1, MPI_INT, MPI_SUM, order[i],
+                   &requests[i]);
+  }
+  MPI_Waitall(2, requests, MPI_STATUSES_IGNORE);
+  MPI_Bcast(&value, 1, MPI_INT, 0, first);
+  MPI_Barrier(second);
+  MPI_Allreduce(&value, &sum, 1, MPI_INT, MPI_SUM, alone);
+  MPI_Comm_free(&first);
+  MPI_Comm_free(&second);
+  MPI_Comm_free(&alone);
+}
+
+void annotated() {
+  float value = 1;
+  for (int step = 0; step < 4; ++step) {
+    nvtxRangePushA("decode_step");
+    nvtxRangePushA("compute");
+    busy_us(100);
+    nvtxRangePop();
+    nvtxRangePushA("attn.allreduce");
+    MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+    nvtxRangePop();
+    nvtxRangePop();
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  MPI_Init(&argc, &argv);
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  const char* mode = argc > 1 ? argv[1] : "";
+  if (std::strcmp(mode, "plain") == 0) plain();
+  if (std::strcmp(mode, "every") == 0) every_collective();
+  if (std::strcmp(mode, "nonblocking") == 0) non_blocking();
+  if (std::strcmp(mode, "communicators") == 0) communicators();
+  if (std::strcmp(mode, "annotated") == 0) annotated();
+  MPI_Finalize();
+  return 0;
+}
