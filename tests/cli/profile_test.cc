@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// preserve-profile from outside: what passes through, what is refused, what it leaves behind.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "tests/profiler/recording.h"
+
+namespace preserve::test {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+size_t files_in(const fs::path& folder) {
+  return static_cast<size_t>(
+      std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
+}
+
+TEST(ProfileCli, OutputAndExitCodePassThrough) {
+  const Recording recording({kNvtxProgram, "exit", "37"});
+  EXPECT_EQ(recording.run.exit_code, 37);
+  EXPECT_EQ(recording.run.out, "to stdout\n");
+  EXPECT_THAT(recording.run.err, HasSubstr("to stderr\n"));
+  EXPECT_THAT(recording.run.err, EndsWith("next: preserve-tune " + recording.file() + "\n"));
+  EXPECT_EQ(recording.number("SELECT complete FROM process"), 1);
+}
+
+TEST(ProfileCli, StandardInputReachesTheCommand) {
+  const Recording recording({"/bin/sh", "-c", "printf 'one\\ntwo\\n' | " + kNvtxProgram + " cat"});
+  EXPECT_EQ(recording.run.out, "one\ntwo\n");
+}
+
+TEST(ProfileCli, QuietSaysNothing) {
+  const Recording recording({kNvtxProgram, "range", "a"}, {"-q"});
+  EXPECT_EQ(recording.run.exit_code, 0);
+  EXPECT_EQ(recording.run.err, "");
+}
+
+TEST(ProfileCli, UsageErrorsComeBeforeTheRun) {
+  const TemporaryDirectory folder;
+  const auto profile = [&folder](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), kProfile);
+    return run_program(arguments, {}, folder.path());
+  };
+  const std::string touch = "/usr/bin/touch";
+  EXPECT_EQ(profile({}).exit_code, 2);
+  EXPECT_EQ(profile({"--"}).exit_code, 2);
+  EXPECT_EQ(profile({"--no-such-flag", touch, "ran"}).exit_code, 2);
+  EXPECT_THAT(profile({"--no-such-flag", touch, "ran"}).err, HasSubstr("--no-such-flag"));
+  EXPECT_EQ(profile({"-o", "/no/such/folder/t.db", "--", touch, "ran"}).exit_code, 2);
+  EXPECT_EQ(profile({"-o", "-", "--", touch, "ran"}).exit_code, 2);
+  EXPECT_EQ(profile({"-o", "t.%x.db", "--", touch, "ran"}).exit_code, 2);
+  EXPECT_EQ(profile({"-o", "t.%r.db", "--", touch, "ran"}).exit_code, 2);
+  EXPECT_EQ(profile({"--flush-period", "soon", "--", touch, "ran"}).exit_code, 2);
+  EXPECT_EQ(profile({"--ring-size", "1", "--", touch, "ran"}).exit_code, 2);
+  EXPECT_EQ(profile({"--merge", "a.db", "--", touch, "ran"}).exit_code, 2);
+  std::ofstream(folder / "there.db") << "precious";
+  const test::Run existing = profile({"-o", "there.db", "--", touch, "ran"});
+  EXPECT_EQ(existing.exit_code, 2);
+  EXPECT_THAT(existing.err, HasSubstr("-f"));
+  EXPECT_EQ(files_in(folder.path()), 1U) << "a refused command ran, or something was left";
+}
+
+TEST(ProfileCli, CommandsThatCannotRun) {
+  const TemporaryDirectory folder;
+  std::ofstream(folder / "not-executable") << "text";
+  EXPECT_EQ(run_program({kProfile, "--", "no-such-command-anywhere"}, {}, folder.path()).exit_code,
+            127);
+  EXPECT_EQ(run_program({kProfile, "--", "./not-there"}, {}, folder.path()).exit_code, 127);
+  EXPECT_EQ(run_program({kProfile, "--", "./not-executable"}, {}, folder.path()).exit_code, 126);
+  EXPECT_EQ(run_program({kProfile, "--", "/"}, {}, folder.path()).exit_code, 126);
+  EXPECT_EQ(files_in(folder.path()), 1U);
+}
+
+TEST(ProfileCli, AnotherToolsInjectionIsRefusedByName) {
+  const Recording recording({kNvtxProgram, "range", "a"}, {},
+                            {"NVTX_INJECTION64_PATH=/opt/other/libother.so"});
+  EXPECT_EQ(recording.run.exit_code, 2);
+  EXPECT_THAT(recording.run.err, HasSubstr("/opt/other/libother.so"));
+}
+
+TEST(ProfileCli, AnExistingPreloadIsKept) {
+  const Recording recording({"/bin/sh", "-c", "echo $LD_PRELOAD"}, {}, {"LD_PRELOAD=libm.so.6"});
+  EXPECT_THAT(recording.run.out, EndsWith("libpreserve_collect.so:libm.so.6\n"));
+}
+
+TEST(ProfileCli, NothingRecordedIsExplained) {
+  const Recording recording({"/bin/sh", "-c", "exit 5"});
+  EXPECT_EQ(recording.run.exit_code, 5);
+  EXPECT_THAT(recording.run.err, HasSubstr("nothing was recorded"));
+  EXPECT_FALSE(fs::exists(recording.file()));
+}
+
+TEST(ProfileCli, OnlyAllowedEnvironmentIsStored) {
+  const Recording recording(
+      {kNvtxProgram, "range", "a", "--api-key", "key-on-command-line"}, {},
+      {"HF_TOKEN=hf_abcdefghijklmnop", "OMP_NUM_THREADS=3", "NCCL_SECRET_TOKEN=sesame-sesame",
+       "OMP_PLACES=hf_abcdefghijklmnop", "NCCL_NET=0123456789abcdef0123456789abcdef", "EDITOR=ed"});
+  ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_EQ(recording.list("SELECT value FROM env WHERE name = 'OMP_NUM_THREADS'"), "3");
+  std::ifstream file(recording.file(), std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  for (const char* secret :
+       {"hf_abcdef", "sesame", "0123456789abcdef", "EDITOR", "HF_TOKEN", "key-on-command-line"}) {
+    EXPECT_THAT(bytes, Not(HasSubstr(secret)));
+  }
+  EXPECT_THAT(recording.list("SELECT command FROM process"), EndsWith("--api-key ***"));
+}
+
+TEST(ProfileCli, SeveralRanksCannotShareAnOutput) {
+  const Recording recording({kNvtxProgram, "range", "a"}, {},
+                            {"OMPI_COMM_WORLD_SIZE=2", "OMPI_COMM_WORLD_RANK=0"});
+  EXPECT_EQ(recording.run.exit_code, 2);
+  EXPECT_THAT(recording.run.err, HasSubstr("trace.%r.db"));
+}
+
+TEST(ProfileCli, KeptSpoolConvertsAgain) {
+  const TemporaryDirectory folder;
+  const test::Run kept =
+      run_program({kProfile, "-o", "a.db", "--keep-spool", "raw", "--", kNvtxProgram, "threads"},
+                  {}, folder.path());
+  ASSERT_EQ(kept.exit_code, 0) << kept.err;
+  EXPECT_EQ(files_in(folder / "raw"), 1U);
+  const test::Run again =
+      run_program({kProfile, "--convert", "raw", "-o", "b.db"}, {}, folder.path());
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  const char* everything = "SELECT COUNT(*) || ' ' || SUM(start_ns) || ' ' || SUM(end_ns) FROM op";
+  const TraceDb first = TraceDb::open(folder / "a.db"), second = TraceDb::open(folder / "b.db");
+  Query one = first.query(everything), two = second.query(everything);
+  ASSERT_TRUE(one.next() && two.next());
+  EXPECT_EQ(one.text(0), two.text(0));
+  const test::Run used =
+      run_program({kProfile, "-o", "c.db", "--keep-spool", "raw", "--", kNvtxProgram, "threads"},
+                  {}, folder.path());
+  EXPECT_EQ(used.exit_code, 2);
+}
+
+TEST(ProfileCli, ForeignSpoolsAreRefused) {
+  const TemporaryDirectory folder;
+  fs::create_directory(folder / "raw");
+  std::ofstream(folder / "raw" / "x.spool") << std::string(5000, 'x');
+  const test::Run foreign =
+      run_program({kProfile, "--convert", "raw", "-o", "t.db"}, {}, folder.path());
+  EXPECT_EQ(foreign.exit_code, 2);
+  EXPECT_THAT(foreign.err, HasSubstr("raw/x.spool: is not a preserve spool file"));
+  EXPECT_EQ(files_in(folder.path()), 1U);
+  EXPECT_EQ(
+      run_program({kProfile, "--convert", "nowhere", "-o", "t.db"}, {}, folder.path()).exit_code,
+      2);
+}
+
+// A preserve-profile in a process group of its own, whose command has said that it is ready.
+class Waiting {
+ public:
+  Waiting() {
+    int ends[2];
+    if (pipe(ends) != 0) throw std::runtime_error("pipe");
+    pid_ = fork();
+    if (pid_ == 0) {
+      setpgid(0, 0);
+      dup2(ends[1], STDOUT_FILENO);
+      const std::string output = (folder_ / "trace.db").string();
+      execl(kProfile.c_str(), kProfile.c_str(), "-q", "--flush-period", "10ms", "-o",
+            output.c_str(), "--", kNvtxProgram.c_str(), "wait", nullptr);
+      _exit(127);
+    }
+    close(ends[1]);
+    char ready[8] = {};
+    if (read(ends[0], ready, sizeof(ready)) <= 0) throw std::runtime_error("never ready");
+    close(ends[0]);
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  }
+  int end(bool whole_group, int signal) {
+    kill(whole_group ? -pid_ : pid_, signal);
+    int status = 0;
+    waitpid(pid_, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+  }
+  TraceDb db() const { return TraceDb::open(folder_ / "trace.db"); }
+  size_t files() const { return files_in(folder_.path()); }
+
+ private:
+  TemporaryDirectory folder_;
+  pid_t pid_ = 0;
+};
+
+TEST(ProfileCli, InterruptLeavesAnIncompleteTrace) {
+  Waiting waiting;
+  EXPECT_EQ(waiting.end(true, SIGINT), 130);
+  EXPECT_EQ(waiting.db().meta("incomplete"), "1");
+  EXPECT_EQ(waiting.db().query_integer("SELECT COUNT(*) FROM range"), 1);
+  EXPECT_EQ(waiting.files(), 1U);
+}
+
+TEST(ProfileCli, SignalsToTheProfilerReachTheCommand) {
+  Waiting waiting;
+  EXPECT_EQ(waiting.end(false, SIGTERM), 128 + SIGTERM);
+  EXPECT_EQ(waiting.db().query_integer("SELECT COUNT(*) FROM range"), 1);
+}
+
+TEST(ProfileCli, SpoolsAreRemovedAndTmpdirIsObeyed) {
+  const TemporaryDirectory temporary;
+  const Recording recording(
+      {"/bin/sh", "-c", "ls -d $TMPDIR/preserve-spool.*; " + kNvtxProgram + " range a"}, {},
+      {"TMPDIR=" + temporary.path().string()});
+  EXPECT_THAT(recording.run.out, HasSubstr("preserve-spool."));
+  EXPECT_EQ(files_in(temporary.path()), 0U);
+}
+
+TEST(ProfileCli, ProgramsOutsideAreUntouched) {
+  // The collector alone, without a folder to write into, records nothing and disturbs nothing.
+  const test::Run run =
+      run_program({kNvtxProgram, "exit", "3"},
+                  {"LD_PRELOAD=" PRESERVE_PLUGIN_DIR "/libpreserve_collect.so",
+                   "NVTX_INJECTION64_PATH=" PRESERVE_PLUGIN_DIR "/libpreserve_collect.so"});
+  EXPECT_EQ(run.exit_code, 3);
+  EXPECT_EQ(run.out, "to stdout\n");
+}
+
+}  // namespace
+}  // namespace preserve::test

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+// The converter on spools made by hand: a golden recording, damaged ones, and random ones that must
+// keep the invariants of a trace.
+#include "profiler/convert.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <fstream>
+
+#include "common/error.h"
+#include "tests/support/spool_writer.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve::test {
+namespace {
+
+using ::testing::HasSubstr;
+
+class Converted {
+ public:
+  explicit Converted(const std::vector<std::filesystem::path>& files) : db_(create()) {
+    summary = convert_spools(files, db_);
+    db_.finish();
+  }
+  std::vector<std::string> lines(const std::string& sql) const {
+    std::vector<std::string> out;
+    Query rows = db_.query(sql);
+    while (rows.next()) out.emplace_back(rows.text(0));
+    return out;
+  }
+  int64_t number(const std::string& sql) const { return db_.query_integer(sql).value_or(-1); }
+  ConvertSummary summary;
+
+ private:
+  TraceDb create() { return TraceDb::create(folder_ / "trace.db"); }
+  TemporaryDirectory folder_;
+  TraceDb db_;
+};
+
+constexpr const char* kOps =
+    "SELECT kind || ' ' || name || ' ' || start_ns || '-' || end_ns FROM op_named ORDER BY id";
+
+TEST(Convert, GoldenRecording) {
+  const TemporaryDirectory folder;
+  SpoolWriter spool(folder / "a.spool",
+                    {{"env.OMPI_COMM_WORLD_RANK", "1"}, {"env.OMPI_COMM_WORLD_SIZE", "2"}});
+  spool.domain(3, "model");
+  spool.region("layers.0.mlp.weight", 0x1000, 4096, 5);
+  spool.region("layers.0.attn.kv", 0x9000, 512, 5);
+  for (int64_t t : {10'000, 110'000, 210'000, 310'000}) {
+    spool.resize(0x9000, 512 + static_cast<uint64_t>(t / 100'000) * 64, t - 5);
+    spool.push("decode_step", t, 3);
+    spool.push("layers.0.attn", t + 100, 3);
+    spool.pop(t + 20'100, 3);
+    spool.push("layers.0.allreduce", t + 20'200, 3);
+    spool.call(spool::kAllreduce, 8192, t + 20'300, t + 40'000);
+    spool.pop(t + 40'100, 3);
+    spool.push("layers.0.mlp", t + 45'000, 3);  // 4.9 us of its own time before
+    spool.pop(t + 80'000, 3);
+    spool.pop(t + 80'100, 3);
+  }
+  spool.finish();
+  const Converted converted({folder / "a.spool"});
+  const std::vector<std::string> ops = converted.lines(kOps);
+  ASSERT_EQ(ops.size(), 19U);
+  EXPECT_THAT(std::vector<std::string>(ops.begin(), ops.begin() + 5),
+              ::testing::ElementsAre(
+                  "compute layers.0.attn 10100-30100", "collective layers.0.allreduce 30300-50000",
+                  "other decode_step 50100-55000", "compute layers.0.mlp 55000-90000",
+                  "compute after decode_step 90100-110000"));
+  EXPECT_THAT(
+      converted.lines("SELECT name || ' ' || depth || ' ' || domain || ' ' || COALESCE(parent_id, "
+                      "0) FROM range_named ORDER BY id LIMIT 4"),
+      ::testing::ElementsAre("decode_step 0 model 0", "layers.0.attn 1 model 1",
+                             "layers.0.allreduce 1 model 1", "layers.0.mlp 1 model 1"));
+  EXPECT_THAT(
+      converted.lines("SELECT op || ' ' || tensor || ' ' || mode || ' ' || offset_bytes || '+' || "
+                      "bytes FROM access_named ORDER BY op_id, operand LIMIT 6"),
+      ::testing::ElementsAre("layers.0.attn layers.0.attn.kv read 0+512",
+                             "layers.0.attn layers.0.attn.kv write 512+0",
+                             "layers.0.mlp layers.0.mlp.weight read 0+4096",
+                             "layers.0.attn layers.0.attn.kv read 0+576",
+                             "layers.0.attn layers.0.attn.kv write 512+64",
+                             "layers.0.mlp layers.0.mlp.weight read 0+4096"));
+  EXPECT_THAT(
+      converted.lines("SELECT rank || ' ' || function || ' ' || bytes || ' ' || sequence FROM "
+                      "collective_named LIMIT 2"),
+      ::testing::ElementsAre("1 allreduce 8192 0", "1 allreduce 8192 1"));
+  EXPECT_EQ(converted.summary.steps.annotated, 4);
+  EXPECT_TRUE(converted.summary.losses.empty());
+}
+
+TEST(Convert, TheSamePlaceIsJudgedTheSameInEveryStep) {
+  const TemporaryDirectory folder;
+  SpoolWriter spool(folder / "a.spool");
+  // Own time of 0.9 and 1.3 us in turn: 1.1 us on average, so an operator each time.
+  int64_t t = 1000;
+  for (int i = 0; i < 10; ++i) {
+    spool.push("step", t);
+    spool.push("a", t += 200);
+    spool.pop(t += 5000);
+    spool.push("b", t += i % 2 == 0 ? 900 : 1300);
+    spool.pop(t += 5000);
+    spool.pop(t += 200);
+    t += 300;
+  }
+  spool.finish();
+  const Converted converted({folder / "a.spool"});
+  EXPECT_EQ(converted.number("SELECT COUNT(*) FROM op WHERE kind = 'other'"), 10);
+  EXPECT_EQ(converted.number("SELECT COUNT(*) FROM op WHERE kind = 'compute'"), 20);
+}
+
+TEST(Convert, TruncatedAnywhereIsReadAsFarAsItGoes) {
+  const TemporaryDirectory folder;
+  SpoolWriter spool(folder / "whole.spool");
+  for (int64_t i = 0; i < 20; ++i) {
+    spool.push("range", 1000 + 100 * i);
+    spool.pop(1050 + 100 * i);
+  }
+  spool.finish();
+  std::ifstream in(folder / "whole.spool", std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(in), {}};
+  int64_t most = 0;
+  for (size_t size = 0; size < bytes.size(); size += 8) {
+    std::ofstream(folder / "torn.spool", std::ios::binary) << bytes.substr(0, size);
+    try {
+      const Converted converted({folder / "torn.spool"});
+      const int64_t ranges = converted.number("SELECT COUNT(*) FROM range");
+      EXPECT_GE(ranges, most);
+      EXPECT_FALSE(converted.summary.complete);
+      most = ranges;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::input);
+      EXPECT_THAT(error.what(), HasSubstr("torn.spool"));
+      EXPECT_EQ(most, 0) << "a longer file was refused where a shorter one was read";
+    }
+  }
+  EXPECT_EQ(most, 20);
+}
+
+TEST(Convert, NewerAndForeignFilesAreRefused) {
+  const TemporaryDirectory folder;
+  SpoolWriter spool(folder / "newer.spool");
+  spool.push("range", 10);
+  spool.finish();
+  {
+    std::fstream file(folder / "newer.spool", std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(8);
+    file.put(9);
+  }
+  EXPECT_THAT(
+      [&] { Converted({folder / "newer.spool"}); },
+      ::testing::ThrowsMessage<Error>(HasSubstr("version 9, this program reads version 1")));
+}
+
+TEST(Convert, DamagedRecordsAreCounted) {
+  const TemporaryDirectory folder;
+  SpoolWriter spool(folder / "a.spool");
+  spool.push("good", 100);
+  spool.raw({2, 0, static_cast<spool::RecordType>(200), 0, 0, 110}, "");  // unknown type
+  spool.raw({3, 900, spool::RecordType::push, 0, 0, 120}, "12345678");    // text beyond its end
+  spool.raw({2, 0, spool::RecordType::mpi, 0, 0, 130}, "");               // no body
+  spool.raw({2, 0, spool::RecordType::pop, 0, 0, UINT64_MAX}, "");        // at no time at all
+  spool.pop(140);
+  spool.pop(150);                                             // nothing open
+  spool.raw({0, 0, spool::RecordType::push, 0, 0, 160}, "");  // of no length
+  spool.finish();
+  const Converted converted({folder / "a.spool"});
+  EXPECT_EQ(converted.number("SELECT COUNT(*) FROM range"), 1);
+  EXPECT_EQ(converted.number("SELECT count FROM loss WHERE source = 'mpi' AND kind = 'damaged'"),
+            1);
+  EXPECT_EQ(converted.number("SELECT count FROM loss WHERE source = 'nvtx' AND kind = 'unmatched'"),
+            1);
+  EXPECT_GE(converted.number("SELECT count FROM loss WHERE source = 'nvtx' AND kind = 'damaged'"),
+            3);
+  EXPECT_EQ(converted.number(
+                "SELECT SUM(CASE kind WHEN 'received' THEN count ELSE -count END) FROM loss"),
+            0);
+}
+
+TEST(Convert, DroppedRecordsComeFromTheStatistics) {
+  const TemporaryDirectory folder;
+  SpoolWriter spool(folder / "a.spool");
+  spool.push("range", 100);
+  spool.pop(200);
+  spool.dropped = 10;
+  spool.finish();
+  const Converted converted({folder / "a.spool"});
+  EXPECT_THAT(converted.lines("SELECT kind || ' ' || count FROM loss ORDER BY kind"),
+              ::testing::ElementsAre("dropped 10", "received 12", "written 2"));
+}
+
+TEST(Convert, OneRankIsOneProcess) {
+  const TemporaryDirectory folder;
+  SpoolWriter helper(folder / "a.spool", {{"env.RANK", "0"}});
+  helper.push("helper", 100);
+  helper.pop(200);
+  helper.finish();
+  SpoolWriter worker(folder / "b.spool", {{"env.RANK", "0"}});
+  worker.call(spool::kAllreduce, 8, 100, 200);
+  worker.finish();
+  const Converted converted({folder / "a.spool", folder / "b.spool"});
+  EXPECT_EQ(converted.number("SELECT COUNT(*) FROM process"), 2);
+  EXPECT_EQ(converted.number("SELECT COUNT(*) FROM collective_named WHERE rank = 0"), 1);
+  EXPECT_EQ(converted.number("SELECT COUNT(*) FROM process WHERE rank IS NULL"), 1);
+}
+
+// Random programs: pushes, pops and calls of one thread in any order, at rising times, some of them
+// in a second domain that does not nest with the first.
+RC_GTEST_PROP(Convert, RandomTimelinesKeepTheInvariants, ()) {
+  const TemporaryDirectory folder;
+  SpoolWriter spool(folder / "a.spool");
+  spool.domain(1, "other");
+  const auto actions = *rc::gen::container<std::vector<int>>(rc::gen::inRange(0, 7));
+  int64_t t = 1000;
+  for (const int action : actions) {
+    t += *rc::gen::element<int64_t>(0, 1, 300, 999, 1001, 5000);
+    switch (action) {
+      case 0:
+      case 1:
+        spool.push(*rc::gen::element<std::string>("a", "a.b", "a.b.c"), t);
+        break;
+      case 2:
+      case 3:
+        spool.pop(t);
+        break;
+      case 4:
+        spool.push("x", t, 1);
+        break;
+      case 5:
+        spool.pop(t, 1);
+        break;
+      default: {
+        const int64_t end = t + *rc::gen::element<int64_t>(0, 500, 20'000);
+        spool.call(spool::kAllreduce, 64, t, end);
+        t = end;
+      }
+    }
+  }
+  spool.finish();
+  const Converted converted({folder / "a.spool"});
+  const auto none = [&converted](const char* sql) { return converted.number(sql) == 0; };
+  RC_ASSERT(
+      none("SELECT COUNT(*) FROM stream_coverage "
+           "WHERE attributed_ns + idle_ns <> wall_ns OR idle_ns < 0 OR attributed_ns < 0"));
+  RC_ASSERT(
+      none("SELECT COUNT(*) FROM (SELECT start_ns, LAG(end_ns) OVER (PARTITION BY stream_id "
+           "ORDER BY id) AS before FROM op) WHERE start_ns < before"));
+  RC_ASSERT(
+      none("SELECT COUNT(*) FROM range AS c JOIN range AS p ON p.id = c.parent_id WHERE "
+           "c.depth <> p.depth + 1 OR c.start_ns < p.start_ns OR "
+           "COALESCE(c.end_ns, 1e18) > COALESCE(p.end_ns, 1e18)"));
+  RC_ASSERT(none("SELECT COUNT(*) FROM range WHERE parent_id IS NULL AND depth <> 0"));
+  RC_ASSERT(
+      none("SELECT COUNT(*) FROM op JOIN range ON range.id = op.range_id WHERE "
+           "op.start_ns < range.start_ns OR op.end_ns > COALESCE(range.end_ns, 1e18)"));
+  RC_ASSERT(
+      none("SELECT COALESCE(SUM(CASE kind WHEN 'received' THEN count ELSE -count END), 0) "
+           "FROM loss"));
+  const auto calls = std::count(actions.begin(), actions.end(), 6);
+  RC_ASSERT(converted.number("SELECT COUNT(*) FROM collective") == calls);
+}
+
+}  // namespace
+}  // namespace preserve::test

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/collector/ring.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "profiler/spool_reader.h"
+
+namespace preserve::collector {
+namespace {
+
+using spool::RecordHeader;
+using spool::RecordType;
+
+struct TestRing {
+  explicit TestRing(size_t bytes) : memory(bytes / 8) {
+    ring.attach(reinterpret_cast<char*>(memory.data()), bytes);
+  }
+  bool put(uint64_t number, size_t bytes, size_t keep = 0) {
+    char* out = ring.reserve(bytes, keep);
+    if (out == nullptr) return false;
+    const RecordHeader head{static_cast<uint16_t>(bytes / 8), 0, RecordType::mark, 0, 0, number};
+    std::memcpy(out, &head, sizeof(head));
+    ring.publish(bytes);
+    return true;
+  }
+  // Numbers of the records taken out, in order.
+  std::vector<uint64_t> take() {
+    const Ring::Readable part = ring.readable();
+    std::vector<uint64_t> numbers;
+    for (const std::string_view bytes : {std::string_view(part.first, part.first_bytes),
+                                         std::string_view(part.second, part.second_bytes)}) {
+      SpoolCursor cursor(bytes);
+      SpoolRecord record;
+      while (cursor.next(&record)) numbers.push_back(record.head.ticks);
+      EXPECT_FALSE(cursor.damaged());
+    }
+    ring.consume(part.upto);
+    return numbers;
+  }
+  std::vector<uint64_t> memory;
+  Ring ring;
+};
+
+TEST(Ring, RefusesWhenFullAndNotBefore) {
+  TestRing test(4096);
+  for (uint64_t i = 0; i < 4096 / 16; ++i) EXPECT_TRUE(test.put(i, 16)) << i;
+  EXPECT_FALSE(test.put(256, 16));
+  EXPECT_EQ(test.take().size(), 256U);
+  EXPECT_TRUE(test.put(257, 16));
+}
+
+TEST(Ring, KeepsRoomForWhatMustNotBeRefused) {
+  TestRing test(4096);
+  uint64_t accepted = 0;
+  while (test.put(accepted, 32, (accepted + 1) * 16 + 8)) ++accepted;
+  // Every accepted push finds room for its pop.
+  for (uint64_t i = 0; i < accepted; ++i) EXPECT_TRUE(test.put(1000 + i, 16));
+}
+
+TEST(Ring, TellsWhenItIsHalfFull) {
+  TestRing test(4096);
+  for (int i = 0; i < 128; ++i) {
+    EXPECT_TRUE(test.put(0, 16));
+    EXPECT_FALSE(test.ring.half_full()) << i;
+  }
+  EXPECT_TRUE(test.put(0, 16));
+  EXPECT_TRUE(test.ring.half_full());
+  test.take();
+  EXPECT_FALSE(test.ring.half_full());
+}
+
+RC_GTEST_PROP(Ring, GivesBackWhatWentInInOrder, ()) {
+  TestRing test(4096);
+  uint64_t put = 0, taken = 0;
+  const auto sizes = *rc::gen::container<std::vector<int>>(rc::gen::inRange(0, 60));
+  for (const int size : sizes) {
+    if (size == 0) {
+      for (const uint64_t number : test.take()) RC_ASSERT(number == taken++);
+    } else if (test.put(put, 16 + 8 * static_cast<size_t>(size))) {
+      ++put;
+    }
+  }
+  for (const uint64_t number : test.take()) RC_ASSERT(number == taken++);
+  RC_ASSERT(put == taken);
+}
+
+TEST(Ring, OneWritesWhileAnotherReads) {
+  TestRing test(4096);
+  constexpr uint64_t kRecords = 100'000;
+  std::thread writer([&test] {
+    for (uint64_t i = 0; i < kRecords; ++i) {
+      while (!test.put(i, 16 + 8 * (i % 7))) std::this_thread::yield();
+    }
+  });
+  uint64_t next = 0;
+  while (next < kRecords) {
+    for (const uint64_t number : test.take()) ASSERT_EQ(number, next++);
+    std::this_thread::yield();
+  }
+  writer.join();
+}
+
+}  // namespace
+}  // namespace preserve::collector
