@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "common/error.h"
 
@@ -11,6 +12,8 @@ namespace {
 
 // A probe this much slower than the median one ran at another clock (or shared its core).
 constexpr double kThrottledProbe = 1.15;
+// An interruption that costs less than this is like any other noise, and trimming it would bias.
+constexpr double kDisturbed = 1.05;
 // Looking costs a bootstrap, and looking often stops early by luck.
 constexpr int kPassesBetweenLooks = 4;
 constexpr int kMostStepsPerSample = 64;
@@ -37,25 +40,6 @@ std::vector<double> paired_ratios(const std::vector<double>& baseline,
   return ratios;
 }
 
-size_t counted_pairs(const std::vector<MeasuredSample>& samples, size_t arm) {
-  return paired_ratios(counted_by_pair(samples, 0), counted_by_pair(samples, arm)).size();
-}
-
-void mark(std::vector<MeasuredSample>& samples, bool keep_interrupted) {
-  std::vector<double> probes;
-  for (const MeasuredSample& sample : samples) {
-    probes.push_back(static_cast<double>(sample.value.probe_ns));
-  }
-  const double slow_ns = kThrottledProbe * median(probes);
-  for (MeasuredSample& sample : samples) {
-    const bool throttled = static_cast<double>(sample.value.probe_ns) > slow_ns;
-    sample.discarded = sample.pair == 0                                    ? "warm-up"
-                       : sample.value.interrupted && !keep_interrupted ? "interrupted"
-                       : throttled && !keep_interrupted                ? "throttled"
-                                                                       : "";
-  }
-}
-
 // All arms whose speed decides something: the plan and its rivals, not the explaining arms.
 bool precise(const std::vector<ArmResult>& results, const MeasureOptions& options) {
   for (const ArmResult& result : results) {
@@ -66,6 +50,17 @@ bool precise(const std::vector<ArmResult>& results, const MeasureOptions& option
     }
   }
   return true;
+}
+
+bool mostly_interrupted(const std::vector<MeasuredSample>& samples) {
+  size_t counted = 0;
+  size_t interrupted = 0;
+  for (const MeasuredSample& sample : samples) {
+    if (!sample.discarded.empty()) continue;
+    ++counted;
+    if (sample.value.interrupted) ++interrupted;
+  }
+  return 2 * interrupted > counted;
 }
 
 int steps_for(const ArmSample& first, int64_t sample_ns) {
@@ -83,13 +78,31 @@ std::vector<size_t> pass_order(int pass, size_t arms) {
   return order;
 }
 
-bool discard_samples(std::vector<MeasuredSample>& samples) {
+void discard_samples(std::vector<MeasuredSample>& samples) {
   if (samples.empty()) throw internal_error("no samples to judge");
-  mark(samples, false);
-  const size_t clean = counted_pairs(samples, 1);
-  if (clean >= static_cast<size_t>(kFewestPairs)) return false;
-  mark(samples, true);
-  return counted_pairs(samples, 1) > clean;
+  std::vector<double> probes;
+  std::map<size_t, std::vector<double>> step_ns;
+  for (const MeasuredSample& sample : samples) {
+    if (sample.pair == 0) continue;
+    probes.push_back(static_cast<double>(sample.value.probe_ns));
+    step_ns[sample.arm].push_back(static_cast<double>(sample.value.step_ns));
+  }
+  std::map<size_t, double> usual_ns;
+  for (const auto& [arm, values] : step_ns) usual_ns[arm] = median(values);
+  const double usual_probe_ns = probes.empty() ? 0 : median(probes);
+  for (MeasuredSample& sample : samples) {
+    const auto took_ns = static_cast<double>(sample.value.step_ns);
+    const auto probe_ns = static_cast<double>(sample.value.probe_ns);
+    if (sample.pair == 0) {
+      sample.discarded = "warm-up";
+    } else if (sample.value.interrupted && took_ns > kDisturbed * usual_ns[sample.arm]) {
+      sample.discarded = "interrupted";
+    } else if (probe_ns > kThrottledProbe * usual_probe_ns) {
+      sample.discarded = "throttled";
+    } else {
+      sample.discarded.clear();
+    }
+  }
 }
 
 std::vector<ArmResult> evaluate(const std::vector<MeasuredSample>& samples,
@@ -143,10 +156,11 @@ Measurement measure(Executor& executor, const MeasureOptions& options,
     if (executor.agree(part >= 1) && result.pairs >= 2) result.stop_reason = "time-limit";
     if (result.pairs >= options.max_pairs) result.stop_reason = "pair-limit";
   }
-  result.interrupted_kept = discard_samples(result.samples);
+  discard_samples(result.samples);
   result.arms = evaluate(result.samples, arms, options);
-  const bool enough = result.arms[1].pairs >= kFewestPairs;
-  result.verdict = enough ? judge_speedup(result.arms[1].speedup) : Verdict::ambiguous;
+  result.interrupted_kept = mostly_interrupted(result.samples);
+  const bool decides = result.arms[1].pairs >= kFewestPairs && !result.interrupted_kept;
+  result.verdict = decides ? judge_speedup(result.arms[1].speedup) : Verdict::ambiguous;
   return result;
 }
 

@@ -47,7 +47,7 @@ struct Measurement {
   std::vector<ArmResult> arms;          // baseline first
   int steps_per_sample = 1;
   int pairs = 0;                        // passes run, the discarded first one included
-  bool interrupted_kept = false;        // so many interruptions that they had to be counted
+  bool interrupted_kept = false;        // most counted samples saw an interruption: a busy machine
   std::string stop_reason;              // precise, time-limit, pair-limit
   Verdict verdict = Verdict::ambiguous; // of arms[1]
 };
@@ -55,12 +55,12 @@ struct Measurement {
 // Order of the arms in a pass.
 std::vector<size_t> pass_order(int pass, size_t arms);
 
-// Fewer counted pairs than this decide nothing: with five, the extremes are no 95 % interval.
-inline constexpr int kFewestPairs = 6;
+// Fewer counted pairs than this decide nothing: their bootstrap interval is narrower than the truth.
+inline constexpr int kFewestPairs = 10;
 
-// Marks samples: the first pass as warm-up, then interrupted and throttled ones. When that leaves
-// fewer than kFewestPairs of arms[1] with the baseline, the latter two count after all; returns whether.
-bool discard_samples(std::vector<MeasuredSample>& samples);
+// Marks samples: the first pass is warm-up; a sample during which a rank lost its core and that took
+// 5 % longer than its arm's median was interrupted; a sample with a slow probe was throttled.
+void discard_samples(std::vector<MeasuredSample>& samples);
 
 // Results of all arms from the counted samples.
 std::vector<ArmResult> evaluate(const std::vector<MeasuredSample>& samples,

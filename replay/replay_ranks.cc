@@ -155,7 +155,7 @@ ReplayRecord replay_on_ranks(const Ranks& ranks, const ReplayJob& job, const Rep
   }
   if (record.measurement.interrupted_kept) {
     record.warnings.emplace_back(
-        "the machine was busy: so many samples were interrupted that they had to be counted");
+        "the machine was busy: ranks lost their cores during most samples, so there is no verdict");
   }
   return record;
 }

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "common/error.h"
+#include "replay/clock.h"
+#include "replay/fetch_method.h"
+#include "replay/fetch_window.h"
+#include "replay/host_cores.h"
+#include "replay/tensor_memory.h"
+
+namespace preserve {
+namespace {
+
+TEST(FetchMethod, EveryMethodStaysInsideItsBytes) {
+  // The last page of a mapping: one line too many would fault.
+  const TensorMemory memory(3 * 4096);
+  for (const FetchMethod& method : fetch_methods()) {
+    for (const int64_t bytes : {1, 63, 64, 65, 1000, 1024, 1025, 4096, 3 * 4096}) {
+      method.fetch(memory.data() + memory.bytes() - bytes, bytes);
+    }
+    method.fetch(memory.data(), 0);
+  }
+}
+
+TEST(FetchMethod, AnUnknownNameIsRefusedWithTheKnownOnes) {
+  try {
+    find_fetch_method("telepathy");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), testing::AllOf(testing::HasSubstr("telepathy"),
+                                             testing::HasSubstr("prefetcht0_paced")));
+  }
+}
+
+TEST(TensorMemory, ContentRepeats) {
+  const TensorMemory memory(3 * kPatternBytes + 100);
+  for (int64_t i = 0; i + kPatternBytes < memory.bytes(); i += 37) {
+    ASSERT_EQ(memory.data()[i], memory.data()[i + kPatternBytes]);
+  }
+}
+
+TEST(Consumer, WeightsAndStreamSumTheSame) {
+  const TensorMemory memory(5 * kPatternBytes);
+  Consumer consumer;
+  for (const int64_t bytes : {0, 4, 100, 4096, 4100, 70'000, 300'000}) {
+    EXPECT_EQ(consumer.read_weights(memory.data() + 8, bytes),
+              Consumer::read_stream(memory.data() + 8, bytes));
+  }
+}
+
+TEST(Consumer, TheSumDependsOnEveryWord) {
+  const TensorMemory memory(kPatternBytes);
+  const uint64_t before = Consumer::read_stream(memory.data(), 4096);
+  reinterpret_cast<float*>(memory.data())[1023] += 1;
+  EXPECT_EQ(Consumer::read_stream(memory.data(), 4096), before + 1);
+}
+
+TEST(Consumer, PiecesOfACachedBlockSumLikeTheTensor) {
+  const TensorMemory tensor(4 * kPatternBytes);
+  const TensorMemory block(kPatternBytes);
+  Consumer consumer;
+  const int64_t begin = kPatternBytes / 2 + 12;
+  const int64_t bytes = 2 * kPatternBytes;
+  uint64_t pieces = 0;
+  for (int64_t at = begin; at < begin + bytes;) {
+    const int64_t in_block = at % block.bytes();
+    const int64_t piece = std::min(begin + bytes - at, block.bytes() - in_block);
+    pieces += consumer.read_weights(block.data() + in_block, piece);
+    at += piece;
+  }
+  EXPECT_EQ(pieces, consumer.read_weights(tensor.data() + begin, bytes));
+}
+
+TEST(Consumer, WritingLeavesTheContent) {
+  const TensorMemory memory(kPatternBytes);
+  const uint64_t before = Consumer::read_stream(memory.data(), kPatternBytes);
+  Consumer::write(memory.data() + 64, 5000);
+  EXPECT_EQ(Consumer::read_stream(memory.data(), kPatternBytes), before);
+}
+
+class WindowFetcherTest : public testing::TestWithParam<bool> {
+ protected:
+  std::optional<int> spare() const {
+    if (!GetParam()) return std::nullopt;
+    return find_host_cores().cores.back();
+  }
+};
+
+TEST_P(WindowFetcherTest, AllSlicesAreFetchedWhenThereIsTime) {
+  const TensorMemory memory(1 << 20);
+  const std::vector<FetchSlice> slices{{memory.data(), 10'000},
+                                       {memory.data() + 500'000, 1},
+                                       {memory.data() + 600'000, 4096}};
+  WindowFetcher fetcher(find_fetch_method("load"), 4096, spare());
+  for (int round = 0; round < 3; ++round) {
+    fetcher.begin(slices);
+    fetcher.wait();
+    EXPECT_EQ(fetcher.end(), 14'097);
+  }
+}
+
+TEST_P(WindowFetcherTest, AnEmptyWindowFetchesNothing) {
+  WindowFetcher fetcher(find_fetch_method("load"), 4096, spare());
+  fetcher.begin({});
+  EXPECT_EQ(fetcher.end(), 0);
+}
+
+TEST_P(WindowFetcherTest, WhatDoesNotFitIsDropped) {
+  const TensorMemory memory(64 << 20);
+  const std::vector<FetchSlice> slices{{memory.data(), memory.bytes()}};
+  WindowFetcher fetcher(find_fetch_method("load"), 4096, spare());
+  const int64_t fetched = run_idle_window(fetcher, slices, now_ns());  // over before it begins
+  EXPECT_LT(fetched, memory.bytes());
+}
+
+INSTANTIATE_TEST_SUITE_P(OwnAndSpareCore, WindowFetcherTest, testing::Bool(),
+                         [](const auto& place) { return place.param ? "spare" : "consumer"; });
+
+TEST(HostCores, KnowsThisMachine) {
+  const HostCores host = find_host_cores();
+  EXPECT_FALSE(host.cores.empty());
+  EXPECT_FALSE(host.cpu_name.empty());
+  EXPECT_GE(host.cores_in_affinity, static_cast<int64_t>(host.cores.size()));
+  EXPECT_GT(available_memory_bytes(), 0);
+  EXPECT_FALSE(page_policy().empty());
+}
+
+}  // namespace
+}  // namespace preserve

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replay/measure.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <set>
+
+#include "common/error.h"
+
+namespace preserve {
+namespace {
+
+using testing::Each;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+// Returns what a function says for (arm, number of the run); its clock advances by the step time.
+class FakeExecutor final : public Executor {
+ public:
+  using Behaviour = std::function<ArmSample(size_t arm, int run)>;
+  FakeExecutor(std::vector<std::string> arms, Behaviour behaviour)
+      : arms_(std::move(arms)), behaviour_(std::move(behaviour)) {}
+
+  int64_t clock_ns = 0;
+  std::vector<size_t> order;
+
+ private:
+  const std::vector<std::string>& do_arms() const override { return arms_; }
+  ArmSample do_run(size_t arm, int steps) override {
+    const ArmSample sample = behaviour_(arm, static_cast<int>(order.size()));
+    order.push_back(arm);
+    clock_ns += sample.step_ns * (steps + 1);
+    return sample;
+  }
+  bool do_agree(bool yes) override { return yes; }
+
+  std::vector<std::string> arms_;
+  Behaviour behaviour_;
+};
+
+ArmSample step(int64_t step_ns) { return {step_ns, false, 1000, 7}; }
+
+// A small deterministic disturbance, up to +-part.
+int64_t noisy(int64_t ns, int run, double part) {
+  const double wave = static_cast<double>((run * 7919) % 101) / 50.0 - 1.0;
+  return static_cast<int64_t>(static_cast<double>(ns) * (1 + part * wave));
+}
+
+Measurement run(FakeExecutor& executor, MeasureOptions options = {}) {
+  return measure(executor, options, [&] { return executor.clock_ns; });
+}
+
+TEST(PassOrder, OddPassesRunInReverse) {
+  EXPECT_THAT(pass_order(0, 2), ElementsAre(0, 1));
+  EXPECT_THAT(pass_order(1, 2), ElementsAre(1, 0));
+  EXPECT_THAT(pass_order(2, 3), ElementsAre(1, 2, 0));
+  EXPECT_THAT(pass_order(3, 3), ElementsAre(0, 2, 1));
+}
+
+RC_GTEST_PROP(PassOrder, EveryArmStandsInEveryPlaceEquallyOften, ()) {
+  const auto arms = *rc::gen::inRange<size_t>(2, 9);
+  std::map<std::pair<size_t, size_t>, int> times;
+  for (int pass = 0; pass < static_cast<int>(2 * arms); ++pass) {
+    const std::vector<size_t> order = pass_order(pass, arms);
+    for (size_t place = 0; place < arms; ++place) ++times[{order[place], place}];
+  }
+  RC_ASSERT(times.size() == arms * arms);
+  for (const auto& [at, count] : times) RC_ASSERT(count == 2);
+}
+
+TEST(Measure, FindsTheSpeedupAndStopsWhenPrecise) {
+  FakeExecutor executor({"baseline", "prefetch"}, [](size_t arm, int number) {
+    return step(noisy(arm == 0 ? 1'200'000 : 1'000'000, number, 0.002));
+  });
+  const Measurement result = run(executor);
+  EXPECT_EQ(result.stop_reason, "precise");
+  EXPECT_EQ(result.verdict, Verdict::fast);
+  EXPECT_NEAR(result.arms[1].speedup.estimate, 1.2, 0.005);
+  EXPECT_LE(result.arms[1].speedup.low, result.arms[1].speedup.estimate);
+  EXPECT_GE(result.arms[1].pairs, MeasureOptions{}.min_pairs);
+  EXPECT_EQ(result.steps_per_sample, 8);  // 10 ms of 1.2 ms steps
+}
+
+TEST(Measure, EqualArmsAreTheSame) {
+  FakeExecutor executor({"baseline", "prefetch"},
+                        [](size_t, int number) { return step(noisy(2'000'000, number, 0.004)); });
+  EXPECT_EQ(run(executor).verdict, Verdict::same);
+}
+
+TEST(Measure, ASlowPlanIsSlow) {
+  FakeExecutor executor({"baseline", "prefetch"}, [](size_t arm, int number) {
+    return step(noisy(arm == 0 ? 1'000'000 : 1'050'000, number, 0.002));
+  });
+  EXPECT_EQ(run(executor).verdict, Verdict::slow);
+}
+
+TEST(Measure, TheTimeLimitEndsAWildMeasurement) {
+  FakeExecutor executor({"baseline", "prefetch"}, [](size_t, int number) {
+    return step(noisy(3'000'000, number, 0.9));
+  });
+  MeasureOptions options;
+  options.time_limit_ns = 2'000'000'000;
+  const Measurement result = run(executor, options);
+  EXPECT_EQ(result.stop_reason, "time-limit");
+  EXPECT_EQ(result.verdict, Verdict::ambiguous);
+}
+
+TEST(Measure, EvenTheShortestLimitCountsOnePass) {
+  FakeExecutor executor({"baseline", "prefetch"}, [](size_t, int) { return step(50'000'000); });
+  MeasureOptions options;
+  options.time_limit_ns = 1;
+  const Measurement result = run(executor, options);
+  EXPECT_EQ(result.pairs, 2);
+  EXPECT_EQ(result.arms[1].pairs, 1);
+  EXPECT_EQ(result.verdict, Verdict::ambiguous);  // one pair decides nothing
+}
+
+TEST(Measure, ThePairLimitHolds) {
+  FakeExecutor executor({"baseline", "prefetch"},
+                        [](size_t, int number) { return step(noisy(100'000, number, 0.9)); });
+  MeasureOptions options;
+  options.max_pairs = 20;
+  options.time_limit_ns = INT64_MAX;
+  const Measurement result = run(executor, options);
+  EXPECT_EQ(result.stop_reason, "pair-limit");
+  EXPECT_EQ(result.pairs, 20);
+}
+
+TEST(Measure, TheFirstPassIsWarmUp) {
+  FakeExecutor executor({"baseline", "prefetch", "null"}, [](size_t, int number) {
+    return step(number < 4 ? 9'000'000 : 1'000'000);
+  });
+  const Measurement result = run(executor);
+  for (const MeasuredSample& sample : result.samples) {
+    EXPECT_EQ(sample.discarded == "warm-up", sample.pair == 0);
+  }
+  EXPECT_EQ(result.arms[0].median_ns, 1'000'000);
+}
+
+TEST(Measure, ADriftHitsAllArmsAlike) {
+  // 1 % slower with every run: a fixed order would see a difference that is not there.
+  FakeExecutor executor({"baseline", "prefetch"}, [](size_t, int number) {
+    return step(1'000'000 + 10'000 * number);
+  });
+  MeasureOptions options;
+  options.max_pairs = 41;
+  options.time_limit_ns = INT64_MAX;
+  options.precision = 0;
+  EXPECT_NEAR(run(executor, options).arms[1].speedup.estimate, 1.0, 0.003);
+}
+
+TEST(Measure, InterruptedSlowSamplesAreDiscardedAndCounted) {
+  FakeExecutor executor({"baseline", "prefetch"}, [](size_t arm, int number) {
+    ArmSample sample = step(noisy(arm == 0 ? 1'100'000 : 1'000'000, number, 0.001));
+    if (number % 5 == 0) {
+      sample.interrupted = true;
+      sample.step_ns *= 3;
+    }
+    return sample;
+  });
+  const Measurement result = run(executor);
+  const auto interrupted =
+      std::count_if(result.samples.begin(), result.samples.end(),
+                    [](const MeasuredSample& sample) { return sample.discarded == "interrupted"; });
+  EXPECT_GT(interrupted, 0);
+  EXPECT_NEAR(result.arms[1].speedup.estimate, 1.1, 0.005);
+  EXPECT_FALSE(result.interrupted_kept);
+}
+
+TEST(Measure, AHarmlessInterruptionCounts) {
+  FakeExecutor executor({"baseline", "prefetch"}, [](size_t, int number) {
+    ArmSample sample = step(1'000'000);
+    sample.interrupted = number % 4 == 0;
+    return sample;
+  });
+  const Measurement result = run(executor);
+  for (const MeasuredSample& sample : result.samples) EXPECT_NE(sample.discarded, "interrupted");
+}
+
+TEST(Measure, ABusyMachineGivesNoVerdict) {
+  FakeExecutor executor({"baseline", "prefetch"}, [](size_t arm, int number) {
+    ArmSample sample = step(noisy(arm == 0 ? 1'500'000 : 1'000'000, number, 0.001));
+    sample.interrupted = true;
+    return sample;
+  });
+  const Measurement result = run(executor);
+  EXPECT_TRUE(result.interrupted_kept);
+  EXPECT_EQ(result.verdict, Verdict::ambiguous);
+}
+
+TEST(Measure, ThrottledSamplesAreDiscarded) {
+  FakeExecutor executor({"baseline", "prefetch"}, [](size_t, int number) {
+    ArmSample sample = step(1'000'000);
+    if (number == 9) sample.probe_ns = 1300;
+    return sample;
+  });
+  const Measurement result = run(executor);
+  const auto throttled =
+      std::count_if(result.samples.begin(), result.samples.end(),
+                    [](const MeasuredSample& sample) { return sample.discarded == "throttled"; });
+  EXPECT_EQ(throttled, 1);
+}
+
+TEST(Measure, AnArmThatDidOtherWorkIsRefused) {
+  FakeExecutor executor({"baseline", "prefetch"}, [](size_t arm, int) {
+    ArmSample sample = step(1'000'000);
+    sample.checksum = arm;
+    return sample;
+  });
+  try {
+    run(executor);
+    FAIL() << "the checksums differ";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::internal);
+    EXPECT_THAT(error.what(), HasSubstr("prefetch"));
+  }
+}
+
+TEST(Measure, TheSameSamplesGiveTheSameResult) {
+  const auto behave = [](size_t arm, int number) {
+    return step(noisy(arm == 0 ? 1'020'000 : 1'000'000, number, 0.05));
+  };
+  FakeExecutor first({"baseline", "prefetch"}, behave);
+  FakeExecutor second({"baseline", "prefetch"}, behave);
+  const Measurement a = run(first);
+  const Measurement b = run(second);
+  EXPECT_EQ(a.pairs, b.pairs);
+  EXPECT_EQ(a.arms[1].speedup.low, b.arms[1].speedup.low);
+  EXPECT_EQ(a.arms[1].speedup.high, b.arms[1].speedup.high);
+}
+
+RC_GTEST_PROP(Measure, CountedAndDiscardedAreAllSamples, ()) {
+  const auto arms = *rc::gen::inRange<size_t>(2, 6);
+  const auto seed = *rc::gen::inRange(0, 1000);
+  std::vector<std::string> names{"baseline"};
+  for (size_t i = 1; i < arms; ++i) names.push_back("prefetch-" + std::to_string(i));
+  FakeExecutor executor(names, [&](size_t arm, int number) {
+    ArmSample sample = step(noisy(1'000'000 + static_cast<int64_t>(arm) * 10'000, number + seed, 0.2));
+    sample.interrupted = (number + seed) % 6 == 0;
+    sample.probe_ns = (number + seed) % 11 == 0 ? 2000 : 1000;
+    return sample;
+  });
+  MeasureOptions options;
+  options.max_pairs = *rc::gen::inRange(2, 30);
+  const Measurement result = run(executor, options);
+  size_t counted = 0;
+  for (const ArmResult& arm : result.arms) counted += static_cast<size_t>(arm.counted);
+  const auto discarded = static_cast<size_t>(
+      std::count_if(result.samples.begin(), result.samples.end(),
+                    [](const MeasuredSample& sample) { return !sample.discarded.empty(); }));
+  RC_ASSERT(counted + discarded == result.samples.size());
+  RC_ASSERT(result.samples.size() == static_cast<size_t>(result.pairs) * arms);
+  for (const ArmResult& arm : result.arms) {
+    RC_ASSERT(arm.speedup.low <= arm.speedup.estimate && arm.speedup.estimate <= arm.speedup.high);
+  }
+}
+
+}  // namespace
+}  // namespace preserve
