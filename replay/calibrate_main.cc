@@ -95,6 +95,8 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
                              "no measurement of this machine",
                              ranks, cores, cores == 1 ? "" : "s"));
   }
+  const MeasurementLock lock(
+      [&] { console.info("waiting for another measurement on this machine to end"); });
   console.info(fmt::format("measuring {} with {} rank{} at once", host.cpu_name, ranks,
                            ranks == 1 ? "" : "s"));
   const bool to_stdout = output.is_stdout();

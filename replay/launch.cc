@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -85,6 +86,22 @@ bool first_of_launcher() {
     if (const char* rank = std::getenv(name); rank != nullptr) return std::string_view(rank) == "0";
   }
   return true;
+}
+
+MeasurementLock::MeasurementLock(const std::function<void()>& waiting) {
+  std::error_code none;
+  const auto path = std::filesystem::temp_directory_path(none) / "preserve-measurement.lock";
+  // First without O_CREAT: in a sticky folder another user's file cannot be opened with it.
+  file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file_ < 0) file_ = ::open(path.c_str(), O_RDONLY | O_CREAT | O_CLOEXEC, 0666);
+  if (file_ < 0 || ::flock(file_, LOCK_EX | LOCK_NB) == 0) return;
+  waiting();
+  while (::flock(file_, LOCK_EX) != 0 && errno == EINTR) {
+  }
+}
+
+MeasurementLock::~MeasurementLock() {
+  if (file_ >= 0) ::close(file_);
 }
 
 std::filesystem::path find_mpirun() {

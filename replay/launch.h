@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,21 @@ namespace preserve {
 int ranks_of_launcher();
 // Whether this process is the launcher's rank 0.
 bool first_of_launcher();
+
+// While it exists no other preserve tool measures on this host: two that are pinned to the same cores
+// would measure each other.
+class MeasurementLock {
+ public:
+  // Waits for the other one; `waiting` is called once before. Where the lock file cannot be opened
+  // (a read-only or foreign temporary folder) there is no lock and no wait.
+  explicit MeasurementLock(const std::function<void()>& waiting);
+  ~MeasurementLock();
+  MeasurementLock(const MeasurementLock&) = delete;
+  MeasurementLock& operator=(const MeasurementLock&) = delete;
+
+ private:
+  int file_ = -1;
+};
 
 // Path of mpirun; input_error that says which package has it, when it is absent.
 std::filesystem::path find_mpirun();

@@ -155,7 +155,7 @@ void write_outcome(TraceDb& db, const ReplayRecord& record, const Schedule& sche
   if (outcome.fidelity_op_worst > 0) {
     db.set_meta("fidelity_op_worst_name", outcome.fidelity_op_worst_name);
   }
-  set_ratio("predicted_speedup", schedule.plan.speedup);
+  set_ratio("predicted_speedup", outcome.predicted_speedup);
   db.set_meta("predicted_baseline_step_ns", std::to_string(schedule.plan.baseline_step_ns));
   db.set_meta("predicted_prefetch_step_ns", std::to_string(schedule.plan.prefetch_step_ns));
   if (record.measurement.arms[1].pairs > 0) {

@@ -165,6 +165,8 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
   const int64_t ranks = job.schedule.ranks;
   require_cores(job, request, host, ranks);
   require_memory(job, ranks);
+  const MeasurementLock lock(
+      [&] { console.info("waiting for another measurement on this machine to end"); });
   console.info(fmt::format("measuring {} arms on {} rank{} for up to {}, {} per rank",
                            job.arms.size(), ranks, ranks == 1 ? "" : "s", arguments.time_limit,
                            format_size(static_cast<double>(job.memory_bytes))));

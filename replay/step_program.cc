@@ -110,6 +110,7 @@ void check_window(const StepProgram& program, const PlannedWindow& window) {
 ReplayArm arm_of(const StepProgram& program, const Plan& plan, const std::string& name,
                  const std::unordered_map<std::string, int32_t>& tensors) {
   ReplayArm arm{name, ArmKind::plan, {}, {}, 0};
+  if (plan.verdict == "do-nothing") return arm;  // its windows only show what was not worth it
   for (const PlannedWindow& window : plan.windows) {
     if (window.prefetches.empty()) continue;
     check_window(program, window);
