@@ -5,6 +5,7 @@
 #include "common/error.h"
 #include "common/units.h"
 #include "db/trace_db.h"
+#include "profiler/file_modes.h"
 #include "profiler/launch.h"
 #include "profiler/merge.h"
 #include "profiler/spool.h"
@@ -18,6 +19,9 @@ constexpr const char* kFooter = R"(Examples:
   preserve-profile -- mpirun -n 2 ./tp_decoder --config model.json
   mpirun -n 2 preserve-profile -o trace.%r.db -- ./tp_decoder --config model.json
   preserve-profile --merge trace.0.db trace.1.db -o trace.db
+  preserve-profile --import rank0.json.gz rank1.json.gz -o trace.db
+  preserve-profile --summary trace.db
+  preserve-profile --export chrome trace.db -o trace.json.gz
 
 Records NVTX ranges, marks, payloads and memory regions, and MPI communication (Open MPI), of the
 command and of everything it starts, through NVTX_INJECTION64_PATH and LD_PRELOAD. On several hosts
@@ -32,6 +36,7 @@ struct Modes {
   std::string flush_period = "100ms", ring_size = "1MiB";
   std::vector<std::string> merge;
   std::string convert;
+  FileModes files;
 };
 
 void define(CLI::App& app, Modes& modes) {
@@ -61,6 +66,7 @@ void define(CLI::App& app, Modes& modes) {
       ->type_name("DIR");
   app.add_option("--merge", modes.merge, "No run: put the traces of several ranks into one")
       ->type_name("FILE...");
+  modes.files.define(app);
   app.prefix_command();
 }
 
@@ -75,7 +81,7 @@ std::vector<std::string> command_of(std::vector<std::string> rest) {
   return rest;
 }
 
-int dispatch(Modes& modes, const std::vector<std::string>& rest, Console& console) {
+int dispatch(Modes& modes, const CLI::App& app, Console& console) {
   modes.launch.flush_period_ns = parse_duration_ns(modes.flush_period);
   modes.launch.ring_bytes = parse_size_bytes(modes.ring_size);
   if (modes.launch.flush_period_ns < 1'000'000 || modes.launch.flush_period_ns > 3600'000'000'000) {
@@ -84,11 +90,16 @@ int dispatch(Modes& modes, const std::vector<std::string>& rest, Console& consol
   if (modes.launch.ring_bytes < 4096 || modes.launch.ring_bytes > (int64_t{1} << 30)) {
     throw usage_error("--ring-size {}: from 4KiB to 1GiB", modes.ring_size);
   }
-  modes.launch.command = command_of(rest);
-  const bool without_run = !modes.merge.empty() || !modes.convert.empty();
+  modes.launch.command = command_of(app.remaining());
+  const bool without_run =
+      !modes.merge.empty() || !modes.convert.empty() || modes.files.requested();
   if (without_run && !modes.launch.command.empty()) {
-    throw usage_error("--merge and --convert run no command, but '{}' was given",
+    throw usage_error("a mode without a run takes no command, but '{}' was given",
                       modes.launch.command.front());
+  }
+  if (modes.files.requested()) {
+    const std::string output = app.count("--output") != 0 ? modes.launch.output : std::string();
+    return modes.files.run(output, modes.launch.force, modes.launch.step_globs, console);
   }
   if (!modes.merge.empty())
     return merge_traces(modes.merge, modes.launch.output, modes.launch.force, console);
@@ -114,5 +125,5 @@ int main(int argc, char** argv) {
         parsed = &app;
         define(app, modes);
       },
-      [&](Console& console) { return dispatch(modes, parsed->remaining(), console); });
+      [&](Console& console) { return dispatch(modes, *parsed, console); });
 }

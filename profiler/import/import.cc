@@ -163,38 +163,32 @@ void Importer::read_nsys_file(const std::filesystem::path& path) {
 // because launchers hand out GPUs in that order. Said, never silent.
 void Importer::name_ranks() {
   if (processes_.size() < 2) return;
-  std::map<int64_t, ProcessId> by_device;
-  for (const ImportedProcess& process : processes_) {
-    if (process.rank) return;
-    const auto device = db_.query_integer(
-        "SELECT MIN(device_id) FROM stream WHERE process_id = ? AND kind = 'gpu'", {process.id.value});
+  std::map<int64_t, ImportedProcess*> by_device;
+  for (ImportedProcess& process : processes_) {
     const auto communicates = db_.query_integer(
         "SELECT 1 FROM collective JOIN op ON op.id = op_id JOIN stream ON stream.id = stream_id "
         "WHERE process_id = ? LIMIT 1",
         {process.id.value});
-    if (!device || !communicates) return;
-    by_device[*device] = process.id;
+    const bool same_file = process.source_file == processes_.front().source_file;
+    if (process.rank || !communicates || !same_file) return;
+    by_device[process.first_device] = &process;
   }
-  if (by_device.size() != processes_.size()) return;
-  for (ImportedProcess& process : processes_) {
-    int64_t rank = 0;
-    for (const auto& [device, id] : by_device) {
-      if (id == process.id) break;
-      ++rank;
-    }
-    process.rank = rank;
+  if (by_device.size() != processes_.size()) return;  // each counts its own visible devices
+  int64_t rank = 0;
+  for (auto& [device, process] : by_device) {
     db_.execute("UPDATE process SET rank = ?, world_size = ? WHERE id = ?",
-                {rank, static_cast<int64_t>(processes_.size()), process.id.value});
+                {rank, static_cast<int64_t>(processes_.size()), process->id.value});
+    process->rank = rank++;
   }
   summary_.warnings.push_back(fmt::format(
-      "the {} processes say no rank: they are numbered in the order of their appearance", processes_.size()));
+      "the {} processes say no rank: they are numbered in the order of their GPUs", processes_.size()));
 }
 
 void Importer::check_ranks() {
   std::map<int64_t, const ImportedProcess*> by_rank;
   for (const ImportedProcess& process : processes_) {
     if (!process.rank) {
-      if (processes_.size() > 1 && !options_.partial) {
+      if (processes_.size() > 1 && options_.files.size() > 1 && !options_.partial) {
         throw input_error("{}: says no rank, neither inside nor in its name, and {} processes are "
                           "imported together; name it ...rank0..., or use --partial",
                           process.source_file, processes_.size());
@@ -252,12 +246,18 @@ void Importer::use_inspector_logs() {
 
 void Importer::align() {
   if (processes_.size() < 2) return;
-  std::vector<ProcessId> ids;
-  for (const ImportedProcess& process : processes_) ids.push_back(process.id);
+  // Processes of one file share its clock already.
+  std::vector<ProcessId> ids{processes_.front().id};
+  std::vector<ImportedProcess*> others;
+  for (ImportedProcess& process : processes_) {
+    if (process.source_file == processes_.front().source_file) continue;
+    ids.push_back(process.id);
+    others.push_back(&process);
+  }
   const std::vector<Alignment> alignments = align_clocks(db_, ids);
   for (size_t i = 0; i < alignments.size(); ++i) {
     const Alignment& alignment = alignments[i];
-    ImportedProcess& process = processes_[i + 1];
+    ImportedProcess& process = *others[i];
     const std::string who = process.rank ? fmt::format("rank {}", *process.rank)
                                          : fmt::format("process {}", process.id.value);
     if (alignment.matched < kLeastMatched) {

@@ -134,11 +134,24 @@ ImportedProcess ProcessBuilder::finish(int64_t base_ns) {
   return result;
 }
 
+bool ProcessBuilder::all_devices_alike() const {
+  return !devices.empty() && std::all_of(devices.begin(), devices.end(), [&](const auto& entry) {
+    return entry.second.name == devices.begin()->second.name;
+  });
+}
+
 void ProcessBuilder::add_devices_and_streams(ImportedProcess& out) {
   std::map<int64_t, DeviceId> rows;
+  if (!gpu_streams_.empty()) out.first_device = gpu_streams_.front().device;
   for (GpuStream& stream : gpu_streams_) {
+    out.first_device = std::min(out.first_device, stream.device);
     if (rows.count(stream.device) == 0) {
-      DeviceFacts facts = devices.count(stream.device) != 0 ? devices[stream.device] : DeviceFacts{};
+      // Numbers of activities and of properties may differ (visible devices); GPUs of one machine
+      // that all have one name need no number.
+      const auto own = devices.find(stream.device);
+      DeviceFacts facts = own != devices.end() ? own->second
+                          : all_devices_alike() ? devices.begin()->second
+                                                : DeviceFacts{};
       if (const auto known = known_device(facts.name, facts.memory_bytes)) {
         if (!facts.cache_bytes) facts.cache_bytes = known->cache_bytes;
         if (!facts.bandwidth_bytes_per_s) {

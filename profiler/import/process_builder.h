@@ -46,7 +46,8 @@ using OperandUses = RecordSorter<OperandUse, ByStart>;
 struct ImportedProcess {
   ProcessId id;
   std::optional<int64_t> rank;
-  std::string source_file;       // for messages
+  std::string source_file;       // for messages; processes of one file share a clock
+  int64_t first_device = 0;      // lowest device number, as the file counts them
   OperandUses uses{};
   OperandTable operands{};
   std::vector<std::string> scopes{{}};
@@ -134,6 +135,7 @@ class ProcessBuilder {
     bool operands_taken = false;
   };
 
+  bool all_devices_alike() const;
   void add_devices_and_streams(ImportedProcess& out);
   void match_launches(LaunchedSorter& out);
   void number_replay(std::vector<GpuActivity>& group);
