@@ -270,6 +270,20 @@ Period find_period(const std::vector<uint64_t>& symbols, size_t min_repeats) {
     }
     consider();
   }
+  // The distance may first show in the middle of the first block: begin where the repetition does.
+  while (best.length != 0 && best.begin > 0 &&
+         symbols[best.begin - 1] == symbols[best.begin - 1 + best.length]) {
+    --best.begin;
+  }
+  const auto agree = [&](size_t block) {
+    size_t equal = 0;
+    for (size_t i = block; i < block + best.length; ++i) equal += symbols[i] == symbols[i + best.length];
+    return static_cast<double>(equal) >= kMinAgreement * static_cast<double>(best.length);
+  };
+  while (best.length != 0 && best.begin + (best.repeats + 1) * best.length <= symbols.size() &&
+         agree(best.begin + (best.repeats - 1) * best.length)) {
+    ++best.repeats;
+  }
   return best;
 }
 

@@ -195,6 +195,13 @@ void NsysReader::refuse(ProcessBuilder& owner, const std::string& table, const c
 }
 
 NsysFile NsysReader::read() {
+  {
+    constexpr int64_t kOwnApplicationId = 0x50525356;  // of trace.db
+    Rows id(file_, "PRAGMA application_id");
+    if (id.next() && id.integer(0) == kOwnApplicationId) {
+      throw input_error("{}: is a preserve trace already: nothing to import", file_.file());
+    }
+  }
   const auto kernels = columns_of(file_, "CUPTI_ACTIVITY_KIND_KERNEL");
   const auto strings = columns_of(file_, "StringIds");
   if (strings.count("id") == 0 || strings.count("value") == 0) {

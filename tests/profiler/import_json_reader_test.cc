@@ -37,12 +37,10 @@ class Repeat : public ByteSource {
   size_t read(char* out, size_t size) override {
     if (!head_.empty()) return give(head_, out, size);
     if (left_ > 0) {
-      size_t count = 0;
-      while (count + piece_.size() <= size && left_ > 0) {
-        piece_.copy(out + count, piece_.size());
-        count += piece_.size();
-        left_ -= std::min<uint64_t>(left_, piece_.size());
-      }
+      const size_t count = std::min<uint64_t>({size, piece_.size() - at_, left_});
+      piece_.copy(out, count, at_);
+      at_ = (at_ + count) % piece_.size();
+      left_ -= count;
       return count;
     }
     return give(tail_, out, size);
@@ -57,6 +55,7 @@ class Repeat : public ByteSource {
   }
   std::string head_, piece_, tail_;
   uint64_t left_;
+  size_t at_ = 0;
 };
 
 json read_value(JsonReader& reader) {
@@ -205,7 +204,7 @@ TEST(JsonReader, AStringOfGigabytesIsCutAndCounted) {
 }
 
 TEST(JsonReader, ALongStringIsSkippedToo) {
-  Repeat source("[{\"a\": \"", std::string(1000, '\\') + "\\\\", 3 << 20, "\"}, 3]");
+  Repeat source("[{\"a\": \"", std::string(1000, '\\'), 3 << 20, "\"}, 3]");
   JsonReader reader(source, "long.json");
   reader.begin_array();
   ASSERT_TRUE(reader.next_element());
