@@ -11,7 +11,8 @@ namespace preserve {
 namespace {
 
 // What engines call their step, most specific first: the first family that occurs is used, because
-// engines nest annotations of other frameworks. [[] is a literal bracket. A mixed batch counts as prefill.
+// engines nest annotations of other frameworks. [[] is a literal bracket. A mixed batch counts as
+// prefill.
 struct Family {
   std::vector<std::string> decode{}, prefill{}, unknown{};
 };
@@ -50,7 +51,8 @@ void append_annotated(const TraceDb& db, ProcessId process, const std::vector<st
         "AND range.name_id IN (SELECT id FROM string WHERE value GLOB ?)",
         {process.value, glob});
     while (rows.next()) {
-      // A range that matches two globs ("0 ctx reqs" is also "ctx reqs") is what the first one says.
+      // A range that matches two globs ("0 ctx reqs" is also "ctx reqs") is what the first one
+      // says.
       const int64_t range = rows.integer(2);
       if (known.insert(range).second) {
         spans.push_back({rows.integer(0), rows.integer(1), range, phase});
@@ -80,8 +82,9 @@ std::vector<StepSpan> annotated_spans(const TraceDb& db, ProcessId process,
 }
 
 // A host thread runs ahead of its GPU: the operators that a step launched run after its annotation.
-// Moves each span to where the operators launched inside it ran, up to the next one's first. Processes
-// without a GPU keep their spans; so do recordings that link no operator to any annotation.
+// Moves each span to where the operators launched inside it ran, up to the next one's first.
+// Processes without a GPU keep their spans; so do recordings that link no operator to any
+// annotation.
 void follow_launches(const TraceDb& db, ProcessId process, std::vector<StepSpan>& spans) {
   std::unordered_map<int64_t, size_t> span_of_range;
   for (size_t i = 0; i < spans.size(); ++i) span_of_range[spans[i].range] = i;
@@ -277,7 +280,8 @@ Period find_period(const std::vector<uint64_t>& symbols, size_t min_repeats) {
   }
   const auto agree = [&](size_t block) {
     size_t equal = 0;
-    for (size_t i = block; i < block + best.length; ++i) equal += symbols[i] == symbols[i + best.length];
+    for (size_t i = block; i < block + best.length; ++i)
+      equal += symbols[i] == symbols[i + best.length];
     return static_cast<double>(equal) >= kMinAgreement * static_cast<double>(best.length);
   };
   while (best.length != 0 && best.begin + (best.repeats + 1) * best.length <= symbols.size() &&

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The modes of preserve-profile that run no command but work on files: --import, --summary, --export.
+// The modes of preserve-profile that run no command but work on files: --import, --summary,
+// --export.
 #pragma once
 
 #include <string>

@@ -46,12 +46,10 @@ Schedule read_schedule(const std::filesystem::path& path) {
     }
     for (const auto& window : json.at("windows")) {
       for (const auto& prefetch : window.at("prefetches")) {
-        schedule.prefetches.push_back({window.at("ordinal").get<int64_t>(),
-                                       window.at("usable_ns").get<int64_t>(),
-                                       window.at("used_bytes").get<int64_t>(),
-                                       prefetch.at("length_bytes").get<int64_t>(),
-                                       prefetch.at("tensor").get<std::string>(),
-                                       prefetch.at("consumer").get<std::string>()});
+        schedule.prefetches.push_back(
+            {window.at("ordinal").get<int64_t>(), window.at("usable_ns").get<int64_t>(),
+             window.at("used_bytes").get<int64_t>(), prefetch.at("length_bytes").get<int64_t>(),
+             prefetch.at("tensor").get<std::string>(), prefetch.at("consumer").get<std::string>()});
       }
     }
   } catch (const nlohmann::json::exception& error) {
@@ -74,24 +72,27 @@ class ChromeWriter {
   }
   // Time stamps are µs with three digits: exact ns, as Kineto writes them.
   void time(const char* key, int64_t ns) {
-    fmt::format_to(std::back_inserter(file_.text()), ", \"{}\": {}.{:03}", key, ns / 1000, ns % 1000);
+    fmt::format_to(std::back_inserter(file_.text()), ", \"{}\": {}.{:03}", key, ns / 1000,
+                   ns % 1000);
   }
   void slice(std::string_view category, std::string_view name, int64_t process, int64_t track,
              int64_t start_ns, int64_t end_ns) {
     begin_event();
     fmt::format_to(std::back_inserter(file_.text()),
-                   R"({{"ph": "X", "cat": "{}", "name": {}, "pid": {}, "tid": {})", category, json_text(name),
-                   process, track);
+                   R"({{"ph": "X", "cat": "{}", "name": {}, "pid": {}, "tid": {})", category,
+                   json_text(name), process, track);
     time("ts", start_ns - base_ns_);
     time("dur", end_ns - start_ns);
   }
   void name_track(const char* what, int64_t process, int64_t track, const std::string& name) {
     begin_event();
-    fmt::format_to(std::back_inserter(file_.text()),
-                   R"({{"ph": "M", "name": "{}", "pid": {}, "tid": {}, "ts": 0, "args": {{"name": {}}}}})",
-                   what, process, track, json_text(name));
+    fmt::format_to(
+        std::back_inserter(file_.text()),
+        R"({{"ph": "M", "name": "{}", "pid": {}, "tid": {}, "ts": 0, "args": {{"name": {}}}}})",
+        what, process, track, json_text(name));
   }
-  void arrow(bool begin, int64_t id, const char* category, int64_t process, int64_t track, int64_t ns) {
+  void arrow(bool begin, int64_t id, const char* category, int64_t process, int64_t track,
+             int64_t ns) {
     begin_event();
     fmt::format_to(std::back_inserter(file_.text()),
                    R"({{"ph": "{}", "id": {}, "cat": "{}", "name": "{}", "pid": {}, "tid": {}{})",
@@ -119,13 +120,15 @@ void ChromeWriter::write_processes() {
   Query rows = db_.query("SELECT id, rank, pid, command FROM process ORDER BY id");
   while (rows.next()) {
     const auto rank = rows.optional_integer(1);
-    const std::string who = rank ? fmt::format("rank {}", *rank) : fmt::format("pid {}", rows.integer(2));
+    const std::string who =
+        rank ? fmt::format("rank {}", *rank) : fmt::format("pid {}", rows.integer(2));
     name_track("process_name", rows.integer(0), 0, fmt::format("{} {}", who, rows.text(3)));
   }
   Query streams = db_.query("SELECT id, process_id, kind, native_id, name FROM stream ORDER BY id");
   while (streams.next()) {
-    const std::string name = fmt::format("{} {} {}", streams.text(2) == "gpu" ? "stream" : streams.text(2),
-                                         streams.integer(3), streams.text(4));
+    const std::string name =
+        fmt::format("{} {} {}", streams.text(2) == "gpu" ? "stream" : streams.text(2),
+                    streams.integer(3), streams.text(4));
     name_track("thread_name", streams.integer(1), streams.integer(0) * kSubTracks, name);
   }
 }
@@ -134,7 +137,7 @@ void ChromeWriter::write_operator(Query& rows, int64_t track) {
   const int64_t process = rows.integer(1), start_ns = rows.integer(5);
   const std::string_view kind = rows.text(2);
   const bool gpu = rows.text(3) == "gpu";
-  slice(!gpu            ? "host_op"
+  slice(!gpu             ? "host_op"
         : kind == "copy" ? "gpu_memcpy"
                          : "kernel",
         rows.text(4), process, track, start_ns, rows.integer(6));
@@ -155,16 +158,18 @@ void ChromeWriter::write_operator(Query& rows, int64_t track) {
     fmt::format_to(std::back_inserter(text), R"(, "step": {})", *step);
   }
   if (!rows.is_null(12)) {
-    fmt::format_to(std::back_inserter(text), R"(, "function": {}, "bytes": {}, "ranks": {}, "source": {})",
-                   json_text(rows.text(12)), rows.is_null(13) ? "null" : std::to_string(rows.integer(13)),
-                   rows.is_null(14) ? "null" : std::to_string(rows.integer(14)), json_text(rows.text(15)));
+    fmt::format_to(
+        std::back_inserter(text), R"(, "function": {}, "bytes": {}, "ranks": {}, "source": {})",
+        json_text(rows.text(12)), rows.is_null(13) ? "null" : std::to_string(rows.integer(13)),
+        rows.is_null(14) ? "null" : std::to_string(rows.integer(14)), json_text(rows.text(15)));
   }
   text += "}}";
 }
 
 void ChromeWriter::write_operators() {
   Query rows = db_.query(
-      "SELECT op.id, stream.process_id, op.kind, stream.kind, string.value, op.start_ns, op.end_ns, "
+      "SELECT op.id, stream.process_id, op.kind, stream.kind, string.value, op.start_ns, "
+      "op.end_ns, "
       "       stream.native_id, op.correlation_id, op.graph_id, op.graph_node_id, op.step_id, "
       "       collective.function, collective.bytes, collective.ranks, collective.source, "
       "       op.stream_id, stream.device_id, range.stream_id, range.start_ns "
@@ -205,9 +210,11 @@ void ChromeWriter::write_operators() {
 void ChromeWriter::write_ranges() {
   const int64_t last_ns = db_.query_integer("SELECT MAX(end_ns) FROM op").value_or(base_ns_);
   Query rows = db_.query(
-      "SELECT range.id, stream.process_id, range.stream_id, range.kind, string.value, range.start_ns, "
+      "SELECT range.id, stream.process_id, range.stream_id, range.kind, string.value, "
+      "range.start_ns, "
       "range.end_ns FROM range JOIN stream ON stream.id = range.stream_id "
-      "JOIN string ON string.id = range.name_id ORDER BY range.stream_id, range.start_ns, range.depth");
+      "JOIN string ON string.id = range.name_id ORDER BY range.stream_id, range.start_ns, "
+      "range.depth");
   while (rows.next()) {
     const int64_t process = rows.integer(1), track = rows.integer(2) * kSubTracks;
     const int64_t start_ns = rows.integer(5);
@@ -218,14 +225,18 @@ void ChromeWriter::write_ranges() {
       file_.text() += "}";
       continue;
     }
-    // Start/end ranges need not nest: asynchronous slices have their own rows. Marks have no length.
+    // Start/end ranges need not nest: asynchronous slices have their own rows. Marks have no
+    // length.
     const bool mark = rows.text(3) == "mark";
     for (const bool begin : {true, false}) {
       if (mark && !begin) break;
       begin_event();
       fmt::format_to(std::back_inserter(file_.text()),
                      R"({{"ph": "{}", "cat": "range", "name": {}, "id": {}, "pid": {}, "tid": {})",
-                     mark ? "i" : begin ? "b" : "e", json_text(rows.text(4)), rows.integer(0), process, track);
+                     mark    ? "i"
+                     : begin ? "b"
+                             : "e",
+                     json_text(rows.text(4)), rows.integer(0), process, track);
       time("ts", (begin ? start_ns : end_ns) - base_ns_);
       file_.text() += "}";
     }
@@ -254,8 +265,10 @@ void ChromeWriter::write_counters() {
     value("known reads GB/s", reads.integer(0), reads.integer(2), 0);
   }
   Query counters = db_.query(
-      "SELECT stream.process_id, op.start_ns, op.end_ns, counter.metric, counter.value FROM counter "
-      "JOIN op ON op.id = counter.op_id JOIN stream ON stream.id = op.stream_id ORDER BY op.start_ns");
+      "SELECT stream.process_id, op.start_ns, op.end_ns, counter.metric, counter.value FROM "
+      "counter "
+      "JOIN op ON op.id = counter.op_id JOIN stream ON stream.id = op.stream_id ORDER BY "
+      "op.start_ns");
   while (counters.next()) {
     value(counters.text(3), counters.integer(0), counters.integer(1), counters.real(4));
     value(counters.text(3), counters.integer(0), counters.integer(2), 0);
@@ -264,7 +277,8 @@ void ChromeWriter::write_counters() {
 
 void ChromeWriter::write_collective_arrows() {
   Query rows = db_.query(
-      "SELECT collective.communicator, collective.sequence, op.id, stream.process_id, op.stream_id, "
+      "SELECT collective.communicator, collective.sequence, op.id, stream.process_id, "
+      "op.stream_id, "
       "op.start_ns FROM collective JOIN op ON op.id = collective.op_id "
       "JOIN stream ON stream.id = op.stream_id "
       "WHERE collective.communicator IS NOT NULL AND collective.sequence IS NOT NULL "
@@ -275,13 +289,14 @@ void ChromeWriter::write_collective_arrows() {
   std::optional<End> first;
   const int64_t offset = db_.query_integer("SELECT MAX(id) FROM op").value_or(0) + 1;
   while (rows.next()) {
-    const End end{rows.integer(0), rows.integer(1), rows.integer(2), rows.integer(3), rows.integer(4),
-                  rows.integer(5)};
+    const End end{rows.integer(0), rows.integer(1), rows.integer(2),
+                  rows.integer(3), rows.integer(4), rows.integer(5)};
     if (first && first->communicator == end.communicator && first->sequence == end.sequence &&
         first->process != end.process) {
       arrow(true, offset + end.op, "collective", first->process, first->stream * kSubTracks,
             first->start_ns);
-      arrow(false, offset + end.op, "collective", end.process, end.stream * kSubTracks, end.start_ns);
+      arrow(false, offset + end.op, "collective", end.process, end.stream * kSubTracks,
+            end.start_ns);
       ++summary_.arrows;
     } else {
       first = end;
@@ -293,17 +308,19 @@ void ChromeWriter::write_collective_arrows() {
 void ChromeWriter::write_plan(const Schedule& schedule) {
   const FoldedStep folded = fold_step(db_, schedule.rank);
   name_track("thread_name", folded.process.value, kPlanTrack, "planned prefetches");
-  Query steps = db_.query("SELECT start_ns FROM step WHERE process_id = ? AND phase <> 'prefill' ORDER BY ordinal",
-                          {folded.process.value});
+  Query steps = db_.query(
+      "SELECT start_ns FROM step WHERE process_id = ? AND phase <> 'prefill' ORDER BY ordinal",
+      {folded.process.value});
   while (steps.next()) {
     int64_t window = -1;
     double at_ns = 0;
     for (const PlannedPrefetch& prefetch : schedule.prefetches) {
       if (prefetch.window_ordinal < 0 ||
           prefetch.window_ordinal >= static_cast<int64_t>(folded.ops.size())) {
-        throw input_error("the schedule has a window at operator {}, the trace's step has {} operators: it "
-                          "belongs to another trace",
-                          prefetch.window_ordinal, folded.ops.size());
+        throw input_error(
+            "the schedule has a window at operator {}, the trace's step has {} operators: it "
+            "belongs to another trace",
+            prefetch.window_ordinal, folded.ops.size());
       }
       if (prefetch.window_ordinal != window) {
         window = prefetch.window_ordinal;
@@ -313,9 +330,10 @@ void ChromeWriter::write_plan(const Schedule& schedule) {
       const double dur_ns = static_cast<double>(prefetch.usable_ns) *
                             static_cast<double>(prefetch.length_bytes) /
                             static_cast<double>(std::max<int64_t>(1, prefetch.used_bytes));
-      const auto start_ns = static_cast<int64_t>(at_ns), end_ns = static_cast<int64_t>(at_ns + dur_ns);
-      slice("prefetch", prefetch.tensor, folded.process.value, kPlanTrack, std::max(start_ns, base_ns_),
-            std::max(end_ns, std::max(start_ns, base_ns_)));
+      const auto start_ns = static_cast<int64_t>(at_ns),
+                 end_ns = static_cast<int64_t>(at_ns + dur_ns);
+      slice("prefetch", prefetch.tensor, folded.process.value, kPlanTrack,
+            std::max(start_ns, base_ns_), std::max(end_ns, std::max(start_ns, base_ns_)));
       fmt::format_to(std::back_inserter(file_.text()), R"(, "args": {{"bytes": {}, "for": {}}}}})",
                      prefetch.length_bytes, json_text(prefetch.consumer));
       at_ns += dur_ns;
@@ -325,13 +343,15 @@ void ChromeWriter::write_plan(const Schedule& schedule) {
 }
 
 ExportSummary ChromeWriter::write(const std::optional<Schedule>& schedule) {
-  base_ns_ = db_.query_integer("SELECT MIN(t) FROM (SELECT MIN(start_ns) AS t FROM op UNION ALL "
-                               "SELECT MIN(start_ns) FROM range)")
+  base_ns_ = db_.query_integer(
+                    "SELECT MIN(t) FROM (SELECT MIN(start_ns) AS t FROM op UNION ALL "
+                    "SELECT MIN(start_ns) FROM range)")
                  .value_or(0);
-  fmt::format_to(std::back_inserter(file_.text()),
-                 "{{\"schemaVersion\": 1, \"displayTimeUnit\": \"ns\", \"baseTimeNanoseconds\": {}, "
-                 "\"traceEvents\": [",
-                 base_ns_);
+  fmt::format_to(
+      std::back_inserter(file_.text()),
+      "{{\"schemaVersion\": 1, \"displayTimeUnit\": \"ns\", \"baseTimeNanoseconds\": {}, "
+      "\"traceEvents\": [",
+      base_ns_);
   write_processes();
   write_ranges();
   write_operators();
@@ -365,9 +385,9 @@ int run_export(const std::filesystem::path& trace, const std::string& format,
   const std::filesystem::path target = out.is_stdout() ? output : out.temporary_path();
   const ExportSummary summary = ChromeWriter(db, target, output.extension() == ".gz").write(plan);
   if (!out.is_stdout()) out.commit();
-  console.info(fmt::format("{} operators, {} ranges, {} arrows, {} counter values, {} planned prefetches",
-                           summary.operators, summary.ranges, summary.arrows, summary.counters,
-                           summary.prefetches));
+  console.info(fmt::format(
+      "{} operators, {} ranges, {} arrows, {} counter values, {} planned prefetches",
+      summary.operators, summary.ranges, summary.arrows, summary.counters, summary.prefetches));
   console.next(fmt::format("open {} in https://ui.perfetto.dev", output.string()));
   return kExitDone;
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// preserve-profile --export chrome: a trace.db as Chrome-trace JSON for ui.perfetto.dev. One track per
-// GPU stream; operators of one stream that overlap go to sub-tracks, because a track only shows nested
-// slices. Host ranges nest on their thread, counters have tracks of their own, arrows lead from the
-// launching range to the operator and between the ranks of one collective.
+// preserve-profile --export chrome: a trace.db as Chrome-trace JSON for ui.perfetto.dev. One track
+// per GPU stream; operators of one stream that overlap go to sub-tracks, because a track only shows
+// nested slices. Host ranges nest on their thread, counters have tracks of their own, arrows lead
+// from the launching range to the operator and between the ranks of one collective.
 //
-// With a schedule, what it prefetches is drawn inside its windows, step by step. Of schedule.json only
-// the few fields drawn are read, here, so that the profiler does not depend on the planner.
+// With a schedule, what it prefetches is drawn inside its windows, step by step. Of schedule.json
+// only the few fields drawn are read, here, so that the profiler does not depend on the planner.
 #pragma once
 
 #include <filesystem>

@@ -76,8 +76,9 @@ class AccessWriter {
 };
 
 void AccessWriter::load_steps() {
-  Query rows = db_.query("SELECT start_ns, end_ns, phase FROM step WHERE process_id = ? ORDER BY start_ns",
-                         {process_.id.value});
+  Query rows =
+      db_.query("SELECT start_ns, end_ns, phase FROM step WHERE process_id = ? ORDER BY start_ns",
+                {process_.id.value});
   while (rows.next()) {
     steps_.push_back({rows.integer(0), rows.integer(1), rows.text(2) == "prefill"});
   }
@@ -132,8 +133,8 @@ TensorId AccessWriter::tensor(Key key, const std::string& word, TensorRole role,
 
 bool AccessWriter::write_shapes(const OperandUse& use, Key key, bool in_step) {
   if (use.operands == 0) return false;
-  const std::vector<OperandBytes> operands =
-      operand_bytes(text(use.op_name), text(use.name), use.kernel_class, process_.operands.at(use.operands));
+  const std::vector<OperandBytes> operands = operand_bytes(
+      text(use.op_name), text(use.name), use.kernel_class, process_.operands.at(use.operands));
   int64_t operand = 0;
   for (const OperandBytes& each : operands) {
     OperandBytes bytes = each;
@@ -149,13 +150,14 @@ bool AccessWriter::write_shapes(const OperandUse& use, Key key, bool in_step) {
         confidence = kInferredConfidence;
       }
     }
-    db_.add(AccessRow{.op = {use.op},
-                      .operand = operand++,
-                      .tensor = tensor(key, bytes.word, bytes.role, bytes.tensor_bytes, "shapes", in_step),
-                      .bytes = bytes.access_bytes,
-                      .mode = bytes.mode,
-                      .source = source,
-                      .confidence = confidence});
+    db_.add(AccessRow{
+        .op = {use.op},
+        .operand = operand++,
+        .tensor = tensor(key, bytes.word, bytes.role, bytes.tensor_bytes, "shapes", in_step),
+        .bytes = bytes.access_bytes,
+        .mode = bytes.mode,
+        .source = source,
+        .confidence = confidence});
   }
   return operand != 0;
 }
@@ -185,7 +187,9 @@ void AccessWriter::write_inferred() {
     const TensorRole role = kernel_class == KernelClass::matmul      ? TensorRole::weight
                             : kernel_class == KernelClass::attention ? TensorRole::kv
                                                                      : TensorRole::unknown;
-    const char* word = role == TensorRole::weight ? "weight" : role == TensorRole::kv ? "kv" : "experts";
+    const char* word = role == TensorRole::weight ? "weight"
+                       : role == TensorRole::kv   ? "kv"
+                                                  : "experts";
     const TensorId id = tensor(inferred_[first].key, word, role, bytes, "inferred", true);
     for (; first < last; ++first) {
       db_.add(AccessRow{.op = {inferred_[first].op},

@@ -43,11 +43,10 @@ std::vector<int64_t> end_differences(const std::vector<Ended>& reference,
   if (static_cast<int64_t>(differences.size()) >= kLeastMatched) return differences;
   // Without communicators: only when both ran the same functions in the same order.
   differences.clear();
-  const bool same_order = reference.size() == other.size() &&
-                          std::equal(reference.begin(), reference.end(), other.begin(),
-                                     [](const Ended& a, const Ended& b) {
-                                       return a.function == b.function;
-                                     });
+  const bool same_order =
+      reference.size() == other.size() &&
+      std::equal(reference.begin(), reference.end(), other.begin(),
+                 [](const Ended& a, const Ended& b) { return a.function == b.function; });
   for (size_t i = 0; same_order && i < reference.size(); ++i) {
     differences.push_back(reference[i].end_ns - other[i].end_ns);
   }

@@ -51,7 +51,8 @@ class PlainBytes : public ByteSource {
 
 class GzipBytes : public ByteSource {
  public:
-  explicit GzipBytes(std::unique_ptr<ByteSource> inner) : inner_(std::move(inner)), in_(kCompressedChunk) {
+  explicit GzipBytes(std::unique_ptr<ByteSource> inner)
+      : inner_(std::move(inner)), in_(kCompressedChunk) {
     constexpr int kGzipOnly = 16 + MAX_WBITS;
     if (inflateInit2(&stream_, kGzipOnly) != Z_OK) throw internal_error("zlib cannot start");
   }
@@ -71,7 +72,8 @@ class GzipBytes : public ByteSource {
         member_open_ = false;
         inflateReset(&stream_);
       } else if (code != Z_OK) {
-        damage_ = member_open_ ? "the gzip data is damaged" : "something else follows the gzip data";
+        damage_ =
+            member_open_ ? "the gzip data is damaged" : "something else follows the gzip data";
         ended_ = true;
         break;
       } else {

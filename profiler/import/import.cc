@@ -46,10 +46,11 @@ Format format_of(const std::filesystem::path& path) {
   if (first != std::string::npos && (head[first] == '{' || head[first] == '[')) {
     return looks_like_inspector(head) ? Format::inspector : Format::kineto;
   }
-  throw input_error("{}: is neither trace JSON (PyTorch profiler), nor an Nsight Systems SQLite export, "
-                    "nor an NCCL inspector log; of a .nsys-rep make one with "
-                    "'nsys export --type sqlite FILE'",
-                    path.string());
+  throw input_error(
+      "{}: is neither trace JSON (PyTorch profiler), nor an Nsight Systems SQLite export, "
+      "nor an NCCL inspector log; of a .nsys-rep make one with "
+      "'nsys export --type sqlite FILE'",
+      path.string());
 }
 
 // "trace_rank3.json", "worker3_step.json", "TP-3-DECODE": the number behind rank, worker or tp.
@@ -120,18 +121,20 @@ void Importer::read_kineto_file(const std::filesystem::path& path) {
   builder.row.host = "unknown";
   builder.source_file = file;
   const KinetoFile result = read_kineto(*source, file, options_.partial, builder);
-  if (!result.damage.empty()) summary_.warnings.push_back(result.damage + "; what came before was imported");
+  if (!result.damage.empty())
+    summary_.warnings.push_back(result.damage + "; what came before was imported");
   summary_.text_bytes += result.text_bytes;
   if (builder.activities() == 0 && !options_.partial) {
-    throw input_error("{}: holds no GPU activity: {} events, of them {} of the host and no kernel, copy or "
-                      "fill; record with GPU activities, or import its ranges with --partial",
-                      file, result.events, result.host_events);
+    throw input_error(
+        "{}: holds no GPU activity: {} events, of them {} of the host and no kernel, copy or "
+        "fill; record with GPU activities, or import its ranges with --partial",
+        file, result.events, result.host_events);
   }
   if (!builder.row.rank) {
     builder.row.rank = rank_in_name(path);
     if (builder.row.rank) {
-      summary_.warnings.push_back(
-          fmt::format("{}: says no rank; rank {} is taken from the file's name", file, *builder.row.rank));
+      summary_.warnings.push_back(fmt::format(
+          "{}: says no rank; rank {} is taken from the file's name", file, *builder.row.rank));
     }
   }
   builder.row.command = command_only(builder.row.command);
@@ -154,7 +157,8 @@ void Importer::read_nsys_file(const std::filesystem::path& path) {
     builder->row.host = "unknown";
     builder->source_file = path.string();
     builder->row.command = command_only(builder->row.command);
-    if (builder->row.start_ns > builder->row.end_ns) builder->row.start_ns = builder->row.end_ns = 0;
+    if (builder->row.start_ns > builder->row.end_ns)
+      builder->row.start_ns = builder->row.end_ns = 0;
     add(builder->finish(0), std::nullopt);
   }
 }
@@ -180,8 +184,9 @@ void Importer::name_ranks() {
                 {rank, static_cast<int64_t>(processes_.size()), process->id.value});
     process->rank = rank++;
   }
-  summary_.warnings.push_back(fmt::format(
-      "the {} processes say no rank: they are numbered in the order of their GPUs", processes_.size()));
+  summary_.warnings.push_back(
+      fmt::format("the {} processes say no rank: they are numbered in the order of their GPUs",
+                  processes_.size()));
 }
 
 void Importer::check_ranks() {
@@ -189,16 +194,18 @@ void Importer::check_ranks() {
   for (const ImportedProcess& process : processes_) {
     if (!process.rank) {
       if (processes_.size() > 1 && options_.files.size() > 1 && !options_.partial) {
-        throw input_error("{}: says no rank, neither inside nor in its name, and {} processes are "
-                          "imported together; name it ...rank0..., or use --partial",
-                          process.source_file, processes_.size());
+        throw input_error(
+            "{}: says no rank, neither inside nor in its name, and {} processes are "
+            "imported together; name it ...rank0..., or use --partial",
+            process.source_file, processes_.size());
       }
       continue;
     }
     const auto [other, fresh] = by_rank.emplace(*process.rank, &process);
     if (!fresh) {
-      throw input_error("{} and {}: both are rank {}; files imported together are the ranks of one run",
-                        other->second->source_file, process.source_file, *process.rank);
+      throw input_error(
+          "{} and {}: both are rank {}; files imported together are the ranks of one run",
+          other->second->source_file, process.source_file, *process.rank);
     }
   }
   if (!world_size_ || by_rank.empty()) return;
@@ -208,16 +215,19 @@ void Importer::check_ranks() {
   }
   if (missing.empty()) return;
   const size_t shown = std::min<size_t>(missing.size(), 8);
-  const std::string list =
-      fmt::format("{}{}", fmt::join(missing.begin(), missing.begin() + static_cast<std::ptrdiff_t>(shown), ", "),
-                  shown < missing.size() ? ", ..." : "");
-  // One rank alone is what people usually have, and enough for a plan. Some of several is a mistake.
+  const std::string list = fmt::format(
+      "{}{}",
+      fmt::join(missing.begin(), missing.begin() + static_cast<std::ptrdiff_t>(shown), ", "),
+      shown < missing.size() ? ", ..." : "");
+  // One rank alone is what people usually have, and enough for a plan. Some of several is a
+  // mistake.
   if (processes_.size() > 1 && !options_.partial) {
-    throw input_error("the run has {} ranks but rank {} is missing; give all files, or use --partial",
-                      *world_size_, list);
+    throw input_error(
+        "the run has {} ranks but rank {} is missing; give all files, or use --partial",
+        *world_size_, list);
   }
-  db_.add_loss({}, "import", "rank_missing", static_cast<int64_t>(*world_size_) -
-                                                 static_cast<int64_t>(by_rank.size()));
+  db_.add_loss({}, "import", "rank_missing",
+               static_cast<int64_t>(*world_size_) - static_cast<int64_t>(by_rank.size()));
   summary_.warnings.push_back(fmt::format("of {} ranks, rank {} is not here", *world_size_, list));
 }
 
@@ -234,7 +244,8 @@ void Importer::use_inspector_logs() {
     db_.add_loss({}, "nccl_inspector", "received", log.received);
     db_.add_loss({}, "nccl_inspector", "written", used);
     if (log.bad_lines != 0) db_.add_loss({}, "nccl_inspector", "bad_line", log.bad_lines);
-    if (log.written != used) db_.add_loss({}, "nccl_inspector", "outside_trace", log.written - used);
+    if (log.written != used)
+      db_.add_loss({}, "nccl_inspector", "outside_trace", log.written - used);
     if (used == 0) {
       summary_.warnings.push_back(fmt::format(
           "{}: none of its {} collectives could be matched with the trace's", file, log.written));
@@ -261,11 +272,14 @@ void Importer::align() {
     const std::string who = process.rank ? fmt::format("rank {}", *process.rank)
                                          : fmt::format("process {}", process.id.value);
     if (alignment.matched < kLeastMatched) {
-      summary_.warnings.push_back(fmt::format(
-          "{}: clock not aligned, only {} collectives are known to be common", who, alignment.matched));
+      summary_.warnings.push_back(
+          fmt::format("{}: clock not aligned, only {} collectives are known to be common", who,
+                      alignment.matched));
       continue;
     }
-    const auto duration = [](int64_t dur_ns) { return format_duration(static_cast<double>(dur_ns)); };
+    const auto duration = [](int64_t dur_ns) {
+      return format_duration(static_cast<double>(dur_ns));
+    };
     summary_.notes.push_back(fmt::format(
         "{}: clock shifted by {}, ends of {} collectives agree within {} (median), {} (worst)", who,
         duration(alignment.shift_ns), alignment.matched, duration(alignment.residual_median_ns),
@@ -287,8 +301,12 @@ ImportSummary Importer::run() {
   }
   for (const auto& path : options_.files) {
     switch (format_of(path)) {
-      case Format::kineto: read_kineto_file(path); break;
-      case Format::nsys: read_nsys_file(path); break;
+      case Format::kineto:
+        read_kineto_file(path);
+        break;
+      case Format::nsys:
+        read_nsys_file(path);
+        break;
       case Format::inspector: {
         const auto source = open_bytes(path);
         logs_.emplace_back(path.string(), read_inspector(*source, path.string(), options_.partial));
@@ -308,9 +326,9 @@ ImportSummary Importer::run() {
   const StepSummary steps = mark_steps(db_, options_.steps);
   summary_.steps = steps.annotated + steps.detected;
   const PhaseSummary phases = tell_phases(db_);
-  summary_.notes.push_back(fmt::format(
-      "steps: {} annotated, {} detected; {} decode, {} prefill, {} of unknown phase", steps.annotated,
-      steps.detected, phases.decode, phases.prefill, phases.unknown));
+  summary_.notes.push_back(
+      fmt::format("steps: {} annotated, {} detected; {} decode, {} prefill, {} of unknown phase",
+                  steps.annotated, steps.detected, phases.decode, phases.prefill, phases.unknown));
   AccessSummary accesses;
   for (ImportedProcess& process : processes_) {
     const AccessSummary own = add_access_rows(db_, process);
@@ -318,9 +336,10 @@ ImportSummary Importer::run() {
     accesses.inferred += own.inferred;
     accesses.unknown += own.unknown;
   }
-  summary_.notes.push_back(fmt::format(
-      "operands: {} kernels by recorded shapes, {} inferred from duration and bandwidth, {} unknown",
-      accesses.from_shapes, accesses.inferred, accesses.unknown));
+  summary_.notes.push_back(
+      fmt::format("operands: {} kernels by recorded shapes, {} inferred from duration and "
+                  "bandwidth, {} unknown",
+                  accesses.from_shapes, accesses.inferred, accesses.unknown));
   summary_.accesses_from_shapes = accesses.from_shapes;
   summary_.accesses_inferred = accesses.inferred;
   summary_.processes = static_cast<int64_t>(processes_.size());
@@ -341,15 +360,18 @@ int run_import(const ImportOptions& options, const std::filesystem::path& output
   const ImportSummary summary = import_traces(options, db);
   Query losses = db.query("SELECT source, kind, SUM(count) FROM loss_nonzero GROUP BY 1, 2");
   while (losses.next()) {
-    console.warn(fmt::format("{} records: {} {}", losses.text(0), losses.integer(2), losses.text(1)));
+    console.warn(
+        fmt::format("{} records: {} {}", losses.text(0), losses.integer(2), losses.text(1)));
   }
   db.finish();
   out.commit();
   for (const std::string& warning : summary.warnings) console.warn(warning);
   for (const std::string& note : summary.notes) console.info(note);
-  console.info(fmt::format("{}: {} processes, {} GPU activities ({} kernels), {} steps", output.string(),
-                           summary.processes, summary.activities, summary.kernels, summary.steps));
-  console.next(fmt::format("preserve-tune {} --device DEVICE.json -o schedule.json", output.string()));
+  console.info(fmt::format("{}: {} processes, {} GPU activities ({} kernels), {} steps",
+                           output.string(), summary.processes, summary.activities, summary.kernels,
+                           summary.steps));
+  console.next(
+      fmt::format("preserve-tune {} --device DEVICE.json -o schedule.json", output.string()));
   return kExitDone;
 }
 

@@ -25,16 +25,17 @@ struct ImportOptions {
 struct ImportSummary {
   int64_t processes = 0, activities = 0, kernels = 0, steps = 0;
   int64_t accesses_from_shapes = 0, accesses_inferred = 0;
-  uint64_t text_bytes = 0;                // of JSON, after decompression
-  int64_t rows = 0;                       // of nsys event tables
-  std::vector<std::string> notes{};       // facts worth a line: clock shifts, residuals, sources
-  std::vector<std::string> warnings{};    // what had to be assumed or was lost
+  uint64_t text_bytes = 0;              // of JSON, after decompression
+  int64_t rows = 0;                     // of nsys event tables
+  std::vector<std::string> notes{};     // facts worth a line: clock shifts, residuals, sources
+  std::vector<std::string> warnings{};  // what had to be assumed or was lost
 };
 
 // Fills `db`, which is new, and leaves it unfinished (the caller calls finish()).
 ImportSummary import_traces(const ImportOptions& options, TraceDb& db);
 
-// The whole command: reads `options.files`, writes `output` ("trace.db"), prints, returns the exit code.
+// The whole command: reads `options.files`, writes `output` ("trace.db"), prints, returns the exit
+// code.
 int run_import(const ImportOptions& options, const std::filesystem::path& output, bool force,
                Console& console);
 

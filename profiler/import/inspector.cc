@@ -18,7 +18,7 @@ namespace {
 
 constexpr size_t kLineLimit = 1 << 20;
 constexpr int64_t kRecordLimit = 2'000'000;
-constexpr double kConfidence = 0.95;       // the library's own numbers, matched by order
+constexpr double kConfidence = 0.95;  // the library's own numbers, matched by order
 constexpr int64_t kComparisonLimit = 50'000'000;
 
 // Lines of a stream; those longer than the limit come back cut and marked.
@@ -86,7 +86,8 @@ bool parse_line(const std::string& text, Line& line) {
   const nlohmann::json* function = member(*perf, "coll");
   int64_t exec_us = 0;
   if (id == nullptr || !id->is_string() || function == nullptr || !function->is_string() ||
-      !number(member(*header, "rank"), line.rank) || !number(member(*header, "n_ranks"), line.ranks) ||
+      !number(member(*header, "rank"), line.rank) ||
+      !number(member(*header, "n_ranks"), line.ranks) ||
       !number(member(*perf, "coll_sn"), line.collective.sequence) ||
       !number(member(*perf, "coll_msg_size_bytes"), line.collective.bytes) ||
       !number(member(*perf, "coll_exec_time_us"), exec_us) || exec_us > INT64_MAX / 1000) {
@@ -107,8 +108,8 @@ struct Recorded {
   std::string function;
 };
 
-// Mean |log ratio| of durations when the trace's collectives start at `shift` in the log; negative when
-// the functions differ somewhere.
+// Mean |log ratio| of durations when the trace's collectives start at `shift` in the log; negative
+// when the functions differ somewhere.
 double disagreement(const std::vector<Recorded>& trace, const std::vector<InspectedCollective>& log,
                     size_t shift) {
   double sum = 0;
@@ -142,8 +143,8 @@ InspectorLog read_inspector(ByteSource& source, const std::string& file, bool pa
     Line line;
     if (too_long || log.written >= kRecordLimit || !parse_line(text, line)) {
       if (!partial) {
-        throw input_error("{}:{}: is no line of an NCCL inspector log; --partial imports the rest", file,
-                          number);
+        throw input_error("{}:{}: is no line of an NCCL inspector log; --partial imports the rest",
+                          file, number);
       }
       ++log.bad_lines;
       continue;
@@ -185,8 +186,9 @@ int64_t apply_inspector(TraceDb& db, ProcessId process,
     }
   }
   if (trace.empty()) return 0;
-  // The trace is a window of the log: where durations agree best. The first communicator whose functions
-  // fit at all wins; two that fit equally cannot be told apart by anything that is recorded.
+  // The trace is a window of the log: where durations agree best. The first communicator whose
+  // functions fit at all wins; two that fit equally cannot be told apart by anything that is
+  // recorded.
   for (const InspectedCommunicator& communicator : communicators) {
     const auto& log = communicator.collectives;
     if (log.size() < trace.size()) continue;
@@ -204,11 +206,12 @@ int64_t apply_inspector(TraceDb& db, ProcessId process,
     if (best < 0) continue;
     for (size_t i = 0; i < trace.size(); ++i) {
       const InspectedCollective& logged = log[best_shift + i];
-      db.execute("UPDATE collective SET bytes = ?2, ranks = COALESCE(ranks, ?3), communicator = ?4, "
-                 "sequence = ?5, source = 'nccl_inspector', confidence = ?6 "
-                 "WHERE op_id = ?1 AND (bytes IS NULL OR confidence < ?6)",
-                 {trace[i].op, logged.bytes, communicator.ranks, communicator.communicator,
-                  logged.sequence, kConfidence});
+      db.execute(
+          "UPDATE collective SET bytes = ?2, ranks = COALESCE(ranks, ?3), communicator = ?4, "
+          "sequence = ?5, source = 'nccl_inspector', confidence = ?6 "
+          "WHERE op_id = ?1 AND (bytes IS NULL OR confidence < ?6)",
+          {trace[i].op, logged.bytes, communicator.ranks, communicator.communicator,
+           logged.sequence, kConfidence});
     }
     return static_cast<int64_t>(trace.size());
   }

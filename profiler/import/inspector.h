@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A log of NCCL's inspector plugin (JSON lines, one per collective) as a second source: what a trace's
-// kernels do not say (message size, communicator, sequence) is filled in from it. It holds no operators,
-// so it is only of use beside a trace.
+// A log of NCCL's inspector plugin (JSON lines, one per collective) as a second source: what a
+// trace's kernels do not say (message size, communicator, sequence) is filled in from it. It holds
+// no operators, so it is only of use beside a trace.
 #pragma once
 
 #include <map>
@@ -15,7 +15,7 @@ namespace preserve::import {
 
 struct InspectedCollective {
   int64_t sequence = 0, bytes = 0, exec_ns = 0;
-  std::string function;   // as in table collective
+  std::string function;  // as in table collective
 };
 
 // One communicator as one rank sees it, by rising sequence.

@@ -105,7 +105,9 @@ int32_t hex4(std::string_view text, size_t at) {
 }  // namespace
 
 JsonReader::JsonReader(ByteSource& source, std::string file, size_t window)
-    : source_(source), file_(std::move(file)), window_(std::max<size_t>(window, 64)),
+    : source_(source),
+      file_(std::move(file)),
+      window_(std::max<size_t>(window, 64)),
       buffer_(std::make_unique<char[]>(window_ + kSlack)) {
   position_ = end_ = buffer_.get();
 }
@@ -122,8 +124,8 @@ void JsonReader::fail(std::string_view what) {
   throw input_error("{}: is not valid JSON at byte {}: {}", file_, offset(), what);
 }
 
-// Makes room and reads more. Bytes from `keep` on (a position in the window) stay and `keep` follows
-// them. false at the end of the text, or when the kept bytes fill the window.
+// Makes room and reads more. Bytes from `keep` on (a position in the window) stay and `keep`
+// follows them. false at the end of the text, or when the kept bytes fill the window.
 bool JsonReader::refill(const char*& keep) {
   char* const base = buffer_.get();
   const size_t kept = static_cast<size_t>(end_ - keep);
@@ -152,7 +154,9 @@ char JsonReader::next_significant() {
   }
 }
 
-char JsonReader::peek() { return next_significant(); }
+char JsonReader::peek() {
+  return next_significant();
+}
 
 void JsonReader::expect(char bracket) {
   const char c = next_significant();
@@ -277,11 +281,21 @@ std::string_view JsonReader::unescaped(std::string_view raw) {
     }
     const char c = raw[++i];
     switch (c) {
-      case 'b': scratch_ += '\b'; break;
-      case 'f': scratch_ += '\f'; break;
-      case 'n': scratch_ += '\n'; break;
-      case 'r': scratch_ += '\r'; break;
-      case 't': scratch_ += '\t'; break;
+      case 'b':
+        scratch_ += '\b';
+        break;
+      case 'f':
+        scratch_ += '\f';
+        break;
+      case 'n':
+        scratch_ += '\n';
+        break;
+      case 'r':
+        scratch_ += '\r';
+        break;
+      case 't':
+        scratch_ += '\t';
+        break;
       case 'u': {
         int32_t code = hex4(raw, i + 1);
         if (code < 0) {
@@ -299,7 +313,8 @@ std::string_view JsonReader::unescaped(std::string_view raw) {
         append_utf8(scratch_, static_cast<uint32_t>(code));
         break;
       }
-      default: scratch_ += c;
+      default:
+        scratch_ += c;
     }
   }
   return scratch_;
@@ -319,7 +334,8 @@ std::string_view JsonReader::number_text() {
 
 namespace {
 
-// sign, digits and up to three fraction digits of a plain decimal; false for exponents and overflow.
+// sign, digits and up to three fraction digits of a plain decimal; false for exponents and
+// overflow.
 bool parse_decimal(std::string_view text, int64_t& whole, int& thousandths, bool& negative) {
   size_t i = 0;
   negative = !text.empty() && text[0] == '-';
@@ -372,7 +388,8 @@ bool JsonReader::integer(int64_t& value) {
   return decimal(value, thousandths);
 }
 
-// Behind the closing quote of the string that starts behind `at`, or null when the window ends first.
+// Behind the closing quote of the string that starts behind `at`, or null when the window ends
+// first.
 const char* JsonReader::string_end(const char* at) const {
   while (true) {
     at = find_quote_or_escape(at, end_);
@@ -383,8 +400,8 @@ const char* JsonReader::string_end(const char* at) const {
   }
 }
 
-// Passes over the inside of `depth` open brackets. With `keep`, bytes from there on stay in the window
-// as long as they fit in half of it; *keep becomes null when they do not.
+// Passes over the inside of `depth` open brackets. With `keep`, bytes from there on stay in the
+// window as long as they fit in half of it; *keep becomes null when they do not.
 void JsonReader::skip_nested(int64_t depth, const char** keep) {
   while (depth > 0) {
     position_ = find_structure(position_, end_);
@@ -400,8 +417,8 @@ void JsonReader::skip_nested(int64_t depth, const char** keep) {
         continue;
       }
     }
-    const bool keeping = keep != nullptr && *keep != nullptr &&
-                         static_cast<size_t>(end_ - *keep) < window_ / 2;
+    const bool keeping =
+        keep != nullptr && *keep != nullptr && static_cast<size_t>(end_ - *keep) < window_ / 2;
     if (keep != nullptr && !keeping) *keep = nullptr;
     const char* from = keeping ? *keep : position_;
     const bool in_string = position_ < end_;

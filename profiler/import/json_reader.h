@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // A pull tokenizer for traces of any size: JSON text (RFC 8259) from a ByteSource through one fixed
-// window, no tree, no recursion. Memory does not depend on the text: a string longer than the window
-// is cut (and counted), nesting costs a counter. Strings are scanned 16 bytes at a time, and values
-// that nobody asks for are passed over without being tokenized, so their inside is not validated.
+// window, no tree, no recursion. Memory does not depend on the text: a string longer than the
+// window is cut (and counted), nesting costs a counter. Strings are scanned 16 bytes at a time, and
+// values that nobody asks for are passed over without being tokenized, so their inside is not
+// validated.
 //
-// Errors are input_error with the byte offset. truncated() tells a text that stops from a wrong one.
+// Errors are input_error with the byte offset. truncated() tells a text that stops from a wrong
+// one.
 #pragma once
 
 #include <array>
@@ -27,8 +29,8 @@ class JsonReader {
   // Objects: begin_object(), then next_key() until false. Arrays: begin_array(), next_element().
   void begin_object() { expect('{'); }
   void begin_array() { expect('['); }
-  // The key is valid until the next key (cut at kKeyLimit: no key of interest is longer). After true,
-  // exactly one value must be read or skipped.
+  // The key is valid until the next key (cut at kKeyLimit: no key of interest is longer). After
+  // true, exactly one value must be read or skipped.
   bool next_key(std::string_view& key);
   bool next_element();
 
@@ -46,7 +48,7 @@ class JsonReader {
   // Passes over what is left of an object of which nothing or whole members were read.
   void skip_rest_of_object();
 
-  uint64_t offset() const;          // bytes of text consumed
+  uint64_t offset() const;  // bytes of text consumed
   bool truncated() const { return truncated_; }
   uint64_t strings_cut() const { return strings_cut_; }
 
@@ -70,7 +72,7 @@ class JsonReader {
   std::unique_ptr<char[]> buffer_;
   const char* position_;
   const char* end_;
-  uint64_t consumed_before_ = 0;   // bytes of text that have left the window
+  uint64_t consumed_before_ = 0;  // bytes of text that have left the window
   uint64_t strings_cut_ = 0;
   bool truncated_ = false;
   bool first_in_container_ = true;

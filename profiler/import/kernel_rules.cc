@@ -12,9 +12,9 @@
 namespace preserve::import {
 namespace {
 
-constexpr std::array kClassNames{"collective", "p2p",      "matmul",    "experts",   "attention",
-                                 "kv_store",   "norm",     "embedding", "sampling",  "elementwise",
-                                 "reduction",  "copy",     "other"};
+constexpr std::array kClassNames{"collective", "p2p",  "matmul",    "experts",  "attention",
+                                 "kv_store",   "norm", "embedding", "sampling", "elementwise",
+                                 "reduction",  "copy", "other"};
 
 struct BuiltIn {
   const char* pattern;
@@ -187,10 +187,14 @@ const char* to_text(KernelClass kernel_class) {
 
 OpKind op_kind_of(KernelClass kernel_class) {
   switch (kernel_class) {
-    case KernelClass::collective: return OpKind::collective;
-    case KernelClass::p2p: return OpKind::p2p;
-    case KernelClass::copy: return OpKind::copy;
-    default: return OpKind::compute;
+    case KernelClass::collective:
+      return OpKind::collective;
+    case KernelClass::p2p:
+      return OpKind::p2p;
+    case KernelClass::copy:
+      return OpKind::copy;
+    default:
+      return OpKind::compute;
   }
 }
 
@@ -234,13 +238,14 @@ void KernelRules::add_file(const std::filesystem::path& path) {
     const auto* found = std::find_if(kClassNames.begin(), kClassNames.end(),
                                      [&](const char* name) { return class_name == name; });
     if (found == kClassNames.end()) {
-      throw input_error("{}:{}: '{}' is no kernel class; a line is PATTERN CLASS [FUNCTION] with CLASS "
-                        "one of {}",
-                        path.string(), number, printable(class_name), fmt::join(kClassNames, ", "));
+      throw input_error(
+          "{}:{}: '{}' is no kernel class; a line is PATTERN CLASS [FUNCTION] with CLASS "
+          "one of {}",
+          path.string(), number, printable(class_name), fmt::join(kClassNames, ", "));
     }
     if (words >> surplus) {
-      throw input_error("{}:{}: '{}' is too much; a line is PATTERN CLASS [FUNCTION]", path.string(),
-                        number, printable(surplus));
+      throw input_error("{}:{}: '{}' is too much; a line is PATTERN CLASS [FUNCTION]",
+                        path.string(), number, printable(surplus));
     }
     rule.kernel_class = static_cast<KernelClass>(found - kClassNames.begin());
     rule.pattern = lower_case(rule.pattern);

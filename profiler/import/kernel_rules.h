@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a kernel is, told by its name: a table of rules, first match wins, that users may put their own
-// lines in front of (--kernel-rules FILE). A rule's pattern is a glob (* and ?) over the lower-cased
-// name. Names say which operation, never how many bytes.
+// What a kernel is, told by its name: a table of rules, first match wins, that users may put their
+// own lines in front of (--kernel-rules FILE). A rule's pattern is a glob (* and ?) over the
+// lower-cased name. Names say which operation, never how many bytes.
 //
-// Names come from NCCL 2.10-2.28, RCCL, vLLM, SGLang, FlashInfer, TensorRT-LLM, DeepEP, cuBLAS, CUTLASS,
-// hipBLASLt (Tensile), AITER and PyTorch, as seen in recorded traces and in their sources.
+// Names come from NCCL 2.10-2.28, RCCL, vLLM, SGLang, FlashInfer, TensorRT-LLM, DeepEP, cuBLAS,
+// CUTLASS, hipBLASLt (Tensile), AITER and PyTorch, as seen in recorded traces and in their sources.
 #pragma once
 
 #include <filesystem>
@@ -17,21 +17,32 @@
 namespace preserve::import {
 
 enum class KernelClass {
-  collective, p2p, matmul, experts, attention, kv_store, norm, embedding, sampling, elementwise,
-  reduction, copy, other
+  collective,
+  p2p,
+  matmul,
+  experts,
+  attention,
+  kv_store,
+  norm,
+  embedding,
+  sampling,
+  elementwise,
+  reduction,
+  copy,
+  other
 };
 const char* to_text(KernelClass kernel_class);
 OpKind op_kind_of(KernelClass kernel_class);
 
 struct KernelRule {
-  std::string pattern;                   // lower case
+  std::string pattern;  // lower case
   KernelClass kernel_class = KernelClass::other;
-  std::string function{};                // of collectives: allreduce, allgather, ...
+  std::string function{};  // of collectives: allreduce, allgather, ...
 };
 
 struct KernelIdentity {
   KernelClass kernel_class = KernelClass::other;
-  std::string function{};                // empty: not a collective, or unknown which
+  std::string function{};  // empty: not a collective, or unknown which
 };
 
 class KernelRules {

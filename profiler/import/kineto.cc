@@ -17,7 +17,15 @@ constexpr int64_t kLeastNanosecondStamp = 100'000'000'000'000'000;
 constexpr int64_t kTimeLimitNs = std::numeric_limits<int64_t>::max() / 4;
 
 enum class Category : uint8_t {
-  none, kernel, copy, runtime, host_op, annotation, gpu_annotation, python, ignored
+  none,
+  kernel,
+  copy,
+  runtime,
+  host_op,
+  annotation,
+  gpu_annotation,
+  python,
+  ignored
 };
 
 Category category_of(std::string_view text) {
@@ -25,21 +33,34 @@ Category category_of(std::string_view text) {
     std::string_view text;
     Category category;
   };
-  static constexpr Entry kEntries[] = {
-      {"cpu_op", Category::host_op},         {"cuda_runtime", Category::runtime},
-      {"ac2g", Category::ignored},           {"kernel", Category::kernel},
-      {"python_function", Category::python}, {"cuda_driver", Category::runtime},
-      {"user_annotation", Category::annotation}, {"cpu_instant_event", Category::ignored},
-      {"gpu_memcpy", Category::copy},        {"gpu_memset", Category::copy},
-      {"gpu_user_annotation", Category::gpu_annotation}, {"fwdbwd", Category::ignored},
-      {"async", Category::ignored},          {"async_gpu", Category::ignored},
-      {"Operator", Category::host_op},       {"Runtime", Category::runtime},
-      {"Kernel", Category::kernel},          {"Memcpy", Category::copy},
-      {"Memset", Category::copy},            {"overhead", Category::ignored},
-      {"cuda_sync", Category::ignored},      {"Trace", Category::ignored},
-      {"cuda_profiler_range", Category::ignored}, {"hip_runtime", Category::runtime},
-      {"hip_driver", Category::runtime},     {"privateuse1_runtime", Category::runtime},
-      {"xpu_runtime", Category::runtime},    {"mtia_runtime", Category::runtime}};
+  static constexpr Entry kEntries[] = {{"cpu_op", Category::host_op},
+                                       {"cuda_runtime", Category::runtime},
+                                       {"ac2g", Category::ignored},
+                                       {"kernel", Category::kernel},
+                                       {"python_function", Category::python},
+                                       {"cuda_driver", Category::runtime},
+                                       {"user_annotation", Category::annotation},
+                                       {"cpu_instant_event", Category::ignored},
+                                       {"gpu_memcpy", Category::copy},
+                                       {"gpu_memset", Category::copy},
+                                       {"gpu_user_annotation", Category::gpu_annotation},
+                                       {"fwdbwd", Category::ignored},
+                                       {"async", Category::ignored},
+                                       {"async_gpu", Category::ignored},
+                                       {"Operator", Category::host_op},
+                                       {"Runtime", Category::runtime},
+                                       {"Kernel", Category::kernel},
+                                       {"Memcpy", Category::copy},
+                                       {"Memset", Category::copy},
+                                       {"overhead", Category::ignored},
+                                       {"cuda_sync", Category::ignored},
+                                       {"Trace", Category::ignored},
+                                       {"cuda_profiler_range", Category::ignored},
+                                       {"hip_runtime", Category::runtime},
+                                       {"hip_driver", Category::runtime},
+                                       {"privateuse1_runtime", Category::runtime},
+                                       {"xpu_runtime", Category::runtime},
+                                       {"mtia_runtime", Category::runtime}};
   for (const Entry& entry : kEntries) {
     if (entry.text == text) return entry.category;
   }
@@ -52,7 +73,7 @@ struct Event {
   Category category = Category::none;
   std::string name, dims, types, text;
   int64_t process = 0, thread = 0;
-  int64_t time = 0, duration = 0;     // whole part, in the unit of the file
+  int64_t time = 0, duration = 0;  // whole part, in the unit of the file
   int time_thousandths = 0, duration_thousandths = 0;
   bool has_time = false, has_duration = false, good_time = true, good_duration = true;
   int64_t correlation = 0, device = -1, context = 0, stream = -1, bytes = -1;
@@ -213,7 +234,8 @@ bool KinetoReader::read_event() {
   std::string_view key;
   while (json_.next_key(key)) {
     if (key == "ph") {
-      const std::string_view phase = json_.peek() == '"' ? json_.string() : (json_.skip_value(), "?");
+      const std::string_view phase =
+          json_.peek() == '"' ? json_.string() : (json_.skip_value(), "?");
       event_.phase = phase.size() == 1 ? phase[0] : '?';
     } else if (key == "cat" && json_.peek() == '"') {
       event_.category = category_of(json_.string());
@@ -291,7 +313,8 @@ void KinetoReader::read_argument(std::string_view key) {
       break;
     case 8:
       if (key == "graph id") return (void)json_.integer(event_.graph);
-      if (key == "Src Rank" || key == "Dst Rank" || key == "Comms Id") return read_communication(key);
+      if (key == "Src Rank" || key == "Dst Rank" || key == "Comms Id")
+        return read_communication(key);
       break;
     case 10:
       if (key == "Input Dims" || key == "Input dims") {
@@ -314,13 +337,17 @@ void KinetoReader::read_argument(std::string_view key) {
     case 3:
       if (key == "Seq") return read_communication(key);
       break;
-    case 14: case 15: case 18: case 19:
+    case 14:
+    case 15:
+    case 18:
+    case 19:
       if (key == "Out msg nelems" || key == "Collective name" || key == "Process Group Name" ||
           key == "Process Group Ranks") {
         return read_communication(key);
       }
       break;
-    default: break;
+    default:
+      break;
   }
   json_.skip_value();
 }
@@ -364,17 +391,20 @@ void KinetoReader::use_event() {
   }
   switch (event_.category) {
     case Category::kernel:
-    case Category::copy: return use_activity();
+    case Category::copy:
+      return use_activity();
     case Category::runtime:
     case Category::host_op:
     case Category::annotation:
     case Category::gpu_annotation:
-    case Category::python: return use_host_event(event_.category);
+    case Category::python:
+      return use_host_event(event_.category);
     case Category::none:
       // Writers without categories: what ran on a stream is told by its arguments.
       if (event_.stream >= 0 && event_.correlation != 0 && event_.has_duration) use_activity();
       return;
-    case Category::ignored: return;
+    case Category::ignored:
+      return;
   }
 }
 
@@ -427,16 +457,17 @@ void KinetoReader::use_activity() {
   if (!times(activity.start_ns, activity.end_ns)) {
     return refuse("bad_time", "its ts or dur is no usable number");
   }
-  if (activity.end_ns < activity.start_ns) return refuse("negative_duration", "its duration is negative");
+  if (activity.end_ns < activity.start_ns)
+    return refuse("negative_duration", "its duration is negative");
   if (event_.time == 0 && event_.duration == 0) return builder_.lose("zero_timestamp");
   if (event_.name.empty()) return refuse("no_name", "it has no name");
   note_span(activity.start_ns, activity.end_ns);
   activity.kind = event_.category == Category::copy ? GpuKind::copy : GpuKind::kernel;
   activity.correlation = event_.correlation;
   activity.copy_bytes = event_.bytes;
-  activity.stream = builder_.gpu_stream(event_.device >= 0 ? event_.device : event_.process,
-                                        event_.context,
-                                        event_.stream >= 0 ? event_.stream : event_.thread);
+  activity.stream =
+      builder_.gpu_stream(event_.device >= 0 ? event_.device : event_.process, event_.context,
+                          event_.stream >= 0 ? event_.stream : event_.thread);
   activity.name = builder_.kernel_name(event_.name);
   if (event_.graph > 0) activity.graph = static_cast<uint32_t>(event_.graph);
   activity.graph_node = event_.graph_node;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chrome-trace JSON as PyTorch's Kineto writes it (schemas of 2021 to today, CUDA and HIP) -> records
-// of one process. One pass over the text, in the order it comes; nothing of the text is kept but names.
+// Chrome-trace JSON as PyTorch's Kineto writes it (schemas of 2021 to today, CUDA and HIP) ->
+// records of one process. One pass over the text, in the order it comes; nothing of the text is
+// kept but names.
 //
 // Free text of the file (metadata, environment, user and host names, paths of the trace) is never
 // read into trace.db: only the fields named in kineto.cc are.
@@ -15,15 +16,16 @@
 namespace preserve::import {
 
 struct KinetoFile {
-  int64_t base_ns = 0;             // to add to all times
-  uint64_t text_bytes = 0;         // of JSON
+  int64_t base_ns = 0;      // to add to all times
+  uint64_t text_bytes = 0;  // of JSON
   int64_t events = 0, host_events = 0;
-  int64_t frames_left_out = 0;     // Python stack frames that are no modules
-  std::string damage{};            // why reading stopped early (partial imports only)
+  int64_t frames_left_out = 0;  // Python stack frames that are no modules
+  std::string damage{};         // why reading stopped early (partial imports only)
 };
 
-// Reads all of `source` into `builder`. `file` is for messages. Without `partial` the first GPU record
-// that cannot be used, and text that stops or breaks, are input_error; with it they are counted.
+// Reads all of `source` into `builder`. `file` is for messages. Without `partial` the first GPU
+// record that cannot be used, and text that stops or breaks, are input_error; with it they are
+// counted.
 KinetoFile read_kineto(ByteSource& source, const std::string& file, bool partial,
                        ProcessBuilder& builder);
 

@@ -21,7 +21,8 @@ constexpr int64_t kTimeLimitNs = std::numeric_limits<int64_t>::max() / 4;
 // NVTX event types of the export that are ranges.
 constexpr int64_t kPushPop = 59, kStartEnd = 60;
 
-// A foreign database, opened so that it is neither changed nor locked, and nothing in its schema runs.
+// A foreign database, opened so that it is neither changed nor locked, and nothing in its schema
+// runs.
 class ForeignDb {
  public:
   explicit ForeignDb(const std::filesystem::path& path) : file_(path.string()) {
@@ -63,7 +64,8 @@ class ForeignDb {
 class Rows {
  public:
   Rows(const ForeignDb& db, const std::string& sql) : db_(db) {
-    if (sqlite3_prepare_v2(db.handle(), sql.c_str(), -1, &statement_, nullptr) != SQLITE_OK) db.fail();
+    if (sqlite3_prepare_v2(db.handle(), sql.c_str(), -1, &statement_, nullptr) != SQLITE_OK)
+      db.fail();
   }
   ~Rows() { sqlite3_finalize(statement_); }
   Rows(const Rows&) = delete;
@@ -216,8 +218,9 @@ NsysFile NsysReader::read() {
   if (kernels.empty() && !columns_of(file_, "CUPTI_ACTIVITY_KIND_GRAPH_TRACE").empty()) {
     // Whole graphs, one row per launch: the kernels inside were not recorded.
     read_activities("CUPTI_ACTIVITY_KIND_GRAPH_TRACE", GpuKind::kernel, "CUDA graph");
-    result_.notes.push_back("graphs were recorded as a whole: record with --cuda-graph-trace=node to "
-                            "see their kernels");
+    result_.notes.push_back(
+        "graphs were recorded as a whole: record with --cuda-graph-trace=node to "
+        "see their kernels");
   }
   keep_processes_with_work();
   read_launches();
@@ -233,7 +236,8 @@ void NsysReader::read_version() {
   for (const char* table : {"META_DATA_EXPORT", "EXPORT_META_DATA"}) {
     const auto columns = columns_of(file_, table);
     if (columns.count("name") == 0 || columns.count("value") == 0) continue;
-    Rows rows(file_, fmt::format("SELECT value FROM {} WHERE name = 'EXPORT_SCHEMA_VERSION'", table));
+    Rows rows(file_,
+              fmt::format("SELECT value FROM {} WHERE name = 'EXPORT_SCHEMA_VERSION'", table));
     if (rows.next()) result_.version = printable(rows.text(0), 40);
     return;
   }
@@ -306,15 +310,17 @@ void NsysReader::read_activities(const std::string& table, GpuKind kind, const c
   }
 }
 
-// Only processes that used a GPU become processes of the trace; the launcher and its daemons do not.
+// Only processes that used a GPU become processes of the trace; the launcher and its daemons do
+// not.
 void NsysReader::keep_processes_with_work() {
   std::erase_if(processes_, [](const auto& entry) {
     return entry.second->activities() == 0 && entry.second->lost() == 0;
   });
   if (processes_.empty() && !partial_) {
-    throw input_error("{}: holds no GPU activity: no kernel, copy or fill was recorded; --partial "
-                      "imports its ranges",
-                      file_.file());
+    throw input_error(
+        "{}: holds no GPU activity: no kernel, copy or fill was recorded; --partial "
+        "imports its ranges",
+        file_.file());
   }
 }
 
@@ -346,9 +352,10 @@ void NsysReader::read_launches() {
 void NsysReader::read_nvtx() {
   const auto columns = columns_of(file_, "NVTX_EVENTS");
   if (columns.count("start") == 0 || columns.count("eventType") == 0) return;
-  Rows rows(file_, select_of(columns, "NVTX_EVENTS",
-                             {"start", "end", "eventType", "text", "textId", "globalTid", "domainId"}) +
-                       fmt::format(" WHERE eventType IN ({}, {})", kPushPop, kStartEnd));
+  Rows rows(file_,
+            select_of(columns, "NVTX_EVENTS",
+                      {"start", "end", "eventType", "text", "textId", "globalTid", "domainId"}) +
+                fmt::format(" WHERE eventType IN ({}, {})", kPushPop, kStartEnd));
   std::string text;
   while (rows.next()) {
     ++result_.rows;
@@ -388,8 +395,9 @@ void NsysReader::read_devices() {
     return;
   }
   std::map<int64_t, DeviceFacts> devices;
-  Rows rows(file_, select_of(columns, "TARGET_INFO_GPU",
-                             {"id", "name", "l2CacheSize", "totalMemory", "memoryBandwidth", "smCount"}));
+  Rows rows(file_,
+            select_of(columns, "TARGET_INFO_GPU",
+                      {"id", "name", "l2CacheSize", "totalMemory", "memoryBandwidth", "smCount"}));
   while (rows.next()) {
     DeviceFacts facts{.name = printable(rows.text(1))};
     if (rows.integer(2) > 0) facts.cache_bytes = rows.integer(2);
@@ -402,7 +410,8 @@ void NsysReader::read_devices() {
   // A process counts its visible devices from 0; the export maps them to GPUs where it can.
   const auto map_columns = columns_of(file_, "TARGET_INFO_CUDA_DEVICE");
   if (map_columns.count("gpuId") == 0 || map_columns.count("cudaId") == 0) return;
-  Rows map_rows(file_, select_of(map_columns, "TARGET_INFO_CUDA_DEVICE", {"gpuId", "cudaId", "pid"}));
+  Rows map_rows(file_,
+                select_of(map_columns, "TARGET_INFO_CUDA_DEVICE", {"gpuId", "cudaId", "pid"}));
   while (map_rows.next()) {
     const auto gpu = devices.find(map_rows.integer(0));
     if (gpu == devices.end()) continue;

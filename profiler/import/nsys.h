@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Nsight Systems' SQLite export (schemas 2.9 to 3.25) -> records, one ProcessBuilder per process with
-// GPU work. Tables and columns come and go between versions: both are looked up by name, and what is
-// absent is unknown, not zero.
+// Nsight Systems' SQLite export (schemas 2.9 to 3.25) -> records, one ProcessBuilder per process
+// with GPU work. Tables and columns come and go between versions: both are looked up by name, and
+// what is absent is unknown, not zero.
 //
-// Read are kernels, copies, fills, launches, NVTX events and the facts of the GPUs. The environment,
-// capture settings and all strings that none of these refer to are never touched: exports hold the
-// recorded environment, with its tokens, in three places.
+// Read are kernels, copies, fills, launches, NVTX events and the facts of the GPUs. The
+// environment, capture settings and all strings that none of these refer to are never touched:
+// exports hold the recorded environment, with its tokens, in three places.
 #pragma once
 
 #include <filesystem>
@@ -19,8 +19,8 @@ namespace preserve::import {
 
 struct NsysFile {
   std::vector<std::unique_ptr<ProcessBuilder>> processes{};
-  std::string version{};        // "3.24.14", empty unknown
-  int64_t rows = 0;             // read from event tables
+  std::string version{};             // "3.24.14", empty unknown
+  int64_t rows = 0;                  // read from event tables
   std::vector<std::string> notes{};  // what had to be assumed
 };
 

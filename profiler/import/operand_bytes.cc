@@ -23,7 +23,8 @@ int64_t bytes_of_kernel_type(std::string_view kernel_name) {
   for (const char* part : {"e4m3", "e5m2", "fp8", "float8", "i8816", "int8"}) {
     if (contains(name, part)) return 1;
   }
-  for (const char* part : {"bf16", "bfloat16", "f16", "half", "hss", "hhs", "tst", "s16816", "_bbs_"}) {
+  for (const char* part :
+       {"bf16", "bfloat16", "f16", "half", "hss", "hhs", "tst", "s16816", "_bbs_"}) {
     if (contains(name, part)) return 2;
   }
   for (const char* part : {"sgemm", "f32", "float", "tf32"}) {
@@ -75,7 +76,8 @@ void add(std::vector<OperandBytes>& out, const char* word, TensorRole role, int6
 std::vector<OperandBytes> product(const Shapes& shapes, size_t input, size_t weight, size_t bias,
                                   int64_t columns, TensorRole weight_role) {
   std::vector<OperandBytes> out;
-  add(out, weight_role == TensorRole::weight ? "weight" : "other", weight_role, shapes.bytes(weight));
+  add(out, weight_role == TensorRole::weight ? "weight" : "other", weight_role,
+      shapes.bytes(weight));
   add(out, "bias", TensorRole::weight, shapes.bytes(bias));
   add(out, "input", TensorRole::activation, shapes.bytes(input));
   const int64_t inner = shapes.dim(input, 0);
@@ -91,7 +93,8 @@ std::vector<OperandBytes> product(const Shapes& shapes, size_t input, size_t wei
 std::vector<OperandBytes> any_product(const Shapes& shapes) {
   size_t largest = shapes.size();
   for (size_t i = 0; i < shapes.size(); ++i) {
-    if (shapes.rank(i) == 2 && (largest == shapes.size() || shapes.bytes(i) > shapes.bytes(largest))) {
+    if (shapes.rank(i) == 2 &&
+        (largest == shapes.size() || shapes.bytes(i) > shapes.bytes(largest))) {
       largest = i;
     }
   }
@@ -100,8 +103,8 @@ std::vector<OperandBytes> any_product(const Shapes& shapes) {
     if (i == largest || shapes.rank(i) < 2) continue;
     const int64_t inner = shapes.dim(i, 0);
     if (inner == shapes.dim(largest, 0) || inner == shapes.dim(largest, 1)) {
-      const int64_t columns = inner == shapes.dim(largest, 0) ? shapes.dim(largest, 1)
-                                                              : shapes.dim(largest, 0);
+      const int64_t columns =
+          inner == shapes.dim(largest, 0) ? shapes.dim(largest, 1) : shapes.dim(largest, 0);
       return product(shapes, i, largest, shapes.size(), columns, TensorRole::weight);
     }
   }
@@ -154,7 +157,7 @@ std::vector<OperandBytes> operand_bytes(std::string_view op_name, std::string_vi
   if (op == "linear" && product_ranks(0, 1)) {  // (.., K) x (N, K)
     return product(shapes, 0, 1, 2, shapes.dim(1, 1), TensorRole::weight);
   }
-  if (op == "addmm" && product_ranks(1, 2)) {   // bias, (M, K), (K, N)
+  if (op == "addmm" && product_ranks(1, 2)) {  // bias, (M, K), (K, N)
     return product(shapes, 1, 2, 0, shapes.dim(2, 0), TensorRole::weight);
   }
   if ((op == "mm" || op == "matmul" || op == "_scaled_mm") && product_ranks(0, 1)) {
@@ -169,7 +172,8 @@ std::vector<OperandBytes> operand_bytes(std::string_view op_name, std::string_vi
     return attention(shapes);
   }
   if (op == "embedding") return embedding(shapes);
-  if (contains(op, "moe") || contains(op, "expert") || kernel_class == KernelClass::experts) return {};
+  if (contains(op, "moe") || contains(op, "expert") || kernel_class == KernelClass::experts)
+    return {};
   if (kernel_class == KernelClass::matmul || contains(op, "mm") || contains(op, "gemm") ||
       contains(op, "linear")) {
     return any_product(shapes);

@@ -15,15 +15,15 @@
 namespace preserve::import {
 
 struct OperandBytes {
-  std::string word;             // weight, bias, input, key, value, output
+  std::string word;  // weight, bias, input, key, value, output
   TensorRole role = TensorRole::unknown;
-  int64_t tensor_bytes = 0;     // size of the tensor
-  int64_t access_bytes = 0;     // how much of it is touched
+  int64_t tensor_bytes = 0;  // size of the tensor
+  int64_t access_bytes = 0;  // how much of it is touched
   AccessMode mode = AccessMode::read;
 };
 
-// `op_name` is the framework's operator ("aten::addmm"), `kernel_name` gives the element type where the
-// shapes have none. Empty when nothing can be said.
+// `op_name` is the framework's operator ("aten::addmm"), `kernel_name` gives the element type where
+// the shapes have none. Empty when nothing can be said.
 std::vector<OperandBytes> operand_bytes(std::string_view op_name, std::string_view kernel_name,
                                         KernelClass kernel_class,
                                         const std::vector<Operand>& operands);

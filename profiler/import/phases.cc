@@ -9,16 +9,16 @@
 namespace preserve::import {
 namespace {
 
-// Over lower-cased kernel names. FlashAttention's split-KV, paged and masked kernels serve one query
-// token per sequence; the plain forward kernel and "context", "ragged", "extend" ones serve many.
-constexpr std::array kDecodeGlobs{"*splitkv*",          "*decode*",          "*paged_attention*",
-                                  "*masked_multihead*", "*forgen*",          "*generation*",
-                                  "*mla_fwd*",          "*flash_mla*",       "*unified_attention_3d*",
-                                  "*gqa_decode*"};
-constexpr std::array kPrefillGlobs{"*prefill*",   "*flash_fwd_kernel*", "*forctx*", "*context*",
-                                   "*ragged*",    "*extend_attention*", "*_fwd_kernel*",
-                                   "*fmha_cutlassf*", "*fmha*fprop*",   "*fmha_fwd*",
-                                   "*flash*fwd*sm90*"};
+// Over lower-cased kernel names. FlashAttention's split-KV, paged and masked kernels serve one
+// query token per sequence; the plain forward kernel and "context", "ragged", "extend" ones serve
+// many.
+constexpr std::array kDecodeGlobs{
+    "*splitkv*",    "*decode*",  "*paged_attention*", "*masked_multihead*",     "*forgen*",
+    "*generation*", "*mla_fwd*", "*flash_mla*",       "*unified_attention_3d*", "*gqa_decode*"};
+constexpr std::array kPrefillGlobs{"*prefill*",     "*flash_fwd_kernel*", "*forctx*",
+                                   "*context*",     "*ragged*",           "*extend_attention*",
+                                   "*_fwd_kernel*", "*fmha_cutlassf*",    "*fmha*fprop*",
+                                   "*fmha_fwd*",    "*flash*fwd*sm90*"};
 
 template <size_t N>
 bool any_glob(const TraceDb& db, const std::array<const char*, N>& globs, const std::string& name) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Prefill or decode? Steps whose annotation does not say are judged by what ran in them: the names of the
-// attention kernels, weighted by time. What they do not tell stays unknown.
+// Prefill or decode? Steps whose annotation does not say are judged by what ran in them: the names
+// of the attention kernels, weighted by time. What they do not tell stays unknown.
 #pragma once
 
 #include "db/trace_db.h"

@@ -13,7 +13,7 @@ namespace {
 constexpr uint32_t kNoThread = std::numeric_limits<uint32_t>::max();
 // One launch with more activities than this is no graph but a file without correlation ids.
 constexpr size_t kReplayLimit = 200'000;
-constexpr size_t kOpenRangeLimit = 1000;   // nesting beyond this is not kept
+constexpr size_t kOpenRangeLimit = 1000;  // nesting beyond this is not kept
 constexpr size_t kScopeLimit = 100'000;
 constexpr size_t kCommunicationLimit = 1'000'000;
 
@@ -22,8 +22,8 @@ uint64_t mix(uint64_t hash, uint64_t value) {
   return hash * 0xff51afd7ed558ccdu;
 }
 
-// Kernels that read the operands of the operator around them, and not what another kernel of the same
-// operator left (split-k reductions, copies, activation functions).
+// Kernels that read the operands of the operator around them, and not what another kernel of the
+// same operator left (split-k reductions, copies, activation functions).
 bool has_operands_of_its_own(KernelClass kernel_class) {
   switch (kernel_class) {
     case KernelClass::matmul:
@@ -31,8 +31,10 @@ bool has_operands_of_its_own(KernelClass kernel_class) {
     case KernelClass::attention:
     case KernelClass::embedding:
     case KernelClass::norm:
-    case KernelClass::other: return true;
-    default: return false;
+    case KernelClass::other:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -149,7 +151,7 @@ void ProcessBuilder::add_devices_and_streams(ImportedProcess& out) {
       // Numbers of activities and of properties may differ (visible devices); GPUs of one machine
       // that all have one name need no number.
       const auto own = devices.find(stream.device);
-      DeviceFacts facts = own != devices.end() ? own->second
+      DeviceFacts facts = own != devices.end()  ? own->second
                           : all_devices_alike() ? devices.begin()->second
                                                 : DeviceFacts{};
       if (const auto known = known_device(facts.name, facts.memory_bytes)) {
@@ -181,8 +183,8 @@ void ProcessBuilder::match_launches(LaunchedSorter& out) {
   launches_.sort();
   Launch launch;
   bool more_launches = launches_.next(launch);
-  std::vector<Launch> launches;     // with the id in hand
-  std::vector<GpuActivity> group;   // activities with that id
+  std::vector<Launch> launches;    // with the id in hand
+  std::vector<GpuActivity> group;  // activities with that id
   GpuActivity activity;
   int64_t id = 0;
   const auto flush = [&] {
@@ -230,9 +232,9 @@ void ProcessBuilder::match_launches(LaunchedSorter& out) {
   flush();
 }
 
-// Activities of one launch: a graph. They get their position in it, counted stream by stream because
-// streams interleave differently from replay to replay; replays with the same sequence of kernels are
-// the same graph.
+// Activities of one launch: a graph. They get their position in it, counted stream by stream
+// because streams interleave differently from replay to replay; replays with the same sequence of
+// kernels are the same graph.
 void ProcessBuilder::number_replay(std::vector<GpuActivity>& group) {
   std::stable_sort(group.begin(), group.end(), ByStream());
   uint64_t signature = group.size();
@@ -340,8 +342,8 @@ void ProcessBuilder::locate(GpuActivity& activity, std::vector<OpenRange>& open)
   activity.range = static_cast<uint32_t>(keep_range(open, open.size() - 1).value);
   activity.scope = open.back().scope;
   const KernelIdentity& kernel = identity(activity.name);
-  const bool communicates = kernel.kernel_class == KernelClass::collective ||
-                            kernel.kernel_class == KernelClass::p2p;
+  const bool communicates =
+      kernel.kernel_class == KernelClass::collective || kernel.kernel_class == KernelClass::p2p;
   // A replay's kernels were captured elsewhere: the operators around the launch are not theirs.
   if (activity.from_replay) {
     activity.scope = 0;

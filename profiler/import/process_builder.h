@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Records of one process -> rows of trace.db. Importers add what they read in any order; finish() joins:
-//   1. activities with launches by correlation id (recycled ids: the last launch before the activity;
+// Records of one process -> rows of trace.db. Importers add what they read in any order; finish()
+// joins:
+//   1. activities with launches by correlation id (recycled ids: the last launch before the
+//   activity;
 //      several activities of one launch are a graph replay, numbered in order)
 //   2. launches with the ranges of their thread, by time: innermost range, shapes, module path
 //   3. activities into rows, stream by stream in order of start
@@ -30,9 +32,9 @@ struct DeviceFacts {
 struct OperandUse {
   int64_t start_ns = 0, dur_ns = 0;
   int64_t op = 0;
-  uint32_t name = 0;             // row of table string
+  uint32_t name = 0;  // row of table string
   uint32_t operands = 0, scope = 0;
-  uint32_t op_name = 0;          // row of table string: the framework's operator, 0 unknown
+  uint32_t op_name = 0;  // row of table string: the framework's operator, 0 unknown
   KernelClass kernel_class = KernelClass::other;
 };
 struct ByStart {
@@ -46,14 +48,14 @@ using OperandUses = RecordSorter<OperandUse, ByStart>;
 struct ImportedProcess {
   ProcessId id;
   std::optional<int64_t> rank;
-  std::string source_file;       // for messages; processes of one file share a clock
-  int64_t first_device = 0;      // lowest device number, as the file counts them
+  std::string source_file;   // for messages; processes of one file share a clock
+  int64_t first_device = 0;  // lowest device number, as the file counts them
   OperandUses uses{};
   OperandTable operands{};
   std::vector<std::string> scopes{{}};
   std::optional<int64_t> bandwidth_bytes_per_s{};
   int64_t activities = 0, kernels = 0;
-  int64_t shift_ns = 0;          // by which the rows were moved after `uses` was filled
+  int64_t shift_ns = 0;  // by which the rows were moved after `uses` was filled
 };
 
 class ProcessBuilder {
@@ -94,7 +96,8 @@ class ProcessBuilder {
       return a.start_ns != b.start_ns ? a.start_ns < b.start_ns : a.end_ns < b.end_ns;
     }
     bool operator()(const Launch& a, const Launch& b) const {
-      return a.correlation != b.correlation ? a.correlation < b.correlation : a.start_ns < b.start_ns;
+      return a.correlation != b.correlation ? a.correlation < b.correlation
+                                            : a.start_ns < b.start_ns;
     }
   };
   struct ByLaunch {
@@ -173,7 +176,7 @@ class ProcessBuilder {
   std::unordered_map<uint32_t, KernelIdentity> identities_;
   std::unordered_map<uint32_t, std::string> path_names_;  // ranges that are modules or module paths
   std::unordered_map<uint32_t, std::string> functions_;   // ranges that name a collective
-  std::unordered_map<uint64_t, uint32_t> graphs_;   // signature of a replay -> graph number
+  std::unordered_map<uint64_t, uint32_t> graphs_;         // signature of a replay -> graph number
   std::unordered_map<std::string, uint32_t> scope_index_;
   std::unordered_map<int64_t, int64_t> sequences_;  // collectives seen, by communicator
   std::map<std::string, int64_t> losses_;

@@ -15,7 +15,8 @@ constexpr double kHostMetadata = 0.9;     // c10d wrote it on the host call that
 constexpr double kHostShapes = 0.7;       // shape of the first tensor of that host call
 constexpr double kNameOnly = 0.5;         // the kernel's name: function, no bytes
 
-// Message size of one rank, as table collective defines it: what the library's call is given as count.
+// Message size of one rank, as table collective defines it: what the library's call is given as
+// count.
 std::optional<int64_t> message_elements(const Communication& facts) {
   return facts.function == "reduce_scatter" && facts.out_elements ? facts.out_elements
                                                                   : facts.in_elements;
@@ -97,9 +98,9 @@ void ProcessBuilder::write_ops(StreamSorter& activities, ImportedProcess& result
   while (activities.next(activity)) {
     KernelIdentity kernel = identity(activity.name);
     const bool copies = activity.kind == GpuKind::copy;
-    const bool communicates = !copies && (activity.communication != 0 ||
-                                          kernel.kernel_class == KernelClass::collective ||
-                                          kernel.kernel_class == KernelClass::p2p);
+    const bool communicates =
+        !copies && (activity.communication != 0 || kernel.kernel_class == KernelClass::collective ||
+                    kernel.kernel_class == KernelClass::p2p);
     OpRow op{.stream = gpu_streams_[activity.stream].row,
              .kind = copies ? OpKind::copy : op_kind_of(kernel.kernel_class),
              .name = {activity.name},

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sorts more records than memory should hold: full batches are sorted and spilled to an unnamed
-// temporary file, reading merges them. Joining kernels, launches and ranges of a trace is then a matter
-// of three sorts and merges, in the same memory for ten thousand events or ten million.
+// temporary file, reading merges them. Joining kernels, launches and ranges of a trace is then a
+// matter of three sorts and merges, in the same memory for ten thousand events or ten million.
 //
-// add() all, then sort() once, then next() until false. Equal records come in an unspecified order, so
-// `Less` should be total where that matters. Errors (no room for the spill file) are input_error.
+// add() all, then sort() once, then next() until false. Equal records come in an unspecified order,
+// so `Less` should be total where that matters. Errors (no room for the spill file) are
+// input_error.
 #pragma once
 
 #include <algorithm>
@@ -67,7 +68,7 @@ class RecordSorter {
 
  private:
   struct Run {
-    long begin = 0, count = 0;   // in records of the spill file
+    long begin = 0, count = 0;  // in records of the spill file
     std::vector<Record> ahead{};
     size_t cursor = 0;
   };
@@ -88,7 +89,8 @@ class RecordSorter {
     if (!file_) throw input_error("cannot make a temporary file: {}", std::strerror(errno));
     std::sort(records_.begin(), records_.end(), Less());
     const auto count = static_cast<long>(records_.size());
-    if (std::fwrite(records_.data(), sizeof(Record), records_.size(), file_.get()) != records_.size()) {
+    if (std::fwrite(records_.data(), sizeof(Record), records_.size(), file_.get()) !=
+        records_.size()) {
       throw input_error("cannot write a temporary file: {}", std::strerror(errno));
     }
     runs_.push_back({spilled_, count});

@@ -61,11 +61,19 @@ std::vector<std::string> parse_strings(std::string_view text) {
 }  // namespace
 
 std::string collective_function(std::string_view name) {
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 12> kParts{{
-      {"reducescatter", "reduce_scatter"}, {"allreduce", "allreduce"}, {"allgather", "allgather"},
-      {"alltoall", "alltoall"},            {"broadcast", "broadcast"}, {"barrier", "barrier"},
-      {"gather", "gather"},                {"scatter", "scatter"},     {"reduce", "reduce"},
-      {"sendrecv", "sendrecv"},            {"send", "send"},           {"recv", "recv"}}};
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 12> kParts{
+      {{"reducescatter", "reduce_scatter"},
+       {"allreduce", "allreduce"},
+       {"allgather", "allgather"},
+       {"alltoall", "alltoall"},
+       {"broadcast", "broadcast"},
+       {"barrier", "barrier"},
+       {"gather", "gather"},
+       {"scatter", "scatter"},
+       {"reduce", "reduce"},
+       {"sendrecv", "sendrecv"},
+       {"send", "send"},
+       {"recv", "recv"}}};
   const std::string letters = letters_lower(name);
   for (const auto& [part, function] : kParts) {
     if (letters.find(part) != std::string::npos) return std::string(function);
@@ -74,16 +82,47 @@ std::string collective_function(std::string_view name) {
 }
 
 std::optional<int64_t> dtype_bytes(std::string_view dtype) {
-  static constexpr std::array<std::pair<std::string_view, int64_t>, 40> kSizes{{
-      {"float", 4},        {"float32", 4},   {"double", 8},      {"float64", 8},   {"half", 2},
-      {"c10half", 2},      {"float16", 2},   {"bfloat16", 2},    {"c10bfloat16", 2}, {"bf16", 2},
-      {"int", 4},          {"int32", 4},     {"longint", 8},     {"long", 8},      {"int64", 8},
-      {"short", 2},        {"shortint", 2},  {"int16", 2},       {"char", 1},      {"signedchar", 1},
-      {"unsignedchar", 1}, {"byte", 1},      {"int8", 1},        {"uint8", 1},     {"bool", 1},
-      {"uint32", 4},       {"uint64", 8},    {"float8", 1},      {"c10float8e4m3fn", 1},
-      {"c10float8e5m2", 1}, {"float8e4m3fn", 1}, {"float8e5m2", 1}, {"c10float8e4m3fnuz", 1},
-      {"c10float8e5m2fnuz", 1}, {"fp16", 2}, {"fp32", 4}, {"fp8", 1}, {"c10complexfloat", 8},
-      {"c10qint8", 1}, {"unsignedint", 4}}};
+  static constexpr std::array<std::pair<std::string_view, int64_t>, 40> kSizes{
+      {{"float", 4},
+       {"float32", 4},
+       {"double", 8},
+       {"float64", 8},
+       {"half", 2},
+       {"c10half", 2},
+       {"float16", 2},
+       {"bfloat16", 2},
+       {"c10bfloat16", 2},
+       {"bf16", 2},
+       {"int", 4},
+       {"int32", 4},
+       {"longint", 8},
+       {"long", 8},
+       {"int64", 8},
+       {"short", 2},
+       {"shortint", 2},
+       {"int16", 2},
+       {"char", 1},
+       {"signedchar", 1},
+       {"unsignedchar", 1},
+       {"byte", 1},
+       {"int8", 1},
+       {"uint8", 1},
+       {"bool", 1},
+       {"uint32", 4},
+       {"uint64", 8},
+       {"float8", 1},
+       {"c10float8e4m3fn", 1},
+       {"c10float8e5m2", 1},
+       {"float8e4m3fn", 1},
+       {"float8e5m2", 1},
+       {"c10float8e4m3fnuz", 1},
+       {"c10float8e5m2fnuz", 1},
+       {"fp16", 2},
+       {"fp32", 4},
+       {"fp8", 1},
+       {"c10complexfloat", 8},
+       {"c10qint8", 1},
+       {"unsignedint", 4}}};
   const std::string letters = letters_lower(dtype);
   const auto* found = std::find_if(kSizes.begin(), kSizes.end(),
                                    [&](const auto& entry) { return entry.first == letters; });
@@ -101,7 +140,8 @@ uint32_t OperandTable::add(std::string_view dims, std::string_view types) {
   if (lists_.size() > kLimit) return 0;
   std::vector<Operand> operands = parse_dims(dims);
   const std::vector<std::string> names = parse_strings(types);
-  // Tensor lists have one type for several shapes; the types then fit only by position from the front.
+  // Tensor lists have one type for several shapes; the types then fit only by position from the
+  // front.
   for (size_t i = 0; i < operands.size() && i < names.size(); ++i) operands[i].dtype = names[i];
   lists_.push_back(std::move(operands));
   const auto index = static_cast<uint32_t>(lists_.size() - 1);

@@ -60,7 +60,8 @@ void add_operators(const TraceDb& db, ProcessId process, ProcessSummary& out) {
     const std::string_view kind = rows.text(0);
     const bool communicates = kind == "collective" || kind == "p2p";
     const auto name = names.find(rows.integer(1));
-    Class& own = classes[kind == "compute" && name != names.end() ? name->second : std::string(kind)];
+    Class& own =
+        classes[kind == "compute" && name != names.end() ? name->second : std::string(kind)];
     ++own.count;
     own.busy.add(start_ns, end_ns);
     all.add(start_ns, end_ns);
@@ -137,7 +138,8 @@ void add_steps(const TraceDb& db, ProcessId process, ProcessSummary& out) {
 void add_coverage(const TraceDb& db, ProcessId process, ProcessSummary& out) {
   // An operator is as well known as its best operand that is read.
   Query rows = db.query(
-      "SELECT SUM(CASE WHEN sure >= ?2 THEN dur ELSE 0 END), SUM(CASE WHEN sure < ?2 THEN dur ELSE 0 END) "
+      "SELECT SUM(CASE WHEN sure >= ?2 THEN dur ELSE 0 END), SUM(CASE WHEN sure < ?2 THEN dur ELSE "
+      "0 END) "
       "FROM (SELECT op.end_ns - op.start_ns AS dur, MAX(access.confidence) AS sure FROM access "
       "      JOIN op ON op.id = access.op_id JOIN stream ON stream.id = op.stream_id "
       "      WHERE stream.process_id = ?1 AND op.kind = 'compute' AND access.mode = 'read' "
@@ -154,11 +156,14 @@ std::string share(int64_t part, int64_t whole) {
   return fmt::format("{:.1f} %", 100.0 * static_cast<double>(part) / static_cast<double>(whole));
 }
 
-std::string duration(int64_t dur_ns) { return format_duration(static_cast<double>(dur_ns)); }
+std::string duration(int64_t dur_ns) {
+  return format_duration(static_cast<double>(dur_ns));
+}
 
 void print_losses(const TraceDb& db, std::string& text) {
   Query rows = db.query(
-      "SELECT rank, source, kind, SUM(count) FROM loss_nonzero GROUP BY 1, 2, 3 ORDER BY 4 DESC, 2, 3, 1");
+      "SELECT rank, source, kind, SUM(count) FROM loss_nonzero GROUP BY 1, 2, 3 ORDER BY 4 DESC, "
+      "2, 3, 1");
   bool any = false;
   while (rows.next()) {
     if (!any) text += "LOST OR MISSING\n";
@@ -177,10 +182,10 @@ void print_devices(const TraceDb& db, std::string& text) {
   text += "DEVICES\n";
   while (rows.next()) {
     const auto cache = rows.optional_integer(2), bandwidth = rows.optional_integer(3);
-    text += fmt::format(
-        "  {} x {} {}: cache {}, memory {}\n", rows.integer(4), rows.text(0), printable(rows.text(1)),
-        cache ? format_size(static_cast<double>(*cache)) : "unknown",
-        bandwidth ? format_rate(static_cast<double>(*bandwidth)) : "unknown");
+    text += fmt::format("  {} x {} {}: cache {}, memory {}\n", rows.integer(4), rows.text(0),
+                        printable(rows.text(1)),
+                        cache ? format_size(static_cast<double>(*cache)) : "unknown",
+                        bandwidth ? format_rate(static_cast<double>(*bandwidth)) : "unknown");
   }
   text += "\n";
 }
@@ -190,24 +195,28 @@ void print_process(const ProcessSummary& process, std::string& text) {
   text += fmt::format("  operators     {}, wall {}, busy {} ({}), summed {}\n", process.operators,
                       duration(process.wall_ns), duration(process.busy_ns),
                       share(process.busy_ns, process.wall_ns), duration(process.summed_ns));
-  text += process.steps == 0
-              ? "  steps         none found\n"
-              : fmt::format("  steps         {} ({}): {} decode, {} prefill, {} unknown; median {}\n",
-                            process.steps, process.step_source, process.decode, process.prefill,
-                            process.steps - process.decode - process.prefill,
-                            format_duration(process.step_median_ns));
-  text += fmt::format("  communication {} of the wall time, {} exposed (nothing else ran)\n",
-                      share(process.communication_ns, process.wall_ns), duration(process.exposed_ns));
-  text += fmt::format("  compute time  {} launched in a range; bytes known for {}, inferred for {}, unknown for {}\n",
-                      share(process.in_range_ns, process.compute_ns),
-                      share(process.bytes_certain_ns, process.compute_ns),
-                      share(process.bytes_inferred_ns, process.compute_ns),
-                      share(process.compute_ns - process.bytes_certain_ns - process.bytes_inferred_ns,
-                            process.compute_ns));
+  text +=
+      process.steps == 0
+          ? "  steps         none found\n"
+          : fmt::format("  steps         {} ({}): {} decode, {} prefill, {} unknown; median {}\n",
+                        process.steps, process.step_source, process.decode, process.prefill,
+                        process.steps - process.decode - process.prefill,
+                        format_duration(process.step_median_ns));
+  text +=
+      fmt::format("  communication {} of the wall time, {} exposed (nothing else ran)\n",
+                  share(process.communication_ns, process.wall_ns), duration(process.exposed_ns));
+  text += fmt::format(
+      "  compute time  {} launched in a range; bytes known for {}, inferred for {}, unknown for "
+      "{}\n",
+      share(process.in_range_ns, process.compute_ns),
+      share(process.bytes_certain_ns, process.compute_ns),
+      share(process.bytes_inferred_ns, process.compute_ns),
+      share(process.compute_ns - process.bytes_certain_ns - process.bytes_inferred_ns,
+            process.compute_ns));
   text += fmt::format("  {:<14} {:>9} {:>12} {:>9}\n", "class", "count", "busy", "of wall");
   for (const ClassTime& each : process.classes) {
-    text += fmt::format("  {:<14} {:>9} {:>12} {:>9}\n", each.name, each.count, duration(each.busy_ns),
-                        share(each.busy_ns, process.wall_ns));
+    text += fmt::format("  {:<14} {:>9} {:>12} {:>9}\n", each.name, each.count,
+                        duration(each.busy_ns), share(each.busy_ns, process.wall_ns));
   }
   text += fmt::format("  {:<14} {:>9} {:>12} {:>9}\n", "[idle]", "",
                       duration(process.wall_ns - process.busy_ns),
@@ -216,11 +225,12 @@ void print_process(const ProcessSummary& process, std::string& text) {
     text += fmt::format("  {:<14} {:>9} {:>12} {:>9} {:>10} {:>10} {:>10}\n", "collective", "count",
                         "bytes", "known", "median", "p90", "max");
     for (const CollectiveGroup& each : process.collectives) {
-      text += fmt::format("  {:<14} {:>9} {:>12} {:>9} {:>10} {:>10} {:>10}\n",
-                          printable(each.function, 14), each.count,
-                          each.with_bytes == 0 ? "unknown" : format_size(static_cast<double>(each.bytes)),
-                          share(each.with_bytes, each.count), format_duration(each.median_ns),
-                          format_duration(each.p90_ns), format_duration(each.max_ns));
+      text += fmt::format(
+          "  {:<14} {:>9} {:>12} {:>9} {:>10} {:>10} {:>10}\n", printable(each.function, 14),
+          each.count,
+          each.with_bytes == 0 ? "unknown" : format_size(static_cast<double>(each.bytes)),
+          share(each.with_bytes, each.count), format_duration(each.median_ns),
+          format_duration(each.p90_ns), format_duration(each.max_ns));
     }
   }
   text += "\n";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// preserve-profile --summary: what is in a trace.db, for a person. Losses come first. Times of a class
-// are unions of intervals: overlapping operators count once, so classes may add up to more than the
-// wall time but none exceeds it.
+// preserve-profile --summary: what is in a trace.db, for a person. Losses come first. Times of a
+// class are unions of intervals: overlapping operators count once, so classes may add up to more
+// than the wall time but none exceeds it.
 #pragma once
 
 #include <filesystem>
@@ -16,9 +16,9 @@
 namespace preserve::summary {
 
 struct ClassTime {
-  std::string name;        // matmul, attention, ...; or the operator's kind on a host thread
+  std::string name;  // matmul, attention, ...; or the operator's kind on a host thread
   int64_t count = 0;
-  int64_t busy_ns = 0;     // union
+  int64_t busy_ns = 0;  // union
 };
 
 struct CollectiveGroup {
@@ -28,11 +28,11 @@ struct CollectiveGroup {
 };
 
 struct ProcessSummary {
-  std::string label;       // "rank 0 of 2", "process 3"
+  std::string label;  // "rank 0 of 2", "process 3"
   int64_t operators = 0;
-  int64_t wall_ns = 0;     // first operator to last
-  int64_t busy_ns = 0;     // union of all operators
-  int64_t summed_ns = 0;   // sum of durations, for comparison
+  int64_t wall_ns = 0;                           // first operator to last
+  int64_t busy_ns = 0;                           // union of all operators
+  int64_t summed_ns = 0;                         // sum of durations, for comparison
   int64_t communication_ns = 0, exposed_ns = 0;  // unions; exposed: nothing else ran
   std::vector<ClassTime> classes;                // by falling time
   std::vector<CollectiveGroup> collectives;      // by falling total time

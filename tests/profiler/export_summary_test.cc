@@ -21,13 +21,16 @@ using nlohmann::json;
 using testing::HasSubstr;
 
 TraceDb overlapping_trace(const TemporaryDirectory& directory) {
-  return import_files(directory,
-                      {write_text(directory, "t.json",
-                                  kineto_document({kineto_event("user_annotation", "forward", 5, 90, 70),
-                                                   kineto_event("cpu_op", "aten::mm", 8, 4, 70), kineto_launch(9, 1),
-                                                   kineto_launch(10, 2), kineto_kernel("gemm_a", 20, 10, 7, 1),
-                                                   kineto_kernel("gemm_b", 28, 10, 7, 2),
-                                                   kineto_kernel("ncclDevKernel_AllReduce_Sum_f32_RING_LL", 34, 16, 8, 3)}))})
+  return import_files(
+             directory,
+             {write_text(
+                 directory, "t.json",
+                 kineto_document(
+                     {kineto_event("user_annotation", "forward", 5, 90, 70),
+                      kineto_event("cpu_op", "aten::mm", 8, 4, 70), kineto_launch(9, 1),
+                      kineto_launch(10, 2), kineto_kernel("gemm_a", 20, 10, 7, 1),
+                      kineto_kernel("gemm_b", 28, 10, 7, 2),
+                      kineto_kernel("ncclDevKernel_AllReduce_Sum_f32_RING_LL", 34, 16, 8, 3)}))})
       .db;
 }
 
@@ -44,7 +47,8 @@ TEST(ChromeExport, SlicesOfATrackNestOrAreApart) {
   for (const json& event : document.at("traceEvents")) {
     if (event.at("ph") != "X") continue;
     const double start = event.at("ts");
-    tracks[{event.at("pid"), event.at("tid")}].emplace_back(start, start + event.at("dur").get<double>());
+    tracks[{event.at("pid"), event.at("tid")}].emplace_back(start,
+                                                            start + event.at("dur").get<double>());
   }
   EXPECT_EQ(tracks.size(), 4u);  // thread, stream 7, its overlap, stream 8
   for (auto& [track, slices] : tracks) {
@@ -92,7 +96,8 @@ TEST(ChromeExport, PlannedPrefetchesLieInTheirWindows) {
   TemporaryDirectory directory;
   write_synthetic_trace(directory / "trace.db", {.ranks = 1, .layers = 2, .steps = 3});
   const TraceDb db = TraceDb::open(directory / "trace.db");
-  const auto schedule = write_text(directory, "schedule.json", R"({"schema": "preserve/schedule", "version": "1.0",
+  const auto schedule =
+      write_text(directory, "schedule.json", R"({"schema": "preserve/schedule", "version": "1.0",
     "trace": {"rank": 0}, "windows": [{"ordinal": 4, "usable_ns": 8000, "used_bytes": 400, "prefetches": [
       {"tensor": "w1", "consumer": "gemm", "length_bytes": 100},
       {"tensor": "w2", "consumer": "gemm", "length_bytes": 300}]}]})");
@@ -102,9 +107,10 @@ TEST(ChromeExport, PlannedPrefetchesLieInTheirWindows) {
     if (event.value("cat", "") == "prefetch") durations.push_back(event.at("dur"));
   }
   EXPECT_THAT(durations, testing::ElementsAre(2, 6, 2, 6, 2, 6));
-  for (const char* bad : {"{}", "[", R"({"schema": "preserve/schedule"})",
-                          R"({"schema": "preserve/schedule", "windows": [{"ordinal": 4}]})",
-                          R"({"schema": "preserve/schedule", "windows": [{"ordinal": 4000, "usable_ns": 1,
+  for (const char* bad :
+       {"{}", "[", R"({"schema": "preserve/schedule"})",
+        R"({"schema": "preserve/schedule", "windows": [{"ordinal": 4}]})",
+        R"({"schema": "preserve/schedule", "windows": [{"ordinal": 4000, "usable_ns": 1,
                               "used_bytes": 1, "prefetches": [{"tensor": "a", "consumer": "b", "length_bytes": 1}]}]})"}) {
     EXPECT_THROW(exported(db, directory, write_text(directory, "bad.json", bad)), Error) << bad;
   }

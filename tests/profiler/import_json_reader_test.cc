@@ -13,7 +13,8 @@ namespace {
 
 using nlohmann::json;
 
-// Hands out at most `chunk` bytes at a time, so that every token meets a window's end sooner or later.
+// Hands out at most `chunk` bytes at a time, so that every token meets a window's end sooner or
+// later.
 class Dribble : public ByteSource {
  public:
   Dribble(std::string text, size_t chunk) : text_(std::move(text)), chunk_(chunk) {}
@@ -76,7 +77,8 @@ json read_value(JsonReader& reader) {
       while (reader.next_element()) array.push_back(read_value(reader));
       return array;
     }
-    case '"': return std::string(reader.string());
+    case '"':
+      return std::string(reader.string());
     default: {
       int64_t value = 0;
       if (reader.integer(value)) return value;
@@ -95,12 +97,13 @@ rc::Gen<json> any_json(int depth) {
   const auto array = rc::gen::map(rc::gen::container<std::vector<json>>(inner),
                                   [](const std::vector<json>& values) { return json(values); });
   const auto key = rc::gen::container<std::string>(rc::gen::inRange<char>('a', 'z'));
-  const auto object =
-      rc::gen::map(rc::gen::container<std::map<std::string, json>>(key, inner), [](const auto& values) {
-        json out = json::object();
-        for (const auto& [name, value] : values) out[name.substr(0, 60)] = value;
-        return out;
-      });
+  const auto object = rc::gen::map(rc::gen::container<std::map<std::string, json>>(key, inner),
+                                   [](const auto& values) {
+                                     json out = json::object();
+                                     for (const auto& [name, value] : values)
+                                       out[name.substr(0, 60)] = value;
+                                     return out;
+                                   });
   return rc::gen::oneOf(text, number, array, object);
 }
 
@@ -156,7 +159,8 @@ TEST(JsonReader, DecimalsAreExact) {
 }
 
 TEST(JsonReader, NumbersThatDoNotFitAreRefused) {
-  for (const char* text : {"99999999999999999999999999 ", "1e400 ", "-1e400 ", "\"12\" ", "null ", "NaN "}) {
+  for (const char* text :
+       {"99999999999999999999999999 ", "1e400 ", "-1e400 ", "\"12\" ", "null ", "NaN "}) {
     EXPECT_EQ(decimal_of(text), std::pair(int64_t{-1}, -1)) << text;
   }
 }

@@ -36,13 +36,15 @@ class ImportKineto : public testing::Test {
 };
 
 TEST_F(ImportKineto, KernelsBecomeOperatorsWithTheirLaunch) {
-  const auto imported = import_text(kineto_document(
-      {kineto_kernel("gemm_kernel", 110, 5.25, 7, 1), kineto_event("cpu_op", "aten::mm", 99, 9, 70),
-       kineto_launch(100, 1)}));
-  EXPECT_THAT(column(imported.db, "SELECT start_ns || ' ' || end_ns || ' ' || correlation_id FROM op"),
-              ElementsAre("110000 115250 1"));
+  const auto imported = import_text(
+      kineto_document({kineto_kernel("gemm_kernel", 110, 5.25, 7, 1),
+                       kineto_event("cpu_op", "aten::mm", 99, 9, 70), kineto_launch(100, 1)}));
+  EXPECT_THAT(
+      column(imported.db, "SELECT start_ns || ' ' || end_ns || ' ' || correlation_id FROM op"),
+      ElementsAre("110000 115250 1"));
   EXPECT_THAT(column(imported.db, "SELECT name FROM range_named"), ElementsAre("aten::mm"));
-  EXPECT_THAT(column(imported.db, "SELECT native_id FROM stream WHERE kind = 'gpu'"), ElementsAre("7"));
+  EXPECT_THAT(column(imported.db, "SELECT native_id FROM stream WHERE kind = 'gpu'"),
+              ElementsAre("7"));
   EXPECT_EQ(imported.summary.kernels, 1);
 }
 
@@ -52,18 +54,22 @@ TEST_F(ImportKineto, BareArrayOfEventsIsATrace) {
 }
 
 TEST_F(ImportKineto, CompressedFilesAreTheSameTrace) {
-  const std::string text = kineto_document({kineto_kernel("k", 1, 1, 7, 1), kineto_kernel("k", 3, 1, 7, 2)});
-  for (const auto& path : {write_gzip(directory_, "a.bin", text), write_zstd(directory_, "b.bin", text)}) {
+  const std::string text =
+      kineto_document({kineto_kernel("k", 1, 1, 7, 1), kineto_kernel("k", 3, 1, 7, 2)});
+  for (const auto& path :
+       {write_gzip(directory_, "a.bin", text), write_zstd(directory_, "b.bin", text)}) {
     EXPECT_EQ(import_files(directory_, {path}).summary.kernels, 2) << path;
   }
 }
 
 TEST_F(ImportKineto, OverlappingKernelsOfOneStreamStayAsTheyWere) {
-  const auto imported = import_text(kineto_document(
-      {kineto_kernel("a", 10, 5, 7, 1), kineto_kernel("b", 14.2, 5, 7, 2), kineto_kernel("c", 18.9, 5, 7, 3)}));
+  const auto imported = import_text(
+      kineto_document({kineto_kernel("a", 10, 5, 7, 1), kineto_kernel("b", 14.2, 5, 7, 2),
+                       kineto_kernel("c", 18.9, 5, 7, 3)}));
   EXPECT_THAT(column(imported.db, "SELECT end_ns - start_ns FROM op ORDER BY id"),
               ElementsAre("5000", "5000", "5000"));
-  EXPECT_THAT(column(imported.db, "SELECT attributed_ns FROM stream_coverage"), ElementsAre("13900"));
+  EXPECT_THAT(column(imported.db, "SELECT attributed_ns FROM stream_coverage"),
+              ElementsAre("13900"));
 }
 
 TEST_F(ImportKineto, ReplaysOfOneGraphAreRecognisedAndNumbered) {
@@ -76,7 +82,8 @@ TEST_F(ImportKineto, ReplaysOfOneGraphAreRecognisedAndNumbered) {
       start += 5;
     }
     // A second stream inside the graph, at another moment of each replay.
-    events.push_back(kineto_kernel("copy_kernel", start - (correlation == 50 ? 9 : 14), 3, 8, correlation));
+    events.push_back(
+        kineto_kernel("copy_kernel", start - (correlation == 50 ? 9 : 14), 3, 8, correlation));
     start += 100;
   }
   const auto imported = import_text(kineto_document(events));
@@ -97,19 +104,20 @@ TEST_F(ImportKineto, MissingLaunchesAreCountedAndTheKernelsKept) {
 
 TEST_F(ImportKineto, RecycledCorrelationIdsGoToTheLastLaunchBefore) {
   const auto imported = import_text(kineto_document(
-      {kineto_event("cpu_op", "first", 5, 10, 70), kineto_launch(6, 1), kineto_kernel("a", 20, 5, 7, 1),
-       kineto_event("cpu_op", "second", 100, 10, 70), kineto_launch(101, 1),
-       kineto_kernel("a", 110, 5, 7, 1)}));
-  EXPECT_THAT(column(imported.db,
-                     "SELECT range_named.name FROM op JOIN range_named ON range_named.id = op.range_id "
-                     "ORDER BY op.start_ns"),
-              ElementsAre("first", "second"));
+      {kineto_event("cpu_op", "first", 5, 10, 70), kineto_launch(6, 1),
+       kineto_kernel("a", 20, 5, 7, 1), kineto_event("cpu_op", "second", 100, 10, 70),
+       kineto_launch(101, 1), kineto_kernel("a", 110, 5, 7, 1)}));
+  EXPECT_THAT(
+      column(imported.db,
+             "SELECT range_named.name FROM op JOIN range_named ON range_named.id = op.range_id "
+             "ORDER BY op.start_ns"),
+      ElementsAre("first", "second"));
   EXPECT_THAT(column(imported.db, "SELECT 1 FROM op WHERE graph_id IS NOT NULL"), IsEmpty());
 }
 
 TEST_F(ImportKineto, KernelsWithoutCorrelationAreNoGraph) {
-  const auto imported =
-      import_text(kineto_document({kineto_kernel("a", 10, 5, 7, 0), kineto_kernel("b", 20, 5, 7, 0)}));
+  const auto imported = import_text(
+      kineto_document({kineto_kernel("a", 10, 5, 7, 0), kineto_kernel("b", 20, 5, 7, 0)}));
   EXPECT_THAT(column(imported.db, "SELECT 1 FROM op WHERE graph_id IS NOT NULL"), IsEmpty());
 }
 
@@ -152,7 +160,8 @@ TEST_F(ImportKineto, SchemaOf2021) {
      "args": {"device": 0, "context": 1, "stream": 7, "correlation": 5}},
     {"ph": "X", "cat": "Memset", "name": "Memset (Device)", "pid": 0, "tid": "stream 7", "ts": 104,
      "dur": 1, "args": {"device": 0, "context": 1, "stream": 7, "correlation": 6, "bytes": 64}}]})json");
-  EXPECT_THAT(column(imported.db, "SELECT kind FROM op ORDER BY start_ns"), ElementsAre("compute", "copy"));
+  EXPECT_THAT(column(imported.db, "SELECT kind FROM op ORDER BY start_ns"),
+              ElementsAre("compute", "copy"));
   EXPECT_THAT(column(imported.db, "SELECT name FROM range_named"), ElementsAre("aten::mm"));
   EXPECT_THAT(column(imported.db, "SELECT bytes FROM access_named WHERE tensor LIKE '%weight'"),
               ElementsAre("64"));
@@ -160,7 +169,8 @@ TEST_F(ImportKineto, SchemaOf2021) {
 }
 
 TEST_F(ImportKineto, HipIsAnImportLikeAnyOther) {
-  const auto imported = import_text(R"({"deviceProperties": [{"id": 0, "name": "AMD Instinct MI300X",
+  const auto imported =
+      import_text(R"({"deviceProperties": [{"id": 0, "name": "AMD Instinct MI300X",
       "totalGlobalMem": 206141652992, "numSms": 304}], "traceEvents": [
     {"ph":"X","cat":"cuda_runtime","name":"hipLaunchKernel","pid":2,"tid":2,"ts":5,"dur":3,
      "args":{"External id":1,"kernel":"k","correlation":57189}},
@@ -176,10 +186,11 @@ TEST_F(ImportKineto, CollectiveByMetadataOfTheKernel) {
       "ncclDevKernel_AllReduce_Sum_bf16_RING_LL", 10, 5, 7, 1,
       R"(, "Collective name": "allreduce", "In msg nelems": 4096, "Out msg nelems": 4096,
          "Group size": 8, "dtype": "BFloat16", "Process Group Name": "tp", "Process Group Ranks": "[0, 1, ...]")")}));
-  EXPECT_THAT(column(imported.db,
-                     "SELECT function || ' ' || bytes || ' ' || ranks || ' ' || source || ' ' || sequence "
-                     "FROM collective WHERE communicator IS NOT NULL AND confidence > 0.9"),
-              ElementsAre("allreduce 8192 8 kineto 0"));
+  EXPECT_THAT(
+      column(imported.db,
+             "SELECT function || ' ' || bytes || ' ' || ranks || ' ' || source || ' ' || sequence "
+             "FROM collective WHERE communicator IS NOT NULL AND confidence > 0.9"),
+      ElementsAre("allreduce 8192 8 kineto 0"));
 }
 
 TEST_F(ImportKineto, ReduceScatterCountsWhatOneRankReceives) {
@@ -192,31 +203,39 @@ TEST_F(ImportKineto, ReduceScatterCountsWhatOneRankReceives) {
 
 TEST_F(ImportKineto, CollectiveByMetadataOfTheHostCall) {
   const auto imported = import_text(kineto_document(
-      {kineto_event("cpu_op", "record_param_comms", 8, 10, 70,
-                    R"("Collective name": "allgather", "In msg nelems": 10, "dtype": "Half", "Group size": 2)"),
+      {kineto_event(
+           "cpu_op", "record_param_comms", 8, 10, 70,
+           R"("Collective name": "allgather", "In msg nelems": 10, "dtype": "Half", "Group size": 2)"),
        kineto_launch(9, 1), kineto_kernel("ncclDevKernel_AllGather_RING_LL", 20, 5, 7, 1)}));
-  EXPECT_THAT(column(imported.db, "SELECT function || ' ' || bytes || ' ' || source FROM collective"),
-              ElementsAre("allgather 20 kineto_host"));
+  EXPECT_THAT(
+      column(imported.db, "SELECT function || ' ' || bytes || ' ' || source FROM collective"),
+      ElementsAre("allgather 20 kineto_host"));
 }
 
 TEST_F(ImportKineto, CollectiveByShapesOfTheHostCall) {
   const auto imported = import_text(kineto_document(
-      {kineto_event("cpu_op", "c10d::alltoall_base_", 7, 12, 70,
-                    R"("Input Dims": [[6144], [6144], [], []], "Input type": ["float", "float", "", ""])"),
-       kineto_launch(9, 1), kineto_kernel("ncclKernel_SendRecv_RING_SIMPLE_Sum_int8_t", 20, 5, 7, 1)}));
-  EXPECT_THAT(column(imported.db, "SELECT function || ' ' || bytes || ' ' || source FROM collective"),
-              ElementsAre("alltoall 24576 shapes"));
+      {kineto_event(
+           "cpu_op", "c10d::alltoall_base_", 7, 12, 70,
+           R"("Input Dims": [[6144], [6144], [], []], "Input type": ["float", "float", "", ""])"),
+       kineto_launch(9, 1),
+       kineto_kernel("ncclKernel_SendRecv_RING_SIMPLE_Sum_int8_t", 20, 5, 7, 1)}));
+  EXPECT_THAT(
+      column(imported.db, "SELECT function || ' ' || bytes || ' ' || source FROM collective"),
+      ElementsAre("alltoall 24576 shapes"));
   EXPECT_THAT(column(imported.db, "SELECT kind FROM op"), ElementsAre("collective"));
 }
 
 TEST_F(ImportKineto, CustomAllReduceByNameAndShapes) {
   const auto imported = import_text(kineto_document(
-      {kineto_event("cpu_op", "_C_custom_ar::all_reduce", 7, 12, 70,
-                    R"("Input Dims": [[], [16, 4096], []], "Input type": ["Scalar", "c10::BFloat16", ""])"),
-       kineto_launch(9, 1), kineto_kernel("void vllm::cross_device_reduce_1stage<nv_bfloat16, 2>", 20, 5, 7, 1),
+      {kineto_event(
+           "cpu_op", "_C_custom_ar::all_reduce", 7, 12, 70,
+           R"("Input Dims": [[], [16, 4096], []], "Input type": ["Scalar", "c10::BFloat16", ""])"),
+       kineto_launch(9, 1),
+       kineto_kernel("void vllm::cross_device_reduce_1stage<nv_bfloat16, 2>", 20, 5, 7, 1),
        kineto_kernel("multimem_all_reduce_kernel", 30, 5, 7, 2)}));
   EXPECT_THAT(column(imported.db,
-                     "SELECT function || ' ' || ifnull(bytes, '-') || ' ' || source FROM collective ORDER BY op_id"),
+                     "SELECT function || ' ' || ifnull(bytes, '-') || ' ' || source FROM "
+                     "collective ORDER BY op_id"),
               ElementsAre("allreduce 131072 shapes", "allreduce - kernel_name"));
 }
 
@@ -230,7 +249,8 @@ TEST_F(ImportKineto, ShapesOfALinearBecomeAccesses) {
        kineto_kernel("void splitKreduce_kernel<32>", 26, 2, 7, 2)}));
   // Without a step names cannot count within one; the bytes are known all the same.
   EXPECT_THAT(column(imported.db,
-                     "SELECT tensor || ' ' || bytes || ' ' || mode || ' ' || source FROM access_named ORDER BY operand"),
+                     "SELECT tensor || ' ' || bytes || ' ' || mode || ' ' || source FROM "
+                     "access_named ORDER BY operand"),
               ElementsAre("outside steps/Mlp_3/aten::addmm.weight 1048576 read shapes",
                           "outside steps/Mlp_3/aten::addmm.bias 2048 read shapes",
                           "outside steps/Mlp_3/aten::addmm.input 16384 read shapes",
@@ -243,12 +263,13 @@ std::vector<std::string> decode_steps(int steps, int layers, bool annotate) {
   double now = 1000;
   for (int step = 0; step < steps; ++step) {
     if (annotate) {
-      events.push_back(kineto_event("user_annotation", fmt::format("step[DECODE bs={}]", 16 + step), now - 50,
-                                    40, 70));
+      events.push_back(kineto_event("user_annotation", fmt::format("step[DECODE bs={}]", 16 + step),
+                                    now - 50, 40, 70));
     }
     events.push_back(kineto_launch(now - 40, correlation, "cudaGraphLaunch"));
     for (int layer = 0; layer < layers; ++layer) {
-      for (const char* name : {"rmsnorm", "nvjet_qkv", "fmha_decode", "nvjet_o", "multimem_all_reduce_kernel"}) {
+      for (const char* name :
+           {"rmsnorm", "nvjet_qkv", "fmha_decode", "nvjet_o", "multimem_all_reduce_kernel"}) {
         events.push_back(kineto_kernel(name, now, 12, 7, correlation));
         now += 13;
       }
@@ -266,14 +287,15 @@ TEST_F(ImportKineto, AnnotatedStepsFollowTheirLaunchesToTheGpu) {
   const auto imported = import_text(kineto_document(decode_steps(3, 4, true), kH100));
   EXPECT_THAT(column(imported.db, "SELECT phase || ' ' || source FROM step"),
               ElementsAre("decode nvtx", "decode nvtx", "decode nvtx"));
-  EXPECT_THAT(column(imported.db, "SELECT COUNT(*) FROM op GROUP BY step_id"), ElementsAre("21", "21", "21"));
+  EXPECT_THAT(column(imported.db, "SELECT COUNT(*) FROM op GROUP BY step_id"),
+              ElementsAre("21", "21", "21"));
 }
 
 TEST_F(ImportKineto, UnannotatedStepsAreDetectedAndCalledDecode) {
   const auto imported = import_text(kineto_document(decode_steps(5, 4, false), kH100));
   EXPECT_THAT(column(imported.db, "SELECT phase || ' ' || source FROM step"),
-              ElementsAre("decode detected", "decode detected", "decode detected", "decode detected",
-                          "decode detected"));
+              ElementsAre("decode detected", "decode detected", "decode detected",
+                          "decode detected", "decode detected"));
 }
 
 TEST_F(ImportKineto, InferredWeightsHaveTheSameNameInEveryStep) {
@@ -284,7 +306,8 @@ TEST_F(ImportKineto, InferredWeightsHaveTheSameNameInEveryStep) {
               ElementsAre("nvjet_o#1.weight 4", "nvjet_o.weight 4", "nvjet_qkv#1.weight 4",
                           "nvjet_qkv.weight 4"));
   // (12 us - 2 us floor) * 0.8 * 3.35 TB/s
-  EXPECT_THAT(column(imported.db, "SELECT DISTINCT bytes || ' ' || source FROM access WHERE confidence < 0.5"),
+  EXPECT_THAT(column(imported.db,
+                     "SELECT DISTINCT bytes || ' ' || source FROM access WHERE confidence < 0.5"),
               ElementsAre("26800000 inferred"));
 }
 
@@ -295,15 +318,19 @@ TEST_F(ImportKineto, NothingIsInferredForAnUnknownDevice) {
 TEST_F(ImportKineto, RankComesFromTheFileThenFromItsName) {
   const std::string kernel = kineto_kernel("k", 1, 1, 7, 1);
   const auto inside = import_files(
-      directory_, {write_text(directory_, "rank5.json",
-                              kineto_document({kernel}, R"("distributedInfo": {"rank": 3, "world_size": 4}, )"))});
-  EXPECT_THAT(column(inside.db, "SELECT rank || '/' || world_size FROM process"), ElementsAre("3/4"));
+      directory_,
+      {write_text(
+          directory_, "rank5.json",
+          kineto_document({kernel}, R"("distributedInfo": {"rank": 3, "world_size": 4}, )"))});
+  EXPECT_THAT(column(inside.db, "SELECT rank || '/' || world_size FROM process"),
+              ElementsAre("3/4"));
   const auto named = import_files(
       directory_, {write_text(directory_, "x_rank5.json",
                               kineto_document({kernel}, R"("distributedInfo": {"rank": ""}, )"))});
   EXPECT_THAT(column(named.db, "SELECT rank FROM process"), ElementsAre("5"));
   EXPECT_THAT(named.summary.warnings, testing::Contains(HasSubstr("taken from the file's name")));
-  const auto unknown = import_files(directory_, {write_text(directory_, "t.json", kineto_document({kernel}))});
+  const auto unknown =
+      import_files(directory_, {write_text(directory_, "t.json", kineto_document({kernel}))});
   EXPECT_THAT(column(unknown.db, "SELECT 1 FROM process WHERE rank IS NULL"), ElementsAre("1"));
 }
 
@@ -312,20 +339,25 @@ std::string one_rank(int rank, int world_size, double shift_us) {
   for (int i = 0; i < 5; ++i) {
     // Each rank arrives at another moment; all leave together.
     const double start = 1000 + 100 * i - 3 * rank, end = 1050 + 100 * i;
-    events.push_back(kineto_kernel("ncclDevKernel_AllReduce_Sum_f32_RING_LL", start + shift_us, end - start, 7,
-                                   i + 1,
-                                   fmt::format(R"(, "Collective name": "allreduce", "In msg nelems": 8, "dtype": "Float", "Process Group Name": "tp", "Seq": {})", i)));
+    events.push_back(kineto_kernel(
+        "ncclDevKernel_AllReduce_Sum_f32_RING_LL", start + shift_us, end - start, 7, i + 1,
+        fmt::format(
+            R"(, "Collective name": "allreduce", "In msg nelems": 8, "dtype": "Float", "Process Group Name": "tp", "Seq": {})",
+            i)));
   }
   return kineto_document(
-      events, fmt::format(R"("distributedInfo": {{"rank": {}, "world_size": {}}}, )", rank, world_size));
+      events,
+      fmt::format(R"("distributedInfo": {{"rank": {}, "world_size": {}}}, )", rank, world_size));
 }
 
 TEST_F(ImportKineto, ClocksOfRanksAreAlignedByTheirCollectives) {
-  const auto imported = import_files(directory_, {write_text(directory_, "a.json", one_rank(0, 2, 0)),
-                                                  write_text(directory_, "b.json", one_rank(1, 2, 777))});
+  const auto imported =
+      import_files(directory_, {write_text(directory_, "a.json", one_rank(0, 2, 0)),
+                                write_text(directory_, "b.json", one_rank(1, 2, 777))});
   EXPECT_THAT(column(imported.db, "SELECT COUNT(DISTINCT end_ns) FROM op"), ElementsAre("5"));
-  EXPECT_THAT(imported.summary.notes,
-              testing::Contains(HasSubstr("rank 1: clock shifted by -777.00 us, ends of 5 collectives")));
+  EXPECT_THAT(
+      imported.summary.notes,
+      testing::Contains(HasSubstr("rank 1: clock shifted by -777.00 us, ends of 5 collectives")));
 }
 
 TEST_F(ImportKineto, RanksMustBeDistinctAndComplete) {
@@ -336,12 +368,14 @@ TEST_F(ImportKineto, RanksMustBeDistinctAndComplete) {
   expect_refused([&] { import_files(directory_, {a, b, again}); }, "both are rank 1");
   expect_refused([&] { import_files(directory_, {a, a}); }, "is given twice");
   const auto partial = import_files(directory_, {a, b}, true);
-  EXPECT_THAT(column(partial.db, "SELECT kind || ' ' || count FROM loss_nonzero WHERE source = 'import'"),
-              ElementsAre("rank_missing 1"));
+  EXPECT_THAT(
+      column(partial.db, "SELECT kind || ' ' || count FROM loss_nonzero WHERE source = 'import'"),
+      ElementsAre("rank_missing 1"));
 }
 
 TEST_F(ImportKineto, TruncatedTextIsRefusedOrImportedInPart) {
-  const std::string whole = kineto_document({kineto_kernel("a", 1, 1, 7, 1), kineto_kernel("b", 3, 1, 7, 2)});
+  const std::string whole =
+      kineto_document({kineto_kernel("a", 1, 1, 7, 1), kineto_kernel("b", 3, 1, 7, 2)});
   const std::string cut = whole.substr(0, whole.size() - 60);
   expect_refused([&] { import_text(cut); }, "stops in the middle");
   const auto imported = import_text(cut, true);
@@ -353,7 +387,8 @@ TEST_F(ImportKineto, TruncatedTextIsRefusedOrImportedInPart) {
 
 TEST_F(ImportKineto, TruncatedGzipIsRefusedOrImportedInPart) {
   std::vector<std::string> events;
-  for (int i = 0; i < 3000; ++i) events.push_back(kineto_kernel(fmt::format("k{}", i * 7919), 10.0 * i, 1, 7, i + 1));
+  for (int i = 0; i < 3000; ++i)
+    events.push_back(kineto_kernel(fmt::format("k{}", i * 7919), 10.0 * i, 1, 7, i + 1));
   const auto path = write_gzip(directory_, "t.json.gz", kineto_document(events));
   std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
   expect_refused([&] { import_files(directory_, {path}); }, "the gzip data stops before its end");
@@ -364,7 +399,8 @@ TEST_F(ImportKineto, TruncatedGzipIsRefusedOrImportedInPart) {
 
 TEST_F(ImportKineto, BadGpuRecordsAreRefusedOrCounted) {
   const auto event = [](const std::string& fields) {
-    return R"({"ph":"X","cat":"kernel","name":"k","pid":0,"tid":7,)" + fields + R"(,"args":{"stream":7}})";
+    return R"({"ph":"X","cat":"kernel","name":"k","pid":0,"tid":7,)" + fields +
+           R"(,"args":{"stream":7}})";
   };
   const struct {
     std::string fields, message, kind;
@@ -375,24 +411,28 @@ TEST_F(ImportKineto, BadGpuRecordsAreRefusedOrCounted) {
                {R"("ts":9999999999999999999999,"dur":3)", "no usable number", "bad_time"},
                {R"("dur":3)", "no usable number", "bad_time"}};
   for (const auto& bad : cases) {
-    const std::string text = kineto_document({kineto_kernel("good", 1, 1, 7, 1), event(bad.fields)});
+    const std::string text =
+        kineto_document({kineto_kernel("good", 1, 1, 7, 1), event(bad.fields)});
     expect_refused([&] { import_text(text); }, bad.message);
     const auto imported = import_text(text, true);
     EXPECT_EQ(imported.summary.kernels, 1) << bad.fields;
-    EXPECT_THAT(column(imported.db, "SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
-                ElementsAre(bad.kind + "1"));
+    EXPECT_THAT(
+        column(imported.db, "SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
+        ElementsAre(bad.kind + "1"));
   }
 }
 
 TEST_F(ImportKineto, KernelsWithoutTimeStampsAreCountedNotPlacedAtZero) {
-  const auto imported = import_text(kineto_document({kineto_kernel("a", 10, 5, 7, 1), kineto_kernel("b", 0, 0, 7, 2)}));
+  const auto imported = import_text(
+      kineto_document({kineto_kernel("a", 10, 5, 7, 1), kineto_kernel("b", 0, 0, 7, 2)}));
   EXPECT_THAT(column(imported.db, "SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
               ElementsAre("zero_timestamp1"));
 }
 
 TEST_F(ImportKineto, TracesWithoutGpuWorkAreRefusedUnlessPartial) {
-  const std::string text = kineto_document({kineto_event("cpu_op", "aten::mm", 1, 5, 70),
-                                            kineto_event("user_annotation", "gloo:all_reduce", 2, 2, 70)});
+  const std::string text =
+      kineto_document({kineto_event("cpu_op", "aten::mm", 1, 5, 70),
+                       kineto_event("user_annotation", "gloo:all_reduce", 2, 2, 70)});
   expect_refused([&] { import_text(text); }, "holds no GPU activity");
   EXPECT_THAT(column(import_text(text, true).db, "SELECT name FROM range_named ORDER BY depth"),
               ElementsAre("aten::mm", "gloo:all_reduce"));
@@ -416,8 +456,9 @@ TEST_F(ImportKineto, OtherFilesAreRefusedByName) {
 
 TEST_F(ImportKineto, DeepNestingInArgumentsIsPassedOver) {
   const std::string deep = std::string(1'000'000, '[') + std::string(1'000'000, ']');
-  const auto imported = import_text(kineto_document(
-      {kineto_event("kernel", "k", 1, 1, 7, "\"x\": " + deep + ", \"stream\": 7"), kineto_kernel("k", 5, 1, 7, 2)}));
+  const auto imported = import_text(
+      kineto_document({kineto_event("kernel", "k", 1, 1, 7, "\"x\": " + deep + ", \"stream\": 7"),
+                       kineto_kernel("k", 5, 1, 7, 2)}));
   EXPECT_EQ(imported.summary.kernels, 2);
 }
 
@@ -430,16 +471,18 @@ TEST_F(ImportKineto, FreeTextOfTheFileIsNotKept) {
   const std::string secret = "hf_PlantedTokenPlantedTokenPlanted";
   const auto imported = import_text(kineto_document(
       {kineto_kernel("k", 1, 1, 7, 1),
-       R"({"ph": "M", "name": "process_labels", "pid": 7, "tid": 0, "ts": 0, "args": {"labels": ")" + secret + "\"}}",
-       R"({"ph": "M", "name": "process_name", "pid": 7, "tid": 0, "ts": 0, "args": {"name": "/home/)" + secret +
-           "/python3 --key " + secret + "\"}}",
+       R"({"ph": "M", "name": "process_labels", "pid": 7, "tid": 0, "ts": 0, "args": {"labels": ")" +
+           secret + "\"}}",
+       R"({"ph": "M", "name": "process_name", "pid": 7, "tid": 0, "ts": 0, "args": {"name": "/home/)" +
+           secret + "/python3 --key " + secret + "\"}}",
        kineto_launch(0.5, 1)},
       R"("username": ")" + secret + R"(", "metadata": {"system": {"env": {"HF_TOKEN": ")" + secret +
           R"("}}}, "traceName": "/home/)" + secret + R"(/t.json", )"));
   EXPECT_THAT(column(imported.db, "SELECT name FROM op_named"), ElementsAre("k"));
   const std::string bytes = [&] {
     std::string all;
-    for (const std::string& table : column(imported.db, "SELECT name FROM sqlite_master WHERE type = 'table'")) {
+    for (const std::string& table :
+         column(imported.db, "SELECT name FROM sqlite_master WHERE type = 'table'")) {
       Query rows = imported.db.query("SELECT * FROM \"" + table + "\"");
       while (rows.next()) {
         for (int i = 0; i < 4; ++i) all += std::string(rows.text(i)) + "\n";

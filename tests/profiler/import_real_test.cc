@@ -40,12 +40,15 @@ std::filesystem::path real_trace(const std::string& part) {
   if (real_traces().empty()) GTEST_SKIP() << "PRESERVE_REAL_TRACES names no folder with traces"
 
 nlohmann::json golden(const std::filesystem::path& path) {
-  const Run run = run_program({"python3", PRESERVE_SOURCE_DIR "/tests/profiler/import_golden.py", path.string()});
+  const Run run = run_program(
+      {"python3", PRESERVE_SOURCE_DIR "/tests/profiler/import_golden.py", path.string()});
   EXPECT_EQ(run.exit_code, 0) << run.err;
   return nlohmann::json::parse(run.out);
 }
 
-int64_t number(const TraceDb& db, const std::string& sql) { return db.query_integer(sql).value_or(0); }
+int64_t number(const TraceDb& db, const std::string& sql) {
+  return db.query_integer(sql).value_or(0);
+}
 
 void compare(const TraceDb& db, const nlohmann::json& expected) {
   const auto expect = [&](const char* key, const std::string& sql) {
@@ -80,12 +83,16 @@ TEST(RealTraces, CountsAndTimesAgreeWithASecondImplementation) {
     const auto imported = import_files(directory, {path});
     compare(imported.db, expected);
     // Every operator is in one bucket, and idle and busy time make up the wall time.
-    EXPECT_EQ(number(imported.db, "SELECT COUNT(*) FROM stream_coverage WHERE attributed_ns + idle_ns <> wall_ns "
-                                  "OR idle_ns < 0"),
-              0);
-    EXPECT_EQ(number(imported.db, "SELECT (SELECT SUM(count) FROM loss WHERE source = 'launch' AND kind = 'received')"
-                                  " - (SELECT SUM(count) FROM loss WHERE source = 'launch' AND kind <> 'received')"),
-              0);
+    EXPECT_EQ(
+        number(imported.db,
+               "SELECT COUNT(*) FROM stream_coverage WHERE attributed_ns + idle_ns <> wall_ns "
+               "OR idle_ns < 0"),
+        0);
+    EXPECT_EQ(
+        number(imported.db,
+               "SELECT (SELECT SUM(count) FROM loss WHERE source = 'launch' AND kind = 'received')"
+               " - (SELECT SUM(count) FROM loss WHERE source = 'launch' AND kind <> 'received')"),
+        0);
   }
 }
 
@@ -98,10 +105,12 @@ TEST(RealTraces, EightRanksBecomeOneTrace) {
   if (ranks.size() != 8) GTEST_SKIP() << "no set of eight ranks among the traces";
   TemporaryDirectory directory;
   const auto imported = import_files(directory, ranks);
-  EXPECT_EQ(number(imported.db, "SELECT COUNT(DISTINCT rank) FROM process WHERE world_size = 8"), 8);
+  EXPECT_EQ(number(imported.db, "SELECT COUNT(DISTINCT rank) FROM process WHERE world_size = 8"),
+            8);
   EXPECT_EQ(number(imported.db, "SELECT COUNT(*) FROM collective WHERE bytes IS NULL"), 0);
   // One host, one clock: whatever is left after alignment is the µs of the time stamps.
-  for (const std::string& residual : column(imported.db, "SELECT value FROM meta WHERE key LIKE 'clock_residual%'")) {
+  for (const std::string& residual :
+       column(imported.db, "SELECT value FROM meta WHERE key LIKE 'clock_residual%'")) {
     EXPECT_LE(std::stoll(residual), 20'000);
   }
   const auto seven = std::vector<std::filesystem::path>(ranks.begin(), ranks.end() - 1);
@@ -131,8 +140,10 @@ TEST(RealTraces, PrefillIsToldFromDecode) {
   if (const auto path = real_trace("h100_qwen"); !path.empty()) {
     const auto imported = import_files(directory, {path});
     EXPECT_THAT(column(imported.db, "SELECT phase FROM step"), ElementsAre("prefill"));
-    EXPECT_GT(number(imported.db, "SELECT COUNT(*) FROM access_named WHERE source = 'shapes' AND role = 'weight'"),
-              24 * 7);
+    EXPECT_GT(
+        number(imported.db,
+               "SELECT COUNT(*) FROM access_named WHERE source = 'shapes' AND role = 'weight'"),
+        24 * 7);
   }
 }
 
@@ -144,7 +155,8 @@ TEST(RealTraces, ExportsReadBackAsTheSameOperators) {
   const auto first = import_files(directory, {path});
   exporter::export_chrome(first.db, directory / "out.json.gz");
   const auto second = import_files(again, {directory / "out.json.gz"});
-  const std::string times = "SELECT name || start_ns || ' ' || end_ns FROM op_named ORDER BY start_ns, end_ns, name";
+  const std::string times =
+      "SELECT name || start_ns || ' ' || end_ns FROM op_named ORDER BY start_ns, end_ns, name";
   EXPECT_EQ(column(first.db, times), column(second.db, times));
 }
 

@@ -16,7 +16,8 @@ struct Less {
 RC_GTEST_PROP(RecordSorter, SortsWhateverFitsInMemoryOrNot, ()) {
   const auto values = *rc::gen::container<std::vector<int64_t>>(rc::gen::inRange<int64_t>(-50, 50));
   // Batches of a few records: with most inputs there are several runs on disk.
-  RecordSorter<int64_t, Less> sorter(sizeof(int64_t) * static_cast<size_t>(*rc::gen::inRange(1, 20)));
+  RecordSorter<int64_t, Less> sorter(sizeof(int64_t) *
+                                     static_cast<size_t>(*rc::gen::inRange(1, 20)));
   for (const int64_t value : values) sorter.add(value);
   RC_ASSERT(sorter.size() == values.size());
   sorter.sort();

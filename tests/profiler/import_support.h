@@ -37,7 +37,8 @@ std::string kineto_event(const std::string& category, const std::string& name, d
                          double dur_us, int thread, const std::string& arguments = "");
 std::string kineto_kernel(const std::string& name, double start_us, double dur_us, int stream,
                           int correlation, const std::string& more = "");
-std::string kineto_launch(double start_us, int correlation, const std::string& name = "cudaLaunchKernel");
+std::string kineto_launch(double start_us, int correlation,
+                          const std::string& name = "cudaLaunchKernel");
 // A document around events; `head` holds further members with a comma behind each.
 std::string kineto_document(const std::vector<std::string>& events, const std::string& head = "");
 
