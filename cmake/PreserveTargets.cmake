@@ -51,10 +51,11 @@ function(preserve_tool name)
   install(TARGETS preserve-${name} RUNTIME)
 endfunction()
 
-# preserve_test(name SOURCES ... LINK ... [LABELS ...] [TOOLS ...]): gtest executable, one CTest
-# test per TEST(). TOOLS are executables the test runs.
+# preserve_test(name SOURCES ... LINK ... [LABELS ...] [TOOLS ...] [WHOLE]): gtest executable, one
+# CTest test per TEST(), or with WHOLE one for all, when they share a costly set-up. TOOLS are
+# executables the test runs.
 function(preserve_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LINK;LABELS;TOOLS" ${ARGN})
+  cmake_parse_arguments(ARG "WHOLE" "TIMEOUT" "SOURCES;LINK;LABELS;TOOLS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
@@ -70,8 +71,13 @@ function(preserve_test name)
   if(ARG_TOOLS)
     add_dependencies(${name} ${ARG_TOOLS})
   endif()
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
-    PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+  if(ARG_WHOLE)
+    add_test(NAME ${name} COMMAND ${name})
+    set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+  else()
+    gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
+      PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+  endif()
 endfunction()
 
 # embed_text(target SYMBOL file): the file's content as `extern const std::string_view SYMBOL` in
