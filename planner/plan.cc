@@ -143,9 +143,8 @@ class Planner {
       return add(evaluate("bfs", plan_bfs(step_, problem(), options_.bfs)));
     }
     add(flow_plan(problem(), planned_.optimum));
-    if (fetched_bytes(plans_.front()) == 0) return;
-    if (step_.ops.size() > kMostOpsForVariations) return;
     for (const Variation& variation : kVariations) {
+      if (step_.ops.size() > kMostOpsForVariations) break;
       const PlanProblem scaled = scaled_problem(problem(), variation.windows, variation.budget);
       add(flow_plan(scaled, solve_flow(scaled.flow)));
     }

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// How long the planner takes at 1e3, 1e5 and 1e6 operators (problem, exact solution, prices,
+// decomposition, and apart from that the whole schedule with bounds, variations and referee), the
+// memory it needs, and how far the flow is ahead of the paper's Algorithm 1 under the referee.
+#include <sys/resource.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <functional>
+
+#include "metric.h"
+#include "planner/decompose.h"
+#include "planner/plan.h"
+#include "synthetic_step.h"
+
+namespace preserve {
+namespace {
+
+double seconds(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double peak_gib() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / (1024.0 * 1024.0);
+}
+
+struct Size {
+  int layers;
+  const char* name;
+  double target_s;
+  const char* target;
+  int repetitions;
+};
+
+void bench_size(const Size& size) {
+  test::SyntheticStep spec;
+  spec.layers = size.layers;
+  const FoldedStep step = test::synthetic_step(spec);
+  const DeviceModel device = test::synthetic_device();
+  std::vector<double> exact_s, whole_s;
+  for (int i = 0; i < size.repetitions; ++i) {
+    exact_s.push_back(seconds([&] {
+      const PlanProblem problem = build_problem(step, device, {});
+      const FlowSolution optimum = solve_flow(problem.flow);
+      const auto windows = decompose(step, problem, optimum);
+      check_decomposition(step, problem, optimum, windows);
+    }));
+    whole_s.push_back(seconds([&] { make_schedule(step, device, {}); }));
+  }
+  const std::string ops = size.name;
+  bench::report_metric("planner", "exact plan, " + ops + " operators", "s", exact_s, size.target,
+                       median(exact_s) <= size.target_s);
+  bench::report_metric("planner", "whole schedule with referee, " + ops + " operators", "s",
+                       whole_s, size.target, median(whole_s) <= size.target_s);
+}
+
+void bench_against_bfs(int instances) {
+  std::vector<double> advantage_percent;
+  int worse = 0;
+  double referee_took_bfs = 0;
+  for (int seed = 0; seed < instances; ++seed) {
+    const FoldedStep step = test::random_step(static_cast<uint64_t>(seed));
+    const DeviceModel device = test::random_device(static_cast<uint64_t>(seed));
+    PlanOptions options;
+    const Schedule flow = make_schedule(step, device, options).schedule;
+    options.strategy = Strategy::bfs;
+    const Schedule bfs = make_schedule(step, device, options).schedule;
+    referee_took_bfs += flow.plan.strategy == "bfs";
+    worse += flow.plan.prefetch_step_ns > bfs.plan.prefetch_step_ns;
+    advantage_percent.push_back(100.0 * (static_cast<double>(bfs.plan.prefetch_step_ns) /
+                                             static_cast<double>(flow.plan.prefetch_step_ns) -
+                                         1));
+  }
+  bench::report_metric("planner", "flow faster than bfs under the referee", "%", advantage_percent,
+                       "never worse on 5,000 random instances", worse == 0);
+  bench::report_metric("planner", "random instances where the referee preferred the plan of bfs",
+                       "%", {100.0 * referee_took_bfs / instances}, "", true);
+}
+
+}  // namespace
+}  // namespace preserve
+
+int main(int argc, char** argv) {
+  const int instances = argc > 1 ? std::atoi(argv[1]) : 5000;
+  using preserve::bench_size;
+  bench_size({84, "1,000", 0.020, "at most 20 ms", 21});
+  bench_size({8'334, "100,000", 1, "at most 1 s", 5});
+  bench_size({83'334, "1,000,000", 15, "at most 15 s", 1});
+  const double gib = preserve::peak_gib();
+  preserve::bench::report_metric("planner", "peak memory, 1,000,000 operators", "GiB", {gib},
+                                 "at most 4 GiB", gib <= 4);
+  preserve::bench_against_bfs(instances);
+}
