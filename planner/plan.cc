@@ -49,6 +49,11 @@ int64_t fetched_bytes(const Plan& plan) {
   return bytes;
 }
 
+int64_t used_windows(const Plan& plan) {
+  return std::count_if(plan.windows.begin(), plan.windows.end(),
+                       [](const PlannedWindow& window) { return window.used_bytes > 0; });
+}
+
 class Planner {
  public:
   Planner(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options)
@@ -101,9 +106,13 @@ class Planner {
     const SimulationResult referee =
         simulate(step_, device_, plan,
                  {schedule_method(), schedule_placement(), options_.problem.link_latency_ns});
-    // The referee's ratio on the recorded step: its own baseline may differ by rounding.
-    plan.speedup = referee.baseline_step_ns / referee.step_ns;
-    plan.prefetch_step_ns = std::llround(static_cast<double>(plan.baseline_step_ns) / plan.speedup);
+    // The referee's ratio on the recorded step, since its own baseline may differ by rounding, and
+    // the fixed costs, which it does not know.
+    const double ratio = referee.step_ns / referee.baseline_step_ns;
+    plan.prefetch_step_ns = std::llround(problem().baseline_step_ns * ratio) +
+                            used_windows(plan) * options_.window_cost_ns;
+    plan.speedup = static_cast<double>(plan.baseline_step_ns) /
+                   static_cast<double>(std::max<int64_t>(1, plan.prefetch_step_ns));
     return plan;
   }
   std::string schedule_method() const { return planned_.schedule.method; }
@@ -148,7 +157,10 @@ class Planner {
       const PlanProblem scaled = scaled_problem(problem(), variation.windows, variation.budget);
       add(flow_plan(scaled, solve_flow(scaled.flow)));
     }
-    add(evaluate("bfs", plan_bfs(step_, problem(), options_.bfs)));
+    std::vector<PlannedWindow> by_bfs = plan_bfs(step_, problem(), options_.bfs);
+    remove_small_pieces(by_bfs, options_.min_prefetch_bytes);
+    add(evaluate("bfs", std::move(by_bfs)));
+    add(evaluate("none", {}));
   }
 
   // --- the choice ---
@@ -159,22 +171,33 @@ class Planner {
         plans_.begin(), plans_.end(),
         [](const Plan& a, const Plan& b) { return a.prefetch_step_ns < b.prefetch_step_ns; });
     std::string note;
-    if (best != plans_.begin()) {
-      note = fmt::format(
-          "the referee prefers {} ({} per step) to the optimum of the model as it is ({})",
-          best->strategy == "bfs" ? "the plan of bfs" : "a more careful variation",
-          format_duration(static_cast<double>(best->prefetch_step_ns)),
-          format_duration(static_cast<double>(plans_.front().prefetch_step_ns)));
-    }
+    if (best != plans_.begin()) note = why_displaced(*best);
     schedule().plan = std::move(*best);
     plans_.erase(best);
     if (!note.empty()) schedule().plan.reasons.push_back(std::move(note));
     std::stable_sort(plans_.begin(), plans_.end(), [](const Plan& a, const Plan& b) {
       return a.prefetch_step_ns < b.prefetch_step_ns;
     });
+    std::erase_if(plans_, [](const Plan& plan) { return plan.strategy == "none"; });
     const auto others = static_cast<size_t>(std::max(0, options_.candidates - 1));
     plans_.resize(std::min(plans_.size(), others));
     schedule().candidates = std::move(plans_);
+  }
+
+  std::string why_displaced(const Plan& best) const {
+    const std::string optimum =
+        format_duration(static_cast<double>(plans_.front().prefetch_step_ns));
+    if (best.strategy == "none") {
+      return fmt::format(
+          "the referee predicts a loss from every plan (the optimum of the model takes {} per "
+          "step): "
+          "prefetching would evict what is still used",
+          optimum);
+    }
+    return fmt::format(
+        "the referee prefers {} ({} per step) to the optimum of the model as it is ({})",
+        best.strategy == "bfs" ? "the plan of bfs" : "a more careful variation",
+        format_duration(static_cast<double>(best.prefetch_step_ns)), optimum);
   }
 
   void set_bounds() {
@@ -219,6 +242,10 @@ class Planner {
       return "what operators stream between the windows and the reads leaves no room in the cache, "
              "or the traffic costs more than it saves";
     }
+    if (options_.window_cost_ns > 0) {
+      return fmt::format("no window earns its fixed cost of {}",
+                         format_duration(static_cast<double>(options_.window_cost_ns)));
+    }
     return fmt::format("every piece is below the smallest worth a request ({})",
                        format_size(static_cast<double>(options_.min_prefetch_bytes)));
   }
@@ -232,7 +259,7 @@ class Planner {
     const double gain = plan.speedup - 1;
     plan.verdict = "do-nothing";
     if (fetched_bytes(plan) == 0) {
-      plan.reasons.push_back(why_nothing_is_fetched());
+      if (plan.reasons.empty()) plan.reasons.push_back(why_nothing_is_fetched());
     } else if (gain < kVerdictTolerance) {
       plan.reasons.push_back(
           fmt::format("the predicted gain of {:.2f} % is below {:.1f} %, which no measurement "

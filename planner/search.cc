@@ -21,7 +21,8 @@ class Search {
     adopt(optimum);
     drop_all_that_do_not_pay();
     drop_one_by_one();
-    return remove_small_pieces();
+    remove_small_pieces(windows_, options_.min_prefetch_bytes);
+    return std::move(windows_);
   }
 
  private:
@@ -102,19 +103,6 @@ class Search {
     }
   }
 
-  std::vector<PlannedWindow> remove_small_pieces() {
-    for (PlannedWindow& window : windows_) {
-      std::erase_if(window.prefetches, [this](const PlannedPrefetch& prefetch) {
-        return prefetch.length_bytes < options_.min_prefetch_bytes;
-      });
-      window.used_bytes = 0;
-      for (const PlannedPrefetch& prefetch : window.prefetches) {
-        window.used_bytes += prefetch.length_bytes;
-      }
-    }
-    return std::move(windows_);
-  }
-
   const FoldedStep& step_;
   PlanProblem problem_;
   const SearchOptions& options_;
@@ -129,6 +117,18 @@ std::vector<PlannedWindow> search_windows(const FoldedStep& step, const PlanProb
                                           const FlowSolution& optimum,
                                           const SearchOptions& options) {
   return Search(step, problem, options).run(optimum);
+}
+
+void remove_small_pieces(std::vector<PlannedWindow>& windows, int64_t min_prefetch_bytes) {
+  for (PlannedWindow& window : windows) {
+    std::erase_if(window.prefetches, [&](const PlannedPrefetch& prefetch) {
+      return prefetch.length_bytes < min_prefetch_bytes;
+    });
+    window.used_bytes = 0;
+    for (const PlannedPrefetch& prefetch : window.prefetches) {
+      window.used_bytes += prefetch.length_bytes;
+    }
+  }
 }
 
 PlanProblem scaled_problem(const PlanProblem& problem, double window_factor, double budget_factor) {

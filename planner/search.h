@@ -23,6 +23,9 @@ std::vector<PlannedWindow> search_windows(const FoldedStep& step, const PlanProb
                                           const FlowSolution& optimum,
                                           const SearchOptions& options);
 
+// Takes prefetches below `min_prefetch_bytes` out.
+void remove_small_pieces(std::vector<PlannedWindow>& windows, int64_t min_prefetch_bytes);
+
 // The same problem with all windows and the cache's room scaled by factors in (0, 1].
 PlanProblem scaled_problem(const PlanProblem& problem, double window_factor, double budget_factor);
 

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// device.json: what is read back, what is refused and how, the survival curve.
+#include "planner/device.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <string>
+
+#include "common/error.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+using testing::HasSubstr;
+
+DeviceModel sample() {
+  DeviceModel device;
+  device.name = "box";
+  device.kind = "cpu";
+  device.source = "measured";
+  device.ranks = 2;
+  device.cache_bytes = 32 << 20;
+  device.cache_budget_bytes = 8 << 20;
+  device.memory_bandwidth_bytes_per_s = 2e10;
+  device.cache_read_bandwidth_bytes_per_s = 6e10;
+  device.slowdown_per_byte_ns = 0.001;
+  device.op_floor_ns = 300;
+  device.flops_fp16_per_s = 1e12;
+  device.survival = {{1 << 20, 1.0}, {8 << 20, 0.5}, {16 << 20, 0.0}};
+  device.methods = {{"load", "consumer", 1.5e10, 400, 5e10, 4096, 0}};
+  device.collectives = {{"allreduce", "mpi", 2, 1500, 1e9, 0.1, 8, 65536}};
+  device.notes = {"n=5"};
+  return device;
+}
+
+class DeviceFile : public testing::Test {
+ protected:
+  std::string error_of(const std::string& text) {
+    std::ofstream(path()) << text;
+    try {
+      load_device(path());
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::input);
+      EXPECT_THAT(error.what(), HasSubstr(path().string()));
+      return error.what();
+    }
+    return "accepted";
+  }
+  std::string error_after(const std::string& from, const std::string& to) {
+    std::string text = to_json(sample());
+    const size_t at = text.find(from);
+    EXPECT_NE(at, std::string::npos) << from;
+    return error_of(text.replace(at, from.size(), to));
+  }
+  std::filesystem::path path() const { return folder_ / "device.json"; }
+
+  test::TemporaryDirectory folder_;
+};
+
+TEST_F(DeviceFile, RoundTrips) {
+  std::ofstream(path()) << to_json(sample());
+  EXPECT_EQ(to_json(load_device(path())), to_json(sample()));
+}
+
+TEST_F(DeviceFile, RefusesWhatIsNotADevice) {
+  EXPECT_THAT(error_of(""), HasSubstr("not valid JSON"));
+  EXPECT_THAT(error_of("[]"), HasSubstr("not a device file"));
+  EXPECT_THAT(error_of("{\"schema\": 3}"), HasSubstr("not a device file"));
+  EXPECT_THAT(error_of("{\"schema\": \"preserve/device\"}"),
+              HasSubstr("Missing required property"));
+}
+
+TEST_F(DeviceFile, NamesThePlaceOfAWrongValue) {
+  EXPECT_THAT(error_after("20000000000.0", "NaN"), HasSubstr("not valid JSON"));
+  EXPECT_THAT(error_after("20000000000.0", "1e999"), HasSubstr("not valid JSON"));
+  EXPECT_THAT(error_after("20000000000.0", "0"), HasSubstr("/memory_bandwidth_bytes_per_s"));
+  EXPECT_THAT(error_after("20000000000.0", "-5"), HasSubstr("/memory_bandwidth_bytes_per_s"));
+  EXPECT_THAT(error_after("20000000000.0", "null"), HasSubstr("/memory_bandwidth_bytes_per_s"));
+  EXPECT_THAT(error_after("\"consumer\"", "\"somewhere\""), HasSubstr("/methods/0/placement"));
+  EXPECT_THAT(error_after("8388608,", "99999999999,"), HasSubstr("/cache_budget_bytes"));
+  EXPECT_THAT(error_after("33554432", "0"), HasSubstr("/cache_bytes"));
+  EXPECT_THAT(error_after("16777216", "1024"), HasSubstr("/survival/2"));
+  EXPECT_THAT(error_after("\"hit_fraction\": 0.5", "\"hit_fraction\": 1.5"),
+              HasSubstr("/survival/1"));
+}
+
+TEST(Survival, FollowsTheCurve) {
+  const DeviceModel device = sample();
+  EXPECT_DOUBLE_EQ(survival_at(device, 0), 1.0);
+  EXPECT_DOUBLE_EQ(survival_at(device, 4.5 * (1 << 20)), 0.75);
+  EXPECT_DOUBLE_EQ(survival_at(device, 8 << 20), 0.5);
+  EXPECT_DOUBLE_EQ(survival_at(device, 1e12), 0.0);
+}
+
+TEST(Survival, IsACliffWithoutACurve) {
+  DeviceModel device = sample();
+  device.survival.clear();
+  EXPECT_DOUBLE_EQ(survival_at(device, 8 << 20), 1.0);
+  EXPECT_DOUBLE_EQ(survival_at(device, (8 << 20) + 1), 0.0);
+}
+
+}  // namespace
+}  // namespace preserve

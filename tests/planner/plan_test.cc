@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whole plans: properties that hold for any step and device, bounds, verdicts, the strategies.
+#include "planner/plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <list>
+#include <map>
+
+#include "common/error.h"
+#include "planner/bounds.h"
+#include "planner/decompose.h"
+#include "planner/explain.h"
+#include "planner/graph.h"
+#include "synthetic_step.h"
+#include "tiny_step.h"
+
+namespace preserve {
+namespace {
+
+using test::random_device;
+using test::random_step;
+using test::synthetic_device;
+using test::synthetic_step;
+using testing::HasSubstr;
+
+int64_t optimum(const FoldedStep& step, const DeviceModel& device,
+                const ProblemOptions& options = {}) {
+  return solve_flow(build_problem(step, device, options).flow).profit;
+}
+
+RC_GTEST_PROP(PlanProperty, BoundsAreOrdered, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  const DeviceModel device = random_device(seed);
+  const PlanProblem problem = build_problem(step, device, {});
+  const StepBounds bounds = step_bounds(problem);
+  const double planned_ns = problem.baseline_step_ns - price_to_ns(solve_flow(problem.flow).profit);
+  RC_ASSERT(bounds.all_hot_ns <= bounds.window_limited_ns);
+  RC_ASSERT(bounds.all_hot_ns <= bounds.cache_limited_ns);
+  RC_ASSERT(bounds.window_limited_ns <= planned_ns + 1e-6);
+  RC_ASSERT(bounds.cache_limited_ns <= planned_ns + 1e-6);
+  RC_ASSERT(planned_ns <= problem.baseline_step_ns);
+  const Schedule schedule = make_schedule(step, device, {}).schedule;
+  RC_ASSERT(schedule.all_hot_step_ns <= schedule.window_limited_step_ns);
+  RC_ASSERT(schedule.window_limited_step_ns <= schedule.plan.prefetch_step_ns);
+  RC_ASSERT(schedule.cache_limited_step_ns <= schedule.plan.prefetch_step_ns);
+  RC_ASSERT(schedule.plan.prefetch_step_ns <= schedule.plan.baseline_step_ns);
+}
+
+RC_GTEST_PROP(PlanProperty, TotalsAddUp, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  const PlanProblem problem = build_problem(step, random_device(seed), {});
+  const FlowSolution solution = solve_flow(problem.flow);
+  const std::vector<PlannedWindow> windows = decompose(step, problem, solution);
+  check_decomposition(step, problem, solution, windows);
+  double net_ns = 0;
+  for (size_t i = 0; i < windows.size(); ++i) {
+    net_ns -= price_to_ns(problem.flow.supplies[i].cost * solution.supplied[i]);
+    for (const PlannedPrefetch& prefetch : windows[i].prefetches) {
+      net_ns += prefetch.predicted_saved_ns;
+      RC_ASSERT(prefetch.next_step == (prefetch.consumer_ordinal <= windows[i].ordinal));
+    }
+  }
+  RC_ASSERT(std::abs(net_ns - price_to_ns(solution.profit)) < 1e-3);
+}
+
+RC_GTEST_PROP(PlanProperty, MoreBudgetNeverHurts, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  const DeviceModel device = random_device(seed);
+  ProblemOptions less, more;
+  less.budget_bytes = *rc::gen::inRange<int64_t>(kBlockBytes, device.cache_bytes);
+  more.budget_bytes = *rc::gen::inRange<int64_t>(*less.budget_bytes, device.cache_bytes);
+  RC_ASSERT(optimum(step, device, less) <= optimum(step, device, more));
+}
+
+RC_GTEST_PROP(PlanProperty, LongerWindowsNeverHurt, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  const DeviceModel device = random_device(seed);
+  ProblemOptions shorter, longer;
+  shorter.link_latency_ns = *rc::gen::inRange(0, 100'000);
+  longer.link_latency_ns = *rc::gen::inRange<int64_t>(shorter.link_latency_ns, 200'000);
+  RC_ASSERT(optimum(step, device, shorter) <= optimum(step, device, longer));
+}
+
+RC_GTEST_PROP(PlanProperty, ScalingAllTimesScalesTheSaving, (uint64_t seed)) {
+  FoldedStep step = random_step(seed);
+  DeviceModel device = random_device(seed);
+  const int64_t before = optimum(step, device);
+  const double k = *rc::gen::element(2, 4, 8);
+  for (StepOp& op : step.ops) {
+    op.start_ns *= k;
+    op.dur_ns *= k;
+  }
+  step.wall_ns *= k;
+  device.memory_bandwidth_bytes_per_s /= k;
+  device.cache_read_bandwidth_bytes_per_s /= k;
+  device.slowdown_per_byte_ns *= k;
+  device.op_floor_ns *= static_cast<int64_t>(k);
+  for (PrefetchMethod& method : device.methods) {
+    method.bandwidth_bytes_per_s /= k;
+    method.start_latency_ns *= static_cast<int64_t>(k);
+  }
+  const auto scaled = static_cast<double>(optimum(step, device));
+  // Prices and capacities are rounded to integers: a block per window, 1e-4 of the price.
+  const double slack =
+      1e-3 * scaled + k * 4096 * static_cast<double>(kPriceScale * step.ops.size());
+  RC_ASSERT(std::abs(scaled - k * static_cast<double>(before)) <= slack);
+}
+
+RC_GTEST_PROP(PlanProperty, ScalingAllSizesScalesTheBytes, (uint64_t seed)) {
+  test::SyntheticStep spec;
+  spec.seed = seed;
+  DeviceModel device = synthetic_device();
+  const int64_t k = *rc::gen::element(2, 4);
+  device.slowdown_per_byte_ns = 0;
+  device.cache_budget_bytes = 32 << 20;
+  const FoldedStep step = synthetic_step(spec);
+  const auto fetched = [](const FoldedStep& of, const DeviceModel& on) {
+    const PlanProblem problem = build_problem(of, on, {});
+    int64_t blocks = 0;
+    for (const int64_t supplied : solve_flow(problem.flow).supplied) blocks += supplied;
+    return blocks;
+  };
+  const int64_t before = fetched(step, device);
+  FoldedStep large = step;
+  for (StepTensor& tensor : large.tensors) tensor.bytes *= k;
+  for (StepOp& op : large.ops) {
+    if (op.collective) op.collective->bytes = *op.collective->bytes * k;
+    for (StepAccess& access : op.accesses) {
+      access.bytes *= k;
+      access.offset_bytes *= k;
+    }
+  }
+  device.cache_bytes *= k;
+  device.cache_budget_bytes *= k;
+  device.memory_bandwidth_bytes_per_s *= static_cast<double>(k);
+  device.cache_read_bandwidth_bytes_per_s *= static_cast<double>(k);
+  device.methods[0].bandwidth_bytes_per_s *= static_cast<double>(k);
+  RC_ASSERT(before > 0);
+  RC_ASSERT(std::abs(fetched(large, device) - k * before) <=
+            k * static_cast<int64_t>(step.ops.size()));
+}
+
+RC_GTEST_PROP(PlanProperty, SameInputSameBytes, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  const DeviceModel device = random_device(seed);
+  PlanOptions options;
+  options.seed = seed >> 11;
+  RC_ASSERT(to_json(make_schedule(step, device, options).schedule) ==
+            to_json(make_schedule(step, device, options).schedule));
+}
+
+RC_GTEST_PROP(PlanProperty, FlowIsNeverWorseThanBfs, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  const DeviceModel device = random_device(seed);
+  PlanOptions bfs;
+  bfs.strategy = Strategy::bfs;
+  RC_ASSERT(make_schedule(step, device, {}).schedule.plan.prefetch_step_ns <=
+            make_schedule(step, device, bfs).schedule.plan.prefetch_step_ns);
+}
+
+// A cache that forgets the least recently used block first, in blocks.
+class LruCache {
+ public:
+  explicit LruCache(int64_t blocks) : room_(blocks) {}
+  bool touch(int64_t block) {
+    const auto found = where_.find(block);
+    const bool hit = found != where_.end();
+    if (hit) order_.erase(found->second);
+    order_.push_front(block);
+    where_[block] = order_.begin();
+    if (static_cast<int64_t>(order_.size()) > room_) {
+      where_.erase(order_.back());
+      order_.pop_back();
+    }
+    return hit;
+  }
+
+ private:
+  int64_t room_;
+  std::list<int64_t> order_;
+  std::map<int64_t, std::list<int64_t>::iterator> where_;
+};
+
+// The justification of edge capacities: what a plan holds no longer than until the next window is
+// found by its reader in a true LRU cache of the budget's size, whatever streams by in between.
+TEST(Plan, WhatIsHeldWithinAWindowHitsInAnLruCache) {
+  int64_t checked = 0;
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    FoldedStep step = random_step(seed);
+    for (StepTensor& tensor : step.tensors) tensor.bytes = tensor.bytes / kBlockBytes * kBlockBytes;
+    step.wall_ns = 0;
+    for (StepOp& op : step.ops) {
+      if (op.kind != OpKind::collective) op.dur_ns *= 1000;  // long enough: bytes are never clamped
+      op.start_ns = step.wall_ns;
+      step.wall_ns += op.dur_ns;
+      for (StepAccess& access : op.accesses) {
+        access.bytes = step.tensors[static_cast<size_t>(access.tensor)].bytes;
+      }
+    }
+    const PlanProblem problem = build_problem(step, random_device(seed), {});
+    const auto windows = decompose(step, problem, solve_flow(problem.flow));
+    std::map<std::string, int64_t> first_block;
+    for (size_t i = 0; i < step.tensors.size(); ++i) {
+      first_block[step.tensors[i].name] = static_cast<int64_t>(i) << 32;
+    }
+    LruCache cache(problem.budget_bytes / kBlockBytes);
+    std::map<int32_t, std::vector<const PlannedPrefetch*>> due;
+    int64_t stranger = int64_t{1} << 62;
+    size_t next_window = 0;
+    for (const StepOp& op : step.ops) {
+      const bool opens = next_window < windows.size() && windows[next_window].ordinal == op.ordinal;
+      if (opens) {
+        due.clear();
+        for (const PlannedPrefetch& prefetch : windows[next_window++].prefetches) {
+          for (int64_t b = 0; b < prefetch.length_bytes / kBlockBytes; ++b) {
+            cache.touch(first_block[prefetch.tensor] + prefetch.offset_bytes / kBlockBytes + b);
+          }
+          if (!prefetch.next_step) due[prefetch.consumer_ordinal].push_back(&prefetch);
+        }
+      }
+      for (const PlannedPrefetch* prefetch : due[op.ordinal]) {
+        for (int64_t b = 0; b < prefetch->length_bytes / kBlockBytes; ++b, ++checked) {
+          ASSERT_TRUE(
+              cache.touch(first_block[prefetch->tensor] + prefetch->offset_bytes / kBlockBytes + b))
+              << "seed " << seed << " operator " << op.ordinal << " " << prefetch->tensor;
+        }
+      }
+      for (const StepAccess& access : op.accesses) {
+        const std::string& name = step.tensors[static_cast<size_t>(access.tensor)].name;
+        for (int64_t b = 0; b < access.bytes / kBlockBytes; ++b) cache.touch(first_block[name] + b);
+      }
+      if (op.kind == OpKind::collective) {
+        for (int64_t b = 0; b < *op.collective->bytes / kBlockBytes; ++b) cache.touch(++stranger);
+      }
+    }
+  }
+  EXPECT_GT(checked, 2'000);
+}
+
+TEST(Plan, FixedCostsSwitchWindowsOff) {
+  test::SyntheticStep spec;
+  spec.noise = 0.8;  // windows of very different worth
+  const FoldedStep step = synthetic_step(spec);
+  const auto used_windows = [&](int64_t cost_ns) {
+    PlanOptions options;
+    options.window_cost_ns = cost_ns;
+    int64_t used = 0;
+    for (const PlannedWindow& window :
+         make_schedule(step, synthetic_device(), options).schedule.plan.windows) {
+      used += window.used_bytes > 0;
+    }
+    return used;
+  };
+  EXPECT_EQ(used_windows(0), 8);
+  EXPECT_LT(used_windows(2'500), 8);
+  EXPECT_EQ(used_windows(1'000'000), 0);
+}
+
+TEST(Plan, SmallPiecesAreLeftOut) {
+  PlanOptions options;
+  options.min_prefetch_bytes = 1 << 20;
+  for (const PlannedWindow& window :
+       make_schedule(synthetic_step(), synthetic_device(), options).schedule.plan.windows) {
+    for (const PlannedPrefetch& prefetch : window.prefetches)
+      EXPECT_GE(prefetch.length_bytes, 1 << 20);
+  }
+}
+
+TEST(Plan, CandidatesDifferAndAreAsManyAsAsked) {
+  for (const int wanted : {1, 3, 5}) {
+    PlanOptions options;
+    options.candidates = wanted;
+    const Schedule schedule = make_schedule(synthetic_step(), synthetic_device(), options).schedule;
+    EXPECT_EQ(static_cast<int>(schedule.candidates.size()), wanted - 1);
+    for (const Plan& candidate : schedule.candidates) {
+      EXPECT_GE(candidate.prefetch_step_ns, schedule.plan.prefetch_step_ns);
+    }
+  }
+}
+
+TEST(Plan, SaysWhyItDoesNothing) {
+  const auto reason = [](const DeviceModel& device, PlanOptions options = {}) {
+    const Schedule schedule = make_schedule(synthetic_step(), device, options).schedule;
+    EXPECT_EQ(schedule.plan.verdict, "do-nothing");
+    EXPECT_FALSE(schedule.plan.reasons.empty());
+    return schedule.plan.reasons.empty() ? "" : schedule.plan.reasons.front();
+  };
+  DeviceModel device = synthetic_device();
+  device.methods.clear();
+  EXPECT_THAT(reason(device), HasSubstr("no prefetch method"));
+  device = synthetic_device();
+  device.methods[0].start_latency_ns = 1'000'000;
+  EXPECT_THAT(reason(device), HasSubstr("no window is long enough"));
+  device = synthetic_device();
+  device.cache_bytes = device.cache_budget_bytes = int64_t{1} << 40;
+  EXPECT_THAT(reason(device), HasSubstr("still cached"));
+  device = synthetic_device();
+  device.cache_budget_bytes = 0;
+  EXPECT_THAT(reason(device), HasSubstr("no cache"));
+  device = synthetic_device();
+  device.cache_read_bandwidth_bytes_per_s = device.memory_bandwidth_bytes_per_s;
+  EXPECT_THAT(reason(device), HasSubstr("no operator gets faster"));
+  device = synthetic_device();
+  device.cache_read_bandwidth_bytes_per_s = device.memory_bandwidth_bytes_per_s * 1.001;
+  device.slowdown_per_byte_ns = 0;
+  EXPECT_THAT(reason(device), HasSubstr("below 0.5 %"));
+  device = synthetic_device();
+  device.slowdown_per_byte_ns = 1;
+  EXPECT_THAT(reason(device), HasSubstr("costs more than it saves"));
+  PlanOptions none;
+  none.strategy = Strategy::none;
+  EXPECT_THAT(reason(synthetic_device(), none), HasSubstr("was asked for"));
+}
+
+TEST(Plan, WarnsOfWhatItCannotKnow) {
+  FoldedStep step = synthetic_step();
+  step.ops[1].accesses.clear();
+  step.ops[13].accesses[0].confidence = 0.5;
+  const Schedule schedule = make_schedule(step, synthetic_device(), {}).schedule;
+  EXPECT_THAT(schedule.warnings, testing::Contains(HasSubstr("no recorded bytes")));
+  EXPECT_THAT(schedule.warnings, testing::Contains(HasSubstr("low confidence")));
+}
+
+TEST(Plan, ExplainsEveryWindow) {
+  const FoldedStep step = synthetic_step();
+  const Schedule schedule = make_schedule(step, synthetic_device(), {}).schedule;
+  const std::string text = explain(step, schedule);
+  for (const PlannedWindow& window : schedule.plan.windows)
+    EXPECT_THAT(text, HasSubstr(window.name));
+  EXPECT_THAT(text, HasSubstr("limited by"));
+  EXPECT_THAT(text, HasSubstr("gate_up.weight"));
+}
+
+// --- bfs -----------------------------------------------------------------------------------------
+
+TEST(Bfs, TakesWhatLiesBetweenTwoCollectives) {
+  const FoldedStep step = synthetic_step();
+  DeviceModel device = synthetic_device();
+  device.cache_bytes = 1 << 30;
+  ProblemOptions wide;
+  wide.budget_bytes = 1 << 29;
+  const auto windows = plan_bfs(step, build_problem(step, device, wide), {});
+  ASSERT_EQ(windows.size(), 8u);
+  // Behind the attention's allreduce: the MLP's weights (a norm's 8 KiB too), up to the next one.
+  std::vector<std::string> tensors;
+  for (const PlannedPrefetch& prefetch : windows[0].prefetches) tensors.push_back(prefetch.tensor);
+  EXPECT_EQ(tensors, (std::vector<std::string>{"layers.0.mlp_norm.weight",
+                                               "layers.0.gate_up.weight", "layers.0.down.weight"}));
+  // The last one prefetches for the first layer of the next step.
+  ASSERT_FALSE(windows[7].prefetches.empty());
+  EXPECT_EQ(windows[7].prefetches[0].tensor, "layers.0.attn_norm.weight");
+  EXPECT_TRUE(windows[7].prefetches[0].next_step);
+}
+
+TEST(Bfs, StopsOrSkipsAtTheBudget) {
+  const FoldedStep step = synthetic_step();
+  ProblemOptions options;
+  options.budget_bytes = 7 << 20;  // gate_up (12 MiB) does not fit, down (6 MiB) does
+  const PlanProblem problem = build_problem(step, synthetic_device(), options);
+  BfsOptions bfs;
+  EXPECT_EQ(plan_bfs(step, problem, bfs)[0].prefetches.size(), 1u);
+  bfs.full = BfsOptions::Full::skip;
+  const auto skipped = plan_bfs(step, problem, bfs);
+  ASSERT_EQ(skipped[0].prefetches.size(), 2u);
+  EXPECT_EQ(skipped[0].prefetches[1].tensor, "layers.0.down.weight");
+  bfs.scope = BfsOptions::Scope::running;  // the first window uses most of it up for good
+  int64_t total = 0;
+  for (const PlannedWindow& window : plan_bfs(step, problem, bfs)) total += window.used_bytes;
+  EXPECT_LT(total, *options.budget_bytes);
+}
+
+TEST(Graph, FollowsStreamsAndData) {
+  FoldedStep step = synthetic_step();
+  const OperatorGraph graph(step);
+  const std::vector<int32_t> order = graph.topological_order();
+  ASSERT_EQ(order.size(), step.ops.size());
+  std::vector<size_t> place(order.size());
+  for (size_t i = 0; i < order.size(); ++i) place[static_cast<size_t>(order[i])] = i;
+  for (size_t i = 1; i < place.size(); ++i) EXPECT_LT(place[i - 1], place[i]);
+  // Up to the boundary, around the end of the step, never itself.
+  std::vector<uint8_t> boundary(step.ops.size(), 0);
+  boundary[2] = 1;
+  const auto last = static_cast<int32_t>(step.ops.size()) - 1;
+  EXPECT_EQ(graph.breadth_first(last, boundary), (std::vector<int32_t>{0, 1}));
+}
+
+TEST(Graph, ParallelStreamsAreBranches) {
+  FoldedStep step;
+  step.streams = {1, 2};
+  const auto add = [&](int32_t stream, double start, double dur) {
+    StepOp op;
+    op.ordinal = static_cast<int32_t>(step.ops.size());
+    op.stream = stream;
+    op.start_ns = start;
+    op.dur_ns = dur;
+    step.ops.push_back(op);
+  };
+  add(0, 0, 10);   // 0
+  add(0, 10, 50);  // 1: behind 0
+  add(1, 12, 10);  // 2: behind 0, beside 1
+  add(0, 70, 10);  // 3: behind 1, joins both
+  const OperatorGraph graph(step);
+  EXPECT_EQ(graph.edge_count(), 3u);
+  EXPECT_EQ(graph.breadth_first(0, {0, 1, 0, 0}), (std::vector<int32_t>{2}));
+}
+
+}  // namespace
+}  // namespace preserve

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+// schedule.json: any schedule survives the file; every broken rule is refused at its place.
+#include "planner/schedule.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <fstream>
+#include <functional>
+#include <string>
+
+#include "common/error.h"
+#include "common/output_file.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+using testing::HasSubstr;
+
+PlannedPrefetch prefetch(const std::string& tensor, int32_t consumer, int64_t offset,
+                         int64_t length) {
+  PlannedPrefetch result;
+  result.tensor = tensor;
+  result.consumer_ordinal = consumer;
+  result.consumer = "op";
+  result.offset_bytes = offset;
+  result.length_bytes = length;
+  result.predicted_saved_ns = 1.5;
+  return result;
+}
+
+Schedule sample() {
+  Schedule schedule;
+  schedule.trace_path = "trace.db";
+  schedule.trace_sha256 = std::string(64, 'a');
+  schedule.ranks = 2;
+  schedule.step_ops = 10;
+  schedule.budget_bytes = 1000;
+  schedule.device_name = "box";
+  PlannedWindow window;
+  window.ordinal = 3;
+  window.name = "allreduce";
+  window.binds = "window";
+  window.used_bytes = 30;
+  window.prefetches = {prefetch("a", 4, 0, 10), prefetch("a", 4, 10, 20)};
+  schedule.plan.strategy = "flow";
+  schedule.plan.verdict = "prefetch";
+  schedule.plan.reasons = {"because"};
+  schedule.plan.windows = {window};
+  schedule.candidates = {schedule.plan};
+  return schedule;
+}
+
+std::string error_of(const std::string& text) {
+  const test::TemporaryDirectory folder;
+  std::ofstream(folder / "schedule.json") << text;
+  try {
+    load_schedule(folder / "schedule.json");
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::input);
+    EXPECT_THAT(error.what(), HasSubstr("schedule.json"));
+    return error.what();
+  }
+  return "accepted";
+}
+
+std::string error_after(const std::function<void(Schedule&)>& change) {
+  Schedule schedule = sample();
+  change(schedule);
+  return error_of(to_json(schedule));
+}
+
+TEST(Schedule, AcceptsTheSample) {
+  EXPECT_EQ(error_of(to_json(sample())), "accepted");
+}
+
+TEST(Schedule, RefusesBrokenPlans) {
+  EXPECT_THAT(error_after([](Schedule& s) { s.plan.windows[0].used_bytes = 29; }),
+              HasSubstr("at /windows/0/used_bytes"));
+  EXPECT_THAT(error_after([](Schedule& s) { s.plan.windows[0].prefetches[1].offset_bytes = 9; }),
+              HasSubstr("byte 9 of a is fetched twice"));
+  EXPECT_THAT(error_after([](Schedule& s) { s.plan.windows[0].prefetches[0].length_bytes = 0; }),
+              HasSubstr("at /windows/0/prefetches/0/length_bytes"));
+  EXPECT_THAT(
+      error_after([](Schedule& s) { s.candidates[0].windows[0].prefetches[0].offset_bytes = -1; }),
+      HasSubstr("at /candidates/0/windows/0/prefetches/0/offset_bytes"));
+  EXPECT_THAT(error_after([](Schedule& s) { s.step_ops = 4; }),
+              HasSubstr("operator 4 does not exist"));
+  EXPECT_THAT(error_after([](Schedule& s) { s.plan.windows.push_back(s.plan.windows[0]); }),
+              HasSubstr("windows must ascend"));
+  EXPECT_THAT(error_after([](Schedule& s) { s.plan.cache_peak_bytes = 1001; }),
+              HasSubstr("above budget_bytes"));
+  EXPECT_THAT(error_after([](Schedule& s) { s.plan.strategy = "magic"; }),
+              HasSubstr("at /strategy"));
+  EXPECT_THAT(error_after([](Schedule& s) { s.trace_sha256 = "xyz"; }),
+              HasSubstr("at /trace/sha256"));
+}
+
+TEST(Schedule, AByteServesTwoUses) {
+  Schedule schedule = sample();
+  schedule.plan.windows[0].prefetches[1] = prefetch("a", 5, 0, 20);  // another consumer
+  EXPECT_EQ(error_of(to_json(schedule)), "accepted");
+}
+
+TEST(Schedule, NamesBothVersions) {
+  std::string text = to_json(sample());
+  text.replace(text.find("\"1.0\""), 5, "\"2.3\"");
+  EXPECT_THAT(error_of(text), testing::AllOf(HasSubstr("2.3"), HasSubstr("1.0")));
+}
+
+TEST(Schedule, RefusesForeignFiles) {
+  EXPECT_THAT(error_of("{}"), HasSubstr("not a schedule"));
+  EXPECT_THAT(error_of("[1, 2"), HasSubstr("not valid JSON"));
+  EXPECT_THAT(error_of("{\"schema\": \"preserve/schedule\", \"version\": 1}"),
+              HasSubstr("/version"));
+  EXPECT_THAT(error_of("{\"schema\": \"preserve/schedule\", \"version\": \"1.0\"}"),
+              HasSubstr("Missing required property"));
+}
+
+TEST(Schedule, BelongsToOneTrace) {
+  const test::TemporaryDirectory folder;
+  std::ofstream(folder / "trace.db") << "one";
+  std::ofstream(folder / "other.db") << "two";
+  Schedule schedule = sample();
+  schedule.trace_sha256 = sha256_of_file(folder / "trace.db");
+  EXPECT_NO_THROW(require_same_trace(schedule, "schedule.json", folder / "trace.db"));
+  try {
+    require_same_trace(schedule, "schedule.json", folder / "other.db");
+    FAIL() << "accepted another trace";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), testing::AllOf(HasSubstr(schedule.trace_sha256),
+                                             HasSubstr(sha256_of_file(folder / "other.db"))));
+  }
+}
+
+RC_GTEST_PROP(ScheduleProperty, SurvivesTheFile, ()) {
+  Schedule schedule = sample();
+  schedule.trace_path = *rc::gen::string<std::string>();
+  for (char& c : schedule.trace_path) c = static_cast<char>(c & 0x7f);  // JSON holds UTF-8 only
+  schedule.seed = *rc::gen::inRange<uint64_t>(0, uint64_t{1} << 53);
+  schedule.link_latency_ns = *rc::gen::inRange<int64_t>(0, int64_t{1} << 53);
+  Plan& plan = schedule.plan;
+  plan.speedup = *rc::gen::inRange(0, 1 << 30) / 1e6;
+  plan.windows.clear();
+  const auto windows = *rc::gen::inRange(0, 6);
+  for (int32_t w = 0; w < windows; ++w) {
+    PlannedWindow window;
+    window.ordinal = w;
+    window.binds = *rc::gen::element<std::string>("window", "cache", "candidates", "none");
+    window.shadow_price_ns_per_mib = *rc::gen::inRange(0, 1 << 30) / 1e3;
+    const auto pieces = *rc::gen::inRange(0, 4);
+    for (int64_t p = 0; p < pieces; ++p) {
+      const auto length = *rc::gen::inRange<int64_t>(1, 1000);
+      window.prefetches.push_back(prefetch("t", w, p * 1000, length));
+      window.prefetches.back().predicted_saved_ns = *rc::gen::inRange(0, 1 << 30) / 7.0;
+      window.prefetches.back().next_step = *rc::gen::arbitrary<bool>();
+      window.used_bytes += length;
+    }
+    plan.windows.push_back(window);
+  }
+  const test::TemporaryDirectory folder;
+  const std::string text = to_json(schedule);
+  std::ofstream(folder / "schedule.json") << text;
+  RC_ASSERT(to_json(load_schedule(folder / "schedule.json")) == text);
+}
+
+}  // namespace
+}  // namespace preserve
