@@ -17,6 +17,7 @@
 #include "planner/json_document.h"
 #include "planner/plan.h"
 #include "planner/schedule.h"
+#include "planner/workload_options.h"
 
 namespace preserve {
 namespace {
@@ -25,6 +26,7 @@ namespace fs = std::filesystem;
 
 struct TuneOptions {
   std::string trace, device;
+  WorkloadOptions workload;  // instead of a trace
   std::string output = "schedule.json", dimacs;
   bool force = false, explain = false;
   std::optional<int64_t> rank;
@@ -84,6 +86,7 @@ void define_options(CLI::App& app, TuneOptions& options) {
                  "bfs: first tensor that does not fit stops the window, or is skipped")
       ->check(CLI::IsMember({"stop", "skip"}))
       ->capture_default_str();
+  add_workload_options(app, options.workload);
   app.add_flag("--explain", options.explain, "Print the plan window by window on standard output");
   app.add_option("--dimacs", options.dimacs,
                  "Write the flow problem in DIMACS form, for glpsol --mincost")
@@ -115,8 +118,12 @@ PlanOptions plan_options(const TuneOptions& options) {
 }
 
 void check_inputs(const TuneOptions& options) {
-  if (options.trace.empty())
-    throw usage_error("name a trace: preserve-tune trace.db --device device.json");
+  if (options.trace.empty() == !options.workload.given()) {
+    throw usage_error(
+        "name either a recording (preserve-tune trace.db --device device.json) or a model to plan "
+        "for "
+        "without one (--model config.json)");
+  }
   if (options.device.empty()) {
     throw usage_error(
         "--device is missing: run preserve-calibrate -o device.json on the machine that will run "
@@ -145,6 +152,16 @@ void summarise(const TuneOptions& options, const FoldedStep& step, const Schedul
   }
 }
 
+FoldedStep load_step(const TuneOptions& options, const DeviceModel& device, Console& console) {
+  if (options.workload.given()) return workload_step(options.workload, device, options.force);
+  const TraceDb db = TraceDb::open(options.trace);
+  FoldedStep step = fold_step(db, options.rank);
+  console.detail(fmt::format("{}: {} operators in the step, folded from {} of {} steps of rank {}",
+                             options.trace, step.ops.size(), step.steps_used, step.steps_total,
+                             step.rank));
+  return step;
+}
+
 int tune(const TuneOptions& options, Console& console) {
   check_inputs(options);
   const PlanOptions plan = plan_options(options);
@@ -153,21 +170,19 @@ int tune(const TuneOptions& options, Console& console) {
   if (!options.dimacs.empty()) dimacs.emplace(options.dimacs, options.force);
 
   const DeviceModel device = load_device(options.device);
-  const TraceDb db = TraceDb::open(options.trace);
-  const FoldedStep step = fold_step(db, options.rank);
-  console.detail(fmt::format("{}: {} operators in the step, folded from {} of {} steps of rank {}",
-                             options.trace, step.ops.size(), step.steps_used, step.steps_total,
-                             step.rank));
+  const FoldedStep step = load_step(options, device, console);
   Planned planned = make_schedule(step, device, plan);
-  planned.schedule.trace_path = options.trace;
-  planned.schedule.trace_sha256 = sha256_of_file(options.trace);
+  // What replay and apply will be given; a model that was not written as a trace has none.
+  const std::string& trace = options.workload.given() ? options.workload.trace_out : options.trace;
+  planned.schedule.trace_path = trace;
+  if (!trace.empty()) planned.schedule.trace_sha256 = sha256_of_file(trace);
 
   for (const std::string& warning : planned.schedule.warnings) console.warn(warning);
   if (dimacs) dimacs->write(to_dimacs(planned.problem));
   output.write(to_json(planned.schedule));
   summarise(options, step, planned.schedule, console);
-  if (!output.is_stdout()) {
-    console.next(fmt::format("preserve-replay {} {}", options.trace, options.output));
+  if (!output.is_stdout() && !trace.empty()) {
+    console.next(fmt::format("preserve-replay {} {}", trace, options.output));
   }
   return kExitDone;
 }
