@@ -41,9 +41,9 @@ class SliceCursor {
   int64_t used_ = 0;
 };
 
-class Decomposition {
+class Taker {
  public:
-  Decomposition(const FoldedStep& step, const PlanProblem& problem, const FlowSolution& solution)
+  Taker(const FoldedStep& step, const PlanProblem& problem, const FlowSolution& solution)
       : step_(step), problem_(problem), solution_(solution), windows_(problem.windows.size()) {
     cursors_.reserve(problem.consumers.size());
     for (const Consumer& consumer : problem.consumers) cursors_.emplace_back(consumer);
@@ -51,7 +51,7 @@ class Decomposition {
 
   // Some edge holds nothing (solve_flow() sees to it): the walk starts behind it with an empty
   // queue, and every block has left when it gets there again.
-  std::vector<PlannedWindow> run() {
+  Decomposition run() {
     const FlowProblem& flow = problem_.flow;
     const size_t nodes = flow.hold.size();
     const auto empty = std::find(solution_.held.begin(), solution_.held.end(), 0);
@@ -83,7 +83,7 @@ class Decomposition {
 
  private:
   struct Fetched {
-    size_t window;
+    size_t supply;
     int64_t blocks;
   };
 
@@ -93,7 +93,7 @@ class Decomposition {
     for (int64_t left = solution_.consumed[demand]; left > 0;) {
       Fetched& oldest = queue_.front();
       const Slice part = cursors_[index].take(std::min(left, oldest.blocks));
-      add(oldest.window, problem_.consumers[index].ordinal, part,
+      add(oldest.supply, problem_.consumers[index].ordinal, part,
           saved_per_block_ns * static_cast<double>(part.blocks));
       left -= part.blocks;
       oldest.blocks -= part.blocks;
@@ -101,11 +101,25 @@ class Decomposition {
     }
   }
 
-  void add(size_t window, int32_t consumer, const Slice& part, double saved_ns) {
-    std::vector<PlannedPrefetch>& prefetches = windows_[window].prefetches;
-    const std::string& tensor = step_.tensors[static_cast<size_t>(part.tensor)].name;
+  // Operators from `from` to `to` going forward on the ring, a whole step when they are the same.
+  int64_t distance(int32_t from, int32_t to) const {
+    const auto count = static_cast<int64_t>(step_.ops.size());
+    return to > from ? to - from : to - from + count;
+  }
+
+  void add(size_t supply, int32_t consumer, const Slice& part, double saved_ns) {
+    const auto window = static_cast<size_t>(problem_.supply_window[supply]);
+    const int32_t opened = problem_.windows[window].ordinal, arrives = problem_.supply_op[supply];
+    const int64_t behind = arrives == opened ? 0 : distance(opened, arrives);
+    if (behind + distance(arrives, consumer) > static_cast<int64_t>(step_.ops.size())) {
+      result_.dropped_blocks += part.blocks;
+      return;
+    }
     const int64_t length = part.blocks * kBlockBytes;
+    result_.holdings.push_back({arrives, consumer, length});
     windows_[window].used_bytes += length;
+    const std::string& tensor = step_.tensors[static_cast<size_t>(part.tensor)].name;
+    std::vector<PlannedPrefetch>& prefetches = windows_[window].prefetches;
     if (!prefetches.empty()) {
       PlannedPrefetch& last = prefetches.back();
       if (last.consumer_ordinal == consumer && last.tensor == tensor &&
@@ -122,18 +136,27 @@ class Decomposition {
     prefetch.offset_bytes = part.offset_bytes;
     prefetch.length_bytes = length;
     prefetch.predicted_saved_ns = saved_ns;
-    prefetch.next_step = consumer <= problem_.windows[window].ordinal;
+    prefetch.next_step = consumer <= opened;
     prefetches.push_back(std::move(prefetch));
   }
 
   // Used up: the window limits. Something left although bytes would still pay: the cache does.
-  std::string what_binds(size_t window, const std::vector<uint8_t>& blocked) const {
-    const FlowSupply& supply = problem_.flow.supplies[window];
-    const int64_t price = solution_.price[static_cast<size_t>(supply.node)];
-    if (price > supply.cost) return "window";
-    if (solution_.supplied[window] == 0 && supply.capacity == 0) return "window";
-    if (blocked[static_cast<size_t>(supply.node)]) return "cache";
+  std::string what_binds(const Window& window, const std::vector<uint8_t>& blocked) const {
+    int64_t capacity = 0;
+    bool cache = false;
+    for (const int32_t index : window.supplies) {
+      const FlowSupply& supply = problem_.flow.supplies[static_cast<size_t>(index)];
+      if (price_above_cost(supply) > 0) return "window";
+      capacity += supply.capacity;
+      cache = cache || blocked[static_cast<size_t>(supply.node)];
+    }
+    if (capacity == 0) return "window";
+    if (cache) return "cache";
     return problem_.consumers.empty() ? "none" : "candidates";
+  }
+
+  int64_t price_above_cost(const FlowSupply& supply) const {
+    return std::max<int64_t>(0, solution_.price[static_cast<size_t>(supply.node)] - supply.cost);
   }
 
   // Nodes that see, before the next empty-handed stretch ends, an edge whose room is used up and
@@ -153,21 +176,21 @@ class Decomposition {
     return blocked;
   }
 
-  std::vector<PlannedWindow> finish() {
+  Decomposition finish() {
     if (!queue_.empty()) throw internal_error("a fetched block was never read");
     const std::vector<uint8_t> blocked = nodes_behind_full_edges();
     for (size_t i = 0; i < windows_.size(); ++i) {
       const Window& window = problem_.windows[i];
-      const FlowSupply& supply = problem_.flow.supplies[i];
-      const int64_t price = solution_.price[static_cast<size_t>(supply.node)];
+      const auto own = static_cast<size_t>(window.supplies.front());
       windows_[i].ordinal = window.ordinal;
       windows_[i].name = step_.ops[static_cast<size_t>(window.ordinal)].name;
       windows_[i].usable_ns = window.usable_ns;
       windows_[i].capacity_bytes = window.capacity_bytes;
-      windows_[i].shadow_price_ns_per_mib = per_mib(std::max<int64_t>(0, price - supply.cost));
-      windows_[i].binds = what_binds(i, blocked);
+      windows_[i].shadow_price_ns_per_mib = per_mib(price_above_cost(problem_.flow.supplies[own]));
+      windows_[i].binds = what_binds(window, blocked);
     }
-    return std::move(windows_);
+    result_.windows = std::move(windows_);
+    return std::move(result_);
   }
 
   const FoldedStep& step_;
@@ -176,6 +199,7 @@ class Decomposition {
   std::vector<PlannedWindow> windows_;
   std::vector<SliceCursor> cursors_;
   std::deque<Fetched> queue_;
+  Decomposition result_;
 };
 
 void check_each_byte_once(const std::vector<PlannedWindow>& windows) {
@@ -198,58 +222,65 @@ void check_each_byte_once(const std::vector<PlannedWindow>& windows) {
   }
 }
 
-}  // namespace
-
-std::vector<PlannedWindow> decompose(const FoldedStep& step, const PlanProblem& problem,
-                                     const FlowSolution& solution) {
-  return Decomposition(step, problem, solution).run();
-}
-
-int64_t peak_unread_bytes(const std::vector<PlannedWindow>& windows, size_t op_count,
-                          std::vector<int64_t>* unread_bytes) {
-  // Bytes of a prefetch are held over the window's own operator and all others up to the consumer.
-  std::vector<int64_t> change(op_count + 1, 0);
-  for (const PlannedWindow& window : windows) {
-    const auto from = static_cast<size_t>(window.ordinal);
-    for (const PlannedPrefetch& prefetch : window.prefetches) {
-      const auto to = static_cast<size_t>(prefetch.consumer_ordinal);
-      change[from] += prefetch.length_bytes;
-      change[to] -= prefetch.length_bytes;
-      if (to <= from) change[0] += prefetch.length_bytes;  // held over the end of the step
-    }
-  }
-  int64_t held = 0, peak = 0;
-  for (size_t i = 0; i < op_count; ++i) {
-    held += change[i];
-    change[i] = held;
-    peak = std::max(peak, held);
-  }
-  change.resize(op_count);
-  if (unread_bytes != nullptr) *unread_bytes = std::move(change);
-  return peak;
-}
-
 void check_decomposition(const FoldedStep& step, const PlanProblem& problem,
-                         const FlowSolution& solution, const std::vector<PlannedWindow>& windows) {
-  for (size_t i = 0; i < windows.size(); ++i) {
-    if (windows[i].used_bytes != solution.supplied[i] * kBlockBytes ||
-        windows[i].used_bytes > windows[i].capacity_bytes) {
-      throw internal_error(
-          "window {} fetches {} bytes, the flow says {} blocks, it has room for {}",
-          windows[i].ordinal, windows[i].used_bytes, solution.supplied[i],
-          windows[i].capacity_bytes);
+                         const FlowSolution& solution, const Decomposition& result) {
+  int64_t supplied = 0, planned = 0;
+  for (const int64_t blocks : solution.supplied) supplied += blocks;
+  for (const PlannedWindow& window : result.windows) {
+    planned += window.used_bytes;
+    if (window.used_bytes > window.capacity_bytes) {
+      throw internal_error("window {} fetches {} bytes and has room for {}", window.ordinal,
+                           window.used_bytes, window.capacity_bytes);
     }
   }
-  check_each_byte_once(windows);
-  std::vector<int64_t> unread;
-  peak_unread_bytes(windows, step.ops.size(), &unread);
-  for (size_t i = 0; i < unread.size(); ++i) {
+  if (planned != (supplied - result.dropped_blocks) * kBlockBytes) {
+    throw internal_error("the plan fetches {} bytes, the flow says {} blocks", planned, supplied);
+  }
+  check_each_byte_once(result.windows);
+  const std::vector<int64_t> held = held_bytes(result.holdings, step.ops.size());
+  for (size_t i = 0; i < held.size(); ++i) {
     const int64_t room = std::max<int64_t>(0, problem.budget_bytes - problem.traffic_bytes[i]);
-    if (unread[i] > room) {
-      throw internal_error("{} bytes are held over operator {}, there is room for {}", unread[i], i,
+    if (held[i] > room) {
+      throw internal_error("{} bytes are held over operator {}, there is room for {}", held[i], i,
                            room);
     }
   }
+}
+
+}  // namespace
+
+Decomposition decompose(const FoldedStep& step, const PlanProblem& problem,
+                        const FlowSolution& solution) {
+  Decomposition result = Taker(step, problem, solution).run();
+  check_decomposition(step, problem, solution, result);
+  return result;
+}
+
+std::vector<int64_t> held_bytes(const std::vector<Holding>& holdings, size_t op_count) {
+  std::vector<int64_t> held(op_count, 0);
+  if (op_count == 0) return held;
+  for (const Holding& holding : holdings) {
+    held[static_cast<size_t>(holding.from)] += holding.bytes;
+    held[static_cast<size_t>(holding.to)] -= holding.bytes;
+    if (holding.to <= holding.from) held[0] += holding.bytes;
+  }
+  for (size_t i = 1; i < op_count; ++i) held[i] += held[i - 1];
+  return held;
+}
+
+int64_t peak_bytes(const std::vector<Holding>& holdings, size_t op_count) {
+  const std::vector<int64_t> held = held_bytes(holdings, op_count);
+  return held.empty() ? 0 : *std::max_element(held.begin(), held.end());
+}
+
+std::vector<Holding> holdings_of(const std::vector<PlannedWindow>& windows) {
+  std::vector<Holding> holdings;
+  for (const PlannedWindow& window : windows) {
+    for (const PlannedPrefetch& prefetch : window.prefetches) {
+      holdings.push_back({window.ordinal, prefetch.consumer_ordinal, prefetch.length_bytes});
+    }
+  }
+  return holdings;
 }
 
 }  // namespace preserve

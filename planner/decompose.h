@@ -8,18 +8,30 @@
 
 namespace preserve {
 
-// One PlannedWindow per window of the problem that fetches anything, with prices and what binds.
-std::vector<PlannedWindow> decompose(const FoldedStep& step, const PlanProblem& problem,
-                                     const FlowSolution& solution);
+// Blocks in the cache: there from the operator during which they arrive up to, not including, the
+// one that reads them.
+struct Holding {
+  int32_t from = 0, to = 0;  // ordinals; to <= from: over the end of the step
+  int64_t bytes = 0;
+};
 
-// Largest number of bytes that are fetched and not yet read, over one steady step of `op_count`
-// operators. `unread_bytes`, when given, receives the amount held over each operator.
-int64_t peak_unread_bytes(const std::vector<PlannedWindow>& windows, size_t op_count,
-                          std::vector<int64_t>* unread_bytes = nullptr);
+struct Decomposition {
+  std::vector<PlannedWindow> windows;  // one per window of the problem, with price and what binds
+  std::vector<Holding> holdings;
+  // Blocks of the flow that no plan can name: they would pass their own window a step later.
+  int64_t dropped_blocks = 0;
+};
 
-// Throws internal_error when windows do not fetch exactly what the flow says, a byte is fetched
-// twice for one use, a window exceeds its capacity, or the cache its budget.
-void check_decomposition(const FoldedStep& step, const PlanProblem& problem,
-                         const FlowSolution& solution, const std::vector<PlannedWindow>& windows);
+// Checks what it returns: throws internal_error when windows do not fetch what the flow says, a
+// byte is fetched twice for one use, a window exceeds its capacity, or the cache its budget.
+Decomposition decompose(const FoldedStep& step, const PlanProblem& problem,
+                        const FlowSolution& solution);
+
+// Bytes held over each operator of a steady step, and the most of them.
+std::vector<int64_t> held_bytes(const std::vector<Holding>& holdings, size_t op_count);
+int64_t peak_bytes(const std::vector<Holding>& holdings, size_t op_count);
+
+// Holdings of a plan of which nothing but the orders is known: from the window's operator on.
+std::vector<Holding> holdings_of(const std::vector<PlannedWindow>& windows);
 
 }  // namespace preserve

@@ -95,11 +95,12 @@ class Planner {
 
   // --- candidates ---
 
-  Plan evaluate(const char* strategy, std::vector<PlannedWindow> windows) const {
+  Plan evaluate(const char* strategy, std::vector<PlannedWindow> windows,
+                const std::vector<Holding>& holdings) const {
     Plan plan;
     plan.strategy = strategy;
     plan.windows = std::move(windows);
-    plan.cache_peak_bytes = peak_unread_bytes(plan.windows, step_.ops.size());
+    plan.cache_peak_bytes = peak_bytes(holdings, step_.ops.size());
     plan.baseline_step_ns = std::llround(problem().baseline_step_ns);
     plan.prefetch_step_ns = plan.baseline_step_ns;
     if (fetched_bytes(plan) == 0) return plan;
@@ -119,12 +120,19 @@ class Planner {
   std::string schedule_placement() const { return planned_.schedule.placement; }
 
   Plan flow_plan(const PlanProblem& problem, const FlowSolution& optimum) const {
-    Plan plan =
-        evaluate("flow", search_windows(step_, problem, optimum,
-                                        {options_.window_cost_ns, options_.min_prefetch_bytes}));
+    Decomposition found = search_windows(step_, problem, optimum,
+                                         {options_.window_cost_ns, options_.min_prefetch_bytes});
+    Plan plan = evaluate("flow", std::move(found.windows), found.holdings);
     plan.objective_ns = std::llround(price_to_ns(planned_.optimum.profit));
     plan.cache_shadow_price_ns_per_mib = cache_price_per_mib(problem, optimum);
     return plan;
+  }
+
+  Plan bfs_plan() const {
+    std::vector<PlannedWindow> windows = plan_bfs(step_, problem(), options_.bfs);
+    remove_small_pieces(windows, options_.min_prefetch_bytes);
+    const std::vector<Holding> holdings = holdings_of(windows);
+    return evaluate("bfs", std::move(windows), holdings);
   }
 
   // One more block of budget widens every edge that has any room or is just full.
@@ -147,20 +155,16 @@ class Planner {
   }
 
   void make_candidates() {
-    if (options_.strategy == Strategy::none) return add(evaluate("none", {}));
-    if (options_.strategy == Strategy::bfs) {
-      return add(evaluate("bfs", plan_bfs(step_, problem(), options_.bfs)));
-    }
+    if (options_.strategy == Strategy::none) return add(evaluate("none", {}, {}));
+    if (options_.strategy == Strategy::bfs) return add(bfs_plan());
     add(flow_plan(problem(), planned_.optimum));
     for (const Variation& variation : kVariations) {
       if (step_.ops.size() > kMostOpsForVariations) break;
       const PlanProblem scaled = scaled_problem(problem(), variation.windows, variation.budget);
       add(flow_plan(scaled, solve_flow(scaled.flow)));
     }
-    std::vector<PlannedWindow> by_bfs = plan_bfs(step_, problem(), options_.bfs);
-    remove_small_pieces(by_bfs, options_.min_prefetch_bytes);
-    add(evaluate("bfs", std::move(by_bfs)));
-    add(evaluate("none", {}));
+    add(bfs_plan());
+    add(evaluate("none", {}, {}));
   }
 
   // --- the choice ---

@@ -15,11 +15,10 @@ namespace preserve {
 namespace {
 
 constexpr double kNsPerS = 1e9;
-// An operator that uses less than this share of the memory's bandwidth leaves it idle.
-constexpr double kIdleShare = 0.3;
 // Times beyond this (almost 3 hours) are not a decode step; their prices would not fit the
 // integers.
 constexpr double kLongestStepNs = 1e13;
+constexpr double kMostWindowBytes = 1e12;  // more than any cache, and sums of a million stay exact
 
 // --- the inputs ----------------------------------------------------------------------------------
 
@@ -157,7 +156,8 @@ class Builder {
         device_(device),
         options_(options),
         method_(choose_method(device, options.method)),
-        hot_bytes_per_s_(hot_read_rate(device, method_)) {}
+        hot_bytes_per_s_(hot_read_rate(device, method_)),
+        busy_(step) {}
 
   PlanProblem build() {
     problem_.budget_bytes = choose_budget(device_, options_.budget_bytes);
@@ -171,6 +171,12 @@ class Builder {
   }
 
  private:
+  struct Arrival {
+    int32_t op = 0, window_op = 0;
+    int64_t blocks = 0;
+    double cost_ns = 0;  // per byte
+  };
+
   void describe_step() {
     ProblemNotes& notes = problem_.notes;
     problem_.baseline_step_ns = step_.wall_ns;
@@ -190,34 +196,153 @@ class Builder {
 
   void find_windows() {
     if (method_ == nullptr) return;
-    const BusyTime busy(step_);
-    const double rate =
-        std::min(method_->bandwidth_bytes_per_s, device_.memory_bandwidth_bytes_per_s);
-    for (const StepOp& op : step_.ops) {
-      const bool collective = op.kind == OpKind::collective;
-      const double share = collective ? 0 : share_of_memory(op);
-      if (!collective && (options_.windows != WindowsMode::idle || share >= kIdleShare)) continue;
-      // The guard: this collective's own jitter, so that most repetitions are at least this long.
-      const double length = collective
-                                ? op.dur_ns - busy.within(op.start_ns, op.start_ns + op.dur_ns) +
-                                      static_cast<double>(options_.link_latency_ns)
-                                : op.dur_ns;
-      const double usable = length - static_cast<double>(method_->start_latency_ns) - op.mad_ns;
-      Window window;
-      window.ordinal = op.ordinal;
-      window.usable_ns = static_cast<int64_t>(std::max(0.0, usable));
-      window.capacity_bytes = static_cast<int64_t>(
-          std::min(static_cast<double>(window.usable_ns) * rate * (1 - share) / kNsPerS, 1e15));
-      problem_.windows.push_back(window);
+    memory_rate_ = device_.memory_bandwidth_bytes_per_s / kNsPerS;
+    prefetch_rate_ = std::min(method_->bandwidth_bytes_per_s / kNsPerS, memory_rate_);
+    // The core that would go on prefetching is the one that runs the next operator: it stops.
+    const bool goes_on = device_.kind != "cpu" || method_->placement != "consumer";
+    choose_windows(goes_on && options_.windows == WindowsMode::idle);
+    for (size_t w = 0; w < problem_.windows.size(); ++w) {
+      std::vector<Arrival> stream{own_arrival(w)};
+      if (goes_on) arrive_behind(w, stream);
+      make_convex(stream);
+      const double most = 1 / memory_rate_ - 1 / (hot_bytes_per_s_ / kNsPerS);
+      for (const Arrival& arrival : stream) {
+        if (&arrival != &stream.front() && arrival.cost_ns >= most) break;  // and so are all behind
+        problem_.windows[w].capacity_bytes += arrival.blocks * kBlockBytes;
+        arrivals_.push_back(arrival);
+      }
+    }
+    std::sort(arrivals_.begin(), arrivals_.end(),
+              [](const Arrival& a, const Arrival& b) { return a.op < b.op; });
+  }
+
+  void choose_windows(bool idle_too) {
+    const size_t count = step_.ops.size();
+    std::vector<uint8_t> opens(count, 0), behind(count, 0);
+    for (size_t i = 0; i < count; ++i) {
+      if (step_.ops[i].kind != OpKind::collective) continue;
+      opens[i] = 1;
+      // A quiet stretch right behind a window belongs to it.
+      for (size_t j = (i + 1) % count; is_quiet(j) && !behind[j]; j = (j + 1) % count)
+        behind[j] = 1;
+    }
+    bool stretch = false;
+    for (size_t i = 0; i < count && idle_too; ++i) {
+      const bool quiet = is_quiet(i) && !behind[i];
+      if (quiet && !stretch) opens[i] = 1;
+      stretch = quiet;
+    }
+    for (size_t i = 0; i < count; ++i) {
+      if (opens[i]) problem_.windows.push_back({.ordinal = static_cast<int32_t>(i)});
     }
   }
 
-  // 1 when the bytes are not known: then it cannot be said that memory is idle.
-  double share_of_memory(const StepOp& op) const {
-    if (op.accesses.empty() || op.dur_ns <= 0 || op.kind == OpKind::p2p) return 1;
+  // What arrives while the window's own operator runs. The guard is the operator's jitter, so that
+  // most repetitions are at least this long.
+  Arrival own_arrival(size_t w) {
+    Window& window = problem_.windows[w];
+    const StepOp& op = step_.ops[static_cast<size_t>(window.ordinal)];
+    double length_ns = elapsed_ns(static_cast<size_t>(window.ordinal));
+    double cost_ns = contention_ns(static_cast<size_t>(window.ordinal));
+    double stretch = 1;
+    if (op.kind == OpKind::collective) {
+      length_ns = op.dur_ns - busy_.within(op.start_ns, op.start_ns + op.dur_ns) +
+                  static_cast<double>(options_.link_latency_ns);
+      // A collective that is slowed down lasts longer, and so does the window.
+      cost_ns = device_.slowdown_per_byte_ns;
+      const double slowed = 1 - cost_ns * prefetch_rate_;
+      if (slowed > 0) stretch = 1 / slowed;
+    }
+    const double start_ns = static_cast<double>(method_->start_latency_ns) + op.mad_ns;
+    window.usable_ns = static_cast<int64_t>(std::max(0.0, length_ns - start_ns));
+    latency_left_ns_ = std::max(0.0, start_ns - length_ns);
+    const double bytes = static_cast<double>(window.usable_ns) * prefetch_rate_ * stretch;
+    return {window.ordinal, window.ordinal, blocks_of(bytes), cost_ns};
+  }
+
+  // Behind the window the stream goes on, up to the next one. Where it takes bandwidth that the
+  // operator would use, it slows the operator down.
+  void arrive_behind(size_t w, std::vector<Arrival>& stream) {
+    const size_t count = step_.ops.size();
+    const int32_t ordinal = problem_.windows[w].ordinal;
+    const auto from = static_cast<size_t>(ordinal);
+    const auto to =
+        static_cast<size_t>(problem_.windows[(w + 1) % problem_.windows.size()].ordinal);
+    const double window_end_ns = step_.ops[from].start_ns + step_.ops[from].dur_ns;
     double bytes = 0;
-    for (const StepAccess& access : op.accesses) bytes += static_cast<double>(access.bytes);
-    return bytes * kNsPerS / op.dur_ns / device_.memory_bandwidth_bytes_per_s;
+    int64_t blocks = 0;
+    for (size_t i = (from + 1) % count; i != to; i = (i + 1) % count) {
+      const StepOp& op = step_.ops[i];
+      if (i > from && op.start_ns < window_end_ns) continue;  // beside the window: counted there
+      if (op.accesses.empty()) return;  // unknown traffic: nobody knows what it would cost
+      const double latency_ns = std::min(elapsed_ns(i), latency_left_ns_);
+      latency_left_ns_ -= latency_ns;
+      bytes += prefetch_rate_ * (elapsed_ns(i) - latency_ns);
+      const int64_t more = blocks_of(bytes) - blocks;
+      blocks += more;
+      if (more > 0) stream.push_back({op.ordinal, ordinal, more, contention_ns(i)});
+    }
+  }
+
+  // The stream moves its bytes in order: it cannot skip a costly stretch to reach a free one. The
+  // convex envelope of its cost is what a flow can express, and exact for a window that is not used
+  // or used up to one of the envelope's corners: neighbours are pooled until costs ascend.
+  static void make_convex(std::vector<Arrival>& stream) {
+    struct Pool {
+      size_t end;
+      double blocks, cost;  // cost: sum
+      double mean() const { return blocks > 0 ? cost / blocks : 0; }
+    };
+    std::vector<Pool> pools;
+    for (size_t i = 0; i < stream.size(); ++i) {
+      const auto blocks = static_cast<double>(stream[i].blocks);
+      pools.push_back({i + 1, blocks, blocks * stream[i].cost_ns});
+      while (pools.size() > 1 && pools.back().mean() < pools[pools.size() - 2].mean()) {
+        const Pool last = pools.back();
+        pools.pop_back();
+        pools.back() = {last.end, pools.back().blocks + last.blocks, pools.back().cost + last.cost};
+      }
+    }
+    size_t i = 0;
+    for (const Pool& pool : pools) {
+      for (; i < pool.end; ++i) stream[i].cost_ns = pool.mean();
+    }
+  }
+
+  static int64_t blocks_of(double bytes) {
+    return static_cast<int64_t>(std::min(bytes, kMostWindowBytes) / kBlockBytes);
+  }
+
+  // From its start to the next operator's, or to the end of the step.
+  double elapsed_ns(size_t i) const {
+    const double next_ns = i + 1 < step_.ops.size() ? step_.ops[i + 1].start_ns : step_.wall_ns;
+    return std::max(0.0, next_ns - step_.ops[i].start_ns);
+  }
+
+  double recorded_bytes(size_t i) const {
+    double bytes = 0;
+    for (const StepAccess& access : step_.ops[i].accesses)
+      bytes += static_cast<double>(access.bytes);
+    return bytes;
+  }
+
+  // Time that an operator loses per byte prefetched beside it: both together want more than the
+  // memory gives, and share it in proportion.
+  double contention_ns(size_t i) const {
+    const double dur_ns = step_.ops[i].dur_ns;
+    if (dur_ns <= 0) return 0;
+    const double demand_rate = std::min(recorded_bytes(i) / dur_ns, memory_rate_);
+    const double excess = std::max(0.0, demand_rate + prefetch_rate_ - memory_rate_);
+    const double running = std::min(1.0, dur_ns / std::max(elapsed_ns(i), 1e-9));
+    return running * excess / (prefetch_rate_ * memory_rate_);
+  }
+
+  // Leaves enough bandwidth to prefetch at full rate. What is not known is not quiet.
+  bool is_quiet(size_t i) const {
+    const StepOp& op = step_.ops[i];
+    if (op.accesses.empty() || op.kind == OpKind::collective || op.kind == OpKind::p2p)
+      return false;
+    return contention_ns(i) <= 0;
   }
 
   // What has streamed through the cache since the last window began, up to and including each
@@ -285,14 +410,12 @@ class Builder {
     if (full < blocks) add(1, most - full * price);
   }
 
-  // A node before every operator that consumes, and one before every operator that opens a window;
-  // the edge behind a node spans the operators up to the next node.
+  // A node before every operator that consumes, and one before every operator during which blocks
+  // arrive; the edge behind a node spans the operators up to the next node.
   void lay_out_ring() {
     FlowProblem& flow = problem_.flow;
-    const auto cost = static_cast<int64_t>(std::llround(device_.slowdown_per_byte_ns * kBlockBytes *
-                                                        static_cast<double>(kPriceScale)));
     std::vector<int32_t> node_op;  // operator that the node stands before
-    size_t consumer = 0, window = 0;
+    size_t consumer = 0, arrival = 0;
     for (int32_t op = 0; op < static_cast<int32_t>(step_.ops.size()); ++op) {
       if (consumer < problem_.consumers.size() && problem_.consumers[consumer].ordinal == op) {
         const Consumer& here = problem_.consumers[consumer++];
@@ -302,14 +425,28 @@ class Builder {
         }
         node_op.push_back(op);
       }
-      if (window < problem_.windows.size() && problem_.windows[window].ordinal == op) {
-        // Not the consumer's node: what a window fetches while an operator runs is too late for it.
-        flow.supplies.push_back({static_cast<int32_t>(node_op.size()),
-                                 problem_.windows[window++].capacity_bytes / kBlockBytes, cost});
-        node_op.push_back(op);
+      if (arrival == arrivals_.size() || arrivals_[arrival].op != op) continue;
+      // Not the consumer's node: what arrives while an operator runs is too late for it.
+      for (; arrival < arrivals_.size() && arrivals_[arrival].op == op; ++arrival) {
+        add_supply(arrivals_[arrival], static_cast<int32_t>(node_op.size()));
       }
+      node_op.push_back(op);
     }
     for (size_t node = 0; node < node_op.size(); ++node) add_edge(node_op, node);
+  }
+
+  void add_supply(const Arrival& arrival, int32_t node) {
+    const auto window = std::lower_bound(
+        problem_.windows.begin(), problem_.windows.end(), arrival.window_op,
+        [](const Window& item, int32_t ordinal) { return item.ordinal < ordinal; });
+    const auto index = static_cast<int32_t>(problem_.flow.supplies.size());
+    const int64_t cost =
+        std::llround(arrival.cost_ns * kBlockBytes * static_cast<double>(kPriceScale));
+    problem_.flow.supplies.push_back({node, arrival.blocks, cost});
+    problem_.supply_window.push_back(static_cast<int32_t>(window - problem_.windows.begin()));
+    problem_.supply_op.push_back(arrival.op);
+    const bool own = arrival.op == window->ordinal;
+    window->supplies.insert(own ? window->supplies.begin() : window->supplies.end(), index);
   }
 
   void add_edge(const std::vector<int32_t>& node_op, size_t node) {
@@ -331,6 +468,10 @@ class Builder {
   const PrefetchMethod* method_;
   double hot_bytes_per_s_;
   std::vector<int64_t> footprints_;
+  BusyTime busy_;
+  double prefetch_rate_ = 0, memory_rate_ = 0;  // bytes per ns
+  double latency_left_ns_ = 0;  // of the start latency of the window at hand, behind its operator
+  std::vector<Arrival> arrivals_;  // by operator, once found
   PlanProblem problem_;
 };
 

@@ -44,10 +44,14 @@ struct Consumer {
   int32_t demands = 0;
 };
 
+// A place to issue prefetches. What it fetches arrives while its operator runs and, where the
+// method goes on by itself, in the memory's idle time behind it, up to the next window: one supply
+// of the flow for the operator, one for each operator behind it that leaves room.
 struct Window {
   int32_t ordinal = 0;
-  int64_t usable_ns = 0;       // after start latency and guard, link included, minus other work
-  int64_t capacity_bytes = 0;  // what the method fetches in that time
+  int64_t usable_ns = 0;            // of the operator, after start latency and guard, link included
+  int64_t capacity_bytes = 0;       // what arrives, all supplies together
+  std::vector<int32_t> supplies{};  // into the flow; [0] is the operator's own, perhaps empty
 };
 
 // Whatever was left out or assumed, counted for the warnings.
@@ -67,8 +71,10 @@ struct PlanProblem {
   int64_t budget_bytes = 0;
   double baseline_step_ns = 0;              // recorded step, link included
   double all_hot_step_ns = 0;               // every read of every operator hits
-  std::vector<Window> windows;              // supply i of the flow is window i
+  std::vector<Window> windows;              // by ordinal
   std::vector<Consumer> consumers;          // by ordinal
+  std::vector<int32_t> supply_window;       // per supply of the flow: index into windows
+  std::vector<int32_t> supply_op;           // per supply: operator during which it arrives
   std::vector<int32_t> demand_consumer;     // per demand of the flow: index into consumers
   std::vector<int64_t> traffic_bytes;       // per operator: streamed since the last window began
   std::vector<int64_t> edge_traffic_bytes;  // per edge of the flow: the largest of its operators

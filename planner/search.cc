@@ -3,8 +3,6 @@
 
 #include <algorithm>
 
-#include "planner/decompose.h"
-
 namespace preserve {
 
 namespace {
@@ -17,43 +15,55 @@ class Search {
   Search(const FoldedStep& step, const PlanProblem& problem, const SearchOptions& options)
       : step_(step), problem_(problem), options_(options) {}
 
-  std::vector<PlannedWindow> run(const FlowSolution& optimum) {
+  Decomposition run(const FlowSolution& optimum) {
     adopt(optimum);
     drop_all_that_do_not_pay();
     drop_one_by_one();
-    remove_small_pieces(windows_, options_.min_prefetch_bytes);
-    return std::move(windows_);
+    remove_small_pieces(plan_.windows, options_.min_prefetch_bytes);
+    return std::move(plan_);
   }
 
  private:
   void adopt(FlowSolution solution) {
     solution_ = std::move(solution);
-    windows_ = decompose(step_, problem_, solution_);
-    check_decomposition(step_, problem_, solution_, windows_);
+    plan_ = decompose(step_, problem_, solution_);
   }
 
   int64_t fixed_cost() const { return options_.window_cost_ns * kPriceScale; }
 
+  int64_t supplied(const FlowSolution& solution, size_t window) const {
+    int64_t blocks = 0;
+    for (const int32_t i : problem_.windows[window].supplies) {
+      blocks += solution.supplied[static_cast<size_t>(i)];
+    }
+    return blocks;
+  }
+
   // Profit after the fixed costs of the windows in use.
   int64_t worth(const FlowSolution& solution) const {
-    const auto used = std::count_if(solution.supplied.begin(), solution.supplied.end(),
-                                    [](int64_t blocks) { return blocks > 0; });
+    int64_t used = 0;
+    for (size_t i = 0; i < problem_.windows.size(); ++i) used += supplied(solution, i) > 0;
     return solution.profit - used * fixed_cost();
   }
 
   double saved_ns(size_t window) const {
-    double saved = -price_to_ns(problem_.flow.supplies[window].cost * solution_.supplied[window]);
-    for (const PlannedPrefetch& prefetch : windows_[window].prefetches) {
+    double saved = 0;
+    for (const int32_t index : problem_.windows[window].supplies) {
+      const auto i = static_cast<size_t>(index);
+      saved -= price_to_ns(problem_.flow.supplies[i].cost * solution_.supplied[i]);
+    }
+    for (const PlannedPrefetch& prefetch : plan_.windows[window].prefetches) {
       saved += prefetch.predicted_saved_ns;
     }
     return saved;
   }
 
   bool try_without(const std::vector<size_t>& off) {
-    std::vector<std::pair<size_t, int64_t>> before;
+    const FlowProblem before = problem_.flow;
     for (const size_t window : off) {
-      before.emplace_back(window, problem_.flow.supplies[window].capacity);
-      problem_.flow.supplies[window].capacity = 0;
+      for (const int32_t i : problem_.windows[window].supplies) {
+        problem_.flow.supplies[static_cast<size_t>(i)].capacity = 0;
+      }
     }
     FlowSolution solution = solve_flow(problem_.flow);
     nodes_solved_ += static_cast<int64_t>(problem_.flow.hold.size()) + 1;
@@ -61,15 +71,14 @@ class Search {
       adopt(std::move(solution));
       return true;
     }
-    for (const auto& [window, capacity] : before)
-      problem_.flow.supplies[window].capacity = capacity;
+    problem_.flow = before;
     return false;
   }
 
   std::vector<size_t> windows_in_use_by_worth() const {
     std::vector<size_t> order;
-    for (size_t i = 0; i < windows_.size(); ++i) {
-      if (solution_.supplied[i] > 0) order.push_back(i);
+    for (size_t i = 0; i < problem_.windows.size(); ++i) {
+      if (supplied(solution_, i) > 0) order.push_back(i);
     }
     std::stable_sort(order.begin(), order.end(),
                      [this](size_t a, size_t b) { return saved_ns(a) < saved_ns(b); });
@@ -107,15 +116,14 @@ class Search {
   PlanProblem problem_;
   const SearchOptions& options_;
   FlowSolution solution_;
-  std::vector<PlannedWindow> windows_;
+  Decomposition plan_;
   int64_t nodes_solved_ = 0;
 };
 
 }  // namespace
 
-std::vector<PlannedWindow> search_windows(const FoldedStep& step, const PlanProblem& problem,
-                                          const FlowSolution& optimum,
-                                          const SearchOptions& options) {
+Decomposition search_windows(const FoldedStep& step, const PlanProblem& problem,
+                             const FlowSolution& optimum, const SearchOptions& options) {
   return Search(step, problem, options).run(optimum);
 }
 
@@ -136,10 +144,8 @@ PlanProblem scaled_problem(const PlanProblem& problem, double window_factor, dou
   const auto by = [](int64_t value, double factor) {
     return static_cast<int64_t>(static_cast<double>(value) * factor);
   };
-  for (size_t i = 0; i < scaled.windows.size(); ++i) {
-    scaled.windows[i].capacity_bytes = by(scaled.windows[i].capacity_bytes, window_factor);
-    scaled.flow.supplies[i].capacity = scaled.windows[i].capacity_bytes / kBlockBytes;
-  }
+  for (FlowSupply& supply : scaled.flow.supplies)
+    supply.capacity = by(supply.capacity, window_factor);
   scaled.budget_bytes = by(scaled.budget_bytes, budget_factor);
   for (size_t edge = 0; edge < scaled.flow.hold.size(); ++edge) {
     scaled.flow.hold[edge] =

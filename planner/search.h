@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "planner/decompose.h"
 #include "planner/problem.h"
 #include "planner/schedule.h"
 
@@ -18,10 +19,9 @@ struct SearchOptions {
 };
 
 // Starts from `optimum` of `problem.flow`; switches windows off while that helps after their fixed
-// cost, then drops pieces below the smallest. Returns checked windows, empty ones included.
-std::vector<PlannedWindow> search_windows(const FoldedStep& step, const PlanProblem& problem,
-                                          const FlowSolution& optimum,
-                                          const SearchOptions& options);
+// cost, then drops pieces below the smallest.
+Decomposition search_windows(const FoldedStep& step, const PlanProblem& problem,
+                             const FlowSolution& optimum, const SearchOptions& options);
 
 // Takes prefetches below `min_prefetch_bytes` out.
 void remove_small_pieces(std::vector<PlannedWindow>& windows, int64_t min_prefetch_bytes);

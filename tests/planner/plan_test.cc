@@ -53,17 +53,21 @@ RC_GTEST_PROP(PlanProperty, TotalsAddUp, (uint64_t seed)) {
   const FoldedStep step = random_step(seed);
   const PlanProblem problem = build_problem(step, random_device(seed), {});
   const FlowSolution solution = solve_flow(problem.flow);
-  const std::vector<PlannedWindow> windows = decompose(step, problem, solution);
-  check_decomposition(step, problem, solution, windows);
+  const Decomposition result = decompose(step, problem, solution);
+  const std::vector<PlannedWindow>& windows = result.windows;
   double net_ns = 0;
-  for (size_t i = 0; i < windows.size(); ++i) {
+  for (size_t i = 0; i < solution.supplied.size(); ++i) {
     net_ns -= price_to_ns(problem.flow.supplies[i].cost * solution.supplied[i]);
+  }
+  for (size_t i = 0; i < windows.size(); ++i) {
     for (const PlannedPrefetch& prefetch : windows[i].prefetches) {
       net_ns += prefetch.predicted_saved_ns;
       RC_ASSERT(prefetch.next_step == (prefetch.consumer_ordinal <= windows[i].ordinal));
     }
   }
-  RC_ASSERT(std::abs(net_ns - price_to_ns(solution.profit)) < 1e-3);
+  const double optimum_ns = price_to_ns(solution.profit);
+  RC_ASSERT(net_ns <= optimum_ns + 1e-3);
+  if (result.dropped_blocks == 0) RC_ASSERT(net_ns >= optimum_ns - 1e-3);
 }
 
 RC_GTEST_PROP(PlanProperty, MoreBudgetNeverHurts, (uint64_t seed)) {
@@ -201,7 +205,7 @@ TEST(Plan, WhatIsHeldWithinAWindowHitsInAnLruCache) {
       }
     }
     const PlanProblem problem = build_problem(step, random_device(seed), {});
-    const auto windows = decompose(step, problem, solve_flow(problem.flow));
+    const auto windows = decompose(step, problem, solve_flow(problem.flow)).windows;
     std::map<std::string, int64_t> first_block;
     for (size_t i = 0; i < step.tensors.size(); ++i) {
       first_block[step.tensors[i].name] = static_cast<int64_t>(i) << 32;

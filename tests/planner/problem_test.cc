@@ -24,6 +24,14 @@ using testing::HasSubstr;
 constexpr int64_t kKiB = 1024;
 constexpr int64_t kMiB = 1024 * kKiB;
 
+// Prefetches by the core that computes, so nothing arrives behind a window.
+DeviceModel core_device(int64_t budget_bytes) {
+  DeviceModel device = tiny_device(budget_bytes);
+  device.kind = "cpu";
+  device.methods[0].placement = "consumer";
+  return device;
+}
+
 // reader(64 KiB, 10 us), allreduce(5 us), reader(64 KiB, 10 us)
 FoldedStep two_readers() {
   TinyStep step;
@@ -46,11 +54,11 @@ std::string problem_error(const FoldedStep& step, const DeviceModel& device,
 TEST(Problem, WindowsAreTheTimeAfterStartAndJitter) {
   FoldedStep step = two_readers();
   step.ops[1].mad_ns = 400;
-  const PlanProblem problem = build_problem(step, tiny_device(100 * kKiB), {});
+  const PlanProblem problem = build_problem(step, core_device(100 * kKiB), {});
   ASSERT_EQ(problem.windows.size(), 1u);
   EXPECT_EQ(problem.windows[0].ordinal, 1);
   EXPECT_EQ(problem.windows[0].usable_ns, 5'000 - 100 - 400);
-  EXPECT_EQ(problem.windows[0].capacity_bytes, 45'000);  // at 10 bytes/ns
+  EXPECT_EQ(problem.windows[0].capacity_bytes, 45'000 / 4096 * 4096);  // at 10 bytes/ns
 }
 
 TEST(Problem, ALinkLengthensWindowsAndTheBaseline) {
@@ -120,7 +128,7 @@ TEST(Problem, TheCacheHoldsWhatTrafficLeaves) {
   steps.collective(50'000);
   steps.reader("b", 64 * kKiB, 10'000);
   steps.reader("c", 64 * kKiB, 10'000);
-  const PlanProblem problem = build_problem(*steps, tiny_device(100 * kKiB), {});
+  const PlanProblem problem = build_problem(*steps, core_device(100 * kKiB), {});
   EXPECT_EQ(problem.traffic_bytes,
             (std::vector<int64_t>{(4 + 64 + 64 + 64) * kKiB, 4 * kKiB, 68 * kKiB, 132 * kKiB}));
   // Edges behind the nodes of a, the window, b and c.
@@ -182,18 +190,48 @@ TEST(Problem, IdleWindowsNeedKnownLowTraffic) {
   TinyStep steps;
   steps.reader("w", 200 * kKiB, 30'000);
   steps.collective(5'000);
+  steps.reader("v", 100 * kKiB, 15'000);
   steps.reader("norm", 4 * kKiB, 5'000);         // 0.8 of 10 bytes/ns: idle
   steps.add(OpKind::compute, "unknown", 5'000);  // no bytes recorded: nobody knows
   const FoldedStep step = *steps;
   ProblemOptions options;
   options.windows = WindowsMode::idle;
-  const PlanProblem problem = build_problem(step, tiny_device(150 * kKiB), options);
+  DeviceModel device = tiny_device(150 * kKiB);
+  device.methods[0].bandwidth_bytes_per_s = 8e9;  // leaves 2 bytes/ns
+  const PlanProblem problem = build_problem(step, device, options);
   ASSERT_EQ(problem.windows.size(), 2u);
-  EXPECT_EQ(problem.windows[1].ordinal, 2);
-  EXPECT_LT(problem.windows[1].capacity_bytes, problem.windows[1].usable_ns * 10);
+  EXPECT_EQ(problem.windows[1].ordinal, 3);
+  EXPECT_EQ(problem.windows[1].capacity_bytes, 4'900 * 8 / 4096 * 4096);
   EXPECT_EQ(problem.notes.operators_without_bytes, 1);
+  device.kind = "cpu";  // the consuming core cannot prefetch while it computes
+  device.methods[0].placement = "consumer";
+  EXPECT_EQ(build_problem(step, device, options).windows.size(), 1u);
   // The idle operator's own read leaves before its window opens: two nodes for one operator.
-  EXPECT_EQ(problem.flow.hold.size(), 4u);
+  EXPECT_EQ(problem.flow.hold.size(), 6u);
+}
+
+TEST(Problem, TheStreamGoesOnBehindTheWindowWhereMemoryIsIdle) {
+  TinyStep steps;
+  steps.reader("w", 200 * kKiB, 20'480);  // at the memory's rate
+  steps.collective(5'000);
+  steps.reader("norm", 4 * kKiB, 5'000);
+  steps.reader("norm2", 4 * kKiB, 5'000);
+  steps.reader("v", 400 * kKiB, 40'960);   // at the memory's rate: beside it a byte costs 0.1 ns
+  steps.reader("norm3", 4 * kKiB, 5'000);  // quiet again, but only v leads there
+  DeviceModel device = tiny_device(150 * kKiB);
+  device.slowdown_per_byte_ns = 0.01;
+  device.methods[0].bandwidth_bytes_per_s = 8e9;
+  PlanProblem problem = build_problem(*steps, device, {});
+  ASSERT_EQ(problem.windows.size(), 1u);
+  EXPECT_EQ(problem.supply_op, (std::vector<int32_t>{1, 2, 3}));
+  EXPECT_EQ(problem.windows[0].usable_ns, 4'900);
+  // 8 bytes/ns of a collective that is slowed down by 8 %, then of two quiet operators.
+  const int64_t own = static_cast<int64_t>(4'900 * 8 / (1 - 0.08)) / 4096, behind = 80'000 / 4096;
+  EXPECT_EQ(problem.windows[0].capacity_bytes, (own + behind) * 4096);
+  // The first part comes first: its cost is spread over all.
+  for (const FlowSupply& supply : problem.flow.supplies) {
+    EXPECT_NEAR(price_to_ns(supply.cost), 0.01 * 4096 * 10 / 29, 1e-3);
+  }
 }
 
 TEST(Problem, RefusesTracesThatCannotBePlanned) {
