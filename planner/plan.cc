@@ -272,7 +272,7 @@ class Planner {
     } else {
       plan.verdict = "prefetch";
       plan.reasons.push_back(
-          fmt::format("predicted {:.2f} % faster: {} instead of {} per step", 100 * gain,
+          fmt::format("predicted {}: {} instead of {} per step", format_ratio(plan.speedup),
                       format_duration(static_cast<double>(plan.prefetch_step_ns)),
                       format_duration(static_cast<double>(plan.baseline_step_ns))));
     }

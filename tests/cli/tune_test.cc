@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+// preserve-tune from the outside: outputs, streams, exit codes, messages, nothing half-written.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "common/output_file.h"
+#include "planner/device.h"
+#include "planner/schedule.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+DeviceModel box() {
+  DeviceModel device;
+  device.name = "box";
+  device.kind = "cpu";
+  device.source = "made up for tests";
+  device.cache_bytes = 32 << 20;
+  device.cache_budget_bytes = 4 << 20;
+  device.memory_bandwidth_bytes_per_s = 20e9;
+  device.cache_read_bandwidth_bytes_per_s = 60e9;
+  device.slowdown_per_byte_ns = 1e-6;
+  device.op_floor_ns = 500;
+  device.methods = {{"load", "consumer", 15e9, 500, 50e9, 4096, 0}};
+  return device;
+}
+
+class PreserveTune : public testing::Test {
+ protected:
+  PreserveTune() {
+    write_trace({});
+    std::ofstream(directory_ / "device.json") << to_json(box());
+  }
+
+  void write_trace(test::SyntheticTrace spec) {
+    spec.allreduce_ns = 60'000;
+    test::write_synthetic_trace(directory_ / "trace.db", spec);
+  }
+
+  test::Run tune(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), PRESERVE_BIN_DIR "/preserve-tune");
+    return test::run_program(arguments, {}, directory_.path());
+  }
+  test::Run tune_with_device(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.end(), {"trace.db", "--device", "device.json"});
+    return tune(std::move(arguments));
+  }
+  // Exit 2, the message, and no output.
+  void expect_refused(const test::Run& run, const std::string& message) const {
+    EXPECT_EQ(run.exit_code, 2) << run.err;
+    EXPECT_THAT(run.err, AllOf(HasSubstr("preserve-tune: error: "), HasSubstr(message)));
+    EXPECT_EQ(run.out, "");
+    EXPECT_FALSE(fs::exists(directory_ / "schedule.json"));
+  }
+  Schedule schedule(const char* name = "schedule.json") const {
+    return load_schedule(directory_ / name);
+  }
+
+  test::TemporaryDirectory directory_;
+};
+
+TEST_F(PreserveTune, WritesAScheduleForTheTrace) {
+  const test::Run run = tune_with_device({});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("prefetch: predicted"));
+  EXPECT_THAT(run.err, HasSubstr("next: preserve-replay trace.db schedule.json\n"));
+  const Schedule planned = schedule();
+  EXPECT_EQ(planned.plan.strategy, "flow");
+  EXPECT_EQ(planned.plan.verdict, "prefetch");
+  EXPECT_EQ(planned.trace_sha256, sha256_of_file(directory_ / "trace.db"));
+  EXPECT_EQ(planned.ranks, 2);
+  EXPECT_EQ(planned.budget_bytes, 4 << 20);
+  EXPECT_EQ(planned.method, "load");
+  EXPECT_EQ(planned.candidates.size(), 2u);
+  EXPECT_LT(planned.plan.prefetch_step_ns, planned.plan.baseline_step_ns);
+}
+
+TEST_F(PreserveTune, StandardOutputCarriesOnlyTheSchedule) {
+  const test::Run run = tune_with_device({"-o", "-"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(nlohmann::json::parse(run.out).at("schema"), "preserve/schedule");
+  EXPECT_THAT(run.err, HasSubstr("predicted"));
+}
+
+TEST_F(PreserveTune, IsDeterministicAndKeepsTheSeed) {
+  ASSERT_EQ(tune_with_device({"--seed", "7", "-o", "a.json"}).exit_code, 0);
+  ASSERT_EQ(tune_with_device({"--seed", "7", "-o", "b.json"}).exit_code, 0);
+  EXPECT_EQ(read_text_file(directory_ / "a.json"), read_text_file(directory_ / "b.json"));
+  EXPECT_EQ(schedule("a.json").seed, 7u);
+}
+
+TEST_F(PreserveTune, TheOrderOfRowsDoesNotMatter) {
+  ASSERT_EQ(tune_with_device({"-o", "a.json"}).exit_code, 0);
+  test::SyntheticTrace spec;
+  spec.allreduce_ns = 60'000;
+  // The same facts with every operator and tensor numbered backwards.
+  test::write_synthetic_trace(directory_ / "trace.db", spec, [](TraceDb& db) {
+    for (const char* statement :
+         {"UPDATE collective SET op_id = -op_id", "UPDATE counter SET op_id = -op_id",
+          "UPDATE access SET op_id = -op_id, tensor_id = -tensor_id", "UPDATE op SET id = -id",
+          "UPDATE tensor SET id = -id"}) {
+      db.execute(statement);
+    }
+  });
+  ASSERT_EQ(tune_with_device({"-o", "b.json"}).exit_code, 0);
+  Schedule a = schedule("a.json"), b = schedule("b.json");
+  EXPECT_NE(a.trace_sha256, b.trace_sha256);
+  b.trace_sha256 = a.trace_sha256;
+  EXPECT_EQ(to_json(a), to_json(b));
+}
+
+TEST_F(PreserveTune, NeverOverwritesUnasked) {
+  ASSERT_EQ(tune_with_device({}).exit_code, 0);
+  const std::string before = read_text_file(directory_ / "schedule.json");
+  const test::Run run = tune_with_device({"--strategy", "none"});
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("-f"));
+  EXPECT_EQ(read_text_file(directory_ / "schedule.json"), before);
+  EXPECT_EQ(tune_with_device({"--strategy", "none", "-f"}).exit_code, 0);
+  EXPECT_EQ(schedule().plan.verdict, "do-nothing");
+  EXPECT_EQ(tune({"trace.db", "--device", "device.json", "-f", "-o", "trace.db"}).exit_code, 2);
+}
+
+TEST_F(PreserveTune, ALinkLengthensWindowsAndStep) {
+  ASSERT_EQ(tune_with_device({"-o", "a.json"}).exit_code, 0);
+  ASSERT_EQ(tune_with_device({"-o", "b.json", "--link", "200us"}).exit_code, 0);
+  const Schedule a = schedule("a.json"), b = schedule("b.json");
+  EXPECT_EQ(b.link_latency_ns, 200'000);
+  EXPECT_EQ(b.plan.baseline_step_ns - a.plan.baseline_step_ns,
+            9 * 200'000);  // 8 allreduces, 1 allgather
+  EXPECT_EQ(b.plan.windows[0].usable_ns - a.plan.windows[0].usable_ns, 200'000);
+  EXPECT_GT(b.plan.objective_ns, a.plan.objective_ns);
+}
+
+TEST_F(PreserveTune, EveryStrategyAndOptionIsAccepted) {
+  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
+           {"--strategy", "bfs"},
+           {"--strategy", "bfs", "--bfs-scope", "running", "--bfs-full", "skip"},
+           {"--windows", "idle"},
+           {"--rank", "1"},
+           {"--budget", "1MiB"},
+           {"--candidates", "1"},
+           {"--method", "load"},
+           {"--min-prefetch", "64KiB", "--window-cost", "1us"}}) {
+    std::vector<std::string> all = arguments;
+    all.insert(all.end(), {"-f"});
+    const test::Run run = tune_with_device(all);
+    EXPECT_EQ(run.exit_code, 0) << fmt::format("{}: {}", fmt::join(arguments, " "), run.err);
+    EXPECT_NO_THROW(schedule());
+  }
+  EXPECT_EQ(schedule().plan.windows.size(), 9u);
+}
+
+TEST_F(PreserveTune, ExplainsWindowByWindow) {
+  const test::Run run = tune_with_device({"--explain"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  for (const PlannedWindow& window : schedule().plan.windows) {
+    EXPECT_THAT(run.out, HasSubstr(window.name));
+  }
+  EXPECT_THAT(run.out, AllOf(HasSubstr("layers.0.mlp.gate_up.weight"), HasSubstr("limited by"),
+                             HasSubstr("every read hot"), HasSubstr("one more MiB")));
+}
+
+TEST_F(PreserveTune, AnOutsideSolverConfirmsTheOptimum) {
+  if (test::run_program({"sh", "-c", "command -v glpsol"}).exit_code != 0) {
+    GTEST_SKIP() << "glpsol (glpk-utils) is not installed";
+  }
+  ASSERT_EQ(tune_with_device({"--dimacs", "flow.min"}).exit_code, 0);
+  const std::string problem = read_text_file(directory_ / "flow.min");
+  const size_t scale_at = problem.find("c cost_per_ns ");
+  ASSERT_NE(scale_at, std::string::npos);
+  const double cost_per_ns = std::stod(problem.substr(scale_at + 14));
+  ASSERT_EQ(test::run_program({"glpsol", "--mincost", "flow.min", "-o", "flow.out"}, {},
+                              directory_.path())
+                .exit_code,
+            0);
+  const std::string result = read_text_file(directory_ / "flow.out");
+  const size_t at = result.find("Objective:");
+  ASSERT_NE(at, std::string::npos);
+  const double cost = std::stod(result.substr(at + 10));
+  EXPECT_GT(schedule().plan.objective_ns, 0);
+  EXPECT_NEAR(-cost / cost_per_ns, static_cast<double>(schedule().plan.objective_ns), 1.0);
+}
+
+TEST_F(PreserveTune, PlansAModelWithoutARecording) {
+  const std::string models = PRESERVE_SOURCE_DIR "/examples/models",
+                    devices = PRESERVE_SOURCE_DIR "/examples/devices";
+  const std::vector<std::string> model{"--model",  models + "/llama3-8b.json", "--tp", "4",
+                                       "--device", devices + "/h100-sxm.json"};
+  std::vector<std::string> arguments = model;
+  test::Run run = tune(arguments);
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.err, Not(HasSubstr("next:")));  // there is no trace to replay
+  EXPECT_EQ(schedule().trace_sha256, "");
+  arguments.insert(arguments.end(), {"--trace-out", "model.db", "-f"});
+  run = tune(arguments);
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("next: preserve-replay model.db schedule.json"));
+  EXPECT_EQ(schedule().trace_sha256, sha256_of_file(directory_ / "model.db"));
+  const Plan from_model = schedule().plan;
+  ASSERT_EQ(tune({"model.db", "--device", devices + "/h100-sxm.json", "-f"}).exit_code, 0);
+  EXPECT_EQ(schedule().plan.objective_ns, from_model.objective_ns);
+}
+
+TEST_F(PreserveTune, RefusesBadUsage) {
+  expect_refused(tune({"trace.db"}), "preserve-calibrate");
+  expect_refused(tune({"--device", "device.json"}), "--model");
+  expect_refused(tune_with_device({"--budget", "0"}), "budget of zero");
+  expect_refused(tune_with_device({"--budget", "64MiB"}), "more than the cache");
+  expect_refused(tune_with_device({"--budget", "100"}), "smallest slice");
+  expect_refused(tune_with_device({"--method", "magic"}), "it has: load");
+  expect_refused(tune_with_device({"--rank", "9"}), "rank 9");
+  expect_refused(tune_with_device({"--link", "5"}), "5");
+  EXPECT_EQ(tune_with_device({"--strategy", "magic"}).exit_code, 2);
+  EXPECT_EQ(tune({}).exit_code, 2);
+}
+
+TEST_F(PreserveTune, RefusesBadFilesByName) {
+  expect_refused(tune({"missing.db", "--device", "device.json"}), "missing.db");
+  expect_refused(tune({"trace.db", "--device", "missing.json"}), "missing.json");
+  expect_refused(tune({"device.json", "--device", "device.json"}), "device.json");
+  expect_refused(tune({"trace.db", "--device", "trace.db"}), "trace.db");
+  expect_refused(tune_with_device({"-o", "nowhere/schedule.json"}), "nowhere");
+  std::string text = to_json(box());
+  text.replace(text.find("20000000000.0"), 13, "NaN");
+  std::ofstream(directory_ / "device.json") << text;
+  expect_refused(tune_with_device({}), "device.json");
+}
+
+TEST_F(PreserveTune, SaysWhatATraceLacks) {
+  test::SyntheticTrace spec;
+  spec.collectives = false;
+  write_trace(spec);
+  expect_refused(tune_with_device({}), "no collective");
+  spec = {};
+  spec.name_tensors = false;
+  write_trace(spec);
+  expect_refused(tune_with_device({}), "NVTX memory regions");
+  spec = {};
+  spec.annotate_steps = false;
+  spec.steps = 1;
+  spec.layers = 1;
+  write_trace(spec);
+  expect_refused(tune_with_device({}), "no step");
+}
+
+TEST_F(PreserveTune, HelpNamesDefaultsAndExitCodes) {
+  const test::Run run = tune({"--help"});
+  EXPECT_EQ(run.exit_code, 0);
+  EXPECT_THAT(run.out, AllOf(HasSubstr("--explain"), HasSubstr("16KiB"), HasSubstr("Exit codes"),
+                             HasSubstr("200us")));
+}
+
+}  // namespace
+}  // namespace preserve
