@@ -43,12 +43,16 @@ function(preserve_library name)
   target_link_libraries(preserve_${name} PUBLIC preserve_flags ${ARG_LINK} PRIVATE ${ARG_PRIVATE})
 endfunction()
 
+# What a user runs: the preserve-* tools, the collector, the example. scripts/demo builds this alone.
+add_custom_target(tools)
+
 # preserve_tool(name SOURCES ... LINK ...): executable bin/preserve-<name>, installed.
 function(preserve_tool name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
   add_executable(preserve-${name} ${ARG_SOURCES})
   target_link_libraries(preserve-${name} PRIVATE preserve_flags CLI11::CLI11 ${ARG_LINK})
   install(TARGETS preserve-${name} RUNTIME)
+  add_dependencies(tools preserve-${name})
 endfunction()
 
 # preserve_test(name SOURCES ... LINK ... [LABELS ...] [TOOLS ...] [WHOLE]): gtest executable, one
