@@ -181,10 +181,24 @@ std::vector<StepSpan> detect(const TraceDb& db, ProcessId process) {
   return spans;
 }
 
+std::vector<KnownStep> add_steps(TraceDb& db, ProcessId process,
+                                 const std::vector<StepSpan>& spans, bool annotated) {
+  std::vector<KnownStep> steps;
+  for (const StepSpan& span : spans) {
+    const StepId id = db.add(StepRow{.process = process,
+                                     .ordinal = static_cast<int64_t>(steps.size()),
+                                     .phase = span.phase,
+                                     .start_ns = span.start_ns,
+                                     .end_ns = span.end_ns,
+                                     .source = annotated ? "nvtx" : "detected"});
+    steps.push_back({span.start_ns, span.end_ns, id});
+  }
+  return steps;
+}
+
 // Sets op.step_id of every operator of `process` that starts within a step and has none yet. One
 // UPDATE per run of consecutive row numbers: producers insert stream by stream, so runs are long.
-void attribute_operators(TraceDb& db, ProcessId process, const std::vector<StepSpan>& spans,
-                         const std::vector<StepId>& ids) {
+void attribute_operators(TraceDb& db, ProcessId process, const std::vector<KnownStep>& steps) {
   struct Run {
     int64_t first = 0, last = 0;
     StepId step;
@@ -196,12 +210,8 @@ void attribute_operators(TraceDb& db, ProcessId process, const std::vector<StepS
         "WHERE stream.process_id = ? AND op.step_id IS NULL ORDER BY op.id",
         {process.value});
     while (rows.next()) {
-      const int64_t start_ns = rows.integer(1);
-      const auto after = std::upper_bound(
-          spans.begin(), spans.end(), start_ns,
-          [](int64_t time_ns, const StepSpan& span) { return time_ns < span.start_ns; });
-      if (after == spans.begin() || start_ns >= (after - 1)->end_ns) continue;
-      const StepId step = ids[static_cast<size_t>(after - 1 - spans.begin())];
+      const StepId step = step_at(steps, rows.integer(1));
+      if (!step) continue;
       const int64_t op = rows.integer(0);
       if (!runs.empty() && runs.back().step == step && runs.back().last + 1 == op) {
         runs.back().last = op;
@@ -291,14 +301,31 @@ Period find_period(const std::vector<uint64_t>& symbols, size_t min_repeats) {
   return best;
 }
 
+std::vector<KnownStep> mark_annotated_steps(TraceDb& db, ProcessId process,
+                                            const StepOptions& options) {
+  return add_steps(db, process, without_overlaps(annotated_spans(db, process, options)), true);
+}
+
+StepId step_at(const std::vector<KnownStep>& steps, int64_t ns) {
+  const auto after = std::upper_bound(
+      steps.begin(), steps.end(), ns,
+      [](int64_t moment_ns, const KnownStep& step) { return moment_ns < step.start_ns; });
+  if (after == steps.begin() || ns >= (after - 1)->end_ns) return {};
+  return (after - 1)->step;
+}
+
 StepSummary mark_steps(TraceDb& db, const StepOptions& options) {
-  std::vector<ProcessId> processes;
+  std::vector<std::pair<ProcessId, int64_t>> processes;  // and how many steps are marked already
   {
-    Query rows = db.query("SELECT id FROM process ORDER BY id");
-    while (rows.next()) processes.push_back({rows.integer(0)});
+    Query rows = db.query(
+        "SELECT id, (SELECT COUNT(*) FROM step WHERE process_id = process.id AND source = 'nvtx') "
+        "FROM process ORDER BY id");
+    while (rows.next()) processes.emplace_back(ProcessId{rows.integer(0)}, rows.integer(1));
   }
   StepSummary summary;
-  for (const ProcessId process : processes) {
+  for (const auto& [process, marked] : processes) {
+    summary.annotated += marked;
+    if (marked > 0) continue;
     std::vector<StepSpan> spans = annotated_spans(db, process, options);
     const bool annotated = !spans.empty();
     if (annotated) {
@@ -307,16 +334,7 @@ StepSummary mark_steps(TraceDb& db, const StepOptions& options) {
     } else {
       spans = without_overlaps(detect(db, process));
     }
-    std::vector<StepId> ids;
-    for (const StepSpan& span : spans) {
-      ids.push_back(db.add(StepRow{.process = process,
-                                   .ordinal = static_cast<int64_t>(ids.size()),
-                                   .phase = span.phase,
-                                   .start_ns = span.start_ns,
-                                   .end_ns = span.end_ns,
-                                   .source = annotated ? "nvtx" : "detected"}));
-    }
-    attribute_operators(db, process, spans, ids);
+    attribute_operators(db, process, add_steps(db, process, spans, annotated));
     (annotated ? summary.annotated : summary.detected) += static_cast<int64_t>(spans.size());
   }
   return summary;

@@ -25,6 +25,17 @@ struct StepSummary {
   int64_t detected = 0;   // steps found by periodicity
 };
 
+// For producers that have the ranges of a process before its operators: adds the steps that ranges
+// name, in order of time. The producer fills OpRow::step with step_at(), and mark_steps() leaves the
+// process alone; rewriting every operator costs as much as a third of a conversion.
+struct KnownStep {
+  int64_t start_ns = 0, end_ns = 0;
+  StepId step;
+};
+std::vector<KnownStep> mark_annotated_steps(TraceDb& db, ProcessId process,
+                                            const StepOptions& options = {});
+StepId step_at(const std::vector<KnownStep>& steps, int64_t ns);  // no row outside of all steps
+
 // Fills step and op.step_id for every process. `db` must still be producing.
 StepSummary mark_steps(TraceDb& db, const StepOptions& options = {});
 

@@ -33,14 +33,27 @@ struct ModuleOfRange {
 class ProcessConverter {
  public:
   ProcessConverter(const SpoolFileReader& file, ProcessImage& image, TraceDb& db, Names& names,
-                   DeviceId device, ConvertSummary& summary)
-      : file_(file), image_(image), db_(db), names_(names), device_(device), summary_(summary) {}
+                   DeviceId device, const StepOptions& step_options, ConvertSummary& summary)
+      : file_(file),
+        image_(image),
+        db_(db),
+        names_(names),
+        device_(device),
+        step_options_(step_options),
+        summary_(summary) {}
 
   void run(const std::function<void(size_t bytes)>& done);
 
  private:
   void add_process();
-  void convert_thread(uint32_t tid, const std::vector<std::string_view>& chunks);
+  struct Thread {
+    std::unique_ptr<ThreadReader> reader;
+    StreamId stream;
+    RangeId first_range;
+    size_t bytes = 0;
+  };
+  Thread read_thread(uint32_t tid, const std::vector<std::string_view>& chunks);
+  void convert_thread(const Thread& thread);
   StreamId stream(uint32_t tid, StreamKind kind);
   RangeId add_ranges(StreamId stream, const ThreadReader& reader);
   void add_operators(StreamId stream, const Timeline& timeline, RangeId first_range);
@@ -48,7 +61,7 @@ class ProcessConverter {
   void add_accesses(OpId op, int64_t start_ns, ModuleOfRange& module);
   int64_t add_access(OpId op, int64_t operand, Tensors::Tensor& tensor, int64_t start_ns,
                      double confidence);
-  void keep_loose(StreamId stream, ThreadReader& reader, RangeId first_range);
+  void keep_loose(const Thread& thread);
   void add_loose();
   void add_background();
   void add_losses();
@@ -66,10 +79,12 @@ class ProcessConverter {
   TraceDb& db_;
   Names& names_;
   DeviceId device_;
+  const StepOptions& step_options_;
   ConvertSummary& summary_;
   ProcessId process_;
   std::unique_ptr<Tensors> tensors_;
   std::map<std::pair<uint32_t, StreamKind>, StreamId> streams_;
+  std::vector<KnownStep> steps_;
   std::vector<Loose> loose_;
   std::vector<TimelineCall> finished_;                      // non-blocking, completed
   std::map<std::pair<uint32_t, int64_t>, RangeId> issued_;  // by thread and start
@@ -99,13 +114,25 @@ void ProcessConverter::run(const std::function<void(size_t bytes)>& done) {
   add_process();
   tensors_ = std::make_unique<Tensors>(db_, names_, process_, std::move(image_.regions));
   summary_.tensors += tensors_->count();
-  for (const auto& [tid, chunks] : image_.threads) {
-    convert_thread(tid, chunks);
-    size_t bytes = 0;
-    for (const std::string_view chunk : chunks) bytes += chunk.size();
-    done(bytes);
-  }
+  // Ranges of all threads first: they say what the steps are and whose tensors are whose.
+  std::vector<Thread> threads;
+  for (const auto& [tid, chunks] : image_.threads) threads.push_back(read_thread(tid, chunks));
   add_loose();
+  steps_ = mark_annotated_steps(db_, process_, step_options_);
+  if (tensors_->count() > 0) {
+    std::set<uint32_t> range_names;
+    for (const Thread& thread : threads) {
+      for (const TimelineRange& range : thread.reader->timeline.ranges()) {
+        range_names.insert(range.name);
+      }
+    }
+    tensors_->assign_to_modules({range_names.begin(), range_names.end()});
+  }
+  for (Thread& thread : threads) {
+    convert_thread(thread);
+    done(thread.bytes);
+    thread.reader.reset();
+  }
   add_background();
   add_losses();
 }
@@ -126,24 +153,27 @@ StreamId ProcessConverter::stream(uint32_t tid, StreamKind kind) {
   return found->second;
 }
 
-void ProcessConverter::convert_thread(uint32_t tid, const std::vector<std::string_view>& chunks) {
-  ThreadReader reader(image_, names_);
-  reader.read(chunks);
-  const StreamId row = stream(tid, StreamKind::thread);
-  const RangeId first_range = add_ranges(row, reader);
-  keep_loose(row, reader, first_range);
-  if (tensors_->count() > 0) {
-    std::set<uint32_t> range_names;
-    for (const TimelineRange& range : reader.timeline.ranges()) range_names.insert(range.name);
-    tensors_->assign_to_modules({range_names.begin(), range_names.end()});
-  }
-  add_operators(row, reader.timeline, first_range);
-  for (const TimelineCall& call : reader.timeline.calls()) {
+ProcessConverter::Thread ProcessConverter::read_thread(
+    uint32_t tid, const std::vector<std::string_view>& chunks) {
+  Thread thread;
+  thread.reader = std::make_unique<ThreadReader>(image_, names_);
+  thread.reader->read(chunks);
+  thread.stream = stream(tid, StreamKind::thread);
+  thread.first_range = add_ranges(thread.stream, *thread.reader);
+  for (const std::string_view chunk : chunks) thread.bytes += chunk.size();
+  keep_loose(thread);
+  return thread;
+}
+
+void ProcessConverter::convert_thread(const Thread& thread) {
+  const Timeline& timeline = thread.reader->timeline;
+  add_operators(thread.stream, timeline, thread.first_range);
+  for (const TimelineCall& call : timeline.calls()) {
     if ((call.flags & spool::kIssued) == 0) continue;
     issued_[{call.body.tid, call.start_ns}] =
-        call.range == kNoRange ? RangeId{} : RangeId{first_range.value + call.range};
+        call.range == kNoRange ? RangeId{} : RangeId{thread.first_range.value + call.range};
   }
-  finished_.insert(finished_.end(), reader.finished.begin(), reader.finished.end());
+  finished_.insert(finished_.end(), thread.reader->finished.begin(), thread.reader->finished.end());
 }
 
 // Rows in the order of the timeline, so that a parent's row number is the first one's plus its
@@ -200,6 +230,7 @@ void ProcessConverter::add_operators(StreamId stream_id, const Timeline& timelin
     row.name = StringId{op->name};
     row.start_ns = segment.start_ns;
     row.end_ns = segment.end_ns;
+    row.step = step_at(steps_, segment.start_ns);
     if (segment.range != kNoRange) row.range = RangeId{first_range.value + segment.range};
     const OpId id = db_.add(row);
     ++summary_.operators;
@@ -266,12 +297,12 @@ int64_t ProcessConverter::add_access(OpId op, int64_t operand, Tensors::Tensor& 
   return operand;
 }
 
-void ProcessConverter::keep_loose(StreamId stream_id, ThreadReader& reader, RangeId first_range) {
-  for (const LooseEvent& event : reader.loose) {
-    Loose loose{event, stream_id, {}, 0};
+void ProcessConverter::keep_loose(const Thread& thread) {
+  for (const LooseEvent& event : thread.reader->loose) {
+    Loose loose{event, thread.stream, {}, 0};
     if (event.around != kNoRange) {
-      loose.around = RangeId{first_range.value + event.around};
-      loose.depth = reader.timeline.ranges()[event.around].depth + 1;
+      loose.around = RangeId{thread.first_range.value + event.around};
+      loose.depth = thread.reader->timeline.ranges()[event.around].depth + 1;
     }
     loose_.push_back(loose);
   }
@@ -332,6 +363,7 @@ void ProcessConverter::add_background() {
     row.name = StringId{names_.id(function.name)};
     row.start_ns = call.start_ns;
     row.end_ns = call.end_ns;
+    row.step = step_at(steps_, call.start_ns);
     if (issued != issued_.end()) {
       row.range = issued->second;
       ++matched;
@@ -445,7 +477,8 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
   for (const size_t i : order) {
     auto [device, added] = devices.try_emplace(images[i]->host);
     if (added) device->second = db.add(host_device(images[i]->host));
-    ProcessConverter converter(readers[i], *images[i], db, names, device->second, summary);
+    ProcessConverter converter(readers[i], *images[i], db, names, device->second, options.steps,
+                               summary);
     converter.run([&](size_t bytes) {
       if (options.stop != nullptr && options.stop->load() != 0) {
         throw input_error("interrupted while the trace was being made; nothing was written");

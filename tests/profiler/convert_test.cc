@@ -92,6 +92,21 @@ TEST(Convert, GoldenRecording) {
   EXPECT_TRUE(converted.summary.losses.empty());
 }
 
+TEST(Convert, ThreadsThatRunTheSameModuleReadItsTensorOnceEach) {
+  const TemporaryDirectory folder;
+  SpoolWriter spool(folder / "a.spool");
+  spool.region("mlp.weight", 0x1000, 64, 1);
+  for (const uint32_t tid : {5U, 6U}) {
+    spool.thread(tid);
+    spool.push("mlp", 1000 * tid);
+    spool.pop(1000 * tid + 500);
+  }
+  spool.finish();
+  const Converted converted({folder / "a.spool"});
+  EXPECT_EQ(converted.number("SELECT COUNT(*) FROM stream"), 2);
+  EXPECT_EQ(converted.number("SELECT COUNT(*) FROM access"), 2);
+}
+
 TEST(Convert, TheSamePlaceIsJudgedTheSameInEveryStep) {
   const TemporaryDirectory folder;
   SpoolWriter spool(folder / "a.spool");
