@@ -9,6 +9,7 @@
 #include <set>
 
 #include "common/error.h"
+#include "profiler/cuda/rows.h"
 #include "profiler/host_device.h"
 #include "profiler/names.h"
 #include "profiler/operators.h"
@@ -33,13 +34,15 @@ struct ModuleOfRange {
 class ProcessConverter {
  public:
   ProcessConverter(const SpoolFileReader& file, ProcessImage& image, TraceDb& db, Names& names,
-                   DeviceId device, const StepOptions& step_options, ConvertSummary& summary)
+                   DeviceId device, const StepOptions& step_options,
+                   const import::KernelRules& kernel_rules, ConvertSummary& summary)
       : file_(file),
         image_(image),
         db_(db),
         names_(names),
         device_(device),
         step_options_(step_options),
+        kernel_rules_(kernel_rules),
         summary_(summary) {}
 
   void run(const std::function<void(size_t bytes)>& done);
@@ -64,6 +67,7 @@ class ProcessConverter {
   void keep_loose(const Thread& thread);
   void add_loose();
   void add_background();
+  void add_cuda();
   void add_losses();
   void add_loss(const char* source, LossCount& count);
 
@@ -80,12 +84,14 @@ class ProcessConverter {
   Names& names_;
   DeviceId device_;
   const StepOptions& step_options_;
+  const import::KernelRules& kernel_rules_;
   ConvertSummary& summary_;
   ProcessId process_;
   std::unique_ptr<Tensors> tensors_;
   std::map<std::pair<uint32_t, StreamKind>, StreamId> streams_;
   std::vector<KnownStep> steps_;
   std::vector<Loose> loose_;
+  std::vector<cuda::HostRange> host_ranges_;                // of all threads, in order
   std::vector<TimelineCall> finished_;                      // non-blocking, completed
   std::map<std::pair<uint32_t, int64_t>, RangeId> issued_;  // by thread and start
 };
@@ -134,6 +140,7 @@ void ProcessConverter::run(const std::function<void(size_t bytes)>& done) {
     thread.reader.reset();
   }
   add_background();
+  add_cuda();
   add_losses();
 }
 
@@ -157,9 +164,16 @@ ProcessConverter::Thread ProcessConverter::read_thread(
     uint32_t tid, const std::vector<std::string_view>& chunks) {
   Thread thread;
   thread.reader = std::make_unique<ThreadReader>(image_, names_);
-  thread.reader->read(chunks);
+  const auto ranges_before = static_cast<uint32_t>(host_ranges_.size());
+  thread.reader->read(chunks, tid, ranges_before + 1);
   thread.stream = stream(tid, StreamKind::thread);
   thread.first_range = add_ranges(thread.stream, *thread.reader);
+  for (const TimelineRange& range : thread.reader->timeline.ranges()) {
+    const auto index = static_cast<int64_t>(host_ranges_.size() - ranges_before);
+    const uint32_t parent = range.parent == kNoRange ? 0 : ranges_before + 1 + range.parent;
+    host_ranges_.push_back({StringId{range.name}, StringId{range.domain}, parent,
+                            RangeId{thread.first_range.value + index}, range.depth});
+  }
   for (const std::string_view chunk : chunks) thread.bytes += chunk.size();
   keep_loose(thread);
   return thread;
@@ -223,7 +237,8 @@ void ProcessConverter::add_operators(StreamId stream_id, const Timeline& timelin
   }
   timeline.for_each_segment([&](const Segment& segment) {
     const std::optional<Operator> op = rules.classify(segment);
-    if (!op) return;
+    // Where a device computes, a host range is a place in the program and no operator.
+    if (!op || (!segment.is_call && image_.cuda.has_activities())) return;
     OpRow row;
     row.stream = stream_id;
     row.kind = op->kind;
@@ -375,10 +390,19 @@ void ProcessConverter::add_background() {
   image_.mpi.unmatched += std::max<int64_t>(0, issued_count - matched);
 }
 
+void ProcessConverter::add_cuda() {
+  cuda::Run run = image_.cuda.finish();
+  const cuda::RowSummary rows =
+      cuda::write_rows(run, {db_, process_, image_.host, host_ranges_, kernel_rules_});
+  summary_.operators += rows.ops;
+  summary_.collectives += rows.collectives;
+}
+
 void ProcessConverter::add_losses() {
   image_.nvtx.unmatched += tensors_->unmatched();
   add_loss("nvtx", image_.nvtx);
   add_loss("mpi", image_.mpi);
+  add_loss("cuda_calls", image_.cuda_calls);
   summary_.processes += 1;
   summary_.ranks += image_.rank ? 1 : 0;
   summary_.complete = summary_.complete && image_.complete;
@@ -472,13 +496,15 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
     if (rank_a != rank_b) return rank_a < rank_b;
     return images[a]->clock.first_ns() < images[b]->clock.first_ns();
   });
+  import::KernelRules kernel_rules;
+  if (!options.kernel_rules.empty()) kernel_rules.add_file(options.kernel_rules);
   Names names(db);
   std::map<std::string, DeviceId> devices;
   for (const size_t i : order) {
     auto [device, added] = devices.try_emplace(images[i]->host);
     if (added) device->second = db.add(host_device(images[i]->host));
     ProcessConverter converter(readers[i], *images[i], db, names, device->second, options.steps,
-                               summary);
+                               kernel_rules, summary);
     converter.run([&](size_t bytes) {
       if (options.stop != nullptr && options.stop->load() != 0) {
         throw input_error("interrupted while the trace was being made; nothing was written");

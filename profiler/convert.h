@@ -17,7 +17,8 @@ namespace preserve {
 
 struct ConvertOptions {
   StepOptions steps{};
-  bool interrupted = false;  // the run was cut short: the trace says so
+  std::filesystem::path kernel_rules{};  // more rules for names of GPU kernels; empty: none
+  bool interrupted = false;              // the run was cut short: the trace says so
   std::function<void(double done, double total)> progress{};  // bytes of spool
   const std::atomic<int>* stop = nullptr;                     // not 0: give up with an input_error
 };

@@ -23,6 +23,7 @@ namespace {
 constexpr int kOwnFailure = 125;  // as timeout(1) and env(1) do
 constexpr int kInterrupted = 130;
 constexpr const char* kInjection = "NVTX_INJECTION64_PATH";
+constexpr const char* kCudaInjection = "CUDA_INJECTION64_PATH";
 
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
@@ -67,6 +68,15 @@ void refuse_other_tools(const fs::path& library) {
       kInjection, holder, kInjection);
 }
 
+void refuse_other_cuda_tool() {
+  const std::string holder = environment(kCudaInjection);
+  if (holder.empty()) return;
+  throw usage_error(
+      "{} is set to {}: another tool records CUDA, and there can be only one. Run without "
+      "that tool, or with --cuda off",
+      kCudaInjection, holder);
+}
+
 // Two ranks that write one file would destroy each other's.
 void refuse_shared_output(const std::string& pattern) {
   const std::string world = own_world_size();
@@ -84,12 +94,23 @@ std::vector<std::pair<std::string, std::string>> collector_environment(const Lau
                                                                        const fs::path& spool) {
   const std::string before = environment("LD_PRELOAD");
   const int64_t flush_ms = std::max<int64_t>(1, options.flush_period_ns / 1'000'000);
-  return {{kInjection, library.string()},
-          {"LD_PRELOAD", before.empty() ? library.string() : library.string() + ":" + before},
-          {"PRESERVE_SPOOL_DIR", spool.string()},
-          {"PRESERVE_FLUSH_MS", std::to_string(flush_ms)},
-          {"PRESERVE_RING_BYTES", std::to_string(options.ring_bytes)},
-          {"PRESERVE_MPI", options.mpi ? "1" : "0"}};
+  std::vector<std::pair<std::string, std::string>> variables{
+      {kInjection, library.string()},
+      {"LD_PRELOAD", before.empty() ? library.string() : library.string() + ":" + before},
+      {"PRESERVE_SPOOL_DIR", spool.string()},
+      {"PRESERVE_FLUSH_MS", std::to_string(flush_ms)},
+      {"PRESERVE_RING_BYTES", std::to_string(options.ring_bytes)},
+      {"PRESERVE_MPI", options.mpi ? "1" : "0"}};
+  if (options.cuda) {
+    variables.insert(variables.end(),
+                     {{kCudaInjection, library.string()},
+                      {"PRESERVE_CUDA", "1"},
+                      {"PRESERVE_CUDA_PARAMS", options.cuda_params ? "1" : "0"},
+                      {"PRESERVE_CUDA_WHOLE_GRAPHS", options.cuda_whole_graphs ? "1" : "0"},
+                      {"PRESERVE_CUDA_HW_TRACE", options.cuda_hw_trace ? "1" : "0"},
+                      {"PRESERVE_CUDA_RANGE", options.capture_range}});
+  }
+  return variables;
 }
 
 void explain_empty_recording(Console& console) {
@@ -127,6 +148,7 @@ bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& op
   if (files.empty()) return false;
   ConvertOptions convert_options;
   convert_options.steps.decode_globs = options.step_globs;
+  convert_options.kernel_rules = options.kernel_rules;
   convert_options.interrupted = interrupted_run;
   convert_options.stop = &catch_stop_signals();
   convert_options.progress = [&console](double done, double total) {
@@ -188,6 +210,7 @@ int profile_command(const LaunchOptions& options, Console& console) {
   }
   const fs::path library = collector_library();
   refuse_other_tools(library);
+  if (options.cuda) refuse_other_cuda_tool();
   refuse_shared_output(options.output);
   const std::string name = expand_output_name(options.output);
   if (name == "-") throw usage_error("a trace is a database and cannot go to standard output");

@@ -18,7 +18,13 @@ struct LaunchOptions {
   int64_t flush_period_ns = 100'000'000;
   int64_t ring_bytes = 1 << 20;
   bool mpi = true;
-  std::string keep_spool;  // folder; empty: temporary
+  bool cuda = true;                // when the program uses CUDA
+  bool cuda_params = true;         // parameters of kernels
+  bool cuda_whole_graphs = false;  // one record per launch of a CUDA graph
+  bool cuda_hw_trace = false;
+  std::string capture_range = "whole";
+  std::string kernel_rules;  // file of more rules; empty: none
+  std::string keep_spool;    // folder; empty: temporary
   std::vector<std::string> step_globs;
   std::vector<std::string> command;
 };

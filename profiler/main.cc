@@ -5,6 +5,7 @@
 #include "common/error.h"
 #include "common/units.h"
 #include "db/trace_db.h"
+#include "profiler/cuda/capture_range.h"
 #include "profiler/file_modes.h"
 #include "profiler/launch.h"
 #include "profiler/merge.h"
@@ -24,9 +25,10 @@ constexpr const char* kFooter = R"(Examples:
   preserve-profile --export chrome trace.db -o trace.json.gz
 
 Records NVTX ranges, marks, payloads and memory regions, and MPI communication (Open MPI), of the
-command and of everything it starts, through NVTX_INJECTION64_PATH and LD_PRELOAD. On several hosts
-the environment must reach the ranks: mpirun -x LD_PRELOAD -x NVTX_INJECTION64_PATH
--x PRESERVE_SPOOL_DIR with a shared --keep-spool folder, or one preserve-profile per rank.
+command and of everything it starts, through NVTX_INJECTION64_PATH and LD_PRELOAD; of CUDA programs
+also kernels, copies, graphs, allocations and collectives (docs/cuda.md), through
+CUDA_INJECTION64_PATH. On several hosts the environment must reach the ranks: mpirun -x LD_PRELOAD
+-x NVTX_INJECTION64_PATH -x CUDA_INJECTION64_PATH -x PRESERVE_SPOOL_DIR with a shared --keep-spool folder, or one preserve-profile per rank.
 
 Exit codes: those of the command, 128+N when signal N killed it, 130 after Ctrl-C; 2 bad usage;
 125 preserve-profile failed; 126 the command cannot be executed; 127 it was not found.)";
@@ -34,6 +36,7 @@ Exit codes: those of the command, 128+N when signal N killed it, 130 after Ctrl-
 struct Modes {
   LaunchOptions launch;
   std::string flush_period = "100ms", ring_size = "1MiB";
+  std::string cuda = "auto", params = "on", cuda_graphs = "node";
   std::vector<std::string> merge;
   std::string convert;
   FileModes files;
@@ -54,6 +57,28 @@ void define(CLI::App& app, Modes& modes) {
       ->type_name("SIZE")
       ->capture_default_str();
   app.add_flag("--mpi,!--no-mpi", modes.launch.mpi, "Record MPI calls (on unless --no-mpi)");
+  app.add_option("--cuda", modes.cuda,
+                 "Record GPU activity through CUPTI, where the program uses CUDA")
+      ->check(CLI::IsMember({"auto", "off"}))
+      ->capture_default_str();
+  app.add_option("--params", modes.params, "Parameters of kernels: which memory each one is given")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
+  app.add_option("--cuda-graphs", modes.cuda_graphs,
+                 "CUDA graphs: every node, or a launch as a whole")
+      ->check(CLI::IsMember({"node", "graph"}))
+      ->capture_default_str();
+  app.add_flag("--cuda-hw-trace", modes.launch.cuda_hw_trace,
+               "Let the GPU write the records (Blackwell and newer)");
+  app.add_option(
+         "--capture-range", modes.launch.capture_range,
+         "When GPU activity is recorded: whole, profiler (cudaProfilerStart to Stop), nvtx:NAME, "
+         "time:DELAY[:LENGTH], steps:N[:NAME] (every N-th step)")
+      ->type_name("RANGE")
+      ->capture_default_str();
+  app.add_option("--kernel-rules", modes.launch.kernel_rules,
+                 "More rules for names of kernels: lines PATTERN CLASS [FUNCTION]")
+      ->type_name("FILE");
   app.add_option("--step-range", modes.launch.step_globs,
                  "Name of the range that is a decode step, with * and ? (repeatable)")
       ->type_name("GLOB")
@@ -81,6 +106,25 @@ std::vector<std::string> command_of(std::vector<std::string> rest) {
   return rest;
 }
 
+// Times in the collector's unit: time:30s:1m -> time:30000:60000.
+std::string capture_range(const std::string& text) {
+  std::string out = text;
+  if (text.rfind("time:", 0) == 0) {
+    const size_t colon = text.find(':', 5);
+    out = fmt::format("time:{}", parse_duration_ns(text.substr(5, colon - 5)) / 1'000'000);
+    if (colon != std::string::npos) {
+      out += fmt::format(":{}", parse_duration_ns(text.substr(colon + 1)) / 1'000'000);
+    }
+  }
+  if (!cuda::CaptureRange().parse(out)) {
+    throw usage_error(
+        "--capture-range {}: whole, profiler, nvtx:NAME, time:DELAY[:LENGTH] or "
+        "steps:N[:NAME], as in time:30s:10s or steps:100:decode_step",
+        text);
+  }
+  return out;
+}
+
 int dispatch(Modes& modes, const CLI::App& app, Console& console) {
   modes.launch.flush_period_ns = parse_duration_ns(modes.flush_period);
   modes.launch.ring_bytes = parse_size_bytes(modes.ring_size);
@@ -90,6 +134,10 @@ int dispatch(Modes& modes, const CLI::App& app, Console& console) {
   if (modes.launch.ring_bytes < 4096 || modes.launch.ring_bytes > (int64_t{1} << 30)) {
     throw usage_error("--ring-size {}: from 4KiB to 1GiB", modes.ring_size);
   }
+  modes.launch.cuda = modes.cuda == "auto";
+  modes.launch.cuda_params = modes.params == "on";
+  modes.launch.cuda_whole_graphs = modes.cuda_graphs == "graph";
+  modes.launch.capture_range = capture_range(modes.launch.capture_range);
   modes.launch.command = command_of(app.remaining());
   const bool without_run =
       !modes.merge.empty() || !modes.convert.empty() || modes.files.requested();

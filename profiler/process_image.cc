@@ -70,6 +70,8 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
         complete = true;
       } else if (is_definition(record.head.type)) {
         read_definition(record);
+      } else if (cuda::is_cuda_record(static_cast<uint8_t>(record.head.type))) {
+        cuda.add(record.head, record.tail, {});
       }
     }
     if (cursor.damaged()) ++nvtx.damaged;
@@ -80,6 +82,8 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
     nvtx.dropped += static_cast<int64_t>(body.nvtx_dropped);
     mpi.stated += static_cast<int64_t>(body.mpi_received);
     mpi.dropped += static_cast<int64_t>(body.mpi_dropped);
+    cuda_calls.stated += static_cast<int64_t>(body.cuda_received);
+    cuda_calls.dropped += static_cast<int64_t>(body.cuda_dropped);
   }
   read_thread_definitions();
 }

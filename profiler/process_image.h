@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "profiler/cuda/run.h"
 #include "profiler/payload.h"
 #include "profiler/spool_reader.h"
 #include "profiler/tensors.h"
@@ -38,6 +39,8 @@ class ProcessImage {
   bool complete = false;
   TickClock clock;
   LossCount nvtx, mpi;
+  LossCount cuda_calls;  // records of launches, graph nodes and collectives
+  cuda::RunReader cuda;  // has the activities; the threads add their launches
 
   std::unordered_map<uint64_t, std::string_view> strings;
   std::map<uint64_t, std::string_view> domains, thread_names;

@@ -70,7 +70,7 @@ enum class RecordType : uint8_t {
   anchor,      // DefinitionBody: id is CLOCK_MONOTONIC in ns at `ticks`
   statistics,  // StatisticsBody
   trailer,     // the process ended in order
-  count_,
+  count_,      // 64 and up: cuda/records.h
 };
 
 enum RecordFlags : uint8_t {
@@ -141,11 +141,12 @@ struct StatisticsBody {
                  // definitions, and threads that found no ring
   uint64_t nvtx_received, nvtx_dropped;
   uint64_t mpi_received, mpi_dropped;
+  uint64_t cuda_received, cuda_dropped;  // records of threads, see cuda/records.h
 };
 
 static_assert(sizeof(FileHeader) == 48 && sizeof(ChunkHeader) == 16 && sizeof(RecordHeader) == 16);
 static_assert(sizeof(EventBody) == 32 && sizeof(MpiBody) == 48 && sizeof(DefinitionBody) == 32);
-static_assert(sizeof(SchemaEntry) == 24 && sizeof(StatisticsBody) == 40 &&
+static_assert(sizeof(SchemaEntry) == 24 && sizeof(StatisticsBody) == 56 &&
               sizeof(BlobHeader) == 16);
 
 inline constexpr size_t padded(size_t bytes) {

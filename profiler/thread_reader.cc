@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/thread_reader.h"
 
+#include "profiler/cuda/nccl_payload.h"
 #include "profiler/mpi_functions.h"
 
 namespace preserve {
 
 using spool::RecordType;
 
-void ThreadReader::read(const std::vector<std::string_view>& chunks) {
+void ThreadReader::read(const std::vector<std::string_view>& chunks, uint32_t tid,
+                        uint32_t first_range) {
+  tid_ = tid;
+  first_range_ = first_range;
   for (const std::string_view chunk : chunks) {
     SpoolCursor cursor(chunk);
     SpoolRecord record;
@@ -18,7 +22,10 @@ void ThreadReader::read(const std::vector<std::string_view>& chunks) {
 }
 
 void ThreadReader::read_record(const SpoolRecord& record) {
-  LossCount& count = record.head.type == RecordType::mpi ? image_.mpi : image_.nvtx;
+  const bool is_cuda = cuda::is_cuda_record(static_cast<uint8_t>(record.head.type));
+  LossCount& count = is_cuda                               ? image_.cuda_calls
+                     : record.head.type == RecordType::mpi ? image_.mpi
+                                                           : image_.nvtx;
   ++count.read;
   if (is_definition(record.head.type)) return;  // the image has it
   const std::optional<int64_t> ns = image_.clock.ns(record.head.ticks);
@@ -26,9 +33,30 @@ void ThreadReader::read_record(const SpoolRecord& record) {
     ++count.damaged;
   } else if (record.head.type == RecordType::mpi) {
     read_mpi(record, *ns);
+  } else if (is_cuda) {
+    image_.cuda.add(record.head, record.tail, position(*ns));
   } else {
     read_event(record, *ns);
   }
+}
+
+cuda::Position ThreadReader::position(int64_t ns) const {
+  const uint32_t range = timeline.innermost();
+  return {ns, tid_, range == kNoRange ? 0 : first_range_ + range};
+}
+
+// NCCL tells of its operations in the payloads of its ranges.
+void ThreadReader::read_nccl(uint32_t range, const spool::EventBody& body, std::string_view blob,
+                             uint16_t domain, int64_t ns) {
+  const auto named = image_.domains.find(domain);
+  if (body.payload_type != spool::kPayloadBlob || named == image_.domains.end() ||
+      named->second != "NCCL") {
+    return;
+  }
+  const cuda::NcclPayload payload = cuda::read_nccl_payload(
+      names_.text(timeline.ranges()[range].name), payload_json(body, blob, domain, image_.schemas));
+  if (payload.call) image_.cuda.add(*payload.call, position(ns));
+  if (payload.ranks != 0) image_.cuda.set_communicator_ranks(payload.communicator, payload.ranks);
 }
 
 uint32_t ThreadReader::event_name(const spool::EventBody& body, std::string_view text) {
@@ -60,7 +88,10 @@ void ThreadReader::read_event(const SpoolRecord& record, int64_t ns) {
   switch (record.head.type) {
     case RecordType::push:
       timeline.push(ns, event_name(body, text), domain_name(domain));
-      if (body.payload_type != 0) payloads.push_back({timeline.innermost(), domain, body, blob});
+      if (body.payload_type != 0) {
+        payloads.push_back({timeline.innermost(), domain, body, blob});
+        read_nccl(timeline.innermost(), body, blob, domain, ns);
+      }
       return;
     case RecordType::pop: {
       // The payload of a pop belongs to the range that it closes.
@@ -69,6 +100,7 @@ void ThreadReader::read_event(const SpoolRecord& record, int64_t ns) {
         ++image_.nvtx.unmatched;
       } else if (body.payload_type != 0) {
         payloads.push_back({closed, domain, body, blob});
+        read_nccl(closed, body, blob, domain, ns);
       }
       return;
     }

@@ -36,7 +36,9 @@ struct LooseEvent {
 class ThreadReader {
  public:
   ThreadReader(ProcessImage& image, Names& names) : image_(image), names_(names) {}
-  void read(const std::vector<std::string_view>& chunks);
+  // `first_range`: number of this thread's first range among those of the process, from 1. `tid`:
+  // its own.
+  void read(const std::vector<std::string_view>& chunks, uint32_t tid, uint32_t first_range);
 
   Timeline timeline;
   std::vector<RecordedPayload> payloads;
@@ -48,6 +50,9 @@ class ThreadReader {
   void read_record(const SpoolRecord& record);
   void read_event(const SpoolRecord& record, int64_t ns);
   void read_mpi(const SpoolRecord& record, int64_t ns);
+  void read_nccl(uint32_t range, const spool::EventBody& body, std::string_view blob,
+                 uint16_t domain, int64_t ns);
+  cuda::Position position(int64_t ns) const;
   uint32_t event_name(const spool::EventBody& body, std::string_view text);
   uint32_t domain_name(uint16_t domain);
 
@@ -55,6 +60,7 @@ class ThreadReader {
   Names& names_;
   std::unordered_map<uint32_t, uint32_t> string_names_;  // registered string -> name
   std::unordered_map<uint16_t, uint32_t> domain_names_;
+  uint32_t tid_ = 0, first_range_ = 1;
 };
 
 }  // namespace preserve

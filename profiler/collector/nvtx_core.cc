@@ -21,7 +21,17 @@ const char* nonnull(const char* text) {
 
 // --- push and pop: the hot path ---
 
+// Slow, but only in recordings that follow ranges.
+void tell_watch(RangeWatch watch, std::string_view text, const Event* event) {
+  const uint32_t id = event == nullptr ? 0 : event->body.string_id;
+  watch(true, id == 0 ? text : registered_string(id));
+}
+
 int push(uint16_t domain, std::string_view text, const Event* event) {
+  if (const RangeWatch watch = range_watch.load(std::memory_order_relaxed);
+      __builtin_expect(watch != nullptr, 0)) {
+    tell_watch(watch, text, event);
+  }
   ThreadLog* log = this_thread(kNvtx);
   if (log == nullptr) return NVTX_NO_PUSH_POP_TRACKING;
   uint32_t& skipped = log->skipped[skip_slot(domain)];
@@ -38,6 +48,10 @@ int push(uint16_t domain, std::string_view text, const Event* event) {
 }
 
 int pop(uint16_t domain, const Event* event) {
+  if (const RangeWatch watch = range_watch.load(std::memory_order_relaxed);
+      __builtin_expect(watch != nullptr, 0)) {
+    watch(false, {});
+  }
   ThreadLog* log = this_thread(kNvtx);
   if (log == nullptr) return NVTX_NO_PUSH_POP_TRACKING;
   if (__builtin_expect(log->skipped_pushes != 0, 0) && log->skipped[skip_slot(domain)] != 0) {

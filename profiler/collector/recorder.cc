@@ -41,7 +41,8 @@ struct State {
   pthread_mutex_t definitions_mutex = PTHREAD_MUTEX_INITIALIZER;
   char* definitions = nullptr;  // kDefinitionsBytes of address space, touched as needed
   std::atomic<size_t> definitions_end{0};
-  size_t definitions_written = 0;                              // writer thread
+  size_t definitions_written = 0;  // writer thread
+  std::atomic<BackgroundSource> background{nullptr};
   std::atomic<uint64_t> homeless_received[kSourceCount] = {};  // no ring: definitions included
   std::atomic<uint64_t> homeless_dropped[kSourceCount] = {};
   uint64_t homeless_reported = 0;
@@ -75,17 +76,24 @@ void report_statistics() {
                                      log->received[kNvtx].load(std::memory_order_relaxed),
                                      log->dropped[kNvtx].load(std::memory_order_relaxed),
                                      log->received[kMpi].load(std::memory_order_relaxed),
-                                     log->dropped[kMpi].load(std::memory_order_relaxed)};
-    const uint64_t sum = body.nvtx_received + body.mpi_received;
+                                     log->dropped[kMpi].load(std::memory_order_relaxed),
+                                     log->received[kCuda].load(std::memory_order_relaxed),
+                                     log->dropped[kCuda].load(std::memory_order_relaxed)};
+    const uint64_t sum = body.nvtx_received + body.mpi_received + body.cuda_received;
     if (sum == log->reported) continue;
     log->reported = sum;
     g.file.add_control(spool::RecordType::statistics, &body, sizeof(body));
   }
-  const spool::StatisticsBody body{
-      0, g.homeless_received[kNvtx].load(), g.homeless_dropped[kNvtx].load(),
-      g.homeless_received[kMpi].load(), g.homeless_dropped[kMpi].load()};
-  if (body.nvtx_received + body.mpi_received == g.homeless_reported) return;
-  g.homeless_reported = body.nvtx_received + body.mpi_received;
+  const spool::StatisticsBody body{0,
+                                   g.homeless_received[kNvtx].load(),
+                                   g.homeless_dropped[kNvtx].load(),
+                                   g.homeless_received[kMpi].load(),
+                                   g.homeless_dropped[kMpi].load(),
+                                   g.homeless_received[kCuda].load(),
+                                   g.homeless_dropped[kCuda].load()};
+  const uint64_t sum = body.nvtx_received + body.mpi_received + body.cuda_received;
+  if (sum == g.homeless_reported) return;
+  g.homeless_reported = sum;
   g.file.add_control(spool::RecordType::statistics, &body, sizeof(body));
 }
 
@@ -109,13 +117,15 @@ void write_everything() {
       log->ring.consume(part.upto);
     }
   }
+  if (const BackgroundSource source = g.background.load(std::memory_order_acquire)) source(g.file);
   report_statistics();
   for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
     // Its thread is gone and everything of it is written: the next new thread may have the ring.
     if (log->state.load(std::memory_order_acquire) != ThreadLog::kFinished) continue;
     const Ring::Readable rest = log->ring.readable();
     const uint64_t sum = log->received[kNvtx].load(std::memory_order_relaxed) +
-                         log->received[kMpi].load(std::memory_order_relaxed);
+                         log->received[kMpi].load(std::memory_order_relaxed) +
+                         log->received[kCuda].load(std::memory_order_relaxed);
     if (rest.first_bytes == 0 && sum == log->reported) {
       log->state.store(ThreadLog::kFree, std::memory_order_release);
     }
@@ -356,6 +366,29 @@ void flush_now() {
   while (g.flushes_done.load(std::memory_order_acquire) < ticket && monotonic_ns() < give_up_ns) {
     ::usleep(100);
   }
+}
+
+std::atomic<RangeWatch> range_watch{nullptr};
+
+void set_background_source(BackgroundSource source) {
+  g.background.store(source, std::memory_order_release);
+}
+
+void set_range_watch(RangeWatch watch) {
+  range_watch.store(watch, std::memory_order_release);
+}
+
+std::string_view registered_string(uint64_t id) {
+  const size_t end = g.definitions_end.load(std::memory_order_acquire);
+  for (size_t at = 0; at < end;) {
+    const auto* head = reinterpret_cast<const spool::RecordHeader*>(g.definitions + at);
+    const auto* body = reinterpret_cast<const spool::DefinitionBody*>(head + 1);
+    if (head->type == spool::RecordType::string && body->id == id) {
+      return {reinterpret_cast<const char*>(body + 1), head->text_bytes};
+    }
+    at += size_t{head->units} * 8;
+  }
+  return {};
 }
 
 uint64_t next_id() {

@@ -22,7 +22,9 @@
 
 namespace preserve::collector {
 
-enum Source { kNvtx, kMpi, kSourceCount };
+class SpoolFile;
+
+enum Source { kNvtx, kMpi, kCuda, kSourceCount };
 
 inline constexpr size_t kDefinitionsBytes = 16 << 20;
 inline constexpr size_t kPopBytes = sizeof(spool::RecordHeader);
@@ -38,7 +40,8 @@ struct ThreadLog {
   // Written by the owner, read by the writer thread.
   std::atomic<uint64_t> received[kSourceCount] = {};
   std::atomic<uint64_t> dropped[kSourceCount] = {};
-  uint64_t reported = 0;  // writer thread: sum of the counters at its last report
+  uint64_t reported = 0;          // writer thread: sum of the counters at its last report
+  alignas(8) char pending[1152];  // owner: a CUDA launch that may turn out to be captured
 
   enum State : uint32_t { kFree, kInUse, kFinished };
   std::atomic<uint32_t> state{kFree};
@@ -62,6 +65,18 @@ inline ThreadLog* this_thread(Source source) {
 // Whether PRESERVE_SPOOL_DIR asked for a recording. Constant for the life of the process.
 bool recording_wanted();
 bool mpi_wanted();
+
+// Records that come from elsewhere than a thread's ring (activity buffers of a GPU): called by the
+// writer thread on every pass. nullptr: none.
+using BackgroundSource = void (*)(SpoolFile& file);
+void set_background_source(BackgroundSource source);
+// Told of every push (opened) and pop of the program, on its thread; the name is empty for a pop.
+// For recordings that follow ranges; nullptr, as it is without them, costs one load.
+using RangeWatch = void (*)(bool opened, std::string_view name);
+void set_range_watch(RangeWatch watch);
+extern std::atomic<RangeWatch> range_watch;
+// Text that was registered under this number; empty when it is not known any more.
+std::string_view registered_string(uint64_t id);
 
 void wake_writer();
 // Asks the writer thread to write everything recorded so far and waits for it, at most 2 s.

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/cuda/cupti_api.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <initializer_list>
+
+namespace preserve::cuda {
+namespace {
+
+constexpr size_t kPathBytes = 1024;
+
+// Soname versions: CUDA 13 and 12 are named after the toolkit, 11 after 11.8.
+constexpr const char* kNames[] = {"libcupti.so.13", "libcupti.so.12", "libcupti.so.11.8",
+                                  "libcupti.so"};
+
+// A libcupti newer than the driver refuses to work: start with the driver's own generation.
+size_t first_name() {
+  void* driver = ::dlopen("libcuda.so.1", RTLD_NOLOAD | RTLD_LAZY);
+  if (driver == nullptr) return 0;
+  auto version_of =
+      reinterpret_cast<decltype(&::cuDriverGetVersion)>(::dlsym(driver, "cuDriverGetVersion"));
+  int version = 0;
+  const bool known = version_of != nullptr && version_of(&version) == CUDA_SUCCESS;
+  ::dlclose(driver);
+  if (!known || version >= 13000) return 0;
+  return version >= 12000 ? 1 : 2;
+}
+
+void* open_in(const char* folder, const char* below, size_t first) {
+  for (size_t i = 0; i < 4; ++i) {
+    char path[kPathBytes];
+    const int length =
+        ::snprintf(path, sizeof(path), "%s%s/%s", folder, below, kNames[(first + i) % 4]);
+    if (length <= 0 || static_cast<size_t>(length) >= sizeof(path)) continue;
+    if (void* library = ::dlopen(path, RTLD_NOW | RTLD_LOCAL)) return library;
+  }
+  return nullptr;
+}
+
+// The folder that holds this library, without a slash at the end; empty when unknown.
+void own_folder(char* out, size_t bytes) {
+  out[0] = '\0';
+  Dl_info info{};
+  if (::dladdr(reinterpret_cast<void*>(&own_folder), &info) == 0 || info.dli_fname == nullptr)
+    return;
+  const char* slash = ::strrchr(info.dli_fname, '/');
+  if (slash == nullptr || static_cast<size_t>(slash - info.dli_fname) >= bytes) return;
+  ::memcpy(out, info.dli_fname, static_cast<size_t>(slash - info.dli_fname));
+  out[slash - info.dli_fname] = '\0';
+}
+
+// <site-packages> of the PyTorch in this process: .../torch/lib/libtorch_cuda.so.
+int find_site_packages(dl_phdr_info* info, size_t, void* data) {
+  const char* torch =
+      info->dlpi_name == nullptr ? nullptr : ::strstr(info->dlpi_name, "/torch/lib/");
+  if (torch == nullptr || static_cast<size_t>(torch - info->dlpi_name) >= kPathBytes) return 0;
+  auto* out = static_cast<char*>(data);
+  ::memcpy(out, info->dlpi_name, static_cast<size_t>(torch - info->dlpi_name));
+  out[torch - info->dlpi_name] = '\0';
+  return 1;
+}
+
+void* find_library() {
+  const size_t first = first_name();
+  for (const char* name : kNames) {
+    if (void* library = ::dlopen(name, RTLD_NOLOAD | RTLD_NOW)) return library;
+  }
+  if (const char* given = ::getenv("PRESERVE_CUPTI"); given != nullptr && *given != '\0') {
+    return ::dlopen(given, RTLD_NOW | RTLD_LOCAL);  // a wish: nothing else instead of it
+  }
+  char folder[kPathBytes];
+  own_folder(folder, sizeof(folder));
+  if (folder[0] != '\0') {
+    if (void* library = open_in(folder, "", first)) return library;
+  }
+  folder[0] = '\0';
+  ::dl_iterate_phdr(find_site_packages, folder);
+  if (folder[0] != '\0') {
+    for (const char* below : {"/nvidia/cu13/lib", "/nvidia/cuda_cupti/lib"}) {
+      if (void* library = open_in(folder, below, first)) return library;
+    }
+  }
+  const char* home = ::getenv("CUDA_HOME");
+  for (const char* root : {home, "/usr/local/cuda"}) {
+    if (root == nullptr || *root == '\0') continue;
+    for (const char* below : {"/extras/CUPTI/lib64", "/lib64"}) {
+      if (void* library = open_in(root, below, first)) return library;
+    }
+  }
+  for (size_t i = 0; i < 4; ++i) {
+    if (void* library = ::dlopen(kNames[(first + i) % 4], RTLD_NOW | RTLD_LOCAL)) return library;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+bool CuptiApi::load(char* why, size_t why_bytes) {
+  void* library = find_library();
+  if (library == nullptr) {
+    ::snprintf(why, why_bytes,
+               "no libcupti was found (CUDA toolkit, PyTorch wheel, or PRESERVE_CUPTI=PATH)");
+    return false;
+  }
+  return resolve(library, why, why_bytes);
+}
+
+bool CuptiApi::resolve(void* library, char* why, size_t why_bytes) {
+#define PRESERVE_CUPTI_RESOLVE(member, symbol, required)                                \
+  member = reinterpret_cast<decltype(member)>(::dlsym(library, #symbol));               \
+  if (required && member == nullptr) {                                                  \
+    ::snprintf(why, why_bytes, "the libcupti of this process is too old: no " #symbol); \
+    return false;                                                                       \
+  }
+  PRESERVE_CUPTI_FUNCTIONS(PRESERVE_CUPTI_RESOLVE)
+#undef PRESERVE_CUPTI_RESOLVE
+  // The driver is loaded (it called us), or this is a test without one.
+  void* driver = ::dlopen("libcuda.so.1", RTLD_NOLOAD | RTLD_LAZY);
+  void* scope = driver != nullptr ? driver : RTLD_DEFAULT;
+  func_param_info =
+      reinterpret_cast<decltype(func_param_info)>(::dlsym(scope, "cuFuncGetParamInfo"));
+  kernel_param_info =
+      reinterpret_cast<decltype(kernel_param_info)>(::dlsym(scope, "cuKernelGetParamInfo"));
+  return true;
+}
+
+const char* CuptiApi::text(CUptiResult result) const {
+  const char* out = nullptr;
+  if (result_string == nullptr || result_string(result, &out) != CUPTI_SUCCESS || out == nullptr) {
+    return "an error without a name";
+  }
+  return out;
+}
+
+}  // namespace preserve::cuda

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// libcupti as a table of functions, found at run time: the profiled process may bring its own copy
+// (PyTorch does), two copies in one process do not work, and most machines have none. A fake table
+// is the seam for tests.
+#pragma once
+
+#include <cupti.h>
+
+namespace preserve::cuda {
+
+// name in the table, symbol, whether recording is impossible without it
+#define PRESERVE_CUPTI_FUNCTIONS(F)                                    \
+  F(get_version, cuptiGetVersion, true)                                \
+  F(subscribe, cuptiSubscribe, true)                                   \
+  F(subscribe_v2, cuptiSubscribe_v2, false)                            \
+  F(unsubscribe, cuptiUnsubscribe, true)                               \
+  F(enable_callback, cuptiEnableCallback, true)                        \
+  F(enable_domain, cuptiEnableDomain, true)                            \
+  F(get_callback_name, cuptiGetCallbackName, true)                     \
+  F(register_callbacks, cuptiActivityRegisterCallbacks, true)          \
+  F(register_timestamp, cuptiActivityRegisterTimestampCallback, false) \
+  F(activity_enable, cuptiActivityEnable, true)                        \
+  F(activity_disable, cuptiActivityDisable, true)                      \
+  F(next_record, cuptiActivityGetNextRecord, true)                     \
+  F(dropped_records, cuptiActivityGetNumDroppedRecords, true)          \
+  F(flush_all, cuptiActivityFlushAll, true)                            \
+  F(flush_period, cuptiActivityFlushPeriod, false)                     \
+  F(set_attribute, cuptiActivitySetAttribute, true)                    \
+  F(set_thread_id_type, cuptiSetThreadIdType, false)                   \
+  F(graph_node_id, cuptiGetGraphNodeId, false)                         \
+  F(graph_id, cuptiGetGraphId, false)                                  \
+  F(hw_trace, cuptiActivityEnableHWTrace, false)                       \
+  F(allocation_source, cuptiActivityEnableAllocationSource, false)     \
+  F(result_string, cuptiGetResultString, false)
+
+struct CuptiApi {
+#define PRESERVE_CUPTI_MEMBER(member, symbol, required) decltype(&::symbol) member = nullptr;
+  PRESERVE_CUPTI_FUNCTIONS(PRESERVE_CUPTI_MEMBER)
+#undef PRESERVE_CUPTI_MEMBER
+  // Of the driver; missing ones leave the layout of kernel parameters unknown.
+  decltype(&::cuFuncGetParamInfo) func_param_info = nullptr;
+  decltype(&::cuKernelGetParamInfo) kernel_param_info = nullptr;
+
+  // First of all the copy that the process already has; then PRESERVE_CUPTI, the folder of this
+  // library, PyTorch's wheels beside a loaded libtorch, the toolkit, the system's search path.
+  // False with the reason in `why` (at least 256 bytes).
+  bool load(char* why, size_t why_bytes);
+  const char* text(CUptiResult result) const;
+
+ private:
+  bool resolve(void* library, char* why, size_t why_bytes);
+};
+
+}  // namespace preserve::cuda

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+// Spool records of CUDA programs, between the collector (CUPTI callbacks and activity buffers,
+// NCCL's profiler interface) and the converter. No CUPTI types: an activity record of any CUPTI
+// generation becomes one of these, so the converter runs where no CUDA is installed.
+//
+// A record is spool::RecordHeader, one body, text, blob. Records of a thread (launch, node, memory
+// map, collective) carry ticks and stand between that thread's NVTX records, which is how a launch
+// knows its ranges. Activity records come from the writer thread in any order; their times are ns
+// on the activity clock that the last ClockBody names. Types are part of the spool format: append
+// only.
+#pragma once
+
+#include <cstdint>
+
+namespace preserve::cuda {
+
+// Continues spool::RecordType, from a number far behind its end.
+enum class RecordType : uint8_t {
+  first = 64,
+  kernel = 64,   // KernelBody
+  copy,          // CopyBody: copies and fills
+  synchronize,   // SynchronizeBody
+  memory,        // MemoryBody
+  pool,          // PoolBody
+  overhead,      // OverheadBody
+  external,      // ExternalBody
+  graph,         // GraphBody: one launch of a whole graph
+  device,        // DeviceBody, text: name
+  context,       // ContextBody
+  name,          // NameBody, text: the name behind a number in other records
+  lost,          // LostBody
+  clock,         // ClockBody
+  state,         // StateBody, text: why
+  launch,        // LaunchBody, blob: parameters; on the thread that launched
+  function,      // FunctionBody, text: name, blob: ParameterLayout[count]
+  node,          // NodeBody
+  mapping,       // MappingBody
+  tensor_map,    // TensorMapBody
+  communicator,  // CommunicatorBody, text: name
+  collective,    // CollectiveBody, text: function NUL type NUL algorithm NUL protocol NUL
+  count_,
+};
+constexpr bool is_cuda_record(uint8_t type) {
+  return type >= static_cast<uint8_t>(RecordType::first) &&
+         type < static_cast<uint8_t>(RecordType::count_);
+}
+
+// Where an activity ran and which call started it. 0 as graph or node: not from a graph.
+struct Place {
+  uint32_t device, context, stream, correlation;
+  uint64_t graph_node;
+  uint32_t graph;
+  uint32_t channel;
+};
+
+struct KernelBody {
+  int64_t start_ns, end_ns;  // both 0: CUPTI had no time stamps
+  Place place;
+  uint32_t name;  // NameBody
+  uint32_t grid[3];
+  uint32_t block[3];
+  uint32_t static_shared_bytes, dynamic_shared_bytes;
+  uint16_t registers;
+  uint8_t generation;  // CUpti_ActivityKernel<n> that the record was read as
+  uint8_t flags;       // kDeviceLaunched
+};
+inline constexpr uint8_t kDeviceLaunched = 1;
+
+enum class CopyKind : uint8_t { unknown, to_device, from_device, on_device, on_host, peer, fill };
+struct CopyBody {
+  int64_t start_ns, end_ns;
+  Place place;
+  int64_t bytes;
+  CopyKind kind;
+  uint8_t source_memory, target_memory;  // CUpti_ActivityMemoryKind
+  uint8_t reserved;
+  uint32_t source_device, target_device;  // of peer copies
+  uint32_t reserved2;
+};
+
+struct SynchronizeBody {
+  int64_t start_ns, end_ns;
+  uint32_t type;  // CUpti_ActivitySynchronizationType
+  uint32_t correlation, context, stream;
+};
+
+struct MemoryBody {
+  int64_t time_ns;
+  uint64_t address;
+  int64_t bytes;
+  uint64_t pool;  // address of its pool, 0 none
+  uint32_t device, context, stream, correlation;
+  uint32_t source;  // NameBody: the library that allocated, 0 unknown
+  uint8_t memory;   // CUpti_ActivityMemoryKind
+  uint8_t release;  // 1: released, 0: allocated
+  uint8_t async;
+  uint8_t reserved;
+};
+
+struct PoolBody {
+  int64_t time_ns;
+  uint64_t address;
+  int64_t bytes, release_threshold;
+  uint32_t device;
+  uint32_t operation;  // 1 created, 2 destroyed, 3 trimmed
+};
+
+struct OverheadBody {
+  int64_t start_ns, end_ns;
+  uint32_t kind;  // CUpti_ActivityOverheadKind
+  uint32_t correlation;
+};
+
+struct ExternalBody {
+  uint64_t id;
+  uint32_t kind, correlation;
+};
+
+struct GraphBody {
+  int64_t start_ns, end_ns;
+  Place place;
+};
+
+struct DeviceBody {
+  uint32_t id, units;
+  int64_t memory_bytes, cache_bytes, bandwidth_bytes_per_s;
+  uint32_t major, minor;  // compute capability
+};
+
+struct ContextBody {
+  uint32_t context, device;
+  uint32_t null_stream;
+  uint32_t reserved;
+};
+
+struct NameBody {
+  uint32_t id, reserved;
+};
+
+enum class LossPlace : uint32_t {
+  cupti,         // CUPTI dropped them: device buffers full, or no host buffer in time
+  discarded,     // our pool was empty: the buffer went nowhere; counts buffers, not records
+  unreadable,    // shorter than any known generation of their kind
+  unknown_kind,  // kinds that were not asked for
+  spool,         // the spool file could not take them
+};
+struct LostBody {
+  uint64_t count;  // since the last record of this place
+  LossPlace place;
+  uint32_t reserved;
+};
+
+enum class ActivityClock : uint32_t { monotonic, realtime };
+struct ClockBody {
+  int64_t monotonic_ns, realtime_ns, tai_ns;  // one moment on all clocks, best of many tries
+  int64_t gap_ns;                             // how long the reading took: its uncertainty
+  ActivityClock activity_clock;
+  uint32_t cupti_version;
+};
+
+enum class State : uint32_t {
+  loaded = 1,
+  subscribed,
+  armed,
+  recording,
+  draining,
+  drained,
+  degraded,
+};
+struct StateBody {
+  State state;
+  int32_t result;  // CUptiResult behind it
+};
+
+enum class LaunchKind : uint8_t {
+  kernel,
+  graph,
+  copy,
+  node
+};  // node: parameters given to a graph node
+struct LaunchBody {
+  uint64_t stream;             // handle
+  uint64_t function;           // FunctionBody, or the handle of the executable graph
+  uint32_t correlation;        // of the driver call
+  uint32_t outer_correlation;  // of the runtime call around it, 0 none
+  uint32_t context;
+  uint32_t grid[3];
+  uint32_t block[3];
+  uint32_t parameter_bytes;  // of the blob
+  LaunchKind kind;
+  uint8_t flags;  // kParametersCut
+  uint16_t reserved;
+  uint32_t reserved2;
+};
+inline constexpr uint8_t kParametersCut = 1;
+inline constexpr uint32_t kMaxParameterBytes = 1024;  // of one launch; more is cut and flagged
+
+struct ParameterLayout {
+  uint32_t offset, bytes;
+};
+struct FunctionBody {
+  uint64_t id;
+  uint32_t parameters;  // entries of the blob; kUnknownLayout
+  uint32_t reserved;
+};
+inline constexpr uint32_t kUnknownLayout = UINT32_MAX;
+inline constexpr uint32_t kMaxParameters = 64;
+
+enum class NodeEvent : uint32_t { created, cloned, updated, destroyed };
+struct NodeBody {
+  uint64_t node;
+  uint64_t original;  // cloned: from which node
+  uint32_t graph;
+  uint32_t in_launch;  // 1: during the call that the last launch record of the thread told of
+  NodeEvent event;
+  uint32_t type;  // CUgraphNodeType: 0 kernel, 1 memcpy, 2 memset ...
+};
+
+struct MappingBody {
+  uint64_t address;
+  int64_t bytes;
+  uint32_t unmapped;  // 1: the range went away
+  uint32_t reserved;
+};
+
+inline constexpr uint32_t kMaxTensorMapRank = 5;
+struct TensorMapBody {
+  uint64_t descriptor[16];  // the 128 bytes that a kernel gets
+  uint64_t address;
+  uint64_t dims[kMaxTensorMapRank];
+  uint64_t strides[kMaxTensorMapRank];  // bytes, of dimensions 1 and up
+  uint32_t rank;
+  uint32_t element_bytes;
+};
+
+struct CommunicatorBody {
+  uint64_t id;  // equal on all ranks
+  uint32_t ranks, rank;
+  uint32_t nodes, reserved;
+};
+
+struct CollectiveBody {
+  uint64_t communicator;
+  uint64_t sequence;       // kNoSequence: the library did not say
+  uint64_t count;          // elements
+  uint64_t send, receive;  // addresses
+  uint64_t stream;         // handle, 0 unknown
+  int32_t peer;            // root or peer, -1 none
+  uint8_t point_to_point;
+  uint8_t channels;
+  uint8_t captured;           // during stream capture
+  uint8_t interface_version;  // of NCCL's profiler interface
+};
+inline constexpr uint64_t kNoSequence = UINT64_MAX;
+
+static_assert(sizeof(Place) == 32 && sizeof(KernelBody) == 88 && sizeof(CopyBody) == 72);
+static_assert(sizeof(MemoryBody) == 56 && sizeof(LaunchBody) == 64 && sizeof(NodeBody) == 32);
+static_assert(sizeof(TensorMapBody) == 224 && sizeof(CollectiveBody) == 56 &&
+              sizeof(ClockBody) == 40);
+
+}  // namespace preserve::cuda

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/cuda/rows.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "profiler/cuda/range_projection.h"
+
+namespace preserve::cuda {
+namespace {
+
+using import::KernelClass;
+using import::KernelIdentity;
+
+std::optional<int64_t> positive(int64_t value) {
+  return value > 0 ? std::optional<int64_t>(value) : std::nullopt;
+}
+
+std::vector<StreamId> add_streams(const Run& run, const RowTarget& target) {
+  std::map<uint32_t, DeviceId> devices;
+  std::vector<StreamId> streams;
+  for (const GpuStream& stream : run.streams) {
+    const auto [device, fresh] = devices.try_emplace(stream.device);
+    if (fresh) {
+      DeviceRow row{target.host, "gpu", "unknown GPU"};
+      if (const auto known = run.devices.find(stream.device); known != run.devices.end()) {
+        const DeviceBody& body = known->second.first;
+        if (!known->second.second.empty()) row.name = known->second.second;
+        row.cache_bytes = positive(body.cache_bytes);
+        row.memory_bytes = positive(body.memory_bytes);
+        row.memory_bandwidth_bytes_per_s = positive(body.bandwidth_bytes_per_s);
+        row.units = positive(body.units);
+      }
+      device->second = target.db.add(row);
+    }
+    streams.push_back(
+        target.db.add(StreamRow{target.process, device->second, StreamKind::gpu, stream.stream,
+                                fmt::format("GPU {} stream {}", stream.device, stream.stream)}));
+  }
+  return streams;
+}
+
+// What is known of each name, asked once per name.
+std::vector<KernelIdentity> identify(const Run& run, const import::KernelRules& rules) {
+  std::vector<KernelIdentity> identities;
+  identities.reserve(run.names.size());
+  for (const std::string& name : run.names) identities.push_back(rules.identify(name));
+  return identities;
+}
+
+class OpWriter {
+ public:
+  OpWriter(Run& run, const RowTarget& target) : run_(run), target_(target) {
+    identities_ = identify(run, target.rules);
+    names_.reserve(run.names.size());
+    for (const std::string& name : run.names) {
+      names_.push_back(target.db.intern(name.empty() ? "(no name)" : name));
+    }
+    facts_ = assign_calls(run, identities_, summary_.calls);
+    streams_ = add_streams(run, target);
+  }
+
+  RowSummary write() {
+    RangeProjection projection(run_, target_.ranges);
+    std::vector<RangeProjection::Place> places;
+    places.reserve(run_.activities.size());
+    for (const Activity& activity : run_.activities) places.push_back(projection.place(activity));
+    const std::vector<RangeId> projected = projection.write(target_.db, streams_);
+    for (size_t i = 0; i < places.size(); ++i) {
+      const RangeProjection::Place& place = places[i];
+      write_op(run_.activities[i], place.projected != 0 ? projected[place.projected - 1]
+                                   : place.host != 0    ? target_.ranges[place.host - 1].row
+                                                        : RangeId{});
+    }
+    write_whole_graphs();
+    return summary_;
+  }
+
+ private:
+  void write_op(const Activity& activity, RangeId range) {
+    const KernelIdentity& identity = identities_[activity.name];
+    OpRow row{streams_[activity.stream], import::op_kind_of(identity.kernel_class),
+              names_[activity.name], activity.start_ns, activity.end_ns};
+    if (activity.is_copy) row.kind = OpKind::copy;
+    if (activity.correlation != 0) row.correlation_id = activity.correlation;
+    if (activity.graph_node != 0) {
+      row.graph_id = activity.graph;
+      row.graph_node_id = static_cast<int64_t>(activity.graph_node);
+    }
+    row.range = range;
+    const OpId op = target_.db.add(row);
+    ++summary_.ops;
+    if (activity.is_copy) {
+      ++summary_.copies;
+      if (activity.bytes >= 0) {
+        target_.db.add_counter(op, "copy_bytes", static_cast<double>(activity.bytes));
+      }
+    } else if (row.kind == OpKind::collective || row.kind == OpKind::p2p) {
+      write_collective(op, activity, identity);
+    }
+  }
+
+  void write_collective(OpId op, const Activity& activity, const KernelIdentity& identity) {
+    CollectiveFacts facts;
+    if (const auto told = facts_.find(activity.origin);
+        activity.origin != kNone && told != facts_.end()) {
+      facts = told->second;
+    }
+    if (facts.function.empty() || facts.function == "unknown") facts.function = identity.function;
+    if (facts.function.empty()) facts.function = "unknown";
+    // A replay repeats the captured call, but not its number.
+    if (activity.graph_node != 0) facts.sequence.reset();
+    target_.db.add(CollectiveRow{op, facts.function, facts.bytes, facts.dtype, facts.ranks,
+                                 facts.communicator, facts.sequence, facts.peer, true, facts.source,
+                                 facts.confidence});
+    // How much of the device it holds: a stand-in at replay needs it.
+    if (activity.blocks > 0) target_.db.add_counter(op, "blocks", activity.blocks);
+    ++summary_.collectives;
+  }
+
+  // Launches of graphs that were recorded as a whole: known time, unknown content.
+  void write_whole_graphs() {
+    if (run_.graphs.empty()) return;
+    std::sort(run_.graphs.begin(), run_.graphs.end(),
+              [](const GraphBody& a, const GraphBody& b) { return a.start_ns < b.start_ns; });
+    std::map<uint32_t, StreamId> streams;
+    for (size_t i = 0; i < run_.streams.size(); ++i) {
+      streams.try_emplace(run_.streams[i].stream, streams_[i]);
+    }
+    const StringId name = target_.db.intern("CUDA graph");
+    for (const GraphBody& graph : run_.graphs) {
+      const auto [stream, fresh] = streams.try_emplace(graph.place.stream);
+      if (fresh) {
+        stream->second = target_.db.add(
+            StreamRow{target_.process, {}, StreamKind::gpu, graph.place.stream, "graph launches"});
+      }
+      OpRow row{stream->second, OpKind::other, name, graph.start_ns, graph.end_ns};
+      row.correlation_id = graph.place.correlation;
+      row.graph_id = graph.place.graph;
+      target_.db.add(row);
+      ++summary_.ops;
+    }
+  }
+
+  Run& run_;
+  const RowTarget& target_;
+  std::vector<KernelIdentity> identities_;
+  std::vector<StringId> names_;
+  std::vector<StreamId> streams_;
+  CollectivesByLaunch facts_;
+  RowSummary summary_;
+};
+
+void write_losses(const Run& run, const RowSummary& summary, const RowTarget& target) {
+  const Losses& lost = run.losses;
+  const auto add = [&](const char* source, const char* kind, int64_t count) {
+    if (count > 0) target.db.add_loss(target.process, source, kind, count);
+  };
+  const auto graphs = static_cast<int64_t>(run.graphs.size());
+  add("cupti", "received",
+      lost.received + graphs + lost.dropped + lost.unreadable + lost.unknown_kind);
+  add("cupti", "written", summary.ops);
+  add("cupti", "dropped", lost.dropped);
+  add("cupti", "zero_timestamp", lost.zero_timestamp);
+  add("cupti", "impossible_time", lost.impossible_time);
+  add("cupti", "unreadable", lost.unreadable);
+  add("cupti", "unknown_kind", lost.unknown_kind);
+  add("cupti_buffers", "received", lost.discarded_buffers);
+  add("cupti_buffers", "dropped", lost.discarded_buffers);
+  const auto coverage = [&](const char* source, int64_t all, int64_t found) {
+    add(source, "received", all);
+    add(source, "written", found);
+    add(source, "unmatched", all - found);
+  };
+  coverage("cuda_launch", static_cast<int64_t>(run.activities.size()), summary.join.launched);
+  coverage("cuda_graph_node", summary.join.graph_nodes, summary.join.resolved_nodes);
+  coverage("nccl", summary.calls.calls, summary.calls.matched);
+}
+
+// Names of CUpti_ActivityOverheadKind (cupti_activity.h).
+std::string overhead_name(uint32_t kind) {
+  static constexpr const char* kNames[] = {
+      "unknown",        "buffer_flush",     "instrumentation",     "resource",
+      "module_loading", "function_loading", "command_buffer_full", "buffer_request",
+      "unified_memory"};
+  if (kind == 1) return "driver_compiler";
+  const uint32_t index = kind >> 16;
+  return (kind & 0xffff) == 0 && index < std::size(kNames) ? kNames[index]
+                                                           : fmt::format("kind_{}", kind);
+}
+
+void write_meta(const Run& run, const RowTarget& target) {
+  nlohmann::json facts;
+  facts["cupti_version"] = run.cupti_version;
+  facts["kernel_records"] = {run.oldest_kernel, run.newest_kernel};
+  nlohmann::json& overhead = facts["overhead"] = nlohmann::json::object();
+  for (const auto& [kind, total] : run.overheads) {
+    overhead[overhead_name(kind)] = {{"count", total.first}, {"ns", total.second}};
+  }
+  nlohmann::json& states = facts["degraded"] = nlohmann::json::array();
+  for (const auto& [state, reason] : run.states) {
+    if (state == State::degraded) states.push_back(reason);
+  }
+  target.db.set_meta(fmt::format("cuda_process_{}", target.process.value),
+                     facts.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
+}  // namespace
+
+RowSummary write_rows(Run& run, const RowTarget& target) {
+  const JoinSummary joined = join(run);
+  RowSummary summary = OpWriter(run, target).write();
+  summary.join = joined;
+  write_losses(run, summary, target);
+  // A process that never used CUDA leaves no trace of it.
+  if (run.cupti_version != 0 || !run.states.empty()) write_meta(run, target);
+  return summary;
+}
+
+}  // namespace preserve::cuda

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/cuda/session.h"
+
+#include <stdio.h>
+#include <time.h>
+
+#include <cstring>
+
+#include "profiler/collector/spool_file.h"
+#include "profiler/collector/ticks.h"
+#include "profiler/cuda/thread_record.h"
+
+namespace preserve::cuda {
+namespace {
+
+constexpr char kSubscriberName[] = "preserve";
+constexpr int kClockTries = 100;
+constexpr size_t kChunkBytes = size_t{256} << 10;
+
+// CUPTI's buffer callbacks carry no user data; one session per process at a time.
+std::atomic<Session*> current{nullptr};
+
+uint64_t timestamp() {
+  return static_cast<uint64_t>(collector::monotonic_ns());
+}
+
+int64_t read_clock(clockid_t id) {
+  timespec now{};
+  ::clock_gettime(id, &now);
+  return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
+}
+
+struct Kind {
+  CUpti_ActivityKind kind;
+  bool needed;  // without it there is nothing to record
+};
+// Node-level and graph-level records of a graph exclude each other.
+constexpr Kind kNodeKinds[] = {{CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, true}};
+constexpr Kind kGraphKinds[] = {{CUPTI_ACTIVITY_KIND_GRAPH_TRACE, true},
+                                {CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, true}};
+constexpr Kind kKinds[] = {
+    {CUPTI_ACTIVITY_KIND_DEVICE, false},   {CUPTI_ACTIVITY_KIND_CONTEXT, false},
+    {CUPTI_ACTIVITY_KIND_MEMCPY, false},   {CUPTI_ACTIVITY_KIND_MEMCPY2, false},
+    {CUPTI_ACTIVITY_KIND_MEMSET, false},   {CUPTI_ACTIVITY_KIND_SYNCHRONIZATION, false},
+    {CUPTI_ACTIVITY_KIND_OVERHEAD, false}, {CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION, false}};
+// Allocations count from the very start, also while armed: parameters point into them later.
+constexpr Kind kMemoryKinds[] = {{CUPTI_ACTIVITY_KIND_MEMORY2, false},
+                                 {CUPTI_ACTIVITY_KIND_MEMORY_POOL, false}};
+
+uint32_t version_of(const CuptiApi& api) {
+  uint32_t version = 0;
+  return api.get_version != nullptr && api.get_version(&version) == CUPTI_SUCCESS ? version : 0;
+}
+
+}  // namespace
+
+Session::Session(const CuptiApi& api, const SessionOptions& options)
+    : api_(api),
+      options_(options),
+      callbacks_(api, options.parameters),
+      decoder_(version_of(api)),
+      version_(version_of(api)) {}
+
+void Session::forget() {
+  current.store(nullptr, std::memory_order_release);
+}
+
+bool Session::start() {
+  started_ns_ = collector::monotonic_ns();
+  Session* none = nullptr;
+  if (!current.compare_exchange_strong(none, this)) {
+    return degrade("another recording of this process is still running",
+                   CUPTI_ERROR_INVALID_OPERATION);
+  }
+  if (!subscribe()) return false;
+  set_attributes();
+  register_clock();
+  if (!pool_.open(options_.buffers, options_.buffer_bytes, options_.ready_buffers)) {
+    return degrade("no memory for activity buffers", CUPTI_ERROR_OUT_OF_MEMORY);
+  }
+  const CUptiResult registered = api_.register_callbacks(on_buffer_requested, on_buffer_completed);
+  if (registered != CUPTI_SUCCESS) return degrade("no activity buffers", registered);
+  if (!callbacks_.enable(subscriber_)) return degrade("no callbacks", CUPTI_ERROR_NOT_SUPPORTED);
+  record_clock();
+  enter(State::armed);
+  for (const Kind& kind : kMemoryKinds) (void)api_.activity_enable(kind.kind);
+  if (options_.range.recording_at_start()) set_recording(true);
+  return state() != State::degraded;
+}
+
+bool Session::subscribe() {
+  char other[128] = {};
+  CUptiResult result = CUPTI_ERROR_NOT_SUPPORTED;
+  if (api_.subscribe_v2 != nullptr) {
+    CUpti_SubscriberParams params{};
+    params.structSize = CUpti_SubscriberParams_STRUCT_SIZE;
+    params.subscriberName = kSubscriberName;
+    params.oldSubscriberName = other;
+    params.oldSubscriberSize = sizeof(other);
+    result = api_.subscribe_v2(&subscriber_, on_callback, this, &params);
+  } else {
+    result = api_.subscribe(&subscriber_, on_callback, this);
+  }
+  other[sizeof(other) - 1] = '\0';
+  if (result == CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED ||
+      result == CUPTI_ERROR_MAX_LIMIT_REACHED) {
+    char why[200];
+    ::snprintf(why, sizeof(why), "another profiler holds CUPTI (%s)",
+               other[0] != '\0' ? other : "unnamed");
+    return degrade(why, result);
+  }
+  if (result != CUPTI_SUCCESS) return degrade("CUPTI refuses to start (no NVIDIA driver?)", result);
+  enter(State::subscribed);
+  return true;
+}
+
+// All of these are wishes: a CUPTI that does not know one works without.
+void Session::set_attributes() {
+  const auto set = [this](CUpti_ActivityAttribute attribute, auto value) {
+    size_t bytes = sizeof(value);
+    (void)api_.set_attribute(attribute, &bytes, &value);
+  };
+  set(CUPTI_ACTIVITY_ATTR_ZEROED_OUT_ACTIVITY_BUFFER, uint8_t{1});
+  set(CUPTI_ACTIVITY_ATTR_PER_THREAD_ACTIVITY_BUFFER, uint8_t{0});
+  // System thread ids: the default, pthread_self, matches nothing else.
+  if (api_.set_thread_id_type != nullptr) {
+    (void)api_.set_thread_id_type(CUPTI_ACTIVITY_THREAD_ID_TYPE_SYSTEM);
+  }
+  if (options_.hardware_trace && api_.hw_trace != nullptr) (void)api_.hw_trace(1);
+  if (api_.flush_period != nullptr) (void)api_.flush_period(options_.flush_ms);
+}
+
+// Before any kind is enabled. Without it activity times are CLOCK_REALTIME, and the converter
+// shifts them.
+void Session::register_clock() {
+  if (api_.register_timestamp != nullptr && api_.register_timestamp(timestamp) == CUPTI_SUCCESS) {
+    clock_ = ActivityClock::monotonic;
+  }
+}
+
+void Session::enable_kinds() {
+  const auto enable = [this](const Kind& kind) {
+    const CUptiResult result = api_.activity_enable(kind.kind);
+    if (result == CUPTI_SUCCESS || !kind.needed) return true;
+    return degrade("CUPTI does not record kernels", result);
+  };
+  if (options_.whole_graphs) {
+    for (const Kind& kind : kGraphKinds) {
+      if (!enable(kind)) return;
+    }
+  } else {
+    for (const Kind& kind : kNodeKinds) {
+      if (!enable(kind)) return;
+    }
+  }
+  for (const Kind& kind : kKinds) enable(kind);
+}
+
+void Session::set_recording(bool on) {
+  pthread_mutex_lock(&recording_mutex_);
+  const State before = state();
+  if (on && before == State::armed) {
+    enable_kinds();
+    if (state() == State::armed) {
+      callbacks_.recording.store(true, std::memory_order_relaxed);
+      enter(State::recording);
+    }
+  } else if (!on && before == State::recording) {
+    callbacks_.recording.store(false, std::memory_order_relaxed);
+    for (const Kind& kind : kGraphKinds) (void)api_.activity_disable(kind.kind);
+    for (const Kind& kind : kKinds) (void)api_.activity_disable(kind.kind);
+    enter(State::armed);
+  }
+  pthread_mutex_unlock(&recording_mutex_);
+}
+
+void Session::tick() {
+  const State now = state();
+  if (now != State::armed && now != State::recording) return;
+  if (options_.range.kind() == CaptureRange::Kind::time) {
+    const int64_t elapsed_ms = (collector::monotonic_ns() - started_ns_) / 1'000'000;
+    set_recording(options_.range.records_after(elapsed_ms));
+  }
+  // CUPTI's own periodic flush returns full buffers only; this returns every finished one.
+  (void)api_.flush_all(0);
+  record_clock();
+  collector::wake_writer();
+}
+
+int64_t Session::next_tick_ms() const {
+  const auto period = static_cast<int64_t>(options_.flush_ms);
+  const int64_t elapsed_ms = (collector::monotonic_ns() - started_ns_) / 1'000'000;
+  const int64_t change = options_.range.next_change_ms(elapsed_ms);
+  return change >= 0 && change < period ? change : period;
+}
+
+void Session::stop() {
+  const State before = state();
+  if (before == State::armed || before == State::recording) {
+    set_recording(false);
+    State expected = State::armed;
+    if (!state_.compare_exchange_strong(expected, State::draining)) return;  // degraded meanwhile
+    enter(State::draining);
+    (void)api_.flush_all(0);
+    (void)api_.flush_all(CUPTI_ACTIVITY_FLAG_FLUSH_FORCED);
+    record_clock();
+    pool_.close();
+    enter(State::drained);
+    collector::flush_now();
+  }
+}
+
+void Session::on_range(bool opened, std::string_view name) {
+  static __thread char here __attribute__((tls_model("initial-exec")));
+  if (range_thread_.load(std::memory_order_acquire) == &here) {
+    if (opened) {
+      ++range_depth_;
+    } else if (--range_depth_ == 0) {
+      set_recording(false);
+      range_thread_.store(nullptr, std::memory_order_release);
+    }
+    return;
+  }
+  if (!opened || !options_.range.watches_ranges() || !options_.range.watches(name)) return;
+  if (!options_.range.records(ranges_seen_.fetch_add(1))) return;
+  const void* nobody = nullptr;
+  if (!range_thread_.compare_exchange_strong(nobody, &here)) return;  // another thread's is open
+  range_depth_ = 1;
+  set_recording(true);
+}
+
+void Session::on_callback(void* self, CUpti_CallbackDomain domain, CUpti_CallbackId cbid,
+                          const void* data) {
+  auto* session = static_cast<Session*>(self);
+  const State now = session->state();
+  if (data == nullptr || now == State::draining || now == State::drained || now == State::degraded)
+    return;
+  switch (domain) {
+    case CUPTI_CB_DOMAIN_DRIVER_API: {
+      const auto& call = *static_cast<const CUpti_CallbackData*>(data);
+      const CallKind kind = session->callbacks_.kind(cbid);
+      if (kind == CallKind::profiler_start || kind == CallKind::profiler_stop) {
+        if (session->options_.range.kind() == CaptureRange::Kind::profiler &&
+            call.callbackSite == CUPTI_API_EXIT) {
+          session->set_recording(kind == CallKind::profiler_start);
+        }
+        return;
+      }
+      return session->callbacks_.on_driver(cbid, call);
+    }
+    case CUPTI_CB_DOMAIN_RUNTIME_API:
+      return session->callbacks_.on_runtime(*static_cast<const CUpti_CallbackData*>(data));
+    case CUPTI_CB_DOMAIN_RESOURCE:
+      // What a context has recorded goes with it.
+      if (cbid == CUPTI_CBID_RESOURCE_CONTEXT_DESTROY_STARTING) (void)session->api_.flush_all(0);
+      return session->callbacks_.on_resource(cbid, *static_cast<const CUpti_ResourceData*>(data));
+    case CUPTI_CB_DOMAIN_STATE:
+      return session->on_state(cbid, *static_cast<const CUpti_StateData*>(data));
+    default:
+      return;
+  }
+}
+
+void Session::on_state(uint32_t cbid, const CUpti_StateData& data) {
+  const char* message = data.notification.message == nullptr ? "" : data.notification.message;
+  if (cbid == CUPTI_CBID_STATE_FATAL_ERROR) {  // CUPTI takes itself down now
+    callbacks_.recording.store(false, std::memory_order_relaxed);
+    char why[200];
+    ::snprintf(why, sizeof(why), "CUPTI gave up: %s", message);
+    degrade(why, data.notification.result);
+  } else {
+    enter(state(), data.notification.result, message);
+  }
+}
+
+void Session::on_buffer_requested(uint8_t** buffer, size_t* bytes, size_t* max_records) {
+  Session* session = current.load(std::memory_order_acquire);
+  *max_records = 0;
+  *buffer = session == nullptr ? nullptr : session->pool_.acquire();
+  *bytes = session == nullptr ? 0 : session->pool_.buffer_bytes();
+}
+
+void Session::on_buffer_completed(CUcontext, uint32_t, uint8_t* buffer, size_t,
+                                  size_t valid_bytes) {
+  Session* session = current.load(std::memory_order_acquire);
+  if (session == nullptr || buffer == nullptr) return;
+  session->pool_.complete(buffer, valid_bytes);
+  collector::wake_writer();
+}
+
+void Session::write(collector::SpoolFile& file) {
+  alignas(8) static char chunk[kChunkBytes];  // one writer thread
+  size_t used = 0;
+  const auto put = [&] {
+    if (used > 0) file.write_chunk(0, chunk, used, nullptr, 0);
+    used = 0;
+  };
+  pool_.drain([&](uint8_t* buffer, size_t valid_bytes) {
+    CUpti_Activity* record = nullptr;
+    while (api_.next_record(buffer, valid_bytes, &record) == CUPTI_SUCCESS) {
+      if (used + ActivityDecoder::kMaxBytes > kChunkBytes) put();
+      used += decoder_.decode(record, chunk + used);
+    }
+  });
+  size_t dropped = 0;
+  const State now = state();
+  const bool alive = now == State::armed || now == State::recording || now == State::draining;
+  if (alive && api_.dropped_records(nullptr, 0, &dropped) != CUPTI_SUCCESS) dropped = 0;
+  const LostBody losses[] = {
+      {dropped, LossPlace::cupti, 0},
+      {pool_.take_discarded(), LossPlace::discarded, 0},
+      {decoder_.unknown_kinds() - unknown_reported_, LossPlace::unknown_kind, 0}};
+  unknown_reported_ = decoder_.unknown_kinds();
+  for (const LostBody& lost : losses) {
+    if (lost.count == 0) continue;
+    if (used + 64 > kChunkBytes) put();
+    used = static_cast<size_t>(write_record(chunk + used, RecordType::lost, &lost, sizeof(lost)) -
+                               chunk);
+  }
+  put();
+}
+
+bool Session::degrade(const char* what, CUptiResult result) {
+  ::snprintf(reason_, sizeof(reason_), "%s (%s, %d)", what, api_.text(result),
+             static_cast<int>(result));
+  enter(State::degraded, result, reason_);
+  return false;
+}
+
+void Session::enter(State state, CUptiResult result, const char* why) {
+  state_.store(state, std::memory_order_release);
+  const StateBody body{state, static_cast<int32_t>(result)};
+  record_on_thread(RecordType::state, body, why);
+}
+
+// One moment on all clocks; of many tries the one with the least time in between.
+void Session::record_clock() {
+  ClockBody best{0, 0, 0, INT64_MAX, clock_, version_};
+  for (int i = 0; i < kClockTries; ++i) {
+    const int64_t before = read_clock(CLOCK_MONOTONIC);
+    const int64_t realtime = read_clock(CLOCK_REALTIME), tai = read_clock(CLOCK_TAI);
+    const int64_t gap = read_clock(CLOCK_MONOTONIC) - before;
+    if (gap < best.gap_ns) best = {before + gap / 2, realtime, tai, gap, clock_, version_};
+  }
+  record_on_thread(RecordType::clock, best);
+}
+
+}  // namespace preserve::cuda

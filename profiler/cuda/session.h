@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// The recording of GPU activity in one process, as a state machine:
+//
+//   loaded -> subscribed -> armed <-> recording -> draining -> drained
+//   any -> degraded (no driver, another profiler, fatal error): NVTX and NCCL are still recorded
+//
+// Armed means that callbacks are on (graphs are captured at start-up and must be known later) and
+// activity kinds are off. No error of CUPTI reaches the program: each one means recording less.
+//
+// Threads: start() and stop() are called once; tick() by one thread of ours; write() by the spool's
+// writer; everything else by CUPTI on the program's threads. Memory: options.buffers x buffer_bytes
+// of activity buffers (default 64 x 2 MiB), 2.3 MB of function layouts, 1.6 MB of names, one chunk.
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+#include <string_view>
+
+#include "profiler/cuda/activity.h"
+#include "profiler/cuda/buffer_pool.h"
+#include "profiler/cuda/callbacks.h"
+#include "profiler/cuda/capture_range.h"
+
+namespace preserve::collector {
+class SpoolFile;
+}
+
+namespace preserve::cuda {
+
+struct SessionOptions {
+  bool parameters = true;
+  bool whole_graphs = false;    // one record per graph launch instead of one per node
+  bool hardware_trace = false;  // Blackwell and newer
+  size_t buffers = 64, buffer_bytes = size_t{2} << 20, ready_buffers = 4;
+  uint32_t flush_ms = 200;
+  CaptureRange range{};
+};
+
+class Session {
+ public:
+  Session(const CuptiApi& api, const SessionOptions& options);
+  ~Session() { forget(); }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  // In a forked child: the session is the parent's.
+  static void forget();
+
+  // Subscribes and arms, and records at once when the range says so. False: degraded.
+  bool start();
+  // Every flush period, and when the range changes by time: flush, clocks, counters of losses.
+  void tick();
+  int64_t next_tick_ms() const;
+  // Everything that CUPTI has goes to the spool; afterwards nothing is recorded any more.
+  // Idempotent.
+  void stop();
+  // Writer thread: full buffers become spool records.
+  void write(collector::SpoolFile& file);
+  // NVTX push (opened) or pop, on the calling thread.
+  void on_range(bool opened, std::string_view name);
+
+  State state() const { return state_.load(std::memory_order_acquire); }
+  const char* reason() const { return reason_; }  // of State::degraded
+  const BufferPool& buffers() const { return pool_; }
+  const SessionOptions& options() const { return options_; }
+
+ private:
+  static void on_callback(void* self, CUpti_CallbackDomain domain, CUpti_CallbackId cbid,
+                          const void* data);
+  static void on_buffer_requested(uint8_t** buffer, size_t* bytes, size_t* max_records);
+  static void on_buffer_completed(CUcontext context, uint32_t stream, uint8_t* buffer, size_t bytes,
+                                  size_t valid_bytes);
+  bool subscribe();
+  void set_attributes();
+  void register_clock();
+  void set_recording(bool on);
+  void enable_kinds();
+  void on_state(uint32_t cbid, const CUpti_StateData& data);
+  bool degrade(const char* what, CUptiResult result);
+  void enter(State state, CUptiResult result = CUPTI_SUCCESS, const char* why = "");
+  void record_clock();
+
+  const CuptiApi& api_;
+  const SessionOptions options_;
+  Callbacks callbacks_;
+  BufferPool pool_;
+  ActivityDecoder decoder_;
+  CUpti_SubscriberHandle subscriber_ = nullptr;
+  std::atomic<State> state_{State::loaded};
+  ActivityClock clock_ = ActivityClock::realtime;
+  uint32_t version_ = 0;
+  int64_t started_ns_ = 0;
+  char reason_[256] = {};
+  pthread_mutex_t recording_mutex_ = PTHREAD_MUTEX_INITIALIZER;
+  std::atomic<uint64_t> ranges_seen_{0};
+  std::atomic<const void*> range_thread_{nullptr};  // the thread whose watched range is open
+  uint32_t range_depth_ = 0;                        // of that thread
+  uint64_t unknown_reported_ = 0;                   // writer thread
+};
+
+}  // namespace preserve::cuda

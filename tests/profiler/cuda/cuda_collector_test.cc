@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+// The real collector in real processes, with a fake CUPTI (fake_cupti.h): capture ranges, graphs,
+// ways to end, ways to fail. Where the real libcupti is there but no driver, its refusal is a test
+// too.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "db/trace_db.h"
+#include "profiler/cuda/capture_range.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+class CudaCollector : public testing::Test {
+ protected:
+  struct Recorded {
+    test::Run run;
+    std::string trace;
+    std::vector<std::string> rows(const std::string& sql) const {
+      const TraceDb db = TraceDb::open(trace);
+      std::vector<std::string> out;
+      Query query = db.query(sql);
+      while (query.next()) out.emplace_back(query.text(0));
+      return out;
+    }
+    int64_t number(const std::string& sql) const {
+      return TraceDb::open(trace).query_integer(sql).value_or(-1);
+    }
+    int64_t kernels() const {
+      return number(
+          "SELECT COUNT(*) FROM op JOIN stream ON stream.id = stream_id "
+          "WHERE stream.kind = 'gpu'");
+    }
+  };
+
+  Recorded record(const std::vector<std::string>& scenario,
+                  const std::vector<std::string>& options = {},
+                  std::vector<std::string> environment = {}) {
+    Recorded recorded;
+    recorded.trace = folder_ / "trace.db";
+    std::vector<std::string> argv{PRESERVE_BIN_DIR "/preserve-profile", "-f", "-o", recorded.trace};
+    argv.insert(argv.end(), options.begin(), options.end());
+    argv.insert(argv.end(), {"--", PRESERVE_CUDA_PLAYER});
+    argv.insert(argv.end(), scenario.begin(), scenario.end());
+    environment.push_back("PRESERVE_CUPTI=" PRESERVE_FAKE_CUPTI);
+    recorded.run = test::run_program(argv, environment);
+    return recorded;
+  }
+
+  test::TemporaryDirectory folder_;
+};
+
+TEST_F(CudaCollector, EveryKernelWithItsRangeAndCall) {
+  const Recorded recorded = record({"steps", "3"});
+  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  EXPECT_EQ(recorded.kernels(), 6);
+  EXPECT_THAT(
+      recorded.rows(
+          "SELECT op.kind || ' ' || range_name.value FROM op "
+          "JOIN range ON range.id = op.range_id "
+          "JOIN string AS range_name ON range_name.id = range.name_id ORDER BY op.id LIMIT 2"),
+      testing::ElementsAre("compute decode_step", "collective decode_step"));
+  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 3);
+  EXPECT_EQ(
+      recorded.number("SELECT SUM(count) FROM loss WHERE kind NOT IN ('received', 'written')"), -1);
+  // A host range is a place in the program, not an operator beside the kernels.
+  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op"), 6);
+}
+
+TEST_F(CudaCollector, GraphReplaysKnowWhatWasCaptured) {
+  const Recorded recorded = record({"graph", "4"});
+  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  EXPECT_EQ(recorded.kernels(), 8);
+  EXPECT_EQ(
+      recorded.number("SELECT COUNT(*) FROM op JOIN range ON range.id = op.range_id JOIN string ON "
+                      "string.id = range.name_id WHERE string.value = 'layers.0.mlp'"),
+      4);
+  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 4);
+}
+
+TEST_F(CudaCollector, GraphCapturedBeforeTheRangeIsKnownInside) {
+  const Recorded recorded = record({"profiler", "3"}, {"--capture-range", "profiler"});
+  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  EXPECT_EQ(recorded.kernels(), 6);
+  EXPECT_EQ(
+      recorded.number("SELECT COUNT(*) FROM op JOIN range ON range.id = op.range_id JOIN string ON "
+                      "string.id = range.name_id WHERE string.value = 'layers.0.allreduce'"),
+      3);
+}
+
+TEST_F(CudaCollector, EveryNthStep) {
+  EXPECT_EQ(record({"steps", "10"}, {"--capture-range", "steps:4"}).kernels(), 6);
+  EXPECT_EQ(record({"steps", "5"}, {"--capture-range", "steps:2:decode*"}).kernels(), 6);
+}
+
+TEST_F(CudaCollector, RangeByName) {
+  EXPECT_EQ(record({"steps", "2"}, {"--capture-range", "nvtx:decode_step"}).kernels(), 4);
+  EXPECT_EQ(record({"steps", "2"}, {"--capture-range", "nvtx:other"}).kernels(), 0);
+  EXPECT_EQ(record({"steps", "2"}, {"--capture-range", "time:1h"}).kernels(), 0);
+}
+
+TEST_F(CudaCollector, OffMeansOff) {
+  const Recorded recorded = record({"steps", "2"}, {"--cuda", "off"});
+  EXPECT_EQ(recorded.kernels(), 0);
+  EXPECT_EQ(recorded.run.err.find("GPU activity"), std::string::npos);
+}
+
+TEST_F(CudaCollector, WithoutParametersNothingElseIsLost) {
+  EXPECT_EQ(record({"graph", "2"}, {"--params", "off"}).kernels(), 4);
+}
+
+TEST_F(CudaCollector, ThreadsAtOnce) {
+  const Recorded recorded = record({"threads"}, {}, {"PRESERVE_CUDA_BUFFER_BYTES=65536"});
+  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  EXPECT_EQ(recorded.kernels(), 4000);
+}
+
+TEST_F(CudaCollector, BuffersHaveAFixedBudget) {
+  // One buffer of 64 KiB holds 303 kernels; the writer may or may not be in time for the rest, but
+  // what found no room is counted in buffers and the program goes on.
+  const Recorded recorded = record({"threads"}, {"--flush-period", "10s"},
+                                   {"PRESERVE_CUDA_BUFFER_BYTES=65536", "PRESERVE_CUDA_BUFFERS=1"});
+  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  const int64_t kernels = recorded.kernels();
+  const int64_t lost = recorded.number(
+      "SELECT IFNULL(SUM(count), 0) FROM loss WHERE source = 'cupti_buffers' AND kind = 'dropped'");
+  EXPECT_GE(kernels, 1);
+  EXPECT_TRUE(kernels == 4000 || lost > 0) << kernels << " kernels, " << lost << " buffers lost";
+}
+
+TEST_F(CudaCollector, ExitCodeIsTheProgramsOwn) {
+  const Recorded recorded = record({"exit", "2"});
+  EXPECT_EQ(recorded.run.exit_code, 7);
+  EXPECT_EQ(recorded.kernels(), 4);
+}
+
+TEST_F(CudaCollector, SignalWithoutHandlerIsFlushedFirst) {
+  const Recorded recorded = record({"terminate", "5"}, {"--flush-period", "60s"});
+  EXPECT_EQ(recorded.run.exit_code, 128 + SIGTERM) << recorded.run.err;
+  EXPECT_EQ(recorded.kernels(), 10);
+}
+
+TEST_F(CudaCollector, KilledProcessLosesAtMostAFlushPeriod) {
+  const Recorded recorded = record({"kill", "5"}, {"--flush-period", "50ms"});
+  EXPECT_EQ(recorded.run.exit_code, 128 + SIGKILL);
+  EXPECT_EQ(recorded.kernels(), 10);
+  EXPECT_EQ(recorded.number("SELECT SUM(complete = 0) FROM process"), 1);
+}
+
+TEST_F(CudaCollector, ForkedChildIsNotRecordedAndLives) {
+  const Recorded recorded = record({"fork"});
+  EXPECT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  EXPECT_EQ(recorded.kernels(), 6);
+}
+
+TEST_F(CudaCollector, AnotherSubscriberIsNamed) {
+  const Recorded recorded = record({"steps", "2"}, {}, {"FAKE_CUPTI=subscribe=39"});
+  EXPECT_EQ(recorded.run.exit_code, 0);
+  EXPECT_THAT(recorded.run.err, testing::HasSubstr("another profiler holds CUPTI (nsys)"));
+  EXPECT_EQ(recorded.kernels(), 0);
+  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 2);  // NVTX is still recorded
+  EXPECT_THAT(recorded.rows("SELECT value FROM meta WHERE key LIKE 'cuda_process_%'"),
+              testing::ElementsAre(testing::HasSubstr("nsys")));
+}
+
+TEST_F(CudaCollector, ErrorsOfCuptiLeaveTheProgramAlone) {
+  for (const char* failure : {"subscribe=999", "enable=8"}) {
+    SCOPED_TRACE(failure);
+    const Recorded recorded = record({"exit", "2"}, {}, {std::string("FAKE_CUPTI=") + failure});
+    EXPECT_EQ(recorded.run.exit_code, 7) << recorded.run.err;
+    EXPECT_THAT(recorded.run.err, testing::HasSubstr("GPU activity is not recorded"));
+    EXPECT_EQ(recorded.kernels(), 0);
+  }
+}
+
+TEST_F(CudaCollector, FatalStateEndsTheRecordingOnly) {
+  const Recorded recorded = record({"fatal"});
+  EXPECT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  EXPECT_THAT(recorded.rows("SELECT value FROM meta WHERE key LIKE 'cuda_process_%'"),
+              testing::ElementsAre(testing::HasSubstr("the device fell off")));
+}
+
+TEST_F(CudaCollector, NoLibcuptiIsOneLine) {
+  const std::string trace = folder_ / "none.db";
+  const test::Run run = test::run_program(
+      {PRESERVE_BIN_DIR "/preserve-profile", "-o", trace, "--", PRESERVE_CUDA_PLAYER, "exit", "1"},
+      {"PRESERVE_CUPTI=/nowhere/libcupti.so.13"});
+  EXPECT_EQ(run.exit_code, 7);
+  EXPECT_TRUE(std::filesystem::exists(trace));
+}
+
+TEST_F(CudaCollector, RealLibcuptiWithoutADriver) {
+  if (!std::filesystem::exists(PRESERVE_REAL_CUPTI)) GTEST_SKIP() << "no libcupti on this machine";
+  if (std::filesystem::exists("/dev/nvidia0")) GTEST_SKIP() << "this machine has a driver";
+  const std::string trace = folder_ / "real.db";
+  // `true`-like: a program that loads the collector as libcuda would, but no fake library.
+  const test::Run run = test::run_program(
+      {PRESERVE_BIN_DIR "/preserve-profile", "-o", trace, "--", PRESERVE_INJECTED, "5"},
+      {"PRESERVE_CUPTI=" PRESERVE_REAL_CUPTI});
+  EXPECT_EQ(run.exit_code, 5) << run.err;
+  EXPECT_THAT(run.err, testing::HasSubstr("GPU activity is not recorded: CUPTI refuses to start"));
+  EXPECT_THAT(run.err, testing::HasSubstr("999"));
+}
+
+TEST_F(CudaCollector, WrongRangeIsAUsageError) {
+  for (const char* range : {"sometimes", "steps:0", "time:", "nvtx:", "time:1s:0s"}) {
+    const Recorded recorded = record({"steps"}, {"--capture-range", range});
+    EXPECT_EQ(recorded.run.exit_code, 2) << range << recorded.run.err;
+  }
+}
+
+TEST(CaptureRange, Texts) {
+  cuda::CaptureRange range;
+  EXPECT_TRUE(range.parse("time:100:50"));
+  EXPECT_FALSE(range.recording_at_start());
+  EXPECT_FALSE(range.records_after(99));
+  EXPECT_TRUE(range.records_after(100));
+  EXPECT_FALSE(range.records_after(150));
+  EXPECT_EQ(range.next_change_ms(40), 60);
+  EXPECT_EQ(range.next_change_ms(120), 30);
+  EXPECT_EQ(range.next_change_ms(200), -1);
+  EXPECT_TRUE(range.parse("steps:10"));
+  EXPECT_TRUE(range.watches("decode_step"));
+  EXPECT_TRUE(range.records(20));
+  EXPECT_FALSE(range.records(21));
+  EXPECT_TRUE(range.parse("nvtx:a?c*"));
+  EXPECT_TRUE(range.watches("abcdef"));
+  EXPECT_FALSE(range.watches("bc"));
+  for (const char* wrong :
+       {"steps:", "steps:-1", "steps:1x", "time:1:2:3", "time:99999999999999", "x"}) {
+    EXPECT_FALSE(range.parse(wrong)) << wrong;
+    EXPECT_EQ(range.kind(), cuda::CaptureRange::Kind::whole);
+  }
+}
+
+}  // namespace
+}  // namespace preserve

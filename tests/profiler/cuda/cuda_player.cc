@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// Plays a CUDA program on the fake CUPTI: loads what CUDA_INJECTION64_PATH names, as libcuda does,
+// then the scenario of the first argument. Sees no tool and changes nothing when the variable is
+// not set.
+#include <dlfcn.h>
+#include <nvtx3/nvToolsExt.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/profiler/cuda/fake_cupti.h"
+
+namespace {
+
+void initialize_cuda() {
+  const char* path = std::getenv("CUDA_INJECTION64_PATH");
+  void* tool = path == nullptr ? nullptr : dlopen(path, RTLD_NOW);
+  auto* start =
+      tool == nullptr ? nullptr : reinterpret_cast<int (*)()>(dlsym(tool, "InitializeInjection"));
+  if (start != nullptr) start();
+}
+
+void launch(const char* name, uint64_t pointer = 0) {
+  int number = 5;
+  void* parameters[] = {&pointer, &number};
+  fake_launch(name, 0x1000 + static_cast<uint64_t>(name[0]), parameters);
+}
+
+void run_steps(int steps) {
+  for (int step = 0; step < steps; ++step) {
+    nvtxRangePushA("decode_step");
+    launch("gemm_kernel", 0x70000000);
+    launch("ncclDevKernel_AllReduce_Sum_bf16_RING_LL");
+    nvtxRangePop();
+  }
+}
+
+void capture_graph() {
+  fake_capture(1);
+  nvtxRangePushA("layers.0.mlp");
+  launch("gemm_kernel", 0x70000000);
+  nvtxRangePop();
+  nvtxRangePushA("layers.0.allreduce");
+  launch("ncclDevKernel_AllReduce_Sum_bf16_RING_LL");
+  nvtxRangePop();
+  fake_capture(0);
+  fake_instantiate();
+}
+
+void replay(int steps) {
+  for (int step = 0; step < steps; ++step) {
+    nvtxRangePushA("decode_step");
+    fake_graph_launch();
+    nvtxRangePop();
+  }
+}
+
+int forked() {
+  run_steps(2);
+  const pid_t child = fork();
+  if (child == 0) {
+    run_steps(2);  // not recorded: CUDA does not survive a fork
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  run_steps(1);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+void threads() {
+  std::vector<std::thread> all;
+  for (int i = 0; i < 4; ++i) all.emplace_back([] { run_steps(500); });
+  for (std::thread& thread : all) thread.join();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string scenario = argc > 1 ? argv[1] : "";
+  const int count = argc > 2 ? std::atoi(argv[2]) : 3;
+  nvtxMarkA("started");
+  initialize_cuda();
+  fake_allocate(0x70000000, 4096);
+  if (scenario == "steps") {
+    run_steps(count);
+  } else if (scenario == "graph") {
+    capture_graph();
+    replay(count);
+  } else if (scenario == "profiler") {
+    capture_graph();
+    replay(5);
+    fake_profiler(1);
+    replay(count);
+    fake_profiler(0);
+    replay(5);
+  } else if (scenario == "fork") {
+    return forked();
+  } else if (scenario == "threads") {
+    threads();
+  } else if (scenario == "fatal") {
+    run_steps(1);
+    fake_fatal("the device fell off");
+    run_steps(1);
+  } else if (scenario == "exit") {
+    run_steps(count);
+    std::exit(7);
+  } else if (scenario == "forever") {  // until a signal
+    std::puts("running");
+    std::fflush(stdout);
+    while (true) {
+      run_steps(1);
+      usleep(500);
+    }
+  } else if (scenario == "terminate") {
+    run_steps(count);
+    raise(SIGTERM);
+    sleep(10);
+  } else if (scenario == "kill") {
+    run_steps(count);
+    usleep(600'000);  // longer than a flush period
+    raise(SIGKILL);
+  } else {
+    std::fprintf(stderr, "unknown scenario\n");
+    return 2;
+  }
+  return 0;
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// Spool records made by hand, for tests of the CUDA half of the converter.
+#pragma once
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "profiler/cuda/records.h"
+#include "profiler/cuda/rows.h"
+
+namespace preserve::test {
+
+// One process's records and the ranges of its threads, ready for trace.db.
+class CudaRecording {
+ public:
+  template <typename Body>
+  void add(cuda::RecordType type, const Body& body, std::string_view text = {},
+           std::string_view blob = {}, cuda::Position position = {1, 1, 0}) {
+    std::string tail(reinterpret_cast<const char*>(&body), sizeof(body));
+    tail.append(text);
+    tail.resize(spool::padded(tail.size()));
+    tail.append(blob);
+    tail.resize(spool::padded(tail.size()));
+    add_raw(type, tail, text.size(), position);
+  }
+  void add_raw(cuda::RecordType type, const std::string& tail, size_t text_bytes = 0,
+               cuda::Position position = {1, 1, 0}) {
+    spool::RecordHeader head{};
+    head.units = static_cast<uint16_t>((sizeof(head) + tail.size()) / 8);
+    head.text_bytes = static_cast<uint16_t>(text_bytes);
+    head.type = static_cast<spool::RecordType>(type);
+    reader.add(head, tail, position);
+  }
+  // Bytes as ActivityDecoder wrote them.
+  void add_spool_bytes(const char* bytes, size_t size) {
+    for (size_t at = 0; at < size;) {
+      spool::RecordHeader head{};
+      std::memcpy(&head, bytes + at, sizeof(head));
+      const size_t record = size_t{head.units} * 8;
+      reader.add(head, {bytes + at + sizeof(head), record - sizeof(head)}, {1, 1, 0});
+      at += record;
+    }
+  }
+  void name(uint32_t id, std::string_view text) {
+    add(cuda::RecordType::name, cuda::NameBody{id, 0}, text);
+  }
+  void kernel(uint32_t name_id, int64_t start_ns, int64_t end_ns, uint32_t correlation,
+              uint64_t node = 0, uint32_t stream = 7) {
+    cuda::KernelBody body{};
+    body.start_ns = start_ns;
+    body.end_ns = end_ns;
+    body.place = {0, 1, stream, correlation, node, node != 0 ? 5u : 0u, 0};
+    body.name = name_id;
+    body.grid[0] = body.grid[1] = body.grid[2] = 2;
+    body.block[0] = 128;
+    body.block[1] = body.block[2] = 1;
+    body.generation = 10;
+    add(cuda::RecordType::kernel, body);
+  }
+  void launch(int64_t time_ns, uint32_t correlation, uint32_t tid = 1, uint32_t range = 0,
+              cuda::LaunchKind kind = cuda::LaunchKind::kernel, uint64_t function = 0,
+              std::string_view parameters = {}, uint32_t outer_correlation = 0) {
+    cuda::LaunchBody body{};
+    body.correlation = correlation;
+    body.outer_correlation = outer_correlation;
+    body.kind = kind;
+    body.function = function;
+    body.parameter_bytes = static_cast<uint32_t>(parameters.size());
+    add(cuda::RecordType::launch, body, {}, parameters, {time_ns, tid, range});
+  }
+  void node(int64_t time_ns, uint64_t node, cuda::NodeEvent event, uint64_t original = 0,
+            uint32_t tid = 1) {
+    cuda::NodeBody body{};
+    body.node = node;
+    body.original = original;
+    body.event = event;
+    body.in_launch = event != cuda::NodeEvent::cloned;
+    add(cuda::RecordType::node, body, {}, {}, {time_ns, tid, 0});
+  }
+
+  cuda::RunReader reader;
+};
+
+}  // namespace preserve::test

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// A CUPTI without a GPU: a shared library with the functions that the collector looks up, and the
+// controls below, with which a test program plays CUDA. FAKE_CUPTI in the environment makes it
+// fail:
+//   subscribe=N   cuptiSubscribe_v2 returns N (39: another subscriber, named nsys)
+//   enable=N      cuptiActivityEnable returns N
+//   old           no cuptiSubscribe_v2, no time stamp callback
+#pragma once
+
+#include <cstdint>
+
+extern "C" {
+// A launch of `name` on this thread: callbacks, and an activity record unless it is captured.
+void fake_launch(const char* name, uint64_t function, void** parameters);
+void fake_capture(int begin);
+// Clones the captured nodes; launching runs all of them under one correlation id.
+void fake_instantiate();
+void fake_graph_launch();
+void fake_allocate(uint64_t address, uint64_t bytes);
+void fake_profiler(int start);
+void fake_fatal(const char* message);
+// What the tool did.
+int fake_subscribed();
+int fake_kernels_enabled();
+uint64_t fake_buffers_requested();
+}

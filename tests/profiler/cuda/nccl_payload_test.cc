@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// NCCL's own words: what the real libnccl announces through NVTX, and payloads of other releases.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "db/trace_db.h"
+#include "profiler/cuda/nccl_payload.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+TEST(NcclPayload, CollectiveIsReadByEntryNames) {
+  const cuda::NcclPayload payload = cuda::read_nccl_payload(
+      "ncclAllReduce",
+      R"({"Message size [bytes]":2048,"NCCL communicator ID":18446744073709551615,"Reduction operation":"Sum"})");
+  ASSERT_TRUE(payload.call);
+  EXPECT_EQ(payload.call->function, "ncclAllReduce");
+  EXPECT_EQ(payload.call->bytes, 2048);
+  EXPECT_EQ(payload.call->communicator, UINT64_MAX);
+  EXPECT_EQ(payload.ranks, 0u);
+}
+
+TEST(NcclPayload, CommunicatorTellsItsRanksAndIsNoOperation) {
+  const cuda::NcclPayload payload = cuda::read_nccl_payload(
+      "ncclCommInitRank",
+      R"({"NCCL communicator ID":7,"No. of ranks":8,"Rank":3,"CUDA device":3})");
+  EXPECT_FALSE(payload.call);
+  EXPECT_EQ(payload.communicator, 7u);
+  EXPECT_EQ(payload.ranks, 8u);
+}
+
+TEST(NcclPayload, SplitNamesItsParentToo) {
+  const cuda::NcclPayload payload = cuda::read_nccl_payload(
+      "ncclCommSplit",
+      R"({"NCCL communicator ID":9,"Parent NCCL communicator ID":7,"No. of ranks":4})");
+  EXPECT_EQ(payload.communicator, 9u);
+}
+
+TEST(NcclPayload, ListOfPayloads) {
+  EXPECT_TRUE(cuda::read_nccl_payload("ncclAllGather", R"([{"Message size [bytes]":2048}])").call);
+}
+
+TEST(NcclPayload, HostileTextIsNoPayload) {
+  for (const char* text :
+       {"", "[]", "{", "7", R"({"Message size [bytes]":-1})", R"({"Message size [bytes]":1e300})",
+        R"({"Message size [bytes]":"x"})"}) {
+    EXPECT_FALSE(cuda::read_nccl_payload("ncclAllReduce", text).call) << text;
+  }
+  EXPECT_FALSE(cuda::read_nccl_payload("ncclGroupEnd", R"({"Message size [bytes]":5})").call);
+}
+
+std::string find_libnccl() {
+  for (const char* path : {PRESERVE_LIBNCCL, "libnccl.so.2"}) {
+    if (path[0] == '/' && std::filesystem::exists(path)) return path;
+  }
+  return "libnccl.so.2";
+}
+
+TEST(NcclPayload, RealLibraryOnANullCommunicator) {
+  const test::TemporaryDirectory folder;
+  const std::string library = find_libnccl();
+  const test::Run probe = test::run_program({PRESERVE_NCCL_CALLER, library});
+  if (probe.exit_code == 77) GTEST_SKIP() << "no libnccl on this machine: " << probe.err;
+  const std::string trace = folder / "trace.db";
+  const test::Run run = test::run_program(
+      {PRESERVE_BIN_DIR "/preserve-profile", "-o", trace, "--", PRESERVE_NCCL_CALLER, library});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const TraceDb db = TraceDb::open(trace);
+  Query query = db.query(
+      "SELECT string.value, payload FROM range JOIN string ON string.id = range.name_id "
+      "JOIN string AS domain ON domain.id = range.domain_id WHERE domain.value = 'NCCL' "
+      "AND payload IS NOT NULL ORDER BY range.id");
+  std::vector<std::string> calls;
+  while (query.next()) {
+    const cuda::NcclPayload payload = cuda::read_nccl_payload(query.text(0), query.text(1));
+    ASSERT_TRUE(payload.call) << query.text(1);
+    calls.push_back(payload.call->function + " " + std::to_string(payload.call->bytes));
+  }
+  EXPECT_THAT(calls, testing::ElementsAre("ncclAllReduce 2048", "ncclAllReduce 2048",
+                                          "ncclAllReduce 2048", "ncclAllGather 2048"));
+  // Told, but no kernel ever ran: that is said, not hidden.
+  EXPECT_EQ(db.query_integer("SELECT count FROM loss WHERE source = 'nccl' AND kind = 'unmatched'"),
+            4);
+}
+
+}  // namespace
+}  // namespace preserve
