@@ -124,7 +124,7 @@ void SpoolWriter::finish(bool complete) {
   definition(RecordType::anchor, 0, last_ns_, {end_ns, 0, 0, 0}, "");
   chunk(0, definitions_);
   for (const auto& [tid, records] : threads_) chunk(tid, records);
-  const StatisticsBody statistics{tid_, events_ + dropped, dropped, calls_, 0};
+  const StatisticsBody statistics{tid_, events_ + dropped, dropped, calls_, 0, 0, 0};
   const RecordHeader statistics_head{
       (sizeof(RecordHeader) + sizeof(statistics)) / 8, 0, RecordType::statistics, 0, 0, end_ns};
   std::string control = bytes_of(statistics_head) + bytes_of(statistics);
