@@ -497,7 +497,7 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
     return images[a]->clock.first_ns() < images[b]->clock.first_ns();
   });
   import::KernelRules kernel_rules;
-  if (!options.kernel_rules.empty()) kernel_rules.add_file(options.kernel_rules);
+  for (const std::string& file : options.kernel_rules) kernel_rules.add_file(file);
   Names names(db);
   std::map<std::string, DeviceId> devices;
   for (const size_t i : order) {

@@ -17,8 +17,8 @@ namespace preserve {
 
 struct ConvertOptions {
   StepOptions steps{};
-  std::filesystem::path kernel_rules{};  // more rules for names of GPU kernels; empty: none
-  bool interrupted = false;              // the run was cut short: the trace says so
+  std::vector<std::string> kernel_rules{};  // files of more rules for names of GPU kernels
+  bool interrupted = false;                 // the run was cut short: the trace says so
   std::function<void(double done, double total)> progress{};  // bytes of spool
   const std::atomic<int>* stop = nullptr;                     // not 0: give up with an input_error
 };

@@ -20,9 +20,8 @@ void FileModes::define(CLI::App& app) {
       ->type_name("FILE...");
   app.add_flag("--partial", partial,
                "With --import: take what is readable of damaged files and count the losses");
-  app.add_option(
-         "--kernel-rules", kernel_rules,
-         "With --import: lines 'PATTERN CLASS [FUNCTION]' that say what a kernel is (repeatable)")
+  app.add_option("--kernel-rules", kernel_rules,
+                 "Lines 'PATTERN CLASS [FUNCTION]' that say what a GPU kernel is (repeatable)")
       ->type_name("FILE")
       ->take_all()
       ->expected(1)
@@ -44,9 +43,7 @@ int FileModes::run(const std::string& output, bool force,
       (import_files.empty() ? 0 : 1) + (export_what.empty() ? 0 : 1) + (summary.empty() ? 0 : 1);
   if (modes != 1)
     throw usage_error("--import, --summary and --export are different things: give one");
-  if ((partial || !kernel_rules.empty()) && import_files.empty()) {
-    throw usage_error("--partial and --kernel-rules belong to --import");
-  }
+  if (partial && import_files.empty()) throw usage_error("--partial belongs to --import");
   if (!schedule.empty() && export_what.empty()) throw usage_error("--schedule belongs to --export");
   if (!summary.empty()) return summary::run_summary(summary, console);
   if (!export_what.empty()) {

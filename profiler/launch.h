@@ -23,8 +23,8 @@ struct LaunchOptions {
   bool cuda_whole_graphs = false;  // one record per launch of a CUDA graph
   bool cuda_hw_trace = false;
   std::string capture_range = "whole";
-  std::string kernel_rules;  // file of more rules; empty: none
-  std::string keep_spool;    // folder; empty: temporary
+  std::vector<std::string> kernel_rules;  // files of more rules
+  std::string keep_spool;                 // folder; empty: temporary
   std::vector<std::string> step_globs;
   std::vector<std::string> command;
 };

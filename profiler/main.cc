@@ -76,9 +76,6 @@ void define(CLI::App& app, Modes& modes) {
          "time:DELAY[:LENGTH], steps:N[:NAME] (every N-th step)")
       ->type_name("RANGE")
       ->capture_default_str();
-  app.add_option("--kernel-rules", modes.launch.kernel_rules,
-                 "More rules for names of kernels: lines PATTERN CLASS [FUNCTION]")
-      ->type_name("FILE");
   app.add_option("--step-range", modes.launch.step_globs,
                  "Name of the range that is a decode step, with * and ? (repeatable)")
       ->type_name("GLOB")
@@ -134,6 +131,7 @@ int dispatch(Modes& modes, const CLI::App& app, Console& console) {
   if (modes.launch.ring_bytes < 4096 || modes.launch.ring_bytes > (int64_t{1} << 30)) {
     throw usage_error("--ring-size {}: from 4KiB to 1GiB", modes.ring_size);
   }
+  modes.launch.kernel_rules = modes.files.kernel_rules;
   modes.launch.cuda = modes.cuda == "auto";
   modes.launch.cuda_params = modes.params == "on";
   modes.launch.cuda_whole_graphs = modes.cuda_graphs == "graph";
