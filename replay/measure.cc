@@ -72,8 +72,11 @@ int steps_for(const ArmSample& first, int64_t sample_ns) {
 
 std::vector<size_t> pass_order(int pass, size_t arms) {
   std::vector<size_t> order(arms);
-  const auto first = static_cast<size_t>(pass / 2);
-  for (size_t i = 0; i < arms; ++i) order[i] = (first + i) % arms;
+  const auto row = static_cast<size_t>(pass / 2);
+  for (size_t i = 0; i < arms; ++i) {
+    const size_t zigzag = i % 2 == 1 ? (i + 1) / 2 : arms - i / 2;  // 0 1 n-1 2 n-2 ...
+    order[i] = (row + zigzag) % arms;
+  }
   if (pass % 2 == 1) std::reverse(order.begin(), order.end());
   return order;
 }

@@ -2,9 +2,10 @@
 // The measurement: which arm runs when, which samples count, when it is enough, what the numbers say.
 // Knows nothing of processors or MPI; time and executor are handed in, so tests use fakes.
 //
-// A pass runs every arm once; its samples form a pair with that pass's baseline. Odd passes run in
-// reverse (ABBA) and each two passes start one arm further on, so that in the long run every arm stands
-// in every place equally often: a drift, or a place that is always a little slower, hits all arms alike.
+// A pass runs every arm once; its samples form a pair with that pass's baseline. The orders are those
+// of a Williams design (1949), each followed by its reverse (ABBA with two arms): in the long run every
+// arm stands in every place and follows every other arm equally often, so neither a drift nor what an
+// arm leaves in the cache favours one of them.
 #pragma once
 
 #include <cstdint>

@@ -149,6 +149,7 @@ void write_outcome(TraceDb& db, const ReplayRecord& record, const Schedule& sche
     if (value > 0) db.set_meta(key, ratio_text(value));
   };
   db.set_meta("recorded_step_ns", std::to_string(outcome.recorded_step_ns));
+  if (!outcome.winner.empty()) db.set_meta("winner", outcome.winner);
   set_ratio("fidelity", outcome.fidelity);
   set_ratio("fidelity_op_median", outcome.fidelity_op_median);
   set_ratio("fidelity_op_worst", outcome.fidelity_op_worst);

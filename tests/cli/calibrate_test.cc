@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "planner/device.h"
+#include "replay/host_cores.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+using testing::HasSubstr;
+
+const std::string kCalibrate = PRESERVE_BIN_DIR "/preserve-calibrate";
+
+class CalibrateCli : public testing::Test {
+ protected:
+  test::Run calibrate(std::vector<std::string> more, const std::vector<std::string>& environment = {}) {
+    more.insert(more.begin(), {kCalibrate, "--quick", "--color", "never"});
+    return test::run_program(more, environment, directory_.path());
+  }
+  test::TemporaryDirectory directory_;
+};
+
+TEST_F(CalibrateCli, WritesAValidDeviceFile) {
+  const test::Run run = calibrate({"--ranks", "1", "-o", "device.json"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("memory, per rank"));
+  EXPECT_THAT(run.err, HasSubstr("next: preserve-tune"));
+  const DeviceModel device = load_device(directory_ / "device.json");
+  EXPECT_EQ(device.kind, "cpu");
+  EXPECT_EQ(device.source, "measured");
+  EXPECT_EQ(device.ranks, 1);
+  EXPECT_GT(device.cache_bytes, 0);
+  EXPECT_GT(device.memory_bandwidth_bytes_per_s, 0);
+  EXPECT_GT(device.cache_read_bandwidth_bytes_per_s, 0);
+  EXPECT_LE(device.cache_budget_bytes, device.cache_bytes);
+  EXPECT_EQ(device.collectives.size(), 1U);
+  EXPECT_FALSE(device.notes.empty());
+  for (const PrefetchMethod& method : device.methods) {
+    EXPECT_GT(method.chunk_bytes, 0);
+    EXPECT_THAT(method.placement, testing::AnyOf("consumer", "spare"));
+  }
+}
+
+TEST_F(CalibrateCli, StandardOutputIsTheFileAlone) {
+  const test::Run run = calibrate({"--ranks", "1", "-o", "-"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(run.out.substr(0, 1), "{");
+  EXPECT_THAT(run.out, HasSubstr("\"schema\": \"preserve/device\""));
+  EXPECT_THAT(run.err, HasSubstr("memory, per rank"));
+}
+
+TEST_F(CalibrateCli, MoreRanksThanCoresIsAWarningAndANote) {
+  const int ranks = static_cast<int>(find_host_cores().cores.size()) + 1;
+  if (ranks > 17) GTEST_SKIP() << "too many cores to oversubscribe for a test";
+  const test::Run run = calibrate({"--ranks", std::to_string(ranks), "-o", "device.json"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("take turns"));
+  EXPECT_THAT(load_device(directory_ / "device.json").notes,
+              testing::Contains(HasSubstr("more ranks than cores")));
+}
+
+TEST_F(CalibrateCli, BadOptionsLeaveNothing) {
+  for (const std::vector<std::string>& bad :
+       {std::vector<std::string>{"--ranks", "0"}, {"--ranks", "many"}, {"--device", "tpu"},
+        {"-o", "no/such/folder/device.json"}}) {
+    const test::Run run = calibrate(bad);
+    EXPECT_EQ(run.exit_code, 2) << bad[0];
+    EXPECT_TRUE(std::filesystem::is_empty(directory_.path()));
+  }
+}
+
+TEST_F(CalibrateCli, WithoutMpirunItSaysSo) {
+  const test::Run run = calibrate({"-o", "device.json"}, {"PATH=/nonexistent"});
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("mpirun is not in PATH"));
+  EXPECT_TRUE(std::filesystem::is_empty(directory_.path()));
+}
+
+}  // namespace
+}  // namespace preserve

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// The real preserve-replay with two ranks under mpirun. Nothing here asserts a speed.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "common/output_file.h"
+#include "db/trace_db.h"
+#include "tests/replay/simple_schedule.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+const std::string kReplay = PRESERVE_BIN_DIR "/preserve-replay";
+
+class ReplayCli : public testing::Test {
+ protected:
+  ReplayCli() {
+    spec_.layers = 2;
+    spec_.steps = 4;
+    spec_.lm_head_bytes = 1 << 20;
+    test::write_synthetic_trace(trace_, spec_);
+    test::write_simple_schedule(schedule_, trace_);
+  }
+
+  // Oversubscribed: the tests run on whatever machine there is.
+  test::Run replay(std::vector<std::string> more = {}, const std::string& output = "replay.db",
+             const std::vector<std::string>& environment = {}) const {
+    std::vector<std::string> argv{kReplay,       trace_.string(), schedule_.string(), "-o",
+                                  output,        "--time-limit",  "300ms",            "--oversubscribe",
+                                  "--color",     "never"};
+    argv.insert(argv.end(), more.begin(), more.end());
+    return test::run_program(argv, environment, directory_.path());
+  }
+
+  std::vector<std::string> leftovers() const {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(directory_.path())) {
+      const std::string name = entry.path().filename().string();
+      if (name != "trace.db" && name != "schedule.json") names.push_back(name);
+    }
+    return names;
+  }
+
+  test::SyntheticTrace spec_;
+  test::TemporaryDirectory directory_;
+  std::filesystem::path trace_ = directory_ / "trace.db";
+  std::filesystem::path schedule_ = directory_ / "schedule.json";
+};
+
+TEST_F(ReplayCli, MeasuresAllArmsAndKeepsItsBooks) {
+  const test::Run run = replay({"--candidates"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("baseline"));
+  EXPECT_THAT(run.out, HasSubstr("fidelity"));
+  EXPECT_THAT(run.err, HasSubstr("next: preserve-report"));
+
+  const TraceDb db = TraceDb::open(directory_ / "replay.db");
+  std::vector<std::string> arms;
+  Query names = db.query("SELECT name FROM arm ORDER BY id");
+  while (names.next()) arms.emplace_back(names.text(0));
+  EXPECT_THAT(arms, testing::ElementsAre("baseline", "prefetch", "null", "useless", "hot",
+                                         "prefetch-1"));
+  const auto count = [&](const char* sql) { return db.query_integer(sql).value_or(-1); };
+  EXPECT_EQ(count("SELECT count(*) FROM sample WHERE discarded IS NULL") +
+                count("SELECT count(*) FROM sample WHERE discarded IS NOT NULL"),
+            count("SELECT sum(count) FROM loss WHERE source = 'replay' AND kind = 'received'"));
+  EXPECT_EQ(count("SELECT count(*) FROM sample WHERE discarded IS NULL"),
+            count("SELECT sum(count) FROM loss WHERE source = 'replay' AND kind = 'written'"));
+  EXPECT_EQ(count("SELECT count(*) FROM sample WHERE pair = 0 AND discarded IS NOT 'warm-up'"), 0);
+  EXPECT_EQ(count("SELECT count(*) FROM sample WHERE step_ns <= 0"), 0);
+  EXPECT_EQ(count("SELECT count(DISTINCT rank) FROM arm_op"), 2);
+  EXPECT_EQ(count("SELECT count(*) FROM process"), 2);
+  EXPECT_EQ(count("SELECT count(*) FROM step WHERE source = 'replay'"), 2 * 6);
+  EXPECT_EQ(count("SELECT count(*) FROM op WHERE end_ns < start_ns"), 0);
+  for (const char* key : {"trace_sha256", "schedule_sha256", "verdict", "fidelity", "checksum",
+                          "device_name", "prefetch_speedup", "recorded_step_ns", "winner"}) {
+    EXPECT_THAT(db.meta(key), Not(IsEmpty())) << key;
+  }
+  EXPECT_EQ(db.meta("kind"), "replay");
+  EXPECT_EQ(db.meta("collective"), "mpi");
+  EXPECT_EQ(db.meta("schedule_sha256"), sha256_of_file(schedule_));
+}
+
+TEST_F(ReplayCli, TheLinkIsLabelledEverywhere) {
+  test::SimplePlan plan;
+  plan.link_latency_ns = 50'000;
+  plan.wrap = true;
+  test::write_simple_schedule(schedule_, trace_, plan);
+  const test::Run run = replay({"--link", "50us"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("stand-in for a network link of 50.00 us"));
+  const TraceDb db = TraceDb::open(directory_ / "replay.db");
+  EXPECT_EQ(db.meta("collective"), "mpi+link");
+  EXPECT_EQ(db.meta("link_latency_ns"), "50000");
+}
+
+TEST_F(ReplayCli, AnotherLinkThanTheSchedulesIsRefused) {
+  const test::Run run = replay({"--link", "50us"});
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("50.00 us"));
+  EXPECT_THAT(run.err, HasSubstr("no link"));
+  EXPECT_THAT(leftovers(), IsEmpty());
+}
+
+TEST_F(ReplayCli, ADoNothingScheduleShowsTheNoise) {
+  test::SimplePlan plan;
+  plan.bytes_per_window = 0;
+  test::write_simple_schedule(schedule_, trace_, plan);
+  const test::Run run = replay();
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("fetches nothing"));
+}
+
+TEST_F(ReplayCli, ASpareCoreCanFetch) {
+  test::SimplePlan plan;
+  plan.placement = "spare";
+  test::write_simple_schedule(schedule_, trace_, plan);
+  const test::Run run = replay();
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(TraceDb::open(directory_ / "replay.db").meta("cores_per_rank"), "2");
+}
+
+TEST_F(ReplayCli, JoinsALauncher) {
+  const test::Run run = test::run_program(
+      {"mpirun", "--oversubscribe", "-n", "2", kReplay, trace_.string(), schedule_.string(), "-o",
+       "replay.db", "--time-limit", "200ms", "--oversubscribe"},
+      {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"}, directory_.path());
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(TraceDb::open(directory_ / "replay.db").meta("ranks"), "2");
+}
+
+TEST_F(ReplayCli, TheWrongNumberOfRanksIsRefused) {
+  const test::Run run = test::run_program(
+      {"mpirun", "--oversubscribe", "-n", "1", kReplay, trace_.string(), schedule_.string(), "-o",
+       "replay.db", "--oversubscribe"},
+      {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"}, directory_.path());
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("recorded with 2 ranks, but 1 were started"));
+  EXPECT_THAT(leftovers(), IsEmpty());
+}
+
+TEST_F(ReplayCli, AScheduleOfAnotherTraceIsRefused) {
+  spec_.layers = 3;
+  test::write_synthetic_trace(trace_, spec_);
+  const test::Run run = replay();
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("schedule.json"));
+  EXPECT_THAT(leftovers(), IsEmpty());
+}
+
+TEST_F(ReplayCli, AnUnknownTensorIsRefused) {
+  std::string text = read_text_file(schedule_);
+  const std::string name = "mlp.gate_up.weight";
+  ASSERT_NE(text.find(name), std::string::npos);
+  text.replace(text.find(name), name.size(), "mlp.no_such.weight");
+  std::ofstream(schedule_) << text;
+  const test::Run run = replay();
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("mlp.no_such.weight"));
+}
+
+TEST_F(ReplayCli, TooManyRanksNeedLeave) {
+  spec_.ranks = 64;
+  spec_.steps = 3;
+  test::write_synthetic_trace(trace_, spec_);
+  test::write_simple_schedule(schedule_, trace_);
+  const test::Run run = test::run_program(
+      {kReplay, trace_.string(), schedule_.string(), "-o", "replay.db"}, {}, directory_.path());
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, testing::AnyOf(HasSubstr("--oversubscribe"), HasSubstr("memory")));
+}
+
+TEST_F(ReplayCli, WithoutMpirunItSaysSo) {
+  const test::Run run = replay({}, "replay.db", {"PATH=/nonexistent"});
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("openmpi-bin"));
+  EXPECT_THAT(leftovers(), IsEmpty());
+}
+
+TEST_F(ReplayCli, AnExistingOutputNeedsForce) {
+  std::ofstream(directory_ / "replay.db") << "mine";
+  EXPECT_EQ(replay().exit_code, 2);
+  EXPECT_EQ(read_text_file(directory_ / "replay.db"), "mine");
+  const test::Run run = replay({"-f"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+}
+
+TEST_F(ReplayCli, BadOptionsAreRefusedBeforeTheRun) {
+  for (const std::vector<std::string>& bad :
+       {std::vector<std::string>{"--fail-if", "faster=3"}, {"--fail-if", "slower=x"},
+        {"--time-limit", "0"}, {"--time-limit", "5"}, {"--link", "-5us"}, {"surplus"}}) {
+    const test::Run run = replay(bad);
+    EXPECT_EQ(run.exit_code, 2) << bad[0];
+    EXPECT_THAT(run.err, HasSubstr("preserve-replay: error:"));
+    EXPECT_THAT(leftovers(), IsEmpty());
+  }
+}
+
+TEST_F(ReplayCli, FailIfIsAboutTheMeasuredSpeedup) {
+  // 99 % slower never happens.
+  const test::Run run = replay({"--fail-if", "slower=99%"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+}
+
+}  // namespace
+}  // namespace preserve
