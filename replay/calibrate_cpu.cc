@@ -20,7 +20,6 @@ namespace {
 
 constexpr int64_t kMiB = 1 << 20;
 constexpr int64_t kAllreduceBytes = 8 << 10;  // an activation of 2048 floats: a decode step's size
-constexpr int64_t kWholeChunk = int64_t{1} << 40;  // fetch in one go
 constexpr int64_t kLateNs = 50'000;  // long against an allreduce, short against a time slice
 constexpr int kPhases = 5;
 
@@ -73,6 +72,7 @@ class CpuCalibration {
   CalibrateOptions options_;
   CalibrationSamples samples_;
   std::vector<Candidate> candidates_;
+  std::unique_ptr<WindowFetcher> own_;    // from measure_methods() on
   std::unique_ptr<WindowFetcher> spare_;  // while methods are compared
   Consumer consumer_;
   ColdMemory cold_;
@@ -129,7 +129,15 @@ double CpuCalibration::time_read(const std::byte* begin, int64_t bytes) {
 
 double CpuCalibration::time_fetch(const Candidate& method, const std::byte* begin, int64_t bytes) {
   const FetchSlice slice{begin, bytes};
-  if (!method.on_spare) return time([&] { method.fetch(begin, bytes); });
+  if (!method.on_spare) {
+    own_->use(method.fetch);
+    // With a look at the clock after each chunk, as in a window: methods that need a run-up to be fast
+    // do not get one.
+    return time([&] {
+      own_->begin({&slice, 1});
+      while (own_->step()) now_ns();
+    });
+  }
   spare_->use(method.fetch);
   return time([&] {
     spare_->begin({&slice, 1});
@@ -155,8 +163,12 @@ void CpuCalibration::measure_consumer() {
 
 void CpuCalibration::measure_methods() {
   const int64_t bytes = samples_.probe_bytes;
+  const double bandwidth = static_cast<double>(bytes) * 1e9 / median(samples_.cold_ns);
+  samples_.chunk_bytes = ranks_.from_first(chunk_bytes(median(samples_.test_ns), bandwidth));
+  own_ = std::make_unique<WindowFetcher>(candidates_.front().fetch, samples_.chunk_bytes,
+                                         std::nullopt);
   if (spare_cpu()) {
-    spare_ = std::make_unique<WindowFetcher>(candidates_.front().fetch, kWholeChunk, spare_cpu());
+    spare_ = std::make_unique<WindowFetcher>(candidates_.front().fetch, samples_.chunk_bytes, spare_cpu());
   }
   repeat(1, [&] {
     // Interleaved: a disturbance of the machine hits all methods alike.
@@ -198,7 +210,7 @@ size_t CpuCalibration::best_method() const {
 void CpuCalibration::measure_survival() {
   const Candidate& method = candidates_[best_method()];
   if (method.on_spare) {
-    spare_ = std::make_unique<WindowFetcher>(method.fetch, kWholeChunk, spare_cpu());
+    spare_ = std::make_unique<WindowFetcher>(method.fetch, samples_.chunk_bytes, spare_cpu());
   }
   const int64_t cache = samples_.host.cache_bytes;
   // Steps of at most a quarter; from 256 KiB (or a small cache's 32nd part) to 1.5 caches.
@@ -235,10 +247,7 @@ void CpuCalibration::measure_collectives() {
 // others fetch meanwhile. What counts is when they are through, with and without fetching.
 void CpuCalibration::measure_windows() {
   const Candidate& method = candidates_[best_method()];
-  const double fetch_ns = std::max(median(method.samples.fetch_ns), 1.0);
-  const double bandwidth = static_cast<double>(samples_.probe_bytes) * 1e9 / fetch_ns;
-  const int64_t chunk = ranks_.from_first(chunk_bytes(median(samples_.test_ns), bandwidth));
-  WindowFetcher fetcher(method.fetch, chunk, method.on_spare ? spare_cpu() : std::nullopt);
+  WindowFetcher fetcher(method.fetch, samples_.chunk_bytes, method.on_spare ? spare_cpu() : std::nullopt);
   RankCollective allreduce("allreduce", kAllreduceBytes, ranks_.size());
   samples_.window_bytes = 4 * kMiB / samples_.ranks;
   int trial = 0;

@@ -14,6 +14,7 @@ namespace {
 constexpr double kNsPerS = 1e9;
 // A method has to save this share of the cold time, or it is noise.
 constexpr double kWorthwhileSaving = 0.05;
+constexpr double kAsGood = 0.95;
 
 double rate(int64_t bytes, double dur_ns) {
   return static_cast<double>(bytes) * kNsPerS / std::max(dur_ns, 1.0);
@@ -99,13 +100,19 @@ std::vector<PrefetchMethod> rank_methods(const CalibrationSamples& samples, int6
     const double post_ns = samples.post_ns.empty() ? 0 : median(samples.post_ns);
     model.start_latency_ns = std::llround(median(method.latency_ns) + post_ns);
     model.hit_read_bandwidth_bytes_per_s = rate(samples.probe_bytes, median(method.read_ns));
-    model.chunk_bytes = chunk_bytes(median(samples.test_ns), model.bandwidth_bytes_per_s);
+    model.chunk_bytes = samples.chunk_bytes;
     const double fetched = std::min(budget, window_ns / fetch_ns * probe);
     ranked.push_back({model, fetched / probe * saved_ns});
   }
-  std::stable_sort(ranked.begin(), ranked.end(), [](const Ranked& a, const Ranked& b) {
-    return a.saved_ns > b.saved_ns;
-  });
+  // Near the best all are equal within the noise; there the listed order decides: real loads first,
+  // which no processor drops.
+  double best_ns = 0;
+  for (const Ranked& entry : ranked) best_ns = std::max(best_ns, entry.saved_ns);
+  const auto key = [&](const Ranked& entry) {
+    return entry.saved_ns >= kAsGood * best_ns ? best_ns : entry.saved_ns;
+  };
+  std::stable_sort(ranked.begin(), ranked.end(),
+                   [&](const Ranked& a, const Ranked& b) { return key(a) > key(b); });
   std::vector<PrefetchMethod> methods;
   for (const Ranked& entry : ranked) methods.push_back(entry.method);
   return methods;

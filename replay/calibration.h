@@ -33,6 +33,7 @@ struct CalibrationSamples {
   HostCores host;
   int64_t ranks = 1;
   int64_t probe_bytes = 0;                   // footprint at which methods are compared
+  int64_t chunk_bytes = 0;                   // fetched between two looks, as a replay does
   std::vector<double> stream_ns;             // plain streaming read of probe_bytes, cold
   std::vector<double> cold_ns, hot_ns;       // sgemv over probe_bytes, cold and straight afterwards
   std::vector<double> floor_ns;              // sgemv over one row
@@ -47,7 +48,8 @@ struct CalibrationSamples {
 };
 
 // Methods that gain anything, best first: by what they save in a window just long enough for the
-// memory to deliver `budget_bytes`, so that neither a dropped hint nor a slow method can win.
+// memory to deliver `budget_bytes`, so that neither a dropped hint nor a slow method can win. Within
+// 5 % of the best the order of fetch_methods() decides.
 std::vector<PrefetchMethod> rank_methods(const CalibrationSamples& samples, int64_t budget_bytes);
 
 // Survival curve, made monotonic: a larger footprint never survives better.

@@ -26,6 +26,7 @@ CalibrationSamples plausible() {
   samples.host.clock_note = "clock: fixed";
   samples.ranks = 2;
   samples.probe_bytes = 4 * kMiB;
+  samples.chunk_bytes = 8192;
   const double cold_ns = 4 * kMiB / 20.0;
   const double hot_ns = 4 * kMiB / 60.0;
   samples.stream_ns = samples.cold_ns = {cold_ns, cold_ns, cold_ns};
