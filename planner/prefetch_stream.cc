@@ -62,7 +62,7 @@ void PrefetchStream::finish_current(double share_done) {
   const Prefetch& prefetch = orders_.prefetches[index];
   const auto length = static_cast<double>(prefetch.end - prefetch.begin);
   const int64_t arrived = std::llround(length * std::clamp(share_done, 0.0, 1.0));
-  cache_.touch(prefetch.tensor, prefetch.begin, prefetch.begin + arrived, batch.since_bytes);
+  cache_.touch(prefetch.tensor, prefetch.begin, prefetch.begin + arrived, since_bytes_);
   unread_bytes_ += static_cast<double>(arrived) - waiting_[index];
   waiting_[index] = static_cast<double>(arrived);
   peak_unread_bytes_ = std::max(peak_unread_bytes_, unread_bytes_);
@@ -79,7 +79,6 @@ void PrefetchStream::settle(double now_ns) {
       continue;
     }
     if (batch.ready_ns > now_ns) return;
-    if (batch.since_bytes < 0) batch.since_bytes = cache_.clock_bytes();
     const Prefetch& prefetch = orders_.prefetches[window.first + batch.next];
     if (overtaken(prefetch, batch.step)) {
       ++batch.next;
@@ -87,6 +86,7 @@ void PrefetchStream::settle(double now_ns) {
     }
     const double resident = cache_.resident_bytes(prefetch.tensor, prefetch.begin, prefetch.end);
     redundant_bytes_ += resident;
+    since_bytes_ = cache_.clock_bytes();
     cache_.pass(resident);
     transfer_bytes_ = static_cast<double>(prefetch.end - prefetch.begin) - resident;
     remaining_bytes_ = transfer_bytes_;

@@ -62,8 +62,7 @@ class PrefetchStream {
     size_t window = 0;
     int64_t step = 0;
     double ready_ns = 0;
-    size_t next = 0;          // position in the window
-    double since_bytes = -1;  // age of everything this window fetches; -1: has not begun
+    size_t next = 0;  // position in the window
   };
 
   bool overtaken(const Prefetch& prefetch, int64_t step) const;
@@ -74,7 +73,8 @@ class PrefetchStream {
   std::deque<Batch> queue_;
   bool moving_ = false;  // the front batch's prefetch `next` is being transferred
   double transfer_bytes_ = 0, remaining_bytes_ = 0;
-  std::vector<int64_t> last_start_;               // by ordinal: last step in which it started
+  double since_bytes_ = 0;           // age of what is being transferred: that of its first byte
+  std::vector<int64_t> last_start_;  // by ordinal: last step in which it started
   std::vector<std::vector<size_t>> of_consumer_;  // by ordinal
   std::vector<double> waiting_;                   // by prefetch: arrived, consumer not started
   std::vector<double> read_;  // by prefetch: arrived when the consumer last started

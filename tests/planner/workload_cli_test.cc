@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// preserve-tune --model, black box: with no recording, and with the trace that it writes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "common/output_file.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+using nlohmann::json;
+
+using test::TemporaryDirectory;
+using testing::HasSubstr;
+
+const std::string kTune = std::string(PRESERVE_BIN_DIR) + "/preserve-tune";
+const std::string kExamples = std::string(PRESERVE_SOURCE_DIR) + "/examples/";
+
+class TuneModel : public testing::Test {
+ protected:
+  test::Run tune(std::vector<std::string> options) {
+    options.insert(options.begin(), kTune);
+    return test::run_program(options, {}, directory_.path());
+  }
+
+  test::Run tune_model(const std::string& model, std::vector<std::string> options) {
+    for (const std::string& part : {std::string("--model"), kExamples + "models/" + model + ".json",
+                                    std::string("--device"), kExamples + "devices/h100-sxm.json"}) {
+      options.push_back(part);
+    }
+    return tune(std::move(options));
+  }
+
+  json schedule(const char* name) { return json::parse(read_text_file(directory_ / name)); }
+
+  TemporaryDirectory directory_;
+};
+
+TEST_F(TuneModel, PlansWithoutARecording) {
+  const test::Run run =
+      tune_model("llama3-8b", {"--tp", "4", "--batch", "4", "--dtype", "int8", "-o", "s.json"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const json plan = schedule("s.json");
+  EXPECT_EQ(plan["trace"]["sha256"], "") << "there is no trace to recognise";
+  EXPECT_EQ(plan["trace"]["ranks"], 4);
+  EXPECT_EQ(plan["verdict"], "prefetch");
+}
+
+TEST_F(TuneModel, TheWrittenTraceGivesTheSamePlan) {
+  const test::Run model = tune_model(
+      "qwen2-7b", {"--tp", "4", "--context", "8192", "--trace-out", "t.db", "-o", "model.json"});
+  ASSERT_EQ(model.exit_code, 0) << model.err;
+  const test::Run trace =
+      tune({"t.db", "--device", kExamples + "devices/h100-sxm.json", "-o", "trace.json"});
+  ASSERT_EQ(trace.exit_code, 0) << trace.err;
+  json from_model = schedule("model.json"), from_trace = schedule("trace.json");
+  EXPECT_EQ(from_model["trace"], from_trace["trace"]);
+  from_model.erase("warnings");  // doubts of the generator are not in the trace
+  from_trace.erase("warnings");
+  EXPECT_EQ(from_model, from_trace);
+}
+
+TEST_F(TuneModel, BadRequestsExitTwoAndWriteNothing) {
+  const auto refused = [&](const test::Run& run, const char* text) {
+    EXPECT_EQ(run.exit_code, 2) << run.err;
+    EXPECT_THAT(run.err, HasSubstr(text));
+    EXPECT_FALSE(std::filesystem::exists(directory_ / "s.json"));
+    EXPECT_FALSE(std::filesystem::exists(directory_ / "t.db"));
+  };
+  refused(tune_model("llama3-8b", {"--tp", "3", "-o", "s.json", "--trace-out", "t.db"}),
+          "3 ranks do not divide");
+  refused(tune_model("llama3-70b",
+                     {"--tp", "2", "--context", "131072", "--batch", "64", "-o", "s.json"}),
+          "N/A");
+  refused(tune_model("llama3-8b", {"--tp", "2", "--dtype", "fp4", "-o", "s.json"}),
+          "fp16, int8, fp8");
+  refused(tune_model("llama3-8b", {"--tp", "99999999999999999999", "-o", "s.json"}), "--tp");
+  refused(tune_model("llama3-8b", {"--tp", "2", "-o", "s.json", "some.db"}), "model");
+  refused(tune({"--tp", "2", "-o", "s.json"}), "--model");
+  refused(
+      tune({"--model", "absent.json", "--device", kExamples + "devices/h200.json", "-o", "s.json"}),
+      "absent.json");
+}
+
+}  // namespace
+}  // namespace preserve
