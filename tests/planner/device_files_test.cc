@@ -177,8 +177,15 @@ class RealTables : public testing::Test {
   fs::path folder_;
 };
 
-class RealCollectives : public RealTables,
-                        public testing::WithParamInterface<std::pair<const char*, const char*>> {};
+struct Table {
+  const char* device;
+  const char* file;
+};
+void PrintTo(const Table& table, std::ostream* out) {
+  *out << table.file;
+}
+
+class RealCollectives : public RealTables, public testing::WithParamInterface<Table> {};
 
 TEST_P(RealCollectives, FitsKeepTheErrorTheyState) {
   const auto& [name, table] = GetParam();
@@ -218,17 +225,16 @@ TEST_P(RealCollectives, TheScriptMakesTheShippedFits) {
   EXPECT_EQ(json::parse(run.out), shipped["collectives"]);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Tables, RealCollectives,
-    testing::Values(std::pair{"a100-80g", "a100_sxm_custom_allreduce_perf.csv"},
-                    std::pair{"b200", "b200_sxm_custom_allreduce_perf.csv"},
-                    std::pair{"h100-sxm", "h100_sxm_custom_allreduce_perf.csv"},
-                    std::pair{"h200", "h200_sxm_custom_allreduce_perf.csv"}),
-    [](const auto& instance) {
-      std::string name = instance.param.first;
-      std::erase(name, '-');
-      return name;
-    });
+INSTANTIATE_TEST_SUITE_P(Tables, RealCollectives,
+                         testing::Values(Table{"a100-80g", "a100_sxm_custom_allreduce_perf.csv"},
+                                         Table{"b200", "b200_sxm_custom_allreduce_perf.csv"},
+                                         Table{"h100-sxm", "h100_sxm_custom_allreduce_perf.csv"},
+                                         Table{"h200", "h200_sxm_custom_allreduce_perf.csv"}),
+                         [](const auto& instance) {
+                           std::string name = instance.param.device;
+                           std::erase(name, '-');
+                           return name;
+                         });
 
 // Another group measured NCCL, launch included, on the same kind of machine. Sizes taken for
 // elements instead of bytes, or the reverse, would be off by two.
