@@ -178,7 +178,7 @@ int tune(const TuneOptions& options, Console& console) {
   if (!trace.empty()) planned.schedule.trace_sha256 = sha256_of_file(trace);
 
   for (const std::string& warning : planned.schedule.warnings) console.warn(warning);
-  if (dimacs) dimacs->write(to_dimacs(planned.problem));
+  if (dimacs) dimacs->write(to_dimacs(planned.solved->problem));
   output.write(to_json(planned.schedule));
   summarise(options, step, planned.schedule, console);
   if (!output.is_stdout() && !trace.empty()) {

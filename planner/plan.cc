@@ -22,6 +22,8 @@ constexpr double kSuspiciousGain = 0.15;
 constexpr size_t kMostOpsForVariations = 50'000;
 constexpr double kMiB = 1024.0 * 1024.0;
 
+constexpr int kSecondLooks = 3;
+
 // A factor on all windows' capacity and one on the budget: plans that are more careful than the
 // optimum of the model, for hardware that is less kind than the model.
 struct Variation {
@@ -60,9 +62,8 @@ class Planner {
       : step_(step), device_(device), options_(options) {}
 
   Planned run() {
-    planned_.problem = build_problem(step_, device_, options_.problem);
+    first_ = solved(build_problem(step_, device_, options_.problem));
     describe();
-    planned_.optimum = solve_flow(planned_.problem.flow);
     make_candidates();
     choose();
     set_bounds();
@@ -72,7 +73,21 @@ class Planner {
   }
 
  private:
-  const PlanProblem& problem() const { return planned_.problem; }
+  using Solved = std::shared_ptr<const SolvedProblem>;
+  struct Candidate {
+    Plan plan;
+    Solved solved;
+    std::string what;
+  };
+
+  static Solved solved(PlanProblem problem) {
+    auto result = std::make_shared<SolvedProblem>();
+    result->problem = std::move(problem);
+    result->optimum = solve_flow(result->problem.flow);
+    return result;
+  }
+
+  const PlanProblem& problem() const { return first_->problem; }
   Schedule& schedule() { return planned_.schedule; }
 
   void describe() {
@@ -119,93 +134,119 @@ class Planner {
   std::string schedule_method() const { return planned_.schedule.method; }
   std::string schedule_placement() const { return planned_.schedule.placement; }
 
-  Plan flow_plan(const PlanProblem& problem, const FlowSolution& optimum) const {
-    Decomposition found = search_windows(step_, problem, optimum,
+  void add_flow(const Solved& solved, std::string what) {
+    Decomposition found = search_windows(step_, solved->problem, solved->optimum,
                                          {options_.window_cost_ns, options_.min_prefetch_bytes});
     Plan plan = evaluate("flow", std::move(found.windows), found.holdings);
-    plan.objective_ns = std::llround(price_to_ns(planned_.optimum.profit));
-    plan.cache_shadow_price_ns_per_mib = cache_price_per_mib(problem, optimum);
-    return plan;
+    plan.objective_ns = std::llround(price_to_ns(solved->optimum.profit));
+    plan.cache_shadow_price_ns_per_mib = cache_price_per_mib(*solved);
+    add({std::move(plan), solved, std::move(what)});
   }
 
-  Plan bfs_plan() const {
+  void add_bfs() {
     std::vector<PlannedWindow> windows = plan_bfs(step_, problem(), options_.bfs);
     remove_small_pieces(windows, options_.min_prefetch_bytes);
     const std::vector<Holding> holdings = holdings_of(windows);
-    return evaluate("bfs", std::move(windows), holdings);
+    add({evaluate("bfs", std::move(windows), holdings), first_, "the plan of bfs"});
+  }
+
+  // Operators whose reads hit leave the memory to the stream: plan again beside the plan before,
+  // until that changes nothing.
+  void add_second_looks() {
+    for (int look = 0; look < kSecondLooks; ++look) {
+      std::vector<int64_t> hit_bytes(step_.ops.size(), 0);
+      for (const PlannedWindow& window : candidates_.back().plan.windows) {
+        for (const PlannedPrefetch& prefetch : window.prefetches) {
+          hit_bytes[static_cast<size_t>(prefetch.consumer_ordinal)] += prefetch.length_bytes;
+        }
+      }
+      const size_t before = candidates_.size();
+      add_flow(solved(build_problem_beside(step_, device_, options_.problem, hit_bytes)),
+               "the optimum beside a plan");
+      if (candidates_.size() == before) return;  // nothing new
+    }
+  }
+
+  void add_variations(const SolvedProblem& of) {
+    for (const Variation& variation : kVariations) {
+      add_flow(solved(scaled_problem(of.problem, variation.windows, variation.budget)),
+               fmt::format("a plan for {:.0f} % of the windows and {:.0f} % of the cache",
+                           100 * variation.windows, 100 * variation.budget));
+    }
   }
 
   // One more block of budget widens every edge that has any room or is just full.
-  static double cache_price_per_mib(const PlanProblem& problem, const FlowSolution& optimum) {
+  static double cache_price_per_mib(const SolvedProblem& solved) {
+    const PlanProblem& problem = solved.problem;
     double price = 0;
     const size_t nodes = problem.flow.hold.size();
     for (size_t edge = 0; edge < nodes; ++edge) {
       if (problem.edge_traffic_bytes[edge] > problem.budget_bytes) continue;
-      const int64_t rise = optimum.price[(edge + 1) % nodes] - optimum.price[edge];
+      const int64_t rise = solved.optimum.price[(edge + 1) % nodes] - solved.optimum.price[edge];
       price += price_to_ns(std::max<int64_t>(0, rise));
     }
     return price * kMiB / static_cast<double>(kBlockBytes);
   }
 
-  void add(Plan plan) {
-    for (const Plan& other : plans_) {
-      if (same_prefetches(plan, other)) return;
+  void add(Candidate candidate) {
+    for (const Candidate& other : candidates_) {
+      if (same_prefetches(candidate.plan, other.plan)) return;
     }
-    plans_.push_back(std::move(plan));
+    candidates_.push_back(std::move(candidate));
   }
 
   void make_candidates() {
-    if (options_.strategy == Strategy::none) return add(evaluate("none", {}, {}));
-    if (options_.strategy == Strategy::bfs) return add(bfs_plan());
-    add(flow_plan(problem(), planned_.optimum));
-    for (const Variation& variation : kVariations) {
-      if (step_.ops.size() > kMostOpsForVariations) break;
-      const PlanProblem scaled = scaled_problem(problem(), variation.windows, variation.budget);
-      add(flow_plan(scaled, solve_flow(scaled.flow)));
+    if (options_.strategy == Strategy::none) {
+      return add({evaluate("none", {}, {}), first_, "nothing"});
     }
-    add(bfs_plan());
-    add(evaluate("none", {}, {}));
+    if (options_.strategy == Strategy::bfs) return add_bfs();
+    add_flow(first_, "the optimum");
+    if (step_.ops.size() <= kMostOpsForVariations) {
+      add_second_looks();
+      const auto best = std::min_element(candidates_.begin(), candidates_.end(), is_better);
+      add_variations(*Solved(best->solved));
+    }
+    add_bfs();
+    add({evaluate("none", {}, {}), first_, "nothing"});
   }
 
   // --- the choice ---
 
-  void choose() {
-    // The first is the optimum of the model; only a strictly better judgement displaces it.
-    const auto best = std::min_element(
-        plans_.begin(), plans_.end(),
-        [](const Plan& a, const Plan& b) { return a.prefetch_step_ns < b.prefetch_step_ns; });
-    std::string note;
-    if (best != plans_.begin()) note = why_displaced(*best);
-    schedule().plan = std::move(*best);
-    plans_.erase(best);
-    if (!note.empty()) schedule().plan.reasons.push_back(std::move(note));
-    std::stable_sort(plans_.begin(), plans_.end(), [](const Plan& a, const Plan& b) {
-      return a.prefetch_step_ns < b.prefetch_step_ns;
-    });
-    std::erase_if(plans_, [](const Plan& plan) { return plan.strategy == "none"; });
-    const auto others = static_cast<size_t>(std::max(0, options_.candidates - 1));
-    plans_.resize(std::min(plans_.size(), others));
-    schedule().candidates = std::move(plans_);
+  static bool is_better(const Candidate& a, const Candidate& b) {
+    return a.plan.prefetch_step_ns < b.plan.prefetch_step_ns;
   }
 
-  std::string why_displaced(const Plan& best) const {
-    const std::string optimum =
-        format_duration(static_cast<double>(plans_.front().prefetch_step_ns));
-    if (best.strategy == "none") {
-      return fmt::format(
-          "the referee predicts a loss from every plan (the optimum of the model takes {} per "
-          "step): "
-          "prefetching would evict what is still used",
-          optimum);
+  void choose() {
+    // The first is the optimum of the model; only a strictly better judgement displaces it.
+    const auto best = std::min_element(candidates_.begin(), candidates_.end(), is_better);
+    if (best != candidates_.begin()) {
+      best->plan.reasons.push_back(why_displaced(*best, candidates_.front().plan));
     }
-    return fmt::format(
-        "the referee prefers {} ({} per step) to the optimum of the model as it is ({})",
-        best.strategy == "bfs" ? "the plan of bfs" : "a more careful variation",
-        format_duration(static_cast<double>(best.prefetch_step_ns)), optimum);
+    schedule().plan = std::move(best->plan);
+    planned_.solved = best->solved;
+    candidates_.erase(best);
+    std::erase_if(candidates_, [](const Candidate& item) { return item.plan.strategy == "none"; });
+    std::stable_sort(candidates_.begin(), candidates_.end(), is_better);
+    const auto others = static_cast<size_t>(std::max(0, options_.candidates - 1));
+    candidates_.resize(std::min(candidates_.size(), others));
+    for (Candidate& item : candidates_) schedule().candidates.push_back(std::move(item.plan));
+  }
+
+  static std::string why_displaced(const Candidate& best, const Plan& optimum) {
+    const std::string first = format_duration(static_cast<double>(optimum.prefetch_step_ns));
+    if (best.plan.strategy == "none") {
+      return fmt::format(
+          "the referee predicts a loss from every plan (the optimum takes {} per step): "
+          "prefetching "
+          "would evict what is still used",
+          first);
+    }
+    return fmt::format("the referee prefers {} ({} per step) to the first optimum ({})", best.what,
+                       format_duration(static_cast<double>(best.plan.prefetch_step_ns)), first);
   }
 
   void set_bounds() {
-    const StepBounds bounds = step_bounds(problem());
+    const StepBounds bounds = step_bounds(planned_.solved->problem);
     const auto below_plan = [this](double ns) {
       return std::min<int64_t>(std::llround(ns), schedule().plan.prefetch_step_ns);
     };
@@ -242,7 +283,7 @@ class Planner {
     if (problem().consumers.empty()) {
       return "no operator gets faster by reading named tensors from the cache";
     }
-    if (planned_.optimum.profit == 0) {
+    if (first_->optimum.profit == 0) {
       return "what operators stream between the windows and the reads leaves no room in the cache, "
              "or the traffic costs more than it saves";
     }
@@ -321,8 +362,9 @@ class Planner {
   const DeviceModel& device_;
   const PlanOptions& options_;
   const PrefetchMethod* method_ = nullptr;
+  Solved first_;  // the step as recorded
   Planned planned_;
-  std::vector<Plan> plans_;
+  std::vector<Candidate> candidates_;
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -26,10 +27,15 @@ struct PlanOptions {
   uint64_t seed = 1;
 };
 
-struct Planned {
-  Schedule schedule;     // without trace digest and path
-  PlanProblem problem;   // what was solved, for --explain and --dimacs
+struct SolvedProblem {
+  PlanProblem problem;
   FlowSolution optimum;  // of problem.flow
+};
+
+struct Planned {
+  Schedule schedule;  // without trace digest and path
+  // Behind the chosen plan: its optimum is predicted.objective_ns when the strategy is flow.
+  std::shared_ptr<const SolvedProblem> solved;
 };
 
 Planned make_schedule(const FoldedStep& step, const DeviceModel& device,

@@ -151,8 +151,10 @@ class BusyTime {
 
 class Builder {
  public:
-  Builder(const FoldedStep& step, const DeviceModel& device, const ProblemOptions& options)
-      : step_(step),
+  Builder(const FoldedStep& step, const DeviceModel& device, const ProblemOptions& options,
+          const std::vector<int64_t>& hit_bytes)
+      : hit_bytes_(hit_bytes),
+        step_(step),
         device_(device),
         options_(options),
         method_(choose_method(device, options.method)),
@@ -313,25 +315,35 @@ class Builder {
     return static_cast<int64_t>(std::min(bytes, kMostWindowBytes) / kBlockBytes);
   }
 
-  // From its start to the next operator's, or to the end of the step.
+  // From its start to the next operator's, or to the end of the step, less what its hits save.
   double elapsed_ns(size_t i) const {
     const double next_ns = i + 1 < step_.ops.size() ? step_.ops[i + 1].start_ns : step_.wall_ns;
-    return std::max(0.0, next_ns - step_.ops[i].start_ns);
+    return std::max(0.0, next_ns - step_.ops[i].start_ns - hit_ns(i));
   }
 
-  double recorded_bytes(size_t i) const {
-    double bytes = 0;
-    for (const StepAccess& access : step_.ops[i].accesses)
+  double hit_bytes(size_t i) const {
+    return hit_bytes_.empty() ? 0 : static_cast<double>(hit_bytes_[i]);
+  }
+  double hit_ns(size_t i) const {
+    if (hit_bytes(i) <= 0) return 0;
+    const ReadGain gain = read_gain(step_.ops[i], device_, hot_bytes_per_s_);
+    return std::min(gain.most_ns, gain.saved_per_byte_ns * hit_bytes(i));
+  }
+
+  double bytes_from_memory(size_t i) const {
+    double bytes = -hit_bytes(i);
+    for (const StepAccess& access : step_.ops[i].accesses) {
       bytes += static_cast<double>(access.bytes);
-    return bytes;
+    }
+    return std::max(0.0, bytes);
   }
 
   // Time that an operator loses per byte prefetched beside it: both together want more than the
   // memory gives, and share it in proportion.
   double contention_ns(size_t i) const {
-    const double dur_ns = step_.ops[i].dur_ns;
+    const double dur_ns = step_.ops[i].dur_ns - hit_ns(i);
     if (dur_ns <= 0) return 0;
-    const double demand_rate = std::min(recorded_bytes(i) / dur_ns, memory_rate_);
+    const double demand_rate = std::min(bytes_from_memory(i) / dur_ns, memory_rate_);
     const double excess = std::max(0.0, demand_rate + prefetch_rate_ - memory_rate_);
     const double running = std::min(1.0, dur_ns / std::max(elapsed_ns(i), 1e-9));
     return running * excess / (prefetch_rate_ * memory_rate_);
@@ -462,6 +474,7 @@ class Builder {
                                  kBlockBytes);
   }
 
+  const std::vector<int64_t>& hit_bytes_;  // per operator; empty: none
   const FoldedStep& step_;
   const DeviceModel& device_;
   const ProblemOptions& options_;
@@ -490,8 +503,14 @@ const PrefetchMethod* choose_method(const DeviceModel& device, const std::string
 
 PlanProblem build_problem(const FoldedStep& step, const DeviceModel& device,
                           const ProblemOptions& options) {
+  return build_problem_beside(step, device, options, {});
+}
+
+PlanProblem build_problem_beside(const FoldedStep& step, const DeviceModel& device,
+                                 const ProblemOptions& options,
+                                 const std::vector<int64_t>& hit_bytes) {
   check_step(step);
-  return Builder(step, device, options).build();
+  return Builder(step, device, options, hit_bytes).build();
 }
 
 }  // namespace preserve
