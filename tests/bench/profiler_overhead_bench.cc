@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Cost of recording an NVTX push/pop pair: the same loop in child processes with and without the
 // collector, alternating. Bursts stay below the size of a ring and leave time to flush, as a decode
-// step does; a second metric floods the ring and says how many records were dropped instead.
+// step does; a second metric floods the ring and says how many records were dropped instead. Then
+// the whole: decode steps of tp_decoder with and without preserve-profile, alternating.
 #include <nvtx3/nvToolsExt.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -27,8 +28,10 @@ namespace fs = std::filesystem;
 constexpr int kBurstPairs = 8'000;  // 320 KiB of records; a ring holds 1 MiB
 constexpr int kBursts = 20;
 constexpr int kRepetitions = 9;
+constexpr int kDecoderPairs = 15;
 constexpr useconds_t kPauseUs = 60'000;
 constexpr double kTargetNs = 60;
+constexpr double kTargetPercent = 1;
 
 int64_t now_ns() {
   timespec now{};
@@ -94,6 +97,40 @@ double dropped_part(const fs::path& folder) {
   return static_cast<double>(dropped) / static_cast<double>(stated);
 }
 
+// Median step of tp_decoder in ms, as it prints it.
+double decoder_step_ms(const std::string& prefix) {
+  const std::string command = prefix + " mpirun --oversubscribe -n 2 " PRESERVE_BIN_DIR
+                                       "/tp_decoder --config " PRESERVE_SOURCE_DIR
+                                       "/examples/models/stories42m.json --tokens 64";
+  std::FILE* pipe = popen(command.c_str(), "r");
+  if (pipe == nullptr) throw internal_error("cannot run {}", command);
+  double step_ms = 0;
+  char line[256];
+  while (std::fgets(line, sizeof(line), pipe) != nullptr) {
+    std::sscanf(line, "median step: %lf ms", &step_ms);
+  }
+  if (pclose(pipe) != 0 || step_ms <= 0) throw internal_error("failed: {}", command);
+  return step_ms;
+}
+
+// Added time per step in per cent, one value per pair; which of a pair comes first alternates.
+std::vector<double> decoder_overhead(const fs::path& folder) {
+  setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+  setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+  const std::string profile =
+      PRESERVE_BIN_DIR "/preserve-profile -q -f -o " + (folder / "trace.db").string() + " --";
+  std::vector<double> added;
+  for (int pair = 0; pair < kDecoderPairs; ++pair) {
+    double with = 0, without = 0;
+    for (const bool profiled : {pair % 2 == 0, pair % 2 != 0}) {
+      (profiled ? with : without) = decoder_step_ms(profiled ? profile : "");
+    }
+    std::fprintf(stderr, "%.3f ms without, %.3f ms with\n", without, with);
+    added.push_back(100 * (with / without - 1));
+  }
+  return added;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -114,11 +151,14 @@ int main(int argc, char** argv) {
     flood.push_back(run_child(folder, "flood"));
     flood_dropped.push_back(100 * dropped_part(folder));
   }
+  const std::vector<double> decoder = decoder_overhead(folder);
   fs::remove_all(folder);
   using preserve::bench::report_metric;
   const double cost = preserve::median(added);
   report_metric("profiler", "NVTX push/pop pair, beyond the uninjected loop", "ns", added,
                 "at most 60 ns", cost <= kTargetNs);
+  report_metric("profiler", "tp_decoder step, added by preserve-profile", "%", decoder,
+                "at most 1 %", preserve::median(decoder) <= kTargetPercent);
   report_metric("profiler", "NVTX push/pop pair, uninjected", "ns", bare, "", true);
   report_metric("profiler", "NVTX push/pop pair while flooding one ring", "ns", flood, "", true);
   report_metric("profiler", "records dropped while flooding one ring", "%", flood_dropped, "",
