@@ -67,11 +67,12 @@ void Tensors::apply(const RegionEvent& event) {
       return;
     case RegionEvent::heap_end:
     case RegionEvent::heap_reset:
-      for (Region& region : regions_) {
-        if (!region.live || region.heap != event.id) continue;
-        end_period(region, event.ns);
-        region.live = false;
+      for (const size_t index : by_heap_[event.id]) {
+        if (!regions_[index].live) continue;
+        end_period(regions_[index], event.ns);
+        regions_[index].live = false;
       }
+      by_heap_.erase(event.id);
       return;
     case RegionEvent::begin: {
       // The same address again without an end: what was there is gone.
@@ -80,10 +81,10 @@ void Tensors::apply(const RegionEvent& event) {
         end_period(regions_[before->second], event.ns);
         regions_[before->second].live = false;
       }
-      const std::string_view heap = heaps_.count(event.heap_id) ? heaps_[event.heap_id] : "";
-      regions_.push_back(
-          {event.base, event.bytes, event.heap_id, event.ns, "", tensor_role("", heap), {}, true});
+      const std::string& heap = heaps_[event.heap_id];  // empty when it was never named
+      regions_.push_back({event.base, event.bytes, event.ns, "", tensor_role("", heap), {}, true});
       by_id_[event.id] = by_base_[event.base] = regions_.size() - 1;
+      by_heap_[event.heap_id].push_back(regions_.size() - 1);
       return;
     }
     case RegionEvent::resize:

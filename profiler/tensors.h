@@ -56,7 +56,7 @@ class Tensors {
 
  private:
   struct Region {
-    uint64_t base, bytes, heap;
+    uint64_t base, bytes;
     int64_t from_ns;
     std::string name;
     TensorRole role;
@@ -70,6 +70,7 @@ class Tensors {
 
   std::vector<Region> regions_;
   std::unordered_map<uint64_t, size_t> by_id_, by_base_;  // live regions
+  std::unordered_map<uint64_t, std::vector<size_t>> by_heap_;
   std::unordered_map<uint64_t, std::string> heaps_;
   std::vector<Tensor> tensors_;
   std::vector<std::string> tensor_names_;

@@ -92,6 +92,24 @@ TEST(Convert, GoldenRecording) {
   EXPECT_TRUE(converted.summary.losses.empty());
 }
 
+TEST(Convert, AHeapGivesItsRegionsRoleAndEnd) {
+  const TemporaryDirectory folder;
+  SpoolWriter spool(folder / "a.spool");
+  const uint64_t heap = spool.heap("model.kv_cache", 1);
+  spool.region("block.0", 0x1000, 64, 2, heap);
+  spool.region("layers.0.mlp.weight", 0x2000, 64, 3, heap);
+  spool.region("other", 0x3000, 64, 4);
+  spool.end_heap(heap, 500);
+  spool.push("range", 1000);
+  spool.pop(1100);
+  spool.finish();
+  const Converted converted({folder / "a.spool"});
+  EXPECT_THAT(
+      converted.lines("SELECT value || ' ' || role || ' ' || COALESCE(valid_to_ns, '') FROM tensor "
+                      "JOIN string ON string.id = name_id ORDER BY tensor.id"),
+      ::testing::ElementsAre("block.0 kv 500", "layers.0.mlp.weight weight 500", "other unknown "));
+}
+
 TEST(Convert, ThreadsThatRunTheSameModuleReadItsTensorOnceEach) {
   const TemporaryDirectory folder;
   SpoolWriter spool(folder / "a.spool");

@@ -94,9 +94,19 @@ void SpoolWriter::domain(uint16_t number, const std::string& name) {
   definition(RecordType::domain, number, 0, {number, 0, 0, 0}, name);
 }
 
-void SpoolWriter::region(const std::string& name, uint64_t base, uint64_t bytes, int64_t ns) {
+uint64_t SpoolWriter::heap(const std::string& name, int64_t ns) {
+  definition(RecordType::heap, 0, ns, {next_id_, 0, 0, 0}, name);
+  return next_id_++;
+}
+
+void SpoolWriter::end_heap(uint64_t heap_id, int64_t ns) {
+  definition(RecordType::heap_unregister, 0, ns, {heap_id, 0, 0, 0}, "");
+}
+
+void SpoolWriter::region(const std::string& name, uint64_t base, uint64_t bytes, int64_t ns,
+                         uint64_t heap_id) {
   const uint64_t id = next_id_++;
-  definition(RecordType::region, 0, ns, {id, 0, base, bytes}, "");
+  definition(RecordType::region, 0, ns, {id, heap_id, base, bytes}, "");
   definition(RecordType::region_name, 0, ns, {id, 0, 0, 0}, name);
 }
 

@@ -26,7 +26,10 @@ class SpoolWriter {
   void call(spool::MpiFunction function, int64_t bytes, int64_t start_ns, int64_t end_ns,
             uint8_t flags = 0);
   void domain(uint16_t number, const std::string& name);
-  void region(const std::string& name, uint64_t base, uint64_t bytes, int64_t ns);
+  uint64_t heap(const std::string& name, int64_t ns);
+  void end_heap(uint64_t heap, int64_t ns);
+  void region(const std::string& name, uint64_t base, uint64_t bytes, int64_t ns,
+              uint64_t heap = 0);
   void resize(uint64_t base, uint64_t bytes, int64_t ns);
   // Any record, for what a collector would not write.
   void raw(const spool::RecordHeader& head, const std::string& tail);
