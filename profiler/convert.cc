@@ -124,7 +124,11 @@ void ProcessConverter::run(const std::function<void(size_t bytes)>& done) {
   std::vector<Thread> threads;
   for (const auto& [tid, chunks] : image_.threads) threads.push_back(read_thread(tid, chunks));
   add_loose();
-  steps_ = mark_annotated_steps(db_, process_, step_options_);
+  // A device runs behind its host: where there is one, mark_steps() follows the launches at the
+  // end.
+  if (!image_.cuda.has_activities()) {
+    steps_ = mark_annotated_steps(db_, process_, step_options_);
+  }
   if (tensors_->count() > 0) {
     std::set<uint32_t> range_names;
     for (const Thread& thread : threads) {

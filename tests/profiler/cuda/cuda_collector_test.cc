@@ -68,6 +68,7 @@ TEST_F(CudaCollector, EveryKernelWithItsRangeAndCall) {
   EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 3);
   EXPECT_EQ(
       recorded.number("SELECT SUM(count) FROM loss WHERE kind NOT IN ('received', 'written')"), -1);
+  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op WHERE step_id IS NOT NULL"), 6);
   // A host range is a place in the program, not an operator beside the kernels.
   EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op"), 6);
 }

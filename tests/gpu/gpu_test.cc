@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// What only a GPU can show: real CUPTI records of a real program. Skipped where there is none. Runs
+// from the build tree and from the bundle: the programs lie beside this one, or in ../bin.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "db/trace_db.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string tool(const char* name) {
+  const fs::path here = fs::read_symlink("/proc/self/exe").parent_path();
+  for (const fs::path& folder : {here, here / "../bin"}) {
+    if (fs::exists(folder / name)) return (folder / name).string();
+  }
+  return name;
+}
+
+class Gpu : public testing::Test {
+ protected:
+  void SetUp() override {
+    const test::Run probe = test::run_program({tool("gpu_decode"), "--probe"});
+    if (probe.exit_code == 2) GTEST_SKIP() << "no GPU: " << probe.err;
+    ASSERT_EQ(probe.exit_code, 0) << probe.err;
+  }
+  int64_t number(const std::string& sql) const {
+    return TraceDb::open(trace_).query_integer(sql).value_or(-1);
+  }
+  void profile(const std::vector<std::string>& options, const std::vector<std::string>& arguments) {
+    trace_ = folder_ / "trace.db";
+    std::vector<std::string> argv{tool("preserve-profile"), "-f", "-o", trace_};
+    argv.insert(argv.end(), options.begin(), options.end());
+    argv.insert(argv.end(), {"--", tool("gpu_decode")});
+    argv.insert(argv.end(), arguments.begin(), arguments.end());
+    const test::Run run = test::run_program(argv);
+    ASSERT_EQ(run.exit_code, 0) << run.err;
+    EXPECT_EQ(run.err.find("GPU activity is not recorded"), std::string::npos) << run.err;
+  }
+  int64_t lost() const {
+    return number(
+        "SELECT IFNULL(SUM(count), 0) FROM loss WHERE source IN ('cupti', 'cupti_buffers') "
+        "AND kind NOT IN ('received', 'written')");
+  }
+
+  test::TemporaryDirectory folder_;
+  std::string trace_;
+};
+
+constexpr const char* kKernels =
+    "SELECT COUNT(*) FROM op JOIN string ON string.id = op.name_id WHERE "
+    "string.value LIKE '%gemm_stream%'";
+
+TEST_F(Gpu, EagerKernelsAreCompleteAndInTheirRanges) {
+  profile({}, {"--eager", "--steps", "30", "--layers", "4"});
+  EXPECT_EQ(number(kKernels), 50 * 4);  // 20 warm-up steps
+  EXPECT_EQ(lost(), 0);
+  EXPECT_EQ(number("SELECT COUNT(*) FROM step"), 50);
+  EXPECT_EQ(number("SELECT COUNT(*) FROM op JOIN stream ON stream.id = stream_id "
+                   "WHERE stream.kind = 'gpu' AND op.kind = 'compute' AND range_id IS NULL"),
+            0);
+}
+
+TEST_F(Gpu, GraphNodesKnowTheRangesOfTheirCapture) {
+  profile({}, {"--steps", "30", "--layers", "4"});
+  EXPECT_EQ(number(kKernels), 50 * 4);
+  EXPECT_EQ(lost(), 0);
+  EXPECT_EQ(number("SELECT COUNT(*) FROM op JOIN range ON range.id = op.range_id JOIN string ON "
+                   "string.id = range.name_id WHERE string.value = 'layers.2.mlp'"),
+            50);
+  EXPECT_EQ(number("SELECT COUNT(*) FROM collective"), 50 * 4);
+}
+
+TEST_F(Gpu, CaptureRangeKnowsGraphsFromBefore) {
+  profile({"--capture-range", "profiler"}, {"--steps", "10", "--layers", "4"});
+  EXPECT_EQ(number(kKernels), 10 * 4);
+  EXPECT_EQ(number("SELECT COUNT(*) FROM op JOIN range ON range.id = op.range_id JOIN string ON "
+                   "string.id = range.name_id WHERE string.value = 'layers.0.mlp'"),
+            10);
+}
+
+TEST_F(Gpu, WholeGraphsAreOneOperatorEach) {
+  profile({"--cuda-graphs", "graph"}, {"--steps", "10", "--layers", "4"});
+  EXPECT_EQ(number("SELECT COUNT(*) FROM op JOIN string ON string.id = op.name_id WHERE "
+                   "string.value = 'CUDA graph'"),
+            30);
+}
+
+TEST_F(Gpu, TimesLieWithinTheRecording) {
+  profile({}, {"--steps", "10", "--layers", "2"});
+  EXPECT_EQ(number("SELECT COUNT(*) FROM op, process WHERE op.start_ns < process.start_ns OR "
+                   "op.end_ns > process.end_ns"),
+            0);
+}
+
+}  // namespace
+}  // namespace preserve
