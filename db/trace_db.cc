@@ -141,6 +141,27 @@ TensorRole tensor_role_from_text(std::string_view text) {
   return static_cast<TensorRole>(index_of(kRoles, text, "tensor role"));
 }
 
+namespace {
+
+void bind_all(sqlite3_stmt* statement, std::initializer_list<SqlValue> parameters) {
+  int position = 0;
+  for (const SqlValue& value : parameters) {
+    ++position;
+    if (const auto* integer = std::get_if<int64_t>(&value)) {
+      sqlite3_bind_int64(statement, position, *integer);
+    } else if (const auto* real = std::get_if<double>(&value)) {
+      sqlite3_bind_double(statement, position, *real);
+    } else if (const auto* text = std::get_if<std::string>(&value)) {
+      sqlite3_bind_text(statement, position, text->data(), static_cast<int>(text->size()),
+                        SQLITE_TRANSIENT);
+    } else {
+      sqlite3_bind_null(statement, position);
+    }
+  }
+}
+
+}  // namespace
+
 struct TraceDb::State {
   std::string file;
   sqlite3* handle = nullptr;
@@ -149,8 +170,11 @@ struct TraceDb::State {
   std::array<int64_t, kInsertCount> last_id{};
   std::unordered_map<std::string, int64_t, StringHash, std::equal_to<>> strings;
   bool names_in_table = false;  // `strings` is no longer all there is
+  std::shared_ptr<sqlite3_stmt> repeated;  // the last statement that execute() ran
+  std::string repeated_sql;
 
   ~State() {
+    repeated.reset();
     for (BulkInsert& insert : inserts) insert.finalize();
     sqlite3_close_v2(handle);
   }
@@ -159,6 +183,11 @@ struct TraceDb::State {
   }
   void run(const char* sql) const {
     if (sqlite3_exec(handle, sql, nullptr, nullptr, nullptr) != SQLITE_OK) fail("cannot set up");
+  }
+  std::shared_ptr<sqlite3_stmt> prepare(const std::string& sql) const {
+    sqlite3_stmt* raw = nullptr;
+    if (sqlite3_prepare_v2(handle, sql.c_str(), -1, &raw, nullptr) != SQLITE_OK) fail("cannot read");
+    return {raw, &sqlite3_finalize};
   }
   BulkInsert& binder(Insert table) { return inserts[table]; }
   void step(Insert table) {
@@ -462,9 +491,17 @@ void TraceDb::set_meta(std::string_view key, std::string_view value) {
 
 void TraceDb::execute(const std::string& sql, std::initializer_list<SqlValue> parameters) {
   if (!state_->producing) throw internal_error("{}: a finished trace is not changed", file());
-  Query statement = query(sql, parameters);
+  state_->flush();
+  // Producers repeat one UPDATE for many rows: preparing it anew costs more than running it.
+  if (!state_->repeated || state_->repeated_sql != sql) {
+    state_->repeated = state_->prepare(sql);
+    state_->repeated_sql = sql;
+  }
+  bind_all(state_->repeated.get(), parameters);
+  Query statement(state_->repeated, &state_->file);
   while (statement.next()) {
   }
+  sqlite3_reset(state_->repeated.get());
 }
 
 void TraceDb::finish() {
@@ -475,6 +512,7 @@ void TraceDb::finish() {
       "CREATE INDEX op_by_step ON op (step_id) WHERE step_id IS NOT NULL;"
       "CREATE INDEX tensor_by_process ON tensor (process_id)");
   for (BulkInsert& insert : state_->inserts) insert.finalize();
+  state_->repeated.reset();
   state_->run("COMMIT");
   // The exclusive lock lasts until the next read in normal mode (SQLite manual, locking_mode).
   state_->run("PRAGMA locking_mode = NORMAL; SELECT COUNT(*) FROM meta");
@@ -483,25 +521,8 @@ void TraceDb::finish() {
 
 Query TraceDb::query(const std::string& sql, std::initializer_list<SqlValue> parameters) const {
   if (state_->producing) state_->flush();
-  sqlite3_stmt* raw = nullptr;
-  if (sqlite3_prepare_v2(state_->handle, sql.c_str(), -1, &raw, nullptr) != SQLITE_OK) {
-    state_->fail("cannot read");
-  }
-  std::shared_ptr<sqlite3_stmt> statement(raw, &sqlite3_finalize);
-  int position = 0;
-  for (const SqlValue& value : parameters) {
-    ++position;
-    if (const auto* integer = std::get_if<int64_t>(&value)) {
-      sqlite3_bind_int64(raw, position, *integer);
-    } else if (const auto* real = std::get_if<double>(&value)) {
-      sqlite3_bind_double(raw, position, *real);
-    } else if (const auto* text = std::get_if<std::string>(&value)) {
-      sqlite3_bind_text(raw, position, text->data(), static_cast<int>(text->size()),
-                        SQLITE_TRANSIENT);
-    } else {
-      sqlite3_bind_null(raw, position);
-    }
-  }
+  std::shared_ptr<sqlite3_stmt> statement = state_->prepare(sql);
+  bind_all(statement.get(), parameters);
   return {std::move(statement), &state_->file};
 }
 
