@@ -148,35 +148,67 @@ uint64_t mix(uint64_t hash, uint64_t value) {
   return hash * 0xff51afd7ed558ccdu;
 }
 
-// Blocks of the operator sequence of the stream with most collectives. The last block has no
-// successor to end it, so it ends with its last operator.
+// Operators looked at together when steps are detected: thousands of steps, and a bound on memory
+// for recordings of any length.
+constexpr size_t kWindow = 1'000'000;
+
+// The operator sequence of one stream, a window at a time.
+class Sequence {
+ public:
+  Sequence(const TraceDb& db, int64_t stream)
+      : rows_(db.query("SELECT op.name_id, op.start_ns, op.end_ns, collective.bytes FROM op "
+                       "LEFT JOIN collective ON collective.op_id = op.id WHERE op.stream_id = ? "
+                       "ORDER BY op.start_ns, op.id",
+                       {stream})) {}
+  void fill() {
+    while (symbols_.size() < kWindow && (more_ = rows_.next())) {
+      symbols_.push_back(mix(static_cast<uint64_t>(rows_.integer(0)),
+                             static_cast<uint64_t>(rows_.optional_integer(3).value_or(-1))));
+      starts_.push_back(rows_.integer(1));
+      last_end_ns_ = std::max(last_end_ns_, rows_.integer(2));
+    }
+  }
+  void drop(size_t count) {
+    symbols_.erase(symbols_.begin(), symbols_.begin() + static_cast<std::ptrdiff_t>(count));
+    starts_.erase(starts_.begin(), starts_.begin() + static_cast<std::ptrdiff_t>(count));
+  }
+  bool more() const { return more_; }
+  const std::vector<uint64_t>& symbols() const { return symbols_; }
+  // The last block has no successor to end it, so it ends with its last operator.
+  int64_t start_ns(size_t index) const {
+    return index < starts_.size() ? starts_[index] : last_end_ns_;
+  }
+
+ private:
+  Query rows_;
+  bool more_ = true;
+  std::vector<uint64_t> symbols_;
+  std::vector<int64_t> starts_;
+  int64_t last_end_ns_ = 0;
+};
+
+// Blocks of the operator sequence of the stream with most collectives.
 std::vector<StepSpan> detect(const TraceDb& db, ProcessId process) {
   const auto stream = db.query_integer(
       "SELECT op.stream_id FROM op JOIN stream ON stream.id = op.stream_id "
       "WHERE stream.process_id = ? GROUP BY op.stream_id "
       "ORDER BY SUM(op.kind = 'collective') DESC, COUNT(*) DESC, op.stream_id LIMIT 1",
       {process.value});
-  if (!stream) return {};
-  std::vector<uint64_t> symbols;
-  std::vector<int64_t> starts;
-  int64_t last_end_ns = 0;
-  Query rows = db.query(
-      "SELECT op.name_id, op.start_ns, op.end_ns, collective.bytes FROM op "
-      "LEFT JOIN collective ON collective.op_id = op.id WHERE op.stream_id = ? "
-      "ORDER BY op.start_ns, op.id",
-      {*stream});
-  while (rows.next()) {
-    symbols.push_back(mix(static_cast<uint64_t>(rows.integer(0)),
-                          static_cast<uint64_t>(rows.optional_integer(3).value_or(-1))));
-    starts.push_back(rows.integer(1));
-    last_end_ns = std::max(last_end_ns, rows.integer(2));
-  }
-  const Period period = find_period(symbols);
   std::vector<StepSpan> spans;
-  for (size_t block = 0; block < period.repeats; ++block) {
-    const size_t next = period.begin + (block + 1) * period.length;
-    spans.push_back({starts[period.begin + block * period.length],
-                     next < starts.size() ? starts[next] : last_end_ns, 0, StepPhase::unknown});
+  if (!stream) return spans;
+  for (Sequence sequence(db, *stream); sequence.more();) {
+    sequence.fill();
+    const Period period = find_period(sequence.symbols());
+    // The last block may go on behind the window: it starts the next one.
+    const size_t blocks = period.repeats - (sequence.more() && period.repeats > 0 ? 1 : 0);
+    for (size_t block = 0; block < blocks; ++block) {
+      const size_t begin = period.begin + block * period.length;
+      spans.push_back({sequence.start_ns(begin), sequence.start_ns(begin + period.length), 0,
+                       StepPhase::unknown});
+    }
+    if (sequence.more()) {
+      sequence.drop(blocks > 0 ? period.begin + blocks * period.length : kWindow / 2);
+    }
   }
   return spans;
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <limits>
+#include <map>
 
 #include "common/cli.h"
 #include "common/error.h"
@@ -14,6 +15,7 @@ namespace {
 
 // Chrome's format has µs. A time stamp this large would lie in the year 5138: the writer meant ns.
 constexpr int64_t kLeastNanosecondStamp = 100'000'000'000'000'000;
+constexpr size_t kProcessNameLimit = 1000;
 constexpr int64_t kTimeLimitNs = std::numeric_limits<int64_t>::max() / 4;
 
 enum class Category : uint8_t {
@@ -151,6 +153,7 @@ class KinetoReader {
   Event event_;
   enum class Unit { unknown, microseconds, nanoseconds } unit_ = Unit::unknown;
   std::optional<int64_t> host_process_;
+  std::map<int64_t, std::string> process_names_;
   bool spans_any_ = false;
 };
 
@@ -164,6 +167,7 @@ KinetoFile KinetoReader::read() {
     result_.damage = error.what();
   }
   result_.text_bytes = json_.offset();
+  if (host_process_) builder_.row.command = process_names_[*host_process_];
   return std::move(result_);
 }
 
@@ -383,9 +387,8 @@ void KinetoReader::read_communication(std::string_view key) {
 
 void KinetoReader::use_event() {
   if (event_.phase == 'M') {
-    if (event_.name == "process_name" && host_process_ && event_.process == *host_process_ &&
-        builder_.row.command.empty()) {
-      builder_.row.command = event_.text;
+    if (event_.name == "process_name" && process_names_.size() < kProcessNameLimit) {
+      process_names_.try_emplace(event_.process, event_.text);
     }
     return;
   }

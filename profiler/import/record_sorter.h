@@ -21,7 +21,7 @@
 namespace preserve::import {
 
 // Bytes of records one sorter holds before it spills.
-inline constexpr size_t kSorterBytes = 12 << 20;
+inline constexpr size_t kSorterBytes = 8 << 20;
 
 template <typename Record, typename Less>
 class RecordSorter {
@@ -50,11 +50,11 @@ class RecordSorter {
 
   bool next(Record& record) {
     if (runs_.empty()) {
-      if (cursor_ == records_.size()) return false;
+      if (cursor_ == records_.size()) return exhausted();
       record = records_[cursor_++];
       return true;
     }
-    if (heap_.empty()) return false;
+    if (heap_.empty()) return exhausted();
     std::pop_heap(heap_.begin(), heap_.end(), later_);
     Head& head = heap_.back();
     record = head.record;
@@ -83,6 +83,14 @@ class RecordSorter {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };
 
+  // What was read is not needed again: the next sorter gets its memory.
+  bool exhausted() {
+    std::vector<Record>().swap(records_);
+    std::vector<Run>().swap(runs_);
+    cursor_ = 0;
+    file_.reset();
+    return false;
+  }
   void spill() {
     if (records_.empty()) return;
     if (!file_) file_.reset(std::tmpfile());

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+// preserve-profile --import, --summary and --export as a user runs them, and what the other tools
+// make of an imported trace.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve::test {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr const char* kProfile = PRESERVE_BIN_DIR "/preserve-profile";
+
+// Decode steps of a tensor-parallel rank replayed from a graph: what an engine's trace looks like.
+std::string decode_trace(int rank, int world_size) {
+  std::string text = fmt::format(
+      R"({{"deviceProperties": [{{"id": 0, "name": "NVIDIA H100 80GB HBM3", "totalGlobalMem": 85018279936}}],
+"distributedInfo": {{"rank": {}, "world_size": {}}}, "traceEvents": [
+{{"ph": "M", "name": "process_name", "pid": 7, "tid": 0, "ts": 0, "args": {{"name": "python3"}}}})",
+      rank, world_size);
+  double now = 1000;
+  for (int step = 1; step <= 6; ++step) {
+    text += fmt::format(
+        R"(,
+{{"ph": "X", "cat": "user_annotation", "name": "step[DECODE bs=16]", "pid": 7, "tid": 7, "ts": {0}, "dur": 50}},
+{{"ph": "X", "cat": "cuda_runtime", "name": "cudaGraphLaunch", "pid": 7, "tid": 7, "ts": {1}, "dur": 5, "args": {{"correlation": {2}}}}})",
+        now, now + 5, step);
+    now += 60;
+    for (int layer = 0; layer < 8; ++layer) {
+      for (const auto& [name, us] :
+           std::vector<std::pair<const char*, int>>{{"rmsnorm_kernel", 3},
+                                                    {"nvjet_qkv", 14},
+                                                    {"fmha_decode", 9},
+                                                    {"nvjet_o", 10},
+                                                    {"multimem_all_reduce_kernel", 20},
+                                                    {"nvjet_gate_up", 30},
+                                                    {"nvjet_down", 18},
+                                                    {"multimem_all_reduce_kernel", 20}}) {
+        text += fmt::format(
+            R"(,
+{{"ph": "X", "cat": "kernel", "name": "{}", "pid": 0, "tid": 7, "ts": {}, "dur": {}, "args": {{"device": 0, "stream": 7, "correlation": {}}}}})",
+            name, now, us, step);
+        now += us + 1;
+      }
+    }
+  }
+  return text + "\n]}\n";
+}
+
+class CliImport : public testing::Test {
+ protected:
+  std::string file(const char* name, const std::string& text) {
+    std::ofstream(directory_ / name, std::ios::binary) << text;
+    return (directory_ / name).string();
+  }
+  std::string path(const char* name) { return (directory_ / name).string(); }
+  TemporaryDirectory directory_;
+};
+
+TEST_F(CliImport, ATraceBecomesAPlan) {
+  const std::string source = file("rank0.json", decode_trace(0, 1));
+  const test::Run imported = run_program({kProfile, "--import", source, "-o", path("trace.db")});
+  ASSERT_EQ(imported.exit_code, 0) << imported.err;
+  EXPECT_EQ(imported.out, "");
+  EXPECT_THAT(imported.err, HasSubstr("6 annotated, 0 detected; 6 decode"));
+  EXPECT_THAT(imported.err, HasSubstr("next: preserve-tune"));
+  const test::Run tuned = run_program({PRESERVE_BIN_DIR "/preserve-tune", path("trace.db"), "--device",
+                                 PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json", "-o",
+                                 path("schedule.json")});
+  ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
+  EXPECT_THAT(tuned.err, HasSubstr("inferred"));
+  const test::Run drawn = run_program({kProfile, "--export", "chrome", path("trace.db"), "--schedule",
+                                 path("schedule.json"), "-o", path("view.json.gz")});
+  EXPECT_EQ(drawn.exit_code, 0) << drawn.err;
+  EXPECT_THAT(drawn.err, Not(HasSubstr(" 0 planned prefetches")));
+}
+
+TEST_F(CliImport, SummaryGoesToStandardOutput) {
+  const std::string source = file("t.json", decode_trace(0, 1));
+  ASSERT_EQ(run_program({kProfile, "--import", source, "-o", path("trace.db")}).exit_code, 0);
+  const test::Run summary = run_program({kProfile, "--summary", path("trace.db")});
+  EXPECT_EQ(summary.exit_code, 0);
+  EXPECT_THAT(summary.out, HasSubstr("Nothing was lost."));
+  EXPECT_THAT(summary.out, HasSubstr("allreduce"));
+  EXPECT_THAT(summary.out, HasSubstr("RANK 0 of 1, python3"));
+}
+
+TEST_F(CliImport, SeveralRanksAreOneTraceWithTheirResidual) {
+  const test::Run run = run_program({kProfile, "--import", file("a.json", decode_trace(0, 2)),
+                               file("b.json", decode_trace(1, 2)), "-o", path("trace.db")});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.err,
+              HasSubstr("rank 1: clock shifted by 0 ns, ends of 96 collectives agree within"));
+}
+
+TEST_F(CliImport, BadInputLeavesNothingBehind) {
+  const std::string whole = decode_trace(0, 1);
+  const std::string cut = file("cut.json", whole.substr(0, whole.size() / 2));
+  const test::Run refused = run_program({kProfile, "--import", cut, "-o", path("trace.db")});
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("cut.json: stops in the middle"));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "trace.db"));
+  const test::Run partial = run_program({kProfile, "--import", cut, "--partial", "-o", path("trace.db")});
+  EXPECT_EQ(partial.exit_code, 0);
+  EXPECT_THAT(partial.err, HasSubstr("1 unreadable_rest"));
+  const test::Run again = run_program({kProfile, "--import", cut, "--partial", "-o", path("trace.db")});
+  EXPECT_EQ(again.exit_code, 2) << "overwrote without -f";
+}
+
+TEST_F(CliImport, ModesDoNotMix) {
+  const std::string source = file("t.json", decode_trace(0, 1));
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"--import", source, "--summary", "x.db"},
+                                             {"--partial", "--summary", "x.db"},
+                                             {"--schedule", "s.json", "--summary", "x.db"},
+                                             {"--export", "otf2", "x.db"},
+                                             {"--summary", "absent.db"},
+                                             {"--import", "absent.json"},
+                                             {"--import", source, "--kernel-rules", "absent.txt"},
+                                             {"--import", source, "-o", "-"}}) {
+    std::vector<std::string> argv{kProfile};
+    argv.insert(argv.end(), arguments.begin(), arguments.end());
+    const test::Run run = run_program(argv, {}, directory_.path());
+    EXPECT_EQ(run.exit_code, 2) << fmt::format("{}", fmt::join(arguments, " ")) << run.err;
+    EXPECT_THAT(run.err, HasSubstr("error:"));
+  }
+}
+
+TEST_F(CliImport, UsersRulesDecide) {
+  const std::string source = file("t.json", decode_trace(0, 1));
+  const std::string rules = file("rules", "nvjet_gate_up collective allgather\n");
+  ASSERT_EQ(
+      run_program({kProfile, "--import", source, "--kernel-rules", rules, "-o", path("trace.db")})
+          .exit_code,
+      0);
+  EXPECT_THAT(run_program({kProfile, "--summary", path("trace.db")}).out, HasSubstr("allgather"));
+}
+
+}  // namespace
+}  // namespace preserve::test
