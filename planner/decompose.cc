@@ -181,6 +181,12 @@ class Taker {
     const std::vector<uint8_t> blocked = nodes_behind_full_edges();
     for (size_t i = 0; i < windows_.size(); ++i) {
       const Window& window = problem_.windows[i];
+      // The walk may have begun in the middle of what this window fetches.
+      std::stable_sort(windows_[i].prefetches.begin(), windows_[i].prefetches.end(),
+                       [&](const PlannedPrefetch& a, const PlannedPrefetch& b) {
+                         return distance(window.ordinal, a.consumer_ordinal) <
+                                distance(window.ordinal, b.consumer_ordinal);
+                       });
       const auto own = static_cast<size_t>(window.supplies.front());
       windows_[i].ordinal = window.ordinal;
       windows_[i].name = step_.ops[static_cast<size_t>(window.ordinal)].name;

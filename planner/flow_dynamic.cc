@@ -132,6 +132,12 @@ class Dynamic {
         std::lower_bound(problem_.supplies.begin(), problem_.supplies.end(), first, by_node);
     auto demand =
         std::lower_bound(problem_.demands.begin(), problem_.demands.end(), first, by_node);
+    // A supply that costs more than anything earns stays unused; its price would only strain the
+    // sums.
+    int64_t largest_profit = 0;
+    for (const FlowDemand& item : problem_.demands) {
+      largest_profit = std::max(largest_profit, item.profit);
+    }
     insertions_.reserve(problem_.supplies.size() + problem_.demands.size());
     end_of_node_.reserve(nodes_);
     for (size_t walked = 0; walked < nodes_; ++walked) {
@@ -143,7 +149,8 @@ class Dynamic {
       for (; supply != problem_.supplies.end() && static_cast<size_t>(supply->node) == node;
            ++supply) {
         insertions_.push_back({true, static_cast<uint32_t>(supply - problem_.supplies.begin()),
-                               slope_index(slope_of(*supply)), supply->capacity});
+                               slope_index(slope_of(*supply)),
+                               supply->cost < largest_profit ? supply->capacity : 0});
       }
       for (; demand != problem_.demands.end() && static_cast<size_t>(demand->node) == node;
            ++demand) {

@@ -338,6 +338,14 @@ class Planner {
                       "check the device file and the recorded bytes",
                       100 * (schedule().plan.speedup - 1)));
     }
+    if (options_.problem.windows == WindowsMode::idle && method_ != nullptr &&
+        !goes_on_behind_window(device_, *method_)) {
+      out.push_back(
+          fmt::format("--windows idle changes nothing: method {} prefetches on the core that "
+                      "computes, which is only "
+                      "free during collectives",
+                      method_->name));
+    }
     count(notes.operators_without_bytes,
           "operators have no recorded bytes: their traffic through the cache is taken as 0");
     count(notes.clamped_operators,

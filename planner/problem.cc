@@ -200,8 +200,7 @@ class Builder {
     if (method_ == nullptr) return;
     memory_rate_ = device_.memory_bandwidth_bytes_per_s / kNsPerS;
     prefetch_rate_ = std::min(method_->bandwidth_bytes_per_s / kNsPerS, memory_rate_);
-    // The core that would go on prefetching is the one that runs the next operator: it stops.
-    const bool goes_on = device_.kind != "cpu" || method_->placement != "consumer";
+    const bool goes_on = goes_on_behind_window(device_, *method_);
     choose_windows(goes_on && options_.windows == WindowsMode::idle);
     for (size_t w = 0; w < problem_.windows.size(); ++w) {
       std::vector<Arrival> stream{own_arrival(w)};

@@ -97,6 +97,11 @@ PlanProblem build_problem_beside(const FoldedStep& step, const DeviceModel& devi
 // The method that the options name, or the device's first; nullptr when the device has none.
 const PrefetchMethod* choose_method(const DeviceModel& device, const std::string& name);
 
+// A stream of its own goes on when its collective ends; the core that computes next does not.
+inline bool goes_on_behind_window(const DeviceModel& device, const PrefetchMethod& method) {
+  return device.kind != "cpu" || method.placement != "consumer";
+}
+
 inline double price_to_ns(int64_t price) {
   return static_cast<double>(price) / static_cast<double>(kPriceScale);
 }

@@ -55,10 +55,22 @@ int64_t best_by_trying(const FlowProblem& problem) {
 }
 
 TEST(Flow, AgreesWithTryingEverything) {
-  for (uint64_t seed = 0; seed < 400; ++seed) {
+  int with_profit = 0, over_the_wrap = 0;
+  for (uint64_t seed = 0; seed < 1000; ++seed) {
     const FlowProblem problem = random_flow(seed, 3, 2, 5);
-    ASSERT_EQ(solve_flow(problem).profit, best_by_trying(problem)) << "seed " << seed;
+    const FlowSolution solution = solve_flow(problem);
+    ASSERT_EQ(solution.profit, best_by_trying(problem)) << "seed " << seed;
+    with_profit += solution.profit > 0;
+    over_the_wrap += solution.held.back() > 0;
   }
+  EXPECT_GT(with_profit, 200);  // otherwise the instances test nothing
+  EXPECT_GT(over_the_wrap, 50);
+}
+
+TEST(Flow, HugePricesDoNotOverflow) {
+  const int64_t huge = int64_t{1} << 58;
+  const FlowProblem problem{{9, 9, 9}, {{0, 1'000'000, huge}, {2, 4, 1}}, {{1, 1'000'000, 3}}};
+  EXPECT_EQ(solve_flow(problem).profit, 4 * 2);
 }
 
 TEST(Flow, AgreesWithNetworkSimplex) {

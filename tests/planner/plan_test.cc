@@ -60,9 +60,14 @@ RC_GTEST_PROP(PlanProperty, TotalsAddUp, (uint64_t seed)) {
     net_ns -= price_to_ns(problem.flow.supplies[i].cost * solution.supplied[i]);
   }
   for (size_t i = 0; i < windows.size(); ++i) {
+    std::pair<bool, int32_t> last{false, -1};
     for (const PlannedPrefetch& prefetch : windows[i].prefetches) {
       net_ns += prefetch.predicted_saved_ns;
       RC_ASSERT(prefetch.next_step == (prefetch.consumer_ordinal <= windows[i].ordinal));
+      // Issued in the order of reading: this step's consumers by ordinal, then the next step's.
+      const auto place = std::pair(prefetch.next_step, prefetch.consumer_ordinal);
+      RC_ASSERT(last <= place);
+      last = place;
     }
   }
   const double optimum_ns = price_to_ns(solution.profit);
@@ -81,7 +86,9 @@ RC_GTEST_PROP(PlanProperty, MoreBudgetNeverHurts, (uint64_t seed)) {
 
 RC_GTEST_PROP(PlanProperty, LongerWindowsNeverHurt, (uint64_t seed)) {
   const FoldedStep step = random_step(seed);
-  const DeviceModel device = random_device(seed);
+  DeviceModel device = random_device(seed);
+  // A stream that goes on behind its collective moves more beside a longer one, at a cost.
+  if (device.methods[0].placement == "spare") device.slowdown_per_byte_ns = 0;
   ProblemOptions shorter, longer;
   shorter.link_latency_ns = *rc::gen::inRange(0, 100'000);
   longer.link_latency_ns = *rc::gen::inRange<int64_t>(shorter.link_latency_ns, 200'000);
@@ -204,7 +211,9 @@ TEST(Plan, WhatIsHeldWithinAWindowHitsInAnLruCache) {
         access.bytes = step.tensors[static_cast<size_t>(access.tensor)].bytes;
       }
     }
-    const PlanProblem problem = build_problem(step, random_device(seed), {});
+    DeviceModel device = random_device(seed);
+    device.methods[0].placement = "consumer";  // all is there when the window ends
+    const PlanProblem problem = build_problem(step, device, {});
     const auto windows = decompose(step, problem, solve_flow(problem.flow)).windows;
     std::map<std::string, int64_t> first_block;
     for (size_t i = 0; i < step.tensors.size(); ++i) {
@@ -258,8 +267,8 @@ TEST(Plan, FixedCostsSwitchWindowsOff) {
     }
     return used;
   };
-  EXPECT_EQ(used_windows(0), 8);
-  EXPECT_LT(used_windows(2'500), 8);
+  EXPECT_GE(used_windows(0), 4);
+  EXPECT_LT(used_windows(5'000), used_windows(0));
   EXPECT_EQ(used_windows(1'000'000), 0);
 }
 
@@ -326,6 +335,37 @@ TEST(Plan, WarnsOfWhatItCannotKnow) {
   const Schedule schedule = make_schedule(step, synthetic_device(), {}).schedule;
   EXPECT_THAT(schedule.warnings, testing::Contains(HasSubstr("no recorded bytes")));
   EXPECT_THAT(schedule.warnings, testing::Contains(HasSubstr("low confidence")));
+}
+
+TEST(Plan, WarnsOfImplausibleGainsAndUselessOptions) {
+  DeviceModel device = synthetic_device();
+  device.slowdown_per_byte_ns = 0;
+  device.cache_read_bandwidth_bytes_per_s = 1e15;  // a dream of a cache
+  EXPECT_THAT(make_schedule(synthetic_step(), device, {}).schedule.warnings,
+              testing::Contains(HasSubstr("suspicious")));
+  device = random_device(1);
+  device.methods[0].placement = "consumer";
+  PlanOptions idle;
+  idle.problem.windows = WindowsMode::idle;
+  EXPECT_THAT(make_schedule(random_step(1), device, idle).schedule.warnings,
+              testing::Contains(HasSubstr("--windows idle changes nothing")));
+}
+
+TEST(Plan, ASecondLookSeesTheHitsOfTheFirst) {
+  const FoldedStep step = synthetic_step();
+  const DeviceModel device = synthetic_device();
+  const PlanProblem first = build_problem(step, device, {});
+  std::vector<int64_t> hits(step.ops.size(), 0);
+  for (const Consumer& consumer : first.consumers) {
+    hits[static_cast<size_t>(consumer.ordinal)] = consumer.blocks * kBlockBytes;
+  }
+  const PlanProblem second = build_problem_beside(step, device, {}, hits);
+  // Operators that read nothing from memory leave it to the stream at no cost.
+  EXPECT_GT(solve_flow(second.flow).profit, solve_flow(first.flow).profit);
+  EXPECT_EQ(second.traffic_bytes, first.traffic_bytes);
+  const Planned planned = make_schedule(step, device, {});
+  EXPECT_EQ(planned.schedule.plan.objective_ns,
+            std::llround(price_to_ns(planned.solved->optimum.profit)));
 }
 
 TEST(Plan, ExplainsEveryWindow) {

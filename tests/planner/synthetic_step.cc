@@ -168,8 +168,9 @@ DeviceModel random_device(uint64_t seed) {
       device.memory_bandwidth_bytes_per_s * (1.2 + 0.1 * static_cast<double>(below(20)));
   device.slowdown_per_byte_ns = below(1) == 0 ? 0 : static_cast<double>(below(1000)) * 1e-5;
   device.op_floor_ns = below(3000);
-  device.methods = {
-      {"load", "consumer", device.memory_bandwidth_bytes_per_s * 0.8, below(5000), 0, 4096, 0}};
+  // Half of the devices have a core to spare, whose prefetching goes on behind the collective.
+  device.methods = {{"load", below(1) == 0 ? "consumer" : "spare",
+                     device.memory_bandwidth_bytes_per_s * 0.8, below(5000), 0, 4096, 0}};
   return device;
 }
 
