@@ -11,14 +11,19 @@
 namespace preserve {
 namespace {
 
+// Open MPI leaks at exit, from plug-ins that are unloaded by then, so no suppression can name them.
+// Leaks of our own code are looked for in the tests that do not start MPI.
+const std::string kNoLeakCheck = "ASAN_OPTIONS=detect_leaks=0";
+
 using testing::HasSubstr;
 
 const std::string kCalibrate = PRESERVE_BIN_DIR "/preserve-calibrate";
 
 class CalibrateCli : public testing::Test {
  protected:
-  test::Run calibrate(std::vector<std::string> more, const std::vector<std::string>& environment = {}) {
+  test::Run calibrate(std::vector<std::string> more, std::vector<std::string> environment = {}) {
     more.insert(more.begin(), {kCalibrate, "--quick", "--color", "never"});
+    environment.push_back(kNoLeakCheck);
     return test::run_program(more, environment, directory_.path());
   }
   test::TemporaryDirectory directory_;

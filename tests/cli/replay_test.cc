@@ -15,6 +15,10 @@
 namespace preserve {
 namespace {
 
+// Open MPI leaks at exit, from plug-ins that are unloaded by then, so no suppression can name them.
+// Leaks of our own code are looked for in the tests that do not start MPI.
+const std::string kNoLeakCheck = "ASAN_OPTIONS=detect_leaks=0";
+
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
@@ -33,11 +37,12 @@ class ReplayCli : public testing::Test {
 
   // Oversubscribed: the tests run on whatever machine there is.
   test::Run replay(std::vector<std::string> more = {}, const std::string& output = "replay.db",
-             const std::vector<std::string>& environment = {}) const {
+             std::vector<std::string> environment = {}) const {
     std::vector<std::string> argv{kReplay,       trace_.string(), schedule_.string(), "-o",
                                   output,        "--time-limit",  "300ms",            "--oversubscribe",
                                   "--color",     "never"};
     argv.insert(argv.end(), more.begin(), more.end());
+    environment.push_back(kNoLeakCheck);
     return test::run_program(argv, environment, directory_.path());
   }
 
@@ -133,7 +138,7 @@ TEST_F(ReplayCli, JoinsALauncher) {
   const test::Run run = test::run_program(
       {"mpirun", "--oversubscribe", "-n", "2", kReplay, trace_.string(), schedule_.string(), "-o",
        "replay.db", "--time-limit", "200ms", "--oversubscribe"},
-      {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"}, directory_.path());
+      {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", kNoLeakCheck}, directory_.path());
   ASSERT_EQ(run.exit_code, 0) << run.err;
   EXPECT_EQ(TraceDb::open(directory_ / "replay.db").meta("ranks"), "2");
 }
@@ -142,7 +147,7 @@ TEST_F(ReplayCli, TheWrongNumberOfRanksIsRefused) {
   const test::Run run = test::run_program(
       {"mpirun", "--oversubscribe", "-n", "1", kReplay, trace_.string(), schedule_.string(), "-o",
        "replay.db", "--oversubscribe"},
-      {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"}, directory_.path());
+      {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", kNoLeakCheck}, directory_.path());
   EXPECT_EQ(run.exit_code, 2);
   EXPECT_THAT(run.err, HasSubstr("recorded with 2 ranks, but 1 were started"));
   EXPECT_THAT(leftovers(), IsEmpty());
