@@ -90,7 +90,8 @@ CpuCalibration::CpuCalibration(const Ranks& ranks, const HostCores& host,
                std::min(2 * host.private_cache_bytes, host.cache_bytes / (2 * samples_.ranks)));
   samples_.probe_bytes = std::max<int64_t>(samples_.probe_bytes / 4096 * 4096, 64 << 10);
   for (const FetchMethod& method : fetch_methods()) {
-    candidates_.push_back({{std::string(method.name), "consumer", {}, {}, {}}, method.fetch, false});
+    candidates_.push_back(
+        {{std::string(method.name), "consumer", {}, {}, {}}, method.fetch, false});
     // All ranks have a spare core or none has: they must do the same.
     if (!spare_cpu()) continue;
     candidates_.push_back({{std::string(method.name), "spare", {}, {}, {}}, method.fetch, true});
@@ -131,8 +132,8 @@ double CpuCalibration::time_fetch(const Candidate& method, const std::byte* begi
   const FetchSlice slice{begin, bytes};
   if (!method.on_spare) {
     own_->use(method.fetch);
-    // With a look at the clock after each chunk, as in a window: methods that need a run-up to be fast
-    // do not get one.
+    // With a look at the clock after each chunk, as in a window: methods that need a run-up to be
+    // fast do not get one.
     return time([&] {
       own_->begin({&slice, 1});
       while (own_->step()) now_ns();
@@ -168,7 +169,8 @@ void CpuCalibration::measure_methods() {
   own_ = std::make_unique<WindowFetcher>(candidates_.front().fetch, samples_.chunk_bytes,
                                          std::nullopt);
   if (spare_cpu()) {
-    spare_ = std::make_unique<WindowFetcher>(candidates_.front().fetch, samples_.chunk_bytes, spare_cpu());
+    spare_ = std::make_unique<WindowFetcher>(candidates_.front().fetch, samples_.chunk_bytes,
+                                             spare_cpu());
   }
   repeat(1, [&] {
     // Interleaved: a disturbance of the machine hits all methods alike.
@@ -243,11 +245,12 @@ void CpuCalibration::measure_collectives() {
   }
 }
 
-// How much fetching delays a collective that this rank waits in: one rank comes late, in turn, and the
-// others fetch meanwhile. What counts is when they are through, with and without fetching.
+// How much fetching delays a collective that this rank waits in: one rank comes late, in turn, and
+// the others fetch meanwhile. What counts is when they are through, with and without fetching.
 void CpuCalibration::measure_windows() {
   const Candidate& method = candidates_[best_method()];
-  WindowFetcher fetcher(method.fetch, samples_.chunk_bytes, method.on_spare ? spare_cpu() : std::nullopt);
+  WindowFetcher fetcher(method.fetch, samples_.chunk_bytes,
+                        method.on_spare ? spare_cpu() : std::nullopt);
   RankCollective allreduce("allreduce", kAllreduceBytes, ranks_.size());
   samples_.window_bytes = 4 * kMiB / samples_.ranks;
   int trial = 0;

@@ -60,8 +60,8 @@ void print_summary(const DeviceModel& device, FILE* stream) {
     return;
   }
   const PrefetchMethod& best = device.methods.front();
-  fmt::print(stream, "  best prefetch           {} on the {} core, {}, then read at {}\n", best.name,
-             best.placement, format_rate(best.bandwidth_bytes_per_s),
+  fmt::print(stream, "  best prefetch           {} on the {} core, {}, then read at {}\n",
+             best.name, best.placement, format_rate(best.bandwidth_bytes_per_s),
              format_rate(best.hit_read_bandwidth_bytes_per_s));
 }
 
@@ -91,9 +91,10 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
                              cores, host.cores_in_affinity, cores));
   }
   if (ranks > cores) {
-    console.warn(fmt::format("{} ranks on {} usable core{}: the ranks take turns, so the result is "
-                             "no measurement of this machine",
-                             ranks, cores, cores == 1 ? "" : "s"));
+    console.warn(
+        fmt::format("{} ranks on {} usable core{}: the ranks take turns, so the result is "
+                    "no measurement of this machine",
+                    ranks, cores, cores == 1 ? "" : "s"));
   }
   const MeasurementLock lock(
       [&] { console.info("waiting for another measurement on this machine to end"); });
@@ -116,8 +117,8 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
   }
   print_summary(device, to_stdout ? stderr : stdout);
   if (!to_stdout) {
-    console.next(fmt::format("preserve-tune trace.db --device {} -o schedule.json",
-                             arguments.output));
+    console.next(
+        fmt::format("preserve-tune trace.db --device {} -o schedule.json", arguments.output));
   }
   return kExitDone;
 }

@@ -34,7 +34,8 @@ void add_method_notes(const CalibrationSamples& samples, std::vector<std::string
   for (const MethodSamples& method : samples.methods) {
     notes.push_back(fmt::format(
         "{} on the {} core: fetches at {}, the consumer then reads at {} (spread {:.1f} %)",
-        method.name, method.placement, format_rate(rate(samples.probe_bytes, median(method.fetch_ns))),
+        method.name, method.placement,
+        format_rate(rate(samples.probe_bytes, median(method.fetch_ns))),
         format_rate(rate(samples.probe_bytes, median(method.read_ns))),
         spread_percent(method.read_ns)));
   }
@@ -54,22 +55,23 @@ double slowdown_per_byte_ns(const CalibrationSamples& samples) {
 
 std::vector<std::string> notes_of(const CalibrationSamples& samples) {
   std::vector<std::string> notes;
-  notes.push_back(fmt::format("measured {} with {} rank{} active at once on {} of {} cores, {}",
-                              samples.date, samples.ranks, samples.ranks == 1 ? "" : "s",
-                              std::min<int64_t>(samples.ranks,
-                                                static_cast<int64_t>(samples.host.cores.size())),
-                              samples.host.cores.size(), samples.mpi_library));
+  notes.push_back(
+      fmt::format("measured {} with {} rank{} active at once on {} of {} cores, {}", samples.date,
+                  samples.ranks, samples.ranks == 1 ? "" : "s",
+                  std::min<int64_t>(samples.ranks, static_cast<int64_t>(samples.host.cores.size())),
+                  samples.host.cores.size(), samples.mpi_library));
   notes.push_back(samples.host.clock_note);
   notes.push_back(note("cold streaming read", samples.stream_ns, samples.probe_bytes));
   notes.push_back(note("cold sgemv", samples.cold_ns, samples.probe_bytes));
   notes.push_back(note("cached sgemv", samples.hot_ns, samples.probe_bytes));
   add_method_notes(samples, notes);
-  notes.push_back(fmt::format("one look at a collective (MPI_Test) costs {}, starting it without "
-                              "blocking {}",
-                              format_duration(median(samples.test_ns)),
-                              format_duration(median(samples.post_ns))));
-  notes.push_back("slowdown_per_byte_ns: of an 8 KiB allreduce that waits 50 us for a late rank; "
-                  "preserve-replay measures it in the schedule's own windows");
+  notes.push_back(fmt::format(
+      "one look at a collective (MPI_Test) costs {}, starting it without "
+      "blocking {}",
+      format_duration(median(samples.test_ns)), format_duration(median(samples.post_ns))));
+  notes.push_back(
+      "slowdown_per_byte_ns: of an 8 KiB allreduce that waits 50 us for a late rank; "
+      "preserve-replay measures it in the schedule's own windows");
   if (samples.ranks > static_cast<int64_t>(samples.host.cores.size())) {
     notes.push_back("more ranks than cores: the ranks took turns, so these are no measurements");
   }
@@ -120,8 +122,8 @@ std::vector<PrefetchMethod> rank_methods(const CalibrationSamples& samples, int6
 
 std::vector<SurvivalPoint> survival_curve(const CalibrationSamples& samples,
                                           double hit_bandwidth_bytes_per_s) {
-  // Isotonic regression by pooling adjacent violators (Barlow et al. 1972): neighbours that rise are
-  // averaged, so one disturbed point bends the curve only where it stands.
+  // Isotonic regression by pooling adjacent violators (Barlow et al. 1972): neighbours that rise
+  // are averaged, so one disturbed point bends the curve only where it stands.
   struct Pool {
     double sum = 0;
     size_t points = 0;
@@ -152,8 +154,8 @@ std::vector<SurvivalPoint> survival_curve(const CalibrationSamples& samples,
 }
 
 int64_t cache_budget(const std::vector<SurvivalPoint>& survival, int64_t cache_bytes) {
-  // A byte that is lost has pushed out another one, so it costs what a hit gains: the best footprint
-  // maximises hits minus losses.
+  // A byte that is lost has pushed out another one, so it costs what a hit gains: the best
+  // footprint maximises hits minus losses.
   int64_t budget_bytes = 0;
   double best = 0;
   for (const SurvivalPoint& point : survival) {
@@ -211,7 +213,8 @@ DeviceModel device_from(const CalibrationSamples& samples) {
   device.source = "measured";
   device.ranks = samples.ranks;
   device.cache_bytes = samples.host.cache_bytes;
-  device.memory_bandwidth_bytes_per_s = std::round(rate(samples.probe_bytes, median(samples.cold_ns)));
+  device.memory_bandwidth_bytes_per_s =
+      std::round(rate(samples.probe_bytes, median(samples.cold_ns)));
   device.cache_read_bandwidth_bytes_per_s =
       std::round(rate(samples.probe_bytes, median(samples.hot_ns)));
   device.op_floor_ns = std::llround(median(samples.floor_ns));

@@ -32,24 +32,24 @@ struct CollectiveSamples {
 struct CalibrationSamples {
   HostCores host;
   int64_t ranks = 1;
-  int64_t probe_bytes = 0;                   // footprint at which methods are compared
-  int64_t chunk_bytes = 0;                   // fetched between two looks, as a replay does
-  std::vector<double> stream_ns;             // plain streaming read of probe_bytes, cold
-  std::vector<double> cold_ns, hot_ns;       // sgemv over probe_bytes, cold and straight afterwards
-  std::vector<double> floor_ns;              // sgemv over one row
-  std::vector<double> test_ns, post_ns;      // one MPI_Test; the non-blocking call itself
+  int64_t probe_bytes = 0;               // footprint at which methods are compared
+  int64_t chunk_bytes = 0;               // fetched between two looks, as a replay does
+  std::vector<double> stream_ns;         // plain streaming read of probe_bytes, cold
+  std::vector<double> cold_ns, hot_ns;   // sgemv over probe_bytes, cold and straight afterwards
+  std::vector<double> floor_ns;          // sgemv over one row
+  std::vector<double> test_ns, post_ns;  // one MPI_Test; the non-blocking call itself
   std::vector<MethodSamples> methods;
-  std::vector<FootprintSamples> survival;    // of the best method, ascending
+  std::vector<FootprintSamples> survival;  // of the best method, ascending
   std::vector<CollectiveSamples> allreduce;
-  int64_t window_bytes = 0;                  // most that a window of the next two fetched
+  int64_t window_bytes = 0;  // most that a window of the next two fetched
   std::vector<double> null_window_ns, fetch_window_ns;
-  std::vector<double> fetched_bytes;         // in the windows of fetch_window_ns
+  std::vector<double> fetched_bytes;  // in the windows of fetch_window_ns
   std::string mpi_library, date;
 };
 
 // Methods that gain anything, best first: by what they save in a window just long enough for the
-// memory to deliver `budget_bytes`, so that neither a dropped hint nor a slow method can win. Within
-// 5 % of the best the order of fetch_methods() decides.
+// memory to deliver `budget_bytes`, so that neither a dropped hint nor a slow method can win.
+// Within 5 % of the best the order of fetch_methods() decides.
 std::vector<PrefetchMethod> rank_methods(const CalibrationSamples& samples, int64_t budget_bytes);
 
 // Survival curve, made monotonic: a larger footprint never survives better.
@@ -59,8 +59,8 @@ std::vector<SurvivalPoint> survival_curve(const CalibrationSamples& samples,
 // The footprint with the largest surplus of bytes that are hit over bytes that are lost.
 int64_t cache_budget(const std::vector<SurvivalPoint>& survival, int64_t cache_bytes);
 
-// Smallest power of two, 1 KiB to 64 KiB, with which looking at the collective costs at most a tenth of
-// the fetching.
+// Smallest power of two, 1 KiB to 64 KiB, with which looking at the collective costs at most a
+// tenth of the fetching.
 int64_t chunk_bytes(double test_ns, double bandwidth_bytes_per_s);
 
 CollectiveFit fit_collective(const std::vector<CollectiveSamples>& samples, int64_t ranks);

@@ -16,10 +16,12 @@ namespace preserve {
 namespace {
 
 constexpr int64_t kPageBytes = 4096;
-constexpr int kPadRounds = 2;       // the second sees the ranks' real overlap
+constexpr int kPadRounds = 2;  // the second sees the ranks' real overlap
 constexpr int kStepsPerPadRound = 7;
 
-int64_t page_aligned(int64_t bytes) { return (bytes + kPageBytes - 1) / kPageBytes * kPageBytes; }
+int64_t page_aligned(int64_t bytes) {
+  return (bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
+}
 
 // Reads start at a whole word, as the program's did.
 constexpr int64_t kWordBytes = 4;
@@ -49,8 +51,8 @@ int64_t involuntary_switches() {
   return usage.ru_nivcsw;
 }
 
-// A chain of dependent multiplications: its time is the clock's, whatever memory does. The shortest of
-// three, so that a timer interrupt does not look like a slow clock.
+// A chain of dependent multiplications: its time is the clock's, whatever memory does. The shortest
+// of three, so that a timer interrupt does not look like a slow clock.
 int64_t probe_clock_ns() {
   constexpr int kSteps = 2000;
   int64_t shortest = INT64_MAX;
@@ -142,8 +144,8 @@ void CpuExecutor::bind_program() {
     bound.writes = op.writes;
     if (op.collective) {
       const int64_t bytes = op.collective->bytes.value_or(0);
-      const auto [entry, added] = collectives.try_emplace(
-          {op.collective->function, bytes}, static_cast<int>(collectives_.size()));
+      const auto [entry, added] = collectives.try_emplace({op.collective->function, bytes},
+                                                          static_cast<int>(collectives_.size()));
       if (added) collectives_.emplace_back(op.collective->function, bytes, ranks_.size());
       bound.collective = entry->second;
     }
@@ -160,9 +162,9 @@ void CpuExecutor::bind_arm(const ReplayArm& arm, size_t index, int64_t& scratch_
         bound.slices.push_back({scratch_.data() + scratch_at, slice.bytes});
         scratch_at += page_aligned(slice.bytes);
       } else {
-        bound.slices.push_back({memory_.data() + tensor_at_[static_cast<size_t>(slice.tensor)] +
-                                    slice.offset_bytes,
-                                slice.bytes});
+        bound.slices.push_back(
+            {memory_.data() + tensor_at_[static_cast<size_t>(slice.tensor)] + slice.offset_bytes,
+             slice.bytes});
       }
     }
   }
@@ -254,8 +256,8 @@ ArmSample CpuExecutor::do_run(size_t arm, int steps) {
     fetched += run_step(arm);
     timed_ns += now_ns() - start_ns;
     for (size_t i = 0; i < ops_.size(); ++i) {
-      op_ns[i] += static_cast<float>(current_[i].end_ns - current_[i].start_ns) /
-                  static_cast<float>(steps);
+      op_ns[i] +=
+          static_cast<float>(current_[i].end_ns - current_[i].start_ns) / static_cast<float>(steps);
     }
   }
   ArmSample sample;
@@ -265,8 +267,8 @@ ArmSample CpuExecutor::do_run(size_t arm, int steps) {
   const auto per_step = static_cast<int64_t>(checksum_ / static_cast<uint64_t>(steps));
   sample.checksum = static_cast<uint64_t>(ranks_.sum(per_step));
   last_steps_[arm] = current_;
-  // The hot arm leaves the tensors untouched, and a large cache keeps a part of them from step to step:
-  // the arm after it would start with less of that than the others do.
+  // The hot arm leaves the tensors untouched, and a large cache keeps a part of them from step to
+  // step: the arm after it would start with less of that than the others do.
   if (kinds_[arm] == ArmKind::hot) run_step(0);
   op_ns_.push_back(std::move(op_ns));
   fetched_bytes_.push_back(fetched / steps);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a StepProgram on this rank's core: real memory traffic per operator, real collectives, and in
-// each window whatever the arm fetches there. What the kernels do not explain of an operator's recorded
-// duration is a pad: a fixed wait, the same in every arm, found by running the baseline first.
+// Runs a StepProgram on this rank's core: real memory traffic per operator, real collectives, and
+// in each window whatever the arm fetches there. What the kernels do not explain of an operator's
+// recorded duration is a pad: a fixed wait, the same in every arm, found by running the baseline
+// first.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +22,9 @@ namespace preserve {
 struct CpuExecutorOptions {
   FetchFunction fetch = nullptr;
   int64_t chunk_bytes = 0;
-  std::optional<int> spare_cpu;     // fetch there; nothing: on the consuming core
+  std::optional<int> spare_cpu;  // fetch there; nothing: on the consuming core
   int64_t link_latency_ns = 0;
-  int64_t hot_block_bytes = 0;      // arm hot reads this much again and again
+  int64_t hot_block_bytes = 0;  // arm hot reads this much again and again
 };
 
 struct OpInterval {
@@ -36,7 +37,8 @@ int64_t executor_memory_bytes(const StepProgram& program, const std::vector<Repl
 
 class CpuExecutor final : public Executor {
  public:
-  // The calling thread is pinned already. Allocates, touches and calibrates: takes some dozen steps.
+  // The calling thread is pinned already. Allocates, touches and calibrates: takes some dozen
+  // steps.
   CpuExecutor(const Ranks& ranks, StepProgram program, std::vector<ReplayArm> arms,
               const CpuExecutorOptions& options);
 

@@ -10,9 +10,10 @@ ArmSample Executor::run(size_t arm, int steps) {
   const ArmSample sample = do_run(arm, steps);
   if (!checksum_) checksum_ = sample.checksum;
   if (sample.checksum != *checksum_) {
-    throw internal_error("arm {} consumed other bytes than the arms before it (checksum {:016x}, not "
-                         "{:016x})",
-                         arms()[arm], sample.checksum, *checksum_);
+    throw internal_error(
+        "arm {} consumed other bytes than the arms before it (checksum {:016x}, not "
+        "{:016x})",
+        arms()[arm], sample.checksum, *checksum_);
   }
   return sample;
 }

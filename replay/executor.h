@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What runs the arms of a replay. measure() drives an executor and never sees what it is made of; all
-// ranks call it in step, and every value it returns is the same on all of them.
+// What runs the arms of a replay. measure() drives an executor and never sees what it is made of;
+// all ranks call it in step, and every value it returns is the same on all of them.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/fetch_method.h"
 
-#include "common/error.h"
 #include "common/cli.h"
+#include "common/error.h"
 
 namespace preserve {
 namespace {
@@ -76,8 +76,10 @@ FetchFunction find_fetch_method(std::string_view name) {
     if (method.name == name) return method.fetch;
     known += (known.empty() ? "" : ", ") + std::string(method.name);
   }
-  throw input_error("prefetch method \"{}\" is not one that a CPU replay has ({}); was the schedule "
-                    "made for another kind of device?", printable(name), known);
+  throw input_error(
+      "prefetch method \"{}\" is not one that a CPU replay has ({}); was the schedule "
+      "made for another kind of device?",
+      printable(name), known);
 }
 
 }  // namespace preserve

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ways of bringing bytes into the cache on a CPU. Which one works is a property of the processor, so
-// preserve-calibrate measures them all and schedule.json names the chosen one:
+// Ways of bringing bytes into the cache on a CPU. Which one works is a property of the processor,
+// so preserve-calibrate measures them all and schedule.json names the chosen one:
 //   load              one real load per cache line; never dropped, holds the core while it waits
 //   prefetcht0/1/2    hints back to back; some processors drop them when the miss queue is full
 //   prefetcht0_paced, prefetcht2_paced   hints, with one real load per 16 lines that the next hints

@@ -41,7 +41,9 @@ void WindowFetcher::begin(std::span<const FetchSlice> slices) {
   if (helper_.joinable()) posted_.fetch_add(1, std::memory_order_release);
 }
 
-bool WindowFetcher::step() { return !helper_.joinable() && fetch_chunk(cursor_); }
+bool WindowFetcher::step() {
+  return !helper_.joinable() && fetch_chunk(cursor_);
+}
 
 void WindowFetcher::wait() {
   while (step()) {

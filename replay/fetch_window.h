@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What happens between the start and the end of a collective that carries prefetches: the rank's own
-// core (or a helper on a spare one) works off a list of slices in chunks and looks at the collective
-// after each. When the collective is done the rest of the list is dropped, never finished late.
+// What happens between the start and the end of a collective that carries prefetches: the rank's
+// own core (or a helper on a spare one) works off a list of slices in chunks and looks at the
+// collective after each. When the collective is done the rest of the list is dropped, never
+// finished late.
 #pragma once
 
 #include <atomic>
@@ -65,7 +66,6 @@ int64_t run_window(RankCollective& collective, WindowFetcher& fetcher,
                    std::span<const FetchSlice> slices, int64_t link_latency_ns);
 
 // Fetches while an idle stretch of the step lasts.
-int64_t run_idle_window(WindowFetcher& fetcher, std::span<const FetchSlice> slices,
-                        int64_t end_ns);
+int64_t run_idle_window(WindowFetcher& fetcher, std::span<const FetchSlice> slices, int64_t end_ns);
 
 }  // namespace preserve

@@ -85,12 +85,11 @@ void find_caches(hwloc_topology_t topology, hwloc_obj_t core, const hwloc_cpuset
     host.private_cache_bytes = host.cache_bytes;
     host.cache_bytes = static_cast<int64_t>(object->attr->cache.size);
     host.cache_cores = 0;
-    const int cores = hwloc_get_nbobjs_inside_cpuset_by_type(topology, object->cpuset,
-                                                             HWLOC_OBJ_CORE);
+    const int cores =
+        hwloc_get_nbobjs_inside_cpuset_by_type(topology, object->cpuset, HWLOC_OBJ_CORE);
     for (int i = 0; i < cores; ++i) {
-      const hwloc_obj_t other =
-          hwloc_get_obj_inside_cpuset_by_type(topology, object->cpuset, HWLOC_OBJ_CORE,
-                                              static_cast<unsigned>(i));
+      const hwloc_obj_t other = hwloc_get_obj_inside_cpuset_by_type(
+          topology, object->cpuset, HWLOC_OBJ_CORE, static_cast<unsigned>(i));
       if (hwloc_bitmap_intersects(other->cpuset, usable) != 0) ++host.cache_cores;
     }
   }

@@ -112,7 +112,8 @@ std::filesystem::path find_mpirun() {
     if (::access(candidate.c_str(), X_OK) == 0) return candidate;
   }
   throw input_error(
-      "mpirun is not in PATH, and the ranks are started with it; install openmpi-bin, or start this "
+      "mpirun is not in PATH, and the ranks are started with it; install openmpi-bin, or start "
+      "this "
       "tool with a launcher of your own");
 }
 
@@ -125,7 +126,8 @@ int run_ranks(int ranks, const std::vector<std::string>& arguments) {
   g_signal.store(0);
   struct sigaction action {};
   action.sa_handler = hand_on;
-  struct sigaction old_int {}, old_term {};
+  struct sigaction old_int {
+  }, old_term{};
   ::sigaction(SIGINT, &action, &old_int);
   ::sigaction(SIGTERM, &action, &old_term);
   const pid_t child = ::fork();

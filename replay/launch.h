@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starting the ranks: the tool runs itself again under mpirun, once per rank, with the hidden option
+// Starting the ranks: the tool runs itself again under mpirun, once per rank, with the hidden
+// option
 // --worker; or it finds itself started by somebody's launcher and joins.
 #pragma once
 
@@ -15,8 +16,8 @@ int ranks_of_launcher();
 // Whether this process is the launcher's rank 0.
 bool first_of_launcher();
 
-// While it exists no other preserve tool measures on this host: two that are pinned to the same cores
-// would measure each other.
+// While it exists no other preserve tool measures on this host: two that are pinned to the same
+// cores would measure each other.
 class MeasurementLock {
  public:
   // Waits for the other one; `waiting` is called once before. Where the lock file cannot be opened

@@ -45,7 +45,8 @@ bool precise(const std::vector<ArmResult>& results, const MeasureOptions& option
   for (const ArmResult& result : results) {
     if (result.name.rfind("prefetch", 0) != 0) continue;
     const double half_width = (result.speedup.high - result.speedup.low) / 2;
-    if (result.pairs < options.min_pairs || half_width > options.precision * result.speedup.estimate) {
+    if (result.pairs < options.min_pairs ||
+        half_width > options.precision * result.speedup.estimate) {
       return false;
     }
   }

@@ -24,9 +24,8 @@ void judge_fidelity(const OpTimes& times, const StepProgram& program, Outcome& o
       const double ratio = times.at(kBaseline, rank, op).median_ns / recorded_ns;
       ratios.push_back(ratio);
       const double away = std::fabs(std::log(std::max(ratio, 1e-9)));
-      const double farthest = outcome.fidelity_op_worst > 0
-                                  ? std::fabs(std::log(outcome.fidelity_op_worst))
-                                  : -1;
+      const double farthest =
+          outcome.fidelity_op_worst > 0 ? std::fabs(std::log(outcome.fidelity_op_worst)) : -1;
       if (away <= farthest) continue;
       outcome.fidelity_op_worst = ratio;
       outcome.fidelity_op_worst_name = program.ops[op].name;

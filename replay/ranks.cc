@@ -42,7 +42,9 @@ Ranks::Ranks() {
   check(MPI_Comm_free(&host), "MPI_Comm_free");
 }
 
-Ranks::~Ranks() { MPI_Finalize(); }
+Ranks::~Ranks() {
+  MPI_Finalize();
+}
 
 std::string Ranks::library() const {
   char text[MPI_MAX_LIBRARY_VERSION_STRING] = {};
@@ -57,10 +59,18 @@ void Ranks::abort(int exit_code) const {
   std::_Exit(exit_code);
 }
 
-void Ranks::barrier() const { check(MPI_Barrier(MPI_COMM_WORLD), "MPI_Barrier"); }
-int64_t Ranks::max(int64_t value) const { return reduce(value, MPI_MAX); }
-int64_t Ranks::min(int64_t value) const { return reduce(value, MPI_MIN); }
-int64_t Ranks::sum(int64_t value) const { return reduce(value, MPI_SUM); }
+void Ranks::barrier() const {
+  check(MPI_Barrier(MPI_COMM_WORLD), "MPI_Barrier");
+}
+int64_t Ranks::max(int64_t value) const {
+  return reduce(value, MPI_MAX);
+}
+int64_t Ranks::min(int64_t value) const {
+  return reduce(value, MPI_MIN);
+}
+int64_t Ranks::sum(int64_t value) const {
+  return reduce(value, MPI_SUM);
+}
 
 int64_t Ranks::from_first(int64_t value) const {
   check(MPI_Bcast(&value, 1, MPI_INT64_T, 0, MPI_COMM_WORLD), "MPI_Bcast");
@@ -95,7 +105,15 @@ std::vector<std::string> Ranks::all_texts(const std::string& text) const {
 // and `receive`, whose sizes the constructor knows.
 struct RankCollective::Call {
   enum class Function {
-    allreduce, allgather, reduce_scatter, alltoall, broadcast, reduce, gather, scatter, barrier
+    allreduce,
+    allgather,
+    reduce_scatter,
+    alltoall,
+    broadcast,
+    reduce,
+    gather,
+    scatter,
+    barrier
   };
   Function function = Function::barrier;
   int count = 0;  // elements that one rank contributes or keeps
@@ -108,12 +126,15 @@ struct RankCollective::Call {
 };
 
 const std::map<std::string, RankCollective::Call::Function>& RankCollective::Call::functions() {
-  static const std::map<std::string, Function> all{
-      {"allreduce", Function::allreduce}, {"allgather", Function::allgather},
-      {"reduce_scatter", Function::reduce_scatter}, {"alltoall", Function::alltoall},
-      {"broadcast", Function::broadcast}, {"reduce", Function::reduce},
-      {"gather", Function::gather}, {"scatter", Function::scatter},
-      {"barrier", Function::barrier}};
+  static const std::map<std::string, Function> all{{"allreduce", Function::allreduce},
+                                                   {"allgather", Function::allgather},
+                                                   {"reduce_scatter", Function::reduce_scatter},
+                                                   {"alltoall", Function::alltoall},
+                                                   {"broadcast", Function::broadcast},
+                                                   {"reduce", Function::reduce},
+                                                   {"gather", Function::gather},
+                                                   {"scatter", Function::scatter},
+                                                   {"barrier", Function::barrier}};
   return all;
 }
 
@@ -129,14 +150,16 @@ int RankCollective::Call::run() {
       return MPI_Reduce_scatter_block(in, out, count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
     case Function::alltoall:
       return MPI_Alltoall(in, count, MPI_FLOAT, out, count, MPI_FLOAT, MPI_COMM_WORLD);
-    case Function::broadcast: return MPI_Bcast(in, count, MPI_FLOAT, 0, MPI_COMM_WORLD);
+    case Function::broadcast:
+      return MPI_Bcast(in, count, MPI_FLOAT, 0, MPI_COMM_WORLD);
     case Function::reduce:
       return MPI_Reduce(in, out, count, MPI_FLOAT, MPI_SUM, 0, MPI_COMM_WORLD);
     case Function::gather:
       return MPI_Gather(in, count, MPI_FLOAT, out, count, MPI_FLOAT, 0, MPI_COMM_WORLD);
     case Function::scatter:
       return MPI_Scatter(in, count, MPI_FLOAT, out, count, MPI_FLOAT, 0, MPI_COMM_WORLD);
-    case Function::barrier: return MPI_Barrier(MPI_COMM_WORLD);
+    case Function::barrier:
+      return MPI_Barrier(MPI_COMM_WORLD);
   }
   return MPI_ERR_ARG;
 }
@@ -154,15 +177,16 @@ int RankCollective::Call::start() {
                                        &request);
     case Function::alltoall:
       return MPI_Ialltoall(in, count, MPI_FLOAT, out, count, MPI_FLOAT, MPI_COMM_WORLD, &request);
-    case Function::broadcast: return MPI_Ibcast(in, count, MPI_FLOAT, 0, MPI_COMM_WORLD, &request);
+    case Function::broadcast:
+      return MPI_Ibcast(in, count, MPI_FLOAT, 0, MPI_COMM_WORLD, &request);
     case Function::reduce:
       return MPI_Ireduce(in, out, count, MPI_FLOAT, MPI_SUM, 0, MPI_COMM_WORLD, &request);
     case Function::gather:
       return MPI_Igather(in, count, MPI_FLOAT, out, count, MPI_FLOAT, 0, MPI_COMM_WORLD, &request);
     case Function::scatter:
-      return MPI_Iscatter(in, count, MPI_FLOAT, out, count, MPI_FLOAT, 0, MPI_COMM_WORLD,
-                          &request);
-    case Function::barrier: return MPI_Ibarrier(MPI_COMM_WORLD, &request);
+      return MPI_Iscatter(in, count, MPI_FLOAT, out, count, MPI_FLOAT, 0, MPI_COMM_WORLD, &request);
+    case Function::barrier:
+      return MPI_Ibarrier(MPI_COMM_WORLD, &request);
   }
   return MPI_ERR_ARG;
 }
@@ -204,8 +228,12 @@ int64_t RankCollective::buffer_bytes() const {
   return static_cast<int64_t>((call_->send.size() + call_->receive.size()) * sizeof(float));
 }
 
-void RankCollective::run() { check(call_->run(), "collective"); }
-void RankCollective::start() { check(call_->start(), "non-blocking collective"); }
+void RankCollective::run() {
+  check(call_->run(), "collective");
+}
+void RankCollective::start() {
+  check(call_->start(), "non-blocking collective");
+}
 
 bool RankCollective::test() {
   int done = 0;

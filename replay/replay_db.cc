@@ -17,9 +17,13 @@ namespace {
 constexpr const char* kEnvironment[] = {"OMP_NUM_THREADS", "OPENBLAS_CORETYPE",
                                         "OPENBLAS_NUM_THREADS", "OMPI_MCA_btl", "OMPI_MCA_pml"};
 
-std::string ratio_text(double value) { return fmt::format("{:.6f}", value); }
+std::string ratio_text(double value) {
+  return fmt::format("{:.6f}", value);
+}
 
-int64_t whole(double value) { return std::llround(value); }
+int64_t whole(double value) {
+  return std::llround(value);
+}
 
 void write_measurement(TraceDb& db, const Measurement& measurement) {
   std::vector<ArmId> arms;
@@ -49,11 +53,11 @@ void write_op_times(TraceDb& db, const ReplayRecord& record, const StepProgram& 
     for (size_t rank = 0; rank < times.ranks; ++rank) {
       for (size_t op = 0; op < times.ops; ++op) {
         const OpTime& time = times.at(arm, rank, op);
-        db.execute("INSERT INTO arm_op (arm_id, rank, ordinal, name, median_ns, mad_ns, samples) "
-                   "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                   {static_cast<int64_t>(arm + 1), static_cast<int64_t>(rank),
-                    static_cast<int64_t>(op), program.ops[op].name, whole(time.median_ns),
-                    whole(time.mad_ns), samples});
+        db.execute(
+            "INSERT INTO arm_op (arm_id, rank, ordinal, name, median_ns, mad_ns, samples) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            {static_cast<int64_t>(arm + 1), static_cast<int64_t>(rank), static_cast<int64_t>(op),
+             program.ops[op].name, whole(time.median_ns), whole(time.mad_ns), samples});
       }
     }
   }
@@ -96,7 +100,12 @@ void write_steps(TraceDb& db, const ReplayRecord& record, const StepProgram& pro
   for (size_t rank = 0; rank < record.pids.size(); ++rank) {
     DeviceId& device = devices[record.hosts[rank]];
     if (!device) {
-      device = db.add(DeviceRow{record.hosts[rank], "cpu", host.cpu_name, host.cache_bytes, {}, {},
+      device = db.add(DeviceRow{record.hosts[rank],
+                                "cpu",
+                                host.cpu_name,
+                                host.cache_bytes,
+                                {},
+                                {},
                                 static_cast<int64_t>(host.cores.size())});
     }
     ProcessRow process;

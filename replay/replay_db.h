@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes replay.db: the measurement into arm, sample and arm_op, one measured step per rank and arm
-// into process, stream, op, collective and step, all else into meta (docs/formats.md lists the keys).
+// into process, stream, op, collective and step, all else into meta (docs/formats.md lists the
+// keys).
 #pragma once
 
 #include <filesystem>

@@ -36,9 +36,8 @@ int64_t hot_block_bytes(const Schedule& schedule, const HostCores& host) {
 }
 
 void choose_method(ReplayJob& job) {
-  const bool fetches = std::any_of(job.arms.begin(), job.arms.end(), [](const ReplayArm& arm) {
-    return arm.planned_bytes > 0;
-  });
+  const bool fetches = std::any_of(job.arms.begin(), job.arms.end(),
+                                   [](const ReplayArm& arm) { return arm.planned_bytes > 0; });
   // Without a prefetch in the plan the method may be empty or another device's.
   job.options.fetch = find_fetch_method(fetches ? job.schedule.method : "load");
   job.options.chunk_bytes =
@@ -90,7 +89,8 @@ ReplayJob load_job(const ReplayRequest& request, const HostCores& host,
   job.memory_bytes = executor_memory_bytes(job.rank_program, job.arms, job.options);
   if (job.arms[1].windows.empty()) {
     job.warnings.emplace_back(
-        "the schedule fetches nothing: arm prefetch is the baseline once more, and shows the noise");
+        "the schedule fetches nothing: arm prefetch is the baseline once more, and shows the "
+        "noise");
   }
   return job;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// trace.db + schedule.json -> something to run: reads both files, checks that they belong together and
-// that this machine can do it. Done once before any rank starts, and again in each rank.
+// trace.db + schedule.json -> something to run: reads both files, checks that they belong together
+// and that this machine can do it. Done once before any rank starts, and again in each rank.
 #pragma once
 
 #include <cstdint>
@@ -25,10 +25,10 @@ struct ReplayRequest {
 
 struct ReplayJob {
   Schedule schedule;
-  StepProgram program;         // of the schedule's rank
-  StepProgram rank_program;    // of the rank asked for; the schedule's when that one differs
-  std::vector<ReplayArm> arms; // on rank_program
-  CpuExecutorOptions options;  // spare_cpu is set by each rank
+  StepProgram program;          // of the schedule's rank
+  StepProgram rank_program;     // of the rank asked for; the schedule's when that one differs
+  std::vector<ReplayArm> arms;  // on rank_program
+  CpuExecutorOptions options;   // spare_cpu is set by each rank
   bool needs_spare_core = false;
   int64_t recorded_step_ns = 0;  // slowest rank, without a link
   int64_t memory_bytes = 0;      // of one rank
@@ -36,7 +36,8 @@ struct ReplayJob {
 };
 
 // `rank` picks rank_program; nothing: the schedule's rank.
-ReplayJob load_job(const ReplayRequest& request, const HostCores& host, std::optional<int64_t> rank);
+ReplayJob load_job(const ReplayRequest& request, const HostCores& host,
+                   std::optional<int64_t> rank);
 
 // Throws when `ranks` ranks do not fit: too few cores (unless the request says oversubscribe), too
 // little memory.

@@ -103,8 +103,9 @@ std::map<std::string, std::string> meta_of(const Arguments& arguments, const Rep
       {"pages", page_policy()},
       {"tensor_bytes", std::to_string(job.program.tensor_bytes)},
       {"planned_bytes_per_step", std::to_string(job.arms[1].planned_bytes)},
-      {"hot_arm", fmt::format("every operator reads its bytes from one block of {} that stays cached",
-                              format_size(static_cast<double>(job.options.hot_block_bytes)))},
+      {"hot_arm",
+       fmt::format("every operator reads its bytes from one block of {} that stays cached",
+                   format_size(static_cast<double>(job.options.hot_block_bytes)))},
   };
 }
 
@@ -154,7 +155,8 @@ int finish(Console& console, const Arguments& arguments, OutputFile& output) {
     return kExitCheckFailed;
   }
   if (std::strtod(speedup.c_str(), nullptr) >= 1 - *tolerated / 100) return kExitDone;
-  console.error(fmt::format("--fail-if {}: the measured speedup is {}", arguments.fail_if, speedup));
+  console.error(
+      fmt::format("--fail-if {}: the measured speedup is {}", arguments.fail_if, speedup));
   return kExitCheckFailed;
 }
 
@@ -170,10 +172,11 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
   console.info(fmt::format("measuring {} arms on {} rank{} for up to {}, {} per rank",
                            job.arms.size(), ranks, ranks == 1 ? "" : "s", arguments.time_limit,
                            format_size(static_cast<double>(job.memory_bytes))));
-  std::vector<std::string> words{arguments.trace, arguments.schedule, "--worker",
-                                 output.temporary_path().string(), "--time-limit",
-                                 arguments.time_limit, "--seed", std::to_string(arguments.seed),
-                                 "--color", "never"};
+  std::vector<std::string> words{arguments.trace, arguments.schedule,
+                                 "--worker",      output.temporary_path().string(),
+                                 "--time-limit",  arguments.time_limit,
+                                 "--seed",        std::to_string(arguments.seed),
+                                 "--color",       "never"};
   if (arguments.candidates) words.emplace_back("--candidates");
   if (arguments.oversubscribe) words.emplace_back("--oversubscribe");
   if (const int code = run_ranks(static_cast<int>(ranks), words); code != 0) return code;

@@ -94,8 +94,8 @@ std::vector<std::vector<OpInterval>> gather_steps(const Ranks& ranks, const CpuE
   for (size_t at = 0; at < all.size(); at += 2 * ops) {
     std::vector<OpInterval> step;
     for (size_t op = 0; op < ops; ++op) {
-      step.push_back({static_cast<int64_t>(all[at + 2 * op]),
-                      static_cast<int64_t>(all[at + 2 * op + 1])});
+      step.push_back(
+          {static_cast<int64_t>(all[at + 2 * op]), static_cast<int64_t>(all[at + 2 * op + 1])});
     }
     steps.push_back(std::move(step));
   }
@@ -121,8 +121,9 @@ ReplayRecord replay_on_ranks(const Ranks& ranks, const ReplayJob& job, const Rep
   const Seat seat = seat_of(ranks, job, host);
   const bool crowded = any_core_twice(ranks, host, seat.cpu);
   if (crowded && !request.oversubscribe) {
-    throw input_error("two ranks would run on one core: the launcher gave them too few; bind one core "
-                      "per rank, or pass --oversubscribe, which measures nothing");
+    throw input_error(
+        "two ranks would run on one core: the launcher gave them too few; bind one core "
+        "per rank, or pass --oversubscribe, which measures nothing");
   }
   pin_this_thread(seat.cpu);
   CpuExecutorOptions executor_options = job.options;
@@ -151,7 +152,8 @@ ReplayRecord replay_on_ranks(const Ranks& ranks, const ReplayJob& job, const Rep
   record.meta["checksum"] =
       fmt::format("{:016x}", record.measurement.samples.front().value.checksum);
   if (crowded) {
-    record.warnings.emplace_back("more ranks than cores: the ranks took turns, nothing was measured");
+    record.warnings.emplace_back(
+        "more ranks than cores: the ranks took turns, nothing was measured");
   }
   if (record.measurement.interrupted_kept) {
     record.warnings.emplace_back(

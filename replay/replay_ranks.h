@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The replay inside the rank processes: pins, rebuilds, measures together, and gives rank 0 everything
-// that replay.db holds.
+// The replay inside the rank processes: pins, rebuilds, measures together, and gives rank 0
+// everything that replay.db holds.
 #pragma once
 
 #include <functional>

@@ -13,7 +13,8 @@
 namespace preserve {
 namespace {
 
-constexpr int64_t kLongestNs = int64_t{3600} * 1'000'000'000;  // of one operator: beyond is nonsense
+constexpr int64_t kLongestNs =
+    int64_t{3600} * 1'000'000'000;  // of one operator: beyond is nonsense
 
 int64_t whole_ns(double value, const std::string& name) {
   if (!(value >= 0 && value <= static_cast<double>(kLongestNs))) {
@@ -31,10 +32,12 @@ struct Unrepeatable {
     const auto add = [&](int64_t count, const char* text) {
       if (count > 0) warnings.push_back(fmt::format("{} {}", count, text));
     };
-    add(overlapping, "operators overlap others in the recording; replay runs them one by one, so "
-                     "its step is longer");
-    add(functions, "communication calls cannot be repeated (point-to-point or unknown function); "
-                   "replay waits for their recorded time");
+    add(overlapping,
+        "operators overlap others in the recording; replay runs them one by one, so "
+        "its step is longer");
+    add(functions,
+        "communication calls cannot be repeated (point-to-point or unknown function); "
+        "replay waits for their recorded time");
     add(subgroups, "collectives of only some ranks; replay waits for their recorded time");
     add(unsized, "collectives of unknown size; replay sends one element");
   }
@@ -102,7 +105,8 @@ void check_window(const StepProgram& program, const PlannedWindow& window) {
   const ProgramOp& op = program.ops[static_cast<size_t>(window.ordinal)];
   if (op.weights.empty() && op.reads.empty() && op.writes.empty()) return;
   throw input_error(
-      "the schedule prefetches during operator {} \"{}\", which computes; the CPU replay can do that "
+      "the schedule prefetches during operator {} \"{}\", which computes; the CPU replay can do "
+      "that "
       "only during collectives and idle operators",
       window.ordinal, printable(window.name));
 }
@@ -140,7 +144,8 @@ ReplayArm arm_of(const StepProgram& program, const Plan& plan, const std::string
 StepProgram program_of(const FoldedStep& step) {
   if (step.ops.empty()) throw input_error("the step of {} has no operators", step.trace_file);
   StepProgram program;
-  for (const StepTensor& tensor : step.tensors) program.tensors.push_back({tensor.name, tensor.bytes});
+  for (const StepTensor& tensor : step.tensors)
+    program.tensors.push_back({tensor.name, tensor.bytes});
   Unrepeatable odd;
   int64_t end_ns = 0;
   for (const StepOp& op : step.ops) {
@@ -201,8 +206,8 @@ std::vector<ReplayArm> arms_of(const StepProgram& program, const Schedule& sched
   arms.push_back({"hot", ArmKind::hot, {}, {}, 0});
   if (candidates) {
     for (size_t i = 0; i < schedule.candidates.size(); ++i) {
-      arms.push_back(arm_of(program, schedule.candidates[i], fmt::format("prefetch-{}", i + 1),
-                            tensors));
+      arms.push_back(
+          arm_of(program, schedule.candidates[i], fmt::format("prefetch-{}", i + 1), tensors));
     }
   }
   return arms;

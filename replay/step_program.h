@@ -22,8 +22,8 @@ struct TensorSlice {
 struct ProgramOp {
   OpKind kind = OpKind::other;
   std::string name;
-  int64_t gap_ns = 0;  // idle time of the rank before it
-  int64_t dur_ns = 0;  // recorded
+  int64_t gap_ns = 0;                               // idle time of the rank before it
+  int64_t dur_ns = 0;                               // recorded
   std::vector<TensorSlice> weights, reads, writes;  // weights: by matrix-vector product
   std::optional<StepCollective> collective;         // one that is repeated over MPI
 };
@@ -36,9 +36,9 @@ struct ProgramTensor {
 struct StepProgram {
   std::vector<ProgramOp> ops;  // index is the ordinal
   std::vector<ProgramTensor> tensors;
-  int64_t tail_ns = 0;         // idle time after the last operator
-  int64_t step_ns = 0;         // recorded
-  int64_t tensor_bytes = 0;    // all tensors together
+  int64_t tail_ns = 0;       // idle time after the last operator
+  int64_t step_ns = 0;       // recorded
+  int64_t tensor_bytes = 0;  // all tensors together
   std::vector<std::string> warnings;
 };
 
@@ -59,13 +59,13 @@ struct ArmWindow {
 struct ReplayArm {
   std::string name;
   ArmKind kind = ArmKind::baseline;
-  std::vector<ArmWindow> windows;       // ascending ordinal; empty for baseline and hot
-  std::vector<int32_t> consumers;       // ordinals that read what was fetched
-  int64_t planned_bytes = 0;            // per step
+  std::vector<ArmWindow> windows;  // ascending ordinal; empty for baseline and hot
+  std::vector<int32_t> consumers;  // ordinals that read what was fetched
+  int64_t planned_bytes = 0;       // per step
 };
 
-// The arms of a schedule: baseline, prefetch, null, useless, hot and, when asked for, prefetch-1 ...
-// from its candidates. Throws input_error when the schedule does not fit the program.
+// The arms of a schedule: baseline, prefetch, null, useless, hot and, when asked for, prefetch-1
+// ... from its candidates. Throws input_error when the schedule does not fit the program.
 std::vector<ReplayArm> arms_of(const StepProgram& program, const Schedule& schedule,
                                bool candidates);
 

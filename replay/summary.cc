@@ -20,8 +20,8 @@ std::optional<double> number(const TraceDb& db, const std::string& key) {
 }
 
 std::string arm_table(const TraceDb& db) {
-  std::string out = fmt::format("{:<12} {:>12} {:>9}   {}\n", "arm", "step", "speedup",
-                                "95 % interval");
+  std::string out =
+      fmt::format("{:<12} {:>12} {:>9}   {}\n", "arm", "step", "speedup", "95 % interval");
   Query arms = db.query("SELECT name FROM arm ORDER BY id");
   while (arms.next()) {
     const std::string arm(arms.text(0));
@@ -66,8 +66,9 @@ std::string link_remark(const TraceDb& db) {
 }  // namespace
 
 std::string summary_of(const TraceDb& db) {
-  std::string out = fmt::format("{}, {} ranks{}\n", printable(db.meta("device_name")),
-                                db.meta("ranks"), link_remark(db));
+  const std::string ranks = db.meta("ranks");
+  std::string out = fmt::format("{}, {} rank{}{}\n", printable(db.meta("device_name")), ranks,
+                                ranks == "1" ? "" : "s", link_remark(db));
   out += arm_table(db);
   out += verdict_sentence(db) + link_remark(db) + "\n";
   if (!db.meta("winner").empty()) out += fmt::format("winner: {}\n", db.meta("winner"));
@@ -88,13 +89,14 @@ std::string summary_of(const TraceDb& db) {
                        format_ratio(number(db, "prefetch_speedup").value_or(1)), 100 * *error);
   }
   if (number(db, "planned_bytes_per_step").value_or(0) > 0) {
-    out += fmt::format("fetched {} of {} planned per step and rank, saving {} (foretold {}); "
-                       "collectives that carry it last {}\n",
-                       format_size(number(db, "issued_bytes_per_step").value_or(0)),
-                       format_size(number(db, "planned_bytes_per_step").value_or(0)),
-                       format_duration(number(db, "realised_saved_ns").value_or(0)),
-                       format_duration(number(db, "predicted_saved_ns").value_or(0)),
-                       format_ratio(number(db, "collective_slowdown").value_or(1)));
+    out += fmt::format(
+        "fetched {} of {} planned per step and rank, saving {} (foretold {}); "
+        "collectives that carry it last {}\n",
+        format_size(number(db, "issued_bytes_per_step").value_or(0)),
+        format_size(number(db, "planned_bytes_per_step").value_or(0)),
+        format_duration(number(db, "realised_saved_ns").value_or(0)),
+        format_duration(number(db, "predicted_saved_ns").value_or(0)),
+        format_ratio(number(db, "collective_slowdown").value_or(1)));
   }
   return out;
 }

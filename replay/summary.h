@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What preserve-replay says on standard output, read back from the replay.db it has just written: the
-// file holds everything that the person is told.
+// What preserve-replay says on standard output, read back from the replay.db it has just written:
+// the file holds everything that the person is told.
 #pragma once
 
 #include <string>

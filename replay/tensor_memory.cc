@@ -16,7 +16,8 @@ namespace preserve {
 namespace {
 
 constexpr int64_t kWord = sizeof(float);
-// One row is 4 KiB: long enough for the vector loop, and any weight of a decoder is a multiple of it.
+// One row is 4 KiB: long enough for the vector loop, and any weight of a decoder is a multiple of
+// it.
 constexpr int64_t kRowWords = 1024;
 constexpr int64_t kRowBytes = kRowWords * kWord;
 // Rows of one call: OpenBLAS streams them all, the sums stay small and exact.

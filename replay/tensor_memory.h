@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory of rebuilt tensors and the kernels that consume it. The content is periodic: byte i of every
-// tensor equals byte i mod kPatternBytes, so that reading a small cached block again and again (arm
-// hot) yields the same checksum as reading the tensors. Pages are those that an ordinary program gets.
+// Memory of rebuilt tensors and the kernels that consume it. The content is periodic: byte i of
+// every tensor equals byte i mod kPatternBytes, so that reading a small cached block again and
+// again (arm hot) yields the same checksum as reading the tensors. Pages are those that an ordinary
+// program gets.
 #pragma once
 
 #include <cstddef>

@@ -15,7 +15,8 @@ int main() {
   for (int pair = 0; pair < options.max_pairs; ++pair) {
     const std::vector<size_t> order = pass_order(pair, arms.size());
     for (size_t position = 0; position < order.size(); ++position) {
-      const int64_t step_ns = 6'000'000 + (pair * 7919 + static_cast<int>(position) * 104729) % 90'000;
+      const int64_t step_ns =
+          6'000'000 + (pair * 7919 + static_cast<int>(position) * 104729) % 90'000;
       samples.push_back(
           {order[position], pair, static_cast<int>(position), {step_ns, false, 1000, 1}, {}});
     }

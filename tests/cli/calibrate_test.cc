@@ -69,9 +69,10 @@ TEST_F(CalibrateCli, MoreRanksThanCoresIsAWarningAndANote) {
 }
 
 TEST_F(CalibrateCli, BadOptionsLeaveNothing) {
-  for (const std::vector<std::string>& bad :
-       {std::vector<std::string>{"--ranks", "0"}, {"--ranks", "many"}, {"--device", "tpu"},
-        {"-o", "no/such/folder/device.json"}}) {
+  for (const std::vector<std::string>& bad : {std::vector<std::string>{"--ranks", "0"},
+                                              {"--ranks", "many"},
+                                              {"--device", "tpu"},
+                                              {"-o", "no/such/folder/device.json"}}) {
     const test::Run run = calibrate(bad);
     EXPECT_EQ(run.exit_code, 2) << bad[0];
     EXPECT_TRUE(std::filesystem::is_empty(directory_.path()));

@@ -37,10 +37,10 @@ class ReplayCli : public testing::Test {
 
   // Oversubscribed: the tests run on whatever machine there is.
   test::Run replay(std::vector<std::string> more = {}, const std::string& output = "replay.db",
-             std::vector<std::string> environment = {}) const {
-    std::vector<std::string> argv{kReplay,       trace_.string(), schedule_.string(), "-o",
-                                  output,        "--time-limit",  "300ms",            "--oversubscribe",
-                                  "--color",     "never"};
+                   std::vector<std::string> environment = {}) const {
+    std::vector<std::string> argv{
+        kReplay,        trace_.string(), schedule_.string(), "-o",      output,
+        "--time-limit", "300ms",         "--oversubscribe",  "--color", "never"};
     argv.insert(argv.end(), more.begin(), more.end());
     environment.push_back(kNoLeakCheck);
     return test::run_program(argv, environment, directory_.path());
@@ -72,8 +72,8 @@ TEST_F(ReplayCli, MeasuresAllArmsAndKeepsItsBooks) {
   std::vector<std::string> arms;
   Query names = db.query("SELECT name FROM arm ORDER BY id");
   while (names.next()) arms.emplace_back(names.text(0));
-  EXPECT_THAT(arms, testing::ElementsAre("baseline", "prefetch", "null", "useless", "hot",
-                                         "prefetch-1"));
+  EXPECT_THAT(arms,
+              testing::ElementsAre("baseline", "prefetch", "null", "useless", "hot", "prefetch-1"));
   const auto count = [&](const char* sql) { return db.query_integer(sql).value_or(-1); };
   EXPECT_EQ(count("SELECT count(*) FROM sample WHERE discarded IS NULL") +
                 count("SELECT count(*) FROM sample WHERE discarded IS NOT NULL"),
@@ -138,7 +138,8 @@ TEST_F(ReplayCli, JoinsALauncher) {
   const test::Run run = test::run_program(
       {"mpirun", "--oversubscribe", "-n", "2", kReplay, trace_.string(), schedule_.string(), "-o",
        "replay.db", "--time-limit", "200ms", "--oversubscribe"},
-      {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", kNoLeakCheck}, directory_.path());
+      {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", kNoLeakCheck},
+      directory_.path());
   ASSERT_EQ(run.exit_code, 0) << run.err;
   EXPECT_EQ(TraceDb::open(directory_ / "replay.db").meta("ranks"), "2");
 }
@@ -147,7 +148,8 @@ TEST_F(ReplayCli, TheWrongNumberOfRanksIsRefused) {
   const test::Run run = test::run_program(
       {"mpirun", "--oversubscribe", "-n", "1", kReplay, trace_.string(), schedule_.string(), "-o",
        "replay.db", "--oversubscribe"},
-      {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", kNoLeakCheck}, directory_.path());
+      {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", kNoLeakCheck},
+      directory_.path());
   EXPECT_EQ(run.exit_code, 2);
   EXPECT_THAT(run.err, HasSubstr("recorded with 2 ranks, but 1 were started"));
   EXPECT_THAT(leftovers(), IsEmpty());
@@ -200,9 +202,12 @@ TEST_F(ReplayCli, AnExistingOutputNeedsForce) {
 }
 
 TEST_F(ReplayCli, BadOptionsAreRefusedBeforeTheRun) {
-  for (const std::vector<std::string>& bad :
-       {std::vector<std::string>{"--fail-if", "faster=3"}, {"--fail-if", "slower=x"},
-        {"--time-limit", "0"}, {"--time-limit", "5"}, {"--link", "-5us"}, {"surplus"}}) {
+  for (const std::vector<std::string>& bad : {std::vector<std::string>{"--fail-if", "faster=3"},
+                                              {"--fail-if", "slower=x"},
+                                              {"--time-limit", "0"},
+                                              {"--time-limit", "5"},
+                                              {"--link", "-5us"},
+                                              {"surplus"}}) {
     const test::Run run = replay(bad);
     EXPECT_EQ(run.exit_code, 2) << bad[0];
     EXPECT_THAT(run.err, HasSubstr("preserve-replay: error:"));

@@ -17,7 +17,8 @@ using testing::SizeIs;
 
 constexpr int64_t kMiB = 1 << 20;
 
-// Memory 20 GB/s, cache 60 GB/s, load works, the back-to-back hint is dropped for nine lines of ten.
+// Memory 20 GB/s, cache 60 GB/s, load works, the back-to-back hint is dropped for nine lines of
+// ten.
 CalibrationSamples plausible() {
   CalibrationSamples samples;
   samples.host.cpu_name = "test processor";
@@ -129,8 +130,8 @@ TEST(Calibration, TheCollectiveFitFindsLatencyAndBandwidth) {
 
 RC_GTEST_PROP(Calibration, SurvivalNeverRisesAndTheBudgetLiesOnIt, ()) {
   CalibrationSamples samples = plausible();
-  const auto reads = *rc::gen::container<std::vector<int>>(samples.survival.size(),
-                                                           rc::gen::inRange(0, 1000));
+  const auto reads =
+      *rc::gen::container<std::vector<int>>(samples.survival.size(), rc::gen::inRange(0, 1000));
   for (size_t i = 0; i < reads.size(); ++i) {
     FootprintSamples& point = samples.survival[i];
     point.read_ns = {point.cold_ns[0] * (0.2 + reads[i] / 1000.0)};

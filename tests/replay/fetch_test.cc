@@ -91,9 +91,8 @@ class WindowFetcherTest : public testing::TestWithParam<bool> {
 
 TEST_P(WindowFetcherTest, AllSlicesAreFetchedWhenThereIsTime) {
   const TensorMemory memory(1 << 20);
-  const std::vector<FetchSlice> slices{{memory.data(), 10'000},
-                                       {memory.data() + 500'000, 1},
-                                       {memory.data() + 600'000, 4096}};
+  const std::vector<FetchSlice> slices{
+      {memory.data(), 10'000}, {memory.data() + 500'000, 1}, {memory.data() + 600'000, 4096}};
   WindowFetcher fetcher(find_fetch_method("load"), 4096, spare());
   for (int round = 0; round < 3; ++round) {
     fetcher.begin(slices);

@@ -43,7 +43,9 @@ class FakeExecutor final : public Executor {
   Behaviour behaviour_;
 };
 
-ArmSample step(int64_t step_ns) { return {step_ns, false, 1000, 7}; }
+ArmSample step(int64_t step_ns) {
+  return {step_ns, false, 1000, 7};
+}
 
 // A small deterministic disturbance, up to +-part.
 int64_t noisy(int64_t ns, int run, double part) {
@@ -106,9 +108,8 @@ TEST(Measure, ASlowPlanIsSlow) {
 }
 
 TEST(Measure, TheTimeLimitEndsAWildMeasurement) {
-  FakeExecutor executor({"baseline", "prefetch"}, [](size_t, int number) {
-    return step(noisy(3'000'000, number, 0.9));
-  });
+  FakeExecutor executor({"baseline", "prefetch"},
+                        [](size_t, int number) { return step(noisy(3'000'000, number, 0.9)); });
   MeasureOptions options;
   options.time_limit_ns = 2'000'000'000;
   const Measurement result = run(executor, options);
@@ -150,9 +151,8 @@ TEST(Measure, TheFirstPassIsWarmUp) {
 
 TEST(Measure, ADriftHitsAllArmsAlike) {
   // 1 % slower with every run: a fixed order would see a difference that is not there.
-  FakeExecutor executor({"baseline", "prefetch"}, [](size_t, int number) {
-    return step(1'000'000 + 10'000 * number);
-  });
+  FakeExecutor executor({"baseline", "prefetch"},
+                        [](size_t, int number) { return step(1'000'000 + 10'000 * number); });
   MeasureOptions options;
   options.max_pairs = 41;
   options.time_limit_ns = INT64_MAX;
@@ -246,7 +246,8 @@ RC_GTEST_PROP(Measure, CountedAndDiscardedAreAllSamples, ()) {
   std::vector<std::string> names{"baseline"};
   for (size_t i = 1; i < arms; ++i) names.push_back("prefetch-" + std::to_string(i));
   FakeExecutor executor(names, [&](size_t arm, int number) {
-    ArmSample sample = step(noisy(1'000'000 + static_cast<int64_t>(arm) * 10'000, number + seed, 0.2));
+    ArmSample sample =
+        step(noisy(1'000'000 + static_cast<int64_t>(arm) * 10'000, number + seed, 0.2));
     sample.interrupted = (number + seed) % 6 == 0;
     sample.probe_ns = (number + seed) % 11 == 0 ? 2000 : 1000;
     return sample;

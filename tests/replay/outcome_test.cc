@@ -6,8 +6,8 @@
 namespace preserve {
 namespace {
 
-// Two ranks, three operators: a collective of 10 us that carries 1000 bytes, its consumer of 100 us,
-// an operator of 50 us.
+// Two ranks, three operators: a collective of 10 us that carries 1000 bytes, its consumer of 100
+// us, an operator of 50 us.
 class OutcomeTest : public testing::Test {
  protected:
   OutcomeTest() {

@@ -154,8 +154,9 @@ TEST_F(StepProgramTest, SchedulesThatDoNotFitAreRefused) {
   EXPECT_THAT(refused([](Schedule& s) { ++s.step_ops; }), HasSubstr("operators"));
   EXPECT_THAT(refused([](Schedule& s) { s.plan.windows[0].prefetches[0].tensor = "no.such"; }),
               HasSubstr("no.such"));
-  EXPECT_THAT(refused([](Schedule& s) { s.plan.windows[0].prefetches[0].length_bytes = 1LL << 40; }),
-              HasSubstr("fetches bytes"));
+  EXPECT_THAT(
+      refused([](Schedule& s) { s.plan.windows[0].prefetches[0].length_bytes = 1LL << 40; }),
+      HasSubstr("fetches bytes"));
   EXPECT_THAT(refused([](Schedule& s) { s.plan.windows[0].prefetches[0].offset_bytes = -1; }),
               HasSubstr("fetches bytes"));
   EXPECT_THAT(refused([](Schedule& s) { s.plan.windows[0].ordinal = 9999; }),
