@@ -2,13 +2,13 @@
 #include "profiler/import/kineto.h"
 
 #include <algorithm>
-#include <charconv>
 #include <limits>
 #include <map>
 
 #include "common/cli.h"
 #include "common/error.h"
 #include "profiler/import/json_reader.h"
+#include "profiler/import/kineto_event.h"
 
 namespace preserve::import {
 namespace {
@@ -17,106 +17,6 @@ namespace {
 constexpr int64_t kLeastNanosecondStamp = 100'000'000'000'000'000;
 constexpr size_t kProcessNameLimit = 1000;
 constexpr int64_t kTimeLimitNs = std::numeric_limits<int64_t>::max() / 4;
-
-enum class Category : uint8_t {
-  none,
-  kernel,
-  copy,
-  runtime,
-  host_op,
-  annotation,
-  gpu_annotation,
-  python,
-  ignored
-};
-
-Category category_of(std::string_view text) {
-  struct Entry {
-    std::string_view text;
-    Category category;
-  };
-  static constexpr Entry kEntries[] = {{"cpu_op", Category::host_op},
-                                       {"cuda_runtime", Category::runtime},
-                                       {"ac2g", Category::ignored},
-                                       {"kernel", Category::kernel},
-                                       {"python_function", Category::python},
-                                       {"cuda_driver", Category::runtime},
-                                       {"user_annotation", Category::annotation},
-                                       {"cpu_instant_event", Category::ignored},
-                                       {"gpu_memcpy", Category::copy},
-                                       {"gpu_memset", Category::copy},
-                                       {"gpu_user_annotation", Category::gpu_annotation},
-                                       {"fwdbwd", Category::ignored},
-                                       {"async", Category::ignored},
-                                       {"async_gpu", Category::ignored},
-                                       {"Operator", Category::host_op},
-                                       {"Runtime", Category::runtime},
-                                       {"Kernel", Category::kernel},
-                                       {"Memcpy", Category::copy},
-                                       {"Memset", Category::copy},
-                                       {"overhead", Category::ignored},
-                                       {"cuda_sync", Category::ignored},
-                                       {"Trace", Category::ignored},
-                                       {"cuda_profiler_range", Category::ignored},
-                                       {"hip_runtime", Category::runtime},
-                                       {"hip_driver", Category::runtime},
-                                       {"privateuse1_runtime", Category::runtime},
-                                       {"xpu_runtime", Category::runtime},
-                                       {"mtia_runtime", Category::runtime}};
-  for (const Entry& entry : kEntries) {
-    if (entry.text == text) return entry.category;
-  }
-  return Category::none;
-}
-
-// What is kept of one event. Strings keep their capacity from event to event.
-struct Event {
-  char phase = 'X';
-  Category category = Category::none;
-  std::string name, dims, types, text;
-  int64_t process = 0, thread = 0;
-  int64_t time = 0, duration = 0;  // whole part, in the unit of the file
-  int time_thousandths = 0, duration_thousandths = 0;
-  bool has_time = false, has_duration = false, good_time = true, good_duration = true;
-  int64_t correlation = 0, device = -1, context = 0, stream = -1, bytes = -1;
-  int64_t graph = 0, graph_node = -1;
-  bool communicates = false;
-  Communication communication;
-
-  void clear() {
-    phase = 'X';
-    category = Category::none;
-    name.clear();
-    dims.clear();
-    types.clear();
-    text.clear();
-    process = thread = time = duration = 0;
-    time_thousandths = duration_thousandths = 0;
-    has_time = has_duration = false;
-    good_time = good_duration = true;
-    correlation = context = graph = 0;
-    device = stream = bytes = graph_node = -1;
-    if (communicates) communication = {};
-    communicates = false;
-  }
-};
-
-uint64_t hash_of(std::string_view text) {  // FNV-1a
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  return hash;
-}
-
-// Process and thread ids are numbers, numbers in quotes, or words ("stream 7", "Spans").
-int64_t id_of(std::string_view text) {
-  const size_t digit = text.find_last_not_of("0123456789") + 1;  // npos + 1 == 0
-  int64_t value = 0;
-  if (digit < text.size() &&
-      std::from_chars(text.data() + digit, text.data() + text.size(), value).ec == std::errc()) {
-    return value;
-  }
-  return static_cast<int64_t>(hash_of(text) >> 2);
-}
 
 class KinetoReader {
  public:
@@ -128,12 +28,6 @@ class KinetoReader {
  private:
   void read_document();
   void read_events();
-  bool read_event();
-  void read_arguments();
-  void read_argument(std::string_view key);
-  void read_communication(std::string_view key);
-  bool is_left_out();
-  int64_t id();
   void use_event();
   void use_activity();
   void use_host_event(Category category);
@@ -210,178 +104,11 @@ void KinetoReader::read_events() {
       continue;
     }
     ++result_.events;
-    event_.clear();
-    if (read_event()) use_event();
-  }
-}
-
-// Known enough to say that the event is of no use; the rest of it need not be looked at.
-bool KinetoReader::is_left_out() {
-  if (event_.phase != 'X' && event_.phase != 'M') return true;
-  if (event_.category == Category::ignored) return true;
-  if (event_.category == Category::python && !event_.name.empty() &&
-      event_.name.compare(0, 9, "nn.Module") != 0) {
-    ++result_.frames_left_out;
-    return true;
-  }
-  return false;
-}
-
-int64_t KinetoReader::id() {
-  if (json_.peek() == '"') return id_of(json_.string());
-  int64_t value = 0;
-  return json_.integer(value) ? value : 0;
-}
-
-bool KinetoReader::read_event() {
-  json_.begin_object();
-  std::string_view key;
-  while (json_.next_key(key)) {
-    if (key == "ph") {
-      const std::string_view phase =
-          json_.peek() == '"' ? json_.string() : (json_.skip_value(), "?");
-      event_.phase = phase.size() == 1 ? phase[0] : '?';
-    } else if (key == "cat" && json_.peek() == '"') {
-      event_.category = category_of(json_.string());
-    } else if (key == "name" && json_.peek() == '"') {
-      event_.name.assign(json_.string());
-    } else if (key == "pid") {
-      event_.process = id();
-      continue;
-    } else if (key == "tid") {
-      event_.thread = id();
-      continue;
-    } else if (key == "ts") {
-      event_.has_time = true;
-      event_.good_time = json_.decimal(event_.time, event_.time_thousandths);
-      continue;
-    } else if (key == "dur") {
-      event_.has_duration = true;
-      event_.good_duration = json_.decimal(event_.duration, event_.duration_thousandths);
-      continue;
-    } else if (key == "args" && json_.peek() == '{') {
-      read_arguments();
-      continue;
-    } else {
-      json_.skip_value();
-      continue;
+    if (read_event(json_, event_)) {
+      use_event();
+    } else if (event_.category == Category::python) {
+      ++result_.frames_left_out;
     }
-    if (is_left_out()) {
-      json_.skip_rest_of_object();
-      return false;
-    }
-  }
-  return true;
-}
-
-void KinetoReader::read_arguments() {
-  json_.begin_object();
-  std::string_view key;
-  while (json_.next_key(key)) {
-    if (event_.category == Category::runtime && key == "correlation") {
-      json_.integer(event_.correlation);
-      json_.skip_rest_of_object();  // nothing else of a launch is used
-      return;
-    }
-    read_argument(key);
-  }
-}
-
-void KinetoReader::read_argument(std::string_view key) {
-  switch (key.size()) {
-    case 4:
-      if (key == "name" && json_.peek() == '"') {
-        event_.text.assign(json_.string());
-        return;
-      }
-      break;
-    case 5:
-      if (key == "bytes") return (void)json_.integer(event_.bytes);
-      if (key == "dtype") return read_communication(key);
-      break;
-    case 6:
-      if (key == "stream") {
-        event_.stream = id();
-        return;
-      }
-      if (key == "device") {
-        event_.device = id();
-        return;
-      }
-      break;
-    case 7:
-      if (key == "context") {
-        event_.context = id();
-        return;
-      }
-      break;
-    case 8:
-      if (key == "graph id") return (void)json_.integer(event_.graph);
-      if (key == "Src Rank" || key == "Dst Rank" || key == "Comms Id")
-        return read_communication(key);
-      break;
-    case 10:
-      if (key == "Input Dims" || key == "Input dims") {
-        event_.dims.assign(json_.raw_value());
-        return;
-      }
-      if (key == "Input type") {
-        event_.types.assign(json_.raw_value());
-        return;
-      }
-      if (key == "Group size") return read_communication(key);
-      break;
-    case 11:
-      if (key == "correlation") return (void)json_.integer(event_.correlation);
-      break;
-    case 13:
-      if (key == "graph node id") return (void)json_.integer(event_.graph_node);
-      if (key == "In msg nelems") return read_communication(key);
-      break;
-    case 3:
-      if (key == "Seq") return read_communication(key);
-      break;
-    case 14:
-    case 15:
-    case 18:
-    case 19:
-      if (key == "Out msg nelems" || key == "Collective name" || key == "Process Group Name" ||
-          key == "Process Group Ranks") {
-        return read_communication(key);
-      }
-      break;
-    default:
-      break;
-  }
-  json_.skip_value();
-}
-
-void KinetoReader::read_communication(std::string_view key) {
-  Communication& facts = event_.communication;
-  std::optional<int64_t>* number = nullptr;
-  if (key == "In msg nelems") number = &facts.in_elements;
-  if (key == "Out msg nelems") number = &facts.out_elements;
-  if (key == "Group size") number = &facts.ranks;
-  if (key == "Seq") number = &facts.sequence;
-  if (key == "Src Rank" || key == "Dst Rank") number = &facts.peer;
-  event_.communicates = true;
-  if (number != nullptr) {
-    int64_t value = 0;
-    if (json_.integer(value) && value >= 0) *number = value;
-    return;
-  }
-  const bool is_function = key == "Collective name", is_dtype = key == "dtype";
-  if (json_.peek() != '"') return json_.skip_value();
-  const std::string_view text = json_.string();
-  if (text.empty()) return;
-  if (is_function) {
-    facts.function = collective_function(text);
-  } else if (is_dtype) {
-    facts.dtype = printable(text, 40);
-  } else {
-    // Group name and its ranks: the same on all ranks of the group. 31 bits keep it readable.
-    const uint64_t mixed = static_cast<uint64_t>(facts.communicator.value_or(0)) ^ hash_of(text);
-    facts.communicator = static_cast<int64_t>(mixed & 0x7fffffff);
   }
 }
 

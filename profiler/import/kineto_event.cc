@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/import/kineto_event.h"
+
+#include <charconv>
+
+#include "common/cli.h"
+
+namespace preserve::import {
+namespace {
+
+Category category_of(std::string_view text) {
+  struct Entry {
+    std::string_view text;
+    Category category;
+  };
+  static constexpr Entry kEntries[] = {{"cpu_op", Category::host_op},
+                                       {"cuda_runtime", Category::runtime},
+                                       {"ac2g", Category::ignored},
+                                       {"kernel", Category::kernel},
+                                       {"python_function", Category::python},
+                                       {"cuda_driver", Category::runtime},
+                                       {"user_annotation", Category::annotation},
+                                       {"cpu_instant_event", Category::ignored},
+                                       {"gpu_memcpy", Category::copy},
+                                       {"gpu_memset", Category::copy},
+                                       {"gpu_user_annotation", Category::gpu_annotation},
+                                       {"fwdbwd", Category::ignored},
+                                       {"async", Category::ignored},
+                                       {"async_gpu", Category::ignored},
+                                       {"Operator", Category::host_op},
+                                       {"Runtime", Category::runtime},
+                                       {"Kernel", Category::kernel},
+                                       {"Memcpy", Category::copy},
+                                       {"Memset", Category::copy},
+                                       {"overhead", Category::ignored},
+                                       {"cuda_sync", Category::ignored},
+                                       {"Trace", Category::ignored},
+                                       {"cuda_profiler_range", Category::ignored},
+                                       {"hip_runtime", Category::runtime},
+                                       {"hip_driver", Category::runtime},
+                                       {"privateuse1_runtime", Category::runtime},
+                                       {"xpu_runtime", Category::runtime},
+                                       {"mtia_runtime", Category::runtime}};
+  for (const Entry& entry : kEntries) {
+    if (entry.text == text) return entry.category;
+  }
+  return Category::none;
+}
+
+uint64_t hash_of(std::string_view text) {  // FNV-1a
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return hash;
+}
+
+// Process and thread ids are numbers, numbers in quotes, or words ("stream 7", "Spans").
+int64_t id_of(std::string_view text) {
+  const size_t digit = text.find_last_not_of("0123456789") + 1;  // npos + 1 == 0
+  int64_t value = 0;
+  if (digit < text.size() &&
+      std::from_chars(text.data() + digit, text.data() + text.size(), value).ec == std::errc()) {
+    return value;
+  }
+  return static_cast<int64_t>(hash_of(text) >> 2);
+}
+
+class EventReader {
+ public:
+  EventReader(JsonReader& json, Event& event) : json_(json), event_(event) {}
+  bool read();
+
+ private:
+  bool is_left_out() const;
+  int64_t id();
+  void read_arguments();
+  void read_argument(std::string_view key);
+  void read_communication(std::string_view key);
+
+  JsonReader& json_;
+  Event& event_;
+};
+
+// Known enough to say that the event is of no use; the rest of it need not be looked at.
+bool EventReader::is_left_out() const {
+  if (event_.phase != 'X' && event_.phase != 'M') return true;
+  if (event_.category == Category::ignored) return true;
+  if (event_.category == Category::python && !event_.name.empty() &&
+      event_.name.compare(0, 9, "nn.Module") != 0) {
+    return true;
+  }
+  return false;
+}
+
+int64_t EventReader::id() {
+  if (json_.peek() == '"') return id_of(json_.string());
+  int64_t value = 0;
+  return json_.integer(value) ? value : 0;
+}
+
+bool EventReader::read() {
+  json_.begin_object();
+  std::string_view key;
+  while (json_.next_key(key)) {
+    if (key == "ph") {
+      const std::string_view phase =
+          json_.peek() == '"' ? json_.string() : (json_.skip_value(), "?");
+      event_.phase = phase.size() == 1 ? phase[0] : '?';
+    } else if (key == "cat" && json_.peek() == '"') {
+      event_.category = category_of(json_.string());
+    } else if (key == "name" && json_.peek() == '"') {
+      event_.name.assign(json_.string());
+    } else if (key == "pid") {
+      event_.process = id();
+      continue;
+    } else if (key == "tid") {
+      event_.thread = id();
+      continue;
+    } else if (key == "ts") {
+      event_.has_time = true;
+      event_.good_time = json_.decimal(event_.time, event_.time_thousandths);
+      continue;
+    } else if (key == "dur") {
+      event_.has_duration = true;
+      event_.good_duration = json_.decimal(event_.duration, event_.duration_thousandths);
+      continue;
+    } else if (key == "args" && json_.peek() == '{') {
+      read_arguments();
+      continue;
+    } else {
+      json_.skip_value();
+      continue;
+    }
+    if (is_left_out()) {
+      json_.skip_rest_of_object();
+      return false;
+    }
+  }
+  return true;
+}
+
+void EventReader::read_arguments() {
+  json_.begin_object();
+  std::string_view key;
+  while (json_.next_key(key)) {
+    if (event_.category == Category::runtime && key == "correlation") {
+      json_.integer(event_.correlation);
+      json_.skip_rest_of_object();  // nothing else of a launch is used
+      return;
+    }
+    read_argument(key);
+  }
+}
+
+void EventReader::read_argument(std::string_view key) {
+  switch (key.size()) {
+    case 4:
+      if (key == "name" && json_.peek() == '"') {
+        event_.text.assign(json_.string());
+        return;
+      }
+      break;
+    case 5:
+      if (key == "bytes") return (void)json_.integer(event_.bytes);
+      if (key == "dtype") return read_communication(key);
+      break;
+    case 6:
+      if (key == "stream") {
+        event_.stream = id();
+        return;
+      }
+      if (key == "device") {
+        event_.device = id();
+        return;
+      }
+      break;
+    case 7:
+      if (key == "context") {
+        event_.context = id();
+        return;
+      }
+      break;
+    case 8:
+      if (key == "graph id") return (void)json_.integer(event_.graph);
+      if (key == "Src Rank" || key == "Dst Rank" || key == "Comms Id")
+        return read_communication(key);
+      break;
+    case 10:
+      if (key == "Input Dims" || key == "Input dims") {
+        event_.dims.assign(json_.raw_value());
+        return;
+      }
+      if (key == "Input type") {
+        event_.types.assign(json_.raw_value());
+        return;
+      }
+      if (key == "Group size") return read_communication(key);
+      break;
+    case 11:
+      if (key == "correlation") return (void)json_.integer(event_.correlation);
+      break;
+    case 13:
+      if (key == "graph node id") return (void)json_.integer(event_.graph_node);
+      if (key == "In msg nelems") return read_communication(key);
+      break;
+    case 3:
+      if (key == "Seq") return read_communication(key);
+      break;
+    case 14:
+    case 15:
+    case 18:
+    case 19:
+      if (key == "Out msg nelems" || key == "Collective name" || key == "Process Group Name" ||
+          key == "Process Group Ranks") {
+        return read_communication(key);
+      }
+      break;
+    default:
+      break;
+  }
+  json_.skip_value();
+}
+
+void EventReader::read_communication(std::string_view key) {
+  Communication& facts = event_.communication;
+  std::optional<int64_t>* number = nullptr;
+  if (key == "In msg nelems") number = &facts.in_elements;
+  if (key == "Out msg nelems") number = &facts.out_elements;
+  if (key == "Group size") number = &facts.ranks;
+  if (key == "Seq") number = &facts.sequence;
+  if (key == "Src Rank" || key == "Dst Rank") number = &facts.peer;
+  event_.communicates = true;
+  if (number != nullptr) {
+    int64_t value = 0;
+    if (json_.integer(value) && value >= 0) *number = value;
+    return;
+  }
+  const bool is_function = key == "Collective name", is_dtype = key == "dtype";
+  if (json_.peek() != '"') return json_.skip_value();
+  const std::string_view text = json_.string();
+  if (text.empty()) return;
+  if (is_function) {
+    facts.function = collective_function(text);
+  } else if (is_dtype) {
+    facts.dtype = printable(text, 40);
+  } else {
+    // Group name and its ranks: the same on all ranks of the group. 31 bits keep it readable.
+    const uint64_t mixed = static_cast<uint64_t>(facts.communicator.value_or(0)) ^ hash_of(text);
+    facts.communicator = static_cast<int64_t>(mixed & 0x7fffffff);
+  }
+}
+
+}  // namespace
+
+bool read_event(JsonReader& json, Event& event) {
+  event.clear();
+  return EventReader(json, event).read();
+}
+
+}  // namespace preserve::import

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// One event of a Chrome trace, as far as the importer uses it: text -> Event. What an event is of
+// no use for is recognised as early as possible and the rest of it passed over.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "profiler/import/json_reader.h"
+#include "profiler/import/records.h"
+
+namespace preserve::import {
+
+enum class Category : uint8_t {
+  none,
+  kernel,
+  copy,
+  runtime,
+  host_op,
+  annotation,
+  gpu_annotation,
+  python,
+  ignored
+};
+
+// What is kept of one event. Strings keep their capacity from event to event.
+struct Event {
+  char phase = 'X';
+  Category category = Category::none;
+  std::string name, dims, types, text;
+  int64_t process = 0, thread = 0;
+  int64_t time = 0, duration = 0;  // whole part, in the unit of the file
+  int time_thousandths = 0, duration_thousandths = 0;
+  bool has_time = false, has_duration = false, good_time = true, good_duration = true;
+  int64_t correlation = 0, device = -1, context = 0, stream = -1, bytes = -1;
+  int64_t graph = 0, graph_node = -1;
+  bool communicates = false;
+  Communication communication;
+
+  void clear() {
+    phase = 'X';
+    category = Category::none;
+    name.clear();
+    dims.clear();
+    types.clear();
+    text.clear();
+    process = thread = time = duration = 0;
+    time_thousandths = duration_thousandths = 0;
+    has_time = has_duration = false;
+    good_time = good_duration = true;
+    correlation = context = graph = 0;
+    device = stream = bytes = graph_node = -1;
+    if (communicates) communication = {};
+    communicates = false;
+  }
+};
+
+// Reads the object that comes next. false for an event of no use, all of which was passed over.
+bool read_event(JsonReader& json, Event& event);
+
+}  // namespace preserve::import
