@@ -299,6 +299,11 @@ FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank) {
   folded.world_size = source.world_size;
   std::vector<RawStep> steps = load_steps(db, source.process, &folded.source);
   folded.steps_total = static_cast<int64_t>(steps.size());
+  if (steps.empty()) {
+    throw input_error("{}: rank {} has only prefill steps: record the decode phase, or name its range "
+                      "with --step-range",
+                      db.file(), folded.rank);
+  }
   if (folded.steps_total > kFirstStepIsCold) steps.erase(steps.begin());
   std::erase_if(steps, [](const RawStep& step) { return step.ops.empty(); });
   if (steps.empty()) {
