@@ -90,11 +90,11 @@ Outcome outcome_of(const Measurement& measurement, const OpTimes& times, const S
     outcome.collective_slowdown = 1 + added_ns / carriers_ns;
     if (fetched_bytes > 0) outcome.slowdown_per_byte_ns = std::max(0.0, added_ns / fetched_bytes);
   }
+  // A plan has to beat the baseline beyond doubt; otherwise doing nothing wins.
   const ArmResult* best = &baseline;
   for (const ArmResult& arm : measurement.arms) {
-    if (arm.name.rfind("prefetch", 0) == 0 && arm.counted > 0 && arm.median_ns < best->median_ns) {
-      best = &arm;
-    }
+    if (arm.name.rfind("prefetch", 0) != 0 || arm.pairs == 0 || arm.speedup.low <= 1) continue;
+    if (best == &baseline || arm.speedup.estimate > best->speedup.estimate) best = &arm;
   }
   outcome.winner = best->name;
   return outcome;
