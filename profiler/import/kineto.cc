@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <vector>
 
 #include "common/cli.h"
 #include "common/error.h"
@@ -16,6 +17,7 @@ namespace {
 // Chrome's format has µs. A time stamp this large would lie in the year 5138: the writer meant ns.
 constexpr int64_t kLeastNanosecondStamp = 100'000'000'000'000'000;
 constexpr size_t kProcessNameLimit = 1000;
+constexpr size_t kGpuAnnotationLimit = 100'000;
 constexpr int64_t kTimeLimitNs = std::numeric_limits<int64_t>::max() / 4;
 
 class KinetoReader {
@@ -47,6 +49,8 @@ class KinetoReader {
   Event event_;
   enum class Unit { unknown, microseconds, nanoseconds } unit_ = Unit::unknown;
   std::optional<int64_t> host_process_;
+  std::vector<HostRange> gpu_annotations_;
+  bool has_host_ranges_ = false;
   std::map<int64_t, std::string> process_names_;
   bool spans_any_ = false;
 };
@@ -61,6 +65,9 @@ KinetoFile KinetoReader::read() {
     result_.damage = error.what();
   }
   result_.text_bytes = json_.offset();
+  if (!has_host_ranges_) {
+    for (const HostRange& range : gpu_annotations_) builder_.add(range);
+  }
   if (host_process_) builder_.row.command = process_names_[*host_process_];
   return std::move(result_);
 }
@@ -199,8 +206,8 @@ void KinetoReader::use_activity() {
       builder_.gpu_stream(event_.device >= 0 ? event_.device : event_.process, event_.context,
                           event_.stream >= 0 ? event_.stream : event_.thread);
   activity.name = builder_.kernel_name(event_.name);
-  if (event_.graph > 0) activity.graph = static_cast<uint32_t>(event_.graph);
-  activity.graph_node = event_.graph_node;
+  if (event_.graph > 0) activity.graph = event_.graph;
+  if (event_.graph_node > 0) activity.graph_node = event_.graph_node;  // 0: launched by itself
   if (event_.communicates) {
     activity.communication = builder_.add_communication(std::move(event_.communication));
   }
@@ -222,7 +229,16 @@ void KinetoReader::use_host_event(Category category) {
   note_span(start_ns, end_ns);
   HostRange range{.start_ns = start_ns, .end_ns = end_ns};
   std::string_view name = event_.name;
-  if (category == Category::gpu_annotation) return;  // the host's annotation says the same
+  if (category == Category::gpu_annotation) {
+    // The host's annotation says the same, in files that have a host.
+    if (gpu_annotations_.size() < kGpuAnnotationLimit) {
+      range.nests = false;
+      range.thread = builder_.thread(event_.process, event_.thread);
+      range.name = builder_.range_name(name, RangeClass::annotation);
+      gpu_annotations_.push_back(range);
+    }
+    return;
+  }
   range.range_class = RangeClass::annotation;
   if (category == Category::host_op) range.range_class = RangeClass::op;
   if (category == Category::python) {
@@ -231,6 +247,7 @@ void KinetoReader::use_host_event(Category category) {
     if (name.substr(0, kPrefix.size()) == kPrefix) name.remove_prefix(kPrefix.size());
   }
   note_process();
+  has_host_ranges_ = true;
   range.thread = builder_.thread(event_.process, event_.thread);
   range.name = builder_.range_name(name, range.range_class);
   if (!event_.dims.empty()) range.operands = builder_.operands().add(event_.dims, event_.types);

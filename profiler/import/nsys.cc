@@ -302,7 +302,7 @@ void NsysReader::read_activities(const std::string& table, GpuKind kind, const c
     }
     activity.name = last_name;
     if (!rows.is_null(8) && rows.integer(8) > 0) {
-      activity.graph = static_cast<uint32_t>(rows.integer(8));
+      activity.graph = rows.integer(8);
     }
     if (!rows.is_null(9) && rows.integer(9) != 0) activity.graph_node = rows.integer(9);
     if (kind == GpuKind::copy && rows.is_integer(10)) activity.copy_bytes = rows.integer(10);

@@ -44,7 +44,7 @@ class RecordSorter {
       std::vector<Record>().swap(records_);
       start_merge();
     } else {
-      std::sort(records_.begin(), records_.end(), Less());
+      sort_batch();
     }
   }
 
@@ -91,11 +91,17 @@ class RecordSorter {
     file_.reset();
     return false;
   }
+  // Traces are mostly in order already; finding that out costs one pass.
+  void sort_batch() {
+    if (!std::is_sorted(records_.begin(), records_.end(), Less())) {
+      std::sort(records_.begin(), records_.end(), Less());
+    }
+  }
   void spill() {
     if (records_.empty()) return;
     if (!file_) file_.reset(std::tmpfile());
     if (!file_) throw input_error("cannot make a temporary file: {}", std::strerror(errno));
-    std::sort(records_.begin(), records_.end(), Less());
+    sort_batch();
     const auto count = static_cast<long>(records_.size());
     if (std::fwrite(records_.data(), sizeof(Record), records_.size(), file_.get()) !=
         records_.size()) {

@@ -23,7 +23,7 @@ struct GpuActivity {
   uint32_t stream = 0;         // ProcessBuilder::gpu_stream()
   uint32_t name = 0;           // row of table string
   uint32_t communication = 0;  // CommunicationTable, 0 none
-  uint32_t graph = 0;          // 0: not from a graph
+  int64_t graph = 0;           // 0: not from a graph
   int64_t graph_node = -1;
   GpuKind kind = GpuKind::kernel;
   // Filled by the joins.

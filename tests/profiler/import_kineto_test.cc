@@ -121,6 +121,32 @@ TEST_F(ImportKineto, KernelsWithoutCorrelationAreNoGraph) {
   EXPECT_THAT(column(imported.db, "SELECT 1 FROM op WHERE graph_id IS NOT NULL"), IsEmpty());
 }
 
+TEST_F(ImportKineto, GraphIdsOfZeroMeanNoGraph) {
+  const auto imported = import_text(kineto_document(
+      {kineto_kernel("a", 10, 5, 7, 1, R"(, "graph id": 0, "graph node id": 0)"),
+       kineto_kernel("b", 20, 5, 7, 2, R"(, "graph id": 5000000000, "graph node id": 3)")}));
+  EXPECT_THAT(column(imported.db, "SELECT ifnull(graph_id || ':' || graph_node_id, '-') FROM op"),
+              ElementsAre("-", "5000000000:3"));
+}
+
+TEST_F(ImportKineto, StepsOfFilesWithoutAHostComeFromTheGpusAnnotations) {
+  std::vector<std::string> events;
+  for (int step = 0; step < 3; ++step) {
+    const double start = 100 + 50 * step;
+    events.push_back(kineto_kernel("a", start + 1, 5, 7, 2 * step + 1));
+    events.push_back(kineto_kernel("b", start + 9, 5, 7, 2 * step + 2));
+    events.push_back(
+        kineto_event("gpu_user_annotation", fmt::format("ProfilerStep#{}", step), start, 40, 7));
+  }
+  EXPECT_THAT(
+      column(import_text(kineto_document(events)).db, "SELECT COUNT(*) FROM op GROUP BY step_id"),
+      ElementsAre("2", "2", "2"));
+  // With a host, its annotation counts, once.
+  events.push_back(kineto_event("user_annotation", "ProfilerStep#0", 90, 20, 70));
+  EXPECT_THAT(column(import_text(kineto_document(events)).db, "SELECT COUNT(*) FROM step"),
+              ElementsAre("1"));
+}
+
 TEST_F(ImportKineto, KernelsOfNoLengthAreKept) {
   EXPECT_EQ(import_text(kineto_document({kineto_kernel("a", 10, 0, 7, 1)})).summary.kernels, 1);
 }
