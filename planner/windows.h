@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where prefetches can be issued and when their bytes arrive: collectives, idle stretches, and what
+// a prefetch stream of its own gets of the memory behind them, at what it costs the operators
+// there.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "planner/problem.h"
+
+namespace preserve {
+
+// Blocks that a window's stream brings while one operator runs.
+struct Arrival {
+  int32_t op = 0, window_op = 0;  // ordinals
+  int64_t blocks = 0;
+  double cost_ns = 0;  // per byte; ascending along each window's stream
+};
+
+struct WindowSupplies {
+  std::vector<Window> windows;    // by ordinal, without their place in the flow
+  std::vector<Arrival> arrivals;  // by operator; each window has one for its own, perhaps empty
+};
+
+// `hit_bytes`: per operator what will be found in the cache; empty: nothing. `hot_bytes_per_s`:
+// rate of reading it there.
+WindowSupplies find_windows(const FoldedStep& step, const DeviceModel& device,
+                            const PrefetchMethod& method, double hot_bytes_per_s,
+                            const ProblemOptions& options, const std::vector<int64_t>& hit_bytes);
+
+}  // namespace preserve
