@@ -154,16 +154,36 @@ class Planner {
   // until that changes nothing.
   void add_second_looks() {
     for (int look = 0; look < kSecondLooks; ++look) {
-      std::vector<int64_t> hit_bytes(step_.ops.size(), 0);
-      for (const PlannedWindow& window : candidates_.back().plan.windows) {
-        for (const PlannedPrefetch& prefetch : window.prefetches) {
-          hit_bytes[static_cast<size_t>(prefetch.consumer_ordinal)] += prefetch.length_bytes;
-        }
-      }
+      PlanBeside beside = achieved(candidates_.back().plan);
+      beside.window_bytes.clear();
       const size_t before = candidates_.size();
-      add_flow(solved(build_problem_beside(step_, device_, options_.problem, hit_bytes)),
+      add_flow(solved(build_problem_beside(step_, device_, options_.problem, beside)),
                "the optimum beside a plan");
       if (candidates_.size() == before) return;  // nothing new
+    }
+  }
+
+  PlanBeside achieved(const Plan& plan) const {
+    PlanBeside beside;
+    beside.hit_bytes.assign(step_.ops.size(), 0);
+    beside.window_bytes.assign(step_.ops.size(), 0);
+    for (const PlannedWindow& window : plan.windows) {
+      beside.window_bytes[static_cast<size_t>(window.ordinal)] = window.used_bytes;
+      for (const PlannedPrefetch& prefetch : window.prefetches) {
+        beside.hit_bytes[static_cast<size_t>(prefetch.consumer_ordinal)] += prefetch.length_bytes;
+      }
+    }
+    return beside;
+  }
+
+  // With each stream cut where the best plan ends it, the convex envelope is the true cost of that
+  // plan: settles windows that are used in part.
+  void settle() {
+    for (int look = 0; look < kSecondLooks; ++look) {
+      const auto best = std::min_element(candidates_.begin(), candidates_.end(), is_better);
+      const PlanBeside beside = achieved(best->plan);
+      add_flow(solved(build_problem_beside(step_, device_, options_.problem, beside)),
+               "the optimum beside a plan");
     }
   }
 
@@ -189,8 +209,13 @@ class Planner {
   }
 
   void add(Candidate candidate) {
-    for (const Candidate& other : candidates_) {
-      if (same_prefetches(candidate.plan, other.plan)) return;
+    for (Candidate& other : candidates_) {
+      if (!same_prefetches(candidate.plan, other.plan)) continue;
+      // The same plan from a tighter problem: its optimum says more.
+      const bool tighter = candidate.plan.strategy == "flow" && other.plan.strategy == "flow" &&
+                           candidate.plan.objective_ns < other.plan.objective_ns;
+      if (tighter) other = std::move(candidate);
+      return;
     }
     candidates_.push_back(std::move(candidate));
   }
@@ -205,6 +230,7 @@ class Planner {
       add_second_looks();
       const auto best = std::min_element(candidates_.begin(), candidates_.end(), is_better);
       add_variations(*Solved(best->solved));
+      settle();
     }
     add_bfs();
     add({evaluate("none", {}, {}), first_, "nothing"});

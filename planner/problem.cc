@@ -121,8 +121,8 @@ int64_t footprint(const FoldedStep& step, const StepOp& op, double hot_bytes_per
 class Builder {
  public:
   Builder(const FoldedStep& step, const DeviceModel& device, const ProblemOptions& options,
-          const std::vector<int64_t>& hit_bytes)
-      : hit_bytes_(hit_bytes),
+          const PlanBeside& beside)
+      : beside_(beside),
         step_(step),
         device_(device),
         options_(options),
@@ -134,7 +134,7 @@ class Builder {
     describe_step();
     if (method_ != nullptr) {
       WindowSupplies found =
-          find_windows(step_, device_, *method_, hot_bytes_per_s_, options_, hit_bytes_);
+          find_windows(step_, device_, *method_, hot_bytes_per_s_, options_, beside_);
       problem_.windows = std::move(found.windows);
       arrivals_ = std::move(found.arrivals);
     }
@@ -280,7 +280,7 @@ class Builder {
                                  kBlockBytes);
   }
 
-  const std::vector<int64_t>& hit_bytes_;  // per operator; empty: none
+  const PlanBeside& beside_;
   const FoldedStep& step_;
   const DeviceModel& device_;
   const ProblemOptions& options_;
@@ -310,10 +310,9 @@ PlanProblem build_problem(const FoldedStep& step, const DeviceModel& device,
 }
 
 PlanProblem build_problem_beside(const FoldedStep& step, const DeviceModel& device,
-                                 const ProblemOptions& options,
-                                 const std::vector<int64_t>& hit_bytes) {
+                                 const ProblemOptions& options, const PlanBeside& beside) {
   check_step(step);
-  return Builder(step, device, options, hit_bytes).build();
+  return Builder(step, device, options, beside).build();
 }
 
 }  // namespace preserve

@@ -88,11 +88,15 @@ struct PlanProblem {
 PlanProblem build_problem(const FoldedStep& step, const DeviceModel& device,
                           const ProblemOptions& options);
 
-// The same problem seen by a prefetch stream that knows what another plan achieves: per operator
-// the bytes that will hit, which leave the memory to the stream and make the operator shorter.
+// What another plan achieves, per operator; empty: nothing is known.
+struct PlanBeside {
+  std::vector<int64_t> hit_bytes{};     // leave the memory to the stream, shorten the operator
+  std::vector<int64_t> window_bytes{};  // no window's stream goes on for longer than this
+};
+
+// The same problem seen by a prefetch stream that knows another plan.
 PlanProblem build_problem_beside(const FoldedStep& step, const DeviceModel& device,
-                                 const ProblemOptions& options,
-                                 const std::vector<int64_t>& hit_bytes);
+                                 const ProblemOptions& options, const PlanBeside& beside);
 
 // The method that the options name, or the device's first; nullptr when the device has none.
 const PrefetchMethod* choose_method(const DeviceModel& device, const std::string& name);

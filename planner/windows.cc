@@ -46,13 +46,12 @@ class BusyTime {
 class WindowFinder {
  public:
   WindowFinder(const FoldedStep& step, const DeviceModel& device, const PrefetchMethod& method,
-               double hot_bytes_per_s, const ProblemOptions& options,
-               const std::vector<int64_t>& hit_bytes)
+               double hot_bytes_per_s, const ProblemOptions& options, const PlanBeside& beside)
       : step_(step),
         device_(device),
         method_(method),
         options_(options),
-        hit_bytes_(hit_bytes),
+        beside_(beside),
         hot_bytes_per_s_(hot_bytes_per_s),
         memory_rate_(device.memory_bandwidth_bytes_per_s / kNsPerS),
         prefetch_rate_(std::min(method.bandwidth_bytes_per_s / kNsPerS, memory_rate_)),
@@ -65,6 +64,7 @@ class WindowFinder {
     for (size_t w = 0; w < windows_.size(); ++w) {
       std::vector<Arrival> stream{own_arrival(w)};
       if (goes_on) arrive_behind(w, stream);
+      limit(stream);
       make_convex(stream);
       const double most = 1 / memory_rate_ - kNsPerS / hot_bytes_per_s_;
       for (const Arrival& arrival : stream) {
@@ -147,6 +147,16 @@ class WindowFinder {
     }
   }
 
+  void limit(std::vector<Arrival>& stream) const {
+    if (beside_.window_bytes.empty()) return;
+    const auto window = static_cast<size_t>(stream.front().window_op);
+    int64_t left = beside_.window_bytes[window] / kBlockBytes;
+    for (Arrival& arrival : stream) {
+      arrival.blocks = std::min(arrival.blocks, left);
+      left -= arrival.blocks;
+    }
+  }
+
   // The stream moves its bytes in order: it cannot skip a costly stretch to reach a free one. The
   // convex envelope of its cost is what a flow can express, and exact for a window that is not used
   // or used up to one of the envelope's corners: neighbours are pooled until costs ascend.
@@ -183,7 +193,7 @@ class WindowFinder {
   }
 
   double hit_bytes(size_t i) const {
-    return hit_bytes_.empty() ? 0 : static_cast<double>(hit_bytes_[i]);
+    return beside_.hit_bytes.empty() ? 0 : static_cast<double>(beside_.hit_bytes[i]);
   }
   double hit_ns(size_t i) const {
     if (hit_bytes(i) <= 0) return 0;
@@ -222,7 +232,7 @@ class WindowFinder {
   const DeviceModel& device_;
   const PrefetchMethod& method_;
   const ProblemOptions& options_;
-  const std::vector<int64_t>& hit_bytes_;
+  const PlanBeside& beside_;
   double hot_bytes_per_s_;
   double memory_rate_, prefetch_rate_;  // bytes per ns
   BusyTime busy_;
@@ -234,8 +244,8 @@ class WindowFinder {
 
 WindowSupplies find_windows(const FoldedStep& step, const DeviceModel& device,
                             const PrefetchMethod& method, double hot_bytes_per_s,
-                            const ProblemOptions& options, const std::vector<int64_t>& hit_bytes) {
-  return WindowFinder(step, device, method, hot_bytes_per_s, options, hit_bytes).find();
+                            const ProblemOptions& options, const PlanBeside& beside) {
+  return WindowFinder(step, device, method, hot_bytes_per_s, options, beside).find();
 }
 
 }  // namespace preserve

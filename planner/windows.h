@@ -23,10 +23,9 @@ struct WindowSupplies {
   std::vector<Arrival> arrivals;  // by operator; each window has one for its own, perhaps empty
 };
 
-// `hit_bytes`: per operator what will be found in the cache; empty: nothing. `hot_bytes_per_s`:
-// rate of reading it there.
+// `hot_bytes_per_s`: rate of reading what was prefetched.
 WindowSupplies find_windows(const FoldedStep& step, const DeviceModel& device,
                             const PrefetchMethod& method, double hot_bytes_per_s,
-                            const ProblemOptions& options, const std::vector<int64_t>& hit_bytes);
+                            const ProblemOptions& options, const PlanBeside& beside);
 
 }  // namespace preserve

@@ -359,7 +359,7 @@ TEST(Plan, ASecondLookSeesTheHitsOfTheFirst) {
   for (const Consumer& consumer : first.consumers) {
     hits[static_cast<size_t>(consumer.ordinal)] = consumer.blocks * kBlockBytes;
   }
-  const PlanProblem second = build_problem_beside(step, device, {}, hits);
+  const PlanProblem second = build_problem_beside(step, device, {}, {hits, {}});
   // Operators that read nothing from memory leave it to the stream at no cost.
   EXPECT_GT(solve_flow(second.flow).profit, solve_flow(first.flow).profit);
   EXPECT_EQ(second.traffic_bytes, first.traffic_bytes);
