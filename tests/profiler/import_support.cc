@@ -2,12 +2,16 @@
 #include "tests/profiler/import_support.h"
 
 #include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 #include <sqlite3.h>
 #include <zlib.h>
 #include <zstd.h>
 
 #include <fstream>
 #include <stdexcept>
+
+#include "common/error.h"
 
 namespace preserve::test {
 
@@ -86,6 +90,16 @@ std::string kineto_launch(double start_us, int correlation, const std::string& n
 std::string kineto_document(const std::vector<std::string>& events, const std::string& head) {
   return fmt::format("{{\"schemaVersion\": 1, {}\"traceEvents\": [\n{}\n]}}\n", head,
                      fmt::join(events, ",\n"));
+}
+
+void expect_refused(const std::function<void()>& run, const std::string& part) {
+  try {
+    run();
+    ADD_FAILURE() << "accepted, expected: " << part;
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::input);
+    EXPECT_THAT(error.what(), testing::HasSubstr(part));
+  }
 }
 
 std::vector<std::string> column(const TraceDb& db, const std::string& sql) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,9 @@ std::string kineto_launch(double start_us, int correlation,
                           const std::string& name = "cudaLaunchKernel");
 // A document around events; `head` holds further members with a comma behind each.
 std::string kineto_document(const std::vector<std::string>& events, const std::string& head = "");
+
+// Expects that `run` ends in an input_error whose text has `part`.
+void expect_refused(const std::function<void()>& run, const std::string& part);
 
 // First column of all rows, as text.
 std::vector<std::string> column(const TraceDb& db, const std::string& sql);
