@@ -56,7 +56,8 @@ void define(CLI::App& app, Modes& modes) {
                  "Memory per recording thread; raise it when records were dropped")
       ->type_name("SIZE")
       ->capture_default_str();
-  app.add_flag("--mpi,!--no-mpi", modes.launch.mpi, "Record MPI calls (on unless --no-mpi)");
+  app.add_flag_callback(
+      "--no-mpi", [&modes] { modes.launch.mpi = false; }, "Do not record MPI calls");
   app.add_option("--cuda", modes.cuda,
                  "Record GPU activity through CUPTI, where the program uses CUDA")
       ->check(CLI::IsMember({"auto", "off"}))
