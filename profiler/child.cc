@@ -39,7 +39,7 @@ void remember(int signal) {
 void set_handlers(struct sigaction (&before)[std::size(kForwarded)]) {
   struct sigaction action {};
   action.sa_sigaction = forward;
-  action.sa_flags = SA_SIGINFO | SA_RESTART;
+  action.sa_flags = SA_SIGINFO;  // no SA_RESTART: waiting is a loop, and wakes to see the signal
   sigemptyset(&action.sa_mask);
   for (size_t i = 0; i < std::size(kForwarded); ++i) {
     ::sigaction(kForwarded[i], nullptr, &before[i]);
