@@ -47,7 +47,7 @@ struct Source {
 
 Source choose_process(const TraceDb& db, std::optional<int64_t> rank) {
   std::vector<Source> sources;
-  std::set<int64_t> ranks;
+  std::set<int64_t> ranks, numbered;
   Query rows = db.query(
       "SELECT id, rank, world_size FROM process "
       "WHERE id IN (SELECT process_id FROM step) ORDER BY rank IS NULL, rank, id");
@@ -55,7 +55,16 @@ Source choose_process(const TraceDb& db, std::optional<int64_t> rank) {
     sources.push_back({{rows.integer(0)},
                        rows.optional_integer(1).value_or(0),
                        rows.optional_integer(2).value_or(1)});
-    ranks.insert(sources.back().rank);
+    const Source& source = sources.back();
+    if (source.rank < 0 || source.world_size < 1) {
+      throw input_error("{}: is damaged: rank {} of {}", db.file(), source.rank, source.world_size);
+    }
+    // Processes without a rank may be many; a rank is one process.
+    if (!rows.is_null(1) && !numbered.insert(source.rank).second) {
+      throw input_error("{}: two processes with steps are both rank {}: these are several runs",
+                        db.file(), source.rank);
+    }
+    ranks.insert(source.rank);
   }
   if (sources.empty()) {
     throw input_error(
@@ -70,6 +79,13 @@ Source choose_process(const TraceDb& db, std::optional<int64_t> rank) {
   }
   throw input_error("{}: has no steps of rank {}; ranks with steps: {}", db.file(), *rank,
                     fmt::join(ranks, ", "));
+}
+
+void require_order(const TraceDb& db, const char* what, int64_t start_ns, int64_t end_ns) {
+  int64_t dur_ns = 0;
+  if (__builtin_sub_overflow(end_ns, start_ns, &dur_ns) || dur_ns < 0) {
+    throw input_error("{}: is damaged: {} from {} to {} ns", db.file(), what, start_ns, end_ns);
+  }
 }
 
 std::vector<RawStep> load_steps(const TraceDb& db, ProcessId process, std::string* source) {
@@ -87,6 +103,7 @@ std::vector<RawStep> load_steps(const TraceDb& db, ProcessId process, std::strin
   while (rows.next()) {
     by_id[rows.integer(0)] = steps.size();
     steps.push_back({rows.integer(0), rows.integer(1), rows.integer(2), {}});
+    require_order(db, "a step", rows.integer(1), rows.integer(2));
     *source = std::string(rows.text(3));
   }
   Query ops = db.query(
@@ -96,9 +113,9 @@ std::vector<RawStep> load_steps(const TraceDb& db, ProcessId process, std::strin
   while (ops.next()) {
     const auto step = by_id.find(ops.integer(0));
     if (step == by_id.end()) continue;  // another phase
+    require_order(db, "an operator", ops.integer(5), ops.integer(6));
     steps[step->second].ops.push_back({ops.integer(1), ops.integer(2), ops.integer(3),
-                                       op_kind_from_text(ops.text(4)), ops.integer(5),
-                                       ops.integer(6)});
+                                       ops.op_kind(4), ops.integer(5), ops.integer(6)});
   }
   for (RawStep& step : steps) {
     std::sort(step.ops.begin(), step.ops.end(), [](const RawOp& a, const RawOp& b) {
@@ -222,15 +239,14 @@ void fold_accesses(const TraceDb& db, ProcessId process, const std::vector<RawSt
     if (found == ordinal_of_op.end()) continue;  // a step that was left out
     const auto [entry, fresh] = tensor_index.try_emplace(
         std::string(rows.text(1)), static_cast<int32_t>(folded.tensors.size()));
-    if (fresh)
-      folded.tensors.push_back({entry->first, tensor_role_from_text(rows.text(2)), 0, false});
+    if (fresh) folded.tensors.push_back({entry->first, rows.tensor_role(2), 0, false});
     StepTensor& tensor = folded.tensors[static_cast<size_t>(entry->second)];
-    tensor.bytes = std::max(tensor.bytes, rows.integer(3));
-    const AccessMode mode = rows.text(6) == "write" ? AccessMode::write : AccessMode::read;
+    tensor.bytes = std::max(tensor.bytes, rows.size(3));
+    const AccessMode mode = rows.access_mode(6);
     tensor.written = tensor.written || mode == AccessMode::write;
     Operand& operand = operands[{found->second, {entry->second, mode}}];
-    operand.offsets.push_back(static_cast<double>(rows.integer(4)));
-    operand.bytes.push_back(static_cast<double>(rows.integer(5)));
+    operand.offsets.push_back(static_cast<double>(rows.size(4)));
+    operand.bytes.push_back(static_cast<double>(rows.size(5)));
     operand.access.tensor = entry->second;
     operand.access.mode = mode;
     operand.access.confidence = rows.real(7);
@@ -269,6 +285,7 @@ void fold_collectives(const TraceDb& db, const RawStep& step,
         "WHERE op_id = ?",
         {step.ops[i].id});
     if (!rows.next()) continue;
+    if (!rows.is_null(1)) rows.size(1);  // a negative size is damage
     folded.ops[static_cast<size_t>(ordinal_of[i])].collective =
         StepCollective{.function = std::string(rows.text(0)),
                        .bytes = rows.optional_integer(1),
@@ -300,9 +317,10 @@ FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank) {
   std::vector<RawStep> steps = load_steps(db, source.process, &folded.source);
   folded.steps_total = static_cast<int64_t>(steps.size());
   if (steps.empty()) {
-    throw input_error("{}: rank {} has only prefill steps: record the decode phase, or name its range "
-                      "with --step-range",
-                      db.file(), folded.rank);
+    throw input_error(
+        "{}: rank {} has only prefill steps: record the decode phase, or name its range "
+        "with --step-range",
+        db.file(), folded.rank);
   }
   if (folded.steps_total > kFirstStepIsCold) steps.erase(steps.begin());
   std::erase_if(steps, [](const RawStep& step) { return step.ops.empty(); });

@@ -44,7 +44,8 @@ struct StepOp {
   double start_ns = 0;  // median start, relative to the start of the step
   double dur_ns = 0;    // median duration
   double mad_ns = 0;    // median absolute deviation of the duration
-  double floor_ns = 0;  // counter floor_ns: known time with every byte cached (arithmetic); 0: unknown
+  double floor_ns =
+      0;  // counter floor_ns: known time with every byte cached (arithmetic); 0: unknown
   std::vector<StepAccess> accesses;
   std::optional<StepCollective> collective;
 };

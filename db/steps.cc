@@ -213,8 +213,8 @@ std::vector<StepSpan> detect(const TraceDb& db, ProcessId process) {
   return spans;
 }
 
-std::vector<KnownStep> add_steps(TraceDb& db, ProcessId process,
-                                 const std::vector<StepSpan>& spans, bool annotated) {
+std::vector<KnownStep> add_steps(TraceDb& db, ProcessId process, const std::vector<StepSpan>& spans,
+                                 bool annotated) {
   std::vector<KnownStep> steps;
   for (const StepSpan& span : spans) {
     const StepId id = db.add(StepRow{.process = process,

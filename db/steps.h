@@ -26,8 +26,8 @@ struct StepSummary {
 };
 
 // For producers that have the ranges of a process before its operators: adds the steps that ranges
-// name, in order of time. The producer fills OpRow::step with step_at(), and mark_steps() leaves the
-// process alone; rewriting every operator costs as much as a third of a conversion.
+// name, in order of time. The producer fills OpRow::step with step_at(), and mark_steps() leaves
+// the process alone; rewriting every operator costs as much as a third of a conversion.
 struct KnownStep {
   int64_t start_ns = 0, end_ns = 0;
   StepId step;

@@ -5,11 +5,13 @@
 
 #include <array>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "common/error.h"
 #include "db/bulk_insert.h"
 #include "db/migration.h"
+#include "db/utf8.h"
 
 namespace preserve {
 
@@ -19,23 +21,7 @@ extern const std::string_view kViewsSql;   // db/views.sql
 namespace {
 
 constexpr size_t kNameCacheLimit = 200'000;  // names held in memory while producing
-constexpr int kApplicationId = 0x50525356;  // "PRSV", read by file(1)
-
-// Indices are the enum classes of the same order.
-constexpr std::array kOpKinds{"compute", "collective", "p2p", "copy", "other"};
-constexpr std::array kStreamKinds{"thread", "async", "gpu"};
-constexpr std::array kRangeKinds{"push_pop", "start_end", "mark"};
-constexpr std::array kRoles{"weight", "kv", "activation", "comm", "unknown"};
-constexpr std::array kModes{"read", "write"};
-constexpr std::array kPhases{"decode", "prefill", "unknown"};
-
-template <size_t N>
-size_t index_of(const std::array<const char*, N>& names, std::string_view text, const char* what) {
-  for (size_t i = 0; i < N; ++i) {
-    if (text == names[i]) return i;
-  }
-  throw input_error("'{}' is no {}", text, what);
-}
+constexpr int kApplicationId = 0x50525356;   // "PRSV", read by file(1)
 
 enum Insert {
   kProcess,
@@ -70,76 +56,12 @@ constexpr std::array<InsertInto, kInsertCount> kInserts{{
     {"INSERT OR REPLACE INTO counter", 3},
 }};
 
-// Replaces what is not UTF-8 (RFC 3629, no surrogates, no overlong forms) by U+FFFD: names come
-// from foreign processes and files.
-std::string valid_utf8(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  for (size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    size_t length = lead < 0x80                   ? 1
-                    : lead >= 0xc2 && lead < 0xe0 ? 2
-                    : lead >= 0xe0 && lead < 0xf0 ? 3
-                    : lead >= 0xf0 && lead < 0xf5 ? 4
-                                                  : 0;
-    bool good = length != 0 && i + length <= text.size();
-    for (size_t k = 1; good && k < length; ++k) {
-      good = (static_cast<unsigned char>(text[i + k]) & 0xc0) == 0x80;
-    }
-    if (good && length >= 3) {
-      const auto second = static_cast<unsigned char>(text[i + 1]);
-      good = !(lead == 0xe0 && second < 0xa0) && !(lead == 0xed && second > 0x9f) &&
-             !(lead == 0xf0 && second < 0x90) && !(lead == 0xf4 && second > 0x8f);
-    }
-    if (good) {
-      out.append(text, i, length);
-      i += length;
-    } else {
-      out += "\xef\xbf\xbd";
-      ++i;
-    }
-  }
-  return out;
-}
-
-bool is_ascii(std::string_view text) {
-  for (const char c : text) {
-    if (static_cast<unsigned char>(c) >= 0x80) return false;
-  }
-  return true;
-}
-
 struct StringHash {
   using is_transparent = void;
   size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
 };
 
 }  // namespace
-
-const char* to_text(OpKind kind) {
-  return kOpKinds[static_cast<size_t>(kind)];
-}
-const char* to_text(StreamKind kind) {
-  return kStreamKinds[static_cast<size_t>(kind)];
-}
-const char* to_text(RangeKind kind) {
-  return kRangeKinds[static_cast<size_t>(kind)];
-}
-const char* to_text(TensorRole role) {
-  return kRoles[static_cast<size_t>(role)];
-}
-const char* to_text(AccessMode mode) {
-  return kModes[static_cast<size_t>(mode)];
-}
-const char* to_text(StepPhase phase) {
-  return kPhases[static_cast<size_t>(phase)];
-}
-OpKind op_kind_from_text(std::string_view text) {
-  return static_cast<OpKind>(index_of(kOpKinds, text, "operator kind"));
-}
-TensorRole tensor_role_from_text(std::string_view text) {
-  return static_cast<TensorRole>(index_of(kRoles, text, "tensor role"));
-}
 
 namespace {
 
@@ -169,7 +91,7 @@ struct TraceDb::State {
   std::array<BulkInsert, kInsertCount> inserts;
   std::array<int64_t, kInsertCount> last_id{};
   std::unordered_map<std::string, int64_t, StringHash, std::equal_to<>> strings;
-  bool names_in_table = false;  // `strings` is no longer all there is
+  bool names_in_table = false;             // `strings` is no longer all there is
   std::shared_ptr<sqlite3_stmt> repeated;  // the last statement that execute() ran
   std::string repeated_sql;
 
@@ -186,7 +108,8 @@ struct TraceDb::State {
   }
   std::shared_ptr<sqlite3_stmt> prepare(const std::string& sql) const {
     sqlite3_stmt* raw = nullptr;
-    if (sqlite3_prepare_v2(handle, sql.c_str(), -1, &raw, nullptr) != SQLITE_OK) fail("cannot read");
+    if (sqlite3_prepare_v2(handle, sql.c_str(), -1, &raw, nullptr) != SQLITE_OK)
+      fail("cannot read");
     return {raw, &sqlite3_finalize};
   }
   BulkInsert& binder(Insert table) { return inserts[table]; }
@@ -212,7 +135,8 @@ const std::string& TraceDb::file() const {
 TraceDb TraceDb::create(const std::filesystem::path& path) {
   auto state = std::make_unique<State>();
   state->file = path.string();
-  if (sqlite3_open_v2(path.c_str(), &state->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+  if (sqlite3_open_v2(path.c_str(), &state->handle,
+                      SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
                       nullptr) != SQLITE_OK) {
     state->fail("cannot create");
   }
@@ -249,6 +173,8 @@ TraceDb TraceDb::open(const std::filesystem::path& path) {
   if (sqlite3_open_v2(path.c_str(), &state->handle, SQLITE_OPEN_READONLY, nullptr) != SQLITE_OK) {
     state->fail("cannot open");
   }
+  // Views of a foreign file get no functions with side effects.
+  sqlite3_db_config(state->handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
   TraceDb db(std::move(state));
   const char* doing = "is not a readable trace database (damaged or not SQLite)";
   try {
@@ -275,9 +201,11 @@ TraceDb TraceDb::open(const std::filesystem::path& path) {
       throw input_error("{}: was never finished by the tool that wrote it", db.file());
     }
     if (version < kTraceSchemaVersion) {
-      db.state_->handle = migrated_copy(db.state_->handle, version, trace_migrations(), db.file());
+      sqlite3* old = std::exchange(db.state_->handle, nullptr);  // closed by migrated_copy
+      db.state_->handle = migrated_copy(old, version, trace_migrations(), db.file());
     }
   } catch (const Error& e) {
+    if (db.state_->handle == nullptr) throw;
     const int code = sqlite3_errcode(db.state_->handle);
     if (code == SQLITE_NOTADB || code == SQLITE_CORRUPT || code == SQLITE_IOERR) {
       throw input_error("{}: {}", db.file(), doing);
@@ -292,7 +220,7 @@ StringId TraceDb::intern(std::string_view text) {
   if (const auto found = state_->strings.find(text); found != state_->strings.end()) {
     return {found->second};
   }
-  const std::string repaired = is_ascii(text) ? std::string(text) : valid_utf8(text);
+  const std::string repaired = valid_utf8(text);
   // A recording with millions of different names must not hold them all in memory: the map starts
   // afresh, and from then on a name that is not in it may still be in the table.
   if (state_->strings.size() == kNameCacheLimit) {
@@ -547,6 +475,11 @@ bool Query::next() {
 }
 bool Query::is_null(int column) const {
   return sqlite3_column_type(statement_.get(), column) == SQLITE_NULL;
+}
+int64_t Query::size(int column) const {
+  const int64_t value = integer(column);
+  if (value < 0) throw input_error("{}: is damaged: a size of {} bytes", *file_, value);
+  return value;
 }
 int64_t Query::integer(int column) const {
   return sqlite3_column_int64(statement_.get(), column);

@@ -38,8 +38,6 @@ const char* to_text(RangeKind kind);
 const char* to_text(TensorRole role);
 const char* to_text(AccessMode mode);
 const char* to_text(StepPhase phase);
-OpKind op_kind_from_text(std::string_view text);
-TensorRole tensor_role_from_text(std::string_view text);
 
 // Rows as they are added; the meaning of each field is in schema.sql.
 struct ProcessRow {
@@ -126,6 +124,11 @@ class Query {
   double real(int column) const;
   std::string_view text(int column) const;  // valid until the following next()
   std::optional<int64_t> optional_integer(int column) const;
+  // These throw input_error, naming the file, for a value that the schema does not allow.
+  int64_t size(int column) const;  // in bytes, not negative
+  OpKind op_kind(int column) const;
+  TensorRole tensor_role(int column) const;
+  AccessMode access_mode(int column) const;
 
  private:
   friend class TraceDb;

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
+#include "db/losses.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -12,6 +13,7 @@ namespace {
 
 using test::SyntheticTrace;
 using test::TemporaryDirectory;
+using testing::AllOf;
 using testing::HasSubstr;
 
 TraceDb written(const TemporaryDirectory& directory, const SyntheticTrace& spec,
@@ -156,6 +158,43 @@ TEST(FoldedStep, EachRankIsFoldedOnItsOwn) {
   EXPECT_THAT(ranks_with_steps(db), testing::ElementsAre(0, 1));
   EXPECT_EQ(fold_step(db, 1).rank, 1);
   EXPECT_THAT(error_of([&] { fold_step(db, 7); }), HasSubstr("ranks with steps: 0, 1"));
+}
+
+TEST(FoldedStep, DamagedRowsAreNamed) {
+  const std::pair<const char*, const char*> damages[]{
+      {"UPDATE tensor SET bytes = -1", "a size of -1 bytes"},
+      {"UPDATE access SET bytes = -5", "a size of -5 bytes"},
+      {"UPDATE collective SET bytes = -7", "a size of -7 bytes"},
+      {"UPDATE op SET kind = 'xyz'", "'xyz' is no operator kind"},
+      {"UPDATE tensor SET role = 'zzz'", "'zzz' is no tensor role"},
+      {"UPDATE op SET end_ns = start_ns - 1 WHERE id % 2", "an operator from"},
+      {"UPDATE step SET end_ns = start_ns - 1", "a step from"},
+      {"UPDATE process SET world_size = -1", "rank 0 of -1"},
+      {"UPDATE process SET rank = 0", "both rank 0"},
+  };
+  for (const auto& [sql, expected] : damages) {
+    const TemporaryDirectory directory;
+    const TraceDb db = written(directory, {}, [&, statement = sql](TraceDb& producing) {
+      producing.execute("PRAGMA ignore_check_constraints = ON");
+      producing.execute(statement);
+    });
+    EXPECT_THAT(error_of([&] { fold_step(db); }),
+                AllOf(HasSubstr(expected), HasSubstr(directory.path().string())))
+        << sql;
+  }
+}
+
+TEST(Losses, AreToldInSentences) {
+  const TemporaryDirectory directory;
+  EXPECT_TRUE(loss_sentences(written(directory, {})).empty());
+  const TraceDb db = written(directory, {}, [](TraceDb& producing) {
+    producing.add_loss({1}, "nvtx", "dropped", 777);
+    producing.add_loss({1}, "nvtx", "received", 1000);
+    producing.execute("UPDATE process SET complete = 0 WHERE id = 2");
+  });
+  EXPECT_THAT(loss_sentences(db),
+              testing::ElementsAre(HasSubstr("777 records of nvtx of rank 0 are dropped"),
+                                   HasSubstr("recording of rank 1 ended in disorder")));
 }
 
 TEST(FoldedStep, NoStepSaysWhatToDo) {

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "db/losses.h"
+
+#include <fmt/format.h>
+
+namespace preserve {
+
+std::vector<std::string> loss_sentences(const TraceDb& db) {
+  std::vector<std::string> sentences;
+  Query losses = db.query(
+      "SELECT rank, source, kind, SUM(count) FROM loss_nonzero GROUP BY 1, 2, 3 ORDER BY 1, 2, 3");
+  while (losses.next()) {
+    const std::string owner =
+        losses.is_null(0) ? std::string() : fmt::format(" of rank {}", losses.integer(0));
+    sentences.push_back(fmt::format("{}: {} records of {}{} are {}", db.file(), losses.integer(3),
+                                    losses.text(1), owner, losses.text(2)));
+  }
+  Query incomplete =
+      db.query("SELECT rank, pid FROM process WHERE complete = 0 ORDER BY rank IS NULL, rank, pid");
+  while (incomplete.next()) {
+    const std::string owner = incomplete.is_null(0)
+                                  ? fmt::format("process {}", incomplete.integer(1))
+                                  : fmt::format("rank {}", incomplete.integer(0));
+    sentences.push_back(
+        fmt::format("{}: the recording of {} ended in disorder, its last records are missing",
+                    db.file(), owner));
+  }
+  return sentences;
+}
+
+}  // namespace preserve
