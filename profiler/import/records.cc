@@ -11,6 +11,7 @@ namespace {
 
 // No operator has more operands than this; tensor lists (fused optimizers) are cut.
 constexpr size_t kOperandLimit = 32;
+constexpr size_t kDimensionLimit = 64;
 
 std::string letters_lower(std::string_view text) {
   std::string out;
@@ -39,7 +40,8 @@ std::vector<Operand> parse_dims(std::string_view text) {
     } else if (c == '-' || (c >= '0' && c <= '9')) {
       int64_t value = 0;
       const auto [rest, error] = std::from_chars(text.data() + i, text.data() + text.size(), value);
-      dims.push_back(error == std::errc() ? value : -1);
+      if (error == std::errc::invalid_argument) continue;  // a lone minus: no progress was made
+      if (dims.size() < kDimensionLimit) dims.push_back(error == std::errc() ? value : -1);
       i = static_cast<size_t>(rest - text.data()) - 1;
     }
   }

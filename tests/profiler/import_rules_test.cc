@@ -165,6 +165,7 @@ TEST(OperandBytes, TypeMayComeFromTheKernel) {
 }
 
 TEST(OperandBytes, NonsenseIsUnknown) {
+  EXPECT_THAT(rendered("aten::mm", "[[-, 8], [8, -4-]]", R"(["float", "float"])"), IsEmpty());
   EXPECT_THAT(rendered("aten::mm", "[[9223372036854775807, 8], [8, 9223372036854775807]]",
                        R"(["float", "float"])"),
               IsEmpty());
