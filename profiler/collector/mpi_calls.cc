@@ -104,10 +104,22 @@ CommunicatorTable::Entry* find_or_add(MPI_Comm communicator) {
                            static_cast<uint32_t>(communicator_size(communicator)));
 }
 
+// Legal beside MPI_IN_PLACE and no type to ask the library about: that would end the program.
+bool is_type(MPI_Datatype type) {
+  static void* const null_handle = find_object_in_mpi("ompi_mpi_datatype_null");
+  return type != nullptr && static_cast<void*>(type) != null_handle;
+}
+
+// The one request that Open MPI hands out for every message that was complete at once.
+bool is_complete(MPI_Request request) {
+  static void* const complete = find_object_in_mpi("ompi_request_empty");
+  return static_cast<void*>(request) == complete;
+}
+
 size_t type_name(MPI_Datatype type, char* name) {
   static const auto get_name = real<decltype(&PMPI_Type_get_name)>("PMPI_Type_get_name");
   int length = 0;
-  if (type == nullptr || get_name(type, name, &length) != MPI_SUCCESS || length <= 0) return 0;
+  if (!is_type(type) || get_name(type, name, &length) != MPI_SUCCESS || length <= 0) return 0;
   return static_cast<size_t>(length);
 }
 
@@ -147,7 +159,7 @@ int64_t message_bytes(int64_t count, MPI_Datatype type) {
   static const auto type_size = real<decltype(&PMPI_Type_size)>("PMPI_Type_size");
   int size = 0;
   int64_t bytes = 0;
-  if (count < 0 || type == nullptr || type_size(type, &size) != MPI_SUCCESS || size < 0) return -1;
+  if (count < 0 || !is_type(type) || type_size(type, &size) != MPI_SUCCESS || size < 0) return -1;
   return __builtin_mul_overflow(count, size, &bytes) ? -1 : bytes;
 }
 
@@ -200,6 +212,11 @@ void Recording::follow(MPI_Request request) {
   call.communicator = 0;
   call.ranks = 0;
   write_call(call, start_ticks_, spool::kNonBlocking | spool::kIssued, {});
+  if (is_complete(request)) {
+    body_.end_ticks = call.end_ticks;
+    write_call(body_, start_ticks_, spool::kNonBlocking, {type_name_, type_name_bytes_});
+    return;
+  }
   bool followed = false;
   {
     const Lock lock;
@@ -228,6 +245,7 @@ Completion::Completion(spool::MpiFunction function, int count, const MPI_Request
   }
   std::memcpy(handles_, handles, sizeof(MPI_Request) * static_cast<size_t>(count));
   count_ = count;
+  newest_ = requests.newest();
 }
 
 Completion::~Completion() {
@@ -240,7 +258,7 @@ void Completion::completed(int index) {
   RequestTable::Pending pending;
   {
     const Lock lock;
-    if (!requests.take(handles_[index], &pending)) return;
+    if (!requests.take(handles_[index], newest_, &pending)) return;
   }
   pending.body.end_ticks = ticks_now();
   write_call(pending.body, pending.start_ticks, spool::kNonBlocking, pending.type_name.view());
@@ -259,6 +277,13 @@ void Completion::finish() {
   body.tid = own_tid();
   body.function = function_;
   write_call(body, start_ticks_, 0, {});
+}
+
+void request_given_up(const MPI_Request* request) {
+  if (request == nullptr || requests.empty()) return;
+  RequestTable::Pending forgotten;
+  const Lock lock;
+  requests.take(*request, requests.newest(), &forgotten);
 }
 
 void communicator_created(MPI_Comm communicator) {

@@ -99,9 +99,14 @@ class Completion {
   uint64_t start_ticks_ = 0;
   spool::MpiFunction function_;
   int count_ = 0;
+  uint64_t newest_ = 0;  // of the requests when it began
   MPI_Request* handles_ = nullptr;
   MPI_Request few_[32];  // most programs; more come from the heap
 };
+
+// The program gives a request up (MPI_Request_free, MPI_Cancel): whatever becomes of it, its end
+// will not be seen. Before the call, after which the library may hand out the handle again.
+void request_given_up(const MPI_Request* request);
 
 // Communicators have the same number on all ranks: a hash of the members' world ranks and, of
 // several with the same members, the how-manieth was created. Wrappers of the functions that create

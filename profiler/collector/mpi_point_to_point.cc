@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Wrappers of the point-to-point calls, and of the Wait and Test families through which
-// non-blocking calls complete. Not followed: persistent requests, and requests given to
-// MPI_Request_free.
+// non-blocking calls complete. Not followed to their end: persistent requests, and requests given
+// to MPI_Request_free or MPI_Cancel.
 #include "profiler/collector/mpi_calls.h"
 
 using namespace preserve;
@@ -213,4 +213,16 @@ PRESERVE_EXPORT int MPI_Testsome(int count, MPI_Request requests[], int* done, i
     completion.finish();
   }
   return result;
+}
+
+PRESERVE_EXPORT int MPI_Request_free(MPI_Request* request) {
+  static const auto call = real<decltype(&PMPI_Request_free)>("PMPI_Request_free");
+  request_given_up(request);
+  return call(request);
+}
+
+PRESERVE_EXPORT int MPI_Cancel(MPI_Request* request) {
+  static const auto call = real<decltype(&PMPI_Cancel)>("PMPI_Cancel");
+  request_given_up(request);
+  return call(request);
 }

@@ -75,8 +75,8 @@ class CommunicatorTable {
   size_t size_ = 0, groups_ = 0;
 };
 
-// Requests by handle. One handle may be there several times: Open MPI hands out one shared request
-// for every message that was complete at once. Of these the oldest is taken first.
+// Requests by handle, one each: a handle that is used again has lost its old meaning (its request
+// was freed, or completed where nobody looked), and what was known of it is forgotten.
 class RequestTable {
  public:
   struct TypeName {
@@ -99,6 +99,10 @@ class RequestTable {
   // before.
   bool empty() const { return used_.load(std::memory_order_relaxed) == 0; }
 
+  // Number of the newest request. A Wait asks before it begins: what completes in it is not newer,
+  // even when another thread got the same handle meanwhile. Needs no lock either.
+  uint64_t newest() const { return newest_.load(std::memory_order_relaxed); }
+
   bool add(const void* handle, const Pending& pending) {
     if (nodes_ == nullptr) {  // 2.5 MiB, in programs that use non-blocking calls
       nodes_ = static_cast<Node*>(std::calloc(kNodes, sizeof(Node)));
@@ -106,23 +110,27 @@ class RequestTable {
       for (uint32_t i = 1; i < kNodes; ++i) nodes_[i].next = i + 1 < kNodes ? i + 1 : 0;
       free_ = 1;
     }
+    Pending forgotten;
+    take(handle, newest(), &forgotten);
     const uint32_t node = free_;
     if (node == 0) return false;
     free_ = nodes_[node].next;
     nodes_[node].handle = handle;
-    nodes_[node].next = 0;
+    nodes_[node].number = newest() + 1;
     nodes_[node].pending = pending;
-    uint32_t* link = &buckets_[bucket(handle)];
-    while (*link != 0) link = &nodes_[*link].next;
-    *link = node;
+    nodes_[node].next = buckets_[bucket(handle)];
+    buckets_[bucket(handle)] = node;
+    newest_.store(nodes_[node].number, std::memory_order_relaxed);
     used_.fetch_add(1, std::memory_order_relaxed);
     return true;
   }
 
-  bool take(const void* handle, Pending* pending) {
+  // False when there is none under this handle, or a newer one than `newest`.
+  bool take(const void* handle, uint64_t newest, Pending* pending) {
     for (uint32_t* link = &buckets_[bucket(handle)]; *link != 0; link = &nodes_[*link].next) {
       const uint32_t node = *link;
       if (nodes_[node].handle != handle) continue;
+      if (nodes_[node].number > newest) return false;
       *pending = nodes_[node].pending;
       *link = nodes_[node].next;
       nodes_[node].next = free_;
@@ -138,6 +146,7 @@ class RequestTable {
   static constexpr size_t kBuckets = 4096;
   struct Node {
     const void* handle;
+    uint64_t number;
     uint32_t next;
     Pending pending;
   };
@@ -149,6 +158,7 @@ class RequestTable {
   uint32_t free_ = 0;
   uint32_t buckets_[kBuckets] = {};
   std::atomic<uint32_t> used_{0};
+  std::atomic<uint64_t> newest_{0};
 };
 
 }  // namespace preserve::collector
