@@ -57,7 +57,7 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
   std::map<uint64_t, spool::StatisticsBody> statistics;  // the last of each thread counts
   for (const SpoolFileReader::Chunk& chunk : file.chunks()) {
     if (chunk.tid != 0) {
-      threads[chunk.tid].push_back(chunk.records);
+      threads[{chunk.tid, chunk.ordinal}].push_back(chunk.records);
       continue;
     }
     SpoolCursor cursor(chunk.records);
@@ -102,7 +102,7 @@ std::string_view ProcessImage::string(uint64_t id) const {
 
 // Definitions that found the log full, and resizes, which are too frequent for it.
 void ProcessImage::read_thread_definitions() {
-  for (const auto& [tid, chunks] : threads) {
+  for (const auto& [thread, chunks] : threads) {
     for (const std::string_view chunk : chunks) {
       SpoolCursor cursor(chunk);
       SpoolRecord record;

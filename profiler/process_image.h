@@ -46,8 +46,14 @@ class ProcessImage {
   std::map<uint64_t, std::string_view> domains, thread_names;
   PayloadSchemas schemas;
   std::vector<RegionEvent> regions;
-  // Chunks of each thread in order.
-  std::map<uint32_t, std::vector<std::string_view>> threads;
+  // Chunks of each thread in order. Threads that had one tid after each other are told apart.
+  struct ThreadKey {
+    uint32_t tid, ordinal;
+    bool operator<(const ThreadKey& other) const {
+      return tid != other.tid ? tid < other.tid : ordinal < other.ordinal;
+    }
+  };
+  std::map<ThreadKey, std::vector<std::string_view>> threads;
 
   std::string_view string(uint64_t id) const;
 

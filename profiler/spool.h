@@ -40,8 +40,9 @@ struct FileHeader {
 
 struct ChunkHeader {
   uint32_t magic;
-  uint32_t tid;    // 0: definitions, anchors, statistics
-  uint64_t bytes;  // of the records that follow
+  uint32_t tid;      // 0: definitions, anchors, statistics
+  uint32_t bytes;    // of the records that follow
+  uint32_t ordinal;  // of the thread in its process: a tid comes back when its thread has ended
 };
 
 enum class RecordType : uint8_t {

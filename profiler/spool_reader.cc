@@ -146,8 +146,8 @@ void SpoolFileReader::read_chunks() {
     if (head.magic != kChunkMagic) break;
     at += sizeof(head);
     // The last chunk of a killed process is shorter than it says.
-    const size_t bytes = std::min<uint64_t>(head.bytes, size_ - at);
-    chunks_.push_back({head.tid, {data_ + at, bytes}});
+    const size_t bytes = std::min<size_t>(head.bytes, size_ - at);
+    chunks_.push_back({head.tid, head.ordinal, {data_ + at, bytes}});
     at += bytes;
     if (bytes < head.bytes) {
       torn_ = true;

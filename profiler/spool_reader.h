@@ -60,7 +60,7 @@ class SpoolFileReader {
   const std::map<std::string, std::string_view>& facts() const { return facts_; }
 
   struct Chunk {
-    uint32_t tid;
+    uint32_t tid, ordinal;
     std::string_view records;
   };
   const std::vector<Chunk>& chunks() const { return chunks_; }

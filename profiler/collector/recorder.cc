@@ -36,7 +36,7 @@ struct State {
   std::atomic<ThreadLog*> logs{nullptr};
   std::atomic<size_t> ring_reserved{0};  // bytes of rings that exist
   std::atomic<uint64_t> id{0};
-  std::atomic<uint32_t> epoch{0};
+  std::atomic<uint32_t> ordinal{0};  // of threads
 
   pthread_mutex_t definitions_mutex = PTHREAD_MUTEX_INITIALIZER;
   char* definitions = nullptr;  // kDefinitionsBytes of address space, touched as needed
@@ -69,66 +69,77 @@ void* map_memory(size_t bytes) {
 
 // ---------------------------------------------------------------- writer thread
 
-void report_statistics() {
-  for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
-    if (log->state.load(std::memory_order_acquire) == ThreadLog::kFree) continue;
-    const spool::StatisticsBody body{uint64_t{log->epoch} << 32 | log->tid,
-                                     log->received[kNvtx].load(std::memory_order_relaxed),
-                                     log->dropped[kNvtx].load(std::memory_order_relaxed),
-                                     log->received[kMpi].load(std::memory_order_relaxed),
-                                     log->dropped[kMpi].load(std::memory_order_relaxed),
-                                     log->received[kCuda].load(std::memory_order_relaxed),
-                                     log->dropped[kCuda].load(std::memory_order_relaxed)};
-    const uint64_t sum = body.nvtx_received + body.mpi_received + body.cuda_received;
-    if (sum == log->reported) continue;
-    log->reported = sum;
-    g.file.add_control(spool::RecordType::statistics, &body, sizeof(body));
-  }
-  const spool::StatisticsBody body{0,
-                                   g.homeless_received[kNvtx].load(),
-                                   g.homeless_dropped[kNvtx].load(),
-                                   g.homeless_received[kMpi].load(),
-                                   g.homeless_dropped[kMpi].load(),
-                                   g.homeless_received[kCuda].load(),
-                                   g.homeless_dropped[kCuda].load()};
-  const uint64_t sum = body.nvtx_received + body.mpi_received + body.cuda_received;
-  if (sum == g.homeless_reported) return;
-  g.homeless_reported = sum;
+using Counters = std::atomic<uint64_t>[kSourceCount];
+
+// Writes the counters when they have changed since `reported`. A record that is refused is received
+// a moment before it is dropped, so both count as a change.
+void report(uint64_t thread, const Counters& received, const Counters& dropped,
+            uint64_t& reported) {
+  const spool::StatisticsBody body{
+      thread,
+      received[kNvtx].load(std::memory_order_relaxed),
+      dropped[kNvtx].load(std::memory_order_relaxed),
+      received[kMpi].load(std::memory_order_relaxed),
+      dropped[kMpi].load(std::memory_order_relaxed),
+      received[kCuda].load(std::memory_order_relaxed),
+      dropped[kCuda].load(std::memory_order_relaxed),
+  };
+  const uint64_t sum = body.nvtx_received + body.nvtx_dropped + body.mpi_received +
+                       body.mpi_dropped + body.cuda_received + body.cuda_dropped;
+  if (sum == reported) return;
+  reported = sum;
   g.file.add_control(spool::RecordType::statistics, &body, sizeof(body));
 }
 
-// An anchor and the definitions first: what a record refers to was defined before it was made.
-// Statistics last: they speak of what is in the file.
-void write_everything() {
-  g.file.add_anchor();
-  g.file.write_control();
+void report(ThreadLog& log) {
+  report(uint64_t{log.ordinal} << 32 | log.tid, log.received, log.dropped, log.reported);
+}
+
+void report_statistics() {
+  for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
+    if (log->has_owner()) report(*log);
+  }
+  report(0, g.homeless_received, g.homeless_dropped, g.homeless_reported);
+}
+
+// False when the file takes no more now: what was not written stays where it is.
+bool write_records() {
   const size_t end = g.definitions_end.load(std::memory_order_acquire);
   if (end > g.definitions_written) {
-    g.file.write_chunk(0, g.definitions + g.definitions_written, end - g.definitions_written,
-                       nullptr, 0);
+    if (!g.file.write_chunk({}, g.definitions + g.definitions_written, end - g.definitions_written,
+                            nullptr, 0)) {
+      return false;
+    }
     g.definitions_written = end;
   }
   for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
-    const uint32_t state = log->state.load(std::memory_order_acquire);
-    if (state == ThreadLog::kFree) continue;
+    if (!log->has_owner()) continue;
     const Ring::Readable part = log->ring.readable();
-    if (part.first_bytes + part.second_bytes > 0) {
-      g.file.write_chunk(log->tid, part.first, part.first_bytes, part.second, part.second_bytes);
-      log->ring.consume(part.upto);
+    if (part.first_bytes + part.second_bytes == 0) continue;
+    if (!g.file.write_chunk({log->tid, log->ordinal}, part.first, part.first_bytes, part.second,
+                            part.second_bytes)) {
+      return false;
     }
+    log->ring.consume(part.upto);
   }
+  return true;
+}
+
+// An anchor and the definitions first: what a record refers to was defined before it was made.
+// Statistics last: they speak of what is in the file. While the file takes no more (disk full)
+// rings fill up and refuse, and only the end writes statistics: what is lost is counted.
+void write_everything(bool stopping) {
+  if (!g.file.stuck()) g.file.add_anchor();
+  const bool written = g.file.write_control() && write_records();
+  if (!written && !stopping) return;
   if (const BackgroundSource source = g.background.load(std::memory_order_acquire)) source(g.file);
   report_statistics();
   for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
     // Its thread is gone and everything of it is written: the next new thread may have the ring.
     if (log->state.load(std::memory_order_acquire) != ThreadLog::kFinished) continue;
-    const Ring::Readable rest = log->ring.readable();
-    const uint64_t sum = log->received[kNvtx].load(std::memory_order_relaxed) +
-                         log->received[kMpi].load(std::memory_order_relaxed) +
-                         log->received[kCuda].load(std::memory_order_relaxed);
-    if (rest.first_bytes == 0 && sum == log->reported) {
-      log->state.store(ThreadLog::kFree, std::memory_order_release);
-    }
+    if (log->ring.readable().first_bytes > 0) continue;
+    report(*log);  // it may have ended since
+    log->state.store(ThreadLog::kFree, std::memory_order_release);
   }
   g.file.write_control();
 }
@@ -141,7 +152,9 @@ void* writer_main(void*) {
     g.wake_pending.store(false, std::memory_order_release);
     const bool stopping = g.run.load(std::memory_order_acquire) == kStopping;
     const uint64_t asked = g.flushes_asked.load(std::memory_order_acquire);
-    write_everything();
+    write_everything(stopping);
+    // Full rings ask to be written at every record; while that is in vain nobody needs to ask.
+    if (g.file.stuck()) g.wake_pending.store(true, std::memory_order_release);
     if (stopping) {
       g.file.add_control(spool::RecordType::trailer, nullptr, 0);
       g.file.write_control();
@@ -252,11 +265,12 @@ bool running() {
   return g.run.load() == kRunning;
 }
 
+// Claimed, as is a new one: the writer leaves it alone until attach_thread() has reset it.
 ThreadLog* take_free_log() {
   for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
     uint32_t free = ThreadLog::kFree;
     if (log->state.load(std::memory_order_relaxed) != ThreadLog::kFree) continue;
-    if (log->state.compare_exchange_strong(free, ThreadLog::kInUse)) return log;
+    if (log->state.compare_exchange_strong(free, ThreadLog::kClaimed)) return log;
   }
   return nullptr;
 }
@@ -274,7 +288,7 @@ ThreadLog* make_log() {
   }
   auto* log = new (memory) ThreadLog;
   log->ring.attach(memory + own_bytes, g.ring_bytes);
-  log->state.store(ThreadLog::kInUse);
+  log->state.store(ThreadLog::kClaimed, std::memory_order_relaxed);
   log->next = g.logs.load(std::memory_order_relaxed);
   while (!g.logs.compare_exchange_weak(log->next, log, std::memory_order_release)) {
   }
@@ -288,7 +302,7 @@ ThreadLog* attach_thread() {
   if (log == nullptr) return nullptr;
   log->ring.attach(log->ring.memory(), log->ring.size_bytes());
   log->tid = static_cast<uint32_t>(::gettid());
-  log->epoch = g.epoch.fetch_add(1, std::memory_order_relaxed) + 1;
+  log->ordinal = g.ordinal.fetch_add(1, std::memory_order_relaxed) + 1;
   log->open_pushes = log->skipped_pushes = 0;
   std::memset(log->skipped, 0, sizeof(log->skipped));
   for (int source = 0; source < kSourceCount; ++source) {
@@ -296,6 +310,7 @@ ThreadLog* attach_thread() {
     log->dropped[source].store(0, std::memory_order_relaxed);
   }
   log->reported = 0;
+  log->state.store(ThreadLog::kInUse, std::memory_order_release);
   pthread_setspecific(g.exit_key, log);
   tls_log = log;
   return log;

@@ -33,7 +33,7 @@ inline constexpr size_t kDomainSlots = 64;  // domains beyond share the last slo
 struct ThreadLog {
   Ring ring;
   uint32_t tid = 0;
-  uint32_t epoch = 0;           // tells threads apart that had the same tid one after the other
+  uint32_t ordinal = 0;         // tells threads apart that had the same tid one after the other
   uint32_t open_pushes = 0;     // accepted and not popped yet: their pops have room kept
   uint32_t skipped_pushes = 0;  // sum of `skipped`
   uint32_t skipped[kDomainSlots] = {};  // refused and not popped yet, per domain
@@ -43,10 +43,17 @@ struct ThreadLog {
   uint64_t reported = 0;          // writer thread: sum of the counters at its last report
   alignas(8) char pending[1152];  // owner: a CUDA launch that may turn out to be captured
 
-  enum State : uint32_t { kFree, kInUse, kFinished };
+  // kFree -> kClaimed -> kInUse: by a new thread, which resets everything while it is kClaimed.
+  // kInUse -> kFinished: by the thread at its end. kFinished -> kFree: by the writer thread, which
+  // looks at nothing else of a log that is kFree or kClaimed.
+  enum State : uint32_t { kFree, kClaimed, kInUse, kFinished };
   std::atomic<uint32_t> state{kFree};
   ThreadLog* next = nullptr;  // never changes once linked
 
+  bool has_owner() const {
+    const uint32_t now = state.load(std::memory_order_acquire);
+    return now == kInUse || now == kFinished;
+  }
   void count(std::atomic<uint64_t>& counter) {  // single writer: no locked instruction needed
     counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }

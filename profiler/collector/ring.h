@@ -71,7 +71,9 @@ class Ring {
   };
   Readable readable() const {
     const uint64_t begin = consumed_.load(std::memory_order_relaxed);
-    const uint64_t end = published_.load(std::memory_order_acquire);
+    uint64_t end = published_.load(std::memory_order_acquire);
+    // More than there is room for cannot be: nothing beyond the memory is ever given out.
+    if (end - begin > size_) end = begin;
     const size_t offset = begin & (size_ - 1);
     const size_t bytes = end - begin;
     const size_t first = bytes < size_ - offset ? bytes : size_ - offset;

@@ -59,7 +59,11 @@ bool SpoolFile::open(const char* folder, uint32_t flush_ms) {
   head.start_ns = anchor.ns;
   const iovec parts[] = {{&head, sizeof(head)}, {facts.text, facts.bytes}};
   control_bytes_ = 0;
-  return write_all(parts, 2);
+  end_ = 0;
+  stuck_ = false;
+  if (write_all(parts, 2)) return true;
+  ::unlink(path);  // without a header it would be a file that nobody can read
+  return false;
 }
 
 // A program that closes descriptors it does not know (daemons do) may have put a file of its own
@@ -74,37 +78,44 @@ bool SpoolFile::still_ours() {
 }
 
 bool SpoolFile::write_all(const iovec* parts, int count) {
+  stuck_ = true;
   if (!still_ours()) return false;
+  off_t end = end_;
   for (int i = 0; i < count; ++i) {
     const char* data = static_cast<const char*>(parts[i].iov_base);
     size_t left = parts[i].iov_len;
     while (left > 0) {
       const ssize_t written = ::write(fd_, data, left);
       if (written < 0 && errno == EINTR) continue;
-      if (written <= 0) {  // disk full, limit reached: what is there stays readable
-        close();
+      if (written <= 0) {
+        // A part of a chunk that stays would swallow the next one.
+        if (::ftruncate(fd_, end_) != 0) close();
         return false;
       }
       data += written;
       left -= static_cast<size_t>(written);
+      end += written;
     }
   }
+  end_ = end;
+  stuck_ = false;
   return true;
 }
 
-void SpoolFile::write_chunk(uint32_t tid, const char* first, size_t first_bytes, const char* second,
-                            size_t second_bytes) {
-  spool::ChunkHeader head{spool::kChunkMagic, tid, first_bytes + second_bytes};
+bool SpoolFile::write_chunk(Thread thread, const char* first, size_t first_bytes,
+                            const char* second, size_t second_bytes) {
+  const auto bytes = static_cast<uint32_t>(first_bytes + second_bytes);
+  spool::ChunkHeader head{spool::kChunkMagic, thread.tid, bytes, thread.ordinal};
   const iovec parts[] = {{&head, sizeof(head)},
                          {const_cast<char*>(first), first_bytes},
                          {const_cast<char*>(second), second_bytes}};
-  write_all(parts, 3);
+  return write_all(parts, 3);
 }
 
 void SpoolFile::add_control(spool::RecordType type, const void* body, size_t bytes,
                             uint64_t ticks) {
   const size_t whole = sizeof(spool::RecordHeader) + bytes;
-  if (control_bytes_ + whole > kControlBytes) write_control();
+  if (control_bytes_ + whole > kControlBytes && !write_control()) return;
   const spool::RecordHeader head{static_cast<uint16_t>(whole / 8), 0, type, 0, 0, ticks};
   memcpy(control_ + control_bytes_, &head, sizeof(head));
   if (bytes > 0) memcpy(control_ + control_bytes_ + sizeof(head), body, bytes);
@@ -117,10 +128,11 @@ void SpoolFile::add_anchor() {
   add_control(spool::RecordType::anchor, &body, sizeof(body), anchor.ticks);
 }
 
-void SpoolFile::write_control() {
-  if (control_bytes_ == 0) return;
-  write_chunk(0, control_, control_bytes_, nullptr, 0);
+bool SpoolFile::write_control() {
+  if (control_bytes_ == 0) return true;
+  if (!write_chunk({}, control_, control_bytes_, nullptr, 0)) return false;
   control_bytes_ = 0;
+  return true;
 }
 
 void SpoolFile::close() {

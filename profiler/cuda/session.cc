@@ -292,7 +292,7 @@ void Session::write(collector::SpoolFile& file) {
   alignas(8) static char chunk[kChunkBytes];  // one writer thread
   size_t used = 0;
   const auto put = [&] {
-    if (used > 0) file.write_chunk(0, chunk, used, nullptr, 0);
+    if (used > 0) file.write_chunk({}, chunk, used, nullptr, 0);
     used = 0;
   };
   pool_.drain([&](uint8_t* buffer, size_t valid_bytes) {

@@ -116,7 +116,8 @@ void SpoolWriter::resize(uint64_t base, uint64_t bytes, int64_t ns) {
 }
 
 void SpoolWriter::chunk(uint32_t tid, const std::string& records) {
-  file_ += bytes_of(ChunkHeader{kChunkMagic, tid, records.size()}) + records;
+  file_ +=
+      bytes_of(ChunkHeader{kChunkMagic, tid, static_cast<uint32_t>(records.size()), 0}) + records;
 }
 
 void SpoolWriter::finish(bool complete) {
