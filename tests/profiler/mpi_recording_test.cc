@@ -46,6 +46,34 @@ TEST(MpiRecording, EveryCollectiveHasItsBytes) {
             14);
 }
 
+TEST(MpiRecording, InPlaceTakesTheTypeOfTheOtherSide) {
+  const Recording recording(mpirun(2, {kMpiProgram, "inplace"}));
+  ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  for (const char* rank : {"0", "1"}) {
+    EXPECT_EQ(recording.list(std::string("SELECT name || ' ' || bytes || ' ' || dtype FROM "
+                                         "collective_named WHERE rank = ") +
+                             rank + " ORDER BY start_ns"),
+              "MPI_Allgather 4 MPI_INT,MPI_Allgatherv 4 MPI_INT,MPI_Gather 4 MPI_INT,"
+              "MPI_Scatter 4 MPI_INT,MPI_Alltoall 8 MPI_INT,MPI_Alltoallv 8 MPI_INT");
+  }
+}
+
+TEST(MpiRecording, RequestsThatAreGivenUpAreCountedAndDisturbNoOthers) {
+  const Recording recording(mpirun(2, {kMpiProgram, "freed"}), {"--ring-size", "16MiB"});
+  ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_EQ(recording.list("SELECT DISTINCT source || ' ' || kind || ' ' || count FROM "
+                           "loss_nonzero"),
+            "mpi unmatched 20001");
+  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM collective_named WHERE blocking = 0"), 20);
+  // A receive that was waited for ends before its Wait does.
+  EXPECT_EQ(recording.number(
+                "SELECT COUNT(*) FROM collective_named AS received JOIN op_named AS waited "
+                "ON waited.process_id = received.process_id AND waited.name = 'MPI_Wait' AND "
+                "waited.start_ns > received.start_ns AND waited.start_ns < received.end_ns "
+                "WHERE received.blocking = 0"),
+            20);
+}
+
 TEST(MpiRecording, NonBlockingCallsLastUntilTheyComplete) {
   const Recording recording(mpirun(2, {kMpiProgram, "nonblocking"}));
   ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;

@@ -62,6 +62,14 @@ TEST(Ring, KeepsRoomForWhatMustNotBeRefused) {
   for (uint64_t i = 0; i < accepted; ++i) EXPECT_TRUE(test.put(1000 + i, 16));
 }
 
+TEST(Ring, NeverGivesOutMoreThanItHolds) {
+  TestRing test(4096);
+  EXPECT_TRUE(test.put(0, 16));
+  test.ring.consume(64);  // beyond what was published: only a defect could do that
+  const Ring::Readable part = test.ring.readable();
+  EXPECT_EQ(part.first_bytes + part.second_bytes, 0U);
+}
+
 TEST(Ring, TellsWhenItIsHalfFull) {
   TestRing test(4096);
   for (int i = 0; i < 128; ++i) {

@@ -53,6 +53,56 @@ void every_collective() {
   MPI_Exscan(own.data(), all.data(), 1, MPI_INT, MPI_SUM, world);
 }
 
+// With MPI_IN_PLACE the type beside it means nothing and may be MPI_DATATYPE_NULL.
+void in_place() {
+  const auto n = static_cast<size_t>(size);
+  std::vector<int> ones(n, 1), places(n), all(n, 1);
+  for (size_t i = 0; i < n; ++i) places[i] = static_cast<int>(i);
+  const MPI_Comm world = MPI_COMM_WORLD;
+  const MPI_Datatype none = MPI_DATATYPE_NULL;
+  int own = rank;
+  MPI_Allgather(MPI_IN_PLACE, 0, none, all.data(), 1, MPI_INT, world);
+  MPI_Allgatherv(MPI_IN_PLACE, 0, none, all.data(), ones.data(), places.data(), MPI_INT, world);
+  if (rank == 0) {
+    MPI_Gather(MPI_IN_PLACE, 0, none, all.data(), 1, MPI_INT, 0, world);
+    MPI_Scatter(all.data(), 1, MPI_INT, MPI_IN_PLACE, 0, none, 0, world);
+  } else {
+    MPI_Gather(&own, 1, MPI_INT, nullptr, 0, none, 0, world);
+    MPI_Scatter(nullptr, 0, none, &own, 1, MPI_INT, 0, world);
+  }
+  MPI_Alltoall(MPI_IN_PLACE, 0, none, all.data(), 1, MPI_INT, world);
+  MPI_Alltoallv(MPI_IN_PLACE, nullptr, nullptr, none, all.data(), ones.data(), places.data(),
+                MPI_INT, world);
+}
+
+// More requests are freed than are followed at a time; then some that are waited for.
+void freed() {
+  constexpr int kRounds = 200, kAtOnce = 100, kWaited = 10;
+  std::vector<int> in(kAtOnce), out(kAtOnce, 1);
+  const int other = size - 1 - rank;
+  for (int round = 0; round < kRounds; ++round) {
+    for (int i = 0; i < kAtOnce; ++i) {
+      MPI_Request request{};
+      MPI_Irecv(&in[static_cast<size_t>(i)], 1, MPI_INT, other, 1, MPI_COMM_WORLD, &request);
+      MPI_Request_free(&request);
+    }
+    for (int i = 0; i < kAtOnce; ++i) {
+      MPI_Send(&out[static_cast<size_t>(i)], 1, MPI_INT, other, 1, MPI_COMM_WORLD);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+  }
+  MPI_Request never{};
+  MPI_Irecv(in.data(), 1, MPI_INT, other, 99, MPI_COMM_WORLD, &never);
+  MPI_Cancel(&never);
+  MPI_Wait(&never, MPI_STATUS_IGNORE);
+  for (int i = 0; i < kWaited; ++i) {
+    MPI_Request request{};
+    MPI_Irecv(in.data(), 1, MPI_INT, other, 2, MPI_COMM_WORLD, &request);
+    MPI_Send(out.data(), 1, MPI_INT, other, 2, MPI_COMM_WORLD);
+    MPI_Wait(&request, MPI_STATUS_IGNORE);
+  }
+}
+
 void non_blocking() {
   std::vector<double> in(1000, 1), out(1000);
   for (int step = 0; step < 5; ++step) {
@@ -117,6 +167,8 @@ int main(int argc, char** argv) {
   const char* mode = argc > 1 ? argv[1] : "";
   if (std::strcmp(mode, "plain") == 0) plain();
   if (std::strcmp(mode, "every") == 0) every_collective();
+  if (std::strcmp(mode, "inplace") == 0) in_place();
+  if (std::strcmp(mode, "freed") == 0) freed();
   if (std::strcmp(mode, "nonblocking") == 0) non_blocking();
   if (std::strcmp(mode, "communicators") == 0) communicators();
   if (std::strcmp(mode, "annotated") == 0) annotated();

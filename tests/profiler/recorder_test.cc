@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// The collector's core with nothing of NVTX or MPI around it, in a process of its own.
+#include "profiler/collector/recorder.h"
+
+#include <gtest/gtest.h>
+
+#include "profiler/convert.h"
+#include "profiler/process_image.h"
+#include "profiler/spool_reader.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve::test {
+namespace {
+
+TEST(Recorder, RingsPassFromThreadToThreadWhileTheyAreWritten) {
+  const TemporaryDirectory folder;
+  constexpr int kThreads = 2000, kRecords = 50;
+  // Room for 64 rings: nearly every thread gets one that another has left.
+  const test::Run run =
+      run_program({PRESERVE_PROGRAM_DIR "/recorder_program", std::to_string(kThreads),
+                   std::to_string(kRecords)},
+                  {"PRESERVE_SPOOL_DIR=" + folder.path().string(), "PRESERVE_FLUSH_MS=1",
+                   "PRESERVE_RING_BYTES=4096", "PRESERVE_RING_TOTAL=262144"},
+                  folder.path());
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const auto files = spool_files(folder.path());
+  ASSERT_EQ(files.size(), 1U);
+  const SpoolFileReader file(files[0]);
+  const ProcessImage image(file);
+  EXPECT_TRUE(image.complete);
+  int64_t read = 0;
+  for (const auto& [thread, chunks] : image.threads) {
+    for (const std::string_view chunk : chunks) {
+      SpoolCursor cursor(chunk);
+      SpoolRecord record;
+      while (cursor.next(&record)) {
+        ++read;
+        EXPECT_EQ(record.head.type, spool::RecordType::mark);
+        EXPECT_EQ(record.tail, "recorded");
+      }
+      EXPECT_FALSE(cursor.damaged());
+    }
+  }
+  EXPECT_EQ(image.nvtx.stated, kThreads * kRecords);
+  EXPECT_EQ(read + image.nvtx.dropped, kThreads * kRecords);
+}
+
+}  // namespace
+}  // namespace preserve::test
