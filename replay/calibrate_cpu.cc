@@ -256,8 +256,8 @@ void CpuCalibration::measure_windows() {
   int trial = 0;
   repeat(4, [&] {
     samples_.post_ns.push_back(time([&] { allreduce.start(); }));
-    while (!allreduce.test()) {
-    }
+    SpinWait spin;
+    while (!allreduce.test()) spin.again();
     const bool late = trial++ % ranks_.size() == ranks_.rank();
     const FetchSlice slice{cold_.next(samples_.window_bytes), samples_.window_bytes};
     int64_t fetched = 0;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The clock of every replay measurement: CLOCK_MONOTONIC in ns, read without a system call.
+// The clock of every replay measurement: CLOCK_MONOTONIC in ns, read without a system call. And the
+// two ways of waiting on a core without giving it up.
 #pragma once
 
+#include <sched.h>
 #include <time.h>
 
 #include <cstdint>
@@ -19,5 +21,19 @@ inline void spin_until(int64_t end_ns) {
   while (now_ns() < end_ns) {
   }
 }
+
+// For loops that wait for another thread or process. Once in kLooks it offers the core to whoever
+// may have to run on the same one: free where nobody else wants the core, and without it ranks that
+// share a core under a real-time policy would wait for ever.
+class SpinWait {
+ public:
+  void again() {
+    if (++looks_ % kLooks == 0) ::sched_yield();
+  }
+
+ private:
+  static constexpr uint32_t kLooks = 1024;
+  uint32_t looks_ = 0;
+};
 
 }  // namespace preserve

@@ -2,6 +2,9 @@
 #include "replay/fetch_window.h"
 
 #include <algorithm>
+#include <exception>
+#include <future>
+#include <system_error>
 
 #include "common/error.h"
 #include "replay/clock.h"
@@ -12,7 +15,35 @@ namespace preserve {
 WindowFetcher::WindowFetcher(FetchFunction fetch, int64_t chunk_bytes, std::optional<int> spare_cpu)
     : fetch_(fetch), chunk_bytes_(chunk_bytes) {
   if (chunk_bytes <= 0) throw internal_error("fetch chunk of {} bytes", chunk_bytes);
-  if (spare_cpu) helper_ = std::thread([this, cpu = *spare_cpu] { help(cpu, quit_); });
+  if (spare_cpu) start_helper(*spare_cpu);
+}
+
+// A new thread has its creator's affinity and scheduling policy, so it begins on the rank's own
+// core. The rank sleeps until it has moved away: if it went on and spun for the helper there, a
+// real-time policy would never let the helper run.
+void WindowFetcher::start_helper(int cpu) {
+  std::promise<void> pinned;
+  std::future<void> ready = pinned.get_future();
+  try {
+    helper_ = std::thread([this, cpu, pinned = std::move(pinned)]() mutable {
+      try {
+        pin_this_thread(cpu);
+      } catch (const Error&) {
+        pinned.set_exception(std::current_exception());
+        return;
+      }
+      pinned.set_value();
+      help();
+    });
+  } catch (const std::system_error& error) {
+    throw input_error("cannot start a thread for prefetching: {}", error.what());
+  }
+  try {
+    ready.get();
+  } catch (const Error&) {
+    helper_.join();
+    throw;
+  }
 }
 
 WindowFetcher::~WindowFetcher() {
@@ -48,28 +79,32 @@ bool WindowFetcher::step() {
 void WindowFetcher::wait() {
   while (step()) {
   }
-  if (!helper_.joinable()) return;
-  const uint64_t number = posted_.load(std::memory_order_relaxed);
-  while (finished_.load(std::memory_order_acquire) != number) {
-  }
+  if (helper_.joinable()) await_helper(posted_.load(std::memory_order_relaxed));
 }
 
 int64_t WindowFetcher::end() {
   if (helper_.joinable()) {
     const uint64_t number = posted_.load(std::memory_order_relaxed);
     stopped_.store(number, std::memory_order_relaxed);
-    while (finished_.load(std::memory_order_acquire) != number) {  // at most one chunk
-    }
+    await_helper(number);  // at most one chunk
   }
   return cursor_.fetched_bytes;
 }
 
-void WindowFetcher::help(int cpu, const std::atomic<bool>& quit) {
-  pin_this_thread(cpu);
+void WindowFetcher::await_helper(uint64_t number) const {
+  SpinWait spin;
+  while (finished_.load(std::memory_order_acquire) != number) spin.again();
+}
+
+void WindowFetcher::help() {
   uint64_t seen = 0;
-  while (!quit.load(std::memory_order_relaxed)) {
+  SpinWait spin;  // a sleeping helper would miss windows of microseconds
+  while (!quit_.load(std::memory_order_relaxed)) {
     const uint64_t number = posted_.load(std::memory_order_acquire);
-    if (number == seen) continue;  // spins: a sleeping helper would miss windows of microseconds
+    if (number == seen) {
+      spin.again();
+      continue;
+    }
     seen = number;
     while (stopped_.load(std::memory_order_relaxed) != number && fetch_chunk(cursor_)) {
     }
@@ -82,9 +117,11 @@ int64_t run_window(RankCollective& collective, WindowFetcher& fetcher,
   collective.start();
   fetcher.begin(slices);
   bool more = true;
+  SpinWait spin;
   while (true) {
     if (more) more = fetcher.step();
     if (collective.test()) break;
+    if (!more) spin.again();
   }
   if (link_latency_ns > 0) {
     const int64_t end_ns = now_ns() + link_latency_ns;

@@ -26,6 +26,7 @@ struct FetchSlice {
 class WindowFetcher {
  public:
   // With `spare_cpu` a helper thread pinned there fetches; else the calling thread does, in step().
+  // Returns once the helper is there. input_error when it cannot be started or pinned.
   WindowFetcher(FetchFunction fetch, int64_t chunk_bytes, std::optional<int> spare_cpu);
   ~WindowFetcher();
   WindowFetcher(const WindowFetcher&) = delete;
@@ -49,7 +50,9 @@ class WindowFetcher {
     int64_t offset_bytes = 0, fetched_bytes = 0;
   };
   bool fetch_chunk(Cursor& cursor) const;
-  void help(int cpu, const std::atomic<bool>& quit);
+  void start_helper(int cpu);
+  void help();
+  void await_helper(uint64_t number) const;
 
   FetchFunction fetch_;
   int64_t chunk_bytes_;

@@ -2,7 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <pthread.h>
+#include <sched.h>
+
 #include <numeric>
+#include <thread>
 
 #include "common/error.h"
 #include "replay/clock.h"
@@ -117,6 +121,33 @@ TEST_P(WindowFetcherTest, WhatDoesNotFitIsDropped) {
 
 INSTANTIATE_TEST_SUITE_P(OwnAndSpareCore, WindowFetcherTest, testing::Bool(),
                          [](const auto& place) { return place.param ? "spare" : "consumer"; });
+
+TEST(WindowFetcher, ASpareCoreThatDoesNotExistIsAnError) {
+  EXPECT_THROW(WindowFetcher(find_fetch_method("load"), 4096, CPU_SETSIZE - 1), Error);
+}
+
+// The creator has one core and a real-time policy, as a rank may have: a helper that inherited both
+// would never run while the creator spins for it.
+TEST(WindowFetcher, TheHelperOfARealTimeRankRuns) {
+  const HostCores host = find_host_cores();
+  const TensorMemory memory(1 << 20);
+  const std::vector<FetchSlice> slices{{memory.data(), memory.bytes()}};
+  bool allowed = false;
+  int64_t fetched = 0;
+  std::thread rank([&] {
+    pin_this_thread(host.cores.front());
+    const sched_param lowest{sched_get_priority_min(SCHED_FIFO)};
+    allowed = pthread_setschedparam(pthread_self(), SCHED_FIFO, &lowest) == 0;
+    if (!allowed) return;
+    WindowFetcher fetcher(find_fetch_method("load"), 4096, host.cores.back());
+    fetcher.begin(slices);
+    fetcher.wait();
+    fetched = fetcher.end();
+  });
+  rank.join();
+  if (!allowed) GTEST_SKIP() << "this user may not use SCHED_FIFO";
+  EXPECT_EQ(fetched, memory.bytes());
+}
 
 TEST(HostCores, KnowsThisMachine) {
   const HostCores host = find_host_cores();
