@@ -18,6 +18,7 @@ std::string format_duration(double dur_ns);   // "12.3 us"
 std::string format_size(double size_bytes);   // "4.0 MiB"
 std::string format_rate(double bytes_per_s);  // "31.2 GB/s"
 std::string format_ratio(double ratio);       // "1.142x"
+std::string count_of(int64_t count, std::string_view noun);  // "1 rank", "2 ranks"
 
 // Overflow-checked arithmetic for numbers that come from files; throws input_error naming `what`.
 int64_t checked_add(int64_t a, int64_t b, std::string_view what);

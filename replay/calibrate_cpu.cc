@@ -309,8 +309,8 @@ CalibrationSamples CpuCalibration::run() {
 
 CalibrationSamples measure_cpu(const Ranks& ranks, const CalibrateOptions& options) {
   if (ranks.size() != ranks.size_on_host()) {
-    throw input_error("calibration runs on one host, but its {} ranks are on several",
-                      ranks.size());
+    throw input_error("calibration runs on one host, but its {} are on several",
+                      count_of(ranks.size(), "rank"));
   }
   const HostCores host = find_host_cores();
   if (host.cache_bytes <= 0) {
@@ -319,8 +319,8 @@ CalibrationSamples measure_cpu(const Ranks& ranks, const CalibrateOptions& optio
   }
   const int64_t needed = arena_bytes(host.cache_bytes, ranks.size()) * ranks.size();
   if (needed > available_memory_bytes()) {
-    throw input_error("calibrating {} ranks needs {} of memory, {} are free; use fewer --ranks",
-                      ranks.size(), format_size(static_cast<double>(needed)),
+    throw input_error("calibrating {} needs {} of memory, {} are free; use fewer --ranks",
+                      count_of(ranks.size(), "rank"), format_size(static_cast<double>(needed)),
                       format_size(static_cast<double>(available_memory_bytes())));
   }
   ranks.barrier();  // everybody has looked at the free memory before anybody takes some

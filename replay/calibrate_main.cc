@@ -6,7 +6,11 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
+#include <optional>
 
 #include "common/cli.h"
 #include "common/error.h"
@@ -65,12 +69,39 @@ void print_summary(const DeviceModel& device, FILE* stream) {
              format_rate(best.hit_read_bandwidth_bytes_per_s));
 }
 
+CalibrateOptions options_of(const Arguments& arguments) {
+  CalibrateOptions options;
+  if (arguments.quick) options.time_limit_ns = kQuickTimeNs;
+  return options;
+}
+
+// A folder that nobody else can guess or enter, gone when this is.
+class PrivateFolder {
+ public:
+  PrivateFolder() {
+    std::string name =
+        (std::filesystem::temp_directory_path() / "preserve-calibrate-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr) {
+      throw input_error("cannot create a folder {}: {}", name, std::strerror(errno));
+    }
+    path_ = name;
+  }
+  ~PrivateFolder() {
+    std::error_code ignored;  // what remains is a few KB in the temporary folder
+    std::filesystem::remove_all(path_, ignored);
+  }
+  PrivateFolder(const PrivateFolder&) = delete;
+  PrivateFolder& operator=(const PrivateFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
 // In each rank process; rank 0 writes.
 int measure(Console& console, const Arguments& arguments, OutputFile* output) {
   return run_as_rank(console, [&](Ranks& ranks) {
-    CalibrateOptions options;
-    if (arguments.quick) options.time_limit_ns = kQuickTimeNs;
-    const CalibrationSamples samples = measure_cpu(ranks, options);
+    const CalibrationSamples samples = measure_cpu(ranks, options_of(arguments));
     if (ranks.rank() != 0) return kExitDone;
     const std::string text = to_json(device_from(samples));
     if (output != nullptr) {
@@ -92,26 +123,27 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
   }
   if (ranks > cores) {
     console.warn(
-        fmt::format("{} ranks on {} usable core{}: the ranks take turns, so the result is "
-                    "no measurement of this machine",
-                    ranks, cores, cores == 1 ? "" : "s"));
+        fmt::format("{} on {}: the ranks take turns, so the result is no measurement of this "
+                    "machine",
+                    count_of(ranks, "rank"), count_of(cores, "usable core")));
   }
-  const MeasurementLock lock(
-      [&] { console.info("waiting for another measurement on this machine to end"); });
-  console.info(fmt::format("measuring {} with {} rank{} at once", host.cpu_name, ranks,
-                           ranks == 1 ? "" : "s"));
+  const MeasurementLock lock([&](const std::string& text) { console.info(text); });
+  console.info(fmt::format("measuring {} with {} at once", host.cpu_name, count_of(ranks, "rank")));
   const bool to_stdout = output.is_stdout();
+  std::optional<PrivateFolder> folder;
+  if (to_stdout) folder.emplace();
   const std::filesystem::path target =
-      to_stdout ? std::filesystem::temp_directory_path() /
-                      fmt::format("preserve-device-{}.json", static_cast<long>(::getpid()))
-                : output.temporary_path();
-  std::vector<std::string> words{"--worker", target.string(), "--color", "never"};
-  if (arguments.quick) words.emplace_back("--quick");
-  if (const int code = run_ranks(ranks, words); code != 0) return code;
+      to_stdout ? folder->path() / "device.json" : output.temporary_path();
+  RankLaunch start;
+  start.ranks = ranks;
+  start.crowded = ranks > cores;
+  start.patience_ns = patience_ns(options_of(arguments).time_limit_ns);
+  start.arguments = {"--worker", target.string(), "--color", "never"};
+  if (arguments.quick) start.arguments.emplace_back("--quick");
+  if (const int code = run_ranks(start); code != 0) return code;
   const DeviceModel device = load_device(target);
   if (to_stdout) {
     output.write(read_text_file(target));
-    std::filesystem::remove(target);
   } else {
     output.commit();
   }
@@ -124,13 +156,19 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
 }
 
 int run(Console& console, const Arguments& arguments) {
-  if (!arguments.worker.empty()) return measure(console, arguments, nullptr);
-  if (!first_of_launcher()) return measure(console, arguments, nullptr);  // rank 0 owns the output
+  if (!arguments.worker.empty()) {
+    end_with_parent();
+    return measure(console, arguments, nullptr);
+  }
+  const std::optional<Launcher> launcher = find_launcher();
+  if (launcher && launcher->rank != 0) return measure(console, arguments, nullptr);
   OutputFile output(arguments.output, arguments.force);
-  if (const int joined = ranks_of_launcher(); joined > 0) {
-    if (arguments.ranks > 0 && arguments.ranks != joined) {
-      throw usage_error("--ranks {} but the launcher started {} ranks", arguments.ranks, joined);
+  if (launcher) {
+    if (arguments.ranks > 0 && launcher->ranks && arguments.ranks != *launcher->ranks) {
+      throw usage_error("--ranks {} but the launcher started {}", arguments.ranks,
+                        count_of(*launcher->ranks, "rank"));
     }
+    const MeasurementLock lock([&](const std::string& text) { console.info(text); });
     return measure(console, arguments, &output);
   }
   return launch(console, arguments, output);

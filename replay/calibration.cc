@@ -55,11 +55,11 @@ double slowdown_per_byte_ns(const CalibrationSamples& samples) {
 
 std::vector<std::string> notes_of(const CalibrationSamples& samples) {
   std::vector<std::string> notes;
-  notes.push_back(
-      fmt::format("measured {} with {} rank{} active at once on {} of {} cores, {}", samples.date,
-                  samples.ranks, samples.ranks == 1 ? "" : "s",
-                  std::min<int64_t>(samples.ranks, static_cast<int64_t>(samples.host.cores.size())),
-                  samples.host.cores.size(), samples.mpi_library));
+  notes.push_back(fmt::format(
+      "measured {} with {} active at once on {} of {}, {}", samples.date,
+      count_of(samples.ranks, "rank"),
+      std::min<int64_t>(samples.ranks, static_cast<int64_t>(samples.host.cores.size())),
+      count_of(static_cast<int64_t>(samples.host.cores.size()), "core"), samples.mpi_library));
   notes.push_back(samples.host.clock_note);
   notes.push_back(note("cold streaming read", samples.stream_ns, samples.probe_bytes));
   notes.push_back(note("cold sgemv", samples.cold_ns, samples.probe_bytes));

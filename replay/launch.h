@@ -6,23 +6,33 @@
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace preserve {
 
-// Number of ranks that the launcher started (OMPI_COMM_WORLD_SIZE, PMI_SIZE); 0 without a launcher.
-int ranks_of_launcher();
-// Whether this process is the launcher's rank 0.
-bool first_of_launcher();
+// The launcher that started this process as one of its ranks. What it left in the environment says
+// so: OMPI_COMM_WORLD_* (mpirun), PMI_* (Hydra), PMIX_RANK with SLURM_STEP_NUM_TASKS (srun
+// --mpi=pmix). A single task of srun is an ordinary shell and no launcher.
+struct Launcher {
+  int rank = 0;
+  std::optional<int> ranks;  // nothing: the launcher does not say
+};
+// usage_error for tasks of srun that MPI cannot connect: each would start ranks of its own.
+std::optional<Launcher> find_launcher();
+
+inline constexpr const char* kMeasurementLockFile = "/tmp/preserve-measurement.lock";
 
 // While it exists no other preserve tool measures on this host: two that are pinned to the same
-// cores would measure each other.
+// cores would measure each other. The file belongs to nobody in particular (mode 0666) and holds
+// the pid of the measuring process.
 class MeasurementLock {
  public:
-  // Waits for the other one; `waiting` is called once before. Where the lock file cannot be opened
-  // (a read-only or foreign temporary folder) there is no lock and no wait.
-  explicit MeasurementLock(const std::function<void()>& waiting);
+  // Waits for the other one; `say` first hears which process that is. Where the file cannot be
+  // opened, or is not a plain file, `say` hears why and there is no lock and no wait.
+  explicit MeasurementLock(const std::function<void(const std::string&)>& say,
+                           const std::filesystem::path& path = kMeasurementLockFile);
   ~MeasurementLock();
   MeasurementLock(const MeasurementLock&) = delete;
   MeasurementLock& operator=(const MeasurementLock&) = delete;
@@ -34,8 +44,23 @@ class MeasurementLock {
 // Path of mpirun; input_error that says which package has it, when it is absent.
 std::filesystem::path find_mpirun();
 
-// Runs this executable `ranks` times with `arguments`. Standard output and error pass through;
-// SIGINT and SIGTERM are handed on. Returns the exit code, 128 + signal after one of those.
-int run_ranks(int ranks, const std::vector<std::string>& arguments);
+// How long ranks that should measure for `measuring_ns` may take before they count as hung: ten
+// times that and a minute.
+int64_t patience_ns(int64_t measuring_ns);
+
+struct RankLaunch {
+  int ranks = 1;
+  bool crowded = false;     // more ranks than cores: they give up the core while they wait
+  int64_t patience_ns = 0;  // mpirun is ended after this
+  std::vector<std::string> arguments;
+};
+
+// Runs this executable once per rank. Standard output and error pass through; SIGINT and SIGTERM
+// are handed on. Returns the exit code, 128 + signal after one of those. input_error when the ranks
+// were not done in time.
+int run_ranks(const RankLaunch& launch);
+
+// For a rank process started by run_ranks(): it ends when its mpirun does, whatever ended that.
+void end_with_parent();
 
 }  // namespace preserve

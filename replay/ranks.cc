@@ -9,6 +9,7 @@
 
 #include "common/cli.h"
 #include "common/error.h"
+#include "common/units.h"
 #include "replay/clock.h"
 
 namespace preserve {
@@ -202,8 +203,8 @@ RankCollective::RankCollective(const std::string& function, int64_t bytes, int r
   const int64_t most = (int64_t{1} << 30) / ranks;  // elements: counts of MPI are int
   const int64_t count = std::max<int64_t>(1, bytes / static_cast<int64_t>(sizeof(float)));
   if (count > most) {
-    throw input_error("collective \"{}\" of {} bytes is too large to repeat on {} ranks",
-                      printable(function), bytes, ranks);
+    throw input_error("collective \"{}\" of {} bytes is too large to repeat on {}",
+                      printable(function), bytes, count_of(ranks, "rank"));
   }
   call_->count = static_cast<int>(count);
   // In these one side is as long as the ranks together: for some the input, for some the output.

@@ -95,15 +95,26 @@ ReplayJob load_job(const ReplayRequest& request, const HostCores& host,
   return job;
 }
 
+int64_t least_time_ns(const ReplayJob& job) {
+  constexpr int64_t kPadSteps = 16, kStepsPerArm = 6;
+  const auto collectives = std::count_if(job.program.ops.begin(), job.program.ops.end(),
+                                         [](const ProgramOp& op) { return op.collective; });
+  const int64_t link_ns = checked_mul(collectives, job.schedule.link_latency_ns, "link latency");
+  const int64_t steps = kPadSteps + kStepsPerArm * static_cast<int64_t>(job.arms.size());
+  return checked_mul(steps, checked_add(job.recorded_step_ns, link_ns, "length of the step"),
+                     "length of the measurement");
+}
+
 void require_cores(const ReplayJob& job, const ReplayRequest& request, const HostCores& host,
                    int64_t ranks) {
   const auto cores = static_cast<int64_t>(host.cores.size());
   const int64_t per_rank = job.needs_spare_core ? 2 : 1;
   if (ranks * per_rank > cores && !request.oversubscribe) {
     throw input_error(
-        "{} ranks{} need {} cores, {} can be used here: ranks that take turns measure nothing. "
+        "{}{} need {}, {} can be used here: ranks that take turns measure nothing. "
         "--oversubscribe runs them all the same",
-        ranks, job.needs_spare_core ? " with a spare core each" : "", ranks * per_rank, cores);
+        count_of(ranks, "rank"), job.needs_spare_core ? " with a spare core each" : "",
+        count_of(ranks * per_rank, "core"), cores);
   }
 }
 

@@ -39,6 +39,9 @@ struct ReplayJob {
 ReplayJob load_job(const ReplayRequest& request, const HostCores& host,
                    std::optional<int64_t> rank);
 
+// What runs whatever the time limit: finding the pads, and two passes over all arms.
+int64_t least_time_ns(const ReplayJob& job);
+
 // Throws when `ranks` ranks do not fit: too few cores (unless the request says oversubscribe), too
 // little memory.
 void require_cores(const ReplayJob& job, const ReplayRequest& request, const HostCores& host,

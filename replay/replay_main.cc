@@ -117,8 +117,8 @@ int measure_on_rank(Console& console, const Arguments& arguments,
     const HostCores host = find_host_cores();
     const ReplayJob job = load_job(request, host, ranks.rank());
     if (job.schedule.ranks != ranks.size()) {
-      throw input_error("{} was recorded with {} rank{}, but {} were started", arguments.trace,
-                        job.schedule.ranks, job.schedule.ranks == 1 ? "" : "s", ranks.size());
+      throw input_error("{} was recorded with {}, but {} were started", arguments.trace,
+                        count_of(job.schedule.ranks, "rank"), ranks.size());
     }
     require_memory(job, ranks.size_on_host());
     ranks.barrier();  // all have looked at the free memory before one takes some
@@ -167,10 +167,13 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
   const int64_t ranks = job.schedule.ranks;
   require_cores(job, request, host, ranks);
   require_memory(job, ranks);
-  const MeasurementLock lock(
-      [&] { console.info("waiting for another measurement on this machine to end"); });
-  console.info(fmt::format("measuring {} arms on {} rank{} for up to {}, {} per rank",
-                           job.arms.size(), ranks, ranks == 1 ? "" : "s", arguments.time_limit,
+  if (ranks > static_cast<int64_t>(host.cores.size())) {
+    console.warn(fmt::format("{} ranks on {}: they take turns, so nothing is measured", ranks,
+                             count_of(host.cores.size(), "usable core")));
+  }
+  const MeasurementLock lock([&](const std::string& text) { console.info(text); });
+  console.info(fmt::format("measuring {} arms on {} for up to {}, {} per rank", job.arms.size(),
+                           count_of(ranks, "rank"), arguments.time_limit,
                            format_size(static_cast<double>(job.memory_bytes))));
   std::vector<std::string> words{arguments.trace, arguments.schedule,
                                  "--worker",      output.temporary_path().string(),
@@ -179,14 +182,24 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
                                  "--color",       "never"};
   if (arguments.candidates) words.emplace_back("--candidates");
   if (arguments.oversubscribe) words.emplace_back("--oversubscribe");
-  if (const int code = run_ranks(static_cast<int>(ranks), words); code != 0) return code;
+  RankLaunch start;
+  start.ranks = static_cast<int>(ranks);
+  start.crowded = ranks > static_cast<int64_t>(host.cores.size());
+  start.patience_ns = patience_ns(
+      checked_add(parse_duration_ns(arguments.time_limit), least_time_ns(job), "time limit"));
+  start.arguments = std::move(words);
+  if (const int code = run_ranks(start); code != 0) return code;
   return finish(console, arguments, output);
 }
 
 // Started by somebody's launcher: every rank is here, rank 0 owns the output.
-int join(Console& console, const Arguments& arguments) {
+int join(Console& console, const Arguments& arguments, int rank) {
   std::optional<OutputFile> output;
-  if (first_of_launcher()) output.emplace(arguments.output, arguments.force);
+  std::optional<MeasurementLock> lock;
+  if (rank == 0) {
+    output.emplace(arguments.output, arguments.force);
+    lock.emplace([&](const std::string& text) { console.info(text); });
+  }
   const int code =
       measure_on_rank(console, arguments, output ? output->temporary_path().string() : "");
   if (code != kExitDone || !output) return code;
@@ -194,17 +207,18 @@ int join(Console& console, const Arguments& arguments) {
 }
 
 int run(Console& console, const Arguments& arguments) {
-  if (!arguments.worker.empty()) return measure_on_rank(console, arguments, arguments.worker);
+  if (!arguments.worker.empty()) {
+    end_with_parent();
+    return measure_on_rank(console, arguments, arguments.worker);
+  }
   if (parse_duration_ns(arguments.time_limit) == 0) {
     throw usage_error("--time-limit must be longer than 0");
   }
   tolerated_slowdown(arguments.fail_if);  // refused now rather than after the run
   if (arguments.output == "-") throw usage_error("replay.db is a database: -o needs a file name");
-  if (ranks_of_launcher() == 0) {
-    OutputFile output(arguments.output, arguments.force);
-    return launch(console, arguments, output);
-  }
-  return join(console, arguments);
+  if (const auto launcher = find_launcher()) return join(console, arguments, launcher->rank);
+  OutputFile output(arguments.output, arguments.force);
+  return launch(console, arguments, output);
 }
 
 }  // namespace

@@ -66,9 +66,9 @@ std::string link_remark(const TraceDb& db) {
 }  // namespace
 
 std::string summary_of(const TraceDb& db) {
-  const std::string ranks = db.meta("ranks");
-  std::string out = fmt::format("{}, {} rank{}{}\n", printable(db.meta("device_name")), ranks,
-                                ranks == "1" ? "" : "s", link_remark(db));
+  std::string out = fmt::format(
+      "{}, {}{}\n", printable(db.meta("device_name")),
+      count_of(static_cast<int64_t>(number(db, "ranks").value_or(0)), "rank"), link_remark(db));
   out += arm_table(db);
   out += verdict_sentence(db) + link_remark(db) + "\n";
   if (!db.meta("winner").empty()) out += fmt::format("winner: {}\n", db.meta("winner"));
