@@ -7,6 +7,7 @@
 #include "common/error.h"
 #include "common/units.h"
 #include "db/trace_db.h"
+#include "planner/schedule_check.h"
 
 namespace preserve {
 namespace {
@@ -46,7 +47,7 @@ void choose_method(ReplayJob& job) {
 }
 
 StepProgram program_of_rank(const TraceDb& db, int64_t rank, const std::vector<int64_t>& recorded,
-                            ReplayJob& job) {
+                            const std::filesystem::path& schedule_path, ReplayJob& job) {
   const int64_t planned = job.schedule.rank;
   if (rank == planned) return job.program;
   if (std::find(recorded.begin(), recorded.end(), rank) == recorded.end()) {
@@ -54,8 +55,12 @@ StepProgram program_of_rank(const TraceDb& db, int64_t rank, const std::vector<i
         fmt::format("rank {} was not recorded; it replays the step of rank {}", rank, planned));
     return job.program;
   }
-  StepProgram own = program_of(fold_step(db, rank));
-  if (same_operators(own, job.program)) return own;
+  const FoldedStep step = fold_step(db, rank);
+  StepProgram own = program_of(step);
+  if (same_operators(own, job.program)) {
+    check_schedule(job.schedule, schedule_path, step);  // its tensors may be smaller ones
+    return own;
+  }
   job.warnings.push_back(fmt::format(
       "rank {} recorded other operators than rank {}; it replays that one's step", rank, planned));
   return job.program;
@@ -72,10 +77,11 @@ ReplayJob load_job(const ReplayRequest& request, const HostCores& host,
   const TraceDb db = TraceDb::open(request.trace);
   const std::vector<int64_t> recorded = ranks_with_steps(db);
   const FoldedStep step = fold_step(db, job.schedule.rank);
+  check_schedule(job.schedule, request.schedule, step);
   job.program = program_of(step);
   job.warnings = step.warnings;
   job.warnings.insert(job.warnings.end(), job.program.warnings.begin(), job.program.warnings.end());
-  job.rank_program = program_of_rank(db, rank.value_or(job.schedule.rank), recorded, job);
+  job.rank_program = program_of_rank(db, rank.value_or(job.schedule.rank), recorded, request.schedule, job);
   job.arms = arms_of(job.rank_program, job.schedule, request.candidates);
   job.recorded_step_ns = job.program.step_ns;
   for (const int64_t other : recorded) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // trace.db and schedule.json turned into what an executor runs: a list of operators with the bytes
 // they move, and per arm the slices to fetch in each window. Pure; all checking of foreign numbers
-// (ordinals, names, extents) happens here, so that executors can trust what they get.
+// is done here and in planner/schedule_check.h, so that executors can trust what they get.
 #pragma once
 
 #include <cstdint>
@@ -65,7 +65,7 @@ struct ReplayArm {
 };
 
 // The arms of a schedule: baseline, prefetch, null, useless, hot and, when asked for, prefetch-1
-// ... from its candidates. Throws input_error when the schedule does not fit the program.
+// ... from its candidates. check_schedule() has passed on the step that `program` was made from.
 std::vector<ReplayArm> arms_of(const StepProgram& program, const Schedule& schedule,
                                bool candidates);
 

@@ -8,6 +8,7 @@
 #include "common/error.h"
 #include "common/units.h"
 #include "db/folded_step.h"
+#include "planner/schedule_check.h"
 #include "reports/machines.h"
 #include "reports/scenario.h"
 #include "reports/text.h"
@@ -101,6 +102,9 @@ Known<Step> fold(const TraceDb& db, const InputSet& inputs, std::vector<Warning>
     const FoldedStep folded = fold_step(db, common_rank(inputs));
     for (const std::string& text : folded.warnings) {
       warnings.push_back({clean(db.file()), clean(text)});
+    }
+    for (const ScheduleInput& input : inputs.schedules) {
+      check_schedule(input.schedule, input.file.path, folded);
     }
     return {view_step(folded), ""};
   } catch (const Error& error) {

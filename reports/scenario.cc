@@ -336,23 +336,6 @@ std::string verdict_sentence(const Scenario& scenario) {
                      describe_speedup(scenario.plan.speedup), with);
 }
 
-void check_fit(const ScheduleInput& input, const Step& step) {
-  const Schedule& schedule = input.schedule;
-  if (schedule.step_ops != static_cast<int64_t>(step.ops.size())) {
-    throw input_error(
-        "{}: was planned for a step of {} operators, but the folded step of rank {} has "
-        "{}: run preserve-tune of this version on the trace",
-        input.file.path.string(), schedule.step_ops, step.rank, step.ops.size());
-  }
-  for (const PlannedWindow& window : schedule.plan.windows) {
-    const std::string& name = step.ops.at(static_cast<size_t>(window.ordinal)).name;
-    if (name != clean(window.name)) {
-      throw input_error("{}: its window {} is '{}', but that operator of the trace is '{}'",
-                        input.file.path.string(), window.ordinal, clean(window.name), name);
-    }
-  }
-}
-
 }  // namespace
 
 std::string short_duration(int64_t dur_ns) {
@@ -377,7 +360,6 @@ std::string describe_speedup(double speedup) {
 
 Scenario build_scenario(const ScheduleInput& input, const ReplayInput* replay, const Step& step,
                         std::vector<Warning>& warnings) {
-  check_fit(input, step);
   Scenario scenario;
   scenario.link_latency_ns = input.schedule.link_latency_ns;
   scenario.label = label_of(scenario.link_latency_ns, replay);

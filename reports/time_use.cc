@@ -47,7 +47,7 @@ struct OperatorKeyHash {
 
 class Pass {
  public:
-  explicit Pass(const TraceDb& db) : db_(db) {}
+  explicit Pass(const TraceDb& db) : db_(db), sum_name_(db.file() + ": the sum of its times") {}
 
   TimeUse run() {
     find_spans();
@@ -104,9 +104,9 @@ class Pass {
     total.names = 1;
     total.min_ns = total.count == 0 ? dur_ns : std::min(total.min_ns, dur_ns);
     total.max_ns = std::max(total.max_ns, dur_ns);
-    total.total_ns = checked_add(total.total_ns, dur_ns, "time of an operator");
+    total.total_ns = checked_add(total.total_ns, dur_ns, sum_name_);
     ++total.count;
-    use_.total_ns = checked_add(use_.total_ns, dur_ns, "time of all operators");
+    use_.total_ns = checked_add(use_.total_ns, dur_ns, sum_name_);
     ++use_.operators;
   }
 
@@ -115,7 +115,7 @@ class Pass {
               [](const PassOp& a, const PassOp& b) { return a.start_ns < b.start_ns; });
     ClassSweep sweep(span.start_ns, span.end_ns);
     for (const PassOp& op : ops) sweep.add(op.time_class, op.start_ns, op.end_ns);
-    sweep.finish(use_.ranks[span.rank]);
+    sweep.finish(use_.ranks[span.rank], sum_name_);
     ops.clear();
   }
 
@@ -134,7 +134,7 @@ class Pass {
         current = left.find(step);
         if (current == left.end()) continue;
       }
-      const PassOp op{time_class_of(rows.text(1)), rows.integer(3), rows.integer(4)};
+      const PassOp op{time_class_of(to_text(rows.op_kind(1))), rows.integer(3), rows.integer(4)};
       count(rows.integer(2), op.time_class, elapsed_ns(op.start_ns, op.end_ns, "operator"));
       ops.push_back(op);
     }
@@ -151,7 +151,7 @@ class Pass {
     size_t rank = 0;
     while (rows.next()) {
       if (!sweep || rows.integer(0) != process) {
-        if (sweep) sweep->finish(use_.ranks[rank]);
+        if (sweep) sweep->finish(use_.ranks[rank], sum_name_);
         process = rows.integer(0);
         rank = rank_of_process(process);
         const int64_t end_ns = db_.query_integer(
@@ -162,11 +162,11 @@ class Pass {
         elapsed_ns(rows.integer(3), end_ns, "recording");
         sweep.emplace(rows.integer(3), end_ns);
       }
-      const PassOp op{time_class_of(rows.text(1)), rows.integer(3), rows.integer(4)};
+      const PassOp op{time_class_of(to_text(rows.op_kind(1))), rows.integer(3), rows.integer(4)};
       count(rows.integer(2), op.time_class, elapsed_ns(op.start_ns, op.end_ns, "operator"));
       sweep->add(op.time_class, op.start_ns, op.end_ns);
     }
-    if (sweep) sweep->finish(use_.ranks[rank]);
+    if (sweep) sweep->finish(use_.ranks[rank], sum_name_);
   }
 
   int64_t elapsed_ns(int64_t start_ns, int64_t end_ns, const char* what) const {
@@ -236,7 +236,7 @@ class Pass {
       CollectiveGroup group{std::get<0>(key), std::get<2>(key), std::get<1>(key), std::get<3>(key)};
       group.count = static_cast<int64_t>(durations.size());
       for (const double dur_ns : durations) {
-        group.total_ns = checked_add(group.total_ns, static_cast<int64_t>(dur_ns), "collectives");
+        group.total_ns = checked_add(group.total_ns, static_cast<int64_t>(dur_ns), sum_name_);
       }
       group.min_ns = at(0);
       group.p10_ns = at(0.1);
@@ -251,6 +251,7 @@ class Pass {
   }
 
   const TraceDb& db_;
+  std::string sum_name_;  // for messages about overflow
   TimeUse use_;
   std::unordered_map<int64_t, Span> spans_;         // by step id
   std::unordered_map<int64_t, size_t> rank_index_;  // by process id
@@ -298,9 +299,9 @@ void ClassSweep::add(size_t time_class, int64_t start_ns, int64_t end_ns) {
   ++active_[time_class];
 }
 
-void ClassSweep::finish(RankTime& into) {
+void ClassSweep::finish(RankTime& into, std::string_view sum_name) {
   advance(end_ns_);
-  into.wall_ns = checked_add(into.wall_ns, end_ns_ - begin_ns_, "wall time of a rank");
+  into.wall_ns = checked_add(into.wall_ns, end_ns_ - begin_ns_, sum_name);
   for (size_t c = 0; c < classes_.size(); ++c) {
     into.classes[c].exclusive_ns += classes_[c].exclusive_ns;
     into.classes[c].busy_ns += classes_[c].busy_ns;

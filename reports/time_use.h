@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "db/trace_db.h"
@@ -20,7 +21,8 @@ class ClassSweep {
   ClassSweep(int64_t begin_ns, int64_t end_ns)
       : begin_ns_(begin_ns), end_ns_(end_ns), now_ns_(begin_ns) {}
   void add(size_t time_class, int64_t start_ns, int64_t end_ns);  // clipped to the window
-  void finish(RankTime& into);  // adds the classes and the wall time
+  // Adds the classes and the wall time; input_error naming `sum_name` when that overflows.
+  void finish(RankTime& into, std::string_view sum_name);
 
  private:
   struct Running {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <fstream>
 #include <functional>
 #include <limits>
 
@@ -144,35 +145,21 @@ TEST_F(StepProgramTest, PlannedBytesAreTheSchedules) {
   EXPECT_EQ(arms[1].planned_bytes, planned);
 }
 
-TEST_F(StepProgramTest, SchedulesThatDoNotFitAreRefused) {
-  const StepProgram program = program_of(step_);
-  const auto refused = [&](const std::function<void(Schedule&)>& damage) {
-    Schedule bad = schedule_;
-    damage(bad);
-    return refusal([&] { arms_of(program, bad, true); });
-  };
-  EXPECT_THAT(refused([](Schedule& s) { ++s.step_ops; }), HasSubstr("operators"));
-  EXPECT_THAT(refused([](Schedule& s) { s.plan.windows[0].prefetches[0].tensor = "no.such"; }),
-              HasSubstr("no.such"));
-  EXPECT_THAT(
-      refused([](Schedule& s) { s.plan.windows[0].prefetches[0].length_bytes = 1LL << 40; }),
-      HasSubstr("fetches bytes"));
-  EXPECT_THAT(refused([](Schedule& s) { s.plan.windows[0].prefetches[0].offset_bytes = -1; }),
-              HasSubstr("fetches bytes"));
-  EXPECT_THAT(refused([](Schedule& s) { s.plan.windows[0].ordinal = 9999; }),
-              HasSubstr("as window"));
-  EXPECT_THAT(refused([](Schedule& s) { s.plan.windows[0].prefetches[0].consumer_ordinal = -1; }),
-              HasSubstr("as consumer"));
-  EXPECT_THAT(refused([](Schedule& s) { s.plan.windows[0].name = "other"; }), HasSubstr("other"));
-  EXPECT_THAT(refused([](Schedule& s) { s.candidates[0].windows[0].name = "other"; }),
-              HasSubstr("other"));
-  EXPECT_THAT(refused([&](Schedule& s) {
-                const auto reads = [](const ProgramOp& op) { return !op.weights.empty(); };
-                const auto op = std::find_if(program.ops.begin(), program.ops.end(), reads);
-                s.plan.windows[0].ordinal = static_cast<int32_t>(op - program.ops.begin());
-                s.plan.windows[0].name = op->name;
-              }),
-              HasSubstr("computes"));
+TEST_F(StepProgramTest, AScheduleThatDoesNotFitIsRefusedWithItsFile) {
+  const auto path = directory_ / "schedule.json";
+  schedule_.plan.windows[0].prefetches[0].offset_bytes = int64_t{1} << 50;
+  std::ofstream(path) << to_json(schedule_);
+  ReplayRequest request;
+  request.trace = trace_;
+  request.schedule = path;
+  EXPECT_THAT(refusal([&] { load_job(request, {}, std::nullopt); }),
+              testing::AllOf(HasSubstr("schedule.json"), HasSubstr("fetches")));
+}
+
+TEST_F(StepProgramTest, SizesBeyondAllMemoryNameTheirFile) {
+  for (StepTensor& tensor : step_.tensors) tensor.bytes = std::numeric_limits<int64_t>::max() / 2;
+  EXPECT_THAT(refusal([&] { program_of(step_); }),
+              testing::AllOf(HasSubstr("trace.db"), HasSubstr("size of all tensors")));
 }
 
 TEST_F(StepProgramTest, RanksWithOtherOperatorsAreRecognised) {

@@ -259,6 +259,31 @@ TEST(Inputs, WithNonsenseInTheReplayAreRefused) {
   EXPECT_EQ(with("UPDATE arm_op SET ordinal = ordinal + 1000000"), "no error");
 }
 
+TEST(Inputs, SchedulesThatDoNotFitTheStepAreRefused) {
+  TemporaryDirectory directory;
+  const auto paths = test::write_two_scenarios(directory.path());
+  Schedule schedule = test::make_schedule(paths[0]);
+  schedule.plan.windows[0].prefetches[0].offset_bytes = int64_t{1} << 50;
+  test::write_schedule(directory / "far.json", schedule);
+  EXPECT_THAT(error_of({paths[0], directory / "far.json"}),
+              AllOf(HasSubstr("far.json"), HasSubstr("from byte 1125899906842624 on")));
+}
+
+TEST(Inputs, ADamagedTraceIsNamed) {
+  TemporaryDirectory directory;
+  const auto with = [&](const std::string& sql) {
+    test::write_synthetic_trace(directory / "trace.db", {}, [&](TraceDb& db) {
+      db.execute("PRAGMA ignore_check_constraints = 1");
+      db.execute(sql);
+    });
+    return error_of({directory / "trace.db"});
+  };
+  EXPECT_THAT(with("UPDATE op SET kind = 'dreaming' WHERE id = 9"),
+              AllOf(HasSubstr("trace.db"), HasSubstr("dreaming")));
+  EXPECT_THAT(with("UPDATE step SET end_ns = 9000000000000000000 WHERE process_id = 1"),
+              AllOf(HasSubstr("trace.db"), HasSubstr("overflows")));
+}
+
 TEST(CheckConsistency, FindsNumbersThatDoNotAddUp) {
   TemporaryDirectory directory;
   Report report = report_of(test::write_two_scenarios(directory.path()));

@@ -23,7 +23,7 @@ RankTime sweep(std::vector<Interval> ops, int64_t begin_ns, int64_t end_ns) {
   ClassSweep sweep(begin_ns, end_ns);
   for (const Interval& op : ops) sweep.add(op.time_class, op.start_ns, op.end_ns);
   RankTime time;
-  sweep.finish(time);
+  sweep.finish(time, "the test");
   return time;
 }
 
