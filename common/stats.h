@@ -26,6 +26,9 @@ struct Interval {
 Interval bootstrap_median(std::span<const double> values, double level = 0.95, int resamples = 2000,
                           uint64_t seed = 1);
 
+// Fewer pairs than this make no interval: the bootstrap of so few is narrower than the truth.
+inline constexpr int kFewestPairs = 10;
+
 // What a measured speed-up interval says. `tolerance` is the change that nobody cares about.
 //   FAST  whole interval above 1 + tolerance       SLOW  whole interval below 1 - tolerance
 //   SAME  whole interval within 1 +- tolerance     AMBG  anything else: the data do not decide

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "common/error.h"
 
@@ -51,6 +52,17 @@ bool precise(const std::vector<ArmResult>& results, const MeasureOptions& option
     }
   }
   return true;
+}
+
+// The first two arms are what the measurement is about; without either a pass says nothing of it.
+void discard_unpaired(std::vector<MeasuredSample>& samples) {
+  std::set<int> unpaired;
+  for (const MeasuredSample& sample : samples) {
+    if (sample.arm <= 1 && !sample.discarded.empty()) unpaired.insert(sample.pair);
+  }
+  for (MeasuredSample& sample : samples) {
+    if (sample.discarded.empty() && unpaired.count(sample.pair) != 0) sample.discarded = "unpaired";
+  }
 }
 
 bool mostly_interrupted(const std::vector<MeasuredSample>& samples) {
@@ -107,6 +119,7 @@ void discard_samples(std::vector<MeasuredSample>& samples) {
       sample.discarded.clear();
     }
   }
+  discard_unpaired(samples);
 }
 
 std::vector<ArmResult> evaluate(const std::vector<MeasuredSample>& samples,

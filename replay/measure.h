@@ -40,7 +40,7 @@ struct ArmResult {
   int counted = 0;       // samples
   double median_ns = 0;  // of the counted ones
   Interval speedup;      // median paired ratio baseline / arm
-  int pairs = 0;         // counted pairs with the baseline
+  int pairs = 0;         // counted pairs with the baseline; below kFewestPairs there is no interval
 };
 
 struct Measurement {
@@ -56,12 +56,10 @@ struct Measurement {
 // Order of the arms in a pass.
 std::vector<size_t> pass_order(int pass, size_t arms);
 
-// Fewer counted pairs than this decide nothing: their bootstrap interval is narrower than the
-// truth.
-inline constexpr int kFewestPairs = 10;
-
 // Marks samples: the first pass is warm-up; a sample during which a rank lost its core and that
-// took 5 % longer than its arm's median was interrupted; a sample with a slow probe was throttled.
+// took 5 % longer than its arm's median was interrupted; a sample with a slow probe was throttled; a
+// pass that lost its baseline or its prefetch sample that way is unpaired as a whole, so that both
+// arms' times are those of the pairs that the speedup is of.
 void discard_samples(std::vector<MeasuredSample>& samples);
 
 // Results of all arms from the counted samples.

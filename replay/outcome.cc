@@ -93,7 +93,8 @@ Outcome outcome_of(const Measurement& measurement, const OpTimes& times, const S
   // A plan has to beat the baseline beyond doubt; otherwise doing nothing wins.
   const ArmResult* best = &baseline;
   for (const ArmResult& arm : measurement.arms) {
-    if (arm.name.rfind("prefetch", 0) != 0 || arm.pairs == 0 || arm.speedup.low <= 1) continue;
+    if (arm.name.rfind("prefetch", 0) != 0) continue;
+    if (arm.pairs < kFewestPairs || arm.speedup.low <= 1) continue;
     if (best == &baseline || arm.speedup.estimate > best->speedup.estimate) best = &arm;
   }
   outcome.winner = best->name;

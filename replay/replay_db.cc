@@ -141,6 +141,7 @@ void write_arm_results(TraceDb& db, const Measurement& measurement) {
     if (arm.counted > 0) db.set_meta(arm.name + "_step_ns", std::to_string(whole(arm.median_ns)));
     if (arm.pairs == 0 || &arm == &measurement.arms.front()) continue;
     db.set_meta(arm.name + "_speedup", ratio_text(arm.speedup.estimate));
+    if (arm.pairs < kFewestPairs) continue;
     db.set_meta(arm.name + "_speedup_low", ratio_text(arm.speedup.low));
     db.set_meta(arm.name + "_speedup_high", ratio_text(arm.speedup.high));
   }

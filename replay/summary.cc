@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "common/cli.h"
+#include "common/stats.h"
 #include "common/units.h"
 
 namespace preserve {
@@ -28,9 +29,10 @@ std::string arm_table(const TraceDb& db) {
     const auto step_ns = number(db, arm + "_step_ns");
     out += fmt::format("{:<12} {:>12}", arm, step_ns ? format_duration(*step_ns) : "-");
     if (const auto speedup = number(db, arm + "_speedup")) {
-      out += fmt::format(" {:>9}   {:.3f} to {:.3f}", format_ratio(*speedup),
-                         number(db, arm + "_speedup_low").value_or(0),
-                         number(db, arm + "_speedup_high").value_or(0));
+      const auto low = number(db, arm + "_speedup_low");
+      const auto high = number(db, arm + "_speedup_high");
+      out += fmt::format(" {:>9}   ", format_ratio(*speedup));
+      out += low && high ? fmt::format("{:.3f} to {:.3f}", *low, *high) : "too few pairs";
     }
     out += "\n";
   }
@@ -40,9 +42,12 @@ std::string arm_table(const TraceDb& db) {
 std::string verdict_sentence(const TraceDb& db) {
   const std::string verdict = db.meta("verdict");
   const double speedup = number(db, "prefetch_speedup").value_or(1);
-  const std::string range =
-      fmt::format("[{:.3f}, {:.3f}]", number(db, "prefetch_speedup_low").value_or(1),
-                  number(db, "prefetch_speedup_high").value_or(1));
+  const auto low = number(db, "prefetch_speedup_low");
+  const auto high = number(db, "prefetch_speedup_high");
+  if (!low || !high) {
+    return fmt::format("AMBG: too few pairs counted to decide; {} are needed", kFewestPairs);
+  }
+  const std::string range = fmt::format("[{:.3f}, {:.3f}]", *low, *high);
   const double percent = 100 * std::fabs(speedup - 1);
   if (verdict == "FAST") {
     return fmt::format("FAST: with prefetching the step is {:.1f} % faster {}", percent, range);

@@ -25,6 +25,7 @@ const Arm* arm_named(const Measured& measured, std::string_view name) {
 
 std::string interval_of_time(const Known<Interval>& step_ns) {
   if (!step_ns) return html_unknown(step_ns.reason);
+  if (step_ns->low == step_ns->high) return format_duration(step_ns->estimate);  // too few samples
   return fmt::format("{} [{}, {}]", format_duration(step_ns->estimate),
                      format_duration(step_ns->low), format_duration(step_ns->high));
 }

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
+#include "common/stats.h"
 #include "common/units.h"
 #include "reports/machines.h"
 #include "reports/text.h"
@@ -139,20 +140,29 @@ Arm summarise_arm(const TraceDb& db, const std::string& raw_name, const PairTime
                   double level) {
   Arm arm{.name = clean(raw_name)};
   const PairTimes times = pair_times(db, raw_name);
-  std::vector<double> all, ratios;
+  std::vector<double> all, paired, ratios;
   for (const auto& [pair, values] : times) {
     all.insert(all.end(), values.begin(), values.end());
     const auto partner = baseline.find(pair);
-    if (partner != baseline.end()) ratios.push_back(median(partner->second) / median(values));
+    if (partner == baseline.end()) continue;
+    paired.insert(paired.end(), values.begin(), values.end());
+    ratios.push_back(median(partner->second) / median(values));
   }
   arm.samples = static_cast<int64_t>(all.size());
   arm.pairs = static_cast<int64_t>(ratios.size());
   arm.step_ns.reason = "every sample was discarded";
-  if (!all.empty()) arm.step_ns = {bootstrap_median(all, level), ""};
+  if (!all.empty()) {
+    // Of the pairs that the speed-up is of, or the two would contradict each other.
+    const std::vector<double>& shown = paired.empty() ? all : paired;
+    Interval interval = bootstrap_median(shown, level);
+    if (shown.size() < kFewestPairs) interval.low = interval.high = interval.estimate;
+    arm.step_ns = {interval, ""};
+  }
   if (raw_name == "baseline") {
     arm.speedup.reason = "it is what the others are compared with";
-  } else if (ratios.empty()) {
-    arm.speedup.reason = "no counted pair with the baseline";
+  } else if (ratios.size() < kFewestPairs) {
+    arm.speedup.reason = fmt::format("{} counted with the baseline, {} are needed",
+                                     count_of(arm.pairs, "pair"), kFewestPairs);
   } else {
     arm.speedup = {bootstrap_median(ratios, level), ""};
   }

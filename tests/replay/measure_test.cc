@@ -227,6 +227,25 @@ TEST(Measure, AnArmThatDidOtherWorkIsRefused) {
   }
 }
 
+TEST(Measure, TimesAndSpeedupAreOfTheSamePairs) {
+  // The machine changes from pass to pass, and every second pass loses one of its two samples.
+  FakeExecutor executor({"baseline", "prefetch", "hot"}, [](size_t arm, int number) {
+    ArmSample sample = step((number + 2) / 3 % 2 == 0 ? 1'000'000 : 1'040'000);
+    sample.interrupted = arm != 2 && number % 4 == 1;
+    if (sample.interrupted) sample.step_ns *= 2;
+    return sample;
+  });
+  MeasureOptions options;
+  options.max_pairs = 40;
+  const Measurement result = run(executor, options);
+  EXPECT_LT(result.arms[1].pairs, 39);
+  EXPECT_EQ(result.arms[0].counted, result.arms[1].counted);
+  EXPECT_EQ(result.arms[1].counted, result.arms[1].pairs);
+  EXPECT_EQ(result.arms[2].counted, result.arms[2].pairs);
+  EXPECT_DOUBLE_EQ(result.arms[1].speedup.estimate,
+                   result.arms[0].median_ns / result.arms[1].median_ns);
+}
+
 TEST(Measure, TheSameSamplesGiveTheSameResult) {
   const auto behave = [](size_t arm, int number) {
     return step(noisy(arm == 0 ? 1'020'000 : 1'000'000, number, 0.05));
