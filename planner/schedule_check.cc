@@ -41,10 +41,9 @@ class StepCheck {
   void grow(const StepAccess& access) {
     const auto tensor = static_cast<size_t>(access.tensor);
     if (access.tensor < 0 || tensor >= extents_.size()) return;  // no trace.db folds to this
-    const int64_t end =
-        checked_add(access.offset_bytes, access.bytes,
-                    fmt::format("{}: the end of \"{}\"", step_.trace_file,
-                                printable(step_.tensors[tensor].name)));
+    const int64_t end = checked_add(access.offset_bytes, access.bytes,
+                                    fmt::format("{}: the end of \"{}\"", step_.trace_file,
+                                                printable(step_.tensors[tensor].name)));
     extents_[tensor] = std::max(extents_[tensor], end);
   }
 
@@ -77,8 +76,8 @@ class StepCheck {
                         printable(prefetch.tensor), step_.trace_file);
     }
     const int64_t bytes = tensor->second;
-    if (prefetch.offset_bytes >= 0 && prefetch.length_bytes > 0 &&
-        prefetch.offset_bytes <= bytes && prefetch.length_bytes <= bytes - prefetch.offset_bytes) {
+    if (prefetch.offset_bytes >= 0 && prefetch.length_bytes > 0 && prefetch.offset_bytes <= bytes &&
+        prefetch.length_bytes <= bytes - prefetch.offset_bytes) {
       return;
     }
     throw input_error("{}: fetches {} bytes from byte {} on of tensor \"{}\", which has {}", file_,

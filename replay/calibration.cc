@@ -153,7 +153,15 @@ std::vector<SurvivalPoint> survival_curve(const CalibrationSamples& samples,
   return curve;
 }
 
-int64_t cache_budget(const std::vector<SurvivalPoint>& survival, int64_t cache_bytes) {
+int64_t cache_share_bytes(const HostCores& host, int64_t ranks) {
+  // Ranks fill the cores of the first cache before they go to another one.
+  const int64_t sharing =
+      std::clamp<int64_t>(host.cache_cores > 0 ? std::min(ranks, host.cache_cores) : ranks, 1,
+                          std::max<int64_t>(ranks, 1));
+  return host.cache_bytes / sharing + host.private_cache_bytes;
+}
+
+int64_t cache_budget(const std::vector<SurvivalPoint>& survival, int64_t share_bytes) {
   // A byte that is lost has pushed out another one, so it costs what a hit gains: the best
   // footprint maximises hits minus losses.
   int64_t budget_bytes = 0;
@@ -165,7 +173,7 @@ int64_t cache_budget(const std::vector<SurvivalPoint>& survival, int64_t cache_b
     best = worth;
     budget_bytes = point.footprint_bytes;
   }
-  return std::min(budget_bytes, cache_bytes);
+  return std::min(budget_bytes, share_bytes);
 }
 
 int64_t chunk_bytes(double test_ns, double bandwidth_bytes_per_s) {
@@ -226,7 +234,9 @@ DeviceModel device_from(const CalibrationSamples& samples) {
   } else {
     device.survival =
         survival_curve(samples, device.methods.front().hit_read_bandwidth_bytes_per_s);
-    device.cache_budget_bytes = cache_budget(device.survival, device.cache_bytes);
+    device.cache_budget_bytes =
+        std::min(cache_budget(device.survival, cache_share_bytes(samples.host, samples.ranks)),
+                 device.cache_bytes);
   }
   for (PrefetchMethod& method : device.methods) {
     method.bandwidth_bytes_per_s = std::round(method.bandwidth_bytes_per_s);

@@ -56,8 +56,13 @@ std::vector<PrefetchMethod> rank_methods(const CalibrationSamples& samples, int6
 std::vector<SurvivalPoint> survival_curve(const CalibrationSamples& samples,
                                           double hit_bandwidth_bytes_per_s);
 
-// The footprint with the largest surplus of bytes that are hit over bytes that are lost.
-int64_t cache_budget(const std::vector<SurvivalPoint>& survival, int64_t cache_bytes);
+// What one rank can keep at most while the others keep as much: its part of the shared cache and
+// its core's private one.
+int64_t cache_share_bytes(const HostCores& host, int64_t ranks);
+
+// The footprint with the largest surplus of bytes that are hit over bytes that are lost, at most
+// the share: noise can make the curve promise more, the cache cannot hold it.
+int64_t cache_budget(const std::vector<SurvivalPoint>& survival, int64_t share_bytes);
 
 // Smallest power of two, 1 KiB to 64 KiB, with which looking at the collective costs at most a
 // tenth of the fetching.

@@ -57,9 +57,9 @@ struct Measurement {
 std::vector<size_t> pass_order(int pass, size_t arms);
 
 // Marks samples: the first pass is warm-up; a sample during which a rank lost its core and that
-// took 5 % longer than its arm's median was interrupted; a sample with a slow probe was throttled; a
-// pass that lost its baseline or its prefetch sample that way is unpaired as a whole, so that both
-// arms' times are those of the pairs that the speedup is of.
+// took 5 % longer than its arm's median was interrupted; a sample with a slow probe was throttled;
+// a pass that lost its baseline or its prefetch sample that way is unpaired as a whole, so that
+// both arms' times are those of the pairs that the speedup is of.
 void discard_samples(std::vector<MeasuredSample>& samples);
 
 // Results of all arms from the counted samples.

@@ -6,6 +6,7 @@
 #include "common/cli.h"
 #include "common/error.h"
 #include "common/units.h"
+#include "db/losses.h"
 #include "db/trace_db.h"
 #include "planner/schedule_check.h"
 
@@ -75,13 +76,15 @@ ReplayJob load_job(const ReplayRequest& request, const HostCores& host,
   require_same_trace(job.schedule, request.schedule, request.trace);
   require_link(request, job.schedule);
   const TraceDb db = TraceDb::open(request.trace);
+  job.losses = loss_sentences(db);
   const std::vector<int64_t> recorded = ranks_with_steps(db);
   const FoldedStep step = fold_step(db, job.schedule.rank);
   check_schedule(job.schedule, request.schedule, step);
   job.program = program_of(step);
   job.warnings = step.warnings;
   job.warnings.insert(job.warnings.end(), job.program.warnings.begin(), job.program.warnings.end());
-  job.rank_program = program_of_rank(db, rank.value_or(job.schedule.rank), recorded, request.schedule, job);
+  job.rank_program =
+      program_of_rank(db, rank.value_or(job.schedule.rank), recorded, request.schedule, job);
   job.arms = arms_of(job.rank_program, job.schedule, request.candidates);
   job.recorded_step_ns = job.program.step_ns;
   for (const int64_t other : recorded) {

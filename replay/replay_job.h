@@ -30,8 +30,9 @@ struct ReplayJob {
   std::vector<ReplayArm> arms;  // on rank_program
   CpuExecutorOptions options;   // spare_cpu is set by each rank
   bool needs_spare_core = false;
-  int64_t recorded_step_ns = 0;  // slowest rank, without a link
-  int64_t memory_bytes = 0;      // of one rank
+  int64_t recorded_step_ns = 0;     // slowest rank, without a link
+  int64_t memory_bytes = 0;         // of one rank
+  std::vector<std::string> losses;  // what the recording lacks
   std::vector<std::string> warnings;
 };
 

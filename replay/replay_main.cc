@@ -111,7 +111,7 @@ std::map<std::string, std::string> meta_of(const Arguments& arguments, const Rep
 
 // In each rank process; rank 0 writes the file.
 int measure_on_rank(Console& console, const Arguments& arguments,
-                    const std::filesystem::path& target) {
+                    const std::filesystem::path& target, bool joined) {
   return run_as_rank(console, [&](Ranks& ranks) {
     const ReplayRequest request = request_of(arguments);
     const HostCores host = find_host_cores();
@@ -119,6 +119,9 @@ int measure_on_rank(Console& console, const Arguments& arguments,
     if (job.schedule.ranks != ranks.size()) {
       throw input_error("{} was recorded with {}, but {} were started", arguments.trace,
                         count_of(job.schedule.ranks, "rank"), ranks.size());
+    }
+    if (joined && ranks.rank() == 0) {
+      for (const std::string& text : job.losses) console.warn(text);
     }
     require_memory(job, ranks.size_on_host());
     ranks.barrier();  // all have looked at the free memory before one takes some
@@ -164,6 +167,7 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
   const ReplayRequest request = request_of(arguments);
   const HostCores host = find_host_cores();
   const ReplayJob job = load_job(request, host, std::nullopt);
+  for (const std::string& text : job.losses) console.warn(text);
   const int64_t ranks = job.schedule.ranks;
   require_cores(job, request, host, ranks);
   require_memory(job, ranks);
@@ -201,7 +205,7 @@ int join(Console& console, const Arguments& arguments, int rank) {
     lock.emplace([&](const std::string& text) { console.info(text); });
   }
   const int code =
-      measure_on_rank(console, arguments, output ? output->temporary_path().string() : "");
+      measure_on_rank(console, arguments, output ? output->temporary_path().string() : "", true);
   if (code != kExitDone || !output) return code;
   return finish(console, arguments, *output);
 }
@@ -209,7 +213,7 @@ int join(Console& console, const Arguments& arguments, int rank) {
 int run(Console& console, const Arguments& arguments) {
   if (!arguments.worker.empty()) {
     end_with_parent();
-    return measure_on_rank(console, arguments, arguments.worker);
+    return measure_on_rank(console, arguments, arguments.worker, false);
   }
   if (parse_duration_ns(arguments.time_limit) == 0) {
     throw usage_error("--time-limit must be longer than 0");

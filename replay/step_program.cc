@@ -79,7 +79,7 @@ void add_collective(const StepOp& op, int64_t world_size, Unrepeatable& odd, Pro
   }
 }
 
-ReplayArm arm_of(const StepProgram& program, const Plan& plan, const std::string& name,
+ReplayArm arm_of(const Plan& plan, const std::string& name,
                  const std::unordered_map<std::string, int32_t>& tensors) {
   ReplayArm arm{name, ArmKind::plan, {}, {}, 0};
   if (plan.verdict == "do-nothing") return arm;  // its windows only show what was not worth it
@@ -126,8 +126,8 @@ StepProgram program_of(const FoldedStep& step) {
   program.step_ns = whole_ns(step.wall_ns, "the whole step", step);
   program.tail_ns = std::max<int64_t>(0, program.step_ns - end_ns);
   for (const ProgramTensor& tensor : program.tensors) {
-    program.tensor_bytes = checked_add(program.tensor_bytes, tensor.bytes,
-                                       step.trace_file + ": size of all tensors");
+    program.tensor_bytes =
+        checked_add(program.tensor_bytes, tensor.bytes, step.trace_file + ": size of all tensors");
   }
   odd.add_to(program.warnings);
   return program;
@@ -150,7 +150,7 @@ std::vector<ReplayArm> arms_of(const StepProgram& program, const Schedule& sched
     tensors.emplace(program.tensors[i].name, static_cast<int32_t>(i));
   }
   std::vector<ReplayArm> arms{{"baseline", ArmKind::baseline, {}, {}, 0}};
-  arms.push_back(arm_of(program, schedule.plan, "prefetch", tensors));
+  arms.push_back(arm_of(schedule.plan, "prefetch", tensors));
   arms.push_back(arms[1]);
   arms.back().name = "null";
   arms.back().kind = ArmKind::null_plan;
@@ -164,8 +164,7 @@ std::vector<ReplayArm> arms_of(const StepProgram& program, const Schedule& sched
   arms.push_back({"hot", ArmKind::hot, {}, {}, 0});
   if (candidates) {
     for (size_t i = 0; i < schedule.candidates.size(); ++i) {
-      arms.push_back(
-          arm_of(program, schedule.candidates[i], fmt::format("prefetch-{}", i + 1), tensors));
+      arms.push_back(arm_of(schedule.candidates[i], fmt::format("prefetch-{}", i + 1), tensors));
     }
   }
   return arms;

@@ -125,6 +125,19 @@ TEST_F(ReplayCli, ADoNothingScheduleShowsTheNoise) {
   EXPECT_THAT(run.err, HasSubstr("fetches nothing"));
 }
 
+TEST_F(ReplayCli, WhatTheRecordingLacksIsSaidFirst) {
+  test::write_synthetic_trace(trace_, spec_, [](TraceDb& db) {
+    db.add_loss({}, "nvtx", "dropped", 7);
+    db.set_meta("incomplete", "1");
+  });
+  test::write_simple_schedule(schedule_, trace_);
+  const test::Run run = replay();
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const size_t lost = run.err.find("dropped");
+  ASSERT_NE(lost, std::string::npos) << run.err;
+  EXPECT_LT(lost, run.err.find("measuring"));
+}
+
 TEST_F(ReplayCli, ASpareCoreCanFetch) {
   test::SimplePlan plan;
   plan.placement = "spare";

@@ -92,6 +92,29 @@ TEST(Calibration, OneDisturbedPointDoesNotEndTheBudget) {
   EXPECT_EQ(device.cache_budget_bytes, 12 * kMiB);
 }
 
+TEST(Calibration, ARankGetsNoMoreThanItsShareOfTheCache) {
+  HostCores host;
+  host.cache_bytes = 32 * kMiB;
+  host.private_cache_bytes = kMiB;
+  host.cache_cores = 4;
+  EXPECT_EQ(cache_share_bytes(host, 1), 33 * kMiB);
+  EXPECT_EQ(cache_share_bytes(host, 2), 17 * kMiB);
+  EXPECT_EQ(cache_share_bytes(host, 8), 9 * kMiB);  // four of them have another cache
+  host.cache_cores = 0;                             // unknown: all share it
+  EXPECT_EQ(cache_share_bytes(host, 8), 5 * kMiB);
+}
+
+TEST(Calibration, NoiseCannotPromiseMoreThanTheShare) {
+  CalibrationSamples samples = plausible();
+  samples.host.cache_cores = 4;
+  for (FootprintSamples& point : samples.survival) {  // everything seems to survive
+    point.read_ns = {static_cast<double>(point.bytes) / 60};
+  }
+  EXPECT_EQ(device_from(samples).cache_budget_bytes, 16 * kMiB);  // half of 32 MiB
+  samples.host.private_cache_bytes = 2 * kMiB;
+  EXPECT_EQ(device_from(samples).cache_budget_bytes, 18 * kMiB);
+}
+
 TEST(Calibration, WhereNothingHelpsThereAreNoMethodsAndNoBudget) {
   CalibrationSamples samples = plausible();
   for (MethodSamples& method : samples.methods) method.read_ns = samples.cold_ns;
