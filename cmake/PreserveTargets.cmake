@@ -67,7 +67,7 @@ function(preserve_test name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   target_link_libraries(${name} PRIVATE preserve_flags ${ARG_LINK} GTest::gmock_main)
   # Tests assert no speed; optimising their templates would take most of the build.
-  target_compile_options(${name} PRIVATE -O1 -g1)
+  target_compile_options(${name} PRIVATE "$<$<CONFIG:RelWithDebInfo>:-O1;-g1>")
   target_compile_definitions(${name} PRIVATE
     PRESERVE_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}"
     PRESERVE_PLUGIN_DIR="${PRESERVE_PLUGIN_OUTPUT_DIRECTORY}"
