@@ -7,6 +7,45 @@
 
 namespace preserve {
 
+namespace {
+
+// Bytes fetched and unread at the opening of each window, where they are most. On a step of one
+// stream a search never passes the next window; beside it another stream's reads may be further on.
+class HeldBytes {
+ public:
+  HeldBytes(const PlanProblem& problem, size_t op_count)
+      : problem_(problem),
+        op_count_(static_cast<int64_t>(op_count)),
+        held_(problem.windows.size()) {}
+
+  // Holds `length` more from the opening of window `from` until `consumer` reads; false: no room.
+  bool take(size_t from, int32_t consumer, int64_t length) {
+    const int64_t until = distance(from, consumer);
+    std::vector<size_t> crossed{from};
+    for (size_t i = (from + 1) % held_.size(); i != from; i = (i + 1) % held_.size()) {
+      if (distance(from, problem_.windows[i].ordinal) >= until) break;
+      crossed.push_back(i);
+    }
+    for (const size_t i : crossed) {
+      if (held_[i] + length > problem_.budget_bytes) return false;
+    }
+    for (const size_t i : crossed) held_[i] += length;
+    return true;
+  }
+
+ private:
+  int64_t distance(size_t from, int32_t to) const {
+    const int64_t ahead = to - problem_.windows[from].ordinal;
+    return ahead > 0 ? ahead : ahead + op_count_;
+  }
+
+  const PlanProblem& problem_;
+  int64_t op_count_;
+  std::vector<int64_t> held_;
+};
+
+}  // namespace
+
 std::vector<PlannedWindow> plan_bfs(const FoldedStep& step, const PlanProblem& problem,
                                     const BfsOptions& options) {
   const OperatorGraph graph(step);
@@ -17,6 +56,7 @@ std::vector<PlannedWindow> plan_bfs(const FoldedStep& step, const PlanProblem& p
     consumer_of[static_cast<size_t>(consumer.ordinal)] = &consumer;
   }
   std::vector<PlannedWindow> windows;
+  HeldBytes held(problem, step.ops.size());
   int64_t used = 0;
   for (const Window& from : problem.windows) {
     PlannedWindow window;
@@ -32,7 +72,7 @@ std::vector<PlannedWindow> plan_bfs(const FoldedStep& step, const PlanProblem& p
       if (full || consumer_of[op] == nullptr || fetched_for[op]) continue;
       for (const Slice& slice : consumer_of[op]->slices) {
         const int64_t length = slice.blocks * kBlockBytes;
-        if (used + length >= problem.budget_bytes) {
+        if (used + length >= problem.budget_bytes || !held.take(windows.size(), ordinal, length)) {
           window.binds = "cache";
           full = options.full == BfsOptions::Full::stop;
           if (full) break;

@@ -17,7 +17,8 @@ struct BfsOptions {
   Full full = Full::stop;
 };
 
-// Windows in order, each tensor whole. Which bytes may travel is as for `flow`.
+// Windows in order, each tensor whole. Which bytes may travel is as for `flow`. Never more fetched
+// and unread bytes than the budget, whatever the scope.
 std::vector<PlannedWindow> plan_bfs(const FoldedStep& step, const PlanProblem& problem,
                                     const BfsOptions& options);
 
