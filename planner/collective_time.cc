@@ -79,10 +79,9 @@ CollectiveTime collective_time(const DeviceModel& device, const std::string& fun
   std::vector<int64_t> known;
   for (const auto& [count, pieces] : curves) known.push_back(count);
   throw input_error(
-      "device {} has no {} time for {} ranks (it has {}): measure it with preserve-calibrate, fit "
-      "a "
-      "table with scripts/fit-collectives, or state it with --allreduce-time",
-      device.name, function, ranks,
+      "device {} has no {} time for {} rank{} (it has {}): measure it with preserve-calibrate, fit "
+      "a table with scripts/fit-collectives, or state it with --allreduce-time",
+      device.name, function, ranks, ranks == 1 ? "" : "s",
       known.empty() ? "none" : fmt::format("{}", fmt::join(known, ", ")));
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "planner/json_document.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <valijson/adapters/nlohmann_json_adapter.hpp>
 #include <valijson/schema.hpp>
@@ -8,6 +9,7 @@
 #include <valijson/validation_results.hpp>
 #include <valijson/validator.hpp>
 
+#include "common/cli.h"
 #include "common/error.h"
 #include "common/output_file.h"
 
@@ -28,14 +30,29 @@ std::string json_pointer(const std::vector<std::string>& context) {
   return pointer.empty() ? "/" : pointer;
 }
 
+// The library's words without its own codes: "[json.exception...] parse error at line 1, column 1:
+// syntax error while ...".
+std::string plain_words(const std::string& what) {
+  const size_t code_end = what.find("] ");
+  const std::string words = code_end == std::string::npos ? what : what.substr(code_end + 2);
+  if (words.rfind("parse error at ", 0) != 0) return words;
+  const size_t place_end = words.find(": ");
+  return place_end == std::string::npos ? words : words.substr(place_end + 2);
+}
+
 }  // namespace
 
 json parse_json_file(const std::filesystem::path& path) {
   const std::string text = read_text_file(path);
   try {
     return json::parse(text);
+  } catch (const json::parse_error& error) {
+    const auto read = static_cast<std::ptrdiff_t>(std::min(error.byte, text.size()));
+    throw input_error("{} is not JSON: {} at line {}", path.string(),
+                      printable(plain_words(error.what())),
+                      1 + std::count(text.begin(), text.begin() + read, '\n'));
   } catch (const json::exception& error) {
-    throw input_error("{} is not valid JSON: {}", path.string(), error.what());
+    throw input_error("{} is not JSON: {}", path.string(), printable(plain_words(error.what())));
   }
 }
 

@@ -4,12 +4,14 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/cli.h"
 #include "common/error.h"
 #include "common/output_file.h"
 #include "common/units.h"
 #include "db/folded_step.h"
+#include "db/losses.h"
 #include "db/trace_db.h"
 #include "planner/device.h"
 #include "planner/dimacs.h"
@@ -46,8 +48,10 @@ void define_options(CLI::App& app, TuneOptions& options) {
       ->type_name("FILE")
       ->capture_default_str();
   app.add_flag("-f,--force", options.force, "Overwrite existing outputs");
-  app.add_option("--strategy", options.strategy,
-                 "flow: optimal; bfs: the paper's Algorithm 1; none")
+  app.add_option(
+         "--strategy", options.strategy,
+         "flow: optimal in the model, unless the referee finds another plan faster; bfs: the "
+         "paper's Algorithm 1; none")
       ->check(CLI::IsMember({"flow", "bfs", "none"}))
       ->capture_default_str();
   app.add_option("--budget", options.budget,
@@ -98,11 +102,22 @@ void define_options(CLI::App& app, TuneOptions& options) {
       ->capture_default_str();
 }
 
+// Longer ones are typing errors, and times of a schedule must stay exact in JSON.
+constexpr int64_t kLongestLinkNs = 10'000'000'000;
+constexpr int64_t kHighestWindowCostNs = 10'000'000;
+
+int64_t duration_up_to(const char* option, const std::string& text, int64_t most_ns) {
+  const int64_t ns = parse_duration_ns(text);
+  if (ns <= most_ns) return ns;
+  throw usage_error("{}: {} is too long, at most {} is possible", option, text,
+                    format_duration(static_cast<double>(most_ns)));
+}
+
 PlanOptions plan_options(const TuneOptions& options) {
   PlanOptions plan;
   if (!options.budget.empty()) plan.problem.budget_bytes = parse_size_bytes(options.budget);
   plan.problem.windows = options.windows == "idle" ? WindowsMode::idle : WindowsMode::collective;
-  plan.problem.link_latency_ns = parse_duration_ns(options.link);
+  plan.problem.link_latency_ns = duration_up_to("--link", options.link, kLongestLinkNs);
   plan.problem.method = options.method;
   plan.strategy = options.strategy == "flow"  ? Strategy::flow
                   : options.strategy == "bfs" ? Strategy::bfs
@@ -112,7 +127,7 @@ PlanOptions plan_options(const TuneOptions& options) {
   plan.bfs.full = options.bfs_full == "skip" ? BfsOptions::Full::skip : BfsOptions::Full::stop;
   plan.candidates = options.candidates;
   plan.min_prefetch_bytes = parse_size_bytes(options.min_prefetch);
-  plan.window_cost_ns = parse_duration_ns(options.window_cost);
+  plan.window_cost_ns = duration_up_to("--window-cost", options.window_cost, kHighestWindowCostNs);
   plan.seed = options.seed;
   return plan;
 }
@@ -152,9 +167,13 @@ void summarise(const TuneOptions& options, const FoldedStep& step, const Schedul
   }
 }
 
-FoldedStep load_step(const TuneOptions& options, const DeviceModel& device, Console& console) {
+// Losses of the recording are said first: whatever follows is worth no more than the recording.
+FoldedStep load_step(const TuneOptions& options, const DeviceModel& device,
+                     std::vector<std::string>& losses, Console& console) {
   if (options.workload.given()) return workload_step(options.workload, device, options.force);
   const TraceDb db = TraceDb::open(options.trace);
+  losses = loss_sentences(db);
+  for (const std::string& loss : losses) console.warn(loss);
   FoldedStep step = fold_step(db, options.rank);
   console.detail(fmt::format("{}: {} operators in the step, folded from {} of {} steps of rank {}",
                              options.trace, step.ops.size(), step.steps_used, step.steps_total,
@@ -170,7 +189,8 @@ int tune(const TuneOptions& options, Console& console) {
   if (!options.dimacs.empty()) dimacs.emplace(options.dimacs, options.force);
 
   const DeviceModel device = load_device(options.device);
-  const FoldedStep step = load_step(options, device, console);
+  std::vector<std::string> losses;
+  const FoldedStep step = load_step(options, device, losses, console);
   Planned planned = make_schedule(step, device, plan);
   // What replay and apply will be given; a model that was not written as a trace has none.
   const std::string& trace = options.workload.given() ? options.workload.trace_out : options.trace;
@@ -178,6 +198,8 @@ int tune(const TuneOptions& options, Console& console) {
   if (!trace.empty()) planned.schedule.trace_sha256 = sha256_of_file(trace);
 
   for (const std::string& warning : planned.schedule.warnings) console.warn(warning);
+  std::vector<std::string>& warnings = planned.schedule.warnings;
+  warnings.insert(warnings.begin(), losses.begin(), losses.end());
   if (dimacs) dimacs->write(to_dimacs(planned.solved->problem));
   output.write(to_json(planned.schedule));
   summarise(options, step, planned.schedule, console);

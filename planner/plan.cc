@@ -58,8 +58,9 @@ int64_t used_windows(const Plan& plan) {
 
 class Planner {
  public:
-  Planner(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options)
-      : step_(step), device_(device), options_(options) {}
+  Planner(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options,
+          const Referee& referee)
+      : step_(step), device_(device), options_(options), referee_(referee) {}
 
   Planned run() {
     first_ = solved(build_problem(step_, device_, options_.problem));
@@ -67,7 +68,6 @@ class Planner {
     make_candidates();
     choose();
     set_bounds();
-    judge();
     warn();
     return std::move(planned_);
   }
@@ -114,13 +114,14 @@ class Planner {
                 const std::vector<Holding>& holdings) const {
     Plan plan;
     plan.strategy = strategy;
+    plan.verdict = "prefetch";  // what following it does; whether to is for the chosen plan to say
     plan.windows = std::move(windows);
     plan.cache_peak_bytes = peak_bytes(holdings, step_.ops.size());
     plan.baseline_step_ns = std::llround(problem().baseline_step_ns);
     plan.prefetch_step_ns = plan.baseline_step_ns;
     if (fetched_bytes(plan) == 0) return plan;
     const SimulationResult referee =
-        simulate(step_, device_, plan,
+        referee_(step_, device_, plan,
                  {schedule_method(), schedule_placement(), options_.problem.link_latency_ns});
     // The referee's ratio on the recorded step, since its own baseline may differ by rounding, and
     // the fixed costs, which it does not know.
@@ -221,9 +222,7 @@ class Planner {
   }
 
   void make_candidates() {
-    if (options_.strategy == Strategy::none) {
-      return add({evaluate("none", {}, {}), first_, "nothing"});
-    }
+    if (options_.strategy == Strategy::none) return;
     if (options_.strategy == Strategy::bfs) return add_bfs();
     add_flow(first_, "the optimum");
     if (step_.ops.size() <= kMostOpsForVariations) {
@@ -233,7 +232,6 @@ class Planner {
       settle();
     }
     add_bfs();
-    add({evaluate("none", {}, {}), first_, "nothing"});
   }
 
   // --- the choice ---
@@ -243,45 +241,105 @@ class Planner {
   }
 
   void choose() {
+    const int64_t first_ns = candidates_.empty() ? 0 : candidates_.front().plan.prefetch_step_ns;
+    std::erase_if(candidates_, [](const Candidate& item) { return fetched_bytes(item.plan) == 0; });
+    if (candidates_.empty()) return do_nothing(why_nothing_is_fetched());
     // The first is the optimum of the model; only a strictly better judgement displaces it.
     const auto best = std::min_element(candidates_.begin(), candidates_.end(), is_better);
-    if (best != candidates_.begin()) {
-      best->plan.reasons.push_back(why_displaced(*best, candidates_.front().plan));
+    if (best->plan.speedup < 1 + kVerdictTolerance) {
+      const bool none_in_the_model =
+          options_.strategy == Strategy::flow && first_->optimum.profit == 0;
+      do_nothing(none_in_the_model ? why_nothing_is_fetched() : why_not_worth_it(*best));
+    } else {
+      if (best->plan.prefetch_step_ns < first_ns) {
+        best->plan.reasons.push_back(why_displaced(*best, first_ns));
+      }
+      best->plan.reasons.push_back(what_is_predicted(best->plan));
+      schedule().plan = std::move(best->plan);
+      planned_.solved = best->solved;
+      candidates_.erase(best);
     }
-    schedule().plan = std::move(best->plan);
-    planned_.solved = best->solved;
-    candidates_.erase(best);
-    std::erase_if(candidates_, [](const Candidate& item) { return item.plan.strategy == "none"; });
+    keep_candidates();
+  }
+
+  // The step as it is. The plans that are not worth it stay among the candidates, where replay can
+  // still try them.
+  void do_nothing(std::string reason) {
+    Plan& plan = schedule().plan;
+    plan.strategy = "none";
+    plan.verdict = "do-nothing";
+    plan.reasons = {std::move(reason)};
+    plan.baseline_step_ns = plan.prefetch_step_ns = std::llround(problem().baseline_step_ns);
+    if (options_.strategy == Strategy::flow) {
+      plan.objective_ns = std::llround(price_to_ns(first_->optimum.profit));
+    }
+    planned_.solved = first_;
+  }
+
+  void keep_candidates() {
     std::stable_sort(candidates_.begin(), candidates_.end(), is_better);
     const auto others = static_cast<size_t>(std::max(0, options_.candidates - 1));
     candidates_.resize(std::min(candidates_.size(), others));
-    for (Candidate& item : candidates_) schedule().candidates.push_back(std::move(item.plan));
-  }
-
-  static std::string why_displaced(const Candidate& best, const Plan& optimum) {
-    const std::string first = format_duration(static_cast<double>(optimum.prefetch_step_ns));
-    if (best.plan.strategy == "none") {
-      return fmt::format(
-          "the referee predicts a loss from every plan (the optimum takes {} per step): "
-          "prefetching "
-          "would evict what is still used",
-          first);
+    for (Candidate& item : candidates_) {
+      item.plan.reasons.push_back(what_is_predicted(item.plan));
+      schedule().candidates.push_back(std::move(item.plan));
     }
-    return fmt::format("the referee prefers {} ({} per step) to the first optimum ({})", best.what,
-                       format_duration(static_cast<double>(best.plan.prefetch_step_ns)), first);
   }
 
+  static std::string what_is_predicted(const Plan& plan) {
+    return fmt::format("predicted {}: {} instead of {} per step", format_ratio(plan.speedup),
+                       format_duration(static_cast<double>(plan.prefetch_step_ns)),
+                       format_duration(static_cast<double>(plan.baseline_step_ns)));
+  }
+
+  static std::string why_not_worth_it(const Candidate& best) {
+    const double gain_percent = 100 * (best.plan.speedup - 1);
+    if (gain_percent < 0) {
+      return fmt::format(
+          "every plan is predicted to lose, the best one ({}) {:.2f} %: prefetching would evict "
+          "what is still used, or slow down more than it saves",
+          best.what, -gain_percent);
+    }
+    return fmt::format(
+        "the predicted gain of the best plan ({}), {:.2f} %, is below {:.1f} %, which no "
+        "measurement could tell from noise",
+        best.what, gain_percent, 100 * kVerdictTolerance);
+  }
+
+  static std::string why_displaced(const Candidate& best, int64_t first_ns) {
+    return fmt::format("the referee prefers {} ({} per step) to the first optimum ({})", best.what,
+                       format_duration(static_cast<double>(best.plan.prefetch_step_ns)),
+                       format_duration(static_cast<double>(first_ns)));
+  }
+
+  // Bounds of the model. The referee may find a little more, which is then said, not hidden.
   void set_bounds() {
     const StepBounds bounds = step_bounds(planned_.solved->problem);
-    const auto below_plan = [this](double ns) {
-      return std::min<int64_t>(std::llround(ns), schedule().plan.prefetch_step_ns);
-    };
-    schedule().all_hot_step_ns = below_plan(bounds.all_hot_ns);
-    schedule().window_limited_step_ns = below_plan(bounds.window_limited_ns);
-    schedule().cache_limited_step_ns = below_plan(bounds.cache_limited_ns);
+    schedule().all_hot_step_ns = std::llround(bounds.all_hot_ns);
+    schedule().window_limited_step_ns = std::llround(bounds.window_limited_ns);
+    schedule().cache_limited_step_ns = std::llround(bounds.cache_limited_ns);
   }
 
-  // --- verdict, reasons, warnings ---
+  void warn_of_broken_bounds() {
+    const int64_t step_ns = schedule().plan.prefetch_step_ns;
+    std::string broken;
+    const auto check = [&](int64_t bound_ns, const char* what) {
+      if (step_ns >= bound_ns) return;
+      broken += fmt::format("{}{} ({})", broken.empty() ? "" : ", ", what,
+                            format_duration(static_cast<double>(bound_ns)));
+    };
+    check(schedule().all_hot_step_ns, "every read hot");
+    check(schedule().window_limited_step_ns, "only windows limit");
+    check(schedule().cache_limited_step_ns, "only the cache limits");
+    if (broken.empty()) return;
+    schedule().warnings.push_back(
+        fmt::format("the referee predicts {} per step, below a bound of the flow's model: {}; the "
+                    "model charges "
+                    "prefetches for bandwidth that operators leave free once their own reads hit",
+                    format_duration(static_cast<double>(step_ns)), broken));
+  }
+
+  // --- reasons, warnings ---
 
   std::string why_nothing_is_fetched() const {
     if (options_.strategy == Strategy::none) return "strategy none was asked for";
@@ -321,30 +379,6 @@ class Planner {
                        format_size(static_cast<double>(options_.min_prefetch_bytes)));
   }
 
-  void judge() {
-    for (Plan& plan : schedule().candidates) judge(plan);
-    judge(schedule().plan);
-  }
-
-  void judge(Plan& plan) const {
-    const double gain = plan.speedup - 1;
-    plan.verdict = "do-nothing";
-    if (fetched_bytes(plan) == 0) {
-      if (plan.reasons.empty()) plan.reasons.push_back(why_nothing_is_fetched());
-    } else if (gain < kVerdictTolerance) {
-      plan.reasons.push_back(
-          fmt::format("the predicted gain of {:.2f} % is below {:.1f} %, which no measurement "
-                      "could tell from noise",
-                      100 * gain, 100 * kVerdictTolerance));
-    } else {
-      plan.verdict = "prefetch";
-      plan.reasons.push_back(
-          fmt::format("predicted {}: {} instead of {} per step", format_ratio(plan.speedup),
-                      format_duration(static_cast<double>(plan.prefetch_step_ns)),
-                      format_duration(static_cast<double>(plan.baseline_step_ns))));
-    }
-  }
-
   void warn() {
     std::vector<std::string>& out = schedule().warnings;
     const ProblemNotes& notes = problem().notes;
@@ -364,6 +398,7 @@ class Planner {
                       "check the device file and the recorded bytes",
                       100 * (schedule().plan.speedup - 1)));
     }
+    warn_of_broken_bounds();
     if (options_.problem.windows == WindowsMode::idle && method_ != nullptr &&
         !goes_on_behind_window(device_, *method_)) {
       out.push_back(
@@ -395,6 +430,7 @@ class Planner {
   const FoldedStep& step_;
   const DeviceModel& device_;
   const PlanOptions& options_;
+  const Referee& referee_;
   const PrefetchMethod* method_ = nullptr;
   Solved first_;  // the step as recorded
   Planned planned_;
@@ -403,9 +439,9 @@ class Planner {
 
 }  // namespace
 
-Planned make_schedule(const FoldedStep& step, const DeviceModel& device,
-                      const PlanOptions& options) {
-  return Planner(step, device, options).run();
+Planned make_schedule(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options,
+                      const Referee& referee) {
+  return Planner(step, device, options, referee).run();
 }
 
 }  // namespace preserve

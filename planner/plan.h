@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "planner/bfs.h"
 #include "planner/problem.h"
 #include "planner/schedule.h"
+#include "planner/simulator.h"
 
 namespace preserve {
 
@@ -38,7 +40,11 @@ struct Planned {
   std::shared_ptr<const SolvedProblem> solved;
 };
 
-Planned make_schedule(const FoldedStep& step, const DeviceModel& device,
-                      const PlanOptions& options);
+// Judges one plan; simulate() but for tests of the choice.
+using Referee = std::function<SimulationResult(const FoldedStep&, const DeviceModel&, const Plan&,
+                                               const SimulationOptions&)>;
+
+Planned make_schedule(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options,
+                      const Referee& referee = simulate);
 
 }  // namespace preserve

@@ -86,15 +86,21 @@ void check_step(const FoldedStep& step) {
 
 int64_t choose_budget(const DeviceModel& device, const std::optional<int64_t>& wanted) {
   if (!wanted) return device.cache_budget_bytes;
-  if (*wanted <= 0) throw usage_error("--budget: a budget of zero leaves nothing to plan");
+  if (*wanted <= 0) {
+    throw usage_error(
+        "--budget: a budget of zero leaves nothing to plan: give at least {} bytes, or leave it "
+        "out "
+        "for the device's ({})",
+        kBlockBytes, format_size(static_cast<double>(device.cache_budget_bytes)));
+  }
   if (*wanted > device.cache_bytes) {
-    throw usage_error("--budget: {} is more than the cache of {} ({})",
+    throw usage_error("--budget: {} is more than the cache of {}: give at most {}",
                       format_size(static_cast<double>(*wanted)), device.name,
                       format_size(static_cast<double>(device.cache_bytes)));
   }
   if (*wanted < kBlockBytes) {
-    throw usage_error("--budget: {} bytes are less than the smallest slice, {} bytes", *wanted,
-                      kBlockBytes);
+    throw usage_error("--budget: {} bytes are less than the smallest slice: give at least {} bytes",
+                      *wanted, kBlockBytes);
   }
   return *wanted;
 }

@@ -113,7 +113,11 @@ class PlanCheck {
       check_window(window, at);
     }
     check_each_byte_once(pointer);
-    if (plan.strategy == "flow" && plan.cache_peak_bytes > schedule_.budget_bytes) {
+    if (plan.verdict == "do-nothing" && (!uses_.empty() || plan.speedup != 1)) {
+      throw input_error("{}: at {}/verdict: do-nothing, but the plan prefetches or has a speed-up",
+                        path_.string(), pointer);
+    }
+    if (plan.cache_peak_bytes > schedule_.budget_bytes) {
       throw input_error("{}: at {}/cache/peak_bytes: {} is above budget_bytes {}", path_.string(),
                         pointer, plan.cache_peak_bytes, schedule_.budget_bytes);
     }
@@ -192,6 +196,21 @@ void check_version(const json& document, const fs::path& path) {
 double finite(double value, const char* what) {
   if (!std::isfinite(value)) throw internal_error("the schedule's {} is not a number", what);
   return value;
+}
+
+// Larger ones would be rounded by readers that keep numbers as doubles; load_schedule() refuses
+// them.
+void check_integers(const ordered_json& value) {
+  for (const ordered_json& item : value) {
+    if (item.is_structured()) {
+      check_integers(item);
+    } else if (item.is_number_integer() && (item > kMaxJsonInteger || item < -kMaxJsonInteger)) {
+      throw input_error(
+          "the schedule would hold {}, more than the {} that every reader of JSON keeps exactly: "
+          "check the times and sizes of the trace, and --link",
+          item.dump(), kMaxJsonInteger);
+    }
+  }
 }
 
 ordered_json write_window(const PlannedWindow& window) {
@@ -274,6 +293,7 @@ std::string to_json(const Schedule& schedule) {
   ordered_json candidates = ordered_json::array();
   for (const Plan& plan : schedule.candidates) candidates.push_back(write_plan(plan));
   document["candidates"] = std::move(candidates);
+  check_integers(document);
   return dump_json(document);
 }
 

@@ -39,12 +39,12 @@ struct PlannedWindow {
 
 struct Plan {
   std::string strategy;  // none, bfs, flow
-  std::string verdict;   // "prefetch" or "do-nothing"
+  std::string verdict;   // "prefetch", or "do-nothing": strategy none, no windows
   std::vector<std::string> reasons;
   int64_t baseline_step_ns = 0;  // predicted without prefetching (the recorded step, link included)
   int64_t prefetch_step_ns = 0;  // predicted with
   double speedup = 1;
-  int64_t objective_ns = 0;      // optimum of the flow, 0 for other strategies
+  int64_t objective_ns = 0;      // optimum of the flow, when that was asked for; 0 for bfs
   int64_t cache_peak_bytes = 0;  // largest prefetched-but-unread amount
   double cache_shadow_price_ns_per_mib = 0;
   std::vector<PlannedWindow> windows;
@@ -65,7 +65,7 @@ struct Schedule {
   int64_t all_hot_step_ns = 0, window_limited_step_ns = 0, cache_limited_step_ns = 0;  // bounds
   std::vector<std::string> warnings;
   Plan plan;                     // the chosen one
-  std::vector<Plan> candidates;  // the k - 1 others
+  std::vector<Plan> candidates;  // the k - 1 next best, also when the chosen one does nothing
 };
 
 // Reads, validates against the schema (input_error with JSON pointer; a newer major version is

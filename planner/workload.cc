@@ -296,7 +296,7 @@ FoldedStep make_workload(const WorkloadSpec& spec, const DeviceModel& device) {
   if (spec.allreduce_ns.value_or(0) < 0) throw usage_error("--allreduce-time: negative");
   if (device.memory_bytes > 0 && bytes.total > device.memory_bytes) {
     throw input_error(
-        "N/A: {} on {} ranks with batch {} and context {} in {} needs {} per rank, {} has {}: use "
+        "N/A: {} with --tp {}, batch {} and context {} in {} needs {} per rank, {} has {}: use "
         "more ranks, or a smaller batch, context or type",
         spec.model.name, spec.ranks, spec.batch, spec.context, to_text(spec.type),
         format_size(static_cast<double>(bytes.total)), device.name,

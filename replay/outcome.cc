@@ -61,15 +61,13 @@ Outcome outcome_of(const Measurement& measurement, const OpTimes& times, const S
     outcome.fidelity = baseline.median_ns / static_cast<double>(outcome.recorded_step_ns);
     judge_fidelity(times, program, outcome);
   }
-  const bool fetches = !prefetch.windows.empty();
-  outcome.predicted_speedup = fetches ? schedule.plan.speedup : 1;
+  outcome.predicted_speedup = schedule.plan.speedup;
   const ArmResult& planned = measurement.arms[kPrefetch];
   if (planned.pairs > 0) {
     outcome.prediction_error = outcome.predicted_speedup / planned.speedup.estimate - 1;
   }
   double predicted = 0;
   for (const PlannedWindow& window : schedule.plan.windows) {
-    if (!fetches) break;
     for (const PlannedPrefetch& slice : window.prefetches) predicted += slice.predicted_saved_ns;
   }
   outcome.predicted_saved_ns = std::llround(predicted);

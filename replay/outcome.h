@@ -34,7 +34,7 @@ struct Outcome {
   double fidelity = 0;           // 0: no baseline sample counted
   double fidelity_op_median = 0, fidelity_op_worst = 0;
   std::string fidelity_op_worst_name;
-  double predicted_speedup = 1;  // of what arm prefetch does: 1 when the plan is to do nothing
+  double predicted_speedup = 1;  // of what arm prefetch does: 1 when that is nothing
   double prediction_error = 0;
   int64_t predicted_saved_ns = 0, realised_saved_ns = 0;
   double collective_slowdown = 0;  // 0: no window carried a prefetch

@@ -82,7 +82,6 @@ void add_collective(const StepOp& op, int64_t world_size, Unrepeatable& odd, Pro
 ReplayArm arm_of(const Plan& plan, const std::string& name,
                  const std::unordered_map<std::string, int32_t>& tensors) {
   ReplayArm arm{name, ArmKind::plan, {}, {}, 0};
-  if (plan.verdict == "do-nothing") return arm;  // its windows only show what was not worth it
   for (const PlannedWindow& window : plan.windows) {
     if (window.prefetches.empty()) continue;
     ArmWindow out{window.ordinal, {}};

@@ -119,6 +119,49 @@ TEST_F(PreserveTune, TheOrderOfRowsDoesNotMatter) {
   EXPECT_EQ(to_json(a), to_json(b));
 }
 
+TEST_F(PreserveTune, SaysLossesOfTheRecordingFirst) {
+  test::SyntheticTrace spec;
+  spec.allreduce_ns = 60'000;
+  test::write_synthetic_trace(directory_ / "trace.db", spec, [](TraceDb& db) {
+    db.add_loss({0}, "nvtx", "dropped", 777);
+    db.execute("UPDATE access SET confidence = 0.5");
+    db.execute("UPDATE process SET complete = 0 WHERE rank = 1");
+  });
+  const test::Run run = tune_with_device({});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const size_t lost = run.err.find("777 records of nvtx"), torn = run.err.find("in disorder"),
+               other = run.err.find("low confidence");
+  EXPECT_LT(lost, torn) << run.err;
+  EXPECT_LT(torn, other) << run.err;
+  EXPECT_NE(other, std::string::npos) << run.err;
+  const std::vector<std::string> warnings = schedule().warnings;
+  ASSERT_GE(warnings.size(), 3u);
+  EXPECT_THAT(warnings[0], HasSubstr("777 records of nvtx"));
+  EXPECT_THAT(warnings[1], HasSubstr("in disorder"));
+}
+
+TEST_F(PreserveTune, DoingNothingLeavesTheRejectedPlanToReplay) {
+  DeviceModel device = box();
+  device.cache_read_bandwidth_bytes_per_s = 20.05e9;
+  device.methods[0].hit_read_bandwidth_bytes_per_s = 20.05e9;
+  device.slowdown_per_byte_ns = 0;
+  std::ofstream(directory_ / "device.json") << to_json(device);
+  const test::Run run = tune_with_device({});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, AllOf(HasSubstr("do-nothing: "), HasSubstr("below 0.5 %"),
+                             Not(HasSubstr("prefers"))));
+  const Schedule planned = schedule();
+  EXPECT_EQ(planned.plan.strategy, "none");
+  EXPECT_TRUE(planned.plan.windows.empty());
+  EXPECT_EQ(planned.plan.prefetch_step_ns, planned.plan.baseline_step_ns);
+  EXPECT_EQ(planned.plan.speedup, 1);
+  EXPECT_EQ(planned.plan.cache_peak_bytes, 0);
+  EXPECT_GT(planned.plan.objective_ns, 0);
+  ASSERT_FALSE(planned.candidates.empty());
+  EXPECT_EQ(planned.candidates[0].verdict, "prefetch");
+  EXPECT_GT(planned.candidates[0].speedup, 1);
+}
+
 TEST_F(PreserveTune, NeverOverwritesUnasked) {
   ASSERT_EQ(tune_with_device({}).exit_code, 0);
   const std::string before = read_text_file(directory_ / "schedule.json");
@@ -221,6 +264,8 @@ TEST_F(PreserveTune, RefusesBadUsage) {
   expect_refused(tune_with_device({"--method", "magic"}), "it has: load");
   expect_refused(tune_with_device({"--rank", "9"}), "rank 9");
   expect_refused(tune_with_device({"--link", "5"}), "5");
+  expect_refused(tune_with_device({"--link", "9000000s"}), "at most 10.00 s");
+  expect_refused(tune_with_device({"--window-cost", "1s"}), "at most 10.00 ms");
   EXPECT_EQ(tune_with_device({"--strategy", "magic"}).exit_code, 2);
   EXPECT_EQ(tune({}).exit_code, 2);
 }
@@ -229,7 +274,7 @@ TEST_F(PreserveTune, RefusesBadFilesByName) {
   expect_refused(tune({"missing.db", "--device", "device.json"}), "missing.db");
   expect_refused(tune({"trace.db", "--device", "missing.json"}), "missing.json");
   expect_refused(tune({"device.json", "--device", "device.json"}), "device.json");
-  expect_refused(tune({"trace.db", "--device", "trace.db"}), "trace.db");
+  expect_refused(tune({"trace.db", "--device", "trace.db"}), "trace.db is not JSON");
   expect_refused(tune_with_device({"-o", "nowhere/schedule.json"}), "nowhere");
   std::string text = to_json(box());
   text.replace(text.find("20000000000.0"), 13, "NaN");

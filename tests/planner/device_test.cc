@@ -66,7 +66,7 @@ TEST_F(DeviceFile, RoundTrips) {
 }
 
 TEST_F(DeviceFile, RefusesWhatIsNotADevice) {
-  EXPECT_THAT(error_of(""), HasSubstr("not valid JSON"));
+  EXPECT_THAT(error_of(""), HasSubstr("is not JSON"));
   EXPECT_THAT(error_of("[]"), HasSubstr("not a device file"));
   EXPECT_THAT(error_of("{\"schema\": 3}"), HasSubstr("not a device file"));
   EXPECT_THAT(error_of("{\"schema\": \"preserve/device\"}"),
@@ -74,8 +74,8 @@ TEST_F(DeviceFile, RefusesWhatIsNotADevice) {
 }
 
 TEST_F(DeviceFile, NamesThePlaceOfAWrongValue) {
-  EXPECT_THAT(error_after("20000000000.0", "NaN"), HasSubstr("not valid JSON"));
-  EXPECT_THAT(error_after("20000000000.0", "1e999"), HasSubstr("not valid JSON"));
+  EXPECT_THAT(error_after("20000000000.0", "NaN"), HasSubstr("is not JSON"));
+  EXPECT_THAT(error_after("20000000000.0", "1e999"), HasSubstr("is not JSON"));
   EXPECT_THAT(error_after("20000000000.0", "0"), HasSubstr("/memory_bandwidth_bytes_per_s"));
   EXPECT_THAT(error_after("20000000000.0", "-5"), HasSubstr("/memory_bandwidth_bytes_per_s"));
   EXPECT_THAT(error_after("20000000000.0", "null"), HasSubstr("/memory_bandwidth_bytes_per_s"));

@@ -92,6 +92,13 @@ TEST(Schedule, RefusesBrokenPlans) {
               HasSubstr("windows must ascend"));
   EXPECT_THAT(error_after([](Schedule& s) { s.plan.cache_peak_bytes = 1001; }),
               HasSubstr("above budget_bytes"));
+  EXPECT_THAT(error_after([](Schedule& s) {
+                s.candidates[0].strategy = "bfs";
+                s.candidates[0].cache_peak_bytes = 1001;
+              }),
+              HasSubstr("at /candidates/0/cache/peak_bytes"));
+  EXPECT_THAT(error_after([](Schedule& s) { s.plan.verdict = "do-nothing"; }),
+              HasSubstr("do-nothing, but the plan prefetches"));
   EXPECT_THAT(error_after([](Schedule& s) { s.plan.strategy = "magic"; }),
               HasSubstr("at /strategy"));
   EXPECT_THAT(error_after([](Schedule& s) { s.trace_sha256 = "xyz"; }),
@@ -104,6 +111,17 @@ TEST(Schedule, AByteServesTwoUses) {
   EXPECT_EQ(error_of(to_json(schedule)), "accepted");
 }
 
+TEST(Schedule, IsNotWrittenWithNumbersThatNobodyReads) {
+  Schedule schedule = sample();
+  schedule.link_latency_ns = (int64_t{1} << 53) - 1;
+  EXPECT_EQ(error_of(to_json(schedule)), "accepted");
+  schedule.link_latency_ns += 1;
+  EXPECT_THROW(to_json(schedule), Error);
+  schedule.link_latency_ns = 0;
+  schedule.candidates[0].baseline_step_ns = int64_t{1} << 60;
+  EXPECT_THROW(to_json(schedule), Error);
+}
+
 TEST(Schedule, NamesBothVersions) {
   std::string text = to_json(sample());
   text.replace(text.find("\"1.0\""), 5, "\"2.3\"");
@@ -112,7 +130,8 @@ TEST(Schedule, NamesBothVersions) {
 
 TEST(Schedule, RefusesForeignFiles) {
   EXPECT_THAT(error_of("{}"), HasSubstr("not a schedule"));
-  EXPECT_THAT(error_of("[1, 2"), HasSubstr("not valid JSON"));
+  EXPECT_THAT(error_of("[1,\n2"), testing::AllOf(HasSubstr("is not JSON"), HasSubstr("at line 2"),
+                                                 testing::Not(HasSubstr("exception"))));
   EXPECT_THAT(error_of("{\"schema\": \"preserve/schedule\", \"version\": 1}"),
               HasSubstr("/version"));
   EXPECT_THAT(error_of("{\"schema\": \"preserve/schedule\", \"version\": \"1.0\"}"),
