@@ -329,6 +329,7 @@ void ProcessConverter::add_cuda() {
 
 void ProcessConverter::add_losses() {
   image_.nvtx.unmatched += tensors_->unmatched();
+  image_.nvtx.uncounted += tensors_->unmatched_uncounted();
   add_loss("nvtx", image_.nvtx);
   add_loss("mpi", image_.mpi);
   add_loss("cuda_calls", image_.cuda_calls);
@@ -337,12 +338,13 @@ void ProcessConverter::add_losses() {
   summary_.complete = summary_.complete && image_.complete;
 }
 
-// received = written + dropped + unmatched + clipped + damaged + missing, by construction;
-// `missing` is what the collector says it wrote and the file does not hold.
+// received = written + dropped + unmatched + clipped + damaged + missing. `missing` is what the
+// collector says it wrote and the file does not hold.
 void ProcessConverter::add_loss(const char* source, LossCount& count) {
-  const int64_t received = std::max(count.stated, count.read + count.dropped);
-  const int64_t missing = received - count.read - count.dropped;
-  const int64_t bad = std::min(count.read, count.unmatched + count.clipped + count.damaged);
+  const int64_t counted = std::max(count.stated, count.read + count.dropped);
+  const int64_t missing = counted - count.read - count.dropped;
+  const int64_t received = counted + count.uncounted;
+  const int64_t bad = count.unmatched + count.clipped + count.damaged - count.uncounted;
   summary_.records += count.read;
   if (received == 0) return;
   const std::pair<const char*, int64_t> kinds[] = {{"dropped", count.dropped},

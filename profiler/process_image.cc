@@ -48,12 +48,22 @@ TickClock read_clock(const SpoolFileReader& file) {
 
 }  // namespace
 
+bool LossCount::add_stated(uint64_t received, uint64_t refused) {
+  constexpr int64_t kMost = int64_t{1} << 48;  // a thread that records every ns for three days
+  if (received > static_cast<uint64_t>(kMost) || refused > received) return false;
+  if (stated > INT64_MAX / 2 - kMost) return false;
+  stated += static_cast<int64_t>(received);
+  dropped += static_cast<int64_t>(refused);
+  return true;
+}
+
 bool is_definition(RecordType type) {
   return type >= RecordType::string && type <= RecordType::rank;
 }
 
 ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)) {
   read_facts(file);
+  for (size_t i = 0; i < clock.impossible_anchors(); ++i) nvtx.damage_uncounted();
   std::map<uint64_t, spool::StatisticsBody> statistics;  // the last of each thread counts
   for (const SpoolFileReader::Chunk& chunk : file.chunks()) {
     if (chunk.tid != 0) {
@@ -69,23 +79,26 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
       } else if (record.head.type == RecordType::trailer) {
         complete = true;
       } else if (is_definition(record.head.type)) {
-        read_definition(record);
+        read_definition(record, false);
       } else if (cuda::is_cuda_record(static_cast<uint8_t>(record.head.type))) {
         cuda.add(record.head, record.tail, {});
       }
     }
-    if (cursor.damaged()) ++nvtx.damaged;
+    if (cursor.damaged()) nvtx.damage_uncounted();
   }
   if (file.torn()) complete = false;
-  for (const auto& [tid, body] : statistics) {
-    nvtx.stated += static_cast<int64_t>(body.nvtx_received);
-    nvtx.dropped += static_cast<int64_t>(body.nvtx_dropped);
-    mpi.stated += static_cast<int64_t>(body.mpi_received);
-    mpi.dropped += static_cast<int64_t>(body.mpi_dropped);
-    cuda_calls.stated += static_cast<int64_t>(body.cuda_received);
-    cuda_calls.dropped += static_cast<int64_t>(body.cuda_dropped);
-  }
+  read_statistics(statistics);
   read_thread_definitions();
+}
+
+void ProcessImage::read_statistics(const std::map<uint64_t, spool::StatisticsBody>& statistics) {
+  for (const auto& [thread, body] : statistics) {
+    if (!nvtx.add_stated(body.nvtx_received, body.nvtx_dropped)) nvtx.damage_uncounted();
+    if (!mpi.add_stated(body.mpi_received, body.mpi_dropped)) mpi.damage_uncounted();
+    if (!cuda_calls.add_stated(body.cuda_received, body.cuda_dropped)) {
+      cuda_calls.damage_uncounted();
+    }
+  }
 }
 
 void ProcessImage::read_facts(const SpoolFileReader& file) {
@@ -107,19 +120,21 @@ void ProcessImage::read_thread_definitions() {
       SpoolCursor cursor(chunk);
       SpoolRecord record;
       while (cursor.next(&record)) {
-        if (is_definition(record.head.type)) read_definition(record);
+        if (is_definition(record.head.type)) read_definition(record, true);
       }
     }
   }
 }
 
-void ProcessImage::read_definition(const SpoolRecord& record) {
+void ProcessImage::damaged_definition(bool counted) {
+  ++nvtx.damaged;
+  nvtx.uncounted += counted ? 0 : 1;
+}
+
+void ProcessImage::read_definition(const SpoolRecord& record, bool counted) {
   DefinitionBody body{};
   std::string_view text, blob;
-  if (!record.definition(&body, &text, &blob)) {
-    ++nvtx.damaged;
-    return;
-  }
+  if (!record.definition(&body, &text, &blob)) return damaged_definition(counted);
   switch (record.head.type) {
     case RecordType::string:
       strings[body.id] = text;
@@ -136,6 +151,7 @@ void ProcessImage::read_definition(const SpoolRecord& record) {
           read_schema(text, body, blob, record.head.type == RecordType::enumeration);
       break;
     case RecordType::rank:
+      if (body.id >= body.parent || body.parent > INT32_MAX) return damaged_definition(counted);
       rank = static_cast<int64_t>(body.id);
       world_size = static_cast<int64_t>(body.parent);
       break;
@@ -143,13 +159,14 @@ void ProcessImage::read_definition(const SpoolRecord& record) {
     case RecordType::resource:
       break;
     default:
-      add_region_event(record, body, text);
+      add_region_event(record, body, text, counted);
   }
 }
 
 void ProcessImage::add_region_event(const SpoolRecord& record, const DefinitionBody& body,
-                                    std::string_view text) {
+                                    std::string_view text, bool counted) {
   RegionEvent event{};
+  event.counted = counted;
   switch (record.head.type) {
     case RecordType::heap:
       event.kind = RegionEvent::heap;
@@ -173,10 +190,7 @@ void ProcessImage::add_region_event(const SpoolRecord& record, const DefinitionB
       event.kind = RegionEvent::name;
   }
   const std::optional<int64_t> ns = clock.ns(record.head.ticks);
-  if (!ns) {
-    ++nvtx.damaged;
-    return;
-  }
+  if (!ns) return damaged_definition(counted);
   event.ns = *ns;
   event.id = body.id;
   event.base = body.base;

@@ -20,7 +20,7 @@
 namespace preserve {
 
 // Records by what became of them; received = written + dropped + unmatched + clipped + damaged +
-// missing.
+// missing. A record is at most one of unmatched, clipped and damaged.
 struct LossCount {
   int64_t stated = 0;     // by the collector: everything that reached it
   int64_t read = 0;       // found in the spool
@@ -28,6 +28,15 @@ struct LossCount {
   int64_t unmatched = 0;  // the end of something whose beginning is not there, or the reverse
   int64_t clipped = 0;    // a message or payload was too long
   int64_t damaged = 0;    // no sense could be made of it
+  // Of unmatched and damaged: what the collector does not count, so it is received only now.
+  int64_t uncounted = 0;
+
+  void damage_uncounted() {
+    ++damaged;
+    ++uncounted;
+  }
+  // Counters of one thread; false when they cannot be true.
+  bool add_stated(uint64_t received, uint64_t refused);
 };
 
 class ProcessImage {
@@ -59,10 +68,13 @@ class ProcessImage {
 
  private:
   void read_facts(const SpoolFileReader& file);
-  void read_definition(const SpoolRecord& record);
+  void read_statistics(const std::map<uint64_t, spool::StatisticsBody>& statistics);
+  // `counted`: by the collector, as a record of a thread.
+  void read_definition(const SpoolRecord& record, bool counted);
+  void damaged_definition(bool counted);
   void read_thread_definitions();
   void add_region_event(const SpoolRecord& record, const spool::DefinitionBody& body,
-                        std::string_view text);
+                        std::string_view text, bool counted);
 };
 
 // Whether records of this type are definitions (and so not part of a thread's timeline).

@@ -53,6 +53,7 @@ Tensors::Region* Tensors::find_live(const RegionEvent& event) {
   const auto found = map.find(event.id != 0 ? event.id : event.base);
   if (found != map.end() && regions_[found->second].live) return &regions_[found->second];
   ++unmatched_;
+  unmatched_uncounted_ += event.counted ? 0 : 1;
   return nullptr;
 }
 

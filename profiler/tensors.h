@@ -25,7 +25,8 @@ struct RegionEvent {
   uint64_t id;       // heap or region; 0: by address
   uint64_t heap_id;  // begin
   uint64_t base, bytes;
-  std::string text;  // heap, name
+  std::string text;      // heap, name
+  bool counted = false;  // among the records that the collector received
 };
 
 class Tensors {
@@ -34,6 +35,7 @@ class Tensors {
   Tensors(TraceDb& db, Names& names, ProcessId process, std::vector<RegionEvent> events);
 
   int64_t unmatched() const { return unmatched_; }  // events about regions that are not there
+  int64_t unmatched_uncounted() const { return unmatched_uncounted_; }  // of them, not `counted`
   int64_t count() const { return static_cast<int64_t>(tensors_.size()); }
 
   // Decides for each range name (StringId value) which tensors are its own.
@@ -76,7 +78,7 @@ class Tensors {
   std::vector<std::string> tensor_names_;
   std::unordered_map<uint32_t, std::vector<uint32_t>> modules_;
   Names& names_;
-  int64_t unmatched_ = 0;
+  int64_t unmatched_ = 0, unmatched_uncounted_ = 0;
 };
 
 }  // namespace preserve

@@ -16,7 +16,7 @@ void ThreadReader::read(const std::vector<std::string_view>& chunks, uint32_t ti
     SpoolCursor cursor(chunk);
     SpoolRecord record;
     while (cursor.next(&record)) read_record(record);
-    if (cursor.damaged()) ++image_.nvtx.damaged;
+    if (cursor.damaged()) image_.nvtx.damage_uncounted();
   }
   timeline.close();
 }
@@ -84,9 +84,10 @@ void ThreadReader::read_event(const SpoolRecord& record, int64_t ns) {
     return;
   }
   const uint16_t domain = record.head.domain;
-  if ((record.head.flags & (spool::kTextCut | spool::kBlobLeftOut)) != 0) ++image_.nvtx.clipped;
+  const bool clipped = (record.head.flags & (spool::kTextCut | spool::kBlobLeftOut)) != 0;
   switch (record.head.type) {
     case RecordType::push:
+      image_.nvtx.clipped += clipped ? 1 : 0;
       timeline.push(ns, event_name(body, text), domain_name(domain));
       if (body.payload_type != 0) {
         payloads.push_back({timeline.innermost(), domain, body, blob});
@@ -98,7 +99,10 @@ void ThreadReader::read_event(const SpoolRecord& record, int64_t ns) {
       const uint32_t closed = timeline.pop(ns, domain_name(domain));
       if (closed == kNoRange) {
         ++image_.nvtx.unmatched;
-      } else if (body.payload_type != 0) {
+        return;
+      }
+      image_.nvtx.clipped += clipped ? 1 : 0;
+      if (body.payload_type != 0) {
         payloads.push_back({closed, domain, body, blob});
         read_nccl(closed, body, blob, domain, ns);
       }
@@ -106,7 +110,9 @@ void ThreadReader::read_event(const SpoolRecord& record, int64_t ns) {
     }
     case RecordType::mark:
     case RecordType::range_start:
-    case RecordType::range_end:
+      image_.nvtx.clipped += clipped ? 1 : 0;
+      [[fallthrough]];
+    case RecordType::range_end:  // nothing of it is stored but the time
       loose.push_back({record.head.type, ns, body.range_id, event_name(body, text),
                        domain_name(domain), timeline.innermost(), domain, body, blob});
       return;

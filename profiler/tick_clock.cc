@@ -10,12 +10,20 @@ namespace {
 // Further outside the anchors than this nothing was recorded: flush periods are at most an hour.
 constexpr double kSlackNs = 2 * 3600e9;
 
+// CLOCK_MONOTONIC begins at 0 with the machine: 18 years. Far enough from the end of int64_t for
+// every sum of a few such times.
+constexpr int64_t kLatestNs = int64_t{1} << 59;
+
 }  // namespace
 
 TickClock::TickClock(spool::Clock kind, std::vector<Anchor> anchors) : kind_(kind) {
   std::sort(anchors.begin(), anchors.end(),
             [](const Anchor& a, const Anchor& b) { return a.ticks < b.ticks; });
   for (const Anchor& anchor : anchors) {
+    if (anchor.ns < 0 || anchor.ns > kLatestNs) {
+      ++impossible_;
+      continue;
+    }
     const bool rises = anchors_.empty() ||
                        (anchor.ticks > anchors_.back().ticks && anchor.ns > anchors_.back().ns);
     if (rises) anchors_.push_back(anchor);

@@ -3,6 +3,7 @@
 // wrong nominal frequency nor slow drift matters.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -13,7 +14,8 @@ namespace preserve {
 
 class TickClock {
  public:
-  // `anchors` in any order; those that contradict the others are left out.
+  // `anchors` in any order; those that contradict the others or no machine could have been up for
+  // are left out.
   struct Anchor {
     uint64_t ticks;
     int64_t ns;
@@ -22,12 +24,14 @@ class TickClock {
 
   // Nothing for a moment far outside the recording: a damaged record.
   std::optional<int64_t> ns(uint64_t ticks) const;
+  size_t impossible_anchors() const { return impossible_; }
   int64_t first_ns() const { return anchors_.front().ns; }
   int64_t last_ns() const { return anchors_.back().ns; }
 
  private:
   spool::Clock kind_;
   std::vector<Anchor> anchors_;
+  size_t impossible_ = 0;
   mutable size_t hint_ = 0;  // records come in order: the last segment is nearly always right
   double ns_per_tick_ = 1;   // over all anchors
 };

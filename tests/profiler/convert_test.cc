@@ -213,6 +213,64 @@ TEST(Convert, DamagedRecordsAreCounted) {
             0);
 }
 
+constexpr const char* kUnexplained =
+    "SELECT SUM(CASE kind WHEN 'received' THEN count ELSE -count END) FROM loss";
+
+TEST(Convert, WhatTheCollectorDoesNotCountIsReceivedWhenItIsBad) {
+  const TemporaryDirectory folder;
+  SpoolWriter spool(folder / "a.spool");
+  spool.stray_name("weights", 50);
+  spool.stray_name("cache", 60);
+  spool.mark("only record", 100);
+  spool.finish();
+  const Converted converted({folder / "a.spool"});
+  EXPECT_THAT(converted.lines("SELECT kind || ' ' || count FROM loss ORDER BY kind"),
+              ::testing::ElementsAre("received 3", "unmatched 2", "written 1"));
+}
+
+TEST(Convert, ARecordIsLostInOneWayOnly) {
+  const TemporaryDirectory folder;
+  SpoolWriter spool(folder / "a.spool");
+  spool.raw({2, 0, spool::RecordType::pop, spool::kTextCut, 0, 110}, "");  // nothing is open
+  spool.raw({2, 0, spool::RecordType::range_end, spool::kTextCut, 0, 120}, "");
+  spool.finish();
+  const Converted converted({folder / "a.spool"});
+  EXPECT_THAT(converted.lines("SELECT kind || ' ' || count FROM loss ORDER BY kind"),
+              ::testing::ElementsAre("received 2", "unmatched 2", "written 0"));
+}
+
+TEST(Convert, CountersAndClocksThatCannotBeTrueAreDamage) {
+  const TemporaryDirectory folder;
+  for (const uint64_t dropped : {uint64_t{1} << 63, UINT64_MAX, uint64_t{1} << 50}) {
+    for (const int64_t anchor_ns : {INT64_MAX, int64_t{1} << 62}) {
+      SpoolWriter spool(folder / "a.spool");
+      spool.push("range", 100);
+      spool.pop(200);
+      spool.dropped = dropped;
+      spool.last_anchor_ns = anchor_ns;
+      spool.finish();
+      const Converted converted({folder / "a.spool"});
+      EXPECT_EQ(converted.number("SELECT count FROM loss WHERE kind = 'damaged'"), 2);
+      EXPECT_EQ(converted.number("SELECT count FROM loss WHERE kind = 'written'"), 2);
+      EXPECT_EQ(converted.number(kUnexplained), 0);
+      EXPECT_EQ(converted.lines("SELECT start_ns || '-' || end_ns FROM range").front(), "100-200");
+    }
+  }
+}
+
+TEST(Convert, ThreadsThatHadOneNumberAfterEachOtherAreTwo) {
+  const TemporaryDirectory folder;
+  SpoolWriter spool(folder / "a.spool");
+  spool.push("left open by the first", 100);
+  spool.next_thread();
+  spool.push("second", 300);
+  spool.pop(400);
+  spool.finish();
+  const Converted converted({folder / "a.spool"});
+  EXPECT_EQ(converted.number("SELECT COUNT(*) FROM stream"), 2);
+  EXPECT_EQ(converted.lines("SELECT depth FROM range_named WHERE name = 'second'").front(), "0");
+}
+
 TEST(Convert, DroppedRecordsComeFromTheStatistics) {
   const TemporaryDirectory folder;
   SpoolWriter spool(folder / "a.spool");

@@ -32,8 +32,10 @@ SpoolWriter::SpoolWriter(std::filesystem::path path,
 }
 
 void SpoolWriter::raw_bytes(const std::string& bytes) {
-  if (threads_.empty() || threads_.back().first != tid_) threads_.emplace_back(tid_, "");
-  threads_.back().second += bytes;
+  if (threads_.empty() || threads_.back().tid != tid_ || threads_.back().ordinal != ordinal_) {
+    threads_.push_back({tid_, ordinal_, ""});
+  }
+  threads_.back().bytes += bytes;
 }
 
 void SpoolWriter::raw(const RecordHeader& head, const std::string& tail) {
@@ -110,14 +112,18 @@ void SpoolWriter::region(const std::string& name, uint64_t base, uint64_t bytes,
   definition(RecordType::region_name, 0, ns, {id, 0, 0, 0}, name);
 }
 
+void SpoolWriter::stray_name(const std::string& name, int64_t ns) {
+  definition(RecordType::region_name, 0, ns, {next_id_++, 0, 0, 0}, name);
+}
+
 void SpoolWriter::resize(uint64_t base, uint64_t bytes, int64_t ns) {
   record(RecordType::region_resize, ns, 0, 0, bytes_of(DefinitionBody{0, 0, base, bytes}), "");
   ++events_;
 }
 
-void SpoolWriter::chunk(uint32_t tid, const std::string& records) {
-  file_ +=
-      bytes_of(ChunkHeader{kChunkMagic, tid, static_cast<uint32_t>(records.size()), 0}) + records;
+void SpoolWriter::chunk(uint32_t tid, uint32_t ordinal, const std::string& records) {
+  const auto bytes = static_cast<uint32_t>(records.size());
+  file_ += bytes_of(ChunkHeader{kChunkMagic, tid, bytes, ordinal}) + records;
 }
 
 void SpoolWriter::finish(bool complete) {
@@ -132,9 +138,10 @@ void SpoolWriter::finish(bool complete) {
   head.start_ns = 1;
   file_ = bytes_of(head) + facts_;
   const auto end_ns = static_cast<uint64_t>(last_ns_);
-  definition(RecordType::anchor, 0, last_ns_, {end_ns, 0, 0, 0}, "");
-  chunk(0, definitions_);
-  for (const auto& [tid, records] : threads_) chunk(tid, records);
+  const auto anchor_ns = last_anchor_ns < 0 ? end_ns : static_cast<uint64_t>(last_anchor_ns);
+  definition(RecordType::anchor, 0, last_ns_, {anchor_ns, 0, 0, 0}, "");
+  chunk(0, 0, definitions_);
+  for (const Records& records : threads_) chunk(records.tid, records.ordinal, records.bytes);
   const StatisticsBody statistics{tid_, events_ + dropped, dropped, calls_, 0, 0, 0};
   const RecordHeader statistics_head{
       (sizeof(RecordHeader) + sizeof(statistics)) / 8, 0, RecordType::statistics, 0, 0, end_ns};
@@ -143,7 +150,7 @@ void SpoolWriter::finish(bool complete) {
     control +=
         bytes_of(RecordHeader{sizeof(RecordHeader) / 8, 0, RecordType::trailer, 0, 0, end_ns});
   }
-  chunk(0, control);
+  chunk(0, 0, control);
   std::ofstream out(path_, std::ios::binary);
   out << file_;
 }

@@ -20,6 +20,7 @@ class SpoolWriter {
                        std::vector<std::pair<std::string, std::string>> facts = {});
 
   void thread(uint32_t tid) { tid_ = tid; }  // of the following records
+  void next_thread() { ++ordinal_; }         // another one with the same tid
   void push(const std::string& name, int64_t ns, uint16_t domain = 0);
   void pop(int64_t ns, uint16_t domain = 0);
   void mark(const std::string& name, int64_t ns);
@@ -30,6 +31,8 @@ class SpoolWriter {
   void end_heap(uint64_t heap, int64_t ns);
   void region(const std::string& name, uint64_t base, uint64_t bytes, int64_t ns,
               uint64_t heap = 0);
+  // Names a region that was never registered.
+  void stray_name(const std::string& name, int64_t ns);
   void resize(uint64_t base, uint64_t bytes, int64_t ns);
   // Any record, for what a collector would not write.
   void raw(const spool::RecordHeader& head, const std::string& tail);
@@ -37,20 +40,25 @@ class SpoolWriter {
 
   // Writes the file: definitions, records in order, statistics, and a trailer when `complete`.
   void finish(bool complete = true);
-  uint64_t dropped = 0;  // stated in the statistics
+  uint64_t dropped = 0;         // stated in the statistics
+  int64_t last_anchor_ns = -1;  // what the clock says at the end; -1: the truth
 
  private:
   void record(spool::RecordType type, int64_t ns, uint8_t flags, uint16_t domain,
               const std::string& body, const std::string& text);
   void definition(spool::RecordType type, uint16_t domain, int64_t ns,
                   const spool::DefinitionBody& body, const std::string& text);
-  void chunk(uint32_t tid, const std::string& records);
+  void chunk(uint32_t tid, uint32_t ordinal, const std::string& records);
 
   std::filesystem::path path_;
   std::string facts_;
-  uint32_t tid_ = 1;
+  uint32_t tid_ = 1, ordinal_ = 0;
   std::string definitions_;
-  std::vector<std::pair<uint32_t, std::string>> threads_;
+  struct Records {
+    uint32_t tid, ordinal;
+    std::string bytes;
+  };
+  std::vector<Records> threads_;
   uint64_t events_ = 0, calls_ = 0, next_id_ = 1;
   int64_t last_ns_ = 0;
   std::string file_;
