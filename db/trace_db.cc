@@ -135,9 +135,11 @@ const std::string& TraceDb::file() const {
 TraceDb TraceDb::create(const std::filesystem::path& path) {
   auto state = std::make_unique<State>();
   state->file = path.string();
-  if (sqlite3_open_v2(path.c_str(), &state->handle,
-                      SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
-                      nullptr) != SQLITE_OK) {
+  // URIs so that other files can be attached read-only; absolute so that the path is never one.
+  if (sqlite3_open_v2(
+          std::filesystem::absolute(path).c_str(), &state->handle,
+          SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_URI,
+          nullptr) != SQLITE_OK) {
     state->fail("cannot create");
   }
   state->run(
