@@ -7,6 +7,7 @@
 
 #include "common/error.h"
 #include "common/output_file.h"
+#include "db/losses.h"
 #include "db/trace_db.h"
 
 namespace preserve {
@@ -47,6 +48,36 @@ constexpr Copy kCopies[] = {
     {"loss", "+process:process_id, source, kind, count"},
 };
 
+// For ATTACH: read-only, and ?, # and % of the name are no syntax.
+std::string read_only_uri(const fs::path& file) {
+  std::string uri = "file:";
+  for (const char c : fs::absolute(file).string()) {
+    if (c == '?' || c == '#' || c == '%') {
+      uri += fmt::format("%{:02X}", static_cast<int>(c));
+    } else {
+      uri += c;
+    }
+  }
+  return uri + "?mode=ro&immutable=1";
+}
+
+// Why a file that opened well cannot be read to its end; empty when it can.
+std::string damage(const std::string& file) {
+  try {
+    const TraceDb part = TraceDb::open(file);
+    Query pages = part.query("PRAGMA quick_check(1)");
+    if (pages.next() && pages.text(0) != "ok") return std::string(pages.text(0));
+    Query references = part.query("PRAGMA foreign_key_check");
+    if (references.next()) {
+      return fmt::format("a row of {} refers to a row of {} that is not there", references.text(0),
+                         references.text(2));
+    }
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
 class Merger {
  public:
   explicit Merger(TraceDb& db) : db_(db) {}
@@ -55,7 +86,7 @@ class Merger {
     check(file);
     // SQLite lets go of an attached file only between transactions.
     db_.execute("COMMIT");
-    db_.execute("ATTACH DATABASE ? AS part", {file});
+    db_.execute("ATTACH DATABASE ? AS part", {read_only_uri(file)});
     db_.execute("BEGIN");
     db_.execute("CREATE TEMP TABLE string_map (old INTEGER PRIMARY KEY, new INTEGER NOT NULL)");
     map_strings();
@@ -70,20 +101,45 @@ class Merger {
   }
 
   bool complete() const { return complete_; }
-  size_t hosts() const { return hosts_.size(); }
 
  private:
   // Opening it as a trace refuses foreign, truncated and newer files with a clear message.
   void check(const std::string& file) {
     const TraceDb part = TraceDb::open(file);
+    if (part.meta("kind") == "replay") {
+      throw input_error("{}: is a replay of a trace: merge recordings only", file);
+    }
     complete_ = complete_ && part.meta("incomplete") != "1";
-    Query rows = part.query("SELECT host, pid, start_ns FROM process");
+    check_processes(part);
+    for (const char* table : {"process", "step", "op", "range"}) {
+      const auto row = part.query_integer(
+          fmt::format("SELECT id FROM {} WHERE end_ns < start_ns LIMIT 1", table));
+      if (row) throw input_error("{}: row {} of {} ends before it begins", file, *row, table);
+    }
+  }
+
+  void check_processes(const TraceDb& part) {
+    Query rows = part.query("SELECT host, pid, start_ns, rank FROM process");
     while (rows.next()) {
-      hosts_.insert(std::string(rows.text(0)));
-      const auto key = fmt::format("{} {} {}", rows.text(0), rows.integer(1), rows.integer(2));
+      const std::string host(rows.text(0));
+      if (hosts_.empty()) hosts_.emplace(host, part.file());
+      if (hosts_.count(host) == 0) {
+        throw input_error(
+            "{}: was recorded on {}, and {} on {}: the clocks of two hosts are not aligned, so "
+            "their traces are not merged; tune the trace of each host by itself",
+            part.file(), printable(host), hosts_.begin()->second, printable(hosts_.begin()->first));
+      }
+      const auto key = fmt::format("{} {}", rows.integer(1), rows.integer(2));
       if (!processes_.insert(key).second) {
         throw input_error("{}: holds process {} which another input holds too: each run only once",
-                          file, rows.integer(1));
+                          part.file(), rows.integer(1));
+      }
+      const auto rank = rows.optional_integer(3);
+      if (!rank) continue;
+      const auto [owner, first] = ranks_.emplace(*rank, part.file());
+      if (!first) {
+        throw input_error("rank {} is in {} and in {} too: merge the ranks of one run only", *rank,
+                          owner->second, part.file());
       }
     }
   }
@@ -124,9 +180,35 @@ class Merger {
   std::map<std::string, int64_t> offsets_{{"process", 0}, {"device", 0}, {"stream", 0},
                                           {"range", 0},   {"op", 0},     {"tensor", 0},
                                           {"step", 0}};
-  std::set<std::string> processes_, hosts_;
+  std::set<std::string> processes_;
+  std::map<std::string, std::string> hosts_;  // the only one, and the first file of it
+  std::map<int64_t, std::string> ranks_;      // and the file of each
   bool complete_ = true;
 };
+
+void write_merged(const std::vector<std::string>& inputs, const fs::path& output,
+                  Console& console) {
+  TraceDb db = TraceDb::create(output);
+  Merger merger(db);
+  try {
+    double done = 0;
+    for (const std::string& input : inputs) {
+      merger.add(input);
+      console.progress("merging", ++done, static_cast<double>(inputs.size()));
+    }
+    db.set_meta("incomplete", merger.complete() ? "0" : "1");
+    db.finish();
+  } catch (const Error& failure) {
+    // SQLite names the database that was being written, whichever file it stumbled over.
+    if (std::string_view(failure.what()).find(output.string()) == std::string_view::npos) throw;
+    for (const std::string& input : inputs) {
+      const std::string why = damage(input);
+      if (!why.empty()) throw input_error("{}: is damaged: {}", input, printable(why));
+    }
+    throw;
+  }
+  console.clear_progress();
+}
 
 }  // namespace
 
@@ -141,22 +223,13 @@ int merge_traces(const std::vector<std::string>& inputs, const std::string& outp
       throw usage_error("{} is an input and cannot be the output too", input);
     }
   }
-  {
-    TraceDb db = TraceDb::create(output.temporary_path());
-    Merger merger(db);
-    double done = 0;
-    for (const std::string& input : inputs) {
-      merger.add(input);
-      console.progress("merging", ++done, static_cast<double>(inputs.size()));
-    }
-    db.set_meta("incomplete", merger.complete() ? "0" : "1");
-    if (merger.hosts() > 1) {
-      console.warn("processes of several hosts: their clocks are not aligned");
-    }
-    if (!merger.complete()) console.warn("an input is incomplete, so the merged trace is too");
-    db.finish();
-  }
+  write_merged(inputs, output.temporary_path(), console);
   output.commit();
+  const TraceDb merged = TraceDb::open(output.path());
+  for (const std::string& sentence : loss_sentences(merged)) console.warn(sentence);
+  if (merged.meta("incomplete") == "1") {
+    console.warn("an input is incomplete, so the merged trace is too");
+  }
   console.next("preserve-tune " + output.path().string());
   return kExitDone;
 }

@@ -81,6 +81,78 @@ TEST(ProfileCli, CommandsThatCannotRun) {
   EXPECT_EQ(files_in(folder.path()), 1U);
 }
 
+TEST(ProfileCli, NothingRecordedLeavesTheOlderTrace) {
+  const TemporaryDirectory folder;
+  std::ofstream(folder / "trace.db") << "older";
+  const test::Run run = run_program({kProfile, "-f", "--", "/bin/true"}, {}, folder.path());
+  EXPECT_EQ(run.exit_code, 0);
+  EXPECT_THAT(run.err, HasSubstr("the older trace.db was left"));
+  EXPECT_EQ(fs::file_size(folder / "trace.db"), 5U);
+}
+
+TEST(ProfileCli, MergeOpensItsInputsReadOnlyWhateverTheirNames) {
+  const TemporaryDirectory folder;
+  const std::vector<std::string> names{"a?mode=rwc.db", "b#c%41.db"};
+  for (int64_t rank : {0, 1}) {
+    write_synthetic_trace(
+        folder.path() / names[static_cast<size_t>(rank)], {.ranks = 1}, [rank](TraceDb& db) {
+          db.execute("UPDATE process SET rank = ?1, world_size = 2, pid = ?1", {rank});
+          db.add_loss({1}, "nvtx", "dropped", 7);
+          db.set_meta("incomplete", "1");
+        });
+    fs::permissions(folder.path() / names[static_cast<size_t>(rank)], fs::perms::owner_read);
+  }
+  fs::create_directory(folder / "out");
+  const auto before = files_in(folder.path());
+  const test::Run run = run_program(
+      {kProfile, "--merge", names[0], names[1], "-o", "out/merged.db"}, {}, folder.path());
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(files_in(folder.path()), before);
+  EXPECT_EQ(TraceDb::open(folder / "out/merged.db").query_integer("SELECT COUNT(*) FROM process"),
+            2);
+  EXPECT_THAT(run.err, HasSubstr("7"));
+  EXPECT_THAT(run.err, HasSubstr("dropped"));
+  EXPECT_THAT(run.err, HasSubstr("incomplete"));
+}
+
+struct RefusedMerge {
+  const char* name;
+  const char* change;  // of the second input, SQL
+  const char* message;
+};
+class MergeRefuses : public ::testing::TestWithParam<RefusedMerge> {};
+
+TEST_P(MergeRefuses, NamingTheInput) {
+  const TemporaryDirectory folder;
+  const auto with = [](const char* sql) { return [sql](TraceDb& db) { db.execute(sql); }; };
+  write_synthetic_trace(folder / "a.db", {.ranks = 1}, with("UPDATE process SET pid = 100"));
+  write_synthetic_trace(folder / "b.db", {.ranks = 1},
+                        with("UPDATE process SET rank = 1, pid = 200"));
+  // Behind the back of finish(), which checks.
+  const test::Run changed =
+      run_program({"sqlite3", (folder / "b.db").string(), GetParam().change}, {}, folder.path());
+  ASSERT_EQ(changed.exit_code, 0) << changed.err;
+  const test::Run run =
+      run_program({kProfile, "--merge", "a.db", "b.db", "-o", "c.db"}, {}, folder.path());
+  EXPECT_EQ(run.exit_code, 2) << run.err;
+  EXPECT_THAT(run.err, HasSubstr(GetParam().message));
+  EXPECT_THAT(run.err, HasSubstr("b.db"));
+  EXPECT_THAT(run.err, Not(HasSubstr("c.db")));
+  EXPECT_EQ(files_in(folder.path()), 2U);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Inputs, MergeRefuses,
+    ::testing::Values(
+        RefusedMerge{"Replays", "INSERT INTO meta VALUES ('kind', 'replay')", "is a replay"},
+        RefusedMerge{"TheSameRank", "UPDATE process SET rank = 0", "rank 0 is in a.db and in b.db"},
+        RefusedMerge{"OtherHosts", "UPDATE process SET host = 'elsewhere'", "two hosts"},
+        RefusedMerge{"EndsBeforeBeginnings", "UPDATE op SET end_ns = start_ns - 1 WHERE id = 3",
+                     "row 3 of op ends before"},
+        RefusedMerge{"NamesThatAreNotThere", "UPDATE op SET name_id = 99999 WHERE id = 3",
+                     "is damaged: a row of op refers to a row of string"}),
+    [](const auto& refused) { return std::string(refused.param.name); });
+
 TEST(ProfileCli, AnotherToolsInjectionIsRefusedByName) {
   const Recording recording({kNvtxProgram, "range", "a"}, {},
                             {"NVTX_INJECTION64_PATH=/opt/other/libother.so"});
