@@ -29,8 +29,9 @@ constexpr std::string_view kSecretPrefixes[] = {"hf_",         "sk-",    "ghp_",
                                                 "xoxp-",       "eyJ",    "nvapi-", "Bearer "};
 // Whole words: --max-tokens is a number, --hf-token is not. `key` only as the last of several
 // words.
-constexpr std::string_view kSecretWords[] = {"token",      "secret",      "password", "passwd",
-                                             "credential", "credentials", "apikey",   "auth"};
+constexpr std::string_view kSecretWords[] = {"token",      "secret",      "password",  "passwd",
+                                             "credential", "credentials", "apikey",    "auth",
+                                             "pass",       "pwd",         "passphrase"};
 constexpr size_t kKeyLength = 20;  // shorter than the keys that services issue
 
 bool is_upper(char c) {
@@ -71,6 +72,19 @@ bool word_is_key(std::string_view word) {
   return digit && ((upper && lower_case) || (hex && (upper || lower_case)));
 }
 
+// scheme://user:password@host
+bool has_url_password(std::string_view value) {
+  for (size_t at = value.find("://"); at != std::string_view::npos; at = value.find("://", at)) {
+    at += 3;
+    const std::string_view authority = value.substr(at, value.find_first_of("/?# ", at) - at);
+    const size_t user_end = authority.rfind('@');
+    if (user_end != std::string_view::npos && authority.substr(0, user_end).find(':') < user_end) {
+      return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 bool names_a_secret(std::string_view name) {
@@ -103,6 +117,7 @@ bool environment_name_allowed(std::string_view name) {
 }
 
 bool looks_like_secret(std::string_view value) {
+  if (has_url_password(value)) return true;
   for (const std::string_view prefix : kSecretPrefixes) {
     if (value.substr(0, prefix.size()) == prefix && value.size() > prefix.size() + 4) return true;
   }

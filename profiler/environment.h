@@ -10,7 +10,8 @@ namespace preserve {
 
 // Launcher, threading and communication settings that explain performance.
 bool environment_name_allowed(std::string_view name);
-// Known token prefixes, or a long word of letters and digits mixed as generated keys are.
+// Known token prefixes, a URL with a password, or a long word of letters and digits mixed as
+// generated keys are.
 bool looks_like_secret(std::string_view value);
 // --api-key, HF_TOKEN, PASSWORD ...: what follows such a name on a command line is hidden.
 bool names_a_secret(std::string_view name);

@@ -11,6 +11,7 @@
 
 #include "common/error.h"
 #include "common/output_file.h"
+#include "common/units.h"
 #include "profiler/child.h"
 #include "profiler/convert.h"
 #include "profiler/spool_folder.h"
@@ -113,25 +114,43 @@ std::vector<std::pair<std::string, std::string>> collector_environment(const Lau
   return variables;
 }
 
-void explain_empty_recording(Console& console) {
+void explain_empty_recording(const fs::path& output, Console& console) {
+  std::error_code error;
+  const bool older = fs::exists(output, error);
   console.warn(
-      "nothing was recorded: no process made an NVTX or MPI call that the collector saw. Usual "
-      "reasons: "
-      "the program has no NVTX ranges and no MPI calls; it is linked statically; its environment "
-      "was "
-      "stripped on the way (sudo, env -i, a container, a remote host: LD_PRELOAD, "
-      "NVTX_INJECTION64_PATH and PRESERVE_* must arrive); NVTX was compiled out (NVTX_DISABLE). No "
-      "trace was written.");
+      std::string(
+          "nothing was recorded: no process made an NVTX or MPI call that the collector saw. Usual "
+          "reasons: "
+          "the program has no NVTX ranges and no MPI calls; it is linked statically; its "
+          "environment "
+          "was "
+          "stripped on the way (sudo, env -i, a container, a remote host: LD_PRELOAD, "
+          "NVTX_INJECTION64_PATH and PRESERVE_* must arrive); NVTX was compiled out "
+          "(NVTX_DISABLE). No "
+          "trace was written") +
+      (older ? fmt::format("; the older {} was left as it is.", output.string()) : "."));
+}
+
+// Of a process without a proper end. A command that ended well makes a full disk as likely as a
+// crash.
+std::string why_incomplete(const fs::path& spool, bool ended_well) {
+  std::string text = "a process ended without closing it (killed, crashed or interrupted)";
+  if (ended_well) {
+    std::error_code error;
+    const fs::space_info space = fs::space(spool, error);
+    text += fmt::format(", or the disk under {} was full ({} free now)", spool.string(),
+                        error ? "unknown" : format_size(static_cast<double>(space.available)));
+  }
+  return text;
 }
 
 void say_what_was_found(const ConvertSummary& summary, const std::string& output,
-                        Console& console) {
+                        const std::string& incomplete, Console& console) {
   for (const std::string& loss : summary.losses) console.warn("lost: " + loss);
   for (const std::string& warning : summary.warnings) console.warn(warning);
   if (!summary.complete) {
-    console.warn(
-        "the recording is incomplete: a process ended without closing it (killed, crashed or "
-        "interrupted); everything up to its last flush is there");
+    console.warn("the recording is incomplete: " + incomplete +
+                 "; everything up to its last flush is there");
   }
   const int64_t steps = summary.steps.annotated + summary.steps.detected;
   console.info(
@@ -143,13 +162,13 @@ void say_what_was_found(const ConvertSummary& summary, const std::string& output
 
 // Returns false when there was nothing to convert.
 bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& options,
-             bool interrupted_run, Console& console) {
+             const ChildResult& child, Console& console) {
   const std::vector<fs::path> files = spool_files(folder);
   if (files.empty()) return false;
   ConvertOptions convert_options;
   convert_options.steps.decode_globs = options.step_globs;
   convert_options.kernel_rules = options.kernel_rules;
-  convert_options.interrupted = interrupted_run;
+  convert_options.interrupted = child.interrupted;
   convert_options.stop = &catch_stop_signals();
   convert_options.progress = [&console](double done, double total) {
     console.progress("converting", done, total);
@@ -162,7 +181,8 @@ bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& op
   }
   console.clear_progress();
   output.commit();
-  say_what_was_found(summary, output.path().string(), console);
+  const bool ended_well = !child.interrupted && child.exit_code < 128;
+  say_what_was_found(summary, output.path().string(), why_incomplete(folder, ended_well), console);
   console.next("preserve-tune " + output.path().string());
   return true;
 }
@@ -225,8 +245,8 @@ int profile_command(const LaunchOptions& options, Console& console) {
   }
   const int code = child.interrupted ? kInterrupted : child.exit_code;
   try {
-    if (!convert(spool.path(), output, options, child.interrupted, console)) {
-      explain_empty_recording(console);
+    if (!convert(spool.path(), output, options, child, console)) {
+      explain_empty_recording(output.path(), console);
     }
   } catch (const Error& error) {
     // Our failure must not hide the command's own result.
@@ -242,7 +262,7 @@ int convert_folder(const std::string& folder, const LaunchOptions& options, Cons
   OutputFile output(expand_output_name(options.output), options.force);
   if (output.is_stdout())
     throw usage_error("a trace is a database and cannot go to standard output");
-  if (!convert(folder, output, options, false, console)) {
+  if (!convert(folder, output, options, ChildResult{}, console)) {
     throw input_error("{}: holds no *.spool file", folder);
   }
   return kExitDone;

@@ -327,12 +327,21 @@ void ProcessConverter::add_cuda() {
   summary_.collectives += rows.collectives;
 }
 
+std::string ProcessConverter::who() const {
+  return image_.rank ? fmt::format("rank {}", *image_.rank)
+                     : fmt::format("process {}", file_.header().pid);
+}
+
 void ProcessConverter::add_losses() {
   image_.nvtx.unmatched += tensors_->unmatched();
   image_.nvtx.uncounted += tensors_->unmatched_uncounted();
   add_loss("nvtx", image_.nvtx);
   add_loss("mpi", image_.mpi);
   add_loss("cuda_calls", image_.cuda_calls);
+  if (image_.file_was_full) {
+    summary_.warnings.push_back(
+        who() + ": its spool took no more for a while (disk full, or a limit on file sizes)");
+  }
   summary_.processes += 1;
   summary_.ranks += image_.rank ? 1 : 0;
   summary_.complete = summary_.complete && image_.complete;
@@ -354,13 +363,11 @@ void ProcessConverter::add_loss(const char* source, LossCount& count) {
                                                    {"missing", missing}};
   db_.add_loss(process_, source, "received", received);
   db_.add_loss(process_, source, "written", count.read - bad);
-  const std::string who = image_.rank ? fmt::format("rank {}", *image_.rank)
-                                      : fmt::format("process {}", file_.header().pid);
   for (const auto& [kind, records] : kinds) {
     if (records == 0) continue;
     db_.add_loss(process_, source, kind, records);
     summary_.losses.push_back(
-        fmt::format("{}: {} of {} {} records {}", who, records, received, source, kind));
+        fmt::format("{}: {} of {} {} records {}", who(), records, received, source, kind));
   }
 }
 

@@ -66,6 +66,7 @@ class ProcessConverter {
   void add_loose();
   void add_background();
   void add_cuda();
+  std::string who() const;
   void add_losses();
   void add_loss(const char* source, LossCount& count);
 

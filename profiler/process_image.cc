@@ -78,6 +78,7 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
         statistics[body.tid] = body;
       } else if (record.head.type == RecordType::trailer) {
         complete = true;
+        file_was_full = (record.head.flags & spool::kFileWasFull) != 0;
       } else if (is_definition(record.head.type)) {
         read_definition(record, false);
       } else if (cuda::is_cuda_record(static_cast<uint8_t>(record.head.type))) {

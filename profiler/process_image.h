@@ -46,6 +46,7 @@ class ProcessImage {
   std::string host, command;
   std::optional<int64_t> rank, world_size;
   bool complete = false;
+  bool file_was_full = false;
   TickClock clock;
   LossCount nvtx, mpi;
   LossCount cuda_calls;  // records of launches, graph nodes and collectives

@@ -75,11 +75,12 @@ enum class RecordType : uint8_t {
 };
 
 enum RecordFlags : uint8_t {
-  kHasEvent = 1,     // an EventBody follows
-  kTextCut = 2,      // the message was longer than kMaxTextBytes
-  kBlobLeftOut = 4,  // the payload was longer than kMaxBlobBytes
-  kNonBlocking = 8,  // mpi: from the call to the completion of its request
-  kIssued = 16,      // mpi, with kNonBlocking: only the call that started it
+  kHasEvent = 1,      // an EventBody follows
+  kTextCut = 2,       // the message was longer than kMaxTextBytes
+  kBlobLeftOut = 4,   // the payload was longer than kMaxBlobBytes
+  kNonBlocking = 8,   // mpi: from the call to the completion of its request
+  kIssued = 16,       // mpi, with kNonBlocking: only the call that started it
+  kFileWasFull = 32,  // trailer: for a while the file took no more
 };
 
 struct RecordHeader {

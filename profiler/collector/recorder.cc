@@ -156,7 +156,7 @@ void* writer_main(void*) {
     // Full rings ask to be written at every record; while that is in vain nobody needs to ask.
     if (g.file.stuck()) g.wake_pending.store(true, std::memory_order_release);
     if (stopping) {
-      g.file.add_control(spool::RecordType::trailer, nullptr, 0);
+      g.file.add_trailer();
       g.file.write_control();
       g.file.close();
     }

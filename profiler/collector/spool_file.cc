@@ -60,7 +60,7 @@ bool SpoolFile::open(const char* folder, uint32_t flush_ms) {
   const iovec parts[] = {{&head, sizeof(head)}, {facts.text, facts.bytes}};
   control_bytes_ = 0;
   end_ = 0;
-  stuck_ = false;
+  stuck_ = was_stuck_ = false;
   if (write_all(parts, 2)) return true;
   ::unlink(path);  // without a header it would be a file that nobody can read
   return false;
@@ -89,6 +89,7 @@ bool SpoolFile::write_all(const iovec* parts, int count) {
       if (written < 0 && errno == EINTR) continue;
       if (written <= 0) {
         // A part of a chunk that stays would swallow the next one.
+        was_stuck_ = true;
         if (::ftruncate(fd_, end_) != 0) close();
         return false;
       }
@@ -112,11 +113,11 @@ bool SpoolFile::write_chunk(Thread thread, const char* first, size_t first_bytes
   return write_all(parts, 3);
 }
 
-void SpoolFile::add_control(spool::RecordType type, const void* body, size_t bytes,
-                            uint64_t ticks) {
+void SpoolFile::add_control(spool::RecordType type, const void* body, size_t bytes, uint64_t ticks,
+                            uint8_t flags) {
   const size_t whole = sizeof(spool::RecordHeader) + bytes;
   if (control_bytes_ + whole > kControlBytes && !write_control()) return;
-  const spool::RecordHeader head{static_cast<uint16_t>(whole / 8), 0, type, 0, 0, ticks};
+  const spool::RecordHeader head{static_cast<uint16_t>(whole / 8), 0, type, flags, 0, ticks};
   memcpy(control_ + control_bytes_, &head, sizeof(head));
   if (bytes > 0) memcpy(control_ + control_bytes_ + sizeof(head), body, bytes);
   control_bytes_ += whole;
@@ -126,6 +127,10 @@ void SpoolFile::add_anchor() {
   const Anchor anchor = take_anchor();
   const spool::DefinitionBody body{static_cast<uint64_t>(anchor.ns), 0, 0, 0};
   add_control(spool::RecordType::anchor, &body, sizeof(body), anchor.ticks);
+}
+
+void SpoolFile::add_trailer() {
+  add_control(spool::RecordType::trailer, nullptr, 0, 0, was_stuck_ ? spool::kFileWasFull : 0);
 }
 
 bool SpoolFile::write_control() {

@@ -29,8 +29,10 @@ class SpoolFile {
   // The last chunk did not fit, or the file is gone.
   bool stuck() const { return stuck_; }
   // Anchors, statistics and the trailer gather here until write_control().
-  void add_control(spool::RecordType type, const void* body, size_t bytes, uint64_t ticks = 0);
+  void add_control(spool::RecordType type, const void* body, size_t bytes, uint64_t ticks = 0,
+                   uint8_t flags = 0);
   void add_anchor();
+  void add_trailer();
   bool write_control();
   void close();
   // In a forked child: the file is the parent's.
@@ -42,7 +44,7 @@ class SpoolFile {
 
   static constexpr size_t kControlBytes = 64 << 10;
   int fd_ = -1;
-  bool stuck_ = false;
+  bool stuck_ = false, was_stuck_ = false;
   off_t end_ = 0;  // of the last whole chunk
   dev_t device_ = 0;
   ino_t inode_ = 0;

@@ -147,6 +147,23 @@ TEST(NvtxRecording, FullRingDropsWholeRangesAndCountsThem) {
       0);
 }
 
+TEST(NvtxRecording, AFileThatTakesNoMoreIsToldAndCounted) {
+  // The size of the spool is limited as a full disk would limit it.
+  const Recording recording(
+      {"/bin/sh", "-c", "ulimit -f 400; exec " + kNvtxProgram + " flood 20000"},
+      {"--ring-size", "64KiB", "--flush-period", "1ms"});
+  ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_GT(recording.number("SELECT COUNT(*) FROM range"), 0);
+  EXPECT_EQ(recording.number(kUnbalanced), 0);
+  if (recording.number("SELECT complete FROM process") == 1) {
+    EXPECT_EQ(recording.number("SELECT count FROM loss WHERE kind = 'received'"), 80'004);
+    EXPECT_GT(recording.number("SELECT SUM(count) FROM loss_nonzero"), 0);
+    EXPECT_THAT(recording.run.err, HasSubstr("took no more for a while (disk full"));
+  } else {  // not even the statistics found room
+    EXPECT_THAT(recording.run.err, HasSubstr("or the disk under"));
+  }
+}
+
 struct Ending {
   const char* how;
   int exit_code;
