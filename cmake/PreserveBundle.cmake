@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+# Target `bundle` (preset bundle): preserve-<version>-linux-<machine>.tar.gz, which runs on any Linux with
+# at least this machine's glibc. Programs look for libraries in ../lib beside them, where everything but
+# glibc and Open MPI is carried along.
+option(PRESERVE_BUNDLE "Build for the portable bundle: libraries are looked for beside the programs" OFF)
+if(PRESERVE_BUNDLE)
+  set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
+  set(CMAKE_INSTALL_RPATH "$ORIGIN/../lib")
+  add_link_options(-Wl,--disable-new-dtags)  # the old kind of path also holds for what libraries load
+endif()
+
+# Called at the end, when all targets are known.
+function(preserve_bundle_target)
+  if(NOT PRESERVE_BUNDLE)
+    return()
+  endif()
+  set(programs "")
+  foreach(name profile calibrate tune replay report apply explore)
+    if(TARGET preserve-${name})
+      list(APPEND programs preserve-${name})
+    endif()
+  endforeach()
+  foreach(name tp_decoder gpu_decode gpu_test)
+    if(TARGET ${name})
+      list(APPEND programs ${name})
+    endif()
+  endforeach()
+  set(files "")
+  foreach(program ${programs})
+    list(APPEND files $<TARGET_FILE:${program}>)
+  endforeach()
+  add_custom_target(bundle
+    COMMAND ${CMAKE_COMMAND}
+      "-DPROGRAMS=$<JOIN:${files},;>" "-DCOLLECTOR=$<TARGET_FILE:preserve_collect>"
+      "-DSOURCE=${PROJECT_SOURCE_DIR}" "-DBUILD=${PROJECT_BINARY_DIR}"
+      "-DNAME=preserve-${PROJECT_VERSION}-linux-${CMAKE_SYSTEM_PROCESSOR}"
+      -P ${PROJECT_SOURCE_DIR}/cmake/MakeBundle.cmake
+    DEPENDS ${programs} preserve_collect VERBATIM)
+endfunction()
