@@ -154,11 +154,13 @@ std::vector<SurvivalPoint> survival_curve(const CalibrationSamples& samples,
 }
 
 int64_t cache_share_bytes(const HostCores& host, int64_t ranks) {
-  // Ranks fill the cores of the first cache before they go to another one.
+  const auto cores = std::max<int64_t>(1, static_cast<int64_t>(host.cores.size()));
+  const int64_t beside = host.cache_cores > 0 ? host.cache_cores : cores;  // on the same cache
+  // Ranks fill the cores of the first cache before they go to another one; more ranks than cores
+  // take turns on all of them.
   const int64_t sharing =
-      std::clamp<int64_t>(host.cache_cores > 0 ? std::min(ranks, host.cache_cores) : ranks, 1,
-                          std::max<int64_t>(ranks, 1));
-  return host.cache_bytes / sharing + host.private_cache_bytes;
+      ranks <= cores ? std::min(ranks, beside) : (ranks * beside + cores - 1) / cores;
+  return host.cache_bytes / std::max<int64_t>(1, sharing) + host.private_cache_bytes;
 }
 
 int64_t cache_budget(const std::vector<SurvivalPoint>& survival, int64_t share_bytes) {

@@ -96,12 +96,17 @@ TEST(Calibration, ARankGetsNoMoreThanItsShareOfTheCache) {
   HostCores host;
   host.cache_bytes = 32 * kMiB;
   host.private_cache_bytes = kMiB;
+  host.cores = {0, 1, 2, 3, 4, 5, 6, 7};
   host.cache_cores = 4;
   EXPECT_EQ(cache_share_bytes(host, 1), 33 * kMiB);
   EXPECT_EQ(cache_share_bytes(host, 2), 17 * kMiB);
   EXPECT_EQ(cache_share_bytes(host, 8), 9 * kMiB);  // four of them have another cache
-  host.cache_cores = 0;                             // unknown: all share it
+  EXPECT_EQ(cache_share_bytes(host, 16), 5 * kMiB);
+  host.cache_cores = 0;  // unknown: all share it
   EXPECT_EQ(cache_share_bytes(host, 8), 5 * kMiB);
+  host.cores = {0};
+  host.cache_cores = 1;
+  EXPECT_EQ(cache_share_bytes(host, 2), 17 * kMiB);  // by turns
 }
 
 TEST(Calibration, NoiseCannotPromiseMoreThanTheShare) {
