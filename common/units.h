@@ -14,10 +14,10 @@ int64_t parse_duration_ns(std::string_view text);
 // "32MiB" (1024), "4MB" (1000), "512K" (1024), "4096" (bytes). Never negative.
 int64_t parse_size_bytes(std::string_view text);
 
-std::string format_duration(double dur_ns);   // "12.3 us"
-std::string format_size(double size_bytes);   // "4.0 MiB"
-std::string format_rate(double bytes_per_s);  // "31.2 GB/s"
-std::string format_ratio(double ratio);       // "1.142x"
+std::string format_duration(double dur_ns);                  // "12.3 us"
+std::string format_size(double size_bytes);                  // "4.0 MiB"
+std::string format_rate(double bytes_per_s);                 // "31.2 GB/s"
+std::string format_ratio(double ratio);                      // "1.142x"
 std::string count_of(int64_t count, std::string_view noun);  // "1 rank", "2 ranks"
 
 // Overflow-checked arithmetic for numbers that come from files; throws input_error naming `what`.
