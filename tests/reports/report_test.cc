@@ -225,6 +225,8 @@ TEST(Report, SaysDoNothingWhenThatIsThePlan) {
   schedule.plan.verdict = "do-nothing";
   schedule.plan.reasons = {"the windows are too short"};
   schedule.plan.windows.clear();
+  schedule.plan.speedup = 1;
+  schedule.plan.prefetch_step_ns = schedule.plan.baseline_step_ns;
   test::write_schedule(directory / "none.json", schedule);
   const Report report = report_of({paths[0], directory / "none.json"});
   EXPECT_EQ(report.sentences[0],
