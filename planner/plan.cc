@@ -24,6 +24,11 @@ constexpr double kMiB = 1024.0 * 1024.0;
 
 constexpr int kSecondLooks = 3;
 
+// A flow whose objective the referee confirms within this share is preferred to a plan that is
+// faster by at most that share of the step.
+constexpr double kSettledGap = 0.02;
+constexpr double kSettledCost = 0.001;
+
 // A factor on all windows' capacity and one on the budget: plans that are more careful than the
 // optimum of the model, for hardware that is less kind than the model.
 struct Variation {
@@ -212,13 +217,21 @@ class Planner {
   void add(Candidate candidate) {
     for (Candidate& other : candidates_) {
       if (!same_prefetches(candidate.plan, other.plan)) continue;
-      // The same plan from a tighter problem: its optimum says more.
-      const bool tighter = candidate.plan.strategy == "flow" && other.plan.strategy == "flow" &&
-                           candidate.plan.objective_ns < other.plan.objective_ns;
-      if (tighter) other = std::move(candidate);
+      // The same plan from two problems: the one that describes it better counts.
+      if (candidate.plan.strategy == "flow" && other.plan.strategy == "flow" &&
+          gap_ns(candidate.plan) < gap_ns(other.plan)) {
+        other = std::move(candidate);
+      }
       return;
     }
     candidates_.push_back(std::move(candidate));
+  }
+
+  // Between what the flow promises and what the referee finds; fixed costs are neither's.
+  int64_t gap_ns(const Plan& plan) const {
+    const int64_t saved_ns = plan.baseline_step_ns - plan.prefetch_step_ns +
+                             used_windows(plan) * options_.window_cost_ns;
+    return std::abs(saved_ns - plan.objective_ns);
   }
 
   void make_candidates() {
@@ -245,13 +258,13 @@ class Planner {
     std::erase_if(candidates_, [](const Candidate& item) { return fetched_bytes(item.plan) == 0; });
     if (candidates_.empty()) return do_nothing(why_nothing_is_fetched());
     // The first is the optimum of the model; only a strictly better judgement displaces it.
-    const auto best = std::min_element(candidates_.begin(), candidates_.end(), is_better);
+    const auto best = settled_best();
     if (best->plan.speedup < 1 + kVerdictTolerance) {
       const bool none_in_the_model =
           options_.strategy == Strategy::flow && first_->optimum.profit == 0;
       do_nothing(none_in_the_model ? why_nothing_is_fetched() : why_not_worth_it(*best));
     } else {
-      if (best->plan.prefetch_step_ns < first_ns) {
+      if (best->plan.prefetch_step_ns != first_ns) {
         best->plan.reasons.push_back(why_displaced(*best, first_ns));
       }
       best->plan.reasons.push_back(what_is_predicted(best->plan));
@@ -260,6 +273,30 @@ class Planner {
       candidates_.erase(best);
     }
     keep_candidates();
+  }
+
+  bool is_settled(const Plan& plan) const {
+    return static_cast<double>(gap_ns(plan)) <=
+           kSettledGap * static_cast<double>(plan.objective_ns);
+  }
+
+  // The best, or next to it the best of those that keep what their flow promises: whoever reads a
+  // schedule can then trust its objective. Never one that bfs beats.
+  std::vector<Candidate>::iterator settled_best() {
+    const auto best = std::min_element(candidates_.begin(), candidates_.end(), is_better);
+    if (best->plan.strategy != "flow") return best;
+    int64_t most_ns = best->plan.prefetch_step_ns +
+                      std::llround(kSettledCost * static_cast<double>(best->plan.baseline_step_ns));
+    for (const Candidate& item : candidates_) {
+      if (item.plan.strategy == "bfs") most_ns = std::min(most_ns, item.plan.prefetch_step_ns);
+    }
+    auto settled = candidates_.end();
+    for (auto item = candidates_.begin(); item != candidates_.end(); ++item) {
+      if (item->plan.strategy != "flow" || !is_settled(item->plan)) continue;
+      if (item->plan.prefetch_step_ns > most_ns) continue;
+      if (settled == candidates_.end() || is_better(*item, *settled)) settled = item;
+    }
+    return settled == candidates_.end() ? best : settled;
   }
 
   // The step as it is. The plans that are not worth it stay among the candidates, where replay can
@@ -307,9 +344,16 @@ class Planner {
   }
 
   static std::string why_displaced(const Candidate& best, int64_t first_ns) {
-    return fmt::format("the referee prefers {} ({} per step) to the first optimum ({})", best.what,
-                       format_duration(static_cast<double>(best.plan.prefetch_step_ns)),
-                       format_duration(static_cast<double>(first_ns)));
+    const std::string step = format_duration(static_cast<double>(best.plan.prefetch_step_ns));
+    const std::string first = format_duration(static_cast<double>(first_ns));
+    if (best.plan.prefetch_step_ns < first_ns) {
+      return fmt::format("the referee prefers {} ({} per step) to the first optimum ({})",
+                         best.what, step, first);
+    }
+    return fmt::format(
+        "{} ({} per step) is as good as the first optimum ({}), and the referee confirms its "
+        "objective",
+        best.what, step, first);
   }
 
   // Bounds of the model. The referee may find a little more, which is then said, not hidden.
