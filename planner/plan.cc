@@ -24,10 +24,11 @@ constexpr double kMiB = 1024.0 * 1024.0;
 
 constexpr int kSecondLooks = 3;
 
-// A flow whose objective the referee confirms within this share is preferred to a plan that is
-// faster by at most that share of the step.
+// A flow whose objective the referee confirms better, down to kSettledGap, is preferred to a plan
+// that is faster by at most kSettledCost of the step: less than anyone would notice
+// (kVerdictTolerance).
 constexpr double kSettledGap = 0.02;
-constexpr double kSettledCost = 0.001;
+constexpr double kSettledCost = 0.004;
 
 // A factor on all windows' capacity and one on the budget: plans that are more careful than the
 // optimum of the model, for hardware that is less kind than the model.
@@ -275,13 +276,14 @@ class Planner {
     keep_candidates();
   }
 
-  bool is_settled(const Plan& plan) const {
-    return static_cast<double>(gap_ns(plan)) <=
-           kSettledGap * static_cast<double>(plan.objective_ns);
+  // Share of the objective by which the referee disagrees; small ones are all alike.
+  double disagreement(const Candidate& item) const {
+    const double objective_ns = std::max(1.0, static_cast<double>(item.plan.objective_ns));
+    return std::max(kSettledGap, static_cast<double>(gap_ns(item.plan)) / objective_ns);
   }
 
-  // The best, or next to it the best of those that keep what their flow promises: whoever reads a
-  // schedule can then trust its objective. Never one that bfs beats.
+  // The best, or next to it the flow that keeps most of what it promises: whoever reads a schedule
+  // can then trust its objective. Never one that bfs beats.
   std::vector<Candidate>::iterator settled_best() {
     const auto best = std::min_element(candidates_.begin(), candidates_.end(), is_better);
     if (best->plan.strategy != "flow") return best;
@@ -290,13 +292,13 @@ class Planner {
     for (const Candidate& item : candidates_) {
       if (item.plan.strategy == "bfs") most_ns = std::min(most_ns, item.plan.prefetch_step_ns);
     }
-    auto settled = candidates_.end();
+    auto settled = best;
     for (auto item = candidates_.begin(); item != candidates_.end(); ++item) {
-      if (item->plan.strategy != "flow" || !is_settled(item->plan)) continue;
-      if (item->plan.prefetch_step_ns > most_ns) continue;
-      if (settled == candidates_.end() || is_better(*item, *settled)) settled = item;
+      if (item->plan.strategy != "flow" || item->plan.prefetch_step_ns > most_ns) continue;
+      const double more = disagreement(*item) - disagreement(*settled);
+      if (more < 0 || (more == 0 && is_better(*item, *settled))) settled = item;
     }
-    return settled == candidates_.end() ? best : settled;
+    return settled;
   }
 
   // The step as it is. The plans that are not worth it stay among the candidates, where replay can
