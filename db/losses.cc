@@ -15,6 +15,7 @@ std::vector<std::string> loss_sentences(const TraceDb& db) {
     sentences.push_back(fmt::format("{}: {} records of {}{} are {}", db.file(), losses.integer(3),
                                     losses.text(1), owner, losses.text(2)));
   }
+  const size_t before_torn = sentences.size();
   Query incomplete =
       db.query("SELECT rank, pid FROM process WHERE complete = 0 ORDER BY rank IS NULL, rank, pid");
   while (incomplete.next()) {
@@ -24,6 +25,9 @@ std::vector<std::string> loss_sentences(const TraceDb& db) {
     sentences.push_back(
         fmt::format("{}: the recording of {} ended in disorder, its last records are missing",
                     db.file(), owner));
+  }
+  if (sentences.size() == before_torn && db.meta("incomplete") == "1") {
+    sentences.push_back(fmt::format("{}: the recording is incomplete", db.file()));
   }
   return sentences;
 }

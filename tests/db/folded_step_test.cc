@@ -195,6 +195,9 @@ TEST(Losses, AreToldInSentences) {
   EXPECT_THAT(loss_sentences(db),
               testing::ElementsAre(HasSubstr("777 records of nvtx of rank 0 are dropped"),
                                    HasSubstr("recording of rank 1 ended in disorder")));
+  const TraceDb cut =
+      written(directory, {}, [](TraceDb& producing) { producing.set_meta("incomplete", "1"); });
+  EXPECT_THAT(loss_sentences(cut), testing::ElementsAre(HasSubstr("is incomplete")));
 }
 
 TEST(FoldedStep, NoStepSaysWhatToDo) {
