@@ -53,14 +53,23 @@ void bench_size(const Size& size) {
   const std::string ops = size.name;
   bench::report_metric("planner", "exact plan, " + ops + " operators", "s", exact_s, size.target,
                        median(exact_s) <= size.target_s);
-  bench::report_metric("planner", "whole schedule with referee, " + ops + " operators", "s", whole_s,
-                       "", true);
+  bench::report_metric("planner", "whole schedule with referee, " + ops + " operators", "s",
+                       whole_s, "", true);
+}
+
+// The step with the optimum of the model and nothing else: no second look, no choice.
+double pure_flow_step_ns(const FoldedStep& step, const DeviceModel& device) {
+  const PlanProblem problem = build_problem(step, device, {});
+  Plan plan;
+  plan.windows = decompose(step, problem, solve_flow(problem.flow)).windows;
+  const SimulationResult referee = simulate(step, device, plan);
+  return problem.baseline_step_ns * referee.step_ns / referee.baseline_step_ns;
 }
 
 void bench_against_bfs(int instances) {
   std::vector<double> advantage_percent;
   int worse = 0;
-  double referee_took_bfs = 0;
+  double referee_took_bfs = 0, bfs_beats_pure_flow = 0;
   for (int seed = 0; seed < instances; ++seed) {
     const FoldedStep step = test::random_step(static_cast<uint64_t>(seed));
     const DeviceModel device = test::random_device(static_cast<uint64_t>(seed));
@@ -68,6 +77,8 @@ void bench_against_bfs(int instances) {
     const Schedule flow = make_schedule(step, device, options).schedule;
     options.strategy = Strategy::bfs;
     const Schedule bfs = make_schedule(step, device, options).schedule;
+    bfs_beats_pure_flow +=
+        static_cast<double>(bfs.plan.prefetch_step_ns) + 1 < pure_flow_step_ns(step, device);
     referee_took_bfs += flow.plan.strategy == "bfs";
     worse += flow.plan.prefetch_step_ns > bfs.plan.prefetch_step_ns;
     advantage_percent.push_back(100.0 * (static_cast<double>(bfs.plan.prefetch_step_ns) /
@@ -76,6 +87,8 @@ void bench_against_bfs(int instances) {
   }
   bench::report_metric("planner", "flow faster than bfs under the referee", "%", advantage_percent,
                        "never worse on 5,000 random instances", worse == 0);
+  bench::report_metric("planner", "random instances where bfs beats the first optimum alone", "%",
+                       {100.0 * bfs_beats_pure_flow / instances}, "", true);
   bench::report_metric("planner", "random instances where the referee preferred the plan of bfs",
                        "%", {100.0 * referee_took_bfs / instances}, "", true);
 }
