@@ -42,59 +42,50 @@ Schedule planned(const WorkloadSpec& spec, const DeviceModel& device) {
   return make_schedule(make_workload(spec, device), device, options).schedule;
 }
 
-// Of the flow's plans the one that the referee likes best.
-Plan flow_plan(const Schedule& schedule) {
-  if (schedule.plan.strategy == "flow") return schedule.plan;
-  for (const Plan& plan : schedule.candidates) {
-    if (plan.strategy == "flow") return plan;  // candidates are sorted
-  }
-  throw std::runtime_error("no plan of the flow");
-}
-
-// What the bytes save: the sum that the plan predicts against what the operators gain in the
-// referee. Returns what is left after the collectives' slowdown, as a share of the flow's optimum.
-double expect_confirmed(const WorkloadSpec& spec, const DeviceModel& device) {
-  SCOPED_TRACE(spec.model.name + " on " + device.name);
+// What the referee finds of the chosen plan's objective.
+double kept_share(const WorkloadSpec& spec, const DeviceModel& device) {
   const FoldedStep step = make_workload(spec, device);
-  const Plan plan = flow_plan(planned(spec, device));
-  const SimulationResult referee = simulate(step, device, plan);
-  double predicted_ns = 0;
-  for (const PlannedWindow& window : plan.windows) {
-    for (const PlannedPrefetch& prefetch : window.prefetches) {
-      predicted_ns += prefetch.predicted_saved_ns;
-    }
-  }
-  EXPECT_GT(predicted_ns, 0);
-  const double saved_ns = referee.baseline_step_ns - referee.step_ns;
-  // Gross: operators that the stream slows down are not added back, and variations with fewer bytes
-  // leave more of the memory than they were planned for.
-  const double kept = (saved_ns + referee.collective_slowdown_ns) / predicted_ns;
-  EXPECT_GT(kept, 0.85);
-  EXPECT_LT(kept, 1.2);
-  return saved_ns / static_cast<double>(plan.objective_ns);
+  const Schedule schedule = planned(spec, device);
+  const SimulationResult referee = simulate(step, device, schedule.plan);
+  EXPECT_EQ(schedule.plan.strategy, "flow");
+  EXPECT_GT(schedule.plan.objective_ns, 0);
+  return (referee.baseline_step_ns - referee.step_ns) /
+         static_cast<double>(schedule.plan.objective_ns);
 }
 
-// The optimum is a promise that the referee finds kept: within 2 % where windows are used up or
-// settled, up to 7 % less where some are used in part (their first bytes cost the most, the flow
-// spreads that). It may find more: the flow charges a prefetch for slowing operators down that want
-// less of the memory once their own bytes are prefetched.
-TEST(PaperModels, TheRefereeFindsTheOptimumKept) {
-  for (const char* model : kPaperModels) {
-    for (const char* device : {"a100-80g", "h100-sxm"}) {
-      EXPECT_GE(expect_confirmed(paper_spec(model), example_device(device)), 0.93);
-    }
-    WorkloadSpec spec = paper_spec(model);
-    spec.allreduce_ns = 60'000;  // an assumption, long enough to fill
-    EXPECT_GE(expect_confirmed(spec, example_device("ascend-910b")), 0.93);
-  }
+bool splits(const WorkloadSpec& spec) {
+  return spec.model.heads % spec.ranks == 0 && spec.model.intermediate % spec.ranks == 0;
 }
 
-// Where windows are long for what is behind them, they are used in part. The stream's first bytes
-// pass beside the collective at full cost then, which the flow spreads over the whole window: its
-// optimum is too high there, by up to 16 %.
-TEST(PaperModels, PartlyUsedWindowsCostMoreThanTheFlowThinks) {
+// The objective is a promise that the referee finds kept within 2 %, and the referee shares no
+// model code with the flow.
+TEST(PaperModels, TheRefereeConfirmsTheObjective) {
+  int confirmed = 0;
+  for (const char* device : {"h100-sxm", "a100-80g", "ascend-910b"}) {
+    for (const char* model : kPaperModels) {
+      for (const int64_t ranks : {2, 4, 8}) {
+        WorkloadSpec spec = paper_spec(model);
+        spec.ranks = ranks;
+        if (!splits(spec)) continue;
+        // No published table of this device: an assumption, long enough to fill.
+        if (device == std::string("ascend-910b")) spec.allreduce_ns = 60'000;
+        EXPECT_NEAR(kept_share(spec, example_device(device)), 1, 0.02)
+            << model << " on " << ranks << " of " << device;
+        ++confirmed;
+      }
+    }
+  }
+  EXPECT_EQ(confirmed, 51);
+}
+
+// Fuller caches: plans reach into the soft part of the survival curve, which the flow does not
+// know; its objective is too high there, by up to 4 %.
+TEST(PaperModels, FullCachesKeepLess) {
   for (const char* model : kPaperModels) {
-    EXPECT_GE(expect_confirmed(paper_spec(model), example_device("b200")), 0.8);
+    for (const char* device : {"h200", "b200"}) {
+      EXPECT_NEAR(kept_share(paper_spec(model), example_device(device)), 1, 0.05)
+          << model << " on " << device;
+    }
   }
 }
 

@@ -206,6 +206,43 @@ TEST(Choice, FollowsTheRefereeAgainstTheModel) {
   EXPECT_EQ(planned.schedule.candidates[0].strategy, "flow");
 }
 
+// A flow's plan may be given up for one whose objective is confirmed, but not below bfs.
+RC_GTEST_PROP(ChoiceProperty, IsNeverWorseThanBfs, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  const DeviceModel device = random_device(seed);
+  PlanOptions bfs;
+  bfs.strategy = Strategy::bfs;
+  RC_ASSERT(make_schedule(step, device, {}).schedule.plan.prefetch_step_ns <=
+            make_schedule(step, device, bfs).schedule.plan.prefetch_step_ns);
+}
+
+TEST(Choice, NoConfirmedObjectiveIsWorthALossAgainstBfs) {
+  const FoldedStep step = synthetic_step();
+  const DeviceModel device = synthetic_device();
+  const PlanProblem problem = build_problem(step, device, {});
+  const FlowSolution optimum = solve_flow(problem.flow);
+  PlanOptions options;
+  options.min_prefetch_bytes = 0;
+  const auto first = decompose(step, problem, optimum).windows;
+  const auto bfs = plan_bfs(step, problem, {});
+  // The first optimum saves twice what it promises, all others a little less of it.
+  const double promise = price_to_ns(optimum.profit) / problem.baseline_step_ns;
+  const auto choose = [&](double bfs_step) {
+    const Referee referee = [&](const FoldedStep&, const DeviceModel&, const Plan& plan,
+                                const SimulationOptions&) {
+      SimulationResult result;
+      result.baseline_step_ns = 1;
+      result.step_ns = same_orders(plan, bfs)     ? bfs_step
+                       : same_orders(plan, first) ? 1 - 2 * promise
+                                                  : 1 - 2 * promise + 0.003;
+      return result;
+    };
+    return make_schedule(step, device, options, referee).schedule.plan;
+  };
+  EXPECT_FALSE(same_orders(choose(1.0), first));
+  EXPECT_TRUE(same_orders(choose(1 - 2 * promise + 0.001), first));
+}
+
 TEST(Choice, DoesNothingWhenTheRefereeSeesOnlyLosses) {
   const Referee harsh = [](const FoldedStep&, const DeviceModel&, const Plan&,
                            const SimulationOptions&) {
