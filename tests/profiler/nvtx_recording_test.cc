@@ -148,12 +148,11 @@ TEST(NvtxRecording, FullRingDropsWholeRangesAndCountsThem) {
 }
 
 TEST(NvtxRecording, AFileThatTakesNoMoreIsToldAndCounted) {
-  // The size of the spool is limited as a full disk would limit it.
+  // A limit below one full ring stands for a full disk, however often the writer got to run.
   const Recording recording(
-      {"/bin/sh", "-c", "ulimit -f 400; exec " + kNvtxProgram + " flood 20000"},
+      {"/bin/sh", "-c", "ulimit -f 48; exec " + kNvtxProgram + " flood 20000"},
       {"--ring-size", "64KiB", "--flush-period", "1ms"});
   ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;
-  EXPECT_GT(recording.number("SELECT COUNT(*) FROM range"), 0);
   EXPECT_EQ(recording.number(kUnbalanced), 0);
   if (recording.number("SELECT complete FROM process") == 1) {
     EXPECT_EQ(recording.number("SELECT count FROM loss WHERE kind = 'received'"), 80'004);
