@@ -321,8 +321,22 @@ void ProcessConverter::add_background() {
 
 void ProcessConverter::add_cuda() {
   cuda::Run run = image_.cuda.finish();
-  const cuda::RowSummary rows =
-      cuda::write_rows(run, {db_, process_, image_.host, host_ranges_, kernel_rules_});
+  std::vector<cuda::NamedMemory> memory;
+  for (const Tensors::Mapped& region : tensors_->mapped()) {
+    memory.push_back(
+        {region.base, region.bytes, region.from_ns, region.to_ns, region.row, region.role});
+  }
+  std::map<uint64_t, ModuleOfRange> modules;  // by occurrence of a range
+  const auto add_by_range = [&](OpId op, StringId range, uint64_t instance, int64_t start_ns) {
+    const auto [module, fresh] = modules.try_emplace(instance);
+    if (fresh) {
+      module->second.tensors = tensors_->of_module(static_cast<uint32_t>(range.value));
+      module->second.own = module->second.tensors != nullptr;
+    }
+    add_accesses(op, start_ns, module->second);
+  };
+  const cuda::RowSummary rows = cuda::write_rows(
+      run, {db_, process_, image_.host, host_ranges_, kernel_rules_, memory, add_by_range});
   summary_.operators += rows.ops;
   summary_.collectives += rows.collectives;
 }

@@ -128,6 +128,8 @@ void Tensors::add_rows(TraceDb& db, ProcessId process) {
       row.valid_from_ns = period.from_ns;
       if (period.to_ns != kForever) row.valid_to_ns = period.to_ns;
       period.row = db.add(row);
+      mapped_.push_back(
+          {region.base, period.bytes, period.from_ns, period.to_ns, period.row, region.role});
     }
     tensors_.push_back({region.role, std::move(region.periods), -1});
     tensor_names_.push_back(region.name);

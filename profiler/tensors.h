@@ -52,6 +52,14 @@ class Tensors {
     int64_t bytes_seen = -1;      // size at the last access; -1: none yet
     const Period* at(int64_t ns) const;
   };
+  // Every period of every named region, with its addresses.
+  struct Mapped {
+    uint64_t base, bytes;
+    int64_t from_ns, to_ns;
+    TensorId row;
+    TensorRole role;
+  };
+  const std::vector<Mapped>& mapped() const { return mapped_; }
   // The tensors of a range name; nullptr when it has none.
   const std::vector<uint32_t>* of_module(uint32_t range_name) const;
   Tensor& tensor(uint32_t index) { return tensors_[index]; }
@@ -75,6 +83,7 @@ class Tensors {
   std::unordered_map<uint64_t, std::vector<size_t>> by_heap_;
   std::unordered_map<uint64_t, std::string> heaps_;
   std::vector<Tensor> tensors_;
+  std::vector<Mapped> mapped_;
   std::vector<std::string> tensor_names_;
   std::unordered_map<uint32_t, std::vector<uint32_t>> modules_;
   Names& names_;

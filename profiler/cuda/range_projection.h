@@ -24,6 +24,10 @@ class RangeProjection {
     uint32_t host = 0, projected = 0;
   };
   Place place(const Activity& activity);
+  // The host range behind a place, the inner one; 0 none.
+  uint32_t host_range(const Place& place) const {
+    return place.projected != 0 ? ranges_[place.projected - 1].host : place.host;
+  }
   // Adds the projected ranges, parents first; the row of number i is at [i - 1].
   std::vector<RangeId> write(TraceDb& db, const std::vector<StreamId>& streams) const;
 

@@ -68,18 +68,49 @@ class OpWriter {
     places.reserve(run_.activities.size());
     for (const Activity& activity : run_.activities) places.push_back(projection.place(activity));
     const std::vector<RangeId> projected = projection.write(target_.db, streams_);
+    const Operands operands(run_, identities_, target_.named_memory, bandwidth(run_),
+                            target_.process, target_.db);
+    summary_.operands = operands.summary();
     for (size_t i = 0; i < places.size(); ++i) {
       const RangeProjection::Place& place = places[i];
-      write_op(run_.activities[i], place.projected != 0 ? projected[place.projected - 1]
-                                   : place.host != 0    ? target_.ranges[place.host - 1].row
-                                                        : RangeId{});
+      const Activity& activity = run_.activities[i];
+      const OpId op = write_op(activity, place.projected != 0 ? projected[place.projected - 1]
+                                         : place.host != 0    ? target_.ranges[place.host - 1].row
+                                                              : RangeId{});
+      if (!activity.is_copy)
+        write_accesses(op, activity, operands.of(activity.origin), projection, place);
     }
     write_whole_graphs();
     return summary_;
   }
 
  private:
-  void write_op(const Activity& activity, RangeId range) {
+  static int64_t bandwidth(const Run& run) {
+    int64_t best = 0;
+    for (const auto& [id, device] : run.devices) {
+      best = std::max(best, device.first.bandwidth_bytes_per_s);
+    }
+    return best;
+  }
+
+  void write_accesses(OpId op, const Activity& activity, const std::vector<Operand>& operands,
+                      const RangeProjection& projection, const RangeProjection::Place& place) {
+    int64_t number = 0;
+    for (const Operand& operand : operands) {
+      target_.db.add(AccessRow{op, number++, operand.tensor, operand.offset_bytes, operand.bytes,
+                               operand.mode, "params", operand.confidence});
+    }
+    const uint32_t host = projection.host_range(place);
+    const KernelClass kernel_class = identities_[activity.name].kernel_class;
+    const bool streams = kernel_class == KernelClass::matmul ||
+                         kernel_class == KernelClass::attention ||
+                         kernel_class == KernelClass::embedding;
+    if (!operands.empty() || !streams || host == 0 || !target_.add_by_range) return;
+    target_.add_by_range(op, target_.ranges[host - 1].name,
+                         uint64_t{place.projected} << 32 | place.host, activity.start_ns);
+  }
+
+  OpId write_op(const Activity& activity, RangeId range) {
     const KernelIdentity& identity = identities_[activity.name];
     OpRow row{streams_[activity.stream], import::op_kind_of(identity.kernel_class),
               names_[activity.name], activity.start_ns, activity.end_ns};
@@ -100,6 +131,7 @@ class OpWriter {
     } else if (row.kind == OpKind::collective || row.kind == OpKind::p2p) {
       write_collective(op, activity, identity);
     }
+    return op;
   }
 
   void write_collective(OpId op, const Activity& activity, const KernelIdentity& identity) {
@@ -191,10 +223,12 @@ std::string overhead_name(uint32_t kind) {
                                                            : fmt::format("kind_{}", kind);
 }
 
-void write_meta(const Run& run, const RowTarget& target) {
+void write_meta(const Run& run, const RowSummary& summary, const RowTarget& target) {
   nlohmann::json facts;
   facts["cupti_version"] = run.cupti_version;
   facts["kernel_records"] = {run.oldest_kernel, run.newest_kernel};
+  facts["parameters"] = {{"launches", summary.operands.launches},
+                         {"matched", summary.operands.matched}};
   nlohmann::json& overhead = facts["overhead"] = nlohmann::json::object();
   for (const auto& [kind, total] : run.overheads) {
     overhead[overhead_name(kind)] = {{"count", total.first}, {"ns", total.second}};
@@ -215,7 +249,7 @@ RowSummary write_rows(Run& run, const RowTarget& target) {
   summary.join = joined;
   write_losses(run, summary, target);
   // A process that never used CUDA leaves no trace of it.
-  if (run.cupti_version != 0 || !run.states.empty()) write_meta(run, target);
+  if (run.cupti_version != 0 || !run.states.empty()) write_meta(run, summary, target);
   return summary;
 }
 

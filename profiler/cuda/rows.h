@@ -9,6 +9,7 @@
 #include "db/trace_db.h"
 #include "profiler/cuda/collectives.h"
 #include "profiler/cuda/join.h"
+#include "profiler/cuda/operands.h"
 #include "profiler/cuda/run.h"
 #include "profiler/import/kernel_rules.h"
 
@@ -29,12 +30,17 @@ struct RowTarget {
   std::string host;
   const std::vector<HostRange>& ranges;  // [0] is number 1
   const import::KernelRules& rules;
+  const std::vector<NamedMemory>& named_memory;
+  // For a kernel whose parameters say nothing: adds the accesses that the names of its ranges tell.
+  // `range`: the innermost one's name; `instance`: differs between two occurrences of a range.
+  std::function<void(OpId op, StringId range, uint64_t instance, int64_t start_ns)> add_by_range{};
 };
 
 struct RowSummary {
   int64_t ops = 0, collectives = 0, copies = 0;
   JoinSummary join;
   CallSummary calls;
+  OperandSummary operands;
 };
 
 // Joins `run` and writes devices, streams, projected ranges, ops, collectives and losses.

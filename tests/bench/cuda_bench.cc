@@ -90,7 +90,7 @@ double convert(int64_t& ops) {
   }
   cuda::Run run = reader.finish();
   const import::KernelRules rules;
-  ops = cuda::write_rows(run, {db, process, "host", ranges, rules}).ops;
+  ops = cuda::write_rows(run, {db, process, "host", ranges, rules, {}}).ops;
   db.finish();
   return seconds_since(start);
 }
