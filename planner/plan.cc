@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "common/error.h"
 #include "common/stats.h"
@@ -154,7 +155,9 @@ class Planner {
     std::vector<PlannedWindow> windows = plan_bfs(step_, problem(), options_.bfs);
     remove_small_pieces(windows, options_.min_prefetch_bytes);
     const std::vector<Holding> holdings = holdings_of(windows);
-    add({evaluate("bfs", std::move(windows), holdings), first_, "the plan of bfs"});
+    Plan plan = evaluate("bfs", std::move(windows), holdings);
+    bfs_step_ns_ = plan.prefetch_step_ns;
+    add({std::move(plan), first_, "the plan of bfs"});
   }
 
   // Operators whose reads hit leave the memory to the stream: plan again beside the plan before,
@@ -289,12 +292,11 @@ class Planner {
     if (best->plan.strategy != "flow") return best;
     int64_t most_ns = best->plan.prefetch_step_ns +
                       std::llround(kSettledCost * static_cast<double>(best->plan.baseline_step_ns));
-    for (const Candidate& item : candidates_) {
-      if (item.plan.strategy == "bfs") most_ns = std::min(most_ns, item.plan.prefetch_step_ns);
-    }
+    most_ns = std::min(most_ns, bfs_step_ns_);
     auto settled = best;
     for (auto item = candidates_.begin(); item != candidates_.end(); ++item) {
       if (item->plan.strategy != "flow" || item->plan.prefetch_step_ns > most_ns) continue;
+      if (item->plan.speedup < 1 + kVerdictTolerance) continue;  // the verdict is for the best
       const double more = disagreement(*item) - disagreement(*settled);
       if (more < 0 || (more == 0 && is_better(*item, *settled))) settled = item;
     }
@@ -340,7 +342,7 @@ class Planner {
           best.what, -gain_percent);
     }
     return fmt::format(
-        "the predicted gain of the best plan ({}), {:.2f} %, is below {:.1f} %, which no "
+        "the predicted gain of the best plan ({}), {:.3f} %, is below {:.1f} %, which no "
         "measurement could tell from noise",
         best.what, gain_percent, 100 * kVerdictTolerance);
   }
@@ -481,6 +483,7 @@ class Planner {
   Solved first_;  // the step as recorded
   Planned planned_;
   std::vector<Candidate> candidates_;
+  int64_t bfs_step_ns_ = std::numeric_limits<int64_t>::max();  // also when a flow plans the same
 };
 
 }  // namespace

@@ -216,6 +216,19 @@ RC_GTEST_PROP(ChoiceProperty, IsNeverWorseThanBfs, (uint64_t seed)) {
             make_schedule(step, device, bfs).schedule.plan.prefetch_step_ns);
 }
 
+// Here a flow plans exactly what bfs does, or settling would cost the verdict.
+TEST(Choice, CountsBfsAlsoWhereAFlowPlansTheSame) {
+  for (const uint64_t seed : {1624, 1779, 2996, 3166, 4165}) {
+    const FoldedStep step = random_step(seed);
+    const DeviceModel device = random_device(seed);
+    PlanOptions bfs;
+    bfs.strategy = Strategy::bfs;
+    EXPECT_LE(make_schedule(step, device, {}).schedule.plan.prefetch_step_ns,
+              make_schedule(step, device, bfs).schedule.plan.prefetch_step_ns)
+        << "seed " << seed;
+  }
+}
+
 TEST(Choice, NoConfirmedObjectiveIsWorthALossAgainstBfs) {
   const FoldedStep step = synthetic_step();
   const DeviceModel device = synthetic_device();
