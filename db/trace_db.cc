@@ -136,8 +136,9 @@ TraceDb TraceDb::create(const std::filesystem::path& path) {
   auto state = std::make_unique<State>();
   state->file = path.string();
   // URIs so that other files can be attached read-only; absolute so that the path is never one.
+  const std::filesystem::path name = path == ":memory:" ? path : std::filesystem::absolute(path);
   if (sqlite3_open_v2(
-          std::filesystem::absolute(path).c_str(), &state->handle,
+          name.c_str(), &state->handle,
           SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_URI,
           nullptr) != SQLITE_OK) {
     state->fail("cannot create");
