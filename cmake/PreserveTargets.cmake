@@ -57,7 +57,9 @@ endfunction()
 
 # preserve_test(name SOURCES ... LINK ... [LABELS ...] [TOOLS ...] [WHOLE]): gtest executable, one
 # CTest test per TEST(), or with WHOLE one for all, when they share a costly set-up. TOOLS are
-# executables the test runs.
+# executables the test runs. Label `threads` marks what runs more than one thread: these alone are
+# built (target threaded_tests) and run under ThreadSanitizer.
+add_custom_target(threaded_tests)
 function(preserve_test name)
   cmake_parse_arguments(ARG "WHOLE" "TIMEOUT" "SOURCES;LINK;LABELS;TOOLS" ${ARGN})
   if(NOT ARG_TIMEOUT)
@@ -74,6 +76,9 @@ function(preserve_test name)
     PRESERVE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   if(ARG_TOOLS)
     add_dependencies(${name} ${ARG_TOOLS})
+  endif()
+  if("threads" IN_LIST ARG_LABELS)
+    add_dependencies(threaded_tests ${name})
   endif()
   set(properties TIMEOUT ${ARG_TIMEOUT})
   if(ARG_LABELS)  # an empty value would swallow the next word
