@@ -111,6 +111,7 @@ std::vector<std::pair<std::string, std::string>> collector_environment(const Lau
                       {"PRESERVE_CUDA_HW_TRACE", options.cuda_hw_trace ? "1" : "0"},
                       {"PRESERVE_CUDA_RANGE", options.capture_range}});
   }
+  if (options.nccl_plugin) variables.emplace_back("NCCL_PROFILER_PLUGIN", library.string());
   return variables;
 }
 

@@ -71,6 +71,9 @@ void define(CLI::App& app, Modes& modes) {
       ->capture_default_str();
   app.add_flag("--cuda-hw-trace", modes.launch.cuda_hw_trace,
                "Let the GPU write the records (Blackwell and newer)");
+  app.add_flag(
+      "--nccl-plugin", modes.launch.nccl_plugin,
+      "Ask NCCL (2.26 and newer) itself for type, sequence number and algorithm of collectives");
   app.add_option(
          "--capture-range", modes.launch.capture_range,
          "When GPU activity is recorded: whole, profiler (cudaProfilerStart to Stop), nvtx:NAME, "

@@ -7,6 +7,7 @@
 
 #include "db/trace_db.h"
 #include "profiler/cuda/nccl_payload.h"
+#include "profiler/spool_reader.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -84,6 +85,63 @@ TEST(NcclPayload, RealLibraryOnANullCommunicator) {
   // Told, but no kernel ever ran: that is said, not hidden.
   EXPECT_EQ(db.query_integer("SELECT count FROM loss WHERE source = 'nccl' AND kind = 'unmatched'"),
             4);
+}
+
+// The kept spool of a program that plays NCCL to the plugin, read back.
+cuda::Run plugin_calls(const std::string& version) {
+  const test::TemporaryDirectory folder;
+  const std::string spool = folder / "spool";
+  const test::Run run =
+      test::run_program({PRESERVE_BIN_DIR "/preserve-profile", "--nccl-plugin", "--keep-spool",
+                         spool, "-o", folder / "trace.db", "--", PRESERVE_NCCL_HOST, version});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  cuda::RunReader reader;
+  for (const auto& entry : std::filesystem::directory_iterator(spool)) {
+    if (entry.path().extension() != ".spool") continue;
+    const SpoolFileReader file(entry.path());
+    for (const SpoolFileReader::Chunk& chunk : file.chunks()) {
+      SpoolCursor cursor(chunk.records);
+      SpoolRecord record;
+      while (cursor.next(&record)) {
+        if (cuda::is_cuda_record(static_cast<uint8_t>(record.head.type))) {
+          reader.add(record.head, record.tail, {1, chunk.tid, 0});
+        }
+      }
+    }
+  }
+  return reader.finish();
+}
+
+TEST(NcclPlugin, EveryInterfaceVersionTellsTheSameCollective) {
+  if (!PRESERVE_WITH_CUPTI) GTEST_SKIP() << "built without CUDA";
+  for (const char* version : {"3", "4", "5"}) {
+    SCOPED_TRACE(version);
+    const cuda::Run run = plugin_calls(version);
+    ASSERT_GE(run.calls.size(), 1u);
+    const cuda::LibraryCall& call = run.calls[0];
+    EXPECT_EQ(call.function, "AllReduce");
+    EXPECT_EQ(call.dtype, "ncclBfloat16");
+    EXPECT_EQ(call.algorithm, "RING");
+    EXPECT_EQ(call.protocol, "");
+    EXPECT_EQ(call.bytes, 8192);
+    EXPECT_EQ(call.sequence, 41);
+    EXPECT_EQ(call.communicator, 0xc0ffeeu);
+    EXPECT_TRUE(call.from_plugin);
+    if (version[0] != '3') {
+      EXPECT_EQ(run.communicator_ranks.at(0xc0ffee), 8u);
+    }
+  }
+}
+
+TEST(NcclPlugin, SendsAndEventsAfterTheEnd) {
+  if (!PRESERVE_WITH_CUPTI) GTEST_SKIP() << "built without CUDA";
+  const cuda::Run run = plugin_calls("5");
+  ASSERT_EQ(run.calls.size(), 3u);
+  EXPECT_EQ(run.calls[1].function, "Send");
+  EXPECT_EQ(run.calls[1].peer, 5);
+  EXPECT_EQ(run.calls[1].bytes, 40);
+  EXPECT_EQ(run.calls[1].sequence, -1);
+  EXPECT_EQ(run.calls[2].communicator, 0xc0ffeeu);
 }
 
 }  // namespace
