@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// The session and its buffers inside this process, so that the sanitizers see them: threads that
+// launch while the recording is flushed, switched, written and stopped. The fake CUPTI is linked
+// in.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "profiler/collector/recorder.h"
+#include "profiler/collector/spool_file.h"
+#include "profiler/cuda/session.h"
+#include "tests/profiler/cuda/fake_cupti.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+cuda::CuptiApi fake_api() {
+  cuda::CuptiApi api;
+  api.get_version = cuptiGetVersion;
+  api.subscribe = cuptiSubscribe;
+  api.subscribe_v2 = cuptiSubscribe_v2;
+  api.unsubscribe = cuptiUnsubscribe;
+  api.enable_callback = cuptiEnableCallback;
+  api.enable_domain = cuptiEnableDomain;
+  api.get_callback_name = cuptiGetCallbackName;
+  api.register_callbacks = cuptiActivityRegisterCallbacks;
+  api.register_timestamp = cuptiActivityRegisterTimestampCallback;
+  api.activity_enable = cuptiActivityEnable;
+  api.activity_disable = cuptiActivityDisable;
+  api.next_record = cuptiActivityGetNextRecord;
+  api.dropped_records = cuptiActivityGetNumDroppedRecords;
+  api.flush_all = cuptiActivityFlushAll;
+  api.set_attribute = cuptiActivitySetAttribute;
+  api.graph_node_id = cuptiGetGraphNodeId;
+  api.graph_id = cuptiGetGraphId;
+  api.result_string = cuptiGetResultString;
+  api.func_param_info = cuFuncGetParamInfo;
+  return api;
+}
+
+cuda::Session* running = nullptr;
+
+// The recorder reads its environment once per process.
+void use_spool_folder() {
+  static const test::TemporaryDirectory folder;
+  setenv("PRESERVE_SPOOL_DIR", folder.path().c_str(), 1);
+  setenv("PRESERVE_FLUSH_MS", "1", 1);
+}
+
+TEST(CudaSession, LaunchesWhileItIsFlushedSwitchedAndStopped) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::SessionOptions options;
+  options.buffers = 8;
+  options.buffer_bytes = 1 << 16;
+  ASSERT_TRUE(options.range.parse("steps:2:step"));
+  cuda::Session session(api, options);
+  ASSERT_TRUE(session.start()) << session.reason();
+  running = &session;
+  collector::set_background_source([](collector::SpoolFile& file) { running->write(file); });
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&] {
+      int number = 1;
+      uint64_t pointer = 0x1000;
+      void* parameters[] = {&pointer, &number};
+      for (int step = 0; step < 200; ++step) {
+        session.on_range(true, "step");
+        for (int k = 0; k < 5; ++k)
+          fake_launch("kernel", 0x10 + static_cast<uint64_t>(k), parameters);
+        session.on_range(false, {});
+      }
+    });
+  }
+  std::thread ticker([&] {
+    while (!stop.load()) session.tick();
+  });
+  for (std::thread& thread : threads) thread.join();
+  session.stop();
+  stop.store(true);
+  ticker.join();
+  EXPECT_EQ(session.state(), cuda::State::drained);
+  session.stop();  // once more: nothing
+  collector::flush_now();
+  collector::set_background_source(nullptr);
+  collector::flush_now();
+  EXPECT_LE(session.buffers().mapped_bytes(), session.buffers().limit_bytes());
+}
+
+TEST(CudaSession, SecondOneOfAProcessIsRefused) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::Session first(api, {}), second(api, {});
+  ASSERT_TRUE(first.start());
+  EXPECT_FALSE(second.start());
+  EXPECT_THAT(second.reason(), testing::HasSubstr("still running"));
+  EXPECT_EQ(second.state(), cuda::State::degraded);
+  first.stop();
+}
+
+TEST(BufferPool, NeverMoreThanItsBudget) {
+  cuda::BufferPool pool;
+  ASSERT_TRUE(pool.open(4, 1 << 16, 2));
+  EXPECT_EQ(pool.mapped_bytes(), 2u << 16);
+  std::set<uint8_t*> lent;
+  for (int i = 0; i < 4; ++i) lent.insert(pool.acquire());
+  EXPECT_EQ(lent.size(), 4u);
+  uint8_t* discard = pool.acquire();
+  EXPECT_EQ(lent.count(discard), 0u);
+  EXPECT_EQ(pool.acquire(), discard);
+  EXPECT_EQ(pool.take_discarded(), 2u);
+  EXPECT_EQ(pool.mapped_bytes(), pool.limit_bytes());
+  // What was written is read once and comes back zeroed.
+  uint8_t* one = *lent.begin();
+  one[5] = 7;
+  pool.complete(discard, 100);  // ignored
+  pool.complete(one, 100);
+  EXPECT_EQ(pool.drain([&](uint8_t* bytes, size_t valid) {
+    EXPECT_EQ(bytes, one);
+    EXPECT_EQ(valid, 100u);
+  }),
+            1u);
+  EXPECT_EQ(pool.acquire(), one);
+  EXPECT_EQ(one[5], 0);
+  pool.close();
+  EXPECT_EQ(pool.acquire(), discard);
+  EXPECT_EQ(pool.take_discarded(), 0u);
+}
+
+}  // namespace
+}  // namespace preserve
