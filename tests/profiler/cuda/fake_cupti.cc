@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -38,7 +39,7 @@ size_t buffer_bytes = 0, used = 0;
 std::vector<Node> captured, executable;
 bool capturing = false;
 uint64_t next_node = 1;
-std::vector<std::string*> names;  // live as long as the process
+std::set<std::string> names;  // records point into it
 
 int failure(const char* what) {
   const char* text = std::getenv("FAKE_CUPTI");
@@ -47,11 +48,7 @@ int failure(const char* what) {
 }
 
 const char* keep(const char* name) {
-  for (const std::string* known : names) {
-    if (*known == name) return known->c_str();
-  }
-  names.push_back(new std::string(name));
-  return names.back()->c_str();
+  return names.insert(name).first->c_str();
 }
 
 uint64_t now() {
