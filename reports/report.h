@@ -167,6 +167,7 @@ struct Measured {
   std::vector<Arm> arms;
   Known<Interval> speedup;  // of arm prefetch
   std::string verdict;      // FAST, SAME, SLOW, AMBG; empty when there is no speedup
+  bool busy = false;  // ranks lost their cores during most samples: AMBG whatever the interval
   Known<Fidelity> fidelity;
   Known<double> prediction_error;     // predicted / measured speedup - 1
   Known<double> collective_slowdown;  // time of the collectives, arm prefetch / arm baseline

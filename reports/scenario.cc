@@ -295,7 +295,11 @@ Measured measure(const ReplayInput& replay, int64_t rank, Scenario& scenario,
   }
   measured.prediction_error.reason = measured.speedup.reason;
   if (measured.speedup) {
-    measured.verdict = to_string(judge_speedup(*measured.speedup));
+    // Times of ranks that lost their cores come in whole time slices: their interval is narrow and
+    // says nothing, so the replay does not judge by it and neither does the report.
+    measured.busy = db.meta("interrupted_kept") == "1";
+    measured.verdict =
+        to_string(measured.busy ? Verdict::ambiguous : judge_speedup(*measured.speedup));
     measured.prediction_error = {scenario.plan.speedup / measured.speedup->estimate - 1, ""};
   }
   const std::optional<double> stated = number_in_meta(db, "prefetch_speedup");
@@ -329,9 +333,10 @@ std::string verdict_sentence(const Scenario& scenario) {
   std::string result;
   if (measured) {
     const std::string& verdict = scenario.measured->verdict;
-    const char* meaning = verdict == "SAME"   ? " (a difference nobody would notice)"
-                          : verdict == "AMBG" ? " (the samples do not decide)"
-                                              : "";
+    const char* meaning = verdict == "SAME"         ? " (a difference nobody would notice)"
+                          : scenario.measured->busy ? " (the machine was too busy to decide)"
+                          : verdict == "AMBG"       ? " (the samples do not decide)"
+                                                    : "";
     result = fmt::format("{} {}: {}{}", describe_speedup(*scenario.measured->speedup), with,
                          verdict, meaning);
   }

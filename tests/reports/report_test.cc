@@ -203,6 +203,16 @@ TEST(Report, OfTooFewPairsShowsNoInterval) {
   EXPECT_THAT(schema_errors(to_json(report)), "");
 }
 
+TEST(Report, JudgesNothingOnABusyMachine) {
+  TemporaryDirectory directory;
+  const auto paths = test::write_two_scenarios(directory.path());
+  test::write_replay(paths[2], paths[1], {},
+                     [](TraceDb& db) { db.set_meta("interrupted_kept", "1"); });
+  const Report report = report_of({paths[0], paths[1], paths[2]});
+  EXPECT_EQ(report.scenarios[0].measured->verdict, "AMBG");
+  EXPECT_THAT(report.sentences[0], HasSubstr("too busy to decide"));
+}
+
 TEST(Report, TimesOfArmsAreOfTheCountedPairs) {
   TemporaryDirectory directory;
   const auto paths = test::write_two_scenarios(directory.path());
