@@ -142,8 +142,8 @@ using SqlValue = std::variant<std::nullptr_t, int64_t, double, std::string>;
 
 class TraceDb {
  public:
-  // New file at `path` (usually OutputFile::temporary_path(); ":memory:" for none at all), schema in
-  // place, ready for add().
+  // New file at `path` (usually OutputFile::temporary_path(); ":memory:" for none at all), schema
+  // in place, ready for add().
   static TraceDb create(const std::filesystem::path& path);
   // Existing file, read-only, immutable for this process. Refuses a newer schema (naming both
   // versions), a truncated, foreign or corrupt file. An older schema is migrated in memory.

@@ -21,8 +21,8 @@ using testing::HasSubstr;
 
 const std::string kBin = PRESERVE_BIN_DIR;
 // Open MPI leaks at exit, from plug-ins that are unloaded by then, so no suppression can name them.
-// Leaks of our own code are looked for in the tests that do not start MPI. The collector is preloaded
-// into programs, so in sanitized builds its run-time library is not the first one there.
+// Leaks of our own code are looked for in the tests that do not start MPI. The collector is
+// preloaded into programs, so in sanitized builds its run-time library is not the first one there.
 const std::vector<std::string> kMpi{"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
                                     "ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0"};
 
@@ -47,8 +47,8 @@ class Flow : public testing::Test {
     profiled_ = new Finished(
         run({"preserve-profile", "-o", path("trace.db"), "--", "mpirun", "--oversubscribe", "-n",
              "2", kBin + "/tp_decoder", "--config", path("tiny.json"), "--tokens", "24"}));
-    calibrated_ =
-        new Finished(run({"preserve-calibrate", "--quick", "--ranks", "2", "-o", path("device.json")}));
+    calibrated_ = new Finished(
+        run({"preserve-calibrate", "--quick", "--ranks", "2", "-o", path("device.json")}));
   }
   static void TearDownTestSuite() {
     delete profiled_;
@@ -78,8 +78,8 @@ class Flow : public testing::Test {
     EXPECT_THAT(replayed.out, testing::ContainsRegex("FAST|SAME|SLOW|AMBG"));
     const std::string report = path(("report" + suffix + ".json").c_str());
     const Finished reported = run({"preserve-report", path("trace.db"), tune[5],
-                              path(("replay" + suffix + ".db").c_str()), "-o", report, "-o",
-                              path(("report" + suffix + ".html").c_str())});
+                                   path(("replay" + suffix + ".db").c_str()), "-o", report, "-o",
+                                   path(("report" + suffix + ".html").c_str())});
     ASSERT_EQ(reported.exit_code, 0) << reported.err;
     EXPECT_EQ(json::parse(read_text_file(report)).at("schema"), "preserve/report");
   }
@@ -94,8 +94,8 @@ Finished* Flow::calibrated_ = nullptr;
 
 TEST_F(Flow, ProfilingChangesNeitherResultNorExitCode) {
   ASSERT_EQ(profiled_->exit_code, 0) << profiled_->err;
-  const Finished plain = run({"mpirun", "--oversubscribe", "-n", "2", kBin + "/tp_decoder", "--config",
-                         path("tiny.json"), "--tokens", "24"});
+  const Finished plain = run({"mpirun", "--oversubscribe", "-n", "2", kBin + "/tp_decoder",
+                              "--config", path("tiny.json"), "--tokens", "24"});
   ASSERT_EQ(plain.exit_code, 0) << plain.err;
   EXPECT_EQ(checksum_of(profiled_->out), checksum_of(plain.out));
 }
@@ -137,8 +137,8 @@ TEST_F(Flow, AStandInLinkIsPlannedKeptAndLabelled) {
   if (HasFatalFailure()) return;
   const json schedule = json::parse(read_text_file(path("schedule-link.json")));
   EXPECT_EQ(schedule.at("link_latency_ns"), 200'000);
-  const Finished mismatch = run({"preserve-replay", path("trace.db"), path("schedule-link.json"), "-o",
-                            path("no.db"), "--link", "100us"});
+  const Finished mismatch = run({"preserve-replay", path("trace.db"), path("schedule-link.json"),
+                                 "-o", path("no.db"), "--link", "100us"});
   EXPECT_EQ(mismatch.exit_code, 2);
   EXPECT_THAT(mismatch.err, testing::AllOf(HasSubstr("100"), HasSubstr("200")));
   EXPECT_FALSE(std::filesystem::exists(path("no.db")));
@@ -148,8 +148,8 @@ TEST_F(Flow, AStandInLinkIsPlannedKeptAndLabelled) {
 TEST_F(Flow, AScheduleOfAnotherTraceIsRefused) {
   ASSERT_EQ(calibrated_->exit_code, 0) << calibrated_->err;
   test::write_synthetic_trace(path("other.db"));
-  const Finished tuned = run({"preserve-tune", path("other.db"), "--device", path("device.json"), "-o",
-                         path("other.json")});
+  const Finished tuned = run({"preserve-tune", path("other.db"), "--device", path("device.json"),
+                              "-o", path("other.json")});
   ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
   const Finished refused =
       run({"preserve-replay", path("trace.db"), path("other.json"), "-o", path("refused.db")});

@@ -72,13 +72,14 @@ TEST_F(CliImport, ATraceBecomesAPlan) {
   EXPECT_EQ(imported.out, "");
   EXPECT_THAT(imported.err, HasSubstr("6 annotated, 0 detected; 6 decode"));
   EXPECT_THAT(imported.err, HasSubstr("next: preserve-tune"));
-  const test::Run tuned = run_program({PRESERVE_BIN_DIR "/preserve-tune", path("trace.db"), "--device",
-                                 PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json", "-o",
-                                 path("schedule.json")});
+  const test::Run tuned = run_program(
+      {PRESERVE_BIN_DIR "/preserve-tune", path("trace.db"), "--device",
+       PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json", "-o", path("schedule.json")});
   ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
   EXPECT_THAT(tuned.err, HasSubstr("inferred"));
-  const test::Run drawn = run_program({kProfile, "--export", "chrome", path("trace.db"), "--schedule",
-                                 path("schedule.json"), "-o", path("view.json.gz")});
+  const test::Run drawn =
+      run_program({kProfile, "--export", "chrome", path("trace.db"), "--schedule",
+                   path("schedule.json"), "-o", path("view.json.gz")});
   EXPECT_EQ(drawn.exit_code, 0) << drawn.err;
   EXPECT_THAT(drawn.err, Not(HasSubstr(" 0 planned prefetches")));
 }
@@ -95,7 +96,7 @@ TEST_F(CliImport, SummaryGoesToStandardOutput) {
 
 TEST_F(CliImport, SeveralRanksAreOneTraceWithTheirResidual) {
   const test::Run run = run_program({kProfile, "--import", file("a.json", decode_trace(0, 2)),
-                               file("b.json", decode_trace(1, 2)), "-o", path("trace.db")});
+                                     file("b.json", decode_trace(1, 2)), "-o", path("trace.db")});
   EXPECT_EQ(run.exit_code, 0) << run.err;
   EXPECT_THAT(run.err,
               HasSubstr("rank 1: clock shifted by 0 ns, ends of 96 collectives agree within"));
@@ -108,10 +109,12 @@ TEST_F(CliImport, BadInputLeavesNothingBehind) {
   EXPECT_EQ(refused.exit_code, 2);
   EXPECT_THAT(refused.err, HasSubstr("cut.json: stops in the middle"));
   EXPECT_FALSE(std::filesystem::exists(directory_ / "trace.db"));
-  const test::Run partial = run_program({kProfile, "--import", cut, "--partial", "-o", path("trace.db")});
+  const test::Run partial =
+      run_program({kProfile, "--import", cut, "--partial", "-o", path("trace.db")});
   EXPECT_EQ(partial.exit_code, 0);
   EXPECT_THAT(partial.err, HasSubstr("1 unreadable_rest"));
-  const test::Run again = run_program({kProfile, "--import", cut, "--partial", "-o", path("trace.db")});
+  const test::Run again =
+      run_program({kProfile, "--import", cut, "--partial", "-o", path("trace.db")});
   EXPECT_EQ(again.exit_code, 2) << "overwrote without -f";
 }
 

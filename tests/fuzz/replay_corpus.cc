@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a fuzz target over a folder of stored inputs without libFuzzer, so that every finding stays a
-// regression test on any compiler.
+// Runs a fuzz target over a folder of stored inputs without libFuzzer, so that every finding stays
+// a regression test on any compiler.
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>

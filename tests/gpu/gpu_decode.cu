@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A small decode loop on one GPU that knows nothing of Preserve: every layer streams its weights and ends
-// in a kernel named as vLLM's allreduce (one GPU: it only moves its message). Captured into a CUDA graph
-// and replayed, or launched kernel by kernel. Prints one JSON object. Used by scripts/gpu-check.
+// A small decode loop on one GPU that knows nothing of Preserve: every layer streams its weights
+// and ends in a kernel named as vLLM's allreduce (one GPU: it only moves its message). Captured
+// into a CUDA graph and replayed, or launched kernel by kernel. Prints one JSON object. Used by
+// scripts/gpu-check.
 //
 //   gpu_decode [--steps N] [--layers N] [--weight-mib N] [--eager] [--probe]
 #include <cuda_profiler_api.h>
@@ -162,7 +163,8 @@ int main(int argc, char** argv) {
   check(cudaGetDeviceProperties(&properties, 0), "device");
   if (options.probe) {
     std::printf("{\"gpu\":\"%s\",\"driver_cuda\":%d,\"compute\":\"%d.%d\",\"l2_bytes\":%d}\n",
-                properties.name, driver, properties.major, properties.minor, properties.l2CacheSize);
+                properties.name, driver, properties.major, properties.minor,
+                properties.l2CacheSize);
     return 0;
   }
   Decoder decoder(options);
@@ -171,9 +173,10 @@ int main(int argc, char** argv) {
   check(cudaProfilerStart(), "profiler");
   const double step_ns = median_step_ns(decoder, options.steps);
   check(cudaProfilerStop(), "profiler");
-  std::printf("{\"gpu\":\"%s\",\"steps\":%d,\"layers\":%d,\"weight_mib\":%d,\"graph\":%s,"
-              "\"step_ns\":%.0f}\n",
-              properties.name, options.steps, options.layers, options.weight_mib,
-              options.eager ? "false" : "true", step_ns);
+  std::printf(
+      "{\"gpu\":\"%s\",\"steps\":%d,\"layers\":%d,\"weight_mib\":%d,\"graph\":%s,"
+      "\"step_ns\":%.0f}\n",
+      properties.name, options.steps, options.layers, options.weight_mib,
+      options.eager ? "false" : "true", step_ns);
   return 0;
 }
