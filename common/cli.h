@@ -31,7 +31,7 @@ class Console {
 
   void info(std::string_view text);     // progress in words; not with -q
   void detail(std::string_view text);   // only with -v
-  void warn(std::string_view text);     // "warning: ..." also with -q off only
+  void warn(std::string_view text);     // "warning: ..."; not with -q
   void error(std::string_view text);    // "preserve-x: error: ..." always
   void next(std::string_view command);  // last line: "next: preserve-tune trace.db"
   // Progress bar: TTY only, at most 10 Hz, cleared by clear_progress(). done and total in any unit.

@@ -5,7 +5,7 @@
 -- Checks of three and more words are chains of OR: SQLite builds a temporary table for each row that an
 -- IN of that many is checked for, which halves the speed of inserting.
 
--- Facts about the file itself: tool_version, clock, incomplete (0 or 1), notes of the producer.
+-- Facts about the file itself: tool_version, clock, incomplete (0 or 1), finished (1), notes of the producer.
 CREATE TABLE meta (
   key   TEXT PRIMARY KEY,          -- lower_snake name of the fact
   value TEXT NOT NULL              -- its value as text
@@ -175,14 +175,14 @@ CREATE TABLE arm (
   name TEXT NOT NULL UNIQUE        -- baseline, prefetch, null, useless, hot, overlap
 ) STRICT;
 
--- Replay only: one timed step of one arm.
+-- Replay only: one measurement of one arm: the mean of a few consecutive steps (meta steps_per_sample).
 CREATE TABLE sample (
   id        INTEGER PRIMARY KEY,   -- in order of execution
   arm_id    INTEGER NOT NULL REFERENCES arm (id), -- which variant
   pair      INTEGER NOT NULL,      -- samples of different arms with equal pair belong together
   position  INTEGER NOT NULL,      -- place in the interleaved order of that pair
   step_ns   INTEGER NOT NULL,      -- slowest rank, from a common start
-  discarded TEXT                   -- NULL: counted; else the reason: warm-up, throttled, interrupted
+  discarded TEXT                   -- NULL: counted; else why not: warm-up, throttled, interrupted, unpaired
 ) STRICT;
 
 -- Replay only: time of each operator in each arm.
