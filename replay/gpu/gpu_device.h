@@ -21,11 +21,11 @@ struct GpuFacts {
   std::string uuid;
   int ordinal = 0;
   int compute_major = 0, compute_minor = 0;
-  std::string driver;          // "580.159.04"; empty: not known
-  int driver_cuda = 0;         // newest CUDA that the driver speaks, as 13000
-  int runtime_cuda = 0;        // CUDA that this was built with
-  int sms = 0;                 // streaming multiprocessors
-  int64_t l2_bytes = 0;        // nominal
+  std::string driver;                       // "580.159.04"; empty: not known
+  int driver_cuda = 0;                      // newest CUDA that the driver speaks, as 13000
+  int runtime_cuda = 0;                     // CUDA that this was built with
+  int sms = 0;                              // streaming multiprocessors
+  int64_t l2_bytes = 0;                     // nominal
   int64_t persisting_l2_max_bytes = 0;      // largest set-aside
   int64_t persisting_l2_default_bytes = 0;  // set-aside that was found at the start
   int64_t memory_bytes = 0, free_bytes = 0;
