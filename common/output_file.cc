@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include <array>
@@ -18,6 +19,17 @@
 
 namespace preserve {
 namespace fs = std::filesystem;
+namespace {
+
+uint64_t random_bits() {
+  uint64_t bits = 0;
+  if (::getrandom(&bits, sizeof bits, 0) != static_cast<ssize_t>(sizeof bits)) {
+    throw internal_error("the system gives no random numbers: {}", std::strerror(errno));
+  }
+  return bits;
+}
+
+}  // namespace
 
 OutputFile::OutputFile(fs::path path, bool force) : path_(std::move(path)), force_(force) {
   if (path_.empty()) throw usage_error("the output file has an empty name");
@@ -35,10 +47,12 @@ OutputFile::OutputFile(fs::path path, bool force) : path_(std::move(path)), forc
                       path_.string());
   }
   const fs::path folder = path_.has_parent_path() ? path_.parent_path() : fs::path(".");
-  temporary_ = folder / fmt::format(".{}.{}.part", path_.filename().string(), ::getpid());
+  // A name that nobody can foresee: in a folder that others may write to, they could have put a
+  // link to another file there.
+  temporary_ = folder / fmt::format(".{}.{:016x}.part", path_.filename().string(), random_bits());
   // Creating the temporary is the only check of writability that does not lie (ACLs, read-only
   // mounts, full disks); access(2) as root always says yes.
-  const int fd = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  const int fd = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd < 0) {
     const int code = errno;
     throw usage_error("cannot write {}: {}", path_.string(), std::strerror(code));

@@ -84,6 +84,34 @@ void bind_all(sqlite3_stmt* statement, std::initializer_list<SqlValue> parameter
 
 }  // namespace
 
+namespace {
+
+// "'op','range',...": what schema.sql creates.
+std::string table_names_sql() {
+  constexpr std::string_view kCreate = "CREATE TABLE ";
+  std::string names;
+  for (size_t at = kSchemaSql.find(kCreate); at != std::string_view::npos;
+       at = kSchemaSql.find(kCreate, at)) {
+    at += kCreate.size();
+    names += fmt::format("{}'{}'", names.empty() ? "" : ",",
+                         kSchemaSql.substr(at, kSchemaSql.find(' ', at) - at));
+  }
+  return names;
+}
+
+// views.sql with every view as one of this connection, which hides those of the file.
+std::string temporary_views_sql() {
+  constexpr std::string_view kCreate = "CREATE VIEW ", kTemporary = "CREATE TEMP VIEW ";
+  std::string sql(kViewsSql);
+  for (size_t at = sql.find(kCreate); at != std::string::npos;
+       at = sql.find(kCreate, at + kTemporary.size())) {
+    sql.replace(at, kCreate.size(), kTemporary);
+  }
+  return sql;
+}
+
+}  // namespace
+
 struct TraceDb::State {
   std::string file;
   sqlite3* handle = nullptr;
@@ -192,6 +220,15 @@ TraceDb TraceDb::open(const std::filesystem::path& path) {
     }
     if (version < 1)
       throw input_error("{}: has no trace schema version: it is unfinished", db.file());
+    // What is asked for as a table must be one: a view may compute for ever.
+    if (const auto odd = db.query_integer(fmt::format(
+            "SELECT count(*) FROM sqlite_master WHERE name IN ({}) AND (type <> 'table' OR "
+            "sql LIKE 'CREATE VIRTUAL%')",
+            table_names_sql()));
+        odd.value_or(0) > 0) {
+      throw input_error("{}: has views where tables should be: no preserve tool wrote it",
+                        db.file());
+    }
     // A truncated file opens well; compare the header's page count with the size on disk.
     const int64_t pages = db.query_integer("PRAGMA page_count").value_or(0);
     const int64_t page_bytes = db.query_integer("PRAGMA page_size").value_or(0);
@@ -207,6 +244,7 @@ TraceDb TraceDb::open(const std::filesystem::path& path) {
       sqlite3* old = std::exchange(db.state_->handle, nullptr);  // closed by migrated_copy
       db.state_->handle = migrated_copy(old, version, trace_migrations(), db.file());
     }
+    db.state_->run(temporary_views_sql().c_str());
   } catch (const Error& e) {
     if (db.state_->handle == nullptr) throw;
     const int code = sqlite3_errcode(db.state_->handle);

@@ -53,6 +53,13 @@ TEST(OutputFile, AFileThatAppearsMeanwhileIsNotReplaced) {
   EXPECT_EQ(read_text_file(directory / "a.json"), "other");
 }
 
+// Somebody who could foresee it could put a link there.
+TEST(OutputFile, TheTemporaryNameIsNotForeseeable) {
+  const TemporaryDirectory directory;
+  const OutputFile first(directory / "a.json", false), second(directory / "a.json", false);
+  EXPECT_NE(first.temporary_path(), second.temporary_path());
+}
+
 TEST(OutputFile, FoldersAndMissingFoldersAreRefusedBeforeTheWork) {
   const TemporaryDirectory directory;
   EXPECT_THROW(OutputFile(directory.path(), true), Error);

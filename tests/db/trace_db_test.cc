@@ -57,6 +57,17 @@ TEST_F(OpenRefuses, ADatabaseOfAnotherProgram) {
   EXPECT_THAT(open_error(path_), HasSubstr("another program"));
 }
 
+constexpr const char* kEndless =
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n";
+
+TEST_F(OpenRefuses, AViewInPlaceOfATable) {
+  for (const std::string table : {"meta", "op"}) {
+    test::write_synthetic_trace(path_);
+    change(path_, fmt::format("DROP TABLE {0}; CREATE VIEW {0} AS {1}", table, kEndless).c_str());
+    EXPECT_THAT(open_error(path_), HasSubstr("views where tables should be"));
+  }
+}
+
 TEST_F(OpenRefuses, ATruncatedFileAtAnyLength) {
   const auto size = std::filesystem::file_size(path_);
   const std::string whole = read_text_file(path_);
@@ -173,6 +184,14 @@ TEST(TraceDb, AFinishedTraceIsNotChanged) {
   TraceDb db = TraceDb::open(directory / "t.db");
   EXPECT_THROW(db.set_meta("a", "b"), Error);
   EXPECT_THROW(db.query("DELETE FROM op").next(), Error);
+}
+
+// Queries see the program's own views, whatever the file has under their names.
+TEST_F(OpenRefuses, NoViewButItsOwnIsRun) {
+  change(path_, fmt::format("DROP VIEW op_named; CREATE VIEW op_named AS {}", kEndless).c_str());
+  const TraceDb db = TraceDb::open(path_);
+  EXPECT_EQ(db.query_integer("SELECT count(*) FROM op_named"),
+            db.query_integer("SELECT count(*) FROM op"));
 }
 
 TEST(TraceDb, NegativeDurationsAreRefused) {
