@@ -26,6 +26,7 @@ PrefetchMethod read_method(const json& value) {
   method.hit_read_bandwidth_bytes_per_s = value.value("hit_read_bandwidth_bytes_per_s", 0.0);
   method.chunk_bytes = value.value("chunk_bytes", int64_t{0});
   method.ctas = value.value("ctas", int64_t{0});
+  method.eviction = value.value("eviction", std::string());
   return method;
 }
 
@@ -40,6 +41,17 @@ CollectiveFit read_collective(const json& value) {
   fit.min_bytes = value.value("min_bytes", int64_t{0});
   fit.max_bytes = value.value("max_bytes", int64_t{0});
   return fit;
+}
+
+DeviceMeasurement read_measurement(const json& value) {
+  DeviceMeasurement measurement;
+  measurement.name = value.at("name");
+  measurement.unit = value.at("unit");
+  measurement.median = value.at("median");
+  measurement.mad = value.at("mad");
+  measurement.n = value.at("n");
+  measurement.note = value.value("note", std::string());
+  return measurement;
 }
 
 DeviceModel read_device(const json& document) {
@@ -64,6 +76,9 @@ DeviceModel read_device(const json& document) {
   for (const json& method : document.at("methods")) device.methods.push_back(read_method(method));
   for (const json& fit : document.value("collectives", json::array())) {
     device.collectives.push_back(read_collective(fit));
+  }
+  for (const json& measurement : document.value("measurements", json::array())) {
+    device.measurements.push_back(read_measurement(measurement));
   }
   device.notes = document.value("notes", std::vector<std::string>{});
   return device;
@@ -107,6 +122,15 @@ DeviceModel load_device(const fs::path& path) {
 }
 
 std::string to_json(const DeviceModel& device) {
+  ordered_json measurements = ordered_json::array();
+  for (const DeviceMeasurement& measurement : device.measurements) {
+    measurements.push_back({{"name", measurement.name},
+                            {"unit", measurement.unit},
+                            {"median", measurement.median},
+                            {"mad", measurement.mad},
+                            {"n", measurement.n}});
+    if (!measurement.note.empty()) measurements.back()["note"] = measurement.note;
+  }
   ordered_json survival = ordered_json::array();
   for (const SurvivalPoint& point : device.survival) {
     survival.push_back(
@@ -121,6 +145,7 @@ std::string to_json(const DeviceModel& device) {
                        {"hit_read_bandwidth_bytes_per_s", method.hit_read_bandwidth_bytes_per_s},
                        {"chunk_bytes", method.chunk_bytes},
                        {"ctas", method.ctas}});
+    if (!method.eviction.empty()) methods.back()["eviction"] = method.eviction;
   }
   ordered_json collectives = ordered_json::array();
   for (const CollectiveFit& fit : device.collectives) {
@@ -134,7 +159,7 @@ std::string to_json(const DeviceModel& device) {
                            {"max_bytes", fit.max_bytes}});
   }
   return dump_json({{"schema", "preserve/device"},
-                    {"version", "1.0"},
+                    {"version", kDeviceVersion},
                     {"name", device.name},
                     {"kind", device.kind},
                     {"source", device.source},
@@ -152,6 +177,7 @@ std::string to_json(const DeviceModel& device) {
                     {"survival", survival},
                     {"methods", methods},
                     {"collectives", collectives},
+                    {"measurements", measurements},
                     {"notes", device.notes}});
 }
 

@@ -27,6 +27,7 @@ struct PrefetchMethod {
   double hit_read_bandwidth_bytes_per_s = 0;  // reading afterwards what this method fetched
   int64_t chunk_bytes = 0;  // bytes between two looks at the collective (CPU) or per request (GPU)
   int64_t ctas = 0;         // GPU only
+  std::string eviction{};   // GPU only: "normal", or "last" (lines are evicted last); empty: normal
 };
 
 // Collective time without prefetching: latency + bytes / bandwidth (least-squares fit), over one
@@ -39,6 +40,17 @@ struct CollectiveFit {
   double bandwidth_bytes_per_s = 0;
   double max_relative_error = 0;         // of the fit on its own data
   int64_t min_bytes = 0, max_bytes = 0;  // sizes that were fitted; max_bytes 0: not stated
+};
+
+// What was measured besides: planning does not need it, the next person does. Names:
+// docs/replay.md.
+struct DeviceMeasurement {
+  std::string name;  // "start.leaf"
+  std::string unit;  // "ns", "bytes/s", "bytes", "1" (a share or a ratio), "MHz"
+  double median = 0;
+  double mad = 0;  // median absolute deviation
+  int64_t n = 1;   // samples
+  std::string note{};
 };
 
 struct DeviceModel {
@@ -59,8 +71,12 @@ struct DeviceModel {
   std::vector<SurvivalPoint> survival;  // ascending footprint
   std::vector<PrefetchMethod> methods;  // best first
   std::vector<CollectiveFit> collectives;
+  std::vector<DeviceMeasurement> measurements;
   std::vector<std::string> notes;  // how measured: n, clocks, spread, date
 };
+
+// Written into new files; every 1.x is read. 1.1 added eviction and measurements.
+inline constexpr const char* kDeviceVersion = "1.1";
 
 // Reads and validates against the schema, then checks what a schema cannot: finite positive rates,
 // ascending survival points, budget <= cache. input_error with file and JSON pointer.

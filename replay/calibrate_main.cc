@@ -190,7 +190,7 @@ int main(int argc, char** argv) {
       "  mpirun -n 4 preserve-calibrate -o device.json     ranks placed by your launcher\n"
       "\n"
       "Exit codes: 0 done, 2 usage or bad input, 3 internal error.";
-  info.versions = "device 1.0";
+  info.versions = "device 1.1";
   return run_tool(
       argc, argv, info, [&](CLI::App& app) { define(app, arguments); },
       [&](Console& console) { return run(console, arguments); }, /*allow_no_arguments=*/true);

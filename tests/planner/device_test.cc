@@ -30,8 +30,11 @@ DeviceModel sample() {
   device.op_floor_ns = 300;
   device.flops_fp16_per_s = 1e12;
   device.survival = {{1 << 20, 1.0}, {8 << 20, 0.5}, {16 << 20, 0.0}};
-  device.methods = {{"load", "consumer", 1.5e10, 400, 5e10, 4096, 0}};
+  device.methods = {{"load", "consumer", 1.5e10, 400, 5e10, 4096, 0, ""},
+                    {"bulk_l2", "spare", 1.6e10, 300, 5e10, 8192, 16, "last"}};
   device.collectives = {{"allreduce", "mpi", 2, 1500, 1e9, 0.1, 8, 65536}};
+  device.measurements = {{"start.leaf", "ns", 812.5, 3.25, 9, "prefetch beside a stand-in"},
+                         {"leaves.slope", "ns", -0.5, 0, 1, ""}};
   device.notes = {"n=5"};
   return device;
 }
@@ -63,6 +66,45 @@ class DeviceFile : public testing::Test {
 TEST_F(DeviceFile, RoundTrips) {
   std::ofstream(path()) << to_json(sample());
   EXPECT_EQ(to_json(load_device(path())), to_json(sample()));
+}
+
+TEST_F(DeviceFile, KeepsWhatWasMeasuredBesides) {
+  std::ofstream(path()) << to_json(sample());
+  const DeviceModel device = load_device(path());
+  ASSERT_EQ(device.methods.size(), 2u);
+  EXPECT_EQ(device.methods[0].eviction, "");
+  EXPECT_EQ(device.methods[1].eviction, "last");
+  ASSERT_EQ(device.measurements.size(), 2u);
+  EXPECT_EQ(device.measurements[0].name, "start.leaf");
+  EXPECT_EQ(device.measurements[0].unit, "ns");
+  EXPECT_EQ(device.measurements[0].median, 812.5);
+  EXPECT_EQ(device.measurements[0].mad, 3.25);
+  EXPECT_EQ(device.measurements[0].n, 9);
+  EXPECT_EQ(device.measurements[0].note, "prefetch beside a stand-in");
+  EXPECT_EQ(device.measurements[1].median, -0.5);
+}
+
+TEST_F(DeviceFile, ReadsFilesOfTheFirstVersion) {
+  std::string text = to_json(sample());
+  text.replace(text.find("\"1.1\""), 5, "\"1.0\"");
+  const size_t begin = text.find("  \"measurements\"");
+  text.erase(begin, text.find("  \"notes\"") - begin);
+  std::ofstream(path()) << text;
+  EXPECT_TRUE(load_device(path()).measurements.empty());
+}
+
+TEST_F(DeviceFile, RefusesMeasurementsThatAreNone) {
+  EXPECT_THAT(error_after("812.5", "1e19"), HasSubstr("/measurements/0"));
+  EXPECT_THAT(error_after("812.5", "1e999"), HasSubstr("is not JSON"));
+  EXPECT_THAT(error_after("812.5", "\"fast\""), HasSubstr("/measurements/0"));
+  EXPECT_THAT(error_after("3.25", "-3.25"), HasSubstr("/measurements/0"));
+  EXPECT_THAT(error_after("\"n\": 9", "\"n\": 0"), HasSubstr("/measurements/0"));
+  EXPECT_THAT(error_after("\"n\": 9", "\"n\": 9.5"), HasSubstr("/measurements/0"));
+  EXPECT_THAT(error_after("\"unit\": \"ns\"", "\"unit\": \"furlong\""),
+              HasSubstr("/measurements/0"));
+  EXPECT_THAT(error_after("\"start.leaf\"", "\"\""), HasSubstr("/measurements/0"));
+  EXPECT_THAT(error_after("\"eviction\": \"last\"", "\"eviction\": \"never\""),
+              HasSubstr("/methods/1"));
 }
 
 TEST_F(DeviceFile, RefusesWhatIsNotADevice) {
