@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# Script mode, see PreserveBundle.cmake: gathers PROGRAMS, COLLECTOR and what they load into
+# Script mode, see PreserveBundle.cmake: gathers PROGRAMS, MODULES and what they load into
 # BUILD/NAME.tar.gz.
 set(root ${BUILD}/${NAME})
 file(REMOVE_RECURSE ${root})
 file(COPY ${PROGRAMS} DESTINATION ${root}/bin)
-file(COPY ${COLLECTOR} DESTINATION ${root}/lib/preserve)
+file(COPY ${MODULES} DESTINATION ${root}/lib/preserve)
 file(COPY ${SOURCE}/scripts/gpu-check DESTINATION ${root}/scripts)
 file(COPY ${SOURCE}/LICENSE ${SOURCE}/README.md DESTINATION ${root})
 foreach(folder models devices)
@@ -15,10 +15,10 @@ endforeach()
 file(GLOB pages ${SOURCE}/docs/*.md)
 file(COPY ${pages} DESTINATION ${root}/docs)
 
-# glibc is the host's. So is Open MPI, whose plugins and launcher must fit each other: only the programs
-# that use MPI need it there.
+# glibc is the host's. So is Open MPI, whose plugins and launcher must fit each other: only what runs
+# several ranks needs it there.
 file(GET_RUNTIME_DEPENDENCIES
-  EXECUTABLES ${PROGRAMS} MODULES ${COLLECTOR}
+  EXECUTABLES ${PROGRAMS} MODULES ${MODULES}
   RESOLVED_DEPENDENCIES_VAR libraries UNRESOLVED_DEPENDENCIES_VAR missing
   PRE_EXCLUDE_REGEXES
     "^ld-linux" "^lib(c|m|dl|rt|pthread|util|resolv)\\.so" "^lib(mpi|open-rte|open-pal)"

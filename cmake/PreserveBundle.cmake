@@ -31,9 +31,10 @@ function(preserve_bundle_target)
   endforeach()
   add_custom_target(bundle
     COMMAND ${CMAKE_COMMAND}
-      "-DPROGRAMS=$<JOIN:${files},;>" "-DCOLLECTOR=$<TARGET_FILE:preserve_collect>"
+      "-DPROGRAMS=$<JOIN:${files},;>"
+      "-DMODULES=$<TARGET_FILE:preserve_collect>;$<TARGET_FILE:preserve_mpi>"
       "-DSOURCE=${PROJECT_SOURCE_DIR}" "-DBUILD=${PROJECT_BINARY_DIR}"
       "-DNAME=preserve-${PROJECT_VERSION}-linux-${CMAKE_SYSTEM_PROCESSOR}"
       -P ${PROJECT_SOURCE_DIR}/cmake/MakeBundle.cmake
-    DEPENDS ${programs} preserve_collect VERBATIM)
+    DEPENDS ${programs} preserve_collect preserve_mpi VERBATIM)
 endfunction()

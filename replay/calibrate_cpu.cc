@@ -158,7 +158,7 @@ void CpuCalibration::measure_consumer() {
     const std::byte* row = cold_.next(4096);
     time_read(row, 4096);
     samples_.floor_ns.push_back(time_read(row, 4096));
-    samples_.test_ns.push_back(measure_test_cost_ns(1000));
+    samples_.test_ns.push_back(ranks_.test_cost_ns(1000));
   });
 }
 
@@ -235,11 +235,12 @@ void CpuCalibration::measure_survival() {
 }
 
 void CpuCalibration::measure_collectives() {
+  if (ranks_.size() == 1) return;  // it waits for nobody
   for (const int64_t bytes : {1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10}) {
-    RankCollective allreduce("allreduce", bytes, ranks_.size());
+    const auto allreduce = ranks_.collective("allreduce", bytes);
     CollectiveSamples timed{bytes, {}};
     for (int i = 0; i < 2 * options_.most; ++i) {
-      timed.dur_ns.push_back(time([&] { allreduce.run(); }));
+      timed.dur_ns.push_back(time([&] { allreduce->run(); }));
     }
     samples_.allreduce.push_back(std::move(timed));
   }
@@ -251,20 +252,20 @@ void CpuCalibration::measure_windows() {
   const Candidate& method = candidates_[best_method()];
   WindowFetcher fetcher(method.fetch, samples_.chunk_bytes,
                         method.on_spare ? spare_cpu() : std::nullopt);
-  RankCollective allreduce("allreduce", kAllreduceBytes, ranks_.size());
+  const auto allreduce = ranks_.collective("allreduce", kAllreduceBytes);
   samples_.window_bytes = 4 * kMiB / samples_.ranks;
   int trial = 0;
   repeat(4, [&] {
-    samples_.post_ns.push_back(time([&] { allreduce.start(); }));
+    samples_.post_ns.push_back(time([&] { allreduce->start(); }));
     SpinWait spin;
-    while (!allreduce.test()) spin.again();
+    while (!allreduce->test()) spin.again();
     const bool late = trial++ % ranks_.size() == ranks_.rank();
     const FetchSlice slice{cold_.next(samples_.window_bytes), samples_.window_bytes};
     int64_t fetched = 0;
     const auto window = [&](std::span<const FetchSlice> slices) {
       return time([&] {
         if (late) spin_until(now_ns() + kLateNs);
-        fetched = run_window(allreduce, fetcher, slices, 0);
+        fetched = run_window(*allreduce, fetcher, slices, 0);
       });
     };
     samples_.null_window_ns.push_back(window({}));

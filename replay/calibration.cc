@@ -41,6 +41,22 @@ void add_method_notes(const CalibrationSamples& samples, std::vector<std::string
   }
 }
 
+void add_collective_notes(const CalibrationSamples& samples, std::vector<std::string>& notes) {
+  if (samples.ranks == 1) {
+    notes.push_back(
+        fmt::format("one rank has no collectives: one look at the clock while it fetches costs {}",
+                    format_duration(median(samples.test_ns))));
+    return;
+  }
+  notes.push_back(fmt::format(
+      "one look at a collective (MPI_Test) costs {}, starting it without "
+      "blocking {}",
+      format_duration(median(samples.test_ns)), format_duration(median(samples.post_ns))));
+  notes.push_back(
+      "slowdown_per_byte_ns: of an 8 KiB allreduce that waits 50 us for a late rank; "
+      "preserve-replay measures it in the schedule's own windows");
+}
+
 // Slope of what fetching added to the windows, over those that had time to fetch anything.
 double slowdown_per_byte_ns(const CalibrationSamples& samples) {
   const double most = *std::max_element(samples.fetched_bytes.begin(), samples.fetched_bytes.end());
@@ -65,13 +81,7 @@ std::vector<std::string> notes_of(const CalibrationSamples& samples) {
   notes.push_back(note("cold sgemv", samples.cold_ns, samples.probe_bytes));
   notes.push_back(note("cached sgemv", samples.hot_ns, samples.probe_bytes));
   add_method_notes(samples, notes);
-  notes.push_back(fmt::format(
-      "one look at a collective (MPI_Test) costs {}, starting it without "
-      "blocking {}",
-      format_duration(median(samples.test_ns)), format_duration(median(samples.post_ns))));
-  notes.push_back(
-      "slowdown_per_byte_ns: of an 8 KiB allreduce that waits 50 us for a late rank; "
-      "preserve-replay measures it in the schedule's own windows");
+  add_collective_notes(samples, notes);
   if (samples.ranks > static_cast<int64_t>(samples.host.cores.size())) {
     notes.push_back("more ranks than cores: the ranks took turns, so these are no measurements");
   }
@@ -244,7 +254,9 @@ DeviceModel device_from(const CalibrationSamples& samples) {
     method.bandwidth_bytes_per_s = std::round(method.bandwidth_bytes_per_s);
     method.hit_read_bandwidth_bytes_per_s = std::round(method.hit_read_bandwidth_bytes_per_s);
   }
-  device.collectives.push_back(fit_collective(samples.allreduce, samples.ranks));
+  if (samples.ranks > 1) {
+    device.collectives.push_back(fit_collective(samples.allreduce, samples.ranks));
+  }
   return device;
 }
 

@@ -146,7 +146,7 @@ void CpuExecutor::bind_program() {
       const int64_t bytes = op.collective->bytes.value_or(0);
       const auto [entry, added] = collectives.try_emplace({op.collective->function, bytes},
                                                           static_cast<int>(collectives_.size()));
-      if (added) collectives_.emplace_back(op.collective->function, bytes, ranks_.size());
+      if (added) collectives_.push_back(ranks_.collective(op.collective->function, bytes));
       bound.collective = entry->second;
     }
     ops_.push_back(std::move(bound));
@@ -205,7 +205,7 @@ void CpuExecutor::consume(const BoundOp& op, bool hot) {
 }
 
 int64_t CpuExecutor::communicate(const BoundOp& op, const BoundWindow& window) {
-  RankCollective& collective = collectives_[static_cast<size_t>(op.collective)];
+  RankCollective& collective = *collectives_[static_cast<size_t>(op.collective)];
   if (window.active) {
     return run_window(collective, fetcher_, window.slices, options_.link_latency_ns);
   }

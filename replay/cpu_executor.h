@@ -80,7 +80,7 @@ class CpuExecutor final : public Executor {
   std::vector<ArmKind> kinds_;
   TensorMemory memory_, hot_, scratch_;
   std::vector<int64_t> tensor_at_;  // offset of each tensor in memory_
-  std::vector<RankCollective> collectives_;
+  std::vector<std::unique_ptr<RankCollective>> collectives_;
   std::vector<BoundOp> ops_;
   std::vector<std::vector<BoundWindow>> windows_;  // by arm, then operator
   WindowFetcher fetcher_;

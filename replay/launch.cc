@@ -96,15 +96,14 @@ void set_launcher_environment(bool crowded) {
   }
 }
 
-[[noreturn]] void become_mpirun(const std::filesystem::path& mpirun,
-                                std::vector<std::string> words) {
+[[noreturn]] void become(std::vector<std::string> words) {
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   const int null = ::open("/dev/null", O_RDONLY);
   if (null >= 0) ::dup2(null, STDIN_FILENO);
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
-  ::execv(mpirun.c_str(), argv.data());
+  ::execv(argv[0], argv.data());
   ::_exit(127);
 }
 
@@ -199,9 +198,8 @@ std::filesystem::path find_mpirun() {
     if (::access(candidate.c_str(), X_OK) == 0) return candidate;
   }
   throw input_error(
-      "mpirun is not in PATH, and the ranks are started with it; install openmpi-bin, or start "
-      "this "
-      "tool with a launcher of your own");
+      "mpirun is not in PATH, and several ranks are started with it; install openmpi-bin, or start "
+      "this tool with a launcher of your own");
 }
 
 int64_t patience_ns(int64_t measuring_ns) {
@@ -209,16 +207,18 @@ int64_t patience_ns(int64_t measuring_ns) {
 }
 
 int run_ranks(const RankLaunch& launch) {
-  const std::filesystem::path mpirun = find_mpirun();
-  std::vector<std::string> words{mpirun.string(), "--quiet", "-n", std::to_string(launch.ranks),
-                                 std::filesystem::read_symlink("/proc/self/exe").string()};
+  std::vector<std::string> words;
+  if (launch.ranks > 1) {
+    words = {find_mpirun().string(), "--quiet", "-n", std::to_string(launch.ranks)};
+    set_launcher_environment(launch.crowded);
+  }
+  words.push_back(std::filesystem::read_symlink("/proc/self/exe").string());
   words.insert(words.end(), launch.arguments.begin(), launch.arguments.end());
-  set_launcher_environment(launch.crowded);
   g_signal.store(0);
   const Handlers handlers;
   const pid_t child = ::fork();
-  if (child < 0) throw input_error("cannot start mpirun: {}", std::strerror(errno));
-  if (child == 0) become_mpirun(mpirun, std::move(words));
+  if (child < 0) throw input_error("cannot start the ranks: {}", std::strerror(errno));
+  if (child == 0) become(std::move(words));
   g_child.store(child);
   if (const int early = g_signal.load(); early != 0) ::kill(child, SIGTERM);
   const int64_t seconds = std::clamp<int64_t>(launch.patience_ns / kNsPerS, 1, kLongestPatienceS);

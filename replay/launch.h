@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starting the ranks: the tool runs itself again under mpirun, once per rank, with the hidden
-// option
-// --worker; or it finds itself started by somebody's launcher and joins.
+// Starting the ranks: the tool runs itself again with the hidden option --worker, under mpirun when
+// there are several; or it finds itself started by somebody's launcher and joins.
 #pragma once
 
 #include <filesystem>
@@ -51,16 +50,16 @@ int64_t patience_ns(int64_t measuring_ns);
 struct RankLaunch {
   int ranks = 1;
   bool crowded = false;     // more ranks than cores: they give up the core while they wait
-  int64_t patience_ns = 0;  // mpirun is ended after this
+  int64_t patience_ns = 0;  // the ranks are ended after this
   std::vector<std::string> arguments;
 };
 
-// Runs this executable once per rank. Standard output and error pass through; SIGINT and SIGTERM
-// are handed on. Returns the exit code, 128 + signal after one of those. input_error when the ranks
-// were not done in time.
+// Runs this executable once per rank; a lone one needs no mpirun. Standard output and error pass
+// through; SIGINT and SIGTERM are handed on. Returns the exit code, 128 + signal after one of
+// those. input_error when the ranks were not done in time.
 int run_ranks(const RankLaunch& launch);
 
-// For a rank process started by run_ranks(): it ends when its mpirun does, whatever ended that.
+// For a rank process started by run_ranks(): it ends when its parent does, whatever ended that.
 void end_with_parent();
 
 }  // namespace preserve

@@ -2,17 +2,22 @@
 #include "replay/rank_main.h"
 
 #include "common/error.h"
+#include "replay/launch.h"
 
 namespace preserve {
 
 int run_as_rank(Console& console, const std::function<int(Ranks&)>& body) {
-  Ranks ranks;
+  if (!find_launcher()) {
+    LoneRank alone;
+    return body(alone);
+  }
+  const std::unique_ptr<Ranks> ranks = join_mpi_ranks();
   // Not left to run_tool(): leaving this scope would finalize MPI, which waits for the other ranks.
   try {
-    return body(ranks);
+    return body(*ranks);
   } catch (const Error& error) {
     console.error(error.what());
-    ranks.abort(error.kind() == ErrorKind::internal ? kExitInternal : kExitBadInput);
+    ranks->abort(error.kind() == ErrorKind::internal ? kExitInternal : kExitBadInput);
   }
 }
 

@@ -9,8 +9,9 @@
 
 namespace preserve {
 
-// Starts MPI, runs `body`, ends MPI. An Error is reported and the exit code for it is what mpirun
-// returns: the ranks that wait in a collective are ended with MPI_Abort.
+// Runs `body` as a lone rank, or, where a launcher started this process, with MPI around it. There
+// an Error is reported and its exit code is what mpirun returns: the ranks that wait in a
+// collective are ended with MPI_Abort.
 int run_as_rank(Console& console, const std::function<int(Ranks&)>& body);
 
 }  // namespace preserve

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The processes of a replay or calibration, one per rank, and what they say to each other outside
-// the timed regions; and the recorded collectives, repeated for real over MPI inside them.
+// the timed regions; and the recorded collectives, repeated for real inside them. One process alone
+// needs nothing; several talk over MPI, which lives in a module of its own (ranks_mpi.cc), so that
+// the tools start where no MPI is installed.
 #pragma once
 
 #include <cstdint>
@@ -11,63 +13,81 @@
 
 namespace preserve {
 
-// MPI from construction to destruction; one per process.
-class Ranks {
- public:
-  Ranks();
-  ~Ranks();
-  Ranks(const Ranks&) = delete;
-  Ranks& operator=(const Ranks&) = delete;
-
-  int rank() const { return rank_; }
-  int size() const { return size_; }
-  int rank_on_host() const { return rank_on_host_; }  // 0.. among the ranks of this host
-  int size_on_host() const { return size_on_host_; }
-  std::string library() const;  // "Open MPI v4.1.4"
-
-  // Ends all ranks at once with this exit code: after an error the others would wait for ever.
-  [[noreturn]] void abort(int exit_code) const;
-
-  void barrier() const;
-  int64_t max(int64_t value) const;
-  int64_t min(int64_t value) const;
-  int64_t sum(int64_t value) const;
-  int64_t from_first(int64_t value) const;  // rank 0's value, on every rank
-  // All values of all ranks, rank by rank, on rank 0; empty elsewhere. Every rank gives equally
-  // many.
-  std::vector<double> gather(std::span<const double> values) const;
-  // Texts of all ranks, on every rank.
-  std::vector<std::string> all_texts(const std::string& text) const;
-
- private:
-  int rank_ = 0, size_ = 1, rank_on_host_ = 0, size_on_host_ = 1;
-};
-
 // One recorded collective as a call that can be repeated. Buffers are its own, apart from the
 // tensors.
 class RankCollective {
  public:
-  // `function` as recorded ("allreduce"), `bytes` of one rank. input_error naming the function when
-  // it is none that can be repeated.
-  RankCollective(const std::string& function, int64_t bytes, int ranks);
-  ~RankCollective();
-  RankCollective(RankCollective&&) noexcept;
-  RankCollective& operator=(RankCollective&&) = delete;
+  RankCollective() = default;
+  virtual ~RankCollective() = default;
   RankCollective(const RankCollective&) = delete;
   RankCollective& operator=(const RankCollective&) = delete;
 
+  // Whether a function, named as it is recorded ("allreduce"), can be repeated.
   static bool known(const std::string& function);
-  int64_t buffer_bytes() const;
-  void run();    // the blocking call
-  void start();  // the non-blocking call
-  bool test();   // true when the started call is complete
 
- private:
-  struct Call;
-  std::unique_ptr<Call> call_;
+  virtual void run() = 0;    // the blocking call
+  virtual void start() = 0;  // the non-blocking call
+  virtual bool test() = 0;   // true when the started call is complete
 };
 
-// Cost of one MPI_Test on a request that is not complete, ns per call.
-double measure_test_cost_ns(int calls);
+class Ranks {
+ public:
+  Ranks() = default;
+  virtual ~Ranks() = default;
+  Ranks(const Ranks&) = delete;
+  Ranks& operator=(const Ranks&) = delete;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual int rank_on_host() const = 0;  // 0.. among the ranks of this host
+  virtual int size_on_host() const = 0;
+  virtual std::string library() const = 0;  // "Open MPI v4.1.4"
+
+  // Ends all ranks at once with this exit code: after an error the others would wait for ever.
+  [[noreturn]] virtual void abort(int exit_code) const = 0;
+
+  virtual void barrier() const = 0;
+  virtual int64_t max(int64_t value) const = 0;
+  virtual int64_t min(int64_t value) const = 0;
+  virtual int64_t sum(int64_t value) const = 0;
+  virtual int64_t from_first(int64_t value) const = 0;  // rank 0's value, on every rank
+  // All values of all ranks, rank by rank, on rank 0; empty elsewhere. Every rank gives equally
+  // many.
+  virtual std::vector<double> gather(std::span<const double> values) const = 0;
+  // Texts of all ranks, on every rank.
+  virtual std::vector<std::string> all_texts(const std::string& text) const = 0;
+
+  // `bytes` of one rank. input_error naming the function when it is none that can be repeated.
+  virtual std::unique_ptr<RankCollective> collective(const std::string& function,
+                                                     int64_t bytes) const = 0;
+  // Cost of one look at a collective that is not complete, ns per look.
+  virtual double test_cost_ns(int looks) const = 0;
+};
+
+// A process that has nobody to talk to. Its collectives move one rank's bytes and are complete when
+// the call returns, so what it looks at in a window is the clock.
+class LoneRank final : public Ranks {
+ public:
+  int rank() const override { return 0; }
+  int size() const override { return 1; }
+  int rank_on_host() const override { return 0; }
+  int size_on_host() const override { return 1; }
+  std::string library() const override { return "no MPI"; }
+  [[noreturn]] void abort(int exit_code) const override;
+  void barrier() const override {}
+  int64_t max(int64_t value) const override { return value; }
+  int64_t min(int64_t value) const override { return value; }
+  int64_t sum(int64_t value) const override { return value; }
+  int64_t from_first(int64_t value) const override { return value; }
+  std::vector<double> gather(std::span<const double> values) const override;
+  std::vector<std::string> all_texts(const std::string& text) const override { return {text}; }
+  std::unique_ptr<RankCollective> collective(const std::string& function,
+                                             int64_t bytes) const override;
+  double test_cost_ns(int looks) const override;
+};
+
+// This process as one of those that a launcher started. One per process: MPI from here until it is
+// destroyed. input_error naming the package when there is no MPI here.
+std::unique_ptr<Ranks> join_mpi_ranks();
 
 }  // namespace preserve

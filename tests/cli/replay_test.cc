@@ -199,6 +199,38 @@ TEST_F(ReplayCli, TooManyRanksNeedLeave) {
   EXPECT_THAT(run.err, testing::AnyOf(HasSubstr("--oversubscribe"), HasSubstr("memory")));
 }
 
+TEST_F(ReplayCli, ALoneRankNeedsNoMpi) {
+  spec_.ranks = 1;
+  test::write_synthetic_trace(trace_, spec_);
+  test::write_simple_schedule(schedule_, trace_);
+  const test::Run run = replay({}, "replay.db", {"PATH=/nonexistent"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const TraceDb db = TraceDb::open(directory_ / "replay.db");
+  EXPECT_EQ(db.meta("ranks"), "1");
+  EXPECT_EQ(db.meta("mpi_library"), "no MPI");
+}
+
+TEST_F(ReplayCli, WhereMpiCannotBeLoadedItNamesThePackage) {
+  const std::filesystem::path bin = directory_ / "elsewhere/bin";
+  const std::filesystem::path lib = directory_ / "elsewhere/lib/preserve";
+  std::filesystem::create_directories(bin);
+  std::filesystem::create_directories(lib);
+  std::filesystem::copy_file(kReplay, bin / "preserve-replay");
+  const auto rank_of_a_launcher = [&] {
+    return test::run_program({(bin / "preserve-replay").string(), trace_.string(),
+                              schedule_.string(), "-o", "replay.db"},
+                             {"OMPI_COMM_WORLD_RANK=0", "OMPI_COMM_WORLD_SIZE=2", kNoLeakCheck},
+                             directory_.path());
+  };
+  const test::Run incomplete = rank_of_a_launcher();
+  EXPECT_EQ(incomplete.exit_code, 2);
+  EXPECT_THAT(incomplete.err, HasSubstr("libpreserve_mpi.so is missing"));
+  std::ofstream(lib / "libpreserve_mpi.so") << "loads as little as one whose libmpi is missing";
+  const test::Run without_mpi = rank_of_a_launcher();
+  EXPECT_EQ(without_mpi.exit_code, 2);
+  EXPECT_THAT(without_mpi.err, HasSubstr("install openmpi-bin"));
+}
+
 TEST_F(ReplayCli, WithoutMpirunItSaysSo) {
   const test::Run run = replay({}, "replay.db", {"PATH=/nonexistent"});
   EXPECT_EQ(run.exit_code, 2);

@@ -156,11 +156,16 @@ TEST_F(RunRanks, TheExitCodeIsMpiruns) {
   EXPECT_EQ(run_ranks({5, false, 60'000'000'000, {}}), 42);
 }
 
+TEST_F(RunRanks, ALoneRankNeedsNoMpirun) {
+  mpirun_is("exit 42");
+  EXPECT_EQ(run_ranks({1, false, 60'000'000'000, {"--gtest_list_tests"}}), 0);
+}
+
 TEST_F(RunRanks, HungRanksAreEndedWithASentence) {
   mpirun_is("exec sleep 60");
   const int64_t start_ns = now_ns();
   try {
-    run_ranks({1, false, 1'000'000'000, {}});
+    run_ranks({2, false, 1'000'000'000, {}});
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::input);
