@@ -105,9 +105,7 @@ class Planner {
     s.device_name = device_.name;
     method_ = choose_method(device_, options_.problem.method);
     if (method_ != nullptr) {
-      s.method = method_->name;
-      s.placement = method_->placement;
-      s.chunk_bytes = method_->chunk_bytes;
+      s.method = issue_method(*method_);
     }
     s.budget_bytes = problem().budget_bytes;
     s.link_latency_ns = options_.problem.link_latency_ns;
@@ -139,8 +137,8 @@ class Planner {
                    static_cast<double>(std::max<int64_t>(1, plan.prefetch_step_ns));
     return plan;
   }
-  std::string schedule_method() const { return planned_.schedule.method; }
-  std::string schedule_placement() const { return planned_.schedule.placement; }
+  std::string schedule_method() const { return planned_.schedule.method.name; }
+  std::string schedule_placement() const { return planned_.schedule.method.placement; }
 
   void add_flow(const Solved& solved, std::string what) {
     Decomposition found = search_windows(step_, solved->problem, solved->optimum,

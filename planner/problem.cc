@@ -310,6 +310,15 @@ const PrefetchMethod* choose_method(const DeviceModel& device, const std::string
                     known.empty() ? "none" : known);
 }
 
+IssueMethod issue_method(const PrefetchMethod& method) {
+  IssueMethod issue;
+  issue.name = method.name;
+  issue.placement = method.placement;
+  issue.chunk_bytes = method.chunk_bytes;
+  issue.ctas = method.ctas;
+  return issue;
+}
+
 PlanProblem build_problem(const FoldedStep& step, const DeviceModel& device,
                           const ProblemOptions& options) {
   return build_problem_beside(step, device, options, {});

@@ -13,6 +13,7 @@
 #include "db/folded_step.h"
 #include "planner/device.h"
 #include "planner/flow.h"
+#include "planner/schedule.h"
 
 namespace preserve {
 
@@ -100,6 +101,9 @@ PlanProblem build_problem_beside(const FoldedStep& step, const DeviceModel& devi
 
 // The method that the options name, or the device's first; nullptr when the device has none.
 const PrefetchMethod* choose_method(const DeviceModel& device, const std::string& name);
+
+// How it is issued unless a plan says otherwise.
+IssueMethod issue_method(const PrefetchMethod& method);
 
 // A stream of its own goes on when its collective ends; the core that computes next does not.
 inline bool goes_on_behind_window(const DeviceModel& device, const PrefetchMethod& method) {

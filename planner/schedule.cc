@@ -49,6 +49,27 @@ PlannedWindow read_window(const json& value) {
   return window;
 }
 
+// Of files of version 1.0 these are what replay did with them.
+IssueMethod read_method(const json& value, const char* name_key) {
+  IssueMethod method;
+  method.name = value.at(name_key);
+  method.placement = value.at("placement");
+  method.chunk_bytes = value.at("chunk_bytes");
+  method.ctas = value.value("ctas", method.ctas);
+  method.eviction = value.value("eviction", method.eviction);
+  method.issue = value.value("issue", method.issue);
+  return method;
+}
+
+PlanMeasurement read_measurement(const json& value) {
+  PlanMeasurement measured;
+  measured.speedup = value.at("speedup");
+  measured.pairs = value.at("pairs");
+  if (value.contains("low")) measured.low = value.at("low");
+  if (value.contains("high")) measured.high = value.at("high");
+  return measured;
+}
+
 Plan read_plan(const json& value) {
   Plan plan;
   plan.strategy = value.at("strategy");
@@ -62,6 +83,8 @@ Plan read_plan(const json& value) {
   plan.cache_peak_bytes = value.at("cache").at("peak_bytes");
   plan.cache_shadow_price_ns_per_mib = value.at("cache").at("shadow_price_ns_per_mib");
   for (const json& window : value.at("windows")) plan.windows.push_back(read_window(window));
+  if (value.contains("method")) plan.method = read_method(value.at("method"), "name");
+  if (value.contains("measured")) plan.measured = read_measurement(value.at("measured"));
   return plan;
 }
 
@@ -75,9 +98,7 @@ Schedule read_schedule(const json& document) {
   schedule.step_ops = trace.at("step_ops");
   const json& device = document.at("device");
   schedule.device_name = device.at("name");
-  schedule.method = device.at("method");
-  schedule.placement = device.at("placement");
-  schedule.chunk_bytes = device.at("chunk_bytes");
+  schedule.method = read_method(device, "method");
   schedule.budget_bytes = document.at("budget_bytes");
   schedule.link_latency_ns = document.at("link_latency_ns");
   schedule.windows_mode = document.at("windows_mode");
@@ -113,6 +134,7 @@ class PlanCheck {
       check_window(window, at);
     }
     check_each_byte_once(pointer);
+    if (plan.measured) check_measurement(*plan.measured, pointer + "/measured");
     if (plan.verdict == "do-nothing" && (!uses_.empty() || plan.speedup != 1)) {
       throw input_error("{}: at {}/verdict: do-nothing, but the plan prefetches or has a speed-up",
                         path_.string(), pointer);
@@ -135,6 +157,18 @@ class PlanCheck {
     if (ordinal < schedule_.step_ops) return;
     throw input_error("{}: at {}: operator {} does not exist, the step has {} operators",
                       path_.string(), at, ordinal, schedule_.step_ops);
+  }
+
+  void check_measurement(const PlanMeasurement& measured, const std::string& at) const {
+    if (measured.low.has_value() != measured.high.has_value()) {
+      throw input_error("{}: at {}: low and high come together", path_.string(), at);
+    }
+    if (!measured.low ||
+        (*measured.low <= measured.speedup && measured.speedup <= *measured.high)) {
+      return;
+    }
+    throw input_error("{}: at {}: the speed-up {} is not within low {} and high {}", path_.string(),
+                      at, measured.speedup, *measured.low, *measured.high);
   }
 
   void check_window(const PlannedWindow& window, const std::string& at) {
@@ -234,10 +268,24 @@ ordered_json write_window(const PlannedWindow& window) {
           {"prefetches", std::move(prefetches)}};
 }
 
+ordered_json write_method(const IssueMethod& method, const char* name_key) {
+  return {
+      {name_key, method.name}, {"placement", method.placement}, {"chunk_bytes", method.chunk_bytes},
+      {"ctas", method.ctas},   {"eviction", method.eviction},   {"issue", method.issue}};
+}
+
+ordered_json write_measurement(const PlanMeasurement& measured) {
+  ordered_json out{{"speedup", finite(measured.speedup, "measured speed-up")}};
+  if (measured.low) out["low"] = finite(*measured.low, "measured interval");
+  if (measured.high) out["high"] = finite(*measured.high, "measured interval");
+  out["pairs"] = measured.pairs;
+  return out;
+}
+
 ordered_json write_plan(const Plan& plan) {
   ordered_json windows = ordered_json::array();
   for (const PlannedWindow& window : plan.windows) windows.push_back(write_window(window));
-  return {
+  ordered_json out{
       {"strategy", plan.strategy},
       {"verdict", plan.verdict},
       {"reasons", plan.reasons},
@@ -250,9 +298,16 @@ ordered_json write_plan(const Plan& plan) {
        {{"peak_bytes", plan.cache_peak_bytes},
         {"shadow_price_ns_per_mib", finite(plan.cache_shadow_price_ns_per_mib, "cache price")}}},
       {"windows", std::move(windows)}};
+  if (plan.method) out["method"] = write_method(*plan.method, "name");
+  if (plan.measured) out["measured"] = write_measurement(*plan.measured);
+  return out;
 }
 
 }  // namespace
+
+const IssueMethod& method_of(const Schedule& schedule, const Plan& plan) {
+  return plan.method ? *plan.method : schedule.method;
+}
 
 Schedule load_schedule(const fs::path& path) {
   const json document = parse_json_file(path);
@@ -268,6 +323,8 @@ Schedule load_schedule(const fs::path& path) {
 }
 
 std::string to_json(const Schedule& schedule) {
+  ordered_json device{{"name", schedule.device_name}};
+  device.update(write_method(schedule.method, "method"));
   ordered_json document{{"schema", "preserve/schedule"},
                         {"version", kScheduleVersion},
                         {"trace",
@@ -276,11 +333,7 @@ std::string to_json(const Schedule& schedule) {
                           {"rank", schedule.rank},
                           {"ranks", schedule.ranks},
                           {"step_ops", schedule.step_ops}}},
-                        {"device",
-                         {{"name", schedule.device_name},
-                          {"method", schedule.method},
-                          {"placement", schedule.placement},
-                          {"chunk_bytes", schedule.chunk_bytes}}},
+                        {"device", std::move(device)},
                         {"budget_bytes", schedule.budget_bytes},
                         {"link_latency_ns", schedule.link_latency_ns},
                         {"windows_mode", schedule.windows_mode},

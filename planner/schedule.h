@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // schedule.json: what to prefetch where, with predictions and bounds. The contract between
 // preserve-tune, preserve-replay, preserve-report and preserve-apply. Schema:
-// planner/schedule.schema.json (draft-07), "schema": "preserve/schedule", "version": "1.0".
+// planner/schedule.schema.json (draft-07), "schema": "preserve/schedule", "version": "1.1" (1.0
+// lacks how prefetches are issued beyond name, placement and chunk, and what was measured).
 // Operators are named by ordinal in the folded step plus name, tensors by name: both survive a
 // restart of the program, addresses do not.
 #pragma once
@@ -14,7 +15,28 @@
 
 namespace preserve {
 
-inline constexpr const char* kScheduleVersion = "1.0";
+inline constexpr const char* kScheduleVersion = "1.1";
+
+// How prefetches are issued: a PrefetchMethod of the device file, and what can be chosen besides.
+struct IssueMethod {
+  std::string name;         // load, prefetcht0_paced, bulk_l2, ...; empty: the device has none
+  std::string placement;    // "consumer" or "spare"; empty: the device has none
+  int64_t chunk_bytes = 0;  // bytes between two looks at the collective (CPU), per request (GPU)
+  int64_t ctas = 0;         // GPU only; 0: the executor's default
+  std::string eviction = "normal";  // or "last": asks the cache to keep these lines longest
+  // When the first request is made. "after": the collective has started. "before": it need not
+  // have, so requests may get ahead of it and delay it.
+  std::string issue = "after";
+
+  bool operator==(const IssueMethod&) const = default;
+};
+
+// What preserve-replay found for a plan: the paired ratio baseline / plan.
+struct PlanMeasurement {
+  double speedup = 1;
+  std::optional<double> low, high;  // its 95 % interval; none from too few pairs
+  int64_t pairs = 0;                // counted
+};
 
 struct PlannedPrefetch {
   std::string tensor;
@@ -48,6 +70,8 @@ struct Plan {
   int64_t cache_peak_bytes = 0;  // largest prefetched-but-unread amount
   double cache_shadow_price_ns_per_mib = 0;
   std::vector<PlannedWindow> windows;
+  std::optional<IssueMethod> method;        // in place of the schedule's
+  std::optional<PlanMeasurement> measured;  // by preserve-tune --measure
 };
 
 struct Schedule {
@@ -56,8 +80,7 @@ struct Schedule {
   int64_t ranks = 1;     // ranks of the recorded program; each runs the same plan
   int64_t step_ops = 0;  // operators of the folded step, to recognise a foreign trace
   std::string device_name;
-  std::string method, placement;  // PrefetchMethod chosen from the device file
-  int64_t chunk_bytes = 0;
+  IssueMethod method;  // of every plan that has none of its own
   int64_t budget_bytes = 0;
   int64_t link_latency_ns = 0;  // > 0: planned for a stand-in network link; replay must agree
   uint64_t seed = 1;
@@ -67,6 +90,9 @@ struct Schedule {
   Plan plan;                     // the chosen one
   std::vector<Plan> candidates;  // the k - 1 next best, also when the chosen one does nothing
 };
+
+// How `plan` of `schedule` is issued: its own way, else the schedule's.
+const IssueMethod& method_of(const Schedule& schedule, const Plan& plan);
 
 // Reads, validates against the schema (input_error with JSON pointer; a newer major version is
 // refused naming both), then checks ranges: lengths positive, no byte twice per use, sums agree.

@@ -41,10 +41,10 @@ void choose_method(ReplayJob& job) {
   const bool fetches = std::any_of(job.arms.begin(), job.arms.end(),
                                    [](const ReplayArm& arm) { return arm.planned_bytes > 0; });
   // Without a prefetch in the plan the method may be empty or another device's.
-  job.options.fetch = find_fetch_method(fetches ? job.schedule.method : "load");
+  job.options.fetch = find_fetch_method(fetches ? job.schedule.method.name : "load");
   job.options.chunk_bytes =
-      job.schedule.chunk_bytes > 0 ? job.schedule.chunk_bytes : kDefaultChunkBytes;
-  job.needs_spare_core = fetches && job.schedule.placement == "spare";
+      job.schedule.method.chunk_bytes > 0 ? job.schedule.method.chunk_bytes : kDefaultChunkBytes;
+  job.needs_spare_core = fetches && job.schedule.method.placement == "spare";
 }
 
 StepProgram program_of_rank(const TraceDb& db, int64_t rank, const std::vector<int64_t>& recorded,

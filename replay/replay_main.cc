@@ -97,8 +97,8 @@ std::map<std::string, std::string> meta_of(const Arguments& arguments, const Rep
       {"device_name", host.cpu_name},
       {"schedule_device_name", schedule.device_name},
       {"cores_per_rank", job.needs_spare_core ? "2" : "1"},
-      {"method", schedule.method},
-      {"placement", schedule.placement},
+      {"method", schedule.method.name},
+      {"placement", schedule.method.placement},
       {"chunk_bytes", std::to_string(job.options.chunk_bytes)},
       {"pages", page_policy()},
       {"tensor_bytes", std::to_string(job.program.tensor_bytes)},
@@ -242,7 +242,7 @@ int main(int argc, char** argv) {
       "  mpirun -n 2 preserve-replay trace.db schedule.json -o replay.db\n"
       "\n"
       "Exit codes: 0 done, 1 --fail-if came true, 2 usage or bad input, 3 internal error.";
-  info.versions = "trace schema 1, schedule 1.0";
+  info.versions = "trace schema 1, schedule 1.1";
   return run_tool(
       argc, argv, info, [&](CLI::App& app) { define(app, arguments); },
       [&](Console& console) { return run(console, arguments); });

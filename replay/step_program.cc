@@ -79,9 +79,9 @@ void add_collective(const StepOp& op, int64_t world_size, Unrepeatable& odd, Pro
   }
 }
 
-ReplayArm arm_of(const Plan& plan, const std::string& name,
+ReplayArm arm_of(const Schedule& schedule, const Plan& plan, const std::string& name,
                  const std::unordered_map<std::string, int32_t>& tensors) {
-  ReplayArm arm{name, ArmKind::plan, {}, {}, 0};
+  ReplayArm arm{name, ArmKind::plan, {}, {}, 0, method_of(schedule, plan)};
   for (const PlannedWindow& window : plan.windows) {
     if (window.prefetches.empty()) continue;
     ArmWindow out{window.ordinal, {}};
@@ -148,8 +148,8 @@ std::vector<ReplayArm> arms_of(const StepProgram& program, const Schedule& sched
   for (size_t i = 0; i < program.tensors.size(); ++i) {
     tensors.emplace(program.tensors[i].name, static_cast<int32_t>(i));
   }
-  std::vector<ReplayArm> arms{{"baseline", ArmKind::baseline, {}, {}, 0}};
-  arms.push_back(arm_of(schedule.plan, "prefetch", tensors));
+  std::vector<ReplayArm> arms{{"baseline", ArmKind::baseline, {}, {}, 0, {}}};
+  arms.push_back(arm_of(schedule, schedule.plan, "prefetch", tensors));
   arms.push_back(arms[1]);
   arms.back().name = "null";
   arms.back().kind = ArmKind::null_plan;
@@ -160,10 +160,11 @@ std::vector<ReplayArm> arms_of(const StepProgram& program, const Schedule& sched
   arms.back().name = "useless";
   arms.back().kind = ArmKind::useless;
   arms.back().consumers.clear();
-  arms.push_back({"hot", ArmKind::hot, {}, {}, 0});
+  arms.push_back({"hot", ArmKind::hot, {}, {}, 0, {}});
   if (candidates) {
     for (size_t i = 0; i < schedule.candidates.size(); ++i) {
-      arms.push_back(arm_of(schedule.candidates[i], fmt::format("prefetch-{}", i + 1), tensors));
+      arms.push_back(
+          arm_of(schedule, schedule.candidates[i], fmt::format("prefetch-{}", i + 1), tensors));
     }
   }
   return arms;

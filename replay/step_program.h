@@ -62,6 +62,7 @@ struct ReplayArm {
   std::vector<ArmWindow> windows;  // ascending ordinal; empty for baseline and hot
   std::vector<int32_t> consumers;  // ordinals that read what was fetched
   int64_t planned_bytes = 0;       // per step
+  IssueMethod method{};            // of what fetches; null and useless have prefetch's
 };
 
 // The arms of a schedule: baseline, prefetch, null, useless, hot and, when asked for, prefetch-1

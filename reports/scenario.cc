@@ -65,9 +65,10 @@ PlanView view_plan(const Schedule& schedule, size_t operators) {
   for (const std::string& reason : schedule.plan.reasons)
     view.reasons.push_back(clean(reason, kSentenceLimit));
   view.device = clean(schedule.device_name);
-  view.method = clean(schedule.method);
-  view.placement = clean(schedule.placement);
-  view.chunk_bytes = schedule.chunk_bytes;
+  const IssueMethod& method = method_of(schedule, schedule.plan);
+  view.method = clean(method.name);
+  view.placement = clean(method.placement);
+  view.chunk_bytes = method.chunk_bytes;
   view.budget_bytes = schedule.budget_bytes;
   view.seed = static_cast<int64_t>(schedule.seed);
   view.baseline_step_ns = schedule.plan.baseline_step_ns;

@@ -80,7 +80,7 @@ TEST_F(PreserveTune, WritesAScheduleForTheTrace) {
   EXPECT_EQ(planned.trace_sha256, sha256_of_file(directory_ / "trace.db"));
   EXPECT_EQ(planned.ranks, 2);
   EXPECT_EQ(planned.budget_bytes, 4 << 20);
-  EXPECT_EQ(planned.method, "load");
+  EXPECT_EQ(planned.method.name, "load");
   EXPECT_EQ(planned.candidates.size(), 2u);
   EXPECT_LT(planned.plan.prefetch_step_ns, planned.plan.baseline_step_ns);
 }

@@ -124,8 +124,74 @@ TEST(Schedule, IsNotWrittenWithNumbersThatNobodyReads) {
 
 TEST(Schedule, NamesBothVersions) {
   std::string text = to_json(sample());
-  text.replace(text.find("\"1.0\""), 5, "\"2.3\"");
-  EXPECT_THAT(error_of(text), testing::AllOf(HasSubstr("2.3"), HasSubstr("1.0")));
+  text.replace(text.find("\"1.1\""), 5, "\"2.3\"");
+  EXPECT_THAT(error_of(text), testing::AllOf(HasSubstr("2.3"), HasSubstr("1.1")));
+}
+
+IssueMethod some_method() {
+  IssueMethod method;
+  method.name = "bulk_l2";
+  method.placement = "spare";
+  method.chunk_bytes = 4096;
+  method.ctas = 16;
+  return method;
+}
+
+TEST(Schedule, RefusesBrokenMethodsAndMeasurements) {
+  EXPECT_THAT(error_after([](Schedule& s) { s.method.ctas = -1; }), HasSubstr("at /device/ctas"));
+  EXPECT_THAT(error_after([](Schedule& s) { s.method.eviction = "first"; }),
+              HasSubstr("at /device/eviction"));
+  EXPECT_THAT(error_after([](Schedule& s) { s.method.issue = "during"; }),
+              HasSubstr("at /device/issue"));
+  EXPECT_THAT(error_after([](Schedule& s) {
+                s.plan.method = some_method();
+                s.plan.method->ctas = 1 << 20;
+              }),
+              HasSubstr("at /method/ctas"));
+  EXPECT_THAT(error_after([](Schedule& s) {
+                s.candidates[0].method = some_method();
+                s.candidates[0].method->name.clear();
+              }),
+              HasSubstr("at /candidates/0/method/name"));
+  EXPECT_THAT(error_after([](Schedule& s) {
+                s.candidates[0].method = some_method();
+                s.candidates[0].method->chunk_bytes = -1;
+              }),
+              HasSubstr("at /candidates/0/method/chunk_bytes"));
+  EXPECT_THAT(error_after([](Schedule& s) {
+                s.candidates[0].measured = {1.2, {}, {}, -3};
+              }),
+              HasSubstr("at /candidates/0/measured/pairs"));
+  EXPECT_THAT(error_after([](Schedule& s) {
+                s.candidates[0].measured = {1.2, 1.1, {}, 3};
+              }),
+              HasSubstr("at /candidates/0/measured: low and high"));
+  EXPECT_THAT(error_after([](Schedule& s) {
+                s.plan.measured = {1.2, 1.3, 1.4, 30};
+              }),
+              HasSubstr("at /measured: the speed-up 1.2"));
+}
+
+TEST(Schedule, APlansOwnMethodReplacesTheSchedules) {
+  Schedule schedule = sample();
+  schedule.method.name = "prefetch_l2";
+  schedule.candidates[0].method = some_method();
+  EXPECT_EQ(method_of(schedule, schedule.plan).name, "prefetch_l2");
+  EXPECT_EQ(method_of(schedule, schedule.candidates[0]), some_method());
+}
+
+// A file that preserve-tune of version 1.0 wrote means what it meant then.
+TEST(Schedule, ReadsVersionOnePointZero) {
+  const Schedule schedule = load_schedule(std::filesystem::path(PRESERVE_SOURCE_DIR) /
+                                          "tests/planner/golden/schedule-1.0.json");
+  EXPECT_EQ(schedule.method,
+            (IssueMethod{"prefetcht0_paced", "consumer", 16384, 0, "normal", "after"}));
+  EXPECT_EQ(schedule.plan.windows.size(), 1U);
+  ASSERT_EQ(schedule.candidates.size(), 1U);
+  for (const Plan* plan : {&schedule.plan, &schedule.candidates[0]}) {
+    EXPECT_FALSE(plan->method.has_value());
+    EXPECT_FALSE(plan->measured.has_value());
+  }
 }
 
 TEST(Schedule, RefusesForeignFiles) {
@@ -160,7 +226,24 @@ RC_GTEST_PROP(ScheduleProperty, SurvivesTheFile, ()) {
   for (char& c : schedule.trace_path) c = static_cast<char>(c & 0x7f);  // JSON holds UTF-8 only
   schedule.seed = *rc::gen::inRange<uint64_t>(0, uint64_t{1} << 53);
   schedule.link_latency_ns = *rc::gen::inRange<int64_t>(0, int64_t{1} << 53);
+  const auto method = [] {
+    return IssueMethod{*rc::gen::element<std::string>("load", "bulk_l2"),
+                       *rc::gen::element<std::string>("consumer", "spare"),
+                       *rc::gen::inRange<int64_t>(0, 1 << 20),
+                       *rc::gen::inRange<int64_t>(0, 200),
+                       *rc::gen::element<std::string>("normal", "last"),
+                       *rc::gen::element<std::string>("before", "after")};
+  };
+  schedule.method = method();
+  if (*rc::gen::arbitrary<bool>()) schedule.candidates[0].method = method();
   Plan& plan = schedule.plan;
+  if (*rc::gen::arbitrary<bool>()) {
+    plan.measured = PlanMeasurement{*rc::gen::inRange(0, 1 << 30) / 1e6, {}, {}, 7};
+    if (*rc::gen::arbitrary<bool>()) {
+      plan.measured->low = plan.measured->speedup / 2;
+      plan.measured->high = plan.measured->speedup * 2;
+    }
+  }
   plan.speedup = *rc::gen::inRange(0, 1 << 30) / 1e6;
   plan.windows.clear();
   const auto windows = *rc::gen::inRange(0, 6);

@@ -45,9 +45,9 @@ Schedule simple_schedule(const std::filesystem::path& trace, const SimplePlan& s
   schedule.ranks = step.world_size;
   schedule.step_ops = static_cast<int64_t>(step.ops.size());
   schedule.device_name = "test device";
-  schedule.method = spec.method;
-  schedule.placement = spec.placement;
-  schedule.chunk_bytes = spec.chunk_bytes;
+  schedule.method.name = spec.method;
+  schedule.method.placement = spec.placement;
+  schedule.method.chunk_bytes = spec.chunk_bytes;
   schedule.budget_bytes = spec.budget_bytes;
   schedule.link_latency_ns = spec.link_latency_ns;
   schedule.plan.strategy = "bfs";

@@ -138,6 +138,14 @@ TEST_F(StepProgramTest, ArmsAreTheScheduleAndItsControls) {
   EXPECT_EQ(arms_of(program, schedule_, false).size(), 5U);
 }
 
+TEST_F(StepProgramTest, APlanIsIssuedItsOwnWay) {
+  schedule_.candidates[0].method = IssueMethod{"prefetcht1", "spare", 512, 0, "normal", "before"};
+  schedule_.candidates.push_back(schedule_.plan);
+  const std::vector<ReplayArm> arms = arms_of(program_of(step_), schedule_, true);
+  for (const size_t arm : {1, 2, 3, 6}) EXPECT_EQ(arms[arm].method, schedule_.method) << arm;
+  EXPECT_EQ(arms[5].method, *schedule_.candidates[0].method);
+}
+
 TEST_F(StepProgramTest, PlannedBytesAreTheSchedules) {
   const std::vector<ReplayArm> arms = arms_of(program_of(step_), schedule_, false);
   int64_t planned = 0;

@@ -75,9 +75,9 @@ Schedule make_schedule(const std::filesystem::path& trace, int64_t link_latency_
   schedule.ranks = 2;
   schedule.step_ops = static_cast<int64_t>(step.ops.size());
   schedule.device_name = "Test processor";
-  schedule.method = "load";
-  schedule.placement = "consumer";
-  schedule.chunk_bytes = 4096;
+  schedule.method.name = "load";
+  schedule.method.placement = "consumer";
+  schedule.method.chunk_bytes = 4096;
   schedule.budget_bytes = 4 * kMiB;
   schedule.link_latency_ns = link_latency_ns;
   Plan& plan = schedule.plan;
