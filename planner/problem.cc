@@ -316,6 +316,7 @@ IssueMethod issue_method(const PrefetchMethod& method) {
   issue.placement = method.placement;
   issue.chunk_bytes = method.chunk_bytes;
   issue.ctas = method.ctas;
+  if (!method.eviction.empty()) issue.eviction = method.eviction;
   return issue;
 }
 
