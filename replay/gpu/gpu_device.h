@@ -74,7 +74,8 @@ struct GpuNode {
   // cached. Multiple of kGpuPatternBytes; 0: every byte from its own place.
   int64_t wrap_bytes = 0;
   std::vector<GpuRange> writes;
-  int64_t wait_before_ns = 0, wait_after_ns = 0;  // held inside the kernel
+  // Held inside the kernel: before its work begins and after it is done. 0 for gemm and collective.
+  int64_t wait_before_ns = 0, wait_after_ns = 0;
   GpuFetch fetch = GpuFetch::bulk_l2;
   GpuEviction eviction = GpuEviction::normal;
   int64_t chunk_bytes = 0;  // per request of a prefetch
@@ -97,10 +98,11 @@ struct GpuRun {
   double step_ns = 0;    // mean time of one execution on the device, back to back
   double launch_ns = 0;  // mean time that launching one took on the host
   // Per slot, means: from the first start to the last end of its nodes, and the start since the
-  // start of the step's first node. Of gemm and collective nodes, which cannot be looked into, the
-  // interval between their neighbours.
+  // beginning of the step's first node. A node starts when it has waited for wait_before_ns and
+  // ends when it has waited for wait_after_ns. Of gemm and collective nodes, which cannot be looked
+  // into, the interval between their neighbours.
   std::vector<double> op_ns, op_start_ns;
-  uint64_t checksum = 0;  // sum over all 32-bit words read, per execution
+  uint64_t checksum = 0;  // sum over all 32-bit words that read nodes took, per execution
 };
 
 // Every byte of device memory equals kGpuPattern of its offset within its allocation, modulo this.
@@ -153,5 +155,8 @@ std::unique_ptr<GpuDevice> open_cuda_device(int ordinal);
 
 // Built with CUDA.
 bool has_cuda();
+
+// CUDA devices that this process may use; 0 where open_cuda_device() would say what is missing.
+int count_cuda_devices();
 
 }  // namespace preserve

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+// The simulated GPU does what its properties say: otherwise tests that use it prove nothing.
+#include "tests/support/fake_gpu.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "common/error.h"
+
+namespace preserve::test {
+namespace {
+
+constexpr int64_t kMiB = 1 << 20;
+
+GpuNode read_node(GpuAddress address, int64_t bytes, std::vector<int> after = {}) {
+  GpuNode node;
+  node.op = 0;
+  node.after = std::move(after);
+  node.ranges = {{address, bytes}};
+  return node;
+}
+
+GpuNode prefetch_node(GpuAddress address, int64_t bytes, std::vector<int> after = {}) {
+  GpuNode node = read_node(address, bytes, std::move(after));
+  node.kind = GpuNodeKind::prefetch;
+  node.op = -1;
+  node.ctas = 16;
+  node.chunk_bytes = 4096;
+  return node;
+}
+
+GpuNode stand_in_node(int64_t hold_ns, int64_t link_bytes, std::vector<int> after = {}) {
+  GpuNode node;
+  node.kind = GpuNodeKind::stand_in;
+  node.after = std::move(after);
+  node.op = 0;
+  node.ctas = 8;
+  node.hold_ns = hold_ns;
+  node.link_bytes = link_bytes;
+  return node;
+}
+
+class FakeGpuTest : public testing::Test {
+ protected:
+  GpuRun run(FakeGpu& gpu, std::vector<GpuNode> nodes, int times = 1) {
+    GpuGraph graph;
+    graph.nodes = std::move(nodes);
+    for (const GpuNode& node : graph.nodes) graph.ops = std::max(graph.ops, node.op + 1);
+    const int number = gpu.add(graph);
+    const GpuRun result = gpu.run(number, times);
+    gpu.drop(number);
+    return result;
+  }
+  FakeGpuProperties properties_;
+};
+
+TEST_F(FakeGpuTest, ReadsColdThenHot) {
+  FakeGpu gpu(properties_);
+  const GpuAddress data = gpu.allocate(2 * kMiB);
+  EXPECT_NEAR(run(gpu, {read_node(data, 2 * kMiB)}).op_ns[0], 2 * kMiB / 100.0, 1);
+  EXPECT_NEAR(run(gpu, {read_node(data, 2 * kMiB)}).op_ns[0], 2 * kMiB / 400.0, 1);
+}
+
+TEST_F(FakeGpuTest, LeavesTheCacheInOrderOfLastUse) {
+  FakeGpu gpu(properties_);
+  const GpuAddress data = gpu.allocate(4 * kMiB);
+  run(gpu, {read_node(data, 4 * kMiB)});
+  EXPECT_EQ(gpu.cached_bytes({data, kMiB}), 0);
+  EXPECT_EQ(gpu.cached_bytes({data + kMiB, 3 * kMiB}), 3 * kMiB);
+  EXPECT_NEAR(run(gpu, {read_node(data, 4 * kMiB)}).op_ns[0], 4 * kMiB / 100.0, 1);
+}
+
+TEST_F(FakeGpuTest, NodesAtTheSameTimeShareTheMemory) {
+  FakeGpu gpu(properties_);
+  const GpuAddress data = gpu.allocate(2 * kMiB);
+  GpuNode second = read_node(data + kMiB, kMiB);
+  second.op = 1;
+  const GpuRun both = run(gpu, {read_node(data, kMiB), second});
+  EXPECT_NEAR(both.op_ns[0], 2 * kMiB / 100.0, 100);
+  EXPECT_NEAR(both.op_ns[1], 2 * kMiB / 100.0, 100);
+}
+
+TEST_F(FakeGpuTest, APrefetchBesideACollectiveMakesTheNextReadHot) {
+  FakeGpu gpu(properties_);
+  const GpuAddress data = gpu.allocate(2 * kMiB);
+  GpuNode reader = read_node(data, kMiB, {0});
+  reader.op = 1;
+  const GpuRun with = run(gpu, {stand_in_node(20'000, 0), prefetch_node(data, kMiB), reader});
+  EXPECT_NEAR(with.op_ns[0], 20'000, 1);
+  EXPECT_NEAR(with.op_ns[1], kMiB / 400.0, 1);
+  EXPECT_EQ(gpu.prefetched_bytes(), kMiB);
+}
+
+TEST_F(FakeGpuTest, EvictLastStaysOnlyInTheSetAside) {
+  FakeGpu gpu(properties_);
+  const GpuAddress kept = gpu.allocate(kMiB);
+  const GpuAddress flood = gpu.allocate(8 * kMiB);
+  GpuNode last = prefetch_node(kept, kMiB);
+  last.eviction = GpuEviction::last;
+  run(gpu, {last});
+  run(gpu, {read_node(flood, 8 * kMiB)});
+  EXPECT_EQ(gpu.cached_bytes({kept, kMiB}), 0);
+  gpu.set_persisting_l2(kMiB / 2);
+  run(gpu, {last});
+  run(gpu, {read_node(flood, 8 * kMiB)});
+  EXPECT_EQ(gpu.cached_bytes({kept, kMiB}), kMiB / 2);
+  gpu.set_persisting_l2(std::nullopt);
+  run(gpu, {read_node(flood, 8 * kMiB)});
+  EXPECT_EQ(gpu.cached_bytes({kept, kMiB}), 0);
+}
+
+TEST_F(FakeGpuTest, TheLinkTakesItsTimeAndSuffersFromPrefetches) {
+  properties_.link_slowdown = 1.5;
+  FakeGpu gpu(properties_);
+  const GpuAddress data = gpu.allocate(8 * kMiB);
+  EXPECT_NEAR(run(gpu, {stand_in_node(1000, kMiB)}).op_ns[0], kMiB / 20.0, 1);
+  const GpuRun beside = run(gpu, {stand_in_node(1000, kMiB), prefetch_node(data, 8 * kMiB)});
+  EXPECT_GT(beside.op_ns[0], 1.4 * kMiB / 20.0);
+}
+
+TEST_F(FakeGpuTest, EdgesHaveTheirStartLatency) {
+  FakeGpu gpu(properties_);
+  const GpuAddress data = gpu.allocate(kMiB);
+  GpuNode leaf = read_node(data, kMiB, {0});
+  leaf.op = 1;
+  GpuNode first = stand_in_node(10'000, 0);
+  EXPECT_NEAR(run(gpu, {first, leaf}).op_start_ns[1], 10'000 + 1000, 1);
+  leaf.with_start_of = true;
+  EXPECT_NEAR(run(gpu, {first, leaf}).op_start_ns[1], 500, 1);
+}
+
+TEST_F(FakeGpuTest, WaitsAreHeldInsideTheKernel) {
+  FakeGpu gpu(properties_);
+  const GpuAddress data = gpu.allocate(kMiB);
+  GpuNode node = read_node(data, kMiB);
+  node.wait_before_ns = 3000;
+  node.wait_after_ns = 500;
+  const GpuRun run_of = run(gpu, {node});
+  EXPECT_NEAR(run_of.op_start_ns[0], 3000, 1);
+  EXPECT_NEAR(run_of.op_ns[0], kMiB / 100.0 + 500, 1);
+  EXPECT_NEAR(run_of.step_ns, 1000 + 3000 + kMiB / 100.0 + 500, 1);
+}
+
+TEST_F(FakeGpuTest, AChaseCostsAHopEach) {
+  FakeGpu gpu(properties_);
+  const GpuAddress data = gpu.allocate(kMiB);
+  gpu.make_chain(data, kMiB, 7);
+  GpuNode chase = read_node(data, kMiB);
+  chase.kind = GpuNodeKind::chase;
+  chase.hops = kMiB / 128;
+  run(gpu, {chase});
+  EXPECT_EQ(gpu.cached_bytes({data, kMiB}), kMiB) << "the chain visits every line";
+  EXPECT_NEAR(run(gpu, {chase}).op_ns[0], 150.0 * kMiB / 128, 1);
+}
+
+TEST_F(FakeGpuTest, HalvesOfASplitL2) {
+  properties_.far_bytes_per_s = 200e9;
+  FakeGpu gpu(properties_);
+  EXPECT_EQ(gpu.sm_halves().size(), 132U);
+  const GpuAddress data = gpu.allocate(kMiB);
+  GpuNode fetch = prefetch_node(data, kMiB);
+  fetch.sm_half = 1;
+  run(gpu, {fetch});
+  GpuNode reader = read_node(data, kMiB);
+  reader.sm_half = 1;
+  EXPECT_NEAR(run(gpu, {reader}).op_ns[0], kMiB / 200.0, 1);
+  reader.sm_half = 2;
+  EXPECT_NEAR(run(gpu, {reader}).op_ns[0], kMiB / 100.0, 1);
+}
+
+TEST_F(FakeGpuTest, ChecksumsAreOfTheBytesThatAreThere) {
+  FakeGpu gpu(properties_);
+  const GpuAddress data = gpu.allocate(kMiB);
+  GpuNode hot = read_node(data, kMiB);
+  hot.wrap_bytes = 4096;
+  const uint64_t sum = run(gpu, {read_node(data, kMiB)}).checksum;
+  EXPECT_EQ(run(gpu, {hot}).checksum, sum);
+  EXPECT_NE(run(gpu, {read_node(data, kMiB - 16)}).checksum, sum);
+  gpu.corrupt(data + 5000);
+  EXPECT_NE(run(gpu, {read_node(data, kMiB)}).checksum, sum);
+}
+
+TEST_F(FakeGpuTest, NoiseComesFromTheSeed) {
+  properties_.noise = 0.1;
+  FakeGpu one(properties_), same(properties_);
+  properties_.seed = 2;
+  FakeGpu other(properties_);
+  const auto time = [&](FakeGpu& gpu) {
+    return run(gpu, {read_node(gpu.allocate(kMiB), kMiB)}).op_ns[0];
+  };
+  const double time_ns = time(one);
+  EXPECT_EQ(time_ns, time(same));
+  EXPECT_NE(time_ns, time(other));
+}
+
+TEST_F(FakeGpuTest, StreamsAreInOrder) {
+  FakeGpu gpu(properties_);
+  const GpuAddress data = gpu.allocate(2 * kMiB);
+  GpuGraph graph;
+  graph.nodes = {read_node(data, kMiB), read_node(data + kMiB, kMiB)};
+  graph.nodes[1].op = 1;
+  graph.ops = 2;
+  graph.as_graph = false;
+  const GpuRun serial = gpu.run(gpu.add(graph), 1);
+  EXPECT_NEAR(serial.op_start_ns[1], kMiB / 100.0 + 1000, 1);
+}
+
+TEST_F(FakeGpuTest, BadGraphsAreRefused) {
+  FakeGpu gpu(properties_);
+  const GpuAddress data = gpu.allocate(kMiB);
+  const auto refuses = [&](const GpuNode& node) { EXPECT_THROW(run(gpu, {node}), Error); };
+  refuses(read_node(data + 8, kMiB - 16));
+  refuses(read_node(data, kMiB + 16));
+  refuses(read_node(data - 16, 16));
+  refuses(read_node(data, 0));
+  refuses(read_node(data, 16, {0}));
+  GpuNode fetch = prefetch_node(data, kMiB);
+  fetch.chunk_bytes = 100;
+  refuses(fetch);
+  fetch = prefetch_node(data, kMiB);
+  fetch.ctas = 133;
+  refuses(fetch);
+  GpuNode writing = prefetch_node(data, kMiB);
+  writing.writes = {{data, 16}};
+  refuses(writing);
+  GpuNode gemm = read_node(data, 2 * 64 * 64);
+  gemm.kind = GpuNodeKind::gemm;
+  gemm.m = 1;
+  gemm.n = gemm.k = 64;
+  refuses(gemm);  // no type that it can multiply
+  EXPECT_THROW(gpu.allocate(int64_t{2} << 30), Error);
+  EXPECT_THROW(gpu.set_persisting_l2(2 * kMiB), Error);
+}
+
+}  // namespace
+}  // namespace preserve::test
