@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Old trace.db files stay readable: a copy in memory is brought up to the present schema, one
-// version at a time; the file itself is never touched. A change of schema.sql raises
-// kTraceSchemaVersion and adds one entry here.
+// version at a time; the file itself is never touched. What a version adds stands in a schema_N.sql of its own, which
+// new files get too; it raises kTraceSchemaVersion and is one entry here.
 #pragma once
 
 #include <span>
@@ -16,7 +16,7 @@ struct Migration {
   const char* sql;
 };
 
-// One entry per past version, ascending. Empty while version 1 is the only one.
+// One entry per past version, ascending.
 std::span<const Migration> trace_migrations();
 
 // Copies `old` (which is closed) into memory and applies every step from `version` on. The result's

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
--- trace.db, schema version 1 (PRAGMA user_version). One file holds one run: a recorded program, or a
--- replay of its schedule. Times are integer ns on CLOCK_MONOTONIC of the host, sizes integer bytes.
+-- trace.db (schema_2.sql adds what version 2 has besides). One file holds one run: a recorded program, a
+-- replay of its schedule, or a grid of replays. Times are integer ns on CLOCK_MONOTONIC of the host, sizes integer bytes.
 -- A fact that is not known is NULL, never 0. Nothing is changed after the file was closed.
 -- Checks of three and more words are chains of OR: SQLite builds a temporary table for each row that an
 -- IN of that many is checked for, which halves the speed of inserting.

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstring>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -15,12 +16,14 @@
 
 namespace preserve {
 
-extern const std::string_view kSchemaSql;  // db/schema.sql
+extern const std::string_view kSchemaSql;   // db/schema.sql
+extern const std::string_view kSchema2Sql;  // db/schema_2.sql
 extern const std::string_view kViewsSql;   // db/views.sql
 
 namespace {
 
 constexpr size_t kNameCacheLimit = 200'000;  // names held in memory while producing
+constexpr int kPatienceMs = 10'000;  // for a file that somebody else is changing or reading
 constexpr int kApplicationId = 0x50525356;   // "PRSV", read by file(1)
 
 enum Insert {
@@ -86,15 +89,17 @@ void bind_all(sqlite3_stmt* statement, std::initializer_list<SqlValue> parameter
 
 namespace {
 
-// "'op','range',...": what schema.sql creates.
+// "'op','range',...": what the schema creates.
 std::string table_names_sql() {
   constexpr std::string_view kCreate = "CREATE TABLE ";
   std::string names;
-  for (size_t at = kSchemaSql.find(kCreate); at != std::string_view::npos;
-       at = kSchemaSql.find(kCreate, at)) {
-    at += kCreate.size();
-    names += fmt::format("{}'{}'", names.empty() ? "" : ",",
-                         kSchemaSql.substr(at, kSchemaSql.find(' ', at) - at));
+  for (const std::string_view schema : {kSchemaSql, kSchema2Sql}) {
+    for (size_t at = schema.find(kCreate); at != std::string_view::npos;
+         at = schema.find(kCreate, at)) {
+      at += kCreate.size();
+      names += fmt::format("{}'{}'", names.empty() ? "" : ",",
+                           schema.substr(at, schema.find(' ', at) - at));
+    }
   }
   return names;
 }
@@ -116,6 +121,7 @@ struct TraceDb::State {
   std::string file;
   sqlite3* handle = nullptr;
   bool producing = false;
+  bool migrated = false;  // a copy in memory of an older file
   std::array<BulkInsert, kInsertCount> inserts;
   std::array<int64_t, kInsertCount> last_id{};
   std::unordered_map<std::string, int64_t, StringHash, std::equal_to<>> strings;
@@ -179,6 +185,7 @@ TraceDb TraceDb::create(const std::filesystem::path& path) {
                          kApplicationId, kTraceSchemaVersion)
                  .c_str());
   state->run(std::string(kSchemaSql).c_str());
+  state->run(std::string(kSchema2Sql).c_str());
   state->run(std::string(kViewsSql).c_str());
   for (int i = 0; i < kInsertCount; ++i) {
     if (!state->inserts[i].prepare(state->handle, kInserts[i].into, kInserts[i].columns)) {
@@ -193,6 +200,23 @@ TraceDb TraceDb::create(const std::filesystem::path& path) {
 }
 
 TraceDb TraceDb::open(const std::filesystem::path& path) {
+  return checked(path, SQLITE_OPEN_READONLY);
+}
+
+TraceDb TraceDb::append(const std::filesystem::path& path) {
+  TraceDb db = checked(path, SQLITE_OPEN_READWRITE);
+  if (db.state_->migrated) {
+    throw input_error("{}: was made by an older preserve and cannot grow: start a new file",
+                      db.file());
+  }
+  // A foreign file gets no code of its own run when rows are changed.
+  sqlite3_db_config(db.state_->handle, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);
+  db.state_->run("PRAGMA synchronous = FULL");
+  db.state_->producing = true;
+  return db;
+}
+
+TraceDb TraceDb::checked(const std::filesystem::path& path, int flags) {
   std::error_code error;
   if (!std::filesystem::is_regular_file(path, error)) {
     throw input_error(
@@ -201,9 +225,10 @@ TraceDb TraceDb::open(const std::filesystem::path& path) {
   }
   auto state = std::make_unique<State>();
   state->file = path.string();
-  if (sqlite3_open_v2(path.c_str(), &state->handle, SQLITE_OPEN_READONLY, nullptr) != SQLITE_OK) {
+  if (sqlite3_open_v2(path.c_str(), &state->handle, flags, nullptr) != SQLITE_OK) {
     state->fail("cannot open");
   }
+  sqlite3_busy_timeout(state->handle, kPatienceMs);
   // Views of a foreign file get no functions with side effects.
   sqlite3_db_config(state->handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
   TraceDb db(std::move(state));
@@ -243,6 +268,7 @@ TraceDb TraceDb::open(const std::filesystem::path& path) {
     if (version < kTraceSchemaVersion) {
       sqlite3* old = std::exchange(db.state_->handle, nullptr);  // closed by migrated_copy
       db.state_->handle = migrated_copy(old, version, trace_migrations(), db.file());
+      db.state_->migrated = true;
     }
     db.state_->run(temporary_views_sql().c_str());
   } catch (const Error& e) {
@@ -250,6 +276,12 @@ TraceDb TraceDb::open(const std::filesystem::path& path) {
     const int code = sqlite3_errcode(db.state_->handle);
     if (code == SQLITE_NOTADB || code == SQLITE_CORRUPT || code == SQLITE_IOERR) {
       throw input_error("{}: {}", db.file(), doing);
+    }
+    if (code == SQLITE_READONLY) {
+      throw input_error(
+          "{}: its writer was ended in the middle of a change: run that command again, it undoes "
+          "what is half done",
+          db.file());
     }
     throw;
   }
@@ -471,6 +503,17 @@ void TraceDb::execute(const std::string& sql, std::initializer_list<SqlValue> pa
   while (statement.next()) {
   }
   sqlite3_reset(state_->repeated.get());
+}
+
+void TraceDb::transaction(const std::function<void()>& changes) {
+  state_->run("BEGIN IMMEDIATE");
+  try {
+    changes();
+    state_->run("COMMIT");
+  } catch (...) {
+    sqlite3_exec(state_->handle, "ROLLBACK", nullptr, nullptr, nullptr);
+    throw;
+  }
 }
 
 void TraceDb::finish() {

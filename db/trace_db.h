@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -24,7 +25,7 @@ struct sqlite3_stmt;
 
 namespace preserve {
 
-inline constexpr int kTraceSchemaVersion = 1;
+inline constexpr int kTraceSchemaVersion = 2;
 
 enum class OpKind { compute, collective, p2p, copy, other };
 enum class StreamKind { thread, async, gpu };
@@ -149,6 +150,11 @@ class TraceDb {
   // versions), a truncated, foreign or corrupt file. An older schema is migrated in memory.
   static TraceDb open(const std::filesystem::path& path);
 
+  // Existing file of the present schema that grows while it is in use (grid.db): complete at every
+  // moment, changed by execute() within transaction() alone. What a killed writer left half done is
+  // undone here.
+  static TraceDb append(const std::filesystem::path& path);
+
   TraceDb(TraceDb&&) noexcept;
   TraceDb& operator=(TraceDb&&) noexcept;
   ~TraceDb();
@@ -173,6 +179,8 @@ class TraceDb {
   void set_meta(std::string_view key, std::string_view value);
   // Any other statement, with ? parameters, while producing.
   void execute(const std::string& sql, std::initializer_list<SqlValue> parameters = {});
+  // After append(): all of `changes` is in the file for good, or none when it throws.
+  void transaction(const std::function<void()>& changes);
   // Ends the transaction; the file is complete afterwards and add() must not be called again.
   void finish();
 
@@ -185,6 +193,7 @@ class TraceDb {
 
  private:
   struct State;
+  static TraceDb checked(const std::filesystem::path& path, int flags);
   explicit TraceDb(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

@@ -224,7 +224,7 @@ int main(int argc, char** argv) {
       "flow.min\n"
       "\nSizes: 32MiB, 4MB; times: 200us, 1.5ms.\n"
       "Exit codes: 0 done (also when the verdict is do-nothing), 2 usage or bad input, 3 internal.",
-      "trace schema 1, schedule 1.1, device 1.1"};
+      "trace schema 2, schedule 1.1, device 1.1"};
   return preserve::run_tool(
       argc, argv, info, [&](CLI::App& app) { preserve::define_options(app, options); },
       [&](preserve::Console& console) { return preserve::tune(options, console); });

@@ -242,7 +242,7 @@ int main(int argc, char** argv) {
       "  mpirun -n 2 preserve-replay trace.db schedule.json -o replay.db\n"
       "\n"
       "Exit codes: 0 done, 1 --fail-if came true, 2 usage or bad input, 3 internal error.";
-  info.versions = "trace schema 1, schedule 1.1";
+  info.versions = "trace schema 2, schedule 1.1";
   return run_tool(
       argc, argv, info, [&](CLI::App& app) { define(app, arguments); },
       [&](Console& console) { return run(console, arguments); });

@@ -14,6 +14,7 @@
 
 namespace preserve {
 extern const std::string_view kSchemaSql;
+extern const std::string_view kSchema2Sql;
 extern const std::string_view kViewsSql;
 
 namespace {
@@ -200,9 +201,58 @@ TEST(TraceDb, NegativeDurationsAreRefused) {
   EXPECT_THROW(db.add(OpRow{.stream = {1}, .name = {1}, .start_ns = 5, .end_ns = 4}), Error);
 }
 
+void make_grid_file(const std::filesystem::path& path) {
+  TraceDb db = TraceDb::create(path);
+  db.execute(
+      "INSERT INTO cell (model, ranks, batch, context, dtype, status) VALUES "
+      "('m', 2, 1, 1024, 'fp16', 'pending')");
+  db.finish();
+}
+
+TEST(TraceDb, AppendingKeepsWholeTransactionsOnly) {
+  const TemporaryDirectory directory;
+  const auto path = directory / "grid.db";
+  make_grid_file(path);
+  {
+    TraceDb db = TraceDb::append(path);
+    db.transaction([&] { db.execute("UPDATE cell SET status = 'failed', reason = 'x'"); });
+    EXPECT_EQ(TraceDb::open(path).query_integer("SELECT count(*) FROM cell WHERE reason = 'x'"), 1)
+        << "others see it at once";
+    EXPECT_THROW(db.transaction([&] {
+      db.execute("UPDATE cell SET reason = 'y'");
+      db.execute("UPDATE cell SET status = 'no such word'");
+    }),
+                 Error);
+    db.transaction([&] { db.execute("UPDATE cell SET pairs = 3"); });
+  }
+  const TraceDb db = TraceDb::open(path);
+  EXPECT_EQ(db.query_integer("SELECT count(*) FROM cell WHERE reason = 'x' AND pairs = 3"), 1);
+}
+
+TEST(TraceDb, AppendingRunsNoTriggersOfTheFile) {
+  const TemporaryDirectory directory;
+  const auto path = directory / "grid.db";
+  make_grid_file(path);
+  change(path, "CREATE TRIGGER t AFTER UPDATE ON cell BEGIN UPDATE cell SET pairs = 99; END");
+  TraceDb db = TraceDb::append(path);
+  db.transaction([&] { db.execute("UPDATE cell SET reason = 'x'"); });
+  EXPECT_EQ(db.query_integer("SELECT pairs FROM cell"), std::nullopt);
+}
+
+TEST(TraceDb, AVersionOneFileIsReadWithEmptyCellsAndDoesNotGrow) {
+  const TemporaryDirectory directory;
+  const auto path = directory / "old.db";
+  test::write_synthetic_trace(path);
+  change(path, "DROP TABLE cell_arm; DROP TABLE cell; PRAGMA user_version = 1");
+  const TraceDb db = TraceDb::open(path);
+  EXPECT_EQ(db.query_integer("SELECT count(*) FROM cell"), 0);
+  EXPECT_GT(db.query_integer("SELECT count(*) FROM op_named").value_or(0), 0);
+  EXPECT_THROW(TraceDb::append(path), Error);
+}
+
 // The schema is documentation too: every table, view and column says what it is.
 TEST(Schema, EveryTableAndColumnIsCommented) {
-  std::istringstream lines{std::string(kSchemaSql)};
+  std::istringstream lines{std::string(kSchemaSql) + std::string(kSchema2Sql)};
   std::string line, previous;
   bool in_table = false, pending = false;
   int columns = 0;
