@@ -26,6 +26,32 @@ size_t index_below(std::mt19937_64& random, size_t n) {
   return static_cast<size_t>((static_cast<Wide>(random()) * n) >> 64);
 }
 
+double geometric_mean(std::vector<double>& values) {
+  if (values.empty()) throw internal_error("mean of no values");
+  double sum = 0;
+  for (const double value : values) {
+    if (!(value > 0)) throw internal_error("geometric mean of {}", value);
+    sum += std::log(value);
+  }
+  return std::exp(sum / static_cast<double>(values.size()));
+}
+
+// `statistic` may rearrange the values that it gets.
+Interval bootstrap(std::span<const double> values, double (*statistic)(std::vector<double>&),
+                   double level, int resamples, uint64_t seed) {
+  std::vector<double> draw(values.begin(), values.end());
+  const double estimate = statistic(draw);
+  if (values.size() < 2) return {estimate, estimate, estimate};
+  std::mt19937_64 random(seed);
+  std::vector<double> results(static_cast<size_t>(resamples));
+  for (double& result : results) {
+    for (double& value : draw) value = values[index_below(random, values.size())];
+    result = statistic(draw);
+  }
+  const double tail = (1 - level) / 2;
+  return {quantile(results, tail), estimate, quantile(results, 1 - tail)};
+}
+
 }  // namespace
 
 double median(std::span<const double> values) {
@@ -52,17 +78,12 @@ double quantile(std::span<const double> values, double q) {
 
 Interval bootstrap_median(std::span<const double> values, double level, int resamples,
                           uint64_t seed) {
-  const double estimate = median(values);
-  if (values.size() < 2) return {estimate, estimate, estimate};
-  std::mt19937_64 random(seed);
-  std::vector<double> medians(static_cast<size_t>(resamples));
-  std::vector<double> draw(values.size());
-  for (double& result : medians) {
-    for (double& value : draw) value = values[index_below(random, values.size())];
-    result = median_in_place(draw);
-  }
-  const double tail = (1 - level) / 2;
-  return {quantile(medians, tail), estimate, quantile(medians, 1 - tail)};
+  return bootstrap(values, median_in_place, level, resamples, seed);
+}
+
+Interval bootstrap_geometric_mean(std::span<const double> values, double level, int resamples,
+                                  uint64_t seed) {
+  return bootstrap(values, geometric_mean, level, resamples, seed);
 }
 
 Verdict judge_speedup(const Interval& speedup, double tolerance) {

@@ -26,6 +26,10 @@ struct Interval {
 Interval bootstrap_median(std::span<const double> values, double level = 0.95, int resamples = 2000,
                           uint64_t seed = 1);
 
+// The same of the geometric mean. Values must be positive.
+Interval bootstrap_geometric_mean(std::span<const double> values, double level = 0.95,
+                                  int resamples = 2000, uint64_t seed = 1);
+
 // Fewer pairs than this make no interval: the bootstrap of so few is narrower than the truth.
 inline constexpr int kFewestPairs = 10;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Old trace.db files stay readable: a copy in memory is brought up to the present schema, one
-// version at a time; the file itself is never touched. What a version adds stands in a schema_N.sql of its own, which
-// new files get too; it raises kTraceSchemaVersion and is one entry here.
+// version at a time; the file itself is never touched. What a version adds stands in a schema_N.sql
+// of its own, which new files get too; it raises kTraceSchemaVersion and is one entry here.
 #pragma once
 
 #include <span>

@@ -18,12 +18,12 @@ namespace preserve {
 
 extern const std::string_view kSchemaSql;   // db/schema.sql
 extern const std::string_view kSchema2Sql;  // db/schema_2.sql
-extern const std::string_view kViewsSql;   // db/views.sql
+extern const std::string_view kViewsSql;    // db/views.sql
 
 namespace {
 
 constexpr size_t kNameCacheLimit = 200'000;  // names held in memory while producing
-constexpr int kPatienceMs = 10'000;  // for a file that somebody else is changing or reading
+constexpr int kPatienceMs = 10'000;          // for a file that somebody else is changing or reading
 constexpr int kApplicationId = 0x50525356;   // "PRSV", read by file(1)
 
 enum Insert {

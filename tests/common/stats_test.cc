@@ -7,6 +7,8 @@
 
 #include <numeric>
 
+#include "common/error.h"
+
 namespace preserve {
 namespace {
 
@@ -59,6 +61,20 @@ TEST(Verdict, FollowsTheInterval) {
   EXPECT_EQ(judge_speedup({0.98, 1.01, 1.05}), Verdict::ambiguous);
   EXPECT_EQ(judge_speedup({1.001, 1.01, 1.05}), Verdict::ambiguous) << "may be below the tolerance";
   EXPECT_EQ(to_string(Verdict::ambiguous), "AMBG");
+}
+
+TEST(GeometricMean, IsExactAndInItsInterval) {
+  EXPECT_NEAR(bootstrap_geometric_mean(std::vector{2.0, 8.0}).estimate, 4.0, 1e-12);
+  const std::vector<double> values{1.0, 1.1, 1.05, 1.2, 0.97, 1.3};
+  const Interval mean = bootstrap_geometric_mean(values);
+  EXPECT_LT(mean.low, mean.estimate);
+  EXPECT_LT(mean.estimate, mean.high);
+  EXPECT_GE(mean.low, 0.97);
+  EXPECT_LE(mean.high, 1.3);
+  const Interval again = bootstrap_geometric_mean(values);
+  EXPECT_EQ(mean.low, again.low) << "deterministic";
+  EXPECT_EQ(bootstrap_geometric_mean(std::vector{1.5}).low, 1.5);
+  EXPECT_THROW(bootstrap_geometric_mean(std::vector{1.0, 0.0}), Error);
 }
 
 }  // namespace
