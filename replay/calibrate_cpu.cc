@@ -131,7 +131,7 @@ double CpuCalibration::time_read(const std::byte* begin, int64_t bytes) {
 double CpuCalibration::time_fetch(const Candidate& method, const std::byte* begin, int64_t bytes) {
   const FetchSlice slice{begin, bytes};
   if (!method.on_spare) {
-    own_->use(method.fetch);
+    own_->use(method.fetch, samples_.chunk_bytes);
     // With a look at the clock after each chunk, as in a window: methods that need a run-up to be
     // fast do not get one.
     return time([&] {
@@ -139,7 +139,7 @@ double CpuCalibration::time_fetch(const Candidate& method, const std::byte* begi
       while (own_->step()) now_ns();
     });
   }
-  spare_->use(method.fetch);
+  spare_->use(method.fetch, samples_.chunk_bytes);
   return time([&] {
     spare_->begin({&slice, 1});
     spare_->wait();

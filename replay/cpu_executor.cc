@@ -103,15 +103,13 @@ CpuExecutor::CpuExecutor(const Ranks& ranks, StepProgram program, std::vector<Re
       memory_(tensors_bytes(program_)),
       hot_(options.hot_block_bytes / kPatternBytes * kPatternBytes),
       scratch_(scratch_bytes(arms)),
-      fetcher_(options.fetch, options.chunk_bytes, options.spare_cpu) {
+      own_(find_fetch_method("load"), kPageBytes, std::nullopt) {
   if (hot_.bytes() == 0) throw internal_error("hot block of {} bytes", options.hot_block_bytes);
   bind_program();
   int64_t scratch_at = 0;
   for (size_t i = 0; i < arms.size(); ++i) {
     names_.push_back(arms[i].name);
-    kinds_.push_back(arms[i].kind);
-    windows_.emplace_back(ops_.size());
-    bind_arm(arms[i], i, scratch_at);
+    bind_arm(arms[i], scratch_at);
   }
   last_steps_.resize(arms.size());
   current_.resize(ops_.size());
@@ -153,9 +151,17 @@ void CpuExecutor::bind_program() {
   }
 }
 
-void CpuExecutor::bind_arm(const ReplayArm& arm, size_t index, int64_t& scratch_at) {
+void CpuExecutor::bind_arm(const ReplayArm& arm, int64_t& scratch_at) {
+  BoundArm& way = arms_.emplace_back();
+  way.kind = arm.kind;
+  way.fetch = find_fetch_method(arm.planned_bytes > 0 ? arm.method.name : "load");
+  way.chunk_bytes = std::max<int64_t>(arm.method.chunk_bytes, kCacheLineBytes);
+  way.on_spare_core = options_.spare_cpu && arm.method.placement == "spare";
+  way.begin = arm.method.issue == "before" ? FetchBegin::before_start : FetchBegin::after_start;
+  if (way.on_spare_core && !spare_) spare_.emplace(way.fetch, way.chunk_bytes, options_.spare_cpu);
+  way.windows.resize(ops_.size());
   for (const ArmWindow& window : arm.windows) {
-    BoundWindow& bound = windows_[index][static_cast<size_t>(window.ordinal)];
+    BoundWindow& bound = way.windows[static_cast<size_t>(window.ordinal)];
     bound.active = true;
     for (const TensorSlice& slice : window.slices) {
       if (arm.kind == ArmKind::useless) {
@@ -204,19 +210,27 @@ void CpuExecutor::consume(const BoundOp& op, bool hot) {
   }
 }
 
-int64_t CpuExecutor::communicate(const BoundOp& op, const BoundWindow& window) {
+int64_t CpuExecutor::communicate(const BoundOp& op, const BoundArm& arm,
+                                 const BoundWindow& window) {
   RankCollective& collective = *collectives_[static_cast<size_t>(op.collective)];
   if (window.active) {
-    return run_window(collective, fetcher_, window.slices, options_.link_latency_ns);
+    return run_window(collective, fetcher_of(arm), window.slices, options_.link_latency_ns,
+                      arm.begin);
   }
   collective.run();
   if (options_.link_latency_ns > 0) spin_until(now_ns() + options_.link_latency_ns);
   return 0;
 }
 
-int64_t CpuExecutor::run_step(size_t arm) {
-  const bool hot = kinds_[arm] == ArmKind::hot;
-  const std::vector<BoundWindow>& windows = windows_[arm];
+WindowFetcher& CpuExecutor::fetcher_of(const BoundArm& arm) {
+  return arm.on_spare_core ? *spare_ : own_;
+}
+
+int64_t CpuExecutor::run_step(size_t index) {
+  const BoundArm& arm = arms_[index];
+  const bool hot = arm.kind == ArmKind::hot;
+  const std::vector<BoundWindow>& windows = arm.windows;
+  fetcher_of(arm).use(arm.fetch, arm.chunk_bytes);
   int64_t fetched = 0;
   int64_t previous_ns = now_ns();
   for (size_t i = 0; i < ops_.size(); ++i) {
@@ -224,12 +238,12 @@ int64_t CpuExecutor::run_step(size_t arm) {
     if (op.gap_ns > 0) spin_until(previous_ns + op.gap_ns);
     const int64_t start_ns = now_ns();
     consume(op, hot);
-    if (op.collective >= 0) fetched += communicate(op, windows[i]);
+    if (op.collective >= 0) fetched += communicate(op, arm, windows[i]);
     int64_t end_ns = now_ns();
     kernel_ns_[i] = end_ns - start_ns;
     if (op.pad_ns > 0) {
       if (windows[i].active && op.collective < 0) {
-        fetched += run_idle_window(fetcher_, windows[i].slices, end_ns + op.pad_ns);
+        fetched += run_idle_window(fetcher_of(arm), windows[i].slices, end_ns + op.pad_ns);
       } else {
         spin_until(end_ns + op.pad_ns);
       }
@@ -269,7 +283,7 @@ ArmSample CpuExecutor::do_run(size_t arm, int steps) {
   last_steps_[arm] = current_;
   // The hot arm leaves the tensors untouched, and a large cache keeps a part of them from step to
   // step: the arm after it would start with less of that than the others do.
-  if (kinds_[arm] == ArmKind::hot) run_step(0);
+  if (arms_[arm].kind == ArmKind::hot) run_step(0);
   op_ns_.push_back(std::move(op_ns));
   fetched_bytes_.push_back(fetched / steps);
   return sample;

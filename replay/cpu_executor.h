@@ -20,9 +20,7 @@
 namespace preserve {
 
 struct CpuExecutorOptions {
-  FetchFunction fetch = nullptr;
-  int64_t chunk_bytes = 0;
-  std::optional<int> spare_cpu;  // fetch there; nothing: on the consuming core
+  std::optional<int> spare_cpu;  // for arms of placement spare
   int64_t link_latency_ns = 0;
   int64_t hot_block_bytes = 0;  // arm hot reads this much again and again
 };
@@ -62,28 +60,38 @@ class CpuExecutor final : public Executor {
     std::vector<FetchSlice> slices;
   };
 
+  struct BoundArm {
+    ArmKind kind = ArmKind::baseline;
+    FetchFunction fetch = nullptr;
+    int64_t chunk_bytes = 0;
+    bool on_spare_core = false;
+    FetchBegin begin = FetchBegin::after_start;
+    std::vector<BoundWindow> windows;  // by operator
+  };
+
   const std::vector<std::string>& do_arms() const override { return names_; }
   ArmSample do_run(size_t arm, int steps) override;
   bool do_agree(bool yes) override { return ranks_.from_first(yes ? 1 : 0) != 0; }
 
   void bind_program();
-  void bind_arm(const ReplayArm& arm, size_t index, int64_t& scratch_at);
+  void bind_arm(const ReplayArm& arm, int64_t& scratch_at);
   void calibrate_pads();
-  int64_t run_step(size_t arm);  // returns bytes fetched
+  int64_t run_step(size_t index);  // returns bytes fetched
   void consume(const BoundOp& op, bool hot);
-  int64_t communicate(const BoundOp& op, const BoundWindow& window);
+  int64_t communicate(const BoundOp& op, const BoundArm& arm, const BoundWindow& window);
+  WindowFetcher& fetcher_of(const BoundArm& arm);
 
   const Ranks& ranks_;
   StepProgram program_;
   CpuExecutorOptions options_;
   std::vector<std::string> names_;
-  std::vector<ArmKind> kinds_;
   TensorMemory memory_, hot_, scratch_;
   std::vector<int64_t> tensor_at_;  // offset of each tensor in memory_
   std::vector<std::unique_ptr<RankCollective>> collectives_;
   std::vector<BoundOp> ops_;
-  std::vector<std::vector<BoundWindow>> windows_;  // by arm, then operator
-  WindowFetcher fetcher_;
+  std::vector<BoundArm> arms_;
+  WindowFetcher own_;                   // on the rank's core
+  std::optional<WindowFetcher> spare_;  // on a spare one
   Consumer consumer_;
   uint64_t checksum_ = 0;
   std::vector<OpInterval> current_;  // of the running step

@@ -12,10 +12,16 @@
 
 namespace preserve {
 
-WindowFetcher::WindowFetcher(FetchFunction fetch, int64_t chunk_bytes, std::optional<int> spare_cpu)
-    : fetch_(fetch), chunk_bytes_(chunk_bytes) {
-  if (chunk_bytes <= 0) throw internal_error("fetch chunk of {} bytes", chunk_bytes);
+WindowFetcher::WindowFetcher(FetchFunction fetch, int64_t chunk_bytes,
+                             std::optional<int> spare_cpu) {
+  use(fetch, chunk_bytes);
   if (spare_cpu) start_helper(*spare_cpu);
+}
+
+void WindowFetcher::use(FetchFunction fetch, int64_t chunk_bytes) {
+  if (chunk_bytes <= 0) throw internal_error("fetch chunk of {} bytes", chunk_bytes);
+  fetch_ = fetch;
+  chunk_bytes_ = chunk_bytes;
 }
 
 // A new thread has its creator's affinity and scheduling policy, so it begins on the rank's own
@@ -113,9 +119,10 @@ void WindowFetcher::help() {
 }
 
 int64_t run_window(RankCollective& collective, WindowFetcher& fetcher,
-                   std::span<const FetchSlice> slices, int64_t link_latency_ns) {
+                   std::span<const FetchSlice> slices, int64_t link_latency_ns, FetchBegin begin) {
+  if (begin == FetchBegin::before_start) fetcher.begin(slices);
   collective.start();
-  fetcher.begin(slices);
+  if (begin == FetchBegin::after_start) fetcher.begin(slices);
   bool more = true;
   SpinWait spin;
   while (true) {

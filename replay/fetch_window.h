@@ -33,7 +33,7 @@ class WindowFetcher {
   WindowFetcher& operator=(const WindowFetcher&) = delete;
 
   // Another way of fetching from the next begin() on.
-  void use(FetchFunction fetch) { fetch_ = fetch; }
+  void use(FetchFunction fetch, int64_t chunk_bytes);
   // `slices` must stay valid until end().
   void begin(std::span<const FetchSlice> slices);
   // Fetches one chunk here; false when there is nothing (more) to do on this core.
@@ -54,8 +54,8 @@ class WindowFetcher {
   void help();
   void await_helper(uint64_t number) const;
 
-  FetchFunction fetch_;
-  int64_t chunk_bytes_;
+  FetchFunction fetch_ = nullptr;
+  int64_t chunk_bytes_ = 0;
   Cursor cursor_;
   // Hand-over to the helper: a list is posted, perhaps stopped early, and finished, by number.
   std::atomic<uint64_t> posted_{0}, stopped_{0}, finished_{0};
@@ -63,10 +63,15 @@ class WindowFetcher {
   std::thread helper_;
 };
 
+// Whether a helper is given its slices before the collective is started or after; on the rank's own
+// core starting comes first, since fetching before would only delay it.
+enum class FetchBegin { after_start, before_start };
+
 // Starts the collective, fetches until it is complete and `link_latency_ns` have passed since then.
 // Returns the bytes fetched.
 int64_t run_window(RankCollective& collective, WindowFetcher& fetcher,
-                   std::span<const FetchSlice> slices, int64_t link_latency_ns);
+                   std::span<const FetchSlice> slices, int64_t link_latency_ns,
+                   FetchBegin begin = FetchBegin::after_start);
 
 // Fetches while an idle stretch of the step lasts.
 int64_t run_idle_window(WindowFetcher& fetcher, std::span<const FetchSlice> slices, int64_t end_ns);

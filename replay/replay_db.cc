@@ -141,6 +141,7 @@ void write_arm_results(TraceDb& db, const Measurement& measurement) {
     if (arm.counted > 0) db.set_meta(arm.name + "_step_ns", std::to_string(whole(arm.median_ns)));
     if (arm.pairs == 0 || &arm == &measurement.arms.front()) continue;
     db.set_meta(arm.name + "_speedup", ratio_text(arm.speedup.estimate));
+    db.set_meta(arm.name + "_pairs", std::to_string(arm.pairs));
     if (arm.pairs < kFewestPairs) continue;
     db.set_meta(arm.name + "_speedup_low", ratio_text(arm.speedup.low));
     db.set_meta(arm.name + "_speedup_high", ratio_text(arm.speedup.high));
@@ -151,6 +152,14 @@ void write_arm_results(TraceDb& db, const Measurement& measurement) {
   db.set_meta("stop_reason", measurement.stop_reason);
   db.set_meta("interrupted_kept", measurement.interrupted_kept ? "1" : "0");
   db.set_meta("verdict", to_string(measurement.verdict));
+}
+
+void write_issued_bytes(TraceDb& db, const ReplayRecord& record) {
+  for (size_t arm = 0; arm < record.issued_bytes.size(); ++arm) {
+    const std::string& name = record.measurement.arms[arm].name;
+    if (name.rfind("prefetch", 0) != 0) continue;
+    db.set_meta(name + "_issued_bytes", std::to_string(whole(record.issued_bytes[arm])));
+  }
 }
 
 void write_outcome(TraceDb& db, const ReplayRecord& record, const Schedule& schedule) {
@@ -192,6 +201,7 @@ void write_replay_db(const std::filesystem::path& path, const ReplayRecord& reco
   write_op_times(db, record, program);
   write_steps(db, record, program, schedule, host);
   write_arm_results(db, record.measurement);
+  write_issued_bytes(db, record);
   write_outcome(db, record, schedule);
   db.set_meta("warnings", nlohmann::json(record.warnings)
                               .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));

@@ -24,6 +24,7 @@ struct ReplayRecord {
   std::vector<std::vector<OpInterval>> steps;  // [rank * arms + arm]: the last step, by operator
   std::vector<std::string> hosts;              // by rank
   std::vector<int64_t> pids;                   // by rank
+  std::vector<double> issued_bytes;            // by arm: fetched per step and rank, on average
   std::map<std::string, std::string> meta;     // what only the tool knows: paths, digests, options
   std::vector<std::string> warnings;
 };

@@ -37,14 +37,22 @@ int64_t hot_block_bytes(const Schedule& schedule, const HostCores& host) {
   return std::max(bytes, kLeastHotBytes) / kPatternBytes * kPatternBytes;
 }
 
-void choose_method(ReplayJob& job) {
-  const bool fetches = std::any_of(job.arms.begin(), job.arms.end(),
-                                   [](const ReplayArm& arm) { return arm.planned_bytes > 0; });
-  // Without a prefetch in the plan the method may be empty or another device's.
-  job.options.fetch = find_fetch_method(fetches ? job.schedule.method.name : "load");
-  job.options.chunk_bytes =
-      job.schedule.method.chunk_bytes > 0 ? job.schedule.method.chunk_bytes : kDefaultChunkBytes;
-  job.needs_spare_core = fetches && job.schedule.method.placement == "spare";
+// How each arm fetches on a CPU. An arm that fetches nothing needs no method: its plan may name
+// none or another device's.
+void settle_methods(ReplayJob& job, const std::filesystem::path& path) {
+  for (ReplayArm& arm : job.arms) {
+    IssueMethod& method = arm.method;
+    if (method.chunk_bytes == 0) method.chunk_bytes = kDefaultChunkBytes;
+    if (arm.planned_bytes == 0) continue;
+    find_fetch_method(method.name);  // refuses what it does not know
+    if (method.eviction != "normal") {
+      throw input_error(
+          "{}: arm {} asks for eviction \"{}\", which no processor offers: was it made for another "
+          "kind of device?",
+          path.string(), arm.name, method.eviction);
+    }
+    job.needs_spare_core = job.needs_spare_core || method.placement == "spare";
+  }
 }
 
 StepProgram program_of_rank(const TraceDb& db, int64_t rank, const std::vector<int64_t>& recorded,
@@ -94,7 +102,7 @@ ReplayJob load_job(const ReplayRequest& request, const HostCores& host,
   }
   job.options.link_latency_ns = job.schedule.link_latency_ns;
   job.options.hot_block_bytes = hot_block_bytes(job.schedule, host);
-  choose_method(job);
+  settle_methods(job, request.schedule);
   job.memory_bytes = executor_memory_bytes(job.rank_program, job.arms, job.options);
   if (job.arms[1].windows.empty()) {
     job.warnings.emplace_back(

@@ -102,12 +102,12 @@ std::vector<std::vector<OpInterval>> gather_steps(const Ranks& ranks, const CpuE
   return steps;
 }
 
-double mean_fetched_bytes(const CpuExecutor& executor, const Measurement& measurement,
+double mean_fetched_bytes(const CpuExecutor& executor, const Measurement& measurement, size_t arm,
                           size_t first_sample) {
   double bytes = 0;
   int64_t counted = 0;
   for (size_t i = 0; i < measurement.samples.size(); ++i) {
-    if (measurement.samples[i].arm != 1 || !measurement.samples[i].discarded.empty()) continue;
+    if (measurement.samples[i].arm != arm || !measurement.samples[i].discarded.empty()) continue;
     bytes += static_cast<double>(executor.fetched_bytes(first_sample + i));
     ++counted;
   }
@@ -140,15 +140,19 @@ ReplayRecord replay_on_ranks(const Ranks& ranks, const ReplayJob& job, const Rep
   for (const std::string& pid : ranks.all_texts(std::to_string(::getpid()))) {
     record.pids.push_back(std::stoll(pid));
   }
-  const double mine = mean_fetched_bytes(executor, record.measurement, first_sample);
-  const auto fetched = static_cast<double>(ranks.sum(static_cast<int64_t>(mine))) / ranks.size();
+  for (size_t arm = 0; arm < job.arms.size(); ++arm) {
+    const double mine = mean_fetched_bytes(executor, record.measurement, arm, first_sample);
+    const int64_t all = ranks.sum(static_cast<int64_t>(mine));
+    record.issued_bytes.push_back(static_cast<double>(all) / ranks.size());
+  }
   if (ranks.rank() != 0) return record;
   record.outcome = outcome_of(record.measurement, record.op_times, job.program, job.arms[1],
-                              job.schedule, job.recorded_step_ns, fetched);
+                              job.schedule, job.recorded_step_ns, record.issued_bytes[1]);
   record.meta["mpi_library"] = ranks.library();
   record.meta["ranks"] = std::to_string(ranks.size());
   record.meta["oversubscribed"] = crowded ? "1" : "0";
-  record.meta["issued_bytes_per_step"] = std::to_string(static_cast<int64_t>(fetched));
+  record.meta["issued_bytes_per_step"] =
+      std::to_string(static_cast<int64_t>(record.issued_bytes[1]));
   record.meta["checksum"] =
       fmt::format("{:016x}", record.measurement.samples.front().value.checksum);
   if (crowded) {

@@ -147,6 +147,26 @@ TEST_F(ReplayCli, ASpareCoreCanFetch) {
   EXPECT_EQ(TraceDb::open(directory_ / "replay.db").meta("cores_per_rank"), "2");
 }
 
+// The plan fetches on its own core, its rivals on a spare one, before and after the collective has
+// started, each with another kind of request.
+TEST_F(ReplayCli, EveryPlanIsIssuedItsOwnWay) {
+  Schedule schedule = test::simple_schedule(trace_);
+  schedule.candidates.push_back(schedule.plan);
+  schedule.candidates[0].method = IssueMethod{"prefetcht1", "spare", 512, 0, "normal", "before"};
+  schedule.candidates[1].method =
+      IssueMethod{"prefetcht0_paced", "spare", 65536, 0, "normal", "after"};
+  std::ofstream(schedule_) << to_json(schedule);
+  const test::Run run = replay({"--candidates"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const TraceDb db = TraceDb::open(directory_ / "replay.db");
+  EXPECT_EQ(db.meta("cores_per_rank"), "2");
+  EXPECT_EQ(db.meta("placement"), "consumer");
+  for (const char* arm : {"prefetch", "prefetch-1", "prefetch-2"}) {
+    EXPECT_GT(std::stoll(db.meta(std::string(arm) + "_issued_bytes")), 0) << arm;
+    EXPECT_GT(std::stoll(db.meta(std::string(arm) + "_pairs")), 0) << arm;
+  }
+}
+
 TEST_F(ReplayCli, JoinsALauncher) {
   const test::Run run = test::run_program(
       {"mpirun", "--oversubscribe", "-n", "2", kReplay, trace_.string(), schedule_.string(), "-o",

@@ -217,6 +217,36 @@ TEST_F(StepProgramTest, ASpareCoreCountsAsACore) {
               HasSubstr("spare core"));
 }
 
+TEST_F(StepProgramTest, AnyArmMayNeedTheSpareCore) {
+  const auto path = directory_ / "schedule.json";
+  schedule_.candidates[0].method = IssueMethod{"prefetcht1", "spare", 0, 0, "normal", "after"};
+  std::ofstream(path) << to_json(schedule_);
+  ReplayRequest request;
+  request.trace = trace_;
+  request.schedule = path;
+  EXPECT_FALSE(load_job(request, small_host(), std::nullopt).needs_spare_core);
+  request.candidates = true;
+  const ReplayJob job = load_job(request, small_host(), std::nullopt);
+  EXPECT_TRUE(job.needs_spare_core);
+  EXPECT_GT(job.arms[5].method.chunk_bytes, 0);  // a default where the schedule names none
+}
+
+TEST_F(StepProgramTest, AMethodThatNoProcessorHasIsRefusedInAnyArm) {
+  const auto path = directory_ / "schedule.json";
+  ReplayRequest request;
+  request.trace = trace_;
+  request.schedule = path;
+  request.candidates = true;
+  schedule_.candidates[0].method = IssueMethod{"bulk_l2", "spare", 0, 0, "normal", "after"};
+  std::ofstream(path) << to_json(schedule_);
+  EXPECT_THAT(refusal([&] { load_job(request, small_host(), std::nullopt); }),
+              HasSubstr("bulk_l2"));
+  schedule_.candidates[0].method = IssueMethod{"load", "consumer", 0, 0, "last", "after"};
+  std::ofstream(path) << to_json(schedule_);
+  EXPECT_THAT(refusal([&] { load_job(request, small_host(), std::nullopt); }),
+              testing::AllOf(HasSubstr("prefetch-1"), HasSubstr("eviction")));
+}
+
 TEST_F(StepProgramTest, TheLinkMustBeTheSchedules) {
   const auto path = directory_ / "schedule.json";
   test::SimplePlan plan;
