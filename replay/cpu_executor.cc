@@ -97,10 +97,9 @@ int64_t executor_memory_bytes(const StepProgram& program, const std::vector<Repl
 
 CpuExecutor::CpuExecutor(const Ranks& ranks, StepProgram program, std::vector<ReplayArm> arms,
                          const CpuExecutorOptions& options)
-    : ranks_(ranks),
-      program_(std::move(program)),
+    : StepExecutor(ranks, std::move(program), arms),
       options_(options),
-      memory_(tensors_bytes(program_)),
+      memory_(tensors_bytes(this->program())),
       hot_(options.hot_block_bytes / kPatternBytes * kPatternBytes),
       scratch_(scratch_bytes(arms)),
       own_(find_fetch_method("load"), kPageBytes, std::nullopt) {
@@ -108,10 +107,8 @@ CpuExecutor::CpuExecutor(const Ranks& ranks, StepProgram program, std::vector<Re
   bind_program();
   int64_t scratch_at = 0;
   for (size_t i = 0; i < arms.size(); ++i) {
-    names_.push_back(arms[i].name);
     bind_arm(arms[i], scratch_at);
   }
-  last_steps_.resize(arms.size());
   current_.resize(ops_.size());
   kernel_ns_.resize(ops_.size());
   calibrate_pads();
@@ -119,12 +116,12 @@ CpuExecutor::CpuExecutor(const Ranks& ranks, StepProgram program, std::vector<Re
 
 void CpuExecutor::bind_program() {
   int64_t at = 0;
-  for (const ProgramTensor& tensor : program_.tensors) {
+  for (const ProgramTensor& tensor : program().tensors) {
     tensor_at_.push_back(at);
     at += page_aligned(tensor.bytes);
   }
   std::map<std::pair<std::string, int64_t>, int> collectives;  // buffers are shared by equal calls
-  for (const ProgramOp& op : program_.ops) {
+  for (const ProgramOp& op : program().ops) {
     BoundOp bound;
     bound.gap_ns = op.gap_ns;
     const auto bind = [&](const std::vector<TensorSlice>& slices, std::vector<FetchSlice>& cold,
@@ -144,7 +141,7 @@ void CpuExecutor::bind_program() {
       const int64_t bytes = op.collective->bytes.value_or(0);
       const auto [entry, added] = collectives.try_emplace({op.collective->function, bytes},
                                                           static_cast<int>(collectives_.size()));
-      if (added) collectives_.push_back(ranks_.collective(op.collective->function, bytes));
+      if (added) collectives_.push_back(ranks().collective(op.collective->function, bytes));
       bound.collective = entry->second;
     }
     ops_.push_back(std::move(bound));
@@ -180,7 +177,7 @@ void CpuExecutor::calibrate_pads() {
   for (int round = 0; round < kPadRounds; ++round) {
     std::vector<std::vector<double>> kernel_ns(ops_.size());
     for (int step = 0; step < kStepsPerPadRound; ++step) {
-      ranks_.barrier();
+      ranks().barrier();
       run_step(0);
       if (step == 0) continue;  // cold: first touch of instructions and TLB
       for (size_t i = 0; i < ops_.size(); ++i) {
@@ -191,7 +188,7 @@ void CpuExecutor::calibrate_pads() {
       // A collective lasts as long as it lasts here; all else fills up to what was recorded.
       const bool real = ops_[i].collective >= 0;
       const auto measured_ns = static_cast<int64_t>(median(kernel_ns[i]));
-      ops_[i].pad_ns = real ? 0 : std::max<int64_t>(0, program_.ops[i].dur_ns - measured_ns);
+      ops_[i].pad_ns = real ? 0 : std::max<int64_t>(0, program().ops[i].dur_ns - measured_ns);
     }
   }
 }
@@ -252,18 +249,18 @@ int64_t CpuExecutor::run_step(size_t index) {
     current_[i] = {start_ns, end_ns};
     previous_ns = end_ns;
   }
-  spin_until(previous_ns + program_.tail_ns);
+  spin_until(previous_ns + program().tail_ns);
   return fetched;
 }
 
 ArmSample CpuExecutor::do_run(size_t arm, int steps) {
   std::vector<float> op_ns(ops_.size(), 0.0F);
   int64_t fetched = 0;
-  ranks_.barrier();
+  ranks().barrier();
   run_step(arm);  // what the arm before left in the cache is gone after it
   const int64_t switches = involuntary_switches();
   checksum_ = 0;
-  ranks_.barrier();
+  ranks().barrier();
   int64_t timed_ns = 0;
   for (int step = 0; step < steps; ++step) {
     const int64_t start_ns = now_ns();
@@ -275,17 +272,16 @@ ArmSample CpuExecutor::do_run(size_t arm, int steps) {
     }
   }
   ArmSample sample;
-  sample.interrupted = ranks_.max(involuntary_switches() - switches) > 0;
-  sample.step_ns = ranks_.max(timed_ns / steps);
-  sample.probe_ns = ranks_.max(probe_clock_ns());
+  sample.interrupted = ranks().max(involuntary_switches() - switches) > 0;
+  sample.step_ns = ranks().max(timed_ns / steps);
+  sample.probe_ns = ranks().max(probe_clock_ns());
   const auto per_step = static_cast<int64_t>(checksum_ / static_cast<uint64_t>(steps));
-  sample.checksum = static_cast<uint64_t>(ranks_.sum(per_step));
-  last_steps_[arm] = current_;
+  sample.checksum = static_cast<uint64_t>(ranks().sum(per_step));
+  std::vector<OpInterval> last = current_;
   // The hot arm leaves the tensors untouched, and a large cache keeps a part of them from step to
   // step: the arm after it would start with less of that than the others do.
   if (arms_[arm].kind == ArmKind::hot) run_step(0);
-  op_ns_.push_back(std::move(op_ns));
-  fetched_bytes_.push_back(fetched / steps);
+  remember(arm, std::move(op_ns), fetched / steps, std::move(last));
   return sample;
 }
 

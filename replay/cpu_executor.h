@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "replay/executor.h"
 #include "replay/fetch_window.h"
 #include "replay/ranks.h"
+#include "replay/step_executor.h"
 #include "replay/step_program.h"
 #include "replay/tensor_memory.h"
 
@@ -25,28 +25,16 @@ struct CpuExecutorOptions {
   int64_t hot_block_bytes = 0;  // arm hot reads this much again and again
 };
 
-struct OpInterval {
-  int64_t start_ns = 0, end_ns = 0;
-};
-
 // Memory that one rank needs for this.
 int64_t executor_memory_bytes(const StepProgram& program, const std::vector<ReplayArm>& arms,
                               const CpuExecutorOptions& options);
 
-class CpuExecutor final : public Executor {
+class CpuExecutor final : public StepExecutor {
  public:
   // The calling thread is pinned already. Allocates, touches and calibrates: takes some dozen
   // steps.
   CpuExecutor(const Ranks& ranks, StepProgram program, std::vector<ReplayArm> arms,
               const CpuExecutorOptions& options);
-
-  const StepProgram& program() const { return program_; }
-  const std::vector<std::string>& names() const { return names_; }
-  // Of this rank. Operator times of the n-th run() after construction, mean over its timed steps.
-  const std::vector<float>& op_ns(size_t sample) const { return op_ns_[sample]; }
-  int64_t fetched_bytes(size_t sample) const { return fetched_bytes_[sample]; }  // per step
-  // The last timed step of that arm, on CLOCK_MONOTONIC; empty when the arm never ran.
-  const std::vector<OpInterval>& last_step(size_t arm) const { return last_steps_[arm]; }
 
  private:
   struct BoundOp {  // a ProgramOp with addresses
@@ -69,9 +57,7 @@ class CpuExecutor final : public Executor {
     std::vector<BoundWindow> windows;  // by operator
   };
 
-  const std::vector<std::string>& do_arms() const override { return names_; }
   ArmSample do_run(size_t arm, int steps) override;
-  bool do_agree(bool yes) override { return ranks_.from_first(yes ? 1 : 0) != 0; }
 
   void bind_program();
   void bind_arm(const ReplayArm& arm, int64_t& scratch_at);
@@ -81,10 +67,7 @@ class CpuExecutor final : public Executor {
   int64_t communicate(const BoundOp& op, const BoundArm& arm, const BoundWindow& window);
   WindowFetcher& fetcher_of(const BoundArm& arm);
 
-  const Ranks& ranks_;
-  StepProgram program_;
   CpuExecutorOptions options_;
-  std::vector<std::string> names_;
   TensorMemory memory_, hot_, scratch_;
   std::vector<int64_t> tensor_at_;  // offset of each tensor in memory_
   std::vector<std::unique_ptr<RankCollective>> collectives_;
@@ -96,9 +79,6 @@ class CpuExecutor final : public Executor {
   uint64_t checksum_ = 0;
   std::vector<OpInterval> current_;  // of the running step
   std::vector<int64_t> kernel_ns_;   // of the running step: without gap and pad
-  std::vector<std::vector<OpInterval>> last_steps_;
-  std::vector<std::vector<float>> op_ns_;
-  std::vector<int64_t> fetched_bytes_;
 };
 
 }  // namespace preserve

@@ -94,19 +94,15 @@ void write_step(TraceDb& db, StreamId stream, ProcessId process, int64_t ordinal
 }
 
 void write_steps(TraceDb& db, const ReplayRecord& record, const StepProgram& program,
-                 const Schedule& schedule, const HostCores& host) {
+                 const Schedule& schedule) {
   const std::vector<ArmResult>& arms = record.measurement.arms;
   std::map<std::string, DeviceId> devices;
   for (size_t rank = 0; rank < record.pids.size(); ++rank) {
     DeviceId& device = devices[record.hosts[rank]];
     if (!device) {
-      device = db.add(DeviceRow{record.hosts[rank],
-                                "cpu",
-                                host.cpu_name,
-                                host.cache_bytes,
-                                {},
-                                {},
-                                static_cast<int64_t>(host.cores.size())});
+      DeviceRow row = record.device;
+      row.host = record.hosts[rank];
+      device = db.add(row);
     }
     ProcessRow process;
     process.host = record.hosts[rank];
@@ -192,14 +188,14 @@ void write_outcome(TraceDb& db, const ReplayRecord& record, const Schedule& sche
 }  // namespace
 
 void write_replay_db(const std::filesystem::path& path, const ReplayRecord& record,
-                     const StepProgram& program, const Schedule& schedule, const HostCores& host) {
+                     const StepProgram& program, const Schedule& schedule) {
   TraceDb db = TraceDb::create(path);
   db.set_meta("kind", "replay");
   db.set_meta("incomplete", "0");
   for (const auto& [key, value] : record.meta) db.set_meta(key, value);
   write_measurement(db, record.measurement);
   write_op_times(db, record, program);
-  write_steps(db, record, program, schedule, host);
+  write_steps(db, record, program, schedule);
   write_arm_results(db, record.measurement);
   write_issued_bytes(db, record);
   write_outcome(db, record, schedule);

@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "replay/cpu_executor.h"
-#include "replay/host_cores.h"
+#include "db/trace_db.h"
 #include "replay/measure.h"
 #include "replay/outcome.h"
+#include "replay/step_executor.h"
 #include "replay/step_program.h"
 
 namespace preserve {
@@ -22,6 +22,7 @@ struct ReplayRecord {
   OpTimes op_times;
   Outcome outcome;
   std::vector<std::vector<OpInterval>> steps;  // [rank * arms + arm]: the last step, by operator
+  DeviceRow device;                            // of every rank, apart from its host
   std::vector<std::string> hosts;              // by rank
   std::vector<int64_t> pids;                   // by rank
   std::vector<double> issued_bytes;            // by arm: fetched per step and rank, on average
@@ -31,6 +32,6 @@ struct ReplayRecord {
 
 // `path` is a temporary one: the file is complete when this returns.
 void write_replay_db(const std::filesystem::path& path, const ReplayRecord& record,
-                     const StepProgram& program, const Schedule& schedule, const HostCores& host);
+                     const StepProgram& program, const Schedule& schedule);
 
 }  // namespace preserve

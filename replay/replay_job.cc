@@ -13,9 +13,6 @@
 namespace preserve {
 namespace {
 
-constexpr int64_t kDefaultChunkBytes = 4096;
-constexpr int64_t kLeastHotBytes = 256 << 10;
-
 void require_link(const ReplayRequest& request, const Schedule& schedule) {
   if (!request.link_latency_ns || *request.link_latency_ns == schedule.link_latency_ns) return;
   const auto text = [](int64_t dur_ns) {
@@ -25,34 +22,6 @@ void require_link(const ReplayRequest& request, const Schedule& schedule) {
       "--link asks for {}, but {} was planned for {}: tune again with the same --link, or leave it "
       "out here",
       text(*request.link_latency_ns), request.schedule.string(), text(schedule.link_latency_ns));
-}
-
-// A block that stays cached while it is read again and again: half of what calibration found to
-// survive, so that the rank's other data fit as well.
-int64_t hot_block_bytes(const Schedule& schedule, const HostCores& host) {
-  const int64_t cache = host.cache_bytes > 0 ? host.cache_bytes : kLeastHotBytes;
-  const int64_t share = cache / (2 * std::max<int64_t>(schedule.ranks, 1));
-  const int64_t half = schedule.budget_bytes / 2;
-  const int64_t bytes = half > 0 ? std::min(half, cache / 2) : share;
-  return std::max(bytes, kLeastHotBytes) / kPatternBytes * kPatternBytes;
-}
-
-// How each arm fetches on a CPU. An arm that fetches nothing needs no method: its plan may name
-// none or another device's.
-void settle_methods(ReplayJob& job, const std::filesystem::path& path) {
-  for (ReplayArm& arm : job.arms) {
-    IssueMethod& method = arm.method;
-    if (method.chunk_bytes == 0) method.chunk_bytes = kDefaultChunkBytes;
-    if (arm.planned_bytes == 0) continue;
-    find_fetch_method(method.name);  // refuses what it does not know
-    if (method.eviction != "normal") {
-      throw input_error(
-          "{}: arm {} asks for eviction \"{}\", which no processor offers: was it made for another "
-          "kind of device?",
-          path.string(), arm.name, method.eviction);
-    }
-    job.needs_spare_core = job.needs_spare_core || method.placement == "spare";
-  }
 }
 
 StepProgram program_of_rank(const TraceDb& db, int64_t rank, const std::vector<int64_t>& recorded,
@@ -77,8 +46,7 @@ StepProgram program_of_rank(const TraceDb& db, int64_t rank, const std::vector<i
 
 }  // namespace
 
-ReplayJob load_job(const ReplayRequest& request, const HostCores& host,
-                   std::optional<int64_t> rank) {
+ReplayJob load_job(const ReplayRequest& request, std::optional<int64_t> rank) {
   ReplayJob job;
   job.schedule = load_schedule(request.schedule);
   require_same_trace(job.schedule, request.schedule, request.trace);
@@ -100,10 +68,6 @@ ReplayJob load_job(const ReplayRequest& request, const HostCores& host,
     const double wall_ns = fold_step(db, other).wall_ns;
     job.recorded_step_ns = std::max(job.recorded_step_ns, static_cast<int64_t>(wall_ns));
   }
-  job.options.link_latency_ns = job.schedule.link_latency_ns;
-  job.options.hot_block_bytes = hot_block_bytes(job.schedule, host);
-  settle_methods(job, request.schedule);
-  job.memory_bytes = executor_memory_bytes(job.rank_program, job.arms, job.options);
   if (job.arms[1].windows.empty()) {
     job.warnings.emplace_back(
         "the schedule fetches nothing: arm prefetch is the baseline once more, and shows the "
@@ -120,30 +84,6 @@ int64_t least_time_ns(const ReplayJob& job) {
   const int64_t steps = kPadSteps + kStepsPerArm * static_cast<int64_t>(job.arms.size());
   return checked_mul(steps, checked_add(job.recorded_step_ns, link_ns, "length of the step"),
                      "length of the measurement");
-}
-
-void require_cores(const ReplayJob& job, const ReplayRequest& request, const HostCores& host,
-                   int64_t ranks) {
-  const auto cores = static_cast<int64_t>(host.cores.size());
-  const int64_t per_rank = job.needs_spare_core ? 2 : 1;
-  if (ranks * per_rank > cores && !request.oversubscribe) {
-    throw input_error(
-        "{}{} need {}, {} can be used here: ranks that take turns measure nothing. "
-        "--oversubscribe runs them all the same",
-        count_of(ranks, "rank"), job.needs_spare_core ? " with a spare core each" : "",
-        count_of(ranks * per_rank, "core"), cores);
-  }
-}
-
-void require_memory(const ReplayJob& job, int64_t ranks_on_host) {
-  const int64_t needed = checked_mul(job.memory_bytes, ranks_on_host, "memory of all ranks");
-  const int64_t available = available_memory_bytes();
-  if (needed > available) {
-    throw input_error("the replay needs {} of memory ({} per rank), {} are free",
-                      format_size(static_cast<double>(needed)),
-                      format_size(static_cast<double>(job.memory_bytes)),
-                      format_size(static_cast<double>(available)));
-  }
 }
 
 }  // namespace preserve

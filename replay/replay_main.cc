@@ -11,10 +11,10 @@
 #include "common/error.h"
 #include "common/output_file.h"
 #include "common/units.h"
+#include "replay/cpu_replay.h"
 #include "replay/launch.h"
 #include "replay/rank_main.h"
 #include "replay/replay_job.h"
-#include "replay/replay_ranks.h"
 #include "replay/summary.h"
 
 namespace preserve {
@@ -81,8 +81,7 @@ std::optional<double> tolerated_slowdown(const std::string& condition) {
                     printable(condition));
 }
 
-std::map<std::string, std::string> meta_of(const Arguments& arguments, const ReplayJob& job,
-                                           const HostCores& host) {
+std::map<std::string, std::string> meta_of(const Arguments& arguments, const ReplayJob& job) {
   const Schedule& schedule = job.schedule;
   return {
       {"trace_path", arguments.trace},
@@ -91,21 +90,10 @@ std::map<std::string, std::string> meta_of(const Arguments& arguments, const Rep
       {"schedule_sha256", sha256_of_file(arguments.schedule)},
       {"strategy", schedule.plan.strategy},
       {"plan_verdict", schedule.plan.verdict},
-      {"executor", "cpu"},
-      {"collective", schedule.link_latency_ns > 0 ? "mpi+link" : "mpi"},
       {"link_latency_ns", std::to_string(schedule.link_latency_ns)},
-      {"device_name", host.cpu_name},
       {"schedule_device_name", schedule.device_name},
-      {"cores_per_rank", job.needs_spare_core ? "2" : "1"},
-      {"method", job.arms[1].method.name},
-      {"placement", job.arms[1].method.placement},
-      {"chunk_bytes", std::to_string(job.arms[1].method.chunk_bytes)},
-      {"pages", page_policy()},
       {"tensor_bytes", std::to_string(job.program.tensor_bytes)},
       {"planned_bytes_per_step", std::to_string(job.arms[1].planned_bytes)},
-      {"hot_arm",
-       fmt::format("every operator reads its bytes from one block of {} that stays cached",
-                   format_size(static_cast<double>(job.options.hot_block_bytes)))},
   };
 }
 
@@ -115,7 +103,8 @@ int measure_on_rank(Console& console, const Arguments& arguments,
   return run_as_rank(console, [&](Ranks& ranks) {
     const ReplayRequest request = request_of(arguments);
     const HostCores host = find_host_cores();
-    const ReplayJob job = load_job(request, host, ranks.rank());
+    const ReplayJob job = load_job(request, ranks.rank());
+    const CpuPlan plan = plan_for_cpu(job, request, host);
     if (job.schedule.ranks != ranks.size()) {
       throw input_error("{} was recorded with {}, but {} were started", arguments.trace,
                         count_of(job.schedule.ranks, "rank"), ranks.size());
@@ -123,17 +112,16 @@ int measure_on_rank(Console& console, const Arguments& arguments,
     if (joined && ranks.rank() == 0) {
       for (const std::string& text : job.losses) console.warn(text);
     }
-    require_memory(job, ranks.size_on_host());
+    require_memory(plan, ranks.size_on_host());
     ranks.barrier();  // all have looked at the free memory before one takes some
     MeasureOptions options;
     options.time_limit_ns = parse_duration_ns(arguments.time_limit);
     options.seed = arguments.seed;
-    ReplayRecord record = replay_on_ranks(ranks, job, request, host, options);
+    ReplayRecord record = replay_on_cpu(ranks, job, plan, request, host, options);
     if (ranks.rank() != 0) return kExitDone;
-    for (const auto& [key, value] : meta_of(arguments, job, host)) record.meta[key] = value;
-    record.meta["confidence_level"] = fmt::format("{:.2f}", options.level);
+    for (const auto& [key, value] : meta_of(arguments, job)) record.meta[key] = value;
     if (!arguments.candidates) record.outcome.winner.clear();
-    write_replay_db(target, record, job.program, job.schedule, host);
+    write_replay_db(target, record, job.program, job.schedule);
     return kExitDone;
   });
 }
@@ -166,11 +154,12 @@ int finish(Console& console, const Arguments& arguments, OutputFile& output) {
 int launch(Console& console, const Arguments& arguments, OutputFile& output) {
   const ReplayRequest request = request_of(arguments);
   const HostCores host = find_host_cores();
-  const ReplayJob job = load_job(request, host, std::nullopt);
+  const ReplayJob job = load_job(request, std::nullopt);
+  const CpuPlan plan = plan_for_cpu(job, request, host);
   for (const std::string& text : job.losses) console.warn(text);
   const int64_t ranks = job.schedule.ranks;
-  require_cores(job, request, host, ranks);
-  require_memory(job, ranks);
+  require_cores(plan, request, host, ranks);
+  require_memory(plan, ranks);
   if (ranks > static_cast<int64_t>(host.cores.size())) {
     console.warn(fmt::format("{} ranks on {}: they take turns, so nothing is measured", ranks,
                              count_of(host.cores.size(), "usable core")));
@@ -178,7 +167,7 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
   const MeasurementLock lock([&](const std::string& text) { console.info(text); });
   console.info(fmt::format("measuring {} arms on {} for up to {}, {} per rank", job.arms.size(),
                            count_of(ranks, "rank"), arguments.time_limit,
-                           format_size(static_cast<double>(job.memory_bytes))));
+                           format_size(static_cast<double>(plan.memory_bytes))));
   std::vector<std::string> words{arguments.trace, arguments.schedule,
                                  "--worker",      output.temporary_path().string(),
                                  "--time-limit",  arguments.time_limit,

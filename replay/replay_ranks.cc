@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/replay_ranks.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
 
-#include "common/error.h"
 #include "common/stats.h"
 #include "common/units.h"
 #include "replay/clock.h"
@@ -13,35 +13,8 @@
 namespace preserve {
 namespace {
 
-struct Seat {
-  int cpu = 0;
-  std::optional<int> spare;
-};
-
-// A launcher that has not bound its ranks leaves all of them the same cores: take turns through the
-// list. One that has, leaves each its own: any of these will do.
-Seat seat_of(const Ranks& ranks, const ReplayJob& job, const HostCores& host) {
-  const auto on_host = static_cast<size_t>(ranks.size_on_host());
-  const auto mine = static_cast<size_t>(ranks.rank_on_host());
-  const std::vector<int>& cores = host.cores;
-  const size_t needed = on_host * (job.needs_spare_core ? 2 : 1);
-  const bool enough_for_all = ranks.min(cores.size() >= needed ? 1 : 0) == 1;
-  Seat seat;
-  seat.cpu = cores[mine % cores.size()];
-  if (job.needs_spare_core) {
-    seat.spare = cores[enough_for_all ? on_host + mine : (mine + 1) % cores.size()];
-  }
-  return seat;
-}
-
-bool any_core_twice(const Ranks& ranks, const HostCores& host, int cpu) {
-  std::vector<std::string> seats = ranks.all_texts(fmt::format("{}:{}", host.host, cpu));
-  std::sort(seats.begin(), seats.end());
-  return std::adjacent_find(seats.begin(), seats.end()) != seats.end();
-}
-
 // Median and spread of every operator of this rank, arm by arm, then all ranks' on rank 0.
-OpTimes gather_op_times(const Ranks& ranks, const CpuExecutor& executor,
+OpTimes gather_op_times(const Ranks& ranks, const StepExecutor& executor,
                         const Measurement& measurement, size_t first_sample) {
   OpTimes times;
   times.arms = measurement.arms.size();
@@ -79,8 +52,9 @@ OpTimes gather_op_times(const Ranks& ranks, const CpuExecutor& executor,
   return times;
 }
 
-std::vector<std::vector<OpInterval>> gather_steps(const Ranks& ranks, const CpuExecutor& executor) {
-  const size_t arms = executor.names().size();
+std::vector<std::vector<OpInterval>> gather_steps(const Ranks& ranks,
+                                                  const StepExecutor& executor) {
+  const size_t arms = executor.arms().size();
   const size_t ops = executor.program().ops.size();
   std::vector<double> mine;
   for (size_t arm = 0; arm < arms; ++arm) {
@@ -102,7 +76,7 @@ std::vector<std::vector<OpInterval>> gather_steps(const Ranks& ranks, const CpuE
   return steps;
 }
 
-double mean_fetched_bytes(const CpuExecutor& executor, const Measurement& measurement, size_t arm,
+double mean_fetched_bytes(const StepExecutor& executor, const Measurement& measurement, size_t arm,
                           size_t first_sample) {
   double bytes = 0;
   int64_t counted = 0;
@@ -116,31 +90,19 @@ double mean_fetched_bytes(const CpuExecutor& executor, const Measurement& measur
 
 }  // namespace
 
-ReplayRecord replay_on_ranks(const Ranks& ranks, const ReplayJob& job, const ReplayRequest& request,
-                             const HostCores& host, const MeasureOptions& options) {
-  const Seat seat = seat_of(ranks, job, host);
-  const bool crowded = any_core_twice(ranks, host, seat.cpu);
-  if (crowded && !request.oversubscribe) {
-    throw input_error(
-        "two ranks would run on one core: the launcher gave them too few; bind one core "
-        "per rank, or pass --oversubscribe, which measures nothing");
-  }
-  pin_this_thread(seat.cpu);
-  CpuExecutorOptions executor_options = job.options;
-  executor_options.spare_cpu = seat.spare;
-  CpuExecutor executor(ranks, job.rank_program, job.arms, executor_options);
+ReplayRecord measure_on_ranks(const Ranks& ranks, StepExecutor& executor, const ReplayJob& job,
+                              const std::string& host, const MeasureOptions& options) {
   const size_t first_sample = 1;  // measure() starts with one run to size the samples
-
   ReplayRecord record;
   record.warnings = job.warnings;
   record.measurement = measure(executor, options, now_ns);
   record.op_times = gather_op_times(ranks, executor, record.measurement, first_sample);
   record.steps = gather_steps(ranks, executor);
-  record.hosts = ranks.all_texts(host.host);
+  record.hosts = ranks.all_texts(host);
   for (const std::string& pid : ranks.all_texts(std::to_string(::getpid()))) {
     record.pids.push_back(std::stoll(pid));
   }
-  for (size_t arm = 0; arm < job.arms.size(); ++arm) {
+  for (size_t arm = 0; arm < executor.arms().size(); ++arm) {
     const double mine = mean_fetched_bytes(executor, record.measurement, arm, first_sample);
     const int64_t all = ranks.sum(static_cast<int64_t>(mine));
     record.issued_bytes.push_back(static_cast<double>(all) / ranks.size());
@@ -148,21 +110,12 @@ ReplayRecord replay_on_ranks(const Ranks& ranks, const ReplayJob& job, const Rep
   if (ranks.rank() != 0) return record;
   record.outcome = outcome_of(record.measurement, record.op_times, job.program, job.arms[1],
                               job.schedule, job.recorded_step_ns, record.issued_bytes[1]);
-  record.meta["mpi_library"] = ranks.library();
   record.meta["ranks"] = std::to_string(ranks.size());
-  record.meta["oversubscribed"] = crowded ? "1" : "0";
   record.meta["issued_bytes_per_step"] =
       std::to_string(static_cast<int64_t>(record.issued_bytes[1]));
   record.meta["checksum"] =
       fmt::format("{:016x}", record.measurement.samples.front().value.checksum);
-  if (crowded) {
-    record.warnings.emplace_back(
-        "more ranks than cores: the ranks took turns, nothing was measured");
-  }
-  if (record.measurement.interrupted_kept) {
-    record.warnings.emplace_back(
-        "the machine was busy: ranks lost their cores during most samples, so there is no verdict");
-  }
+  record.meta["confidence_level"] = fmt::format("{:.2f}", options.level);
   return record;
 }
 

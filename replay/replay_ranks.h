@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// The replay inside the rank processes: pins, rebuilds, measures together, and gives rank 0
-// everything that replay.db holds.
+// The measurement inside the rank processes: gives rank 0 everything that replay.db holds.
 #pragma once
 
-#include <functional>
-#include <map>
 #include <string>
 
+#include "replay/measure.h"
 #include "replay/replay_db.h"
 #include "replay/replay_job.h"
+#include "replay/step_executor.h"
 
 namespace preserve {
 
-// On rank 0 the whole record, elsewhere only the measurement. Collective over all ranks.
-ReplayRecord replay_on_ranks(const Ranks& ranks, const ReplayJob& job, const ReplayRequest& request,
-                             const HostCores& host, const MeasureOptions& options);
+// Measures an executor that has not run yet. On rank 0 the whole record without its device,
+// elsewhere only the measurement. Collective over all ranks.
+ReplayRecord measure_on_ranks(const Ranks& ranks, StepExecutor& executor, const ReplayJob& job,
+                              const std::string& host, const MeasureOptions& options);
 
 }  // namespace preserve

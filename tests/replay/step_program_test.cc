@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "common/error.h"
+#include "replay/cpu_replay.h"
 #include "replay/replay_job.h"
 #include "tests/replay/simple_schedule.h"
 #include "tests/support/synthetic_trace.h"
@@ -160,7 +161,7 @@ TEST_F(StepProgramTest, AScheduleThatDoesNotFitIsRefusedWithItsFile) {
   ReplayRequest request;
   request.trace = trace_;
   request.schedule = path;
-  EXPECT_THAT(refusal([&] { load_job(request, {}, std::nullopt); }),
+  EXPECT_THAT(refusal([&] { load_job(request, std::nullopt); }),
               testing::AllOf(HasSubstr("schedule.json"), HasSubstr("fetches")));
 }
 
@@ -194,14 +195,15 @@ TEST_F(StepProgramTest, AJobKnowsItsMemoryAndItsCores) {
   ReplayRequest request;
   request.trace = trace_;
   request.schedule = path;
-  const ReplayJob job = load_job(request, small_host(), std::nullopt);
-  EXPECT_GE(job.memory_bytes, job.program.tensor_bytes + job.arms[3].planned_bytes);
-  EXPECT_NO_THROW(require_cores(job, request, small_host(), 2));
-  EXPECT_THAT(refusal([&] { require_cores(job, request, small_host(), 3); }),
+  const ReplayJob job = load_job(request, std::nullopt);
+  const CpuPlan plan = plan_for_cpu(job, request, small_host());
+  EXPECT_GE(plan.memory_bytes, job.program.tensor_bytes + job.arms[3].planned_bytes);
+  EXPECT_NO_THROW(require_cores(plan, request, small_host(), 2));
+  EXPECT_THAT(refusal([&] { require_cores(plan, request, small_host(), 3); }),
               HasSubstr("--oversubscribe"));
   request.oversubscribe = true;
-  EXPECT_NO_THROW(require_cores(job, request, small_host(), 3));
-  EXPECT_THAT(refusal([&] { require_memory(job, int64_t{1} << 30); }), HasSubstr("per rank"));
+  EXPECT_NO_THROW(require_cores(plan, request, small_host(), 3));
+  EXPECT_THAT(refusal([&] { require_memory(plan, int64_t{1} << 30); }), HasSubstr("per rank"));
 }
 
 TEST_F(StepProgramTest, ASpareCoreCountsAsACore) {
@@ -212,8 +214,8 @@ TEST_F(StepProgramTest, ASpareCoreCountsAsACore) {
   ReplayRequest request;
   request.trace = trace_;
   request.schedule = path;
-  const ReplayJob job = load_job(request, small_host(), std::nullopt);
-  EXPECT_THAT(refusal([&] { require_cores(job, request, small_host(), 2); }),
+  const CpuPlan cpu = plan_for_cpu(load_job(request, std::nullopt), request, small_host());
+  EXPECT_THAT(refusal([&] { require_cores(cpu, request, small_host(), 2); }),
               HasSubstr("spare core"));
 }
 
@@ -224,11 +226,13 @@ TEST_F(StepProgramTest, AnyArmMayNeedTheSpareCore) {
   ReplayRequest request;
   request.trace = trace_;
   request.schedule = path;
-  EXPECT_FALSE(load_job(request, small_host(), std::nullopt).needs_spare_core);
+  const auto plan = [&] {
+    return plan_for_cpu(load_job(request, std::nullopt), request, small_host());
+  };
+  EXPECT_FALSE(plan().needs_spare_core);
   request.candidates = true;
-  const ReplayJob job = load_job(request, small_host(), std::nullopt);
-  EXPECT_TRUE(job.needs_spare_core);
-  EXPECT_GT(job.arms[5].method.chunk_bytes, 0);  // a default where the schedule names none
+  EXPECT_TRUE(plan().needs_spare_core);
+  EXPECT_GT(plan().arms[5].method.chunk_bytes, 0);  // a default where the schedule names none
 }
 
 TEST_F(StepProgramTest, AMethodThatNoProcessorHasIsRefusedInAnyArm) {
@@ -239,12 +243,14 @@ TEST_F(StepProgramTest, AMethodThatNoProcessorHasIsRefusedInAnyArm) {
   request.candidates = true;
   schedule_.candidates[0].method = IssueMethod{"bulk_l2", "spare", 0, 0, "normal", "after"};
   std::ofstream(path) << to_json(schedule_);
-  EXPECT_THAT(refusal([&] { load_job(request, small_host(), std::nullopt); }),
-              HasSubstr("bulk_l2"));
+  EXPECT_THAT(
+      refusal([&] { plan_for_cpu(load_job(request, std::nullopt), request, small_host()); }),
+      HasSubstr("bulk_l2"));
   schedule_.candidates[0].method = IssueMethod{"load", "consumer", 0, 0, "last", "after"};
   std::ofstream(path) << to_json(schedule_);
-  EXPECT_THAT(refusal([&] { load_job(request, small_host(), std::nullopt); }),
-              testing::AllOf(HasSubstr("prefetch-1"), HasSubstr("eviction")));
+  EXPECT_THAT(
+      refusal([&] { plan_for_cpu(load_job(request, std::nullopt), request, small_host()); }),
+      testing::AllOf(HasSubstr("prefetch-1"), HasSubstr("eviction")));
 }
 
 TEST_F(StepProgramTest, TheLinkMustBeTheSchedules) {
@@ -255,9 +261,11 @@ TEST_F(StepProgramTest, TheLinkMustBeTheSchedules) {
   ReplayRequest request;
   request.trace = trace_;
   request.schedule = path;
-  EXPECT_EQ(load_job(request, small_host(), std::nullopt).options.link_latency_ns, 200'000);
+  EXPECT_EQ(
+      plan_for_cpu(load_job(request, std::nullopt), request, small_host()).options.link_latency_ns,
+      200'000);
   request.link_latency_ns = 100'000;
-  EXPECT_THAT(refusal([&] { load_job(request, small_host(), std::nullopt); }),
+  EXPECT_THAT(refusal([&] { load_job(request, std::nullopt); }),
               testing::AllOf(HasSubstr("100.00 us"), HasSubstr("200.00 us")));
 }
 
@@ -269,11 +277,13 @@ TEST_F(StepProgramTest, AnUnknownMethodIsRefusedOnlyWhenItIsNeeded) {
   test::SimplePlan plan;
   plan.method = "bulk_l2";
   test::write_simple_schedule(path, trace_, plan);
-  EXPECT_THAT(refusal([&] { load_job(request, small_host(), std::nullopt); }),
-              HasSubstr("bulk_l2"));
+  EXPECT_THAT(
+      refusal([&] { plan_for_cpu(load_job(request, std::nullopt), request, small_host()); }),
+      HasSubstr("bulk_l2"));
   plan.bytes_per_window = 0;
   test::write_simple_schedule(path, trace_, plan);
-  const ReplayJob job = load_job(request, small_host(), std::nullopt);
+  const ReplayJob job = load_job(request, std::nullopt);
+  EXPECT_NO_THROW(plan_for_cpu(job, request, small_host()));
   EXPECT_THAT(job.warnings, Contains(HasSubstr("fetches nothing")));
 }
 
