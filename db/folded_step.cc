@@ -214,17 +214,24 @@ std::vector<int32_t> fold_operators(const TraceDb& db, const std::vector<RawStep
   return ordinal_of;
 }
 
+using OrdinalOfOp = std::map<int64_t, int32_t>;  // by row of table op
+
+OrdinalOfOp ordinals_of_ops(const std::vector<RawStep>& steps,
+                            const std::vector<int32_t>& ordinal_of) {
+  OrdinalOfOp ordinals;
+  for (const RawStep& step : steps) {
+    for (size_t i = 0; i < step.ops.size(); ++i) ordinals[step.ops[i].id] = ordinal_of[i];
+  }
+  return ordinals;
+}
+
 struct Operand {
   std::vector<double> offsets, bytes;
   StepAccess access;
 };
 
-void fold_accesses(const TraceDb& db, ProcessId process, const std::vector<RawStep>& steps,
-                   const std::vector<int32_t>& ordinal_of, FoldedStep& folded) {
-  std::map<int64_t, int32_t> ordinal_of_op;  // op row -> ordinal
-  for (const RawStep& step : steps) {
-    for (size_t i = 0; i < step.ops.size(); ++i) ordinal_of_op[step.ops[i].id] = ordinal_of[i];
-  }
+void fold_accesses(const TraceDb& db, ProcessId process, const OrdinalOfOp& ordinal_of_op,
+                   FoldedStep& folded) {
   std::map<std::string, int32_t> tensor_index;
   std::map<std::pair<int32_t, std::pair<int32_t, AccessMode>>, Operand> operands;
   Query rows = db.query(
@@ -259,12 +266,7 @@ void fold_accesses(const TraceDb& db, ProcessId process, const std::vector<RawSt
   }
 }
 
-void fold_floors(const TraceDb& db, const std::vector<RawStep>& steps,
-                 const std::vector<int32_t>& ordinal_of, FoldedStep& folded) {
-  std::map<int64_t, int32_t> ordinal_of_op;
-  for (const RawStep& step : steps) {
-    for (size_t i = 0; i < step.ops.size(); ++i) ordinal_of_op[step.ops[i].id] = ordinal_of[i];
-  }
+void fold_floors(const TraceDb& db, const OrdinalOfOp& ordinal_of_op, FoldedStep& folded) {
   std::map<int32_t, std::vector<double>> floors;
   Query rows = db.query("SELECT op_id, value FROM counter WHERE metric = 'floor_ns'");
   while (rows.next()) {
@@ -273,6 +275,43 @@ void fold_floors(const TraceDb& db, const std::vector<RawStep>& steps,
   }
   for (const auto& [ordinal, values] : floors) {
     folded.ops[static_cast<size_t>(ordinal)].floor_ns = median(values);
+  }
+}
+
+// The counter as the converter wrote it: a number of thread blocks. Nothing for any other number.
+std::optional<int64_t> blocks_of(const TraceDb& db, int64_t op) {
+  Query rows = db.query("SELECT value FROM counter WHERE op_id = ? AND metric = 'blocks'", {op});
+  if (!rows.next()) return std::nullopt;
+  constexpr double kMostBlocks = 1 << 30;
+  const double value = rows.real(0);
+  if (!(value >= 1 && value <= kMostBlocks)) return std::nullopt;
+  return static_cast<int64_t>(value);
+}
+
+void fold_gemms(const TraceDb& db, ProcessId process, const OrdinalOfOp& ordinal_of_op,
+                FoldedStep& folded) {
+  std::map<int32_t, std::vector<StepGemm>> products;
+  Query rows = db.query(
+      "SELECT gemm.op_id, m, n, k, dtype FROM step JOIN op ON op.step_id = step.id "
+      "JOIN gemm ON gemm.op_id = op.id WHERE step.process_id = ?",
+      {process.value});
+  while (rows.next()) {
+    const auto found = ordinal_of_op.find(rows.integer(0));
+    if (found == ordinal_of_op.end()) continue;  // a step that was left out
+    const StepGemm product{rows.integer(1), rows.integer(2), rows.integer(3),
+                           std::string(rows.text(4))};
+    if (product.m <= 0 || product.n <= 0 || product.k <= 0) {
+      throw input_error("{}: is damaged: a matrix product of {} x {} x {}", db.file(), product.m,
+                        product.n, product.k);
+    }
+    products[found->second].push_back(product);
+  }
+  for (auto& [ordinal, repeated] : products) {
+    const bool same = std::all_of(repeated.begin(), repeated.end(),
+                                  [&](const StepGemm& each) { return each == repeated.front(); });
+    if (same && static_cast<int64_t>(repeated.size()) == folded.steps_used) {
+      folded.ops[static_cast<size_t>(ordinal)].gemm = repeated.front();
+    }
   }
 }
 
@@ -292,7 +331,8 @@ void fold_collectives(const TraceDb& db, const RawStep& step,
                        .ranks = rows.optional_integer(2),
                        .communicator = rows.optional_integer(3),
                        .blocking = rows.integer(4) != 0,
-                       .dtype = std::string(rows.text(5))};
+                       .dtype = std::string(rows.text(5)),
+                       .blocks = blocks_of(db, step.ops[i].id)};
   }
 }
 
@@ -336,8 +376,10 @@ FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank) {
   folded.wall_ns = median(walls);
   folded.wall_mad_ns = median_abs_deviation(walls);
   const std::vector<int32_t> ordinal_of = fold_operators(db, steps, folded);
-  fold_accesses(db, source.process, steps, ordinal_of, folded);
-  fold_floors(db, steps, ordinal_of, folded);
+  const OrdinalOfOp ordinal_of_op = ordinals_of_ops(steps, ordinal_of);
+  fold_accesses(db, source.process, ordinal_of_op, folded);
+  fold_floors(db, ordinal_of_op, folded);
+  fold_gemms(db, source.process, ordinal_of_op, folded);
   fold_collectives(db, steps.front(), ordinal_of, folded);
   return folded;
 }

@@ -34,6 +34,14 @@ struct StepCollective {
   std::optional<int64_t> bytes, ranks, communicator;
   bool blocking = true;
   std::string dtype;
+  std::optional<int64_t> blocks{};  // counter blocks: thread blocks that it occupied on a GPU
+};
+
+// A matrix product: activations (m x k) by weights (n x k).
+struct StepGemm {
+  int64_t m = 0, n = 0, k = 0;
+  std::string dtype;  // of the weights, as in schema.sql; empty: unknown
+  friend bool operator==(const StepGemm&, const StepGemm&) = default;
 };
 
 struct StepOp {
@@ -48,6 +56,7 @@ struct StepOp {
       0;  // counter floor_ns: known time with every byte cached (arithmetic); 0: unknown
   std::vector<StepAccess> accesses;
   std::optional<StepCollective> collective;
+  std::optional<StepGemm> gemm;  // nothing: no product, unknown, or not the same in all repetitions
 };
 
 struct FoldedStep {

@@ -2,6 +2,16 @@
 -- What schema version 2 added to version 1 (schema.sql). A new file gets both; a file of version 1 gets
 -- this when it is opened, in memory.
 
+-- Matrix products: activations (m x k) by weights (n x k), the output is m x n.
+CREATE TABLE gemm (
+  op_id  INTEGER PRIMARY KEY REFERENCES op (id), -- the operator
+  m      INTEGER NOT NULL CHECK (m > 0), -- rows of the activations: tokens or sequences
+  n      INTEGER NOT NULL CHECK (n > 0), -- rows of the weights: output features
+  k      INTEGER NOT NULL CHECK (k > 0), -- columns of both: input features
+  dtype  TEXT,                     -- elements of the weights: fp64, fp32, fp16, bf16, fp8, int8
+  source TEXT NOT NULL             -- shapes (recorded by the framework), model
+) STRICT;
+
 -- Grid only (meta kind = grid): one generated decode step that was planned and replayed, or will be.
 CREATE TABLE cell (
   id                INTEGER PRIMARY KEY, -- in the order of measuring

@@ -35,6 +35,7 @@ enum Insert {
   kCollective,
   kTensor,
   kAccess,
+  kGemm,
   kStep,
   kString,
   kCounter,
@@ -54,6 +55,7 @@ constexpr std::array<InsertInto, kInsertCount> kInserts{{
     {"INSERT INTO collective", 11},
     {"INSERT INTO tensor", 9},
     {"INSERT INTO access", 8},
+    {"INSERT INTO gemm", 6},
     {"INSERT INTO step", 7},
     {"INSERT INTO string", 2},
     {"INSERT OR REPLACE INTO counter", 3},
@@ -447,6 +449,17 @@ void TraceDb::add(const AccessRow& row) {
       .text(row.source)
       .real(row.confidence);
   state_->step(kAccess);
+}
+
+void TraceDb::add(const GemmRow& row) {
+  state_->binder(kGemm)
+      .id(row.op)
+      .integer(row.m)
+      .integer(row.n)
+      .integer(row.k)
+      .text_or_null(row.dtype)
+      .text(row.source);
+  state_->step(kGemm);
 }
 
 StepId TraceDb::add(const StepRow& row) {

@@ -108,6 +108,12 @@ struct AccessRow {
   std::string_view source;
   double confidence = 1;
 };
+struct GemmRow {
+  OpId op;
+  int64_t m = 0, n = 0, k = 0;
+  std::string_view dtype{};  // empty: unknown
+  std::string_view source;
+};
 struct StepRow {
   ProcessId process;
   int64_t ordinal = 0;
@@ -171,6 +177,7 @@ class TraceDb {
   void add(const CollectiveRow& row);
   TensorId add(const TensorRow& row);
   void add(const AccessRow& row);
+  void add(const GemmRow& row);
   StepId add(const StepRow& row);
   ArmId add_arm(std::string_view name);
   void add_env(ProcessId process, std::string_view name, std::string_view value);

@@ -104,7 +104,7 @@ class StepWriter {
       write_layer(fmt::format("layers.{}.", layer));
     }
     norm("final_norm");
-    linear("lm_head", bytes_.lm_head, kHalfBytes, half_flops_per_s_);
+    linear("lm_head", bytes_.lm_head, spec_.model.hidden, WeightType::fp16);
     if (spec_.ranks > 1) gather_logits();
     add("sample", OpKind::other, 0, 0);
     step_.wall_ns = now_ns_;
@@ -114,16 +114,17 @@ class StepWriter {
 
  private:
   void write_layer(const std::string& layer) {
-    const int64_t weight_bytes = entry_of(spec_.type).bytes;
+    const int64_t hidden = spec_.model.hidden;
+    const int64_t query_columns = spec_.model.heads / spec_.ranks * spec_.model.head_dim;
     norm(layer + "attn.norm");
-    linear(layer + "attn.qkv", bytes_.qkv, weight_bytes, flops_per_s_);
+    linear(layer + "attn.qkv", bytes_.qkv, hidden, spec_.type);
     attention(layer + "attn.");
-    linear(layer + "attn.o_proj", bytes_.o_proj, weight_bytes, flops_per_s_);
+    linear(layer + "attn.o_proj", bytes_.o_proj, query_columns, spec_.type);
     allreduce(layer + "attn.allreduce");
     norm(layer + "mlp.norm");
-    linear(layer + "mlp.gate_up", bytes_.gate_up, weight_bytes, flops_per_s_);
+    linear(layer + "mlp.gate_up", bytes_.gate_up, hidden, spec_.type);
     add(layer + "mlp.act", OpKind::other, 0, 0);
-    linear(layer + "mlp.down", bytes_.down, weight_bytes, flops_per_s_);
+    linear(layer + "mlp.down", bytes_.down, spec_.model.intermediate / spec_.ranks, spec_.type);
     allreduce(layer + "mlp.allreduce");
   }
 
@@ -155,10 +156,13 @@ class StepWriter {
     access(tensor(name + ".weight", TensorRole::weight, bytes), 0, bytes, AccessMode::read);
   }
 
-  void linear(const std::string& name, int64_t bytes, int64_t element_bytes, double flops_per_s) {
-    const double flops =
-        2.0 * static_cast<double>(spec_.batch) * static_cast<double>(bytes / element_bytes);
+  // `inputs`: columns of the weights.
+  void linear(const std::string& name, int64_t bytes, int64_t inputs, WeightType type) {
+    const int64_t elements = bytes / entry_of(type).bytes;
+    const double flops = 2.0 * static_cast<double>(spec_.batch) * static_cast<double>(elements);
+    const double flops_per_s = type == WeightType::fp16 ? half_flops_per_s_ : flops_per_s_;
     add(name, OpKind::compute, bytes, flops / flops_per_s * kNsPerS);
+    step_.ops.back().gemm = StepGemm{spec_.batch, elements / inputs, inputs, to_text(type)};
     access(tensor(name + ".weight", TensorRole::weight, bytes), 0, bytes, AccessMode::read);
   }
 

@@ -72,6 +72,14 @@ class TraceWriter {
                         .source = access.source,
                         .confidence = access.confidence});
     }
+    if (op.gemm) {
+      db_.add(GemmRow{.op = id,
+                      .m = op.gemm->m,
+                      .n = op.gemm->n,
+                      .k = op.gemm->k,
+                      .dtype = op.gemm->dtype,
+                      .source = "model"});
+    }
     if (op.collective) {
       db_.add(CollectiveRow{.op = id,
                             .function = op.collective->function,

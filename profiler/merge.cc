@@ -44,6 +44,7 @@ constexpr Copy kCopies[] = {
     {"access",
      "+op:op_id, operand, +tensor:tensor_id, offset_bytes, bytes, mode, source, confidence"},
     {"counter", "+op:op_id, metric, value"},
+    {"gemm", "+op:op_id, m, n, k, dtype, source"},
     {"step", "+step:id, +process:process_id, ordinal, phase, start_ns, end_ns, source"},
     {"loss", "+process:process_id, source, kind, count"},
 };
@@ -90,7 +91,13 @@ class Merger {
     db_.execute("BEGIN");
     db_.execute("CREATE TEMP TABLE string_map (old INTEGER PRIMARY KEY, new INTEGER NOT NULL)");
     map_strings();
-    for (const Copy& copy : kCopies) copy_table(copy);
+    for (const Copy& copy : kCopies) {
+      // The file itself is attached: one of an older schema lacks the tables that came later.
+      if (db_.query_integer("SELECT 1 FROM part.sqlite_master WHERE type = 'table' AND name = ?",
+                            {std::string(copy.table)})) {
+        copy_table(copy);
+      }
+    }
     for (auto& [table, offset] : offsets_) {
       offset = db_.query_integer("SELECT MAX(id) FROM main." + table).value_or(0);
     }

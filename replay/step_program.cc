@@ -67,6 +67,28 @@ void add_accesses(const StepOp& op, StepProgram& program, const FoldedStep& step
   }
 }
 
+int64_t element_bytes(const std::string& dtype) {
+  if (dtype == "fp32") return 4;
+  if (dtype == "fp16" || dtype == "bf16") return 2;
+  if (dtype == "fp8" || dtype == "int8") return 1;
+  return 0;
+}
+
+// After add_accesses(): puts the slice that holds the whole matrix first.
+void add_gemm(const StepOp& op, ProgramOp& out) {
+  if (!op.gemm) return;
+  int64_t bytes = element_bytes(op.gemm->dtype);
+  if (bytes == 0 || __builtin_mul_overflow(bytes, op.gemm->n, &bytes) ||
+      __builtin_mul_overflow(bytes, op.gemm->k, &bytes)) {
+    return;
+  }
+  const auto matrix = std::find_if(out.weights.begin(), out.weights.end(),
+                                   [&](const TensorSlice& slice) { return slice.bytes == bytes; });
+  if (matrix == out.weights.end()) return;
+  std::rotate(out.weights.begin(), matrix, matrix + 1);
+  out.gemm = op.gemm;
+}
+
 void add_collective(const StepOp& op, int64_t world_size, Unrepeatable& odd, ProgramOp& out) {
   if (op.kind != OpKind::collective && op.kind != OpKind::p2p) return;
   if (!op.collective || !RankCollective::known(op.collective->function)) {
@@ -119,6 +141,7 @@ StepProgram program_of(const FoldedStep& step) {
     out.gap_ns = std::max<int64_t>(0, start_ns - end_ns);
     end_ns = std::max(end_ns, start_ns + out.dur_ns);
     add_accesses(op, program, step, out);
+    add_gemm(op, out);
     add_collective(op, step.world_size, odd, out);
     program.ops.push_back(std::move(out));
   }

@@ -26,6 +26,9 @@ struct ProgramOp {
   int64_t dur_ns = 0;                               // recorded
   std::vector<TensorSlice> weights, reads, writes;  // weights: by matrix-vector product
   std::optional<StepCollective> collective;         // one that is repeated over MPI
+  // A matrix product whose weights, n x k elements of a known type, are weights.front(). Nothing
+  // where shape and recorded bytes do not agree.
+  std::optional<StepGemm> gemm;
 };
 
 struct ProgramTensor {

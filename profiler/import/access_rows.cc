@@ -58,6 +58,7 @@ class AccessWriter {
   const std::string& text(uint32_t name);
   uint32_t base_of(const OperandUse& use);
   bool write_shapes(const OperandUse& use, Key key, bool in_step);
+  void write_product(const OperandUse& use);
   void write_inferred();
   TensorId tensor(Key key, const std::string& word, TensorRole role, int64_t bytes,
                   std::string_view source, bool in_step);
@@ -162,6 +163,19 @@ bool AccessWriter::write_shapes(const OperandUse& use, Key key, bool in_step) {
   return operand != 0;
 }
 
+void AccessWriter::write_product(const OperandUse& use) {
+  if (use.operands == 0) return;
+  const auto shape = product_shape(text(use.op_name), text(use.name), use.kernel_class,
+                                   process_.operands.at(use.operands));
+  if (!shape) return;
+  db_.add(GemmRow{.op = {use.op},
+                  .m = shape->m,
+                  .n = shape->n,
+                  .k = shape->k,
+                  .dtype = shape->dtype,
+                  .source = "shapes"});
+}
+
 // Equal size in each step: the bytes of an operator come from the median of its durations.
 void AccessWriter::write_inferred() {
   const double rate_bytes_per_ns =
@@ -218,6 +232,7 @@ AccessSummary AccessWriter::run() {
     }
     const uint32_t base = base_of(use);
     const Key key{base, in_step ? seen_in_step_[base]++ : 0};
+    write_product(use);
     if (write_shapes(use, key, in_step)) {
       ++summary_.from_shapes;
     } else if (streams && in_step && !steps_[step_].prefill && process_.bandwidth_bytes_per_s &&

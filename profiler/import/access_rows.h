@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Operands of an imported process -> tables tensor and access. Runs after mark_steps(), because
-// names count within a step: the k-th operator of a kind is the same operator in every step, so its
-// weight has the same name in every step and folds.
+// Operands of an imported process -> tables tensor, access and gemm. Runs after mark_steps(),
+// because names count within a step: the k-th operator of a kind is the same operator in every
+// step, so its weight has the same name in every step and folds.
 //
 //   shapes    recorded dimensions and element types: confidence 0.8 (0.9 with a module path)
 //   inferred  a kernel that is known to stream memory: (duration - launch floor) * share of the

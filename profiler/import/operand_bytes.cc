@@ -73,24 +73,29 @@ void add(std::vector<OperandBytes>& out, const char* word, TensorRole role, int6
 }
 
 // input (.., M, K) times weight, which has N columns; `bias` may be past the end.
-std::vector<OperandBytes> product(const Shapes& shapes, size_t input, size_t weight, size_t bias,
-                                  int64_t columns, TensorRole weight_role) {
+struct Product {
+  size_t input, weight, bias;
+  int64_t columns;
+  TensorRole weight_role = TensorRole::weight;
+};
+
+std::vector<OperandBytes> product_bytes(const Shapes& shapes, const Product& product) {
   std::vector<OperandBytes> out;
-  add(out, weight_role == TensorRole::weight ? "weight" : "other", weight_role,
-      shapes.bytes(weight));
-  add(out, "bias", TensorRole::weight, shapes.bytes(bias));
-  add(out, "input", TensorRole::activation, shapes.bytes(input));
-  const int64_t inner = shapes.dim(input, 0);
+  add(out, product.weight_role == TensorRole::weight ? "weight" : "other", product.weight_role,
+      shapes.bytes(product.weight));
+  add(out, "bias", TensorRole::weight, shapes.bytes(product.bias));
+  add(out, "input", TensorRole::activation, shapes.bytes(product.input));
+  const int64_t inner = shapes.dim(product.input, 0);
   int64_t result = 0;
-  if (inner > 0 && columns > 0 &&
-      !__builtin_mul_overflow(shapes.bytes(input) / inner, columns, &result)) {
+  if (inner > 0 && product.columns > 0 &&
+      !__builtin_mul_overflow(shapes.bytes(product.input) / inner, product.columns, &result)) {
     add(out, "output", TensorRole::activation, result, AccessMode::write);
   }
   return out;
 }
 
 // Products of unfamiliar libraries: some two matrices share a dimension; the weight is the larger.
-std::vector<OperandBytes> any_product(const Shapes& shapes) {
+std::optional<Product> any_product(const Shapes& shapes) {
   size_t largest = shapes.size();
   for (size_t i = 0; i < shapes.size(); ++i) {
     if (shapes.rank(i) == 2 &&
@@ -98,17 +103,56 @@ std::vector<OperandBytes> any_product(const Shapes& shapes) {
       largest = i;
     }
   }
-  if (largest == shapes.size()) return {};
+  if (largest == shapes.size()) return std::nullopt;
   for (size_t i = 0; i < shapes.size(); ++i) {
     if (i == largest || shapes.rank(i) < 2) continue;
     const int64_t inner = shapes.dim(i, 0);
     if (inner == shapes.dim(largest, 0) || inner == shapes.dim(largest, 1)) {
       const int64_t columns =
           inner == shapes.dim(largest, 0) ? shapes.dim(largest, 1) : shapes.dim(largest, 0);
-      return product(shapes, i, largest, shapes.size(), columns, TensorRole::weight);
+      return Product{i, largest, shapes.size(), columns};
     }
   }
-  return {};
+  return std::nullopt;
+}
+
+// The framework's operators that are known by name. `op` in lower case, without its library.
+std::optional<Product> known_product(std::string_view op, const Shapes& shapes) {
+  const auto product_ranks = [&](size_t input, size_t weight) {
+    return shapes.rank(input) >= 2 && shapes.rank(weight) == 2;
+  };
+  if (op == "linear" && product_ranks(0, 1)) return Product{0, 1, 2, shapes.dim(1, 1)};  // (N, K)
+  if (op == "addmm" && product_ranks(1, 2)) return Product{1, 2, 0, shapes.dim(2, 0)};
+  if ((op == "mm" || op == "matmul" || op == "_scaled_mm") && product_ranks(0, 1)) {
+    return Product{0, 1, shapes.size(), shapes.dim(1, 0)};
+  }
+  if (op == "bmm" && shapes.rank(0) == 3 && shapes.rank(1) == 3) {  // activations, as a rule
+    return Product{0, 1, shapes.size(), shapes.dim(1, 0), TensorRole::activation};
+  }
+  return std::nullopt;
+}
+
+bool is_attention(std::string_view op, KernelClass kernel_class) {
+  return contains(op, "attention") || contains(op, "attn") || contains(op, "mha") ||
+         kernel_class == KernelClass::attention;
+}
+
+std::optional<Product> find_product(std::string_view op, KernelClass kernel_class,
+                                    const Shapes& shapes) {
+  if (const auto known = known_product(op, shapes)) return known;
+  const bool other = contains(op, "backward") || is_attention(op, kernel_class) ||
+                     op == "embedding" || contains(op, "moe") || contains(op, "expert") ||
+                     kernel_class == KernelClass::experts;
+  const bool product = kernel_class == KernelClass::matmul || contains(op, "mm") ||
+                       contains(op, "gemm") || contains(op, "linear");
+  return product && !other ? any_product(shapes) : std::nullopt;
+}
+
+// "aten::addmm" -> "addmm".
+std::string short_name(std::string_view op_name) {
+  const std::string op = lower_case(op_name);
+  const size_t scope = op.rfind("::");
+  return scope == std::string::npos ? op : op.substr(scope + 2);
 }
 
 // query, key, value are the first three operands that have a shape.
@@ -149,36 +193,32 @@ std::vector<OperandBytes> operand_bytes(std::string_view op_name, std::string_vi
                                         KernelClass kernel_class,
                                         const std::vector<Operand>& operands) {
   const Shapes shapes(operands, kernel_name);
-  std::string op = lower_case(op_name);
-  if (const size_t scope = op.rfind("::"); scope != std::string::npos) op = op.substr(scope + 2);
-  const auto product_ranks = [&](size_t input, size_t weight) {
-    return shapes.rank(input) >= 2 && shapes.rank(weight) == 2;
-  };
-  if (op == "linear" && product_ranks(0, 1)) {  // (.., K) x (N, K)
-    return product(shapes, 0, 1, 2, shapes.dim(1, 1), TensorRole::weight);
-  }
-  if (op == "addmm" && product_ranks(1, 2)) {  // bias, (M, K), (K, N)
-    return product(shapes, 1, 2, 0, shapes.dim(2, 0), TensorRole::weight);
-  }
-  if ((op == "mm" || op == "matmul" || op == "_scaled_mm") && product_ranks(0, 1)) {
-    return product(shapes, 0, 1, shapes.size(), shapes.dim(1, 0), TensorRole::weight);
-  }
-  if (op == "bmm" && shapes.rank(0) == 3 && shapes.rank(1) == 3) {  // activations, as a rule
-    return product(shapes, 0, 1, shapes.size(), shapes.dim(1, 0), TensorRole::activation);
+  const std::string op = short_name(op_name);
+  if (const auto product = find_product(op, kernel_class, shapes)) {
+    return product_bytes(shapes, *product);
   }
   if (contains(op, "backward")) return {};
-  if (contains(op, "attention") || contains(op, "attn") || contains(op, "mha") ||
-      kernel_class == KernelClass::attention) {
-    return attention(shapes);
-  }
+  if (is_attention(op, kernel_class)) return attention(shapes);
   if (op == "embedding") return embedding(shapes);
-  if (contains(op, "moe") || contains(op, "expert") || kernel_class == KernelClass::experts)
-    return {};
-  if (kernel_class == KernelClass::matmul || contains(op, "mm") || contains(op, "gemm") ||
-      contains(op, "linear")) {
-    return any_product(shapes);
-  }
   return {};
+}
+
+std::optional<ProductShape> product_shape(std::string_view op_name, std::string_view kernel_name,
+                                          KernelClass kernel_class,
+                                          const std::vector<Operand>& operands) {
+  const Shapes shapes(operands, kernel_name);
+  const auto product = find_product(short_name(op_name), kernel_class, shapes);
+  if (!product || product->weight_role != TensorRole::weight) return std::nullopt;
+  ProductShape shape;
+  shape.k = shapes.dim(product->input, 0);
+  shape.n = product->columns;
+  const int64_t elements = Shapes::bytes_of(operands[product->input].dims, 1);
+  const int64_t weights = Shapes::bytes_of(operands[product->weight].dims, 1);
+  if (elements <= 0 || weights <= 0 || shape.n <= 0) return std::nullopt;
+  shape.m = elements / shape.k;
+  if (weights / shape.n != shape.k || weights % shape.n != 0) return std::nullopt;
+  shape.dtype = weight_dtype(operands[product->weight].dtype);
+  return shape;
 }
 
 }  // namespace preserve::import

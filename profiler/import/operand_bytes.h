@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an operator reads and writes, told by the shapes that a framework recorded with it: linear,
-// matrix product, attention, embedding. Pure arithmetic; sizes in bytes, overflow means unknown.
+// What an operator reads and writes, and the shape of its matrix product, told by the shapes that a
+// framework recorded with it: linear, matrix product, attention, embedding. Pure arithmetic; sizes
+// in bytes, overflow means unknown.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,5 +29,17 @@ struct OperandBytes {
 std::vector<OperandBytes> operand_bytes(std::string_view op_name, std::string_view kernel_name,
                                         KernelClass kernel_class,
                                         const std::vector<Operand>& operands);
+
+// A product of activations (m x k) and weights (n x k).
+struct ProductShape {
+  int64_t m = 0, n = 0, k = 0;
+  std::string_view dtype{};  // of the weights, in the words of table gemm; empty: unknown
+};
+
+// Nothing for other operators, for products of activations, and where the operands do not fit each
+// other (weights packed into another type).
+std::optional<ProductShape> product_shape(std::string_view op_name, std::string_view kernel_name,
+                                          KernelClass kernel_class,
+                                          const std::vector<Operand>& operands);
 
 }  // namespace preserve::import

@@ -83,53 +83,73 @@ std::string collective_function(std::string_view name) {
   return {};
 }
 
-std::optional<int64_t> dtype_bytes(std::string_view dtype) {
-  static constexpr std::array<std::pair<std::string_view, int64_t>, 40> kSizes{
-      {{"float", 4},
-       {"float32", 4},
-       {"double", 8},
-       {"float64", 8},
-       {"half", 2},
-       {"c10half", 2},
-       {"float16", 2},
-       {"bfloat16", 2},
-       {"c10bfloat16", 2},
-       {"bf16", 2},
-       {"int", 4},
-       {"int32", 4},
-       {"longint", 8},
-       {"long", 8},
-       {"int64", 8},
-       {"short", 2},
-       {"shortint", 2},
-       {"int16", 2},
-       {"char", 1},
-       {"signedchar", 1},
-       {"unsignedchar", 1},
-       {"byte", 1},
-       {"int8", 1},
-       {"uint8", 1},
-       {"bool", 1},
-       {"uint32", 4},
-       {"uint64", 8},
-       {"float8", 1},
-       {"c10float8e4m3fn", 1},
-       {"c10float8e5m2", 1},
-       {"float8e4m3fn", 1},
-       {"float8e5m2", 1},
-       {"c10float8e4m3fnuz", 1},
-       {"c10float8e5m2fnuz", 1},
-       {"fp16", 2},
-       {"fp32", 4},
-       {"fp8", 1},
-       {"c10complexfloat", 8},
-       {"c10qint8", 1},
-       {"unsignedint", 4}}};
+namespace {
+
+struct ElementType {
+  std::string_view letters;  // of the framework's name, in lower case
+  int64_t bytes;
+  std::string_view word;  // in table gemm; empty: no type of weights
+};
+
+const ElementType* element_type(std::string_view dtype) {
+  static constexpr std::array<ElementType, 40> kTypes{{{"float", 4, "fp32"},
+                                                       {"float32", 4, "fp32"},
+                                                       {"double", 8, "fp64"},
+                                                       {"float64", 8, "fp64"},
+                                                       {"half", 2, "fp16"},
+                                                       {"c10half", 2, "fp16"},
+                                                       {"float16", 2, "fp16"},
+                                                       {"bfloat16", 2, "bf16"},
+                                                       {"c10bfloat16", 2, "bf16"},
+                                                       {"bf16", 2, "bf16"},
+                                                       {"int", 4, ""},
+                                                       {"int32", 4, ""},
+                                                       {"longint", 8, ""},
+                                                       {"long", 8, ""},
+                                                       {"int64", 8, ""},
+                                                       {"short", 2, ""},
+                                                       {"shortint", 2, ""},
+                                                       {"int16", 2, ""},
+                                                       {"char", 1, "int8"},
+                                                       {"signedchar", 1, "int8"},
+                                                       {"unsignedchar", 1, ""},
+                                                       {"byte", 1, ""},
+                                                       {"int8", 1, "int8"},
+                                                       {"uint8", 1, ""},
+                                                       {"bool", 1, ""},
+                                                       {"uint32", 4, ""},
+                                                       {"uint64", 8, ""},
+                                                       {"float8", 1, "fp8"},
+                                                       {"c10float8e4m3fn", 1, "fp8"},
+                                                       {"c10float8e5m2", 1, "fp8"},
+                                                       {"float8e4m3fn", 1, "fp8"},
+                                                       {"float8e5m2", 1, "fp8"},
+                                                       {"c10float8e4m3fnuz", 1, "fp8"},
+                                                       {"c10float8e5m2fnuz", 1, "fp8"},
+                                                       {"fp16", 2, "fp16"},
+                                                       {"fp32", 4, "fp32"},
+                                                       {"fp8", 1, "fp8"},
+                                                       {"c10complexfloat", 8, ""},
+                                                       {"c10qint8", 1, "int8"},
+                                                       {"unsignedint", 4, ""}}};
   const std::string letters = letters_lower(dtype);
-  const auto* found = std::find_if(kSizes.begin(), kSizes.end(),
-                                   [&](const auto& entry) { return entry.first == letters; });
-  if (found == kSizes.end()) return std::nullopt;
-  return found->second;
+  const auto* found = std::find_if(kTypes.begin(), kTypes.end(), [&](const ElementType& type) {
+    return type.letters == letters;
+  });
+  return found == kTypes.end() ? nullptr : found;
+}
+
+}  // namespace
+
+std::optional<int64_t> dtype_bytes(std::string_view dtype) {
+  const ElementType* type = element_type(dtype);
+  if (type == nullptr) return std::nullopt;
+  return type->bytes;
+}
+
+std::string_view weight_dtype(std::string_view dtype) {
+  const ElementType* type = element_type(dtype);
+  return type == nullptr ? std::string_view() : type->word;
 }
 
 uint32_t OperandTable::add(std::string_view dims, std::string_view types) {

@@ -78,6 +78,8 @@ std::string collective_function(std::string_view name);
 // Bytes of one element, by the names that PyTorch and NCCL use; nothing when unknown. Sub-byte
 // types are counted as one byte.
 std::optional<int64_t> dtype_bytes(std::string_view dtype);
+// The same type in the words of table gemm: "c10::Half" is fp16. Empty when it is none of them.
+std::string_view weight_dtype(std::string_view dtype);
 
 // Shapes of an operator's operands, each distinct list kept once. Entry 0 is "none".
 class OperandTable {
