@@ -60,6 +60,7 @@ class Shapes {
     }
     return bytes;
   }
+  const std::string& dtype(size_t index) const { return operands_[index].dtype; }
   size_t size() const { return operands_.size(); }
 
  private:
@@ -77,6 +78,7 @@ struct Product {
   size_t input, weight, bias;
   int64_t columns;
   TensorRole weight_role = TensorRole::weight;
+  bool certain = true;  // false: which operand is the input and which the output is a guess
 };
 
 std::vector<OperandBytes> product_bytes(const Shapes& shapes, const Product& product) {
@@ -104,16 +106,24 @@ std::optional<Product> any_product(const Shapes& shapes) {
     }
   }
   if (largest == shapes.size()) return std::nullopt;
+  // Some libraries take the output as an operand too. It has the weight's other dimension, and in
+  // products of small types another type than the input.
+  std::optional<Product> product;
   for (size_t i = 0; i < shapes.size(); ++i) {
     if (i == largest || shapes.rank(i) < 2) continue;
     const int64_t inner = shapes.dim(i, 0);
-    if (inner == shapes.dim(largest, 0) || inner == shapes.dim(largest, 1)) {
-      const int64_t columns =
-          inner == shapes.dim(largest, 0) ? shapes.dim(largest, 1) : shapes.dim(largest, 0);
-      return Product{i, largest, shapes.size(), columns};
+    if (inner != shapes.dim(largest, 0) && inner != shapes.dim(largest, 1)) continue;
+    const int64_t columns =
+        inner == shapes.dim(largest, 0) ? shapes.dim(largest, 1) : shapes.dim(largest, 0);
+    const Product found{i, largest, shapes.size(), columns};
+    const bool alike = shapes.dtype(i) == shapes.dtype(largest);
+    if (!product || (alike && shapes.dtype(product->input) != shapes.dtype(largest))) {
+      product = found;
+    } else if (alike && columns != product->columns) {
+      product->certain = false;
     }
   }
-  return std::nullopt;
+  return product;
 }
 
 // The framework's operators that are known by name. `op` in lower case, without its library.
@@ -208,7 +218,9 @@ std::optional<ProductShape> product_shape(std::string_view op_name, std::string_
                                           const std::vector<Operand>& operands) {
   const Shapes shapes(operands, kernel_name);
   const auto product = find_product(short_name(op_name), kernel_class, shapes);
-  if (!product || product->weight_role != TensorRole::weight) return std::nullopt;
+  if (!product || !product->certain || product->weight_role != TensorRole::weight) {
+    return std::nullopt;
+  }
   ProductShape shape;
   shape.k = shapes.dim(product->input, 0);
   shape.n = product->columns;

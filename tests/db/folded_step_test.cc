@@ -64,6 +64,50 @@ TEST(FoldedStep, AccessesNameTensorsOnce) {
   EXPECT_EQ(step.tensors[static_cast<size_t>(access.tensor)].role, TensorRole::weight);
 }
 
+constexpr const char* kQkvProducts =
+    "INSERT INTO gemm SELECT op.id, 4, 256, 2048, 'fp16', 'model' FROM op JOIN string "
+    "ON string.id = op.name_id WHERE string.value = 'layers.0.attn.qkv'";
+
+TEST(FoldedStep, AProductIsKeptWhenAllRepetitionsAgree) {
+  const TemporaryDirectory directory;
+  const FoldedStep step =
+      fold_step(written(directory, {}, [](TraceDb& db) { db.execute(kQkvProducts); }));
+  EXPECT_EQ(step.ops[2].gemm, (StepGemm{4, 256, 2048, "fp16"}));
+  EXPECT_FALSE(step.ops[1].gemm);
+  for (const char* odd : {"UPDATE gemm SET m = 5 WHERE op_id = (SELECT MAX(op_id) FROM gemm)",
+                          "UPDATE gemm SET dtype = NULL WHERE op_id % 2 = 0",
+                          "DELETE FROM gemm WHERE op_id = (SELECT op_id FROM gemm "
+                          "JOIN op ON op.id = op_id JOIN stream ON stream.id = stream_id "
+                          "JOIN process ON process.id = process_id WHERE rank = 0 "
+                          "ORDER BY op_id DESC LIMIT 1)"}) {
+    const FoldedStep other = fold_step(written(directory, {}, [&](TraceDb& db) {
+      db.execute(kQkvProducts);
+      db.execute(
+          "DELETE FROM gemm WHERE op_id IN (SELECT op.id FROM op JOIN stream ON "
+          "stream.id = stream_id JOIN process ON process.id = process_id WHERE rank <> 0)");
+      db.execute(odd);
+    }));
+    EXPECT_FALSE(other.ops[2].gemm) << odd;
+  }
+}
+
+TEST(FoldedStep, BlocksOfACollectiveAreACount) {
+  const TemporaryDirectory directory;
+  const auto with_blocks = [&](const char* value) {
+    return fold_step(written(directory, {},
+                             [&](TraceDb& db) {
+                               db.execute(std::string("INSERT INTO counter SELECT id, 'blocks', ") +
+                                          value + " FROM op WHERE kind = 'collective'");
+                             }))
+        .ops[5]
+        .collective->blocks;
+  };
+  EXPECT_EQ(with_blocks("24.0"), 24);
+  EXPECT_EQ(with_blocks("0.0"), std::nullopt);
+  EXPECT_EQ(with_blocks("-3.0"), std::nullopt);
+  EXPECT_EQ(with_blocks("1e300"), std::nullopt);
+}
+
 TEST(FoldedStep, StepsAreFoundByPeriodicityWithoutAnnotation) {
   const TemporaryDirectory directory;
   SyntheticTrace spec;

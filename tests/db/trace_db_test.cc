@@ -243,7 +243,7 @@ TEST(TraceDb, AVersionOneFileIsReadWithEmptyCellsAndDoesNotGrow) {
   const TemporaryDirectory directory;
   const auto path = directory / "old.db";
   test::write_synthetic_trace(path);
-  change(path, "DROP TABLE cell_arm; DROP TABLE cell; PRAGMA user_version = 1");
+  change(path, "DROP TABLE cell_arm; DROP TABLE cell; DROP TABLE gemm; PRAGMA user_version = 1");
   const TraceDb db = TraceDb::open(path);
   EXPECT_EQ(db.query_integer("SELECT count(*) FROM cell"), 0);
   EXPECT_GT(db.query_integer("SELECT count(*) FROM op_named").value_or(0), 0);

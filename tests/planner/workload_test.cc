@@ -183,6 +183,10 @@ TEST(Workload, StepLooksLikeARecordedOne) {
   EXPECT_EQ(weight.name, "layers.31.mlp.gate_up.weight");
   EXPECT_EQ(weight.role, TensorRole::weight);
   EXPECT_EQ(weight.bytes, bytes.gate_up);
+  EXPECT_EQ(gate_up.gemm, (StepGemm{4, 2 * 14336 / 4, 4096, "fp16"}));
+  EXPECT_EQ(op_named(step, "layers.0.attn.o_proj").gemm, (StepGemm{4, 4096, 4096 / 4, "fp16"}));
+  EXPECT_EQ(op_named(step, "layers.0.mlp.down").gemm, (StepGemm{4, 4096, 14336 / 4, "fp16"}));
+  EXPECT_FALSE(op_named(step, "layers.0.attn.core").gemm);
   // Roofline by hand: 58.7 MB at 3 TB/s and 2 us.
   EXPECT_NEAR(gate_up.dur_ns, 2000 + static_cast<double>(bytes.gate_up) / 3e12 * 1e9, 1);
 
@@ -284,6 +288,7 @@ void expect_same(const FoldedStep& a, const FoldedStep& b) {
     EXPECT_EQ(a.ops[i].start_ns, b.ops[i].start_ns);
     EXPECT_EQ(a.ops[i].dur_ns, b.ops[i].dur_ns);
     EXPECT_EQ(a.ops[i].floor_ns, b.ops[i].floor_ns);
+    EXPECT_EQ(a.ops[i].gemm, b.ops[i].gemm);
     EXPECT_EQ(a.ops[i].collective.has_value(), b.ops[i].collective.has_value());
     if (a.ops[i].collective && b.ops[i].collective) {
       EXPECT_EQ(a.ops[i].collective->function, b.ops[i].collective->function);

@@ -148,6 +148,24 @@ TEST(RealTraces, PrefillIsToldFromDecode) {
   }
 }
 
+TEST(RealTraces, ProductsHaveTheShapesOfTheModel) {
+  REQUIRE_REAL_TRACES();
+  const auto path = real_trace("h100_qwen");
+  if (path.empty()) GTEST_SKIP() << "no such trace";
+  TemporaryDirectory directory;
+  const auto imported = import_files(directory, {path});
+  // Qwen1.5-0.5B: hidden 1024, intermediate 2816, 24 layers; the logits are not among them.
+  EXPECT_THAT(
+      column(imported.db,
+             "SELECT COUNT(*) || ' of ' || n || ' x ' || k || ' ' || dtype FROM gemm "
+             "GROUP BY n, k, dtype ORDER BY n, k"),
+      ElementsAre("96 of 1024 x 1024 bf16", "24 of 1024 x 2816 bf16", "48 of 2816 x 1024 bf16"));
+  EXPECT_EQ(number(imported.db,
+                   "SELECT COUNT(*) FROM gemm JOIN access_named USING (op_id) "
+                   "WHERE role = 'weight' AND bytes = n * k * 2"),
+            168);
+}
+
 TEST(RealTraces, ExportsReadBackAsTheSameOperators) {
   REQUIRE_REAL_TRACES();
   const auto path = real_trace("b300_sglang");

@@ -141,6 +141,49 @@ TEST(OperandBytes, MatrixProducts) {
       testing::Contains("weight weight 2048 read"));
 }
 
+std::string shape_text(const std::string& op, const std::string& dims, const std::string& types,
+                       KernelClass kernel_class = KernelClass::matmul) {
+  OperandTable table;
+  const auto shape = product_shape(op, "kernel", kernel_class, table.at(table.add(dims, types)));
+  if (!shape) return "none";
+  return fmt::format("{} {} {} {}", shape->m, shape->n, shape->k, shape->dtype);
+}
+
+TEST(ProductShape, IsRowsOutputsInputsAndTheTypeOfTheWeights) {
+  EXPECT_EQ(shape_text("aten::linear", "[[2, 5, 8], [4, 8], []]", R"(["float", "float", ""])"),
+            "10 4 8 fp32");
+  EXPECT_EQ(shape_text("aten::mm", "[[5, 8], [8, 4]]", R"(["c10::Half", "c10::Half"])"),
+            "5 4 8 fp16");
+  EXPECT_EQ(
+      shape_text("aten::addmm", "[[4], [5, 8], [8, 4], [], []]",
+                 R"(["c10::BFloat16", "c10::BFloat16", "c10::BFloat16", "Scalar", "Scalar"])"),
+      "5 4 8 bf16");
+  EXPECT_EQ(
+      shape_text(
+          "_C::cutlass_scaled_mm", "[[5, 64], [5, 32], [32, 64], [1], [1]]",
+          R"(["c10::BFloat16", "c10::Float8_e4m3fn", "c10::Float8_e4m3fn", "float", "float"])"),
+      "5 64 32 fp8");
+  EXPECT_EQ(shape_text("aten::mm", "[[5, 8], [8, 4]]", R"(["unsigned char", "unsigned char"])"),
+            "5 4 8 ");
+}
+
+TEST(ProductShape, IsNothingWhereThereIsNoWeightOrNothingFits) {
+  EXPECT_EQ(shape_text("aten::bmm", "[[2, 5, 8], [2, 8, 4]]", R"(["float", "float"])"), "none");
+  // Two int4 values in each byte: half the columns are there.
+  EXPECT_EQ(shape_text("aten::linear", "[[5, 8], [4, 4]]", R"(["c10::Half", "signed char"])"),
+            "none");
+  // Output first or last? Both fit.
+  EXPECT_EQ(shape_text("lib::gemm", "[[5, 64], [5, 32], [32, 64]]",
+                       R"(["c10::Half", "c10::Half", "c10::Half"])"),
+            "none");
+  EXPECT_EQ(shape_text("aten::mm", "[[5, 0], [0, 4]]", R"(["float", "float"])"), "none");
+  EXPECT_EQ(shape_text("aten::mm", "[[4611686018427387904, 8], [8, 4]]", R"(["float", "float"])"),
+            "none");
+  EXPECT_EQ(shape_text("aten::scaled_dot_product_attention", "[[5, 8], [8, 4]]",
+                       R"(["float", "float"])", KernelClass::attention),
+            "none");
+}
+
 TEST(OperandBytes, AttentionReadsKeysAndValues) {
   EXPECT_THAT(rendered("aten::_scaled_dot_product_flash_attention",
                        "[[1, 4, 1, 8], [1, 2, 9, 8], [1, 2, 9, 8], []]",

@@ -64,6 +64,31 @@ TEST_F(StepProgramTest, GapsAndDurationsAddUpToTheRecordedStep) {
   EXPECT_THAT(program.warnings, IsEmpty());
 }
 
+TEST_F(StepProgramTest, AProductIsKeptWhenItsWeightsAreThere) {
+  const auto qkv = static_cast<size_t>(
+      std::find_if(step_.ops.begin(), step_.ops.end(),
+                   [](const StepOp& op) { return op.name == "layers.0.attn.qkv"; }) -
+      step_.ops.begin());
+  StepOp& op = step_.ops[qkv];
+  const StepAccess weight = op.accesses.front();
+  StepAccess bias = weight;
+  bias.bytes = 64;
+  op.accesses.insert(op.accesses.begin(), bias);
+  op.gemm = StepGemm{4, weight.bytes / 2 / 1024, 1024, "fp16"};
+  const StepProgram program = program_of(step_);
+  ASSERT_TRUE(program.ops[qkv].gemm);
+  EXPECT_EQ(*program.ops[qkv].gemm, *op.gemm);
+  EXPECT_EQ(program.ops[qkv].weights.size(), 2u);
+  EXPECT_EQ(program.ops[qkv].weights.front().bytes, weight.bytes);
+
+  op.gemm->dtype = "fp8";  // half of the bytes that were recorded
+  EXPECT_FALSE(program_of(step_).ops[qkv].gemm);
+  op.gemm->dtype = "int4";
+  EXPECT_FALSE(program_of(step_).ops[qkv].gemm);
+  op.gemm = StepGemm{4, INT64_MAX, INT64_MAX, "fp16"};
+  EXPECT_FALSE(program_of(step_).ops[qkv].gemm);
+}
+
 TEST_F(StepProgramTest, EveryRecordedByteIsMovedOnce) {
   const StepProgram program = program_of(step_);
   int64_t recorded = 0;
