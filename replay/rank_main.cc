@@ -17,7 +17,9 @@ int run_as_rank(Console& console, const std::function<int(Ranks&)>& body) {
     return body(*ranks);
   } catch (const Error& error) {
     console.error(error.what());
-    ranks->abort(error.kind() == ErrorKind::internal ? kExitInternal : kExitBadInput);
+    const int code = error.kind() == ErrorKind::internal ? kExitInternal : kExitBadInput;
+    ranks->abort(code);
+    return code;  // g++ does not see that a virtual function never returns
   }
 }
 
