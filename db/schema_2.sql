@@ -39,6 +39,7 @@ CREATE TABLE cell (
   speedup_high      REAL,                -- its interval
   verdict           TEXT,                -- FAST, SAME, SLOW, AMBG
   pairs             INTEGER,             -- counted
+  busy              INTEGER,             -- 1: ranks lost their cores during most samples, no verdict
   choice            TEXT,                -- prefetch or do-nothing, decided by the measurement
   chosen_speedup    REAL,                -- speedup, or 1 when nothing is done
   fused_ratio       REAL,                -- median paired ratio overlap/prefetch: above 1, prefetching is faster

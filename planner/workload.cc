@@ -56,7 +56,7 @@ void check_split(const WorkloadSpec& spec) {
   check_range("--batch", spec.batch, kMostBatch);
   check_range("--context", spec.context, kMostContext);
   const auto refuse = [&](const char* what, int64_t count) {
-    return usage_error("--tp: {} ranks do not divide the {} {} of {}", spec.ranks, count, what,
+    return usage_error("N/A: --tp: {} ranks do not divide the {} {} of {}", spec.ranks, count, what,
                        model.name);
   };
   if (model.heads % spec.ranks != 0) throw refuse("attention heads", model.heads);

@@ -12,6 +12,7 @@
 #include "common/output_file.h"
 #include "common/units.h"
 #include "replay/cpu_replay.h"
+#include "replay/grid/grid_main.h"
 #include "replay/launch.h"
 #include "replay/rank_main.h"
 #include "replay/replay_job.h"
@@ -219,6 +220,7 @@ int run(Console& console, const Arguments& arguments) {
 
 int main(int argc, char** argv) {
   using namespace preserve;
+  if (wants_grid(argc, argv)) return grid_main(argc, argv);
   Arguments arguments;
   ToolInfo info;
   info.name = "preserve-replay";
@@ -229,6 +231,8 @@ int main(int argc, char** argv) {
       "  preserve-replay trace.db schedule.json -o replay.db --candidates --time-limit 60s\n"
       "  preserve-replay trace.db schedule.json -o replay.db --fail-if slower=1%\n"
       "  mpirun -n 2 preserve-replay trace.db schedule.json -o replay.db\n"
+      "  preserve-replay --grid --device-file device.json   many generated steps; see --grid "
+      "--help\n"
       "\n"
       "Exit codes: 0 done, 1 --fail-if came true, 2 usage or bad input, 3 internal error.";
   info.versions = "trace schema 2, schedule 1.1";

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// One cell: preserve-tune makes and plans the step, preserve-replay measures the plan, each in a
+// process of its own; what they wrote becomes the cell.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "db/grid_cells.h"
+#include "db/trace_db.h"
+#include "planner/schedule.h"
+
+namespace preserve {
+
+struct CellSettings {
+  std::filesystem::path tune, replay;  // the tools
+  std::filesystem::path device_file;
+  std::string time_limit, link;  // as given; link empty: none
+  uint64_t seed = 1;
+  std::vector<std::string> tune_words;  // handed on as they are
+  std::vector<std::string> replay_words;
+};
+
+// What the replay says of where it ran; the same for all cells of a grid.
+struct MeasuredOn {
+  std::string device, executor, collective;
+
+  bool operator==(const MeasuredOn&) const = default;
+};
+
+struct CellRun {
+  GridCell cell;
+  std::optional<MeasuredOn> where;  // of a cell that is done
+  bool stopped = false;             // a stop signal came: the cell counts as not run
+  std::vector<std::string> warnings;
+};
+
+std::vector<std::string> tune_command(const CellSettings& settings, const CellKey& key,
+                                      const std::filesystem::path& model,
+                                      const std::filesystem::path& folder);
+std::vector<std::string> replay_command(const CellSettings& settings,
+                                        const std::filesystem::path& folder);
+
+// Writes trace.db, schedule.json and replay.db into `folder`. Never throws for what a child does:
+// that is the cell's status. `waiting` is called about once a second.
+CellRun run_cell(const CellSettings& settings, const GridCell& cell,
+                 const std::filesystem::path& model, const std::filesystem::path& folder,
+                 const std::function<void()>& waiting);
+
+// What a schedule and its replay say about a cell. input_error when something is missing.
+void take_results(const Schedule& schedule, const TraceDb& replay, GridCell& cell);
+
+}  // namespace preserve

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// grid.db on its way: made with all cells pending, then one transaction per finished cell, so that
+// whatever ends the run costs one cell. The same command goes on where the last one stopped; who it
+// belongs to is in its meta.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "db/grid_cells.h"
+#include "db/trace_db.h"
+#include "replay/grid/cell_run.h"
+
+namespace preserve {
+
+// What makes two runs the same grid, by name: selection, models, device file, settings, version.
+using GridIdentity = std::vector<std::pair<std::string, std::string>>;
+
+class GridFile {
+ public:
+  // Opens `path`, or makes it with `cells` when it is not there or `anew` is set. input_error when
+  // it is no grid, or one of another identity: the message says which part differs.
+  GridFile(const std::filesystem::path& path, const GridIdentity& identity,
+           const std::vector<GridCell>& cells, bool anew);
+
+  bool resumed() const { return resumed_; }
+  const std::vector<GridCell>& cells() const { return cells_; }
+  // Writes the cell for good. input_error when it was measured elsewhere than the others.
+  void record(const CellRun& run);
+
+ private:
+  void require_same_place(const MeasuredOn& where) const;
+
+  bool resumed_ = false;
+  std::optional<TraceDb> db_;
+  std::vector<GridCell> cells_;
+};
+
+// Folder PATH.work for the files of the cell at work, held by one process at a time: usage_error
+// when another has it. Left-overs of a killed run are removed.
+class GridWorkFolder {
+ public:
+  explicit GridWorkFolder(const std::filesystem::path& grid);
+  ~GridWorkFolder();
+  GridWorkFolder(const GridWorkFolder&) = delete;
+  GridWorkFolder& operator=(const GridWorkFolder&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  int handle_ = -1;
+};
+
+}  // namespace preserve

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replay/grid/selection.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <set>
+
+#include "common/cli.h"
+#include "common/error.h"
+
+namespace preserve {
+namespace {
+
+// As preserve-tune has them.
+constexpr int64_t kMostRanks = 1 << 10;
+constexpr int64_t kMostBatch = 1 << 20;
+constexpr int64_t kMostContext = 1 << 27;
+constexpr size_t kMostCells = 20'000;
+
+struct TypeRate {
+  const char* name;
+  double DeviceModel::*flops_per_s;
+};
+constexpr std::array kTypes{TypeRate{"fp16", &DeviceModel::flops_fp16_per_s},
+                            TypeRate{"fp8", &DeviceModel::flops_fp8_per_s},
+                            TypeRate{"int8", &DeviceModel::flops_int8_per_s}};
+
+bool has_rate(const DeviceModel& device, const std::string& dtype) {
+  return std::any_of(kTypes.begin(), kTypes.end(), [&](const TypeRate& type) {
+    return dtype == type.name && device.*(type.flops_per_s) > 0;
+  });
+}
+
+std::vector<std::string> split(const std::string& text) {
+  std::vector<std::string> parts;
+  for (size_t at = 0; at <= text.size();) {
+    const size_t end = std::min(text.find(',', at), text.size());
+    parts.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return parts;
+}
+
+// "8", or "16K" for 16384.
+int64_t parse_count(const std::string& key, const std::string& text, int64_t most) {
+  int64_t value = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, value);
+  const bool thousands = rest + 1 == end && (*rest == 'K' || *rest == 'k');
+  if (thousands && value <= most / 1024) value *= 1024;
+  if (error == std::errc() && (rest == end || thousands) && value >= 1 && value <= most) {
+    return value;
+  }
+  throw usage_error("{}={}: each value is a whole number from 1 to {} (K stands for 1024)", key,
+                    printable(text), most);
+}
+
+std::vector<int64_t> parse_counts(const std::string& key, const std::vector<std::string>& parts,
+                                  int64_t most) {
+  std::vector<int64_t> values;
+  for (const std::string& part : parts) values.push_back(parse_count(key, part, most));
+  return values;
+}
+
+template <typename Value>
+void refuse_repeated(const std::string& key, const std::vector<Value>& values) {
+  std::set<Value> seen;
+  for (const Value& value : values) {
+    if (!seen.insert(value).second) {
+      throw usage_error("{}={}: the value is there twice", key,
+                        printable(fmt::format("{}", value)));
+    }
+  }
+}
+
+}  // namespace
+
+GridSelection parse_selection(const std::vector<std::string>& words) {
+  GridSelection selection;
+  std::set<std::string> keys;
+  for (const std::string& word : words) {
+    const size_t equal = word.find('=');
+    const std::string key = word.substr(0, equal);
+    const std::vector<std::string> parts =
+        equal == std::string::npos ? std::vector<std::string>{} : split(word.substr(equal + 1));
+    if (!keys.insert(key).second) throw usage_error("{}= is there twice", printable(key));
+    if (std::find(parts.begin(), parts.end(), "") != parts.end()) {
+      throw usage_error("{}: an empty value", printable(word));
+    }
+    if (parts.empty()) {
+      throw usage_error("'{}' selects nothing: write KEY=VALUE,VALUE, as in tp=4,8",
+                        printable(word));
+    }
+    if (key == "models") {
+      selection.models = parts;
+    } else if (key == "tp") {
+      selection.ranks = parse_counts(key, parts, kMostRanks);
+    } else if (key == "batch") {
+      selection.batches = parse_counts(key, parts, kMostBatch);
+    } else if (key == "context") {
+      selection.contexts = parse_counts(key, parts, kMostContext);
+    } else if (key == "dtype") {
+      selection.dtypes = parts;
+    } else {
+      throw usage_error("'{}': the keys are models, tp, batch, context and dtype", printable(word));
+    }
+  }
+  refuse_repeated("models", selection.models);
+  refuse_repeated("tp", selection.ranks);
+  refuse_repeated("batch", selection.batches);
+  refuse_repeated("context", selection.contexts);
+  refuse_repeated("dtype", selection.dtypes);
+  return selection;
+}
+
+std::vector<std::string> dtypes_for(const GridSelection& selection, const DeviceModel& device) {
+  std::vector<std::string> dtypes = selection.dtypes;
+  if (dtypes.empty()) dtypes = {"fp16", has_rate(device, "fp8") ? "fp8" : "int8"};
+  for (const std::string& dtype : dtypes) {
+    const auto known = std::find_if(kTypes.begin(), kTypes.end(),
+                                    [&](const TypeRate& type) { return dtype == type.name; });
+    if (known == kTypes.end()) {
+      throw usage_error("dtype={}: the types are fp16, fp8 and int8", printable(dtype));
+    }
+    if (has_rate(device, dtype)) continue;
+    throw usage_error(
+        "device {} states no {} arithmetic rate: select other types with dtype=, or add "
+        "flops_{}_per_s to its file",
+        device.name, dtype, dtype);
+  }
+  return dtypes;
+}
+
+std::vector<GridCell> cells_of(const GridSelection& selection,
+                               const std::vector<std::string>& models,
+                               const std::vector<std::string>& dtypes) {
+  std::vector<GridCell> cells;
+  for (const std::string& model : models) {
+    for (const std::string& dtype : dtypes) {
+      for (const int64_t ranks : selection.ranks) {
+        for (const int64_t batch : selection.batches) {
+          for (const int64_t context : selection.contexts) {
+            GridCell cell;
+            cell.id = static_cast<int64_t>(cells.size()) + 1;
+            cell.key = {model, dtype, ranks, batch, context};
+            cells.push_back(std::move(cell));
+            if (cells.size() > kMostCells) {
+              throw usage_error("more than {} cells are selected: select fewer", kMostCells);
+            }
+          }
+        }
+      }
+    }
+  }
+  return cells;
+}
+
+std::string text_of(const GridSelection& selection, const std::vector<std::string>& dtypes) {
+  return fmt::format("tp={} batch={} context={} dtype={}", fmt::join(selection.ranks, ","),
+                     fmt::join(selection.batches, ","), fmt::join(selection.contexts, ","),
+                     fmt::join(dtypes, ","));
+}
+
+}  // namespace preserve
