@@ -113,7 +113,8 @@ void discard_samples(std::vector<MeasuredSample>& samples) {
       sample.discarded = "warm-up";
     } else if (sample.value.interrupted && took_ns > kDisturbed * usual_ns[sample.arm]) {
       sample.discarded = "interrupted";
-    } else if (probe_ns > kThrottledProbe * usual_probe_ns) {
+    } else if (probe_ns > kThrottledProbe * usual_probe_ns ||
+               (sample.value.throttled && took_ns > kDisturbed * usual_ns[sample.arm])) {
       sample.discarded = "throttled";
     } else {
       sample.discarded.clear();

@@ -56,8 +56,9 @@ struct Measurement {
 // Order of the arms in a pass.
 std::vector<size_t> pass_order(int pass, size_t arms);
 
-// Marks samples: the first pass is warm-up; a sample during which a rank lost its core and that
-// took 5 % longer than its arm's median was interrupted; a sample with a slow probe was throttled;
+// Marks samples: the first pass is warm-up; a sample during which a rank lost its core (or shared
+// its GPU) and that took 5 % longer than its arm's median was interrupted; a sample with a slow
+// probe, or that long under clocks that the device says are held down, was throttled;
 // a pass that lost its baseline or its prefetch sample that way is unpaired as a whole, so that
 // both arms' times are those of the pairs that the speedup is of.
 void discard_samples(std::vector<MeasuredSample>& samples);

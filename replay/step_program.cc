@@ -103,7 +103,11 @@ void add_collective(const StepOp& op, int64_t world_size, Unrepeatable& odd, Pro
 
 ReplayArm arm_of(const Schedule& schedule, const Plan& plan, const std::string& name,
                  const std::unordered_map<std::string, int32_t>& tensors) {
-  ReplayArm arm{name, ArmKind::plan, {}, {}, 0, method_of(schedule, plan)};
+  ReplayArm arm;
+  arm.name = name;
+  arm.kind = ArmKind::plan;
+  arm.method = method_of(schedule, plan);
+  arm.cache_peak_bytes = plan.cache_peak_bytes;
   for (const PlannedWindow& window : plan.windows) {
     if (window.prefetches.empty()) continue;
     ArmWindow out{window.ordinal, {}};
@@ -171,7 +175,8 @@ std::vector<ReplayArm> arms_of(const StepProgram& program, const Schedule& sched
   for (size_t i = 0; i < program.tensors.size(); ++i) {
     tensors.emplace(program.tensors[i].name, static_cast<int32_t>(i));
   }
-  std::vector<ReplayArm> arms{{"baseline", ArmKind::baseline, {}, {}, 0, {}}};
+  std::vector<ReplayArm> arms(1);
+  arms[0].name = "baseline";
   arms.push_back(arm_of(schedule, schedule.plan, "prefetch", tensors));
   arms.push_back(arms[1]);
   arms.back().name = "null";
@@ -183,7 +188,9 @@ std::vector<ReplayArm> arms_of(const StepProgram& program, const Schedule& sched
   arms.back().name = "useless";
   arms.back().kind = ArmKind::useless;
   arms.back().consumers.clear();
-  arms.push_back({"hot", ArmKind::hot, {}, {}, 0, {}});
+  arms.emplace_back();
+  arms.back().name = "hot";
+  arms.back().kind = ArmKind::hot;
   if (candidates) {
     for (size_t i = 0; i < schedule.candidates.size(); ++i) {
       arms.push_back(

@@ -52,7 +52,8 @@ StepProgram program_of(const FoldedStep& step);
 // meet in their collectives when they run the same program.
 bool same_operators(const StepProgram& a, const StepProgram& b);
 
-enum class ArmKind { baseline, plan, null_plan, useless, hot };
+// overlap: each collective in pieces beside the pieces of the operator before it; GPU only.
+enum class ArmKind { baseline, plan, null_plan, useless, hot, overlap };
 
 struct ArmWindow {
   int32_t ordinal = 0;  // of the collective or idle operator
@@ -66,6 +67,7 @@ struct ReplayArm {
   std::vector<int32_t> consumers;  // ordinals that read what was fetched
   int64_t planned_bytes = 0;       // per step
   IssueMethod method{};            // of what fetches; null and useless have prefetch's
+  int64_t cache_peak_bytes = 0;    // most that is fetched and not yet read
 };
 
 // The arms of a schedule: baseline, prefetch, null, useless, hot and, when asked for, prefetch-1

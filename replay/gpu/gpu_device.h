@@ -53,7 +53,9 @@ enum class GpuEviction { normal, last };
 enum class GpuElement { fp16, bf16, fp8, int8 };
 
 enum class GpuNodeKind {
-  read,        // streams `ranges` through all its CTAs and sums what it read; then stores `writes`
+  // Streams `ranges` through all its CTAs and sums what it read; then stores to `writes` what is
+  // there already. Without ranges: a wait.
+  read,
   prefetch,    // brings `ranges` into L2; no stores; ends when all requests are issued
   stand_in,    // occupies `ctas` for `hold_ns` and until `link_bytes` have gone to host memory
   chase,       // `hops` dependent loads along a chain (make_chain): a latency-bound kernel

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+// The executor on the simulated GPU: what it measures is what the simulated properties imply.
+#include "replay/gpu/gpu_executor.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/error.h"
+#include "replay/measure.h"
+#include "tests/replay/small_program.h"
+#include "tests/support/fake_gpu.h"
+
+namespace preserve {
+namespace {
+
+using test::FakeGpu;
+using testing::HasSubstr;
+
+std::string refusal(const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "nothing was refused";
+}
+
+constexpr int64_t kFetched = 512 << 10;  // fits into a window of 10 us at 80 GB/s
+
+class GpuExecutorTest : public testing::Test {
+ protected:
+  GpuExecutorTest() {
+    spec_.layers = 4;  // 9 MiB against an L2 of 3 MiB: nothing stays from step to step
+    use(kFetched);
+  }
+
+  void use(int64_t bytes,
+           const IssueMethod& method = {"bulk_l2", "spare", 4096, 16, "normal", "before"}) {
+    job_.program = job_.rank_program = test::small_program(spec_);
+    job_.arms = test::small_arms(job_.program, bytes, method);
+    job_.schedule.ranks = 2;
+    job_.schedule.device_name = "Simulated GPU";
+  }
+
+  GpuPlan plan(const FakeGpu& gpu, const DeviceModel* fits = nullptr) const {
+    ReplayRequest request;
+    request.schedule = "schedule.json";
+    return plan_for_gpu(job_, request, gpu.facts(), multiplies_, false, fits);
+  }
+
+  // Step time of an arm of its own executor.
+  double step_ns(const std::string& arm, const DeviceModel* fits = nullptr) {
+    FakeGpu gpu(properties_);
+    const GpuPlan made = plan(gpu, fits);
+    GpuExecutor executor(ranks_, gpu, job_.rank_program, made, "");
+    const auto& names = executor.arms();
+    const auto found = std::find(names.begin(), names.end(), arm);
+    EXPECT_NE(found, names.end()) << arm;
+    return static_cast<double>(executor.run(static_cast<size_t>(found - names.begin()), 2).step_ns);
+  }
+
+  Measurement measure_all(FakeGpu& gpu, GpuExecutor& executor) {
+    MeasureOptions options;
+    options.time_limit_ns = 60'000'000;
+    options.sample_ns = 1'000'000;
+    return measure(executor, options, [&] { return gpu.now_ns(); });
+  }
+
+  test::SmallProgram spec_;
+  test::FakeGpuProperties properties_;
+  ReplayJob job_;
+  LoneRank ranks_;
+  std::vector<GpuElement> multiplies_;
+};
+
+TEST_F(GpuExecutorTest, TheBaselineLastsAsLongAsRecorded) {
+  EXPECT_NEAR(step_ns("baseline"), static_cast<double>(job_.program.step_ns), 500);
+}
+
+TEST_F(GpuExecutorTest, EveryOperatorLastsAsLongAsRecorded) {
+  FakeGpu gpu(properties_);
+  GpuExecutor executor(ranks_, gpu, job_.rank_program, plan(gpu), "");
+  executor.run(0, 1);
+  for (size_t op = 0; op < job_.program.ops.size(); ++op) {
+    EXPECT_NEAR(executor.op_ns(0)[op], static_cast<double>(job_.program.ops[op].dur_ns), 50) << op;
+  }
+  const std::vector<OpInterval>& last = executor.last_step(0);
+  for (size_t op = 1; op < last.size(); ++op) EXPECT_GE(last[op].start_ns, last[op - 1].end_ns);
+  EXPECT_NEAR(static_cast<double>(executor.waits().ops[0].after_ns), 20'000 - (1 << 20) / 100.0,
+              50);
+}
+
+TEST_F(GpuExecutorTest, FasterLaunchesThanRecordedAreHeldBackSlowerOnesMadeGood) {
+  properties_.launch_gap_ns = 300;
+  EXPECT_NEAR(step_ns("baseline"), static_cast<double>(job_.program.step_ns), 500);
+  properties_.launch_gap_ns = 2500;
+  EXPECT_NEAR(step_ns("baseline"), static_cast<double>(job_.program.step_ns), 2500);
+}
+
+TEST_F(GpuExecutorTest, PrefetchingGainsWhatTheCacheImplies) {
+  const double saved_ns = step_ns("baseline") - step_ns("prefetch");
+  const double windows = 2.0 * spec_.layers;
+  const double implied_ns = windows * kFetched * (1 / 100.0 - 1 / 400.0);
+  EXPECT_NEAR(saved_ns, implied_ns, 0.02 * implied_ns);
+}
+
+TEST_F(GpuExecutorTest, TheSavingIsInTheConsumers) {
+  FakeGpu gpu(properties_);
+  GpuExecutor executor(ranks_, gpu, job_.rank_program, plan(gpu), "");
+  executor.run(0, 2);
+  executor.run(1, 2);
+  for (const int32_t op : job_.arms[1].consumers) {
+    const auto at = static_cast<size_t>(op);
+    EXPECT_NEAR(executor.op_ns(0)[at] - executor.op_ns(1)[at], kFetched * 0.0075, 100) << op;
+  }
+  EXPECT_EQ(executor.fetched_bytes(1), 8 * kFetched);
+}
+
+TEST_F(GpuExecutorTest, WhatDoesNotFitTheCacheIsWorthNothing) {
+  properties_.effective_l2_bytes = 256 << 10;
+  EXPECT_NEAR(step_ns("baseline") / step_ns("prefetch"), 1.0, 0.01);
+}
+
+TEST_F(GpuExecutorTest, TheMachineryAloneCostsNothingHere) {
+  EXPECT_NEAR(step_ns("baseline") / step_ns("null"), 1.0, 0.002);
+}
+
+TEST_F(GpuExecutorTest, UselessTrafficBeyondTheWindowCosts) {
+  use(2 << 20);
+  spec_.weight_bytes = 2 << 20;
+  spec_.op_ns = 25'000;
+  use(2 << 20);
+  EXPECT_LT(step_ns("baseline") / step_ns("useless"), 0.98);
+}
+
+TEST_F(GpuExecutorTest, HotBoundsThePrefetch) {
+  const double hot_ns = step_ns("hot");
+  EXPECT_LT(hot_ns, step_ns("prefetch"));
+  const double reads_ns = spec_.layers * ((2 << 20) + (256 << 10)) * (1 / 100.0 - 1 / 400.0);
+  EXPECT_NEAR(step_ns("baseline") - hot_ns, reads_ns, 0.05 * reads_ns);
+}
+
+TEST_F(GpuExecutorTest, OverlapHidesAllButTheLastPiece) {
+  DeviceModel fits;
+  fits.name = "fitted";
+  fits.collectives = {{"allreduce", "nccl", 2, 500, 2e9, 0, 1024, 1 << 20}};
+  const double piece_ns = 10'000 * (500 + 4096 / 2.0) / (500 + 16384 / 2.0);
+  // 10 us become the last piece; three launches come between the operator's pieces.
+  const double gain_ns = 2.0 * spec_.layers * (10'000 - piece_ns - 3 * 1'000);
+  EXPECT_NEAR(step_ns("baseline") - step_ns("overlap", &fits), gain_ns, 0.05 * gain_ns);
+}
+
+TEST_F(GpuExecutorTest, AllArmsAreMeasuredAndAgreeOnWhatTheyRead) {
+  DeviceModel fits;
+  fits.name = "fitted";
+  fits.collectives = {{"allreduce", "nccl", 2, 500, 2e9, 0, 1024, 1 << 20}};
+  properties_.noise = 0.005;
+  FakeGpu gpu(properties_);
+  GpuExecutor executor(ranks_, gpu, job_.rank_program, plan(gpu, &fits), "");
+  EXPECT_THAT(executor.arms(),
+              testing::ElementsAre("baseline", "prefetch", "null", "useless", "hot", "overlap"));
+  const Measurement measured = measure_all(gpu, executor);
+  EXPECT_EQ(measured.verdict, Verdict::fast);
+  EXPECT_FALSE(measured.interrupted_kept);
+}
+
+TEST_F(GpuExecutorTest, OtherBytesThanBeforeEndTheRun) {
+  FakeGpu gpu(properties_);
+  GpuExecutor executor(ranks_, gpu, job_.rank_program, plan(gpu), "");
+  executor.run(0, 1);
+  gpu.corrupt((GpuAddress{1} << 32) + 5000);
+  EXPECT_THAT(refusal([&] { executor.run(1, 1); }), HasSubstr("arm prefetch consumed other bytes"));
+}
+
+TEST_F(GpuExecutorTest, ProductsAreMultipliedAndEveryArmStillReadsTheSame) {
+  multiplies_ = properties_.multiplies = {GpuElement::fp16};
+  for (ProgramOp& op : job_.rank_program.ops) {
+    if (!op.weights.empty()) op.gemm = StepGemm{4, 512, 1024, "fp16"};
+  }
+  FakeGpu gpu(properties_);
+  const GpuPlan made = plan(gpu);
+  EXPECT_EQ(made.products, 8);
+  GpuExecutor executor(ranks_, gpu, job_.rank_program, made, "");
+  const double baseline_ns = static_cast<double>(executor.run(0, 2).step_ns);
+  EXPECT_NEAR(baseline_ns, static_cast<double>(job_.program.step_ns), 3000);
+  for (size_t arm = 1; arm < made.arms.size(); ++arm) EXPECT_NO_THROW(executor.run(arm, 1)) << arm;
+  EXPECT_LT(static_cast<double>(executor.run(1, 2).step_ns), 0.95 * baseline_ns);
+  EXPECT_LT(static_cast<double>(executor.run(4, 2).step_ns), 0.95 * baseline_ns);
+}
+
+TEST_F(GpuExecutorTest, TheSetAsideIsThereForArmsThatAskForIt) {
+  use(kFetched, {"bulk_l2", "spare", 4096, 16, "last", "after"});
+  properties_.facts.persisting_l2_default_bytes = 128 << 10;
+  FakeGpu gpu(properties_);
+  GpuExecutor executor(ranks_, gpu, job_.rank_program, plan(gpu), "");
+  std::vector<int64_t> seen;
+  gpu.before_run = [&](int) { seen.push_back(gpu.set_aside_bytes()); };
+  executor.run(1, 1);
+  executor.run(0, 1);
+  executor.run(3, 1);
+  EXPECT_THAT(seen,
+              testing::ElementsAre(kFetched, kFetched, 128 << 10, 128 << 10, kFetched, kFetched));
+}
+
+TEST_F(GpuExecutorTest, ThrottledSamplesAreDiscarded) {
+  properties_.probe_ns = 0;  // what the device says has to do
+  FakeGpu gpu(properties_);
+  GpuExecutor executor(ranks_, gpu, job_.rank_program, plan(gpu), "");
+  int runs = 0;
+  gpu.before_run = [&](int) {
+    const bool held_down = ++runs > 60 && runs <= 66;
+    GpuState state;
+    if (held_down) state.throttle = "power cap";
+    gpu.set_state(state);
+    gpu.slow_down(held_down ? 1.3 : 1.0);
+  };
+  const Measurement measured = measure_all(gpu, executor);
+  const auto throttled =
+      std::count_if(measured.samples.begin(), measured.samples.end(),
+                    [](const MeasuredSample& sample) { return sample.discarded == "throttled"; });
+  EXPECT_GE(throttled, 2);  // three samples, of which an arm that reads little may not suffer
+  EXPECT_LE(throttled, 3);
+  EXPECT_GE(executor.throttled_runs(), 3);
+  EXPECT_EQ(executor.throttle(), "power cap");
+}
+
+TEST_F(GpuExecutorTest, ASharedGpuGivesNoVerdict) {
+  FakeGpu gpu(properties_);
+  GpuExecutor executor(ranks_, gpu, job_.rank_program, plan(gpu), "");
+  GpuState state;
+  state.other_pids = {4711};
+  gpu.set_state(state);
+  const Measurement measured = measure_all(gpu, executor);
+  EXPECT_TRUE(measured.interrupted_kept);
+  EXPECT_EQ(measured.verdict, Verdict::ambiguous);
+  EXPECT_THAT(executor.other_use(), HasSubstr("4711"));
+}
+
+TEST_F(GpuExecutorTest, AllocatesDistinctMemoryForEverything) {
+  FakeGpu gpu(properties_);
+  const GpuPlan made = plan(gpu);
+  GpuExecutor executor(ranks_, gpu, job_.rank_program, made, "");
+  EXPECT_EQ(gpu.allocated_bytes(), job_.program.tensor_bytes + made.hot_bytes + made.useless_bytes);
+  EXPECT_GE(made.memory_bytes, gpu.allocated_bytes());
+}
+
+class GpuPlanTest : public GpuExecutorTest {
+ protected:
+  std::string refused_with(const IssueMethod& method) {
+    use(kFetched, method);
+    FakeGpu gpu(properties_);
+    return refusal([&] { plan(gpu); });
+  }
+};
+
+TEST_F(GpuPlanTest, WhatNoGpuKnowsIsRefused) {
+  EXPECT_THAT(refused_with({"prefetcht0", "spare", 4096, 16, "normal", "after"}),
+              testing::AllOf(HasSubstr("arm prefetch"), HasSubstr("prefetcht0")));
+  EXPECT_THAT(refused_with({"bulk_l2", "spare", 100, 16, "normal", "after"}), HasSubstr("100"));
+  EXPECT_THAT(refused_with({"bulk_l2", "spare", 4 << 20, 16, "normal", "after"}),
+              HasSubstr("1.0 MiB"));
+  EXPECT_THAT(refused_with({"bulk_l2", "spare", 4096, 133, "normal", "after"}),
+              HasSubstr("132 SMs"));
+  EXPECT_THAT(refused_with({"bulk_l2", "spare", 4096, 16, "first", "after"}), HasSubstr("first"));
+  properties_.facts.compute_major = 8;
+  EXPECT_THAT(refused_with({"bulk_l2", "spare", 4096, 16, "normal", "after"}),
+              HasSubstr("prefetch_l2"));
+  use(0, {"prefetcht0", "", 0, 0, "normal", "after"});  // nothing to fetch needs no method
+  FakeGpu gpu(properties_);
+  EXPECT_NO_THROW(GpuExecutor(ranks_, gpu, job_.rank_program, plan(gpu), ""));
+}
+
+TEST_F(GpuPlanTest, DefaultsOfTheMethod) {
+  use(kFetched, {"prefetch_l2", "spare", 0, 0, "normal", "after"});
+  FakeGpu gpu(properties_);
+  EXPECT_EQ(plan(gpu).arms[1].method.chunk_bytes, 128);
+}
+
+TEST_F(GpuPlanTest, TooLittleMemorySaysHowMuchIsNeeded) {
+  properties_.facts.free_bytes = 20 << 20;
+  FakeGpu gpu(properties_);
+  EXPECT_THAT(refusal([&] { require_memory(plan(gpu), gpu.facts()); }),
+              testing::AllOf(HasSubstr("needs 7"), HasSubstr("20.0 MiB of 1.00 GiB are free")));
+}
+
+TEST_F(GpuPlanTest, SlicesOldDriversAndOldDevicesAreRefused) {
+  GpuFacts facts = test::fake_facts();
+  EXPECT_NO_THROW(require_usable(facts));
+  facts.mig = true;
+  EXPECT_THAT(refusal([&] { require_usable(facts); }), HasSubstr("MIG"));
+  facts = test::fake_facts();
+  facts.driver_cuda = 12080;
+  EXPECT_THAT(refusal([&] { require_usable(facts); }),
+              testing::AllOf(HasSubstr("12.8"), HasSubstr("13.0"), HasSubstr("newer driver")));
+  facts = test::fake_facts();
+  facts.compute_major = 7;
+  EXPECT_THAT(refusal([&] { require_usable(facts); }), HasSubstr("8.0"));
+}
+
+TEST_F(GpuPlanTest, AScheduleOfAnotherDeviceIsRefused) {
+  Schedule schedule;
+  schedule.device_name = "h100-sxm";
+  GpuFacts facts = test::fake_facts();
+  facts.name = "NVIDIA H200";
+  EXPECT_THAT(refusal([&] { require_planned_device(schedule, "schedule.json", facts, false); }),
+              testing::AllOf(HasSubstr("h100-sxm"), HasSubstr("NVIDIA H200"),
+                             HasSubstr("--allow-device-mismatch")));
+  EXPECT_NO_THROW(require_planned_device(schedule, "schedule.json", facts, true));
+  facts.name = "NVIDIA H100 80GB HBM3";
+  EXPECT_NO_THROW(require_planned_device(schedule, "schedule.json", facts, false));
+}
+
+TEST_F(GpuPlanTest, ALinkIsImitatedByStandInsOnly) {
+  job_.schedule.link_latency_ns = 50'000;
+  const FakeGpu gpu(properties_);
+  ReplayRequest request;
+  EXPECT_THAT(refusal([&] { plan_for_gpu(job_, request, gpu.facts(), {}, true, nullptr); }),
+              HasSubstr("--collective stand-in"));
+  const double windows = 2.0 * spec_.layers;
+  EXPECT_NEAR(step_ns("baseline"), static_cast<double>(job_.program.step_ns) + windows * 50'000,
+              500);
+}
+
+TEST_F(GpuPlanTest, OtherUseIsPutInWords) {
+  GpuState state;
+  EXPECT_EQ(other_use(state), "");
+  state.utilisation_percent = 3;
+  EXPECT_EQ(other_use(state), "");
+  state.utilisation_percent = 80;
+  EXPECT_THAT(other_use(state), HasSubstr("80 %"));
+  state.other_pids = {12, 13};
+  EXPECT_THAT(other_use(state), HasSubstr("2 other processes"));
+}
+
+}  // namespace
+}  // namespace preserve
