@@ -15,4 +15,8 @@ bool has_cuda() {
   return false;
 }
 
+int count_cuda_devices() {
+  return 0;
+}
+
 }  // namespace preserve

@@ -107,8 +107,12 @@ struct GpuRun {
   uint64_t checksum = 0;  // sum over all 32-bit words that read nodes took, per execution
 };
 
-// Every byte of device memory equals kGpuPattern of its offset within its allocation, modulo this.
+// Every byte of device memory is gpu_pattern_word of its offset within its allocation, modulo this.
 inline constexpr int64_t kGpuPatternBytes = 4096;
+// The 32-bit word at `offset`, a multiple of 4.
+constexpr uint32_t gpu_pattern_word(uint64_t offset) {
+  return static_cast<uint32_t>(offset % kGpuPatternBytes / 4) * 2654435761U;
+}
 
 // Throws Error: input_error for what the machine lacks (naming it), internal_error for a failing
 // call (naming call and error).

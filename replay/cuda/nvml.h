@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the driver's management library says of a GPU. Loaded if there (libnvidia-ml.so.1 comes with
+// the driver); without it, or where it refuses, the fields stay empty.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "replay/cuda/shared_library.h"
+#include "replay/gpu/gpu_device.h"
+
+namespace preserve::cuda {
+
+// Reasons that hold the clocks down, as NVML's bits say them; empty for idling and for none.
+std::string throttle_text(unsigned long long reasons);
+// Payload bytes per second and direction of a PCI Express link; 0 for what is not known.
+double pcie_bytes_per_s(unsigned generation, unsigned lanes);
+
+class Nvml {
+ public:
+  // pci_bus_id: "0000:3b:00.0"
+  explicit Nvml(const std::string& pci_bus_id);
+  ~Nvml();
+  Nvml(const Nvml&) = delete;
+  Nvml& operator=(const Nvml&) = delete;
+
+  std::string driver();                 // empty: not known
+  double host_link_bytes_per_s();       // 0: not known
+  bool mig();                           // the GPU is cut into slices
+  std::vector<int64_t> compute_pids();  // all, this process too
+  // other_pids: without `own_pids`.
+  GpuState state(const std::vector<int64_t>& own_pids);
+
+ private:
+  struct Functions;
+  std::unique_ptr<Functions> functions_;
+  void* device_ = nullptr;  // nullptr: nothing is known
+};
+
+}  // namespace preserve::cuda

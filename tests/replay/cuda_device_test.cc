@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CUDA device on a machine that has no GPU: it says what is missing and what to do.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <functional>
+
+#include "common/error.h"
+#include "replay/gpu/gpu_device.h"
+
+#ifdef PRESERVE_GPU_DEVICE
+#include "replay/cuda/cuda_error.h"
+#include "replay/cuda/device_types.h"
+#include "replay/cuda/matrix_product.h"
+#include "replay/cuda/nccl.h"
+#include "replay/cuda/open_device.h"
+#endif
+
+namespace preserve {
+namespace {
+
+using testing::HasSubstr;
+
+std::string input_error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::input) << error.what();
+    return error.what();
+  }
+  ADD_FAILURE() << "no error";
+  return "";
+}
+
+#ifdef PRESERVE_GPU_DEVICE
+
+using namespace cuda;
+
+TEST(CudaDevice, WithoutADriverItSaysSo) {
+  if (count_cuda_devices() > 0) GTEST_SKIP() << "this machine has a GPU";
+  EXPECT_TRUE(has_cuda());
+  EXPECT_THAT(input_error_of([] { open_cuda_device(0); }),
+              testing::AnyOf(HasSubstr("no NVIDIA driver"), HasSubstr("shows no GPU"),
+                             HasSubstr("update the driver")));
+}
+
+TEST(CudaErrors, EachSaysWhatToDo) {
+  EXPECT_THAT(cannot_open(cudaErrorInsufficientDriver, 0, 13000).what(),
+              HasSubstr("install one that speaks CUDA 13.0"));
+  const std::string old = cannot_open(cudaErrorInsufficientDriver, 12040, 13000).what();
+  EXPECT_THAT(old, HasSubstr("CUDA 12.4"));
+  EXPECT_THAT(old, HasSubstr("update the driver"));
+  EXPECT_THAT(cannot_open(cudaErrorNoDevice, 13000, 13000).what(),
+              HasSubstr("CUDA_VISIBLE_DEVICES"));
+  EXPECT_THAT(cannot_open(cudaErrorDevicesUnavailable, 13000, 13000).what(),
+              HasSubstr("exclusively"));
+  EXPECT_THAT(cannot_open(cudaErrorSystemNotReady, 13000, 13000).what(),
+              HasSubstr("fabricmanager"));
+  EXPECT_EQ(cannot_open(cudaErrorUnknown, 13000, 13000).kind(), ErrorKind::input);
+  EXPECT_THAT(no_such_device(3, 2).what(), HasSubstr("no GPU 3: this process sees 2"));
+  EXPECT_THAT(too_old_device("Tesla V100", 7, 0).what(), HasSubstr("8.0"));
+}
+
+TEST(CudaErrors, CallAndErrorAreNamed) {
+  EXPECT_NO_THROW(check_cuda(cudaSuccess, "cudaFree"));
+  try {
+    check_cuda(cudaErrorInvalidValue, "cudaFree");
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::internal);
+    EXPECT_THAT(error.what(), HasSubstr("cudaFree: cudaErrorInvalidValue"));
+  }
+}
+
+TEST(CudaErrors, AfterALostContextThatIsSaid) {
+  try {
+    check_cuda(cudaErrorIllegalAddress, "cudaEventSynchronize");
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("cannot use the GPU any more"));
+  }
+}
+
+TEST(CudaPids, ThisProcessMayHaveAnotherNumberThere) {
+  const int64_t self = ::getpid();
+  EXPECT_THAT(own_pids({5}, {5, self}), testing::ElementsAre(self));
+  EXPECT_THAT(own_pids({5}, {5, 77}), testing::ElementsAre(self, 77));
+  EXPECT_THAT(own_pids({}, {}), testing::ElementsAre(self));
+}
+
+// Layout of what kernels and host share; both are compiled with it, by different compilers.
+static_assert(sizeof(DeviceRange) == 24 && alignof(DeviceRange) == 8);
+static_assert(sizeof(RangeTable) == 16);
+static_assert(sizeof(StampSlot) == 40 && sizeof(Shares) == 24);
+static_assert(sizeof(NodeArgs) % 8 == 0 && sizeof(NodeArgs) < 4096);
+static_assert(sizeof(StepTotals) == 32 + 8 * kSumWords * kSumStride);
+
+TEST(CudaNccl, RealLibraryTellsItsVersion) {
+  Nccl nccl;
+  int version = 0;
+  try {
+    version = nccl.version();
+  } catch (const Error& error) {
+    GTEST_SKIP() << error.what();
+  }
+  EXPECT_GT(version, 20000);
+}
+
+TEST(CudaNccl, CollectiveNeedsAGroupAndAKnownName) {
+  const Nccl nccl;
+  EXPECT_THAT(input_error_of([&] { nccl.buffers("alltoall", 1024); }),
+              testing::AnyOf(HasSubstr("alltoall"), HasSubstr("nccl.h")));
+}
+
+TEST(CudaProducts, WithoutADriverNothingCanBeMultiplied) {
+  if (count_cuda_devices() > 0) GTEST_SKIP() << "this machine has a GPU";
+  MatrixProducts products;
+  for (const GpuElement element :
+       {GpuElement::fp16, GpuElement::bf16, GpuElement::fp8, GpuElement::int8}) {
+    EXPECT_FALSE(products.can_multiply(element));
+  }
+  EXPECT_THAT(input_error_of([&] { products.prepare(1, 4096, 4096, GpuElement::fp16); }),
+              HasSubstr("cublas"));
+}
+
+#else
+
+TEST(CudaDevice, BuiltWithoutCudaItSaysSo) {
+  EXPECT_FALSE(has_cuda());
+  EXPECT_EQ(count_cuda_devices(), 0);
+  EXPECT_THAT(input_error_of([] { open_cuda_device(0); }), HasSubstr("built without CUDA"));
+}
+
+#endif
+
+}  // namespace
+}  // namespace preserve

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// Libraries that the CUDA device finds at run time, and what it learns from the driver's management
+// library, played by a fake one.
+#include <dlfcn.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+
+#include "replay/cuda/nvml.h"
+#include "replay/cuda/shared_library.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve::cuda {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+// Sets an environment variable for as long as it lives.
+class Variable {
+ public:
+  Variable(std::string name, const std::string& value) : name_(std::move(name)) {
+    if (const char* old = std::getenv(name_.c_str())) old_ = old;
+    ::setenv(name_.c_str(), value.c_str(), 1);
+  }
+  ~Variable() {
+    if (old_) {
+      ::setenv(name_.c_str(), old_->c_str(), 1);
+    } else {
+      ::unsetenv(name_.c_str());
+    }
+  }
+  Variable(const Variable&) = delete;
+  Variable& operator=(const Variable&) = delete;
+
+ private:
+  std::string name_;
+  std::optional<std::string> old_;
+};
+
+LibrarySearch search_for(const std::string& name) {
+  return {.sonames = {name},
+          .variable = "PRESERVE_TEST_LIBRARY",
+          .wheel_folders = {"nvidia/absent/lib", "nvidia/present/lib"}};
+}
+
+TEST(CudaLibrary, FoundInTheProcess) {
+  SharedLibrary library(search_for("libc.so.6"));
+  EXPECT_TRUE(library.found());
+  EXPECT_THAT(library.path(), HasSubstr("libc.so.6"));
+  int (*function)(const char*) = nullptr;
+  EXPECT_TRUE(library.resolve(function, "atoi"));
+  EXPECT_EQ(function("42"), 42);
+}
+
+TEST(CudaLibrary, OfAnotherVersionIsNotFound) {
+  SharedLibrary library(search_for("libc.so.6"));
+  void (*function)() = nullptr;
+  EXPECT_FALSE(library.resolve(function, "preserve_no_such_function"));
+  EXPECT_FALSE(library.found());
+  EXPECT_THAT(library.problem(), HasSubstr("has no preserve_no_such_function"));
+}
+
+TEST(CudaLibrary, MissingIsSaid) {
+  const SharedLibrary library(search_for("libpreserve_absent.so.1"));
+  EXPECT_FALSE(library.found());
+  EXPECT_THAT(library.problem(), HasSubstr("libpreserve_absent.so.1"));
+}
+
+TEST(CudaLibrary, VariableIsAWishAndNothingElseIsTried) {
+  const test::TemporaryDirectory folder;
+  fs::create_directories(folder / "nvidia/present/lib");
+  fs::copy_file(PRESERVE_FAKE_NVML, folder / "nvidia/present/lib/libpreserve_a.so.1");
+  const Variable packages("PRESERVE_SITE_PACKAGES", folder.path());
+  const Variable wish("PRESERVE_TEST_LIBRARY", folder / "none.so");
+  const SharedLibrary library(search_for("libpreserve_a.so.1"));
+  EXPECT_FALSE(library.found());
+  EXPECT_THAT(library.problem(), HasSubstr("PRESERVE_TEST_LIBRARY names"));
+}
+
+TEST(CudaLibrary, FoundInWheels) {
+  const test::TemporaryDirectory folder;
+  fs::create_directories(folder / "nvidia/present/lib");
+  fs::copy_file(PRESERVE_FAKE_NVML, folder / "nvidia/present/lib/libpreserve_b.so.1");
+  const Variable packages("PRESERVE_SITE_PACKAGES", folder.path());
+  const SharedLibrary library(search_for("libpreserve_b.so.1"));
+  EXPECT_TRUE(library.found()) << library.problem();
+  EXPECT_EQ(library.path(), folder / "nvidia/present/lib/libpreserve_b.so.1");
+}
+
+TEST(CudaLibrary, FoundInTheToolkit) {
+  const test::TemporaryDirectory folder;
+  fs::create_directories(folder / "lib64");
+  fs::copy_file(PRESERVE_FAKE_NVML, folder / "lib64/libpreserve_c.so.1");
+  const Variable home("CUDA_HOME", folder.path());
+  const SharedLibrary library(search_for("libpreserve_c.so.1"));
+  EXPECT_TRUE(library.found()) << library.problem();
+}
+
+class CudaNvml : public testing::Test {
+ protected:
+  void SetUp() override {
+    // By its soname the device then finds it in the process.
+    library_ = ::dlopen(PRESERVE_FAKE_NVML, RTLD_NOW | RTLD_LOCAL);
+    ASSERT_NE(library_, nullptr) << ::dlerror();
+  }
+  void TearDown() override {
+    if (library_ != nullptr) ::dlclose(library_);
+  }
+  void* library_ = nullptr;
+};
+
+TEST_F(CudaNvml, StateOfABusyGpu) {
+  Nvml nvml("0000:3b:00.0");
+  EXPECT_EQ(nvml.driver(), "580.159.04");
+  EXPECT_TRUE(nvml.mig());
+  EXPECT_NEAR(nvml.host_link_bytes_per_s(), 63e9, 1e9);
+  ASSERT_EQ(nvml.compute_pids().size(), 70U);
+  const GpuState state = nvml.state({1000, 1001});
+  EXPECT_EQ(state.sm_clock_mhz, 1755);
+  EXPECT_EQ(state.memory_clock_mhz, 2619);
+  EXPECT_EQ(state.utilisation_percent, 97);
+  EXPECT_EQ(state.temperature_c, std::nullopt);  // this one does not say
+  EXPECT_EQ(state.throttle, "power cap, too warm");
+  EXPECT_EQ(state.other_pids.size(), 68U);
+  EXPECT_EQ(state.other_pids.front(), 1002);
+}
+
+TEST_F(CudaNvml, GpuThatItDoesNotKnow) {
+  Nvml nvml("0000:00:00.0");
+  EXPECT_EQ(nvml.driver(), "580.159.04");
+  EXPECT_FALSE(nvml.mig());
+  EXPECT_EQ(nvml.host_link_bytes_per_s(), 0);
+  const GpuState state = nvml.state({});
+  EXPECT_EQ(state.sm_clock_mhz, std::nullopt);
+  EXPECT_TRUE(state.other_pids.empty());
+}
+
+TEST(CudaThrottle, Reasons) {
+  EXPECT_EQ(throttle_text(0), "");
+  EXPECT_EQ(throttle_text(0x1), "");  // idle
+  EXPECT_EQ(throttle_text(0x80 | 0x8), "hardware slowdown, power brake");
+}
+
+TEST(CudaLink, RateOfPcie) {
+  EXPECT_NEAR(pcie_bytes_per_s(4, 16), 31.5e9, 0.1e9);
+  EXPECT_EQ(pcie_bytes_per_s(99, 16), 0);
+  EXPECT_EQ(pcie_bytes_per_s(0, 16), 0);
+}
+
+}  // namespace
+}  // namespace preserve::cuda
