@@ -348,6 +348,13 @@ std::vector<int64_t> ranks_with_steps(const TraceDb& db) {
 }
 
 FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank) {
+  if (const std::string counters = db.meta("counters"); !counters.empty()) {
+    throw input_error(
+        "{}: recorded with --counters {}: its kernels ran one by one, so its times are not the "
+        "program's. Record once more without --counters and use that; preserve-report shows what "
+        "was counted here",
+        db.file(), counters);
+  }
   const Source source = choose_process(db, rank);
   FoldedStep folded;
   folded.trace_file = db.file();

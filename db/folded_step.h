@@ -78,7 +78,8 @@ struct FoldedStep {
 // Folds the decode steps of `rank` (default: the lowest recorded rank, or the only process with
 // steps). When operator sequences differ, the most frequent one is folded and the others are
 // counted in a warning. The first step is left out when there are more than three: it runs cold.
-// Throws input_error, saying what to do, when the trace has no step, no such rank.
+// Throws input_error, saying what to do, when the trace has no step, no such rank,
+// or is a recording of hardware counters.
 FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank = std::nullopt);
 
 // Ranks that have steps, ascending; {0} for a trace without ranks but with steps.

@@ -5,7 +5,8 @@
 -- Checks of three and more words are chains of OR: SQLite builds a temporary table for each row that an
 -- IN of that many is checked for, which halves the speed of inserting.
 
--- Facts about the file itself: tool_version, clock, incomplete (0 or 1), finished (1), notes of the producer.
+-- Facts about the file itself: tool_version, clock, incomplete (0 or 1), finished (1), counters (dram,l2: a
+-- recording of hardware counters, whose times are not the program's), notes of the producer.
 CREATE TABLE meta (
   key   TEXT PRIMARY KEY,          -- lower_snake name of the fact
   value TEXT NOT NULL              -- its value as text

@@ -28,6 +28,7 @@ struct ConvertSummary {
   int64_t records = 0;  // read from spools
   int64_t operators = 0, collectives = 0, ranges = 0, tensors = 0;
   bool complete = true;
+  bool counters = false;  // a recording of hardware counters: not to be planned from
   StepSummary steps{};
   std::vector<std::string> losses;  // one sentence each
   std::vector<std::string> warnings;

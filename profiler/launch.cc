@@ -109,6 +109,7 @@ std::vector<std::pair<std::string, std::string>> collector_environment(const Lau
                       {"PRESERVE_CUDA_PARAMS", options.cuda_params ? "1" : "0"},
                       {"PRESERVE_CUDA_WHOLE_GRAPHS", options.cuda_whole_graphs ? "1" : "0"},
                       {"PRESERVE_CUDA_HW_TRACE", options.cuda_hw_trace ? "1" : "0"},
+                      {"PRESERVE_CUDA_COUNTERS", std::to_string(options.cuda_counters)},
                       {"PRESERVE_CUDA_RANGE", options.capture_range}});
   }
   if (options.nccl_plugin) variables.emplace_back("NCCL_PROFILER_PLUGIN", library.string());
@@ -184,7 +185,7 @@ bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& op
   output.commit();
   const bool ended_well = !child.interrupted && child.exit_code < 128;
   say_what_was_found(summary, output.path().string(), why_incomplete(folder, ended_well), console);
-  console.next("preserve-tune " + output.path().string());
+  console.next((summary.counters ? "preserve-report " : "preserve-tune ") + output.path().string());
   return true;
 }
 
@@ -233,6 +234,12 @@ int profile_command(const LaunchOptions& options, Console& console) {
   refuse_other_tools(library);
   if (options.cuda) refuse_other_cuda_tool();
   refuse_shared_output(options.output);
+  if (options.cuda_counters != 0 && !own_world_size().empty() && own_world_size() != "1") {
+    console.warn(
+        "--counters lets kernels run one by one; kernels that communicate between ranks are left "
+        "out, but ranks that wait for each other in another way may stand still. One rank is "
+        "enough when all do the same");
+  }
   const std::string name = expand_output_name(options.output);
   if (name == "-") throw usage_error("a trace is a database and cannot go to standard output");
   OutputFile output(name, options.force);

@@ -6,6 +6,7 @@
 #include "common/units.h"
 #include "db/trace_db.h"
 #include "profiler/cuda/capture_range.h"
+#include "profiler/cuda/records.h"
 #include "profiler/file_modes.h"
 #include "profiler/launch.h"
 #include "profiler/merge.h"
@@ -20,6 +21,7 @@ constexpr const char* kFooter = R"(Examples:
   preserve-profile -- mpirun -n 2 ./tp_decoder --config model.json
   mpirun -n 2 preserve-profile -o trace.%r.db -- ./tp_decoder --config model.json
   preserve-profile --merge trace.0.db trace.1.db -o trace.db
+  preserve-profile --counters dram,l2 --capture-range steps:50 -o counters.db -- ./server
   preserve-profile --import rank0.json.gz rank1.json.gz -o trace.db
   preserve-profile --summary trace.db
   preserve-profile --export chrome trace.db -o trace.json.gz
@@ -36,6 +38,7 @@ Exit codes: those of the command, 128+N when signal N killed it, 130 after Ctrl-
 struct Modes {
   LaunchOptions launch;
   std::string flush_period = "100ms", ring_size = "1MiB";
+  std::string counters;
   std::string cuda = "auto", params = "on", cuda_graphs = "node";
   std::vector<std::string> merge;
   std::string convert;
@@ -71,6 +74,10 @@ void define(CLI::App& app, Modes& modes) {
       ->capture_default_str();
   app.add_flag("--cuda-hw-trace", modes.launch.cuda_hw_trace,
                "Let the GPU write the records (Blackwell and newer)");
+  app.add_option("--counters", modes.counters,
+                 "Instead of times: bytes that each kernel moves, as in dram,l2. Kernels run one "
+                 "by one meanwhile, so the trace is not to be planned from")
+      ->type_name("dram,l2");
   app.add_flag(
       "--nccl-plugin", modes.launch.nccl_plugin,
       "Ask NCCL (2.26 and newer) itself for type, sequence number and algorithm of collectives");
@@ -126,6 +133,33 @@ std::string capture_range(const std::string& text) {
   return out;
 }
 
+// dram,l2 -> groups; 0: no --counters.
+uint32_t counter_groups(const Modes& modes, bool given) {
+  if (!given) return 0;
+  uint32_t groups = 0;
+  std::string_view rest = modes.counters;
+  while (true) {
+    const size_t comma = rest.find(',');
+    const std::string_view word = rest.substr(0, comma);
+    const uint32_t group = word == "dram" ? +cuda::kDramCounters
+                           : word == "l2" ? +cuda::kL2Counters
+                                          : 0u;
+    if (group == 0 || (groups & group) != 0) {
+      throw usage_error("--counters {}: dram, l2 or dram,l2", modes.counters);
+    }
+    groups |= group;
+    if (comma == std::string_view::npos) break;
+    rest.remove_prefix(comma + 1);
+  }
+  if (modes.cuda == "off") throw usage_error("--counters counts on the GPU: not with --cuda off");
+  if (modes.launch.cuda_hw_trace || modes.cuda_graphs == "graph") {
+    throw usage_error(
+        "--counters is a recording of its own, without times: not with --cuda-hw-trace or "
+        "--cuda-graphs graph");
+  }
+  return groups;
+}
+
 int dispatch(Modes& modes, const CLI::App& app, Console& console) {
   modes.launch.flush_period_ns = parse_duration_ns(modes.flush_period);
   modes.launch.ring_bytes = parse_size_bytes(modes.ring_size);
@@ -139,6 +173,7 @@ int dispatch(Modes& modes, const CLI::App& app, Console& console) {
   modes.launch.cuda = modes.cuda == "auto";
   modes.launch.cuda_params = modes.params == "on";
   modes.launch.cuda_whole_graphs = modes.cuda_graphs == "graph";
+  modes.launch.cuda_counters = counter_groups(modes, app.count("--counters") != 0);
   modes.launch.capture_range = capture_range(modes.launch.capture_range);
   modes.launch.command = command_of(app.remaining());
   const bool without_run =

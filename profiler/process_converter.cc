@@ -339,6 +339,30 @@ void ProcessConverter::add_cuda() {
       run, {db_, process_, image_.host, host_ranges_, kernel_rules_, memory, add_by_range});
   summary_.operators += rows.ops;
   summary_.collectives += rows.collectives;
+  if (run.counter_setups.empty()) return;
+  summary_.counters = true;
+  for (const cuda::CounterSetup& setup : run.counter_setups) {
+    const uint32_t missing = cuda::counters_of(setup.body.groups) & ~setup.body.counters;
+    if (setup.body.device == cuda::kNoDevice || !setup.why_not.empty()) continue;
+    for (size_t i = 0; i < cuda::kCounters; ++i) {
+      if ((missing >> i & 1) == 0) continue;
+      summary_.warnings.push_back(
+          fmt::format("{}: {} has no {} that it can count in one pass with the rest", who(),
+                      setup.chip, cuda::kCounterNames[i]));
+    }
+  }
+  if (rows.counters.whole_graphs > 0) {
+    summary_.warnings.push_back(
+        fmt::format("{}: {} of {} graph launches have counters as a whole only: their nodes were "
+                    "not captured from one stream, or before the recording",
+                    who(), rows.counters.whole_graphs, rows.counters.graphs));
+  }
+  if (run.losses.counter_skipped > 0) {
+    summary_.warnings.push_back(
+        fmt::format("{}: {} launches that communicate between ranks were not counted: counting "
+                    "waits for each kernel, and these wait for other ranks",
+                    who(), run.losses.counter_skipped));
+  }
 }
 
 std::string ProcessConverter::who() const {

@@ -108,6 +108,11 @@ CallKind driver_call_kind(const char* text) {
   if (is_function(name, "cuTensorMapEncodeTiled")) return CallKind::tensor_map;
   if (is_function(name, "cuProfilerStart")) return CallKind::profiler_start;
   if (is_function(name, "cuProfilerStop")) return CallKind::profiler_stop;
+  if (is_function(name, "cuStreamBeginCapture") ||
+      is_function(name, "cuStreamBeginCaptureToGraph")) {
+    return CallKind::capture_begin;
+  }
+  if (is_function(name, "cuStreamEndCapture")) return CallKind::capture_end;
   if (starts_with(name, "cuMemcpy") || starts_with(name, "cuMemset")) return CallKind::copy;
   return CallKind::none;
 }
@@ -126,6 +131,10 @@ bool Callbacks::enable(CUpti_SubscriberHandle subscriber) {
     const char* name = nullptr;
     if (api_.get_callback_name(CUPTI_CB_DOMAIN_DRIVER_API, cbid, &name) != CUPTI_SUCCESS) break;
     kinds_[cbid] = name == nullptr ? CallKind::none : driver_call_kind(name);
+    if (!counting_ &&
+        (kinds_[cbid] == CallKind::capture_begin || kinds_[cbid] == CallKind::capture_end)) {
+      kinds_[cbid] = CallKind::none;
+    }
     if (kinds_[cbid] == CallKind::none) continue;
     enabled +=
         api_.enable_callback(1, subscriber, CUPTI_CB_DOMAIN_DRIVER_API, cbid) == CUPTI_SUCCESS;
@@ -142,6 +151,10 @@ bool Callbacks::enable(CUpti_SubscriberHandle subscriber) {
         CUPTI_CBID_RESOURCE_GRAPHNODE_CREATED, CUPTI_CBID_RESOURCE_GRAPHNODE_CLONED,
         CUPTI_CBID_RESOURCE_GRAPH_NODE_UPDATED, CUPTI_CBID_RESOURCE_GRAPH_NODE_SET_PARAMS}) {
     enabled += api_.enable_callback(1, subscriber, CUPTI_CB_DOMAIN_RESOURCE, cbid) == CUPTI_SUCCESS;
+  }
+  if (counting_) {
+    (void)api_.enable_callback(1, subscriber, CUPTI_CB_DOMAIN_RESOURCE,
+                               CUPTI_CBID_RESOURCE_GRAPHEXEC_CREATED);
   }
   enabled += api_.enable_domain(1, subscriber, CUPTI_CB_DOMAIN_STATE) == CUPTI_SUCCESS;
   return enabled > 0;
@@ -273,11 +286,12 @@ void Callbacks::describe(CallKind kind, const CUpti_CallbackData& data, Describe
     body.stream = reinterpret_cast<uintptr_t>(arguments.stream);
     std::memcpy(body.grid, arguments.grid, sizeof(body.grid));
     std::memcpy(body.block, arguments.block, sizeof(body.block));
-    const KernelFunction* function =
-        parameters_ ? functions_.find(api_, arguments.function, arguments.name) : nullptr;
-    if (function != nullptr) {
+    const KernelFunction* function = parameters_ || counting_
+                                         ? functions_.find(api_, arguments.function, arguments.name)
+                                         : nullptr;
+    if (function != nullptr) body.function = function->id;
+    if (function != nullptr && parameters_) {
       bool cut = false;
-      body.function = function->id;
       body.parameter_bytes =
           copy_parameters(*function, arguments.parameters, arguments.extra, out.parameters, cut);
       if (cut) body.flags = kParametersCut;
@@ -357,6 +371,11 @@ void Callbacks::on_resource(uint32_t cbid, const CUpti_ResourceData& data) {
       return record_node(NodeEvent::created, graph);
     case CUPTI_CBID_RESOURCE_GRAPHNODE_CLONED:
       return record_node(NodeEvent::cloned, graph);
+    case CUPTI_CBID_RESOURCE_GRAPHEXEC_CREATED: {
+      const ExecutableBody body{reinterpret_cast<uintptr_t>(graph.graphExec)};
+      record_on_thread(RecordType::executable, body);
+      return;
+    }
     case CUPTI_CBID_RESOURCE_GRAPH_NODE_UPDATED:
     case CUPTI_CBID_RESOURCE_GRAPH_NODE_SET_PARAMS:
       return record_node(NodeEvent::updated, graph);

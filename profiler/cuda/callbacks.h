@@ -32,6 +32,8 @@ enum class CallKind : uint8_t {
   tensor_map,
   profiler_start,
   profiler_stop,
+  capture_begin,
+  capture_end,
 };
 CallKind driver_call_kind(const char* name);
 // Whether a call of the runtime may lie around one of these.
@@ -39,7 +41,9 @@ bool runtime_call_wanted(const char* name);
 
 class Callbacks {
  public:
-  Callbacks(const CuptiApi& api, bool parameters) : api_(api), parameters_(parameters) {}
+  // `counting`: counters are recorded, for which captures, executable graphs and names are needed.
+  Callbacks(const CuptiApi& api, bool parameters, bool counting)
+      : api_(api), parameters_(parameters), counting_(counting) {}
 
   // Enables everything for `subscriber`; false when nothing could be.
   bool enable(CUpti_SubscriberHandle subscriber);
@@ -64,7 +68,7 @@ class Callbacks {
                            char* out, bool& cut) const;
 
   const CuptiApi& api_;
-  const bool parameters_;
+  const bool parameters_, counting_;
   Functions functions_;
   CallKind kinds_[kMaxCbids] = {};
 };

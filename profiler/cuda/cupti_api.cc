@@ -126,7 +126,19 @@ bool CuptiApi::resolve(void* library, char* why, size_t why_bytes) {
       reinterpret_cast<decltype(func_param_info)>(::dlsym(scope, "cuFuncGetParamInfo"));
   kernel_param_info =
       reinterpret_cast<decltype(kernel_param_info)>(::dlsym(scope, "cuKernelGetParamInfo"));
+  stream_is_capturing =
+      reinterpret_cast<decltype(stream_is_capturing)>(::dlsym(scope, "cuStreamIsCapturing"));
   return true;
+}
+
+bool CuptiApi::reads_counters() const {
+  return device_id != nullptr && chip_name != nullptr && profiler_initialize != nullptr &&
+         host_initialize != nullptr && host_deinitialize != nullptr &&
+         host_add_metrics != nullptr && host_config_size != nullptr && host_config != nullptr &&
+         host_passes != nullptr && host_evaluate != nullptr && range_enable != nullptr &&
+         range_disable != nullptr && range_configure != nullptr && range_start != nullptr &&
+         range_stop != nullptr && range_decode != nullptr && range_image_size != nullptr &&
+         range_image_init != nullptr && range_image_info != nullptr;
 }
 
 const char* CuptiApi::text(CUptiResult result) const {

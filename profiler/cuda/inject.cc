@@ -46,11 +46,27 @@ int64_t number(const char* name, int64_t low, int64_t high, int64_t otherwise) {
   return *end == '\0' && value >= low && value <= high ? value : otherwise;
 }
 
+void say(const char* what, const char* text) {
+  char line[640];
+  const int length = ::snprintf(line, sizeof(line), "preserve: %s not recorded: %s\n", what, text);
+  if (length > 0) {
+    const auto bytes =
+        static_cast<size_t>(length) < sizeof(line) ? static_cast<size_t>(length) : sizeof(line) - 1;
+    (void)!::write(STDERR_FILENO, line, bytes);
+  }
+}
+
+void say_no_counters(const char* why) {
+  say("counters are", why);
+}
+
 // Set by preserve-profile; wrong values cannot come from there and count as absent.
 SessionOptions options_from_environment() {
   SessionOptions options;
   options.parameters = number("PRESERVE_CUDA_PARAMS", 0, 1, 1) == 1;
   options.whole_graphs = number("PRESERVE_CUDA_WHOLE_GRAPHS", 0, 1, 0) == 1;
+  options.counters = static_cast<uint32_t>(number("PRESERVE_CUDA_COUNTERS", 0, 3, 0));
+  options.complain = say_no_counters;
   options.hardware_trace = number("PRESERVE_CUDA_HW_TRACE", 0, 1, 0) == 1;
   options.buffers = static_cast<size_t>(number("PRESERVE_CUDA_BUFFERS", 1, 256, 64));
   options.buffer_bytes = static_cast<size_t>(
@@ -59,17 +75,6 @@ SessionOptions options_from_environment() {
   if (options.flush_ms < 20) options.flush_ms = 20;  // a flush of CUPTI takes its locks
   if (const char* range = ::getenv("PRESERVE_CUDA_RANGE")) options.range.parse(range);
   return options;
-}
-
-void say(const char* text) {
-  char line[512];
-  const int length =
-      ::snprintf(line, sizeof(line), "preserve: GPU activity is not recorded: %s\n", text);
-  if (length > 0) {
-    const auto bytes =
-        static_cast<size_t>(length) < sizeof(line) ? static_cast<size_t>(length) : sizeof(line) - 1;
-    (void)!::write(STDERR_FILENO, line, bytes);
-  }
 }
 
 void stop_session() {
@@ -204,12 +209,12 @@ int start_injection() {
   }
   char why[256];
   if (!api.load(why, sizeof(why))) {
-    say(why);
+    say("GPU activity is", why);
     return 1;
   }
   auto* fresh = new (session_memory) Session(api, options_from_environment());
   if (!fresh->start()) {
-    say(fresh->reason());
+    say("GPU activity is", fresh->reason());
     return 1;
   }
   collector::set_background_source(write_buffers);

@@ -17,27 +17,30 @@ namespace preserve::cuda {
 // Continues spool::RecordType, from a number far behind its end.
 enum class RecordType : uint8_t {
   first = 64,
-  kernel = 64,   // KernelBody
-  copy,          // CopyBody: copies and fills
-  synchronize,   // SynchronizeBody
-  memory,        // MemoryBody
-  pool,          // PoolBody
-  overhead,      // OverheadBody
-  external,      // ExternalBody
-  graph,         // GraphBody: one launch of a whole graph
-  device,        // DeviceBody, text: name
-  context,       // ContextBody
-  name,          // NameBody, text: the name behind a number in other records
-  lost,          // LostBody
-  clock,         // ClockBody
-  state,         // StateBody, text: why
-  launch,        // LaunchBody, blob: parameters; on the thread that launched
-  function,      // FunctionBody, text: name, blob: ParameterLayout[count]
-  node,          // NodeBody
-  mapping,       // MappingBody
-  tensor_map,    // TensorMapBody
-  communicator,  // CommunicatorBody, text: name
-  collective,    // CollectiveBody, text: function NUL type NUL algorithm NUL protocol NUL
+  kernel = 64,    // KernelBody
+  copy,           // CopyBody: copies and fills
+  synchronize,    // SynchronizeBody
+  memory,         // MemoryBody
+  pool,           // PoolBody
+  overhead,       // OverheadBody
+  external,       // ExternalBody
+  graph,          // GraphBody: one launch of a whole graph
+  device,         // DeviceBody, text: name
+  context,        // ContextBody
+  name,           // NameBody, text: the name behind a number in other records
+  lost,           // LostBody
+  clock,          // ClockBody
+  state,          // StateBody, text: why
+  launch,         // LaunchBody, blob: parameters; on the thread that launched
+  function,       // FunctionBody, text: name, blob: ParameterLayout[count]
+  node,           // NodeBody
+  mapping,        // MappingBody
+  tensor_map,     // TensorMapBody
+  communicator,   // CommunicatorBody, text: name
+  collective,     // CollectiveBody, text: function NUL type NUL algorithm NUL protocol NUL
+  counter_setup,  // CounterSetupBody, text: chip NUL why not NUL
+  counters,       // CounterBody, blob: double[count][kCounters]; behind the launch that it is of
+  executable,     // ExecutableBody; behind the nodes that were cloned for it
   count_,
 };
 constexpr bool is_cuda_record(uint8_t type) {
@@ -138,11 +141,14 @@ struct NameBody {
 };
 
 enum class LossPlace : uint32_t {
-  cupti,         // CUPTI dropped them: device buffers full, or no host buffer in time
-  discarded,     // our pool was empty: the buffer went nowhere; counts buffers, not records
-  unreadable,    // shorter than any known generation of their kind
-  unknown_kind,  // kinds that were not asked for
-  spool,         // the spool file could not take them
+  cupti,            // CUPTI dropped them: device buffers full, or no host buffer in time
+  discarded,        // our pool was empty: the buffer went nowhere; counts buffers, not records
+  unreadable,       // shorter than any known generation of their kind
+  unknown_kind,     // kinds that were not asked for
+  spool,            // the spool file could not take them
+  counter_ranges,   // kernels of a graph for which CUPTI's counter image had no room
+  counter_failed,   // launches whose counters could not be read
+  counter_skipped,  // launches that were not measured because they wait for another rank
 };
 struct LostBody {
   uint64_t count;  // since the last record of this place
@@ -253,9 +259,42 @@ struct CollectiveBody {
 };
 inline constexpr uint64_t kNoSequence = UINT64_MAX;
 
+// Hardware counters of a kernel. In trace.db's table `counter` under kCounterNames.
+inline constexpr size_t kCounters = 4;
+inline constexpr const char* kCounterNames[kCounters] = {"dram_read_bytes", "dram_write_bytes",
+                                                         "l2_read_bytes", "l2_write_bytes"};
+enum CounterGroup : uint32_t { kDramCounters = 1, kL2Counters = 2 };
+constexpr uint32_t counters_of(uint32_t groups) {
+  return ((groups & kDramCounters) != 0 ? 3u : 0u) | ((groups & kL2Counters) != 0 ? 12u : 0u);
+}
+
+// What is asked for when the recording starts (device kNoDevice), then what each device gives.
+struct CounterSetupBody {
+  uint32_t groups;    // CounterGroup, as asked for
+  uint32_t counters;  // bit i: kCounterNames[i] is read
+  uint32_t device;
+  int32_t result;  // CUptiResult behind a refusal, 0: none
+};
+inline constexpr uint32_t kNoDevice = UINT32_MAX;
+
+// Counters of `count` kernels of one launch, from the `first` of its `total` on.
+struct CounterBody {
+  uint32_t correlation, device;
+  uint32_t first, count, total;
+  uint32_t counters;  // as in CounterSetupBody
+};
+inline constexpr uint32_t kCountersPerRecord = 32;
+
+// An executable graph. Its nodes are those cloned last on the thread, as far as they are of one
+// graph.
+struct ExecutableBody {
+  uint64_t handle;  // LaunchBody::function of its launches
+};
+
 static_assert(sizeof(Place) == 32 && sizeof(KernelBody) == 88 && sizeof(CopyBody) == 72);
 static_assert(sizeof(MemoryBody) == 56 && sizeof(LaunchBody) == 64 && sizeof(NodeBody) == 32);
 static_assert(sizeof(TensorMapBody) == 224 && sizeof(CollectiveBody) == 56 &&
               sizeof(ClockBody) == 40);
+static_assert(sizeof(CounterSetupBody) == 16 && sizeof(CounterBody) == 24);
 
 }  // namespace preserve::cuda

@@ -33,6 +33,11 @@ std::vector<StreamId> add_streams(const Run& run, const RowTarget& target) {
         row.memory_bandwidth_bytes_per_s = positive(body.bandwidth_bytes_per_s);
         row.units = positive(body.units);
       }
+      for (const CounterSetup& setup : run.counter_setups) {
+        if (setup.body.device == stream.device && !setup.chip.empty()) {
+          row.name = "NVIDIA " + setup.chip;
+        }
+      }
       device->second = target.db.add(row);
     }
     streams.push_back(
@@ -123,6 +128,12 @@ class OpWriter {
     row.range = range;
     const OpId op = target_.db.add(row);
     ++summary_.ops;
+    if (activity.counters != kNone) {
+      const auto& values = run_.counter_values[activity.counters];
+      for (size_t i = 0; i < values.size(); ++i) {
+        if (values[i] >= 0) target_.db.add_counter(op, kCounterNames[i], values[i]);
+      }
+    }
     if (activity.is_copy) {
       ++summary_.copies;
       if (activity.bytes >= 0) {
@@ -193,7 +204,8 @@ void write_losses(const Run& run, const RowSummary& summary, const RowTarget& ta
   const auto graphs = static_cast<int64_t>(run.graphs.size());
   add("cupti", "received",
       lost.received + graphs + lost.dropped + lost.unreadable + lost.unknown_kind);
-  add("cupti", "written", summary.ops);
+  const auto counted = static_cast<int64_t>(run.counter_values.size());
+  add("cupti", "written", summary.ops - counted);
   add("cupti", "dropped", lost.dropped);
   add("cupti", "zero_timestamp", lost.zero_timestamp);
   add("cupti", "impossible_time", lost.impossible_time);
@@ -201,6 +213,15 @@ void write_losses(const Run& run, const RowSummary& summary, const RowTarget& ta
   add("cupti", "unknown_kind", lost.unknown_kind);
   add("cupti_buffers", "received", lost.discarded_buffers);
   add("cupti_buffers", "dropped", lost.discarded_buffers);
+  const int64_t unplaced =
+      lost.counter_unplaced + summary.counters.measured - summary.counters.given;
+  add("counters", "received",
+      summary.counters.measured + lost.counter_unplaced + lost.counter_ranges +
+          lost.counter_failed);
+  add("counters", "written", summary.counters.given);
+  add("counters", "dropped", lost.counter_ranges);
+  add("counters", "unreadable", lost.counter_failed);
+  add("counters", "unmatched", unplaced);
   const auto coverage = [&](const char* source, int64_t all, int64_t found) {
     add(source, "received", all);
     add(source, "written", found);
@@ -223,6 +244,34 @@ std::string overhead_name(uint32_t kind) {
                                                            : fmt::format("kind_{}", kind);
 }
 
+nlohmann::json counter_facts(const Run& run, const RowSummary& summary) {
+  nlohmann::json facts;
+  facts["asked"] = nlohmann::json::array();
+  facts["devices"] = nlohmann::json::array();
+  for (const CounterSetup& setup : run.counter_setups) {
+    if (!setup.why_not.empty()) {
+      facts["why_not"] = setup.why_not;
+      continue;
+    }
+    const bool is_wish = setup.body.device == kNoDevice;
+    nlohmann::json names = nlohmann::json::array();
+    const uint32_t mask = is_wish ? counters_of(setup.body.groups) : setup.body.counters;
+    for (size_t i = 0; i < kCounters; ++i) {
+      if ((mask >> i & 1) != 0) names.push_back(kCounterNames[i]);
+    }
+    if (is_wish) {
+      facts["asked"] = names;
+    } else {
+      facts["devices"].push_back(
+          {{"device", setup.body.device}, {"chip", setup.chip}, {"counters", names}});
+    }
+  }
+  facts["graph_launches"] = summary.counters.graphs;
+  facts["graph_launches_as_a_whole"] = summary.counters.whole_graphs;
+  facts["not_measured_communication"] = run.losses.counter_skipped;
+  return facts;
+}
+
 void write_meta(const Run& run, const RowSummary& summary, const RowTarget& target) {
   nlohmann::json facts;
   facts["cupti_version"] = run.cupti_version;
@@ -232,6 +281,13 @@ void write_meta(const Run& run, const RowSummary& summary, const RowTarget& targ
   nlohmann::json& overhead = facts["overhead"] = nlohmann::json::object();
   for (const auto& [kind, total] : run.overheads) {
     overhead[overhead_name(kind)] = {{"count", total.first}, {"ns", total.second}};
+  }
+  if (!run.counter_setups.empty()) {
+    facts["counters"] = counter_facts(run, summary);
+    const uint32_t groups = run.counter_setups.front().body.groups;
+    target.db.set_meta("counters", groups == kDramCounters ? "dram"
+                                   : groups == kL2Counters ? "l2"
+                                                           : "dram,l2");
   }
   nlohmann::json& states = facts["degraded"] = nlohmann::json::array();
   for (const auto& [state, reason] : run.states) {
@@ -244,9 +300,12 @@ void write_meta(const Run& run, const RowSummary& summary, const RowTarget& targ
 }  // namespace
 
 RowSummary write_rows(Run& run, const RowTarget& target) {
+  const CounterSummary counters = add_counter_activities(run);
   const JoinSummary joined = join(run);
+  name_counter_activities(run);
   RowSummary summary = OpWriter(run, target).write();
   summary.join = joined;
+  summary.counters = counters;
   write_losses(run, summary, target);
   // A process that never used CUDA leaves no trace of it.
   if (run.cupti_version != 0 || !run.states.empty()) write_meta(run, summary, target);

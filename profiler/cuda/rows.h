@@ -8,6 +8,7 @@
 
 #include "db/trace_db.h"
 #include "profiler/cuda/collectives.h"
+#include "profiler/cuda/counter_ranges.h"
 #include "profiler/cuda/join.h"
 #include "profiler/cuda/operands.h"
 #include "profiler/cuda/run.h"
@@ -41,6 +42,7 @@ struct RowSummary {
   JoinSummary join;
   CallSummary calls;
   OperandSummary operands;
+  CounterSummary counters;
 };
 
 // Joins `run` and writes devices, streams, projected ranges, ops, collectives and losses.

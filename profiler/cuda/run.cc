@@ -2,6 +2,7 @@
 #include "profiler/cuda/run.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 namespace preserve::cuda {
@@ -20,6 +21,8 @@ int64_t dtype_bytes(std::string_view dtype) {
   }
   return 0;
 }
+
+constexpr uint32_t kKernelNode = 0;  // CU_GRAPH_NODE_TYPE_KERNEL
 
 // Later than any clock of this century: sums of two such times do not overflow.
 constexpr int64_t kLatestNs = int64_t{1} << 62;
@@ -89,6 +92,12 @@ void RunReader::add(const spool::RecordHeader& head, std::string_view tail,
       return add_mapping(tail, position);
     case RecordType::collective:
       return add_collective(head, tail, position);
+    case RecordType::counters:
+      return add_counters(tail, position);
+    case RecordType::counter_setup:
+      return add_counter_setup(head, tail);
+    case RecordType::executable:
+      return add_executable(tail, position);
     case RecordType::lost:
       return add_lost(tail);
     case RecordType::clock:
@@ -279,6 +288,7 @@ void RunReader::add_launch(const spool::RecordHeader& head, std::string_view tai
   Launch launch;
   launch.time_ns = position.time_ns;
   launch.tid = position.tid;
+  launch.context = body.context;
   launch.range = position.range;
   launch.order = order_;
   launch.stream = body.stream;
@@ -327,6 +337,10 @@ void RunReader::add_node(std::string_view tail, const Position& position) {
     node.launch = last->second;
   }
   run_.nodes.push_back(node);
+  if (body.event != NodeEvent::cloned) return;
+  Cloned& cloned = cloned_[position.tid];
+  if (cloned.graph != body.graph) cloned = {body.graph, {}};
+  if (body.type == kKernelNode) cloned.kernels.push_back(body.node);
 }
 
 void RunReader::add_collective(const spool::RecordHeader& head, std::string_view tail,
@@ -351,6 +365,62 @@ void RunReader::add_collective(const spool::RecordHeader& head, std::string_view
   add(std::move(call), position);
 }
 
+// Counters of a launch come in several records, behind the launch on its thread.
+void RunReader::add_counters(std::string_view tail, const Position& position) {
+  CounterBody body{};
+  if (!take(tail, body)) return;
+  tail.remove_prefix(sizeof(body));
+  has_counters_ = true;
+  constexpr size_t kRangeBytes = sizeof(std::array<double, kCounters>);
+  if (body.count > kCountersPerRecord || tail.size() < body.count * kRangeBytes) {
+    ++run_.losses.damaged;
+    return;
+  }
+  const auto last = last_launch_.find(position.tid);
+  if (last == last_launch_.end() || run_.launches[last->second].correlation != body.correlation) {
+    run_.losses.counter_unplaced += body.count;
+    return;
+  }
+  std::vector<CounterLaunch>& counted = run_.counter_launches;
+  if (body.first == 0) {
+    counted.push_back({last->second, body.device, body.total, position.time_ns, {}});
+  }
+  const auto mine = std::find_if(counted.rbegin(), counted.rend(), [&](const CounterLaunch& other) {
+    return other.launch == last->second;
+  });
+  if (mine == counted.rend() || mine->values.size() != body.first) {  // one before it was lost
+    run_.losses.counter_unplaced += body.count;
+    return;
+  }
+  for (uint32_t i = 0; i < body.count; ++i) {
+    std::array<double, kCounters> values{};
+    std::memcpy(values.data(), tail.data() + i * kRangeBytes, kRangeBytes);
+    for (double& value : values) {
+      if (!std::isfinite(value) || value < 0) value = -1;
+    }
+    mine->values.push_back(values);
+  }
+  mine->end_ns = position.time_ns;
+}
+
+void RunReader::add_counter_setup(const spool::RecordHeader& head, std::string_view tail) {
+  CounterSetup setup;
+  if (!take(tail, setup.body)) return;
+  tail.remove_prefix(sizeof(setup.body));
+  std::string_view words = tail.substr(0, head.text_bytes);
+  setup.chip = next_word(words);
+  setup.why_not = next_word(words);
+  run_.counter_setups.push_back(std::move(setup));
+}
+
+void RunReader::add_executable(std::string_view tail, const Position& position) {
+  ExecutableBody body{};
+  if (!take(tail, body)) return;
+  Cloned& cloned = cloned_[position.tid];
+  run_.executables[body.handle].push_back({position.time_ns, std::move(cloned.kernels)});
+  cloned = {};
+}
+
 void RunReader::add_lost(std::string_view tail) {
   LostBody body{};
   if (!take(tail, body)) return;
@@ -370,6 +440,15 @@ void RunReader::add_lost(std::string_view tail) {
       return;
     case LossPlace::spool:
       run_.losses.spool += count;
+      return;
+    case LossPlace::counter_ranges:
+      run_.losses.counter_ranges += count;
+      return;
+    case LossPlace::counter_failed:
+      run_.losses.counter_failed += count;
+      return;
+    case LossPlace::counter_skipped:
+      run_.losses.counter_skipped += count;
       return;
   }
 }

@@ -5,6 +5,7 @@
 // Memory: 72 bytes per kernel or copy, 96 per launch. Times are CLOCK_MONOTONIC ns.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -32,15 +33,16 @@ struct Activity {
   uint16_t threads = 0;  // of a block
   bool is_copy = false;
   // Filled by join():
-  uint32_t launch = kNone;  // index of Run::launches: the call that made it run
-  uint32_t origin = kNone;  // the call that said what it is: of a graph node, the one captured
+  uint32_t launch = kNone;    // index of Run::launches: the call that made it run
+  uint32_t origin = kNone;    // the call that said what it is: of a graph node, the one captured
+  uint32_t counters = kNone;  // index of Run::counter_values
 };
 
 struct Launch {
   int64_t time_ns = 0;
   uint64_t stream = 0, function = 0;
   uint32_t correlation = 0, outer_correlation = 0;
-  uint32_t tid = 0;
+  uint32_t tid = 0, context = 0;
   uint32_t range = 0;           // the caller's number of the innermost range, 0 none
   uint32_t order = 0;           // position among the records of its thread
   uint32_t parameters = kNone;  // offset in Run::parameters
@@ -54,6 +56,26 @@ struct Node {
   uint64_t node = 0, original = 0;
   uint32_t launch = kNone;  // the call it was created in
   NodeEvent event = NodeEvent::created;
+};
+
+// A graph made ready to run, and its kernel nodes.
+struct Executable {
+  int64_t time_ns = 0;
+  std::vector<uint64_t> nodes{};
+};
+
+// What was counted of one launch: of each kernel in it, in order. -1: not counted.
+struct CounterLaunch {
+  uint32_t launch = kNone;
+  uint32_t device = 0;
+  uint32_t total = 0;  // kernels; more than values: for the others there was no room
+  int64_t end_ns = 0;
+  std::vector<std::array<double, kCounters>> values{};
+};
+
+struct CounterSetup {
+  CounterSetupBody body{};
+  std::string chip{}, why_not{};
 };
 
 struct GpuStream {
@@ -96,7 +118,9 @@ struct Losses {
   int64_t dropped = 0;          // by CUPTI, before they reached us
   int64_t discarded_buffers = 0;
   int64_t unreadable = 0, unknown_kind = 0, spool = 0;
-  int64_t damaged = 0;  // records of the spool shorter than their type
+  int64_t counter_ranges = 0, counter_failed = 0, counter_skipped = 0;  // LossPlace
+  int64_t counter_unplaced = 0;  // counters without their launch
+  int64_t damaged = 0;           // records of the spool shorter than their type
 };
 
 struct Run {
@@ -112,7 +136,11 @@ struct Run {
   std::vector<TensorMap> tensor_maps;
   std::vector<LibraryCall> calls;
   std::unordered_map<uint64_t, uint32_t> communicator_ranks;
-  std::vector<GraphBody> graphs;                              // launches recorded as a whole
+  std::vector<GraphBody> graphs;  // launches recorded as a whole
+  std::unordered_map<uint64_t, std::vector<Executable>> executables;  // by handle
+  std::vector<CounterLaunch> counter_launches;
+  std::vector<std::array<double, kCounters>> counter_values;  // of activities
+  std::vector<CounterSetup> counter_setups;
   std::map<uint32_t, std::pair<int64_t, int64_t>> overheads;  // kind -> count, ns
   std::vector<std::pair<State, std::string>> states;
   uint32_t cupti_version = 0;
@@ -137,7 +165,9 @@ class RunReader {
   void set_communicator_ranks(uint64_t communicator, uint32_t ranks) {
     run_.communicator_ranks[communicator] = ranks;
   }
-  bool has_activities() const { return !run_.activities.empty() || !run_.graphs.empty(); }
+  bool has_activities() const {
+    return !run_.activities.empty() || !run_.graphs.empty() || has_counters_;
+  }
   // Brings activity times onto CLOCK_MONOTONIC and ends what is still open.
   Run finish();
 
@@ -167,6 +197,9 @@ class RunReader {
   void add_mapping(std::string_view tail, const Position& position);
   void add_collective(const spool::RecordHeader& head, std::string_view tail,
                       const Position& position);
+  void add_counters(std::string_view tail, const Position& position);
+  void add_counter_setup(const spool::RecordHeader& head, std::string_view tail);
+  void add_executable(std::string_view tail, const Position& position);
   void add_lost(std::string_view tail);
   void add_clock(std::string_view tail);
   void shift_activity_times();
@@ -180,6 +213,12 @@ class RunReader {
   GpuStream last_stream_{};
   uint32_t last_stream_index_ = kNone;
   std::unordered_map<uint32_t, uint32_t> last_launch_;  // of each thread
+  struct Cloned {
+    uint32_t graph = 0;
+    std::vector<uint64_t> kernels{};
+  };
+  std::unordered_map<uint32_t, Cloned> cloned_;  // of each thread: the nodes cloned last
+  bool has_counters_ = false;
   std::vector<MemoryEvent> memory_;
   std::vector<ClockPoint> clock_points_;
   uint32_t order_ = 0;

@@ -57,7 +57,8 @@ uint32_t version_of(const CuptiApi& api) {
 Session::Session(const CuptiApi& api, const SessionOptions& options)
     : api_(api),
       options_(options),
-      callbacks_(api, options.parameters),
+      callbacks_(api, options.parameters, options.counters != 0),
+      counters_(api, options.counters, options.complain),
       decoder_(version_of(api)),
       version_(version_of(api)) {}
 
@@ -83,7 +84,11 @@ bool Session::start() {
   if (!callbacks_.enable(subscriber_)) return degrade("no callbacks", CUPTI_ERROR_NOT_SUPPORTED);
   record_clock();
   enter(State::armed);
-  for (const Kind& kind : kMemoryKinds) (void)api_.activity_enable(kind.kind);
+  if (counters_.wanted()) {
+    counters_.announce();
+  } else {
+    for (const Kind& kind : kMemoryKinds) (void)api_.activity_enable(kind.kind);
+  }
   if (options_.range.recording_at_start()) set_recording(true);
   return state() != State::degraded;
 }
@@ -160,13 +165,15 @@ void Session::set_recording(bool on) {
   pthread_mutex_lock(&recording_mutex_);
   const State before = state();
   if (on && before == State::armed) {
-    enable_kinds();
+    if (!counters_.wanted()) enable_kinds();
     if (state() == State::armed) {
       callbacks_.recording.store(true, std::memory_order_relaxed);
+      counters_.set_measuring(true);
       enter(State::recording);
     }
   } else if (!on && before == State::recording) {
     callbacks_.recording.store(false, std::memory_order_relaxed);
+    counters_.set_measuring(false);
     for (const Kind& kind : kGraphKinds) (void)api_.activity_disable(kind.kind);
     for (const Kind& kind : kKinds) (void)api_.activity_disable(kind.kind);
     enter(State::armed);
@@ -198,6 +205,7 @@ void Session::stop() {
   const State before = state();
   if (before == State::armed || before == State::recording) {
     set_recording(false);
+    counters_.stop();
     State expected = State::armed;
     if (!state_.compare_exchange_strong(expected, State::draining)) return;  // degraded meanwhile
     enter(State::draining);
@@ -233,6 +241,13 @@ void Session::on_callback(void* self, CUpti_CallbackDomain domain, CUpti_Callbac
                           const void* data) {
   auto* session = static_cast<Session*>(self);
   const State now = session->state();
+  if (data != nullptr && domain == CUPTI_CB_DOMAIN_DRIVER_API) {
+    // In every state: what was begun at the entry is to be ended.
+    const auto& call = *static_cast<const CUpti_CallbackData*>(data);
+    if (call.callbackSite == CUPTI_API_EXIT) {
+      session->counters_.after(session->callbacks_.kind(cbid), call);
+    }
+  }
   if (data == nullptr || now == State::draining || now == State::drained || now == State::degraded)
     return;
   switch (domain) {
@@ -246,13 +261,20 @@ void Session::on_callback(void* self, CUpti_CallbackDomain domain, CUpti_Callbac
         }
         return;
       }
-      return session->callbacks_.on_driver(cbid, call);
+      // What is measured is recorded first, and its counters behind it.
+      session->callbacks_.on_driver(cbid, call);
+      if (call.callbackSite == CUPTI_API_ENTER) session->counters_.before(kind, call);
+      return;
     }
     case CUPTI_CB_DOMAIN_RUNTIME_API:
       return session->callbacks_.on_runtime(*static_cast<const CUpti_CallbackData*>(data));
     case CUPTI_CB_DOMAIN_RESOURCE:
       // What a context has recorded goes with it.
-      if (cbid == CUPTI_CBID_RESOURCE_CONTEXT_DESTROY_STARTING) (void)session->api_.flush_all(0);
+      if (cbid == CUPTI_CBID_RESOURCE_CONTEXT_DESTROY_STARTING) {
+        (void)session->api_.flush_all(0);
+        session->counters_.on_context_destroyed(
+            static_cast<const CUpti_ResourceData*>(data)->context);
+      }
       return session->callbacks_.on_resource(cbid, *static_cast<const CUpti_ResourceData*>(data));
     case CUPTI_CB_DOMAIN_STATE:
       return session->on_state(cbid, *static_cast<const CUpti_StateData*>(data));
@@ -309,7 +331,10 @@ void Session::write(collector::SpoolFile& file) {
   const LostBody losses[] = {
       {dropped, LossPlace::cupti, 0},
       {pool_.take_discarded(), LossPlace::discarded, 0},
-      {decoder_.unknown_kinds() - unknown_reported_, LossPlace::unknown_kind, 0}};
+      {decoder_.unknown_kinds() - unknown_reported_, LossPlace::unknown_kind, 0},
+      {counters_.take_dropped(), LossPlace::counter_ranges, 0},
+      {counters_.take_failed(), LossPlace::counter_failed, 0},
+      {counters_.take_skipped(), LossPlace::counter_skipped, 0}};
   unknown_reported_ = decoder_.unknown_kinds();
   for (const LostBody& lost : losses) {
     if (lost.count == 0) continue;

@@ -7,6 +7,9 @@
 // Armed means that callbacks are on (graphs are captured at start-up and must be known later) and
 // activity kinds are off. No error of CUPTI reaches the program: each one means recording less.
 //
+// With counters (counters.h) no activity is recorded: counting changes every time, and the two are
+// not to be mixed.
+//
 // Threads: start() and stop() are called once; tick() by one thread of ours; write() by the spool's
 // writer; everything else by CUPTI on the program's threads. Memory: options.buffers x buffer_bytes
 // of activity buffers (default 64 x 2 MiB), 2.3 MB of function layouts, 1.6 MB of names, one chunk.
@@ -21,6 +24,7 @@
 #include "profiler/cuda/buffer_pool.h"
 #include "profiler/cuda/callbacks.h"
 #include "profiler/cuda/capture_range.h"
+#include "profiler/cuda/counters.h"
 
 namespace preserve::collector {
 class SpoolFile;
@@ -30,8 +34,10 @@ namespace preserve::cuda {
 
 struct SessionOptions {
   bool parameters = true;
-  bool whole_graphs = false;    // one record per graph launch instead of one per node
-  bool hardware_trace = false;  // Blackwell and newer
+  bool whole_graphs = false;              // one record per graph launch instead of one per node
+  bool hardware_trace = false;            // Blackwell and newer
+  uint32_t counters = 0;                  // CounterGroup
+  Counters::Complain complain = nullptr;  // told why there are no counters
   size_t buffers = 64, buffer_bytes = size_t{2} << 20, ready_buffers = 4;
   uint32_t flush_ms = 200;
   CaptureRange range{};
@@ -83,6 +89,7 @@ class Session {
   const CuptiApi& api_;
   const SessionOptions options_;
   Callbacks callbacks_;
+  Counters counters_;
   BufferPool pool_;
   ActivityDecoder decoder_;
   CUpti_SubscriberHandle subscriber_ = nullptr;

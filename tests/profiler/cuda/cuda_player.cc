@@ -89,7 +89,7 @@ int main(int argc, char** argv) {
   nvtxMarkA("started");
   initialize_cuda();
   fake_allocate(0x70000000, 4096);
-  if (scenario == "steps") {
+  if (scenario == "steps" || scenario == "counted") {
     run_steps(count);
   } else if (scenario == "graph") {
     capture_graph();

@@ -41,6 +41,27 @@ cuda::CuptiApi fake_api() {
   api.graph_id = cuptiGetGraphId;
   api.result_string = cuptiGetResultString;
   api.func_param_info = cuFuncGetParamInfo;
+  api.device_id = cuptiGetDeviceId;
+  api.chip_name = cuptiDeviceGetChipName;
+  api.profiler_initialize = cuptiProfilerInitialize;
+  api.counter_availability = cuptiProfilerGetCounterAvailability;
+  api.host_initialize = cuptiProfilerHostInitialize;
+  api.host_deinitialize = cuptiProfilerHostDeinitialize;
+  api.host_add_metrics = cuptiProfilerHostConfigAddMetrics;
+  api.host_config_size = cuptiProfilerHostGetConfigImageSize;
+  api.host_config = cuptiProfilerHostGetConfigImage;
+  api.host_passes = cuptiProfilerHostGetNumOfPasses;
+  api.host_evaluate = cuptiProfilerHostEvaluateToGpuValues;
+  api.range_enable = cuptiRangeProfilerEnable;
+  api.range_disable = cuptiRangeProfilerDisable;
+  api.range_configure = cuptiRangeProfilerSetConfig;
+  api.range_start = cuptiRangeProfilerStart;
+  api.range_stop = cuptiRangeProfilerStop;
+  api.range_decode = cuptiRangeProfilerDecodeData;
+  api.range_image_size = cuptiRangeProfilerGetCounterDataSize;
+  api.range_image_init = cuptiRangeProfilerCounterDataImageInitialize;
+  api.range_image_info = cuptiRangeProfilerGetCounterDataInfo;
+  api.stream_is_capturing = cuStreamIsCapturing;
   return api;
 }
 
@@ -103,6 +124,69 @@ TEST(CudaSession, SecondOneOfAProcessIsRefused) {
   EXPECT_THAT(second.reason(), testing::HasSubstr("still running"));
   EXPECT_EQ(second.state(), cuda::State::degraded);
   first.stop();
+}
+
+TEST(CudaSession, CountsWhileThreadsLaunchAndTheRangeSwitchesAndItEnds) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::SessionOptions options;
+  options.counters = cuda::kDramCounters | cuda::kL2Counters;
+  ASSERT_TRUE(options.range.parse("steps:2:step"));
+  const int sessions_before = fake_counting_sessions();
+  {
+    cuda::Session session(api, options);
+    ASSERT_TRUE(session.start()) << session.reason();
+    EXPECT_EQ(fake_kernels_enabled(), 0);
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 3; ++i) {
+      threads.emplace_back([&] {
+        int number = 1;
+        uint64_t pointer = 0x1000;
+        void* parameters[] = {&pointer, &number};
+        for (int step = 0; step < 50; ++step) {
+          session.on_range(true, "step");
+          for (int k = 0; k < 5; ++k)
+            fake_launch("kernel", 0x10 + static_cast<uint64_t>(k), parameters);
+          session.on_range(false, {});
+        }
+      });
+    }
+    std::thread stopper([&] { session.stop(); });
+    stopper.join();
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(session.state(), cuda::State::drained);
+    const int sessions = fake_counting_sessions();
+    uint64_t pointer = 0x1000;
+    int number = 1;
+    void* parameters[] = {&pointer, &number};
+    fake_launch("kernel", 0x10, parameters);
+    EXPECT_EQ(fake_counting_sessions(), sessions);  // over means over
+    EXPECT_GE(sessions, sessions_before);
+  }
+  EXPECT_EQ(fake_counting_objects(), 0);
+}
+
+TEST(CudaSession, CountersGoWithTheirContext) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::SessionOptions options;
+  options.counters = cuda::kL2Counters;
+  cuda::Session session(api, options);
+  ASSERT_TRUE(session.start());
+  uint64_t pointer = 0x1000;
+  int number = 1;
+  void* parameters[] = {&pointer, &number};
+  for (int round = 0; round < 40; ++round) {  // more contexts, one after the other, than slots
+    const int sessions = fake_counting_sessions();
+    fake_launch("kernel", 0x10, parameters);
+    EXPECT_EQ(fake_counting_sessions(), sessions + 1);
+    EXPECT_EQ(fake_counting_objects(), 2);
+    fake_launch("ncclDevKernel_AllGather", 0x11, parameters);
+    EXPECT_EQ(fake_counting_sessions(), sessions + 1);
+    fake_destroy_context();
+    EXPECT_EQ(fake_counting_objects(), 0);
+  }
+  session.stop();
 }
 
 TEST(BufferPool, NeverMoreThanItsBudget) {

@@ -4,6 +4,13 @@
 // fail:
 //   subscribe=N   cuptiSubscribe_v2 returns N (39: another subscriber, named nsys)
 //   enable=N      cuptiActivityEnable returns N
+//   initialize=N  cuptiProfilerInitialize returns N
+//   counters=N    cuptiRangeProfilerEnable returns N (35: no permission)
+//   configure=N   cuptiRangeProfilerSetConfig returns N
+//   decode=N      cuptiRangeProfilerDecodeData returns N
+//   room=N        the counter image takes N ranges, whatever was asked for
+//   range_bytes=N it needs N bytes per range
+//   (FAKE_CHIP names the chip: UNKNOWN, NODRAM, TWOPASS, else one that can count everything)
 //   old           no cuptiSubscribe_v2, no time stamp callback
 #pragma once
 
@@ -19,8 +26,11 @@ void fake_graph_launch();
 void fake_allocate(uint64_t address, uint64_t bytes);
 void fake_profiler(int start);
 void fake_fatal(const char* message);
+void fake_destroy_context();
 // What the tool did.
 int fake_subscribed();
 int fake_kernels_enabled();
 uint64_t fake_buffers_requested();
+int fake_counting_objects();  // of the host functions and the range profiler, not given back
+int fake_counting_sessions();
 }
