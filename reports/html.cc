@@ -239,6 +239,32 @@ std::string top_operators(const TimeUse& use) {
              "collective.");
 }
 
+std::string counters(const std::vector<CounterTotal>& totals) {
+  if (totals.empty()) return "";
+  HtmlTable table("Bytes per kernel, mean over its runs", {{"Kernel"},
+                                                           {"In range"},
+                                                           {"Count", Column::number},
+                                                           {"DRAM read", Column::number},
+                                                           {"DRAM written", Column::number},
+                                                           {"L2 read", Column::number},
+                                                           {"L2 written", Column::number},
+                                                           {"Named bytes read", Column::number}});
+  for (const CounterTotal& total : totals) {
+    std::vector<std::string> cells{html_name(total.name), html_name(total.range),
+                                   grouped(total.count)};
+    for (const auto& bytes : total.metrics) {
+      cells.push_back(bytes ? html_size(bytes->mean) : "unknown");
+    }
+    cells.push_back(total.named_read_bytes ? html_size(*total.named_read_bytes) : "unknown");
+    table.row(cells);
+  }
+  return html_section("counters", "Hardware counters") + table.finish() +
+         html_how(
+             "Counted by the GPU while kernels ran one by one, each with the cache as the one "
+             "before it left it. Far less DRAM read than named bytes means that they came from "
+             "the cache already; far more means that the kernel reads what has no name.");
+}
+
 std::string collectives(const TimeUse& use) {
   std::string out = html_section("collectives", "Collectives");
   if (use.collectives.empty()) {
@@ -299,9 +325,9 @@ void fill(std::string& page, std::string_view name, std::string_view value) {
 std::string to_html(const Report& report) {
   const std::string body = header(report) + losses(report.recording) + environment(report) +
                            warnings(report.warnings) + comparison(report) +
-                           time_classes(report.time_use) + timeline(report) + plans(report) +
-                           top_operators(report.time_use) + collectives(report.time_use) +
-                           cache(report) + raw_counts(report);
+                           counters(report.counters) + time_classes(report.time_use) +
+                           timeline(report) + plans(report) + top_operators(report.time_use) +
+                           collectives(report.time_use) + cache(report) + raw_counts(report);
   std::string page(kReportPage);
   // Text from files comes last, so that a {{mark}} in it is never looked for.
   fill(page, "version", PRESERVE_VERSION);

@@ -139,6 +139,18 @@ ordered_json write_time_use(const TimeUse& use) {
        })}};
 }
 
+ordered_json write_counters(const CounterTotal& total) {
+  ordered_json json{{"name", total.name}, {"range", total.range}, {"count", total.count}};
+  for (size_t i = 0; i < kCounterMetrics.size(); ++i) {
+    const auto& bytes = total.metrics[i];
+    json[std::string(kCounterMetrics[i])] =
+        bytes ? ordered_json{{"mean", bytes->mean}, {"min", bytes->least}, {"max", bytes->most}}
+              : ordered_json(nullptr);
+  }
+  json["named_read_bytes"] = optional(total.named_read_bytes);
+  return json;
+}
+
 ordered_json write_window(const Window& window) {
   return {{"ordinal", window.ordinal},
           {"name", window.name},
@@ -261,6 +273,7 @@ std::string to_json(const Report& report) {
       {"recording", write_recording(report.recording)}};
   put(json, "step", report.step, write_step);
   json["time_use"] = write_time_use(report.time_use);
+  if (!report.counters.empty()) json["counters"] = array_of(report.counters, write_counters);
   json["scenarios"] = array_of(report.scenarios, write_scenario);
   return json.dump(1) + "\n";
 }

@@ -110,6 +110,25 @@ void add_time(std::string& out, const TimeUse& use) {
   out += "\n";
 }
 
+void add_counters(std::string& out, const std::vector<CounterTotal>& totals) {
+  if (totals.empty()) return;
+  out +=
+      "Bytes per kernel:\n\n| kernel | in range | count | DRAM read | DRAM written | L2 read | L2 "
+      "written | named bytes read |\n|---|---|---:|---:|---:|---:|---:|---:|\n";
+  constexpr size_t kRows = 20;  // a comment is not the place for more
+  for (size_t i = 0; i < std::min(totals.size(), kRows); ++i) {
+    const CounterTotal& total = totals[i];
+    out += fmt::format("| {} | {} | {} |", code(total.name),
+                       total.range.empty() ? "" : code(total.range), total.count);
+    for (const auto& bytes : total.metrics) {
+      out += fmt::format(" {} |", bytes ? size(bytes->mean) : "unknown");
+    }
+    out +=
+        fmt::format(" {} |\n", total.named_read_bytes ? size(*total.named_read_bytes) : "unknown");
+  }
+  out += "\n";
+}
+
 }  // namespace
 
 std::string to_markdown(const Report& report) {
@@ -132,6 +151,7 @@ std::string to_markdown(const Report& report) {
     add_scenarios(out, report.scenarios);
     add_plans(out, report.scenarios);
   }
+  add_counters(out, report.counters);
   add_time(out, report.time_use);
   out +=
       fmt::format("Command {}, {} ranks", code(report.recording.command), report.recording.ranks);

@@ -9,6 +9,7 @@
 #include "common/units.h"
 #include "db/folded_step.h"
 #include "planner/schedule_check.h"
+#include "reports/counters.h"
 #include "reports/machines.h"
 #include "reports/scenario.h"
 #include "reports/text.h"
@@ -233,6 +234,13 @@ Report build_report(const InputSet& inputs) {
   warn_of_recording(report.recording, clean(db.file()), report.warnings);
   report.step = fold(db, inputs, report.warnings);
   report.time_use = summarise_time(db);
+  report.counters = summarise_counters(db);
+  if (const std::string counters = clean(db.meta("counters")); !counters.empty()) {
+    report.warnings.push_back(
+        {clean(db.file()), fmt::format("recorded with --counters {}: kernels ran one by one, so no "
+                                       "time here is the program's; read the counters alone",
+                                       counters)});
+  }
   if (report.step) add_scenarios(inputs, report);
   if (report.sentences.empty()) report.sentences.push_back(nothing_planned(report));
   merge_warnings(report.warnings);

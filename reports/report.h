@@ -10,6 +10,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -94,6 +95,20 @@ struct TimeUse {
   std::vector<RankTime> ranks;
   std::vector<OperatorTotal> top;
   std::vector<CollectiveGroup> collectives;
+};
+
+// Hardware counters, bytes per kernel, of kernels of one name in ranges of one name; layer numbers
+// are "*".
+inline constexpr std::array<std::string_view, 4> kCounterMetrics{
+    "dram_read_bytes", "dram_write_bytes", "l2_read_bytes", "l2_write_bytes"};
+struct CounterTotal {
+  struct Bytes {
+    int64_t mean = 0, least = 0, most = 0;
+  };
+  std::string name, range;  // range: innermost around it, empty when there is none
+  int64_t count = 0;
+  std::array<std::optional<Bytes>, kCounterMetrics.size()> metrics{};
+  std::optional<int64_t> named_read_bytes{};  // what the recording says that it reads
 };
 
 struct TimelineOp {
@@ -203,6 +218,7 @@ struct Report {
   Recording recording;
   Known<Step> step;
   TimeUse time_use;
+  std::vector<CounterTotal> counters;  // of a recording with --counters
   std::vector<Scenario> scenarios;
 };
 

@@ -43,6 +43,15 @@ class GpuCheck : public testing::Test {
                 "FAKE_STEP_NS=${FAKE_STEP_NS:-" +
                 std::to_string(node_ns) + "} exec \"$@\"");
     program("gpu_test", "echo '[       OK ] Gpu.Something'");
+    play_report(32 << 20);
+  }
+  // A report in which a weight kernel reads `bytes` from DRAM.
+  void play_report(int bytes) {
+    program("preserve-report",
+            "while [ \"$1\" != -o ]; do shift; done\n"
+            "echo '{ \"counters\": [ {\"name\": \"gemm_stream(float4 const*)\", \"range\": \"\", "
+            "\"count\": 80, \"dram_read_bytes\": {\"mean\": " +
+                std::to_string(bytes) + ", \"min\": 1, \"max\": 2}}]}' >\"$2\"");
   }
   test::Run check(const std::vector<std::string>& environment = {}) {
     std::vector<std::string> all = environment;
@@ -90,6 +99,7 @@ TEST_F(GpuCheck, GoodRun) {
   EXPECT_EQ(result(found, "overhead, every graph node"), "ok");
   EXPECT_EQ(result(found, "overhead, whole graphs"), "ok");
   EXPECT_EQ(result(found, "trace of a graph decode loop"), "ok");
+  EXPECT_EQ(result(found, "counters"), "ok");
   EXPECT_EQ(result(found, "PyTorch decode loop"), "skipped");
   EXPECT_THAT(run.out, testing::HasSubstr("2.00 %"));
   EXPECT_TRUE(fs::exists(folder_ / "out/NVIDIA-Fake-9000/overhead.csv"));
@@ -108,6 +118,25 @@ TEST_F(GpuCheck, FailingTestsFail) {
   program("gpu_test", "echo '[  FAILED  ] Gpu.Something'; exit 1");
   EXPECT_EQ(check().exit_code, 1);
   EXPECT_EQ(result(summary(), "GPU tests"), "FAILED");
+}
+
+TEST_F(GpuCheck, CountersThatCannotBeTrueFail) {
+  play_gpu(1'000'000, 1'000'000);
+  play_report(5 << 20);
+  EXPECT_EQ(check().exit_code, 1);
+  EXPECT_EQ(result(summary(), "counters"), "FAILED");
+}
+
+TEST_F(GpuCheck, ForbiddenCountersAreSkippedWithTheReason) {
+  play_gpu(1'000'000, 1'000'000);
+  program("preserve-profile",
+          "while [ \"$1\" != -- ]; do [ \"$1\" = -o ] && out=$2; [ \"$1\" = --counters ] && echo "
+          "'preserve: counters are not recorded: the driver allows them to administrators only' "
+          ">&2; shift; done; shift; echo trace >\"$out\"; exec \"$@\"");
+  const test::Run run = check();
+  EXPECT_EQ(run.exit_code, 0) << run.out;
+  EXPECT_EQ(result(summary(), "counters"), "skipped");
+  EXPECT_THAT(run.out, testing::HasSubstr("administrators"));
 }
 
 TEST_F(GpuCheck, HangingProgramEndsWithTheBudget) {

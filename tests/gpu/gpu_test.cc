@@ -92,6 +92,28 @@ TEST_F(Gpu, WholeGraphsAreOneOperatorEach) {
             30);
 }
 
+constexpr const char* kCounted =
+    "SELECT COUNT(*) FROM counter JOIN op ON op.id = op_id JOIN string ON string.id = op.name_id "
+    "WHERE string.value LIKE '%gemm_stream%' AND metric = 'dram_read_bytes'";
+// 256 MiB of weights in turn are more than any L2 holds: a kernel reads its 32 MiB from memory.
+constexpr const char* kPlausible = " AND value BETWEEN 0.8 * 33554432 AND 1.5 * 33554432";
+
+TEST_F(Gpu, CountersOfKernelsAndOfGraphNodes) {
+  for (const char* how : {"--eager", "--layers"}) {
+    SCOPED_TRACE(how);
+    std::vector<std::string> arguments{"--steps", "3", "--layers", "8", "--weight-mib", "32"};
+    if (std::string(how) == "--eager") arguments.emplace_back(how);
+    profile({"--counters", "dram,l2", "--capture-range", "profiler"}, arguments);
+    const TraceDb db = TraceDb::open(trace_);
+    Query facts = db.query("SELECT value FROM meta WHERE key LIKE 'cuda_process_%'");
+    if (facts.next() && facts.text(0).find("administrators") != std::string_view::npos) {
+      GTEST_SKIP() << "the driver allows counters to administrators only";
+    }
+    EXPECT_EQ(number(kCounted), 3 * 8);
+    EXPECT_GE(number(std::string(kCounted) + kPlausible), 3 * 8 - 1);
+  }
+}
+
 TEST_F(Gpu, TimesLieWithinTheRecording) {
   profile({}, {"--steps", "10", "--layers", "2"});
   EXPECT_EQ(number("SELECT COUNT(*) FROM op, process WHERE op.start_ns < process.start_ns OR "

@@ -8,6 +8,8 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "db/trace_db.h"
 #include "profiler/cuda/capture_range.h"
@@ -360,6 +362,18 @@ TEST_F(CudaCollector, CountersAreNotPlannedFrom) {
   EXPECT_EQ(tune.exit_code, 2);
   EXPECT_THAT(tune.err, testing::HasSubstr("recorded with --counters dram,l2"));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "schedule.json"));
+  const test::Run report = test::run_program(
+      {PRESERVE_BIN_DIR "/preserve-report", recorded.trace, "-o", folder_ / "report.md"});
+  ASSERT_EQ(report.exit_code, 0) << report.err;
+  std::ifstream in(folder_ / "report.md");
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  EXPECT_THAT(text, testing::HasSubstr("| `gemm_kernel` | `layers.*.mlp` | 5 |"));
+  EXPECT_THAT(text, testing::HasSubstr("no time here is the program's"));
+  for (const char* name : {"report.json", "report.html"}) {  // json: checked against its schema
+    const test::Run other = test::run_program(
+        {PRESERVE_BIN_DIR "/preserve-report", recorded.trace, "-o", folder_ / name});
+    EXPECT_EQ(other.exit_code, 0) << other.err;
+  }
 }
 
 TEST_F(CudaCollector, WrongCountersAreUsageErrors) {
