@@ -116,12 +116,12 @@ __global__ void measure_clock(ClockRate* clock, uint64_t ns) {
 __global__ void arithmetic(uint64_t* out, uint64_t rounds) {
   float value = 1.0F;
   const uint64_t begin = timer_ns();
-  asm volatile("" : "+f"(value)::"memory");  // the arithmetic stays between the two times
+  pin(value);  // the arithmetic stays between the two times
   for (uint64_t i = 0; i < rounds; ++i) {
 #pragma unroll
     for (int j = 0; j < 16; ++j) value = fmaf(value, 0.999F, 0.001F);
   }
-  asm volatile("" : "+f"(value)::"memory");
+  pin(value);
   const uint64_t end = timer_ns();
   out[0] = end - begin;
   out[1] = __float_as_uint(value);

@@ -1,54 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernels share: timer, memory instructions, waiting, dealing out units.
+// What the kernels share: waiting, time stamps, dealing out units.
 #pragma once
 
 #include "replay/cuda/device_types.h"
+#include "replay/cuda/instructions.cuh"
 
 namespace preserve::cuda {
-
-__device__ inline uint64_t timer_ns() {
-  uint64_t ns;
-  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns)::"memory");
-  return ns;
-}
-
-__device__ inline uint32_t sm_index() {
-  uint32_t sm;
-  asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
-  return sm;
-}
-
-// Past L1: a hit of these is a hit in L2.
-__device__ inline uint4 load_streaming(uint64_t address) {
-  uint4 word;
-  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(word.x), "=r"(word.y), "=r"(word.z), "=r"(word.w)
-               : "l"(address));
-  return word;
-}
-
-__device__ inline uint64_t load_relaxed(uint64_t address) {
-  uint64_t word;
-  asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(word) : "l"(address) : "memory");
-  return word;
-}
-
-// Reductions without a result: the block does not wait for them.
-__device__ inline void reduce_min(uint64_t* where, uint64_t value) {
-  asm volatile("red.relaxed.gpu.global.min.u64 [%0], %1;" ::"l"(__cvta_generic_to_global(where)),
-               "l"(value)
-               : "memory");
-}
-__device__ inline void reduce_max(uint64_t* where, uint64_t value) {
-  asm volatile("red.relaxed.gpu.global.max.u64 [%0], %1;" ::"l"(__cvta_generic_to_global(where)),
-               "l"(value)
-               : "memory");
-}
-__device__ inline void reduce_add(uint64_t* where, uint64_t value) {
-  asm volatile("red.relaxed.gpu.global.add.u64 [%0], %1;" ::"l"(__cvta_generic_to_global(where)),
-               "l"(value)
-               : "memory");
-}
 
 // Spins from `begin` (cycles of this SM) until `ns` have passed. The timer bounds the spinning: a
 // block that was preempted may go on on another SM, whose cycles are others.
