@@ -8,11 +8,6 @@
 #include "reports/render.h"
 #include "reports/text.h"
 
-namespace preserve {
-extern const std::string_view kReportPage;
-extern const std::string_view kReportStyle;
-}  // namespace preserve
-
 namespace preserve::report {
 namespace {
 
@@ -312,14 +307,6 @@ std::string raw_counts(const Report& report) {
              "to this very trace.");
 }
 
-// Replaces {{name}}; the template is ours, so a name that is missing is a defect.
-void fill(std::string& page, std::string_view name, std::string_view value) {
-  const std::string mark = fmt::format("{{{{{}}}}}", name);
-  const size_t at = page.find(mark);
-  if (at == std::string::npos) throw internal_error("page.html has no {}", mark);
-  page.replace(at, mark.size(), value);
-}
-
 }  // namespace
 
 std::string to_html(const Report& report) {
@@ -328,14 +315,7 @@ std::string to_html(const Report& report) {
                            counters(report.counters) + time_classes(report.time_use) +
                            timeline(report) + plans(report) + top_operators(report.time_use) +
                            collectives(report.time_use) + cache(report) + raw_counts(report);
-  std::string page(kReportPage);
-  // Text from files comes last, so that a {{mark}} in it is never looked for.
-  fill(page, "version", PRESERVE_VERSION);
-  fill(page, "style", kReportStyle);
-  fill(page, "title", "Preserve report");
-  fill(page, "data", escape_script_json(to_json(report)));
-  fill(page, "body", body);
-  return page;
+  return html_page("Preserve report", body, to_json(report));
 }
 
 }  // namespace preserve::report

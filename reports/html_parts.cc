@@ -3,11 +3,25 @@
 
 #include <fmt/format.h>
 
+#include "common/error.h"
 #include "common/units.h"
 #include "reports/text.h"
 
+namespace preserve {
+extern const std::string_view kReportPage;
+extern const std::string_view kReportStyle;
+}  // namespace preserve
+
 namespace preserve::report {
 namespace {
+
+// Replaces {{name}}; the template is ours, so a name that is missing is a defect.
+void fill(std::string& page, std::string_view name, std::string_view value) {
+  const std::string mark = fmt::format("{{{{{}}}}}", name);
+  const size_t at = page.find(mark);
+  if (at == std::string::npos) throw internal_error("page.html has no {}", mark);
+  page.replace(at, mark.size(), value);
+}
 
 const char* class_of(Column kind) {
   switch (kind) {
@@ -80,6 +94,17 @@ std::string html_how(std::string_view two_sentences) {
 
 std::string html_section(std::string_view id, std::string_view title) {
   return fmt::format("<h2 id=\"{}\">{}</h2>\n", id, escape_html(title));
+}
+
+std::string html_page(std::string_view title, std::string_view body, std::string_view json) {
+  std::string page(kReportPage);
+  // Text from files comes last, so that a {{mark}} in it is never looked for.
+  fill(page, "version", PRESERVE_VERSION);
+  fill(page, "style", kReportStyle);
+  fill(page, "title", title);
+  fill(page, "data", escape_script_json(json));
+  fill(page, "body", body);
+  return page;
 }
 
 }  // namespace preserve::report

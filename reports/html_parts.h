@@ -40,6 +40,9 @@ std::string html_unknown(std::string_view reason);
 std::string html_how(std::string_view two_sentences);
 std::string html_section(std::string_view id, std::string_view title);
 
+// The whole page; `title` is ours. `json` is embedded as data.
+std::string html_page(std::string_view title, std::string_view body, std::string_view json);
+
 // Sections about one scenario (html_scenario.cc).
 std::string html_comparison(const std::vector<Scenario>& scenarios);
 std::string html_measured(const Scenario& scenario);

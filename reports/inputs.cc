@@ -30,18 +30,6 @@ std::string read_head(const fs::path& path) {
   return {bytes.data(), std::fread(bytes.data(), 1, bytes.size(), in.get())};
 }
 
-InputKind recognise(const fs::path& path) {
-  const std::string head = read_head(path);
-  if (head.rfind("SQLite format 3", 0) == 0) {
-    const TraceDb db = TraceDb::open(path);
-    return db.meta("kind") == "replay" ? InputKind::replay : InputKind::trace;
-  }
-  const size_t first = head.find_first_not_of(" \t\r\n");
-  if (first != std::string::npos && head[first] == '{') return InputKind::schedule;
-  throw input_error("{}: is neither a trace.db or replay.db (SQLite) nor a schedule.json{}",
-                    path.string(), head.empty() ? ": it is empty" : "");
-}
-
 std::string short_digest(const std::string& digest) {
   return digest.substr(0, 12);
 }
@@ -89,6 +77,22 @@ void refuse_repeated(const std::vector<fs::path>& paths) {
 
 }  // namespace
 
+InputKind recognise(const fs::path& path) {
+  const std::string head = read_head(path);
+  if (head.rfind("SQLite format 3", 0) == 0) {
+    const TraceDb db = TraceDb::open(path);
+    const std::string kind = db.meta("kind");
+    return kind == "replay" ? InputKind::replay
+           : kind == "grid" ? InputKind::grid
+                            : InputKind::trace;
+  }
+  const size_t first = head.find_first_not_of(" \t\r\n");
+  if (first != std::string::npos && head[first] == '{') return InputKind::schedule;
+  throw input_error(
+      "{}: is neither a trace.db, replay.db or grid.db (SQLite) nor a schedule.json{}",
+      path.string(), head.empty() ? ": it is empty" : "");
+}
+
 const char* to_text(InputKind kind) {
   switch (kind) {
     case InputKind::trace:
@@ -97,6 +101,8 @@ const char* to_text(InputKind kind) {
       return "schedule";
     case InputKind::replay:
       return "replay";
+    case InputKind::grid:
+      return "grid";
   }
   return "trace";
 }
@@ -123,6 +129,9 @@ InputSet read_inputs(const std::vector<fs::path>& paths) {
       case InputKind::replay:
         set.replays.push_back({std::move(file)});
         break;
+      case InputKind::grid:
+        throw usage_error("{} is a grid, which has a report of its own: name it alone",
+                          path.string());
     }
   }
   if (set.trace.path.empty()) {

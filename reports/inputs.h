@@ -15,8 +15,11 @@
 
 namespace preserve::report {
 
-enum class InputKind { trace, schedule, replay };
+enum class InputKind { trace, schedule, replay, grid };
 const char* to_text(InputKind kind);
+
+// What a file is, by its content. input_error when it is none of these.
+InputKind recognise(const std::filesystem::path& path);
 
 struct InputFile {
   std::filesystem::path path;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // preserve-report: trace.db, schedule.json and replay.db -> report.html, .json, .md, .csv.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
 #include <optional>
@@ -10,6 +11,7 @@
 #include "common/cli.h"
 #include "common/error.h"
 #include "common/output_file.h"
+#include "reports/grid_report.h"
 #include "reports/inputs.h"
 #include "reports/render.h"
 #include "reports/report.h"
@@ -20,12 +22,14 @@ namespace {
 constexpr const char* kFooter =
     R"(Inputs are recognised by content, in any order: one trace.db, any number of schedule.json and
 replay.db. Each replay is matched to its schedule, each schedule to the trace, by SHA-256.
+A grid.db of preserve-replay --grid has a report of its own and is named alone.
 
 Examples:
   preserve-report trace.db                                   what was recorded, as report.html
   preserve-report trace.db schedule.json replay.db -o report.html -o report.json
   preserve-report trace.db schedule.json replay.db schedule-link.json replay-link.db -o report.html
   preserve-report trace.db schedule.json replay.db --format md -o - --fail-if slower=5%
+  preserve-report grid.db -o grid.html -o grid.csv           heat maps of a grid
 
 Exit codes:
   0 done; 1 a --fail-if condition holds; 2 wrong usage or input; 3 internal error)";
@@ -132,25 +136,70 @@ void say_next(const Report& report, const std::vector<Target>& targets, const Op
   if (options.outputs.empty()) console.next("preserve-report INPUT... -o report.html");
 }
 
+// Holds when a plan of the grid, chosen or not, is slower with its whole interval.
+bool any_cell_fails(const GridReport& report, const std::vector<double>& limits, Console& console) {
+  bool holds = false;
+  int64_t measured = 0;
+  for (const GridCell& cell : report.cells) {
+    if (!cell.sound()) continue;
+    ++measured;
+    for (const double limit : limits) {
+      if (*cell.speedup->high >= 1 - limit) continue;
+      console.error(fmt::format("check failed: slower than {:g} %: {}, {}", limit * 100,
+                                name_of(cell.key), ratio_text(cell.speedup)));
+      holds = true;
+    }
+  }
+  if (!limits.empty() && measured == 0) {
+    throw usage_error(
+        "--fail-if needs a measurement: no cell of the grid has one with enough pairs");
+  }
+  return holds;
+}
+
+template <typename AnyReport>
+void write_all(const AnyReport& report, std::vector<Target>& targets, Console& console) {
+  for (Target& target : targets) {
+    target.file.write(render(report, target.format));
+    if (!target.file.is_stdout())
+      console.info(fmt::format("wrote {}", target.file.path().string()));
+  }
+}
+
+bool stdout_taken(const std::vector<Target>& targets) {
+  return std::any_of(targets.begin(), targets.end(),
+                     [](const Target& target) { return target.file.is_stdout(); });
+}
+
+int report_grid(const InputFile& input, const std::vector<double>& limits,
+                std::vector<Target>& targets, Console& console) {
+  const GridReport report = build_grid_report(input);
+  for (const std::string& warning : report.warnings) console.warn(warning);
+  const bool failed = any_cell_fails(report, limits, console);
+  write_all(report, targets, console);
+  if (!stdout_taken(targets)) fmt::print("{}\n", report.sentence);
+  for (const Target& target : targets) {
+    if (target.format != Format::html || target.file.is_stdout()) continue;
+    console.next(fmt::format("xdg-open {}", target.file.path().string()));
+    break;
+  }
+  return failed ? kExitCheckFailed : kExitDone;
+}
+
 int report(const Options& options, Console& console) {
   std::vector<double> limits;
   for (const std::string& text : options.fail_if) limits.push_back(parse_condition(text));
   std::vector<Target> targets = open_outputs(options);
-  const Report report = build_report(read_inputs(
-      std::vector<std::filesystem::path>(options.inputs.begin(), options.inputs.end())));
+  const std::vector<std::filesystem::path> inputs(options.inputs.begin(), options.inputs.end());
+  if (const auto grid = only_grid(inputs)) return report_grid(*grid, limits, targets, console);
+  const Report report = build_report(read_inputs(inputs));
   for (const Loss& loss : report.recording.losses)
     console.warn(fmt::format("lost: {}", describe(loss)));
   for (const Warning& warning : report.warnings)
     console.warn(fmt::format("{}: {}", warning.source, warning.text));
   const bool failed = any_condition_holds(report, limits, console);
-  bool stdout_taken = false;
-  for (Target& target : targets) {
-    target.file.write(render(report, target.format));
-    stdout_taken = stdout_taken || target.file.is_stdout();
-    if (!target.file.is_stdout())
-      console.info(fmt::format("wrote {}", target.file.path().string()));
-  }
-  if (!stdout_taken) {
+  write_all(report, targets, console);
+  if (!stdout_taken(targets)) {
     for (const std::string& sentence : report.sentences) fmt::print("{}\n", sentence);
   }
   say_next(report, targets, options, console);
@@ -168,7 +217,7 @@ int main(int argc, char** argv) {
        "Shows what was recorded, planned and measured, as html, json, md or csv.",
        preserve::report::kFooter, fmt::format("report {}", preserve::report::kReportVersion)},
       [&](CLI::App& app) {
-        app.add_option("inputs", options.inputs, "trace.db, schedule.json, replay.db")
+        app.add_option("inputs", options.inputs, "trace.db, schedule.json, replay.db; or grid.db")
             ->required()
             ->type_name("INPUT...");
         app.add_option("-o,--output", options.outputs,

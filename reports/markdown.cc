@@ -21,21 +21,6 @@ std::string size(int64_t size_bytes) {
   return format_size(static_cast<double>(size_bytes));
 }
 
-// The verdict sentence is ours except for the parts from files, so it is shown as plain text with
-// everything escaped that Markdown could take for markup.
-std::string prose(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '@' || c == '#') {
-      out += fmt::format("&#{};", static_cast<int>(c));  // no mention, no issue link
-      continue;
-    }
-    if (std::string_view("\\`*_{}[]<>|~").find(c) != std::string_view::npos) out += '\\';
-    out += c;
-  }
-  return out;
-}
-
 std::string arm_time(const Measured& measured, std::string_view name) {
   const auto found = std::find_if(measured.arms.begin(), measured.arms.end(),
                                   [&](const Arm& arm) { return arm.name == name; });
@@ -54,7 +39,7 @@ void add_scenarios(std::string& out, const std::vector<Scenario>& scenarios) {
       "|---|---|---:|---:|---:|---:|---:|---:|\n";
   for (const Scenario& s : scenarios) {
     if (!s.measured) {
-      out += fmt::format("| {} | not measured | | | | {} | | |\n", prose(s.label),
+      out += fmt::format("| {} | not measured | | | | {} | | |\n", markdown_prose(s.label),
                          format_ratio(s.plan.speedup));
       continue;
     }
@@ -63,7 +48,7 @@ void add_scenarios(std::string& out, const std::vector<Scenario>& scenarios) {
         m.speedup ? fmt::format("{} \\[{}, {}\\]", format_ratio(m.speedup->estimate),
                                 format_ratio(m.speedup->low), format_ratio(m.speedup->high))
                   : "unknown";
-    out += fmt::format("| {} | **{}** | {} | {} | {} | {} | {} | {} |\n", prose(s.label),
+    out += fmt::format("| {} | **{}** | {} | {} | {} | {} | {} | {} |\n", markdown_prose(s.label),
                        m.verdict.empty() ? "none" : m.verdict, arm_time(m, "baseline"),
                        arm_time(m, "prefetch"), speedup, format_ratio(s.plan.speedup),
                        percent(m.prediction_error),
@@ -78,18 +63,18 @@ void add_plans(std::string& out, const std::vector<Scenario>& scenarios) {
       "hot, window, cache |\n"
       "|---|---|---|---:|---:|---|\n";
   for (const Scenario& s : scenarios) {
-    out += fmt::format("| {} | {} | {} | {} | {} / {} | {}, {}, {} |\n", prose(s.label),
-                       code(s.plan.strategy), prose(s.plan.verdict), size(s.plan.prefetched_bytes),
-                       size(s.plan.cache_peak_bytes), size(s.plan.budget_bytes),
-                       time(s.plan.all_hot_step_ns), time(s.plan.window_limited_step_ns),
-                       time(s.plan.cache_limited_step_ns));
+    out += fmt::format("| {} | {} | {} | {} | {} / {} | {}, {}, {} |\n", markdown_prose(s.label),
+                       code(s.plan.strategy), markdown_prose(s.plan.verdict),
+                       size(s.plan.prefetched_bytes), size(s.plan.cache_peak_bytes),
+                       size(s.plan.budget_bytes), time(s.plan.all_hot_step_ns),
+                       time(s.plan.window_limited_step_ns), time(s.plan.cache_limited_step_ns));
   }
   out += "\n";
 }
 
 void add_time(std::string& out, const TimeUse& use) {
   out += fmt::format("Time by class ({}), share of wall:\n\n| rank |", use.scope);
-  for (const char* name : kTimeClasses) out += fmt::format(" {} |", prose(name));
+  for (const char* name : kTimeClasses) out += fmt::format(" {} |", markdown_prose(name));
   out += " wall per step |\n|---|";
   for (size_t c = 0; c <= kTimeClasses.size(); ++c) out += "---:|";
   out += "\n";
@@ -134,17 +119,17 @@ void add_counters(std::string& out, const std::vector<CounterTotal>& totals) {
 std::string to_markdown(const Report& report) {
   std::string out = "### Preserve report\n\n";
   for (const std::string& sentence : report.sentences)
-    out += fmt::format("**{}**\n\n", prose(sentence));
+    out += fmt::format("**{}**\n\n", markdown_prose(sentence));
   if (!report.recording.losses.empty()) {
     out += "Losses:\n\n";
     for (const Loss& loss : report.recording.losses)
-      out += fmt::format("- {}\n", prose(describe(loss)));
+      out += fmt::format("- {}\n", markdown_prose(describe(loss)));
     out += "\n";
   }
   if (!report.warnings.empty()) {
     out += "Warnings:\n\n";
     for (const Warning& warning : report.warnings)
-      out += fmt::format("- {}: {}\n", code(warning.source), prose(warning.text));
+      out += fmt::format("- {}: {}\n", code(warning.source), markdown_prose(warning.text));
     out += "\n";
   }
   if (!report.scenarios.empty()) {

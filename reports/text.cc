@@ -170,6 +170,19 @@ std::string markdown_code(std::string_view text) {
   return out + (pad ? " " : "") + fence;
 }
 
+std::string markdown_prose(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '@' || c == '#') {
+      out += fmt::format("&#{};", static_cast<int>(c));  // no mention, no issue link
+      continue;
+    }
+    if (std::string_view("\\`*_{}[]<>|~").find(c) != std::string_view::npos) out += '\\';
+    out += c;
+  }
+  return out;
+}
+
 std::string grouped(long long value) {
   std::string digits = fmt::format("{}", value);
   const size_t first = value < 0 ? 1 : 0;

@@ -33,6 +33,10 @@ std::string csv_text(std::string_view text);
 // Code span that survives a table cell: no mention, link, emphasis or markup comes to life in it.
 std::string markdown_code(std::string_view text);
 
+// Plain text in which nothing that Markdown could take for markup comes to life: sentences of ours
+// with parts from files.
+std::string markdown_prose(std::string_view text);
+
 // 1234567 -> "1,234,567".
 std::string grouped(long long value);
 

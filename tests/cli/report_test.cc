@@ -8,6 +8,7 @@
 
 #include "common/output_file.h"
 #include "tests/reports/scenario_files.h"
+#include "tests/support/synthetic_grid.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -182,6 +183,35 @@ TEST_F(PreserveReport, RefusesConditionsThatCannotBeChecked) {
   EXPECT_EQ(run.exit_code, 2);
   EXPECT_THAT(run.err, HasSubstr("needs a measurement"));
   EXPECT_FALSE(fs::exists(directory_ / "r.html"));
+}
+
+TEST_F(PreserveReport, OfAGridStandsAlone) {
+  test::write_synthetic_grid(directory_ / "grid.db");
+  const test::Run run =
+      report({"grid.db", "-o", "g.html", "-o", "g.json", "-o", "g.md", "-o", "g.csv"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, StartsWith("Measured on NVIDIA H100"));
+  EXPECT_THAT(run.err, AllOf(HasSubstr("warning: 1 cell failed"), EndsWith("xdg-open g.html\n")));
+  EXPECT_EQ(nlohmann::json::parse(read_text_file(directory_ / "g.json")).at("schema"),
+            "preserve/grid-report");
+  EXPECT_THAT(report({"grid.db", "--format", "csv", "-o", "-"}).out, StartsWith("model,dtype,"));
+  const test::Run mixed = report({"grid.db", "trace.db", "-o", "m.html"});
+  EXPECT_EQ(mixed.exit_code, 2);
+  EXPECT_THAT(mixed.err, HasSubstr("name it alone"));
+  EXPECT_EQ(report({"grid.db", "--verdict", "--fail-if", "slower=5%"}).exit_code, 0);
+  const test::Run failed = report({"grid.db", "--verdict", "--fail-if", "slower=1%"});
+  EXPECT_EQ(failed.exit_code, 1);
+  EXPECT_THAT(failed.err, HasSubstr("check failed: slower than 1 %: llama3-8b fp16 tp4 batch 64"));
+}
+
+TEST_F(PreserveReport, RefusesADamagedGrid) {
+  test::write_synthetic_grid(directory_ / "grid.db", test::synthetic_cells(), [](TraceDb& db) {
+    db.execute("UPDATE cell SET chosen_speedup = 1.5 WHERE id = 1");
+  });
+  const test::Run run = report({"grid.db", "-o", "g.html"});
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("grid.db: is damaged"));
+  EXPECT_FALSE(fs::exists(directory_ / "g.html"));
 }
 
 TEST_F(PreserveReport, ExplainsItself) {

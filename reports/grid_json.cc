@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "common/error.h"
+#include "reports/grid_report.h"
+#include "reports/text.h"
+
+namespace preserve::report {
+namespace {
+
+using nlohmann::ordered_json;
+
+ordered_json ratio(const std::optional<double>& value) {
+  if (!value) return nullptr;
+  if (!std::isfinite(*value)) throw internal_error("a ratio of the report is not a number");
+  return std::round(*value * 1e6) / 1e6;
+}
+
+ordered_json measured(const std::optional<MeasuredRatio>& value) {
+  if (!value) return nullptr;
+  return {{"low", ratio(value->low)},
+          {"estimate", ratio(value->estimate)},
+          {"high", ratio(value->high)}};
+}
+
+ordered_json interval(const std::optional<Interval>& value) {
+  if (!value) return nullptr;
+  return {{"low", ratio(value->low)},
+          {"estimate", ratio(value->estimate)},
+          {"high", ratio(value->high)}};
+}
+
+ordered_json cell_id(const GridCell* cell) {
+  return cell == nullptr ? ordered_json(nullptr) : ordered_json(cell->id);
+}
+
+ordered_json write_measured(const GridCell& cell) {
+  ordered_json arms = ordered_json::object();
+  for (const CellArm& arm : cell.arms) {
+    arms[arm.name] = {{"step_ns", arm.step_ns}, {"speedup", measured(arm.speedup)}};
+  }
+  return {{"plan", cell.plan_verdict},
+          {"strategy", cell.strategy},
+          {"modelled_step_ns", cell.modelled_step_ns},
+          {"predicted_step_ns", cell.predicted_step_ns},
+          {"predicted_speedup", ratio(cell.predicted_speedup)},
+          {"bounds",
+           {{"all_hot_step_ns", cell.all_hot_step_ns},
+            {"window_limited_step_ns", cell.window_limited_step_ns},
+            {"cache_limited_step_ns", cell.cache_limited_step_ns}}},
+          {"planned_bytes", cell.planned_bytes},
+          {"issued_bytes", cell.issued_bytes},
+          {"speedup", measured(cell.speedup)},
+          {"verdict", cell.verdict},
+          {"pairs", cell.pairs},
+          {"busy", cell.busy},
+          {"choice", cell.choice},
+          {"chosen_speedup", ratio(cell.chosen_speedup)},
+          {"fused_ratio", measured(cell.fused)},
+          {"fidelity", ratio(cell.fidelity)},
+          {"predicted_saved_ns", cell.predicted_saved_ns},
+          {"realised_saved_ns", cell.realised_saved_ns},
+          {"arms", arms}};
+}
+
+ordered_json write_cell(const GridCell& cell) {
+  const bool done = cell.status == CellStatus::done;
+  return {{"id", cell.id},
+          {"model", cell.key.model},
+          {"dtype", cell.key.dtype},
+          {"ranks", cell.key.ranks},
+          {"batch", cell.key.batch},
+          {"context", cell.key.context},
+          {"status", to_text(cell.status)},
+          {"reason", cell.reason.empty() ? ordered_json(nullptr) : ordered_json(cell.reason)},
+          {"dur_ns", cell.dur_ns},
+          {"finished_at",
+           cell.finished_at.empty() ? ordered_json(nullptr) : ordered_json(cell.finished_at)},
+          {"published_speedup", ratio(published_speedup(cell.key))},
+          {"measured", done ? write_measured(cell) : ordered_json(nullptr)}};
+}
+
+ordered_json write_summary(const GridSummary& summary) {
+  return {{"cells", summary.cells},
+          {"done", summary.done},
+          {"not_available", summary.not_available},
+          {"failed", summary.failed},
+          {"pending", summary.pending},
+          {"unsound", summary.unsound},
+          {"planned_nothing", summary.planned_nothing},
+          {"rejected", summary.rejected},
+          {"slower_plans", summary.slower_plans},
+          {"meant_cells", summary.meant_cells},
+          {"mean_chosen", interval(summary.mean_chosen)},
+          {"mean_plans", interval(summary.mean_plans)},
+          {"mean_chosen_all", interval(summary.mean_chosen_all)},
+          {"slowest_chosen", ratio(summary.slowest_chosen)},
+          {"best_cell", cell_id(summary.best)},
+          {"worst_plan_cell", cell_id(summary.worst_plan)},
+          {"prediction_error_median", ratio(summary.prediction_error_median)},
+          {"prediction_error_worst", ratio(summary.prediction_error_worst)},
+          {"prediction_worst_cell", cell_id(summary.prediction_worst)},
+          {"realised_share", ratio(summary.realised_share)},
+          {"realised_share_median", ratio(summary.realised_share_median)},
+          {"realised_worst_cell", cell_id(summary.realised_worst)},
+          {"fidelity_median", ratio(summary.fidelity_median)},
+          {"fidelity_worst_cell", cell_id(summary.fidelity_worst)}};
+}
+
+}  // namespace
+
+std::string to_json(const GridReport& report) {
+  const GridSummary summary = summarise(report.cells);
+  ordered_json facts = ordered_json::object();
+  for (const auto& [name, value] : report.facts) facts[name] = value;
+  ordered_json required = ordered_json::array();
+  for (const Requirement& requirement : requirements(summary)) {
+    required.push_back(
+        {{"text", requirement.text},
+         {"met", requirement.met ? ordered_json(*requirement.met) : ordered_json(nullptr)},
+         {"finding", requirement.finding}});
+  }
+  ordered_json cells = ordered_json::array();
+  for (const GridCell& cell : report.cells) cells.push_back(write_cell(cell));
+  const ordered_json json{{"schema", "preserve/grid-report"},
+                          {"version", kGridReportVersion},
+                          {"tool_version", PRESERVE_VERSION},
+                          {"input",
+                           {{"path", clean(report.input.path.string())},
+                            {"bytes", report.input.bytes},
+                            {"sha256", report.input.sha256}}},
+                          {"complete", report.complete},
+                          {"sentence", report.sentence},
+                          {"warnings", report.warnings},
+                          {"facts", facts},
+                          {"summary", write_summary(summary)},
+                          {"requirements", required},
+                          {"cells", cells}};
+  return json.dump(1) + "\n";
+}
+
+}  // namespace preserve::report

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "reports/grid_report.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <map>
+#include <set>
+
+#include "common/error.h"
+#include "common/output_file.h"
+#include "common/units.h"
+#include "reports/text.h"
+
+namespace preserve::report {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Published {
+  const char* model;
+  int64_t ranks, batch, context;
+  double speedup;
+};
+// Eight-bit weights. The cells of the other models and of 2 and 8 devices are not known to us.
+constexpr std::array kPublished{
+    Published{"llama3-8b", 4, 4, 16384, 1.59}, Published{"phi-3-small", 4, 4, 16384, 1.61},
+    Published{"llama3-70b", 4, 4, 16384, 1.36}, Published{"phi-3-medium", 4, 4, 16384, 1.43}};
+
+GridCell cleaned(GridCell cell) {
+  for (std::string* text :
+       {&cell.key.model, &cell.key.dtype, &cell.reason, &cell.strategy, &cell.finished_at}) {
+    *text = clean(*text, text == &cell.reason ? 600 : kNameLimit);
+  }
+  for (CellArm& arm : cell.arms) arm.name = clean(arm.name);
+  return cell;
+}
+
+std::string collective_words(const std::string& collective) {
+  if (collective == "mpi") return "real MPI collectives between the ranks";
+  if (collective == "mpi+link") return "MPI collectives with a stand-in for a network link";
+  if (collective == "nccl") return "real NCCL collectives between GPUs";
+  if (collective == "stand-in") return "stand-in collectives on one GPU";
+  return collective;
+}
+
+void add_facts(const TraceDb& db, GridReport& report) {
+  const auto add = [&](const char* name, const std::string& value) {
+    if (!value.empty()) report.facts.emplace_back(name, clean(value, 600));
+  };
+  add("Measured on", db.meta("device_name"));
+  add("Executor", db.meta("executor"));
+  add("Collectives", collective_words(db.meta("collective")));
+  const double link_ns = std::strtod(db.meta("grid_link_latency_ns").c_str(), nullptr);
+  if (link_ns > 0) add("Stand-in link", format_duration(link_ns) + " per collective");
+  add("Planned for device file", db.meta("grid_device_file"));
+  add("Its rates are", db.meta("grid_device_file_source"));
+  add("Its SHA-256", db.meta("grid_device_file_sha256"));
+  add("Selection", db.meta("grid_selection"));
+  add("Time limit per cell", db.meta("grid_time_limit"));
+  add("Options of preserve-tune", db.meta("grid_tune_options"));
+  add("Options of preserve-replay", db.meta("grid_replay_options"));
+  add("Seed", db.meta("grid_seed"));
+  add("Version of the tools", db.meta("grid_tool_version"));
+}
+
+std::string sentence_of(const GridReport& report, const GridSummary& summary) {
+  const std::string where =
+      report.device.empty()
+          ? ""
+          : fmt::format(" on {} with {}", report.device, collective_words(report.collective));
+  if (summary.done == 0) return "Nothing is measured yet.";
+  const Interval& mean = summary.mean_chosen ? *summary.mean_chosen : *summary.mean_chosen_all;
+  const std::string over =
+      summary.mean_chosen ? fmt::format("{} with batch at most 8 on 4 and 8 ranks",
+                                        count_of(summary.meant_cells, "cell"))
+                          : fmt::format("{} (none of them with batch at most 8 on 4 or 8 ranks)",
+                                        count_of(summary.done, "cell"));
+  return fmt::format("Measured{}: {} geometric mean over {}; nothing is done in {} of {}.", where,
+                     interval_text(mean), over, summary.planned_nothing + summary.rejected,
+                     count_of(summary.done, "measured cell"));
+}
+
+void add_warnings(const GridSummary& summary, GridReport& report) {
+  const auto warn = [&](int64_t count, const char* what) {
+    if (count > 0) report.warnings.push_back(fmt::format("{} {}", count_of(count, "cell"), what));
+  };
+  warn(summary.pending, "not measured yet: run the same preserve-replay --grid again to go on");
+  warn(summary.failed, "failed: --retry-failed runs them again");
+  warn(summary.unsound,
+       "with too few pairs or on a busy machine: nothing is done there, and none of their numbers "
+       "counts as a finding");
+  if (report.collective == "stand-in" || report.collective == "mpi+link") {
+    report.warnings.push_back(
+        fmt::format("measured with {}: what prefetching gains if collectives last that long, not "
+                    "what a real network gives",
+                    collective_words(report.collective)));
+  }
+}
+
+}  // namespace
+
+std::optional<InputFile> only_grid(const std::vector<fs::path>& paths) {
+  std::optional<InputFile> grid;
+  for (const fs::path& path : paths) {
+    if (recognise(path) != InputKind::grid) continue;
+    grid = InputFile{path, InputKind::grid, static_cast<int64_t>(fs::file_size(path)),
+                     sha256_of_file(path)};
+  }
+  if (grid && paths.size() > 1) {
+    throw usage_error("{} is a grid, which has a report of its own: name it alone",
+                      grid->path.string());
+  }
+  return grid;
+}
+
+GridReport build_grid_report(const InputFile& input) {
+  const TraceDb db = TraceDb::open(input.path);
+  GridReport report;
+  report.input = input;
+  for (GridCell& cell : read_cells(db)) report.cells.push_back(cleaned(std::move(cell)));
+  if (report.cells.empty()) throw input_error("{}: holds no cell", db.file());
+  report.device = clean(db.meta("device_name"));
+  report.collective = clean(db.meta("collective"));
+  add_facts(db, report);
+  const GridSummary summary = summarise(report.cells);
+  report.complete = summary.pending == 0;
+  report.sentence = sentence_of(report, summary);
+  add_warnings(summary, report);
+  return report;
+}
+
+std::vector<HeatMap> heat_maps(const GridReport& report) {
+  using Name = std::pair<std::string, std::string>;
+  std::vector<Name> order;
+  std::map<Name, std::map<std::pair<int64_t, std::pair<int64_t, int64_t>>, const GridCell*>> maps;
+  for (const GridCell& cell : report.cells) {
+    const Name name{cell.key.model, cell.key.dtype};
+    if (maps.find(name) == maps.end()) order.push_back(name);
+    maps[name][{cell.key.batch, {cell.key.ranks, cell.key.context}}] = &cell;
+  }
+  std::vector<HeatMap> out;
+  for (const Name& name : order) {
+    std::set<int64_t> batches;
+    std::map<int64_t, std::set<int64_t>> columns;
+    for (const auto& [place, cell] : maps[name]) {
+      batches.insert(place.first);
+      columns[place.second.first].insert(place.second.second);
+    }
+    HeatMap map{name.first, name.second, {batches.begin(), batches.end()}, {}, {}};
+    for (const auto& [ranks, contexts] : columns) {
+      map.columns.emplace_back(ranks, std::vector<int64_t>(contexts.begin(), contexts.end()));
+    }
+    for (const int64_t batch : map.batches) {
+      std::vector<const GridCell*>& row = map.rows.emplace_back();
+      for (const auto& [ranks, contexts] : map.columns) {
+        for (const int64_t context : contexts) {
+          const auto found = maps[name].find({batch, {ranks, context}});
+          row.push_back(found == maps[name].end() ? nullptr : found->second);
+        }
+      }
+    }
+    out.push_back(std::move(map));
+  }
+  return out;
+}
+
+std::string heat_mark(const GridCell& cell) {
+  switch (cell.status) {
+    case CellStatus::pending:
+      return "-";
+    case CellStatus::not_available:
+      return "N/A";
+    case CellStatus::failed:
+      return "failed";
+    case CellStatus::done:
+      return cell.choice == kDoNothing ? "=" : fmt::format("{:.3f}", cell.chosen_speedup);
+  }
+  return "-";
+}
+
+std::optional<double> published_speedup(const CellKey& key) {
+  if (key.dtype != "int8" && key.dtype != "fp8") return std::nullopt;
+  for (const Published& cell : kPublished) {
+    if (key.model == cell.model && key.ranks == cell.ranks && key.batch == cell.batch &&
+        key.context == cell.context) {
+      return cell.speedup;
+    }
+  }
+  return std::nullopt;
+}
+
+const CellArm* arm_of(const GridCell& cell, std::string_view name) {
+  for (const CellArm& arm : cell.arms) {
+    if (arm.name == name) return &arm;
+  }
+  return nullptr;
+}
+
+std::string ratio_text(const std::optional<MeasuredRatio>& ratio) {
+  if (!ratio) return "unknown";
+  if (!ratio->low) return format_ratio(ratio->estimate) + " (too few pairs)";
+  return interval_text({*ratio->low, ratio->estimate, *ratio->high});
+}
+
+std::string render(const GridReport& report, Format format) {
+  switch (format) {
+    case Format::html:
+      return to_html(report);
+    case Format::json:
+      return to_json(report);
+    case Format::md:
+      return to_markdown(report);
+    case Format::csv:
+      return to_csv(report);
+  }
+  throw internal_error("unknown report format");
+}
+
+}  // namespace preserve::report

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// grid.db -> one GridReport value, from which every format is written. As Report does for one step:
+// facts only, cleaned for showing. Numbers of the whole are summarise() of the cells
+// (db/grid_summary.h), defined in docs/metrics.md.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "db/grid_cells.h"
+#include "db/grid_summary.h"
+#include "reports/inputs.h"
+#include "reports/render.h"
+
+namespace preserve::report {
+
+inline constexpr const char* kGridReportVersion = "1.0";
+
+struct GridReport {
+  InputFile input;
+  bool complete = true;  // every cell is decided
+  std::vector<GridCell> cells;
+  // Where and how it was measured, in words: {"Measured on", "NVIDIA H100"}.
+  std::vector<std::pair<std::string, std::string>> facts;
+  std::string device, collective;  // as the replays name them; empty: nothing measured yet
+  std::string sentence;            // the whole in one
+  std::vector<std::string> warnings;
+};
+
+// The file, when `paths` are one grid.db; usage_error when there is one among others.
+std::optional<InputFile> only_grid(const std::vector<std::filesystem::path>& paths);
+
+GridReport build_grid_report(const InputFile& input);
+
+// One heat map: cells of one model and type, found by row (batch) and column (ranks, context).
+struct HeatMap {
+  std::string model, dtype;
+  std::vector<int64_t> batches;
+  std::vector<std::pair<int64_t, std::vector<int64_t>>> columns;  // contexts by ranks
+  std::vector<std::vector<const GridCell*>> rows;  // [batch][column]; nullptr: not selected
+};
+// In the order of the cells; `report` must outlive them.
+std::vector<HeatMap> heat_maps(const GridReport& report);
+
+// What stands in a cell: "1.043", "=", "N/A", "failed" or "-".
+std::string heat_mark(const GridCell& cell);
+
+// Speed-up that the paper publishes for this cell (Table of end-to-end times; 4 x Ascend 910B).
+std::optional<double> published_speedup(const CellKey& key);
+inline constexpr const char* kPublishedSource =
+    "PRESERVE, arXiv 2501.08192: end-to-end time of a whole request on 4 Ascend 910B with 192 MiB "
+    "of L2, int8, batch 4, maximum length 16K";
+
+const CellArm* arm_of(const GridCell& cell, std::string_view name);
+std::string ratio_text(const std::optional<MeasuredRatio>& ratio);  // "1.043x [1.031, 1.055]"
+
+std::string render(const GridReport& report, Format format);
+std::string to_json(const GridReport& report);
+std::string to_html(const GridReport& report);
+std::string to_markdown(const GridReport& report);
+std::string to_csv(const GridReport& report);
+
+}  // namespace preserve::report

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+// The report of a grid: golden texts, schema, hostile names, a page that a real browser accepts.
+#include "reports/grid_report.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <regex>
+
+#include "common/error.h"
+#include "common/output_file.h"
+#include "planner/json_document.h"
+#include "tests/reports/scenario_files.h"
+#include "tests/support/synthetic_grid.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+extern const std::string_view kGridReportSchema;
+}
+
+namespace preserve::report {
+namespace {
+
+using test::TemporaryDirectory;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+GridReport report_of(const std::filesystem::path& path) {
+  const auto input = only_grid({path});
+  if (!input) throw input_error("{}: no grid", path.string());
+  return build_grid_report(*input);
+}
+
+GridReport synthetic_report() {
+  const TemporaryDirectory directory;
+  test::write_synthetic_grid(directory / "grid.db");
+  return report_of(directory / "grid.db");
+}
+
+std::string schema_errors(const std::string& text) {
+  try {
+    validate_json(nlohmann::json::parse(text), kGridReportSchema, "grid.json");
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+size_t count_of(const std::string& text, const std::string& part) {
+  size_t count = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
+  return count;
+}
+
+TEST(GridReport, TablesAreTheGoldenOnes) {
+  const GridReport report = synthetic_report();
+  const std::string csv = to_csv(report), markdown = to_markdown(report);
+  EXPECT_EQ(csv, test::golden("grid.csv", csv)) << "UPDATE_GOLDEN=1 rewrites it";
+  EXPECT_EQ(markdown, test::golden("grid.md", markdown)) << "UPDATE_GOLDEN=1 rewrites it";
+}
+
+TEST(GridReport, CsvHasAsManyFieldsInEveryRow) {
+  const std::string csv = to_csv(synthetic_report());
+  std::istringstream lines(csv);
+  std::string line;
+  std::set<long> fields;
+  while (std::getline(lines, line)) {
+    // No field of the fabricated grid holds a comma but reasons, which are quoted.
+    line = std::regex_replace(line, std::regex("\"[^\"]*\""), "");
+    fields.insert(std::count(line.begin(), line.end(), ','));
+  }
+  EXPECT_EQ(fields.size(), 1U);
+}
+
+TEST(GridReport, JsonFollowsItsSchemaAndTheSummary) {
+  const GridReport report = synthetic_report();
+  EXPECT_EQ(schema_errors(to_json(report)), "");
+  const auto json = nlohmann::json::parse(to_json(report));
+  EXPECT_EQ(json["cells"].size(), 48U);
+  EXPECT_EQ(json["complete"], false);
+  EXPECT_EQ(json["summary"]["done"], summarise(report.cells).done);
+  EXPECT_TRUE(json["cells"][5]["measured"].is_null());
+}
+
+TEST(GridReport, SaysWhatIsMissingAndWhatIsAStandIn) {
+  const GridReport report = synthetic_report();
+  EXPECT_THAT(report.sentence,
+              AllOf(HasSubstr("on NVIDIA H100 80GB HBM3 with stand-in collectives on one GPU"),
+                    HasSubstr("over 32 cells with batch at most 8 on 4 and 8 ranks")));
+  EXPECT_THAT(fmt::format("{}", fmt::join(report.warnings, "\n")),
+              AllOf(HasSubstr("1 cell not measured yet"), HasSubstr("1 cell failed"),
+                    HasSubstr("not what a real network gives")));
+}
+
+TEST(GridReport, OfNothingMeasuredIsAReportToo) {
+  const TemporaryDirectory directory;
+  std::vector<GridCell> cells = test::synthetic_cells();
+  cells = {cells.back()};
+  test::write_synthetic_grid(directory / "grid.db", cells, [](TraceDb& db) {
+    db.execute("DELETE FROM meta WHERE key IN ('device_name', 'executor', 'collective')");
+  });
+  const GridReport report = report_of(directory / "grid.db");
+  EXPECT_EQ(report.sentence, "Nothing is measured yet.");
+  EXPECT_EQ(schema_errors(to_json(report)), "");
+  EXPECT_THAT(to_html(report), HasSubstr("was not measured"));
+}
+
+TEST(GridReport, PutsPublishedNumbersBesideTheSameCellAlone) {
+  EXPECT_EQ(published_speedup({"llama3-8b", "int8", 4, 4, 16384}), 1.59);
+  EXPECT_EQ(published_speedup({"llama3-8b", "fp8", 4, 4, 16384}), 1.59);
+  EXPECT_EQ(published_speedup({"llama3-8b", "fp16", 4, 4, 16384}), std::nullopt);
+  EXPECT_EQ(published_speedup({"llama3-8b", "int8", 8, 4, 16384}), std::nullopt);
+  EXPECT_EQ(published_speedup({"qwen2-7b", "int8", 4, 4, 16384}), std::nullopt);
+}
+
+TEST(GridHeatMaps, HoldEveryCellAtItsPlace) {
+  const GridReport report = synthetic_report();
+  const auto maps = heat_maps(report);
+  ASSERT_EQ(maps.size(), 4U);
+  size_t cells = 0;
+  for (const HeatMap& map : maps) {
+    for (size_t row = 0; row < map.rows.size(); ++row) {
+      size_t column = 0;
+      for (const auto& [ranks, contexts] : map.columns) {
+        for (const int64_t context : contexts) {
+          const GridCell* cell = map.rows[row][column++];
+          ASSERT_NE(cell, nullptr);
+          EXPECT_EQ(cell->key, (CellKey{map.model, map.dtype, ranks, map.batches[row], context}));
+          ++cells;
+        }
+      }
+    }
+  }
+  EXPECT_EQ(cells, 48U);
+}
+
+TEST(GridHtml, ShowsANumberInEveryMeasuredCell) {
+  const std::string html = to_html(synthetic_report());
+  EXPECT_EQ(count_of(html, "<td class=\"h na"), 7U + 2) << "two more in the map of overlap";
+  EXPECT_EQ(count_of(html, "<td class=\"h bad"), 1U);
+  EXPECT_THAT(html, AllOf(HasSubstr(">1.080</td>"), HasSubstr(">=</td>"), HasSubstr(">N/A</td>")));
+  EXPECT_EQ(count_of(html, "<th "), count_of(html, "<th scope="));
+  for (const char* id : {"heat", "requirements", "fused", "published", "settings", "cells"}) {
+    EXPECT_EQ(count_of(html, fmt::format("<h2 id=\"{}\"", id)), 1U) << id;
+  }
+  for (const char* tag : {"table", "thead", "tbody", "tr", "th", "td", "ul", "li", "span", "p"}) {
+    EXPECT_EQ(count_of(html, fmt::format("<{} ", tag)) + count_of(html, fmt::format("<{}>", tag)),
+              count_of(html, fmt::format("</{}>", tag)))
+        << tag;
+  }
+}
+
+const std::string kScript = "</script><script>document.title='pwned'</script>";
+const std::string kImage = "\"><img src=x onerror=alert(1)>";
+
+GridReport hostile_report(const TemporaryDirectory& directory) {
+  test::write_synthetic_grid(directory / "grid.db", test::synthetic_cells(), [](TraceDb& db) {
+    db.execute("UPDATE cell SET model = ? || id WHERE id < 20", {kScript});
+    db.execute("UPDATE cell SET dtype = ? || id, reason = ? WHERE id > 30",
+               {std::string("\u202E|`@all`|\x1b[31m"), kImage + std::string(1'000'000, 'n')});
+    db.execute("UPDATE cell SET strategy = ?, finished_at = ?", {kImage, std::string("=1+1")});
+    db.execute("UPDATE cell_arm SET arm = ? WHERE arm = 'null'", {kImage});
+    db.execute("UPDATE meta SET value = ? WHERE key LIKE 'grid_%' OR key = 'device_name'",
+               {kScript + "{{data}}"});
+    db.execute("UPDATE meta SET value = ? WHERE key = 'collective'", {kImage});
+  });
+  return report_of(directory / "grid.db");
+}
+
+TEST(GridHtml, ShowsHostileNamesAsTextAndNothingElse) {
+  const TemporaryDirectory directory;
+  const GridReport report = hostile_report(directory);
+  const std::string html = to_html(report);
+  EXPECT_EQ(count_of(html, "<script"), 1U) << "the data block";
+  EXPECT_EQ(count_of(html, "</script"), 1U);
+  EXPECT_EQ(count_of(html, "<img"), 0U);
+  EXPECT_THAT(html,
+              AllOf(Not(HasSubstr("\u202E")), Not(HasSubstr("\x1b")), Not(HasSubstr("url("))));
+  EXPECT_LT(html.size(), 2'000'000U) << "a reason of one megabyte is cut";
+  EXPECT_EQ(schema_errors(to_json(report)), "");
+  EXPECT_THAT(to_csv(report), HasSubstr("\"'=1+1\""));
+  EXPECT_THAT(to_markdown(report), Not(HasSubstr("\u202E")));
+}
+
+TEST(GridHtml, LeavesARealBrowsersConsoleEmpty) {
+  if (test::run_program({"sh", "-c", "command -v chromium"}).exit_code != 0) {
+    GTEST_SKIP() << "chromium is not installed";
+  }
+  const TemporaryDirectory directory;
+  OutputFile(directory / "grid.html", false).write(to_html(hostile_report(directory)));
+  const test::Run run = test::run_program(
+      {"chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+       "--no-first-run", "--disable-background-networking", "--disable-component-update",
+       "--disable-sync", "--disable-dev-shm-usage", "--enable-logging=stderr",
+       fmt::format("--user-data-dir={}", (directory / "profile").string()), "--dump-dom",
+       fmt::format("file://{}", (directory / "grid.html").string())});
+  if (run.exit_code != 0 || run.out.empty())
+    GTEST_SKIP() << "chromium does not run here: " << run.err;
+  EXPECT_THAT(run.err, Not(HasSubstr("CONSOLE"))) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("<title>Preserve grid report</title>"));
+  EXPECT_THAT(run.out, HasSubstr("id=\"cells\"")) << "parsed to the end";
+}
+
+TEST(GridInputs, AreAFileAlone) {
+  const TemporaryDirectory directory;
+  test::write_synthetic_grid(directory / "grid.db");
+  test::write_synthetic_trace(directory / "trace.db");
+  EXPECT_FALSE(only_grid({directory / "trace.db"}));
+  EXPECT_THROW(only_grid({directory / "trace.db", directory / "grid.db"}), Error);
+  EXPECT_THROW(read_inputs({directory / "grid.db"}), Error);
+  test::write_synthetic_grid(directory / "grid.db", {});
+  EXPECT_THROW(report_of(directory / "grid.db"), Error) << "no cell";
+}
+
+}  // namespace
+}  // namespace preserve::report
