@@ -43,6 +43,9 @@ class GpuCheck : public testing::Test {
                 "FAKE_STEP_NS=${FAKE_STEP_NS:-" +
                 std::to_string(node_ns) + "} exec \"$@\"");
     program("gpu_test", "echo '[       OK ] Gpu.Something'");
+    program("gpu_device_test",
+            "echo '[       OK ] Gpu.One (3 ms)'; echo '[       OK ] Gpu.Two (3 ms)'\n"
+            "echo '[  SKIPPED ] Gpu.Three (0 ms)'; echo '[  SKIPPED ] Gpu.Three'");
     play_report(32 << 20);
   }
   // A report in which a weight kernel reads `bytes` from DRAM.
@@ -96,6 +99,8 @@ TEST_F(GpuCheck, GoodRun) {
   const nlohmann::json found = summary();
   EXPECT_EQ(found["gpu"], "NVIDIA Fake 9000");
   EXPECT_EQ(result(found, "GPU tests"), "ok");
+  EXPECT_EQ(result(found, "GPU device tests"), "ok");
+  EXPECT_THAT(run.out, testing::ContainsRegex("GPU device tests +ok +2 +tests passed, 1 skipped"));
   EXPECT_EQ(result(found, "overhead, every graph node"), "ok");
   EXPECT_EQ(result(found, "overhead, whole graphs"), "ok");
   EXPECT_EQ(result(found, "trace of a graph decode loop"), "ok");
@@ -137,6 +142,16 @@ TEST_F(GpuCheck, ForbiddenCountersAreSkippedWithTheReason) {
   EXPECT_EQ(run.exit_code, 0) << run.out;
   EXPECT_EQ(result(summary(), "counters"), "skipped");
   EXPECT_THAT(run.out, testing::HasSubstr("administrators"));
+}
+
+TEST_F(GpuCheck, FailingDeviceTestsFail) {
+  play_gpu(1'000'000, 1'000'000);
+  program("gpu_device_test",
+          "echo '[  FAILED  ] Gpu.One (3 ms)'; echo '[  FAILED  ] Gpu.One'; exit 1");
+  const test::Run run = check();
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.out, testing::ContainsRegex("GPU device tests +FAILED +1 "));
+  EXPECT_EQ(result(summary(), "GPU tests"), "ok");
 }
 
 TEST_F(GpuCheck, HangingProgramEndsWithTheBudget) {
