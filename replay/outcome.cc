@@ -13,6 +13,8 @@ constexpr size_t kBaseline = 0;
 constexpr size_t kPrefetch = 1;
 // Below this an operator is as long as reading the clock; its ratio says nothing.
 constexpr double kShortestCompared_ns = 1000;
+constexpr double kLeastRatio =
+    1e-6;  // of an operator that took no time: 0 means that none is known
 
 void judge_fidelity(const OpTimes& times, const StepProgram& program, Outcome& outcome) {
   std::vector<double> ratios;
@@ -21,9 +23,10 @@ void judge_fidelity(const OpTimes& times, const StepProgram& program, Outcome& o
     for (size_t rank = 0; rank < times.ranks; ++rank) {
       const double recorded_ns = times.recorded(rank, op);
       if (recorded_ns < kShortestCompared_ns) continue;
-      const double ratio = times.at(kBaseline, rank, op).median_ns / recorded_ns;
+      const double ratio =
+          std::max(times.at(kBaseline, rank, op).median_ns / recorded_ns, kLeastRatio);
       ratios.push_back(ratio);
-      const double away = std::fabs(std::log(std::max(ratio, 1e-9)));
+      const double away = std::fabs(std::log(ratio));
       const double farthest =
           outcome.fidelity_op_worst > 0 ? std::fabs(std::log(outcome.fidelity_op_worst)) : -1;
       if (away <= farthest) continue;

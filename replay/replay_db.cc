@@ -65,7 +65,7 @@ void write_op_times(TraceDb& db, const ReplayRecord& record, const StepProgram& 
 
 void write_step(TraceDb& db, StreamId stream, ProcessId process, int64_t ordinal,
                 const std::vector<OpInterval>& intervals, const StepProgram& program,
-                const Schedule& schedule) {
+                const Schedule& schedule, bool on_gpu) {
   if (intervals.empty()) return;
   // Whoever folds the steps of this file again gets the baseline, not a mixture of all arms.
   const StepPhase phase = ordinal == 0 ? StepPhase::decode : StepPhase::unknown;
@@ -86,7 +86,7 @@ void write_step(TraceDb& db, StreamId stream, ProcessId process, int64_t ordinal
     collective.op = id;
     collective.function = op.collective->function;
     collective.bytes = op.collective->bytes;
-    collective.dtype = "float32";
+    collective.dtype = on_gpu ? op.collective->dtype : "float32";
     collective.ranks = schedule.ranks;
     collective.source = "replay";
     db.add(collective);
@@ -97,6 +97,7 @@ void write_steps(TraceDb& db, const ReplayRecord& record, const StepProgram& pro
                  const Schedule& schedule) {
   const std::vector<ArmResult>& arms = record.measurement.arms;
   std::map<std::string, DeviceId> devices;
+  const bool on_gpu = record.device.kind == "gpu";
   for (size_t rank = 0; rank < record.pids.size(); ++rank) {
     DeviceId& device = devices[record.hosts[rank]];
     if (!device) {
@@ -124,10 +125,11 @@ void write_steps(TraceDb& db, const ReplayRecord& record, const StepProgram& pro
       }
     }
     for (size_t arm = 0; arm < arms.size(); ++arm) {
-      const StreamId stream = db.add(StreamRow{process_id, device, StreamKind::thread,
-                                               static_cast<int64_t>(arm), arms[arm].name});
+      const StreamId stream =
+          db.add(StreamRow{process_id, device, on_gpu ? StreamKind::gpu : StreamKind::thread,
+                           static_cast<int64_t>(arm), arms[arm].name});
       write_step(db, stream, process_id, static_cast<int64_t>(arm),
-                 record.steps[rank * arms.size() + arm], program, schedule);
+                 record.steps[rank * arms.size() + arm], program, schedule, on_gpu);
     }
   }
 }

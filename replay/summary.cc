@@ -61,21 +61,30 @@ std::string verdict_sentence(const TraceDb& db) {
   return fmt::format("AMBG: the measurement does not decide {}", range);
 }
 
-std::string link_remark(const TraceDb& db) {
+// What is not the real thing, said wherever a number of it is.
+std::string stand_in_remark(const TraceDb& db) {
+  const bool collectives = db.meta("collective").rfind("stand-in", 0) == 0;
   const double link_ns = number(db, "link_latency_ns").value_or(0);
-  if (link_ns <= 0) return {};
-  return fmt::format(" with a stand-in for a network link of {} per collective",
-                     format_duration(link_ns));
+  std::string remark = collectives ? " with stand-ins for the collectives" : "";
+  if (link_ns <= 0) return remark;
+  return fmt::format("{} {} a stand-in for a network link of {} per collective", remark,
+                     collectives ? "and" : "with", format_duration(link_ns));
+}
+
+std::string ranks_text(const TraceDb& db) {
+  const auto ranks = static_cast<int64_t>(number(db, "ranks").value_or(0));
+  const auto recorded = static_cast<int64_t>(number(db, "recorded_ranks").value_or(0));
+  return recorded > ranks ? fmt::format("{} of {} ranks", ranks, recorded)
+                          : count_of(ranks, "rank");
 }
 
 }  // namespace
 
 std::string summary_of(const TraceDb& db) {
-  std::string out = fmt::format(
-      "{}, {}{}\n", printable(db.meta("device_name")),
-      count_of(static_cast<int64_t>(number(db, "ranks").value_or(0)), "rank"), link_remark(db));
+  std::string out = fmt::format("{}, {}{}\n", printable(db.meta("device_name")), ranks_text(db),
+                                stand_in_remark(db));
   out += arm_table(db);
-  out += verdict_sentence(db) + link_remark(db) + "\n";
+  out += verdict_sentence(db) + stand_in_remark(db) + "\n";
   if (!db.meta("winner").empty()) out += fmt::format("winner: {}\n", db.meta("winner"));
   out += fmt::format("{} of {} pairs counted, stopped by {}\n", db.meta("pairs_counted"),
                      db.meta("pairs"), db.meta("stop_reason"));

@@ -317,10 +317,15 @@ Measured measure(const ReplayInput& replay, int64_t rank, Scenario& scenario,
 
 // What carried the collectives. Whatever is not a real library with real ranks is named a stand-in.
 std::string label_of(int64_t link_latency_ns, const ReplayInput* replay) {
-  if (link_latency_ns > 0) return short_duration(link_latency_ns) + " stand-in link";
-  if (replay == nullptr) return "real collectives";
-  const std::string carrier = clean(TraceDb::open(replay->file.path).meta("collective"));
+  const std::string carrier =
+      replay == nullptr ? "" : clean(TraceDb::open(replay->file.path).meta("collective"));
+  if (link_latency_ns > 0) {
+    const bool collectives = carrier.rfind("stand-in", 0) == 0;
+    return fmt::format("{} stand-in link{}", short_duration(link_latency_ns),
+                       collectives ? " and stand-in collectives" : "");
+  }
   if (carrier.empty() || carrier == "mpi" || carrier == "nccl") return "real collectives";
+  if (carrier == "stand-in") return "stand-in collectives";
   return fmt::format("stand-in collectives ({})", carrier);
 }
 

@@ -126,6 +126,8 @@ std::vector<std::string> replay_command(const CellSettings& settings, const fs::
                                  "-o",
                                  (folder / "replay.db").string(),
                                  "-f",
+                                 "--device-file",
+                                 settings.device_file.string(),
                                  "--time-limit",
                                  settings.time_limit,
                                  "--seed",

@@ -266,12 +266,37 @@ TEST_F(ReplayCli, AnExistingOutputNeedsForce) {
   EXPECT_EQ(run.exit_code, 0) << run.err;
 }
 
+TEST_F(ReplayCli, WithoutAGpuItSaysSo) {
+  const std::string no_gpu = "CUDA_VISIBLE_DEVICES=-1";
+  for (const std::vector<std::string>& asked :
+       {std::vector<std::string>{"--device", "cuda:0"},
+        {"--device", "cuda", "--collective", "stand-in", "--allow-device-mismatch"}}) {
+    const test::Run run = replay(asked, "replay.db", {no_gpu});
+    EXPECT_EQ(run.exit_code, 2) << run.err;
+    EXPECT_THAT(run.err, HasSubstr("preserve-replay: error:"));
+    EXPECT_THAT(run.err, HasSubstr("--device cpu replays on the cores of this machine"));
+    EXPECT_THAT(leftovers(), IsEmpty());
+  }
+  test::write_synthetic_trace(trace_, spec_, [](TraceDb& db) {
+    db.add(DeviceRow{.host = "host", .kind = "gpu", .name = "NVIDIA H100 80GB HBM3"});
+  });
+  test::write_simple_schedule(schedule_, trace_);
+  EXPECT_EQ(replay({}, "replay.db", {no_gpu}).exit_code, 2) << "it was recorded on a GPU";
+  EXPECT_EQ(replay({"--device", "cpu"}, "replay.db", {no_gpu}).exit_code, 0);
+  EXPECT_EQ(TraceDb::open(directory_ / "replay.db").meta("executor"), "cpu");
+}
+
 TEST_F(ReplayCli, BadOptionsAreRefusedBeforeTheRun) {
   for (const std::vector<std::string>& bad : {std::vector<std::string>{"--fail-if", "faster=3"},
                                               {"--fail-if", "slower=x"},
                                               {"--time-limit", "0"},
                                               {"--time-limit", "5"},
                                               {"--link", "-5us"},
+                                              {"--device", "tpu"},
+                                              {"--device", "cuda:1x"},
+                                              {"--collective", "gloo"},
+                                              {"--device", "cpu", "--collective", "nccl"},
+                                              {"--device-file", "no-such.json"},
                                               {"surplus"}}) {
     const test::Run run = replay(bad);
     EXPECT_EQ(run.exit_code, 2) << bad[0];

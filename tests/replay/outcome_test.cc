@@ -63,6 +63,13 @@ TEST_F(OutcomeTest, FidelityIsReplayedOverRecorded) {
   EXPECT_EQ(result.fidelity_op_worst_name, "norm");
 }
 
+TEST_F(OutcomeTest, AnOperatorThatTookNoTimeIsTheWorst) {
+  times_.times[1] = {0, 0};  // gate_up of rank 0
+  const Outcome result = outcome();
+  EXPECT_LT(result.fidelity_op_worst, 0.001);
+  EXPECT_EQ(result.fidelity_op_worst_name, "gate_up");
+}
+
 TEST_F(OutcomeTest, TheLinkIsOnBothSidesOfTheFidelity) {
   schedule_.link_latency_ns = 40'000;
   const Outcome result = outcome(120'000);  // one collective

@@ -27,8 +27,12 @@ int share_of_half(int sm_half) {
 
 }  // namespace
 
-FakeGpuRun::FakeGpuRun(FakeGpu& gpu, const GpuGraph& graph)
-    : gpu_(gpu), properties_(gpu.properties_), graph_(graph), states_(graph.nodes.size()) {
+FakeGpuRun::FakeGpuRun(FakeGpu& gpu, const GpuGraph& graph, bool sums)
+    : gpu_(gpu),
+      properties_(gpu.properties_),
+      graph_(graph),
+      sums_(sums),
+      states_(graph.nodes.size()) {
   now_ns_ = gpu.now_ns_;
   for (State& state : states_) {
     if (properties_.noise <= 0) continue;
@@ -196,7 +200,7 @@ double FakeGpuRun::move_block_ns(size_t index) {
   const int64_t bytes =
       std::min({block_bytes - in_block, wrap_bytes - place, range.bytes - state.offset_bytes});
   state.offset_bytes += bytes;
-  if (what.kind == GpuNodeKind::read && !writes) add_words(address, bytes);
+  if (sums_ && what.kind == GpuNodeKind::read && !writes) add_words(address, bytes);
   if (what.kind == GpuNodeKind::prefetch) gpu_.prefetched_bytes_ += bytes;
 
   const int halves = gpu_.l2_.halves_with(address);

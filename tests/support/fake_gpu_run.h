@@ -12,7 +12,7 @@ namespace preserve::test {
 
 class FakeGpuRun {
  public:
-  FakeGpuRun(FakeGpu& gpu, const GpuGraph& graph);
+  FakeGpuRun(FakeGpu& gpu, const GpuGraph& graph, bool sums);
   void execute();  // moves the device's clock to the end of the last node
   double op_ns(int op) const;
   double op_start_ns(int op) const;
@@ -54,6 +54,7 @@ class FakeGpuRun {
   FakeGpu& gpu_;
   const FakeGpuProperties& properties_;
   const GpuGraph& graph_;
+  bool sums_ = true;  // adds up what is read
   std::vector<State> states_;
   std::vector<std::vector<size_t>> on_end_, on_begin_;  // nodes to release
   std::priority_queue<std::tuple<double, size_t>, std::vector<std::tuple<double, size_t>>,

@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replay/replay_command.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "common/error.h"
+#include "common/output_file.h"
+#include "common/units.h"
+#include "db/trace_db.h"
+#include "replay/cpu_replay.h"
+#include "replay/gpu/gpu_replay.h"
+#include "replay/rank_main.h"
+#include "replay/replay_job.h"
+#include "replay/summary.h"
+
+namespace preserve {
+namespace {
+
+ReplayRequest request_of(const ReplayArguments& arguments) {
+  ReplayRequest request;
+  request.trace = arguments.trace;
+  request.schedule = arguments.schedule;
+  if (!arguments.link.empty()) request.link_latency_ns = parse_duration_ns(arguments.link);
+  request.candidates = arguments.candidates;
+  request.oversubscribe = arguments.oversubscribe;
+  return request;
+}
+
+// "slower=2%" or "slower=2" -> 2.
+std::optional<double> tolerated_slowdown(const std::string& condition) {
+  if (condition.empty()) return std::nullopt;
+  const std::string prefix = "slower=";
+  if (condition.rfind(prefix, 0) == 0) {
+    const std::string value = condition.substr(prefix.size());
+    char* end = nullptr;
+    const double percent = std::strtod(value.c_str(), &end);
+    const std::string_view rest(end);
+    if (end != value.c_str() && (rest.empty() || rest == "%") && percent >= 0 && percent < 100) {
+      return percent;
+    }
+  }
+  throw usage_error("--fail-if takes slower=PCT with PCT from 0 to 100, not \"{}\"",
+                    printable(condition));
+}
+
+std::map<std::string, std::string> meta_of(const ReplayArguments& arguments, const ReplayJob& job) {
+  const Schedule& schedule = job.schedule;
+  return {
+      {"trace_path", arguments.trace},
+      {"trace_sha256", schedule.trace_sha256},
+      {"schedule_path", arguments.schedule},
+      {"schedule_sha256", sha256_of_file(arguments.schedule)},
+      {"strategy", schedule.plan.strategy},
+      {"plan_verdict", schedule.plan.verdict},
+      {"link_latency_ns", std::to_string(schedule.link_latency_ns)},
+      {"schedule_device_name", schedule.device_name},
+      {"tensor_bytes", std::to_string(job.program.tensor_bytes)},
+      {"planned_bytes_per_step", std::to_string(job.arms[1].planned_bytes)},
+  };
+}
+
+// Where to run: a processor's cores, or GPUs from `ordinal` on.
+struct Place {
+  bool gpu = false;
+  int ordinal = 0;
+};
+
+bool recorded_on_gpu(const std::string& trace) {
+  return TraceDb::open(trace)
+      .query_integer("SELECT 1 FROM device WHERE kind = 'gpu' LIMIT 1")
+      .has_value();
+}
+
+Place place_of(const ReplayArguments& arguments) {
+  const std::string& name = arguments.device;
+  if (name == "cpu") return {};
+  if (name == "auto") return {recorded_on_gpu(arguments.trace), 0};
+  if (name == "cuda") return {true, 0};
+  const std::string prefix = "cuda:";
+  if (name.rfind(prefix, 0) == 0) {
+    Place place{true, -1};
+    const char* end = name.data() + name.size();
+    const auto [rest, error] = std::from_chars(name.data() + prefix.size(), end, place.ordinal);
+    if (error == std::errc() && rest == end && place.ordinal >= 0) return place;
+  }
+  throw usage_error("--device takes auto, cpu, or cuda:N with the number of a GPU, not \"{}\"",
+                    printable(name));
+}
+
+void refuse_gpu_options(const ReplayArguments& arguments) {
+  for (const auto& [given, option] :
+       {std::pair{!arguments.collective.empty(), "--collective"},
+        std::pair{arguments.allow_device_mismatch, "--allow-device-mismatch"}}) {
+    if (given) throw usage_error("{} is for GPUs, and this replay runs on the processor", option);
+  }
+}
+
+std::unique_ptr<GpuDevice> open_gpu(const ReplayWorld& world, int ordinal) {
+  try {
+    return world.open_gpu(ordinal);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::input) throw;
+    throw input_error("{}; --device cpu replays on the cores of this machine instead",
+                      error.what());
+  }
+}
+
+// Real collectives need a GPU per rank; one rank has none to talk to.
+bool uses_nccl(const ReplayArguments& arguments, const Place& place, int64_t ranks,
+               const ReplayWorld& world) {
+  const int64_t gpus = world.count_gpus() - place.ordinal;
+  if (arguments.collective.empty()) return ranks > 1 && gpus >= ranks;
+  if (arguments.collective == "nccl" && gpus < ranks) {
+    throw input_error(
+        "--collective nccl needs a GPU for each of {}, and from cuda:{} on there {} {}: "
+        "--collective stand-in measures on one",
+        count_of(ranks, "rank"), place.ordinal, gpus == 1 ? "is" : "are",
+        std::max<int64_t>(gpus, 0));
+  }
+  return arguments.collective == "nccl" && ranks > 1;
+}
+
+void require_ranks(const ReplayArguments& arguments, int64_t wanted, const Ranks& ranks) {
+  if (wanted == ranks.size()) return;
+  throw input_error("{} was recorded with {}, but {} were started", arguments.trace,
+                    count_of(wanted, "rank"), ranks.size());
+}
+
+ReplayRecord measure_on_cpu(const ReplayArguments& arguments, const ReplayJob& job,
+                            const Ranks& ranks, const MeasureOptions& options) {
+  const ReplayRequest request = request_of(arguments);
+  const HostCores host = find_host_cores();
+  const CpuPlan plan = plan_for_cpu(job, request, host);
+  require_ranks(arguments, job.schedule.ranks, ranks);
+  require_memory(plan, ranks.size_on_host());
+  ranks.barrier();  // all have looked at the free memory before one takes some
+  return replay_on_cpu(ranks, job, plan, request, host, options);
+}
+
+ReplayRecord measure_on_gpu(Console& console, const ReplayArguments& arguments, const Place& place,
+                            const ReplayJob& job, const Ranks& ranks, const ReplayWorld& world,
+                            const MeasureOptions& options) {
+  GpuReplay how;
+  // Ranks on several hosts have a GPU each of their own host's.
+  how.nccl = ranks.size() > 1 || (job.schedule.ranks > 1 && arguments.collective == "nccl");
+  if (how.nccl) {
+    require_ranks(arguments, job.schedule.ranks, ranks);
+    if (arguments.collective == "stand-in") {
+      throw input_error(
+          "with stand-ins for the collectives one process is enough: start {} once, "
+          "without a launcher",
+          "preserve-replay");
+    }
+  }
+  how.allow_device_mismatch = arguments.allow_device_mismatch;
+  std::optional<DeviceModel> fits;
+  if (!arguments.device_file.empty()) fits = load_device(arguments.device_file);
+  how.fits = fits ? &*fits : nullptr;
+  const std::unique_ptr<GpuDevice> device =
+      open_gpu(world, place.ordinal + (how.nccl ? ranks.rank_on_host() : 0));
+  return replay_on_gpu(ranks, *device, job, request_of(arguments), how, options,
+                       [&](const std::string& text) { console.info(text); });
+}
+
+// In each rank process; rank 0 writes the file.
+int measure_on_rank(Console& console, const ReplayArguments& arguments, const ReplayWorld& world,
+                    const std::filesystem::path& target, bool joined) {
+  return run_as_rank(console, [&](Ranks& ranks) {
+    const Place place = place_of(arguments);
+    const ReplayRequest request = request_of(arguments);
+    // A lone process on a GPU replays the planned rank, however many ranks there were.
+    const bool planned_rank = place.gpu && ranks.size() == 1;
+    const ReplayJob job =
+        load_job(request, planned_rank ? std::nullopt : std::optional<int64_t>(ranks.rank()));
+    if (joined && ranks.rank() == 0) {
+      for (const std::string& text : job.losses) console.warn(text);
+    }
+    MeasureOptions options;
+    options.time_limit_ns = parse_duration_ns(arguments.time_limit);
+    options.seed = arguments.seed;
+    ReplayRecord record =
+        place.gpu ? measure_on_gpu(console, arguments, place, job, ranks, world, options)
+                  : measure_on_cpu(arguments, job, ranks, options);
+    if (ranks.rank() != 0) return kExitDone;
+    for (const auto& [key, value] : meta_of(arguments, job)) record.meta[key] = value;
+    if (!arguments.candidates) record.outcome.winner.clear();
+    write_replay_db(target, record, job.program, job.schedule);
+    return kExitDone;
+  });
+}
+
+int finish(Console& console, const ReplayArguments& arguments, OutputFile& output) {
+  {
+    const TraceDb replay = TraceDb::open(output.temporary_path());
+    for (const auto& warning : nlohmann::json::parse(replay.meta("warnings"))) {
+      console.warn(warning.get<std::string>());
+    }
+    fmt::print("{}", summary_of(replay));
+  }
+  output.commit();
+  console.next(fmt::format("preserve-report {} {} {} -o report.html", arguments.trace,
+                           arguments.schedule, arguments.output));
+  const std::optional<double> tolerated = tolerated_slowdown(arguments.fail_if);
+  if (!tolerated) return kExitDone;
+  const TraceDb replay = TraceDb::open(output.path());
+  const std::string speedup = replay.meta("prefetch_speedup");
+  if (speedup.empty()) {
+    console.error("--fail-if: no pair of samples was counted, so nothing can be said");
+    return kExitCheckFailed;
+  }
+  if (std::strtod(speedup.c_str(), nullptr) >= 1 - *tolerated / 100) return kExitDone;
+  console.error(
+      fmt::format("--fail-if {}: the measured speedup is {}", arguments.fail_if, speedup));
+  return kExitCheckFailed;
+}
+
+std::vector<std::string> worker_words(const ReplayArguments& arguments, const OutputFile& output) {
+  std::vector<std::string> words{
+      arguments.trace, arguments.schedule,   "--worker", output.temporary_path().string(),
+      "--time-limit",  arguments.time_limit, "--seed",   std::to_string(arguments.seed),
+      "--device",      arguments.device,     "--color",  "never"};
+  if (!arguments.collective.empty()) {
+    words.insert(words.end(), {"--collective", arguments.collective});
+  }
+  if (!arguments.device_file.empty()) {
+    words.insert(words.end(), {"--device-file", arguments.device_file});
+  }
+  if (arguments.allow_device_mismatch) words.emplace_back("--allow-device-mismatch");
+  if (arguments.candidates) words.emplace_back("--candidates");
+  if (arguments.oversubscribe) words.emplace_back("--oversubscribe");
+  return words;
+}
+
+struct Start {
+  RankLaunch launch;
+  std::string text;  // what is about to happen; empty: whoever measures says it
+};
+
+Start start_on_cpu(Console& console, const ReplayArguments& arguments, const ReplayJob& job) {
+  const ReplayRequest request = request_of(arguments);
+  const HostCores host = find_host_cores();
+  const CpuPlan plan = plan_for_cpu(job, request, host);
+  const int64_t ranks = job.schedule.ranks;
+  require_cores(plan, request, host, ranks);
+  require_memory(plan, ranks);
+  if (ranks > static_cast<int64_t>(host.cores.size())) {
+    console.warn(fmt::format("{} ranks on {}: they take turns, so nothing is measured", ranks,
+                             count_of(host.cores.size(), "usable core")));
+  }
+  Start start;
+  start.text = fmt::format("measuring {} arms on {} for up to {}, {} per rank", job.arms.size(),
+                           count_of(ranks, "rank"), arguments.time_limit,
+                           format_size(static_cast<double>(plan.memory_bytes)));
+  start.launch.ranks = static_cast<int>(ranks);
+  start.launch.crowded = ranks > static_cast<int64_t>(host.cores.size());
+  return start;
+}
+
+Start start_on_gpu(const ReplayArguments& arguments, const Place& place, const ReplayJob& job,
+                   const ReplayWorld& world) {
+  if (world.count_gpus() <= place.ordinal) open_gpu(world, place.ordinal);  // says what is missing
+  Start start;
+  if (uses_nccl(arguments, place, job.schedule.ranks, world)) {
+    start.launch.ranks = static_cast<int>(job.schedule.ranks);
+  }
+  return start;
+}
+
+int launch(Console& console, const ReplayArguments& arguments, const ReplayWorld& world,
+           OutputFile& output) {
+  const Place place = place_of(arguments);
+  if (!place.gpu) refuse_gpu_options(arguments);
+  if (!arguments.device_file.empty()) load_device(arguments.device_file);
+  const ReplayJob job = load_job(request_of(arguments), std::nullopt);
+  for (const std::string& text : job.losses) console.warn(text);
+  Start start = place.gpu ? start_on_gpu(arguments, place, job, world)
+                          : start_on_cpu(console, arguments, job);
+  const MeasurementLock lock([&](const std::string& text) { console.info(text); });
+  if (!start.text.empty()) console.info(start.text);
+  start.launch.patience_ns = patience_ns(
+      checked_add(parse_duration_ns(arguments.time_limit), least_time_ns(job), "time limit"));
+  start.launch.arguments = worker_words(arguments, output);
+  if (const int code = world.run_ranks(start.launch); code != 0) return code;
+  return finish(console, arguments, output);
+}
+
+// Started by somebody's launcher: every rank is here, rank 0 owns the output.
+int join(Console& console, const ReplayArguments& arguments, const ReplayWorld& world, int rank) {
+  std::optional<OutputFile> output;
+  std::optional<MeasurementLock> lock;
+  if (rank == 0) {
+    output.emplace(arguments.output, arguments.force);
+    lock.emplace([&](const std::string& text) { console.info(text); });
+  }
+  const int code = measure_on_rank(console, arguments, world,
+                                   output ? output->temporary_path().string() : "", true);
+  if (code != kExitDone || !output) return code;
+  return finish(console, arguments, *output);
+}
+
+}  // namespace
+
+void define_replay(CLI::App& app, ReplayArguments& arguments) {
+  app.add_option("trace", arguments.trace, "The recording (trace.db)")->required();
+  app.add_option("schedule", arguments.schedule, "The plan made from it (schedule.json)")
+      ->required();
+  app.add_option("-o,--output", arguments.output, "Where to write")->capture_default_str();
+  app.add_flag("-f,--force", arguments.force, "Replace an existing output");
+  app.add_option("--device", arguments.device,
+                 "Where to run: cpu, cuda:N, or auto: where the recording was made")
+      ->capture_default_str();
+  app.add_option("--collective", arguments.collective,
+                 "On GPUs: nccl (one process per GPU), or stand-in: kernels that last as long, on "
+                 "one GPU [nccl where there are as many GPUs as ranks]")
+      ->check(CLI::IsMember({"nccl", "stand-in"}));
+  app.add_option("--device-file", arguments.device_file,
+                 "device.json with fits of collectives; arm overlap of stand-ins needs them");
+  app.add_flag("--allow-device-mismatch", arguments.allow_device_mismatch,
+               "Run a schedule on another kind of GPU than it was planned for");
+  app.add_option("--link", arguments.link,
+                 "Latency of a stand-in for a network link, 200us; must be the one the schedule "
+                 "was planned for [the schedule's]");
+  app.add_flag("--candidates", arguments.candidates,
+               "Measure the schedule's other candidates too, and name the winner");
+  app.add_option("--time-limit", arguments.time_limit, "Measure at most this long")
+      ->capture_default_str();
+  app.add_flag("--oversubscribe", arguments.oversubscribe,
+               "Run more ranks than cores: shows that it works, measures nothing");
+  app.add_option("--seed", arguments.seed, "Of the bootstrap")->capture_default_str();
+  app.add_option("--fail-if", arguments.fail_if,
+                 "slower=PCT: exit 1 when the prefetch arm is slower by more than PCT percent");
+  app.add_option("--worker", arguments.worker)->group("");
+}
+
+int run_replay(Console& console, const ReplayArguments& arguments, const ReplayWorld& world) {
+  if (!arguments.worker.empty()) {
+    end_with_parent();
+    return measure_on_rank(console, arguments, world, arguments.worker, false);
+  }
+  if (parse_duration_ns(arguments.time_limit) == 0) {
+    throw usage_error("--time-limit must be longer than 0");
+  }
+  tolerated_slowdown(arguments.fail_if);  // refused now rather than after the run
+  if (arguments.output == "-") throw usage_error("replay.db is a database: -o needs a file name");
+  if (const auto launcher = find_launcher()) return join(console, arguments, world, launcher->rank);
+  OutputFile output(arguments.output, arguments.force);
+  return launch(console, arguments, world, output);
+}
+
+}  // namespace preserve
