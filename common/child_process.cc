@@ -69,7 +69,8 @@ struct Pipe {
 
 // Until both ends are closed or the child is gone: a grandchild may keep an end open for longer.
 void listen(pid_t child, Pipe& out, Pipe& err, ChildRun& run, int& status,
-            const std::function<void()>& waiting) {
+            const std::function<void()>& waiting,
+            const std::function<void(std::string_view)>& heard) {
   std::array<pollfd, 2> ends{pollfd{out.read_end, POLLIN, 0}, pollfd{err.read_end, POLLIN, 0}};
   const std::array<std::string*, 2> texts{&run.out, &run.err};
   bool stopping = false, gone = false;
@@ -80,7 +81,11 @@ void listen(pid_t child, Pipe& out, Pipe& err, ChildRun& run, int& status,
         if (ends[i].fd < 0 || ends[i].revents == 0) continue;
         std::array<char, 16384> buffer{};
         const ssize_t count = ::read(ends[i].fd, buffer.data(), buffer.size());
-        if (count > 0) keep_last(*texts[i], buffer.data(), static_cast<size_t>(count));
+        if (count > 0) {
+          const auto bytes = static_cast<size_t>(count);
+          keep_last(*texts[i], buffer.data(), bytes);
+          if (heard && texts[i] == &run.err) heard({buffer.data(), bytes});
+        }
         if (count == 0 || (count < 0 && errno != EINTR)) ends[i].fd = -1;
       }
     } else if (gone) {
@@ -119,7 +124,8 @@ int StopSignals::received() {
 }
 
 ChildRun run_child_quietly(const std::vector<std::string>& argv,
-                           const std::function<void()>& waiting) {
+                           const std::function<void()>& waiting,
+                           const std::function<void(std::string_view)>& heard) {
   std::vector<std::string> words = argv;
   std::vector<char*> pointers;
   for (std::string& word : words) pointers.push_back(word.data());
@@ -133,7 +139,7 @@ ChildRun run_child_quietly(const std::vector<std::string>& argv,
   err.close_write();
   ChildRun run;
   int status = 0;
-  listen(child, out, err, run, status, waiting);
+  listen(child, out, err, run, status, waiting, heard);
   run.exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
   return run;
 }

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace preserve {
@@ -28,9 +29,11 @@ struct ChildRun {
 };
 
 // Runs argv[0], a path, with empty input, until it ends. A stop signal of ours becomes SIGTERM for
-// the child, which also gets one when we die. `waiting` is called about once a second meanwhile.
+// the child, which also gets one when we die. `waiting` is called about once a second meanwhile,
+// `heard` with every piece of its standard error as it comes.
 ChildRun run_child_quietly(const std::vector<std::string>& argv,
-                           const std::function<void()>& waiting = {});
+                           const std::function<void()>& waiting = {},
+                           const std::function<void(std::string_view)>& heard = {});
 
 // The tool of this name beside the running one. input_error when it is not there.
 std::filesystem::path sibling_tool(const std::string& name);

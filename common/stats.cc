@@ -107,4 +107,17 @@ std::string_view to_string(Verdict verdict) {
   return "AMBG";
 }
 
+bool surely_faster(const PairedSpeedup& plan) {
+  return plan.pairs >= kFewestPairs && plan.interval.low > 1;
+}
+
+std::optional<size_t> find_winner(std::span<const PairedSpeedup> plans) {
+  std::optional<size_t> best;
+  for (size_t i = 0; i < plans.size(); ++i) {
+    if (!surely_faster(plans[i])) continue;
+    if (!best || plans[i].interval.low > plans[*best].interval.low) best = i;
+  }
+  return best;
+}
+
 }  // namespace preserve

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -40,5 +41,16 @@ enum class Verdict { fast, same, slow, ambiguous };
 inline constexpr double kVerdictTolerance = 0.005;
 Verdict judge_speedup(const Interval& speedup, double tolerance = kVerdictTolerance);
 std::string_view to_string(Verdict verdict);  // "FAST", "SAME", "SLOW", "AMBG"
+
+// The measured speed-up of one plan over the baseline.
+struct PairedSpeedup {
+  Interval interval{1, 1, 1};
+  int64_t pairs = 0;
+};
+// Faster beyond doubt: enough pairs, and the whole interval above 1.
+bool surely_faster(const PairedSpeedup& plan);
+// The plan to choose: of those that are faster beyond doubt the one whose interval begins highest,
+// which is what it can be relied on to gain. Nothing: the baseline stays.
+std::optional<size_t> find_winner(std::span<const PairedSpeedup> plans);
 
 }  // namespace preserve

@@ -8,6 +8,7 @@
 
 #include "common/cli.h"
 #include "common/units.h"
+#include "planner/issue_variants.h"
 
 namespace preserve {
 
@@ -66,7 +67,37 @@ void explain_window(const FoldedStep& step, const PlannedWindow& window,
   }
 }
 
+void measured_row(const Schedule& schedule, const Plan& plan, const char* name,
+                  std::back_insert_iterator<fmt::memory_buffer> out) {
+  if (!plan.measured) return;
+  const PlanMeasurement& measured = *plan.measured;
+  const std::string interval = measured.low && measured.high
+                                   ? fmt::format("{:.3f} to {:.3f}", *measured.low, *measured.high)
+                                   : "too few pairs";
+  int64_t fetched_bytes = 0;
+  for (const PlannedWindow& window : plan.windows) fetched_bytes += window.used_bytes;
+  fmt::format_to(out, "{:<8} {:<8} {:>9}   {:<16} {:>6} {:>9} {:>10}   {}\n", name, plan.strategy,
+                 format_ratio(measured.speedup), interval, measured.pairs,
+                 format_ratio(plan.speedup), size_text(fetched_bytes),
+                 describe(method_of(schedule, plan)));
+}
+
 }  // namespace
+
+std::string measured_table(const Schedule& schedule) {
+  const auto is_measured = [](const Plan& plan) { return plan.measured.has_value(); };
+  if (!is_measured(schedule.plan) &&
+      std::none_of(schedule.candidates.begin(), schedule.candidates.end(), is_measured)) {
+    return {};
+  }
+  fmt::memory_buffer text;
+  const auto out = std::back_inserter(text);
+  fmt::format_to(out, "\n{:<8} {:<8} {:>9}   {:<16} {:>6} {:>9} {:>10}   {}\n", "plan", "strategy",
+                 "measured", "95 % interval", "pairs", "foretold", "fetches", "issued by");
+  measured_row(schedule, schedule.plan, "chosen", out);
+  for (const Plan& plan : schedule.candidates) measured_row(schedule, plan, "", out);
+  return fmt::to_string(text);
+}
 
 std::string explain(const FoldedStep& step, const Schedule& schedule) {
   fmt::memory_buffer text;

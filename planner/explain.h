@@ -11,4 +11,7 @@ namespace preserve {
 
 std::string explain(const FoldedStep& step, const Schedule& schedule);
 
+// What was measured of which plan, the chosen one first; empty when nothing was.
+std::string measured_table(const Schedule& schedule);
+
 }  // namespace preserve

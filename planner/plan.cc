@@ -39,19 +39,6 @@ struct Variation {
 constexpr Variation kVariations[] = {{0.75, 1}, {1, 0.75}, {0.5, 1},
                                      {1, 0.5},  {0.25, 1}, {1, 0.25}};
 
-bool same_prefetches(const Plan& a, const Plan& b) {
-  const auto same_prefetch = [](const PlannedPrefetch& x, const PlannedPrefetch& y) {
-    return x.tensor == y.tensor && x.consumer_ordinal == y.consumer_ordinal &&
-           x.offset_bytes == y.offset_bytes && x.length_bytes == y.length_bytes;
-  };
-  return std::equal(a.windows.begin(), a.windows.end(), b.windows.begin(), b.windows.end(),
-                    [&](const PlannedWindow& x, const PlannedWindow& y) {
-                      return x.ordinal == y.ordinal &&
-                             std::equal(x.prefetches.begin(), x.prefetches.end(),
-                                        y.prefetches.begin(), y.prefetches.end(), same_prefetch);
-                    });
-}
-
 int64_t fetched_bytes(const Plan& plan) {
   int64_t bytes = 0;
   for (const PlannedWindow& window : plan.windows) bytes += window.used_bytes;
@@ -123,22 +110,9 @@ class Planner {
     plan.windows = std::move(windows);
     plan.cache_peak_bytes = peak_bytes(holdings, step_.ops.size());
     plan.baseline_step_ns = std::llround(problem().baseline_step_ns);
-    plan.prefetch_step_ns = plan.baseline_step_ns;
-    if (fetched_bytes(plan) == 0) return plan;
-    const SimulationResult referee =
-        referee_(step_, device_, plan,
-                 {schedule_method(), schedule_placement(), options_.problem.link_latency_ns});
-    // The referee's ratio on the recorded step, since its own baseline may differ by rounding, and
-    // the fixed costs, which it does not know.
-    const double ratio = referee.step_ns / referee.baseline_step_ns;
-    plan.prefetch_step_ns = std::llround(problem().baseline_step_ns * ratio) +
-                            used_windows(plan) * options_.window_cost_ns;
-    plan.speedup = static_cast<double>(plan.baseline_step_ns) /
-                   static_cast<double>(std::max<int64_t>(1, plan.prefetch_step_ns));
+    predict(plan, step_, device_, planned_.schedule.method, options_, referee_);
     return plan;
   }
-  std::string schedule_method() const { return planned_.schedule.method.name; }
-  std::string schedule_placement() const { return planned_.schedule.method.placement; }
 
   void add_flow(const Solved& solved, std::string what) {
     Decomposition found = search_windows(step_, solved->problem, solved->optimum,
@@ -485,6 +459,35 @@ class Planner {
 };
 
 }  // namespace
+
+bool same_prefetches(const Plan& a, const Plan& b) {
+  const auto same_prefetch = [](const PlannedPrefetch& x, const PlannedPrefetch& y) {
+    return x.tensor == y.tensor && x.consumer_ordinal == y.consumer_ordinal &&
+           x.offset_bytes == y.offset_bytes && x.length_bytes == y.length_bytes;
+  };
+  return std::equal(a.windows.begin(), a.windows.end(), b.windows.begin(), b.windows.end(),
+                    [&](const PlannedWindow& x, const PlannedWindow& y) {
+                      return x.ordinal == y.ordinal &&
+                             std::equal(x.prefetches.begin(), x.prefetches.end(),
+                                        y.prefetches.begin(), y.prefetches.end(), same_prefetch);
+                    });
+}
+
+void predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,
+             const IssueMethod& issue, const PlanOptions& options, const Referee& referee) {
+  plan.prefetch_step_ns = plan.baseline_step_ns;
+  plan.speedup = 1;
+  if (fetched_bytes(plan) == 0) return;
+  const SimulationResult result =
+      referee(step, device, plan, {issue.name, issue.placement, options.problem.link_latency_ns});
+  // The referee's ratio on the recorded step, since its own baseline may differ by rounding, and
+  // the fixed costs, which it does not know.
+  const double ratio = result.step_ns / result.baseline_step_ns;
+  plan.prefetch_step_ns = std::llround(static_cast<double>(plan.baseline_step_ns) * ratio) +
+                          used_windows(plan) * options.window_cost_ns;
+  plan.speedup = static_cast<double>(plan.baseline_step_ns) /
+                 static_cast<double>(std::max<int64_t>(1, plan.prefetch_step_ns));
+}
 
 Planned make_schedule(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options,
                       const Referee& referee) {

@@ -40,9 +40,18 @@ struct Planned {
   std::shared_ptr<const SolvedProblem> solved;
 };
 
+// Fetch the same bytes in the same windows in the same order.
+bool same_prefetches(const Plan& a, const Plan& b);
+
 // Judges one plan; simulate() but for tests of the choice.
 using Referee = std::function<SimulationResult(const FoldedStep&, const DeviceModel&, const Plan&,
                                                const SimulationOptions&)>;
+
+// What the referee makes of a plan that is issued so: sets prefetch_step_ns and speedup. Baseline
+// and windows are there already.
+void predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,
+             const IssueMethod& issue, const PlanOptions& options,
+             const Referee& referee = simulate);
 
 Planned make_schedule(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options,
                       const Referee& referee = simulate);

@@ -49,6 +49,20 @@ double saved_ns(const OpTimes& times, const std::vector<int32_t>& ops) {
   return saved / static_cast<double>(times.ranks);
 }
 
+// Of the plans; the explaining arms cannot be followed. A busy machine decides nothing.
+std::string winner_of(const Measurement& measurement) {
+  std::vector<PairedSpeedup> plans;
+  std::vector<std::string> names;
+  for (const ArmResult& arm : measurement.arms) {
+    if (arm.name.rfind("prefetch", 0) != 0) continue;
+    plans.push_back({arm.speedup, arm.pairs});
+    names.push_back(arm.name);
+  }
+  const std::optional<size_t> winner = find_winner(plans);
+  return winner && !measurement.interrupted_kept ? names[*winner]
+                                                 : measurement.arms[kBaseline].name;
+}
+
 }  // namespace
 
 Outcome outcome_of(const Measurement& measurement, const OpTimes& times, const StepProgram& program,
@@ -91,14 +105,7 @@ Outcome outcome_of(const Measurement& measurement, const OpTimes& times, const S
     outcome.collective_slowdown = 1 + added_ns / carriers_ns;
     if (fetched_bytes > 0) outcome.slowdown_per_byte_ns = std::max(0.0, added_ns / fetched_bytes);
   }
-  // A plan has to beat the baseline beyond doubt; otherwise doing nothing wins.
-  const ArmResult* best = &baseline;
-  for (const ArmResult& arm : measurement.arms) {
-    if (arm.name.rfind("prefetch", 0) != 0) continue;
-    if (arm.pairs < kFewestPairs || arm.speedup.low <= 1) continue;
-    if (best == &baseline || arm.speedup.estimate > best->speedup.estimate) best = &arm;
-  }
-  outcome.winner = best->name;
+  outcome.winner = winner_of(measurement);
   return outcome;
 }
 

@@ -39,7 +39,7 @@ struct Outcome {
   int64_t predicted_saved_ns = 0, realised_saved_ns = 0;
   double collective_slowdown = 0;  // 0: no window carried a prefetch
   double slowdown_per_byte_ns = 0;
-  std::string winner;  // the plan with the largest speedup surely above 1, else baseline
+  std::string winner;  // by find_winner(), else baseline
 };
 
 // `recorded_step_ns`: the slowest rank's recorded step without a link. `fetched_bytes`: per step

@@ -23,6 +23,15 @@ TEST(ChildProcess, KeepsWhatIsSaidAndHowItEnded) {
   EXPECT_EQ(run_child_quietly({"/no/such/program"}).exit_code, 127);
 }
 
+TEST(ChildProcess, ItsMessagesCanBeHeardAsTheyCome) {
+  std::string heard;
+  const ChildRun run =
+      run_child_quietly({"/bin/sh", "-c", "echo result; echo one >&2; echo two >&2"}, {},
+                        [&](std::string_view text) { heard += text; });
+  EXPECT_EQ(heard, "one\ntwo\n");
+  EXPECT_EQ(run.err, heard);
+}
+
 TEST(ChildProcess, KeepsTheEndOfALongStory) {
   const ChildRun run = shell("head -c 3000000 /dev/zero | tr '\\0' x; echo end");
   EXPECT_EQ(run.exit_code, 0);

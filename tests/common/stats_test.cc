@@ -63,6 +63,15 @@ TEST(Verdict, FollowsTheInterval) {
   EXPECT_EQ(to_string(Verdict::ambiguous), "AMBG");
 }
 
+TEST(Winner, IsThePlanThatCanBeReliedOnMost) {
+  using Plans = std::vector<PairedSpeedup>;
+  EXPECT_EQ(find_winner(Plans{}), std::nullopt);
+  EXPECT_EQ(find_winner(Plans{{{1.0, 1.1, 1.2}, 50}, {{0.9, 0.95, 0.99}, 50}}), std::nullopt);
+  EXPECT_EQ(find_winner(Plans{{{1.5, 1.6, 1.7}, kFewestPairs - 1}}), std::nullopt);
+  // The second has the better estimate, the first is the safer one.
+  EXPECT_EQ(find_winner(Plans{{{1.08, 1.10, 1.12}, 50}, {{1.02, 1.15, 1.3}, 50}}), 0U);
+}
+
 TEST(GeometricMean, IsExactAndInItsInterval) {
   EXPECT_NEAR(bootstrap_geometric_mean(std::vector{2.0, 8.0}).estimate, 4.0, 1e-12);
   const std::vector<double> values{1.0, 1.1, 1.05, 1.2, 0.97, 1.3};

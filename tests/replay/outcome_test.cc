@@ -92,6 +92,11 @@ TEST_F(OutcomeTest, TheWinnerIsAPlanOrTheBaseline) {
   EXPECT_EQ(outcome().winner, "baseline");
 }
 
+TEST_F(OutcomeTest, ABusyMachineNamesNoWinner) {
+  measurement_.interrupted_kept = true;
+  EXPECT_EQ(outcome().winner, "baseline");
+}
+
 TEST_F(OutcomeTest, WithoutACountedSampleNothingIsClaimed) {
   for (ArmResult& arm : measurement_.arms) arm.counted = arm.pairs = 0;
   const Outcome result = outcome();
