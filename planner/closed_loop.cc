@@ -79,15 +79,13 @@ bool ClosedLoop::known(const std::vector<Entry>& plans, const Plan& plan,
   });
 }
 
-void ClosedLoop::add_new(std::vector<Entry>& plans, Plan plan, const IssueMethod& issue,
-                         std::string why) {
+void ClosedLoop::add_new(std::vector<Entry>& plans, Plan plan, const IssueMethod& issue) {
   if (!fetches(plan) || known(plans, plan, issue) || known(measured_, plan, issue)) return;
   Entry entry;
   entry.measured.plan = std::move(plan);
   entry.measured.issue = issue;
   entry.measured.planned_bandwidth_bytes_per_s =
       std::min(device_.methods.front().bandwidth_bytes_per_s, device_.memory_bandwidth_bytes_per_s);
-  entry.why = std::move(why);
   plans.push_back(std::move(entry));
 }
 
@@ -96,17 +94,17 @@ void ClosedLoop::plan_round() {
   planned_ = make_schedule(step_, device_, options_, referee_).schedule;
   planned_.method = issue_;
   std::vector<Entry> plans;
-  add_new(plans, planned_.plan, issue_, {});
-  for (const Plan& plan : planned_.candidates) add_new(plans, plan, issue_, {});
+  add_new(plans, planned_.plan, issue_);
+  for (const Plan& plan : planned_.candidates) add_new(plans, plan, issue_);
   // Once: how a plan is best issued hardly depends on which of these plans it is.
   if (round_ == 1 && !plans.empty()) {
     const Plan best = plans.front().measured.plan;
     for (const IssueVariant& variant : issue_variants(device_, issue_)) {
       Plan plan = best;
       predict(plan, step_, device_, variant.method, options_, referee_);
-      plan.reasons = {variant.why};
+      plan.reasons = {fmt::format("tried as a variant ({})", variant.why)};
       plan.objective_ns = 0;  // of the plan that it varies, not its own
-      add_new(plans, std::move(plan), variant.method, variant.why);
+      add_new(plans, std::move(plan), variant.method);
     }
   }
   if (!plans.empty()) {
@@ -171,11 +169,11 @@ void ClosedLoop::take(const ReplayFindings& findings) {
 void ClosedLoop::judge_alone(const ReplayFindings& findings) {
   alone_ = findings.plans.front().speedup;
   if (!findings.busy && surely_faster(*alone_)) return;
-  rejected_ =
-      fmt::format("the best of {}, {}, was measured once more, alone: {}{}",
-                  count_of(static_cast<int64_t>(measured_.size()), "plan"),
-                  measured_text(measured_[*chosen_].measured.found.speedup), measured_text(*alone_),
-                  findings.busy ? ", on a machine too busy to decide anything" : "");
+  rejected_ = fmt::format("the best of {}, {}, was measured once more, alone: {}{}",
+                          count_of(static_cast<int64_t>(measured_.size()), "plan"),
+                          measured_text(measured_[*chosen_].measured.found.speedup),
+                          measured_text(*alone_) + link_remark(),
+                          findings.busy ? ", on a machine too busy to decide anything" : "");
   chosen_.reset();
 }
 
@@ -246,9 +244,9 @@ Schedule ClosedLoop::result() const {
 
 std::string ClosedLoop::why_chosen(const Entry& entry) const {
   const PairedSpeedup& found = entry.measured.found.speedup;
-  std::string text =
-      fmt::format("measured {}, foretold {}: {}", measured_text(alone_.value_or(found)),
-                  format_ratio(entry.measured.plan.speedup), describe(entry.measured.issue));
+  std::string text = fmt::format(
+      "measured {}{}, foretold {}: {}", measured_text(alone_.value_or(found)), link_remark(),
+      format_ratio(entry.measured.plan.speedup), describe(entry.measured.issue));
   if (measured_.size() > 1) {
     text += fmt::format("; the best of {} measured plans ({} among them), measured once more alone",
                         measured_.size(), measured_text(found));
@@ -261,8 +259,16 @@ std::string ClosedLoop::best_measurement() const {
       std::min_element(measured_.begin(), measured_.end(), [](const Entry& a, const Entry& b) {
         return measured_better(a.measured.found.speedup, b.measured.found.speedup);
       });
-  return fmt::format("{}, foretold {}, by {}", measured_text(best->measured.found.speedup),
-                     format_ratio(best->measured.plan.speedup), describe(best->measured.issue));
+  return fmt::format("{}{}, foretold {}, by {}", measured_text(best->measured.found.speedup),
+                     link_remark(), format_ratio(best->measured.plan.speedup),
+                     describe(best->measured.issue));
+}
+
+std::string ClosedLoop::link_remark() const {
+  const int64_t link_ns = options_.problem.link_latency_ns;
+  if (link_ns == 0) return {};
+  return fmt::format(" with a stand-in for a network link of {} per collective",
+                     format_duration(static_cast<double>(link_ns)));
 }
 
 // The step as it is. Where nothing could be measured, the planner's own reason stands.

@@ -49,12 +49,11 @@ class ClosedLoop {
  private:
   struct Entry {
     MeasuredPlan measured;
-    std::string why;  // as a variant
     bool busy = false;
   };
 
   void plan_round();
-  void add_new(std::vector<Entry>& plans, Plan plan, const IssueMethod& issue, std::string why);
+  void add_new(std::vector<Entry>& plans, Plan plan, const IssueMethod& issue);
   bool known(const std::vector<Entry>& plans, const Plan& plan, const IssueMethod& issue) const;
   void replay(std::vector<Entry> plans, std::string purpose);
   void judge_alone(const ReplayFindings& findings);
@@ -64,6 +63,7 @@ class ClosedLoop {
   void lead_with(const IssueMethod& issue);
   void do_nothing(Schedule& schedule) const;
   std::string best_measurement() const;
+  std::string link_remark() const;
   std::string why_chosen(const Entry& entry) const;
 
   const FoldedStep& step_;

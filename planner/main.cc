@@ -26,7 +26,7 @@ namespace {
 void summarise(const TuneOptions& options, const FoldedStep& step, const Schedule& schedule,
                Console& console) {
   const Plan& plan = schedule.plan;
-  std::string text = fmt::format("{}: {}\n", plan.verdict, fmt::join(plan.reasons, "; "));
+  std::string text = fmt::format("{}: {}\n", plan.verdict, fmt::join(plan.reasons, "\n  "));
   if (options.explain) text = explain(step, schedule);
   text += measured_table(schedule);
   if (options.output == "-") {

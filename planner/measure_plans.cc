@@ -108,6 +108,12 @@ std::optional<Schedule> measure_plans(const FoldedStep& step, const DeviceModel&
   while (loop.next()) {
     const auto findings = runner.run(*loop.next(), loop.replays_taken() + 1, loop.purpose());
     if (!findings) return std::nullopt;
+    if (findings->busy) {
+      console.warn(
+          fmt::format("ranks lost their cores during most samples of replay {}: this machine is "
+                      "too busy for it",
+                      loop.replays_taken() + 1));
+    }
     loop.take(*findings);
   }
   return loop.result();

@@ -115,7 +115,8 @@ TEST_F(ClosedLoopTest, AWinnerIsChosenAndMeasuredOnceMore) {
   EXPECT_EQ(chosen.plan.verdict, "prefetch");
   ASSERT_TRUE(chosen.plan.measured);
   EXPECT_GT(*chosen.plan.measured->low, 1);
-  EXPECT_THAT(chosen.plan.reasons.front(), AllOf(HasSubstr("measured 1."), HasSubstr("once more")));
+  EXPECT_THAT(chosen.plan.reasons.front(), AllOf(HasSubstr("measured 1."), HasSubstr("once more"),
+                                                 HasSubstr("stand-in for a network link")));
   for (const Plan& plan : chosen.candidates) EXPECT_TRUE(plan.measured);
 }
 
@@ -209,7 +210,8 @@ TEST_F(ClosedLoopTest, LuckIsNotChosen) {
   const Schedule chosen = loop.result();
   EXPECT_EQ(chosen.plan.verdict, "do-nothing");
   EXPECT_THAT(chosen.plan.reasons.front(),
-              AllOf(HasSubstr("measured once more, alone"), HasSubstr("1.000x [0.990, 1.010]")));
+              AllOf(HasSubstr("measured once more, alone"), HasSubstr("1.000x [0.990, 1.010]"),
+                    HasSubstr("stand-in for a network link")));
 }
 
 TEST_F(ClosedLoopTest, NothingToFetchNeedsNoReplay) {

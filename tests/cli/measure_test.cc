@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+// preserve-tune --measure from the outside: with the real preserve-replay, and with stand-ins for
+// it that fail in every way. Nothing here asserts a speed.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "common/output_file.h"
+#include "planner/device.h"
+#include "planner/schedule.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+// Open MPI leaks at exit, from plug-ins that are unloaded by then, so no suppression can name them.
+const std::string kNoLeakCheck = "ASAN_OPTIONS=detect_leaks=0";
+
+DeviceModel box() {
+  DeviceModel device;
+  device.name = "box";
+  device.kind = "cpu";
+  device.source = "made up for tests";
+  device.cache_bytes = 32 << 20;
+  device.cache_budget_bytes = 4 << 20;
+  device.memory_bandwidth_bytes_per_s = 20e9;
+  device.cache_read_bandwidth_bytes_per_s = 60e9;
+  device.op_floor_ns = 500;
+  device.methods = {{.name = "load",
+                     .placement = "consumer",
+                     .bandwidth_bytes_per_s = 15e9,
+                     .start_latency_ns = 500,
+                     .hit_read_bandwidth_bytes_per_s = 50e9,
+                     .chunk_bytes = 4096},
+                    {.name = "prefetcht1",
+                     .placement = "consumer",
+                     .bandwidth_bytes_per_s = 14e9,
+                     .start_latency_ns = 500,
+                     .hit_read_bandwidth_bytes_per_s = 50e9,
+                     .chunk_bytes = 4096}};
+  return device;
+}
+
+std::vector<std::string> names_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+class MeasureCli : public testing::Test {
+ protected:
+  MeasureCli() {
+    test::SyntheticTrace spec;
+    spec.layers = 2;
+    spec.lm_head_bytes = 1 << 20;
+    test::write_synthetic_trace(directory_ / "trace.db", spec);
+    write_device(box());
+    fs::create_directory(directory_ / "tmp");
+  }
+
+  void write_device(const DeviceModel& device) {
+    std::ofstream(directory_ / "device.json") << to_json(device);
+  }
+
+  // The tool beside a preserve-replay that is this script.
+  void stand_in(const std::string& script) {
+    const fs::path bin = directory_ / "bin";
+    fs::create_directory(bin);
+    fs::copy_file(tool_, bin / "preserve-tune");
+    std::ofstream(bin / "preserve-replay") << "#!/bin/sh\n" << script << "\n";
+    fs::permissions(bin / "preserve-replay", fs::perms::owner_all);
+    tool_ = bin / "preserve-tune";
+  }
+
+  // Behind the options come those of preserve-replay.
+  test::Run measure(std::vector<std::string> options = {},
+                    std::vector<std::string> replay_words = {"--oversubscribe"}) const {
+    std::vector<std::string> argv{
+        tool_.string(), "trace.db", "--device", "device.json", "--measure", "--link",
+        "100us",        "--rounds", "1",        "--color",     "never"};
+    argv.insert(argv.end(), options.begin(), options.end());
+    argv.emplace_back("--");
+    argv.insert(argv.end(), replay_words.begin(), replay_words.end());
+    return test::run_program(argv, {kNoLeakCheck, "TMPDIR=" + (directory_ / "tmp").string()},
+                             directory_.path());
+  }
+
+  void expect_nothing_left(const test::Run& run) const {
+    EXPECT_THAT(names_in(directory_ / "tmp"), IsEmpty());
+    EXPECT_FALSE(fs::exists(directory_ / "schedule.json"));
+    EXPECT_THAT(run.out, IsEmpty());
+  }
+  void expect_refused(const test::Run& run, const std::string& message) const {
+    EXPECT_EQ(run.exit_code, 2) << run.err;
+    EXPECT_THAT(run.err, AllOf(HasSubstr("preserve-tune: error: "), HasSubstr(message)));
+    expect_nothing_left(run);
+  }
+
+  test::TemporaryDirectory directory_;
+  fs::path tool_ = PRESERVE_BIN_DIR "/preserve-tune";
+};
+
+TEST_F(MeasureCli, EveryPlanIsMeasuredAndRecorded) {
+  const test::Run run = measure({"--measure-time", "1s", "--keep-replays", "kept"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.err, AllOf(HasSubstr("replay 1: measuring"), HasSubstr("next: preserve-replay")));
+  EXPECT_THAT(run.out, HasSubstr("95 % interval"));
+  EXPECT_THAT(names_in(directory_ / "tmp"), IsEmpty());
+  EXPECT_THAT(names_in(directory_ / "kept"),
+              testing::IsSupersetOf({"replay-1.db", "schedule-1.json"}));
+
+  const Schedule schedule = load_schedule(directory_ / "schedule.json");
+  EXPECT_THAT(schedule.candidates, Not(IsEmpty()));
+  bool other_method = false;
+  for (const Plan& plan : schedule.candidates) {
+    EXPECT_TRUE(plan.measured.has_value());
+    other_method = other_method || plan.method.has_value();
+  }
+  EXPECT_TRUE(other_method);
+  ASSERT_THAT(schedule.plan.reasons, Not(IsEmpty()));
+  EXPECT_THAT(schedule.plan.reasons.front(), HasSubstr("measured"));
+  EXPECT_EQ(schedule.plan.verdict == "prefetch", schedule.plan.measured.has_value());
+  EXPECT_EQ(schedule.trace_sha256, sha256_of_file(directory_ / "trace.db"));
+
+  // The same files again need leave.
+  fs::remove(directory_ / "schedule.json");
+  const test::Run again = measure({"--measure-time", "1s", "--keep-replays", "kept"});
+  EXPECT_EQ(again.exit_code, 2);
+  EXPECT_THAT(again.err, HasSubstr("schedule-1.json"));
+}
+
+TEST_F(MeasureCli, WhatReplayRefusesIsRefused) {
+  expect_refused(measure({}, {"--no-such-option"}), "preserve-replay cannot measure this: ");
+  DeviceModel gpu = box();
+  gpu.methods[0].name = "bulk_l2";
+  write_device(gpu);
+  expect_refused(measure(), "bulk_l2");
+}
+
+TEST_F(MeasureCli, AReplayThatDiesIsSaid) {
+  stand_in("kill -KILL $$");
+  expect_refused(measure(), "preserve-replay was ended by signal 9");
+}
+
+TEST_F(MeasureCli, AReplayThatWritesNothingIsSaid) {
+  stand_in("exit 0");
+  expect_refused(measure(), "replay-1.db");
+}
+
+TEST_F(MeasureCli, AnInternalErrorOfReplayIsOne) {
+  stand_in("echo 'preserve-replay: error: ranks disagree' >&2; exit 3");
+  const test::Run run = measure();
+  EXPECT_EQ(run.exit_code, 3);
+  EXPECT_THAT(run.err, HasSubstr("ranks disagree"));
+  expect_nothing_left(run);
+}
+
+TEST_F(MeasureCli, WithoutReplayBesideItItSaysSo) {
+  stand_in("");
+  fs::remove(directory_ / "bin/preserve-replay");
+  expect_refused(measure(), "the tools need each other in one folder");
+}
+
+// The stand-in interrupts us and then does not end by itself.
+TEST_F(MeasureCli, AnInterruptEndsTheReplayAndLeavesNothing) {
+  stand_in("kill -INT $PPID; exec sleep 1000");
+  const test::Run run = measure();
+  EXPECT_EQ(run.exit_code, 130);
+  expect_nothing_left(run);
+}
+
+TEST_F(MeasureCli, ReplayGetsItsTimeAndItsOptions) {
+  stand_in("echo \"$@\" > said; echo 'a remark' >&2; exit 2");
+  test::Run run = measure({"--measure-time", "30s"}, {"--collective", "nccl"});
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, testing::ContainsRegex("cannot measure this: a remark"));
+  EXPECT_THAT(read_text_file(directory_ / "said"),
+              AllOf(HasSubstr("trace.db"), HasSubstr("--candidates"),
+                    HasSubstr("--time-limit 15000000000ns"), HasSubstr("--collective nccl")));
+  run = measure({"-v"});
+  EXPECT_THAT(run.err, HasSubstr("\na remark\n"));  // as it came
+}
+
+TEST_F(MeasureCli, OptionsThatDoNotGoTogetherAreRefused) {
+  expect_refused(measure({"--dimacs", "flow.min"}), "--dimacs");
+  expect_refused(measure({"--measure-time", "0"}), "longer than 0");
+  const auto tune = [&](std::vector<std::string> argv) {
+    argv.insert(argv.begin(), {tool_.string(), "trace.db", "--device", "device.json"});
+    return test::run_program(argv, {}, directory_.path());
+  };
+  expect_refused(tune({"--", "--oversubscribe"}), "--measure");
+  expect_refused(tune({"--no-such-option"}), "unknown option --no-such-option");
+  expect_refused(tune({"another.db"}), "unknown argument another.db");
+  EXPECT_THAT(tune({"--rounds", "0"}).exit_code, 2);
+}
+
+TEST_F(MeasureCli, WithNothingToMeasureNothingIsReplayed) {
+  stand_in("touch replayed; exit 2");
+  const test::Run run = measure({"--strategy", "none"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_FALSE(fs::exists(directory_ / "replayed"));
+  EXPECT_EQ(load_schedule(directory_ / "schedule.json").plan.verdict, "do-nothing");
+}
+
+}  // namespace
+}  // namespace preserve
