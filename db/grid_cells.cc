@@ -74,11 +74,12 @@ constexpr const char* kSelectCells =
     " window_limited_step_ns, cache_limited_step_ns, planned_bytes, issued_bytes,"
     " speedup, speedup_low, speedup_high, verdict, pairs, busy, choice, chosen_speedup,"
     " fused_ratio, fused_ratio_low, fused_ratio_high, fidelity, predicted_saved_ns,"
-    " realised_saved_ns, dur_ns, finished_at FROM cell ORDER BY id";
+    " realised_saved_ns, dur_ns, finished_at, collective FROM cell ORDER BY id";
 
 void read_outcome(const CellRow& row, const Query& query, GridCell& cell) {
   cell.plan_verdict = row.one_of(8, {kPrefetch, kDoNothing}, "plan");
   cell.strategy = row.text(9);
+  cell.collective = row.text(34);
   cell.modelled_step_ns = row.count(10, 1, INT64_MAX, "modelled step");
   cell.predicted_step_ns = row.count(11, 1, INT64_MAX, "predicted step");
   cell.predicted_speedup = row.ratio(12, "predicted speed-up").value_or(1);
@@ -203,14 +204,16 @@ void update_cell(TraceDb& db, const GridCell& cell) {
   db.execute("DELETE FROM cell_arm WHERE cell_id = ?", {cell.id});
   if (cell.status != CellStatus::done) return;
   db.execute(
-      "UPDATE cell SET plan_verdict = ?, strategy = ?, modelled_step_ns = ?, predicted_step_ns = ?,"
+      "UPDATE cell SET collective = ?, plan_verdict = ?, strategy = ?, modelled_step_ns = ?, "
+      "predicted_step_ns = ?,"
       " predicted_speedup = ?, all_hot_step_ns = ?, window_limited_step_ns = ?,"
       " cache_limited_step_ns = ?, planned_bytes = ?, issued_bytes = ?, speedup = ?,"
       " speedup_low = ?, speedup_high = ?, verdict = ?, pairs = ?, busy = ?, choice = ?, "
       "chosen_speedup = ?,"
       " fused_ratio = ?, fused_ratio_low = ?, fused_ratio_high = ?, fidelity = ?,"
       " predicted_saved_ns = ?, realised_saved_ns = ? WHERE id = ?",
-      {cell.plan_verdict,
+      {or_null(cell.collective),
+       cell.plan_verdict,
        or_null(cell.strategy),
        cell.modelled_step_ns,
        cell.predicted_step_ns,

@@ -52,6 +52,7 @@ struct GridCell {
   std::string finished_at{};
 
   // Of status done alone.
+  std::string collective{};  // as meta collective of the replay
   std::string plan_verdict{}, strategy{};
   int64_t modelled_step_ns = 0, predicted_step_ns = 0;
   double predicted_speedup = 1;

@@ -24,6 +24,7 @@ CREATE TABLE cell (
     CHECK (status = 'pending' OR status = 'done' OR status = 'not_available'
       OR status = 'failed'),             -- not_available: cannot be run, as a model that does not fit
   reason            TEXT,                -- why it is not available or failed
+  collective        TEXT,                -- what carried it: mpi, mpi+link, nccl, stand-in, stand-in+link
   plan_verdict      TEXT,                -- of the schedule: prefetch or do-nothing
   strategy          TEXT,                -- that made the plan
   modelled_step_ns  INTEGER,             -- the generated step, link included

@@ -53,15 +53,17 @@ std::string no_columns() {
 // One row per cell; an empty field is an unknown value. Columns are only ever added at the end.
 std::string to_csv(const GridReport& report) {
   std::string out = fmt::format(
-      "model,dtype,ranks,batch,context,status,{},published_speedup,dur_ns,finished_at,reason\r\n",
+      "model,dtype,ranks,batch,context,status,{},published_speedup,dur_ns,finished_at,reason,"
+      "collective\r\n",
       kMeasuredHeads);
   for (const GridCell& cell : report.cells) {
     const CellKey& key = cell.key;
     const bool done = cell.status == CellStatus::done;
-    out += fmt::format("{},{},{},{},{},{},{},{},{},{},{}\r\n", csv_text(key.model),
+    out += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{}\r\n", csv_text(key.model),
                        csv_text(key.dtype), key.ranks, key.batch, key.context, to_text(cell.status),
                        done ? measured_columns(cell) : no_columns(), number(published_speedup(key)),
-                       cell.dur_ns, csv_text(cell.finished_at), csv_text(cell.reason));
+                       cell.dur_ns, csv_text(cell.finished_at), csv_text(cell.reason),
+                       csv_text(cell.collective));
   }
   return out;
 }

@@ -40,7 +40,8 @@ ordered_json write_measured(const GridCell& cell) {
   for (const CellArm& arm : cell.arms) {
     arms[arm.name] = {{"step_ns", arm.step_ns}, {"speedup", measured(arm.speedup)}};
   }
-  return {{"plan", cell.plan_verdict},
+  return {{"collective", cell.collective},
+          {"plan", cell.plan_verdict},
           {"strategy", cell.strategy},
           {"modelled_step_ns", cell.modelled_step_ns},
           {"predicted_step_ns", cell.predicted_step_ns},

@@ -28,8 +28,8 @@ constexpr std::array kPublished{
     Published{"llama3-70b", 4, 4, 16384, 1.36}, Published{"phi-3-medium", 4, 4, 16384, 1.43}};
 
 GridCell cleaned(GridCell cell) {
-  for (std::string* text :
-       {&cell.key.model, &cell.key.dtype, &cell.reason, &cell.strategy, &cell.finished_at}) {
+  for (std::string* text : {&cell.key.model, &cell.key.dtype, &cell.reason, &cell.strategy,
+                            &cell.collective, &cell.finished_at}) {
     *text = clean(*text, text == &cell.reason ? 600 : kNameLimit);
   }
   for (CellArm& arm : cell.arms) arm.name = clean(arm.name);
@@ -40,6 +40,9 @@ std::string collective_words(const std::string& collective) {
   if (collective == "mpi") return "real MPI collectives between the ranks";
   if (collective == "mpi+link") return "MPI collectives with a stand-in for a network link";
   if (collective == "nccl") return "real NCCL collectives between GPUs";
+  if (collective == "stand-in+link") {
+    return "stand-in collectives on one GPU with a stand-in for a network link";
+  }
   if (collective == "stand-in") return "stand-in collectives on one GPU";
   return collective;
 }
@@ -50,7 +53,7 @@ void add_facts(const TraceDb& db, GridReport& report) {
   };
   add("Measured on", db.meta("device_name"));
   add("Executor", db.meta("executor"));
-  add("Collectives", collective_words(db.meta("collective")));
+  add("Collectives", report.collectives);
   const double link_ns = std::strtod(db.meta("grid_link_latency_ns").c_str(), nullptr);
   if (link_ns > 0) add("Stand-in link", format_duration(link_ns) + " per collective");
   add("Planned for device file", db.meta("grid_device_file"));
@@ -66,9 +69,7 @@ void add_facts(const TraceDb& db, GridReport& report) {
 
 std::string sentence_of(const GridReport& report, const GridSummary& summary) {
   const std::string where =
-      report.device.empty()
-          ? ""
-          : fmt::format(" on {} with {}", report.device, collective_words(report.collective));
+      report.device.empty() ? "" : fmt::format(" on {} with {}", report.device, report.collectives);
   if (summary.done == 0) return "Nothing is measured yet.";
   const Interval& mean = summary.mean_chosen ? *summary.mean_chosen : *summary.mean_chosen_all;
   const std::string over =
@@ -90,12 +91,26 @@ void add_warnings(const GridSummary& summary, GridReport& report) {
   warn(summary.unsound,
        "with too few pairs or on a busy machine: nothing is done there, and none of their numbers "
        "counts as a finding");
-  if (report.collective == "stand-in" || report.collective == "mpi+link") {
+  if (report.stand_ins) {
     report.warnings.push_back(
         fmt::format("measured with {}: what prefetching gains if collectives last that long, not "
                     "what a real network gives",
-                    collective_words(report.collective)));
+                    report.collectives));
   }
+}
+
+// All that occur, and whether some are stand-ins.
+void name_collectives(GridReport& report) {
+  std::set<std::string> names;
+  for (const GridCell& cell : report.cells) {
+    if (!cell.collective.empty()) names.insert(cell.collective);
+  }
+  std::vector<std::string> words;
+  for (const std::string& name : names) {
+    words.push_back(collective_words(name));
+    report.stand_ins = report.stand_ins || (name != "mpi" && name != "nccl");
+  }
+  report.collectives = fmt::format("{}", fmt::join(words, " or "));
 }
 
 }  // namespace
@@ -121,7 +136,7 @@ GridReport build_grid_report(const InputFile& input) {
   for (GridCell& cell : read_cells(db)) report.cells.push_back(cleaned(std::move(cell)));
   if (report.cells.empty()) throw input_error("{}: holds no cell", db.file());
   report.device = clean(db.meta("device_name"));
-  report.collective = clean(db.meta("collective"));
+  name_collectives(report);
   add_facts(db, report);
   const GridSummary summary = summarise(report.cells);
   report.complete = summary.pending == 0;

@@ -25,8 +25,10 @@ struct GridReport {
   std::vector<GridCell> cells;
   // Where and how it was measured, in words: {"Measured on", "NVIDIA H100"}.
   std::vector<std::pair<std::string, std::string>> facts;
-  std::string device, collective;  // as the replays name them; empty: nothing measured yet
-  std::string sentence;            // the whole in one
+  std::string device;       // as the replays name it; empty: nothing measured yet
+  std::string collectives;  // in words, all that occur
+  bool stand_ins = false;   // some collectives are not what a library did between ranks
+  std::string sentence;     // the whole in one
   std::vector<std::string> warnings;
 };
 

@@ -153,6 +153,7 @@ void take_results(const Schedule& schedule, const TraceDb& replay, GridCell& cel
   cell.verdict = replay.meta("verdict");
   cell.pairs = std::llround(needed(replay, "pairs_counted"));
   cell.busy = replay.meta("interrupted_kept") == "1";
+  cell.collective = replay.meta("collective");
   cell.fidelity = number(replay, "fidelity");
   cell.predicted_saved_ns = std::llround(number(replay, "predicted_saved_ns").value_or(0));
   cell.realised_saved_ns = std::llround(number(replay, "realised_saved_ns").value_or(0));
@@ -196,7 +197,7 @@ CellRun run_cell(const CellSettings& settings, const GridCell& cell, const fs::p
   try {
     const TraceDb db = TraceDb::open(folder / "replay.db");
     take_results(load_schedule(folder / "schedule.json"), db, result.cell);
-    result.where = MeasuredOn{db.meta("device_name"), db.meta("executor"), db.meta("collective")};
+    result.where = MeasuredOn{db.meta("device_name"), db.meta("executor")};
   } catch (const Error& error) {
     result.cell.status = CellStatus::failed;
     result.cell.reason = printable(error.what(), kReasonBytes);

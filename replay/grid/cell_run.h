@@ -25,9 +25,10 @@ struct CellSettings {
   std::vector<std::string> replay_words;
 };
 
-// What the replay says of where it ran; the same for all cells of a grid.
+// What the replay says of where it ran; the same for all cells of a grid. Collectives may differ:
+// with four GPUs, cells on eight ranks have stand-ins.
 struct MeasuredOn {
-  std::string device, executor, collective;
+  std::string device, executor;
 
   bool operator==(const MeasuredOn&) const = default;
 };

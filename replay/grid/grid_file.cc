@@ -87,14 +87,13 @@ GridFile::GridFile(const fs::path& path, const GridIdentity& identity,
 }
 
 void GridFile::require_same_place(const MeasuredOn& where) const {
-  const MeasuredOn before{db_->meta("device_name"), db_->meta("executor"), db_->meta("collective")};
+  const MeasuredOn before{db_->meta("device_name"), db_->meta("executor")};
   if (before.device.empty() || before == where) return;
   throw input_error(
-      "{}: was measured on {} (executor {}, collectives {}), this cell on {} (executor {}, "
-      "collectives {}): a grid is of one device, so begin another file",
-      db_->file(), printable(before.device), printable(before.executor),
-      printable(before.collective), printable(where.device), printable(where.executor),
-      printable(where.collective));
+      "{}: was measured on {} (executor {}), this cell on {} (executor {}): a grid is of one "
+      "device, so begin another file",
+      db_->file(), printable(before.device), printable(before.executor), printable(where.device),
+      printable(where.executor));
 }
 
 void GridFile::record(const CellRun& run) {
@@ -111,7 +110,6 @@ void GridFile::record(const CellRun& run) {
     if (run.where) {
       db_->set_meta("device_name", run.where->device);
       db_->set_meta("executor", run.where->executor);
-      db_->set_meta("collective", run.where->collective);
     }
     if (all) db_->set_meta("incomplete", "0");
   });

@@ -203,6 +203,7 @@ void write_replay(const fs::path& path, double overlap_ratio) {
                                                         {"interrupted_kept", "0"},
                                                         {"predicted_saved_ns", "50000"},
                                                         {"realised_saved_ns", "-7"},
+                                                        {"collective", "nccl"},
                                                         {"planned_bytes_per_step", "4096"},
                                                         {"issued_bytes_per_step", "4000"}}) {
     db.set_meta(key, value);
@@ -238,6 +239,7 @@ TEST(GridResults, AreTakenFromScheduleAndReplay) {
   EXPECT_EQ(cell.choice, kPrefetch);
   EXPECT_EQ(cell.chosen_speedup, 1.05);
   EXPECT_EQ(cell.realised_saved_ns, -7);
+  EXPECT_EQ(cell.collective, "nccl");
   ASSERT_TRUE(cell.fused && cell.fused->low);
   EXPECT_NEAR(cell.fused->estimate, 1.1, 1e-3);
   ASSERT_EQ(cell.arms.size(), 3U);
@@ -266,7 +268,7 @@ class GridFiles : public testing::Test {
     CellRun run;
     run.cell = test::measured_cell(cells_[i].key, speedup);
     run.cell.id = cells_[i].id;
-    run.where = MeasuredOn{device, "cuda", "nccl"};
+    run.where = MeasuredOn{device, "cuda"};
     return run;
   }
 

@@ -100,7 +100,7 @@ TEST(GridReport, OfNothingMeasuredIsAReportToo) {
   std::vector<GridCell> cells = test::synthetic_cells();
   cells = {cells.back()};
   test::write_synthetic_grid(directory / "grid.db", cells, [](TraceDb& db) {
-    db.execute("DELETE FROM meta WHERE key IN ('device_name', 'executor', 'collective')");
+    db.execute("DELETE FROM meta WHERE key IN ('device_name', 'executor')");
   });
   const GridReport report = report_of(directory / "grid.db");
   EXPECT_EQ(report.sentence, "Nothing is measured yet.");
@@ -165,7 +165,7 @@ GridReport hostile_report(const TemporaryDirectory& directory) {
     db.execute("UPDATE cell_arm SET arm = ? WHERE arm = 'null'", {kImage});
     db.execute("UPDATE meta SET value = ? WHERE key LIKE 'grid_%' OR key = 'device_name'",
                {kScript + "{{data}}"});
-    db.execute("UPDATE meta SET value = ? WHERE key = 'collective'", {kImage});
+    db.execute("UPDATE cell SET collective = ? WHERE status = 'done'", {kImage});
   });
   return report_of(directory / "grid.db");
 }

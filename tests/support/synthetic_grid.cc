@@ -46,6 +46,7 @@ GridCell measured_cell(const CellKey& key, double speedup) {
   cell.dur_ns = 6'000'000'000;
   cell.finished_at = "2026-01-31T12:00:00Z";
   cell.plan_verdict = kPrefetch;
+  cell.collective = "stand-in";
   cell.strategy = "flow";
   cell.modelled_step_ns = kStepNs;
   cell.predicted_speedup = speedup + 0.01;
@@ -103,7 +104,6 @@ void write_synthetic_grid(const std::filesystem::path& path, const std::vector<G
         {"incomplete", all ? "0" : "1"},
         {"device_name", "NVIDIA H100 80GB HBM3"},
         {"executor", "cuda"},
-        {"collective", "stand-in"},
         {"grid_tool_version", "0.1.0"},
         {"grid_selection", "tp=4,8 batch=1,8,64 context=4096,16384 dtype=fp16,int8"},
         {"grid_device_file", "h100-sxm"},
