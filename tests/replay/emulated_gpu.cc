@@ -50,6 +50,8 @@ bool run_all_once() {
 
 }  // namespace
 
+bool recording = true;
+
 const Position& here() {
   return fibers[running].position;
 }
@@ -75,6 +77,9 @@ uint64_t timer_ns() {
 long long clock_cycles() {
   return static_cast<long long>((now_ns += kTickNs) * kCyclesPerNs);
 }
+void advance(uint64_t ns) {
+  now_ns += ns;
+}
 unsigned sm_index() {
   return here().block.x % kSms;
 }
@@ -84,7 +89,7 @@ std::vector<Request>& requests() {
   return all;
 }
 void request(uint64_t address, uint64_t bytes, bool kept) {
-  requests().push_back({address, bytes, kept, sm_index()});
+  if (recording) requests().push_back({address, bytes, kept, sm_index()});
 }
 
 void launch(unsigned blocks, unsigned threads, const std::function<void()>& thread) {

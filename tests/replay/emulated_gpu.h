@@ -27,12 +27,14 @@ inline constexpr uint64_t kTickNs = 10;
 inline constexpr uint64_t kCyclesPerNs = 2;
 uint64_t timer_ns();
 long long clock_cycles();
+void advance(uint64_t ns);
 
 // Block i runs on SM i % sms.
-inline constexpr unsigned kSms = 8;
+inline constexpr unsigned kSms = 16;
 unsigned sm_index();
 
-// What a kernel asked L2 for, in order.
+// What a kernel asked L2 for, in order; nothing is kept while `recording` is false.
+extern bool recording;
 struct Request {
   uint64_t address, bytes;
   bool kept;

@@ -52,8 +52,10 @@ template <typename T>
 T __ldg(const T* address) {
   return *address;
 }
+// Atomic operations reach a place in L2 that is farther from SMs with an odd number.
 template <typename T>
 T atomicAdd(T* address, std::type_identity_t<T> value) {
+  emulated::advance(emulated::sm_index() % 2 == 0 ? 100 : 250);
   const T old = *address;
   *address = old + value;
   return old;
@@ -87,6 +89,7 @@ inline uint4 load_kept(uint64_t address, uint64_t) {
   return *reinterpret_cast<const uint4*>(address);
 }
 inline uint64_t load_relaxed(uint64_t address) {
+  emulated::advance(200);
   emulated::request(address, sizeof(uint64_t), false);
   return *reinterpret_cast<const uint64_t*>(address);
 }

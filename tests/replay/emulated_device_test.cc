@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the emulated CUDA runtime can show beyond tests/gpu/gpu_device_test.cc: that nothing is left
+// behind, and that the order of a step does not hang on luck.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "common/error.h"
+#include "replay/gpu/gpu_device.h"
+#include "tests/replay/emulated_cuda.h"
+
+namespace preserve {
+namespace {
+
+// No library of the machine: NCCL is played, cuBLASLt is not.
+class PlayedLibraries : public testing::Environment {
+ public:
+  void SetUp() override {
+#ifdef PRESERVE_FAKE_NCCL
+    ::setenv("PRESERVE_NCCL", PRESERVE_FAKE_NCCL, 1);
+#else
+    ::setenv("PRESERVE_NCCL", "/absent/libnccl.so", 1);
+#endif
+    ::setenv("PRESERVE_CUBLASLT", "/absent/libcublasLt.so", 1);
+  }
+};
+const auto* const played = testing::AddGlobalTestEnvironment(new PlayedLibraries);
+
+GpuNode read_of(GpuRange range, int op, std::vector<int> after = {}) {
+  GpuNode node;
+  node.op = op;
+  node.ranges = {range};
+  node.after = std::move(after);
+  return node;
+}
+
+TEST(EmulatedDevice, NothingIsLeftBehind) {
+  const size_t before = emulated::live_objects();
+  {
+    const std::unique_ptr<GpuDevice> gpu = open_cuda_device(0);
+    const size_t opened = emulated::live_objects();
+    const GpuRange memory{gpu->allocate(1 << 16), 1 << 16};
+    GpuNode stand_in;
+    stand_in.kind = GpuNodeKind::stand_in;
+    stand_in.op = 1;
+    stand_in.ctas = 2;
+    stand_in.link_bytes = 1 << 16;
+    stand_in.after = {0};
+    for (const bool as_graph : {true, false}) {
+      const int graph =
+          gpu->add({.nodes = {read_of(memory, 0), stand_in}, .ops = 2, .as_graph = as_graph});
+      EXPECT_GT(gpu->run(graph, 2).op_ns[1], 0);
+      gpu->drop(graph);
+      EXPECT_THROW(gpu->run(graph, 1), Error);
+    }
+    EXPECT_EQ(emulated::live_objects(), opened + 2);  // what was allocated, and the link's buffer
+    EXPECT_THROW(gpu->drop(99), Error);
+    gpu->add({.nodes = {read_of(memory, 0)}, .ops = 1});  // goes with the device
+  }
+  EXPECT_EQ(emulated::live_objects(), before);
+}
+
+TEST(EmulatedDevice, EveryOrderThatTheEdgesAllowGivesTheSame) {
+  const std::unique_ptr<GpuDevice> gpu = open_cuda_device(0);
+  const GpuRange memory{gpu->allocate(1 << 20), 1 << 20};
+  const auto part = [&](int i) {
+    return GpuRange{memory.address + static_cast<GpuAddress>(i) * 65'536, 65'536};
+  };
+  // Two layers with prefetches beside their collectives.
+  std::vector<GpuNode> nodes;
+  for (int layer = 0; layer < 2; ++layer) {
+    const int first = static_cast<int>(nodes.size());
+    nodes.push_back(read_of(part(layer), 2 * layer,
+                            layer == 0 ? std::vector<int>{} : std::vector<int>{first - 2}));
+    GpuNode collective;
+    collective.kind = GpuNodeKind::stand_in;
+    collective.op = 2 * layer + 1;
+    collective.ctas = 3;
+    collective.hold_ns = 20'000;
+    collective.after = {first};
+    nodes.push_back(collective);
+    GpuNode prefetch;
+    prefetch.kind = GpuNodeKind::prefetch;
+    prefetch.ranges = {part(layer + 1)};
+    prefetch.ctas = 2;
+    prefetch.chunk_bytes = 4096;
+    prefetch.after = {first + 1};
+    prefetch.with_start_of = true;
+    prefetch.stream = 1;
+    nodes.push_back(prefetch);
+  }
+  uint64_t checksum = 0;
+  for (const bool as_graph : {true, false}) {
+    const int graph = gpu->add({.nodes = nodes, .ops = 4, .as_graph = as_graph});
+    const GpuRun run = gpu->run(graph, 20);
+    if (as_graph) checksum = run.checksum;
+    EXPECT_EQ(run.checksum, checksum);
+    for (size_t op = 1; op < 4; ++op) {
+      EXPECT_GE(run.op_start_ns[op], run.op_start_ns[op - 1] + run.op_ns[op - 1]) << op;
+    }
+    EXPECT_GE(run.op_ns[1], 20'000);
+    EXPECT_GE(run.step_ns, run.op_start_ns[3] + run.op_ns[3]);
+  }
+}
+
+TEST(EmulatedDevice, ChaseNeedsAChain) {
+  const std::unique_ptr<GpuDevice> gpu = open_cuda_device(0);
+  const GpuRange memory{gpu->allocate(1 << 16), 1 << 16};
+  GpuNode chase;
+  chase.kind = GpuNodeKind::chase;
+  chase.op = 0;
+  chase.ranges = {memory};
+  chase.hops = 10;
+  EXPECT_THROW(gpu->add({.nodes = {chase}, .ops = 1}), Error);
+  EXPECT_THROW(gpu->make_chain(memory.address + 64, 4096, 1), Error);
+  EXPECT_THROW(gpu->make_chain(memory.address, 1 << 17, 1), Error);
+  gpu->make_chain(memory.address, memory.bytes, 1);
+  EXPECT_NO_THROW(gpu->add({.nodes = {chase}, .ops = 1}));
+}
+
+}  // namespace
+}  // namespace preserve
