@@ -220,6 +220,9 @@ struct Method {
   GpuFetch fetch;
   uint64_t unit_bytes;
 };
+void PrintTo(const Method& method, std::ostream* out) {
+  *out << static_cast<int>(method.fetch) << " by " << method.unit_bytes;
+}
 class PrefetchKernel : public testing::TestWithParam<Method> {
  protected:
   // What must be asked for: line by line, whole lines.

@@ -104,6 +104,22 @@ TEST(EmulatedDevice, EveryOrderThatTheEdgesAllowGivesTheSame) {
   }
 }
 
+TEST(EmulatedDevice, StreamsWaitForEachOther) {
+  const std::unique_ptr<GpuDevice> gpu = open_cuda_device(0);
+  const GpuRange memory{gpu->allocate(1 << 16), 1 << 16};
+  // There, back, and a last one that only the end of the step waits for.
+  std::vector<GpuNode> nodes{read_of(memory, 0), read_of(memory, 1, {0}), read_of(memory, 2, {1}),
+                             read_of(memory, 3, {2})};
+  nodes[1].stream = nodes[3].stream = 1;
+  const int graph = gpu->add({.nodes = nodes, .ops = 4, .as_graph = false});
+  for (int i = 0; i < 20; ++i) {
+    const GpuRun run = gpu->run(graph, 3);
+    for (size_t op = 1; op < 4; ++op) {
+      ASSERT_GE(run.op_start_ns[op], run.op_start_ns[op - 1] + run.op_ns[op - 1]) << op;
+    }
+  }
+}
+
 TEST(EmulatedDevice, ChaseNeedsAChain) {
   const std::unique_ptr<GpuDevice> gpu = open_cuda_device(0);
   const GpuRange memory{gpu->allocate(1 << 16), 1 << 16};
