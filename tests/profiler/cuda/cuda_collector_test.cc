@@ -13,6 +13,7 @@
 
 #include "db/trace_db.h"
 #include "profiler/cuda/capture_range.h"
+#include "tests/profiler/cuda/kill_log.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -153,6 +154,43 @@ TEST_F(CudaCollector, KilledProcessLosesAtMostAFlushPeriod) {
   EXPECT_EQ(recorded.run.exit_code, 128 + SIGKILL);
   EXPECT_EQ(recorded.kernels(), 10);
   EXPECT_EQ(recorded.number("SELECT SUM(complete = 0) FROM process"), 1);
+}
+
+// Killed at random moments: the trace is always readable, holds no kernel that was not launched and
+// none twice, and everything up to a few flushes before the end. (The flush before the last one is
+// the promise; a busy machine is given some more.)
+TEST_F(CudaCollector, KilledAtAnyMoment) {
+  constexpr unsigned kRuns = 24;
+  constexpr uint64_t kSlackFlushes = 6;
+  int64_t recorded_in_all = 0;
+  for (unsigned seed = 1; seed <= kRuns; ++seed) {
+    SCOPED_TRACE(seed);
+    const std::string file = folder_ / ("log" + std::to_string(seed)).c_str();
+    const Recorded recorded =
+        record({"randomly_killed", std::to_string(seed), file}, {"--flush-period", "20ms"},
+               {seed % 3 == 0 ? "PRESERVE_CUDA_BUFFER_BYTES=65536" : "PRESERVE_NOTHING=1"});
+    ASSERT_EQ(recorded.run.exit_code, 128 + SIGKILL) << recorded.run.err;
+    KillLog log{};
+    std::ifstream(file, std::ios::binary).read(reinterpret_cast<char*>(&log), sizeof(log));
+    const int64_t kernels = recorded.kernels();
+    recorded_in_all += kernels;
+    // A replay runs two kernels under one number.
+    EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM (SELECT DISTINCT correlation_id, "
+                              "graph_node_id FROM op JOIN stream ON stream.id = stream_id "
+                              "WHERE stream.kind = 'gpu')"),
+              kernels);
+    EXPECT_LE(kernels, static_cast<int64_t>(log.launched));
+    if (log.flushes > kSlackFlushes) {
+      EXPECT_GE(kernels + recorded.number("SELECT IFNULL(SUM(count), 0) FROM loss WHERE source IN "
+                                          "('cupti', 'cupti_buffers') AND kind = 'dropped'"),
+                static_cast<int64_t>(log.launched_before[log.flushes - kSlackFlushes]));
+    }
+    EXPECT_EQ(recorded.number("SELECT SUM(complete = 0) FROM process"), 1);
+    EXPECT_EQ(recorded.number("SELECT IFNULL(SUM(CASE kind WHEN 'received' THEN count ELSE -count "
+                              "END), 0) FROM loss WHERE source = 'cupti'"),
+              0);
+  }
+  EXPECT_GT(recorded_in_all, 1000);
 }
 
 TEST_F(CudaCollector, ForkedChildIsNotRecordedAndLives) {

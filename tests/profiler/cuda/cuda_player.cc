@@ -3,19 +3,24 @@
 // then the scenario of the first argument. Sees no tool and changes nothing when the variable is
 // not set.
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <nvtx3/nvToolsExt.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "tests/profiler/cuda/fake_cupti.h"
+#include "tests/profiler/cuda/kill_log.h"
 
 namespace {
 
@@ -75,6 +80,36 @@ int forked() {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
+// Launches, eagerly or by replays of a graph, until it is killed at a random moment. Into `file`,
+// which outlives it, it writes how much had been launched at each flush.
+int randomly_killed(unsigned seed, const char* file) {
+  std::mt19937 random(seed);
+  const int fd = open(file, O_RDWR | O_CREAT, 0600);
+  if (fd < 0 || ftruncate(fd, sizeof(KillLog)) != 0) return 2;
+  void* memory = mmap(nullptr, sizeof(KillLog), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (memory == MAP_FAILED) return 2;
+  auto* log = static_cast<KillLog*>(memory);
+  const bool replays = random() % 2 == 0;
+  const auto lives_us = static_cast<useconds_t>(random() % 300'000);
+  const auto pause_us = static_cast<useconds_t>(random() % 300);
+  if (replays) capture_graph();
+  std::thread([lives_us] {
+    usleep(lives_us);
+    raise(SIGKILL);
+  }).detach();
+  for (uint64_t kernels = 0;; kernels += 2) {
+    const uint64_t flush = std::min<uint64_t>(fake_flushes(), KillLog::kFlushes - 1);
+    for (; log->flushes < flush; ++log->flushes) log->launched_before[log->flushes] = kernels;
+    log->launched = kernels + 2;
+    if (replays) {
+      replay(1);
+    } else {
+      run_steps(1);
+    }
+    if (kernels % 20 == 0) usleep(pause_us);
+  }
+}
+
 void threads() {
   std::vector<std::thread> all;
   for (int i = 0; i < 4; ++i) all.emplace_back([] { run_steps(500); });
@@ -123,6 +158,8 @@ int main(int argc, char** argv) {
     run_steps(count);
     raise(SIGTERM);
     sleep(10);
+  } else if (scenario == "randomly_killed" && argc > 3) {
+    return randomly_killed(static_cast<unsigned>(count), argv[3]);
   } else if (scenario == "kill") {
     run_steps(count);
     usleep(600'000);  // longer than a flush period

@@ -40,7 +40,7 @@ CUpti_TimestampCallbackFunc timestamp = nullptr;
 std::atomic<bool> kernels{false}, memory{false};
 bool enabled_driver[2048] = {}, enabled_resource[64] = {}, enabled_runtime[2048] = {};
 std::atomic<uint32_t> correlation{0};
-std::atomic<uint64_t> requests{0};
+std::atomic<uint64_t> requests{0}, flushes{0};
 uint8_t* buffer = nullptr;
 size_t buffer_bytes = 0, used = 0;
 std::vector<Node> captured, executable;
@@ -260,6 +260,9 @@ int fake_subscribed() {
 int fake_kernels_enabled() {
   return kernels;
 }
+uint64_t fake_flushes() {
+  return flushes;
+}
 uint64_t fake_buffers_requested() {
   return requests;
 }
@@ -350,6 +353,7 @@ CUptiResult cuptiActivityGetNumDroppedRecords(CUcontext, uint32_t, size_t* dropp
 CUptiResult cuptiActivityFlushAll(uint32_t) {
   const std::lock_guard<std::mutex> lock(mutex);
   hand_over();
+  ++flushes;
   return CUPTI_SUCCESS;
 }
 CUptiResult cuptiActivityFlushPeriod(uint32_t) {

@@ -31,6 +31,7 @@ void fake_destroy_context();
 int fake_subscribed();
 int fake_kernels_enabled();
 uint64_t fake_buffers_requested();
+uint64_t fake_flushes();      // calls of cuptiActivityFlushAll
 int fake_counting_objects();  // of the host functions and the range profiler, not given back
 int fake_counting_sessions();
 }
