@@ -22,16 +22,19 @@ const char* nonnull(const char* text) {
 // --- push and pop: the hot path ---
 
 // Slow, but only in recordings that follow ranges.
-void tell_watch(RangeWatch watch, std::string_view text, const Event* event) {
+[[gnu::noinline]] void tell(RangeWatch watch, RangeEvent::Kind kind, std::string_view text,
+                            const Event* event, uint64_t range) {
   const uint32_t id = event == nullptr ? 0 : event->body.string_id;
-  watch(true, id == 0 ? text : registered_string(id));
+  watch({kind, id == 0 ? text : registered_string(id), range});
+}
+inline void tell_watch(RangeEvent::Kind kind, std::string_view text, const Event* event,
+                       uint64_t range = 0) {
+  const RangeWatch watch = range_watch.load(std::memory_order_relaxed);
+  if (__builtin_expect(watch != nullptr, 0)) tell(watch, kind, text, event, range);
 }
 
 int push(uint16_t domain, std::string_view text, const Event* event) {
-  if (const RangeWatch watch = range_watch.load(std::memory_order_relaxed);
-      __builtin_expect(watch != nullptr, 0)) {
-    tell_watch(watch, text, event);
-  }
+  tell_watch(RangeEvent::push, text, event);
   ThreadLog* log = this_thread(kNvtx);
   if (log == nullptr) return NVTX_NO_PUSH_POP_TRACKING;
   uint32_t& skipped = log->skipped[skip_slot(domain)];
@@ -48,10 +51,7 @@ int push(uint16_t domain, std::string_view text, const Event* event) {
 }
 
 int pop(uint16_t domain, const Event* event) {
-  if (const RangeWatch watch = range_watch.load(std::memory_order_relaxed);
-      __builtin_expect(watch != nullptr, 0)) {
-    watch(false, {});
-  }
+  tell_watch(RangeEvent::pop, {}, nullptr);
   ThreadLog* log = this_thread(kNvtx);
   if (log == nullptr) return NVTX_NO_PUSH_POP_TRACKING;
   if (__builtin_expect(log->skipped_pushes != 0, 0) && log->skipped[skip_slot(domain)] != 0) {
@@ -119,6 +119,7 @@ void NVTX_API domain_mark_ex(nvtxDomainHandle_t domain, const nvtxEventAttribute
 nvtxRangeId_t range_start(uint16_t domain, std::string_view text, const Event* given) {
   Event event = given == nullptr ? Event{} : *given;
   event.body.range_id = next_id();
+  tell_watch(RangeEvent::start, text, given, event.body.range_id);
   if (ThreadLog* log = this_thread(kNvtx)) {
     record_event(*log, RecordType::range_start, domain, text, &event, 0);
   }
@@ -127,6 +128,7 @@ nvtxRangeId_t range_start(uint16_t domain, std::string_view text, const Event* g
 void range_end(uint16_t domain, nvtxRangeId_t id, const Event* given) {
   Event event = given == nullptr ? Event{} : *given;
   event.body.range_id = id;
+  tell_watch(RangeEvent::end, {}, nullptr, id);
   if (ThreadLog* log = this_thread(kNvtx)) {
     record_event(*log, RecordType::range_end, domain, {}, &event, 0);
   }

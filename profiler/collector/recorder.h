@@ -77,9 +77,15 @@ bool mpi_wanted();
 // writer thread on every pass. nullptr: none.
 using BackgroundSource = void (*)(SpoolFile& file);
 void set_background_source(BackgroundSource source);
-// Told of every push (opened) and pop of the program, on its thread; the name is empty for a pop.
-// For recordings that follow ranges; nullptr, as it is without them, costs one load.
-using RangeWatch = void (*)(bool opened, std::string_view name);
+// Told of every push and pop of the program, and of every start and end (which may be on another
+// thread), on its thread. For recordings that follow ranges; nullptr, as it is without them, costs
+// one load.
+struct RangeEvent {
+  enum Kind : uint8_t { push, pop, start, end } kind;
+  std::string_view name;  // of push and start
+  uint64_t id = 0;        // of start and end
+};
+using RangeWatch = void (*)(const RangeEvent& event);
 void set_range_watch(RangeWatch watch);
 extern std::atomic<RangeWatch> range_watch;
 // Text that was registered under this number; empty when it is not known any more.

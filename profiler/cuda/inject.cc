@@ -172,8 +172,8 @@ void write_buffers(collector::SpoolFile& file) {
   if (Session* running = session.load(std::memory_order_acquire)) running->write(file);
 }
 
-void range_seen(bool opened, std::string_view name) {
-  if (Session* running = session.load(std::memory_order_acquire)) running->on_range(opened, name);
+void range_seen(const collector::RangeEvent& event) {
+  if (Session* running = session.load(std::memory_order_acquire)) running->on_range(event);
 }
 
 // CUDA does not survive a fork of a process that used it; a child that starts CUDA itself is new.

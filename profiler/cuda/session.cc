@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "profiler/collector/recorder.h"
 #include "profiler/collector/spool_file.h"
 #include "profiler/collector/ticks.h"
 #include "profiler/cuda/thread_record.h"
@@ -218,22 +219,38 @@ void Session::stop() {
   }
 }
 
-void Session::on_range(bool opened, std::string_view name) {
+// The first watched range records until it closes: of its thread where it was pushed, anywhere
+// where it was started. Others that open meanwhile change nothing.
+void Session::on_range(const collector::RangeEvent& event) {
+  using Event = collector::RangeEvent;
   static __thread char here __attribute__((tls_model("initial-exec")));
-  if (range_thread_.load(std::memory_order_acquire) == &here) {
-    if (opened) {
+  const void* owner = range_owner_.load(std::memory_order_acquire);
+  if (owner == &here && (event.kind == Event::push || event.kind == Event::pop)) {
+    if (event.kind == Event::push) {
       ++range_depth_;
     } else if (--range_depth_ == 0) {
       set_recording(false);
-      range_thread_.store(nullptr, std::memory_order_release);
+      range_owner_.store(nullptr, std::memory_order_release);
     }
     return;
   }
-  if (!opened || !options_.range.watches_ranges() || !options_.range.watches(name)) return;
-  if (!options_.range.records(ranges_seen_.fetch_add(1))) return;
+  if (event.kind == Event::end) {
+    uint64_t id = event.id;
+    if (owner != &started_range_ || !started_range_.compare_exchange_strong(id, 0)) return;
+    set_recording(false);
+    range_owner_.store(nullptr, std::memory_order_release);
+    return;
+  }
+  if (event.kind == Event::pop || !options_.range.watches_ranges() ||
+      !options_.range.watches(event.name) || !options_.range.records(ranges_seen_.fetch_add(1))) {
+    return;
+  }
   const void* nobody = nullptr;
-  if (!range_thread_.compare_exchange_strong(nobody, &here)) return;  // another thread's is open
+  const void* mine = event.kind == Event::start ? static_cast<const void*>(&started_range_) : &here;
+  if (!range_owner_.compare_exchange_strong(nobody, mine)) return;
   range_depth_ = 1;
+  // Its end may come on another thread only after its start has returned.
+  if (event.kind == Event::start) started_range_.store(event.id, std::memory_order_release);
   set_recording(true);
 }
 

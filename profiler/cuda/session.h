@@ -28,7 +28,8 @@
 
 namespace preserve::collector {
 class SpoolFile;
-}
+struct RangeEvent;
+}  // namespace preserve::collector
 
 namespace preserve::cuda {
 
@@ -62,8 +63,8 @@ class Session {
   void stop();
   // Writer thread: full buffers become spool records.
   void write(collector::SpoolFile& file);
-  // NVTX push (opened) or pop, on the calling thread.
-  void on_range(bool opened, std::string_view name);
+  // An NVTX range of the program, on the calling thread.
+  void on_range(const collector::RangeEvent& event);
 
   State state() const { return state_.load(std::memory_order_acquire); }
   const char* reason() const { return reason_; }  // of State::degraded
@@ -100,9 +101,11 @@ class Session {
   char reason_[256] = {};
   pthread_mutex_t recording_mutex_ = PTHREAD_MUTEX_INITIALIZER;
   std::atomic<uint64_t> ranges_seen_{0};
-  std::atomic<const void*> range_thread_{nullptr};  // the thread whose watched range is open
-  uint32_t range_depth_ = 0;                        // of that thread
-  uint64_t unknown_reported_ = 0;                   // writer thread
+  // What the open watched range is of: a thread (push and pop), or started_range_.
+  std::atomic<const void*> range_owner_{nullptr};
+  uint32_t range_depth_ = 0;  // of that thread
+  std::atomic<uint64_t> started_range_{0};
+  uint64_t unknown_reported_ = 0;  // writer thread
 };
 
 }  // namespace preserve::cuda

@@ -158,6 +158,12 @@ int main(int argc, char** argv) {
     run_steps(count);
     raise(SIGTERM);
     sleep(10);
+  } else if (scenario == "started") {
+    run_steps(2);
+    const nvtxRangeId_t request = nvtxRangeStartA("request");
+    run_steps(count);
+    std::thread([request] { nvtxRangeEnd(request); }).join();
+    run_steps(2);
   } else if (scenario == "randomly_killed" && argc > 3) {
     return randomly_killed(static_cast<unsigned>(count), argv[3]);
   } else if (scenario == "kill") {

@@ -93,10 +93,10 @@ TEST(CudaSession, LaunchesWhileItIsFlushedSwitchedAndStopped) {
       uint64_t pointer = 0x1000;
       void* parameters[] = {&pointer, &number};
       for (int step = 0; step < 200; ++step) {
-        session.on_range(true, "step");
+        session.on_range({collector::RangeEvent::push, "step"});
         for (int k = 0; k < 5; ++k)
           fake_launch("kernel", 0x10 + static_cast<uint64_t>(k), parameters);
-        session.on_range(false, {});
+        session.on_range({collector::RangeEvent::pop, {}});
       }
     });
   }
@@ -113,6 +113,35 @@ TEST(CudaSession, LaunchesWhileItIsFlushedSwitchedAndStopped) {
   collector::set_background_source(nullptr);
   collector::flush_now();
   EXPECT_LE(session.buffers().mapped_bytes(), session.buffers().limit_bytes());
+}
+
+TEST(CudaSession, StartedRangeRecordsUntilItEndsOnWhateverThread) {
+  use_spool_folder();
+  using collector::RangeEvent;
+  const cuda::CuptiApi api = fake_api();
+  cuda::SessionOptions options;
+  ASSERT_TRUE(options.range.parse("nvtx:request*"));
+  cuda::Session session(api, options);
+  ASSERT_TRUE(session.start());
+  session.on_range({RangeEvent::start, "other", 1});
+  EXPECT_EQ(session.state(), cuda::State::armed);
+  session.on_range({RangeEvent::start, "request 7", 2});
+  EXPECT_EQ(session.state(), cuda::State::recording);
+  session.on_range({RangeEvent::start, "request 8", 3});  // one at a time
+  session.on_range({RangeEvent::push, "request 9"});
+  session.on_range({RangeEvent::pop, {}});
+  session.on_range({RangeEvent::end, {}, 3});
+  session.on_range({RangeEvent::end, {}, 1});
+  EXPECT_EQ(session.state(), cuda::State::recording);
+  std::thread([&] { session.on_range({RangeEvent::end, {}, 2}); }).join();
+  EXPECT_EQ(session.state(), cuda::State::armed);
+  session.on_range({RangeEvent::end, {}, 2});  // once more: nothing
+  session.on_range({RangeEvent::push, "request 10"});
+  session.on_range({RangeEvent::end, {}, 0});
+  EXPECT_EQ(session.state(), cuda::State::recording);
+  session.on_range({RangeEvent::pop, {}});
+  EXPECT_EQ(session.state(), cuda::State::armed);
+  session.stop();
 }
 
 TEST(CudaSession, SecondOneOfAProcessIsRefused) {
@@ -144,10 +173,10 @@ TEST(CudaSession, CountsWhileThreadsLaunchAndTheRangeSwitchesAndItEnds) {
         uint64_t pointer = 0x1000;
         void* parameters[] = {&pointer, &number};
         for (int step = 0; step < 50; ++step) {
-          session.on_range(true, "step");
+          session.on_range({collector::RangeEvent::push, "step"});
           for (int k = 0; k < 5; ++k)
             fake_launch("kernel", 0x10 + static_cast<uint64_t>(k), parameters);
-          session.on_range(false, {});
+          session.on_range({collector::RangeEvent::pop, {}});
         }
       });
     }
