@@ -31,6 +31,7 @@ namespace preserve::cuda {
   F(flush_period, cuptiActivityFlushPeriod, false)                         \
   F(set_attribute, cuptiActivitySetAttribute, true)                        \
   F(set_thread_id_type, cuptiSetThreadIdType, false)                       \
+  F(all_sync_records, cuptiActivityEnableAllSyncRecords, false)            \
   F(graph_node_id, cuptiGetGraphNodeId, false)                             \
   F(graph_id, cuptiGetGraphId, false)                                      \
   F(hw_trace, cuptiActivityEnableHWTrace, false)                           \

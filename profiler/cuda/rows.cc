@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "profiler/cuda/range_projection.h"
@@ -47,6 +48,13 @@ std::vector<StreamId> add_streams(const Run& run, const RowTarget& target) {
   return streams;
 }
 
+// Of CUpti_ActivitySynchronizationType.
+const char* wait_name(uint32_t type) {
+  static constexpr const char* kNames[] = {"wait", "wait for event", "stream waits for event",
+                                           "wait for stream", "wait for context"};
+  return kNames[type < std::size(kNames) ? type : 0];
+}
+
 // What is known of each name, asked once per name.
 std::vector<KernelIdentity> identify(const Run& run, const import::KernelRules& rules) {
   std::vector<KernelIdentity> identities;
@@ -86,6 +94,7 @@ class OpWriter {
         write_accesses(op, activity, operands.of(activity.origin), projection, place);
     }
     write_whole_graphs();
+    write_waits();
     return summary_;
   }
 
@@ -187,6 +196,29 @@ class OpWriter {
     }
   }
 
+  // Waits are no operators: a step would be made of them. They are ranges on the stream that was
+  // waited for, or on the first of its context.
+  void write_waits() {
+    const StringId domain = run_.waits.empty() ? StringId{} : target_.db.intern("CUDA");
+    for (const Wait& wait : run_.waits) {
+      size_t found = run_.streams.size();
+      for (size_t i = run_.streams.size(); i-- > 0;) {
+        if (run_.streams[i].context != wait.context) continue;
+        if (found == run_.streams.size() || run_.streams[found].stream != wait.stream) found = i;
+      }
+      if (found == run_.streams.size()) continue;
+      RangeRow row{};
+      row.stream = streams_[found];
+      row.kind = RangeKind::start_end;
+      row.domain = domain;
+      row.name = target_.db.intern(wait_name(wait.type));
+      row.start_ns = wait.start_ns;
+      row.end_ns = wait.end_ns;
+      target_.db.add(row);
+      ++summary_.waits;
+    }
+  }
+
   Run& run_;
   const RowTarget& target_;
   std::vector<KernelIdentity> identities_;
@@ -213,6 +245,11 @@ void write_losses(const Run& run, const RowSummary& summary, const RowTarget& ta
   add("cupti", "unknown_kind", lost.unknown_kind);
   add("cupti_buffers", "received", lost.discarded_buffers);
   add("cupti_buffers", "dropped", lost.discarded_buffers);
+  const auto waits = static_cast<int64_t>(run.waits.size());
+  add("cuda_waits", "received", waits + lost.waits_without_time);
+  add("cuda_waits", "written", summary.waits);
+  add("cuda_waits", "zero_timestamp", lost.waits_without_time);
+  add("cuda_waits", "unmatched", waits - summary.waits);
   const int64_t unplaced =
       lost.counter_unplaced + summary.counters.measured - summary.counters.given;
   add("counters", "received",
@@ -278,6 +315,21 @@ void write_meta(const Run& run, const RowSummary& summary, const RowTarget& targ
   facts["kernel_records"] = {run.oldest_kernel, run.newest_kernel};
   facts["parameters"] = {{"launches", summary.operands.launches},
                          {"matched", summary.operands.matched}};
+  std::map<uint32_t, std::pair<int64_t, int64_t>> waits;
+  for (const Wait& wait : run.waits) {
+    ++waits[wait.type].first;
+    waits[wait.type].second += wait.end_ns - wait.start_ns;
+  }
+  for (const auto& [type, total] : waits) {
+    facts["waits"][wait_name(type)] = {{"count", total.first}, {"ns", total.second}};
+  }
+  for (const auto& [kind, count] : run.external_ids) {
+    facts["external_ids"][std::to_string(kind)] = count;
+  }
+  if (run.pools.created > 0) {
+    facts["memory_pools"] = {{"created", run.pools.created},
+                             {"largest_bytes", run.pools.largest_bytes}};
+  }
   nlohmann::json& overhead = facts["overhead"] = nlohmann::json::object();
   for (const auto& [kind, total] : run.overheads) {
     overhead[overhead_name(kind)] = {{"count", total.first}, {"ns", total.second}};
@@ -308,7 +360,9 @@ RowSummary write_rows(Run& run, const RowTarget& target) {
   summary.counters = counters;
   write_losses(run, summary, target);
   // A process that never used CUDA leaves no trace of it.
-  if (run.cupti_version != 0 || !run.states.empty()) write_meta(run, summary, target);
+  if (run.cupti_version != 0 || !run.states.empty() || !run.counter_setups.empty()) {
+    write_meta(run, summary, target);
+  }
   return summary;
 }
 

@@ -38,7 +38,7 @@ struct RowTarget {
 };
 
 struct RowSummary {
-  int64_t ops = 0, collectives = 0, copies = 0;
+  int64_t ops = 0, collectives = 0, copies = 0, waits = 0;
   JoinSummary join;
   CallSummary calls;
   OperandSummary operands;

@@ -2,7 +2,6 @@
 #include "profiler/cuda/run.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 namespace preserve::cuda {
@@ -22,7 +21,8 @@ int64_t dtype_bytes(std::string_view dtype) {
   return 0;
 }
 
-constexpr uint32_t kKernelNode = 0;  // CU_GRAPH_NODE_TYPE_KERNEL
+constexpr uint32_t kKernelNode = 0;   // CU_GRAPH_NODE_TYPE_KERNEL
+constexpr uint32_t kPoolCreated = 1;  // CUpti_ActivityMemoryPoolOperationType
 
 // Later than any clock of this century: sums of two such times do not overflow.
 constexpr int64_t kLatestNs = int64_t{1} << 62;
@@ -52,24 +52,13 @@ uint32_t product(const uint32_t (&dims)[3]) {
   return static_cast<uint32_t>(std::min<uint64_t>(all, UINT32_MAX));
 }
 
-// Next of the NUL-terminated words of a text; what is missing is empty.
+}  // namespace
+
 std::string next_word(std::string_view& text) {
   const size_t end = std::min(text.find('\0'), text.size());
   std::string word(text.substr(0, end));
   text.remove_prefix(std::min(end + 1, text.size()));
   return word;
-}
-
-}  // namespace
-
-template <typename Body>
-bool RunReader::take(std::string_view tail, Body& body) {
-  if (tail.size() < sizeof(Body)) {
-    ++run_.losses.damaged;
-    return false;
-  }
-  std::memcpy(static_cast<void*>(&body), tail.data(), sizeof(Body));
-  return true;
 }
 
 void RunReader::add(const spool::RecordHeader& head, std::string_view tail,
@@ -150,8 +139,22 @@ void RunReader::add(const spool::RecordHeader& head, std::string_view tail,
       run_.states.emplace_back(body.state, std::string(tail.substr(0, head.text_bytes)));
       return;
     }
+    case RecordType::synchronize:
+      return add_wait(tail);
+    case RecordType::external: {
+      ExternalBody body{};
+      if (take(tail, body)) ++run_.external_ids[body.kind];
+      return;
+    }
+    case RecordType::pool: {
+      PoolBody body{};
+      if (!take(tail, body)) return;
+      if (body.operation == kPoolCreated) ++run_.pools.created;
+      run_.pools.largest_bytes = std::max(run_.pools.largest_bytes, body.bytes);
+      return;
+    }
     default:
-      return;  // synchronize, pool, context, external: no row of trace.db says them
+      return;  // context: its streams say which device it is on
   }
 }
 
@@ -231,6 +234,16 @@ void RunReader::add_copy(std::string_view tail) {
   activity.bytes = body.bytes;
   activity.is_copy = true;
   add_activity(body.place, body.start_ns, body.end_ns, activity);
+}
+
+void RunReader::add_wait(std::string_view tail) {
+  SynchronizeBody body{};
+  if (!take(tail, body)) return;
+  if (body.start_ns <= 0 || body.end_ns < body.start_ns || body.end_ns > kLatestNs) {
+    ++run_.losses.waits_without_time;
+    return;
+  }
+  run_.waits.push_back({body.start_ns, body.end_ns, body.type, body.context, body.stream});
 }
 
 void RunReader::add_memory(std::string_view tail) {
@@ -365,62 +378,6 @@ void RunReader::add_collective(const spool::RecordHeader& head, std::string_view
   add(std::move(call), position);
 }
 
-// Counters of a launch come in several records, behind the launch on its thread.
-void RunReader::add_counters(std::string_view tail, const Position& position) {
-  CounterBody body{};
-  if (!take(tail, body)) return;
-  tail.remove_prefix(sizeof(body));
-  has_counters_ = true;
-  constexpr size_t kRangeBytes = sizeof(std::array<double, kCounters>);
-  if (body.count > kCountersPerRecord || tail.size() < body.count * kRangeBytes) {
-    ++run_.losses.damaged;
-    return;
-  }
-  const auto last = last_launch_.find(position.tid);
-  if (last == last_launch_.end() || run_.launches[last->second].correlation != body.correlation) {
-    run_.losses.counter_unplaced += body.count;
-    return;
-  }
-  std::vector<CounterLaunch>& counted = run_.counter_launches;
-  if (body.first == 0) {
-    counted.push_back({last->second, body.device, body.total, position.time_ns, {}});
-  }
-  const auto mine = std::find_if(counted.rbegin(), counted.rend(), [&](const CounterLaunch& other) {
-    return other.launch == last->second;
-  });
-  if (mine == counted.rend() || mine->values.size() != body.first) {  // one before it was lost
-    run_.losses.counter_unplaced += body.count;
-    return;
-  }
-  for (uint32_t i = 0; i < body.count; ++i) {
-    std::array<double, kCounters> values{};
-    std::memcpy(values.data(), tail.data() + i * kRangeBytes, kRangeBytes);
-    for (double& value : values) {
-      if (!std::isfinite(value) || value < 0) value = -1;
-    }
-    mine->values.push_back(values);
-  }
-  mine->end_ns = position.time_ns;
-}
-
-void RunReader::add_counter_setup(const spool::RecordHeader& head, std::string_view tail) {
-  CounterSetup setup;
-  if (!take(tail, setup.body)) return;
-  tail.remove_prefix(sizeof(setup.body));
-  std::string_view words = tail.substr(0, head.text_bytes);
-  setup.chip = next_word(words);
-  setup.why_not = next_word(words);
-  run_.counter_setups.push_back(std::move(setup));
-}
-
-void RunReader::add_executable(std::string_view tail, const Position& position) {
-  ExecutableBody body{};
-  if (!take(tail, body)) return;
-  Cloned& cloned = cloned_[position.tid];
-  run_.executables[body.handle].push_back({position.time_ns, std::move(cloned.kernels)});
-  cloned = {};
-}
-
 void RunReader::add_lost(std::string_view tail) {
   LostBody body{};
   if (!take(tail, body)) return;
@@ -487,6 +444,11 @@ void RunReader::shift_activity_times() {
   }
   for (MemoryEvent& event : memory_) {
     if (event.on_activity_clock) event.time_ns = shifted(event.time_ns);
+  }
+  for (Wait& wait : run_.waits) {
+    const int64_t dur_ns = wait.end_ns - wait.start_ns;
+    wait.start_ns = shifted(wait.start_ns);
+    wait.end_ns = wait.start_ns + dur_ns;
   }
   for (GraphBody& graph : run_.graphs) {
     graph.start_ns = shifted(graph.start_ns);

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <deque>
 #include <map>
 #include <string>
@@ -78,6 +79,17 @@ struct CounterSetup {
   std::string chip{}, why_not{};
 };
 
+// The host waited for the device, or a stream for an event of another (wait_name() in rows.cc).
+struct Wait {
+  int64_t start_ns = 0, end_ns = 0;
+  uint32_t type = 0;  // CUpti_ActivitySynchronizationType
+  uint32_t context = 0, stream = 0;
+};
+
+struct Pools {
+  int64_t created = 0, largest_bytes = 0;
+};
+
 struct GpuStream {
   uint32_t device = 0, context = 0, stream = 0;
 };
@@ -120,7 +132,8 @@ struct Losses {
   int64_t unreadable = 0, unknown_kind = 0, spool = 0;
   int64_t counter_ranges = 0, counter_failed = 0, counter_skipped = 0;  // LossPlace
   int64_t counter_unplaced = 0;  // counters without their launch
-  int64_t damaged = 0;           // records of the spool shorter than their type
+  int64_t waits_without_time = 0;
+  int64_t damaged = 0;  // records of the spool shorter than their type
 };
 
 struct Run {
@@ -136,6 +149,9 @@ struct Run {
   std::vector<TensorMap> tensor_maps;
   std::vector<LibraryCall> calls;
   std::unordered_map<uint64_t, uint32_t> communicator_ranks;
+  std::vector<Wait> waits;
+  std::map<uint32_t, int64_t> external_ids;  // records by CUpti_ExternalCorrelationKind
+  Pools pools;
   std::vector<GraphBody> graphs;  // launches recorded as a whole
   std::unordered_map<uint64_t, std::vector<Executable>> executables;  // by handle
   std::vector<CounterLaunch> counter_launches;
@@ -147,6 +163,9 @@ struct Run {
   uint32_t oldest_kernel = 0, newest_kernel = 0;  // generations of CUpti_ActivityKernel
   Losses losses;
 };
+
+// Next of the NUL-terminated words of a text; what is missing is empty.
+std::string next_word(std::string_view& text);
 
 // Where a record stood: its thread, and the innermost range open there (the caller's number).
 struct Position {
@@ -183,7 +202,14 @@ class RunReader {
     bool on_activity_clock;  // else: seen in a driver call
   };
   template <typename Body>
-  bool take(std::string_view tail, Body& body);
+  bool take(std::string_view tail, Body& body) {
+    if (tail.size() < sizeof(Body)) {
+      ++run_.losses.damaged;
+      return false;
+    }
+    std::memcpy(static_cast<void*>(&body), tail.data(), sizeof(Body));
+    return true;
+  }
   uint32_t name(uint32_t spool_id);
   uint32_t constant_name(std::string_view text);
   uint32_t stream(const Place& place);
@@ -191,6 +217,7 @@ class RunReader {
   void add_kernel(std::string_view tail);
   void add_copy(std::string_view tail);
   void add_memory(std::string_view tail);
+  void add_wait(std::string_view tail);
   void add_launch(const spool::RecordHeader& head, std::string_view tail, const Position& position);
   void add_function(const spool::RecordHeader& head, std::string_view tail);
   void add_node(std::string_view tail, const Position& position);

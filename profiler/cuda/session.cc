@@ -132,6 +132,8 @@ void Session::set_attributes() {
   if (api_.set_thread_id_type != nullptr) {
     (void)api_.set_thread_id_type(CUPTI_ACTIVITY_THREAD_ID_TYPE_SYSTEM);
   }
+  // Programs ask in a loop whether something is done: the answer `not yet` is of no use.
+  if (api_.all_sync_records != nullptr) (void)api_.all_sync_records(0);
   if (options_.hardware_trace && api_.hw_trace != nullptr) (void)api_.hw_trace(1);
   if (api_.flush_period != nullptr) (void)api_.flush_period(options_.flush_ms);
 }
