@@ -30,6 +30,14 @@ int64_t whole_patterns(int64_t bytes) {
   return (bytes + kGpuPatternBytes - 1) / kGpuPatternBytes * kGpuPatternBytes;
 }
 
+// What the driver takes for an allocation: whole pages of 2 MiB, which small ones share.
+int64_t allocated_bytes(int64_t bytes) {
+  constexpr int64_t kPageBytes = int64_t{2} << 20;
+  if (bytes == 0) return 0;
+  const int64_t own = whole_patterns(bytes) + kGpuPatternBytes;
+  return own < kPageBytes / 2 ? own : (own + kPageBytes - 1) / kPageBytes * kPageBytes;
+}
+
 // How an arm fetches on this GPU. An arm that fetches nothing needs no method: its plan may name
 // none, or another device's.
 void settle_method(const ReplayRequest& request, const GpuFacts& facts, bool fetches,
@@ -84,7 +92,7 @@ int64_t memory_of(const StepProgram& program, const GpuPlan& plan) {
   if (plan.products > 0) bytes += kProductBytes;
   if (plan.rules.nccl) bytes += kNcclBytes;
   for (const ProgramTensor& tensor : program.tensors) {
-    bytes = checked_add(bytes, whole_patterns(tensor.bytes), "memory of the replay");
+    bytes = checked_add(bytes, allocated_bytes(tensor.bytes), "memory of the replay");
   }
   return bytes;
 }

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
+#include "replay/gpu/gpu_replay.h"
 #include "replay/measure.h"
 #include "tests/replay/small_program.h"
 #include "tests/support/fake_gpu.h"
@@ -244,6 +245,69 @@ TEST_F(GpuExecutorTest, AllocatesDistinctMemoryForEverything) {
   EXPECT_GE(made.memory_bytes, gpu.allocated_bytes());
 }
 
+// Two ranks that do the same at the same time, seen by one of them.
+class TwoEqualRanks final : public Ranks {
+ public:
+  explicit TwoEqualRanks(int rank) : rank_(rank) {}
+  int rank() const override { return rank_; }
+  int size() const override { return 2; }
+  int rank_on_host() const override { return rank_; }
+  int size_on_host() const override { return 2; }
+  std::string library() const override { return "none"; }
+  [[noreturn]] void abort(int) const override { std::abort(); }
+  void barrier() const override {}
+  int64_t max(int64_t value) const override { return value; }
+  int64_t min(int64_t value) const override { return value; }
+  int64_t sum(int64_t value) const override { return 2 * value; }
+  int64_t from_first(int64_t value) const override { return value; }
+  std::vector<double> gather(std::span<const double> values) const override {
+    if (rank_ != 0) return {};
+    std::vector<double> all(values.begin(), values.end());
+    all.insert(all.end(), values.begin(), values.end());
+    return all;
+  }
+  std::vector<std::string> all_texts(const std::string& text) const override {
+    return {text, text};
+  }
+  std::unique_ptr<RankCollective> collective(const std::string&, int64_t) const override {
+    return nullptr;
+  }
+  double test_cost_ns(int) const override { return 0; }
+
+ private:
+  int rank_ = 0;
+};
+
+TEST_F(GpuExecutorTest, RealCollectivesTakeWhatTheyTake) {
+  properties_.has_nccl = true;
+  properties_.nccl_latency_ns = 12'000;
+  FakeGpu gpu(properties_);
+  GpuReplay how;
+  how.nccl = true;
+  const TwoEqualRanks ranks(0);
+  MeasureOptions options;
+  options.time_limit_ns = 1;
+  std::vector<std::string> said;
+  const ReplayRecord record = replay_on_gpu(ranks, gpu, job_, {}, how, options,
+                                            [&](const std::string& text) { said.push_back(text); });
+  EXPECT_EQ(record.meta.at("collective"), "nccl");
+  EXPECT_EQ(record.meta.at("ranks"), "2");
+  EXPECT_EQ(record.op_times.ranks, 2U);
+  EXPECT_EQ(record.steps.size(), 2 * 6U);  // real collectives need no fits to be split
+  EXPECT_NEAR(record.op_times.at(0, 1, 2).median_ns, 12'000 + 16384 / 50.0, 10);
+  EXPECT_THAT(said, testing::ElementsAre(testing::Not(HasSubstr("stand-in"))));
+}
+
+TEST_F(GpuExecutorTest, WithoutNcclRealCollectivesAreRefused) {
+  FakeGpu gpu(properties_);
+  GpuReplay how;
+  how.nccl = true;
+  const TwoEqualRanks ranks(0);
+  EXPECT_THAT(
+      refusal([&] { replay_on_gpu(ranks, gpu, job_, {}, how, {}, [](const std::string&) {}); }),
+      HasSubstr("NCCL"));
+}
+
 class GpuPlanTest : public GpuExecutorTest {
  protected:
   std::string refused_with(const IssueMethod& method) {
@@ -279,8 +343,9 @@ TEST_F(GpuPlanTest, DefaultsOfTheMethod) {
 TEST_F(GpuPlanTest, TooLittleMemorySaysHowMuchIsNeeded) {
   properties_.facts.free_bytes = 20 << 20;
   FakeGpu gpu(properties_);
-  EXPECT_THAT(refusal([&] { require_memory(plan(gpu), gpu.facts()); }),
-              testing::AllOf(HasSubstr("needs 7"), HasSubstr("20.0 MiB of 1.00 GiB are free")));
+  EXPECT_THAT(
+      refusal([&] { require_memory(plan(gpu), gpu.facts()); }),
+      testing::AllOf(HasSubstr("device memory"), HasSubstr("20.0 MiB of 1.00 GiB are free")));
 }
 
 TEST_F(GpuPlanTest, SlicesOldDriversAndOldDevicesAreRefused) {
