@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The logic of scripts/gpu-check without a GPU: a bundle of shell scripts plays the tools.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
+#include "common/output_file.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -30,7 +33,7 @@ class GpuCheck : public testing::Test {
   // A GPU whose steps last 1000 us, and `node_ns`, `graph_ns` when profiled.
   void play_gpu(int node_ns, int graph_ns) {
     program("gpu_decode",
-            "[ \"$1\" = --probe ] && { echo '{\"gpu\":\"NVIDIA Fake "
+            "[ \"$1\" = --probe ] && { echo '{\"gpu\":\"NVIDIA H100 Fake "
             "9000\",\"driver_cuda\":13000}'; exit; }\n"
             "echo \"{\\\"step_ns\\\":${FAKE_STEP_NS:-1000000}}\"");
     program("preserve-profile",
@@ -56,6 +59,65 @@ class GpuCheck : public testing::Test {
             "\"count\": 80, \"dram_read_bytes\": {\"mean\": " +
                 std::to_string(bytes) + ", \"min\": 1, \"max\": 2}}]}' >\"$2\"");
   }
+  // What the measuring tools find. They write what they are asked for, and note how they were
+  // called.
+  struct Findings {
+    std::string speedup = "1.030000", low = "1.027000", predicted = "1.050000";
+    std::string fidelity = "0.990000";
+    std::string planned_ns = "60000", realised_ns = "57000";
+    std::string grid = "1.000000,1.041000";
+  };
+  void play_tools() { play_tools(Findings()); }
+  void play_tools(const Findings& found) {
+    for (const char* file : {"devices/h100-sxm.json", "models/llama3-8b.json"}) {
+      const fs::path path = folder_ / "bundle/examples" / file;
+      fs::create_directories(path.parent_path());
+      std::ofstream(path) << "{}";
+    }
+    const std::string outputs =
+        "echo \"${0##*/} $*\" >>\"${0%/*}/calls\"; outputs=()\n"
+        "while [ $# -gt 0 ]; do case $1 in -o|--trace-out) outputs+=(\"$2\"); shift ;; esac; "
+        "shift; "
+        "done\n";
+    program("preserve-calibrate",
+            outputs +
+                "echo '{\"memory_bandwidth_bytes_per_s\": 3.0e12,' >\"${outputs[0]}\"\n"
+                "echo ' \"cache_read_bandwidth_bytes_per_s\": 5500000000000.0}' "
+                ">>\"${outputs[0]}\"");
+    program("preserve-tune",
+            outputs +
+                "for file in \"${outputs[@]}\"; do echo '{\"verdict\": \"prefetch\"}' "
+                ">\"$file\"; done");
+    program("preserve-replay", outputs +
+                                   "echo 'geometric mean over all measured cells 1.020x'\n"
+                                   "echo db >\"${outputs[0]}\"");
+    std::string facts;
+    for (const auto& [name, value] :
+         {std::pair("prefetch_speedup", found.speedup),
+          {"prefetch_speedup_low", found.low},
+          {"prefetch_speedup_high", found.low.empty() ? "" : "1.033000"},
+          {"predicted_speedup", found.predicted},
+          {"fidelity", found.fidelity},
+          {"predicted_saved_ns", found.planned_ns},
+          {"realised_saved_ns", found.realised_ns},
+          {"verdict", "FAST"},
+          {"plan_verdict", "prefetch"},
+          {"collective", "stand-in"}}) {
+      facts += fmt::format("{{\n \"name\": \"{}\",\n \"value\": \"{}\"\n}},\n", name, value);
+    }
+    std::string csv = "model,status,speedup,chosen_speedup\r\nm,pending,,\r\n";
+    std::istringstream cells(found.grid);
+    for (std::string cell; std::getline(cells, cell, ',');) csv += "m,done,0.9," + cell + "\r\n";
+    facts += R"({"name": "gemm_stream", "dram_read_bytes": {"mean": 33554432}})";
+    std::ofstream(folder_ / "facts.json") << facts;
+    std::ofstream(folder_ / "grid.csv") << csv;
+    program("preserve-report",
+            outputs + fmt::format("for file in \"${{outputs[@]}}\"; do case $file in *.csv) cp "
+                                  "'{0}/grid.csv' \"$file\" ;; *) cp '{0}/facts.json' \"$file\" ;; "
+                                  "esac; done",
+                                  folder_.path().string()));
+  }
+  std::string calls() const { return read_text_file(folder_ / "bundle/bin/calls"); }
   test::Run check(const std::vector<std::string>& environment = {}) {
     std::vector<std::string> all = environment;
     all.push_back("PATH=" + (folder_ / "bundle/bin").string() + ":/usr/bin:/bin");
@@ -64,7 +126,7 @@ class GpuCheck : public testing::Test {
         folder_.path());
   }
   nlohmann::json summary() const {
-    std::ifstream in(folder_ / "out/NVIDIA-Fake-9000/summary.json");
+    std::ifstream in(folder_ / "out/NVIDIA-H100-Fake-9000/summary.json");
     return nlohmann::json::parse(in);
   }
   static std::string result(const nlohmann::json& summary, const std::string& name) {
@@ -97,7 +159,7 @@ TEST_F(GpuCheck, GoodRun) {
   const test::Run run = check();
   EXPECT_EQ(run.exit_code, 0) << run.out << run.err;
   const nlohmann::json found = summary();
-  EXPECT_EQ(found["gpu"], "NVIDIA Fake 9000");
+  EXPECT_EQ(found["gpu"], "NVIDIA H100 Fake 9000");
   EXPECT_EQ(result(found, "GPU tests"), "ok");
   EXPECT_EQ(result(found, "GPU device tests"), "ok");
   EXPECT_THAT(run.out, testing::ContainsRegex("GPU device tests +ok +2 +tests passed, 1 skipped"));
@@ -107,8 +169,8 @@ TEST_F(GpuCheck, GoodRun) {
   EXPECT_EQ(result(found, "counters"), "ok");
   EXPECT_EQ(result(found, "PyTorch decode loop"), "skipped");
   EXPECT_THAT(run.out, testing::HasSubstr("2.00 %"));
-  EXPECT_TRUE(fs::exists(folder_ / "out/NVIDIA-Fake-9000/overhead.csv"));
-  EXPECT_TRUE(fs::exists(folder_ / "out/NVIDIA-Fake-9000/summary.csv"));
+  EXPECT_TRUE(fs::exists(folder_ / "out/NVIDIA-H100-Fake-9000/overhead.csv"));
+  EXPECT_TRUE(fs::exists(folder_ / "out/NVIDIA-H100-Fake-9000/summary.csv"));
 }
 
 TEST_F(GpuCheck, TooMuchOverheadFails) {
@@ -168,7 +230,123 @@ TEST_F(GpuCheck, TraceThatIsTooLargeIsNotKept) {
           "while [ \"$1\" != -- ]; do [ \"$1\" = -o ] && out=$2; shift; done; shift\n"
           "head -c 5000000 /dev/zero >\"$out\"; exec \"$@\"");
   EXPECT_EQ(check().exit_code, 1);
-  EXPECT_FALSE(fs::exists(folder_ / "out/NVIDIA-Fake-9000/trace.db"));
+  EXPECT_FALSE(fs::exists(folder_ / "out/NVIDIA-H100-Fake-9000/trace.db"));
+}
+
+TEST_F(GpuCheck, WithoutTheMeasuringToolsTheyAreSkipped) {
+  play_gpu(1'000'000, 1'000'000);
+  EXPECT_EQ(check().exit_code, 0);
+  EXPECT_EQ(result(summary(), "calibration"), "skipped");
+  EXPECT_EQ(result(summary(), "replay"), "skipped");
+  EXPECT_EQ(result(summary(), "grid"), "skipped");
+}
+
+TEST_F(GpuCheck, TargetsThatAreMet) {
+  play_gpu(1'000'000, 1'000'000);
+  play_tools();
+  const test::Run run = check();
+  EXPECT_EQ(run.exit_code, 0) << run.out << run.err;
+  const nlohmann::json found = summary();
+  for (const char* name : {"calibration", "tuning by measurement", "replay", "grid"}) {
+    EXPECT_EQ(result(found, name), "ok") << name;
+  }
+  for (const char* name : {"baseline within 5 %", "prediction within 3 points",
+                           "90 % of the saving realised", "no grid cell below 0.995"}) {
+    EXPECT_EQ(result(found, std::string("target: ") + name), "ok") << name;
+  }
+  EXPECT_THAT(run.out, testing::HasSubstr("3.00 TB/s"));
+  EXPECT_THAT(run.out, testing::HasSubstr("1.030000x"));
+  EXPECT_THAT(run.out, testing::HasSubstr("[1.027000, 1.033000] FAST"));
+  EXPECT_THAT(run.out, testing::HasSubstr("95.0"));
+  EXPECT_THAT(run.out, testing::HasSubstr("2 of 8 cells"));
+  for (const char* file : {"device.json", "schedule.json", "model.db", "replay.db", "report.json",
+                           "report.html", "grid.csv"}) {
+    EXPECT_TRUE(fs::exists(folder_ / "out/NVIDIA-H100-Fake-9000" / file)) << file;
+  }
+}
+
+TEST_F(GpuCheck, TargetsThatAreMissed) {
+  const struct {
+    std::string Findings::*number;
+    const char* value;
+    const char* target;
+  } cases[] = {{&Findings::fidelity, "1.060000", "baseline within 5 %"},
+               {&Findings::fidelity, "", "baseline within 5 %"},
+               {&Findings::predicted, "1.070000", "prediction within 3 points"},
+               {&Findings::predicted, "0.990000", "prediction within 3 points"},
+               {&Findings::realised_ns, "50000", "90 % of the saving realised"},
+               {&Findings::grid, "1.040000,0.990000", "no grid cell below 0.995"}};
+  for (const auto& each : cases) {
+    play_gpu(1'000'000, 1'000'000);
+    Findings findings;
+    findings.*each.number = each.value;
+    play_tools(findings);
+    const test::Run run = check({"GPU_CHECK_PAIRS=1"});
+    EXPECT_EQ(run.exit_code, 1) << run.out;
+    const nlohmann::json found = summary();
+    int missed = 0;
+    for (const nlohmann::json& row : found["checks"]) missed += row["result"] == "missed";
+    EXPECT_EQ(missed, 1) << each.target;
+    EXPECT_EQ(result(summary(), std::string("target: ") + each.target), "missed") << run.out;
+  }
+}
+
+TEST_F(GpuCheck, APlanThatDoesNothingHasNoSavingToRealise) {
+  play_gpu(1'000'000, 1'000'000);
+  Findings findings;
+  findings.planned_ns = findings.realised_ns = "0";
+  findings.predicted = findings.speedup = "1.000000";
+  play_tools(findings);
+  EXPECT_EQ(check().exit_code, 0);
+  EXPECT_EQ(result(summary(), "target: 90 % of the saving realised"), "skipped");
+}
+
+TEST_F(GpuCheck, AReplayWithTooFewSamplesFails) {
+  play_gpu(1'000'000, 1'000'000);
+  Findings findings;
+  findings.low.clear();
+  play_tools(findings);
+  EXPECT_EQ(check().exit_code, 1);
+  EXPECT_EQ(result(summary(), "replay"), "FAILED");
+  EXPECT_EQ(result(summary(), "target: baseline within 5 %"), "absent");
+}
+
+TEST_F(GpuCheck, WhatFailsSaysWhyAndTheRestGoesOn) {
+  play_gpu(1'000'000, 1'000'000);
+  play_tools();
+  program("preserve-tune", "echo 'preserve-tune: error: no such thing' >&2; exit 2");
+  const test::Run run = check();
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_EQ(result(summary(), "tuning by measurement"), "FAILED");
+  EXPECT_THAT(run.out, testing::HasSubstr("no such thing"));
+  EXPECT_EQ(result(summary(), "grid"), "ok");
+  program("preserve-calibrate", "exit 3");
+  EXPECT_EQ(check().exit_code, 1);
+  EXPECT_EQ(result(summary(), "calibration"), "FAILED");
+  EXPECT_EQ(result(summary(), "grid"), "skipped");
+}
+
+// A GPU without published figures is calibrated, and that is all.
+TEST_F(GpuCheck, AnUnknownGpuIsCalibratedOnly) {
+  play_gpu(1'000'000, 1'000'000);
+  play_tools();
+  fs::remove(folder_ / "bundle/examples/devices/h100-sxm.json");
+  EXPECT_EQ(check().exit_code, 0);
+  EXPECT_EQ(result(summary(), "calibration"), "ok");
+  EXPECT_EQ(result(summary(), "replay"), "skipped");
+  EXPECT_THAT(calls(), testing::Not(testing::HasSubstr("--published")));
+}
+
+TEST_F(GpuCheck, AGridThatRunsOutOfTimeKeepsItsCells) {
+  play_gpu(1'000'000, 1'000'000);
+  play_tools();
+  program("preserve-replay",
+          "while [ $# -gt 0 ]; do case $1 in -o) out=$2 ;; --grid) grid=1 ;; esac; shift; done\n"
+          "echo db >\"$out\"; [ -z \"$grid\" ] || exec sleep 60");
+  const test::Run run = check({"GPU_CHECK_BUDGET_S=18", "GPU_CHECK_PAIRS=1"});
+  EXPECT_EQ(run.exit_code, 0) << run.out;
+  EXPECT_EQ(result(summary(), "grid"), "ok");
+  EXPECT_THAT(run.out, testing::HasSubstr("2 of 8 cells"));
 }
 
 }  // namespace
