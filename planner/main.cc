@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // preserve-tune: trace.db and device.json in, schedule.json out.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/child_process.h"
@@ -109,7 +111,9 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
 
 int main(int argc, char** argv) {
   preserve::TuneOptions options;
-  CLI::App* parsed = nullptr;
+  // Cut off here: the parser would take the first word behind -- for the trace.
+  char** const end = std::find(argv, argv + argc, std::string_view("--"));
+  const std::vector<std::string> rest(end == argv + argc ? end : end + 1, argv + argc);
   const preserve::ToolInfo info{
       "preserve-tune", "Finds the best cache prefetch schedule for a recorded decode step.",
       "Examples:\n"
@@ -125,12 +129,7 @@ int main(int argc, char** argv) {
       "preserve-replay cannot\nmeasure), 3 internal, 130 interrupted.",
       "trace schema 2, schedule 1.1, device 1.1"};
   return preserve::run_tool(
-      argc, argv, info,
-      [&](CLI::App& app) {
-        parsed = &app;
-        preserve::define_options(app, options);
-      },
-      [&](preserve::Console& console) {
-        return preserve::tune(options, parsed->remaining(), console);
-      });
+      static_cast<int>(end - argv), argv, info,
+      [&](CLI::App& app) { preserve::define_options(app, options); },
+      [&](preserve::Console& console) { return preserve::tune(options, rest, console); });
 }

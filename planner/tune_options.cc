@@ -146,7 +146,6 @@ void define_options(CLI::App& app, TuneOptions& options) {
       ->check(CLI::Range(uint64_t{0}, static_cast<uint64_t>(kMaxJsonInteger)))
       ->type_name("N")
       ->capture_default_str();
-  app.allow_extras();  // behind --
 }
 
 PlanOptions plan_options(const TuneOptions& options) {
@@ -175,11 +174,6 @@ int64_t measure_time_ns(const TuneOptions& options) {
 }
 
 void check_options(TuneOptions& options, std::vector<std::string> rest) {
-  if (!rest.empty() && rest.front() != "--") {
-    const char* what = rest.front().substr(0, 1) == "-" ? "option" : "argument";
-    throw usage_error("unknown {} {}\nTry 'preserve-tune --help'.", what, rest.front());
-  }
-  if (!rest.empty()) rest.erase(rest.begin());
   options.replay_words = std::move(rest);
   check_inputs(options);
   check_measuring(options);

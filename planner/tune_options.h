@@ -38,8 +38,7 @@ struct TuneOptions {
 // `options` must outlive the parsing.
 void define_options(CLI::App& app, TuneOptions& options);
 
-// `rest`: what the parser left over, the words behind -- being preserve-replay's. usage_error for
-// what does not go together.
+// `rest`: the words behind --, for preserve-replay. usage_error for what does not go together.
 void check_options(TuneOptions& options, std::vector<std::string> rest);
 
 PlanOptions plan_options(const TuneOptions& options);

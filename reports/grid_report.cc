@@ -61,7 +61,7 @@ void add_facts(const TraceDb& db, GridReport& report) {
   add("Its SHA-256", db.meta("grid_device_file_sha256"));
   add("Selection", db.meta("grid_selection"));
   add("Time limit per cell", db.meta("grid_time_limit"));
-  add("Options of preserve-tune", db.meta("grid_tune_options"));
+  add("Closed loop per cell", db.meta("grid_closed_loop"));
   add("Options of preserve-replay", db.meta("grid_replay_options"));
   add("Seed", db.meta("grid_seed"));
   add("Version of the tools", db.meta("grid_tool_version"));

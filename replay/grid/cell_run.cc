@@ -115,7 +115,11 @@ std::vector<std::string> tune_command(const CellSettings& settings, const CellKe
     words.emplace_back("--link");
     words.push_back(settings.link);
   }
-  words.insert(words.end(), settings.tune_words.begin(), settings.tune_words.end());
+  if (settings.measure_time.empty()) return words;
+  for (const char* word : {"--measure", "--measure-time"}) words.emplace_back(word);
+  words.push_back(settings.measure_time);
+  if (!settings.replay_words.empty()) words.emplace_back("--");
+  words.insert(words.end(), settings.replay_words.begin(), settings.replay_words.end());
   return words;
 }
 

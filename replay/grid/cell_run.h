@@ -21,8 +21,8 @@ struct CellSettings {
   std::filesystem::path device_file;
   std::string time_limit, link;  // as given; link empty: none
   uint64_t seed = 1;
-  std::vector<std::string> tune_words;  // handed on as they are
-  std::vector<std::string> replay_words;
+  std::string measure_time;  // of the closed loop before the replay; empty: plans as planned
+  std::vector<std::string> replay_words;  // handed on as they are to every replay
 };
 
 // What the replay says of where it ran; the same for all cells of a grid. Collectives may differ:

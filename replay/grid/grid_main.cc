@@ -36,7 +36,9 @@ struct Arguments {
   std::string device_file, models, keep;
   std::string output = "grid.db";
   bool force = false, retry_failed = false, oversubscribe = false;
-  std::string time_limit = "5s", link;
+  std::string device = "auto", collective;
+  bool allow_device_mismatch = false, closed_loop = false;
+  std::string time_limit = "5s", measure_time = "20s", link;
   uint64_t seed = 1;
 };
 
@@ -62,7 +64,21 @@ void define(CLI::App& app, Arguments& arguments) {
   app.add_option("--keep", arguments.keep,
                  "Keep trace, schedule and replay of every cell in this folder")
       ->type_name("FOLDER");
+  app.add_option("--device", arguments.device,
+                 "Where to run: cpu, cuda:N, or auto: what the device file describes")
+      ->capture_default_str();
+  app.add_option("--collective", arguments.collective,
+                 "On GPUs: nccl, or stand-in: kernels that last as long, on one GPU [nccl where "
+                 "there are as many GPUs as ranks]")
+      ->check(CLI::IsMember({"nccl", "stand-in"}));
+  app.add_flag("--allow-device-mismatch", arguments.allow_device_mismatch,
+               "Run on another kind of GPU than the device file describes");
   app.add_option("--time-limit", arguments.time_limit, "Measure each cell at most this long")
+      ->capture_default_str();
+  app.add_flag("--closed-loop", arguments.closed_loop,
+               "Let preserve-tune --measure find each cell's plan by replaying candidates first");
+  app.add_option("--measure-time", arguments.measure_time,
+                 "Of --closed-loop, for each cell, before it is measured")
       ->capture_default_str();
   app.add_option("--link", arguments.link,
                  "Latency of a stand-in for a network link, as 200us, on top of each collective");
@@ -80,6 +96,9 @@ void check(const Arguments& arguments) {
   if (arguments.output == "-") throw usage_error("grid.db is a database: -o needs a file name");
   if (parse_duration_ns(arguments.time_limit) == 0) {
     throw usage_error("--time-limit must be longer than 0");
+  }
+  if (parse_duration_ns(arguments.measure_time) == 0) {
+    throw usage_error("--measure-time must be longer than 0");
   }
   if (!arguments.link.empty()) parse_duration_ns(arguments.link);
   if (find_launcher()) {
@@ -99,7 +118,14 @@ CellSettings settings_of(const Arguments& arguments) {
   settings.time_limit = arguments.time_limit;
   settings.link = arguments.link;
   settings.seed = arguments.seed;
-  if (arguments.oversubscribe) settings.replay_words.emplace_back("--oversubscribe");
+  if (arguments.closed_loop) settings.measure_time = arguments.measure_time;
+  std::vector<std::string>& words = settings.replay_words;
+  if (arguments.device != "auto") words.insert(words.end(), {"--device", arguments.device});
+  if (!arguments.collective.empty()) {
+    words.insert(words.end(), {"--collective", arguments.collective});
+  }
+  if (arguments.allow_device_mismatch) words.emplace_back("--allow-device-mismatch");
+  if (arguments.oversubscribe) words.emplace_back("--oversubscribe");
   return settings;
 }
 
@@ -108,6 +134,10 @@ GridIdentity identity_of(const Arguments& arguments, const DeviceModel& device,
                          const CellSettings& settings) {
   std::vector<std::string> digests;
   for (const GridModel& model : models) digests.push_back(model.name + "=" + model.sha256);
+  const std::string closed_loop =
+      settings.measure_time.empty()
+          ? "no"
+          : format_duration(static_cast<double>(parse_duration_ns(settings.measure_time)));
   const int64_t limit_ns = parse_duration_ns(arguments.time_limit);
   const int64_t link_ns = arguments.link.empty() ? 0 : parse_duration_ns(arguments.link);
   return {{"tool_version", PRESERVE_VERSION},
@@ -119,7 +149,7 @@ GridIdentity identity_of(const Arguments& arguments, const DeviceModel& device,
           {"time_limit", format_duration(static_cast<double>(limit_ns))},
           {"link_latency_ns", std::to_string(link_ns)},
           {"seed", std::to_string(arguments.seed)},
-          {"tune_options", fmt::format("{}", fmt::join(settings.tune_words, " "))},
+          {"closed_loop", closed_loop},
           {"replay_options", fmt::format("{}", fmt::join(settings.replay_words, " "))}};
 }
 

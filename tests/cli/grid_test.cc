@@ -168,6 +168,16 @@ TEST_F(GridCli, KeepsTheFilesOfEveryCellWhenAsked) {
   }
 }
 
+TEST_F(GridCli, LetsPlansBeMeasuredBeforeTheyAreChosen) {
+  const test::Run run = grid({"models=stories42m", "tp=2", "batch=1", "context=256", "dtype=fp16",
+                              "--device", "cpu", "--closed-loop", "--measure-time", "1s"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(cells()[0].status, CellStatus::done) << cells()[0].reason;
+  const TraceDb db = TraceDb::open(directory_ / "grid.db");
+  EXPECT_EQ(db.meta("grid_closed_loop"), "1.00 s");
+  EXPECT_EQ(db.meta("grid_replay_options"), "--device cpu --oversubscribe");
+}
+
 TEST_F(GridCli, RefusesBadWordsBeforeAnyWork) {
   const auto refused = [&](std::vector<std::string> words, const char* message) {
     const test::Run run = grid(words);
@@ -180,6 +190,8 @@ TEST_F(GridCli, RefusesBadWordsBeforeAnyWork) {
   refused({"dtype=int8"}, "states no int8 arithmetic rate");
   refused({"models=gpt9", "dtype=fp16"}, "llama3-8b");
   refused({"-o", "-", "dtype=fp16"}, "-o needs a file name");
+  refused({"--measure-time", "0", "dtype=fp16"}, "must be longer than 0");
+  refused({"--collective", "carrier-pigeon", "dtype=fp16"}, "--collective");
   refused({"--link", "fast", "dtype=fp16"}, "is no duration");
   refused({"--keep", "no-such-folder", "dtype=fp16"}, "is not a folder");
   refused({"-o", "no/such/grid.db", "dtype=fp16"}, "cannot make no/such/grid.db.work");
