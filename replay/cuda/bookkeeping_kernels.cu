@@ -17,6 +17,19 @@ __device__ void reset_step(const ClosingArgs& args) {
   for (int i = threadIdx.x; i < kSumWords; i += kThreads) args.totals->sums[i * kSumStride] = 0;
 }
 
+// The clock may have slept or changed since the last run. A timer of 1 us errs by half a percent.
+__device__ void measure_clock(ClockRate* clock) {
+  constexpr uint64_t kLengthNs = 200'000;
+  const uint64_t before = timer_ns();
+  uint64_t begin = before;
+  while (begin == before) begin = timer_ns();  // start on a tick
+  const long long cycles = clock64();
+  uint64_t now = begin;
+  while (now - begin < kLengthNs) now = timer_ns();
+  clock->cycles_per_ns = static_cast<float>(clock64() - cycles) / static_cast<float>(now - begin);
+  clock->anchor_ns = 0;  // nothing to compare with: the steps may close on another SM
+}
+
 __global__ void __launch_bounds__(kThreads) opening(const ClosingArgs args) {
   reset_step(args);
   for (uint32_t i = threadIdx.x; i < args.slot_count; i += kThreads) {
@@ -25,7 +38,7 @@ __global__ void __launch_bounds__(kThreads) opening(const ClosingArgs args) {
   if (threadIdx.x != 0) return;
   args.totals->steps = args.totals->checksum = 0;
   args.totals->differing_steps = args.totals->missing_stamps = 0;
-  args.clock->anchor_ns = 0;  // the clock may have slept since the last run
+  measure_clock(args.clock);
 }
 
 // Compares the clock with the timer. Both are read by one SM, else they cannot be compared.
@@ -97,22 +110,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-__global__ void measure_clock(ClockRate* clock, uint64_t ns) {
-  const uint64_t first = timer_ns();
-  uint64_t begin = first;
-  while (begin == first) begin = timer_ns();  // start on a tick
-  const long long cycles = clock64();
-  uint64_t now = begin, step = kNever;
-  while (now - begin < ns) {
-    const uint64_t next = timer_ns();
-    if (next != now && next - now < step) step = next - now;
-    now = next;
-  }
-  clock->cycles_per_ns = static_cast<float>(clock64() - cycles) / static_cast<float>(now - begin);
-  clock->timer_step_ns = static_cast<uint32_t>(step);
-  clock->anchor_ns = 0;
-}
-
 __global__ void arithmetic(uint64_t* out, uint64_t rounds) {
   float value = 1.0F;
   const uint64_t begin = timer_ns();
@@ -160,9 +157,6 @@ Kernel fill_kernel() {
 }
 Kernel link_kernel() {
   return kernel(link_lines, kThreads);
-}
-Kernel clock_kernel() {
-  return kernel(measure_clock, 1);
 }
 Kernel arithmetic_kernel() {
   return kernel(arithmetic, 1);

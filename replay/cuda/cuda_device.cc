@@ -15,7 +15,6 @@ namespace preserve {
 namespace cuda {
 namespace {
 
-constexpr uint64_t kClockProbeNs = 2'000'000;
 constexpr uint64_t kArithmeticRounds = 4000;  // of 16 operations: 150 us at 1.7 GHz
 
 class CudaDevice : public GpuDevice {
@@ -30,7 +29,6 @@ class CudaDevice : public GpuDevice {
     parts_.fit = [this](const Kernel& kernel) { return blocks_per_sm(kernel); };
     parts_.nccl = &nccl_;
     parts_.products = &products_;
-    measure_clock();
   }
   // Graphs hold what libraries gave them.
   ~CudaDevice() override { graphs_.clear(); }
@@ -71,7 +69,6 @@ class CudaDevice : public GpuDevice {
     return opened;
   }
 
-  void measure_clock();
   void* link_buffer();
   int blocks_per_sm(const Kernel& kernel);
 
@@ -189,15 +186,6 @@ const std::vector<int>& CudaDevice::sm_halves() {
                      cudaMemcpyHostToDevice);
   parts_.sm_halves = halves_memory_.at<uint8_t>(0);
   return *halves_;
-}
-
-void CudaDevice::measure_clock() {
-  ClockRate* clock = parts_.clock;
-  uint64_t ns = kClockProbeNs;
-  void* arguments[] = {&clock, &ns};
-  PRESERVE_CUDA_CALL(cudaLaunchKernel, clock_kernel().function, dim3(1), dim3(1), arguments, 0,
-                     main_.get());
-  PRESERVE_CUDA_CALL(cudaStreamSynchronize, main_.get());
 }
 
 void* CudaDevice::link_buffer() {

@@ -35,13 +35,13 @@ struct Shares {
   uint32_t arrived;                    // blocks that have begun
 };
 
-// Waits count the cycles of an SM. How many are in a nanosecond is measured again in every step,
-// because the clock moves and the timer is too coarse (about 1 us on some GPUs) to wait by.
+// Waits count the cycles of an SM. How many are in a nanosecond is measured when a run begins and
+// again in every step, because the clock moves and the timer is too coarse (about 1 us on some
+// GPUs) to wait by.
 struct ClockRate {
   uint64_t anchor_cycles, anchor_ns;  // 0: none
   uint32_t anchor_sm;
   float cycles_per_ns;
-  uint32_t timer_step_ns;  // resolution of the timer
 };
 
 // Checksums are summed in words that lie in different cache lines, since all blocks end at once.

@@ -28,9 +28,8 @@ Kernel fill_kernel();
 // void(uint64_t address, const uint64_t* next, uint64_t lines): line i points to line next[i].
 Kernel link_kernel();
 
-// One thread each. void(ClockRate*, uint64_t ns): measures rate and timer step for that long.
-Kernel clock_kernel();
-// void(uint64_t* out, uint64_t rounds): out[0] = ns that a chain of dependent arithmetic took.
+// One thread each. void(uint64_t* out, uint64_t rounds): out[0] = ns that a chain of dependent
+// arithmetic took.
 Kernel arithmetic_kernel();
 // void(uint64_t* out, uint32_t sm, uint64_t chain, uint32_t hops): the first block that finds
 // itself on `sm` sets out[0] to 1 and out[1] to the cycles of `hops` dependent atomic operations

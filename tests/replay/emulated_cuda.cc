@@ -101,11 +101,6 @@ Work bind(const void* function, void** arguments) {
             b = argument<const uint64_t*>(arguments, 1),
             c = argument<uint64_t>(arguments, 2)] { call(a, b, c); };
   }
-  if (function == clock_kernel().function) {
-    return [call = function_of(function, static_cast<void (*)(ClockRate*, uint64_t)>(nullptr)),
-            a = argument<ClockRate*>(arguments, 0),
-            b = argument<uint64_t>(arguments, 1)] { call(a, b); };
-  }
   if (function == arithmetic_kernel().function) {
     return [call = function_of(function, static_cast<void (*)(uint64_t*, uint64_t)>(nullptr)),
             a = argument<uint64_t*>(arguments, 0),
