@@ -19,12 +19,13 @@ constexpr uint64_t kArithmeticRounds = 4000;  // of 16 operations: 150 us at 1.7
 
 class CudaDevice : public GpuDevice {
  public:
-  explicit CudaDevice(int ordinal) : nvml_before_(open(ordinal)) {
-    parts_.facts = facts_of(ordinal, *nvml_before_.nvml);
-    own_pids_ = own_pids(nvml_before_.pids, nvml_before_.nvml->compute_pids());
+  explicit CudaDevice(int ordinal) : opened_(open(ordinal)) {
+    parts_.facts = facts_of(ordinal, *opened_.nvml);
+    own_pids_ = own_pids(opened_.pids, opened_.nvml->compute_pids());
     clock_ = DeviceMemory(sizeof(ClockRate));
     PRESERVE_CUDA_CALL(cudaMemset, clock_.get(), 0, sizeof(ClockRate));
     parts_.clock = clock_.at<ClockRate>(0);
+    probe_ = DeviceMemory(2 * sizeof(uint64_t));
     parts_.link_buffer = [this] { return link_buffer(); };
     parts_.fit = [this](const Kernel& kernel) { return blocks_per_sm(kernel); };
     parts_.nccl = &nccl_;
@@ -34,7 +35,7 @@ class CudaDevice : public GpuDevice {
   ~CudaDevice() override { graphs_.clear(); }
 
   const GpuFacts& facts() const override { return parts_.facts; }
-  GpuState state() override { return nvml_before_.nvml->state(own_pids_); }
+  GpuState state() override { return opened_.nvml->state(own_pids_); }
 
   GpuAddress allocate(int64_t bytes) override;
   void make_chain(GpuAddress address, int64_t bytes, uint64_t seed) override;
@@ -72,13 +73,13 @@ class CudaDevice : public GpuDevice {
   void* link_buffer();
   int blocks_per_sm(const Kernel& kernel);
 
-  Opened nvml_before_;
+  Opened opened_;
   std::vector<int64_t> own_pids_;
   DeviceParts parts_;
   Stream main_, side_;
   Nccl nccl_;
   MatrixProducts products_;
-  DeviceMemory clock_, halves_memory_;
+  DeviceMemory clock_, probe_, halves_memory_;
   std::unique_ptr<MappedMemory> link_;
   std::vector<DeviceMemory> memory_;
   std::vector<GpuRange> allocations_;
@@ -91,8 +92,7 @@ class CudaDevice : public GpuDevice {
 
 GpuAddress CudaDevice::allocate(int64_t bytes) {
   if (bytes <= 0) throw internal_error("{} bytes of device memory were asked for", bytes);
-  // Whole pattern periods, so that what is read in 16-byte words is filled; cudaMalloc aligns to
-  // 256.
+  // Whole periods of the pattern; cudaMalloc aligns to 256.
   const size_t whole =
       static_cast<size_t>((bytes + kGpuPatternBytes - 1) / kGpuPatternBytes * kGpuPatternBytes);
   DeviceMemory memory(whole + kGpuPatternBytes);
@@ -164,15 +164,14 @@ void CudaDevice::set_persisting_l2(std::optional<int64_t> bytes) {
 }
 
 int64_t CudaDevice::probe_clock_ns() {
-  const DeviceMemory out(2 * sizeof(uint64_t));
-  auto* answer = static_cast<uint64_t*>(out.get());
+  auto* answer = probe_.at<uint64_t>(0);
   uint64_t rounds = kArithmeticRounds;
   void* arguments[] = {&answer, &rounds};
   PRESERVE_CUDA_CALL(cudaLaunchKernel, arithmetic_kernel().function, dim3(1), dim3(1), arguments, 0,
                      main_.get());
   uint64_t ns = 0;
   PRESERVE_CUDA_CALL(cudaStreamSynchronize, main_.get());
-  PRESERVE_CUDA_CALL(cudaMemcpy, &ns, out.get(), sizeof(ns), cudaMemcpyDeviceToHost);
+  PRESERVE_CUDA_CALL(cudaMemcpy, &ns, answer, sizeof(ns), cudaMemcpyDeviceToHost);
   return static_cast<int64_t>(ns);
 }
 

@@ -70,13 +70,16 @@ struct Nccl::Functions {
   }
 };
 
-Nccl::Nccl() : functions_(std::make_unique<Functions>()) {}
+Nccl::Nccl() = default;
 
 Nccl::~Nccl() {
-  if (functions_->communicator != nullptr) functions_->comm_destroy(functions_->communicator);
+  if (functions_ && functions_->communicator != nullptr) {
+    functions_->comm_destroy(functions_->communicator);
+  }
 }
 
 Nccl::Functions& Nccl::need() {
+  if (!functions_) functions_ = std::make_unique<Functions>();
   if (!functions_->complete) {
     throw input_error(
         "no NCCL: {}; install it, or name the library in PRESERVE_NCCL or a Python environment's "

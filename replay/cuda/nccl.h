@@ -11,7 +11,7 @@ namespace preserve::cuda {
 
 class Nccl {
  public:
-  Nccl();  // loads it; whether that worked, the first use tells
+  Nccl();  // loads nothing yet
   ~Nccl();
   Nccl(const Nccl&) = delete;
   Nccl& operator=(const Nccl&) = delete;
