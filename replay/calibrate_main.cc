@@ -7,9 +7,11 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <optional>
 
 #include "common/cli.h"
@@ -18,6 +20,7 @@
 #include "common/units.h"
 #include "planner/device.h"
 #include "replay/calibrate_cpu.h"
+#include "replay/gpu/calibrate_gpu.h"
 #include "replay/launch.h"
 #include "replay/rank_main.h"
 
@@ -25,6 +28,8 @@ namespace preserve {
 namespace {
 
 constexpr int64_t kQuickTimeNs = 1'200'000'000;
+constexpr int64_t kQuickGpuTimeNs = 15'000'000'000;
+constexpr std::string_view kCuda = "cuda:";
 
 struct Arguments {
   std::string output = "device.json";
@@ -32,7 +37,8 @@ struct Arguments {
   int ranks = 0;  // 0: half the cores
   std::string device = "cpu";
   bool quick = false;
-  std::string worker;  // where the rank processes write
+  std::string published;  // a device file; empty: none
+  std::string worker;     // where the rank processes write
 };
 
 void define(CLI::App& app, Arguments& arguments) {
@@ -42,10 +48,11 @@ void define(CLI::App& app, Arguments& arguments) {
   app.add_option("--ranks", arguments.ranks,
                  "Ranks that will share the cache; all are measured at once [half the cores]")
       ->check(CLI::Range(1, 4096));
-  app.add_option("--device", arguments.device, "What to measure")
-      ->check(CLI::IsMember({"cpu"}))
+  app.add_option("--device", arguments.device, "What to measure: cpu, or cuda:N for a GPU")
       ->capture_default_str();
   app.add_flag("--quick", arguments.quick, "Fewer repetitions: about a third of the time");
+  app.add_option("--published", arguments.published,
+                 "Device file with what one GPU cannot measure: arithmetic rates, collectives");
   app.add_option("--worker", arguments.worker)->group("");
 }
 
@@ -97,6 +104,101 @@ class PrivateFolder {
  private:
   std::filesystem::path path_;
 };
+
+// The N of cuda:N; nothing for the CPU.
+std::optional<int> cuda_ordinal(const Arguments& arguments) {
+  if (arguments.device == "cpu") return std::nullopt;
+  int ordinal = 0;
+  const std::string& text = arguments.device;
+  const char* begin = text.data() + std::min(kCuda.size(), text.size());
+  const auto [end, error] = std::from_chars(begin, text.data() + text.size(), ordinal);
+  if (!text.starts_with(kCuda) || error != std::errc() || end != text.data() + text.size() ||
+      ordinal < 0) {
+    throw usage_error("--device {}: it is cpu, or cuda: and the number of a GPU (cuda:0)",
+                      printable(text));
+  }
+  return ordinal;
+}
+
+// What does not go together, and --published, before anything is measured.
+std::optional<DeviceModel> check_gpu_arguments(const Arguments& arguments) {
+  if (arguments.ranks > 0) {
+    throw usage_error("--ranks is for --device cpu: a GPU is measured by one process");
+  }
+  const std::optional<Launcher> launcher = find_launcher();
+  if (launcher && launcher->ranks.value_or(2) > 1) {
+    throw usage_error(
+        "a GPU is measured by one process: start preserve-calibrate --device {} "
+        "without mpirun or srun",
+        arguments.device);
+  }
+  if (arguments.published.empty()) return std::nullopt;
+  std::error_code ignored;  // an output that does not exist is no input
+  if (std::filesystem::equivalent(arguments.published, arguments.output, ignored)) {
+    throw usage_error("{} is an input: choose another name for the output", arguments.output);
+  }
+  return load_device(arguments.published);
+}
+
+void print_gpu_summary(const DeviceModel& device, FILE* stream) {
+  fmt::print(stream, "{}\n", device.name);
+  fmt::print(stream, "  memory                  {}\n",
+             format_rate(device.memory_bandwidth_bytes_per_s));
+  fmt::print(stream, "  L2                      {}\n",
+             format_rate(device.cache_read_bandwidth_bytes_per_s));
+  fmt::print(stream, "  cache budget            {} of {}\n",
+             format_size(static_cast<double>(device.cache_budget_bytes)),
+             format_size(static_cast<double>(device.cache_bytes)));
+  if (device.methods.empty()) {
+    fmt::print(stream, "  prefetching             no method makes the reader faster\n");
+    return;
+  }
+  const PrefetchMethod& best = device.methods.front();
+  fmt::print(stream,
+             "  best prefetch           {} in chunks of {} by {}, {} after {}, then read at {}\n",
+             best.name, format_size(static_cast<double>(best.chunk_bytes)),
+             count_of(best.ctas, "CTA"), format_rate(best.bandwidth_bytes_per_s),
+             format_duration(static_cast<double>(best.start_latency_ns)),
+             format_rate(best.hit_read_bandwidth_bytes_per_s));
+}
+
+int run_gpu(Console& console, const Arguments& arguments, int ordinal) {
+  const std::optional<DeviceModel> published = check_gpu_arguments(arguments);
+  if (published) check_published(*published, arguments.published);
+  OutputFile output(arguments.output, arguments.force);
+  const MeasurementLock lock([&](const std::string& text) { console.info(text); });
+  const std::unique_ptr<GpuDevice> gpu = open_cuda_device(ordinal);
+  for (const std::string& busy : busy_sentences(gpu->state())) console.warn(busy);
+  console.info(fmt::format("measuring {}", gpu->facts().name));
+  GpuCalibrateOptions options;
+  if (arguments.quick) {
+    options.time_limit_ns = kQuickGpuTimeNs;
+    options.every_chunk = false;
+  }
+  options.progress = [&](std::string_view phase, double done, double total) {
+    console.progress(phase, done, total);
+  };
+  const GpuCalibrationSamples samples = measure_gpu(*gpu, options);
+  console.clear_progress();
+  DeviceModel device = device_from(samples);
+  for (const std::string& warning : clock_warnings(samples)) console.warn(warning);
+  if (published) {
+    add_published(device, *published, arguments.published);
+  } else {
+    console.warn(
+        "arithmetic rates and collectives are not in the file, for one GPU cannot measure them: "
+        "plans of recordings need neither, preserve-tune --model needs the rates and "
+        "--allreduce-time; or take them from --published examples/devices/NAME.json");
+  }
+  output.write(to_json(device));
+  const bool to_stdout = output.is_stdout();
+  print_gpu_summary(device, to_stdout ? stderr : stdout);
+  if (!to_stdout) {
+    console.next(
+        fmt::format("preserve-tune trace.db --device {} -o schedule.json", arguments.output));
+  }
+  return kExitDone;
+}
 
 // In each rank process; rank 0 writes.
 int measure(Console& console, const Arguments& arguments, OutputFile* output) {
@@ -160,6 +262,10 @@ int run(Console& console, const Arguments& arguments) {
     end_with_parent();
     return measure(console, arguments, nullptr);
   }
+  if (const auto ordinal = cuda_ordinal(arguments)) return run_gpu(console, arguments, *ordinal);
+  if (!arguments.published.empty()) {
+    throw usage_error("--published is for a GPU: --device cuda:0");
+  }
   const std::optional<Launcher> launcher = find_launcher();
   if (launcher && launcher->rank != 0) return measure(console, arguments, nullptr);
   OutputFile output(arguments.output, arguments.force);
@@ -188,6 +294,7 @@ int main(int argc, char** argv) {
       "  preserve-calibrate -o device.json                 half the cores as ranks\n"
       "  preserve-calibrate --ranks 2 --quick -o device.json\n"
       "  mpirun -n 4 preserve-calibrate -o device.json     ranks placed by your launcher\n"
+      "  preserve-calibrate --device cuda:0 --published examples/devices/h100-sxm.json\n"
       "\n"
       "Exit codes: 0 done, 2 usage or bad input, 3 internal error.";
   info.versions = "device 1.1";

@@ -132,35 +132,14 @@ std::vector<PrefetchMethod> rank_methods(const CalibrationSamples& samples, int6
 
 std::vector<SurvivalPoint> survival_curve(const CalibrationSamples& samples,
                                           double hit_bandwidth_bytes_per_s) {
-  // Isotonic regression by pooling adjacent violators (Barlow et al. 1972): neighbours that rise
-  // are averaged, so one disturbed point bends the curve only where it stands.
-  struct Pool {
-    double sum = 0;
-    size_t points = 0;
-    double mean() const { return sum / static_cast<double>(points); }
-  };
-  std::vector<int64_t> footprints;
-  std::vector<Pool> pools;
+  std::vector<SurvivalPoint> measured;
   for (const FootprintSamples& point : samples.survival) {
     const double cold_ns = median(point.cold_ns);
     const double hit_ns = static_cast<double>(point.bytes) / hit_bandwidth_bytes_per_s * kNsPerS;
     if (cold_ns <= hit_ns) continue;  // nothing tells cold from cached here
-    footprints.push_back(point.bytes);
-    pools.push_back(
-        {std::clamp((cold_ns - median(point.read_ns)) / (cold_ns - hit_ns), 0.0, 1.0), 1});
-    while (pools.size() > 1 && pools[pools.size() - 2].mean() < pools.back().mean()) {
-      pools[pools.size() - 2].sum += pools.back().sum;
-      pools[pools.size() - 2].points += pools.back().points;
-      pools.pop_back();
-    }
+    measured.push_back({point.bytes, (cold_ns - median(point.read_ns)) / (cold_ns - hit_ns)});
   }
-  std::vector<SurvivalPoint> curve;
-  for (const Pool& pool : pools) {
-    for (size_t i = 0; i < pool.points; ++i) {
-      curve.push_back({footprints[curve.size()], std::round(pool.mean() * 1000) / 1000});
-    }
-  }
-  return curve;
+  return never_rising(measured);
 }
 
 int64_t cache_share_bytes(const HostCores& host, int64_t ranks) {
@@ -171,21 +150,6 @@ int64_t cache_share_bytes(const HostCores& host, int64_t ranks) {
   const int64_t sharing =
       ranks <= cores ? std::min(ranks, beside) : (ranks * beside + cores - 1) / cores;
   return host.cache_bytes / std::max<int64_t>(1, sharing) + host.private_cache_bytes;
-}
-
-int64_t cache_budget(const std::vector<SurvivalPoint>& survival, int64_t share_bytes) {
-  // A byte that is lost has pushed out another one, so it costs what a hit gains: the best
-  // footprint maximises hits minus losses.
-  int64_t budget_bytes = 0;
-  double best = 0;
-  for (const SurvivalPoint& point : survival) {
-    const auto footprint = static_cast<double>(point.footprint_bytes);
-    const double worth = footprint * (2 * point.hit_fraction - 1);
-    if (worth <= best) continue;
-    best = worth;
-    budget_bytes = point.footprint_bytes;
-  }
-  return std::min(budget_bytes, share_bytes);
 }
 
 int64_t chunk_bytes(double test_ns, double bandwidth_bytes_per_s) {

@@ -9,6 +9,7 @@
 
 #include "planner/device.h"
 #include "replay/host_cores.h"
+#include "replay/survival.h"
 
 namespace preserve {
 
@@ -59,10 +60,6 @@ std::vector<SurvivalPoint> survival_curve(const CalibrationSamples& samples,
 // What one rank can keep at most while the others keep as much: its part of the shared cache and
 // its core's private one.
 int64_t cache_share_bytes(const HostCores& host, int64_t ranks);
-
-// The footprint with the largest surplus of bytes that are hit over bytes that are lost, at most
-// the share: noise can make the curve promise more, the cache cannot hold it.
-int64_t cache_budget(const std::vector<SurvivalPoint>& survival, int64_t share_bytes);
 
 // Smallest power of two, 1 KiB to 64 KiB, with which looking at the collective costs at most a
 // tenth of the fetching.

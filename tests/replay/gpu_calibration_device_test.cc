@@ -1,0 +1,464 @@
+// SPDX-License-Identifier: Apache-2.0
+// Calibration finds the properties of simulated GPUs.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <random>
+
+#include "common/error.h"
+#include "common/stats.h"
+#include "replay/gpu/calibrate_gpu.h"
+#include "tests/support/fake_gpu.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+using test::FakeGpu;
+using test::FakeGpuProperties;
+using testing::AnyOf;
+using testing::Contains;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr int64_t kMiB = 1 << 20;
+
+// A GPU as small as the simulation is fast: 1 MiB of L2.
+FakeGpuProperties small_gpu() {
+  FakeGpuProperties properties;
+  properties.facts.l2_bytes = kMiB;
+  properties.facts.persisting_l2_max_bytes = kMiB / 2;
+  properties.facts.persisting_l2_default_bytes = kMiB / 4;
+  properties.facts.free_bytes = 16 * kMiB;
+  properties.effective_l2_bytes = 3 * kMiB / 4;
+  properties.cold_bytes_per_s = 30e9;
+  properties.hot_bytes_per_s = 120e9;
+  return properties;
+}
+
+GpuCalibrateOptions few_rounds(const FakeGpu& gpu) {
+  GpuCalibrateOptions options;
+  options.runs_per_value = 1;
+  options.most_rounds = 3;
+  options.every_chunk = false;
+  options.clock = [&gpu] { return gpu.now_ns(); };
+  return options;
+}
+
+DeviceModel calibrate(FakeGpu& gpu) {
+  return device_from(measure_gpu(gpu, few_rounds(gpu)));
+}
+
+const DeviceMeasurement& measured(const DeviceModel& device, const std::string& name) {
+  for (const DeviceMeasurement& one : device.measurements) {
+    if (one.name == name) return one;
+  }
+  throw std::runtime_error("no measurement " + name);
+}
+
+std::string error_of(FakeGpu& gpu) {
+  try {
+    calibrate(gpu);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::input);
+    return error.what();
+  }
+  return "accepted";
+}
+
+// What one of the random GPUs does best.
+struct Preference {
+  GpuFetch fetch = GpuFetch::bulk_l2;
+  int ctas = 1;
+  int64_t chunk_bytes = 128;
+  double rate = 0;
+};
+
+struct RandomGpu {
+  FakeGpuProperties properties;
+  Preference best;
+};
+
+RandomGpu random_gpu(uint64_t seed) {
+  std::mt19937_64 random(seed);
+  const auto between = [&](double low, double high) {
+    return std::uniform_real_distribution<double>(low, high)(random);
+  };
+  const auto pick = [&](const auto& list) {
+    return list[std::uniform_int_distribution<size_t>(0, std::size(list) - 1)(random)];
+  };
+  RandomGpu gpu{small_gpu(), {}};
+  FakeGpuProperties& properties = gpu.properties;
+  properties.cold_bytes_per_s = between(20e9, 60e9);
+  properties.hot_bytes_per_s = properties.cold_bytes_per_s * between(2, 6);
+  properties.effective_l2_bytes = kMiB * pick(std::array{9, 10, 12, 13, 16}) / 16;
+  properties.launch_gap_ns = std::llround(between(500, 1500));
+  properties.leaf_start_ns = properties.launch_gap_ns + std::llround(between(0, 1500));
+  properties.side_stream_start_ns = properties.leaf_start_ns + std::llround(between(500, 2000));
+  properties.launch_order_start_ns = std::llround(between(0, 2000));
+  properties.link_slowdown = between(1, 1.5);
+  properties.chase_slowdown = between(1, 1.5);
+  properties.chase_hit_ns = between(100, 300);
+  properties.chase_miss_ns = properties.chase_hit_ns + between(100, 500);
+  std::array methods{GpuFetch::bulk_l2, GpuFetch::prefetch_l2, GpuFetch::load};
+  std::shuffle(methods.begin(), methods.end(), random);
+  Preference& best = gpu.best;
+  best = {methods[0], pick(std::array{1, 2, 4, 8, 16, 32}),
+          pick(std::array{128, 1024, 8192, 65536}),
+          properties.cold_bytes_per_s * between(0.6, 0.9)};
+  properties.prefetch_bytes_per_s = [best](GpuFetch fetch, int ctas, int64_t chunk_bytes) {
+    return best.rate * (fetch == best.fetch ? 1 : 0.6) *
+           std::min(1.0, static_cast<double>(ctas) / best.ctas) *
+           (chunk_bytes == best.chunk_bytes ? 1 : 0.7);
+  };
+  return gpu;
+}
+
+TEST(GpuCalibrationDevice, FindsThePropertiesOfRandomGpus) {
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
+    SCOPED_TRACE(seed);
+    const RandomGpu random = random_gpu(seed);
+    const FakeGpuProperties& is = random.properties;
+    FakeGpu gpu(is);
+    const DeviceModel device = calibrate(gpu);
+    EXPECT_EQ(device.name, is.facts.name);
+    EXPECT_EQ(device.kind, "gpu");
+    EXPECT_EQ(device.cache_bytes, kMiB);
+    EXPECT_EQ(device.memory_bytes, is.facts.memory_bytes);
+    EXPECT_NEAR(device.memory_bandwidth_bytes_per_s / is.cold_bytes_per_s, 1, 0.01);
+    EXPECT_NEAR(device.cache_read_bandwidth_bytes_per_s / is.hot_bytes_per_s, 1, 0.02);
+    EXPECT_EQ(device.cache_budget_bytes, is.effective_l2_bytes);
+    const double block_ns = 4096e9 / is.cold_bytes_per_s;
+    EXPECT_NEAR(device.op_floor_ns, is.launch_gap_ns + 4096e9 / is.hot_bytes_per_s, 2);
+
+    ASSERT_FALSE(device.methods.empty());
+    const PrefetchMethod& best = device.methods.front();
+    EXPECT_EQ(best.name, to_string(random.best.fetch));
+    EXPECT_EQ(best.ctas, random.best.ctas);
+    EXPECT_EQ(best.chunk_bytes, random.best.chunk_bytes);
+    EXPECT_EQ(best.placement, "spare");
+    EXPECT_EQ(best.eviction, "normal");
+    EXPECT_NEAR(best.bandwidth_bytes_per_s / random.best.rate, 1, 0.07);
+    EXPECT_NEAR(best.hit_read_bandwidth_bytes_per_s / is.hot_bytes_per_s, 1, 0.02);
+    // After the stand-in's beginning, which is a launch gap after what both wait for.
+    const double leaf_ns = static_cast<double>(is.leaf_start_ns - is.launch_gap_ns);
+    const double within_ns = 300 + 2 * block_ns;
+    EXPECT_NEAR(static_cast<double>(best.start_latency_ns), leaf_ns, within_ns);
+    const std::string issue = fmt::format(".{}.{}x{}", best.name, best.ctas, best.chunk_bytes);
+    EXPECT_NEAR(measured(device, "start.leaf" + issue).median, leaf_ns, within_ns);
+    EXPECT_NEAR(measured(device, "start.launch_order" + issue).median,
+                static_cast<double>(is.launch_order_start_ns), within_ns);
+    EXPECT_NEAR(measured(device, "start.side_stream" + issue).median,
+                static_cast<double>(is.side_stream_start_ns - is.launch_gap_ns), within_ns);
+
+    EXPECT_NEAR(measured(device, "chase.hit").median, is.chase_hit_ns, 1);
+    EXPECT_NEAR(measured(device, "chase.miss").median, is.chase_miss_ns, 1);
+    EXPECT_THAT(measured(device, "chase.hit_slowdown").median,
+                testing::AllOf(testing::Ge(1), testing::Le(is.chase_slowdown + 0.01)));
+    EXPECT_NEAR(measured(device, "leaf.launch").median,
+                static_cast<double>(is.host_launch_per_node_ns), 0.1);
+    EXPECT_NEAR(device.slowdown_per_byte_ns * kMiB / 2,
+                measured(device, "link.beside").median - measured(device, "link.alone").median, 10);
+    EXPECT_EQ(device.slowdown_per_byte_ns > 0, is.link_slowdown > 1);
+  }
+}
+
+TEST(GpuCalibrationDevice, NoiseStaysOutOfTheMedians) {
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    SCOPED_TRACE(seed);
+    RandomGpu random = random_gpu(seed);
+    random.properties.noise = 0.02;
+    random.properties.seed = seed;
+    FakeGpu gpu(random.properties);
+    GpuCalibrateOptions options = few_rounds(gpu);
+    options.most_rounds = 9;
+    const GpuCalibrationSamples samples = measure_gpu(gpu, options);
+    const DeviceModel device = device_from(samples);
+    EXPECT_EQ(samples.first.counted, 9);
+    EXPECT_NEAR(device.memory_bandwidth_bytes_per_s / random.properties.cold_bytes_per_s, 1, 0.03);
+    EXPECT_NEAR(device.cache_read_bandwidth_bytes_per_s / random.properties.hot_bytes_per_s, 1,
+                0.06);
+    ASSERT_FALSE(device.methods.empty());
+    EXPECT_EQ(device.methods.front().name, to_string(random.best.fetch));
+    EXPECT_NEAR(device.methods.front().bandwidth_bytes_per_s / random.best.rate, 1, 0.15);
+    EXPECT_GT(measured(device, "memory.read").mad, 0);
+    EXPECT_EQ(measured(device, "memory.read").n, 9);
+  }
+}
+
+TEST(GpuCalibrationDevice, TheHalvesOfASplitCache) {
+  FakeGpuProperties properties = small_gpu();
+  properties.far_bytes_per_s = 80e9;
+  FakeGpu gpu(properties);
+  const DeviceModel device = calibrate(gpu);
+  for (const char* same : {"half.262144.read1_after1", "half.262144.read2_after2"}) {
+    EXPECT_NEAR(measured(device, same).median, 60e9, 1e9);  // half of the SMs
+  }
+  for (const char* other : {"half.262144.read1_after2", "half.262144.read2_after1"}) {
+    EXPECT_NEAR(measured(device, other).median, 40e9, 1e9);
+  }
+  properties.far_bytes_per_s = 0;
+  FakeGpu whole(properties);
+  for (const DeviceMeasurement& one : calibrate(whole).measurements) {
+    EXPECT_NE(one.name.substr(0, 5), "half.");
+  }
+}
+
+TEST(GpuCalibrationDevice, WhatEvictLastProtects) {
+  FakeGpuProperties properties = small_gpu();
+  FakeGpu with_set_aside(properties);
+  const DeviceModel device = calibrate(with_set_aside);
+  EXPECT_NEAR(measured(device, "evict.default.last").median, 1, 0.01);
+  EXPECT_NEAR(measured(device, "evict.largest.last").median, 1, 0.01);
+  EXPECT_NEAR(measured(device, "evict.zero.last").median, 0, 0.01);
+  EXPECT_NEAR(measured(device, "evict.default.normal").median, 0, 0.01);
+  EXPECT_NEAR(measured(device, "set_aside.default").median, kMiB / 4, 10);  // five digits
+  ASSERT_GE(device.methods.size(), 2u);
+  EXPECT_EQ(device.methods[0].eviction, "normal");
+  EXPECT_EQ(device.methods[1].eviction, "last") << "worth trying";
+  EXPECT_EQ(device.methods[1].name, device.methods[0].name);
+  EXPECT_NEAR(device.methods[1].bandwidth_bytes_per_s / device.methods[0].bandwidth_bytes_per_s, 1,
+              0.02);
+
+  properties.facts.persisting_l2_default_bytes = 0;
+  FakeGpu without(properties);
+  const DeviceModel other = calibrate(without);
+  EXPECT_NEAR(measured(other, "evict.default.last").median, 0, 0.01);
+  for (const PrefetchMethod& method : other.methods) EXPECT_EQ(method.eviction, "normal");
+
+  properties.protected_without_set_aside_bytes = kMiB / 4;
+  FakeGpu always(properties);
+  EXPECT_NEAR(measured(calibrate(always), "evict.zero.last").median, 1, 0.01);
+
+  properties.facts.persisting_l2_max_bytes = 0;
+  FakeGpu old(properties);
+  for (const DeviceMeasurement& one : calibrate(old).measurements) {
+    EXPECT_NE(one.name.substr(0, 6), "evict.");
+  }
+}
+
+TEST(GpuCalibrationDevice, TheSetAsideIsAsItWasFound) {
+  FakeGpu gpu(small_gpu());
+  calibrate(gpu);
+  EXPECT_EQ(gpu.set_aside_bytes(), kMiB / 4);
+}
+
+TEST(GpuCalibrationDevice, WithoutBulkPrefetchesTheOthersAreTried) {
+  FakeGpuProperties properties = small_gpu();
+  properties.facts.compute_major = 8;
+  FakeGpu gpu(properties);
+  const DeviceModel device = calibrate(gpu);
+  ASSERT_FALSE(device.methods.empty());
+  EXPECT_EQ(device.methods.front().name, "prefetch_l2");
+}
+
+TEST(GpuCalibrationDevice, WherePrefetchingDoesNothingThereIsNoMethod) {
+  FakeGpuProperties properties = small_gpu();
+  properties.prefetch_bytes_per_s = [](GpuFetch, int, int64_t) { return 1e6; };
+  FakeGpu gpu(properties);
+  const GpuCalibrationSamples samples = measure_gpu(gpu, few_rounds(gpu));
+  EXPECT_EQ(samples.second.counted, 0);
+  const DeviceModel device = device_from(samples);
+  EXPECT_THAT(device.methods, IsEmpty());
+  EXPECT_EQ(device.cache_budget_bytes, 0);
+  EXPECT_THAT(device.notes, Contains(HasSubstr("no way of prefetching")));
+}
+
+TEST(GpuCalibrationDevice, ThrottledRoundsDoNotCount) {
+  FakeGpu gpu(small_gpu());
+  int runs = 0;
+  // All runs of the second round and some beside it are 1.5 times as slow.
+  gpu.before_run = [&](int) {
+    ++runs;
+    gpu.slow_down(runs > 300 && runs < 500 ? 1.5 : 1);
+  };
+  GpuCalibrateOptions options = few_rounds(gpu);
+  options.most_rounds = 8;
+  const GpuCalibrationSamples samples = measure_gpu(gpu, options);
+  EXPECT_GT(samples.first.throttled, 0);
+  EXPECT_FALSE(samples.first.only_throttled);
+  EXPECT_EQ(samples.first.counted + samples.first.throttled, 8);
+  EXPECT_EQ(samples.first.probe_ns.size(), static_cast<size_t>(samples.first.counted));
+  EXPECT_EQ(samples.second.throttled, 0);
+  for (const FootprintTimes& one : samples.footprints) {
+    ASSERT_EQ(one.cold_ns.size(), static_cast<size_t>(samples.first.counted));
+    EXPECT_NEAR(median(one.cold_ns), static_cast<double>(one.bytes) / 30, 50);
+  }
+  EXPECT_THAT(device_from(samples).notes, Contains(HasSubstr("throttled")));
+  EXPECT_THAT(clock_warnings(samples), IsEmpty());
+}
+
+TEST(GpuCalibrationDevice, AlwaysThrottledIsSaid) {
+  FakeGpuProperties properties = small_gpu();
+  properties.state.throttle = "power cap";
+  FakeGpu gpu(properties);
+  const GpuCalibrationSamples samples = measure_gpu(gpu, few_rounds(gpu));
+  EXPECT_TRUE(samples.first.only_throttled);
+  EXPECT_EQ(samples.first.counted, 3);
+  EXPECT_THAT(clock_warnings(samples), testing::SizeIs(2));
+  EXPECT_THAT(clock_warnings(samples), Contains(HasSubstr("power cap")));
+  EXPECT_THAT(device_from(samples).notes, Contains(HasSubstr("power cap")));
+}
+
+TEST(GpuCalibrationDevice, TheTimeLimitHolds) {
+  const auto took_ns = [](int64_t limit_ns, int* rounds) {
+    FakeGpu gpu(small_gpu());
+    GpuCalibrateOptions options = few_rounds(gpu);
+    options.most_rounds = 1000;
+    options.time_limit_ns = limit_ns;
+    const GpuCalibrationSamples samples = measure_gpu(gpu, options);
+    *rounds = samples.first.counted;
+    EXPECT_NEAR(samples.took_s * 1e9, static_cast<double>(gpu.now_ns()), 1e6);
+    return gpu.now_ns();
+  };
+  int rounds = 0;
+  const int64_t least_ns = took_ns(0, &rounds);
+  EXPECT_EQ(rounds, 3);
+  const int64_t limit_ns = 3 * least_ns;
+  EXPECT_LT(took_ns(limit_ns, &rounds), limit_ns + least_ns / 2);
+  EXPECT_GT(rounds, 5);
+}
+
+TEST(GpuCalibrationDevice, LeavesNoGraphsBehind) {
+  FakeGpu gpu(small_gpu());
+  std::vector<int> graphs;
+  gpu.before_run = [&](int graph) { graphs.push_back(graph); };
+  calibrate(gpu);
+  ASSERT_GT(graphs.size(), 500u);
+  for (const int graph : graphs) EXPECT_THROW(gpu.drop(graph), Error);
+  EXPECT_EQ(gpu.allocated_bytes(), calibration_bytes(gpu.facts()));
+}
+
+// The consumer must never wait for the prefetch that it is to profit from, and whatever is called
+// cold must come after several L2s of other bytes.
+TEST(GpuCalibrationDevice, NoConsumerOfAWindowWaitsForItsPrefetch) {
+  FakeGpu gpu(small_gpu());
+  int windows = 0;
+  gpu.before_run = [&](int number) {
+    const GpuGraph& graph = gpu.graph(number);
+    for (size_t i = 0; i < graph.nodes.size(); ++i) {
+      const GpuNode& node = graph.nodes[i];
+      if (node.kind != GpuNodeKind::prefetch || node.ranges[0].bytes <= 4096) continue;
+      EXPECT_GE(graph.nodes[0].ranges[0].bytes, 4 * kMiB);
+      EXPECT_TRUE(graph.nodes[0].after.empty());
+      if (node.after != std::vector<int>{0} && !node.with_start_of) continue;
+      bool held = false;
+      for (const GpuNode& other : graph.nodes) held |= other.op == 0 && other.hold_ns > 0;
+      if (!held || graph.ops != 2) continue;
+      ++windows;
+      for (const GpuNode& other : graph.nodes) {
+        EXPECT_THAT(other.after, testing::Not(Contains(static_cast<int>(i))));
+      }
+    }
+  };
+  calibrate(gpu);
+  EXPECT_GT(windows, 500);
+}
+
+TEST(GpuCalibrationDevice, OtherBytesThanBeforeAreFaultyMemory) {
+  FakeGpu gpu(small_gpu());
+  int runs = 0;
+  GpuAddress data = 0;
+  gpu.before_run = [&](int graph) {
+    if (data == 0) data = gpu.graph(graph).nodes[0].ranges[0].address;
+    if (++runs == 700) gpu.corrupt(data);
+  };
+  try {
+    calibrate(gpu);
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::internal);
+    EXPECT_THAT(error.what(), HasSubstr("faulty memory"));
+  }
+}
+
+TEST(GpuCalibrationDevice, RefusesWhatCannotBeMeasured) {
+  FakeGpuProperties properties = small_gpu();
+  properties.facts.mig = true;
+  FakeGpu slice(properties);
+  EXPECT_THAT(error_of(slice), HasSubstr("MIG"));
+
+  properties = small_gpu();
+  properties.facts.free_bytes = 6 * kMiB;
+  FakeGpu full(properties);
+  EXPECT_THAT(error_of(full), testing::AllOf(HasSubstr("7.5 MiB"), HasSubstr("6.0 MiB are free")));
+
+  properties = small_gpu();
+  properties.facts.l2_bytes = 0;
+  FakeGpu cacheless(properties);
+  EXPECT_THAT(error_of(cacheless), HasSubstr("nothing to prefetch into"));
+}
+
+TEST(GpuCalibrationDevice, ABusyGpuIsNoted) {
+  FakeGpuProperties properties = small_gpu();
+  properties.state.other_pids = {4711, 4712};
+  properties.state.utilisation_percent = 60;
+  FakeGpu gpu(properties);
+  const DeviceModel device = calibrate(gpu);
+  EXPECT_THAT(device.notes,
+              Contains(HasSubstr("other processes compute on the GPU (pid 4711, 4712)")));
+  EXPECT_THAT(device.notes, Contains(HasSubstr("60 % busy")));
+  EXPECT_THAT(busy_sentences({}), IsEmpty());
+}
+
+// --- the file
+// --------------------------------------------------------------------------------------
+
+class GpuDeviceFile : public testing::Test {
+ protected:
+  void write(const DeviceModel& device) {
+    std::ofstream(directory_ / "device.json") << to_json(device);
+  }
+  test::Run tune(std::vector<std::string> more) {
+    more.insert(more.begin(),
+                {PRESERVE_BIN_DIR "/preserve-tune", "--model",
+                 PRESERVE_SOURCE_DIR "/examples/models/stories42m.json", "--tp", "2", "--device",
+                 "device.json", "--allreduce-time", "20us", "-o", "schedule.json"});
+    return test::run_program(more, {}, directory_.path());
+  }
+  test::TemporaryDirectory directory_;
+};
+
+TEST_F(GpuDeviceFile, IsReadBackAsItWas) {
+  FakeGpu gpu(small_gpu());
+  const DeviceModel device = calibrate(gpu);
+  write(device);
+  EXPECT_EQ(to_json(load_device(directory_ / "device.json")), to_json(device));
+}
+
+TEST_F(GpuDeviceFile, PlansAreMadeWithIt) {
+  FakeGpuProperties properties = small_gpu();
+  properties.facts.l2_bytes = 4 * kMiB;
+  properties.facts.free_bytes = 64 * kMiB;
+  properties.effective_l2_bytes = 3 * kMiB;
+  properties.cold_bytes_per_s = 100e9;
+  properties.hot_bytes_per_s = 400e9;
+  FakeGpu gpu(properties);
+  DeviceModel device = calibrate(gpu);
+  write(device);
+  const test::Run without = tune({});
+  EXPECT_EQ(without.exit_code, 2);
+  EXPECT_THAT(without.err, HasSubstr("arithmetic rate"));
+
+  const std::string path = PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json";
+  add_published(device, load_device(path), path);
+  EXPECT_THAT(device.notes, Contains(HasSubstr("h100-sxm.json")));
+  EXPECT_FALSE(device.collectives.empty());
+  write(device);
+  const test::Run run = tune({});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("prefetch"));
+  std::ifstream file(directory_ / "schedule.json");
+  const std::string schedule(std::istreambuf_iterator<char>(file), {});
+  EXPECT_THAT(schedule, HasSubstr("\"" + device.methods.front().name + "\""));
+}
+
+TEST(GpuPublished, MustBeOfAGpu) {
+  DeviceModel published;
+  published.kind = "cpu";
+  EXPECT_THROW(check_published(published, "cpu.json"), Error);
+}
+
+}  // namespace
+}  // namespace preserve
