@@ -16,7 +16,7 @@ struct GpuCalibrateOptions {
   int64_t time_limit_ns = 60'000'000'000;  // of both phases; each measures least_rounds in any case
   int least_rounds = 3;
   int most_rounds = 25;
-  int runs_per_value = 3;
+  int runs_per_value = 8;
   bool every_chunk = true;         // of the grid; else every third
   std::function<int64_t()> clock;  // ns; empty: the machine's
   std::function<void(std::string_view phase, double done, double total)> progress;

@@ -5,16 +5,26 @@ namespace preserve {
 namespace {
 
 constexpr int kCtas[] = {1, 2, 4, 8, 16, 32};
-constexpr int64_t kLeastChunk = 128, kMostChunk = 64 << 10;
+constexpr int64_t kLineBytes = 128, kMostChunk = 64 << 10;
 // More bytes than the memory can deliver in a window of the grid.
 constexpr double kMoreThanMemory = 1.2;
-constexpr int kRampParts[] = {2, 4, 6, 8};
+constexpr int kRampParts[] = {2, 4, 6, 8}, kMostStartParts = 4;
 constexpr int64_t kHoldsNs[] = {500,    1'000,  1'500,  2'000,  2'500,  3'000,  3'500,  4'000,
                                 4'500,  5'000,  5'500,  6'000,  7'000,  8'000,  9'000,  10'000,
                                 12'000, 14'000, 16'000, 18'000, 20'000, 25'000, 32'000, 40'000};
 // Part of the time that is expected for saving everything, and how much later it may begin.
 constexpr double kEarly = 0.3, kLate = 1.2, kLatestStartNs = 3'000;
 constexpr int kEvictionParts = 2;  // less than the set-asides that drivers choose
+
+// Only bulk requests have a size that can be chosen.
+std::vector<int64_t> chunks_of(GpuFetch fetch, bool every_chunk) {
+  if (fetch != GpuFetch::bulk_l2) return {kLineBytes};
+  std::vector<int64_t> chunks;
+  for (int64_t chunk = kLineBytes; chunk <= kMostChunk; chunk *= every_chunk ? 2 : 8) {
+    chunks.push_back(chunk);
+  }
+  return chunks;
+}
 
 }  // namespace
 
@@ -68,14 +78,11 @@ std::vector<WindowTimes> plan_grid(const GpuFacts& facts, double memory_bytes_pe
   for (const GpuFetch fetch : fetches_of(facts)) {
     for (const int ctas : kCtas) {
       if (ctas > facts.sms) continue;
-      for (int64_t chunk = kLeastChunk; chunk <= kMostChunk; chunk *= every_chunk ? 2 : 8) {
+      for (const int64_t chunk : chunks_of(fetch, every_chunk)) {
         for (const int64_t hold_ns : kRankHoldsNs) {
           const double delivered = memory_bytes_per_ns * static_cast<double>(hold_ns);
-          grid.push_back({{fetch, ctas, chunk, GpuEviction::normal},
-                          hold_ns,
-                          held_more_than(facts, kMoreThanMemory * delivered),
-                          {},
-                          {}});
+          const int64_t bytes = held_more_than(facts, kMoreThanMemory * delivered);
+          grid.push_back({{fetch, ctas, chunk, GpuEviction::normal}, hold_ns, bytes, {}, {}});
         }
       }
     }
@@ -87,6 +94,7 @@ RampTimes plan_ramp(const GpuFacts& facts, const GpuIssue& issue, StartWay way,
                     double saved_bytes_per_ns) {
   RampTimes ramp{way, {}};
   for (const int parts : kRampParts) {
+    if (way != StartWay::leaf && parts > kMostStartParts) continue;
     const int64_t bytes = part_of_l2(facts, parts);
     const double expected_ns = static_cast<double>(bytes) / saved_bytes_per_ns;
     for (const int64_t hold_ns : kHoldsNs) {
@@ -94,7 +102,6 @@ RampTimes plan_ramp(const GpuFacts& facts, const GpuIssue& issue, StartWay way,
       if (hold < kEarly * expected_ns || hold > kLate * expected_ns + kLatestStartNs) continue;
       ramp.windows.push_back({issue, hold_ns, bytes, {}, {}});
     }
-    if (way != StartWay::leaf) break;
   }
   return ramp;
 }

@@ -43,16 +43,30 @@ void CalibrationRounds::add_with_set_aside(const GpuGraph& graph, std::vector<Ta
   experiments_.push_back({device_.add(graph), std::move(takes), true, set_aside_bytes, {}});
 }
 
-void CalibrationRounds::run_one(Experiment& experiment) {
-  if (experiment.persisting) device_.set_persisting_l2(experiment.set_aside_bytes);
-  const GpuRun run =
-      device_.run(experiment.graph, experiment.persisting ? 1 : options_.runs_per_value);
-  if (experiment.persisting) device_.set_persisting_l2(std::nullopt);
-  if (run.checksum != experiment.checksum.value_or(run.checksum)) {
-    throw internal_error("the GPU read other bytes than in the round before: faulty memory");
+std::vector<GpuRun> CalibrationRounds::runs_of(const Experiment& experiment) {
+  if (!experiment.persisting) return {device_.run(experiment.graph, options_.runs_per_value)};
+  std::vector<GpuRun> runs;
+  for (int i = 0; i < options_.runs_per_value; ++i) {
+    device_.set_persisting_l2(experiment.set_aside_bytes);
+    runs.push_back(device_.run(experiment.graph, 1));
+    device_.set_persisting_l2(std::nullopt);
   }
-  experiment.checksum = run.checksum;
-  for (const Take& take : experiment.takes) take.series->push_back(take.value(run));
+  return runs;
+}
+
+void CalibrationRounds::run_one(Experiment& experiment) {
+  const std::vector<GpuRun> runs = runs_of(experiment);
+  for (const GpuRun& run : runs) {
+    if (run.checksum != experiment.checksum.value_or(run.checksum)) {
+      throw internal_error("the GPU read other bytes than in the round before: faulty memory");
+    }
+    experiment.checksum = run.checksum;
+  }
+  for (const Take& take : experiment.takes) {
+    double sum = 0;
+    for (const GpuRun& run : runs) sum += take.value(run);
+    take.series->push_back(sum / static_cast<double>(runs.size()));
+  }
 }
 
 RoundsSeen CalibrationRounds::run(std::string_view phase, int64_t time_limit_ns) {

@@ -22,8 +22,8 @@ class CalibrationRounds {
   CalibrationRounds(GpuDevice& device, const GpuCalibrateOptions& options)
       : device_(device), options_(options) {}
 
-  // Lines that a graph marks to be evicted last would outlive it; such a graph is executed once per
-  // value, and they are made normal afterwards.
+  // Lines that a graph marks to be evicted last would outlive it; such a graph is executed once at
+  // a time, and they are made normal afterwards.
   void add(const GpuGraph& graph, std::vector<Take> takes);
   // With another set-aside of L2 while the graph runs; nothing: what was found at the start.
   void add_with_set_aside(const GpuGraph& graph, std::vector<Take> takes,
@@ -42,6 +42,7 @@ class CalibrationRounds {
     std::optional<uint64_t> checksum;
   };
 
+  std::vector<GpuRun> runs_of(const Experiment& experiment);
   void run_one(Experiment& experiment);
   RoundsSeen discard(const std::vector<double>& probes_ns, const std::vector<bool>& held_down);
 

@@ -105,7 +105,7 @@ RandomGpu random_gpu(uint64_t seed) {
   std::shuffle(methods.begin(), methods.end(), random);
   Preference& best = gpu.best;
   best = {methods[0], pick(std::array{1, 2, 4, 8, 16, 32}),
-          pick(std::array{128, 1024, 8192, 65536}),
+          methods[0] == GpuFetch::bulk_l2 ? pick(std::array{128, 1024, 8192, 65536}) : 128,
           properties.cold_bytes_per_s * between(0.6, 0.9)};
   properties.prefetch_bytes_per_s = [best](GpuFetch fetch, int ctas, int64_t chunk_bytes) {
     return best.rate * (fetch == best.fetch ? 1 : 0.6) *
@@ -353,7 +353,7 @@ TEST(GpuCalibrationDevice, NoConsumerOfAWindowWaitsForItsPrefetch) {
     }
   };
   calibrate(gpu);
-  EXPECT_GT(windows, 500);
+  EXPECT_GT(windows, 300);
 }
 
 TEST(GpuCalibrationDevice, OtherBytesThanBeforeAreFaultyMemory) {
