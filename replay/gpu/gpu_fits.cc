@@ -13,6 +13,8 @@ namespace {
 constexpr double kNsPerS = 1e9;
 // Above it the prefetch may have been through before the window ended.
 constexpr double kThrough = 0.95;
+// No memory is faster, so a steeper line is noise. A file with such a rate would be refused.
+constexpr double kFastestBytesPerS = 1e15;
 // Where windows of all sizes are compared: the same share everywhere, so that the part of a read
 // that competes with the rest of its prefetch is the same too, and large, so that it is small.
 constexpr double kRampShare = 0.75;
@@ -160,7 +162,7 @@ ReadFit fit_reads(const std::vector<SizedTime>& points) {
     line.push_back({static_cast<double>(point.bytes), point.dur_ns});
   }
   const double ns_per_byte = median_slope(line);
-  if (ns_per_byte <= 0) return {};
+  if (ns_per_byte < kNsPerS / kFastestBytesPerS) return {};
   std::vector<double> ramps_ns;
   for (const Point& point : line) ramps_ns.push_back(point.y - ns_per_byte * point.x);
   return {kNsPerS / ns_per_byte, median(ramps_ns)};
@@ -219,7 +221,7 @@ Series prefetch_rates(const GpuCalibrationSamples& samples, const RampTimes& lea
       fit_arrived(samples.arrived, leaf.windows.front().issue).bandwidth_bytes_per_s;
   Series arriving;
   for (const double slope : fit_ramp(samples, leaf).saving_bytes_per_s) {
-    arriving.push_back(without_trailing(slope, hit_bytes_per_s));
+    arriving.push_back(std::min(without_trailing(slope, hit_bytes_per_s), kFastestBytesPerS));
   }
   return arriving;
 }

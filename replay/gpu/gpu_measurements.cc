@@ -17,6 +17,8 @@ double rounded(double value) {
   return std::round(value * scale) / scale;
 }
 
+constexpr double kAllThere = 0.95;
+
 class Measurements {
  public:
   void add(const std::string& name, const char* unit, const Series& values,
@@ -84,7 +86,7 @@ void add_grid(const GpuCalibrationSamples& samples, Measurements& out) {
     values = divided(values, window.window_ns);
     for (double& value : values) value = without_trailing(value, hit_bytes_per_s);
     out.add(fmt::format("grid.{}.{}us", name_of(window.issue), window.hold_ns / 1000), "bytes/s",
-            values);
+            values, median(shares) > kAllThere ? "at least: all was there before the end" : "");
   }
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "planner/device.h"
 #include "replay/host_cores.h"
@@ -18,6 +19,8 @@ const std::string kNoLeakCheck = "ASAN_OPTIONS=detect_leaks=0";
 using testing::HasSubstr;
 
 const std::string kCalibrate = PRESERVE_BIN_DIR "/preserve-calibrate";
+
+const std::string kPublished = PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json";
 
 class CalibrateCli : public testing::Test {
  protected:
@@ -72,11 +75,76 @@ TEST_F(CalibrateCli, BadOptionsLeaveNothing) {
   for (const std::vector<std::string>& bad : {std::vector<std::string>{"--ranks", "0"},
                                               {"--ranks", "many"},
                                               {"--device", "tpu"},
+                                              {"--device", "cuda"},
+                                              {"--device", "cuda:"},
+                                              {"--device", "cuda:-1"},
+                                              {"--device", "cuda:0x"},
+                                              {"--device", "cuda:99999999999"},
+                                              {"--device", ""},
+                                              {"--device", "cuda:0", "--ranks", "2"},
+                                              {"--published", kPublished},
                                               {"-o", "no/such/folder/device.json"}}) {
     const test::Run run = calibrate(bad);
     EXPECT_EQ(run.exit_code, 2) << bad[0];
     EXPECT_TRUE(std::filesystem::is_empty(directory_.path()));
   }
+}
+
+// --- GPUs: what can be said without one ----------------------------------------------------------
+
+// Hides the GPUs of a machine that has some.
+const std::vector<std::string> kNoGpu{"CUDA_VISIBLE_DEVICES=-1"};
+
+TEST_F(CalibrateCli, WithoutAGpuItSaysWhatIsMissing) {
+  const test::Run run = calibrate({"--device", "cuda:0", "-o", "device.json"}, kNoGpu);
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, testing::ContainsRegex("CUDA|driver"));
+  EXPECT_TRUE(std::filesystem::is_empty(directory_.path()));
+}
+
+TEST_F(CalibrateCli, AGpuNeedsNoMpi) {
+  const test::Run run = calibrate({"--device", "cuda:0", "-o", "device.json"},
+                                  {"PATH=/nonexistent", "CUDA_VISIBLE_DEVICES=-1"});
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, testing::Not(HasSubstr("mpirun")));
+}
+
+TEST_F(CalibrateCli, AGpuIsMeasuredByOneProcess) {
+  std::vector<std::string> launched = kNoGpu;
+  launched.insert(launched.end(), {"OMPI_COMM_WORLD_RANK=1", "OMPI_COMM_WORLD_SIZE=4"});
+  const test::Run run = calibrate({"--device", "cuda:0", "-o", "device.json"}, launched);
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("without mpirun"));
+}
+
+TEST_F(CalibrateCli, ThePublishedFileIsCheckedBeforeTheGpu) {
+  const test::Run missing =
+      calibrate({"--device", "cuda:0", "--published", "none.json", "-o", "device.json"}, kNoGpu);
+  EXPECT_EQ(missing.exit_code, 2);
+  EXPECT_THAT(missing.err, HasSubstr("none.json"));
+
+  std::filesystem::copy_file(kPublished, directory_ / "published.json");
+  const test::Run same = calibrate(
+      {"--device", "cuda:0", "--published", "published.json", "-f", "-o", "published.json"},
+      kNoGpu);
+  EXPECT_EQ(same.exit_code, 2);
+  EXPECT_THAT(same.err, HasSubstr("is an input"));
+
+  DeviceModel of_a_cpu = load_device(kPublished);
+  of_a_cpu.kind = "cpu";
+  std::ofstream(directory_ / "cpu.json") << to_json(of_a_cpu);
+  const test::Run cpu =
+      calibrate({"--device", "cuda:0", "--published", "cpu.json", "-o", "device.json"}, kNoGpu);
+  EXPECT_EQ(cpu.exit_code, 2);
+  EXPECT_THAT(cpu.err, HasSubstr("not about a GPU"));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "device.json"));
+}
+
+TEST_F(CalibrateCli, HelpNamesGpus) {
+  const test::Run run = calibrate({"--help"});
+  EXPECT_EQ(run.exit_code, 0);
+  EXPECT_THAT(run.out, HasSubstr("cuda:N"));
+  EXPECT_THAT(run.out, HasSubstr("--published"));
 }
 
 TEST_F(CalibrateCli, WithoutMpirunItSaysSo) {
