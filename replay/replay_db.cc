@@ -86,7 +86,8 @@ void write_step(TraceDb& db, StreamId stream, ProcessId process, int64_t ordinal
     collective.op = id;
     collective.function = op.collective->function;
     collective.bytes = op.collective->bytes;
-    collective.dtype = on_gpu ? op.collective->dtype : "float32";
+    collective.dtype = "float32";
+    if (on_gpu) collective.dtype = op.collective->dtype;
     collective.ranks = schedule.ranks;
     collective.source = "replay";
     db.add(collective);
