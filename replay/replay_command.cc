@@ -153,9 +153,8 @@ ReplayRecord measure_on_gpu(Console& console, const ReplayArguments& arguments, 
     require_ranks(arguments, job.schedule.ranks, ranks);
     if (arguments.collective == "stand-in") {
       throw input_error(
-          "with stand-ins for the collectives one process is enough: start {} once, "
-          "without a launcher",
-          "preserve-replay");
+          "with stand-ins for the collectives one process is enough: start preserve-replay once, "
+          "without a launcher");
     }
   }
   how.allow_device_mismatch = arguments.allow_device_mismatch;
@@ -176,8 +175,9 @@ int measure_on_rank(Console& console, const ReplayArguments& arguments, const Re
     const ReplayRequest request = request_of(arguments);
     // A lone process on a GPU replays the planned rank, however many ranks there were.
     const bool planned_rank = place.gpu && ranks.size() == 1;
-    const ReplayJob job =
+    ReplayJob job =
         load_job(request, planned_rank ? std::nullopt : std::optional<int64_t>(ranks.rank()));
+    if (planned_rank) job.recorded_step_ns = job.program.step_ns;  // there is no slower one
     if (joined && ranks.rank() == 0) {
       for (const std::string& text : job.losses) console.warn(text);
     }
@@ -220,7 +220,8 @@ int finish(Console& console, const ReplayArguments& arguments, OutputFile& outpu
   return kExitCheckFailed;
 }
 
-std::vector<std::string> worker_words(const ReplayArguments& arguments, const OutputFile& output) {
+std::vector<std::string> worker_words(const Console& console, const ReplayArguments& arguments,
+                                      const OutputFile& output) {
   std::vector<std::string> words{
       arguments.trace, arguments.schedule,   "--worker", output.temporary_path().string(),
       "--time-limit",  arguments.time_limit, "--seed",   std::to_string(arguments.seed),
@@ -231,6 +232,7 @@ std::vector<std::string> worker_words(const ReplayArguments& arguments, const Ou
   if (!arguments.device_file.empty()) {
     words.insert(words.end(), {"--device-file", arguments.device_file});
   }
+  if (console.quiet()) words.emplace_back("--quiet");
   if (arguments.allow_device_mismatch) words.emplace_back("--allow-device-mismatch");
   if (arguments.candidates) words.emplace_back("--candidates");
   if (arguments.oversubscribe) words.emplace_back("--oversubscribe");
@@ -275,8 +277,6 @@ Start start_on_gpu(const ReplayArguments& arguments, const Place& place, const R
 int launch(Console& console, const ReplayArguments& arguments, const ReplayWorld& world,
            OutputFile& output) {
   const Place place = place_of(arguments);
-  if (!place.gpu) refuse_gpu_options(arguments);
-  if (!arguments.device_file.empty()) load_device(arguments.device_file);
   const ReplayJob job = load_job(request_of(arguments), std::nullopt);
   for (const std::string& text : job.losses) console.warn(text);
   Start start = place.gpu ? start_on_gpu(arguments, place, job, world)
@@ -285,7 +285,7 @@ int launch(Console& console, const ReplayArguments& arguments, const ReplayWorld
   if (!start.text.empty()) console.info(start.text);
   start.launch.patience_ns = patience_ns(
       checked_add(parse_duration_ns(arguments.time_limit), least_time_ns(job), "time limit"));
-  start.launch.arguments = worker_words(arguments, output);
+  start.launch.arguments = worker_words(console, arguments, output);
   if (const int code = world.run_ranks(start.launch); code != 0) return code;
   return finish(console, arguments, output);
 }
@@ -348,6 +348,8 @@ int run_replay(Console& console, const ReplayArguments& arguments, const ReplayW
   }
   tolerated_slowdown(arguments.fail_if);  // refused now rather than after the run
   if (arguments.output == "-") throw usage_error("replay.db is a database: -o needs a file name");
+  if (!place_of(arguments).gpu) refuse_gpu_options(arguments);
+  if (!arguments.device_file.empty()) load_device(arguments.device_file);
   if (const auto launcher = find_launcher()) return join(console, arguments, world, launcher->rank);
   OutputFile output(arguments.output, arguments.force);
   return launch(console, arguments, world, output);

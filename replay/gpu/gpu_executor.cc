@@ -40,6 +40,7 @@ GpuExecutor::GpuExecutor(const Ranks& ranks, GpuDevice& device, StepProgram prog
                          const GpuPlan& plan, std::string other_use)
     : StepExecutor(ranks, std::move(program), plan.arms),
       device_(device),
+      rules_(plan.rules),
       other_use_(std::move(other_use)) {
   allocate(plan);
   const GpuGraph streamed = streamed_products(this->program(), memory_, plan.rules);
@@ -109,9 +110,11 @@ ArmSample GpuExecutor::do_run(size_t index, int steps) {
   std::vector<float> op_ns;
   std::vector<OpInterval> intervals;
   for (size_t op = 0; op < program().ops.size(); ++op) {
-    op_ns.push_back(static_cast<float>(run.op_ns[op]));
-    const int64_t at_ns = start_ns + std::llround(run.op_start_ns[op]);
-    intervals.push_back({at_ns, at_ns + std::llround(run.op_ns[op])});
+    const double inside_ns = launches_inside_ns(program().ops[op], rules_, bare_.launch_gap_ns);
+    const double dur_ns = std::max(0.0, run.op_ns[op] - inside_ns);
+    op_ns.push_back(static_cast<float>(dur_ns));
+    const int64_t at_ns = start_ns + std::llround(run.op_start_ns[op] + inside_ns / 2);
+    intervals.push_back({at_ns, at_ns + std::llround(dur_ns)});
   }
   remember(index, std::move(op_ns), arm.planned_bytes, std::move(intervals));
   return sample;

@@ -44,6 +44,7 @@ class GpuExecutor final : public StepExecutor {
   void look_at_the_device(ArmSample& sample);
 
   GpuDevice& device_;
+  GraphRules rules_;
   GraphMemory memory_;
   StepWaits waits_;
   BareTimes bare_;

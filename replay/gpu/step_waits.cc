@@ -20,6 +20,9 @@ double own_node(double dur_ns, double launch_gap_ns) {
   return dur_ns >= kLeastNodes * launch_gap_ns ? dur_ns - launch_gap_ns : 0;
 }
 
+// Assumed where no two nodes follow each other that tell it.
+constexpr double kUsualLaunchNs = 1000;
+
 // From the end of the last operator to the start of the first one of the next execution.
 double boundary_ns(const GpuRun& run) {
   const size_t last = run.op_ns.size() - 1;
@@ -40,6 +43,10 @@ double median_of(const std::vector<GpuRun>& runs, double (*value)(const GpuRun&,
 
 }  // namespace
 
+double launches_inside_ns(const ProgramOp& op, const GraphRules& rules, double launch_gap_ns) {
+  return can_wait(op, rules) ? 0 : 2 * launch_gap_ns;
+}
+
 BareTimes bare_times(const StepProgram& program, const GraphRules& rules,
                      const std::vector<GpuRun>& runs, const StepWaits& waits) {
   BareTimes bare;
@@ -52,14 +59,17 @@ BareTimes bare_times(const StepProgram& program, const GraphRules& rules,
   }
   std::vector<double> launches;
   for (size_t i = 1; i < ops; ++i) {
-    const bool node_between = !can_wait(program.ops[i], rules) && waits.ops[i].before_ns > 0;
-    if (!node_between && can_wait(program.ops[i - 1], rules)) launches.push_back(bare.gap_ns[i]);
+    const bool both_tell = can_wait(program.ops[i], rules) && can_wait(program.ops[i - 1], rules);
+    if (both_tell) launches.push_back(bare.gap_ns[i]);
   }
-  bare.launch_gap_ns = std::max(0.0, launches.empty() ? bare.gap_ns[0] : median(launches));
+  bare.launch_gap_ns = std::max(0.0, launches.empty() ? kUsualLaunchNs : median(launches));
   for (size_t i = 0; i < ops; ++i) {
     if (can_wait(program.ops[i], rules)) continue;
-    if (waits.ops[i].before_ns > 0) bare.gap_ns[i] -= bare.launch_gap_ns;
-    if (waits.ops[i].after_ns > 0) bare.op_ns[i] -= bare.launch_gap_ns;
+    // The launches inside its time belong to the gaps, unless a waiting node has one of its own.
+    bare.op_ns[i] = std::max(
+        0.0, bare.op_ns[i] - launches_inside_ns(program.ops[i], rules, bare.launch_gap_ns));
+    if (waits.ops[i].before_ns == 0) bare.gap_ns[i] += bare.launch_gap_ns;
+    if (waits.ops[i].after_ns == 0) bare.gap_ns[(i + 1) % ops] += bare.launch_gap_ns;
   }
   if (waits.tail_ns > 0) {
     bare.gap_ns[0] -= static_cast<double>(waits.tail_ns) + bare.launch_gap_ns;

@@ -10,6 +10,10 @@
 
 namespace preserve {
 
+// A node that cannot be looked into (a library's) is timed from the end of what is before it to the
+// beginning of what is after it: its own time and two launches. 0 for all others.
+double launches_inside_ns(const ProgramOp& op, const GraphRules& rules, double launch_gap_ns);
+
 // What a run of the baseline took: its own work and launches, without the waits it was built with.
 struct BareTimes {
   std::vector<double> op_ns;

@@ -339,5 +339,24 @@ TEST(StepWaits, OfNodesThatCannotWaitOnlyWhatPaysForALaunch) {
   EXPECT_EQ(waits_for(program, rules, bare).ops[0].after_ns, 4'000);
 }
 
+TEST(StepWaits, LaunchesInsideALibrarysTimeBelongToTheGaps) {
+  StepProgram program = small_program();
+  program.ops[3].gemm = StepGemm{4, 512, 1024, "fp16"};
+  GraphRules rules;
+  rules.multiplies = {GpuElement::fp16};
+  GpuRun run;
+  run.op_ns = {20'000, 20'000, 10'000, 17'000, 10'000};  // of the product: 15 us and two launches
+  run.op_start_ns = {0, 21'000, 42'000, 52'000, 69'000};
+  run.step_ns = 80'000;
+  StepWaits waits;
+  waits.ops.resize(5);
+  const BareTimes bare = bare_times(program, rules, {run}, waits);
+  EXPECT_EQ(bare.launch_gap_ns, 1'000);
+  EXPECT_EQ(bare.op_ns[3], 15'000);
+  EXPECT_EQ(bare.gap_ns[3], 1'000);
+  EXPECT_EQ(bare.gap_ns[4], 1'000);
+  EXPECT_EQ(bare.gap_ns[0], 1'000);
+}
+
 }  // namespace
 }  // namespace preserve

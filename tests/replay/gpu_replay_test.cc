@@ -44,6 +44,7 @@ class GpuReplayTest : public testing::Test {
       std::string color;
       define_replay(app, worker);
       app.add_option("--color", color);
+      app.add_flag("--quiet");
       std::vector<std::string> words(launch.arguments.rbegin(), launch.arguments.rend());
       app.parse(words);
       return run_replay(console_, worker, world_);

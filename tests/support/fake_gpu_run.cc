@@ -2,6 +2,7 @@
 #include "tests/support/fake_gpu_run.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -19,6 +20,10 @@ size_t pieces_of(const GpuNode& node) {
 
 const GpuRange& piece_of(const GpuNode& node, size_t piece) {
   return piece < node.ranges.size() ? node.ranges[piece] : node.writes[piece - node.ranges.size()];
+}
+
+bool is_library(const GpuNode& node) {
+  return node.kind == GpuNodeKind::gemm || node.kind == GpuNodeKind::collective;
 }
 
 int share_of_half(int sm_half) {
@@ -284,12 +289,32 @@ void FakeGpuRun::add_words(GpuAddress address, int64_t bytes) {
   }
 }
 
+double FakeGpuRun::seen_start_ns(size_t index) const {
+  if (!is_library(node(index)) || node(index).after.empty()) return states_[index].start_ns;
+  double start_ns = 0;
+  for (const int before : node(index).after) {
+    start_ns = std::max(start_ns, states_[static_cast<size_t>(before)].end_ns);
+  }
+  return start_ns;
+}
+
+double FakeGpuRun::seen_end_ns(size_t index) const {
+  double end_ns = std::numeric_limits<double>::infinity();
+  if (is_library(node(index))) {
+    for (const size_t next : on_end_[index]) end_ns = std::min(end_ns, states_[next].begin_ns);
+  }
+  if (!std::isinf(end_ns)) return end_ns;
+  // Behind the last of a library's something has to begin that tells its end.
+  const bool told = !is_library(node(index));
+  return states_[index].end_ns + (told ? 0 : static_cast<double>(properties_.launch_gap_ns));
+}
+
 double FakeGpuRun::op_start_ns(int op) const {
   double start_ns = std::numeric_limits<double>::infinity();
   for (size_t i = 0; i < states_.size(); ++i) {
-    if (node(i).op == op) start_ns = std::min(start_ns, states_[i].start_ns);
+    if (node(i).op == op) start_ns = std::min(start_ns, seen_start_ns(i));
   }
-  return start_ns < std::numeric_limits<double>::infinity() ? start_ns - first_ns_ : 0;
+  return std::isinf(start_ns) ? 0 : start_ns - first_ns_;
 }
 
 double FakeGpuRun::op_ns(int op) const {
@@ -297,8 +322,8 @@ double FakeGpuRun::op_ns(int op) const {
   double end_ns = 0;
   for (size_t i = 0; i < states_.size(); ++i) {
     if (node(i).op != op) continue;
-    start_ns = std::min(start_ns, states_[i].start_ns);
-    end_ns = std::max(end_ns, states_[i].end_ns);
+    start_ns = std::min(start_ns, seen_start_ns(i));
+    end_ns = std::max(end_ns, seen_end_ns(i));
   }
   return end_ns > 0 ? end_ns - start_ns : 0;
 }

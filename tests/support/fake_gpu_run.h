@@ -49,6 +49,10 @@ class FakeGpuRun {
   double shared_rate(size_t index, double demand) const;
   double hit_rate(const GpuNode& node, int halves) const;
   bool prefetching() const;
+  // When a node ran, as far as can be told: a library's from the end of what it waited for to the
+  // beginning of what waits for it.
+  double seen_start_ns(size_t index) const;
+  double seen_end_ns(size_t index) const;
   void add_words(GpuAddress address, int64_t bytes);
 
   FakeGpu& gpu_;
