@@ -128,9 +128,10 @@ void CudaDevice::make_chain(GpuAddress address, int64_t bytes, uint64_t seed) {
   uint64_t count = lines;
   void* arguments[] = {&address, &links, &count};
   const Kernel kernel = link_kernel();
+  // In the stream of the copy, which may return before it has arrived.
   PRESERVE_CUDA_CALL(cudaLaunchKernel, kernel.function, dim3(256),
-                     dim3(static_cast<unsigned>(kernel.threads)), arguments, 0, main_.get());
-  PRESERVE_CUDA_CALL(cudaStreamSynchronize, main_.get());
+                     dim3(static_cast<unsigned>(kernel.threads)), arguments, 0, nullptr);
+  PRESERVE_CUDA_CALL(cudaDeviceSynchronize);
   chains_[address] = bytes;
 }
 

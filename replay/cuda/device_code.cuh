@@ -86,21 +86,35 @@ class Dealer {
   uint64_t unit_;
 };
 
-// Finds the range of a unit. Units must come in ascending order.
+// Finds the range of a unit: mostly that of the unit before, or the next; else by bisection. Units
+// must come in ascending order.
 class RangeCursor {
  public:
   __device__ explicit RangeCursor(const RangeTable* table)
-      : entry_(reinterpret_cast<const DeviceRange*>(table + 1)) {}
+      : entry_(reinterpret_cast<const DeviceRange*>(table + 1)), last_(entry_ + table->count) {}
 
   __device__ const DeviceRange& at(uint64_t unit) {
-    while (unit >= __ldg(reinterpret_cast<const unsigned long long*>(&entry_[1].first_unit))) {
-      ++entry_;
+    if (unit < first_of(entry_ + 1)) return *entry_;
+    ++entry_;
+    if (unit < first_of(entry_ + 1)) return *entry_;
+    const DeviceRange* beyond = last_;  // the range lies in [entry_, beyond)
+    while (beyond - entry_ > 1) {
+      const DeviceRange* middle = entry_ + (beyond - entry_) / 2;
+      if (unit < first_of(middle)) {
+        beyond = middle;
+      } else {
+        entry_ = middle;
+      }
     }
     return *entry_;
   }
 
  private:
+  __device__ static uint64_t first_of(const DeviceRange* entry) {
+    return __ldg(reinterpret_cast<const unsigned long long*>(&entry->first_unit));
+  }
   const DeviceRange* entry_;
+  const DeviceRange* last_;
 };
 
 }  // namespace preserve::cuda

@@ -68,6 +68,11 @@ struct Nvml::Functions {
   int (*link_generation)(void*, unsigned*) = nullptr;
   int (*link_lanes)(void*, unsigned*) = nullptr;
 
+  // Its newer name, and its older one.
+  bool resolve_throttle() {
+    return library.resolve_optional(throttle, "nvmlDeviceGetCurrentClocksEventReasons") ||
+           library.resolve(throttle, "nvmlDeviceGetCurrentClocksThrottleReasons");
+  }
   bool resolve() {
     return library.found() && library.resolve(init, "nvmlInit_v2") &&
            library.resolve(shutdown, "nvmlShutdown") &&
@@ -77,8 +82,7 @@ struct Nvml::Functions {
            library.resolve(temperature, "nvmlDeviceGetTemperature") &&
            library.resolve(utilisation, "nvmlDeviceGetUtilizationRates") &&
            library.resolve(processes, "nvmlDeviceGetComputeRunningProcesses_v3") &&
-           library.resolve(throttle, "nvmlDeviceGetCurrentClocksThrottleReasons") &&
-           library.resolve(mig_mode, "nvmlDeviceGetMigMode") &&
+           resolve_throttle() && library.resolve(mig_mode, "nvmlDeviceGetMigMode") &&
            library.resolve(link_generation, "nvmlDeviceGetMaxPcieLinkGeneration") &&
            library.resolve(link_lanes, "nvmlDeviceGetMaxPcieLinkWidth");
   }

@@ -74,10 +74,13 @@ SharedLibrary::SharedLibrary(const LibrarySearch& search) {
   problem_ = fmt::format("{} is not on this machine ({})", search.sonames.front(), loader_error());
 }
 
+void* SharedLibrary::symbol_if_any(const char* name) const {
+  return handle_ == nullptr ? nullptr : ::dlsym(handle_, name);
+}
+
 void* SharedLibrary::symbol(const char* name) {
-  if (handle_ == nullptr) return nullptr;
-  void* found = ::dlsym(handle_, name);
-  if (found == nullptr) {
+  void* found = symbol_if_any(name);
+  if (found == nullptr && handle_ != nullptr) {
     handle_ = nullptr;
     problem_ = fmt::format("{} has no {}: another version is needed", path_, name);
   }

@@ -32,9 +32,16 @@ class SharedLibrary {
     function = reinterpret_cast<Function*>(symbol(name));
     return function != nullptr;
   }
+  // The same, but nothing is wrong when it has not.
+  template <typename Function>
+  bool resolve_optional(Function*& function, const char* name) {
+    function = reinterpret_cast<Function*>(symbol_if_any(name));
+    return function != nullptr;
+  }
 
  private:
   void* symbol(const char* name);
+  void* symbol_if_any(const char* name) const;
   bool open(const std::string& path, int flags);
   bool open_in(const std::string& folder, const LibrarySearch& search);
 

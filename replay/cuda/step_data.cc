@@ -231,6 +231,7 @@ void StepData::prepare_libraries(const GpuGraph& graph) {
     send_ = filled(send_bytes);
     receive_ = filled(receive_bytes);
   }
+  // Copies and fills are in the default stream, which the step's streams do not wait for.
   PRESERVE_CUDA_CALL(cudaDeviceSynchronize);
 }
 

@@ -178,10 +178,12 @@ INSTANTIATE_TEST_SUITE_P(Blocks, ReadKernel, testing::Values(1, 2, 5, 16, 40));
 RC_GTEST_PROP(ReadKernels, SumIsThatOfTheHost, ()) {
   const Memory memory(1 << 20);
   std::vector<GpuRange> ranges;
-  const int count = *rc::gen::inRange(0, 6);
+  // Few long ones, or many short ones among which a block has to search.
+  const bool many = *rc::gen::arbitrary<bool>();
+  const int count = *rc::gen::inRange(0, many ? 300 : 6);
   for (int i = 0; i < count; ++i) {
     const auto begin = static_cast<uint64_t>(*rc::gen::inRange(0, 30'000)) * 16;
-    ranges.push_back({memory.address() + begin, *rc::gen::inRange(1, 4'000) * 16});
+    ranges.push_back({memory.address() + begin, *rc::gen::inRange(1, many ? 20 : 4'000) * 16});
   }
   Bench bench(ranges, {}, kReadUnitBytes);
   bench.run(read_kernel(false), static_cast<unsigned>(*rc::gen::inRange(1, 20)));
