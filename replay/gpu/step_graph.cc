@@ -208,7 +208,9 @@ class GraphBuilder {
     const bool holds_after = !waits_inside && node.kind != GpuNodeKind::read && waits.after_ns > 0;
     const auto window = windows_.find(static_cast<int32_t>(index));
     const bool fetches = window != windows_.end();
-    const bool after_start = fetches && arm_.method.issue == "after";
+    // A product may be several kernels: nothing can begin with it.
+    const bool after_start =
+        fetches && arm_.method.issue == "after" && node.kind != GpuNodeKind::gemm;
     if (fetches && !after_start) {
       GpuNode fetch = prefetch_node(*window->second);
       fetch.after = tail_;

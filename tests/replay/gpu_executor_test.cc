@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
 
 #include "common/error.h"
 #include "replay/gpu/gpu_replay.h"
@@ -309,6 +310,78 @@ TEST_F(GpuExecutorTest, WithoutNcclRealCollectivesAreRefused) {
   EXPECT_THAT(
       refusal([&] { replay_on_gpu(ranks, gpu, job_, {}, how, {}, [](const std::string&) {}); }),
       HasSubstr("NCCL"));
+}
+
+// Any step, with slices wherever they may be: what the arms are made of stays inside the memory
+// (the device checks), every arm reads the same bytes, and the baseline is no shorter than
+// recorded.
+RC_GTEST_PROP(GpuExecutorAnyStep, AllArmsReadTheSame, ()) {
+  StepProgram program;
+  const int tensors = *rc::gen::inRange(1, 5);
+  for (int i = 0; i < tensors; ++i) {
+    program.tensors.push_back({fmt::format("t{}", i), *rc::gen::inRange<int64_t>(1, 200'000)});
+  }
+  const auto slice = [&] {
+    const auto tensor = *rc::gen::inRange(0, tensors);
+    const int64_t size = program.tensors[static_cast<size_t>(tensor)].bytes;
+    const int64_t offset = *rc::gen::inRange<int64_t>(0, size);
+    return TensorSlice{tensor, offset, *rc::gen::inRange<int64_t>(1, size - offset + 1)};
+  };
+  const auto slices = [&](int most) {
+    std::vector<TensorSlice> some;
+    for (int i = *rc::gen::inRange(0, most + 1); i > 0; --i) some.push_back(slice());
+    return some;
+  };
+  const auto kinds =
+      *rc::gen::nonEmpty(rc::gen::container<std::vector<int>>(rc::gen::inRange(0, 4)));
+  ReplayJob job;
+  for (const int kind : kinds) {
+    ProgramOp op;
+    op.kind = kind == 0 ? OpKind::collective : kind == 1 ? OpKind::p2p : OpKind::compute;
+    op.name = "op";
+    op.dur_ns = *rc::gen::inRange(0, 20'000);
+    op.gap_ns = *rc::gen::inRange(0, 3'000);
+    if (kind == 0) {
+      op.collective.emplace();
+      op.collective->function = "allreduce";
+      op.collective->bytes = *rc::gen::inRange<int64_t>(0, 100'000);
+    }
+    if (kind > 1) op.weights = slices(2);
+    if (kind > 1) op.reads = slices(2);
+    if (kind > 1) op.writes = slices(1);
+    program.ops.push_back(op);
+    program.step_ns += op.gap_ns + op.dur_ns;
+  }
+  program.tail_ns = *rc::gen::inRange(0, 20'000);
+  program.step_ns += program.tail_ns;
+  job.program = job.rank_program = program;
+  job.schedule.ranks = 2;
+  job.arms = test::small_arms(program, 0);
+  const std::string issue = *rc::gen::element<std::string>("before", "after");
+  for (const size_t arm : {1, 2, 3}) {
+    job.arms[arm].method = {"bulk_l2", "spare", 4096, 4, "normal", issue};
+  }
+  for (size_t op = 0; op < kinds.size(); ++op) {
+    if (*rc::gen::inRange(0, 2) == 0) continue;
+    const ArmWindow window{static_cast<int32_t>(op), {slice(), slice()}};
+    for (const size_t arm : {1, 2, 3}) {
+      job.arms[arm].windows.push_back(window);
+      if (arm == 2) job.arms[arm].windows.back().slices.clear();
+      if (arm == 2) continue;
+      for (const TensorSlice& part : window.slices) job.arms[arm].planned_bytes += part.bytes;
+    }
+  }
+  DeviceModel fits;
+  fits.collectives = {{"allreduce", "nccl", 2, 500, 2e9, 0, 1024, 1 << 20}};
+  FakeGpu gpu;
+  const LoneRank ranks;
+  const GpuPlan plan = plan_for_gpu(job, {}, gpu.facts(), {}, false, &fits);
+  GpuExecutor executor(ranks, gpu, program, plan, "");
+  for (size_t arm = 0; arm < executor.arms().size(); ++arm) {
+    const ArmSample sample = executor.run(arm, 1);  // throws when the sums differ
+    const auto rounding_ns = static_cast<int64_t>(program.ops.size()) + 1;
+    if (arm == 0) RC_ASSERT(sample.step_ns >= program.step_ns - rounding_ns);
+  }
 }
 
 class GpuPlanTest : public GpuExecutorTest {

@@ -217,6 +217,15 @@ TEST_F(GpuProductTest, WeightsOfAKnownShapeAreMultiplied) {
   EXPECT_EQ(text[2], "2 op 0 after 1: read wait 0/200");
 }
 
+TEST_F(GpuProductTest, BesideAProductPrefetchesAreAlwaysLeaves) {
+  ReplayArm arm = arms()[1];
+  arm.method.issue = "after";
+  arm.windows = {{0, {{2, 0, 4096}}}};
+  const auto text = lines(arm);
+  EXPECT_EQ(text[0], "0 op -1 after : prefetch 16x4096 t2+0:4096");
+  EXPECT_EQ(text[1], "1 op 0 after : gemm 4x512x1024 t0+0:1048576");
+}
+
 TEST_F(GpuProductTest, WhatIsNoPlainProductIsStreamed) {
   const auto streamed = [&] { return lines(arms()[0])[0].find("read t0") != std::string::npos; };
   EXPECT_FALSE(streamed());

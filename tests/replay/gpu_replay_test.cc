@@ -203,6 +203,13 @@ TEST_F(GpuReplayTest, ABusyGpuGivesNoVerdictAndSaysWhy) {
   EXPECT_THAT(db().meta("gpu_state_before"), HasSubstr("SM 1980 MHz"));
 }
 
+TEST_F(GpuReplayTest, AGpuThatWasBusyBeforeGivesNoVerdictEither) {
+  properties_.state.utilisation_percent = 80;
+  replay();
+  EXPECT_EQ(db().meta("verdict"), "AMBG");
+  EXPECT_THAT(db().meta("gpu_other_use"), HasSubstr("80 %"));
+}
+
 TEST_F(GpuReplayTest, TooLittleMemoryAndSlicesAreRefused) {
   properties_.facts.free_bytes = 8 << 20;
   EXPECT_THAT(refusal(), HasSubstr("of device memory"));

@@ -77,6 +77,19 @@ TEST(Report, SaysTheVerdictOfEachScenarioAndNamesTheStandIn) {
               AllOf(HasSubstr("14.2 % faster ["), HasSubstr("with a 200 us stand-in link: FAST.")));
 }
 
+TEST(Report, NamesStandInsForCollectives) {
+  TemporaryDirectory directory;
+  const auto paths = test::write_two_scenarios(directory.path());
+  test::write_replay(directory / "replay.db", directory / "schedule.json", {},
+                     [](TraceDb& db) { db.set_meta("collective", "stand-in"); });
+  test::write_replay(directory / "replay-link.db", directory / "schedule-link.json", {},
+                     [](TraceDb& db) { db.set_meta("collective", "stand-in+link"); });
+  const Report report = report_of(paths);
+  EXPECT_THAT(report.sentences[0], HasSubstr("with stand-in collectives"));
+  EXPECT_THAT(report.sentences[1],
+              HasSubstr("with a 200 us stand-in link and stand-in collectives"));
+}
+
 TEST(Report, MatchesReplaysToSchedulesInWhateverOrder) {
   TemporaryDirectory directory;
   std::vector<std::filesystem::path> paths = test::write_two_scenarios(directory.path());
