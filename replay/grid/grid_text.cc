@@ -139,8 +139,10 @@ std::string grid_summary_text(std::span<const GridCell> cells) {
       summary.planned_nothing, summary.rejected);
   out += fmt::format("geometric mean over all measured cells {}\n",
                      interval_text(*summary.mean_chosen_all));
-  out += fmt::format("best cell {} ({})\n", format_ratio(summary.best->chosen_speedup),
-                     printable(name_of(summary.best->key)));
+  if (summary.best->choice == kPrefetch) {
+    out += fmt::format("best cell {} ({})\n", format_ratio(summary.best->chosen_speedup),
+                       printable(name_of(summary.best->key)));
+  }
   out += "\n";
   for (const Requirement& requirement : requirements(summary)) out += requirement_line(requirement);
   return out;
