@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -351,6 +352,37 @@ TEST_F(GpuCheck, AGridThatRunsOutOfTimeKeepsItsCells) {
   EXPECT_EQ(run.exit_code, 0) << run.out;
   EXPECT_EQ(result(summary(), "grid"), "ok");
   EXPECT_THAT(run.out, testing::HasSubstr("2 of 8 cells"));
+}
+
+// The words that the scripts' fakes accept are words that the real tools have.
+TEST_F(GpuCheck, TheRealToolsKnowTheOptions) {
+  play_gpu(1'000'000, 1'000'000);
+  play_tools();
+  ASSERT_EQ(check({"GPU_CHECK_PAIRS=1"}).exit_code, 0);
+  std::map<std::string, std::string> help;
+  std::istringstream lines(calls());
+  int options = 0;
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string tool;
+    words >> tool;
+    const bool grid = line.find("--grid") != std::string::npos;
+    std::string& text = help[tool + (grid ? " grid" : "")];
+    if (text.empty()) {
+      std::vector<std::string> argv{PRESERVE_BIN_DIR "/" + tool, "--help"};
+      if (grid) argv.insert(argv.begin() + 1, "--grid");
+      text = test::run_program(argv).out;
+    }
+    for (std::string word; words >> word;) {
+      if (word == "--") {  // the rest is for another tool
+        break;
+      }
+      if (word[0] != '-' || word == "--grid") continue;
+      EXPECT_THAT(text, testing::HasSubstr(word)) << line;
+      ++options;
+    }
+  }
+  EXPECT_GT(options, 20);
 }
 
 }  // namespace
