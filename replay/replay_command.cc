@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "common/error.h"
+#include "common/fail_if.h"
 #include "common/output_file.h"
 #include "common/units.h"
 #include "db/trace_db.h"
@@ -30,23 +31,6 @@ ReplayRequest request_of(const ReplayArguments& arguments) {
   request.candidates = arguments.candidates;
   request.oversubscribe = arguments.oversubscribe;
   return request;
-}
-
-// "slower=2%" or "slower=2" -> 2.
-std::optional<double> tolerated_slowdown(const std::string& condition) {
-  if (condition.empty()) return std::nullopt;
-  const std::string prefix = "slower=";
-  if (condition.rfind(prefix, 0) == 0) {
-    const std::string value = condition.substr(prefix.size());
-    char* end = nullptr;
-    const double percent = std::strtod(value.c_str(), &end);
-    const std::string_view rest(end);
-    if (end != value.c_str() && (rest.empty() || rest == "%") && percent >= 0 && percent < 100) {
-      return percent;
-    }
-  }
-  throw usage_error("--fail-if takes slower=PCT with PCT from 0 to 100, not \"{}\"",
-                    printable(condition));
 }
 
 std::map<std::string, std::string> meta_of(const ReplayArguments& arguments, const ReplayJob& job) {
@@ -195,6 +179,27 @@ int measure_on_rank(Console& console, const ReplayArguments& arguments, const Re
   });
 }
 
+// --fail-if, about the file that has just been written.
+int check(Console& console, const ReplayArguments& arguments, const std::filesystem::path& path) {
+  const TraceDb replay = TraceDb::open(path);
+  if (replay.meta("prefetch_speedup_high").empty()) {
+    console.error(fmt::format("check failed: nothing can be said from {} pairs, {} are needed",
+                              replay.meta("pairs_counted"), kFewestPairs));
+    return kExitCheckFailed;
+  }
+  const double share = parse_slower(arguments.fail_if);
+  const auto number = [&](const char* key) {
+    return std::strtod(replay.meta(key).c_str(), nullptr);
+  };
+  const Interval speedup{number("prefetch_speedup_low"), number("prefetch_speedup"),
+                         number("prefetch_speedup_high")};
+  if (!surely_slower(speedup, share)) return kExitDone;
+  console.error(
+      fmt::format("check failed: slower than {:g} %: the measured speedup is {:.3f} to {:.3f}",
+                  100 * share, speedup.low, speedup.high));
+  return kExitCheckFailed;
+}
+
 int finish(Console& console, const ReplayArguments& arguments, OutputFile& output) {
   {
     const TraceDb replay = TraceDb::open(output.temporary_path());
@@ -206,18 +211,7 @@ int finish(Console& console, const ReplayArguments& arguments, OutputFile& outpu
   output.commit();
   console.next(fmt::format("preserve-report {} {} {} -o report.html", arguments.trace,
                            arguments.schedule, arguments.output));
-  const std::optional<double> tolerated = tolerated_slowdown(arguments.fail_if);
-  if (!tolerated) return kExitDone;
-  const TraceDb replay = TraceDb::open(output.path());
-  const std::string speedup = replay.meta("prefetch_speedup");
-  if (speedup.empty()) {
-    console.error("--fail-if: no pair of samples was counted, so nothing can be said");
-    return kExitCheckFailed;
-  }
-  if (std::strtod(speedup.c_str(), nullptr) >= 1 - *tolerated / 100) return kExitDone;
-  console.error(
-      fmt::format("--fail-if {}: the measured speedup is {}", arguments.fail_if, speedup));
-  return kExitCheckFailed;
+  return arguments.fail_if.empty() ? kExitDone : check(console, arguments, output.path());
 }
 
 std::vector<std::string> worker_words(const Console& console, const ReplayArguments& arguments,
@@ -333,8 +327,10 @@ void define_replay(CLI::App& app, ReplayArguments& arguments) {
   app.add_flag("--oversubscribe", arguments.oversubscribe,
                "Run more ranks than cores: shows that it works, measures nothing");
   app.add_option("--seed", arguments.seed, "Of the bootstrap")->capture_default_str();
-  app.add_option("--fail-if", arguments.fail_if,
-                 "slower=PCT: exit 1 when the prefetch arm is slower by more than PCT percent");
+  app.add_option(
+      "--fail-if", arguments.fail_if,
+      "slower=N%: exit 1 when the prefetch arm is slower by more than N % with its whole "
+      "confidence interval, or there is none");
   app.add_option("--worker", arguments.worker)->group("");
 }
 
@@ -346,7 +342,7 @@ int run_replay(Console& console, const ReplayArguments& arguments, const ReplayW
   if (parse_duration_ns(arguments.time_limit) == 0) {
     throw usage_error("--time-limit must be longer than 0");
   }
-  tolerated_slowdown(arguments.fail_if);  // refused now rather than after the run
+  if (!arguments.fail_if.empty()) parse_slower(arguments.fail_if);  // now rather than after the run
   if (arguments.output == "-") throw usage_error("replay.db is a database: -o needs a file name");
   if (!place_of(arguments).gpu) refuse_gpu_options(arguments);
   if (!arguments.device_file.empty()) load_device(arguments.device_file);

@@ -2,7 +2,6 @@
 // preserve-report: trace.db, schedule.json and replay.db -> report.html, .json, .md, .csv.
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -10,6 +9,7 @@
 
 #include "common/cli.h"
 #include "common/error.h"
+#include "common/fail_if.h"
 #include "common/output_file.h"
 #include "reports/grid_report.h"
 #include "reports/inputs.h"
@@ -44,22 +44,6 @@ struct Target {
   OutputFile file;
   Format format;
 };
-
-// "slower=5%": the share by which the tuned step may be slower.
-double parse_condition(const std::string& text) {
-  constexpr std::string_view kPrefix = "slower=";
-  double percent = -1;
-  if (text.rfind(kPrefix, 0) == 0 && text.size() > kPrefix.size() + 1 && text.back() == '%') {
-    const char* end = text.data() + text.size() - 1;
-    const auto parsed = std::from_chars(text.data() + kPrefix.size(), end, percent);
-    if (parsed.ec != std::errc() || parsed.ptr != end) percent = -1;
-  }
-  if (!(percent >= 0 && percent < 100)) {
-    throw usage_error("'{}' is no condition: write --fail-if slower=N% with N from 0 to below 100",
-                      text);
-  }
-  return percent / 100;
-}
 
 std::vector<Target> open_outputs(const Options& options) {
   std::vector<std::string> names = options.outputs;
@@ -101,7 +85,7 @@ bool any_condition_holds(const Report& report, const std::vector<double>& limits
     if (!scenario.measured || !scenario.measured->speedup) continue;
     measured = true;
     for (const double limit : limits) {
-      if (scenario.measured->speedup->high >= 1 - limit) continue;
+      if (!surely_slower(*scenario.measured->speedup, limit)) continue;
       console.error(
           fmt::format("check failed: slower than {:g} %: {}", limit * 100, scenario.sentence));
       holds = true;
@@ -188,7 +172,7 @@ int report_grid(const InputFile& input, const std::vector<double>& limits,
 
 int report(const Options& options, Console& console) {
   std::vector<double> limits;
-  for (const std::string& text : options.fail_if) limits.push_back(parse_condition(text));
+  for (const std::string& text : options.fail_if) limits.push_back(parse_slower(text));
   std::vector<Target> targets = open_outputs(options);
   const std::vector<std::filesystem::path> inputs(options.inputs.begin(), options.inputs.end());
   if (const auto grid = only_grid(inputs)) return report_grid(*grid, limits, targets, console);

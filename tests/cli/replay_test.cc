@@ -306,9 +306,14 @@ TEST_F(ReplayCli, BadOptionsAreRefusedBeforeTheRun) {
 }
 
 TEST_F(ReplayCli, FailIfIsAboutTheMeasuredSpeedup) {
-  // 99 % slower never happens.
+  // 99 % slower never happens; on a busy machine too few pairs may count.
   const test::Run run = replay({"--fail-if", "slower=99%"});
-  EXPECT_EQ(run.exit_code, 0) << run.err;
+  if (TraceDb::open(directory_ / "replay.db").meta("prefetch_speedup_high").empty()) {
+    EXPECT_EQ(run.exit_code, 1);
+    EXPECT_THAT(run.err, HasSubstr("check failed: nothing can be said from"));
+  } else {
+    EXPECT_EQ(run.exit_code, 0) << run.err;
+  }
 }
 
 }  // namespace

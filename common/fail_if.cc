@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/fail_if.h"
+
+#include <charconv>
+#include <string_view>
+
+#include "common/cli.h"
+#include "common/error.h"
+
+namespace preserve {
+
+double parse_slower(const std::string& condition) {
+  constexpr std::string_view kPrefix = "slower=";
+  double percent = -1;
+  if (condition.rfind(kPrefix, 0) == 0 && condition.size() > kPrefix.size() + 1 &&
+      condition.back() == '%') {
+    const char* end = condition.data() + condition.size() - 1;
+    const auto parsed = std::from_chars(condition.data() + kPrefix.size(), end, percent);
+    if (parsed.ec != std::errc() || parsed.ptr != end) percent = -1;
+  }
+  if (!(percent >= 0 && percent < 100)) {
+    throw usage_error("'{}' is no condition: write --fail-if slower=N% with N from 0 to below 100",
+                      printable(condition));
+  }
+  return percent / 100;
+}
+
+bool surely_slower(const Interval& speedup, double share) {
+  return speedup.high < 1 - share;
+}
+
+}  // namespace preserve
