@@ -13,16 +13,19 @@
 namespace preserve {
 namespace {
 
-// No library of the machine: NCCL is played, cuBLASLt is not.
+#ifndef PRESERVE_FAKE_NCCL  // built without their headers: there are none
+#define PRESERVE_FAKE_NCCL "/absent/libnccl.so"
+#endif
+#ifndef PRESERVE_FAKE_CUBLASLT
+#define PRESERVE_FAKE_CUBLASLT "/absent/libcublasLt.so"
+#endif
+
+// No library of the machine: they are played.
 class PlayedLibraries : public testing::Environment {
  public:
   void SetUp() override {
-#ifdef PRESERVE_FAKE_NCCL
     ::setenv("PRESERVE_NCCL", PRESERVE_FAKE_NCCL, 1);
-#else
-    ::setenv("PRESERVE_NCCL", "/absent/libnccl.so", 1);
-#endif
-    ::setenv("PRESERVE_CUBLASLT", "/absent/libcublasLt.so", 1);
+    ::setenv("PRESERVE_CUBLASLT", PRESERVE_FAKE_CUBLASLT, 1);
   }
 };
 const auto* const played = testing::AddGlobalTestEnvironment(new PlayedLibraries);
@@ -118,6 +121,32 @@ TEST(EmulatedDevice, StreamsWaitForEachOther) {
       ASSERT_GE(run.op_start_ns[op], run.op_start_ns[op - 1] + run.op_ns[op - 1]) << op;
     }
   }
+}
+
+TEST(EmulatedDevice, ProductsArePaddedWhereTheLibraryWantsIt) {
+  const std::unique_ptr<GpuDevice> gpu = open_cuda_device(0);
+  if (!gpu->can_multiply(GpuElement::int8)) GTEST_SKIP() << "built without cublasLt.h";
+  EXPECT_TRUE(gpu->can_multiply(GpuElement::bf16));
+  EXPECT_FALSE(gpu->can_multiply(GpuElement::fp8));
+  GpuNode product;
+  product.kind = GpuNodeKind::gemm;
+  product.op = 0;
+  product.m = 3;
+  product.n = 64;
+  product.k = 128;
+  product.element = GpuElement::int8;
+  product.ranges = {{gpu->allocate(64 * 128), 64 * 128}};
+  // A second one at the same time, which must not share its scratch memory.
+  std::vector<GpuNode> nodes{product, product};
+  nodes[1].op = 1;
+  const size_t before = emulated::live_objects();
+  const int graph = gpu->add({.nodes = nodes, .ops = 2});
+  EXPECT_GT(gpu->run(graph, 2).op_ns[1], 0);
+  gpu->drop(graph);
+  EXPECT_EQ(emulated::live_objects(), before);
+  product.element = GpuElement::fp8;
+  EXPECT_THROW(gpu->add({.nodes = {product}, .ops = 1}), Error);
+  EXPECT_EQ(emulated::live_objects(), before);
 }
 
 TEST(EmulatedDevice, ChaseNeedsAChain) {
