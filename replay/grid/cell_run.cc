@@ -177,7 +177,8 @@ void take_results(const Schedule& schedule, const TraceDb& replay, GridCell& cel
 }
 
 CellRun run_cell(const CellSettings& settings, const GridCell& cell, const fs::path& model,
-                 const fs::path& folder, const std::function<void()>& waiting) {
+                 const fs::path& folder, const std::function<void()>& waiting,
+                 const std::function<void(std::string_view)>& heard) {
   CellRun result;
   result.cell.id = cell.id;
   result.cell.key = cell.key;
@@ -188,14 +189,15 @@ CellRun run_cell(const CellSettings& settings, const GridCell& cell, const fs::p
     result.cell.finished_at = now_utc();
     return result;
   };
-  const ChildRun tune = run_child_quietly(tune_command(settings, cell.key, model, folder), waiting);
+  const ChildRun tune =
+      run_child_quietly(tune_command(settings, cell.key, model, folder), waiting, heard);
   if (tune.exit_code != kExitDone) {
     give_up(result.cell, "preserve-tune", tune);
     return finish();
   }
-  const ChildRun replay = run_child_quietly(replay_command(settings, folder), waiting);
+  const ChildRun replay = run_child_quietly(replay_command(settings, folder), waiting, heard);
   if (replay.exit_code != kExitDone) {
-    give_up(result.cell, "preserve-replay", replay);
+    give_up(result.cell, kReplayTool, replay);
     return finish();
   }
   try {

@@ -8,6 +8,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "db/grid_cells.h"
@@ -15,6 +16,9 @@
 #include "planner/schedule.h"
 
 namespace preserve {
+
+// Begins the reason of a cell whose replay failed.
+inline constexpr const char* kReplayTool = "preserve-replay";
 
 struct CellSettings {
   std::filesystem::path tune, replay;  // the tools
@@ -47,10 +51,12 @@ std::vector<std::string> replay_command(const CellSettings& settings,
                                         const std::filesystem::path& folder);
 
 // Writes trace.db, schedule.json and replay.db into `folder`. Never throws for what a child does:
-// that is the cell's status. `waiting` is called about once a second.
+// that is the cell's status. `waiting` is called about once a second, `heard` with what the
+// children say on standard error.
 CellRun run_cell(const CellSettings& settings, const GridCell& cell,
                  const std::filesystem::path& model, const std::filesystem::path& folder,
-                 const std::function<void()>& waiting);
+                 const std::function<void()>& waiting,
+                 const std::function<void(std::string_view)>& heard = {});
 
 // What a schedule and its replay say about a cell. input_error when something is missing.
 void take_results(const Schedule& schedule, const TraceDb& replay, GridCell& cell);

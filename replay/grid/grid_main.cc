@@ -2,6 +2,7 @@
 #include "replay/grid/grid_main.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -29,6 +30,8 @@ namespace preserve {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr size_t kAlikeFailures = 5;
 
 struct Arguments {
   bool grid = true;
@@ -164,6 +167,10 @@ std::string folder_name(const CellKey& key) {
   return name;
 }
 
+void write_through(std::string_view text) {
+  (void)!::write(STDERR_FILENO, text.data(), text.size());
+}
+
 class GridRun {
  public:
   GridRun(Console& console, const Arguments& arguments, CellSettings settings,
@@ -206,11 +213,15 @@ class GridRun {
         (arguments_.keep.empty() ? work_.path() / fmt::format("cell-{}", cell.id)
                                  : fs::path(arguments_.keep) / folder_name(cell.key));
     fs::create_directory(folder);
-    const CellRun result = run_cell(settings_, cell, model_of(cell), folder, show);
+    const bool loud = console_.verbosity() > 0;
+    const CellRun result =
+        loud ? run_cell(settings_, cell, model_of(cell), folder, {}, write_through)
+             : run_cell(settings_, cell, model_of(cell), folder, show);
     std::error_code ignored;  // left-overs go with the next run
     if (arguments_.keep.empty()) fs::remove_all(folder, ignored);
     if (result.stopped) return false;
     file_.record(result);
+    stop_when_nothing_works(result.cell);
     const GridCell& after = result.cell;
     const std::string text = fmt::format("{} {}; {}", place, cell_line(after),
                                          format_duration(static_cast<double>(after.dur_ns)));
@@ -223,6 +234,25 @@ class GridRun {
       console_.info(text + rest);
     }
     return true;
+  }
+
+  // A missing driver or launcher fails every replay alike: then the cells count as not run.
+  void stop_when_nothing_works(const GridCell& cell) {
+    if (cell.status != CellStatus::failed || cell.reason.rfind(kReplayTool, 0) != 0) {
+      if (cell.status == CellStatus::done) alike_.clear();
+      return;
+    }
+    if (!alike_.empty() && alike_.back().reason != cell.reason) alike_.clear();
+    alike_.push_back(cell);
+    if (alike_.size() < kAlikeFailures) return;
+    for (const GridCell& failed : alike_) {
+      CellRun undone;
+      undone.cell.id = failed.id;
+      undone.cell.key = failed.key;
+      file_.record(undone);
+    }
+    throw input_error("{} cells in a row failed alike, so the rest would too: {}", alike_.size(),
+                      cell.reason);
   }
 
   std::string left_text() const {
@@ -245,6 +275,7 @@ class GridRun {
   GridFile& file_;
   const GridWorkFolder& work_;
   int64_t left_ = 0;
+  std::vector<GridCell> alike_;  // the last cells, as long as their replays fail for one reason
 };
 
 int finish(Console& console, const Arguments& arguments, const std::vector<GridCell>& cells) {

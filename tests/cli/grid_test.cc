@@ -168,6 +168,20 @@ TEST_F(GridCli, KeepsTheFilesOfEveryCellWhenAsked) {
   }
 }
 
+TEST_F(GridCli, StopsWhereEveryReplayFailsAlike) {
+  const test::Run run = test::run_program(
+      command({"models=stories42m", "tp=2", "batch=1,2,3,4,5,6,7", "context=256", "dtype=fp16"}),
+      {"PATH=/nonexistent"}, directory_.path());
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, AllOf(HasSubstr("5 cells in a row failed alike"), HasSubstr("openmpi-bin"),
+                             Not(HasSubstr("[6/7]"))));
+  for (const GridCell& cell : cells()) {
+    EXPECT_EQ(cell.status, CellStatus::pending) << "the same command goes on when mpirun is there";
+    EXPECT_EQ(cell.reason, "");
+  }
+  EXPECT_THAT(leftovers(), testing::IsEmpty());
+}
+
 TEST_F(GridCli, LetsPlansBeMeasuredBeforeTheyAreChosen) {
   const test::Run run = grid({"models=stories42m", "tp=2", "batch=1", "context=256", "dtype=fp16",
                               "--device", "cpu", "--closed-loop", "--measure-time", "1s"});
