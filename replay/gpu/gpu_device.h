@@ -133,7 +133,8 @@ class GpuDevice {
   // no longer hold the pattern.
   virtual void make_chain(GpuAddress address, int64_t bytes, uint64_t seed) = 0;
 
-  // Prepares a graph; the number returned is for run(). The same graph can be run for ever.
+  // Prepares a graph; the number returned is for run(). The same graph can be run for ever. Carries
+  // out each collective once: all ranks add graphs with the same collectives in the same order.
   virtual int add(const GpuGraph& graph) = 0;
   // Gives back what add() took, for graphs that are not needed any more.
   virtual void drop(int graph) = 0;
