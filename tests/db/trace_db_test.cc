@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sqlite3.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <regex>
@@ -227,6 +229,30 @@ TEST(TraceDb, AppendingKeepsWholeTransactionsOnly) {
   }
   const TraceDb db = TraceDb::open(path);
   EXPECT_EQ(db.query_integer("SELECT count(*) FROM cell WHERE reason = 'x' AND pairs = 3"), 1);
+}
+
+TEST(TraceDb, AppendingUndoesWhatAKilledWriterLeftHalfDone) {
+  const TemporaryDirectory directory;
+  const auto path = directory / "grid.db";
+  make_grid_file(path);
+  const pid_t writer = fork();
+  if (writer == 0) {
+    TraceDb db = TraceDb::append(path);
+    db.transaction([&] {
+      db.execute("UPDATE cell SET reason = ?", {std::string(10'000'000, 'x')});
+      _exit(0);  // as if killed: more is written than the cache holds, nothing is committed
+    });
+  }
+  waitpid(writer, nullptr, 0);
+  ASSERT_TRUE(std::filesystem::exists(path.string() + "-journal"));
+  try {
+    TraceDb::open(path);
+    FAIL() << "a reader cannot undo it";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("ended in the middle of a change"));
+  }
+  { const TraceDb db = TraceDb::append(path); }
+  EXPECT_EQ(TraceDb::open(path).query_integer("SELECT count(*) FROM cell WHERE reason IS NULL"), 1);
 }
 
 TEST(TraceDb, AppendingRunsNoTriggersOfTheFile) {
