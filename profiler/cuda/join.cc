@@ -12,7 +12,7 @@ namespace {
 // an id of its own; records may name either.
 class LaunchIndex {
  public:
-  explicit LaunchIndex(const std::vector<Launch>& launches) {
+  explicit LaunchIndex(const GrowingArray<Launch>& launches) {
     entries_.reserve(launches.size());
     for (uint32_t i = 0; i < launches.size(); ++i) {
       const Launch& launch = launches[i];

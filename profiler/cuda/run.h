@@ -2,7 +2,8 @@
 // What the CUDA records of one process say, before anything is joined: first half of spool ->
 // trace.db (the other half: join.h, collectives.h, rows.h). Pure: no CUDA, no database, no file.
 //
-// Memory: 72 bytes per kernel or copy, 96 per launch. Times are CLOCK_MONOTONIC ns.
+// Memory, with what the steps behind it add: 100 bytes per kernel of a graph or copy, 160 per
+// kernel launched by itself, and the parameters of the launches. Times are CLOCK_MONOTONIC ns.
 #pragma once
 
 #include <array>
@@ -15,6 +16,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "profiler/cuda/growing_array.h"
 #include "profiler/cuda/records.h"
 #include "profiler/spool.h"
 
@@ -137,8 +139,8 @@ struct Losses {
 };
 
 struct Run {
-  std::vector<Activity> activities;
-  std::vector<Launch> launches;
+  GrowingArray<Activity> activities;
+  GrowingArray<Launch> launches;
   std::vector<Node> nodes;
   std::vector<GpuStream> streams;
   std::vector<std::string> names{{}};
