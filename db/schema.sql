@@ -108,7 +108,7 @@ CREATE TABLE collective (
   peer         INTEGER,            -- other rank of a point-to-point call, or the root
   blocking     INTEGER NOT NULL CHECK (blocking IN (0, 1)), -- 0: the call returned before it was done
   source       TEXT NOT NULL,      -- pmpi, nccl_nvtx, nccl_plugin, nccl_inspector, kineto (kernel),
-                                   -- kineto_host (launching call), shapes, kernel_name, replay
+                                   -- kineto_host (launching call), shapes, params, kernel_name, replay
   confidence   REAL NOT NULL CHECK (confidence BETWEEN 0 AND 1) -- 1: as reported by the library
 ) STRICT;
 

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "profiler/cuda/kernel_arguments.h"
 #include "profiler/cuda/range_projection.h"
 
 namespace preserve::cuda {
@@ -160,6 +161,7 @@ class OpWriter {
         activity.origin != kNone && told != facts_.end()) {
       facts = told->second;
     }
+    if (const auto& own = own_arguments(activity); !facts.bytes && own) facts = *own;
     if (facts.function.empty() || facts.function == "unknown") facts.function = identity.function;
     if (facts.function.empty()) facts.function = "unknown";
     // A replay repeats the captured call, but not its number.
@@ -170,6 +172,18 @@ class OpWriter {
     // How much of the device it holds: a stand-in at replay needs it.
     if (activity.blocks > 0) target_.db.add_counter(op, "blocks", activity.blocks);
     ++summary_.collectives;
+  }
+
+  // What the kernel's arguments say, looked at once per call.
+  const std::optional<CollectiveFacts>& own_arguments(const Activity& activity) {
+    static const std::optional<CollectiveFacts> kNothing;
+    if (activity.origin == kNone) return kNothing;
+    const auto [entry, fresh] = arguments_.try_emplace(activity.origin);
+    if (fresh) {
+      entry->second =
+          facts_from_arguments(run_, run_.launches[activity.origin], run_.names[activity.name]);
+    }
+    return entry->second;
   }
 
   // Launches of graphs that were recorded as a whole: known time, unknown content.
@@ -225,6 +239,7 @@ class OpWriter {
   std::vector<StringId> names_;
   std::vector<StreamId> streams_;
   CollectivesByLaunch facts_;
+  std::unordered_map<uint32_t, std::optional<CollectiveFacts>> arguments_;  // by launch
   RowSummary summary_;
 };
 

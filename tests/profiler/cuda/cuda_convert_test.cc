@@ -583,6 +583,91 @@ TEST(CudaConvert, WaitsAreRangesOnTheStreamThatWasWaitedFor) {
   EXPECT_EQ(trace.loss("cuda_waits", "unmatched"), 1);
 }
 
+// ---------------------------------------------------------------- custom allreduces
+
+// Mangled names as nvcc 13.0 makes them of vLLM's and PyTorch's sources.
+constexpr const char* kReduce =
+    "_ZN4vllm26cross_device_reduce_1stageI13__nv_bfloat16Li8EEEvPNS_8RankDataENS_11RankSignalsE"
+    "PNS_6SignalEPT_ii";
+constexpr const char* kMultimem = "_Z26multimem_all_reduce_kernelIN3c108BFloat16ELi16EEvPT_mPPjmm";
+
+class CustomAllreduce : public testing::Test {
+ protected:
+  using Layout = std::vector<cuda::ParameterLayout>;
+  static Layout reduce_layout() { return {{0, 8}, {8, 64}, {72, 8}, {80, 8}, {88, 4}, {92, 4}}; }
+  static std::string reduce_arguments(int32_t rank, int32_t packs) {
+    std::string bytes(96, '\x11');
+    std::memcpy(&bytes[88], &rank, 4);
+    std::memcpy(&bytes[92], &packs, 4);
+    return bytes;
+  }
+  static std::string multimem_arguments(uint64_t count, uint64_t rank, uint64_t ranks) {
+    const uint64_t words[] = {0x7000, count, 0x8000, rank, ranks};
+    return {reinterpret_cast<const char*>(words), sizeof(words)};
+  }
+  // The row of a kernel that was launched with these parameters.
+  static std::string row(const std::string& kernel, const Layout& layout,
+                         const std::string& arguments, uint8_t flags = 0) {
+    CudaRecording recording;
+    recording.name(1, kernel);
+    recording.add(RecordType::function,
+                  cuda::FunctionBody{9, static_cast<uint32_t>(layout.size()), 0}, kernel,
+                  {reinterpret_cast<const char*>(layout.data()),
+                   layout.size() * sizeof(cuda::ParameterLayout)});
+    cuda::LaunchBody body{};
+    body.correlation = 11;
+    body.function = 9;
+    body.flags = flags;
+    body.parameter_bytes = static_cast<uint32_t>(arguments.size());
+    recording.add(RecordType::launch, body, {}, arguments, {900, 1, 0});
+    recording.kernel(1, 1000, 1500, 11);
+    const Converted trace(recording);
+    const std::vector<std::string> rows = trace.rows(
+        "SELECT function || ' ' || IFNULL(bytes, '-') || ' ' || IFNULL(dtype, '-') || ' ' || "
+        "IFNULL(ranks, '-') || ' ' || source || ' ' || confidence FROM collective");
+    return rows.size() == 1 ? rows[0] : "no row";
+  }
+  static constexpr const char* kUnknown = "allreduce - - - kernel_name 0.5";
+};
+
+TEST_F(CustomAllreduce, TellsItsSizeByItsArguments) {
+  EXPECT_EQ(row(kReduce, reduce_layout(), reduce_arguments(3, 1024)),
+            "allreduce 16384 __nv_bfloat16 8 params 0.8");
+  std::string two(kReduce);
+  two.replace(two.find("1stageI13__nv_bfloat16Li8E"), 26, "2stageI6__halfLi4E");
+  two.replace(0, 8, "_ZN6sglang");
+  EXPECT_EQ(row(two, reduce_layout(), reduce_arguments(0, 2)), "allreduce 32 half 4 params 0.8");
+  EXPECT_EQ(
+      row(kMultimem, {{0, 8}, {8, 8}, {16, 8}, {24, 8}, {32, 8}}, multimem_arguments(4096, 1, 4)),
+      "allreduce 8192 c10::BFloat16 4 params 0.8");
+}
+
+TEST_F(CustomAllreduce, StaysUnknownWhereAnythingDiffers) {
+  const std::string good = reduce_arguments(3, 1024);
+  EXPECT_EQ(row(kReduce, reduce_layout(), reduce_arguments(8, 1024)), kUnknown);  // rank 8 of 8
+  EXPECT_EQ(row(kReduce, reduce_layout(), reduce_arguments(-1, 1024)), kUnknown);
+  EXPECT_EQ(row(kReduce, reduce_layout(), reduce_arguments(3, 0)), kUnknown);
+  EXPECT_EQ(row(kReduce, reduce_layout(), good.substr(0, 92)), kUnknown);
+  EXPECT_EQ(row(kReduce, reduce_layout(), good, cuda::kParametersCut), kUnknown);
+  EXPECT_EQ(row(kReduce, {{0, 8}, {8, 32}, {40, 8}, {48, 8}, {56, 4}, {60, 4}}, good), kUnknown);
+  EXPECT_EQ(row(kReduce, {}, good), kUnknown);
+  // Forks with other arguments or types.
+  std::string other(kReduce);
+  EXPECT_EQ(row(other + "j", reduce_layout(), good), kUnknown);
+  EXPECT_EQ(row(other.replace(other.find("Li8E"), 4, "Li9E"), reduce_layout(), good), kUnknown);
+  other = kReduce;
+  EXPECT_EQ(row(other.replace(other.find("13__nv_bfloat16"), 15, "h"), reduce_layout(), good),
+            kUnknown);
+  EXPECT_EQ(
+      row("void vllm::cross_device_reduce_1stage<__nv_bfloat16, 8>(...)", reduce_layout(), good),
+      kUnknown);
+  const Layout words{{0, 8}, {8, 8}, {16, 8}, {24, 8}, {32, 8}};
+  EXPECT_EQ(row(kMultimem, words, multimem_arguments(4096, 4, 4)), kUnknown);
+  EXPECT_EQ(row(kMultimem, words, multimem_arguments(UINT64_MAX / 2, 0, 4)), kUnknown);
+  EXPECT_EQ(row(kMultimem, words, multimem_arguments(4096, 0, 1)), kUnknown);
+  EXPECT_EQ(row(kMultimem, words, ""), kUnknown);
+}
+
 // ---------------------------------------------------------------- counters
 
 constexpr const char* kCounts =
