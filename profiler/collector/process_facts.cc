@@ -62,7 +62,7 @@ std::string_view command_line() {
     if (out > 0) joined[out++] = ' ';
     std::memcpy(joined + out, shown.data(), shown.size());
     out += shown.size();
-    std::memcpy(joined + out, behind.data(), behind.size());
+    if (!behind.empty()) std::memcpy(joined + out, behind.data(), behind.size());
     out += behind.size();
   }
   return {joined, out};

@@ -119,7 +119,11 @@ void RunReader::add(const spool::RecordHeader& head, std::string_view tail,
       if (!take(tail, body)) return;
       auto& [count, total_ns] = run_.overheads[body.kind];
       ++count;
-      if (body.end_ns > body.start_ns) total_ns += body.end_ns - body.start_ns;
+      const bool possible =
+          body.start_ns > 0 && body.end_ns > body.start_ns && body.end_ns <= kLatestNs;
+      if (possible && __builtin_add_overflow(total_ns, body.end_ns - body.start_ns, &total_ns)) {
+        total_ns = INT64_MAX;
+      }
       return;
     }
     case RecordType::tensor_map: {
