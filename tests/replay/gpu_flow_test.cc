@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// Calibration, plan and replay on one simulated GPU: what was foretold is what is measured.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "common/output_file.h"
+#include "db/folded_step.h"
+#include "db/trace_db.h"
+#include "planner/plan.h"
+#include "replay/gpu/calibrate_gpu.h"
+#include "replay/gpu/gpu_replay.h"
+#include "tests/support/fake_gpu.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+using test::FakeGpu;
+
+constexpr int64_t kMiB = 1 << 20;
+
+class GpuFlowTest : public testing::Test {
+ protected:
+  GpuFlowTest() {
+    properties_.facts.l2_bytes = kMiB;
+    properties_.facts.persisting_l2_max_bytes = kMiB / 2;
+    properties_.effective_l2_bytes = 3 * kMiB / 4;
+    properties_.cold_bytes_per_s = 30e9;
+    properties_.hot_bytes_per_s = 120e9;
+    spec_.layers = 3;
+    spec_.qkv_bytes = 384 << 10;
+    spec_.gate_up_bytes = 512 << 10;
+    spec_.kv_bytes = 64 << 10;
+    spec_.lm_head_bytes = kMiB;
+    spec_.bandwidth_bytes_per_s = properties_.cold_bytes_per_s;
+    spec_.op_latency_ns = 0;
+    spec_.gap_ns = properties_.launch_gap_ns;
+    spec_.allreduce_ns = 20'000;
+  }
+
+  DeviceModel calibrate() const {
+    FakeGpu gpu(properties_);
+    GpuCalibrateOptions options;
+    options.runs_per_value = 1;
+    options.most_rounds = 3;
+    options.every_chunk = false;
+    options.clock = [&gpu] { return gpu.now_ns(); };
+    return device_from(measure_gpu(gpu, options));
+  }
+
+  Schedule plan_for(const DeviceModel& device) const {
+    test::write_synthetic_trace(trace_, spec_);
+    PlanOptions options;
+    options.min_prefetch_bytes = 16 << 10;
+    Schedule schedule = make_schedule(fold_step(TraceDb::open(trace_)), device, options).schedule;
+    schedule.trace_path = trace_.string();
+    schedule.trace_sha256 = sha256_of_file(trace_);
+    return schedule;
+  }
+
+  ReplayRecord replay(const Schedule& schedule) const {
+    std::ofstream(directory_ / "schedule.json") << to_json(schedule);
+    ReplayRequest request;
+    request.trace = trace_;
+    request.schedule = directory_ / "schedule.json";
+    FakeGpu gpu(properties_);
+    MeasureOptions options;
+    options.time_limit_ns = 500'000'000;
+    options.sample_ns = 1'000'000;
+    return replay_on_gpu(LoneRank(), gpu, load_job(request, std::nullopt), request, {}, options,
+                         [](const std::string&) {});
+  }
+
+  test::FakeGpuProperties properties_;
+  test::SyntheticTrace spec_;
+  test::TemporaryDirectory directory_;
+  std::filesystem::path trace_ = directory_ / "trace.db";
+};
+
+TEST_F(GpuFlowTest, TheReplayKeepsWhatTheCalibratedPlanPromises) {
+  const Schedule schedule = plan_for(calibrate());
+  ASSERT_EQ(schedule.plan.verdict, "prefetch");
+  ASSERT_GT(schedule.plan.speedup, 1.1);
+  const ReplayRecord record = replay(schedule);
+  const std::vector<ArmResult>& arms = record.measurement.arms;
+  EXPECT_NEAR(record.outcome.fidelity, 1, 0.01);
+  EXPECT_EQ(record.measurement.verdict, Verdict::fast);
+  EXPECT_NEAR(arms[1].speedup.estimate, schedule.plan.speedup, 0.03);
+  const auto foretold_ns =
+      static_cast<double>(schedule.plan.baseline_step_ns - schedule.plan.prefetch_step_ns);
+  EXPECT_GE(arms[0].median_ns - arms[1].median_ns, 0.9 * foretold_ns);
+}
+
+TEST_F(GpuFlowTest, AGpuThatKeepsLessThanWasPlannedForIsFoundOut) {
+  const Schedule schedule = plan_for(calibrate());
+  properties_.effective_l2_bytes = 128 << 10;
+  const ReplayRecord record = replay(schedule);
+  EXPECT_LT(record.measurement.arms[1].speedup.estimate, 1.05);
+  EXPECT_GT(record.outcome.prediction_error, 0.1);
+}
+
+}  // namespace
+}  // namespace preserve
