@@ -113,8 +113,9 @@ class Merger {
   // Opening it as a trace refuses foreign, truncated and newer files with a clear message.
   void check(const std::string& file) {
     const TraceDb part = TraceDb::open(file);
-    if (part.meta("kind") == "replay") {
-      throw input_error("{}: is a replay of a trace: merge recordings only", file);
+    const std::string kind = part.meta("kind");
+    if (kind == "replay" || kind == "grid") {
+      throw input_error("{}: is a {} and no recording: merge recordings only", file, kind);
     }
     complete_ = complete_ && part.meta("incomplete") != "1";
     check_processes(part);

@@ -269,7 +269,9 @@ int run_summary(const std::filesystem::path& trace, Console& console) {
   const TraceDb db = TraceDb::open(trace);
   const std::string text = summarize(db);
   std::fwrite(text.data(), 1, text.size(), stdout);
-  console.next(fmt::format("preserve-tune {} -o schedule.json", trace.string()));
+  const bool grid = db.meta("kind") == "grid";
+  console.next(grid ? fmt::format("preserve-report {} -o grid.html", trace.string())
+                    : fmt::format("preserve-tune {} -o schedule.json", trace.string()));
   return kExitDone;
 }
 

@@ -168,6 +168,7 @@ INSTANTIATE_TEST_SUITE_P(
     Inputs, MergeRefuses,
     ::testing::Values(
         RefusedMerge{"Replays", "INSERT INTO meta VALUES ('kind', 'replay')", "is a replay"},
+        RefusedMerge{"Grids", "INSERT INTO meta VALUES ('kind', 'grid')", "is a grid"},
         RefusedMerge{"TheSameRank", "UPDATE process SET rank = 0", "rank 0 is in a.db and in b.db"},
         RefusedMerge{"OtherHosts", "UPDATE process SET host = 'elsewhere'", "two hosts"},
         RefusedMerge{"EndsBeforeBeginnings", "UPDATE op SET end_ns = start_ns - 1 WHERE id = 3",
