@@ -149,6 +149,56 @@ TEST(EmulatedDevice, ProductsArePaddedWhereTheLibraryWantsIt) {
   EXPECT_EQ(emulated::live_objects(), before);
 }
 
+TEST(EmulatedDevice, LibraryThatFailsLeavesTheDeviceUsable) {
+  const std::unique_ptr<GpuDevice> gpu = open_cuda_device(0);
+  try {
+    gpu->join(gpu->make_collective_id(), 0, 1);
+  } catch (const Error& error) {
+    GTEST_SKIP() << error.what();
+  }
+  GpuNode collective;
+  collective.kind = GpuNodeKind::collective;
+  collective.op = 0;
+  collective.message_bytes = 1024;
+  const size_t before = emulated::live_objects();
+  // The first fails at once, the second when it is captured, the third is none that NCCL has.
+  for (const char* function : {"allgather", "reduce", "sendrecv"}) {
+    collective.function = function;
+    EXPECT_THROW(gpu->add({.nodes = {collective}, .ops = 1}), Error) << function;
+    EXPECT_EQ(emulated::live_objects(), before) << function;
+  }
+  collective.function = "allreduce";
+  const int graph = gpu->add({.nodes = {collective}, .ops = 1});
+  EXPECT_GT(gpu->run(graph, 2).op_ns[0], 0);
+}
+
+TEST(EmulatedDevice, NodeThatBeginsWithALibrarysCall) {
+  const std::unique_ptr<GpuDevice> gpu = open_cuda_device(0);
+  try {
+    gpu->join(gpu->make_collective_id(), 0, 1);
+  } catch (const Error& error) {
+    GTEST_SKIP() << error.what();
+  }
+  const GpuRange memory{gpu->allocate(1 << 16), 1 << 16};
+  GpuNode collective;
+  collective.kind = GpuNodeKind::collective;
+  collective.function = "allreduce";
+  collective.op = 0;
+  collective.message_bytes = 1024;
+  GpuNode with = read_of(memory, 1, {0});
+  with.with_start_of = true;
+  with.stream = 1;
+  // One kernel in a graph has a start; a call into a stream tells none.
+  EXPECT_NO_THROW(gpu->add({.nodes = {collective, with}, .ops = 2}));
+  try {
+    gpu->add({.nodes = {collective, with}, .ops = 2, .as_graph = false});
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::input);
+    EXPECT_THAT(error.what(), testing::HasSubstr("leaf"));
+  }
+}
+
 TEST(EmulatedDevice, ChaseNeedsAChain) {
   const std::unique_ptr<GpuDevice> gpu = open_cuda_device(0);
   const GpuRange memory{gpu->allocate(1 << 16), 1 << 16};

@@ -60,9 +60,11 @@ ncclResult_t ncclBroadcast(const void*, void*, size_t, ncclDataType_t, int, nccl
                            cudaStream_t) {
   return ncclInvalidUsage;
 }
-ncclResult_t ncclReduce(const void*, void*, size_t, ncclDataType_t, ncclRedOp_t, int, ncclComm_t,
-                        cudaStream_t) {
-  return ncclInvalidUsage;
+// Works once: the second call, which is captured, fails.
+ncclResult_t ncclReduce(const void* send, void* receive, size_t count, ncclDataType_t, ncclRedOp_t,
+                        int, ncclComm_t, cudaStream_t stream) {
+  static int calls = 0;
+  return calls++ == 0 ? enqueue(send, receive, 2 * count, stream) : ncclInvalidUsage;
 }
 const char* ncclGetErrorString(ncclResult_t) {
   return "no such collective here";
