@@ -135,7 +135,9 @@ void Session::set_attributes() {
   // Programs ask in a loop whether something is done: the answer `not yet` is of no use.
   if (api_.all_sync_records != nullptr) (void)api_.all_sync_records(0);
   if (options_.hardware_trace && api_.hw_trace != nullptr) (void)api_.hw_trace(1);
-  if (api_.flush_period != nullptr) (void)api_.flush_period(options_.flush_ms);
+  if (api_.flush_period != nullptr && !counters_.wanted()) {
+    (void)api_.flush_period(options_.flush_ms);
+  }
 }
 
 // Before any kind is enabled. Without it activity times are CLOCK_REALTIME, and the converter
@@ -192,7 +194,7 @@ void Session::tick() {
     set_recording(options_.range.records_after(elapsed_ms));
   }
   // CUPTI's own periodic flush returns full buffers only; this returns every finished one.
-  (void)api_.flush_all(0);
+  if (!counters_.wanted()) (void)api_.flush_all(0);
   record_clock();
   collector::wake_writer();
 }
