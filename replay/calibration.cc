@@ -59,6 +59,7 @@ void add_collective_notes(const CalibrationSamples& samples, std::vector<std::st
 
 // Slope of what fetching added to the windows, over those that had time to fetch anything.
 double slowdown_per_byte_ns(const CalibrationSamples& samples) {
+  if (samples.fetched_bytes.empty()) return 0;
   const double most = *std::max_element(samples.fetched_bytes.begin(), samples.fetched_bytes.end());
   std::vector<double> added_per_byte;
   for (size_t i = 0; i < samples.fetched_bytes.size(); ++i) {

@@ -40,9 +40,10 @@ struct CalibrationSamples {
   std::vector<double> floor_ns;          // sgemv over one row
   std::vector<double> test_ns, post_ns;  // one look; the non-blocking call itself
   std::vector<MethodSamples> methods;
-  std::vector<FootprintSamples> survival;    // of the best method, ascending
-  std::vector<CollectiveSamples> allreduce;  // none of one rank
-  int64_t window_bytes = 0;                  // most that a window of the next two fetched
+  std::vector<FootprintSamples> survival;  // of the best method, ascending
+  // One rank waits for nobody: then allreduce, post_ns and all of windows are empty.
+  std::vector<CollectiveSamples> allreduce;
+  int64_t window_bytes = 0;  // most that a window of the next two fetched
   std::vector<double> null_window_ns, fetch_window_ns;
   std::vector<double> fetched_bytes;  // in the windows of fetch_window_ns
   std::string mpi_library, date;

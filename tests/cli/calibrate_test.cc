@@ -46,6 +46,7 @@ TEST_F(CalibrateCli, WritesAValidDeviceFile) {
   EXPECT_GT(device.cache_read_bandwidth_bytes_per_s, 0);
   EXPECT_LE(device.cache_budget_bytes, device.cache_bytes);
   EXPECT_TRUE(device.collectives.empty());  // one rank waits for nobody
+  EXPECT_EQ(device.slowdown_per_byte_ns, 0);
   EXPECT_FALSE(device.notes.empty());
   for (const PrefetchMethod& method : device.methods) {
     EXPECT_GT(method.chunk_bytes, 0);
