@@ -343,6 +343,8 @@ int grid_main(int argc, char** argv) {
       "nothing.\n"
       "\n"
       "Examples:\n"
+      "  preserve-calibrate --device cuda:0 --published examples/devices/h100-sxm.json -o "
+      "device.json\n"
       "  preserve-replay --grid --device-file device.json -o grid.db\n"
       "  preserve-replay --grid models=llama3-8b,qwen2-7b tp=4,8 batch=1,8 context=2K,8K \\\n"
       "      dtype=fp16,fp8 --device-file device.json -o grid.db\n"

@@ -127,8 +127,8 @@ std::vector<std::string> dtypes_for(const GridSelection& selection, const Device
     }
     if (has_rate(device, dtype)) continue;
     throw usage_error(
-        "device {} states no {} arithmetic rate: select other types with dtype=, or add "
-        "flops_{}_per_s to its file",
+        "device {} states no {} arithmetic rate: select other types with dtype=, calibrate with "
+        "--published, or add flops_{}_per_s to its file",
         device.name, dtype, dtype);
   }
   return dtypes;
