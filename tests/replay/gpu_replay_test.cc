@@ -8,6 +8,7 @@
 
 #include "common/error.h"
 #include "db/trace_db.h"
+#include "replay/grid/cell_run.h"
 #include "replay/replay_command.h"
 #include "tests/replay/simple_schedule.h"
 #include "tests/support/fake_gpu.h"
@@ -143,6 +144,27 @@ TEST_F(GpuReplayTest, FitsOfCollectivesAddTheOverlapArm) {
   EXPECT_THAT(replay(), HasSubstr("overlap"));
   EXPECT_GT(std::stoi(db().meta("overlapped_collectives")), 0);
   EXPECT_FALSE(db().meta("overlap_speedup").empty());
+}
+
+TEST_F(GpuReplayTest, ACellOfAGridIsTakenFromIt) {
+  arguments_.device_file = PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json";
+  arguments_.time_limit = "20s";
+  replay();
+  GridCell cell;
+  take_results(load_schedule(schedule_), db(), cell);
+  EXPECT_EQ(cell.status, CellStatus::done);
+  EXPECT_EQ(cell.collective, "stand-in");
+  EXPECT_TRUE(cell.sound());
+  EXPECT_EQ(cell.choice, kPrefetch) << "a simulated GPU gains";
+  EXPECT_GT(cell.chosen_speedup, 1);
+  ASSERT_TRUE(cell.fused && cell.fused->low) << "overlap and prefetch share their pairs";
+  ASSERT_EQ(cell.arms.size(), 6U);
+  EXPECT_NEAR(cell.fused->estimate,
+              static_cast<double>(cell.arms[5].step_ns) / static_cast<double>(cell.arms[1].step_ns),
+              0.01)
+      << "overlap over prefetch";
+  EXPECT_EQ(cell.issued_bytes, cell.planned_bytes);
+  EXPECT_NEAR(*cell.fidelity, 1.0, 0.02);
 }
 
 TEST_F(GpuReplayTest, TheLinkIsLabelledToo) {
