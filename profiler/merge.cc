@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "common/error.h"
@@ -108,6 +109,8 @@ class Merger {
   }
 
   bool complete() const { return complete_; }
+  // What all inputs counted; empty: they are recordings of times.
+  std::string counters() const { return counters_.value_or(""); }
 
  private:
   // Opening it as a trace refuses foreign, truncated and newer files with a clear message.
@@ -118,12 +121,25 @@ class Merger {
       throw input_error("{}: is a {} and no recording: merge recordings only", file, kind);
     }
     complete_ = complete_ && part.meta("incomplete") != "1";
+    check_counters(part);
     check_processes(part);
     for (const char* table : {"process", "step", "op", "range"}) {
       const auto row = part.query_integer(
           fmt::format("SELECT id FROM {} WHERE end_ns < start_ns LIMIT 1", table));
       if (row) throw input_error("{}: row {} of {} ends before it begins", file, *row, table);
     }
+  }
+
+  // Times of kernels that ran one by one are not to hide among others.
+  void check_counters(const TraceDb& part) {
+    const std::string counters = part.meta("counters");
+    if (!counters_) counters_ = counters;
+    if (*counters_ == counters) return;
+    const auto kind = [](const std::string& what) {
+      return what.empty() ? "without --counters" : "with --counters " + printable(what);
+    };
+    throw input_error("{}: was recorded {}, the inputs before it {}: merge recordings of one kind",
+                      part.file(), kind(counters), kind(*counters_));
   }
 
   void check_processes(const TraceDb& part) {
@@ -192,6 +208,7 @@ class Merger {
   std::map<std::string, std::string> hosts_;  // the only one, and the first file of it
   std::map<int64_t, std::string> ranks_;      // and the file of each
   bool complete_ = true;
+  std::optional<std::string> counters_;
 };
 
 void write_merged(const std::vector<std::string>& inputs, const fs::path& output,
@@ -205,6 +222,7 @@ void write_merged(const std::vector<std::string>& inputs, const fs::path& output
       console.progress("merging", ++done, static_cast<double>(inputs.size()));
     }
     db.set_meta("incomplete", merger.complete() ? "0" : "1");
+    if (!merger.counters().empty()) db.set_meta("counters", merger.counters());
     db.finish();
   } catch (const Error& failure) {
     // SQLite names the database that was being written, whichever file it stumbled over.

@@ -259,6 +259,11 @@ ProcessSummary summarize_process(const TraceDb& db, ProcessId process) {
 std::string summarize(const TraceDb& db) {
   std::string text = fmt::format("{}\n\n", db.file());
   print_losses(db, text);
+  if (const std::string counters = db.meta("counters"); !counters.empty()) {
+    text += fmt::format(
+        "recorded with --counters {}: kernels ran one by one, so no time here is the program's\n\n",
+        counters);
+  }
   print_devices(db, text);
   Query processes = db.query("SELECT id FROM process ORDER BY rank IS NULL, rank, id");
   while (processes.next()) print_process(summarize_process(db, {processes.integer(0)}), text);

@@ -115,6 +115,21 @@ TEST(ProfileCli, MergeOpensItsInputsReadOnlyWhateverTheirNames) {
   EXPECT_THAT(run.err, HasSubstr("incomplete"));
 }
 
+TEST(ProfileCli, MergedCountersStayCounters) {
+  const TemporaryDirectory folder;
+  for (int64_t rank : {0, 1}) {
+    write_synthetic_trace(
+        folder / (rank == 0 ? "a.db" : "b.db"), {.ranks = 1}, [rank](TraceDb& db) {
+          db.execute("UPDATE process SET rank = ?1, world_size = 2, pid = ?1", {rank});
+          db.set_meta("counters", "dram");
+        });
+  }
+  const test::Run run =
+      run_program({kProfile, "--merge", "a.db", "b.db", "-o", "c.db"}, {}, folder.path());
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(TraceDb::open(folder / "c.db").meta("counters"), "dram");
+}
+
 TEST(ProfileCli, MergeTakesFilesOfTheFirstSchemaToo) {
   const TemporaryDirectory folder;
   const auto rank = [](int64_t number) {
@@ -169,6 +184,8 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         RefusedMerge{"Replays", "INSERT INTO meta VALUES ('kind', 'replay')", "is a replay"},
         RefusedMerge{"Grids", "INSERT INTO meta VALUES ('kind', 'grid')", "is a grid"},
+        RefusedMerge{"CountersAndTimes", "INSERT INTO meta VALUES ('counters', 'dram,l2')",
+                     "recorded with --counters dram,l2, the inputs before it without"},
         RefusedMerge{"TheSameRank", "UPDATE process SET rank = 0", "rank 0 is in a.db and in b.db"},
         RefusedMerge{"OtherHosts", "UPDATE process SET host = 'elsewhere'", "two hosts"},
         RefusedMerge{"EndsBeforeBeginnings", "UPDATE op SET end_ns = start_ns - 1 WHERE id = 3",
