@@ -5,6 +5,7 @@
 #include "common/error.h"
 #include "common/units.h"
 #include "db/trace_db.h"
+#include "profiler/add_counters.h"
 #include "profiler/cuda/capture_range.h"
 #include "profiler/cuda/records.h"
 #include "profiler/file_modes.h"
@@ -22,6 +23,7 @@ constexpr const char* kFooter = R"(Examples:
   mpirun -n 2 preserve-profile -o trace.%r.db -- ./tp_decoder --config model.json
   preserve-profile --merge trace.0.db trace.1.db -o trace.db
   preserve-profile --counters dram,l2 --capture-range steps:50 -o counters.db -- ./server
+  preserve-profile --add-counters trace.db counters.db -o both.db
   preserve-profile --import rank0.json.gz rank1.json.gz -o trace.db
   preserve-profile --summary trace.db
   preserve-profile --export chrome trace.db -o trace.json.gz
@@ -40,7 +42,7 @@ struct Modes {
   std::string flush_period = "100ms", ring_size = "1MiB";
   std::string counters;
   std::string cuda = "auto", params = "on", cuda_graphs = "node";
-  std::vector<std::string> merge;
+  std::vector<std::string> merge, add_counters;
   std::string convert;
   FileModes files;
 };
@@ -99,6 +101,11 @@ void define(CLI::App& app, Modes& modes) {
       ->type_name("DIR");
   app.add_option("--merge", modes.merge, "No run: put the traces of several ranks into one")
       ->type_name("FILE...");
+  app.add_option("--add-counters", modes.add_counters,
+                 "No run: a trace together with what a recording with --counters counted of the "
+                 "same program")
+      ->type_name("TRACE COUNTERS")
+      ->expected(2);
   modes.files.define(app);
   app.prefix_command();
 }
@@ -176,8 +183,8 @@ int dispatch(Modes& modes, const CLI::App& app, Console& console) {
   modes.launch.cuda_counters = counter_groups(modes, app.count("--counters") != 0);
   modes.launch.capture_range = capture_range(modes.launch.capture_range);
   modes.launch.command = command_of(app.remaining());
-  const bool without_run =
-      !modes.merge.empty() || !modes.convert.empty() || modes.files.requested();
+  const bool without_run = !modes.merge.empty() || !modes.add_counters.empty() ||
+                           !modes.convert.empty() || modes.files.requested();
   if (without_run && !modes.launch.command.empty()) {
     throw usage_error("a mode without a run takes no command, but '{}' was given",
                       modes.launch.command.front());
@@ -188,6 +195,10 @@ int dispatch(Modes& modes, const CLI::App& app, Console& console) {
   }
   if (!modes.merge.empty())
     return merge_traces(modes.merge, modes.launch.output, modes.launch.force, console);
+  if (!modes.add_counters.empty()) {
+    return add_counters(modes.add_counters[0], modes.add_counters[1], modes.launch.output,
+                        modes.launch.force, console);
+  }
   if (!modes.convert.empty()) return convert_folder(modes.convert, modes.launch, console);
   if (modes.launch.command.empty()) {
     throw usage_error("no command given\nTry 'preserve-profile --help'.");

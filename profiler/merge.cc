@@ -50,19 +50,6 @@ constexpr Copy kCopies[] = {
     {"loss", "+process:process_id, source, kind, count"},
 };
 
-// For ATTACH: read-only, and ?, # and % of the name are no syntax.
-std::string read_only_uri(const fs::path& file) {
-  std::string uri = "file:";
-  for (const char c : fs::absolute(file).string()) {
-    if (c == '?' || c == '#' || c == '%') {
-      uri += fmt::format("%{:02X}", static_cast<int>(c));
-    } else {
-      uri += c;
-    }
-  }
-  return uri + "?mode=ro&immutable=1";
-}
-
 // Why a file that opened well cannot be read to its end; empty when it can.
 std::string damage(const std::string& file) {
   try {
@@ -238,6 +225,18 @@ void write_merged(const std::vector<std::string>& inputs, const fs::path& output
 
 }  // namespace
 
+std::string read_only_uri(const fs::path& file) {
+  std::string uri = "file:";
+  for (const char c : fs::absolute(file).string()) {
+    if (c == '?' || c == '#' || c == '%') {
+      uri += fmt::format("%{:02X}", static_cast<int>(c));
+    } else {
+      uri += c;
+    }
+  }
+  return uri + "?mode=ro&immutable=1";
+}
+
 int merge_traces(const std::vector<std::string>& inputs, const std::string& output_name, bool force,
                  Console& console) {
   OutputFile output(output_name, force);
@@ -256,7 +255,8 @@ int merge_traces(const std::vector<std::string>& inputs, const std::string& outp
   if (merged.meta("incomplete") == "1") {
     console.warn("an input is incomplete, so the merged trace is too");
   }
-  console.next("preserve-tune " + output.path().string());
+  console.next((merged.meta("counters").empty() ? "preserve-tune " : "preserve-report ") +
+               output.path().string());
   return kExitDone;
 }
 

@@ -23,7 +23,8 @@ constexpr const char* kCounted =
 constexpr const char* kNamed =
     "SELECT name.value, IFNULL(place.value, ''), COUNT(*), SUM(bytes) FROM "
     "(SELECT op_id, SUM(bytes) AS bytes FROM access WHERE mode = 'read' AND op_id IN "
-    "(SELECT op_id FROM counter) GROUP BY op_id) JOIN op ON op.id = op_id "
+    "(SELECT op_id FROM counter WHERE metric IN ('dram_read_bytes', 'l2_read_bytes', "
+    "'dram_write_bytes', 'l2_write_bytes')) GROUP BY op_id) JOIN op ON op.id = op_id "
     "JOIN string AS name ON name.id = op.name_id LEFT JOIN range ON range.id = op.range_id "
     "LEFT JOIN string AS place ON place.id = range.name_id GROUP BY op.name_id, range.name_id";
 

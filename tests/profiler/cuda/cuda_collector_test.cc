@@ -416,6 +416,44 @@ TEST_F(CudaCollector, CountersAreNotPlannedFrom) {
   }
 }
 
+TEST_F(CudaCollector, CountersJoinARecordingOfTimes) {
+  ASSERT_EQ(record({"graph", "5"}, {"--counters", "dram,l2"}).run.exit_code, 0);
+  std::filesystem::rename(folder_ / "trace.db", folder_ / "counters.db");
+  Recorded recorded = record({"graph", "7"});
+  ASSERT_EQ(recorded.run.exit_code, 0);
+  const auto join = [&](const char* trace, const char* counters) {
+    return test::run_program({PRESERVE_BIN_DIR "/preserve-profile", "-f", "--add-counters",
+                              folder_ / trace, folder_ / counters, "-o", folder_ / "both.db"});
+  };
+  const test::Run run = join("trace.db", "counters.db");
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.err, testing::HasSubstr("14 of 14 GPU operators"));
+  const std::vector<std::string> ops =
+      recorded.rows("SELECT id || ' ' || start_ns || ' ' || end_ns FROM op ORDER BY id");
+  recorded.trace = folder_ / "both.db";
+  EXPECT_EQ(recorded.rows("SELECT id || ' ' || start_ns || ' ' || end_ns FROM op ORDER BY id"),
+            ops);
+  // Five replays of two kernels, the n-th of which moves n * 1000 bytes: on average 5000 and 6000.
+  EXPECT_THAT(recorded.rows("SELECT DISTINCT string.value || ' ' || counter.value FROM counter "
+                            "JOIN op ON op.id = op_id JOIN string ON string.id = name_id "
+                            "WHERE metric = 'dram_read_bytes' ORDER BY 1"),
+              testing::ElementsAre("gemm_kernel 5000.0",
+                                   "ncclDevKernel_AllReduce_Sum_bf16_RING_LL 6000.0"));
+  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM meta WHERE key = 'counters'"), 0);
+  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 7);
+  // What does not fit is refused, and nothing is written.
+  std::filesystem::remove(folder_ / "both.db");
+  EXPECT_EQ(join("counters.db", "trace.db").exit_code, 2);
+  EXPECT_EQ(join("counters.db", "counters.db").exit_code, 2);
+  EXPECT_EQ(join("trace.db", "trace.db").exit_code, 2);
+  std::filesystem::rename(folder_ / "counters.db", folder_ / "graph_counters.db");
+  ASSERT_EQ(record({"steps", "3"}).run.exit_code, 0);  // other ranges
+  const test::Run other = join("trace.db", "graph_counters.db");
+  EXPECT_EQ(other.exit_code, 2);
+  EXPECT_THAT(other.err, testing::HasSubstr("none of the 6 GPU operators"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "both.db"));
+}
+
 TEST_F(CudaCollector, WrongCountersAreUsageErrors) {
   for (const std::vector<std::string>& options :
        std::vector<std::vector<std::string>>{{"--counters", "l3"},
