@@ -10,7 +10,10 @@
 namespace preserve {
 namespace {
 
-// What preserve-calibrate tries on a GPU; beyond, nothing is known to help.
+// What preserve-calibrate tries on a GPU; beyond, nothing is known to help, and small devices have
+// not many more multiprocessors.
+constexpr int64_t kMostBlocks = 32;
+constexpr int64_t kChunkStep = 16;  // requests are multiples of it
 constexpr int64_t kSmallestChunkBytes = 128;
 constexpr int64_t kLargestChunkBytes = 64 << 10;
 constexpr int64_t kChunkFactor = 4;
@@ -41,13 +44,15 @@ class Variants {
     method.ctas = std::max<int64_t>(1, base_.ctas / 2);
     add(method, "half the thread blocks: less in the way of the collective");
     method.ctas = base_.ctas * 2;
+    if (method.ctas > kMostBlocks) return;
     add(method, "twice the thread blocks: more requests under way");
   }
 
   void add_chunks() {
     if (base_.chunk_bytes == 0) return;
     IssueMethod method = base_;
-    method.chunk_bytes = std::max(kSmallestChunkBytes, base_.chunk_bytes / kChunkFactor);
+    method.chunk_bytes =
+        std::max(kSmallestChunkBytes, base_.chunk_bytes / kChunkFactor / kChunkStep * kChunkStep);
     add(method, "smaller requests: spread over more of the memory's channels");
     method.chunk_bytes = std::min(kLargestChunkBytes, base_.chunk_bytes * kChunkFactor);
     add(method, "larger requests: fewer instructions for the same bytes");

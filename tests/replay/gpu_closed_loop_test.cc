@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// Planning by measurement over all of preserve-replay but its main(), on the simulated GPU: what
+// one stage writes the other reads, and what the GPU likes is found.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <CLI/CLI.hpp>
+#include <fstream>
+
+#include "common/output_file.h"
+#include "planner/closed_loop.h"
+#include "planner/replay_findings.h"
+#include "replay/replay_command.h"
+#include "tests/support/fake_gpu.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+using test::FakeGpu;
+using testing::HasSubstr;
+
+class GpuClosedLoop : public testing::Test {
+ protected:
+  GpuClosedLoop() {
+    test::SyntheticTrace spec;
+    spec.layers = 2;
+    spec.steps = 4;
+    spec.allreduce_ns = 20'000;
+    spec.lm_head_bytes = 1 << 20;
+    spec.bandwidth_bytes_per_s = 100e9;
+    properties_.block_bytes = 32 << 10;  // fewer events
+    properties_.effective_l2_bytes = 2 << 20;
+    test::write_synthetic_trace(trace_, spec);
+    step_ = fold_step(TraceDb::open(trace_));
+    world_.count_gpus = [] { return 1; };
+    world_.open_gpu = [&](int) { return std::make_unique<FakeGpu>(properties_); };
+    world_.run_ranks = [&](const RankLaunch& launch) {
+      ReplayArguments worker;
+      CLI::App app;
+      std::string color;
+      define_replay(app, worker);
+      app.add_option("--color", color);
+      app.parse(std::vector<std::string>(launch.arguments.rbegin(), launch.arguments.rend()));
+      return run_replay(console_, worker, world_);
+    };
+    console_.configure(true, 0, Console::Color::never);
+  }
+
+  // The simulated GPU as calibration would describe it.
+  DeviceModel device() const {
+    DeviceModel device;
+    device.name = properties_.facts.name;
+    device.kind = "gpu";
+    device.source = "the simulation's own numbers";
+    device.cache_bytes = properties_.facts.l2_bytes;
+    device.cache_budget_bytes = properties_.effective_l2_bytes;
+    device.memory_bandwidth_bytes_per_s = properties_.cold_bytes_per_s;
+    device.cache_read_bandwidth_bytes_per_s = properties_.hot_bytes_per_s;
+    device.op_floor_ns = 100;
+    device.methods = {{.name = "bulk_l2",
+                       .placement = "spare",
+                       .bandwidth_bytes_per_s = 0.8 * properties_.cold_bytes_per_s,
+                       .start_latency_ns = properties_.leaf_start_ns,
+                       .chunk_bytes = 4096,
+                       .ctas = 16}};
+    return device;
+  }
+
+  ReplayFindings replay(Schedule schedule) {
+    const auto schedule_path = directory_ / "schedule.json", replay_path = directory_ / "replay.db";
+    schedule.trace_path = trace_.string();
+    schedule.trace_sha256 = sha256_of_file(trace_);
+    std::ofstream(schedule_path) << to_json(schedule);
+    ReplayArguments arguments;
+    arguments.trace = trace_.string();
+    arguments.schedule = schedule_path.string();
+    arguments.output = replay_path.string();
+    arguments.force = arguments.candidates = true;
+    arguments.device = "cuda:0";
+    arguments.time_limit = "20s";  // stops when it is precise, which a simulation soon is
+    testing::internal::CaptureStdout();
+    const int code = run_replay(console_, arguments, world_);
+    testing::internal::GetCapturedStdout();
+    EXPECT_EQ(code, 0);
+    return read_findings(TraceDb::open(replay_path), schedule);
+  }
+
+  Schedule run(ClosedLoop& loop) {
+    while (loop.next()) loop.take(replay(*loop.next()));
+    return loop.result();
+  }
+
+  test::TemporaryDirectory directory_;
+  std::filesystem::path trace_ = directory_ / "trace.db";
+  FoldedStep step_;
+  test::FakeGpuProperties properties_;
+  ReplayWorld world_;
+  Console console_;
+};
+
+TEST_F(GpuClosedLoop, FindsHowManyThreadBlocksItTakes) {
+  properties_.prefetch_bytes_per_s = [](GpuFetch, int ctas, int64_t) {
+    return ctas >= 32 ? 80e9 : 8e9;
+  };
+  ClosedLoop loop(step_, device(), {}, 2);
+  const Schedule first = *loop.next();
+  EXPECT_EQ(first.method.ctas, 16);
+  const Schedule chosen = run(loop);
+  EXPECT_EQ(chosen.plan.verdict, "prefetch") << to_json(chosen);
+  EXPECT_EQ(chosen.method.ctas, 32);
+  EXPECT_GT(*chosen.plan.measured->low, 1);
+}
+
+// Bytes that no cache keeps save nothing.
+TEST_F(GpuClosedLoop, DoesNothingWhereTheCacheKeepsNothing) {
+  const DeviceModel promised = device();
+  properties_.effective_l2_bytes = 64 << 10;
+  properties_.facts.persisting_l2_max_bytes = properties_.facts.persisting_l2_default_bytes = 0;
+  ClosedLoop loop(step_, promised, {}, 1);
+  const Schedule chosen = run(loop);
+  EXPECT_EQ(chosen.plan.verdict, "do-nothing");
+  EXPECT_THAT(chosen.plan.reasons.front(), HasSubstr("none of"));
+}
+
+}  // namespace
+}  // namespace preserve
