@@ -231,8 +231,8 @@ Schedule ClosedLoop::result() const {
     if (entry->measured.issue != schedule.method) plan.method = entry->measured.issue;
     if (chosen_ && entry == &measured_[*chosen_]) {
       if (alone_) plan.measured = measurement_of(*alone_);
-      plan.reasons.insert(plan.reasons.begin(), why_chosen(*entry));
       plan.reasons.insert(plan.reasons.end(), notes_.begin(), notes_.end());
+      plan.reasons.push_back(why_chosen(*entry));  // the reason for the verdict comes last
       schedule.plan = std::move(plan);
     } else {
       schedule.candidates.push_back(std::move(plan));
@@ -278,6 +278,7 @@ void ClosedLoop::do_nothing(Schedule& schedule) const {
   plan.verdict = "do-nothing";
   plan.baseline_step_ns = plan.prefetch_step_ns = planned_.plan.baseline_step_ns;
   plan.objective_ns = planned_.plan.objective_ns;
+  plan.reasons = notes_;
   if (measured_.empty()) {
     plan.reasons = planned_.plan.reasons;
   } else if (!rejected_.empty()) {
@@ -287,7 +288,6 @@ void ClosedLoop::do_nothing(Schedule& schedule) const {
         fmt::format("none of {} was measured to be faster beyond doubt; the best: {}",
                     count_of(static_cast<int64_t>(measured_.size()), "plan"), best_measurement()));
   }
-  plan.reasons.insert(plan.reasons.end(), notes_.begin(), notes_.end());
   schedule.plan = std::move(plan);
 }
 

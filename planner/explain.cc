@@ -8,7 +8,6 @@
 
 #include "common/cli.h"
 #include "common/units.h"
-#include "planner/issue_variants.h"
 
 namespace preserve {
 

@@ -3,8 +3,6 @@
 
 #include <algorithm>
 
-#include "common/cli.h"
-#include "common/units.h"
 #include "planner/problem.h"
 
 namespace preserve {
@@ -94,21 +92,6 @@ std::vector<IssueVariant> issue_variants(const DeviceModel& device, const IssueM
   // The consumer's own core can only fetch once the collective goes on without it.
   if (device.kind == "gpu" || base.placement == "spare") variants.add_start();
   return variants.take();
-}
-
-std::string describe(const IssueMethod& method) {
-  std::string text = fmt::format("{} on the {}", printable(method.name, 60),
-                                 method.placement == "spare" ? "spare core" : "consumer's core");
-  if (method.ctas > 0) {
-    text =
-        fmt::format("{} by {}", printable(method.name, 60), count_of(method.ctas, "thread block"));
-  }
-  if (method.chunk_bytes > 0) {
-    text += fmt::format(", {} at a time", format_size(static_cast<double>(method.chunk_bytes)));
-  }
-  if (method.eviction != "normal") text += ", evicted last";
-  if (method.issue == "before") text += ", before the collective";
-  return text;
 }
 
 }  // namespace preserve

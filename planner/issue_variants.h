@@ -23,7 +23,4 @@ inline constexpr size_t kMostVariants = kMostOtherMethods + 6;
 // Other than `base`, each once; at most kMostVariants.
 std::vector<IssueVariant> issue_variants(const DeviceModel& device, const IssueMethod& base);
 
-// "load on the consumer, 16.0 KiB chunks"; with what is not the default on a GPU.
-std::string describe(const IssueMethod& method);
-
 }  // namespace preserve

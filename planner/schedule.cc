@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <tuple>
 
+#include "common/cli.h"
 #include "common/error.h"
 #include "common/output_file.h"
 #include "common/units.h"
@@ -307,6 +308,21 @@ ordered_json write_plan(const Plan& plan) {
 
 const IssueMethod& method_of(const Schedule& schedule, const Plan& plan) {
   return plan.method ? *plan.method : schedule.method;
+}
+
+std::string describe(const IssueMethod& method) {
+  std::string text = fmt::format("{} on the {}", printable(method.name, 60),
+                                 method.placement == "spare" ? "spare core" : "consumer's core");
+  if (method.ctas > 0) {
+    text =
+        fmt::format("{} by {}", printable(method.name, 60), count_of(method.ctas, "thread block"));
+  }
+  if (method.chunk_bytes > 0) {
+    text += fmt::format(", {} at a time", format_size(static_cast<double>(method.chunk_bytes)));
+  }
+  if (method.eviction != "normal") text += ", evicted last";
+  if (method.issue == "before") text += ", before the collective";
+  return text;
 }
 
 Schedule load_schedule(const fs::path& path) {

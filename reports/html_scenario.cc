@@ -202,6 +202,24 @@ std::string windows_table(const PlanView& plan) {
   return out;
 }
 
+std::string tried_table(const PlanView& plan) {
+  if (plan.tried.empty()) return {};
+  HtmlTable table("Plans that were measured before this one was chosen",
+                  {{"Issued by"},
+                   {"Strategy"},
+                   {"Prefetched", Column::number},
+                   {"Predicted", Column::number},
+                   {"Measured speed-up", Column::number},
+                   {"Pairs", Column::number}});
+  for (const TriedPlan& tried : plan.tried) {
+    table.row({html_text(tried.issue) + (tried.chosen ? " (chosen)" : ""),
+               html_text(tried.strategy), html_size(tried.prefetched_bytes),
+               format_ratio(tried.predicted_speedup), interval_of_speedup(tried.speedup),
+               std::to_string(tried.pairs)});
+  }
+  return table.finish();
+}
+
 }  // namespace
 
 std::string html_comparison(const std::vector<Scenario>& scenarios) {
@@ -282,7 +300,7 @@ std::string html_plan(const Scenario& scenario) {
       out += fmt::format("<li>{}</li>", html_text(reason));
     out += "</ul>\n";
   }
-  return out + window_chart(plan) + bounds_table(plan) + windows_table(plan);
+  return out + tried_table(plan) + window_chart(plan) + bounds_table(plan) + windows_table(plan);
 }
 
 }  // namespace preserve::report

@@ -171,30 +171,43 @@ ordered_json write_window(const Window& window) {
            })}};
 }
 
+ordered_json write_tried(const TriedPlan& tried) {
+  ordered_json json{{"chosen", tried.chosen},
+                    {"strategy", tried.strategy},
+                    {"issued_by", tried.issue},
+                    {"prefetched_bytes", tried.prefetched_bytes},
+                    {"predicted_speedup", ratio(tried.predicted_speedup)},
+                    {"pairs", tried.pairs}};
+  put(json, "speedup", tried.speedup, interval_of_ratio);
+  return json;
+}
+
 ordered_json write_plan(const PlanView& plan) {
-  return {{"strategy", plan.strategy},
-          {"verdict", plan.verdict},
-          {"reasons", plan.reasons},
-          {"device", plan.device},
-          {"method", plan.method},
-          {"placement", plan.placement},
-          {"chunk_bytes", plan.chunk_bytes},
-          {"budget_bytes", plan.budget_bytes},
-          {"seed", plan.seed},
-          {"predicted",
-           {{"baseline_step_ns", plan.baseline_step_ns},
-            {"prefetch_step_ns", plan.prefetch_step_ns},
-            {"speedup", ratio(plan.speedup)}}},
-          {"bounds",
-           {{"all_hot_step_ns", plan.all_hot_step_ns},
-            {"window_limited_step_ns", plan.window_limited_step_ns},
-            {"cache_limited_step_ns", plan.cache_limited_step_ns}}},
-          {"prefetched_bytes", plan.prefetched_bytes},
-          {"cache",
-           {{"peak_bytes", plan.cache_peak_bytes},
-            {"shadow_price_ns_per_mib", ratio(plan.cache_shadow_price_ns_per_mib)},
-            {"occupancy_bytes", plan.occupancy_bytes}}},
-          {"windows", array_of(plan.windows, write_window)}};
+  ordered_json json{{"strategy", plan.strategy},
+                    {"verdict", plan.verdict},
+                    {"reasons", plan.reasons},
+                    {"device", plan.device},
+                    {"method", plan.method},
+                    {"placement", plan.placement},
+                    {"chunk_bytes", plan.chunk_bytes},
+                    {"budget_bytes", plan.budget_bytes},
+                    {"seed", plan.seed},
+                    {"predicted",
+                     {{"baseline_step_ns", plan.baseline_step_ns},
+                      {"prefetch_step_ns", plan.prefetch_step_ns},
+                      {"speedup", ratio(plan.speedup)}}},
+                    {"bounds",
+                     {{"all_hot_step_ns", plan.all_hot_step_ns},
+                      {"window_limited_step_ns", plan.window_limited_step_ns},
+                      {"cache_limited_step_ns", plan.cache_limited_step_ns}}},
+                    {"prefetched_bytes", plan.prefetched_bytes},
+                    {"cache",
+                     {{"peak_bytes", plan.cache_peak_bytes},
+                      {"shadow_price_ns_per_mib", ratio(plan.cache_shadow_price_ns_per_mib)},
+                      {"occupancy_bytes", plan.occupancy_bytes}}},
+                    {"windows", array_of(plan.windows, write_window)}};
+  if (!plan.tried.empty()) json["tried"] = array_of(plan.tried, write_tried);
+  return json;
 }
 
 ordered_json write_arm(const Arm& arm) {

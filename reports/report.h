@@ -145,6 +145,15 @@ struct Window {
   std::vector<Prefetch> prefetches{};
 };
 
+// A plan that preserve-tune --measure tried, the chosen one included.
+struct TriedPlan {
+  std::string strategy, issue;  // issue: how it was issued, in words
+  double predicted_speedup = 1;
+  int64_t prefetched_bytes = 0, pairs = 0;
+  Known<Interval> speedup{};
+  bool chosen = false;
+};
+
 struct PlanView {
   std::string strategy, verdict;  // "prefetch" or "do-nothing"
   std::vector<std::string> reasons;
@@ -156,6 +165,7 @@ struct PlanView {
   int64_t prefetched_bytes = 0;
   int64_t cache_peak_bytes = 0;
   double cache_shadow_price_ns_per_mib = 0;
+  std::vector<TriedPlan> tried{};  // the chosen one first; empty: predicted only
   std::vector<Window> windows;
   std::vector<int64_t> occupancy_bytes;  // prefetched but unread, after operator 0, 1, 2, ...
 };

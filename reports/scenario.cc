@@ -11,6 +11,7 @@
 #include "common/units.h"
 #include "reports/machines.h"
 #include "reports/text.h"
+#include "reports/tried_plans.h"
 
 namespace preserve::report {
 namespace {
@@ -69,6 +70,7 @@ PlanView view_plan(const Schedule& schedule, size_t operators) {
   view.method = clean(method.name);
   view.placement = clean(method.placement);
   view.chunk_bytes = method.chunk_bytes;
+  view.tried = tried_plans(schedule);
   view.budget_bytes = schedule.budget_bytes;
   view.seed = static_cast<int64_t>(schedule.seed);
   view.baseline_step_ns = schedule.plan.baseline_step_ns;

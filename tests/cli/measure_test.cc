@@ -129,7 +129,7 @@ TEST_F(MeasureCli, EveryPlanIsMeasuredAndRecorded) {
   }
   EXPECT_TRUE(other_method);
   ASSERT_THAT(schedule.plan.reasons, Not(IsEmpty()));
-  EXPECT_THAT(schedule.plan.reasons.front(), HasSubstr("measured"));
+  EXPECT_THAT(schedule.plan.reasons.back(), HasSubstr("measured"));
   EXPECT_EQ(schedule.plan.verdict == "prefetch", schedule.plan.measured.has_value());
   EXPECT_EQ(schedule.trace_sha256, sha256_of_file(directory_ / "trace.db"));
 

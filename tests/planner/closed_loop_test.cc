@@ -115,7 +115,7 @@ TEST_F(ClosedLoopTest, AWinnerIsChosenAndMeasuredOnceMore) {
   EXPECT_EQ(chosen.plan.verdict, "prefetch");
   ASSERT_TRUE(chosen.plan.measured);
   EXPECT_GT(*chosen.plan.measured->low, 1);
-  EXPECT_THAT(chosen.plan.reasons.front(), AllOf(HasSubstr("measured 1."), HasSubstr("once more"),
+  EXPECT_THAT(chosen.plan.reasons.back(), AllOf(HasSubstr("measured 1."), HasSubstr("once more"),
                                                  HasSubstr("stand-in for a network link")));
   for (const Plan& plan : chosen.candidates) EXPECT_TRUE(plan.measured);
 }
@@ -157,7 +157,7 @@ TEST_F(ClosedLoopTest, DoesNothingWhereNothingWins) {
   EXPECT_EQ(chosen.plan.strategy, "none");
   EXPECT_THAT(chosen.plan.windows, IsEmpty());
   EXPECT_FALSE(chosen.plan.measured);
-  EXPECT_THAT(chosen.plan.reasons.front(), AllOf(HasSubstr("none of"), HasSubstr("0.")));
+  EXPECT_THAT(chosen.plan.reasons.back(), AllOf(HasSubstr("none of"), HasSubstr("0.")));
   EXPECT_THAT(chosen.candidates, Not(IsEmpty()));
   for (const Plan& plan : chosen.candidates) EXPECT_TRUE(plan.measured);
 }
@@ -168,7 +168,7 @@ TEST_F(ClosedLoopTest, TooFewPairsDecideNothing) {
   ClosedLoop loop = this->loop();
   const Schedule chosen = run_loop(loop, world);
   EXPECT_EQ(chosen.plan.verdict, "do-nothing");
-  EXPECT_THAT(chosen.plan.reasons.front(), HasSubstr("too few pairs"));
+  EXPECT_THAT(chosen.plan.reasons.back(), HasSubstr("too few pairs"));
   EXPECT_FALSE(chosen.candidates.front().measured->low);
 }
 
@@ -209,7 +209,7 @@ TEST_F(ClosedLoopTest, LuckIsNotChosen) {
   }
   const Schedule chosen = loop.result();
   EXPECT_EQ(chosen.plan.verdict, "do-nothing");
-  EXPECT_THAT(chosen.plan.reasons.front(),
+  EXPECT_THAT(chosen.plan.reasons.back(),
               AllOf(HasSubstr("measured once more, alone"), HasSubstr("1.000x [0.990, 1.010]"),
                     HasSubstr("stand-in for a network link")));
 }
@@ -219,7 +219,7 @@ TEST_F(ClosedLoopTest, NothingToFetchNeedsNoReplay) {
   ClosedLoop without_methods = loop();
   EXPECT_FALSE(without_methods.next());
   EXPECT_EQ(without_methods.result().plan.verdict, "do-nothing");
-  EXPECT_THAT(without_methods.result().plan.reasons.front(), HasSubstr("no prefetch method"));
+  EXPECT_THAT(without_methods.result().plan.reasons.back(), HasSubstr("no prefetch method"));
   device_ = cpu_device();
   PlanOptions none = linked();
   none.strategy = Strategy::none;

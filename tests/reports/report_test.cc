@@ -371,5 +371,27 @@ TEST(Markdown, HoldsVerdictsAndTables) {
                           HasSubstr("\\[unattributed\\]")));
 }
 
+// A schedule of preserve-tune --measure brings the plans that were tried, in JSON and on the page.
+TEST(Report, ShowsThePlansThatWereMeasured) {
+  const TemporaryDirectory directory;
+  test::write_synthetic_trace(directory / "trace.db", {.layers = 2});
+  Schedule schedule = test::make_schedule(directory / "trace.db");
+  schedule.candidates = {schedule.plan, schedule.plan};
+  schedule.plan.measured = PlanMeasurement{1.08, 1.07, 1.09, 40};
+  schedule.candidates[0].measured = PlanMeasurement{1.05, {}, {}, 3};
+  schedule.candidates[0].method = IssueMethod{"prefetcht1", "spare", 512, 0, "normal", "before"};
+  test::write_schedule(directory / "schedule.json", schedule);
+  const Report report = report_of({directory / "trace.db", directory / "schedule.json"});
+  const std::vector<TriedPlan>& tried = report.scenarios[0].plan.tried;
+  ASSERT_EQ(tried.size(), 2U);  // the third was not measured
+  EXPECT_TRUE(tried[0].chosen);
+  EXPECT_DOUBLE_EQ(tried[0].speedup->high, 1.09);
+  EXPECT_EQ(tried[0].prefetched_bytes, report.scenarios[0].plan.prefetched_bytes);
+  EXPECT_FALSE(tried[1].speedup);
+  EXPECT_EQ(tried[1].issue, "prefetcht1 on the spare core, 512 B at a time, before the collective");
+  EXPECT_THAT(to_html(report), HasSubstr("before the collective"));
+  EXPECT_EQ(schema_errors(to_json(report)), "");
+}
+
 }  // namespace
 }  // namespace preserve::report
