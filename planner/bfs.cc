@@ -50,9 +50,9 @@ std::vector<PlannedWindow> plan_bfs(const FoldedStep& step, const PlanProblem& p
                                     const BfsOptions& options) {
   const OperatorGraph graph(step);
   std::vector<uint8_t> is_window(step.ops.size(), 0), fetched_for(step.ops.size(), 0);
-  std::vector<const Consumer*> consumer_of(step.ops.size(), nullptr);
+  std::vector<const PlanConsumer*> consumer_of(step.ops.size(), nullptr);
   for (const Window& window : problem.windows) is_window[static_cast<size_t>(window.ordinal)] = 1;
-  for (const Consumer& consumer : problem.consumers) {
+  for (const PlanConsumer& consumer : problem.consumers) {
     consumer_of[static_cast<size_t>(consumer.ordinal)] = &consumer;
   }
   std::vector<PlannedWindow> windows;

@@ -20,7 +20,7 @@ double per_mib(int64_t price) {
 // Hands out the slices of one consumer from the head on.
 class SliceCursor {
  public:
-  explicit SliceCursor(const Consumer& consumer) : consumer_(consumer) {}
+  explicit SliceCursor(const PlanConsumer& consumer) : consumer_(consumer) {}
 
   // Up to `blocks` from one slice; at least one.
   Slice take(int64_t blocks) {
@@ -36,7 +36,7 @@ class SliceCursor {
   }
 
  private:
-  const Consumer& consumer_;
+  const PlanConsumer& consumer_;
   size_t slice_ = 0;
   int64_t used_ = 0;
 };
@@ -46,7 +46,7 @@ class Taker {
   Taker(const FoldedStep& step, const PlanProblem& problem, const FlowSolution& solution)
       : step_(step), problem_(problem), solution_(solution), windows_(problem.windows.size()) {
     cursors_.reserve(problem.consumers.size());
-    for (const Consumer& consumer : problem.consumers) cursors_.emplace_back(consumer);
+    for (const PlanConsumer& consumer : problem.consumers) cursors_.emplace_back(consumer);
   }
 
   // Some edge holds nothing (solve_flow() sees to it): the walk starts behind it with an empty

@@ -202,7 +202,7 @@ class Builder {
       all_saved_ns += gain.most_ns;
       problem_.notes.clamped_operators += gain.clamped;
       if (slices[i].empty()) continue;
-      Consumer consumer;
+      PlanConsumer consumer;
       consumer.ordinal = static_cast<int32_t>(i);
       consumer.slices = std::move(slices[i]);
       for (const Slice& slice : consumer.slices) consumer.blocks += slice.blocks;
@@ -214,7 +214,7 @@ class Builder {
   }
 
   // Concave: full price until the operator's floor is reached, then one block for what is left.
-  void add_demands(Consumer& consumer, const ReadGain& gain) {
+  void add_demands(PlanConsumer& consumer, const ReadGain& gain) {
     const double scale = static_cast<double>(kPriceScale);
     const auto price = static_cast<int64_t>(gain.saved_per_byte_ns * kBlockBytes * scale);
     const auto most = static_cast<int64_t>(gain.most_ns * scale);
@@ -242,7 +242,7 @@ class Builder {
     size_t consumer = 0, arrival = 0;
     for (int32_t op = 0; op < static_cast<int32_t>(step_.ops.size()); ++op) {
       if (consumer < problem_.consumers.size() && problem_.consumers[consumer].ordinal == op) {
-        const Consumer& here = problem_.consumers[consumer++];
+        const PlanConsumer& here = problem_.consumers[consumer++];
         for (int32_t d = 0; d < here.demands; ++d) {
           flow.demands[static_cast<size_t>(here.first_demand + d)].node =
               static_cast<int32_t>(node_op.size());

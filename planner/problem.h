@@ -37,7 +37,7 @@ struct Slice {
   int64_t blocks = 0;
 };
 
-struct Consumer {
+struct PlanConsumer {
   int32_t ordinal = 0;
   std::vector<Slice> slices;  // in the order of reading
   int64_t blocks = 0;         // sum
@@ -73,7 +73,7 @@ struct PlanProblem {
   double baseline_step_ns = 0;              // recorded step, link included
   double all_hot_step_ns = 0;               // every read of every operator hits
   std::vector<Window> windows;              // by ordinal
-  std::vector<Consumer> consumers;          // by ordinal
+  std::vector<PlanConsumer> consumers;      // by ordinal
   std::vector<int32_t> supply_window;       // per supply of the flow: index into windows
   std::vector<int32_t> supply_op;           // per supply: operator during which it arrives
   std::vector<int32_t> demand_consumer;     // per demand of the flow: index into consumers

@@ -474,7 +474,7 @@ TEST(Plan, ASecondLookSeesTheHitsOfTheFirst) {
   const DeviceModel device = synthetic_device();
   const PlanProblem first = build_problem(step, device, {});
   std::vector<int64_t> hits(step.ops.size(), 0);
-  for (const Consumer& consumer : first.consumers) {
+  for (const PlanConsumer& consumer : first.consumers) {
     hits[static_cast<size_t>(consumer.ordinal)] = consumer.blocks * kBlockBytes;
   }
   const PlanProblem second = build_problem_beside(step, device, {}, {hits, {}});

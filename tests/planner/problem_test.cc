@@ -99,7 +99,7 @@ TEST(Problem, NoOperatorGetsShorterThanItsFloor) {
   FoldedStep step = two_readers();
   step.ops[2].floor_ns = 8'000;  // 2 us to save: 26666 bytes' worth, 6 blocks and a part of one
   const PlanProblem problem = build_problem(step, tiny_device(100 * kKiB), {});
-  const Consumer& consumer = problem.consumers[1];
+  const PlanConsumer& consumer = problem.consumers[1];
   ASSERT_EQ(consumer.demands, 2);
   const FlowDemand& head = problem.flow.demands[static_cast<size_t>(consumer.first_demand)];
   const FlowDemand& rest = problem.flow.demands[static_cast<size_t>(consumer.first_demand) + 1];
