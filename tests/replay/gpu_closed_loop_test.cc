@@ -38,9 +38,8 @@ class GpuClosedLoop : public testing::Test {
     world_.run_ranks = [&](const RankLaunch& launch) {
       ReplayArguments worker;
       CLI::App app;
-      std::string color;
       define_replay(app, worker);
-      app.add_option("--color", color);
+      app.allow_extras();  // those of every tool
       app.parse(std::vector<std::string>(launch.arguments.rbegin(), launch.arguments.rend()));
       return run_replay(console_, worker, world_);
     };
@@ -80,9 +79,14 @@ class GpuClosedLoop : public testing::Test {
     arguments.device = "cuda:0";
     arguments.time_limit = "20s";  // stops when it is precise, which a simulation soon is
     testing::internal::CaptureStdout();
-    const int code = run_replay(console_, arguments, world_);
+    std::string error;
+    try {
+      EXPECT_EQ(run_replay(console_, arguments, world_), 0);
+    } catch (const std::exception& caught) {
+      error = caught.what();
+    }
     testing::internal::GetCapturedStdout();
-    EXPECT_EQ(code, 0);
+    if (!error.empty()) throw std::runtime_error(error);
     return read_findings(TraceDb::open(replay_path), schedule);
   }
 
