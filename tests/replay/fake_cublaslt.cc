@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <deque>
 
 namespace {
 
@@ -136,10 +137,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t, const void
   using Enqueue = void (*)(cudaStream_t, void (*)(void*), void*);
   auto enqueue = reinterpret_cast<Enqueue>(::dlsym(RTLD_DEFAULT, "emulated_cuda_enqueue"));
   if (enqueue == nullptr || workspace_bytes < kWorkspaceBytes) return CUBLAS_STATUS_INVALID_VALUE;
-  // Products live for ever: graphs run them again and again.
+  static std::deque<Product> products;  // graphs run them again and again
   enqueue(stream, touch,
-          new Product{a, b, d, workspace, bytes_of(a_layout), bytes_of(b_layout),
-                      bytes_of(d_layout), workspace_bytes});
+          &products.emplace_back(Product{a, b, d, workspace, bytes_of(a_layout), bytes_of(b_layout),
+                                         bytes_of(d_layout), workspace_bytes}));
   return CUBLAS_STATUS_SUCCESS;
 }
 }

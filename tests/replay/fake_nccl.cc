@@ -4,6 +4,7 @@
 #include <nccl.h>
 
 #include <cstring>
+#include <deque>
 
 struct ncclComm {
   int ranks;
@@ -15,7 +16,6 @@ struct Copy {
   void* to;
   size_t bytes;
 };
-// Copies live for ever: graphs run them again and again.
 ncclResult_t enqueue(const void* from, void* to, size_t bytes, cudaStream_t stream) {
   using Enqueue = void (*)(cudaStream_t, void (*)(void*), void*);
   auto enqueue_to = reinterpret_cast<Enqueue>(::dlsym(RTLD_DEFAULT, "emulated_cuda_enqueue"));
@@ -24,7 +24,8 @@ ncclResult_t enqueue(const void* from, void* to, size_t bytes, cudaStream_t stre
     const auto* one = static_cast<const Copy*>(data);
     std::memcpy(one->to, one->from, one->bytes);
   };
-  enqueue_to(stream, copy, new Copy{from, to, bytes});
+  static std::deque<Copy> copies;  // graphs run them again and again
+  enqueue_to(stream, copy, &copies.emplace_back(Copy{from, to, bytes}));
   return ncclSuccess;
 }
 }  // namespace
