@@ -93,7 +93,7 @@ RandomGpu random_gpu(uint64_t seed) {
   };
   RandomGpu gpu{small_gpu(), {}};
   FakeGpuProperties& properties = gpu.properties;
-  properties.cold_bytes_per_s = between(2.5e9, 7.5e9);
+  properties.cold_bytes_per_s = between(2.5e9, 11e9);
   properties.hot_bytes_per_s = properties.cold_bytes_per_s * between(2, 6);
   properties.effective_l2_bytes = kL2 * pick(std::array{9, 10, 12, 13, 16}) / 16;
   properties.launch_gap_ns = std::llround(between(500, 1500));
