@@ -8,10 +8,11 @@ constexpr int kCtas[] = {1, 2, 4, 8, 16, 32};
 constexpr int64_t kLineBytes = 128, kMostChunk = 64 << 10;
 // More bytes than the memory can deliver in a window of the grid.
 constexpr double kMoreThanMemory = 1.2;
-constexpr int kRampParts[] = {2, 4, 6, 8}, kMostStartParts = 4;
-constexpr int64_t kHoldsNs[] = {500,    1'000,  1'500,  2'000,  2'500,  3'000,  3'500,  4'000,
-                                4'500,  5'000,  5'500,  6'000,  7'000,  8'000,  9'000,  10'000,
-                                12'000, 14'000, 16'000, 18'000, 20'000, 25'000, 32'000, 40'000};
+constexpr int kRampParts[] = {2, 4, 6, 8};
+constexpr int64_t kHoldsNs[] = {250,    500,    1'000,  1'500,  2'000,  2'500,  3'000,
+                                3'500,  4'000,  4'500,  5'000,  5'500,  6'000,  7'000,
+                                8'000,  9'000,  10'000, 12'000, 14'000, 16'000, 18'000,
+                                20'000, 25'000, 32'000, 40'000};
 // Part of the time that is expected for saving everything, and how much later it may begin.
 constexpr double kEarly = 0.3, kLate = 1.2, kLatestStartNs = 3'000;
 constexpr int kEvictionParts = 2;  // less than the set-asides that drivers choose
@@ -94,7 +95,6 @@ RampTimes plan_ramp(const GpuFacts& facts, const GpuIssue& issue, StartWay way,
                     double saved_bytes_per_ns) {
   RampTimes ramp{way, {}};
   for (const int parts : kRampParts) {
-    if (way != StartWay::leaf && parts > kMostStartParts) continue;
     const int64_t bytes = part_of_l2(facts, parts);
     const double expected_ns = static_cast<double>(bytes) / saved_bytes_per_ns;
     for (const int64_t hold_ns : kHoldsNs) {

@@ -28,8 +28,8 @@ std::vector<HalfTimes> plan_halves(const GpuFacts& facts);
 // them as long as L2 holds those. `every_chunk`: else every third.
 std::vector<WindowTimes> plan_grid(const GpuFacts& facts, double memory_bytes_per_ns,
                                    bool every_chunk);
-// Windows around those that save everything, if `saved_bytes_per_ns` is near the truth: of several
-// sizes for a leaf, of the smaller ones where only the start is in question.
+// Windows of several sizes around those that save everything, if `saved_bytes_per_ns` is near the
+// truth.
 RampTimes plan_ramp(const GpuFacts& facts, const GpuIssue& issue, StartWay way,
                     double saved_bytes_per_ns);
 std::vector<EvictionTimes> plan_evictions(const GpuFacts& facts);

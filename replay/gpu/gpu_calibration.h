@@ -125,9 +125,10 @@ struct GpuCalibrationSamples {
   std::optional<ChaseTimes> chase;
 };
 
-// Windows that ways of issuing are compared in: a short collective (custom allreduces of small
-// messages) and a long one (NCCL).
-inline constexpr int64_t kRankHoldsNs[] = {10'000, 25'000};
+// Windows that ways of issuing are compared in, each counting alike: a short collective (custom
+// allreduces of small messages), a long one (NCCL), and one in which not even the fastest memory
+// fills what L2 holds, or all ways would look the same.
+inline constexpr int64_t kRankHoldsNs[] = {3'000, 10'000, 25'000};
 
 std::string_view to_string(GpuFetch fetch);        // "bulk_l2", as in device.json
 std::string_view to_string(GpuEviction eviction);  // "normal", "last"
