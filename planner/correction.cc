@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <set>
 
 #include "common/units.h"
 #include "planner/problem.h"
@@ -22,6 +23,8 @@ constexpr double kMostSlowdown = 0.9;
 // All planned bytes arrived within this: the windows may carry more than the model believes.
 constexpr double kAllArrived = 0.995;
 constexpr double kTrial = 1.25;
+// A replay farther from the recording than this says nothing about it.
+constexpr double kMostFidelity = 2;
 constexpr int kHalvings = 60;
 
 double planned_bytes(const Plan& plan) {
@@ -146,6 +149,22 @@ class Corrector {
     return saved_ns;
   }
 
+  // Saved time in the recording's terms: operators of a replay last longer or shorter than the
+  // recorded ones did, by much on a busy machine, and what they save with them.
+  double saved_as_recorded_ns(const MeasuredPlan& measured) const {
+    if (measured.found.consumers_ns <= 0) return measured.found.saved_ns;
+    std::set<int32_t> consumers;
+    for (const PlannedWindow& window : measured.plan.windows) {
+      for (const PlannedPrefetch& prefetch : window.prefetches) {
+        consumers.insert(prefetch.consumer_ordinal);
+      }
+    }
+    double recorded_ns = 0;
+    for (const int32_t op : consumers) recorded_ns += step_.ops.at(static_cast<size_t>(op)).dur_ns;
+    const double scale = recorded_ns / measured.found.consumers_ns;
+    return measured.found.saved_ns * std::clamp(scale, 1 / kMostFidelity, kMostFidelity);
+  }
+
   void correct_hit_rate() {
     const double memory = out_.device.memory_bandwidth_bytes_per_s;
     const double before = hot_read_rate(out_.device, &method());
@@ -158,7 +177,7 @@ class Corrector {
     const double high = std::max(before, rate_of(gain * kMostCorrection));
     // By what a byte saves, which is what matters, not by the rate, which has no upper end.
     const double saved = median_over([&](const MeasuredPlan& measured) {
-      const double rate = solve(low, high, measured.found.saved_ns, [&](double hit_rate) {
+      const double rate = solve(low, high, saved_as_recorded_ns(measured), [&](double hit_rate) {
         return modelled_saving_ns(measured, hit_rate);
       });
       return kNsPerS / memory - kNsPerS / rate;
@@ -167,7 +186,7 @@ class Corrector {
     const double modelled_ns =
         median_over([&](const MeasuredPlan& plan) { return modelled_saving_ns(plan, before); });
     const double found_ns =
-        median_over([](const MeasuredPlan& plan) { return plan.found.saved_ns; });
+        median_over([&](const MeasuredPlan& plan) { return saved_as_recorded_ns(plan); });
     const double rate = rate_of(saved);
     method().hit_read_bandwidth_bytes_per_s = rate;
     say("reading what {} fetched: {} instead of {}, since {} per step were saved where {} were "

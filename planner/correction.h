@@ -19,6 +19,7 @@ namespace preserve {
 struct PlanFindings {
   PairedSpeedup speedup;
   double issued_bytes = 0;          // fetched before the windows ended
+  double consumers_ns = 0;          // time of the plan's consumers in the baseline
   double saved_ns = 0;              // of the plan's consumers: baseline minus plan
   double collectives_added_ns = 0;  // of the collectives that carry its prefetches
 };

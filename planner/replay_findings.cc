@@ -35,6 +35,8 @@ class FindingsReader {
         consumers.insert(prefetch.consumer_ordinal);
       }
     }
+    found.consumers_ns =
+        difference(baseline_ns_, std::vector<double>(baseline_ns_.size()), consumers);
     found.saved_ns = difference(baseline_ns_, plan_ns, consumers);
     found.collectives_added_ns = difference(plan_ns, baseline_ns_, carriers);
     return found;

@@ -2,14 +2,10 @@
 // preserve-calibrate: this machine -> device.json.
 #include <fmt/format.h>
 
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -17,6 +13,7 @@
 #include "common/cli.h"
 #include "common/error.h"
 #include "common/output_file.h"
+#include "common/private_folder.h"
 #include "common/units.h"
 #include "planner/device.h"
 #include "replay/calibrate_cpu.h"
@@ -81,29 +78,6 @@ CalibrateOptions options_of(const Arguments& arguments) {
   if (arguments.quick) options.time_limit_ns = kQuickTimeNs;
   return options;
 }
-
-// A folder that nobody else can guess or enter, gone when this is.
-class PrivateFolder {
- public:
-  PrivateFolder() {
-    std::string name =
-        (std::filesystem::temp_directory_path() / "preserve-calibrate-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) {
-      throw input_error("cannot create a folder {}: {}", name, std::strerror(errno));
-    }
-    path_ = name;
-  }
-  ~PrivateFolder() {
-    std::error_code ignored;  // what remains is a few KB in the temporary folder
-    std::filesystem::remove_all(path_, ignored);
-  }
-  PrivateFolder(const PrivateFolder&) = delete;
-  PrivateFolder& operator=(const PrivateFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 // The N of cuda:N; nothing for the CPU.
 std::optional<int> cuda_ordinal(const Arguments& arguments) {
@@ -233,7 +207,7 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
   console.info(fmt::format("measuring {} with {} at once", host.cpu_name, count_of(ranks, "rank")));
   const bool to_stdout = output.is_stdout();
   std::optional<PrivateFolder> folder;
-  if (to_stdout) folder.emplace();
+  if (to_stdout) folder.emplace("preserve-calibrate");
   const std::filesystem::path target =
       to_stdout ? folder->path() / "device.json" : output.temporary_path();
   RankLaunch start;

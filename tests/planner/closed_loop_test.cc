@@ -116,7 +116,7 @@ TEST_F(ClosedLoopTest, AWinnerIsChosenAndMeasuredOnceMore) {
   ASSERT_TRUE(chosen.plan.measured);
   EXPECT_GT(*chosen.plan.measured->low, 1);
   EXPECT_THAT(chosen.plan.reasons.back(), AllOf(HasSubstr("measured 1."), HasSubstr("once more"),
-                                                 HasSubstr("stand-in for a network link")));
+                                                HasSubstr("stand-in for a network link")));
   for (const Plan& plan : chosen.candidates) EXPECT_TRUE(plan.measured);
 }
 

@@ -81,6 +81,14 @@ TEST_F(CorrectionTest, HalfTheSavingIsHalfTheGainPerByte) {
                                                    HasSubstr("16.0 GB/s instead of 40.0 GB/s"))));
 }
 
+// On a busy machine all takes longer, and what is saved with it.
+TEST_F(CorrectionTest, ASlowReplayIsNoBetterCache) {
+  MeasuredPlan measured = planned(50'000);
+  measured.found.consumers_ns = 1.5 * 10'000;
+  measured.found.saved_ns *= 1.5;
+  EXPECT_THAT(correct(measured).changes, IsEmpty());
+}
+
 TEST_F(CorrectionTest, WindowsThatEndEarlySlowTheMethodDown) {
   MeasuredPlan measured = planned(90'000);
   measured.found.issued_bytes = 49'500;  // half of what the window could hold

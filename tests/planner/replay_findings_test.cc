@@ -88,6 +88,7 @@ TEST_F(FindingsTest, AreThoseOfEachPlan) {
   EXPECT_DOUBLE_EQ(plan.speedup.interval.estimate, 1.2);
   EXPECT_DOUBLE_EQ(plan.speedup.interval.high, 1.3);
   EXPECT_DOUBLE_EQ(plan.issued_bytes, 900);
+  EXPECT_DOUBLE_EQ(plan.consumers_ns, 10'250);
   EXPECT_DOUBLE_EQ(plan.saved_ns, 2000);
   EXPECT_DOUBLE_EQ(plan.collectives_added_ns, 100);
   EXPECT_DOUBLE_EQ(findings.plans[1].saved_ns, 4000);

@@ -30,6 +30,7 @@ PlanFindings World::find(const Schedule& schedule, const Plan& plan) const {
   }
   for (const int32_t op : consumers) {
     const SimulatedOp& simulated = result.ops[static_cast<size_t>(op)];
+    found.consumers_ns += simulated.baseline_dur_ns;
     found.saved_ns += simulated.baseline_dur_ns - simulated.dur_ns;
   }
   for (const int32_t op : carriers) {
