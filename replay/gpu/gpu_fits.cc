@@ -206,6 +206,7 @@ RampFit fit_ramp(const GpuCalibrationSamples& samples, const RampTimes& ramp) {
   }
   if (fit.saving_bytes_per_s.empty()) return fit;
   const double bytes_per_ns = median(fit.saving_bytes_per_s) / kNsPerS;
+  if (bytes_per_ns <= 0) return fit;  // what saves nothing has no start either
   for (const Sizes& sizes : rounds_of(samples, ramp)) {
     std::vector<double> starts_ns;
     for (const Point& point : ramp_points(sizes)) {

@@ -215,6 +215,19 @@ TEST(GpuCalibration, WhereReadingCachedIsNoFasterNothingIsDividedByNothing) {
   EXPECT_NO_THROW(load_device(directory / "device.json"));
 }
 
+TEST(GpuCalibration, WhatSavesNothingHasNoStart) {
+  GpuCalibrationSamples samples = plausible();
+  for (WindowTimes& window : samples.ramps[0].windows) {
+    window.read_ns = find_bytes(samples.references, window.bytes)->cold_ns;
+  }
+  ASSERT_EQ(samples.ramps[1].way, StartWay::side_stream);  // which does save: a start over no rate
+  const DeviceModel device = device_from(samples);
+  EXPECT_THAT(device.methods, IsEmpty());
+  const test::TemporaryDirectory directory;
+  std::ofstream(directory / "device.json") << to_json(device);
+  EXPECT_NO_THROW(load_device(directory / "device.json"));
+}
+
 TEST(GpuCalibration, APublishedFileGivesWhatOneGpuCannotMeasure) {
   DeviceModel device = device_from(plausible());
   EXPECT_EQ(device.flops_fp16_per_s, 0);
