@@ -1,74 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
+// Rows and queries of a trace; files: trace_db_open.cc.
 #include "db/trace_db.h"
 
-#include <sqlite3.h>
-
-#include <array>
-#include <cstring>
-#include <functional>
 #include <utility>
-#include <vector>
 
-#include "common/error.h"
-#include "db/bulk_insert.h"
-#include "db/migration.h"
+#include "db/trace_db_state.h"
 #include "db/utf8.h"
 
 namespace preserve {
-
-extern const std::string_view kSchemaSql;   // db/schema.sql
-extern const std::string_view kSchema2Sql;  // db/schema_2.sql
-extern const std::string_view kViewsSql;    // db/views.sql
-
 namespace {
 
 constexpr size_t kNameCacheLimit = 200'000;  // names held in memory while producing
-constexpr int kPatienceMs = 10'000;          // for a file that somebody else is changing or reading
-constexpr int kApplicationId = 0x50525356;   // "PRSV", read by file(1)
-
-enum Insert {
-  kProcess,
-  kDevice,
-  kStream,
-  kRange,
-  kOp,
-  kCollective,
-  kTensor,
-  kAccess,
-  kGemm,
-  kStep,
-  kString,
-  kCounter,
-  kInsertCount
-};
-
-struct InsertInto {
-  const char* into;
-  int columns;
-};
-constexpr std::array<InsertInto, kInsertCount> kInserts{{
-    {"INSERT INTO process", 10},
-    {"INSERT INTO device", 8},
-    {"INSERT INTO stream", 6},
-    {"INSERT INTO range", 10},
-    {"INSERT INTO op", 11},
-    {"INSERT INTO collective", 11},
-    {"INSERT INTO tensor", 9},
-    {"INSERT INTO access", 8},
-    {"INSERT INTO gemm", 6},
-    {"INSERT INTO step", 7},
-    {"INSERT INTO string", 2},
-    {"INSERT OR REPLACE INTO counter", 3},
-}};
-
-struct StringHash {
-  using is_transparent = void;
-  size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
-};
-
-}  // namespace
-
-namespace {
 
 void bind_all(sqlite3_stmt* statement, std::initializer_list<SqlValue> parameters) {
   int position = 0;
@@ -89,205 +31,12 @@ void bind_all(sqlite3_stmt* statement, std::initializer_list<SqlValue> parameter
 
 }  // namespace
 
-namespace {
-
-// "'op','range',...": what the schema creates.
-std::string table_names_sql() {
-  constexpr std::string_view kCreate = "CREATE TABLE ";
-  std::string names;
-  for (const std::string_view schema : {kSchemaSql, kSchema2Sql}) {
-    for (size_t at = schema.find(kCreate); at != std::string_view::npos;
-         at = schema.find(kCreate, at)) {
-      at += kCreate.size();
-      names += fmt::format("{}'{}'", names.empty() ? "" : ",",
-                           schema.substr(at, schema.find(' ', at) - at));
-    }
-  }
-  return names;
-}
-
-// views.sql with every view as one of this connection, which hides those of the file.
-std::string temporary_views_sql() {
-  constexpr std::string_view kCreate = "CREATE VIEW ", kTemporary = "CREATE TEMP VIEW ";
-  std::string sql(kViewsSql);
-  for (size_t at = sql.find(kCreate); at != std::string::npos;
-       at = sql.find(kCreate, at + kTemporary.size())) {
-    sql.replace(at, kCreate.size(), kTemporary);
-  }
-  return sql;
-}
-
-}  // namespace
-
-struct TraceDb::State {
-  std::string file;
-  sqlite3* handle = nullptr;
-  bool producing = false;
-  bool migrated = false;  // a copy in memory of an older file
-  std::array<BulkInsert, kInsertCount> inserts;
-  std::array<int64_t, kInsertCount> last_id{};
-  std::unordered_map<std::string, int64_t, StringHash, std::equal_to<>> strings;
-  bool names_in_table = false;             // `strings` is no longer all there is
-  std::shared_ptr<sqlite3_stmt> repeated;  // the last statement that execute() ran
-  std::string repeated_sql;
-
-  ~State() {
-    repeated.reset();
-    for (BulkInsert& insert : inserts) insert.finalize();
-    sqlite3_close_v2(handle);
-  }
-  [[noreturn]] void fail(std::string_view doing) const {
-    throw input_error("{}: {}: {}", file, doing, sqlite3_errmsg(handle));
-  }
-  void run(const char* sql) const {
-    if (sqlite3_exec(handle, sql, nullptr, nullptr, nullptr) != SQLITE_OK) fail("cannot set up");
-  }
-  std::shared_ptr<sqlite3_stmt> prepare(const std::string& sql) const {
-    sqlite3_stmt* raw = nullptr;
-    if (sqlite3_prepare_v2(handle, sql.c_str(), -1, &raw, nullptr) != SQLITE_OK)
-      fail("cannot read");
-    return {raw, &sqlite3_finalize};
-  }
-  BulkInsert& binder(Insert table) { return inserts[table]; }
-  void step(Insert table) {
-    if (!inserts[table].end_row()) fail("cannot add a row");
-  }
-  // Whoever asks sees every row that was added.
-  void flush() {
-    for (BulkInsert& insert : inserts) {
-      if (!insert.flush()) fail("cannot add a row");
-    }
-  }
-};
-
 TraceDb::TraceDb(std::unique_ptr<State> state) : state_(std::move(state)) {}
 TraceDb::TraceDb(TraceDb&&) noexcept = default;
 TraceDb& TraceDb::operator=(TraceDb&&) noexcept = default;
 TraceDb::~TraceDb() = default;
 const std::string& TraceDb::file() const {
   return state_->file;
-}
-
-TraceDb TraceDb::create(const std::filesystem::path& path) {
-  auto state = std::make_unique<State>();
-  state->file = path.string();
-  // URIs so that other files can be attached read-only; absolute so that the path is never one.
-  const std::filesystem::path name = path == ":memory:" ? path : std::filesystem::absolute(path);
-  if (sqlite3_open_v2(
-          name.c_str(), &state->handle,
-          SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_URI,
-          nullptr) != SQLITE_OK) {
-    state->fail("cannot create");
-  }
-  state->run(
-      "PRAGMA page_size = 16384; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
-      "PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -65536;"
-      "PRAGMA foreign_keys = OFF;");  // add() hands out the ids; checking each row costs too much
-  state->run(fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {}; BEGIN",
-                         kApplicationId, kTraceSchemaVersion)
-                 .c_str());
-  state->run(std::string(kSchemaSql).c_str());
-  state->run(std::string(kSchema2Sql).c_str());
-  state->run(std::string(kViewsSql).c_str());
-  for (int i = 0; i < kInsertCount; ++i) {
-    if (!state->inserts[i].prepare(state->handle, kInserts[i].into, kInserts[i].columns)) {
-      state->fail("cannot prepare");
-    }
-  }
-  state->producing = true;
-  TraceDb db(std::move(state));
-  db.set_meta("tool_version", PRESERVE_VERSION);
-  db.set_meta("clock", "CLOCK_MONOTONIC");
-  return db;
-}
-
-TraceDb TraceDb::open(const std::filesystem::path& path) {
-  return checked(path, SQLITE_OPEN_READONLY);
-}
-
-TraceDb TraceDb::append(const std::filesystem::path& path) {
-  TraceDb db = checked(path, SQLITE_OPEN_READWRITE);
-  if (db.state_->migrated) {
-    throw input_error("{}: was made by an older preserve and cannot grow: start a new file",
-                      db.file());
-  }
-  // A foreign file gets no code of its own run when rows are changed.
-  sqlite3_db_config(db.state_->handle, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);
-  db.state_->run("PRAGMA synchronous = FULL");
-  db.state_->producing = true;
-  return db;
-}
-
-TraceDb TraceDb::checked(const std::filesystem::path& path, int flags) {
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(path, error)) {
-    throw input_error(
-        "{}: {}", path.string(),
-        std::filesystem::exists(path, error) ? "is not a regular file" : "no such file");
-  }
-  auto state = std::make_unique<State>();
-  state->file = path.string();
-  if (sqlite3_open_v2(path.c_str(), &state->handle, flags, nullptr) != SQLITE_OK) {
-    state->fail("cannot open");
-  }
-  sqlite3_busy_timeout(state->handle, kPatienceMs);
-  // Views of a foreign file get no functions with side effects.
-  sqlite3_db_config(state->handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
-  TraceDb db(std::move(state));
-  const char* doing = "is not a readable trace database (damaged or not SQLite)";
-  try {
-    if (db.query_integer("PRAGMA application_id").value_or(0) != kApplicationId) {
-      throw input_error("{}: is a database of another program, not a preserve trace", db.file());
-    }
-    const int64_t version = db.query_integer("PRAGMA user_version").value_or(0);
-    if (version > kTraceSchemaVersion) {
-      throw input_error(
-          "{}: has trace schema {}, this program knows up to {}: use a newer preserve", db.file(),
-          version, kTraceSchemaVersion);
-    }
-    if (version < 1)
-      throw input_error("{}: has no trace schema version: it is unfinished", db.file());
-    // What is asked for as a table must be one: a view may compute for ever.
-    if (const auto odd = db.query_integer(fmt::format(
-            "SELECT count(*) FROM sqlite_master WHERE name IN ({}) AND (type <> 'table' OR "
-            "sql LIKE 'CREATE VIRTUAL%')",
-            table_names_sql()));
-        odd.value_or(0) > 0) {
-      throw input_error("{}: has views where tables should be: no preserve tool wrote it",
-                        db.file());
-    }
-    // A truncated file opens well; compare the header's page count with the size on disk.
-    const int64_t pages = db.query_integer("PRAGMA page_count").value_or(0);
-    const int64_t page_bytes = db.query_integer("PRAGMA page_size").value_or(0);
-    const auto size = static_cast<int64_t>(std::filesystem::file_size(path));
-    if (size < pages * page_bytes) {
-      throw input_error("{}: is truncated: {} of {} bytes are there", db.file(), size,
-                        pages * page_bytes);
-    }
-    if (db.meta("finished") != "1") {
-      throw input_error("{}: was never finished by the tool that wrote it", db.file());
-    }
-    if (version < kTraceSchemaVersion) {
-      sqlite3* old = std::exchange(db.state_->handle, nullptr);  // closed by migrated_copy
-      db.state_->handle = migrated_copy(old, version, trace_migrations(), db.file());
-      db.state_->migrated = true;
-    }
-    db.state_->run(temporary_views_sql().c_str());
-  } catch (const Error& e) {
-    if (db.state_->handle == nullptr) throw;
-    const int code = sqlite3_errcode(db.state_->handle);
-    if (code == SQLITE_NOTADB || code == SQLITE_CORRUPT || code == SQLITE_IOERR) {
-      throw input_error("{}: {}", db.file(), doing);
-    }
-    if (code == SQLITE_READONLY) {
-      throw input_error(
-          "{}: its writer was ended in the middle of a change: run that command again, it undoes "
-          "what is half done",
-          db.file());
-    }
-    throw;
-  }
-  return db;
 }
 
 StringId TraceDb::intern(std::string_view text) {
@@ -527,21 +276,6 @@ void TraceDb::transaction(const std::function<void()>& changes) {
     sqlite3_exec(state_->handle, "ROLLBACK", nullptr, nullptr, nullptr);
     throw;
   }
-}
-
-void TraceDb::finish() {
-  set_meta("finished", "1");
-  // The two look-ups that every stage makes; built once here, after the bulk, because maintaining
-  // them row by row costs more than everything else together.
-  state_->run(
-      "CREATE INDEX op_by_step ON op (step_id) WHERE step_id IS NOT NULL;"
-      "CREATE INDEX tensor_by_process ON tensor (process_id)");
-  for (BulkInsert& insert : state_->inserts) insert.finalize();
-  state_->repeated.reset();
-  state_->run("COMMIT");
-  // The exclusive lock lasts until the next read in normal mode (SQLite manual, locking_mode).
-  state_->run("PRAGMA locking_mode = NORMAL; SELECT COUNT(*) FROM meta");
-  state_->producing = false;
 }
 
 Query TraceDb::query(const std::string& sql, std::initializer_list<SqlValue> parameters) const {

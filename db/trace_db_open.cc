@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a trace file begins and ends, and what a foreign one has to be before anything reads it.
+#include <utility>
+
+#include "db/migration.h"
+#include "db/trace_db_state.h"
+
+namespace preserve {
+
+extern const std::string_view kSchemaSql;   // db/schema.sql
+extern const std::string_view kSchema2Sql;  // db/schema_2.sql
+extern const std::string_view kViewsSql;    // db/views.sql
+
+namespace {
+
+constexpr int kPatienceMs = 10'000;         // for a file that somebody else is changing or reading
+constexpr int kApplicationId = 0x50525356;  // "PRSV", read by file(1)
+
+struct InsertInto {
+  const char* into;
+  int columns;
+};
+constexpr std::array<InsertInto, kInsertCount> kInserts{{
+    {"INSERT INTO process", 10},
+    {"INSERT INTO device", 8},
+    {"INSERT INTO stream", 6},
+    {"INSERT INTO range", 10},
+    {"INSERT INTO op", 11},
+    {"INSERT INTO collective", 11},
+    {"INSERT INTO tensor", 9},
+    {"INSERT INTO access", 8},
+    {"INSERT INTO gemm", 6},
+    {"INSERT INTO step", 7},
+    {"INSERT INTO string", 2},
+    {"INSERT OR REPLACE INTO counter", 3},
+}};
+
+// "'op','range',...": what the schema creates.
+std::string table_names_sql() {
+  constexpr std::string_view kCreate = "CREATE TABLE ";
+  std::string names;
+  for (const std::string_view schema : {kSchemaSql, kSchema2Sql}) {
+    for (size_t at = schema.find(kCreate); at != std::string_view::npos;
+         at = schema.find(kCreate, at)) {
+      at += kCreate.size();
+      names += fmt::format("{}'{}'", names.empty() ? "" : ",",
+                           schema.substr(at, schema.find(' ', at) - at));
+    }
+  }
+  return names;
+}
+
+// views.sql with every view as one of this connection, which hides those of the file.
+std::string temporary_views_sql() {
+  constexpr std::string_view kCreate = "CREATE VIEW ", kTemporary = "CREATE TEMP VIEW ";
+  std::string sql(kViewsSql);
+  for (size_t at = sql.find(kCreate); at != std::string::npos;
+       at = sql.find(kCreate, at + kTemporary.size())) {
+    sql.replace(at, kCreate.size(), kTemporary);
+  }
+  return sql;
+}
+
+// Schema version of the file, which this program knows.
+int64_t check_header(const TraceDb& db) {
+  if (db.query_integer("PRAGMA application_id").value_or(0) != kApplicationId) {
+    throw input_error("{}: is a database of another program, not a preserve trace", db.file());
+  }
+  const int64_t version = db.query_integer("PRAGMA user_version").value_or(0);
+  if (version > kTraceSchemaVersion) {
+    throw input_error("{}: has trace schema {}, this program knows up to {}: use a newer preserve",
+                      db.file(), version, kTraceSchemaVersion);
+  }
+  if (version < 1) {
+    throw input_error("{}: has no trace schema version: it is unfinished", db.file());
+  }
+  return version;
+}
+
+// What is asked for as a table must be one: a view may compute for ever.
+void check_tables(const TraceDb& db) {
+  const auto odd = db.query_integer(
+      fmt::format("SELECT count(*) FROM sqlite_master WHERE name IN ({}) AND (type <> 'table' OR "
+                  "sql LIKE 'CREATE VIRTUAL%')",
+                  table_names_sql()));
+  if (odd.value_or(0) > 0) {
+    throw input_error("{}: has views where tables should be: no preserve tool wrote it", db.file());
+  }
+}
+
+// A truncated file opens well; compare the header's page count with the size on disk.
+void check_size(const TraceDb& db, const std::filesystem::path& path) {
+  const int64_t pages = db.query_integer("PRAGMA page_count").value_or(0);
+  const int64_t page_bytes = db.query_integer("PRAGMA page_size").value_or(0);
+  const auto size_bytes = static_cast<int64_t>(std::filesystem::file_size(path));
+  if (size_bytes < pages * page_bytes) {
+    throw input_error("{}: is truncated: {} of {} bytes are there", db.file(), size_bytes,
+                      pages * page_bytes);
+  }
+}
+
+// What SQLite's own words leave open.
+void explain(int sqlite_code, const std::string& file) {
+  if (sqlite_code == SQLITE_NOTADB || sqlite_code == SQLITE_CORRUPT ||
+      sqlite_code == SQLITE_IOERR) {
+    throw input_error("{}: is not a readable trace database (damaged or not SQLite)", file);
+  }
+  if (sqlite_code == SQLITE_READONLY) {
+    throw input_error(
+        "{}: its writer was ended in the middle of a change: run that command again, it undoes "
+        "what is half done",
+        file);
+  }
+}
+
+}  // namespace
+
+TraceDb TraceDb::create(const std::filesystem::path& path) {
+  auto state = std::make_unique<State>();
+  state->file = path.string();
+  // URIs so that other files can be attached read-only; absolute so that the path is never one.
+  const std::filesystem::path name = path == ":memory:" ? path : std::filesystem::absolute(path);
+  if (sqlite3_open_v2(
+          name.c_str(), &state->handle,
+          SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_URI,
+          nullptr) != SQLITE_OK) {
+    state->fail("cannot create");
+  }
+  state->run(
+      "PRAGMA page_size = 16384; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+      "PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -65536;"
+      "PRAGMA foreign_keys = OFF;");  // add() hands out the ids; checking each row costs too much
+  state->run(fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {}; BEGIN",
+                         kApplicationId, kTraceSchemaVersion)
+                 .c_str());
+  state->run(std::string(kSchemaSql).c_str());
+  state->run(std::string(kSchema2Sql).c_str());
+  state->run(std::string(kViewsSql).c_str());
+  for (int i = 0; i < kInsertCount; ++i) {
+    if (!state->inserts[i].prepare(state->handle, kInserts[i].into, kInserts[i].columns)) {
+      state->fail("cannot prepare");
+    }
+  }
+  state->producing = true;
+  TraceDb db(std::move(state));
+  db.set_meta("tool_version", PRESERVE_VERSION);
+  db.set_meta("clock", "CLOCK_MONOTONIC");
+  return db;
+}
+
+TraceDb TraceDb::open(const std::filesystem::path& path) {
+  return checked(path, SQLITE_OPEN_READONLY);
+}
+
+TraceDb TraceDb::append(const std::filesystem::path& path) {
+  TraceDb db = checked(path, SQLITE_OPEN_READWRITE);
+  if (db.state_->migrated) {
+    throw input_error("{}: was made by an older preserve and cannot grow: start a new file",
+                      db.file());
+  }
+  // A foreign file gets no code of its own run when rows are changed.
+  sqlite3_db_config(db.state_->handle, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);
+  db.state_->run("PRAGMA synchronous = FULL");
+  db.state_->producing = true;
+  return db;
+}
+
+TraceDb TraceDb::checked(const std::filesystem::path& path, int flags) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) {
+    throw input_error(
+        "{}: {}", path.string(),
+        std::filesystem::exists(path, error) ? "is not a regular file" : "no such file");
+  }
+  auto state = std::make_unique<State>();
+  state->file = path.string();
+  if (sqlite3_open_v2(path.c_str(), &state->handle, flags, nullptr) != SQLITE_OK) {
+    state->fail("cannot open");
+  }
+  sqlite3_busy_timeout(state->handle, kPatienceMs);
+  // Views of a foreign file get no functions with side effects.
+  sqlite3_db_config(state->handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
+  TraceDb db(std::move(state));
+  try {
+    const int64_t version = check_header(db);
+    check_tables(db);
+    check_size(db, path);
+    if (db.meta("finished") != "1") {
+      throw input_error("{}: was never finished by the tool that wrote it", db.file());
+    }
+    if (version < kTraceSchemaVersion) {
+      sqlite3* old = std::exchange(db.state_->handle, nullptr);  // closed by migrated_copy
+      db.state_->handle = migrated_copy(old, version, trace_migrations(), db.file());
+      db.state_->migrated = true;
+    }
+    db.state_->run(temporary_views_sql().c_str());
+  } catch (const Error&) {
+    if (db.state_->handle != nullptr) explain(sqlite3_errcode(db.state_->handle), db.file());
+    throw;
+  }
+  return db;
+}
+
+void TraceDb::finish() {
+  set_meta("finished", "1");
+  // The two look-ups that every stage makes; built once here, after the bulk, because maintaining
+  // them row by row costs more than everything else together.
+  state_->run(
+      "CREATE INDEX op_by_step ON op (step_id) WHERE step_id IS NOT NULL;"
+      "CREATE INDEX tensor_by_process ON tensor (process_id)");
+  for (BulkInsert& insert : state_->inserts) insert.finalize();
+  state_->repeated.reset();
+  state_->run("COMMIT");
+  // The exclusive lock lasts until the next read in normal mode (SQLite manual, locking_mode).
+  state_->run("PRAGMA locking_mode = NORMAL; SELECT COUNT(*) FROM meta");
+  state_->producing = false;
+}
+
+}  // namespace preserve

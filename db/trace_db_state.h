@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a TraceDb holds: shared by trace_db.cc (rows) and trace_db_open.cc (files).
+#pragma once
+
+#include <sqlite3.h>
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "common/error.h"
+#include "db/bulk_insert.h"
+#include "db/trace_db.h"
+
+namespace preserve {
+
+// Tables that producers fill row by row.
+enum Insert {
+  kProcess,
+  kDevice,
+  kStream,
+  kRange,
+  kOp,
+  kCollective,
+  kTensor,
+  kAccess,
+  kGemm,
+  kStep,
+  kString,
+  kCounter,
+  kInsertCount
+};
+
+struct StringHash {
+  using is_transparent = void;
+  size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+};
+
+struct TraceDb::State {
+  std::string file;
+  sqlite3* handle = nullptr;
+  bool producing = false;
+  bool migrated = false;  // a copy in memory of an older file
+  std::array<BulkInsert, kInsertCount> inserts;
+  std::array<int64_t, kInsertCount> last_id{};
+  std::unordered_map<std::string, int64_t, StringHash, std::equal_to<>> strings;
+  bool names_in_table = false;             // `strings` is no longer all there is
+  std::shared_ptr<sqlite3_stmt> repeated;  // the last statement that execute() ran
+  std::string repeated_sql;
+
+  ~State() {
+    repeated.reset();
+    for (BulkInsert& insert : inserts) insert.finalize();
+    sqlite3_close_v2(handle);
+  }
+  [[noreturn]] void fail(std::string_view doing) const {
+    throw input_error("{}: {}: {}", file, doing, sqlite3_errmsg(handle));
+  }
+  void run(const char* sql) const {
+    if (sqlite3_exec(handle, sql, nullptr, nullptr, nullptr) != SQLITE_OK) fail("cannot set up");
+  }
+  std::shared_ptr<sqlite3_stmt> prepare(const std::string& sql) const {
+    sqlite3_stmt* raw = nullptr;
+    if (sqlite3_prepare_v2(handle, sql.c_str(), -1, &raw, nullptr) != SQLITE_OK)
+      fail("cannot read");
+    return {raw, &sqlite3_finalize};
+  }
+  BulkInsert& binder(Insert table) { return inserts[table]; }
+  void step(Insert table) {
+    if (!inserts[table].end_row()) fail("cannot add a row");
+  }
+  // Whoever asks sees every row that was added.
+  void flush() {
+    for (BulkInsert& insert : inserts) {
+      if (!insert.flush()) fail("cannot add a row");
+    }
+  }
+};
+
+}  // namespace preserve
