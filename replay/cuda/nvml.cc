@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
+#include <thread>
 
 namespace preserve::cuda {
 namespace {
@@ -17,6 +19,9 @@ struct Process {  // nvmlProcessInfo_t of the functions named _v3
   unsigned long long memory_bytes;
   unsigned gpu_instance, compute_instance;
 };
+// Its figure is of the last sixth of a second to a second, as the product has it.
+constexpr int kLooks = 20;
+constexpr std::chrono::milliseconds kPause{100};
 constexpr int kNvmlSuccess = 0;
 constexpr int kNvmlInsufficientSize = 7;
 constexpr int kSmClock = 1, kMemoryClock = 2;
@@ -88,7 +93,9 @@ struct Nvml::Functions {
   }
 };
 
-Nvml::Nvml(const std::string& pci_bus_id) : functions_(std::make_unique<Functions>()) {
+Nvml::Nvml(const std::string& pci_bus_id, std::function<void()> pause)
+    : pause_(std::move(pause)), functions_(std::make_unique<Functions>()) {
+  if (!pause_) pause_ = [] { std::this_thread::sleep_for(kPause); };
   if (!functions_->resolve() || functions_->init() != kNvmlSuccess) {
     functions_.reset();
     return;
@@ -136,6 +143,22 @@ std::vector<int64_t> Nvml::compute_pids() {
   return pids;
 }
 
+std::optional<int> Nvml::busy_percent() {
+  Utilisation utilisation{};
+  if (functions_->utilisation(device_, &utilisation) != kNvmlSuccess) return std::nullopt;
+  return static_cast<int>(utilisation.gpu_percent);
+}
+
+// What a process of ours did that has just ended is still in the first figure: only others go on.
+std::optional<int> Nvml::busy_before() {
+  std::optional<int> least = busy_percent();
+  for (int look = 1; look < kLooks && least.value_or(0) > kBusyPercent; ++look) {
+    pause_();
+    least = std::min(*least, busy_percent().value_or(*least));
+  }
+  return least;
+}
+
 GpuState Nvml::state(const std::vector<int64_t>& own_pids) {
   GpuState state;
   if (device_ == nullptr) return state;
@@ -149,10 +172,8 @@ GpuState Nvml::state(const std::vector<int64_t>& own_pids) {
   if (functions_->temperature(device_, kGpuTemperature, &value) == kNvmlSuccess) {
     state.temperature_c = static_cast<int>(value);
   }
-  Utilisation utilisation{};
-  if (functions_->utilisation(device_, &utilisation) == kNvmlSuccess) {
-    state.utilisation_percent = static_cast<int>(utilisation.gpu_percent);
-  }
+  if (!busy_before_) busy_before_ = busy_before();
+  state.utilisation_percent = *busy_before_;
   unsigned long long reasons = 0;
   if (functions_->throttle(device_, &reasons) == kNvmlSuccess) {
     state.throttle = throttle_text(reasons);

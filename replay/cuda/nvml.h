@@ -3,6 +3,7 @@
 // the driver); without it, or where it refuses, the fields stay empty.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,8 +19,9 @@ double pcie_bytes_per_s(unsigned generation, unsigned lanes);
 
 class Nvml {
  public:
-  // pci_bus_id: "0000:3b:00.0"
-  explicit Nvml(const std::string& pci_bus_id);
+  // pci_bus_id: "0000:3b:00.0". `pause`, between two looks at how busy the GPU is: a tenth of a
+  // second.
+  explicit Nvml(const std::string& pci_bus_id, std::function<void()> pause = {});
   ~Nvml();
   Nvml(const Nvml&) = delete;
   Nvml& operator=(const Nvml&) = delete;
@@ -28,13 +30,18 @@ class Nvml {
   double host_link_bytes_per_s();       // 0: not known
   bool mig();                           // the GPU is cut into slices
   std::vector<int64_t> compute_pids();  // all, this process too
-  // other_pids: without `own_pids`.
+  // other_pids: without `own_pids`. The first call may take two seconds.
   GpuState state(const std::vector<int64_t>& own_pids);
 
  private:
   struct Functions;
+  std::optional<int> busy_percent();
+  std::optional<int> busy_before();
+
+  std::function<void()> pause_;
   std::unique_ptr<Functions> functions_;
-  void* device_ = nullptr;  // nullptr: nothing is known
+  void* device_ = nullptr;                         // nullptr: nothing is known
+  std::optional<std::optional<int>> busy_before_;  // nothing: not asked yet
 };
 
 }  // namespace preserve::cuda

@@ -237,14 +237,13 @@ int64_t set_aside_bytes(const GpuFacts& facts, SetAside set_aside) {
 }
 
 std::vector<std::string> busy_sentences(const GpuState& before) {
-  constexpr int kIdlePercent = 10;  // a desktop's drawing stays below it
   std::vector<std::string> sentences;
   if (!before.other_pids.empty()) {
     sentences.push_back(fmt::format(
         "other processes compute on the GPU (pid {}): the numbers are too low by what they take",
         fmt::join(before.other_pids, ", ")));
   }
-  if (before.utilisation_percent.value_or(0) > kIdlePercent) {
+  if (before.utilisation_percent.value_or(0) > kBusyPercent) {
     sentences.push_back(fmt::format(
         "the GPU was {} % busy before anything was measured: the numbers may be too low",
         *before.utilisation_percent));

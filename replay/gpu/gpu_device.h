@@ -36,6 +36,7 @@ struct GpuFacts {
 // What the GPU does at this moment besides our own work. From NVML; empty where there is none.
 struct GpuState {
   std::optional<int> sm_clock_mhz, memory_clock_mhz, temperature_c;
+  // How busy it was when state() was first called, before work of ours that would count as well.
   std::optional<int> utilisation_percent;
   std::vector<int64_t> other_pids;  // processes that compute on it, without this one
   std::string throttle;  // why the clocks are held down, as "power cap"; empty: they are not
@@ -45,6 +46,9 @@ struct GpuRange {
   GpuAddress address = 0;  // 16-byte aligned
   int64_t bytes = 0;       // multiple of 16
 };
+
+// Above it the GPU is not ours alone; a desktop's drawing stays below.
+inline constexpr int kBusyPercent = 10;
 
 // How bytes are prefetched. Names as in device.json.
 enum class GpuFetch { bulk_l2, prefetch_l2, load };

@@ -24,7 +24,6 @@ constexpr int64_t kNcclBytes = int64_t{512} << 20;    // buffers of NCCL's chann
 constexpr int64_t kGraphBytes = int64_t{64} << 20;    // nodes, tables, time stamps
 constexpr int kLeastComputeMajor = 8;                 // prefetch.global.L2 with a size
 constexpr int kBulkComputeMajor = 9;                  // cp.async.bulk.prefetch.L2
-constexpr int kBusyPercent = 10;
 
 int64_t whole_patterns(int64_t bytes) {
   return (bytes + kGpuPatternBytes - 1) / kGpuPatternBytes * kGpuPatternBytes;

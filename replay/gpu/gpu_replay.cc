@@ -58,7 +58,8 @@ std::string state_text(const GpuState& state) {
   if (state.sm_clock_mhz) add(fmt::format("SM {} MHz", *state.sm_clock_mhz));
   if (state.memory_clock_mhz) add(fmt::format("memory {} MHz", *state.memory_clock_mhz));
   if (state.temperature_c) add(fmt::format("{} C", *state.temperature_c));
-  if (state.utilisation_percent) add(fmt::format("{} % busy", *state.utilisation_percent));
+  if (state.utilisation_percent)
+    add(fmt::format("{} % busy at the start", *state.utilisation_percent));
   if (!state.throttle.empty()) add("held down: " + state.throttle);
   return text;
 }

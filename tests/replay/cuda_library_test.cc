@@ -106,15 +106,22 @@ class CudaNvml : public testing::Test {
     // By its soname the device then finds it in the process.
     library_ = ::dlopen(PRESERVE_FAKE_NVML, RTLD_NOW | RTLD_LOCAL);
     ASSERT_NE(library_, nullptr) << ::dlerror();
+    // The copy that is found by its soname; tests before may have loaded another.
+    void* found = ::dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_NOLOAD);
+    busy_looks_ = static_cast<int*>(::dlsym(found, "fake_nvml_busy_looks"));
+    ASSERT_NE(busy_looks_, nullptr) << ::dlerror();
+    ::dlclose(found);
   }
   void TearDown() override {
     if (library_ != nullptr) ::dlclose(library_);
   }
   void* library_ = nullptr;
+  int* busy_looks_ = nullptr;
 };
 
 TEST_F(CudaNvml, StateOfABusyGpu) {
-  Nvml nvml("0000:3b:00.0");
+  *busy_looks_ = 1000;
+  Nvml nvml("0000:3b:00.0", [] {});
   EXPECT_EQ(nvml.driver(), "580.159.04");
   EXPECT_TRUE(nvml.mig());
   EXPECT_NEAR(nvml.host_link_bytes_per_s(), 63e9, 1e9);
@@ -127,6 +134,18 @@ TEST_F(CudaNvml, StateOfABusyGpu) {
   EXPECT_EQ(state.throttle, "power cap, too warm");
   EXPECT_EQ(state.other_pids.size(), 68U);
   EXPECT_EQ(state.other_pids.front(), 1002);
+}
+
+// The driver's figure is of the last second: a process of ours that has just ended is in it.
+TEST_F(CudaNvml, WhatHasJustEndedIsNoOtherUse) {
+  *busy_looks_ = 3;
+  int pauses = 0;
+  Nvml nvml("0000:3b:00.0", [&] { ++pauses; });
+  EXPECT_EQ(nvml.state({}).utilisation_percent, 4);
+  EXPECT_EQ(pauses, 3);
+  *busy_looks_ = 1000;  // from now on it is our own work
+  EXPECT_EQ(nvml.state({}).utilisation_percent, 4);
+  EXPECT_EQ(pauses, 3);
 }
 
 TEST_F(CudaNvml, GpuThatItDoesNotKnow) {

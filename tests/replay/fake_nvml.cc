@@ -13,6 +13,8 @@ struct Process {
 }  // namespace
 
 extern "C" {
+int fake_nvml_busy_looks = 1000;  // how often it is still busy; a test's to set
+
 int nvmlInit_v2() {
   return kSuccess;
 }
@@ -36,7 +38,7 @@ int nvmlDeviceGetTemperature(void*, int, unsigned*) {
   return kNotSupported;
 }
 int nvmlDeviceGetUtilizationRates(void*, unsigned* percents) {
-  percents[0] = 97;
+  percents[0] = fake_nvml_busy_looks-- > 0 ? 97 : 4;
   percents[1] = 40;
   return kSuccess;
 }
