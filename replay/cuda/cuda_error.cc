@@ -8,6 +8,14 @@ std::string version_text(int cuda) {
   return fmt::format("{}.{}", cuda / 1000, cuda % 1000 / 10);
 }
 
+// Drivers of that branch and newer run programs of every CUDA 13 (NVIDIA, "CUDA Compatibility").
+constexpr int kFirstMajor = 13, kFirstDriver = 580;
+
+std::string driver_for(int cuda) {
+  if (cuda / 1000 == kFirstMajor) return fmt::format("{} or newer", kFirstDriver);
+  return fmt::format("one that speaks CUDA {} or newer", version_text(cuda));
+}
+
 std::string name_of(cudaError_t error) {
   return fmt::format("{} ({})", cudaGetErrorName(error), cudaGetErrorString(error));
 }
@@ -61,15 +69,18 @@ Error cannot_open(cudaError_t error, int driver_cuda, int runtime_cuda) {
   cudaGetLastError();
   if (driver_cuda == 0) {
     return input_error(
-        "no NVIDIA driver on this machine: install one that speaks CUDA {} or newer, or leave out "
-        "the GPU",
-        version_text(runtime_cuda));
+        "no NVIDIA driver on this machine: install {}, for this was built with CUDA {}, or leave "
+        "out the GPU",
+        driver_for(runtime_cuda), version_text(runtime_cuda));
   }
   switch (error) {
     case cudaErrorInsufficientDriver:
       return input_error(
-          "the NVIDIA driver speaks CUDA {}, this was built with {}: update the driver",
-          version_text(driver_cuda), version_text(runtime_cuda));
+          "the NVIDIA driver speaks CUDA {}, this was built with {}: update the driver to {}, or, "
+          "on a data-centre GPU, put the libcuda of the package cuda-compat-{}-{} into "
+          "LD_LIBRARY_PATH",
+          version_text(driver_cuda), version_text(runtime_cuda), driver_for(runtime_cuda),
+          runtime_cuda / 1000, runtime_cuda % 1000 / 10);
     case cudaErrorNoDevice:
       return input_error(
           "the NVIDIA driver shows no GPU: check nvidia-smi and CUDA_VISIBLE_DEVICES");

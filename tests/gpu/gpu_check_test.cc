@@ -176,6 +176,20 @@ TEST_F(GpuCheck, GoodRun) {
   EXPECT_TRUE(fs::exists(folder_ / "out/NVIDIA-H100-Fake-9000/summary.csv"));
 }
 
+TEST_F(GpuCheck, DriversVersionOfBothKernelModules) {
+  play_gpu(1'000'000, 1'000'000);
+  const std::pair<const char*, const char*> cases[] = {
+      {"NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024",
+       "550.54.15"},
+      {"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build  (dvs)",
+       "580.159.04"}};
+  for (const auto& [text, version] : cases) {
+    std::ofstream(folder_ / "driver") << text << "\nGCC version:  gcc version 12.3.0\n";
+    ASSERT_EQ(check({"GPU_CHECK_DRIVER_FILE=" + (folder_ / "driver").string()}).exit_code, 0);
+    EXPECT_EQ(summary()["driver"], version);
+  }
+}
+
 TEST_F(GpuCheck, TooMuchOverheadFails) {
   play_gpu(1'050'000, 1'005'000);
   EXPECT_EQ(check().exit_code, 1);

@@ -39,7 +39,19 @@ __global__ void cross_device_reduce_1stage(float* message, size_t count) {
 
 void check(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
-  std::fprintf(stderr, "gpu_decode: %s: %s\n", what, cudaGetErrorString(error));
+  int driver = 0;
+  if (error == cudaErrorInsufficientDriver) cudaDriverGetVersion(&driver);
+  if (error == cudaErrorInsufficientDriver && driver == 0) {
+    std::fprintf(stderr, "gpu_decode: no NVIDIA driver\n");
+  } else if (error == cudaErrorInsufficientDriver) {
+    std::fprintf(stderr,
+                 "gpu_decode: the NVIDIA driver speaks CUDA %d.%d, this was built with %d.%d: "
+                 "update the driver%s\n",
+                 driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000,
+                 CUDART_VERSION % 1000 / 10, CUDART_VERSION / 1000 == 13 ? " to 580 or newer" : "");
+  } else {
+    std::fprintf(stderr, "gpu_decode: %s: %s\n", what, cudaGetErrorString(error));
+  }
   std::exit(error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver ? 2 : 3);
 }
 

@@ -20,6 +20,7 @@
 namespace preserve {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 
 std::string input_error_of(const std::function<void()>& action) {
@@ -47,10 +48,11 @@ TEST(CudaDevice, WithoutADriverItSaysSo) {
 
 TEST(CudaErrors, EachSaysWhatToDo) {
   EXPECT_THAT(cannot_open(cudaErrorInsufficientDriver, 0, 13000).what(),
-              HasSubstr("install one that speaks CUDA 13.0"));
+              AllOf(HasSubstr("install 580 or newer"), HasSubstr("CUDA 13.0")));
   const std::string old = cannot_open(cudaErrorInsufficientDriver, 12040, 13000).what();
   EXPECT_THAT(old, HasSubstr("CUDA 12.4"));
-  EXPECT_THAT(old, HasSubstr("update the driver"));
+  EXPECT_THAT(old, HasSubstr("update the driver to 580 or newer"));
+  EXPECT_THAT(old, HasSubstr("cuda-compat-13-0"));
   EXPECT_THAT(cannot_open(cudaErrorNoDevice, 13000, 13000).what(),
               HasSubstr("CUDA_VISIBLE_DEVICES"));
   EXPECT_THAT(cannot_open(cudaErrorDevicesUnavailable, 13000, 13000).what(),
