@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -22,6 +23,8 @@ struct PlanFindings {
   double consumers_ns = 0;          // time of the plan's consumers in the baseline
   double saved_ns = 0;              // of the plan's consumers: baseline minus plan
   double collectives_added_ns = 0;  // of the collectives that carry its prefetches
+  // Added to the step by each of its windows when it has nothing to fetch; may be negative.
+  std::optional<Interval> window_cost_ns{};
 };
 
 struct MeasuredPlan {
@@ -41,9 +44,9 @@ struct CorrectedDevice {
       changes;  // "prefetch bandwidth of load: 8.0 GB/s instead of 10.0 GB/s, ..."
 };
 
-// Corrects the device's first method, with which `plans` were issued, and the device's slow-down of
-// collectives: each number to the median of what the plans say, where enough pairs counted. `step`
-// is what they were planned for.
+// Corrects the device's first method, with which `plans` were issued, the device's slow-down of
+// collectives and its cost of a window: each number to the median of what the plans say, where
+// enough pairs counted. `step` is what they were planned for.
 CorrectedDevice correct_device(const FoldedStep& step, const DeviceModel& device,
                                std::span<const MeasuredPlan* const> plans);
 

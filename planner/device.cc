@@ -66,6 +66,7 @@ DeviceModel read_device(const json& document) {
   device.memory_bandwidth_bytes_per_s = document.at("memory_bandwidth_bytes_per_s");
   device.cache_read_bandwidth_bytes_per_s = document.at("cache_read_bandwidth_bytes_per_s");
   device.slowdown_per_byte_ns = document.value("slowdown_per_byte_ns", 0.0);
+  device.window_cost_ns = document.value("window_cost_ns", int64_t{0});
   device.op_floor_ns = document.value("op_floor_ns", int64_t{0});
   device.flops_fp16_per_s = document.value("flops_fp16_per_s", 0.0);
   device.flops_fp8_per_s = document.value("flops_fp8_per_s", 0.0);
@@ -170,6 +171,7 @@ std::string to_json(const DeviceModel& device) {
                     {"memory_bandwidth_bytes_per_s", device.memory_bandwidth_bytes_per_s},
                     {"cache_read_bandwidth_bytes_per_s", device.cache_read_bandwidth_bytes_per_s},
                     {"slowdown_per_byte_ns", device.slowdown_per_byte_ns},
+                    {"window_cost_ns", device.window_cost_ns},
                     {"op_floor_ns", device.op_floor_ns},
                     {"flops_fp16_per_s", device.flops_fp16_per_s},
                     {"flops_fp8_per_s", device.flops_fp8_per_s},

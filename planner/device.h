@@ -63,8 +63,10 @@ struct DeviceModel {
   int64_t memory_bytes = 0;        // of one rank, for weights and KV; 0: not stated
   double memory_bandwidth_bytes_per_s = 0;      // B_cold
   double cache_read_bandwidth_bytes_per_s = 0;  // B_hot, upper bound
-  double slowdown_per_byte_ns =
-      0;                    // how much a prefetched byte lengthens the collective it runs beside
+  // How much a prefetched byte lengthens the collective it runs beside, and how much a window that
+  // prefetches lengthens the step whatever it fetches.
+  double slowdown_per_byte_ns = 0;
+  int64_t window_cost_ns = 0;
   int64_t op_floor_ns = 0;  // no operator gets shorter than this
   double flops_fp16_per_s = 0, flops_fp8_per_s = 0,
          flops_int8_per_s = 0;          // for the workload generator
@@ -75,7 +77,7 @@ struct DeviceModel {
   std::vector<std::string> notes;  // how measured: n, clocks, spread, date
 };
 
-// Written into new files; every 1.x is read. 1.1 added eviction and measurements.
+// Written into new files; every 1.x is read. 1.1 added eviction, window_cost_ns and measurements.
 inline constexpr const char* kDeviceVersion = "1.1";
 
 // Reads and validates against the schema, then checks what a schema cannot: finite positive rates,

@@ -45,16 +45,24 @@ int64_t fetched_bytes(const Plan& plan) {
   return bytes;
 }
 
-int64_t used_windows(const Plan& plan) {
-  return std::count_if(plan.windows.begin(), plan.windows.end(),
-                       [](const PlannedWindow& window) { return window.used_bytes > 0; });
+int64_t window_cost_ns(const DeviceModel& device, const PlanOptions& options) {
+  return options.window_cost_ns.value_or(device.window_cost_ns);
+}
+
+int64_t fixed_costs_ns(const Plan& plan, int64_t window_cost_ns) {
+  return window_cost_ns * std::count_if(plan.windows.begin(), plan.windows.end(),
+                                        [](const PlannedWindow& w) { return w.used_bytes > 0; });
 }
 
 class Planner {
  public:
   Planner(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options,
           const Referee& referee)
-      : step_(step), device_(device), options_(options), referee_(referee) {}
+      : step_(step),
+        device_(device),
+        options_(options),
+        referee_(referee),
+        window_cost_ns_(window_cost_ns(device, options)) {}
 
   Planned run() {
     first_ = solved(build_problem(step_, device_, options_.problem));
@@ -116,7 +124,7 @@ class Planner {
 
   void add_flow(const Solved& solved, std::string what) {
     Decomposition found = search_windows(step_, solved->problem, solved->optimum,
-                                         {options_.window_cost_ns, options_.min_prefetch_bytes});
+                                         {window_cost_ns_, options_.min_prefetch_bytes});
     Plan plan = evaluate("flow", std::move(found.windows), found.holdings);
     plan.objective_ns = std::llround(price_to_ns(solved->optimum.profit));
     plan.cache_shadow_price_ns_per_mib = cache_price_per_mib(*solved);
@@ -205,8 +213,8 @@ class Planner {
 
   // Between what the flow promises and what the referee finds; fixed costs are neither's.
   int64_t gap_ns(const Plan& plan) const {
-    const int64_t saved_ns = plan.baseline_step_ns - plan.prefetch_step_ns +
-                             used_windows(plan) * options_.window_cost_ns;
+    const int64_t saved_ns =
+        plan.baseline_step_ns - plan.prefetch_step_ns + fixed_costs_ns(plan, window_cost_ns_);
     return std::abs(saved_ns - plan.objective_ns);
   }
 
@@ -391,9 +399,9 @@ class Planner {
       return "what operators stream between the windows and the reads leaves no room in the cache, "
              "or the traffic costs more than it saves";
     }
-    if (options_.window_cost_ns > 0) {
+    if (window_cost_ns_ > 0) {
       return fmt::format("no window earns its fixed cost of {}",
-                         format_duration(static_cast<double>(options_.window_cost_ns)));
+                         format_duration(static_cast<double>(window_cost_ns_)));
     }
     return fmt::format("every piece is below the smallest worth a request ({})",
                        format_size(static_cast<double>(options_.min_prefetch_bytes)));
@@ -451,6 +459,7 @@ class Planner {
   const DeviceModel& device_;
   const PlanOptions& options_;
   const Referee& referee_;
+  int64_t window_cost_ns_;
   const PrefetchMethod* method_ = nullptr;
   Solved first_;  // the step as recorded
   Planned planned_;
@@ -484,7 +493,7 @@ void predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,
   // the fixed costs, which it does not know.
   const double ratio = result.step_ns / result.baseline_step_ns;
   plan.prefetch_step_ns = std::llround(static_cast<double>(plan.baseline_step_ns) * ratio) +
-                          used_windows(plan) * options.window_cost_ns;
+                          fixed_costs_ns(plan, window_cost_ns(device, options));
   plan.speedup = static_cast<double>(plan.baseline_step_ns) /
                  static_cast<double>(std::max<int64_t>(1, plan.prefetch_step_ns));
 }

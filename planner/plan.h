@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,9 +24,9 @@ struct PlanOptions {
   ProblemOptions problem{};
   Strategy strategy = Strategy::flow;
   BfsOptions bfs{};
-  int candidates = 3;                     // plans in the schedule, the chosen one included
-  int64_t min_prefetch_bytes = 64 << 10;  // smaller pieces are not worth a request
-  int64_t window_cost_ns = 0;             // fixed cost of using a window at all
+  int candidates = 3;                       // plans in the schedule, the chosen one included
+  int64_t min_prefetch_bytes = 64 << 10;    // smaller pieces are not worth a request
+  std::optional<int64_t> window_cost_ns{};  // of using a window at all; nothing: the device's
   uint64_t seed = 1;
 };
 

@@ -39,7 +39,23 @@ class FindingsReader {
         difference(baseline_ns_, std::vector<double>(baseline_ns_.size()), consumers);
     found.saved_ns = difference(baseline_ns_, plan_ns, consumers);
     found.collectives_added_ns = difference(plan_ns, baseline_ns_, carriers);
+    if (arm == "prefetch") found.window_cost_ns = window_cost_ns(carriers.size());
     return found;
+  }
+
+  // By arm null: the windows of schedule.plan with nothing to fetch.
+  std::optional<Interval> window_cost_ns(size_t windows) const {
+    if (windows == 0 || number("null_pairs", 0) < kFewestPairs) return std::nullopt;
+    const double step_ns = number("baseline_step_ns");
+    const auto cost_ns = [&](const char* key) {
+      const double speedup = number(key);
+      if (speedup <= 0) {
+        throw input_error("{}: {} should be positive, not {}", db_.file(), key, speedup);
+      }
+      return (step_ns / speedup - step_ns) / static_cast<double>(windows);
+    };
+    return Interval{cost_ns("null_speedup_high"), cost_ns("null_speedup"),
+                    cost_ns("null_speedup_low")};
   }
 
  private:

@@ -109,9 +109,9 @@ void define_options(CLI::App& app, TuneOptions& options) {
   app.add_option("--min-prefetch", options.min_prefetch, "Smallest piece worth a request")
       ->type_name("SIZE")
       ->capture_default_str();
-  app.add_option("--window-cost", options.window_cost, "Fixed cost of using a window at all")
-      ->type_name("TIME")
-      ->capture_default_str();
+  app.add_option("--window-cost", options.window_cost,
+                 "Fixed cost of using a window at all (default: the device file's)")
+      ->type_name("TIME");
   app.add_option("--bfs-scope", options.bfs_scope,
                  "bfs: budget per window, or one running over the step")
       ->check(CLI::IsMember({"window", "running"}))
@@ -162,7 +162,10 @@ PlanOptions plan_options(const TuneOptions& options) {
   plan.bfs.full = options.bfs_full == "skip" ? BfsOptions::Full::skip : BfsOptions::Full::stop;
   plan.candidates = options.candidates;
   plan.min_prefetch_bytes = parse_size_bytes(options.min_prefetch);
-  plan.window_cost_ns = duration_up_to("--window-cost", options.window_cost, kHighestWindowCostNs);
+  if (!options.window_cost.empty()) {
+    plan.window_cost_ns =
+        duration_up_to("--window-cost", options.window_cost, kHighestWindowCostNs);
+  }
   plan.seed = options.seed;
   return plan;
 }

@@ -23,7 +23,7 @@ struct TuneOptions {
   bool force = false, explain = false;
   std::optional<int64_t> rank;
   std::string strategy = "flow", windows = "collective", bfs_scope = "window", bfs_full = "stop";
-  std::string budget, link = "0", min_prefetch = "16KiB", window_cost = "0", method;
+  std::string budget, link = "0", min_prefetch = "16KiB", window_cost, method;
   int candidates = 3;
   uint64_t seed = 1;
   bool measure = false;

@@ -20,7 +20,7 @@ namespace {
 constexpr int64_t kFlushCaches = 4;  // whatever the replacement policy, nothing survives that
 constexpr int64_t kChainBytes = 1 << 20;
 constexpr int64_t kHops = 24;  // as long as a prefetch of half of L2 lasts, or less
-constexpr int kLeaves[] = {0, 1, 2, 4, 8, 16, 32, 64};
+constexpr int kLeaves[] = {0, 1, 2, 4, 8, kLeafPlaces, 32, 64};
 constexpr int kShortChain = 8, kLongChain = 72;
 constexpr int kRetiredParts[] = {4, 8};
 // A collective's part of the device.

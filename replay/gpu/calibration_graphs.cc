@@ -7,7 +7,8 @@ namespace {
 // Far longer than lines that were asked for are on their way.
 constexpr int64_t kArrivedNs = 20'000;
 constexpr int64_t kBlockBytes = 4096;
-constexpr int kLeafChain = 16;
+// Reads behind the last place for a leaf, so that the chain is what ends last.
+constexpr int kLeafTail = 8;
 
 class Builder {
  public:
@@ -106,9 +107,9 @@ GpuGraph chain_graph(const CalibrationMemory& memory, int nodes) {
 
 GpuGraph leaves_graph(const CalibrationMemory& memory, GpuFetch fetch, int leaves) {
   Builder builder(memory);
-  add_chain(builder, kLeafChain);
+  add_chain(builder, kLeafPlaces + kLeafTail);
   const GpuIssue issue{fetch, 1, kBlockBytes, GpuEviction::normal};
-  for (int i = 0; i < leaves; ++i) builder.prefetch(issue, kBlockBytes, i % kLeafChain);
+  for (int i = 0; i < leaves; ++i) builder.prefetch(issue, kBlockBytes, i % kLeafPlaces);
   return builder.graph();
 }
 

@@ -19,7 +19,9 @@ GpuGraph memory_read_graph(const CalibrationMemory& memory);                  //
 GpuGraph footprint_graph(const CalibrationMemory& memory, int64_t bytes);     // 0 cold, 1 again
 GpuGraph half_graph(const CalibrationMemory& memory, const HalfTimes& half);  // 0: again
 GpuGraph chain_graph(const CalibrationMemory& memory, int nodes);             // step
-GpuGraph leaves_graph(const CalibrationMemory& memory, GpuFetch fetch, int leaves);  // step, launch
+// A chain of reads with leaves beside kLeafPlaces of them in turn: step, launch.
+inline constexpr int kLeafPlaces = 16;
+GpuGraph leaves_graph(const CalibrationMemory& memory, GpuFetch fetch, int leaves);
 
 // 0 stand-in, 1 the consumer, which waits for the stand-in alone.
 GpuGraph window_graph(const CalibrationMemory& memory, const WindowTimes& window,

@@ -6,6 +6,7 @@
 
 #include "common/error.h"
 #include "common/stats.h"
+#include "replay/gpu/calibration_graphs.h"
 
 namespace preserve {
 namespace {
@@ -112,6 +113,22 @@ Series minus(const Series& left, const Series& right) {
 
 Series divided(const Series& left, const Series& right) {
   return combine(left, right, [](double a, double b) { return b > 0 ? a / b : 0; });
+}
+
+Series scaled(Series values, double factor) {
+  for (double& value : values) value *= factor;
+  return values;
+}
+
+Series added_by_leaf(const GpuCalibrationSamples& samples, Series LeafTimes::*times) {
+  const LeafTimes* none = nullptr;
+  const LeafTimes* most = nullptr;
+  for (const LeafTimes& one : samples.leaves) {
+    if (one.leaves == 0) none = &one;
+    if (one.leaves > 0 && one.leaves <= kLeafPlaces) most = &one;
+  }
+  if (none == nullptr || most == nullptr) return {};
+  return scaled(minus(most->*times, none->*times), 1.0 / most->leaves);
 }
 
 Series rates(int64_t bytes, const Series& dur_ns) {

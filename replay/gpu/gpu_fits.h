@@ -12,6 +12,11 @@ namespace preserve {
 Series minus(const Series& left, const Series& right);
 Series divided(const Series& left, const Series& right);  // 0 where right is not positive
 Series rates(int64_t bytes, const Series& dur_ns);        // bytes/s
+Series scaled(Series values, double factor);
+
+// What one leaf adds to the launch or to the step of a chain, with leaves beside as many different
+// nodes as were tried. Empty: it was not tried.
+Series added_by_leaf(const GpuCalibrationSamples& samples, Series LeafTimes::*times);
 
 // Share of the bytes that were read as fast as `hot_ns` and not as slowly as `cold_ns`. What noise
 // puts outside 0..1 stays there: clamping each round would shift the median.

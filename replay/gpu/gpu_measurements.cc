@@ -41,11 +41,6 @@ std::string name_of(const GpuIssue& issue) {
                      issue.eviction == GpuEviction::last ? ".last" : "");
 }
 
-Series scaled(Series values, double factor) {
-  for (double& value : values) value *= factor;
-  return values;
-}
-
 const FootprintTimes& reference_of(const std::vector<FootprintTimes>& references, int64_t bytes) {
   const FootprintTimes* found = find_bytes(references, bytes);
   if (found == nullptr) throw internal_error("no cold read of {} bytes", bytes);
@@ -164,15 +159,10 @@ void add_launches(const GpuCalibrationSamples& samples, Measurements& out) {
     out.add(fmt::format("leaves.{}.launch", times.leaves), "ns", times.launch_ns);
     out.add(fmt::format("leaves.{}.step", times.leaves), "ns", times.step_ns);
   }
-  if (samples.leaves.size() > 1) {
-    const LeafTimes& none = samples.leaves.front();
-    const LeafTimes& most = samples.leaves.back();
-    const double each = 1.0 / (most.leaves - none.leaves);
-    out.add("leaf.launch", "ns", scaled(minus(most.launch_ns, none.launch_ns), each),
-            "added by one leaf, on the host");
-    out.add("leaf.step", "ns", scaled(minus(most.step_ns, none.step_ns), each),
-            "added by one leaf, on the device");
-  }
+  out.add("leaf.launch", "ns", added_by_leaf(samples, &LeafTimes::launch_ns),
+          "added by one leaf, on the host");
+  out.add("leaf.step", "ns", added_by_leaf(samples, &LeafTimes::step_ns),
+          "added by one leaf, on the device");
   out.add("chain.node", "ns",
           scaled(minus(samples.long_chain.step_ns, samples.short_chain.step_ns),
                  1.0 / (samples.long_chain.nodes - samples.short_chain.nodes)),

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 
@@ -62,10 +63,10 @@ DeviceModel cpu_device() {
   return device;
 }
 
-FoldedStep cpu_step() {
+FoldedStep cpu_step(int64_t qkv_bytes = 3 << 19) {
   test::SyntheticStep spec;
   spec.layers = 3;
-  spec.qkv_bytes = 3 << 19;
+  spec.qkv_bytes = qkv_bytes;
   spec.gate_up_bytes = 4 << 20;
   spec.bandwidth_bytes_per_s = 24e9;
   spec.noise = 0;
@@ -83,6 +84,11 @@ const Plan* find_plan(const Schedule& schedule, const std::function<bool(const P
     if (wanted(plan)) return &plan;
   }
   return nullptr;
+}
+
+int64_t used_windows(const Plan& plan) {
+  return std::count_if(plan.windows.begin(), plan.windows.end(),
+                       [](const PlannedWindow& window) { return window.used_bytes > 0; });
 }
 
 std::string all_reasons(const Schedule& schedule) {
@@ -128,6 +134,21 @@ TEST_F(ClosedLoopTest, TheResultIsAScheduleThatLoads) {
   const Schedule read = load_schedule(folder / "schedule.json");
   EXPECT_EQ(read.candidates.size(), chosen.candidates.size());
   EXPECT_EQ(read.plan.measured->pairs, 100);
+}
+
+TEST_F(ClosedLoopTest, WhatAWindowCostsIsLearntAndPlannedWith) {
+  step_ = cpu_step(256 << 10);  // every other window has little to fetch
+  World world = this->world();
+  ClosedLoop cheap = this->loop();
+  const Plan without = run_loop(cheap, world).plan;
+  world.truth.window_cost_ns = 40'000;
+  ClosedLoop loop = this->loop();
+  const Schedule chosen = run_loop(loop, world);
+  EXPECT_THAT(all_reasons(chosen), HasSubstr("a window costs 40.00 us instead of 0 ns"));
+  EXPECT_THAT(all_reasons(chosen), Not(HasSubstr("lengthens its collective")));
+  EXPECT_LT(used_windows(chosen.plan), used_windows(without));
+  ASSERT_TRUE(chosen.plan.measured);
+  EXPECT_NEAR(chosen.plan.speedup, chosen.plan.measured->speedup, 0.005);
 }
 
 TEST_F(ClosedLoopTest, AnotherMethodWinsWhereItIsBetter) {

@@ -21,6 +21,7 @@ namespace {
 using test::TinyStep;
 using test::World;
 using testing::AllOf;
+using testing::Contains;
 using testing::Each;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -121,6 +122,28 @@ TEST_F(CorrectionTest, SlowerCollectivesCostMorePerByte) {
   EXPECT_EQ(correct(measured).device.slowdown_per_byte_ns, 0);
 }
 
+TEST_F(CorrectionTest, WhatEmptyWindowsCostIsTheirsAndNotTheBytes) {
+  MeasuredPlan measured = planned(50'000);
+  measured.found.collectives_added_ns = 1000;
+  measured.found.window_cost_ns = Interval{300, 400, 500};
+  CorrectedDevice corrected = correct(measured);
+  EXPECT_EQ(corrected.device.window_cost_ns, 400);
+  EXPECT_NEAR(corrected.device.slowdown_per_byte_ns, 600 / 50e3, 1e-9);
+  EXPECT_THAT(corrected.changes, Contains(HasSubstr("a window costs 400 ns instead of 0 ns")));
+  device_ = corrected.device;
+  EXPECT_THAT(correct(measured).changes, IsEmpty());
+}
+
+TEST_F(CorrectionTest, WindowsThatMayCostWhatWasThoughtTeachNothing) {
+  MeasuredPlan measured = planned(50'000);
+  measured.found.window_cost_ns = Interval{-200, 300, 800};
+  EXPECT_THAT(correct(measured).changes, IsEmpty());
+  device_.window_cost_ns = 5000;
+  EXPECT_EQ(correct(measured).device.window_cost_ns, 300);
+  measured.found.window_cost_ns = Interval{-900, -600, -300};
+  EXPECT_EQ(correct(measured).device.window_cost_ns, 0);
+}
+
 TEST_F(CorrectionTest, OnePlanOfThreeCannotMislead) {
   MeasuredPlan good = planned(50'000), odd = planned(50'000);
   odd.found.saved_ns = -1e9;
@@ -147,6 +170,7 @@ RC_GTEST_FIXTURE_PROP(CorrectionTest, AreBoundedWhateverWasMeasured, ()) {
   measured.found.issued_bytes = std::max(0.0, any());
   measured.found.saved_ns = any();
   measured.found.collectives_added_ns = any();
+  measured.found.window_cost_ns = Interval{any(), any(), any()};
   measured.plan.windows[0].binds = *rc::gen::element<std::string>("window", "cache");
   const CorrectedDevice corrected = correct(measured);
   const PrefetchMethod& method = corrected.device.methods[0];

@@ -95,6 +95,26 @@ TEST_F(FindingsTest, AreThoseOfEachPlan) {
   EXPECT_EQ(findings.plans[1].speedup.pairs, 4);
 }
 
+TEST_F(FindingsTest, WindowsWithNothingToFetchTellWhatAWindowCosts) {
+  EXPECT_FALSE(read().plans[0].window_cost_ns);
+  meta_["baseline_step_ns"] = "20000";
+  meta_["null_pairs"] = "50";
+  meta_["null_speedup"] = "0.8";
+  meta_["null_speedup_low"] = "0.5";
+  meta_["null_speedup_high"] = "1.25";
+  const std::optional<Interval> cost_ns = read().plans[0].window_cost_ns;
+  ASSERT_TRUE(cost_ns);
+  EXPECT_DOUBLE_EQ(cost_ns->low, -4000);
+  EXPECT_DOUBLE_EQ(cost_ns->estimate, 5000);
+  EXPECT_DOUBLE_EQ(cost_ns->high, 20'000);
+  EXPECT_FALSE(read().plans[1].window_cost_ns) << "the arm has the windows of the first plan";
+  meta_["null_pairs"] = "9";
+  EXPECT_FALSE(read().plans[0].window_cost_ns);
+  meta_["null_pairs"] = "50";
+  meta_["null_speedup_low"] = "0";
+  EXPECT_THAT(refusal(), HasSubstr("null_speedup_low"));
+}
+
 TEST_F(FindingsTest, NoPairIsNoFinding) {
   meta_.erase("prefetch_pairs");
   meta_.erase("prefetch_speedup");

@@ -17,10 +17,6 @@ PlanFindings World::find(const Schedule& schedule, const Plan& plan) const {
   }
   const SimulationResult result =
       simulate(*step, device, plan, {issue.name, issue.placement, link_latency_ns});
-  PlanFindings found;
-  const double speedup = result.baseline_step_ns / result.step_ns;
-  found.speedup = {{speedup - half_width, speedup, speedup + half_width}, pairs};
-  found.issued_bytes = result.arrived_bytes;
   std::set<int32_t> consumers, carriers;
   for (const PlannedWindow& window : plan.windows) {
     if (window.used_bytes > 0) carriers.insert(window.ordinal);
@@ -28,6 +24,14 @@ PlanFindings World::find(const Schedule& schedule, const Plan& plan) const {
       consumers.insert(prefetch.consumer_ordinal);
     }
   }
+  const auto cost_ns = static_cast<double>(truth.window_cost_ns);
+  const double fixed_ns = cost_ns * static_cast<double>(carriers.size());
+  const double speedup = result.baseline_step_ns / (result.step_ns + fixed_ns);
+  PlanFindings found;
+  found.collectives_added_ns = fixed_ns;
+  if (&plan == &schedule.plan) found.window_cost_ns = Interval{cost_ns - 50, cost_ns, cost_ns + 50};
+  found.speedup = {{speedup - half_width, speedup, speedup + half_width}, pairs};
+  found.issued_bytes = result.arrived_bytes;
   for (const int32_t op : consumers) {
     const SimulatedOp& simulated = result.ops[static_cast<size_t>(op)];
     found.consumers_ns += simulated.baseline_dur_ns;

@@ -97,7 +97,9 @@ RandomGpu random_gpu(uint64_t seed) {
   properties.hot_bytes_per_s = properties.cold_bytes_per_s * between(2, 6);
   properties.effective_l2_bytes = kL2 * pick(std::array{9, 10, 12, 13, 16}) / 16;
   properties.launch_gap_ns = std::llround(between(500, 1500));
-  properties.leaf_start_ns = properties.launch_gap_ns + std::llround(between(0, 1500));
+  properties.fork_ns = pick(std::array{0, 250, 700});
+  properties.leaf_start_ns =
+      properties.launch_gap_ns + properties.fork_ns + std::llround(between(0, 1500));
   properties.side_stream_start_ns = properties.leaf_start_ns + std::llround(between(500, 2000));
   properties.launch_order_start_ns = std::llround(between(0, 2000));
   properties.link_slowdown = between(1, 1.5);
@@ -144,8 +146,9 @@ TEST(GpuCalibrationDevice, FindsThePropertiesOfRandomGpus) {
     EXPECT_EQ(best.eviction, "normal");
     EXPECT_NEAR(best.bandwidth_bytes_per_s / random.best.rate, 1, 0.08);
     EXPECT_NEAR(best.hit_read_bandwidth_bytes_per_s / is.hot_bytes_per_s, 1, 0.02);
-    // After the stand-in's beginning, which is a launch gap after what both wait for.
-    const double leaf_ns = static_cast<double>(is.leaf_start_ns - is.launch_gap_ns);
+    EXPECT_NEAR(device.window_cost_ns, is.fork_ns, 2);
+    // After the stand-in's beginning, which is later than a launch gap after what both wait for.
+    const double leaf_ns = static_cast<double>(is.leaf_start_ns - is.launch_gap_ns - is.fork_ns);
     const double within_ns = 300 + 2 * block_ns;
     EXPECT_NEAR(static_cast<double>(best.start_latency_ns), leaf_ns, within_ns);
     const std::string issue = fmt::format(".{}.{}x{}", best.name, best.ctas, best.chunk_bytes);

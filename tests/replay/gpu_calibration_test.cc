@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From given samples of a GPU's calibration to device.json.
 #include "replay/gpu/gpu_calibration.h"
+#include "replay/gpu/calibration_graphs.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -103,7 +104,9 @@ GpuCalibrationSamples plausible() {
     }
   }
   samples.halves.push_back({1, 2, 4 * kMiB, around(1500)});
-  samples.leaves = {{0, around(4000), around(20'000)}, {64, around(5280), around(23'200)}};
+  samples.leaves = {{0, around(4000), around(20'000)},
+                    {kLeafPlaces, around(4320), around(20'800)},
+                    {64, around(9999), around(99'999)}};
   samples.short_chain = {8, around(8 * 1500)};
   samples.long_chain = {72, around(72 * 1500)};
   samples.references = samples.footprints;
@@ -150,6 +153,7 @@ TEST(GpuCalibration, WhatTheSamplesWereMadeOfComesOut) {
   EXPECT_NEAR(device.cache_read_bandwidth_bytes_per_s / (kHot * 1e9), 1, 1e-6);
   EXPECT_EQ(device.cache_budget_bytes, 24 * kMiB);
   EXPECT_EQ(device.op_floor_ns, 1500);
+  EXPECT_EQ(device.window_cost_ns, 50);  // of leaves beside one node each
   EXPECT_NEAR(device.slowdown_per_byte_ns, 1700.0 / (16 * kMiB), 1e-9);
   ASSERT_THAT(device.methods, SizeIs(1));  // marked lines survive, but no ramp was measured of them
   EXPECT_NEAR(device.methods[0].bandwidth_bytes_per_s / (kRate * 1e9), 1, 0.02);

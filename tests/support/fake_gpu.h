@@ -33,8 +33,9 @@ struct FakeGpuProperties {
   double far_bytes_per_s = 0;
   // Of a prefetch that has the memory for itself; empty: 80 % of the memory's.
   std::function<double(GpuFetch fetch, int ctas, int64_t chunk_bytes)> prefetch_bytes_per_s;
-  int64_t launch_gap_ns = 1000;         // from the end of what a node waits for to its beginning
-  int64_t leaf_start_ns = 1500;         // the same of a prefetch beside another node of a graph
+  int64_t launch_gap_ns = 1000;  // from the end of what a node waits for to its beginning
+  int64_t leaf_start_ns = 1500;  // the same of a prefetch beside another node of a graph
+  int64_t fork_ns = 0;  // the same of a node of a graph that a prefetch runs beside, in addition
   int64_t launch_order_start_ns = 500;  // after the beginning of the node it may start with
   int64_t side_stream_start_ns = 3000;  // of a prefetch launched into the side stream
   int64_t host_launch_ns = 2000, host_launch_per_node_ns = 10;

@@ -68,6 +68,19 @@ void FakeGpuRun::link_nodes() {
   }
 }
 
+// A prefetch hangs on what the node waits for.
+bool FakeGpuRun::forked(size_t index) const {
+  if (!graph_.as_graph || node(index).kind == GpuNodeKind::prefetch) return false;
+  for (const int before : node(index).after) {
+    for (const auto* waiting : {&on_end_, &on_begin_}) {
+      for (const size_t other : (*waiting)[static_cast<size_t>(before)]) {
+        if (node(other).kind == GpuNodeKind::prefetch) return true;
+      }
+    }
+  }
+  return false;
+}
+
 void FakeGpuRun::execute() {
   for (size_t i = 0; i < states_.size(); ++i) {
     if (states_[i].missing == 0) {
@@ -108,6 +121,7 @@ void FakeGpuRun::release(size_t index) {
     delay_ns = graph_.as_graph || node(index).stream == 0 ? properties_.leaf_start_ns
                                                           : properties_.side_stream_start_ns;
   }
+  if (forked(index)) delay_ns += properties_.fork_ns;
   schedule(index, now_ns_ + static_cast<double>(delay_ns) * gpu_.slowdown_);
 }
 

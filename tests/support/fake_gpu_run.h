@@ -34,6 +34,7 @@ class FakeGpuRun {
 
   const GpuNode& node(size_t index) const { return graph_.nodes[index]; }
   void link_nodes();
+  bool forked(size_t index) const;
   void schedule(size_t index, double at_ns) { events_.emplace(at_ns, index); }
   void release(size_t index);     // one of those it waits for has ended, or begun
   void begin(size_t index);       // the kernel's blocks begin
