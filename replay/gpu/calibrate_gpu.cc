@@ -49,6 +49,7 @@ class GpuCalibration {
 
   void plan_second();
   void plan_ramp_of(const GpuIssue& issue, StartWay way);
+  bool takes_start_edges(const GpuIssue& issue);
 
   void add_footprints(CalibrationRounds& rounds, std::vector<FootprintTimes>& times) const;
   void add_halves(CalibrationRounds& rounds);
@@ -148,6 +149,19 @@ void GpuCalibration::plan_ramp_of(const GpuIssue& issue, StartWay way) {
   if (!ramp.windows.empty()) samples_.ramps.push_back(std::move(ramp));
 }
 
+// Some GPUs and drivers may not: that is a finding, and no reason to measure nothing.
+bool GpuCalibration::takes_start_edges(const GpuIssue& issue) {
+  const WindowTimes window{issue, kRankHoldsNs[0], whole_blocks(1), {}, {}};
+  try {
+    device_.drop(device_.add(window_graph(memory_, window, StartWay::launch_order)));
+    return true;
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::input) throw;
+    samples_.no_start_edges = error.what();
+    return false;
+  }
+}
+
 // The chosen ways of issuing, and the best of them with lines that are evicted last.
 void GpuCalibration::plan_second() {
   const GpuIssue best = issues_.front();
@@ -163,7 +177,7 @@ void GpuCalibration::plan_second() {
       samples_.arrived.push_back({issue, part_of_l2(facts_, parts), {}});
     }
   }
-  plan_ramp_of(best, StartWay::launch_order);
+  if (takes_start_edges(best)) plan_ramp_of(best, StartWay::launch_order);
   plan_ramp_of(best, StartWay::side_stream);
   for (const FootprintTimes& footprint : samples_.footprints) {
     samples_.survival.push_back({best, footprint.bytes, {}});

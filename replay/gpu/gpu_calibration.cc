@@ -164,6 +164,21 @@ std::string rounds_note(const char* phase, const RoundsSeen& rounds) {
                      counted, rounds.throttled, driver);
 }
 
+// Whether a prefetch begins with a collective that it has a launch-order edge from; empty: it does.
+std::string start_edges_note(const GpuCalibrationSamples& samples) {
+  if (!samples.no_start_edges.empty()) {
+    return fmt::format("issue \"after\" cannot be replayed in a graph: {}", samples.no_start_edges);
+  }
+  for (const RampTimes& ramp : samples.ramps) {
+    if (ramp.way != StartWay::launch_order || !fit_ramp(samples, ramp).start_ns.empty()) continue;
+    if (fit_ramp(samples, leaf_of(samples, ramp)).start_ns.empty()) continue;
+    return "issue \"after\" gains little here: launch-order edges do not let a prefetch begin with "
+           "the "
+           "collective (CUDA calls them best effort), and leaves do";
+  }
+  return {};
+}
+
 std::vector<std::string> notes_of(const GpuCalibrationSamples& samples) {
   const GpuFacts& facts = samples.facts;
   std::vector<std::string> notes;
@@ -184,6 +199,7 @@ std::vector<std::string> notes_of(const GpuCalibrationSamples& samples) {
       "fewest CTAs within 2 % of the best",
       format_duration(kRankHoldsNs[0]), format_duration(kRankHoldsNs[1]),
       format_duration(kRankHoldsNs[2])));
+  if (const std::string note = start_edges_note(samples); !note.empty()) notes.push_back(note);
   notes.push_back(
       "slowdown_per_byte_ns: of a transfer over the host link, which stands for a collective; "
       "preserve-replay measures real ones");

@@ -117,6 +117,7 @@ struct GpuCalibrationSamples {
   RoundsSeen second;
   std::vector<FootprintTimes> references;  // for the bytes of everything below
   std::vector<RampTimes> ramps;        // leaves of every chosen way, best first; others of the best
+  std::string no_start_edges;          // why the driver takes none; empty: it does
   std::vector<ArrivedTimes> arrived;   // each chosen way at footprints that L2 holds
   std::vector<ArrivedTimes> survival;  // the best way at growing footprints
   std::vector<RetiredTimes> retired;

@@ -97,14 +97,6 @@ double least_rate(const Sizes& sizes) {
   return least;
 }
 
-const RampTimes& leaf_of(const GpuCalibrationSamples& samples, const RampTimes& ramp) {
-  for (const RampTimes& other : samples.ramps) {
-    if (other.way != StartWay::leaf) continue;
-    if (other.windows.front().issue == ramp.windows.front().issue) return other;
-  }
-  throw internal_error("no leaf of that way of issuing");
-}
-
 }  // namespace
 
 Series minus(const Series& left, const Series& right) {
@@ -213,6 +205,14 @@ double saving_rate(const GpuIssue& issue, const std::vector<WindowTimes>& window
   }
   // Through before even the shortest window ended: at least that fast, perhaps twice.
   return rate > 0 ? std::max(rate, fastest) : 2 * fastest;
+}
+
+const RampTimes& leaf_of(const GpuCalibrationSamples& samples, const RampTimes& ramp) {
+  for (const RampTimes& other : samples.ramps) {
+    if (other.way != StartWay::leaf) continue;
+    if (other.windows.front().issue == ramp.windows.front().issue) return other;
+  }
+  throw internal_error("no leaf of that way of issuing");
 }
 
 RampFit fit_ramp(const GpuCalibrationSamples& samples, const RampTimes& ramp) {

@@ -64,6 +64,8 @@ struct RampFit {
   Series saving_bytes_per_s;  // how much more a longer window saves; of the leaf
   Series start_ns;            // window that saves nothing yet
 };
+// The leaf of that way of issuing.
+const RampTimes& leaf_of(const GpuCalibrationSamples& samples, const RampTimes& ramp);
 RampFit fit_ramp(const GpuCalibrationSamples& samples, const RampTimes& ramp);
 
 // Rate at which prefetched bytes arrive; per round.

@@ -399,6 +399,32 @@ TEST(GpuCalibrationDevice, RefusesWhatCannotBeMeasured) {
   EXPECT_THAT(error_of(cacheless), HasSubstr("nothing to prefetch into"));
 }
 
+bool has_measured(const DeviceModel& device, const std::string& beginning) {
+  return std::any_of(device.measurements.begin(), device.measurements.end(),
+                     [&](const DeviceMeasurement& one) { return one.name.starts_with(beginning); });
+}
+
+TEST(GpuCalibrationDevice, ADriverWithoutStartEdgesIsCalibratedNevertheless) {
+  FakeGpuProperties properties = small_gpu();
+  properties.takes_start_edges = false;
+  FakeGpu gpu(properties);
+  const DeviceModel device = calibrate(gpu);
+  EXPECT_FALSE(device.methods.empty());
+  EXPECT_FALSE(has_measured(device, "start.launch_order."));
+  EXPECT_TRUE(has_measured(device, "start.leaf."));
+  EXPECT_TRUE(has_measured(device, "start.side_stream."));
+  EXPECT_THAT(device.notes, Contains(HasSubstr("no edge from the start of a node")));
+}
+
+TEST(GpuCalibrationDevice, StartEdgesThatWaitForTheEndAreNoted) {
+  FakeGpuProperties properties = small_gpu();
+  FakeGpu good(properties);
+  EXPECT_THAT(calibrate(good).notes, testing::Not(Contains(HasSubstr("launch-order"))));
+  properties.launch_order_start_ns = 1'000'000;  // longer than any window
+  FakeGpu late(properties);
+  EXPECT_THAT(calibrate(late).notes, Contains(HasSubstr("launch-order edges do not")));
+}
+
 TEST(GpuCalibrationDevice, ABusyGpuIsNoted) {
   FakeGpuProperties properties = small_gpu();
   properties.state.other_pids = {4711, 4712};

@@ -97,6 +97,9 @@ int FakeGpu::add(const GpuGraph& graph) {
         properties_.facts.compute_major < 9) {
       throw input_error("bulk prefetches need compute capability 9.0");
     }
+    if (node.with_start_of && graph.as_graph && !properties_.takes_start_edges) {
+      throw input_error("no edge from the start of a node");
+    }
     if (node.kind == GpuNodeKind::gemm && !can_multiply(node.element)) {
       throw internal_error("a gemm of a type that this device cannot multiply");
     }

@@ -37,6 +37,7 @@ struct FakeGpuProperties {
   int64_t leaf_start_ns = 1500;  // the same of a prefetch beside another node of a graph
   int64_t fork_ns = 0;  // the same of a node of a graph that a prefetch runs beside, in addition
   int64_t launch_order_start_ns = 500;  // after the beginning of the node it may start with
+  bool takes_start_edges = true;        // else a graph with one is refused
   int64_t side_stream_start_ns = 3000;  // of a prefetch launched into the side stream
   int64_t host_launch_ns = 2000, host_launch_per_node_ns = 10;
   double host_link_bytes_per_s = 20e9;
