@@ -153,7 +153,7 @@ int CudaDevice::add(const GpuGraph& graph) {
 void CudaDevice::set_persisting_l2(std::optional<int64_t> bytes) {
   const GpuFacts& facts = parts_.facts;
   const int64_t wanted = bytes.value_or(facts.persisting_l2_default_bytes);
-  if (wanted < 0 || wanted > facts.persisting_l2_max_bytes) {
+  if (bytes && (wanted < 0 || wanted > facts.persisting_l2_max_bytes)) {
     throw input_error("{} can set aside {} of its L2 for persisting lines, not {}", facts.name,
                       format_size(static_cast<double>(facts.persisting_l2_max_bytes)),
                       format_size(static_cast<double>(wanted)));

@@ -31,15 +31,14 @@ struct Reason {
   unsigned long long bit;
   const char* text;
 };
-// Left out: 0x1 idle, which is no restraint.
-constexpr std::array<Reason, 8> kReasons{{{0x2, "clocks set by an application"},
-                                          {0x4, "power cap"},
+// Left out: 0x1 idle, which is no restraint, and 0x2 and 0x100, clocks that somebody chose: the
+// same in every sample, and often set for the sake of measuring.
+constexpr std::array<Reason, 6> kReasons{{{0x4, "power cap"},
                                           {0x8, "hardware slowdown"},
                                           {0x10, "kept equal with other GPUs"},
                                           {0x20, "too warm"},
                                           {0x40, "too warm (hardware)"},
-                                          {0x80, "power brake"},
-                                          {0x100, "clocks set for a display"}}};
+                                          {0x80, "power brake"}}};
 
 }  // namespace
 

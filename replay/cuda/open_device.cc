@@ -22,6 +22,16 @@ std::string uuid_text(const cudaUUID_t& uuid) {
   return text;
 }
 
+// Then its server alone can set L2 aside, when it starts.
+bool under_mps(int ordinal) {
+  int enabled = 0;
+  if (cudaDeviceGetAttribute(&enabled, cudaDevAttrMpsEnabled, ordinal) == cudaSuccess) {
+    return enabled != 0;
+  }
+  cudaGetLastError();
+  return false;
+}
+
 }  // namespace
 
 void open_current_device(int ordinal) {
@@ -62,7 +72,7 @@ GpuFacts facts_of(int ordinal, Nvml& nvml) {
   PRESERVE_CUDA_CALL(cudaRuntimeGetVersion, &facts.runtime_cuda);
   facts.sms = properties.multiProcessorCount;
   facts.l2_bytes = properties.l2CacheSize;
-  facts.persisting_l2_max_bytes = properties.persistingL2CacheMaxSize;
+  if (!under_mps(ordinal)) facts.persisting_l2_max_bytes = properties.persistingL2CacheMaxSize;
   size_t limit = 0;
   if (cudaDeviceGetLimit(&limit, cudaLimitPersistingL2CacheSize) == cudaSuccess) {
     facts.persisting_l2_default_bytes = static_cast<int64_t>(limit);

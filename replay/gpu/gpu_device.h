@@ -26,7 +26,7 @@ struct GpuFacts {
   int runtime_cuda = 0;                     // CUDA that this was built with
   int sms = 0;                              // streaming multiprocessors
   int64_t l2_bytes = 0;                     // nominal
-  int64_t persisting_l2_max_bytes = 0;      // largest set-aside
+  int64_t persisting_l2_max_bytes = 0;      // largest set-aside; 0: none can be chosen
   int64_t persisting_l2_default_bytes = 0;  // set-aside that was found at the start
   int64_t memory_bytes = 0, free_bytes = 0;
   double host_link_bytes_per_s = 0;  // 0: not known

@@ -216,7 +216,7 @@ TEST_F(GpuDeviceTest, LaunchOrderEdgeBeginsBeforeTheEnd) {
 TEST_F(GpuDeviceTest, PrefetchedReadIsFasterThanCold) {
   NEEDS_HARDWARE();
   const GpuRange flush = flush_range();
-  const GpuRange weights = allocate(std::min<int64_t>(16 * kMiB, gpu_->facts().l2_bytes / 3));
+  const GpuRange weights = allocate(gpu_->facts().l2_bytes / 3 / 4096 * 4096);
   const auto read_ns = [&](std::optional<GpuFetch> fetch) {
     std::vector<GpuNode> nodes{read_of({flush}, 0)};
     if (fetch) nodes.push_back(prefetch_of(weights, *fetch, {0}));
@@ -224,12 +224,14 @@ TEST_F(GpuDeviceTest, PrefetchedReadIsFasterThanCold) {
     nodes.push_back(read_of({weights}, 2, {static_cast<int>(nodes.size()) - 1}));
     return run(nodes, 3).op_ns[2];
   };
+  // An L2 half as fast again as the memory (B200), and 2 us that every read takes.
+  constexpr double kFaster = 0.95;
   const double cold_ns = read_ns(std::nullopt);
   for (const GpuFetch fetch : {GpuFetch::prefetch_l2, GpuFetch::load}) {
-    EXPECT_LT(read_ns(fetch), 0.9 * cold_ns) << static_cast<int>(fetch);
+    EXPECT_LT(read_ns(fetch), kFaster * cold_ns) << static_cast<int>(fetch);
   }
   if (gpu_->facts().compute_major >= 9) {
-    EXPECT_LT(read_ns(GpuFetch::bulk_l2), 0.9 * cold_ns);
+    EXPECT_LT(read_ns(GpuFetch::bulk_l2), kFaster * cold_ns);
   } else {
     EXPECT_THAT(input_error_of([&] { read_ns(GpuFetch::bulk_l2); }),
                 testing::HasSubstr("bulk prefetch"));

@@ -160,7 +160,8 @@ TEST_F(CudaNvml, GpuThatItDoesNotKnow) {
 
 TEST(CudaThrottle, Reasons) {
   EXPECT_EQ(throttle_text(0), "");
-  EXPECT_EQ(throttle_text(0x1), "");  // idle
+  EXPECT_EQ(throttle_text(0x1), "");          // idle
+  EXPECT_EQ(throttle_text(0x2 | 0x100), "");  // clocks that were chosen
   EXPECT_EQ(throttle_text(0x80 | 0x8), "hardware slowdown, power brake");
 }
 

@@ -188,6 +188,8 @@ void record(CUevent_st* event, int version) {
 }  // namespace
 
 namespace preserve::emulated {
+bool under_mps = false;
+
 size_t live_objects() {
   return device.memory.size() + device.streams.size() +
          static_cast<size_t>(device.events + device.graphs + device.executables);
@@ -242,8 +244,14 @@ cudaError_t cudaDeviceGetLimit(size_t* value, cudaLimit limit) {
   *value = device.persisting_bytes;
   return cudaSuccess;
 }
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  if (attribute != cudaDevAttrMpsEnabled) return cudaErrorInvalidValue;
+  return *value = preserve::emulated::under_mps ? 1 : 0, cudaSuccess;
+}
 cudaError_t cudaDeviceSetLimit(cudaLimit limit, size_t value) {
-  if (limit != cudaLimitPersistingL2CacheSize) return cudaErrorUnsupportedLimit;
+  if (limit != cudaLimitPersistingL2CacheSize || preserve::emulated::under_mps) {
+    return cudaErrorUnsupportedLimit;
+  }
   device.persisting_bytes = value;
   return cudaSuccess;
 }

@@ -8,4 +8,7 @@ namespace preserve::emulated {
 // Allocations, streams, events and graphs that nobody has given back.
 size_t live_objects();
 
+// The set-aside of L2 cannot be changed then.
+extern bool under_mps;
+
 }  // namespace preserve::emulated

@@ -107,6 +107,16 @@ TEST(EmulatedDevice, EveryOrderThatTheEdgesAllowGivesTheSame) {
   }
 }
 
+TEST(EmulatedDevice, UnderMpsNoSetAsideIsChosen) {
+  emulated::under_mps = true;
+  const std::unique_ptr<GpuDevice> gpu = open_cuda_device(0);
+  EXPECT_EQ(gpu->facts().persisting_l2_max_bytes, 0);
+  EXPECT_NO_THROW(gpu->set_persisting_l2(std::nullopt));
+  EXPECT_NO_THROW(gpu->set_persisting_l2(0));
+  EXPECT_THROW(gpu->set_persisting_l2(1), Error);
+  emulated::under_mps = false;
+}
+
 TEST(EmulatedDevice, StreamsWaitForEachOther) {
   const std::unique_ptr<GpuDevice> gpu = open_cuda_device(0);
   const GpuRange memory{gpu->allocate(1 << 16), 1 << 16};
