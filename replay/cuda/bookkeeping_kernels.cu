@@ -124,6 +124,20 @@ __global__ void arithmetic(uint64_t* out, uint64_t rounds) {
   out[1] = __float_as_uint(value);
 }
 
+__global__ void timer_tick(uint64_t* out) {
+  constexpr int kSteps = 32;
+  uint64_t least = kNever;
+  uint64_t before = timer_ns();
+  for (int steps = 0; steps < kSteps;) {
+    const uint64_t now = timer_ns();
+    if (now == before) continue;
+    least = now - before < least ? now - before : least;
+    before = now;
+    ++steps;
+  }
+  out[0] = least;
+}
+
 __global__ void sm_latency(uint64_t* out, uint32_t sm, uint64_t chain, uint32_t hops) {
   if (sm_index() != sm) return;
   auto* claimed = reinterpret_cast<unsigned long long*>(out);
@@ -160,6 +174,9 @@ Kernel link_kernel() {
 }
 Kernel arithmetic_kernel() {
   return kernel(arithmetic, 1);
+}
+Kernel timer_tick_kernel() {
+  return kernel(timer_tick, 1);
 }
 Kernel sm_latency_kernel() {
   return kernel(sm_latency, 1);

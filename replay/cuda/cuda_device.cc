@@ -15,6 +15,8 @@ namespace preserve {
 namespace cuda {
 namespace {
 
+// Means over some executions hide a tick of a microsecond, not one of a millisecond.
+constexpr int64_t kCoarsestTickNs = 10'000;
 constexpr uint64_t kArithmeticRounds = 4000;  // of 16 operations: 150 us at 1.7 GHz
 
 class CudaDevice : public GpuDevice {
@@ -26,6 +28,7 @@ class CudaDevice : public GpuDevice {
     PRESERVE_CUDA_CALL(cudaMemset, clock_.get(), 0, sizeof(ClockRate));
     parts_.clock = clock_.at<ClockRate>(0);
     probe_ = DeviceMemory(2 * sizeof(uint64_t));
+    measure_timer();
     parts_.link_buffer = [this] { return link_buffer(); };
     parts_.fit = [this](const Kernel& kernel) { return blocks_per_sm(kernel); };
     parts_.nccl = &nccl_;
@@ -70,6 +73,8 @@ class CudaDevice : public GpuDevice {
     return opened;
   }
 
+  uint64_t ask_kernel(const Kernel& kernel, void** arguments);
+  void measure_timer();
   void* link_buffer();
   int blocks_per_sm(const Kernel& kernel);
 
@@ -168,12 +173,27 @@ int64_t CudaDevice::probe_clock_ns() {
   auto* answer = probe_.at<uint64_t>(0);
   uint64_t rounds = kArithmeticRounds;
   void* arguments[] = {&answer, &rounds};
-  PRESERVE_CUDA_CALL(cudaLaunchKernel, arithmetic_kernel().function, dim3(1), dim3(1), arguments, 0,
+  return static_cast<int64_t>(ask_kernel(arithmetic_kernel(), arguments));
+}
+
+void CudaDevice::measure_timer() {
+  auto* answer = probe_.at<uint64_t>(0);
+  void* arguments[] = {&answer};
+  GpuFacts& facts = parts_.facts;
+  facts.timer_tick_ns = static_cast<int64_t>(ask_kernel(timer_tick_kernel(), arguments));
+  if (facts.timer_tick_ns <= kCoarsestTickNs) return;
+  throw input_error("the timer of {} ticks every {}: too seldom to time operators by", facts.name,
+                    format_duration(static_cast<double>(facts.timer_tick_ns)));
+}
+
+// One thread, which leaves its answer at the beginning of probe_.
+uint64_t CudaDevice::ask_kernel(const Kernel& kernel, void** arguments) {
+  PRESERVE_CUDA_CALL(cudaLaunchKernel, kernel.function, dim3(1), dim3(1), arguments, 0,
                      main_.get());
-  uint64_t ns = 0;
   PRESERVE_CUDA_CALL(cudaStreamSynchronize, main_.get());
-  PRESERVE_CUDA_CALL(cudaMemcpy, &ns, answer, sizeof(ns), cudaMemcpyDeviceToHost);
-  return static_cast<int64_t>(ns);
+  uint64_t answer = 0;
+  PRESERVE_CUDA_CALL(cudaMemcpy, &answer, probe_.get(), sizeof(answer), cudaMemcpyDeviceToHost);
+  return answer;
 }
 
 const std::vector<int>& CudaDevice::sm_halves() {

@@ -31,6 +31,8 @@ Kernel link_kernel();
 // One thread each. void(uint64_t* out, uint64_t rounds): out[0] = ns that a chain of dependent
 // arithmetic took.
 Kernel arithmetic_kernel();
+// void(uint64_t* out): out[0] = the smallest step of the GPU's timer that was seen, in ns.
+Kernel timer_tick_kernel();
 // void(uint64_t* out, uint32_t sm, uint64_t chain, uint32_t hops): the first block that finds
 // itself on `sm` sets out[0] to 1 and out[1] to the cycles of `hops` dependent atomic operations
 // along chain, whose place in L2 is one only, unlike that of lines that are merely read.

@@ -30,6 +30,7 @@ struct GpuFacts {
   int64_t persisting_l2_default_bytes = 0;  // set-aside that was found at the start
   int64_t memory_bytes = 0, free_bytes = 0;
   double host_link_bytes_per_s = 0;  // 0: not known
+  int64_t timer_tick_ns = 0;         // of the timer that all times come from; 0: not known
   bool mig = false;                  // a slice of a GPU
 };
 

@@ -173,6 +173,10 @@ void add_clocks(const GpuCalibrationSamples& samples, Measurements& out) {
   const auto add = [&](const char* name, const std::optional<int>& mhz) {
     if (mhz) out.add_fact(name, "MHz", *mhz);
   };
+  if (samples.facts.timer_tick_ns > 0) {
+    const auto tick_ns = static_cast<double>(samples.facts.timer_tick_ns);
+    out.add("timer.tick", "ns", {tick_ns}, "smallest step of the timer that all times come from");
+  }
   add("clock.sm.before", samples.before.sm_clock_mhz);
   add("clock.sm.after", samples.after.sm_clock_mhz);
   add("clock.memory.before", samples.before.memory_clock_mhz);

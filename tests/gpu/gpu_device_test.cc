@@ -111,6 +111,7 @@ TEST_F(GpuDeviceTest, KnowsItself) {
   EXPECT_GT(facts.sms, 0);
   EXPECT_GT(facts.l2_bytes, kMiB);
   EXPECT_GT(facts.memory_bytes, facts.l2_bytes);
+  EXPECT_GT(facts.timer_tick_ns, 0);
   EXPECT_GT(count_cuda_devices(), 0);
   const GpuState state = gpu_->state();
   EXPECT_GT(state.sm_clock_mhz.value_or(1), 0);

@@ -106,6 +106,10 @@ Work bind(const void* function, void** arguments) {
             a = argument<uint64_t*>(arguments, 0),
             b = argument<uint64_t>(arguments, 1)] { call(a, b); };
   }
+  if (function == timer_tick_kernel().function) {
+    return [call = function_of(function, static_cast<void (*)(uint64_t*)>(nullptr)),
+            a = argument<uint64_t*>(arguments, 0)] { call(a); };
+  }
   if (function == sm_latency_kernel().function) {
     using Call = void (*)(uint64_t*, uint32_t, uint64_t, uint32_t);
     return [call = function_of(function, Call{}), a = argument<uint64_t*>(arguments, 0),

@@ -9,6 +9,7 @@
 #include "common/error.h"
 #include "replay/gpu/gpu_device.h"
 #include "tests/replay/emulated_cuda.h"
+#include "tests/replay/emulated_gpu.h"
 
 namespace preserve {
 namespace {
@@ -105,6 +106,23 @@ TEST(EmulatedDevice, EveryOrderThatTheEdgesAllowGivesTheSame) {
     EXPECT_GE(run.op_ns[1], 20'000);
     EXPECT_GE(run.step_ns, run.op_start_ns[3] + run.op_ns[3]);
   }
+}
+
+TEST(EmulatedDevice, ATimerThatIsTooCoarseIsRefused) {
+  EXPECT_EQ(open_cuda_device(0)->facts().timer_tick_ns, emulated::kTickNs);
+  emulated::timer_step_ns = 1000;
+  EXPECT_EQ(open_cuda_device(0)->facts().timer_tick_ns, 1000);
+  const size_t before = emulated::live_objects();
+  emulated::timer_step_ns = 1'000'000;
+  try {
+    open_cuda_device(0);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::input);
+    EXPECT_THAT(error.what(), testing::HasSubstr("ticks every 1"));
+  }
+  EXPECT_EQ(emulated::live_objects(), before);
+  emulated::timer_step_ns = 1;
 }
 
 TEST(EmulatedDevice, UnderMpsNoSetAsideIsChosen) {

@@ -71,8 +71,10 @@ uint64_t shuffle_down(uint64_t value, int distance) {
   return result;
 }
 
+uint64_t timer_step_ns = 1;
 uint64_t timer_ns() {
-  return now_ns += kTickNs;
+  now_ns += kTickNs;
+  return now_ns - now_ns % timer_step_ns;
 }
 long long clock_cycles() {
   return static_cast<long long>((now_ns += kTickNs) * kCyclesPerNs);

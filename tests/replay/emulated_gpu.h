@@ -25,6 +25,7 @@ uint64_t shuffle_down(uint64_t value, int distance);
 // Time goes on by kTickNs with every look at it.
 inline constexpr uint64_t kTickNs = 10;
 inline constexpr uint64_t kCyclesPerNs = 2;
+extern uint64_t timer_step_ns;  // the timer shows multiples of it
 uint64_t timer_ns();
 long long clock_cycles();
 void advance(uint64_t ns);
