@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <set>
 
+#include "profiler/cuda/findings.h"
 #include "profiler/operators.h"
 
 namespace preserve {
@@ -339,6 +340,9 @@ void ProcessConverter::add_cuda() {
       run, {db_, process_, image_.host, host_ranges_, kernel_rules_, memory, add_by_range});
   summary_.operators += rows.ops;
   summary_.collectives += rows.collectives;
+  const cuda::Findings found = cuda::find_out(run);
+  for (const std::string& text : found.notes) summary_.warnings.push_back(who() + ": " + text);
+  for (const std::string& text : found.losses) summary_.losses.push_back(who() + ": " + text);
   if (run.counter_setups.empty()) return;
   summary_.counters = true;
   for (const cuda::CounterSetup& setup : run.counter_setups) {

@@ -198,15 +198,8 @@ void after_fork_in_child() {
 }
 
 int start_injection() {
-  if (!collector::recording_wanted() || number("PRESERVE_CUDA", 0, 1, 1) == 0) return 0;
+  if (!collector::recording_wanted() || number("PRESERVE_CUDA", 0, 1, 1) == 0) return 1;
   if (session.load() != nullptr) return 1;
-  static bool hooked = false;  // survives a fork
-  if (!hooked) {
-    pthread_atfork(nullptr, nullptr, after_fork_in_child);
-    ::atexit(stop_session);
-    ::at_quick_exit(stop_session);
-    hooked = true;
-  }
   char why[256];
   if (!api.load(why, sizeof(why))) {
     say("GPU activity is", why);
@@ -220,6 +213,16 @@ int start_injection() {
   collector::set_background_source(write_buffers);
   session.store(fresh, std::memory_order_release);
   if (fresh->options().range.watches_ranges()) collector::set_range_watch(range_seen);
+  static bool hooked = false;  // survives a fork
+  if (!hooked) {
+    // Only now: what was registered last runs first, and libcupti registers the end of its own
+    // objects as it is loaded, the recorder its end as it starts. Both must still live for the last
+    // flush.
+    pthread_atfork(nullptr, nullptr, after_fork_in_child);
+    ::atexit(stop_session);
+    ::at_quick_exit(stop_session);
+    hooked = true;
+  }
   if (start_thread()) take_signals();
   return 1;
 }
@@ -227,7 +230,7 @@ int start_injection() {
 }  // namespace
 }  // namespace preserve::cuda
 
-// 1: the tool is there. Whatever happens, the program goes on.
+// Always 1: whatever happens, the program goes on. (To libcuda 0 is a failure.)
 extern "C" __attribute__((visibility("default"))) int InitializeInjection() {
   return preserve::cuda::start_injection();
 }

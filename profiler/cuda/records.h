@@ -172,6 +172,7 @@ enum class State : uint32_t {
   draining,
   drained,
   degraded,
+  noted,  // no state: something is not as asked for; the text says what
 };
 struct StateBody {
   State state;

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "profiler/cuda/findings.h"
 #include "profiler/cuda/kernel_arguments.h"
 #include "profiler/cuda/range_projection.h"
 
@@ -360,6 +361,8 @@ void write_meta(const Run& run, const RowSummary& summary, const RowTarget& targ
   for (const auto& [state, reason] : run.states) {
     if (state == State::degraded) states.push_back(reason);
   }
+  facts["notes"] = find_out(run).notes;
+  facts["capture_ranges"] = run.recorded.size();
   target.db.set_meta(fmt::format("cuda_process_{}", target.process.value),
                      facts.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }

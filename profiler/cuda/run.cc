@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <unordered_set>
 
 namespace preserve::cuda {
 namespace {
@@ -136,13 +137,8 @@ void RunReader::add(const spool::RecordHeader& head, std::string_view tail,
       if (take(tail, body)) run_.communicator_ranks[body.id] = body.ranks;
       return;
     }
-    case RecordType::state: {
-      StateBody body{};
-      if (!take(tail, body)) return;
-      tail.remove_prefix(sizeof(body));
-      run_.states.emplace_back(body.state, std::string(tail.substr(0, head.text_bytes)));
-      return;
-    }
+    case RecordType::state:
+      return add_state(head, tail, position);
     case RecordType::synchronize:
       return add_wait(tail);
     case RecordType::external: {
@@ -460,8 +456,43 @@ void RunReader::shift_activity_times() {
   }
 }
 
+void RunReader::add_state(const spool::RecordHeader& head, std::string_view tail,
+                          const Position& position) {
+  StateBody body{};
+  if (!take(tail, body)) return;
+  tail.remove_prefix(sizeof(body));
+  run_.states.emplace_back(body.state, std::string(tail.substr(0, head.text_bytes)));
+  if (body.state == State::recording) {
+    run_.recorded.emplace_back(position.time_ns, INT64_MAX);
+  } else if (body.state != State::noted && !run_.recorded.empty()) {
+    int64_t& end_ns = run_.recorded.back().second;
+    end_ns = std::min(end_ns, position.time_ns);
+  }
+}
+
+// Launches of graphs are recorded from start to end (session.cc); those count that were launched
+// inside the capture range, or ran there where the launch is not known.
+void RunReader::leave_out_graphs_beyond_ranges() {
+  if (run_.graphs.empty() || run_.states.empty()) return;
+  std::unordered_set<uint32_t> launched;
+  for (const Launch& launch : run_.launches) {
+    if (launch.kind != LaunchKind::graph) continue;
+    launched.insert(launch.correlation);
+    if (launch.outer_correlation != 0) launched.insert(launch.outer_correlation);
+  }
+  const auto beyond = [&](const GraphBody& graph) {
+    return launched.count(graph.place.correlation) == 0 &&
+           std::none_of(run_.recorded.begin(), run_.recorded.end(), [&](const auto& range) {
+             return graph.start_ns >= range.first && graph.start_ns < range.second;
+           });
+  };
+  run_.graphs.erase(std::remove_if(run_.graphs.begin(), run_.graphs.end(), beyond),
+                    run_.graphs.end());
+}
+
 Run RunReader::finish() {
   shift_activity_times();
+  leave_out_graphs_beyond_ranges();
   build_allocations();
   return std::move(run_);
 }

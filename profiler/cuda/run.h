@@ -161,6 +161,7 @@ struct Run {
   std::vector<CounterSetup> counter_setups;
   std::map<uint32_t, std::pair<int64_t, int64_t>> overheads;  // kind -> count, ns
   std::vector<std::pair<State, std::string>> states;
+  std::vector<std::pair<int64_t, int64_t>> recorded;  // capture ranges, from and to
   uint32_t cupti_version = 0;
   uint32_t oldest_kernel = 0, newest_kernel = 0;  // generations of CUpti_ActivityKernel
   Losses losses;
@@ -231,7 +232,9 @@ class RunReader {
   void add_executable(std::string_view tail, const Position& position);
   void add_lost(std::string_view tail);
   void add_clock(std::string_view tail);
+  void add_state(const spool::RecordHeader& head, std::string_view tail, const Position& position);
   void shift_activity_times();
+  void leave_out_graphs_beyond_ranges();
   void build_allocations();
 
   Run run_;

@@ -12,11 +12,20 @@
 #include "profiler/cuda/thread_record.h"
 
 namespace preserve::cuda {
+
+struct ActivityKind {
+  CUpti_ActivityKind kind;
+  const char* name;
+  bool needed = false;  // without it there is nothing to record
+};
+
 namespace {
 
 constexpr char kSubscriberName[] = "preserve";
 constexpr int kClockTries = 100;
 constexpr size_t kChunkBytes = size_t{256} << 10;
+constexpr time_t kLockWaitS = 2;
+constexpr uint32_t kMaxNotes = 64;  // of one process
 
 // CUPTI's buffer callbacks carry no user data; one session per process at a time.
 std::atomic<Session*> current{nullptr};
@@ -31,22 +40,39 @@ int64_t read_clock(clockid_t id) {
   return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
 }
 
-struct Kind {
-  CUpti_ActivityKind kind;
-  bool needed;  // without it there is nothing to record
-};
-// Node-level and graph-level records of a graph exclude each other.
-constexpr Kind kNodeKinds[] = {{CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, true}};
-constexpr Kind kGraphKinds[] = {{CUPTI_ACTIVITY_KIND_GRAPH_TRACE, true},
-                                {CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, true}};
-constexpr Kind kKinds[] = {
-    {CUPTI_ACTIVITY_KIND_DEVICE, false},   {CUPTI_ACTIVITY_KIND_CONTEXT, false},
-    {CUPTI_ACTIVITY_KIND_MEMCPY, false},   {CUPTI_ACTIVITY_KIND_MEMCPY2, false},
-    {CUPTI_ACTIVITY_KIND_MEMSET, false},   {CUPTI_ACTIVITY_KIND_SYNCHRONIZATION, false},
-    {CUPTI_ACTIVITY_KIND_OVERHEAD, false}, {CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION, false}};
-// Allocations count from the very start, also while armed: parameters point into them later.
-constexpr Kind kMemoryKinds[] = {{CUPTI_ACTIVITY_KIND_MEMORY2, false},
-                                 {CUPTI_ACTIVITY_KIND_MEMORY_POOL, false}};
+// Inside the capture range.
+constexpr ActivityKind kKinds[] = {{CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, "kernels", true},
+                                   {CUPTI_ACTIVITY_KIND_MEMCPY, "copies"},
+                                   {CUPTI_ACTIVITY_KIND_MEMCPY2, "copies between devices"},
+                                   {CUPTI_ACTIVITY_KIND_MEMSET, "fills"},
+                                   {CUPTI_ACTIVITY_KIND_SYNCHRONIZATION, "waits"},
+                                   {CUPTI_ACTIVITY_KIND_OVERHEAD, "its own overhead"},
+                                   {CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION, "external ids"}};
+// From the start to the end. Devices and contexts are told of once, as they come to be; parameters
+// point into allocations of long ago.
+constexpr ActivityKind kLastingKinds[] = {{CUPTI_ACTIVITY_KIND_DEVICE, "devices"},
+                                          {CUPTI_ACTIVITY_KIND_CONTEXT, "contexts"},
+                                          {CUPTI_ACTIVITY_KIND_MEMORY2, "allocations"},
+                                          {CUPTI_ACTIVITY_KIND_MEMORY_POOL, "memory pools"}};
+// Graph-level records exclude node-level ones. A graph that was instantiated before they were
+// enabled has none, so this is from start to end too; what lies outside the capture range is left
+// out when the recording is converted.
+constexpr ActivityKind kGraphKind{CUPTI_ACTIVITY_KIND_GRAPH_TRACE, "graph launches", true};
+
+// cupti_version.h. CUPTI 12.6 Update 2 to 13.0 may lose the times of kernels when it is given a
+// time stamp callback (release notes of CUDA 13.1, resolved issues).
+constexpr uint32_t kCuda126 = 24, kCuda131 = 130100, kCuda132 = 130200;
+bool loses_times_with_callback(uint32_t version) {
+  return version >= kCuda126 && version < kCuda131;
+}
+
+// A call of CUPTI that does not come back must not keep the program from ending.
+bool lock_in_time(pthread_mutex_t& mutex) {
+  timespec until{};
+  ::clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_sec += kLockWaitS;
+  return pthread_mutex_timedlock(&mutex, &until) == 0;
+}
 
 uint32_t version_of(const CuptiApi& api) {
   uint32_t version = 0;
@@ -88,7 +114,8 @@ bool Session::start() {
   if (counters_.wanted()) {
     counters_.announce();
   } else {
-    for (const Kind& kind : kMemoryKinds) (void)api_.activity_enable(kind.kind);
+    for (const ActivityKind& kind : kLastingKinds) (void)enable(kind);
+    if (options_.whole_graphs && !enable(kGraphKind)) return false;
   }
   if (options_.range.recording_at_start()) set_recording(true);
   return state() != State::degraded;
@@ -96,20 +123,12 @@ bool Session::start() {
 
 bool Session::subscribe() {
   char other[128] = {};
-  CUptiResult result = CUPTI_ERROR_NOT_SUPPORTED;
-  if (api_.subscribe_v2 != nullptr) {
-    CUpti_SubscriberParams params{};
-    params.structSize = CUpti_SubscriberParams_STRUCT_SIZE;
-    params.subscriberName = kSubscriberName;
-    params.oldSubscriberName = other;
-    params.oldSubscriberSize = sizeof(other);
-    result = api_.subscribe_v2(&subscriber_, on_callback, this, &params);
-  } else {
-    result = api_.subscribe(&subscriber_, on_callback, this);
-  }
-  other[sizeof(other) - 1] = '\0';
+  // The first version: from 13.2 on a subscriber of the second one takes part in a CUPTI of several
+  // tools, whose functions are others than those used here.
+  const CUptiResult result = api_.subscribe(&subscriber_, on_callback, this);
   if (result == CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED ||
       result == CUPTI_ERROR_MAX_LIMIT_REACHED) {
+    name_subscriber(other, sizeof(other));
     char why[200];
     ::snprintf(why, sizeof(why), "another profiler holds CUPTI (%s)",
                other[0] != '\0' ? other : "unnamed");
@@ -118,6 +137,21 @@ bool Session::subscribe() {
   if (result != CUPTI_SUCCESS) return degrade("CUPTI refuses to start (no NVIDIA driver?)", result);
   enter(State::subscribed);
   return true;
+}
+
+// The second version of the same call is refused too, and says by whom.
+void Session::name_subscriber(char* name, size_t bytes) {
+  if (api_.subscribe_v2 == nullptr || version_ >= kCuda132) return;
+  CUpti_SubscriberParams params{};
+  params.structSize = CUpti_SubscriberParams_STRUCT_SIZE;
+  params.subscriberName = kSubscriberName;
+  params.oldSubscriberName = name;
+  params.oldSubscriberSize = bytes;
+  CUpti_SubscriberHandle unwanted = nullptr;
+  if (api_.subscribe_v2(&unwanted, on_callback, this, &params) == CUPTI_SUCCESS) {
+    (void)api_.unsubscribe(unwanted);  // it has left in between; nothing of ours is enabled
+  }
+  name[bytes - 1] = '\0';
 }
 
 // All of these are wishes: a CUPTI that does not know one works without.
@@ -134,7 +168,6 @@ void Session::set_attributes() {
   }
   // Programs ask in a loop whether something is done: the answer `not yet` is of no use.
   if (api_.all_sync_records != nullptr) (void)api_.all_sync_records(0);
-  if (options_.hardware_trace && api_.hw_trace != nullptr) (void)api_.hw_trace(1);
   if (api_.flush_period != nullptr && !counters_.wanted()) {
     (void)api_.flush_period(options_.flush_ms);
   }
@@ -143,35 +176,37 @@ void Session::set_attributes() {
 // Before any kind is enabled. Without it activity times are CLOCK_REALTIME, and the converter
 // shifts them.
 void Session::register_clock() {
+  if (loses_times_with_callback(version_)) return;
   if (api_.register_timestamp != nullptr && api_.register_timestamp(timestamp) == CUPTI_SUCCESS) {
     clock_ = ActivityClock::monotonic;
   }
 }
 
-void Session::enable_kinds() {
-  const auto enable = [this](const Kind& kind) {
-    const CUptiResult result = api_.activity_enable(kind.kind);
-    if (result == CUPTI_SUCCESS || !kind.needed) return true;
-    return degrade("CUPTI does not record kernels", result);
-  };
-  if (options_.whole_graphs) {
-    for (const Kind& kind : kGraphKinds) {
-      if (!enable(kind)) return;
-    }
-  } else {
-    for (const Kind& kind : kNodeKinds) {
-      if (!enable(kind)) return;
-    }
-  }
-  for (const Kind& kind : kKinds) enable(kind);
+bool Session::enable(const ActivityKind& kind) {
+  const CUptiResult result = api_.activity_enable(kind.kind);
+  if (result == CUPTI_SUCCESS) return true;
+  char what[64];
+  ::snprintf(what, sizeof(what), "CUPTI does not record %s", kind.name);
+  if (kind.needed) return degrade(what, result);
+  note(what, result);
+  return true;
+}
+
+// The GPU writes its own records. Only an initialised driver can be asked, and only before there is
+// a context; without it CUPTI goes on as it does elsewhere.
+void Session::start_hardware_trace() {
+  const CUptiResult result =
+      api_.hw_trace == nullptr ? CUPTI_ERROR_NOT_SUPPORTED : api_.hw_trace(1);
+  if (result != CUPTI_SUCCESS) note("no hardware trace", result);
 }
 
 void Session::set_recording(bool on) {
   pthread_mutex_lock(&recording_mutex_);
   const State before = state();
   if (on && before == State::armed) {
-    if (!counters_.wanted()) enable_kinds();
-    if (state() == State::armed) {
+    bool good = true;
+    for (const ActivityKind& kind : kKinds) good = good && (counters_.wanted() || enable(kind));
+    if (good && state() == State::armed) {
       callbacks_.recording.store(true, std::memory_order_relaxed);
       counters_.set_measuring(true);
       enter(State::recording);
@@ -179,8 +214,7 @@ void Session::set_recording(bool on) {
   } else if (!on && before == State::recording) {
     callbacks_.recording.store(false, std::memory_order_relaxed);
     counters_.set_measuring(false);
-    for (const Kind& kind : kGraphKinds) (void)api_.activity_disable(kind.kind);
-    for (const Kind& kind : kKinds) (void)api_.activity_disable(kind.kind);
+    for (const ActivityKind& kind : kKinds) (void)api_.activity_disable(kind.kind);
     enter(State::armed);
   }
   pthread_mutex_unlock(&recording_mutex_);
@@ -193,8 +227,14 @@ void Session::tick() {
     const int64_t elapsed_ms = (collector::monotonic_ns() - started_ns_) / 1'000'000;
     set_recording(options_.range.records_after(elapsed_ms));
   }
-  // CUPTI's own periodic flush returns full buffers only; this returns every finished one.
-  if (!counters_.wanted()) (void)api_.flush_all(0);
+  // CUPTI's own periodic flush returns full buffers only; this returns every finished one. Not
+  // while the recording ends: behind stop() CUPTI may be gone.
+  pthread_mutex_lock(&flush_mutex_);
+  const State still = state();
+  if (!counters_.wanted() && (still == State::armed || still == State::recording)) {
+    (void)api_.flush_all(0);
+  }
+  pthread_mutex_unlock(&flush_mutex_);
   record_clock();
   collector::wake_writer();
 }
@@ -206,21 +246,29 @@ int64_t Session::next_tick_ms() const {
   return change >= 0 && change < period ? change : period;
 }
 
+// Kinds stay enabled: disabling them may take locks that the program holds, and nothing that CUPTI
+// still writes is read.
 void Session::stop() {
-  const State before = state();
-  if (before == State::armed || before == State::recording) {
-    set_recording(false);
-    counters_.stop();
-    State expected = State::armed;
-    if (!state_.compare_exchange_strong(expected, State::draining)) return;  // degraded meanwhile
+  const bool switching_ended = lock_in_time(recording_mutex_);
+  State before = state();
+  const bool runs = (before == State::armed || before == State::recording) &&
+                    state_.compare_exchange_strong(before, State::draining);
+  if (runs) {
+    callbacks_.recording.store(false, std::memory_order_relaxed);
     enter(State::draining);
+  }
+  if (switching_ended) pthread_mutex_unlock(&recording_mutex_);
+  if (!runs) return;
+  counters_.stop();
+  if (lock_in_time(flush_mutex_)) {
     (void)api_.flush_all(0);
     (void)api_.flush_all(CUPTI_ACTIVITY_FLAG_FLUSH_FORCED);
-    record_clock();
-    pool_.close();
-    enter(State::drained);
-    collector::flush_now();
+    pthread_mutex_unlock(&flush_mutex_);
   }
+  record_clock();
+  pool_.close();
+  enter(State::drained);
+  collector::flush_now();
 }
 
 // The first watched range records until it closes: of its thread where it was pushed, anywhere
@@ -290,6 +338,10 @@ void Session::on_callback(void* self, CUpti_CallbackDomain domain, CUpti_Callbac
     case CUPTI_CB_DOMAIN_RUNTIME_API:
       return session->callbacks_.on_runtime(*static_cast<const CUpti_CallbackData*>(data));
     case CUPTI_CB_DOMAIN_RESOURCE:
+      if (cbid == CUPTI_CBID_RESOURCE_CU_INIT_FINISHED) {
+        if (session->options_.hardware_trace) session->start_hardware_trace();
+        return;
+      }
       // What a context has recorded goes with it.
       if (cbid == CUPTI_CBID_RESOURCE_CONTEXT_DESTROY_STARTING) {
         (void)session->api_.flush_all(0);
@@ -312,7 +364,7 @@ void Session::on_state(uint32_t cbid, const CUpti_StateData& data) {
     ::snprintf(why, sizeof(why), "CUPTI gave up: %s", message);
     degrade(why, data.notification.result);
   } else {
-    enter(state(), data.notification.result, message);
+    note(message, data.notification.result);
   }
 }
 
@@ -371,6 +423,14 @@ bool Session::degrade(const char* what, CUptiResult result) {
              static_cast<int>(result));
   enter(State::degraded, result, reason_);
   return false;
+}
+
+// Something is not as asked for, and why.
+void Session::note(const char* what, CUptiResult result) {
+  if (notes_.fetch_add(1, std::memory_order_relaxed) >= kMaxNotes) return;
+  char text[200];
+  ::snprintf(text, sizeof(text), "%s (%s, %d)", what, api_.text(result), static_cast<int>(result));
+  record_on_thread(RecordType::state, StateBody{State::noted, static_cast<int32_t>(result)}, text);
 }
 
 void Session::enter(State state, CUptiResult result, const char* why) {

@@ -81,9 +81,12 @@ class Session {
   void set_attributes();
   void register_clock();
   void set_recording(bool on);
-  void enable_kinds();
+  bool enable(const struct ActivityKind& kind);
+  void start_hardware_trace();
+  void name_subscriber(char* name, size_t bytes);
   void on_state(uint32_t cbid, const CUpti_StateData& data);
   bool degrade(const char* what, CUptiResult result);
+  void note(const char* what, CUptiResult result);
   void enter(State state, CUptiResult result = CUPTI_SUCCESS, const char* why = "");
   void record_clock();
 
@@ -100,6 +103,8 @@ class Session {
   int64_t started_ns_ = 0;
   char reason_[256] = {};
   pthread_mutex_t recording_mutex_ = PTHREAD_MUTEX_INITIALIZER;
+  pthread_mutex_t flush_mutex_ = PTHREAD_MUTEX_INITIALIZER;  // held around flushes of our threads
+  std::atomic<uint32_t> notes_{0};
   std::atomic<uint64_t> ranges_seen_{0};
   // What the open watched range is of: a thread (push and pop), or started_range_.
   std::atomic<const void*> range_owner_{nullptr};

@@ -195,6 +195,67 @@ TEST_F(CudaCollector, KilledAtAnyMoment) {
   EXPECT_GT(recorded_in_all, 1000);
 }
 
+// As in a program that does not bring libcupti itself: the collector loads it, so libcupti's exit
+// handlers stand behind those of the program, and the last flush has to come before them.
+TEST_F(CudaCollector, LastFlushComesBeforeTheEndOfLibcupti) {
+  const std::string trace = folder_ / "injected.db";
+  const test::Run run = test::run_program(
+      {PRESERVE_BIN_DIR "/preserve-profile", "-o", trace, "--", PRESERVE_INJECTED, "5"},
+      {"PRESERVE_CUPTI=" PRESERVE_FAKE_CUPTI});
+  EXPECT_EQ(run.exit_code, 5) << run.err;
+  EXPECT_THAT(run.err, testing::Not(testing::HasSubstr("flushed after the end")));
+}
+
+// Graphs are instantiated at start-up, where CUPTI has to know already that they will be traced.
+TEST_F(CudaCollector, WholeGraphsInARangeThatOpensBehindTheirInstantiation) {
+  const Recorded recorded =
+      record({"profiler", "3"}, {"--capture-range", "profiler", "--cuda-graphs", "graph"});
+  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  EXPECT_EQ(recorded.kernels(), 3);
+  EXPECT_EQ(recorded.number("SELECT SUM(count) FROM loss WHERE source = 'cupti' AND kind = "
+                            "'received'"),
+            3);
+  EXPECT_EQ(record({"graph", "4"}, {"--cuda-graphs", "graph"}).kernels(), 4);
+  EXPECT_EQ(
+      record({"graph", "4"}, {"--cuda-graphs", "graph", "--capture-range", "nvtx:no"}).kernels(),
+      0);
+}
+
+TEST_F(CudaCollector, WhatCuptiDoesNotRecordIsSaid) {
+  const Recorded recorded = record({"steps", "2"}, {}, {"FAKE_CUPTI=copies=14"});
+  EXPECT_EQ(recorded.kernels(), 4);
+  EXPECT_THAT(recorded.run.err, testing::HasSubstr("CUPTI does not record copies"));
+  EXPECT_THAT(recorded.rows("SELECT value FROM meta WHERE key LIKE 'cuda_process_%'"),
+              testing::ElementsAre(testing::HasSubstr("CUPTI does not record copies")));
+}
+
+TEST_F(CudaCollector, WarningsOfCuptiAreSaidOnce) {
+  const Recorded recorded = record({"warning"});
+  EXPECT_EQ(recorded.kernels(), 2);
+  const std::string& err = recorded.run.err;
+  const size_t first = err.find("no room for device buffers");
+  ASSERT_NE(first, std::string::npos) << err;
+  EXPECT_EQ(err.find("no room for device buffers", first + 1), std::string::npos) << err;
+}
+
+// On either clock of CUPTI a kernel lies where it was launched.
+TEST_F(CudaCollector, EveryVersionOfCuptiTellsTheSameTimes) {
+  for (const char* version : {"version=17", "version=22", "version=28", "version=130200"}) {
+    SCOPED_TRACE(version);
+    const Recorded recorded = record({"steps", "3"}, {}, {std::string("FAKE_CUPTI=") + version});
+    EXPECT_EQ(recorded.kernels(), 6);
+    EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op JOIN range ON range.id = op.range_id WHERE "
+                              "op.start_ns BETWEEN range.start_ns AND range.end_ns"),
+              6);
+  }
+}
+
+TEST_F(CudaCollector, HardwareTraceIsAskedForWhenTheDriverIsReady) {
+  const Recorded recorded = record({"steps", "2"}, {"--cuda-hw-trace"});
+  EXPECT_EQ(recorded.kernels(), 4);
+  EXPECT_THAT(recorded.run.err, testing::Not(testing::HasSubstr("hardware trace")));
+}
+
 TEST_F(CudaCollector, ForkedChildIsNotRecordedAndLives) {
   const Recorded recorded = record({"fork"});
   EXPECT_EQ(recorded.run.exit_code, 0) << recorded.run.err;

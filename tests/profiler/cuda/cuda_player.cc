@@ -30,6 +30,7 @@ void initialize_cuda() {
   auto* start =
       tool == nullptr ? nullptr : reinterpret_cast<int (*)()>(dlsym(tool, "InitializeInjection"));
   if (start != nullptr) start();
+  fake_driver_ready();
 }
 
 void launch(const char* name, uint64_t pointer = 0) {
@@ -140,6 +141,10 @@ int main(int argc, char** argv) {
     return forked();
   } else if (scenario == "threads") {
     threads();
+  } else if (scenario == "warning") {
+    run_steps(1);
+    fake_warning("no room for device buffers");
+    fake_warning("no room for device buffers");
   } else if (scenario == "fatal") {
     run_steps(1);
     fake_fatal("the device fell off");

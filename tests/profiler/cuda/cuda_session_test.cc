@@ -36,6 +36,7 @@ cuda::CuptiApi fake_api() {
   api.next_record = cuptiActivityGetNextRecord;
   api.dropped_records = cuptiActivityGetNumDroppedRecords;
   api.flush_all = cuptiActivityFlushAll;
+  api.hw_trace = cuptiActivityEnableHWTrace;
   api.set_attribute = cuptiActivitySetAttribute;
   api.graph_node_id = cuptiGetGraphNodeId;
   api.graph_id = cuptiGetGraphId;
@@ -142,6 +143,82 @@ TEST(CudaSession, StartedRangeRecordsUntilItEndsOnWhateverThread) {
   session.on_range({RangeEvent::pop, {}});
   EXPECT_EQ(session.state(), cuda::State::armed);
   session.stop();
+}
+
+// What is told once, at the start of CUDA, is wanted whatever the range.
+TEST(CudaSession, DevicesAndAllocationsAreRecordedOutsideTheRangeToo) {
+  use_spool_folder();
+  using collector::RangeEvent;
+  const cuda::CuptiApi api = fake_api();
+  cuda::SessionOptions options;
+  options.hardware_trace = true;
+  ASSERT_TRUE(options.range.parse("nvtx:request"));
+  cuda::Session session(api, options);
+  ASSERT_TRUE(session.start());
+  const auto lasting = [] {
+    return fake_enabled(CUPTI_ACTIVITY_KIND_DEVICE) + fake_enabled(CUPTI_ACTIVITY_KIND_CONTEXT) +
+           fake_enabled(CUPTI_ACTIVITY_KIND_MEMORY2);
+  };
+  EXPECT_EQ(lasting(), 3);
+  EXPECT_EQ(fake_kernels_enabled(), 0);
+  EXPECT_EQ(fake_hardware_trace(), 0);  // refused before the driver is ready
+  fake_driver_ready();
+  EXPECT_EQ(fake_hardware_trace(), 1);
+  session.on_range({RangeEvent::push, "request"});
+  EXPECT_EQ(fake_kernels_enabled(), 1);
+  session.on_range({RangeEvent::pop, {}});
+  EXPECT_EQ(fake_kernels_enabled(), 0);
+  EXPECT_EQ(lasting(), 3);
+  session.stop();
+}
+
+// CUPTI 12.6 to 13.0 loses times with a callback.
+TEST(CudaSession, TimestampCallbackOnlyWhereItWorks) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  for (const auto& [version, wanted] : {std::pair{"version=22", 1},
+                                        {"version=24", 0},
+                                        {"version=28", 0},
+                                        {"version=130001", 0},
+                                        {"version=130100", 1}}) {
+    setenv("FAKE_CUPTI", version, 1);
+    cuda::Session session(api, {});
+    ASSERT_TRUE(session.start());
+    EXPECT_EQ(fake_has_timestamp_callback(), wanted) << version;
+    session.stop();
+  }
+  unsetenv("FAKE_CUPTI");
+}
+
+// The ticker may be inside a flush when the program ends; behind stop() CUPTI may be gone.
+cuda::Session* stopping = nullptr;
+std::atomic<bool> stop_returned{false};
+
+TEST(CudaSession, StopWaitsForAFlushThatIsUnderWay) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::Session session(api, {});
+  ASSERT_TRUE(session.start());
+  stopping = &session;
+  static std::atomic<bool> inside{false}, overtaken{false};
+  static int turns = 0;
+  fake_hold_flushes([] {
+    inside = true;
+    if (stop_returned) overtaken = true;
+    if (stopping->state() == cuda::State::recording) return false;
+    std::this_thread::yield();
+    return overtaken || ++turns > 20'000;  // turns in which stop() could have returned
+  });
+  std::thread ticker([&] { session.tick(); });
+  while (!inside) std::this_thread::yield();
+  std::thread stopper([&] {
+    session.stop();
+    stop_returned = true;
+  });
+  ticker.join();
+  stopper.join();
+  EXPECT_FALSE(overtaken);
+  EXPECT_EQ(session.state(), cuda::State::drained);
 }
 
 TEST(CudaSession, SecondOneOfAProcessIsRefused) {

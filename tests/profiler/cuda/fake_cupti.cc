@@ -7,7 +7,10 @@
 #include <cupti_range_profiler.h>
 #include <cupti_target.h>
 
+#include <time.h>
+
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -37,7 +40,14 @@ void* callback_data = nullptr;
 CUpti_BuffersCallbackRequestFunc requested = nullptr;
 CUpti_BuffersCallbackCompleteFunc completed = nullptr;
 CUpti_TimestampCallbackFunc timestamp = nullptr;
-std::atomic<bool> kernels{false}, memory{false};
+std::atomic<bool> kernels{false}, memory{false}, enabled_kinds[256] = {};
+bool traced_as_whole = false;  // the executable graph; as CUPTI, it cannot start with that later
+std::atomic<bool> driver_ready{false}, over{false};
+std::atomic<int> hardware_trace{0};
+std::atomic<bool (*)()> flush_step{nullptr};
+struct End {
+  ~End() { over = true; }
+} end_of_library;
 bool enabled_driver[2048] = {}, enabled_resource[64] = {}, enabled_runtime[2048] = {};
 std::atomic<uint32_t> correlation{0};
 std::atomic<uint64_t> requests{0}, flushes{0};
@@ -75,7 +85,10 @@ const char* keep(const char* name) {
 }
 
 uint64_t now() {
-  return timestamp != nullptr ? timestamp() : 1;
+  if (timestamp != nullptr) return timestamp();
+  timespec time{};
+  clock_gettime(CLOCK_REALTIME, &time);
+  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
 }
 
 // `mutex` is held: CUPTI, too, calls back for buffers under locks of its own.
@@ -124,6 +137,19 @@ void append_kernel(const char* name, uint32_t id, uint64_t node) {
   append(kernel);
 }
 
+void append_graph(uint32_t id) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  CUpti_ActivityGraphTrace2 graph{};
+  graph.kind = CUPTI_ACTIVITY_KIND_GRAPH_TRACE;
+  graph.start = now();
+  graph.end = graph.start + 1000;
+  graph.correlationId = id;
+  graph.graphId = 3;
+  graph.contextId = 1;
+  graph.streamId = 7;
+  append(graph);
+}
+
 void call(uint32_t cbid, CUpti_ApiCallbackSite site, uint32_t id, const void* parameters,
           const char* symbol) {
   if (callback == nullptr || !enabled_driver[cbid]) return;
@@ -153,6 +179,7 @@ void resource(uint32_t cbid, uint64_t node, uint64_t original, uint64_t executab
 size_t size_of(CUpti_ActivityKind kind) {
   return kind == CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL ? sizeof(CUpti_ActivityKernel10)
          : kind == CUPTI_ACTIVITY_KIND_MEMORY2         ? sizeof(CUpti_ActivityMemory4)
+         : kind == CUPTI_ACTIVITY_KIND_GRAPH_TRACE     ? sizeof(CUpti_ActivityGraphTrace2)
                                                        : 0;
 }
 
@@ -197,6 +224,7 @@ void fake_capture(int begin) {
 
 void fake_instantiate() {
   executable.clear();
+  traced_as_whole = enabled_kinds[CUPTI_ACTIVITY_KIND_GRAPH_TRACE];
   for (const Node& node : captured) {
     executable.push_back({next_node++, node.name});
     resource(CUPTI_CBID_RESOURCE_GRAPHNODE_CLONED, executable.back().id, node.id);
@@ -209,7 +237,11 @@ void fake_graph_launch() {
   cuGraphLaunch_params launch{};
   launch.hGraph = reinterpret_cast<CUgraphExec>(kExecutable);
   call(kGraphLaunch, CUPTI_API_ENTER, id, &launch, nullptr);
-  for (const Node& node : executable) append_kernel(node.name.c_str(), id, node.id);
+  if (!enabled_kinds[CUPTI_ACTIVITY_KIND_GRAPH_TRACE]) {
+    for (const Node& node : executable) append_kernel(node.name.c_str(), id, node.id);
+  } else if (traced_as_whole) {
+    append_graph(id);
+  }
   call(kGraphLaunch, CUPTI_API_EXIT, id, &launch, nullptr);
 }
 
@@ -239,6 +271,28 @@ void fake_fatal(const char* message) {
   callback(callback_data, CUPTI_CB_DOMAIN_STATE, CUPTI_CBID_STATE_FATAL_ERROR, &data);
 }
 
+void fake_warning(const char* message) {
+  CUpti_StateData data{};
+  data.notification.result = CUPTI_ERROR_OUT_OF_MEMORY;
+  data.notification.message = message;
+  callback(callback_data, CUPTI_CB_DOMAIN_STATE, CUPTI_CBID_STATE_WARNING, &data);
+}
+
+void fake_driver_ready() {
+  driver_ready = true;
+  if (callback == nullptr || !enabled_resource[CUPTI_CBID_RESOURCE_CU_INIT_FINISHED]) return;
+  CUpti_ResourceData data{};
+  callback(callback_data, CUPTI_CB_DOMAIN_RESOURCE, CUPTI_CBID_RESOURCE_CU_INIT_FINISHED, &data);
+}
+void fake_unload_module() {
+  CUpti_ResourceData data{};
+  callback(callback_data, CUPTI_CB_DOMAIN_RESOURCE, CUPTI_CBID_RESOURCE_MODULE_UNLOAD_STARTING,
+           &data);
+}
+void fake_hold_flushes(bool (*step)()) {
+  flush_step = step;
+}
+
 void fake_destroy_context() {
   if (callback == nullptr || !enabled_resource[CUPTI_CBID_RESOURCE_CONTEXT_DESTROY_STARTING])
     return;
@@ -260,6 +314,15 @@ int fake_subscribed() {
 int fake_kernels_enabled() {
   return kernels;
 }
+int fake_enabled(int kind) {
+  return enabled_kinds[kind];
+}
+int fake_hardware_trace() {
+  return hardware_trace;
+}
+int fake_has_timestamp_callback() {
+  return timestamp != nullptr;
+}
 uint64_t fake_flushes() {
   return flushes;
 }
@@ -270,7 +333,8 @@ uint64_t fake_buffers_requested() {
 // ---------------------------------------------------------------- what the collector calls
 
 CUptiResult cuptiGetVersion(uint32_t* version) {
-  *version = 130001;
+  const int given = failure("version=");
+  *version = given == 0 ? 130001 : static_cast<uint32_t>(given);
   return CUPTI_SUCCESS;
 }
 CUptiResult cuptiSubscribe_v2(CUpti_SubscriberHandle* subscriber, CUpti_CallbackFunc function,
@@ -283,6 +347,9 @@ CUptiResult cuptiSubscribe_v2(CUpti_SubscriberHandle* subscriber, CUpti_Callback
   *subscriber = reinterpret_cast<CUpti_SubscriberHandle>(&mutex);
   callback = function;
   callback_data = data;
+  timestamp = nullptr;
+  kernels = memory = false;
+  for (auto& enabled : enabled_kinds) enabled = false;
   return CUPTI_SUCCESS;
 }
 CUptiResult cuptiSubscribe(CUpti_SubscriberHandle* subscriber, CUpti_CallbackFunc function,
@@ -331,11 +398,15 @@ CUptiResult cuptiActivityRegisterTimestampCallback(CUpti_TimestampCallbackFunc f
 }
 CUptiResult cuptiActivityEnable(CUpti_ActivityKind kind) {
   if (const int error = failure("enable=")) return static_cast<CUptiResult>(error);
+  const int error = kind == CUPTI_ACTIVITY_KIND_MEMCPY ? failure("copies=") : 0;
+  if (error != 0) return static_cast<CUptiResult>(error);
+  enabled_kinds[kind] = true;
   if (kind == CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL) kernels = true;
   if (kind == CUPTI_ACTIVITY_KIND_MEMORY2) memory = true;
   return CUPTI_SUCCESS;
 }
 CUptiResult cuptiActivityDisable(CUpti_ActivityKind kind) {
+  enabled_kinds[kind] = false;
   if (kind == CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL) kernels = false;
   return CUPTI_SUCCESS;
 }
@@ -350,7 +421,19 @@ CUptiResult cuptiActivityGetNumDroppedRecords(CUcontext, uint32_t, size_t* dropp
   *dropped = 0;
   return CUPTI_SUCCESS;
 }
+CUptiResult cuptiActivityEnableHWTrace(uint8_t enable) {
+  hardware_trace = enable != 0 && driver_ready ? 1 : -1;
+  return driver_ready ? CUPTI_SUCCESS : CUPTI_ERROR_NOT_INITIALIZED;
+}
 CUptiResult cuptiActivityFlushAll(uint32_t) {
+  if (over) {
+    std::fputs("flushed after the end\n", stderr);
+    std::abort();
+  }
+  if (bool (*step)() = flush_step.exchange(nullptr)) {
+    while (!step()) {
+    }
+  }
   const std::lock_guard<std::mutex> lock(mutex);
   hand_over();
   ++flushes;

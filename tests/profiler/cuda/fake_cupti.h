@@ -2,8 +2,10 @@
 // A CUPTI without a GPU: a shared library with the functions that the collector looks up, and the
 // controls below, with which a test program plays CUDA. FAKE_CUPTI in the environment makes it
 // fail:
-//   subscribe=N   cuptiSubscribe_v2 returns N (39: another subscriber, named nsys)
+//   version=N     its version (130001 without)
+//   subscribe=N   cuptiSubscribe returns N (39: another subscriber, named nsys by _v2)
 //   enable=N      cuptiActivityEnable returns N
+//   copies=N      cuptiActivityEnable returns N for copies
 //   initialize=N  cuptiProfilerInitialize returns N
 //   counters=N    cuptiRangeProfilerEnable returns N (35: no permission)
 //   configure=N   cuptiRangeProfilerSetConfig returns N
@@ -11,7 +13,8 @@
 //   room=N        the counter image takes N ranges, whatever was asked for
 //   range_bytes=N it needs N bytes per range
 //   (FAKE_CHIP names the chip: UNKNOWN, NODRAM, TWOPASS, else one that can count everything)
-//   old           no cuptiSubscribe_v2, no time stamp callback
+// Aborts when its activity buffers are flushed after its own end (exit handlers in the wrong
+// order).
 #pragma once
 
 #include <cstdint>
@@ -26,10 +29,18 @@ void fake_graph_launch();
 void fake_allocate(uint64_t address, uint64_t bytes);
 void fake_profiler(int start);
 void fake_fatal(const char* message);
+void fake_warning(const char* message);
 void fake_destroy_context();
+void fake_driver_ready();  // the callback at the end of cuInit
+void fake_unload_module();
+// From now on flushes wait, until `step` returns true.
+void fake_hold_flushes(bool (*step)());
 // What the tool did.
 int fake_subscribed();
 int fake_kernels_enabled();
+int fake_enabled(int kind);  // CUpti_ActivityKind
+int fake_has_timestamp_callback();
+int fake_hardware_trace();  // 1: asked for when the driver was ready, -1: too early
 uint64_t fake_buffers_requested();
 uint64_t fake_flushes();      // calls of cuptiActivityFlushAll
 int fake_counting_objects();  // of the host functions and the range profiler, not given back
