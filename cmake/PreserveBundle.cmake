@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # Target `bundle` (preset bundle): preserve-<version>-linux-<machine>.tar.gz, which runs on any Linux with
-# at least this machine's glibc. Programs look for libraries in ../lib beside them, where everything but
-# glibc and Open MPI is carried along.
+# glibc PRESERVE_BUNDLE_GLIBC or newer (2.35: Ubuntu 22.04, on which most images of inference servers are
+# based). Programs look for libraries in ../lib beside them, where everything but glibc and Open MPI is carried
+# along. The C++ runtime is linked in, without the parts that are not used: Debian 12's shared one needs 2.36.
 option(PRESERVE_BUNDLE "Build for the portable bundle: libraries are looked for beside the programs" OFF)
+set(PRESERVE_BUNDLE_GLIBC 2.35)
 if(PRESERVE_BUNDLE)
   set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
   set(CMAKE_INSTALL_RPATH "$ORIGIN/../lib")
   add_link_options(-Wl,--disable-new-dtags)  # the old kind of path also holds for what libraries load
+  add_link_options(-static-libstdc++ -Wl,--gc-sections)
 endif()
 
 # Called at the end, when all targets are known.
@@ -34,6 +37,7 @@ function(preserve_bundle_target)
       "-DPROGRAMS=$<JOIN:${files},;>"
       "-DMODULES=$<TARGET_FILE:preserve_collect>;$<TARGET_FILE:preserve_mpi>"
       "-DSOURCE=${PROJECT_SOURCE_DIR}" "-DBUILD=${PROJECT_BINARY_DIR}"
+      "-DGLIBC=${PRESERVE_BUNDLE_GLIBC}"
       "-DNAME=preserve-${PROJECT_VERSION}-linux-${CMAKE_SYSTEM_PROCESSOR}"
       -P ${PROJECT_SOURCE_DIR}/cmake/MakeBundle.cmake
     DEPENDS ${programs} preserve_collect preserve_mpi VERBATIM)

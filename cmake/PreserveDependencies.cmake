@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Everything from outside. All of it is a Debian package (scripts/debian-packages.txt) except NVTX.
 find_package(fmt REQUIRED)
+set(PRESERVE_FMT fmt::fmt)
+if(PRESERVE_BUNDLE)
+  set(PRESERVE_FMT fmt::fmt-header-only)  # the shared one would bring the shared C++ runtime with it
+endif()
 find_package(CLI11 REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(SQLite3 REQUIRED)
