@@ -42,6 +42,7 @@ cuda::CuptiApi fake_api() {
   api.graph_id = cuptiGetGraphId;
   api.result_string = cuptiGetResultString;
   api.func_param_info = cuFuncGetParamInfo;
+  api.kernel_param_info = cuKernelGetParamInfo;
   api.device_id = cuptiGetDeviceId;
   api.chip_name = cuptiDeviceGetChipName;
   api.profiler_initialize = cuptiProfilerInitialize;
@@ -293,6 +294,71 @@ TEST(CudaSession, CountersGoWithTheirContext) {
     EXPECT_EQ(fake_counting_objects(), 0);
   }
   session.stop();
+}
+
+const void* handle(uintptr_t number) {
+  return reinterpret_cast<const void*>(number);
+}
+
+// CUDA's runtime launches by CUkernel, in the argument for a CUfunction.
+TEST(Functions, LayoutOfBothKindsOfHandles) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::Functions functions;
+  for (const uintptr_t number : {0x10u, 0x11u}) {
+    const cuda::KernelFunction* function = functions.find(api, handle(number), "kernel");
+    ASSERT_NE(function, nullptr);
+    EXPECT_EQ(function->parameters, 2u) << number;
+    EXPECT_EQ(function->bytes, 12u);
+  }
+}
+
+// Autotuners load and unload modules by the thousand, while the rest of the program stays.
+TEST(Functions, UnloadingModulesUsesNothingUp) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::Functions functions;
+  std::vector<uint64_t> ids;
+  for (int round = 0; round < 100; ++round) {
+    for (uintptr_t number = 0; number < 100; ++number) {
+      const cuda::KernelFunction* function = functions.find(api, handle(0x1000 + number), "kernel");
+      ASSERT_NE(function, nullptr) << "round " << round;
+      if (round == 0) ids.push_back(function->id);
+      EXPECT_EQ(function->id, ids[number]);
+    }
+    functions.forget();
+  }
+}
+
+TEST(Functions, HandleOfAnUnloadedModuleMayMeanAnotherKernel) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::Functions functions;
+  const uint64_t first = functions.find(api, handle(0x10), "kernel")->id;
+  functions.forget();
+  const cuda::KernelFunction* renamed = functions.find(api, handle(0x10), "other");
+  ASSERT_NE(renamed, nullptr);
+  EXPECT_NE(renamed->id, first);
+  EXPECT_EQ(functions.find(api, handle(0x10), "other"), renamed);
+  functions.forget();
+  fake_second_parameter(8);
+  const cuda::KernelFunction* changed = functions.find(api, handle(0x10), "other");
+  fake_second_parameter(4);
+  ASSERT_NE(changed, nullptr);
+  EXPECT_NE(changed->id, renamed->id);
+  EXPECT_EQ(changed->bytes, 16u);
+}
+
+TEST(Functions, FullTableRefusesWithoutForgetting) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::Functions functions;
+  uintptr_t number = 0x2000;
+  while (functions.find(api, handle(number), "kernel") != nullptr) number += 2;
+  EXPECT_GT(number, 0x2000u + 2 * cuda::Functions::kFunctions / 2);
+  functions.forget();
+  EXPECT_NE(functions.find(api, handle(0x2000), "kernel"), nullptr);
+  EXPECT_EQ(functions.find(api, handle(number), "kernel"), nullptr);
 }
 
 TEST(BufferPool, NeverMoreThanItsBudget) {

@@ -45,6 +45,7 @@ bool traced_as_whole = false;  // the executable graph; as CUPTI, it cannot star
 std::atomic<bool> driver_ready{false}, over{false};
 std::atomic<int> hardware_trace{0};
 std::atomic<bool (*)()> flush_step{nullptr};
+std::atomic<size_t> second_bytes{4};
 struct End {
   ~End() { over = true; }
 } end_of_library;
@@ -595,12 +596,22 @@ CUresult cuStreamIsCapturing(CUstream, CUstreamCaptureStatus* status) {
   return CUDA_SUCCESS;
 }
 
-// The driver's part: every function takes one pointer and one 4-byte number.
-CUresult cuFuncGetParamInfo(CUfunction, size_t index, size_t* offset, size_t* bytes) {
-  if (index > 1) return CUDA_ERROR_INVALID_VALUE;
+// The driver's part: every function takes one pointer and one 4-byte number. Odd handles are of a
+// CUkernel, of which the function for a CUfunction knows nothing.
+CUresult parameter(bool mine, size_t index, size_t* offset, size_t* bytes) {
+  if (!mine || index > 1) return CUDA_ERROR_INVALID_VALUE;
   *offset = index * 8;
-  *bytes = index == 0 ? 8 : 4;
+  *bytes = index == 0 ? 8 : second_bytes.load();
   return CUDA_SUCCESS;
+}
+CUresult cuFuncGetParamInfo(CUfunction function, size_t index, size_t* offset, size_t* bytes) {
+  return parameter(reinterpret_cast<uintptr_t>(function) % 2 == 0, index, offset, bytes);
+}
+CUresult cuKernelGetParamInfo(CUkernel kernel, size_t index, size_t* offset, size_t* bytes) {
+  return parameter(reinterpret_cast<uintptr_t>(kernel) % 2 == 1, index, offset, bytes);
+}
+void fake_second_parameter(uint64_t bytes) {
+  second_bytes = bytes;
 }
 
 }  // extern "C"

@@ -33,6 +33,7 @@ void fake_warning(const char* message);
 void fake_destroy_context();
 void fake_driver_ready();  // the callback at the end of cuInit
 void fake_unload_module();
+void fake_second_parameter(uint64_t bytes);  // of every kernel
 // From now on flushes wait, until `step` returns true.
 void fake_hold_flushes(bool (*step)());
 // What the tool did.
