@@ -31,7 +31,9 @@ bool use_color(Console::Color choice, int fd) {
   return ::isatty(fd) != 0 && term != nullptr && std::string_view(term) != "dumb";
 }
 
+// What was printed before stands before it where both go into one file.
 void write_stderr(std::string_view text) {
+  (void)std::fflush(stdout);
   // Nothing sensible can be done when stderr itself is gone.
   (void)!std::fwrite(text.data(), 1, text.size(), stderr);
 }

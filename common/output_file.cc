@@ -106,6 +106,15 @@ void OutputFile::commit() {
   committed_ = true;
 }
 
+void refuse_input_as_output(const fs::path& output, const std::vector<std::string>& inputs) {
+  for (const std::string& input : inputs) {
+    std::error_code ignored;  // a file that does not exist is no input
+    if (fs::equivalent(output, input, ignored)) {
+      throw usage_error("{} is an input: choose another name for the output", output.string());
+    }
+  }
+}
+
 std::string read_text_file(const fs::path& path) {
   std::error_code error;
   if (fs::is_directory(path, error)) {

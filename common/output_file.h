@@ -6,14 +6,15 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace preserve {
 
 class OutputFile {
  public:
-  // Throws usage_error when `path` exists and force is false, when it names an input, a directory
-  // or something that is not a regular file, or when its folder cannot be written. Creates nothing
-  // yet that the user would see. "-" means standard output.
+  // Throws usage_error when `path` exists and force is false, when it names a directory or
+  // something that is not a regular file, or when its folder cannot be written. Creates nothing yet
+  // that the user would see. "-" means standard output.
   OutputFile(std::filesystem::path path, bool force);
   ~OutputFile();  // removes the unfinished file
   OutputFile(OutputFile&& other) noexcept;
@@ -37,6 +38,11 @@ class OutputFile {
   bool force_ = false;
   bool committed_ = false;
 };
+
+// usage_error when `output` is one of the files that are read, by whatever name: a stage never
+// changes its input. Empty names are none.
+void refuse_input_as_output(const std::filesystem::path& output,
+                            const std::vector<std::string>& inputs);
 
 // Whole file as text; input_error naming the file when it cannot be read.
 std::string read_text_file(const std::filesystem::path& path);

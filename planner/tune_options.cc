@@ -3,8 +3,10 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <set>
 
 #include "common/error.h"
+#include "common/output_file.h"
 #include "common/units.h"
 #include "planner/closed_loop.h"
 #include "planner/json_document.h"
@@ -40,12 +42,12 @@ void check_inputs(const TuneOptions& options) {
         "the "
         "schedule, then pass --device device.json (examples/devices has published ones)");
   }
-  for (const std::string& output : {options.output, options.dimacs}) {
-    for (const std::string& input : {options.trace, options.device}) {
-      std::error_code ignored;  // a file that does not exist is no input
-      if (!output.empty() && output != "-" && fs::equivalent(output, input, ignored)) {
-        throw usage_error("{} is an input: choose another name for the output", output);
-      }
+  std::set<fs::path> outputs;
+  for (const std::string& name : {options.output, options.dimacs, options.workload.trace_out}) {
+    if (name.empty()) continue;
+    refuse_input_as_output(name, {options.trace, options.device, options.workload.model});
+    if (!outputs.insert(fs::absolute(name).lexically_normal()).second) {
+      throw usage_error("{} is named for two outputs: choose another name for one", name);
     }
   }
 }

@@ -10,7 +10,6 @@
 #include "profiler/merge.h"
 
 namespace preserve {
-namespace fs = std::filesystem;
 
 namespace {
 
@@ -91,12 +90,7 @@ int add_counters(const std::string& trace, const std::string& counters, const st
                  bool force, Console& console) {
   OutputFile out(output, force);
   if (out.is_stdout()) throw usage_error("a trace is a database and cannot go to standard output");
-  std::error_code error;
-  for (const std::string& input : {trace, counters}) {
-    if (fs::equivalent(input, out.path(), error)) {
-      throw usage_error("{} is an input and cannot be the output too", input);
-    }
-  }
+  refuse_input_as_output(out.path(), {trace, counters});
   check(TraceDb::open(trace), TraceDb::open(counters));
   TraceDb db = TraceDb::create(out.temporary_path());
   db.execute("COMMIT");

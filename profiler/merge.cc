@@ -242,12 +242,7 @@ int merge_traces(const std::vector<std::string>& inputs, const std::string& outp
   OutputFile output(output_name, force);
   if (output.is_stdout())
     throw usage_error("a trace is a database and cannot go to standard output");
-  std::error_code error;
-  for (const std::string& input : inputs) {
-    if (fs::equivalent(input, output.path(), error)) {
-      throw usage_error("{} is an input and cannot be the output too", input);
-    }
-  }
+  refuse_input_as_output(output.path(), inputs);
   write_merged(inputs, output.temporary_path(), console);
   output.commit();
   const TraceDb merged = TraceDb::open(output.path());

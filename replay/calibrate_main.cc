@@ -107,10 +107,7 @@ std::optional<DeviceModel> check_gpu_arguments(const Arguments& arguments) {
         arguments.device);
   }
   if (arguments.published.empty()) return std::nullopt;
-  std::error_code ignored;  // an output that does not exist is no input
-  if (std::filesystem::equivalent(arguments.published, arguments.output, ignored)) {
-    throw usage_error("{} is an input: choose another name for the output", arguments.output);
-  }
+  refuse_input_as_output(arguments.output, {arguments.published});
   return load_device(arguments.published);
 }
 

@@ -345,6 +345,8 @@ int run_replay(Console& console, const ReplayArguments& arguments, const ReplayW
   if (!arguments.fail_if.empty()) parse_slower(arguments.fail_if);  // now rather than after the run
   if (arguments.output == "-") throw usage_error("replay.db is a database: -o needs a file name");
   if (!place_of(arguments).gpu) refuse_gpu_options(arguments);
+  refuse_input_as_output(arguments.output,
+                         {arguments.trace, arguments.schedule, arguments.device_file});
   if (!arguments.device_file.empty()) load_device(arguments.device_file);
   if (const auto launcher = find_launcher()) return join(console, arguments, world, launcher->rank);
   OutputFile output(arguments.output, arguments.force);

@@ -51,12 +51,7 @@ std::vector<Target> open_outputs(const Options& options) {
   std::vector<Target> targets;
   size_t to_stdout = 0;
   for (const std::string& name : names) {
-    std::error_code error;
-    for (const std::string& input : options.inputs) {
-      if (std::filesystem::equivalent(name, input, error)) {
-        throw usage_error("{} is an input: it is never overwritten", name);
-      }
-    }
+    refuse_input_as_output(name, options.inputs);
     if (name == "-" && options.format.empty())
       throw usage_error("-o - needs --format html, json, md or csv");
     if (name == "-" && ++to_stdout > 1) throw usage_error("-o - is given twice");

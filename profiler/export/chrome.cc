@@ -378,6 +378,7 @@ int run_export(const std::filesystem::path& trace, const std::string& format,
   if (format != "chrome") {
     throw usage_error("--export {}: no such format; there is: chrome", printable(format, 40));
   }
+  refuse_input_as_output(output, {trace.string(), schedule ? schedule->string() : ""});
   OutputFile out(output, force);
   const TraceDb db = TraceDb::open(trace);
   std::optional<Schedule> plan;

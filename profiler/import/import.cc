@@ -354,6 +354,9 @@ ImportSummary import_traces(const ImportOptions& options, TraceDb& db) {
 
 int run_import(const ImportOptions& options, const std::filesystem::path& output, bool force,
                Console& console) {
+  for (const auto& inputs : {options.files, options.kernel_rules}) {
+    refuse_input_as_output(output, {inputs.begin(), inputs.end()});
+  }
   OutputFile out(output, force);
   if (out.is_stdout()) throw usage_error("a trace database cannot be written to standard output");
   TraceDb db = TraceDb::create(out.temporary_path());

@@ -97,6 +97,7 @@ void check(const Arguments& arguments) {
         "one of examples/devices");
   }
   if (arguments.output == "-") throw usage_error("grid.db is a database: -o needs a file name");
+  refuse_input_as_output(arguments.output, {arguments.device_file});
   if (parse_duration_ns(arguments.time_limit) == 0) {
     throw usage_error("--time-limit must be longer than 0");
   }

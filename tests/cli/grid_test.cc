@@ -209,6 +209,7 @@ TEST_F(GridCli, RefusesBadWordsBeforeAnyWork) {
   refused({"--link", "fast", "dtype=fp16"}, "is no duration");
   refused({"--keep", "no-such-folder", "dtype=fp16"}, "is not a folder");
   refused({"-o", "no/such/grid.db", "dtype=fp16"}, "cannot make no/such/grid.db.work");
+  refused({"-f", "-o", "device.json", "dtype=fp16"}, "device.json is an input");
   const test::Run bare = run({PRESERVE_BIN_DIR "/preserve-replay", "--grid", "dtype=fp16"});
   EXPECT_EQ(bare.exit_code, 2);
   EXPECT_THAT(bare.err, HasSubstr("--device-file is missing"));

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "common/output_file.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve::test {
@@ -134,6 +135,25 @@ TEST_F(CliImport, ModesDoNotMix) {
     const test::Run run = run_program(argv, {}, directory_.path());
     EXPECT_EQ(run.exit_code, 2) << fmt::format("{}", fmt::join(arguments, " ")) << run.err;
     EXPECT_THAT(run.err, HasSubstr("error:"));
+  }
+}
+
+TEST_F(CliImport, AnInputIsNeverTheOutput) {
+  const std::string source = file("t.json", decode_trace(0, 1));
+  const std::string rules = file("rules.txt", "mine compute\n");
+  ASSERT_EQ(run_program({kProfile, "--import", source, "-o", path("trace.db")}).exit_code, 0);
+  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
+           {"--import", source, "-o", source},
+           {"--import", source, "--kernel-rules", rules, "-o", rules},
+           {"--export", "chrome", path("trace.db"), "-o", path("trace.db")},
+           {"--merge", path("trace.db"), "-o", path("trace.db")}}) {
+    const std::string before = read_text_file(arguments.back());
+    std::vector<std::string> argv{kProfile, "-f"};
+    argv.insert(argv.end(), arguments.begin(), arguments.end());
+    const test::Run run = run_program(argv);
+    EXPECT_EQ(run.exit_code, 2) << fmt::format("{}", fmt::join(arguments, " "));
+    EXPECT_THAT(run.err, HasSubstr("is an input"));
+    EXPECT_EQ(read_text_file(arguments.back()), before);
   }
 }
 

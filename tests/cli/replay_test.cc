@@ -268,6 +268,17 @@ TEST_F(ReplayCli, AnExistingOutputNeedsForce) {
   EXPECT_EQ(run.exit_code, 0) << run.err;
 }
 
+TEST_F(ReplayCli, AnInputIsNeverTheOutput) {
+  std::ofstream(directory_ / "device.json") << "{}";
+  for (const char* input : {"trace.db", "schedule.json", "device.json"}) {
+    const std::string before = read_text_file(directory_ / input);
+    const test::Run run = replay({"-f", "--device-file", "device.json"}, input);
+    EXPECT_EQ(run.exit_code, 2) << input;
+    EXPECT_THAT(run.err, HasSubstr("is an input")) << input;
+    EXPECT_EQ(read_text_file(directory_ / input), before) << input;
+  }
+}
+
 TEST_F(ReplayCli, WithoutAGpuItSaysSo) {
   const std::string no_gpu = "CUDA_VISIBLE_DEVICES=-1";
   for (const std::vector<std::string>& asked :

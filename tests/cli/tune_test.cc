@@ -92,6 +92,14 @@ TEST_F(PreserveTune, StandardOutputCarriesOnlyTheSchedule) {
   EXPECT_THAT(run.err, HasSubstr("predicted"));
 }
 
+TEST_F(PreserveTune, OneFileForBothStreamsKeepsTheirOrder) {
+  const test::Run run = test::run_program(
+      {"sh", "-c", PRESERVE_BIN_DIR "/preserve-tune trace.db --device device.json 2>&1"}, {},
+      directory_.path());
+  ASSERT_EQ(run.exit_code, 0) << run.out;
+  EXPECT_LT(run.out.find("predicted"), run.out.find("next: "));
+}
+
 TEST_F(PreserveTune, IsDeterministicAndKeepsTheSeed) {
   ASSERT_EQ(tune_with_device({"--seed", "7", "-o", "a.json"}).exit_code, 0);
   ASSERT_EQ(tune_with_device({"--seed", "7", "-o", "b.json"}).exit_code, 0);
@@ -172,6 +180,25 @@ TEST_F(PreserveTune, NeverOverwritesUnasked) {
   EXPECT_EQ(tune_with_device({"--strategy", "none", "-f"}).exit_code, 0);
   EXPECT_EQ(schedule().plan.verdict, "do-nothing");
   EXPECT_EQ(tune({"trace.db", "--device", "device.json", "-f", "-o", "trace.db"}).exit_code, 2);
+}
+
+TEST_F(PreserveTune, NoFileIsTwoThings) {
+  const std::string model = PRESERVE_SOURCE_DIR "/examples/models/llama3-8b.json";
+  const std::string device = PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json";
+  std::filesystem::copy_file(model, directory_ / "model.json");
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"-o", "model.json"},
+                                             {"--trace-out", "model.json"},
+                                             {"-o", "new", "--trace-out", "new"},
+                                             {"-o", "new", "--dimacs", "./new"}}) {
+    std::vector<std::string> words{"--model", "model.json", "--tp", "8", "--device", device, "-f"};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    const test::Run run = tune(words);
+    EXPECT_EQ(run.exit_code, 2) << arguments.back();
+    EXPECT_THAT(run.err, HasSubstr("choose another name"));
+    EXPECT_EQ(read_text_file(directory_ / "model.json"), read_text_file(model));
+    EXPECT_FALSE(std::filesystem::exists(directory_ / "new"));
+  }
 }
 
 TEST_F(PreserveTune, ALinkLengthensWindowsAndStep) {
