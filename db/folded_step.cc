@@ -348,6 +348,10 @@ std::vector<int64_t> ranks_with_steps(const TraceDb& db) {
 }
 
 FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank) {
+  if (const std::string kind = db.meta("kind"); kind == "replay" || kind == "grid") {
+    throw input_error("{}: is a {} and no recording: name the trace.db that it was made from",
+                      db.file(), kind);
+  }
   if (const std::string counters = db.meta("counters"); !counters.empty()) {
     throw input_error(
         "{}: recorded with --counters {}: its kernels ran one by one, so its times are not the "

@@ -6,6 +6,7 @@
 
 #include "common/error.h"
 #include "common/output_file.h"
+#include "db/next_stage.h"
 #include "db/trace_db.h"
 #include "profiler/merge.h"
 
@@ -114,11 +115,12 @@ int add_counters(const std::string& trace, const std::string& counters, const st
   db.execute("DETACH DATABASE part");
   db.execute("DETACH DATABASE counted");
   db.execute("BEGIN");
+  const std::string next = next_command(db, out.path().string());
   db.finish();
   out.commit();
   console.info(fmt::format("{}: {} of {} GPU operators in steps have counters", out.path().string(),
                            joined, all));
-  console.next("preserve-tune " + out.path().string());
+  console.next(next);
   return kExitDone;
 }
 

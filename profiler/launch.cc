@@ -12,6 +12,7 @@
 #include "common/error.h"
 #include "common/output_file.h"
 #include "common/units.h"
+#include "db/next_stage.h"
 #include "profiler/child.h"
 #include "profiler/convert.h"
 #include "profiler/spool_folder.h"
@@ -160,6 +161,11 @@ void say_what_was_found(const ConvertSummary& summary, const std::string& output
                   "{} steps",
                   output, summary.processes, summary.ranges, summary.operators, summary.collectives,
                   summary.tensors, steps));
+  if (steps == 0 && !summary.counters) {
+    console.warn(
+        "no decode step was found, and only steps can be planned: annotate the step with an NVTX "
+        "range decode_step, name its range with --step-range, or record more steps");
+  }
 }
 
 // Returns false when there was nothing to convert.
@@ -176,16 +182,23 @@ bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& op
     console.progress("converting", done, total);
   };
   ConvertSummary summary;
+  std::string next;
   {
     TraceDb db = TraceDb::create(output.temporary_path());
     summary = convert_spools(files, db, convert_options);
+    next = next_command(db, output.path().string());
     db.finish();
   }
   console.clear_progress();
   output.commit();
   const bool ended_well = !child.interrupted && child.exit_code < 128;
   say_what_was_found(summary, output.path().string(), why_incomplete(folder, ended_well), console);
-  console.next((summary.counters ? "preserve-report " : "preserve-tune ") + output.path().string());
+  if (options.cuda_counters != 0 && !summary.counters) {
+    console.warn(
+        "--counters: no kernel was counted, so this is a recording of times; the program used no "
+        "GPU, or a line above says why its counters could not be read");
+  }
+  console.next(next);
   return true;
 }
 

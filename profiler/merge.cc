@@ -9,6 +9,7 @@
 #include "common/error.h"
 #include "common/output_file.h"
 #include "db/losses.h"
+#include "db/next_stage.h"
 #include "db/trace_db.h"
 
 namespace preserve {
@@ -250,8 +251,7 @@ int merge_traces(const std::vector<std::string>& inputs, const std::string& outp
   if (merged.meta("incomplete") == "1") {
     console.warn("an input is incomplete, so the merged trace is too");
   }
-  console.next((merged.meta("counters").empty() ? "preserve-tune " : "preserve-report ") +
-               output.path().string());
+  console.next(next_command(merged, output.path().string()));
   return kExitDone;
 }
 

@@ -11,6 +11,7 @@
 #include "common/error.h"
 #include "common/fail_if.h"
 #include "common/output_file.h"
+#include "db/next_stage.h"
 #include "reports/grid_report.h"
 #include "reports/inputs.h"
 #include "reports/render.h"
@@ -99,8 +100,8 @@ bool any_condition_holds(const Report& report, const std::vector<double>& limits
 void say_next(const Report& report, const std::vector<Target>& targets, const Options& options,
               Console& console) {
   const std::string trace = report.inputs.front().path.string();
-  if (report.scenarios.empty())
-    return console.next(fmt::format("preserve-tune {} -o schedule.json", trace));
+  if (report.scenarios.empty() && report.step)
+    return console.next(next_command(TraceDb::open(trace), trace));
   for (const Scenario& scenario : report.scenarios) {
     if (!scenario.measured) {
       return console.next(

@@ -10,6 +10,7 @@
 #include "common/error.h"
 #include "common/output_file.h"
 #include "common/units.h"
+#include "db/next_stage.h"
 #include "profiler/import/access_rows.h"
 #include "profiler/import/align.h"
 #include "profiler/import/inspector.h"
@@ -366,6 +367,7 @@ int run_import(const ImportOptions& options, const std::filesystem::path& output
     console.warn(
         fmt::format("{} records: {} {}", losses.text(0), losses.integer(2), losses.text(1)));
   }
+  const std::string next = next_command(db, output.string());
   db.finish();
   out.commit();
   for (const std::string& warning : summary.warnings) console.warn(warning);
@@ -373,8 +375,7 @@ int run_import(const ImportOptions& options, const std::filesystem::path& output
   console.info(fmt::format("{}: {} processes, {} GPU activities ({} kernels), {} steps",
                            output.string(), summary.processes, summary.activities, summary.kernels,
                            summary.steps));
-  console.next(
-      fmt::format("preserve-tune {} --device DEVICE.json -o schedule.json", output.string()));
+  console.next(next);
   return kExitDone;
 }
 

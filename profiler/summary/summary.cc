@@ -7,6 +7,7 @@
 
 #include "common/stats.h"
 #include "common/units.h"
+#include "db/next_stage.h"
 #include "profiler/import/kernel_rules.h"
 
 namespace preserve::summary {
@@ -274,9 +275,7 @@ int run_summary(const std::filesystem::path& trace, Console& console) {
   const TraceDb db = TraceDb::open(trace);
   const std::string text = summarize(db);
   std::fwrite(text.data(), 1, text.size(), stdout);
-  const bool grid = db.meta("kind") == "grid";
-  console.next(grid ? fmt::format("preserve-report {} -o grid.html", trace.string())
-                    : fmt::format("preserve-tune {} -o schedule.json", trace.string()));
+  console.next(next_command(db, trace.string()));
   return kExitDone;
 }
 

@@ -30,8 +30,16 @@ TEST(ProfileCli, OutputAndExitCodePassThrough) {
   EXPECT_EQ(recording.run.exit_code, 37);
   EXPECT_EQ(recording.run.out, "to stdout\n");
   EXPECT_THAT(recording.run.err, HasSubstr("to stderr\n"));
-  EXPECT_THAT(recording.run.err, EndsWith("next: preserve-tune " + recording.file() + "\n"));
+  EXPECT_THAT(recording.run.err, HasSubstr("no decode step was found"));
+  EXPECT_THAT(recording.run.err,
+              EndsWith("next: preserve-report " + recording.file() + " -o report.html\n"));
   EXPECT_EQ(recording.number("SELECT complete FROM process"), 1);
+}
+
+TEST(ProfileCli, CountersThatNothingCountedAreSaid) {
+  const Recording recording({kNvtxProgram, "range", "a"}, {"--counters", "dram"});
+  EXPECT_EQ(recording.run.exit_code, 0);
+  EXPECT_THAT(recording.run.err, HasSubstr("warning: --counters: no kernel was counted"));
 }
 
 TEST(ProfileCli, StandardInputReachesTheCommand) {

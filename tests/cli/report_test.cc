@@ -108,7 +108,7 @@ TEST_F(PreserveReport, PrintsOnlyVerdictsWhenAsked) {
 
 TEST_F(PreserveReport, NamesTheNextStage) {
   EXPECT_THAT(report({"trace.db"}).err,
-              EndsWith("next: preserve-tune trace.db -o schedule.json\n"));
+              HasSubstr("next: preserve-tune trace.db --device device.json"));
   EXPECT_THAT(report({"trace.db", "schedule.json", "-f"}).err,
               EndsWith("next: preserve-replay trace.db schedule.json -o replay.db\n"));
 }

@@ -324,6 +324,9 @@ TEST_F(PreserveTune, SaysWhatATraceLacks) {
   spec.layers = 1;
   write_trace(spec);
   expect_refused(tune_with_device({}), "no step");
+  test::write_synthetic_trace(directory_ / "trace.db", {},
+                              [](TraceDb& db) { db.set_meta("kind", "replay"); });
+  expect_refused(tune_with_device({}), "is a replay and no recording");
 }
 
 TEST_F(PreserveTune, HelpNamesDefaultsAndExitCodes) {

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "db/next_stage.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+std::string next_of(const test::SyntheticTrace& spec, const char* key, const char* value) {
+  const test::TemporaryDirectory folder;
+  test::write_synthetic_trace(folder / "t.db", spec, [&](TraceDb& db) { db.set_meta(key, value); });
+  return next_command(TraceDb::open(folder / "t.db"), "NAME");
+}
+
+TEST(NextStage, FollowsFromWhatIsInTheFile) {
+  EXPECT_THAT(next_of({}, "note", ""), testing::StartsWith("preserve-tune NAME --device "));
+  EXPECT_EQ(next_of({}, "counters", "dram"), "preserve-report NAME -o report.html");
+  EXPECT_EQ(next_of({}, "kind", "grid"), "preserve-report NAME -o grid.html");
+  EXPECT_EQ(next_of({}, "kind", "replay"),
+            "preserve-report trace.db schedule.json NAME -o report.html");
+  test::SyntheticTrace short_run;
+  short_run.annotate_steps = false;
+  short_run.steps = 1;
+  short_run.layers = 1;
+  EXPECT_EQ(next_of(short_run, "note", ""), "preserve-report NAME -o report.html");
+}
+
+}  // namespace
+}  // namespace preserve
