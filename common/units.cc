@@ -76,6 +76,24 @@ std::string format_ratio(double ratio) {
   return fmt::format("{:.3f}x", ratio);
 }
 
+std::string describe_speedup(double speedup) {
+  return fmt::format("{:.1f} % {}", std::fabs(speedup - 1) * 100,
+                     speedup >= 1 ? "faster" : "slower");
+}
+
+std::string describe_speedup(const Interval& speedup) {
+  const bool faster = speedup.low >= 1 && speedup.estimate >= 1;
+  const bool slower = speedup.high <= 1 && speedup.estimate < 1;
+  std::string range =
+      fmt::format("{} to {}", describe_speedup(speedup.low), describe_speedup(speedup.high));
+  if (faster || slower) {
+    const double from = std::fabs((faster ? speedup.low : speedup.high) - 1) * 100;
+    const double to = std::fabs((faster ? speedup.high : speedup.low) - 1) * 100;
+    range = fmt::format("{:.1f} to {:.1f} %", from, to);
+  }
+  return fmt::format("{} [{}]", describe_speedup(speedup.estimate), range);
+}
+
 std::string count_of(int64_t count, std::string_view noun) {
   return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }

@@ -137,6 +137,8 @@ int run_gpu(Console& console, const Arguments& arguments, int ordinal) {
   const std::optional<DeviceModel> published = check_gpu_arguments(arguments);
   if (published) check_published(*published, arguments.published);
   OutputFile output(arguments.output, arguments.force);
+  // What is missing is said at once, not after another's measurement.
+  if (count_cuda_devices() <= ordinal) open_cuda_device(ordinal);
   const MeasurementLock lock([&](const std::string& text) { console.info(text); });
   const std::unique_ptr<GpuDevice> gpu = open_cuda_device(ordinal);
   for (const std::string& busy : busy_sentences(gpu->state())) console.warn(busy);

@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
 #include <cstdlib>
 #include <optional>
 
@@ -47,18 +46,12 @@ std::string verdict_sentence(const TraceDb& db) {
   if (!low || !high) {
     return fmt::format("AMBG: too few pairs counted to decide; {} are needed", kFewestPairs);
   }
-  const std::string range = fmt::format("[{:.3f}, {:.3f}]", *low, *high);
-  const double percent = 100 * std::fabs(speedup - 1);
-  if (verdict == "FAST") {
-    return fmt::format("FAST: with prefetching the step is {:.1f} % faster {}", percent, range);
-  }
-  if (verdict == "SLOW") {
-    return fmt::format("SLOW: with prefetching the step is {:.1f} % slower {}", percent, range);
-  }
+  const std::string found = describe_speedup(Interval{*low, speedup, *high});
   if (verdict == "SAME") {
-    return fmt::format("SAME: prefetching changes the step by less than half a percent {}", range);
+    return fmt::format("SAME: prefetching changes the step by less than half a percent: {}", found);
   }
-  return fmt::format("AMBG: the measurement does not decide {}", range);
+  if (verdict == "AMBG") return fmt::format("AMBG: the measurement does not decide: {}", found);
+  return fmt::format("{}: with prefetching the step is {}", verdict, found);
 }
 
 // What is not the real thing, said wherever a number of it is.

@@ -368,19 +368,6 @@ std::string short_duration(int64_t dur_ns) {
   return fmt::format("{:g} ms", value / 1e6);
 }
 
-std::string describe_speedup(const Interval& speedup) {
-  const bool faster = speedup.estimate >= 1;
-  const double sign = faster ? 100 : -100;
-  const double a = sign * (speedup.low - 1), b = sign * (speedup.high - 1);
-  return fmt::format("{} [{:.1f}, {:.1f}]", describe_speedup(speedup.estimate),
-                     std::min(a, b) + 0.0, std::max(a, b) + 0.0);
-}
-
-std::string describe_speedup(double speedup) {
-  return fmt::format("{:.1f} % {}", std::fabs(speedup - 1) * 100,
-                     speedup >= 1 ? "faster" : "slower");
-}
-
 Scenario build_scenario(const ScheduleInput& input, const ReplayInput* replay, const Step& step,
                         std::vector<Warning>& warnings) {
   Scenario scenario;

@@ -17,7 +17,5 @@ Scenario build_scenario(const ScheduleInput& input, const ReplayInput* replay, c
                         std::vector<Warning>& warnings);
 
 std::string short_duration(int64_t dur_ns);  // "200 us": a latency reads best as it was typed
-std::string describe_speedup(const Interval& speedup);  // "14.2 % faster [12.9, 15.4]"
-std::string describe_speedup(double speedup);           // "14.2 % faster"
 
 }  // namespace preserve::report

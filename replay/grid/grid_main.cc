@@ -17,6 +17,7 @@
 #include "common/error.h"
 #include "common/output_file.h"
 #include "common/units.h"
+#include "db/grid_summary.h"
 #include "planner/device.h"
 #include "replay/grid/cell_run.h"
 #include "replay/grid/eta.h"
@@ -185,7 +186,11 @@ class GridRun {
 
   // False when a signal stopped it.
   bool run() {
-    const std::vector<GridCell> cells = file_.cells();
+    std::vector<GridCell> cells = file_.cells();
+    // A run that is stopped early has the cells that the headline mean is over; where a cell stands
+    // in the file stays.
+    std::stable_partition(cells.begin(), cells.end(),
+                          [](const GridCell& cell) { return small_and_parallel(cell.key); });
     left_ = std::count_if(cells.begin(), cells.end(),
                           [&](const GridCell& cell) { return wanted(cell); });
     for (const GridCell& cell : cells) {
@@ -203,11 +208,11 @@ class GridRun {
   }
 
   bool run_one(const GridCell& cell) {
-    const std::string place = fmt::format("[{}/{}]", cell.id, file_.cells().size());
+    const auto all = static_cast<int64_t>(file_.cells().size());
+    const std::string place = fmt::format("[{}/{}]", all - left_ + 1, all);
     const auto show = [&] {
       console_.progress(fmt::format("{} {}, {}", place, printable(name_of(cell.key)), left_text()),
-                        static_cast<double>(cell.id - 1),
-                        static_cast<double>(file_.cells().size()));
+                        static_cast<double>(all - left_), static_cast<double>(all));
     };
     show();
     const fs::path folder =
@@ -279,16 +284,31 @@ class GridRun {
   std::vector<GridCell> alike_;  // the last cells, as long as their replays fail for one reason
 };
 
+int64_t count(const std::vector<GridCell>& cells, CellStatus status) {
+  return std::count_if(cells.begin(), cells.end(),
+                       [&](const GridCell& cell) { return cell.status == status; });
+}
+
+void say_resumed(Console& console, const Arguments& arguments, const std::vector<GridCell>& cells) {
+  const auto all = static_cast<int64_t>(cells.size());
+  const int64_t failed = arguments.retry_failed ? count(cells, CellStatus::failed) : 0;
+  console.info(
+      fmt::format("going on in {}: {} of {} are there{}", arguments.output,
+                  all - count(cells, CellStatus::pending), count_of(all, "cell"),
+                  failed > 0 ? fmt::format(", {} failed ones are run again", failed) : ""));
+}
+
 int finish(Console& console, const Arguments& arguments, const std::vector<GridCell>& cells) {
   fmt::print("{}\n{}", heat_maps(cells), grid_summary_text(cells));
   console.next(fmt::format("preserve-report {} -o grid.html", arguments.output));
-  const auto has = [&](CellStatus status) {
-    return std::any_of(cells.begin(), cells.end(),
-                       [&](const GridCell& cell) { return cell.status == status; });
-  };
-  if (has(CellStatus::failed) && !has(CellStatus::done)) {
+  const int64_t failed = count(cells, CellStatus::failed);
+  if (failed > 0 && count(cells, CellStatus::done) == 0) {
     throw input_error("no cell could be measured; the reasons are above and in {}",
                       arguments.output);
+  }
+  if (failed > 0) {
+    console.info(fmt::format("{} failed; with --retry-failed the same command runs them again",
+                             count_of(failed, "cell")));
   }
   return kExitDone;
 }
@@ -308,13 +328,7 @@ int run(Console& console, const Arguments& arguments) {
 
   const GridWorkFolder work(arguments.output);
   GridFile file(arguments.output, identity, cells, arguments.force);
-  if (file.resumed()) {
-    const auto finished =
-        std::count_if(file.cells().begin(), file.cells().end(),
-                      [](const GridCell& cell) { return cell.status != CellStatus::pending; });
-    console.info(fmt::format("going on in {}: {} of {} are there", arguments.output, finished,
-                             count_of(static_cast<int64_t>(file.cells().size()), "cell")));
-  }
+  if (file.resumed()) say_resumed(console, arguments, file.cells());
   const StopSignals stop;
   if (!GridRun(console, arguments, settings, models, file, work).run()) {
     console.info(fmt::format("stopped; the same command goes on in {}", arguments.output));

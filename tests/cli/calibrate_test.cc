@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 
 #include "planner/device.h"
 #include "replay/host_cores.h"
+#include "replay/launch.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -101,6 +105,16 @@ TEST_F(CalibrateCli, WithoutAGpuItSaysWhatIsMissing) {
   EXPECT_EQ(run.exit_code, 2);
   EXPECT_THAT(run.err, testing::ContainsRegex("CUDA|driver"));
   EXPECT_TRUE(std::filesystem::is_empty(directory_.path()));
+}
+
+TEST_F(CalibrateCli, WithoutAGpuNothingIsWaitedFor) {
+  const int lock = ::open(kMeasurementLockFile, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  ASSERT_GE(lock, 0);
+  ::flock(lock, LOCK_EX | LOCK_NB);  // when somebody else has it, all the better
+  const test::Run run = calibrate({"--device", "cuda:0", "-o", "device.json"}, kNoGpu);
+  ::close(lock);
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, testing::Not(HasSubstr("waiting")));
 }
 
 TEST_F(CalibrateCli, AGpuNeedsNoMpi) {

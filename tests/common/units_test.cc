@@ -56,5 +56,15 @@ TEST(Units, CheckedArithmeticRefusesOverflow) {
   EXPECT_THROW(checked_mul(big, 2, "x"), Error);
 }
 
+TEST(Units, ASpeedupSaysOnWhichSideItsIntervalLies) {
+  EXPECT_EQ(describe_speedup(1.142), "14.2 % faster");
+  EXPECT_EQ(describe_speedup(Interval{1.136, 1.142, 1.149}), "14.2 % faster [13.6 to 14.9 %]");
+  EXPECT_EQ(describe_speedup(Interval{0.95, 0.97, 0.98}), "3.0 % slower [2.0 to 5.0 %]");
+  EXPECT_EQ(describe_speedup(Interval{0.943, 0.996, 1.007}),
+            "0.4 % slower [5.7 % slower to 0.7 % faster]");
+  EXPECT_EQ(describe_speedup(Interval{0.99, 1, 1}), "0.0 % faster [1.0 % slower to 0.0 % faster]");
+  EXPECT_EQ(describe_speedup(Interval{1, 1, 1}), "0.0 % faster [0.0 to 0.0 %]");
+}
+
 }  // namespace
 }  // namespace preserve

@@ -15,10 +15,6 @@ namespace {
 constexpr int64_t kLineBytes = 128;
 constexpr int64_t kAllocationGap = 1 << 20;  // whoever runs over an end meets no other allocation
 
-uint32_t pattern_word(int64_t offset) {
-  return static_cast<uint32_t>(offset % kGpuPatternBytes / 4) * 2654435761U;
-}
-
 }  // namespace
 
 GpuFacts fake_facts() {
@@ -57,7 +53,7 @@ GpuAddress FakeGpu::allocate(int64_t bytes) {
   }
   auto memory = std::make_unique<std::byte[]>(static_cast<size_t>(bytes));
   for (int64_t at = 0; at < bytes; at += 4) {
-    const uint32_t word = pattern_word(at);
+    const uint32_t word = gpu_pattern_word(static_cast<uint64_t>(at));
     std::memcpy(memory.get() + at, &word, static_cast<size_t>(std::min<int64_t>(4, bytes - at)));
   }
   const GpuAddress address = next_address_;
