@@ -179,6 +179,20 @@ std::string start_edges_note(const GpuCalibrationSamples& samples) {
   return {};
 }
 
+// Faster than the link can be: then the GPU's cache took the writes in. Empty: it was not.
+std::string link_note(const GpuCalibrationSamples& samples) {
+  constexpr double kMeasured = 1.05;
+  const double nominal = samples.facts.host_link_bytes_per_s;
+  if (!samples.link || nominal <= 0) return {};
+  const double rate = median(rates(samples.link->link_bytes, samples.link->alone_ns));
+  if (rate <= kMeasured * nominal) return {};
+  return fmt::format(
+      "slowdown_per_byte_ns says nothing: transfers to host memory went at {}, and the link has "
+      "{}, "
+      "so they cannot have used it",
+      format_rate(rate), format_rate(nominal));
+}
+
 std::vector<std::string> notes_of(const GpuCalibrationSamples& samples) {
   const GpuFacts& facts = samples.facts;
   std::vector<std::string> notes;
@@ -200,6 +214,7 @@ std::vector<std::string> notes_of(const GpuCalibrationSamples& samples) {
       format_duration(kRankHoldsNs[0]), format_duration(kRankHoldsNs[1]),
       format_duration(kRankHoldsNs[2])));
   if (const std::string note = start_edges_note(samples); !note.empty()) notes.push_back(note);
+  if (const std::string note = link_note(samples); !note.empty()) notes.push_back(note);
   notes.push_back(
       "slowdown_per_byte_ns: of a transfer over the host link, which stands for a collective; "
       "preserve-replay measures real ones");

@@ -425,6 +425,16 @@ TEST(GpuCalibrationDevice, StartEdgesThatWaitForTheEndAreNoted) {
   EXPECT_THAT(calibrate(late).notes, Contains(HasSubstr("launch-order edges do not")));
 }
 
+TEST(GpuCalibrationDevice, TransfersFasterThanTheLinkAreNoTransfers) {
+  FakeGpuProperties properties = small_gpu();
+  properties.facts.host_link_bytes_per_s = properties.host_link_bytes_per_s;
+  FakeGpu good(properties);
+  EXPECT_THAT(calibrate(good).notes, testing::Not(Contains(HasSubstr("cannot have used it"))));
+  properties.facts.host_link_bytes_per_s = properties.host_link_bytes_per_s / 4;
+  FakeGpu cached(properties);
+  EXPECT_THAT(calibrate(cached).notes, Contains(HasSubstr("cannot have used it")));
+}
+
 TEST(GpuCalibrationDevice, ABusyGpuIsNoted) {
   FakeGpuProperties properties = small_gpu();
   properties.state.other_pids = {4711, 4712};
