@@ -144,6 +144,13 @@ GpuPlan plan_for_gpu(const ReplayJob& job, const ReplayRequest& request, const G
   for (const ProgramOp& op : job.rank_program.ops) {
     if (product_of(op, plan.rules)) ++plan.products;
   }
+  const bool any = std::any_of(job.rank_program.ops.begin(), job.rank_program.ops.end(),
+                               [](const ProgramOp& op) { return op.gemm.has_value(); });
+  if (any && plan.rules.multiplies.empty()) {
+    plan.warnings.push_back(
+        "matrix products are read as plain bytes: there is no cuBLASLt here (PRESERVE_CUBLASLT or "
+        "PRESERVE_SITE_PACKAGES can name one)");
+  }
   // Read from any place of the pattern on, so a pattern longer than what is repeated.
   plan.hot_bytes =
       whole_patterns(std::max(kLeastHotBytes, facts.l2_bytes / kHotShare)) + kGpuPatternBytes;

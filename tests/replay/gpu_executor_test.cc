@@ -190,6 +190,21 @@ TEST_F(GpuExecutorTest, ProductsAreMultipliedAndEveryArmStillReadsTheSame) {
   EXPECT_LT(static_cast<double>(executor.run(4, 2).step_ns), 0.95 * baseline_ns);
 }
 
+TEST_F(GpuExecutorTest, ProductsThatAreOnlyReadAreWarnedOf) {
+  const auto warned = [&] {
+    FakeGpu gpu(properties_);
+    const std::vector<std::string> warnings = plan(gpu).warnings;
+    return std::any_of(warnings.begin(), warnings.end(), [](const std::string& text) {
+      return text.find("no cuBLASLt") != std::string::npos;
+    });
+  };
+  EXPECT_FALSE(warned());  // no shapes are known
+  job_.rank_program.ops[0].gemm = StepGemm{4, 512, 1024, "fp16"};
+  EXPECT_TRUE(warned());
+  multiplies_ = properties_.multiplies = {GpuElement::fp16};
+  EXPECT_FALSE(warned());
+}
+
 TEST_F(GpuExecutorTest, TheSetAsideIsThereForArmsThatAskForIt) {
   use(kFetched, {"bulk_l2", "spare", 4096, 16, "last", "after"});
   properties_.facts.persisting_l2_default_bytes = 128 << 10;
