@@ -124,7 +124,7 @@ class Corrector {
     double rate = median_over(arrival_rate);
     std::string why =
         fmt::format("{} of the planned bytes arrived in time", percent(median_over(arrived_share)));
-    const bool stops = !goes_on_behind_window(out_.device, method());
+    const bool stops = !goes_on_behind_window(out_.device);
     if (stops && std::all_of(plans_.begin(), plans_.end(),
                              [](const MeasuredPlan* plan) { return windows_hold_more(*plan); })) {
       rate = std::min(kTrial * before, memory);

@@ -427,13 +427,9 @@ class Planner {
                       100 * (schedule().plan.speedup - 1)));
     }
     warn_of_broken_bounds();
-    if (options_.problem.windows == WindowsMode::idle && method_ != nullptr &&
-        !goes_on_behind_window(device_, *method_)) {
+    if (options_.problem.windows == WindowsMode::idle && !goes_on_behind_window(device_)) {
       out.push_back(
-          fmt::format("--windows idle changes nothing: method {} prefetches on the core that "
-                      "computes, which is only "
-                      "free during collectives",
-                      method_->name));
+          "--windows idle changes nothing: on a CPU prefetching ends with the collective");
     }
     count(notes.operators_without_bytes,
           "operators have no recorded bytes: their traffic through the cache is taken as 0");

@@ -15,6 +15,7 @@ PrefetchStream::PrefetchStream(const PrefetchOrders& orders, CacheState& cache)
   int32_t last = -1;
   for (const Prefetch& prefetch : orders.prefetches) last = std::max(last, prefetch.consumer);
   last_start_.assign(static_cast<size_t>(last) + 1, -1);
+  running_.assign(last_start_.size(), 0);
   of_consumer_.resize(last_start_.size());
   for (size_t i = 0; i < orders.prefetches.size(); ++i) {
     of_consumer_[static_cast<size_t>(orders.prefetches[i].consumer)].push_back(i);
@@ -41,11 +42,13 @@ bool PrefetchStream::overtaken(const Prefetch& prefetch, int64_t step) const {
 void PrefetchStream::consumer_starts(int32_t consumer, int64_t step) {
   if (static_cast<size_t>(consumer) >= last_start_.size()) return;
   last_start_[static_cast<size_t>(consumer)] = step;
+  running_[static_cast<size_t>(consumer)] = 1;
   if (moving_) {
     const Batch& batch = queue_.front();
     const Prefetch& current = orders_.prefetches[orders_.windows[batch.window].first + batch.next];
     if (current.consumer == consumer && overtaken(current, batch.step)) {
       finish_current(1 - remaining_bytes_ / transfer_bytes_);
+      walk_beside(consumer);
     }
   }
   for (const size_t prefetch : of_consumer_[static_cast<size_t>(consumer)]) {
@@ -53,6 +56,17 @@ void PrefetchStream::consumer_starts(int32_t consumer, int64_t step) {
     unread_bytes_ -= waiting_[prefetch];
     waiting_[prefetch] = 0;
   }
+}
+
+void PrefetchStream::walk_beside(int32_t consumer) {
+  const bool runs = running_[static_cast<size_t>(consumer)] != 0;
+  if (runs && !orders_.stops_with_window) beside_ = consumer;
+}
+
+void PrefetchStream::consumer_ends(int32_t consumer) {
+  if (static_cast<size_t>(consumer) >= running_.size()) return;
+  running_[static_cast<size_t>(consumer)] = 0;
+  if (beside_ == consumer) beside_ = kNobody;
 }
 
 // Ends the transfer under way after `share_done` of it: the front of the range has arrived.
@@ -71,7 +85,7 @@ void PrefetchStream::finish_current(double share_done) {
 }
 
 void PrefetchStream::settle(double now_ns) {
-  while (!moving_ && !queue_.empty()) {
+  while (!moving_ && beside_ == kNobody && !queue_.empty()) {
     Batch& batch = queue_.front();
     const PrefetchWindow& window = orders_.windows[batch.window];
     if (batch.next == window.count) {
@@ -82,6 +96,7 @@ void PrefetchStream::settle(double now_ns) {
     const Prefetch& prefetch = orders_.prefetches[window.first + batch.next];
     if (overtaken(prefetch, batch.step)) {
       ++batch.next;
+      walk_beside(prefetch.consumer);
       continue;
     }
     const double resident = cache_.resident_bytes(prefetch.tensor, prefetch.begin, prefetch.end);
@@ -97,7 +112,7 @@ void PrefetchStream::settle(double now_ns) {
 
 double PrefetchStream::next_change_ns(double now_ns, double share) const {
   if (moving_) return remaining_bytes_ / (orders_.rate_bytes_per_ns * share);
-  if (!queue_.empty()) return std::max(0.0, queue_.front().ready_ns - now_ns);
+  if (beside_ == kNobody && !queue_.empty()) return std::max(0.0, queue_.front().ready_ns - now_ns);
   return std::numeric_limits<double>::infinity();
 }
 

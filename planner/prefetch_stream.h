@@ -2,7 +2,9 @@
 // The side stream of a simulated step: prefetches leave in the order of the plan, window after
 // window, each window a start latency after its operator began. A prefetch that is overtaken by its
 // consumer is cut there: what has arrived stays, the rest is the consumer's to fetch, so that no
-// byte crosses the memory twice. Times in ns from the start of the current step, rates in bytes/ns.
+// byte crosses the memory twice. A stream that goes on behind its window does not know that: it
+// walks over the rest beside the consumer and gets to the next prefetch when the consumer is done.
+// Times in ns from the start of the current step, rates in bytes/ns.
 #pragma once
 
 #include <cstdint>
@@ -43,6 +45,7 @@ class PrefetchStream {
   // The consumer starts: cuts what is still under way for it. Bytes of each of its prefetches that
   // made it are in arrived_bytes() until it is read again a step later.
   void consumer_starts(int32_t consumer, int64_t step);
+  void consumer_ends(int32_t consumer);
   double arrived_bytes(size_t prefetch) const { return read_[prefetch]; }
 
   // Starts the next transfer when its time has come. Call after every event, before demand.
@@ -54,10 +57,12 @@ class PrefetchStream {
   void advance(double dur_ns, double share);
   void start_next_step(double step_ns);  // moves the origin of time
 
+  bool busy() const { return moving_ || !queue_.empty(); }  // settled
   double redundant_bytes() const { return redundant_bytes_; }
   double peak_unread_bytes() const { return peak_unread_bytes_; }
 
  private:
+  static constexpr int32_t kNobody = -1;
   struct Batch {
     size_t window = 0;
     int64_t step = 0;
@@ -66,15 +71,18 @@ class PrefetchStream {
   };
 
   bool overtaken(const Prefetch& prefetch, int64_t step) const;
+  void walk_beside(int32_t consumer);
   void finish_current(double share_done);
 
   const PrefetchOrders& orders_;
   CacheState& cache_;
   std::deque<Batch> queue_;
-  bool moving_ = false;  // the front batch's prefetch `next` is being transferred
+  bool moving_ = false;       // the front batch's prefetch `next` is being transferred
+  int32_t beside_ = kNobody;  // the running consumer whose bytes it walks over
   double transfer_bytes_ = 0, remaining_bytes_ = 0;
   double since_bytes_ = 0;           // age of what is being transferred: that of its first byte
   std::vector<int64_t> last_start_;  // by ordinal: last step in which it started
+  std::vector<char> running_;        // by ordinal
   std::vector<std::vector<size_t>> of_consumer_;  // by ordinal
   std::vector<double> waiting_;                   // by prefetch: arrived, consumer not started
   std::vector<double> read_;  // by prefetch: arrived when the consumer last started

@@ -105,10 +105,9 @@ const PrefetchMethod* choose_method(const DeviceModel& device, const std::string
 // How it is issued unless a plan says otherwise.
 IssueMethod issue_method(const PrefetchMethod& method);
 
-// A stream of its own goes on when its collective ends; the core that computes next does not.
-inline bool goes_on_behind_window(const DeviceModel& device, const PrefetchMethod& method) {
-  return device.kind != "cpu" || method.placement != "consumer";
-}
+// A kernel goes on when its collective has ended, until the step ends; a core, the spare one too, is
+// told to stop.
+inline bool goes_on_behind_window(const DeviceModel& device) { return device.kind != "cpu"; }
 
 inline double price_to_ns(int64_t price) {
   return static_cast<double>(price) / static_cast<double>(kPriceScale);

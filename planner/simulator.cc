@@ -266,7 +266,7 @@ SimulationResult simulate(const FoldedStep& step, const DeviceModel& device, con
         std::min(hardware.memory_bytes_per_ns,
                  positive_rate(device, method->bandwidth_bytes_per_s, "prefetch bandwidth"));
     orders.start_latency_ns = static_cast<double>(method->start_latency_ns);
-    orders.stops_with_window = device.kind == "cpu" && method->placement == "consumer";
+    orders.stops_with_window = device.kind == "cpu";
     if (method->hit_read_bandwidth_bytes_per_s > 0) {
       cache_bytes_per_ns = method->hit_read_bandwidth_bytes_per_s / kNsPerS;
     }

@@ -50,12 +50,20 @@ StepEngine::StepEngine(const FoldedStep& step, const RecordedOrder& order,
 
 EngineStep StepEngine::run() {
   begin();
-  while (!step_over_) advance_to_next_change();
+  while (!is_over()) advance_to_next_change();
   result_.step_ns = clock_[kReal];
   result_.redundant_bytes = stream_.redundant_bytes();
   result_.peak_unread_bytes = stream_.peak_unread_bytes();
   stream_.start_next_step(result_.step_ns);
   return std::move(result_);
+}
+
+// A graph has ended when all in it has, prefetches that nobody waits for included; until then the
+// next step does not begin.
+bool StepEngine::is_over() {
+  if (!step_over_ || orders_.stops_with_window) return step_over_;
+  stream_.settle(clock_[kReal]);
+  return !stream_.busy();
 }
 
 void StepEngine::begin() {
@@ -206,6 +214,7 @@ void StepEngine::finish(int32_t op) {
   if (window_of_[index] >= 0 && orders_.stops_with_window) {
     stream_.close_window(static_cast<size_t>(window_of_[index]), step_number_);
   }
+  stream_.consumer_ends(op);
   over_[static_cast<size_t>(place_by_end_[index])] = 1;
   ++finished_;
   release_ready();

@@ -71,6 +71,7 @@ class StepEngine {
   };
 
   void begin();
+  bool is_over();
   void advance_to_next_change();
   void handle(const Event& event);
   void start(int32_t op);

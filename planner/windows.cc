@@ -58,7 +58,7 @@ class WindowFinder {
         busy_(step) {}
 
   WindowSupplies find() {
-    const bool goes_on = goes_on_behind_window(device_, method_);
+    const bool goes_on = goes_on_behind_window(device_);
     choose_windows(goes_on && options_.windows == WindowsMode::idle);
     WindowSupplies found;
     for (size_t w = 0; w < windows_.size(); ++w) {
@@ -124,8 +124,8 @@ class WindowFinder {
     return {window.ordinal, window.ordinal, blocks_of(bytes), cost_ns};
   }
 
-  // Behind the window the stream goes on, up to the next one. Where it takes bandwidth that the
-  // operator would use, it slows the operator down.
+  // Behind the window the stream goes on, up to the next one or the end of the step, which waits
+  // for it. Where it takes bandwidth that the operator would use, it slows the operator down.
   void arrive_behind(size_t w, std::vector<Arrival>& stream) {
     const size_t count = step_.ops.size();
     const int32_t ordinal = windows_[w].ordinal;
@@ -134,9 +134,9 @@ class WindowFinder {
     const double window_end_ns = step_.ops[from].start_ns + step_.ops[from].dur_ns;
     double bytes = 0;
     int64_t blocks = 0;
-    for (size_t i = (from + 1) % count; i != to; i = (i + 1) % count) {
+    for (size_t i = from + 1; i < count && i != to; ++i) {
       const StepOp& op = step_.ops[i];
-      if (i > from && op.start_ns < window_end_ns) continue;  // beside the window: counted there
+      if (op.start_ns < window_end_ns) continue;  // beside the window: counted there
       if (op.accesses.empty()) return;  // unknown traffic: nobody knows what it would cost
       const double latency_ns = std::min(elapsed_ns(i), latency_left_ns_);
       latency_left_ns_ -= latency_ns;

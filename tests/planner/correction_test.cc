@@ -109,7 +109,7 @@ TEST_F(CorrectionTest, AFullWindowThatLostNothingIsTriedFuller) {
   measured.planned_bandwidth_bytes_per_s = device_.methods[0].bandwidth_bytes_per_s = 9.5e9;
   EXPECT_NEAR(correct(measured).device.methods[0].bandwidth_bytes_per_s, 10e9, 1)
       << "never above the memory's rate";
-  device_.methods[0].placement = "spare";  // goes on behind its window: all issued is no news
+  device_.kind = "gpu";  // goes on behind its window: all issued is no news
   EXPECT_THAT(correct(measured).changes, IsEmpty());
 }
 

@@ -92,7 +92,7 @@ RC_GTEST_PROP(PlanProperty, LongerWindowsNeverHurt, (uint64_t seed)) {
   const FoldedStep step = random_step(seed);
   DeviceModel device = random_device(seed);
   // A stream that goes on behind its collective moves more beside a longer one, at a cost.
-  if (device.methods[0].placement == "spare") device.slowdown_per_byte_ns = 0;
+  if (device.kind == "gpu") device.slowdown_per_byte_ns = 0;
   ProblemOptions shorter, longer;
   shorter.link_latency_ns = *rc::gen::inRange(0, 100'000);
   longer.link_latency_ns = *rc::gen::inRange<int64_t>(shorter.link_latency_ns, 200'000);
@@ -405,7 +405,8 @@ TEST(Plan, CandidatesDifferAndAreAsManyAsAsked) {
     const Schedule schedule = make_schedule(synthetic_step(), synthetic_device(), options).schedule;
     EXPECT_EQ(static_cast<int>(schedule.candidates.size()), wanted - 1);
     for (const Plan& candidate : schedule.candidates) {
-      EXPECT_GE(candidate.prefetch_step_ns, schedule.plan.prefetch_step_ns);
+      // Less than 0.4 % may be given for a plan whose objective the referee confirms.
+      EXPECT_GE(candidate.prefetch_step_ns * 1.004, schedule.plan.prefetch_step_ns);
     }
   }
 }
@@ -462,7 +463,7 @@ TEST(Plan, WarnsOfImplausibleGainsAndUselessOptions) {
   EXPECT_THAT(make_schedule(synthetic_step(), device, {}).schedule.warnings,
               testing::Contains(HasSubstr("suspicious")));
   device = random_device(1);
-  device.methods[0].placement = "consumer";
+  device.kind = "cpu";
   PlanOptions idle;
   idle.problem.windows = WindowsMode::idle;
   EXPECT_THAT(make_schedule(random_step(1), device, idle).schedule.warnings,

@@ -203,8 +203,7 @@ TEST(Problem, IdleWindowsNeedKnownLowTraffic) {
   EXPECT_EQ(problem.windows[1].ordinal, 3);
   EXPECT_EQ(problem.windows[1].capacity_bytes, 4'900 * 8 / 4096 * 4096);
   EXPECT_EQ(problem.notes.operators_without_bytes, 1);
-  device.kind = "cpu";  // the consuming core cannot prefetch while it computes
-  device.methods[0].placement = "consumer";
+  device.kind = "cpu";  // whose cores are told to stop when the collective has ended
   EXPECT_EQ(build_problem(step, device, options).windows.size(), 1u);
   // The idle operator's own read leaves before its window opens: two nodes for one operator.
   EXPECT_EQ(problem.flow.hold.size(), 6u);
@@ -232,6 +231,17 @@ TEST(Problem, TheStreamGoesOnBehindTheWindowWhereMemoryIsIdle) {
   for (const FlowSupply& supply : problem.flow.supplies) {
     EXPECT_NEAR(price_to_ns(supply.cost), 0.01 * 4096 * 10 / 29, 1e-3);
   }
+}
+
+TEST(Problem, NothingArrivesBehindTheEndOfTheStep) {
+  TinyStep steps;
+  steps.reader("norm", 4 * kKiB, 5'000);  // quiet, but of the next step
+  steps.reader("w", 200 * kKiB, 20'480);
+  steps.collective(5'000);
+  steps->wall_ns += 3'000;  // until the next step begins
+  const PlanProblem problem = build_problem(*steps, tiny_device(150 * kKiB), {});
+  ASSERT_EQ(problem.windows.size(), 1u);
+  EXPECT_EQ(problem.supply_op, (std::vector<int32_t>{2}));
 }
 
 TEST(Problem, RefusesTracesThatCannotBePlanned) {

@@ -188,18 +188,45 @@ TEST(Simulator, WindowsShareOneStreamInOrder) {
   EXPECT_NEAR(result.prefetches[1].arrived_bytes, 49'000, 1);
 }
 
-TEST(Simulator, TheConsumingCoreStopsPrefetchingWhenTheWindowEnds) {
+TEST(Simulator, AKernelGoesOnBehindItsWindowAndACoreDoesNot) {
   TinyStep step;
   const int32_t window = step.collective(10'000);
   step.add(OpKind::other, "norm", 5'000);
   const int32_t consumer = step.reader("gemm", 200'000, 20'000);
   DeviceModel device = tiny_device(180'000);
-  device.kind = "cpu";
   Plan plan;
   prefetch(plan, *step, window, consumer, 150'000);
   EXPECT_NEAR(simulate(*step, device, plan).arrived_bytes, 149'000, 1);
-  device.methods[0].placement = "consumer";
+  device.kind = "cpu";
   EXPECT_NEAR(simulate(*step, device, plan).arrived_bytes, 99'000, 1);
+}
+
+// 99'000 of its 200'000 bytes are there when the first reader starts; the rest both fetch together.
+TEST(Simulator, AStreamGetsToTheNextPrefetchWhenTheConsumerIsDone) {
+  TinyStep step;
+  const int32_t window = step.collective(10'000);
+  const int32_t first = step.reader("gate", 200'000, 20'000);
+  const int32_t second = step.reader("down", 100'000, 10'000, 1'000);
+  Plan plan;
+  prefetch(plan, *step, window, first, 200'000);
+  prefetch(plan, *step, window, second, 100'000);
+  const SimulationResult result = simulate(*step, tiny_device(250'000), plan);
+  EXPECT_NEAR(result.prefetches[0].arrived_bytes, 99'000, 1);
+  EXPECT_NEAR(result.ops[1].dur_ns, 20'000 - 99'000 * kSavedPerByteNs, 1);
+  EXPECT_NEAR(result.prefetches[1].arrived_bytes, 10'000, 1);
+}
+
+TEST(Simulator, TheNextStepWaitsForWhatTheLastOneFetches) {
+  TinyStep step;
+  const int32_t consumer = step.reader("gate", 200'000, 20'000);
+  const int32_t window = step.collective(1'000);
+  Plan plan;
+  prefetch(plan, *step, window, consumer, 50'000);
+  DeviceModel device = tiny_device(150'000);
+  const double saved_ns = 50'000 * kSavedPerByteNs;
+  EXPECT_NEAR(simulate(*step, device, plan).step_ns, 20'000 - saved_ns + 100 + 5'000, 1);
+  device.kind = "cpu";
+  EXPECT_NEAR(simulate(*step, device, plan).step_ns, 21'000 - 9'000 * kSavedPerByteNs, 1);
 }
 
 TEST(Simulator, NoOperatorGetsShorterThanItsFloor) {
@@ -316,7 +343,9 @@ TEST(Simulator, HugeSizesAreOnlyHuge) {
   step.reader("other", INT64_MAX, 10);
   Plan plan;
   prefetch(plan, *step, window, consumer, INT64_MAX);
-  const SimulationResult result = simulate(*step, tiny_device(1000), plan);
+  DeviceModel device = tiny_device(1000);
+  device.methods[0].start_latency_ns = 5;
+  const SimulationResult result = simulate(*step, device, plan);
   EXPECT_TRUE(std::isfinite(result.step_ns));
   EXPECT_LE(result.step_ns, result.baseline_step_ns * (1 + 1e-9));
 }

@@ -159,8 +159,7 @@ DeviceModel random_device(uint64_t seed) {
     return static_cast<int64_t>(random() % static_cast<uint64_t>(limit + 1));
   };
   DeviceModel device = synthetic_device();
-  device.name = "random cpu";
-  device.kind = "cpu";
+  device.name = "random";
   device.cache_bytes = 32 << 20;
   device.cache_budget_bytes = 65536 + below(6 << 20);
   device.memory_bandwidth_bytes_per_s = 1e10 + static_cast<double>(below(1'000'000'000)) * 10;
@@ -168,8 +167,9 @@ DeviceModel random_device(uint64_t seed) {
       device.memory_bandwidth_bytes_per_s * (1.2 + 0.1 * static_cast<double>(below(20)));
   device.slowdown_per_byte_ns = below(1) == 0 ? 0 : static_cast<double>(below(1000)) * 1e-5;
   device.op_floor_ns = below(3000);
-  // Half of the devices have a core to spare, whose prefetching goes on behind the collective.
-  device.methods = {{"load", below(1) == 0 ? "consumer" : "spare",
+  // Half of the devices are GPUs, whose prefetching goes on behind the collective.
+  device.kind = below(1) == 0 ? "cpu" : "gpu";
+  device.methods = {{"load", device.kind == "cpu" ? "consumer" : "spare",
                      device.memory_bandwidth_bytes_per_s * 0.8, below(5000), 0, 4096, 0}};
   return device;
 }
