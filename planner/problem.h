@@ -105,9 +105,11 @@ const PrefetchMethod* choose_method(const DeviceModel& device, const std::string
 // How it is issued unless a plan says otherwise.
 IssueMethod issue_method(const PrefetchMethod& method);
 
-// A kernel goes on when its collective has ended, until the step ends; a core, the spare one too, is
-// told to stop.
-inline bool goes_on_behind_window(const DeviceModel& device) { return device.kind != "cpu"; }
+// A kernel goes on when its collective has ended, until the step ends; a core, the spare one too,
+// is told to stop.
+inline bool goes_on_behind_window(const DeviceModel& device) {
+  return device.kind != "cpu";
+}
 
 inline double price_to_ns(int64_t price) {
   return static_cast<double>(price) / static_cast<double>(kPriceScale);
