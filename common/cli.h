@@ -15,7 +15,7 @@ class App;
 
 namespace preserve {
 
-// Exit codes of every tool. preserve-profile and preserve-apply add the child's own.
+// Exit codes of every tool. preserve-profile adds the child's own.
 enum ExitCode : int { kExitDone = 0, kExitCheckFailed = 1, kExitBadInput = 2, kExitInternal = 3 };
 
 // Messages to the person at the terminal. All on stderr, none with -q except errors.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // schedule.json: what to prefetch where, with predictions and bounds. The contract between
-// preserve-tune, preserve-replay, preserve-report and preserve-apply. Schema:
+// preserve-tune, preserve-replay and preserve-report. Schema:
 // planner/schedule.schema.json (draft-07), "schema": "preserve/schedule", "version": "1.1" (1.0
 // lacks how prefetches are issued beyond name, placement and chunk, and what was measured).
 // Operators are named by ordinal in the folded step plus name, tensors by name: both survive a
