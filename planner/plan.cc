@@ -45,6 +45,10 @@ int64_t fetched_bytes(const Plan& plan) {
   return bytes;
 }
 
+std::string duration(int64_t ns) {
+  return format_duration(static_cast<double>(ns));
+}
+
 int64_t window_cost_ns(const DeviceModel& device, const PlanOptions& options) {
   return options.window_cost_ns.value_or(device.window_cost_ns);
 }
@@ -307,10 +311,14 @@ class Planner {
     }
   }
 
-  static std::string what_is_predicted(const Plan& plan) {
-    return fmt::format("predicted {}: {} instead of {} per step", format_ratio(plan.speedup),
-                       format_duration(static_cast<double>(plan.prefetch_step_ns)),
-                       format_duration(static_cast<double>(plan.baseline_step_ns)));
+  std::string what_is_predicted(const Plan& plan) const {
+    std::string text =
+        fmt::format("predicted {}: {} instead of {} per step", format_ratio(plan.speedup),
+                    duration(plan.prefetch_step_ns), duration(plan.baseline_step_ns));
+    if (const int64_t fixed_ns = fixed_costs_ns(plan, window_cost_ns_); fixed_ns > 0) {
+      text += fmt::format(", {} of it what windows cost whatever they fetch", duration(fixed_ns));
+    }
+    return text;
   }
 
   static std::string why_not_worth_it(const Candidate& best) {
@@ -328,8 +336,8 @@ class Planner {
   }
 
   static std::string why_displaced(const Candidate& best, int64_t first_ns) {
-    const std::string step = format_duration(static_cast<double>(best.plan.prefetch_step_ns));
-    const std::string first = format_duration(static_cast<double>(first_ns));
+    const std::string step = duration(best.plan.prefetch_step_ns);
+    const std::string first = duration(first_ns);
     if (best.plan.prefetch_step_ns < first_ns) {
       return fmt::format("the referee prefers {} ({} per step) to the first optimum ({})",
                          best.what, step, first);
@@ -353,8 +361,7 @@ class Planner {
     std::string broken;
     const auto check = [&](int64_t bound_ns, const char* what) {
       if (step_ns >= bound_ns) return;
-      broken += fmt::format("{}{} ({})", broken.empty() ? "" : ", ", what,
-                            format_duration(static_cast<double>(bound_ns)));
+      broken += fmt::format("{}{} ({})", broken.empty() ? "" : ", ", what, duration(bound_ns));
     };
     check(schedule().all_hot_step_ns, "every read hot");
     check(schedule().window_limited_step_ns, "only windows limit");
@@ -364,7 +371,7 @@ class Planner {
         fmt::format("the referee predicts {} per step, below a bound of the flow's model: {}; the "
                     "model charges "
                     "prefetches for bandwidth that operators leave free once their own reads hit",
-                    format_duration(static_cast<double>(step_ns)), broken));
+                    duration(step_ns), broken));
   }
 
   // --- reasons, warnings ---
@@ -386,8 +393,7 @@ class Planner {
       return fmt::format(
           "no window is long enough: at most {} remain after the start latency of {} and the "
           "window's own jitter",
-          format_duration(static_cast<double>(longest_ns)),
-          format_duration(static_cast<double>(method_->start_latency_ns)));
+          duration(longest_ns), duration(method_->start_latency_ns));
     }
     if (problem().consumers.empty() && problem().notes.still_cached_bytes > 0) {
       return "what the step reads is still cached from its last use";
@@ -400,8 +406,7 @@ class Planner {
              "or the traffic costs more than it saves";
     }
     if (window_cost_ns_ > 0) {
-      return fmt::format("no window earns its fixed cost of {}",
-                         format_duration(static_cast<double>(window_cost_ns_)));
+      return fmt::format("no window earns its fixed cost of {}", duration(window_cost_ns_));
     }
     return fmt::format("every piece is below the smallest worth a request ({})",
                        format_size(static_cast<double>(options_.min_prefetch_bytes)));

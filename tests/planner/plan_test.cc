@@ -388,6 +388,20 @@ TEST(Plan, FixedCostsSwitchWindowsOff) {
   EXPECT_EQ(used_windows(1'000'000), 0);
 }
 
+TEST(Plan, TheDevicesFixedCostsAreInThePredictionUnlessAskedOtherwise) {
+  DeviceModel device = synthetic_device();
+  const FoldedStep step = synthetic_step();
+  const Plan free = make_schedule(step, device, {}).schedule.plan;
+  device.window_cost_ns = 500;
+  const Plan costly = make_schedule(step, device, {}).schedule.plan;
+  EXPECT_GT(costly.prefetch_step_ns, free.prefetch_step_ns);
+  EXPECT_THAT(costly.reasons, testing::Contains(HasSubstr("windows cost whatever they fetch")));
+  PlanOptions options;
+  options.window_cost_ns = 0;
+  EXPECT_EQ(make_schedule(step, device, options).schedule.plan.prefetch_step_ns,
+            free.prefetch_step_ns);
+}
+
 TEST(Plan, SmallPiecesAreLeftOut) {
   PlanOptions options;
   options.min_prefetch_bytes = 1 << 20;
