@@ -10,6 +10,7 @@
 #include "common/units.h"
 #include "planner/bounds.h"
 #include "planner/decompose.h"
+#include "planner/plan_warnings.h"
 #include "planner/search.h"
 #include "planner/simulator.h"
 
@@ -17,8 +18,6 @@ namespace preserve {
 
 namespace {
 
-// A prediction above this on a GPU is more than careful hand-written prefetching has reached.
-constexpr double kSuspiciousGain = 0.15;
 // Variations are tried only while solving and judging them stays a matter of a second.
 constexpr size_t kMostOpsForVariations = 50'000;
 constexpr double kMiB = 1024.0 * 1024.0;
@@ -74,7 +73,8 @@ class Planner {
     make_candidates();
     choose();
     set_bounds();
-    warn();
+    schedule().warnings =
+        plan_warnings(step_, device_, options_.problem, problem().notes, schedule());
     return std::move(planned_);
   }
 
@@ -348,7 +348,7 @@ class Planner {
         best.what, step, first);
   }
 
-  // Bounds of the model. The referee may find a little more, which is then said, not hidden.
+  // Bounds of the model.
   void set_bounds() {
     const StepBounds bounds = step_bounds(planned_.solved->problem);
     schedule().all_hot_step_ns = std::llround(bounds.all_hot_ns);
@@ -356,25 +356,7 @@ class Planner {
     schedule().cache_limited_step_ns = std::llround(bounds.cache_limited_ns);
   }
 
-  void warn_of_broken_bounds() {
-    const int64_t step_ns = schedule().plan.prefetch_step_ns;
-    std::string broken;
-    const auto check = [&](int64_t bound_ns, const char* what) {
-      if (step_ns >= bound_ns) return;
-      broken += fmt::format("{}{} ({})", broken.empty() ? "" : ", ", what, duration(bound_ns));
-    };
-    check(schedule().all_hot_step_ns, "every read hot");
-    check(schedule().window_limited_step_ns, "only windows limit");
-    check(schedule().cache_limited_step_ns, "only the cache limits");
-    if (broken.empty()) return;
-    schedule().warnings.push_back(
-        fmt::format("the referee predicts {} per step, below a bound of the flow's model: {}; the "
-                    "model charges "
-                    "prefetches for bandwidth that operators leave free once their own reads hit",
-                    duration(step_ns), broken));
-  }
-
-  // --- reasons, warnings ---
+  // --- reasons ---
 
   std::string why_nothing_is_fetched() const {
     if (options_.strategy == Strategy::none) return "strategy none was asked for";
@@ -410,50 +392,6 @@ class Planner {
     }
     return fmt::format("every piece is below the smallest worth a request ({})",
                        format_size(static_cast<double>(options_.min_prefetch_bytes)));
-  }
-
-  void warn() {
-    std::vector<std::string>& out = schedule().warnings;
-    const ProblemNotes& notes = problem().notes;
-    out = step_.warnings;
-    const auto count = [&out](int64_t number, const char* text) {
-      if (number > 0) out.push_back(fmt::format("{} {}", number, text));
-    };
-    const auto size = [&out](int64_t bytes, const char* text) {
-      if (bytes > 0) {
-        out.push_back(fmt::format("{} {}", format_size(static_cast<double>(bytes)), text));
-      }
-    };
-    if (device_.kind == "gpu" && schedule().plan.speedup > 1 + kSuspiciousGain) {
-      out.push_back(
-          fmt::format("a predicted gain of {:.1f} % is suspicious on a GPU, where careful work has "
-                      "reached 2 to 7 %: "
-                      "check the device file and the recorded bytes",
-                      100 * (schedule().plan.speedup - 1)));
-    }
-    warn_of_broken_bounds();
-    if (options_.problem.windows == WindowsMode::idle && !goes_on_behind_window(device_)) {
-      out.push_back(
-          "--windows idle changes nothing: on a CPU prefetching ends with the collective");
-    }
-    count(notes.operators_without_bytes,
-          "operators have no recorded bytes: their traffic through the cache is taken as 0");
-    count(notes.clamped_operators,
-          "operators are recorded with more bytes than they can have read in their time: low "
-          "confidence, only what fits is planned for");
-    size(notes.low_confidence_bytes,
-         "of the candidates were inferred, not recorded: low confidence");
-    size(notes.unnamed_bytes,
-         "per step are read from tensors of unknown role, which are never prefetched");
-    size(notes.written_bytes, "of weights are written within the step and were left out");
-    count(notes.clipped_accesses,
-          "accesses reach beyond the end of their tensor and were cut there");
-    count(notes.zero_duration_operators,
-          "operators last 0 ns: they keep their place and cannot gain");
-    count(
-        notes.overlapping_operators,
-        "operators start before their predecessor on the stream has ended: windows count only the "
-        "time in which nothing else runs");
   }
 
   const FoldedStep& step_;
