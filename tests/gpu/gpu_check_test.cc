@@ -41,6 +41,8 @@ class GpuCheck : public testing::Test {
             "while [ \"$1\" != -- ]; do [ \"$1\" = -o ] && out=$2; [ \"$1\" = graph ] && graph=1; "
             "shift; done\n"
             "shift; echo trace >\"$out\"\n"
+            "echo \"$out: 1 processes, 9 ranges, 640 operators, 0 collectives, 0 tensors, 40 "
+            "steps\" >&2\n"
             "FAKE_STEP_NS=${graph:+" +
                 std::to_string(graph_ns) +
                 "}\n"
@@ -213,14 +215,37 @@ TEST_F(GpuCheck, CountersThatCannotBeTrueFail) {
 
 TEST_F(GpuCheck, ForbiddenCountersAreSkippedWithTheReason) {
   play_gpu(1'000'000, 1'000'000);
-  program("preserve-profile",
-          "while [ \"$1\" != -- ]; do [ \"$1\" = -o ] && out=$2; [ \"$1\" = --counters ] && echo "
-          "'preserve: counters are not recorded: the driver allows them to administrators only' "
-          ">&2; shift; done; shift; echo trace >\"$out\"; exec \"$@\"");
+  program(
+      "preserve-profile",
+      "while [ \"$1\" != -- ]; do [ \"$1\" = -o ] && out=$2; [ \"$1\" = --counters ] && echo "
+      "'preserve: counters are not recorded: the driver allows them to administrators only' "
+      ">&2; shift; done; shift; echo trace >\"$out\"; echo ', 640 operators,' >&2; exec \"$@\"");
   const test::Run run = check();
   EXPECT_EQ(run.exit_code, 0) << run.out;
   EXPECT_EQ(result(summary(), "counters"), "skipped");
   EXPECT_THAT(run.out, testing::HasSubstr("administrators"));
+}
+
+// An overhead of nothing is no good news where nothing was recorded.
+TEST_F(GpuCheck, ARecordingWithoutTheGpuIsNoSuccess) {
+  play_gpu(1'000'000, 1'000'000);
+  const auto play_profiler = [this](const std::string& says) {
+    program("preserve-profile",
+            "while [ \"$1\" != -- ]; do [ \"$1\" = -o ] && out=$2; shift; done; shift\n"
+            "echo trace >\"$out\"; echo '" +
+                says + "' >&2; exec \"$@\"");
+  };
+  program("python3", "exit 0");
+  const char* rows[] = {"overhead", "trace of a graph decode loop", "PyTorch decode loop"};
+  play_profiler("preserve: GPU activity is not recorded: no libcupti was found (...)");
+  EXPECT_EQ(check().exit_code, 0);
+  for (const char* row : rows) EXPECT_EQ(result(summary(), row), "skipped") << row;
+  for (const char* says : {"preserve: GPU activity is not recorded: CUPTI refuses to start (999)",
+                           "x.db: 1 processes, 9 ranges, 41 operators, 0 collectives"}) {
+    play_profiler(says);
+    EXPECT_EQ(check().exit_code, 1) << says;
+    for (const char* row : rows) EXPECT_EQ(result(summary(), row), "FAILED") << row << says;
+  }
 }
 
 TEST_F(GpuCheck, FailingDeviceTestsFail) {
@@ -245,7 +270,7 @@ TEST_F(GpuCheck, TraceThatIsTooLargeIsNotKept) {
   play_gpu(1'000'000, 1'000'000);
   program("preserve-profile",
           "while [ \"$1\" != -- ]; do [ \"$1\" = -o ] && out=$2; shift; done; shift\n"
-          "head -c 5000000 /dev/zero >\"$out\"; exec \"$@\"");
+          "head -c 5000000 /dev/zero >\"$out\"; echo ', 640 operators,' >&2; exec \"$@\"");
   EXPECT_EQ(check().exit_code, 1);
   EXPECT_FALSE(fs::exists(folder_ / "out/NVIDIA-H100-Fake-9000/trace.db"));
 }
