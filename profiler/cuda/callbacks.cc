@@ -38,6 +38,7 @@ struct OpenCall {
   bool open;
   bool recorded;  // else: described in ThreadLog::pending
   bool busy;      // inside our own callback: CUDA calls of ours are not the program's
+  bool instantiates;
 };
 __thread OpenCall open_call __attribute__((tls_model("initial-exec"))) = {};
 
@@ -103,6 +104,7 @@ CallKind driver_call_kind(const char* text) {
   if (is_function(name, "cuGraphAddKernelNode")) return CallKind::node_add;
   if (is_function(name, "cuGraphKernelNodeSetParams")) return CallKind::node_set;
   if (is_function(name, "cuGraphExecKernelNodeSetParams")) return CallKind::node_set_exec;
+  if (starts_with(name, "cuGraphInstantiate")) return CallKind::instantiate;
   if (is_function(name, "cuMemMap")) return CallKind::map;
   if (is_function(name, "cuMemUnmap")) return CallKind::unmap;
   if (is_function(name, "cuTensorMapEncodeTiled")) return CallKind::tensor_map;
@@ -176,6 +178,9 @@ void Callbacks::on_driver(uint32_t cbid, const CUpti_CallbackData& data) {
       return;
     case CallKind::tensor_map:
       if (!enters) record_tensor_map(data);
+      return;
+    case CallKind::instantiate:
+      open_call.instantiates = enters;
       return;
     case CallKind::launch_kernel:
     case CallKind::launch_kernel_ex:
@@ -340,6 +345,9 @@ void Callbacks::record_tensor_map(const CUpti_CallbackData& data) {
 
 void Callbacks::record_node(NodeEvent event, const CUpti_GraphData& graph) {
   if (api_.graph_node_id == nullptr) return;
+  // The nodes of an executable graph are created too, besides being cloned, and only cloning says
+  // of which node (NVIDIA's sample cuda_graphs_trace passes over them as well).
+  if (event == NodeEvent::created && open_call.instantiates) return;
   NodeBody body{};
   body.event = event;
   body.type = static_cast<uint32_t>(graph.nodeType);

@@ -34,6 +34,7 @@ enum class CallKind : uint8_t {
   profiler_stop,
   capture_begin,
   capture_end,
+  instantiate,
 };
 CallKind driver_call_kind(const char* name);
 // Whether a call of the runtime may lie around one of these.

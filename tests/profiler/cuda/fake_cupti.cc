@@ -24,6 +24,7 @@ constexpr uint32_t kLaunchKernel = CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel;
 constexpr uint32_t kGraphLaunch = CUPTI_DRIVER_TRACE_CBID_cuGraphLaunch;
 constexpr uint32_t kBeginCapture = CUPTI_DRIVER_TRACE_CBID_cuStreamBeginCapture_v2;
 constexpr uint32_t kEndCapture = CUPTI_DRIVER_TRACE_CBID_cuStreamEndCapture;
+constexpr uint32_t kInstantiate = CUPTI_DRIVER_TRACE_CBID_cuGraphInstantiateWithFlags;
 constexpr uint32_t kProfilerStart = CUPTI_DRIVER_TRACE_CBID_cuProfilerStart;
 constexpr uint32_t kProfilerStop = CUPTI_DRIVER_TRACE_CBID_cuProfilerStop;
 constexpr uint64_t kExecutable = 0xe0;
@@ -226,11 +227,16 @@ void fake_capture(int begin) {
 void fake_instantiate() {
   executable.clear();
   traced_as_whole = enabled_kinds[CUPTI_ACTIVITY_KIND_GRAPH_TRACE];
+  call(kInstantiate, CUPTI_API_ENTER, 0, nullptr, nullptr);
   for (const Node& node : captured) {
     executable.push_back({next_node++, node.name});
+    resource(CUPTI_CBID_RESOURCE_GRAPHNODE_CREATED, executable.back().id, 0);
     resource(CUPTI_CBID_RESOURCE_GRAPHNODE_CLONED, executable.back().id, node.id);
+    // Which of the two comes last is not documented.
+    resource(CUPTI_CBID_RESOURCE_GRAPHNODE_CREATED, executable.back().id, 0);
   }
   resource(CUPTI_CBID_RESOURCE_GRAPHEXEC_CREATED, 0, 0, kExecutable);
+  call(kInstantiate, CUPTI_API_EXIT, 0, nullptr, nullptr);
 }
 
 void fake_graph_launch() {
@@ -383,6 +389,7 @@ CUptiResult cuptiGetCallbackName(CUpti_CallbackDomain domain, uint32_t cbid, con
   if (cbid == kGraphLaunch) *name = "cuGraphLaunch";
   if (cbid == kBeginCapture) *name = "cuStreamBeginCapture_v2";
   if (cbid == kEndCapture) *name = "cuStreamEndCapture";
+  if (cbid == kInstantiate) *name = "cuGraphInstantiateWithFlags";
   if (cbid == kProfilerStart) *name = "cuProfilerStart";
   if (cbid == kProfilerStop) *name = "cuProfilerStop";
   return CUPTI_SUCCESS;
