@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <initializer_list>
+#include <iterator>
 
 namespace preserve::cuda {
 namespace {
@@ -31,15 +31,16 @@ size_t first_name() {
   return version >= 12000 ? 1 : 2;
 }
 
-void* open_in(const char* folder, const char* below, size_t first) {
-  for (size_t i = 0; i < 4; ++i) {
-    char path[kPathBytes];
-    const int length =
-        ::snprintf(path, sizeof(path), "%s%s/%s", folder, below, kNames[(first + i) % 4]);
-    if (length <= 0 || static_cast<size_t>(length) >= sizeof(path)) continue;
-    if (void* library = ::dlopen(path, RTLD_NOW | RTLD_LOCAL)) return library;
-  }
-  return nullptr;
+struct Place {
+  const char* root;  // nullptr or empty: there is none
+  const char* below;
+};
+void* open_in(const Place& place, const char* name) {
+  if (place.root == nullptr || *place.root == '\0') return nullptr;
+  char path[kPathBytes];
+  const int length = ::snprintf(path, sizeof(path), "%s%s/%s", place.root, place.below, name);
+  if (length <= 0 || static_cast<size_t>(length) >= sizeof(path)) return nullptr;
+  return ::dlopen(path, RTLD_NOW | RTLD_LOCAL);
 }
 
 // The folder that holds this library, without a slash at the end; empty when unknown.
@@ -73,27 +74,24 @@ void* find_library() {
   if (const char* given = ::getenv("PRESERVE_CUPTI"); given != nullptr && *given != '\0') {
     return ::dlopen(given, RTLD_NOW | RTLD_LOCAL);  // a wish: nothing else instead of it
   }
-  char folder[kPathBytes];
-  own_folder(folder, sizeof(folder));
-  if (folder[0] != '\0') {
-    if (void* library = open_in(folder, "", first)) return library;
-  }
-  folder[0] = '\0';
-  ::dl_iterate_phdr(find_site_packages, folder);
-  if (folder[0] != '\0') {
-    for (const char* below : {"/nvidia/cu13/lib", "/nvidia/cuda_cupti/lib"}) {
-      if (void* library = open_in(folder, below, first)) return library;
-    }
-  }
+  char own[kPathBytes], packages[kPathBytes] = {};
+  own_folder(own, sizeof(own));
+  ::dl_iterate_phdr(find_site_packages, packages);
   const char* home = ::getenv("CUDA_HOME");
-  for (const char* root : {home, "/usr/local/cuda"}) {
-    if (root == nullptr || *root == '\0') continue;
-    for (const char* below : {"/extras/CUPTI/lib64", "/lib64"}) {
-      if (void* library = open_in(root, below, first)) return library;
+  const Place places[] = {{own, ""},
+                          {packages, "/nvidia/cu13/lib"},
+                          {packages, "/nvidia/cuda_cupti/lib"},
+                          {home, "/extras/CUPTI/lib64"},
+                          {home, "/lib64"},
+                          {"/usr/local/cuda", "/extras/CUPTI/lib64"},
+                          {"/usr/local/cuda", "/lib64"}};
+  // The driver's generation from far away is better than another one close by.
+  for (size_t i = 0; i < std::size(kNames); ++i) {
+    const char* name = kNames[(first + i) % std::size(kNames)];
+    for (const Place& place : places) {
+      if (void* library = open_in(place, name)) return library;
     }
-  }
-  for (size_t i = 0; i < 4; ++i) {
-    if (void* library = ::dlopen(kNames[(first + i) % 4], RTLD_NOW | RTLD_LOCAL)) return library;
+    if (void* library = ::dlopen(name, RTLD_NOW | RTLD_LOCAL)) return library;
   }
   return nullptr;
 }

@@ -23,6 +23,7 @@ namespace preserve::cuda {
   F(get_callback_name, cuptiGetCallbackName, true)                         \
   F(register_callbacks, cuptiActivityRegisterCallbacks, true)              \
   F(register_timestamp, cuptiActivityRegisterTimestampCallback, false)     \
+  F(get_timestamp, cuptiGetTimestamp, false)                               \
   F(activity_enable, cuptiActivityEnable, true)                            \
   F(activity_disable, cuptiActivityDisable, true)                          \
   F(next_record, cuptiActivityGetNextRecord, true)                         \

@@ -158,8 +158,10 @@ struct LostBody {
 
 enum class ActivityClock : uint32_t { monotonic, realtime };
 struct ClockBody {
-  int64_t monotonic_ns, realtime_ns, tai_ns;  // one moment on all clocks, best of many tries
-  int64_t gap_ns;                             // how long the reading took: its uncertainty
+  // One moment on all clocks, best of many tries. realtime_ns: of the activity clock when that is
+  // not CLOCK_MONOTONIC.
+  int64_t monotonic_ns, realtime_ns, tai_ns;
+  int64_t gap_ns;  // how long the reading took: its uncertainty
   ActivityClock activity_clock;
   uint32_t cupti_version;
 };

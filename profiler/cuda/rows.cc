@@ -192,13 +192,13 @@ class OpWriter {
     if (run_.graphs.empty()) return;
     std::sort(run_.graphs.begin(), run_.graphs.end(),
               [](const GraphBody& a, const GraphBody& b) { return a.start_ns < b.start_ns; });
-    std::map<uint32_t, StreamId> streams;
+    std::map<std::pair<uint32_t, uint32_t>, StreamId> streams;  // numbered within a context
     for (size_t i = 0; i < run_.streams.size(); ++i) {
-      streams.try_emplace(run_.streams[i].stream, streams_[i]);
+      streams.try_emplace({run_.streams[i].context, run_.streams[i].stream}, streams_[i]);
     }
     const StringId name = target_.db.intern("CUDA graph");
     for (const GraphBody& graph : run_.graphs) {
-      const auto [stream, fresh] = streams.try_emplace(graph.place.stream);
+      const auto [stream, fresh] = streams.try_emplace({graph.place.context, graph.place.stream});
       if (fresh) {
         stream->second = target_.db.add(
             StreamRow{target_.process, {}, StreamKind::gpu, graph.place.stream, "graph launches"});

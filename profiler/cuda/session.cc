@@ -439,12 +439,21 @@ void Session::enter(State state, CUptiResult result, const char* why) {
   record_on_thread(RecordType::state, body, why);
 }
 
+// What CUPTI writes into its records when it has no callback: CLOCK_REALTIME nearly everywhere, but
+// only CUPTI itself knows.
+int64_t Session::cupti_clock() const {
+  uint64_t time = 0;
+  const bool told = clock_ == ActivityClock::realtime && api_.get_timestamp != nullptr &&
+                    api_.get_timestamp(&time) == CUPTI_SUCCESS && time != 0;
+  return told ? static_cast<int64_t>(time) : read_clock(CLOCK_REALTIME);
+}
+
 // One moment on all clocks; of many tries the one with the least time in between.
 void Session::record_clock() {
   ClockBody best{0, 0, 0, INT64_MAX, clock_, version_};
   for (int i = 0; i < kClockTries; ++i) {
     const int64_t before = read_clock(CLOCK_MONOTONIC);
-    const int64_t realtime = read_clock(CLOCK_REALTIME), tai = read_clock(CLOCK_TAI);
+    const int64_t realtime = cupti_clock(), tai = read_clock(CLOCK_TAI);
     const int64_t gap = read_clock(CLOCK_MONOTONIC) - before;
     if (gap < best.gap_ns) best = {before + gap / 2, realtime, tai, gap, clock_, version_};
   }

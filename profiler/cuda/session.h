@@ -88,6 +88,7 @@ class Session {
   bool degrade(const char* what, CUptiResult result);
   void note(const char* what, CUptiResult result);
   void enter(State state, CUptiResult result = CUPTI_SUCCESS, const char* why = "");
+  int64_t cupti_clock() const;
   void record_clock();
 
   const CuptiApi& api_;

@@ -298,6 +298,23 @@ TEST_F(CudaCollector, NoLibcuptiIsOneLine) {
   EXPECT_TRUE(std::filesystem::exists(trace));
 }
 
+// Two toolkits on one machine: the generation decides, then the place. (Without a driver the newest
+// counts as its generation.)
+TEST_F(CudaCollector, LibcuptiOfTheDriversGenerationIsFoundBehindAnotherOne) {
+  if (!std::filesystem::exists(PRESERVE_REAL_CUPTI)) GTEST_SKIP() << "no libcupti on this machine";
+  if (std::filesystem::exists("/dev/nvidia0")) GTEST_SKIP() << "this machine has a driver";
+  const std::filesystem::path home(folder_ / "cuda");
+  std::filesystem::create_directories(home / "extras/CUPTI/lib64");
+  std::filesystem::create_directories(home / "lib64");
+  std::filesystem::create_symlink(PRESERVE_REAL_CUPTI, home / "extras/CUPTI/lib64/libcupti.so.12");
+  std::filesystem::create_symlink(PRESERVE_FAKE_CUPTI, home / "lib64/libcupti.so.13");
+  const test::Run run = test::run_program(
+      {PRESERVE_BIN_DIR "/preserve-profile", "-o", folder_ / "t.db", "--", PRESERVE_INJECTED, "5"},
+      {"CUDA_HOME=" + home.string(), "PRESERVE_CUPTI="});
+  EXPECT_EQ(run.exit_code, 5) << run.err;
+  EXPECT_THAT(run.err, testing::Not(testing::HasSubstr("GPU activity is not recorded")));
+}
+
 TEST_F(CudaCollector, RealLibcuptiWithoutADriver) {
   if (!std::filesystem::exists(PRESERVE_REAL_CUPTI)) GTEST_SKIP() << "no libcupti on this machine";
   if (std::filesystem::exists("/dev/nvidia0")) GTEST_SKIP() << "this machine has a driver";

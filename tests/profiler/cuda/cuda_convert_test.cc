@@ -8,6 +8,7 @@
 #include <random>
 
 #include "db/trace_db.h"
+#include "profiler/cuda/findings.h"
 #include "tests/profiler/cuda/cuda_records.h"
 #include "tests/support/synthetic_trace.h"
 
@@ -345,6 +346,61 @@ TEST(CudaConvert, WholeGraphLaunchesAreOperatorsOfUnknownContent) {
   const Converted trace(recording);
   EXPECT_THAT(trace.rows("SELECT kind || ' ' || graph_id || ' ' || start_ns FROM op"),
               testing::ElementsAre("other 12 100"));
+}
+
+// Streams are numbered within a context: every device has a stream 7.
+TEST(CudaConvert, WholeGraphLaunchesOfTwoDevicesStayApart) {
+  CudaRecording recording;
+  recording.name(1, "k");
+  for (const uint32_t device : {0u, 1u}) {
+    cuda::KernelBody kernel{};
+    kernel.start_ns = 10;
+    kernel.end_ns = 20;
+    kernel.place = {device, device + 1, 7, 1, 0, 0, 0};
+    kernel.name = 1;
+    recording.add(RecordType::kernel, kernel);
+    recording.add(RecordType::graph,
+                  cuda::GraphBody{100, 900, {device, device + 1, 7, 3, 0, 12, 0}});
+  }
+  const Converted trace(recording);
+  EXPECT_THAT(trace.rows("SELECT COUNT(*) FROM op GROUP BY stream_id"),
+              testing::ElementsAre("2", "2"));
+}
+
+void add_range(CudaRecording& recording, int64_t from_ns, int64_t to_ns) {
+  const auto enter = [&](cuda::State state, int64_t time_ns) {
+    recording.add(RecordType::state, cuda::StateBody{state, 0}, {}, {}, {time_ns, 1, 0});
+  };
+  enter(cuda::State::recording, from_ns);
+  enter(cuda::State::armed, to_ns);
+}
+
+TEST(CudaFindings, SeveralRangesWithGraphsAreDoubtedBeforeCuda131Update1) {
+  for (const auto& [version, ranges, doubted] :
+       {std::tuple{28u, 2, true}, {130100u, 2, true}, {130101u, 2, false}, {28u, 1, false}}) {
+    CudaRecording recording;
+    recording.add(RecordType::clock,
+                  cuda::ClockBody{1, 1, 1, 1, cuda::ActivityClock::monotonic, version});
+    for (int i = 0; i < ranges; ++i) add_range(recording, 100 + 100 * i, 150 + 100 * i);
+    recording.launch(120, 3, 1, 0, cuda::LaunchKind::graph);
+    const cuda::Findings found = cuda::find_out(recording.reader.finish());
+    EXPECT_EQ(found.notes.size(), doubted ? 1u : 0u) << version << " " << ranges;
+  }
+}
+
+TEST(CudaFindings, WhatIsLostIsCountedAgainstAll) {
+  CudaRecording recording;
+  recording.name(1, "k");
+  recording.kernel(1, 100, 200, 1);
+  recording.kernel(1, 0, 0, 2);
+  recording.kernel(1, 300, 200, 3);
+  recording.add(RecordType::lost, cuda::LostBody{7, cuda::LossPlace::cupti, 0});
+  recording.add(RecordType::lost, cuda::LostBody{2, cuda::LossPlace::discarded, 0});
+  const cuda::Findings found = cuda::find_out(recording.reader.finish());
+  EXPECT_THAT(found.losses, testing::ElementsAre("1 of 10 GPU records without times",
+                                                 "1 of 10 GPU records with impossible times",
+                                                 "7 of 10 GPU records dropped by CUPTI",
+                                                 testing::StartsWith("2 buffers of GPU records")));
 }
 
 TEST(CudaConvert, RealtimeActivitiesComeOntoTheMonotonicClock) {

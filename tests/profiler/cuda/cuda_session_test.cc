@@ -31,6 +31,7 @@ cuda::CuptiApi fake_api() {
   api.get_callback_name = cuptiGetCallbackName;
   api.register_callbacks = cuptiActivityRegisterCallbacks;
   api.register_timestamp = cuptiActivityRegisterTimestampCallback;
+  api.get_timestamp = cuptiGetTimestamp;
   api.activity_enable = cuptiActivityEnable;
   api.activity_disable = cuptiActivityDisable;
   api.next_record = cuptiActivityGetNextRecord;

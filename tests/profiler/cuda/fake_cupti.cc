@@ -90,7 +90,9 @@ uint64_t now() {
   if (timestamp != nullptr) return timestamp();
   timespec time{};
   clock_gettime(CLOCK_REALTIME, &time);
-  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
+  constexpr uint64_t kOffset = 1'000'000'000'000;
+  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec) +
+         kOffset;
 }
 
 // `mutex` is held: CUPTI, too, calls back for buffers under locks of its own.
@@ -402,6 +404,11 @@ CUptiResult cuptiActivityRegisterCallbacks(CUpti_BuffersCallbackRequestFunc requ
 }
 CUptiResult cuptiActivityRegisterTimestampCallback(CUpti_TimestampCallbackFunc function) {
   timestamp = function;
+  return CUPTI_SUCCESS;
+}
+// Without a callback: the clock of the records, which need not be any of the system's.
+CUptiResult cuptiGetTimestamp(uint64_t* time) {
+  *time = now();
   return CUPTI_SUCCESS;
 }
 CUptiResult cuptiActivityEnable(CUpti_ActivityKind kind) {
