@@ -27,6 +27,7 @@ PrefetchMethod read_method(const json& value) {
   method.chunk_bytes = value.value("chunk_bytes", int64_t{0});
   method.ctas = value.value("ctas", int64_t{0});
   method.eviction = value.value("eviction", std::string());
+  method.issue = value.value("issue", std::string());
   return method;
 }
 
@@ -147,6 +148,7 @@ std::string to_json(const DeviceModel& device) {
                        {"chunk_bytes", method.chunk_bytes},
                        {"ctas", method.ctas}});
     if (!method.eviction.empty()) methods.back()["eviction"] = method.eviction;
+    if (!method.issue.empty()) methods.back()["issue"] = method.issue;
   }
   ordered_json collectives = ordered_json::array();
   for (const CollectiveFit& fit : device.collectives) {

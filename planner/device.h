@@ -28,6 +28,9 @@ struct PrefetchMethod {
   int64_t chunk_bytes = 0;  // bytes between two looks at the collective (CPU) or per request (GPU)
   int64_t ctas = 0;         // GPU only
   std::string eviction{};   // GPU only: "normal", or "last" (lines are evicted last); empty: normal
+  // GPU only: "before" or "after" the collective's start, as the start latency was measured; empty:
+  // after.
+  std::string issue{};
 };
 
 // Collective time without prefetching: latency + bytes / bandwidth (least-squares fit), over one

@@ -317,6 +317,7 @@ IssueMethod issue_method(const PrefetchMethod& method) {
   issue.chunk_bytes = method.chunk_bytes;
   issue.ctas = method.ctas;
   if (!method.eviction.empty()) issue.eviction = method.eviction;
+  if (!method.issue.empty()) issue.issue = method.issue;
   return issue;
 }
 

@@ -102,6 +102,15 @@ TEST_F(GpuFlowTest, TheReplayKeepsWhatTheCalibratedPlanPromises) {
   EXPECT_EQ(plan_for(device).plan.verdict, "do-nothing");
 }
 
+// CUDA calls edges from the start of a kernel best effort: a plan is issued as it was calibrated.
+TEST_F(GpuFlowTest, APlanNeedsNoEdgesFromTheStartOfAKernel) {
+  properties_.takes_start_edges = false;
+  const Schedule schedule = plan_for(calibrate());
+  ASSERT_EQ(schedule.plan.verdict, "prefetch");
+  EXPECT_EQ(schedule.method.issue, "before");
+  EXPECT_EQ(replay(schedule).measurement.verdict, Verdict::fast);
+}
+
 TEST_F(GpuFlowTest, AGpuThatKeepsLessThanWasPlannedForIsFoundOut) {
   const Schedule schedule = plan_for(calibrate());
   properties_.effective_l2_bytes = 128 << 10;
