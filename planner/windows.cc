@@ -132,8 +132,9 @@ class WindowFinder {
     const auto from = static_cast<size_t>(ordinal);
     const auto to = static_cast<size_t>(windows_[(w + 1) % windows_.size()].ordinal);
     const double window_end_ns = step_.ops[from].start_ns + step_.ops[from].dur_ns;
-    double bytes = 0;
-    int64_t blocks = 0;
+    double bytes = prefetch_rate_ * idle_behind_ns(from);
+    int64_t blocks = blocks_of(bytes);
+    if (blocks > 0) stream.push_back({ordinal, ordinal, blocks, 0});
     for (size_t i = from + 1; i < count && i != to; ++i) {
       const StepOp& op = step_.ops[i];
       if (op.start_ns < window_end_ns) continue;  // beside the window: counted there
@@ -145,6 +146,16 @@ class WindowFinder {
       blocks += more;
       if (more > 0) stream.push_back({op.ordinal, ordinal, more, contention_ns(i)});
     }
+  }
+
+  // Of a collective's: until the next operator starts, less what is left of the start latency.
+  double idle_behind_ns(size_t window) {
+    const StepOp& op = step_.ops[window];
+    if (op.kind != OpKind::collective) return 0;  // own_arrival() has it
+    const double idle_ns = std::max(0.0, elapsed_ns(window) - op.dur_ns);
+    const double latency_ns = std::min(idle_ns, latency_left_ns_);
+    latency_left_ns_ -= latency_ns;
+    return idle_ns - latency_ns;
   }
 
   void limit(std::vector<Arrival>& stream) const {

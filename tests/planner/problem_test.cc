@@ -233,6 +233,20 @@ TEST(Problem, TheStreamGoesOnBehindTheWindowWhereMemoryIsIdle) {
   }
 }
 
+TEST(Problem, TheTimeUntilTheNextOperatorStartsIsTheStreams) {
+  TinyStep steps;
+  steps.reader("w", 200 * kKiB, 20'480);
+  steps.collective(50);  // over before the prefetch has begun, 50 ns later
+  steps.reader("v", 400 * kKiB, 40'960, 5'050);
+  DeviceModel device = tiny_device(150 * kKiB);
+  PlanProblem problem = build_problem(*steps, device, {});
+  EXPECT_EQ(problem.windows[0].usable_ns, 0);
+  EXPECT_EQ(problem.windows[0].capacity_bytes, 50'000 / 4096 * 4096);  // at 10 bytes/ns
+  for (const FlowSupply& supply : problem.flow.supplies) EXPECT_EQ(supply.cost, 0);
+  device.kind = "cpu";
+  EXPECT_EQ(build_problem(*steps, device, {}).windows[0].capacity_bytes, 0);
+}
+
 TEST(Problem, NothingArrivesBehindTheEndOfTheStep) {
   TinyStep steps;
   steps.reader("norm", 4 * kKiB, 5'000);  // quiet, but of the next step
@@ -241,7 +255,8 @@ TEST(Problem, NothingArrivesBehindTheEndOfTheStep) {
   steps->wall_ns += 3'000;  // until the next step begins
   const PlanProblem problem = build_problem(*steps, tiny_device(150 * kKiB), {});
   ASSERT_EQ(problem.windows.size(), 1u);
-  EXPECT_EQ(problem.supply_op, (std::vector<int32_t>{2}));
+  EXPECT_EQ(problem.supply_op, (std::vector<int32_t>{2, 2}));  // beside the collective, behind it
+  EXPECT_EQ(problem.windows[0].capacity_bytes, (49'000 / 4096 + 30'000 / 4096) * 4096);
 }
 
 TEST(Problem, RefusesTracesThatCannotBePlanned) {

@@ -98,8 +98,6 @@ TEST_F(GpuFlowTest, TheReplayKeepsWhatTheCalibratedPlanPromises) {
         static_cast<double>(schedule.plan.baseline_step_ns - schedule.plan.prefetch_step_ns);
     EXPECT_GE(arms[0].median_ns - arms[1].median_ns, 0.95 * foretold_ns);
   }
-  spec_.allreduce_ns = 1'000;  // nothing arrives in time that is worth a kernel
-  EXPECT_EQ(plan_for(device).plan.verdict, "do-nothing");
 }
 
 // CUDA calls edges from the start of a kernel best effort: a plan is issued as it was calibrated.
