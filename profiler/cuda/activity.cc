@@ -12,9 +12,9 @@ namespace preserve::cuda {
 namespace {
 
 // API versions from cupti_version.h: v13 is CUDA 11.0, v14 11.1, v15 11.2, v17 11.6, v18 11.8,
-// v19 12.0, v20 12.2, v26 12.8; 13.0 and later count 130000 and up.
+// v19 12.0, v20 12.2; 13.0 and later count 130000 and up.
 constexpr uint32_t kCuda110 = 13, kCuda111 = 14, kCuda112 = 15, kCuda116 = 17, kCuda118 = 18,
-                   kCuda120 = 19, kCuda122 = 20, kCuda128 = 26, kCuda130 = 130000;
+                   kCuda120 = 19, kCuda122 = 20, kCuda130 = 130000;
 
 uint8_t kernel_generation(uint32_t version) {
   if (version >= kCuda130) return 10;
@@ -124,7 +124,6 @@ Generation::Generation(uint32_t cupti_version)
       graph_node(cupti_version >= kCuda110),
       graph_id(cupti_version >= kCuda111),
       channel(cupti_version >= kCuda116),
-      allocation_source(cupti_version >= kCuda128),
       overhead_correlation(cupti_version >= kCuda122) {}
 
 char* write_record(char* out, RecordType type, const void* body, size_t body_bytes,
@@ -219,6 +218,8 @@ size_t ActivityDecoder::decode(const void* record, char* out) {
                               from.correlationId};
       return finish(out, out, RecordType::external, body);
     }
+    case CUPTI_ACTIVITY_KIND_CUDA_EVENT:
+      return 0;  // comes with synchronization before CUDA 12.9, asked for or not
     default:
       ++unknown_kinds_;
       return 0;
@@ -312,8 +313,6 @@ size_t ActivityDecoder::memory(const void* record, char* out) {
   if (from.memoryPoolConfig.memoryPoolType != CUPTI_ACTIVITY_MEMORY_POOL_TYPE_INVALID) {
     body.pool = from.memoryPoolConfig.address;
   }
-  if (generation_.allocation_source)
-    body.source = intern(as<CUpti_ActivityMemory4>(record).source, end);
   return finish(out, end, RecordType::memory, body);
 }
 

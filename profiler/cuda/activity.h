@@ -22,7 +22,7 @@ struct Generation {
   explicit Generation(uint32_t cupti_version);
   uint32_t version;
   uint8_t kernel;  // n of CUpti_ActivityKernel<n>
-  bool graph_node, graph_id, channel, allocation_source, overhead_correlation;
+  bool graph_node, graph_id, channel, overhead_correlation;
 };
 
 class ActivityDecoder {

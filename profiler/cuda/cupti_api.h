@@ -36,7 +36,6 @@ namespace preserve::cuda {
   F(graph_node_id, cuptiGetGraphNodeId, false)                             \
   F(graph_id, cuptiGetGraphId, false)                                      \
   F(hw_trace, cuptiActivityEnableHWTrace, false)                           \
-  F(allocation_source, cuptiActivityEnableAllocationSource, false)         \
   F(result_string, cuptiGetResultString, false)                            \
   F(device_id, cuptiGetDeviceId, false)                                    \
   F(chip_name, cuptiDeviceGetChipName, false)                              \

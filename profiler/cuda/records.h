@@ -93,7 +93,7 @@ struct MemoryBody {
   int64_t bytes;
   uint64_t pool;  // address of its pool, 0 none
   uint32_t device, context, stream, correlation;
-  uint32_t source;  // NameBody: the library that allocated, 0 unknown
+  uint32_t reserved2;
   uint8_t memory;   // CUpti_ActivityMemoryKind
   uint8_t release;  // 1: released, 0: allocated
   uint8_t async;

@@ -109,9 +109,11 @@ void RunReader::add(const spool::RecordHeader& head, std::string_view tail,
     case RecordType::graph: {
       GraphBody body{};
       if (!take(tail, body)) return;
-      // A graph that was launched by the device has no start of its own.
       if (body.start_ns > 0 && body.end_ns >= body.start_ns && body.end_ns <= kLatestNs) {
         run_.graphs.push_back(body);
+      } else {  // one that was launched by the device has no start of its own
+        ++run_.losses.received;
+        ++run_.losses.zero_timestamp;
       }
       return;
     }

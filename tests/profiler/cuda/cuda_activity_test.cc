@@ -152,7 +152,7 @@ TEST(CudaActivity, AllocationsLiveFromAllocationToRelease) {
     record.address = 0x7000;
     record.bytes = 512;
     record.timestamp = at_ns;
-    record.source = "/opt/libtorch_cuda.so";
+    record.source = reinterpret_cast<const char*>(1);  // never looked at: nobody asked for it
     recording.add_spool_bytes(out.data(), decoder.decode(&record, out.data()));
   };
   memory(CUPTI_ACTIVITY_MEMORY_OPERATION_TYPE_ALLOCATION, 10);
@@ -261,6 +261,9 @@ TEST(CudaActivity, KindsThatWereNotAskedForAreCounted) {
   std::vector<char> out(ActivityDecoder::kMaxBytes);
   CUpti_Activity record{};
   record.kind = CUPTI_ACTIVITY_KIND_JIT;
+  EXPECT_EQ(decoder.decode(&record, out.data()), 0u);
+  EXPECT_EQ(decoder.unknown_kinds(), 1u);
+  record.kind = CUPTI_ACTIVITY_KIND_CUDA_EVENT;  // no loss: CUPTI 12 sends these unasked
   EXPECT_EQ(decoder.decode(&record, out.data()), 0u);
   EXPECT_EQ(decoder.unknown_kinds(), 1u);
 }

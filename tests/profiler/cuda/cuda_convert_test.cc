@@ -348,6 +348,14 @@ TEST(CudaConvert, WholeGraphLaunchesAreOperatorsOfUnknownContent) {
               testing::ElementsAre("other 12 100"));
 }
 
+TEST(CudaConvert, WholeGraphLaunchesWithoutTimesAreCounted) {
+  CudaRecording recording;
+  recording.add(RecordType::graph, cuda::GraphBody{0, 900, {0, 1, 7, 3, 0, 12, 0}});
+  const Converted trace(recording);
+  EXPECT_THAT(trace.rows("SELECT kind || ' ' || count FROM loss WHERE source = 'cupti' ORDER BY 1"),
+              testing::ElementsAre("received 1", "zero_timestamp 1"));
+}
+
 // Streams are numbered within a context: every device has a stream 7.
 TEST(CudaConvert, WholeGraphLaunchesOfTwoDevicesStayApart) {
   CudaRecording recording;
