@@ -343,6 +343,14 @@ void ProcessConverter::add_cuda() {
   const cuda::Findings found = cuda::find_out(run);
   for (const std::string& text : found.notes) summary_.warnings.push_back(who() + ": " + text);
   for (const std::string& text : found.losses) summary_.losses.push_back(who() + ": " + text);
+  const auto lose = [&](int64_t all, int64_t known, const char* what) {
+    if (known < all)
+      summary_.losses.push_back(fmt::format("{}: {} of {} {}", who(), all - known, all, what));
+  };
+  lose(static_cast<int64_t>(run.activities.size()), rows.join.launched,
+       "GPU operators know no call that launched them, so no range");
+  lose(rows.join.graph_nodes, rows.join.resolved_nodes,
+       "nodes of CUDA graphs know no capture, so no module");
   if (run.counter_setups.empty()) return;
   summary_.counters = true;
   for (const cuda::CounterSetup& setup : run.counter_setups) {

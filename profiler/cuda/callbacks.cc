@@ -104,6 +104,10 @@ CallKind driver_call_kind(const char* text) {
   if (is_function(name, "cuGraphAddKernelNode")) return CallKind::node_add;
   if (is_function(name, "cuGraphKernelNodeSetParams")) return CallKind::node_set;
   if (is_function(name, "cuGraphExecKernelNodeSetParams")) return CallKind::node_set_exec;
+  if (is_function(name, "cuCtxDestroy") || is_function(name, "cuDevicePrimaryCtxReset") ||
+      is_function(name, "cuDevicePrimaryCtxRelease")) {
+    return CallKind::context_end;
+  }
   if (starts_with(name, "cuGraphInstantiate")) return CallKind::instantiate;
   if (is_function(name, "cuMemMap")) return CallKind::map;
   if (is_function(name, "cuMemUnmap")) return CallKind::unmap;

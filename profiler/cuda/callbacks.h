@@ -35,6 +35,7 @@ enum class CallKind : uint8_t {
   capture_begin,
   capture_end,
   instantiate,
+  context_end,
 };
 CallKind driver_call_kind(const char* name);
 // Whether a call of the runtime may lie around one of these.

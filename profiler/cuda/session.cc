@@ -227,16 +227,19 @@ void Session::tick() {
     const int64_t elapsed_ms = (collector::monotonic_ns() - started_ns_) / 1'000'000;
     set_recording(options_.range.records_after(elapsed_ms));
   }
-  // CUPTI's own periodic flush returns full buffers only; this returns every finished one. Not
-  // while the recording ends: behind stop() CUPTI may be gone.
-  pthread_mutex_lock(&flush_mutex_);
-  const State still = state();
-  if (!counters_.wanted() && (still == State::armed || still == State::recording)) {
-    (void)api_.flush_all(0);
-  }
-  pthread_mutex_unlock(&flush_mutex_);
+  flush();
   record_clock();
   collector::wake_writer();
+}
+
+// CUPTI's own periodic flush returns full buffers only; this returns every finished one. Not while
+// the recording ends: behind stop() CUPTI may be gone. Of CUPTI's callbacks only those of API calls
+// may do it: what a context has recorded is fetched as the call begins that ends it.
+void Session::flush() {
+  if (counters_.wanted() || !lock_in_time(flush_mutex_)) return;
+  const State now = state();
+  if (now == State::armed || now == State::recording) (void)api_.flush_all(0);
+  pthread_mutex_unlock(&flush_mutex_);
 }
 
 int64_t Session::next_tick_ms() const {
@@ -330,6 +333,10 @@ void Session::on_callback(void* self, CUpti_CallbackDomain domain, CUpti_Callbac
         }
         return;
       }
+      if (kind == CallKind::context_end) {
+        if (call.callbackSite == CUPTI_API_ENTER) session->flush();
+        return;
+      }
       // What is measured is recorded first, and its counters behind it.
       session->callbacks_.on_driver(cbid, call);
       if (call.callbackSite == CUPTI_API_ENTER) session->counters_.before(kind, call);
@@ -342,9 +349,7 @@ void Session::on_callback(void* self, CUpti_CallbackDomain domain, CUpti_Callbac
         if (session->options_.hardware_trace) session->start_hardware_trace();
         return;
       }
-      // What a context has recorded goes with it.
       if (cbid == CUPTI_CBID_RESOURCE_CONTEXT_DESTROY_STARTING) {
-        (void)session->api_.flush_all(0);
         session->counters_.on_context_destroyed(
             static_cast<const CUpti_ResourceData*>(data)->context);
       }

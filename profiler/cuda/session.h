@@ -81,6 +81,7 @@ class Session {
   void set_attributes();
   void register_clock();
   void set_recording(bool on);
+  void flush();
   bool enable(const struct ActivityKind& kind);
   void start_hardware_trace();
   void name_subscriber(char* name, size_t bytes);

@@ -223,6 +223,17 @@ TEST(CudaSession, StopWaitsForAFlushThatIsUnderWay) {
   EXPECT_EQ(session.state(), cuda::State::drained);
 }
 
+TEST(CudaSession, WhatAContextRecordedIsFetchedBeforeItEnds) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::Session session(api, {});
+  ASSERT_TRUE(session.start());
+  const uint64_t flushes = fake_flushes();
+  fake_destroy_context();
+  EXPECT_EQ(fake_flushes(), flushes + 1);
+  session.stop();
+}
+
 TEST(CudaSession, SecondOneOfAProcessIsRefused) {
   use_spool_folder();
   const cuda::CuptiApi api = fake_api();

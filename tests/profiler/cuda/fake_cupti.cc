@@ -25,6 +25,7 @@ constexpr uint32_t kGraphLaunch = CUPTI_DRIVER_TRACE_CBID_cuGraphLaunch;
 constexpr uint32_t kBeginCapture = CUPTI_DRIVER_TRACE_CBID_cuStreamBeginCapture_v2;
 constexpr uint32_t kEndCapture = CUPTI_DRIVER_TRACE_CBID_cuStreamEndCapture;
 constexpr uint32_t kInstantiate = CUPTI_DRIVER_TRACE_CBID_cuGraphInstantiateWithFlags;
+constexpr uint32_t kDestroy = CUPTI_DRIVER_TRACE_CBID_cuCtxDestroy_v2;
 constexpr uint32_t kProfilerStart = CUPTI_DRIVER_TRACE_CBID_cuProfilerStart;
 constexpr uint32_t kProfilerStop = CUPTI_DRIVER_TRACE_CBID_cuProfilerStop;
 constexpr uint64_t kExecutable = 0xe0;
@@ -169,6 +170,14 @@ void call(uint32_t cbid, CUpti_ApiCallbackSite site, uint32_t id, const void* pa
   callback(callback_data, CUPTI_CB_DOMAIN_DRIVER_API, cbid, &data);
 }
 
+// CUPTI's buffers must not be flushed inside callbacks of resources.
+thread_local bool in_resource_callback = false;
+void call_back(uint32_t cbid, const CUpti_ResourceData& data) {
+  in_resource_callback = true;
+  callback(callback_data, CUPTI_CB_DOMAIN_RESOURCE, cbid, &data);
+  in_resource_callback = false;
+}
+
 void resource(uint32_t cbid, uint64_t node, uint64_t original, uint64_t executable_graph = 0) {
   if (callback == nullptr || !enabled_resource[cbid]) return;
   CUpti_GraphData graph{};
@@ -177,7 +186,7 @@ void resource(uint32_t cbid, uint64_t node, uint64_t original, uint64_t executab
   graph.graphExec = reinterpret_cast<CUgraphExec>(executable_graph);
   CUpti_ResourceData data{};
   data.resourceDescriptor = &graph;
-  callback(callback_data, CUPTI_CB_DOMAIN_RESOURCE, cbid, &data);
+  call_back(cbid, data);
 }
 
 size_t size_of(CUpti_ActivityKind kind) {
@@ -303,12 +312,13 @@ void fake_hold_flushes(bool (*step)()) {
 }
 
 void fake_destroy_context() {
+  call(kDestroy, CUPTI_API_ENTER, 0, nullptr, nullptr);
   if (callback == nullptr || !enabled_resource[CUPTI_CBID_RESOURCE_CONTEXT_DESTROY_STARTING])
     return;
   CUpti_ResourceData data{};
   data.context = reinterpret_cast<CUcontext>(const_cast<char*>(context_handle));
-  callback(callback_data, CUPTI_CB_DOMAIN_RESOURCE, CUPTI_CBID_RESOURCE_CONTEXT_DESTROY_STARTING,
-           &data);
+  call_back(CUPTI_CBID_RESOURCE_CONTEXT_DESTROY_STARTING, data);
+  call(kDestroy, CUPTI_API_EXIT, 0, nullptr, nullptr);
 }
 
 int fake_counting_objects() {
@@ -391,6 +401,7 @@ CUptiResult cuptiGetCallbackName(CUpti_CallbackDomain domain, uint32_t cbid, con
   if (cbid == kGraphLaunch) *name = "cuGraphLaunch";
   if (cbid == kBeginCapture) *name = "cuStreamBeginCapture_v2";
   if (cbid == kEndCapture) *name = "cuStreamEndCapture";
+  if (cbid == kDestroy) *name = "cuCtxDestroy_v2";
   if (cbid == kInstantiate) *name = "cuGraphInstantiateWithFlags";
   if (cbid == kProfilerStart) *name = "cuProfilerStart";
   if (cbid == kProfilerStop) *name = "cuProfilerStop";
@@ -441,8 +452,8 @@ CUptiResult cuptiActivityEnableHWTrace(uint8_t enable) {
   return driver_ready ? CUPTI_SUCCESS : CUPTI_ERROR_NOT_INITIALIZED;
 }
 CUptiResult cuptiActivityFlushAll(uint32_t) {
-  if (over) {
-    std::fputs("flushed after the end\n", stderr);
+  if (over || in_resource_callback) {
+    std::fputs(over ? "flushed after the end\n" : "flushed in a resource callback\n", stderr);
     std::abort();
   }
   if (bool (*step)() = flush_step.exchange(nullptr)) {
