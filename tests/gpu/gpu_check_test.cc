@@ -192,6 +192,19 @@ TEST_F(GpuCheck, DriversVersionOfBothKernelModules) {
   }
 }
 
+TEST_F(GpuCheck, LibrariesOfPythonsWheelsAreUsed) {
+  play_gpu(1'000'000, 1'000'000);
+  program("gpu_device_test", "echo \"[       OK ] ${PRESERVE_SITE_PACKAGES:-none}\"");
+  const fs::path found = folder_ / "out/NVIDIA-H100-Fake-9000/gpu_device_test.txt";
+  ASSERT_EQ(check().exit_code, 0);
+  EXPECT_THAT(read_text_file(found), testing::HasSubstr("none"));
+  program("python3", "case $2 in *nvidia*) echo /wheels ;; *) exit 1 ;; esac");
+  ASSERT_EQ(check().exit_code, 0);
+  EXPECT_THAT(read_text_file(found), testing::HasSubstr("/wheels"));
+  ASSERT_EQ(check({"PRESERVE_SITE_PACKAGES=/mine"}).exit_code, 0);
+  EXPECT_THAT(read_text_file(found), testing::HasSubstr("/mine"));
+}
+
 TEST_F(GpuCheck, TooMuchOverheadFails) {
   play_gpu(1'050'000, 1'005'000);
   EXPECT_EQ(check().exit_code, 1);
