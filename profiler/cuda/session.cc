@@ -395,12 +395,16 @@ void Session::write(collector::SpoolFile& file) {
     if (used > 0) file.write_chunk({}, chunk, used, nullptr, 0);
     used = 0;
   };
+  uint64_t cut_off =
+      0;  // buffers in which CUPTI itself cannot read on; how much was left is unknown
   pool_.drain([&](uint8_t* buffer, size_t valid_bytes) {
     CUpti_Activity* record = nullptr;
-    while (api_.next_record(buffer, valid_bytes, &record) == CUPTI_SUCCESS) {
+    CUptiResult result = CUPTI_SUCCESS;
+    while ((result = api_.next_record(buffer, valid_bytes, &record)) == CUPTI_SUCCESS) {
       if (used + ActivityDecoder::kMaxBytes > kChunkBytes) put();
       used += decoder_.decode(record, chunk + used);
     }
+    cut_off += result != CUPTI_ERROR_MAX_LIMIT_REACHED;
   });
   size_t dropped = 0;
   const State now = state();
@@ -409,6 +413,7 @@ void Session::write(collector::SpoolFile& file) {
   const LostBody losses[] = {
       {dropped, LossPlace::cupti, 0},
       {pool_.take_discarded(), LossPlace::discarded, 0},
+      {cut_off, LossPlace::unreadable, 0},
       {decoder_.unknown_kinds() - unknown_reported_, LossPlace::unknown_kind, 0},
       {counters_.take_dropped(), LossPlace::counter_ranges, 0},
       {counters_.take_failed(), LossPlace::counter_failed, 0},

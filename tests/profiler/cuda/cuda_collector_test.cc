@@ -238,6 +238,12 @@ TEST_F(CudaCollector, WarningsOfCuptiAreSaidOnce) {
   EXPECT_EQ(err.find("no room for device buffers", first + 1), std::string::npos) << err;
 }
 
+TEST_F(CudaCollector, BufferThatCannotBeReadOnIsCounted) {
+  const Recorded recorded = record({"incomplete"});
+  EXPECT_EQ(recorded.kernels(), 2);
+  EXPECT_THAT(recorded.run.err, testing::HasSubstr("1 of 3 GPU records unreadable"));
+}
+
 // On either clock of CUPTI a kernel lies where it was launched.
 TEST_F(CudaCollector, EveryVersionOfCuptiTellsTheSameTimes) {
   for (const char* version : {"version=17", "version=22", "version=28", "version=130200"}) {

@@ -145,6 +145,9 @@ int main(int argc, char** argv) {
     run_steps(1);
     fake_warning("no room for device buffers");
     fake_warning("no room for device buffers");
+  } else if (scenario == "incomplete") {
+    run_steps(1);
+    fake_incomplete_record();
   } else if (scenario == "fatal") {
     run_steps(1);
     fake_fatal("the device fell off");

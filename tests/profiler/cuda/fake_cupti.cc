@@ -275,6 +275,11 @@ void fake_allocate(uint64_t address, uint64_t bytes) {
   append(record);
 }
 
+void fake_incomplete_record() {
+  const std::lock_guard<std::mutex> lock(mutex);
+  append(CUpti_ActivityKernel10{});
+}
+
 void fake_profiler(int start) {
   const uint32_t cbid = start != 0 ? kProfilerStart : kProfilerStop;
   call(cbid, CUPTI_API_ENTER, 0, nullptr, nullptr);
@@ -440,6 +445,7 @@ CUptiResult cuptiActivityGetNextRecord(uint8_t* bytes, size_t valid, CUpti_Activ
   uint8_t* next = bytes;
   if (*record != nullptr) next = reinterpret_cast<uint8_t*>(*record) + size_of((*record)->kind);
   if (next >= bytes + valid) return CUPTI_ERROR_MAX_LIMIT_REACHED;
+  if (size_of(reinterpret_cast<CUpti_Activity*>(next)->kind) == 0) return CUPTI_ERROR_INVALID_KIND;
   *record = reinterpret_cast<CUpti_Activity*>(next);
   return CUPTI_SUCCESS;
 }

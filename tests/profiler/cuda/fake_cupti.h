@@ -27,6 +27,7 @@ void fake_capture(int begin);
 void fake_instantiate();
 void fake_graph_launch();
 void fake_allocate(uint64_t address, uint64_t bytes);
+void fake_incomplete_record();  // as a forced flush may hand out
 void fake_profiler(int start);
 void fake_fatal(const char* message);
 void fake_warning(const char* message);
