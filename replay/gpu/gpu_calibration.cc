@@ -194,6 +194,19 @@ std::string link_note(const GpuCalibrationSamples& samples) {
       format_rate(rate), format_rate(nominal));
 }
 
+// A graph that takes longer to launch than to run: its time is the processor's. Empty: none does.
+std::string launch_note(const GpuCalibrationSamples& samples) {
+  for (const LeafTimes& times : samples.leaves) {
+    const double launch_ns = median(times.launch_ns), step_ns = median(times.step_ns);
+    if (launch_ns < step_ns) continue;
+    return fmt::format(
+        "window_cost_ns and op_floor_ns may be the processor's: it takes {} to launch a graph that "
+        "the GPU runs every {}",
+        format_duration(launch_ns), format_duration(step_ns));
+  }
+  return {};
+}
+
 std::vector<std::string> notes_of(const GpuCalibrationSamples& samples) {
   const GpuFacts& facts = samples.facts;
   std::vector<std::string> notes;
@@ -214,8 +227,9 @@ std::vector<std::string> notes_of(const GpuCalibrationSamples& samples) {
       "fewest CTAs within 2 % of the best",
       format_duration(kRankHoldsNs[0]), format_duration(kRankHoldsNs[1]),
       format_duration(kRankHoldsNs[2])));
-  if (const std::string note = start_edges_note(samples); !note.empty()) notes.push_back(note);
-  if (const std::string note = link_note(samples); !note.empty()) notes.push_back(note);
+  for (const auto& note : {launch_note(samples), start_edges_note(samples), link_note(samples)}) {
+    if (!note.empty()) notes.push_back(note);
+  }
   notes.push_back(
       "slowdown_per_byte_ns: of a transfer over the host link, which stands for a collective; "
       "preserve-replay measures real ones");

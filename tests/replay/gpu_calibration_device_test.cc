@@ -435,6 +435,15 @@ TEST(GpuCalibrationDevice, TransfersFasterThanTheLinkAreNoTransfers) {
   EXPECT_THAT(calibrate(cached).notes, Contains(HasSubstr("cannot have used it")));
 }
 
+TEST(GpuCalibrationDevice, AProcessorThatIsSlowerThanTheGpuIsNoted) {
+  FakeGpuProperties properties = small_gpu();
+  FakeGpu good(properties);
+  EXPECT_THAT(calibrate(good).notes, testing::Not(Contains(HasSubstr("the processor's"))));
+  properties.host_launch_ns = 1'000'000;
+  FakeGpu slow(properties);
+  EXPECT_THAT(calibrate(slow).notes, Contains(HasSubstr("the processor's: it takes 1")));
+}
+
 TEST(GpuCalibrationDevice, ABusyGpuIsNoted) {
   FakeGpuProperties properties = small_gpu();
   properties.state.other_pids = {4711, 4712};
