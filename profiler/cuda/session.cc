@@ -12,27 +12,12 @@
 #include "profiler/cuda/thread_record.h"
 
 namespace preserve::cuda {
-
-struct ActivityKind {
-  CUpti_ActivityKind kind;
-  const char* name;
-  bool needed = false;  // without it there is nothing to record
-};
-
 namespace {
 
-constexpr char kSubscriberName[] = "preserve";
 constexpr int kClockTries = 100;
 constexpr size_t kChunkBytes = size_t{256} << 10;
 constexpr time_t kLockWaitS = 2;
 constexpr uint32_t kMaxNotes = 64;  // of one process
-
-// CUPTI's buffer callbacks carry no user data; one session per process at a time.
-std::atomic<Session*> current{nullptr};
-
-uint64_t timestamp() {
-  return static_cast<uint64_t>(collector::monotonic_ns());
-}
 
 int64_t read_clock(clockid_t id) {
   timespec now{};
@@ -48,23 +33,6 @@ constexpr ActivityKind kKinds[] = {{CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, "kern
                                    {CUPTI_ACTIVITY_KIND_SYNCHRONIZATION, "waits"},
                                    {CUPTI_ACTIVITY_KIND_OVERHEAD, "its own overhead"},
                                    {CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION, "external ids"}};
-// From the start to the end. Devices and contexts are told of once, as they come to be; parameters
-// point into allocations of long ago.
-constexpr ActivityKind kLastingKinds[] = {{CUPTI_ACTIVITY_KIND_DEVICE, "devices"},
-                                          {CUPTI_ACTIVITY_KIND_CONTEXT, "contexts"},
-                                          {CUPTI_ACTIVITY_KIND_MEMORY2, "allocations"},
-                                          {CUPTI_ACTIVITY_KIND_MEMORY_POOL, "memory pools"}};
-// Graph-level records exclude node-level ones. A graph that was instantiated before they were
-// enabled has none, so this is from start to end too; what lies outside the capture range is left
-// out when the recording is converted.
-constexpr ActivityKind kGraphKind{CUPTI_ACTIVITY_KIND_GRAPH_TRACE, "graph launches", true};
-
-// cupti_version.h. CUPTI 12.6 Update 2 to 13.0 may lose the times of kernels when it is given a
-// time stamp callback (release notes of CUDA 13.1, resolved issues).
-constexpr uint32_t kCuda126 = 24, kCuda131 = 130100, kCuda132 = 130200;
-bool loses_times_with_callback(uint32_t version) {
-  return version >= kCuda126 && version < kCuda131;
-}
 
 // A call of CUPTI that does not come back must not keep the program from ending.
 bool lock_in_time(pthread_mutex_t& mutex) {
@@ -81,6 +49,9 @@ uint32_t version_of(const CuptiApi& api) {
 
 }  // namespace
 
+// CUPTI's buffer callbacks carry no user data; one session per process at a time.
+std::atomic<Session*> Session::current_{nullptr};
+
 Session::Session(const CuptiApi& api, const SessionOptions& options)
     : api_(api),
       options_(options),
@@ -90,96 +61,7 @@ Session::Session(const CuptiApi& api, const SessionOptions& options)
       version_(version_of(api)) {}
 
 void Session::forget() {
-  current.store(nullptr, std::memory_order_release);
-}
-
-bool Session::start() {
-  started_ns_ = collector::monotonic_ns();
-  Session* none = nullptr;
-  if (!current.compare_exchange_strong(none, this)) {
-    return degrade("another recording of this process is still running",
-                   CUPTI_ERROR_INVALID_OPERATION);
-  }
-  if (!subscribe()) return false;
-  set_attributes();
-  register_clock();
-  if (!pool_.open(options_.buffers, options_.buffer_bytes, options_.ready_buffers)) {
-    return degrade("no memory for activity buffers", CUPTI_ERROR_OUT_OF_MEMORY);
-  }
-  const CUptiResult registered = api_.register_callbacks(on_buffer_requested, on_buffer_completed);
-  if (registered != CUPTI_SUCCESS) return degrade("no activity buffers", registered);
-  if (!callbacks_.enable(subscriber_)) return degrade("no callbacks", CUPTI_ERROR_NOT_SUPPORTED);
-  record_clock();
-  enter(State::armed);
-  if (counters_.wanted()) {
-    counters_.announce();
-  } else {
-    for (const ActivityKind& kind : kLastingKinds) (void)enable(kind);
-    if (options_.whole_graphs && !enable(kGraphKind)) return false;
-  }
-  if (options_.range.recording_at_start()) set_recording(true);
-  return state() != State::degraded;
-}
-
-bool Session::subscribe() {
-  char other[128] = {};
-  // The first version: from 13.2 on a subscriber of the second one takes part in a CUPTI of several
-  // tools, whose functions are others than those used here.
-  const CUptiResult result = api_.subscribe(&subscriber_, on_callback, this);
-  if (result == CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED ||
-      result == CUPTI_ERROR_MAX_LIMIT_REACHED) {
-    name_subscriber(other, sizeof(other));
-    char why[200];
-    ::snprintf(why, sizeof(why), "another profiler holds CUPTI (%s)",
-               other[0] != '\0' ? other : "unnamed");
-    return degrade(why, result);
-  }
-  if (result != CUPTI_SUCCESS) return degrade("CUPTI refuses to start (no NVIDIA driver?)", result);
-  enter(State::subscribed);
-  return true;
-}
-
-// The second version of the same call is refused too, and says by whom.
-void Session::name_subscriber(char* name, size_t bytes) {
-  if (api_.subscribe_v2 == nullptr || version_ >= kCuda132) return;
-  CUpti_SubscriberParams params{};
-  params.structSize = CUpti_SubscriberParams_STRUCT_SIZE;
-  params.subscriberName = kSubscriberName;
-  params.oldSubscriberName = name;
-  params.oldSubscriberSize = bytes;
-  CUpti_SubscriberHandle unwanted = nullptr;
-  if (api_.subscribe_v2(&unwanted, on_callback, this, &params) == CUPTI_SUCCESS) {
-    (void)api_.unsubscribe(unwanted);  // it has left in between; nothing of ours is enabled
-  }
-  name[bytes - 1] = '\0';
-}
-
-// All of these are wishes: a CUPTI that does not know one works without.
-void Session::set_attributes() {
-  const auto set = [this](CUpti_ActivityAttribute attribute, auto value) {
-    size_t bytes = sizeof(value);
-    (void)api_.set_attribute(attribute, &bytes, &value);
-  };
-  set(CUPTI_ACTIVITY_ATTR_ZEROED_OUT_ACTIVITY_BUFFER, uint8_t{1});
-  set(CUPTI_ACTIVITY_ATTR_PER_THREAD_ACTIVITY_BUFFER, uint8_t{0});
-  // System thread ids: the default, pthread_self, matches nothing else.
-  if (api_.set_thread_id_type != nullptr) {
-    (void)api_.set_thread_id_type(CUPTI_ACTIVITY_THREAD_ID_TYPE_SYSTEM);
-  }
-  // Programs ask in a loop whether something is done: the answer `not yet` is of no use.
-  if (api_.all_sync_records != nullptr) (void)api_.all_sync_records(0);
-  if (api_.flush_period != nullptr && !counters_.wanted()) {
-    (void)api_.flush_period(options_.flush_ms);
-  }
-}
-
-// Before any kind is enabled. Without it activity times are CLOCK_REALTIME, and the converter
-// shifts them.
-void Session::register_clock() {
-  if (loses_times_with_callback(version_)) return;
-  if (api_.register_timestamp != nullptr && api_.register_timestamp(timestamp) == CUPTI_SUCCESS) {
-    clock_ = ActivityClock::monotonic;
-  }
+  current_.store(nullptr, std::memory_order_release);
 }
 
 bool Session::enable(const ActivityKind& kind) {
@@ -195,6 +77,7 @@ bool Session::enable(const ActivityKind& kind) {
 // The GPU writes its own records. Only an initialised driver can be asked, and only before there is
 // a context; without it CUPTI goes on as it does elsewhere.
 void Session::start_hardware_trace() {
+  hardware_trace_asked_.store(true, std::memory_order_relaxed);
   const CUptiResult result =
       api_.hw_trace == nullptr ? CUPTI_ERROR_NOT_SUPPORTED : api_.hw_trace(1);
   if (result != CUPTI_SUCCESS) note("no hardware trace", result);
@@ -262,6 +145,9 @@ void Session::stop() {
   }
   if (switching_ended) pthread_mutex_unlock(&recording_mutex_);
   if (!runs) return;
+  if (options_.hardware_trace && !hardware_trace_asked_.load(std::memory_order_relaxed)) {
+    note("no hardware trace: the driver was never said to be ready", CUPTI_ERROR_NOT_READY);
+  }
   counters_.stop();
   if (lock_in_time(flush_mutex_)) {
     (void)api_.flush_all(0);
@@ -374,7 +260,7 @@ void Session::on_state(uint32_t cbid, const CUpti_StateData& data) {
 }
 
 void Session::on_buffer_requested(uint8_t** buffer, size_t* bytes, size_t* max_records) {
-  Session* session = current.load(std::memory_order_acquire);
+  Session* session = current_.load(std::memory_order_acquire);
   *max_records = 0;
   *buffer = session == nullptr ? nullptr : session->pool_.acquire();
   *bytes = session == nullptr ? 0 : session->pool_.buffer_bytes();
@@ -382,7 +268,7 @@ void Session::on_buffer_requested(uint8_t** buffer, size_t* bytes, size_t* max_r
 
 void Session::on_buffer_completed(CUcontext, uint32_t, uint8_t* buffer, size_t,
                                   size_t valid_bytes) {
-  Session* session = current.load(std::memory_order_acquire);
+  Session* session = current_.load(std::memory_order_acquire);
   if (session == nullptr || buffer == nullptr) return;
   session->pool_.complete(buffer, valid_bytes);
   collector::wake_writer();

@@ -33,6 +33,13 @@ struct RangeEvent;
 
 namespace preserve::cuda {
 
+// A kind of CUPTI's records, and what they are of.
+struct ActivityKind {
+  CUpti_ActivityKind kind;
+  const char* name;
+  bool needed = false;  // without it there is nothing to record
+};
+
 struct SessionOptions {
   bool parameters = true;
   bool whole_graphs = false;              // one record per graph launch instead of one per node
@@ -82,7 +89,7 @@ class Session {
   void register_clock();
   void set_recording(bool on);
   void flush();
-  bool enable(const struct ActivityKind& kind);
+  bool enable(const ActivityKind& kind);
   void start_hardware_trace();
   void name_subscriber(char* name, size_t bytes);
   void on_state(uint32_t cbid, const CUpti_StateData& data);
@@ -91,6 +98,8 @@ class Session {
   void enter(State state, CUptiResult result = CUPTI_SUCCESS, const char* why = "");
   int64_t cupti_clock() const;
   void record_clock();
+
+  static std::atomic<Session*> current_;
 
   const CuptiApi& api_;
   const SessionOptions options_;
@@ -107,6 +116,7 @@ class Session {
   pthread_mutex_t recording_mutex_ = PTHREAD_MUTEX_INITIALIZER;
   pthread_mutex_t flush_mutex_ = PTHREAD_MUTEX_INITIALIZER;  // held around flushes of our threads
   std::atomic<uint32_t> notes_{0};
+  std::atomic<bool> hardware_trace_asked_{false};
   std::atomic<uint64_t> ranges_seen_{0};
   // What the open watched range is of: a thread (push and pop), or started_range_.
   std::atomic<const void*> range_owner_{nullptr};

@@ -260,6 +260,8 @@ TEST_F(CudaCollector, HardwareTraceIsAskedForWhenTheDriverIsReady) {
   const Recorded recorded = record({"steps", "2"}, {"--cuda-hw-trace"});
   EXPECT_EQ(recorded.kernels(), 4);
   EXPECT_THAT(recorded.run.err, testing::Not(testing::HasSubstr("hardware trace")));
+  EXPECT_THAT(record({"unready", "2"}, {"--cuda-hw-trace"}).run.err,
+              testing::HasSubstr("no hardware trace: the driver was never said to be ready"));
 }
 
 TEST_F(CudaCollector, ForkedChildIsNotRecordedAndLives) {

@@ -30,7 +30,6 @@ void initialize_cuda() {
   auto* start =
       tool == nullptr ? nullptr : reinterpret_cast<int (*)()>(dlsym(tool, "InitializeInjection"));
   if (start != nullptr) start();
-  fake_driver_ready();
 }
 
 void launch(const char* name, uint64_t pointer = 0) {
@@ -124,8 +123,9 @@ int main(int argc, char** argv) {
   const int count = argc > 2 ? std::atoi(argv[2]) : 3;
   nvtxMarkA("started");
   initialize_cuda();
+  if (scenario != "unready") fake_driver_ready();
   fake_allocate(0x70000000, 4096);
-  if (scenario == "steps" || scenario == "counted") {
+  if (scenario == "steps" || scenario == "counted" || scenario == "unready") {
     run_steps(count);
   } else if (scenario == "graph") {
     capture_graph();
