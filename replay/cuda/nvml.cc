@@ -72,25 +72,32 @@ struct Nvml::Functions {
   int (*link_generation)(void*, unsigned*) = nullptr;
   int (*link_lanes)(void*, unsigned*) = nullptr;
 
-  // Its newer name, and its older one.
-  bool resolve_throttle() {
-    return library.resolve_optional(throttle, "nvmlDeviceGetCurrentClocksEventReasons") ||
-           library.resolve(throttle, "nvmlDeviceGetCurrentClocksThrottleReasons");
-  }
+  // What there is besides these three is used; drivers drop functions that were long superseded.
   bool resolve() {
-    return library.found() && library.resolve(init, "nvmlInit_v2") &&
-           library.resolve(shutdown, "nvmlShutdown") &&
-           library.resolve(by_bus_id, "nvmlDeviceGetHandleByPciBusId_v2") &&
-           library.resolve(driver, "nvmlSystemGetDriverVersion") &&
-           library.resolve(clock, "nvmlDeviceGetClockInfo") &&
-           library.resolve(temperature, "nvmlDeviceGetTemperature") &&
-           library.resolve(utilisation, "nvmlDeviceGetUtilizationRates") &&
-           library.resolve(processes, "nvmlDeviceGetComputeRunningProcesses_v3") &&
-           resolve_throttle() && library.resolve(mig_mode, "nvmlDeviceGetMigMode") &&
-           library.resolve(link_generation, "nvmlDeviceGetMaxPcieLinkGeneration") &&
-           library.resolve(link_lanes, "nvmlDeviceGetMaxPcieLinkWidth");
+    if (!library.found() || !library.resolve(init, "nvmlInit_v2") ||
+        !library.resolve(shutdown, "nvmlShutdown") ||
+        !library.resolve(by_bus_id, "nvmlDeviceGetHandleByPciBusId_v2")) {
+      return false;
+    }
+    library.resolve_optional(driver, "nvmlSystemGetDriverVersion");
+    library.resolve_optional(clock, "nvmlDeviceGetClockInfo");
+    library.resolve_optional(temperature, "nvmlDeviceGetTemperature");
+    library.resolve_optional(utilisation, "nvmlDeviceGetUtilizationRates");
+    library.resolve_optional(processes, "nvmlDeviceGetComputeRunningProcesses_v3");
+    library.resolve_optional(throttle, "nvmlDeviceGetCurrentClocksEventReasons") ||
+        library.resolve_optional(throttle, "nvmlDeviceGetCurrentClocksThrottleReasons");
+    library.resolve_optional(mig_mode, "nvmlDeviceGetMigMode");
+    library.resolve_optional(link_generation, "nvmlDeviceGetMaxPcieLinkGeneration");
+    library.resolve_optional(link_lanes, "nvmlDeviceGetMaxPcieLinkWidth");
+    return true;
   }
 };
+
+// False also where there is no such function.
+template <typename... Parameters, typename... Arguments>
+bool succeeds(int (*function)(Parameters...), Arguments... arguments) {
+  return function != nullptr && function(arguments...) == kNvmlSuccess;
+}
 
 Nvml::Nvml(const std::string& pci_bus_id, std::function<void()> pause)
     : pause_(std::move(pause)), functions_(std::make_unique<Functions>()) {
@@ -99,7 +106,7 @@ Nvml::Nvml(const std::string& pci_bus_id, std::function<void()> pause)
     functions_.reset();
     return;
   }
-  if (functions_->by_bus_id(pci_bus_id.c_str(), &device_) != kNvmlSuccess) device_ = nullptr;
+  if (!succeeds(functions_->by_bus_id, pci_bus_id.c_str(), &device_)) device_ = nullptr;
 }
 
 Nvml::~Nvml() {
@@ -108,26 +115,27 @@ Nvml::~Nvml() {
 
 std::string Nvml::driver() {
   std::array<char, 96> text{};
-  const bool known = functions_ && functions_->driver(text.data(), text.size()) == kNvmlSuccess;
+  const bool known =
+      functions_ && succeeds(functions_->driver, text.data(), static_cast<unsigned>(text.size()));
   return known ? text.data() : "";
 }
 
 double Nvml::host_link_bytes_per_s() {
   unsigned generation = 0, lanes = 0;
   const bool known = device_ != nullptr &&
-                     functions_->link_generation(device_, &generation) == kNvmlSuccess &&
-                     functions_->link_lanes(device_, &lanes) == kNvmlSuccess;
+                     succeeds(functions_->link_generation, device_, &generation) &&
+                     succeeds(functions_->link_lanes, device_, &lanes);
   return known ? pcie_bytes_per_s(generation, lanes) : 0;
 }
 
 bool Nvml::mig() {
   unsigned current = 0, pending = 0;
-  return device_ != nullptr && functions_->mig_mode(device_, &current, &pending) == kNvmlSuccess &&
+  return device_ != nullptr && succeeds(functions_->mig_mode, device_, &current, &pending) &&
          current != 0;
 }
 
 std::vector<int64_t> Nvml::compute_pids() {
-  if (device_ == nullptr) return {};
+  if (device_ == nullptr || functions_->processes == nullptr) return {};
   std::vector<Process> processes(64);
   int result = kNvmlInsufficientSize;
   auto count = static_cast<unsigned>(processes.size());
@@ -144,7 +152,7 @@ std::vector<int64_t> Nvml::compute_pids() {
 
 std::optional<int> Nvml::busy_percent() {
   Utilisation utilisation{};
-  if (functions_->utilisation(device_, &utilisation) != kNvmlSuccess) return std::nullopt;
+  if (!succeeds(functions_->utilisation, device_, &utilisation)) return std::nullopt;
   return static_cast<int>(utilisation.gpu_percent);
 }
 
@@ -162,19 +170,19 @@ GpuState Nvml::state(const std::vector<int64_t>& own_pids) {
   GpuState state;
   if (device_ == nullptr) return state;
   unsigned value = 0;
-  if (functions_->clock(device_, kSmClock, &value) == kNvmlSuccess) {
+  if (succeeds(functions_->clock, device_, kSmClock, &value)) {
     state.sm_clock_mhz = static_cast<int>(value);
   }
-  if (functions_->clock(device_, kMemoryClock, &value) == kNvmlSuccess) {
+  if (succeeds(functions_->clock, device_, kMemoryClock, &value)) {
     state.memory_clock_mhz = static_cast<int>(value);
   }
-  if (functions_->temperature(device_, kGpuTemperature, &value) == kNvmlSuccess) {
+  if (succeeds(functions_->temperature, device_, kGpuTemperature, &value)) {
     state.temperature_c = static_cast<int>(value);
   }
   if (!busy_before_) busy_before_ = busy_before();
   state.utilisation_percent = *busy_before_;
   unsigned long long reasons = 0;
-  if (functions_->throttle(device_, &reasons) == kNvmlSuccess) {
+  if (succeeds(functions_->throttle, device_, &reasons)) {
     state.throttle = throttle_text(reasons);
   }
   for (const int64_t pid : compute_pids()) {

@@ -286,6 +286,9 @@ int64_t set_aside_bytes(const GpuFacts& facts, SetAside set_aside) {
 
 std::vector<std::string> busy_sentences(const GpuState& before) {
   std::vector<std::string> sentences;
+  if (tells_nothing(before)) {
+    sentences.emplace_back(kNothingTold);
+  }
   if (!before.other_pids.empty()) {
     sentences.push_back(fmt::format(
         "other processes compute on the GPU (pid {}): the numbers are too low by what they take",

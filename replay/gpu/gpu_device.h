@@ -48,6 +48,13 @@ struct GpuRange {
   int64_t bytes = 0;       // multiple of 16
 };
 
+inline constexpr const char* kNothingTold =
+    "the driver's management library (NVML) tells nothing here, so other processes on the GPU and "
+    "held-down clocks went unnoticed";
+inline bool tells_nothing(const GpuState& state) {
+  return !state.sm_clock_mhz && !state.utilisation_percent && state.other_pids.empty();
+}
+
 // Above it the GPU is not ours alone; a desktop's drawing stays below.
 inline constexpr int kBusyPercent = 10;
 

@@ -106,7 +106,10 @@ void describe_run(const GpuExecutor& executor, const GpuState& before, const Gpu
   meta["launch_gap_ns"] = std::to_string(std::llround(executor.bare_times().launch_gap_ns));
 }
 
-void warn_of(const GpuExecutor& executor, ReplayRecord& record) {
+void warn_of(const GpuExecutor& executor, const GpuState& before, ReplayRecord& record) {
+  if (tells_nothing(before)) {
+    record.warnings.emplace_back(kNothingTold);
+  }
   const double step_ns = record.measurement.arms[0].median_ns;
   if (executor.launch_ns() > step_ns && step_ns > 0) {
     record.warnings.push_back(fmt::format(
@@ -157,7 +160,7 @@ ReplayRecord replay_on_gpu(const Ranks& ranks, GpuDevice& device, const ReplayJo
   describe_plan(job, plan, record.meta);
   describe_run(executor, before, after, record.meta);
   record.warnings.insert(record.warnings.end(), plan.warnings.begin(), plan.warnings.end());
-  warn_of(executor, record);
+  warn_of(executor, before, record);
   return record;
 }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A libnvidia-ml.so.1 with one GPU, busy and held down by its power limit.
+// A libnvidia-ml.so.1 with one GPU, busy and held down by its power limit. It has no function for
+// temperatures.
 #include <cstring>
 
 namespace {
 int gpu = 0;
-constexpr int kSuccess = 0, kNotFound = 6, kInsufficientSize = 7, kNotSupported = 3;
+constexpr int kSuccess = 0, kNotFound = 6, kInsufficientSize = 7;
 struct Process {
   unsigned pid;
   unsigned long long memory_bytes;
@@ -33,9 +34,6 @@ int nvmlSystemGetDriverVersion(char* text, unsigned bytes) {
 int nvmlDeviceGetClockInfo(void*, int type, unsigned* mhz) {
   *mhz = type == 1 ? 1755 : 2619;
   return kSuccess;
-}
-int nvmlDeviceGetTemperature(void*, int, unsigned*) {
-  return kNotSupported;
 }
 int nvmlDeviceGetUtilizationRates(void*, unsigned* percents) {
   percents[0] = fake_nvml_busy_looks-- > 0 ? 97 : 4;

@@ -453,7 +453,10 @@ TEST(GpuCalibrationDevice, ABusyGpuIsNoted) {
   EXPECT_THAT(device.notes,
               Contains(HasSubstr("other processes compute on the GPU (pid 4711, 4712)")));
   EXPECT_THAT(device.notes, Contains(HasSubstr("60 % busy")));
-  EXPECT_THAT(busy_sentences({}), IsEmpty());
+  EXPECT_THAT(busy_sentences({}), Contains(HasSubstr("NVML")));
+  GpuState idle;
+  idle.sm_clock_mhz = 1980;
+  EXPECT_THAT(busy_sentences(idle), IsEmpty());
 }
 
 // --- the file
