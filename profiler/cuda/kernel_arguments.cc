@@ -98,10 +98,11 @@ std::optional<CollectiveFacts> cross_device_reduce(const Run& run, const Launch&
   }
   const std::optional<Template> arguments = named ? read_template(kernel) : std::nullopt;
   if (!arguments || arguments->rest != "EEEvPNS_8RankDataENS_11RankSignalsEPNS_6SignalEPT_ii" ||
-      !laid_out_as(run, launch, {{0, 8}, {8, 64}, {72, 8}, {80, 8}, {88, 4}, {92, 4}})) {
+      // RankSignals is aligned to 16 bytes.
+      !laid_out_as(run, launch, {{0, 8}, {16, 64}, {80, 8}, {88, 8}, {96, 4}, {100, 4}})) {
     return std::nullopt;
   }
-  const auto rank = argument<int32_t>(run, launch, 88), size = argument<int32_t>(run, launch, 92);
+  const auto rank = argument<int32_t>(run, launch, 96), size = argument<int32_t>(run, launch, 100);
   if (arguments->number < 2 || arguments->number > 8 || rank < 0 ||
       static_cast<uint64_t>(rank) >= arguments->number || size <= 0) {
     return std::nullopt;

@@ -649,7 +649,8 @@ TEST(CudaConvert, WaitsAreRangesOnTheStreamThatWasWaitedFor) {
 
 // ---------------------------------------------------------------- custom allreduces
 
-// Mangled names as nvcc 13.0 makes them of vLLM's and PyTorch's sources.
+// Mangled names and layouts (.nv.info of the cubin) as nvcc 13.0 makes them of vLLM's and PyTorch's
+// sources.
 constexpr const char* kReduce =
     "_ZN4vllm26cross_device_reduce_1stageI13__nv_bfloat16Li8EEEvPNS_8RankDataENS_11RankSignalsE"
     "PNS_6SignalEPT_ii";
@@ -658,11 +659,11 @@ constexpr const char* kMultimem = "_Z26multimem_all_reduce_kernelIN3c108BFloat16
 class CustomAllreduce : public testing::Test {
  protected:
   using Layout = std::vector<cuda::ParameterLayout>;
-  static Layout reduce_layout() { return {{0, 8}, {8, 64}, {72, 8}, {80, 8}, {88, 4}, {92, 4}}; }
+  static Layout reduce_layout() { return {{0, 8}, {16, 64}, {80, 8}, {88, 8}, {96, 4}, {100, 4}}; }
   static std::string reduce_arguments(int32_t rank, int32_t packs) {
-    std::string bytes(96, '\x11');
-    std::memcpy(&bytes[88], &rank, 4);
-    std::memcpy(&bytes[92], &packs, 4);
+    std::string bytes(104, '\x11');
+    std::memcpy(&bytes[96], &rank, 4);
+    std::memcpy(&bytes[100], &packs, 4);
     return bytes;
   }
   static std::string multimem_arguments(uint64_t count, uint64_t rank, uint64_t ranks) {
@@ -711,9 +712,9 @@ TEST_F(CustomAllreduce, StaysUnknownWhereAnythingDiffers) {
   EXPECT_EQ(row(kReduce, reduce_layout(), reduce_arguments(8, 1024)), kUnknown);  // rank 8 of 8
   EXPECT_EQ(row(kReduce, reduce_layout(), reduce_arguments(-1, 1024)), kUnknown);
   EXPECT_EQ(row(kReduce, reduce_layout(), reduce_arguments(3, 0)), kUnknown);
-  EXPECT_EQ(row(kReduce, reduce_layout(), good.substr(0, 92)), kUnknown);
+  EXPECT_EQ(row(kReduce, reduce_layout(), good.substr(0, 100)), kUnknown);
   EXPECT_EQ(row(kReduce, reduce_layout(), good, cuda::kParametersCut), kUnknown);
-  EXPECT_EQ(row(kReduce, {{0, 8}, {8, 32}, {40, 8}, {48, 8}, {56, 4}, {60, 4}}, good), kUnknown);
+  EXPECT_EQ(row(kReduce, {{0, 8}, {16, 32}, {48, 8}, {56, 8}, {64, 4}, {68, 4}}, good), kUnknown);
   EXPECT_EQ(row(kReduce, {}, good), kUnknown);
   // Forks with other arguments or types.
   std::string other(kReduce);
