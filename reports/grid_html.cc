@@ -245,38 +245,36 @@ std::string settings(const GridReport& report) {
 }
 
 std::string all_cells(const GridReport& report) {
-  HtmlTable table("All cells", {{"Cell"},
-                                {"Status"},
-                                {"Plan"},
-                                {"Modelled step", Column::number},
-                                {"Predicted", Column::number},
-                                {"Plan measured", Column::number},
-                                {"Verdict"},
-                                {"Chosen"},
-                                {"Fidelity", Column::number},
-                                {"Saving realised", Column::number},
-                                {"Took", Column::number},
-                                {"Reason", Column::wide}});
+  HtmlTable table("Measured cells", {{"Cell"},
+                                     {"Plan"},
+                                     {"Modelled step", Column::number},
+                                     {"Predicted", Column::number},
+                                     {"Plan measured", Column::number},
+                                     {"Verdict"},
+                                     {"Chosen"},
+                                     {"Fidelity", Column::number},
+                                     {"Saving realised", Column::number},
+                                     {"Took", Column::number}});
+  HtmlTable others("Cells without a number",
+                   {{"Cell"}, {"Status"}, {"Took", Column::number}, {"Reason", Column::wide}});
+  bool any_other = false;
   for (const GridCell& cell : report.cells) {
-    std::vector<std::string> row{
-        html_name(name_of(cell.key)),
-        cell.status == CellStatus::not_available ? "N/A" : to_text(cell.status)};
-    if (cell.status == CellStatus::done) {
-      const auto share = realised_share(cell);
-      row.insert(row.end(),
-                 {html_text(cell.plan_verdict), html_time(cell.modelled_step_ns),
-                  format_ratio(cell.predicted_speedup), ratio_text(cell.speedup),
-                  html_text(cell.verdict) + (cell.busy ? " (busy)" : ""), html_text(cell.choice),
-                  cell.fidelity ? format_ratio(*cell.fidelity) : "-",
-                  share ? fmt::format("{:.0f} %", 100 * *share) : "-"});
-    } else {
-      row.insert(row.end(), 8, "");
+    if (cell.status != CellStatus::done) {
+      any_other = true;
+      others.row({html_name(name_of(cell.key)),
+                  cell.status == CellStatus::not_available ? "N/A" : to_text(cell.status),
+                  cell.status == CellStatus::pending ? "" : html_time(cell.dur_ns),
+                  html_text(cell.reason)});
+      continue;
     }
-    row.push_back(cell.status == CellStatus::pending ? "" : html_time(cell.dur_ns));
-    row.push_back(html_text(cell.reason));
-    table.row(row);
+    const auto share = realised_share(cell);
+    table.row({html_name(name_of(cell.key)), html_text(cell.plan_verdict),
+               html_time(cell.modelled_step_ns), format_ratio(cell.predicted_speedup),
+               ratio_text(cell.speedup), html_text(cell.verdict) + (cell.busy ? " (busy)" : ""),
+               html_text(cell.choice), cell.fidelity ? format_ratio(*cell.fidelity) : "-",
+               share ? fmt::format("{:.0f} %", 100 * *share) : "-", html_time(cell.dur_ns)});
   }
-  return html_section("cells", "All cells") + table.finish();
+  return html_section("cells", "All cells") + table.finish() + (any_other ? others.finish() : "");
 }
 
 }  // namespace

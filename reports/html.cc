@@ -46,7 +46,8 @@ std::string environment(const Report& report) {
   for (const Machine& machine : recording.machines) {
     std::string text = html_text(machine.host);
     if (!machine.device.empty()) text += fmt::format(": {}", html_text(machine.device));
-    if (machine.units) text += fmt::format(", {} cores or SMs", *machine.units);
+    if (machine.units)
+      text += fmt::format(", {}", count_of(*machine.units, machine.gpu ? "SM" : "core"));
     if (machine.cache_bytes) text += fmt::format(", cache {}", html_size(*machine.cache_bytes));
     if (machine.memory_bandwidth_bytes_per_s) {
       text += fmt::format(", memory {}",
@@ -69,8 +70,14 @@ std::string environment(const Report& report) {
        fmt::format("recorded by preserve {}, reported by {}",
                    html_text(recording.tool_version.empty() ? "(unknown)" : recording.tool_version),
                    PRESERVE_VERSION)});
-  for (const NamedText& variable : recording.environment) {
-    table.row({html_name(variable.name), html_name(variable.value)});
+  const std::vector<NamedText>& variables = recording.environment;  // by name, then value
+  for (size_t i = 0; i < variables.size();) {
+    const std::string& name = variables[i].name;
+    std::string values = html_name(variables[i].value);
+    while (++i < variables.size() && variables[i].name == name) {
+      values += ", " + html_name(variables[i].value);  // other processes'
+    }
+    table.row({html_name(name), values});
   }
   return html_section("environment", "Environment") + table.finish();
 }

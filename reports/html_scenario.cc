@@ -58,7 +58,7 @@ std::string arms_table(const Measured& measured) {
                    {"Speed-up over baseline", Column::number},
                    {"Samples", Column::number},
                    {"Pairs", Column::number},
-                   {"Discarded"}});
+                   {"Discarded", Column::wide}});
   for (const Arm& arm : measured.arms) {
     const std::string speedup = arm.name == "baseline" ? "" : interval_of_speedup(arm.speedup);
     table.row({html_name(arm.name), interval_of_time(arm.step_ns), speedup, grouped(arm.samples),

@@ -204,11 +204,12 @@ std::vector<Machine> read_machines(const TraceDb& db) {
   std::vector<Machine> machines;
   std::set<std::string> hosts;
   Query devices = db.query(
-      "SELECT host, name, cache_bytes, memory_bandwidth_bytes_per_s, units FROM device ORDER BY "
-      "id");
+      "SELECT host, name, cache_bytes, memory_bandwidth_bytes_per_s, units, kind FROM device ORDER "
+      "BY id");
   while (devices.next()) {
     machines.push_back({clean(devices.text(0)), clean(devices.text(1)), devices.optional_integer(2),
-                        devices.optional_integer(3), devices.optional_integer(4)});
+                        devices.optional_integer(3), devices.optional_integer(4),
+                        devices.text(5) == "gpu"});
     hosts.insert(machines.back().host);
   }
   Query processes = db.query("SELECT DISTINCT host FROM process ORDER BY host");

@@ -38,6 +38,7 @@ struct NamedText {
 struct Machine {
   std::string host, device;  // device: "AMD EPYC 7643 48-Core Processor", empty when not recorded
   std::optional<int64_t> cache_bytes, memory_bandwidth_bytes_per_s, units;
+  bool gpu = false;  // units are multiprocessors, else cores
 };
 
 struct Loss {

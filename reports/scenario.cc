@@ -17,6 +17,7 @@ namespace preserve::report {
 namespace {
 
 constexpr double kSameSpeedup = 1e-4;    // two computations of one ratio agree at least so well
+constexpr double kPoorFidelity = 0.1;    // of a replayed over a recorded step, from 1
 constexpr size_t kSentenceLimit = 1000;  // sentences of our own tools are longer than names
 
 // Adds what the prefetches of one window keep in the cache after each operator (a ring: a prefetch
@@ -313,6 +314,13 @@ Measured measure(const ReplayInput& replay, int64_t rank, Scenario& scenario,
                                     *stated, measured.speedup->estimate)});
   }
   measured.fidelity = judge_fidelity(db, measured, scenario);
+  if (measured.fidelity && std::fabs(measured.fidelity->step - 1) > kPoorFidelity) {
+    warnings.push_back({measured.replay_path,
+                        fmt::format("the replayed baseline lasts {} the recorded step, so its "
+                                    "verdict says little about the program: replay again when the "
+                                    "machine is as busy as it was during the recording",
+                                    format_ratio(measured.fidelity->step))});
+  }
   measured.collective_slowdown = collective_slowdown(scenario);
   return measured;
 }

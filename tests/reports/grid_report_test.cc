@@ -142,6 +142,7 @@ TEST(GridHtml, ShowsANumberInEveryMeasuredCell) {
   EXPECT_EQ(count_of(html, "<td class=\"h na"), 7U + 2) << "two more in the map of overlap";
   EXPECT_EQ(count_of(html, "<td class=\"h bad"), 1U);
   EXPECT_THAT(html, AllOf(HasSubstr(">1.080</td>"), HasSubstr(">=</td>"), HasSubstr(">N/A</td>")));
+  EXPECT_EQ(count_of(html, "Cells without a number"), 1U);
   EXPECT_EQ(count_of(html, "<th "), count_of(html, "<th scope="));
   for (const char* id : {"heat", "requirements", "fused", "published", "settings", "cells"}) {
     EXPECT_EQ(count_of(html, fmt::format("<h2 id=\"{}\"", id)), 1U) << id;

@@ -132,6 +132,25 @@ TEST(Report, SaysAWarningOfTwoSchedulesOnce) {
               AllOf(HasSubstr("schedule.json, "), HasSubstr("schedule-link.json")));
 }
 
+TEST(Report, WarnsOfAReplayThatIsNotTheRecordedStep) {
+  TemporaryDirectory directory;
+  const auto paths = test::write_two_scenarios(directory.path());
+  const auto warnings = [&](double share_of_recorded) {
+    test::write_replay(paths[2], paths[1], {}, [&](TraceDb& db) {
+      const double recorded_ns = std::stod(db.meta("recorded_step_ns"));
+      db.set_meta("recorded_step_ns", std::to_string(recorded_ns / share_of_recorded));
+    });
+    std::string all;
+    for (const Warning& warning : report_of({paths[0], paths[1], paths[2]}).warnings) {
+      all += warning.text;
+    }
+    return all;
+  };
+  EXPECT_THAT(warnings(1), testing::Not(HasSubstr("verdict says little")));
+  EXPECT_THAT(warnings(1.25), HasSubstr("the recorded step, so its verdict says little"));
+  EXPECT_THAT(warnings(0.8), HasSubstr("the recorded step, so its verdict says little"));
+}
+
 TEST(Report, RecomputesFidelityPredictionErrorAndSlowdown) {
   TemporaryDirectory directory;
   const Report report = report_of(test::write_two_scenarios(directory.path()));
