@@ -211,17 +211,15 @@ class GraphBuilder {
     // A product may be several kernels: nothing can begin with it.
     const bool after_start =
         fetches && arm_.method.issue == "after" && node.kind != GpuNodeKind::gemm;
-    if (fetches && !after_start) {
-      GpuNode fetch = prefetch_node(*window->second);
-      fetch.after = tail_;
-      fetch.wait_before_ns = node.wait_before_ns;
-      add(std::move(fetch));
-    }
+    const std::vector<int> before = tail_;
+    const int64_t wait_before_ns = node.wait_before_ns;
     const int main = chain(std::move(node));
-    if (after_start) {
+    // Added after what it runs beside, as in calibration: a driver may fork the later branch.
+    if (fetches) {
       GpuNode fetch = prefetch_node(*window->second);
-      fetch.after = {main};
-      fetch.with_start_of = true;
+      fetch.after = after_start ? std::vector<int>{main} : before;
+      fetch.with_start_of = after_start;
+      fetch.wait_before_ns = after_start ? 0 : wait_before_ns;
       add(std::move(fetch));
     }
     if (holds_after) add_wait(static_cast<int>(index), waits.after_ns);
