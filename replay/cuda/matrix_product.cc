@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/cuda/matrix_product.h"
 
+#include <algorithm>
 #include <map>
 #include <tuple>
 
 #include "common/error.h"
+#include "replay/cuda/cuda_error.h"
+#include "replay/cuda/device_memory.h"
 #include "replay/cuda/shared_library.h"
 
 #if __has_include(<cublasLt.h>)
@@ -173,6 +176,29 @@ struct MatrixProducts::Library {
     product = {};
   }
 
+  cublasStatus_t run(const Product& product, const void* weights, const void* activations,
+                     void* result, void* workspace, cudaStream_t stream) const {
+    const float one = 1, zero = 0;
+    const int32_t int_one = 1, int_zero = 0;
+    const bool integers = product.types.scale == CUDA_R_32I;
+    const void* alpha = integers ? static_cast<const void*>(&int_one) : &one;
+    const void* beta = integers ? static_cast<const void*>(&int_zero) : &zero;
+    return multiply(handle, product.description, alpha, weights, product.weights, activations,
+                    product.activations, beta, result, product.result, result, product.result,
+                    &product.algorithm, workspace, product.scratch.workspace_bytes, stream);
+  }
+
+  // A library that is older than the GPU may choose an algorithm and have no code for it.
+  bool runs(const Product& product, size_t weight_bytes) const {
+    const DeviceMemory weights(weight_bytes), activations(product.scratch.activation_bytes),
+        result(product.scratch.result_bytes),
+        workspace(std::max<size_t>(product.scratch.workspace_bytes, 1));
+    const cublasStatus_t status =
+        run(product, weights.get(), activations.get(), result.get(), workspace.get(), nullptr);
+    PRESERVE_CUDA_CALL(cudaDeviceSynchronize);
+    return status == CUBLAS_STATUS_SUCCESS;
+  }
+
   // False where there is no algorithm; then `product` is empty again.
   bool try_prepare(Product& product, int64_t rows, int64_t n, int64_t k, GpuElement element) {
     product.types = types_of(element);
@@ -205,8 +231,11 @@ MatrixProducts::Library& MatrixProducts::need() {
 bool MatrixProducts::can_multiply(GpuElement element) {
   if (!library_) library_ = std::make_unique<Library>();
   if (!library_->problem.empty()) return false;
+  constexpr int64_t kSide = 512;
   Product product;
-  const bool can = library_->try_prepare(product, kRowBlock, 512, 512, element);
+  const bool can =
+      library_->try_prepare(product, kRowBlock, kSide, kSide, element) &&
+      library_->runs(product, static_cast<size_t>(kSide * kSide) * product.types.operand_bytes);
   library_->release(product);
   return can;
 }
@@ -233,15 +262,7 @@ MatrixProducts::Scratch MatrixProducts::scratch(const Product& product) {
 void MatrixProducts::enqueue(const Product& product, const void* weights, const void* activations,
                              void* result, void* workspace, cudaStream_t stream) {
   Library& library = need();
-  const float one = 1, zero = 0;
-  const int32_t int_one = 1, int_zero = 0;
-  const bool integers = product.types.scale == CUDA_R_32I;
-  const void* alpha = integers ? static_cast<const void*>(&int_one) : &one;
-  const void* beta = integers ? static_cast<const void*>(&int_zero) : &zero;
-  library.check(library.multiply(library.handle, product.description, alpha, weights,
-                                 product.weights, activations, product.activations, beta, result,
-                                 product.result, result, product.result, &product.algorithm,
-                                 workspace, product.scratch.workspace_bytes, stream),
+  library.check(library.run(product, weights, activations, result, workspace, stream),
                 "cublasLtMatmul");
 }
 

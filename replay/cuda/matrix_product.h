@@ -25,7 +25,7 @@ class MatrixProducts {
     size_t activation_bytes = 0, result_bytes = 0, workspace_bytes = 0;
   };
 
-  // False where cuBLASLt is missing, or has no algorithm for the type on the current device.
+  // False where cuBLASLt is missing, or cannot run one for the type on the current device: tried.
   bool can_multiply(GpuElement element);
   // Chosen once per shape. input_error where there is no cuBLASLt, or no algorithm.
   const Product& prepare(int64_t m, int64_t n, int64_t k, GpuElement element);

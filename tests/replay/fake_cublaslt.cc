@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A libcublasLt.so.13 for the emulated GPU. It has algorithms for 16-bit types with any number of
-// rows and for 8-bit integers with whole blocks of 16 rows, none for fp8; a product touches all
-// memory that it was given.
+// rows and for 8-bit integers with whole blocks of 16 rows, for large fp8 products one that has no
+// code; a product touches all memory that it was given.
 #include <cublasLt.h>
 #include <dlfcn.h>
 
@@ -116,7 +116,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   const auto* weights = reinterpret_cast<const Layout*>(a);
   const auto* activations = reinterpret_cast<const Layout*>(b);
   *found = 0;
-  if (weights->type == CUDA_R_8F_E4M3) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (weights->type == CUDA_R_8F_E4M3 && weights->rows < 512) return CUBLAS_STATUS_NOT_SUPPORTED;
   const bool fits = reinterpret_cast<const Description*>(description)->transposed &&
                     weights->rows == activations->rows && weights->type == activations->type;
   if (!fits) return CUBLAS_STATUS_INVALID_VALUE;
@@ -137,6 +137,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t, const void
   using Enqueue = void (*)(cudaStream_t, void (*)(void*), void*);
   auto enqueue = reinterpret_cast<Enqueue>(::dlsym(RTLD_DEFAULT, "emulated_cuda_enqueue"));
   if (enqueue == nullptr || workspace_bytes < kWorkspaceBytes) return CUBLAS_STATUS_INVALID_VALUE;
+  if (reinterpret_cast<const Layout*>(a_layout)->type == CUDA_R_8F_E4M3) {
+    return CUBLAS_STATUS_ARCH_MISMATCH;
+  }
   static std::deque<Product> products;  // graphs run them again and again
   enqueue(stream, touch,
           &products.emplace_back(Product{a, b, d, workspace, bytes_of(a_layout), bytes_of(b_layout),
