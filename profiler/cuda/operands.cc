@@ -76,6 +76,8 @@ int64_t extent_bytes(const TensorMapBody& map) {
 
 // "void cutlass::device_kernel<...>(...)" -> cutlass::device_kernel: survives a restart.
 std::string stem(const std::string& name) {
+  if (std::string out = import::qualified_name(name); !out.empty())
+    return out.substr(0, kStemBytes);
   std::string out = name.substr(0, name.find_first_of("<("));
   if (const size_t space = out.rfind(' '); space != std::string::npos) out.erase(0, space + 1);
   return out.empty() ? name.substr(0, kStemBytes) : out.substr(0, kStemBytes);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <sstream>
 
 #include "common/cli.h"
@@ -179,7 +180,40 @@ std::string_view stem(std::string_view name) {
   return name.substr(0, bracket);
 }
 
+// <length><identifier> at the front of `text`, taken off it; empty when there is none.
+std::string_view take_identifier(std::string_view& text) {
+  size_t length = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), length);
+  const auto digits = static_cast<size_t>(end - text.data());
+  if (error != std::errc() || length == 0 || length > text.size() - digits) return {};
+  const std::string_view identifier = text.substr(digits, length);
+  text.remove_prefix(digits + length);
+  return identifier;
+}
+
 }  // namespace
+
+std::string qualified_name(std::string_view mangled) {
+  if (mangled.substr(0, 2) != "_Z") return {};
+  mangled.remove_prefix(2);
+  const bool nested = mangled.substr(0, 1) == "N";
+  if (nested) mangled.remove_prefix(1);
+  std::string out;
+  do {
+    if (mangled.substr(0, 2) == "St") {
+      out += "std";
+      mangled.remove_prefix(2);
+    } else {
+      if (mangled.substr(0, 1) == "L") mangled.remove_prefix(1);  // of internal linkage
+      const std::string_view identifier = take_identifier(mangled);
+      if (identifier.empty()) break;
+      if (!out.empty()) out += "::";
+      out += identifier.substr(0, 10) == "_GLOBAL__N" ? "(anonymous namespace)" : identifier;
+      if (!nested) break;
+    }
+  } while (true);
+  return out;
+}
 
 const char* to_text(KernelClass kernel_class) {
   return kClassNames[static_cast<size_t>(kernel_class)];
@@ -256,7 +290,8 @@ void KernelRules::add_file(const std::filesystem::path& path) {
 
 KernelIdentity KernelRules::identify(std::string_view name) const {
   const std::string whole = lower_case(name);
-  const std::string_view short_name = stem(whole);
+  const std::string qualified = lower_case(qualified_name(name));
+  const std::string_view short_name = qualified.empty() ? stem(whole) : qualified;
   for (const std::string_view candidate : {short_name, std::string_view(whole)}) {
     for (const KernelRule& rule : rules_) {
       if (glob_matches(rule.pattern, candidate)) return {rule.kernel_class, rule.function};

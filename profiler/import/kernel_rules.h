@@ -57,6 +57,12 @@ class KernelRules {
   std::vector<KernelRule> rules_;
 };
 
+// What a mangled name (Itanium C++ ABI) is the name of, up to its template arguments, as CUPTI
+// gives them: "_ZN2at6native13reduce_kernelILi512E..." -> at::native::reduce_kernel. Empty for
+// other names, and for what does not begin with identifiers. Nothing is expanded, so any text is
+// safe.
+std::string qualified_name(std::string_view mangled);
+
 // Glob with * and ? over the whole text, linear in time.
 bool glob_matches(std::string_view pattern, std::string_view text);
 

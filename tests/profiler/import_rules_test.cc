@@ -58,6 +58,18 @@ TEST(KernelRules, KernelsOfRealTraces) {
       {"void (anonymous namespace)::store_kvcache<2048l>", KernelClass::kv_store, ""},
       {"void at::native::reduce_kernel<512, 1, at::native::ReduceOp<float, ArgMaxOps>>",
        KernelClass::reduction, ""},
+      // As CUPTI gives them: mangled.
+      {"_ZN2at6native13reduce_kernelILi512ELi1ENS0_8ReduceOpIfNS0_9ArgMaxOpsIfEEjlLi4EEEEEvT1_",
+       KernelClass::reduction, ""},
+      {"_ZN4vllm26cross_device_reduce_1stageI13__nv_bfloat16Li8EEEvPNS_8RankDataENS_11RankSignalsE"
+       "PNS_6SignalEPT_ii",
+       KernelClass::collective, "allreduce"},
+      {"_ZN7cutlass13device_kernelINS_4gemm6kernel13GemmUniversalIN4cute5tupleIJiiiEEEEEEEvNT_"
+       "6ParamsE",
+       KernelClass::matmul, ""},
+      {"_ZN7cutlass13device_kernelIN5flash11enable_sm90INS1_16FlashAttnFwdSm90IvEEEEEEvNT_6ParamsE",
+       KernelClass::attention, ""},
+      {"_ZN4vllm25reshape_and_cache_kernelI6__halfEEvPKT_", KernelClass::kv_store, ""},
       {"void at::native::vectorized_elementwise_kernel<4, gemm>", KernelClass::elementwise, ""},
       {"_ZN5aiter24add_rmsnorm_quant_kernelIDF16b", KernelClass::norm, ""},
       {"Memcpy DtoD (Device -> Device)", KernelClass::copy, ""},
@@ -224,6 +236,21 @@ TEST(KnownDevices, VariantsAreToldApart) {
             1'555'000'000'000);
   EXPECT_EQ(known_device("NVIDIA H100 80GB HBM3", {})->cache_bytes, 50 << 20);
   EXPECT_FALSE(known_device("", {}).has_value());
+}
+
+TEST(KernelRules, QualifiedNames) {
+  EXPECT_EQ(qualified_name("_ZN2at6native13reduce_kernelILi512EEEvT_"),
+            "at::native::reduce_kernel");
+  EXPECT_EQ(qualified_name("_Z11gemm_streamPK6float4mPf"), "gemm_stream");
+  EXPECT_EQ(qualified_name("_ZL6kernelv"), "kernel");
+  EXPECT_EQ(qualified_name(
+                "_ZN35_GLOBAL__N__556d3a4f_5_mm_cu__Z2gov26multimem_all_reduce_kernelIfEEvPT_"),
+            "(anonymous namespace)::multimem_all_reduce_kernel");
+  EXPECT_EQ(qualified_name("_ZNSt6vectorIiE4growEv"), "std::vector");
+  for (const char* other : {"", "_Z", "_ZN", "_ZN9", "_Z99999999999999999999a", "_Z5abc", "_ZT_",
+                            "k", "ncclDevKernel_SendRecv", "_Z0", "_ZNS_3abcE"}) {
+    EXPECT_EQ(qualified_name(other), "") << other;
+  }
 }
 
 }  // namespace
