@@ -23,6 +23,7 @@ class CudaDevice : public GpuDevice {
  public:
   explicit CudaDevice(int ordinal) : opened_(open(ordinal)) {
     parts_.facts = facts_of(ordinal, *opened_.nvml);
+    set_aside_bytes_ = parts_.facts.persisting_l2_default_bytes;
     own_pids_ = own_pids(opened_.pids, opened_.nvml->compute_pids());
     clock_ = DeviceMemory(sizeof(ClockRate));
     PRESERVE_CUDA_CALL(cudaMemset, clock_.get(), 0, sizeof(ClockRate));
@@ -93,6 +94,7 @@ class CudaDevice : public GpuDevice {
   std::optional<std::vector<int>> halves_;
   std::map<int, std::unique_ptr<StepGraph>> graphs_;
   int next_graph_ = 0;
+  int64_t set_aside_bytes_ = 0;
 };
 
 GpuAddress CudaDevice::allocate(int64_t bytes) {
@@ -164,8 +166,11 @@ void CudaDevice::set_persisting_l2(std::optional<int64_t> bytes) {
                       format_size(static_cast<double>(wanted)));
   }
   if (facts.persisting_l2_max_bytes == 0) return;
-  PRESERVE_CUDA_CALL(cudaDeviceSetLimit, cudaLimitPersistingL2CacheSize,
-                     static_cast<size_t>(wanted));
+  if (wanted != set_aside_bytes_) {  // mostly it is no change, and a change may take long
+    PRESERVE_CUDA_CALL(cudaDeviceSetLimit, cudaLimitPersistingL2CacheSize,
+                       static_cast<size_t>(wanted));
+    set_aside_bytes_ = wanted;
+  }
   PRESERVE_CUDA_CALL(cudaCtxResetPersistingL2Cache);
 }
 

@@ -193,6 +193,7 @@ void record(CUevent_st* event, int version) {
 
 namespace preserve::emulated {
 bool under_mps = false;
+int set_asides = 0;
 
 size_t live_objects() {
   return device.memory.size() + device.streams.size() +
@@ -256,6 +257,7 @@ cudaError_t cudaDeviceSetLimit(cudaLimit limit, size_t value) {
   if (limit != cudaLimitPersistingL2CacheSize || preserve::emulated::under_mps) {
     return cudaErrorUnsupportedLimit;
   }
+  ++preserve::emulated::set_asides;
   device.persisting_bytes = value;
   return cudaSuccess;
 }

@@ -10,5 +10,6 @@ size_t live_objects();
 
 // The set-aside of L2 cannot be changed then.
 extern bool under_mps;
+extern int set_asides;  // how often it was changed
 
 }  // namespace preserve::emulated

@@ -125,6 +125,17 @@ TEST(EmulatedDevice, ATimerThatIsTooCoarseIsRefused) {
   emulated::timer_step_ns = 1;
 }
 
+TEST(EmulatedDevice, TheSetAsideIsChangedOnlyWhenItIsAnother) {
+  const std::unique_ptr<GpuDevice> gpu = open_cuda_device(0);
+  emulated::set_asides = 0;
+  const std::pair<std::optional<int64_t>, int> calls[] = {
+      {std::nullopt, 0}, {65'536, 1}, {65'536, 1}, {std::nullopt, 2}, {std::nullopt, 2}};
+  for (const auto& [bytes, changes] : calls) {
+    gpu->set_persisting_l2(bytes);
+    EXPECT_EQ(emulated::set_asides, changes);
+  }
+}
+
 TEST(EmulatedDevice, UnderMpsNoSetAsideIsChosen) {
   emulated::under_mps = true;
   const std::unique_ptr<GpuDevice> gpu = open_cuda_device(0);
