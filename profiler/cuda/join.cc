@@ -87,6 +87,12 @@ JoinSummary join(Run& run) {
   const NodeHistory nodes(run);
   for (Activity& activity : run.activities) {
     activity.launch = launches.find(activity.correlation, activity.start_ns);
+    // Some releases of CUPTI give launches of graphs the ids of other calls: no call rather than a
+    // wrong one.
+    if (activity.graph_node != 0 && activity.launch != kNone &&
+        run.launches[activity.launch].kind != LaunchKind::graph) {
+      activity.launch = kNone;
+    }
     if (activity.launch != kNone) ++summary.launched;
     activity.origin = activity.launch;
     if (activity.graph_node == 0) continue;

@@ -356,6 +356,19 @@ TEST(CudaConvert, WholeGraphLaunchesWithoutTimesAreCounted) {
               testing::ElementsAre("received 1", "zero_timestamp 1"));
 }
 
+TEST(CudaConvert, NodeOfAGraphIsNotLaunchedByAnotherCall) {
+  CudaRecording recording;
+  recording.name(1, "k");
+  recording.launch(90, 3, 1, 0, cuda::LaunchKind::graph);
+  recording.launch(95, 4);
+  recording.kernel(1, 100, 200, 3, 77);
+  recording.kernel(1, 300, 400, 4, 77);  // the id of an ordinary launch: wrong
+  recording.kernel(1, 500, 600, 4);
+  const Converted trace(recording);
+  EXPECT_EQ(trace.loss("cuda_launch", "written"), 2);
+  EXPECT_EQ(trace.loss("cuda_launch", "unmatched"), 1);
+}
+
 // Streams are numbered within a context: every device has a stream 7.
 TEST(CudaConvert, WholeGraphLaunchesOfTwoDevicesStayApart) {
   CudaRecording recording;
