@@ -103,7 +103,7 @@ std::vector<std::pair<std::string, std::string>> collector_environment(const Lau
       {"PRESERVE_FLUSH_MS", std::to_string(flush_ms)},
       {"PRESERVE_RING_BYTES", std::to_string(options.ring_bytes)},
       {"PRESERVE_MPI", options.mpi ? "1" : "0"}};
-  if (options.cuda) {
+  if (options.cuda && PRESERVE_WITH_CUPTI) {
     variables.insert(variables.end(),
                      {{kCudaInjection, library.string()},
                       {"PRESERVE_CUDA", "1"},
@@ -246,6 +246,9 @@ int profile_command(const LaunchOptions& options, Console& console) {
   const fs::path library = collector_library();
   refuse_other_tools(library);
   if (options.cuda) refuse_other_cuda_tool();
+  if (options.cuda && !PRESERVE_WITH_CUPTI && fs::exists("/proc/driver/nvidia")) {
+    console.warn("GPU activity is not recorded: this was built without CUPTI (CUDA 13.0 or newer)");
+  }
   refuse_shared_output(options.output);
   if (options.cuda_counters != 0 && !own_world_size().empty() && own_world_size() != "1") {
     console.warn(
