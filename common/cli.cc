@@ -89,7 +89,8 @@ void Console::progress(std::string_view phase, double done, double total) {
   const double part = total > 0 ? std::min(1.0, std::max(0.0, done / total)) : 0;
   constexpr int kWidth = 30;
   const int filled = static_cast<int>(part * kWidth);
-  write_stderr(fmt::format("\r\x1b[K{} [{:=<{}}{:<{}}] {:3.0f}%", phase, "", filled, "",
+  // Back to the start of the line: what a child process prints does not follow the bar.
+  write_stderr(fmt::format("\r\x1b[K{} [{:=<{}}{:<{}}] {:3.0f}%\r", phase, "", filled, "",
                            kWidth - filled, part * 100));
 }
 

@@ -61,6 +61,7 @@ DeviceModel read_device(const json& document) {
   device.kind = document.at("kind");
   device.source = document.at("source");
   device.ranks = document.value("ranks", int64_t{1});
+  device.multiprocessors = document.value("multiprocessors", int64_t{0});
   device.cache_bytes = document.at("cache_bytes");
   device.cache_budget_bytes = document.at("cache_budget_bytes");
   device.memory_bytes = document.value("memory_bytes", int64_t{0});
@@ -167,6 +168,7 @@ std::string to_json(const DeviceModel& device) {
                     {"kind", device.kind},
                     {"source", device.source},
                     {"ranks", device.ranks},
+                    {"multiprocessors", device.multiprocessors},
                     {"cache_bytes", device.cache_bytes},
                     {"cache_budget_bytes", device.cache_budget_bytes},
                     {"memory_bytes", device.memory_bytes},

@@ -61,6 +61,7 @@ struct DeviceModel {
   std::string kind;                // "cpu" or "gpu"
   std::string source;              // "measured", or "published: <where>"
   int64_t ranks = 1;               // ranks sharing the cache when this was measured (1 on a GPU)
+  int64_t multiprocessors = 0;     // GPU only; 0: not stated
   int64_t cache_bytes = 0;         // nominal size of the shared cache
   int64_t cache_budget_bytes = 0;  // usable by prefetches of one rank: the C of the flow
   int64_t memory_bytes = 0;        // of one rank, for weights and KV; 0: not stated
@@ -80,7 +81,8 @@ struct DeviceModel {
   std::vector<std::string> notes;  // how measured: n, clocks, spread, date
 };
 
-// Written into new files; every 1.x is read. 1.1 added eviction, window_cost_ns and measurements.
+// Written into new files; every 1.x is read. 1.1 added eviction, window_cost_ns, multiprocessors
+// and measurements.
 inline constexpr const char* kDeviceVersion = "1.1";
 
 // Reads and validates against the schema, then checks what a schema cannot: finite positive rates,

@@ -8,8 +8,7 @@
 namespace preserve {
 namespace {
 
-// What preserve-calibrate tries on a GPU; beyond, nothing is known to help, and small devices have
-// not many more multiprocessors.
+// What preserve-calibrate tries on a GPU; beyond, nothing is known to help.
 constexpr int64_t kMostBlocks = 32;
 constexpr int64_t kChunkStep = 16;  // requests are multiples of it
 constexpr int64_t kSmallestChunkBytes = 128;
@@ -36,13 +35,14 @@ class Variants {
     }
   }
 
-  void add_blocks() {
+  void add_blocks(int64_t multiprocessors) {
     if (base_.ctas == 0) return;  // the executor's default: nothing to halve
     IssueMethod method = base_;
     method.ctas = std::max<int64_t>(1, base_.ctas / 2);
     add(method, "half the thread blocks: less in the way of the collective");
     method.ctas = base_.ctas * 2;
     if (method.ctas > kMostBlocks) return;
+    if (multiprocessors > 0 && method.ctas > multiprocessors) return;  // no executor takes them
     add(method, "twice the thread blocks: more requests under way");
   }
 
@@ -85,7 +85,7 @@ std::vector<IssueVariant> issue_variants(const DeviceModel& device, const IssueM
   Variants variants(base);
   variants.add_methods(device);
   if (device.kind == "gpu") {
-    variants.add_blocks();
+    variants.add_blocks(device.multiprocessors);
     variants.add_chunks();
     variants.add_eviction();
   }

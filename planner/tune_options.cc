@@ -54,9 +54,14 @@ void check_inputs(const TuneOptions& options) {
 
 void check_measuring(const TuneOptions& options) {
   if (!options.measure) {
-    if (options.replay_words.empty() && options.keep_replays.empty()) return;
+    const TuneOptions defaults;
+    if (options.replay_words.empty() && options.keep_replays.empty() &&
+        options.measure_time == defaults.measure_time && options.rounds == defaults.rounds) {
+      return;
+    }
     throw usage_error(
-        "words behind -- and --keep-replays are for the replays of --measure, which is missing");
+        "words behind --, --measure-time, --rounds and --keep-replays are for the replays of "
+        "--measure, which is missing");
   }
   if (options.trace_file().empty()) {
     throw usage_error("--measure replays a recording: --model needs --trace-out FILE for that");

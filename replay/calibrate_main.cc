@@ -215,7 +215,13 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
   start.patience_ns = patience_ns(options_of(arguments).time_limit_ns);
   start.arguments = {"--worker", target.string(), "--color", "never"};
   if (arguments.quick) start.arguments.emplace_back("--quick");
-  if (const int code = run_ranks(start); code != 0) return code;
+  start.waiting = [&](int64_t spent_ns) {
+    console.progress("measuring", static_cast<double>(spent_ns),
+                     static_cast<double>(options_of(arguments).time_limit_ns));
+  };
+  const int code = run_ranks(start);
+  console.clear_progress();
+  if (code != 0) return code;
   const DeviceModel device = load_device(target);
   if (to_stdout) {
     output.write(read_text_file(target));
@@ -269,7 +275,7 @@ int main(int argc, char** argv) {
       "  mpirun -n 4 preserve-calibrate -o device.json     ranks placed by your launcher\n"
       "  preserve-calibrate --device cuda:0 --published examples/devices/h100-sxm.json\n"
       "\n"
-      "Exit codes: 0 done, 2 usage or bad input, 3 internal error.";
+      "Exit codes: 0 done, 2 usage or bad input, 3 internal error, 130 stopped by Ctrl-C.";
   info.versions = "device 1.1";
   return run_tool(
       argc, argv, info, [&](CLI::App& app) { define(app, arguments); },

@@ -77,8 +77,8 @@ FetchFunction find_fetch_method(std::string_view name) {
     known += (known.empty() ? "" : ", ") + std::string(method.name);
   }
   throw input_error(
-      "prefetch method \"{}\" is not one that a CPU replay has ({}); was the schedule "
-      "made for another kind of device?",
+      "prefetch method \"{}\" is not one that a CPU replay has ({}): the schedule was "
+      "made for another kind of device; plan again with the device.json of this machine",
       printable(name), known);
 }
 

@@ -2,10 +2,12 @@
 #include "replay/launch.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,6 +21,7 @@
 
 #include "common/error.h"
 #include "common/units.h"
+#include "replay/clock.h"
 
 namespace preserve {
 namespace {
@@ -26,6 +29,7 @@ namespace {
 constexpr int64_t kNsPerS = 1'000'000'000;
 // mpirun ends its ranks within seconds, or it hangs itself.
 constexpr unsigned kSecondsToEnd = 10;
+constexpr int kTellingPeriodMs = 500;
 constexpr int64_t kLongestPatienceS = 30 * 24 * 3600;
 
 // For the signal handlers alone.
@@ -107,7 +111,22 @@ void set_launcher_environment(bool crowded) {
   ::_exit(127);
 }
 
-int wait_for(pid_t child) {
+// Until the child has ended. A kernel before Linux 5.3 cannot say when that is: then nobody is
+// told.
+void tell_while_it_runs(pid_t child, const std::function<void(int64_t)>& waiting) {
+  const int64_t start_ns = now_ns();
+  const int handle = static_cast<int>(::syscall(SYS_pidfd_open, child, 0));
+  if (handle < 0) return;
+  pollfd ended{handle, POLLIN, 0};
+  for (int found = 0; found == 0 || (found < 0 && errno == EINTR);) {
+    found = ::poll(&ended, 1, kTellingPeriodMs);
+    if (found == 0) waiting(now_ns() - start_ns);
+  }
+  ::close(handle);
+}
+
+int wait_for(pid_t child, const std::function<void(int64_t)>& waiting) {
+  if (waiting) tell_while_it_runs(child, waiting);
   int status = 0;
   while (::waitpid(child, &status, 0) < 0) {
     if (errno != EINTR) throw internal_error("waitpid: {}", std::strerror(errno));
@@ -223,7 +242,7 @@ int run_ranks(const RankLaunch& launch) {
   if (const int early = g_signal.load(); early != 0) ::kill(child, SIGTERM);
   const int64_t seconds = std::clamp<int64_t>(launch.patience_ns / kNsPerS, 1, kLongestPatienceS);
   ::alarm(static_cast<unsigned>(seconds));
-  const int code = wait_for(child);
+  const int code = wait_for(child, launch.waiting);
   g_child.store(0);
   if (g_signal.load() == SIGALRM) {
     throw input_error(

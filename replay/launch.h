@@ -52,6 +52,7 @@ struct RankLaunch {
   bool crowded = false;     // more ranks than cores: they give up the core while they wait
   int64_t patience_ns = 0;  // the ranks are ended after this
   std::vector<std::string> arguments;
+  std::function<void(int64_t spent_ns)> waiting{};  // called about twice a second meanwhile
 };
 
 // Runs this executable once per rank; a lone one needs no mpirun. Standard output and error pass

@@ -90,8 +90,10 @@ std::unique_ptr<GpuDevice> open_gpu(const ReplayWorld& world, int ordinal) {
     return world.open_gpu(ordinal);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::input) throw;
-    throw input_error("{}; --device cpu replays on the cores of this machine instead",
-                      error.what());
+    throw input_error(
+        "{}; --device cpu replays on the cores of this machine instead, where the schedule was "
+        "planned with their device.json",
+        error.what());
   }
 }
 
@@ -280,7 +282,13 @@ int launch(Console& console, const ReplayArguments& arguments, const ReplayWorld
   start.launch.patience_ns = patience_ns(
       checked_add(parse_duration_ns(arguments.time_limit), least_time_ns(job), "time limit"));
   start.launch.arguments = worker_words(console, arguments, output);
-  if (const int code = world.run_ranks(start.launch); code != 0) return code;
+  start.launch.waiting = [&](int64_t spent_ns) {
+    console.progress("measuring", static_cast<double>(spent_ns),
+                     static_cast<double>(parse_duration_ns(arguments.time_limit)));
+  };
+  const int code = world.run_ranks(start.launch);
+  console.clear_progress();
+  if (code != 0) return code;
   return finish(console, arguments, output);
 }
 

@@ -24,7 +24,8 @@ int main(int argc, char** argv) {
       "  preserve-replay --grid --device-file device.json   many generated steps; see --grid "
       "--help\n"
       "\n"
-      "Exit codes: 0 done, 1 --fail-if came true, 2 usage or bad input, 3 internal error.";
+      "Exit codes: 0 done, 1 --fail-if came true, 2 usage or bad input, 3 internal "
+      "error,\n130 stopped by Ctrl-C.";
   info.versions = "trace schema 2, schedule 1.1";
   return run_tool(
       argc, argv, info, [&](CLI::App& app) { define_replay(app, arguments); },

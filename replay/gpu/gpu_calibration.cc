@@ -343,6 +343,7 @@ DeviceModel device_from(const GpuCalibrationSamples& samples) {
   device.name = samples.facts.name;
   device.kind = "gpu";
   device.source = "measured";
+  device.multiprocessors = samples.facts.sms;
   device.cache_bytes = samples.facts.l2_bytes;
   device.memory_bytes = samples.facts.memory_bytes;
   device.memory_bandwidth_bytes_per_s =

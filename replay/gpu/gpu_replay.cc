@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <climits>
 #include <cmath>
@@ -83,7 +84,8 @@ void describe_plan(const ReplayJob& job, const GpuPlan& plan, Meta& meta) {
   meta["method"] = method.name;
   meta["placement"] = method.placement;
   meta["chunk_bytes"] = std::to_string(method.chunk_bytes);
-  meta["ctas"] = std::to_string(method.ctas > 0 ? method.ctas : kPrefetchCtas);
+  meta["ctas"] = std::to_string(method.ctas > 0 ? method.ctas
+                                                : std::min<int64_t>(kPrefetchCtas, plan.rules.sms));
   meta["eviction"] = method.eviction;
   meta["issue"] = method.issue;
   meta["matrix_products"] = std::to_string(plan.products);

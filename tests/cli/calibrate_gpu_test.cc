@@ -45,6 +45,7 @@ TEST_F(CalibrateGpu, WritesAndSaysWhatItFound) {
   EXPECT_FALSE(device.collectives.empty());
   ASSERT_FALSE(device.methods.empty());
   EXPECT_GT(device.methods.front().ctas, 0);
+  EXPECT_EQ(device.multiprocessors, 4);
   EXPECT_GT(device.measurements.size(), 100u);
   EXPECT_THAT(device.notes, Contains(HasSubstr("pid 4711")));
   EXPECT_THAT(device.notes, Contains(HasSubstr("h100-sxm.json")));

@@ -200,6 +200,8 @@ TEST_F(MeasureCli, OptionsThatDoNotGoTogetherAreRefused) {
     return test::run_program(argv, {}, directory_.path());
   };
   expect_refused(tune({"--", "--oversubscribe"}), "--measure");
+  expect_refused(tune({"--measure-time", "3s"}), "--measure, which is missing");
+  expect_refused(tune({"--rounds", "3"}), "--measure, which is missing");
   expect_refused(tune({"--no-such-option"}), "not expected: --no-such-option");
   expect_refused(tune({"another.db"}), "not expected: another.db");
   EXPECT_THAT(tune({"--rounds", "0"}).exit_code, 2);

@@ -236,6 +236,22 @@ TEST(IssueVariants, OfAGpuPlan) {
   }
 }
 
+TEST(IssueVariants, HaveNoMoreBlocksThanTheGpuHasMultiprocessors) {
+  DeviceModel device = test::tiny_device(1 << 20);
+  const IssueMethod base{"bulk_l2", "spare", 4096, 16, "normal", "after"};
+  const auto most_blocks = [&](int64_t multiprocessors) {
+    device.multiprocessors = multiprocessors;
+    int64_t most = 0;
+    for (const IssueVariant& variant : issue_variants(device, base)) {
+      most = std::max(most, variant.method.ctas);
+    }
+    return most;
+  };
+  EXPECT_EQ(most_blocks(20), 16) << "the executor refuses 32, and with them the whole replay";
+  EXPECT_EQ(most_blocks(32), 32);
+  EXPECT_EQ(most_blocks(0), 32) << "not stated";
+}
+
 TEST(IssueVariants, AtTheirLimitsAreNotTheSameAgain) {
   DeviceModel device = test::tiny_device(1 << 20);
   IssueMethod base{"bulk", "spare", 128, 1, "last", "before"};

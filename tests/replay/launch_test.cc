@@ -161,6 +161,19 @@ TEST_F(RunRanks, ALoneRankNeedsNoMpirun) {
   EXPECT_EQ(run_ranks({1, false, 60'000'000'000, {"--gtest_list_tests"}}), 0);
 }
 
+TEST_F(RunRanks, SomebodyIsToldMeanwhile) {
+  const std::filesystem::path told = directory_ / "told";
+  mpirun_is("until test -e " + told.string() + "; do :; done; exit 7");
+  RankLaunch launch{2, false, 60'000'000'000, {}};
+  int64_t spent_ns = 0;
+  launch.waiting = [&](int64_t ns) {
+    spent_ns = ns;
+    std::ofstream(told) << "";
+  };
+  EXPECT_EQ(run_ranks(launch), 7);
+  EXPECT_GT(spent_ns, 0);
+}
+
 TEST_F(RunRanks, HungRanksAreEndedWithASentence) {
   mpirun_is("exec sleep 60");
   const int64_t start_ns = now_ns();
