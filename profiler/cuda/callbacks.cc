@@ -360,7 +360,10 @@ void Callbacks::record_node(NodeEvent event, const CUpti_GraphData& graph) {
       api_.graph_node_id(graph.originalNode, &body.original) != CUPTI_SUCCESS) {
     return;
   }
-  if (api_.graph_id != nullptr && graph.graph != nullptr) api_.graph_id(graph.graph, &body.graph);
+  // Of an update nothing but the node is documented.
+  if (event != NodeEvent::updated && api_.graph_id != nullptr && graph.graph != nullptr) {
+    api_.graph_id(graph.graph, &body.graph);
+  }
   if (open_call.open && event != NodeEvent::cloned) {
     // While nothing is recorded a launch counts only now that it turns out to be captured.
     collector::ThreadLog* log = collector::this_thread(collector::kCuda);
