@@ -12,6 +12,7 @@
 #include "common/error.h"
 #include "common/units.h"
 #include "replay/gpu/gpu_executor.h"
+#include "replay/gpu/start_edges.h"
 
 namespace preserve {
 namespace {
@@ -141,8 +142,9 @@ ReplayRecord replay_on_gpu(const Ranks& ranks, GpuDevice& device, const ReplayJo
   const GpuFacts& facts = device.facts();
   require_usable(facts);
   require_planned_device(job.schedule, request.schedule, facts, how.allow_device_mismatch);
-  const GpuPlan plan = plan_for_gpu(job, request, facts, products_of(device), how.nccl, how.fits);
+  GpuPlan plan = plan_for_gpu(job, request, facts, products_of(device), how.nccl, how.fits);
   require_memory(plan, facts);
+  settle_starts(device, plan);
   if (ranks.rank() == 0) {
     say(fmt::format("measuring {} arms on {}{}, {} of device memory", plan.arms.size(), facts.name,
                     how.nccl ? "" : " with stand-ins for the collectives",

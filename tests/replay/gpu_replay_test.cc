@@ -232,6 +232,21 @@ TEST_F(GpuReplayTest, AGpuThatWasBusyBeforeGivesNoVerdictEither) {
   EXPECT_THAT(db().meta("gpu_other_use"), HasSubstr("80 %"));
 }
 
+TEST_F(GpuReplayTest, WhereStartEdgesDoNotWorkPrefetchesAreLeaves) {
+  replay();
+  EXPECT_EQ(db().meta("issue"), "after");
+  EXPECT_THAT(db().meta("warnings"), testing::Not(HasSubstr("issued before")));
+  properties_.takes_start_edges = false;
+  replay();
+  EXPECT_EQ(db().meta("issue"), "before");
+  EXPECT_THAT(db().meta("warnings"), HasSubstr("no edge from the start"));
+  properties_.takes_start_edges = true;
+  properties_.launch_order_start_ns = 300'000;
+  replay();
+  EXPECT_EQ(db().meta("issue"), "before");
+  EXPECT_THAT(db().meta("warnings"), HasSubstr("wait for the end"));
+}
+
 TEST_F(GpuReplayTest, TooLittleMemoryAndSlicesAreRefused) {
   properties_.facts.free_bytes = 8 << 20;
   EXPECT_THAT(refusal(), HasSubstr("of device memory"));
