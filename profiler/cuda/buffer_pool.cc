@@ -15,15 +15,17 @@ uint8_t* BufferPool::map() {
   return static_cast<uint8_t*>(memory);
 }
 
-bool BufferPool::open(size_t buffers, size_t buffer_bytes, size_t ready) {
+bool BufferPool::open(size_t buffers, size_t buffer_bytes, size_t ready, bool discards) {
   count_ = buffers < kMaxBuffers ? buffers : kMaxBuffers;
   bytes_ = buffer_bytes;
-  discard_ = map();
-  if (discard_ == nullptr) return false;
-  mapped_.store(0, std::memory_order_relaxed);  // the discard buffer stays untouched until needed
+  if (discards) {
+    discard_ = map();
+    if (discard_ == nullptr) return false;
+    mapped_.store(0, std::memory_order_relaxed);  // it stays untouched until needed
+  }
   for (size_t i = 0; i < count_ && i < ready; ++i) {
     uint8_t* memory = map();
-    if (memory == nullptr) break;
+    if (memory == nullptr) return i > 0;
     std::memset(memory, 0, bytes_);  // page faults now, not in the program's launches
     slots_[i].memory.store(memory, std::memory_order_relaxed);
   }

@@ -5,9 +5,9 @@
 //
 //   free -> lent (acquire) -> full (complete) -> free (drain: read, zeroed)
 //
-// Memory: never more than buffers x buffer_bytes. When all are lent or unread, acquire() gives the
-// one discard buffer, whose content is never read, and counts it: CUPTI before 12.9 crashes on
-// "none".
+// Memory: never more than buffers x buffer_bytes. When all are lent or unread, acquire() gives
+// none, and counts it. CUPTI before 12.9 crashes on none: it gets the one discard buffer, whose
+// content is never read.
 #pragma once
 
 #include <atomic>
@@ -20,17 +20,19 @@ class BufferPool {
  public:
   static constexpr size_t kMaxBuffers = 256;
 
-  // `ready` of the `buffers` are mapped and touched now. False when not even one could be mapped.
-  bool open(size_t buffers, size_t buffer_bytes, size_t ready);
+  // `ready` of the `buffers` are mapped and touched now. `discards`: whoever asks cannot do without
+  // a buffer. False when not even one could be mapped.
+  bool open(size_t buffers, size_t buffer_bytes, size_t ready, bool discards);
   size_t buffer_bytes() const { return bytes_; }
   size_t limit_bytes() const { return count_ * bytes_; }
 
   // --- any thread ---
-  // Zeroed memory of buffer_bytes(), never nullptr after open().
+  // Zeroed memory of buffer_bytes(); nullptr when there is none, never for those who cannot do
+  // without.
   uint8_t* acquire();
   // `valid_bytes` of a buffer from acquire() are filled.
   void complete(uint8_t* buffer, size_t valid_bytes);
-  // From now on only the discard buffer, uncounted: the recording is over.
+  // From now on none, or the discard buffer, uncounted: the recording is over.
   void close() { closed_.store(true, std::memory_order_release); }
 
   // --- one thread: the writer ---

@@ -263,7 +263,7 @@ void Session::on_buffer_requested(uint8_t** buffer, size_t* bytes, size_t* max_r
   Session* session = current_.load(std::memory_order_acquire);
   *max_records = 0;
   *buffer = session == nullptr ? nullptr : session->pool_.acquire();
-  *bytes = session == nullptr ? 0 : session->pool_.buffer_bytes();
+  *bytes = *buffer == nullptr ? 0 : session->pool_.buffer_bytes();
 }
 
 void Session::on_buffer_completed(CUcontext, uint32_t, uint8_t* buffer, size_t,

@@ -24,7 +24,7 @@ constexpr ActivityKind kGraphKind{CUPTI_ACTIVITY_KIND_GRAPH_TRACE, "graph launch
 
 // cupti_version.h. CUPTI 12.6 Update 2 to 13.0 may lose the times of kernels when it is given a
 // time stamp callback (release notes of CUDA 13.1, resolved issues).
-constexpr uint32_t kCuda126 = 24, kCuda131 = 130100, kCuda132 = 130200;
+constexpr uint32_t kCuda126 = 24, kCuda129 = 27, kCuda131 = 130100, kCuda132 = 130200;
 bool loses_times_with_callback(uint32_t version) {
   return version >= kCuda126 && version < kCuda131;
 }
@@ -45,7 +45,8 @@ bool Session::start() {
   if (!subscribe()) return false;
   set_attributes();
   register_clock();
-  if (!pool_.open(options_.buffers, options_.buffer_bytes, options_.ready_buffers)) {
+  if (!pool_.open(options_.buffers, options_.buffer_bytes, options_.ready_buffers,
+                  version_ < kCuda129)) {
     return degrade("no memory for activity buffers", CUPTI_ERROR_OUT_OF_MEMORY);
   }
   const CUptiResult registered = api_.register_callbacks(on_buffer_requested, on_buffer_completed);

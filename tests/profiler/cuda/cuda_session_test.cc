@@ -375,7 +375,7 @@ TEST(Functions, FullTableRefusesWithoutForgetting) {
 
 TEST(BufferPool, NeverMoreThanItsBudget) {
   cuda::BufferPool pool;
-  ASSERT_TRUE(pool.open(4, 1 << 16, 2));
+  ASSERT_TRUE(pool.open(4, 1 << 16, 2, true));
   EXPECT_EQ(pool.mapped_bytes(), 2u << 16);
   std::set<uint8_t*> lent;
   for (int i = 0; i < 4; ++i) lent.insert(pool.acquire());
@@ -399,6 +399,19 @@ TEST(BufferPool, NeverMoreThanItsBudget) {
   EXPECT_EQ(one[5], 0);
   pool.close();
   EXPECT_EQ(pool.acquire(), discard);
+  EXPECT_EQ(pool.take_discarded(), 0u);
+}
+
+TEST(BufferPool, NoneIsGivenToThoseWhoCanDoWithout) {
+  cuda::BufferPool pool;
+  ASSERT_TRUE(pool.open(1, 1 << 16, 1, false));
+  uint8_t* only = pool.acquire();
+  ASSERT_NE(only, nullptr);
+  EXPECT_EQ(pool.acquire(), nullptr);
+  EXPECT_EQ(pool.take_discarded(), 1u);
+  pool.complete(only, 0);
+  pool.close();
+  EXPECT_EQ(pool.acquire(), nullptr);
   EXPECT_EQ(pool.take_discarded(), 0u);
 }
 
