@@ -158,7 +158,9 @@ int run_tool(int argc, char** argv, const ToolInfo& info,
     console.configure(quiet, verbosity, color);
     const int code = body(console);
     console.clear_progress();
-    if (std::fflush(stdout) != 0) throw input_error("cannot write to standard output");
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {  // then or before a line on stderr
+      throw input_error("cannot write to standard output");
+    }
     return code;
   } catch (const Error& error) {
     console.error(error.what());

@@ -284,9 +284,13 @@ void ClosedLoop::do_nothing(Schedule& schedule) const {
   } else if (!rejected_.empty()) {
     plan.reasons.push_back(rejected_);
   } else {
+    const bool few = std::all_of(measured_.begin(), measured_.end(), [](const Entry& entry) {
+      return entry.measured.found.speedup.pairs < kFewestPairs;
+    });
     plan.reasons.push_back(
-        fmt::format("none of {} was measured to be faster beyond doubt; the best: {}",
-                    count_of(static_cast<int64_t>(measured_.size()), "plan"), best_measurement()));
+        fmt::format("none of {} was measured to be faster beyond doubt; the best: {}{}",
+                    count_of(static_cast<int64_t>(measured_.size()), "plan"), best_measurement(),
+                    few ? "; a longer --measure-time counts more pairs" : ""));
   }
   schedule.plan = std::move(plan);
 }

@@ -138,6 +138,17 @@ TEST_F(CliImport, ModesDoNotMix) {
   }
 }
 
+TEST_F(CliImport, ASummaryThatCannotBeWrittenIsAnError) {
+  ASSERT_EQ(run_program(
+                {kProfile, "--import", file("t.json", decode_trace(0, 1)), "-o", path("trace.db")})
+                .exit_code,
+            0);
+  const test::Run run = run_program(
+      {"sh", "-c", "exec \"$0\" --summary \"$1\" >/dev/full", kProfile, path("trace.db")});
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("cannot write to standard output"));
+}
+
 TEST_F(CliImport, AnInputIsNeverTheOutput) {
   const std::string source = file("t.json", decode_trace(0, 1));
   const std::string rules = file("rules.txt", "mine compute\n");

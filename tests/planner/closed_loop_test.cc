@@ -189,7 +189,8 @@ TEST_F(ClosedLoopTest, TooFewPairsDecideNothing) {
   ClosedLoop loop = this->loop();
   const Schedule chosen = run_loop(loop, world);
   EXPECT_EQ(chosen.plan.verdict, "do-nothing");
-  EXPECT_THAT(chosen.plan.reasons.back(), HasSubstr("too few pairs"));
+  EXPECT_THAT(chosen.plan.reasons.back(),
+              AllOf(HasSubstr("too few pairs"), HasSubstr("a longer --measure-time")));
   EXPECT_FALSE(chosen.candidates.front().measured->low);
 }
 
