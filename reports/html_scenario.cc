@@ -174,6 +174,7 @@ std::string prefetch_list(const Window& window) {
 }
 
 std::string windows_table(const PlanView& plan) {
+  if (plan.windows.empty()) return "<p>Nothing is prefetched under any collective.</p>\n";
   HtmlTable table(fmt::format("{} windows, {} prefetched per step: what is prefetched under which "
                               "collective, for whom, "
                               "and what limits it",

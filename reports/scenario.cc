@@ -317,8 +317,8 @@ Measured measure(const ReplayInput& replay, int64_t rank, Scenario& scenario,
   if (measured.fidelity && std::fabs(measured.fidelity->step - 1) > kPoorFidelity) {
     warnings.push_back({measured.replay_path,
                         fmt::format("the replayed baseline lasts {} the recorded step, so its "
-                                    "verdict says little about the program: replay again when the "
-                                    "machine is as busy as it was during the recording",
+                                    "verdict says little about the program; record and replay on a "
+                                    "quiet machine",
                                     format_ratio(measured.fidelity->step))});
   }
   measured.collective_slowdown = collective_slowdown(scenario);
