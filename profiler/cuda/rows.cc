@@ -7,6 +7,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "profiler/cuda/demangle.h"
 #include "profiler/cuda/findings.h"
 #include "profiler/cuda/kernel_arguments.h"
 #include "profiler/cuda/range_projection.h"
@@ -70,7 +71,7 @@ class OpWriter {
   OpWriter(Run& run, const RowTarget& target) : run_(run), target_(target) {
     identities_ = identify(run, target.rules);
     names_.reserve(run.names.size());
-    for (const std::string& name : run.names) {
+    for (const std::string& name : demangled(run.names)) {
       names_.push_back(target.db.intern(name.empty() ? "(no name)" : name));
     }
     facts_ = assign_calls(run, identities_, summary_.calls);
