@@ -58,20 +58,22 @@ const char* wait_name(uint32_t type) {
   return kNames[type < std::size(kNames) ? type : 0];
 }
 
-// What is known of each name, asked once per name.
-std::vector<KernelIdentity> identify(const Run& run, const import::KernelRules& rules) {
+// What is known of each name, asked once per name, as whoever writes rules sees it.
+std::vector<KernelIdentity> identify(const std::vector<std::string>& names,
+                                     const import::KernelRules& rules) {
   std::vector<KernelIdentity> identities;
-  identities.reserve(run.names.size());
-  for (const std::string& name : run.names) identities.push_back(rules.identify(name));
+  identities.reserve(names.size());
+  for (const std::string& name : names) identities.push_back(rules.identify(name));
   return identities;
 }
 
 class OpWriter {
  public:
   OpWriter(Run& run, const RowTarget& target) : run_(run), target_(target) {
-    identities_ = identify(run, target.rules);
-    names_.reserve(run.names.size());
-    for (const std::string& name : demangled(run.names)) {
+    const std::vector<std::string> names = demangled(run.names);
+    identities_ = identify(names, target.rules);
+    names_.reserve(names.size());
+    for (const std::string& name : names) {
       names_.push_back(target.db.intern(name.empty() ? "(no name)" : name));
     }
     facts_ = assign_calls(run, identities_, summary_.calls);
