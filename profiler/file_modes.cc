@@ -45,6 +45,10 @@ int FileModes::run(const std::string& output, bool force,
     throw usage_error("--import, --summary and --export are different things: give one");
   if (partial && import_files.empty()) throw usage_error("--partial belongs to --import");
   if (!schedule.empty() && export_what.empty()) throw usage_error("--schedule belongs to --export");
+  if (!summary.empty() && !output.empty()) throw usage_error("--summary prints, -o has no file");
+  if (import_files.empty() && !step_globs.empty()) {
+    throw usage_error("--step-range finds steps while a trace is made: record or import again");
+  }
   if (!summary.empty()) return summary::run_summary(summary, console);
   if (!export_what.empty()) {
     std::optional<std::filesystem::path> plan;

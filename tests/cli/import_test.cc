@@ -136,6 +136,9 @@ TEST_F(CliImport, ModesDoNotMix) {
     EXPECT_EQ(run.exit_code, 2) << fmt::format("{}", fmt::join(arguments, " ")) << run.err;
     EXPECT_THAT(run.err, HasSubstr("error:"));
   }
+  EXPECT_THAT(run_program({kProfile, "--summary", "x.db", "-o", "y"}).err, HasSubstr("-o"));
+  EXPECT_THAT(run_program({kProfile, "--summary", "x.db", "--step-range", "s"}).err,
+              HasSubstr("--step-range"));
 }
 
 TEST_F(CliImport, ASummaryThatCannotBeWrittenIsAnError) {
