@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "db/steps.h"
 #include "db/trace_db.h"
 #include "profiler/cuda/rows.h"
 #include "tests/profiler/cuda/cuda_records.h"
@@ -49,6 +50,7 @@ class Converted {
                         INT64_MAX, db.add(row), TensorRole::weight});
     }
     summary = cuda::write_rows(run, {db, id, "host", host, rules, memory});
+    mark_steps(db);
     db.finish();
   }
   TraceDb open() const { return TraceDb::open(folder_ / "trace.db"); }
