@@ -307,8 +307,9 @@ void fold_gemms(const TraceDb& db, ProcessId process, const OrdinalOfOp& ordinal
     products[found->second].push_back(product);
   }
   for (auto& [ordinal, repeated] : products) {
-    const bool same = std::all_of(repeated.begin(), repeated.end(),
-                                  [&](const StepGemm& each) { return each == repeated.front(); });
+    const bool same =
+        std::all_of(repeated.begin(), repeated.end(),
+                    [&first = repeated.front()](const StepGemm& each) { return each == first; });
     if (same && static_cast<int64_t>(repeated.size()) == folded.steps_used) {
       folded.ops[static_cast<size_t>(ordinal)].gemm = repeated.front();
     }
