@@ -44,8 +44,9 @@ class GridCli : public testing::Test {
     std::vector<std::string> argv{PRESERVE_BIN_DIR "/preserve-replay", "--grid"};
     argv.insert(argv.end(), words.begin(), words.end());
     // Oversubscribed: the tests run on whatever machine there is.
-    for (const char* word : {"--device-file", "device.json", "--time-limit", "50ms",
-                             "--oversubscribe", "--color", "never"}) {
+    for (const char* word :
+         {"--models", PRESERVE_SOURCE_DIR "/examples/models", "--device-file", "device.json",
+          "--time-limit", "50ms", "--oversubscribe", "--color", "never"}) {
       argv.emplace_back(word);
     }
     return argv;
@@ -90,8 +91,7 @@ TEST_F(GridCli, GoesOnAfterItWasKilled) {
   ASSERT_EQ(before.size(), 4U);
   EXPECT_EQ(before[0].status, CellStatus::done) << before[0].reason;
   EXPECT_EQ(before[3].status, CellStatus::pending);
-  const test::Run half = run({PRESERVE_BIN_DIR "/preserve-replay", "--grid", "tp=4", "dtype=fp16",
-                              "--device-file", "device.json"});
+  const test::Run half = grid({"tp=4", "dtype=fp16"});
   EXPECT_EQ(half.exit_code, 2);
   EXPECT_THAT(half.err, HasSubstr("was begun with selection \"tp=2 batch=1,4"));
 
