@@ -34,8 +34,7 @@ void check_operator(const FoldedStep& step, const StepOp& op, size_t position) {
   if (impossible(op.dur_ns) || impossible(op.start_ns) || impossible(op.mad_ns)) {
     throw input_error(
         "{}: operator {} ({}) starts at {} ns and lasts {} ns: no decode step has such times; "
-        "record "
-        "it again, or check the importer's time unit",
+        "record it again, or check the importer's time unit",
         step.trace_file, op.ordinal, printable(op.name), op.start_ns, op.dur_ns);
   }
   for (const StepAccess& access : op.accesses) {
@@ -77,9 +76,8 @@ void check_step(const FoldedStep& step) {
   if (!named) {
     throw input_error(
         "{}: no operator of the step reads a named tensor, so there is nothing to prefetch: name "
-        "the "
-        "weights and the KV-cache with NVTX memory regions (layers.0.mlp.up.weight) inside ranges "
-        "that carry the module's name (layers.0.mlp.up)",
+        "the weights and the KV-cache with NVTX memory regions (layers.0.mlp.up.weight) inside "
+        "ranges that carry the module's name (layers.0.mlp.up)",
         step.trace_file);
   }
 }
@@ -89,8 +87,7 @@ int64_t choose_budget(const DeviceModel& device, const std::optional<int64_t>& w
   if (*wanted <= 0) {
     throw usage_error(
         "--budget: a budget of zero leaves nothing to plan: give at least {} bytes, or leave it "
-        "out "
-        "for the device's ({})",
+        "out for the device's ({})",
         kBlockBytes, format_size(static_cast<double>(device.cache_budget_bytes)));
   }
   if (*wanted > device.cache_bytes) {

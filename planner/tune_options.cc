@@ -33,14 +33,12 @@ void check_inputs(const TuneOptions& options) {
   if (options.trace.empty() == !options.workload.given()) {
     throw usage_error(
         "name either a recording (preserve-tune trace.db --device device.json) or a model to plan "
-        "for "
-        "without one (--model config.json)");
+        "for without one (--model config.json)");
   }
   if (options.device.empty()) {
     throw usage_error(
         "--device is missing: run preserve-calibrate -o device.json on the machine that will run "
-        "the "
-        "schedule, then pass --device device.json (examples/devices has published ones)");
+        "the schedule, then pass --device device.json (examples/devices has published ones)");
   }
   std::set<fs::path> outputs;
   for (const std::string& name : {options.output, options.dimacs, options.workload.trace_out}) {

@@ -121,16 +121,11 @@ void explain_empty_recording(const fs::path& output, Console& console) {
   std::error_code error;
   const bool older = fs::exists(output, error);
   console.warn(
-      std::string(
-          "nothing was recorded: no process made an NVTX or MPI call that the collector saw. Usual "
-          "reasons: "
-          "the program has no NVTX ranges and no MPI calls; it is linked statically; its "
-          "environment "
-          "was "
-          "stripped on the way (sudo, env -i, a container, a remote host: LD_PRELOAD, "
-          "NVTX_INJECTION64_PATH and PRESERVE_* must arrive); NVTX was compiled out "
-          "(NVTX_DISABLE). No "
-          "trace was written") +
+      std::string("nothing was recorded: no process made an NVTX or MPI call that the collector "
+                  "saw. Usual reasons: the program has no NVTX ranges and no MPI calls; it is "
+                  "linked statically; its environment was stripped on the way (sudo, env -i, a "
+                  "container, a remote host: LD_PRELOAD, NVTX_INJECTION64_PATH and PRESERVE_* must "
+                  "arrive); NVTX was compiled out (NVTX_DISABLE). No trace was written") +
       (older ? fmt::format("; the older {} was left as it is.", output.string()) : "."));
 }
 

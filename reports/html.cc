@@ -263,10 +263,8 @@ std::string counters(const std::vector<CounterTotal>& totals) {
   return html_section("counters", "Hardware counters") + table.finish() +
          html_how(
              "Counted by the GPU while kernels ran one by one. Far less DRAM read than named bytes "
-             "means "
-             "that they came from the cache already; far more means that the kernel reads what has "
-             "no "
-             "name.");
+             "means that they came from the cache already; far more means that the kernel reads "
+             "what has no name.");
 }
 
 std::string collectives(const TimeUse& use) {

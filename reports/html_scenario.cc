@@ -288,9 +288,8 @@ std::string html_plan(const Scenario& scenario) {
   std::string out = fmt::format("<h3>Plan for {}</h3>\n", html_text(scenario.label));
   out += fmt::format(
       "<p>Strategy {}, verdict <span class=\"strong\">{}</span>. Device {}; bytes are fetched by "
-      "{} "
-      "on the {} side, in chunks of {}; cache budget {}, planned peak {}; one more MiB of cache is "
-      "worth {} per step.</p>\n",
+      "{} on the {} side, in chunks of {}; cache budget {}, planned peak {}; one more MiB of cache "
+      "is worth {} per step.</p>\n",
       html_name(plan.strategy), html_text(plan.verdict), html_name(plan.device),
       html_name(plan.method), html_text(plan.placement), html_size(plan.chunk_bytes),
       html_size(plan.budget_bytes), html_size(plan.cache_peak_bytes),

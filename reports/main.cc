@@ -90,8 +90,7 @@ bool any_condition_holds(const Report& report, const std::vector<double>& limits
   if (!limits.empty() && !measured) {
     throw usage_error(
         "--fail-if needs a measurement: add a replay.db in which at least {} pairs of a baseline "
-        "and "
-        "a prefetch sample were counted",
+        "and a prefetch sample were counted",
         kFewestPairs);
   }
   return holds;

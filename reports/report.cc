@@ -165,8 +165,7 @@ std::string nothing_planned(const Report& report) {
   if (!report.step) return "Recorded only: no step was found, so nothing can be planned.";
   return fmt::format(
       "Recorded only: a decode step lasts {} (median of {} steps of rank {}); no schedule was "
-      "given, "
-      "so nothing is planned or measured.",
+      "given, so nothing is planned or measured.",
       format_duration(static_cast<double>(report.step->wall_ns)), report.step->steps_used,
       report.step->rank);
 }

@@ -266,8 +266,7 @@ void ChromeWriter::write_counters() {
   }
   Query counters = db_.query(
       "SELECT stream.process_id, op.start_ns, op.end_ns, counter.metric, counter.value FROM "
-      "counter "
-      "JOIN op ON op.id = counter.op_id JOIN stream ON stream.id = op.stream_id ORDER BY "
+      "counter JOIN op ON op.id = counter.op_id JOIN stream ON stream.id = op.stream_id ORDER BY "
       "op.start_ns");
   while (counters.next()) {
     value(counters.text(3), counters.integer(0), counters.integer(1), counters.real(4));

@@ -174,8 +174,7 @@ std::string start_edges_note(const GpuCalibrationSamples& samples) {
     if (ramp.way != StartWay::launch_order || !fit_ramp(samples, ramp).start_ns.empty()) continue;
     if (fit_ramp(samples, leaf_of(samples, ramp)).start_ns.empty()) continue;
     return "issue \"after\" gains little here: launch-order edges do not let a prefetch begin with "
-           "the "
-           "collective (CUDA calls them best effort), and leaves do";
+           "the collective (CUDA calls them best effort), and leaves do";
   }
   return {};
 }
@@ -189,8 +188,7 @@ std::string link_note(const GpuCalibrationSamples& samples) {
   if (rate <= kMeasured * nominal) return {};
   return fmt::format(
       "slowdown_per_byte_ns says nothing: transfers to host memory went at {}, and the link has "
-      "{}, "
-      "so they cannot have used it",
+      "{}, so they cannot have used it",
       format_rate(rate), format_rate(nominal));
 }
 

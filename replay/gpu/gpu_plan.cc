@@ -59,8 +59,7 @@ void settle_method(const ReplayRequest& request, const GpuFacts& facts, bool fet
   if (*fetch == GpuFetch::bulk_l2 && facts.compute_major < kBulkComputeMajor) {
     throw input_error(
         "{}: arm {} fetches by bulk_l2, which needs compute capability 9.0; {} has {}.{}: tune "
-        "with "
-        "a device file whose method is prefetch_l2",
+        "with a device file whose method is prefetch_l2",
         request.schedule.string(), arm.name, facts.name, facts.compute_major, facts.compute_minor);
   }
   if (method.chunk_bytes == 0) {

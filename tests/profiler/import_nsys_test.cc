@@ -30,9 +30,8 @@ const std::string kStrings =
 // `more` columns and values follow the ones every schema has.
 std::string kernel_table(const std::string& more = "") {
   return "CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (start INTEGER, end INTEGER, deviceId INTEGER, "
-         "contextId "
-         "INTEGER, streamId INTEGER, correlationId INTEGER, globalPid INTEGER, demangledName "
-         "INTEGER" +
+         "contextId INTEGER, streamId INTEGER, correlationId INTEGER, globalPid INTEGER, "
+         "demangledName INTEGER" +
          more + ");";
 }
 std::string kernel(int64_t start, int64_t end, int name, int correlation, int64_t pid = kPid,
