@@ -11,11 +11,6 @@
 namespace preserve {
 namespace {
 
-bool fetches(const Plan& plan) {
-  return std::any_of(plan.windows.begin(), plan.windows.end(),
-                     [](const PlannedWindow& window) { return window.used_bytes > 0; });
-}
-
 // An interval only where there is one.
 std::string measured_text(const PairedSpeedup& found) {
   if (found.pairs < kFewestPairs) {
@@ -80,7 +75,7 @@ bool ClosedLoop::known(const std::vector<Entry>& plans, const Plan& plan,
 }
 
 void ClosedLoop::add_new(std::vector<Entry>& plans, Plan plan, const IssueMethod& issue) {
-  if (!fetches(plan) || known(plans, plan, issue) || known(measured_, plan, issue)) return;
+  if (used_windows(plan) == 0 || known(plans, plan, issue) || known(measured_, plan, issue)) return;
   Entry entry;
   entry.measured.plan = std::move(plan);
   entry.measured.issue = issue;

@@ -25,19 +25,12 @@ constexpr double kAllArrived = 0.995;
 constexpr double kTrial = 1.25;
 // A replay farther from the recording than this says nothing about it.
 constexpr double kMostFidelity = 2;
-constexpr double kMostWindowCostNs = 1e7;  // a device file may say no more
 constexpr int kHalvings = 60;
 
 double planned_bytes(const Plan& plan) {
   double bytes = 0;
   for (const PlannedWindow& window : plan.windows) bytes += static_cast<double>(window.used_bytes);
   return bytes;
-}
-
-double used_windows(const Plan& plan) {
-  return static_cast<double>(
-      std::count_if(plan.windows.begin(), plan.windows.end(),
-                    [](const PlannedWindow& window) { return window.used_bytes > 0; }));
 }
 
 double arrived_share(const MeasuredPlan& measured) {
@@ -216,7 +209,7 @@ class Corrector {
     if (found.empty()) return;
     const auto before = static_cast<double>(out_.device.window_cost_ns);
     if (median(low) <= before && before <= median(high)) return;  // as far as can be told
-    const double cost_ns = std::clamp(median(found), 0.0, kMostWindowCostNs);
+    const double cost_ns = std::clamp(median(found), 0.0, static_cast<double>(kMostWindowCostNs));
     if (std::llround(cost_ns) == out_.device.window_cost_ns) return;
     out_.device.window_cost_ns = std::llround(cost_ns);
     say("a window costs {} instead of {}, as the plan's windows did with nothing to fetch",
@@ -231,8 +224,8 @@ class Corrector {
     const auto window_ns = static_cast<double>(out_.device.window_cost_ns);
     double cost_ns = median_over([window_ns](const MeasuredPlan& measured) {
       if (measured.found.issued_bytes <= 0) return 0.0;
-      const double added_ns =
-          measured.found.collectives_added_ns - window_ns * used_windows(measured.plan);
+      const double added_ns = measured.found.collectives_added_ns -
+                              window_ns * static_cast<double>(used_windows(measured.plan));
       return std::max(0.0, added_ns / measured.found.issued_bytes);
     });
     cost_ns = std::min(cost_ns, kMostSlowdown / rate);

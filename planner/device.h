@@ -81,6 +81,9 @@ struct DeviceModel {
   std::vector<std::string> notes;  // how measured: n, clocks, spread, date
 };
 
+// What a device file may say of it at most.
+inline constexpr int64_t kMostWindowCostNs = 10'000'000;
+
 // Written into new files; every 1.x is read. 1.1 added eviction, window_cost_ns, multiprocessors
 // and measurements.
 inline constexpr const char* kDeviceVersion = "1.1";

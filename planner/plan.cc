@@ -53,8 +53,7 @@ int64_t window_cost_ns(const DeviceModel& device, const PlanOptions& options) {
 }
 
 int64_t fixed_costs_ns(const Plan& plan, int64_t window_cost_ns) {
-  return window_cost_ns * std::count_if(plan.windows.begin(), plan.windows.end(),
-                                        [](const PlannedWindow& w) { return w.used_bytes > 0; });
+  return window_cost_ns * used_windows(plan);
 }
 
 class Planner {

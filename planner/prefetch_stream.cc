@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "common/error.h"
+
 namespace preserve {
 
 PrefetchStream::PrefetchStream(const PrefetchOrders& orders, CacheState& cache)
@@ -125,8 +127,8 @@ void PrefetchStream::advance(double dur_ns, double share) {
   if (remaining_bytes_ < 1e-3) finish_current(1);
 }
 
-void PrefetchStream::start_next_step(double step_ns) {
-  for (Batch& batch : queue_) batch.ready_ns -= step_ns;
+void PrefetchStream::start_next_step() {
+  if (!queue_.empty()) throw internal_error("a step ended before its prefetches");
   redundant_bytes_ = 0;
   peak_unread_bytes_ = unread_bytes_;
 }

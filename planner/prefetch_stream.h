@@ -55,7 +55,8 @@ class PrefetchStream {
   // nothing.
   double next_change_ns(double now_ns, double share) const;
   void advance(double dur_ns, double share);
-  void start_next_step(double step_ns);  // moves the origin of time
+  // Nothing is under way then: a window has been closed, or the step has waited for it.
+  void start_next_step();
 
   bool busy() const { return moving_ || !queue_.empty(); }  // settled
   double redundant_bytes() const { return redundant_bytes_; }

@@ -43,6 +43,7 @@ class FindingsReader {
     return found;
   }
 
+ private:
   // By arm null: the windows of schedule.plan with nothing to fetch.
   std::optional<Interval> window_cost_ns(size_t windows) const {
     if (windows == 0 || number("null_pairs", 0) < kFewestPairs) return std::nullopt;
@@ -58,7 +59,6 @@ class FindingsReader {
                     cost_ns("null_speedup_low")};
   }
 
- private:
   double number(const std::string& key) const {
     const std::string text = db_.meta(key);
     double value = 0;

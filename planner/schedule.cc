@@ -310,6 +310,11 @@ const IssueMethod& method_of(const Schedule& schedule, const Plan& plan) {
   return plan.method ? *plan.method : schedule.method;
 }
 
+int64_t used_windows(const Plan& plan) {
+  return std::count_if(plan.windows.begin(), plan.windows.end(),
+                       [](const PlannedWindow& window) { return window.used_bytes > 0; });
+}
+
 std::string describe(const IssueMethod& method) {
   std::string text = fmt::format("{} on the {}", printable(method.name, 60),
                                  method.placement == "spare" ? "spare core" : "consumer's core");

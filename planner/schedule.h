@@ -97,6 +97,9 @@ const IssueMethod& method_of(const Schedule& schedule, const Plan& plan);
 // "load on the consumer's core, 16.0 KiB at a time"; what is not usual is added.
 std::string describe(const IssueMethod& method);
 
+// Windows that fetch anything.
+int64_t used_windows(const Plan& plan);
+
 // Reads, validates against the schema (input_error with JSON pointer; a newer major version is
 // refused naming both), then checks ranges: lengths positive, no byte twice per use, sums agree.
 Schedule load_schedule(const std::filesystem::path& path);

@@ -54,7 +54,7 @@ EngineStep StepEngine::run() {
   result_.step_ns = clock_[kReal];
   result_.redundant_bytes = stream_.redundant_bytes();
   result_.peak_unread_bytes = stream_.peak_unread_bytes();
-  stream_.start_next_step(result_.step_ns);
+  stream_.start_next_step();
   return std::move(result_);
 }
 

@@ -18,7 +18,6 @@ namespace fs = std::filesystem;
 
 // Longer ones are typing errors, and times of a schedule must stay exact in JSON.
 constexpr int64_t kLongestLinkNs = 10'000'000'000;
-constexpr int64_t kHighestWindowCostNs = 10'000'000;
 
 int64_t duration_up_to(const char* option, const std::string& text, int64_t most_ns) {
   const int64_t ns = parse_duration_ns(text);
@@ -168,8 +167,7 @@ PlanOptions plan_options(const TuneOptions& options) {
   plan.candidates = options.candidates;
   plan.min_prefetch_bytes = parse_size_bytes(options.min_prefetch);
   if (!options.window_cost.empty()) {
-    plan.window_cost_ns =
-        duration_up_to("--window-cost", options.window_cost, kHighestWindowCostNs);
+    plan.window_cost_ns = duration_up_to("--window-cost", options.window_cost, kMostWindowCostNs);
   }
   plan.seed = options.seed;
   return plan;

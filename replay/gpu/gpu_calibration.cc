@@ -21,8 +21,6 @@ constexpr double kWorthwhileSaving = 0.05;
 constexpr double kAsGood = 0.95;
 // More CTAs than needed for this share of the best take SMs from the collective for nothing.
 constexpr double kNearlyBest = 0.98;
-// What a device file may say.
-constexpr double kMostWindowCostNs = 1e7;
 // Surviving so much better than normal lines makes evict_last worth trying.
 constexpr double kWorthwhileProtection = 0.1;
 
@@ -357,7 +355,8 @@ DeviceModel device_from(const GpuCalibrationSamples& samples) {
     device.slowdown_per_byte_ns = std::round(per_byte_ns * 1e9) / 1e9;
   }
   if (const Series added = added_by_leaf(samples, &LeafTimes::step_ns); !added.empty()) {
-    device.window_cost_ns = std::llround(std::clamp(median(added), 0.0, kMostWindowCostNs));
+    device.window_cost_ns =
+        std::llround(std::clamp(median(added), 0.0, static_cast<double>(kMostWindowCostNs)));
   }
   device.methods = methods_of(samples);
   device.measurements = measurements_of(samples);

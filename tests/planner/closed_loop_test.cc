@@ -86,11 +86,6 @@ const Plan* find_plan(const Schedule& schedule, const std::function<bool(const P
   return nullptr;
 }
 
-int64_t used_windows(const Plan& plan) {
-  return std::count_if(plan.windows.begin(), plan.windows.end(),
-                       [](const PlannedWindow& window) { return window.used_bytes > 0; });
-}
-
 std::string all_reasons(const Schedule& schedule) {
   std::string text;
   for (const std::string& reason : schedule.plan.reasons) text += reason + "\n";

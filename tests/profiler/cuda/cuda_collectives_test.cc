@@ -146,10 +146,7 @@ class CustomAllreduce : public testing::Test {
                          const std::string& arguments, uint8_t flags = 0) {
     CudaRecording recording;
     recording.name(1, kernel);
-    recording.add(RecordType::function,
-                  cuda::FunctionBody{9, static_cast<uint32_t>(layout.size()), 0}, kernel,
-                  {reinterpret_cast<const char*>(layout.data()),
-                   layout.size() * sizeof(cuda::ParameterLayout)});
+    recording.function(9, kernel, layout);
     cuda::LaunchBody body{};
     body.correlation = 11;
     body.function = 9;

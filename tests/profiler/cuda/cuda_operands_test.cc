@@ -13,21 +13,9 @@ using cuda::RecordType;
 using test::Converted;
 using test::CudaRecording;
 
-// A function of one pointer (offset 0) and one struct of 24 bytes.
-void define_function(CudaRecording& recording, uint64_t id, std::string_view name) {
-  const cuda::ParameterLayout layout[] = {{0, 8}, {8, 24}};
-  recording.add(RecordType::function, cuda::FunctionBody{id, 2, 0}, name,
-                {reinterpret_cast<const char*>(layout), sizeof(layout)});
-}
-void allocate(CudaRecording& recording, uint64_t address, int64_t bytes, bool release = false,
-              int64_t time_ns = 1) {
-  cuda::MemoryBody body{};
-  body.time_ns = time_ns;
-  body.address = address;
-  body.bytes = bytes;
-  body.release = release;
-  recording.add(RecordType::memory, body);
-}
+// Of one pointer (offset 0) and one struct of 24 bytes.
+const std::vector<cuda::ParameterLayout> kPointerAndStruct{{0, 8}, {8, 24}};
+
 std::string words(std::initializer_list<uint64_t> values) {
   std::string out;
   for (const uint64_t value : values) out.append(reinterpret_cast<const char*>(&value), 8);
@@ -41,7 +29,7 @@ const char* const kAccesses =
 TEST(CudaConvert, PointerIntoANamedRegionIsItsOperand) {
   CudaRecording recording;
   recording.name(1, "gemm");
-  define_function(recording, 5, "gemm");
+  recording.function(5, "gemm", kPointerAndStruct);
   recording.launch(100, 1, 1, 0, cuda::LaunchKind::kernel, 5, words({0x10000100, 7, 8, 9}));
   recording.kernel(1, 200, 300, 1);
   const Converted trace(recording, {}, {{"layers.0.mlp.weight", 0x10000000, 0x1000}});
@@ -53,9 +41,9 @@ TEST(CudaConvert, BlocksOfAnAllocationEndAtTheNextPointer) {
   CudaRecording recording;
   recording.name(1, "gemm");
   recording.name(2, "silu_and_mul");
-  define_function(recording, 5, "gemm");
-  define_function(recording, 6, "silu_and_mul");
-  allocate(recording, 0x20000000, 0x1000);
+  recording.function(5, "gemm", kPointerAndStruct);
+  recording.function(6, "silu_and_mul", kPointerAndStruct);
+  recording.memory(0x20000000, 0x1000);
   // gemm reads a weight and, in a struct, what silu also reads.
   recording.launch(100, 1, 1, 0, cuda::LaunchKind::kernel, 5,
                    words({0x20000000, 0, 0x20000400, 0}));
@@ -73,9 +61,9 @@ TEST(CudaConvert, BlocksOfAnAllocationEndAtTheNextPointer) {
 TEST(CudaConvert, PointerIntoReleasedMemoryIsNoOperand) {
   CudaRecording recording;
   recording.name(1, "gemm");
-  define_function(recording, 5, "gemm");
-  allocate(recording, 0x20000000, 0x1000);
-  allocate(recording, 0x20000000, 0, true, 5'000'000);
+  recording.function(5, "gemm", kPointerAndStruct);
+  recording.memory(0x20000000, 0x1000);
+  recording.memory(0x20000000, 0, true, 5'000'000);
   recording.launch(9'000'000, 1, 1, 0, cuda::LaunchKind::kernel, 5, words({0x20000000, 0, 0, 0}));
   recording.kernel(1, 9'000'200, 9'000'300, 1);
   const Converted trace(recording);
@@ -89,7 +77,7 @@ TEST(CudaConvert, TensorMapTellsAddressAndExtent) {
   recording.name(1, "nvjet_tst_128x8");
   recording.add(RecordType::function, cuda::FunctionBody{5, cuda::kUnknownLayout, 0},
                 "nvjet_tst_128x8");
-  allocate(recording, 0x20000000, 0x100000);
+  recording.memory(0x20000000, 0x100000);
   cuda::TensorMapBody map{};
   for (uint64_t i = 0; i < 16; ++i) map.descriptor[i] = 0xabcd0000 + i;
   map.address = 0x20000800;
@@ -110,8 +98,8 @@ TEST(CudaConvert, TensorMapTellsAddressAndExtent) {
 TEST(CudaConvert, ReplaysTouchWhatTheirCaptureWasGiven) {
   CudaRecording recording;
   recording.name(1, "gemm");
-  define_function(recording, 5, "gemm");
-  allocate(recording, 0x20000000, 0x1000);
+  recording.function(5, "gemm", kPointerAndStruct);
+  recording.memory(0x20000000, 0x1000);
   recording.launch(100, 1, 1, 0, cuda::LaunchKind::kernel, 5, words({0x20000000, 0, 0, 0}));
   recording.node(101, 9, NodeEvent::created);
   for (uint32_t replay = 0; replay < 3; ++replay) {

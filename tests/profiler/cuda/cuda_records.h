@@ -69,6 +69,21 @@ class CudaRecording {
     body.parameter_bytes = static_cast<uint32_t>(parameters.size());
     add(cuda::RecordType::launch, body, {}, parameters, {time_ns, tid, range});
   }
+  void function(uint64_t id, std::string_view text,
+                const std::vector<cuda::ParameterLayout>& layout) {
+    add(cuda::RecordType::function, cuda::FunctionBody{id, static_cast<uint32_t>(layout.size()), 0},
+        text,
+        {reinterpret_cast<const char*>(layout.data()),
+         layout.size() * sizeof(cuda::ParameterLayout)});
+  }
+  void memory(uint64_t address, int64_t bytes, bool release = false, int64_t time_ns = 1) {
+    cuda::MemoryBody body{};
+    body.time_ns = time_ns;
+    body.address = address;
+    body.bytes = bytes;
+    body.release = release;
+    add(cuda::RecordType::memory, body);
+  }
   void node(int64_t time_ns, uint64_t node, cuda::NodeEvent event, uint64_t original = 0,
             uint32_t tid = 1) {
     cuda::NodeBody body{};

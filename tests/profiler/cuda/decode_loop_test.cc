@@ -12,7 +12,6 @@ namespace preserve {
 namespace {
 
 using cuda::NodeEvent;
-using cuda::RecordType;
 using test::Converted;
 using test::CudaRecording;
 
@@ -22,22 +21,6 @@ constexpr int64_t kWeightBytes = 32 << 20, kMessageBytes = 64 << 10;
 constexpr int64_t kReadNs = 12'000, kReduceNs = 6'000, kGapNs = 1'000;
 constexpr const char* kRead = "_Z11gemm_streamPK6float4mPf";
 constexpr const char* kReduce = "_Z26cross_device_reduce_1stagePfm";
-
-void define(CudaRecording& recording, uint64_t function, const char* name,
-            const std::vector<cuda::ParameterLayout>& layout) {
-  recording.add(RecordType::function,
-                cuda::FunctionBody{function, static_cast<uint32_t>(layout.size()), 0}, name,
-                {reinterpret_cast<const char*>(layout.data()),
-                 layout.size() * sizeof(cuda::ParameterLayout)});
-}
-
-void allocate(CudaRecording& recording, uint64_t address, int64_t bytes) {
-  cuda::MemoryBody body{};
-  body.time_ns = 1;
-  body.address = address;
-  body.bytes = bytes;
-  recording.add(RecordType::memory, body);
-}
 
 void capture(CudaRecording& recording, int number, uint64_t function,
              const std::vector<uint64_t>& parameters) {
@@ -55,13 +38,13 @@ TEST(DecodeLoop, FromRecordsToAPlan) {
   CudaRecording recording;
   recording.name(1, kRead);
   recording.name(2, kReduce);
-  define(recording, 5, kRead, {{0, 8}, {8, 8}, {16, 8}});
-  define(recording, 6, kReduce, {{0, 8}, {8, 8}});
-  allocate(recording, kMessage, kMessageBytes);
+  recording.function(5, kRead, {{0, 8}, {8, 8}, {16, 8}});
+  recording.function(6, kReduce, {{0, 8}, {8, 8}});
+  recording.memory(kMessage, kMessageBytes);
   std::vector<std::pair<std::string, uint32_t>> ranges{{"capture", 0}};
   for (int layer = 0; layer < kLayers; ++layer) {
     const uint64_t weight = kWeights + static_cast<uint64_t>(layer * kWeightBytes);
-    allocate(recording, weight, kWeightBytes);
+    recording.memory(weight, kWeightBytes);
     capture(recording, 2 * layer, 5, {weight, kWeightBytes / 16, kMessage});
     capture(recording, 2 * layer + 1, 6, {kMessage, kMessageBytes / 4});
     ranges.emplace_back("layers." + std::to_string(layer) + ".mlp", 1);
