@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "common/stats.h"
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 #include "planner/device.h"
 #include "planner/schedule.h"
 

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 #include "planner/schedule.h"
 
 namespace preserve {

@@ -9,7 +9,7 @@
 #include <memory>
 #include <vector>
 
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 
 namespace preserve {
 

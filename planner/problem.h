@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 #include "planner/device.h"
 #include "planner/flow.h"
 #include "planner/schedule.h"

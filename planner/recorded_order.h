@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 
 namespace preserve {
 

@@ -7,7 +7,7 @@
 
 #include <filesystem>
 
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 #include "planner/schedule.h"
 
 namespace preserve {

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 #include "planner/device.h"
 #include "planner/schedule.h"
 

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 #include "planner/device.h"
 #include "planner/model_config.h"
 

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "db/steps.h"
+#include "db/step/steps.h"
 #include "db/trace_db.h"
 
 namespace preserve {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 #include "planner/schedule.h"
 
 namespace preserve {

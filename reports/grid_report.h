@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // grid.db -> one GridReport value, from which every format is written. As Report does for one step:
 // facts only, cleaned for showing. Numbers of the whole are summarise() of the cells
-// (db/grid_summary.h), defined in docs/metrics.md.
+// (db/grid/summary.h), defined in docs/metrics.md.
 #pragma once
 
 #include <filesystem>
@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "db/grid_cells.h"
-#include "db/grid_summary.h"
+#include "db/grid/cells.h"
+#include "db/grid/summary.h"
 #include "reports/inputs.h"
 #include "reports/render.h"
 

@@ -122,7 +122,7 @@ struct TimelineOp {
 
 std::string describe(const Loss& loss);  // "3 records of nvtx on rank 0: dropped"
 
-// The folded step of one rank (db/folded_step.h).
+// The folded step of one rank (db/step/folded_step.h).
 struct Step {
   int64_t rank = 0, world_size = 1;
   std::string source;

@@ -9,7 +9,7 @@
 
 #include "common/error.h"
 #include "common/output_file.h"
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 #include "profiler/export/json_file.h"
 
 namespace preserve::exporter {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "common/cli.h"
-#include "db/steps.h"
+#include "db/step/steps.h"
 #include "db/trace_db.h"
 
 namespace preserve::import {

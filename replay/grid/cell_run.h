@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "db/grid_cells.h"
+#include "db/grid/cells.h"
 #include "db/trace_db.h"
 #include "planner/schedule.h"
 

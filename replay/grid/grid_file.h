@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "db/grid_cells.h"
+#include "db/grid/cells.h"
 #include "db/trace_db.h"
 #include "replay/grid/cell_run.h"
 

@@ -17,7 +17,7 @@
 #include "common/error.h"
 #include "common/output_file.h"
 #include "common/units.h"
-#include "db/grid_summary.h"
+#include "db/grid/summary.h"
 #include "planner/device.h"
 #include "replay/grid/cell_run.h"
 #include "replay/grid/eta.h"

@@ -10,7 +10,7 @@
 
 #include "common/cli.h"
 #include "common/units.h"
-#include "db/grid_summary.h"
+#include "db/grid/summary.h"
 
 namespace preserve {
 namespace {

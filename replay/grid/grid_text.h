@@ -6,7 +6,7 @@
 #include <span>
 #include <string>
 
-#include "db/grid_cells.h"
+#include "db/grid/cells.h"
 
 namespace preserve {
 

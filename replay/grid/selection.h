@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "db/grid_cells.h"
+#include "db/grid/cells.h"
 #include "planner/device.h"
 
 namespace preserve {

@@ -8,7 +8,7 @@
 #include <fstream>
 
 #include "common/output_file.h"
-#include "db/grid_cells.h"
+#include "db/grid/cells.h"
 #include "tests/support/synthetic_grid.h"
 #include "tests/support/synthetic_trace.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -7,8 +7,8 @@
 #include <cmath>
 
 #include "common/error.h"
-#include "db/grid_cells.h"
-#include "db/grid_summary.h"
+#include "db/grid/cells.h"
+#include "db/grid/summary.h"
 #include "tests/support/synthetic_grid.h"
 #include "tests/support/synthetic_trace.h"
 

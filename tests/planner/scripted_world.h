@@ -7,7 +7,7 @@
 #include <functional>
 #include <string>
 
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 #include "planner/closed_loop.h"
 
 namespace preserve::test {

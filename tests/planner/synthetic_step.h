@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 #include "planner/device.h"
 
 namespace preserve::test {

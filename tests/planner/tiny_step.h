@@ -6,7 +6,7 @@
 #include <string>
 #include <utility>
 
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 #include "planner/device.h"
 #include "planner/schedule.h"
 

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 #include "profiler/export/chrome.h"
 #include "tests/profiler/import_support.h"
 

@@ -6,7 +6,7 @@
 #include <fstream>
 
 #include "common/output_file.h"
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 #include "db/trace_db.h"
 #include "planner/plan.h"
 #include "replay/gpu/calibrate_gpu.h"

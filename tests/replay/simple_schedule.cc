@@ -5,7 +5,7 @@
 #include <fstream>
 
 #include "common/output_file.h"
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 
 namespace preserve::test {
 namespace {

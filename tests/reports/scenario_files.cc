@@ -8,7 +8,7 @@
 #include <fstream>
 
 #include "common/output_file.h"
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve::test {

@@ -8,7 +8,7 @@
 #include <functional>
 #include <vector>
 
-#include "db/grid_cells.h"
+#include "db/grid/cells.h"
 #include "db/trace_db.h"
 
 namespace preserve::test {

@@ -5,7 +5,7 @@
 
 #include <map>
 
-#include "db/steps.h"
+#include "db/step/steps.h"
 
 namespace preserve::test {
 namespace {

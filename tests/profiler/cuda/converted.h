@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "db/steps.h"
+#include "db/step/steps.h"
 #include "db/trace_db.h"
 #include "profiler/cuda/rows.h"
 #include "tests/profiler/cuda/cuda_records.h"

@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "db/folded_step.h"
+#include "db/step/folded_step.h"
 #include "planner/plan.h"
 #include "tests/profiler/cuda/converted.h"
 

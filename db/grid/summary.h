@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "common/stats.h"
-#include "db/grid_cells.h"
+#include "db/grid/cells.h"
 
 namespace preserve {
 

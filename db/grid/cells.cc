@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "db/grid_cells.h"
+#include "db/grid/cells.h"
 
 #include <array>
 #include <map>

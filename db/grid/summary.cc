@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "db/grid_summary.h"
+#include "db/grid/summary.h"
 
 #include <fmt/format.h>
 

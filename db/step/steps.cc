@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "db/steps.h"
+#include "db/step/steps.h"
 
 #include <algorithm>
 #include <unordered_map>
