@@ -14,12 +14,12 @@
 #include "db/losses.h"
 #include "db/step/folded_step.h"
 #include "db/trace_db.h"
-#include "planner/device.h"
-#include "planner/dimacs.h"
-#include "planner/explain.h"
-#include "planner/measure_plans.h"
-#include "planner/plan.h"
-#include "planner/schedule.h"
+#include "planner/measure/measure_plans.h"
+#include "planner/problem/dimacs.h"
+#include "planner/schedule/device.h"
+#include "planner/schedule/schedule.h"
+#include "planner/search/explain.h"
+#include "planner/search/plan.h"
 #include "planner/tune_options.h"
 
 namespace preserve {

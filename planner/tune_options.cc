@@ -8,8 +8,8 @@
 #include "common/error.h"
 #include "common/output_file.h"
 #include "common/units.h"
-#include "planner/closed_loop.h"
-#include "planner/json_document.h"
+#include "planner/measure/closed_loop.h"
+#include "planner/schedule/json_document.h"
 
 namespace preserve {
 namespace {

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "planner/plan.h"
-#include "planner/workload_options.h"
+#include "planner/search/plan.h"
+#include "planner/workload/workload_options.h"
 
 namespace CLI {
 class App;

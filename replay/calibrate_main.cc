@@ -15,7 +15,7 @@
 #include "common/output_file.h"
 #include "common/private_folder.h"
 #include "common/units.h"
-#include "planner/device.h"
+#include "planner/schedule/device.h"
 #include "replay/calibrate_cpu.h"
 #include "replay/gpu/calibrate_gpu.h"
 #include "replay/launch.h"

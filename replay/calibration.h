@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "planner/device.h"
+#include "planner/schedule/device.h"
 #include "replay/host_cores.h"
 #include "replay/survival.h"
 

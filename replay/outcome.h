@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "planner/schedule.h"
+#include "planner/schedule/schedule.h"
 #include "replay/measure.h"
 #include "replay/step_program.h"
 

@@ -8,7 +8,7 @@
 #include "common/units.h"
 #include "db/losses.h"
 #include "db/trace_db.h"
-#include "planner/schedule_check.h"
+#include "planner/schedule/schedule_check.h"
 
 namespace preserve {
 namespace {

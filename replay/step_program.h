@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // trace.db and schedule.json turned into what an executor runs: a list of operators with the bytes
 // they move, and per arm the slices to fetch in each window. Pure; all checking of foreign numbers
-// is done here and in planner/schedule_check.h, so that executors can trust what they get.
+// is done here and in planner/schedule/schedule_check.h, so that executors can trust what they get.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "db/step/folded_step.h"
-#include "planner/schedule.h"
+#include "planner/schedule/schedule.h"
 
 namespace preserve {
 

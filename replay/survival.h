@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "planner/device.h"
+#include "planner/schedule/device.h"
 
 namespace preserve {
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "db/trace_db.h"
-#include "planner/schedule.h"
+#include "planner/schedule/schedule.h"
 
 namespace preserve::report {
 

@@ -8,7 +8,7 @@
 #include "common/error.h"
 #include "common/units.h"
 #include "db/step/folded_step.h"
-#include "planner/schedule_check.h"
+#include "planner/schedule/schedule_check.h"
 #include "reports/counters.h"
 #include "reports/machines.h"
 #include "reports/scenario.h"

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "planner/schedule.h"
+#include "planner/schedule/schedule.h"
 #include "reports/report.h"
 
 namespace preserve::report {

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/device.h"
+#include "planner/schedule/device.h"
 #include "replay/gpu/gpu_device.h"
 
 namespace preserve {

@@ -6,7 +6,7 @@
 #include "common/cli.h"
 #include "common/error.h"
 #include "common/units.h"
-#include "planner/device_name.h"
+#include "planner/schedule/device_name.h"
 
 namespace preserve {
 namespace {

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "common/error.h"
-#include "planner/collective_time.h"
+#include "planner/schedule/collective_time.h"
 #include "replay/gpu/step_graph.h"
 
 namespace preserve {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "planner/device.h"
+#include "planner/schedule/device.h"
 #include "replay/step_program.h"
 
 namespace preserve {

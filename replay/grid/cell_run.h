@@ -13,7 +13,7 @@
 
 #include "db/grid/cells.h"
 #include "db/trace_db.h"
-#include "planner/schedule.h"
+#include "planner/schedule/schedule.h"
 
 namespace preserve {
 

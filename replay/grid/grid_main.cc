@@ -18,7 +18,7 @@
 #include "common/output_file.h"
 #include "common/units.h"
 #include "db/grid/summary.h"
-#include "planner/device.h"
+#include "planner/schedule/device.h"
 #include "replay/grid/cell_run.h"
 #include "replay/grid/eta.h"
 #include "replay/grid/grid_file.h"

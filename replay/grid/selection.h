@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "db/grid/cells.h"
-#include "planner/device.h"
+#include "planner/schedule/device.h"
 
 namespace preserve {
 

@@ -9,8 +9,8 @@
 #include <functional>
 
 #include "metric.h"
-#include "planner/decompose.h"
-#include "planner/plan.h"
+#include "planner/search/decompose.h"
+#include "planner/search/plan.h"
 #include "synthetic_step.h"
 
 namespace preserve {

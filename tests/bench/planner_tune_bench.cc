@@ -6,7 +6,7 @@
 #include <fstream>
 
 #include "metric.h"
-#include "planner/device.h"
+#include "planner/schedule/device.h"
 #include "synthetic_step.h"
 #include "tests/support/synthetic_trace.h"
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "planner/simulator.h"
+#include "planner/referee/simulator.h"
 #include "tests/bench/metric.h"
 #include "tests/planner/tiny_step.h"
 

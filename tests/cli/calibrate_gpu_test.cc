@@ -5,7 +5,7 @@
 
 #include <filesystem>
 
-#include "planner/device.h"
+#include "planner/schedule/device.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "planner/device.h"
+#include "planner/schedule/device.h"
 #include "replay/host_cores.h"
 #include "replay/launch.h"
 #include "tests/support/synthetic_trace.h"

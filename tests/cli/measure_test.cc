@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 
 #include "common/output_file.h"
-#include "planner/device.h"
-#include "planner/schedule.h"
+#include "planner/schedule/device.h"
+#include "planner/schedule/schedule.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

@@ -10,8 +10,8 @@
 #include <string>
 
 #include "common/error.h"
-#include "planner/device.h"
-#include "planner/schedule.h"
+#include "planner/schedule/device.h"
+#include "planner/schedule/schedule.h"
 
 namespace {
 

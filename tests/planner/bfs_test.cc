@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The paper's Algorithm 1 and the operator graph that it walks.
-#include "planner/plan.h"
+#include "planner/search/plan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "planner/decompose.h"
-#include "planner/graph.h"
+#include "planner/problem/graph.h"
+#include "planner/search/decompose.h"
 #include "synthetic_step.h"
 #include "tiny_step.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The closed loop against scripted machines: what it learns, what it chooses, that it ends.
-#include "planner/closed_loop.h"
+#include "planner/measure/closed_loop.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,9 +11,9 @@
 #include <fstream>
 
 #include "common/error.h"
-#include "planner/issue_variants.h"
-#include "planner/problem.h"
-#include "planner/read_gain.h"
+#include "planner/measure/issue_variants.h"
+#include "planner/problem/problem.h"
+#include "planner/problem/read_gain.h"
 #include "scripted_world.h"
 #include "synthetic_step.h"
 #include "tests/support/synthetic_trace.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Corrections of the device model: toward the truth, and never far at once. And the ways of issuing
 // that are tried.
-#include "planner/correction.h"
+#include "planner/measure/correction.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,9 +9,9 @@
 
 #include <cmath>
 
-#include "planner/issue_variants.h"
-#include "planner/problem.h"
-#include "planner/read_gain.h"
+#include "planner/measure/issue_variants.h"
+#include "planner/problem/problem.h"
+#include "planner/problem/read_gain.h"
 #include "scripted_world.h"
 #include "tiny_step.h"
 

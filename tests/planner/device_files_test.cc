@@ -14,8 +14,8 @@
 
 #include "common/output_file.h"
 #include "common/stats.h"
-#include "planner/collective_time.h"
-#include "planner/device.h"
+#include "planner/schedule/collective_time.h"
+#include "planner/schedule/device.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "planner/device_name.h"
+#include "planner/schedule/device_name.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // device.json: what is read back, what is refused and how, the survival curve.
-#include "planner/device.h"
+#include "planner/schedule/device.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -2,7 +2,7 @@
 // An independent judge of the flow solvers: LEMON's network simplex. Tests only.
 #pragma once
 
-#include "planner/flow.h"
+#include "planner/flow/flow.h"
 
 namespace preserve::test {
 

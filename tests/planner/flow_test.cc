@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The flow solvers against each other, against LEMON, and against trying everything.
-#include "planner/flow.h"
+#include "planner/flow/flow.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "planner/plan.h"
-#include "planner/simulator.h"
-#include "planner/workload.h"
+#include "planner/referee/simulator.h"
+#include "planner/search/plan.h"
+#include "planner/workload/workload.h"
 
 namespace preserve {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole plans: properties that hold for any step and device, bounds, verdicts, the strategies.
-#include "planner/plan.h"
+#include "planner/search/plan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,9 +10,9 @@
 #include <map>
 
 #include "common/error.h"
-#include "planner/bounds.h"
-#include "planner/decompose.h"
-#include "planner/explain.h"
+#include "planner/problem/bounds.h"
+#include "planner/search/decompose.h"
+#include "planner/search/explain.h"
 #include "synthetic_step.h"
 #include "tiny_step.h"
 

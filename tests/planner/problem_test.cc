@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a step to the integer problem: every formula of docs/planning.md on a case worked out by
 // hand, and every bad input refused.
-#include "planner/problem.h"
+#include "planner/problem/problem.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 #include <limits>
 
 #include "common/error.h"
-#include "planner/read_gain.h"
+#include "planner/problem/read_gain.h"
 #include "synthetic_step.h"
 #include "tiny_step.h"
 

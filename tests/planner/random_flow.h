@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <random>
 
-#include "planner/flow.h"
+#include "planner/flow/flow.h"
 
 namespace preserve::test {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is read of a replay.db, and what is refused.
-#include "planner/replay_findings.h"
+#include "planner/measure/replay_findings.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "planner/schedule_check.h"
+#include "planner/schedule/schedule_check.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

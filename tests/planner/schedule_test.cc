@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // schedule.json: any schedule survives the file; every broken rule is refused at its place.
-#include "planner/schedule.h"
+#include "planner/schedule/schedule.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

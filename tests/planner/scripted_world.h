@@ -8,7 +8,7 @@
 #include <string>
 
 #include "db/step/folded_step.h"
-#include "planner/closed_loop.h"
+#include "planner/measure/closed_loop.h"
 
 namespace preserve::test {
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "planner/simulator.h"
+#include "planner/referee/simulator.h"
 #include "tests/planner/tiny_step.h"
 
 namespace preserve {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "planner/simulator.h"
+#include "planner/referee/simulator.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

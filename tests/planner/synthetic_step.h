@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "db/step/folded_step.h"
-#include "planner/device.h"
+#include "planner/schedule/device.h"
 
 namespace preserve::test {
 

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "db/step/folded_step.h"
-#include "planner/device.h"
-#include "planner/schedule.h"
+#include "planner/schedule/device.h"
+#include "planner/schedule/schedule.h"
 
 namespace preserve::test {
 

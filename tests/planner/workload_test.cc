@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "planner/workload.h"
+#include "planner/workload/workload.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,9 +10,9 @@
 
 #include "common/error.h"
 #include "db/trace_db.h"
-#include "planner/collective_time.h"
-#include "planner/workload_options.h"
-#include "planner/workload_trace.h"
+#include "planner/schedule/collective_time.h"
+#include "planner/workload/workload_options.h"
+#include "planner/workload/workload_trace.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

@@ -8,8 +8,8 @@
 #include <fstream>
 
 #include "common/output_file.h"
-#include "planner/closed_loop.h"
-#include "planner/replay_findings.h"
+#include "planner/measure/closed_loop.h"
+#include "planner/measure/replay_findings.h"
 #include "replay/replay_command.h"
 #include "tests/support/fake_gpu.h"
 #include "tests/support/synthetic_trace.h"

@@ -8,7 +8,7 @@
 #include "common/output_file.h"
 #include "db/step/folded_step.h"
 #include "db/trace_db.h"
-#include "planner/plan.h"
+#include "planner/search/plan.h"
 #include "replay/gpu/calibrate_gpu.h"
 #include "replay/gpu/gpu_replay.h"
 #include "tests/support/fake_gpu.h"

@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <string>
 
-#include "planner/schedule.h"
+#include "planner/schedule/schedule.h"
 
 namespace preserve::test {
 

@@ -11,7 +11,7 @@
 
 #include "common/error.h"
 #include "common/output_file.h"
-#include "planner/json_document.h"
+#include "planner/schedule/json_document.h"
 #include "tests/reports/scenario_files.h"
 #include "tests/support/synthetic_grid.h"
 #include "tests/support/synthetic_trace.h"

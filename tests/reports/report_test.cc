@@ -9,7 +9,7 @@
 
 #include "common/error.h"
 #include "common/output_file.h"
-#include "planner/json_document.h"
+#include "planner/schedule/json_document.h"
 #include "reports/render.h"
 #include "tests/reports/scenario_files.h"
 #include "tests/support/synthetic_trace.h"

@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "db/step/folded_step.h"
-#include "planner/plan.h"
+#include "planner/search/plan.h"
 #include "tests/profiler/cuda/converted.h"
 
 namespace preserve {

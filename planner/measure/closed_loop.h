@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// preserve-tune --measure as a function of its measurements: which plans to replay next, what the
+// device model learns from them, which plan is chosen in the end. Knows nothing of files and
+// processes, so that tests can script the measurements. Same inputs and measurements, same
+// schedule.
+//
+//   plan, replay the plans and variants of the best one, correct the model, plan again: `rounds`
+//   times, or until planning again gives nothing new. A winner among several plans was chosen
+//   partly by luck, so it is then measured once more, alone, and that measurement alone decides.
+//   One replay is repeated if the machine was too busy for it.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "planner/measure/correction.h"
+#include "planner/search/plan.h"
+
+namespace preserve {
+
+inline constexpr int kMostRounds = 8;
+
+// Of one replay: what was found of schedule.plan, then of each of schedule.candidates.
+struct ReplayFindings {
+  std::vector<PlanFindings> plans;
+  bool busy = false;  // ranks lost their cores in most samples: nothing is decided by this
+};
+
+class ClosedLoop {
+ public:
+  // `step` must outlive this.
+  ClosedLoop(const FoldedStep& step, DeviceModel device, const PlanOptions& options, int rounds,
+             Referee referee = simulate);
+
+  // The schedule to replay next, its plan and all its candidates being measured, without trace
+  // path and digest; nothing when it is over. Stays the same until take().
+  const std::optional<Schedule>& next() const { return next_; }
+  // "9 plans", "the winner alone": what next() is there for.
+  const std::string& purpose() const { return purpose_; }
+  int replays_taken() const { return replays_; }
+
+  // What replaying next() gave.
+  void take(const ReplayFindings& findings);
+
+  // The chosen plan, or do-nothing with the reason; every measured plan among the candidates.
+  Schedule result() const;
+
+ private:
+  struct Entry {
+    MeasuredPlan measured;
+    bool busy = false;
+  };
+
+  void plan_round();
+  void add_new(std::vector<Entry>& plans, Plan plan, const IssueMethod& issue);
+  bool known(const std::vector<Entry>& plans, const Plan& plan, const IssueMethod& issue) const;
+  void replay(std::vector<Entry> plans, std::string purpose);
+  void judge_alone(const ReplayFindings& findings);
+  void learn();
+  void confirm_or_end();
+  std::optional<size_t> winner() const;
+  void lead_with(const IssueMethod& issue);
+  void do_nothing(Schedule& schedule) const;
+  std::string best_measurement() const;
+  std::string link_remark() const;
+  std::string why_chosen(const Entry& entry) const;
+
+  const FoldedStep& step_;
+  DeviceModel device_;  // its first method is planned with
+  IssueMethod issue_;   // how that one is issued
+  PlanOptions options_;
+  int rounds_;
+  Referee referee_;
+
+  int round_ = 0, replays_ = 0;
+  bool confirming_ = false;
+  bool repeated_ = false;
+  std::string rejected_;                // why the winner is none after all
+  std::optional<size_t> chosen_;        // into measured_
+  std::optional<PairedSpeedup> alone_;  // the chosen one measured once more
+  Schedule planned_;                    // of the last round
+  std::vector<Entry> pending_, measured_;
+  std::vector<std::string> notes_;  // what was learnt, round by round
+  std::optional<Schedule> next_;
+  std::string purpose_;
+};
+
+}  // namespace preserve

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The same plan issued differently. What the model cannot foretell (which kind of request, how many
+// thread blocks, how much per request, how long lines are kept, who comes first) is tried: few
+// enough to measure, each with the reason why it is worth it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "planner/schedule/device.h"
+#include "planner/schedule/schedule.h"
+
+namespace preserve {
+
+struct IssueVariant {
+  IssueMethod method;
+  std::string why;
+};
+
+inline constexpr size_t kMostOtherMethods = 3;  // of the device file
+inline constexpr size_t kMostVariants = kMostOtherMethods + 6;
+
+// Other than `base`, each once; at most kMostVariants.
+std::vector<IssueVariant> issue_variants(const DeviceModel& device, const IssueMethod& base);
+
+}  // namespace preserve

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Drives the closed loop over preserve-replay: schedules out, replay.db files in, nothing but files
+// in between.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/cli.h"
+#include "planner/measure/closed_loop.h"
+
+namespace preserve {
+
+struct MeasureRequest {
+  std::filesystem::path trace;
+  std::string trace_sha256;
+  int64_t time_ns = 0;  // of all replays together
+  int rounds = 2;
+  uint64_t seed = 1;
+  std::vector<std::string> replay_words;  // more of preserve-replay's own options
+  std::filesystem::path keep;  // schedules and replays go there, and stay; empty: nowhere
+  bool force = false;          // replace what is there already
+};
+
+// Nothing when a signal stopped it (StopSignals::received()), which needs a StopSignals.
+// input_error with its message when preserve-replay cannot measure.
+std::optional<Schedule> measure_plans(const FoldedStep& step, const DeviceModel& device,
+                                      const PlanOptions& options, const MeasureRequest& request,
+                                      Console& console);
+
+}  // namespace preserve

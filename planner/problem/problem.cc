@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "planner/problem/problem.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/cli.h"
+#include "common/error.h"
+#include "common/units.h"
+#include "planner/problem/candidates.h"
+#include "planner/problem/read_gain.h"
+#include "planner/problem/windows.h"
+
+namespace preserve {
+
+namespace {
+
+constexpr double kNsPerS = 1e9;
+// Times beyond this (almost 3 hours) are not a decode step; their prices would not fit the
+// integers.
+constexpr double kLongestStepNs = 1e13;
+
+// --- the inputs ----------------------------------------------------------------------------------
+
+void check_operator(const FoldedStep& step, const StepOp& op, size_t position) {
+  if (op.ordinal != static_cast<int32_t>(position) ||
+      (position > 0 && op.start_ns < step.ops[position - 1].start_ns)) {
+    throw input_error("{}: operator {} ({}) is out of order: operators are numbered by start",
+                      step.trace_file, op.ordinal, printable(op.name));
+  }
+  const auto impossible = [](double ns) {
+    return !std::isfinite(ns) || ns < 0 || ns > kLongestStepNs;
+  };
+  if (impossible(op.dur_ns) || impossible(op.start_ns) || impossible(op.mad_ns)) {
+    throw input_error(
+        "{}: operator {} ({}) starts at {} ns and lasts {} ns: no decode step has such times; "
+        "record it again, or check the importer's time unit",
+        step.trace_file, op.ordinal, printable(op.name), op.start_ns, op.dur_ns);
+  }
+  for (const StepAccess& access : op.accesses) {
+    if (access.tensor < 0 || static_cast<size_t>(access.tensor) >= step.tensors.size() ||
+        access.offset_bytes < 0 || access.bytes < 0) {
+      throw input_error(
+          "{}: operator {} ({}) has an impossible access: tensor {}, offset {}, {} bytes",
+          step.trace_file, op.ordinal, printable(op.name), access.tensor, access.offset_bytes,
+          access.bytes);
+    }
+  }
+}
+
+void check_step(const FoldedStep& step) {
+  bool collective = false, named = false;
+  double sum_ns = 0;
+  for (size_t i = 0; i < step.ops.size(); ++i) {
+    const StepOp& op = step.ops[i];
+    check_operator(step, op, i);
+    sum_ns += op.dur_ns;
+    collective = collective || op.kind == OpKind::collective;
+    for (const StepAccess& access : op.accesses) {
+      const TensorRole role = step.tensors[static_cast<size_t>(access.tensor)].role;
+      named = named || role == TensorRole::weight || role == TensorRole::kv;
+    }
+  }
+  if (!std::isfinite(step.wall_ns) || step.wall_ns < 0 || step.wall_ns > kLongestStepNs ||
+      sum_ns > kLongestStepNs) {
+    throw input_error(
+        "{}: the step lasts {} ns and its operators {} ns together: no decode step does",
+        step.trace_file, step.wall_ns, sum_ns);
+  }
+  if (!collective) {
+    throw input_error(
+        "{}: the step of rank {} has no collective, so there is no window to prefetch in: record a "
+        "tensor-parallel run (2 or more ranks), with MPI or NCCL collectives inside the step",
+        step.trace_file, step.rank);
+  }
+  if (!named) {
+    throw input_error(
+        "{}: no operator of the step reads a named tensor, so there is nothing to prefetch: name "
+        "the weights and the KV-cache with NVTX memory regions (layers.0.mlp.up.weight) inside "
+        "ranges that carry the module's name (layers.0.mlp.up)",
+        step.trace_file);
+  }
+}
+
+int64_t choose_budget(const DeviceModel& device, const std::optional<int64_t>& wanted) {
+  if (!wanted) return device.cache_budget_bytes;
+  if (*wanted <= 0) {
+    throw usage_error(
+        "--budget: a budget of zero leaves nothing to plan: give at least {} bytes, or leave it "
+        "out for the device's ({})",
+        kBlockBytes, format_size(static_cast<double>(device.cache_budget_bytes)));
+  }
+  if (*wanted > device.cache_bytes) {
+    throw usage_error("--budget: {} is more than the cache of {}: give at most {}",
+                      format_size(static_cast<double>(*wanted)), device.name,
+                      format_size(static_cast<double>(device.cache_bytes)));
+  }
+  if (*wanted < kBlockBytes) {
+    throw usage_error("--budget: {} bytes are less than the smallest slice: give at least {} bytes",
+                      *wanted, kBlockBytes);
+  }
+  return *wanted;
+}
+
+// --- what the operators leave behind -------------------------------------------------------------
+
+// Bytes that an operator streams through the cache, whatever part of them was prefetched.
+int64_t footprint(const FoldedStep& step, const StepOp& op, double hot_bytes_per_s) {
+  int64_t bytes = 0;
+  for (const StepAccess& access : op.accesses) {
+    bytes = checked_add(bytes, access.bytes, step.trace_file + ": bytes of an operator");
+  }
+  if (op.accesses.empty() && op.collective && op.collective->bytes) {
+    bytes = std::max<int64_t>(0, *op.collective->bytes);
+  }
+  if (op.kind == OpKind::collective) return bytes;
+  // No more can have passed than the cache itself delivers in the recorded time.
+  const double most = std::max(0.0, op.dur_ns * hot_bytes_per_s / kNsPerS);
+  return most < static_cast<double>(bytes) ? static_cast<int64_t>(most) : bytes;
+}
+
+// --- the builder ---------------------------------------------------------------------------------
+
+class Builder {
+ public:
+  Builder(const FoldedStep& step, const DeviceModel& device, const ProblemOptions& options,
+          const PlanBeside& beside)
+      : beside_(beside),
+        step_(step),
+        device_(device),
+        options_(options),
+        method_(choose_method(device, options.method)),
+        hot_bytes_per_s_(hot_read_rate(device, method_)) {}
+
+  PlanProblem build() {
+    problem_.budget_bytes = choose_budget(device_, options_.budget_bytes);
+    describe_step();
+    if (method_ != nullptr) {
+      WindowSupplies found =
+          find_windows(step_, device_, *method_, hot_bytes_per_s_, options_, beside_);
+      problem_.windows = std::move(found.windows);
+      arrivals_ = std::move(found.arrivals);
+    }
+    measure_traffic();
+    find_consumers();
+    lay_out_ring();
+    check_flow_problem(problem_.flow);
+    return std::move(problem_);
+  }
+
+ private:
+  void describe_step() {
+    ProblemNotes& notes = problem_.notes;
+    problem_.baseline_step_ns = step_.wall_ns;
+    std::vector<double> stream_end(step_.streams.size() + 1, 0);
+    for (const StepOp& op : step_.ops) {
+      if (op.kind == OpKind::collective) {
+        problem_.baseline_step_ns += static_cast<double>(options_.link_latency_ns);
+      }
+      notes.zero_duration_operators += op.dur_ns <= 0;
+      notes.operators_without_bytes += op.kind == OpKind::compute && op.accesses.empty();
+      double& end =
+          stream_end[std::min(static_cast<size_t>(std::max(op.stream, 0)), step_.streams.size())];
+      notes.overlapping_operators += op.start_ns < end;
+      end = std::max(end, op.start_ns + op.dur_ns);
+    }
+  }
+
+  // What has streamed through the cache since the last window began, up to and including each
+  // operator. Bytes held over the operator are at least as old, so in a cache that forgets the
+  // least recently used first they survive only beside all of it.
+  void measure_traffic() {
+    const size_t count = step_.ops.size();
+    footprints_.reserve(count);
+    int64_t total = 0;
+    for (const StepOp& op : step_.ops) {
+      footprints_.push_back(footprint(step_, op, hot_bytes_per_s_));
+      total = checked_add(total, footprints_.back(), step_.trace_file + ": bytes of the step");
+    }
+    checked_add(total, total, step_.trace_file + ": bytes of the step");
+    problem_.traffic_bytes.assign(count, 0);
+    if (problem_.windows.empty()) return;  // nothing is ever held
+    std::vector<uint8_t> opens(count, 0);
+    for (const Window& window : problem_.windows) opens[static_cast<size_t>(window.ordinal)] = 1;
+    int64_t since = 0;
+    for (size_t walked = 0; walked < count; ++walked) {
+      const size_t i = (static_cast<size_t>(problem_.windows.front().ordinal) + walked) % count;
+      since = footprints_[i] + (opens[i] ? 0 : since);
+      problem_.traffic_bytes[i] = since;
+    }
+  }
+
+  void find_consumers() {
+    std::vector<std::vector<Slice>> slices =
+        find_candidates(step_, footprints_, device_.cache_budget_bytes, problem_.notes);
+    double all_saved_ns = 0;
+    for (size_t i = 0; i < step_.ops.size(); ++i) {
+      const ReadGain gain = read_gain(step_.ops[i], device_, hot_bytes_per_s_);
+      all_saved_ns += gain.most_ns;
+      problem_.notes.clamped_operators += gain.clamped;
+      if (slices[i].empty()) continue;
+      PlanConsumer consumer;
+      consumer.ordinal = static_cast<int32_t>(i);
+      consumer.slices = std::move(slices[i]);
+      for (const Slice& slice : consumer.slices) consumer.blocks += slice.blocks;
+      problem_.candidate_bytes += consumer.blocks * kBlockBytes;
+      add_demands(consumer, gain);
+      if (consumer.demands > 0) problem_.consumers.push_back(std::move(consumer));
+    }
+    problem_.all_hot_step_ns = std::max(0.0, problem_.baseline_step_ns - all_saved_ns);
+  }
+
+  // Concave: full price until the operator's floor is reached, then one block for what is left.
+  void add_demands(PlanConsumer& consumer, const ReadGain& gain) {
+    const double scale = static_cast<double>(kPriceScale);
+    const auto price = static_cast<int64_t>(gain.saved_per_byte_ns * kBlockBytes * scale);
+    const auto most = static_cast<int64_t>(gain.most_ns * scale);
+    if (price <= 0 || most <= 0) return;
+    const auto useful = static_cast<int64_t>(gain.useful_bytes / kBlockBytes);
+    const int64_t blocks = std::min(consumer.blocks, useful);
+    const int64_t full = std::min(blocks, most / price);
+    consumer.first_demand = static_cast<int32_t>(problem_.demand_consumer.size());
+    const auto index = static_cast<int32_t>(problem_.consumers.size());
+    const auto add = [&](int64_t capacity, int64_t profit) {
+      if (capacity <= 0 || profit <= 0) return;
+      problem_.flow.demands.push_back({-1, capacity, profit});
+      problem_.demand_consumer.push_back(index);
+      ++consumer.demands;
+    };
+    add(full, price);
+    if (full < blocks) add(1, most - full * price);
+  }
+
+  // A node before every operator that consumes, and one before every operator during which blocks
+  // arrive; the edge behind a node spans the operators up to the next node.
+  void lay_out_ring() {
+    FlowProblem& flow = problem_.flow;
+    std::vector<int32_t> node_op;  // operator that the node stands before
+    size_t consumer = 0, arrival = 0;
+    for (int32_t op = 0; op < static_cast<int32_t>(step_.ops.size()); ++op) {
+      if (consumer < problem_.consumers.size() && problem_.consumers[consumer].ordinal == op) {
+        const PlanConsumer& here = problem_.consumers[consumer++];
+        for (int32_t d = 0; d < here.demands; ++d) {
+          flow.demands[static_cast<size_t>(here.first_demand + d)].node =
+              static_cast<int32_t>(node_op.size());
+        }
+        node_op.push_back(op);
+      }
+      if (arrival == arrivals_.size() || arrivals_[arrival].op != op) continue;
+      // Not the consumer's node: what arrives while an operator runs is too late for it.
+      for (; arrival < arrivals_.size() && arrivals_[arrival].op == op; ++arrival) {
+        add_supply(arrivals_[arrival], static_cast<int32_t>(node_op.size()));
+      }
+      node_op.push_back(op);
+    }
+    for (size_t node = 0; node < node_op.size(); ++node) add_edge(node_op, node);
+  }
+
+  void add_supply(const Arrival& arrival, int32_t node) {
+    const auto window = std::lower_bound(
+        problem_.windows.begin(), problem_.windows.end(), arrival.window_op,
+        [](const Window& item, int32_t ordinal) { return item.ordinal < ordinal; });
+    const auto index = static_cast<int32_t>(problem_.flow.supplies.size());
+    const int64_t cost =
+        std::llround(arrival.cost_ns * kBlockBytes * static_cast<double>(kPriceScale));
+    problem_.flow.supplies.push_back({node, arrival.blocks, cost});
+    problem_.supply_window.push_back(static_cast<int32_t>(window - problem_.windows.begin()));
+    problem_.supply_op.push_back(arrival.op);
+    const bool own = arrival.op == window->ordinal;
+    window->supplies.insert(own ? window->supplies.begin() : window->supplies.end(), index);
+  }
+
+  void add_edge(const std::vector<int32_t>& node_op, size_t node) {
+    const auto count = static_cast<int32_t>(step_.ops.size());
+    const bool last = node + 1 == node_op.size();
+    const int32_t from = node_op[node], to = last ? node_op[0] + count : node_op[node + 1];
+    int64_t traffic = 0;
+    for (int32_t op = from; op < to; ++op) {
+      traffic = std::max(traffic, problem_.traffic_bytes[static_cast<size_t>(op % count)]);
+    }
+    problem_.edge_traffic_bytes.push_back(traffic);
+    problem_.flow.hold.push_back(std::max<int64_t>(0, problem_.budget_bytes - traffic) /
+                                 kBlockBytes);
+  }
+
+  const PlanBeside& beside_;
+  const FoldedStep& step_;
+  const DeviceModel& device_;
+  const ProblemOptions& options_;
+  const PrefetchMethod* method_;
+  double hot_bytes_per_s_;
+  std::vector<int64_t> footprints_;
+  std::vector<Arrival> arrivals_;  // by operator
+  PlanProblem problem_;
+};
+
+}  // namespace
+
+const PrefetchMethod* choose_method(const DeviceModel& device, const std::string& name) {
+  if (name.empty()) return device.methods.empty() ? nullptr : &device.methods.front();
+  std::string known;
+  for (const PrefetchMethod& method : device.methods) {
+    if (method.name == name) return &method;
+    known += (known.empty() ? "" : ", ") + method.name;
+  }
+  throw usage_error("--method: device {} has no method {}; it has: {}", device.name, name,
+                    known.empty() ? "none" : known);
+}
+
+IssueMethod issue_method(const PrefetchMethod& method) {
+  IssueMethod issue;
+  issue.name = method.name;
+  issue.placement = method.placement;
+  issue.chunk_bytes = method.chunk_bytes;
+  issue.ctas = method.ctas;
+  if (!method.eviction.empty()) issue.eviction = method.eviction;
+  if (!method.issue.empty()) issue.issue = method.issue;
+  return issue;
+}
+
+PlanProblem build_problem(const FoldedStep& step, const DeviceModel& device,
+                          const ProblemOptions& options) {
+  return build_problem_beside(step, device, options, {});
+}
+
+PlanProblem build_problem_beside(const FoldedStep& step, const DeviceModel& device,
+                                 const ProblemOptions& options, const PlanBeside& beside) {
+  check_step(step);
+  return Builder(step, device, options, beside).build();
+}
+
+}  // namespace preserve

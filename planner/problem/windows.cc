@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "planner/problem/windows.h"
+
+#include <algorithm>
+
+#include "planner/problem/read_gain.h"
+
+namespace preserve {
+
+namespace {
+
+constexpr double kNsPerS = 1e9;
+constexpr double kMostWindowBytes = 1e12;  // more than any cache, and sums of a million stay exact
+
+// Time in which operators other than collectives run: the union of their intervals, since operators
+// may overlap on one stream and run beside each other on several.
+class BusyTime {
+ public:
+  explicit BusyTime(const FoldedStep& step) {
+    for (const StepOp& op : step.ops) {  // in order of start
+      if (op.kind == OpKind::collective || op.dur_ns <= 0) continue;
+      const double end = op.start_ns + op.dur_ns;
+      if (!end_.empty() && op.start_ns <= end_.back()) {
+        end_.back() = std::max(end_.back(), end);
+      } else {
+        before_.push_back(end_.empty() ? 0 : before_.back() + end_.back() - begin_.back());
+        begin_.push_back(op.start_ns);
+        end_.push_back(end);
+      }
+    }
+  }
+
+  double within(double begin, double end) const { return until(end) - until(begin); }
+
+ private:
+  double until(double time) const {
+    const auto after = std::upper_bound(begin_.begin(), begin_.end(), time);
+    if (after == begin_.begin()) return 0;
+    const auto i = static_cast<size_t>(after - begin_.begin()) - 1;
+    return before_[i] + std::min(time, end_[i]) - begin_[i];
+  }
+
+  std::vector<double> begin_, end_, before_;  // disjoint intervals, and the sum of those before
+};
+
+class WindowFinder {
+ public:
+  WindowFinder(const FoldedStep& step, const DeviceModel& device, const PrefetchMethod& method,
+               double hot_bytes_per_s, const ProblemOptions& options, const PlanBeside& beside)
+      : step_(step),
+        device_(device),
+        method_(method),
+        options_(options),
+        beside_(beside),
+        hot_bytes_per_s_(hot_bytes_per_s),
+        memory_rate_(device.memory_bandwidth_bytes_per_s / kNsPerS),
+        prefetch_rate_(std::min(method.bandwidth_bytes_per_s / kNsPerS, memory_rate_)),
+        busy_(step) {}
+
+  WindowSupplies find() {
+    const bool goes_on = goes_on_behind_window(device_);
+    choose_windows(goes_on && options_.windows == WindowsMode::idle);
+    WindowSupplies found;
+    for (size_t w = 0; w < windows_.size(); ++w) {
+      std::vector<Arrival> stream{own_arrival(w)};
+      if (goes_on) arrive_behind(w, stream);
+      limit(stream);
+      make_convex(stream);
+      const double most = 1 / memory_rate_ - kNsPerS / hot_bytes_per_s_;
+      for (const Arrival& arrival : stream) {
+        if (&arrival != &stream.front() && arrival.cost_ns >= most) break;  // and so are all behind
+        windows_[w].capacity_bytes += arrival.blocks * kBlockBytes;
+        found.arrivals.push_back(arrival);
+      }
+    }
+    std::sort(found.arrivals.begin(), found.arrivals.end(),
+              [](const Arrival& a, const Arrival& b) { return a.op < b.op; });
+    found.windows = std::move(windows_);
+    return found;
+  }
+
+ private:
+  void choose_windows(bool idle_too) {
+    const size_t count = step_.ops.size();
+    std::vector<uint8_t> opens(count, 0), behind(count, 0);
+    for (size_t i = 0; i < count; ++i) {
+      if (step_.ops[i].kind != OpKind::collective) continue;
+      opens[i] = 1;
+      // A quiet stretch right behind a window belongs to it.
+      for (size_t j = (i + 1) % count; is_quiet(j) && !behind[j]; j = (j + 1) % count)
+        behind[j] = 1;
+    }
+    bool stretch = false;
+    for (size_t i = 0; i < count && idle_too; ++i) {
+      const bool quiet = is_quiet(i) && !behind[i];
+      if (quiet && !stretch) opens[i] = 1;
+      stretch = quiet;
+    }
+    for (size_t i = 0; i < count; ++i) {
+      if (opens[i]) windows_.push_back({.ordinal = static_cast<int32_t>(i)});
+    }
+  }
+
+  // What arrives while the window's own operator runs. The guard is the operator's jitter, so that
+  // most repetitions are at least this long.
+  Arrival own_arrival(size_t w) {
+    Window& window = windows_[w];
+    const StepOp& op = step_.ops[static_cast<size_t>(window.ordinal)];
+    double length_ns = elapsed_ns(static_cast<size_t>(window.ordinal));
+    double cost_ns = contention_ns(static_cast<size_t>(window.ordinal));
+    double stretch = 1;
+    if (op.kind == OpKind::collective) {
+      length_ns = op.dur_ns - busy_.within(op.start_ns, op.start_ns + op.dur_ns) +
+                  static_cast<double>(options_.link_latency_ns);
+      // A collective that is slowed down lasts longer, and so does the window.
+      cost_ns = device_.slowdown_per_byte_ns;
+      const double slowed = 1 - cost_ns * prefetch_rate_;
+      if (slowed > 0) stretch = 1 / slowed;
+    }
+    const double start_ns = static_cast<double>(method_.start_latency_ns) + op.mad_ns;
+    window.usable_ns = static_cast<int64_t>(std::max(0.0, length_ns - start_ns));
+    latency_left_ns_ = std::max(0.0, start_ns - length_ns);
+    const double bytes = static_cast<double>(window.usable_ns) * prefetch_rate_ * stretch;
+    return {window.ordinal, window.ordinal, blocks_of(bytes), cost_ns};
+  }
+
+  // Behind the window the stream goes on, up to the next one or the end of the step, which waits
+  // for it. Where it takes bandwidth that the operator would use, it slows the operator down.
+  void arrive_behind(size_t w, std::vector<Arrival>& stream) {
+    const size_t count = step_.ops.size();
+    const int32_t ordinal = windows_[w].ordinal;
+    const auto from = static_cast<size_t>(ordinal);
+    const auto to = static_cast<size_t>(windows_[(w + 1) % windows_.size()].ordinal);
+    const double window_end_ns = step_.ops[from].start_ns + step_.ops[from].dur_ns;
+    double bytes = prefetch_rate_ * idle_behind_ns(from);
+    int64_t blocks = blocks_of(bytes);
+    if (blocks > 0) stream.push_back({ordinal, ordinal, blocks, 0});
+    for (size_t i = from + 1; i < count && i != to; ++i) {
+      const StepOp& op = step_.ops[i];
+      if (op.start_ns < window_end_ns) continue;  // beside the window: counted there
+      if (op.accesses.empty()) return;  // unknown traffic: nobody knows what it would cost
+      const double latency_ns = std::min(elapsed_ns(i), latency_left_ns_);
+      latency_left_ns_ -= latency_ns;
+      bytes += prefetch_rate_ * (elapsed_ns(i) - latency_ns);
+      const int64_t more = blocks_of(bytes) - blocks;
+      blocks += more;
+      if (more > 0) stream.push_back({op.ordinal, ordinal, more, contention_ns(i)});
+    }
+  }
+
+  // Of a collective's: until the next operator starts, less what is left of the start latency.
+  double idle_behind_ns(size_t window) {
+    const StepOp& op = step_.ops[window];
+    if (op.kind != OpKind::collective) return 0;  // own_arrival() has it
+    const double idle_ns = std::max(0.0, elapsed_ns(window) - op.dur_ns);
+    const double latency_ns = std::min(idle_ns, latency_left_ns_);
+    latency_left_ns_ -= latency_ns;
+    return idle_ns - latency_ns;
+  }
+
+  void limit(std::vector<Arrival>& stream) const {
+    if (beside_.window_bytes.empty()) return;
+    const auto window = static_cast<size_t>(stream.front().window_op);
+    int64_t left = beside_.window_bytes[window] / kBlockBytes;
+    for (Arrival& arrival : stream) {
+      arrival.blocks = std::min(arrival.blocks, left);
+      left -= arrival.blocks;
+    }
+  }
+
+  // The stream moves its bytes in order: it cannot skip a costly stretch to reach a free one. The
+  // convex envelope of its cost is what a flow can express, and exact for a window that is not used
+  // or used up to one of the envelope's corners: neighbours are pooled until costs ascend.
+  static void make_convex(std::vector<Arrival>& stream) {
+    struct Pool {
+      size_t end;
+      double blocks, cost;  // cost: sum
+      double mean() const { return blocks > 0 ? cost / blocks : 0; }
+    };
+    std::vector<Pool> pools;
+    for (size_t i = 0; i < stream.size(); ++i) {
+      const auto blocks = static_cast<double>(stream[i].blocks);
+      pools.push_back({i + 1, blocks, blocks * stream[i].cost_ns});
+      while (pools.size() > 1 && pools.back().mean() < pools[pools.size() - 2].mean()) {
+        const Pool last = pools.back();
+        pools.pop_back();
+        pools.back() = {last.end, pools.back().blocks + last.blocks, pools.back().cost + last.cost};
+      }
+    }
+    size_t i = 0;
+    for (const Pool& pool : pools) {
+      for (; i < pool.end; ++i) stream[i].cost_ns = pool.mean();
+    }
+  }
+
+  static int64_t blocks_of(double bytes) {
+    return static_cast<int64_t>(std::min(bytes, kMostWindowBytes) / kBlockBytes);
+  }
+
+  // From its start to the next operator's, or to the end of the step, less what its hits save.
+  double elapsed_ns(size_t i) const {
+    const double next_ns = i + 1 < step_.ops.size() ? step_.ops[i + 1].start_ns : step_.wall_ns;
+    return std::max(0.0, next_ns - step_.ops[i].start_ns - hit_ns(i));
+  }
+
+  double hit_bytes(size_t i) const {
+    return beside_.hit_bytes.empty() ? 0 : static_cast<double>(beside_.hit_bytes[i]);
+  }
+  double hit_ns(size_t i) const {
+    if (hit_bytes(i) <= 0) return 0;
+    const ReadGain gain = read_gain(step_.ops[i], device_, hot_bytes_per_s_);
+    return std::min(gain.most_ns, gain.saved_per_byte_ns * hit_bytes(i));
+  }
+
+  double bytes_from_memory(size_t i) const {
+    double bytes = -hit_bytes(i);
+    for (const StepAccess& access : step_.ops[i].accesses) {
+      bytes += static_cast<double>(access.bytes);
+    }
+    return std::max(0.0, bytes);
+  }
+
+  // Time that an operator loses per byte prefetched beside it: both together want more than the
+  // memory gives, and share it in proportion.
+  double contention_ns(size_t i) const {
+    const double dur_ns = step_.ops[i].dur_ns - hit_ns(i);
+    if (dur_ns <= 0) return 0;
+    const double demand_rate = std::min(bytes_from_memory(i) / dur_ns, memory_rate_);
+    const double excess = std::max(0.0, demand_rate + prefetch_rate_ - memory_rate_);
+    const double running = std::min(1.0, dur_ns / std::max(elapsed_ns(i), 1e-9));
+    return running * excess / (prefetch_rate_ * memory_rate_);
+  }
+
+  // Leaves enough bandwidth to prefetch at full rate. What is not known is not quiet.
+  bool is_quiet(size_t i) const {
+    const StepOp& op = step_.ops[i];
+    if (op.accesses.empty() || op.kind == OpKind::collective || op.kind == OpKind::p2p)
+      return false;
+    return contention_ns(i) <= 0;
+  }
+
+  const FoldedStep& step_;
+  const DeviceModel& device_;
+  const PrefetchMethod& method_;
+  const ProblemOptions& options_;
+  const PlanBeside& beside_;
+  double hot_bytes_per_s_;
+  double memory_rate_, prefetch_rate_;  // bytes per ns
+  BusyTime busy_;
+  double latency_left_ns_ = 0;  // of the start latency of the window at hand, behind its operator
+  std::vector<Window> windows_;
+};
+
+}  // namespace
+
+WindowSupplies find_windows(const FoldedStep& step, const DeviceModel& device,
+                            const PrefetchMethod& method, double hot_bytes_per_s,
+                            const ProblemOptions& options, const PlanBeside& beside) {
+  return WindowFinder(step, device, method, hot_bytes_per_s, options, beside).find();
+}
+
+}  // namespace preserve

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the cache is expected to hold while a step is simulated. The age of bytes is the amount of
+// other bytes touched since (the stack distance of a least-recently-used cache); the device's
+// survival curve turns an age into the share that is still there: a soft edge, no sets and ways.
+// Sizes are doubles: expectations, and sums of hostile sizes must not overflow.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "planner/schedule/device.h"
+
+namespace preserve {
+
+class CacheState {
+ public:
+  CacheState(const DeviceModel& device, size_t tensors) : device_(device), tensors_(tensors) {}
+
+  // The clock of ages: bytes touched since the beginning. What is prefetched and then read counts
+  // once, when it is prefetched.
+  double clock_bytes() const { return clock_bytes_; }
+  void pass(double bytes) { clock_bytes_ += bytes; }
+
+  // Expected bytes of [begin, end) of a tensor that are still cached.
+  double resident_bytes(int32_t tensor, int64_t begin, int64_t end) const;
+  // [begin, end) is in the cache, with the age it has had since clock_bytes() was `since_bytes`.
+  void touch(int32_t tensor, int64_t begin, int64_t end, double since_bytes);
+
+ private:
+  struct Fragment {
+    int64_t end = 0;
+    double since_bytes = 0;
+  };
+  using Fragments = std::map<int64_t, Fragment>;  // by begin, disjoint
+
+  const DeviceModel& device_;
+  std::vector<Fragments> tensors_;
+  double clock_bytes_ = 0;
+};
+
+}  // namespace preserve

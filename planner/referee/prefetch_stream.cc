@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "planner/referee/prefetch_stream.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "common/error.h"
+
+namespace preserve {
+
+PrefetchStream::PrefetchStream(const PrefetchOrders& orders, CacheState& cache)
+    : orders_(orders),
+      cache_(cache),
+      waiting_(orders.prefetches.size()),
+      read_(orders.prefetches.size()) {
+  int32_t last = -1;
+  for (const Prefetch& prefetch : orders.prefetches) last = std::max(last, prefetch.consumer);
+  last_start_.assign(static_cast<size_t>(last) + 1, -1);
+  running_.assign(last_start_.size(), 0);
+  of_consumer_.resize(last_start_.size());
+  for (size_t i = 0; i < orders.prefetches.size(); ++i) {
+    of_consumer_[static_cast<size_t>(orders.prefetches[i].consumer)].push_back(i);
+  }
+}
+
+void PrefetchStream::open_window(size_t window, int64_t step, double now_ns) {
+  queue_.push_back({.window = window, .step = step, .ready_ns = now_ns + orders_.start_latency_ns});
+}
+
+void PrefetchStream::close_window(size_t window, int64_t step) {
+  for (auto batch = queue_.begin(); batch != queue_.end(); ++batch) {
+    if (batch->window != window || batch->step != step) continue;
+    if (batch == queue_.begin() && moving_) finish_current(1 - remaining_bytes_ / transfer_bytes_);
+    queue_.erase(batch);
+    return;
+  }
+}
+
+bool PrefetchStream::overtaken(const Prefetch& prefetch, int64_t step) const {
+  return last_start_[static_cast<size_t>(prefetch.consumer)] >= step + (prefetch.next_step ? 1 : 0);
+}
+
+void PrefetchStream::consumer_starts(int32_t consumer, int64_t step) {
+  if (static_cast<size_t>(consumer) >= last_start_.size()) return;
+  last_start_[static_cast<size_t>(consumer)] = step;
+  running_[static_cast<size_t>(consumer)] = 1;
+  if (moving_) {
+    const Batch& batch = queue_.front();
+    const Prefetch& current = orders_.prefetches[orders_.windows[batch.window].first + batch.next];
+    if (current.consumer == consumer && overtaken(current, batch.step)) {
+      finish_current(1 - remaining_bytes_ / transfer_bytes_);
+      walk_beside(consumer);
+    }
+  }
+  for (const size_t prefetch : of_consumer_[static_cast<size_t>(consumer)]) {
+    read_[prefetch] = waiting_[prefetch];
+    unread_bytes_ -= waiting_[prefetch];
+    waiting_[prefetch] = 0;
+  }
+}
+
+void PrefetchStream::walk_beside(int32_t consumer) {
+  const bool runs = running_[static_cast<size_t>(consumer)] != 0;
+  if (runs && !orders_.stops_with_window) beside_ = consumer;
+}
+
+void PrefetchStream::consumer_ends(int32_t consumer) {
+  if (static_cast<size_t>(consumer) >= running_.size()) return;
+  running_[static_cast<size_t>(consumer)] = 0;
+  if (beside_ == consumer) beside_ = kNobody;
+}
+
+// Ends the transfer under way after `share_done` of it: the front of the range has arrived.
+void PrefetchStream::finish_current(double share_done) {
+  Batch& batch = queue_.front();
+  const size_t index = orders_.windows[batch.window].first + batch.next;
+  const Prefetch& prefetch = orders_.prefetches[index];
+  const auto length = static_cast<double>(prefetch.end - prefetch.begin);
+  const int64_t arrived = std::llround(length * std::clamp(share_done, 0.0, 1.0));
+  cache_.touch(prefetch.tensor, prefetch.begin, prefetch.begin + arrived, since_bytes_);
+  unread_bytes_ += static_cast<double>(arrived) - waiting_[index];
+  waiting_[index] = static_cast<double>(arrived);
+  peak_unread_bytes_ = std::max(peak_unread_bytes_, unread_bytes_);
+  moving_ = false;
+  ++batch.next;
+}
+
+void PrefetchStream::settle(double now_ns) {
+  while (!moving_ && beside_ == kNobody && !queue_.empty()) {
+    Batch& batch = queue_.front();
+    const PrefetchWindow& window = orders_.windows[batch.window];
+    if (batch.next == window.count) {
+      queue_.pop_front();
+      continue;
+    }
+    if (batch.ready_ns > now_ns) return;
+    const Prefetch& prefetch = orders_.prefetches[window.first + batch.next];
+    if (overtaken(prefetch, batch.step)) {
+      ++batch.next;
+      walk_beside(prefetch.consumer);
+      continue;
+    }
+    const double resident = cache_.resident_bytes(prefetch.tensor, prefetch.begin, prefetch.end);
+    redundant_bytes_ += resident;
+    since_bytes_ = cache_.clock_bytes();
+    cache_.pass(resident);
+    transfer_bytes_ = static_cast<double>(prefetch.end - prefetch.begin) - resident;
+    remaining_bytes_ = transfer_bytes_;
+    moving_ = true;
+    if (transfer_bytes_ < 1) finish_current(1);
+  }
+}
+
+double PrefetchStream::next_change_ns(double now_ns, double share) const {
+  if (moving_) return remaining_bytes_ / (orders_.rate_bytes_per_ns * share);
+  if (beside_ == kNobody && !queue_.empty()) return std::max(0.0, queue_.front().ready_ns - now_ns);
+  return std::numeric_limits<double>::infinity();
+}
+
+void PrefetchStream::advance(double dur_ns, double share) {
+  if (!moving_) return;
+  const double moved = std::min(remaining_bytes_, orders_.rate_bytes_per_ns * share * dur_ns);
+  remaining_bytes_ -= moved;
+  cache_.pass(moved);
+  // Less than a thousandth of a byte is the rounding of the clock, not a transfer.
+  if (remaining_bytes_ < 1e-3) finish_current(1);
+}
+
+void PrefetchStream::start_next_step() {
+  if (!queue_.empty()) throw internal_error("a step ended before its prefetches");
+  redundant_bytes_ = 0;
+  peak_unread_bytes_ = unread_bytes_;
+}
+
+}  // namespace preserve

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// The side stream of a simulated step: prefetches leave in the order of the plan, window after
+// window, each window a start latency after its operator began. A prefetch that is overtaken by its
+// consumer is cut there: what has arrived stays, the rest is the consumer's to fetch, so that no
+// byte crosses the memory twice. A stream that goes on behind its window does not know that: it
+// walks over the rest beside the consumer and gets to the next prefetch when the consumer is done.
+// Times in ns from the start of the current step, rates in bytes/ns.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "planner/referee/cache_state.h"
+
+namespace preserve {
+
+struct Prefetch {
+  int32_t tensor = 0;
+  int64_t begin = 0, end = 0;  // bytes of the tensor
+  int32_t consumer = 0;        // ordinal
+  bool next_step = false;
+};
+
+struct PrefetchWindow {
+  int32_t ordinal = 0;          // operator that opens it
+  size_t first = 0, count = 0;  // into PrefetchOrders::prefetches
+};
+
+// A plan as the stream executes it.
+struct PrefetchOrders {
+  double rate_bytes_per_ns = 0;
+  double start_latency_ns = 0;
+  bool stops_with_window = false;  // the prefetching core is the one that runs the next operator
+  std::vector<Prefetch> prefetches;
+  std::vector<PrefetchWindow> windows;  // by ordinal
+};
+
+class PrefetchStream {
+ public:
+  PrefetchStream(const PrefetchOrders& orders, CacheState& cache);
+
+  void open_window(size_t window, int64_t step, double now_ns);
+  void close_window(size_t window, int64_t step);
+  // The consumer starts: cuts what is still under way for it. Bytes of each of its prefetches that
+  // made it are in arrived_bytes() until it is read again a step later.
+  void consumer_starts(int32_t consumer, int64_t step);
+  void consumer_ends(int32_t consumer);
+  double arrived_bytes(size_t prefetch) const { return read_[prefetch]; }
+
+  // Starts the next transfer when its time has come. Call after every event, before demand.
+  void settle(double now_ns);
+  double demand_bytes_per_ns() const { return moving_ ? orders_.rate_bytes_per_ns : 0; }
+  // Time until something changes by itself when `share` of the demand is granted; infinity:
+  // nothing.
+  double next_change_ns(double now_ns, double share) const;
+  void advance(double dur_ns, double share);
+  // Nothing is under way then: a window has been closed, or the step has waited for it.
+  void start_next_step();
+
+  bool busy() const { return moving_ || !queue_.empty(); }  // settled
+  double redundant_bytes() const { return redundant_bytes_; }
+  double peak_unread_bytes() const { return peak_unread_bytes_; }
+
+ private:
+  static constexpr int32_t kNobody = -1;
+  struct Batch {
+    size_t window = 0;
+    int64_t step = 0;
+    double ready_ns = 0;
+    size_t next = 0;  // position in the window
+  };
+
+  bool overtaken(const Prefetch& prefetch, int64_t step) const;
+  void walk_beside(int32_t consumer);
+  void finish_current(double share_done);
+
+  const PrefetchOrders& orders_;
+  CacheState& cache_;
+  std::deque<Batch> queue_;
+  bool moving_ = false;       // the front batch's prefetch `next` is being transferred
+  int32_t beside_ = kNobody;  // the running consumer whose bytes it walks over
+  double transfer_bytes_ = 0, remaining_bytes_ = 0;
+  double since_bytes_ = 0;           // age of what is being transferred: that of its first byte
+  std::vector<int64_t> last_start_;  // by ordinal: last step in which it started
+  std::vector<char> running_;        // by ordinal
+  std::vector<std::vector<size_t>> of_consumer_;  // by ordinal
+  std::vector<double> waiting_;                   // by prefetch: arrived, consumer not started
+  std::vector<double> read_;  // by prefetch: arrived when the consumer last started
+  double unread_bytes_ = 0, peak_unread_bytes_ = 0, redundant_bytes_ = 0;
+};
+
+}  // namespace preserve

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "planner/referee/simulator.h"
+
+#include <algorithm>
+#include <cmath>
+#include <unordered_map>
+
+#include "common/cli.h"
+#include "common/error.h"
+#include "common/units.h"
+#include "planner/referee/step_engine.h"
+
+namespace preserve {
+namespace {
+
+constexpr int32_t kMostSteps = 16;
+constexpr double kSteady = 1e-9;  // relative change from one repetition to the next
+constexpr double kNsPerS = 1e9;
+
+// --- what may be wrong with the inputs -----------------------------------------------------------
+
+double positive_rate(const DeviceModel& device, double rate_bytes_per_s, const char* what) {
+  if (std::isfinite(rate_bytes_per_s) && rate_bytes_per_s > 0) return rate_bytes_per_s / kNsPerS;
+  throw input_error("device {}: {} is {}: it must be positive", device.name, what,
+                    rate_bytes_per_s);
+}
+
+void check_accesses(const FoldedStep& step) {
+  for (const StepOp& op : step.ops) {
+    for (const StepAccess& access : op.accesses) {
+      if (access.tensor < 0 || static_cast<size_t>(access.tensor) >= step.tensors.size()) {
+        throw input_error("{}: operator {} ({}) uses tensor {}, the step has {}", step.trace_file,
+                          op.ordinal, printable(op.name), access.tensor, step.tensors.size());
+      }
+      if (access.offset_bytes < 0 || access.bytes < 0) {
+        throw input_error("{}: operator {} ({}) uses {} bytes at offset {} of {}", step.trace_file,
+                          op.ordinal, printable(op.name), access.bytes, access.offset_bytes,
+                          printable(step.tensors[static_cast<size_t>(access.tensor)].name));
+      }
+      checked_add(access.offset_bytes, access.bytes, "the end of an access");
+    }
+  }
+}
+
+// --- the plan as the prefetch stream executes it
+// --------------------------------------------------
+
+const PrefetchMethod* choose_method(const DeviceModel& device, const SimulationOptions& options) {
+  for (const PrefetchMethod& method : device.methods) {
+    const bool named = options.method.empty() || method.name == options.method;
+    const bool placed = options.placement.empty() || method.placement == options.placement;
+    if (named && placed) return &method;
+  }
+  if (options.method.empty() && options.placement.empty()) return nullptr;
+  throw input_error("device {} has no prefetch method {} {}: plan again for this device",
+                    device.name, options.method, options.placement);
+}
+
+class PlanReader {
+ public:
+  PlanReader(const FoldedStep& step, const Plan& plan) : step_(step), plan_(plan) {
+    for (size_t i = 0; i < step.tensors.size(); ++i) {
+      tensors_.emplace(step.tensors[i].name, static_cast<int32_t>(i));
+    }
+  }
+
+  PrefetchOrders read() const {
+    PrefetchOrders orders;
+    for (const PlannedWindow& window : plan_.windows) {
+      check_operator(window.ordinal, window.name, "window");
+      if (!orders.windows.empty() && window.ordinal <= orders.windows.back().ordinal) {
+        throw input_error("the plan's windows must ascend, but {} follows {}", window.ordinal,
+                          orders.windows.back().ordinal);
+      }
+      orders.windows.push_back(
+          {window.ordinal, orders.prefetches.size(), window.prefetches.size()});
+      for (const PlannedPrefetch& prefetch : window.prefetches) {
+        orders.prefetches.push_back(read(window, prefetch));
+      }
+    }
+    return orders;
+  }
+
+ private:
+  void check_operator(int32_t ordinal, const std::string& name, const char* what) const {
+    if (ordinal < 0 || static_cast<size_t>(ordinal) >= step_.ops.size()) {
+      throw input_error("the plan's {} is operator {}, but the step has {}: plan again", what,
+                        ordinal, step_.ops.size());
+    }
+    const std::string& actual = step_.ops[static_cast<size_t>(ordinal)].name;
+    if (!name.empty() && name != actual) {
+      throw input_error("the plan's {} is operator {} {}, in the step it is {}: plan again", what,
+                        ordinal, printable(name), printable(actual));
+    }
+  }
+
+  Prefetch read(const PlannedWindow& window, const PlannedPrefetch& planned) const {
+    check_operator(planned.consumer_ordinal, planned.consumer, "consumer");
+    const auto tensor = tensors_.find(planned.tensor);
+    if (tensor == tensors_.end()) {
+      throw input_error("the plan prefetches {}, which the step does not use: plan again",
+                        printable(planned.tensor));
+    }
+    const StepOp& consumer = step_.ops[static_cast<size_t>(planned.consumer_ordinal)];
+    const int64_t size = step_.tensors[static_cast<size_t>(tensor->second)].bytes;
+    if (planned.offset_bytes < 0 || planned.length_bytes <= 0 || planned.offset_bytes > size ||
+        planned.length_bytes > size - planned.offset_bytes) {
+      throw input_error("the plan prefetches {} bytes at offset {} of {}, which has {} bytes",
+                        planned.length_bytes, planned.offset_bytes, printable(planned.tensor),
+                        size);
+    }
+    const bool read = std::any_of(
+        consumer.accesses.begin(), consumer.accesses.end(), [&](const StepAccess& access) {
+          return access.tensor == tensor->second && access.mode == AccessMode::read;
+        });
+    if (!read) {
+      throw input_error("the plan prefetches {} for operator {} {}, which does not read it",
+                        printable(planned.tensor), planned.consumer_ordinal,
+                        printable(consumer.name));
+    }
+    if (planned.next_step != (planned.consumer_ordinal <= window.ordinal)) {
+      throw input_error(
+          "the plan's window {} prefetches for operator {} of the {} step: a consumer "
+          "behind its window is in the same step, any other in the next",
+          window.ordinal, planned.consumer_ordinal, planned.next_step ? "next" : "same");
+    }
+    return {tensor->second, planned.offset_bytes, planned.offset_bytes + planned.length_bytes,
+            planned.consumer_ordinal, planned.next_step};
+  }
+
+  const FoldedStep& step_;
+  const Plan& plan_;
+  std::unordered_map<std::string, int32_t> tensors_;
+};
+
+// --- the three simulations -----------------------------------------------------------------------
+
+struct SteadyRun {
+  EngineStep last;
+  double step_ns = 0;
+  int32_t steps = 0;
+  bool steady = false;
+};
+
+bool same(double a, double b) {
+  return std::fabs(a - b) <= kSteady * std::max({1.0, a, b});
+}
+
+SteadyRun run_until_steady(StepEngine& engine) {
+  SteadyRun run;
+  std::vector<double> step_times_ns;
+  // The first step finds the cache of another regime and no prefetches of a step before it.
+  while (run.steps < kMostSteps && !run.steady) {
+    EngineStep step = engine.run();
+    run.steady = ++run.steps > 2 && same(step.step_ns, run.last.step_ns) &&
+                 same(step.hit_bytes, run.last.hit_bytes);
+    run.last = std::move(step);
+    step_times_ns.push_back(run.last.step_ns);
+  }
+  run.step_ns = run.last.step_ns;
+  if (!run.steady) {
+    const auto half = step_times_ns.begin() + kMostSteps / 2;
+    double sum_ns = 0;
+    for (auto time = half; time != step_times_ns.end(); ++time) sum_ns += *time;
+    run.step_ns = sum_ns / static_cast<double>(step_times_ns.end() - half);
+  }
+  return run;
+}
+
+std::vector<OpModel> recorded_models(const FoldedStep& step, int64_t link_latency_ns) {
+  std::vector<OpModel> models;
+  models.reserve(step.ops.size());
+  for (const StepOp& op : step.ops) {
+    OpModel model;
+    model.collective = op.kind == OpKind::collective;
+    model.base_ns = op.dur_ns + (model.collective ? static_cast<double>(link_latency_ns) : 0.0);
+    models.push_back(model);
+  }
+  return models;
+}
+
+// Splits each recorded duration into a part that does not depend on where the bytes come from and a
+// part that does: reads that missed at memory bandwidth, reads that hit at cache bandwidth. An
+// operator that was faster than these rates allow gets its bytes part scaled to what it took.
+void calibrate(const FoldedStep& step, const DeviceModel& device, const EngineStep& baseline,
+               double memory_bytes_per_ns, double cache_bytes_per_ns,
+               std::vector<OpModel>& models) {
+  const double miss_ns = 1 / memory_bytes_per_ns;
+  const double hit_ns = std::min(miss_ns, 1 / cache_bytes_per_ns);
+  for (size_t i = 0; i < models.size(); ++i) {
+    OpModel& model = models[i];
+    model.floor_ns = model.base_ns;
+    if (model.collective) continue;
+    double read_bytes = 0;
+    for (const StepAccess& access : step.ops[i].accesses) {
+      if (access.mode == AccessMode::read) read_bytes += static_cast<double>(access.bytes);
+    }
+    model.base_hit_bytes = baseline.ops[i].hit_bytes;
+    const double missed_bytes = std::max(0.0, read_bytes - model.base_hit_bytes);
+    const double bytes_ns = missed_bytes * miss_ns + model.base_hit_bytes * hit_ns;
+    const double scale = bytes_ns > model.base_ns ? model.base_ns / bytes_ns : 1.0;
+    model.saved_per_hit_byte_ns = scale * (miss_ns - hit_ns);
+    const double known_floor_ns = std::isfinite(step.ops[i].floor_ns) ? step.ops[i].floor_ns : 0.0;
+    model.floor_ns = std::min(
+        model.base_ns, std::max({static_cast<double>(device.op_floor_ns), known_floor_ns,
+                                 model.base_ns - missed_bytes * model.saved_per_hit_byte_ns}));
+  }
+}
+
+void fill_result(const Plan& plan, const PrefetchOrders& orders, const std::vector<OpModel>& models,
+                 const EngineStep& step, SimulationResult& result) {
+  for (size_t i = 0; i < models.size(); ++i) {
+    result.ops.push_back({.start_ns = step.ops[i].start_ns,
+                          .dur_ns = step.ops[i].dur_ns,
+                          .baseline_dur_ns = models[i].base_ns,
+                          .hit_bytes = step.ops[i].hit_bytes,
+                          .baseline_hit_bytes = models[i].base_hit_bytes});
+  }
+  std::vector<double> hit_of_op(models.size());
+  for (size_t i = 0; i < orders.prefetches.size(); ++i) {
+    hit_of_op[static_cast<size_t>(orders.prefetches[i].consumer)] += step.hit_prefetch_bytes[i];
+  }
+  size_t index = 0;
+  for (size_t w = 0; w < plan.windows.size(); ++w) {
+    for (size_t p = 0; p < plan.windows[w].prefetches.size(); ++p, ++index) {
+      const Prefetch& prefetch = orders.prefetches[index];
+      const auto op = static_cast<size_t>(prefetch.consumer);
+      SimulatedPrefetch outcome;
+      outcome.window = static_cast<int32_t>(w);
+      outcome.position = static_cast<int32_t>(p);
+      outcome.arrived_bytes = step.arrived_bytes[index];
+      outcome.late_bytes =
+          static_cast<double>(prefetch.end - prefetch.begin) - outcome.arrived_bytes;
+      outcome.hit_bytes = step.hit_prefetch_bytes[index];
+      outcome.evicted_bytes = std::max(0.0, outcome.arrived_bytes - outcome.hit_bytes);
+      const double saved_ns = models[op].base_ns - step.ops[op].dur_ns;
+      if (hit_of_op[op] > 0) outcome.saved_ns = saved_ns * outcome.hit_bytes / hit_of_op[op];
+      result.arrived_bytes += outcome.arrived_bytes;
+      result.late_bytes += outcome.late_bytes;
+      result.evicted_bytes += outcome.evicted_bytes;
+      result.prefetches.push_back(outcome);
+    }
+  }
+}
+
+}  // namespace
+
+SimulationResult simulate(const FoldedStep& step, const DeviceModel& device, const Plan& plan,
+                          const SimulationOptions& options) {
+  if (step.ops.empty()) throw input_error("{}: the step has no operators", step.trace_file);
+  if (options.link_latency_ns < 0) throw input_error("the link latency is negative");
+  check_accesses(step);
+  const RecordedOrder order = recorded_order(step);
+  const EngineHardware hardware{
+      positive_rate(device, device.memory_bandwidth_bytes_per_s, "memory bandwidth"),
+      device.slowdown_per_byte_ns};
+  if (!(hardware.slowdown_per_byte_ns >= 0) || !std::isfinite(hardware.slowdown_per_byte_ns)) {
+    throw input_error("device {}: slowdown_per_byte_ns is {}", device.name,
+                      hardware.slowdown_per_byte_ns);
+  }
+  double cache_bytes_per_ns =
+      positive_rate(device, device.cache_read_bandwidth_bytes_per_s, "cache read bandwidth");
+  PrefetchOrders orders = PlanReader(step, plan).read();
+  if (const PrefetchMethod* method = choose_method(device, options)) {
+    orders.rate_bytes_per_ns =
+        std::min(hardware.memory_bytes_per_ns,
+                 positive_rate(device, method->bandwidth_bytes_per_s, "prefetch bandwidth"));
+    orders.start_latency_ns = static_cast<double>(method->start_latency_ns);
+    orders.stops_with_window = device.kind == "cpu";
+    if (method->hit_read_bandwidth_bytes_per_s > 0) {
+      cache_bytes_per_ns = method->hit_read_bandwidth_bytes_per_s / kNsPerS;
+    }
+  } else if (!orders.prefetches.empty()) {
+    throw input_error("device {} has no prefetch method, but the plan prefetches", device.name);
+  }
+
+  std::vector<OpModel> models = recorded_models(step, options.link_latency_ns);
+  StepEngine engine(step, order, device, hardware, models, orders);
+  const SteadyRun baseline = run_until_steady(engine);
+  calibrate(step, device, baseline.last, hardware.memory_bytes_per_ns, cache_bytes_per_ns, models);
+  // From the recorded step on, as in reality: with an empty plan nothing changes.
+  engine.start_prefetching();
+  const SteadyRun planned = run_until_steady(engine);
+
+  std::vector<OpModel> hot_models = models;
+  for (OpModel& model : hot_models) {
+    model = {.base_ns = model.floor_ns, .floor_ns = model.floor_ns, .collective = model.collective};
+  }
+  StepEngine hot_engine(step, order, device, hardware, hot_models, orders);
+
+  SimulationResult result;
+  result.baseline_step_ns = baseline.step_ns;
+  result.step_ns = planned.step_ns;
+  result.all_hot_step_ns = hot_engine.run().step_ns;
+  result.collective_slowdown_ns = planned.last.collective_slowdown_ns;
+  result.redundant_bytes = planned.last.redundant_bytes;
+  result.peak_cache_bytes = planned.last.peak_unread_bytes;
+  result.steps_simulated = planned.steps;
+  result.steady = planned.steady;
+  fill_result(plan, orders, models, planned.last, result);
+  return result;
+}
+
+}  // namespace preserve

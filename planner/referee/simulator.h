@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// The referee: what a plan would do to the step, simulated operator by operator. It shares no model
+// code with the strategies that make plans, so it judges all of them, and any schedule.json, alike.
+// Event by event: operators start in the recorded order with the recorded gaps and overlaps, demand
+// reads and prefetches share the memory bandwidth, the cache forgets along the device's survival
+// curve, collectives are lengthened by the traffic beside them. The step repeats until it is
+// steady, because the last window of a step prefetches for the next. Model and limits:
+// docs/simulator.md.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "db/step/folded_step.h"
+#include "planner/schedule/device.h"
+#include "planner/schedule/schedule.h"
+
+namespace preserve {
+
+struct SimulationOptions {
+  std::string method, placement;  // PrefetchMethod of the device; empty: its first
+  int64_t link_latency_ns = 0;    // stand-in network link: added to every collective
+};
+
+struct SimulatedOp {
+  double start_ns = 0;  // from the start of the step, with the plan
+  double dur_ns = 0;    // with the plan, contention included
+  double baseline_dur_ns = 0;
+  double hit_bytes = 0, baseline_hit_bytes = 0;  // expected bytes of its reads found in the cache
+};
+
+// What became of one prefetch; the four sizes add up: length = arrived + late, arrived = hit +
+// evicted.
+struct SimulatedPrefetch {
+  int32_t window = 0, position = 0;  // plan.windows[window].prefetches[position]
+  double arrived_bytes = 0;          // in the cache when the consumer started
+  double late_bytes = 0;     // not yet; the consumer fetches them itself, nobody fetches them twice
+  double hit_bytes = 0;      // of the arrived ones, expected to be still there
+  double evicted_bytes = 0;  // of the arrived ones, expected to be gone again
+  double saved_ns = 0;       // realised saving of the consumer, shared by bytes hit
+};
+
+struct SimulationResult {
+  double baseline_step_ns = 0;        // recorded step, link included
+  double step_ns = 0;                 // with the plan
+  double all_hot_step_ns = 0;         // every read of every operator hits: no plan gets below
+  double collective_slowdown_ns = 0;  // sum over the collectives of the step
+  double arrived_bytes = 0, late_bytes = 0, evicted_bytes = 0;  // sums over the prefetches
+  double redundant_bytes = 0;                                   // prefetched although still cached
+  double peak_cache_bytes = 0;  // most bytes that were prefetched and not yet read
+  int32_t steps_simulated = 0;
+  bool steady = true;            // false: the step time kept changing; step_ns is then a mean
+  std::vector<SimulatedOp> ops;  // by ordinal
+  std::vector<SimulatedPrefetch> prefetches;  // in plan order
+};
+
+// Throws input_error when the step is empty or has impossible numbers, when the device lacks a rate
+// or the method, and when the plan names operators or tensors that the step does not have.
+SimulationResult simulate(const FoldedStep& step, const DeviceModel& device, const Plan& plan,
+                          const SimulationOptions& options = {});
+
+}  // namespace preserve

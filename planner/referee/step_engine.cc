@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "planner/referee/step_engine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <tuple>
+
+#include "common/error.h"
+
+namespace preserve {
+
+bool StepEngine::Event::operator>(const Event& other) const {
+  return std::tie(at, change, op) > std::tie(other.at, other.change, other.op);
+}
+
+StepEngine::StepEngine(const FoldedStep& step, const RecordedOrder& order,
+                       const DeviceModel& device, const EngineHardware& hardware,
+                       const std::vector<OpModel>& models, const PrefetchOrders& prefetches)
+    : step_(step),
+      order_(order),
+      hardware_(hardware),
+      models_(models),
+      orders_(prefetches),
+      cache_(device, step.tensors.size()),
+      stream_(prefetches, cache_) {
+  const size_t count = step.ops.size();
+  by_need_.resize(count);
+  std::iota(by_need_.begin(), by_need_.end(), 0);
+  std::stable_sort(by_need_.begin(), by_need_.end(), [&](int32_t a, int32_t b) {
+    return order_.rules[static_cast<size_t>(a)].ended < order_.rules[static_cast<size_t>(b)].ended;
+  });
+  place_by_end_.resize(count);
+  followers_.resize(count);
+  for (size_t i = 0; i < count; ++i) {
+    place_by_end_[static_cast<size_t>(order_.by_end[i])] = static_cast<int32_t>(i);
+    const int32_t inside = order_.rules[i].inside;
+    if (inside >= 0) followers_[static_cast<size_t>(inside)].push_back(static_cast<int32_t>(i));
+  }
+  window_of_.assign(count, -1);
+  for (size_t i = 0; i < orders_.windows.size(); ++i) {
+    window_of_[static_cast<size_t>(orders_.windows[i].ordinal)] = static_cast<int32_t>(i);
+  }
+  prefetches_of_.resize(count);
+  for (size_t i = 0; i < orders_.prefetches.size(); ++i) {
+    prefetches_of_[static_cast<size_t>(orders_.prefetches[i].consumer)].push_back(i);
+  }
+}
+
+EngineStep StepEngine::run() {
+  begin();
+  while (!is_over()) advance_to_next_change();
+  result_.step_ns = clock_[kReal];
+  result_.redundant_bytes = stream_.redundant_bytes();
+  result_.peak_unread_bytes = stream_.peak_unread_bytes();
+  stream_.start_next_step();
+  return std::move(result_);
+}
+
+// A graph has ended when all in it has, prefetches that nobody waits for included; until then the
+// next step does not begin.
+bool StepEngine::is_over() {
+  if (!step_over_ || orders_.stops_with_window) return step_over_;
+  stream_.settle(clock_[kReal]);
+  return !stream_.busy();
+}
+
+void StepEngine::begin() {
+  const size_t count = step_.ops.size();
+  ++step_number_;
+  std::fill(std::begin(clock_), std::end(clock_), 0.0);
+  running_.assign(count, {});
+  over_.assign(count, 0);
+  // What an operator waits for: the end of those before it and, if it starts inside another, that.
+  conditions_.resize(count);
+  for (size_t i = 0; i < count; ++i) conditions_[i] = order_.rules[i].inside >= 0 ? 2 : 1;
+  ended_prefix_ = released_ = finished_ = memory_operators_ = 0;
+  demand_bytes_per_ns_ = 0;
+  step_over_ = false;
+  result_ = {};
+  result_.ops.resize(count);
+  result_.arrived_bytes.resize(orders_.prefetches.size());
+  result_.hit_prefetch_bytes.resize(orders_.prefetches.size());
+  release_ready();
+}
+
+// Share of their demand that operators and prefetches get. The recorded durations already contain
+// the contention among the operators themselves, so only prefetch traffic on top can slow them.
+double StepEngine::memory_share() const {
+  const double wanted = demand_bytes_per_ns_ + stream_.demand_bytes_per_ns();
+  const double limit = std::max(hardware_.memory_bytes_per_ns, demand_bytes_per_ns_);
+  return wanted > limit ? limit / wanted : 1.0;
+}
+
+void StepEngine::advance_to_next_change() {
+  stream_.settle(clock_[kReal]);
+  const double share = memory_share();
+  const double traffic_bytes_per_ns = stream_.demand_bytes_per_ns() * share;
+  // May be negative: traffic that costs a collective more than it takes. Its end then recedes until
+  // the traffic, which is finite, is over.
+  const double speed[kClocks] = {1.0, share,
+                                 1.0 - hardware_.slowdown_per_byte_ns * traffic_bytes_per_ns};
+  double dur_ns = stream_.next_change_ns(clock_[kReal], share);
+  int first = -1;
+  for (int clock = 0; clock < kClocks; ++clock) {
+    if (events_[clock].empty()) continue;
+    const double ahead = std::max(0.0, events_[clock].top().at - clock_[clock]);
+    if (speed[clock] <= 0 && ahead > 0) continue;
+    const double wait_ns = ahead > 0 ? ahead / speed[clock] : 0.0;
+    // On a tie the prefetch is first: bytes that arrive as their consumer starts are in time.
+    if (wait_ns < dur_ns) {
+      dur_ns = wait_ns;
+      first = clock;
+    }
+  }
+  if (!std::isfinite(dur_ns)) throw internal_error("the simulated step stands still");
+  for (int clock = 0; clock < kClocks; ++clock) clock_[clock] += speed[clock] * dur_ns;
+  stream_.advance(dur_ns, share);
+  if (first < 0) return;
+  const Event event = events_[first].top();
+  events_[first].pop();
+  clock_[first] = std::max(clock_[first], event.at);
+  handle(event);
+}
+
+void StepEngine::handle(const Event& event) {
+  switch (event.change) {
+    case Change::start:
+      return start(event.op);
+    case Change::reached:
+      return condition_met(event.op);
+    case Change::over:
+      return finish(event.op);
+    case Change::step_over:
+      step_over_ = true;
+  }
+}
+
+void StepEngine::start(int32_t op) {
+  const auto index = static_cast<size_t>(op);
+  const OpModel& model = models_[index];
+  EngineOp& done = result_.ops[index];
+  Running& running = running_[index];
+  const double missing_bytes = read_operands(index);
+  const double alone_ns =
+      std::max(model.floor_ns, model.base_ns - (done.hit_bytes - model.base_hit_bytes) *
+                                                   model.saved_per_hit_byte_ns);
+  done.start_ns = clock_[kReal];
+  if (model.collective) {
+    running.clock = kCollective;
+  } else if (missing_bytes > 0 && alone_ns > 0) {
+    running.clock = kMemory;
+    running.demand_bytes_per_ns = missing_bytes / alone_ns;
+    demand_bytes_per_ns_ += running.demand_bytes_per_ns;
+    ++memory_operators_;
+  }
+  const double now = clock_[running.clock];
+  events_[running.clock].push({now + alone_ns, Change::over, op});
+  for (const int32_t follower : followers_[index]) {
+    const double share = order_.rules[static_cast<size_t>(follower)].share;
+    events_[running.clock].push({now + share * alone_ns, Change::reached, follower});
+  }
+  if (prefetching_ && window_of_[index] >= 0) {
+    stream_.open_window(static_cast<size_t>(window_of_[index]), step_number_, clock_[kReal]);
+  }
+}
+
+// What the operator finds in the cache and leaves there. Returns the bytes that it must fetch.
+double StepEngine::read_operands(size_t op) {
+  stream_.consumer_starts(static_cast<int32_t>(op), step_number_);
+  double prefetched_bytes = 0;
+  for (const size_t prefetch : prefetches_of_[op]) {
+    const Prefetch& planned = orders_.prefetches[prefetch];
+    const double arrived = stream_.arrived_bytes(prefetch);
+    const double hit = cache_.resident_bytes(planned.tensor, planned.begin,
+                                             planned.begin + static_cast<int64_t>(arrived));
+    result_.arrived_bytes[prefetch] = arrived;
+    result_.hit_prefetch_bytes[prefetch] = hit;
+    prefetched_bytes += hit;
+  }
+  double missing_bytes = 0;
+  for (const StepAccess& access : step_.ops[op].accesses) {
+    const double hit = cache_.resident_bytes(access.tensor, access.offset_bytes,
+                                             access.offset_bytes + access.bytes);
+    if (access.mode == AccessMode::read) result_.ops[op].hit_bytes += hit;
+    missing_bytes += static_cast<double>(access.bytes) - hit;
+    running_[op].touched_bytes += static_cast<double>(access.bytes);
+  }
+  result_.hit_bytes += result_.ops[op].hit_bytes;
+  // All that the operator touches is one block, as old as its first byte.
+  prefetched_bytes = std::min(prefetched_bytes, running_[op].touched_bytes);
+  running_[op].touched_bytes -= prefetched_bytes;
+  const double since_bytes = cache_.clock_bytes() - prefetched_bytes;
+  for (const StepAccess& access : step_.ops[op].accesses) {
+    cache_.touch(access.tensor, access.offset_bytes, access.offset_bytes + access.bytes,
+                 since_bytes);
+  }
+  return missing_bytes;
+}
+
+void StepEngine::finish(int32_t op) {
+  const auto index = static_cast<size_t>(op);
+  const Running& running = running_[index];
+  EngineOp& done = result_.ops[index];
+  done.dur_ns = clock_[kReal] - done.start_ns;
+  cache_.pass(running.touched_bytes);
+  if (running.clock == kMemory) {
+    demand_bytes_per_ns_ -= running.demand_bytes_per_ns;
+    if (--memory_operators_ == 0) demand_bytes_per_ns_ = 0;  // no rounding is carried on
+  } else if (running.clock == kCollective) {
+    result_.collective_slowdown_ns += done.dur_ns - models_[index].base_ns;
+  }
+  if (window_of_[index] >= 0 && orders_.stops_with_window) {
+    stream_.close_window(static_cast<size_t>(window_of_[index]), step_number_);
+  }
+  stream_.consumer_ends(op);
+  over_[static_cast<size_t>(place_by_end_[index])] = 1;
+  ++finished_;
+  release_ready();
+  if (finished_ == step_.ops.size()) {
+    events_[kReal].push({clock_[kReal] + order_.tail_ns, Change::step_over, 0});
+  }
+}
+
+// Operators whose predecessors are all over: they start after their gap, or when the operator that
+// they start inside has come as far as it had in the recording.
+void StepEngine::release_ready() {
+  while (ended_prefix_ < over_.size() && over_[ended_prefix_] != 0) ++ended_prefix_;
+  while (released_ < by_need_.size()) {
+    const int32_t op = by_need_[released_];
+    if (static_cast<size_t>(order_.rules[static_cast<size_t>(op)].ended) > ended_prefix_) return;
+    ++released_;
+    condition_met(op);
+  }
+}
+
+void StepEngine::condition_met(int32_t op) {
+  const auto index = static_cast<size_t>(op);
+  if (--conditions_[index] > 0) return;
+  events_[kReal].push({clock_[kReal] + order_.rules[index].gap_ns, Change::start, op});
+}
+
+}  // namespace preserve

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// device.json: what the hardware can do, measured by preserve-calibrate or taken from published
+// figures (examples/devices). Schema: planner/schedule/device.schema.json. Rates in bytes/s, sizes
+// in bytes, times in ns. All rates are what ONE rank gets while all ranks of the host do the same.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace preserve {
+
+// Share of a freshly prefetched footprint that is still cached when it is read, against the size of
+// everything brought into the cache since (prefetched bytes and other traffic).
+struct SurvivalPoint {
+  int64_t footprint_bytes = 0;
+  double hit_fraction = 0;  // 0..1
+};
+
+// One way of issuing prefetches and what it reaches.
+struct PrefetchMethod {
+  std::string name;       // load, prefetcht0_paced, bulk_l2, ...
+  std::string placement;  // "consumer" (the core or SMs that will read) or "spare"
+  double bandwidth_bytes_per_s = 0;
+  int64_t start_latency_ns = 0;               // from the decision to the first byte arriving
+  double hit_read_bandwidth_bytes_per_s = 0;  // reading afterwards what this method fetched
+  int64_t chunk_bytes = 0;  // bytes between two looks at the collective (CPU) or per request (GPU)
+  int64_t ctas = 0;         // GPU only
+  std::string eviction{};   // GPU only: "normal", or "last" (lines are evicted last); empty: normal
+  // GPU only: "before" or "after" the collective's start, as the start latency was measured; empty:
+  // after.
+  std::string issue{};
+};
+
+// Collective time without prefetching: latency + bytes / bandwidth (least-squares fit), over one
+// range of message sizes; libraries change their algorithm, so a curve takes several pieces.
+struct CollectiveFit {
+  std::string function;  // allreduce
+  std::string library;   // what was measured: mpi, nccl, custom
+  int64_t ranks = 0;
+  double latency_ns = 0;
+  double bandwidth_bytes_per_s = 0;
+  double max_relative_error = 0;         // of the fit on its own data
+  int64_t min_bytes = 0, max_bytes = 0;  // sizes that were fitted; max_bytes 0: not stated
+};
+
+// What was measured besides: planning does not need it, the next person does. Names:
+// docs/replay.md.
+struct DeviceMeasurement {
+  std::string name;  // "start.leaf"
+  std::string unit;  // "ns", "bytes/s", "bytes", "1" (a share or a ratio), "MHz"
+  double median = 0;
+  double mad = 0;  // median absolute deviation
+  int64_t n = 1;   // samples
+  std::string note{};
+};
+
+struct DeviceModel {
+  std::string name;                // "h100-sxm", or the processor's model name
+  std::string kind;                // "cpu" or "gpu"
+  std::string source;              // "measured", or "published: <where>"
+  int64_t ranks = 1;               // ranks sharing the cache when this was measured (1 on a GPU)
+  int64_t multiprocessors = 0;     // GPU only; 0: not stated
+  int64_t cache_bytes = 0;         // nominal size of the shared cache
+  int64_t cache_budget_bytes = 0;  // usable by prefetches of one rank: the C of the flow
+  int64_t memory_bytes = 0;        // of one rank, for weights and KV; 0: not stated
+  double memory_bandwidth_bytes_per_s = 0;      // B_cold
+  double cache_read_bandwidth_bytes_per_s = 0;  // B_hot, upper bound
+  // How much a prefetched byte lengthens the collective it runs beside, and how much a window that
+  // prefetches lengthens the step whatever it fetches.
+  double slowdown_per_byte_ns = 0;
+  int64_t window_cost_ns = 0;
+  int64_t op_floor_ns = 0;  // no operator gets shorter than this
+  double flops_fp16_per_s = 0, flops_fp8_per_s = 0,
+         flops_int8_per_s = 0;          // for the workload generator
+  std::vector<SurvivalPoint> survival;  // ascending footprint
+  std::vector<PrefetchMethod> methods;  // best first
+  std::vector<CollectiveFit> collectives;
+  std::vector<DeviceMeasurement> measurements;
+  std::vector<std::string> notes;  // how measured: n, clocks, spread, date
+};
+
+// What a device file may say of it at most.
+inline constexpr int64_t kMostWindowCostNs = 10'000'000;
+
+// Written into new files; every 1.x is read. 1.1 added eviction, window_cost_ns, multiprocessors
+// and measurements.
+inline constexpr const char* kDeviceVersion = "1.1";
+
+// Reads and validates against the schema, then checks what a schema cannot: finite positive rates,
+// ascending survival points, budget <= cache. input_error with file and JSON pointer.
+DeviceModel load_device(const std::filesystem::path& path);
+std::string to_json(const DeviceModel& device);  // the text of device.json
+
+// Hit fraction at a footprint: linear between points, flat outside; 1 below the budget and 0 above
+// when no curve was measured.
+double survival_at(const DeviceModel& device, double footprint_bytes);
+
+}  // namespace preserve

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// schedule.json: what to prefetch where, with predictions and bounds. The contract between
+// preserve-tune, preserve-replay and preserve-report. Schema:
+// planner/schedule/schedule.schema.json (draft-07), "schema": "preserve/schedule", "version": "1.1"
+// (1.0 lacks how prefetches are issued beyond name, placement and chunk, and what was measured).
+// Operators are named by ordinal in the folded step plus name, tensors by name: both survive a
+// restart of the program, addresses do not.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace preserve {
+
+inline constexpr const char* kScheduleVersion = "1.1";
+
+// How prefetches are issued: a PrefetchMethod of the device file, and what can be chosen besides.
+struct IssueMethod {
+  std::string name;         // load, prefetcht0_paced, bulk_l2, ...; empty: the device has none
+  std::string placement;    // "consumer" or "spare"; empty: the device has none
+  int64_t chunk_bytes = 0;  // bytes between two looks at the collective (CPU), per request (GPU)
+  int64_t ctas = 0;         // GPU only; 0: the executor's default
+  std::string eviction = "normal";  // or "last": asks the cache to keep these lines longest
+  // When the first request is made. "after": the collective has started. "before": it need not
+  // have, so requests may get ahead of it and delay it.
+  std::string issue = "after";
+
+  bool operator==(const IssueMethod&) const = default;
+};
+
+// What preserve-replay found for a plan: the paired ratio baseline / plan.
+struct PlanMeasurement {
+  double speedup = 1;
+  std::optional<double> low, high;  // its 95 % interval; none from too few pairs
+  int64_t pairs = 0;                // counted
+};
+
+struct PlannedPrefetch {
+  std::string tensor;
+  int32_t consumer_ordinal = 0;
+  std::string consumer;      // name of the operator that reads it
+  int64_t offset_bytes = 0;  // within the tensor
+  int64_t length_bytes = 0;
+  double predicted_saved_ns = 0;
+  bool next_step = false;  // the consumer runs in the following step (the ring's wrap edge)
+};
+
+struct PlannedWindow {
+  int32_t ordinal = 0;  // of the collective (or idle operator) in the step
+  std::string name;
+  int64_t usable_ns = 0;  // length after start latency and guard, link latency included
+  int64_t capacity_bytes = 0;
+  int64_t used_bytes = 0;
+  double shadow_price_ns_per_mib = 0;  // worth of one more MiB of window capacity
+  std::string binds;                   // "window", "cache", "candidates" or "none": what limits it
+  std::vector<PlannedPrefetch> prefetches;  // in the order they are issued
+};
+
+struct Plan {
+  std::string strategy;  // none, bfs, flow
+  std::string verdict;   // "prefetch", or "do-nothing": strategy none, no windows
+  std::vector<std::string> reasons;
+  int64_t baseline_step_ns = 0;  // predicted without prefetching (the recorded step, link included)
+  int64_t prefetch_step_ns = 0;  // predicted with
+  double speedup = 1;
+  int64_t objective_ns = 0;      // optimum of the flow, when that was asked for; 0 for bfs
+  int64_t cache_peak_bytes = 0;  // largest prefetched-but-unread amount
+  double cache_shadow_price_ns_per_mib = 0;
+  std::vector<PlannedWindow> windows;
+  std::optional<IssueMethod> method;        // in place of the schedule's
+  std::optional<PlanMeasurement> measured;  // by preserve-tune --measure
+};
+
+struct Schedule {
+  std::string trace_path, trace_sha256;
+  int64_t rank = 0;
+  int64_t ranks = 1;     // ranks of the recorded program; each runs the same plan
+  int64_t step_ops = 0;  // operators of the folded step, to recognise a foreign trace
+  std::string device_name;
+  IssueMethod method;  // of every plan that has none of its own
+  int64_t budget_bytes = 0;
+  int64_t link_latency_ns = 0;  // > 0: planned for a stand-in network link; replay must agree
+  uint64_t seed = 1;
+  std::string windows_mode = "collective";                                             // or "idle"
+  int64_t all_hot_step_ns = 0, window_limited_step_ns = 0, cache_limited_step_ns = 0;  // bounds
+  std::vector<std::string> warnings;
+  Plan plan;                     // the chosen one
+  std::vector<Plan> candidates;  // the k - 1 next best, also when the chosen one does nothing
+};
+
+// How `plan` of `schedule` is issued: its own way, else the schedule's.
+const IssueMethod& method_of(const Schedule& schedule, const Plan& plan);
+
+// "load on the consumer's core, 16.0 KiB at a time"; what is not usual is added.
+std::string describe(const IssueMethod& method);
+
+// Windows that fetch anything.
+int64_t used_windows(const Plan& plan);
+
+// Reads, validates against the schema (input_error with JSON pointer; a newer major version is
+// refused naming both), then checks ranges: lengths positive, no byte twice per use, sums agree.
+Schedule load_schedule(const std::filesystem::path& path);
+std::string to_json(
+    const Schedule& schedule);  // stable key order, integers for ns and bytes, no NaN
+
+// Throws input_error when the schedule was not made from this trace (digest), saying both digests.
+void require_same_trace(const Schedule& schedule, const std::filesystem::path& schedule_path,
+                        const std::filesystem::path& trace_path);
+
+}  // namespace preserve

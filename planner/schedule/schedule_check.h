@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whether a schedule fits the step that it was planned for: the operators it names are there under
+// these names, its windows are in operators that leave the memory alone, its bytes are bytes of the
+// step's tensors. load_schedule() checks the file by itself; this needs the trace as well, and is
+// the same for all who read both.
+#pragma once
+
+#include <filesystem>
+
+#include "db/step/folded_step.h"
+#include "planner/schedule/schedule.h"
+
+namespace preserve {
+
+// Of the chosen plan and the candidates. Throws input_error naming `path` and what does not fit.
+void check_schedule(const Schedule& schedule, const std::filesystem::path& path,
+                    const FoldedStep& step);
+
+}  // namespace preserve

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "planner/search/decompose.h"
+
+#include <algorithm>
+#include <deque>
+#include <tuple>
+
+#include "common/error.h"
+
+namespace preserve {
+
+namespace {
+
+constexpr double kMiB = 1024.0 * 1024.0;
+
+double per_mib(int64_t price) {
+  return price_to_ns(price) * kMiB / static_cast<double>(kBlockBytes);
+}
+
+// Hands out the slices of one consumer from the head on.
+class SliceCursor {
+ public:
+  explicit SliceCursor(const PlanConsumer& consumer) : consumer_(consumer) {}
+
+  // Up to `blocks` from one slice; at least one.
+  Slice take(int64_t blocks) {
+    while (used_ == consumer_.slices[slice_].blocks) {
+      ++slice_;
+      used_ = 0;
+    }
+    const Slice& slice = consumer_.slices[slice_];
+    const int64_t taken = std::min(blocks, slice.blocks - used_);
+    const Slice part{slice.tensor, slice.offset_bytes + used_ * kBlockBytes, taken};
+    used_ += taken;
+    return part;
+  }
+
+ private:
+  const PlanConsumer& consumer_;
+  size_t slice_ = 0;
+  int64_t used_ = 0;
+};
+
+class Taker {
+ public:
+  Taker(const FoldedStep& step, const PlanProblem& problem, const FlowSolution& solution)
+      : step_(step), problem_(problem), solution_(solution), windows_(problem.windows.size()) {
+    cursors_.reserve(problem.consumers.size());
+    for (const PlanConsumer& consumer : problem.consumers) cursors_.emplace_back(consumer);
+  }
+
+  // Some edge holds nothing (solve_flow() sees to it): the walk starts behind it with an empty
+  // queue, and every block has left when it gets there again.
+  Decomposition run() {
+    const FlowProblem& flow = problem_.flow;
+    const size_t nodes = flow.hold.size();
+    const auto empty = std::find(solution_.held.begin(), solution_.held.end(), 0);
+    const size_t first =
+        nodes == 0 ? 0 : (static_cast<size_t>(empty - solution_.held.begin()) + 1) % nodes;
+    const auto at = [](const auto& items, size_t node) {
+      return static_cast<size_t>(std::lower_bound(items.begin(), items.end(), node,
+                                                  [](const auto& item, size_t value) {
+                                                    return static_cast<size_t>(item.node) < value;
+                                                  }) -
+                                 items.begin());
+    };
+    size_t supply = at(flow.supplies, first), demand = at(flow.demands, first);
+    for (size_t walked = 0; walked < nodes; ++walked) {
+      const size_t node = (first + walked) % nodes;
+      if (node == 0) supply = demand = 0;
+      for (;
+           supply < flow.supplies.size() && static_cast<size_t>(flow.supplies[supply].node) == node;
+           ++supply) {
+        if (solution_.supplied[supply] > 0) queue_.push_back({supply, solution_.supplied[supply]});
+      }
+      for (; demand < flow.demands.size() && static_cast<size_t>(flow.demands[demand].node) == node;
+           ++demand) {
+        consume(demand);
+      }
+    }
+    return finish();
+  }
+
+ private:
+  struct Fetched {
+    size_t supply;
+    int64_t blocks;
+  };
+
+  void consume(size_t demand) {
+    const auto index = static_cast<size_t>(problem_.demand_consumer[demand]);
+    const double saved_per_block_ns = price_to_ns(problem_.flow.demands[demand].profit);
+    for (int64_t left = solution_.consumed[demand]; left > 0;) {
+      Fetched& oldest = queue_.front();
+      const Slice part = cursors_[index].take(std::min(left, oldest.blocks));
+      add(oldest.supply, problem_.consumers[index].ordinal, part,
+          saved_per_block_ns * static_cast<double>(part.blocks));
+      left -= part.blocks;
+      oldest.blocks -= part.blocks;
+      if (oldest.blocks == 0) queue_.pop_front();
+    }
+  }
+
+  // Operators from `from` to `to` going forward on the ring, a whole step when they are the same.
+  int64_t distance(int32_t from, int32_t to) const {
+    const auto count = static_cast<int64_t>(step_.ops.size());
+    return to > from ? to - from : to - from + count;
+  }
+
+  void add(size_t supply, int32_t consumer, const Slice& part, double saved_ns) {
+    const auto window = static_cast<size_t>(problem_.supply_window[supply]);
+    const int32_t opened = problem_.windows[window].ordinal, arrives = problem_.supply_op[supply];
+    const int64_t behind = arrives == opened ? 0 : distance(opened, arrives);
+    if (behind + distance(arrives, consumer) > static_cast<int64_t>(step_.ops.size())) {
+      result_.dropped_blocks += part.blocks;
+      return;
+    }
+    const int64_t length = part.blocks * kBlockBytes;
+    result_.holdings.push_back({arrives, consumer, length});
+    windows_[window].used_bytes += length;
+    const std::string& tensor = step_.tensors[static_cast<size_t>(part.tensor)].name;
+    std::vector<PlannedPrefetch>& prefetches = windows_[window].prefetches;
+    if (!prefetches.empty()) {
+      PlannedPrefetch& last = prefetches.back();
+      if (last.consumer_ordinal == consumer && last.tensor == tensor &&
+          last.offset_bytes + last.length_bytes == part.offset_bytes) {
+        last.length_bytes += length;
+        last.predicted_saved_ns += saved_ns;
+        return;
+      }
+    }
+    PlannedPrefetch prefetch;
+    prefetch.tensor = tensor;
+    prefetch.consumer_ordinal = consumer;
+    prefetch.consumer = step_.ops[static_cast<size_t>(consumer)].name;
+    prefetch.offset_bytes = part.offset_bytes;
+    prefetch.length_bytes = length;
+    prefetch.predicted_saved_ns = saved_ns;
+    prefetch.next_step = consumer <= opened;
+    prefetches.push_back(std::move(prefetch));
+  }
+
+  // Used up: the window limits. Something left although bytes would still pay: the cache does.
+  std::string what_binds(const Window& window, const std::vector<uint8_t>& blocked) const {
+    int64_t capacity = 0;
+    bool cache = false;
+    for (const int32_t index : window.supplies) {
+      const FlowSupply& supply = problem_.flow.supplies[static_cast<size_t>(index)];
+      if (price_above_cost(supply) > 0) return "window";
+      capacity += supply.capacity;
+      cache = cache || blocked[static_cast<size_t>(supply.node)];
+    }
+    if (capacity == 0) return "window";
+    if (cache) return "cache";
+    return problem_.consumers.empty() ? "none" : "candidates";
+  }
+
+  int64_t price_above_cost(const FlowSupply& supply) const {
+    return std::max<int64_t>(0, solution_.price[static_cast<size_t>(supply.node)] - supply.cost);
+  }
+
+  // Nodes that see, before the next empty-handed stretch ends, an edge whose room is used up and
+  // behind which a block is worth more than here.
+  std::vector<uint8_t> nodes_behind_full_edges() const {
+    const size_t nodes = problem_.flow.hold.size();
+    std::vector<uint8_t> blocked(nodes, 0);
+    for (size_t walked = 2 * nodes; walked-- > 0;) {
+      const size_t edge = walked % nodes, next = (edge + 1) % nodes;
+      const bool full = solution_.held[edge] == problem_.flow.hold[edge];
+      if (full) {
+        blocked[edge] = solution_.price[next] > solution_.price[edge];
+      } else {
+        blocked[edge] = blocked[next];
+      }
+    }
+    return blocked;
+  }
+
+  Decomposition finish() {
+    if (!queue_.empty()) throw internal_error("a fetched block was never read");
+    const std::vector<uint8_t> blocked = nodes_behind_full_edges();
+    for (size_t i = 0; i < windows_.size(); ++i) {
+      const Window& window = problem_.windows[i];
+      // The walk may have begun in the middle of what this window fetches.
+      std::stable_sort(windows_[i].prefetches.begin(), windows_[i].prefetches.end(),
+                       [&](const PlannedPrefetch& a, const PlannedPrefetch& b) {
+                         return distance(window.ordinal, a.consumer_ordinal) <
+                                distance(window.ordinal, b.consumer_ordinal);
+                       });
+      const auto own = static_cast<size_t>(window.supplies.front());
+      windows_[i].ordinal = window.ordinal;
+      windows_[i].name = step_.ops[static_cast<size_t>(window.ordinal)].name;
+      windows_[i].usable_ns = window.usable_ns;
+      windows_[i].capacity_bytes = window.capacity_bytes;
+      windows_[i].shadow_price_ns_per_mib = per_mib(price_above_cost(problem_.flow.supplies[own]));
+      windows_[i].binds = what_binds(window, blocked);
+    }
+    result_.windows = std::move(windows_);
+    return std::move(result_);
+  }
+
+  const FoldedStep& step_;
+  const PlanProblem& problem_;
+  const FlowSolution& solution_;
+  std::vector<PlannedWindow> windows_;
+  std::vector<SliceCursor> cursors_;
+  std::deque<Fetched> queue_;
+  Decomposition result_;
+};
+
+void check_each_byte_once(const std::vector<PlannedWindow>& windows) {
+  std::vector<const PlannedPrefetch*> all;
+  for (const PlannedWindow& window : windows) {
+    for (const PlannedPrefetch& prefetch : window.prefetches) all.push_back(&prefetch);
+  }
+  std::sort(all.begin(), all.end(), [](const PlannedPrefetch* a, const PlannedPrefetch* b) {
+    return std::tie(a->consumer_ordinal, a->tensor, a->offset_bytes) <
+           std::tie(b->consumer_ordinal, b->tensor, b->offset_bytes);
+  });
+  for (size_t i = 1; i < all.size(); ++i) {
+    const PlannedPrefetch& a = *all[i - 1];
+    const PlannedPrefetch& b = *all[i];
+    if (a.consumer_ordinal == b.consumer_ordinal && a.tensor == b.tensor &&
+        b.offset_bytes < a.offset_bytes + a.length_bytes) {
+      throw internal_error("the plan fetches byte {} of {} twice for operator {}", b.offset_bytes,
+                           b.tensor, b.consumer_ordinal);
+    }
+  }
+}
+
+void check_decomposition(const FoldedStep& step, const PlanProblem& problem,
+                         const FlowSolution& solution, const Decomposition& result) {
+  int64_t supplied = 0, planned = 0;
+  for (const int64_t blocks : solution.supplied) supplied += blocks;
+  for (const PlannedWindow& window : result.windows) {
+    planned += window.used_bytes;
+    if (window.used_bytes > window.capacity_bytes) {
+      throw internal_error("window {} fetches {} bytes and has room for {}", window.ordinal,
+                           window.used_bytes, window.capacity_bytes);
+    }
+  }
+  if (planned != (supplied - result.dropped_blocks) * kBlockBytes) {
+    throw internal_error("the plan fetches {} bytes, the flow says {} blocks", planned, supplied);
+  }
+  check_each_byte_once(result.windows);
+  const std::vector<int64_t> held = held_bytes(result.holdings, step.ops.size());
+  for (size_t i = 0; i < held.size(); ++i) {
+    const int64_t room = std::max<int64_t>(0, problem.budget_bytes - problem.traffic_bytes[i]);
+    if (held[i] > room) {
+      throw internal_error("{} bytes are held over operator {}, there is room for {}", held[i], i,
+                           room);
+    }
+  }
+}
+
+}  // namespace
+
+Decomposition decompose(const FoldedStep& step, const PlanProblem& problem,
+                        const FlowSolution& solution) {
+  Decomposition result = Taker(step, problem, solution).run();
+  check_decomposition(step, problem, solution, result);
+  return result;
+}
+
+std::vector<int64_t> held_bytes(const std::vector<Holding>& holdings, size_t op_count) {
+  std::vector<int64_t> held(op_count, 0);
+  if (op_count == 0) return held;
+  for (const Holding& holding : holdings) {
+    held[static_cast<size_t>(holding.from)] += holding.bytes;
+    held[static_cast<size_t>(holding.to)] -= holding.bytes;
+    if (holding.to <= holding.from) held[0] += holding.bytes;
+  }
+  for (size_t i = 1; i < op_count; ++i) held[i] += held[i - 1];
+  return held;
+}
+
+int64_t peak_bytes(const std::vector<Holding>& holdings, size_t op_count) {
+  const std::vector<int64_t> held = held_bytes(holdings, op_count);
+  return held.empty() ? 0 : *std::max_element(held.begin(), held.end());
+}
+
+std::vector<Holding> holdings_of(const std::vector<PlannedWindow>& windows) {
+  std::vector<Holding> holdings;
+  for (const PlannedWindow& window : windows) {
+    for (const PlannedPrefetch& prefetch : window.prefetches) {
+      holdings.push_back({window.ordinal, prefetch.consumer_ordinal, prefetch.length_bytes});
+    }
+  }
+  return holdings;
+}
+
+}  // namespace preserve

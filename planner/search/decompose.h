@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// From amounts to orders: takes a flow apart, first in first out, into (window, slice of a tensor,
+// consumer), the head of each tensor first and in the order of reading.
+#pragma once
+
+#include "planner/problem/problem.h"
+#include "planner/schedule/schedule.h"
+
+namespace preserve {
+
+// Blocks in the cache: there from the operator during which they arrive up to, not including, the
+// one that reads them.
+struct Holding {
+  int32_t from = 0, to = 0;  // ordinals; to <= from: over the end of the step
+  int64_t bytes = 0;
+};
+
+struct Decomposition {
+  std::vector<PlannedWindow> windows;  // one per window of the problem, with price and what binds
+  std::vector<Holding> holdings;
+  // Blocks of the flow that no plan can name: they would pass their own window a step later.
+  int64_t dropped_blocks = 0;
+};
+
+// Checks what it returns: throws internal_error when windows do not fetch what the flow says, a
+// byte is fetched twice for one use, a window exceeds its capacity, or the cache its budget.
+Decomposition decompose(const FoldedStep& step, const PlanProblem& problem,
+                        const FlowSolution& solution);
+
+// Bytes held over each operator of a steady step, and the most of them.
+std::vector<int64_t> held_bytes(const std::vector<Holding>& holdings, size_t op_count);
+int64_t peak_bytes(const std::vector<Holding>& holdings, size_t op_count);
+
+// Holdings of a plan of which nothing but the orders is known: from the window's operator on.
+std::vector<Holding> holdings_of(const std::vector<PlannedWindow>& windows);
+
+}  // namespace preserve

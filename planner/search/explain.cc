@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "planner/search/explain.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+
+#include "common/cli.h"
+#include "common/units.h"
+
+namespace preserve {
+
+namespace {
+
+std::string time_text(int64_t ns) {
+  return format_duration(static_cast<double>(ns));
+}
+std::string size_text(int64_t bytes) {
+  return format_size(static_cast<double>(bytes));
+}
+
+void explain_step(const Schedule& schedule, std::back_insert_iterator<fmt::memory_buffer> out) {
+  const Plan& plan = schedule.plan;
+  fmt::format_to(out, "strategy {}, verdict {}\n", plan.strategy, plan.verdict);
+  for (const std::string& reason : plan.reasons) fmt::format_to(out, "  {}\n", reason);
+  fmt::format_to(out, "\nstep                          predicted\n");
+  const auto row = [&](const char* name, int64_t ns) {
+    const double share = plan.baseline_step_ns > 0
+                             ? 100.0 * static_cast<double>(plan.baseline_step_ns - ns) /
+                                   static_cast<double>(plan.baseline_step_ns)
+                             : 0;
+    fmt::format_to(out, "  {:<24} {:>12}  {:>6.2f} % saved\n", name, time_text(ns), share);
+  };
+  row("baseline", plan.baseline_step_ns);
+  row("with this plan", plan.prefetch_step_ns);
+  row("only windows limit", schedule.window_limited_step_ns);
+  row("only the cache limits", schedule.cache_limited_step_ns);
+  row("every read hot", schedule.all_hot_step_ns);
+  fmt::format_to(out,
+                 "\ncache: budget {}, at most {} fetched and unread; one more MiB is worth {}\n",
+                 size_text(schedule.budget_bytes), size_text(plan.cache_peak_bytes),
+                 format_duration(plan.cache_shadow_price_ns_per_mib));
+}
+
+void explain_window(const FoldedStep& step, const PlannedWindow& window,
+                    std::back_insert_iterator<fmt::memory_buffer> out) {
+  double saved_ns = 0;
+  for (const PlannedPrefetch& prefetch : window.prefetches) saved_ns += prefetch.predicted_saved_ns;
+  const auto ordinal = static_cast<size_t>(window.ordinal);
+  const double length_ns = ordinal < step.ops.size() ? step.ops[ordinal].dur_ns : 0;
+  fmt::format_to(out, "\n{:>5}  {:<36} {:>11} {:>11} {:>11} {:>11} {:>11}  {}\n", window.ordinal,
+                 printable(window.name, 36), format_duration(length_ns),
+                 time_text(window.usable_ns), size_text(window.capacity_bytes),
+                 size_text(window.used_bytes), format_duration(saved_ns), window.binds);
+  if (window.shadow_price_ns_per_mib > 0) {
+    fmt::format_to(out, "{:7}one more MiB here is worth {}\n", "",
+                   format_duration(window.shadow_price_ns_per_mib));
+  }
+  for (const PlannedPrefetch& prefetch : window.prefetches) {
+    fmt::format_to(out, "{:7}{:<36} {:>11} at {:<11} for {:>5} {}{}, saves {}\n", "",
+                   printable(prefetch.tensor, 36), size_text(prefetch.length_bytes),
+                   size_text(prefetch.offset_bytes), prefetch.consumer_ordinal,
+                   printable(prefetch.consumer, 36), prefetch.next_step ? " of the next step" : "",
+                   format_duration(prefetch.predicted_saved_ns));
+  }
+}
+
+void measured_row(const Schedule& schedule, const Plan& plan, const char* name,
+                  std::back_insert_iterator<fmt::memory_buffer> out) {
+  if (!plan.measured) return;
+  const PlanMeasurement& measured = *plan.measured;
+  const std::string interval = measured.low && measured.high
+                                   ? fmt::format("{:.3f} to {:.3f}", *measured.low, *measured.high)
+                                   : "too few pairs";
+  int64_t fetched_bytes = 0;
+  for (const PlannedWindow& window : plan.windows) fetched_bytes += window.used_bytes;
+  fmt::format_to(out, "{:<8} {:<8} {:>9}   {:<16} {:>6} {:>9} {:>10}   {}\n", name, plan.strategy,
+                 format_ratio(measured.speedup), interval, measured.pairs,
+                 format_ratio(plan.speedup), size_text(fetched_bytes),
+                 describe(method_of(schedule, plan)));
+}
+
+}  // namespace
+
+std::string measured_table(const Schedule& schedule) {
+  const auto is_measured = [](const Plan& plan) { return plan.measured.has_value(); };
+  if (!is_measured(schedule.plan) &&
+      std::none_of(schedule.candidates.begin(), schedule.candidates.end(), is_measured)) {
+    return {};
+  }
+  fmt::memory_buffer text;
+  const auto out = std::back_inserter(text);
+  fmt::format_to(out, "\n{:<8} {:<8} {:>9}   {:<16} {:>6} {:>9} {:>10}   {}\n", "plan", "strategy",
+                 "measured", "95 % interval", "pairs", "foretold", "fetches", "issued by");
+  measured_row(schedule, schedule.plan, "chosen", out);
+  for (const Plan& plan : schedule.candidates) measured_row(schedule, plan, "", out);
+  return fmt::to_string(text);
+}
+
+std::string explain(const FoldedStep& step, const Schedule& schedule) {
+  fmt::memory_buffer text;
+  const auto out = std::back_inserter(text);
+  explain_step(schedule, out);
+  fmt::format_to(out, "\n{:>5}  {:<36} {:>11} {:>11} {:>11} {:>11} {:>11}  {}\n", "op", "window",
+                 "recorded", "usable", "capacity", "fetched", "saves", "limited by");
+  for (const PlannedWindow& window : schedule.plan.windows) explain_window(step, window, out);
+  if (schedule.plan.windows.empty()) fmt::format_to(out, "  (no window fetches anything)\n");
+  return fmt::to_string(text);
+}
+
+}  // namespace preserve

@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "planner/search/plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "common/error.h"
+#include "common/stats.h"
+#include "common/units.h"
+#include "planner/problem/bounds.h"
+#include "planner/problem/plan_warnings.h"
+#include "planner/referee/simulator.h"
+#include "planner/search/decompose.h"
+#include "planner/search/search.h"
+
+namespace preserve {
+
+namespace {
+
+// Variations are tried only while solving and judging them stays a matter of a second.
+constexpr size_t kMostOpsForVariations = 50'000;
+constexpr double kMiB = 1024.0 * 1024.0;
+
+constexpr int kSecondLooks = 3;
+
+// A flow whose objective the referee confirms better, down to kSettledGap, is preferred to a plan
+// that is faster by at most kSettledCost of the step: less than anyone would notice
+// (kVerdictTolerance).
+constexpr double kSettledGap = 0.02;
+constexpr double kSettledCost = 0.004;
+
+// A factor on all windows' capacity and one on the budget: plans that are more careful than the
+// optimum of the model, for hardware that is less kind than the model.
+struct Variation {
+  double windows, budget;
+};
+constexpr Variation kVariations[] = {{0.75, 1}, {1, 0.75}, {0.5, 1},
+                                     {1, 0.5},  {0.25, 1}, {1, 0.25}};
+
+int64_t fetched_bytes(const Plan& plan) {
+  int64_t bytes = 0;
+  for (const PlannedWindow& window : plan.windows) bytes += window.used_bytes;
+  return bytes;
+}
+
+std::string duration(int64_t ns) {
+  return format_duration(static_cast<double>(ns));
+}
+
+int64_t window_cost_ns(const DeviceModel& device, const PlanOptions& options) {
+  return options.window_cost_ns.value_or(device.window_cost_ns);
+}
+
+int64_t fixed_costs_ns(const Plan& plan, int64_t window_cost_ns) {
+  return window_cost_ns * used_windows(plan);
+}
+
+class Planner {
+ public:
+  Planner(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options,
+          const Referee& referee)
+      : step_(step),
+        device_(device),
+        options_(options),
+        referee_(referee),
+        window_cost_ns_(window_cost_ns(device, options)) {}
+
+  Planned run() {
+    first_ = solved(build_problem(step_, device_, options_.problem));
+    describe();
+    make_candidates();
+    choose();
+    set_bounds();
+    schedule().warnings =
+        plan_warnings(step_, device_, options_.problem, problem().notes, schedule());
+    return std::move(planned_);
+  }
+
+ private:
+  using Solved = std::shared_ptr<const SolvedProblem>;
+  struct Candidate {
+    Plan plan;
+    Solved solved;
+    std::string what;
+  };
+
+  static Solved solved(PlanProblem problem) {
+    auto result = std::make_shared<SolvedProblem>();
+    result->problem = std::move(problem);
+    result->optimum = solve_flow(result->problem.flow);
+    return result;
+  }
+
+  const PlanProblem& problem() const { return first_->problem; }
+  Schedule& schedule() { return planned_.schedule; }
+
+  void describe() {
+    Schedule& s = schedule();
+    s.rank = step_.rank;
+    s.ranks = std::max<int64_t>(1, step_.world_size);
+    s.step_ops = static_cast<int64_t>(step_.ops.size());
+    s.device_name = device_.name;
+    method_ = choose_method(device_, options_.problem.method);
+    if (method_ != nullptr) {
+      s.method = issue_method(*method_);
+    }
+    s.budget_bytes = problem().budget_bytes;
+    s.link_latency_ns = options_.problem.link_latency_ns;
+    s.seed = options_.seed;
+    s.windows_mode = options_.problem.windows == WindowsMode::idle ? "idle" : "collective";
+  }
+
+  // --- candidates ---
+
+  Plan evaluate(const char* strategy, std::vector<PlannedWindow> windows,
+                const std::vector<Holding>& holdings) const {
+    Plan plan;
+    plan.strategy = strategy;
+    plan.verdict = "prefetch";  // what following it does; whether to is for the chosen plan to say
+    plan.windows = std::move(windows);
+    plan.cache_peak_bytes = peak_bytes(holdings, step_.ops.size());
+    plan.baseline_step_ns = std::llround(problem().baseline_step_ns);
+    predict(plan, step_, device_, planned_.schedule.method, options_, referee_);
+    return plan;
+  }
+
+  void add_flow(const Solved& solved, std::string what) {
+    Decomposition found = search_windows(step_, solved->problem, solved->optimum,
+                                         {window_cost_ns_, options_.min_prefetch_bytes});
+    Plan plan = evaluate("flow", std::move(found.windows), found.holdings);
+    plan.objective_ns = std::llround(price_to_ns(solved->optimum.profit));
+    plan.cache_shadow_price_ns_per_mib = cache_price_per_mib(*solved);
+    add({std::move(plan), solved, std::move(what)});
+  }
+
+  void add_bfs() {
+    std::vector<PlannedWindow> windows = plan_bfs(step_, problem(), options_.bfs);
+    remove_small_pieces(windows, options_.min_prefetch_bytes);
+    const std::vector<Holding> holdings = holdings_of(windows);
+    Plan plan = evaluate("bfs", std::move(windows), holdings);
+    bfs_step_ns_ = plan.prefetch_step_ns;
+    add({std::move(plan), first_, "the plan of bfs"});
+  }
+
+  // Operators whose reads hit leave the memory to the stream: plan again beside the plan before,
+  // until that changes nothing.
+  void add_second_looks() {
+    for (int look = 0; look < kSecondLooks; ++look) {
+      PlanBeside beside = achieved(candidates_.back().plan);
+      beside.window_bytes.clear();
+      const size_t before = candidates_.size();
+      add_flow(solved(build_problem_beside(step_, device_, options_.problem, beside)),
+               "the optimum beside a plan");
+      if (candidates_.size() == before) return;  // nothing new
+    }
+  }
+
+  PlanBeside achieved(const Plan& plan) const {
+    PlanBeside beside;
+    beside.hit_bytes.assign(step_.ops.size(), 0);
+    beside.window_bytes.assign(step_.ops.size(), 0);
+    for (const PlannedWindow& window : plan.windows) {
+      beside.window_bytes[static_cast<size_t>(window.ordinal)] = window.used_bytes;
+      for (const PlannedPrefetch& prefetch : window.prefetches) {
+        beside.hit_bytes[static_cast<size_t>(prefetch.consumer_ordinal)] += prefetch.length_bytes;
+      }
+    }
+    return beside;
+  }
+
+  // With each stream cut where the best plan ends it, the convex envelope is the true cost of that
+  // plan: settles windows that are used in part.
+  void settle() {
+    for (int look = 0; look < kSecondLooks; ++look) {
+      const auto best = std::min_element(candidates_.begin(), candidates_.end(), is_better);
+      const PlanBeside beside = achieved(best->plan);
+      add_flow(solved(build_problem_beside(step_, device_, options_.problem, beside)),
+               "the optimum beside a plan");
+    }
+  }
+
+  void add_variations(const SolvedProblem& of) {
+    for (const Variation& variation : kVariations) {
+      add_flow(solved(scaled_problem(of.problem, variation.windows, variation.budget)),
+               fmt::format("a plan for {:.0f} % of the windows and {:.0f} % of the cache",
+                           100 * variation.windows, 100 * variation.budget));
+    }
+  }
+
+  // One more block of budget widens every edge that has any room or is just full.
+  static double cache_price_per_mib(const SolvedProblem& solved) {
+    const PlanProblem& problem = solved.problem;
+    double price = 0;
+    const size_t nodes = problem.flow.hold.size();
+    for (size_t edge = 0; edge < nodes; ++edge) {
+      if (problem.edge_traffic_bytes[edge] > problem.budget_bytes) continue;
+      const int64_t rise = solved.optimum.price[(edge + 1) % nodes] - solved.optimum.price[edge];
+      price += price_to_ns(std::max<int64_t>(0, rise));
+    }
+    return price * kMiB / static_cast<double>(kBlockBytes);
+  }
+
+  void add(Candidate candidate) {
+    for (Candidate& other : candidates_) {
+      if (!same_prefetches(candidate.plan, other.plan)) continue;
+      // The same plan from two problems: the one that describes it better counts.
+      if (candidate.plan.strategy == "flow" && other.plan.strategy == "flow" &&
+          gap_ns(candidate.plan) < gap_ns(other.plan)) {
+        other = std::move(candidate);
+      }
+      return;
+    }
+    candidates_.push_back(std::move(candidate));
+  }
+
+  // Between what the flow promises and what the referee finds; fixed costs are neither's.
+  int64_t gap_ns(const Plan& plan) const {
+    const int64_t saved_ns =
+        plan.baseline_step_ns - plan.prefetch_step_ns + fixed_costs_ns(plan, window_cost_ns_);
+    return std::abs(saved_ns - plan.objective_ns);
+  }
+
+  void make_candidates() {
+    if (options_.strategy == Strategy::none) return;
+    if (options_.strategy == Strategy::bfs) return add_bfs();
+    add_flow(first_, "the optimum");
+    if (step_.ops.size() <= kMostOpsForVariations) {
+      add_second_looks();
+      const auto best = std::min_element(candidates_.begin(), candidates_.end(), is_better);
+      add_variations(*Solved(best->solved));
+      settle();
+    }
+    add_bfs();
+  }
+
+  // --- the choice ---
+
+  static bool is_better(const Candidate& a, const Candidate& b) {
+    return a.plan.prefetch_step_ns < b.plan.prefetch_step_ns;
+  }
+
+  void choose() {
+    const int64_t first_ns = candidates_.empty() ? 0 : candidates_.front().plan.prefetch_step_ns;
+    std::erase_if(candidates_, [](const Candidate& item) { return fetched_bytes(item.plan) == 0; });
+    if (candidates_.empty()) return do_nothing(why_nothing_is_fetched());
+    // The first is the optimum of the model; only a strictly better judgement displaces it.
+    const auto best = settled_best();
+    if (best->plan.speedup < 1 + kVerdictTolerance) {
+      const bool none_in_the_model =
+          options_.strategy == Strategy::flow && first_->optimum.profit == 0;
+      do_nothing(none_in_the_model ? why_nothing_is_fetched() : why_not_worth_it(*best));
+    } else {
+      if (best->plan.prefetch_step_ns != first_ns) {
+        best->plan.reasons.push_back(why_displaced(*best, first_ns));
+      }
+      best->plan.reasons.push_back(what_is_predicted(best->plan));
+      schedule().plan = std::move(best->plan);
+      planned_.solved = best->solved;
+      candidates_.erase(best);
+    }
+    keep_candidates();
+  }
+
+  // Share of the objective by which the referee disagrees; small ones are all alike.
+  double disagreement(const Candidate& item) const {
+    const double objective_ns = std::max(1.0, static_cast<double>(item.plan.objective_ns));
+    return std::max(kSettledGap, static_cast<double>(gap_ns(item.plan)) / objective_ns);
+  }
+
+  // The best, or next to it the flow that keeps most of what it promises: whoever reads a schedule
+  // can then trust its objective. Never one that bfs beats.
+  std::vector<Candidate>::iterator settled_best() {
+    const auto best = std::min_element(candidates_.begin(), candidates_.end(), is_better);
+    if (best->plan.strategy != "flow") return best;
+    int64_t most_ns = best->plan.prefetch_step_ns +
+                      std::llround(kSettledCost * static_cast<double>(best->plan.baseline_step_ns));
+    most_ns = std::min(most_ns, bfs_step_ns_);
+    auto settled = best;
+    for (auto item = candidates_.begin(); item != candidates_.end(); ++item) {
+      if (item->plan.strategy != "flow" || item->plan.prefetch_step_ns > most_ns) continue;
+      if (item->plan.speedup < 1 + kVerdictTolerance) continue;  // the verdict is for the best
+      const double more = disagreement(*item) - disagreement(*settled);
+      if (more < 0 || (more == 0 && is_better(*item, *settled))) settled = item;
+    }
+    return settled;
+  }
+
+  // The step as it is. The plans that are not worth it stay among the candidates, where replay can
+  // still try them.
+  void do_nothing(std::string reason) {
+    Plan& plan = schedule().plan;
+    plan.strategy = "none";
+    plan.verdict = "do-nothing";
+    plan.reasons = {std::move(reason)};
+    plan.baseline_step_ns = plan.prefetch_step_ns = std::llround(problem().baseline_step_ns);
+    if (options_.strategy == Strategy::flow) {
+      plan.objective_ns = std::llround(price_to_ns(first_->optimum.profit));
+    }
+    planned_.solved = first_;
+  }
+
+  void keep_candidates() {
+    std::stable_sort(candidates_.begin(), candidates_.end(), is_better);
+    const auto others = static_cast<size_t>(std::max(0, options_.candidates - 1));
+    candidates_.resize(std::min(candidates_.size(), others));
+    for (Candidate& item : candidates_) {
+      item.plan.reasons.push_back(what_is_predicted(item.plan));
+      schedule().candidates.push_back(std::move(item.plan));
+    }
+  }
+
+  std::string what_is_predicted(const Plan& plan) const {
+    std::string text =
+        fmt::format("predicted {}: {} instead of {} per step", format_ratio(plan.speedup),
+                    duration(plan.prefetch_step_ns), duration(plan.baseline_step_ns));
+    if (const int64_t fixed_ns = fixed_costs_ns(plan, window_cost_ns_); fixed_ns > 0) {
+      text += fmt::format(", {} of it what windows cost whatever they fetch", duration(fixed_ns));
+    }
+    return text;
+  }
+
+  static std::string why_not_worth_it(const Candidate& best) {
+    const double gain_percent = 100 * (best.plan.speedup - 1);
+    if (gain_percent < 0) {
+      return fmt::format(
+          "every plan is predicted to lose, the best one ({}) {:.2f} %: prefetching would evict "
+          "what is still used, or slow down more than it saves",
+          best.what, -gain_percent);
+    }
+    return fmt::format(
+        "the predicted gain of the best plan ({}), {:.3f} %, is below {:.1f} %, which no "
+        "measurement could tell from noise",
+        best.what, gain_percent, 100 * kVerdictTolerance);
+  }
+
+  static std::string why_displaced(const Candidate& best, int64_t first_ns) {
+    const std::string step = duration(best.plan.prefetch_step_ns);
+    const std::string first = duration(first_ns);
+    if (best.plan.prefetch_step_ns < first_ns) {
+      return fmt::format("the referee prefers {} ({} per step) to the first optimum ({})",
+                         best.what, step, first);
+    }
+    return fmt::format(
+        "{} ({} per step) is as good as the first optimum ({}), and the referee confirms its "
+        "objective",
+        best.what, step, first);
+  }
+
+  // Bounds of the model.
+  void set_bounds() {
+    const StepBounds bounds = step_bounds(planned_.solved->problem);
+    schedule().all_hot_step_ns = std::llround(bounds.all_hot_ns);
+    schedule().window_limited_step_ns = std::llround(bounds.window_limited_ns);
+    schedule().cache_limited_step_ns = std::llround(bounds.cache_limited_ns);
+  }
+
+  // --- reasons ---
+
+  std::string why_nothing_is_fetched() const {
+    if (options_.strategy == Strategy::none) return "strategy none was asked for";
+    if (method_ == nullptr) {
+      return fmt::format("device {} has no prefetch method that works", device_.name);
+    }
+    if (problem().budget_bytes < kBlockBytes) {
+      return fmt::format("device {} leaves no cache to prefetch into", device_.name);
+    }
+    int64_t longest_ns = 0, capacity = 0;
+    for (const Window& window : problem().windows) {
+      longest_ns = std::max(longest_ns, window.usable_ns);
+      capacity += window.capacity_bytes / kBlockBytes;
+    }
+    if (capacity == 0) {
+      return fmt::format(
+          "no window is long enough: at most {} remain after the start latency of {} and the "
+          "window's own jitter",
+          duration(longest_ns), duration(method_->start_latency_ns));
+    }
+    if (problem().consumers.empty() && problem().notes.still_cached_bytes > 0) {
+      return "what the step reads is still cached from its last use";
+    }
+    if (problem().consumers.empty()) {
+      return "no operator gets faster by reading named tensors from the cache";
+    }
+    if (first_->optimum.profit == 0) {
+      return "what operators stream between the windows and the reads leaves no room in the cache, "
+             "or the traffic costs more than it saves";
+    }
+    if (window_cost_ns_ > 0) {
+      return fmt::format("no window earns its fixed cost of {}", duration(window_cost_ns_));
+    }
+    return fmt::format("every piece is below the smallest worth a request ({})",
+                       format_size(static_cast<double>(options_.min_prefetch_bytes)));
+  }
+
+  const FoldedStep& step_;
+  const DeviceModel& device_;
+  const PlanOptions& options_;
+  const Referee& referee_;
+  int64_t window_cost_ns_;
+  const PrefetchMethod* method_ = nullptr;
+  Solved first_;  // the step as recorded
+  Planned planned_;
+  std::vector<Candidate> candidates_;
+  int64_t bfs_step_ns_ = std::numeric_limits<int64_t>::max();  // also when a flow plans the same
+};
+
+}  // namespace
+
+bool same_prefetches(const Plan& a, const Plan& b) {
+  const auto same_prefetch = [](const PlannedPrefetch& x, const PlannedPrefetch& y) {
+    return x.tensor == y.tensor && x.consumer_ordinal == y.consumer_ordinal &&
+           x.offset_bytes == y.offset_bytes && x.length_bytes == y.length_bytes;
+  };
+  return std::equal(a.windows.begin(), a.windows.end(), b.windows.begin(), b.windows.end(),
+                    [&](const PlannedWindow& x, const PlannedWindow& y) {
+                      return x.ordinal == y.ordinal &&
+                             std::equal(x.prefetches.begin(), x.prefetches.end(),
+                                        y.prefetches.begin(), y.prefetches.end(), same_prefetch);
+                    });
+}
+
+void predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,
+             const IssueMethod& issue, const PlanOptions& options, const Referee& referee) {
+  plan.prefetch_step_ns = plan.baseline_step_ns;
+  plan.speedup = 1;
+  if (fetched_bytes(plan) == 0) return;
+  const SimulationResult result =
+      referee(step, device, plan, {issue.name, issue.placement, options.problem.link_latency_ns});
+  // The referee's ratio on the recorded step, since its own baseline may differ by rounding, and
+  // the fixed costs, which it does not know.
+  const double ratio = result.step_ns / result.baseline_step_ns;
+  plan.prefetch_step_ns = std::llround(static_cast<double>(plan.baseline_step_ns) * ratio) +
+                          fixed_costs_ns(plan, window_cost_ns(device, options));
+  plan.speedup = static_cast<double>(plan.baseline_step_ns) /
+                 static_cast<double>(std::max<int64_t>(1, plan.prefetch_step_ns));
+}
+
+Planned make_schedule(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options,
+                      const Referee& referee) {
+  return Planner(step, device, options, referee).run();
+}
+
+}  // namespace preserve
