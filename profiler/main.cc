@@ -5,12 +5,12 @@
 #include "common/error.h"
 #include "common/units.h"
 #include "db/trace_db.h"
-#include "profiler/add_counters.h"
-#include "profiler/cuda/capture_range.h"
-#include "profiler/cuda/records.h"
-#include "profiler/file_modes.h"
-#include "profiler/launch.h"
-#include "profiler/merge.h"
+#include "profiler/capture_range.h"
+#include "profiler/cuda_records.h"
+#include "profiler/files/add_counters.h"
+#include "profiler/files/file_modes.h"
+#include "profiler/files/merge.h"
+#include "profiler/run/launch.h"
 #include "profiler/spool.h"
 
 namespace {

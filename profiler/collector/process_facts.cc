@@ -7,7 +7,7 @@
 #include <cstring>
 #include <string_view>
 
-#include "profiler/environment.h"
+#include "profiler/collector/environment.h"
 
 extern char** environ;
 

@@ -7,7 +7,7 @@
 #include <unordered_map>
 
 #include "common/cli.h"
-#include "profiler/import/operand_bytes.h"
+#include "profiler/gpu/operand_bytes.h"
 
 namespace preserve::import {
 namespace {

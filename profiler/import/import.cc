@@ -11,12 +11,12 @@
 #include "common/output_file.h"
 #include "common/units.h"
 #include "db/next_stage.h"
+#include "profiler/gpu/phases.h"
 #include "profiler/import/access_rows.h"
 #include "profiler/import/align.h"
 #include "profiler/import/inspector.h"
 #include "profiler/import/kineto.h"
 #include "profiler/import/nsys.h"
-#include "profiler/import/phases.h"
 
 namespace preserve::import {
 namespace {

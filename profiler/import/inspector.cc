@@ -11,7 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
-#include "profiler/import/records.h"
+#include "profiler/gpu/records.h"
 
 namespace preserve::import {
 namespace {

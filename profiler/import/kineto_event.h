@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <string>
 
+#include "profiler/gpu/records.h"
 #include "profiler/import/json_reader.h"
-#include "profiler/import/records.h"
 
 namespace preserve::import {
 

@@ -17,9 +17,9 @@
 #include <vector>
 
 #include "db/trace_db.h"
-#include "profiler/import/kernel_rules.h"
+#include "profiler/gpu/kernel_rules.h"
+#include "profiler/gpu/records.h"
 #include "profiler/import/record_sorter.h"
-#include "profiler/import/records.h"
 
 namespace preserve::import {
 

@@ -8,7 +8,7 @@
 #include "common/stats.h"
 #include "common/units.h"
 #include "db/next_stage.h"
-#include "profiler/import/kernel_rules.h"
+#include "profiler/gpu/kernel_rules.h"
 
 namespace preserve::summary {
 namespace {

@@ -5,14 +5,14 @@
 #include <cstring>
 #include <random>
 
-#include "profiler/cuda/rows.h"
+#include "profiler/convert/cuda/rows.h"
 #include "tests/bench/metric.h"
 #include "tests/support/synthetic_trace.h"
 
 #ifdef PRESERVE_BENCH_CUPTI
 #include <cupti.h>
 
-#include "profiler/cuda/activity.h"
+#include "profiler/collector/cuda/activity.h"
 #endif
 
 namespace {

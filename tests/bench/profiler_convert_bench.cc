@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "profiler/convert.h"
+#include "profiler/convert/convert.h"
 #include "tests/bench/metric.h"
 #include "tests/support/spool_writer.h"
 #include "tests/support/synthetic_trace.h"

@@ -17,8 +17,8 @@
 #include <vector>
 
 #include "common/error.h"
-#include "profiler/convert.h"
-#include "profiler/process_image.h"
+#include "profiler/convert/convert.h"
+#include "profiler/convert/process_image.h"
 #include "tests/bench/metric.h"
 
 namespace {

@@ -10,7 +10,7 @@
 #include <string>
 
 #include "common/error.h"
-#include "profiler/convert.h"
+#include "profiler/convert/convert.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::filesystem::path folder = std::filesystem::temp_directory_path();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The converter on spools made by hand: a golden recording, damaged ones, and random ones that must
 // keep the invariants of a trace.
-#include "profiler/convert.h"
+#include "profiler/convert/convert.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "profiler/environment.h"
+#include "profiler/collector/environment.h"
 
 #include <gtest/gtest.h>
 

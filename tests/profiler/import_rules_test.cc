@@ -5,9 +5,9 @@
 #include <rapidcheck/gtest.h>
 
 #include "common/error.h"
-#include "profiler/import/kernel_rules.h"
+#include "profiler/gpu/kernel_rules.h"
+#include "profiler/gpu/operand_bytes.h"
 #include "profiler/import/known_devices.h"
-#include "profiler/import/operand_bytes.h"
 #include "tests/profiler/import_support.h"
 
 namespace preserve::import {

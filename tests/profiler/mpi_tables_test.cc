@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "profiler/collector/mpi_tables.h"
+#include "hooks/mpi/tables.h"
 
 #include <gtest/gtest.h>
 

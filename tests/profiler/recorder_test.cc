@@ -4,9 +4,9 @@
 
 #include <gtest/gtest.h>
 
-#include "profiler/convert.h"
-#include "profiler/process_image.h"
-#include "profiler/spool_reader.h"
+#include "profiler/convert/convert.h"
+#include "profiler/convert/process_image.h"
+#include "profiler/convert/spool_reader.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve::test {

@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "profiler/spool_reader.h"
+#include "profiler/convert/spool_reader.h"
 
 namespace preserve::collector {
 namespace {

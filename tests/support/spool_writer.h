@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "profiler/mpi_functions.h"
+#include "hooks/mpi/functions.h"
 #include "profiler/spool.h"
 
 namespace preserve::test {

@@ -10,7 +10,7 @@
 
 #include "db/step/steps.h"
 #include "db/trace_db.h"
-#include "profiler/cuda/rows.h"
+#include "profiler/convert/cuda/rows.h"
 #include "tests/profiler/cuda/cuda_records.h"
 #include "tests/support/synthetic_trace.h"
 

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <filesystem>
 
-#include "profiler/cuda/counter_metrics.h"
+#include "profiler/collector/cuda/counter_metrics.h"
 
 namespace preserve::cuda {
 namespace {

@@ -6,7 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "profiler/cuda/activity.h"
+#include "profiler/collector/cuda/activity.h"
 #include "tests/profiler/cuda/cuda_records.h"
 
 namespace preserve {

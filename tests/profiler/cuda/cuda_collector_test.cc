@@ -12,7 +12,7 @@
 #include <iterator>
 
 #include "db/trace_db.h"
-#include "profiler/cuda/capture_range.h"
+#include "profiler/capture_range.h"
 #include "tests/profiler/cuda/kill_log.h"
 #include "tests/support/synthetic_trace.h"
 

@@ -7,7 +7,7 @@
 #include <limits>
 #include <random>
 
-#include "profiler/cuda/findings.h"
+#include "profiler/convert/cuda/findings.h"
 #include "tests/profiler/cuda/converted.h"
 
 namespace preserve {

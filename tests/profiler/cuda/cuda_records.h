@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "profiler/cuda/records.h"
-#include "profiler/cuda/rows.h"
+#include "profiler/convert/cuda/rows.h"
+#include "profiler/cuda_records.h"
 
 namespace preserve::test {
 

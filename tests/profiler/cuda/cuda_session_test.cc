@@ -11,9 +11,9 @@
 #include <thread>
 #include <vector>
 
+#include "profiler/collector/cuda/session.h"
 #include "profiler/collector/recorder.h"
 #include "profiler/collector/spool_file.h"
-#include "profiler/cuda/session.h"
 #include "tests/profiler/cuda/fake_cupti.h"
 #include "tests/support/synthetic_trace.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "profiler/cuda/demangle.h"
+#include "profiler/convert/cuda/demangle.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>

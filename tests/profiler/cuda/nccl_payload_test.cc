@@ -6,8 +6,8 @@
 #include <filesystem>
 
 #include "db/trace_db.h"
-#include "profiler/cuda/nccl_payload.h"
-#include "profiler/spool_reader.h"
+#include "profiler/convert/cuda/nccl_payload.h"
+#include "profiler/convert/spool_reader.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

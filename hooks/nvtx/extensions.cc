@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+// The two NVTX extensions that matter here: payloads (typed data on events; NCCL describes its
+// collectives this way) and memory (regions with names: how a program says where its weights and
+// caches lie). Sources: nvtx3/nvToolsExtPayload.h, nvToolsExtMem.h, nvtxDetail/nvtxExtInit.h.
+#include <nvtx3/nvToolsExt.h>
+#include <nvtx3/nvToolsExtMem.h>
+#include <nvtx3/nvToolsExtPayload.h>
+
+#include <cstdlib>
+
+#include "hooks/nvtx/nvtx.h"
+
+namespace preserve::collector {
+namespace {
+
+using spool::RecordType;
+
+// ---------------------------------------------------------------- payloads
+
+// Schemas and enumerations as the blob of a definition.
+class EntryList {
+ public:
+  void add(uint64_t type, uint64_t offset, uint64_t flags, const char* name) {
+    const std::string_view text =
+        name == nullptr ? std::string_view() : bounded(name).substr(0, 255);
+    const size_t bytes = sizeof(spool::SchemaEntry) + spool::padded(text.size());
+    if (size_ + bytes > sizeof(bytes_)) return;
+    const spool::SchemaEntry entry{type, offset, static_cast<uint32_t>(flags),
+                                   static_cast<uint32_t>(text.size())};
+    std::memset(bytes_ + size_, 0, bytes);
+    std::memcpy(bytes_ + size_, &entry, sizeof(entry));
+    std::memcpy(bytes_ + size_ + sizeof(entry), text.data(), text.size());
+    size_ += bytes;
+    ++count_;
+  }
+  std::string_view view() const { return {bytes_, size_}; }
+  uint64_t count() const { return count_; }
+
+ private:
+  size_t size_ = 0;
+  uint64_t count_ = 0;
+  char bytes_[16 << 10];  // ~300 entries; NCCL's largest has 5
+};
+
+uint64_t schema_register(nvtxDomainHandle_t domain, const nvtxPayloadSchemaAttr_t* attributes) {
+  if (attributes == nullptr) return 0;
+  const auto has = [attributes](uint64_t field) { return (attributes->fieldMask & field) != 0; };
+  const uint64_t id = has(NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_SCHEMA_ID) && attributes->schemaId != 0
+                          ? attributes->schemaId
+                          : NVTX_PAYLOAD_SCHEMA_ID_DYNAMIC_START + next_id();
+  EntryList entries;
+  if (has(NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_ENTRIES) && attributes->entries != nullptr) {
+    for (size_t i = 0; i < attributes->numEntries; ++i) {
+      const nvtxPayloadSchemaEntry_t& entry = attributes->entries[i];
+      entries.add(entry.type, entry.offset, entry.flags, entry.name);
+    }
+  }
+  const char* name = has(NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_NAME) ? attributes->name : nullptr;
+  const uint64_t size =
+      has(NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_STATIC_SIZE) ? attributes->payloadStaticSize : 0;
+  define(RecordType::schema, domain_number(domain), {id, size, 0, entries.count()},
+         name == nullptr ? std::string_view() : bounded(name), entries.view());
+  return id;
+}
+
+uint64_t enum_register(nvtxDomainHandle_t domain, const nvtxPayloadEnumAttr_t* attributes) {
+  if (attributes == nullptr) return 0;
+  const auto has = [attributes](uint64_t field) { return (attributes->fieldMask & field) != 0; };
+  const uint64_t id = has(NVTX_PAYLOAD_ENUM_ATTR_FIELD_SCHEMA_ID) && attributes->schemaId != 0
+                          ? attributes->schemaId
+                          : NVTX_PAYLOAD_SCHEMA_ID_DYNAMIC_START + next_id();
+  EntryList entries;
+  if (has(NVTX_PAYLOAD_ENUM_ATTR_FIELD_ENTRIES) && attributes->entries != nullptr) {
+    for (size_t i = 0; i < attributes->numEntries; ++i) {
+      const nvtxPayloadEnum_t& entry = attributes->entries[i];
+      entries.add(0, entry.value, static_cast<uint64_t>(entry.isFlag), entry.name);
+    }
+  }
+  const char* name = has(NVTX_PAYLOAD_ENUM_ATTR_FIELD_NAME) ? attributes->name : nullptr;
+  const uint64_t size =
+      has(NVTX_PAYLOAD_ENUM_ATTR_FIELD_SIZE) ? attributes->sizeOfEnum : sizeof(int);
+  define(RecordType::enumeration, domain_number(domain), {id, size, 0, entries.count()},
+         name == nullptr ? std::string_view() : bounded(name), entries.view());
+  return id;
+}
+
+Event payload_event(const nvtxPayloadData_t* payloads, size_t count) {
+  Event event;
+  event.body.payload_type = spool::kPayloadBlob;
+  event.payloads = payloads;
+  event.payload_count = count;
+  return event;
+}
+
+void mark_payload(nvtxDomainHandle_t domain, const nvtxPayloadData_t* payloads, size_t count) {
+  mark_with_event(domain_number(domain), payload_event(payloads, count));
+}
+int push_payload(nvtxDomainHandle_t domain, const nvtxPayloadData_t* payloads, size_t count) {
+  return push_with_event(domain_number(domain), {}, payload_event(payloads, count));
+}
+int pop_payload(nvtxDomainHandle_t domain, const nvtxPayloadData_t* payloads, size_t count) {
+  return pop_with_event(domain_number(domain), payload_event(payloads, count));
+}
+nvtxRangeId_t start_payload(nvtxDomainHandle_t domain, const nvtxPayloadData_t* payloads,
+                            size_t count) {
+  return start_with_event(domain_number(domain), payload_event(payloads, count));
+}
+void end_payload(nvtxDomainHandle_t domain, nvtxRangeId_t id, const nvtxPayloadData_t* payloads,
+                 size_t count) {
+  end_with_event(domain_number(domain), id, payload_event(payloads, count));
+}
+uint8_t domain_is_enabled(nvtxDomainHandle_t) {
+  return 1;
+}
+
+// ---------------------------------------------------------------- memory
+
+// Element i of an array whose element size the caller states, or nullptr when it is too small to be
+// what it should be.
+template <typename T>
+const T* element(const void* array, size_t index, size_t element_size) {
+  if (array == nullptr || element_size < sizeof(T)) return nullptr;
+  return reinterpret_cast<const T*>(static_cast<const char*>(array) + index * element_size);
+}
+
+uint64_t address(const void* pointer) {
+  return reinterpret_cast<uintptr_t>(pointer);
+}
+
+template <typename Handle>
+uint64_t handle_number(Handle handle) {
+  return reinterpret_cast<uintptr_t>(handle);
+}
+
+nvtxMemHeapHandle_t heap_register(nvtxDomainHandle_t domain, const nvtxMemHeapDesc_t* desc) {
+  if (desc == nullptr) return nullptr;
+  const uint64_t id = next_id();
+  uint64_t base = 0, bytes = 0;
+  if (desc->type == NVTX_MEM_TYPE_VIRTUAL_ADDRESS) {
+    if (const auto* range = element<nvtxMemVirtualRangeDesc_t>(desc->typeSpecificDesc, 0,
+                                                               desc->typeSpecificDescSize)) {
+      base = address(range->ptr);
+      bytes = range->size;
+    }
+  }
+  const Message message(static_cast<int32_t>(desc->messageType), desc->message);
+  define(RecordType::heap, domain_number(domain), {id, message.string_id(), base, bytes},
+         message.text());
+  return reinterpret_cast<nvtxMemHeapHandle_t>(uintptr_t{id});
+}
+void heap_unregister(nvtxDomainHandle_t domain, nvtxMemHeapHandle_t heap) {
+  define(RecordType::heap_unregister, domain_number(domain), {handle_number(heap), 0, 0, 0});
+}
+void heap_reset(nvtxDomainHandle_t domain, nvtxMemHeapHandle_t heap) {
+  define(RecordType::heap_reset, domain_number(domain), {handle_number(heap), 0, 0, 0});
+}
+
+void regions_register(nvtxDomainHandle_t domain, const nvtxMemRegionsRegisterBatch_t* batch) {
+  if (batch == nullptr || batch->regionType != NVTX_MEM_TYPE_VIRTUAL_ADDRESS) return;
+  for (size_t i = 0; i < batch->regionCount; ++i) {
+    const auto* range = element<nvtxMemVirtualRangeDesc_t>(batch->regionDescElements, i,
+                                                           batch->regionDescElementSize);
+    if (range == nullptr) return;
+    const uint64_t id = next_id();
+    define(RecordType::region, domain_number(domain),
+           {id, handle_number(batch->heap), address(range->ptr), range->size});
+    if (batch->regionHandleElementsOut != nullptr) {
+      batch->regionHandleElementsOut[i] = reinterpret_cast<nvtxMemRegionHandle_t>(uintptr_t{id});
+    }
+  }
+}
+
+// A resize names its region by address. Frequent (a cache that grows with every token), so it takes
+// the way of ordinary records.
+void regions_resize(nvtxDomainHandle_t domain, const nvtxMemRegionsResizeBatch_t* batch) {
+  if (batch == nullptr || batch->regionType != NVTX_MEM_TYPE_VIRTUAL_ADDRESS) return;
+  for (size_t i = 0; i < batch->regionDescCount; ++i) {
+    const auto* range = element<nvtxMemVirtualRangeDesc_t>(batch->regionDescElements, i,
+                                                           batch->regionDescElementSize);
+    if (range == nullptr) return;
+    record_definition(RecordType::region_resize, domain_number(domain),
+                      {0, 0, address(range->ptr), range->size});
+  }
+}
+
+// A region by address or by handle: the other of the two stays 0.
+spool::DefinitionBody region_reference(uint32_t type, const nvtxMemRegionRef_t& reference) {
+  if (type == NVTX_MEM_REGION_REF_TYPE_POINTER) return {0, 0, address(reference.pointer), 0};
+  if (type == NVTX_MEM_REGION_REF_TYPE_HANDLE) return {handle_number(reference.handle), 0, 0, 0};
+  return {};
+}
+
+void regions_unregister(nvtxDomainHandle_t domain, const nvtxMemRegionsUnregisterBatch_t* batch) {
+  if (batch == nullptr) return;
+  for (size_t i = 0; i < batch->refCount; ++i) {
+    const auto* reference =
+        element<nvtxMemRegionRef_t>(batch->refElements, i, batch->refElementSize);
+    if (reference == nullptr) return;
+    define(RecordType::region_unregister, domain_number(domain),
+           region_reference(batch->refType, *reference));
+  }
+}
+
+void regions_name(nvtxDomainHandle_t domain, const nvtxMemRegionsNameBatch_t* batch) {
+  if (batch == nullptr) return;
+  for (size_t i = 0; i < batch->regionCount; ++i) {
+    const auto* desc =
+        element<nvtxMemRegionNameDesc_t>(batch->regionElements, i, batch->regionElementSize);
+    if (desc == nullptr) return;
+    const Message message(static_cast<int32_t>(desc->nameType), desc->name);
+    spool::DefinitionBody body = region_reference(desc->regionRefType, desc->region);
+    body.parent = message.string_id();
+    define(RecordType::region_name, domain_number(domain), body, message.text());
+  }
+}
+
+// ---------------------------------------------------------------- slots
+
+template <typename F>
+void take(const nvtxExtModuleSegment_t& segment, size_t id, F* function) {
+  if (id < segment.slotCount) segment.functionSlots[id] = reinterpret_cast<intptr_t>(function);
+}
+
+}  // namespace
+}  // namespace preserve::collector
+
+extern "C" __attribute__((visibility("default"))) int InitializeInjectionNvtxExtension(
+    nvtxExtModuleInfo_t* module) {
+  using namespace preserve::collector;
+  if (!recording_wanted() || module == nullptr || module->segmentsCount == 0) return 0;
+  const nvtxExtModuleSegment_t& segment = module->segments[0];
+  if (module->moduleId == NVTX_EXT_PAYLOAD_MODULEID) {
+    take(segment, NVTX3EXT_CBID_nvtxPayloadSchemaRegister, schema_register);
+    take(segment, NVTX3EXT_CBID_nvtxPayloadEnumRegister, enum_register);
+    take(segment, NVTX3EXT_CBID_nvtxMarkPayload, mark_payload);
+    take(segment, NVTX3EXT_CBID_nvtxRangePushPayload, push_payload);
+    take(segment, NVTX3EXT_CBID_nvtxRangePopPayload, pop_payload);
+    take(segment, NVTX3EXT_CBID_nvtxRangeStartPayload, start_payload);
+    take(segment, NVTX3EXT_CBID_nvtxRangeEndPayload, end_payload);
+    take(segment, NVTX3EXT_CBID_nvtxDomainIsEnabled, domain_is_enabled);
+    return 1;
+  }
+  if (module->moduleId == NVTX_EXT_MODULEID_MEM) {
+    take(segment, NVTX3EXT_CBID_nvtxMemHeapRegister, heap_register);
+    take(segment, NVTX3EXT_CBID_nvtxMemHeapUnregister, heap_unregister);
+    take(segment, NVTX3EXT_CBID_nvtxMemHeapReset, heap_reset);
+    take(segment, NVTX3EXT_CBID_nvtxMemRegionsRegister, regions_register);
+    take(segment, NVTX3EXT_CBID_nvtxMemRegionsResize, regions_resize);
+    take(segment, NVTX3EXT_CBID_nvtxMemRegionsUnregister, regions_unregister);
+    take(segment, NVTX3EXT_CBID_nvtxMemRegionsName, regions_name);
+    return 1;
+  }
+  return 0;  // a module we do not know stays off
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// CUPTI activity record -> spool record, in the collector's writer thread. Every field is read
+// through the oldest struct that has it, and only when the CUPTI in the process is new enough to
+// write it, so one build reads every generation (CUpti_ActivityKernel4 to Kernel10;
+// cupti_activity.h of CUDA 13.0).
+//
+// Never throws or allocates. Names are written once each while the table of names has room, and
+// again with every record when it has none.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "profiler/cuda_records.h"
+#include "profiler/spool.h"
+
+namespace preserve::cuda {
+
+// What each CUPTI version (cuptiGetVersion) put into its records.
+struct Generation {
+  explicit Generation(uint32_t cupti_version);
+  uint32_t version;
+  uint8_t kernel;  // n of CUpti_ActivityKernel<n>
+  bool graph_node, graph_id, channel, overhead_correlation;
+};
+
+class ActivityDecoder {
+ public:
+  explicit ActivityDecoder(uint32_t cupti_version);
+
+  // Largest output of one record: a name and the record itself.
+  static constexpr size_t kMaxBytes =
+      2 * (sizeof(spool::RecordHeader) + 256) + 2 * spool::kMaxTextBytes;
+  // `record`: a CUpti_Activity. Writes whole spool records to `out` and returns their bytes; 0 for
+  // kinds that are not recorded.
+  size_t decode(const void* record, char* out);
+
+  uint64_t records() const { return records_; }
+  uint64_t unknown_kinds() const { return unknown_kinds_; }
+  // A forked child or a new spool file knows no names yet.
+  void forget_names();
+
+ private:
+  struct Name {
+    uint64_t hash = 0, check = 0;
+    uint32_t id = 0;
+  };
+  static constexpr size_t kNames = size_t{1} << 16;
+
+  uint32_t intern(const char* text, char*& out);
+  size_t kernel(const void* record, char* out);
+  size_t copy(const void* record, char* out);
+  size_t peer_copy(const void* record, char* out);
+  size_t fill(const void* record, char* out);
+  size_t memory(const void* record, char* out);
+  size_t pool(const void* record, char* out);
+  size_t graph(const void* record, char* out);
+  size_t overhead(const void* record, char* out);
+  size_t device(const void* record, char* out);
+  size_t context(const void* record, char* out);
+
+  Generation generation_;
+  std::unique_ptr<Name[]> names_;  // nullptr: no memory for it
+  uint32_t names_used_ = 0, last_id_ = 0;
+  uint64_t records_ = 0, unknown_kinds_ = 0;
+};
+
+// Lays out one record without text or blob; returns its end.
+char* write_record(char* out, RecordType type, const void* body, size_t body_bytes,
+                   const char* text = nullptr, size_t text_bytes = 0, uint64_t ticks = 0);
+
+}  // namespace preserve::cuda

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/convert/convert.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+
+#include "common/error.h"
+#include "profiler/convert/host_device.h"
+#include "profiler/convert/process_converter.h"
+
+namespace preserve {
+namespace {
+
+// One rank is one process. Helpers that a rank started carry its environment, so of several that
+// claim a rank the one with most communication, then most records, has it.
+void settle_ranks(std::vector<std::unique_ptr<ProcessImage>>& images,
+                  std::vector<std::string>& warnings) {
+  std::map<int64_t, ProcessImage*> owners;
+  const auto weight = [](const ProcessImage& image) {
+    size_t bytes = 0;
+    for (const auto& [thread, chunks] : image.threads) {
+      for (const std::string_view chunk : chunks) bytes += chunk.size();
+    }
+    return std::pair(image.mpi.stated, bytes);
+  };
+  for (const auto& image : images) {
+    if (!image->rank) continue;
+    ProcessImage*& owner = owners[*image->rank];
+    if (owner == nullptr) {
+      owner = image.get();
+      continue;
+    }
+    ProcessImage* loser = weight(*image) > weight(*owner) ? owner : image.get();
+    if (loser == owner) owner = image.get();
+    warnings.push_back(
+        fmt::format("several processes say that they are rank {}; the busiest is", *loser->rank));
+    loser->rank.reset();
+    loser->world_size.reset();
+  }
+}
+
+}  // namespace
+
+std::vector<std::filesystem::path> spool_files(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> files;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    if (entry.path().extension() == ".spool") files.push_back(entry.path());
+  }
+  if (error) throw input_error("{}: cannot read the folder: {}", folder.string(), error.message());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, TraceDb& db,
+                              const ConvertOptions& options) {
+  ConvertSummary summary;
+  std::vector<SpoolFileReader> readers;
+  std::vector<std::unique_ptr<ProcessImage>> images;
+  double total = 0, done = 0;
+  for (const std::filesystem::path& file : files) {
+    readers.emplace_back(file);
+    images.push_back(std::make_unique<ProcessImage>(readers.back()));
+    for (const auto& [thread, chunks] : images.back()->threads) {
+      for (const std::string_view chunk : chunks) total += static_cast<double>(chunk.size());
+    }
+  }
+  settle_ranks(images, summary.warnings);
+  std::vector<size_t> order(files.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&images](size_t a, size_t b) {
+    const int64_t rank_a = images[a]->rank.value_or(INT64_MAX);
+    const int64_t rank_b = images[b]->rank.value_or(INT64_MAX);
+    if (rank_a != rank_b) return rank_a < rank_b;
+    return images[a]->clock.first_ns() < images[b]->clock.first_ns();
+  });
+  import::KernelRules kernel_rules;
+  for (const std::string& file : options.kernel_rules) kernel_rules.add_file(file);
+  Names names(db);
+  std::map<std::string, DeviceId> devices;
+  for (const size_t i : order) {
+    auto [device, added] = devices.try_emplace(images[i]->host);
+    if (added) device->second = db.add(host_device(images[i]->host));
+    ProcessConverter converter(readers[i], *images[i], db, names, device->second, options.steps,
+                               kernel_rules, summary);
+    converter.run([&](size_t bytes) {
+      if (options.stop != nullptr && options.stop->load() != 0) {
+        throw input_error("interrupted while the trace was being made; nothing was written");
+      }
+      done += static_cast<double>(bytes);
+      if (options.progress) options.progress(done, total);
+    });
+    images[i].reset();
+  }
+  if (devices.size() > 1) {
+    summary.warnings.push_back("processes of several hosts: their clocks are not aligned");
+  }
+  summary.complete = summary.complete && !options.interrupted;
+  db.set_meta("incomplete", summary.complete ? "0" : "1");
+  summary.steps = mark_steps(db, options.steps);
+  return summary;
+}
+
+}  // namespace preserve

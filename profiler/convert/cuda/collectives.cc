@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/convert/cuda/collectives.h"
+
+#include <algorithm>
+
+#include "profiler/gpu/records.h"
+
+namespace preserve::cuda {
+namespace {
+
+constexpr double kReported = 1.0, kInGroup = 0.8, kGuessed = 0.5;
+constexpr double kPayloadFactor = 0.9;
+
+bool communicates(const import::KernelIdentity& identity) {
+  return identity.kernel_class == import::KernelClass::collective ||
+         identity.kernel_class == import::KernelClass::p2p;
+}
+
+struct Candidate {
+  uint32_t launch;
+  const import::KernelIdentity* identity;
+};
+
+class Pairing {
+ public:
+  Pairing(const Run& run, CollectivesByLaunch& out) : run_(run), out_(out) {}
+
+  void add(const LibraryCall* call) {
+    if (!launches_.empty()) settle();
+    (call->from_plugin ? plugin_ : payload_).push_back(call);
+  }
+  void add(const Candidate& launch) {
+    if (!plugin_.empty() || !payload_.empty()) launches_.push_back(launch);
+  }
+  // The plugin's word counts; what an NVTX payload adds fills the gaps.
+  void settle() {
+    pair(plugin_, 1.0, "nccl_plugin");
+    pair(payload_, kPayloadFactor, "nccl_nvtx");
+    plugin_.clear();
+    payload_.clear();
+    launches_.clear();
+  }
+  int64_t matched() const { return matched_; }
+
+ private:
+  void pair(const std::vector<const LibraryCall*>& calls, double factor, const char* source) {
+    if (calls.empty() || launches_.empty()) return;
+    if (calls.size() == launches_.size()) {
+      const double confidence = (calls.size() == 1 ? kReported : kInGroup) * factor;
+      for (size_t i = 0; i < calls.size(); ++i) {
+        give(launches_[i].launch, {calls[i]}, source, confidence);
+      }
+    } else if (launches_.size() == 1) {
+      give(launches_[0].launch, calls, source, kInGroup * factor);
+    } else {
+      size_t next = 0;
+      for (const LibraryCall* call : calls) {
+        const std::string function = import::collective_function(call->function);
+        for (size_t i = next; i < launches_.size(); ++i) {
+          if (launches_[i].identity->function != function) continue;
+          give(launches_[i].launch, {call}, source, kGuessed * factor);
+          next = i + 1;
+          break;
+        }
+      }
+    }
+  }
+
+  void give(uint32_t launch, const std::vector<const LibraryCall*>& calls, const char* source,
+            double confidence) {
+    CollectiveFacts facts;
+    facts.source = source;
+    facts.confidence = confidence;
+    for (const LibraryCall* call : calls) merge(facts, *call, call == calls.front());
+    matched_ += static_cast<int64_t>(calls.size());
+    const auto [entry, fresh] = out_.try_emplace(launch, facts);
+    if (fresh) return;
+    CollectiveFacts& known = entry->second;
+    if (!known.bytes) known.bytes = facts.bytes;
+    if (!known.ranks) known.ranks = facts.ranks;
+    if (!known.communicator) known.communicator = facts.communicator;
+  }
+
+  void merge(CollectiveFacts& facts, const LibraryCall& call, bool first) const {
+    const std::string function = import::collective_function(call.function);
+    if (first) {
+      facts.function = function;
+      facts.dtype = call.dtype;
+      if (call.bytes >= 0) facts.bytes = call.bytes;
+      if (call.communicator != 0) {
+        facts.communicator = static_cast<int64_t>(call.communicator);
+        const auto ranks = run_.communicator_ranks.find(call.communicator);
+        if (ranks != run_.communicator_ranks.end()) facts.ranks = ranks->second;
+      }
+      if (call.sequence >= 0) facts.sequence = call.sequence;
+      if (call.peer >= 0) facts.peer = call.peer;
+      return;
+    }
+    const bool exchange = (facts.function == "send" || facts.function == "recv") &&
+                          (function == "send" || function == "recv") && function != facts.function;
+    if (facts.function != function) facts.function = exchange ? "sendrecv" : "unknown";
+    if (facts.dtype != call.dtype) facts.dtype.clear();
+    int64_t sum = 0;
+    const bool known =
+        facts.bytes && call.bytes >= 0 && !__builtin_add_overflow(*facts.bytes, call.bytes, &sum);
+    facts.bytes = known ? std::optional<int64_t>(sum) : std::nullopt;
+    facts.sequence.reset();
+    facts.peer.reset();
+  }
+
+  const Run& run_;
+  CollectivesByLaunch& out_;
+  std::vector<const LibraryCall*> plugin_, payload_;
+  std::vector<Candidate> launches_;
+  int64_t matched_ = 0;
+};
+
+// What each launch runs: the function it names, else the activity that it led to.
+std::vector<uint32_t> launch_names(const Run& run) {
+  std::vector<uint32_t> names(run.launches.size(), 0);
+  for (const Activity& activity : run.activities) {
+    if (activity.origin != kNone && !activity.is_copy) names[activity.origin] = activity.name;
+  }
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (names[i] != 0 || run.launches[i].kind == LaunchKind::graph) continue;
+    const auto function = run.functions.find(run.launches[i].function);
+    if (function != run.functions.end()) names[i] = function->second.name;
+  }
+  return names;
+}
+
+}  // namespace
+
+CollectivesByLaunch assign_calls(const Run& run,
+                                 const std::vector<import::KernelIdentity>& identities,
+                                 CallSummary& summary) {
+  CollectivesByLaunch out;
+  summary.calls = static_cast<int64_t>(run.calls.size());
+  if (run.calls.empty()) return out;
+  struct Event {
+    uint32_t tid, order, index;
+    bool is_call;
+  };
+  std::vector<Event> events;
+  for (uint32_t i = 0; i < run.calls.size(); ++i) {
+    events.push_back({run.calls[i].tid, run.calls[i].order, i, true});
+  }
+  const std::vector<uint32_t> names = launch_names(run);
+  for (uint32_t i = 0; i < names.size(); ++i) {
+    if (names[i] != 0 && communicates(identities[names[i]])) {
+      events.push_back({run.launches[i].tid, run.launches[i].order, i, false});
+    }
+  }
+  std::sort(events.begin(), events.end(), [](const Event& a, const Event& b) {
+    return a.tid != b.tid ? a.tid < b.tid : a.order < b.order;
+  });
+  Pairing pairing(run, out);
+  for (size_t i = 0; i < events.size(); ++i) {
+    if (i > 0 && events[i].tid != events[i - 1].tid) pairing.settle();
+    if (events[i].is_call) {
+      pairing.add(&run.calls[events[i].index]);
+    } else {
+      pairing.add(Candidate{events[i].index, &identities[names[events[i].index]]});
+    }
+  }
+  pairing.settle();
+  summary.matched = pairing.matched();
+  return out;
+}
+
+}  // namespace preserve::cuda

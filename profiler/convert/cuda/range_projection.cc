@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/convert/cuda/range_projection.h"
+
+#include <algorithm>
+
+#include "profiler/convert/cuda/rows.h"
+
+namespace preserve::cuda {
+
+// Parents come first, or the table is wrong.
+uint32_t RangeProjection::parent_of(uint32_t range) const {
+  const uint32_t parent = host_[range - 1].parent;
+  return parent < range ? parent : 0;
+}
+
+// A step that captures and then replays has both inside one decode_step: it is not another one.
+bool RangeProjection::around_replay(uint32_t range, uint32_t around) const {
+  for (; around != 0; around = parent_of(around)) {
+    if (host_[around - 1].name == host_[range - 1].name) return true;
+  }
+  return false;
+}
+
+RangeProjection::Place RangeProjection::place(const Activity& activity) {
+  const auto range_of = [&](uint32_t launch) {
+    const uint32_t range = launch == kNone ? 0 : run_.launches[launch].range;
+    return range <= host_.size() ? range : 0;
+  };
+  Place place{range_of(activity.launch), 0};
+  if (activity.origin == kNone || activity.origin == activity.launch) return place;
+  // Replays of one graph are told apart by their launch; without one the capture stands for all.
+  const uint32_t replay = activity.launch == kNone ? 0 : activity.launch + 1;
+  path_.clear();
+  for (uint32_t range = range_of(activity.origin); range != 0; range = parent_of(range)) {
+    const auto known = index_.find({range, replay});
+    if (known != index_.end()) {
+      place.projected = known->second;
+      break;
+    }
+    if (!around_replay(range, place.host)) path_.push_back(range);
+  }
+  for (auto range = path_.rbegin(); range != path_.rend(); ++range) {
+    ranges_.push_back({*range, activity.stream, place.projected, place.host});
+    place.projected = static_cast<uint32_t>(ranges_.size());
+    index_.emplace(Key{*range, replay}, place.projected);
+  }
+  for (uint32_t i = place.projected; i != 0; i = ranges_[i - 1].parent) {
+    Projected& range = ranges_[i - 1];
+    range.start_ns = std::min(range.start_ns, activity.start_ns);
+    range.end_ns = std::max(range.end_ns, activity.end_ns);
+  }
+  return place;
+}
+
+std::vector<RangeId> RangeProjection::write(TraceDb& db,
+                                            const std::vector<StreamId>& streams) const {
+  std::vector<RangeId> rows;
+  std::vector<int64_t> depths;
+  rows.reserve(ranges_.size());
+  for (const Projected& range : ranges_) {
+    const HostRange& host = host_[range.host - 1];
+    RangeRow row{};
+    row.stream = streams[range.stream];
+    row.kind = RangeKind::start_end;  // modules overlap where kernels do
+    row.domain = host.domain;
+    row.name = host.name;
+    if (range.parent != 0) {
+      row.parent = rows[range.parent - 1];
+      row.depth = depths[range.parent - 1] + 1;
+    } else if (range.around != 0) {
+      row.parent = host_[range.around - 1].row;
+      row.depth = host_[range.around - 1].depth + 1;
+    }
+    row.start_ns = range.start_ns;
+    row.end_ns = range.end_ns;
+    rows.push_back(db.add(row));
+    depths.push_back(row.depth);
+  }
+  return rows;
+}
+
+}  // namespace preserve::cuda

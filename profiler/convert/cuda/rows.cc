@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/convert/cuda/rows.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "profiler/convert/cuda/demangle.h"
+#include "profiler/convert/cuda/findings.h"
+#include "profiler/convert/cuda/kernel_arguments.h"
+#include "profiler/convert/cuda/range_projection.h"
+
+namespace preserve::cuda {
+namespace {
+
+using import::KernelClass;
+using import::KernelIdentity;
+
+std::optional<int64_t> positive(int64_t value) {
+  return value > 0 ? std::optional<int64_t>(value) : std::nullopt;
+}
+
+std::vector<StreamId> add_streams(const Run& run, const RowTarget& target) {
+  std::map<uint32_t, DeviceId> devices;
+  std::vector<StreamId> streams;
+  for (const GpuStream& stream : run.streams) {
+    const auto [device, fresh] = devices.try_emplace(stream.device);
+    if (fresh) {
+      DeviceRow row{target.host, "gpu", "unknown GPU"};
+      if (const auto known = run.devices.find(stream.device); known != run.devices.end()) {
+        const DeviceBody& body = known->second.first;
+        if (!known->second.second.empty()) row.name = known->second.second;
+        row.cache_bytes = positive(body.cache_bytes);
+        row.memory_bytes = positive(body.memory_bytes);
+        row.memory_bandwidth_bytes_per_s = positive(body.bandwidth_bytes_per_s);
+        row.units = positive(body.units);
+      }
+      for (const CounterSetup& setup : run.counter_setups) {
+        if (setup.body.device == stream.device && !setup.chip.empty()) {
+          row.name = "NVIDIA " + setup.chip;
+        }
+      }
+      device->second = target.db.add(row);
+    }
+    streams.push_back(
+        target.db.add(StreamRow{target.process, device->second, StreamKind::gpu, stream.stream,
+                                fmt::format("GPU {} stream {}", stream.device, stream.stream)}));
+  }
+  return streams;
+}
+
+// Of CUpti_ActivitySynchronizationType.
+const char* wait_name(uint32_t type) {
+  static constexpr const char* kNames[] = {"wait", "wait for event", "stream waits for event",
+                                           "wait for stream", "wait for context"};
+  return kNames[type < std::size(kNames) ? type : 0];
+}
+
+// What is known of each name, asked once per name, as whoever writes rules sees it.
+std::vector<KernelIdentity> identify(const std::vector<std::string>& names,
+                                     const import::KernelRules& rules) {
+  std::vector<KernelIdentity> identities;
+  identities.reserve(names.size());
+  for (const std::string& name : names) identities.push_back(rules.identify(name));
+  return identities;
+}
+
+class OpWriter {
+ public:
+  OpWriter(Run& run, const RowTarget& target) : run_(run), target_(target) {
+    const std::vector<std::string> names = demangled(run.names);
+    identities_ = identify(names, target.rules);
+    names_.reserve(names.size());
+    for (const std::string& name : names) {
+      names_.push_back(target.db.intern(name.empty() ? "(no name)" : name));
+    }
+    facts_ = assign_calls(run, identities_, summary_.calls);
+    streams_ = add_streams(run, target);
+  }
+
+  RowSummary write() {
+    RangeProjection projection(run_, target_.ranges);
+    std::vector<RangeProjection::Place> places;
+    places.reserve(run_.activities.size());
+    for (const Activity& activity : run_.activities) places.push_back(projection.place(activity));
+    const std::vector<RangeId> projected = projection.write(target_.db, streams_);
+    const Operands operands(run_, identities_, target_.named_memory, bandwidth(run_),
+                            target_.process, target_.db);
+    summary_.operands = operands.summary();
+    for (size_t i = 0; i < places.size(); ++i) {
+      const RangeProjection::Place& place = places[i];
+      const Activity& activity = run_.activities[i];
+      const OpId op = write_op(activity, place.projected != 0 ? projected[place.projected - 1]
+                                         : place.host != 0    ? target_.ranges[place.host - 1].row
+                                                              : RangeId{});
+      if (!activity.is_copy)
+        write_accesses(op, activity, operands.of(activity.origin), projection, place);
+    }
+    write_whole_graphs();
+    write_waits();
+    return summary_;
+  }
+
+ private:
+  static int64_t bandwidth(const Run& run) {
+    int64_t best = 0;
+    for (const auto& [id, device] : run.devices) {
+      best = std::max(best, device.first.bandwidth_bytes_per_s);
+    }
+    return best;
+  }
+
+  void write_accesses(OpId op, const Activity& activity, const std::vector<Operand>& operands,
+                      const RangeProjection& projection, const RangeProjection::Place& place) {
+    int64_t number = 0;
+    for (const Operand& operand : operands) {
+      target_.db.add(AccessRow{op, number++, operand.tensor, operand.offset_bytes, operand.bytes,
+                               operand.mode, "params", operand.confidence});
+    }
+    const uint32_t host = projection.host_range(place);
+    const KernelClass kernel_class = identities_[activity.name].kernel_class;
+    const bool streams = kernel_class == KernelClass::matmul ||
+                         kernel_class == KernelClass::attention ||
+                         kernel_class == KernelClass::embedding;
+    if (!operands.empty() || !streams || host == 0 || !target_.add_by_range) return;
+    target_.add_by_range(op, target_.ranges[host - 1].name,
+                         uint64_t{place.projected} << 32 | place.host, activity.start_ns);
+  }
+
+  OpId write_op(const Activity& activity, RangeId range) {
+    const KernelIdentity& identity = identities_[activity.name];
+    OpRow row{streams_[activity.stream], import::op_kind_of(identity.kernel_class),
+              names_[activity.name], activity.start_ns, activity.end_ns};
+    if (activity.is_copy) row.kind = OpKind::copy;
+    if (activity.correlation != 0) row.correlation_id = activity.correlation;
+    if (activity.graph_node != 0) {
+      row.graph_id = activity.graph;
+      row.graph_node_id = static_cast<int64_t>(activity.graph_node);
+    }
+    row.range = range;
+    const OpId op = target_.db.add(row);
+    ++summary_.ops;
+    if (activity.counters != kNone) {
+      const auto& values = run_.counter_values[activity.counters];
+      for (size_t i = 0; i < values.size(); ++i) {
+        if (values[i] >= 0) target_.db.add_counter(op, kCounterNames[i], values[i]);
+      }
+    }
+    if (activity.is_copy) {
+      ++summary_.copies;
+      if (activity.bytes >= 0) {
+        target_.db.add_counter(op, "copy_bytes", static_cast<double>(activity.bytes));
+      }
+    } else if (row.kind == OpKind::collective || row.kind == OpKind::p2p) {
+      write_collective(op, activity, identity);
+    }
+    return op;
+  }
+
+  void write_collective(OpId op, const Activity& activity, const KernelIdentity& identity) {
+    CollectiveFacts facts;
+    if (const auto told = facts_.find(activity.origin);
+        activity.origin != kNone && told != facts_.end()) {
+      facts = told->second;
+    }
+    if (const auto& own = own_arguments(activity); !facts.bytes && own) facts = *own;
+    if (facts.function.empty() || facts.function == "unknown") facts.function = identity.function;
+    if (facts.function.empty()) facts.function = "unknown";
+    // A replay repeats the captured call, but not its number.
+    if (activity.graph_node != 0) facts.sequence.reset();
+    target_.db.add(CollectiveRow{op, facts.function, facts.bytes, facts.dtype, facts.ranks,
+                                 facts.communicator, facts.sequence, facts.peer, true, facts.source,
+                                 facts.confidence});
+    // How much of the device it holds: a stand-in at replay needs it.
+    if (activity.blocks > 0) target_.db.add_counter(op, "blocks", activity.blocks);
+    ++summary_.collectives;
+  }
+
+  // What the kernel's arguments say, looked at once per call.
+  const std::optional<CollectiveFacts>& own_arguments(const Activity& activity) {
+    static const std::optional<CollectiveFacts> kNothing;
+    if (activity.origin == kNone) return kNothing;
+    const auto [entry, fresh] = arguments_.try_emplace(activity.origin);
+    if (fresh) {
+      entry->second =
+          facts_from_arguments(run_, run_.launches[activity.origin], run_.names[activity.name]);
+    }
+    return entry->second;
+  }
+
+  // Launches of graphs that were recorded as a whole: known time, unknown content.
+  void write_whole_graphs() {
+    if (run_.graphs.empty()) return;
+    std::sort(run_.graphs.begin(), run_.graphs.end(),
+              [](const GraphBody& a, const GraphBody& b) { return a.start_ns < b.start_ns; });
+    std::map<std::pair<uint32_t, uint32_t>, StreamId> streams;  // numbered within a context
+    for (size_t i = 0; i < run_.streams.size(); ++i) {
+      streams.try_emplace({run_.streams[i].context, run_.streams[i].stream}, streams_[i]);
+    }
+    const StringId name = target_.db.intern("CUDA graph");
+    for (const GraphBody& graph : run_.graphs) {
+      const auto [stream, fresh] = streams.try_emplace({graph.place.context, graph.place.stream});
+      if (fresh) {
+        stream->second = target_.db.add(
+            StreamRow{target_.process, {}, StreamKind::gpu, graph.place.stream, "graph launches"});
+      }
+      OpRow row{stream->second, OpKind::other, name, graph.start_ns, graph.end_ns};
+      row.correlation_id = graph.place.correlation;
+      row.graph_id = graph.place.graph;
+      target_.db.add(row);
+      ++summary_.ops;
+    }
+  }
+
+  // Waits are no operators: a step would be made of them. They are ranges on the stream that was
+  // waited for, or on the first of its context.
+  void write_waits() {
+    const StringId domain = run_.waits.empty() ? StringId{} : target_.db.intern("CUDA");
+    for (const Wait& wait : run_.waits) {
+      size_t found = run_.streams.size();
+      for (size_t i = run_.streams.size(); i-- > 0;) {
+        if (run_.streams[i].context != wait.context) continue;
+        if (found == run_.streams.size() || run_.streams[found].stream != wait.stream) found = i;
+      }
+      if (found == run_.streams.size()) continue;
+      RangeRow row{};
+      row.stream = streams_[found];
+      row.kind = RangeKind::start_end;
+      row.domain = domain;
+      row.name = target_.db.intern(wait_name(wait.type));
+      row.start_ns = wait.start_ns;
+      row.end_ns = wait.end_ns;
+      target_.db.add(row);
+      ++summary_.waits;
+    }
+  }
+
+  Run& run_;
+  const RowTarget& target_;
+  std::vector<KernelIdentity> identities_;
+  std::vector<StringId> names_;
+  std::vector<StreamId> streams_;
+  CollectivesByLaunch facts_;
+  std::unordered_map<uint32_t, std::optional<CollectiveFacts>> arguments_;  // by launch
+  RowSummary summary_;
+};
+
+void write_losses(const Run& run, const RowSummary& summary, const RowTarget& target) {
+  const Losses& lost = run.losses;
+  const auto add = [&](const char* source, const char* kind, int64_t count) {
+    if (count > 0) target.db.add_loss(target.process, source, kind, count);
+  };
+  const auto graphs = static_cast<int64_t>(run.graphs.size());
+  add("cupti", "received",
+      lost.received + graphs + lost.dropped + lost.unreadable + lost.unknown_kind);
+  const auto counted = static_cast<int64_t>(run.counter_values.size());
+  add("cupti", "written", summary.ops - counted);
+  add("cupti", "dropped", lost.dropped);
+  add("cupti", "zero_timestamp", lost.zero_timestamp);
+  add("cupti", "impossible_time", lost.impossible_time);
+  add("cupti", "unreadable", lost.unreadable);
+  add("cupti", "unknown_kind", lost.unknown_kind);
+  add("cupti_buffers", "received", lost.discarded_buffers);
+  add("cupti_buffers", "dropped", lost.discarded_buffers);
+  const auto waits = static_cast<int64_t>(run.waits.size());
+  add("cuda_waits", "received", waits + lost.waits_without_time);
+  add("cuda_waits", "written", summary.waits);
+  add("cuda_waits", "zero_timestamp", lost.waits_without_time);
+  add("cuda_waits", "unmatched", waits - summary.waits);
+  const int64_t unplaced =
+      lost.counter_unplaced + summary.counters.measured - summary.counters.given;
+  add("counters", "received",
+      summary.counters.measured + lost.counter_unplaced + lost.counter_ranges +
+          lost.counter_failed);
+  add("counters", "written", summary.counters.given);
+  add("counters", "dropped", lost.counter_ranges);
+  add("counters", "unreadable", lost.counter_failed);
+  add("counters", "unmatched", unplaced);
+  const auto coverage = [&](const char* source, int64_t all, int64_t found) {
+    add(source, "received", all);
+    add(source, "written", found);
+    add(source, "unmatched", all - found);
+  };
+  coverage("cuda_launch", static_cast<int64_t>(run.activities.size()), summary.join.launched);
+  coverage("cuda_graph_node", summary.join.graph_nodes, summary.join.resolved_nodes);
+  coverage("nccl", summary.calls.calls, summary.calls.matched);
+}
+
+// Names of CUpti_ActivityOverheadKind (cupti_activity.h).
+std::string overhead_name(uint32_t kind) {
+  static constexpr const char* kNames[] = {
+      "unknown",        "buffer_flush",     "instrumentation",     "resource",
+      "module_loading", "function_loading", "command_buffer_full", "buffer_request",
+      "unified_memory"};
+  if (kind == 1) return "driver_compiler";
+  const uint32_t index = kind >> 16;
+  return (kind & 0xffff) == 0 && index < std::size(kNames) ? kNames[index]
+                                                           : fmt::format("kind_{}", kind);
+}
+
+nlohmann::json counter_facts(const Run& run, const RowSummary& summary) {
+  nlohmann::json facts;
+  facts["asked"] = nlohmann::json::array();
+  facts["devices"] = nlohmann::json::array();
+  for (const CounterSetup& setup : run.counter_setups) {
+    if (!setup.why_not.empty()) {
+      facts["why_not"] = setup.why_not;
+      continue;
+    }
+    const bool is_wish = setup.body.device == kNoDevice;
+    nlohmann::json names = nlohmann::json::array();
+    const uint32_t mask = is_wish ? counters_of(setup.body.groups) : setup.body.counters;
+    for (size_t i = 0; i < kCounters; ++i) {
+      if ((mask >> i & 1) != 0) names.push_back(kCounterNames[i]);
+    }
+    if (is_wish) {
+      facts["asked"] = names;
+    } else {
+      facts["devices"].push_back(
+          {{"device", setup.body.device}, {"chip", setup.chip}, {"counters", names}});
+    }
+  }
+  facts["graph_launches"] = summary.counters.graphs;
+  facts["graph_launches_as_a_whole"] = summary.counters.whole_graphs;
+  facts["not_measured_communication"] = run.losses.counter_skipped;
+  return facts;
+}
+
+void write_meta(const Run& run, const RowSummary& summary, const RowTarget& target) {
+  nlohmann::json facts;
+  facts["cupti_version"] = run.cupti_version;
+  facts["kernel_records"] = {run.oldest_kernel, run.newest_kernel};
+  facts["parameters"] = {{"launches", summary.operands.launches},
+                         {"matched", summary.operands.matched}};
+  std::map<uint32_t, std::pair<int64_t, int64_t>> waits;
+  for (const Wait& wait : run.waits) {
+    ++waits[wait.type].first;
+    waits[wait.type].second += wait.end_ns - wait.start_ns;
+  }
+  for (const auto& [type, total] : waits) {
+    facts["waits"][wait_name(type)] = {{"count", total.first}, {"ns", total.second}};
+  }
+  for (const auto& [kind, count] : run.external_ids) {
+    facts["external_ids"][std::to_string(kind)] = count;
+  }
+  if (run.pools.created > 0) {
+    facts["memory_pools"] = {{"created", run.pools.created},
+                             {"largest_bytes", run.pools.largest_bytes}};
+  }
+  nlohmann::json& overhead = facts["overhead"] = nlohmann::json::object();
+  for (const auto& [kind, total] : run.overheads) {
+    overhead[overhead_name(kind)] = {{"count", total.first}, {"ns", total.second}};
+  }
+  if (!run.counter_setups.empty()) {
+    facts["counters"] = counter_facts(run, summary);
+    const uint32_t groups = run.counter_setups.front().body.groups;
+    target.db.set_meta("counters", groups == kDramCounters ? "dram"
+                                   : groups == kL2Counters ? "l2"
+                                                           : "dram,l2");
+  }
+  nlohmann::json& states = facts["degraded"] = nlohmann::json::array();
+  for (const auto& [state, reason] : run.states) {
+    if (state == State::degraded) states.push_back(reason);
+  }
+  facts["notes"] = find_out(run).notes;
+  facts["capture_ranges"] = run.recorded.size();
+  target.db.set_meta(fmt::format("cuda_process_{}", target.process.value),
+                     facts.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
+}  // namespace
+
+RowSummary write_rows(Run& run, const RowTarget& target) {
+  const CounterSummary counters = add_counter_activities(run);
+  const JoinSummary joined = join(run);
+  name_counter_activities(run);
+  RowSummary summary = OpWriter(run, target).write();
+  summary.join = joined;
+  summary.counters = counters;
+  write_losses(run, summary, target);
+  // A process that never used CUDA leaves no trace of it.
+  if (run.cupti_version != 0 || !run.states.empty() || !run.counter_setups.empty()) {
+    write_meta(run, summary, target);
+  }
+  return summary;
+}
+
+}  // namespace preserve::cuda

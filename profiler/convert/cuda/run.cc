@@ -1,0 +1,502 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/convert/cuda/run.h"
+
+#include <algorithm>
+#include <cstring>
+#include <unordered_set>
+
+namespace preserve::cuda {
+namespace {
+
+// Bytes of one element, by NCCL's own names of its types (nccl.h).
+int64_t dtype_bytes(std::string_view dtype) {
+  static constexpr std::pair<std::string_view, int64_t> kTypes[] = {
+      {"ncclInt8", 1},      {"ncclChar", 1},   {"ncclUint8", 1},    {"ncclInt32", 4},
+      {"ncclInt", 4},       {"ncclUint32", 4}, {"ncclInt64", 8},    {"ncclUint64", 8},
+      {"ncclFloat16", 2},   {"ncclHalf", 2},   {"ncclFloat32", 4},  {"ncclFloat", 4},
+      {"ncclFloat64", 8},   {"ncclDouble", 8}, {"ncclBfloat16", 2}, {"ncclFloat8e4m3", 1},
+      {"ncclFloat8e5m2", 1}};
+  for (const auto& [name, bytes] : kTypes) {
+    if (dtype == name) return bytes;
+  }
+  return 0;
+}
+
+constexpr uint32_t kKernelNode = 0;   // CU_GRAPH_NODE_TYPE_KERNEL
+constexpr uint32_t kPoolCreated = 1;  // CUpti_ActivityMemoryPoolOperationType
+
+// Later than any clock of this century: sums of two such times do not overflow.
+constexpr int64_t kLatestNs = int64_t{1} << 62;
+
+const char* copy_name(const CopyBody& body) {
+  switch (body.kind) {
+    case CopyKind::to_device:
+      return "memcpy HtoD";
+    case CopyKind::from_device:
+      return "memcpy DtoH";
+    case CopyKind::on_device:
+      return "memcpy DtoD";
+    case CopyKind::on_host:
+      return "memcpy HtoH";
+    case CopyKind::peer:
+      return "memcpy PtoP";
+    case CopyKind::fill:
+      return "memset";
+    default:
+      return "memcpy";
+  }
+}
+
+uint32_t product(const uint32_t (&dims)[3]) {
+  const uint64_t low = uint64_t{dims[0]} * dims[1];
+  const uint64_t all = low > UINT32_MAX ? UINT32_MAX : low * dims[2];
+  return static_cast<uint32_t>(std::min<uint64_t>(all, UINT32_MAX));
+}
+
+}  // namespace
+
+std::string next_word(std::string_view& text) {
+  const size_t end = std::min(text.find('\0'), text.size());
+  std::string word(text.substr(0, end));
+  text.remove_prefix(std::min(end + 1, text.size()));
+  return word;
+}
+
+void RunReader::add(const spool::RecordHeader& head, std::string_view tail,
+                    const Position& position) {
+  ++order_;
+  switch (static_cast<RecordType>(head.type)) {
+    case RecordType::kernel:
+      return add_kernel(tail);
+    case RecordType::copy:
+      return add_copy(tail);
+    case RecordType::memory:
+      return add_memory(tail);
+    case RecordType::launch:
+      return add_launch(head, tail, position);
+    case RecordType::function:
+      return add_function(head, tail);
+    case RecordType::node:
+      return add_node(tail, position);
+    case RecordType::mapping:
+      return add_mapping(tail, position);
+    case RecordType::collective:
+      return add_collective(head, tail, position);
+    case RecordType::counters:
+      return add_counters(tail, position);
+    case RecordType::counter_setup:
+      return add_counter_setup(head, tail);
+    case RecordType::executable:
+      return add_executable(tail, position);
+    case RecordType::lost:
+      return add_lost(tail);
+    case RecordType::clock:
+      return add_clock(tail);
+    case RecordType::name: {
+      NameBody body{};
+      if (!take(tail, body)) return;
+      tail.remove_prefix(sizeof(body));
+      name_index_[body.id] = constant_name(tail.substr(0, head.text_bytes));
+      return;
+    }
+    case RecordType::device: {
+      DeviceBody body{};
+      if (!take(tail, body)) return;
+      tail.remove_prefix(sizeof(body));
+      run_.devices[body.id] = {body, std::string(tail.substr(0, head.text_bytes))};
+      return;
+    }
+    case RecordType::graph: {
+      GraphBody body{};
+      if (!take(tail, body)) return;
+      if (body.start_ns > 0 && body.end_ns >= body.start_ns && body.end_ns <= kLatestNs) {
+        run_.graphs.push_back(body);
+      } else {  // one that was launched by the device has no start of its own
+        ++run_.losses.received;
+        ++run_.losses.zero_timestamp;
+      }
+      return;
+    }
+    case RecordType::overhead: {
+      OverheadBody body{};
+      if (!take(tail, body)) return;
+      auto& [count, total_ns] = run_.overheads[body.kind];
+      ++count;
+      const bool possible =
+          body.start_ns > 0 && body.end_ns > body.start_ns && body.end_ns <= kLatestNs;
+      if (possible && __builtin_add_overflow(total_ns, body.end_ns - body.start_ns, &total_ns)) {
+        total_ns = INT64_MAX;
+      }
+      return;
+    }
+    case RecordType::tensor_map: {
+      TensorMap map{position.time_ns, {}};
+      if (take(tail, map.body)) run_.tensor_maps.push_back(map);
+      return;
+    }
+    case RecordType::communicator: {
+      CommunicatorBody body{};
+      if (take(tail, body)) run_.communicator_ranks[body.id] = body.ranks;
+      return;
+    }
+    case RecordType::state:
+      return add_state(head, tail, position);
+    case RecordType::synchronize:
+      return add_wait(tail);
+    case RecordType::external: {
+      ExternalBody body{};
+      if (take(tail, body)) ++run_.external_ids[body.kind];
+      return;
+    }
+    case RecordType::pool: {
+      PoolBody body{};
+      if (!take(tail, body)) return;
+      if (body.operation == kPoolCreated) ++run_.pools.created;
+      run_.pools.largest_bytes = std::max(run_.pools.largest_bytes, body.bytes);
+      return;
+    }
+    default:
+      return;  // context: its streams say which device it is on
+  }
+}
+
+void RunReader::add(LibraryCall call, const Position& position) {
+  call.time_ns = position.time_ns;
+  call.tid = position.tid;
+  call.order = ++order_;
+  run_.calls.push_back(std::move(call));
+}
+
+uint32_t RunReader::constant_name(std::string_view text) {
+  const auto found = text_index_.find(text);
+  if (found != text_index_.end()) return found->second;
+  const auto index = static_cast<uint32_t>(run_.names.size());
+  run_.names.emplace_back(text);
+  texts_.emplace_back(text);
+  text_index_.emplace(texts_.back(), index);
+  return index;
+}
+
+uint32_t RunReader::name(uint32_t spool_id) {
+  const auto found = name_index_.find(spool_id);
+  return found == name_index_.end() ? constant_name("(unknown kernel)") : found->second;
+}
+
+uint32_t RunReader::stream(const Place& place) {
+  if (last_stream_index_ != kNone && last_stream_.stream == place.stream &&
+      last_stream_.context == place.context && last_stream_.device == place.device) {
+    return last_stream_index_;
+  }
+  last_stream_ = {place.device, place.context, place.stream};
+  const auto [entry, fresh] = stream_index_.try_emplace({place.device, place.context, place.stream},
+                                                        static_cast<uint32_t>(run_.streams.size()));
+  if (fresh) run_.streams.push_back(last_stream_);
+  return last_stream_index_ = entry->second;
+}
+
+void RunReader::add_activity(const Place& place, int64_t start_ns, int64_t end_ns,
+                             Activity activity) {
+  ++run_.losses.received;
+  if (start_ns == 0 && end_ns == 0) {
+    ++run_.losses.zero_timestamp;
+    return;
+  }
+  if (end_ns < start_ns || start_ns <= 0 || end_ns > kLatestNs) {
+    ++run_.losses.impossible_time;
+    return;
+  }
+  activity.start_ns = start_ns;
+  activity.end_ns = end_ns;
+  activity.graph_node = place.graph_node;
+  activity.graph = place.graph;
+  activity.correlation = place.correlation;
+  activity.stream = stream(place);
+  run_.activities.push_back(activity);
+}
+
+void RunReader::add_kernel(std::string_view tail) {
+  KernelBody body{};
+  if (!take(tail, body)) return;
+  Activity activity;
+  activity.name = name(body.name);
+  activity.blocks = product(body.grid);
+  activity.threads = static_cast<uint16_t>(std::min<uint32_t>(product(body.block), UINT16_MAX));
+  run_.newest_kernel = std::max<uint32_t>(run_.newest_kernel, body.generation);
+  if (run_.oldest_kernel == 0 || body.generation < run_.oldest_kernel) {
+    run_.oldest_kernel = body.generation;
+  }
+  add_activity(body.place, body.start_ns, body.end_ns, activity);
+}
+
+void RunReader::add_copy(std::string_view tail) {
+  CopyBody body{};
+  if (!take(tail, body)) return;
+  Activity activity;
+  activity.name = constant_name(copy_name(body));
+  activity.bytes = body.bytes;
+  activity.is_copy = true;
+  add_activity(body.place, body.start_ns, body.end_ns, activity);
+}
+
+void RunReader::add_wait(std::string_view tail) {
+  SynchronizeBody body{};
+  if (!take(tail, body)) return;
+  if (body.start_ns <= 0 || body.end_ns < body.start_ns || body.end_ns > kLatestNs) {
+    ++run_.losses.waits_without_time;
+    return;
+  }
+  run_.waits.push_back({body.start_ns, body.end_ns, body.type, body.context, body.stream});
+}
+
+void RunReader::add_memory(std::string_view tail) {
+  MemoryBody body{};
+  if (!take(tail, body)) return;
+  if (body.time_ns < 0 || body.time_ns > kLatestNs) {
+    ++run_.losses.damaged;
+    return;
+  }
+  memory_.push_back({body.time_ns, body.address, body.bytes,
+                     body.release != 0 ? MemoryEvent::release : MemoryEvent::allocate, true});
+}
+
+void RunReader::add_mapping(std::string_view tail, const Position& position) {
+  MappingBody body{};
+  if (!take(tail, body)) return;
+  memory_.push_back({position.time_ns, body.address, body.bytes,
+                     body.unmapped != 0 ? MemoryEvent::unmap : MemoryEvent::allocate, false});
+}
+
+// Allocations come from the writer thread, mappings from the threads that made them.
+void RunReader::build_allocations() {
+  std::stable_sort(memory_.begin(), memory_.end(), [](const MemoryEvent& a, const MemoryEvent& b) {
+    return a.time_ns < b.time_ns;
+  });
+  std::map<uint64_t, size_t> live;  // by address
+  const auto end = [&](std::map<uint64_t, size_t>::iterator entry, int64_t time_ns) {
+    run_.allocations[entry->second].to_ns = time_ns;
+    return live.erase(entry);
+  };
+  for (const MemoryEvent& event : memory_) {
+    auto known = live.find(event.address);
+    if (event.kind == MemoryEvent::release) {
+      if (known != live.end()) end(known, event.time_ns);
+    } else if (event.kind == MemoryEvent::unmap) {
+      // One call may unmap many mappings.
+      const auto bytes = static_cast<uint64_t>(std::max<int64_t>(event.bytes, 0));
+      for (auto at = live.lower_bound(event.address);
+           at != live.end() && at->first - event.address < bytes;) {
+        at = end(at, event.time_ns);
+      }
+    } else if (event.address != 0 && event.bytes > 0) {
+      if (known != live.end()) end(known, event.time_ns);  // its release was lost
+      live[event.address] = run_.allocations.size();
+      run_.allocations.push_back({event.time_ns, INT64_MAX, event.address, event.bytes});
+    }
+  }
+}
+
+void RunReader::add_launch(const spool::RecordHeader& head, std::string_view tail,
+                           const Position& position) {
+  LaunchBody body{};
+  if (!take(tail, body)) return;
+  tail.remove_prefix(sizeof(body));
+  Launch launch;
+  launch.time_ns = position.time_ns;
+  launch.tid = position.tid;
+  launch.context = body.context;
+  launch.range = position.range;
+  launch.order = order_;
+  launch.stream = body.stream;
+  launch.function = body.function;
+  launch.correlation = body.correlation;
+  launch.outer_correlation = body.outer_correlation;
+  launch.kind = body.kind;
+  launch.parameters_cut = (body.flags & kParametersCut) != 0;
+  const size_t text = spool::padded(head.text_bytes);
+  if (body.parameter_bytes > 0 && body.parameter_bytes <= kMaxParameterBytes &&
+      tail.size() >= text + body.parameter_bytes &&
+      run_.parameters.size() < kNone - size_t{kMaxParameterBytes}) {
+    launch.parameters = static_cast<uint32_t>(run_.parameters.size());
+    launch.parameter_bytes = body.parameter_bytes;
+    run_.parameters.append(tail.substr(text, body.parameter_bytes));
+  }
+  last_launch_[position.tid] = static_cast<uint32_t>(run_.launches.size());
+  run_.launches.push_back(launch);
+}
+
+void RunReader::add_function(const spool::RecordHeader& head, std::string_view tail) {
+  FunctionBody body{};
+  if (!take(tail, body)) return;
+  tail.remove_prefix(sizeof(body));
+  Function function;
+  function.name = constant_name(tail.substr(0, head.text_bytes));
+  tail.remove_prefix(std::min(spool::padded(head.text_bytes), tail.size()));
+  if (body.parameters <= kMaxParameters &&
+      tail.size() >= body.parameters * sizeof(ParameterLayout)) {
+    function.layout.resize(body.parameters);
+    if (body.parameters > 0) {
+      std::memcpy(function.layout.data(), tail.data(), body.parameters * sizeof(ParameterLayout));
+    }
+    function.layout_known = true;
+  }
+  run_.functions[body.id] = std::move(function);
+}
+
+void RunReader::add_node(std::string_view tail, const Position& position) {
+  NodeBody body{};
+  if (!take(tail, body)) return;
+  Node node{position.time_ns, body.node, body.original, kNone, body.event};
+  const auto last = last_launch_.find(position.tid);
+  // Cloning copies nodes; the call around it (an instantiation) says nothing about them.
+  if (body.in_launch != 0 && last != last_launch_.end() && body.event != NodeEvent::cloned) {
+    node.launch = last->second;
+  }
+  run_.nodes.push_back(node);
+  if (body.event != NodeEvent::cloned) return;
+  Cloned& cloned = cloned_[position.tid];
+  if (cloned.graph != body.graph) cloned = {body.graph, {}};
+  if (body.type == kKernelNode) cloned.kernels.push_back(body.node);
+}
+
+void RunReader::add_collective(const spool::RecordHeader& head, std::string_view tail,
+                               const Position& position) {
+  CollectiveBody body{};
+  if (!take(tail, body)) return;
+  tail.remove_prefix(sizeof(body));
+  std::string_view words = tail.substr(0, head.text_bytes);
+  LibraryCall call;
+  call.function = next_word(words);
+  call.dtype = next_word(words);
+  call.algorithm = next_word(words);
+  call.protocol = next_word(words);
+  const int64_t element = dtype_bytes(call.dtype);
+  if (element > 0 && body.count <= static_cast<uint64_t>(INT64_MAX / element)) {
+    call.bytes = static_cast<int64_t>(body.count) * element;
+  }
+  call.communicator = body.communicator;
+  call.sequence = body.sequence == kNoSequence ? -1 : static_cast<int64_t>(body.sequence);
+  call.peer = body.peer;
+  call.from_plugin = true;
+  add(std::move(call), position);
+}
+
+void RunReader::add_lost(std::string_view tail) {
+  LostBody body{};
+  if (!take(tail, body)) return;
+  const auto count = static_cast<int64_t>(body.count);
+  switch (body.place) {
+    case LossPlace::cupti:
+      run_.losses.dropped += count;
+      return;
+    case LossPlace::discarded:
+      run_.losses.discarded_buffers += count;
+      return;
+    case LossPlace::unreadable:
+      run_.losses.unreadable += count;
+      return;
+    case LossPlace::unknown_kind:
+      run_.losses.unknown_kind += count;
+      return;
+    case LossPlace::spool:
+      run_.losses.spool += count;
+      return;
+    case LossPlace::counter_ranges:
+      run_.losses.counter_ranges += count;
+      return;
+    case LossPlace::counter_failed:
+      run_.losses.counter_failed += count;
+      return;
+    case LossPlace::counter_skipped:
+      run_.losses.counter_skipped += count;
+      return;
+  }
+}
+
+void RunReader::add_clock(std::string_view tail) {
+  ClockBody body{};
+  if (!take(tail, body)) return;
+  run_.cupti_version = body.cupti_version;
+  if (body.monotonic_ns < 0 || body.monotonic_ns > kLatestNs || body.realtime_ns < 0 ||
+      body.realtime_ns > kLatestNs) {
+    ++run_.losses.damaged;
+    return;
+  }
+  if (body.activity_clock == ActivityClock::realtime) {
+    clock_points_.push_back({body.realtime_ns, body.monotonic_ns - body.realtime_ns});
+  }
+}
+
+// CUPTI without a time stamp callback runs on CLOCK_REALTIME, which may step: each time is shifted
+// by the offset that was measured last before it.
+void RunReader::shift_activity_times() {
+  if (clock_points_.empty()) return;
+  std::sort(clock_points_.begin(), clock_points_.end(),
+            [](const ClockPoint& a, const ClockPoint& b) { return a.realtime_ns < b.realtime_ns; });
+  const auto shifted = [&](int64_t time_ns) {
+    auto after =
+        std::upper_bound(clock_points_.begin(), clock_points_.end(), time_ns,
+                         [](int64_t t, const ClockPoint& point) { return t < point.realtime_ns; });
+    if (after != clock_points_.begin()) --after;
+    return time_ns + after->offset_ns;
+  };
+  for (Activity& activity : run_.activities) {
+    const int64_t dur_ns = activity.end_ns - activity.start_ns;
+    activity.start_ns = shifted(activity.start_ns);
+    activity.end_ns = activity.start_ns + dur_ns;
+  }
+  for (MemoryEvent& event : memory_) {
+    if (event.on_activity_clock) event.time_ns = shifted(event.time_ns);
+  }
+  for (Wait& wait : run_.waits) {
+    const int64_t dur_ns = wait.end_ns - wait.start_ns;
+    wait.start_ns = shifted(wait.start_ns);
+    wait.end_ns = wait.start_ns + dur_ns;
+  }
+  for (GraphBody& graph : run_.graphs) {
+    graph.start_ns = shifted(graph.start_ns);
+    graph.end_ns = shifted(graph.end_ns);
+  }
+}
+
+void RunReader::add_state(const spool::RecordHeader& head, std::string_view tail,
+                          const Position& position) {
+  StateBody body{};
+  if (!take(tail, body)) return;
+  tail.remove_prefix(sizeof(body));
+  run_.states.emplace_back(body.state, std::string(tail.substr(0, head.text_bytes)));
+  if (body.state == State::recording) {
+    run_.recorded.emplace_back(position.time_ns, INT64_MAX);
+  } else if (body.state != State::noted && !run_.recorded.empty()) {
+    int64_t& end_ns = run_.recorded.back().second;
+    end_ns = std::min(end_ns, position.time_ns);
+  }
+}
+
+// Launches of graphs are recorded from start to end (session.cc); those count that were launched
+// inside the capture range, or ran there where the launch is not known.
+void RunReader::leave_out_graphs_beyond_ranges() {
+  if (run_.graphs.empty() || run_.states.empty()) return;
+  std::unordered_set<uint32_t> launched;
+  for (const Launch& launch : run_.launches) {
+    if (launch.kind != LaunchKind::graph) continue;
+    launched.insert(launch.correlation);
+    if (launch.outer_correlation != 0) launched.insert(launch.outer_correlation);
+  }
+  const auto beyond = [&](const GraphBody& graph) {
+    return launched.count(graph.place.correlation) == 0 &&
+           std::none_of(run_.recorded.begin(), run_.recorded.end(), [&](const auto& range) {
+             return graph.start_ns >= range.first && graph.start_ns < range.second;
+           });
+  };
+  run_.graphs.erase(std::remove_if(run_.graphs.begin(), run_.graphs.end(), beyond),
+                    run_.graphs.end());
+}
+
+Run RunReader::finish() {
+  shift_activity_times();
+  leave_out_graphs_beyond_ranges();
+  build_allocations();
+  return std::move(run_);
+}
+
+}  // namespace preserve::cuda

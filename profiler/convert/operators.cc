@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/convert/operators.h"
+
+#include <fmt/format.h>
+
+namespace preserve {
+namespace {
+
+uint64_t mix(uint64_t seed, uint64_t value) {  // splitmix64
+  uint64_t x = seed + value + 0x9e3779b97f4a7c15;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+  return x ^ (x >> 31);
+}
+
+}  // namespace
+
+OperatorRules::OperatorRules(const Timeline& timeline, Names& names)
+    : timeline_(timeline), names_(names) {
+  for (int i = 0; i < spool::kMpiFunctionCount; ++i) {
+    if (timeline.calls().empty()) break;
+    function_names_[i] = names.id(spool::kMpiFunctions[i].name);
+  }
+  timeline.for_each_segment([this](const Segment& segment) {
+    const bool judged = !segment.is_call && (segment.range == kNoRange
+                                                 ? between_calls(segment)
+                                                 : !timeline_.ranges()[segment.range].leaf ||
+                                                       timeline_.ranges()[segment.range].calls > 0);
+    if (!judged) return;
+    Weight& weight = places_[place_of(segment)];
+    weight.total_ns += segment.end_ns - segment.start_ns;
+    ++weight.count;
+  });
+}
+
+// Outside of all ranges only the time between the first and the last call of a thread is looked at.
+bool OperatorRules::between_calls(const Segment& segment) const {
+  const auto& calls = timeline_.calls();
+  return !calls.empty() && segment.start_ns >= calls.front().end_ns &&
+         segment.end_ns <= calls.back().start_ns;
+}
+
+uint64_t OperatorRules::boundary_key(const Boundary& boundary) const {
+  switch (boundary.kind) {
+    case BoundaryKind::none:
+      return 0;
+    case BoundaryKind::push:
+    case BoundaryKind::pop:
+      return mix(static_cast<uint64_t>(boundary.kind), timeline_.ranges()[boundary.index].name);
+    case BoundaryKind::call_start:
+    case BoundaryKind::call_end: {
+      const TimelineCall& call = timeline_.calls()[boundary.index];
+      return mix(mix(static_cast<uint64_t>(boundary.kind), call.body.function),
+                 static_cast<uint64_t>(call.body.bytes));
+    }
+  }
+  return 0;
+}
+
+uint64_t OperatorRules::place_of(const Segment& segment) const {
+  const uint64_t around = segment.range == kNoRange ? 0 : timeline_.ranges()[segment.range].name;
+  return mix(mix(around, boundary_key(segment.left)), boundary_key(segment.right));
+}
+
+bool OperatorRules::matters(const Segment& segment) const {
+  const auto found = places_.find(place_of(segment));
+  return found != places_.end() && found->second.total_ns >= kMinSegmentNs * found->second.count;
+}
+
+uint32_t OperatorRules::name_after(const Boundary& boundary) {
+  const auto [found, added] = names_after_.try_emplace(boundary_key(boundary), 0);
+  if (!added) return found->second;
+  std::string name = "after ";
+  if (boundary.kind == BoundaryKind::call_end) {
+    const spool::MpiBody& body = timeline_.calls()[boundary.index].body;
+    name += spool::kMpiFunctions[body.function].name;
+    if (body.bytes >= 0) name += fmt::format(" {} B", body.bytes);
+  } else {
+    name += names_.text(timeline_.ranges()[boundary.index].name);
+  }
+  found->second = names_.id(name);
+  return found->second;
+}
+
+std::optional<Operator> OperatorRules::classify(const Segment& segment) {
+  const auto& ranges = timeline_.ranges();
+  const TimelineRange* range = segment.range == kNoRange ? nullptr : &ranges[segment.range];
+  if (segment.is_call) {
+    const spool::MpiBody& body = timeline_.calls()[segment.left.index].body;
+    const spool::MpiKind kind = spool::kMpiFunctions[body.function].kind;
+    const bool issued = (timeline_.calls()[segment.left.index].flags & spool::kNonBlocking) != 0;
+    const OpKind op = issued || kind == spool::MpiKind::other ? OpKind::other
+                      : kind == spool::MpiKind::p2p           ? OpKind::p2p
+                                                              : OpKind::collective;
+    const bool alone = op != OpKind::other && range != nullptr && range->leaf && range->calls == 1;
+    return Operator{op, alone ? range->name : function_names_[body.function]};
+  }
+  if (range == nullptr) {
+    if (!between_calls(segment) || !matters(segment)) return std::nullopt;
+    return Operator{OpKind::compute, name_after(segment.left)};
+  }
+  if (range->leaf && range->calls == 0) return Operator{OpKind::compute, range->name};
+  if (!matters(segment)) return std::nullopt;
+  return Operator{range->leaf ? OpKind::compute : OpKind::other, range->name};
+}
+
+}  // namespace preserve

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/convert/process_image.h"
+
+#include <charconv>
+
+namespace preserve {
+
+using spool::DefinitionBody;
+using spool::RecordType;
+
+namespace {
+
+constexpr const char* kRankNames[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "RANK",
+                                      "SLURM_PROCID"};
+constexpr const char* kSizeNames[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE",
+                                      "SLURM_NTASKS"};
+
+template <size_t N>
+std::optional<int64_t> first_number(const SpoolFileReader& file, const char* const (&names)[N]) {
+  for (const char* name : names) {
+    const std::string_view text = file.fact(std::string("env.") + name);
+    int64_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (!text.empty() && error == std::errc() && end == text.data() + text.size() && value >= 0) {
+      return value;
+    }
+  }
+  return std::nullopt;
+}
+
+// Anchors are needed before any other record can be dated.
+TickClock read_clock(const SpoolFileReader& file) {
+  std::vector<TickClock::Anchor> anchors{{file.header().start_ticks, file.header().start_ns}};
+  for (const SpoolFileReader::Chunk& chunk : file.chunks()) {
+    if (chunk.tid != 0) continue;
+    SpoolCursor cursor(chunk.records);
+    SpoolRecord record;
+    DefinitionBody body{};
+    std::string_view text, blob;
+    while (cursor.next(&record)) {
+      if (record.head.type == RecordType::anchor && record.definition(&body, &text, &blob)) {
+        anchors.push_back({record.head.ticks, static_cast<int64_t>(body.id)});
+      }
+    }
+  }
+  return {file.header().clock, std::move(anchors)};
+}
+
+}  // namespace
+
+bool LossCount::add_stated(uint64_t received, uint64_t refused) {
+  constexpr int64_t kMost = int64_t{1} << 48;  // a thread that records every ns for three days
+  if (received > static_cast<uint64_t>(kMost) || refused > received) return false;
+  if (stated > INT64_MAX / 2 - kMost) return false;
+  stated += static_cast<int64_t>(received);
+  dropped += static_cast<int64_t>(refused);
+  return true;
+}
+
+bool is_definition(RecordType type) {
+  return type >= RecordType::string && type <= RecordType::rank;
+}
+
+ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)) {
+  read_facts(file);
+  for (size_t i = 0; i < clock.impossible_anchors(); ++i) nvtx.damage_uncounted();
+  std::map<uint64_t, spool::StatisticsBody> statistics;  // the last of each thread counts
+  for (const SpoolFileReader::Chunk& chunk : file.chunks()) {
+    if (chunk.tid != 0) {
+      threads[{chunk.tid, chunk.ordinal}].push_back(chunk.records);
+      continue;
+    }
+    SpoolCursor cursor(chunk.records);
+    SpoolRecord record;
+    while (cursor.next(&record)) {
+      spool::StatisticsBody body{};
+      if (record.head.type == RecordType::statistics && record.statistics(&body)) {
+        statistics[body.tid] = body;
+      } else if (record.head.type == RecordType::trailer) {
+        complete = true;
+        file_was_full = (record.head.flags & spool::kFileWasFull) != 0;
+      } else if (is_definition(record.head.type)) {
+        read_definition(record, false);
+      } else if (cuda::is_cuda_record(static_cast<uint8_t>(record.head.type))) {
+        cuda.add(record.head, record.tail, {});
+      }
+    }
+    if (cursor.damaged()) nvtx.damage_uncounted();
+  }
+  if (file.torn()) complete = false;
+  read_statistics(statistics);
+  read_thread_definitions();
+}
+
+void ProcessImage::read_statistics(const std::map<uint64_t, spool::StatisticsBody>& statistics) {
+  for (const auto& [thread, body] : statistics) {
+    if (!nvtx.add_stated(body.nvtx_received, body.nvtx_dropped)) nvtx.damage_uncounted();
+    if (!mpi.add_stated(body.mpi_received, body.mpi_dropped)) mpi.damage_uncounted();
+    if (!cuda_calls.add_stated(body.cuda_received, body.cuda_dropped)) {
+      cuda_calls.damage_uncounted();
+    }
+  }
+}
+
+void ProcessImage::read_facts(const SpoolFileReader& file) {
+  host = file.fact("host");
+  command = file.fact("command");
+  rank = first_number(file, kRankNames);
+  world_size = first_number(file, kSizeNames);
+}
+
+std::string_view ProcessImage::string(uint64_t id) const {
+  const auto found = strings.find(id);
+  return found == strings.end() ? std::string_view("unregistered string") : found->second;
+}
+
+// Definitions that found the log full, and resizes, which are too frequent for it.
+void ProcessImage::read_thread_definitions() {
+  for (const auto& [thread, chunks] : threads) {
+    for (const std::string_view chunk : chunks) {
+      SpoolCursor cursor(chunk);
+      SpoolRecord record;
+      while (cursor.next(&record)) {
+        if (is_definition(record.head.type)) read_definition(record, true);
+      }
+    }
+  }
+}
+
+void ProcessImage::damaged_definition(bool counted) {
+  ++nvtx.damaged;
+  nvtx.uncounted += counted ? 0 : 1;
+}
+
+void ProcessImage::read_definition(const SpoolRecord& record, bool counted) {
+  DefinitionBody body{};
+  std::string_view text, blob;
+  if (!record.definition(&body, &text, &blob)) return damaged_definition(counted);
+  switch (record.head.type) {
+    case RecordType::string:
+      strings[body.id] = text;
+      break;
+    case RecordType::domain:
+      domains[record.head.domain] = text;
+      break;
+    case RecordType::thread_name:
+      thread_names[body.id] = body.parent != 0 ? string(body.parent) : text;
+      break;
+    case RecordType::schema:
+    case RecordType::enumeration:
+      schemas[{record.head.domain, body.id}] =
+          read_schema(text, body, blob, record.head.type == RecordType::enumeration);
+      break;
+    case RecordType::rank:
+      if (body.id >= body.parent || body.parent > INT32_MAX) return damaged_definition(counted);
+      rank = static_cast<int64_t>(body.id);
+      world_size = static_cast<int64_t>(body.parent);
+      break;
+    case RecordType::category:  // kept in the spool; trace.db has no place for them
+    case RecordType::resource:
+      break;
+    default:
+      add_region_event(record, body, text, counted);
+  }
+}
+
+void ProcessImage::add_region_event(const SpoolRecord& record, const DefinitionBody& body,
+                                    std::string_view text, bool counted) {
+  RegionEvent event{};
+  event.counted = counted;
+  switch (record.head.type) {
+    case RecordType::heap:
+      event.kind = RegionEvent::heap;
+      break;
+    case RecordType::heap_unregister:
+      event.kind = RegionEvent::heap_end;
+      break;
+    case RecordType::heap_reset:
+      event.kind = RegionEvent::heap_reset;
+      break;
+    case RecordType::region:
+      event.kind = RegionEvent::begin;
+      break;
+    case RecordType::region_resize:
+      event.kind = RegionEvent::resize;
+      break;
+    case RecordType::region_unregister:
+      event.kind = RegionEvent::end;
+      break;
+    default:
+      event.kind = RegionEvent::name;
+  }
+  const std::optional<int64_t> ns = clock.ns(record.head.ticks);
+  if (!ns) return damaged_definition(counted);
+  event.ns = *ns;
+  event.id = body.id;
+  event.base = body.base;
+  event.bytes = body.bytes;
+  // The parent of a region is its heap; of a name or a heap, a registered string.
+  if (event.kind == RegionEvent::begin) {
+    event.heap_id = body.parent;
+  } else {
+    event.text = body.parent != 0 ? string(body.parent) : text;
+  }
+  regions.push_back(std::move(event));
+}
+
+}  // namespace preserve

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/convert/spool_folder.h"
+
+#include <stdlib.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "common/error.h"
+#include "profiler/convert/convert.h"
+
+namespace preserve {
+namespace fs = std::filesystem;
+
+namespace {
+
+// A spool takes some 30 bytes per record; less room than this is worth looking for a better place.
+constexpr uintmax_t kComfortableBytes = uintmax_t{1} << 30;
+
+uintmax_t free_bytes(const fs::path& folder) {
+  std::error_code error;
+  const fs::space_info space = fs::space(folder, error);
+  return error ? 0 : space.available;
+}
+
+}  // namespace
+
+SpoolFolder SpoolFolder::temporary(const fs::path& output) {
+  std::error_code error;
+  fs::path place = fs::temp_directory_path(error);  // honours TMPDIR
+  const fs::path beside = fs::absolute(output.has_parent_path() ? output.parent_path() : ".");
+  const bool roomier = free_bytes(beside) > free_bytes(place);
+  if (error || (free_bytes(place) < kComfortableBytes && roomier)) place = beside;
+  std::string pattern = (fs::absolute(place) / "preserve-spool.XXXXXX").string();
+  if (::mkdtemp(pattern.data()) == nullptr) {
+    throw input_error(
+        "cannot create a folder for the recording in {}: {}. Set TMPDIR to a folder "
+        "that can be written",
+        place.string(), std::strerror(errno));
+  }
+  return {pattern, true};
+}
+
+SpoolFolder SpoolFolder::kept(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) throw usage_error("cannot create {}: {}", folder.string(), error.message());
+  if (!spool_files(folder).empty()) {
+    throw usage_error("{} holds the spools of another run already: choose another folder",
+                      folder.string());
+  }
+  return {fs::absolute(folder), false};
+}
+
+SpoolFolder::SpoolFolder(SpoolFolder&& other) noexcept
+    : path_(std::move(other.path_)), remove_(other.remove_) {
+  other.remove_ = false;
+}
+
+SpoolFolder::~SpoolFolder() {
+  if (!remove_) return;
+  std::error_code ignored;  // nothing useful can be done in a destructor
+  fs::remove_all(path_, ignored);
+}
+
+}  // namespace preserve

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/convert/spool_reader.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "common/error.h"
+
+namespace preserve {
+
+using namespace spool;
+
+template <typename Body>
+bool SpoolRecord::split(Body* body, std::string_view* text, std::string_view* rest) const {
+  if (tail.size() < sizeof(Body) + padded(head.text_bytes)) return false;
+  std::memcpy(body, tail.data(), sizeof(Body));
+  *text = tail.substr(sizeof(Body), head.text_bytes);
+  *rest = tail.substr(sizeof(Body) + padded(head.text_bytes));
+  return true;
+}
+
+bool SpoolRecord::event(EventBody* body, std::string_view* text, std::string_view* blob) const {
+  *body = EventBody{};
+  *blob = {};
+  if ((head.flags & kHasEvent) == 0) {
+    if (tail.size() < head.text_bytes) return false;
+    *text = tail.substr(0, head.text_bytes);
+    return true;
+  }
+  if (!split(body, text, blob) || body->blob_bytes > blob->size()) return false;
+  *blob = blob->substr(0, body->blob_bytes);
+  return true;
+}
+
+bool SpoolRecord::definition(DefinitionBody* body, std::string_view* text,
+                             std::string_view* blob) const {
+  return split(body, text, blob);
+}
+
+bool SpoolRecord::mpi(MpiBody* body, std::string_view* type_name) const {
+  std::string_view rest;
+  return split(body, type_name, &rest);
+}
+
+bool SpoolRecord::statistics(StatisticsBody* body) const {
+  std::string_view text, rest;
+  return split(body, &text, &rest);
+}
+
+bool SpoolCursor::next(SpoolRecord* record) {
+  while (!rest_.empty()) {
+    RecordHeader head{};
+    std::memcpy(&head, rest_.data(), std::min(rest_.size(), sizeof(head)));
+    const size_t bytes = size_t{head.units} * 8;
+    if (rest_.size() < 8 || bytes == 0 || bytes > rest_.size()) break;
+    if (head.type == RecordType::pad) {
+      rest_.remove_prefix(bytes);
+      continue;
+    }
+    if (bytes < sizeof(head)) break;
+    record->head = head;
+    record->tail = rest_.substr(sizeof(head), bytes - sizeof(head));
+    rest_.remove_prefix(bytes);
+    return true;
+  }
+  damaged_ = !rest_.empty();
+  rest_ = {};
+  return false;
+}
+
+SpoolFileReader::SpoolFileReader(const std::filesystem::path& path) : name_(path.string()) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) throw input_error("{}: cannot open: {}", name_, std::strerror(errno));
+  struct stat status {};
+  if (::fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
+    ::close(fd);
+    throw input_error("{}: is not a regular file", name_);
+  }
+  size_ = static_cast<size_t>(status.st_size);
+  if (size_ >= sizeof(FileHeader)) {
+    void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (mapped != MAP_FAILED) data_ = static_cast<const char*>(mapped);
+  }
+  ::close(fd);
+  if (data_ == nullptr) throw input_error("{}: is too short for a spool file", name_);
+  try {
+    read_header();
+    read_chunks();
+  } catch (...) {
+    ::munmap(const_cast<char*>(data_), size_);
+    throw;
+  }
+}
+
+SpoolFileReader::~SpoolFileReader() {
+  if (data_ != nullptr) ::munmap(const_cast<char*>(data_), size_);
+}
+
+SpoolFileReader::SpoolFileReader(SpoolFileReader&& other) noexcept
+    : name_(std::move(other.name_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(other.size_),
+      header_(other.header_),
+      facts_(std::move(other.facts_)),
+      chunks_(std::move(other.chunks_)),
+      torn_(other.torn_) {}
+
+void SpoolFileReader::read_header() {
+  std::memcpy(&header_, data_, sizeof(header_));
+  if (std::memcmp(header_.magic, kMagic, sizeof(kMagic)) != 0) {
+    throw input_error("{}: is not a preserve spool file", name_);
+  }
+  if (header_.version != kVersion) {
+    throw input_error(
+        "{}: has spool version {}, this program reads version {}: convert it with the "
+        "preserve that recorded it",
+        name_, header_.version, kVersion);
+  }
+  if (header_.header_bytes < sizeof(header_) || header_.header_bytes > size_) {
+    throw input_error("{}: its header is damaged or was not written to its end", name_);
+  }
+  std::string_view text(data_ + sizeof(header_), header_.header_bytes - sizeof(header_));
+  while (!text.empty() && text.front() != '\0') {
+    const size_t name_end = text.find('\0');
+    if (name_end == std::string_view::npos) break;
+    const size_t value_end = text.find('\0', name_end + 1);
+    if (value_end == std::string_view::npos) break;
+    facts_[std::string(text.substr(0, name_end))] =
+        text.substr(name_end + 1, value_end - name_end - 1);
+    text.remove_prefix(value_end + 1);
+  }
+}
+
+void SpoolFileReader::read_chunks() {
+  size_t at = header_.header_bytes;
+  while (at < size_) {
+    ChunkHeader head{};
+    if (size_ - at < sizeof(head)) break;
+    std::memcpy(&head, data_ + at, sizeof(head));
+    if (head.magic != kChunkMagic) break;
+    at += sizeof(head);
+    // The last chunk of a killed process is shorter than it says.
+    const size_t bytes = std::min<size_t>(head.bytes, size_ - at);
+    chunks_.push_back({head.tid, head.ordinal, {data_ + at, bytes}});
+    at += bytes;
+    if (bytes < head.bytes) {
+      torn_ = true;
+      return;
+    }
+  }
+  torn_ = at < size_;
+}
+
+std::string_view SpoolFileReader::fact(const std::string& key) const {
+  const auto found = facts_.find(key);
+  return found == facts_.end() ? std::string_view() : found->second;
+}
+
+}  // namespace preserve

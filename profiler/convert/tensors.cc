@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/convert/tensors.h"
+
+#include <algorithm>
+
+namespace preserve {
+namespace {
+
+constexpr int64_t kForever = INT64_MAX;
+constexpr std::string_view kCacheWords[] = {"kv",      "kv_cache",  "kvcache",     "k_cache",
+                                            "v_cache", "key_cache", "value_cache", "cache"};
+constexpr std::string_view kWeightWords[] = {"weight", "weights", "bias",      "qweight",
+                                             "scales", "qzeros",  "parameters"};
+
+template <size_t N>
+bool one_of(std::string_view word, const std::string_view (&words)[N]) {
+  return std::find(std::begin(words), std::end(words), word) != std::end(words);
+}
+
+// Any component of a cache's name says so; of a weight's name only the last does.
+TensorRole role_of_words(std::string_view name) {
+  TensorRole role = TensorRole::unknown;
+  while (!name.empty()) {
+    const size_t dot = std::min(name.find('.'), name.size());
+    const std::string_view word = name.substr(0, dot);
+    if (one_of(word, kCacheWords)) return TensorRole::kv;
+    role = one_of(word, kWeightWords) ? TensorRole::weight : TensorRole::unknown;
+    name.remove_prefix(std::min(dot + 1, name.size()));
+  }
+  return role;
+}
+
+}  // namespace
+
+TensorRole tensor_role(std::string_view name, std::string_view heap) {
+  const TensorRole own = role_of_words(name);
+  return own != TensorRole::unknown ? own : role_of_words(heap);
+}
+
+Tensors::Tensors(TraceDb& db, Names& names, ProcessId process, std::vector<RegionEvent> events)
+    : names_(names) {
+  std::stable_sort(events.begin(), events.end(),
+                   [](const RegionEvent& a, const RegionEvent& b) { return a.ns < b.ns; });
+  for (const RegionEvent& event : events) apply(event);
+  for (Region& region : regions_) {
+    if (region.live) end_period(region, kForever);
+  }
+  add_rows(db, process);
+}
+
+Tensors::Region* Tensors::find_live(const RegionEvent& event) {
+  const auto& map = event.id != 0 ? by_id_ : by_base_;
+  const auto found = map.find(event.id != 0 ? event.id : event.base);
+  if (found != map.end() && regions_[found->second].live) return &regions_[found->second];
+  ++unmatched_;
+  unmatched_uncounted_ += event.counted ? 0 : 1;
+  return nullptr;
+}
+
+void Tensors::end_period(Region& region, int64_t ns) {
+  if (ns > region.from_ns) region.periods.push_back({region.from_ns, ns, region.bytes, {}});
+}
+
+void Tensors::apply(const RegionEvent& event) {
+  switch (event.kind) {
+    case RegionEvent::heap:
+      heaps_[event.id] = event.text;
+      return;
+    case RegionEvent::heap_end:
+    case RegionEvent::heap_reset:
+      for (const size_t index : by_heap_[event.id]) {
+        if (!regions_[index].live) continue;
+        end_period(regions_[index], event.ns);
+        regions_[index].live = false;
+      }
+      by_heap_.erase(event.id);
+      return;
+    case RegionEvent::begin: {
+      // The same address again without an end: what was there is gone.
+      const auto before = by_base_.find(event.base);
+      if (before != by_base_.end() && regions_[before->second].live) {
+        end_period(regions_[before->second], event.ns);
+        regions_[before->second].live = false;
+      }
+      const std::string& heap = heaps_[event.heap_id];  // empty when it was never named
+      regions_.push_back({event.base, event.bytes, event.ns, "", tensor_role("", heap), {}, true});
+      by_id_[event.id] = by_base_[event.base] = regions_.size() - 1;
+      by_heap_[event.heap_id].push_back(regions_.size() - 1);
+      return;
+    }
+    case RegionEvent::resize:
+      if (Region* region = find_live(event)) {
+        if (region->bytes == event.bytes) return;
+        end_period(*region, event.ns);
+        region->from_ns = event.ns;
+        region->bytes = event.bytes;
+      }
+      return;
+    case RegionEvent::end:
+      if (Region* region = find_live(event)) {
+        end_period(*region, event.ns);
+        region->live = false;
+      }
+      return;
+    case RegionEvent::name:
+      if (Region* region = find_live(event)) {
+        region->name = event.text;
+        const TensorRole own = tensor_role(event.text, "");
+        if (own != TensorRole::unknown) region->role = own;
+      }
+      return;
+  }
+}
+
+void Tensors::add_rows(TraceDb& db, ProcessId process) {
+  for (Region& region : regions_) {
+    // Memory that nobody named cannot be found again in another run.
+    if (region.name.empty()) continue;
+    const StringId name{names_.id(region.name)};
+    for (Period& period : region.periods) {
+      TensorRow row;
+      row.process = process;
+      row.name = name;
+      row.role = region.role;
+      row.base = static_cast<int64_t>(region.base);
+      row.bytes = static_cast<int64_t>(std::min<uint64_t>(period.bytes, INT64_MAX));
+      row.source = "nvtx_mem";
+      row.valid_from_ns = period.from_ns;
+      if (period.to_ns != kForever) row.valid_to_ns = period.to_ns;
+      period.row = db.add(row);
+      mapped_.push_back(
+          {region.base, period.bytes, period.from_ns, period.to_ns, period.row, region.role});
+    }
+    tensors_.push_back({region.role, std::move(region.periods), -1});
+    tensor_names_.push_back(region.name);
+  }
+  regions_.clear();
+}
+
+void Tensors::assign_to_modules(const std::vector<uint32_t>& range_names) {
+  std::unordered_map<std::string, uint32_t> ranges;
+  if (!tensors_.empty()) {
+    for (const uint32_t name : range_names) ranges.emplace(names_.text(name), name);
+  }
+  for (uint32_t index = 0; index < tensors_.size(); ++index) {
+    std::string prefix = tensor_names_[index];
+    while (true) {
+      if (const auto found = ranges.find(prefix); found != ranges.end()) {
+        modules_[found->second].push_back(index);
+        break;
+      }
+      const size_t dot = prefix.rfind('.');
+      if (dot == std::string::npos) break;
+      prefix.resize(dot);
+    }
+  }
+}
+
+const std::vector<uint32_t>* Tensors::of_module(uint32_t range_name) const {
+  const auto found = modules_.find(range_name);
+  return found == modules_.end() ? nullptr : &found->second;
+}
+
+const Tensors::Period* Tensors::Tensor::at(int64_t ns) const {
+  const auto after = std::upper_bound(
+      periods.begin(), periods.end(), ns,
+      [](int64_t moment, const Period& period) { return moment < period.from_ns; });
+  if (after == periods.begin()) return nullptr;
+  const Period& period = *(after - 1);
+  return ns < period.to_ns ? &period : nullptr;
+}
+
+}  // namespace preserve

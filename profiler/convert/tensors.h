@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// NVTX memory regions -> rows of `tensor`, and which of them an operator touches. A region has one
+// row per period in which its size was constant. A tensor belongs to the range whose name is the
+// longest module prefix of its own: layers.3.mlp.up.weight -> layers.3.mlp.up. Times in ns.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "db/trace_db.h"
+#include "profiler/convert/names.h"
+
+namespace preserve {
+
+TensorRole tensor_role(std::string_view name, std::string_view heap);
+
+// What happened to one region of memory, as recorded.
+struct RegionEvent {
+  enum Kind { heap, heap_end, heap_reset, begin, resize, end, name };
+  Kind kind;
+  int64_t ns;
+  uint64_t id;       // heap or region; 0: by address
+  uint64_t heap_id;  // begin
+  uint64_t base, bytes;
+  std::string text;      // heap, name
+  bool counted = false;  // among the records that the collector received
+};
+
+class Tensors {
+ public:
+  // Adds the rows. Events in any order.
+  Tensors(TraceDb& db, Names& names, ProcessId process, std::vector<RegionEvent> events);
+
+  int64_t unmatched() const { return unmatched_; }  // events about regions that are not there
+  int64_t unmatched_uncounted() const { return unmatched_uncounted_; }  // of them, not `counted`
+  int64_t count() const { return static_cast<int64_t>(tensors_.size()); }
+
+  // Decides for each range name (StringId value) which tensors are its own.
+  void assign_to_modules(const std::vector<uint32_t>& range_names);
+
+  struct Period {
+    int64_t from_ns, to_ns;
+    uint64_t bytes;
+    TensorId row;
+  };
+  struct Tensor {
+    TensorRole role;
+    std::vector<Period> periods;  // in order
+    int64_t bytes_seen = -1;      // size at the last access; -1: none yet
+    const Period* at(int64_t ns) const;
+  };
+  // Every period of every named region, with its addresses.
+  struct Mapped {
+    uint64_t base, bytes;
+    int64_t from_ns, to_ns;
+    TensorId row;
+    TensorRole role;
+  };
+  const std::vector<Mapped>& mapped() const { return mapped_; }
+  // The tensors of a range name; nullptr when it has none.
+  const std::vector<uint32_t>* of_module(uint32_t range_name) const;
+  Tensor& tensor(uint32_t index) { return tensors_[index]; }
+
+ private:
+  struct Region {
+    uint64_t base, bytes;
+    int64_t from_ns;
+    std::string name;
+    TensorRole role;
+    std::vector<Period> periods;
+    bool live;
+  };
+  void apply(const RegionEvent& event);
+  Region* find_live(const RegionEvent& event);
+  void end_period(Region& region, int64_t ns);
+  void add_rows(TraceDb& db, ProcessId process);
+
+  std::vector<Region> regions_;
+  std::unordered_map<uint64_t, size_t> by_id_, by_base_;  // live regions
+  std::unordered_map<uint64_t, std::vector<size_t>> by_heap_;
+  std::unordered_map<uint64_t, std::string> heaps_;
+  std::vector<Tensor> tensors_;
+  std::vector<Mapped> mapped_;
+  std::vector<std::string> tensor_names_;
+  std::unordered_map<uint32_t, std::vector<uint32_t>> modules_;
+  Names& names_;
+  int64_t unmatched_ = 0, unmatched_uncounted_ = 0;
+};
+
+}  // namespace preserve

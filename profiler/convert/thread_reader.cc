@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/convert/thread_reader.h"
+
+#include "hooks/mpi/functions.h"
+#include "profiler/convert/cuda/nccl_payload.h"
+
+namespace preserve {
+
+using spool::RecordType;
+
+void ThreadReader::read(const std::vector<std::string_view>& chunks, uint32_t tid,
+                        uint32_t first_range) {
+  tid_ = tid;
+  first_range_ = first_range;
+  for (const std::string_view chunk : chunks) {
+    SpoolCursor cursor(chunk);
+    SpoolRecord record;
+    while (cursor.next(&record)) read_record(record);
+    if (cursor.damaged()) image_.nvtx.damage_uncounted();
+  }
+  timeline.close();
+}
+
+void ThreadReader::read_record(const SpoolRecord& record) {
+  const bool is_cuda = cuda::is_cuda_record(static_cast<uint8_t>(record.head.type));
+  LossCount& count = is_cuda                               ? image_.cuda_calls
+                     : record.head.type == RecordType::mpi ? image_.mpi
+                                                           : image_.nvtx;
+  ++count.read;
+  if (is_definition(record.head.type)) return;  // the image has it
+  const std::optional<int64_t> ns = image_.clock.ns(record.head.ticks);
+  if (!ns) {
+    ++count.damaged;
+  } else if (record.head.type == RecordType::mpi) {
+    read_mpi(record, *ns);
+  } else if (is_cuda) {
+    image_.cuda.add(record.head, record.tail, position(*ns));
+  } else {
+    read_event(record, *ns);
+  }
+}
+
+cuda::Position ThreadReader::position(int64_t ns) const {
+  const uint32_t range = timeline.innermost();
+  return {ns, tid_, range == kNoRange ? 0 : first_range_ + range};
+}
+
+// NCCL tells of its operations in the payloads of its ranges.
+void ThreadReader::read_nccl(uint32_t range, const spool::EventBody& body, std::string_view blob,
+                             uint16_t domain, int64_t ns) {
+  const auto named = image_.domains.find(domain);
+  if (body.payload_type != spool::kPayloadBlob || named == image_.domains.end() ||
+      named->second != "NCCL") {
+    return;
+  }
+  const cuda::NcclPayload payload = cuda::read_nccl_payload(
+      names_.text(timeline.ranges()[range].name), payload_json(body, blob, domain, image_.schemas));
+  if (payload.call) image_.cuda.add(*payload.call, position(ns));
+  if (payload.ranks != 0) image_.cuda.set_communicator_ranks(payload.communicator, payload.ranks);
+}
+
+uint32_t ThreadReader::event_name(const spool::EventBody& body, std::string_view text) {
+  if (body.string_id == 0) return names_.id(text);
+  const auto [found, added] = string_names_.try_emplace(body.string_id, 0);
+  if (added) found->second = names_.id(image_.string(body.string_id));
+  return found->second;
+}
+
+uint32_t ThreadReader::domain_name(uint16_t domain) {
+  if (domain == 0) return 0;
+  const auto [found, added] = domain_names_.try_emplace(domain, 0);
+  if (added) {
+    const auto named = image_.domains.find(domain);
+    found->second = names_.id(named == image_.domains.end() ? "unnamed domain" : named->second);
+  }
+  return found->second;
+}
+
+void ThreadReader::read_event(const SpoolRecord& record, int64_t ns) {
+  spool::EventBody body{};
+  std::string_view text, blob;
+  if (!record.event(&body, &text, &blob)) {
+    ++image_.nvtx.damaged;
+    return;
+  }
+  const uint16_t domain = record.head.domain;
+  const bool clipped = (record.head.flags & (spool::kTextCut | spool::kBlobLeftOut)) != 0;
+  switch (record.head.type) {
+    case RecordType::push:
+      image_.nvtx.clipped += clipped ? 1 : 0;
+      timeline.push(ns, event_name(body, text), domain_name(domain));
+      if (body.payload_type != 0) {
+        payloads.push_back({timeline.innermost(), domain, body, blob});
+        read_nccl(timeline.innermost(), body, blob, domain, ns);
+      }
+      return;
+    case RecordType::pop: {
+      // The payload of a pop belongs to the range that it closes.
+      const uint32_t closed = timeline.pop(ns, domain_name(domain));
+      if (closed == kNoRange) {
+        ++image_.nvtx.unmatched;
+        return;
+      }
+      image_.nvtx.clipped += clipped ? 1 : 0;
+      if (body.payload_type != 0) {
+        payloads.push_back({closed, domain, body, blob});
+        read_nccl(closed, body, blob, domain, ns);
+      }
+      return;
+    }
+    case RecordType::mark:
+    case RecordType::range_start:
+      image_.nvtx.clipped += clipped ? 1 : 0;
+      [[fallthrough]];
+    case RecordType::range_end:  // nothing of it is stored but the time
+      loose.push_back({record.head.type, ns, body.range_id, event_name(body, text),
+                       domain_name(domain), timeline.innermost(), domain, body, blob});
+      return;
+    default:
+      ++image_.nvtx.damaged;
+  }
+}
+
+void ThreadReader::read_mpi(const SpoolRecord& record, int64_t ns) {
+  TimelineCall call;
+  const bool read = record.mpi(&call.body, &call.dtype);
+  const std::optional<int64_t> end_ns =
+      read ? image_.clock.ns(call.body.end_ticks) : std::optional<int64_t>();
+  if (!end_ns || *end_ns < ns || call.body.function >= spool::kMpiFunctionCount) {
+    ++image_.mpi.damaged;
+    return;
+  }
+  call.start_ns = ns;
+  call.end_ns = *end_ns;
+  call.flags = record.head.flags;
+  const bool issued = (call.flags & spool::kIssued) != 0;
+  if ((call.flags & spool::kNonBlocking) != 0 && !issued) {
+    finished.push_back(call);
+  } else {
+    timeline.call(call);
+  }
+}
+
+}  // namespace preserve

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/files/merge.h"
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "common/error.h"
+#include "common/output_file.h"
+#include "db/losses.h"
+#include "db/next_stage.h"
+#include "db/trace_db.h"
+
+namespace preserve {
+namespace fs = std::filesystem;
+
+namespace {
+
+// A table and how its columns change: + gets the offset of the table named behind it, $ is a
+// string. Tables in the order in which a trace refers to them.
+struct Copy {
+  const char* table;
+  const char* columns;
+};
+constexpr Copy kCopies[] = {
+    {"process",
+     "+process:id, host, pid, ppid, rank, world_size, command, start_ns, end_ns, complete"},
+    {"env", "+process:process_id, name, value"},
+    {"device",
+     "+device:id, host, kind, name, cache_bytes, memory_bytes, memory_bandwidth_bytes_per_s, "
+     "units"},
+    {"stream", "+stream:id, +process:process_id, +device:device_id, kind, native_id, name"},
+    {"range",
+     "+range:id, +stream:stream_id, +range:parent_id, kind, $domain_id, $name_id, depth, "
+     "start_ns, end_ns, payload"},
+    {"op",
+     "+op:id, +stream:stream_id, kind, $name_id, start_ns, end_ns, correlation_id, graph_id, "
+     "graph_node_id, +range:range_id, +step:step_id"},
+    {"collective",
+     "+op:op_id, function, bytes, dtype, ranks, communicator, sequence, peer, blocking, "
+     "source, confidence"},
+    {"tensor",
+     "+tensor:id, +process:process_id, $name_id, role, base, bytes, source, valid_from_ns, "
+     "valid_to_ns"},
+    {"access",
+     "+op:op_id, operand, +tensor:tensor_id, offset_bytes, bytes, mode, source, confidence"},
+    {"counter", "+op:op_id, metric, value"},
+    {"gemm", "+op:op_id, m, n, k, dtype, source"},
+    {"step", "+step:id, +process:process_id, ordinal, phase, start_ns, end_ns, source"},
+    {"loss", "+process:process_id, source, kind, count"},
+};
+
+// Why a file that opened well cannot be read to its end; empty when it can.
+std::string damage(const std::string& file) {
+  try {
+    const TraceDb part = TraceDb::open(file);
+    Query pages = part.query("PRAGMA quick_check(1)");
+    if (pages.next() && pages.text(0) != "ok") return std::string(pages.text(0));
+    Query references = part.query("PRAGMA foreign_key_check");
+    if (references.next()) {
+      return fmt::format("a row of {} refers to a row of {} that is not there", references.text(0),
+                         references.text(2));
+    }
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+class Merger {
+ public:
+  explicit Merger(TraceDb& db) : db_(db) {}
+
+  void add(const std::string& file) {
+    check(file);
+    // SQLite lets go of an attached file only between transactions.
+    db_.execute("COMMIT");
+    db_.execute("ATTACH DATABASE ? AS part", {read_only_uri(file)});
+    db_.execute("BEGIN");
+    db_.execute("CREATE TEMP TABLE string_map (old INTEGER PRIMARY KEY, new INTEGER NOT NULL)");
+    map_strings();
+    for (const Copy& copy : kCopies) {
+      // The file itself is attached: one of an older schema lacks the tables that came later.
+      if (db_.query_integer("SELECT 1 FROM part.sqlite_master WHERE type = 'table' AND name = ?",
+                            {std::string(copy.table)})) {
+        copy_table(copy);
+      }
+    }
+    for (auto& [table, offset] : offsets_) {
+      offset = db_.query_integer("SELECT MAX(id) FROM main." + table).value_or(0);
+    }
+    db_.execute("DROP TABLE string_map");
+    db_.execute("COMMIT");
+    db_.execute("DETACH DATABASE part");
+    db_.execute("BEGIN");
+  }
+
+  bool complete() const { return complete_; }
+  // What all inputs counted; empty: they are recordings of times.
+  std::string counters() const { return counters_.value_or(""); }
+
+ private:
+  // Opening it as a trace refuses foreign, truncated and newer files with a clear message.
+  void check(const std::string& file) {
+    const TraceDb part = TraceDb::open(file);
+    const std::string kind = part.meta("kind");
+    if (kind == "replay" || kind == "grid") {
+      throw input_error("{}: is a {} and no recording: merge recordings only", file, kind);
+    }
+    complete_ = complete_ && part.meta("incomplete") != "1";
+    check_counters(part);
+    check_processes(part);
+    for (const char* table : {"process", "step", "op", "range"}) {
+      const auto row = part.query_integer(
+          fmt::format("SELECT id FROM {} WHERE end_ns < start_ns LIMIT 1", table));
+      if (row) throw input_error("{}: row {} of {} ends before it begins", file, *row, table);
+    }
+  }
+
+  // Times of kernels that ran one by one are not to hide among others.
+  void check_counters(const TraceDb& part) {
+    const std::string counters = part.meta("counters");
+    if (!counters_) counters_ = counters;
+    if (*counters_ == counters) return;
+    const auto kind = [](const std::string& what) {
+      return what.empty() ? "without --counters" : "with --counters " + printable(what);
+    };
+    throw input_error("{}: was recorded {}, the inputs before it {}: merge recordings of one kind",
+                      part.file(), kind(counters), kind(*counters_));
+  }
+
+  void check_processes(const TraceDb& part) {
+    Query rows = part.query("SELECT host, pid, start_ns, rank FROM process");
+    while (rows.next()) {
+      const std::string host(rows.text(0));
+      if (hosts_.empty()) hosts_.emplace(host, part.file());
+      if (hosts_.count(host) == 0) {
+        throw input_error(
+            "{}: was recorded on {}, and {} on {}: the clocks of two hosts are not aligned, so "
+            "their traces are not merged; tune the trace of each host by itself",
+            part.file(), printable(host), hosts_.begin()->second, printable(hosts_.begin()->first));
+      }
+      const auto key = fmt::format("{} {}", rows.integer(1), rows.integer(2));
+      if (!processes_.insert(key).second) {
+        throw input_error("{}: holds process {} which another input holds too: each run only once",
+                          part.file(), rows.integer(1));
+      }
+      const auto rank = rows.optional_integer(3);
+      if (!rank) continue;
+      const auto [owner, first] = ranks_.emplace(*rank, part.file());
+      if (!first) {
+        throw input_error("rank {} is in {} and in {} too: merge the ranks of one run only", *rank,
+                          owner->second, part.file());
+      }
+    }
+  }
+
+  void map_strings() {
+    std::vector<std::pair<int64_t, std::string>> strings;
+    {
+      Query rows = db_.query("SELECT id, value FROM part.string ORDER BY id");
+      while (rows.next()) strings.emplace_back(rows.integer(0), rows.text(1));
+    }
+    for (const auto& [id, value] : strings) {
+      db_.execute("INSERT INTO string_map VALUES (?,?)", {id, db_.intern(value).value});
+    }
+  }
+
+  void copy_table(const Copy& copy) {
+    std::string select;
+    std::string rest = copy.columns;
+    while (!rest.empty()) {
+      const size_t comma = std::min(rest.find(", "), rest.size());
+      const std::string column = rest.substr(0, comma);
+      rest.erase(0, std::min(comma + 2, rest.size()));
+      if (!select.empty()) select += ", ";
+      if (column[0] == '+') {
+        const size_t colon = column.find(':');
+        select +=
+            fmt::format("{} + {}", column.substr(colon + 1), offsets_[column.substr(1, colon - 1)]);
+      } else if (column[0] == '$') {
+        select += fmt::format("(SELECT new FROM string_map WHERE old = {})", column.substr(1));
+      } else {
+        select += column;
+      }
+    }
+    db_.execute(fmt::format("INSERT INTO main.{0} SELECT {1} FROM part.{0}", copy.table, select));
+  }
+
+  TraceDb& db_;
+  std::map<std::string, int64_t> offsets_{{"process", 0}, {"device", 0}, {"stream", 0},
+                                          {"range", 0},   {"op", 0},     {"tensor", 0},
+                                          {"step", 0}};
+  std::set<std::string> processes_;
+  std::map<std::string, std::string> hosts_;  // the only one, and the first file of it
+  std::map<int64_t, std::string> ranks_;      // and the file of each
+  bool complete_ = true;
+  std::optional<std::string> counters_;
+};
+
+void write_merged(const std::vector<std::string>& inputs, const fs::path& output,
+                  Console& console) {
+  TraceDb db = TraceDb::create(output);
+  Merger merger(db);
+  try {
+    double done = 0;
+    for (const std::string& input : inputs) {
+      merger.add(input);
+      console.progress("merging", ++done, static_cast<double>(inputs.size()));
+    }
+    db.set_meta("incomplete", merger.complete() ? "0" : "1");
+    if (!merger.counters().empty()) db.set_meta("counters", merger.counters());
+    db.finish();
+  } catch (const Error& failure) {
+    // SQLite names the database that was being written, whichever file it stumbled over.
+    if (std::string_view(failure.what()).find(output.string()) == std::string_view::npos) throw;
+    for (const std::string& input : inputs) {
+      const std::string why = damage(input);
+      if (!why.empty()) throw input_error("{}: is damaged: {}", input, printable(why));
+    }
+    throw;
+  }
+  console.clear_progress();
+}
+
+}  // namespace
+
+std::string read_only_uri(const fs::path& file) {
+  std::string uri = "file:";
+  for (const char c : fs::absolute(file).string()) {
+    if (c == '?' || c == '#' || c == '%') {
+      uri += fmt::format("%{:02X}", static_cast<int>(c));
+    } else {
+      uri += c;
+    }
+  }
+  return uri + "?mode=ro&immutable=1";
+}
+
+int merge_traces(const std::vector<std::string>& inputs, const std::string& output_name, bool force,
+                 Console& console) {
+  OutputFile output(output_name, force);
+  if (output.is_stdout())
+    throw usage_error("a trace is a database and cannot go to standard output");
+  refuse_input_as_output(output.path(), inputs);
+  write_merged(inputs, output.temporary_path(), console);
+  output.commit();
+  const TraceDb merged = TraceDb::open(output.path());
+  for (const std::string& sentence : loss_sentences(merged)) console.warn(sentence);
+  if (merged.meta("incomplete") == "1") {
+    console.warn("an input is incomplete, so the merged trace is too");
+  }
+  console.next(next_command(merged, output.path().string()));
+  return kExitDone;
+}
+
+}  // namespace preserve

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/run/launch.h"
+
+#include <limits.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+
+#include "common/error.h"
+#include "common/output_file.h"
+#include "common/units.h"
+#include "db/next_stage.h"
+#include "profiler/convert/convert.h"
+#include "profiler/convert/spool_folder.h"
+#include "profiler/run/child.h"
+
+namespace preserve {
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int kOwnFailure = 125;  // as timeout(1) and env(1) do
+constexpr int kInterrupted = 130;
+constexpr const char* kInjection = "NVTX_INJECTION64_PATH";
+constexpr const char* kCudaInjection = "CUDA_INJECTION64_PATH";
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+std::string launcher_variable(std::initializer_list<const char*> names) {
+  for (const char* name : names) {
+    if (const std::string value = environment(name); !value.empty()) return value;
+  }
+  return "";
+}
+
+std::string own_rank() {
+  return launcher_variable(
+      {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "RANK", "SLURM_PROCID"});
+}
+std::string own_world_size() {
+  return launcher_variable({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE", "SLURM_NTASKS"});
+}
+
+fs::path collector_library() {
+  std::error_code error;
+  const fs::path self = fs::read_symlink("/proc/self/exe", error);
+  const fs::path library = self.parent_path().parent_path() / "lib/preserve/libpreserve_collect.so";
+  if (error || !fs::exists(library)) {
+    throw internal_error("{} is missing: install preserve completely", library.string());
+  }
+  return library;
+}
+
+void refuse_other_tools(const fs::path& library) {
+  const std::string holder = environment(kInjection);
+  if (holder.empty()) return;
+  std::error_code error;
+  if (fs::equivalent(holder, library, error)) {
+    throw usage_error("preserve-profile is running already around this command: use it only once");
+  }
+  throw usage_error(
+      "{} is set to {}: another tool records NVTX, and there can be only one. Run "
+      "without that tool, or: env -u {} preserve-profile ...",
+      kInjection, holder, kInjection);
+}
+
+void refuse_other_cuda_tool() {
+  const std::string holder = environment(kCudaInjection);
+  if (holder.empty()) return;
+  throw usage_error(
+      "{} is set to {}: another tool records CUDA, and there can be only one. Run without "
+      "that tool, or with --cuda off",
+      kCudaInjection, holder);
+}
+
+// Two ranks that write one file would destroy each other's.
+void refuse_shared_output(const std::string& pattern) {
+  const std::string world = own_world_size();
+  const bool apart =
+      pattern.find("%r") != std::string::npos || pattern.find("%p") != std::string::npos;
+  if (world.empty() || world == "1" || own_rank().empty() || apart) return;
+  throw usage_error(
+      "{} ranks would all write {}: use -o trace.%r.db and merge the files afterwards, "
+      "or put preserve-profile in front of the launcher: preserve-profile -- mpirun ...",
+      world, pattern);
+}
+
+std::vector<std::pair<std::string, std::string>> collector_environment(const LaunchOptions& options,
+                                                                       const fs::path& library,
+                                                                       const fs::path& spool) {
+  const std::string before = environment("LD_PRELOAD");
+  const int64_t flush_ms = std::max<int64_t>(1, options.flush_period_ns / 1'000'000);
+  std::vector<std::pair<std::string, std::string>> variables{
+      {kInjection, library.string()},
+      {"LD_PRELOAD", before.empty() ? library.string() : library.string() + ":" + before},
+      {"PRESERVE_SPOOL_DIR", spool.string()},
+      {"PRESERVE_FLUSH_MS", std::to_string(flush_ms)},
+      {"PRESERVE_RING_BYTES", std::to_string(options.ring_bytes)},
+      {"PRESERVE_MPI", options.mpi ? "1" : "0"}};
+  if (options.cuda && PRESERVE_WITH_CUPTI) {
+    variables.insert(variables.end(),
+                     {{kCudaInjection, library.string()},
+                      {"PRESERVE_CUDA", "1"},
+                      {"PRESERVE_CUDA_PARAMS", options.cuda_params ? "1" : "0"},
+                      {"PRESERVE_CUDA_WHOLE_GRAPHS", options.cuda_whole_graphs ? "1" : "0"},
+                      {"PRESERVE_CUDA_HW_TRACE", options.cuda_hw_trace ? "1" : "0"},
+                      {"PRESERVE_CUDA_COUNTERS", std::to_string(options.cuda_counters)},
+                      {"PRESERVE_CUDA_RANGE", options.capture_range}});
+  }
+  if (options.nccl_plugin) variables.emplace_back("NCCL_PROFILER_PLUGIN", library.string());
+  return variables;
+}
+
+void explain_empty_recording(const fs::path& output, Console& console) {
+  std::error_code error;
+  const bool older = fs::exists(output, error);
+  console.warn(
+      std::string("nothing was recorded: no process made an NVTX or MPI call that the collector "
+                  "saw. Usual reasons: the program has no NVTX ranges and no MPI calls; it is "
+                  "linked statically; its environment was stripped on the way (sudo, env -i, a "
+                  "container, a remote host: LD_PRELOAD, NVTX_INJECTION64_PATH and PRESERVE_* must "
+                  "arrive); NVTX was compiled out (NVTX_DISABLE). No trace was written") +
+      (older ? fmt::format("; the older {} was left as it is.", output.string()) : "."));
+}
+
+// Of a process without a proper end. A command that ended well makes a full disk as likely as a
+// crash.
+std::string why_incomplete(const fs::path& spool, bool ended_well) {
+  std::string text = "a process ended without closing it (killed, crashed or interrupted)";
+  if (ended_well) {
+    std::error_code error;
+    const fs::space_info space = fs::space(spool, error);
+    text += fmt::format(", or the disk under {} was full ({} free now)", spool.string(),
+                        error ? "unknown" : format_size(static_cast<double>(space.available)));
+  }
+  return text;
+}
+
+void say_what_was_found(const ConvertSummary& summary, const std::string& output,
+                        const std::string& incomplete, Console& console) {
+  for (const std::string& loss : summary.losses) console.warn("lost: " + loss);
+  for (const std::string& warning : summary.warnings) console.warn(warning);
+  if (!summary.complete) {
+    console.warn("the recording is incomplete: " + incomplete +
+                 "; everything up to its last flush is there");
+  }
+  const int64_t steps = summary.steps.annotated + summary.steps.detected;
+  console.info(
+      fmt::format("{}: {} processes, {} ranges, {} operators, {} collectives, {} tensors, "
+                  "{} steps",
+                  output, summary.processes, summary.ranges, summary.operators, summary.collectives,
+                  summary.tensors, steps));
+  if (steps == 0 && !summary.counters) {
+    console.warn(
+        "no decode step was found, and only steps can be planned: annotate the step with an NVTX "
+        "range decode_step, name its range with --step-range, or record more steps");
+  }
+}
+
+// Returns false when there was nothing to convert.
+bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& options,
+             const ChildResult& child, Console& console) {
+  const std::vector<fs::path> files = spool_files(folder);
+  if (files.empty()) return false;
+  ConvertOptions convert_options;
+  convert_options.steps.decode_globs = options.step_globs;
+  convert_options.kernel_rules = options.kernel_rules;
+  convert_options.interrupted = child.interrupted;
+  convert_options.stop = &catch_stop_signals();
+  convert_options.progress = [&console](double done, double total) {
+    console.progress("converting", done, total);
+  };
+  ConvertSummary summary;
+  std::string next;
+  {
+    TraceDb db = TraceDb::create(output.temporary_path());
+    summary = convert_spools(files, db, convert_options);
+    next = next_command(db, output.path().string());
+    db.finish();
+  }
+  console.clear_progress();
+  output.commit();
+  const bool ended_well = !child.interrupted && child.exit_code < 128;
+  say_what_was_found(summary, output.path().string(), why_incomplete(folder, ended_well), console);
+  if (options.cuda_counters != 0 && !summary.counters) {
+    console.warn(
+        "--counters: no kernel was counted, so this is a recording of times; the program used no "
+        "GPU, or a line above says why its counters could not be read");
+  }
+  console.next(next);
+  return true;
+}
+
+}  // namespace
+
+std::string expand_output_name(const std::string& pattern) {
+  std::string name;
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    if (pattern[i] != '%') {
+      name += pattern[i];
+      continue;
+    }
+    const char what = ++i < pattern.size() ? pattern[i] : '\0';
+    if (what == '%') {
+      name += '%';
+    } else if (what == 'p') {
+      name += std::to_string(::getpid());
+    } else if (what == 'h') {
+      char host[HOST_NAME_MAX + 1] = "unknown";
+      (void)::gethostname(host, sizeof(host) - 1);
+      name += host;
+    } else if (what == 'r') {
+      const std::string rank = own_rank();
+      if (rank.empty()) {
+        throw usage_error(
+            "-o {}: %r needs a rank, and no launcher gave one (OMPI_COMM_WORLD_RANK, "
+            "PMI_RANK, RANK, SLURM_PROCID)",
+            pattern);
+      }
+      name += rank;
+    } else {
+      throw usage_error("-o {}: after % may stand p (pid), h (host), r (rank) or %", pattern);
+    }
+  }
+  return name;
+}
+
+int profile_command(const LaunchOptions& options, Console& console) {
+  const Program program = find_program(options.command.front());
+  if (program.code != 0) {
+    console.error(
+        fmt::format("cannot run {}: {}", printable(options.command.front()), program.error));
+    return program.code;
+  }
+  const fs::path library = collector_library();
+  refuse_other_tools(library);
+  if (options.cuda) refuse_other_cuda_tool();
+  if (options.cuda && !PRESERVE_WITH_CUPTI && fs::exists("/proc/driver/nvidia")) {
+    console.warn("GPU activity is not recorded: this was built without CUPTI (CUDA 13.0 or newer)");
+  }
+  refuse_shared_output(options.output);
+  if (options.cuda_counters != 0 && !own_world_size().empty() && own_world_size() != "1") {
+    console.warn(
+        "--counters lets kernels run one by one; kernels that communicate between ranks are left "
+        "out, but ranks that wait for each other in another way may stand still. One rank is "
+        "enough when all do the same");
+  }
+  const std::string name = expand_output_name(options.output);
+  if (name == "-") throw usage_error("a trace is a database and cannot go to standard output");
+  OutputFile output(name, options.force);
+  SpoolFolder spool = options.keep_spool.empty() ? SpoolFolder::temporary(output.path())
+                                                 : SpoolFolder::kept(options.keep_spool);
+  const ChildResult child =
+      run_child(options.command, collector_environment(options, library, spool.path()));
+  if (!child.started) {
+    console.error(fmt::format("cannot run {}: {}", printable(program.path), child.error));
+    return child.exit_code;
+  }
+  const int code = child.interrupted ? kInterrupted : child.exit_code;
+  try {
+    if (!convert(spool.path(), output, options, child, console)) {
+      explain_empty_recording(output.path(), console);
+    }
+  } catch (const Error& error) {
+    // Our failure must not hide the command's own result.
+    console.error(error.what());
+    if (catch_stop_signals() != 0) return 128 + catch_stop_signals();
+    return code != 0 ? code : kOwnFailure;
+  }
+  return code;
+}
+
+int convert_folder(const std::string& folder, const LaunchOptions& options, Console& console) {
+  if (!fs::is_directory(folder)) throw usage_error("{}: is not a folder of spools", folder);
+  OutputFile output(expand_output_name(options.output), options.force);
+  if (output.is_stdout())
+    throw usage_error("a trace is a database and cannot go to standard output");
+  if (!convert(folder, output, options, ChildResult{}, console)) {
+    throw input_error("{}: holds no *.spool file", folder);
+  }
+  return kExitDone;
+}
+
+}  // namespace preserve
