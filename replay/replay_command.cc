@@ -14,11 +14,11 @@
 #include "common/output_file.h"
 #include "common/units.h"
 #include "db/trace_db.h"
-#include "replay/cpu_replay.h"
-#include "replay/gpu/gpu_replay.h"
-#include "replay/rank_main.h"
-#include "replay/replay_job.h"
-#include "replay/summary.h"
+#include "replay/cpu/replay.h"
+#include "replay/gpu/replay.h"
+#include "replay/measure/summary.h"
+#include "replay/ranks/rank_main.h"
+#include "replay/step/replay_job.h"
 
 namespace preserve {
 namespace {

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "common/cli.h"
-#include "replay/gpu/gpu_device.h"
-#include "replay/launch.h"
+#include "replay/gpu/device.h"
+#include "replay/ranks/launch.h"
 
 namespace preserve {
 

@@ -3,7 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "common/cli.h"
-#include "replay/grid/grid_main.h"
+#include "replay/grid/main.h"
 #include "replay/replay_command.h"
 
 int main(int argc, char** argv) {

@@ -2,7 +2,7 @@
 #include "replay/cuda/device_memory.h"
 
 #include "common/units.h"
-#include "replay/cuda/cuda_error.h"
+#include "replay/cuda/error.h"
 
 namespace preserve::cuda {
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <array>
 
-#include "replay/cuda/cuda_error.h"
+#include "replay/cuda/error.h"
 
 namespace preserve::cuda {
 namespace {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "replay/cuda/nvml.h"
-#include "replay/gpu/gpu_device.h"
+#include "replay/cuda/libraries/nvml.h"
+#include "replay/gpu/device.h"
 
 namespace preserve::cuda {
 

@@ -4,9 +4,9 @@
 #include <array>
 #include <optional>
 
-#include "replay/cuda/cuda_error.h"
 #include "replay/cuda/device_memory.h"
-#include "replay/cuda/kernels.h"
+#include "replay/cuda/error.h"
+#include "replay/cuda/kernels/kernels.h"
 #include "replay/cuda/sm_split.h"
 
 namespace preserve::cuda {

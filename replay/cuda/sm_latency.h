@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "replay/gpu/gpu_device.h"
+#include "replay/gpu/device.h"
 
 namespace preserve::cuda {
 

@@ -5,7 +5,7 @@
 
 #include <span>
 
-#include "replay/gpu/gpu_device.h"
+#include "replay/gpu/device.h"
 
 namespace preserve {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "planner/schedule/device.h"
-#include "replay/step_program.h"
+#include "replay/step/step_program.h"
 
 namespace preserve {
 

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "replay/gpu/gpu_plan.h"
+#include "replay/gpu/plan.h"
 
 namespace preserve {
 

@@ -6,8 +6,8 @@
 #include <optional>
 #include <vector>
 
-#include "replay/gpu/gpu_device.h"
-#include "replay/step_program.h"
+#include "replay/gpu/device.h"
+#include "replay/step/step_program.h"
 
 namespace preserve {
 

@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "replay/gpu/gpu_device.h"
+#include "replay/gpu/device.h"
 #include "replay/gpu/step_graph.h"
 
 namespace preserve {

@@ -12,7 +12,7 @@
 #include "common/child_process.h"
 #include "common/cli.h"
 #include "common/error.h"
-#include "replay/clock.h"
+#include "replay/measure/clock.h"
 
 namespace preserve {
 namespace {

@@ -3,8 +3,8 @@
 // happens between passes while every rank waits.
 #include <vector>
 
-#include "replay/clock.h"
-#include "replay/measure.h"
+#include "replay/measure/clock.h"
+#include "replay/measure/measure.h"
 #include "tests/bench/metric.h"
 
 int main() {

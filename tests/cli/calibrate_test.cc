@@ -9,8 +9,8 @@
 #include <fstream>
 
 #include "planner/schedule/device.h"
-#include "replay/host_cores.h"
-#include "replay/launch.h"
+#include "replay/ranks/host_cores.h"
+#include "replay/ranks/launch.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

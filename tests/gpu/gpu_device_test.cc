@@ -8,7 +8,7 @@
 #include <algorithm>
 
 #include "common/error.h"
-#include "replay/gpu/gpu_device.h"
+#include "replay/gpu/device.h"
 #include "replay/gpu/graph_check.h"
 
 namespace preserve {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "replay/calibration.h"
+#include "replay/calibrate/calibration.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

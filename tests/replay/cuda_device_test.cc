@@ -7,13 +7,13 @@
 #include <functional>
 
 #include "common/error.h"
-#include "replay/gpu/gpu_device.h"
+#include "replay/gpu/device.h"
 
 #ifdef PRESERVE_GPU_DEVICE
-#include "replay/cuda/cuda_error.h"
-#include "replay/cuda/device_types.h"
-#include "replay/cuda/matrix_product.h"
-#include "replay/cuda/nccl.h"
+#include "replay/cuda/error.h"
+#include "replay/cuda/kernels/device_types.h"
+#include "replay/cuda/libraries/matrix_product.h"
+#include "replay/cuda/libraries/nccl.h"
 #include "replay/cuda/open_device.h"
 #endif
 

@@ -10,8 +10,8 @@
 #include <memory>
 #include <set>
 
-#include "replay/cuda/kernels.h"
-#include "replay/cuda/range_table.h"
+#include "replay/cuda/kernels/kernels.h"
+#include "replay/cuda/step/range_table.h"
 #include "tests/replay/emulated_gpu.h"
 
 namespace preserve::cuda {

@@ -9,8 +9,8 @@
 #include <filesystem>
 #include <optional>
 
-#include "replay/cuda/nvml.h"
-#include "replay/cuda/shared_library.h"
+#include "replay/cuda/libraries/nvml.h"
+#include "replay/cuda/libraries/shared_library.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve::cuda {

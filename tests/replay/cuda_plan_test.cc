@@ -11,9 +11,9 @@
 #include <random>
 
 #include "common/error.h"
-#include "replay/cuda/range_table.h"
 #include "replay/cuda/sm_split.h"
-#include "replay/cuda/step_plan.h"
+#include "replay/cuda/step/plan.h"
+#include "replay/cuda/step/range_table.h"
 
 namespace preserve::cuda {
 namespace {

@@ -8,7 +8,7 @@
 #include <map>
 #include <set>
 
-#include "replay/gpu/calibrate_gpu.h"
+#include "replay/gpu/calibrate/calibrate.h"
 #include "tests/support/fake_gpu.h"
 
 namespace preserve {

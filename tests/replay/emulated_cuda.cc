@@ -13,7 +13,7 @@
 #include <random>
 #include <set>
 
-#include "replay/cuda/kernels.h"
+#include "replay/cuda/kernels/kernels.h"
 #include "tests/replay/emulated_cuda.h"
 #include "tests/replay/emulated_gpu.h"
 

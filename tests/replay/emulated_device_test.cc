@@ -7,7 +7,7 @@
 #include <cstdlib>
 
 #include "common/error.h"
-#include "replay/gpu/gpu_device.h"
+#include "replay/gpu/device.h"
 #include "tests/replay/emulated_cuda.h"
 #include "tests/replay/emulated_gpu.h"
 

@@ -7,8 +7,8 @@
 #include <cstdlib>
 
 #include "common/error.h"
-#include "replay/gpu/gpu_executor.h"
-#include "replay/gpu/gpu_replay.h"
+#include "replay/gpu/executor.h"
+#include "replay/gpu/replay.h"
 #include "tests/replay/small_program.h"
 
 namespace preserve {

@@ -9,11 +9,11 @@
 #include <thread>
 
 #include "common/error.h"
-#include "replay/clock.h"
-#include "replay/fetch_method.h"
-#include "replay/fetch_window.h"
-#include "replay/host_cores.h"
-#include "replay/tensor_memory.h"
+#include "replay/cpu/fetch_method.h"
+#include "replay/cpu/fetch_window.h"
+#include "replay/cpu/tensor_memory.h"
+#include "replay/measure/clock.h"
+#include "replay/ranks/host_cores.h"
 
 namespace preserve {
 namespace {

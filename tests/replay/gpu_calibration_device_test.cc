@@ -8,7 +8,7 @@
 
 #include "common/error.h"
 #include "common/stats.h"
-#include "replay/gpu/calibrate_gpu.h"
+#include "replay/gpu/calibrate/calibrate.h"
 #include "tests/support/fake_gpu.h"
 #include "tests/support/synthetic_trace.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From given samples of a GPU's calibration to device.json.
-#include "replay/gpu/gpu_calibration.h"
-#include "replay/gpu/calibration_graphs.h"
+#include "replay/gpu/calibrate/calibration.h"
+#include "replay/gpu/calibrate/graphs.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@
 
 #include "common/error.h"
 #include "common/output_file.h"
-#include "replay/gpu/gpu_fits.h"
+#include "replay/gpu/calibrate/fits.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

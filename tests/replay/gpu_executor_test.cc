@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The executor on the simulated GPU: what it measures is what the simulated properties imply.
-#include "replay/gpu/gpu_executor.h"
+#include "replay/gpu/executor.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
 #include "common/error.h"
-#include "replay/gpu/gpu_replay.h"
-#include "replay/measure.h"
+#include "replay/gpu/replay.h"
+#include "replay/measure/measure.h"
 #include "tests/replay/small_program.h"
 #include "tests/support/fake_gpu.h"
 

@@ -9,8 +9,8 @@
 #include "db/step/folded_step.h"
 #include "db/trace_db.h"
 #include "planner/search/plan.h"
-#include "replay/gpu/calibrate_gpu.h"
-#include "replay/gpu/gpu_replay.h"
+#include "replay/gpu/calibrate/calibrate.h"
+#include "replay/gpu/replay.h"
 #include "tests/support/fake_gpu.h"
 #include "tests/support/synthetic_trace.h"
 

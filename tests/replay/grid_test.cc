@@ -11,10 +11,10 @@
 #include "common/error.h"
 #include "replay/grid/cell_run.h"
 #include "replay/grid/eta.h"
-#include "replay/grid/grid_file.h"
-#include "replay/grid/grid_text.h"
+#include "replay/grid/file.h"
 #include "replay/grid/models.h"
 #include "replay/grid/selection.h"
+#include "replay/grid/text.h"
 #include "tests/support/synthetic_grid.h"
 #include "tests/support/synthetic_trace.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "replay/launch.h"
+#include "replay/ranks/launch.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -15,7 +15,7 @@
 
 #include "common/error.h"
 #include "common/output_file.h"
-#include "replay/clock.h"
+#include "replay/measure/clock.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

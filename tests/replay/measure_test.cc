@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "replay/measure.h"
+#include "replay/measure/measure.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

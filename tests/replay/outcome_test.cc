@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "replay/outcome.h"
+#include "replay/measure/outcome.h"
 
 #include <gtest/gtest.h>
 

@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
-#include "replay/collective_buffers.h"
-#include "replay/ranks.h"
+#include "replay/cpu/collective_buffers.h"
+#include "replay/ranks/ranks.h"
 
 namespace preserve {
 namespace {

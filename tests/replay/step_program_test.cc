@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "replay/step_program.h"
+#include "replay/step/step_program.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,8 +10,8 @@
 #include <limits>
 
 #include "common/error.h"
-#include "replay/cpu_replay.h"
-#include "replay/replay_job.h"
+#include "replay/cpu/replay.h"
+#include "replay/step/replay_job.h"
 #include "tests/replay/simple_schedule.h"
 #include "tests/support/synthetic_trace.h"
 

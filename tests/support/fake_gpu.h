@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "replay/gpu/gpu_device.h"
+#include "replay/gpu/device.h"
 #include "tests/support/fake_l2.h"
 
 namespace preserve::test {

@@ -7,7 +7,7 @@
 #include <list>
 #include <unordered_map>
 
-#include "replay/gpu/gpu_device.h"
+#include "replay/gpu/device.h"
 
 namespace preserve::test {
 

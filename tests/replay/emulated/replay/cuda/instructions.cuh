@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// In place of replay/cuda/instructions.cuh where the kernels are compiled for the CPU: CUDA's
-// words, and the instructions as what they do to memory.
+// In place of replay/cuda/kernels/instructions.cuh where the kernels are compiled for the CPU:
+// CUDA's words, and the instructions as what they do to memory.
 #pragma once
 
 #include <algorithm>

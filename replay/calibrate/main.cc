@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+// preserve-calibrate: this machine -> device.json.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "common/cli.h"
+#include "common/error.h"
+#include "common/output_file.h"
+#include "common/private_folder.h"
+#include "common/units.h"
+#include "planner/schedule/device.h"
+#include "replay/calibrate/cpu.h"
+#include "replay/gpu/calibrate/calibrate.h"
+#include "replay/ranks/launch.h"
+#include "replay/ranks/rank_main.h"
+
+namespace preserve {
+namespace {
+
+constexpr int64_t kQuickTimeNs = 1'200'000'000;
+constexpr int64_t kQuickGpuTimeNs = 15'000'000'000;
+constexpr std::string_view kCuda = "cuda:";
+
+struct Arguments {
+  std::string output = "device.json";
+  bool force = false;
+  int ranks = 0;  // 0: half the cores
+  std::string device = "cpu";
+  bool quick = false;
+  std::string published;  // a device file; empty: none
+  std::string worker;     // where the rank processes write
+};
+
+void define(CLI::App& app, Arguments& arguments) {
+  app.add_option("-o,--output", arguments.output, "Where to write, - for standard output")
+      ->capture_default_str();
+  app.add_flag("-f,--force", arguments.force, "Replace an existing output");
+  app.add_option("--ranks", arguments.ranks,
+                 "Ranks that will share the cache; all are measured at once [half the cores]")
+      ->check(CLI::Range(1, 4096));
+  app.add_option("--device", arguments.device, "What to measure: cpu, or cuda:N for a GPU")
+      ->capture_default_str();
+  app.add_flag("--quick", arguments.quick, "Fewer repetitions: about a third of the time");
+  app.add_option("--published", arguments.published,
+                 "Device file with what one GPU cannot measure: arithmetic rates, collectives");
+  app.add_option("--worker", arguments.worker)->group("");
+}
+
+void print_summary(const DeviceModel& device, FILE* stream) {
+  fmt::print(stream, "{}\n", device.name);
+  fmt::print(stream, "  ranks measured at once  {}\n", device.ranks);
+  fmt::print(stream, "  memory, per rank        {}\n",
+             format_rate(device.memory_bandwidth_bytes_per_s));
+  fmt::print(stream, "  cache, per rank         {}\n",
+             format_rate(device.cache_read_bandwidth_bytes_per_s));
+  fmt::print(stream, "  cache budget, per rank  {} of {} shared\n",
+             format_size(static_cast<double>(device.cache_budget_bytes)),
+             format_size(static_cast<double>(device.cache_bytes)));
+  if (device.methods.empty()) {
+    fmt::print(stream, "  prefetching             no method makes the reader faster\n");
+    return;
+  }
+  const PrefetchMethod& best = device.methods.front();
+  fmt::print(stream, "  best prefetch           {} on the {} core, {}, then read at {}\n",
+             best.name, best.placement, format_rate(best.bandwidth_bytes_per_s),
+             format_rate(best.hit_read_bandwidth_bytes_per_s));
+}
+
+CalibrateOptions options_of(const Arguments& arguments) {
+  CalibrateOptions options;
+  if (arguments.quick) options.time_limit_ns = kQuickTimeNs;
+  return options;
+}
+
+// The N of cuda:N; nothing for the CPU.
+std::optional<int> cuda_ordinal(const Arguments& arguments) {
+  if (arguments.device == "cpu") return std::nullopt;
+  int ordinal = 0;
+  const std::string& text = arguments.device;
+  const char* begin = text.data() + std::min(kCuda.size(), text.size());
+  const auto [end, error] = std::from_chars(begin, text.data() + text.size(), ordinal);
+  if (!text.starts_with(kCuda) || error != std::errc() || end != text.data() + text.size() ||
+      ordinal < 0) {
+    throw usage_error("--device {}: it is cpu, or cuda: and the number of a GPU (cuda:0)",
+                      printable(text));
+  }
+  return ordinal;
+}
+
+// What does not go together, and --published, before anything is measured.
+std::optional<DeviceModel> check_gpu_arguments(const Arguments& arguments) {
+  if (arguments.ranks > 0) {
+    throw usage_error("--ranks is for --device cpu: a GPU is measured by one process");
+  }
+  const std::optional<Launcher> launcher = find_launcher();
+  if (launcher && launcher->ranks.value_or(2) > 1) {
+    throw usage_error(
+        "a GPU is measured by one process: start preserve-calibrate --device {} "
+        "without mpirun or srun",
+        arguments.device);
+  }
+  if (arguments.published.empty()) return std::nullopt;
+  refuse_input_as_output(arguments.output, {arguments.published});
+  return load_device(arguments.published);
+}
+
+void print_gpu_summary(const DeviceModel& device, FILE* stream) {
+  fmt::print(stream, "{}\n", device.name);
+  fmt::print(stream, "  memory                  {}\n",
+             format_rate(device.memory_bandwidth_bytes_per_s));
+  fmt::print(stream, "  L2                      {}\n",
+             format_rate(device.cache_read_bandwidth_bytes_per_s));
+  fmt::print(stream, "  cache budget            {} of {}\n",
+             format_size(static_cast<double>(device.cache_budget_bytes)),
+             format_size(static_cast<double>(device.cache_bytes)));
+  if (device.methods.empty()) {
+    fmt::print(stream, "  prefetching             no method makes the reader faster\n");
+    return;
+  }
+  const PrefetchMethod& best = device.methods.front();
+  fmt::print(stream,
+             "  best prefetch           {} in chunks of {} by {}, {} after {}, then read at {}\n",
+             best.name, format_size(static_cast<double>(best.chunk_bytes)),
+             count_of(best.ctas, "CTA"), format_rate(best.bandwidth_bytes_per_s),
+             format_duration(static_cast<double>(best.start_latency_ns)),
+             format_rate(best.hit_read_bandwidth_bytes_per_s));
+}
+
+int run_gpu(Console& console, const Arguments& arguments, int ordinal) {
+  const std::optional<DeviceModel> published = check_gpu_arguments(arguments);
+  if (published) check_published(*published, arguments.published);
+  OutputFile output(arguments.output, arguments.force);
+  // What is missing is said at once, not after another's measurement.
+  if (count_cuda_devices() <= ordinal) open_cuda_device(ordinal);
+  const MeasurementLock lock([&](const std::string& text) { console.info(text); });
+  const std::unique_ptr<GpuDevice> gpu = open_cuda_device(ordinal);
+  for (const std::string& busy : busy_sentences(gpu->state())) console.warn(busy);
+  console.info(fmt::format("measuring {}", gpu->facts().name));
+  GpuCalibrateOptions options;
+  if (arguments.quick) {
+    options.time_limit_ns = kQuickGpuTimeNs;
+    options.every_chunk = false;
+  }
+  options.progress = [&](std::string_view phase, double done, double total) {
+    console.progress(phase, done, total);
+  };
+  const GpuCalibrationSamples samples = measure_gpu(*gpu, options);
+  console.clear_progress();
+  DeviceModel device = device_from(samples);
+  for (const std::string& warning : clock_warnings(samples)) console.warn(warning);
+  if (published) {
+    add_published(device, *published, arguments.published);
+  } else {
+    console.warn(
+        "arithmetic rates and collectives are not in the file, for one GPU cannot measure them: "
+        "plans of recordings need neither, preserve-tune --model needs the rates and "
+        "--allreduce-time; or take them from --published examples/devices/NAME.json");
+  }
+  output.write(to_json(device));
+  const bool to_stdout = output.is_stdout();
+  print_gpu_summary(device, to_stdout ? stderr : stdout);
+  if (!to_stdout) {
+    console.next(
+        fmt::format("preserve-tune trace.db --device {} -o schedule.json", arguments.output));
+  }
+  return kExitDone;
+}
+
+// In each rank process; rank 0 writes.
+int measure(Console& console, const Arguments& arguments, OutputFile* output) {
+  return run_as_rank(console, [&](Ranks& ranks) {
+    const CalibrationSamples samples = measure_cpu(ranks, options_of(arguments));
+    if (ranks.rank() != 0) return kExitDone;
+    const std::string text = to_json(device_from(samples));
+    if (output != nullptr) {
+      output->write(text);
+    } else {
+      OutputFile(arguments.worker, true).write(text);
+    }
+    return kExitDone;
+  });
+}
+
+int launch(Console& console, const Arguments& arguments, OutputFile& output) {
+  const HostCores host = find_host_cores();
+  const auto cores = static_cast<int>(host.cores.size());
+  const int ranks = arguments.ranks > 0 ? arguments.ranks : std::max(1, cores / 2);
+  if (host.cores_in_affinity > cores) {
+    console.warn(fmt::format("the CPU quota of this container pays for {} of {} cores; using {}",
+                             cores, host.cores_in_affinity, cores));
+  }
+  if (ranks > cores) {
+    console.warn(
+        fmt::format("{} on {}: the ranks take turns, so the result is no measurement of this "
+                    "machine",
+                    count_of(ranks, "rank"), count_of(cores, "usable core")));
+  }
+  const MeasurementLock lock([&](const std::string& text) { console.info(text); });
+  console.info(fmt::format("measuring {} with {} at once", host.cpu_name, count_of(ranks, "rank")));
+  const bool to_stdout = output.is_stdout();
+  std::optional<PrivateFolder> folder;
+  if (to_stdout) folder.emplace("preserve-calibrate");
+  const std::filesystem::path target =
+      to_stdout ? folder->path() / "device.json" : output.temporary_path();
+  RankLaunch start;
+  start.ranks = ranks;
+  start.crowded = ranks > cores;
+  start.patience_ns = patience_ns(options_of(arguments).time_limit_ns);
+  start.arguments = {"--worker", target.string(), "--color", "never"};
+  if (arguments.quick) start.arguments.emplace_back("--quick");
+  start.waiting = [&](int64_t spent_ns) {
+    console.progress("measuring", static_cast<double>(spent_ns),
+                     static_cast<double>(options_of(arguments).time_limit_ns));
+  };
+  const int code = run_ranks(start);
+  console.clear_progress();
+  if (code != 0) return code;
+  const DeviceModel device = load_device(target);
+  if (to_stdout) {
+    output.write(read_text_file(target));
+  } else {
+    output.commit();
+  }
+  print_summary(device, to_stdout ? stderr : stdout);
+  if (!to_stdout) {
+    console.next(
+        fmt::format("preserve-tune trace.db --device {} -o schedule.json", arguments.output));
+  }
+  return kExitDone;
+}
+
+int run(Console& console, const Arguments& arguments) {
+  if (!arguments.worker.empty()) {
+    end_with_parent();
+    return measure(console, arguments, nullptr);
+  }
+  if (const auto ordinal = cuda_ordinal(arguments)) return run_gpu(console, arguments, *ordinal);
+  if (!arguments.published.empty()) {
+    throw usage_error("--published is for a GPU: --device cuda:0");
+  }
+  const std::optional<Launcher> launcher = find_launcher();
+  if (launcher && launcher->rank != 0) return measure(console, arguments, nullptr);
+  OutputFile output(arguments.output, arguments.force);
+  if (launcher) {
+    if (arguments.ranks > 0 && launcher->ranks && arguments.ranks != *launcher->ranks) {
+      throw usage_error("--ranks {} but the launcher started {}", arguments.ranks,
+                        count_of(*launcher->ranks, "rank"));
+    }
+    const MeasurementLock lock([&](const std::string& text) { console.info(text); });
+    return measure(console, arguments, &output);
+  }
+  return launch(console, arguments, output);
+}
+
+}  // namespace
+}  // namespace preserve
+
+int main(int argc, char** argv) {
+  using namespace preserve;
+  Arguments arguments;
+  ToolInfo info;
+  info.name = "preserve-calibrate";
+  info.purpose = "Measure what caches, memory and prefetching of this machine can do.";
+  info.footer =
+      "Examples:\n"
+      "  preserve-calibrate -o device.json                 half the cores as ranks\n"
+      "  preserve-calibrate --ranks 2 --quick -o device.json\n"
+      "  mpirun -n 4 preserve-calibrate -o device.json     ranks placed by your launcher\n"
+      "  preserve-calibrate --device cuda:0 --published examples/devices/h100-sxm.json\n"
+      "\n"
+      "Exit codes: 0 done, 2 usage or bad input, 3 internal error, 130 stopped by Ctrl-C.";
+  info.versions = "device 1.1";
+  return run_tool(
+      argc, argv, info, [&](CLI::App& app) { define(app, arguments); },
+      [&](Console& console) { return run(console, arguments); }, /*allow_no_arguments=*/true);
+}

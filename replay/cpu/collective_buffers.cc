@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replay/cpu/collective_buffers.h"
+
+#include <algorithm>
+#include <map>
+
+#include "common/cli.h"
+#include "common/error.h"
+#include "common/units.h"
+#include "replay/ranks/ranks.h"
+
+namespace preserve {
+namespace {
+
+const std::map<std::string, CollectiveFunction>& functions() {
+  static const std::map<std::string, CollectiveFunction> all{
+      {"allreduce", CollectiveFunction::allreduce},
+      {"allgather", CollectiveFunction::allgather},
+      {"reduce_scatter", CollectiveFunction::reduce_scatter},
+      {"alltoall", CollectiveFunction::alltoall},
+      {"broadcast", CollectiveFunction::broadcast},
+      {"reduce", CollectiveFunction::reduce},
+      {"gather", CollectiveFunction::gather},
+      {"scatter", CollectiveFunction::scatter},
+      {"barrier", CollectiveFunction::barrier}};
+  return all;
+}
+
+// One side is as long as the ranks together: for some the input, for some the output.
+bool has_long_side(CollectiveFunction function) {
+  return function == CollectiveFunction::allgather ||
+         function == CollectiveFunction::reduce_scatter ||
+         function == CollectiveFunction::alltoall || function == CollectiveFunction::gather ||
+         function == CollectiveFunction::scatter;
+}
+
+}  // namespace
+
+bool RankCollective::known(const std::string& function) {
+  return functions().count(function) != 0;
+}
+
+CollectiveBuffers collective_buffers(const std::string& function, int64_t bytes, int ranks) {
+  const auto found = functions().find(function);
+  if (found == functions().end()) {
+    throw input_error("collective \"{}\" is none that a replay can repeat", printable(function));
+  }
+  CollectiveBuffers buffers;
+  buffers.function = found->second;
+  const int64_t most = (int64_t{1} << 30) / ranks;  // elements: counts of MPI are int
+  const int64_t count = std::max<int64_t>(1, bytes / static_cast<int64_t>(sizeof(float)));
+  if (count > most) {
+    throw input_error("collective \"{}\" of {} bytes is too large to repeat on {}",
+                      printable(function), bytes, count_of(ranks, "rank"));
+  }
+  buffers.count = static_cast<int>(count);
+  const auto elements =
+      static_cast<size_t>(has_long_side(buffers.function) ? count * ranks : count);
+  buffers.send.assign(elements, 1.0F);
+  buffers.receive.assign(elements, 0.0F);
+  return buffers;
+}
+
+}  // namespace preserve

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// What happens between the start and the end of a collective that carries prefetches: the rank's
+// own core (or a helper on a spare one) works off a list of slices in chunks and looks at the
+// collective after each. When the collective is done the rest of the list is dropped, never
+// finished late.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "replay/cpu/fetch_method.h"
+#include "replay/ranks/ranks.h"
+
+namespace preserve {
+
+struct FetchSlice {
+  const std::byte* begin = nullptr;
+  int64_t bytes = 0;
+};
+
+class WindowFetcher {
+ public:
+  // With `spare_cpu` a helper thread pinned there fetches; else the calling thread does, in step().
+  // Returns once the helper is there. input_error when it cannot be started or pinned.
+  WindowFetcher(FetchFunction fetch, int64_t chunk_bytes, std::optional<int> spare_cpu);
+  ~WindowFetcher();
+  WindowFetcher(const WindowFetcher&) = delete;
+  WindowFetcher& operator=(const WindowFetcher&) = delete;
+
+  // Another way of fetching from the next begin() on.
+  void use(FetchFunction fetch, int64_t chunk_bytes);
+  // `slices` must stay valid until end().
+  void begin(std::span<const FetchSlice> slices);
+  // Fetches one chunk here; false when there is nothing (more) to do on this core.
+  bool step();
+  // Fetches, or lets the helper fetch, all of it.
+  void wait();
+  // Stops; how many bytes were fetched since begin().
+  int64_t end();
+
+ private:
+  struct Cursor {  // position in the list
+    std::span<const FetchSlice> slices;
+    size_t slice = 0;
+    int64_t offset_bytes = 0, fetched_bytes = 0;
+  };
+  bool fetch_chunk(Cursor& cursor) const;
+  void start_helper(int cpu);
+  void help();
+  void await_helper(uint64_t number) const;
+
+  FetchFunction fetch_ = nullptr;
+  int64_t chunk_bytes_ = 0;
+  Cursor cursor_;
+  // Hand-over to the helper: a list is posted, perhaps stopped early, and finished, by number.
+  std::atomic<uint64_t> posted_{0}, stopped_{0}, finished_{0};
+  std::atomic<bool> quit_{false};
+  std::thread helper_;
+};
+
+// Whether a helper is given its slices before the collective is started or after; on the rank's own
+// core starting comes first, since fetching before would only delay it.
+enum class FetchBegin { after_start, before_start };
+
+// Starts the collective, fetches until it is complete and `link_latency_ns` have passed since then.
+// Returns the bytes fetched.
+int64_t run_window(RankCollective& collective, WindowFetcher& fetcher,
+                   std::span<const FetchSlice> slices, int64_t link_latency_ns,
+                   FetchBegin begin = FetchBegin::after_start);
+
+// Fetches while an idle stretch of the step lasts.
+int64_t run_idle_window(WindowFetcher& fetcher, std::span<const FetchSlice> slices, int64_t end_ns);
+
+}  // namespace preserve

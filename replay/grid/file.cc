@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replay/grid/file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "common/cli.h"
+#include "common/error.h"
+#include "common/output_file.h"
+
+namespace preserve {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kIdentityPrefix = "grid_";
+constexpr const char* kCellFolder = "cell-";
+
+void make_grid(const fs::path& path, const GridIdentity& identity,
+               const std::vector<GridCell>& cells, bool anew) {
+  OutputFile output(path, anew);
+  {
+    TraceDb db = TraceDb::create(output.temporary_path());
+    db.set_meta("kind", "grid");
+    db.set_meta("incomplete", "1");
+    for (const auto& [name, value] : identity) db.set_meta(kIdentityPrefix + name, value);
+    for (const GridCell& cell : cells) insert_cell(db, cell);
+    db.finish();
+  }
+  output.commit();
+}
+
+void require_identity(const TraceDb& db, const GridIdentity& identity) {
+  if (db.meta("kind") != "grid") {
+    throw input_error("{}: is not a grid: name another output, or pass -f to replace it",
+                      db.file());
+  }
+  for (const auto& [name, value] : identity) {
+    const std::string before = db.meta(kIdentityPrefix + name);
+    if (before == value) continue;
+    throw input_error(
+        "{}: was begun with {} \"{}\", this command says \"{}\": give the same command to go on, "
+        "name another output, or pass -f to begin anew",
+        db.file(), name, printable(before), printable(value));
+  }
+}
+
+void require_cells(const TraceDb& db, const std::vector<GridCell>& there,
+                   const std::vector<GridCell>& wanted) {
+  const bool same = std::equal(
+      there.begin(), there.end(), wanted.begin(), wanted.end(),
+      [](const GridCell& a, const GridCell& b) { return a.id == b.id && a.key == b.key; });
+  if (!same) {
+    throw input_error("{}: its cells are not those of its selection: pass -f to begin anew",
+                      db.file());
+  }
+}
+
+// Nothing of a folder that somebody else made is touched but what a cell leaves behind.
+void remove_left_overs(const fs::path& folder) {
+  std::error_code ignored;  // what stays is in nobody's way
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    if (entry.path().filename().string().rfind(kCellFolder, 0) == 0) {
+      fs::remove_all(entry.path(), ignored);
+    }
+  }
+}
+
+}  // namespace
+
+GridFile::GridFile(const fs::path& path, const GridIdentity& identity,
+                   const std::vector<GridCell>& cells, bool anew) {
+  std::error_code error;
+  resumed_ = !anew && fs::exists(path, error);
+  if (!resumed_) make_grid(path, identity, cells, anew);
+  db_.emplace(TraceDb::append(path));
+  require_identity(*db_, identity);
+  cells_ = read_cells(*db_);
+  require_cells(*db_, cells_, cells);
+}
+
+void GridFile::require_same_place(const MeasuredOn& where) const {
+  const MeasuredOn before{db_->meta("device_name"), db_->meta("executor")};
+  if (before.device.empty() || before == where) return;
+  throw input_error(
+      "{}: was measured on {} (executor {}), this cell on {} (executor {}): a grid is of one "
+      "device, so begin another file",
+      db_->file(), printable(before.device), printable(before.executor), printable(where.device),
+      printable(where.executor));
+}
+
+void GridFile::record(const CellRun& run) {
+  if (run.where) require_same_place(*run.where);
+  const auto place = std::find_if(cells_.begin(), cells_.end(),
+                                  [&](const GridCell& cell) { return cell.id == run.cell.id; });
+  if (place == cells_.end()) throw internal_error("no cell {} in the grid", run.cell.id);
+  *place = run.cell;
+  const bool all = std::none_of(cells_.begin(), cells_.end(), [](const GridCell& cell) {
+    return cell.status == CellStatus::pending;
+  });
+  db_->transaction([&] {
+    update_cell(*db_, run.cell);
+    if (run.where) {
+      db_->set_meta("device_name", run.where->device);
+      db_->set_meta("executor", run.where->executor);
+    }
+    if (all) db_->set_meta("incomplete", "0");
+  });
+}
+
+GridWorkFolder::GridWorkFolder(const fs::path& grid) : path_(grid.string() + ".work") {
+  if (::mkdir(path_.c_str(), 0700) != 0 && errno != EEXIST) {
+    throw usage_error("cannot make {}: {}", path_.string(), std::strerror(errno));
+  }
+  handle_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (handle_ < 0) {
+    throw usage_error("cannot use {}: {}", path_.string(), std::strerror(errno));
+  }
+  if (::flock(handle_, LOCK_EX | LOCK_NB) != 0) {
+    ::close(handle_);
+    throw usage_error("another preserve-replay --grid is at work on {}", grid.string());
+  }
+  remove_left_overs(path_);
+}
+
+GridWorkFolder::~GridWorkFolder() {
+  remove_left_overs(path_);
+  ::rmdir(path_.c_str());  // stays when somebody keeps files there
+  ::close(handle_);
+}
+
+}  // namespace preserve

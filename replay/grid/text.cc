@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replay/grid/text.h"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "common/cli.h"
+#include "common/units.h"
+#include "db/grid/summary.h"
+
+namespace preserve {
+namespace {
+
+constexpr int kCellWidth = 7;
+
+std::string ratio_text(const MeasuredRatio& ratio) {
+  if (!ratio.low) return format_ratio(ratio.estimate) + " [too few pairs]";
+  return interval_text({*ratio.low, ratio.estimate, *ratio.high});
+}
+
+// What stands in a cell of the table.
+std::string cell_mark(const GridCell& cell) {
+  switch (cell.status) {
+    case CellStatus::pending:
+      return "-";
+    case CellStatus::not_available:
+      return "N/A";
+    case CellStatus::failed:
+      return "failed";
+    case CellStatus::done:
+      return cell.choice == kDoNothing ? "=" : fmt::format("{:.3f}", cell.chosen_speedup);
+  }
+  return "-";
+}
+
+// Cells of one model and type, found by row and column.
+struct Table {
+  std::set<int64_t> batches;
+  std::map<int64_t, std::set<int64_t>> contexts;  // by ranks
+  std::map<std::pair<int64_t, std::pair<int64_t, int64_t>>, const GridCell*> cells;
+
+  void add(const GridCell& cell) {
+    const CellKey& key = cell.key;
+    batches.insert(key.batch);
+    contexts[key.ranks].insert(key.context);
+    cells[{key.batch, {key.ranks, key.context}}] = &cell;
+  }
+  std::string mark(int64_t batch, int64_t ranks, int64_t context) const {
+    const auto found = cells.find({batch, {ranks, context}});
+    return found == cells.end() ? "" : cell_mark(*found->second);
+  }
+};
+
+std::string text_of(const Table& table) {
+  std::string ranks_line = fmt::format("{:>6}", ""), context_line = fmt::format("{:>6}", "batch");
+  for (const auto& [ranks, contexts] : table.contexts) {
+    ranks_line += fmt::format("  {:<{}}", fmt::format("TP {}", ranks),
+                              kCellWidth * static_cast<int>(contexts.size()));
+    context_line += "  ";
+    for (const int64_t context : contexts) {
+      context_line += fmt::format("{:>{}}", tokens_text(context), kCellWidth);
+    }
+  }
+  while (ranks_line.back() == ' ') ranks_line.pop_back();
+  std::string out = ranks_line + "\n" + context_line + "\n";
+  for (const int64_t batch : table.batches) {
+    out += fmt::format("{:>6}", batch);
+    for (const auto& [ranks, contexts] : table.contexts) {
+      out += "  ";
+      for (const int64_t context : contexts) {
+        out += fmt::format("{:>{}}", table.mark(batch, ranks, context), kCellWidth);
+      }
+    }
+    out += "\n";
+  }
+  return out;
+}
+
+std::string requirement_line(const Requirement& requirement) {
+  const char* met = !requirement.met ? "not measured" : *requirement.met ? "met" : "NOT MET";
+  return fmt::format("{:<12} {}: {}\n", met, requirement.text, requirement.finding);
+}
+
+}  // namespace
+
+std::string cell_line(const GridCell& cell) {
+  const std::string name = printable(name_of(cell.key));
+  switch (cell.status) {
+    case CellStatus::pending:
+      return name + ": pending";
+    case CellStatus::not_available:
+      return fmt::format("{}: N/A, {}", name, cell.reason);
+    case CellStatus::failed:
+      return fmt::format("{}: failed, {}", name, cell.reason);
+    case CellStatus::done:
+      break;
+  }
+  if (!cell.plans_prefetch()) return name + ": the plan is to do nothing";
+  return fmt::format("{}: {}, {}", name,
+                     cell.speedup ? ratio_text(*cell.speedup) : "no pair was counted", cell.choice);
+}
+
+std::string heat_maps(std::span<const GridCell> cells) {
+  std::vector<std::pair<std::string, std::string>> order;  // model and type as they come
+  std::map<std::pair<std::string, std::string>, Table> tables;
+  for (const GridCell& cell : cells) {
+    const std::pair name{cell.key.model, cell.key.dtype};
+    if (tables.find(name) == tables.end()) order.push_back(name);
+    tables[name].add(cell);
+  }
+  std::string out =
+      "Speed-up of the chosen plan. =: nothing is done; N/A: cannot be run; -: not measured yet\n";
+  for (const auto& name : order) {
+    out += fmt::format("\n{}, {}\n{}", printable(name.first), printable(name.second),
+                       text_of(tables.at(name)));
+  }
+  return out;
+}
+
+std::string grid_summary_text(std::span<const GridCell> cells) {
+  const GridSummary summary = summarise(cells);
+  std::string out = fmt::format("{}: {} measured, {} N/A, {} failed, {} pending\n",
+                                count_of(summary.cells, "cell"), summary.done,
+                                summary.not_available, summary.failed, summary.pending);
+  if (summary.done == 0) return out;
+  if (summary.unsound > 0) {
+    out += fmt::format(
+        "{} of these had too few pairs or a busy machine: nothing is done there, and no number of "
+        "theirs counts below\n",
+        summary.unsound);
+  }
+  out += fmt::format(
+      "do-nothing in {} of {}: {} by plan, {} because the measurement did not favour the plan\n",
+      summary.planned_nothing + summary.rejected, count_of(summary.done, "cell"),
+      summary.planned_nothing, summary.rejected);
+  out += fmt::format("geometric mean over all measured cells {}\n",
+                     interval_text(*summary.mean_chosen_all));
+  if (summary.best->choice == kPrefetch) {
+    out += fmt::format("best cell {} ({})\n", format_ratio(summary.best->chosen_speedup),
+                       printable(name_of(summary.best->key)));
+  }
+  out += "\n";
+  for (const Requirement& requirement : requirements(summary)) out += requirement_line(requirement);
+  return out;
+}
+
+}  // namespace preserve

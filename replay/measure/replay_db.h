@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// Writes replay.db: the measurement into arm, sample and arm_op, one measured step per rank and arm
+// into process, stream, op, collective and step, all else into meta (docs/formats.md lists the
+// keys).
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "db/trace_db.h"
+#include "replay/measure/measure.h"
+#include "replay/measure/outcome.h"
+#include "replay/step/step_executor.h"
+#include "replay/step/step_program.h"
+
+namespace preserve {
+
+struct ReplayRecord {
+  Measurement measurement;
+  OpTimes op_times;
+  Outcome outcome;
+  std::vector<std::vector<OpInterval>> steps;  // [rank * arms + arm]: the last step, by operator
+  DeviceRow device;                            // of every rank, apart from its host
+  std::vector<std::string> hosts;              // by rank
+  std::vector<int64_t> pids;                   // by rank
+  std::vector<double> issued_bytes;            // by arm: fetched per step and rank, on average
+  std::map<std::string, std::string> meta;     // what only the tool knows: paths, digests, options
+  std::vector<std::string> warnings;
+};
+
+// `path` is a temporary one: the file is complete when this returns.
+void write_replay_db(const std::filesystem::path& path, const ReplayRecord& record,
+                     const StepProgram& program, const Schedule& schedule);
+
+}  // namespace preserve
