@@ -12,10 +12,10 @@
 #include "common/fail_if.h"
 #include "common/output_file.h"
 #include "db/next_stage.h"
-#include "reports/grid_report.h"
-#include "reports/inputs.h"
+#include "reports/grid/report.h"
+#include "reports/model/inputs.h"
+#include "reports/model/report.h"
 #include "reports/render.h"
-#include "reports/report.h"
 
 namespace preserve::report {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The report of a grid: golden texts, schema, hostile names, a page that a real browser accepts.
-#include "reports/grid_report.h"
+#include "reports/grid/report.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>

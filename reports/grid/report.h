@@ -12,7 +12,7 @@
 
 #include "db/grid/cells.h"
 #include "db/grid/summary.h"
-#include "reports/inputs.h"
+#include "reports/model/inputs.h"
 #include "reports/render.h"
 
 namespace preserve::report {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "db/trace_db.h"
-#include "reports/report.h"
+#include "reports/model/report.h"
 
 namespace preserve::report {
 

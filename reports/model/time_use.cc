@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "reports/time_use.h"
+#include "reports/model/time_use.h"
 
 #include <algorithm>
 #include <map>

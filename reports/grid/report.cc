@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "reports/grid_report.h"
+#include "reports/grid/report.h"
 
 #include <algorithm>
 #include <array>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "reports/chart.h"
+#include "reports/page/chart.h"
 
 #include <fmt/format.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "reports/inputs.h"
+#include "reports/model/inputs.h"
 
 #include <algorithm>
 #include <array>

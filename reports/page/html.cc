@@ -3,8 +3,8 @@
 
 #include "common/error.h"
 #include "common/units.h"
-#include "reports/charts.h"
-#include "reports/html_parts.h"
+#include "reports/page/charts.h"
+#include "reports/page/parts.h"
 #include "reports/render.h"
 #include "reports/text.h"
 

@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include "common/units.h"
-#include "reports/grid_report.h"
+#include "reports/grid/report.h"
 #include "reports/text.h"
 
 namespace preserve::report {

@@ -5,8 +5,8 @@
 #include <array>
 
 #include "common/units.h"
-#include "reports/chart.h"
-#include "reports/charts.h"
+#include "reports/page/chart.h"
+#include "reports/page/charts.h"
 #include "reports/text.h"
 
 namespace preserve::report {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "reports/report.h"
+#include "reports/model/report.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,11 +9,11 @@
 #include "common/units.h"
 #include "db/step/folded_step.h"
 #include "planner/schedule/schedule_check.h"
-#include "reports/counters.h"
-#include "reports/machines.h"
-#include "reports/scenario.h"
+#include "reports/model/counters.h"
+#include "reports/model/machines.h"
+#include "reports/model/scenario.h"
+#include "reports/model/time_use.h"
 #include "reports/text.h"
-#include "reports/time_use.h"
 
 namespace preserve::report {
 namespace {

@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
-#include "reports/grid_report.h"
+#include "reports/grid/report.h"
 #include "reports/text.h"
 
 namespace preserve::report {

@@ -6,9 +6,9 @@
 #include <map>
 
 #include "common/units.h"
-#include "reports/charts.h"
-#include "reports/html_parts.h"
-#include "reports/scenario.h"
+#include "reports/model/scenario.h"
+#include "reports/page/charts.h"
+#include "reports/page/parts.h"
 #include "reports/text.h"
 
 namespace preserve::report {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "planner/schedule/schedule.h"
-#include "reports/report.h"
+#include "reports/model/report.h"
 
 namespace preserve::report {
 

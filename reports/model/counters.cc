@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "reports/counters.h"
+#include "reports/model/counters.h"
 
 #include <algorithm>
 #include <cmath>

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "reports/inputs.h"
-#include "reports/report.h"
+#include "reports/model/inputs.h"
+#include "reports/model/report.h"
 
 namespace preserve::report {
 

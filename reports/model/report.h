@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "common/stats.h"
-#include "reports/inputs.h"
+#include "reports/model/inputs.h"
 
 namespace preserve::report {
 

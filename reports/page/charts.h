@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string>
 
-#include "reports/report.h"
+#include "reports/model/report.h"
 
 namespace preserve::report {
 

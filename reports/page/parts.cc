@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "reports/html_parts.h"
+#include "reports/page/parts.h"
 
 #include <fmt/format.h>
 

@@ -5,8 +5,8 @@
 #include <array>
 
 #include "common/units.h"
-#include "reports/grid_report.h"
-#include "reports/html_parts.h"
+#include "reports/grid/report.h"
+#include "reports/page/parts.h"
 #include "reports/text.h"
 
 namespace preserve::report {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "reports/charts.h"
+#include "reports/page/charts.h"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "common/units.h"
-#include "reports/chart.h"
+#include "reports/page/chart.h"
 #include "reports/text.h"
 
 namespace preserve::report {

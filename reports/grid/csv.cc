@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <array>
 
-#include "reports/grid_report.h"
+#include "reports/grid/report.h"
 #include "reports/text.h"
 
 namespace preserve::report {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "reports/scenario.h"
+#include "reports/model/scenario.h"
 
 #include <algorithm>
 #include <charconv>
@@ -9,9 +9,9 @@
 #include "common/error.h"
 #include "common/stats.h"
 #include "common/units.h"
-#include "reports/machines.h"
+#include "reports/model/machines.h"
+#include "reports/model/tried_plans.h"
 #include "reports/text.h"
-#include "reports/tried_plans.h"
 
 namespace preserve::report {
 namespace {
