@@ -8,10 +8,10 @@
 #include <cstdlib>
 #include <functional>
 
-#include "metric.h"
 #include "planner/search/decompose.h"
 #include "planner/search/plan.h"
-#include "synthetic_step.h"
+#include "tests/bench/metric.h"
+#include "tests/planner/synthetic_step.h"
 
 namespace preserve {
 namespace {

@@ -5,9 +5,9 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "metric.h"
 #include "planner/schedule/device.h"
-#include "synthetic_step.h"
+#include "tests/bench/metric.h"
+#include "tests/planner/synthetic_step.h"
 #include "tests/support/synthetic_trace.h"
 
 int main() {

@@ -10,7 +10,7 @@
 #include <fstream>
 #include <thread>
 
-#include "tests/profiler/recording.h"
+#include "tests/profiler/collector/recording.h"
 
 namespace preserve::test {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "common/output_file.h"
 #include "db/trace_db.h"
-#include "tests/replay/simple_schedule.h"
+#include "tests/replay/step/simple_schedule.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

@@ -16,7 +16,7 @@ namespace {
 
 constexpr int64_t kMiB = 1 << 20;
 #ifdef PRESERVE_EMULATED_GPU  // the same test on the emulated GPU: see
-                              // tests/replay/emulated_cuda.cc
+                              // tests/replay/cuda/emulated_cuda.cc
 constexpr bool kEmulated = true;
 #else
 constexpr bool kEmulated = false;

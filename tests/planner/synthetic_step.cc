@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "synthetic_step.h"
+#include "tests/planner/synthetic_step.h"
 
 #include <fmt/format.h>
 

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a step to the integer problem: every formula of docs/planning.md on a case worked out by
+// hand, and every bad input refused.
+#include "planner/problem/problem.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "common/error.h"
+#include "planner/problem/read_gain.h"
+#include "tests/planner/synthetic_step.h"
+#include "tests/planner/tiny_step.h"
+
+namespace preserve {
+namespace {
+
+using test::kSavedPerByteNs;
+using test::tiny_device;
+using test::TinyStep;
+using testing::HasSubstr;
+
+constexpr int64_t kKiB = 1024;
+constexpr int64_t kMiB = 1024 * kKiB;
+
+// Prefetches by the core that computes, so nothing arrives behind a window.
+DeviceModel core_device(int64_t budget_bytes) {
+  DeviceModel device = tiny_device(budget_bytes);
+  device.kind = "cpu";
+  device.methods[0].placement = "consumer";
+  return device;
+}
+
+// reader(64 KiB, 10 us), allreduce(5 us), reader(64 KiB, 10 us)
+FoldedStep two_readers() {
+  TinyStep step;
+  step.reader("a", 64 * kKiB, 10'000);
+  step.collective(5'000);
+  step.reader("b", 64 * kKiB, 10'000);
+  return *step;
+}
+
+std::string problem_error(const FoldedStep& step, const DeviceModel& device,
+                          const ProblemOptions& options = {}) {
+  try {
+    build_problem(step, device, options);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(Problem, WindowsAreTheTimeAfterStartAndJitter) {
+  FoldedStep step = two_readers();
+  step.ops[1].mad_ns = 400;
+  const PlanProblem problem = build_problem(step, core_device(100 * kKiB), {});
+  ASSERT_EQ(problem.windows.size(), 1u);
+  EXPECT_EQ(problem.windows[0].ordinal, 1);
+  EXPECT_EQ(problem.windows[0].usable_ns, 5'000 - 100 - 400);
+  EXPECT_EQ(problem.windows[0].capacity_bytes, 45'000 / 4096 * 4096);  // at 10 bytes/ns
+}
+
+TEST(Problem, ALinkLengthensWindowsAndTheBaseline) {
+  const FoldedStep step = two_readers();
+  ProblemOptions options;
+  options.link_latency_ns = 2'000;
+  const PlanProblem problem = build_problem(step, tiny_device(100 * kKiB), options);
+  EXPECT_EQ(problem.windows[0].usable_ns, 5'000 + 2'000 - 100);
+  EXPECT_DOUBLE_EQ(problem.baseline_step_ns, step.wall_ns + 2'000);
+}
+
+TEST(Problem, WorkBesideACollectiveShortensItsWindow) {
+  FoldedStep step = two_readers();
+  // Two more operators, overlapping each other, cover 3 of the collective's 5 us on another stream.
+  for (const double start : {11'000.0, 12'000.0}) {
+    StepOp op;
+    op.name = "beside";
+    op.kind = OpKind::compute;
+    op.stream = 1;
+    op.start_ns = start;
+    op.dur_ns = 2'000;
+    step.ops.insert(step.ops.end() - 1, op);
+  }
+  step.streams = {1, 2};
+  for (size_t i = 0; i < step.ops.size(); ++i) step.ops[i].ordinal = static_cast<int32_t>(i);
+  const PlanProblem problem = build_problem(step, tiny_device(100 * kKiB), {});
+  EXPECT_EQ(problem.windows[0].usable_ns, 5'000 - 3'000 - 100);
+}
+
+TEST(Problem, ProfitIsTheDifferenceOfTheRates) {
+  const PlanProblem problem = build_problem(two_readers(), tiny_device(100 * kKiB), {});
+  ASSERT_EQ(problem.flow.demands.size(), 2u);
+  EXPECT_EQ(problem.flow.demands[1].capacity, 16);
+  EXPECT_NEAR(price_to_ns(problem.flow.demands[1].profit), kSavedPerByteNs * 4096, 1e-4);
+}
+
+TEST(Problem, NoOperatorGetsShorterThanItsFloor) {
+  FoldedStep step = two_readers();
+  step.ops[2].floor_ns = 8'000;  // 2 us to save: 26666 bytes' worth, 6 blocks and a part of one
+  const PlanProblem problem = build_problem(step, tiny_device(100 * kKiB), {});
+  const PlanConsumer& consumer = problem.consumers[1];
+  ASSERT_EQ(consumer.demands, 2);
+  const FlowDemand& head = problem.flow.demands[static_cast<size_t>(consumer.first_demand)];
+  const FlowDemand& rest = problem.flow.demands[static_cast<size_t>(consumer.first_demand) + 1];
+  EXPECT_EQ(head.capacity, 6);
+  EXPECT_EQ(rest.capacity, 1);
+  EXPECT_LT(rest.profit, head.profit);
+  EXPECT_NEAR(price_to_ns(6 * head.profit + rest.profit), 2'000, 0.01);
+}
+
+TEST(Problem, BytesBeyondWhatTheTimeAllowsAreClampedAndCounted) {
+  FoldedStep step = two_readers();
+  step.ops[2].dur_ns = 500;  // 40 bytes/ns at most: 20000 of the 65536 bytes
+  const PlanProblem problem = build_problem(step, tiny_device(100 * kKiB), {});
+  EXPECT_EQ(problem.notes.clamped_operators, 1);
+  int64_t blocks = 0;
+  for (const FlowDemand& demand : problem.flow.demands) {
+    if (demand.node == problem.flow.demands.back().node) blocks += demand.capacity;
+  }
+  EXPECT_LE(blocks, 20'000 / 4096);
+}
+
+TEST(Problem, TheCacheHoldsWhatTrafficLeaves) {
+  // Over b pass a window's bytes only beside b's own 64 KiB and the collective's 4 KiB message.
+  TinyStep steps;
+  steps.reader("a", 64 * kKiB, 10'000);
+  steps.collective(50'000);
+  steps.reader("b", 64 * kKiB, 10'000);
+  steps.reader("c", 64 * kKiB, 10'000);
+  const PlanProblem problem = build_problem(*steps, core_device(100 * kKiB), {});
+  EXPECT_EQ(problem.traffic_bytes,
+            (std::vector<int64_t>{(4 + 64 + 64 + 64) * kKiB, 4 * kKiB, 68 * kKiB, 132 * kKiB}));
+  // Edges behind the nodes of a, the window, b and c.
+  EXPECT_EQ(problem.flow.hold, (std::vector<int64_t>{0, 24, 8, 0}));
+}
+
+TEST(Problem, WhatIsStillCachedIsNoCandidate) {
+  // The whole step streams less than the cache: everything survives to the next step.
+  const PlanProblem problem = build_problem(two_readers(), tiny_device(kMiB), {});
+  EXPECT_TRUE(problem.consumers.empty());
+  EXPECT_EQ(problem.notes.still_cached_bytes, 128 * kKiB);
+}
+
+TEST(Problem, ATensorReadAgainSoonIsFetchedOnce) {
+  TinyStep steps;
+  const int32_t first = steps.reader("a", 64 * kKiB, 10'000);
+  steps.collective(50'000);
+  const int32_t again = steps.add(OpKind::compute, "again", 10'000);
+  steps.reader("big", 256 * kKiB, 40'000);
+  FoldedStep step = *steps;
+  step.ops[static_cast<size_t>(again)].accesses = step.ops[static_cast<size_t>(first)].accesses;
+  const PlanProblem problem = build_problem(step, tiny_device(200 * kKiB), {});
+  ASSERT_EQ(problem.consumers.size(), 2u);  // `a` after the big one, and the big one; not `again`
+  EXPECT_EQ(problem.consumers[0].ordinal, first);
+  EXPECT_NE(problem.consumers[1].ordinal, again);
+}
+
+TEST(Problem, OnlyReadOnlyWeightsAndOldKvTravel) {
+  TinyStep steps;
+  const int32_t reader = steps.reader("kv", 64 * kKiB, 10'000);
+  steps.collective(5'000);
+  const int32_t writer = steps.add(OpKind::compute, "append", 1'000);
+  steps.reader("w", 64 * kKiB, 10'000);
+  FoldedStep step = *steps;
+  const int32_t kv = step.ops[static_cast<size_t>(reader)].accesses[0].tensor;
+  step.tensors[static_cast<size_t>(kv)].role = TensorRole::kv;
+  // The newest token: 4 KiB in the middle.
+  step.ops[static_cast<size_t>(writer)].accesses.push_back(
+      {kv, 32 * kKiB, 4 * kKiB, AccessMode::write, 1, "test"});
+  PlanProblem problem = build_problem(step, tiny_device(100 * kKiB), {});
+  ASSERT_EQ(problem.consumers.size(), 2u);
+  ASSERT_EQ(problem.consumers[0].slices.size(), 2u);
+  EXPECT_EQ(problem.consumers[0].slices[0].blocks, 8);
+  EXPECT_EQ(problem.consumers[0].slices[1].offset_bytes, 36 * kKiB);
+  EXPECT_EQ(problem.consumers[0].slices[1].blocks, 7);
+
+  step.tensors[static_cast<size_t>(kv)].role = TensorRole::weight;  // a weight that changes: never
+  problem = build_problem(step, tiny_device(100 * kKiB), {});
+  EXPECT_EQ(problem.consumers.size(), 1u);
+  EXPECT_EQ(problem.notes.written_bytes, 64 * kKiB);
+
+  step.tensors[static_cast<size_t>(kv)].role = TensorRole::unknown;
+  problem = build_problem(step, tiny_device(100 * kKiB), {});
+  EXPECT_EQ(problem.consumers.size(), 1u);
+  EXPECT_EQ(problem.notes.unnamed_bytes, 64 * kKiB);
+}
+
+TEST(Problem, IdleWindowsNeedKnownLowTraffic) {
+  TinyStep steps;
+  steps.reader("w", 200 * kKiB, 30'000);
+  steps.collective(5'000);
+  steps.reader("v", 100 * kKiB, 15'000);
+  steps.reader("norm", 4 * kKiB, 5'000);         // 0.8 of 10 bytes/ns: idle
+  steps.add(OpKind::compute, "unknown", 5'000);  // no bytes recorded: nobody knows
+  const FoldedStep step = *steps;
+  ProblemOptions options;
+  options.windows = WindowsMode::idle;
+  DeviceModel device = tiny_device(150 * kKiB);
+  device.methods[0].bandwidth_bytes_per_s = 8e9;  // leaves 2 bytes/ns
+  const PlanProblem problem = build_problem(step, device, options);
+  ASSERT_EQ(problem.windows.size(), 2u);
+  EXPECT_EQ(problem.windows[1].ordinal, 3);
+  EXPECT_EQ(problem.windows[1].capacity_bytes, 4'900 * 8 / 4096 * 4096);
+  EXPECT_EQ(problem.notes.operators_without_bytes, 1);
+  device.kind = "cpu";  // whose cores are told to stop when the collective has ended
+  EXPECT_EQ(build_problem(step, device, options).windows.size(), 1u);
+  // The idle operator's own read leaves before its window opens: two nodes for one operator.
+  EXPECT_EQ(problem.flow.hold.size(), 6u);
+}
+
+TEST(Problem, TheStreamGoesOnBehindTheWindowWhereMemoryIsIdle) {
+  TinyStep steps;
+  steps.reader("w", 200 * kKiB, 20'480);  // at the memory's rate
+  steps.collective(5'000);
+  steps.reader("norm", 4 * kKiB, 5'000);
+  steps.reader("norm2", 4 * kKiB, 5'000);
+  steps.reader("v", 400 * kKiB, 40'960);   // at the memory's rate: beside it a byte costs 0.1 ns
+  steps.reader("norm3", 4 * kKiB, 5'000);  // quiet again, but only v leads there
+  DeviceModel device = tiny_device(150 * kKiB);
+  device.slowdown_per_byte_ns = 0.01;
+  device.methods[0].bandwidth_bytes_per_s = 8e9;
+  PlanProblem problem = build_problem(*steps, device, {});
+  ASSERT_EQ(problem.windows.size(), 1u);
+  EXPECT_EQ(problem.supply_op, (std::vector<int32_t>{1, 2, 3}));
+  EXPECT_EQ(problem.windows[0].usable_ns, 4'900);
+  // 8 bytes/ns of a collective that is slowed down by 8 %, then of two quiet operators.
+  const int64_t own = static_cast<int64_t>(4'900 * 8 / (1 - 0.08)) / 4096, behind = 80'000 / 4096;
+  EXPECT_EQ(problem.windows[0].capacity_bytes, (own + behind) * 4096);
+  // The first part comes first: its cost is spread over all.
+  for (const FlowSupply& supply : problem.flow.supplies) {
+    EXPECT_NEAR(price_to_ns(supply.cost), 0.01 * 4096 * 10 / 29, 1e-3);
+  }
+}
+
+TEST(Problem, TheTimeUntilTheNextOperatorStartsIsTheStreams) {
+  TinyStep steps;
+  steps.reader("w", 200 * kKiB, 20'480);
+  steps.collective(50);  // over before the prefetch has begun, 50 ns later
+  steps.reader("v", 400 * kKiB, 40'960, 5'050);
+  DeviceModel device = tiny_device(150 * kKiB);
+  PlanProblem problem = build_problem(*steps, device, {});
+  EXPECT_EQ(problem.windows[0].usable_ns, 0);
+  EXPECT_EQ(problem.windows[0].capacity_bytes, 50'000 / 4096 * 4096);  // at 10 bytes/ns
+  for (const FlowSupply& supply : problem.flow.supplies) EXPECT_EQ(supply.cost, 0);
+  device.kind = "cpu";
+  EXPECT_EQ(build_problem(*steps, device, {}).windows[0].capacity_bytes, 0);
+}
+
+TEST(Problem, NothingArrivesBehindTheEndOfTheStep) {
+  TinyStep steps;
+  steps.reader("norm", 4 * kKiB, 5'000);  // quiet, but of the next step
+  steps.reader("w", 200 * kKiB, 20'480);
+  steps.collective(5'000);
+  steps->wall_ns += 3'000;  // until the next step begins
+  const PlanProblem problem = build_problem(*steps, tiny_device(150 * kKiB), {});
+  ASSERT_EQ(problem.windows.size(), 1u);
+  EXPECT_EQ(problem.supply_op, (std::vector<int32_t>{2, 2}));  // beside the collective, behind it
+  EXPECT_EQ(problem.windows[0].capacity_bytes, (49'000 / 4096 + 30'000 / 4096) * 4096);
+}
+
+TEST(Problem, RefusesTracesThatCannotBePlanned) {
+  const DeviceModel device = tiny_device(100 * kKiB);
+  FoldedStep step = two_readers();
+  step.ops[1].kind = OpKind::other;
+  EXPECT_THAT(problem_error(step, device), HasSubstr("no collective"));
+  step = two_readers();
+  for (StepTensor& tensor : step.tensors) tensor.role = TensorRole::activation;
+  EXPECT_THAT(problem_error(step, device), HasSubstr("NVTX memory regions"));
+  step = two_readers();
+  step.ops[0].dur_ns = -1;
+  EXPECT_THAT(problem_error(step, device), HasSubstr("operator 0 (a)"));
+  step.ops[0].dur_ns = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_THAT(problem_error(step, device), HasSubstr("operator 0 (a)"));
+  step = two_readers();
+  std::swap(step.ops[0], step.ops[2]);
+  EXPECT_THAT(problem_error(step, device), HasSubstr("out of order"));
+  step = two_readers();
+  step.ops[0].accesses[0].tensor = 99;
+  EXPECT_THAT(problem_error(step, device), HasSubstr("impossible access"));
+  step = two_readers();
+  step.ops[0].accesses[0].bytes = std::numeric_limits<int64_t>::max();
+  step.ops[0].accesses.push_back(step.ops[0].accesses[0]);
+  EXPECT_THAT(problem_error(step, device), HasSubstr("bytes of an operator"));
+}
+
+TEST(Problem, CountsWhatIsOddButUsable) {
+  FoldedStep step = two_readers();
+  step.ops[2].dur_ns = 0;
+  step.ops[2].start_ns = step.ops[1].start_ns + 1'000;
+  step.ops[0].accesses[0].bytes *= 2;  // beyond the end of the tensor
+  const PlanProblem problem = build_problem(step, tiny_device(100 * kKiB), {});
+  EXPECT_EQ(problem.notes.zero_duration_operators, 1);
+  EXPECT_EQ(problem.notes.overlapping_operators, 1);
+  EXPECT_EQ(problem.notes.clipped_accesses, 1);
+  EXPECT_EQ(problem.consumers.size(), 1u);
+}
+
+TEST(Problem, RefusesImpossibleBudgets) {
+  const FoldedStep step = two_readers();
+  const DeviceModel device = tiny_device(100 * kKiB);
+  const auto with_budget = [&](int64_t bytes) {
+    ProblemOptions options;
+    options.budget_bytes = bytes;
+    return problem_error(step, device, options);
+  };
+  EXPECT_THAT(with_budget(0), HasSubstr("budget of zero"));
+  EXPECT_THAT(with_budget(101 * kKiB), HasSubstr("more than the cache"));
+  EXPECT_THAT(with_budget(100), HasSubstr("smallest slice"));
+  EXPECT_EQ(with_budget(50 * kKiB), "accepted");
+}
+
+}  // namespace
+}  // namespace preserve

@@ -1,0 +1,512 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whole plans: properties that hold for any step and device, bounds, verdicts, the strategies.
+#include "planner/search/plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <list>
+#include <map>
+
+#include "common/error.h"
+#include "planner/problem/bounds.h"
+#include "planner/search/decompose.h"
+#include "planner/search/explain.h"
+#include "tests/planner/synthetic_step.h"
+#include "tests/planner/tiny_step.h"
+
+namespace preserve {
+namespace {
+
+using test::random_device;
+using test::random_step;
+using test::synthetic_device;
+using test::synthetic_step;
+using testing::HasSubstr;
+
+int64_t optimum(const FoldedStep& step, const DeviceModel& device,
+                const ProblemOptions& options = {}) {
+  return solve_flow(build_problem(step, device, options).flow).profit;
+}
+
+RC_GTEST_PROP(PlanProperty, BoundsAreOrdered, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  const DeviceModel device = random_device(seed);
+  const PlanProblem problem = build_problem(step, device, {});
+  const StepBounds bounds = step_bounds(problem);
+  const double planned_ns = problem.baseline_step_ns - price_to_ns(solve_flow(problem.flow).profit);
+  RC_ASSERT(bounds.all_hot_ns <= bounds.window_limited_ns);
+  RC_ASSERT(bounds.all_hot_ns <= bounds.cache_limited_ns);
+  RC_ASSERT(bounds.window_limited_ns <= planned_ns + 1e-6);
+  RC_ASSERT(bounds.cache_limited_ns <= planned_ns + 1e-6);
+  RC_ASSERT(planned_ns <= problem.baseline_step_ns);
+}
+
+RC_GTEST_PROP(PlanProperty, BoundsAreThoseOfTheModel, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  const DeviceModel device = random_device(seed);
+  const Planned planned = make_schedule(step, device, {});
+  const StepBounds bounds = step_bounds(planned.solved->problem);
+  RC_ASSERT(planned.schedule.all_hot_step_ns == std::llround(bounds.all_hot_ns));
+  RC_ASSERT(planned.schedule.window_limited_step_ns == std::llround(bounds.window_limited_ns));
+  RC_ASSERT(planned.schedule.cache_limited_step_ns == std::llround(bounds.cache_limited_ns));
+}
+
+RC_GTEST_PROP(PlanProperty, TotalsAddUp, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  const PlanProblem problem = build_problem(step, random_device(seed), {});
+  const FlowSolution solution = solve_flow(problem.flow);
+  const Decomposition result = decompose(step, problem, solution);
+  const std::vector<PlannedWindow>& windows = result.windows;
+  double net_ns = 0;
+  for (size_t i = 0; i < solution.supplied.size(); ++i) {
+    net_ns -= price_to_ns(problem.flow.supplies[i].cost * solution.supplied[i]);
+  }
+  for (size_t i = 0; i < windows.size(); ++i) {
+    std::pair<bool, int32_t> last{false, -1};
+    for (const PlannedPrefetch& prefetch : windows[i].prefetches) {
+      net_ns += prefetch.predicted_saved_ns;
+      RC_ASSERT(prefetch.next_step == (prefetch.consumer_ordinal <= windows[i].ordinal));
+      // Issued in the order of reading: this step's consumers by ordinal, then the next step's.
+      const auto place = std::pair(prefetch.next_step, prefetch.consumer_ordinal);
+      RC_ASSERT(last <= place);
+      last = place;
+    }
+  }
+  const double optimum_ns = price_to_ns(solution.profit);
+  RC_ASSERT(net_ns <= optimum_ns + 1e-3);
+  if (result.dropped_blocks == 0) RC_ASSERT(net_ns >= optimum_ns - 1e-3);
+}
+
+RC_GTEST_PROP(PlanProperty, MoreBudgetNeverHurts, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  const DeviceModel device = random_device(seed);
+  ProblemOptions less, more;
+  less.budget_bytes = *rc::gen::inRange<int64_t>(kBlockBytes, device.cache_bytes);
+  more.budget_bytes = *rc::gen::inRange<int64_t>(*less.budget_bytes, device.cache_bytes);
+  RC_ASSERT(optimum(step, device, less) <= optimum(step, device, more));
+}
+
+RC_GTEST_PROP(PlanProperty, LongerWindowsNeverHurt, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  DeviceModel device = random_device(seed);
+  // A stream that goes on behind its collective moves more beside a longer one, at a cost.
+  if (device.kind == "gpu") device.slowdown_per_byte_ns = 0;
+  ProblemOptions shorter, longer;
+  shorter.link_latency_ns = *rc::gen::inRange(0, 100'000);
+  longer.link_latency_ns = *rc::gen::inRange<int64_t>(shorter.link_latency_ns, 200'000);
+  RC_ASSERT(optimum(step, device, shorter) <= optimum(step, device, longer));
+}
+
+RC_GTEST_PROP(PlanProperty, ScalingAllTimesScalesTheSaving, (uint64_t seed)) {
+  FoldedStep step = random_step(seed);
+  DeviceModel device = random_device(seed);
+  const int64_t before = optimum(step, device);
+  const double k = *rc::gen::element(2, 4, 8);
+  for (StepOp& op : step.ops) {
+    op.start_ns *= k;
+    op.dur_ns *= k;
+  }
+  step.wall_ns *= k;
+  device.memory_bandwidth_bytes_per_s /= k;
+  device.cache_read_bandwidth_bytes_per_s /= k;
+  device.slowdown_per_byte_ns *= k;
+  device.op_floor_ns *= static_cast<int64_t>(k);
+  for (PrefetchMethod& method : device.methods) {
+    method.bandwidth_bytes_per_s /= k;
+    method.start_latency_ns *= static_cast<int64_t>(k);
+  }
+  const auto scaled = static_cast<double>(optimum(step, device));
+  // Prices and capacities are rounded to integers: a block per window, 1e-4 of the price.
+  const double slack =
+      1e-3 * scaled + k * 4096 * static_cast<double>(kPriceScale * step.ops.size());
+  RC_ASSERT(std::abs(scaled - k * static_cast<double>(before)) <= slack);
+}
+
+RC_GTEST_PROP(PlanProperty, ScalingAllSizesScalesTheBytes, (uint64_t seed)) {
+  test::SyntheticStep spec;
+  spec.seed = seed;
+  DeviceModel device = synthetic_device();
+  const int64_t k = *rc::gen::element(2, 4);
+  device.slowdown_per_byte_ns = 0;
+  device.cache_budget_bytes = 32 << 20;
+  const FoldedStep step = synthetic_step(spec);
+  const auto fetched = [](const FoldedStep& of, const DeviceModel& on) {
+    const PlanProblem problem = build_problem(of, on, {});
+    int64_t blocks = 0;
+    for (const int64_t supplied : solve_flow(problem.flow).supplied) blocks += supplied;
+    return blocks;
+  };
+  const int64_t before = fetched(step, device);
+  FoldedStep large = step;
+  for (StepTensor& tensor : large.tensors) tensor.bytes *= k;
+  for (StepOp& op : large.ops) {
+    if (op.collective) op.collective->bytes = *op.collective->bytes * k;
+    for (StepAccess& access : op.accesses) {
+      access.bytes *= k;
+      access.offset_bytes *= k;
+    }
+  }
+  device.cache_bytes *= k;
+  device.cache_budget_bytes *= k;
+  device.memory_bandwidth_bytes_per_s *= static_cast<double>(k);
+  device.cache_read_bandwidth_bytes_per_s *= static_cast<double>(k);
+  device.methods[0].bandwidth_bytes_per_s *= static_cast<double>(k);
+  RC_ASSERT(before > 0);
+  RC_ASSERT(std::abs(fetched(large, device) - k * before) <=
+            k * static_cast<int64_t>(step.ops.size()));
+}
+
+RC_GTEST_PROP(PlanProperty, SameInputSameBytes, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  const DeviceModel device = random_device(seed);
+  PlanOptions options;
+  options.seed = seed >> 11;
+  RC_ASSERT(to_json(make_schedule(step, device, options).schedule) ==
+            to_json(make_schedule(step, device, options).schedule));
+}
+
+// --- the choice ---
+
+bool same_orders(const Plan& plan, const std::vector<PlannedWindow>& windows) {
+  const auto orders = [](const std::vector<PlannedWindow>& of) {
+    std::vector<std::tuple<int32_t, std::string, int32_t, int64_t, int64_t>> all;
+    for (const PlannedWindow& window : of) {
+      for (const PlannedPrefetch& prefetch : window.prefetches) {
+        all.emplace_back(window.ordinal, prefetch.tensor, prefetch.consumer_ordinal,
+                         prefetch.offset_bytes, prefetch.length_bytes);
+      }
+    }
+    return all;
+  };
+  return orders(plan.windows) == orders(windows);
+}
+
+// A referee that finds the plan of bfs fastest and everything else a loss.
+TEST(Choice, FollowsTheRefereeAgainstTheModel) {
+  const FoldedStep step = synthetic_step();
+  const DeviceModel device = synthetic_device();
+  const auto bfs = plan_bfs(step, build_problem(step, device, {}), {});
+  const Referee partial = [&](const FoldedStep&, const DeviceModel&, const Plan& plan,
+                              const SimulationOptions&) {
+    SimulationResult result;
+    result.baseline_step_ns = 100;
+    result.step_ns = same_orders(plan, bfs) ? 80 : 120;
+    return result;
+  };
+  PlanOptions options;
+  options.min_prefetch_bytes = 0;
+  const Planned planned = make_schedule(step, device, options, partial);
+  EXPECT_TRUE(same_orders(planned.schedule.plan, bfs));
+  EXPECT_DOUBLE_EQ(planned.schedule.plan.speedup, 1.25);
+  EXPECT_THAT(planned.schedule.plan.reasons.front(), HasSubstr("prefers the plan of bfs"));
+  ASSERT_FALSE(planned.schedule.candidates.empty());
+  EXPECT_EQ(planned.schedule.candidates[0].strategy, "flow");
+}
+
+// A flow's plan may be given up for one whose objective is confirmed, but not below bfs.
+RC_GTEST_PROP(ChoiceProperty, IsNeverWorseThanBfs, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  const DeviceModel device = random_device(seed);
+  PlanOptions bfs;
+  bfs.strategy = Strategy::bfs;
+  RC_ASSERT(make_schedule(step, device, {}).schedule.plan.prefetch_step_ns <=
+            make_schedule(step, device, bfs).schedule.plan.prefetch_step_ns);
+}
+
+// Here a flow plans exactly what bfs does, or settling would cost the verdict.
+TEST(Choice, CountsBfsAlsoWhereAFlowPlansTheSame) {
+  for (const uint64_t seed : {1624, 1779, 2996, 3166, 4165}) {
+    const FoldedStep step = random_step(seed);
+    const DeviceModel device = random_device(seed);
+    PlanOptions bfs;
+    bfs.strategy = Strategy::bfs;
+    EXPECT_LE(make_schedule(step, device, {}).schedule.plan.prefetch_step_ns,
+              make_schedule(step, device, bfs).schedule.plan.prefetch_step_ns)
+        << "seed " << seed;
+  }
+}
+
+TEST(Choice, NoConfirmedObjectiveIsWorthALossAgainstBfs) {
+  const FoldedStep step = synthetic_step();
+  const DeviceModel device = synthetic_device();
+  const PlanProblem problem = build_problem(step, device, {});
+  const FlowSolution optimum = solve_flow(problem.flow);
+  PlanOptions options;
+  options.min_prefetch_bytes = 0;
+  const auto first = decompose(step, problem, optimum).windows;
+  const auto bfs = plan_bfs(step, problem, {});
+  // The first optimum saves twice what it promises, all others a little less of it.
+  const double promise = price_to_ns(optimum.profit) / problem.baseline_step_ns;
+  const auto choose = [&](double bfs_step) {
+    const Referee referee = [&](const FoldedStep&, const DeviceModel&, const Plan& plan,
+                                const SimulationOptions&) {
+      SimulationResult result;
+      result.baseline_step_ns = 1;
+      result.step_ns = same_orders(plan, bfs)     ? bfs_step
+                       : same_orders(plan, first) ? 1 - 2 * promise
+                                                  : 1 - 2 * promise + 0.003;
+      return result;
+    };
+    return make_schedule(step, device, options, referee).schedule.plan;
+  };
+  EXPECT_FALSE(same_orders(choose(1.0), first));
+  EXPECT_TRUE(same_orders(choose(1 - 2 * promise + 0.001), first));
+}
+
+TEST(Choice, DoesNothingWhenTheRefereeSeesOnlyLosses) {
+  const Referee harsh = [](const FoldedStep&, const DeviceModel&, const Plan&,
+                           const SimulationOptions&) {
+    SimulationResult result;
+    result.baseline_step_ns = 100;
+    result.step_ns = 110;
+    return result;
+  };
+  const Schedule schedule = make_schedule(synthetic_step(), synthetic_device(), {}, harsh).schedule;
+  EXPECT_EQ(schedule.plan.verdict, "do-nothing");
+  EXPECT_EQ(schedule.plan.strategy, "none");
+  EXPECT_TRUE(schedule.plan.windows.empty());
+  EXPECT_THAT(schedule.plan.reasons, testing::ElementsAre(HasSubstr("predicted to lose")));
+  ASSERT_EQ(schedule.candidates.size(), 2u);
+  EXPECT_GT(schedule.candidates[0].windows.size(), 0u);
+}
+
+TEST(Choice, SaysWhenTheRefereeFindsMoreThanABound) {
+  const Referee generous = [](const FoldedStep&, const DeviceModel&, const Plan&,
+                              const SimulationOptions&) {
+    SimulationResult result;
+    result.baseline_step_ns = 100;
+    result.step_ns = 1;
+    return result;
+  };
+  const Schedule schedule =
+      make_schedule(synthetic_step(), synthetic_device(), {}, generous).schedule;
+  EXPECT_GT(schedule.all_hot_step_ns, schedule.plan.prefetch_step_ns);
+  EXPECT_THAT(schedule.warnings, testing::Contains(testing::AllOf(
+                                     HasSubstr("below a bound"), HasSubstr("every read hot"),
+                                     HasSubstr("only windows limit"))));
+}
+
+// A cache that forgets the least recently used block first, in blocks.
+class LruCache {
+ public:
+  explicit LruCache(int64_t blocks) : room_(blocks) {}
+  bool touch(int64_t block) {
+    const auto found = where_.find(block);
+    const bool hit = found != where_.end();
+    if (hit) order_.erase(found->second);
+    order_.push_front(block);
+    where_[block] = order_.begin();
+    if (static_cast<int64_t>(order_.size()) > room_) {
+      where_.erase(order_.back());
+      order_.pop_back();
+    }
+    return hit;
+  }
+
+ private:
+  int64_t room_;
+  std::list<int64_t> order_;
+  std::map<int64_t, std::list<int64_t>::iterator> where_;
+};
+
+// The justification of edge capacities: what a plan holds no longer than until the next window is
+// found by its reader in a true LRU cache of the budget's size, whatever streams by in between.
+TEST(Plan, WhatIsHeldWithinAWindowHitsInAnLruCache) {
+  int64_t checked = 0;
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    FoldedStep step = random_step(seed);
+    for (StepTensor& tensor : step.tensors) tensor.bytes = tensor.bytes / kBlockBytes * kBlockBytes;
+    step.wall_ns = 0;
+    for (StepOp& op : step.ops) {
+      if (op.kind != OpKind::collective) op.dur_ns *= 1000;  // long enough: bytes are never clamped
+      op.start_ns = step.wall_ns;
+      step.wall_ns += op.dur_ns;
+      for (StepAccess& access : op.accesses) {
+        access.bytes = step.tensors[static_cast<size_t>(access.tensor)].bytes;
+      }
+    }
+    DeviceModel device = random_device(seed);
+    device.methods[0].placement = "consumer";  // all is there when the window ends
+    const PlanProblem problem = build_problem(step, device, {});
+    const auto windows = decompose(step, problem, solve_flow(problem.flow)).windows;
+    std::map<std::string, int64_t> first_block;
+    for (size_t i = 0; i < step.tensors.size(); ++i) {
+      first_block[step.tensors[i].name] = static_cast<int64_t>(i) << 32;
+    }
+    LruCache cache(problem.budget_bytes / kBlockBytes);
+    std::map<int32_t, std::vector<const PlannedPrefetch*>> due;
+    int64_t stranger = int64_t{1} << 62;
+    size_t next_window = 0;
+    for (const StepOp& op : step.ops) {
+      const bool opens = next_window < windows.size() && windows[next_window].ordinal == op.ordinal;
+      if (opens) {
+        due.clear();
+        for (const PlannedPrefetch& prefetch : windows[next_window++].prefetches) {
+          for (int64_t b = 0; b < prefetch.length_bytes / kBlockBytes; ++b) {
+            cache.touch(first_block[prefetch.tensor] + prefetch.offset_bytes / kBlockBytes + b);
+          }
+          if (!prefetch.next_step) due[prefetch.consumer_ordinal].push_back(&prefetch);
+        }
+      }
+      for (const PlannedPrefetch* prefetch : due[op.ordinal]) {
+        for (int64_t b = 0; b < prefetch->length_bytes / kBlockBytes; ++b, ++checked) {
+          ASSERT_TRUE(
+              cache.touch(first_block[prefetch->tensor] + prefetch->offset_bytes / kBlockBytes + b))
+              << "seed " << seed << " operator " << op.ordinal << " " << prefetch->tensor;
+        }
+      }
+      for (const StepAccess& access : op.accesses) {
+        const std::string& name = step.tensors[static_cast<size_t>(access.tensor)].name;
+        for (int64_t b = 0; b < access.bytes / kBlockBytes; ++b) cache.touch(first_block[name] + b);
+      }
+      if (op.kind == OpKind::collective) {
+        for (int64_t b = 0; b < *op.collective->bytes / kBlockBytes; ++b) cache.touch(++stranger);
+      }
+    }
+  }
+  EXPECT_GT(checked, 2'000);
+}
+
+TEST(Plan, FixedCostsSwitchWindowsOff) {
+  test::SyntheticStep spec;
+  spec.noise = 0.8;  // windows of very different worth
+  const FoldedStep step = synthetic_step(spec);
+  const auto used = [&](int64_t cost_ns) {
+    PlanOptions options;
+    options.window_cost_ns = cost_ns;
+    return used_windows(make_schedule(step, synthetic_device(), options).schedule.plan);
+  };
+  EXPECT_GE(used(0), 4);
+  EXPECT_LT(used(5'000), used(0));
+  EXPECT_EQ(used(1'000'000), 0);
+}
+
+TEST(Plan, TheDevicesFixedCostsAreInThePredictionUnlessAskedOtherwise) {
+  DeviceModel device = synthetic_device();
+  const FoldedStep step = synthetic_step();
+  const Plan free = make_schedule(step, device, {}).schedule.plan;
+  device.window_cost_ns = 500;
+  const Plan costly = make_schedule(step, device, {}).schedule.plan;
+  EXPECT_GT(costly.prefetch_step_ns, free.prefetch_step_ns);
+  EXPECT_THAT(costly.reasons, testing::Contains(HasSubstr("windows cost whatever they fetch")));
+  PlanOptions options;
+  options.window_cost_ns = 0;
+  EXPECT_EQ(make_schedule(step, device, options).schedule.plan.prefetch_step_ns,
+            free.prefetch_step_ns);
+}
+
+TEST(Plan, SmallPiecesAreLeftOut) {
+  PlanOptions options;
+  options.min_prefetch_bytes = 1 << 20;
+  for (const PlannedWindow& window :
+       make_schedule(synthetic_step(), synthetic_device(), options).schedule.plan.windows) {
+    for (const PlannedPrefetch& prefetch : window.prefetches)
+      EXPECT_GE(prefetch.length_bytes, 1 << 20);
+  }
+}
+
+TEST(Plan, CandidatesDifferAndAreAsManyAsAsked) {
+  for (const int wanted : {1, 3, 5}) {
+    PlanOptions options;
+    options.candidates = wanted;
+    const Schedule schedule = make_schedule(synthetic_step(), synthetic_device(), options).schedule;
+    EXPECT_EQ(static_cast<int>(schedule.candidates.size()), wanted - 1);
+    for (const Plan& candidate : schedule.candidates) {
+      // Less than 0.4 % may be given for a plan whose objective the referee confirms.
+      EXPECT_GE(candidate.prefetch_step_ns * 1.004, schedule.plan.prefetch_step_ns);
+    }
+  }
+}
+
+TEST(Plan, SaysWhyItDoesNothing) {
+  const auto reason = [](const DeviceModel& device, PlanOptions options = {}) {
+    const Schedule schedule = make_schedule(synthetic_step(), device, options).schedule;
+    EXPECT_EQ(schedule.plan.verdict, "do-nothing");
+    EXPECT_EQ(schedule.plan.strategy, "none");
+    EXPECT_TRUE(schedule.plan.windows.empty());
+    EXPECT_EQ(schedule.plan.reasons.size(), 1u);
+    return schedule.plan.reasons.empty() ? "" : schedule.plan.reasons.front();
+  };
+  DeviceModel device = synthetic_device();
+  device.methods.clear();
+  EXPECT_THAT(reason(device), HasSubstr("no prefetch method"));
+  device = synthetic_device();
+  device.methods[0].start_latency_ns = 1'000'000;
+  EXPECT_THAT(reason(device), HasSubstr("no window is long enough"));
+  device = synthetic_device();
+  device.cache_bytes = device.cache_budget_bytes = int64_t{1} << 40;
+  EXPECT_THAT(reason(device), HasSubstr("still cached"));
+  device = synthetic_device();
+  device.cache_budget_bytes = 0;
+  EXPECT_THAT(reason(device), HasSubstr("no cache"));
+  device = synthetic_device();
+  device.cache_read_bandwidth_bytes_per_s = device.memory_bandwidth_bytes_per_s;
+  EXPECT_THAT(reason(device), HasSubstr("no operator gets faster"));
+  device = synthetic_device();
+  device.cache_read_bandwidth_bytes_per_s = device.memory_bandwidth_bytes_per_s * 1.001;
+  device.slowdown_per_byte_ns = 0;
+  EXPECT_THAT(reason(device), HasSubstr("below 0.5 %"));
+  device = synthetic_device();
+  device.slowdown_per_byte_ns = 1;
+  EXPECT_THAT(reason(device), HasSubstr("costs more than it saves"));
+  PlanOptions none;
+  none.strategy = Strategy::none;
+  EXPECT_THAT(reason(synthetic_device(), none), HasSubstr("was asked for"));
+}
+
+TEST(Plan, WarnsOfWhatItCannotKnow) {
+  FoldedStep step = synthetic_step();
+  step.ops[1].accesses.clear();
+  step.ops[13].accesses[0].confidence = 0.5;
+  const Schedule schedule = make_schedule(step, synthetic_device(), {}).schedule;
+  EXPECT_THAT(schedule.warnings, testing::Contains(HasSubstr("no recorded bytes")));
+  EXPECT_THAT(schedule.warnings, testing::Contains(HasSubstr("low confidence")));
+}
+
+TEST(Plan, WarnsOfImplausibleGainsAndUselessOptions) {
+  DeviceModel device = synthetic_device();
+  device.slowdown_per_byte_ns = 0;
+  device.cache_read_bandwidth_bytes_per_s = 1e15;  // a dream of a cache
+  EXPECT_THAT(make_schedule(synthetic_step(), device, {}).schedule.warnings,
+              testing::Contains(HasSubstr("suspicious")));
+  device = random_device(1);
+  device.kind = "cpu";
+  PlanOptions idle;
+  idle.problem.windows = WindowsMode::idle;
+  EXPECT_THAT(make_schedule(random_step(1), device, idle).schedule.warnings,
+              testing::Contains(HasSubstr("--windows idle changes nothing")));
+}
+
+TEST(Plan, ASecondLookSeesTheHitsOfTheFirst) {
+  const FoldedStep step = synthetic_step();
+  const DeviceModel device = synthetic_device();
+  const PlanProblem first = build_problem(step, device, {});
+  std::vector<int64_t> hits(step.ops.size(), 0);
+  for (const PlanConsumer& consumer : first.consumers) {
+    hits[static_cast<size_t>(consumer.ordinal)] = consumer.blocks * kBlockBytes;
+  }
+  const PlanProblem second = build_problem_beside(step, device, {}, {hits, {}});
+  // Operators that read nothing from memory leave it to the stream at no cost.
+  EXPECT_GT(solve_flow(second.flow).profit, solve_flow(first.flow).profit);
+  EXPECT_EQ(second.traffic_bytes, first.traffic_bytes);
+  const Planned planned = make_schedule(step, device, {});
+  EXPECT_EQ(planned.schedule.plan.objective_ns,
+            std::llround(price_to_ns(planned.solved->optimum.profit)));
+}
+
+TEST(Plan, ExplainsEveryWindow) {
+  const FoldedStep step = synthetic_step();
+  const Schedule schedule = make_schedule(step, synthetic_device(), {}).schedule;
+  const std::string text = explain(step, schedule);
+  for (const PlannedWindow& window : schedule.plan.windows)
+    EXPECT_THAT(text, HasSubstr(window.name));
+  EXPECT_THAT(text, HasSubstr("limited by"));
+  EXPECT_THAT(text, HasSubstr("gate_up.weight"));
+}
+
+// --- bfs -----------------------------------------------------------------------------------------
+
+}  // namespace
+}  // namespace preserve

@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: Apache-2.0
+// The session and its buffers inside this process, so that the sanitizers see them: threads that
+// launch while the recording is flushed, switched, written and stopped. The fake CUPTI is linked
+// in.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "profiler/collector/cuda/session.h"
+#include "profiler/collector/recorder.h"
+#include "profiler/collector/spool_file.h"
+#include "tests/profiler/collector/cuda/fake_cupti.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+cuda::CuptiApi fake_api() {
+  cuda::CuptiApi api;
+  api.get_version = cuptiGetVersion;
+  api.subscribe = cuptiSubscribe;
+  api.subscribe_v2 = cuptiSubscribe_v2;
+  api.unsubscribe = cuptiUnsubscribe;
+  api.enable_callback = cuptiEnableCallback;
+  api.enable_domain = cuptiEnableDomain;
+  api.get_callback_name = cuptiGetCallbackName;
+  api.register_callbacks = cuptiActivityRegisterCallbacks;
+  api.register_timestamp = cuptiActivityRegisterTimestampCallback;
+  api.get_timestamp = cuptiGetTimestamp;
+  api.activity_enable = cuptiActivityEnable;
+  api.activity_disable = cuptiActivityDisable;
+  api.next_record = cuptiActivityGetNextRecord;
+  api.dropped_records = cuptiActivityGetNumDroppedRecords;
+  api.flush_all = cuptiActivityFlushAll;
+  api.hw_trace = cuptiActivityEnableHWTrace;
+  api.set_attribute = cuptiActivitySetAttribute;
+  api.graph_node_id = cuptiGetGraphNodeId;
+  api.graph_id = cuptiGetGraphId;
+  api.result_string = cuptiGetResultString;
+  api.func_param_info = cuFuncGetParamInfo;
+  api.kernel_param_info = cuKernelGetParamInfo;
+  api.device_id = cuptiGetDeviceId;
+  api.chip_name = cuptiDeviceGetChipName;
+  api.profiler_initialize = cuptiProfilerInitialize;
+  api.counter_availability = cuptiProfilerGetCounterAvailability;
+  api.host_initialize = cuptiProfilerHostInitialize;
+  api.host_deinitialize = cuptiProfilerHostDeinitialize;
+  api.host_add_metrics = cuptiProfilerHostConfigAddMetrics;
+  api.host_config_size = cuptiProfilerHostGetConfigImageSize;
+  api.host_config = cuptiProfilerHostGetConfigImage;
+  api.host_passes = cuptiProfilerHostGetNumOfPasses;
+  api.host_evaluate = cuptiProfilerHostEvaluateToGpuValues;
+  api.range_enable = cuptiRangeProfilerEnable;
+  api.range_disable = cuptiRangeProfilerDisable;
+  api.range_configure = cuptiRangeProfilerSetConfig;
+  api.range_start = cuptiRangeProfilerStart;
+  api.range_stop = cuptiRangeProfilerStop;
+  api.range_decode = cuptiRangeProfilerDecodeData;
+  api.range_image_size = cuptiRangeProfilerGetCounterDataSize;
+  api.range_image_init = cuptiRangeProfilerCounterDataImageInitialize;
+  api.range_image_info = cuptiRangeProfilerGetCounterDataInfo;
+  api.stream_is_capturing = cuStreamIsCapturing;
+  return api;
+}
+
+cuda::Session* running = nullptr;
+
+// The recorder reads its environment once per process.
+void use_spool_folder() {
+  static const test::TemporaryDirectory folder;
+  setenv("PRESERVE_SPOOL_DIR", folder.path().c_str(), 1);
+  setenv("PRESERVE_FLUSH_MS", "1", 1);
+}
+
+TEST(CudaSession, LaunchesWhileItIsFlushedSwitchedAndStopped) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::SessionOptions options;
+  options.buffers = 8;
+  options.buffer_bytes = 1 << 16;
+  ASSERT_TRUE(options.range.parse("steps:2:step"));
+  cuda::Session session(api, options);
+  ASSERT_TRUE(session.start()) << session.reason();
+  running = &session;
+  collector::set_background_source([](collector::SpoolFile& file) { running->write(file); });
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&] {
+      int number = 1;
+      uint64_t pointer = 0x1000;
+      void* parameters[] = {&pointer, &number};
+      for (int step = 0; step < 200; ++step) {
+        session.on_range({collector::RangeEvent::push, "step"});
+        for (int k = 0; k < 5; ++k)
+          fake_launch("kernel", 0x10 + static_cast<uint64_t>(k), parameters);
+        session.on_range({collector::RangeEvent::pop, {}});
+      }
+    });
+  }
+  std::thread ticker([&] {
+    while (!stop.load()) session.tick();
+  });
+  for (std::thread& thread : threads) thread.join();
+  session.stop();
+  stop.store(true);
+  ticker.join();
+  EXPECT_EQ(session.state(), cuda::State::drained);
+  session.stop();  // once more: nothing
+  collector::flush_now();
+  collector::set_background_source(nullptr);
+  collector::flush_now();
+  EXPECT_LE(session.buffers().mapped_bytes(), session.buffers().limit_bytes());
+}
+
+TEST(CudaSession, StartedRangeRecordsUntilItEndsOnWhateverThread) {
+  use_spool_folder();
+  using collector::RangeEvent;
+  const cuda::CuptiApi api = fake_api();
+  cuda::SessionOptions options;
+  ASSERT_TRUE(options.range.parse("nvtx:request*"));
+  cuda::Session session(api, options);
+  ASSERT_TRUE(session.start());
+  session.on_range({RangeEvent::start, "other", 1});
+  EXPECT_EQ(session.state(), cuda::State::armed);
+  session.on_range({RangeEvent::start, "request 7", 2});
+  EXPECT_EQ(session.state(), cuda::State::recording);
+  session.on_range({RangeEvent::start, "request 8", 3});  // one at a time
+  session.on_range({RangeEvent::push, "request 9"});
+  session.on_range({RangeEvent::pop, {}});
+  session.on_range({RangeEvent::end, {}, 3});
+  session.on_range({RangeEvent::end, {}, 1});
+  EXPECT_EQ(session.state(), cuda::State::recording);
+  std::thread([&] { session.on_range({RangeEvent::end, {}, 2}); }).join();
+  EXPECT_EQ(session.state(), cuda::State::armed);
+  session.on_range({RangeEvent::end, {}, 2});  // once more: nothing
+  session.on_range({RangeEvent::push, "request 10"});
+  session.on_range({RangeEvent::end, {}, 0});
+  EXPECT_EQ(session.state(), cuda::State::recording);
+  session.on_range({RangeEvent::pop, {}});
+  EXPECT_EQ(session.state(), cuda::State::armed);
+  session.stop();
+}
+
+// What is told once, at the start of CUDA, is wanted whatever the range.
+TEST(CudaSession, DevicesAndAllocationsAreRecordedOutsideTheRangeToo) {
+  use_spool_folder();
+  using collector::RangeEvent;
+  const cuda::CuptiApi api = fake_api();
+  cuda::SessionOptions options;
+  options.hardware_trace = true;
+  ASSERT_TRUE(options.range.parse("nvtx:request"));
+  cuda::Session session(api, options);
+  ASSERT_TRUE(session.start());
+  const auto lasting = [] {
+    return fake_enabled(CUPTI_ACTIVITY_KIND_DEVICE) + fake_enabled(CUPTI_ACTIVITY_KIND_CONTEXT) +
+           fake_enabled(CUPTI_ACTIVITY_KIND_MEMORY2);
+  };
+  EXPECT_EQ(lasting(), 3);
+  EXPECT_EQ(fake_kernels_enabled(), 0);
+  EXPECT_EQ(fake_hardware_trace(), 0);  // refused before the driver is ready
+  fake_driver_ready();
+  EXPECT_EQ(fake_hardware_trace(), 1);
+  session.on_range({RangeEvent::push, "request"});
+  EXPECT_EQ(fake_kernels_enabled(), 1);
+  session.on_range({RangeEvent::pop, {}});
+  EXPECT_EQ(fake_kernels_enabled(), 0);
+  EXPECT_EQ(lasting(), 3);
+  session.stop();
+}
+
+// CUPTI 12.6 to 13.0 loses times with a callback.
+TEST(CudaSession, TimestampCallbackOnlyWhereItWorks) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  for (const auto& [version, wanted] : {std::pair{"version=22", 1},
+                                        {"version=24", 0},
+                                        {"version=28", 0},
+                                        {"version=130001", 0},
+                                        {"version=130100", 1}}) {
+    setenv("FAKE_CUPTI", version, 1);
+    cuda::Session session(api, {});
+    ASSERT_TRUE(session.start());
+    EXPECT_EQ(fake_has_timestamp_callback(), wanted) << version;
+    session.stop();
+  }
+  unsetenv("FAKE_CUPTI");
+}
+
+// The ticker may be inside a flush when the program ends; behind stop() CUPTI may be gone.
+cuda::Session* stopping = nullptr;
+std::atomic<bool> stop_returned{false};
+
+TEST(CudaSession, StopWaitsForAFlushThatIsUnderWay) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::Session session(api, {});
+  ASSERT_TRUE(session.start());
+  stopping = &session;
+  static std::atomic<bool> inside{false}, overtaken{false};
+  static int turns = 0;
+  fake_hold_flushes([] {
+    inside = true;
+    if (stop_returned) overtaken = true;
+    if (stopping->state() == cuda::State::recording) return false;
+    std::this_thread::yield();
+    return overtaken || ++turns > 20'000;  // turns in which stop() could have returned
+  });
+  std::thread ticker([&] { session.tick(); });
+  while (!inside) std::this_thread::yield();
+  std::thread stopper([&] {
+    session.stop();
+    stop_returned = true;
+  });
+  ticker.join();
+  stopper.join();
+  EXPECT_FALSE(overtaken);
+  EXPECT_EQ(session.state(), cuda::State::drained);
+}
+
+TEST(CudaSession, WhatAContextRecordedIsFetchedBeforeItEnds) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::Session session(api, {});
+  ASSERT_TRUE(session.start());
+  const uint64_t flushes = fake_flushes();
+  fake_destroy_context();
+  EXPECT_EQ(fake_flushes(), flushes + 1);
+  session.stop();
+}
+
+TEST(CudaSession, SecondOneOfAProcessIsRefused) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::Session first(api, {}), second(api, {});
+  ASSERT_TRUE(first.start());
+  EXPECT_FALSE(second.start());
+  EXPECT_THAT(second.reason(), testing::HasSubstr("still running"));
+  EXPECT_EQ(second.state(), cuda::State::degraded);
+  first.stop();
+}
+
+TEST(CudaSession, CountsWhileThreadsLaunchAndTheRangeSwitchesAndItEnds) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::SessionOptions options;
+  options.counters = cuda::kDramCounters | cuda::kL2Counters;
+  ASSERT_TRUE(options.range.parse("steps:2:step"));
+  const int sessions_before = fake_counting_sessions();
+  {
+    cuda::Session session(api, options);
+    ASSERT_TRUE(session.start()) << session.reason();
+    EXPECT_EQ(fake_kernels_enabled(), 0);
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 3; ++i) {
+      threads.emplace_back([&] {
+        int number = 1;
+        uint64_t pointer = 0x1000;
+        void* parameters[] = {&pointer, &number};
+        for (int step = 0; step < 50; ++step) {
+          session.on_range({collector::RangeEvent::push, "step"});
+          for (int k = 0; k < 5; ++k)
+            fake_launch("kernel", 0x10 + static_cast<uint64_t>(k), parameters);
+          session.on_range({collector::RangeEvent::pop, {}});
+        }
+      });
+    }
+    std::thread stopper([&] { session.stop(); });
+    stopper.join();
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(session.state(), cuda::State::drained);
+    const int sessions = fake_counting_sessions();
+    uint64_t pointer = 0x1000;
+    int number = 1;
+    void* parameters[] = {&pointer, &number};
+    fake_launch("kernel", 0x10, parameters);
+    EXPECT_EQ(fake_counting_sessions(), sessions);  // over means over
+    EXPECT_GE(sessions, sessions_before);
+  }
+  EXPECT_EQ(fake_counting_objects(), 0);
+}
+
+TEST(CudaSession, CountersGoWithTheirContext) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::SessionOptions options;
+  options.counters = cuda::kL2Counters;
+  cuda::Session session(api, options);
+  ASSERT_TRUE(session.start());
+  uint64_t pointer = 0x1000;
+  int number = 1;
+  void* parameters[] = {&pointer, &number};
+  for (int round = 0; round < 40; ++round) {  // more contexts, one after the other, than slots
+    const int sessions = fake_counting_sessions();
+    fake_launch("kernel", 0x10, parameters);
+    EXPECT_EQ(fake_counting_sessions(), sessions + 1);
+    EXPECT_EQ(fake_counting_objects(), 2);
+    fake_launch("ncclDevKernel_AllGather", 0x11, parameters);
+    EXPECT_EQ(fake_counting_sessions(), sessions + 1);
+    fake_destroy_context();
+    EXPECT_EQ(fake_counting_objects(), 0);
+  }
+  session.stop();
+}
+
+const void* handle(uintptr_t number) {
+  return reinterpret_cast<const void*>(number);
+}
+
+// CUDA's runtime launches by CUkernel, in the argument for a CUfunction.
+TEST(Functions, LayoutOfBothKindsOfHandles) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::Functions functions;
+  for (const uintptr_t number : {0x10u, 0x11u}) {
+    const cuda::KernelFunction* function = functions.find(api, handle(number), "kernel");
+    ASSERT_NE(function, nullptr);
+    EXPECT_EQ(function->parameters, 2u) << number;
+    EXPECT_EQ(function->bytes, 12u);
+  }
+}
+
+// Autotuners load and unload modules by the thousand, while the rest of the program stays.
+TEST(Functions, UnloadingModulesUsesNothingUp) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::Functions functions;
+  std::vector<uint64_t> ids;
+  for (int round = 0; round < 100; ++round) {
+    for (uintptr_t number = 0; number < 100; ++number) {
+      const cuda::KernelFunction* function = functions.find(api, handle(0x1000 + number), "kernel");
+      ASSERT_NE(function, nullptr) << "round " << round;
+      if (round == 0) ids.push_back(function->id);
+      EXPECT_EQ(function->id, ids[number]);
+    }
+    functions.forget();
+  }
+}
+
+TEST(Functions, HandleOfAnUnloadedModuleMayMeanAnotherKernel) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::Functions functions;
+  const uint64_t first = functions.find(api, handle(0x10), "kernel")->id;
+  functions.forget();
+  const cuda::KernelFunction* renamed = functions.find(api, handle(0x10), "other");
+  ASSERT_NE(renamed, nullptr);
+  EXPECT_NE(renamed->id, first);
+  EXPECT_EQ(functions.find(api, handle(0x10), "other"), renamed);
+  functions.forget();
+  fake_second_parameter(8);
+  const cuda::KernelFunction* changed = functions.find(api, handle(0x10), "other");
+  fake_second_parameter(4);
+  ASSERT_NE(changed, nullptr);
+  EXPECT_NE(changed->id, renamed->id);
+  EXPECT_EQ(changed->bytes, 16u);
+}
+
+TEST(Functions, FullTableRefusesWithoutForgetting) {
+  use_spool_folder();
+  const cuda::CuptiApi api = fake_api();
+  cuda::Functions functions;
+  uintptr_t number = 0x2000;
+  while (functions.find(api, handle(number), "kernel") != nullptr) number += 2;
+  EXPECT_GT(number, 0x2000u + 2 * cuda::Functions::kFunctions / 2);
+  functions.forget();
+  EXPECT_NE(functions.find(api, handle(0x2000), "kernel"), nullptr);
+  EXPECT_EQ(functions.find(api, handle(number), "kernel"), nullptr);
+}
+
+TEST(BufferPool, NeverMoreThanItsBudget) {
+  cuda::BufferPool pool;
+  ASSERT_TRUE(pool.open(4, 1 << 16, 2, true));
+  EXPECT_EQ(pool.mapped_bytes(), 2u << 16);
+  std::set<uint8_t*> lent;
+  for (int i = 0; i < 4; ++i) lent.insert(pool.acquire());
+  EXPECT_EQ(lent.size(), 4u);
+  uint8_t* discard = pool.acquire();
+  EXPECT_EQ(lent.count(discard), 0u);
+  EXPECT_EQ(pool.acquire(), discard);
+  EXPECT_EQ(pool.take_discarded(), 2u);
+  EXPECT_EQ(pool.mapped_bytes(), pool.limit_bytes());
+  // What was written is read once and comes back zeroed.
+  uint8_t* one = *lent.begin();
+  one[5] = 7;
+  pool.complete(discard, 100);  // ignored
+  pool.complete(one, 100);
+  EXPECT_EQ(pool.drain([&](uint8_t* bytes, size_t valid) {
+    EXPECT_EQ(bytes, one);
+    EXPECT_EQ(valid, 100u);
+  }),
+            1u);
+  EXPECT_EQ(pool.acquire(), one);
+  EXPECT_EQ(one[5], 0);
+  pool.close();
+  EXPECT_EQ(pool.acquire(), discard);
+  EXPECT_EQ(pool.take_discarded(), 0u);
+}
+
+TEST(BufferPool, NoneIsGivenToThoseWhoCanDoWithout) {
+  cuda::BufferPool pool;
+  ASSERT_TRUE(pool.open(1, 1 << 16, 1, false));
+  uint8_t* only = pool.acquire();
+  ASSERT_NE(only, nullptr);
+  EXPECT_EQ(pool.acquire(), nullptr);
+  EXPECT_EQ(pool.take_discarded(), 1u);
+  pool.complete(only, 0);
+  pool.close();
+  EXPECT_EQ(pool.acquire(), nullptr);
+  EXPECT_EQ(pool.take_discarded(), 0u);
+}
+
+}  // namespace
+}  // namespace preserve

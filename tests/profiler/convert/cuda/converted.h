@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// A trace.db made from CUDA records, open for asking.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "db/step/steps.h"
+#include "db/trace_db.h"
+#include "profiler/convert/cuda/rows.h"
+#include "tests/profiler/convert/cuda/records.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve::test {
+
+class Converted {
+ public:
+  // Ranges by name, each with the number of its parent (0: none), numbered from 1.
+  Converted(CudaRecording& recording,
+            const std::vector<std::pair<std::string, uint32_t>>& ranges = {},
+            const std::vector<std::tuple<std::string, int64_t, int64_t>>& regions = {}) {
+    TraceDb db = TraceDb::create(folder_ / "trace.db");
+    ProcessRow process{"host", 42};
+    process.start_ns = 1;
+    process.end_ns = 1'000'000'000;
+    const ProcessId id = db.add(process);
+    std::vector<cuda::HostRange> host;
+    if (!ranges.empty()) {
+      const StreamId thread = db.add(StreamRow{id, {}, StreamKind::thread, 1, ""});
+      for (const auto& [name, parent] : ranges) {
+        RangeRow row{};
+        row.stream = thread;
+        row.name = db.intern(name);
+        row.depth = parent == 0 ? 0 : host[parent - 1].depth + 1;
+        if (parent != 0) row.parent = host[parent - 1].row;
+        row.start_ns = 1;
+        row.end_ns = 2;
+        host.push_back({row.name, {}, parent, db.add(row), row.depth});
+      }
+    }
+    cuda::Run run = recording.reader.finish();
+    const import::KernelRules rules;
+    std::vector<cuda::NamedMemory> memory;
+    for (const auto& [name, base, bytes] : regions) {
+      TensorRow row{id, db.intern(name), TensorRole::weight, base, bytes, "nvtx_mem"};
+      memory.push_back({static_cast<uint64_t>(base), static_cast<uint64_t>(bytes), INT64_MIN,
+                        INT64_MAX, db.add(row), TensorRole::weight});
+    }
+    summary = cuda::write_rows(run, {db, id, "host", host, rules, memory});
+    mark_steps(db);
+    db.finish();
+  }
+  TraceDb open() const { return TraceDb::open(folder_ / "trace.db"); }
+  std::vector<std::string> rows(const std::string& sql) const {
+    const TraceDb db = open();
+    std::vector<std::string> out;
+    Query query = db.query(sql);
+    while (query.next()) out.emplace_back(query.text(0));
+    return out;
+  }
+  int64_t loss(const std::string& source, const std::string& kind) const {
+    return open()
+        .query_integer("SELECT SUM(count) FROM loss WHERE source = ? AND kind = ?", {source, kind})
+        .value_or(0);
+  }
+  // Innermost to outermost range of every operator, in order of time.
+  std::vector<std::string> paths() const {
+    return rows(
+        "SELECT (WITH RECURSIVE up(id, name, parent, depth) AS ("
+        "  SELECT range.id, string.value, range.parent_id, range.depth FROM range "
+        "  JOIN string ON string.id = range.name_id WHERE range.id = op.range_id "
+        "  UNION ALL SELECT range.id, string.value, range.parent_id, range.depth FROM up "
+        "  JOIN range ON range.id = up.parent JOIN string ON string.id = range.name_id) "
+        "SELECT IFNULL(GROUP_CONCAT(name, ' < '), '-') FROM up) FROM op ORDER BY op.start_ns, "
+        "op.id");
+  }
+
+  cuda::RowSummary summary;
+
+ private:
+  test::TemporaryDirectory folder_;
+};
+
+}  // namespace preserve::test

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "common/error.h"
+#include "common/output_file.h"
+#include "profiler/export/chrome.h"
+#include "profiler/summary/summary.h"
+#include "tests/profiler/import/support.h"
+
+namespace preserve::test {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+TraceDb overlapping_trace(const TemporaryDirectory& directory) {
+  return import_files(
+             directory,
+             {write_text(
+                 directory, "t.json",
+                 kineto_document(
+                     {kineto_event("user_annotation", "forward", 5, 90, 70),
+                      kineto_event("cpu_op", "aten::mm", 8, 4, 70), kineto_launch(9, 1),
+                      kineto_launch(10, 2), kineto_kernel("gemm_a", 20, 10, 7, 1),
+                      kineto_kernel("gemm_b", 28, 10, 7, 2),
+                      kineto_kernel("ncclDevKernel_AllReduce_Sum_f32_RING_LL", 34, 16, 8, 3)}))})
+      .db;
+}
+
+json exported(const TraceDb& db, const TemporaryDirectory& directory,
+              const std::optional<std::filesystem::path>& schedule = std::nullopt) {
+  exporter::export_chrome(db, directory / "out.json", schedule);
+  return json::parse(read_text_file(directory / "out.json"));
+}
+
+TEST(ChromeExport, SlicesOfATrackNestOrAreApart) {
+  TemporaryDirectory directory;
+  const json document = exported(overlapping_trace(directory), directory);
+  std::map<std::pair<int64_t, int64_t>, std::vector<std::pair<double, double>>> tracks;
+  for (const json& event : document.at("traceEvents")) {
+    if (event.at("ph") != "X") continue;
+    const double start = event.at("ts");
+    tracks[{event.at("pid"), event.at("tid")}].emplace_back(start,
+                                                            start + event.at("dur").get<double>());
+  }
+  EXPECT_EQ(tracks.size(), 4u);  // thread, stream 7, its overlap, stream 8
+  for (auto& [track, slices] : tracks) {
+    std::sort(slices.begin(), slices.end(), [](const auto& a, const auto& b) {
+      return a.first != b.first ? a.first < b.first : a.second > b.second;
+    });
+    std::vector<double> open;
+    for (const auto& [start, end] : slices) {
+      while (!open.empty() && open.back() <= start + 1e-9) open.pop_back();
+      const double limit = open.empty() ? end : open.back();
+      EXPECT_LE(end, limit + 1e-9);
+      open.push_back(end);
+    }
+  }
+}
+
+TEST(ChromeExport, ArrowsHaveTwoEnds) {
+  TemporaryDirectory directory;
+  const json document = exported(overlapping_trace(directory), directory);
+  std::map<int64_t, std::string> ends;
+  for (const json& event : document.at("traceEvents")) {
+    const std::string phase = event.at("ph");
+    if (phase == "s" || phase == "f") ends[event.at("id").get<int64_t>()] += phase;
+  }
+  EXPECT_EQ(ends.size(), 2u);  // the NCCL kernel has no launch
+  for (const auto& [id, phases] : ends) EXPECT_EQ(phases, "sf") << id;
+}
+
+TEST(ChromeExport, AnyTraceOfOursIsExported) {
+  TemporaryDirectory directory;
+  write_synthetic_trace(directory / "trace.db", {.ranks = 2, .layers = 2, .steps = 3});
+  const TraceDb db = TraceDb::open(directory / "trace.db");
+  const json document = exported(db, directory);
+  int64_t operators = 0;
+  bool counter = false;
+  for (const json& event : document.at("traceEvents")) {
+    operators += event.value("cat", "") == "host_op" || event.value("cat", "") == "kernel" ? 1 : 0;
+    counter = counter || event.at("ph") == "C";
+  }
+  EXPECT_EQ(operators, db.query_integer("SELECT COUNT(*) FROM op"));
+  EXPECT_TRUE(counter);
+}
+
+TEST(ChromeExport, PlannedPrefetchesLieInTheirWindows) {
+  TemporaryDirectory directory;
+  write_synthetic_trace(directory / "trace.db", {.ranks = 1, .layers = 2, .steps = 3});
+  const TraceDb db = TraceDb::open(directory / "trace.db");
+  const auto schedule =
+      write_text(directory, "schedule.json", R"({"schema": "preserve/schedule", "version": "1.0",
+    "trace": {"rank": 0}, "windows": [{"ordinal": 4, "usable_ns": 8000, "used_bytes": 400, "prefetches": [
+      {"tensor": "w1", "consumer": "gemm", "length_bytes": 100},
+      {"tensor": "w2", "consumer": "gemm", "length_bytes": 300}]}]})");
+  const json document = exported(db, directory, schedule);
+  std::vector<double> durations;
+  for (const json& event : document.at("traceEvents")) {
+    if (event.value("cat", "") == "prefetch") durations.push_back(event.at("dur"));
+  }
+  EXPECT_THAT(durations, testing::ElementsAre(2, 6, 2, 6, 2, 6));
+  for (const char* bad :
+       {"{}", "[", R"({"schema": "preserve/schedule"})",
+        R"({"schema": "preserve/schedule", "windows": [{"ordinal": 4}]})",
+        R"({"schema": "preserve/schedule", "windows": [{"ordinal": 4000, "usable_ns": 1,
+                              "used_bytes": 1, "prefetches": [{"tensor": "a", "consumer": "b", "length_bytes": 1}]}]})"}) {
+    EXPECT_THROW(exported(db, directory, write_text(directory, "bad.json", bad)), Error) << bad;
+  }
+}
+
+TEST(Summary, TimesAreUnionsAndExposedTimeIsCommunicationAlone) {
+  TemporaryDirectory directory;
+  const TraceDb db = overlapping_trace(directory);
+  const auto process = summary::summarize_process(db, {1});
+  EXPECT_EQ(process.operators, 3);
+  EXPECT_EQ(process.wall_ns, 30'000);
+  EXPECT_EQ(process.busy_ns, 30'000);
+  EXPECT_EQ(process.summed_ns, 36'000);
+  EXPECT_EQ(process.communication_ns, 16'000);
+  EXPECT_EQ(process.exposed_ns, 12'000);  // from 38 to 50 us
+  ASSERT_FALSE(process.classes.empty());
+  EXPECT_EQ(process.classes.front().name, "matmul");
+  EXPECT_EQ(process.classes.front().busy_ns, 18'000);
+}
+
+TEST(Summary, LossesComeFirst) {
+  TemporaryDirectory directory;
+  const std::string text = summary::summarize(overlapping_trace(directory));
+  const size_t losses = text.find("LOST OR MISSING"), devices = text.find("DEVICES");
+  ASSERT_NE(losses, std::string::npos);
+  EXPECT_LT(losses, devices);
+  EXPECT_THAT(text, HasSubstr("launch unmatched"));
+}
+
+TEST(Summary, WorksForRecordingsOfHostThreads) {
+  TemporaryDirectory directory;
+  write_synthetic_trace(directory / "trace.db");
+  const std::string text = summary::summarize(TraceDb::open(directory / "trace.db"));
+  EXPECT_THAT(text, HasSubstr("Nothing was lost."));
+  EXPECT_THAT(text, HasSubstr("RANK 1 of 2"));
+  EXPECT_THAT(text, HasSubstr("allreduce"));
+}
+
+}  // namespace
+}  // namespace preserve::test

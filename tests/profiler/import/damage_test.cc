@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kineto JSON that is damaged, incomplete or hostile, and sets of ranks.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/error.h"
+#include "tests/profiler/import/support.h"
+
+namespace preserve::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class ImportDamage : public testing::Test {
+ protected:
+  Imported import_text(const std::string& text, bool partial = false) {
+    return import_files(directory_, {write_text(directory_, "trace.json", text)}, partial);
+  }
+  TemporaryDirectory directory_;
+};
+
+std::string one_rank(int rank, int world_size, double shift_us) {
+  std::vector<std::string> events;
+  for (int i = 0; i < 5; ++i) {
+    // Each rank arrives at another moment; all leave together.
+    const double start = 1000 + 100 * i - 3 * rank, end = 1050 + 100 * i;
+    events.push_back(kineto_kernel(
+        "ncclDevKernel_AllReduce_Sum_f32_RING_LL", start + shift_us, end - start, 7, i + 1,
+        fmt::format(
+            R"(, "Collective name": "allreduce", "In msg nelems": 8, "dtype": "Float", "Process Group Name": "tp", "Seq": {})",
+            i)));
+  }
+  return kineto_document(
+      events,
+      fmt::format(R"("distributedInfo": {{"rank": {}, "world_size": {}}}, )", rank, world_size));
+}
+
+TEST_F(ImportDamage, ClocksOfRanksAreAlignedByTheirCollectives) {
+  const auto imported =
+      import_files(directory_, {write_text(directory_, "a.json", one_rank(0, 2, 0)),
+                                write_text(directory_, "b.json", one_rank(1, 2, 777))});
+  EXPECT_THAT(column(imported.db, "SELECT COUNT(DISTINCT end_ns) FROM op"), ElementsAre("5"));
+  EXPECT_THAT(
+      imported.summary.notes,
+      testing::Contains(HasSubstr("rank 1: clock shifted by -777.00 us, ends of 5 collectives")));
+}
+
+TEST_F(ImportDamage, RanksMustBeDistinctAndComplete) {
+  const auto a = write_text(directory_, "a.json", one_rank(0, 3, 0));
+  const auto b = write_text(directory_, "b.json", one_rank(1, 3, 0));
+  const auto again = write_text(directory_, "c.json", one_rank(1, 3, 0));
+  expect_refused([&] { import_files(directory_, {a, b}); }, "rank 2 is missing");
+  expect_refused([&] { import_files(directory_, {a, b, again}); }, "both are rank 1");
+  expect_refused([&] { import_files(directory_, {a, a}); }, "is given twice");
+  const auto partial = import_files(directory_, {a, b}, true);
+  EXPECT_THAT(
+      column(partial.db, "SELECT kind || ' ' || count FROM loss_nonzero WHERE source = 'import'"),
+      ElementsAre("rank_missing 1"));
+}
+
+TEST_F(ImportDamage, TruncatedTextIsRefusedOrImportedInPart) {
+  const std::string whole =
+      kineto_document({kineto_kernel("a", 1, 1, 7, 1), kineto_kernel("b", 3, 1, 7, 2)});
+  const std::string cut = whole.substr(0, whole.size() - 60);
+  expect_refused([&] { import_text(cut); }, "stops in the middle");
+  const auto imported = import_text(cut, true);
+  EXPECT_EQ(imported.summary.kernels, 1);
+  EXPECT_THAT(column(imported.db, "SELECT kind FROM loss_nonzero WHERE source = 'import'"),
+              ElementsAre("unreadable_rest"));
+  EXPECT_THAT(column(imported.db, "SELECT complete FROM process"), ElementsAre("0"));
+}
+
+TEST_F(ImportDamage, TruncatedGzipIsRefusedOrImportedInPart) {
+  std::vector<std::string> events;
+  for (int i = 0; i < 3000; ++i)
+    events.push_back(kineto_kernel(fmt::format("k{}", i * 7919), 10.0 * i, 1, 7, i + 1));
+  const auto path = write_gzip(directory_, "t.json.gz", kineto_document(events));
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
+  expect_refused([&] { import_files(directory_, {path}); }, "the gzip data stops before its end");
+  const auto imported = import_files(directory_, {path}, true);
+  EXPECT_GT(imported.summary.kernels, 100);
+  EXPECT_LT(imported.summary.kernels, 3000);
+}
+
+TEST_F(ImportDamage, BadGpuRecordsAreRefusedOrCounted) {
+  const auto event = [](const std::string& fields) {
+    return R"({"ph":"X","cat":"kernel","name":"k","pid":0,"tid":7,)" + fields +
+           R"(,"args":{"stream":7}})";
+  };
+  const struct {
+    std::string fields, message, kind;
+  } cases[] = {{R"("ts":10,"dur":-3)", "duration is negative", "negative_duration"},
+               {R"("ts":"soon","dur":3)", "no usable number", "bad_time"},
+               {R"("ts":10,"dur":[3])", "no usable number", "bad_time"},
+               {R"("ts":1e300,"dur":3)", "no usable number", "bad_time"},
+               {R"("ts":9999999999999999999999,"dur":3)", "no usable number", "bad_time"},
+               {R"("dur":3)", "no usable number", "bad_time"}};
+  for (const auto& bad : cases) {
+    const std::string text =
+        kineto_document({kineto_kernel("good", 1, 1, 7, 1), event(bad.fields)});
+    expect_refused([&] { import_text(text); }, bad.message);
+    const auto imported = import_text(text, true);
+    EXPECT_EQ(imported.summary.kernels, 1) << bad.fields;
+    EXPECT_THAT(
+        column(imported.db, "SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
+        ElementsAre(bad.kind + "1"));
+  }
+}
+
+TEST_F(ImportDamage, KernelsWithoutTimeStampsAreCountedNotPlacedAtZero) {
+  const auto imported = import_text(
+      kineto_document({kineto_kernel("a", 10, 5, 7, 1), kineto_kernel("b", 0, 0, 7, 2)}));
+  EXPECT_THAT(column(imported.db, "SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
+              ElementsAre("zero_timestamp1"));
+}
+
+TEST_F(ImportDamage, TracesWithoutGpuWorkAreRefusedUnlessPartial) {
+  const std::string text =
+      kineto_document({kineto_event("cpu_op", "aten::mm", 1, 5, 70),
+                       kineto_event("user_annotation", "gloo:all_reduce", 2, 2, 70)});
+  expect_refused([&] { import_text(text); }, "holds no GPU activity");
+  EXPECT_THAT(column(import_text(text, true).db, "SELECT name FROM range_named ORDER BY depth"),
+              ElementsAre("aten::mm", "gloo:all_reduce"));
+}
+
+TEST_F(ImportDamage, OtherFilesAreRefusedByName) {
+  const auto refuse = [&](const std::string& text, const std::string& part) {
+    expect_refused([&] { import_text(text); }, part);
+  };
+  refuse("", "is empty");
+  refuse("hello", "is neither trace JSON");
+  refuse(std::string("\0\1\2", 3), "is neither trace JSON");
+  refuse(R"({"a": 1})", "has no traceEvents");
+  refuse(R"({"traceEvents": []} {"b": 1})", "something follows");
+  refuse(R"({"traceEvents": [1, "x", null, [2]]})", "holds no GPU activity");
+  refuse(R"({"traceEvents": {"a": 1}})", "has no traceEvents");
+  refuse("SQLite format 3\0garbage", "SQLite");
+  expect_refused([&] { import_files(directory_, {directory_.path()}); }, "not a regular file");
+  expect_refused([&] { import_files(directory_, {directory_ / "absent"}); }, "No such file");
+}
+
+TEST_F(ImportDamage, DeepNestingInArgumentsIsPassedOver) {
+  const std::string deep = std::string(1'000'000, '[') + std::string(1'000'000, ']');
+  const auto imported = import_text(
+      kineto_document({kineto_event("kernel", "k", 1, 1, 7, "\"x\": " + deep + ", \"stream\": 7"),
+                       kineto_kernel("k", 5, 1, 7, 2)}));
+  EXPECT_EQ(imported.summary.kernels, 2);
+}
+
+TEST_F(ImportDamage, BytesOfZeroInNamesEndThem) {
+  const auto imported = import_text(kineto_document({kineto_kernel(R"(a\u0000b)", 1, 1, 7, 1)}));
+  EXPECT_THAT(column(imported.db, "SELECT name FROM op_named"), ElementsAre("a"));
+}
+
+TEST_F(ImportDamage, FreeTextOfTheFileIsNotKept) {
+  const std::string secret = "hf_PlantedTokenPlantedTokenPlanted";
+  const auto imported = import_text(kineto_document(
+      {kineto_kernel("k", 1, 1, 7, 1),
+       R"({"ph": "M", "name": "process_labels", "pid": 7, "tid": 0, "ts": 0, "args": {"labels": ")" +
+           secret + "\"}}",
+       R"({"ph": "M", "name": "process_name", "pid": 7, "tid": 0, "ts": 0, "args": {"name": "/home/)" +
+           secret + "/python3 --key " + secret + "\"}}",
+       kineto_launch(0.5, 1)},
+      R"("username": ")" + secret + R"(", "metadata": {"system": {"env": {"HF_TOKEN": ")" + secret +
+          R"("}}}, "traceName": "/home/)" + secret + R"(/t.json", )"));
+  EXPECT_THAT(column(imported.db, "SELECT name FROM op_named"), ElementsAre("k"));
+  const std::string bytes = [&] {
+    std::string all;
+    for (const std::string& table :
+         column(imported.db, "SELECT name FROM sqlite_master WHERE type = 'table'")) {
+      Query rows = imported.db.query("SELECT * FROM \"" + table + "\"");
+      while (rows.next()) {
+        for (int i = 0; i < 4; ++i) all += std::string(rows.text(i)) + "\n";
+      }
+    }
+    return all;
+  }();
+  EXPECT_THAT(bytes, testing::Not(HasSubstr(secret)));
+}
+
+}  // namespace
+}  // namespace preserve::test

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+// Nsight Systems exports: schemas that come and go, and what must never be copied from them.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+
+#include <fstream>
+#include <iterator>
+
+#include "common/error.h"
+#include "tests/profiler/import/support.h"
+
+namespace preserve::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr int64_t kPid = int64_t{0x0001000001} << 24;  // vm 1, pid 1
+constexpr int64_t kTid = kPid + 5;
+
+const std::string kStrings =
+    "CREATE TABLE StringIds (id INTEGER, value TEXT);"
+    "INSERT INTO StringIds VALUES (1, 'nvjet_gemm'), (2, "
+    "'ncclDevKernel_AllReduce_Sum_bf16_RING_LL'), "
+    "(3, 'decode_step'), (4, 'layers.0.mlp');";
+
+// `more` columns and values follow the ones every schema has.
+std::string kernel_table(const std::string& more = "") {
+  return "CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (start INTEGER, end INTEGER, deviceId INTEGER, "
+         "contextId INTEGER, streamId INTEGER, correlationId INTEGER, globalPid INTEGER, "
+         "demangledName INTEGER" +
+         more + ");";
+}
+std::string kernel(int64_t start, int64_t end, int name, int correlation, int64_t pid = kPid,
+                   const std::string& more = "") {
+  return fmt::format(
+      "INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL VALUES ({}, {}, 0, 1, 7, {}, {}, {}{});", start, end,
+      correlation, pid, name, more);
+}
+std::string runtime(int64_t start, int correlation) {
+  return fmt::format("INSERT INTO CUPTI_ACTIVITY_KIND_RUNTIME VALUES ({}, {}, {}, {});", start,
+                     start + 5, kTid, correlation);
+}
+const std::string kRuntimeTable =
+    "CREATE TABLE CUPTI_ACTIVITY_KIND_RUNTIME (start INTEGER, end INTEGER, globalTid INTEGER, "
+    "correlationId "
+    "INTEGER);";
+
+class ImportNsys : public testing::Test {
+ protected:
+  Imported import_sql(const std::string& sql, bool partial = false) {
+    std::filesystem::remove(directory_ / "t.sqlite");
+    return import_files(directory_, {write_sqlite(directory_, "t.sqlite", sql)}, partial);
+  }
+  void expect_refused(const std::string& sql, const std::string& part) {
+    test::expect_refused([&] { import_sql(sql); }, part);
+  }
+  TemporaryDirectory directory_;
+};
+
+TEST_F(ImportNsys, KernelsLaunchesAndRangesAreJoined) {
+  const auto imported =
+      import_sql(kStrings + kernel_table() + kRuntimeTable +
+                 "CREATE TABLE NVTX_EVENTS (start INTEGER, end INTEGER, eventType INTEGER, text "
+                 "TEXT, globalTid INTEGER, "
+                 "textId INTEGER, domainId INTEGER);" +
+                 fmt::format("INSERT INTO NVTX_EVENTS VALUES (90, 300, 59, NULL, {0}, 3, 0), (95, "
+                             "200, 59, 'layers.0.mlp', "
+                             "{0}, NULL, 0), (96, NULL, 34, 'mark', {0}, NULL, 0);",
+                             kTid) +
+                 runtime(100, 11) + kernel(150, 180, 1, 11));
+  EXPECT_THAT(column(imported.db, "SELECT name || ' ' || start_ns || ' ' || end_ns FROM op_named"),
+              ElementsAre("nvjet_gemm 150 180"));
+  EXPECT_THAT(column(imported.db, "SELECT name FROM range_named ORDER BY depth"),
+              ElementsAre("decode_step", "layers.0.mlp"));
+  EXPECT_THAT(column(imported.db, "SELECT phase || ' ' || start_ns || ' ' || end_ns FROM step"),
+              ElementsAre("decode 150 180"));
+}
+
+TEST_F(ImportNsys, TablesAndColumnsMayBeAbsent) {
+  // The smallest schema that holds a kernel.
+  const auto imported = import_sql(
+      kStrings +
+      "CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (end INTEGER, start INTEGER, demangledName INTEGER);"
+      "INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL VALUES (20, 10, 1);");
+  EXPECT_EQ(imported.summary.kernels, 1);
+  EXPECT_THAT(imported.summary.warnings, testing::Contains(HasSubstr("does not say which GPU")));
+  EXPECT_THAT(column(imported.db, "SELECT 1 FROM device WHERE cache_bytes IS NULL"),
+              ElementsAre("1"));
+}
+
+TEST_F(ImportNsys, GraphColumnsAreUsedWhereTheyExist) {
+  const auto imported =
+      import_sql(kStrings + kernel_table(", graphId INTEGER, graphNodeId INTEGER") +
+                 kernel(10, 20, 1, 1, kPid, ", 44, 900") + kernel(20, 30, 1, 1, kPid, ", 44, 901"));
+  EXPECT_THAT(column(imported.db, "SELECT graph_id || ':' || graph_node_id FROM op"),
+              ElementsAre("44:900", "44:901"));
+}
+
+TEST_F(ImportNsys, VersionIsFoundUnderBothNames) {
+  for (const char* table : {"META_DATA_EXPORT", "EXPORT_META_DATA"}) {
+    const auto imported =
+        import_sql(kStrings + kernel_table() + kernel(1, 2, 1, 1) +
+                   fmt::format("CREATE TABLE {0} (name TEXT, value TEXT); INSERT INTO {0} VALUES "
+                               "('EXPORT_SCHEMA_VERSION', '3.13.2');",
+                               table));
+    EXPECT_THAT(imported.summary.notes, testing::Contains(HasSubstr("schema 3.13.2")));
+  }
+}
+
+TEST_F(ImportNsys, ProcessesWithEqualDeviceNumbersStayApart) {
+  const int64_t other = kPid + (int64_t{1} << 24);
+  const auto imported =
+      import_sql(kStrings + kernel_table() + kernel(10, 20, 2, 1) + kernel(10, 25, 2, 1, other));
+  EXPECT_THAT(column(imported.db, "SELECT pid FROM process ORDER BY id"), ElementsAre("1", "2"));
+  EXPECT_THAT(column(imported.db, "SELECT COUNT(*) FROM op GROUP BY stream_id"),
+              ElementsAre("1", "1"));
+  // Both say GPU 0: nothing orders them.
+  EXPECT_THAT(column(imported.db, "SELECT 1 FROM process WHERE rank IS NOT NULL"), IsEmpty());
+}
+
+TEST_F(ImportNsys, FactsOfTheGpuComeFromTheExport) {
+  const auto imported = import_sql(kStrings + kernel_table() + kernel(1, 2, 1, 1) +
+                                   "CREATE TABLE TARGET_INFO_GPU (id INTEGER, name TEXT, "
+                                   "l2CacheSize INTEGER, totalMemory INTEGER, "
+                                   "memoryBandwidth INTEGER, smCount INTEGER);"
+                                   "INSERT INTO TARGET_INFO_GPU VALUES (0, 'NVIDIA "
+                                   "A100-SXM4-40GB', 41943040, 42297524224, 1555200000000, 108);");
+  EXPECT_THAT(column(imported.db,
+                     "SELECT name || ' ' || cache_bytes || ' ' || memory_bandwidth_bytes_per_s || "
+                     "' ' || units "
+                     "FROM device"),
+              ElementsAre("NVIDIA A100-SXM4-40GB 41943040 1555200000000 108"));
+}
+
+TEST_F(ImportNsys, ShapesInNvtxNamesOfPyTorchAreRead) {
+  const auto imported =
+      import_sql(kStrings + kernel_table() + kRuntimeTable +
+                 "CREATE TABLE NVTX_EVENTS (start INTEGER, end INTEGER, eventType INTEGER, text "
+                 "TEXT, globalTid INTEGER);" +
+                 fmt::format("INSERT INTO NVTX_EVENTS VALUES (90, 300, 59, 'aten::linear, seq = 4, "
+                             "op_id = 17, sizes = "
+                             "[[1, 8, 64], [32, 64], [32]]', {});",
+                             kTid) +
+                 runtime(100, 11) + kernel(150, 180, 1, 11) +
+                 "UPDATE StringIds SET value = 'cutlass_gemm_bf16' WHERE id = 1;");
+  EXPECT_THAT(column(imported.db, "SELECT name FROM range_named"), ElementsAre("aten::linear"));
+  EXPECT_THAT(column(imported.db, "SELECT bytes FROM access_named WHERE tensor LIKE '%.weight'"),
+              ElementsAre("4096"));
+}
+
+TEST_F(ImportNsys, OpenRangesEndWithTheRecording) {
+  const auto imported = import_sql(
+      kStrings + kernel_table() + kRuntimeTable +
+      "CREATE TABLE NVTX_EVENTS (start INTEGER, end INTEGER, eventType INTEGER, text TEXT, "
+      "globalTid INTEGER);" +
+      fmt::format("INSERT INTO NVTX_EVENTS VALUES (90, NULL, 59, 'cut off', {});", kTid) +
+      runtime(100, 11) + kernel(150, 180, 1, 11));
+  EXPECT_THAT(column(imported.db, "SELECT name FROM range_named WHERE end_ns IS NULL"),
+              ElementsAre("cut off"));
+  EXPECT_THAT(column(imported.db, "SELECT 1 FROM op WHERE range_id IS NOT NULL"), ElementsAre("1"));
+}
+
+TEST_F(ImportNsys, BadRowsAreRefusedOrCounted) {
+  const struct {
+    std::string row, message, kind;
+  } cases[] = {
+      {kernel(20, 10, 1, 2), "ends before it starts", "negative_duration"},
+      {kernel(INT64_MAX, INT64_MAX, 1, 2), "time out of range", "bad_time"},
+      {"INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL (start, end, globalPid) VALUES ('soon', 3, " +
+           std::to_string(kPid) + ");",
+       "no usable start or end", "bad_time"}};
+  for (const auto& bad : cases) {
+    const std::string sql = kStrings + kernel_table() + kernel(1, 2, 1, 1) + bad.row;
+    expect_refused(sql, bad.message);
+    const auto imported = import_sql(sql, true);
+    EXPECT_EQ(imported.summary.kernels, 1);
+    EXPECT_THAT(
+        column(imported.db, "SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
+        ElementsAre(bad.kind + "1"));
+  }
+}
+
+TEST_F(ImportNsys, ForeignDatabasesAreRefused) {
+  expect_refused("CREATE TABLE t (a);", "no Nsight Systems export");
+  expect_refused(kStrings, "holds no GPU activity");
+  expect_refused(kStrings + "CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (a INTEGER);",
+                 "has no column 'start'");
+  // A view that would run code of the file's choice is not a table to us.
+  expect_refused("CREATE TABLE other (id, value); CREATE VIEW StringIds AS SELECT * FROM other;",
+                 "holds no GPU activity");
+}
+
+TEST_F(ImportNsys, OwnTracesAreRecognised) {
+  write_synthetic_trace(directory_ / "own.db");
+  try {
+    import_files(directory_, {directory_ / "own.db"});
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("is a preserve trace already"));
+  }
+}
+
+TEST_F(ImportNsys, TruncatedDatabasesAreRefused) {
+  std::string sql = kStrings + kernel_table();
+  for (int i = 0; i < 2000; ++i) sql += kernel(10 * i, 10 * i + 5, 1, i + 1);
+  const auto path = write_sqlite(directory_, "cut.sqlite", sql);
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
+  EXPECT_THROW(import_files(directory_, {path}), Error);
+}
+
+TEST_F(ImportNsys, NoEnvironmentIsCopied) {
+  const std::string secret = "ghp_PlantedTokenPlantedTokenPlantedToken";
+  const auto imported = import_sql(
+      kStrings + kernel_table() + kernel(1, 2, 1, 1) +
+      fmt::format(
+          "CREATE TABLE META_DATA_CAPTURE (name TEXT, value TEXT);"
+          "INSERT INTO META_DATA_CAPTURE VALUES ('ENV', 'HF_TOKEN={0}');"
+          "CREATE TABLE TARGET_INFO_SYSTEM_ENV (name TEXT, nameEnum TEXT, value TEXT);"
+          "INSERT INTO TARGET_INFO_SYSTEM_ENV VALUES ('DeviceEnvironment', 'x', 'TOKEN={0}');"
+          "INSERT INTO StringIds VALUES (99, 'PATH=/bin HF_TOKEN={0}');"
+          "CREATE TABLE PROCESSES (globalPid INTEGER, pid INTEGER, name TEXT);"
+          "INSERT INTO PROCESSES VALUES ({1}, 1, '/home/{0}/python3 --token {0}');",
+          secret, kPid));
+  EXPECT_THAT(column(imported.db, "SELECT command FROM process"), ElementsAre("python3"));
+  std::ifstream file(directory_ / "imported.db", std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  EXPECT_THAT(bytes, testing::Not(HasSubstr(secret)));
+}
+
+}  // namespace
+}  // namespace preserve::test

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+// Real traces against import_golden.py, a second implementation. The folder of traces is named by
+// PRESERVE_REAL_TRACES (see docs/importing.md); without it these tests are skipped.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "common/error.h"
+#include "db/step/folded_step.h"
+#include "profiler/export/chrome.h"
+#include "tests/profiler/import/support.h"
+
+namespace preserve::test {
+namespace {
+
+using testing::ElementsAre;
+
+std::vector<std::filesystem::path> real_traces() {
+  std::vector<std::filesystem::path> files;
+  const char* folder = std::getenv("PRESERVE_REAL_TRACES");
+  if (folder == nullptr) return files;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    const std::string extension = entry.path().extension();
+    if (extension == ".gz" || extension == ".sqlite") files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+std::filesystem::path real_trace(const std::string& part) {
+  for (const auto& path : real_traces()) {
+    if (path.filename().string().find(part) != std::string::npos) return path;
+  }
+  return {};
+}
+
+#define REQUIRE_REAL_TRACES() \
+  if (real_traces().empty()) GTEST_SKIP() << "PRESERVE_REAL_TRACES names no folder with traces"
+
+nlohmann::json golden(const std::filesystem::path& path) {
+  const Run run = run_program(
+      {"python3", PRESERVE_SOURCE_DIR "/tests/profiler/import_golden.py", path.string()});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  return nlohmann::json::parse(run.out);
+}
+
+int64_t number(const TraceDb& db, const std::string& sql) {
+  return db.query_integer(sql).value_or(0);
+}
+
+void compare(const TraceDb& db, const nlohmann::json& expected) {
+  const auto expect = [&](const char* key, const std::string& sql) {
+    EXPECT_EQ(number(db, sql), expected.at(key).get<int64_t>()) << key;
+  };
+  // Kernels that only copy are operators of kind copy, too; copies of the driver have its names.
+  expect("kernels", "SELECT COUNT(*) FROM op_named WHERE name NOT LIKE 'Mem%'");
+  expect("copies", "SELECT COUNT(*) FROM op_named WHERE name LIKE 'Mem%'");
+  expect("streams", "SELECT COUNT(DISTINCT stream_id) FROM op");
+  expect("summed_ns", "SELECT SUM(end_ns - start_ns) FROM op");
+  expect("busy_ns", "SELECT SUM(attributed_ns) FROM stream_coverage");
+  expect("first_ns", "SELECT MIN(start_ns) FROM op");
+  expect("last_ns", "SELECT MAX(end_ns) FROM op");
+  expect("unmatched", "SELECT SUM(count) FROM loss WHERE source = 'launch' AND kind = 'unmatched'");
+  expect("replayed", "SELECT COUNT(*) FROM op WHERE graph_id IS NOT NULL");
+  expect("nccl", "SELECT COUNT(*) FROM collective_named WHERE lower(name) LIKE '%nccl%'");
+  if (expected.contains("metadata")) {
+    expect("metadata", "SELECT COUNT(*) FROM collective WHERE source = 'kineto'");
+  }
+}
+
+TEST(RealTraces, CountsAndTimesAgreeWithASecondImplementation) {
+  REQUIRE_REAL_TRACES();
+  TemporaryDirectory directory;
+  for (const auto& path : real_traces()) {
+    SCOPED_TRACE(path.filename());
+    const nlohmann::json expected = golden(path);
+    if (expected.at("kernels") == 0) {
+      EXPECT_THROW(import_files(directory, {path}), Error);
+      continue;
+    }
+    const auto imported = import_files(directory, {path});
+    compare(imported.db, expected);
+    // Every operator is in one bucket, and idle and busy time make up the wall time.
+    EXPECT_EQ(
+        number(imported.db,
+               "SELECT COUNT(*) FROM stream_coverage WHERE attributed_ns + idle_ns <> wall_ns "
+               "OR idle_ns < 0"),
+        0);
+    EXPECT_EQ(
+        number(imported.db,
+               "SELECT (SELECT SUM(count) FROM loss WHERE source = 'launch' AND kind = 'received')"
+               " - (SELECT SUM(count) FROM loss WHERE source = 'launch' AND kind <> 'received')"),
+        0);
+  }
+}
+
+TEST(RealTraces, EightRanksBecomeOneTrace) {
+  REQUIRE_REAL_TRACES();
+  std::vector<std::filesystem::path> ranks;
+  for (const auto& path : real_traces()) {
+    if (path.filename().string().find("dlrm8_worker") != std::string::npos) ranks.push_back(path);
+  }
+  if (ranks.size() != 8) GTEST_SKIP() << "no set of eight ranks among the traces";
+  TemporaryDirectory directory;
+  const auto imported = import_files(directory, ranks);
+  EXPECT_EQ(number(imported.db, "SELECT COUNT(DISTINCT rank) FROM process WHERE world_size = 8"),
+            8);
+  EXPECT_EQ(number(imported.db, "SELECT COUNT(*) FROM collective WHERE bytes IS NULL"), 0);
+  // One host, one clock: whatever is left after alignment is the µs of the time stamps.
+  for (const std::string& residual :
+       column(imported.db, "SELECT value FROM meta WHERE key LIKE 'clock_residual%'")) {
+    EXPECT_LE(std::stoll(residual), 20'000);
+  }
+  const auto seven = std::vector<std::filesystem::path>(ranks.begin(), ranks.end() - 1);
+  EXPECT_THROW(import_files(directory, seven), Error);
+}
+
+TEST(RealTraces, ADecodeStepFoldsIntoWeightsToPrefetch) {
+  REQUIRE_REAL_TRACES();
+  TemporaryDirectory directory;
+  for (const char* part : {"b300_sglang", "mi300_sglang"}) {
+    const auto path = real_trace(part);
+    if (path.empty()) continue;
+    const auto imported = import_files(directory, {path});
+    const FoldedStep step = fold_step(imported.db);
+    EXPECT_EQ(step.source, "nvtx");
+    int64_t weights = 0;
+    for (const StepTensor& tensor : step.tensors) {
+      if (tensor.role == TensorRole::weight && tensor.bytes > 0) ++weights;
+    }
+    EXPECT_GT(weights, 32) << part;  // several per layer
+  }
+}
+
+TEST(RealTraces, PrefillIsToldFromDecode) {
+  REQUIRE_REAL_TRACES();
+  TemporaryDirectory directory;
+  if (const auto path = real_trace("h100_qwen"); !path.empty()) {
+    const auto imported = import_files(directory, {path});
+    EXPECT_THAT(column(imported.db, "SELECT phase FROM step"), ElementsAre("prefill"));
+    EXPECT_THROW(fold_step(imported.db), Error);  // nothing to plan for, and said so
+    EXPECT_GT(
+        number(imported.db,
+               "SELECT COUNT(*) FROM access_named WHERE source = 'shapes' AND role = 'weight'"),
+        24 * 7);
+  }
+}
+
+TEST(RealTraces, ProductsHaveTheShapesOfTheModel) {
+  REQUIRE_REAL_TRACES();
+  const auto path = real_trace("h100_qwen");
+  if (path.empty()) GTEST_SKIP() << "no such trace";
+  TemporaryDirectory directory;
+  const auto imported = import_files(directory, {path});
+  // Qwen1.5-0.5B: hidden 1024, intermediate 2816, 24 layers; the logits are not among them.
+  EXPECT_THAT(
+      column(imported.db,
+             "SELECT COUNT(*) || ' of ' || n || ' x ' || k || ' ' || dtype FROM gemm "
+             "GROUP BY n, k, dtype ORDER BY n, k"),
+      ElementsAre("96 of 1024 x 1024 bf16", "24 of 1024 x 2816 bf16", "48 of 2816 x 1024 bf16"));
+  EXPECT_EQ(number(imported.db,
+                   "SELECT COUNT(*) FROM gemm JOIN access_named USING (op_id) "
+                   "WHERE role = 'weight' AND bytes = n * k * 2"),
+            168);
+}
+
+TEST(RealTraces, ExportsReadBackAsTheSameOperators) {
+  REQUIRE_REAL_TRACES();
+  const auto path = real_trace("b300_sglang");
+  if (path.empty()) GTEST_SKIP() << "no such trace";
+  TemporaryDirectory directory, again;
+  const auto first = import_files(directory, {path});
+  exporter::export_chrome(first.db, directory / "out.json.gz");
+  const auto second = import_files(again, {directory / "out.json.gz"});
+  const std::string times =
+      "SELECT name || start_ns || ' ' || end_ns FROM op_named ORDER BY start_ns, end_ns, name";
+  EXPECT_EQ(column(first.db, times), column(second.db, times));
+}
+
+}  // namespace
+}  // namespace preserve::test

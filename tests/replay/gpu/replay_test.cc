@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+// All of preserve-replay but its main(), on the simulated GPU.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <CLI/CLI.hpp>
+#include <fstream>
+
+#include "common/error.h"
+#include "db/trace_db.h"
+#include "replay/grid/cell_run.h"
+#include "replay/replay_command.h"
+#include "tests/replay/step/simple_schedule.h"
+#include "tests/support/fake_gpu.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+using test::FakeGpu;
+using testing::AllOf;
+using testing::HasSubstr;
+
+class GpuReplayTest : public testing::Test {
+ protected:
+  GpuReplayTest() {
+    spec_.layers = 2;
+    spec_.steps = 4;
+    spec_.allreduce_ns = 20'000;
+    spec_.lm_head_bytes = 1 << 20;
+    properties_.block_bytes = 32 << 10;  // fewer events
+    properties_.effective_l2_bytes = 2 << 20;
+    test::write_synthetic_trace(trace_, spec_);
+    write_schedule();
+    world_.count_gpus = [&] { return gpus_; };
+    world_.open_gpu = [&](int ordinal) -> std::unique_ptr<GpuDevice> {
+      if (ordinal >= gpus_) throw input_error("no CUDA device {}", ordinal);
+      return std::make_unique<FakeGpu>(properties_);
+    };
+    world_.run_ranks = [&](const RankLaunch& launch) {
+      launched_ranks_ = launch.ranks;
+      if (launch.ranks > 1) return 7;  // nobody to run them here
+      ReplayArguments worker;
+      CLI::App app;
+      std::string color;
+      define_replay(app, worker);
+      app.add_option("--color", color);
+      app.add_flag("--quiet");
+      std::vector<std::string> words(launch.arguments.rbegin(), launch.arguments.rend());
+      app.parse(words);
+      return run_replay(console_, worker, world_);
+    };
+    arguments_.trace = trace_.string();
+    arguments_.schedule = schedule_.string();
+    arguments_.output = replay_.string();
+    arguments_.time_limit = "200ms";
+    arguments_.device = "cuda:0";
+    arguments_.force = true;
+    console_.configure(true, 0, Console::Color::never);
+  }
+
+  void write_schedule() {
+    test::SimplePlan plan;
+    plan.method = "bulk_l2";
+    plan.placement = "spare";
+    plan.wrap = true;
+    Schedule schedule = test::simple_schedule(trace_, plan);
+    schedule.device_name = planned_for_;
+    schedule.method.ctas = 16;
+    schedule.link_latency_ns = link_latency_ns_;
+    std::ofstream(schedule_) << to_json(schedule);
+  }
+
+  // What it prints.
+  std::string replay() {
+    testing::internal::CaptureStdout();
+    int code = -1;
+    std::string error;
+    try {
+      code = run_replay(console_, arguments_, world_);
+    } catch (const Error& caught) {
+      error = caught.what();
+    }
+    const std::string out = testing::internal::GetCapturedStdout();
+    EXPECT_EQ(code, 0) << error;
+    return out;
+  }
+
+  std::string refusal() {
+    try {
+      run_replay(console_, arguments_, world_);
+    } catch (const Error& error) {
+      EXPECT_NE(error.kind(), ErrorKind::internal) << error.what();
+      EXPECT_FALSE(std::filesystem::exists(replay_));
+      return error.what();
+    }
+    return "nothing was refused";
+  }
+
+  TraceDb db() const { return TraceDb::open(replay_); }
+
+  test::SyntheticTrace spec_;
+  test::TemporaryDirectory directory_;
+  std::filesystem::path trace_ = directory_ / "trace.db", schedule_ = directory_ / "schedule.json",
+                        replay_ = directory_ / "replay.db";
+  test::FakeGpuProperties properties_;
+  std::string planned_for_ = "Simulated GPU";
+  int64_t link_latency_ns_ = 0;
+  int gpus_ = 1, launched_ranks_ = 0;
+  ReplayArguments arguments_;
+  ReplayWorld world_;
+  Console console_;
+};
+
+TEST_F(GpuReplayTest, OneGpuMeasuresAllArmsWithStandIns) {
+  arguments_.time_limit = "20s";  // stops when it is precise, which a simulation soon is
+  const std::string out = replay();
+  EXPECT_EQ(launched_ranks_, 1);
+  EXPECT_THAT(out, HasSubstr("Simulated GPU, 1 of 2 ranks with stand-ins for the collectives"));
+  EXPECT_THAT(out, testing::ContainsRegex("FAST: .* with stand-ins for the collectives"));
+  const TraceDb file = db();
+  EXPECT_EQ(file.meta("executor"), "cuda");
+  EXPECT_EQ(file.meta("collective"), "stand-in");
+  EXPECT_EQ(file.meta("verdict"), "FAST");
+  EXPECT_EQ(file.meta("method"), "bulk_l2");
+  EXPECT_EQ(file.meta("ctas"), "16");
+  EXPECT_EQ(file.meta("recorded_ranks"), "2");
+  EXPECT_NEAR(std::stod(file.meta("fidelity")), 1.0, 0.02);
+  EXPECT_EQ(file.meta("issued_bytes_per_step"), file.meta("planned_bytes_per_step"));
+  std::vector<std::string> arms;
+  Query names = file.query("SELECT name FROM arm ORDER BY id");
+  while (names.next()) arms.emplace_back(names.text(0));
+  EXPECT_THAT(arms, testing::ElementsAre("baseline", "prefetch", "null", "useless", "hot"));
+  EXPECT_THAT(file.meta("warnings"), HasSubstr("no arm overlap"));
+  EXPECT_EQ(file.query_integer("SELECT COUNT(*) FROM device WHERE kind = 'gpu'"), 1);
+  EXPECT_EQ(file.query_integer("SELECT COUNT(*) FROM stream WHERE kind != 'gpu'"), 0);
+  EXPECT_EQ(file.query_integer("SELECT COUNT(*) FROM process"), 1);
+  EXPECT_EQ(file.query_integer("SELECT COUNT(*) FROM op WHERE end_ns < start_ns"), 0);
+}
+
+TEST_F(GpuReplayTest, FitsOfCollectivesAddTheOverlapArm) {
+  const std::string device = PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json";
+  arguments_.device_file = device;
+  EXPECT_THAT(replay(), HasSubstr("overlap"));
+  EXPECT_GT(std::stoi(db().meta("overlapped_collectives")), 0);
+  EXPECT_FALSE(db().meta("overlap_speedup").empty());
+}
+
+TEST_F(GpuReplayTest, ACellOfAGridIsTakenFromIt) {
+  arguments_.device_file = PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json";
+  arguments_.time_limit = "20s";
+  replay();
+  GridCell cell;
+  take_results(load_schedule(schedule_), db(), cell);
+  EXPECT_EQ(cell.status, CellStatus::done);
+  EXPECT_EQ(cell.collective, "stand-in");
+  EXPECT_TRUE(cell.sound());
+  EXPECT_EQ(cell.choice, kPrefetch) << "a simulated GPU gains";
+  EXPECT_GT(cell.chosen_speedup, 1);
+  ASSERT_TRUE(cell.fused && cell.fused->low) << "overlap and prefetch share their pairs";
+  ASSERT_EQ(cell.arms.size(), 6U);
+  EXPECT_NEAR(cell.fused->estimate,
+              static_cast<double>(cell.arms[5].step_ns) / static_cast<double>(cell.arms[1].step_ns),
+              0.01)
+      << "overlap over prefetch";
+  EXPECT_EQ(cell.issued_bytes, cell.planned_bytes);
+  EXPECT_NEAR(*cell.fidelity, 1.0, 0.02);
+}
+
+TEST_F(GpuReplayTest, TheLinkIsLabelledToo) {
+  link_latency_ns_ = 50'000;
+  write_schedule();
+  EXPECT_THAT(replay(), HasSubstr("with stand-ins for the collectives and a stand-in for a network "
+                                  "link of 50.00 us per collective"));
+  EXPECT_EQ(db().meta("collective"), "stand-in+link");
+  EXPECT_NEAR(std::stod(db().meta("fidelity")), 1.0, 0.02);
+}
+
+TEST_F(GpuReplayTest, AutoIsWhereTheRecordingRan) {
+  arguments_.device = "auto";
+  test::write_synthetic_trace(trace_, spec_, [](TraceDb& trace) {
+    trace.add(DeviceRow{.host = "host", .kind = "gpu", .name = "Simulated GPU"});
+  });
+  write_schedule();
+  replay();
+  EXPECT_EQ(db().meta("executor"), "cuda");
+}
+
+TEST_F(GpuReplayTest, WithoutAGpuItSaysWhatIsMissingAndWhatElseThereIs) {
+  gpus_ = 0;
+  EXPECT_THAT(refusal(), AllOf(HasSubstr("no CUDA device 0"), HasSubstr("--device cpu")));
+}
+
+TEST_F(GpuReplayTest, AnotherDeviceNeedsLeave) {
+  planned_for_ = "h100-sxm";
+  write_schedule();
+  EXPECT_THAT(refusal(), AllOf(HasSubstr("h100-sxm"), HasSubstr("Simulated GPU"),
+                               HasSubstr("--allow-device-mismatch")));
+  arguments_.allow_device_mismatch = true;
+  replay();
+  EXPECT_EQ(db().meta("schedule_device_name"), "h100-sxm");
+  EXPECT_EQ(db().meta("device_name"), "Simulated GPU");
+}
+
+TEST_F(GpuReplayTest, RealCollectivesNeedAGpuPerRank) {
+  arguments_.collective = "nccl";
+  EXPECT_THAT(refusal(), AllOf(HasSubstr("2 ranks"), HasSubstr("--collective stand-in")));
+  gpus_ = 2;
+  arguments_.collective.clear();
+  EXPECT_EQ(run_replay(console_, arguments_, world_), 7);
+  EXPECT_EQ(launched_ranks_, 2) << "as many GPUs as ranks: one process each";
+  arguments_.collective = "stand-in";
+  replay();
+  EXPECT_EQ(launched_ranks_, 1);
+}
+
+TEST_F(GpuReplayTest, ABusyGpuGivesNoVerdictAndSaysWhy) {
+  properties_.state.other_pids = {4711};
+  properties_.state.sm_clock_mhz = 1980;
+  EXPECT_THAT(replay(), HasSubstr("AMBG"));
+  EXPECT_EQ(db().meta("verdict"), "AMBG");
+  EXPECT_EQ(db().meta("interrupted_kept"), "1");
+  EXPECT_THAT(db().meta("gpu_other_use"), HasSubstr("4711"));
+  EXPECT_THAT(db().meta("warnings"), HasSubstr("there is no verdict"));
+  EXPECT_THAT(db().meta("gpu_state_before"), HasSubstr("SM 1980 MHz"));
+}
+
+TEST_F(GpuReplayTest, AGpuThatWasBusyBeforeGivesNoVerdictEither) {
+  properties_.state.utilisation_percent = 80;
+  replay();
+  EXPECT_EQ(db().meta("verdict"), "AMBG");
+  EXPECT_THAT(db().meta("gpu_other_use"), HasSubstr("80 %"));
+}
+
+TEST_F(GpuReplayTest, WhereStartEdgesDoNotWorkPrefetchesAreLeaves) {
+  replay();
+  EXPECT_EQ(db().meta("issue"), "after");
+  EXPECT_THAT(db().meta("warnings"), testing::Not(HasSubstr("issued before")));
+  properties_.takes_start_edges = false;
+  replay();
+  EXPECT_EQ(db().meta("issue"), "before");
+  EXPECT_THAT(db().meta("warnings"), HasSubstr("no edge from the start"));
+  properties_.takes_start_edges = true;
+  properties_.launch_order_start_ns = 300'000;
+  replay();
+  EXPECT_EQ(db().meta("issue"), "before");
+  EXPECT_THAT(db().meta("warnings"), HasSubstr("wait for the end"));
+}
+
+TEST_F(GpuReplayTest, TooLittleMemoryAndSlicesAreRefused) {
+  properties_.facts.free_bytes = 8 << 20;
+  EXPECT_THAT(refusal(), HasSubstr("of device memory"));
+  properties_.facts = test::fake_facts();
+  properties_.facts.mig = true;
+  EXPECT_THAT(refusal(), HasSubstr("MIG"));
+}
+
+TEST_F(GpuReplayTest, OptionsThatMakeNoSenseAreRefused) {
+  arguments_.device = "cuda:x";
+  EXPECT_THAT(refusal(), HasSubstr("cuda:N"));
+  arguments_.device = "cuda:-1";
+  EXPECT_THAT(refusal(), HasSubstr("cuda:N"));
+  arguments_.device = "tpu";
+  EXPECT_THAT(refusal(), HasSubstr("--device"));
+  arguments_.device = "cpu";
+  arguments_.collective = "nccl";
+  EXPECT_THAT(refusal(), HasSubstr("--collective is for GPUs"));
+  arguments_.device = "cuda:3";
+  arguments_.collective.clear();
+  EXPECT_THAT(refusal(), HasSubstr("no CUDA device 3"));
+}
+
+}  // namespace
+}  // namespace preserve

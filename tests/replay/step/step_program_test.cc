@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replay/step/step_program.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <functional>
+#include <limits>
+
+#include "common/error.h"
+#include "replay/cpu/replay.h"
+#include "replay/step/replay_job.h"
+#include "tests/replay/step/simple_schedule.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+using testing::Contains;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+std::string refusal(const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::input);
+    return error.what();
+  }
+  ADD_FAILURE() << "nothing was refused";
+  return {};
+}
+
+class StepProgramTest : public testing::Test {
+ protected:
+  StepProgramTest() {
+    test::SyntheticTrace spec;
+    spec.layers = 2;
+    test::write_synthetic_trace(trace_, spec);
+    step_ = fold_step(TraceDb::open(trace_));
+    schedule_ = test::simple_schedule(trace_);
+  }
+
+  size_t first_collective() const {
+    for (size_t i = 0; i < step_.ops.size(); ++i) {
+      if (step_.ops[i].kind == OpKind::collective) return i;
+    }
+    throw std::logic_error("no collective");
+  }
+
+  test::TemporaryDirectory directory_;
+  std::filesystem::path trace_ = directory_ / "trace.db";
+  FoldedStep step_;
+  Schedule schedule_;
+};
+
+TEST_F(StepProgramTest, GapsAndDurationsAddUpToTheRecordedStep) {
+  const StepProgram program = program_of(step_);
+  int64_t total_ns = program.tail_ns;
+  for (const ProgramOp& op : program.ops) total_ns += op.gap_ns + op.dur_ns;
+  EXPECT_NEAR(static_cast<double>(total_ns), step_.wall_ns, 100.0);
+  EXPECT_THAT(program.warnings, IsEmpty());
+}
+
+TEST_F(StepProgramTest, AProductIsKeptWhenItsWeightsAreThere) {
+  const auto qkv = static_cast<size_t>(
+      std::find_if(step_.ops.begin(), step_.ops.end(),
+                   [](const StepOp& op) { return op.name == "layers.0.attn.qkv"; }) -
+      step_.ops.begin());
+  StepOp& op = step_.ops[qkv];
+  const StepAccess weight = op.accesses.front();
+  StepAccess bias = weight;
+  bias.bytes = 64;
+  op.accesses.insert(op.accesses.begin(), bias);
+  op.gemm = StepGemm{4, weight.bytes / 2 / 1024, 1024, "fp16"};
+  const StepProgram program = program_of(step_);
+  ASSERT_TRUE(program.ops[qkv].gemm);
+  EXPECT_EQ(*program.ops[qkv].gemm, *op.gemm);
+  EXPECT_EQ(program.ops[qkv].weights.size(), 2u);
+  EXPECT_EQ(program.ops[qkv].weights.front().bytes, weight.bytes);
+
+  op.gemm->dtype = "fp8";  // half of the bytes that were recorded
+  EXPECT_FALSE(program_of(step_).ops[qkv].gemm);
+  op.gemm->dtype = "int4";
+  EXPECT_FALSE(program_of(step_).ops[qkv].gemm);
+  op.gemm = StepGemm{4, INT64_MAX, INT64_MAX, "fp16"};
+  EXPECT_FALSE(program_of(step_).ops[qkv].gemm);
+}
+
+TEST_F(StepProgramTest, EveryRecordedByteIsMovedOnce) {
+  const StepProgram program = program_of(step_);
+  int64_t recorded = 0;
+  int64_t moved = 0;
+  for (const StepOp& op : step_.ops) {
+    for (const StepAccess& access : op.accesses) recorded += access.bytes;
+  }
+  for (const ProgramOp& op : program.ops) {
+    for (const auto* slices : {&op.weights, &op.reads, &op.writes}) {
+      for (const TensorSlice& slice : *slices) moved += slice.bytes;
+    }
+  }
+  EXPECT_GT(recorded, 0);
+  EXPECT_EQ(moved, recorded);
+}
+
+TEST_F(StepProgramTest, TensorsAreAsLargeAsTheirAccessesReach) {
+  step_.ops[0].accesses.push_back({0, 1 << 20, 64, AccessMode::read, 1, "test"});
+  const StepProgram program = program_of(step_);
+  EXPECT_GE(program.tensors[0].bytes, (1 << 20) + 64);
+}
+
+TEST_F(StepProgramTest, WhatCannotBeRepeatedIsSaid) {
+  step_.ops[first_collective()].collective->function = "send";
+  const StepProgram program = program_of(step_);
+  EXPECT_FALSE(program.ops[first_collective()].collective.has_value());
+  EXPECT_THAT(program.warnings, Contains(HasSubstr("cannot be repeated")));
+}
+
+TEST_F(StepProgramTest, CollectivesOfSomeRanksOnlyAreWaitedFor) {
+  step_.ops[first_collective()].collective->ranks = step_.world_size + 1;
+  EXPECT_THAT(program_of(step_).warnings, Contains(HasSubstr("only some ranks")));
+}
+
+TEST_F(StepProgramTest, OverlappingOperatorsAreSaid) {
+  step_.ops[1].start_ns = step_.ops[0].start_ns;
+  EXPECT_THAT(program_of(step_).warnings, Contains(HasSubstr("overlap")));
+}
+
+TEST_F(StepProgramTest, NonsenseIsRefused) {
+  FoldedStep bad = step_;
+  bad.ops[0].dur_ns = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_THAT(refusal([&] { program_of(bad); }), HasSubstr(bad.ops[0].name));
+  bad = step_;
+  bad.ops[0].accesses.push_back({1 << 20, 0, 64, AccessMode::read, 1, "test"});
+  EXPECT_THAT(refusal([&] { program_of(bad); }), HasSubstr("makes no sense"));
+  bad = step_;
+  bad.ops[0].accesses.push_back({0, INT64_MAX, 64, AccessMode::read, 1, "test"});
+  refusal([&] { program_of(bad); });
+  bad = step_;
+  bad.tensors[0].bytes = bad.tensors[1].bytes = INT64_MAX;
+  refusal([&] { program_of(bad); });
+  bad = step_;
+  bad.ops.clear();
+  EXPECT_THAT(refusal([&] { program_of(bad); }), HasSubstr("no operators"));
+}
+
+TEST_F(StepProgramTest, ArmsAreTheScheduleAndItsControls) {
+  const StepProgram program = program_of(step_);
+  const std::vector<ReplayArm> arms = arms_of(program, schedule_, true);
+  ASSERT_EQ(arms.size(), 6U);
+  EXPECT_EQ(arms[0].name, "baseline");
+  EXPECT_EQ(arms[1].name, "prefetch");
+  EXPECT_EQ(arms[2].name, "null");
+  EXPECT_EQ(arms[3].name, "useless");
+  EXPECT_EQ(arms[4].name, "hot");
+  EXPECT_EQ(arms[5].name, "prefetch-1");
+  EXPECT_TRUE(arms[0].windows.empty());
+  EXPECT_GT(arms[1].planned_bytes, 0);
+  EXPECT_EQ(arms[3].planned_bytes, arms[1].planned_bytes);
+  EXPECT_EQ(arms[2].windows.size(), arms[1].windows.size());  // same places, nothing in them
+  for (const ArmWindow& window : arms[2].windows) EXPECT_TRUE(window.slices.empty());
+  EXPECT_EQ(arms_of(program, schedule_, false).size(), 5U);
+}
+
+TEST_F(StepProgramTest, APlanIsIssuedItsOwnWay) {
+  schedule_.candidates[0].method = IssueMethod{"prefetcht1", "spare", 512, 0, "normal", "before"};
+  schedule_.candidates.push_back(schedule_.plan);
+  const std::vector<ReplayArm> arms = arms_of(program_of(step_), schedule_, true);
+  for (const size_t arm : {1, 2, 3, 6}) EXPECT_EQ(arms[arm].method, schedule_.method) << arm;
+  EXPECT_EQ(arms[5].method, *schedule_.candidates[0].method);
+}
+
+TEST_F(StepProgramTest, PlannedBytesAreTheSchedules) {
+  const std::vector<ReplayArm> arms = arms_of(program_of(step_), schedule_, false);
+  int64_t planned = 0;
+  for (const PlannedWindow& window : schedule_.plan.windows) planned += window.used_bytes;
+  EXPECT_EQ(arms[1].planned_bytes, planned);
+}
+
+TEST_F(StepProgramTest, AScheduleThatDoesNotFitIsRefusedWithItsFile) {
+  const auto path = directory_ / "schedule.json";
+  schedule_.plan.windows[0].prefetches[0].offset_bytes = int64_t{1} << 50;
+  std::ofstream(path) << to_json(schedule_);
+  ReplayRequest request;
+  request.trace = trace_;
+  request.schedule = path;
+  EXPECT_THAT(refusal([&] { load_job(request, std::nullopt); }),
+              testing::AllOf(HasSubstr("schedule.json"), HasSubstr("fetches")));
+}
+
+TEST_F(StepProgramTest, SizesBeyondAllMemoryNameTheirFile) {
+  for (StepTensor& tensor : step_.tensors) tensor.bytes = std::numeric_limits<int64_t>::max() / 2;
+  EXPECT_THAT(refusal([&] { program_of(step_); }),
+              testing::AllOf(HasSubstr("trace.db"), HasSubstr("size of all tensors")));
+}
+
+TEST_F(StepProgramTest, RanksWithOtherOperatorsAreRecognised) {
+  const StepProgram program = program_of(step_);
+  EXPECT_TRUE(same_operators(program, program));
+  StepProgram other = program;
+  other.ops[first_collective()].collective->bytes = 1;
+  EXPECT_FALSE(same_operators(program, other));
+  other = program;
+  other.ops.pop_back();
+  EXPECT_FALSE(same_operators(program, other));
+}
+
+HostCores small_host() {
+  HostCores host;
+  host.cores = {0, 1};
+  host.cache_bytes = 32 << 20;
+  return host;
+}
+
+TEST_F(StepProgramTest, AJobKnowsItsMemoryAndItsCores) {
+  const auto path = directory_ / "schedule.json";
+  test::write_simple_schedule(path, trace_);
+  ReplayRequest request;
+  request.trace = trace_;
+  request.schedule = path;
+  const ReplayJob job = load_job(request, std::nullopt);
+  const CpuPlan plan = plan_for_cpu(job, request, small_host());
+  EXPECT_GE(plan.memory_bytes, job.program.tensor_bytes + job.arms[3].planned_bytes);
+  EXPECT_NO_THROW(require_cores(plan, request, small_host(), 2));
+  EXPECT_THAT(refusal([&] { require_cores(plan, request, small_host(), 3); }),
+              HasSubstr("--oversubscribe"));
+  request.oversubscribe = true;
+  EXPECT_NO_THROW(require_cores(plan, request, small_host(), 3));
+  EXPECT_THAT(refusal([&] { require_memory(plan, int64_t{1} << 30); }), HasSubstr("per rank"));
+}
+
+TEST_F(StepProgramTest, ASpareCoreCountsAsACore) {
+  const auto path = directory_ / "schedule.json";
+  test::SimplePlan plan;
+  plan.placement = "spare";
+  test::write_simple_schedule(path, trace_, plan);
+  ReplayRequest request;
+  request.trace = trace_;
+  request.schedule = path;
+  const CpuPlan cpu = plan_for_cpu(load_job(request, std::nullopt), request, small_host());
+  EXPECT_THAT(refusal([&] { require_cores(cpu, request, small_host(), 2); }),
+              HasSubstr("spare core"));
+}
+
+TEST_F(StepProgramTest, AnyArmMayNeedTheSpareCore) {
+  const auto path = directory_ / "schedule.json";
+  schedule_.candidates[0].method = IssueMethod{"prefetcht1", "spare", 0, 0, "normal", "after"};
+  std::ofstream(path) << to_json(schedule_);
+  ReplayRequest request;
+  request.trace = trace_;
+  request.schedule = path;
+  const auto plan = [&] {
+    return plan_for_cpu(load_job(request, std::nullopt), request, small_host());
+  };
+  EXPECT_FALSE(plan().needs_spare_core);
+  request.candidates = true;
+  EXPECT_TRUE(plan().needs_spare_core);
+  EXPECT_GT(plan().arms[5].method.chunk_bytes, 0);  // a default where the schedule names none
+}
+
+TEST_F(StepProgramTest, AMethodThatNoProcessorHasIsRefusedInAnyArm) {
+  const auto path = directory_ / "schedule.json";
+  ReplayRequest request;
+  request.trace = trace_;
+  request.schedule = path;
+  request.candidates = true;
+  schedule_.candidates[0].method = IssueMethod{"bulk_l2", "spare", 0, 0, "normal", "after"};
+  std::ofstream(path) << to_json(schedule_);
+  EXPECT_THAT(
+      refusal([&] { plan_for_cpu(load_job(request, std::nullopt), request, small_host()); }),
+      HasSubstr("bulk_l2"));
+  schedule_.candidates[0].method = IssueMethod{"load", "consumer", 0, 0, "last", "after"};
+  std::ofstream(path) << to_json(schedule_);
+  EXPECT_THAT(
+      refusal([&] { plan_for_cpu(load_job(request, std::nullopt), request, small_host()); }),
+      testing::AllOf(HasSubstr("prefetch-1"), HasSubstr("eviction")));
+}
+
+TEST_F(StepProgramTest, TheLinkMustBeTheSchedules) {
+  const auto path = directory_ / "schedule.json";
+  test::SimplePlan plan;
+  plan.link_latency_ns = 200'000;
+  test::write_simple_schedule(path, trace_, plan);
+  ReplayRequest request;
+  request.trace = trace_;
+  request.schedule = path;
+  EXPECT_EQ(
+      plan_for_cpu(load_job(request, std::nullopt), request, small_host()).options.link_latency_ns,
+      200'000);
+  request.link_latency_ns = 100'000;
+  EXPECT_THAT(refusal([&] { load_job(request, std::nullopt); }),
+              testing::AllOf(HasSubstr("100.00 us"), HasSubstr("200.00 us")));
+}
+
+TEST_F(StepProgramTest, AnUnknownMethodIsRefusedOnlyWhenItIsNeeded) {
+  const auto path = directory_ / "schedule.json";
+  ReplayRequest request;
+  request.trace = trace_;
+  request.schedule = path;
+  test::SimplePlan plan;
+  plan.method = "bulk_l2";
+  test::write_simple_schedule(path, trace_, plan);
+  EXPECT_THAT(
+      refusal([&] { plan_for_cpu(load_job(request, std::nullopt), request, small_host()); }),
+      HasSubstr("bulk_l2"));
+  plan.bytes_per_window = 0;
+  test::write_simple_schedule(path, trace_, plan);
+  const ReplayJob job = load_job(request, std::nullopt);
+  EXPECT_NO_THROW(plan_for_cpu(job, request, small_host()));
+  EXPECT_THAT(job.warnings, Contains(HasSubstr("fetches nothing")));
+}
+
+}  // namespace
+}  // namespace preserve
