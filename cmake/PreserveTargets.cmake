@@ -11,13 +11,18 @@ set(PRESERVE_PLUGIN_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib/preserve)
 if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "" FORCE)
 endif()
-# -O3 as well as debug information: a profiler is itself profiled.
-set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O3 -g -DNDEBUG")
+# Line tables are enough to profile and to read a backtrace; full debug information takes a third of the build.
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1 -DNDEBUG" CACHE STRING "")
+set(CMAKE_CXX_FLAGS_DEBUG "-O0 -g1" CACHE STRING "")
 
+# A checkout elsewhere finds what this one compiled: paths below the source folder are relative for ccache. The
+# sloppiness is what its manual asks for with precompiled headers.
 find_program(PRESERVE_CCACHE ccache)
 if(PRESERVE_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_C_COMPILER_LAUNCHER ${PRESERVE_CCACHE})
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${PRESERVE_CCACHE})
+  set(launcher ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1
+      CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${PRESERVE_CCACHE})
+  set(CMAKE_C_COMPILER_LAUNCHER ${launcher})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
 endif()
 
 add_library(preserve_flags INTERFACE)
@@ -60,6 +65,23 @@ endfunction()
 # executables the test runs. Label `threads` marks what runs more than one thread: these alone are
 # built (target threaded_tests) and run under ThreadSanitizer.
 add_custom_target(threaded_tests)
+
+# What most tests include, compiled once. CMake's own object for it is thrown away.
+function(preserve_test_headers)
+  add_library(preserve_test_headers STATIC ${PROJECT_SOURCE_DIR}/tests/support/precompiled.cc)
+  target_link_libraries(preserve_test_headers PUBLIC preserve_flags ${PRESERVE_FMT} GTest::gmock rapidcheck rapidcheck_gtest)
+  preserve_test_options(preserve_test_headers)
+  target_precompile_headers(preserve_test_headers PRIVATE <gmock/gmock.h> <gtest/gtest.h> <rapidcheck.h>
+    <rapidcheck/gtest.h> <fmt/format.h>)
+endfunction()
+
+function(preserve_test_options name)
+  # Tests assert no speed; optimising their templates would take most of the build.
+  target_compile_options(${name} PRIVATE "$<$<CONFIG:RelWithDebInfo>:-O1>"
+    "$<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>")
+  target_include_directories(${name} PRIVATE ${PROJECT_BINARY_DIR}/generated)
+endfunction()
+
 function(preserve_test name)
   cmake_parse_arguments(ARG "WHOLE" "TIMEOUT" "SOURCES;LINK;LABELS;TOOLS" ${ARGN})
   if(NOT ARG_TIMEOUT)
@@ -68,12 +90,8 @@ function(preserve_test name)
   add_executable(${name} ${ARG_SOURCES})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   target_link_libraries(${name} PRIVATE preserve_flags ${ARG_LINK} GTest::gmock_main)
-  # Tests assert no speed; optimising their templates would take most of the build.
-  target_compile_options(${name} PRIVATE "$<$<CONFIG:RelWithDebInfo>:-O1;-g1>")
-  target_compile_definitions(${name} PRIVATE
-    PRESERVE_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}"
-    PRESERVE_PLUGIN_DIR="${PRESERVE_PLUGIN_OUTPUT_DIRECTORY}"
-    PRESERVE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  preserve_test_options(${name})
+  target_precompile_headers(${name} REUSE_FROM preserve_test_headers)
   if(ARG_TOOLS)
     add_dependencies(${name} ${ARG_TOOLS})
   endif()

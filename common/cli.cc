@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/cli.h"
 
-#include <time.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -10,7 +9,9 @@
 #include <exception>
 #include <map>
 
+#include "common/clock.h"
 #include "common/error.h"
+#include "common/text.h"
 
 namespace preserve {
 namespace {
@@ -53,7 +54,6 @@ void Console::configure(bool quiet, int verbosity, Color color) {
   quiet_ = quiet;
   verbosity_ = verbosity;
   color_ = use_color(color, STDERR_FILENO);
-  color_stdout_ = use_color(color, STDOUT_FILENO);
 }
 
 void Console::line(std::string_view prefix, const char* ansi, std::string_view text) {
@@ -80,9 +80,7 @@ void Console::next(std::string_view command) {
 
 void Console::progress(std::string_view phase, double done, double total) {
   if (quiet_ || ::isatty(STDERR_FILENO) == 0) return;
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  const int64_t now_ns = now.tv_sec * 1'000'000'000LL + now.tv_nsec;
+  const int64_t now_ns = monotonic_ns();
   if (progress_shown_ && now_ns - progress_last_ns_ < kProgressPeriodNs) return;
   progress_last_ns_ = now_ns;
   progress_shown_ = true;
@@ -98,20 +96,6 @@ void Console::clear_progress() {
   if (!progress_shown_) return;
   write_stderr("\r\x1b[K");
   progress_shown_ = false;
-}
-
-std::string printable(std::string_view text, size_t limit) {
-  std::string out;
-  for (const char c : text) {
-    if (out.size() >= limit) return out + "...";
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) {
-      out += fmt::format("\\x{:02x}", byte);
-    } else {
-      out += c;
-    }
-  }
-  return out;
 }
 
 int run_tool(int argc, char** argv, const ToolInfo& info,

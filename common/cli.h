@@ -27,7 +27,6 @@ class Console {
   bool quiet() const { return quiet_; }
   int verbosity() const { return verbosity_; }
   bool color() const { return color_; }  // for stderr
-  bool color_for_stdout() const { return color_stdout_; }
 
   void info(std::string_view text);     // progress in words; not with -q
   void detail(std::string_view text);   // only with -v
@@ -46,7 +45,6 @@ class Console {
   bool quiet_ = false;
   int verbosity_ = 0;
   bool color_ = false;
-  bool color_stdout_ = false;
   bool progress_shown_ = false;
   int64_t progress_last_ns_ = 0;
 };
@@ -65,8 +63,5 @@ struct ToolInfo {
 int run_tool(int argc, char** argv, const ToolInfo& info,
              const std::function<void(CLI::App&)>& define, const std::function<int(Console&)>& body,
              bool allow_no_arguments = false);
-
-// Text made safe for a terminal and for one line: control bytes as \xNN, cut at `limit` bytes.
-std::string printable(std::string_view text, size_t limit = 200);
 
 }  // namespace preserve

@@ -4,8 +4,8 @@
 #include <charconv>
 #include <string_view>
 
-#include "common/cli.h"
 #include "common/error.h"
+#include "common/text.h"
 
 namespace preserve {
 

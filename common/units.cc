@@ -94,10 +94,6 @@ std::string describe_speedup(const Interval& speedup) {
   return fmt::format("{} [{}]", describe_speedup(speedup.estimate), range);
 }
 
-std::string count_of(int64_t count, std::string_view noun) {
-  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
-}
-
 int64_t checked_add(int64_t a, int64_t b, std::string_view what) {
   int64_t sum = 0;
   if (__builtin_add_overflow(a, b, &sum)) throw input_error("{} overflows: {} + {}", what, a, b);

@@ -23,7 +23,7 @@ int64_t duration_up_to(const char* option, const std::string& text, int64_t most
   const int64_t ns = parse_duration_ns(text);
   if (ns <= most_ns) return ns;
   throw usage_error("{}: {} is too long, at most {} is possible", option, text,
-                    format_duration(static_cast<double>(most_ns)));
+                    format_duration(most_ns));
 }
 
 constexpr int64_t kLongestMeasureNs = int64_t{7 * 24 * 3600} * 1'000'000'000;

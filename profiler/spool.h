@@ -71,7 +71,7 @@ enum class RecordType : uint8_t {
   anchor,      // DefinitionBody: id is CLOCK_MONOTONIC in ns at `ticks`
   statistics,  // StatisticsBody
   trailer,     // the process ended in order
-  count_,      // 64 and up: cuda/records.h
+  count_,      // 64 and up: cuda_records.h
 };
 
 enum RecordFlags : uint8_t {
@@ -143,7 +143,7 @@ struct StatisticsBody {
                  // definitions, and threads that found no ring
   uint64_t nvtx_received, nvtx_dropped;
   uint64_t mpi_received, mpi_dropped;
-  uint64_t cuda_received, cuda_dropped;  // records of threads, see cuda/records.h
+  uint64_t cuda_received, cuda_dropped;  // records of threads, see cuda_records.h
 };
 
 static_assert(sizeof(FileHeader) == 48 && sizeof(ChunkHeader) == 16 && sizeof(RecordHeader) == 16);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/replay_command.h"
+#include "common/text.h"
 
 #include <fmt/format.h>
 
@@ -252,9 +253,9 @@ Start start_on_cpu(Console& console, const ReplayArguments& arguments, const Rep
                              count_of(host.cores.size(), "usable core")));
   }
   Start start;
-  start.text = fmt::format("measuring {} arms on {} for up to {}, {} per rank", job.arms.size(),
-                           count_of(ranks, "rank"), arguments.time_limit,
-                           format_size(static_cast<double>(plan.memory_bytes)));
+  start.text =
+      fmt::format("measuring {} arms on {} for up to {}, {} per rank", job.arms.size(),
+                  count_of(ranks, "rank"), arguments.time_limit, format_size(plan.memory_bytes));
   start.launch.ranks = static_cast<int>(ranks);
   start.launch.crowded = ranks > static_cast<int64_t>(host.cores.size());
   return start;

@@ -15,10 +15,10 @@ std::string code(std::string_view text) {
   return markdown_code(text);
 }
 std::string time(int64_t dur_ns) {
-  return format_duration(static_cast<double>(dur_ns));
+  return format_duration(dur_ns);
 }
 std::string size(int64_t size_bytes) {
-  return format_size(static_cast<double>(size_bytes));
+  return format_size(size_bytes);
 }
 
 std::string arm_time(const Measured& measured, std::string_view name) {

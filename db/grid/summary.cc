@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "db/grid/summary.h"
+#include "common/text.h"
 
 #include <fmt/format.h>
 

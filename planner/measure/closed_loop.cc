@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "planner/measure/closed_loop.h"
+#include "common/text.h"
 
 #include <algorithm>
 #include <utility>
@@ -263,7 +264,7 @@ std::string ClosedLoop::link_remark() const {
   const int64_t link_ns = options_.problem.link_latency_ns;
   if (link_ns == 0) return {};
   return fmt::format(" with a stand-in for a network link of {} per collective",
-                     format_duration(static_cast<double>(link_ns)));
+                     format_duration(link_ns));
 }
 
 // The step as it is. Where nothing could be measured, the planner's own reason stands.

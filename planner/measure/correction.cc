@@ -15,7 +15,6 @@
 namespace preserve {
 namespace {
 
-constexpr double kNsPerS = 1e9;
 // No cache is faster than this many times the memory behind it; keeps rates finite.
 constexpr double kMostHitRatio = 64;
 // Of what a window could carry at the method's rate: beyond, a slowed collective would never end.

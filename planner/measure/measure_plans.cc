@@ -47,7 +47,7 @@ class ReplayRunner {
     const fs::path replay_path = file("replay", number, "db");
     OutputFile(schedule_path, request_.force).write(to_json(schedule));
     console_.info(fmt::format("replay {}: measuring {} for up to {}", number, purpose,
-                              format_duration(static_cast<double>(limit_ns_))));
+                              format_duration(limit_ns_)));
     const ChildRun run = replay(schedule_path, replay_path, number);
     if (StopSignals::received() != 0) return std::nullopt;
     if (run.exit_code == kExitBadInput) {

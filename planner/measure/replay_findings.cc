@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "common/cli.h"
 #include "common/error.h"
+#include "common/text.h"
 
 namespace preserve {
 namespace {

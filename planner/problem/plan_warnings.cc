@@ -12,7 +12,7 @@ namespace {
 constexpr double kSuspiciousGain = 0.15;
 
 std::string text_of(int64_t ns) {
-  return format_duration(static_cast<double>(ns));
+  return format_duration(ns);
 }
 
 // The referee may find a little more than the model's bounds, which is then said, not hidden.
@@ -45,7 +45,7 @@ std::vector<std::string> plan_warnings(const FoldedStep& step, const DeviceModel
   };
   const auto size = [&out](int64_t bytes, const char* text) {
     if (bytes > 0) {
-      out.push_back(fmt::format("{} {}", format_size(static_cast<double>(bytes)), text));
+      out.push_back(fmt::format("{} {}", format_size(bytes), text));
     }
   };
   if (device.kind == "gpu" && schedule.plan.speedup > 1 + kSuspiciousGain) {

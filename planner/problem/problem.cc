@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "common/cli.h"
 #include "common/error.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "planner/problem/candidates.h"
 #include "planner/problem/read_gain.h"
@@ -15,7 +15,6 @@ namespace preserve {
 
 namespace {
 
-constexpr double kNsPerS = 1e9;
 // Times beyond this (almost 3 hours) are not a decode step; their prices would not fit the
 // integers.
 constexpr double kLongestStepNs = 1e13;
@@ -88,12 +87,11 @@ int64_t choose_budget(const DeviceModel& device, const std::optional<int64_t>& w
     throw usage_error(
         "--budget: a budget of zero leaves nothing to plan: give at least {} bytes, or leave it "
         "out for the device's ({})",
-        kBlockBytes, format_size(static_cast<double>(device.cache_budget_bytes)));
+        kBlockBytes, format_size(device.cache_budget_bytes));
   }
   if (*wanted > device.cache_bytes) {
     throw usage_error("--budget: {} is more than the cache of {}: give at most {}",
-                      format_size(static_cast<double>(*wanted)), device.name,
-                      format_size(static_cast<double>(device.cache_bytes)));
+                      format_size(*wanted), device.name, format_size(device.cache_bytes));
   }
   if (*wanted < kBlockBytes) {
     throw usage_error("--budget: {} bytes are less than the smallest slice: give at least {} bytes",

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "planner/problem/read_gain.h"
+#include "common/units.h"
 
 #include <algorithm>
 
 namespace preserve {
 
-namespace {
-constexpr double kNsPerS = 1e9;
-}
+namespace {}
 
 double hot_read_rate(const DeviceModel& device, const PrefetchMethod* method) {
   if (method != nullptr && method->hit_read_bandwidth_bytes_per_s > 0) {

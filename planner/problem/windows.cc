@@ -3,13 +3,13 @@
 
 #include <algorithm>
 
+#include "common/units.h"
 #include "planner/problem/read_gain.h"
 
 namespace preserve {
 
 namespace {
 
-constexpr double kNsPerS = 1e9;
 constexpr double kMostWindowBytes = 1e12;  // more than any cache, and sums of a million stay exact
 
 // Time in which operators other than collectives run: the union of their intervals, since operators

@@ -6,8 +6,8 @@
 #include <numeric>
 #include <tuple>
 
-#include "common/cli.h"
 #include "common/error.h"
+#include "common/text.h"
 
 namespace preserve {
 namespace {

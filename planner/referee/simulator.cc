@@ -5,8 +5,8 @@
 #include <cmath>
 #include <unordered_map>
 
-#include "common/cli.h"
 #include "common/error.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "planner/referee/step_engine.h"
 
@@ -15,7 +15,6 @@ namespace {
 
 constexpr int32_t kMostSteps = 16;
 constexpr double kSteady = 1e-9;  // relative change from one repetition to the next
-constexpr double kNsPerS = 1e9;
 
 // --- what may be wrong with the inputs -----------------------------------------------------------
 

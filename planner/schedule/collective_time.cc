@@ -7,11 +7,10 @@
 #include <vector>
 
 #include "common/error.h"
+#include "common/units.h"
 
 namespace preserve {
 namespace {
-
-constexpr double kNsPerS = 1e9;
 
 double on_line(const CollectiveFit& fit, int64_t bytes) {
   return fit.latency_ns + static_cast<double>(bytes) / fit.bandwidth_bytes_per_s * kNsPerS;

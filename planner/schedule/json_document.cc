@@ -9,9 +9,9 @@
 #include <valijson/validation_results.hpp>
 #include <valijson/validator.hpp>
 
-#include "common/cli.h"
 #include "common/error.h"
 #include "common/output_file.h"
+#include "common/text.h"
 
 namespace preserve {
 

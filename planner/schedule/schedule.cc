@@ -7,9 +7,9 @@
 #include <nlohmann/json.hpp>
 #include <tuple>
 
-#include "common/cli.h"
 #include "common/error.h"
 #include "common/output_file.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "planner/schedule/json_document.h"
 
@@ -323,7 +323,7 @@ std::string describe(const IssueMethod& method) {
         fmt::format("{} by {}", printable(method.name, 60), count_of(method.ctas, "thread block"));
   }
   if (method.chunk_bytes > 0) {
-    text += fmt::format(", {} at a time", format_size(static_cast<double>(method.chunk_bytes)));
+    text += fmt::format(", {} at a time", format_size(method.chunk_bytes));
   }
   if (method.eviction != "normal") text += ", evicted last";
   if (method.issue == "before") text += ", before the collective";

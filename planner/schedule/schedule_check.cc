@@ -6,8 +6,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "common/cli.h"
 #include "common/error.h"
+#include "common/text.h"
 #include "common/units.h"
 
 namespace preserve {

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <iterator>
 
-#include "common/cli.h"
+#include "common/text.h"
 #include "common/units.h"
 
 namespace preserve {
@@ -14,10 +14,10 @@ namespace preserve {
 namespace {
 
 std::string time_text(int64_t ns) {
-  return format_duration(static_cast<double>(ns));
+  return format_duration(ns);
 }
 std::string size_text(int64_t bytes) {
-  return format_size(static_cast<double>(bytes));
+  return format_size(bytes);
 }
 
 void explain_step(const Schedule& schedule, std::back_insert_iterator<fmt::memory_buffer> out) {

@@ -45,7 +45,7 @@ int64_t fetched_bytes(const Plan& plan) {
 }
 
 std::string duration(int64_t ns) {
-  return format_duration(static_cast<double>(ns));
+  return format_duration(ns);
 }
 
 int64_t window_cost_ns(const DeviceModel& device, const PlanOptions& options) {
@@ -390,7 +390,7 @@ class Planner {
       return fmt::format("no window earns its fixed cost of {}", duration(window_cost_ns_));
     }
     return fmt::format("every piece is below the smallest worth a request ({})",
-                       format_size(static_cast<double>(options_.min_prefetch_bytes)));
+                       format_size(options_.min_prefetch_bytes));
   }
 
   const FoldedStep& step_;

@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "common/cli.h"
 #include "common/error.h"
+#include "common/text.h"
 #include "planner/schedule/json_document.h"
 
 namespace preserve {

@@ -13,7 +13,6 @@
 namespace preserve {
 namespace {
 
-constexpr double kNsPerS = 1e9;
 constexpr int64_t kHalfBytes = 2;  // activations, embeddings, head, norms
 constexpr int64_t kMostRanks = 1 << 10;
 constexpr int64_t kMostBatch = 1 << 20;
@@ -193,8 +192,8 @@ class StepWriter {
       warnings_.insert(
           fmt::format("{} of {} on {} ranks is outside the sizes measured on {}: its "
                       "{} is extrapolated",
-                      function, format_size(static_cast<double>(message_bytes)), spec_.ranks,
-                      device_.name, format_duration(time.dur_ns)));
+                      function, format_size(message_bytes), spec_.ranks, device_.name,
+                      format_duration(time.dur_ns)));
     }
     if (time.between_ranks) {
       warnings_.insert(
@@ -303,8 +302,7 @@ FoldedStep make_workload(const WorkloadSpec& spec, const DeviceModel& device) {
         "N/A: {} with --tp {}, batch {} and context {} in {} needs {} per rank, {} has {}: use "
         "more ranks, or a smaller batch, context or type",
         spec.model.name, spec.ranks, spec.batch, spec.context, to_text(spec.type),
-        format_size(static_cast<double>(bytes.total)), device.name,
-        format_size(static_cast<double>(device.memory_bytes)));
+        format_size(bytes.total), device.name, format_size(device.memory_bytes));
   }
   FoldedStep step = StepWriter(spec, device, bytes).write();
   step.warnings.insert(step.warnings.begin(), spec.model.warnings.begin(),
@@ -317,7 +315,7 @@ FoldedStep make_workload(const WorkloadSpec& spec, const DeviceModel& device) {
   if (device.memory_bytes == 0) {
     step.warnings.push_back(
         fmt::format("{} does not state its memory: whether {} per rank fit is N/A", device.name,
-                    format_size(static_cast<double>(bytes.total))));
+                    format_size(bytes.total)));
   }
   return step;
 }

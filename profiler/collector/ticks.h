@@ -4,23 +4,17 @@
 // CLOCK_MONOTONIC. The converter turns ticks into ns with the anchors taken here.
 #pragma once
 
-#include <time.h>
-
 #include <cstdint>
 
 #if defined(__x86_64__)
 #include <x86intrin.h>
 #endif
 
+#include "common/clock.h"
+
 namespace preserve::collector {
 
 extern bool ticks_are_tsc;  // set once, before the first record
-
-inline int64_t monotonic_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
-}
 
 inline uint64_t ticks_now() {
 #if defined(__x86_64__)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/files/merge.h"
+#include "common/text.h"
 
 #include <filesystem>
 #include <map>

@@ -6,9 +6,9 @@
 #include <charconv>
 #include <sstream>
 
-#include "common/cli.h"
 #include "common/error.h"
 #include "common/output_file.h"
+#include "common/text.h"
 
 namespace preserve::import {
 namespace {

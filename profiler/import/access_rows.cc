@@ -6,7 +6,7 @@
 #include <tuple>
 #include <unordered_map>
 
-#include "common/cli.h"
+#include "common/text.h"
 #include "profiler/gpu/operand_bytes.h"
 
 namespace preserve::import {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/import/import.h"
+#include "common/text.h"
 
 #include <algorithm>
 #include <cctype>
@@ -278,9 +279,7 @@ void Importer::align() {
                       alignment.matched));
       continue;
     }
-    const auto duration = [](int64_t dur_ns) {
-      return format_duration(static_cast<double>(dur_ns));
-    };
+    const auto duration = [](int64_t dur_ns) { return format_duration(dur_ns); };
     summary_.notes.push_back(fmt::format(
         "{}: clock shifted by {}, ends of {} collectives agree within {} (median), {} (worst)", who,
         duration(alignment.shift_ns), alignment.matched, duration(alignment.residual_median_ns),

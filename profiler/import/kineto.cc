@@ -6,8 +6,8 @@
 #include <map>
 #include <vector>
 
-#include "common/cli.h"
 #include "common/error.h"
+#include "common/text.h"
 #include "profiler/import/json_reader.h"
 #include "profiler/import/kineto_event.h"
 

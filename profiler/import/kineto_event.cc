@@ -3,7 +3,7 @@
 
 #include <charconv>
 
-#include "common/cli.h"
+#include "common/text.h"
 
 namespace preserve::import {
 namespace {

@@ -8,8 +8,8 @@
 #include <map>
 #include <set>
 
-#include "common/cli.h"
 #include "common/error.h"
+#include "common/text.h"
 
 namespace preserve::import {
 namespace {

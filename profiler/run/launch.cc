@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/run/launch.h"
+#include "common/text.h"
 
 #include <limits.h>
 #include <unistd.h>
@@ -137,7 +138,7 @@ std::string why_incomplete(const fs::path& spool, bool ended_well) {
     std::error_code error;
     const fs::space_info space = fs::space(spool, error);
     text += fmt::format(", or the disk under {} was full ({} free now)", spool.string(),
-                        error ? "unknown" : format_size(static_cast<double>(space.available)));
+                        error ? "unknown" : format_size(space.available));
   }
   return text;
 }

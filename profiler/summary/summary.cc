@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/summary/summary.h"
+#include "common/text.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -158,7 +159,7 @@ std::string share(int64_t part, int64_t whole) {
 }
 
 std::string duration(int64_t dur_ns) {
-  return format_duration(static_cast<double>(dur_ns));
+  return format_duration(dur_ns);
 }
 
 void print_losses(const TraceDb& db, std::string& text) {
@@ -184,8 +185,7 @@ void print_devices(const TraceDb& db, std::string& text) {
   while (rows.next()) {
     const auto cache = rows.optional_integer(2), bandwidth = rows.optional_integer(3);
     text += fmt::format("  {} x {} {}: cache {}, memory {}\n", rows.integer(4), rows.text(0),
-                        printable(rows.text(1)),
-                        cache ? format_size(static_cast<double>(*cache)) : "unknown",
+                        printable(rows.text(1)), cache ? format_size(*cache) : "unknown",
                         bandwidth ? format_rate(static_cast<double>(*bandwidth)) : "unknown");
   }
   text += "\n";
@@ -226,12 +226,11 @@ void print_process(const ProcessSummary& process, std::string& text) {
     text += fmt::format("  {:<14} {:>9} {:>12} {:>9} {:>10} {:>10} {:>10}\n", "collective", "count",
                         "bytes", "known", "median", "p90", "max");
     for (const CollectiveGroup& each : process.collectives) {
-      text += fmt::format(
-          "  {:<14} {:>9} {:>12} {:>9} {:>10} {:>10} {:>10}\n", printable(each.function, 14),
-          each.count,
-          each.with_bytes == 0 ? "unknown" : format_size(static_cast<double>(each.bytes)),
-          share(each.with_bytes, each.count), format_duration(each.median_ns),
-          format_duration(each.p90_ns), format_duration(each.max_ns));
+      text += fmt::format("  {:<14} {:>9} {:>12} {:>9} {:>10} {:>10} {:>10}\n",
+                          printable(each.function, 14), each.count,
+                          each.with_bytes == 0 ? "unknown" : format_size(each.bytes),
+                          share(each.with_bytes, each.count), format_duration(each.median_ns),
+                          format_duration(each.p90_ns), format_duration(each.max_ns));
     }
   }
   text += "\n";

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/calibrate/calibration.h"
+#include "common/text.h"
 
 #include <algorithm>
 #include <cmath>
@@ -11,7 +12,6 @@
 namespace preserve {
 namespace {
 
-constexpr double kNsPerS = 1e9;
 // A method has to save this share of the cold time, or it is noise.
 constexpr double kWorthwhileSaving = 0.05;
 constexpr double kAsGood = 0.95;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/calibrate/cpu.h"
+#include "common/text.h"
 
 #include <ctime>
 
@@ -107,9 +108,9 @@ std::optional<int> CpuCalibration::spare_cpu() const {
 
 // Trials of one phase: as many as its share of the time allows, equally many on every rank.
 void CpuCalibration::repeat(int factor, const std::function<void()>& trial) const {
-  const int64_t end_ns = now_ns() + options_.time_limit_ns / kPhases;
+  const int64_t end_ns = monotonic_ns() + options_.time_limit_ns / kPhases;
   for (int i = 0; i < factor * options_.most; ++i) {
-    const bool enough = i >= factor * options_.least && now_ns() >= end_ns;
+    const bool enough = i >= factor * options_.least && monotonic_ns() >= end_ns;
     if (ranks_.from_first(enough ? 1 : 0) != 0) return;
     trial();
   }
@@ -117,15 +118,15 @@ void CpuCalibration::repeat(int factor, const std::function<void()>& trial) cons
 
 double CpuCalibration::time(const std::function<void()>& body) const {
   ranks_.barrier();
-  const int64_t start_ns = now_ns();
+  const int64_t start_ns = monotonic_ns();
   body();
-  return static_cast<double>(now_ns() - start_ns);
+  return static_cast<double>(monotonic_ns() - start_ns);
 }
 
 double CpuCalibration::time_read(const std::byte* begin, int64_t bytes) {
-  const int64_t start_ns = now_ns();
+  const int64_t start_ns = monotonic_ns();
   checksum_ += consumer_.read_weights(begin, bytes);
-  return static_cast<double>(now_ns() - start_ns);
+  return static_cast<double>(monotonic_ns() - start_ns);
 }
 
 double CpuCalibration::time_fetch(const Candidate& method, const std::byte* begin, int64_t bytes) {
@@ -136,7 +137,7 @@ double CpuCalibration::time_fetch(const Candidate& method, const std::byte* begi
     // fast do not get one.
     return time([&] {
       own_->begin({&slice, 1});
-      while (own_->step()) now_ns();
+      while (own_->step()) monotonic_ns();
     });
   }
   spare_->use(method.fetch, samples_.chunk_bytes);
@@ -263,7 +264,7 @@ void CpuCalibration::measure_windows() {
     int64_t fetched = 0;
     const auto window = [&](std::span<const FetchSlice> slices) {
       return time([&] {
-        if (late) spin_until(now_ns() + kLateNs);
+        if (late) spin_until(monotonic_ns() + kLateNs);
         fetched = run_window(*allreduce, fetcher, slices, 0);
       });
     };
@@ -322,8 +323,8 @@ CalibrationSamples measure_cpu(const Ranks& ranks, const CalibrateOptions& optio
   const int64_t needed = arena_bytes(host.cache_bytes, ranks.size()) * ranks.size();
   if (needed > available_memory_bytes()) {
     throw input_error("calibrating {} needs {} of memory, {} are free; use fewer --ranks",
-                      count_of(ranks.size(), "rank"), format_size(static_cast<double>(needed)),
-                      format_size(static_cast<double>(available_memory_bytes())));
+                      count_of(ranks.size(), "rank"), format_size(needed),
+                      format_size(available_memory_bytes()));
   }
   ranks.barrier();  // everybody has looked at the free memory before anybody takes some
   pin_this_thread(host.cores[static_cast<size_t>(ranks.rank_on_host()) % host.cores.size()]);

@@ -14,6 +14,7 @@
 #include "common/error.h"
 #include "common/output_file.h"
 #include "common/private_folder.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "planner/schedule/device.h"
 #include "replay/calibrate/cpu.h"
@@ -61,8 +62,7 @@ void print_summary(const DeviceModel& device, FILE* stream) {
   fmt::print(stream, "  cache, per rank         {}\n",
              format_rate(device.cache_read_bandwidth_bytes_per_s));
   fmt::print(stream, "  cache budget, per rank  {} of {} shared\n",
-             format_size(static_cast<double>(device.cache_budget_bytes)),
-             format_size(static_cast<double>(device.cache_bytes)));
+             format_size(device.cache_budget_bytes), format_size(device.cache_bytes));
   if (device.methods.empty()) {
     fmt::print(stream, "  prefetching             no method makes the reader faster\n");
     return;
@@ -117,9 +117,8 @@ void print_gpu_summary(const DeviceModel& device, FILE* stream) {
              format_rate(device.memory_bandwidth_bytes_per_s));
   fmt::print(stream, "  L2                      {}\n",
              format_rate(device.cache_read_bandwidth_bytes_per_s));
-  fmt::print(stream, "  cache budget            {} of {}\n",
-             format_size(static_cast<double>(device.cache_budget_bytes)),
-             format_size(static_cast<double>(device.cache_bytes)));
+  fmt::print(stream, "  cache budget            {} of {}\n", format_size(device.cache_budget_bytes),
+             format_size(device.cache_bytes));
   if (device.methods.empty()) {
     fmt::print(stream, "  prefetching             no method makes the reader faster\n");
     return;
@@ -127,9 +126,8 @@ void print_gpu_summary(const DeviceModel& device, FILE* stream) {
   const PrefetchMethod& best = device.methods.front();
   fmt::print(stream,
              "  best prefetch           {} in chunks of {} by {}, {} after {}, then read at {}\n",
-             best.name, format_size(static_cast<double>(best.chunk_bytes)),
-             count_of(best.ctas, "CTA"), format_rate(best.bandwidth_bytes_per_s),
-             format_duration(static_cast<double>(best.start_latency_ns)),
+             best.name, format_size(best.chunk_bytes), count_of(best.ctas, "CTA"),
+             format_rate(best.bandwidth_bytes_per_s), format_duration(best.start_latency_ns),
              format_rate(best.hit_read_bandwidth_bytes_per_s));
 }
 

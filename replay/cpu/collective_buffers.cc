@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <map>
 
-#include "common/cli.h"
 #include "common/error.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "replay/ranks/ranks.h"
 

@@ -58,12 +58,12 @@ int64_t probe_clock_ns() {
   int64_t shortest = INT64_MAX;
   for (int round = 0; round < 3; ++round) {
     uint64_t value = 1;
-    const int64_t start_ns = now_ns();
+    const int64_t start_ns = monotonic_ns();
     for (int i = 0; i < kSteps; ++i) {
       value = value * 6364136223846793005u + 1442695040888963407u;
       asm volatile("" : "+r"(value));
     }
-    shortest = std::min(shortest, now_ns() - start_ns);
+    shortest = std::min(shortest, monotonic_ns() - start_ns);
   }
   return shortest;
 }
@@ -215,7 +215,7 @@ int64_t CpuExecutor::communicate(const BoundOp& op, const BoundArm& arm,
                       arm.begin);
   }
   collective.run();
-  if (options_.link_latency_ns > 0) spin_until(now_ns() + options_.link_latency_ns);
+  if (options_.link_latency_ns > 0) spin_until(monotonic_ns() + options_.link_latency_ns);
   return 0;
 }
 
@@ -229,14 +229,14 @@ int64_t CpuExecutor::run_step(size_t index) {
   const std::vector<BoundWindow>& windows = arm.windows;
   fetcher_of(arm).use(arm.fetch, arm.chunk_bytes);
   int64_t fetched = 0;
-  int64_t previous_ns = now_ns();
+  int64_t previous_ns = monotonic_ns();
   for (size_t i = 0; i < ops_.size(); ++i) {
     const BoundOp& op = ops_[i];
     if (op.gap_ns > 0) spin_until(previous_ns + op.gap_ns);
-    const int64_t start_ns = now_ns();
+    const int64_t start_ns = monotonic_ns();
     consume(op, hot);
     if (op.collective >= 0) fetched += communicate(op, arm, windows[i]);
-    int64_t end_ns = now_ns();
+    int64_t end_ns = monotonic_ns();
     kernel_ns_[i] = end_ns - start_ns;
     if (op.pad_ns > 0) {
       if (windows[i].active && op.collective < 0) {
@@ -244,7 +244,7 @@ int64_t CpuExecutor::run_step(size_t index) {
       } else {
         spin_until(end_ns + op.pad_ns);
       }
-      end_ns = now_ns();
+      end_ns = monotonic_ns();
     }
     current_[i] = {start_ns, end_ns};
     previous_ns = end_ns;
@@ -263,9 +263,9 @@ ArmSample CpuExecutor::do_run(size_t arm, int steps) {
   ranks().barrier();
   int64_t timed_ns = 0;
   for (int step = 0; step < steps; ++step) {
-    const int64_t start_ns = now_ns();
+    const int64_t start_ns = monotonic_ns();
     fetched += run_step(arm);
-    timed_ns += now_ns() - start_ns;
+    timed_ns += monotonic_ns() - start_ns;
     for (size_t i = 0; i < ops_.size(); ++i) {
       op_ns[i] +=
           static_cast<float>(current_[i].end_ns - current_[i].start_ns) / static_cast<float>(steps);

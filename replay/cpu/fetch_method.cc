@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/cpu/fetch_method.h"
 
-#include "common/cli.h"
 #include "common/error.h"
+#include "common/text.h"
 
 namespace preserve {
 namespace {

@@ -131,8 +131,8 @@ int64_t run_window(RankCollective& collective, WindowFetcher& fetcher,
     if (!more) spin.again();
   }
   if (link_latency_ns > 0) {
-    const int64_t end_ns = now_ns() + link_latency_ns;
-    while (now_ns() < end_ns) {
+    const int64_t end_ns = monotonic_ns() + link_latency_ns;
+    while (monotonic_ns() < end_ns) {
       if (more) more = fetcher.step();
     }
   }
@@ -143,7 +143,7 @@ int64_t run_idle_window(WindowFetcher& fetcher, std::span<const FetchSlice> slic
                         int64_t end_ns) {
   fetcher.begin(slices);
   bool more = true;
-  while (now_ns() < end_ns) {
+  while (monotonic_ns() < end_ns) {
     if (more) more = fetcher.step();
   }
   return fetcher.end();

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "common/cli.h"
 #include "common/error.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "replay/cpu/fetch_method.h"
 
@@ -82,7 +82,7 @@ std::map<std::string, std::string> meta_of(const ReplayJob& job, const CpuPlan& 
       {"pages", page_policy()},
       {"hot_arm",
        fmt::format("every operator reads its bytes from one block of {} that stays cached",
-                   format_size(static_cast<double>(plan.options.hot_block_bytes)))},
+                   format_size(plan.options.hot_block_bytes))},
   };
 }
 
@@ -116,9 +116,7 @@ void require_memory(const CpuPlan& plan, int64_t ranks_on_host) {
   const int64_t available = available_memory_bytes();
   if (needed > available) {
     throw input_error("the replay needs {} of memory ({} per rank), {} are free",
-                      format_size(static_cast<double>(needed)),
-                      format_size(static_cast<double>(plan.memory_bytes)),
-                      format_size(static_cast<double>(available)));
+                      format_size(needed), format_size(plan.memory_bytes), format_size(available));
   }
 }
 

@@ -36,8 +36,8 @@ TensorMemory::TensorMemory(int64_t bytes) : bytes_(bytes) {
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
     bytes_ = 0;
-    throw input_error("cannot get {} of memory for one rank: {}",
-                      format_size(static_cast<double>(bytes)), std::strerror(errno));
+    throw input_error("cannot get {} of memory for one rank: {}", format_size(bytes),
+                      std::strerror(errno));
   }
   data_ = static_cast<std::byte*>(memory);
   const int64_t first = std::min(bytes, kPatternBytes);

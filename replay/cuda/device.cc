@@ -162,8 +162,7 @@ void CudaDevice::set_persisting_l2(std::optional<int64_t> bytes) {
   const int64_t wanted = bytes.value_or(facts.persisting_l2_default_bytes);
   if (bytes && (wanted < 0 || wanted > facts.persisting_l2_max_bytes)) {
     throw input_error("{} can set aside {} of its L2 for persisting lines, not {}", facts.name,
-                      format_size(static_cast<double>(facts.persisting_l2_max_bytes)),
-                      format_size(static_cast<double>(wanted)));
+                      format_size(facts.persisting_l2_max_bytes), format_size(wanted));
   }
   if (facts.persisting_l2_max_bytes == 0) return;
   if (wanted != set_aside_bytes_) {  // mostly it is no change, and a change may take long
@@ -188,7 +187,7 @@ void CudaDevice::measure_timer() {
   facts.timer_tick_ns = static_cast<int64_t>(ask_kernel(timer_tick_kernel(), arguments));
   if (facts.timer_tick_ns <= kCoarsestTickNs) return;
   throw input_error("the timer of {} ticks every {}: too seldom to time operators by", facts.name,
-                    format_duration(static_cast<double>(facts.timer_tick_ns)));
+                    format_duration(facts.timer_tick_ns));
 }
 
 // One thread, which leaves its answer at the beginning of probe_.

@@ -18,9 +18,7 @@ DeviceMemory::DeviceMemory(size_t bytes) {
   size_t free_bytes = 0, total_bytes = 0;
   PRESERVE_CUDA_CALL(cudaMemGetInfo, &free_bytes, &total_bytes);
   throw input_error("the GPU has not enough memory: {} more were asked for, {} of {} are free",
-                    format_size(static_cast<double>(bytes)),
-                    format_size(static_cast<double>(free_bytes)),
-                    format_size(static_cast<double>(total_bytes)));
+                    format_size(bytes), format_size(free_bytes), format_size(total_bytes));
 }
 
 DeviceMemory::~DeviceMemory() {

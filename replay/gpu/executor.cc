@@ -98,7 +98,7 @@ ArmSample GpuExecutor::do_run(size_t index, int steps) {
   ranks().barrier();
   device_.run(arm.graph, 1);  // what the arm before left in the cache is gone after it
   ranks().barrier();
-  const int64_t start_ns = now_ns();
+  const int64_t start_ns = monotonic_ns();
   const GpuRun run = device_.run(arm.graph, steps);
   ArmSample sample;
   sample.step_ns = ranks().max(std::llround(run.step_ns));

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "common/cli.h"
 #include "common/error.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "planner/schedule/device_name.h"
 
@@ -68,7 +68,7 @@ void settle_method(const ReplayRequest& request, const GpuFacts& facts, bool fet
   if (method.chunk_bytes % 16 != 0 || method.chunk_bytes > kLargestChunkBytes) {
     throw refuse(
         fmt::format("fetches in requests of {} bytes; a GPU needs a multiple of 16 up to {}",
-                    method.chunk_bytes, format_size(static_cast<double>(kLargestChunkBytes))));
+                    method.chunk_bytes, format_size(kLargestChunkBytes)));
   }
   if (method.ctas > facts.sms) {
     throw refuse(fmt::format("fetches with {} CTAs, and there are {} SMs", method.ctas, facts.sms));
@@ -182,9 +182,8 @@ void require_usable(const GpuFacts& facts) {
 void require_memory(const GpuPlan& plan, const GpuFacts& facts) {
   if (plan.memory_bytes <= facts.free_bytes) return;
   throw input_error("the replay needs {} of device memory, {} of {} are free on {}",
-                    format_size(static_cast<double>(plan.memory_bytes)),
-                    format_size(static_cast<double>(facts.free_bytes)),
-                    format_size(static_cast<double>(facts.memory_bytes)), facts.name);
+                    format_size(plan.memory_bytes), format_size(facts.free_bytes),
+                    format_size(facts.memory_bytes), facts.name);
 }
 
 void require_planned_device(const Schedule& schedule, const std::filesystem::path& schedule_path,

@@ -93,7 +93,7 @@ void describe_plan(const ReplayJob& job, const GpuPlan& plan, Meta& meta) {
   meta["overlapped_collectives"] = std::to_string(plan.overlapped);
   meta["hot_arm"] =
       fmt::format("every operator reads its bytes from one block of {} that stays cached",
-                  format_size(static_cast<double>(plan.hot_bytes)));
+                  format_size(plan.hot_bytes));
 }
 
 void describe_run(const GpuExecutor& executor, const GpuState& before, const GpuState& after,
@@ -148,7 +148,7 @@ ReplayRecord replay_on_gpu(const Ranks& ranks, GpuDevice& device, const ReplayJo
   if (ranks.rank() == 0) {
     say(fmt::format("measuring {} arms on {}{}, {} of device memory", plan.arms.size(), facts.name,
                     how.nccl ? "" : " with stand-ins for the collectives",
-                    format_size(static_cast<double>(plan.memory_bytes))));
+                    format_size(plan.memory_bytes)));
   }
   if (how.nccl) join_ranks(ranks, device);
   GpuExecutor executor(ranks, device, job.rank_program, plan, other_use(before));

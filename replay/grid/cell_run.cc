@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/grid/cell_run.h"
+#include "common/text.h"
 
 #include <fmt/format.h>
 
@@ -182,10 +183,10 @@ CellRun run_cell(const CellSettings& settings, const GridCell& cell, const fs::p
   CellRun result;
   result.cell.id = cell.id;
   result.cell.key = cell.key;
-  const int64_t start_ns = now_ns();
+  const int64_t start_ns = monotonic_ns();
   const auto finish = [&] {
     result.stopped = stopped();
-    result.cell.dur_ns = now_ns() - start_ns;
+    result.cell.dur_ns = monotonic_ns() - start_ns;
     result.cell.finished_at = now_utc();
     return result;
   };

@@ -7,11 +7,10 @@
 #include <vector>
 
 #include "common/stats.h"
+#include "common/units.h"
 
 namespace preserve {
 namespace {
-
-constexpr double kNsPerS = 1e9;
 
 double total_of(const std::vector<double>& durations_ns) {
   return durations_ns.empty() ? 0 : median(durations_ns) * static_cast<double>(durations_ns.size());

@@ -11,9 +11,9 @@
 #include <cerrno>
 #include <cstring>
 
-#include "common/cli.h"
 #include "common/error.h"
 #include "common/output_file.h"
+#include "common/text.h"
 
 namespace preserve {
 namespace {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/grid/main.h"
+#include "common/text.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -139,10 +140,9 @@ GridIdentity identity_of(const Arguments& arguments, const DeviceModel& device,
                          const CellSettings& settings) {
   std::vector<std::string> digests;
   for (const GridModel& model : models) digests.push_back(model.name + "=" + model.sha256);
-  const std::string closed_loop =
-      settings.measure_time.empty()
-          ? "no"
-          : format_duration(static_cast<double>(parse_duration_ns(settings.measure_time)));
+  const std::string closed_loop = settings.measure_time.empty()
+                                      ? "no"
+                                      : format_duration(parse_duration_ns(settings.measure_time));
   const int64_t limit_ns = parse_duration_ns(arguments.time_limit);
   const int64_t link_ns = arguments.link.empty() ? 0 : parse_duration_ns(arguments.link);
   return {{"tool_version", PRESERVE_VERSION},
@@ -151,7 +151,7 @@ GridIdentity identity_of(const Arguments& arguments, const DeviceModel& device,
           {"device_file", device.name},
           {"device_file_sha256", sha256_of_file(arguments.device_file)},
           {"device_file_source", device.source},
-          {"time_limit", format_duration(static_cast<double>(limit_ns))},
+          {"time_limit", format_duration(limit_ns)},
           {"link_latency_ns", std::to_string(link_ns)},
           {"seed", std::to_string(arguments.seed)},
           {"closed_loop", closed_loop},
@@ -229,8 +229,8 @@ class GridRun {
     file_.record(result);
     stop_when_nothing_works(result.cell);
     const GridCell& after = result.cell;
-    const std::string text = fmt::format("{} {}; {}", place, cell_line(after),
-                                         format_duration(static_cast<double>(after.dur_ns)));
+    const std::string text =
+        fmt::format("{} {}; {}", place, cell_line(after), format_duration(after.dur_ns));
     --left_;
     const std::string rest = left_ > 0 ? "; " + left_text() : "";
     ++left_;

@@ -5,9 +5,9 @@
 
 #include <algorithm>
 
-#include "common/cli.h"
 #include "common/error.h"
 #include "common/output_file.h"
+#include "common/text.h"
 
 namespace preserve {
 namespace {

@@ -8,8 +8,8 @@
 #include <charconv>
 #include <set>
 
-#include "common/cli.h"
 #include "common/error.h"
+#include "common/text.h"
 
 namespace preserve {
 namespace {

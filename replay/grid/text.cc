@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "common/cli.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "db/grid/summary.h"
 

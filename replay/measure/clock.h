@@ -1,24 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// The clock of every replay measurement: CLOCK_MONOTONIC in ns, read without a system call. And the
-// two ways of waiting on a core without giving it up.
+// The two ways of waiting on a core without giving it up.
 #pragma once
 
 #include <sched.h>
-#include <time.h>
 
 #include <cstdint>
 
-namespace preserve {
+#include "common/clock.h"
 
-inline int64_t now_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
-}
+namespace preserve {
 
 // Keeps the core busy: sleeping would let it clock down or be given to somebody else.
 inline void spin_until(int64_t end_ns) {
-  while (now_ns() < end_ns) {
+  while (monotonic_ns() < end_ns) {
   }
 }
 

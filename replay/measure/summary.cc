@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <optional>
 
-#include "common/cli.h"
 #include "common/stats.h"
+#include "common/text.h"
 #include "common/units.h"
 
 namespace preserve {

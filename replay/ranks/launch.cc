@@ -26,7 +26,7 @@
 namespace preserve {
 namespace {
 
-constexpr int64_t kNsPerS = 1'000'000'000;
+constexpr int64_t kSecondNs = 1'000'000'000;
 // mpirun ends its ranks within seconds, or it hangs itself.
 constexpr unsigned kSecondsToEnd = 10;
 constexpr int kTellingPeriodMs = 500;
@@ -114,13 +114,13 @@ void set_launcher_environment(bool crowded) {
 // Until the child has ended. A kernel before Linux 5.3 cannot say when that is: then nobody is
 // told.
 void tell_while_it_runs(pid_t child, const std::function<void(int64_t)>& waiting) {
-  const int64_t start_ns = now_ns();
+  const int64_t start_ns = monotonic_ns();
   const int handle = static_cast<int>(::syscall(SYS_pidfd_open, child, 0));
   if (handle < 0) return;
   pollfd ended{handle, POLLIN, 0};
   for (int found = 0; found == 0 || (found < 0 && errno == EINTR);) {
     found = ::poll(&ended, 1, kTellingPeriodMs);
-    if (found == 0) waiting(now_ns() - start_ns);
+    if (found == 0) waiting(monotonic_ns() - start_ns);
   }
   ::close(handle);
 }
@@ -222,7 +222,7 @@ std::filesystem::path find_mpirun() {
 }
 
 int64_t patience_ns(int64_t measuring_ns) {
-  return checked_add(checked_mul(10, measuring_ns, "time limit"), 60 * kNsPerS, "time limit");
+  return checked_add(checked_mul(10, measuring_ns, "time limit"), 60 * kSecondNs, "time limit");
 }
 
 int run_ranks(const RankLaunch& launch) {
@@ -240,7 +240,7 @@ int run_ranks(const RankLaunch& launch) {
   if (child == 0) become(std::move(words));
   g_child.store(child);
   if (const int early = g_signal.load(); early != 0) ::kill(child, SIGTERM);
-  const int64_t seconds = std::clamp<int64_t>(launch.patience_ns / kNsPerS, 1, kLongestPatienceS);
+  const int64_t seconds = std::clamp<int64_t>(launch.patience_ns / kSecondNs, 1, kLongestPatienceS);
   ::alarm(static_cast<unsigned>(seconds));
   const int code = wait_for(child, launch.waiting);
   g_child.store(0);
@@ -248,7 +248,7 @@ int run_ranks(const RankLaunch& launch) {
     throw input_error(
         "the ranks were not done after {} and were ended: a rank hangs, or this machine is far too "
         "busy; see what else runs on it, or measure longer",
-        format_duration(static_cast<double>(seconds * kNsPerS)));
+        format_duration(seconds * kSecondNs));
   }
   return code;
 }

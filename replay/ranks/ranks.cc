@@ -52,9 +52,9 @@ std::unique_ptr<RankCollective> LoneRank::collective(const std::string& function
 }
 
 double LoneRank::test_cost_ns(int looks) const {
-  const int64_t start_ns = now_ns();
+  const int64_t start_ns = monotonic_ns();
   int64_t end_ns = start_ns;
-  for (int i = 0; i < looks; ++i) end_ns = now_ns();
+  for (int i = 0; i < looks; ++i) end_ns = monotonic_ns();
   return static_cast<double>(end_ns - start_ns) / looks;
 }
 

@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "common/cli.h"
 #include "common/error.h"
+#include "common/text.h"
 #include "replay/cpu/collective_buffers.h"
 #include "replay/measure/clock.h"
 #include "replay/ranks/ranks.h"
@@ -199,10 +199,10 @@ double MpiRanks::test_cost_ns(int looks) const {
   char byte = 0;
   MPI_Request request = MPI_REQUEST_NULL;
   check(MPI_Irecv(&byte, 1, MPI_CHAR, 0, kTag, MPI_COMM_SELF, &request), "MPI_Irecv");
-  const int64_t start_ns = now_ns();
+  const int64_t start_ns = monotonic_ns();
   int done = 0;
   for (int i = 0; i < looks; ++i) check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
-  const int64_t end_ns = now_ns();
+  const int64_t end_ns = monotonic_ns();
   check(MPI_Cancel(&request), "MPI_Cancel");
   check(MPI_Wait(&request, MPI_STATUS_IGNORE), "MPI_Wait");
   return static_cast<double>(end_ns - start_ns) / looks;

@@ -95,7 +95,7 @@ ReplayRecord measure_on_ranks(const Ranks& ranks, StepExecutor& executor, const 
   const size_t first_sample = 1;  // measure() starts with one run to size the samples
   ReplayRecord record;
   record.warnings = job.warnings;
-  record.measurement = measure(executor, options, now_ns);
+  record.measurement = measure(executor, options, monotonic_ns);
   record.op_times = gather_op_times(ranks, executor, record.measurement, first_sample);
   record.steps = gather_steps(ranks, executor);
   record.hosts = ranks.all_texts(host);

@@ -16,7 +16,7 @@ namespace {
 void require_link(const ReplayRequest& request, const Schedule& schedule) {
   if (!request.link_latency_ns || *request.link_latency_ns == schedule.link_latency_ns) return;
   const auto text = [](int64_t dur_ns) {
-    return dur_ns == 0 ? std::string("no link") : format_duration(static_cast<double>(dur_ns));
+    return dur_ns == 0 ? std::string("no link") : format_duration(dur_ns);
   };
   throw input_error(
       "--link asks for {}, but {} was planned for {}: tune again with the same --link, or leave it "

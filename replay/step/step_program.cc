@@ -5,8 +5,8 @@
 #include <cmath>
 #include <unordered_map>
 
-#include "common/cli.h"
 #include "common/error.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "replay/ranks/ranks.h"
 

@@ -34,7 +34,7 @@ struct HeatCell {
 std::string arm_words(const GridCell& cell) {
   std::string out;
   for (const CellArm& arm : cell.arms) {
-    out += fmt::format("\n{} {}", arm.name, format_duration(static_cast<double>(arm.step_ns)));
+    out += fmt::format("\n{} {}", arm.name, format_duration(arm.step_ns));
     if (arm.speedup) out += ", " + format_ratio(arm.speedup->estimate);
   }
   return out;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reports/grid/report.h"
+#include "common/text.h"
 
 #include <algorithm>
 #include <array>

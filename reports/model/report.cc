@@ -166,8 +166,7 @@ std::string nothing_planned(const Report& report) {
   return fmt::format(
       "Recorded only: a decode step lasts {} (median of {} steps of rank {}); no schedule was "
       "given, so nothing is planned or measured.",
-      format_duration(static_cast<double>(report.step->wall_ns)), report.step->steps_used,
-      report.step->rank);
+      format_duration(report.step->wall_ns), report.step->steps_used, report.step->rank);
 }
 
 template <typename A, typename B>

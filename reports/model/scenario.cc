@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reports/model/scenario.h"
+#include "common/text.h"
 
 #include <algorithm>
 #include <charconv>
@@ -392,9 +393,8 @@ Scenario build_scenario(const ScheduleInput& input, const ReplayInput* replay, c
       std::max_element(scenario.plan.occupancy_bytes.begin(), scenario.plan.occupancy_bytes.end());
   if (peak != scenario.plan.occupancy_bytes.end() && *peak > scenario.plan.budget_bytes) {
     warnings.push_back({scenario.schedule_path,
-                        fmt::format("keeps up to {} in a cache budget of {}",
-                                    format_size(static_cast<double>(*peak)),
-                                    format_size(static_cast<double>(scenario.plan.budget_bytes)))});
+                        fmt::format("keeps up to {} in a cache budget of {}", format_size(*peak),
+                                    format_size(scenario.plan.budget_bytes))});
   }
   if (replay == nullptr) {
     scenario.measured.reason = "no replay.db of this schedule was given";

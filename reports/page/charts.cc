@@ -75,8 +75,7 @@ std::string collective_chart(const TimeUse& use) {
       return kLeft + static_cast<double>(dur_ns) / longest * kPlot;
     };
     const std::string name =
-        fmt::format("{} {}", group.function,
-                    group.bytes ? format_size(static_cast<double>(*group.bytes)) : "?");
+        fmt::format("{} {}", group.function, group.bytes ? format_size(*group.bytes) : "?");
     svg.row_label(y + 12, name);
     svg.rect(x_of(group.p10_ns), y, std::max(1.0, x_of(group.p90_ns) - x_of(group.p10_ns)), kBar,
              "k-collective",
@@ -161,7 +160,7 @@ std::string window_chart(const PlanView& plan) {
   const auto height_of = [&](int64_t bytes) {
     return static_cast<double>(bytes) / static_cast<double>(largest) * (kHeight - kTop);
   };
-  svg.row_label(kTop + 10, format_size(static_cast<double>(largest)));
+  svg.row_label(kTop + 10, format_size(largest));
   svg.row_label(kHeight, "0");
   for (size_t c = 0; c < columns; ++c) {
     const size_t first = c * plan.windows.size() / columns;
@@ -170,9 +169,9 @@ std::string window_chart(const PlanView& plan) {
         plan.windows.begin() + static_cast<ptrdiff_t>(first),
         plan.windows.begin() + static_cast<ptrdiff_t>(last),
         [](const Window& a, const Window& b) { return a.used_bytes < b.used_bytes; });
-    const std::string hover = fmt::format("{} ({}): {} of {} used", window.name, window.ordinal,
-                                          format_size(static_cast<double>(window.used_bytes)),
-                                          format_size(static_cast<double>(window.capacity_bytes)));
+    const std::string hover =
+        fmt::format("{} ({}): {} of {} used", window.name, window.ordinal,
+                    format_size(window.used_bytes), format_size(window.capacity_bytes));
     const double x = kLeft + static_cast<double>(c) * width;
     const double bar = std::max(0.8, width * 0.8);
     svg.rect(x, kHeight - height_of(window.capacity_bytes), bar, height_of(window.capacity_bytes),
@@ -221,7 +220,7 @@ std::string cache_chart(const Step& step, const PlanView& plan) {
   svg.path(path, "area");
   svg.line(kLeft, y_of(plan.budget_bytes), kLeft + kPlot, y_of(plan.budget_bytes), "limit");
   svg.row_label(y_of(plan.budget_bytes) + 4,
-                fmt::format("budget {}", format_size(static_cast<double>(plan.budget_bytes))));
+                fmt::format("budget {}", format_size(plan.budget_bytes)));
   svg.row_label(kHeight, "0");
   return svg.finish();
 }

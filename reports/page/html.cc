@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "common/error.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "reports/page/charts.h"
 #include "reports/page/parts.h"

@@ -74,10 +74,10 @@ std::string html_name(std::string_view name) {
 }
 
 std::string html_time(int64_t dur_ns) {
-  return format_duration(static_cast<double>(dur_ns));
+  return format_duration(dur_ns);
 }
 std::string html_size(int64_t size_bytes) {
-  return format_size(static_cast<double>(size_bytes));
+  return format_size(size_bytes);
 }
 std::string html_percent(double share) {
   return fmt::format("{:.1f} %", share * 100);

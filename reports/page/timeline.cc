@@ -24,12 +24,10 @@ struct Lane {
 };
 
 std::string hover_of(const TimelineOp& op) {
-  std::string text = fmt::format("{}. {} ({}): {}", op.ordinal, op.name, op.kind,
-                                 format_duration(static_cast<double>(op.dur_ns)));
-  if (op.weight_bytes > 0)
-    text += fmt::format(", weights {}", format_size(static_cast<double>(op.weight_bytes)));
-  if (op.kv_bytes > 0)
-    text += fmt::format(", KV {}", format_size(static_cast<double>(op.kv_bytes)));
+  std::string text =
+      fmt::format("{}. {} ({}): {}", op.ordinal, op.name, op.kind, format_duration(op.dur_ns));
+  if (op.weight_bytes > 0) text += fmt::format(", weights {}", format_size(op.weight_bytes));
+  if (op.kv_bytes > 0) text += fmt::format(", KV {}", format_size(op.kv_bytes));
   return text;
 }
 
@@ -63,12 +61,11 @@ Lane prefetch_lane(const Step& step, const Scenario& scenario) {
                             ? std::min(1.0, static_cast<double>(window.used_bytes) /
                                                 static_cast<double>(window.capacity_bytes))
                             : 1.0;
-    std::string hover = fmt::format("under {}: {}", window.name,
-                                    format_size(static_cast<double>(window.used_bytes)));
+    std::string hover = fmt::format("under {}: {}", window.name, format_size(window.used_bytes));
     for (const Prefetch& prefetch : window.prefetches) {
-      hover += fmt::format("\n{} of {} for {}{}",
-                           format_size(static_cast<double>(prefetch.length_bytes)), prefetch.tensor,
-                           prefetch.consumer, prefetch.next_step ? " (next step)" : "");
+      hover +=
+          fmt::format("\n{} of {} for {}{}", format_size(prefetch.length_bytes), prefetch.tensor,
+                      prefetch.consumer, prefetch.next_step ? " (next step)" : "");
       if (hover.size() > 2000) {  // more would not fit on a screen
         hover += "\n...";
         break;
@@ -76,7 +73,7 @@ Lane prefetch_lane(const Step& step, const Scenario& scenario) {
     }
     lane.bars.push_back({op.start_ns,
                          op.start_ns + static_cast<int64_t>(part * static_cast<double>(op.dur_ns)),
-                         "k-prefetch", format_size(static_cast<double>(window.used_bytes)), hover});
+                         "k-prefetch", format_size(window.used_bytes), hover});
   }
   return lane;
 }

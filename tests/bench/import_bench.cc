@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "tests/bench/metric.h"
+#include "tests/support/paths.h"
 
 namespace {
 

@@ -8,6 +8,7 @@
 #include "planner/schedule/device.h"
 #include "tests/bench/metric.h"
 #include "tests/planner/synthetic_step.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 int main() {

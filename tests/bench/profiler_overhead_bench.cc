@@ -20,6 +20,7 @@
 #include "profiler/convert/convert.h"
 #include "profiler/convert/process_image.h"
 #include "tests/bench/metric.h"
+#include "tests/support/paths.h"
 
 namespace {
 
@@ -34,7 +35,7 @@ constexpr const char* kLargeRing = "268435456";  // 48 bytes a pair
 constexpr useconds_t kPauseUs = 60'000;
 constexpr double kTargetNs = 60;
 
-int64_t now_ns() {
+int64_t monotonic_ns() {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
@@ -46,12 +47,12 @@ int loop(int bursts, int pairs, useconds_t pause_us) {
   nvtxRangePop();
   std::vector<double> costs;
   for (int burst = 0; burst < bursts; ++burst) {
-    const int64_t start_ns = now_ns();
+    const int64_t start_ns = monotonic_ns();
     for (int i = 0; i < pairs; ++i) {
       nvtxRangePushA("layers.0.mlp");
       nvtxRangePop();
     }
-    costs.push_back(static_cast<double>(now_ns() - start_ns) / pairs);
+    costs.push_back(static_cast<double>(monotonic_ns() - start_ns) / pairs);
     usleep(pause_us);
   }
   std::printf("%.4f\n", preserve::median(costs));

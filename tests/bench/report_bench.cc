@@ -9,6 +9,7 @@
 #include "common/error.h"
 #include "tests/bench/metric.h"
 #include "tests/reports/scenario_files.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 int main() {

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "planner/schedule/device.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

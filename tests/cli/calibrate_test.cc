@@ -11,6 +11,7 @@
 #include "planner/schedule/device.h"
 #include "replay/ranks/host_cores.h"
 #include "replay/ranks/launch.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

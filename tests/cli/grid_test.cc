@@ -9,6 +9,7 @@
 
 #include "common/output_file.h"
 #include "db/grid/cells.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_grid.h"
 #include "tests/support/synthetic_trace.h"
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/output_file.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve::test {

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "tests/profiler/collector/recording.h"
+#include "tests/support/paths.h"
 
 namespace preserve::test {
 namespace {

@@ -10,6 +10,7 @@
 #include "common/output_file.h"
 #include "db/trace_db.h"
 #include "tests/replay/step/simple_schedule.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

@@ -8,6 +8,7 @@
 
 #include "common/output_file.h"
 #include "tests/reports/scenario_files.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_grid.h"
 #include "tests/support/synthetic_trace.h"
 

@@ -10,6 +10,7 @@
 #include "common/output_file.h"
 #include "planner/schedule/device.h"
 #include "planner/schedule/schedule.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

@@ -10,6 +10,7 @@
 #include "examples/tp_decoder/config.h"
 #include "examples/tp_decoder/error.h"
 #include "tests/examples/decoder_run.h"
+#include "tests/support/paths.h"
 
 namespace tp_decoder::test {
 namespace {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/examples/decoder_run.h"
+#include "tests/support/paths.h"
 
 #include <gtest/gtest.h>
 

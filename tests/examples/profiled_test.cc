@@ -4,6 +4,7 @@
 
 #include "db/trace_db.h"
 #include "tests/examples/decoder_run.h"
+#include "tests/support/paths.h"
 
 namespace tp_decoder::test {
 namespace {

@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "common/output_file.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

@@ -9,6 +9,7 @@
 
 #include "common/output_file.h"
 #include "db/step/folded_step.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve::test {

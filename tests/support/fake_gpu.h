@@ -80,7 +80,7 @@ class FakeGpu final : public GpuDevice {
   std::function<void(int graph)> before_run;
 
   // What a test looks at.
-  int64_t now_ns() const { return static_cast<int64_t>(now_ns_); }
+  int64_t monotonic_ns() const { return static_cast<int64_t>(now_ns_); }
   const GpuGraph& graph(int number) const { return graphs_.at(number); }
   int64_t allocated_bytes() const { return allocated_bytes_; }
   int64_t cached_bytes(GpuRange range) const { return l2_.cached_bytes(range); }

@@ -107,7 +107,7 @@ void Session::tick() {
   const State now = state();
   if (now != State::armed && now != State::recording) return;
   if (options_.range.kind() == CaptureRange::Kind::time) {
-    const int64_t elapsed_ms = (collector::monotonic_ns() - started_ns_) / 1'000'000;
+    const int64_t elapsed_ms = (monotonic_ns() - started_ns_) / 1'000'000;
     set_recording(options_.range.records_after(elapsed_ms));
   }
   flush();
@@ -127,7 +127,7 @@ void Session::flush() {
 
 int64_t Session::next_tick_ms() const {
   const auto period = static_cast<int64_t>(options_.flush_ms);
-  const int64_t elapsed_ms = (collector::monotonic_ns() - started_ns_) / 1'000'000;
+  const int64_t elapsed_ms = (monotonic_ns() - started_ns_) / 1'000'000;
   const int64_t change = options_.range.next_change_ms(elapsed_ms);
   return change >= 0 && change < period ? change : period;
 }

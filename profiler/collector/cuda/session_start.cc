@@ -30,13 +30,13 @@ bool loses_times_with_callback(uint32_t version) {
 }
 
 uint64_t timestamp() {
-  return static_cast<uint64_t>(collector::monotonic_ns());
+  return static_cast<uint64_t>(monotonic_ns());
 }
 
 }  // namespace
 
 bool Session::start() {
-  started_ns_ = collector::monotonic_ns();
+  started_ns_ = monotonic_ns();
   Session* none = nullptr;
   if (!current_.compare_exchange_strong(none, this)) {
     return degrade("another recording of this process is still running",

@@ -76,7 +76,7 @@ class StepData {
   DeviceMemory send_, receive_;
 };
 
-// The pattern of gpu_device.h; bytes are rounded up to 16, which the memory must hold.
+// The pattern of gpu/device.h; bytes are rounded up to 16, which the memory must hold.
 void fill_pattern(void* memory, size_t bytes, cudaStream_t stream);
 
 }  // namespace preserve::cuda

@@ -283,16 +283,15 @@ GpuCalibrationSamples measure_gpu(GpuDevice& device, const GpuCalibrateOptions& 
   }
   if (facts.l2_bytes < kL2Parts * kGpuPatternBytes) {
     throw input_error("{} has {} of L2: there is nothing to prefetch into", facts.name,
-                      format_size(static_cast<double>(facts.l2_bytes)));
+                      format_size(facts.l2_bytes));
   }
   const int64_t needed = calibration_bytes(facts);
   if (needed > facts.free_bytes) {
     throw input_error("calibrating {} needs {} of its memory, {} are free; end what uses it",
-                      facts.name, format_size(static_cast<double>(needed)),
-                      format_size(static_cast<double>(facts.free_bytes)));
+                      facts.name, format_size(needed), format_size(facts.free_bytes));
   }
   GpuCalibrateOptions complete = options;
-  if (!complete.clock) complete.clock = now_ns;
+  if (!complete.clock) complete.clock = monotonic_ns;
   return GpuCalibration(device, complete).run();
 }
 

@@ -5,9 +5,9 @@
 #include <cmath>
 #include <map>
 
-#include "common/cli.h"
 #include "common/error.h"
 #include "common/stats.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "replay/calibrate/survival.h"
 #include "replay/gpu/calibrate/fits.h"

@@ -6,12 +6,12 @@
 
 #include "common/error.h"
 #include "common/stats.h"
+#include "common/units.h"
 #include "replay/gpu/calibrate/graphs.h"
 
 namespace preserve {
 namespace {
 
-constexpr double kNsPerS = 1e9;
 // Above it the prefetch may have been through before the window ended.
 constexpr double kThrough = 0.95;
 // No memory is faster, so a steeper line is noise. A file with such a rate would be refused.

@@ -16,6 +16,7 @@
 #include "common/stats.h"
 #include "planner/schedule/collective_time.h"
 #include "planner/schedule/device.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

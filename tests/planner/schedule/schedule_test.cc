@@ -12,6 +12,7 @@
 
 #include "common/error.h"
 #include "common/output_file.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

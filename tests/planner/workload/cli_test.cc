@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/output_file.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

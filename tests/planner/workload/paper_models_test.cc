@@ -10,6 +10,7 @@
 #include "planner/referee/simulator.h"
 #include "planner/search/plan.h"
 #include "planner/workload/workload.h"
+#include "tests/support/paths.h"
 
 namespace preserve {
 namespace {

@@ -13,6 +13,7 @@
 #include "planner/schedule/collective_time.h"
 #include "planner/workload/workload_options.h"
 #include "planner/workload/workload_trace.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

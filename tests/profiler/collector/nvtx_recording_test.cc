@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include "tests/profiler/collector/recording.h"
+#include "tests/support/paths.h"
 
 namespace preserve::test {
 namespace {

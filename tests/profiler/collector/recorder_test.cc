@@ -7,6 +7,7 @@
 #include "profiler/convert/convert.h"
 #include "profiler/convert/process_image.h"
 #include "profiler/convert/spool_reader.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve::test {

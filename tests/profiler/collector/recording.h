@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "db/trace_db.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve::test {

@@ -11,6 +11,7 @@
 #include "db/step/folded_step.h"
 #include "profiler/export/chrome.h"
 #include "tests/profiler/import/support.h"
+#include "tests/support/paths.h"
 
 namespace preserve::test {
 namespace {
@@ -41,7 +42,7 @@ std::filesystem::path real_trace(const std::string& part) {
 
 nlohmann::json golden(const std::filesystem::path& path) {
   const Run run = run_program(
-      {"python3", PRESERVE_SOURCE_DIR "/tests/profiler/import_golden.py", path.string()});
+      {"python3", PRESERVE_SOURCE_DIR "/tests/profiler/import/golden.py", path.string()});
   EXPECT_EQ(run.exit_code, 0) << run.err;
   return nlohmann::json::parse(run.out);
 }

@@ -69,7 +69,7 @@ class Beside final : public GpuDevice {
 
   int added() const { return added_; }
   size_t kinds() const { return kinds_.size(); }
-  int64_t now_ns() const { return fake_.now_ns(); }
+  int64_t monotonic_ns() const { return fake_.monotonic_ns(); }
 
  private:
   using Shape = std::vector<int>;
@@ -106,7 +106,7 @@ TEST(EmulatedCalibration, TheCudaDeviceTakesEveryGraph) {
   Beside gpu(*cuda);
   GpuCalibrateOptions options;
   options.runs_per_value = options.least_rounds = options.most_rounds = 1;
-  options.clock = [&] { return gpu.now_ns(); };
+  options.clock = [&] { return gpu.monotonic_ns(); };
   const GpuCalibrationSamples samples = measure_gpu(gpu, options);
   EXPECT_EQ(samples.second.counted, 1) << "both phases";
   EXPECT_GT(gpu.added(), 400);

@@ -60,7 +60,7 @@ constexpr const char* kBulk = R"(^(@!?%p\d+ )?cp\.async\.bulk)";
 
 TEST(PrefetchPtx, PlainKernelsStoreNothing) {
   int plain = 0;
-  for (const auto& [name, instructions] : kernels_of("prefetch_kernels.ptx")) {
+  for (const auto& [name, instructions] : kernels_of("prefetch.ptx")) {
     for (const char* method : {"prefetch_bulk", "prefetch_lines", "prefetch_load"}) {
       if (!is_plain(name, method)) continue;
       ++plain;
@@ -71,7 +71,7 @@ TEST(PrefetchPtx, PlainKernelsStoreNothing) {
 }
 
 TEST(PrefetchPtx, KernelsOfHalfTheSmsOnlyDrawTickets) {
-  const auto kernels = kernels_of("prefetch_kernels.ptx");
+  const auto kernels = kernels_of("prefetch.ptx");
   EXPECT_EQ(kernels.size(), 12U);
   for (const auto& [name, instructions] : kernels) {
     EXPECT_THAT(matching(instructions, R"(^(@!?%p\d+ )?(st|red)\.(?!shared))"), testing::IsEmpty());
@@ -84,7 +84,7 @@ TEST(PrefetchPtx, KernelsOfHalfTheSmsOnlyDrawTickets) {
 // The operands of a bulk request come out of a mask of 16.
 TEST(PrefetchPtx, BulkRequestsAreMasked) {
   int requests = 0;
-  for (const auto& [name, instructions] : kernels_of("prefetch_kernels.ptx")) {
+  for (const auto& [name, instructions] : kernels_of("prefetch.ptx")) {
     for (size_t i = 0; i < instructions.size(); ++i) {
       static const std::regex request(
           R"(cp\.async\.bulk\.prefetch\.L2\.global\S* \[(%rd\d+)\], (%r\d+))");
@@ -106,7 +106,7 @@ TEST(PrefetchPtx, BulkRequestsAreMasked) {
 }
 
 TEST(PrefetchPtx, EachMethodUsesItsOwnInstruction) {
-  for (const auto& [name, instructions] : kernels_of("prefetch_kernels.ptx")) {
+  for (const auto& [name, instructions] : kernels_of("prefetch.ptx")) {
     const bool bulk = name.find("prefetch_bulk") != std::string::npos;
     const bool lines = name.find("prefetch_lines") != std::string::npos;
     const bool load = name.find("prefetch_load") != std::string::npos;
@@ -134,7 +134,7 @@ TEST(PrefetchPtx, EachMethodUsesItsOwnInstruction) {
 }
 
 TEST(ReadPtx, LoadsAreWideAndPassL1By) {
-  for (const auto& [name, instructions] : kernels_of("node_kernels.ptx")) {
+  for (const auto& [name, instructions] : kernels_of("nodes.ptx")) {
     if (name.find("read_ranges") == std::string::npos) continue;
     EXPECT_EQ(matching(instructions, R"(ld\.global\.L1::no_allocate\.v4\.u32)").size(), 4U);
     EXPECT_EQ(matching(instructions, R"(^(@!?%p\d+ )?st\.(global\.)?v4\.u32)").size(), 4U);
@@ -145,14 +145,14 @@ TEST(ReadPtx, LoadsAreWideAndPassL1By) {
 }
 
 TEST(NodePtx, OnlyPrefetchesPrefetch) {
-  for (const char* file : {"node_kernels.ptx", "bookkeeping_kernels.ptx"}) {
+  for (const char* file : {"nodes.ptx", "bookkeeping.ptx"}) {
     EXPECT_EQ(text_of(file).find("prefetch.global"), std::string::npos) << file;
     EXPECT_EQ(text_of(file).find("cp.async"), std::string::npos) << file;
   }
 }
 
 TEST(ChasePtx, HopsPassL1By) {
-  for (const auto& [name, instructions] : kernels_of("node_kernels.ptx")) {
+  for (const auto& [name, instructions] : kernels_of("nodes.ptx")) {
     if (name.find("5chase") == std::string::npos) continue;
     EXPECT_FALSE(matching(instructions, R"(ld\.relaxed\.gpu\.global\.u64)").empty()) << name;
   }
@@ -160,8 +160,7 @@ TEST(ChasePtx, HopsPassL1By) {
 
 TEST(Ptxas, NothingIsSpilled) {
   int kernels = 0;
-  for (const char* file :
-       {"node_kernels.ptxas.txt", "prefetch_kernels.ptxas.txt", "bookkeeping_kernels.ptxas.txt"}) {
+  for (const char* file : {"nodes.ptxas.txt", "prefetch.ptxas.txt", "bookkeeping.ptxas.txt"}) {
     std::stringstream text(text_of(file));
     std::string line;
     while (std::getline(text, line)) {
@@ -186,8 +185,8 @@ TEST(Ptxas, PrefetchFitsBesideReads) {
     }
     return most;
   };
-  const int read = registers("node_kernels.ptxas.txt", "read_ranges");
-  const int load = registers("prefetch_kernels.ptxas.txt", "prefetch_load");
+  const int read = registers("nodes.ptxas.txt", "read_ranges");
+  const int load = registers("prefetch.ptxas.txt", "prefetch_load");
   ASSERT_GT(read, 0);
   ASSERT_GT(load, 0);
   EXPECT_LE(4 * 256 * read + 512 * load, 65'536);

@@ -10,6 +10,7 @@
 #include "common/stats.h"
 #include "replay/gpu/calibrate/calibrate.h"
 #include "tests/support/fake_gpu.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -45,7 +46,7 @@ GpuCalibrateOptions few_rounds(const FakeGpu& gpu) {
   options.runs_per_value = 1;
   options.least_rounds = options.most_rounds = 1;
   options.every_chunk = false;
-  options.clock = [&gpu] { return gpu.now_ns(); };
+  options.clock = [&gpu] { return gpu.monotonic_ns(); };
   return options;
 }
 
@@ -318,8 +319,8 @@ TEST(GpuCalibrationDevice, TheTimeLimitHolds) {
     options.time_limit_ns = limit_ns;
     const GpuCalibrationSamples samples = measure_gpu(gpu, options);
     *rounds = samples.first.counted;
-    EXPECT_NEAR(samples.took_s * 1e9, static_cast<double>(gpu.now_ns()), 1e6);
-    return gpu.now_ns();
+    EXPECT_NEAR(samples.took_s * 1e9, static_cast<double>(gpu.monotonic_ns()), 1e6);
+    return gpu.monotonic_ns();
   };
   int rounds = 0;
   const int64_t least_ns = took_ns(0, &rounds);

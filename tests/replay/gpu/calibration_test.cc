@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "common/output_file.h"
 #include "replay/gpu/calibrate/fits.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

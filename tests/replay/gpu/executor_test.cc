@@ -65,7 +65,7 @@ class GpuExecutorTest : public testing::Test {
     MeasureOptions options;
     options.time_limit_ns = 60'000'000;
     options.sample_ns = 1'000'000;
-    return measure(executor, options, [&] { return gpu.now_ns(); });
+    return measure(executor, options, [&] { return gpu.monotonic_ns(); });
   }
 
   test::SmallProgram spec_;

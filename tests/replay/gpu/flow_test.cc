@@ -47,7 +47,7 @@ class GpuFlowTest : public testing::Test {
     options.runs_per_value = 1;
     options.most_rounds = 3;
     options.every_chunk = false;
-    options.clock = [&gpu] { return gpu.now_ns(); };
+    options.clock = [&gpu] { return gpu.monotonic_ns(); };
     return device_from(measure_gpu(gpu, options));
   }
 

@@ -12,6 +12,7 @@
 #include "replay/replay_command.h"
 #include "tests/replay/step/simple_schedule.h"
 #include "tests/support/fake_gpu.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

@@ -15,6 +15,7 @@
 #include "replay/grid/models.h"
 #include "replay/grid/selection.h"
 #include "replay/grid/text.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_grid.h"
 #include "tests/support/synthetic_trace.h"
 

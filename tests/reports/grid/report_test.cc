@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The report of a grid: golden texts, schema, hostile names, a page that a real browser accepts.
 #include "reports/grid/report.h"
+#include "common/text.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>

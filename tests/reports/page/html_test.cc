@@ -8,6 +8,7 @@
 #include <regex>
 
 #include "common/output_file.h"
+#include "common/text.h"
 #include "reports/render.h"
 #include "tests/reports/scenario_files.h"
 #include "tests/support/synthetic_trace.h"

@@ -14,6 +14,7 @@
 #include "db/trace_db.h"
 #include "profiler/capture_range.h"
 #include "tests/profiler/collector/cuda/kill_log.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

@@ -8,6 +8,7 @@
 #include "db/trace_db.h"
 #include "profiler/convert/cuda/nccl_payload.h"
 #include "profiler/convert/spool_reader.h"
+#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

@@ -7,6 +7,7 @@
 #include "db/step/folded_step.h"
 #include "planner/search/plan.h"
 #include "tests/profiler/convert/cuda/converted.h"
+#include "tests/support/paths.h"
 
 namespace preserve {
 namespace {
