@@ -12,8 +12,15 @@ if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "" FORCE)
 endif()
 # Line tables are enough to profile and to read a backtrace; full debug information takes a third of the build.
-set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1 -DNDEBUG" CACHE STRING "")
-set(CMAKE_CXX_FLAGS_DEBUG "-O0 -g1" CACHE STRING "")
+# A preset that says otherwise wins.
+foreach(language C CXX)
+  if(CMAKE_${language}_FLAGS_RELWITHDEBINFO STREQUAL "-O2 -g -DNDEBUG")
+    set(CMAKE_${language}_FLAGS_RELWITHDEBINFO "-O2 -g1 -DNDEBUG")
+  endif()
+  if(CMAKE_${language}_FLAGS_DEBUG STREQUAL "-g")
+    set(CMAKE_${language}_FLAGS_DEBUG "-O0 -g1")
+  endif()
+endforeach()
 
 # A checkout elsewhere finds what this one compiled: paths below the source folder are relative for ccache. The
 # sloppiness is what its manual asks for with precompiled headers.
@@ -66,11 +73,14 @@ endfunction()
 # built (target threaded_tests) and run under ThreadSanitizer.
 add_custom_target(threaded_tests)
 
-# What most tests include, compiled once. CMake's own object for it is thrown away.
+# What most tests include, compiled once. An executable, since the tests are: code of a library is position-independent
+# in another way, and GCC takes precompiled headers with the same options alone.
 function(preserve_test_headers)
-  add_library(preserve_test_headers STATIC ${PROJECT_SOURCE_DIR}/tests/support/precompiled.cc)
-  target_link_libraries(preserve_test_headers PUBLIC preserve_flags ${PRESERVE_FMT} GTest::gmock rapidcheck rapidcheck_gtest)
+  add_executable(preserve_test_headers ${PROJECT_SOURCE_DIR}/tests/support/precompiled.cc)
+  target_link_libraries(preserve_test_headers PRIVATE preserve_flags ${PRESERVE_FMT} GTest::gmock_main rapidcheck
+    rapidcheck_gtest)
   preserve_test_options(preserve_test_headers)
+  set_target_properties(preserve_test_headers PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   target_precompile_headers(preserve_test_headers PRIVATE <gmock/gmock.h> <gtest/gtest.h> <rapidcheck.h>
     <rapidcheck/gtest.h> <fmt/format.h>)
 endfunction()
