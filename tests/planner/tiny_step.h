@@ -1,32 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Steps, devices and plans small enough to work out by hand: operators one after the other, memory
-// at 10 bytes/ns, cache at 40 bytes/ns, so that a byte that hits saves 0.075 ns.
+// Steps and plans small enough to work out by hand, for tiny_device(): operators one after another.
 #pragma once
 
 #include <string>
 #include <utility>
 
 #include "db/step/folded_step.h"
-#include "planner/schedule/device.h"
 #include "planner/schedule/schedule.h"
+#include "tests/support/devices.h"
 
 namespace preserve::test {
-
-inline constexpr double kSavedPerByteNs = 0.1 - 0.025;
-
-inline DeviceModel tiny_device(int64_t budget_bytes) {
-  DeviceModel device;
-  device.name = "tiny";
-  device.kind = "gpu";
-  device.cache_bytes = device.cache_budget_bytes = budget_bytes;
-  device.memory_bandwidth_bytes_per_s = 10e9;
-  device.cache_read_bandwidth_bytes_per_s = 40e9;
-  device.methods.push_back({.name = "bulk",
-                            .placement = "spare",
-                            .bandwidth_bytes_per_s = 10e9,
-                            .start_latency_ns = 100});
-  return device;
-}
 
 // Appends operators to a step, each behind the one before.
 class TinyStep {
