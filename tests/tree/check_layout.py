@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Fails on an #include against the direction of the layout, on a file that is two ideas (over 500
+lines) and on a source folder that docs/data-flow.md does not describe.
+Usage: check_layout.py [ROOT]"""
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from sources import CODE, files, lines, main
+
+# The rooms and what each may include besides itself. A room is a folder with its subfolders, or the
+# stem of a file ("profiler/spool" is spool.h); the longest name that fits a file is its room. A room
+# in a list stands for its subfolders too, except those with an entry of their own, which must be named.
+LIBRARY = ["common", "db"]
+IN_PROCESS = ["common (header-only)"]  # never throws, exits, blocks, prints or allocates on a hot path
+RECORDS = ["profiler/spool", "profiler/cuda_records", "profiler/capture_range"]  # collector -> converter
+SCHEDULE = ["planner/schedule"]
+ROOMS = {
+    "common": [],
+    "db": ["common"],
+    "db/grid": LIBRARY,
+    "db/step": LIBRARY,
+    "hooks": IN_PROCESS + ["hooks/mpi/functions"],
+    "hooks/mpi/functions": [],  # names of MPI functions: the one part of hooks that offline code sees
+    "planner/schedule": LIBRARY + ["db/step"],
+    "planner/workload": LIBRARY + ["db/step"] + SCHEDULE,
+    "planner/flow": ["common"] + SCHEDULE,
+    "planner/referee": LIBRARY + ["db/step"] + SCHEDULE,
+    "planner/problem": LIBRARY + ["db/step", "planner/flow", "planner/referee"] + SCHEDULE,
+    "planner/search": LIBRARY + ["db/step", "planner/flow", "planner/referee", "planner/problem"] + SCHEDULE,
+    "planner/measure": LIBRARY + ["db/step", "planner/flow", "planner/referee", "planner/problem",
+                                  "planner/search"] + SCHEDULE,
+    "planner": LIBRARY + ["db/step", "planner/flow", "planner/referee", "planner/problem", "planner/search",
+                          "planner/measure", "planner/workload"] + SCHEDULE,
+    "profiler/spool": ["hooks/mpi/functions"],
+    "profiler/cuda_records": ["profiler/spool"],
+    "profiler/capture_range": [],
+    "profiler/collector": IN_PROCESS + RECORDS + ["hooks", "hooks/mpi/functions"],
+    "profiler/gpu": LIBRARY + ["db/step"],
+    "profiler/convert": LIBRARY + RECORDS + ["db/step", "hooks/mpi/functions", "profiler/gpu"],
+    "profiler/import": LIBRARY + ["db/step", "profiler/gpu"],
+    "profiler/export": LIBRARY + ["db/step"],
+    "profiler/summary": LIBRARY + ["db/step", "profiler/gpu"],
+    "profiler/files": LIBRARY + ["db/step", "profiler/convert", "profiler/gpu", "profiler/import", "profiler/export",
+                                 "profiler/summary"],
+    "profiler/run": LIBRARY + RECORDS + ["profiler/convert"],
+    "profiler": LIBRARY + RECORDS + ["db/step", "profiler/convert", "profiler/files", "profiler/import",
+                                     "profiler/export", "profiler/summary", "profiler/run"],
+    "replay": LIBRARY + ["db/step", "db/grid"] + SCHEDULE,
+    "reports": LIBRARY + ["db/step", "db/grid"] + SCHEDULE,
+    "examples": [],  # a real program that knows nothing of Preserve
+}
+MOST_LINES = 500
+
+
+def room_of(path: str) -> str | None:
+    stem = path.rsplit(".", 1)[0]
+    fits = [room for room in ROOMS if stem == room or stem.startswith(room + "/")]
+    return max(fits, key=len, default=None)
+
+
+def included(root: Path, path: Path) -> list[tuple[int, str]]:
+    """Line number and text of each #include "..."."""
+    found = []
+    for number, line in enumerate(lines(root / path), 1):
+        match = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
+        if match:
+            found.append((number, match[1]))
+    return found
+
+
+def header_only(root: Path, header: str, seen: frozenset = frozenset()) -> bool:
+    """Needs no library of ours and throws no Error: fit for a foreign process."""
+    if header == "common/error.h" or (root / header).with_suffix(".cc").exists():
+        return False
+    return all(header_only(root, other, seen | {header}) for _, other in included(root, Path(header))
+               if other not in seen and (root / other).exists())
+
+
+def check_include(root: Path, path: Path, target: str) -> str | None:
+    """What is wrong with `path` including `target`."""
+    if not (root / target).exists():
+        if (root / path.parent / target).exists():
+            return f'write the path from the root: "{path.parent}/{target}"'
+        return None  # generated, or from outside
+    room, other = room_of(str(path)), room_of(target)
+    if other is None:
+        return f"{target} belongs to no room"
+    if other == room or other in ROOMS[room]:
+        return None
+    if other == "common" and IN_PROCESS[0] in ROOMS[room]:
+        if header_only(root, target):
+            return None
+        return f"{room} runs in a foreign process and may include only header-only parts of common, not {target}"
+    return f"{room} may not include {target}; it may see: {', '.join(ROOMS[room]) or 'nothing of Preserve'}"
+
+
+def check(root: Path) -> list[str]:
+    findings = []
+    folders = set()
+    for path in files(root):
+        code = path.suffix in CODE
+        if (code or path.suffix in {".py", ".css", ".js"}) and len(lines(root / path)) > MOST_LINES:
+            findings.append(f"{path}: {len(lines(root / path))} lines; a file over {MOST_LINES} is two ideas")
+        if not code or path.parts[0] == "tests":
+            continue
+        folders.add(path.parent)
+        if room_of(str(path)) is None:
+            findings.append(f"{path}: its folder has no room in {Path(__file__).name}: add one")
+            continue
+        for number, target in included(root, path):
+            wrong = check_include(root, path, target)
+            if wrong:
+                findings.append(f"{path}:{number}: {wrong}")
+    described = (root / "docs/data-flow.md").read_text(encoding="utf-8")
+    for folder in sorted(folders):
+        if f"`{folder}/`" not in described:
+            findings.append(f"docs/data-flow.md: no sentence about `{folder}/`")
+    return findings
+
+
+if __name__ == "__main__":
+    main(check)
