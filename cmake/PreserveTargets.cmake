@@ -67,10 +67,16 @@ function(preserve_tool name)
   add_dependencies(tools preserve-${name})
 endfunction()
 
-# preserve_test(name SOURCES ... LINK ... [LABELS ...] [TOOLS ...] [WHOLE]): gtest executable, one
-# CTest test per TEST(), or with WHOLE one for all, when they share a costly set-up. TOOLS are
-# executables the test runs. Label `threads` marks what runs more than one thread: these alone are
-# built (target threaded_tests) and run under ThreadSanitizer.
+# preserve_test(name SOURCES ... LINK ... [LABELS ...] [TOOLS ...] [WHOLE] [SMOKE FILTER]): gtest executable,
+# one CTest test per TEST(), or with WHOLE one for all, when they share a costly set-up. TOOLS are
+# executables the test runs. Labels with a meaning:
+#   threads    runs more than one thread in instrumented code: these alone are built (target
+#              threaded_tests) and run under ThreadSanitizer
+#   mpi        starts ranks: takes two of the processors that ctest -j shares out
+#   cli        runs the tools as a user does     emulation   runs emulated CUDA, block by block
+# What cli and emulation run, other tests run in-process at a fraction of the time. Under a sanitizer,
+# which makes them several times slower, only those with SMOKE are built, and only the tests that fit
+# this filter of gtest's are run.
 add_custom_target(threaded_tests)
 
 # What most tests include, compiled once. An executable, since the tests are: code of a library is position-independent
@@ -93,9 +99,9 @@ function(preserve_test_options name)
 endfunction()
 
 function(preserve_test name)
-  cmake_parse_arguments(ARG "WHOLE" "TIMEOUT" "SOURCES;LINK;LABELS;TOOLS" ${ARGN})
+  cmake_parse_arguments(ARG "WHOLE" "TIMEOUT;SMOKE" "SOURCES;LINK;LABELS;TOOLS" ${ARGN})
   if(NOT ARG_TIMEOUT)
-    set(ARG_TIMEOUT 120)
+    set(ARG_TIMEOUT 300)  # against a test that hangs, not one that is slow on a busy machine
   endif()
   add_executable(${name} ${ARG_SOURCES})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
@@ -112,11 +118,22 @@ function(preserve_test name)
   if(ARG_LABELS)  # an empty value would swallow the next word
     list(APPEND properties LABELS "${ARG_LABELS}")
   endif()
-  if(ARG_WHOLE)
-    add_test(NAME ${name} COMMAND ${name})
+  if("mpi" IN_LIST ARG_LABELS)
+    list(APPEND properties PROCESSORS 2)
+  endif()
+  set(filter "")
+  if(PRESERVE_SANITIZE AND ("cli" IN_LIST ARG_LABELS OR "emulation" IN_LIST ARG_LABELS))
+    if(NOT ARG_SMOKE)
+      set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
+      return()
+    endif()
+    set(filter --gtest_filter=${ARG_SMOKE})
+  endif()
+  if(ARG_WHOLE OR filter)
+    add_test(NAME ${name} COMMAND ${name} ${filter})
     set_tests_properties(${name} PROPERTIES ${properties})
   else()
-    gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES ${properties})
+    gtest_discover_tests(${name} DISCOVERY_TIMEOUT 300 PROPERTIES ${properties})
   endif()
 endfunction()
 
