@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Target `bundle` (preset bundle): preserve-<version>-linux-<machine>.tar.gz, which runs on any Linux with
 # glibc PRESERVE_BUNDLE_GLIBC or newer (2.35: Ubuntu 22.04, on which most images of inference servers are
-# based). Programs look for libraries in ../lib beside them, where everything but glibc and Open MPI is carried
-# along. The C++ runtime is linked in, without the parts that are not used: Debian 12's shared one needs 2.36.
-option(PRESERVE_BUNDLE "Build for the portable bundle: libraries are looked for beside the programs" OFF)
+# based). Programs look for libraries in ../lib next to their folder, which holds everything but glibc and Open MPI. The C++ runtime is linked in, without the parts that are not used: Debian 12's shared one needs 2.36.
+option(PRESERVE_BUNDLE "Build for the portable bundle: programs look for libraries in ../lib" OFF)
 set(PRESERVE_BUNDLE_GLIBC 2.35)
 if(PRESERVE_BUNDLE)
   set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)

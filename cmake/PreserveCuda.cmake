@@ -12,7 +12,7 @@ if(PRESERVE_HAVE_CUDA AND NOT PRESERVE_SANITIZE)  # nvcc does not take sanitizer
   include(CheckLanguage)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
-    set(CMAKE_CUDA_ARCHITECTURES 80)  # of targets that say nothing
+    set(CMAKE_CUDA_ARCHITECTURES 80)  # of targets that set none
     if(PRESERVE_CCACHE AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
       set(CMAKE_CUDA_COMPILER_LAUNCHER ${PRESERVE_CCACHE})
     endif()

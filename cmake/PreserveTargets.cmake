@@ -6,13 +6,13 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
-# The tools look for the collector in ../lib/preserve beside bin, both here and when installed.
+# The tools look for the collector in ../lib/preserve next to bin, both here and when installed.
 set(PRESERVE_PLUGIN_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib/preserve)
 if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "" FORCE)
 endif()
 # Line tables are enough to profile and to read a backtrace; full debug information takes a third of the build.
-# A preset that says otherwise wins.
+# A preset may set other flags.
 foreach(language C CXX)
   if(CMAKE_${language}_FLAGS_RELWITHDEBINFO STREQUAL "-O2 -g -DNDEBUG")
     set(CMAKE_${language}_FLAGS_RELWITHDEBINFO "-O2 -g1 -DNDEBUG")
@@ -116,7 +116,8 @@ function(preserve_test name)
   endif()
   set(properties TIMEOUT ${ARG_TIMEOUT})
   if(ARG_LABELS)  # an empty value would swallow the next word
-    list(APPEND properties LABELS "${ARG_LABELS}")
+    string(REPLACE ";" "\\;" labels "${ARG_LABELS}")  # several stay one value
+    list(APPEND properties LABELS "${labels}")
   endif()
   if("mpi" IN_LIST ARG_LABELS)
     list(APPEND properties PROCESSORS 2)

@@ -13,7 +13,7 @@
 namespace preserve::bench {
 
 // `target` in words as the requirement states it ("at most 60 ns"), empty when there is none;
-// `met` is what the median says about it. Interval: bootstrap of the median, 95 %.
+// `met`: the median reaches it. Interval: bootstrap of the median, 95 %.
 inline void report_metric(const std::string& area, const std::string& metric,
                           const std::string& unit, const std::vector<double>& values,
                           const std::string& target, bool met) {

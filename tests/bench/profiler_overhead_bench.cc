@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Cost of recording an NVTX push/pop pair: the same loop in child processes with and without the
 // collector, alternating. A plain loop of millions of pairs with a ring that holds them, first
-// touch of its memory and the writer beside it included, and how many records were dropped; bursts
+// touch of its memory and the writer thread included, and how many records were dropped; bursts
 // that leave time to flush, as a decode step does; and the plain loop with the ring of the default
 // size.
 #include <nvtx3/nvToolsExt.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What measuring costs beside the measured steps: judging all samples (a bootstrap per arm), which
+// What measuring costs in addition to the measured steps: judging all samples (a bootstrap per arm), which
 // happens between passes while every rank waits.
 #include <vector>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CUDA device on a real GPU: what it reads, how long it says things take, and that prefetches
+// The CUDA device on a real GPU: what it reads, which times it reports, and that prefetches
 // fetch. Skipped where there is none. No limit here is a benchmark; each leaves room for any GPU.
 #include <cuda_runtime.h>
 #include <gmock/gmock.h>
@@ -206,7 +206,7 @@ TEST_F(GpuDeviceTest, LaunchOrderEdgeBeginsBeforeTheEnd) {
     EXPECT_LT(one.op_start_ns[1], late.op_start_ns[1] + 20'000);
     EXPECT_GE(one.op_start_ns[1], one.op_start_ns[0]);
   }
-  // CUDA promises no more than to try; preserve-calibrate notes it too.
+  // CUDA guarantees nothing here; preserve-calibrate notes it too.
   const auto waits = [](const GpuRun& one) { return one.op_start_ns[1] >= 150'000; };
   if (waits(early) || waits(in_streams)) {
     GTEST_SKIP() << "it waits for the end here, in a graph: " << waits(early)

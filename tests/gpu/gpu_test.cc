@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What only a GPU can show: real CUPTI records of a real program. Skipped where there is none. Runs
-// from the build tree and from the bundle: the programs lie beside this one, or in ../bin.
+// from the build tree and from the bundle: the programs are next to this one, or in ../bin.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The simulated GPU's second-level cache: blocks in the order of their last use, and beside them
+// The simulated GPU's second-level cache: blocks in the order of their last use, and next to them
 // those that were asked to be evicted last, as long as the set-aside has room for them.
 #pragma once
 

@@ -41,7 +41,7 @@ class SpoolWriter {
   // Writes the file: definitions, records in order, statistics, and a trailer when `complete`.
   void finish(bool complete = true);
   uint64_t dropped = 0;         // stated in the statistics
-  int64_t last_anchor_ns = -1;  // what the clock says at the end; -1: the truth
+  int64_t last_anchor_ns = -1;  // the clock at the end; -1: the right time
 
  private:
   void record(spool::RecordType type, int64_t ns, uint8_t flags, uint16_t domain,
