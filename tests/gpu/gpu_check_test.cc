@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -66,8 +67,8 @@ class GpuCheck : public testing::Test {
   // What the measuring tools find. They write what they are asked for, and note how they were
   // called.
   struct Findings {
-    std::string speedup = "1.030000", low = "1.027000", predicted = "1.050000";
-    std::string fidelity = "0.990000";
+    double speedup = 1.03, low = 1.027, predicted = 1.05;  // low 0: too few samples
+    double fidelity = 0.99;                                // 0: not known
     std::string planned_ns = "60000", realised_ns = "57000";
     std::string grid_met = "true";
   };
@@ -90,25 +91,27 @@ class GpuCheck : public testing::Test {
                 ">>\"${outputs[0]}\"");
     program("preserve-tune",
             outputs +
-                "for file in \"${outputs[@]}\"; do echo '{\"verdict\": \"prefetch\"}' "
+                "for file in \"${outputs[@]}\"; do echo '{\"plan\": {\"verdict\": \"prefetch\"}}' "
                 ">\"$file\"; done");
     program("preserve-replay", outputs + "echo db >\"${outputs[0]}\"");
-    std::string facts;
-    for (const auto& [name, value] :
-         {std::pair("prefetch_speedup", found.speedup),
-          {"prefetch_speedup_low", found.low},
-          {"prefetch_speedup_high", found.low.empty() ? "" : "1.033000"},
-          {"predicted_speedup", found.predicted},
-          {"fidelity", found.fidelity},
-          {"predicted_saved_ns", found.planned_ns},
-          {"realised_saved_ns", found.realised_ns},
-          {"verdict", "FAST"},
-          {"plan_verdict", "prefetch"},
-          {"collective", "stand-in"}}) {
-      facts += fmt::format("{{\n \"name\": \"{}\",\n \"value\": \"{}\"\n}},\n", name, value);
+    nlohmann::json facts = nlohmann::json::array();
+    for (const auto& [name, value] : {std::pair("predicted_saved_ns", found.planned_ns),
+                                      {"realised_saved_ns", found.realised_ns},
+                                      {"collective", "stand-in"}}) {
+      facts.push_back({{"name", name}, {"value", value}});
     }
-    facts += R"({"name": "gemm_stream", "dram_read_bytes": {"mean": 33554432}})";
-    std::ofstream(folder_ / "facts.json") << facts;
+    nlohmann::json measured{{"facts", facts}, {"verdict", "FAST"}, {"speedup", nullptr}};
+    if (found.low > 0) {
+      measured["speedup"] = {{"low", found.low}, {"estimate", found.speedup}, {"high", 1.033}};
+    }
+    measured["fidelity"] = nullptr;
+    if (found.fidelity > 0) measured["fidelity"] = {{"step", found.fidelity}};
+    const nlohmann::json plan{{"verdict", "prefetch"},
+                              {"predicted", {{"speedup", found.predicted}}}};
+    const nlohmann::json report{
+        {"counters", {{{"name", "gemm_stream"}, {"dram_read_bytes", {{"mean", 33554432}}}}}},
+        {"scenarios", {{{"measured", measured}, {"plan", plan}}}}};
+    std::ofstream(folder_ / "report.json") << report.dump();
     std::ofstream(folder_ / "grid.csv") << "model,dtype,ranks,batch,context,status\r\n"
                                            "m,fp16,8,1,2048,done\r\nm,fp16,8,8,2048,pending\r\n"
                                            "m,fp16,4,1,2048,done\r\n";
@@ -118,7 +121,7 @@ class GpuCheck : public testing::Test {
     program(
         "preserve-report",
         outputs + fmt::format("for file in \"${{outputs[@]}}\"; do case ${{file##*/}} in grid.*) "
-                              "cp '{0}/'${{file##*/}} \"$file\" ;; *) cp '{0}/facts.json' "
+                              "cp '{0}/'${{file##*/}} \"$file\" ;; *) cp '{0}/report.json' "
                               "\"$file\" ;; esac; done",
                               folder_.path().string()));
     std::ofstream(folder_ / "grid.html") << "<html>";
@@ -128,7 +131,7 @@ class GpuCheck : public testing::Test {
     std::vector<std::string> all = environment;
     all.push_back("PATH=" + (folder_ / "bundle/bin").string() + ":/usr/bin:/bin");
     return test::run_program(
-        {"/bin/bash", folder_ / "bundle/scripts/gpu-check", "-o", folder_ / "out"}, all,
+        {PRESERVE_PYTHON, folder_ / "bundle/scripts/gpu-check", "-o", folder_ / "out"}, all,
         folder_.path());
   }
   nlohmann::json summary() const {
@@ -314,8 +317,8 @@ TEST_F(GpuCheck, TargetsThatAreMet) {
   EXPECT_EQ(result(found, "grid: no cell slower"), "ok");
   EXPECT_THAT(run.out, testing::HasSubstr("slowest plan 0.98x"));
   EXPECT_THAT(run.out, testing::HasSubstr("3.00 TB/s"));
-  EXPECT_THAT(run.out, testing::HasSubstr("1.030000x"));
-  EXPECT_THAT(run.out, testing::HasSubstr("[1.027000, 1.033000] FAST"));
+  EXPECT_THAT(run.out, testing::HasSubstr("1.030x"));
+  EXPECT_THAT(run.out, testing::HasSubstr("[1.027, 1.033] FAST"));
   EXPECT_THAT(run.out, testing::HasSubstr("95.0"));
   EXPECT_THAT(run.out, testing::HasSubstr("2 of 8 cells"));
   for (const char* file : {"device.json", "schedule.json", "model.db", "replay.db", "report.json",
@@ -326,27 +329,28 @@ TEST_F(GpuCheck, TargetsThatAreMet) {
 
 TEST_F(GpuCheck, TargetsThatAreMissed) {
   const struct {
-    std::string Findings::*number;
-    const char* value;
     const char* target;
-  } cases[] = {{&Findings::fidelity, "1.060000", "target: baseline within 5 %"},
-               {&Findings::fidelity, "", "target: baseline within 5 %"},
-               {&Findings::predicted, "1.070000", "target: prediction within 3 points"},
-               {&Findings::predicted, "0.990000", "target: prediction within 3 points"},
-               {&Findings::realised_ns, "50000", "target: 90 % of the saving realised"},
-               {&Findings::grid_met, "false", "grid: no cell slower"}};
+    std::function<void(Findings&)> change;
+    int missed = 1;
+  } cases[] = {
+      // The tools' tables are one: what the model's baseline misses, the recording's misses too.
+      {"target: baseline within 5 %", [](Findings& found) { found.fidelity = 1.06; }, 2},
+      {"target: baseline within 5 %", [](Findings& found) { found.fidelity = 0; }},
+      {"target: prediction within 3 points", [](Findings& found) { found.predicted = 1.07; }},
+      {"target: prediction within 3 points", [](Findings& found) { found.predicted = 0.99; }},
+      {"target: 90 % of the saving realised", [](Findings& found) { found.realised_ns = "50000"; }},
+      {"grid: no cell slower", [](Findings& found) { found.grid_met = "false"; }}};
   for (const auto& each : cases) {
     play_gpu(1'000'000, 1'000'000);
     Findings findings;
-    findings.*each.number = each.value;
+    each.change(findings);
     play_tools(findings);
     const test::Run run = check({"GPU_CHECK_PAIRS=1"});
     EXPECT_EQ(run.exit_code, 1) << run.out;
     const nlohmann::json found = summary();
     int missed = 0;
     for (const nlohmann::json& row : found["checks"]) missed += row["result"] == "missed";
-    // The tools' tables are one: what the model's baseline misses, the recording's misses too.
-    EXPECT_EQ(missed, each.value == std::string("1.060000") ? 2 : 1) << each.target;
+    EXPECT_EQ(missed, each.missed) << each.target;
     EXPECT_EQ(result(found, each.target), "missed") << run.out;
   }
 }
@@ -355,7 +359,7 @@ TEST_F(GpuCheck, APlanThatDoesNothingHasNoSavingToRealise) {
   play_gpu(1'000'000, 1'000'000);
   Findings findings;
   findings.planned_ns = findings.realised_ns = "0";
-  findings.predicted = findings.speedup = "1.000000";
+  findings.predicted = findings.speedup = 1;
   play_tools(findings);
   EXPECT_EQ(check().exit_code, 0);
   EXPECT_EQ(result(summary(), "target: 90 % of the saving realised"), "skipped");
@@ -364,7 +368,7 @@ TEST_F(GpuCheck, APlanThatDoesNothingHasNoSavingToRealise) {
 TEST_F(GpuCheck, AReplayWithTooFewSamplesFails) {
   play_gpu(1'000'000, 1'000'000);
   Findings findings;
-  findings.low.clear();
+  findings.low = 0;
   play_tools(findings);
   EXPECT_EQ(check().exit_code, 1);
   EXPECT_EQ(result(summary(), "replay"), "FAILED");
