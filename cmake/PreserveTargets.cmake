@@ -73,7 +73,7 @@ endfunction()
 #   threads    runs more than one thread in instrumented code: these alone are built (target
 #              threaded_tests) and run under ThreadSanitizer
 #   mpi        starts ranks: takes two of the processors that ctest -j shares out
-#   cli        runs the tools as a user does     emulation   runs emulated CUDA, block by block
+#   cli        runs the tools as a user does     emulation   runs a GPU emulated block by block
 # What cli and emulation run, other tests run in-process at a fraction of the time. Under a sanitizer,
 # which makes them several times slower, only those with SMOKE are built, and only the tests that fit
 # this filter of gtest's are run.

@@ -74,7 +74,7 @@ class Flow : public testing::Test {
     ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
     const Finished replayed =
         run({"preserve-replay", path("trace.db"), tune[5], "-o",
-             path(("replay" + suffix + ".db").c_str()), "--time-limit", "2s", "--oversubscribe"});
+             path(("replay" + suffix + ".db").c_str()), "--time-limit", "1s", "--oversubscribe"});
     ASSERT_EQ(replayed.exit_code, 0) << replayed.err;
     EXPECT_THAT(replayed.out, testing::ContainsRegex("FAST|SAME|SLOW|AMBG"));
     const std::string report = path(("report" + suffix + ".json").c_str());
