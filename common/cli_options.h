@@ -5,14 +5,16 @@
 //
 //   app.add_option("--link", link_ns, "...")->transform(as_duration_ns())->default_str("0");
 //   app.add_option("--budget", budget_bytes, "...")->transform(as_size_bytes());
-//   app.add_option("--mode", mode, "...")->transform(as_choice<Mode>({{"fast", Mode::fast}, ...}));
+//   app.add_option("--mode", mode, "...")->transform(as_choice({Mode::fast, Mode::exact}));
 //
 // Default values in the help: default_str(format_duration(link_ns)), as CLI11 would print the bare
-// number. What does not parse is a usage error that names the option.
+// number; of an enumerator capture_default_str() prints its word, when to_string() returns a const
+// char* or std::string. What does not parse is a usage error that names the option.
 #pragma once
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <string>
 #include <utility>
@@ -31,11 +33,13 @@ namespace detail {
 CLI::Validator as_choice(std::vector<std::pair<std::string, int64_t>> values);
 }
 
-// A word of the list -> its enumerator; the help lists the words.
+// The word that to_string() has for one of `choices` -> that enumerator; the help lists the words.
 template <typename Enum>
-CLI::Validator as_choice(const std::vector<std::pair<std::string, Enum>>& words) {
+CLI::Validator as_choice(std::initializer_list<Enum> choices) {
   std::vector<std::pair<std::string, int64_t>> values;
-  for (const auto& [word, value] : words) values.emplace_back(word, static_cast<int64_t>(value));
+  for (const Enum choice : choices) {
+    values.emplace_back(std::string(to_string(choice)), static_cast<int64_t>(choice));
+  }
   return detail::as_choice(std::move(values));
 }
 

@@ -15,7 +15,7 @@
 #include <optional>
 
 #include "common/error.h"
-#include "planner/flow/solvers.h"
+#include "planner/flow/dynamic.h"
 
 namespace preserve {
 
@@ -87,7 +87,7 @@ class Dynamic {
   }
 
  private:
-  // A supply or demand, in the order of the walk that starts behind the cut.
+  // A supply or demand, in the order of the walk that starts after the cut.
   struct Insertion {
     bool is_supply;
     uint32_t index;  // of the supply or demand

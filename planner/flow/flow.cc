@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "common/error.h"
-#include "planner/flow/solvers.h"
+#include "planner/flow/dynamic.h"
 
 namespace preserve {
 
@@ -150,11 +150,10 @@ std::string why_not_optimal(const FlowProblem& problem, const FlowSolution& solu
   return {};
 }
 
-FlowSolution solve_flow(const FlowProblem& problem, FlowSolver solver) {
+FlowSolution solve_flow(const FlowProblem& problem) {
   check_flow_problem(problem);
   if (problem.hold.empty()) return {};
-  FlowSolution solution =
-      solver == FlowSolver::dynamic ? solve_flow_dynamic(problem) : solve_flow_reference(problem);
+  FlowSolution solution = solve_flow_dynamic(problem);
   remove_circulation(solution);
   solution.price = least_prices(problem, solution);
   if (const std::string why = why_not_optimal(problem, solution); !why.empty()) {

@@ -114,8 +114,8 @@ class Candidates {
     slices.push_back({access.tensor, part.begin, blocks});
   }
 
-  // Was any byte of `part` touched so recently that it has not left the cache? Walks back over the
-  // tensor's uses, around the ring, until more than the cache has streamed by.
+  // Was any byte of `part` touched so recently that it is still cached? Walks back over the
+  // tensor's uses, around the ring, until more bytes than the cache holds have streamed by.
   bool still_cached(int32_t tensor, const Range& part, int32_t ordinal) const {
     const std::vector<Use>& uses = uses_[static_cast<size_t>(tensor)];
     const auto here =

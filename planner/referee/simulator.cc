@@ -41,16 +41,11 @@ void check_accesses(const FoldedStep& step) {
   }
 }
 
-// --- the plan as the prefetch stream executes it
-// --------------------------------------------------
+// --- the plan as the prefetch stream executes it -------------------------------------------------
 
-const PrefetchMethod* choose_method(const DeviceModel& device, const SimulationOptions& options) {
-  for (const PrefetchMethod& method : device.methods) {
-    const bool named = options.method.empty() || method.name == options.method;
-    const bool placed = options.placement.empty() || method.placement == options.placement;
-    if (named && placed) return &method;
-  }
-  if (options.method.empty() && options.placement.empty()) return nullptr;
+const PrefetchMethod* method_of(const DeviceModel& device, const SimulationOptions& options) {
+  const PrefetchMethod* found = find_method(device, options.method, options.placement);
+  if (found != nullptr || (options.method.empty() && options.placement.empty())) return found;
   throw input_error("device {} has no prefetch method {} {}: plan again for this device",
                     device.name, options.method, options.placement);
 }
@@ -120,7 +115,7 @@ class PlanReader {
     if (planned.next_step != (planned.consumer_ordinal <= window.ordinal)) {
       throw input_error(
           "the plan's window {} prefetches for operator {} of the {} step: a consumer "
-          "behind its window is in the same step, any other in the next",
+          "after its window is in the same step, any other in the next",
           window.ordinal, planned.consumer_ordinal, planned.next_step ? "next" : "same");
     }
     return {tensor->second, planned.offset_bytes, planned.offset_bytes + planned.length_bytes,
@@ -179,8 +174,8 @@ std::vector<OpModel> recorded_models(const FoldedStep& step, int64_t link_latenc
 }
 
 // Splits each recorded duration into a part that does not depend on where the bytes come from and a
-// part that does: reads that missed at memory bandwidth, reads that hit at cache bandwidth. An
-// operator that was faster than these rates allow gets its bytes part scaled to what it took.
+// part that does: reads that missed at memory bandwidth, reads that hit at cache bandwidth. For an
+// operator that was faster than these rates allow, the bytes part is scaled to its duration.
 void calibrate(const FoldedStep& step, const DeviceModel& device, const EngineStep& baseline,
                double memory_bytes_per_ns, double cache_bytes_per_ns,
                std::vector<OpModel>& models) {
@@ -260,7 +255,7 @@ SimulationResult simulate(const FoldedStep& step, const DeviceModel& device, con
   double cache_bytes_per_ns =
       positive_rate(device, device.cache_read_bandwidth_bytes_per_s, "cache read bandwidth");
   PrefetchOrders orders = PlanReader(step, plan).read();
-  if (const PrefetchMethod* method = choose_method(device, options)) {
+  if (const PrefetchMethod* method = method_of(device, options)) {
     orders.rate_bytes_per_ns =
         std::min(hardware.memory_bytes_per_ns,
                  positive_rate(device, method->bandwidth_bytes_per_s, "prefetch bandwidth"));
@@ -277,7 +272,7 @@ SimulationResult simulate(const FoldedStep& step, const DeviceModel& device, con
   StepEngine engine(step, order, device, hardware, models, orders);
   const SteadyRun baseline = run_until_steady(engine);
   calibrate(step, device, baseline.last, hardware.memory_bytes_per_ns, cache_bytes_per_ns, models);
-  // From the recorded step on, as in reality: with an empty plan nothing changes.
+  // Starts from the recorded step, so that an empty plan changes nothing.
   engine.start_prefetching();
   const SteadyRun planned = run_until_steady(engine);
 
@@ -293,8 +288,6 @@ SimulationResult simulate(const FoldedStep& step, const DeviceModel& device, con
   result.all_hot_step_ns = hot_engine.run().step_ns;
   result.collective_slowdown_ns = planned.last.collective_slowdown_ns;
   result.redundant_bytes = planned.last.redundant_bytes;
-  result.peak_cache_bytes = planned.last.peak_unread_bytes;
-  result.steps_simulated = planned.steps;
   result.steady = planned.steady;
   fill_result(plan, orders, models, planned.last, result);
   return result;

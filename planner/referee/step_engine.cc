@@ -53,12 +53,11 @@ EngineStep StepEngine::run() {
   while (!is_over()) advance_to_next_change();
   result_.step_ns = clock_[kReal];
   result_.redundant_bytes = stream_.redundant_bytes();
-  result_.peak_unread_bytes = stream_.peak_unread_bytes();
   stream_.start_next_step();
   return std::move(result_);
 }
 
-// A graph has ended when all in it has, prefetches that nobody waits for included; until then the
+// A graph has ended when all its nodes have, prefetches without a consumer included; until then the
 // next step does not begin.
 bool StepEngine::is_over() {
   if (!step_over_ || orders_.stops_with_window) return step_over_;

@@ -49,8 +49,8 @@ class Taker {
     for (const PlanConsumer& consumer : problem.consumers) cursors_.emplace_back(consumer);
   }
 
-  // Some edge holds nothing (solve_flow() sees to it): the walk starts behind it with an empty
-  // queue, and every block has left when it gets there again.
+  // Some edge holds nothing (solve_flow() ensures it): the walk starts after it with an empty
+  // queue, and every block has left when it returns to it.
   Decomposition run() {
     const FlowProblem& flow = problem_.flow;
     const size_t nodes = flow.hold.size();
@@ -110,8 +110,8 @@ class Taker {
   void add(size_t supply, int32_t consumer, const Slice& part, double saved_ns) {
     const auto window = static_cast<size_t>(problem_.supply_window[supply]);
     const int32_t opened = problem_.windows[window].ordinal, arrives = problem_.supply_op[supply];
-    const int64_t behind = arrives == opened ? 0 : distance(opened, arrives);
-    if (behind + distance(arrives, consumer) > static_cast<int64_t>(step_.ops.size())) {
+    const int64_t after = arrives == opened ? 0 : distance(opened, arrives);
+    if (after + distance(arrives, consumer) > static_cast<int64_t>(step_.ops.size())) {
       result_.dropped_blocks += part.blocks;
       return;
     }
@@ -140,7 +140,8 @@ class Taker {
     prefetches.push_back(std::move(prefetch));
   }
 
-  // Used up: the window limits. Something left although bytes would still pay: the cache does.
+  // A used-up window limits itself. Unused capacity although bytes would still pay: the cache
+  // limits.
   std::string what_binds(const Window& window, const std::vector<uint8_t>& blocked) const {
     int64_t capacity = 0;
     bool cache = false;
@@ -159,9 +160,8 @@ class Taker {
     return std::max<int64_t>(0, solution_.price[static_cast<size_t>(supply.node)] - supply.cost);
   }
 
-  // Nodes that see, before the next empty-handed stretch ends, an edge whose room is used up and
-  // behind which a block is worth more than here.
-  std::vector<uint8_t> nodes_behind_full_edges() const {
+  // Nodes from which the next edge without spare room leads to a node where a block is worth more.
+  std::vector<uint8_t> nodes_before_full_edges() const {
     const size_t nodes = problem_.flow.hold.size();
     std::vector<uint8_t> blocked(nodes, 0);
     for (size_t walked = 2 * nodes; walked-- > 0;) {
@@ -178,7 +178,7 @@ class Taker {
 
   Decomposition finish() {
     if (!queue_.empty()) throw internal_error("a fetched block was never read");
-    const std::vector<uint8_t> blocked = nodes_behind_full_edges();
+    const std::vector<uint8_t> blocked = nodes_before_full_edges();
     for (size_t i = 0; i < windows_.size(); ++i) {
       const Window& window = problem_.windows[i];
       // The walk may have begun in the middle of what this window fetches.

@@ -131,7 +131,7 @@ TEST_F(MeasureCli, EveryPlanIsMeasuredAndRecorded) {
   EXPECT_TRUE(other_method);
   ASSERT_THAT(schedule.plan.reasons, Not(IsEmpty()));
   EXPECT_THAT(schedule.plan.reasons.back(), HasSubstr("measured"));
-  EXPECT_EQ(schedule.plan.verdict == "prefetch", schedule.plan.measured.has_value());
+  EXPECT_EQ(schedule.plan.verdict == PlanVerdict::prefetch, schedule.plan.measured.has_value());
   EXPECT_EQ(schedule.trace_sha256, sha256_of_file(directory_ / "trace.db"));
 
   // The same files again need leave.
@@ -195,14 +195,14 @@ TEST_F(MeasureCli, ReplayGetsItsTimeAndItsOptions) {
 
 TEST_F(MeasureCli, OptionsThatDoNotGoTogetherAreRefused) {
   expect_refused(measure({"--dimacs", "flow.min"}), "--dimacs");
-  expect_refused(measure({"--measure-time", "0"}), "longer than 0");
+  expect_refused(measure({"--measure-time", "0"}), "--measure-time");
   const auto tune = [&](std::vector<std::string> argv) {
     argv.insert(argv.begin(), {tool_.string(), "trace.db", "--device", "device.json"});
     return test::run_program(argv, {}, directory_.path());
   };
   expect_refused(tune({"--", "--oversubscribe"}), "--measure");
-  expect_refused(tune({"--measure-time", "3s"}), "--measure, which is missing");
-  expect_refused(tune({"--rounds", "3"}), "--measure, which is missing");
+  expect_refused(tune({"--measure-time", "3s"}), "--measure-time requires --measure");
+  expect_refused(tune({"--rounds", "3"}), "--rounds requires --measure");
   expect_refused(tune({"--no-such-option"}), "not expected: --no-such-option");
   expect_refused(tune({"another.db"}), "not expected: another.db");
   EXPECT_THAT(tune({"--rounds", "0"}).exit_code, 2);
@@ -213,7 +213,7 @@ TEST_F(MeasureCli, WithNothingToMeasureNothingIsReplayed) {
   const test::Run run = measure({"--strategy", "none"});
   ASSERT_EQ(run.exit_code, 0) << run.err;
   EXPECT_FALSE(fs::exists(directory_ / "replayed"));
-  EXPECT_EQ(load_schedule(directory_ / "schedule.json").plan.verdict, "do-nothing");
+  EXPECT_EQ(load_schedule(directory_ / "schedule.json").plan.verdict, PlanVerdict::do_nothing);
 }
 
 }  // namespace

@@ -76,8 +76,8 @@ TEST_F(PreserveTune, WritesAScheduleForTheTrace) {
   EXPECT_THAT(run.out, HasSubstr("prefetch: predicted"));
   EXPECT_THAT(run.err, HasSubstr("next: preserve-replay trace.db schedule.json\n"));
   const Schedule planned = schedule();
-  EXPECT_EQ(planned.plan.strategy, "flow");
-  EXPECT_EQ(planned.plan.verdict, "prefetch");
+  EXPECT_EQ(planned.plan.strategy, Strategy::flow);
+  EXPECT_EQ(planned.plan.verdict, PlanVerdict::prefetch);
   EXPECT_EQ(planned.trace_sha256, sha256_of_file(directory_ / "trace.db"));
   EXPECT_EQ(planned.ranks, 2);
   EXPECT_EQ(planned.budget_bytes, 4 << 20);
@@ -101,11 +101,10 @@ TEST_F(PreserveTune, OneFileForBothStreamsKeepsTheirOrder) {
   EXPECT_LT(run.out.find("predicted"), run.out.find("next: "));
 }
 
-TEST_F(PreserveTune, IsDeterministicAndKeepsTheSeed) {
-  ASSERT_EQ(tune_with_device({"--seed", "7", "-o", "a.json"}).exit_code, 0);
-  ASSERT_EQ(tune_with_device({"--seed", "7", "-o", "b.json"}).exit_code, 0);
+TEST_F(PreserveTune, IsDeterministic) {
+  ASSERT_EQ(tune_with_device({"-o", "a.json"}).exit_code, 0);
+  ASSERT_EQ(tune_with_device({"-o", "b.json"}).exit_code, 0);
   EXPECT_EQ(read_text_file(directory_ / "a.json"), read_text_file(directory_ / "b.json"));
-  EXPECT_EQ(schedule("a.json").seed, 7u);
 }
 
 TEST_F(PreserveTune, TheOrderOfRowsDoesNotMatter) {
@@ -160,14 +159,14 @@ TEST_F(PreserveTune, DoingNothingLeavesTheRejectedPlanToReplay) {
   EXPECT_THAT(run.out, AllOf(HasSubstr("do-nothing: "), HasSubstr("below 0.5 %"),
                              Not(HasSubstr("prefers"))));
   const Schedule planned = schedule();
-  EXPECT_EQ(planned.plan.strategy, "none");
+  EXPECT_EQ(planned.plan.strategy, Strategy::none);
   EXPECT_TRUE(planned.plan.windows.empty());
   EXPECT_EQ(planned.plan.prefetch_step_ns, planned.plan.baseline_step_ns);
   EXPECT_EQ(planned.plan.speedup, 1);
   EXPECT_EQ(planned.plan.cache_peak_bytes, 0);
   EXPECT_GT(planned.plan.objective_ns, 0);
   ASSERT_FALSE(planned.candidates.empty());
-  EXPECT_EQ(planned.candidates[0].verdict, "prefetch");
+  EXPECT_EQ(planned.candidates[0].verdict, PlanVerdict::prefetch);
   EXPECT_GT(planned.candidates[0].speedup, 1);
 }
 
@@ -179,7 +178,7 @@ TEST_F(PreserveTune, NeverOverwritesUnasked) {
   EXPECT_THAT(run.err, HasSubstr("-f"));
   EXPECT_EQ(read_text_file(directory_ / "schedule.json"), before);
   EXPECT_EQ(tune_with_device({"--strategy", "none", "-f"}).exit_code, 0);
-  EXPECT_EQ(schedule().plan.verdict, "do-nothing");
+  EXPECT_EQ(schedule().plan.verdict, PlanVerdict::do_nothing);
   EXPECT_EQ(tune({"trace.db", "--device", "device.json", "-f", "-o", "trace.db"}).exit_code, 2);
 }
 
@@ -214,15 +213,14 @@ TEST_F(PreserveTune, ALinkLengthensWindowsAndStep) {
 }
 
 TEST_F(PreserveTune, EveryStrategyAndOptionIsAccepted) {
-  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
-           {"--strategy", "bfs"},
-           {"--strategy", "bfs", "--bfs-scope", "running", "--bfs-full", "skip"},
-           {"--windows", "idle"},
-           {"--rank", "1"},
-           {"--budget", "1MiB"},
-           {"--candidates", "1"},
-           {"--method", "load"},
-           {"--min-prefetch", "64KiB", "--window-cost", "1us"}}) {
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"--strategy", "bfs"},
+                                             {"--windows", "idle"},
+                                             {"--rank", "1"},
+                                             {"--budget", "1MiB"},
+                                             {"--candidates", "1"},
+                                             {"--method", "load"},
+                                             {"--min-prefetch", "64KiB"}}) {
     std::vector<std::string> all = arguments;
     all.insert(all.end(), {"-f"});
     const test::Run run = tune_with_device(all);
@@ -289,12 +287,11 @@ TEST_F(PreserveTune, RefusesBadUsage) {
   expect_refused(tune_with_device({"--budget", "0"}), "budget of zero");
   expect_refused(tune_with_device({"--budget", "64MiB"}), "more than the cache");
   expect_refused(tune_with_device({"--budget", "100"}), "smallest slice");
-  expect_refused(tune_with_device({"--method", "magic"}), "it has: load");
+  expect_refused(tune_with_device({"--method", "magic"}), "has: load");
   expect_refused(tune_with_device({"--rank", "9"}), "rank 9");
   expect_refused(tune_with_device({"--link", "5"}), "5");
   expect_refused(tune_with_device({"--link", "9000000s"}), "at most 10.00 s");
-  expect_refused(tune_with_device({"--window-cost", "1s"}), "at most 10.00 ms");
-  EXPECT_EQ(tune_with_device({"--strategy", "magic"}).exit_code, 2);
+  expect_refused(tune_with_device({"--strategy", "magic"}), "flow, bfs, none");
   EXPECT_EQ(tune({}).exit_code, 2);
 }
 
@@ -333,7 +330,7 @@ TEST_F(PreserveTune, SaysWhatATraceLacks) {
 TEST_F(PreserveTune, HelpNamesDefaultsAndExitCodes) {
   const test::Run run = tune({"--help"});
   EXPECT_EQ(run.exit_code, 0);
-  EXPECT_THAT(run.out, AllOf(HasSubstr("--explain"), HasSubstr("16KiB"), HasSubstr("Exit codes"),
+  EXPECT_THAT(run.out, AllOf(HasSubstr("--explain"), HasSubstr("16.0 KiB"), HasSubstr("Exit codes"),
                              HasSubstr("200us")));
 }
 

@@ -14,6 +14,9 @@ using testing::HasSubstr;
 using testing::ThrowsMessage;
 
 enum class Fruit { apple, pear };
+const char* to_string(Fruit fruit) {
+  return fruit == Fruit::pear ? "pear" : "apple";
+}
 
 struct Options {
   int64_t wait_ns = 5;
@@ -26,8 +29,7 @@ Options parsed(const std::string& words) {
   CLI::App app;
   app.add_option("--wait", options.wait_ns)->transform(as_duration_ns(1'000, 1'000'000));
   app.add_option("--room", options.room_bytes)->transform(as_size_bytes());
-  app.add_option("--fruit", options.fruit)
-      ->transform(as_choice<Fruit>({{"apple", Fruit::apple}, {"pear", Fruit::pear}}));
+  app.add_option("--fruit", options.fruit)->transform(as_choice({Fruit::apple, Fruit::pear}));
   app.parse(words);
   return options;
 }

@@ -129,7 +129,7 @@ TEST_F(CorrectionTest, WhatEmptyWindowsCostIsTheirsAndNotTheBytes) {
   CorrectedDevice corrected = correct(measured);
   EXPECT_EQ(corrected.device.window_cost_ns, 400);
   EXPECT_NEAR(corrected.device.slowdown_per_byte_ns, 600 / 50e3, 1e-9);
-  EXPECT_THAT(corrected.changes, Contains(HasSubstr("a window costs 400 ns instead of 0 ns")));
+  EXPECT_THAT(corrected.changes, Contains(HasSubstr("cost of a window: 400 ns instead of 0 ns")));
   device_ = corrected.device;
   EXPECT_THAT(correct(measured).changes, IsEmpty());
 }

@@ -62,7 +62,6 @@ TEST(Simulator, BytesThatArriveInTimeSaveTheDifferenceOfBandwidths) {
   EXPECT_NEAR(result.prefetches[0].hit_bytes, 90'000, 1e-6);
   EXPECT_NEAR(result.prefetches[0].saved_ns, 90'000 * kSavedPerByteNs, 1e-6);
   EXPECT_DOUBLE_EQ(result.late_bytes, 0);
-  EXPECT_NEAR(result.peak_cache_bytes, 90'000, 1e-6);
   EXPECT_DOUBLE_EQ(result.baseline_step_ns, 31'000);
 }
 

@@ -48,7 +48,7 @@ double kept_share(const WorkloadSpec& spec, const DeviceModel& device) {
   const FoldedStep step = make_workload(spec, device);
   const Schedule schedule = planned(spec, device);
   const SimulationResult referee = simulate(step, device, schedule.plan);
-  EXPECT_EQ(schedule.plan.strategy, "flow");
+  EXPECT_EQ(schedule.plan.strategy, Strategy::flow);
   EXPECT_GT(schedule.plan.objective_ns, 0);
   return (referee.baseline_step_ns - referee.step_ns) /
          static_cast<double>(schedule.plan.objective_ns);

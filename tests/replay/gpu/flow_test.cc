@@ -87,7 +87,7 @@ TEST_F(GpuFlowTest, TheReplayKeepsWhatTheCalibratedPlanPromises) {
     SCOPED_TRACE(allreduce_ns);
     spec_.allreduce_ns = allreduce_ns;
     const Schedule schedule = plan_for(device);
-    ASSERT_EQ(schedule.plan.verdict, "prefetch");
+    ASSERT_EQ(schedule.plan.verdict, PlanVerdict::prefetch);
     ASSERT_GT(schedule.plan.speedup, allreduce_ns > 10'000 ? 1.1 : 1.02);
     const ReplayRecord record = replay(schedule);
     const std::vector<ArmResult>& arms = record.measurement.arms;
@@ -104,7 +104,7 @@ TEST_F(GpuFlowTest, TheReplayKeepsWhatTheCalibratedPlanPromises) {
 TEST_F(GpuFlowTest, APlanNeedsNoEdgesFromTheStartOfAKernel) {
   properties_.takes_start_edges = false;
   const Schedule schedule = plan_for(calibrate());
-  ASSERT_EQ(schedule.plan.verdict, "prefetch");
+  ASSERT_EQ(schedule.plan.verdict, PlanVerdict::prefetch);
   EXPECT_EQ(schedule.method.issue, "before");
   EXPECT_EQ(replay(schedule).measurement.verdict, Verdict::fast);
 }
