@@ -8,6 +8,7 @@
 #include <functional>
 #include <set>
 
+#include "common/as_index.h"
 #include "common/units.h"
 #include "planner/problem/problem.h"
 #include "planner/problem/read_gain.h"
@@ -135,8 +136,7 @@ class Corrector {
     std::vector<double> bytes(step_.ops.size(), 0);
     for (const PlannedWindow& window : measured.plan.windows) {
       for (const PlannedPrefetch& prefetch : window.prefetches) {
-        bytes.at(static_cast<size_t>(prefetch.consumer_ordinal)) +=
-            static_cast<double>(prefetch.length_bytes);
+        bytes.at(as_index(prefetch.consumer_ordinal)) += static_cast<double>(prefetch.length_bytes);
       }
     }
     const double share = arrived_share(measured);
@@ -160,7 +160,7 @@ class Corrector {
       }
     }
     double recorded_ns = 0;
-    for (const int32_t op : consumers) recorded_ns += step_.ops.at(static_cast<size_t>(op)).dur_ns;
+    for (const int32_t op : consumers) recorded_ns += step_.ops.at(as_index(op)).dur_ns;
     const double scale = recorded_ns / measured.found.consumers_ns;
     return measured.found.saved_ns * std::clamp(scale, 1 / kMostFidelity, kMostFidelity);
   }

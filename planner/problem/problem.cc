@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/as_index.h"
 #include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
@@ -37,7 +38,7 @@ void check_operator(const FoldedStep& step, const StepOp& op, size_t position) {
         step.trace_file, op.ordinal, printable(op.name), op.start_ns, op.dur_ns);
   }
   for (const StepAccess& access : op.accesses) {
-    if (access.tensor < 0 || static_cast<size_t>(access.tensor) >= step.tensors.size() ||
+    if (access.tensor < 0 || as_index(access.tensor) >= step.tensors.size() ||
         access.offset_bytes < 0 || access.bytes < 0) {
       throw input_error(
           "{}: operator {} ({}) has an impossible access: tensor {}, offset {}, {} bytes",
@@ -56,7 +57,7 @@ void check_step(const FoldedStep& step) {
     sum_ns += op.dur_ns;
     collective = collective || op.kind == OpKind::collective;
     for (const StepAccess& access : op.accesses) {
-      const TensorRole role = step.tensors[static_cast<size_t>(access.tensor)].role;
+      const TensorRole role = step.tensors[as_index(access.tensor)].role;
       named = named || role == TensorRole::weight || role == TensorRole::kv;
     }
   }
@@ -159,8 +160,7 @@ class Builder {
       }
       notes.zero_duration_operators += op.dur_ns <= 0;
       notes.operators_without_bytes += op.kind == OpKind::compute && op.accesses.empty();
-      double& end =
-          stream_end[std::min(static_cast<size_t>(std::max(op.stream, 0)), step_.streams.size())];
+      double& end = stream_end[std::min(as_index(std::max(op.stream, 0)), step_.streams.size())];
       notes.overlapping_operators += op.start_ns < end;
       end = std::max(end, op.start_ns + op.dur_ns);
     }
@@ -181,10 +181,10 @@ class Builder {
     problem_.traffic_bytes.assign(count, 0);
     if (problem_.windows.empty()) return;  // nothing is ever held
     std::vector<uint8_t> opens(count, 0);
-    for (const Window& window : problem_.windows) opens[static_cast<size_t>(window.ordinal)] = 1;
+    for (const Window& window : problem_.windows) opens[as_index(window.ordinal)] = 1;
     int64_t since = 0;
     for (size_t walked = 0; walked < count; ++walked) {
-      const size_t i = (static_cast<size_t>(problem_.windows.front().ordinal) + walked) % count;
+      const size_t i = (as_index(problem_.windows.front().ordinal) + walked) % count;
       since = footprints_[i] + (opens[i] ? 0 : since);
       problem_.traffic_bytes[i] = since;
     }
@@ -240,8 +240,7 @@ class Builder {
       if (consumer < problem_.consumers.size() && problem_.consumers[consumer].ordinal == op) {
         const PlanConsumer& here = problem_.consumers[consumer++];
         for (int32_t d = 0; d < here.demands; ++d) {
-          flow.demands[static_cast<size_t>(here.first_demand + d)].node =
-              static_cast<int32_t>(node_op.size());
+          flow.demands[as_index(here.first_demand + d)].node = static_cast<int32_t>(node_op.size());
         }
         node_op.push_back(op);
       }
@@ -275,7 +274,7 @@ class Builder {
     const int32_t from = node_op[node], to = last ? node_op[0] + count : node_op[node + 1];
     int64_t traffic = 0;
     for (int32_t op = from; op < to; ++op) {
-      traffic = std::max(traffic, problem_.traffic_bytes[static_cast<size_t>(op % count)]);
+      traffic = std::max(traffic, problem_.traffic_bytes[as_index(op % count)]);
     }
     problem_.edge_traffic_bytes.push_back(traffic);
     problem_.flow.hold.push_back(std::max<int64_t>(0, problem_.budget_bytes - traffic) /

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "common/as_index.h"
 #include "common/units.h"
 #include "planner/problem/read_gain.h"
 
@@ -36,7 +37,7 @@ class BusyTime {
   double until(double time) const {
     const auto after = std::upper_bound(begin_.begin(), begin_.end(), time);
     if (after == begin_.begin()) return 0;
-    const auto i = static_cast<size_t>(after - begin_.begin()) - 1;
+    const auto i = as_index(after - begin_.begin()) - 1;
     return before_[i] + std::min(time, end_[i]) - begin_[i];
   }
 
@@ -110,9 +111,9 @@ class WindowFinder {
   // What arrives while the window's own operator runs. The guard is the operator's jitter, so that
   // most repetitions are at least this long.
   OwnArrival arrival_during_window(Window& window) const {
-    const StepOp& op = step_.ops[static_cast<size_t>(window.ordinal)];
-    double length_ns = elapsed_ns(static_cast<size_t>(window.ordinal));
-    double cost_ns = contention_ns(static_cast<size_t>(window.ordinal));
+    const StepOp& op = step_.ops[as_index(window.ordinal)];
+    double length_ns = elapsed_ns(as_index(window.ordinal));
+    double cost_ns = contention_ns(as_index(window.ordinal));
     double stretch = 1;
     if (op.kind == OpKind::collective) {
       length_ns = op.dur_ns - busy_.within(op.start_ns, op.start_ns + op.dur_ns) +
@@ -134,8 +135,8 @@ class WindowFinder {
   void arrivals_after_window(size_t w, double latency_left_ns, std::vector<Arrival>& stream) const {
     const size_t count = step_.ops.size();
     const int32_t ordinal = windows_[w].ordinal;
-    const auto from = static_cast<size_t>(ordinal);
-    const auto to = static_cast<size_t>(windows_[(w + 1) % windows_.size()].ordinal);
+    const auto from = as_index(ordinal);
+    const auto to = as_index(windows_[(w + 1) % windows_.size()].ordinal);
     const double window_end_ns = step_.ops[from].start_ns + step_.ops[from].dur_ns;
     // Runs down what is left of the start latency; returns the time of `ns` that remains after it.
     const auto after_latency = [&](double ns) {
@@ -166,7 +167,7 @@ class WindowFinder {
 
   void limit(std::vector<Arrival>& stream) const {
     if (assumed_.window_bytes.empty()) return;
-    const auto window = static_cast<size_t>(stream.front().window_op);
+    const auto window = as_index(stream.front().window_op);
     int64_t left = assumed_.window_bytes[window] / kBlockBytes;
     for (Arrival& arrival : stream) {
       arrival.blocks = std::min(arrival.blocks, left);

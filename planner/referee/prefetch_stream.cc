@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "common/as_index.h"
 #include "common/error.h"
 
 namespace preserve {
@@ -16,11 +17,11 @@ PrefetchStream::PrefetchStream(const PrefetchOrders& orders, CacheState& cache)
       read_(orders.prefetches.size()) {
   int32_t last = -1;
   for (const Prefetch& prefetch : orders.prefetches) last = std::max(last, prefetch.consumer);
-  last_start_.assign(static_cast<size_t>(last) + 1, -1);
+  last_start_.assign(as_index(last) + 1, -1);
   running_.assign(last_start_.size(), 0);
   of_consumer_.resize(last_start_.size());
   for (size_t i = 0; i < orders.prefetches.size(); ++i) {
-    of_consumer_[static_cast<size_t>(orders.prefetches[i].consumer)].push_back(i);
+    of_consumer_[as_index(orders.prefetches[i].consumer)].push_back(i);
   }
 }
 
@@ -38,13 +39,13 @@ void PrefetchStream::close_window(size_t window, int64_t step) {
 }
 
 bool PrefetchStream::overtaken(const Prefetch& prefetch, int64_t step) const {
-  return last_start_[static_cast<size_t>(prefetch.consumer)] >= step + (prefetch.next_step ? 1 : 0);
+  return last_start_[as_index(prefetch.consumer)] >= step + (prefetch.next_step ? 1 : 0);
 }
 
 void PrefetchStream::consumer_starts(int32_t consumer, int64_t step) {
-  if (static_cast<size_t>(consumer) >= last_start_.size()) return;
-  last_start_[static_cast<size_t>(consumer)] = step;
-  running_[static_cast<size_t>(consumer)] = 1;
+  if (as_index(consumer) >= last_start_.size()) return;
+  last_start_[as_index(consumer)] = step;
+  running_[as_index(consumer)] = 1;
   if (moving_) {
     const Batch& batch = queue_.front();
     const Prefetch& current = orders_.prefetches[orders_.windows[batch.window].first + batch.next];
@@ -53,20 +54,20 @@ void PrefetchStream::consumer_starts(int32_t consumer, int64_t step) {
       pass_over_during(consumer);
     }
   }
-  for (const size_t prefetch : of_consumer_[static_cast<size_t>(consumer)]) {
+  for (const size_t prefetch : of_consumer_[as_index(consumer)]) {
     read_[prefetch] = waiting_[prefetch];
     waiting_[prefetch] = 0;
   }
 }
 
 void PrefetchStream::pass_over_during(int32_t consumer) {
-  const bool runs = running_[static_cast<size_t>(consumer)] != 0;
+  const bool runs = running_[as_index(consumer)] != 0;
   if (runs && !orders_.stops_with_window) passing_ = consumer;
 }
 
 void PrefetchStream::consumer_ends(int32_t consumer) {
-  if (static_cast<size_t>(consumer) >= running_.size()) return;
-  running_[static_cast<size_t>(consumer)] = 0;
+  if (as_index(consumer) >= running_.size()) return;
+  running_[as_index(consumer)] = 0;
   if (passing_ == consumer) passing_ = kNone;
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <unordered_map>
 
+#include "common/as_index.h"
 #include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
@@ -27,14 +28,14 @@ double positive_rate(const DeviceModel& device, double rate_bytes_per_s, const c
 void check_accesses(const FoldedStep& step) {
   for (const StepOp& op : step.ops) {
     for (const StepAccess& access : op.accesses) {
-      if (access.tensor < 0 || static_cast<size_t>(access.tensor) >= step.tensors.size()) {
+      if (access.tensor < 0 || as_index(access.tensor) >= step.tensors.size()) {
         throw input_error("{}: operator {} ({}) uses tensor {}, the step has {}", step.trace_file,
                           op.ordinal, printable(op.name), access.tensor, step.tensors.size());
       }
       if (access.offset_bytes < 0 || access.bytes < 0) {
         throw input_error("{}: operator {} ({}) uses {} bytes at offset {} of {}", step.trace_file,
                           op.ordinal, printable(op.name), access.bytes, access.offset_bytes,
-                          printable(step.tensors[static_cast<size_t>(access.tensor)].name));
+                          printable(step.tensors[as_index(access.tensor)].name));
       }
       checked_add(access.offset_bytes, access.bytes, "the end of an access");
     }
@@ -77,11 +78,11 @@ class PlanReader {
 
  private:
   void check_operator(int32_t ordinal, const std::string& name, const char* what) const {
-    if (ordinal < 0 || static_cast<size_t>(ordinal) >= step_.ops.size()) {
+    if (ordinal < 0 || as_index(ordinal) >= step_.ops.size()) {
       throw input_error("the plan's {} is operator {}, but the step has {}: plan again", what,
                         ordinal, step_.ops.size());
     }
-    const std::string& actual = step_.ops[static_cast<size_t>(ordinal)].name;
+    const std::string& actual = step_.ops[as_index(ordinal)].name;
     if (!name.empty() && name != actual) {
       throw input_error("the plan's {} is operator {} {}, in the step it is {}: plan again", what,
                         ordinal, printable(name), printable(actual));
@@ -95,8 +96,8 @@ class PlanReader {
       throw input_error("the plan prefetches {}, which the step does not use: plan again",
                         printable(planned.tensor));
     }
-    const StepOp& consumer = step_.ops[static_cast<size_t>(planned.consumer_ordinal)];
-    const int64_t size = step_.tensors[static_cast<size_t>(tensor->second)].bytes;
+    const StepOp& consumer = step_.ops[as_index(planned.consumer_ordinal)];
+    const int64_t size = step_.tensors[as_index(tensor->second)].bytes;
     if (planned.offset_bytes < 0 || planned.length_bytes <= 0 || planned.offset_bytes > size ||
         planned.length_bytes > size - planned.offset_bytes) {
       throw input_error("the plan prefetches {} bytes at offset {} of {}, which has {} bytes",
@@ -212,13 +213,13 @@ void fill_result(const Plan& plan, const PrefetchOrders& orders, const std::vect
   }
   std::vector<double> hit_of_op(models.size());
   for (size_t i = 0; i < orders.prefetches.size(); ++i) {
-    hit_of_op[static_cast<size_t>(orders.prefetches[i].consumer)] += step.hit_prefetch_bytes[i];
+    hit_of_op[as_index(orders.prefetches[i].consumer)] += step.hit_prefetch_bytes[i];
   }
   size_t index = 0;
   for (size_t w = 0; w < plan.windows.size(); ++w) {
     for (size_t p = 0; p < plan.windows[w].prefetches.size(); ++p, ++index) {
       const Prefetch& prefetch = orders.prefetches[index];
-      const auto op = static_cast<size_t>(prefetch.consumer);
+      const auto op = as_index(prefetch.consumer);
       SimulatedPrefetch outcome;
       outcome.window = static_cast<int32_t>(w);
       outcome.position = static_cast<int32_t>(p);

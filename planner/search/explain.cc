@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "common/as_index.h"
 #include "common/text.h"
 #include "common/units.h"
 
@@ -41,7 +42,7 @@ void explain_window(const FoldedStep& step, const PlannedWindow& window,
                     std::back_insert_iterator<fmt::memory_buffer> out) {
   double saved_ns = 0;
   for (const PlannedPrefetch& prefetch : window.prefetches) saved_ns += prefetch.predicted_saved_ns;
-  const auto ordinal = static_cast<size_t>(window.ordinal);
+  const auto ordinal = as_index(window.ordinal);
   const double length_ns = ordinal < step.ops.size() ? step.ops[ordinal].dur_ns : 0;
   fmt::format_to(out, "\n{:>5}  {:<36} {:>11} {:>11} {:>11} {:>11} {:>11}  {}\n", window.ordinal,
                  printable(window.name, 36), format_duration(length_ns),

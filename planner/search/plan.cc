@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "common/as_index.h"
 #include "common/error.h"
 #include "common/stats.h"
 #include "common/units.h"
@@ -166,9 +167,9 @@ class Planner {
     assumed.hit_bytes.assign(step_.ops.size(), 0);
     assumed.window_bytes.assign(step_.ops.size(), 0);
     for (const PlannedWindow& window : plan.windows) {
-      assumed.window_bytes[static_cast<size_t>(window.ordinal)] = window.used_bytes;
+      assumed.window_bytes[as_index(window.ordinal)] = window.used_bytes;
       for (const PlannedPrefetch& prefetch : window.prefetches) {
-        assumed.hit_bytes[static_cast<size_t>(prefetch.consumer_ordinal)] += prefetch.length_bytes;
+        assumed.hit_bytes[as_index(prefetch.consumer_ordinal)] += prefetch.length_bytes;
       }
     }
     return assumed;
@@ -301,7 +302,7 @@ class Planner {
 
   void keep_candidates() {
     std::stable_sort(candidates_.begin(), candidates_.end(), is_better);
-    const auto others = static_cast<size_t>(std::max(0, options_.candidates - 1));
+    const auto others = as_index(std::max(0, options_.candidates - 1));
     candidates_.resize(std::min(candidates_.size(), others));
     for (Candidate& item : candidates_) {
       item.plan.reasons.push_back(what_is_predicted(item.plan));

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <set>
 
+#include "common/as_index.h"
 #include "common/error.h"
 #include "common/units.h"
 #include "planner/schedule/collective_time.h"
@@ -137,7 +138,7 @@ class StepWriter {
                              tensor(prefix + "core.v_cache", TensorRole::kv, side)};
     for (const int32_t cache : tensors) {
       access(cache, side - newest, newest, AccessMode::write);
-      step_.tensors[static_cast<size_t>(cache)].written = true;
+      step_.tensors[as_index(cache)].written = true;
     }
     // Two multiply-adds per element of the cache and query head that shares it.
     const double queries =

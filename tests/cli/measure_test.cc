@@ -74,7 +74,7 @@ class MeasureCli : public testing::Test {
     std::ofstream(directory_ / "device.json") << to_json(device);
   }
 
-  // The tool beside a preserve-replay that is this script.
+  // The tool next to a preserve-replay that is this script.
   void stand_in(const std::string& script) {
     const fs::path bin = directory_ / "bin";
     fs::create_directory(bin);
@@ -84,7 +84,7 @@ class MeasureCli : public testing::Test {
     tool_ = bin / "preserve-tune";
   }
 
-  // Behind the options come those of preserve-replay.
+  // After the options come those of preserve-replay.
   test::Run measure(std::vector<std::string> options = {},
                     std::vector<std::string> replay_words = {"--oversubscribe"}) const {
     std::vector<std::string> argv{
@@ -149,12 +149,12 @@ TEST_F(MeasureCli, WhatReplayRefusesIsRefused) {
   expect_refused(measure(), "bulk_l2");
 }
 
-TEST_F(MeasureCli, AReplayThatDiesIsSaid) {
+TEST_F(MeasureCli, AReplayThatDiesIsReported) {
   stand_in("kill -KILL $$");
   expect_refused(measure(), "preserve-replay was ended by signal 9");
 }
 
-TEST_F(MeasureCli, AReplayThatWritesNothingIsSaid) {
+TEST_F(MeasureCli, AReplayThatWritesNothingIsReported) {
   stand_in("exit 0");
   expect_refused(measure(), "replay-1.db");
 }
@@ -167,7 +167,7 @@ TEST_F(MeasureCli, AnInternalErrorOfReplayIsOne) {
   expect_nothing_left(run);
 }
 
-TEST_F(MeasureCli, WithoutReplayBesideItItSaysSo) {
+TEST_F(MeasureCli, WithoutReplayInItsFolderItIsRefused) {
   stand_in("");
   fs::remove(directory_ / "bin/preserve-replay");
   expect_refused(measure(), "the tools need each other in one folder");
@@ -182,11 +182,11 @@ TEST_F(MeasureCli, AnInterruptEndsTheReplayAndLeavesNothing) {
 }
 
 TEST_F(MeasureCli, ReplayGetsItsTimeAndItsOptions) {
-  stand_in("echo \"$@\" > said; echo 'a remark' >&2; exit 2");
+  stand_in("echo \"$@\" > arguments; echo 'a remark' >&2; exit 2");
   test::Run run = measure({"--measure-time", "30s"}, {"--collective", "nccl"});
   EXPECT_EQ(run.exit_code, 2);
   EXPECT_THAT(run.err, testing::ContainsRegex("cannot measure this: a remark"));
-  EXPECT_THAT(read_text_file(directory_ / "said"),
+  EXPECT_THAT(read_text_file(directory_ / "arguments"),
               AllOf(HasSubstr("trace.db"), HasSubstr("--candidates"),
                     HasSubstr("--time-limit 15000000000ns"), HasSubstr("--collective nccl")));
   run = measure({"-v"});

@@ -120,7 +120,7 @@ TEST(Flow, TheProofRejectsAWorsePlan) {
 }
 
 TEST(Flow, CarriesOverTheWrapEdge) {
-  // The only supply is behind the only demand: the blocks serve the next step.
+  // The only supply comes after the only demand: the blocks serve the next step.
   const FlowProblem problem{{4, 9, 3}, {{2, 10, 0}}, {{0, 10, 7}}};
   const FlowSolution solution = solve_flow(problem);
   EXPECT_EQ(solution.profit, 3 * 7);

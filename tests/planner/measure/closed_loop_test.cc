@@ -161,7 +161,7 @@ TEST_F(ClosedLoopTest, AnotherMethodWinsWhereItIsBetter) {
   EXPECT_EQ(other->method->name, "load");
 }
 
-// The device file promises what no plan keeps: every plan is slower.
+// The device file is too optimistic: every plan is slower.
 TEST_F(ClosedLoopTest, DoesNothingWhereNothingWins) {
   World world = this->world();
   world.truth.methods[0].hit_read_bandwidth_bytes_per_s = 25.1e9;

@@ -176,7 +176,7 @@ RC_GTEST_PROP(SimulatorProperty, SlowingTheClockScalesAllTimes, ()) {
   RC_ASSERT(near(2 * once, twice));
 }
 
-// Each window fetches for the first reader behind it, so that no other traffic is in the way.
+// Each window fetches for the first reader after it, so that no other traffic interferes.
 RC_GTEST_PROP(SimulatorProperty, AFasterPrefetchIsNeverWorse, ()) {
   TinyStep tiny;
   std::vector<std::pair<int32_t, int32_t>> pairs;  // window, consumer

@@ -228,23 +228,23 @@ TEST(Choice, NoConfirmedObjectiveIsWorthALossAgainstBfs) {
   PlanOptions options;
   options.min_prefetch_bytes = 0;
   const auto first = decompose(step, problem, optimum).windows;
-  const auto bfs = plan_bfs(step, problem, {});
-  // The first optimum saves twice what it promises, all others a little less of it.
-  const double promise = price_to_ns(optimum.profit) / problem.baseline_step_ns;
+  const auto bfs = plan_bfs(step, problem);
+  // The first optimum saves twice its objective, all others a little less.
+  const double objective_share = price_to_ns(optimum.profit) / problem.baseline_step_ns;
   const auto choose = [&](double bfs_step) {
     const Referee referee = [&](const FoldedStep&, const DeviceModel&, const Plan& plan,
                                 const SimulationOptions&) {
       SimulationResult result;
       result.baseline_step_ns = 1;
       result.step_ns = same_orders(plan, bfs)     ? bfs_step
-                       : same_orders(plan, first) ? 1 - 2 * promise
-                                                  : 1 - 2 * promise + 0.003;
+                       : same_orders(plan, first) ? 1 - 2 * objective_share
+                                                  : 1 - 2 * objective_share + 0.003;
       return result;
     };
     return make_schedule(step, device, options, referee).schedule.plan;
   };
   EXPECT_FALSE(same_orders(choose(1.0), first));
-  EXPECT_TRUE(same_orders(choose(1 - 2 * promise + 0.001), first));
+  EXPECT_TRUE(same_orders(choose(1 - 2 * objective_share + 0.001), first));
 }
 
 TEST(Choice, DoesNothingWhenTheRefereeSeesOnlyLosses) {
