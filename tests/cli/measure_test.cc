@@ -10,6 +10,7 @@
 #include "common/output_file.h"
 #include "planner/schedule/device.h"
 #include "planner/schedule/schedule.h"
+#include "tests/support/devices.h"
 #include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
@@ -26,27 +27,12 @@ using testing::Not;
 const std::string kNoLeakCheck = "ASAN_OPTIONS=detect_leaks=0";
 
 DeviceModel box() {
-  DeviceModel device;
-  device.name = "box";
-  device.kind = "cpu";
-  device.source = "made up for tests";
-  device.cache_bytes = 32 << 20;
-  device.cache_budget_bytes = 4 << 20;
-  device.memory_bandwidth_bytes_per_s = 20e9;
-  device.cache_read_bandwidth_bytes_per_s = 60e9;
-  device.op_floor_ns = 500;
-  device.methods = {{.name = "load",
-                     .placement = "consumer",
-                     .bandwidth_bytes_per_s = 15e9,
-                     .start_latency_ns = 500,
-                     .hit_read_bandwidth_bytes_per_s = 50e9,
-                     .chunk_bytes = 4096},
-                    {.name = "prefetcht1",
-                     .placement = "consumer",
-                     .bandwidth_bytes_per_s = 14e9,
-                     .start_latency_ns = 500,
-                     .hit_read_bandwidth_bytes_per_s = 50e9,
-                     .chunk_bytes = 4096}};
+  DeviceModel device = test::cpu_device();
+  device.slowdown_per_byte_ns = 0;
+  PrefetchMethod other = device.methods[0];
+  other.name = "prefetcht1";
+  other.bandwidth_bytes_per_s = 14e9;
+  device.methods.push_back(other);
   return device;
 }
 

@@ -10,6 +10,7 @@
 #include "common/output_file.h"
 #include "planner/schedule/device.h"
 #include "planner/schedule/schedule.h"
+#include "tests/support/devices.h"
 #include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
@@ -21,26 +22,11 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
-DeviceModel box() {
-  DeviceModel device;
-  device.name = "box";
-  device.kind = "cpu";
-  device.source = "made up for tests";
-  device.cache_bytes = 32 << 20;
-  device.cache_budget_bytes = 4 << 20;
-  device.memory_bandwidth_bytes_per_s = 20e9;
-  device.cache_read_bandwidth_bytes_per_s = 60e9;
-  device.slowdown_per_byte_ns = 1e-6;
-  device.op_floor_ns = 500;
-  device.methods = {{"load", "consumer", 15e9, 500, 50e9, 4096, 0}};
-  return device;
-}
-
 class PreserveTune : public testing::Test {
  protected:
   PreserveTune() {
     write_trace({});
-    std::ofstream(directory_ / "device.json") << to_json(box());
+    std::ofstream(directory_ / "device.json") << to_json(test::cpu_device());
   }
 
   void write_trace(test::SyntheticTrace spec) {
@@ -149,7 +135,7 @@ TEST_F(PreserveTune, SaysLossesOfTheRecordingFirst) {
 }
 
 TEST_F(PreserveTune, DoingNothingLeavesTheRejectedPlanToReplay) {
-  DeviceModel device = box();
+  DeviceModel device = test::cpu_device();
   device.cache_read_bandwidth_bytes_per_s = 20.05e9;
   device.methods[0].hit_read_bandwidth_bytes_per_s = 20.05e9;
   device.slowdown_per_byte_ns = 0;
@@ -301,7 +287,7 @@ TEST_F(PreserveTune, RefusesBadFilesByName) {
   expect_refused(tune({"device.json", "--device", "device.json"}), "device.json");
   expect_refused(tune({"trace.db", "--device", "trace.db"}), "trace.db is not JSON");
   expect_refused(tune_with_device({"-o", "nowhere/schedule.json"}), "nowhere");
-  std::string text = to_json(box());
+  std::string text = to_json(test::cpu_device());
   text.replace(text.find("20000000000.0"), 13, "NaN");
   std::ofstream(directory_ / "device.json") << text;
   expect_refused(tune_with_device({}), "device.json");

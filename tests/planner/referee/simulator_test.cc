@@ -10,6 +10,7 @@
 
 #include "common/error.h"
 #include "tests/planner/tiny_step.h"
+#include "tests/support/errors.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -22,8 +23,7 @@ using test::TinyStep;
 using testing::HasSubstr;
 
 auto refused(const char* text) {
-  return testing::Throws<Error>(testing::AllOf(testing::Property(&Error::kind, ErrorKind::input),
-                                               testing::Property(&Error::what, HasSubstr(text))));
+  return test::fails_with(ErrorKind::input, HasSubstr(text));
 }
 
 // allreduce 10 us, then a reader of 200 kB that needs 20 us at memory speed plus 1 us.

@@ -54,7 +54,6 @@ class GpuFlowTest : public testing::Test {
   Schedule plan_for(const DeviceModel& device) const {
     test::write_synthetic_trace(trace_, spec_);
     PlanOptions options;
-    options.min_prefetch_bytes = 16 << 10;
     Schedule schedule = make_schedule(fold_step(TraceDb::open(trace_)), device, options).schedule;
     schedule.trace_path = trace_.string();
     schedule.trace_sha256 = sha256_of_file(trace_);
