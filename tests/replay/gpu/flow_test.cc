@@ -53,8 +53,7 @@ class GpuFlowTest : public testing::Test {
 
   Schedule plan_for(const DeviceModel& device) const {
     test::write_synthetic_trace(trace_, spec_);
-    PlanOptions options;
-    Schedule schedule = make_schedule(fold_step(TraceDb::open(trace_)), device, options).schedule;
+    Schedule schedule = make_schedule(fold_step(TraceDb::open(trace_)), device, {}).schedule;
     schedule.trace_path = trace_.string();
     schedule.trace_sha256 = sha256_of_file(trace_);
     return schedule;
