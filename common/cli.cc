@@ -148,7 +148,16 @@ int run_tool(int argc, char** argv, const ToolInfo& info,
     return code;
   } catch (const Error& error) {
     console.error(error.what());
-    return error.kind() == ErrorKind::internal ? kExitInternal : kExitBadInput;
+    switch (error.kind()) {
+      case ErrorKind::usage:
+      case ErrorKind::input:
+        return kExitBadInput;
+      case ErrorKind::not_applicable:
+        return kExitNotApplicable;
+      case ErrorKind::internal:
+        break;
+    }
+    return kExitInternal;
   } catch (const std::exception& error) {
     console.error(fmt::format("internal: {}", error.what()));
     return kExitInternal;

@@ -16,7 +16,13 @@ class App;
 namespace preserve {
 
 // Exit codes of every tool. preserve-profile adds the child's own.
-enum ExitCode : int { kExitDone = 0, kExitCheckFailed = 1, kExitBadInput = 2, kExitInternal = 3 };
+enum ExitCode : int {
+  kExitDone = 0,
+  kExitCheckFailed = 1,
+  kExitBadInput = 2,
+  kExitInternal = 3,
+  kExitNotApplicable = 4,  // so that a tool that runs many cases can tell it from a failure
+};
 
 // Messages to the person at the terminal. All on stderr, none with -q except errors.
 class Console {

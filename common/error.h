@@ -13,9 +13,10 @@
 namespace preserve {
 
 enum class ErrorKind {
-  usage,     // the command line is wrong: exit 2
-  input,     // a file or the environment is wrong: exit 2
-  internal,  // a defect of ours: exit 3
+  usage,           // the command line is wrong: exit 2
+  input,           // a file or the environment is wrong: exit 2
+  internal,        // a defect of ours: exit 3
+  not_applicable,  // a valid request that this model or device cannot meet: exit 4
 };
 
 class Error : public std::runtime_error {
@@ -34,6 +35,10 @@ template <typename... Args>
 template <typename... Args>
 [[nodiscard]] Error input_error(fmt::format_string<Args...> format, Args&&... args) {
   return {ErrorKind::input, fmt::format(format, std::forward<Args>(args)...)};
+}
+template <typename... Args>
+[[nodiscard]] Error not_applicable_error(fmt::format_string<Args...> format, Args&&... args) {
+  return {ErrorKind::not_applicable, fmt::format(format, std::forward<Args>(args)...)};
 }
 template <typename... Args>
 [[nodiscard]] Error internal_error(fmt::format_string<Args...> format, Args&&... args) {

@@ -28,7 +28,8 @@ namespace {
 void summarise(const TuneOptions& options, const FoldedStep& step, const Schedule& schedule,
                Console& console) {
   const Plan& plan = schedule.plan;
-  std::string text = fmt::format("{}: {}\n", plan.verdict, fmt::join(plan.reasons, "\n  "));
+  std::string text =
+      fmt::format("{}: {}\n", to_string(plan.verdict), fmt::join(plan.reasons, "\n  "));
   if (options.explain) text = explain(step, schedule);
   text += measured_table(schedule);
   if (options.output == "-") {
@@ -38,7 +39,7 @@ void summarise(const TuneOptions& options, const FoldedStep& step, const Schedul
   }
 }
 
-// Losses of the recording are said first: whatever follows is worth no more than the recording.
+// Losses of the recording are reported first, since they limit all results.
 FoldedStep load_step(const TuneOptions& options, const DeviceModel& device,
                      std::vector<std::string>& losses, Console& console) {
   if (options.workload.given()) return workload_step(options.workload, device, options.force);
@@ -52,31 +53,23 @@ FoldedStep load_step(const TuneOptions& options, const DeviceModel& device,
   return step;
 }
 
-// The schedule without trace, and the problem behind it where one plan was asked for.
+// The schedule without trace; with `dimacs` also writes its problem.
 std::optional<Schedule> make(const TuneOptions& options, const FoldedStep& step,
                              const DeviceModel& device, OutputFile* dimacs, Console& console) {
-  const PlanOptions plan = plan_options(options);
   if (!options.measure) {
-    Planned planned = make_schedule(step, device, plan);
+    Planned planned = make_schedule(step, device, options.plan);
     if (dimacs != nullptr) dimacs->write(to_dimacs(planned.solved->problem));
     return std::move(planned.schedule);
   }
-  MeasureRequest request;
+  MeasureRequest request = options.replays;
   request.trace = options.trace_file();
   request.trace_sha256 = sha256_of_file(request.trace);
-  request.time_ns = measure_time_ns(options);
-  request.rounds = options.rounds;
-  request.seed = options.seed;
-  request.replay_words = options.replay_words;
-  request.keep = options.keep_replays;
   request.force = options.force;
-  return measure_plans(step, device, plan, request, console);
+  return measure_plans(step, device, options.plan, request, console);
 }
 
 int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) {
   check_options(options, std::move(rest));
-  plan_options(options);  // refused now rather than after the losses of the recording
-  measure_time_ns(options);
   OutputFile output(options.output, options.force);
   std::optional<OutputFile> dimacs;
   if (!options.dimacs.empty()) dimacs.emplace(options.dimacs, options.force);
@@ -89,7 +82,7 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
   std::optional<Schedule> made = make(options, step, device, dimacs ? &*dimacs : nullptr, console);
   if (!made) return 128 + StopSignals::received();
   Schedule& schedule = *made;
-  // What replay and apply will be given; a model that was not written as a trace has none.
+  // The trace for replay; a model that was not written as one has none.
   const std::string& trace = options.trace_file();
   schedule.trace_path = trace;
   if (!trace.empty()) schedule.trace_sha256 = sha256_of_file(trace);
@@ -100,7 +93,7 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
   summarise(options, step, schedule, console);
   if (!output.is_stdout() && !trace.empty()) {
     std::string next = fmt::format("preserve-replay {} {}", trace, options.output);
-    for (const std::string& word : options.replay_words) next += " " + word;
+    for (const std::string& word : options.replays.replay_words) next += " " + word;
     console.next(next);
   }
   return kExitDone;
@@ -111,7 +104,7 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
 
 int main(int argc, char** argv) {
   preserve::TuneOptions options;
-  // Cut off here: the parser would take the first word behind -- for the trace.
+  // Cut off here: the parser would take the first word after -- for the trace.
   char** const end = std::find(argv, argv + argc, std::string_view("--"));
   const std::vector<std::string> rest(end == argv + argc ? end : end + 1, argv + argc);
   const preserve::ToolInfo info{
@@ -126,8 +119,10 @@ int main(int argc, char** argv) {
       "  preserve-tune trace.db --device device.json --measure -- --oversubscribe\n"
       "\nSizes: 32MiB, 4MB; times: 200us, 1.5ms, 60s.\n"
       "Exit codes: 0 done (also when the verdict is do-nothing), 2 usage or bad input (also when "
-      "preserve-replay cannot\nmeasure), 3 internal, 130 interrupted.",
-      "trace schema 2, schedule 1.1, device 1.1"};
+      "preserve-replay cannot\nmeasure), 3 internal, 4 the model does not fit the ranks or the "
+      "device, 130 interrupted.",
+      fmt::format("trace schema {}, schedule {}, device {}", preserve::kTraceSchemaVersion,
+                  preserve::kScheduleVersion, preserve::kDeviceVersion)};
   return preserve::run_tool(
       static_cast<int>(end - argv), argv, info,
       [&](CLI::App& app) { preserve::define_options(app, options); },

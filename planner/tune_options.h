@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "planner/measure/measure_plans.h"
 #include "planner/search/plan.h"
 #include "planner/workload/workload_options.h"
 
@@ -22,14 +23,9 @@ struct TuneOptions {
   std::string output = "schedule.json", dimacs;
   bool force = false, explain = false;
   std::optional<int64_t> rank;
-  std::string strategy = "flow", windows = "collective", bfs_scope = "window", bfs_full = "stop";
-  std::string budget, link = "0", min_prefetch = "16KiB", window_cost, method;
-  int candidates = 3;
-  uint64_t seed = 1;
+  PlanOptions plan;
   bool measure = false;
-  std::string measure_time = "60s", keep_replays;
-  int rounds = 2;
-  std::vector<std::string> replay_words;  // behind --: for preserve-replay
+  MeasureRequest replays;  // with `measure`; trace and its digest are filled in by main()
 
   // What the plan is made from and belongs to: the recording, or what --model wrote; may be empty.
   const std::string& trace_file() const { return workload.given() ? workload.trace_out : trace; }
@@ -38,10 +34,7 @@ struct TuneOptions {
 // `options` must outlive the parsing.
 void define_options(CLI::App& app, TuneOptions& options);
 
-// `rest`: the words behind --, for preserve-replay. usage_error for what does not go together.
-void check_options(TuneOptions& options, std::vector<std::string> rest);
-
-PlanOptions plan_options(const TuneOptions& options);
-int64_t measure_time_ns(const TuneOptions& options);
+// usage_error for options that do not go together. `replay_words`: the words after --.
+void check_options(TuneOptions& options, std::vector<std::string> replay_words);
 
 }  // namespace preserve

@@ -48,7 +48,7 @@ void define_options(CLI::App& app, Options& options) {
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   app.add_flag("--shapes-only", options.shapes_only,
-               "run a model that is no Llama block as one of the same matrix shapes");
+               "run a model with other blocks than Llama as one with the same matrix shapes");
   app.add_flag("--print-tokens", options.print_tokens, "print each token id and its logit");
 }
 

@@ -14,8 +14,9 @@
 #include <numeric>
 #include <optional>
 
+#include "common/as_index.h"
 #include "common/error.h"
-#include "planner/flow/solvers.h"
+#include "planner/flow/dynamic.h"
 
 namespace preserve {
 
@@ -75,8 +76,8 @@ class Dynamic {
  public:
   explicit Dynamic(const FlowProblem& problem)
       : problem_(problem), nodes_(problem.hold.size()), slopes_(distinct_slopes(problem)) {
-    cut_ = static_cast<size_t>(std::min_element(problem.hold.begin(), problem.hold.end()) -
-                               problem.hold.begin());
+    cut_ =
+        as_index(std::min_element(problem.hold.begin(), problem.hold.end()) - problem.hold.begin());
     order_insertions();
   }
 
@@ -87,7 +88,7 @@ class Dynamic {
   }
 
  private:
-  // A supply or demand, in the order of the walk that starts behind the cut.
+  // A supply or demand, in the order of the walk that starts after the cut.
   struct Insertion {
     bool is_supply;
     uint32_t index;  // of the supply or demand
@@ -125,9 +126,7 @@ class Dynamic {
   void order_insertions() {
     slope_count_ = distinct_slopes(problem_).size();
     const size_t first = (cut_ + 1) % nodes_;
-    const auto by_node = [](const auto& item, size_t node) {
-      return static_cast<size_t>(item.node) < node;
-    };
+    const auto by_node = [](const auto& item, size_t node) { return as_index(item.node) < node; };
     auto supply =
         std::lower_bound(problem_.supplies.begin(), problem_.supplies.end(), first, by_node);
     auto demand =
@@ -146,14 +145,12 @@ class Dynamic {
         supply = problem_.supplies.begin();
         demand = problem_.demands.begin();
       }
-      for (; supply != problem_.supplies.end() && static_cast<size_t>(supply->node) == node;
-           ++supply) {
+      for (; supply != problem_.supplies.end() && as_index(supply->node) == node; ++supply) {
         insertions_.push_back({true, static_cast<uint32_t>(supply - problem_.supplies.begin()),
                                slope_index(slope_of(*supply)),
                                supply->cost < largest_profit ? supply->capacity : 0});
       }
-      for (; demand != problem_.demands.end() && static_cast<size_t>(demand->node) == node;
-           ++demand) {
+      for (; demand != problem_.demands.end() && as_index(demand->node) == node; ++demand) {
         insertions_.push_back({false, static_cast<uint32_t>(demand - problem_.demands.begin()),
                                slope_index(slope_of(*demand)), demand->capacity});
       }

@@ -4,8 +4,9 @@
 #include <algorithm>
 #include <limits>
 
+#include "common/as_index.h"
 #include "common/error.h"
-#include "planner/flow/solvers.h"
+#include "planner/flow/dynamic.h"
 
 namespace preserve {
 
@@ -27,11 +28,11 @@ std::vector<int64_t> least_prices(const FlowProblem& problem, const FlowSolution
   const size_t nodes = problem.hold.size();
   std::vector<int64_t> bound(nodes, 0);
   for (size_t i = 0; i < problem.supplies.size(); ++i) {
-    int64_t& price = bound[static_cast<size_t>(problem.supplies[i].node)];
+    int64_t& price = bound[as_index(problem.supplies[i].node)];
     if (solution.supplied[i] > 0) price = std::max(price, problem.supplies[i].cost);
   }
   for (size_t i = 0; i < problem.demands.size(); ++i) {
-    int64_t& price = bound[static_cast<size_t>(problem.demands[i].node)];
+    int64_t& price = bound[as_index(problem.demands[i].node)];
     if (solution.consumed[i] < problem.demands[i].capacity) {
       price = std::max(price, problem.demands[i].profit);
     }
@@ -60,7 +61,7 @@ std::string why_not_feasible(const FlowProblem& problem, const FlowSolution& sol
     if (solution.supplied[i] < 0 || solution.supplied[i] > supply.capacity) {
       return fmt::format("supply {} gives {} of {}", i, solution.supplied[i], supply.capacity);
     }
-    balance[static_cast<size_t>(supply.node)] += solution.supplied[i];
+    balance[as_index(supply.node)] += solution.supplied[i];
     profit -= supply.cost * solution.supplied[i];
   }
   for (size_t i = 0; i < problem.demands.size(); ++i) {
@@ -68,7 +69,7 @@ std::string why_not_feasible(const FlowProblem& problem, const FlowSolution& sol
     if (solution.consumed[i] < 0 || solution.consumed[i] > demand.capacity) {
       return fmt::format("demand {} takes {} of {}", i, solution.consumed[i], demand.capacity);
     }
-    balance[static_cast<size_t>(demand.node)] -= solution.consumed[i];
+    balance[as_index(demand.node)] -= solution.consumed[i];
     profit += demand.profit * solution.consumed[i];
   }
   for (size_t edge = 0; edge < nodes; ++edge) {
@@ -125,7 +126,7 @@ std::string why_not_optimal(const FlowProblem& problem, const FlowSolution& solu
   const std::vector<int64_t>& price = solution.price;
   for (size_t i = 0; i < problem.supplies.size(); ++i) {
     const FlowSupply& supply = problem.supplies[i];
-    const int64_t here = price[static_cast<size_t>(supply.node)];
+    const int64_t here = price[as_index(supply.node)];
     if ((solution.supplied[i] > 0 && here < supply.cost) ||
         (solution.supplied[i] < supply.capacity && here > supply.cost)) {
       return fmt::format("supply {}: price {} against cost {}", i, here, supply.cost);
@@ -133,7 +134,7 @@ std::string why_not_optimal(const FlowProblem& problem, const FlowSolution& solu
   }
   for (size_t i = 0; i < problem.demands.size(); ++i) {
     const FlowDemand& demand = problem.demands[i];
-    const int64_t here = price[static_cast<size_t>(demand.node)];
+    const int64_t here = price[as_index(demand.node)];
     if ((solution.consumed[i] > 0 && here > demand.profit) ||
         (solution.consumed[i] < demand.capacity && here < demand.profit)) {
       return fmt::format("demand {}: price {} against profit {}", i, here, demand.profit);
@@ -150,11 +151,10 @@ std::string why_not_optimal(const FlowProblem& problem, const FlowSolution& solu
   return {};
 }
 
-FlowSolution solve_flow(const FlowProblem& problem, FlowSolver solver) {
+FlowSolution solve_flow(const FlowProblem& problem) {
   check_flow_problem(problem);
   if (problem.hold.empty()) return {};
-  FlowSolution solution =
-      solver == FlowSolver::dynamic ? solve_flow_dynamic(problem) : solve_flow_reference(problem);
+  FlowSolution solution = solve_flow_dynamic(problem);
   remove_circulation(solution);
   solution.price = least_prices(problem, solution);
   if (const std::string why = why_not_optimal(problem, solution); !why.empty()) {

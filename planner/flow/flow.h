@@ -2,10 +2,8 @@
 // The planner's optimisation problem in its purest form, and its exact solution: blocks enter a
 // ring of nodes from supplies (at a cost), are held along its edges (at no cost, up to a capacity),
 // and leave to demands (at a profit). Maximise profit minus cost. All numbers are integers, so the
-// optimum is exact. docs/planning.md has the mathematics.
-//
-// Two solvers, one answer: `dynamic` is what ships, O((n + s) log s) per evaluation for n nodes and
-// s supplies and demands; `reference` is Boost.Graph's successive shortest paths, for tests.
+// optimum is exact: O((n + s) log s) per evaluation for n nodes and s supplies and demands.
+// docs/planning.md has the mathematics.
 #pragma once
 
 #include <cstdint>
@@ -41,10 +39,8 @@ struct FlowSolution {
   std::vector<int64_t> price;
 };
 
-enum class FlowSolver { dynamic, reference };
-
 // An optimal flow with its prices. Throws internal_error when the result fails its own proof.
-FlowSolution solve_flow(const FlowProblem& problem, FlowSolver solver = FlowSolver::dynamic);
+FlowSolution solve_flow(const FlowProblem& problem);
 
 // Empty when `solution` is feasible and its prices satisfy complementary slackness, which proves it
 // optimal; otherwise the first violation in words. Linear time.

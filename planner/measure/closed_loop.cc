@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "planner/measure/closed_loop.h"
-#include "common/text.h"
 
 #include <algorithm>
 #include <utility>
 
 #include "common/error.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "planner/measure/issue_variants.h"
 
@@ -32,7 +32,7 @@ PlanMeasurement measurement_of(const PairedSpeedup& found) {
   return out;
 }
 
-// Fastest first, by what can be relied on; those without an interval last.
+// Fastest first, by the lower end of the interval; those without an interval last.
 bool measured_better(const PairedSpeedup& a, const PairedSpeedup& b) {
   const bool a_counts = a.pairs >= kFewestPairs, b_counts = b.pairs >= kFewestPairs;
   if (a_counts != b_counts) return a_counts;
@@ -53,8 +53,8 @@ ClosedLoop::ClosedLoop(const FoldedStep& step, DeviceModel device, const PlanOpt
   plan_round();
 }
 
-// Plans from here on are for this way of issuing: its method becomes the device's first, which is
-// what planning without a name takes.
+// Further plans are for this way of issuing: its method becomes the device's first, which planning
+// without a name uses.
 void ClosedLoop::lead_with(const IssueMethod& issue) {
   const auto method = std::find_if(
       device_.methods.begin(), device_.methods.end(), [&](const PrefetchMethod& candidate) {
@@ -92,7 +92,7 @@ void ClosedLoop::plan_round() {
   std::vector<Entry> plans;
   add_new(plans, planned_.plan, issue_);
   for (const Plan& plan : planned_.candidates) add_new(plans, plan, issue_);
-  // Once: how a plan is best issued hardly depends on which of these plans it is.
+  // Once: the best way of issuing hardly depends on the plan.
   if (round_ == 1 && !plans.empty()) {
     const Plan best = plans.front().measured.plan;
     for (const IssueVariant& variant : issue_variants(device_, issue_)) {
@@ -107,7 +107,7 @@ void ClosedLoop::plan_round() {
     const std::string purpose = count_of(static_cast<int64_t>(plans.size()), "plan");
     return replay(std::move(plans), purpose);
   }
-  if (round_ > 1) notes_.push_back("planning again with that gives no plan that was not measured");
+  if (round_ > 1) notes_.push_back("replanning with the measured costs gave no new plan");
   confirm_or_end();
 }
 
@@ -117,7 +117,7 @@ void ClosedLoop::replay(std::vector<Entry> plans, std::string purpose) {
   schedule.candidates.clear();
   for (const Entry& entry : plans) {
     Plan plan = entry.measured.plan;
-    plan.verdict = "prefetch";
+    plan.verdict = PlanVerdict::prefetch;
     plan.measured.reset();
     plan.method.reset();
     if (entry.measured.issue != schedule.method) plan.method = entry.measured.issue;
@@ -152,8 +152,8 @@ void ClosedLoop::take(const ReplayFindings& findings) {
   pending_.clear();
   if (findings.busy) {
     notes_.push_back(fmt::format(
-        "in replay {} ranks lost their cores during most samples, twice: it decides nothing, "
-        "measure again on a quiet machine",
+        "replay {} was ignored because ranks lost their cores during most samples, twice: "
+        "measure again on an idle machine",
         replays_));
     return confirm_or_end();
   }
@@ -173,7 +173,7 @@ void ClosedLoop::judge_alone(const ReplayFindings& findings) {
   chosen_.reset();
 }
 
-// Goes on with the way of issuing that measured best, and corrects what the model says of it.
+// Continues with the way of issuing that measured best, and corrects the model of it.
 void ClosedLoop::learn() {
   const auto best =
       std::min_element(measured_.begin(), measured_.end(), [](const Entry& a, const Entry& b) {
@@ -221,7 +221,7 @@ Schedule ClosedLoop::result() const {
   if (chosen_) schedule.method = measured_[*chosen_].measured.issue;
   for (const Entry* entry : order) {
     Plan plan = entry->measured.plan;
-    plan.verdict = "prefetch";
+    plan.verdict = PlanVerdict::prefetch;
     plan.measured = measurement_of(entry->measured.found.speedup);
     plan.method.reset();
     if (entry->measured.issue != schedule.method) plan.method = entry->measured.issue;
@@ -241,7 +241,7 @@ Schedule ClosedLoop::result() const {
 std::string ClosedLoop::why_chosen(const Entry& entry) const {
   const PairedSpeedup& found = entry.measured.found.speedup;
   std::string text = fmt::format(
-      "measured {}{}, foretold {}: {}", measured_text(alone_.value_or(found)), link_remark(),
+      "measured {}{}, predicted {}: {}", measured_text(alone_.value_or(found)), link_remark(),
       format_ratio(entry.measured.plan.speedup), describe(entry.measured.issue));
   if (measured_.size() > 1) {
     text += fmt::format("; the best of {} measured plans ({} among them), measured once more alone",
@@ -255,7 +255,7 @@ std::string ClosedLoop::best_measurement() const {
       std::min_element(measured_.begin(), measured_.end(), [](const Entry& a, const Entry& b) {
         return measured_better(a.measured.found.speedup, b.measured.found.speedup);
       });
-  return fmt::format("{}{}, foretold {}, by {}", measured_text(best->measured.found.speedup),
+  return fmt::format("{}{}, predicted {}, by {}", measured_text(best->measured.found.speedup),
                      link_remark(), format_ratio(best->measured.plan.speedup),
                      describe(best->measured.issue));
 }
@@ -267,11 +267,9 @@ std::string ClosedLoop::link_remark() const {
                      format_duration(link_ns));
 }
 
-// The step as it is. Where nothing could be measured, the planner's own reason stands.
+// The recorded step. Where nothing could be measured, the planner's own reason remains.
 void ClosedLoop::do_nothing(Schedule& schedule) const {
   Plan plan;
-  plan.strategy = "none";
-  plan.verdict = "do-nothing";
   plan.baseline_step_ns = plan.prefetch_step_ns = planned_.plan.baseline_step_ns;
   plan.objective_ns = planned_.plan.objective_ns;
   plan.reasons = notes_;
@@ -284,9 +282,9 @@ void ClosedLoop::do_nothing(Schedule& schedule) const {
       return entry.measured.found.speedup.pairs < kFewestPairs;
     });
     plan.reasons.push_back(
-        fmt::format("none of {} was measured to be faster beyond doubt; the best: {}{}",
+        fmt::format("none of {} was significantly faster; the best: {}{}",
                     count_of(static_cast<int64_t>(measured_.size()), "plan"), best_measurement(),
-                    few ? "; a longer --measure-time counts more pairs" : ""));
+                    few ? "; use a longer --measure-time to count more pairs" : ""));
   }
   schedule.plan = std::move(plan);
 }

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// preserve-tune --measure as a function of its measurements: which plans to replay next, what the
-// device model learns from them, which plan is chosen in the end. Knows nothing of files and
-// processes, so that tests can script the measurements. Same inputs and measurements, same
-// schedule.
+// preserve-tune --measure as a function of its measurements: which plans to replay next, how the
+// device model is corrected, which plan is chosen. Uses no files and processes, so that tests can
+// script the measurements. Same inputs and measurements, same schedule.
 //
 //   plan, replay the plans and variants of the best one, correct the model, plan again: `rounds`
-//   times, or until planning again gives nothing new. A winner among several plans was chosen
-//   partly by luck, so it is then measured once more, alone, and that measurement alone decides.
-//   One replay is repeated if the machine was too busy for it.
+//   times, or until replanning gives nothing new. The winner of several plans is chosen partly by
+//   luck, so it is then measured once more, alone, and only that measurement decides. One replay is
+//   repeated if the machine was too busy for it.
 #pragma once
 
 #include <optional>
@@ -24,7 +23,7 @@ inline constexpr int kMostRounds = 8;
 // Of one replay: what was found of schedule.plan, then of each of schedule.candidates.
 struct ReplayFindings {
   std::vector<PlanFindings> plans;
-  bool busy = false;  // ranks lost their cores in most samples: nothing is decided by this
+  bool busy = false;  // ranks lost their cores in most samples: this replay decides nothing
 };
 
 class ClosedLoop {
@@ -33,14 +32,14 @@ class ClosedLoop {
   ClosedLoop(const FoldedStep& step, DeviceModel device, const PlanOptions& options, int rounds,
              Referee referee = simulate);
 
-  // The schedule to replay next, its plan and all its candidates being measured, without trace
-  // path and digest; nothing when it is over. Stays the same until take().
+  // The schedule to replay next (its plan and all its candidates are to be measured), without trace
+  // path and digest; nullopt at the end. Stays the same until take().
   const std::optional<Schedule>& next() const { return next_; }
-  // "9 plans", "the winner alone": what next() is there for.
+  // What next() measures: "9 plans", "the winner alone".
   const std::string& purpose() const { return purpose_; }
   int replays_taken() const { return replays_; }
 
-  // What replaying next() gave.
+  // The findings of replaying next().
   void take(const ReplayFindings& findings);
 
   // The chosen plan, or do-nothing with the reason; every measured plan among the candidates.
@@ -76,12 +75,12 @@ class ClosedLoop {
   int round_ = 0, replays_ = 0;
   bool confirming_ = false;
   bool repeated_ = false;
-  std::string rejected_;                // why the winner is none after all
+  std::string rejected_;                // why the winner was rejected
   std::optional<size_t> chosen_;        // into measured_
   std::optional<PairedSpeedup> alone_;  // the chosen one measured once more
   Schedule planned_;                    // of the last round
   std::vector<Entry> pending_, measured_;
-  std::vector<std::string> notes_;  // what was learnt, round by round
+  std::vector<std::string> notes_;  // corrections, round by round
   std::optional<Schedule> next_;
   std::string purpose_;
 };

@@ -8,6 +8,7 @@
 #include <functional>
 #include <set>
 
+#include "common/as_index.h"
 #include "common/units.h"
 #include "planner/problem/problem.h"
 #include "planner/problem/read_gain.h"
@@ -15,14 +16,14 @@
 namespace preserve {
 namespace {
 
-// No cache is faster than this many times the memory behind it; keeps rates finite.
+// No cache is faster than this many times its memory; keeps rates finite.
 constexpr double kMostHitRatio = 64;
 // Of what a window could carry at the method's rate: beyond, a slowed collective would never end.
 constexpr double kMostSlowdown = 0.9;
-// All planned bytes arrived within this: the windows may carry more than the model believes.
+// At least this share of the planned bytes arrived: the windows may carry more than modelled.
 constexpr double kAllArrived = 0.995;
 constexpr double kTrial = 1.25;
-// A replay farther from the recording than this says nothing about it.
+// Operators of a replay are compared with the recorded ones up to this ratio of their times.
 constexpr double kMostFidelity = 2;
 constexpr int kHalvings = 60;
 
@@ -81,7 +82,7 @@ class Corrector {
     return median(values);
   }
 
-  // --- how fast bytes arrive: the rate at which the windows end when the fetching did
+  // --- how fast bytes arrive: the rate at which the modelled windows carry the issued bytes
 
   static double carried_bytes(const Plan& plan, double factor) {
     double bytes = 0;
@@ -110,17 +111,17 @@ class Corrector {
   }
 
   void correct_prefetch_rate() {
-    // The memory's rate bounds it in the planner, so beyond that it means nothing.
+    // The planner bounds it by the memory's rate, so a higher rate has no effect.
     const double memory = out_.device.memory_bandwidth_bytes_per_s;
     const double before = std::min(method().bandwidth_bytes_per_s, memory);
     double rate = median_over(arrival_rate);
     std::string why =
         fmt::format("{} of the planned bytes arrived in time", percent(median_over(arrived_share)));
-    const bool stops = !goes_on_behind_window(out_.device);
+    const bool stops = !outlasts_window(out_.device);
     if (stops && std::all_of(plans_.begin(), plans_.end(),
                              [](const MeasuredPlan* plan) { return windows_hold_more(*plan); })) {
       rate = std::min(kTrial * before, memory);
-      why = "all planned bytes arrived, so more is tried";
+      why = "all planned bytes arrived and more may fit";
     }
     rate = std::max(rate, before / kMostCorrection);
     if (!differs(rate, before)) return;
@@ -129,14 +130,13 @@ class Corrector {
         format_rate(before), why);
   }
 
-  // --- what a byte saves that was fetched: the rate at which the model saves what was saved
+  // --- what a fetched byte saves: the rate at which the model saves the measured time
 
   double modelled_saving_ns(const MeasuredPlan& measured, double hit_rate) const {
     std::vector<double> bytes(step_.ops.size(), 0);
     for (const PlannedWindow& window : measured.plan.windows) {
       for (const PlannedPrefetch& prefetch : window.prefetches) {
-        bytes.at(static_cast<size_t>(prefetch.consumer_ordinal)) +=
-            static_cast<double>(prefetch.length_bytes);
+        bytes.at(as_index(prefetch.consumer_ordinal)) += static_cast<double>(prefetch.length_bytes);
       }
     }
     const double share = arrived_share(measured);
@@ -149,8 +149,8 @@ class Corrector {
     return saved_ns;
   }
 
-  // Saved time in the recording's terms: operators of a replay last longer or shorter than the
-  // recorded ones did, by much on a busy machine, and what they save with them.
+  // Saved time scaled to the recording: operators of a replay last longer or shorter than the
+  // recorded ones, by much on a busy machine, and save proportionally.
   double saved_as_recorded_ns(const MeasuredPlan& measured) const {
     if (measured.found.consumers_ns <= 0) return measured.found.saved_ns;
     std::set<int32_t> consumers;
@@ -160,7 +160,7 @@ class Corrector {
       }
     }
     double recorded_ns = 0;
-    for (const int32_t op : consumers) recorded_ns += step_.ops.at(static_cast<size_t>(op)).dur_ns;
+    for (const int32_t op : consumers) recorded_ns += step_.ops.at(as_index(op)).dur_ns;
     const double scale = recorded_ns / measured.found.consumers_ns;
     return measured.found.saved_ns * std::clamp(scale, 1 / kMostFidelity, kMostFidelity);
   }
@@ -175,7 +175,7 @@ class Corrector {
     };
     const double low = rate_of(gain / kMostCorrection);
     const double high = std::max(before, rate_of(gain * kMostCorrection));
-    // By what a byte saves, which is what matters, not by the rate, which has no upper end.
+    // Averaged over the time that a byte saves, not over the rate, which has no upper bound.
     const double saved = median_over([&](const MeasuredPlan& measured) {
       const double rate = solve(low, high, saved_as_recorded_ns(measured), [&](double hit_rate) {
         return modelled_saving_ns(measured, hit_rate);
@@ -189,13 +189,13 @@ class Corrector {
         median_over([&](const MeasuredPlan& plan) { return saved_as_recorded_ns(plan); });
     const double rate = rate_of(saved);
     method().hit_read_bandwidth_bytes_per_s = rate;
-    say("reading what {} fetched: {} instead of {}, since {} per step were saved where {} were "
-        "expected",
+    say("rate of reading what {} fetched: {} instead of {}, since {} per step were saved and {} "
+        "predicted",
         method().name, format_rate(rate), format_rate(before), format_duration(found_ns),
         format_duration(modelled_ns));
   }
 
-  // --- what a window costs whatever it fetches
+  // --- the fixed cost of a window
 
   void correct_window_cost() {
     std::vector<double> low, found, high;
@@ -207,15 +207,15 @@ class Corrector {
     }
     if (found.empty()) return;
     const auto before = static_cast<double>(out_.device.window_cost_ns);
-    if (median(low) <= before && before <= median(high)) return;  // as far as can be told
+    if (median(low) <= before && before <= median(high)) return;  // within the noise
     const double cost_ns = std::clamp(median(found), 0.0, static_cast<double>(kMostWindowCostNs));
     if (std::llround(cost_ns) == out_.device.window_cost_ns) return;
     out_.device.window_cost_ns = std::llround(cost_ns);
-    say("a window costs {} instead of {}, as the plan's windows did with nothing to fetch",
+    say("fixed cost of a window: {} instead of {}, measured with windows that fetch nothing",
         format_duration(cost_ns), format_duration(before));
   }
 
-  // --- what a byte costs its collective, on top of that
+  // --- what a byte costs its collective, in addition
 
   void correct_slowdown() {
     const double rate = method().bandwidth_bytes_per_s / kNsPerS;

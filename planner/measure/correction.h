@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What measuring plans says about the device model they were planned with, fed back into it. Pure;
+// Corrects the device model by measurements of plans that were made with it. Pure;
 // formulas and bounds in docs/planning.md, "Measured plans".
 #pragma once
 
@@ -30,11 +30,12 @@ struct PlanFindings {
 struct MeasuredPlan {
   Plan plan;
   IssueMethod issue;
-  double planned_bandwidth_bytes_per_s = 0;  // behind the windows' capacity
+  double planned_bandwidth_bytes_per_s = 0;  // that the windows' capacity assumes
   PlanFindings found;
 };
 
-// One measurement moves a number by at most this factor; what it moves by less is noise.
+// One measurement changes a number by at most a factor of kMostCorrection; changes below
+// kLeastCorrection are noise.
 inline constexpr double kMostCorrection = 4;
 inline constexpr double kLeastCorrection = 0.02;
 
@@ -45,8 +46,8 @@ struct CorrectedDevice {
 };
 
 // Corrects the device's first method, with which `plans` were issued, the device's slow-down of
-// collectives and its cost of a window: each number to the median of what the plans say, where
-// enough pairs counted. `step` is what they were planned for.
+// collectives and its cost of a window: each number to the median over the plans with enough
+// counted pairs. `step` is what they were planned for.
 CorrectedDevice correct_device(const FoldedStep& step, const DeviceModel& device,
                                std::span<const MeasuredPlan* const> plans);
 

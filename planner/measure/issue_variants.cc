@@ -8,7 +8,7 @@
 namespace preserve {
 namespace {
 
-// What preserve-calibrate tries on a GPU; beyond, nothing is known to help.
+// The range that preserve-calibrate tries on a GPU.
 constexpr int64_t kMostBlocks = 32;
 constexpr int64_t kChunkStep = 16;  // requests are multiples of it
 constexpr int64_t kSmallestChunkBytes = 128;
@@ -31,7 +31,7 @@ class Variants {
       if (method.name == base_.name && method.placement == base_.placement) continue;
       add(issue_method(method),
           "another method of the device file: which one is best depends on "
-          "the traffic beside it");
+          "the concurrent traffic");
     }
   }
 
@@ -39,11 +39,11 @@ class Variants {
     if (base_.ctas == 0) return;  // the executor's default: nothing to halve
     IssueMethod method = base_;
     method.ctas = std::max<int64_t>(1, base_.ctas / 2);
-    add(method, "half the thread blocks: less in the way of the collective");
+    add(method, "half the thread blocks: leaves more to the collective");
     method.ctas = base_.ctas * 2;
     if (method.ctas > kMostBlocks) return;
-    if (multiprocessors > 0 && method.ctas > multiprocessors) return;  // no executor takes them
-    add(method, "twice the thread blocks: more requests under way");
+    if (multiprocessors > 0 && method.ctas > multiprocessors) return;  // no executor accepts more
+    add(method, "twice the thread blocks: more requests in flight");
   }
 
   void add_chunks() {
@@ -60,8 +60,8 @@ class Variants {
     IssueMethod method = base_;
     method.eviction = base_.eviction == "last" ? "normal" : "last";
     add(method, method.eviction == "last"
-                    ? "evicted last: other traffic may push the lines out before they are read"
-                    : "evicted like all else: keeping lines costs what they keep out");
+                    ? "evicted last: other traffic may evict the lines before they are read"
+                    : "evicted normally: protected lines displace others");
   }
 
   void add_start() {
@@ -69,7 +69,7 @@ class Variants {
     method.issue = base_.issue == "after" ? "before" : "after";
     add(method, method.issue == "before"
                     ? "issued without waiting for the collective to start: more time to arrive"
-                    : "issued when the collective has started: not in its way");
+                    : "issued when the collective has started: does not delay it");
   }
 
   std::vector<IssueVariant> take() { return std::move(out_); }
@@ -89,7 +89,7 @@ std::vector<IssueVariant> issue_variants(const DeviceModel& device, const IssueM
     variants.add_chunks();
     variants.add_eviction();
   }
-  // The consumer's own core can only fetch once the collective goes on without it.
+  // The consumer's own core can only fetch once the collective runs without it.
   if (device.kind == "gpu" || base.placement == "spare") variants.add_start();
   return variants.take();
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The same plan issued differently. What the model cannot foretell (which kind of request, how many
-// thread blocks, how much per request, how long lines are kept, who comes first) is tried: few
-// enough to measure, each with the reason why it is worth it.
+// The same plan issued differently. What the model cannot predict (which kind of request, how many
+// thread blocks, how much per request, how long lines are kept, what starts first) is measured: few
+// variants, each with its reason.
 #pragma once
 
 #include <string>

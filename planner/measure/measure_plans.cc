@@ -74,7 +74,6 @@ class ReplayRunner {
                                    schedule.string(), "-o",
                                    output.string(),   "--candidates",
                                    "--time-limit",    fmt::format("{}ns", limit_ns_),
-                                   "--seed",          std::to_string(request_.seed),
                                    "--color",         "never"};
     if (request_.force) words.emplace_back("--force");
     words.insert(words.end(), request_.replay_words.begin(), request_.replay_words.end());

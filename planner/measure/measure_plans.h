@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Drives the closed loop over preserve-replay: schedules out, replay.db files in, nothing but files
-// in between.
+// Drives the closed loop over preserve-replay: schedules out, replay.db files in.
 #pragma once
 
 #include <cstdint>
@@ -17,12 +16,11 @@ namespace preserve {
 struct MeasureRequest {
   std::filesystem::path trace;
   std::string trace_sha256;
-  int64_t time_ns = 0;  // of all replays together
+  int64_t time_ns = 60'000'000'000;  // of all replays together
   int rounds = 2;
-  uint64_t seed = 1;
-  std::vector<std::string> replay_words;  // more of preserve-replay's own options
-  std::filesystem::path keep;  // schedules and replays go there, and stay; empty: nowhere
-  bool force = false;          // replace what is there already
+  std::vector<std::string> replay_words;  // further options of preserve-replay
+  std::filesystem::path keep;  // folder in which schedules and replays are kept; empty: none
+  bool force = false;          // replace existing files
 };
 
 // Nothing when a signal stopped it (StopSignals::received()), which needs a StopSignals.

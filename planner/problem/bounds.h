@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How far any plan could get: with every read hot, with an infinite cache, with infinite windows.
-// A prediction between its bound and the baseline says what to buy: cache, or a longer window.
+// The shortest step that any plan could reach: with every read hot, with an infinite cache, with
+// infinite windows. They show what limits a plan: the cache or the windows.
 #pragma once
 
 #include "planner/problem/problem.h"

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "common/as_index.h"
+
 namespace preserve {
 
 namespace {
@@ -48,7 +50,7 @@ class Candidates {
     for (size_t i = 0; i < step.ops.size(); ++i) passed_[i + 1] = passed_[i] + footprint_bytes[i];
     for (const StepOp& op : step.ops) {
       for (const StepAccess& access : op.accesses) {
-        const auto tensor = static_cast<size_t>(access.tensor);
+        const auto tensor = as_index(access.tensor);
         const Range range = clip(access);
         if (range.begin >= range.end) continue;
         if (access.mode == AccessMode::write) written_[tensor].push_back(range);
@@ -66,7 +68,7 @@ class Candidates {
       const Range range = clip(access);
       if (range.end - range.begin < access.bytes) ++notes_.clipped_accesses;
       if (range.begin >= range.end || !may_travel(access, range)) continue;
-      std::vector<Range> holes = written_[static_cast<size_t>(access.tensor)];
+      std::vector<Range> holes = written_[as_index(access.tensor)];
       for (const auto& [tensor, other] : taken) {
         if (tensor == access.tensor) holes.push_back(other);
       }
@@ -78,13 +80,13 @@ class Candidates {
 
  private:
   Range clip(const StepAccess& access) const {
-    const int64_t size = step_.tensors[static_cast<size_t>(access.tensor)].bytes;
+    const int64_t size = step_.tensors[as_index(access.tensor)].bytes;
     const int64_t begin = std::min(access.offset_bytes, size);
     return {begin, begin + std::min(access.bytes, size - begin)};
   }
 
   bool may_travel(const StepAccess& access, const Range& range) {
-    const auto tensor = static_cast<size_t>(access.tensor);
+    const auto tensor = as_index(access.tensor);
     switch (step_.tensors[tensor].role) {
       case TensorRole::weight:
         if (written_[tensor].empty()) return true;
@@ -114,20 +116,19 @@ class Candidates {
     slices.push_back({access.tensor, part.begin, blocks});
   }
 
-  // Was any byte of `part` touched so recently that it has not left the cache? Walks back over the
-  // tensor's uses, around the ring, until more than the cache has streamed by.
+  // Was any byte of `part` touched so recently that it is still cached? Walks back over the
+  // tensor's uses, around the ring, until more bytes than the cache holds have streamed by.
   bool still_cached(int32_t tensor, const Range& part, int32_t ordinal) const {
-    const std::vector<Use>& uses = uses_[static_cast<size_t>(tensor)];
+    const std::vector<Use>& uses = uses_[as_index(tensor)];
     const auto here =
         std::lower_bound(uses.begin(), uses.end(), ordinal,
                          [](const Use& use, int32_t value) { return use.ordinal < value; });
-    const auto first = static_cast<size_t>(here - uses.begin());
+    const auto first = as_index(here - uses.begin());
     for (size_t back = 1; back <= uses.size(); ++back) {
       const bool wrapped = back > first;
       const Use& use = uses[wrapped ? first + uses.size() - back : first - back];
       // Bytes streamed after that use, up to and including this one.
-      const int64_t since = passed_[static_cast<size_t>(ordinal) + 1] -
-                            passed_[static_cast<size_t>(use.ordinal) + 1] +
+      const int64_t since = passed_[as_index(ordinal) + 1] - passed_[as_index(use.ordinal) + 1] +
                             (wrapped ? passed_.back() : 0);
       if (since > cache_bytes_) return false;
       if (overlap(use.range, part)) return true;

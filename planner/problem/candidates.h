@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which bytes of which tensors may travel ahead of the operator that reads them: weights and KV
 // that nothing writes within the step (of a KV-cache all but the newest token), and that the cache
-// has lost since their last use.
+// has evicted since their last use.
 #pragma once
 
 #include <cstdint>

@@ -1,37 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// The operator graph of a step: a vertex per operator; edges along each stream, from the
+// The operator graph of a step. Vertices are ordinals; edges run along each stream, from the
 // operator that had ended last to the one that begins (as far as a recording shows the order that
-// events and joins enforced), and from the writer of a tensor to its readers.
-// Boost.Graph, hidden here. Vertices are ordinals.
+// events and joins enforced), and from the writer of a tensor to its readers. All of these go from
+// a lower to a higher ordinal. One more vertex, step.ops.size(), is the end of the step: it leads
+// from every operator without a successor to every one without a predecessor, of the next step.
 #pragma once
 
+#include <boost/graph/adjacency_list.hpp>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "db/step/folded_step.h"
 
 namespace preserve {
 
-class OperatorGraph {
- public:
-  // Throws input_error naming an operator when the dependencies form a cycle.
-  explicit OperatorGraph(const FoldedStep& step);
-  ~OperatorGraph();
-  OperatorGraph(OperatorGraph&&) noexcept;
+using OperatorGraph = boost::adjacency_list<boost::vecS, boost::vecS, boost::directedS>;
 
-  size_t edge_count() const;
-  // A topological order; equals the order of ordinals for a step that was recorded.
-  std::vector<int32_t> topological_order() const;
+OperatorGraph operator_graph(const FoldedStep& step);
 
-  // Breadth first from `from` (not included), not beyond vertices with `is_boundary` set (not
-  // included either). The search goes on into the next step over the wrap edge, from the last
-  // operators to the first, at most back to `from`.
-  std::vector<int32_t> breadth_first(int32_t from, const std::vector<uint8_t>& is_boundary) const;
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
-};
+// Ordinals breadth first from `from` (not included), not beyond those with `is_boundary` set (not
+// included either); continues into the next step, at most back to `from`.
+std::vector<int32_t> operators_before_boundary(const OperatorGraph& graph, int32_t from,
+                                               const std::vector<uint8_t>& is_boundary);
 
 }  // namespace preserve

@@ -8,30 +8,26 @@
 namespace preserve {
 namespace {
 
-// A prediction above this on a GPU is more than careful hand-written prefetching has reached.
+// More than careful hand-written prefetching has reached on a GPU.
 constexpr double kSuspiciousGain = 0.15;
 
-std::string text_of(int64_t ns) {
-  return format_duration(ns);
-}
-
-// The referee may find a little more than the model's bounds, which is then said, not hidden.
+// The referee may find a little more than the model's bounds; that is reported.
 void add_broken_bounds(const Schedule& schedule, std::vector<std::string>& out) {
   const int64_t step_ns = schedule.plan.prefetch_step_ns;
   std::string broken;
   const auto check = [&](int64_t bound_ns, const char* what) {
     if (step_ns >= bound_ns) return;
-    broken += fmt::format("{}{} ({})", broken.empty() ? "" : ", ", what, text_of(bound_ns));
+    broken += fmt::format("{}{} ({})", broken.empty() ? "" : ", ", what, format_duration(bound_ns));
   };
   check(schedule.all_hot_step_ns, "every read hot");
   check(schedule.window_limited_step_ns, "only windows limit");
   check(schedule.cache_limited_step_ns, "only the cache limits");
   if (broken.empty()) return;
   out.push_back(
-      fmt::format("the referee predicts {} per step, below a bound of the flow's model: {}; the "
-                  "model charges "
-                  "prefetches for bandwidth that operators leave free once their own reads hit",
-                  text_of(step_ns), broken));
+      fmt::format("the simulator predicts {} per step, below a bound of the flow's model: {}; the "
+                  "model charges prefetches for bandwidth that operators leave free once their own "
+                  "reads hit",
+                  format_duration(step_ns), broken));
 }
 
 }  // namespace
@@ -51,26 +47,25 @@ std::vector<std::string> plan_warnings(const FoldedStep& step, const DeviceModel
   if (device.kind == "gpu" && schedule.plan.speedup > 1 + kSuspiciousGain) {
     out.push_back(
         fmt::format("a predicted gain of {:.1f} % is suspicious on a GPU, where careful work has "
-                    "reached 2 to 7 %: "
-                    "check the device file and the recorded bytes",
+                    "reached 2 to 7 %: check the device file and the recorded bytes",
                     100 * (schedule.plan.speedup - 1)));
   }
   add_broken_bounds(schedule, out);
-  if (options.windows == WindowsMode::idle && !goes_on_behind_window(device)) {
+  if (options.windows == WindowsMode::idle && !outlasts_window(device)) {
     out.push_back("--windows idle changes nothing: on a CPU prefetching ends with the collective");
   }
   count(notes.operators_without_bytes,
-        "operators have no recorded bytes: their traffic through the cache is taken as 0");
+        "operators have no recorded bytes: their traffic through the cache is counted as 0");
   count(notes.clamped_operators,
-        "operators are recorded with more bytes than they can have read in their time: low "
-        "confidence, only what fits is planned for");
+        "operators have more recorded bytes than they can have read in their time: low "
+        "confidence, only the bytes that fit are planned");
   size(notes.low_confidence_bytes, "of the candidates were inferred, not recorded: low confidence");
   size(notes.unnamed_bytes,
        "per step are read from tensors of unknown role, which are never prefetched");
-  size(notes.written_bytes, "of weights are written within the step and were left out");
+  size(notes.written_bytes, "of weights are written within the step and were excluded");
   count(notes.clipped_accesses, "accesses reach beyond the end of their tensor and were cut there");
   count(notes.zero_duration_operators,
-        "operators last 0 ns: they keep their place and cannot gain");
+        "operators last 0 ns: they keep their place but cannot become faster");
   count(notes.overlapping_operators,
         "operators start before their predecessor on the stream has ended: windows count only the "
         "time in which nothing else runs");

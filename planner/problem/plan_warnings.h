@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What whoever reads a schedule has to know about the step, the device file and the model behind
-// it.
+// What the reader of a schedule has to know about the step, the device file and the model.
 #pragma once
 
 #include <string>

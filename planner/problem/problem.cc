@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/as_index.h"
 #include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
@@ -32,12 +33,12 @@ void check_operator(const FoldedStep& step, const StepOp& op, size_t position) {
   };
   if (impossible(op.dur_ns) || impossible(op.start_ns) || impossible(op.mad_ns)) {
     throw input_error(
-        "{}: operator {} ({}) starts at {} ns and lasts {} ns: no decode step has such times; "
+        "{}: operator {} ({}) starts at {} ns and lasts {} ns: impossible for a decode step; "
         "record it again, or check the importer's time unit",
         step.trace_file, op.ordinal, printable(op.name), op.start_ns, op.dur_ns);
   }
   for (const StepAccess& access : op.accesses) {
-    if (access.tensor < 0 || static_cast<size_t>(access.tensor) >= step.tensors.size() ||
+    if (access.tensor < 0 || as_index(access.tensor) >= step.tensors.size() ||
         access.offset_bytes < 0 || access.bytes < 0) {
       throw input_error(
           "{}: operator {} ({}) has an impossible access: tensor {}, offset {}, {} bytes",
@@ -56,14 +57,14 @@ void check_step(const FoldedStep& step) {
     sum_ns += op.dur_ns;
     collective = collective || op.kind == OpKind::collective;
     for (const StepAccess& access : op.accesses) {
-      const TensorRole role = step.tensors[static_cast<size_t>(access.tensor)].role;
+      const TensorRole role = step.tensors[as_index(access.tensor)].role;
       named = named || role == TensorRole::weight || role == TensorRole::kv;
     }
   }
   if (!std::isfinite(step.wall_ns) || step.wall_ns < 0 || step.wall_ns > kLongestStepNs ||
       sum_ns > kLongestStepNs) {
     throw input_error(
-        "{}: the step lasts {} ns and its operators {} ns together: no decode step does",
+        "{}: the step lasts {} ns and its operators {} ns together: impossible for a decode step",
         step.trace_file, step.wall_ns, sum_ns);
   }
   if (!collective) {
@@ -85,22 +86,24 @@ int64_t choose_budget(const DeviceModel& device, const std::optional<int64_t>& w
   if (!wanted) return device.cache_budget_bytes;
   if (*wanted <= 0) {
     throw usage_error(
-        "--budget: a budget of zero leaves nothing to plan: give at least {} bytes, or leave it "
-        "out for the device's ({})",
+        "invalid --budget 0: a budget of zero leaves nothing to plan: expected at least {} bytes; "
+        "without the option the device's budget ({}) is used",
         kBlockBytes, format_size(device.cache_budget_bytes));
   }
   if (*wanted > device.cache_bytes) {
-    throw usage_error("--budget: {} is more than the cache of {}: give at most {}",
+    throw usage_error("invalid --budget: {} is more than the cache of {}: expected at most {}",
                       format_size(*wanted), device.name, format_size(device.cache_bytes));
   }
   if (*wanted < kBlockBytes) {
-    throw usage_error("--budget: {} bytes are less than the smallest slice: give at least {} bytes",
-                      *wanted, kBlockBytes);
+    throw usage_error(
+        "invalid --budget: {} bytes are less than the smallest slice: expected at least {} bytes",
+        *wanted, kBlockBytes);
   }
   return *wanted;
 }
 
-// --- what the operators leave behind -------------------------------------------------------------
+// --- what the operators leave in the cache
+// --------------------------------------------------------
 
 // Bytes that an operator streams through the cache, whatever part of them was prefetched.
 int64_t footprint(const FoldedStep& step, const StepOp& op, double hot_bytes_per_s) {
@@ -122,8 +125,8 @@ int64_t footprint(const FoldedStep& step, const StepOp& op, double hot_bytes_per
 class Builder {
  public:
   Builder(const FoldedStep& step, const DeviceModel& device, const ProblemOptions& options,
-          const PlanBeside& beside)
-      : beside_(beside),
+          const AssumedPlan& assumed)
+      : assumed_(assumed),
         step_(step),
         device_(device),
         options_(options),
@@ -135,7 +138,7 @@ class Builder {
     describe_step();
     if (method_ != nullptr) {
       WindowSupplies found =
-          find_windows(step_, device_, *method_, hot_bytes_per_s_, options_, beside_);
+          find_windows(step_, device_, *method_, hot_bytes_per_s_, options_, assumed_);
       problem_.windows = std::move(found.windows);
       arrivals_ = std::move(found.arrivals);
     }
@@ -157,8 +160,7 @@ class Builder {
       }
       notes.zero_duration_operators += op.dur_ns <= 0;
       notes.operators_without_bytes += op.kind == OpKind::compute && op.accesses.empty();
-      double& end =
-          stream_end[std::min(static_cast<size_t>(std::max(op.stream, 0)), step_.streams.size())];
+      double& end = stream_end[std::min(as_index(std::max(op.stream, 0)), step_.streams.size())];
       notes.overlapping_operators += op.start_ns < end;
       end = std::max(end, op.start_ns + op.dur_ns);
     }
@@ -166,7 +168,7 @@ class Builder {
 
   // What has streamed through the cache since the last window began, up to and including each
   // operator. Bytes held over the operator are at least as old, so in a cache that forgets the
-  // least recently used first they survive only beside all of it.
+  // least recently used first they survive only together with all of it.
   void measure_traffic() {
     const size_t count = step_.ops.size();
     footprints_.reserve(count);
@@ -179,10 +181,10 @@ class Builder {
     problem_.traffic_bytes.assign(count, 0);
     if (problem_.windows.empty()) return;  // nothing is ever held
     std::vector<uint8_t> opens(count, 0);
-    for (const Window& window : problem_.windows) opens[static_cast<size_t>(window.ordinal)] = 1;
+    for (const Window& window : problem_.windows) opens[as_index(window.ordinal)] = 1;
     int64_t since = 0;
     for (size_t walked = 0; walked < count; ++walked) {
-      const size_t i = (static_cast<size_t>(problem_.windows.front().ordinal) + walked) % count;
+      const size_t i = (as_index(problem_.windows.front().ordinal) + walked) % count;
       since = footprints_[i] + (opens[i] ? 0 : since);
       problem_.traffic_bytes[i] = since;
     }
@@ -201,7 +203,6 @@ class Builder {
       consumer.ordinal = static_cast<int32_t>(i);
       consumer.slices = std::move(slices[i]);
       for (const Slice& slice : consumer.slices) consumer.blocks += slice.blocks;
-      problem_.candidate_bytes += consumer.blocks * kBlockBytes;
       add_demands(consumer, gain);
       if (consumer.demands > 0) problem_.consumers.push_back(std::move(consumer));
     }
@@ -230,17 +231,16 @@ class Builder {
   }
 
   // A node before every operator that consumes, and one before every operator during which blocks
-  // arrive; the edge behind a node spans the operators up to the next node.
+  // arrive; the edge after a node spans the operators up to the next node.
   void lay_out_ring() {
     FlowProblem& flow = problem_.flow;
-    std::vector<int32_t> node_op;  // operator that the node stands before
+    std::vector<int32_t> node_op;  // operator that follows the node
     size_t consumer = 0, arrival = 0;
     for (int32_t op = 0; op < static_cast<int32_t>(step_.ops.size()); ++op) {
       if (consumer < problem_.consumers.size() && problem_.consumers[consumer].ordinal == op) {
         const PlanConsumer& here = problem_.consumers[consumer++];
         for (int32_t d = 0; d < here.demands; ++d) {
-          flow.demands[static_cast<size_t>(here.first_demand + d)].node =
-              static_cast<int32_t>(node_op.size());
+          flow.demands[as_index(here.first_demand + d)].node = static_cast<int32_t>(node_op.size());
         }
         node_op.push_back(op);
       }
@@ -274,14 +274,14 @@ class Builder {
     const int32_t from = node_op[node], to = last ? node_op[0] + count : node_op[node + 1];
     int64_t traffic = 0;
     for (int32_t op = from; op < to; ++op) {
-      traffic = std::max(traffic, problem_.traffic_bytes[static_cast<size_t>(op % count)]);
+      traffic = std::max(traffic, problem_.traffic_bytes[as_index(op % count)]);
     }
     problem_.edge_traffic_bytes.push_back(traffic);
     problem_.flow.hold.push_back(std::max<int64_t>(0, problem_.budget_bytes - traffic) /
                                  kBlockBytes);
   }
 
-  const PlanBeside& beside_;
+  const AssumedPlan& assumed_;
   const FoldedStep& step_;
   const DeviceModel& device_;
   const ProblemOptions& options_;
@@ -294,14 +294,18 @@ class Builder {
 
 }  // namespace
 
+const char* to_string(WindowsMode mode) {
+  return mode == WindowsMode::idle ? "idle" : "collective";
+}
+
 const PrefetchMethod* choose_method(const DeviceModel& device, const std::string& name) {
-  if (name.empty()) return device.methods.empty() ? nullptr : &device.methods.front();
+  const PrefetchMethod* found = find_method(device, name);
+  if (found != nullptr || name.empty()) return found;
   std::string known;
   for (const PrefetchMethod& method : device.methods) {
-    if (method.name == name) return &method;
     known += (known.empty() ? "" : ", ") + method.name;
   }
-  throw usage_error("--method: device {} has no method {}; it has: {}", device.name, name,
+  throw usage_error("invalid --method '{1}': device {0} has: {2}", device.name, name,
                     known.empty() ? "none" : known);
 }
 
@@ -318,13 +322,13 @@ IssueMethod issue_method(const PrefetchMethod& method) {
 
 PlanProblem build_problem(const FoldedStep& step, const DeviceModel& device,
                           const ProblemOptions& options) {
-  return build_problem_beside(step, device, options, {});
+  return build_problem_given(step, device, options, {});
 }
 
-PlanProblem build_problem_beside(const FoldedStep& step, const DeviceModel& device,
-                                 const ProblemOptions& options, const PlanBeside& beside) {
+PlanProblem build_problem_given(const FoldedStep& step, const DeviceModel& device,
+                                const ProblemOptions& options, const AssumedPlan& assumed) {
   check_step(step);
-  return Builder(step, device, options, beside).build();
+  return Builder(step, device, options, assumed).build();
 }
 
 }  // namespace preserve

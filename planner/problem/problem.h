@@ -21,6 +21,7 @@ inline constexpr int64_t kBlockBytes = 4096;     // a page, and less than any pi
 inline constexpr int64_t kPriceScale = 1 << 16;  // rounding stays below 1e-4 on any known device
 
 enum class WindowsMode { collective, idle };
+const char* to_string(WindowsMode mode);
 
 struct ProblemOptions {
   std::optional<int64_t> budget_bytes{};  // default: the device's
@@ -46,8 +47,14 @@ struct PlanConsumer {
 };
 
 // A place to issue prefetches. What it fetches arrives while its operator runs and, where the
-// method goes on by itself, in the memory's idle time behind it, up to the next window: one supply
-// of the flow for the operator, one for each operator behind it that leaves room.
+// prefetch stream outlasts the window, in the memory's idle time after it, up to the next window:
+// one supply of the flow for the operator, one for each later operator that leaves room.
+//
+//   operators:  | window's collective | idle |  op a  |  op b  | next window
+//   stream:     |latency| usable -----|------|--------|--------|
+//   supplies:           |    own      | free | cost a | cost b |
+//
+// A latency longer than the collective shortens what follows.
 struct Window {
   int32_t ordinal = 0;
   int64_t usable_ns = 0;            // of the operator, after start latency and guard, link included
@@ -55,7 +62,7 @@ struct Window {
   std::vector<int32_t> supplies{};  // into the flow; [0] is the operator's own, perhaps empty
 };
 
-// Whatever was left out or assumed, counted for the warnings.
+// What was left out or assumed, counted for the warnings.
 struct ProblemNotes {
   int64_t operators_without_bytes = 0;  // compute operators whose reads are not known
   int64_t clamped_operators = 0;        // recorded bytes exceed what the time allows
@@ -79,7 +86,6 @@ struct PlanProblem {
   std::vector<int32_t> demand_consumer;     // per demand of the flow: index into consumers
   std::vector<int64_t> traffic_bytes;       // per operator: streamed since the last window began
   std::vector<int64_t> edge_traffic_bytes;  // per edge of the flow: the largest of its operators
-  int64_t candidate_bytes = 0;
   FlowProblem flow;
   ProblemNotes notes;
 };
@@ -89,25 +95,26 @@ struct PlanProblem {
 PlanProblem build_problem(const FoldedStep& step, const DeviceModel& device,
                           const ProblemOptions& options);
 
-// What another plan achieves, per operator; empty: nothing is known.
-struct PlanBeside {
-  std::vector<int64_t> hit_bytes{};     // leave the memory to the stream, shorten the operator
-  std::vector<int64_t> window_bytes{};  // no window's stream goes on for longer than this
+// A plan taken as given, by operator; empty vectors: no assumption.
+struct AssumedPlan {
+  std::vector<int64_t>
+      hit_bytes{};  // reads that hit: leave the memory to the stream, shorten the operator
+  std::vector<int64_t> window_bytes{};  // of each window's stream: the most it moves
 };
 
-// The same problem seen by a prefetch stream that knows another plan.
-PlanProblem build_problem_beside(const FoldedStep& step, const DeviceModel& device,
-                                 const ProblemOptions& options, const PlanBeside& beside);
+// The same problem when the reads of `assumed` already hit and its windows limit the streams.
+PlanProblem build_problem_given(const FoldedStep& step, const DeviceModel& device,
+                                const ProblemOptions& options, const AssumedPlan& assumed);
 
 // The method that the options name, or the device's first; nullptr when the device has none.
 const PrefetchMethod* choose_method(const DeviceModel& device, const std::string& name);
 
-// How it is issued unless a plan says otherwise.
+// How it is issued unless a plan has its own method.
 IssueMethod issue_method(const PrefetchMethod& method);
 
-// A kernel goes on when its collective has ended, until the step ends; a core, the spare one too,
-// is told to stop.
-inline bool goes_on_behind_window(const DeviceModel& device) {
+// On a GPU the prefetch kernel continues when its collective has ended, until the step ends; on a
+// CPU prefetching stops, also on a spare core.
+inline bool outlasts_window(const DeviceModel& device) {
   return device.kind != "cpu";
 }
 

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "planner/problem/read_gain.h"
-#include "common/units.h"
 
 #include <algorithm>
 
-namespace preserve {
+#include "common/units.h"
 
-namespace {}
+namespace preserve {
 
 double hot_read_rate(const DeviceModel& device, const PrefetchMethod* method) {
   if (method != nullptr && method->hit_read_bandwidth_bytes_per_s > 0) {
@@ -25,8 +24,8 @@ ReadGain read_gain(const StepOp& op, const DeviceModel& device, double hot_bytes
   gain.clamped = gain.useful_bytes < gain.read_bytes;
   const double cold_ns = kNsPerS / device.memory_bandwidth_bytes_per_s;
   const double hot_ns = std::min(cold_ns, kNsPerS / hot_bytes_per_s);
-  // An operator faster than the memory allows found part of its bytes cached already: its bytes
-  // cost, cold, what it took and not more.
+  // An operator faster than the memory allows found part of its bytes cached already: all its bytes
+  // together cannot have cost more than its duration.
   const double scale = std::min(1.0, op.dur_ns / (gain.useful_bytes * cold_ns));
   gain.saved_per_byte_ns = scale * (cold_ns - hot_ns);
   const double floor_ns = std::max(static_cast<double>(device.op_floor_ns), op.floor_ns);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "common/as_index.h"
 #include "common/units.h"
 #include "planner/problem/read_gain.h"
 
@@ -13,7 +14,7 @@ namespace {
 constexpr double kMostWindowBytes = 1e12;  // more than any cache, and sums of a million stay exact
 
 // Time in which operators other than collectives run: the union of their intervals, since operators
-// may overlap on one stream and run beside each other on several.
+// may overlap.
 class BusyTime {
  public:
   explicit BusyTime(const FoldedStep& step) {
@@ -36,7 +37,7 @@ class BusyTime {
   double until(double time) const {
     const auto after = std::upper_bound(begin_.begin(), begin_.end(), time);
     if (after == begin_.begin()) return 0;
-    const auto i = static_cast<size_t>(after - begin_.begin()) - 1;
+    const auto i = as_index(after - begin_.begin()) - 1;
     return before_[i] + std::min(time, end_[i]) - begin_[i];
   }
 
@@ -46,29 +47,30 @@ class BusyTime {
 class WindowFinder {
  public:
   WindowFinder(const FoldedStep& step, const DeviceModel& device, const PrefetchMethod& method,
-               double hot_bytes_per_s, const ProblemOptions& options, const PlanBeside& beside)
+               double hot_bytes_per_s, const ProblemOptions& options, const AssumedPlan& assumed)
       : step_(step),
         device_(device),
         method_(method),
         options_(options),
-        beside_(beside),
+        assumed_(assumed),
         hot_bytes_per_s_(hot_bytes_per_s),
         memory_rate_(device.memory_bandwidth_bytes_per_s / kNsPerS),
         prefetch_rate_(std::min(method.bandwidth_bytes_per_s / kNsPerS, memory_rate_)),
         busy_(step) {}
 
   WindowSupplies find() {
-    const bool goes_on = goes_on_behind_window(device_);
-    choose_windows(goes_on && options_.windows == WindowsMode::idle);
+    const bool outlasts = outlasts_window(device_);
+    choose_windows(outlasts && options_.windows == WindowsMode::idle);
     WindowSupplies found;
     for (size_t w = 0; w < windows_.size(); ++w) {
-      std::vector<Arrival> stream{own_arrival(w)};
-      if (goes_on) arrive_behind(w, stream);
+      const OwnArrival own = arrival_during_window(windows_[w]);
+      std::vector<Arrival> stream{own.arrival};
+      if (outlasts) arrivals_after_window(w, own.latency_left_ns, stream);
       limit(stream);
       make_convex(stream);
       const double most = 1 / memory_rate_ - kNsPerS / hot_bytes_per_s_;
       for (const Arrival& arrival : stream) {
-        if (&arrival != &stream.front() && arrival.cost_ns >= most) break;  // and so are all behind
+        if (&arrival != &stream.front() && arrival.cost_ns >= most) break;  // as all later ones
         windows_[w].capacity_bytes += arrival.blocks * kBlockBytes;
         found.arrivals.push_back(arrival);
       }
@@ -82,17 +84,17 @@ class WindowFinder {
  private:
   void choose_windows(bool idle_too) {
     const size_t count = step_.ops.size();
-    std::vector<uint8_t> opens(count, 0), behind(count, 0);
+    std::vector<uint8_t> opens(count, 0), follows(count, 0);
     for (size_t i = 0; i < count; ++i) {
       if (step_.ops[i].kind != OpKind::collective) continue;
       opens[i] = 1;
-      // A quiet stretch right behind a window belongs to it.
-      for (size_t j = (i + 1) % count; is_quiet(j) && !behind[j]; j = (j + 1) % count)
-        behind[j] = 1;
+      // A quiet stretch right after a window belongs to it.
+      for (size_t j = (i + 1) % count; is_quiet(j) && !follows[j]; j = (j + 1) % count)
+        follows[j] = 1;
     }
     bool stretch = false;
     for (size_t i = 0; i < count && idle_too; ++i) {
-      const bool quiet = is_quiet(i) && !behind[i];
+      const bool quiet = is_quiet(i) && !follows[i];
       if (quiet && !stretch) opens[i] = 1;
       stretch = quiet;
     }
@@ -101,13 +103,17 @@ class WindowFinder {
     }
   }
 
+  struct OwnArrival {
+    Arrival arrival;
+    double latency_left_ns = 0;  // of the start latency, after the window's operator
+  };
+
   // What arrives while the window's own operator runs. The guard is the operator's jitter, so that
   // most repetitions are at least this long.
-  Arrival own_arrival(size_t w) {
-    Window& window = windows_[w];
-    const StepOp& op = step_.ops[static_cast<size_t>(window.ordinal)];
-    double length_ns = elapsed_ns(static_cast<size_t>(window.ordinal));
-    double cost_ns = contention_ns(static_cast<size_t>(window.ordinal));
+  OwnArrival arrival_during_window(Window& window) const {
+    const StepOp& op = step_.ops[as_index(window.ordinal)];
+    double length_ns = elapsed_ns(as_index(window.ordinal));
+    double cost_ns = contention_ns(as_index(window.ordinal));
     double stretch = 1;
     if (op.kind == OpKind::collective) {
       length_ns = op.dur_ns - busy_.within(op.start_ns, op.start_ns + op.dur_ns) +
@@ -119,57 +125,58 @@ class WindowFinder {
     }
     const double start_ns = static_cast<double>(method_.start_latency_ns) + op.mad_ns;
     window.usable_ns = static_cast<int64_t>(std::max(0.0, length_ns - start_ns));
-    latency_left_ns_ = std::max(0.0, start_ns - length_ns);
     const double bytes = static_cast<double>(window.usable_ns) * prefetch_rate_ * stretch;
-    return {window.ordinal, window.ordinal, blocks_of(bytes), cost_ns};
+    return {{window.ordinal, window.ordinal, blocks_of(bytes), cost_ns},
+            std::max(0.0, start_ns - length_ns)};
   }
 
-  // Behind the window the stream goes on, up to the next one or the end of the step, which waits
-  // for it. Where it takes bandwidth that the operator would use, it slows the operator down.
-  void arrive_behind(size_t w, std::vector<Arrival>& stream) {
+  // After the window the stream continues, up to the next one or the end of the step, which waits
+  // for it. Where it takes bandwidth that an operator would use, it slows the operator down.
+  void arrivals_after_window(size_t w, double latency_left_ns, std::vector<Arrival>& stream) const {
     const size_t count = step_.ops.size();
     const int32_t ordinal = windows_[w].ordinal;
-    const auto from = static_cast<size_t>(ordinal);
-    const auto to = static_cast<size_t>(windows_[(w + 1) % windows_.size()].ordinal);
+    const auto from = as_index(ordinal);
+    const auto to = as_index(windows_[(w + 1) % windows_.size()].ordinal);
     const double window_end_ns = step_.ops[from].start_ns + step_.ops[from].dur_ns;
-    double bytes = prefetch_rate_ * idle_behind_ns(from);
+    // Runs down what is left of the start latency; returns the time of `ns` that remains after it.
+    const auto after_latency = [&](double ns) {
+      const double latency_ns = std::min(ns, latency_left_ns);
+      latency_left_ns -= latency_ns;
+      return ns - latency_ns;
+    };
+    double bytes = prefetch_rate_ * after_latency(idle_after_ns(from));
     int64_t blocks = blocks_of(bytes);
     if (blocks > 0) stream.push_back({ordinal, ordinal, blocks, 0});
     for (size_t i = from + 1; i < count && i != to; ++i) {
       const StepOp& op = step_.ops[i];
-      if (op.start_ns < window_end_ns) continue;  // beside the window: counted there
-      if (op.accesses.empty()) return;  // unknown traffic: nobody knows what it would cost
-      const double latency_ns = std::min(elapsed_ns(i), latency_left_ns_);
-      latency_left_ns_ -= latency_ns;
-      bytes += prefetch_rate_ * (elapsed_ns(i) - latency_ns);
+      if (op.start_ns < window_end_ns) continue;  // during the window: counted there
+      if (op.accesses.empty()) return;            // unknown traffic, unknown cost
+      bytes += prefetch_rate_ * after_latency(elapsed_ns(i));
       const int64_t more = blocks_of(bytes) - blocks;
       blocks += more;
       if (more > 0) stream.push_back({op.ordinal, ordinal, more, contention_ns(i)});
     }
   }
 
-  // Of a collective's: until the next operator starts, less what is left of the start latency.
-  double idle_behind_ns(size_t window) {
+  // From the end of a collective until the next operator starts; for other operators
+  // arrival_during_window() includes that time.
+  double idle_after_ns(size_t window) const {
     const StepOp& op = step_.ops[window];
-    if (op.kind != OpKind::collective) return 0;  // own_arrival() has it
-    const double idle_ns = std::max(0.0, elapsed_ns(window) - op.dur_ns);
-    const double latency_ns = std::min(idle_ns, latency_left_ns_);
-    latency_left_ns_ -= latency_ns;
-    return idle_ns - latency_ns;
+    return op.kind == OpKind::collective ? std::max(0.0, elapsed_ns(window) - op.dur_ns) : 0;
   }
 
   void limit(std::vector<Arrival>& stream) const {
-    if (beside_.window_bytes.empty()) return;
-    const auto window = static_cast<size_t>(stream.front().window_op);
-    int64_t left = beside_.window_bytes[window] / kBlockBytes;
+    if (assumed_.window_bytes.empty()) return;
+    const auto window = as_index(stream.front().window_op);
+    int64_t left = assumed_.window_bytes[window] / kBlockBytes;
     for (Arrival& arrival : stream) {
       arrival.blocks = std::min(arrival.blocks, left);
       left -= arrival.blocks;
     }
   }
 
-  // The stream moves its bytes in order: it cannot skip a costly stretch to reach a free one. The
-  // convex envelope of its cost is what a flow can express, and exact for a window that is not used
+  // The stream must move earlier bytes first, even when they fall into an expensive interval. The
+  // convex envelope of its cost is what a flow can express, and exact for a window that is unused
   // or used up to one of the envelope's corners: neighbours are pooled until costs ascend.
   static void make_convex(std::vector<Arrival>& stream) {
     struct Pool {
@@ -204,7 +211,7 @@ class WindowFinder {
   }
 
   double hit_bytes(size_t i) const {
-    return beside_.hit_bytes.empty() ? 0 : static_cast<double>(beside_.hit_bytes[i]);
+    return assumed_.hit_bytes.empty() ? 0 : static_cast<double>(assumed_.hit_bytes[i]);
   }
   double hit_ns(size_t i) const {
     if (hit_bytes(i) <= 0) return 0;
@@ -220,8 +227,8 @@ class WindowFinder {
     return std::max(0.0, bytes);
   }
 
-  // Time that an operator loses per byte prefetched beside it: both together want more than the
-  // memory gives, and share it in proportion.
+  // Time that an operator loses per byte prefetched during it: both together demand more than the
+  // memory provides, and share it in proportion.
   double contention_ns(size_t i) const {
     const double dur_ns = step_.ops[i].dur_ns - hit_ns(i);
     if (dur_ns <= 0) return 0;
@@ -231,7 +238,7 @@ class WindowFinder {
     return running * excess / (prefetch_rate_ * memory_rate_);
   }
 
-  // Leaves enough bandwidth to prefetch at full rate. What is not known is not quiet.
+  // Leaves enough bandwidth to prefetch at full rate. An operator of unknown traffic is not quiet.
   bool is_quiet(size_t i) const {
     const StepOp& op = step_.ops[i];
     if (op.accesses.empty() || op.kind == OpKind::collective || op.kind == OpKind::p2p)
@@ -243,11 +250,10 @@ class WindowFinder {
   const DeviceModel& device_;
   const PrefetchMethod& method_;
   const ProblemOptions& options_;
-  const PlanBeside& beside_;
+  const AssumedPlan& assumed_;
   double hot_bytes_per_s_;
   double memory_rate_, prefetch_rate_;  // bytes per ns
   BusyTime busy_;
-  double latency_left_ns_ = 0;  // of the start latency of the window at hand, behind its operator
   std::vector<Window> windows_;
 };
 
@@ -255,8 +261,8 @@ class WindowFinder {
 
 WindowSupplies find_windows(const FoldedStep& step, const DeviceModel& device,
                             const PrefetchMethod& method, double hot_bytes_per_s,
-                            const ProblemOptions& options, const PlanBeside& beside) {
-  return WindowFinder(step, device, method, hot_bytes_per_s, options, beside).find();
+                            const ProblemOptions& options, const AssumedPlan& assumed) {
+  return WindowFinder(step, device, method, hot_bytes_per_s, options, assumed).find();
 }
 
 }  // namespace preserve

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where prefetches can be issued and when their bytes arrive: collectives, idle stretches, and what
-// a prefetch stream of its own gets of the memory behind them, at what it costs the operators
-// there.
+// Where prefetches can be issued and when their bytes arrive: during collectives and idle
+// stretches, and, for a stream that outlasts its window, during the operators after it, at a cost
+// to them.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +26,6 @@ struct WindowSupplies {
 // `hot_bytes_per_s`: rate of reading what was prefetched.
 WindowSupplies find_windows(const FoldedStep& step, const DeviceModel& device,
                             const PrefetchMethod& method, double hot_bytes_per_s,
-                            const ProblemOptions& options, const PlanBeside& beside);
+                            const ProblemOptions& options, const AssumedPlan& assumed);
 
 }  // namespace preserve

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 
+#include "common/as_index.h"
+
 namespace preserve {
 
 double CacheState::resident_bytes(int32_t tensor, int64_t begin, int64_t end) const {
-  const Fragments& fragments = tensors_[static_cast<size_t>(tensor)];
+  const Fragments& fragments = tensors_[as_index(tensor)];
   double resident = 0;
   auto it = fragments.upper_bound(begin);
   if (it != fragments.begin()) --it;
@@ -21,7 +23,7 @@ double CacheState::resident_bytes(int32_t tensor, int64_t begin, int64_t end) co
 
 void CacheState::touch(int32_t tensor, int64_t begin, int64_t end, double since_bytes) {
   if (begin >= end) return;
-  Fragments& fragments = tensors_[static_cast<size_t>(tensor)];
+  Fragments& fragments = tensors_[as_index(tensor)];
   auto it = fragments.lower_bound(begin);
   if (it != fragments.begin()) {
     const auto before = std::prev(it);

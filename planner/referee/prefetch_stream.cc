@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "common/as_index.h"
 #include "common/error.h"
 
 namespace preserve {
@@ -16,11 +17,11 @@ PrefetchStream::PrefetchStream(const PrefetchOrders& orders, CacheState& cache)
       read_(orders.prefetches.size()) {
   int32_t last = -1;
   for (const Prefetch& prefetch : orders.prefetches) last = std::max(last, prefetch.consumer);
-  last_start_.assign(static_cast<size_t>(last) + 1, -1);
+  last_start_.assign(as_index(last) + 1, -1);
   running_.assign(last_start_.size(), 0);
   of_consumer_.resize(last_start_.size());
   for (size_t i = 0; i < orders.prefetches.size(); ++i) {
-    of_consumer_[static_cast<size_t>(orders.prefetches[i].consumer)].push_back(i);
+    of_consumer_[as_index(orders.prefetches[i].consumer)].push_back(i);
   }
 }
 
@@ -38,37 +39,36 @@ void PrefetchStream::close_window(size_t window, int64_t step) {
 }
 
 bool PrefetchStream::overtaken(const Prefetch& prefetch, int64_t step) const {
-  return last_start_[static_cast<size_t>(prefetch.consumer)] >= step + (prefetch.next_step ? 1 : 0);
+  return last_start_[as_index(prefetch.consumer)] >= step + (prefetch.next_step ? 1 : 0);
 }
 
 void PrefetchStream::consumer_starts(int32_t consumer, int64_t step) {
-  if (static_cast<size_t>(consumer) >= last_start_.size()) return;
-  last_start_[static_cast<size_t>(consumer)] = step;
-  running_[static_cast<size_t>(consumer)] = 1;
+  if (as_index(consumer) >= last_start_.size()) return;
+  last_start_[as_index(consumer)] = step;
+  running_[as_index(consumer)] = 1;
   if (moving_) {
     const Batch& batch = queue_.front();
     const Prefetch& current = orders_.prefetches[orders_.windows[batch.window].first + batch.next];
     if (current.consumer == consumer && overtaken(current, batch.step)) {
       finish_current(1 - remaining_bytes_ / transfer_bytes_);
-      walk_beside(consumer);
+      pass_over_during(consumer);
     }
   }
-  for (const size_t prefetch : of_consumer_[static_cast<size_t>(consumer)]) {
+  for (const size_t prefetch : of_consumer_[as_index(consumer)]) {
     read_[prefetch] = waiting_[prefetch];
-    unread_bytes_ -= waiting_[prefetch];
     waiting_[prefetch] = 0;
   }
 }
 
-void PrefetchStream::walk_beside(int32_t consumer) {
-  const bool runs = running_[static_cast<size_t>(consumer)] != 0;
-  if (runs && !orders_.stops_with_window) beside_ = consumer;
+void PrefetchStream::pass_over_during(int32_t consumer) {
+  const bool runs = running_[as_index(consumer)] != 0;
+  if (runs && !orders_.stops_with_window) passing_ = consumer;
 }
 
 void PrefetchStream::consumer_ends(int32_t consumer) {
-  if (static_cast<size_t>(consumer) >= running_.size()) return;
-  running_[static_cast<size_t>(consumer)] = 0;
-  if (beside_ == consumer) beside_ = kNobody;
+  if (as_index(consumer) >= running_.size()) return;
+  running_[as_index(consumer)] = 0;
+  if (passing_ == consumer) passing_ = kNone;
 }
 
 // Ends the transfer under way after `share_done` of it: the front of the range has arrived.
@@ -79,15 +79,13 @@ void PrefetchStream::finish_current(double share_done) {
   const auto length = static_cast<double>(prefetch.end - prefetch.begin);
   const int64_t arrived = std::llround(length * std::clamp(share_done, 0.0, 1.0));
   cache_.touch(prefetch.tensor, prefetch.begin, prefetch.begin + arrived, since_bytes_);
-  unread_bytes_ += static_cast<double>(arrived) - waiting_[index];
   waiting_[index] = static_cast<double>(arrived);
-  peak_unread_bytes_ = std::max(peak_unread_bytes_, unread_bytes_);
   moving_ = false;
   ++batch.next;
 }
 
 void PrefetchStream::settle(double now_ns) {
-  while (!moving_ && beside_ == kNobody && !queue_.empty()) {
+  while (!moving_ && passing_ == kNone && !queue_.empty()) {
     Batch& batch = queue_.front();
     const PrefetchWindow& window = orders_.windows[batch.window];
     if (batch.next == window.count) {
@@ -98,7 +96,7 @@ void PrefetchStream::settle(double now_ns) {
     const Prefetch& prefetch = orders_.prefetches[window.first + batch.next];
     if (overtaken(prefetch, batch.step)) {
       ++batch.next;
-      walk_beside(prefetch.consumer);
+      pass_over_during(prefetch.consumer);
       continue;
     }
     const double resident = cache_.resident_bytes(prefetch.tensor, prefetch.begin, prefetch.end);
@@ -114,7 +112,7 @@ void PrefetchStream::settle(double now_ns) {
 
 double PrefetchStream::next_change_ns(double now_ns, double share) const {
   if (moving_) return remaining_bytes_ / (orders_.rate_bytes_per_ns * share);
-  if (beside_ == kNobody && !queue_.empty()) return std::max(0.0, queue_.front().ready_ns - now_ns);
+  if (passing_ == kNone && !queue_.empty()) return std::max(0.0, queue_.front().ready_ns - now_ns);
   return std::numeric_limits<double>::infinity();
 }
 
@@ -130,7 +128,6 @@ void PrefetchStream::advance(double dur_ns, double share) {
 void PrefetchStream::start_next_step() {
   if (!queue_.empty()) throw internal_error("a step ended before its prefetches");
   redundant_bytes_ = 0;
-  peak_unread_bytes_ = unread_bytes_;
 }
 
 }  // namespace preserve

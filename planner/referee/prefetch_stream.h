@@ -2,8 +2,8 @@
 // The side stream of a simulated step: prefetches leave in the order of the plan, window after
 // window, each window a start latency after its operator began. A prefetch that is overtaken by its
 // consumer is cut there: what has arrived stays, the rest is the consumer's to fetch, so that no
-// byte crosses the memory twice. A stream that goes on behind its window does not know that: it
-// walks over the rest beside the consumer and gets to the next prefetch when the consumer is done.
+// byte crosses the memory twice. A stream that outlasts its window cannot detect that: it
+// passes over the rest while the consumer runs and continues with the next prefetch afterwards.
 // Times in ns from the start of the current step, rates in bytes/ns.
 #pragma once
 
@@ -42,8 +42,8 @@ class PrefetchStream {
 
   void open_window(size_t window, int64_t step, double now_ns);
   void close_window(size_t window, int64_t step);
-  // The consumer starts: cuts what is still under way for it. Bytes of each of its prefetches that
-  // made it are in arrived_bytes() until it is read again a step later.
+  // The consumer starts: cuts what is still under way for it. The bytes of each of its prefetches
+  // that are in time are in arrived_bytes() until it is read again a step later.
   void consumer_starts(int32_t consumer, int64_t step);
   void consumer_ends(int32_t consumer);
   double arrived_bytes(size_t prefetch) const { return read_[prefetch]; }
@@ -60,10 +60,9 @@ class PrefetchStream {
 
   bool busy() const { return moving_ || !queue_.empty(); }  // settled
   double redundant_bytes() const { return redundant_bytes_; }
-  double peak_unread_bytes() const { return peak_unread_bytes_; }
 
  private:
-  static constexpr int32_t kNobody = -1;
+  static constexpr int32_t kNone = -1;
   struct Batch {
     size_t window = 0;
     int64_t step = 0;
@@ -72,14 +71,14 @@ class PrefetchStream {
   };
 
   bool overtaken(const Prefetch& prefetch, int64_t step) const;
-  void walk_beside(int32_t consumer);
+  void pass_over_during(int32_t consumer);
   void finish_current(double share_done);
 
   const PrefetchOrders& orders_;
   CacheState& cache_;
   std::deque<Batch> queue_;
-  bool moving_ = false;       // the front batch's prefetch `next` is being transferred
-  int32_t beside_ = kNobody;  // the running consumer whose bytes it walks over
+  bool moving_ = false;      // the front batch's prefetch `next` is being transferred
+  int32_t passing_ = kNone;  // the running consumer whose late bytes it passes over
   double transfer_bytes_ = 0, remaining_bytes_ = 0;
   double since_bytes_ = 0;           // age of what is being transferred: that of its first byte
   std::vector<int64_t> last_start_;  // by ordinal: last step in which it started
@@ -87,7 +86,7 @@ class PrefetchStream {
   std::vector<std::vector<size_t>> of_consumer_;  // by ordinal
   std::vector<double> waiting_;                   // by prefetch: arrived, consumer not started
   std::vector<double> read_;  // by prefetch: arrived when the consumer last started
-  double unread_bytes_ = 0, peak_unread_bytes_ = 0, redundant_bytes_ = 0;
+  double redundant_bytes_ = 0;
 };
 
 }  // namespace preserve

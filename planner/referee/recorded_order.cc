@@ -6,6 +6,7 @@
 #include <numeric>
 #include <tuple>
 
+#include "common/as_index.h"
 #include "common/error.h"
 #include "common/text.h"
 
@@ -31,8 +32,8 @@ void check_times(const FoldedStep& step) {
 RecordedOrder recorded_order(const FoldedStep& step) {
   check_times(step);
   const size_t count = step.ops.size();
-  const auto start = [&](int32_t op) { return step.ops[static_cast<size_t>(op)].start_ns; };
-  const auto end = [&](int32_t op) { return start(op) + step.ops[static_cast<size_t>(op)].dur_ns; };
+  const auto start = [&](int32_t op) { return step.ops[as_index(op)].start_ns; };
+  const auto end = [&](int32_t op) { return start(op) + step.ops[as_index(op)].dur_ns; };
 
   RecordedOrder order;
   order.by_end.resize(count);
@@ -55,15 +56,15 @@ RecordedOrder recorded_order(const FoldedStep& step) {
              (end(other) == start(op) && (start(other) < start(op) || other < op));
     };
     while (ended < count && before(order.by_end[ended])) ++ended;
-    StartRule& rule = order.rules[static_cast<size_t>(op)];
+    StartRule& rule = order.rules[as_index(op)];
     rule.ended = static_cast<int32_t>(ended);
     rule.gap_ns = start(op) - (ended == 0 ? 0.0 : end(order.by_end[ended - 1]));
-    const int32_t stream = step.ops[static_cast<size_t>(op)].stream;
-    if (stream < 0 || static_cast<size_t>(stream) >= latest_of_stream.size()) {
+    const int32_t stream = step.ops[as_index(op)].stream;
+    if (stream < 0 || as_index(stream) >= latest_of_stream.size()) {
       throw input_error("{}: operator {} ran on stream {}, the step has {}", step.trace_file, op,
                         stream, latest_of_stream.size());
     }
-    int32_t& latest = latest_of_stream[static_cast<size_t>(stream)];
+    int32_t& latest = latest_of_stream[as_index(stream)];
     if (latest >= 0 && end(latest) > start(op)) {
       rule.inside = latest;
       rule.gap_ns = 0;

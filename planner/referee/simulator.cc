@@ -5,6 +5,7 @@
 #include <cmath>
 #include <unordered_map>
 
+#include "common/as_index.h"
 #include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
@@ -27,30 +28,25 @@ double positive_rate(const DeviceModel& device, double rate_bytes_per_s, const c
 void check_accesses(const FoldedStep& step) {
   for (const StepOp& op : step.ops) {
     for (const StepAccess& access : op.accesses) {
-      if (access.tensor < 0 || static_cast<size_t>(access.tensor) >= step.tensors.size()) {
+      if (access.tensor < 0 || as_index(access.tensor) >= step.tensors.size()) {
         throw input_error("{}: operator {} ({}) uses tensor {}, the step has {}", step.trace_file,
                           op.ordinal, printable(op.name), access.tensor, step.tensors.size());
       }
       if (access.offset_bytes < 0 || access.bytes < 0) {
         throw input_error("{}: operator {} ({}) uses {} bytes at offset {} of {}", step.trace_file,
                           op.ordinal, printable(op.name), access.bytes, access.offset_bytes,
-                          printable(step.tensors[static_cast<size_t>(access.tensor)].name));
+                          printable(step.tensors[as_index(access.tensor)].name));
       }
       checked_add(access.offset_bytes, access.bytes, "the end of an access");
     }
   }
 }
 
-// --- the plan as the prefetch stream executes it
-// --------------------------------------------------
+// --- the plan as the prefetch stream executes it -------------------------------------------------
 
-const PrefetchMethod* choose_method(const DeviceModel& device, const SimulationOptions& options) {
-  for (const PrefetchMethod& method : device.methods) {
-    const bool named = options.method.empty() || method.name == options.method;
-    const bool placed = options.placement.empty() || method.placement == options.placement;
-    if (named && placed) return &method;
-  }
-  if (options.method.empty() && options.placement.empty()) return nullptr;
+const PrefetchMethod* method_of(const DeviceModel& device, const SimulationOptions& options) {
+  const PrefetchMethod* found = find_method(device, options.method, options.placement);
+  if (found != nullptr || (options.method.empty() && options.placement.empty())) return found;
   throw input_error("device {} has no prefetch method {} {}: plan again for this device",
                     device.name, options.method, options.placement);
 }
@@ -82,11 +78,11 @@ class PlanReader {
 
  private:
   void check_operator(int32_t ordinal, const std::string& name, const char* what) const {
-    if (ordinal < 0 || static_cast<size_t>(ordinal) >= step_.ops.size()) {
+    if (ordinal < 0 || as_index(ordinal) >= step_.ops.size()) {
       throw input_error("the plan's {} is operator {}, but the step has {}: plan again", what,
                         ordinal, step_.ops.size());
     }
-    const std::string& actual = step_.ops[static_cast<size_t>(ordinal)].name;
+    const std::string& actual = step_.ops[as_index(ordinal)].name;
     if (!name.empty() && name != actual) {
       throw input_error("the plan's {} is operator {} {}, in the step it is {}: plan again", what,
                         ordinal, printable(name), printable(actual));
@@ -100,8 +96,8 @@ class PlanReader {
       throw input_error("the plan prefetches {}, which the step does not use: plan again",
                         printable(planned.tensor));
     }
-    const StepOp& consumer = step_.ops[static_cast<size_t>(planned.consumer_ordinal)];
-    const int64_t size = step_.tensors[static_cast<size_t>(tensor->second)].bytes;
+    const StepOp& consumer = step_.ops[as_index(planned.consumer_ordinal)];
+    const int64_t size = step_.tensors[as_index(tensor->second)].bytes;
     if (planned.offset_bytes < 0 || planned.length_bytes <= 0 || planned.offset_bytes > size ||
         planned.length_bytes > size - planned.offset_bytes) {
       throw input_error("the plan prefetches {} bytes at offset {} of {}, which has {} bytes",
@@ -120,7 +116,7 @@ class PlanReader {
     if (planned.next_step != (planned.consumer_ordinal <= window.ordinal)) {
       throw input_error(
           "the plan's window {} prefetches for operator {} of the {} step: a consumer "
-          "behind its window is in the same step, any other in the next",
+          "after its window is in the same step, any other in the next",
           window.ordinal, planned.consumer_ordinal, planned.next_step ? "next" : "same");
     }
     return {tensor->second, planned.offset_bytes, planned.offset_bytes + planned.length_bytes,
@@ -179,8 +175,8 @@ std::vector<OpModel> recorded_models(const FoldedStep& step, int64_t link_latenc
 }
 
 // Splits each recorded duration into a part that does not depend on where the bytes come from and a
-// part that does: reads that missed at memory bandwidth, reads that hit at cache bandwidth. An
-// operator that was faster than these rates allow gets its bytes part scaled to what it took.
+// part that does: reads that missed at memory bandwidth, reads that hit at cache bandwidth. For an
+// operator that was faster than these rates allow, the bytes part is scaled to its duration.
 void calibrate(const FoldedStep& step, const DeviceModel& device, const EngineStep& baseline,
                double memory_bytes_per_ns, double cache_bytes_per_ns,
                std::vector<OpModel>& models) {
@@ -217,13 +213,13 @@ void fill_result(const Plan& plan, const PrefetchOrders& orders, const std::vect
   }
   std::vector<double> hit_of_op(models.size());
   for (size_t i = 0; i < orders.prefetches.size(); ++i) {
-    hit_of_op[static_cast<size_t>(orders.prefetches[i].consumer)] += step.hit_prefetch_bytes[i];
+    hit_of_op[as_index(orders.prefetches[i].consumer)] += step.hit_prefetch_bytes[i];
   }
   size_t index = 0;
   for (size_t w = 0; w < plan.windows.size(); ++w) {
     for (size_t p = 0; p < plan.windows[w].prefetches.size(); ++p, ++index) {
       const Prefetch& prefetch = orders.prefetches[index];
-      const auto op = static_cast<size_t>(prefetch.consumer);
+      const auto op = as_index(prefetch.consumer);
       SimulatedPrefetch outcome;
       outcome.window = static_cast<int32_t>(w);
       outcome.position = static_cast<int32_t>(p);
@@ -260,7 +256,7 @@ SimulationResult simulate(const FoldedStep& step, const DeviceModel& device, con
   double cache_bytes_per_ns =
       positive_rate(device, device.cache_read_bandwidth_bytes_per_s, "cache read bandwidth");
   PrefetchOrders orders = PlanReader(step, plan).read();
-  if (const PrefetchMethod* method = choose_method(device, options)) {
+  if (const PrefetchMethod* method = method_of(device, options)) {
     orders.rate_bytes_per_ns =
         std::min(hardware.memory_bytes_per_ns,
                  positive_rate(device, method->bandwidth_bytes_per_s, "prefetch bandwidth"));
@@ -277,7 +273,7 @@ SimulationResult simulate(const FoldedStep& step, const DeviceModel& device, con
   StepEngine engine(step, order, device, hardware, models, orders);
   const SteadyRun baseline = run_until_steady(engine);
   calibrate(step, device, baseline.last, hardware.memory_bytes_per_ns, cache_bytes_per_ns, models);
-  // From the recorded step on, as in reality: with an empty plan nothing changes.
+  // Starts from the recorded step, so that an empty plan changes nothing.
   engine.start_prefetching();
   const SteadyRun planned = run_until_steady(engine);
 
@@ -293,8 +289,6 @@ SimulationResult simulate(const FoldedStep& step, const DeviceModel& device, con
   result.all_hot_step_ns = hot_engine.run().step_ns;
   result.collective_slowdown_ns = planned.last.collective_slowdown_ns;
   result.redundant_bytes = planned.last.redundant_bytes;
-  result.peak_cache_bytes = planned.last.peak_unread_bytes;
-  result.steps_simulated = planned.steps;
   result.steady = planned.steady;
   fill_result(plan, orders, models, planned.last, result);
   return result;

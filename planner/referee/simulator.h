@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The referee: what a plan would do to the step, simulated operator by operator. It shares no model
-// code with the strategies that make plans, so it judges all of them, and any schedule.json, alike.
+// The referee: predicts what a plan does to the step, operator by operator. It shares no model code
+// with the strategies that make plans, so it judges all of them, and any schedule.json, alike.
 // Event by event: operators start in the recorded order with the recorded gaps and overlaps, demand
 // reads and prefetches share the memory bandwidth, the cache forgets along the device's survival
-// curve, collectives are lengthened by the traffic beside them. The step repeats until it is
+// curve, collectives are lengthened by the traffic during them. The step repeats until it is
 // steady, because the last window of a step prefetches for the next. Model and limits:
 // docs/simulator.md.
 #pragma once
@@ -35,10 +35,10 @@ struct SimulatedOp {
 struct SimulatedPrefetch {
   int32_t window = 0, position = 0;  // plan.windows[window].prefetches[position]
   double arrived_bytes = 0;          // in the cache when the consumer started
-  double late_bytes = 0;     // not yet; the consumer fetches them itself, nobody fetches them twice
-  double hit_bytes = 0;      // of the arrived ones, expected to be still there
-  double evicted_bytes = 0;  // of the arrived ones, expected to be gone again
-  double saved_ns = 0;       // realised saving of the consumer, shared by bytes hit
+  double late_bytes = 0;             // not yet: the consumer fetches them itself, and only it does
+  double hit_bytes = 0;              // of the arrived ones, expected to be still cached
+  double evicted_bytes = 0;          // of the arrived ones, expected to be evicted again
+  double saved_ns = 0;               // realised saving of the consumer, shared by bytes hit
 };
 
 struct SimulationResult {
@@ -48,8 +48,6 @@ struct SimulationResult {
   double collective_slowdown_ns = 0;  // sum over the collectives of the step
   double arrived_bytes = 0, late_bytes = 0, evicted_bytes = 0;  // sums over the prefetches
   double redundant_bytes = 0;                                   // prefetched although still cached
-  double peak_cache_bytes = 0;  // most bytes that were prefetched and not yet read
-  int32_t steps_simulated = 0;
   bool steady = true;            // false: the step time kept changing; step_ns is then a mean
   std::vector<SimulatedOp> ops;  // by ordinal
   std::vector<SimulatedPrefetch> prefetches;  // in plan order

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <tuple>
 
+#include "common/as_index.h"
 #include "common/error.h"
 
 namespace preserve {
@@ -29,22 +30,22 @@ StepEngine::StepEngine(const FoldedStep& step, const RecordedOrder& order,
   by_need_.resize(count);
   std::iota(by_need_.begin(), by_need_.end(), 0);
   std::stable_sort(by_need_.begin(), by_need_.end(), [&](int32_t a, int32_t b) {
-    return order_.rules[static_cast<size_t>(a)].ended < order_.rules[static_cast<size_t>(b)].ended;
+    return order_.rules[as_index(a)].ended < order_.rules[as_index(b)].ended;
   });
   place_by_end_.resize(count);
   followers_.resize(count);
   for (size_t i = 0; i < count; ++i) {
-    place_by_end_[static_cast<size_t>(order_.by_end[i])] = static_cast<int32_t>(i);
+    place_by_end_[as_index(order_.by_end[i])] = static_cast<int32_t>(i);
     const int32_t inside = order_.rules[i].inside;
-    if (inside >= 0) followers_[static_cast<size_t>(inside)].push_back(static_cast<int32_t>(i));
+    if (inside >= 0) followers_[as_index(inside)].push_back(static_cast<int32_t>(i));
   }
   window_of_.assign(count, -1);
   for (size_t i = 0; i < orders_.windows.size(); ++i) {
-    window_of_[static_cast<size_t>(orders_.windows[i].ordinal)] = static_cast<int32_t>(i);
+    window_of_[as_index(orders_.windows[i].ordinal)] = static_cast<int32_t>(i);
   }
   prefetches_of_.resize(count);
   for (size_t i = 0; i < orders_.prefetches.size(); ++i) {
-    prefetches_of_[static_cast<size_t>(orders_.prefetches[i].consumer)].push_back(i);
+    prefetches_of_[as_index(orders_.prefetches[i].consumer)].push_back(i);
   }
 }
 
@@ -53,12 +54,11 @@ EngineStep StepEngine::run() {
   while (!is_over()) advance_to_next_change();
   result_.step_ns = clock_[kReal];
   result_.redundant_bytes = stream_.redundant_bytes();
-  result_.peak_unread_bytes = stream_.peak_unread_bytes();
   stream_.start_next_step();
   return std::move(result_);
 }
 
-// A graph has ended when all in it has, prefetches that nobody waits for included; until then the
+// A graph has ended when all its nodes have, prefetches without a consumer included; until then the
 // next step does not begin.
 bool StepEngine::is_over() {
   if (!step_over_ || orders_.stops_with_window) return step_over_;
@@ -138,7 +138,7 @@ void StepEngine::handle(const Event& event) {
 }
 
 void StepEngine::start(int32_t op) {
-  const auto index = static_cast<size_t>(op);
+  const auto index = as_index(op);
   const OpModel& model = models_[index];
   EngineOp& done = result_.ops[index];
   Running& running = running_[index];
@@ -158,11 +158,11 @@ void StepEngine::start(int32_t op) {
   const double now = clock_[running.clock];
   events_[running.clock].push({now + alone_ns, Change::over, op});
   for (const int32_t follower : followers_[index]) {
-    const double share = order_.rules[static_cast<size_t>(follower)].share;
+    const double share = order_.rules[as_index(follower)].share;
     events_[running.clock].push({now + share * alone_ns, Change::reached, follower});
   }
   if (prefetching_ && window_of_[index] >= 0) {
-    stream_.open_window(static_cast<size_t>(window_of_[index]), step_number_, clock_[kReal]);
+    stream_.open_window(as_index(window_of_[index]), step_number_, clock_[kReal]);
   }
 }
 
@@ -200,7 +200,7 @@ double StepEngine::read_operands(size_t op) {
 }
 
 void StepEngine::finish(int32_t op) {
-  const auto index = static_cast<size_t>(op);
+  const auto index = as_index(op);
   const Running& running = running_[index];
   EngineOp& done = result_.ops[index];
   done.dur_ns = clock_[kReal] - done.start_ns;
@@ -212,10 +212,10 @@ void StepEngine::finish(int32_t op) {
     result_.collective_slowdown_ns += done.dur_ns - models_[index].base_ns;
   }
   if (window_of_[index] >= 0 && orders_.stops_with_window) {
-    stream_.close_window(static_cast<size_t>(window_of_[index]), step_number_);
+    stream_.close_window(as_index(window_of_[index]), step_number_);
   }
   stream_.consumer_ends(op);
-  over_[static_cast<size_t>(place_by_end_[index])] = 1;
+  over_[as_index(place_by_end_[index])] = 1;
   ++finished_;
   release_ready();
   if (finished_ == step_.ops.size()) {
@@ -229,14 +229,14 @@ void StepEngine::release_ready() {
   while (ended_prefix_ < over_.size() && over_[ended_prefix_] != 0) ++ended_prefix_;
   while (released_ < by_need_.size()) {
     const int32_t op = by_need_[released_];
-    if (static_cast<size_t>(order_.rules[static_cast<size_t>(op)].ended) > ended_prefix_) return;
+    if (as_index(order_.rules[as_index(op)].ended) > ended_prefix_) return;
     ++released_;
     condition_met(op);
   }
 }
 
 void StepEngine::condition_met(int32_t op) {
-  const auto index = static_cast<size_t>(op);
+  const auto index = as_index(op);
   if (--conditions_[index] > 0) return;
   events_[kReal].push({clock_[kReal] + order_.rules[index].gap_ns, Change::start, op});
 }

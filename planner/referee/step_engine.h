@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The event loop of the referee: runs the step once after the other, with or without a prefetch
-// stream beside it. Three clocks make it near linear in operators however many run at once: real
-// time; memory time, which slows down while demand reads and prefetches together want more than the
-// memory gives; collective time, which slows down with the prefetch traffic. An operator lives on
-// one of them, so its end is known when it starts. Times in ns, rates in bytes/ns.
+// The event loop of the referee: runs the step again and again, with or without a prefetch stream.
+// Three clocks make it near linear in operators however many run at once: real time; memory time,
+// which slows down while demand reads and prefetches together want more than the memory gives;
+// collective time, which slows down with the prefetch traffic. An operator lives on one of them, so
+// its end is known when it starts. Times in ns, rates in bytes/ns.
 #pragma once
 
 #include <cstdint>
@@ -37,9 +37,9 @@ struct EngineOp {
 
 struct EngineStep {
   double step_ns = 0;
-  double hit_bytes = 0;                               // sum over the operators
-  double collective_slowdown_ns = 0;                  // sum over the collectives
-  double redundant_bytes = 0, peak_unread_bytes = 0;  // of the prefetch stream
+  double hit_bytes = 0;               // sum over the operators
+  double collective_slowdown_ns = 0;  // sum over the collectives
+  double redundant_bytes = 0;         // of the prefetch stream
   std::vector<EngineOp> ops;
   std::vector<double> arrived_bytes, hit_prefetch_bytes;  // by prefetch, at its consumer's start
 };

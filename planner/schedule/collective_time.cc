@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "common/text.h"
 #include "common/units.h"
 
 namespace preserve {
@@ -78,9 +79,9 @@ CollectiveTime collective_time(const DeviceModel& device, const std::string& fun
   std::vector<int64_t> known;
   for (const auto& [count, pieces] : curves) known.push_back(count);
   throw input_error(
-      "device {} has no {} time for {} rank{} (it has {}): measure it with preserve-calibrate, fit "
-      "a table with scripts/fit-collectives, or state it with --allreduce-time",
-      device.name, function, ranks, ranks == 1 ? "" : "s",
+      "device {} has no {} time for {} (it has {}): measure it with preserve-calibrate, fit "
+      "a table with scripts/fit-collectives, or give it with --allreduce-time",
+      device.name, function, count_of(ranks, "rank"),
       known.empty() ? "none" : fmt::format("{}", fmt::join(known, ", ")));
 }
 

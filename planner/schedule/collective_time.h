@@ -18,7 +18,7 @@ struct CollectiveTime {
 };
 
 // Of several libraries the first in the device file counts. Throws input_error, naming the ranks
-// that are there, when the device has no fit of `function` for `ranks`.
+// that it has, when the device has no fit of `function` for `ranks`.
 CollectiveTime collective_time(const DeviceModel& device, const std::string& function,
                                int64_t ranks, int64_t bytes);
 

@@ -187,6 +187,17 @@ std::string to_json(const DeviceModel& device) {
                     {"notes", device.notes}});
 }
 
+const PrefetchMethod* find_method(const DeviceModel& device, std::string_view name,
+                                  std::string_view placement) {
+  for (const PrefetchMethod& method : device.methods) {
+    if ((name.empty() || method.name == name) &&
+        (placement.empty() || method.placement == placement)) {
+      return &method;
+    }
+  }
+  return nullptr;
+}
+
 double survival_at(const DeviceModel& device, double footprint_bytes) {
   const std::vector<SurvivalPoint>& curve = device.survival;
   if (curve.empty()) {

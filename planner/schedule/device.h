@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace preserve {
@@ -25,7 +26,7 @@ struct PrefetchMethod {
   double bandwidth_bytes_per_s = 0;
   int64_t start_latency_ns = 0;               // from the decision to the first byte arriving
   double hit_read_bandwidth_bytes_per_s = 0;  // reading afterwards what this method fetched
-  int64_t chunk_bytes = 0;  // bytes between two looks at the collective (CPU) or per request (GPU)
+  int64_t chunk_bytes = 0;  // bytes between two polls of the collective (CPU) or per request (GPU)
   int64_t ctas = 0;         // GPU only
   std::string eviction{};   // GPU only: "normal", or "last" (lines are evicted last); empty: normal
   // GPU only: "before" or "after" the collective's start, as the start latency was measured; empty:
@@ -45,8 +46,7 @@ struct CollectiveFit {
   int64_t min_bytes = 0, max_bytes = 0;  // sizes that were fitted; max_bytes 0: not stated
 };
 
-// What was measured besides: planning does not need it, the next person does. Names:
-// docs/replay.md.
+// Further measurements, for people; planning does not use them. Names: docs/replay.md.
 struct DeviceMeasurement {
   std::string name;  // "start.leaf"
   std::string unit;  // "ns", "bytes/s", "bytes", "1" (a share or a ratio), "MHz"
@@ -67,8 +67,8 @@ struct DeviceModel {
   int64_t memory_bytes = 0;        // of one rank, for weights and KV; 0: not stated
   double memory_bandwidth_bytes_per_s = 0;      // B_cold
   double cache_read_bandwidth_bytes_per_s = 0;  // B_hot, upper bound
-  // How much a prefetched byte lengthens the collective it runs beside, and how much a window that
-  // prefetches lengthens the step whatever it fetches.
+  // How much a prefetched byte lengthens the collective during which it moves, and how much a
+  // window that prefetches lengthens the step, however few bytes it fetches.
   double slowdown_per_byte_ns = 0;
   int64_t window_cost_ns = 0;
   int64_t op_floor_ns = 0;  // no operator gets shorter than this
@@ -81,7 +81,7 @@ struct DeviceModel {
   std::vector<std::string> notes;  // how measured: n, clocks, spread, date
 };
 
-// What a device file may say of it at most.
+// The schema's limit of window_cost_ns.
 inline constexpr int64_t kMostWindowCostNs = 10'000'000;
 
 // Written into new files; every 1.x is read. 1.1 added eviction, window_cost_ns, multiprocessors
@@ -92,6 +92,11 @@ inline constexpr const char* kDeviceVersion = "1.1";
 // ascending survival points, budget <= cache. input_error with file and JSON pointer.
 DeviceModel load_device(const std::filesystem::path& path);
 std::string to_json(const DeviceModel& device);  // the text of device.json
+
+// The first method of this name and placement, an empty one meaning any; nullptr when there is
+// none.
+const PrefetchMethod* find_method(const DeviceModel& device, std::string_view name,
+                                  std::string_view placement = {});
 
 // Hit fraction at a footprint: linear between points, flat outside; 1 below the budget and 0 above
 // when no curve was measured.

@@ -17,7 +17,7 @@ constexpr std::array kMeaningless{"nvidia",      "tesla",   "geforce", "gpu",   
 
 struct DeviceName {
   std::set<std::string> model;
-  std::string memory_gb, form;  // empty: not told
+  std::string memory_gb, form;  // empty: not stated
 };
 
 std::vector<std::string> words_of(std::string_view name) {
@@ -48,7 +48,7 @@ DeviceName name_of(std::string_view text) {
   for (const std::string& word : words_of(text)) {
     if (const std::string size = gigabytes_of(word); !size.empty()) {
       name.memory_gb = size;
-    } else if (word.rfind("sxm", 0) == 0) {
+    } else if (word.starts_with("sxm")) {
       name.form = "sxm";
     } else if (word == "pcie" || word == "nvl") {
       name.form = word;
@@ -58,7 +58,7 @@ DeviceName name_of(std::string_view text) {
       name.model.insert(word);
     }
   }
-  // Of the H100s only the one on SXM is called by its memory.
+  // Only the H100 on SXM is named by its memory.
   if (name.form == "hbm3") name.form = name.model.count("h100") != 0 ? "sxm" : "";
   return name;
 }

@@ -30,12 +30,12 @@ std::string json_pointer(const std::vector<std::string>& context) {
   return pointer.empty() ? "/" : pointer;
 }
 
-// The library's words without its own codes: "[json.exception...] parse error at line 1, column 1:
-// syntax error while ...".
+// The library's message without its own codes: "[json.exception...] parse error at line 1, column
+// 1: syntax error while ...".
 std::string plain_words(const std::string& what) {
   const size_t code_end = what.find("] ");
   const std::string words = code_end == std::string::npos ? what : what.substr(code_end + 2);
-  if (words.rfind("parse error at ", 0) != 0) return words;
+  if (!words.starts_with("parse error at ")) return words;
   const size_t place_end = words.find(": ");
   return place_end == std::string::npos ? words : words.substr(place_end + 2);
 }

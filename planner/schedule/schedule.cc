@@ -25,6 +25,15 @@ namespace fs = std::filesystem;
 
 // --- reading -------------------------------------------------------------------------------------
 
+// The schema lists the same words.
+template <typename Enum>
+Enum enumerator(const json& word, std::initializer_list<Enum> all) {
+  for (const Enum one : all) {
+    if (word == to_string(one)) return one;
+  }
+  throw internal_error("the schema of schedules accepts {}", word.dump());
+}
+
 PlannedPrefetch read_prefetch(const json& value) {
   PlannedPrefetch prefetch;
   prefetch.tensor = value.at("tensor");
@@ -50,15 +59,14 @@ PlannedWindow read_window(const json& value) {
   return window;
 }
 
-// Of files of version 1.0 these are what replay did with them.
 IssueMethod read_method(const json& value, const char* name_key) {
   IssueMethod method;
   method.name = value.at(name_key);
   method.placement = value.at("placement");
   method.chunk_bytes = value.at("chunk_bytes");
-  method.ctas = value.value("ctas", method.ctas);
-  method.eviction = value.value("eviction", method.eviction);
-  method.issue = value.value("issue", method.issue);
+  method.ctas = value.at("ctas");
+  method.eviction = value.at("eviction");
+  method.issue = value.at("issue");
   return method;
 }
 
@@ -73,8 +81,8 @@ PlanMeasurement read_measurement(const json& value) {
 
 Plan read_plan(const json& value) {
   Plan plan;
-  plan.strategy = value.at("strategy");
-  plan.verdict = value.at("verdict");
+  plan.strategy = enumerator(value.at("strategy"), {Strategy::none, Strategy::bfs, Strategy::flow});
+  plan.verdict = enumerator(value.at("verdict"), {PlanVerdict::do_nothing, PlanVerdict::prefetch});
   plan.reasons = value.at("reasons").get<std::vector<std::string>>();
   const json& predicted = value.at("predicted");
   plan.baseline_step_ns = predicted.at("baseline_step_ns");
@@ -136,7 +144,7 @@ class PlanCheck {
     }
     check_each_byte_once(pointer);
     if (plan.measured) check_measurement(*plan.measured, pointer + "/measured");
-    if (plan.verdict == "do-nothing" && (!uses_.empty() || plan.speedup != 1)) {
+    if (plan.verdict == PlanVerdict::do_nothing && (!uses_.empty() || plan.speedup != 1)) {
       throw input_error("{}: at {}/verdict: do-nothing, but the plan prefetches or has a speed-up",
                         path_.string(), pointer);
     }
@@ -287,8 +295,8 @@ ordered_json write_plan(const Plan& plan) {
   ordered_json windows = ordered_json::array();
   for (const PlannedWindow& window : plan.windows) windows.push_back(write_window(window));
   ordered_json out{
-      {"strategy", plan.strategy},
-      {"verdict", plan.verdict},
+      {"strategy", to_string(plan.strategy)},
+      {"verdict", to_string(plan.verdict)},
       {"reasons", plan.reasons},
       {"predicted",
        {{"baseline_step_ns", plan.baseline_step_ns},
@@ -305,6 +313,22 @@ ordered_json write_plan(const Plan& plan) {
 }
 
 }  // namespace
+
+const char* to_string(Strategy strategy) {
+  switch (strategy) {
+    case Strategy::none:
+      return "none";
+    case Strategy::bfs:
+      return "bfs";
+    case Strategy::flow:
+      return "flow";
+  }
+  return "?";
+}
+
+const char* to_string(PlanVerdict verdict) {
+  return verdict == PlanVerdict::prefetch ? "prefetch" : "do-nothing";
+}
 
 const IssueMethod& method_of(const Schedule& schedule, const Plan& plan) {
   return plan.method ? *plan.method : schedule.method;

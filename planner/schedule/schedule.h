@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // schedule.json: what to prefetch where, with predictions and bounds. The contract between
 // preserve-tune, preserve-replay and preserve-report. Schema:
-// planner/schedule/schedule.schema.json (draft-07), "schema": "preserve/schedule", "version": "1.1"
-// (1.0 lacks how prefetches are issued beyond name, placement and chunk, and what was measured).
-// Operators are named by ordinal in the folded step plus name, tensors by name: both survive a
-// restart of the program, addresses do not.
+// planner/schedule/schedule.schema.json (draft-07), "schema": "preserve/schedule", "version":
+// "1.1". Operators are named by ordinal in the folded step plus name, tensors by name: both survive
+// a restart of the program, addresses do not.
 #pragma once
 
 #include <cstdint>
@@ -17,15 +16,20 @@ namespace preserve {
 
 inline constexpr const char* kScheduleVersion = "1.1";
 
-// How prefetches are issued: a PrefetchMethod of the device file, and what can be chosen besides.
+enum class Strategy { none, bfs, flow };
+enum class PlanVerdict { do_nothing, prefetch };
+const char* to_string(Strategy strategy);    // the words of the file: "none", "bfs", "flow"
+const char* to_string(PlanVerdict verdict);  // "do-nothing", "prefetch"
+
+// How prefetches are issued: a PrefetchMethod of the device file, and further choices.
 struct IssueMethod {
   std::string name;         // load, prefetcht0_paced, bulk_l2, ...; empty: the device has none
   std::string placement;    // "consumer" or "spare"; empty: the device has none
-  int64_t chunk_bytes = 0;  // bytes between two looks at the collective (CPU), per request (GPU)
+  int64_t chunk_bytes = 0;  // bytes between two polls of the collective (CPU), per request (GPU)
   int64_t ctas = 0;         // GPU only; 0: the executor's default
   std::string eviction = "normal";  // or "last": asks the cache to keep these lines longest
-  // When the first request is made. "after": the collective has started. "before": it need not
-  // have, so requests may get ahead of it and delay it.
+  // When the first request is made. "after": when the collective has started. "before": possibly
+  // earlier, so that requests may overtake the collective and delay it.
   std::string issue = "after";
 
   bool operator==(const IssueMethod&) const = default;
@@ -60,8 +64,8 @@ struct PlannedWindow {
 };
 
 struct Plan {
-  std::string strategy;  // none, bfs, flow
-  std::string verdict;   // "prefetch", or "do-nothing": strategy none, no windows
+  Strategy strategy = Strategy::none;
+  PlanVerdict verdict = PlanVerdict::do_nothing;  // then: strategy none, no windows
   std::vector<std::string> reasons;
   int64_t baseline_step_ns = 0;  // predicted without prefetching (the recorded step, link included)
   int64_t prefetch_step_ns = 0;  // predicted with
@@ -91,10 +95,10 @@ struct Schedule {
   std::vector<Plan> candidates;  // the k - 1 next best, also when the chosen one does nothing
 };
 
-// How `plan` of `schedule` is issued: its own way, else the schedule's.
+// How `plan` of `schedule` is issued: its own method, else the schedule's.
 const IssueMethod& method_of(const Schedule& schedule, const Plan& plan);
 
-// "load on the consumer's core, 16.0 KiB at a time"; what is not usual is added.
+// "load on the consumer's core, 16.0 KiB at a time", then what differs from the defaults.
 std::string describe(const IssueMethod& method);
 
 // Windows that fetch anything.
@@ -106,7 +110,7 @@ Schedule load_schedule(const std::filesystem::path& path);
 std::string to_json(
     const Schedule& schedule);  // stable key order, integers for ns and bytes, no NaN
 
-// Throws input_error when the schedule was not made from this trace (digest), saying both digests.
+// Throws input_error with both digests when the schedule was not made from this trace.
 void require_same_trace(const Schedule& schedule, const std::filesystem::path& schedule_path,
                         const std::filesystem::path& trace_path);
 

@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "common/as_index.h"
 #include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
@@ -39,7 +40,7 @@ class StepCheck {
  private:
   // A tensor reaches as far as its accesses do, whatever size it was registered with.
   void grow(const StepAccess& access) {
-    const auto tensor = static_cast<size_t>(access.tensor);
+    const auto tensor = as_index(access.tensor);
     if (access.tensor < 0 || tensor >= extents_.size()) return;  // no trace.db folds to this
     const int64_t end = checked_add(access.offset_bytes, access.bytes,
                                     fmt::format("{}: the end of \"{}\"", step_.trace_file,
@@ -48,11 +49,11 @@ class StepCheck {
   }
 
   const StepOp& named(int32_t ordinal, const std::string& name, const char* role) const {
-    if (ordinal < 0 || static_cast<size_t>(ordinal) >= step_.ops.size()) {
+    if (ordinal < 0 || as_index(ordinal) >= step_.ops.size()) {
       throw input_error("{}: names operator {} as {}, but the step of {} has {}", file_, ordinal,
                         role, step_.trace_file, step_.ops.size());
     }
-    const StepOp& op = step_.ops[static_cast<size_t>(ordinal)];
+    const StepOp& op = step_.ops[as_index(ordinal)];
     if (op.name == name) return op;
     throw input_error("{}: calls operator {}, a {}, \"{}\", but {} calls it \"{}\"", file_, ordinal,
                       role, printable(name), step_.trace_file, printable(op.name));

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether a schedule fits the step that it was planned for: the operators it names are there under
-// these names, its windows are in operators that leave the memory alone, its bytes are bytes of the
-// step's tensors. load_schedule() checks the file by itself; this needs the trace as well, and is
-// the same for all who read both.
+// Whether a schedule fits the step that it was planned for: the step has its operators under these
+// names, its windows are operators without memory traffic, its bytes are bytes of the step's
+// tensors. load_schedule() checks the file by itself; this check also needs the trace.
 #pragma once
 
 #include <filesystem>

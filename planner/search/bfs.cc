@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "common/as_index.h"
 #include "planner/problem/graph.h"
 
 namespace preserve {
@@ -10,7 +11,8 @@ namespace preserve {
 namespace {
 
 // Bytes fetched and unread at the opening of each window, where they are most. On a step of one
-// stream a search never passes the next window; beside it another stream's reads may be further on.
+// stream a search never passes the next window; with several, reads of another stream may lie
+// beyond it.
 class HeldBytes {
  public:
   HeldBytes(const PlanProblem& problem, size_t op_count)
@@ -46,42 +48,38 @@ class HeldBytes {
 
 }  // namespace
 
-std::vector<PlannedWindow> plan_bfs(const FoldedStep& step, const PlanProblem& problem,
-                                    const BfsOptions& options) {
-  const OperatorGraph graph(step);
+std::vector<PlannedWindow> plan_bfs(const FoldedStep& step, const PlanProblem& problem) {
+  const OperatorGraph graph = operator_graph(step);
   std::vector<uint8_t> is_window(step.ops.size(), 0), fetched_for(step.ops.size(), 0);
   std::vector<const PlanConsumer*> consumer_of(step.ops.size(), nullptr);
-  for (const Window& window : problem.windows) is_window[static_cast<size_t>(window.ordinal)] = 1;
+  for (const Window& window : problem.windows) is_window[as_index(window.ordinal)] = 1;
   for (const PlanConsumer& consumer : problem.consumers) {
-    consumer_of[static_cast<size_t>(consumer.ordinal)] = &consumer;
+    consumer_of[as_index(consumer.ordinal)] = &consumer;
   }
   std::vector<PlannedWindow> windows;
   HeldBytes held(problem, step.ops.size());
-  int64_t used = 0;
   for (const Window& from : problem.windows) {
     PlannedWindow window;
     window.ordinal = from.ordinal;
-    window.name = step.ops[static_cast<size_t>(from.ordinal)].name;
+    window.name = step.ops[as_index(from.ordinal)].name;
     window.usable_ns = from.usable_ns;
     window.capacity_bytes = from.capacity_bytes;
     window.binds = "none";
-    if (options.scope == BfsOptions::Scope::window) used = 0;
     bool full = false;
-    for (const int32_t ordinal : graph.breadth_first(from.ordinal, is_window)) {
-      const auto op = static_cast<size_t>(ordinal);
+    for (const int32_t ordinal : operators_before_boundary(graph, from.ordinal, is_window)) {
+      const auto op = as_index(ordinal);
       if (full || consumer_of[op] == nullptr || fetched_for[op]) continue;
       for (const Slice& slice : consumer_of[op]->slices) {
         const int64_t length = slice.blocks * kBlockBytes;
-        if (used + length >= problem.budget_bytes || !held.take(windows.size(), ordinal, length)) {
+        if (window.used_bytes + length >= problem.budget_bytes ||
+            !held.take(windows.size(), ordinal, length)) {
           window.binds = "cache";
-          full = options.full == BfsOptions::Full::stop;
-          if (full) break;
-          continue;
+          full = true;
+          break;
         }
-        used += length;
         window.used_bytes += length;
         PlannedPrefetch prefetch;
-        prefetch.tensor = step.tensors[static_cast<size_t>(slice.tensor)].name;
+        prefetch.tensor = step.tensors[as_index(slice.tensor)].name;
         prefetch.consumer_ordinal = ordinal;
         prefetch.consumer = step.ops[op].name;
         prefetch.offset_bytes = slice.offset_bytes;

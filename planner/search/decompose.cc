@@ -5,6 +5,7 @@
 #include <deque>
 #include <tuple>
 
+#include "common/as_index.h"
 #include "common/error.h"
 
 namespace preserve {
@@ -49,31 +50,29 @@ class Taker {
     for (const PlanConsumer& consumer : problem.consumers) cursors_.emplace_back(consumer);
   }
 
-  // Some edge holds nothing (solve_flow() sees to it): the walk starts behind it with an empty
-  // queue, and every block has left when it gets there again.
+  // Some edge holds nothing (solve_flow() ensures it): the walk starts after it with an empty
+  // queue, and every block has left when it returns to it.
   Decomposition run() {
     const FlowProblem& flow = problem_.flow;
     const size_t nodes = flow.hold.size();
     const auto empty = std::find(solution_.held.begin(), solution_.held.end(), 0);
-    const size_t first =
-        nodes == 0 ? 0 : (static_cast<size_t>(empty - solution_.held.begin()) + 1) % nodes;
+    const size_t first = nodes == 0 ? 0 : (as_index(empty - solution_.held.begin()) + 1) % nodes;
     const auto at = [](const auto& items, size_t node) {
-      return static_cast<size_t>(std::lower_bound(items.begin(), items.end(), node,
-                                                  [](const auto& item, size_t value) {
-                                                    return static_cast<size_t>(item.node) < value;
-                                                  }) -
-                                 items.begin());
+      return as_index(std::lower_bound(items.begin(), items.end(), node,
+                                       [](const auto& item, size_t value) {
+                                         return as_index(item.node) < value;
+                                       }) -
+                      items.begin());
     };
     size_t supply = at(flow.supplies, first), demand = at(flow.demands, first);
     for (size_t walked = 0; walked < nodes; ++walked) {
       const size_t node = (first + walked) % nodes;
       if (node == 0) supply = demand = 0;
-      for (;
-           supply < flow.supplies.size() && static_cast<size_t>(flow.supplies[supply].node) == node;
+      for (; supply < flow.supplies.size() && as_index(flow.supplies[supply].node) == node;
            ++supply) {
         if (solution_.supplied[supply] > 0) queue_.push_back({supply, solution_.supplied[supply]});
       }
-      for (; demand < flow.demands.size() && static_cast<size_t>(flow.demands[demand].node) == node;
+      for (; demand < flow.demands.size() && as_index(flow.demands[demand].node) == node;
            ++demand) {
         consume(demand);
       }
@@ -88,7 +87,7 @@ class Taker {
   };
 
   void consume(size_t demand) {
-    const auto index = static_cast<size_t>(problem_.demand_consumer[demand]);
+    const auto index = as_index(problem_.demand_consumer[demand]);
     const double saved_per_block_ns = price_to_ns(problem_.flow.demands[demand].profit);
     for (int64_t left = solution_.consumed[demand]; left > 0;) {
       Fetched& oldest = queue_.front();
@@ -108,17 +107,17 @@ class Taker {
   }
 
   void add(size_t supply, int32_t consumer, const Slice& part, double saved_ns) {
-    const auto window = static_cast<size_t>(problem_.supply_window[supply]);
+    const auto window = as_index(problem_.supply_window[supply]);
     const int32_t opened = problem_.windows[window].ordinal, arrives = problem_.supply_op[supply];
-    const int64_t behind = arrives == opened ? 0 : distance(opened, arrives);
-    if (behind + distance(arrives, consumer) > static_cast<int64_t>(step_.ops.size())) {
+    const int64_t after = arrives == opened ? 0 : distance(opened, arrives);
+    if (after + distance(arrives, consumer) > static_cast<int64_t>(step_.ops.size())) {
       result_.dropped_blocks += part.blocks;
       return;
     }
     const int64_t length = part.blocks * kBlockBytes;
     result_.holdings.push_back({arrives, consumer, length});
     windows_[window].used_bytes += length;
-    const std::string& tensor = step_.tensors[static_cast<size_t>(part.tensor)].name;
+    const std::string& tensor = step_.tensors[as_index(part.tensor)].name;
     std::vector<PlannedPrefetch>& prefetches = windows_[window].prefetches;
     if (!prefetches.empty()) {
       PlannedPrefetch& last = prefetches.back();
@@ -132,7 +131,7 @@ class Taker {
     PlannedPrefetch prefetch;
     prefetch.tensor = tensor;
     prefetch.consumer_ordinal = consumer;
-    prefetch.consumer = step_.ops[static_cast<size_t>(consumer)].name;
+    prefetch.consumer = step_.ops[as_index(consumer)].name;
     prefetch.offset_bytes = part.offset_bytes;
     prefetch.length_bytes = length;
     prefetch.predicted_saved_ns = saved_ns;
@@ -140,15 +139,16 @@ class Taker {
     prefetches.push_back(std::move(prefetch));
   }
 
-  // Used up: the window limits. Something left although bytes would still pay: the cache does.
+  // A used-up window limits itself. Unused capacity although bytes would still pay: the cache
+  // limits.
   std::string what_binds(const Window& window, const std::vector<uint8_t>& blocked) const {
     int64_t capacity = 0;
     bool cache = false;
     for (const int32_t index : window.supplies) {
-      const FlowSupply& supply = problem_.flow.supplies[static_cast<size_t>(index)];
+      const FlowSupply& supply = problem_.flow.supplies[as_index(index)];
       if (price_above_cost(supply) > 0) return "window";
       capacity += supply.capacity;
-      cache = cache || blocked[static_cast<size_t>(supply.node)];
+      cache = cache || blocked[as_index(supply.node)];
     }
     if (capacity == 0) return "window";
     if (cache) return "cache";
@@ -156,12 +156,11 @@ class Taker {
   }
 
   int64_t price_above_cost(const FlowSupply& supply) const {
-    return std::max<int64_t>(0, solution_.price[static_cast<size_t>(supply.node)] - supply.cost);
+    return std::max<int64_t>(0, solution_.price[as_index(supply.node)] - supply.cost);
   }
 
-  // Nodes that see, before the next empty-handed stretch ends, an edge whose room is used up and
-  // behind which a block is worth more than here.
-  std::vector<uint8_t> nodes_behind_full_edges() const {
+  // Nodes from which the next edge without spare room leads to a node where a block is worth more.
+  std::vector<uint8_t> nodes_before_full_edges() const {
     const size_t nodes = problem_.flow.hold.size();
     std::vector<uint8_t> blocked(nodes, 0);
     for (size_t walked = 2 * nodes; walked-- > 0;) {
@@ -178,7 +177,7 @@ class Taker {
 
   Decomposition finish() {
     if (!queue_.empty()) throw internal_error("a fetched block was never read");
-    const std::vector<uint8_t> blocked = nodes_behind_full_edges();
+    const std::vector<uint8_t> blocked = nodes_before_full_edges();
     for (size_t i = 0; i < windows_.size(); ++i) {
       const Window& window = problem_.windows[i];
       // The walk may have begun in the middle of what this window fetches.
@@ -187,9 +186,9 @@ class Taker {
                          return distance(window.ordinal, a.consumer_ordinal) <
                                 distance(window.ordinal, b.consumer_ordinal);
                        });
-      const auto own = static_cast<size_t>(window.supplies.front());
+      const auto own = as_index(window.supplies.front());
       windows_[i].ordinal = window.ordinal;
-      windows_[i].name = step_.ops[static_cast<size_t>(window.ordinal)].name;
+      windows_[i].name = step_.ops[as_index(window.ordinal)].name;
       windows_[i].usable_ns = window.usable_ns;
       windows_[i].capacity_bytes = window.capacity_bytes;
       windows_[i].shadow_price_ns_per_mib = per_mib(price_above_cost(problem_.flow.supplies[own]));
@@ -266,8 +265,8 @@ std::vector<int64_t> held_bytes(const std::vector<Holding>& holdings, size_t op_
   std::vector<int64_t> held(op_count, 0);
   if (op_count == 0) return held;
   for (const Holding& holding : holdings) {
-    held[static_cast<size_t>(holding.from)] += holding.bytes;
-    held[static_cast<size_t>(holding.to)] -= holding.bytes;
+    held[as_index(holding.from)] += holding.bytes;
+    held[as_index(holding.to)] -= holding.bytes;
     if (holding.to <= holding.from) held[0] += holding.bytes;
   }
   for (size_t i = 1; i < op_count; ++i) held[i] += held[i - 1];

@@ -8,8 +8,8 @@
 
 namespace preserve {
 
-// Blocks in the cache: there from the operator during which they arrive up to, not including, the
-// one that reads them.
+// Blocks in the cache, from the operator during which they arrive up to, not including, the one
+// that reads them.
 struct Holding {
   int32_t from = 0, to = 0;  // ordinals; to <= from: over the end of the step
   int64_t bytes = 0;
@@ -18,12 +18,12 @@ struct Holding {
 struct Decomposition {
   std::vector<PlannedWindow> windows;  // one per window of the problem, with price and what binds
   std::vector<Holding> holdings;
-  // Blocks of the flow that no plan can name: they would pass their own window a step later.
+  // Blocks of the flow that a plan cannot express: they would pass their own window a step later.
   int64_t dropped_blocks = 0;
 };
 
-// Checks what it returns: throws internal_error when windows do not fetch what the flow says, a
-// byte is fetched twice for one use, a window exceeds its capacity, or the cache its budget.
+// Checks its result: throws internal_error when windows do not fetch the flow's bytes, a byte is
+// fetched twice for one use, a window exceeds its capacity, or the cache its budget.
 Decomposition decompose(const FoldedStep& step, const PlanProblem& problem,
                         const FlowSolution& solution);
 
@@ -31,7 +31,7 @@ Decomposition decompose(const FoldedStep& step, const PlanProblem& problem,
 std::vector<int64_t> held_bytes(const std::vector<Holding>& holdings, size_t op_count);
 int64_t peak_bytes(const std::vector<Holding>& holdings, size_t op_count);
 
-// Holdings of a plan of which nothing but the orders is known: from the window's operator on.
+// Holdings of a plan whose arrival times are unknown: from the window's operator on.
 std::vector<Holding> holdings_of(const std::vector<PlannedWindow>& windows);
 
 }  // namespace preserve

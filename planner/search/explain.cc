@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "common/as_index.h"
 #include "common/text.h"
 #include "common/units.h"
 
@@ -13,16 +14,10 @@ namespace preserve {
 
 namespace {
 
-std::string time_text(int64_t ns) {
-  return format_duration(ns);
-}
-std::string size_text(int64_t bytes) {
-  return format_size(bytes);
-}
-
 void explain_step(const Schedule& schedule, std::back_insert_iterator<fmt::memory_buffer> out) {
   const Plan& plan = schedule.plan;
-  fmt::format_to(out, "strategy {}, verdict {}\n", plan.strategy, plan.verdict);
+  fmt::format_to(out, "strategy {}, verdict {}\n", to_string(plan.strategy),
+                 to_string(plan.verdict));
   for (const std::string& reason : plan.reasons) fmt::format_to(out, "  {}\n", reason);
   fmt::format_to(out, "\nstep                          predicted\n");
   const auto row = [&](const char* name, int64_t ns) {
@@ -30,7 +25,7 @@ void explain_step(const Schedule& schedule, std::back_insert_iterator<fmt::memor
                              ? 100.0 * static_cast<double>(plan.baseline_step_ns - ns) /
                                    static_cast<double>(plan.baseline_step_ns)
                              : 0;
-    fmt::format_to(out, "  {:<24} {:>12}  {:>6.2f} % saved\n", name, time_text(ns), share);
+    fmt::format_to(out, "  {:<24} {:>12}  {:>6.2f} % saved\n", name, format_duration(ns), share);
   };
   row("baseline", plan.baseline_step_ns);
   row("with this plan", plan.prefetch_step_ns);
@@ -39,7 +34,7 @@ void explain_step(const Schedule& schedule, std::back_insert_iterator<fmt::memor
   row("every read hot", schedule.all_hot_step_ns);
   fmt::format_to(out,
                  "\ncache: budget {}, at most {} fetched and unread; one more MiB is worth {}\n",
-                 size_text(schedule.budget_bytes), size_text(plan.cache_peak_bytes),
+                 format_size(schedule.budget_bytes), format_size(plan.cache_peak_bytes),
                  format_duration(plan.cache_shadow_price_ns_per_mib));
 }
 
@@ -47,20 +42,20 @@ void explain_window(const FoldedStep& step, const PlannedWindow& window,
                     std::back_insert_iterator<fmt::memory_buffer> out) {
   double saved_ns = 0;
   for (const PlannedPrefetch& prefetch : window.prefetches) saved_ns += prefetch.predicted_saved_ns;
-  const auto ordinal = static_cast<size_t>(window.ordinal);
+  const auto ordinal = as_index(window.ordinal);
   const double length_ns = ordinal < step.ops.size() ? step.ops[ordinal].dur_ns : 0;
   fmt::format_to(out, "\n{:>5}  {:<36} {:>11} {:>11} {:>11} {:>11} {:>11}  {}\n", window.ordinal,
                  printable(window.name, 36), format_duration(length_ns),
-                 time_text(window.usable_ns), size_text(window.capacity_bytes),
-                 size_text(window.used_bytes), format_duration(saved_ns), window.binds);
+                 format_duration(window.usable_ns), format_size(window.capacity_bytes),
+                 format_size(window.used_bytes), format_duration(saved_ns), window.binds);
   if (window.shadow_price_ns_per_mib > 0) {
     fmt::format_to(out, "{:7}one more MiB here is worth {}\n", "",
                    format_duration(window.shadow_price_ns_per_mib));
   }
   for (const PlannedPrefetch& prefetch : window.prefetches) {
     fmt::format_to(out, "{:7}{:<36} {:>11} at {:<11} for {:>5} {}{}, saves {}\n", "",
-                   printable(prefetch.tensor, 36), size_text(prefetch.length_bytes),
-                   size_text(prefetch.offset_bytes), prefetch.consumer_ordinal,
+                   printable(prefetch.tensor, 36), format_size(prefetch.length_bytes),
+                   format_size(prefetch.offset_bytes), prefetch.consumer_ordinal,
                    printable(prefetch.consumer, 36), prefetch.next_step ? " of the next step" : "",
                    format_duration(prefetch.predicted_saved_ns));
   }
@@ -75,9 +70,9 @@ void measured_row(const Schedule& schedule, const Plan& plan, const char* name,
                                    : "too few pairs";
   int64_t fetched_bytes = 0;
   for (const PlannedWindow& window : plan.windows) fetched_bytes += window.used_bytes;
-  fmt::format_to(out, "{:<8} {:<8} {:>9}   {:<16} {:>6} {:>9} {:>10}   {}\n", name, plan.strategy,
-                 format_ratio(measured.speedup), interval, measured.pairs,
-                 format_ratio(plan.speedup), size_text(fetched_bytes),
+  fmt::format_to(out, "{:<8} {:<8} {:>9}   {:<16} {:>6} {:>9} {:>10}   {}\n", name,
+                 to_string(plan.strategy), format_ratio(measured.speedup), interval, measured.pairs,
+                 format_ratio(plan.speedup), format_size(fetched_bytes),
                  describe(method_of(schedule, plan)));
 }
 
@@ -92,7 +87,7 @@ std::string measured_table(const Schedule& schedule) {
   fmt::memory_buffer text;
   const auto out = std::back_inserter(text);
   fmt::format_to(out, "\n{:<8} {:<8} {:>9}   {:<16} {:>6} {:>9} {:>10}   {}\n", "plan", "strategy",
-                 "measured", "95 % interval", "pairs", "foretold", "fetches", "issued by");
+                 "measured", "95 % interval", "pairs", "predicted", "fetches", "issued by");
   measured_row(schedule, schedule.plan, "chosen", out);
   for (const Plan& plan : schedule.candidates) measured_row(schedule, plan, "", out);
   return fmt::to_string(text);

@@ -5,12 +5,14 @@
 #include <cmath>
 #include <limits>
 
+#include "common/as_index.h"
 #include "common/error.h"
 #include "common/stats.h"
 #include "common/units.h"
 #include "planner/problem/bounds.h"
 #include "planner/problem/plan_warnings.h"
 #include "planner/referee/simulator.h"
+#include "planner/search/bfs.h"
 #include "planner/search/decompose.h"
 #include "planner/search/search.h"
 
@@ -22,16 +24,15 @@ namespace {
 constexpr size_t kMostOpsForVariations = 50'000;
 constexpr double kMiB = 1024.0 * 1024.0;
 
-constexpr int kSecondLooks = 3;
+constexpr int kMostReplans = 3;
 
-// A flow whose objective the referee confirms better, down to kSettledGap, is preferred to a plan
-// that is faster by at most kSettledCost of the step: less than anyone would notice
-// (kVerdictTolerance).
-constexpr double kSettledGap = 0.02;
-constexpr double kSettledCost = 0.004;
+// A flow whose objective the referee confirms better, down to kConfirmedGap, is preferred to a plan
+// that is faster by at most kConfirmedCost of the step, which is below kVerdictTolerance.
+constexpr double kConfirmedGap = 0.02;
+constexpr double kConfirmedCost = 0.004;
 
-// A factor on all windows' capacity and one on the budget: plans that are more careful than the
-// optimum of the model, for hardware that is less kind than the model.
+// A factor on all windows' capacity and one on the budget: more careful plans than the optimum of
+// the model, for hardware that falls short of the model.
 struct Variation {
   double windows, budget;
 };
@@ -44,27 +45,22 @@ int64_t fetched_bytes(const Plan& plan) {
   return bytes;
 }
 
-std::string duration(int64_t ns) {
-  return format_duration(ns);
+int64_t fixed_costs_ns(const Plan& plan, const DeviceModel& device) {
+  return device.window_cost_ns * used_windows(plan);
 }
 
-int64_t window_cost_ns(const DeviceModel& device, const PlanOptions& options) {
-  return options.window_cost_ns.value_or(device.window_cost_ns);
-}
-
-int64_t fixed_costs_ns(const Plan& plan, int64_t window_cost_ns) {
-  return window_cost_ns * used_windows(plan);
-}
-
+// Candidates, in the order in which they are made; the same plan is kept once:
+//   the optimum         of the problem of the recorded step (first_)
+//   given a plan        optima of the problem in which the previous plan's reads already hit
+//   variations          of the best of these: part of the windows, or of the cache
+//   given the best      optima of the problem in which also its windows end each stream
+//   bfs                 the paper's plan
+// With strategy bfs only the last, with strategy none none.
 class Planner {
  public:
   Planner(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options,
           const Referee& referee)
-      : step_(step),
-        device_(device),
-        options_(options),
-        referee_(referee),
-        window_cost_ns_(window_cost_ns(device, options)) {}
+      : step_(step), device_(device), options_(options), referee_(referee) {}
 
   Planned run() {
     first_ = solved(build_problem(step_, device_, options_.problem));
@@ -107,17 +103,17 @@ class Planner {
     }
     s.budget_bytes = problem().budget_bytes;
     s.link_latency_ns = options_.problem.link_latency_ns;
-    s.seed = options_.seed;
-    s.windows_mode = options_.problem.windows == WindowsMode::idle ? "idle" : "collective";
+    s.windows_mode = to_string(options_.problem.windows);
   }
 
   // --- candidates ---
 
-  Plan evaluate(const char* strategy, std::vector<PlannedWindow> windows,
+  Plan evaluate(Strategy strategy, std::vector<PlannedWindow> windows,
                 const std::vector<Holding>& holdings) const {
     Plan plan;
     plan.strategy = strategy;
-    plan.verdict = "prefetch";  // what following it does; whether to is for the chosen plan to say
+    plan.verdict =
+        PlanVerdict::prefetch;  // what following it does; whether to is for the chosen plan to say
     plan.windows = std::move(windows);
     plan.cache_peak_bytes = peak_bytes(holdings, step_.ops.size());
     plan.baseline_step_ns = std::llround(problem().baseline_step_ns);
@@ -127,57 +123,56 @@ class Planner {
 
   void add_flow(const Solved& solved, std::string what) {
     Decomposition found = search_windows(step_, solved->problem, solved->optimum,
-                                         {window_cost_ns_, options_.min_prefetch_bytes});
-    Plan plan = evaluate("flow", std::move(found.windows), found.holdings);
+                                         {device_.window_cost_ns, options_.min_prefetch_bytes});
+    Plan plan = evaluate(Strategy::flow, std::move(found.windows), found.holdings);
     plan.objective_ns = std::llround(price_to_ns(solved->optimum.profit));
     plan.cache_shadow_price_ns_per_mib = cache_price_per_mib(*solved);
     add({std::move(plan), solved, std::move(what)});
   }
 
   void add_bfs() {
-    std::vector<PlannedWindow> windows = plan_bfs(step_, problem(), options_.bfs);
+    std::vector<PlannedWindow> windows = plan_bfs(step_, problem());
     remove_small_pieces(windows, options_.min_prefetch_bytes);
     const std::vector<Holding> holdings = holdings_of(windows);
-    Plan plan = evaluate("bfs", std::move(windows), holdings);
+    Plan plan = evaluate(Strategy::bfs, std::move(windows), holdings);
     bfs_step_ns_ = plan.prefetch_step_ns;
     add({std::move(plan), first_, "the plan of bfs"});
   }
 
-  // Operators whose reads hit leave the memory to the stream: plan again beside the plan before,
+  void add_given(const AssumedPlan& assumed) {
+    add_flow(solved(build_problem_given(step_, device_, options_.problem, assumed)),
+             "the optimum given a plan");
+  }
+
+  // Operators whose reads hit leave the memory to the stream: plans again given the previous plan,
   // until that changes nothing.
-  void add_second_looks() {
-    for (int look = 0; look < kSecondLooks; ++look) {
-      PlanBeside beside = achieved(candidates_.back().plan);
-      beside.window_bytes.clear();
+  void replan_given_previous() {
+    for (int i = 0; i < kMostReplans; ++i) {
+      AssumedPlan assumed = assume(candidates_.back().plan);
+      assumed.window_bytes.clear();
       const size_t before = candidates_.size();
-      add_flow(solved(build_problem_beside(step_, device_, options_.problem, beside)),
-               "the optimum beside a plan");
+      add_given(assumed);
       if (candidates_.size() == before) return;  // nothing new
     }
   }
 
-  PlanBeside achieved(const Plan& plan) const {
-    PlanBeside beside;
-    beside.hit_bytes.assign(step_.ops.size(), 0);
-    beside.window_bytes.assign(step_.ops.size(), 0);
-    for (const PlannedWindow& window : plan.windows) {
-      beside.window_bytes[static_cast<size_t>(window.ordinal)] = window.used_bytes;
-      for (const PlannedPrefetch& prefetch : window.prefetches) {
-        beside.hit_bytes[static_cast<size_t>(prefetch.consumer_ordinal)] += prefetch.length_bytes;
-      }
-    }
-    return beside;
+  // With each stream cut where the best plan ends it, the convex envelope is the true cost of that
+  // plan, also for partly used windows.
+  void replan_given_best() {
+    for (int i = 0; i < kMostReplans; ++i) add_given(assume(best()->plan));
   }
 
-  // With each stream cut where the best plan ends it, the convex envelope is the true cost of that
-  // plan: settles windows that are used in part.
-  void settle() {
-    for (int look = 0; look < kSecondLooks; ++look) {
-      const auto best = std::min_element(candidates_.begin(), candidates_.end(), is_better);
-      const PlanBeside beside = achieved(best->plan);
-      add_flow(solved(build_problem_beside(step_, device_, options_.problem, beside)),
-               "the optimum beside a plan");
+  AssumedPlan assume(const Plan& plan) const {
+    AssumedPlan assumed;
+    assumed.hit_bytes.assign(step_.ops.size(), 0);
+    assumed.window_bytes.assign(step_.ops.size(), 0);
+    for (const PlannedWindow& window : plan.windows) {
+      assumed.window_bytes[as_index(window.ordinal)] = window.used_bytes;
+      for (const PlannedPrefetch& prefetch : window.prefetches) {
+        assumed.hit_bytes[as_index(prefetch.consumer_ordinal)] += prefetch.length_bytes;
+      }
     }
+    return assumed;
   }
 
   void add_variations(const SolvedProblem& of) {
@@ -205,7 +200,7 @@ class Planner {
     for (Candidate& other : candidates_) {
       if (!same_prefetches(candidate.plan, other.plan)) continue;
       // The same plan from two problems: the one that describes it better counts.
-      if (candidate.plan.strategy == "flow" && other.plan.strategy == "flow" &&
+      if (candidate.plan.strategy == Strategy::flow && other.plan.strategy == Strategy::flow &&
           gap_ns(candidate.plan) < gap_ns(other.plan)) {
         other = std::move(candidate);
       }
@@ -214,10 +209,10 @@ class Planner {
     candidates_.push_back(std::move(candidate));
   }
 
-  // Between what the flow promises and what the referee finds; fixed costs are neither's.
+  // Between the flow's objective and the referee's saving; neither includes fixed costs.
   int64_t gap_ns(const Plan& plan) const {
     const int64_t saved_ns =
-        plan.baseline_step_ns - plan.prefetch_step_ns + fixed_costs_ns(plan, window_cost_ns_);
+        plan.baseline_step_ns - plan.prefetch_step_ns + fixed_costs_ns(plan, device_);
     return std::abs(saved_ns - plan.objective_ns);
   }
 
@@ -226,10 +221,10 @@ class Planner {
     if (options_.strategy == Strategy::bfs) return add_bfs();
     add_flow(first_, "the optimum");
     if (step_.ops.size() <= kMostOpsForVariations) {
-      add_second_looks();
-      const auto best = std::min_element(candidates_.begin(), candidates_.end(), is_better);
-      add_variations(*Solved(best->solved));
-      settle();
+      replan_given_previous();
+      const Solved solved_best = best()->solved;  // add_variations() moves the candidates
+      add_variations(*solved_best);
+      replan_given_best();
     }
     add_bfs();
   }
@@ -245,7 +240,7 @@ class Planner {
     std::erase_if(candidates_, [](const Candidate& item) { return fetched_bytes(item.plan) == 0; });
     if (candidates_.empty()) return do_nothing(why_nothing_is_fetched());
     // The first is the optimum of the model; only a strictly better judgement displaces it.
-    const auto best = settled_best();
+    const auto best = confirmed_best();
     if (best->plan.speedup < 1 + kVerdictTolerance) {
       const bool none_in_the_model =
           options_.strategy == Strategy::flow && first_->optimum.profit == 0;
@@ -265,33 +260,38 @@ class Planner {
   // Share of the objective by which the referee disagrees; small ones are all alike.
   double disagreement(const Candidate& item) const {
     const double objective_ns = std::max(1.0, static_cast<double>(item.plan.objective_ns));
-    return std::max(kSettledGap, static_cast<double>(gap_ns(item.plan)) / objective_ns);
+    return std::max(kConfirmedGap, static_cast<double>(gap_ns(item.plan)) / objective_ns);
   }
 
-  // The best, or next to it the flow that keeps most of what it promises: whoever reads a schedule
-  // can then trust its objective. Never one that bfs beats.
-  std::vector<Candidate>::iterator settled_best() {
-    const auto best = std::min_element(candidates_.begin(), candidates_.end(), is_better);
-    if (best->plan.strategy != "flow") return best;
-    int64_t most_ns = best->plan.prefetch_step_ns +
-                      std::llround(kSettledCost * static_cast<double>(best->plan.baseline_step_ns));
+  std::vector<Candidate>::iterator best() {
+    return std::min_element(candidates_.begin(), candidates_.end(), is_better);
+  }
+
+  // The best, or among almost equal flows the one whose objective the referee confirms best, so
+  // that a schedule's objective can be trusted. Never one that bfs beats.
+  std::vector<Candidate>::iterator confirmed_best() {
+    const auto best = this->best();
+    if (best->plan.strategy != Strategy::flow) return best;
+    int64_t most_ns =
+        best->plan.prefetch_step_ns +
+        std::llround(kConfirmedCost * static_cast<double>(best->plan.baseline_step_ns));
     most_ns = std::min(most_ns, bfs_step_ns_);
-    auto settled = best;
+    auto confirmed = best;
     for (auto item = candidates_.begin(); item != candidates_.end(); ++item) {
-      if (item->plan.strategy != "flow" || item->plan.prefetch_step_ns > most_ns) continue;
+      if (item->plan.strategy != Strategy::flow || item->plan.prefetch_step_ns > most_ns) continue;
       if (item->plan.speedup < 1 + kVerdictTolerance) continue;  // the verdict is for the best
-      const double more = disagreement(*item) - disagreement(*settled);
-      if (more < 0 || (more == 0 && is_better(*item, *settled))) settled = item;
+      const double more = disagreement(*item) - disagreement(*confirmed);
+      if (more < 0 || (more == 0 && is_better(*item, *confirmed))) confirmed = item;
     }
-    return settled;
+    return confirmed;
   }
 
-  // The step as it is. The plans that are not worth it stay among the candidates, where replay can
-  // still try them.
+  // The recorded step. The rejected plans stay among the candidates, where replay can still try
+  // them.
   void do_nothing(std::string reason) {
     Plan& plan = schedule().plan;
-    plan.strategy = "none";
-    plan.verdict = "do-nothing";
+    plan.strategy = Strategy::none;
+    plan.verdict = PlanVerdict::do_nothing;
     plan.reasons = {std::move(reason)};
     plan.baseline_step_ns = plan.prefetch_step_ns = std::llround(problem().baseline_step_ns);
     if (options_.strategy == Strategy::flow) {
@@ -302,7 +302,7 @@ class Planner {
 
   void keep_candidates() {
     std::stable_sort(candidates_.begin(), candidates_.end(), is_better);
-    const auto others = static_cast<size_t>(std::max(0, options_.candidates - 1));
+    const auto others = as_index(std::max(0, options_.candidates - 1));
     candidates_.resize(std::min(candidates_.size(), others));
     for (Candidate& item : candidates_) {
       item.plan.reasons.push_back(what_is_predicted(item.plan));
@@ -313,9 +313,9 @@ class Planner {
   std::string what_is_predicted(const Plan& plan) const {
     std::string text =
         fmt::format("predicted {}: {} instead of {} per step", format_ratio(plan.speedup),
-                    duration(plan.prefetch_step_ns), duration(plan.baseline_step_ns));
-    if (const int64_t fixed_ns = fixed_costs_ns(plan, window_cost_ns_); fixed_ns > 0) {
-      text += fmt::format(", {} of it what windows cost whatever they fetch", duration(fixed_ns));
+                    format_duration(plan.prefetch_step_ns), format_duration(plan.baseline_step_ns));
+    if (const int64_t fixed_ns = fixed_costs_ns(plan, device_); fixed_ns > 0) {
+      text += fmt::format(", {} of it fixed cost per window", format_duration(fixed_ns));
     }
     return text;
   }
@@ -324,19 +324,20 @@ class Planner {
     const double gain_percent = 100 * (best.plan.speedup - 1);
     if (gain_percent < 0) {
       return fmt::format(
-          "every plan is predicted to lose, the best one ({}) {:.2f} %: prefetching would evict "
+          "every plan is predicted to be slower; the best ({}) by {:.2f} %: prefetching would "
+          "evict "
           "what is still used, or slow down more than it saves",
           best.what, -gain_percent);
     }
     return fmt::format(
-        "the predicted gain of the best plan ({}), {:.3f} %, is below {:.1f} %, which no "
-        "measurement could tell from noise",
+        "the predicted gain of the best plan ({}), {:.3f} %, is below {:.1f} %, too small to "
+        "measure reliably",
         best.what, gain_percent, 100 * kVerdictTolerance);
   }
 
   static std::string why_displaced(const Candidate& best, int64_t first_ns) {
-    const std::string step = duration(best.plan.prefetch_step_ns);
-    const std::string first = duration(first_ns);
+    const std::string step = format_duration(best.plan.prefetch_step_ns);
+    const std::string first = format_duration(first_ns);
     if (best.plan.prefetch_step_ns < first_ns) {
       return fmt::format("the referee prefers {} ({} per step) to the first optimum ({})",
                          best.what, step, first);
@@ -347,7 +348,6 @@ class Planner {
         best.what, step, first);
   }
 
-  // Bounds of the model.
   void set_bounds() {
     const StepBounds bounds = step_bounds(planned_.solved->problem);
     schedule().all_hot_step_ns = std::llround(bounds.all_hot_ns);
@@ -358,7 +358,7 @@ class Planner {
   // --- reasons ---
 
   std::string why_nothing_is_fetched() const {
-    if (options_.strategy == Strategy::none) return "strategy none was asked for";
+    if (options_.strategy == Strategy::none) return "strategy none was requested";
     if (method_ == nullptr) {
       return fmt::format("device {} has no prefetch method that works", device_.name);
     }
@@ -374,22 +374,24 @@ class Planner {
       return fmt::format(
           "no window is long enough: at most {} remain after the start latency of {} and the "
           "window's own jitter",
-          duration(longest_ns), duration(method_->start_latency_ns));
+          format_duration(longest_ns), format_duration(method_->start_latency_ns));
     }
     if (problem().consumers.empty() && problem().notes.still_cached_bytes > 0) {
-      return "what the step reads is still cached from its last use";
+      return "all that the step reads is still cached from its last use";
     }
     if (problem().consumers.empty()) {
       return "no operator gets faster by reading named tensors from the cache";
     }
     if (first_->optimum.profit == 0) {
-      return "what operators stream between the windows and the reads leaves no room in the cache, "
-             "or the traffic costs more than it saves";
+      return "operators stream so much between the windows and the reads that the cache has no "
+             "room, "
+             "or prefetching costs more than it saves";
     }
-    if (window_cost_ns_ > 0) {
-      return fmt::format("no window earns its fixed cost of {}", duration(window_cost_ns_));
+    if (device_.window_cost_ns > 0) {
+      return fmt::format("no window saves its fixed cost of {}",
+                         format_duration(device_.window_cost_ns));
     }
-    return fmt::format("every piece is below the smallest worth a request ({})",
+    return fmt::format("every piece is smaller than --min-prefetch ({})",
                        format_size(options_.min_prefetch_bytes));
   }
 
@@ -397,7 +399,6 @@ class Planner {
   const DeviceModel& device_;
   const PlanOptions& options_;
   const Referee& referee_;
-  int64_t window_cost_ns_;
   const PrefetchMethod* method_ = nullptr;
   Solved first_;  // the step as recorded
   Planned planned_;
@@ -427,11 +428,11 @@ void predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,
   if (fetched_bytes(plan) == 0) return;
   const SimulationResult result =
       referee(step, device, plan, {issue.name, issue.placement, options.problem.link_latency_ns});
-  // The referee's ratio on the recorded step, since its own baseline may differ by rounding, and
-  // the fixed costs, which it does not know.
+  // The referee's ratio applied to the recorded step, since its own baseline may differ by
+  // rounding, plus the fixed costs, which it does not model.
   const double ratio = result.step_ns / result.baseline_step_ns;
   plan.prefetch_step_ns = std::llround(static_cast<double>(plan.baseline_step_ns) * ratio) +
-                          fixed_costs_ns(plan, window_cost_ns(device, options));
+                          fixed_costs_ns(plan, device);
   plan.speedup = static_cast<double>(plan.baseline_step_ns) /
                  static_cast<double>(std::max<int64_t>(1, plan.prefetch_step_ns));
 }

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "common/as_index.h"
+
 namespace preserve {
 
 namespace {
@@ -34,7 +36,7 @@ class Search {
   int64_t supplied(const FlowSolution& solution, size_t window) const {
     int64_t blocks = 0;
     for (const int32_t i : problem_.windows[window].supplies) {
-      blocks += solution.supplied[static_cast<size_t>(i)];
+      blocks += solution.supplied[as_index(i)];
     }
     return blocks;
   }
@@ -49,7 +51,7 @@ class Search {
   double saved_ns(size_t window) const {
     double saved = 0;
     for (const int32_t index : problem_.windows[window].supplies) {
-      const auto i = static_cast<size_t>(index);
+      const auto i = as_index(index);
       saved -= price_to_ns(problem_.flow.supplies[i].cost * solution_.supplied[i]);
     }
     for (const PlannedPrefetch& prefetch : plan_.windows[window].prefetches) {
@@ -62,7 +64,7 @@ class Search {
     const FlowProblem before = problem_.flow;
     for (const size_t window : off) {
       for (const int32_t i : problem_.windows[window].supplies) {
-        problem_.flow.supplies[static_cast<size_t>(i)].capacity = 0;
+        problem_.flow.supplies[as_index(i)].capacity = 0;
       }
     }
     FlowSolution solution = solve_flow(problem_.flow);

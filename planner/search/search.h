@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a flow cannot express, by local search behind it: a fixed cost of using a window at all, a
+// What a flow cannot express, by local search from its optimum: a fixed cost per used window, a
 // smallest piece worth a request. And variations of the problem that give other good plans.
 #pragma once
 

@@ -25,13 +25,14 @@ class ConfigReader {
       : document_(document), file_(std::move(file)) {
     if (!document.is_object() || !document.contains("hidden_size")) {
       throw input_error(
-          "{} is not a model's config.json: it lacks hidden_size; take the file beside the weights "
+          "{} is not a model's config.json: it lacks hidden_size; take the file next to the "
+          "weights "
           "on Hugging Face, or one of examples/models",
           file_);
     }
   }
 
-  // The first of `names` that is there and not null.
+  // The first of `names` that is present and not null.
   std::optional<int64_t> find(std::initializer_list<const char*> names, int64_t most) const {
     for (const char* name : names) {
       const auto value = document_.find(name);
@@ -63,7 +64,7 @@ class ConfigReader {
     for (const char* name : {"num_local_experts", "num_experts", "n_routed_experts"}) {
       if (find({name}, kMostWidth).value_or(1) < 2) continue;
       throw input_error(
-          "{}: at /{}: this model routes tokens to experts; their weights cannot be planned ahead, "
+          "{}: at /{}: this model routes tokens to experts; their weights cannot be planned ahead: "
           "record a run instead (preserve-profile)",
           file_, name);
     }

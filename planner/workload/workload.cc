@@ -6,6 +6,7 @@
 #include <cmath>
 #include <set>
 
+#include "common/as_index.h"
 #include "common/error.h"
 #include "common/units.h"
 #include "planner/schedule/collective_time.h"
@@ -34,7 +35,7 @@ const TypeEntry& entry_of(WeightType type) {
 
 void check_range(const char* option, int64_t value, int64_t most) {
   if (value >= 1 && value <= most) return;
-  throw usage_error("{}: {} is not from 1 to {}", option, value, most);
+  throw usage_error("invalid {} {}: expected 1 to {}", option, value, most);
 }
 
 int64_t product(std::initializer_list<int64_t> factors) {
@@ -55,8 +56,8 @@ void check_split(const WorkloadSpec& spec) {
   check_range("--batch", spec.batch, kMostBatch);
   check_range("--context", spec.context, kMostContext);
   const auto refuse = [&](const char* what, int64_t count) {
-    return usage_error("N/A: --tp: {} ranks do not divide the {} {} of {}", spec.ranks, count, what,
-                       model.name);
+    return not_applicable_error("--tp: {} ranks do not divide the {} {} of {}", spec.ranks, count,
+                                what, model.name);
   };
   if (model.heads % spec.ranks != 0) throw refuse("attention heads", model.heads);
   if (model.intermediate % spec.ranks != 0) throw refuse("MLP columns", model.intermediate);
@@ -65,8 +66,8 @@ void check_split(const WorkloadSpec& spec) {
 void check_memory_rate(const DeviceModel& device) {
   const double rate = device.memory_bandwidth_bytes_per_s;
   if (std::isfinite(rate) && rate > 0 && device.op_floor_ns >= 0) return;
-  throw input_error("device {}: memory bandwidth {} and operator floor {} ns: no step can be made",
-                    device.name, rate, device.op_floor_ns);
+  throw input_error("device {}: invalid memory bandwidth {} or operator floor {} ns", device.name,
+                    rate, device.op_floor_ns);
 }
 
 double arithmetic_rate(const DeviceModel& device, const TypeEntry& type) {
@@ -91,7 +92,7 @@ class StepWriter {
   FoldedStep write() {
     step_.trace_file =
         fmt::format("model {} --tp {} --batch {} --context {} --dtype {}", spec_.model.name,
-                    spec_.ranks, spec_.batch, spec_.context, to_text(spec_.type));
+                    spec_.ranks, spec_.batch, spec_.context, to_string(spec_.type));
     step_.process = {1};
     step_.world_size = spec_.ranks;
     step_.source = "model";
@@ -127,7 +128,7 @@ class StepWriter {
     allreduce(layer + "mlp.allreduce");
   }
 
-  // Rotates the new keys and writes them and the values behind the old ones; the core then reads
+  // Rotates the new keys and writes them and the values after the old ones; the core then reads
   // all.
   void attention(const std::string& prefix) {
     const int64_t side = bytes_.kv / 2;
@@ -137,7 +138,7 @@ class StepWriter {
                              tensor(prefix + "core.v_cache", TensorRole::kv, side)};
     for (const int32_t cache : tensors) {
       access(cache, side - newest, newest, AccessMode::write);
-      step_.tensors[static_cast<size_t>(cache)].written = true;
+      step_.tensors[as_index(cache)].written = true;
     }
     // Two multiply-adds per element of the cache and query head that shares it.
     const double queries =
@@ -161,7 +162,7 @@ class StepWriter {
     const double flops = 2.0 * static_cast<double>(spec_.batch) * static_cast<double>(elements);
     const double flops_per_s = type == WeightType::fp16 ? half_flops_per_s_ : flops_per_s_;
     add(name, OpKind::compute, bytes, flops / flops_per_s * kNsPerS);
-    step_.ops.back().gemm = StepGemm{spec_.batch, elements / inputs, inputs, to_text(type)};
+    step_.ops.back().gemm = StepGemm{spec_.batch, elements / inputs, inputs, to_string(type)};
     access(tensor(name + ".weight", TensorRole::weight, bytes), 0, bytes, AccessMode::read);
   }
 
@@ -256,14 +257,7 @@ class StepWriter {
 
 }  // namespace
 
-WeightType weight_type_from_text(std::string_view text) {
-  for (const TypeEntry& entry : kTypes) {
-    if (text == entry.text) return entry.type;
-  }
-  throw usage_error("--dtype: '{}' is not one of fp16, int8, fp8", text);
-}
-
-const char* to_text(WeightType type) {
+const char* to_string(WeightType type) {
   return entry_of(type).text;
 }
 
@@ -298,10 +292,10 @@ FoldedStep make_workload(const WorkloadSpec& spec, const DeviceModel& device) {
   check_memory_rate(device);
   if (spec.allreduce_ns.value_or(0) < 0) throw usage_error("--allreduce-time: negative");
   if (device.memory_bytes > 0 && bytes.total > device.memory_bytes) {
-    throw input_error(
-        "N/A: {} with --tp {}, batch {} and context {} in {} needs {} per rank, {} has {}: use "
+    throw not_applicable_error(
+        "{} with --tp {}, batch {} and context {} in {} needs {} per rank, {} has {}: use "
         "more ranks, or a smaller batch, context or type",
-        spec.model.name, spec.ranks, spec.batch, spec.context, to_text(spec.type),
+        spec.model.name, spec.ranks, spec.batch, spec.context, to_string(spec.type),
         format_size(bytes.total), device.name, format_size(device.memory_bytes));
   }
   FoldedStep step = StepWriter(spec, device, bytes).write();
@@ -314,7 +308,7 @@ FoldedStep make_workload(const WorkloadSpec& spec, const DeviceModel& device) {
   }
   if (device.memory_bytes == 0) {
     step.warnings.push_back(
-        fmt::format("{} does not state its memory: whether {} per rank fit is N/A", device.name,
+        fmt::format("{} does not state its memory: whether {} per rank fit is unknown", device.name,
                     format_size(bytes.total)));
   }
   return step;

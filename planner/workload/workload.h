@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "db/step/folded_step.h"
@@ -21,14 +20,13 @@ namespace preserve {
 
 // Of the layers' weights and the KV-cache. Activations, embeddings and the head stay 16-bit.
 enum class WeightType { fp16, int8, fp8 };
-WeightType weight_type_from_text(std::string_view text);  // usage_error listing the choices
-const char* to_text(WeightType type);
+const char* to_string(WeightType type);
 
 struct WorkloadSpec {
   ModelConfig model;
-  int64_t ranks = 1;    // tensor parallel
-  int64_t batch = 1;    // sequences decoded together
-  int64_t context = 1;  // tokens per sequence in the KV-cache
+  int64_t ranks = 1;       // tensor parallel
+  int64_t batch = 1;       // sequences decoded together
+  int64_t context = 4096;  // tokens per sequence in the KV-cache
   WeightType type = WeightType::fp16;
   std::optional<int64_t> allreduce_ns{};  // instead of the device's fit
 };
@@ -42,11 +40,12 @@ struct WorkloadBytes {
   int64_t total = 0;                                   // what must fit the device's memory
 };
 
-// Throws usage_error when ranks do not divide the model or a number is out of range.
+// Throws not_applicable_error when ranks do not divide the model, usage_error when a number is out
+// of range.
 WorkloadBytes workload_bytes(const WorkloadSpec& spec);
 
-// Throws as workload_bytes(), and input_error when the step does not fit the device's memory
-// ("N/A") or the device lacks the arithmetic rate or the collective time. Doubts go to
+// Throws as workload_bytes(), not_applicable_error when the step does not fit the device's memory,
+// and input_error when the device lacks the arithmetic rate or the collective time. Doubts go to
 // FoldedStep::warnings.
 FoldedStep make_workload(const WorkloadSpec& spec, const DeviceModel& device);
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "common/as_index.h"
 #include "common/error.h"
 #include "db/trace_db.h"
 
@@ -65,7 +66,7 @@ class TraceWriter {
       const StepAccess& access = op.accesses[i];
       db_.add(AccessRow{.op = id,
                         .operand = static_cast<int64_t>(i),
-                        .tensor = tensors_[static_cast<size_t>(access.tensor)],
+                        .tensor = tensors_[as_index(access.tensor)],
                         .offset_bytes = access.offset_bytes,
                         .bytes = access.bytes,
                         .mode = access.mode,

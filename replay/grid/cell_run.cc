@@ -21,7 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kReasonBytes = 500;
-constexpr const char* kNotAvailable = "N/A: ";
 
 std::optional<double> number(const TraceDb& db, const std::string& key) {
   const std::string text = db.meta(key);
@@ -76,9 +75,9 @@ bool stopped() {
 
 void give_up(GridCell& cell, const char* tool, const ChildRun& run) {
   const std::string reason = printable(last_error(run), kReasonBytes);
-  if (reason.rfind(kNotAvailable, 0) == 0) {
+  if (run.exit_code == kExitNotApplicable) {
     cell.status = CellStatus::not_available;
-    cell.reason = reason.substr(std::string_view(kNotAvailable).size());
+    cell.reason = reason;
     return;
   }
   cell.status = CellStatus::failed;
@@ -103,8 +102,6 @@ std::vector<std::string> tune_command(const CellSettings& settings, const CellKe
                                  key.dtype,
                                  "--device",
                                  settings.device_file.string(),
-                                 "--seed",
-                                 std::to_string(settings.seed),
                                  "--trace-out",
                                  (folder / "trace.db").string(),
                                  "-o",
@@ -144,8 +141,8 @@ std::vector<std::string> replay_command(const CellSettings& settings, const fs::
 }
 
 void take_results(const Schedule& schedule, const TraceDb& replay, GridCell& cell) {
-  cell.plan_verdict = schedule.plan.verdict == kPrefetch ? kPrefetch : kDoNothing;
-  cell.strategy = schedule.plan.strategy;
+  cell.plan_verdict = to_string(schedule.plan.verdict);
+  cell.strategy = to_string(schedule.plan.strategy);
   cell.predicted_step_ns = schedule.plan.prefetch_step_ns;
   cell.predicted_speedup = schedule.plan.speedup;
   cell.all_hot_step_ns = schedule.all_hot_step_ns;

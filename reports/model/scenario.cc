@@ -63,8 +63,8 @@ Window view_window(const PlannedWindow& planned) {
 
 PlanView view_plan(const Schedule& schedule, size_t operators) {
   PlanView view;
-  view.strategy = clean(schedule.plan.strategy);
-  view.verdict = clean(schedule.plan.verdict);
+  view.strategy = to_string(schedule.plan.strategy);
+  view.verdict = to_string(schedule.plan.verdict);
   for (const std::string& reason : schedule.plan.reasons)
     view.reasons.push_back(clean(reason, kSentenceLimit));
   view.device = clean(schedule.device_name);

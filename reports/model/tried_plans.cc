@@ -14,7 +14,7 @@ void add(const Schedule& schedule, const Plan& plan, bool chosen, std::vector<Tr
   if (!plan.measured) return;
   const PlanMeasurement& measured = *plan.measured;
   TriedPlan tried;
-  tried.strategy = clean(plan.strategy);
+  tried.strategy = to_string(plan.strategy);
   tried.issue = clean(describe(method_of(schedule, plan)));
   tried.predicted_speedup = plan.speedup;
   tried.pairs = measured.pairs;

@@ -79,7 +79,7 @@ void bench_against_bfs(int instances) {
     const Schedule bfs = make_schedule(step, device, options).schedule;
     bfs_beats_pure_flow +=
         static_cast<double>(bfs.plan.prefetch_step_ns) + 1 < pure_flow_step_ns(step, device);
-    referee_took_bfs += flow.plan.strategy == "bfs";
+    referee_took_bfs += flow.plan.strategy == Strategy::bfs;
     worse += flow.plan.prefetch_step_ns > bfs.plan.prefetch_step_ns;
     advantage_percent.push_back(100.0 * (static_cast<double>(bfs.plan.prefetch_step_ns) /
                                              static_cast<double>(flow.plan.prefetch_step_ns) -

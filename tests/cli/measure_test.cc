@@ -10,6 +10,7 @@
 #include "common/output_file.h"
 #include "planner/schedule/device.h"
 #include "planner/schedule/schedule.h"
+#include "tests/support/devices.h"
 #include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
@@ -26,27 +27,12 @@ using testing::Not;
 const std::string kNoLeakCheck = "ASAN_OPTIONS=detect_leaks=0";
 
 DeviceModel box() {
-  DeviceModel device;
-  device.name = "box";
-  device.kind = "cpu";
-  device.source = "made up for tests";
-  device.cache_bytes = 32 << 20;
-  device.cache_budget_bytes = 4 << 20;
-  device.memory_bandwidth_bytes_per_s = 20e9;
-  device.cache_read_bandwidth_bytes_per_s = 60e9;
-  device.op_floor_ns = 500;
-  device.methods = {{.name = "load",
-                     .placement = "consumer",
-                     .bandwidth_bytes_per_s = 15e9,
-                     .start_latency_ns = 500,
-                     .hit_read_bandwidth_bytes_per_s = 50e9,
-                     .chunk_bytes = 4096},
-                    {.name = "prefetcht1",
-                     .placement = "consumer",
-                     .bandwidth_bytes_per_s = 14e9,
-                     .start_latency_ns = 500,
-                     .hit_read_bandwidth_bytes_per_s = 50e9,
-                     .chunk_bytes = 4096}};
+  DeviceModel device = test::cpu_device();
+  device.slowdown_per_byte_ns = 0;
+  PrefetchMethod other = device.methods[0];
+  other.name = "prefetcht1";
+  other.bandwidth_bytes_per_s = 14e9;
+  device.methods.push_back(other);
   return device;
 }
 
@@ -74,7 +60,7 @@ class MeasureCli : public testing::Test {
     std::ofstream(directory_ / "device.json") << to_json(device);
   }
 
-  // The tool beside a preserve-replay that is this script.
+  // The tool next to a preserve-replay that is this script.
   void stand_in(const std::string& script) {
     const fs::path bin = directory_ / "bin";
     fs::create_directory(bin);
@@ -84,7 +70,7 @@ class MeasureCli : public testing::Test {
     tool_ = bin / "preserve-tune";
   }
 
-  // Behind the options come those of preserve-replay.
+  // After the options come those of preserve-replay.
   test::Run measure(std::vector<std::string> options = {},
                     std::vector<std::string> replay_words = {"--oversubscribe"}) const {
     std::vector<std::string> argv{
@@ -131,7 +117,7 @@ TEST_F(MeasureCli, EveryPlanIsMeasuredAndRecorded) {
   EXPECT_TRUE(other_method);
   ASSERT_THAT(schedule.plan.reasons, Not(IsEmpty()));
   EXPECT_THAT(schedule.plan.reasons.back(), HasSubstr("measured"));
-  EXPECT_EQ(schedule.plan.verdict == "prefetch", schedule.plan.measured.has_value());
+  EXPECT_EQ(schedule.plan.verdict == PlanVerdict::prefetch, schedule.plan.measured.has_value());
   EXPECT_EQ(schedule.trace_sha256, sha256_of_file(directory_ / "trace.db"));
 
   // The same files again need leave.
@@ -149,12 +135,12 @@ TEST_F(MeasureCli, WhatReplayRefusesIsRefused) {
   expect_refused(measure(), "bulk_l2");
 }
 
-TEST_F(MeasureCli, AReplayThatDiesIsSaid) {
+TEST_F(MeasureCli, AReplayThatDiesIsReported) {
   stand_in("kill -KILL $$");
   expect_refused(measure(), "preserve-replay was ended by signal 9");
 }
 
-TEST_F(MeasureCli, AReplayThatWritesNothingIsSaid) {
+TEST_F(MeasureCli, AReplayThatWritesNothingIsReported) {
   stand_in("exit 0");
   expect_refused(measure(), "replay-1.db");
 }
@@ -167,7 +153,7 @@ TEST_F(MeasureCli, AnInternalErrorOfReplayIsOne) {
   expect_nothing_left(run);
 }
 
-TEST_F(MeasureCli, WithoutReplayBesideItItSaysSo) {
+TEST_F(MeasureCli, WithoutReplayInItsFolderItIsRefused) {
   stand_in("");
   fs::remove(directory_ / "bin/preserve-replay");
   expect_refused(measure(), "the tools need each other in one folder");
@@ -182,11 +168,11 @@ TEST_F(MeasureCli, AnInterruptEndsTheReplayAndLeavesNothing) {
 }
 
 TEST_F(MeasureCli, ReplayGetsItsTimeAndItsOptions) {
-  stand_in("echo \"$@\" > said; echo 'a remark' >&2; exit 2");
+  stand_in("echo \"$@\" > arguments; echo 'a remark' >&2; exit 2");
   test::Run run = measure({"--measure-time", "30s"}, {"--collective", "nccl"});
   EXPECT_EQ(run.exit_code, 2);
   EXPECT_THAT(run.err, testing::ContainsRegex("cannot measure this: a remark"));
-  EXPECT_THAT(read_text_file(directory_ / "said"),
+  EXPECT_THAT(read_text_file(directory_ / "arguments"),
               AllOf(HasSubstr("trace.db"), HasSubstr("--candidates"),
                     HasSubstr("--time-limit 15000000000ns"), HasSubstr("--collective nccl")));
   run = measure({"-v"});
@@ -195,14 +181,14 @@ TEST_F(MeasureCli, ReplayGetsItsTimeAndItsOptions) {
 
 TEST_F(MeasureCli, OptionsThatDoNotGoTogetherAreRefused) {
   expect_refused(measure({"--dimacs", "flow.min"}), "--dimacs");
-  expect_refused(measure({"--measure-time", "0"}), "longer than 0");
+  expect_refused(measure({"--measure-time", "0"}), "--measure-time");
   const auto tune = [&](std::vector<std::string> argv) {
     argv.insert(argv.begin(), {tool_.string(), "trace.db", "--device", "device.json"});
     return test::run_program(argv, {}, directory_.path());
   };
   expect_refused(tune({"--", "--oversubscribe"}), "--measure");
-  expect_refused(tune({"--measure-time", "3s"}), "--measure, which is missing");
-  expect_refused(tune({"--rounds", "3"}), "--measure, which is missing");
+  expect_refused(tune({"--measure-time", "3s"}), "--measure-time requires --measure");
+  expect_refused(tune({"--rounds", "3"}), "--rounds requires --measure");
   expect_refused(tune({"--no-such-option"}), "not expected: --no-such-option");
   expect_refused(tune({"another.db"}), "not expected: another.db");
   EXPECT_THAT(tune({"--rounds", "0"}).exit_code, 2);
@@ -213,7 +199,7 @@ TEST_F(MeasureCli, WithNothingToMeasureNothingIsReplayed) {
   const test::Run run = measure({"--strategy", "none"});
   ASSERT_EQ(run.exit_code, 0) << run.err;
   EXPECT_FALSE(fs::exists(directory_ / "replayed"));
-  EXPECT_EQ(load_schedule(directory_ / "schedule.json").plan.verdict, "do-nothing");
+  EXPECT_EQ(load_schedule(directory_ / "schedule.json").plan.verdict, PlanVerdict::do_nothing);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "common/output_file.h"
 #include "planner/schedule/device.h"
 #include "planner/schedule/schedule.h"
+#include "tests/support/devices.h"
 #include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
@@ -21,26 +22,11 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
-DeviceModel box() {
-  DeviceModel device;
-  device.name = "box";
-  device.kind = "cpu";
-  device.source = "made up for tests";
-  device.cache_bytes = 32 << 20;
-  device.cache_budget_bytes = 4 << 20;
-  device.memory_bandwidth_bytes_per_s = 20e9;
-  device.cache_read_bandwidth_bytes_per_s = 60e9;
-  device.slowdown_per_byte_ns = 1e-6;
-  device.op_floor_ns = 500;
-  device.methods = {{"load", "consumer", 15e9, 500, 50e9, 4096, 0}};
-  return device;
-}
-
 class PreserveTune : public testing::Test {
  protected:
   PreserveTune() {
     write_trace({});
-    std::ofstream(directory_ / "device.json") << to_json(box());
+    std::ofstream(directory_ / "device.json") << to_json(test::cpu_device());
   }
 
   void write_trace(test::SyntheticTrace spec) {
@@ -76,8 +62,8 @@ TEST_F(PreserveTune, WritesAScheduleForTheTrace) {
   EXPECT_THAT(run.out, HasSubstr("prefetch: predicted"));
   EXPECT_THAT(run.err, HasSubstr("next: preserve-replay trace.db schedule.json\n"));
   const Schedule planned = schedule();
-  EXPECT_EQ(planned.plan.strategy, "flow");
-  EXPECT_EQ(planned.plan.verdict, "prefetch");
+  EXPECT_EQ(planned.plan.strategy, Strategy::flow);
+  EXPECT_EQ(planned.plan.verdict, PlanVerdict::prefetch);
   EXPECT_EQ(planned.trace_sha256, sha256_of_file(directory_ / "trace.db"));
   EXPECT_EQ(planned.ranks, 2);
   EXPECT_EQ(planned.budget_bytes, 4 << 20);
@@ -101,11 +87,10 @@ TEST_F(PreserveTune, OneFileForBothStreamsKeepsTheirOrder) {
   EXPECT_LT(run.out.find("predicted"), run.out.find("next: "));
 }
 
-TEST_F(PreserveTune, IsDeterministicAndKeepsTheSeed) {
-  ASSERT_EQ(tune_with_device({"--seed", "7", "-o", "a.json"}).exit_code, 0);
-  ASSERT_EQ(tune_with_device({"--seed", "7", "-o", "b.json"}).exit_code, 0);
+TEST_F(PreserveTune, IsDeterministic) {
+  ASSERT_EQ(tune_with_device({"-o", "a.json"}).exit_code, 0);
+  ASSERT_EQ(tune_with_device({"-o", "b.json"}).exit_code, 0);
   EXPECT_EQ(read_text_file(directory_ / "a.json"), read_text_file(directory_ / "b.json"));
-  EXPECT_EQ(schedule("a.json").seed, 7u);
 }
 
 TEST_F(PreserveTune, TheOrderOfRowsDoesNotMatter) {
@@ -150,7 +135,7 @@ TEST_F(PreserveTune, SaysLossesOfTheRecordingFirst) {
 }
 
 TEST_F(PreserveTune, DoingNothingLeavesTheRejectedPlanToReplay) {
-  DeviceModel device = box();
+  DeviceModel device = test::cpu_device();
   device.cache_read_bandwidth_bytes_per_s = 20.05e9;
   device.methods[0].hit_read_bandwidth_bytes_per_s = 20.05e9;
   device.slowdown_per_byte_ns = 0;
@@ -160,14 +145,14 @@ TEST_F(PreserveTune, DoingNothingLeavesTheRejectedPlanToReplay) {
   EXPECT_THAT(run.out, AllOf(HasSubstr("do-nothing: "), HasSubstr("below 0.5 %"),
                              Not(HasSubstr("prefers"))));
   const Schedule planned = schedule();
-  EXPECT_EQ(planned.plan.strategy, "none");
+  EXPECT_EQ(planned.plan.strategy, Strategy::none);
   EXPECT_TRUE(planned.plan.windows.empty());
   EXPECT_EQ(planned.plan.prefetch_step_ns, planned.plan.baseline_step_ns);
   EXPECT_EQ(planned.plan.speedup, 1);
   EXPECT_EQ(planned.plan.cache_peak_bytes, 0);
   EXPECT_GT(planned.plan.objective_ns, 0);
   ASSERT_FALSE(planned.candidates.empty());
-  EXPECT_EQ(planned.candidates[0].verdict, "prefetch");
+  EXPECT_EQ(planned.candidates[0].verdict, PlanVerdict::prefetch);
   EXPECT_GT(planned.candidates[0].speedup, 1);
 }
 
@@ -179,7 +164,7 @@ TEST_F(PreserveTune, NeverOverwritesUnasked) {
   EXPECT_THAT(run.err, HasSubstr("-f"));
   EXPECT_EQ(read_text_file(directory_ / "schedule.json"), before);
   EXPECT_EQ(tune_with_device({"--strategy", "none", "-f"}).exit_code, 0);
-  EXPECT_EQ(schedule().plan.verdict, "do-nothing");
+  EXPECT_EQ(schedule().plan.verdict, PlanVerdict::do_nothing);
   EXPECT_EQ(tune({"trace.db", "--device", "device.json", "-f", "-o", "trace.db"}).exit_code, 2);
 }
 
@@ -214,15 +199,14 @@ TEST_F(PreserveTune, ALinkLengthensWindowsAndStep) {
 }
 
 TEST_F(PreserveTune, EveryStrategyAndOptionIsAccepted) {
-  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
-           {"--strategy", "bfs"},
-           {"--strategy", "bfs", "--bfs-scope", "running", "--bfs-full", "skip"},
-           {"--windows", "idle"},
-           {"--rank", "1"},
-           {"--budget", "1MiB"},
-           {"--candidates", "1"},
-           {"--method", "load"},
-           {"--min-prefetch", "64KiB", "--window-cost", "1us"}}) {
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"--strategy", "bfs"},
+                                             {"--windows", "idle"},
+                                             {"--rank", "1"},
+                                             {"--budget", "1MiB"},
+                                             {"--candidates", "1"},
+                                             {"--method", "load"},
+                                             {"--min-prefetch", "64KiB"}}) {
     std::vector<std::string> all = arguments;
     all.insert(all.end(), {"-f"});
     const test::Run run = tune_with_device(all);
@@ -289,12 +273,11 @@ TEST_F(PreserveTune, RefusesBadUsage) {
   expect_refused(tune_with_device({"--budget", "0"}), "budget of zero");
   expect_refused(tune_with_device({"--budget", "64MiB"}), "more than the cache");
   expect_refused(tune_with_device({"--budget", "100"}), "smallest slice");
-  expect_refused(tune_with_device({"--method", "magic"}), "it has: load");
+  expect_refused(tune_with_device({"--method", "magic"}), "has: load");
   expect_refused(tune_with_device({"--rank", "9"}), "rank 9");
   expect_refused(tune_with_device({"--link", "5"}), "5");
   expect_refused(tune_with_device({"--link", "9000000s"}), "at most 10.00 s");
-  expect_refused(tune_with_device({"--window-cost", "1s"}), "at most 10.00 ms");
-  EXPECT_EQ(tune_with_device({"--strategy", "magic"}).exit_code, 2);
+  expect_refused(tune_with_device({"--strategy", "magic"}), "flow, bfs, none");
   EXPECT_EQ(tune({}).exit_code, 2);
 }
 
@@ -304,7 +287,7 @@ TEST_F(PreserveTune, RefusesBadFilesByName) {
   expect_refused(tune({"device.json", "--device", "device.json"}), "device.json");
   expect_refused(tune({"trace.db", "--device", "trace.db"}), "trace.db is not JSON");
   expect_refused(tune_with_device({"-o", "nowhere/schedule.json"}), "nowhere");
-  std::string text = to_json(box());
+  std::string text = to_json(test::cpu_device());
   text.replace(text.find("20000000000.0"), 13, "NaN");
   std::ofstream(directory_ / "device.json") << text;
   expect_refused(tune_with_device({}), "device.json");
@@ -333,7 +316,7 @@ TEST_F(PreserveTune, SaysWhatATraceLacks) {
 TEST_F(PreserveTune, HelpNamesDefaultsAndExitCodes) {
   const test::Run run = tune({"--help"});
   EXPECT_EQ(run.exit_code, 0);
-  EXPECT_THAT(run.out, AllOf(HasSubstr("--explain"), HasSubstr("16KiB"), HasSubstr("Exit codes"),
+  EXPECT_THAT(run.out, AllOf(HasSubstr("--explain"), HasSubstr("16.0 KiB"), HasSubstr("Exit codes"),
                              HasSubstr("200us")));
 }
 

@@ -167,7 +167,7 @@ DeviceModel random_device(uint64_t seed) {
       device.memory_bandwidth_bytes_per_s * (1.2 + 0.1 * static_cast<double>(below(20)));
   device.slowdown_per_byte_ns = below(1) == 0 ? 0 : static_cast<double>(below(1000)) * 1e-5;
   device.op_floor_ns = below(3000);
-  // Half of the devices are GPUs, whose prefetching goes on behind the collective.
+  // Half of the devices are GPUs, whose prefetching outlasts the collective.
   device.kind = below(1) == 0 ? "cpu" : "gpu";
   device.methods = {{"load", device.kind == "cpu" ? "consumer" : "spare",
                      device.memory_bandwidth_bytes_per_s * 0.8, below(5000), 0, 4096, 0}};

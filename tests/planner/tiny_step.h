@@ -11,7 +11,7 @@
 
 namespace preserve::test {
 
-// Appends operators to a step, each behind the one before.
+// Appends operators to a step, each after the previous one.
 class TinyStep {
  public:
   TinyStep() {

@@ -264,7 +264,7 @@ TEST(Report, SaysDoNothingWhenThatIsThePlan) {
   TemporaryDirectory directory;
   const auto paths = test::write_two_scenarios(directory.path());
   Schedule schedule = test::make_schedule(paths[0]);
-  schedule.plan.verdict = "do-nothing";
+  schedule.plan.verdict = PlanVerdict::do_nothing;
   schedule.plan.reasons = {"the windows are too short"};
   schedule.plan.windows.clear();
   schedule.plan.speedup = 1;

@@ -82,8 +82,8 @@ Schedule make_schedule(const std::filesystem::path& trace, int64_t link_latency_
   schedule.budget_bytes = 4 * kMiB;
   schedule.link_latency_ns = link_latency_ns;
   Plan& plan = schedule.plan;
-  plan.strategy = "flow";
-  plan.verdict = "prefetch";
+  plan.strategy = Strategy::flow;
+  plan.verdict = PlanVerdict::prefetch;
   plan.reasons = {"the windows carry enough to matter"};
   double saved_ns = 0;
   int64_t baseline_ns = std::llround(step.wall_ns);

@@ -110,10 +110,10 @@ class ClosedLoopTest : public testing::Test {
 TEST_F(ClosedLoopTest, AWinnerIsChosenAndMeasuredOnceMore) {
   ClosedLoop loop = this->loop();
   ASSERT_TRUE(loop.next());
-  EXPECT_EQ(loop.next()->plan.verdict, "prefetch");
+  EXPECT_EQ(loop.next()->plan.verdict, PlanVerdict::prefetch);
   EXPECT_FALSE(loop.next()->candidates.empty());
   const Schedule chosen = run_loop(loop, world());
-  EXPECT_EQ(chosen.plan.verdict, "prefetch");
+  EXPECT_EQ(chosen.plan.verdict, PlanVerdict::prefetch);
   ASSERT_TRUE(chosen.plan.measured);
   EXPECT_GT(*chosen.plan.measured->low, 1);
   EXPECT_THAT(chosen.plan.reasons.back(), AllOf(HasSubstr("measured 1."), HasSubstr("once more"),
@@ -139,7 +139,7 @@ TEST_F(ClosedLoopTest, WhatAWindowCostsIsLearntAndPlannedWith) {
   world.truth.window_cost_ns = 40'000;
   ClosedLoop loop = this->loop();
   const Schedule chosen = run_loop(loop, world);
-  EXPECT_THAT(all_reasons(chosen), HasSubstr("a window costs 40.00 us instead of 0 ns"));
+  EXPECT_THAT(all_reasons(chosen), HasSubstr("cost of a window: 40.00 us instead of 0 ns"));
   EXPECT_THAT(all_reasons(chosen), Not(HasSubstr("lengthens its collective")));
   EXPECT_LT(used_windows(chosen.plan), used_windows(without));
   ASSERT_TRUE(chosen.plan.measured);
@@ -153,7 +153,7 @@ TEST_F(ClosedLoopTest, AnotherMethodWinsWhereItIsBetter) {
   };
   ClosedLoop loop = this->loop();
   const Schedule chosen = run_loop(loop, world);
-  EXPECT_EQ(chosen.plan.verdict, "prefetch");
+  EXPECT_EQ(chosen.plan.verdict, PlanVerdict::prefetch);
   EXPECT_EQ(chosen.method.name, "prefetcht1");
   EXPECT_FALSE(chosen.plan.method);  // the schedule's own
   const Plan* other = find_plan(chosen, [](const Plan& plan) { return plan.method.has_value(); });
@@ -161,7 +161,7 @@ TEST_F(ClosedLoopTest, AnotherMethodWinsWhereItIsBetter) {
   EXPECT_EQ(other->method->name, "load");
 }
 
-// The device file promises what no plan keeps: every plan is slower.
+// The device file is too optimistic: every plan is slower.
 TEST_F(ClosedLoopTest, DoesNothingWhereNothingWins) {
   World world = this->world();
   world.truth.methods[0].hit_read_bandwidth_bytes_per_s = 25.1e9;
@@ -169,8 +169,8 @@ TEST_F(ClosedLoopTest, DoesNothingWhereNothingWins) {
   world.truth.slowdown_per_byte_ns = 0.02;
   ClosedLoop loop = this->loop();
   const Schedule chosen = run_loop(loop, world);
-  EXPECT_EQ(chosen.plan.verdict, "do-nothing");
-  EXPECT_EQ(chosen.plan.strategy, "none");
+  EXPECT_EQ(chosen.plan.verdict, PlanVerdict::do_nothing);
+  EXPECT_EQ(chosen.plan.strategy, Strategy::none);
   EXPECT_THAT(chosen.plan.windows, IsEmpty());
   EXPECT_FALSE(chosen.plan.measured);
   EXPECT_THAT(chosen.plan.reasons.back(), AllOf(HasSubstr("none of"), HasSubstr("0.")));
@@ -183,7 +183,7 @@ TEST_F(ClosedLoopTest, TooFewPairsDecideNothing) {
   world.pairs = kFewestPairs - 1;
   ClosedLoop loop = this->loop();
   const Schedule chosen = run_loop(loop, world);
-  EXPECT_EQ(chosen.plan.verdict, "do-nothing");
+  EXPECT_EQ(chosen.plan.verdict, PlanVerdict::do_nothing);
   EXPECT_THAT(chosen.plan.reasons.back(),
               AllOf(HasSubstr("too few pairs"), HasSubstr("a longer --measure-time")));
   EXPECT_FALSE(chosen.candidates.front().measured->low);
@@ -199,8 +199,8 @@ TEST_F(ClosedLoopTest, ABusyMachineIsAskedTwiceAndDecidesNothing) {
   EXPECT_EQ(to_json(*loop.next()), first);
   loop.take(world.replay(*loop.next()));
   EXPECT_FALSE(loop.next());
-  EXPECT_EQ(loop.result().plan.verdict, "do-nothing");
-  EXPECT_THAT(all_reasons(loop.result()), HasSubstr("quiet machine"));
+  EXPECT_EQ(loop.result().plan.verdict, PlanVerdict::do_nothing);
+  EXPECT_THAT(all_reasons(loop.result()), HasSubstr("idle machine"));
 }
 
 TEST_F(ClosedLoopTest, OneBusyReplayIsRepeatedAndForgotten) {
@@ -209,7 +209,7 @@ TEST_F(ClosedLoopTest, OneBusyReplayIsRepeatedAndForgotten) {
   world.busy = true;
   loop.take(world.replay(*loop.next()));
   world.busy = false;
-  EXPECT_EQ(run_loop(loop, world).plan.verdict, "prefetch");
+  EXPECT_EQ(run_loop(loop, world).plan.verdict, PlanVerdict::prefetch);
 }
 
 // The best of several was lucky: alone it does not win again.
@@ -225,7 +225,7 @@ TEST_F(ClosedLoopTest, LuckIsNotChosen) {
     loop.take(findings);
   }
   const Schedule chosen = loop.result();
-  EXPECT_EQ(chosen.plan.verdict, "do-nothing");
+  EXPECT_EQ(chosen.plan.verdict, PlanVerdict::do_nothing);
   EXPECT_THAT(chosen.plan.reasons.back(),
               AllOf(HasSubstr("measured once more, alone"), HasSubstr("1.000x [0.990, 1.010]"),
                     HasSubstr("stand-in for a network link")));
@@ -235,14 +235,14 @@ TEST_F(ClosedLoopTest, NothingToFetchNeedsNoReplay) {
   device_.methods.clear();
   ClosedLoop without_methods = loop();
   EXPECT_FALSE(without_methods.next());
-  EXPECT_EQ(without_methods.result().plan.verdict, "do-nothing");
+  EXPECT_EQ(without_methods.result().plan.verdict, PlanVerdict::do_nothing);
   EXPECT_THAT(without_methods.result().plan.reasons.back(), HasSubstr("no prefetch method"));
   device_ = cpu_device();
   PlanOptions none = linked();
   none.strategy = Strategy::none;
   ClosedLoop without_plans(step_, device_, none, 2);
   EXPECT_FALSE(without_plans.next());
-  EXPECT_EQ(without_plans.result().plan.verdict, "do-nothing");
+  EXPECT_EQ(without_plans.result().plan.verdict, PlanVerdict::do_nothing);
 }
 
 TEST_F(ClosedLoopTest, FindingsMustBeThoseOfTheReplay) {
@@ -251,7 +251,7 @@ TEST_F(ClosedLoopTest, FindingsMustBeThoseOfTheReplay) {
   EXPECT_THROW(loop.result(), Error);
 }
 
-// With every further round what is foretold of the newest plan comes closer to what it does.
+// With every further round the prediction of the newest plan comes closer to its measurement.
 TEST_F(ClosedLoopTest, AWrongDeviceFileIsCorrected) {
   World world = this->world();
   for (PrefetchMethod& method : device_.methods) {
@@ -317,9 +317,9 @@ RC_GTEST_PROP(ClosedLoopProperty, NeverChoosesWhatWasNotMeasuredFaster, ()) {
     return run_loop(loop, any.world);
   };
   const Schedule chosen = run();
-  RC_CLASSIFY(chosen.plan.verdict == "prefetch", "a plan won");
+  RC_CLASSIFY(chosen.plan.verdict == PlanVerdict::prefetch, "a plan won");
   RC_CLASSIFY(chosen.candidates.empty(), "nothing was measured");
-  if (chosen.plan.verdict == "prefetch") {
+  if (chosen.plan.verdict == PlanVerdict::prefetch) {
     RC_ASSERT(chosen.plan.measured.has_value());
     RC_ASSERT(chosen.plan.measured->low.value_or(0) > 1);
     RC_ASSERT(chosen.plan.measured->pairs >= kFewestPairs);

@@ -27,7 +27,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-// A collective of 10 us that fetches for one operator of 100 KB, memory at 10 bytes/ns, behind one
+// A collective of 10 us that fetches for one operator of 100 KB, memory at 10 bytes/ns, after one
 // that sweeps the cache.
 class CorrectionTest : public testing::Test {
  protected:
@@ -109,7 +109,7 @@ TEST_F(CorrectionTest, AFullWindowThatLostNothingIsTriedFuller) {
   measured.planned_bandwidth_bytes_per_s = device_.methods[0].bandwidth_bytes_per_s = 9.5e9;
   EXPECT_NEAR(correct(measured).device.methods[0].bandwidth_bytes_per_s, 10e9, 1)
       << "never above the memory's rate";
-  device_.kind = "gpu";  // goes on behind its window: all issued is no news
+  device_.kind = "gpu";  // outlasts its window: all bytes count as issued
   EXPECT_THAT(correct(measured).changes, IsEmpty());
 }
 
@@ -129,7 +129,7 @@ TEST_F(CorrectionTest, WhatEmptyWindowsCostIsTheirsAndNotTheBytes) {
   CorrectedDevice corrected = correct(measured);
   EXPECT_EQ(corrected.device.window_cost_ns, 400);
   EXPECT_NEAR(corrected.device.slowdown_per_byte_ns, 600 / 50e3, 1e-9);
-  EXPECT_THAT(corrected.changes, Contains(HasSubstr("a window costs 400 ns instead of 0 ns")));
+  EXPECT_THAT(corrected.changes, Contains(HasSubstr("cost of a window: 400 ns instead of 0 ns")));
   device_ = corrected.device;
   EXPECT_THAT(correct(measured).changes, IsEmpty());
 }

@@ -14,7 +14,7 @@ namespace {
 
 using testing::HasSubstr;
 
-// A collective that fetches for the reader behind it, two ranks.
+// A collective that fetches for the reader after it, two ranks.
 class FindingsTest : public testing::Test {
  protected:
   FindingsTest() {

@@ -24,7 +24,7 @@ using testing::HasSubstr;
 constexpr int64_t kKiB = 1024;
 constexpr int64_t kMiB = 1024 * kKiB;
 
-// Prefetches by the core that computes, so nothing arrives behind a window.
+// Prefetches by the core that computes, so nothing arrives after a window.
 DeviceModel core_device(int64_t budget_bytes) {
   DeviceModel device = tiny_device(budget_bytes);
   device.kind = "cpu";
@@ -75,7 +75,7 @@ TEST(Problem, WorkBesideACollectiveShortensItsWindow) {
   // Two more operators, overlapping each other, cover 3 of the collective's 5 us on another stream.
   for (const double start : {11'000.0, 12'000.0}) {
     StepOp op;
-    op.name = "beside";
+    op.name = "concurrent";
     op.kind = OpKind::compute;
     op.stream = 1;
     op.start_ns = start;
@@ -122,7 +122,8 @@ TEST(Problem, BytesBeyondWhatTheTimeAllowsAreClampedAndCounted) {
 }
 
 TEST(Problem, TheCacheHoldsWhatTrafficLeaves) {
-  // Over b pass a window's bytes only beside b's own 64 KiB and the collective's 4 KiB message.
+  // A window's bytes are held over b only together with b's own 64 KiB and the collective's 4 KiB
+  // message.
   TinyStep steps;
   steps.reader("a", 64 * kKiB, 10'000);
   steps.collective(50'000);
@@ -131,7 +132,7 @@ TEST(Problem, TheCacheHoldsWhatTrafficLeaves) {
   const PlanProblem problem = build_problem(*steps, core_device(100 * kKiB), {});
   EXPECT_EQ(problem.traffic_bytes,
             (std::vector<int64_t>{(4 + 64 + 64 + 64) * kKiB, 4 * kKiB, 68 * kKiB, 132 * kKiB}));
-  // Edges behind the nodes of a, the window, b and c.
+  // Edges after the nodes of a, the window, b and c.
   EXPECT_EQ(problem.flow.hold, (std::vector<int64_t>{0, 24, 8, 0}));
 }
 
@@ -192,7 +193,7 @@ TEST(Problem, IdleWindowsNeedKnownLowTraffic) {
   steps.collective(5'000);
   steps.reader("v", 100 * kKiB, 15'000);
   steps.reader("norm", 4 * kKiB, 5'000);         // 0.8 of 10 bytes/ns: idle
-  steps.add(OpKind::compute, "unknown", 5'000);  // no bytes recorded: nobody knows
+  steps.add(OpKind::compute, "unknown", 5'000);  // no bytes recorded: unknown
   const FoldedStep step = *steps;
   ProblemOptions options;
   options.windows = WindowsMode::idle;
@@ -215,7 +216,7 @@ TEST(Problem, TheStreamGoesOnBehindTheWindowWhereMemoryIsIdle) {
   steps.collective(5'000);
   steps.reader("norm", 4 * kKiB, 5'000);
   steps.reader("norm2", 4 * kKiB, 5'000);
-  steps.reader("v", 400 * kKiB, 40'960);   // at the memory's rate: beside it a byte costs 0.1 ns
+  steps.reader("v", 400 * kKiB, 40'960);   // at the memory's rate: during it a byte costs 0.1 ns
   steps.reader("norm3", 4 * kKiB, 5'000);  // quiet again, but only v leads there
   DeviceModel device = tiny_device(150 * kKiB);
   device.slowdown_per_byte_ns = 0.01;
@@ -225,8 +226,8 @@ TEST(Problem, TheStreamGoesOnBehindTheWindowWhereMemoryIsIdle) {
   EXPECT_EQ(problem.supply_op, (std::vector<int32_t>{1, 2, 3}));
   EXPECT_EQ(problem.windows[0].usable_ns, 4'900);
   // 8 bytes/ns of a collective that is slowed down by 8 %, then of two quiet operators.
-  const int64_t own = static_cast<int64_t>(4'900 * 8 / (1 - 0.08)) / 4096, behind = 80'000 / 4096;
-  EXPECT_EQ(problem.windows[0].capacity_bytes, (own + behind) * 4096);
+  const int64_t own = static_cast<int64_t>(4'900 * 8 / (1 - 0.08)) / 4096, after = 80'000 / 4096;
+  EXPECT_EQ(problem.windows[0].capacity_bytes, (own + after) * 4096);
   // The first part comes first: its cost is spread over all.
   for (const FlowSupply& supply : problem.flow.supplies) {
     EXPECT_NEAR(price_to_ns(supply.cost), 0.01 * 4096 * 10 / 29, 1e-3);
@@ -255,7 +256,7 @@ TEST(Problem, NothingArrivesBehindTheEndOfTheStep) {
   steps->wall_ns += 3'000;  // until the next step begins
   const PlanProblem problem = build_problem(*steps, tiny_device(150 * kKiB), {});
   ASSERT_EQ(problem.windows.size(), 1u);
-  EXPECT_EQ(problem.supply_op, (std::vector<int32_t>{2, 2}));  // beside the collective, behind it
+  EXPECT_EQ(problem.supply_op, (std::vector<int32_t>{2, 2}));  // during the collective, after it
   EXPECT_EQ(problem.windows[0].capacity_bytes, (49'000 / 4096 + 30'000 / 4096) * 4096);
 }
 

@@ -152,7 +152,7 @@ RC_GTEST_PROP(SimulatorProperty, SameInputsGiveTheSameResult, ()) {
   const Case c = any_case();
   const SimulationResult a = simulate(c.step, c.device, c.plan);
   const SimulationResult b = simulate(c.step, c.device, c.plan);
-  RC_ASSERT(a.step_ns == b.step_ns && a.steps_simulated == b.steps_simulated);
+  RC_ASSERT(a.step_ns == b.step_ns);
   for (size_t i = 0; i < a.ops.size(); ++i) RC_ASSERT(a.ops[i].start_ns == b.ops[i].start_ns);
 }
 
@@ -176,7 +176,7 @@ RC_GTEST_PROP(SimulatorProperty, SlowingTheClockScalesAllTimes, ()) {
   RC_ASSERT(near(2 * once, twice));
 }
 
-// Each window fetches for the first reader behind it, so that no other traffic is in the way.
+// Each window fetches for the first reader after it, so that no other traffic interferes.
 RC_GTEST_PROP(SimulatorProperty, AFasterPrefetchIsNeverWorse, ()) {
   TinyStep tiny;
   std::vector<std::pair<int32_t, int32_t>> pairs;  // window, consumer

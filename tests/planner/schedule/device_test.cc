@@ -33,7 +33,7 @@ DeviceModel sample() {
   device.methods = {{"load", "consumer", 1.5e10, 400, 5e10, 4096, 0, ""},
                     {"bulk_l2", "spare", 1.6e10, 300, 5e10, 8192, 16, "last"}};
   device.collectives = {{"allreduce", "mpi", 2, 1500, 1e9, 0.1, 8, 65536}};
-  device.measurements = {{"start.leaf", "ns", 812.5, 3.25, 9, "prefetch beside a stand-in"},
+  device.measurements = {{"start.leaf", "ns", 812.5, 3.25, 9, "prefetch during a stand-in"},
                          {"leaves.slope", "ns", -0.5, 0, 1, ""}};
   device.notes = {"n=5"};
   return device;
@@ -80,7 +80,7 @@ TEST_F(DeviceFile, KeepsWhatWasMeasuredBesides) {
   EXPECT_EQ(device.measurements[0].median, 812.5);
   EXPECT_EQ(device.measurements[0].mad, 3.25);
   EXPECT_EQ(device.measurements[0].n, 9);
-  EXPECT_EQ(device.measurements[0].note, "prefetch beside a stand-in");
+  EXPECT_EQ(device.measurements[0].note, "prefetch during a stand-in");
   EXPECT_EQ(device.measurements[1].median, -0.5);
 }
 

@@ -25,7 +25,7 @@ class ScheduleCheck : public testing::Test {
     schedule_ = test::simple_schedule(trace_);
   }
 
-  // What is said of the schedule after `damage`.
+  // The error for the schedule after `damage`.
   std::string refusal(const std::function<void(Schedule&)>& damage) const {
     Schedule bad = schedule_;
     damage(bad);

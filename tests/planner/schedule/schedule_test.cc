@@ -46,8 +46,8 @@ Schedule sample() {
   window.binds = "window";
   window.used_bytes = 30;
   window.prefetches = {prefetch("a", 4, 0, 10), prefetch("a", 4, 10, 20)};
-  schedule.plan.strategy = "flow";
-  schedule.plan.verdict = "prefetch";
+  schedule.plan.strategy = Strategy::flow;
+  schedule.plan.verdict = PlanVerdict::prefetch;
   schedule.plan.reasons = {"because"};
   schedule.plan.windows = {window};
   schedule.candidates = {schedule.plan};
@@ -94,14 +94,12 @@ TEST(Schedule, RefusesBrokenPlans) {
   EXPECT_THAT(error_after([](Schedule& s) { s.plan.cache_peak_bytes = 1001; }),
               HasSubstr("above budget_bytes"));
   EXPECT_THAT(error_after([](Schedule& s) {
-                s.candidates[0].strategy = "bfs";
+                s.candidates[0].strategy = Strategy::bfs;
                 s.candidates[0].cache_peak_bytes = 1001;
               }),
               HasSubstr("at /candidates/0/cache/peak_bytes"));
-  EXPECT_THAT(error_after([](Schedule& s) { s.plan.verdict = "do-nothing"; }),
+  EXPECT_THAT(error_after([](Schedule& s) { s.plan.verdict = PlanVerdict::do_nothing; }),
               HasSubstr("do-nothing, but the plan prefetches"));
-  EXPECT_THAT(error_after([](Schedule& s) { s.plan.strategy = "magic"; }),
-              HasSubstr("at /strategy"));
   EXPECT_THAT(error_after([](Schedule& s) { s.trace_sha256 = "xyz"; }),
               HasSubstr("at /trace/sha256"));
 }
@@ -127,6 +125,17 @@ TEST(Schedule, NamesBothVersions) {
   std::string text = to_json(sample());
   text.replace(text.find("\"1.1\""), 5, "\"2.3\"");
   EXPECT_THAT(error_of(text), testing::AllOf(HasSubstr("2.3"), HasSubstr("1.1")));
+}
+
+TEST(Schedule, RefusesWordsThatNoOneKnows) {
+  const auto error_with = [](const std::string& word, const std::string& other) {
+    std::string text = to_json(sample());
+    text.replace(text.find(word), word.size(), other);
+    return error_of(text);
+  };
+  EXPECT_THAT(error_with("\"1.1\"", "\"1.0\""), HasSubstr("at /version"));
+  EXPECT_THAT(error_with("\"flow\"", "\"magic\""), HasSubstr("at /strategy"));
+  EXPECT_THAT(error_with("\"prefetch\"", "\"perhaps\""), HasSubstr("at /verdict"));
 }
 
 IssueMethod some_method() {
@@ -181,27 +190,13 @@ TEST(Schedule, APlansOwnMethodReplacesTheSchedules) {
   EXPECT_EQ(method_of(schedule, schedule.candidates[0]), some_method());
 }
 
-// A file that preserve-tune of version 1.0 wrote means what it meant then.
-TEST(Schedule, ReadsVersionOnePointZero) {
-  const Schedule schedule = load_schedule(std::filesystem::path(PRESERVE_SOURCE_DIR) /
-                                          "tests/planner/golden/schedule-1.0.json");
-  EXPECT_EQ(schedule.method,
-            (IssueMethod{"prefetcht0_paced", "consumer", 16384, 0, "normal", "after"}));
-  EXPECT_EQ(schedule.plan.windows.size(), 1U);
-  ASSERT_EQ(schedule.candidates.size(), 1U);
-  for (const Plan* plan : {&schedule.plan, &schedule.candidates[0]}) {
-    EXPECT_FALSE(plan->method.has_value());
-    EXPECT_FALSE(plan->measured.has_value());
-  }
-}
-
 TEST(Schedule, RefusesForeignFiles) {
   EXPECT_THAT(error_of("{}"), HasSubstr("not a schedule"));
   EXPECT_THAT(error_of("[1,\n2"), testing::AllOf(HasSubstr("is not JSON"), HasSubstr("at line 2"),
                                                  testing::Not(HasSubstr("exception"))));
   EXPECT_THAT(error_of("{\"schema\": \"preserve/schedule\", \"version\": 1}"),
               HasSubstr("/version"));
-  EXPECT_THAT(error_of("{\"schema\": \"preserve/schedule\", \"version\": \"1.0\"}"),
+  EXPECT_THAT(error_of("{\"schema\": \"preserve/schedule\", \"version\": \"1.1\"}"),
               HasSubstr("Missing required property"));
 }
 

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The paper's Algorithm 1 and the operator graph that it walks.
-#include "planner/search/plan.h"
+#include "planner/search/bfs.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <boost/graph/topological_sort.hpp>
+#include <numeric>
 
 #include "planner/problem/graph.h"
 #include "planner/search/decompose.h"
@@ -22,9 +25,9 @@ TEST(Bfs, TakesWhatLiesBetweenTwoCollectives) {
   device.cache_bytes = 1 << 30;
   ProblemOptions wide;
   wide.budget_bytes = 1 << 29;
-  const auto windows = plan_bfs(step, build_problem(step, device, wide), {});
+  const auto windows = plan_bfs(step, build_problem(step, device, wide));
   ASSERT_EQ(windows.size(), 8u);
-  // Behind the attention's allreduce: the MLP's weights (a norm's 8 KiB too), up to the next one.
+  // After the attention's allreduce: the MLP's weights (a norm's 8 KiB too), up to the next one.
   std::vector<std::string> tensors;
   for (const PlannedPrefetch& prefetch : windows[0].prefetches) tensors.push_back(prefetch.tensor);
   EXPECT_EQ(tensors, (std::vector<std::string>{"layers.0.mlp_norm.weight",
@@ -35,21 +38,15 @@ TEST(Bfs, TakesWhatLiesBetweenTwoCollectives) {
   EXPECT_TRUE(windows[7].prefetches[0].next_step);
 }
 
-TEST(Bfs, StopsOrSkipsAtTheBudget) {
+TEST(Bfs, StopsAtTheFirstTensorThatDoesNotFit) {
   const FoldedStep step = synthetic_step();
   ProblemOptions options;
   options.budget_bytes = 7 << 20;  // gate_up (12 MiB) does not fit, down (6 MiB) does
   const PlanProblem problem = build_problem(step, synthetic_device(), options);
-  BfsOptions bfs;
-  EXPECT_EQ(plan_bfs(step, problem, bfs)[0].prefetches.size(), 1u);
-  bfs.full = BfsOptions::Full::skip;
-  const auto skipped = plan_bfs(step, problem, bfs);
-  ASSERT_EQ(skipped[0].prefetches.size(), 2u);
-  EXPECT_EQ(skipped[0].prefetches[1].tensor, "layers.0.down.weight");
-  bfs.scope = BfsOptions::Scope::running;  // the first window uses most of it up for good
-  int64_t total = 0;
-  for (const PlannedWindow& window : plan_bfs(step, problem, bfs)) total += window.used_bytes;
-  EXPECT_LT(total, *options.budget_bytes);
+  const PlannedWindow window = plan_bfs(step, problem)[0];
+  ASSERT_EQ(window.prefetches.size(), 1u);
+  EXPECT_EQ(window.prefetches[0].tensor, "layers.0.mlp_norm.weight");
+  EXPECT_EQ(window.binds, "cache");
 }
 
 // Reads of another stream lie beyond the next windows: what they hold counts there too.
@@ -80,24 +77,27 @@ TEST(Bfs, HoldsNoMoreThanTheBudgetAcrossStreams) {
   DeviceModel device = synthetic_device();
   ProblemOptions options;
   options.budget_bytes = device.cache_budget_bytes = 100 * kBlockBytes;
-  const auto windows = plan_bfs(step, build_problem(step, device, options), {});
+  const auto windows = plan_bfs(step, build_problem(step, device, options));
   EXPECT_GT(peak_bytes(holdings_of(windows), step.ops.size()), 0);
   EXPECT_LE(peak_bytes(holdings_of(windows), step.ops.size()), *options.budget_bytes);
 }
 
 TEST(Graph, FollowsStreamsAndData) {
   FoldedStep step = synthetic_step();
-  const OperatorGraph graph(step);
-  const std::vector<int32_t> order = graph.topological_order();
-  ASSERT_EQ(order.size(), step.ops.size());
-  std::vector<size_t> place(order.size());
-  for (size_t i = 0; i < order.size(); ++i) place[static_cast<size_t>(order[i])] = i;
-  for (size_t i = 1; i < place.size(); ++i) EXPECT_LT(place[i - 1], place[i]);
+  const OperatorGraph graph = operator_graph(step);
+  // Recorded on one stream, so the only topological order is that of the ordinals.
+  OperatorGraph within_step = graph;
+  boost::clear_out_edges(step.ops.size(), within_step);
+  std::vector<size_t> reversed;
+  boost::topological_sort(within_step, std::back_inserter(reversed));
+  std::vector<size_t> ordinals(step.ops.size() + 1);
+  std::iota(ordinals.begin(), ordinals.end(), 0);
+  EXPECT_EQ(std::vector<size_t>(reversed.rbegin(), reversed.rend()), ordinals);
   // Up to the boundary, around the end of the step, never itself.
   std::vector<uint8_t> boundary(step.ops.size(), 0);
   boundary[2] = 1;
   const auto last = static_cast<int32_t>(step.ops.size()) - 1;
-  EXPECT_EQ(graph.breadth_first(last, boundary), (std::vector<int32_t>{0, 1}));
+  EXPECT_EQ(operators_before_boundary(graph, last, boundary), (std::vector<int32_t>{0, 1}));
 }
 
 TEST(Graph, ParallelStreamsAreBranches) {
@@ -112,12 +112,15 @@ TEST(Graph, ParallelStreamsAreBranches) {
     step.ops.push_back(op);
   };
   add(0, 0, 10);   // 0
-  add(0, 10, 50);  // 1: behind 0
-  add(1, 12, 10);  // 2: behind 0, beside 1
-  add(0, 70, 10);  // 3: behind 1, joins both
-  const OperatorGraph graph(step);
-  EXPECT_EQ(graph.edge_count(), 3u);
-  EXPECT_EQ(graph.breadth_first(0, {0, 1, 0, 0}), (std::vector<int32_t>{2}));
+  add(0, 10, 50);  // 1: after 0
+  add(1, 12, 10);  // 2: after 0, during 1
+  add(0, 70, 10);  // 3: after 1
+  const OperatorGraph graph = operator_graph(step);
+  const auto edge = [&](size_t from, size_t to) { return boost::edge(from, to, graph).second; };
+  EXPECT_TRUE(edge(0, 1) && edge(0, 2) && edge(1, 3));
+  EXPECT_TRUE(edge(2, 4) && edge(3, 4) && edge(4, 0)) << "over the end of the step";
+  EXPECT_EQ(boost::num_edges(graph), 6u);
+  EXPECT_EQ(operators_before_boundary(graph, 0, {0, 1, 0, 0}), (std::vector<int32_t>{2}));
 }
 
 }  // namespace

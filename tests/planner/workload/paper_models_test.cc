@@ -26,7 +26,7 @@ DeviceModel example_device(const std::string& name) {
   return load_device(kExamples / "devices" / (name + ".json"));
 }
 
-// The paper's setting where nothing else is said: four devices, 8 bits, batch 4.
+// The paper's default setting: four devices, 8 bits, batch 4.
 WorkloadSpec paper_spec(const std::string& model) {
   WorkloadSpec spec;
   spec.model = load_model_config(kExamples / "models" / (model + ".json"));
@@ -48,7 +48,7 @@ double kept_share(const WorkloadSpec& spec, const DeviceModel& device) {
   const FoldedStep step = make_workload(spec, device);
   const Schedule schedule = planned(spec, device);
   const SimulationResult referee = simulate(step, device, schedule.plan);
-  EXPECT_EQ(schedule.plan.strategy, "flow");
+  EXPECT_EQ(schedule.plan.strategy, Strategy::flow);
   EXPECT_GT(schedule.plan.objective_ns, 0);
   return (referee.baseline_step_ns - referee.step_ns) /
          static_cast<double>(schedule.plan.objective_ns);
@@ -58,7 +58,7 @@ bool splits(const WorkloadSpec& spec) {
   return spec.model.heads % spec.ranks == 0 && spec.model.intermediate % spec.ranks == 0;
 }
 
-// The objective is a promise that the referee finds kept within 2 %, and the referee shares no
+// The referee confirms the objective within 2 %, and the referee shares no
 // model code with the flow.
 TEST(PaperModels, TheRefereeConfirmsTheObjective) {
   int confirmed = 0;

@@ -111,7 +111,7 @@ TEST_F(GpuClosedLoop, FindsHowManyThreadBlocksItTakes) {
   const Schedule first = *loop.next();
   EXPECT_EQ(first.method.ctas, 16);
   const Schedule chosen = run(loop);
-  EXPECT_EQ(chosen.plan.verdict, "prefetch") << to_json(chosen);
+  EXPECT_EQ(chosen.plan.verdict, PlanVerdict::prefetch) << to_json(chosen);
   EXPECT_EQ(chosen.method.ctas, 32);
   EXPECT_GT(*chosen.plan.measured->low, 1);
 }
@@ -123,7 +123,7 @@ TEST_F(GpuClosedLoop, DoesNothingWhereTheCacheKeepsNothing) {
   properties_.facts.persisting_l2_max_bytes = properties_.facts.persisting_l2_default_bytes = 0;
   ClosedLoop loop(step_, promised, {}, 1);
   const Schedule chosen = run(loop);
-  EXPECT_EQ(chosen.plan.verdict, "do-nothing");
+  EXPECT_EQ(chosen.plan.verdict, PlanVerdict::do_nothing);
   EXPECT_THAT(chosen.plan.reasons.back(), HasSubstr("none of"));
 }
 

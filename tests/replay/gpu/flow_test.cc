@@ -53,9 +53,7 @@ class GpuFlowTest : public testing::Test {
 
   Schedule plan_for(const DeviceModel& device) const {
     test::write_synthetic_trace(trace_, spec_);
-    PlanOptions options;
-    options.min_prefetch_bytes = 16 << 10;
-    Schedule schedule = make_schedule(fold_step(TraceDb::open(trace_)), device, options).schedule;
+    Schedule schedule = make_schedule(fold_step(TraceDb::open(trace_)), device, {}).schedule;
     schedule.trace_path = trace_.string();
     schedule.trace_sha256 = sha256_of_file(trace_);
     return schedule;
@@ -87,7 +85,7 @@ TEST_F(GpuFlowTest, TheReplayKeepsWhatTheCalibratedPlanPromises) {
     SCOPED_TRACE(allreduce_ns);
     spec_.allreduce_ns = allreduce_ns;
     const Schedule schedule = plan_for(device);
-    ASSERT_EQ(schedule.plan.verdict, "prefetch");
+    ASSERT_EQ(schedule.plan.verdict, PlanVerdict::prefetch);
     ASSERT_GT(schedule.plan.speedup, allreduce_ns > 10'000 ? 1.1 : 1.02);
     const ReplayRecord record = replay(schedule);
     const std::vector<ArmResult>& arms = record.measurement.arms;
@@ -104,7 +102,7 @@ TEST_F(GpuFlowTest, TheReplayKeepsWhatTheCalibratedPlanPromises) {
 TEST_F(GpuFlowTest, APlanNeedsNoEdgesFromTheStartOfAKernel) {
   properties_.takes_start_edges = false;
   const Schedule schedule = plan_for(calibrate());
-  ASSERT_EQ(schedule.plan.verdict, "prefetch");
+  ASSERT_EQ(schedule.plan.verdict, PlanVerdict::prefetch);
   EXPECT_EQ(schedule.method.issue, "before");
   EXPECT_EQ(replay(schedule).measurement.verdict, Verdict::fast);
 }

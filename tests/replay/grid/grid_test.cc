@@ -229,10 +229,10 @@ void write_replay(const fs::path& path, double overlap_ratio) {
   db.finish();
 }
 
-Schedule small_schedule(const char* verdict) {
+Schedule small_schedule(PlanVerdict verdict) {
   Schedule schedule;
   schedule.plan.verdict = verdict;
-  schedule.plan.strategy = "flow";
+  schedule.plan.strategy = Strategy::flow;
   schedule.plan.speedup = 1.06;
   schedule.plan.prefetch_step_ns = 943'396;
   return schedule;
@@ -242,7 +242,7 @@ TEST(GridResults, AreTakenFromScheduleAndReplay) {
   const test::TemporaryDirectory directory;
   write_replay(directory / "r.db", 1.1);
   GridCell cell;
-  take_results(small_schedule("prefetch"), TraceDb::open(directory / "r.db"), cell);
+  take_results(small_schedule(PlanVerdict::prefetch), TraceDb::open(directory / "r.db"), cell);
   EXPECT_EQ(cell.status, CellStatus::done);
   EXPECT_EQ(cell.modelled_step_ns, 1'000'000);
   EXPECT_EQ(cell.choice, kPrefetch);
@@ -253,7 +253,7 @@ TEST(GridResults, AreTakenFromScheduleAndReplay) {
   EXPECT_NEAR(cell.fused->estimate, 1.1, 1e-3);
   ASSERT_EQ(cell.arms.size(), 3U);
   EXPECT_FALSE(cell.arms[0].speedup);
-  take_results(small_schedule("do-nothing"), TraceDb::open(directory / "r.db"), cell);
+  take_results(small_schedule(PlanVerdict::do_nothing), TraceDb::open(directory / "r.db"), cell);
   EXPECT_EQ(cell.choice, kDoNothing);
 }
 
@@ -263,7 +263,8 @@ TEST(GridResults, OfAReplayThatLacksThemAreRefused) {
   db.finish();
   GridCell cell;
   EXPECT_THAT(error_of([&] {
-                take_results(small_schedule("prefetch"), TraceDb::open(directory / "r.db"), cell);
+                take_results(small_schedule(PlanVerdict::prefetch),
+                             TraceDb::open(directory / "r.db"), cell);
               }),
               HasSubstr("says nothing about recorded_step_ns"));
 }

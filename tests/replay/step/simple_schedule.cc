@@ -50,8 +50,9 @@ Schedule simple_schedule(const std::filesystem::path& trace, const SimplePlan& s
   schedule.method.chunk_bytes = spec.chunk_bytes;
   schedule.budget_bytes = spec.budget_bytes;
   schedule.link_latency_ns = spec.link_latency_ns;
-  schedule.plan.strategy = "bfs";
-  schedule.plan.verdict = spec.bytes_per_window > 0 ? "prefetch" : "do-nothing";
+  schedule.plan.strategy = Strategy::bfs;
+  schedule.plan.verdict =
+      spec.bytes_per_window > 0 ? PlanVerdict::prefetch : PlanVerdict::do_nothing;
   schedule.plan.baseline_step_ns = static_cast<int64_t>(step.wall_ns);
   schedule.plan.prefetch_step_ns = static_cast<int64_t>(step.wall_ns);
   for (size_t i = 0; i < step.ops.size(); ++i) {

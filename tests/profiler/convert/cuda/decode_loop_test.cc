@@ -81,7 +81,7 @@ TEST(DecodeLoop, FromRecordsToAPlan) {
 
   const DeviceModel device = load_device(PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json");
   const Schedule schedule = make_schedule(step, device, {}).schedule;
-  EXPECT_EQ(schedule.plan.verdict, "prefetch");
+  EXPECT_EQ(schedule.plan.verdict, PlanVerdict::prefetch);
   EXPECT_GT(schedule.plan.speedup, 1.03);
   EXPECT_THAT(schedule.plan.windows, testing::SizeIs(kLayers));
 }
