@@ -36,7 +36,7 @@ void settle_methods(const ReplayRequest& request, CpuPlan& plan) {
       throw input_error(
           "{}: arm {} asks for eviction \"{}\", which no processor offers: was it made for another "
           "kind of device?",
-          request.schedule.string(), arm.name, method.eviction);
+          request.schedule, arm.name, method.eviction);
     }
     plan.needs_spare_core = plan.needs_spare_core || method.placement == "spare";
   }

@@ -43,8 +43,8 @@ void settle_method(const ReplayRequest& request, const GpuFacts& facts, bool fet
                    ReplayArm& arm) {
   IssueMethod& method = arm.method;
   const auto refuse = [&](const std::string& what) {
-    return input_error("{}: arm {} {}: was it made for another kind of device?",
-                       request.schedule.string(), arm.name, what);
+    return input_error("{}: arm {} {}: was it made for another kind of device?", request.schedule,
+                       arm.name, what);
   };
   if (!fetches) {
     method.name = facts.compute_major >= kBulkComputeMajor ? "bulk_l2" : "prefetch_l2";
@@ -60,7 +60,7 @@ void settle_method(const ReplayRequest& request, const GpuFacts& facts, bool fet
     throw input_error(
         "{}: arm {} fetches by bulk_l2, which needs compute capability 9.0; {} has {}.{}: tune "
         "with a device file whose method is prefetch_l2",
-        request.schedule.string(), arm.name, facts.name, facts.compute_major, facts.compute_minor);
+        request.schedule, arm.name, facts.name, facts.compute_major, facts.compute_minor);
   }
   if (method.chunk_bytes == 0) {
     method.chunk_bytes = *fetch == GpuFetch::prefetch_l2 ? kLineBytes : kBulkChunkBytes;
@@ -133,7 +133,7 @@ GpuPlan plan_for_gpu(const ReplayJob& job, const ReplayRequest& request, const G
     throw input_error(
         "{} was planned for a stand-in network link, which real collectives have not: pass "
         "--collective stand-in, or tune without --link",
-        request.schedule.string());
+        request.schedule);
   }
   plan.rules.sms = facts.sms;
   plan.rules.nccl = nccl;

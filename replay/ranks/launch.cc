@@ -142,6 +142,19 @@ int64_t patience_ns(int64_t measuring_ns) {
   return checked_add(checked_mul(10, measuring_ns, "time limit"), 60 * kSecondNs, "time limit");
 }
 
+std::vector<std::string> worker_arguments(const std::vector<std::string>& words,
+                                          const std::filesystem::path& target) {
+  std::vector<std::string> arguments{"--worker", target.string()};  // first: words may have a "--"
+  arguments.insert(arguments.end(), words.begin(), words.end());
+  return arguments;
+}
+
+std::function<void(int64_t)> progress_of(Console& console, int64_t limit_ns) {
+  return [&console, limit_ns](int64_t spent_ns) {
+    console.progress("measuring", static_cast<double>(spent_ns), static_cast<double>(limit_ns));
+  };
+}
+
 int run_ranks(const RankLaunch& launch) {
   ChildSetup setup;
   if (launch.ranks > 1) {

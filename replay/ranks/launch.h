@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "common/cli.h"
+
 namespace preserve {
 
 // The launcher that started this process as one of its ranks. What it left in the environment says
@@ -54,6 +56,13 @@ struct RankLaunch {
   std::vector<std::string> arguments;
   std::function<void(int64_t spent_ns)> waiting{};  // called about twice a second meanwhile
 };
+
+// This process's command line (`words`, without its name) for a rank that writes to `target`.
+std::vector<std::string> worker_arguments(const std::vector<std::string>& words,
+                                          const std::filesystem::path& target);
+
+// For RankLaunch::waiting: a progress bar of a measurement that takes `limit_ns`.
+std::function<void(int64_t spent_ns)> progress_of(Console& console, int64_t limit_ns);
 
 // Runs this executable once per rank; a lone one needs no mpirun. Standard output and error pass
 // through; SIGINT and SIGTERM are handed on. Returns the exit code, 128 + signal after one of

@@ -21,11 +21,11 @@ void require_link(const ReplayRequest& request, const Schedule& schedule) {
   throw input_error(
       "--link asks for {}, but {} was planned for {}: tune again with the same --link, or leave it "
       "out here",
-      text(*request.link_latency_ns), request.schedule.string(), text(schedule.link_latency_ns));
+      text(*request.link_latency_ns), request.schedule, text(schedule.link_latency_ns));
 }
 
 StepProgram program_of_rank(const TraceDb& db, int64_t rank, const std::vector<int64_t>& recorded,
-                            const std::filesystem::path& schedule_path, ReplayJob& job) {
+                            const std::string& schedule_path, ReplayJob& job) {
   const int64_t planned = job.schedule.rank;
   if (rank == planned) return job.program;
   if (std::find(recorded.begin(), recorded.end(), rank) == recorded.end()) {

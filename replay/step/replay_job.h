@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,7 +14,7 @@
 namespace preserve {
 
 struct ReplayRequest {
-  std::filesystem::path trace, schedule;
+  std::string trace, schedule;             // files
   std::optional<int64_t> link_latency_ns;  // as asked for; nothing: the schedule's
   bool candidates = false;
   bool oversubscribe = false;
