@@ -29,7 +29,7 @@ constexpr std::array kStopSignals{SIGINT, SIGTERM, SIGHUP};
 
 // For the signal handlers alone.
 std::atomic<int> g_received{0};
-std::atomic<pid_t> g_hand_on_to{0};
+std::atomic<pid_t> g_forward_to{0};
 std::atomic<bool> g_interrupted{false};
 std::array<struct sigaction, kStopSignals.size()> g_before;
 
@@ -39,9 +39,9 @@ void remember(int number) {
 
 // The terminal sends its signals to the whole foreground group, so the child has those already: a
 // second copy would read as impatience (mpirun aborts at the second Ctrl-C).
-void hand_on(int number, siginfo_t* info, void*) {
+void forward(int number, siginfo_t* info, void*) {
   if (number == SIGINT) g_interrupted.store(true);
-  const pid_t pid = g_hand_on_to.load();
+  const pid_t pid = g_forward_to.load();
   const bool from_terminal = info->si_code == SI_KERNEL;
   if (pid > 0 && !from_terminal) ::kill(pid, number);
 }
@@ -52,10 +52,10 @@ void handle_unless_ignored(int number, const struct sigaction& action, struct si
   if (before.sa_handler != SIG_IGN) ::sigaction(number, &action, nullptr);
 }
 
-void hand_on_signals(const std::vector<int>& numbers) {
+void forward_signals(const std::vector<int>& numbers) {
   g_interrupted.store(false);
   struct sigaction action {};
-  action.sa_sigaction = hand_on;
+  action.sa_sigaction = forward;
   action.sa_flags = SA_SIGINFO;
   struct sigaction before {};
   for (const int number : numbers) handle_unless_ignored(number, action, before);
@@ -156,12 +156,12 @@ Child::Child(const ChildSetup& setup)
   sigset_t all;
   sigfillset(&all);
   ::sigprocmask(SIG_SETMASK, &all, &start.mask);
-  if (!setup.handed_on.empty()) hand_on_signals(setup.handed_on);
+  if (!setup.forwarded.empty()) forward_signals(setup.forwarded);
   pid_ = ::fork();
   if (pid_ == 0) become(setup, start);
   const int fork_error = errno;
   if (pid_ > 0 && own_group_) ::setpgid(pid_, pid_);  // here too: whoever comes first
-  if (!setup.handed_on.empty()) g_hand_on_to.store(pid_);
+  if (!setup.forwarded.empty()) g_forward_to.store(pid_);
   ::sigprocmask(SIG_SETMASK, &start.mask, nullptr);
   if (pid_ < 0) throw internal_error("cannot start a process: {}", std::strerror(fork_error));
   out_.close_write();
@@ -218,7 +218,7 @@ void Child::signal(int number) const {
 }
 
 void Child::ended() {
-  if (g_hand_on_to.load() == pid_) g_hand_on_to.store(0);
+  if (g_forward_to.load() == pid_) g_forward_to.store(0);
   pid_ = -1;
 }
 

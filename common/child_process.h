@@ -39,9 +39,9 @@ struct ChildSetup {
   bool pipe_output = false;  // its standard output and error come to Child::wait(); else are ours
   bool own_group = false;    // a process group of its own, with all its descendants
   int end_with_us = 0;       // signal that it gets when we die; 0: it survives us
-  // Handed on to the child at once, unless the terminal sent them: then it has them already. From
+  // Forwarded to the child at once, unless the terminal sent them: then it has them already. From
   // now on they do nothing else to us, also after the child has ended. One such child at a time.
-  std::vector<int> handed_on{};
+  std::vector<int> forwarded{};
 };
 
 // What to do until a child has ended.
@@ -57,7 +57,7 @@ struct ChildWatch {
 struct ChildEnd {
   int exit_code = 0;  // 128 + signal when it was killed
   bool timed_out = false;
-  bool interrupted = false;  // SIGINT was handed on, or the terminal sent it to both
+  bool interrupted = false;  // SIGINT was forwarded, or the terminal sent it to both
 };
 
 class Child {

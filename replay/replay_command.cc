@@ -18,8 +18,8 @@
 #include "replay/cpu/replay.h"
 #include "replay/gpu/replay.h"
 #include "replay/measure/summary.h"
-#include "replay/ranks/rank_main.h"
-#include "replay/step/replay_job.h"
+#include "replay/ranks/entry.h"
+#include "replay/step/job.h"
 
 namespace preserve {
 namespace {
@@ -157,7 +157,7 @@ int measure_on_rank(Console& console, const ReplayArguments& arguments, const Re
 int check(Console& console, const ReplayArguments& arguments, const std::filesystem::path& path) {
   const TraceDb replay = TraceDb::open(path);
   if (replay.meta("prefetch_speedup_high").empty()) {
-    console.error(fmt::format("check failed: nothing can be said from {} pairs, {} are needed",
+    console.error(fmt::format("check failed: too few pairs to decide: {} counted, {} needed",
                               replay.meta("pairs_counted"), kFewestPairs));
     return kExitCheckFailed;
   }
@@ -190,7 +190,7 @@ int finish(Console& console, const ReplayArguments& arguments, OutputFile& outpu
 
 struct Start {
   RankLaunch launch;
-  std::string text;  // what is about to happen; empty: whoever measures says it
+  std::string text;  // for the console: what is about to happen; empty: the ranks print it
 };
 
 Start start_on_cpu(Console& console, const ReplayArguments& arguments, const ReplayJob& job) {
@@ -200,7 +200,7 @@ Start start_on_cpu(Console& console, const ReplayArguments& arguments, const Rep
   require_cores(plan, arguments.request, host, ranks);
   require_memory(plan, ranks);
   if (ranks > static_cast<int64_t>(host.cores.size())) {
-    console.warn(fmt::format("{} ranks on {}: they take turns, so nothing is measured", ranks,
+    console.warn(fmt::format("{} ranks share {}; timings are meaningless (oversubscribed)", ranks,
                              count_of(host.cores.size(), "usable core")));
   }
   Start start;
@@ -214,7 +214,7 @@ Start start_on_cpu(Console& console, const ReplayArguments& arguments, const Rep
 
 Start start_on_gpu(const ReplayArguments& arguments, int ordinal, const ReplayJob& job,
                    const ReplayWorld& world) {
-  if (world.count_gpus() <= ordinal) open_gpu(world, ordinal);  // says what is missing
+  if (world.count_gpus() <= ordinal) open_gpu(world, ordinal);  // throws what is missing
   Start start;
   if (uses_nccl(arguments, ordinal, job.schedule.ranks, world)) {
     start.launch.ranks = static_cast<int>(job.schedule.ranks);
@@ -241,7 +241,7 @@ int launch(Console& console, const ReplayArguments& arguments, const ReplayWorld
   return finish(console, arguments, output);
 }
 
-// Started by somebody's launcher: every rank is here, rank 0 owns the output.
+// Started by an MPI launcher: this is one of the ranks, rank 0 owns the output.
 int join(Console& console, const ReplayArguments& arguments, const ReplayWorld& world, int rank) {
   std::optional<OutputFile> output;
   std::optional<MeasurementLock> lock;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// preserve-replay behind its command line: where to run, with how many processes, what to write.
+// preserve-replay after its command line is parsed: where to run, with how many processes, what to
+// write.
 #pragma once
 
 #include <functional>
@@ -13,7 +14,7 @@
 #include "replay/gpu/device.h"
 #include "replay/measure/measure.h"
 #include "replay/ranks/launch.h"
-#include "replay/step/replay_job.h"
+#include "replay/step/job.h"
 
 namespace preserve {
 
@@ -35,7 +36,7 @@ struct ReplayArguments {
 
 void define_replay(CLI::App& app, ReplayArguments& arguments);
 
-// What the tool meets outside itself; tests hand in others.
+// What the tool needs from outside; tests pass others.
 struct ReplayWorld {
   std::function<int()> count_gpus;
   std::function<std::unique_ptr<GpuDevice>(int ordinal)> open_gpu;

@@ -46,7 +46,7 @@ ChildResult run_child(const std::vector<std::string>& command,
   setup.argv = command;
   for (const auto& [name, value] : environment) setup.environment.push_back(name + "=" + value);
   setup.own_input = true;
-  setup.handed_on = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
+  setup.forwarded = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
   Child child(setup);
   ChildResult result;
   if (child.exec_error() != 0) {

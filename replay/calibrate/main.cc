@@ -18,8 +18,8 @@
 #include "replay/calibrate/cpu.h"
 #include "replay/device_choice.h"
 #include "replay/gpu/calibrate/calibrate.h"
+#include "replay/ranks/entry.h"
 #include "replay/ranks/launch.h"
-#include "replay/ranks/rank_main.h"
 
 namespace preserve {
 namespace {
@@ -80,7 +80,7 @@ CalibrateOptions options_of(const Arguments& arguments) {
   return options;
 }
 
-// What does not go together, and --published, before anything is measured.
+// Refuses options that exclude each other and loads --published, before anything is measured.
 std::optional<DeviceModel> check_gpu_arguments(const Arguments& arguments) {
   if (arguments.ranks > 0) {
     throw usage_error("--ranks is for --device cpu: a GPU is measured by one process");
@@ -122,7 +122,7 @@ int run_gpu(Console& console, const Arguments& arguments) {
   const std::optional<DeviceModel> published = check_gpu_arguments(arguments);
   if (published) check_published(*published, arguments.published);
   OutputFile output(arguments.output, arguments.force);
-  // What is missing is said at once, not after another's measurement.
+  // What is missing is reported at once, not after waiting for another measurement.
   if (count_cuda_devices() <= ordinal) open_cuda_device(ordinal);
   const MeasurementLock lock([&](const std::string& text) { console.info(text); });
   const std::unique_ptr<GpuDevice> gpu = open_cuda_device(ordinal);
@@ -183,8 +183,8 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
   }
   if (ranks > cores) {
     console.warn(
-        fmt::format("{} on {}: the ranks take turns, so the result is no measurement of this "
-                    "machine",
+        fmt::format("{} share {}: the result does not describe this "
+                    "machine (oversubscribed)",
                     count_of(ranks, "rank"), count_of(cores, "usable core")));
   }
   const MeasurementLock lock([&](const std::string& text) { console.info(text); });

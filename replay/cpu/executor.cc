@@ -10,7 +10,7 @@
 #include "common/error.h"
 #include "common/stats.h"
 #include "common/units.h"
-#include "replay/measure/clock.h"
+#include "replay/ranks/spin.h"
 
 namespace preserve {
 namespace {
@@ -97,7 +97,7 @@ int64_t executor_memory_bytes(const StepProgram& program, const std::vector<Repl
 
 CpuExecutor::CpuExecutor(const Ranks& ranks, StepProgram program, std::vector<ReplayArm> arms,
                          const CpuExecutorOptions& options)
-    : StepExecutor(ranks, std::move(program), arms),
+    : RankExecutor(ranks, std::move(program), arms),
       options_(options),
       memory_(tensors_bytes(this->program())),
       hot_(options.hot_block_bytes / kPatternBytes * kPatternBytes),

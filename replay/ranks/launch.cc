@@ -72,8 +72,8 @@ std::optional<Launcher> find_launcher() {
 
 namespace {
 
-// Opened for everybody, never through a link that somebody laid out in the shared folder; and
-// without waiting, should it be a pipe.
+// Opened for all users, never through a link that another user put into the shared folder, and
+// without waiting in case it is a pipe.
 int open_lock(const std::filesystem::path& path) {
   constexpr int kFlags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
   // First without O_CREAT: in a sticky folder another user's file cannot be opened with it.
@@ -105,7 +105,7 @@ MeasurementLock::MeasurementLock(const std::function<void(const std::string&)>& 
                                  const std::filesystem::path& path) {
   file_ = open_lock(path);
   if (file_ < 0) {
-    say(fmt::format("cannot keep other measurements away with {}: {}", path.string(),
+    say(fmt::format("cannot lock out other measurements with {}: {}", path.string(),
                     std::strerror(errno)));
     return;
   }
@@ -115,7 +115,7 @@ MeasurementLock::MeasurementLock(const std::function<void(const std::string&)>& 
     while (::flock(file_, LOCK_EX) != 0 && errno == EINTR) {
     }
   }
-  // For those who wait; the lock holds without it.
+  // Shown by waiting processes; the lock holds without it.
   const std::string pid = fmt::format("{}\n", ::getpid());
   if (::ftruncate(file_, 0) == 0) (void)!::pwrite(file_, pid.data(), pid.size(), 0);
 }
@@ -134,8 +134,8 @@ std::filesystem::path find_mpirun() {
     if (::access(candidate.c_str(), X_OK) == 0) return candidate;
   }
   throw input_error(
-      "mpirun is not in PATH, and several ranks are started with it; install openmpi-bin, or start "
-      "this tool with a launcher of your own");
+      "cannot find mpirun in PATH, which starts several ranks: install openmpi-bin, or start this "
+      "tool with a launcher of your own");
 }
 
 int64_t patience_ns(int64_t measuring_ns) {

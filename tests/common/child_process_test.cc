@@ -62,9 +62,9 @@ TEST(Child, AFunctionCanTakeThePlaceOfAProgram) {
   EXPECT_EQ(ended.end.exit_code, 0);
 }
 
-TEST(Child, SignalsSentToUsAreHandedOn) {
+TEST(Child, SignalsSentToUsAreForwarded) {
   ChildSetup setup{{"sh", "-c", "trap 'echo usr1; exit 3' USR1; echo ready; while :; do :; done"}};
-  setup.handed_on = {SIGUSR1};
+  setup.forwarded = {SIGUSR1};
   setup.pipe_output = true;
   std::string out;
   ChildWatch watch;
@@ -82,7 +82,7 @@ TEST(Child, SignalsSentToUsAreHandedOn) {
 TEST(Child, WhatWasIgnoredStaysIgnored) {
   ::signal(SIGHUP, SIG_IGN);
   ChildSetup setup{{"sh", "-c", "kill -HUP $$; echo alive"}};
-  setup.handed_on = {SIGHUP};
+  setup.forwarded = {SIGHUP};
   {
     const StopSignals stop;
     EXPECT_EQ(wait_for(setup).out, "alive\n");

@@ -132,7 +132,7 @@ class GraphLauncher : public StepLauncher {
     if (after.size() == 1) PRESERVE_CUDA_CALL(cudaGraphNodeGetType, after[0], &type);
     if (type != cudaGraphNodeTypeKernel) {
       throw input_error(
-          "a library's call that is not one kernel has no start to begin with: use the prefetch as "
+          "the start of a library call of several kernels cannot be an edge: use the prefetch as "
           "a leaf of the graph");
     }
   }

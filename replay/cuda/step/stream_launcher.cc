@@ -40,7 +40,7 @@ class StreamLauncher : public StepLauncher {
     const bool library = data_.launches()[static_cast<size_t>(before)].library != nullptr;
     if (library) {
       throw input_error(
-          "a library's call tells no start to begin with: use the prefetch as a leaf");
+          "the start of a library call cannot be an event: use the prefetch as a leaf");
     }
   }
 

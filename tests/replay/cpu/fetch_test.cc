@@ -8,12 +8,12 @@
 #include <numeric>
 #include <thread>
 
+#include "common/clock.h"
 #include "common/error.h"
 #include "replay/cpu/fetch_method.h"
 #include "replay/cpu/fetch_window.h"
+#include "replay/cpu/host_cores.h"
 #include "replay/cpu/tensor_memory.h"
-#include "replay/measure/clock.h"
-#include "replay/ranks/host_cores.h"
 
 namespace preserve {
 namespace {

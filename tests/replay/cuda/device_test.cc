@@ -42,7 +42,7 @@ TEST(CudaDevice, WithoutADriverItSaysSo) {
   if (count_cuda_devices() > 0) GTEST_SKIP() << "this machine has a GPU";
   EXPECT_TRUE(has_cuda());
   EXPECT_THAT(input_error_of([] { open_cuda_device(0); }),
-              testing::AnyOf(HasSubstr("no NVIDIA driver"), HasSubstr("shows no GPU"),
+              testing::AnyOf(HasSubstr("NVIDIA driver is missing"), HasSubstr("shows no GPU"),
                              HasSubstr("update the driver")));
 }
 

@@ -13,9 +13,9 @@
 #include <map>
 #include <thread>
 
+#include "common/clock.h"
 #include "common/error.h"
 #include "common/output_file.h"
-#include "replay/measure/clock.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -131,11 +131,11 @@ TEST_F(MeasurementLockTest, WhoWaitsIsToldForWhom) {
 TEST_F(MeasurementLockTest, ALinkIsNotFollowedAndAPipeIsNotWaitedFor) {
   std::ofstream(directory_ / "precious") << "content";
   std::filesystem::create_symlink(directory_ / "precious", path_);
-  EXPECT_THAT(lock_and_leave(), HasSubstr("cannot keep other measurements away"));
+  EXPECT_THAT(lock_and_leave(), HasSubstr("cannot lock out other measurements"));
   EXPECT_EQ(read_text_file(directory_ / "precious"), "content");
   std::filesystem::remove(path_);
   ASSERT_EQ(::mkfifo(path_.c_str(), 0666), 0);
-  EXPECT_THAT(lock_and_leave(), HasSubstr("cannot keep other measurements away"));
+  EXPECT_THAT(lock_and_leave(), HasSubstr("cannot lock out other measurements"));
 }
 
 // In place of mpirun stands a program of the test's own.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "replay/step/step_program.h"
+#include "replay/step/program.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 
 #include "common/error.h"
 #include "replay/cpu/replay.h"
-#include "replay/step/replay_job.h"
+#include "replay/step/job.h"
 #include "tests/replay/step/simple_schedule.h"
 #include "tests/support/synthetic_trace.h"
 

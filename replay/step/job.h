@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "planner/schedule/schedule.h"
-#include "replay/step/step_program.h"
+#include "replay/step/program.h"
 
 namespace preserve {
 

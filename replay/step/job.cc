@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "replay/step/replay_job.h"
+#include "replay/step/job.h"
 
 #include <algorithm>
 
@@ -39,8 +39,9 @@ StepProgram program_of_rank(const TraceDb& db, int64_t rank, const std::vector<i
     check_schedule(job.schedule, schedule_path, step);  // its tensors may be smaller ones
     return own;
   }
-  job.warnings.push_back(fmt::format(
-      "rank {} recorded other operators than rank {}; it replays that one's step", rank, planned));
+  job.warnings.push_back(
+      fmt::format("rank {} recorded other operators than rank {}; it replays the step of rank {}",
+                  rank, planned, planned));
   return job.program;
 }
 
@@ -70,8 +71,7 @@ ReplayJob load_job(const ReplayRequest& request, std::optional<int64_t> rank) {
   }
   if (job.arms[1].windows.empty()) {
     job.warnings.emplace_back(
-        "the schedule fetches nothing: arm prefetch is the baseline once more, and shows the "
-        "noise");
+        "the schedule fetches nothing: arm prefetch equals the baseline and shows the noise");
   }
   return job;
 }
