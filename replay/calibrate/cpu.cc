@@ -165,7 +165,7 @@ void CpuCalibration::measure_consumer() {
 
 void CpuCalibration::measure_methods() {
   const int64_t bytes = samples_.probe_bytes;
-  const double bandwidth = static_cast<double>(bytes) * 1e9 / median(samples_.cold_ns);
+  const double bandwidth = kNsPerS * static_cast<double>(bytes) / median(samples_.cold_ns);
   samples_.chunk_bytes = ranks_.from_first(chunk_bytes(median(samples_.test_ns), bandwidth));
   own_ = std::make_unique<WindowFetcher>(candidates_.front().fetch, samples_.chunk_bytes,
                                          std::nullopt);

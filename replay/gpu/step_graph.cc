@@ -5,6 +5,7 @@
 #include <map>
 
 #include "common/error.h"
+#include "common/units.h"
 #include "replay/gpu/graph_check.h"
 
 namespace preserve {
@@ -112,7 +113,7 @@ class GraphBuilder {
   std::vector<GpuRange> ranges_of(const std::vector<TensorSlice>& slices) const {
     std::vector<GpuRange> ranges;
     for (const TensorSlice& slice : slices) {
-      const GpuAddress base = memory_.tensors[static_cast<size_t>(slice.tensor)];
+      const GpuAddress base = memory_.tensors[slice.tensor];
       ranges.push_back(covering(base + static_cast<GpuAddress>(slice.offset_bytes), slice.bytes));
     }
     return ranges;
@@ -183,7 +184,7 @@ class GraphBuilder {
 
   int64_t movable_bytes(int64_t message_bytes, int64_t dur_ns) const {
     const double room =
-        kLinkShare * rules_.host_link_bytes_per_s * static_cast<double>(dur_ns) / 1e9;
+        kLinkShare * rules_.host_link_bytes_per_s * static_cast<double>(dur_ns) / kNsPerS;
     const auto bytes = static_cast<int64_t>(std::min(static_cast<double>(message_bytes), room));
     return bytes / static_cast<int64_t>(kAlignment) * static_cast<int64_t>(kAlignment);
   }
@@ -385,9 +386,8 @@ GpuGraph streamed_products(const StepProgram& program, const GraphMemory& memory
     if (!streamed_when_hot(op, rules, memory)) continue;
     const TensorSlice& slice = op.weights.front();
     GpuNode node;
-    node.ranges = {covering(memory.tensors[static_cast<size_t>(slice.tensor)] +
-                                static_cast<GpuAddress>(slice.offset_bytes),
-                            slice.bytes)};
+    node.ranges = {covering(
+        memory.tensors[slice.tensor] + static_cast<GpuAddress>(slice.offset_bytes), slice.bytes)};
     graph.nodes.push_back(std::move(node));
   }
   return graph;

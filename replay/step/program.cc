@@ -51,8 +51,8 @@ void add_accesses(const StepOp& op, StepProgram& program, const FoldedStep& step
                         step.trace_file);
     }
     if (access.bytes == 0) continue;
-    const StepTensor& tensor = step.tensors[static_cast<size_t>(access.tensor)];
-    int64_t& size = program.tensors[static_cast<size_t>(access.tensor)].bytes;
+    const StepTensor& tensor = step.tensors[access.tensor];
+    int64_t& size = program.tensors[access.tensor].bytes;
     size = std::max(size, checked_add(access.offset_bytes, access.bytes,
                                       fmt::format("{}: the end of \"{}\"", step.trace_file,
                                                   printable(tensor.name))));

@@ -13,7 +13,7 @@ namespace preserve::test {
 namespace {
 
 constexpr int64_t kLineBytes = 128;
-constexpr int64_t kAllocationGap = 1 << 20;  // whoever runs over an end meets no other allocation
+constexpr int64_t kAllocationGap = 1 << 20;  // running over an end meets no other allocation
 
 }  // namespace
 

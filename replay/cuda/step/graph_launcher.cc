@@ -96,7 +96,7 @@ class GraphLauncher : public StepLauncher {
   Nodes last_of(const StepNode& step) const {
     Nodes all;
     for (const int before : step.after) {
-      for (const cudaGraphNode_t node : last_[static_cast<size_t>(before)]) {
+      for (const cudaGraphNode_t node : last_[before]) {
         if (std::find(all.begin(), all.end(), node) == all.end()) all.push_back(node);
       }
     }

@@ -262,7 +262,7 @@ GpuCalibrationSamples GpuCalibration::run() {
   issues_ = choose_issues(samples_.grid, samples_.footprints);
   if (!issues_.empty()) run_second();  // where nothing helps there is nothing more to ask
   samples_.after = device_.state();
-  samples_.took_s = static_cast<double>(options_.clock() - start_ns) / 1e9;
+  samples_.took_s = static_cast<double>(options_.clock() - start_ns) / kNsPerS;
   return std::move(samples_);
 }
 

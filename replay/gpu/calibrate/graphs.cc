@@ -163,7 +163,7 @@ GpuGraph link_graph(const CalibrationMemory& memory, const LinkTimes& times,
   Builder builder(memory);
   const int flushed = builder.flush();
   const int transfer = builder.hold(0, {flushed}, 0);
-  builder.graph().nodes[static_cast<size_t>(transfer)].link_bytes = times.link_bytes;
+  builder.graph().nodes[transfer].link_bytes = times.link_bytes;
   if (issue != nullptr) builder.prefetch(*issue, times.fetched_bytes, flushed);
   return builder.graph();
 }

@@ -14,6 +14,7 @@
 #include "replay/cpu/fetch_window.h"
 #include "replay/cpu/host_cores.h"
 #include "replay/cpu/tensor_memory.h"
+#include "tests/support/errors.h"
 
 namespace preserve {
 namespace {
@@ -30,13 +31,10 @@ TEST(FetchMethod, EveryMethodStaysInsideItsBytes) {
 }
 
 TEST(FetchMethod, AnUnknownNameIsRefusedWithTheKnownOnes) {
-  try {
-    find_fetch_method("telepathy");
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), testing::AllOf(testing::HasSubstr("telepathy"),
-                                             testing::HasSubstr("prefetcht0_paced")));
-  }
+  EXPECT_THAT(
+      [] { find_fetch_method("telepathy"); },
+      test::fails_with(ErrorKind::input, testing::AllOf(testing::HasSubstr("telepathy"),
+                                                        testing::HasSubstr("prefetcht0_paced"))));
 }
 
 TEST(TensorMemory, ContentRepeats) {

@@ -114,10 +114,10 @@ TEST_F(GpuClosedLoop, FindsHowManyThreadBlocksItTakes) {
 
 // Bytes that no cache keeps save nothing.
 TEST_F(GpuClosedLoop, DoesNothingWhereTheCacheKeepsNothing) {
-  const DeviceModel promised = device();
+  const DeviceModel predicted = device();
   properties_.effective_l2_bytes = 64 << 10;
   properties_.facts.persisting_l2_max_bytes = properties_.facts.persisting_l2_default_bytes = 0;
-  ClosedLoop loop(step_, promised, {}, 1);
+  ClosedLoop loop(step_, predicted, {}, 1);
   const Schedule chosen = run(loop);
   EXPECT_EQ(chosen.plan.verdict, "do-nothing");
   EXPECT_THAT(chosen.plan.reasons.back(), HasSubstr("none of"));
