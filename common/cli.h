@@ -60,12 +60,12 @@ struct ToolInfo {
   std::string purpose;     // one line
   std::string footer;      // examples, files, exit codes; shown under the options
   std::string versions{};  // second line of --version, "trace schema 1, schedule 1.0"
-  std::string usage{};     // what follows the name in "Usage:", when CLI11's guess is not it
+  std::string usage{};     // what follows the name in "Usage:", where CLI11's own is wrong
 };
 
 // Parses, then runs `body` and maps Error to the exit code. `define` adds the tool's own options to
-// the app; -h, --version, -q, -v and --color are there already. No arguments at all: short usage on
-// stderr, exit 2, unless `allow_no_arguments`.
+// the app; -h, --version, -q, -v and --color are defined already. No arguments at all: short usage
+// on stderr, exit 2, unless `allow_no_arguments`.
 int run_tool(int argc, char** argv, const ToolInfo& info,
              const std::function<void(CLI::App&)>& define, const std::function<int(Console&)>& body,
              bool allow_no_arguments = false);

@@ -12,14 +12,14 @@ namespace preserve {
 double parse_slower(const std::string& condition) {
   constexpr std::string_view kPrefix = "slower=";
   double percent = -1;
-  if (condition.rfind(kPrefix, 0) == 0 && condition.size() > kPrefix.size() + 1 &&
+  if (condition.starts_with(kPrefix) && condition.size() > kPrefix.size() + 1 &&
       condition.back() == '%') {
     const char* end = condition.data() + condition.size() - 1;
     const auto parsed = std::from_chars(condition.data() + kPrefix.size(), end, percent);
     if (parsed.ec != std::errc() || parsed.ptr != end) percent = -1;
   }
   if (!(percent >= 0 && percent < 100)) {
-    throw usage_error("'{}' is no condition: write --fail-if slower=N% with N from 0 to below 100",
+    throw usage_error("invalid --fail-if '{}': expected slower=N% with 0 <= N < 100",
                       printable(condition));
   }
   return percent / 100;

@@ -47,7 +47,7 @@ OutputFile::OutputFile(fs::path path, bool force) : path_(std::move(path)), forc
                       path_.string());
   }
   const fs::path folder = path_.has_parent_path() ? path_.parent_path() : fs::path(".");
-  // A name that nobody can foresee: in a folder that others may write to, they could have put a
+  // A name that others cannot predict: in a folder that others may write to, they could have put a
   // link to another file there.
   temporary_ = folder / fmt::format(".{}.{:016x}.part", path_.filename().string(), random_bits());
   // Creating the temporary is the only check of writability that does not lie (ACLs, read-only
@@ -99,7 +99,10 @@ void OutputFile::commit() {
   if (!force_ && ::link(temporary_.c_str(), path_.c_str()) == 0) {
     ::unlink(temporary_.c_str());
   } else if (!force_ && errno == EEXIST) {
-    throw input_error("{} appeared while it was being made; it was left as it is", path_.string());
+    throw input_error(
+        "{} was created by another process meanwhile and is kept; choose another output or use "
+        "--force",
+        path_.string());
   } else if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
     throw input_error("cannot write {}: {}", path_.string(), std::strerror(errno));
   }
@@ -108,7 +111,7 @@ void OutputFile::commit() {
 
 void refuse_input_as_output(const fs::path& output, const std::vector<std::string>& inputs) {
   for (const std::string& input : inputs) {
-    std::error_code ignored;  // a file that does not exist is no input
+    std::error_code ignored;  // a file that does not exist cannot be an input
     if (fs::equivalent(output, input, ignored)) {
       throw usage_error("{} is an input: choose another name for the output", output.string());
     }

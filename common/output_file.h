@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // An output that is either there in full or not at all: checked before the work starts, written
-// beside its place, renamed when complete, removed when not.
+// next to its place, renamed when complete, removed when not.
 #pragma once
 
 #include <filesystem>
@@ -40,7 +40,7 @@ class OutputFile {
 };
 
 // usage_error when `output` is one of the files that are read, by whatever name: a stage never
-// changes its input. Empty names are none.
+// changes its input. Empty names are skipped.
 void refuse_input_as_output(const std::filesystem::path& output,
                             const std::vector<std::string>& inputs);
 

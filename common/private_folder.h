@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A folder for files between two of our processes: nobody else can guess or enter it, and it is
-// gone when this is.
+// A folder for files between two of our processes: no other user can guess its name or enter it,
+// and it is gone when this is.
 #pragma once
 
 #include <filesystem>

@@ -34,7 +34,7 @@ Interval bootstrap_geometric_mean(std::span<const double> values, double level =
 // Fewer pairs than this make no interval: the bootstrap of so few is narrower than the truth.
 inline constexpr int kFewestPairs = 10;
 
-// What a measured speed-up interval says. `tolerance` is the change that nobody cares about.
+// What a measured speed-up interval says. `tolerance` is the largest change that does not matter.
 //   FAST  whole interval above 1 + tolerance       SLOW  whole interval below 1 - tolerance
 //   SAME  whole interval within 1 +- tolerance     AMBG  anything else: the data do not decide
 enum class Verdict { fast, same, slow, ambiguous };
@@ -47,9 +47,9 @@ struct PairedSpeedup {
   Interval interval{1, 1, 1};
   int64_t pairs = 0;
 };
-// Faster beyond doubt: enough pairs, and the whole interval above 1.
+// Significantly faster: enough pairs, and the whole interval above 1.
 bool surely_faster(const PairedSpeedup& plan);
-// The plan to choose: of those that are faster beyond doubt the one whose interval begins highest,
+// The plan to choose: of those that are significantly faster the one whose interval begins highest,
 // which is what it can be relied on to gain. Nothing: the baseline stays.
 std::optional<size_t> find_winner(std::span<const PairedSpeedup> plans);
 

@@ -36,7 +36,7 @@ int64_t parse_with_units(std::string_view text, const std::array<Unit, N>& units
       if (suffix == unit.suffix && value < 9.2e18) return std::llround(value);
     }
   }
-  throw usage_error("'{}' is no {}: write a number and a unit, {}", text, what, accepted);
+  throw usage_error("invalid {} '{}': expected a number and a unit, {}", what, text, accepted);
 }
 
 }  // namespace

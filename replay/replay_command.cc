@@ -5,11 +5,11 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <charconv>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "common/cli_options.h"
 #include "common/error.h"
 #include "common/fail_if.h"
 #include "common/output_file.h"
@@ -18,29 +18,31 @@
 #include "replay/cpu/replay.h"
 #include "replay/gpu/replay.h"
 #include "replay/measure/summary.h"
-#include "replay/ranks/rank_main.h"
-#include "replay/step/replay_job.h"
+#include "replay/ranks/entry.h"
+#include "replay/step/job.h"
 
 namespace preserve {
 namespace {
 
-ReplayRequest request_of(const ReplayArguments& arguments) {
-  ReplayRequest request;
-  request.trace = arguments.trace;
-  request.schedule = arguments.schedule;
-  if (!arguments.link.empty()) request.link_latency_ns = parse_duration_ns(arguments.link);
-  request.candidates = arguments.candidates;
-  request.oversubscribe = arguments.oversubscribe;
-  return request;
+const char* to_string(Collectives collectives) {
+  switch (collectives) {
+    case Collectives::automatic:
+      return "automatic";
+    case Collectives::nccl:
+      return "nccl";
+    case Collectives::stand_in:
+      break;
+  }
+  return "stand-in";
 }
 
 std::map<std::string, std::string> meta_of(const ReplayArguments& arguments, const ReplayJob& job) {
   const Schedule& schedule = job.schedule;
   return {
-      {"trace_path", arguments.trace},
+      {"trace_path", arguments.request.trace},
       {"trace_sha256", schedule.trace_sha256},
-      {"schedule_path", arguments.schedule},
-      {"schedule_sha256", sha256_of_file(arguments.schedule)},
+      {"schedule_path", arguments.request.schedule},
+      {"schedule_sha256", sha256_of_file(arguments.request.schedule)},
       {"strategy", to_string(schedule.plan.strategy)},
       {"plan_verdict", to_string(schedule.plan.verdict)},
       {"link_latency_ns", std::to_string(schedule.link_latency_ns)},
@@ -50,37 +52,24 @@ std::map<std::string, std::string> meta_of(const ReplayArguments& arguments, con
   };
 }
 
-// Where to run: a processor's cores, or GPUs from `ordinal` on.
-struct Place {
-  bool gpu = false;
-  int ordinal = 0;
-};
-
 bool recorded_on_gpu(const std::string& trace) {
   return TraceDb::open(trace)
       .query_integer("SELECT 1 FROM device WHERE kind = 'gpu' LIMIT 1")
       .has_value();
 }
 
-Place place_of(const ReplayArguments& arguments) {
-  const std::string& name = arguments.device;
-  if (name == "cpu") return {};
-  if (name == "auto") return {recorded_on_gpu(arguments.trace), 0};
-  if (name == "cuda") return {true, 0};
-  const std::string prefix = "cuda:";
-  if (name.rfind(prefix, 0) == 0) {
-    Place place{true, -1};
-    const char* end = name.data() + name.size();
-    const auto [rest, error] = std::from_chars(name.data() + prefix.size(), end, place.ordinal);
-    if (error == std::errc() && rest == end && place.ordinal >= 0) return place;
-  }
-  throw usage_error("--device takes auto, cpu, or cuda:N with the number of a GPU, not \"{}\"",
-                    printable(name));
+// The number of the GPU to run on; nothing: this host's cores.
+std::optional<int> gpu_of(const ReplayArguments& arguments) {
+  const DeviceChoice& device = arguments.device;
+  const bool gpu = device.kind == DeviceChoice::Kind::automatic
+                       ? recorded_on_gpu(arguments.request.trace)
+                       : device.kind == DeviceChoice::Kind::gpu;
+  return gpu ? std::optional(device.ordinal) : std::nullopt;
 }
 
 void refuse_gpu_options(const ReplayArguments& arguments) {
   for (const auto& [given, option] :
-       {std::pair{!arguments.collective.empty(), "--collective"},
+       {std::pair{arguments.collectives != Collectives::automatic, "--collective"},
         std::pair{arguments.allow_device_mismatch, "--allow-device-mismatch"}}) {
     if (given) throw usage_error("{} is for GPUs, and this replay runs on the processor", option);
   }
@@ -99,46 +88,45 @@ std::unique_ptr<GpuDevice> open_gpu(const ReplayWorld& world, int ordinal) {
 }
 
 // Real collectives need a GPU per rank; one rank has none to talk to.
-bool uses_nccl(const ReplayArguments& arguments, const Place& place, int64_t ranks,
+bool uses_nccl(const ReplayArguments& arguments, int ordinal, int64_t ranks,
                const ReplayWorld& world) {
-  const int64_t gpus = world.count_gpus() - place.ordinal;
-  if (arguments.collective.empty()) return ranks > 1 && gpus >= ranks;
-  if (arguments.collective == "nccl" && gpus < ranks) {
+  const int64_t gpus = world.count_gpus() - ordinal;
+  if (arguments.collectives == Collectives::automatic) return ranks > 1 && gpus >= ranks;
+  if (arguments.collectives == Collectives::stand_in) return false;
+  if (gpus < ranks) {
     throw input_error(
         "--collective nccl needs a GPU for each of {}, and from cuda:{} on there {} {}: "
         "--collective stand-in measures on one",
-        count_of(ranks, "rank"), place.ordinal, gpus == 1 ? "is" : "are",
-        std::max<int64_t>(gpus, 0));
+        count_of(ranks, "rank"), ordinal, gpus == 1 ? "is" : "are", std::max<int64_t>(gpus, 0));
   }
-  return arguments.collective == "nccl" && ranks > 1;
+  return ranks > 1;
 }
 
 void require_ranks(const ReplayArguments& arguments, int64_t wanted, const Ranks& ranks) {
   if (wanted == ranks.size()) return;
-  throw input_error("{} was recorded with {}, but {} were started", arguments.trace,
+  throw input_error("{} was recorded with {}, but {} were started", arguments.request.trace,
                     count_of(wanted, "rank"), ranks.size());
 }
 
 ReplayRecord measure_on_cpu(const ReplayArguments& arguments, const ReplayJob& job,
-                            const Ranks& ranks, const MeasureOptions& options) {
-  const ReplayRequest request = request_of(arguments);
+                            const Ranks& ranks) {
   const HostCores host = find_host_cores();
-  const CpuPlan plan = plan_for_cpu(job, request, host);
+  const CpuPlan plan = plan_for_cpu(job, arguments.request, host);
   require_ranks(arguments, job.schedule.ranks, ranks);
   require_memory(plan, ranks.size_on_host());
   ranks.barrier();  // all have looked at the free memory before one takes some
-  return replay_on_cpu(ranks, job, plan, request, host, options);
+  return replay_on_cpu(ranks, job, plan, arguments.request, host, arguments.measure);
 }
 
-ReplayRecord measure_on_gpu(Console& console, const ReplayArguments& arguments, const Place& place,
-                            const ReplayJob& job, const Ranks& ranks, const ReplayWorld& world,
-                            const MeasureOptions& options) {
+ReplayRecord measure_on_gpu(Console& console, const ReplayArguments& arguments, int ordinal,
+                            const ReplayJob& job, const Ranks& ranks, const ReplayWorld& world) {
   GpuReplay how;
   // Ranks on several hosts have a GPU each of their own host's.
-  how.nccl = ranks.size() > 1 || (job.schedule.ranks > 1 && arguments.collective == "nccl");
+  how.nccl =
+      ranks.size() > 1 || (job.schedule.ranks > 1 && arguments.collectives == Collectives::nccl);
   if (how.nccl) {
     require_ranks(arguments, job.schedule.ranks, ranks);
-    if (arguments.collective == "stand-in") {
+    if (arguments.collectives == Collectives::stand_in) {
       throw input_error(
           "with stand-ins for the collectives one process is enough: start preserve-replay once, "
           "without a launcher");
@@ -149,8 +137,8 @@ ReplayRecord measure_on_gpu(Console& console, const ReplayArguments& arguments, 
   if (!arguments.device_file.empty()) fits = load_device(arguments.device_file);
   how.fits = fits ? &*fits : nullptr;
   const std::unique_ptr<GpuDevice> device =
-      open_gpu(world, place.ordinal + (how.nccl ? ranks.rank_on_host() : 0));
-  return replay_on_gpu(ranks, *device, job, request_of(arguments), how, options,
+      open_gpu(world, ordinal + (how.nccl ? ranks.rank_on_host() : 0));
+  return replay_on_gpu(ranks, *device, job, arguments.request, how, arguments.measure,
                        [&](const std::string& text) { console.info(text); });
 }
 
@@ -158,25 +146,20 @@ ReplayRecord measure_on_gpu(Console& console, const ReplayArguments& arguments, 
 int measure_on_rank(Console& console, const ReplayArguments& arguments, const ReplayWorld& world,
                     const std::filesystem::path& target, bool joined) {
   return run_as_rank(console, [&](Ranks& ranks) {
-    const Place place = place_of(arguments);
-    const ReplayRequest request = request_of(arguments);
+    const std::optional<int> gpu = gpu_of(arguments);
     // A lone process on a GPU replays the planned rank, however many ranks there were.
-    const bool planned_rank = place.gpu && ranks.size() == 1;
-    ReplayJob job =
-        load_job(request, planned_rank ? std::nullopt : std::optional<int64_t>(ranks.rank()));
+    const bool planned_rank = gpu && ranks.size() == 1;
+    ReplayJob job = load_job(arguments.request,
+                             planned_rank ? std::nullopt : std::optional<int64_t>(ranks.rank()));
     if (planned_rank) job.recorded_step_ns = job.program.step_ns;  // there is no slower one
     if (joined && ranks.rank() == 0) {
       for (const std::string& text : job.losses) console.warn(text);
     }
-    MeasureOptions options;
-    options.time_limit_ns = parse_duration_ns(arguments.time_limit);
-    options.seed = arguments.seed;
-    ReplayRecord record =
-        place.gpu ? measure_on_gpu(console, arguments, place, job, ranks, world, options)
-                  : measure_on_cpu(arguments, job, ranks, options);
+    ReplayRecord record = gpu ? measure_on_gpu(console, arguments, *gpu, job, ranks, world)
+                              : measure_on_cpu(arguments, job, ranks);
     if (ranks.rank() != 0) return kExitDone;
     for (const auto& [key, value] : meta_of(arguments, job)) record.meta[key] = value;
-    if (!arguments.candidates) record.outcome.winner.clear();
+    if (!arguments.request.candidates) record.outcome.winner.clear();
     write_replay_db(target, record, job.program, job.schedule);
     return kExitDone;
   });
@@ -186,11 +169,11 @@ int measure_on_rank(Console& console, const ReplayArguments& arguments, const Re
 int check(Console& console, const ReplayArguments& arguments, const std::filesystem::path& path) {
   const TraceDb replay = TraceDb::open(path);
   if (replay.meta("prefetch_speedup_high").empty()) {
-    console.error(fmt::format("check failed: nothing can be said from {} pairs, {} are needed",
+    console.error(fmt::format("check failed: too few pairs to decide: {} counted, {} needed",
                               replay.meta("pairs_counted"), kFewestPairs));
     return kExitCheckFailed;
   }
-  const double share = parse_slower(arguments.fail_if);
+  const double share = *arguments.fail_if_slower;
   const auto number = [&](const char* key) {
     return std::strtod(replay.meta(key).c_str(), nullptr);
   };
@@ -212,60 +195,40 @@ int finish(Console& console, const ReplayArguments& arguments, OutputFile& outpu
     fmt::print("{}", summary_of(replay));
   }
   output.commit();
-  console.next(fmt::format("preserve-report {} {} {} -o report.html", arguments.trace,
-                           arguments.schedule, arguments.output));
-  return arguments.fail_if.empty() ? kExitDone : check(console, arguments, output.path());
-}
-
-std::vector<std::string> worker_words(const Console& console, const ReplayArguments& arguments,
-                                      const OutputFile& output) {
-  std::vector<std::string> words{
-      arguments.trace, arguments.schedule,   "--worker", output.temporary_path().string(),
-      "--time-limit",  arguments.time_limit, "--seed",   std::to_string(arguments.seed),
-      "--device",      arguments.device,     "--color",  "never"};
-  if (!arguments.collective.empty()) {
-    words.insert(words.end(), {"--collective", arguments.collective});
-  }
-  if (!arguments.device_file.empty()) {
-    words.insert(words.end(), {"--device-file", arguments.device_file});
-  }
-  if (console.quiet()) words.emplace_back("--quiet");
-  if (arguments.allow_device_mismatch) words.emplace_back("--allow-device-mismatch");
-  if (arguments.candidates) words.emplace_back("--candidates");
-  if (arguments.oversubscribe) words.emplace_back("--oversubscribe");
-  return words;
+  console.next(fmt::format("preserve-report {} {} {} -o report.html", arguments.request.trace,
+                           arguments.request.schedule, arguments.output));
+  return arguments.fail_if_slower ? check(console, arguments, output.path()) : kExitDone;
 }
 
 struct Start {
   RankLaunch launch;
-  std::string text;  // what is about to happen; empty: whoever measures says it
+  std::string text;  // for the console: what is about to happen; empty: the ranks print it
 };
 
 Start start_on_cpu(Console& console, const ReplayArguments& arguments, const ReplayJob& job) {
-  const ReplayRequest request = request_of(arguments);
   const HostCores host = find_host_cores();
-  const CpuPlan plan = plan_for_cpu(job, request, host);
+  const CpuPlan plan = plan_for_cpu(job, arguments.request, host);
   const int64_t ranks = job.schedule.ranks;
-  require_cores(plan, request, host, ranks);
+  require_cores(plan, arguments.request, host, ranks);
   require_memory(plan, ranks);
   if (ranks > static_cast<int64_t>(host.cores.size())) {
-    console.warn(fmt::format("{} ranks on {}: they take turns, so nothing is measured", ranks,
+    console.warn(fmt::format("{} ranks share {}; timings are meaningless (oversubscribed)", ranks,
                              count_of(host.cores.size(), "usable core")));
   }
   Start start;
-  start.text =
-      fmt::format("measuring {} arms on {} for up to {}, {} per rank", job.arms.size(),
-                  count_of(ranks, "rank"), arguments.time_limit, format_size(plan.memory_bytes));
+  start.text = fmt::format(
+      "measuring {} arms on {} for up to {}, {} per rank", job.arms.size(), count_of(ranks, "rank"),
+      format_duration(arguments.measure.time_limit_ns), format_size(plan.memory_bytes));
   start.launch.ranks = static_cast<int>(ranks);
   start.launch.crowded = ranks > static_cast<int64_t>(host.cores.size());
   return start;
 }
 
-Start start_on_gpu(const ReplayArguments& arguments, const Place& place, const ReplayJob& job,
+Start start_on_gpu(const ReplayArguments& arguments, int ordinal, const ReplayJob& job,
                    const ReplayWorld& world) {
-  if (world.count_gpus() <= place.ordinal) open_gpu(world, place.ordinal);  // says what is missing
+  if (world.count_gpus() <= ordinal) open_gpu(world, ordinal);  // throws what is missing
   Start start;
-  if (uses_nccl(arguments, place, job.schedule.ranks, world)) {
+  if (uses_nccl(arguments, ordinal, job.schedule.ranks, world)) {
     start.launch.ranks = static_cast<int>(job.schedule.ranks);
   }
   return start;
@@ -273,27 +236,24 @@ Start start_on_gpu(const ReplayArguments& arguments, const Place& place, const R
 
 int launch(Console& console, const ReplayArguments& arguments, const ReplayWorld& world,
            OutputFile& output) {
-  const Place place = place_of(arguments);
-  const ReplayJob job = load_job(request_of(arguments), std::nullopt);
+  const std::optional<int> gpu = gpu_of(arguments);
+  const ReplayJob job = load_job(arguments.request, std::nullopt);
   for (const std::string& text : job.losses) console.warn(text);
-  Start start = place.gpu ? start_on_gpu(arguments, place, job, world)
-                          : start_on_cpu(console, arguments, job);
+  Start start =
+      gpu ? start_on_gpu(arguments, *gpu, job, world) : start_on_cpu(console, arguments, job);
   const MeasurementLock lock([&](const std::string& text) { console.info(text); });
   if (!start.text.empty()) console.info(start.text);
-  start.launch.patience_ns = patience_ns(
-      checked_add(parse_duration_ns(arguments.time_limit), least_time_ns(job), "time limit"));
-  start.launch.arguments = worker_words(console, arguments, output);
-  start.launch.waiting = [&](int64_t spent_ns) {
-    console.progress("measuring", static_cast<double>(spent_ns),
-                     static_cast<double>(parse_duration_ns(arguments.time_limit)));
-  };
+  const int64_t limit_ns = arguments.measure.time_limit_ns;
+  start.launch.patience_ns = patience_ns(checked_add(limit_ns, least_time_ns(job), "time limit"));
+  start.launch.arguments = worker_arguments(arguments.words, output.temporary_path());
+  start.launch.waiting = progress_of(console, limit_ns);
   const int code = world.run_ranks(start.launch);
   console.clear_progress();
   if (code != 0) return code;
   return finish(console, arguments, output);
 }
 
-// Started by somebody's launcher: every rank is here, rank 0 owns the output.
+// Started by an MPI launcher: this is one of the ranks, rank 0 owns the output.
 int join(Console& console, const ReplayArguments& arguments, const ReplayWorld& world, int rank) {
   std::optional<OutputFile> output;
   std::optional<MeasurementLock> lock;
@@ -310,34 +270,37 @@ int join(Console& console, const ReplayArguments& arguments, const ReplayWorld& 
 }  // namespace
 
 void define_replay(CLI::App& app, ReplayArguments& arguments) {
-  app.add_option("trace", arguments.trace, "The recording (trace.db)")->required();
-  app.add_option("schedule", arguments.schedule, "The plan made from it (schedule.json)")
+  app.add_option("trace", arguments.request.trace, "The recording (trace.db)")->required();
+  app.add_option("schedule", arguments.request.schedule, "The plan made from it (schedule.json)")
       ->required();
   app.add_option("-o,--output", arguments.output, "Where to write")->capture_default_str();
   app.add_flag("-f,--force", arguments.force, "Replace an existing output");
-  app.add_option("--device", arguments.device,
-                 "Where to run: cpu, cuda:N, or auto: where the recording was made")
-      ->capture_default_str();
-  app.add_option("--collective", arguments.collective,
+  app.add_option_function<std::string>(
+         "--device", [&](const std::string& text) { arguments.device = parse_device(text); },
+         "Where to run: cpu, cuda:N, or auto: where the recording was made")
+      ->default_str("auto");
+  app.add_option("--collective", arguments.collectives,
                  "On GPUs: nccl (one process per GPU), or stand-in: kernels that last as long, on "
                  "one GPU [nccl where there are as many GPUs as ranks]")
-      ->check(CLI::IsMember({"nccl", "stand-in"}));
+      ->transform(as_choice({Collectives::nccl, Collectives::stand_in}));
   app.add_option("--device-file", arguments.device_file,
                  "device.json with fits of collectives; arm overlap of stand-ins needs them");
   app.add_flag("--allow-device-mismatch", arguments.allow_device_mismatch,
                "Run a schedule on another kind of GPU than it was planned for");
-  app.add_option("--link", arguments.link,
+  app.add_option("--link", arguments.request.link_latency_ns,
                  "Latency of a stand-in for a network link, 200us; must be the one the schedule "
-                 "was planned for [the schedule's]");
-  app.add_flag("--candidates", arguments.candidates,
+                 "was planned for [the schedule's]")
+      ->transform(as_duration_ns());
+  app.add_flag("--candidates", arguments.request.candidates,
                "Measure the schedule's other candidates too, and name the winner");
-  app.add_option("--time-limit", arguments.time_limit, "Measure at most this long")
-      ->capture_default_str();
-  app.add_flag("--oversubscribe", arguments.oversubscribe,
+  app.add_option("--time-limit", arguments.measure.time_limit_ns, "Measure at most this long")
+      ->transform(as_duration_ns(1))
+      ->default_str("15s");
+  app.add_flag("--oversubscribe", arguments.request.oversubscribe,
                "Run more ranks than cores: shows that it works, measures nothing");
-  app.add_option("--seed", arguments.seed, "Of the bootstrap")->capture_default_str();
-  app.add_option(
-      "--fail-if", arguments.fail_if,
+  app.add_option("--seed", arguments.measure.seed, "Of the bootstrap")->capture_default_str();
+  app.add_option_function<std::string>(
+      "--fail-if", [&](const std::string& text) { arguments.fail_if_slower = parse_slower(text); },
       "slower=N%: exit 1 when the prefetch arm is slower by more than N % with its whole "
       "confidence interval, or there is none");
   app.add_option("--worker", arguments.worker)->group("");
@@ -348,14 +311,10 @@ int run_replay(Console& console, const ReplayArguments& arguments, const ReplayW
     end_with_parent();
     return measure_on_rank(console, arguments, world, arguments.worker, false);
   }
-  if (parse_duration_ns(arguments.time_limit) == 0) {
-    throw usage_error("--time-limit must be longer than 0");
-  }
-  if (!arguments.fail_if.empty()) parse_slower(arguments.fail_if);  // now rather than after the run
   if (arguments.output == "-") throw usage_error("replay.db is a database: -o needs a file name");
-  if (!place_of(arguments).gpu) refuse_gpu_options(arguments);
-  refuse_input_as_output(arguments.output,
-                         {arguments.trace, arguments.schedule, arguments.device_file});
+  if (!gpu_of(arguments)) refuse_gpu_options(arguments);
+  refuse_input_as_output(arguments.output, {arguments.request.trace, arguments.request.schedule,
+                                            arguments.device_file});
   if (!arguments.device_file.empty()) load_device(arguments.device_file);
   if (const auto launcher = find_launcher()) return join(console, arguments, world, launcher->rank);
   OutputFile output(arguments.output, arguments.force);

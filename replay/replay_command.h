@@ -1,37 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
-// preserve-replay behind its command line: where to run, with how many processes, what to write.
+// preserve-replay after its command line is parsed: where to run, with how many processes, what to
+// write.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "common/cli.h"
+#include "replay/device_choice.h"
 #include "replay/gpu/device.h"
+#include "replay/measure/measure.h"
 #include "replay/ranks/launch.h"
+#include "replay/step/job.h"
 
 namespace preserve {
 
+enum class Collectives { automatic, nccl, stand_in };  // automatic: nccl with a GPU for each rank
+
 struct ReplayArguments {
-  std::string trace, schedule;
+  ReplayRequest request;
+  MeasureOptions measure;
   std::string output = "replay.db";
   bool force = false;
-  std::string device = "auto";  // cpu, cuda, cuda:N
-  std::string collective;       // nccl, stand-in; empty: nccl where there are as many GPUs as ranks
-  std::string device_file;      // device.json with fits of collectives
+  DeviceChoice device{DeviceChoice::Kind::automatic};
+  Collectives collectives = Collectives::automatic;
+  std::string device_file;  // device.json with fits of collectives
   bool allow_device_mismatch = false;
-  std::string link;  // empty: the schedule's
-  bool candidates = false;
-  bool oversubscribe = false;
-  std::string time_limit = "15s";
-  uint64_t seed = 1;
-  std::string fail_if;
-  std::string worker;  // where the rank processes write
+  std::optional<double> fail_if_slower;  // by more than this share
+  std::string worker;                    // where the rank processes write
+  std::vector<std::string> words;        // the command line itself: workers get it once more
 };
 
 void define_replay(CLI::App& app, ReplayArguments& arguments);
 
-// What the tool meets outside itself; tests hand in others.
+// What the tool needs from outside; tests pass others.
 struct ReplayWorld {
   std::function<int()> count_gpus;
   std::function<std::unique_ptr<GpuDevice>(int ordinal)> open_gpu;

@@ -10,6 +10,7 @@ int main(int argc, char** argv) {
   using namespace preserve;
   if (wants_grid(argc, argv)) return grid_main(argc, argv);
   ReplayArguments arguments;
+  arguments.words.assign(argv + 1, argv + argc);
   ToolInfo info;
   info.name = "preserve-replay";
   info.purpose = "Measure a schedule: rebuild the recorded step and run it with and without.";

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs the profiled command as a child: its streams are ours, its signals are passed on, its end is
-// told exactly. After it, signals ask us to stop instead.
+// Runs the profiled command as a child: it has our streams, gets the signals sent to us, and its
+// exit code is reported as a shell would.
 #pragma once
 
-#include <atomic>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,8 +27,5 @@ Program find_program(const std::string& command);
 // `environment`: variables to set in the child only.
 ChildResult run_child(const std::vector<std::string>& command,
                       const std::vector<std::pair<std::string, std::string>>& environment);
-
-// From here on SIGINT, SIGTERM and SIGHUP store their number here instead of killing us.
-const std::atomic<int>& catch_stop_signals();
 
 }  // namespace preserve

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "common/child_process.h"
 #include "common/error.h"
 #include "common/output_file.h"
 #include "common/units.h"
@@ -173,7 +174,8 @@ bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& op
   convert_options.steps.decode_globs = options.step_globs;
   convert_options.kernel_rules = options.kernel_rules;
   convert_options.interrupted = child.interrupted;
-  convert_options.stop = &catch_stop_signals();
+  const StopSignals stop;
+  convert_options.stop = &StopSignals::received();
   convert_options.progress = [&console](double done, double total) {
     console.progress("converting", done, total);
   };
@@ -271,7 +273,7 @@ int profile_command(const LaunchOptions& options, Console& console) {
   } catch (const Error& error) {
     // Our failure must not hide the command's own result.
     console.error(error.what());
-    if (catch_stop_signals() != 0) return 128 + catch_stop_signals();
+    if (StopSignals::received() != 0) return 128 + StopSignals::received();
     return code != 0 ? code : kOwnFailure;
   }
   return code;

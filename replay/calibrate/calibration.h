@@ -9,7 +9,7 @@
 
 #include "planner/schedule/device.h"
 #include "replay/calibrate/survival.h"
-#include "replay/ranks/host_cores.h"
+#include "replay/cpu/host_cores.h"
 
 namespace preserve {
 
@@ -41,7 +41,7 @@ struct CalibrationSamples {
   std::vector<double> test_ns, post_ns;  // one look; the non-blocking call itself
   std::vector<MethodSamples> methods;
   std::vector<FootprintSamples> survival;  // of the best method, ascending
-  // One rank waits for nobody: then allreduce, post_ns and all of windows are empty.
+  // One rank alone has no collectives: then allreduce, post_ns and all of windows are empty.
   std::vector<CollectiveSamples> allreduce;
   int64_t window_bytes = 0;  // most that a window of the next two fetched
   std::vector<double> null_window_ns, fetch_window_ns;

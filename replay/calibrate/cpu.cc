@@ -14,7 +14,7 @@
 #include "common/units.h"
 #include "replay/cpu/fetch_window.h"
 #include "replay/cpu/tensor_memory.h"
-#include "replay/measure/clock.h"
+#include "replay/ranks/spin.h"
 
 namespace preserve {
 namespace {
@@ -24,7 +24,7 @@ constexpr int64_t kAllreduceBytes = 8 << 10;  // an activation of 2048 floats: a
 constexpr int64_t kLateNs = 50'000;  // long against an allreduce, short against a time slice
 constexpr int kPhases = 5;
 
-// Slices of an arena that nobody has touched for several cache sizes.
+// Slices of an arena, last touched several cache sizes of traffic ago.
 class ColdMemory {
  public:
   explicit ColdMemory(int64_t bytes) : memory_(bytes) {}
@@ -165,7 +165,7 @@ void CpuCalibration::measure_consumer() {
 
 void CpuCalibration::measure_methods() {
   const int64_t bytes = samples_.probe_bytes;
-  const double bandwidth = static_cast<double>(bytes) * 1e9 / median(samples_.cold_ns);
+  const double bandwidth = kNsPerS * static_cast<double>(bytes) / median(samples_.cold_ns);
   samples_.chunk_bytes = ranks_.from_first(chunk_bytes(median(samples_.test_ns), bandwidth));
   own_ = std::make_unique<WindowFetcher>(candidates_.front().fetch, samples_.chunk_bytes,
                                          std::nullopt);
@@ -278,7 +278,7 @@ CalibrationSamples CpuCalibration::run() {
   measure_consumer();
   measure_methods();
   measure_survival();
-  if (ranks_.size() > 1) {  // one alone waits for nobody
+  if (ranks_.size() > 1) {  // one alone has no collectives
     measure_collectives();
     measure_windows();
   }

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "replay/calibrate/calibration.h"
-#include "replay/ranks/ranks.h"
+#include "replay/ranks/group.h"
 
 namespace preserve {
 

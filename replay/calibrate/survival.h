@@ -15,7 +15,7 @@ namespace preserve {
 std::vector<SurvivalPoint> never_rising(const std::vector<SurvivalPoint>& measured);
 
 // The footprint with the largest surplus of bytes that are hit over bytes that are lost, at most
-// the share: noise can make the curve promise more, the cache cannot hold it.
+// the share: noise can make the curve show more than the cache can hold.
 int64_t cache_budget(const std::vector<SurvivalPoint>& survival, int64_t share_bytes);
 
 }  // namespace preserve

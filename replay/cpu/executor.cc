@@ -10,7 +10,7 @@
 #include "common/error.h"
 #include "common/stats.h"
 #include "common/units.h"
-#include "replay/measure/clock.h"
+#include "replay/ranks/spin.h"
 
 namespace preserve {
 namespace {
@@ -97,7 +97,7 @@ int64_t executor_memory_bytes(const StepProgram& program, const std::vector<Repl
 
 CpuExecutor::CpuExecutor(const Ranks& ranks, StepProgram program, std::vector<ReplayArm> arms,
                          const CpuExecutorOptions& options)
-    : StepExecutor(ranks, std::move(program), arms),
+    : RankExecutor(ranks, std::move(program), arms),
       options_(options),
       memory_(tensors_bytes(this->program())),
       hot_(options.hot_block_bytes / kPatternBytes * kPatternBytes),
@@ -128,10 +128,9 @@ void CpuExecutor::bind_program() {
                           std::vector<FetchSlice>& hot) {
       for (const TensorSlice& slice : slices) {
         const int64_t begin = slice.offset_bytes / kWordBytes * kWordBytes;
-        const FetchSlice bytes{
-            memory_.data() + tensor_at_[static_cast<size_t>(slice.tensor)] + begin, slice.bytes};
+        const FetchSlice bytes{memory_.data() + tensor_at_[slice.tensor] + begin, slice.bytes};
         cold.push_back(bytes);
-        add_hot(hot_, bytes, tensor_at_[static_cast<size_t>(slice.tensor)] + begin, hot);
+        add_hot(hot_, bytes, tensor_at_[slice.tensor] + begin, hot);
       }
     };
     bind(op.weights, bound.weights, bound.hot_weights);
@@ -158,7 +157,7 @@ void CpuExecutor::bind_arm(const ReplayArm& arm, int64_t& scratch_at) {
   if (way.on_spare_core && !spare_) spare_.emplace(way.fetch, way.chunk_bytes, options_.spare_cpu);
   way.windows.resize(ops_.size());
   for (const ArmWindow& window : arm.windows) {
-    BoundWindow& bound = way.windows[static_cast<size_t>(window.ordinal)];
+    BoundWindow& bound = way.windows[window.ordinal];
     bound.active = true;
     for (const TensorSlice& slice : window.slices) {
       if (arm.kind == ArmKind::useless) {
@@ -166,8 +165,7 @@ void CpuExecutor::bind_arm(const ReplayArm& arm, int64_t& scratch_at) {
         scratch_at += page_aligned(slice.bytes);
       } else {
         bound.slices.push_back(
-            {memory_.data() + tensor_at_[static_cast<size_t>(slice.tensor)] + slice.offset_bytes,
-             slice.bytes});
+            {memory_.data() + tensor_at_[slice.tensor] + slice.offset_bytes, slice.bytes});
       }
     }
   }
@@ -201,15 +199,15 @@ void CpuExecutor::consume(const BoundOp& op, bool hot) {
     checksum_ += Consumer::read_stream(slice.begin, slice.bytes);
   }
   for (const TensorSlice& slice : op.writes) {
-    Consumer::write(memory_.data() + tensor_at_[static_cast<size_t>(slice.tensor)] +
-                        slice.offset_bytes / kWordBytes * kWordBytes,
-                    slice.bytes);
+    Consumer::write(
+        memory_.data() + tensor_at_[slice.tensor] + slice.offset_bytes / kWordBytes * kWordBytes,
+        slice.bytes);
   }
 }
 
 int64_t CpuExecutor::communicate(const BoundOp& op, const BoundArm& arm,
                                  const BoundWindow& window) {
-  RankCollective& collective = *collectives_[static_cast<size_t>(op.collective)];
+  RankCollective& collective = *collectives_[op.collective];
   if (window.active) {
     return run_window(collective, fetcher_of(arm), window.slices, options_.link_latency_ns,
                       arm.begin);

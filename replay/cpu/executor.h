@@ -13,9 +13,9 @@
 
 #include "replay/cpu/fetch_window.h"
 #include "replay/cpu/tensor_memory.h"
-#include "replay/ranks/ranks.h"
-#include "replay/step/step_executor.h"
-#include "replay/step/step_program.h"
+#include "replay/ranks/group.h"
+#include "replay/step/program.h"
+#include "replay/step/rank_executor.h"
 
 namespace preserve {
 
@@ -29,7 +29,7 @@ struct CpuExecutorOptions {
 int64_t executor_memory_bytes(const StepProgram& program, const std::vector<ReplayArm>& arms,
                               const CpuExecutorOptions& options);
 
-class CpuExecutor final : public StepExecutor {
+class CpuExecutor final : public RankExecutor {
  public:
   // The calling thread is pinned already. Allocates, touches and calibrates: takes some dozen
   // steps.

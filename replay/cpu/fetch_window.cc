@@ -7,8 +7,8 @@
 #include <system_error>
 
 #include "common/error.h"
-#include "replay/measure/clock.h"
-#include "replay/ranks/host_cores.h"
+#include "replay/cpu/host_cores.h"
+#include "replay/ranks/spin.h"
 
 namespace preserve {
 

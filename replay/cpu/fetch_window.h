@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "replay/cpu/fetch_method.h"
-#include "replay/ranks/ranks.h"
+#include "replay/ranks/group.h"
 
 namespace preserve {
 

@@ -26,7 +26,7 @@ int64_t hot_block_bytes(const Schedule& schedule, const HostCores& host) {
 
 // How each arm fetches on a CPU. An arm that fetches nothing needs no method: its plan may name
 // none or another device's.
-void settle_methods(const ReplayRequest& request, CpuPlan& plan) {
+void choose_methods(const ReplayRequest& request, CpuPlan& plan) {
   for (ReplayArm& arm : plan.arms) {
     IssueMethod& method = arm.method;
     if (method.chunk_bytes == 0) method.chunk_bytes = kDefaultChunkBytes;
@@ -36,7 +36,7 @@ void settle_methods(const ReplayRequest& request, CpuPlan& plan) {
       throw input_error(
           "{}: arm {} asks for eviction \"{}\", which no processor offers: was it made for another "
           "kind of device?",
-          request.schedule.string(), arm.name, method.eviction);
+          request.schedule, arm.name, method.eviction);
     }
     plan.needs_spare_core = plan.needs_spare_core || method.placement == "spare";
   }
@@ -47,8 +47,8 @@ struct Seat {
   std::optional<int> spare;
 };
 
-// A launcher that has not bound its ranks leaves all of them the same cores: take turns through the
-// list. One that has, leaves each its own: any of these will do.
+// Where the launcher has not bound its ranks, all of them may use the same cores: each takes the
+// next of the list. Where it has, each rank has cores of its own: any of these will do.
 Seat seat_of(const Ranks& ranks, const CpuPlan& plan, const HostCores& host) {
   const auto on_host = static_cast<size_t>(ranks.size_on_host());
   const auto mine = static_cast<size_t>(ranks.rank_on_host());
@@ -93,7 +93,7 @@ CpuPlan plan_for_cpu(const ReplayJob& job, const ReplayRequest& request, const H
   plan.arms = job.arms;
   plan.options.link_latency_ns = job.schedule.link_latency_ns;
   plan.options.hot_block_bytes = hot_block_bytes(job.schedule, host);
-  settle_methods(request, plan);
+  choose_methods(request, plan);
   plan.memory_bytes = executor_memory_bytes(job.rank_program, plan.arms, plan.options);
   return plan;
 }
@@ -104,8 +104,8 @@ void require_cores(const CpuPlan& plan, const ReplayRequest& request, const Host
   const int64_t per_rank = plan.needs_spare_core ? 2 : 1;
   if (ranks * per_rank > cores && !request.oversubscribe) {
     throw input_error(
-        "{}{} need {}, {} can be used here: ranks that take turns measure nothing. "
-        "--oversubscribe runs them all the same",
+        "{}{} need {}, but {} can be used: ranks that share a core cannot be measured. "
+        "--oversubscribe runs them anyway",
         count_of(ranks, "rank"), plan.needs_spare_core ? " with a spare core each" : "",
         count_of(ranks * per_rank, "core"), cores);
   }
@@ -128,7 +128,7 @@ ReplayRecord replay_on_cpu(const Ranks& ranks, const ReplayJob& job, const CpuPl
   if (crowded && !request.oversubscribe) {
     throw input_error(
         "two ranks would run on one core: the launcher gave them too few; bind one core "
-        "per rank, or pass --oversubscribe, which measures nothing");
+        "per rank, or pass --oversubscribe: then timings are meaningless");
   }
   pin_this_thread(seat.cpu);
   CpuExecutorOptions executor_options = plan.options;
@@ -145,8 +145,7 @@ ReplayRecord replay_on_cpu(const Ranks& ranks, const ReplayJob& job, const CpuPl
   record.meta["mpi_library"] = ranks.library();
   record.meta["oversubscribed"] = crowded ? "1" : "0";
   if (crowded) {
-    record.warnings.emplace_back(
-        "more ranks than cores: the ranks took turns, nothing was measured");
+    record.warnings.emplace_back("more ranks than cores (oversubscribed): timings are meaningless");
   }
   if (record.measurement.interrupted_kept) {
     record.warnings.emplace_back(

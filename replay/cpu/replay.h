@@ -5,8 +5,8 @@
 #include <cstdint>
 
 #include "replay/cpu/executor.h"
-#include "replay/ranks/host_cores.h"
-#include "replay/ranks/replay_ranks.h"
+#include "replay/cpu/host_cores.h"
+#include "replay/measure/on_ranks.h"
 
 namespace preserve {
 

@@ -77,7 +77,7 @@ uint64_t Consumer::read_weights(const std::byte* begin, int64_t bytes) {
                 static_cast<blasint>(kRowWords), 1.0F, reinterpret_cast<const float*>(begin + at),
                 static_cast<blasint>(kRowWords), ones_.data(), 1, 0.0F, result_.data(), 1);
     for (int64_t row = 0; row < rows; ++row) {
-      sum += static_cast<uint64_t>(result_[static_cast<size_t>(row)]);
+      sum += static_cast<uint64_t>(result_[row]);
     }
     at += rows * kRowBytes;
   }

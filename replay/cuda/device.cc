@@ -46,11 +46,13 @@ class CudaDevice : public GpuDevice {
 
   int add(const GpuGraph& graph) override;
   void drop(int graph) override {
-    if (graphs_.erase(graph) == 0) throw internal_error("there is no GPU graph {} to drop", graph);
+    if (graphs_.erase(graph) == 0)
+      throw internal_error("cannot drop GPU graph {}: it does not exist", graph);
   }
   GpuRun run(int graph, int times) override {
     const auto found = graphs_.find(graph);
-    if (found == graphs_.end()) throw internal_error("there is no GPU graph {} to run", graph);
+    if (found == graphs_.end())
+      throw internal_error("cannot run GPU graph {}: it does not exist", graph);
     return found->second->run(times);
   }
 

@@ -61,7 +61,7 @@ void check_cuda(cudaError_t error, const char* call) {
   if (is_sticky(error)) {
     throw internal_error("{}: {}; this process cannot use the GPU any more", call, name_of(error));
   }
-  cudaGetLastError();  // said here: not to be found by the next call
+  cudaGetLastError();  // reported here: the next call must not find it
   throw internal_error("{}: {}", call, name_of(error));
 }
 
@@ -69,14 +69,15 @@ Error cannot_open(cudaError_t error, int driver_cuda, int runtime_cuda) {
   cudaGetLastError();
   if (driver_cuda == 0) {
     return input_error(
-        "no NVIDIA driver on this machine: install {}, for this was built with CUDA {}, or leave "
-        "out the GPU",
+        "the NVIDIA driver is missing: install {}, as this was built with CUDA {}, or run "
+        "without the GPU",
         driver_for(runtime_cuda), version_text(runtime_cuda));
   }
   switch (error) {
     case cudaErrorInsufficientDriver:
       return input_error(
-          "the NVIDIA driver speaks CUDA {}, this was built with {}: update the driver to {}, or, "
+          "the NVIDIA driver supports CUDA {}, this was built with {}: update the driver to {}, "
+          "or, "
           "on a data-centre GPU, put the libcuda of the package cuda-compat-{}-{} into "
           "LD_LIBRARY_PATH",
           version_text(driver_cuda), version_text(runtime_cuda), driver_for(runtime_cuda),
@@ -106,7 +107,8 @@ Error cannot_open(cudaError_t error, int driver_cuda, int runtime_cuda) {
 }
 
 Error no_such_device(int ordinal, int devices) {
-  return input_error("there is no GPU {}: this process sees {}, numbered from 0", ordinal, devices);
+  return input_error("GPU {} is not available: this process sees {}, numbered from 0", ordinal,
+                     devices);
 }
 
 Error too_old_device(const std::string& name, int major, int minor) {

@@ -36,7 +36,7 @@ bool under_mps(int ordinal) {
 
 void open_current_device(int ordinal) {
   int driver = 0, runtime = 0, devices = 0;
-  cudaDriverGetVersion(&driver);  // 0 without a driver; what else fails is told below
+  cudaDriverGetVersion(&driver);  // 0 without a driver; other failures are reported below
   PRESERVE_CUDA_CALL(cudaRuntimeGetVersion, &runtime);
   const cudaError_t counted = cudaGetDeviceCount(&devices);
   if (counted != cudaSuccess) throw cannot_open(counted, driver, runtime);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Opening a GPU and what it says of itself.
+// Opening a GPU and its facts.
 #pragma once
 
 #include <string>

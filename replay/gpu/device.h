@@ -34,7 +34,7 @@ struct GpuFacts {
   bool mig = false;                  // a slice of a GPU
 };
 
-// What the GPU does at this moment besides our own work. From NVML; empty where there is none.
+// What the GPU does at this moment besides our own work. From NVML; empty without it.
 struct GpuState {
   std::optional<int> sm_clock_mhz, memory_clock_mhz, temperature_c;
   // How busy it was when state() was first called, before work of ours that would count as well.
@@ -161,7 +161,7 @@ class GpuDevice {
   // By SM: 1 or 2, the half of L2 that it is nearer to; empty where L2 is not split. Measured once.
   virtual const std::vector<int>& sm_halves() = 0;
 
-  // NCCL. The id is made by one rank and given to all. input_error where there is no NCCL.
+  // NCCL. The id is made by one rank and given to all. input_error when NCCL is missing.
   virtual std::string make_collective_id() = 0;
   virtual void join(const std::string& id, int rank, int ranks) = 0;
   // True when gemm nodes of these types can run here (cuBLASLt found, supported by the device).

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <utility>
 
+#include "common/clock.h"
 #include "common/error.h"
-#include "replay/measure/clock.h"
 
 namespace preserve {
 namespace {
@@ -38,7 +38,7 @@ std::optional<int64_t> set_aside(const ReplayArm& arm, const GpuFacts& facts) {
 
 GpuExecutor::GpuExecutor(const Ranks& ranks, GpuDevice& device, StepProgram program,
                          const GpuPlan& plan, std::string other_use)
-    : StepExecutor(ranks, std::move(program), plan.arms),
+    : RankExecutor(ranks, std::move(program), plan.arms),
       device_(device),
       rules_(plan.rules),
       other_use_(std::move(other_use)) {

@@ -8,15 +8,15 @@
 
 #include "replay/gpu/plan.h"
 #include "replay/gpu/step_waits.h"
-#include "replay/step/step_executor.h"
+#include "replay/step/rank_executor.h"
 
 namespace preserve {
 
-class GpuExecutor final : public StepExecutor {
+class GpuExecutor final : public RankExecutor {
  public:
   // Allocates, finds the waits by running the baseline, prepares every arm. Where collectives are
   // real the device has joined the other ranks. `other_use`: who else used the GPU before; while
-  // somebody does, every sample counts as interrupted.
+  // there is one, every sample counts as interrupted.
   GpuExecutor(const Ranks& ranks, GpuDevice& device, StepProgram program, const GpuPlan& plan,
               std::string other_use);
   ~GpuExecutor() override;

@@ -23,8 +23,8 @@ class NodeCheck {
     check_order(node);
     require(node.op >= -1 && node.op < graph_.ops, "has no such slot");
     require(node.ctas >= 0 && node.ctas <= facts_.sms * kCtasPerSm, "has too many CTAs");
-    require(node.sm_half >= 0 && node.sm_half <= 2, "wants an unknown half of L2");
-    require(node.stream == 0 || node.stream == 1, "wants an unknown stream");
+    require(node.sm_half >= 0 && node.sm_half <= 2, "names an unknown half of L2");
+    require(node.stream == 0 || node.stream == 1, "names an unknown stream");
     for (const int64_t number :
          {node.wait_before_ns, node.wait_after_ns, node.hold_ns, node.link_bytes, node.hops,
           node.message_bytes, node.m, node.n, node.k, node.chunk_bytes, node.wrap_bytes}) {

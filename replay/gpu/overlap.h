@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Arm overlap: which collectives are sent in pieces beside the pieces of the operator before them.
+// Arm overlap: which collectives are sent in pieces while the next piece of the operator before
+// them runs.
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "planner/schedule/device.h"
-#include "replay/step/step_program.h"
+#include "replay/step/program.h"
 
 namespace preserve {
 

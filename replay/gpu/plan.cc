@@ -15,9 +15,9 @@ constexpr int64_t kBulkChunkBytes = 4096;
 constexpr int64_t kLineBytes = 128;
 constexpr int64_t kLargestChunkBytes = int64_t{1} << 20;
 constexpr int64_t kLeastHotBytes = int64_t{64} << 10;
-// Of the nominal L2, so that beside the hot block everything else of the step fits as well.
+// Of the nominal L2, so that the rest of the step fits next to the hot block.
 constexpr int64_t kHotShare = 8;
-// Memory that nobody reads comes round again after this many times the L2.
+// Memory that is never read comes round again after this many times the L2.
 constexpr int64_t kUselessCaches = 4;
 constexpr int64_t kProductBytes = int64_t{64} << 20;  // workspace of matrix products
 constexpr int64_t kNcclBytes = int64_t{512} << 20;    // buffers of NCCL's channels
@@ -43,8 +43,8 @@ void settle_method(const ReplayRequest& request, const GpuFacts& facts, bool fet
                    ReplayArm& arm) {
   IssueMethod& method = arm.method;
   const auto refuse = [&](const std::string& what) {
-    return input_error("{}: arm {} {}: was it made for another kind of device?",
-                       request.schedule.string(), arm.name, what);
+    return input_error("{}: arm {} {}: was it made for another kind of device?", request.schedule,
+                       arm.name, what);
   };
   if (!fetches) {
     method.name = facts.compute_major >= kBulkComputeMajor ? "bulk_l2" : "prefetch_l2";
@@ -60,7 +60,7 @@ void settle_method(const ReplayRequest& request, const GpuFacts& facts, bool fet
     throw input_error(
         "{}: arm {} fetches by bulk_l2, which needs compute capability 9.0; {} has {}.{}: tune "
         "with a device file whose method is prefetch_l2",
-        request.schedule.string(), arm.name, facts.name, facts.compute_major, facts.compute_minor);
+        request.schedule, arm.name, facts.name, facts.compute_major, facts.compute_minor);
   }
   if (method.chunk_bytes == 0) {
     method.chunk_bytes = *fetch == GpuFetch::prefetch_l2 ? kLineBytes : kBulkChunkBytes;
@@ -131,9 +131,9 @@ GpuPlan plan_for_gpu(const ReplayJob& job, const ReplayRequest& request, const G
   }
   if (nccl && job.schedule.link_latency_ns > 0) {
     throw input_error(
-        "{} was planned for a stand-in network link, which real collectives have not: pass "
+        "{} was planned for a stand-in network link, which real collectives cannot imitate: pass "
         "--collective stand-in, or tune without --link",
-        request.schedule.string());
+        request.schedule);
   }
   plan.rules.sms = facts.sms;
   plan.rules.nccl = nccl;
@@ -147,8 +147,8 @@ GpuPlan plan_for_gpu(const ReplayJob& job, const ReplayRequest& request, const G
                                [](const ProgramOp& op) { return op.gemm.has_value(); });
   if (any && plan.rules.multiplies.empty()) {
     plan.warnings.push_back(
-        "matrix products are read as plain bytes: there is no cuBLASLt here (PRESERVE_CUBLASLT or "
-        "PRESERVE_SITE_PACKAGES can name one)");
+        "matrix products are read as plain bytes: cuBLASLt is missing (PRESERVE_CUBLASLT or "
+        "PRESERVE_SITE_PACKAGES can name it)");
   }
   // Read from any place of the pattern on, so a pattern longer than what is repeated.
   plan.hot_bytes =
@@ -168,7 +168,7 @@ void require_usable(const GpuFacts& facts) {
   }
   if (facts.driver_cuda / 1000 < facts.runtime_cuda / 1000) {
     throw input_error(
-        "the driver{} of {} speaks CUDA {}.{}, this was built with CUDA {}.{}: a newer driver is "
+        "the driver{} of {} supports CUDA {}.{}, this was built with CUDA {}.{}: a newer driver is "
         "needed",
         facts.driver.empty() ? "" : " (" + facts.driver + ")", facts.name, facts.driver_cuda / 1000,
         facts.driver_cuda % 1000 / 10, facts.runtime_cuda / 1000, facts.runtime_cuda % 1000 / 10);

@@ -8,7 +8,7 @@
 
 #include "replay/gpu/overlap.h"
 #include "replay/gpu/step_graph.h"
-#include "replay/step/replay_job.h"
+#include "replay/step/job.h"
 
 namespace preserve {
 
@@ -23,7 +23,7 @@ struct GpuPlan {
 };
 
 // `nccl`: collectives are real. `fits` may be null. `multiplies`: what the device can multiply.
-// input_error when an arm fetches in a way that this GPU cannot, or a link is to be imitated beside
+// input_error when an arm fetches in a way that this GPU cannot, or a link is to be imitated with
 // real collectives.
 GpuPlan plan_for_gpu(const ReplayJob& job, const ReplayRequest& request, const GpuFacts& facts,
                      std::vector<GpuElement> multiplies, bool nccl, const DeviceModel* fits);
@@ -36,7 +36,7 @@ void require_memory(const GpuPlan& plan, const GpuFacts& facts);
 void require_planned_device(const Schedule& schedule, const std::filesystem::path& schedule_path,
                             const GpuFacts& facts, bool allow_mismatch);
 
-// Who else uses the GPU, in words; empty: nobody that can be seen. Asked before our own work.
+// Other users of the GPU, in words; empty: none detected. Asked before our own work.
 std::string other_use(const GpuState& state);
 
 }  // namespace preserve

@@ -116,8 +116,8 @@ void warn_of(const GpuExecutor& executor, const GpuState& before, ReplayRecord& 
   const double step_ns = record.measurement.arms[0].median_ns;
   if (executor.launch_ns() > step_ns && step_ns > 0) {
     record.warnings.push_back(fmt::format(
-        "launching a step takes the processor {}, longer than the step: times may be the "
-        "processor's",
+        "launching a step takes the processor {}, longer than the step: times may be those of the "
+        "launches",
         format_duration(executor.launch_ns())));
   }
   if (executor.throttled_runs() > 0) {
@@ -127,7 +127,7 @@ void warn_of(const GpuExecutor& executor, const GpuState& before, ReplayRecord& 
   }
   if (!executor.other_use().empty()) {
     record.warnings.push_back(
-        fmt::format("the GPU was not ours alone: {}{}", executor.other_use(),
+        fmt::format("the GPU was used by others too: {}{}", executor.other_use(),
                     record.measurement.interrupted_kept ? ", so there is no verdict" : ""));
   }
 }

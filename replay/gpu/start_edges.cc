@@ -54,8 +54,8 @@ void settle_starts(GpuDevice& device, GpuPlan& plan) {
     arm.method.issue = "before";
   }
   if (!problem) return;
-  plan.warnings.push_back(fmt::format(
-      "prefetches that were to begin after the collectives have are issued before: {}", *problem));
+  plan.warnings.push_back(
+      fmt::format("prefetches with issue after are issued before their collectives: {}", *problem));
 }
 
 }  // namespace preserve

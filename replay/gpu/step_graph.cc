@@ -5,6 +5,7 @@
 #include <map>
 
 #include "common/error.h"
+#include "common/units.h"
 #include "replay/gpu/graph_check.h"
 
 namespace preserve {
@@ -13,7 +14,7 @@ namespace {
 constexpr GpuAddress kAlignment = 16;
 // A link that is asked for all it can do takes longer than the collective was.
 constexpr double kLinkShare = 0.8;
-// Beyond this a shape is no decode step's.
+// A decode step has no larger shapes.
 constexpr double kMostActivationBytes = double{1} * (int64_t{1} << 32);
 
 // The smallest range that can be read and covers [begin, begin + bytes).
@@ -112,7 +113,7 @@ class GraphBuilder {
   std::vector<GpuRange> ranges_of(const std::vector<TensorSlice>& slices) const {
     std::vector<GpuRange> ranges;
     for (const TensorSlice& slice : slices) {
-      const GpuAddress base = memory_.tensors[static_cast<size_t>(slice.tensor)];
+      const GpuAddress base = memory_.tensors[slice.tensor];
       ranges.push_back(covering(base + static_cast<GpuAddress>(slice.offset_bytes), slice.bytes));
     }
     return ranges;
@@ -183,7 +184,7 @@ class GraphBuilder {
 
   int64_t movable_bytes(int64_t message_bytes, int64_t dur_ns) const {
     const double room =
-        kLinkShare * rules_.host_link_bytes_per_s * static_cast<double>(dur_ns) / 1e9;
+        kLinkShare * rules_.host_link_bytes_per_s * static_cast<double>(dur_ns) / kNsPerS;
     const auto bytes = static_cast<int64_t>(std::min(static_cast<double>(message_bytes), room));
     return bytes / static_cast<int64_t>(kAlignment) * static_cast<int64_t>(kAlignment);
   }
@@ -214,7 +215,7 @@ class GraphBuilder {
     const std::vector<int> before = tail_;
     const int64_t wait_before_ns = node.wait_before_ns;
     const int main = chain(std::move(node));
-    // Added after what it runs beside, as in calibration: a driver may fork the later branch.
+    // Added after the node it overlaps, as in calibration: a driver may fork the later branch.
     if (fetches) {
       GpuNode fetch = prefetch_node(*window->second);
       fetch.after = after_start ? std::vector<int>{main} : before;
@@ -242,7 +243,7 @@ class GraphBuilder {
     return node;
   }
 
-  // Memory that nobody reads, all of it in turn: what comes round again has long left the cache.
+  // Memory that is never read, all of it in turn: what comes round again has long left the cache.
   void add_useless(int64_t bytes, std::vector<GpuRange>& ranges) {
     int64_t left = covering(0, bytes).bytes;
     while (left > 0) {
@@ -351,7 +352,8 @@ std::optional<GpuElement> product_of(const ProgramOp& op, const GraphRules& rule
   if (op.weights.front().offset_bytes % static_cast<int64_t>(kAlignment) != 0) return std::nullopt;
   const StepGemm& shape = *op.gemm;
   if (shape.n % kProductRows != 0 || shape.k % kProductRows != 0) return std::nullopt;
-  // The product moves its activations and its result by itself. What moves more is no plain one.
+  // The product moves its activations and its result by itself. An operator that moves more is not
+  // a plain product.
   const int64_t others =
       bytes_of(op.weights) - op.weights.front().bytes + bytes_of(op.reads) + bytes_of(op.writes);
   const double own = 4.0 * static_cast<double>(shape.m) *  // fp32 at most
@@ -384,9 +386,8 @@ GpuGraph streamed_products(const StepProgram& program, const GraphMemory& memory
     if (!streamed_when_hot(op, rules, memory)) continue;
     const TensorSlice& slice = op.weights.front();
     GpuNode node;
-    node.ranges = {covering(memory.tensors[static_cast<size_t>(slice.tensor)] +
-                                static_cast<GpuAddress>(slice.offset_bytes),
-                            slice.bytes)};
+    node.ranges = {covering(
+        memory.tensors[slice.tensor] + static_cast<GpuAddress>(slice.offset_bytes), slice.bytes)};
     graph.nodes.push_back(std::move(node));
   }
   return graph;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// A step as a graph of GPU nodes: an operator is a node of one chain, what an arm adds hangs beside
-// it. Pure. docs/replay.md says what stands for what.
+// A step as a graph of GPU nodes: an operator is a node of one chain, what an arm adds are
+// side branches of it. Pure. docs/replay.md explains the mapping.
 #pragma once
 
 #include <optional>
 #include <vector>
 
 #include "replay/gpu/device.h"
-#include "replay/step/step_program.h"
+#include "replay/step/program.h"
 
 namespace preserve {
 
@@ -51,7 +51,7 @@ std::optional<GpuEviction> gpu_eviction(const std::string& eviction);
 bool communicates(const ProgramOp& op);
 // The product that this operator is rebuilt as; nothing: it is streamed.
 std::optional<GpuElement> product_of(const ProgramOp& op, const GraphRules& rules);
-// Whether its node can wait inside; another needs a node beside it, which costs a launch.
+// Whether its node can wait inside; others need a parallel node, which costs a launch.
 bool can_wait(const ProgramOp& op, const GraphRules& rules);
 // Whether arm hot streams this product: its weights do not fit into the hot block.
 bool streamed_when_hot(const ProgramOp& op, const GraphRules& rules, const GraphMemory& memory);

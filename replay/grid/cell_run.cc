@@ -12,8 +12,8 @@
 
 #include "common/child_process.h"
 #include "common/cli.h"
+#include "common/clock.h"
 #include "common/error.h"
-#include "replay/measure/clock.h"
 
 namespace preserve {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "planner/schedule/schedule.h"
 #include "replay/measure/measure.h"
-#include "replay/step/step_program.h"
+#include "replay/step/program.h"
 
 namespace preserve {
 

@@ -12,8 +12,8 @@
 #include "db/trace_db.h"
 #include "replay/measure/measure.h"
 #include "replay/measure/outcome.h"
-#include "replay/step/step_executor.h"
-#include "replay/step/step_program.h"
+#include "replay/step/program.h"
+#include "replay/step/rank_executor.h"
 
 namespace preserve {
 

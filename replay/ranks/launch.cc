@@ -2,80 +2,29 @@
 #include "replay/ranks/launch.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <sstream>
 
+#include "common/child_process.h"
 #include "common/error.h"
 #include "common/units.h"
-#include "replay/measure/clock.h"
 
 namespace preserve {
 namespace {
 
 constexpr int64_t kSecondNs = 1'000'000'000;
-// mpirun ends its ranks within seconds, or it hangs itself.
-constexpr unsigned kSecondsToEnd = 10;
-constexpr int kTellingPeriodMs = 500;
-constexpr int64_t kLongestPatienceS = 30 * 24 * 3600;
-
-// For the signal handlers alone.
-std::atomic<pid_t> g_child{0};
-std::atomic<int> g_signal{0};
-
-void hand_on(int number) {
-  g_signal.store(number);
-  const pid_t child = g_child.load();
-  if (child > 0) ::kill(child, number == SIGINT ? SIGTERM : number);
-}
-
-// First politely, so that mpirun ends the ranks; then for good: the ranks die with it.
-void end_hung_ranks(int number) {
-  const pid_t child = g_child.load();
-  const bool again = g_signal.exchange(number) == number;
-  if (child > 0) ::kill(child, again ? SIGKILL : SIGTERM);
-  ::alarm(kSecondsToEnd);
-}
-
-// Signal handlers that are in place as long as this exists.
-class Handlers {
- public:
-  Handlers() {
-    install(SIGINT, hand_on, old_int_);
-    install(SIGTERM, hand_on, old_term_);
-    install(SIGALRM, end_hung_ranks, old_alarm_);
-  }
-  ~Handlers() {
-    ::alarm(0);
-    ::sigaction(SIGINT, &old_int_, nullptr);
-    ::sigaction(SIGTERM, &old_term_, nullptr);
-    ::sigaction(SIGALRM, &old_alarm_, nullptr);
-  }
-  Handlers(const Handlers&) = delete;
-  Handlers& operator=(const Handlers&) = delete;
-
- private:
-  static void install(int number, void (*handler)(int), struct sigaction& old) {
-    struct sigaction action {};
-    action.sa_handler = handler;
-    ::sigaction(number, &action, &old);
-  }
-  struct sigaction old_int_ {
-  }, old_term_{}, old_alarm_{};
-};
+constexpr int64_t kReportPeriodNs = 500'000'000;
+constexpr int64_t kLongestPatienceNs = 30 * 24 * 3600 * kSecondNs;
 
 std::optional<int> integer_variable(const char* name) {
   const char* text = std::getenv(name);
@@ -87,52 +36,20 @@ std::optional<int> integer_variable(const char* name) {
 }
 
 // What Open MPI needs, as its own variables: a version that does not know one ignores it.
-void set_launcher_environment(bool crowded) {
+std::vector<std::string> launcher_environment(bool crowded) {
   // Ranks are pinned by themselves, and more of them than cores were allowed by our own option.
-  ::setenv("OMPI_MCA_hwloc_base_binding_policy", "none", 1);
-  ::setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
-  if (crowded) ::setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);
+  std::vector<std::string> variables{"OMPI_MCA_hwloc_base_binding_policy=none",
+                                     "OMPI_MCA_rmaps_base_oversubscribe=1"};
+  if (crowded) variables.emplace_back("OMPI_MCA_mpi_yield_when_idle=1");
   // Containers forbid process_vm_readv; Open MPI then prints a warning per message.
-  ::setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
+  if (std::getenv("OMPI_MCA_btl_vader_single_copy_mechanism") == nullptr) {
+    variables.emplace_back("OMPI_MCA_btl_vader_single_copy_mechanism=none");
+  }
   if (::geteuid() == 0) {
-    ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
-    ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    variables.insert(variables.end(),
+                     {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"});
   }
-}
-
-[[noreturn]] void become(std::vector<std::string> words) {
-  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
-  const int null = ::open("/dev/null", O_RDONLY);
-  if (null >= 0) ::dup2(null, STDIN_FILENO);
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  ::execv(argv[0], argv.data());
-  ::_exit(127);
-}
-
-// Until the child has ended. A kernel before Linux 5.3 cannot say when that is: then nobody is
-// told.
-void tell_while_it_runs(pid_t child, const std::function<void(int64_t)>& waiting) {
-  const int64_t start_ns = monotonic_ns();
-  const int handle = static_cast<int>(::syscall(SYS_pidfd_open, child, 0));
-  if (handle < 0) return;
-  pollfd ended{handle, POLLIN, 0};
-  for (int found = 0; found == 0 || (found < 0 && errno == EINTR);) {
-    found = ::poll(&ended, 1, kTellingPeriodMs);
-    if (found == 0) waiting(monotonic_ns() - start_ns);
-  }
-  ::close(handle);
-}
-
-int wait_for(pid_t child, const std::function<void(int64_t)>& waiting) {
-  if (waiting) tell_while_it_runs(child, waiting);
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0) {
-    if (errno != EINTR) throw internal_error("waitpid: {}", std::strerror(errno));
-  }
-  if (const int number = g_signal.load(); number != 0) return 128 + number;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return variables;
 }
 
 }  // namespace
@@ -155,8 +72,8 @@ std::optional<Launcher> find_launcher() {
 
 namespace {
 
-// Opened for everybody, never through a link that somebody laid out in the shared folder; and
-// without waiting, should it be a pipe.
+// Opened for all users, never through a link that another user put into the shared folder, and
+// without waiting in case it is a pipe.
 int open_lock(const std::filesystem::path& path) {
   constexpr int kFlags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
   // First without O_CREAT: in a sticky folder another user's file cannot be opened with it.
@@ -188,7 +105,7 @@ MeasurementLock::MeasurementLock(const std::function<void(const std::string&)>& 
                                  const std::filesystem::path& path) {
   file_ = open_lock(path);
   if (file_ < 0) {
-    say(fmt::format("cannot keep other measurements away with {}: {}", path.string(),
+    say(fmt::format("cannot lock out other measurements with {}: {}", path.string(),
                     std::strerror(errno)));
     return;
   }
@@ -198,7 +115,7 @@ MeasurementLock::MeasurementLock(const std::function<void(const std::string&)>& 
     while (::flock(file_, LOCK_EX) != 0 && errno == EINTR) {
     }
   }
-  // For those who wait; the lock holds without it.
+  // Shown by waiting processes; the lock holds without it.
   const std::string pid = fmt::format("{}\n", ::getpid());
   if (::ftruncate(file_, 0) == 0) (void)!::pwrite(file_, pid.data(), pid.size(), 0);
 }
@@ -217,40 +134,51 @@ std::filesystem::path find_mpirun() {
     if (::access(candidate.c_str(), X_OK) == 0) return candidate;
   }
   throw input_error(
-      "mpirun is not in PATH, and several ranks are started with it; install openmpi-bin, or start "
-      "this tool with a launcher of your own");
+      "cannot find mpirun in PATH, which starts several ranks: install openmpi-bin, or start this "
+      "tool with a launcher of your own");
 }
 
 int64_t patience_ns(int64_t measuring_ns) {
   return checked_add(checked_mul(10, measuring_ns, "time limit"), 60 * kSecondNs, "time limit");
 }
 
+std::vector<std::string> worker_arguments(const std::vector<std::string>& words,
+                                          const std::filesystem::path& target) {
+  std::vector<std::string> arguments{"--worker", target.string()};  // first: words may have a "--"
+  arguments.insert(arguments.end(), words.begin(), words.end());
+  return arguments;
+}
+
+std::function<void(int64_t)> progress_of(Console& console, int64_t limit_ns) {
+  return [&console, limit_ns](int64_t spent_ns) {
+    console.progress("measuring", static_cast<double>(spent_ns), static_cast<double>(limit_ns));
+  };
+}
+
 int run_ranks(const RankLaunch& launch) {
-  std::vector<std::string> words;
+  ChildSetup setup;
   if (launch.ranks > 1) {
-    words = {find_mpirun().string(), "--quiet", "-n", std::to_string(launch.ranks)};
-    set_launcher_environment(launch.crowded);
+    setup.argv = {find_mpirun().string(), "--quiet", "-n", std::to_string(launch.ranks)};
+    setup.environment = launcher_environment(launch.crowded);
   }
-  words.push_back(std::filesystem::read_symlink("/proc/self/exe").string());
-  words.insert(words.end(), launch.arguments.begin(), launch.arguments.end());
-  g_signal.store(0);
-  const Handlers handlers;
-  const pid_t child = ::fork();
-  if (child < 0) throw input_error("cannot start the ranks: {}", std::strerror(errno));
-  if (child == 0) become(std::move(words));
-  g_child.store(child);
-  if (const int early = g_signal.load(); early != 0) ::kill(child, SIGTERM);
-  const int64_t seconds = std::clamp<int64_t>(launch.patience_ns / kSecondNs, 1, kLongestPatienceS);
-  ::alarm(static_cast<unsigned>(seconds));
-  const int code = wait_for(child, launch.waiting);
-  g_child.store(0);
-  if (g_signal.load() == SIGALRM) {
+  setup.argv.push_back(std::filesystem::read_symlink("/proc/self/exe").string());
+  setup.argv.insert(setup.argv.end(), launch.arguments.begin(), launch.arguments.end());
+  setup.end_with_us = SIGTERM;
+  ChildWatch watch;
+  watch.meanwhile = launch.waiting;
+  watch.period_ns = kReportPeriodNs;
+  watch.time_limit_ns = std::clamp(launch.patience_ns, kSecondNs, kLongestPatienceNs);
+  // mpirun ends its ranks within seconds of a SIGTERM; when it hangs itself they die with it.
+  const StopSignals stop;
+  const ChildEnd end = Child(setup).wait(watch);
+  if (const int number = StopSignals::received(); number != 0) return 128 + number;
+  if (end.timed_out) {
     throw input_error(
         "the ranks were not done after {} and were ended: a rank hangs, or this machine is far too "
         "busy; see what else runs on it, or measure longer",
-        format_duration(seconds * kSecondNs));
+        format_duration(watch.time_limit_ns));
   }
-  return code;
+  return end.exit_code;
 }
 
 void end_with_parent() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Starting the ranks: the tool runs itself again with the hidden option --worker, under mpirun when
-// there are several; or it finds itself started by somebody's launcher and joins.
+// there are several; or it was started by an MPI launcher itself and joins its ranks.
 #pragma once
 
 #include <filesystem>
@@ -9,14 +9,16 @@
 #include <string>
 #include <vector>
 
+#include "common/cli.h"
+
 namespace preserve {
 
-// The launcher that started this process as one of its ranks. What it left in the environment says
-// so: OMPI_COMM_WORLD_* (mpirun), PMI_* (Hydra), PMIX_RANK with SLURM_STEP_NUM_TASKS (srun
-// --mpi=pmix). A single task of srun is an ordinary shell and no launcher.
+// The launcher that started this process as one of its ranks. It is detected from the environment:
+// OMPI_COMM_WORLD_* (mpirun), PMI_* (Hydra), PMIX_RANK with SLURM_STEP_NUM_TASKS (srun
+// --mpi=pmix). A single task of srun counts as an ordinary shell, not as a launcher.
 struct Launcher {
   int rank = 0;
-  std::optional<int> ranks;  // nothing: the launcher does not say
+  std::optional<int> ranks;  // nothing: not known
 };
 // usage_error for tasks of srun that MPI cannot connect: each would start ranks of its own.
 std::optional<Launcher> find_launcher();
@@ -24,12 +26,12 @@ std::optional<Launcher> find_launcher();
 inline constexpr const char* kMeasurementLockFile = "/tmp/preserve-measurement.lock";
 
 // While it exists no other preserve tool measures on this host: two that are pinned to the same
-// cores would measure each other. The file belongs to nobody in particular (mode 0666) and holds
+// cores would measure each other. The file is for all users (mode 0666) and holds
 // the pid of the measuring process.
 class MeasurementLock {
  public:
-  // Waits for the other one; `say` first hears which process that is. Where the file cannot be
-  // opened, or is not a plain file, `say` hears why and there is no lock and no wait.
+  // Waits for the other one, after `say` was called with the process that holds it. Where the file
+  // cannot be opened, or is not a plain file, `say` gets the reason: no lock, no wait.
   explicit MeasurementLock(const std::function<void(const std::string&)>& say,
                            const std::filesystem::path& path = kMeasurementLockFile);
   ~MeasurementLock();
@@ -40,7 +42,7 @@ class MeasurementLock {
   int file_ = -1;
 };
 
-// Path of mpirun; input_error that says which package has it, when it is absent.
+// Path of mpirun; input_error naming its package when it is missing.
 std::filesystem::path find_mpirun();
 
 // How long ranks that should measure for `measuring_ns` may take before they count as hung: ten
@@ -55,9 +57,16 @@ struct RankLaunch {
   std::function<void(int64_t spent_ns)> waiting{};  // called about twice a second meanwhile
 };
 
+// This process's command line (`words`, without its name) for a rank that writes to `target`.
+std::vector<std::string> worker_arguments(const std::vector<std::string>& words,
+                                          const std::filesystem::path& target);
+
+// For RankLaunch::waiting: a progress bar of a measurement that takes `limit_ns`.
+std::function<void(int64_t spent_ns)> progress_of(Console& console, int64_t limit_ns);
+
 // Runs this executable once per rank; a lone one needs no mpirun. Standard output and error pass
-// through; SIGINT and SIGTERM are handed on. Returns the exit code, 128 + signal after one of
-// those. input_error when the ranks were not done in time.
+// through; a stop signal becomes SIGTERM for the ranks. Returns the exit code, 128 + signal after
+// one of those. input_error when the ranks were not done in time.
 int run_ranks(const RankLaunch& launch);
 
 // For a rank process started by run_ranks(): it ends when its parent does, whatever ended that.

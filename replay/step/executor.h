@@ -15,7 +15,7 @@ struct ArmSample {
   bool interrupted = false;  // some rank was taken off its core, or shared its GPU
   int64_t probe_ns = 0;      // a fixed piece of arithmetic, slowest rank: shows a throttled clock
   uint64_t checksum = 0;     // of what the consumers read per step
-  bool throttled = false;    // some rank's device said that its clocks are held down
+  bool throttled = false;    // some rank's device reported that its clocks are held down
 };
 
 class Executor {

@@ -3,7 +3,7 @@
 // happens between passes while every rank waits.
 #include <vector>
 
-#include "replay/measure/clock.h"
+#include "common/clock.h"
 #include "replay/measure/measure.h"
 #include "tests/bench/metric.h"
 

@@ -9,7 +9,7 @@
 #include <fstream>
 
 #include "planner/schedule/device.h"
-#include "replay/ranks/host_cores.h"
+#include "replay/cpu/host_cores.h"
 #include "replay/ranks/launch.h"
 #include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
@@ -72,7 +72,7 @@ TEST_F(CalibrateCli, MoreRanksThanCoresIsAWarningAndANote) {
   if (ranks > 17) GTEST_SKIP() << "too many cores to oversubscribe for a test";
   const test::Run run = calibrate({"--ranks", std::to_string(ranks), "-o", "device.json"});
   ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.err, HasSubstr("take turns"));
+  EXPECT_THAT(run.err, HasSubstr("oversubscribed"));
   EXPECT_THAT(load_device(directory_ / "device.json").notes,
               testing::Contains(HasSubstr("more ranks than cores")));
 }

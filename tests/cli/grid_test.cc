@@ -232,7 +232,7 @@ TEST_F(GridCli, RefusesBadWordsBeforeAnyWork) {
   refused({"-o", "-", "dtype=fp16"}, "-o needs a file name");
   refused({"--measure-time", "0", "dtype=fp16"}, "must be longer than 0");
   refused({"--collective", "carrier-pigeon", "dtype=fp16"}, "--collective");
-  refused({"--link", "fast", "dtype=fp16"}, "is no duration");
+  refused({"--link", "fast", "dtype=fp16"}, "invalid duration");
   refused({"--keep", "no-such-folder", "dtype=fp16"}, "is not a folder");
   refused({"-o", "no/such/grid.db", "dtype=fp16"}, "cannot make no/such/grid.db.work");
   refused({"-f", "-o", "device.json", "dtype=fp16"}, "device.json is an input");

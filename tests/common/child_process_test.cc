@@ -4,6 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
 
 #include "common/error.h"
 
@@ -12,6 +16,97 @@ namespace {
 
 ChildRun shell(const std::string& script) {
   return run_child_quietly({"/bin/sh", "-c", script});
+}
+
+struct Ended {
+  ChildEnd end;
+  std::string out;
+};
+Ended wait_for(ChildSetup setup, ChildWatch watch = {}) {
+  Ended ended;
+  setup.pipe_output = true;
+  watch.out = [&](std::string_view piece) { ended.out += piece; };
+  ended.end = Child(setup).wait(watch);
+  return ended;
+}
+
+constexpr int64_t kTenMs = 10'000'000;
+
+TEST(Child, HasItsOwnVariablesAndFolder) {
+  ::setenv("PRESERVE_TEST_KEPT", "kept", 1);
+  ::setenv("PRESERVE_TEST_CHANGED", "before", 1);
+  ChildSetup setup{{"sh", "-c", "echo $PRESERVE_TEST_KEPT $PRESERVE_TEST_CHANGED; pwd"}};
+  setup.environment = {"PRESERVE_TEST_CHANGED=after"};
+  setup.folder = "/";
+  EXPECT_EQ(wait_for(setup).out, "kept after\n/\n");
+  EXPECT_STREQ(::getenv("PRESERVE_TEST_CHANGED"), "before");
+  ::unsetenv("PRESERVE_TEST_KEPT");
+  ::unsetenv("PRESERVE_TEST_CHANGED");
+}
+
+TEST(Child, ThatCannotStartNamesTheReason) {
+  Child missing({{"/no/such/program"}});
+  EXPECT_EQ(missing.exec_error(), ENOENT);
+  EXPECT_EQ(missing.wait().exit_code, 127);
+  Child folder({{"/tmp"}});
+  EXPECT_EQ(folder.exec_error(), EACCES);
+  EXPECT_EQ(folder.wait().exit_code, 126);
+  EXPECT_EQ(Child({{"true"}}).exec_error(), 0);
+}
+
+TEST(Child, AFunctionCanTakeThePlaceOfAProgram) {
+  ChildSetup setup;
+  setup.body = [] { (void)!::write(STDOUT_FILENO, "here", 4); };
+  const Ended ended = wait_for(setup);
+  EXPECT_EQ(ended.out, "here");
+  EXPECT_EQ(ended.end.exit_code, 0);
+}
+
+TEST(Child, SignalsSentToUsAreForwarded) {
+  ChildSetup setup{{"sh", "-c", "trap 'echo usr1; exit 3' USR1; echo ready; while :; do :; done"}};
+  setup.forwarded = {SIGUSR1};
+  setup.pipe_output = true;
+  std::string out;
+  ChildWatch watch;
+  watch.out = [&](std::string_view piece) {
+    out += piece;
+    if (out == "ready\n") ::raise(SIGUSR1);
+  };
+  const ChildEnd end = Child(setup).wait(watch);
+  ::signal(SIGUSR1, SIG_DFL);
+  EXPECT_EQ(out, "ready\nusr1\n");
+  EXPECT_EQ(end.exit_code, 3);
+  EXPECT_FALSE(end.interrupted);
+}
+
+TEST(Child, WhatWasIgnoredStaysIgnored) {
+  ::signal(SIGHUP, SIG_IGN);
+  ChildSetup setup{{"sh", "-c", "kill -HUP $$; echo alive"}};
+  setup.forwarded = {SIGHUP};
+  {
+    const StopSignals stop;
+    EXPECT_EQ(wait_for(setup).out, "alive\n");
+    ::raise(SIGHUP);
+    EXPECT_EQ(StopSignals::received(), 0);
+  }
+  ::signal(SIGHUP, SIG_DFL);
+}
+
+TEST(Child, IsEndedWithItsWholeGroupWhenTheTimeIsOver) {
+  ChildSetup setup{{"sh", "-c", "sleep 1000 & echo started; wait"}};
+  setup.own_group = true;
+  ChildWatch watch;
+  watch.time_limit_ns = 10 * kTenMs;
+  watch.limit_signal = SIGKILL;
+  const Ended ended = wait_for(setup, watch);  // the sleeping one holds the pipe open
+  EXPECT_TRUE(ended.end.timed_out);
+  EXPECT_EQ(ended.end.exit_code, 128 + SIGKILL);
+}
+
+TEST(Child, OfAGroupIsWaitedForWithAllThatPrint) {
+  ChildSetup setup{{"sh", "-c", "(sleep 0.1; echo late) &"}};
+  setup.own_group = true;
+  EXPECT_EQ(wait_for(setup).out, "late\n");
 }
 
 TEST(ChildProcess, KeepsWhatIsSaidAndHowItEnded) {
@@ -50,6 +145,7 @@ TEST(ChildProcess, AGrandchildThatStaysDoesNotHoldUsUp) {
 }
 
 TEST(ChildProcess, AStopSignalEndsTheChildAndNotUs) {
+  ::signal(SIGINT, SIG_DFL);  // a background shell ignores it
   const StopSignals stop;
   EXPECT_EQ(StopSignals::received(), 0);
   ::raise(SIGINT);
@@ -68,12 +164,8 @@ TEST(ChildProcess, TheReasonIsTheLastError) {
 }
 
 TEST(ChildProcess, AMissingSiblingIsNamed) {
-  try {
-    sibling_tool("preserve-no-such-tool");
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), testing::HasSubstr("preserve-no-such-tool is not there"));
-  }
+  EXPECT_THAT([] { sibling_tool("preserve-no-such-tool"); },
+              testing::ThrowsMessage<Error>(testing::HasSubstr("preserve-no-such-tool")));
 }
 
 }  // namespace

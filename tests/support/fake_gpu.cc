@@ -13,7 +13,7 @@ namespace preserve::test {
 namespace {
 
 constexpr int64_t kLineBytes = 128;
-constexpr int64_t kAllocationGap = 1 << 20;  // whoever runs over an end meets no other allocation
+constexpr int64_t kAllocationGap = 1 << 20;  // running over an end meets no other allocation
 
 }  // namespace
 
@@ -150,12 +150,12 @@ int64_t FakeGpu::probe_clock_ns() {
 }
 
 std::string FakeGpu::make_collective_id() {
-  if (!properties_.has_nccl) throw input_error("there is no NCCL");
+  if (!properties_.has_nccl) throw input_error("NCCL is missing");
   return "fake-collective-id";
 }
 
 void FakeGpu::join(const std::string& id, int rank, int ranks) {
-  if (!properties_.has_nccl) throw input_error("there is no NCCL");
+  if (!properties_.has_nccl) throw input_error("NCCL is missing");
   if (id != "fake-collective-id" || rank < 0 || rank >= ranks) {
     throw internal_error("rank {} of {} joins {}", rank, ranks, id);
   }

@@ -34,16 +34,16 @@ struct FakeGpuProperties {
   // Of a prefetch that has the memory for itself; empty: 80 % of the memory's.
   std::function<double(GpuFetch fetch, int ctas, int64_t chunk_bytes)> prefetch_bytes_per_s;
   int64_t launch_gap_ns = 1000;  // from the end of what a node waits for to its beginning
-  int64_t leaf_start_ns = 1500;  // the same of a prefetch beside another node of a graph
-  int64_t fork_ns = 0;  // the same of a node of a graph that a prefetch runs beside, in addition
+  int64_t leaf_start_ns = 1500;  // the same of a prefetch that is a leaf of another node
+  int64_t fork_ns = 0;           // added to the start of a node that has a prefetch as a leaf
   int64_t launch_order_start_ns = 500;  // after the beginning of the node it may start with
   bool takes_start_edges = true;        // else a graph with one is refused
   int64_t side_stream_start_ns = 3000;  // of a prefetch launched into the side stream
   int64_t host_launch_ns = 2000, host_launch_per_node_ns = 10;
   double host_link_bytes_per_s = 20e9;
-  double link_slowdown = 1;  // factor on the time of the host link's transfers beside a prefetch
+  double link_slowdown = 1;  // factor on the time of transfers over the host link during a prefetch
   double chase_hit_ns = 150, chase_far_ns = 250, chase_miss_ns = 350;
-  double chase_slowdown = 1;  // factor beside a prefetch
+  double chase_slowdown = 1;  // the same of chases
   double flops_per_s = 50e12;
   std::vector<GpuElement> multiplies;  // types of gemm nodes that it can run
   bool has_nccl = false;

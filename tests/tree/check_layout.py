@@ -17,6 +17,7 @@ LIBRARY = ["common", "db"]
 IN_PROCESS = ["common (header-only)"]  # never throws, exits, blocks, prints or allocates on a hot path
 RECORDS = ["profiler/spool", "profiler/cuda_records", "profiler/capture_range"]  # collector -> converter
 SCHEDULE = ["planner/schedule"]
+MEASURED = ["db/step", "replay/ranks", "replay/step", "replay/measure"] + SCHEDULE
 ROOMS = {
     "common": [],
     "db": ["common"],
@@ -48,7 +49,17 @@ ROOMS = {
     "profiler/run": LIBRARY + RECORDS + ["profiler/convert"],
     "profiler": LIBRARY + RECORDS + ["db/step", "profiler/convert", "profiler/files", "profiler/import",
                                      "profiler/export", "profiler/summary", "profiler/run"],
-    "replay": LIBRARY + ["db/step", "db/grid"] + SCHEDULE,
+    "replay/ranks": ["common"],
+    "replay/step": LIBRARY + ["db/step", "replay/ranks"] + SCHEDULE,
+    "replay/measure": LIBRARY + ["db/step", "replay/ranks", "replay/step"] + SCHEDULE,
+    "replay/cpu": LIBRARY + MEASURED,
+    "replay/gpu": LIBRARY + MEASURED,
+    "replay/calibrate": LIBRARY + MEASURED + ["replay/cpu"],
+    "replay/gpu/calibrate": LIBRARY + SCHEDULE + ["replay/calibrate", "replay/gpu"],
+    "replay/cuda": ["common", "replay/gpu"],
+    "replay/grid": LIBRARY + ["db/grid"] + MEASURED,
+    "replay": LIBRARY + MEASURED + ["replay/cpu", "replay/gpu", "replay/calibrate", "replay/gpu/calibrate",
+                                   "replay/grid"],
     "reports": LIBRARY + ["db/step", "db/grid"] + SCHEDULE,
     "examples": [],  # a real program that knows nothing of Preserve
 }

@@ -2,16 +2,16 @@
 #include "profiler/convert/cuda/demangle.h"
 
 #include <cxxabi.h>
-#include <fcntl.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+
+#include "common/child_process.h"
+#include "common/error.h"
 
 namespace preserve::cuda {
 namespace {
@@ -44,10 +44,10 @@ void limit_child() {
 }
 
 // Every name behind `from` with a line's end that no name contains: a zero byte.
-[[noreturn]] void write_names(int to, const std::vector<std::string>& names, size_t from) {
+void write_names(const std::vector<std::string>& names, size_t from) {
   limit_child();
-  FILE* out = ::fdopen(to, "w");
-  if (out == nullptr) ::_exit(1);
+  FILE* out = ::fdopen(STDOUT_FILENO, "w");
+  if (out == nullptr) return;
   for (size_t i = from; i < names.size(); ++i) {
     if (!is_mangled(names[i])) continue;
     std::fflush(out);  // should the next one be the last
@@ -57,31 +57,20 @@ void limit_child() {
     std::fputc(0, out);
   }
   std::fflush(out);
-  ::_exit(0);
-}
-
-std::string read_all(int from) {
-  std::string text;
-  char buffer[1 << 16];
-  while (true) {
-    const ssize_t got = ::read(from, buffer, sizeof(buffer));
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return text;
-    text.append(buffer, static_cast<size_t>(got));
-  }
 }
 
 // What a child makes of the names from `from` on. Returns how far it came.
 size_t demangle_from(size_t from, std::vector<std::string>& names) {
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return names.size();
-  const pid_t child = ::fork();
-  if (child == 0) write_names(ends[1], names, from);
-  ::close(ends[1]);
-  const std::string text = child > 0 ? read_all(ends[0]) : std::string();
-  ::close(ends[0]);
-  if (child < 0) return names.size();
-  while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
+  ChildSetup setup;
+  setup.body = [&] { write_names(names, from); };
+  setup.pipe_output = true;
+  std::string text;
+  ChildWatch watch;
+  watch.out = [&](std::string_view piece) { text += piece; };
+  try {
+    Child(setup).wait(watch);
+  } catch (const Error&) {
+    return names.size();  // no process can be started: mangled names are readable enough
   }
   size_t at = 0;
   for (; from < names.size(); ++from) {

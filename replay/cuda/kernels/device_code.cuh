@@ -36,7 +36,7 @@ __device__ inline void end_node(const NodeArgs& node) {
   if (threadIdx.x == 0 && node.slot != nullptr) reduce_max(&node.slot->last, timer_ns());
 }
 
-// Blocks on SMs of the other half leave. Those that leave stay until all have begun, so that the
+// Blocks on SMs of the other half end without work, but only after all have begun, so that the
 // SMs they would free do not attract the rest of the grid; at most 20 us, so that nothing depends
 // on the whole grid fitting at once. The answer is the same for all threads of the block.
 __device__ inline bool stays_on_half(const NodeArgs& node) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Instructions that CUDA C++ has no name for, or none that says exactly this. Everything that is
+// Instructions that CUDA C++ has no name for, or none with exactly this meaning. Everything that is
 // not plain C++ for CUDA is in this file.
 #pragma once
 

@@ -7,7 +7,8 @@ namespace preserve::cuda {
 namespace {
 
 // 4 blocks of 256 threads with 4 loads of 16 bytes each keep 64 KiB per SM in flight, several times
-// what hides the latency of device memory, and leave half of the SM to kernels that run beside.
+// what hides the latency of device memory, and leave half of the SM to kernels that run at the same
+// time.
 constexpr int kReadThreads = 256;
 constexpr int kLoads = 4;
 constexpr uint64_t kPageBytes = kGpuPatternBytes;

@@ -17,7 +17,7 @@ namespace preserve::cuda {
 namespace {
 
 constexpr size_t kMostWorkspaceBytes = size_t{32} << 20;
-constexpr uint32_t kWeightAlignment = 16;  // all that GpuRange promises
+constexpr uint32_t kWeightAlignment = 16;  // all that GpuRange guarantees
 constexpr int64_t kRowBlock = 16;          // rows that 8-bit types may have to be padded to
 
 struct Types {
@@ -221,7 +221,8 @@ MatrixProducts::Library& MatrixProducts::need() {
   if (!library_) library_ = std::make_unique<Library>();
   if (!library_->problem.empty()) {
     throw input_error(
-        "no cuBLASLt: {}; install it, or name the library in PRESERVE_CUBLASLT or a Python "
+        "cannot load cuBLASLt: {}; install it, or name the library in PRESERVE_CUBLASLT or a "
+        "Python "
         "environment's site-packages folder that has it in PRESERVE_SITE_PACKAGES",
         library_->problem);
   }

@@ -27,7 +27,7 @@ class MatrixProducts {
 
   // False where cuBLASLt is missing, or cannot run one for the type on the current device: tried.
   bool can_multiply(GpuElement element);
-  // Chosen once per shape. input_error where there is no cuBLASLt, or no algorithm.
+  // Chosen once per shape. input_error when cuBLASLt or an algorithm is missing.
   const Product& prepare(int64_t m, int64_t n, int64_t k, GpuElement element);
   static Scratch scratch(const Product& product);
   void enqueue(const Product& product, const void* weights, const void* activations, void* result,

@@ -82,7 +82,8 @@ Nccl::Functions& Nccl::need() {
   if (!functions_) functions_ = std::make_unique<Functions>();
   if (!functions_->complete) {
     throw input_error(
-        "no NCCL: {}; install it, or name the library in PRESERVE_NCCL or a Python environment's "
+        "cannot load NCCL: {}; install it, or name the library in PRESERVE_NCCL or a Python "
+        "environment's "
         "site-packages folder that has it in PRESERVE_SITE_PACKAGES",
         functions_->library.problem());
   }

@@ -16,7 +16,7 @@ class Nccl {
   Nccl(const Nccl&) = delete;
   Nccl& operator=(const Nccl&) = delete;
 
-  // All throw input_error where there is no NCCL, naming what was looked for.
+  // All throw input_error when NCCL is missing, naming where it was looked for.
   std::string make_id();
   void join(const std::string& id, int rank, int ranks);
   int version();  // as 22809

@@ -31,7 +31,7 @@ struct Reason {
   unsigned long long bit;
   const char* text;
 };
-// Left out: 0x1 idle, which is no restraint, and 0x2 and 0x100, clocks that somebody chose: the
+// Left out: 0x1 idle, which restrains nothing, and 0x2 and 0x100, clocks chosen by a user: the
 // same in every sample, and often set for the sake of measuring.
 constexpr std::array<Reason, 6> kReasons{{{0x4, "power cap"},
                                           {0x8, "hardware slowdown"},

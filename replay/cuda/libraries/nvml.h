@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the driver's management library says of a GPU. Loaded if there (libnvidia-ml.so.1 comes with
-// the driver); without it, or where it refuses, the fields stay empty.
+// State of a GPU from the driver's management library. Loaded when installed (libnvidia-ml.so.1
+// comes with the driver); without it, or where it refuses, the fields stay empty.
 #pragma once
 
 #include <functional>

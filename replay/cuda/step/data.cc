@@ -10,7 +10,8 @@
 namespace preserve::cuda {
 namespace {
 
-constexpr int kReadBlocksPerSm = 4;  // more gain nothing, and leave no room for what runs beside
+constexpr int kReadBlocksPerSm =
+    4;  // more gain nothing, and leave no room for what runs at the same time
 constexpr uint32_t kMostChunkBytes = 1U << 30;
 constexpr size_t kFillAlignment = 16;
 
@@ -151,7 +152,7 @@ void StepData::set_kernel(const GpuNode& node, Launch& launch) const {
       launch.kernel = prefetch_kernel(node.fetch, node.eviction, half);
       return;
     case GpuNodeKind::stand_in:
-      if (half) throw internal_error("a stand-in wants half of the SMs");
+      if (half) throw internal_error("a stand-in cannot be limited to half of the SMs");
       args.hold_ns = static_cast<uint64_t>(node.hold_ns);
       args.link_words = (static_cast<uint64_t>(node.link_bytes) + 15) / 16;
       args.link_mask = kLinkBufferBytes / 16 - 1;

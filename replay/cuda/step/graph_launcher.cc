@@ -96,7 +96,7 @@ class GraphLauncher : public StepLauncher {
   Nodes last_of(const StepNode& step) const {
     Nodes all;
     for (const int before : step.after) {
-      for (const cudaGraphNode_t node : last_[static_cast<size_t>(before)]) {
+      for (const cudaGraphNode_t node : last_[before]) {
         if (std::find(all.begin(), all.end(), node) == all.end()) all.push_back(node);
       }
     }
@@ -132,7 +132,7 @@ class GraphLauncher : public StepLauncher {
     if (after.size() == 1) PRESERVE_CUDA_CALL(cudaGraphNodeGetType, after[0], &type);
     if (type != cudaGraphNodeTypeKernel) {
       throw input_error(
-          "a library's call that is not one kernel has no start to begin with: use the prefetch as "
+          "the start of a library call of several kernels cannot be an edge: use the prefetch as "
           "a leaf of the graph");
     }
   }

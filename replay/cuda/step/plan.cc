@@ -39,10 +39,10 @@ class Planner {
   }
 
   void add_node(int index) {
-    const GpuNode& node = graph_.nodes[static_cast<size_t>(index)];
+    const GpuNode& node = graph_.nodes[index];
     StepNode step{.node = index, .with_start_of = node.with_start_of, .stream = node.stream};
-    for (const int before : node.after) step.after.push_back(place_[static_cast<size_t>(before)]);
-    NodeSpan& span = plan_.spans[static_cast<size_t>(index)];
+    for (const int before : node.after) step.after.push_back(place_[before]);
+    NodeSpan& span = plan_.spans[index];
     if (is_stamped(node)) {
       step.slot = add_slot(node.wait_before_ns);
       span = {{{step.slot, Moment::start}}, {{step.slot, Moment::end}}};
@@ -56,9 +56,8 @@ class Planner {
   // comes between.
   void find_start(const GpuNode& node, StepNode& step, NodeSpan& span) {
     const bool told = !node.after.empty() && !node.with_start_of &&
-                      std::all_of(step.after.begin(), step.after.end(), [&](int before) {
-                        return plan_.nodes[static_cast<size_t>(before)].slot >= 0;
-                      });
+                      std::all_of(step.after.begin(), step.after.end(),
+                                  [&](int before) { return plan_.nodes[before].slot >= 0; });
     if (!told) {
       StepNode stamp = step;
       stamp.role = StepRole::stamp;
@@ -68,7 +67,7 @@ class Planner {
       step.after = {add(std::move(stamp))};
     }
     for (const int before : step.after) {
-      span.from.push_back({plan_.nodes[static_cast<size_t>(before)].slot, Moment::end});
+      span.from.push_back({plan_.nodes[before].slot, Moment::end});
     }
   }
 
@@ -87,7 +86,7 @@ class Planner {
     add({.role = StepRole::stamp,
          .slot = slot,
          .after = {place},
-         .stream = plan_.nodes[static_cast<size_t>(place)].stream});
+         .stream = plan_.nodes[place].stream});
     span.to.push_back({slot, Moment::begin});
   }
 
@@ -95,7 +94,7 @@ class Planner {
     std::vector<bool> waited_for(plan_.nodes.size());
     for (const StepNode& node : plan_.nodes) {
       if (node.with_start_of) continue;  // its end says nothing about the other's
-      for (const int before : node.after) waited_for[static_cast<size_t>(before)] = true;
+      for (const int before : node.after) waited_for[before] = true;
     }
     StepNode closing{.role = StepRole::closing};
     for (size_t i = 0; i < waited_for.size(); ++i) {
@@ -128,7 +127,7 @@ bool waits_for(const GpuGraph& graph, size_t later, size_t earlier) {
   reached[later] = true;
   for (size_t i = later; i > earlier; --i) {
     if (!reached[i] || graph.nodes[i].with_start_of) continue;
-    for (const int before : graph.nodes[i].after) reached[static_cast<size_t>(before)] = true;
+    for (const int before : graph.nodes[i].after) reached[before] = true;
   }
   return reached[earlier];
 }

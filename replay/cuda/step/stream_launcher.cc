@@ -31,21 +31,21 @@ class StreamLauncher : public StepLauncher {
   }
 
  private:
-  int stream_of(int node) const { return plan_.nodes[static_cast<size_t>(node)].stream; }
+  int stream_of(int node) const { return plan_.nodes[node].stream; }
 
   void check_start(const StepNode& step, int before) const {
     if (stream_of(before) == step.stream) {
       throw internal_error("a node that begins with another needs the other stream");
     }
-    const bool library = data_.launches()[static_cast<size_t>(before)].library != nullptr;
+    const bool library = data_.launches()[before].library != nullptr;
     if (library) {
       throw input_error(
-          "a library's call tells no start to begin with: use the prefetch as a leaf");
+          "the start of a library call cannot be an event: use the prefetch as a leaf");
     }
   }
 
   void launch_node(int index) {
-    const StepNode& step = plan_.nodes[static_cast<size_t>(index)];
+    const StepNode& step = plan_.nodes[index];
     cudaStream_t stream = streams_[step.stream];
     for (const int before : step.after) {
       auto& events = step.with_start_of ? begun_ : ended_;
@@ -57,7 +57,7 @@ class StreamLauncher : public StepLauncher {
       ClosingArgs args = data_.closing();
       launch_kernel(closing_kernel(), 1, &args, stream, nullptr);
     } else {
-      const Launch& launch = data_.launches()[static_cast<size_t>(index)];
+      const Launch& launch = data_.launches()[index];
       if (launch.library) {
         launch.library(stream);
       } else {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <ctime>
 
+#include "common/clock.h"
 #include "common/error.h"
 #include "common/stats.h"
 #include "common/units.h"
@@ -12,7 +13,6 @@
 #include "replay/gpu/calibrate/graphs.h"
 #include "replay/gpu/calibrate/plan.h"
 #include "replay/gpu/calibrate/rounds.h"
-#include "replay/measure/clock.h"
 
 namespace preserve {
 namespace {
@@ -218,7 +218,7 @@ void GpuCalibration::add_victims(CalibrationRounds& rounds) {
   link.fetched_bytes = part_of_l2(facts_, kHeldParts);
   const double rate =
       facts_.host_link_bytes_per_s > 0 ? facts_.host_link_bytes_per_s : kLinkBytesPerS;
-  // As long as the prefetch lasts beside it.
+  // As long as the prefetch that runs with it.
   link.link_bytes = whole_blocks(
       std::llround(static_cast<double>(link.fetched_bytes) * rate / (1e9 * bytes_per_ns_)));
   const GpuIssue& issue = issues_.front();
@@ -262,7 +262,7 @@ GpuCalibrationSamples GpuCalibration::run() {
   issues_ = choose_issues(samples_.grid, samples_.footprints);
   if (!issues_.empty()) run_second();  // where nothing helps there is nothing more to ask
   samples_.after = device_.state();
-  samples_.took_s = static_cast<double>(options_.clock() - start_ns) / 1e9;
+  samples_.took_s = static_cast<double>(options_.clock() - start_ns) / kNsPerS;
   return std::move(samples_);
 }
 

@@ -29,7 +29,7 @@ struct FootprintTimes {
   int64_t bytes = 0;
   Series cold_ns, again_ns;
 };
-// Prefetching `bytes` beside a stand-in that is held for `hold_ns`. Its consumer begins window_ns
+// Prefetching `bytes` during a stand-in that is held for `hold_ns`. Its consumer begins window_ns
 // after it and reads them in read_ns.
 struct WindowTimes {
   GpuIssue issue;
@@ -55,7 +55,7 @@ struct HalfTimes {
   int64_t bytes = 0;
   Series again_ns;
 };
-// How a prefetch comes to run beside a collective: as a leaf of the graph, by an edge that fires
+// How a prefetch comes to run during a collective: as a leaf of the graph, by an edge that fires
 // when the collective has begun, in a second stream without a graph.
 enum class StartWay { leaf, launch_order, side_stream };
 // Growing windows of one way of issuing: by size of what is prefetched, then by hold.
@@ -80,7 +80,7 @@ struct ChaseTimes {
   Series hit_ns, hit_beside_ns, miss_ns, miss_beside_ns;
 };
 struct LeafTimes {
-  int leaves = 0;  // prefetch nodes that nobody waits for
+  int leaves = 0;  // prefetch nodes without dependents
   Series launch_ns, step_ns;
 };
 struct ChainTimes {
@@ -156,7 +156,7 @@ void check_published(const DeviceModel& published, const std::string& path);
 // Copies from it what one GPU alone cannot measure, with a note naming the file.
 void add_published(DeviceModel& device, const DeviceModel& published, const std::string& path);
 
-// What every series says, for device.json: medians, spreads, counts.
+// All series in short, for device.json: medians, spreads, counts.
 std::vector<DeviceMeasurement> measurements_of(const GpuCalibrationSamples& samples);
 
 }  // namespace preserve

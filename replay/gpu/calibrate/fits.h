@@ -14,7 +14,7 @@ Series divided(const Series& left, const Series& right);  // 0 where right is no
 Series rates(int64_t bytes, const Series& dur_ns);        // bytes/s
 Series scaled(Series values, double factor);
 
-// What one leaf adds to the launch or to the step of a chain, with leaves beside as many different
+// What one leaf adds to the launch or to the step of a chain, with leaves next to as many different
 // nodes as were tried. Empty: it was not tried.
 Series added_by_leaf(const GpuCalibrationSamples& samples, Series LeafTimes::*times);
 

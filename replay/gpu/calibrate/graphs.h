@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The experiments of a GPU's calibration as graphs. Slots are numbered as the comment of each says.
+// The experiments of a GPU's calibration as graphs. The comment of each names its slots.
 // Every graph that speaks of cold memory first reads `flush`. Pure.
 #pragma once
 
@@ -19,7 +19,7 @@ GpuGraph memory_read_graph(const CalibrationMemory& memory);                  //
 GpuGraph footprint_graph(const CalibrationMemory& memory, int64_t bytes);     // 0 cold, 1 again
 GpuGraph half_graph(const CalibrationMemory& memory, const HalfTimes& half);  // 0: again
 GpuGraph chain_graph(const CalibrationMemory& memory, int nodes);             // step
-// A chain of reads with leaves beside kLeafPlaces of them in turn: step, launch.
+// A chain of reads with leaves at kLeafPlaces of them in turn: step, launch.
 inline constexpr int kLeafPlaces = 16;
 GpuGraph leaves_graph(const CalibrationMemory& memory, GpuFetch fetch, int leaves);
 

@@ -15,20 +15,17 @@ constexpr double kThrottledProbe = 1.1;
 }  // namespace
 
 std::function<double(const GpuRun&)> op_time(int op) {
-  return [op](const GpuRun& run) { return run.op_ns.at(static_cast<size_t>(op)); };
+  return [op](const GpuRun& run) { return run.op_ns.at(op); };
 }
 
 std::function<double(const GpuRun&)> start_between(int op, int later) {
-  return [op, later](const GpuRun& run) {
-    return run.op_start_ns.at(static_cast<size_t>(later)) -
-           run.op_start_ns.at(static_cast<size_t>(op));
-  };
+  return
+      [op, later](const GpuRun& run) { return run.op_start_ns.at(later) - run.op_start_ns.at(op); };
 }
 
 std::function<double(const GpuRun&)> gap_between(int op, int later) {
-  return [op, later](const GpuRun& run) {
-    return start_between(op, later)(run) - run.op_ns.at(static_cast<size_t>(op));
-  };
+  return
+      [op, later](const GpuRun& run) { return start_between(op, later)(run) - run.op_ns.at(op); };
 }
 
 void CalibrationRounds::add(const GpuGraph& graph, std::vector<Take> takes) {

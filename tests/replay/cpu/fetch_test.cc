@@ -8,12 +8,13 @@
 #include <numeric>
 #include <thread>
 
+#include "common/clock.h"
 #include "common/error.h"
 #include "replay/cpu/fetch_method.h"
 #include "replay/cpu/fetch_window.h"
+#include "replay/cpu/host_cores.h"
 #include "replay/cpu/tensor_memory.h"
-#include "replay/measure/clock.h"
-#include "replay/ranks/host_cores.h"
+#include "tests/support/errors.h"
 
 namespace preserve {
 namespace {
@@ -30,13 +31,10 @@ TEST(FetchMethod, EveryMethodStaysInsideItsBytes) {
 }
 
 TEST(FetchMethod, AnUnknownNameIsRefusedWithTheKnownOnes) {
-  try {
-    find_fetch_method("telepathy");
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), testing::AllOf(testing::HasSubstr("telepathy"),
-                                             testing::HasSubstr("prefetcht0_paced")));
-  }
+  EXPECT_THAT(
+      [] { find_fetch_method("telepathy"); },
+      test::fails_with(ErrorKind::input, testing::AllOf(testing::HasSubstr("telepathy"),
+                                                        testing::HasSubstr("prefetcht0_paced"))));
 }
 
 TEST(TensorMemory, ContentRepeats) {

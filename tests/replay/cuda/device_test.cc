@@ -15,24 +15,16 @@
 #include "replay/cuda/libraries/matrix_product.h"
 #include "replay/cuda/libraries/nccl.h"
 #include "replay/cuda/open_device.h"
+#include "tests/support/errors.h"
 #endif
 
 namespace preserve {
 namespace {
 
+using test::fails_with;
+
 using testing::AllOf;
 using testing::HasSubstr;
-
-std::string input_error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::input) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
-}
 
 #ifdef PRESERVE_GPU_DEVICE
 
@@ -41,9 +33,10 @@ using namespace cuda;
 TEST(CudaDevice, WithoutADriverItSaysSo) {
   if (count_cuda_devices() > 0) GTEST_SKIP() << "this machine has a GPU";
   EXPECT_TRUE(has_cuda());
-  EXPECT_THAT(input_error_of([] { open_cuda_device(0); }),
-              testing::AnyOf(HasSubstr("no NVIDIA driver"), HasSubstr("shows no GPU"),
-                             HasSubstr("update the driver")));
+  EXPECT_THAT([] { open_cuda_device(0); },
+              fails_with(ErrorKind::input, testing::AnyOf(HasSubstr("NVIDIA driver is missing"),
+                                                          HasSubstr("shows no GPU"),
+                                                          HasSubstr("update the driver"))));
 }
 
 TEST(CudaErrors, EachSaysWhatToDo) {
@@ -111,8 +104,9 @@ TEST(CudaNccl, RealLibraryTellsItsVersion) {
 
 TEST(CudaNccl, CollectiveNeedsAGroupAndAKnownName) {
   const Nccl nccl;
-  EXPECT_THAT(input_error_of([&] { nccl.buffers("alltoall", 1024); }),
-              testing::AnyOf(HasSubstr("alltoall"), HasSubstr("nccl.h")));
+  EXPECT_THAT(
+      [&] { nccl.buffers("alltoall", 1024); },
+      fails_with(ErrorKind::input, testing::AnyOf(HasSubstr("alltoall"), HasSubstr("nccl.h"))));
 }
 
 TEST(CudaProducts, WithoutADriverNothingCanBeMultiplied) {
@@ -122,8 +116,8 @@ TEST(CudaProducts, WithoutADriverNothingCanBeMultiplied) {
        {GpuElement::fp16, GpuElement::bf16, GpuElement::fp8, GpuElement::int8}) {
     EXPECT_FALSE(products.can_multiply(element));
   }
-  EXPECT_THAT(input_error_of([&] { products.prepare(1, 4096, 4096, GpuElement::fp16); }),
-              HasSubstr("cublas"));
+  EXPECT_THAT([&] { products.prepare(1, 4096, 4096, GpuElement::fp16); },
+              fails_with(ErrorKind::input, HasSubstr("cublas")));
 }
 
 #else
@@ -131,7 +125,8 @@ TEST(CudaProducts, WithoutADriverNothingCanBeMultiplied) {
 TEST(CudaDevice, BuiltWithoutCudaItSaysSo) {
   EXPECT_FALSE(has_cuda());
   EXPECT_EQ(count_cuda_devices(), 0);
-  EXPECT_THAT(input_error_of([] { open_cuda_device(0); }), HasSubstr("built without CUDA"));
+  EXPECT_THAT([] { open_cuda_device(0); },
+              fails_with(ErrorKind::input, HasSubstr("built without CUDA")));
 }
 
 #endif

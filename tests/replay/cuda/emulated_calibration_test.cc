@@ -29,7 +29,7 @@ test::FakeGpuProperties like(const GpuFacts& facts) {
   return properties;
 }
 
-// The simulated GPU, and beside it a CUDA device that prepares the same graphs and runs each kind
+// The simulated GPU, and a CUDA device that prepares the same graphs and runs each kind
 // of them once.
 class Beside final : public GpuDevice {
  public:
@@ -52,10 +52,10 @@ class Beside final : public GpuDevice {
       for (GpuRange& range : node.ranges) range.address = translated(range.address);
     }
     const int number = fake_.add(graph);
-    const int beside = cuda_.add(there);
+    const int on_cuda = cuda_.add(there);
     ++added_;
-    if (kinds_.insert(shape_of(graph)).second) run_beside(number, beside);
-    cuda_.drop(beside);
+    if (kinds_.insert(shape_of(graph)).second) run_on_cuda(number, on_cuda);
+    cuda_.drop(on_cuda);
     return number;
   }
   void drop(int graph) override { fake_.drop(graph); }
@@ -90,8 +90,8 @@ class Beside final : public GpuDevice {
   }
 
   // Both read the same bytes.
-  void run_beside(int number, int beside) {
-    EXPECT_EQ(cuda_.run(beside, 1).checksum, fake_.run(number, 1).checksum);
+  void run_on_cuda(int number, int on_cuda) {
+    EXPECT_EQ(cuda_.run(on_cuda, 1).checksum, fake_.run(number, 1).checksum);
   }
 
   GpuDevice& cuda_;

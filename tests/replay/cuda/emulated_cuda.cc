@@ -265,7 +265,7 @@ cudaError_t cudaCtxResetPersistingL2Cache() {
   return cudaSuccess;
 }
 
-// Aligned to no more than what CUDA promises.
+// Aligned to no more than CUDA guarantees.
 cudaError_t cudaMalloc(void** address, size_t bytes) {
   if (device.used_bytes() + bytes > kTotalBytes) return cudaErrorMemoryAllocation;
   auto* memory = static_cast<char*>(::operator new (bytes + 256, std::align_val_t{4096}));

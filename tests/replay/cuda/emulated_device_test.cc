@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the emulated CUDA runtime can show beyond tests/gpu/gpu_device_test.cc: that nothing is left
-// behind, and that the order of a step does not hang on luck.
+// What the emulated CUDA runtime can show beyond tests/gpu/gpu_device_test.cc: that nothing leaks,
+// and that the order of a step does not depend on luck.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -10,6 +10,7 @@
 #include "replay/gpu/device.h"
 #include "tests/replay/cuda/emulated_cuda.h"
 #include "tests/replay/cuda/emulated_gpu.h"
+#include "tests/support/errors.h"
 
 namespace preserve {
 namespace {
@@ -71,7 +72,7 @@ TEST(EmulatedDevice, EveryOrderThatTheEdgesAllowGivesTheSame) {
   const auto part = [&](int i) {
     return GpuRange{memory.address + static_cast<GpuAddress>(i) * 65'536, 65'536};
   };
-  // Two layers with prefetches beside their collectives.
+  // Two layers with prefetches during their collectives.
   std::vector<GpuNode> nodes;
   for (int layer = 0; layer < 2; ++layer) {
     const int first = static_cast<int>(nodes.size());
@@ -114,13 +115,8 @@ TEST(EmulatedDevice, ATimerThatIsTooCoarseIsRefused) {
   EXPECT_EQ(open_cuda_device(0)->facts().timer_tick_ns, 1000);
   const size_t before = emulated::live_objects();
   emulated::timer_step_ns = 1'000'000;
-  try {
-    open_cuda_device(0);
-    ADD_FAILURE() << "no error";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::input);
-    EXPECT_THAT(error.what(), testing::HasSubstr("ticks every 1"));
-  }
+  EXPECT_THAT([] { open_cuda_device(0); },
+              test::fails_with(ErrorKind::input, testing::HasSubstr("ticks every 1")));
   EXPECT_EQ(emulated::live_objects(), before);
   emulated::timer_step_ns = 1;
 }

@@ -162,7 +162,7 @@ TEST(CudaStep, StampsWhereLibrariesFollowEachOther) {
 }
 
 TEST(CudaStep, NodeThatWaitsForMoreDoesNotTellTheEnd) {
-  // A collective beside a long kernel; what follows waits for both.
+  // A collective during a long kernel; what follows waits for both.
   const GpuGraph graph{.nodes = {read_of(0), node_of(GpuNodeKind::collective, 1, {0}),
                                  read_of(2, {0}), read_of(3, {1, 2})},
                        .ops = 4};

@@ -3,72 +3,35 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <random>
 
 #include "common/error.h"
 #include "common/stats.h"
-#include "replay/gpu/calibrate/calibrate.h"
-#include "tests/support/fake_gpu.h"
-#include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
+#include "tests/replay/gpu/small_gpu.h"
+#include "tests/support/errors.h"
 
 namespace preserve {
 namespace {
 
+using test::calibrate;
+using test::fails_with;
 using test::FakeGpu;
 using test::FakeGpuProperties;
+using test::few_rounds;
+using test::kBlock;
+using test::kL2;
+using test::kMiB;
+using test::small_gpu;
 using testing::AnyOf;
 using testing::Contains;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-constexpr int64_t kMiB = 1 << 20;
-constexpr int64_t kL2 = kMiB / 8;
-constexpr int64_t kBlock = 512;
-
-// A GPU as small as its simulation is fast, with the proportions of a large one.
-FakeGpuProperties small_gpu() {
-  FakeGpuProperties properties;
-  properties.block_bytes = kBlock;
-  properties.facts.l2_bytes = kL2;
-  properties.facts.persisting_l2_max_bytes = kL2 / 2;
-  properties.facts.persisting_l2_default_bytes = kL2 / 4;
-  properties.facts.free_bytes = 16 * kMiB;
-  properties.effective_l2_bytes = 3 * kL2 / 4;
-  properties.cold_bytes_per_s = 4e9;
-  properties.hot_bytes_per_s = 16e9;
-  return properties;
-}
-
-GpuCalibrateOptions few_rounds(const FakeGpu& gpu) {
-  GpuCalibrateOptions options;
-  options.runs_per_value = 1;
-  options.least_rounds = options.most_rounds = 1;
-  options.every_chunk = false;
-  options.clock = [&gpu] { return gpu.monotonic_ns(); };
-  return options;
-}
-
-DeviceModel calibrate(FakeGpu& gpu) {
-  return device_from(measure_gpu(gpu, few_rounds(gpu)));
-}
 
 const DeviceMeasurement& measured(const DeviceModel& device, const std::string& name) {
   for (const DeviceMeasurement& one : device.measurements) {
     if (one.name == name) return one;
   }
   throw std::runtime_error("no measurement " + name);
-}
-
-std::string error_of(FakeGpu& gpu) {
-  try {
-    calibrate(gpu);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::input);
-    return error.what();
-  }
-  return "accepted";
 }
 
 // What one of the random GPUs does best.
@@ -275,7 +238,7 @@ TEST(GpuCalibrationDevice, WherePrefetchingDoesNothingThereIsNoMethod) {
 TEST(GpuCalibrationDevice, ThrottledRoundsDoNotCount) {
   FakeGpu gpu(small_gpu());
   int runs = 0;
-  // All runs of the second round and some beside it are 1.5 times as slow.
+  // All runs of the second round and some others are 1.5 times as slow.
   gpu.before_run = [&](int) {
     ++runs;
     gpu.slow_down(runs > 300 && runs < 500 ? 1.5 : 1);
@@ -374,30 +337,27 @@ TEST(GpuCalibrationDevice, OtherBytesThanBeforeAreFaultyMemory) {
     if (data == 0) data = gpu.graph(graph).nodes[0].ranges[0].address;
     if (++runs == 700) gpu.corrupt(data);
   };
-  try {
-    calibrate(gpu);
-    FAIL() << "accepted";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::internal);
-    EXPECT_THAT(error.what(), HasSubstr("faulty memory"));
-  }
+  EXPECT_THAT([&] { calibrate(gpu); }, fails_with(ErrorKind::internal, HasSubstr("faulty memory")));
 }
 
 TEST(GpuCalibrationDevice, RefusesWhatCannotBeMeasured) {
   FakeGpuProperties properties = small_gpu();
   properties.facts.mig = true;
   FakeGpu slice(properties);
-  EXPECT_THAT(error_of(slice), HasSubstr("MIG"));
+  EXPECT_THAT([&] { calibrate(slice); }, fails_with(ErrorKind::input, HasSubstr("MIG")));
 
   properties = small_gpu();
   properties.facts.free_bytes = kMiB;
   FakeGpu full(properties);
-  EXPECT_THAT(error_of(full), testing::AllOf(HasSubstr("1.8 MiB"), HasSubstr("1.0 MiB are free")));
+  EXPECT_THAT([&] { calibrate(full); },
+              fails_with(ErrorKind::input,
+                         testing::AllOf(HasSubstr("1.8 MiB"), HasSubstr("1.0 MiB are free"))));
 
   properties = small_gpu();
   properties.facts.l2_bytes = 0;
   FakeGpu cacheless(properties);
-  EXPECT_THAT(error_of(cacheless), HasSubstr("nothing to prefetch into"));
+  EXPECT_THAT([&] { calibrate(cacheless); },
+              fails_with(ErrorKind::input, HasSubstr("nothing to prefetch into")));
 }
 
 bool has_measured(const DeviceModel& device, const std::string& beginning) {
@@ -458,64 +418,6 @@ TEST(GpuCalibrationDevice, ABusyGpuIsNoted) {
   GpuState idle;
   idle.sm_clock_mhz = 1980;
   EXPECT_THAT(busy_sentences(idle), IsEmpty());
-}
-
-// --- the file
-// --------------------------------------------------------------------------------------
-
-class GpuDeviceFile : public testing::Test {
- protected:
-  void write(const DeviceModel& device) {
-    std::ofstream(directory_ / "device.json") << to_json(device);
-  }
-  test::Run tune(std::vector<std::string> more) {
-    more.insert(more.begin(),
-                {PRESERVE_BIN_DIR "/preserve-tune", "--model",
-                 PRESERVE_SOURCE_DIR "/examples/models/stories42m.json", "--tp", "2", "--device",
-                 "device.json", "--allreduce-time", "20us", "-o", "schedule.json"});
-    return test::run_program(more, {}, directory_.path());
-  }
-  test::TemporaryDirectory directory_;
-};
-
-TEST_F(GpuDeviceFile, IsReadBackAsItWas) {
-  FakeGpu gpu(small_gpu());
-  const DeviceModel device = calibrate(gpu);
-  write(device);
-  EXPECT_EQ(to_json(load_device(directory_ / "device.json")), to_json(device));
-}
-
-TEST_F(GpuDeviceFile, PlansAreMadeWithIt) {
-  FakeGpuProperties properties = small_gpu();
-  properties.block_bytes = 4096;
-  properties.facts.l2_bytes = kMiB;
-  properties.effective_l2_bytes = 3 * kMiB / 4;
-  properties.cold_bytes_per_s = 40e9;
-  properties.hot_bytes_per_s = 160e9;
-  FakeGpu gpu(properties);
-  DeviceModel device = calibrate(gpu);
-  write(device);
-  const test::Run without = tune({});
-  EXPECT_EQ(without.exit_code, 2);
-  EXPECT_THAT(without.err, HasSubstr("arithmetic rate"));
-
-  const std::string path = PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json";
-  add_published(device, load_device(path), path);
-  EXPECT_THAT(device.notes, Contains(HasSubstr("h100-sxm.json")));
-  EXPECT_FALSE(device.collectives.empty());
-  write(device);
-  const test::Run run = tune({});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.out, HasSubstr("prefetch"));
-  std::ifstream file(directory_ / "schedule.json");
-  const std::string schedule(std::istreambuf_iterator<char>(file), {});
-  EXPECT_THAT(schedule, HasSubstr("\"" + device.methods.front().name + "\""));
-}
-
-TEST(GpuPublished, MustBeOfAGpu) {
-  DeviceModel published;
-  published.kind = "cpu";
-  EXPECT_THROW(check_published(published, "cpu.json"), Error);
 }
 
 }  // namespace

@@ -154,7 +154,7 @@ TEST(GpuCalibration, WhatTheSamplesWereMadeOfComesOut) {
   EXPECT_NEAR(device.cache_read_bandwidth_bytes_per_s / (kHot * 1e9), 1, 1e-6);
   EXPECT_EQ(device.cache_budget_bytes, 24 * kMiB);
   EXPECT_EQ(device.op_floor_ns, 1500);
-  EXPECT_EQ(device.window_cost_ns, 50);  // of leaves beside one node each
+  EXPECT_EQ(device.window_cost_ns, 50);  // of one leaf at each node
   EXPECT_NEAR(device.slowdown_per_byte_ns, 1700.0 / (16 * kMiB), 1e-9);
   ASSERT_THAT(device.methods, SizeIs(1));  // marked lines survive, but no ramp was measured of them
   EXPECT_NEAR(device.methods[0].bandwidth_bytes_per_s / (kRate * 1e9), 1, 0.02);

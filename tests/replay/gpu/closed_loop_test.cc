@@ -36,11 +36,8 @@ class GpuClosedLoop : public testing::Test {
     world_.count_gpus = [] { return 1; };
     world_.open_gpu = [&](int) { return std::make_unique<FakeGpu>(properties_); };
     world_.run_ranks = [&](const RankLaunch& launch) {
-      ReplayArguments worker;
-      CLI::App app;
-      define_replay(app, worker);
-      app.allow_extras();  // those of every tool
-      app.parse(std::vector<std::string>(launch.arguments.rbegin(), launch.arguments.rend()));
+      ReplayArguments worker = arguments_;
+      worker.worker = launch.arguments.at(1);
       return run_replay(console_, worker, world_);
     };
     console_.configure(true, 0, Console::Color::never);
@@ -71,17 +68,15 @@ class GpuClosedLoop : public testing::Test {
     schedule.trace_path = trace_.string();
     schedule.trace_sha256 = sha256_of_file(trace_);
     std::ofstream(schedule_path) << to_json(schedule);
-    ReplayArguments arguments;
-    arguments.trace = trace_.string();
-    arguments.schedule = schedule_path.string();
-    arguments.output = replay_path.string();
-    arguments.force = arguments.candidates = true;
-    arguments.device = "cuda:0";
-    arguments.time_limit = "20s";  // stops when it is precise, which a simulation soon is
+    arguments_.request = {.trace = trace_.string(), .schedule = schedule_path.string()};
+    arguments_.request.candidates = arguments_.force = true;
+    arguments_.output = replay_path.string();
+    arguments_.device = parse_device("cuda:0");
+    arguments_.measure.time_limit_ns = 20'000'000'000;  // ends when it is precise, so sooner
     testing::internal::CaptureStdout();
     std::string error;
     try {
-      EXPECT_EQ(run_replay(console_, arguments, world_), 0);
+      EXPECT_EQ(run_replay(console_, arguments_, world_), 0);
     } catch (const std::exception& caught) {
       error = caught.what();
     }
@@ -99,6 +94,7 @@ class GpuClosedLoop : public testing::Test {
   std::filesystem::path trace_ = directory_ / "trace.db";
   FoldedStep step_;
   test::FakeGpuProperties properties_;
+  ReplayArguments arguments_;
   ReplayWorld world_;
   Console console_;
 };
@@ -118,10 +114,10 @@ TEST_F(GpuClosedLoop, FindsHowManyThreadBlocksItTakes) {
 
 // Bytes that no cache keeps save nothing.
 TEST_F(GpuClosedLoop, DoesNothingWhereTheCacheKeepsNothing) {
-  const DeviceModel promised = device();
+  const DeviceModel predicted = device();
   properties_.effective_l2_bytes = 64 << 10;
   properties_.facts.persisting_l2_max_bytes = properties_.facts.persisting_l2_default_bytes = 0;
-  ClosedLoop loop(step_, promised, {}, 1);
+  ClosedLoop loop(step_, predicted, {}, 1);
   const Schedule chosen = run(loop);
   EXPECT_EQ(chosen.plan.verdict, PlanVerdict::do_nothing);
   EXPECT_THAT(chosen.plan.reasons.back(), HasSubstr("none of"));

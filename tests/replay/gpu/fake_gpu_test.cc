@@ -115,8 +115,8 @@ TEST_F(FakeGpuTest, TheLinkTakesItsTimeAndSuffersFromPrefetches) {
   FakeGpu gpu(properties_);
   const GpuAddress data = gpu.allocate(8 * kMiB);
   EXPECT_NEAR(run(gpu, {stand_in_node(1000, kMiB)}).op_ns[0], kMiB / 20.0, 1);
-  const GpuRun beside = run(gpu, {stand_in_node(1000, kMiB), prefetch_node(data, 8 * kMiB)});
-  EXPECT_GT(beside.op_ns[0], 1.4 * kMiB / 20.0);
+  const GpuRun both = run(gpu, {stand_in_node(1000, kMiB), prefetch_node(data, 8 * kMiB)});
+  EXPECT_GT(both.op_ns[0], 1.4 * kMiB / 20.0);
 }
 
 TEST_F(FakeGpuTest, EdgesHaveTheirStartLatency) {

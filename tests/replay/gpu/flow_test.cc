@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Calibration, plan and replay on one simulated GPU: what was foretold is what is measured.
+// Calibration, plan and replay on one simulated GPU: the measured gain is the predicted one.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -78,8 +78,8 @@ class GpuFlowTest : public testing::Test {
   std::filesystem::path trace_ = directory_ / "trace.db";
 };
 
-// Of short collectives, behind which prefetches go on, and of long ones.
-TEST_F(GpuFlowTest, TheReplayKeepsWhatTheCalibratedPlanPromises) {
+// Of short collectives, after which prefetches go on, and of long ones.
+TEST_F(GpuFlowTest, TheReplayGainsWhatTheCalibratedPlanPredicts) {
   const DeviceModel device = calibrate();
   for (const int64_t allreduce_ns : {3'000, 20'000}) {
     SCOPED_TRACE(allreduce_ns);
@@ -92,9 +92,9 @@ TEST_F(GpuFlowTest, TheReplayKeepsWhatTheCalibratedPlanPromises) {
     EXPECT_NEAR(record.outcome.fidelity, 1, 0.01);
     EXPECT_EQ(record.measurement.verdict, Verdict::fast);
     EXPECT_NEAR(arms[1].speedup.estimate, schedule.plan.speedup, 0.006);
-    const auto foretold_ns =
+    const auto predicted_ns =
         static_cast<double>(schedule.plan.baseline_step_ns - schedule.plan.prefetch_step_ns);
-    EXPECT_GE(arms[0].median_ns - arms[1].median_ns, 0.95 * foretold_ns);
+    EXPECT_GE(arms[0].median_ns - arms[1].median_ns, 0.95 * predicted_ns);
   }
 }
 

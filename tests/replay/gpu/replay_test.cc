@@ -41,21 +41,15 @@ class GpuReplayTest : public testing::Test {
     world_.run_ranks = [&](const RankLaunch& launch) {
       launched_ranks_ = launch.ranks;
       if (launch.ranks > 1) return 7;  // nobody to run them here
-      ReplayArguments worker;
-      CLI::App app;
-      std::string color;
-      define_replay(app, worker);
-      app.add_option("--color", color);
-      app.add_flag("--quiet");
-      std::vector<std::string> words(launch.arguments.rbegin(), launch.arguments.rend());
-      app.parse(words);
+      ReplayArguments worker = arguments_;
+      worker.worker = launch.arguments.at(1);
       return run_replay(console_, worker, world_);
     };
-    arguments_.trace = trace_.string();
-    arguments_.schedule = schedule_.string();
+    arguments_.request.trace = trace_.string();
+    arguments_.request.schedule = schedule_.string();
     arguments_.output = replay_.string();
-    arguments_.time_limit = "200ms";
-    arguments_.device = "cuda:0";
+    arguments_.measure.time_limit_ns = 200'000'000;
+    arguments_.device = parse_device("cuda:0");
     arguments_.force = true;
     console_.configure(true, 0, Console::Color::never);
   }
@@ -114,7 +108,8 @@ class GpuReplayTest : public testing::Test {
 };
 
 TEST_F(GpuReplayTest, OneGpuMeasuresAllArmsWithStandIns) {
-  arguments_.time_limit = "20s";  // stops when it is precise, which a simulation soon is
+  arguments_.measure.time_limit_ns =
+      20'000'000'000;  // stops when it is precise, which a simulation soon is
   const std::string out = replay();
   EXPECT_EQ(launched_ranks_, 1);
   EXPECT_THAT(out, HasSubstr("Simulated GPU, 1 of 2 ranks with stand-ins for the collectives"));
@@ -149,7 +144,7 @@ TEST_F(GpuReplayTest, FitsOfCollectivesAddTheOverlapArm) {
 
 TEST_F(GpuReplayTest, ACellOfAGridIsTakenFromIt) {
   arguments_.device_file = PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json";
-  arguments_.time_limit = "20s";
+  arguments_.measure.time_limit_ns = 20'000'000'000;
   replay();
   GridCell cell;
   take_results(load_schedule(schedule_), db(), cell);
@@ -178,7 +173,7 @@ TEST_F(GpuReplayTest, TheLinkIsLabelledToo) {
 }
 
 TEST_F(GpuReplayTest, AutoIsWhereTheRecordingRan) {
-  arguments_.device = "auto";
+  arguments_.device = parse_device("auto");
   test::write_synthetic_trace(trace_, spec_, [](TraceDb& trace) {
     trace.add(DeviceRow{.host = "host", .kind = "gpu", .name = "Simulated GPU"});
   });
@@ -204,13 +199,13 @@ TEST_F(GpuReplayTest, AnotherDeviceNeedsLeave) {
 }
 
 TEST_F(GpuReplayTest, RealCollectivesNeedAGpuPerRank) {
-  arguments_.collective = "nccl";
+  arguments_.collectives = Collectives::nccl;
   EXPECT_THAT(refusal(), AllOf(HasSubstr("2 ranks"), HasSubstr("--collective stand-in")));
   gpus_ = 2;
-  arguments_.collective.clear();
+  arguments_.collectives = Collectives::automatic;
   EXPECT_EQ(run_replay(console_, arguments_, world_), 7);
   EXPECT_EQ(launched_ranks_, 2) << "as many GPUs as ranks: one process each";
-  arguments_.collective = "stand-in";
+  arguments_.collectives = Collectives::stand_in;
   replay();
   EXPECT_EQ(launched_ranks_, 1);
 }
@@ -256,18 +251,24 @@ TEST_F(GpuReplayTest, TooLittleMemoryAndSlicesAreRefused) {
   EXPECT_THAT(refusal(), HasSubstr("MIG"));
 }
 
+TEST(DeviceChoice, IsReadStrictly) {
+  EXPECT_EQ(parse_device("auto").kind, DeviceChoice::Kind::automatic);
+  EXPECT_EQ(parse_device("cpu").kind, DeviceChoice::Kind::cpu);
+  EXPECT_EQ(parse_device("cuda").ordinal, 0);
+  EXPECT_EQ(parse_device("cuda:12").kind, DeviceChoice::Kind::gpu);
+  EXPECT_EQ(parse_device("cuda:12").ordinal, 12);
+  for (const char* text :
+       {"", "tpu", "cuda:", "cuda:x", "cuda:1x", "cuda:-1", "cuda:99999999999"}) {
+    EXPECT_THAT([&] { parse_device(text); }, testing::ThrowsMessage<Error>(HasSubstr("cuda:N")));
+  }
+}
+
 TEST_F(GpuReplayTest, OptionsThatMakeNoSenseAreRefused) {
-  arguments_.device = "cuda:x";
-  EXPECT_THAT(refusal(), HasSubstr("cuda:N"));
-  arguments_.device = "cuda:-1";
-  EXPECT_THAT(refusal(), HasSubstr("cuda:N"));
-  arguments_.device = "tpu";
-  EXPECT_THAT(refusal(), HasSubstr("--device"));
-  arguments_.device = "cpu";
-  arguments_.collective = "nccl";
+  arguments_.device = parse_device("cpu");
+  arguments_.collectives = Collectives::nccl;
   EXPECT_THAT(refusal(), HasSubstr("--collective is for GPUs"));
-  arguments_.device = "cuda:3";
-  arguments_.collective.clear();
+  arguments_.device = parse_device("cuda:3");
+  arguments_.collectives = Collectives::automatic;
   EXPECT_THAT(refusal(), HasSubstr("no CUDA device 3"));
 }
 

@@ -13,9 +13,10 @@
 #include <map>
 #include <thread>
 
+#include "common/clock.h"
 #include "common/error.h"
 #include "common/output_file.h"
-#include "replay/measure/clock.h"
+#include "tests/support/errors.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -81,12 +82,7 @@ TEST(Launcher, TheShellOfAnInteractiveAllocationIsNone) {
 
 TEST(Launcher, TasksThatCannotMeetAreRefused) {
   const Environment environment(Variables{{"SLURM_STEP_NUM_TASKS", "4"}});
-  try {
-    find_launcher();
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), HasSubstr("--mpi=pmix"));
-  }
+  EXPECT_THAT([] { find_launcher(); }, test::fails_with("--mpi=pmix"));
 }
 
 class MeasurementLockTest : public testing::Test {
@@ -131,11 +127,11 @@ TEST_F(MeasurementLockTest, WhoWaitsIsToldForWhom) {
 TEST_F(MeasurementLockTest, ALinkIsNotFollowedAndAPipeIsNotWaitedFor) {
   std::ofstream(directory_ / "precious") << "content";
   std::filesystem::create_symlink(directory_ / "precious", path_);
-  EXPECT_THAT(lock_and_leave(), HasSubstr("cannot keep other measurements away"));
+  EXPECT_THAT(lock_and_leave(), HasSubstr("cannot lock out other measurements"));
   EXPECT_EQ(read_text_file(directory_ / "precious"), "content");
   std::filesystem::remove(path_);
   ASSERT_EQ(::mkfifo(path_.c_str(), 0666), 0);
-  EXPECT_THAT(lock_and_leave(), HasSubstr("cannot keep other measurements away"));
+  EXPECT_THAT(lock_and_leave(), HasSubstr("cannot lock out other measurements"));
 }
 
 // In place of mpirun stands a program of the test's own.
@@ -177,13 +173,11 @@ TEST_F(RunRanks, SomebodyIsToldMeanwhile) {
 TEST_F(RunRanks, HungRanksAreEndedWithASentence) {
   mpirun_is("exec sleep 60");
   const int64_t start_ns = monotonic_ns();
-  try {
-    run_ranks({2, false, 1'000'000'000, {}});
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::input);
-    EXPECT_THAT(error.what(), HasSubstr("a rank hangs"));
-  }
+  EXPECT_THAT(
+      [] {
+        run_ranks({2, false, 1'000'000'000, {}});
+      },
+      test::fails_with(ErrorKind::input, HasSubstr("a rank hangs")));
   EXPECT_LT(monotonic_ns() - start_ns, 50'000'000'000);
 }
 

@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
-#include "replay/cpu/collective_buffers.h"
-#include "replay/ranks/ranks.h"
+#include "replay/ranks/collective_buffers.h"
+#include "replay/ranks/group.h"
 
 namespace preserve {
 namespace {

@@ -2,7 +2,7 @@
 // A step small enough to be looked at: qkv, attention (reads KV), allreduce, mlp, allreduce.
 #pragma once
 
-#include "replay/step/step_program.h"
+#include "replay/step/program.h"
 
 namespace preserve::test {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "replay/cpu/collective_buffers.h"
+#include "replay/ranks/collective_buffers.h"
 
 #include <algorithm>
 #include <map>
@@ -7,7 +7,7 @@
 #include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
-#include "replay/ranks/ranks.h"
+#include "replay/ranks/group.h"
 
 namespace preserve {
 namespace {

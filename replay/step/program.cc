@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "replay/step/step_program.h"
+#include "replay/step/program.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,7 +8,7 @@
 #include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
-#include "replay/ranks/ranks.h"
+#include "replay/ranks/group.h"
 
 namespace preserve {
 namespace {
@@ -47,12 +47,12 @@ void add_accesses(const StepOp& op, StepProgram& program, const FoldedStep& step
   for (const StepAccess& access : op.accesses) {
     if (access.tensor < 0 || static_cast<size_t>(access.tensor) >= step.tensors.size() ||
         access.offset_bytes < 0 || access.bytes < 0) {
-      throw input_error("operator \"{}\" of {} has an access that makes no sense",
-                        printable(op.name), step.trace_file);
+      throw input_error("operator \"{}\" of {} has an invalid access", printable(op.name),
+                        step.trace_file);
     }
     if (access.bytes == 0) continue;
-    const StepTensor& tensor = step.tensors[static_cast<size_t>(access.tensor)];
-    int64_t& size = program.tensors[static_cast<size_t>(access.tensor)].bytes;
+    const StepTensor& tensor = step.tensors[access.tensor];
+    int64_t& size = program.tensors[access.tensor].bytes;
     size = std::max(size, checked_add(access.offset_bytes, access.bytes,
                                       fmt::format("{}: the end of \"{}\"", step.trace_file,
                                                   printable(tensor.name))));

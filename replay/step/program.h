@@ -52,7 +52,7 @@ StepProgram program_of(const FoldedStep& step);
 // meet in their collectives when they run the same program.
 bool same_operators(const StepProgram& a, const StepProgram& b);
 
-// overlap: each collective in pieces beside the pieces of the operator before it; GPU only.
+// overlap: each collective in pieces while the next piece of the operator before it runs; GPU only.
 enum class ArmKind { baseline, plan, null_plan, useless, hot, overlap };
 
 struct ArmWindow {

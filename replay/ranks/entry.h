@@ -5,7 +5,7 @@
 #include <functional>
 
 #include "common/cli.h"
-#include "replay/ranks/ranks.h"
+#include "replay/ranks/group.h"
 
 namespace preserve {
 

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "replay/step/step_executor.h"
+#include "replay/step/rank_executor.h"
 
 #include <utility>
 
 namespace preserve {
 
-StepExecutor::StepExecutor(const Ranks& ranks, StepProgram program,
+RankExecutor::RankExecutor(const Ranks& ranks, StepProgram program,
                            const std::vector<ReplayArm>& arms)
     : ranks_(ranks), program_(std::move(program)), last_steps_(arms.size()) {
   for (const ReplayArm& arm : arms) names_.push_back(arm.name);
 }
 
-void StepExecutor::remember(size_t arm, std::vector<float> op_ns, int64_t fetched_bytes,
+void RankExecutor::remember(size_t arm, std::vector<float> op_ns, int64_t fetched_bytes,
                             std::vector<OpInterval> last_step) {
   op_ns_.push_back(std::move(op_ns));
   fetched_bytes_.push_back(fetched_bytes);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "replay/ranks/host_cores.h"
+#include "replay/cpu/host_cores.h"
 
 #include <hwloc.h>
 #include <pthread.h>

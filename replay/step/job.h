@@ -4,18 +4,17 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "planner/schedule/schedule.h"
-#include "replay/step/step_program.h"
+#include "replay/step/program.h"
 
 namespace preserve {
 
 struct ReplayRequest {
-  std::filesystem::path trace, schedule;
+  std::string trace, schedule;             // files
   std::optional<int64_t> link_latency_ns;  // as asked for; nothing: the schedule's
   bool candidates = false;
   bool oversubscribe = false;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "replay/step/replay_job.h"
+#include "replay/step/job.h"
 
 #include <algorithm>
 
@@ -21,11 +21,11 @@ void require_link(const ReplayRequest& request, const Schedule& schedule) {
   throw input_error(
       "--link asks for {}, but {} was planned for {}: tune again with the same --link, or leave it "
       "out here",
-      text(*request.link_latency_ns), request.schedule.string(), text(schedule.link_latency_ns));
+      text(*request.link_latency_ns), request.schedule, text(schedule.link_latency_ns));
 }
 
 StepProgram program_of_rank(const TraceDb& db, int64_t rank, const std::vector<int64_t>& recorded,
-                            const std::filesystem::path& schedule_path, ReplayJob& job) {
+                            const std::string& schedule_path, ReplayJob& job) {
   const int64_t planned = job.schedule.rank;
   if (rank == planned) return job.program;
   if (std::find(recorded.begin(), recorded.end(), rank) == recorded.end()) {
@@ -39,8 +39,9 @@ StepProgram program_of_rank(const TraceDb& db, int64_t rank, const std::vector<i
     check_schedule(job.schedule, schedule_path, step);  // its tensors may be smaller ones
     return own;
   }
-  job.warnings.push_back(fmt::format(
-      "rank {} recorded other operators than rank {}; it replays that one's step", rank, planned));
+  job.warnings.push_back(
+      fmt::format("rank {} recorded other operators than rank {}; it replays the step of rank {}",
+                  rank, planned, planned));
   return job.program;
 }
 
@@ -70,8 +71,7 @@ ReplayJob load_job(const ReplayRequest& request, std::optional<int64_t> rank) {
   }
   if (job.arms[1].windows.empty()) {
     job.warnings.emplace_back(
-        "the schedule fetches nothing: arm prefetch is the baseline once more, and shows the "
-        "noise");
+        "the schedule fetches nothing: arm prefetch equals the baseline and shows the noise");
   }
   return job;
 }

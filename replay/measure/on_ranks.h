@@ -6,14 +6,14 @@
 
 #include "replay/measure/measure.h"
 #include "replay/measure/replay_db.h"
-#include "replay/step/replay_job.h"
-#include "replay/step/step_executor.h"
+#include "replay/step/job.h"
+#include "replay/step/rank_executor.h"
 
 namespace preserve {
 
 // Measures an executor that has not run yet. On rank 0 the whole record without its device,
 // elsewhere only the measurement. Collective over all ranks.
-ReplayRecord measure_on_ranks(const Ranks& ranks, StepExecutor& executor, const ReplayJob& job,
+ReplayRecord measure_on_ranks(const Ranks& ranks, RankExecutor& executor, const ReplayJob& job,
                               const std::string& host, const MeasureOptions& options);
 
 }  // namespace preserve

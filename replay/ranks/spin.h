@@ -10,15 +10,15 @@
 
 namespace preserve {
 
-// Keeps the core busy: sleeping would let it clock down or be given to somebody else.
+// Keeps the core busy: sleeping would let it clock down or be given to another thread.
 inline void spin_until(int64_t end_ns) {
   while (monotonic_ns() < end_ns) {
   }
 }
 
-// For loops that wait for another thread or process. Once in kLooks it offers the core to whoever
-// may have to run on the same one: free where nobody else wants the core, and without it ranks that
-// share a core under a real-time policy would wait for ever.
+// For loops that wait for another thread or process. Once in kLooks it offers the core to other
+// threads: that costs nothing where no other thread needs it, and without it ranks that share a
+// core under a real-time policy would wait for ever.
 class SpinWait {
  public:
   void again() {

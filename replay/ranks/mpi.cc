@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // The module libpreserve_mpi.so: ranks that talk over MPI.
-#include "replay/ranks/ranks_mpi.h"
+#include "replay/ranks/mpi.h"
 
 #include <mpi.h>
 
 #include <algorithm>
 #include <cstdlib>
 
+#include "common/clock.h"
 #include "common/error.h"
 #include "common/text.h"
-#include "replay/cpu/collective_buffers.h"
-#include "replay/measure/clock.h"
-#include "replay/ranks/ranks.h"
+#include "replay/ranks/collective_buffers.h"
+#include "replay/ranks/group.h"
 
 namespace preserve {
 namespace {
@@ -194,7 +194,7 @@ std::unique_ptr<RankCollective> MpiRanks::collective(const std::string& function
 }
 
 double MpiRanks::test_cost_ns(int looks) const {
-  // A receive that nobody answers stays incomplete until it is cancelled.
+  // A receive without a sender stays incomplete until it is cancelled.
   constexpr int kTag = 4242;
   char byte = 0;
   MPI_Request request = MPI_REQUEST_NULL;

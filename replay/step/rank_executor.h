@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// An executor that rebuilds a StepProgram on this rank's device, and what it remembers of every run
-// besides the step's time. Everything after the measurement needs only this, whatever the device.
+// An executor that rebuilds a StepProgram on this rank's device, and what it records of every run
+// in addition to the step's time. Everything after the measurement needs only this, whatever the
+// device.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "replay/ranks/ranks.h"
+#include "replay/ranks/group.h"
 #include "replay/step/executor.h"
-#include "replay/step/step_program.h"
+#include "replay/step/program.h"
 
 namespace preserve {
 
@@ -16,7 +17,7 @@ struct OpInterval {
   int64_t start_ns = 0, end_ns = 0;
 };
 
-class StepExecutor : public Executor {
+class RankExecutor : public Executor {
  public:
   const StepProgram& program() const { return program_; }
   // Of this rank. Operator times of the n-th run() after construction, mean over its timed steps.
@@ -26,7 +27,7 @@ class StepExecutor : public Executor {
   const std::vector<OpInterval>& last_step(size_t arm) const { return last_steps_[arm]; }
 
  protected:
-  StepExecutor(const Ranks& ranks, StepProgram program, const std::vector<ReplayArm>& arms);
+  RankExecutor(const Ranks& ranks, StepProgram program, const std::vector<ReplayArm>& arms);
 
   const Ranks& ranks() const { return ranks_; }
   // do_run() ends with this.

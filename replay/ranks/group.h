@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The processes of a replay or calibration, one per rank, and what they say to each other outside
+// The processes of a replay or calibration, one per rank, and what they exchange outside
 // the timed regions; and the recorded collectives, repeated for real inside them. One process alone
-// needs nothing; several talk over MPI, which lives in a module of its own (ranks_mpi.cc), so that
+// needs nothing; several talk over MPI, which lives in a module of its own (mpi.cc), so that
 // the tools start where no MPI is installed.
 #pragma once
 
@@ -57,15 +57,15 @@ class Ranks {
   // Texts of all ranks, on every rank.
   virtual std::vector<std::string> all_texts(const std::string& text) const = 0;
 
-  // `bytes` of one rank. input_error naming the function when it is none that can be repeated.
+  // `bytes` of one rank. input_error naming the function when it cannot be repeated.
   virtual std::unique_ptr<RankCollective> collective(const std::string& function,
                                                      int64_t bytes) const = 0;
   // Cost of one look at a collective that is not complete, ns per look.
   virtual double test_cost_ns(int looks) const = 0;
 };
 
-// A process that has nobody to talk to. Its collectives move one rank's bytes and are complete when
-// the call returns, so what it looks at in a window is the clock.
+// The only process of its replay. Its collectives move one rank's bytes and are complete when
+// the call returns, so its windows are timed by the clock.
 class LoneRank final : public Ranks {
  public:
   int rank() const override { return 0; }
@@ -87,7 +87,7 @@ class LoneRank final : public Ranks {
 };
 
 // This process as one of those that a launcher started. One per process: MPI from here until it is
-// destroyed. input_error naming the package when there is no MPI here.
+// destroyed. input_error naming the package when MPI is not installed.
 std::unique_ptr<Ranks> join_mpi_ranks();
 
 }  // namespace preserve

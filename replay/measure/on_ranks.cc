@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "replay/ranks/replay_ranks.h"
+#include "replay/measure/on_ranks.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
 
+#include "common/clock.h"
 #include "common/stats.h"
 #include "common/units.h"
-#include "replay/measure/clock.h"
 
 namespace preserve {
 namespace {
 
 // Median and spread of every operator of this rank, arm by arm, then all ranks' on rank 0.
-OpTimes gather_op_times(const Ranks& ranks, const StepExecutor& executor,
+OpTimes gather_op_times(const Ranks& ranks, const RankExecutor& executor,
                         const Measurement& measurement, size_t first_sample) {
   OpTimes times;
   times.arms = measurement.arms.size();
@@ -53,7 +53,7 @@ OpTimes gather_op_times(const Ranks& ranks, const StepExecutor& executor,
 }
 
 std::vector<std::vector<OpInterval>> gather_steps(const Ranks& ranks,
-                                                  const StepExecutor& executor) {
+                                                  const RankExecutor& executor) {
   const size_t arms = executor.arms().size();
   const size_t ops = executor.program().ops.size();
   std::vector<double> mine;
@@ -76,7 +76,7 @@ std::vector<std::vector<OpInterval>> gather_steps(const Ranks& ranks,
   return steps;
 }
 
-double mean_fetched_bytes(const StepExecutor& executor, const Measurement& measurement, size_t arm,
+double mean_fetched_bytes(const RankExecutor& executor, const Measurement& measurement, size_t arm,
                           size_t first_sample) {
   double bytes = 0;
   int64_t counted = 0;
@@ -90,7 +90,7 @@ double mean_fetched_bytes(const StepExecutor& executor, const Measurement& measu
 
 }  // namespace
 
-ReplayRecord measure_on_ranks(const Ranks& ranks, StepExecutor& executor, const ReplayJob& job,
+ReplayRecord measure_on_ranks(const Ranks& ranks, RankExecutor& executor, const ReplayJob& job,
                               const std::string& host, const MeasureOptions& options) {
   const size_t first_sample = 1;  // measure() starts with one run to size the samples
   ReplayRecord record;

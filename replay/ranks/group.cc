@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "replay/ranks/ranks.h"
+#include "replay/ranks/group.h"
 
 #include <dlfcn.h>
 
@@ -8,10 +8,10 @@
 #include <filesystem>
 #include <string_view>
 
+#include "common/clock.h"
 #include "common/error.h"
-#include "replay/cpu/collective_buffers.h"
-#include "replay/measure/clock.h"
-#include "replay/ranks/ranks_mpi.h"
+#include "replay/ranks/collective_buffers.h"
+#include "replay/ranks/mpi.h"
 
 namespace preserve {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "replay/step/step_program.h"
+#include "replay/step/program.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,27 +11,19 @@
 
 #include "common/error.h"
 #include "replay/cpu/replay.h"
-#include "replay/step/replay_job.h"
+#include "replay/step/job.h"
 #include "tests/replay/step/simple_schedule.h"
+#include "tests/support/errors.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
 
+using test::fails_with;
+
 using testing::Contains;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-std::string refusal(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::input);
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was refused";
-  return {};
-}
 
 class StepProgramTest : public testing::Test {
  protected:
@@ -131,19 +123,19 @@ TEST_F(StepProgramTest, OverlappingOperatorsAreSaid) {
 TEST_F(StepProgramTest, NonsenseIsRefused) {
   FoldedStep bad = step_;
   bad.ops[0].dur_ns = std::numeric_limits<double>::quiet_NaN();
-  EXPECT_THAT(refusal([&] { program_of(bad); }), HasSubstr(bad.ops[0].name));
+  EXPECT_THAT([&] { program_of(bad); }, fails_with(ErrorKind::input, HasSubstr(bad.ops[0].name)));
   bad = step_;
   bad.ops[0].accesses.push_back({1 << 20, 0, 64, AccessMode::read, 1, "test"});
-  EXPECT_THAT(refusal([&] { program_of(bad); }), HasSubstr("makes no sense"));
+  EXPECT_THAT([&] { program_of(bad); }, fails_with(ErrorKind::input, HasSubstr("invalid access")));
   bad = step_;
   bad.ops[0].accesses.push_back({0, INT64_MAX, 64, AccessMode::read, 1, "test"});
-  refusal([&] { program_of(bad); });
+  EXPECT_THROW(program_of(bad), Error);
   bad = step_;
   bad.tensors[0].bytes = bad.tensors[1].bytes = INT64_MAX;
-  refusal([&] { program_of(bad); });
+  EXPECT_THROW(program_of(bad), Error);
   bad = step_;
   bad.ops.clear();
-  EXPECT_THAT(refusal([&] { program_of(bad); }), HasSubstr("no operators"));
+  EXPECT_THAT([&] { program_of(bad); }, fails_with(ErrorKind::input, HasSubstr("no operators")));
 }
 
 TEST_F(StepProgramTest, ArmsAreTheScheduleAndItsControls) {
@@ -186,14 +178,16 @@ TEST_F(StepProgramTest, AScheduleThatDoesNotFitIsRefusedWithItsFile) {
   ReplayRequest request;
   request.trace = trace_;
   request.schedule = path;
-  EXPECT_THAT(refusal([&] { load_job(request, std::nullopt); }),
-              testing::AllOf(HasSubstr("schedule.json"), HasSubstr("fetches")));
+  EXPECT_THAT([&] { load_job(request, std::nullopt); },
+              fails_with(ErrorKind::input,
+                         testing::AllOf(HasSubstr("schedule.json"), HasSubstr("fetches"))));
 }
 
 TEST_F(StepProgramTest, SizesBeyondAllMemoryNameTheirFile) {
   for (StepTensor& tensor : step_.tensors) tensor.bytes = std::numeric_limits<int64_t>::max() / 2;
-  EXPECT_THAT(refusal([&] { program_of(step_); }),
-              testing::AllOf(HasSubstr("trace.db"), HasSubstr("size of all tensors")));
+  EXPECT_THAT([&] { program_of(step_); },
+              fails_with(ErrorKind::input,
+                         testing::AllOf(HasSubstr("trace.db"), HasSubstr("size of all tensors"))));
 }
 
 TEST_F(StepProgramTest, RanksWithOtherOperatorsAreRecognised) {
@@ -224,11 +218,12 @@ TEST_F(StepProgramTest, AJobKnowsItsMemoryAndItsCores) {
   const CpuPlan plan = plan_for_cpu(job, request, small_host());
   EXPECT_GE(plan.memory_bytes, job.program.tensor_bytes + job.arms[3].planned_bytes);
   EXPECT_NO_THROW(require_cores(plan, request, small_host(), 2));
-  EXPECT_THAT(refusal([&] { require_cores(plan, request, small_host(), 3); }),
-              HasSubstr("--oversubscribe"));
+  EXPECT_THAT([&] { require_cores(plan, request, small_host(), 3); },
+              fails_with(ErrorKind::input, HasSubstr("--oversubscribe")));
   request.oversubscribe = true;
   EXPECT_NO_THROW(require_cores(plan, request, small_host(), 3));
-  EXPECT_THAT(refusal([&] { require_memory(plan, int64_t{1} << 30); }), HasSubstr("per rank"));
+  EXPECT_THAT([&] { require_memory(plan, int64_t{1} << 30); },
+              fails_with(ErrorKind::input, HasSubstr("per rank")));
 }
 
 TEST_F(StepProgramTest, ASpareCoreCountsAsACore) {
@@ -240,8 +235,8 @@ TEST_F(StepProgramTest, ASpareCoreCountsAsACore) {
   request.trace = trace_;
   request.schedule = path;
   const CpuPlan cpu = plan_for_cpu(load_job(request, std::nullopt), request, small_host());
-  EXPECT_THAT(refusal([&] { require_cores(cpu, request, small_host(), 2); }),
-              HasSubstr("spare core"));
+  EXPECT_THAT([&] { require_cores(cpu, request, small_host(), 2); },
+              fails_with(ErrorKind::input, HasSubstr("spare core")));
 }
 
 TEST_F(StepProgramTest, AnyArmMayNeedTheSpareCore) {
@@ -268,14 +263,13 @@ TEST_F(StepProgramTest, AMethodThatNoProcessorHasIsRefusedInAnyArm) {
   request.candidates = true;
   schedule_.candidates[0].method = IssueMethod{"bulk_l2", "spare", 0, 0, "normal", "after"};
   std::ofstream(path) << to_json(schedule_);
-  EXPECT_THAT(
-      refusal([&] { plan_for_cpu(load_job(request, std::nullopt), request, small_host()); }),
-      HasSubstr("bulk_l2"));
+  EXPECT_THAT([&] { plan_for_cpu(load_job(request, std::nullopt), request, small_host()); },
+              fails_with(ErrorKind::input, HasSubstr("bulk_l2")));
   schedule_.candidates[0].method = IssueMethod{"load", "consumer", 0, 0, "last", "after"};
   std::ofstream(path) << to_json(schedule_);
   EXPECT_THAT(
-      refusal([&] { plan_for_cpu(load_job(request, std::nullopt), request, small_host()); }),
-      testing::AllOf(HasSubstr("prefetch-1"), HasSubstr("eviction")));
+      [&] { plan_for_cpu(load_job(request, std::nullopt), request, small_host()); },
+      fails_with(ErrorKind::input, testing::AllOf(HasSubstr("prefetch-1"), HasSubstr("eviction"))));
 }
 
 TEST_F(StepProgramTest, TheLinkMustBeTheSchedules) {
@@ -290,8 +284,9 @@ TEST_F(StepProgramTest, TheLinkMustBeTheSchedules) {
       plan_for_cpu(load_job(request, std::nullopt), request, small_host()).options.link_latency_ns,
       200'000);
   request.link_latency_ns = 100'000;
-  EXPECT_THAT(refusal([&] { load_job(request, std::nullopt); }),
-              testing::AllOf(HasSubstr("100.00 us"), HasSubstr("200.00 us")));
+  EXPECT_THAT(
+      [&] { load_job(request, std::nullopt); },
+      fails_with(ErrorKind::input, testing::AllOf(HasSubstr("100.00 us"), HasSubstr("200.00 us"))));
 }
 
 TEST_F(StepProgramTest, AnUnknownMethodIsRefusedOnlyWhenItIsNeeded) {
@@ -302,9 +297,8 @@ TEST_F(StepProgramTest, AnUnknownMethodIsRefusedOnlyWhenItIsNeeded) {
   test::SimplePlan plan;
   plan.method = "bulk_l2";
   test::write_simple_schedule(path, trace_, plan);
-  EXPECT_THAT(
-      refusal([&] { plan_for_cpu(load_job(request, std::nullopt), request, small_host()); }),
-      HasSubstr("bulk_l2"));
+  EXPECT_THAT([&] { plan_for_cpu(load_job(request, std::nullopt), request, small_host()); },
+              fails_with(ErrorKind::input, HasSubstr("bulk_l2")));
   plan.bytes_per_window = 0;
   test::write_simple_schedule(path, trace_, plan);
   const ReplayJob job = load_job(request, std::nullopt);

@@ -16,7 +16,7 @@ struct HostCores {
   int64_t cache_bytes = 0;        // last-level cache of the first core; 0: hwloc knows none
   int64_t cache_cores = 0;        // usable cores that share it
   int64_t private_cache_bytes = 0;  // the level above it, 0 when there is none
-  std::string clock_note;           // what the kernel says about the clock of the first core
+  std::string clock_note;           // clock of the first core as the kernel reports it
 };
 
 HostCores find_host_cores();

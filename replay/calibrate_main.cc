@@ -4,8 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -18,25 +16,26 @@
 #include "common/units.h"
 #include "planner/schedule/device.h"
 #include "replay/calibrate/cpu.h"
+#include "replay/device_choice.h"
 #include "replay/gpu/calibrate/calibrate.h"
+#include "replay/ranks/entry.h"
 #include "replay/ranks/launch.h"
-#include "replay/ranks/rank_main.h"
 
 namespace preserve {
 namespace {
 
 constexpr int64_t kQuickTimeNs = 1'200'000'000;
 constexpr int64_t kQuickGpuTimeNs = 15'000'000'000;
-constexpr std::string_view kCuda = "cuda:";
 
 struct Arguments {
   std::string output = "device.json";
   bool force = false;
   int ranks = 0;  // 0: half the cores
-  std::string device = "cpu";
+  DeviceChoice device;
   bool quick = false;
-  std::string published;  // a device file; empty: none
-  std::string worker;     // where the rank processes write
+  std::string published;           // a device file; empty: none
+  std::string worker;              // where the rank processes write
+  std::vector<std::string> words;  // the command line itself: workers get it once more
 };
 
 void define(CLI::App& app, Arguments& arguments) {
@@ -46,8 +45,10 @@ void define(CLI::App& app, Arguments& arguments) {
   app.add_option("--ranks", arguments.ranks,
                  "Ranks that will share the cache; all are measured at once [half the cores]")
       ->check(CLI::Range(1, 4096));
-  app.add_option("--device", arguments.device, "What to measure: cpu, or cuda:N for a GPU")
-      ->capture_default_str();
+  app.add_option_function<std::string>(
+         "--device", [&](const std::string& text) { arguments.device = parse_device(text); },
+         "What to measure: cpu, or cuda:N for a GPU")
+      ->default_str("cpu");
   app.add_flag("--quick", arguments.quick, "Fewer repetitions: about a third of the time");
   app.add_option("--published", arguments.published,
                  "Device file with what one GPU cannot measure: arithmetic rates, collectives");
@@ -79,22 +80,7 @@ CalibrateOptions options_of(const Arguments& arguments) {
   return options;
 }
 
-// The N of cuda:N; nothing for the CPU.
-std::optional<int> cuda_ordinal(const Arguments& arguments) {
-  if (arguments.device == "cpu") return std::nullopt;
-  int ordinal = 0;
-  const std::string& text = arguments.device;
-  const char* begin = text.data() + std::min(kCuda.size(), text.size());
-  const auto [end, error] = std::from_chars(begin, text.data() + text.size(), ordinal);
-  if (!text.starts_with(kCuda) || error != std::errc() || end != text.data() + text.size() ||
-      ordinal < 0) {
-    throw usage_error("--device {}: it is cpu, or cuda: and the number of a GPU (cuda:0)",
-                      printable(text));
-  }
-  return ordinal;
-}
-
-// What does not go together, and --published, before anything is measured.
+// Refuses options that exclude each other and loads --published, before anything is measured.
 std::optional<DeviceModel> check_gpu_arguments(const Arguments& arguments) {
   if (arguments.ranks > 0) {
     throw usage_error("--ranks is for --device cpu: a GPU is measured by one process");
@@ -102,9 +88,9 @@ std::optional<DeviceModel> check_gpu_arguments(const Arguments& arguments) {
   const std::optional<Launcher> launcher = find_launcher();
   if (launcher && launcher->ranks.value_or(2) > 1) {
     throw usage_error(
-        "a GPU is measured by one process: start preserve-calibrate --device {} "
+        "a GPU is measured by one process: start preserve-calibrate --device cuda:{} "
         "without mpirun or srun",
-        arguments.device);
+        arguments.device.ordinal);
   }
   if (arguments.published.empty()) return std::nullopt;
   refuse_input_as_output(arguments.output, {arguments.published});
@@ -131,11 +117,12 @@ void print_gpu_summary(const DeviceModel& device, FILE* stream) {
              format_rate(best.hit_read_bandwidth_bytes_per_s));
 }
 
-int run_gpu(Console& console, const Arguments& arguments, int ordinal) {
+int run_gpu(Console& console, const Arguments& arguments) {
+  const int ordinal = arguments.device.ordinal;
   const std::optional<DeviceModel> published = check_gpu_arguments(arguments);
   if (published) check_published(*published, arguments.published);
   OutputFile output(arguments.output, arguments.force);
-  // What is missing is said at once, not after another's measurement.
+  // What is missing is reported at once, not after waiting for another measurement.
   if (count_cuda_devices() <= ordinal) open_cuda_device(ordinal);
   const MeasurementLock lock([&](const std::string& text) { console.info(text); });
   const std::unique_ptr<GpuDevice> gpu = open_cuda_device(ordinal);
@@ -196,8 +183,8 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
   }
   if (ranks > cores) {
     console.warn(
-        fmt::format("{} on {}: the ranks take turns, so the result is no measurement of this "
-                    "machine",
+        fmt::format("{} share {}: the result does not describe this "
+                    "machine (oversubscribed)",
                     count_of(ranks, "rank"), count_of(cores, "usable core")));
   }
   const MeasurementLock lock([&](const std::string& text) { console.info(text); });
@@ -210,13 +197,10 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
   RankLaunch start;
   start.ranks = ranks;
   start.crowded = ranks > cores;
-  start.patience_ns = patience_ns(options_of(arguments).time_limit_ns);
-  start.arguments = {"--worker", target.string(), "--color", "never"};
-  if (arguments.quick) start.arguments.emplace_back("--quick");
-  start.waiting = [&](int64_t spent_ns) {
-    console.progress("measuring", static_cast<double>(spent_ns),
-                     static_cast<double>(options_of(arguments).time_limit_ns));
-  };
+  const int64_t limit_ns = options_of(arguments).time_limit_ns;
+  start.patience_ns = patience_ns(limit_ns);
+  start.arguments = worker_arguments(arguments.words, target);
+  start.waiting = progress_of(console, limit_ns);
   const int code = run_ranks(start);
   console.clear_progress();
   if (code != 0) return code;
@@ -239,7 +223,10 @@ int run(Console& console, const Arguments& arguments) {
     end_with_parent();
     return measure(console, arguments, nullptr);
   }
-  if (const auto ordinal = cuda_ordinal(arguments)) return run_gpu(console, arguments, *ordinal);
+  if (arguments.device.kind == DeviceChoice::Kind::automatic) {
+    throw usage_error("--device auto is for replays: say cpu or cuda:N");
+  }
+  if (arguments.device.kind == DeviceChoice::Kind::gpu) return run_gpu(console, arguments);
   if (!arguments.published.empty()) {
     throw usage_error("--published is for a GPU: --device cuda:0");
   }
@@ -263,6 +250,7 @@ int run(Console& console, const Arguments& arguments) {
 int main(int argc, char** argv) {
   using namespace preserve;
   Arguments arguments;
+  arguments.words.assign(argv + 1, argv + argc);
   ToolInfo info;
   info.name = "preserve-calibrate";
   info.purpose = "Measure what caches, memory and prefetching of this machine can do.";

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "replay/ranks/rank_main.h"
+#include "replay/ranks/entry.h"
 
 #include "common/error.h"
 #include "replay/ranks/launch.h"
