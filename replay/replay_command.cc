@@ -22,8 +22,6 @@
 #include "replay/step/job.h"
 
 namespace preserve {
-namespace {
-
 const char* to_string(Collectives collectives) {
   switch (collectives) {
     case Collectives::automatic:
@@ -35,6 +33,8 @@ const char* to_string(Collectives collectives) {
   }
   return "stand-in";
 }
+
+namespace {
 
 std::map<std::string, std::string> meta_of(const ReplayArguments& arguments, const ReplayJob& job) {
   const Schedule& schedule = job.schedule;

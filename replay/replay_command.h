@@ -19,6 +19,7 @@
 namespace preserve {
 
 enum class Collectives { automatic, nccl, stand_in };  // automatic: nccl with a GPU for each rank
+const char* to_string(Collectives collectives);
 
 struct ReplayArguments {
   ReplayRequest request;
