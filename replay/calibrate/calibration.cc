@@ -145,11 +145,11 @@ std::vector<SurvivalPoint> survival_curve(const CalibrationSamples& samples,
 
 int64_t cache_share_bytes(const HostCores& host, int64_t ranks) {
   const auto cores = std::max<int64_t>(1, static_cast<int64_t>(host.cores.size()));
-  const int64_t sharing = host.cache_cores > 0 ? host.cache_cores : cores;  // on the same cache
+  const int64_t neighbours = host.cache_cores > 0 ? host.cache_cores : cores;  // on the same cache
   // Ranks fill the cores of the first cache before they go to another one; more ranks than cores
   // share all of them.
   const int64_t sharing =
-      ranks <= cores ? std::min(ranks, sharing) : (ranks * sharing + cores - 1) / cores;
+      ranks <= cores ? std::min(ranks, neighbours) : (ranks * neighbours + cores - 1) / cores;
   return host.cache_bytes / std::max<int64_t>(1, sharing) + host.private_cache_bytes;
 }
 
