@@ -17,6 +17,7 @@ LIBRARY = ["common", "db"]
 IN_PROCESS = ["common (header-only)"]  # never throws, exits, blocks, prints or allocates on a hot path
 RECORDS = ["profiler/spool", "profiler/cuda_records", "profiler/capture_range"]  # collector -> converter
 SCHEDULE = ["planner/schedule"]
+REPLAY = ["replay/ranks", "replay/step", "replay/measure"]
 MEASURED = ["db/step", "replay/ranks", "replay/step", "replay/measure"] + SCHEDULE
 ROOMS = {
     "common": [],
@@ -58,8 +59,17 @@ ROOMS = {
     "replay/gpu/calibrate": LIBRARY + SCHEDULE + ["replay/calibrate", "replay/gpu"],
     "replay/cuda": ["common", "replay/gpu"],
     "replay/grid": LIBRARY + ["db/grid"] + MEASURED,
-    "replay": LIBRARY + MEASURED + ["replay/cpu", "replay/gpu", "replay/calibrate", "replay/gpu/calibrate",
-                                   "replay/grid"],
+    "replay/ranks": ["common"],
+    "replay/step": LIBRARY + ["db/step", "replay/ranks"] + SCHEDULE,
+    "replay/measure": LIBRARY + ["db/step", "replay/ranks", "replay/step"] + SCHEDULE,
+    "replay/cpu": LIBRARY + REPLAY + SCHEDULE,
+    "replay/gpu": LIBRARY + REPLAY + SCHEDULE,
+    "replay/calibrate": ["common", "replay/cpu"] + REPLAY + SCHEDULE,
+    "replay/gpu/calibrate": ["common", "replay/gpu", "replay/calibrate"] + REPLAY + SCHEDULE,
+    "replay/cuda": ["common", "replay/gpu"],  # seen by nobody: the tools call open_cuda_device() of replay/gpu
+    "replay/grid": LIBRARY + ["db/grid"] + REPLAY + SCHEDULE,
+    "replay": LIBRARY + ["db/step", "db/grid", "replay/cpu", "replay/gpu", "replay/calibrate", "replay/gpu/calibrate",
+                         "replay/grid"] + REPLAY + SCHEDULE,
     "reports": LIBRARY + ["db/step", "db/grid"] + SCHEDULE,
     "examples": [],  # a real program that knows nothing of Preserve
 }
