@@ -116,7 +116,7 @@ function(preserve_test name)
   endif()
   set(properties TIMEOUT ${ARG_TIMEOUT})
   if(ARG_LABELS)  # an empty value would swallow the next word
-    string(REPLACE ";" "\\;" labels "${ARG_LABELS}")  # several stay one value
+    list(JOIN ARG_LABELS "-" labels)  # gtest_discover_tests() takes one word; ctest -L looks for a part of it
     list(APPEND properties LABELS "${labels}")
   endif()
   if("mpi" IN_LIST ARG_LABELS)

@@ -55,7 +55,7 @@ void define_planning(CLI::App& app, PlanOptions& plan) {
   app.add_option("--strategy", plan.strategy,
                  "flow: optimal in the model, unless the simulator finds another plan faster; bfs: "
                  "the paper's Algorithm 1; none")
-      ->transform(as_choice({Strategy::flow, Strategy::bfs, Strategy::none}))
+      ->transform(as_choice(kStrategies))
       ->type_name("WORD")
       ->capture_default_str();
   app.add_option("--budget", plan.problem.budget_bytes,

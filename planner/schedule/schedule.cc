@@ -81,7 +81,7 @@ PlanMeasurement read_measurement(const json& value) {
 
 Plan read_plan(const json& value) {
   Plan plan;
-  plan.strategy = enumerator(value.at("strategy"), {Strategy::none, Strategy::bfs, Strategy::flow});
+  plan.strategy = enumerator(value.at("strategy"), kStrategies);
   plan.verdict = enumerator(value.at("verdict"), {PlanVerdict::do_nothing, PlanVerdict::prefetch});
   plan.reasons = value.at("reasons").get<std::vector<std::string>>();
   const json& predicted = value.at("predicted");

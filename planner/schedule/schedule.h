@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,6 +18,8 @@ namespace preserve {
 inline constexpr const char* kScheduleVersion = "1.1";
 
 enum class Strategy { none, bfs, flow };
+inline constexpr std::initializer_list<Strategy> kStrategies = {Strategy::flow, Strategy::bfs,
+                                                                Strategy::none};
 enum class PlanVerdict { do_nothing, prefetch };
 const char* to_string(Strategy strategy);    // the words of the file: "none", "bfs", "flow"
 const char* to_string(PlanVerdict verdict);  // "do-nothing", "prefetch"

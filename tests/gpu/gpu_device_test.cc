@@ -10,9 +10,14 @@
 #include "common/error.h"
 #include "replay/gpu/device.h"
 #include "replay/gpu/graph_check.h"
+#include "tests/support/errors.h"
 
 namespace preserve {
 namespace {
+
+using test::fails_with;
+using testing::AllOf;
+using testing::HasSubstr;
 
 constexpr int64_t kMiB = 1 << 20;
 #ifdef PRESERVE_EMULATED_GPU  // the same test on the emulated GPU: see
@@ -25,17 +30,6 @@ constexpr int kTimes = kEmulated ? 3 : 100;
 // For what only hardware shows: caches, and blocks that run at the same time.
 #define NEEDS_HARDWARE() \
   if (kEmulated) GTEST_SKIP() << "only hardware shows this"
-
-std::string input_error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::input) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
-}
 
 class GpuDeviceTest : public testing::Test {
  protected:
@@ -234,8 +228,8 @@ TEST_F(GpuDeviceTest, PrefetchedReadIsFasterThanCold) {
   if (gpu_->facts().compute_major >= 9) {
     EXPECT_LT(read_ns(GpuFetch::bulk_l2), kFaster * cold_ns);
   } else {
-    EXPECT_THAT(input_error_of([&] { read_ns(GpuFetch::bulk_l2); }),
-                testing::HasSubstr("bulk prefetch"));
+    EXPECT_THAT([&] { read_ns(GpuFetch::bulk_l2); },
+                fails_with(ErrorKind::input, HasSubstr("bulk prefetch")));
   }
 }
 
@@ -350,16 +344,16 @@ TEST_F(GpuDeviceTest, DropGivesBackWhatAddTook) {
 }
 
 TEST_F(GpuDeviceTest, MemoryThatIsNotThereIsRefused) {
-  EXPECT_THAT(input_error_of([&] { gpu_->allocate(2 * gpu_->facts().memory_bytes); }),
-              testing::AllOf(testing::HasSubstr("asked for"), testing::HasSubstr("free")));
+  EXPECT_THAT([&] { gpu_->allocate(2 * gpu_->facts().memory_bytes); },
+              fails_with(ErrorKind::input, AllOf(HasSubstr("asked for"), HasSubstr("free"))));
   const GpuRange memory = allocate(kMiB);  // still usable
   EXPECT_EQ(run({read_of({memory}, 0)}, 1).checksum, pattern_sum(0, memory.bytes));
 }
 
 TEST_F(GpuDeviceTest, PersistingSetAside) {
   const GpuFacts& facts = gpu_->facts();
-  EXPECT_THAT(input_error_of([&] { gpu_->set_persisting_l2(facts.persisting_l2_max_bytes + 1); }),
-              testing::HasSubstr("set aside"));
+  EXPECT_THAT([&] { gpu_->set_persisting_l2(facts.persisting_l2_max_bytes + 1); },
+              fails_with(ErrorKind::input, HasSubstr("set aside")));
   gpu_->set_persisting_l2(0);
   gpu_->set_persisting_l2(std::nullopt);
 }

@@ -15,8 +15,10 @@ from sources import CODE, files, lines, main
 # in a list stands for its subfolders too, except those with an entry of their own, which must be named.
 LIBRARY = ["common", "db"]
 IN_PROCESS = ["common (header-only)"]  # never throws, exits, blocks, prints or allocates on a hot path
-RECORDS = ["profiler/spool", "profiler/cuda_records", "profiler/capture_range"]  # collector -> converter
+# What the collector shares with code outside the profiled process.
+CONTRACT = ["profiler/spool", "profiler/cuda_records", "profiler/capture_range", "profiler/communication_kernels"]
 SCHEDULE = ["planner/schedule"]
+REPLAY = ["replay/ranks", "replay/step", "replay/measure"]
 MEASURED = ["db/step", "replay/ranks", "replay/step", "replay/measure"] + SCHEDULE
 ROOMS = {
     "common": [],
@@ -37,17 +39,18 @@ ROOMS = {
                           "planner/measure", "planner/workload"] + SCHEDULE,
     "profiler/spool": ["hooks/mpi/functions"],
     "profiler/cuda_records": ["profiler/spool"],
-    "profiler/capture_range": [],
-    "profiler/collector": IN_PROCESS + RECORDS + ["hooks", "hooks/mpi/functions"],
-    "profiler/gpu": LIBRARY + ["db/step"],
-    "profiler/convert": LIBRARY + RECORDS + ["db/step", "hooks/mpi/functions", "profiler/gpu"],
+    "profiler/capture_range": IN_PROCESS,
+    "profiler/communication_kernels": IN_PROCESS,
+    "profiler/collector": IN_PROCESS + CONTRACT + ["hooks", "hooks/mpi/functions"],
+    "profiler/gpu": LIBRARY + ["db/step", "profiler/communication_kernels"],
+    "profiler/convert": LIBRARY + CONTRACT + ["db/step", "hooks/mpi/functions", "profiler/gpu"],
     "profiler/import": LIBRARY + ["db/step", "profiler/gpu"],
     "profiler/export": LIBRARY + ["db/step"],
     "profiler/summary": LIBRARY + ["db/step", "profiler/gpu"],
     "profiler/files": LIBRARY + ["db/step", "profiler/convert", "profiler/gpu", "profiler/import", "profiler/export",
                                  "profiler/summary"],
-    "profiler/run": LIBRARY + RECORDS + ["profiler/convert"],
-    "profiler": LIBRARY + RECORDS + ["db/step", "profiler/convert", "profiler/files", "profiler/import",
+    "profiler/run": LIBRARY + CONTRACT + ["profiler/convert"],
+    "profiler": LIBRARY + CONTRACT + ["db/step", "profiler/convert", "profiler/files", "profiler/import",
                                      "profiler/export", "profiler/summary", "profiler/run"],
     "replay/ranks": ["common"],
     "replay/step": LIBRARY + ["db/step", "replay/ranks"] + SCHEDULE,
@@ -58,8 +61,17 @@ ROOMS = {
     "replay/gpu/calibrate": LIBRARY + SCHEDULE + ["replay/calibrate", "replay/gpu"],
     "replay/cuda": ["common", "replay/gpu"],
     "replay/grid": LIBRARY + ["db/grid"] + MEASURED,
-    "replay": LIBRARY + MEASURED + ["replay/cpu", "replay/gpu", "replay/calibrate", "replay/gpu/calibrate",
-                                   "replay/grid"],
+    "replay/ranks": ["common"],
+    "replay/step": LIBRARY + ["db/step", "replay/ranks"] + SCHEDULE,
+    "replay/measure": LIBRARY + ["db/step", "replay/ranks", "replay/step"] + SCHEDULE,
+    "replay/cpu": LIBRARY + REPLAY + SCHEDULE,
+    "replay/gpu": LIBRARY + REPLAY + SCHEDULE,
+    "replay/calibrate": ["common", "replay/cpu"] + REPLAY + SCHEDULE,
+    "replay/gpu/calibrate": ["common", "replay/gpu", "replay/calibrate"] + REPLAY + SCHEDULE,
+    "replay/cuda": ["common", "replay/gpu"],  # seen by nobody: the tools call open_cuda_device() of replay/gpu
+    "replay/grid": LIBRARY + ["db/grid"] + REPLAY + SCHEDULE,
+    "replay": LIBRARY + ["db/step", "db/grid", "replay/cpu", "replay/gpu", "replay/calibrate", "replay/gpu/calibrate",
+                         "replay/grid"] + REPLAY + SCHEDULE,
     "reports": LIBRARY + ["db/step", "db/grid"] + SCHEDULE,
     "examples": [],  # a real program that knows nothing of Preserve
 }
