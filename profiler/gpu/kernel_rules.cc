@@ -194,21 +194,21 @@ std::string_view take_identifier(std::string_view& text) {
 }  // namespace
 
 std::string qualified_name(std::string_view mangled) {
-  if (mangled.substr(0, 2) != "_Z") return {};
+  if (!mangled.starts_with("_Z")) return {};
   mangled.remove_prefix(2);
-  const bool nested = mangled.substr(0, 1) == "N";
+  const bool nested = mangled.starts_with("N");
   if (nested) mangled.remove_prefix(1);
   std::string out;
   do {
-    if (mangled.substr(0, 2) == "St") {
+    if (mangled.starts_with("St")) {
       out += "std";
       mangled.remove_prefix(2);
     } else {
-      if (mangled.substr(0, 1) == "L") mangled.remove_prefix(1);  // of internal linkage
+      if (mangled.starts_with("L")) mangled.remove_prefix(1);  // of internal linkage
       const std::string_view identifier = take_identifier(mangled);
       if (identifier.empty()) break;
       if (!out.empty()) out += "::";
-      out += identifier.substr(0, 10) == "_GLOBAL__N" ? "(anonymous namespace)" : identifier;
+      out += identifier.starts_with("_GLOBAL__N") ? "(anonymous namespace)" : identifier;
       if (!nested) break;
     }
   } while (true);

@@ -29,7 +29,7 @@ struct Step {
 
 // "void ns::gemm_kernel<float, 3>(int)" -> "ns::gemm_kernel".
 std::string kernel_stem(std::string_view name) {
-  if (name.substr(0, 5) == "void ") name.remove_prefix(5);
+  if (name.starts_with("void ")) name.remove_prefix(5);
   const size_t end = name.find_first_of("<(", 1);
   return printable(name.substr(0, end), 80);
 }

@@ -43,7 +43,7 @@ std::string head_of(const std::filesystem::path& path) {
 Format format_of(const std::filesystem::path& path) {
   const std::string head = head_of(path);
   if (head.empty()) throw input_error("{}: is empty", path.string());
-  if (head.rfind("SQLite format 3", 0) == 0) return Format::nsys;
+  if (head.starts_with("SQLite format 3")) return Format::nsys;
   const size_t first = head.find_first_not_of(" \t\r\n");
   if (first != std::string::npos && (head[first] == '{' || head[first] == '[')) {
     return looks_like_inspector(head) ? Format::inspector : Format::kineto;

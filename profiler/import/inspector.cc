@@ -94,7 +94,7 @@ bool parse_line(const std::string& text, Line& line) {
     return false;
   }
   const auto& text_id = id->get_ref<const std::string&>();
-  const size_t start = text_id.rfind("0x", 0) == 0 ? 2 : 0;
+  const size_t start = text_id.starts_with("0x") ? 2 : 0;
   uint64_t value = 0;
   std::from_chars(text_id.data() + start, text_id.data() + text_id.size(), value, 16);
   line.communicator = static_cast<int64_t>(value & INT64_MAX);

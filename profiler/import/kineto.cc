@@ -244,7 +244,7 @@ void KinetoReader::use_host_event(Category category) {
   if (category == Category::python) {
     range.range_class = RangeClass::module;
     constexpr std::string_view kPrefix = "nn.Module: ";
-    if (name.substr(0, kPrefix.size()) == kPrefix) name.remove_prefix(kPrefix.size());
+    if (name.starts_with(kPrefix)) name.remove_prefix(kPrefix.size());
   }
   note_process();
   has_host_ranges_ = true;

@@ -85,7 +85,7 @@ bool EventReader::is_left_out() const {
   if (event_.phase != 'X' && event_.phase != 'M') return true;
   if (event_.category == Category::ignored) return true;
   if (event_.category == Category::python && !event_.name.empty() &&
-      event_.name.compare(0, 9, "nn.Module") != 0) {
+      !event_.name.starts_with("nn.Module")) {
     return true;
   }
   return false;

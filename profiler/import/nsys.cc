@@ -125,8 +125,8 @@ AnnotatedOp annotated_op(std::string_view text) {
   const size_t comma = text.find(", ");
   if (comma == std::string_view::npos) return {text, {}, false};
   const std::string_view rest = text.substr(comma + 2);
-  if (rest.substr(0, 6) != "seq = " && rest.substr(0, 8) != "op_id = " &&
-      rest.substr(0, 8) != "sizes = ") {
+  if (!rest.starts_with("seq = ") && !rest.starts_with("op_id = ") &&
+      !rest.starts_with("sizes = ")) {
     return {text, {}, false};
   }
   AnnotatedOp op{text.substr(0, comma), {}, true};

@@ -372,10 +372,8 @@ void ProcessBuilder::locate(GpuActivity& activity, std::vector<OpenRange>& open)
 StreamId ProcessBuilder::thread_row(uint32_t thread) {
   Thread& entry = threads_[thread];
   if (!entry.row) {
-    entry.row = db_.add(StreamRow{.process = process_,
-                                  .kind = StreamKind::thread,
-                                  .native_id = entry.native,
-                                  .name = entry.name});
+    entry.row = db_.add(
+        StreamRow{.process = process_, .kind = StreamKind::thread, .native_id = entry.native});
   }
   return entry.row;
 }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Records of one process -> rows of trace.db. Importers add what they read in any order; finish()
 // joins:
-//   1. activities with launches by correlation id (recycled ids: the last launch before the
-//   activity;
-//      several activities of one launch are a graph replay, numbered in order)
+//   1. activities with launches by correlation id; several activities of one launch are a graph
+//      replay, numbered in order
 //   2. launches with the ranges of their thread, by time: innermost range, shapes, module path
 //   3. activities into rows, stream by stream in order of start
 // Ranges of frameworks are only kept when something was launched inside; annotations always.
@@ -70,7 +69,6 @@ class ProcessBuilder {
 
   uint32_t gpu_stream(int64_t device, int64_t context, int64_t stream);
   uint32_t thread(int64_t process, int64_t thread);
-  void name_thread(uint32_t thread, std::string_view name) { threads_[thread].name = name; }
   uint32_t add_communication(Communication communication);
   // Names as rows of table string; what they mean is worked out once, here.
   uint32_t kernel_name(std::string_view name);
@@ -128,7 +126,6 @@ class ProcessBuilder {
   };
   struct Thread {
     int64_t process, native;
-    std::string name{};
     StreamId row{};
   };
   struct OpenRange {

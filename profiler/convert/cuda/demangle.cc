@@ -22,7 +22,7 @@ constexpr size_t kLongestName = 16 << 10;
 constexpr int kMostChildren = 4;  // each but the last ended at a name that it could not do
 
 bool is_mangled(const std::string& name) {
-  return name.compare(0, 2, "_Z") == 0;
+  return name.starts_with("_Z");
 }
 
 struct Free {

@@ -35,9 +35,9 @@ struct Template {
 
 std::optional<Template> read_template(std::string_view text) {
   for (const Type& type : kTypes) {
-    if (text.substr(0, type.mangled.size()) != type.mangled) continue;
+    if (!text.starts_with(type.mangled)) continue;
     std::string_view rest = text.substr(type.mangled.size());
-    if (rest.substr(0, 2) != "Li") continue;
+    if (!rest.starts_with("Li")) continue;
     rest.remove_prefix(2);
     Template found{&type};
     const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), found.number);
@@ -91,7 +91,7 @@ std::optional<CollectiveFacts> cross_device_reduce(const Run& run, const Launch&
   for (const std::string_view prefix :
        {"_ZN4vllm26cross_device_reduce_1stageI", "_ZN4vllm26cross_device_reduce_2stageI",
         "_ZN6sglang26cross_device_reduce_1stageI", "_ZN6sglang26cross_device_reduce_2stageI"}) {
-    if (kernel.substr(0, prefix.size()) != prefix) continue;
+    if (!kernel.starts_with(prefix)) continue;
     kernel.remove_prefix(prefix.size());
     named = true;
     break;
@@ -115,7 +115,7 @@ std::optional<CollectiveFacts> multimem_all_reduce(const Run& run, const Launch&
   // Of internal linkage: what stands before the name differs from build to build.
   constexpr std::string_view kName = "26multimem_all_reduce_kernelI";
   const size_t at = kernel.find(kName);
-  if (kernel.substr(0, 2) != "_Z" || at == std::string_view::npos) return std::nullopt;
+  if (!kernel.starts_with("_Z") || at == std::string_view::npos) return std::nullopt;
   const std::optional<Template> arguments = read_template(kernel.substr(at + kName.size()));
   // In a namespace or not.
   if (!arguments || (arguments->rest != "EEvPT_mPPjmm" && arguments->rest != "EEEvPT_mPPjmm") ||

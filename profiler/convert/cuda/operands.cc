@@ -22,15 +22,14 @@ constexpr size_t kStemBytes = 64;
 template <typename Memory>
 class MemoryIndex {
  public:
-  // `end_of(memory)` and so on through the four members that all kinds have.
-  MemoryIndex(const std::vector<Memory>& all, uint64_t Memory::*base) : all_(all), base_(base) {
+  explicit MemoryIndex(const std::vector<Memory>& all) : all_(all) {
     order_.resize(all.size());
     std::iota(order_.begin(), order_.end(), 0);
     std::stable_sort(order_.begin(), order_.end(),
-                     [&](uint32_t a, uint32_t b) { return all[a].*base < all[b].*base; });
+                     [&](uint32_t a, uint32_t b) { return all[a].base < all[b].base; });
     uint64_t reach = 0;
     for (const uint32_t index : order_) {
-      const uint64_t start = all[index].*base;
+      const uint64_t start = all[index].base;
       const uint64_t end = start + static_cast<uint64_t>(all[index].bytes);
       reach = std::max(reach, end < start ? UINT64_MAX : end);
       reach_.push_back(reach);
@@ -38,12 +37,11 @@ class MemoryIndex {
   }
   // The one that starts last, so of nested ones the innermost; kNone when there is none.
   uint32_t find(uint64_t address, int64_t time_ns) const {
-    auto after =
-        std::upper_bound(order_.begin(), order_.end(), address,
-                         [&](uint64_t a, uint32_t index) { return a < all_[index].*base_; });
+    auto after = std::upper_bound(order_.begin(), order_.end(), address,
+                                  [&](uint64_t a, uint32_t index) { return a < all_[index].base; });
     for (auto i = static_cast<size_t>(after - order_.begin()); i-- > 0 && reach_[i] > address;) {
       const Memory& memory = all_[order_[i]];
-      if (address - memory.*base_ < static_cast<uint64_t>(memory.bytes) &&
+      if (address - memory.base < static_cast<uint64_t>(memory.bytes) &&
           memory.from_ns <= time_ns + kClockSlackNs && time_ns < memory.to_ns) {
         return order_[i];
       }
@@ -53,7 +51,6 @@ class MemoryIndex {
 
  private:
   const std::vector<Memory>& all_;
-  uint64_t Memory::*base_;
   std::vector<uint32_t> order_;  // by base
   std::vector<uint64_t> reach_;  // furthest end of all up to here
 };
@@ -135,8 +132,8 @@ const std::vector<Operand>& Operands::of(uint32_t launch) const {
 
 std::vector<Operands::Use> Operands::find_uses(const Run& run,
                                                const std::vector<NamedMemory>& named) {
-  const MemoryIndex<NamedMemory> regions(named, &NamedMemory::base);
-  const MemoryIndex<Allocation> allocations(run.allocations, &Allocation::address);
+  const MemoryIndex<NamedMemory> regions(named);
+  const MemoryIndex<Allocation> allocations(run.allocations);
   std::map<std::string_view, const TensorMapBody*> descriptors;
   for (const TensorMap& map : run.tensor_maps) {
     descriptors[{reinterpret_cast<const char*>(map.body.descriptor), kDescriptorBytes}] = &map.body;
@@ -224,7 +221,7 @@ void Operands::add_blocks(const Run& run, const std::vector<import::KernelIdenti
     const Allocation& allocation = run.allocations[block.allocation];
     const bool bounded = next != blocks.end() && next->first.first == block.allocation;
     const uint64_t end =
-        bounded ? next->first.second : allocation.address + static_cast<uint64_t>(allocation.bytes);
+        bounded ? next->first.second : allocation.base + static_cast<uint64_t>(allocation.bytes);
     block.bytes = static_cast<int64_t>(end - block.address);
     if (block.exact_bytes > 0) {
       block.bytes = std::min(block.bytes, block.exact_bytes);
@@ -263,7 +260,7 @@ void Operands::add_blocks(const Run& run, const std::vector<import::KernelIdenti
         list = static_cast<uint32_t>(lists_.size());
         lists_.emplace_back();
       }
-      const bool start = use.address == run.allocations[use.allocation].address;
+      const bool start = use.address == run.allocations[use.allocation].base;
       const double confidence = use.exact_bytes > 0
                                     ? kDescriptor
                                     : (start ? kStart : kInside) - (use.in_struct ? kInStruct : 0);

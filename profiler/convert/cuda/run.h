@@ -104,7 +104,7 @@ struct Function {
 
 struct Allocation {
   int64_t from_ns = 0, to_ns = INT64_MAX;
-  uint64_t address = 0;
+  uint64_t base = 0;
   int64_t bytes = 0;
 };
 
