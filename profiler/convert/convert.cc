@@ -77,7 +77,7 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
     if (rank_a != rank_b) return rank_a < rank_b;
     return images[a]->clock.first_ns() < images[b]->clock.first_ns();
   });
-  import::KernelRules kernel_rules;
+  gpu::KernelRules kernel_rules;
   for (const std::string& file : options.kernel_rules) kernel_rules.add_file(file);
   Names names(db);
   std::map<std::string, DeviceId> devices;

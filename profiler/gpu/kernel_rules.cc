@@ -7,10 +7,12 @@
 #include <sstream>
 
 #include "common/error.h"
+#include "common/glob.h"
 #include "common/output_file.h"
 #include "common/text.h"
+#include "profiler/gpu/records.h"
 
-namespace preserve::import {
+namespace preserve::gpu {
 namespace {
 
 constexpr std::array kClassNames{"collective", "p2p",  "matmul",    "experts",  "attention",
@@ -164,14 +166,6 @@ constexpr BuiltIn kBuiltIn[] = {
 // not operations.
 constexpr size_t kNameLimit = 400;
 
-std::string lower_case(std::string_view text) {
-  std::string out(text.substr(0, kNameLimit));
-  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) {
-    return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
-  });
-  return out;
-}
-
 // The name without its template arguments: "void at::native::reduce_kernel<...>(...)" has arguments
 // that name other operations (an ArgMax in a reduction, an elementwise functor in a copy).
 std::string_view stem(std::string_view name) {
@@ -232,27 +226,6 @@ OpKind op_kind_of(KernelClass kernel_class) {
   }
 }
 
-// Iterative with one backtrack point: linear in practice, never exponential.
-bool glob_matches(std::string_view pattern, std::string_view text) {
-  size_t p = 0, t = 0, star = std::string_view::npos, resume = 0;
-  while (t < text.size()) {
-    if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t]) && pattern[p] != '*') {
-      ++p;
-      ++t;
-    } else if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      resume = t;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      t = ++resume;
-    } else {
-      return false;
-    }
-  }
-  while (p < pattern.size() && pattern[p] == '*') ++p;
-  return p == pattern.size();
-}
-
 KernelRules::KernelRules() {
   for (const BuiltIn& rule : kBuiltIn) {
     rules_.push_back({rule.pattern, rule.kernel_class, rule.function});
@@ -273,24 +246,24 @@ void KernelRules::add_file(const std::filesystem::path& path) {
                                      [&](const char* name) { return class_name == name; });
     if (found == kClassNames.end()) {
       throw input_error(
-          "{}:{}: '{}' is no kernel class; a line is PATTERN CLASS [FUNCTION] with CLASS "
-          "one of {}",
+          "{}:{}: invalid kernel class '{}': expected PATTERN CLASS [FUNCTION] with CLASS one "
+          "of {}",
           path.string(), number, printable(class_name), fmt::join(kClassNames, ", "));
     }
     if (words >> surplus) {
-      throw input_error("{}:{}: '{}' is too much; a line is PATTERN CLASS [FUNCTION]",
-                        path.string(), number, printable(surplus));
+      throw input_error("{}:{}: unexpected '{}': expected PATTERN CLASS [FUNCTION]", path.string(),
+                        number, printable(surplus));
     }
     rule.kernel_class = static_cast<KernelClass>(found - kClassNames.begin());
-    rule.pattern = lower_case(rule.pattern);
+    rule.pattern = lower_case(std::string_view(rule.pattern).substr(0, kNameLimit));
     added.push_back(std::move(rule));
   }
   rules_.insert(rules_.begin(), added.begin(), added.end());
 }
 
 KernelIdentity KernelRules::identify(std::string_view name) const {
-  const std::string whole = lower_case(name);
-  const std::string qualified = lower_case(qualified_name(name));
+  const std::string whole = lower_case(name.substr(0, kNameLimit));
+  const std::string qualified = lower_case(qualified_name(name)).substr(0, kNameLimit);
   const std::string_view short_name = qualified.empty() ? stem(whole) : qualified;
   for (const std::string_view candidate : {short_name, std::string_view(whole)}) {
     for (const KernelRule& rule : rules_) {
@@ -301,4 +274,4 @@ KernelIdentity KernelRules::identify(std::string_view name) const {
   return {};
 }
 
-}  // namespace preserve::import
+}  // namespace preserve::gpu

@@ -36,7 +36,7 @@ struct Event {
   int64_t correlation = 0, device = -1, context = 0, stream = -1, bytes = -1;
   int64_t graph = 0, graph_node = -1;
   bool communicates = false;
-  Communication communication;
+  gpu::CollectiveFacts communication;
 
   void clear() {
     Event fresh;

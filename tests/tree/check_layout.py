@@ -37,7 +37,7 @@ ROOMS = {
                           "planner/measure", "planner/workload"] + SCHEDULE,
     "profiler/spool": ["hooks/mpi/functions"],
     "profiler/cuda_records": ["profiler/spool"],
-    "profiler/capture_range": [],
+    "profiler/capture_range": IN_PROCESS,
     "profiler/collector": IN_PROCESS + RECORDS + ["hooks", "hooks/mpi/functions"],
     "profiler/gpu": LIBRARY + ["db/step"],
     "profiler/convert": LIBRARY + RECORDS + ["db/step", "hooks/mpi/functions", "profiler/gpu"],

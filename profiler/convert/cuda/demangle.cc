@@ -43,7 +43,7 @@ void limit_child() {
   ::setrlimit(RLIMIT_CORE, &no_core);
 }
 
-// Every name behind `from` with a line's end that no name contains: a zero byte.
+// Every name after `from` with a line's end that no name contains: a zero byte.
 void write_names(const std::vector<std::string>& names, size_t from) {
   limit_child();
   FILE* out = ::fdopen(STDOUT_FILENO, "w");

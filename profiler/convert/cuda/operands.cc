@@ -73,16 +73,15 @@ int64_t extent_bytes(const TensorMapBody& map) {
 
 // "void cutlass::device_kernel<...>(...)" -> cutlass::device_kernel: survives a restart.
 std::string stem(const std::string& name) {
-  if (std::string out = import::qualified_name(name); !out.empty())
-    return out.substr(0, kStemBytes);
+  if (std::string out = gpu::qualified_name(name); !out.empty()) return out.substr(0, kStemBytes);
   std::string out = name.substr(0, name.find_first_of("<("));
   if (const size_t space = out.rfind(' '); space != std::string::npos) out.erase(0, space + 1);
   return out.empty() ? name.substr(0, kStemBytes) : out.substr(0, kStemBytes);
 }
 
-bool reads_weights(const import::KernelIdentity& identity) {
-  return identity.kernel_class == import::KernelClass::matmul ||
-         identity.kernel_class == import::KernelClass::embedding;
+bool reads_weights(const gpu::KernelIdentity& identity) {
+  return identity.kernel_class == gpu::KernelClass::matmul ||
+         identity.kernel_class == gpu::KernelClass::embedding;
 }
 
 }  // namespace
@@ -109,7 +108,7 @@ struct Operands::Block {
   TensorId row{};
 };
 
-Operands::Operands(const Run& run, const std::vector<import::KernelIdentity>& identities,
+Operands::Operands(const Run& run, const std::vector<gpu::KernelIdentity>& identities,
                    const std::vector<NamedMemory>& named, int64_t bandwidth_bytes_per_s,
                    ProcessId process, TraceDb& db)
     : bandwidth_(bandwidth_bytes_per_s), lists_(1) {
@@ -196,7 +195,7 @@ std::vector<Operands::Use> Operands::find_uses(const Run& run,
   return uses;
 }
 
-void Operands::add_blocks(const Run& run, const std::vector<import::KernelIdentity>& identities,
+void Operands::add_blocks(const Run& run, const std::vector<gpu::KernelIdentity>& identities,
                           std::vector<Use>& uses, ProcessId process, TraceDb& db) {
   std::map<std::pair<uint32_t, uint64_t>, Block> blocks;  // by allocation and address
   for (uint32_t i = 0; i < uses.size(); ++i) {
@@ -265,7 +264,7 @@ void Operands::add_blocks(const Run& run, const std::vector<import::KernelIdenti
                                     ? kDescriptor
                                     : (start ? kStart : kInside) - (use.in_struct ? kInStruct : 0);
       const bool stores =
-          identities[launch_names_[use.launch]].kernel_class == import::KernelClass::kv_store;
+          identities[launch_names_[use.launch]].kernel_class == gpu::KernelClass::kv_store;
       lists_[list].push_back(
           {block.row, 0, block.bytes, stores ? AccessMode::write : AccessMode::read, confidence});
     }
