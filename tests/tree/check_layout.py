@@ -15,7 +15,8 @@ from sources import CODE, files, lines, main
 # in a list stands for its subfolders too, except those with an entry of their own, which must be named.
 LIBRARY = ["common", "db"]
 IN_PROCESS = ["common (header-only)"]  # never throws, exits, blocks, prints or allocates on a hot path
-RECORDS = ["profiler/spool", "profiler/cuda_records", "profiler/capture_range"]  # collector -> converter
+# Between collector and converter.
+RECORDS = ["profiler/spool", "profiler/cuda_records", "profiler/capture_range", "profiler/communication_kernels"]
 SCHEDULE = ["planner/schedule"]
 MEASURED = ["db/step", "replay/ranks", "replay/step", "replay/measure"] + SCHEDULE
 ROOMS = {
@@ -38,8 +39,9 @@ ROOMS = {
     "profiler/spool": ["hooks/mpi/functions"],
     "profiler/cuda_records": ["profiler/spool"],
     "profiler/capture_range": IN_PROCESS,
+    "profiler/communication_kernels": [],
     "profiler/collector": IN_PROCESS + RECORDS + ["hooks", "hooks/mpi/functions"],
-    "profiler/gpu": LIBRARY + ["db/step"],
+    "profiler/gpu": LIBRARY + ["db/step", "profiler/communication_kernels"],
     "profiler/convert": LIBRARY + RECORDS + ["db/step", "hooks/mpi/functions", "profiler/gpu"],
     "profiler/import": LIBRARY + ["db/step", "profiler/gpu"],
     "profiler/export": LIBRARY + ["db/step"],
