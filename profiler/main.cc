@@ -200,6 +200,9 @@ void define_recording(CLI::App& app, LaunchOptions& launch) {
          "When GPU activity is recorded: whole, profiler (cudaProfilerStart to Stop), nvtx:NAME, "
          "time:DELAY[:LENGTH], steps:N[:NAME] (every N-th step)")
       ->type_name("RANGE");
+  app.add_flag("--store-arguments", launch.store_arguments,
+               "Store the command lines with all values that are not known to be secrets, not "
+               "only program and option names");
   app.add_option("--keep-spool", launch.keep_spool, "Keep the raw recording in this folder")
       ->type_name("DIR");
 }

@@ -104,6 +104,7 @@ std::vector<std::pair<std::string, std::string>> collector_environment(const Lau
       {"PRESERVE_SPOOL_DIR", spool.string()},
       {"PRESERVE_FLUSH_MS", std::to_string(flush_ms)},
       {"PRESERVE_RING_BYTES", std::to_string(options.ring_bytes)},
+      {"PRESERVE_ARGUMENTS", options.store_arguments ? "1" : "0"},
       {"PRESERVE_MPI", options.mpi ? "1" : "0"}};
   if (options.cuda && PRESERVE_WITH_CUPTI) {
     variables.insert(variables.end(),

@@ -27,6 +27,7 @@ struct LaunchOptions {
   std::string capture_range = "whole";
   std::vector<std::string> kernel_rules;  // files of more rules
   std::string keep_spool;                 // folder; empty: temporary
+  bool store_arguments = false;           // else of the command line the names of options alone
   std::vector<std::string> step_globs;
   std::vector<std::string> command;
 };

@@ -227,18 +227,29 @@ TEST(ProfileCli, NothingRecordedIsExplained) {
 
 TEST(ProfileCli, OnlyAllowedEnvironmentIsStored) {
   const Recording recording(
-      {kNvtxProgram, "range", "a", "--api-key", "key-on-command-line"}, {},
+      {kNvtxProgram, "range", "a", "--api-key", "key-on-command-line", "--authToken=S3cr3t",
+       "Authorization: Bearer S3cr3t", "--config={\"api_key\":\"S3cr3t\"}", "--user=admin:S3cr3t",
+       "-pS3cr3t", "--header: S3cr3t", "--env=HF=S3cr3t"},
+      {},
       {"HF_TOKEN=hf_abcdefghijklmnop", "OMP_NUM_THREADS=3", "NCCL_SECRET_TOKEN=sesame-sesame",
        "OMP_PLACES=hf_abcdefghijklmnop", "NCCL_NET=0123456789abcdef0123456789abcdef", "EDITOR=ed"});
   ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;
   EXPECT_EQ(recording.list("SELECT value FROM env WHERE name = 'OMP_NUM_THREADS'"), "3");
   std::ifstream file(recording.file(), std::ios::binary);
   const std::string bytes{std::istreambuf_iterator<char>(file), {}};
-  for (const char* secret :
-       {"hf_abcdef", "sesame", "0123456789abcdef", "EDITOR", "HF_TOKEN", "key-on-command-line"}) {
+  for (const char* secret : {"hf_abcdef", "sesame", "0123456789abcdef", "EDITOR", "HF_TOKEN",
+                             "key-on-command-line", "S3cr3t"}) {
     EXPECT_THAT(bytes, Not(HasSubstr(secret)));
   }
-  EXPECT_THAT(recording.list("SELECT command FROM process"), EndsWith("--api-key ***"));
+  EXPECT_EQ(recording.list("SELECT command FROM process"),
+            "nvtx_program --api-key --authToken --config --user -p --env");
+}
+
+TEST(ProfileCli, ArgumentsAreStoredOnRequestButForSecrets) {
+  const Recording recording({kNvtxProgram, "range", "a", "--api-key", "key-on-command-line"},
+                            {"--store-arguments"});
+  EXPECT_THAT(recording.list("SELECT command FROM process"),
+              EndsWith("/nvtx_program range a --api-key ***"));
 }
 
 TEST(ProfileCli, SeveralRanksCannotShareAnOutput) {
