@@ -10,7 +10,6 @@
 #include <filesystem>
 #include <optional>
 
-#include "common/child_process.h"
 #include "common/error.h"
 #include "common/output_file.h"
 #include "common/units.h"
