@@ -11,9 +11,9 @@
 #include <cstdint>
 #include <string_view>
 
-namespace preserve::cuda {
+#include "common/glob.h"
 
-bool name_matches(std::string_view pattern, std::string_view name);
+namespace preserve::cuda {
 
 class CaptureRange {
  public:
@@ -28,7 +28,7 @@ class CaptureRange {
     return kind_ == Kind::whole || (kind_ == Kind::time && delay_ms_ == 0);
   }
   bool watches_ranges() const { return kind_ == Kind::nvtx || kind_ == Kind::steps; }
-  bool watches(std::string_view range) const { return name_matches({name_, name_bytes_}, range); }
+  bool watches(std::string_view range) const { return glob_matches({name_, name_bytes_}, range); }
   // Of a watched range that opens as the `ordinal`-th (from 0).
   bool records(uint64_t ordinal) const { return kind_ == Kind::nvtx || ordinal % every_ == 0; }
   // Of Kind::time, `elapsed_ms` after the start.

@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// preserve-profile: run -> trace.db. Chooses the mode; each mode is a file pair of its own.
+// preserve-profile: run -> trace.db. Running a command is what it does; kModes is what it does
+// instead, each on files of its own.
 #include <CLI/CLI.hpp>
+#include <map>
 
 #include "common/error.h"
 #include "common/units.h"
 #include "db/trace_db.h"
 #include "profiler/capture_range.h"
 #include "profiler/cuda_records.h"
+#include "profiler/export/chrome.h"
 #include "profiler/files/add_counters.h"
-#include "profiler/files/file_modes.h"
 #include "profiler/files/merge.h"
+#include "profiler/import/import.h"
 #include "profiler/run/launch.h"
 #include "profiler/spool.h"
+#include "profiler/summary/summary.h"
 
 namespace {
 
@@ -37,94 +41,69 @@ CUDA_INJECTION64_PATH. On several hosts the environment must reach the ranks: mp
 Exit codes: those of the command, 128+N when signal N killed it, 130 after Ctrl-C; 2 bad usage;
 125 preserve-profile failed; 126 the command cannot be executed; 127 it was not found.)";
 
-struct Modes {
+struct Arguments {
   LaunchOptions launch;
-  std::string flush_period = "100ms", ring_size = "1MiB";
-  std::string counters;
-  std::string cuda = "auto", params = "on", cuda_graphs = "node";
-  std::vector<std::string> merge, add_counters;
-  std::string convert;
-  FileModes files;
+  bool output_given = false;
+  bool partial = false;
+  std::string schedule;
+  std::map<std::string, std::vector<std::string>> files;  // of each mode, by its option
 };
 
-void define(CLI::App& app, Modes& modes) {
-  app.add_option("-o,--output", modes.launch.output,
-                 "Trace to write; %p is the pid, %h the host, %r the rank")
-      ->type_name("FILE")
-      ->capture_default_str();
-  app.add_flag("-f,--force", modes.launch.force, "Overwrite an existing output");
-  app.add_option("--flush-period", modes.flush_period,
-                 "How often records go to disk: what a killed process may lose")
-      ->type_name("TIME")
-      ->capture_default_str();
-  app.add_option("--ring-size", modes.ring_size,
-                 "Memory per recording thread; raise it when records were dropped")
-      ->type_name("SIZE")
-      ->capture_default_str();
-  app.add_flag_callback(
-      "--no-mpi", [&modes] { modes.launch.mpi = false; }, "Do not record MPI calls");
-  app.add_option("--cuda", modes.cuda,
-                 "Record GPU activity through CUPTI, where the program uses CUDA")
-      ->check(CLI::IsMember({"auto", "off"}))
-      ->capture_default_str();
-  app.add_option("--params", modes.params, "Parameters of kernels: which memory each one is given")
-      ->check(CLI::IsMember({"on", "off"}))
-      ->capture_default_str();
-  app.add_option("--cuda-graphs", modes.cuda_graphs,
-                 "CUDA graphs: every node, or a launch as a whole")
-      ->check(CLI::IsMember({"node", "graph"}))
-      ->capture_default_str();
-  app.add_flag("--cuda-hw-trace", modes.launch.cuda_hw_trace,
-               "Let the GPU write the records (Blackwell and newer)");
-  app.add_option("--counters", modes.counters,
-                 "Instead of times: bytes that each kernel moves, as in dram,l2. Kernels run one "
-                 "by one meanwhile, so the trace is not to be planned from")
-      ->type_name("dram,l2");
-  app.add_flag(
-      "--nccl-plugin", modes.launch.nccl_plugin,
-      "Ask NCCL (2.26 and newer) itself for type, sequence number and algorithm of collectives");
-  app.add_option(
-         "--capture-range", modes.launch.capture_range,
-         "When GPU activity is recorded: whole, profiler (cudaProfilerStart to Stop), nvtx:NAME, "
-         "time:DELAY[:LENGTH], steps:N[:NAME] (every N-th step)")
-      ->type_name("RANGE")
-      ->capture_default_str();
-  app.add_option("--step-range", modes.launch.step_globs,
-                 "Name of the range that is a decode step, with * and ? (repeatable)")
-      ->type_name("GLOB")
-      ->take_all()
-      ->expected(1)
-      ->allow_extra_args(false);
-  app.add_option("--keep-spool", modes.launch.keep_spool, "Keep the raw recording in this folder")
-      ->type_name("DIR");
-  app.add_option("--convert", modes.convert, "No run: make the trace from a kept folder")
-      ->type_name("DIR");
-  app.add_option("--merge", modes.merge, "No run: put the traces of several ranks into one")
-      ->type_name("FILE...");
-  app.add_option("--add-counters", modes.add_counters,
-                 "No run: a trace together with what a recording with --counters counted of the "
-                 "same program")
-      ->type_name("TRACE COUNTERS")
-      ->expected(2);
-  modes.files.define(app);
-  app.prefix_command();
-}
+struct Mode {
+  const char* option;
+  const char* files;
+  int count;  // of files, 0: one or more
+  const char* help;
+  int (*run)(const std::vector<std::string>& files, const Arguments& given, Console& console);
+};
 
-// prefix_command() takes everything from the first word that it does not know; a mistyped option
-// must not pass as the command.
-std::vector<std::string> command_of(std::vector<std::string> rest) {
-  if (!rest.empty() && rest.front() == "--") {
-    rest.erase(rest.begin());
-  } else if (!rest.empty() && rest.front().substr(0, 1) == "-") {
-    throw usage_error("unknown option {}\nTry 'preserve-profile --help'.", rest.front());
-  }
-  return rest;
-}
+constexpr Mode kModes[] = {
+    {"--convert", "DIR", 1, "Make the trace from a recording that was kept",
+     [](const auto& files, const auto& given, Console& console) {
+       return convert_folder(files[0], given.launch, console);
+     }},
+    {"--merge", "FILE...", 0, "Put the traces of several ranks into one",
+     [](const auto& files, const auto& given, Console& console) {
+       return merge_traces(files, given.launch.output, given.launch.force, console);
+     }},
+    {"--add-counters", "TRACE COUNTERS", 2,
+     "A trace together with what a recording with --counters counted of the same program",
+     [](const auto& files, const auto& given, Console& console) {
+       return add_counters(files[0], files[1], given.launch.output, given.launch.force, console);
+     }},
+    {"--import", "FILE...", 0,
+     "Make the trace from PyTorch profiler JSON (.json, .gz, .zst), Nsight Systems SQLite exports "
+     "and NCCL inspector logs; several files are the ranks of one run",
+     [](const auto& files, const auto& given, Console& console) {
+       import::ImportOptions options{.partial = given.partial};
+       options.files.assign(files.begin(), files.end());
+       options.kernel_rules.assign(given.launch.kernel_rules.begin(),
+                                   given.launch.kernel_rules.end());
+       options.steps.decode_globs = given.launch.step_globs;
+       return import::run_import(options, given.launch.output, given.launch.force, console);
+     }},
+    {"--summary", "TRACE", 1, "Print what is in a trace",
+     [](const auto& files, const auto&, Console& console) {
+       return summary::run_summary(files[0], console);
+     }},
+    {"--export", "FORMAT TRACE", 2,
+     "Write a trace for another viewer; FORMAT is chrome (ui.perfetto.dev, .json or .json.gz)",
+     [](const auto& files, const auto& given, Console& console) {
+       std::filesystem::path output = given.launch.output;
+       if (!given.output_given) {
+         output = std::filesystem::path(files[1]).replace_extension(".json");
+       }
+       std::optional<std::filesystem::path> schedule;
+       if (!given.schedule.empty()) schedule = given.schedule;
+       return exporter::run_export(files[1], files[0], schedule, output, given.launch.force,
+                                   console);
+     }},
+};
 
 // Times in the collector's unit: time:30s:1m -> time:30000:60000.
 std::string capture_range(const std::string& text) {
   std::string out = text;
-  if (text.rfind("time:", 0) == 0) {
+  if (text.starts_with("time:")) {
     const size_t colon = text.find(':', 5);
     out = fmt::format("time:{}", parse_duration_ns(text.substr(5, colon - 5)) / 1'000'000);
     if (colon != std::string::npos) {
@@ -133,83 +112,180 @@ std::string capture_range(const std::string& text) {
   }
   if (!cuda::CaptureRange().parse(out)) {
     throw usage_error(
-        "--capture-range {}: whole, profiler, nvtx:NAME, time:DELAY[:LENGTH] or "
+        "invalid --capture-range '{}': expected whole, profiler, nvtx:NAME, time:DELAY[:LENGTH] or "
         "steps:N[:NAME], as in time:30s:10s or steps:100:decode_step",
         text);
   }
   return out;
 }
 
-// dram,l2 -> groups; 0: no --counters.
-uint32_t counter_groups(const Modes& modes, bool given) {
-  if (!given) return 0;
-  uint32_t groups = 0;
-  std::string_view rest = modes.counters;
-  while (true) {
-    const size_t comma = rest.find(',');
-    const std::string_view word = rest.substr(0, comma);
-    const uint32_t group = word == "dram" ? +cuda::kDramCounters
-                           : word == "l2" ? +cuda::kL2Counters
-                                          : 0u;
-    if (group == 0 || (groups & group) != 0) {
-      throw usage_error("--counters {}: dram, l2 or dram,l2", modes.counters);
-    }
-    groups |= group;
-    if (comma == std::string_view::npos) break;
-    rest.remove_prefix(comma + 1);
-  }
-  if (modes.cuda == "off") throw usage_error("--counters counts on the GPU: not with --cuda off");
-  if (modes.launch.cuda_hw_trace || modes.cuda_graphs == "graph") {
-    throw usage_error(
-        "--counters is a recording of its own, without times: not with --cuda-hw-trace or "
-        "--cuda-graphs graph");
-  }
-  return groups;
+// An option that takes one of these words.
+template <typename Value>
+CLI::Option* add_choice(CLI::App& app, const char* name, Value& value,
+                        const std::map<std::string, Value>& words, const char* help) {
+  return app.add_option_function<std::string>(
+      name,
+      [&value, name, words](const std::string& word) {
+        const auto chosen = words.find(word);
+        if (chosen == words.end()) {
+          std::vector<std::string> known;
+          for (const auto& [each, meaning] : words) known.push_back(each);
+          throw usage_error("invalid {} '{}': expected {}", name, word, fmt::join(known, " or "));
+        }
+        value = chosen->second;
+      },
+      help);
 }
 
-int dispatch(Modes& modes, const CLI::App& app, Console& console) {
-  modes.launch.flush_period_ns = parse_duration_ns(modes.flush_period);
-  modes.launch.ring_bytes = parse_size_bytes(modes.ring_size);
-  if (modes.launch.flush_period_ns < 1'000'000 || modes.launch.flush_period_ns > 3600'000'000'000) {
-    throw usage_error("--flush-period {}: from 1ms to 3600s", modes.flush_period);
+// An option that may be given several times, each time with one value.
+CLI::Option* add_repeatable(CLI::App& app, const char* name, std::vector<std::string>& values,
+                            const char* help) {
+  return app.add_option(name, values, help)->take_all()->expected(1)->allow_extra_args(false);
+}
+
+void define_recording(CLI::App& app, LaunchOptions& launch) {
+  app.add_option_function<std::string>(
+         "--flush-period",
+         [&launch](const std::string& text) {
+           launch.flush_period_ns = parse_duration_ns(text);
+           if (launch.flush_period_ns < 1'000'000 || launch.flush_period_ns > 3600'000'000'000) {
+             throw usage_error("invalid --flush-period '{}': expected 1ms to 3600s", text);
+           }
+         },
+         "How often records go to disk: what a killed process may lose")
+      ->type_name("TIME")
+      ->default_str("100ms");
+  app.add_option_function<std::string>(
+         "--ring-size",
+         [&launch](const std::string& text) {
+           launch.ring_bytes = parse_size_bytes(text);
+           if (launch.ring_bytes < 4096 || launch.ring_bytes > (int64_t{1} << 30)) {
+             throw usage_error("invalid --ring-size '{}': expected 4KiB to 1GiB", text);
+           }
+         },
+         "Memory per recording thread; raise it when records were dropped")
+      ->type_name("SIZE")
+      ->default_str("1MiB");
+  app.add_flag_callback(
+      "--no-mpi", [&launch] { launch.mpi = false; }, "Do not record MPI calls");
+  add_choice(app, "--cuda", launch.cuda, {{"auto", true}, {"off", false}},
+             "Record GPU activity through CUPTI, where the program uses CUDA")
+      ->type_name("auto|off")
+      ->default_str("auto");
+  add_choice(app, "--params", launch.cuda_params, {{"on", true}, {"off", false}},
+             "Parameters of kernels: which memory each one is given")
+      ->type_name("on|off")
+      ->default_str("on");
+  add_choice(app, "--cuda-graphs", launch.cuda_whole_graphs, {{"node", false}, {"graph", true}},
+             "CUDA graphs: every node, or a launch as a whole")
+      ->type_name("node|graph")
+      ->default_str("node");
+  app.add_flag("--cuda-hw-trace", launch.cuda_hw_trace,
+               "Let the GPU write the records (Blackwell and newer)");
+  const uint32_t both = cuda::kDramCounters | cuda::kL2Counters;
+  add_choice(app, "--counters", launch.cuda_counters,
+             {{"dram", cuda::kDramCounters},
+              {"l2", cuda::kL2Counters},
+              {"dram,l2", both},
+              {"l2,dram", both}},
+             "Instead of times: bytes that each kernel moves, as in dram,l2. Kernels run one by "
+             "one meanwhile, so the trace is not to be planned from")
+      ->type_name("dram,l2");
+  app.add_flag(
+      "--nccl-plugin", launch.nccl_plugin,
+      "Ask NCCL (2.26 and newer) itself for type, sequence number and algorithm of collectives");
+  app.add_option_function<std::string>(
+         "--capture-range",
+         [&launch](const std::string& text) { launch.capture_range = capture_range(text); },
+         "When GPU activity is recorded: whole, profiler (cudaProfilerStart to Stop), nvtx:NAME, "
+         "time:DELAY[:LENGTH], steps:N[:NAME] (every N-th step)")
+      ->type_name("RANGE");
+  app.add_flag("--store-arguments", launch.store_arguments,
+               "Store the command lines with all values that are not known to be secrets, not "
+               "only program and option names");
+  app.add_option("--keep-spool", launch.keep_spool, "Keep the raw recording in this folder")
+      ->type_name("DIR");
+}
+
+void define(CLI::App& app, Arguments& given) {
+  LaunchOptions& launch = given.launch;
+  CLI::Option* output = app.add_option("-o,--output", launch.output,
+                                       "Trace to write; %p is the pid, %h the host, %r the rank")
+                            ->type_name("FILE")
+                            ->capture_default_str();
+  app.add_flag("-f,--force", launch.force, "Overwrite an existing output");
+  define_recording(app, launch);
+  CLI::Option* steps =
+      add_repeatable(app, "--step-range", launch.step_globs,
+                     "Name of the range that is a decode step, with * and ? (repeatable)")
+          ->type_name("GLOB");
+  add_repeatable(app, "--kernel-rules", launch.kernel_rules,
+                 "Lines 'PATTERN CLASS [FUNCTION]' that say what a GPU kernel is (repeatable)")
+      ->type_name("FILE");
+  for (const Mode& mode : kModes) {
+    CLI::Option* option = app.add_option(mode.option, given.files[mode.option], mode.help);
+    option->type_name(mode.files)->group("Instead of running a command");
+    if (mode.count != 0) option->expected(mode.count);
   }
-  if (modes.launch.ring_bytes < 4096 || modes.launch.ring_bytes > (int64_t{1} << 30)) {
-    throw usage_error("--ring-size {}: from 4KiB to 1GiB", modes.ring_size);
+  app.add_flag("--partial", given.partial,
+               "With --import: take what is readable of damaged files and count the losses")
+      ->needs(app.get_option("--import"));
+  app.add_option("--schedule", given.schedule,
+                 "With --export: draw the prefetches of this schedule")
+      ->type_name("FILE")
+      ->needs(app.get_option("--export"));
+  // Steps are found while a trace is made; a summary goes to standard output.
+  app.get_option("--summary")->excludes(output)->excludes(steps);
+  app.get_option("--export")->excludes(steps);
+  app.prefix_command();
+}
+
+// prefix_command() takes everything from the first word that it does not know; a mistyped option
+// must not pass as the command.
+std::vector<std::string> command_of(std::vector<std::string> rest) {
+  if (!rest.empty() && rest.front() == "--") {
+    rest.erase(rest.begin());
+  } else if (!rest.empty() && rest.front().starts_with("-")) {
+    throw usage_error("unknown option {}\nTry 'preserve-profile --help'.", rest.front());
   }
-  modes.launch.kernel_rules = modes.files.kernel_rules;
-  modes.launch.cuda = modes.cuda == "auto";
-  modes.launch.cuda_params = modes.params == "on";
-  modes.launch.cuda_whole_graphs = modes.cuda_graphs == "graph";
-  modes.launch.cuda_counters = counter_groups(modes, app.count("--counters") != 0);
-  modes.launch.capture_range = capture_range(modes.launch.capture_range);
-  modes.launch.command = command_of(app.remaining());
-  const bool without_run = !modes.merge.empty() || !modes.add_counters.empty() ||
-                           !modes.convert.empty() || modes.files.requested();
-  if (without_run && !modes.launch.command.empty()) {
-    throw usage_error("a mode without a run takes no command, but '{}' was given",
-                      modes.launch.command.front());
+  return rest;
+}
+
+int dispatch(Arguments& given, const CLI::App& app, Console& console) {
+  LaunchOptions& launch = given.launch;
+  given.output_given = app.count("--output") != 0;
+  if (launch.cuda_counters != 0 &&
+      (!launch.cuda || launch.cuda_hw_trace || launch.cuda_whole_graphs)) {
+    throw usage_error(
+        "--counters is a recording of its own, made on the GPU and without times: not with --cuda "
+        "off, --cuda-hw-trace or --cuda-graphs graph");
   }
-  if (modes.files.requested()) {
-    const std::string output = app.count("--output") != 0 ? modes.launch.output : std::string();
-    return modes.files.run(output, modes.launch.force, modes.launch.step_globs, console);
+  launch.command = command_of(app.remaining());
+  const Mode* chosen = nullptr;
+  for (const Mode& mode : kModes) {
+    if (app.count(mode.option) == 0) continue;
+    if (chosen != nullptr) {
+      throw usage_error("{} and {} are different things: give one", chosen->option, mode.option);
+    }
+    chosen = &mode;
   }
-  if (!modes.merge.empty())
-    return merge_traces(modes.merge, modes.launch.output, modes.launch.force, console);
-  if (!modes.add_counters.empty()) {
-    return add_counters(modes.add_counters[0], modes.add_counters[1], modes.launch.output,
-                        modes.launch.force, console);
+  if (chosen == nullptr) {
+    if (launch.command.empty()) {
+      throw usage_error("no command given\nTry 'preserve-profile --help'.");
+    }
+    return profile_command(launch, console);
   }
-  if (!modes.convert.empty()) return convert_folder(modes.convert, modes.launch, console);
-  if (modes.launch.command.empty()) {
-    throw usage_error("no command given\nTry 'preserve-profile --help'.");
+  if (!launch.command.empty()) {
+    throw usage_error("{} runs no command, but '{}' was given", chosen->option,
+                      launch.command.front());
   }
-  return profile_command(modes.launch, console);
+  return chosen->run(given.files.at(chosen->option), given, console);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  Modes modes;
+  Arguments given;
   CLI::App* parsed = nullptr;
   const ToolInfo info{
       "preserve-profile", "Record a real run into trace.db", kFooter,
@@ -219,7 +295,7 @@ int main(int argc, char** argv) {
       argc, argv, info,
       [&](CLI::App& app) {
         parsed = &app;
-        define(app, modes);
+        define(app, given);
       },
-      [&](Console& console) { return dispatch(modes, *parsed, console); });
+      [&](Console& console) { return dispatch(given, *parsed, console); });
 }

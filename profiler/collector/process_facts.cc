@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <string_view>
 
@@ -34,8 +35,31 @@ void add_fact(std::string_view name, std::string_view value) {
   append(value);
 }
 
-// Arguments joined by spaces, what looks like a credential replaced.
+bool is_letter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+// "--name=value" -> "--name", "-pvalue" -> "-p"; empty where there is no option.
+std::string_view option_name(std::string_view argument) {
+  if (argument.size() < 2 || argument[0] != '-') return {};
+  if (argument[1] != '-')
+    return is_letter(argument[1]) ? argument.substr(0, 2) : argument.substr(0, 0);
+  size_t end = 2;
+  while (end < argument.size() &&
+         (is_letter(argument[end]) || (argument[end] >= '0' && argument[end] <= '9') ||
+          argument[end] == '-' || argument[end] == '_' || argument[end] == '.')) {
+    ++end;
+  }
+  const bool whole = end == argument.size() || argument[end] == '=';
+  const std::string_view name = argument.substr(0, whole && end > 2 ? end : 0);
+  return looks_like_secret(name) ? name.substr(0, 0) : name;
+}
+
+// Program and names of options, joined by spaces: values may be anything, passwords too. All
+// arguments when that was asked for, what looks like a credential replaced.
 std::string_view command_line() {
+  const char* asked = std::getenv("PRESERVE_ARGUMENTS");
+  const bool values = asked != nullptr && std::strcmp(asked, "1") == 0;
   static char raw[kCommandBytes], joined[kCommandBytes + 8];
   const int fd = ::open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
   const ssize_t got = fd < 0 ? 0 : ::read(fd, raw, sizeof(raw));
@@ -46,11 +70,15 @@ std::string_view command_line() {
   for (size_t begin = 0; begin < all.size();) {
     const size_t end = std::min(all.find('\0', begin), all.size());
     const std::string_view argument = all.substr(begin, end - begin);
+    const bool is_program = begin == 0;
     begin = end + 1;
     const size_t equals = argument.find('=');
     std::string_view shown = argument;
     std::string_view behind;
-    if (hide_next || looks_like_secret(argument)) {
+    if (!values) {
+      shown = is_program ? argument.substr(argument.rfind('/') + 1) : option_name(argument);
+      if (shown.empty()) continue;
+    } else if (hide_next || looks_like_secret(argument)) {
       shown = "***";
     } else if (equals != std::string_view::npos && names_a_secret(argument.substr(0, equals))) {
       shown = argument.substr(0, equals + 1);

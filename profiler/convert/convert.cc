@@ -61,15 +61,28 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
   std::vector<SpoolFileReader> readers;
   std::vector<std::unique_ptr<ProcessImage>> images;
   double total = 0, done = 0;
+  int64_t unreadable = 0;
   for (const std::filesystem::path& file : files) {
-    readers.emplace_back(file);
+    try {
+      readers.emplace_back(file);
+    } catch (const Error& error) {
+      if (++unreadable == static_cast<int64_t>(files.size())) throw;
+      summary.losses.push_back(fmt::format("a whole process: {}", error.what()));
+      summary.complete = false;
+      continue;
+    }
     images.push_back(std::make_unique<ProcessImage>(readers.back()));
     for (const auto& [thread, chunks] : images.back()->threads) {
       for (const std::string_view chunk : chunks) total += static_cast<double>(chunk.size());
     }
   }
   settle_ranks(images, summary.warnings);
-  std::vector<size_t> order(files.size());
+  if (unreadable > 0) {
+    db.add_loss({}, "spool", "received", static_cast<int64_t>(files.size()));
+    db.add_loss({}, "spool", "written", static_cast<int64_t>(readers.size()));
+    db.add_loss({}, "spool", "damaged", unreadable);
+  }
+  std::vector<size_t> order(readers.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::stable_sort(order.begin(), order.end(), [&images](size_t a, size_t b) {
     const int64_t rank_a = images[a]->rank.value_or(INT64_MAX);
@@ -77,7 +90,7 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
     if (rank_a != rank_b) return rank_a < rank_b;
     return images[a]->clock.first_ns() < images[b]->clock.first_ns();
   });
-  import::KernelRules kernel_rules;
+  gpu::KernelRules kernel_rules;
   for (const std::string& file : options.kernel_rules) kernel_rules.add_file(file);
   Names names(db);
   std::map<std::string, DeviceId> devices;
@@ -87,9 +100,6 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
     ProcessConverter converter(readers[i], *images[i], db, names, device->second, options.steps,
                                kernel_rules, summary);
     converter.run([&](size_t bytes) {
-      if (options.stop != nullptr && options.stop->load() != 0) {
-        throw input_error("interrupted while the trace was being made; nothing was written");
-      }
       done += static_cast<double>(bytes);
       if (options.progress) options.progress(done, total);
     });

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Spool files -> trace.db: the offline half of the profiler. Everything recorded becomes a row or
-// is counted in `loss`; a torn or damaged spool gives what can be read of it, marked incomplete.
+// is counted in `loss`; a torn or damaged spool gives what can be read of it, marked incomplete. Of
+// a spool without a readable header that is nothing; when no spool has one, the first one's
+// input_error is thrown.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -20,7 +21,6 @@ struct ConvertOptions {
   std::vector<std::string> kernel_rules{};  // files of more rules for names of GPU kernels
   bool interrupted = false;                 // the run was cut short: the trace says so
   std::function<void(double done, double total)> progress{};  // bytes of spool
-  const std::atomic<int>* stop = nullptr;                     // not 0: give up with an input_error
 };
 
 struct ConvertSummary {

@@ -94,7 +94,7 @@ Json decode(const PayloadSchema& schema, std::string_view bytes, uint16_t domain
   Json object{{"schema", schema.name}};
   uint64_t offset = 0;
   for (const PayloadSchema::Entry& entry : schema.entries) {
-    // An offset of 0 behind the first entry means "packed behind the one before"; only schemas with
+    // An offset of 0 after the first entry means "packed after the one before"; only schemas with
     // stated offsets are decoded further, which is what NCCL and the NVTX macros make.
     offset = entry.offset;
     std::optional<Json> value;

@@ -48,7 +48,7 @@ void ProcessConverter::run(const std::function<void(size_t bytes)>& done) {
     threads.push_back(read_thread(thread.tid, chunks));
   }
   add_loose();
-  // A device runs behind its host: where there is one, mark_steps() follows the launches at the
+  // A device runs later than its host: where there is one, mark_steps() follows the launches at the
   // end.
   if (!image_.cuda.has_activities()) {
     steps_ = mark_annotated_steps(db_, process_, step_options_);
@@ -291,7 +291,7 @@ void ProcessConverter::add_loose() {
 }
 
 // Non-blocking communication, from the call that started it to its completion, on a stream of its
-// own beside the thread. A call whose completion was never seen counts as unmatched.
+// own next to the thread. A call whose completion was never seen counts as unmatched.
 void ProcessConverter::add_background() {
   std::stable_sort(
       finished_.begin(), finished_.end(), [](const TimelineCall& a, const TimelineCall& b) {
@@ -398,7 +398,7 @@ void ProcessConverter::add_losses() {
 }
 
 // received = written + dropped + unmatched + clipped + damaged + missing. `missing` is what the
-// collector says it wrote and the file does not hold.
+// collector counted as written and the file does not hold.
 void ProcessConverter::add_loss(const char* source, LossCount& count) {
   const int64_t counted = std::max(count.stated, count.read + count.dropped);
   const int64_t missing = counted - count.read - count.dropped;

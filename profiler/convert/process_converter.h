@@ -32,7 +32,7 @@ class ProcessConverter {
  public:
   ProcessConverter(const SpoolFileReader& file, ProcessImage& image, TraceDb& db, Names& names,
                    DeviceId device, const StepOptions& step_options,
-                   const import::KernelRules& kernel_rules, ConvertSummary& summary)
+                   const gpu::KernelRules& kernel_rules, ConvertSummary& summary)
       : file_(file),
         image_(image),
         db_(db),
@@ -83,7 +83,7 @@ class ProcessConverter {
   Names& names_;
   DeviceId device_;
   const StepOptions& step_options_;
-  const import::KernelRules& kernel_rules_;
+  const gpu::KernelRules& kernel_rules_;
   ConvertSummary& summary_;
   ProcessId process_;
   std::unique_ptr<Tensors> tensors_;

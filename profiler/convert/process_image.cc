@@ -166,29 +166,18 @@ void ProcessImage::read_definition(const SpoolRecord& record, bool counted) {
 
 void ProcessImage::add_region_event(const SpoolRecord& record, const DefinitionBody& body,
                                     std::string_view text, bool counted) {
+  static constexpr std::pair<RecordType, RegionEvent::Kind> kKinds[] = {
+      {RecordType::heap, RegionEvent::heap},
+      {RecordType::heap_unregister, RegionEvent::heap_end},
+      {RecordType::heap_reset, RegionEvent::heap_reset},
+      {RecordType::region, RegionEvent::begin},
+      {RecordType::region_resize, RegionEvent::resize},
+      {RecordType::region_unregister, RegionEvent::end}};
   RegionEvent event{};
   event.counted = counted;
-  switch (record.head.type) {
-    case RecordType::heap:
-      event.kind = RegionEvent::heap;
-      break;
-    case RecordType::heap_unregister:
-      event.kind = RegionEvent::heap_end;
-      break;
-    case RecordType::heap_reset:
-      event.kind = RegionEvent::heap_reset;
-      break;
-    case RecordType::region:
-      event.kind = RegionEvent::begin;
-      break;
-    case RecordType::region_resize:
-      event.kind = RegionEvent::resize;
-      break;
-    case RecordType::region_unregister:
-      event.kind = RegionEvent::end;
-      break;
-    default:
-      event.kind = RegionEvent::name;
+  event.kind = RegionEvent::name;
+  for (const auto& [type, kind] : kKinds) {
+    if (record.head.type == type) event.kind = kind;
   }
   const std::optional<int64_t> ns = clock.ns(record.head.ticks);
   if (!ns) return damaged_definition(counted);

@@ -25,7 +25,7 @@ struct LossCount {
   int64_t stated = 0;     // by the collector: everything that reached it
   int64_t read = 0;       // found in the spool
   int64_t dropped = 0;    // by the collector: no room
-  int64_t unmatched = 0;  // the end of something whose beginning is not there, or the reverse
+  int64_t unmatched = 0;  // the end of something whose beginning is missing, or the reverse
   int64_t clipped = 0;    // a message or payload was too long
   int64_t damaged = 0;    // no sense could be made of it
   // Of unmatched and damaged: what the collector does not count, so it is received only now.

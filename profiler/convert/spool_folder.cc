@@ -2,6 +2,7 @@
 #include "profiler/convert/spool_folder.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -29,9 +30,9 @@ uintmax_t free_bytes(const fs::path& folder) {
 SpoolFolder SpoolFolder::temporary(const fs::path& output) {
   std::error_code error;
   fs::path place = fs::temp_directory_path(error);  // honours TMPDIR
-  const fs::path beside = fs::absolute(output.has_parent_path() ? output.parent_path() : ".");
-  const bool roomier = free_bytes(beside) > free_bytes(place);
-  if (error || (free_bytes(place) < kComfortableBytes && roomier)) place = beside;
+  const fs::path near_output = fs::absolute(output.has_parent_path() ? output.parent_path() : ".");
+  const bool roomier = free_bytes(near_output) > free_bytes(place);
+  if (error || (free_bytes(place) < kComfortableBytes && roomier)) place = near_output;
   std::string pattern = (fs::absolute(place) / "preserve-spool.XXXXXX").string();
   if (::mkdtemp(pattern.data()) == nullptr) {
     throw input_error(
@@ -54,13 +55,17 @@ SpoolFolder SpoolFolder::kept(const fs::path& folder) {
 }
 
 SpoolFolder::SpoolFolder(SpoolFolder&& other) noexcept
-    : path_(std::move(other.path_)), remove_(other.remove_) {
-  other.remove_ = false;
+    : path_(std::move(other.path_)), temporary_(other.temporary_) {
+  other.temporary_ = false;
 }
 
 SpoolFolder::~SpoolFolder() {
-  if (!remove_) return;
-  std::error_code ignored;  // nothing useful can be done in a destructor
+  if (temporary_) ::rmdir(path_.c_str());
+}
+
+void SpoolFolder::remove() {
+  if (!temporary_) return;
+  std::error_code ignored;  // the trace is complete; what is left of the folder does no harm
   fs::remove_all(path_, ignored);
 }
 

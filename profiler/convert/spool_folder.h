@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the spools of a run lie: in $TMPDIR, or beside the output when that has more room; removed
-// afterwards unless the user asked to keep them.
+// Where the spools of a run lie: in $TMPDIR, or next to the output when that has more room; removed
+// when their trace is complete, unless the user asked to keep them.
 #pragma once
 
 #include <filesystem>
@@ -14,18 +14,19 @@ class SpoolFolder {
   // The user's own, created if need be; must hold no spools yet. Stays.
   static SpoolFolder kept(const std::filesystem::path& folder);
 
-  ~SpoolFolder();
+  ~SpoolFolder();  // removes a temporary folder that is still empty
   SpoolFolder(SpoolFolder&& other) noexcept;
   SpoolFolder& operator=(SpoolFolder&&) = delete;
   SpoolFolder(const SpoolFolder&) = delete;
 
   const std::filesystem::path& path() const { return path_; }  // absolute
-  void keep() { remove_ = false; }                             // after a failure, for another try
+  void remove();                                               // unless it is the user's own
 
  private:
-  SpoolFolder(std::filesystem::path path, bool remove) : path_(std::move(path)), remove_(remove) {}
+  SpoolFolder(std::filesystem::path path, bool temporary)
+      : path_(std::move(path)), temporary_(temporary) {}
   std::filesystem::path path_;
-  bool remove_;
+  bool temporary_;
 };
 
 }  // namespace preserve

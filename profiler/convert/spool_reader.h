@@ -19,7 +19,7 @@ namespace preserve {
 class SpoolRecord {
  public:
   spool::RecordHeader head{};
-  std::string_view tail;  // everything behind the header
+  std::string_view tail;  // everything after the header
 
   // False when the record is too short for its body, its text or its blob.
   bool event(spool::EventBody* body, std::string_view* text, std::string_view* blob) const;

@@ -34,7 +34,7 @@ class Tensors {
   // Adds the rows. Events in any order.
   Tensors(TraceDb& db, Names& names, ProcessId process, std::vector<RegionEvent> events);
 
-  int64_t unmatched() const { return unmatched_; }  // events about regions that are not there
+  int64_t unmatched() const { return unmatched_; }  // events about unknown regions
   int64_t unmatched_uncounted() const { return unmatched_uncounted_; }  // of them, not `counted`
   int64_t count() const { return static_cast<int64_t>(tensors_.size()); }
 

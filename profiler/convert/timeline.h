@@ -112,9 +112,9 @@ void Timeline::for_each_segment(Visit visit) const {
   for (const Event& event : events_) {
     while (next_call < calls_.size() && calls_[next_call].start_ns <= event.ns) {
       // Of a call and a boundary at the same moment, the range that the call is in tells the order.
-      const bool behind =
+      const bool after =
           calls_[next_call].start_ns == event.ns && calls_[next_call].range != innermost_open();
-      if (behind) break;
+      if (after) break;
       run_call(static_cast<uint32_t>(next_call++));
     }
     const uint32_t range = innermost_open();

@@ -40,7 +40,7 @@ Schedule read_schedule(const std::filesystem::path& path) {
   try {
     const auto json = nlohmann::json::parse(text);
     if (json.at("schema") != "preserve/schedule") {
-      throw input_error("{}: is no schedule.json (its \"schema\" is another)", path.string());
+      throw input_error("{}: is not a schedule.json (its \"schema\" is another)", path.string());
     }
     if (json.contains("trace") && json["trace"].contains("rank")) {
       schedule.rank = json["trace"]["rank"].get<int64_t>();
@@ -54,7 +54,7 @@ Schedule read_schedule(const std::filesystem::path& path) {
       }
     }
   } catch (const nlohmann::json::exception& error) {
-    throw input_error("{}: is no readable schedule: {}", path.string(), error.what());
+    throw input_error("{}: cannot be read as a schedule: {}", path.string(), error.what());
   }
   return schedule;
 }

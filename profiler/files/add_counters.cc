@@ -35,10 +35,10 @@ constexpr const char* kCounted =
 
 void check(const TraceDb& times, const TraceDb& counted) {
   if (counted.meta("counters").empty()) {
-    throw input_error("{}: is no recording made with --counters", counted.file());
+    throw input_error("{}: was not recorded with --counters", counted.file());
   }
   if (!times.meta("counters").empty() || !times.meta("kind").empty()) {
-    throw input_error("{}: is no recording of times: give the trace first, then the counters",
+    throw input_error("{}: is not a recording of times: give the trace first, then the counters",
                       times.file());
   }
 }

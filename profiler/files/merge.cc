@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// A table and how its columns change: + gets the offset of the table named behind it, $ is a
+// A table and how its columns change: + gets the offset of the table named after it, $ is a
 // string. Tables in the order in which a trace refers to them.
 struct Copy {
   const char* table;
@@ -60,7 +60,7 @@ std::string damage(const std::string& file) {
     if (pages.next() && pages.text(0) != "ok") return std::string(pages.text(0));
     Query references = part.query("PRAGMA foreign_key_check");
     if (references.next()) {
-      return fmt::format("a row of {} refers to a row of {} that is not there", references.text(0),
+      return fmt::format("a row of {} refers to a missing row of {}", references.text(0),
                          references.text(2));
     }
     return "";

@@ -7,10 +7,13 @@
 #include <sstream>
 
 #include "common/error.h"
+#include "common/glob.h"
 #include "common/output_file.h"
 #include "common/text.h"
+#include "profiler/communication_kernels.h"
+#include "profiler/gpu/records.h"
 
-namespace preserve::import {
+namespace preserve::gpu {
 namespace {
 
 constexpr std::array kClassNames{"collective", "p2p",  "matmul",    "experts",  "attention",
@@ -20,157 +23,105 @@ constexpr std::array kClassNames{"collective", "p2p",  "matmul",    "experts",  
 struct BuiltIn {
   const char* pattern;
   KernelClass kernel_class;
-  const char* function;
 };
 
-// Order matters: the particular before the general. Communication first, so that a fused
-// "allreduce_rmsnorm" counts as the collective it waits for.
+// Order matters: the particular before the general. kCommunicationKernels come first, so that a
+// fused "allreduce_rmsnorm" counts as the collective it waits for.
 constexpr BuiltIn kBuiltIn[] = {
-    // NCCL and RCCL. Generic kernels carry several operations: the function stays unknown.
-    {"*nccl*sendrecv*", KernelClass::p2p, "sendrecv"},
-    {"*nccl*allreduce*", KernelClass::collective, "allreduce"},
-    {"*nccl*all_reduce*", KernelClass::collective, "allreduce"},
-    {"*nccl*reducescatter*", KernelClass::collective, "reduce_scatter"},
-    {"*nccl*reduce_scatter*", KernelClass::collective, "reduce_scatter"},
-    {"*nccl*allgather*", KernelClass::collective, "allgather"},
-    {"*nccl*all_gather*", KernelClass::collective, "allgather"},
-    {"*nccl*alltoall*", KernelClass::collective, "alltoall"},
-    {"*nccl*broadcast*", KernelClass::collective, "broadcast"},
-    {"*nccl*reduce*", KernelClass::collective, "reduce"},
-    {"*ncclsymk*", KernelClass::collective, ""},
-    {"*nccl*kernel*", KernelClass::collective, ""},
-    // Peer-memory and multicast kernels of engines and libraries; none of them carries metadata.
-    {"*cross_device_reduce*", KernelClass::collective, "allreduce"},
-    {"*multimem_all_reduce*", KernelClass::collective, "allreduce"},
-    {"*multimem_all_gather*", KernelClass::collective, "allgather"},
-    {"*multimem_reduce_scatter*", KernelClass::collective, "reduce_scatter"},
-    {"*one_shot_all_reduce*", KernelClass::collective, "allreduce"},
-    {"*two_shot_all_reduce*", KernelClass::collective, "allreduce"},
-    {"*oneshot*allreduce*", KernelClass::collective, "allreduce"},
-    {"*twoshot*allreduce*", KernelClass::collective, "allreduce"},
-    {"*allreduceoneshot*", KernelClass::collective, "allreduce"},
-    {"*allreducetwoshot*", KernelClass::collective, "allreduce"},
-    {"*allreduce*", KernelClass::collective, "allreduce"},
-    {"*all_reduce*", KernelClass::collective, "allreduce"},
-    {"*reducescatter*", KernelClass::collective, "reduce_scatter"},
-    {"*reduce_scatter*", KernelClass::collective, "reduce_scatter"},
-    {"*allgather*", KernelClass::collective, "allgather"},
-    {"*all_gather*", KernelClass::collective, "allgather"},
-    {"*quickreduce*", KernelClass::collective, "allreduce"},
-    {"*quick_reduce*", KernelClass::collective, "allreduce"},
-    {"*moe*alltoall*", KernelClass::collective, "alltoall"},
-    {"*all_to_all*", KernelClass::collective, "alltoall"},
-    {"*alltoall*", KernelClass::collective, "alltoall"},
-    {"*deep_ep*dispatch*", KernelClass::collective, "alltoall"},
-    {"*deep_ep*combine*", KernelClass::collective, "alltoall"},
-    {"*internode*dispatch*", KernelClass::collective, "alltoall"},
-    {"*intranode*dispatch*", KernelClass::collective, "alltoall"},
-    {"*internode*combine*", KernelClass::collective, "alltoall"},
-    {"*intranode*combine*", KernelClass::collective, "alltoall"},
-    {"*nvshmem*barrier*", KernelClass::collective, "barrier"},
-    {"*nvshmem*", KernelClass::p2p, "put"},
     // Attention before matmul: many attention kernels are built from GEMM templates.
-    {"*reshape_and_cache*", KernelClass::kv_store, ""},
-    {"*store_kv*", KernelClass::kv_store, ""},
-    {"*kv_cache*store*", KernelClass::kv_store, ""},
-    {"*rope_store*", KernelClass::kv_store, ""},
-    {"*append_paged_kv*", KernelClass::kv_store, ""},
-    {"*concat_and_cache*", KernelClass::kv_store, ""},
-    {"*create_*kv_indices*", KernelClass::other, ""},
-    {"*paged_attention*reduce*", KernelClass::reduction, ""},
-    {"*mla*reduce*", KernelClass::reduction, ""},
-    {"*splitkv*combine*", KernelClass::reduction, ""},
-    {"*combine*splitkv*", KernelClass::reduction, ""},
-    {"*flash_fwd_splitkv_combine*", KernelClass::reduction, ""},
-    {"*mergestate*", KernelClass::reduction, ""},
-    {"*flash_fwd*", KernelClass::attention, ""},
-    {"*flash_attn*", KernelClass::attention, ""},
-    {"*flashattn*", KernelClass::attention, ""},
-    {"*flash_bwd*", KernelClass::attention, ""},
-    {"*fmha*", KernelClass::attention, ""},
-    {"*paged_attention*", KernelClass::attention, ""},
-    {"*attention*", KernelClass::attention, ""},
-    {"*batchdecodewithpagedkv*", KernelClass::attention, ""},
-    {"*batchprefillwithpagedkv*", KernelClass::attention, ""},
-    {"*batchprefillwithragged*", KernelClass::attention, ""},
-    {"*flash_mla*", KernelClass::attention, ""},
-    {"*flashmla*", KernelClass::attention, ""},
-    {"*mla_decode*", KernelClass::attention, ""},
-    {"*mla_fwd*", KernelClass::attention, ""},
-    {"*masked_multihead*", KernelClass::attention, ""},
-    {"*fwd_grouped_kernel_stage1*", KernelClass::attention, ""},
-    {"*_fwd_kernel_stage1*", KernelClass::attention, ""},
-    {"*_fwd_kernel_stage2*", KernelClass::reduction, ""},
+    {"*reshape_and_cache*", KernelClass::kv_store},
+    {"*store_kv*", KernelClass::kv_store},
+    {"*kv_cache*store*", KernelClass::kv_store},
+    {"*rope_store*", KernelClass::kv_store},
+    {"*append_paged_kv*", KernelClass::kv_store},
+    {"*concat_and_cache*", KernelClass::kv_store},
+    {"*create_*kv_indices*", KernelClass::other},
+    {"*paged_attention*reduce*", KernelClass::reduction},
+    {"*mla*reduce*", KernelClass::reduction},
+    {"*splitkv*combine*", KernelClass::reduction},
+    {"*combine*splitkv*", KernelClass::reduction},
+    {"*flash_fwd_splitkv_combine*", KernelClass::reduction},
+    {"*mergestate*", KernelClass::reduction},
+    {"*flash_fwd*", KernelClass::attention},
+    {"*flash_attn*", KernelClass::attention},
+    {"*flashattn*", KernelClass::attention},
+    {"*flash_bwd*", KernelClass::attention},
+    {"*fmha*", KernelClass::attention},
+    {"*paged_attention*", KernelClass::attention},
+    {"*attention*", KernelClass::attention},
+    {"*batchdecodewithpagedkv*", KernelClass::attention},
+    {"*batchprefillwithpagedkv*", KernelClass::attention},
+    {"*batchprefillwithragged*", KernelClass::attention},
+    {"*flash_mla*", KernelClass::attention},
+    {"*flashmla*", KernelClass::attention},
+    {"*mla_decode*", KernelClass::attention},
+    {"*mla_fwd*", KernelClass::attention},
+    {"*masked_multihead*", KernelClass::attention},
+    {"*fwd_grouped_kernel_stage1*", KernelClass::attention},
+    {"*_fwd_kernel_stage1*", KernelClass::attention},
+    {"*_fwd_kernel_stage2*", KernelClass::reduction},
     // Routed experts: which weights are read depends on the tokens.
-    {"*splitkreduce*", KernelClass::reduction, ""},
-    {"*splitk_reduce*", KernelClass::reduction, ""},
-    {"*moe*routing*", KernelClass::other, ""},
-    {"*moe*finalize*", KernelClass::reduction, ""},
-    {"*moe*gemm*", KernelClass::experts, ""},
-    {"*fused_moe*", KernelClass::experts, ""},
-    {"*moe_mmk*", KernelClass::experts, ""},
-    {"*moe*stage1*", KernelClass::experts, ""},
-    {"*moe*stage2*", KernelClass::experts, ""},
-    {"*grouped*gemm*", KernelClass::experts, ""},
-    {"*group_gemm*", KernelClass::experts, ""},
-    {"*groupgemm*", KernelClass::experts, ""},
-    {"bmm_*dynbatch*", KernelClass::experts, ""},
-    {"bmm_*routed*", KernelClass::experts, ""},
-    {"bmm_*swiglu*", KernelClass::experts, ""},
-    {"bmm_bfloat16_*", KernelClass::experts, ""},
-    {"bmm_e4m3_*", KernelClass::experts, ""},
-    {"bmm_mxe*", KernelClass::experts, ""},
+    {"*splitkreduce*", KernelClass::reduction},
+    {"*splitk_reduce*", KernelClass::reduction},
+    {"*moe*routing*", KernelClass::other},
+    {"*moe*finalize*", KernelClass::reduction},
+    {"*moe*gemm*", KernelClass::experts},
+    {"*fused_moe*", KernelClass::experts},
+    {"*moe_mmk*", KernelClass::experts},
+    {"*moe*stage1*", KernelClass::experts},
+    {"*moe*stage2*", KernelClass::experts},
+    {"*grouped*gemm*", KernelClass::experts},
+    {"*group_gemm*", KernelClass::experts},
+    {"*groupgemm*", KernelClass::experts},
+    {"bmm_*dynbatch*", KernelClass::experts},
+    {"bmm_*routed*", KernelClass::experts},
+    {"bmm_*swiglu*", KernelClass::experts},
+    {"bmm_bfloat16_*", KernelClass::experts},
+    {"bmm_e4m3_*", KernelClass::experts},
+    {"bmm_mxe*", KernelClass::experts},
     // Matrix products.
-    {"*gemmk1*", KernelClass::matmul, ""},
-    {"*gemm*", KernelClass::matmul, ""},
-    {"*gemv*", KernelClass::matmul, ""},
-    {"nvjet_*", KernelClass::matmul, ""},
-    {"cijk_*", KernelClass::matmul, ""},
-    {"*cutlass*kernel2*", KernelClass::matmul, ""},
-    {"*s884*", KernelClass::matmul, ""},
-    {"*s1688*", KernelClass::matmul, ""},
-    {"*s16816*", KernelClass::matmul, ""},
-    {"*marlin*", KernelClass::matmul, ""},
-    {"*machete*", KernelClass::matmul, ""},
-    {"*matmul*", KernelClass::matmul, ""},
-    {"*_mm_kernel*", KernelClass::matmul, ""},
-    {"*wvsplitk*", KernelClass::matmul, ""},
-    {"*llmm*", KernelClass::matmul, ""},
+    {"*gemmk1*", KernelClass::matmul},
+    {"*gemm*", KernelClass::matmul},
+    {"*gemv*", KernelClass::matmul},
+    {"nvjet_*", KernelClass::matmul},
+    {"cijk_*", KernelClass::matmul},
+    {"*cutlass*kernel2*", KernelClass::matmul},
+    {"*s884*", KernelClass::matmul},
+    {"*s1688*", KernelClass::matmul},
+    {"*s16816*", KernelClass::matmul},
+    {"*marlin*", KernelClass::matmul},
+    {"*machete*", KernelClass::matmul},
+    {"*matmul*", KernelClass::matmul},
+    {"*_mm_kernel*", KernelClass::matmul},
+    {"*wvsplitk*", KernelClass::matmul},
+    {"*llmm*", KernelClass::matmul},
     // The rest of a decoder layer.
-    {"*argmax*", KernelClass::sampling, ""},
-    {"*sampling*", KernelClass::sampling, ""},
-    {"*topk*", KernelClass::sampling, ""},
-    {"*rmsnorm*", KernelClass::norm, ""},
-    {"*rms_norm*", KernelClass::norm, ""},
-    {"*layernorm*", KernelClass::norm, ""},
-    {"*layer_norm*", KernelClass::norm, ""},
-    {"*qknorm*", KernelClass::norm, ""},
-    {"*batch_norm*", KernelClass::norm, ""},
-    {"*embedding*", KernelClass::embedding, ""},
-    {"*indexselect*", KernelClass::embedding, ""},
-    {"*rotary*", KernelClass::elementwise, ""},
-    {"*act_and_mul*", KernelClass::elementwise, ""},
-    {"*silu*", KernelClass::elementwise, ""},
-    {"*elementwise*", KernelClass::elementwise, ""},
-    {"*catarray*", KernelClass::copy, ""},
-    {"memcpy *", KernelClass::copy, ""},
-    {"memset *", KernelClass::copy, ""},
-    {"*copybuffer*", KernelClass::copy, ""},
-    {"*fillbuffer*", KernelClass::copy, ""},
-    {"*reduce*", KernelClass::reduction, ""},
+    {"*argmax*", KernelClass::sampling},
+    {"*sampling*", KernelClass::sampling},
+    {"*topk*", KernelClass::sampling},
+    {"*rmsnorm*", KernelClass::norm},
+    {"*rms_norm*", KernelClass::norm},
+    {"*layernorm*", KernelClass::norm},
+    {"*layer_norm*", KernelClass::norm},
+    {"*qknorm*", KernelClass::norm},
+    {"*batch_norm*", KernelClass::norm},
+    {"*embedding*", KernelClass::embedding},
+    {"*indexselect*", KernelClass::embedding},
+    {"*rotary*", KernelClass::elementwise},
+    {"*act_and_mul*", KernelClass::elementwise},
+    {"*silu*", KernelClass::elementwise},
+    {"*elementwise*", KernelClass::elementwise},
+    {"*catarray*", KernelClass::copy},
+    {"memcpy *", KernelClass::copy},
+    {"memset *", KernelClass::copy},
+    {"*copybuffer*", KernelClass::copy},
+    {"*fillbuffer*", KernelClass::copy},
+    {"*reduce*", KernelClass::reduction},
 };
 
 // Only this much of a name is looked at: C++ template arguments go on for kilobytes and name types,
 // not operations.
 constexpr size_t kNameLimit = 400;
-
-std::string lower_case(std::string_view text) {
-  std::string out(text.substr(0, kNameLimit));
-  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) {
-    return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
-  });
-  return out;
-}
 
 // The name without its template arguments: "void at::native::reduce_kernel<...>(...)" has arguments
 // that name other operations (an ArgMax in a reduction, an elementwise functor in a copy).
@@ -194,21 +145,21 @@ std::string_view take_identifier(std::string_view& text) {
 }  // namespace
 
 std::string qualified_name(std::string_view mangled) {
-  if (mangled.substr(0, 2) != "_Z") return {};
+  if (!mangled.starts_with("_Z")) return {};
   mangled.remove_prefix(2);
-  const bool nested = mangled.substr(0, 1) == "N";
+  const bool nested = mangled.starts_with("N");
   if (nested) mangled.remove_prefix(1);
   std::string out;
   do {
-    if (mangled.substr(0, 2) == "St") {
+    if (mangled.starts_with("St")) {
       out += "std";
       mangled.remove_prefix(2);
     } else {
-      if (mangled.substr(0, 1) == "L") mangled.remove_prefix(1);  // of internal linkage
+      if (mangled.starts_with("L")) mangled.remove_prefix(1);  // of internal linkage
       const std::string_view identifier = take_identifier(mangled);
       if (identifier.empty()) break;
       if (!out.empty()) out += "::";
-      out += identifier.substr(0, 10) == "_GLOBAL__N" ? "(anonymous namespace)" : identifier;
+      out += identifier.starts_with("_GLOBAL__N") ? "(anonymous namespace)" : identifier;
       if (!nested) break;
     }
   } while (true);
@@ -232,31 +183,13 @@ OpKind op_kind_of(KernelClass kernel_class) {
   }
 }
 
-// Iterative with one backtrack point: linear in practice, never exponential.
-bool glob_matches(std::string_view pattern, std::string_view text) {
-  size_t p = 0, t = 0, star = std::string_view::npos, resume = 0;
-  while (t < text.size()) {
-    if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t]) && pattern[p] != '*') {
-      ++p;
-      ++t;
-    } else if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      resume = t;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      t = ++resume;
-    } else {
-      return false;
-    }
-  }
-  while (p < pattern.size() && pattern[p] == '*') ++p;
-  return p == pattern.size();
-}
-
 KernelRules::KernelRules() {
-  for (const BuiltIn& rule : kBuiltIn) {
-    rules_.push_back({rule.pattern, rule.kernel_class, rule.function});
+  for (const CommunicationKernel& known : kCommunicationKernels) {
+    rules_.push_back({std::string(known.pattern),
+                      known.point_to_point ? KernelClass::p2p : KernelClass::collective,
+                      known.function});
   }
+  for (const BuiltIn& rule : kBuiltIn) rules_.push_back({rule.pattern, rule.kernel_class});
 }
 
 void KernelRules::add_file(const std::filesystem::path& path) {
@@ -273,24 +206,24 @@ void KernelRules::add_file(const std::filesystem::path& path) {
                                      [&](const char* name) { return class_name == name; });
     if (found == kClassNames.end()) {
       throw input_error(
-          "{}:{}: '{}' is no kernel class; a line is PATTERN CLASS [FUNCTION] with CLASS "
-          "one of {}",
+          "{}:{}: invalid kernel class '{}': expected PATTERN CLASS [FUNCTION] with CLASS one "
+          "of {}",
           path.string(), number, printable(class_name), fmt::join(kClassNames, ", "));
     }
     if (words >> surplus) {
-      throw input_error("{}:{}: '{}' is too much; a line is PATTERN CLASS [FUNCTION]",
-                        path.string(), number, printable(surplus));
+      throw input_error("{}:{}: unexpected '{}': expected PATTERN CLASS [FUNCTION]", path.string(),
+                        number, printable(surplus));
     }
     rule.kernel_class = static_cast<KernelClass>(found - kClassNames.begin());
-    rule.pattern = lower_case(rule.pattern);
+    rule.pattern = lower_case(std::string_view(rule.pattern).substr(0, kNameLimit));
     added.push_back(std::move(rule));
   }
   rules_.insert(rules_.begin(), added.begin(), added.end());
 }
 
 KernelIdentity KernelRules::identify(std::string_view name) const {
-  const std::string whole = lower_case(name);
-  const std::string qualified = lower_case(qualified_name(name));
+  const std::string whole = lower_case(name.substr(0, kNameLimit));
+  const std::string qualified = lower_case(qualified_name(name)).substr(0, kNameLimit);
   const std::string_view short_name = qualified.empty() ? stem(whole) : qualified;
   for (const std::string_view candidate : {short_name, std::string_view(whole)}) {
     for (const KernelRule& rule : rules_) {
@@ -301,4 +234,4 @@ KernelIdentity KernelRules::identify(std::string_view name) const {
   return {};
 }
 
-}  // namespace preserve::import
+}  // namespace preserve::gpu

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a kernel is, told by its name: a table of rules, first match wins, that users may put their
-// own lines in front of (--kernel-rules FILE). A rule's pattern is a glob (* and ?) over the
+// What a kernel is, by its name: a table of rules, first match wins, that users may put their
+// own lines before (--kernel-rules FILE). A rule's pattern is a glob (* and ?) over the
 // lower-cased name. Names say which operation, never how many bytes.
 //
 // Names come from NCCL 2.10-2.28, RCCL, vLLM, SGLang, FlashInfer, TensorRT-LLM, DeepEP, cuBLAS,
@@ -14,7 +14,7 @@
 
 #include "db/trace_db.h"
 
-namespace preserve::import {
+namespace preserve::gpu {
 
 enum class KernelClass {
   collective,
@@ -63,7 +63,4 @@ class KernelRules {
 // safe.
 std::string qualified_name(std::string_view mangled);
 
-// Glob with * and ? over the whole text, linear in time.
-bool glob_matches(std::string_view pattern, std::string_view text);
-
-}  // namespace preserve::import
+}  // namespace preserve::gpu

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <optional>
 
-namespace preserve::import {
+namespace preserve::gpu {
 namespace {
 
 std::string lower_case(std::string_view text) {
@@ -233,4 +233,4 @@ std::optional<ProductShape> product_shape(std::string_view op_name, std::string_
   return shape;
 }
 
-}  // namespace preserve::import
+}  // namespace preserve::gpu

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an operator reads and writes, and the shape of its matrix product, told by the shapes that a
+// What an operator reads and writes, and the shape of its matrix product, by the shapes that a
 // framework recorded with it: linear, matrix product, attention, embedding. Pure arithmetic; sizes
 // in bytes, overflow means unknown.
 #pragma once
@@ -14,7 +14,7 @@
 #include "profiler/gpu/kernel_rules.h"
 #include "profiler/gpu/records.h"
 
-namespace preserve::import {
+namespace preserve::gpu {
 
 struct OperandBytes {
   std::string word;  // weight, bias, input, key, value, output
@@ -42,4 +42,4 @@ std::optional<ProductShape> product_shape(std::string_view op_name, std::string_
                                           KernelClass kernel_class,
                                           const std::vector<Operand>& operands);
 
-}  // namespace preserve::import
+}  // namespace preserve::gpu

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace preserve::import {
+namespace preserve::gpu {
 namespace {
 
 // Over lower-cased kernel names. FlashAttention's split-KV, paged and masked kernels serve one
@@ -78,4 +78,4 @@ PhaseSummary tell_phases(TraceDb& db) {
   return summary;
 }
 
-}  // namespace preserve::import
+}  // namespace preserve::gpu

@@ -5,7 +5,7 @@
 
 #include "db/trace_db.h"
 
-namespace preserve::import {
+namespace preserve::gpu {
 
 struct PhaseSummary {
   int64_t decode = 0, prefill = 0, unknown = 0;
@@ -14,4 +14,4 @@ struct PhaseSummary {
 // Sets step.phase where it is unknown and the operators tell. `db` is still producing.
 PhaseSummary tell_phases(TraceDb& db);
 
-}  // namespace preserve::import
+}  // namespace preserve::gpu

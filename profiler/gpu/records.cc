@@ -6,7 +6,7 @@
 #include <charconv>
 #include <utility>
 
-namespace preserve::import {
+namespace preserve::gpu {
 namespace {
 
 // No operator has more operands than this; tensor lists (fused optimizers) are cut.
@@ -62,6 +62,14 @@ std::vector<std::string> parse_strings(std::string_view text) {
 
 }  // namespace
 
+std::string lower_case(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
+  }
+  return out;
+}
+
 std::string collective_function(std::string_view name) {
   static constexpr std::array<std::pair<std::string_view, std::string_view>, 12> kParts{
       {{"reducescatter", "reduce_scatter"},
@@ -92,7 +100,7 @@ struct ElementType {
 };
 
 const ElementType* element_type(std::string_view dtype) {
-  static constexpr std::array<ElementType, 40> kTypes{{{"float", 4, "fp32"},
+  static constexpr std::array<ElementType, 41> kTypes{{{"float", 4, "fp32"},
                                                        {"float32", 4, "fp32"},
                                                        {"double", 8, "fp64"},
                                                        {"float64", 8, "fp64"},
@@ -120,6 +128,7 @@ const ElementType* element_type(std::string_view dtype) {
                                                        {"uint32", 4, ""},
                                                        {"uint64", 8, ""},
                                                        {"float8", 1, "fp8"},
+                                                       {"float8e4m3", 1, "fp8"},
                                                        {"c10float8e4m3fn", 1, "fp8"},
                                                        {"c10float8e5m2", 1, "fp8"},
                                                        {"float8e4m3fn", 1, "fp8"},
@@ -132,7 +141,8 @@ const ElementType* element_type(std::string_view dtype) {
                                                        {"c10complexfloat", 8, ""},
                                                        {"c10qint8", 1, "int8"},
                                                        {"unsignedint", 4, ""}}};
-  const std::string letters = letters_lower(dtype);
+  std::string letters = letters_lower(dtype);
+  if (letters.starts_with("nccl")) letters.erase(0, 4);
   const auto* found = std::find_if(kTypes.begin(), kTypes.end(), [&](const ElementType& type) {
     return type.letters == letters;
   });
@@ -153,7 +163,7 @@ std::string_view weight_dtype(std::string_view dtype) {
 }
 
 uint32_t OperandTable::add(std::string_view dims, std::string_view types) {
-  // "[[], [], []]" says nothing; a digit must be in it.
+  // "[[], [], []]" has no shape; a digit must be in it.
   if (std::none_of(dims.begin(), dims.end(), [](char c) { return c >= '0' && c <= '9'; })) return 0;
   key_.assign(dims);
   key_ += '\n';
@@ -171,4 +181,4 @@ uint32_t OperandTable::add(std::string_view dims, std::string_view types) {
   return index;
 }
 
-}  // namespace preserve::import
+}  // namespace preserve::gpu

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every importer makes of its file before anything is joined: GPU activities, launches, ranges
-// of host threads, and the two kinds of fact that hang on them (shapes of operands, what a
-// collective says of itself). Times are ns on the file's clock. Trivially copyable, because they
-// are sorted on disk.
+// The record model of GPU activity: what spools of our own collector and traces of other profilers
+// both become before they are joined.
 #pragma once
 
 #include <cstdint>
@@ -12,59 +10,30 @@
 #include <unordered_map>
 #include <vector>
 
-namespace preserve::import {
+namespace preserve::gpu {
 
-enum class GpuKind : uint8_t { kernel, copy };
+inline constexpr int64_t kNoNode = -1;
 
-struct GpuActivity {
+// A kernel, copy or fill that ran, before anything is joined. Trivially copyable, because millions
+// of them are kept, and sorted on disk.
+struct Activity {
   int64_t start_ns = 0, end_ns = 0;
-  int64_t correlation = 0;     // 0: none was recorded
-  int64_t copy_bytes = -1;     // of copies and fills, -1 unknown
-  uint32_t stream = 0;         // ProcessBuilder::gpu_stream()
-  uint32_t name = 0;           // row of table string
-  uint32_t communication = 0;  // CommunicationTable, 0 none
-  int64_t graph = 0;           // 0: not from a graph
-  int64_t graph_node = -1;
-  GpuKind kind = GpuKind::kernel;
-  // Filled by the joins.
-  bool launched = false;     // a launch was found
-  bool from_replay = false;  // shares its launch with other activities
-  uint32_t thread = 0;       // of the launch
-  int64_t launch_ns = 0;
-  uint32_t range = 0;     // row of table range, 0 none
-  uint32_t operands = 0;  // OperandTable, 0 none
-  uint32_t scope = 0;     // ImportedProcess::scopes: module path around the launch
-  uint32_t op_name = 0;   // row of table string: operator that has the operands
-  bool facts_from_range = false;
+  int64_t correlation = 0;  // 0: none was recorded
+  int64_t graph = 0;        // 0: not from a graph, or not known
+  int64_t graph_node = kNoNode;
+  int64_t bytes = -1;   // of copies and fills, -1 unknown
+  uint32_t stream = 0;  // StreamTable
+  uint32_t name = 0;    // in the numbering of whoever collects them
+  bool is_copy = false;
 };
 
-struct Launch {
-  int64_t correlation = 0;
-  int64_t start_ns = 0;
-  uint32_t thread = 0;
-};
-
-enum class RangeClass : uint8_t { annotation, module, op };
-
-struct HostRange {
-  int64_t start_ns = 0, end_ns = 0;
-  uint32_t thread = 0;
-  uint32_t name = 0;
-  uint32_t domain = 0;  // row of table string, 0 default
-  uint32_t operands = 0;
-  uint32_t communication = 0;
-  RangeClass range_class = RangeClass::annotation;
-  bool open = false;  // the recording ended inside
-  bool nests = true;  // false: NVTX start/end, which need not
-};
-
-// What c10d or NCCL say about one collective.
-struct Communication {
-  std::string function{};
-  std::string dtype{};
-  std::optional<int64_t> in_elements{}, out_elements{}, bytes{}, ranks{}, sequence{},
-      communicator{};
-  std::optional<int64_t> peer{};
+// What is known of one collective, and from where.
+struct CollectiveFacts {
+  std::string function{}, dtype{};
+  std::optional<int64_t> bytes{}, in_elements{}, out_elements{};
+  std::optional<int64_t> ranks{}, communicator{}, sequence{}, peer{};
+  const char* source = "kernel_name";
+  double confidence = 0.5;  // of a name alone: the function, no bytes
 };
 
 struct Operand {
@@ -72,6 +41,7 @@ struct Operand {
   std::string dtype{};  // as the framework writes it; empty unknown
 };
 
+std::string lower_case(std::string_view text);  // ASCII letters only
 // "all_reduce", "_allgather_base", "AllReduce", ... in the words of table collective; empty when it
 // is no communication.
 std::string collective_function(std::string_view name);
@@ -98,4 +68,4 @@ class OperandTable {
   std::string key_;
 };
 
-}  // namespace preserve::import
+}  // namespace preserve::gpu

@@ -29,7 +29,7 @@ struct Step {
 
 // "void ns::gemm_kernel<float, 3>(int)" -> "ns::gemm_kernel".
 std::string kernel_stem(std::string_view name) {
-  if (name.substr(0, 5) == "void ") name.remove_prefix(5);
+  if (name.starts_with("void ")) name.remove_prefix(5);
   const size_t end = name.find_first_of("<(", 1);
   return printable(name.substr(0, end), 80);
 }
@@ -50,7 +50,7 @@ class AccessWriter {
   struct Inferred {
     Key key;
     int64_t op, dur_ns;
-    KernelClass kernel_class;
+    gpu::KernelClass kernel_class;
   };
 
   void load_steps();
@@ -134,11 +134,11 @@ TensorId AccessWriter::tensor(Key key, const std::string& word, TensorRole role,
 
 bool AccessWriter::write_shapes(const OperandUse& use, Key key, bool in_step) {
   if (use.operands == 0) return false;
-  const std::vector<OperandBytes> operands = operand_bytes(
+  const std::vector<gpu::OperandBytes> operands = gpu::operand_bytes(
       text(use.op_name), text(use.name), use.kernel_class, process_.operands.at(use.operands));
   int64_t operand = 0;
-  for (const OperandBytes& each : operands) {
-    OperandBytes bytes = each;
+  for (const gpu::OperandBytes& each : operands) {
+    gpu::OperandBytes bytes = each;
     double confidence = use.scope != 0 ? kShapesInModuleConfidence : kShapesConfidence;
     std::string_view source = "shapes";
     // A KV operand is often the whole pool of the engine; no kernel reads faster than the memory.
@@ -165,8 +165,8 @@ bool AccessWriter::write_shapes(const OperandUse& use, Key key, bool in_step) {
 
 void AccessWriter::write_product(const OperandUse& use) {
   if (use.operands == 0) return;
-  const auto shape = product_shape(text(use.op_name), text(use.name), use.kernel_class,
-                                   process_.operands.at(use.operands));
+  const auto shape = gpu::product_shape(text(use.op_name), text(use.name), use.kernel_class,
+                                        process_.operands.at(use.operands));
   if (!shape) return;
   db_.add(GemmRow{.op = {use.op},
                   .m = shape->m,
@@ -197,10 +197,10 @@ void AccessWriter::write_inferred() {
       first = last;
       continue;
     }
-    const KernelClass kernel_class = inferred_[first].kernel_class;
-    const TensorRole role = kernel_class == KernelClass::matmul      ? TensorRole::weight
-                            : kernel_class == KernelClass::attention ? TensorRole::kv
-                                                                     : TensorRole::unknown;
+    const gpu::KernelClass kernel_class = inferred_[first].kernel_class;
+    const TensorRole role = kernel_class == gpu::KernelClass::matmul      ? TensorRole::weight
+                            : kernel_class == gpu::KernelClass::attention ? TensorRole::kv
+                                                                          : TensorRole::unknown;
     const char* word = role == TensorRole::weight ? "weight"
                        : role == TensorRole::kv   ? "kv"
                                                   : "experts";
@@ -223,9 +223,9 @@ AccessSummary AccessWriter::run() {
   OperandUse use;
   while (process_.uses.next(use)) {
     const bool in_step = enter_step(use.start_ns + process_.shift_ns);
-    const bool streams = use.kernel_class == KernelClass::matmul ||
-                         use.kernel_class == KernelClass::attention ||
-                         use.kernel_class == KernelClass::experts;
+    const bool streams = use.kernel_class == gpu::KernelClass::matmul ||
+                         use.kernel_class == gpu::KernelClass::attention ||
+                         use.kernel_class == gpu::KernelClass::experts;
     if (use.operands == 0 && !streams) {
       ++summary_.unknown;
       continue;

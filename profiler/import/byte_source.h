@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // First arrow of an import: a file as a stream of bytes, compressed or not. What the bytes are is
-// told by their first bytes, never by the file's name. Damage (a gzip that stops half-way, a
+// detected from their first bytes, never by the file's name. Damage (a gzip that stops half-way, a
 // checksum that does not fit) ends the stream early and is kept as a sentence, because a partial
 // import goes on.
 #pragma once

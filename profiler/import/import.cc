@@ -43,7 +43,7 @@ std::string head_of(const std::filesystem::path& path) {
 Format format_of(const std::filesystem::path& path) {
   const std::string head = head_of(path);
   if (head.empty()) throw input_error("{}: is empty", path.string());
-  if (head.rfind("SQLite format 3", 0) == 0) return Format::nsys;
+  if (head.starts_with("SQLite format 3")) return Format::nsys;
   const size_t first = head.find_first_not_of(" \t\r\n");
   if (first != std::string::npos && (head[first] == '{' || head[first] == '[')) {
     return looks_like_inspector(head) ? Format::inspector : Format::kineto;
@@ -55,10 +55,9 @@ Format format_of(const std::filesystem::path& path) {
       path.string());
 }
 
-// "trace_rank3.json", "worker3_step.json", "TP-3-DECODE": the number behind rank, worker or tp.
+// "trace_rank3.json", "worker3_step.json", "TP-3-DECODE": the number after rank, worker or tp.
 std::optional<int64_t> rank_in_name(const std::filesystem::path& path) {
-  std::string name = path.filename().string();
-  for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  const std::string name = gpu::lower_case(path.filename().string());
   for (const std::string_view word : {"rank", "worker", "tp"}) {
     size_t at = name.find(word);
     if (at == std::string::npos) continue;
@@ -102,7 +101,7 @@ class Importer {
 
   const ImportOptions& options_;
   TraceDb& db_;
-  KernelRules rules_;
+  gpu::KernelRules rules_;
   std::vector<ImportedProcess> processes_;
   std::optional<int64_t> world_size_;
   std::vector<std::pair<std::string, InspectorLog>> logs_;
@@ -136,7 +135,7 @@ void Importer::read_kineto_file(const std::filesystem::path& path) {
     builder.row.rank = rank_in_name(path);
     if (builder.row.rank) {
       summary_.warnings.push_back(fmt::format(
-          "{}: says no rank; rank {} is taken from the file's name", file, *builder.row.rank));
+          "{}: contains no rank; rank {} is taken from the file's name", file, *builder.row.rank));
     }
   }
   builder.row.command = command_only(builder.row.command);
@@ -187,7 +186,7 @@ void Importer::name_ranks() {
     process->rank = rank++;
   }
   summary_.warnings.push_back(
-      fmt::format("the {} processes say no rank: they are numbered in the order of their GPUs",
+      fmt::format("the {} processes have no rank: they are numbered in the order of their GPUs",
                   processes_.size()));
 }
 
@@ -197,7 +196,7 @@ void Importer::check_ranks() {
     if (!process.rank) {
       if (processes_.size() > 1 && options_.files.size() > 1 && !options_.partial) {
         throw input_error(
-            "{}: says no rank, neither inside nor in its name, and {} processes are "
+            "{}: has no rank, neither inside nor in its name, and {} processes are "
             "imported together; name it ...rank0..., or use --partial",
             process.source_file, processes_.size());
       }
@@ -230,7 +229,7 @@ void Importer::check_ranks() {
   }
   db_.add_loss({}, "import", "rank_missing",
                static_cast<int64_t>(*world_size_) - static_cast<int64_t>(by_rank.size()));
-  summary_.warnings.push_back(fmt::format("of {} ranks, rank {} is not here", *world_size_, list));
+  summary_.warnings.push_back(fmt::format("rank {} of {} is missing", list, *world_size_));
 }
 
 void Importer::use_inspector_logs() {
@@ -314,8 +313,9 @@ ImportSummary Importer::run() {
     }
   }
   if (processes_.empty()) {
-    throw input_error("{}: holds no operators; give a PyTorch or Nsight Systems trace beside it",
-                      options_.files.front().string());
+    throw input_error(
+        "{}: holds no operators; give a PyTorch or Nsight Systems trace together with it",
+        options_.files.front().string());
   }
   db_.set_meta("clock", "of the imported trace");
   db_.set_meta("producer", "import");
@@ -325,7 +325,7 @@ ImportSummary Importer::run() {
   align();
   const StepSummary steps = mark_steps(db_, options_.steps);
   summary_.steps = steps.annotated + steps.detected;
-  const PhaseSummary phases = tell_phases(db_);
+  const gpu::PhaseSummary phases = gpu::tell_phases(db_);
   summary_.notes.push_back(
       fmt::format("steps: {} annotated, {} detected; {} decode, {} prefill, {} of unknown phase",
                   steps.annotated, steps.detected, phases.decode, phases.prefill, phases.unknown));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// preserve-profile --import: traces of other profilers -> trace.db. What a file is, is told by its
-// content. Several files are the ranks of one run: one trace, clocks aligned by their collectives.
+// preserve-profile --import: traces of other profilers -> trace.db. The format is detected from
+// the content. Several files are the ranks of one run: one trace, clocks aligned by their
+// collectives.
 //
 // Errors are input_error naming the file. Whatever could not be used is counted in table loss.
 #pragma once

@@ -94,12 +94,12 @@ bool parse_line(const std::string& text, Line& line) {
     return false;
   }
   const auto& text_id = id->get_ref<const std::string&>();
-  const size_t start = text_id.rfind("0x", 0) == 0 ? 2 : 0;
+  const size_t start = text_id.starts_with("0x") ? 2 : 0;
   uint64_t value = 0;
   std::from_chars(text_id.data() + start, text_id.data() + text_id.size(), value, 16);
   line.communicator = static_cast<int64_t>(value & INT64_MAX);
   line.collective.exec_ns = exec_us * 1000;
-  line.collective.function = collective_function(function->get_ref<const std::string&>());
+  line.collective.function = gpu::collective_function(function->get_ref<const std::string&>());
   return !line.collective.function.empty();
 }
 
@@ -143,8 +143,9 @@ InspectorLog read_inspector(ByteSource& source, const std::string& file, bool pa
     Line line;
     if (too_long || log.written >= kRecordLimit || !parse_line(text, line)) {
       if (!partial) {
-        throw input_error("{}:{}: is no line of an NCCL inspector log; --partial imports the rest",
-                          file, number);
+        throw input_error(
+            "{}:{}: is not a line of an NCCL inspector log; --partial imports the rest", file,
+            number);
       }
       ++log.bad_lines;
       continue;

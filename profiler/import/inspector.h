@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A log of NCCL's inspector plugin (JSON lines, one per collective) as a second source: what a
 // trace's kernels do not say (message size, communicator, sequence) is filled in from it. It holds
-// no operators, so it is only of use beside a trace.
+// no operators, so it is only of use together with a trace.
 #pragma once
 
 #include <map>

@@ -16,7 +16,7 @@
 namespace preserve::import {
 namespace {
 
-// Slack behind the window: 16-byte loads may read past the last byte of text.
+// Slack after the window: 16-byte loads may read past the last byte of text.
 constexpr size_t kSlack = 32;
 
 #if defined(__SSE2__)
@@ -235,7 +235,7 @@ std::string_view JsonReader::string() {
       position_ += 2;
       continue;
     }
-    // The window ends in the string, perhaps right behind a backslash.
+    // The window ends in the string, perhaps right after a backslash.
     if (end_ - begin == static_cast<std::ptrdiff_t>(window_)) {
       ++strings_cut_;
       std::string head(begin, window_ / 2);
@@ -251,7 +251,7 @@ std::string_view JsonReader::string() {
   }
 }
 
-// Behind the opening quote of a string to behind its closing quote.
+// From after the opening quote of a string to after its closing quote.
 void JsonReader::skip_string() {
   while (true) {
     position_ = find_quote_or_escape(position_, end_);
@@ -388,7 +388,7 @@ bool JsonReader::integer(int64_t& value) {
   return decimal(value, thousandths);
 }
 
-// Behind the closing quote of the string that starts behind `at`, or null when the window ends
+// After the closing quote of the string that starts after `at`, or null when the window ends
 // first.
 const char* JsonReader::string_end(const char* at) const {
   while (true) {

@@ -37,9 +37,9 @@ class JsonReader {
   // A string value, escapes resolved; valid until the next call. Cut at the window.
   std::string_view string();
   // A decimal number as whole part and thousandths (both negative for negative numbers), exact: a
-  // time stamp in µs with ns behind the point. false when the value is no number that fits.
+  // time stamp in µs with ns after the point. false when the value is not a number that fits.
   bool decimal(int64_t& whole, int& thousandths);
-  // An integer; a fraction is cut off. false when the value is no number that fits.
+  // An integer; a fraction is cut off. false when the value is not a number that fits.
   bool integer(int64_t& value);
   // Passes over any value; returns whether it was whole (true unless the text ended).
   void skip_value();

@@ -16,6 +16,8 @@ namespace {
 
 // Chrome's format has µs. A time stamp this large would lie in the year 5138: the writer meant ns.
 constexpr int64_t kLeastNanosecondStamp = 100'000'000'000'000'000;
+constexpr double kKernelMetadata = 0.95;  // c10d wrote it next to the kernel
+constexpr double kHostMetadata = 0.9;     // c10d wrote it on the host call that launched the kernel
 constexpr size_t kProcessNameLimit = 1000;
 constexpr size_t kGpuAnnotationLimit = 100'000;
 constexpr int64_t kTimeLimitNs = std::numeric_limits<int64_t>::max() / 4;
@@ -94,7 +96,7 @@ void KinetoReader::read_document() {
         json_.skip_value();
       }
     }
-    if (!found) throw input_error("{}: is JSON but no trace: it has no traceEvents", file_);
+    if (!found) throw input_error("{}: is JSON but not a trace: it has no traceEvents", file_);
   }
   if (json_.peek() != '\0') {
     throw input_error("{}: something follows the end of the JSON text, at byte {}", file_,
@@ -137,7 +139,7 @@ void KinetoReader::use_event() {
     case Category::python:
       return use_host_event(event_.category);
     case Category::none:
-      // Writers without categories: what ran on a stream is told by its arguments.
+      // Writers without categories: the arguments show what ran on a stream.
       if (event_.stream >= 0 && event_.correlation != 0 && event_.has_duration) use_activity();
       return;
     case Category::ignored:
@@ -192,16 +194,16 @@ void KinetoReader::note_process() {
 void KinetoReader::use_activity() {
   GpuActivity activity;
   if (!times(activity.start_ns, activity.end_ns)) {
-    return refuse("bad_time", "its ts or dur is no usable number");
+    return refuse("bad_time", "its ts or dur is not a usable number");
   }
   if (activity.end_ns < activity.start_ns)
     return refuse("negative_duration", "its duration is negative");
   if (event_.time == 0 && event_.duration == 0) return builder_.lose("zero_timestamp");
   if (event_.name.empty()) return refuse("no_name", "it has no name");
   note_span(activity.start_ns, activity.end_ns);
-  activity.kind = event_.category == Category::copy ? GpuKind::copy : GpuKind::kernel;
+  activity.is_copy = event_.category == Category::copy;
   activity.correlation = event_.correlation;
-  activity.copy_bytes = event_.bytes;
+  activity.bytes = event_.bytes;
   activity.stream =
       builder_.gpu_stream(event_.device >= 0 ? event_.device : event_.process, event_.context,
                           event_.stream >= 0 ? event_.stream : event_.thread);
@@ -209,6 +211,8 @@ void KinetoReader::use_activity() {
   if (event_.graph > 0) activity.graph = event_.graph;
   if (event_.graph_node > 0) activity.graph_node = event_.graph_node;  // 0: launched by itself
   if (event_.communicates) {
+    event_.communication.source = "kineto";
+    event_.communication.confidence = kKernelMetadata;
     activity.communication = builder_.add_communication(std::move(event_.communication));
   }
   builder_.add(activity);
@@ -244,7 +248,7 @@ void KinetoReader::use_host_event(Category category) {
   if (category == Category::python) {
     range.range_class = RangeClass::module;
     constexpr std::string_view kPrefix = "nn.Module: ";
-    if (name.substr(0, kPrefix.size()) == kPrefix) name.remove_prefix(kPrefix.size());
+    if (name.starts_with(kPrefix)) name.remove_prefix(kPrefix.size());
   }
   note_process();
   has_host_ranges_ = true;
@@ -252,6 +256,8 @@ void KinetoReader::use_host_event(Category category) {
   range.name = builder_.range_name(name, range.range_class);
   if (!event_.dims.empty()) range.operands = builder_.operands().add(event_.dims, event_.types);
   if (event_.communicates) {
+    event_.communication.source = "kineto_host";
+    event_.communication.confidence = kHostMetadata;
     range.communication = builder_.add_communication(std::move(event_.communication));
   }
   builder_.add(range);
@@ -264,7 +270,7 @@ void KinetoReader::read_devices() {
       json_.skip_value();
       continue;
     }
-    DeviceFacts facts;
+    gpu::DeviceFacts facts;
     int64_t id = -1, value = 0;
     json_.begin_object();
     std::string_view key;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/import/kineto_event.h"
 
+#include <algorithm>
 #include <charconv>
+#include <iterator>
 
 #include "common/text.h"
 
@@ -64,6 +66,37 @@ int64_t id_of(std::string_view text) {
   return static_cast<int64_t>(hash_of(text) >> 2);
 }
 
+// Members of "args" that are used.
+enum class As : uint8_t { number, id, text, shapes, communication };
+struct Argument {
+  std::string_view key;
+  As as = As::communication;
+  int64_t Event::*number = nullptr;
+  std::string Event::*text = nullptr;
+};
+constexpr Argument kArguments[] = {{"correlation", As::number, &Event::correlation},
+                                   {"stream", As::id, &Event::stream},
+                                   {"device", As::id, &Event::device},
+                                   {"context", As::id, &Event::context},
+                                   {"bytes", As::number, &Event::bytes},
+                                   {"graph id", As::number, &Event::graph},
+                                   {"graph node id", As::number, &Event::graph_node},
+                                   {"name", As::text},
+                                   {"Input Dims", As::shapes, nullptr, &Event::dims},
+                                   {"Input dims", As::shapes, nullptr, &Event::dims},
+                                   {"Input type", As::shapes, nullptr, &Event::types},
+                                   {"dtype"},
+                                   {"Src Rank"},
+                                   {"Dst Rank"},
+                                   {"Comms Id"},
+                                   {"Group size"},
+                                   {"In msg nelems"},
+                                   {"Out msg nelems"},
+                                   {"Seq"},
+                                   {"Collective name"},
+                                   {"Process Group Name"},
+                                   {"Process Group Ranks"}};
+
 class EventReader {
  public:
   EventReader(JsonReader& json, Event& event) : json_(json), event_(event) {}
@@ -85,7 +118,7 @@ bool EventReader::is_left_out() const {
   if (event_.phase != 'X' && event_.phase != 'M') return true;
   if (event_.category == Category::ignored) return true;
   if (event_.category == Category::python && !event_.name.empty() &&
-      event_.name.compare(0, 9, "nn.Module") != 0) {
+      !event_.name.starts_with("nn.Module")) {
     return true;
   }
   return false;
@@ -152,76 +185,30 @@ void EventReader::read_arguments() {
 }
 
 void EventReader::read_argument(std::string_view key) {
-  switch (key.size()) {
-    case 4:
-      if (key == "name" && json_.peek() == '"') {
-        event_.text.assign(json_.string());
-        return;
-      }
-      break;
-    case 5:
-      if (key == "bytes") return (void)json_.integer(event_.bytes);
-      if (key == "dtype") return read_communication(key);
-      break;
-    case 6:
-      if (key == "stream") {
-        event_.stream = id();
-        return;
-      }
-      if (key == "device") {
-        event_.device = id();
-        return;
-      }
-      break;
-    case 7:
-      if (key == "context") {
-        event_.context = id();
-        return;
-      }
-      break;
-    case 8:
-      if (key == "graph id") return (void)json_.integer(event_.graph);
-      if (key == "Src Rank" || key == "Dst Rank" || key == "Comms Id")
-        return read_communication(key);
-      break;
-    case 10:
-      if (key == "Input Dims" || key == "Input dims") {
-        event_.dims.assign(json_.raw_value());
-        return;
-      }
-      if (key == "Input type") {
-        event_.types.assign(json_.raw_value());
-        return;
-      }
-      if (key == "Group size") return read_communication(key);
-      break;
-    case 11:
-      if (key == "correlation") return (void)json_.integer(event_.correlation);
-      break;
-    case 13:
-      if (key == "graph node id") return (void)json_.integer(event_.graph_node);
-      if (key == "In msg nelems") return read_communication(key);
-      break;
-    case 3:
-      if (key == "Seq") return read_communication(key);
-      break;
-    case 14:
-    case 15:
-    case 18:
-    case 19:
-      if (key == "Out msg nelems" || key == "Collective name" || key == "Process Group Name" ||
-          key == "Process Group Ranks") {
-        return read_communication(key);
-      }
-      break;
-    default:
-      break;
+  const auto* known = std::find_if(std::begin(kArguments), std::end(kArguments),
+                                   [&](const Argument& argument) { return argument.key == key; });
+  if (known == std::end(kArguments)) return json_.skip_value();
+  switch (known->as) {
+    case As::number:
+      (void)json_.integer(event_.*known->number);
+      return;
+    case As::id:
+      event_.*known->number = id();
+      return;
+    case As::text:
+      if (json_.peek() != '"') return json_.skip_value();
+      event_.text.assign(json_.string());
+      return;
+    case As::shapes:
+      (event_.*known->text).assign(json_.raw_value());
+      return;
+    case As::communication:
+      return read_communication(key);
   }
-  json_.skip_value();
 }
 
 void EventReader::read_communication(std::string_view key) {
-  Communication& facts = event_.communication;
+  gpu::CollectiveFacts& facts = event_.communication;
   std::optional<int64_t>* number = nullptr;
   if (key == "In msg nelems") number = &facts.in_elements;
   if (key == "Out msg nelems") number = &facts.out_elements;
@@ -239,7 +226,7 @@ void EventReader::read_communication(std::string_view key) {
   const std::string_view text = json_.string();
   if (text.empty()) return;
   if (is_function) {
-    facts.function = collective_function(text);
+    facts.function = gpu::collective_function(text);
   } else if (is_dtype) {
     facts.dtype = printable(text, 40);
   } else {

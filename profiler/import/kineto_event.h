@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "profiler/gpu/records.h"
 #include "profiler/import/json_reader.h"
@@ -35,23 +36,15 @@ struct Event {
   int64_t correlation = 0, device = -1, context = 0, stream = -1, bytes = -1;
   int64_t graph = 0, graph_node = -1;
   bool communicates = false;
-  Communication communication;
+  gpu::CollectiveFacts communication;
 
   void clear() {
-    phase = 'X';
-    category = Category::none;
-    name.clear();
-    dims.clear();
-    types.clear();
-    text.clear();
-    process = thread = time = duration = 0;
-    time_thousandths = duration_thousandths = 0;
-    has_time = has_duration = false;
-    good_time = good_duration = true;
-    correlation = context = graph = 0;
-    device = stream = bytes = graph_node = -1;
-    if (communicates) communication = {};
-    communicates = false;
+    Event fresh;
+    for (std::string Event::*text : {&Event::name, &Event::dims, &Event::types, &Event::text}) {
+      (this->*text).clear();
+      (fresh.*text).swap(this->*text);
+    }
+    *this = std::move(fresh);
   }
 };
 

@@ -26,7 +26,7 @@ constexpr int64_t kPushPop = 59, kStartEnd = 60;
 class ForeignDb {
  public:
   explicit ForeignDb(const std::filesystem::path& path) : file_(path.string()) {
-    // immutable=1: no journal is looked for beside the file, none is written.
+    // immutable=1: no journal of the file is looked for, none is written.
     std::string uri = "file:";
     for (const char c : std::filesystem::absolute(path).string()) {
       if (c == '?' || c == '#' || c == '%') {
@@ -52,7 +52,7 @@ class ForeignDb {
   const std::string& file() const { return file_; }
   sqlite3* handle() const { return handle_; }
   [[noreturn]] void fail() const {
-    throw input_error("{}: cannot read: {} (damaged, or no SQLite database)", file_,
+    throw input_error("{}: cannot read: {} (damaged, or not an SQLite database)", file_,
                       sqlite3_errmsg(handle_));
   }
 
@@ -105,7 +105,7 @@ std::set<std::string> columns_of(const ForeignDb& db, const std::string& table) 
   return columns;
 }
 
-// SELECT of the wanted columns in their order; NULL stands for those that the table does not have.
+// SELECT of the wanted columns in their order; NULL in place of those that the table does not have.
 std::string select_of(const std::set<std::string>& have, const std::string& table,
                       const std::vector<std::string>& want) {
   std::string list;
@@ -125,8 +125,8 @@ AnnotatedOp annotated_op(std::string_view text) {
   const size_t comma = text.find(", ");
   if (comma == std::string_view::npos) return {text, {}, false};
   const std::string_view rest = text.substr(comma + 2);
-  if (rest.substr(0, 6) != "seq = " && rest.substr(0, 8) != "op_id = " &&
-      rest.substr(0, 8) != "sizes = ") {
+  if (!rest.starts_with("seq = ") && !rest.starts_with("op_id = ") &&
+      !rest.starts_with("sizes = ")) {
     return {text, {}, false};
   }
   AnnotatedOp op{text.substr(0, comma), {}, true};
@@ -140,7 +140,8 @@ AnnotatedOp annotated_op(std::string_view text) {
 
 class NsysReader {
  public:
-  NsysReader(const std::filesystem::path& path, bool partial, TraceDb& db, const KernelRules& rules)
+  NsysReader(const std::filesystem::path& path, bool partial, TraceDb& db,
+             const gpu::KernelRules& rules)
       : file_(path), partial_(partial), db_(db), rules_(rules) {}
 
   NsysFile read();
@@ -149,7 +150,7 @@ class NsysReader {
   ProcessBuilder& process(int64_t global_pid);
   const std::string& string_at(int64_t id);
   void read_version();
-  void read_activities(const std::string& table, GpuKind kind, const char* name);
+  void read_activities(const std::string& table, bool copies, const char* name);
   void read_launches();
   void read_nvtx();
   void read_devices();
@@ -160,7 +161,7 @@ class NsysReader {
   ForeignDb file_;
   bool partial_;
   TraceDb& db_;
-  const KernelRules& rules_;
+  const gpu::KernelRules& rules_;
   std::map<int64_t, std::unique_ptr<ProcessBuilder>> processes_;  // by global pid
   std::unordered_map<int64_t, std::string> strings_;              // of StringIds, those referred to
   std::unique_ptr<Rows> string_rows_;
@@ -207,17 +208,18 @@ NsysFile NsysReader::read() {
   const auto kernels = columns_of(file_, "CUPTI_ACTIVITY_KIND_KERNEL");
   const auto strings = columns_of(file_, "StringIds");
   if (strings.count("id") == 0 || strings.count("value") == 0) {
-    throw input_error("{}: is a database but no Nsight Systems export: it has no table StringIds",
-                      file_.file());
+    throw input_error(
+        "{}: is a database but not an Nsight Systems export: it has no table StringIds",
+        file_.file());
   }
   string_rows_ = std::make_unique<Rows>(file_, "SELECT value FROM StringIds WHERE id = ?");
   read_version();
-  read_activities("CUPTI_ACTIVITY_KIND_KERNEL", GpuKind::kernel, nullptr);
-  read_activities("CUPTI_ACTIVITY_KIND_MEMCPY", GpuKind::copy, "Memcpy");
-  read_activities("CUPTI_ACTIVITY_KIND_MEMSET", GpuKind::copy, "Memset");
+  read_activities("CUPTI_ACTIVITY_KIND_KERNEL", false, nullptr);
+  read_activities("CUPTI_ACTIVITY_KIND_MEMCPY", true, "Memcpy");
+  read_activities("CUPTI_ACTIVITY_KIND_MEMSET", true, "Memset");
   if (kernels.empty() && !columns_of(file_, "CUPTI_ACTIVITY_KIND_GRAPH_TRACE").empty()) {
     // Whole graphs, one row per launch: the kernels inside were not recorded.
-    read_activities("CUPTI_ACTIVITY_KIND_GRAPH_TRACE", GpuKind::kernel, "CUDA graph");
+    read_activities("CUPTI_ACTIVITY_KIND_GRAPH_TRACE", false, "CUDA graph");
     result_.notes.push_back(
         "graphs were recorded as a whole: record with --cuda-graph-trace=node to "
         "see their kernels");
@@ -243,12 +245,12 @@ void NsysReader::read_version() {
   }
 }
 
-void NsysReader::read_activities(const std::string& table, GpuKind kind, const char* name) {
+void NsysReader::read_activities(const std::string& table, bool copies, const char* name) {
   const auto columns = columns_of(file_, table);
   if (columns.empty()) return;
   for (const char* needed : {"start", "end"}) {
     if (columns.count(needed) == 0) {
-      throw input_error("{}: table {} has no column '{}': no known Nsight Systems schema",
+      throw input_error("{}: table {} has no column '{}': unknown Nsight Systems schema",
                         file_.file(), table, needed);
     }
   }
@@ -272,7 +274,9 @@ void NsysReader::read_activities(const std::string& table, GpuKind kind, const c
       refuse(*owner, table, "bad_time", "has no usable start or end");
       continue;
     }
-    GpuActivity activity{.start_ns = rows.integer(0), .end_ns = rows.integer(1)};
+    GpuActivity activity;
+    activity.start_ns = rows.integer(0);
+    activity.end_ns = rows.integer(1);
     if (activity.start_ns == 0 && activity.end_ns == 0) {
       owner->lose("zero_timestamp");
       continue;
@@ -287,7 +291,7 @@ void NsysReader::read_activities(const std::string& table, GpuKind kind, const c
     }
     owner->row.start_ns = std::min(owner->row.start_ns, activity.start_ns);
     owner->row.end_ns = std::max(owner->row.end_ns, activity.end_ns);
-    activity.kind = kind;
+    activity.is_copy = copies;
     activity.stream = owner->gpu_stream(rows.integer(2), rows.integer(3), rows.integer(4));
     activity.correlation = rows.integer(5);
     const int64_t name_id = rows.integer(7);
@@ -304,8 +308,8 @@ void NsysReader::read_activities(const std::string& table, GpuKind kind, const c
     if (!rows.is_null(8) && rows.integer(8) > 0) {
       activity.graph = rows.integer(8);
     }
-    if (!rows.is_null(9) && rows.integer(9) != 0) activity.graph_node = rows.integer(9);
-    if (kind == GpuKind::copy && rows.is_integer(10)) activity.copy_bytes = rows.integer(10);
+    if (!rows.is_null(9) && rows.integer(9) > 0) activity.graph_node = rows.integer(9);
+    if (copies && rows.is_integer(10)) activity.bytes = rows.integer(10);
     owner->add(activity);
   }
 }
@@ -394,12 +398,12 @@ void NsysReader::read_devices() {
     result_.notes.push_back("the export does not say which GPU it was");
     return;
   }
-  std::map<int64_t, DeviceFacts> devices;
+  std::map<int64_t, gpu::DeviceFacts> devices;
   Rows rows(file_,
             select_of(columns, "TARGET_INFO_GPU",
                       {"id", "name", "l2CacheSize", "totalMemory", "memoryBandwidth", "smCount"}));
   while (rows.next()) {
-    DeviceFacts facts{.name = printable(rows.text(1))};
+    gpu::DeviceFacts facts{.name = printable(rows.text(1))};
     if (rows.integer(2) > 0) facts.cache_bytes = rows.integer(2);
     if (rows.integer(3) > 0) facts.memory_bytes = rows.integer(3);
     if (rows.integer(4) > 0) facts.bandwidth_bytes_per_s = rows.integer(4);
@@ -436,7 +440,7 @@ void NsysReader::read_process_names() {
 }  // namespace
 
 NsysFile read_nsys(const std::filesystem::path& path, bool partial, TraceDb& db,
-                   const KernelRules& rules) {
+                   const gpu::KernelRules& rules) {
   return NsysReader(path, partial, db, rules).read();
 }
 

@@ -26,6 +26,6 @@ struct NsysFile {
 
 // input_error when the file is no nsys export, or a row cannot be used and `partial` is false.
 NsysFile read_nsys(const std::filesystem::path& path, bool partial, TraceDb& db,
-                   const KernelRules& rules);
+                   const gpu::KernelRules& rules);
 
 }  // namespace preserve::import

@@ -2,7 +2,6 @@
 #include "profiler/import/process_builder.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "common/error.h"
 #include "profiler/import/known_devices.h"
@@ -10,8 +9,7 @@
 namespace preserve::import {
 namespace {
 
-constexpr uint32_t kNoThread = std::numeric_limits<uint32_t>::max();
-// One launch with more activities than this is no graph but a file without correlation ids.
+// One launch with more activities than this is not a graph but a file without correlation ids.
 constexpr size_t kReplayLimit = 200'000;
 constexpr size_t kOpenRangeLimit = 1000;  // nesting beyond this is not kept
 constexpr size_t kScopeLimit = 100'000;
@@ -24,14 +22,14 @@ uint64_t mix(uint64_t hash, uint64_t value) {
 
 // Kernels that read the operands of the operator around them, and not what another kernel of the
 // same operator left (split-k reductions, copies, activation functions).
-bool has_operands_of_its_own(KernelClass kernel_class) {
+bool has_operands_of_its_own(gpu::KernelClass kernel_class) {
   switch (kernel_class) {
-    case KernelClass::matmul:
-    case KernelClass::experts:
-    case KernelClass::attention:
-    case KernelClass::embedding:
-    case KernelClass::norm:
-    case KernelClass::other:
+    case gpu::KernelClass::matmul:
+    case gpu::KernelClass::experts:
+    case gpu::KernelClass::attention:
+    case gpu::KernelClass::embedding:
+    case gpu::KernelClass::norm:
+    case gpu::KernelClass::other:
       return true;
     default:
       return false;
@@ -52,7 +50,8 @@ bool is_module_path(std::string_view name) {
 
 }  // namespace
 
-ProcessBuilder::ProcessBuilder(TraceDb& db, const KernelRules& rules) : db_(db), rules_(rules) {}
+ProcessBuilder::ProcessBuilder(TraceDb& db, const gpu::KernelRules& rules)
+    : db_(db), rules_(rules) {}
 
 int64_t ProcessBuilder::lost() const {
   int64_t sum = 0;
@@ -60,39 +59,20 @@ int64_t ProcessBuilder::lost() const {
   return sum;
 }
 
-uint32_t ProcessBuilder::gpu_stream(int64_t device, int64_t context, int64_t stream) {
-  const uint64_t key = mix(mix(static_cast<uint64_t>(device), static_cast<uint64_t>(context)),
-                           static_cast<uint64_t>(stream));
-  std::vector<uint32_t>& same_hash = stream_index_[key];
-  for (const uint32_t index : same_hash) {
-    const GpuStream& known = gpu_streams_[index];
-    if (known.device == device && known.context == context && known.native == stream) return index;
-  }
-  gpu_streams_.push_back({device, context, stream, {}});
-  same_hash.push_back(static_cast<uint32_t>(gpu_streams_.size() - 1));
-  return same_hash.back();
-}
-
 uint32_t ProcessBuilder::thread(int64_t process, int64_t thread) {
-  if (last_thread_ < threads_.size() && threads_[last_thread_].process == process &&
-      threads_[last_thread_].native == thread) {
-    return last_thread_;
+  if (last_thread_index_ != kNoThread && last_thread_ == std::pair(process, thread)) {
+    return last_thread_index_;
   }
-  const uint64_t key = mix(static_cast<uint64_t>(process), static_cast<uint64_t>(thread));
-  std::vector<uint32_t>& same_hash = thread_index_[key];
-  for (const uint32_t index : same_hash) {
-    if (threads_[index].process == process && threads_[index].native == thread) {
-      return last_thread_ = index;
-    }
-  }
-  threads_.push_back({process, thread});
-  same_hash.push_back(static_cast<uint32_t>(threads_.size() - 1));
-  return last_thread_ = same_hash.back();
+  last_thread_ = {process, thread};
+  const auto [entry, fresh] =
+      thread_index_.try_emplace(last_thread_, static_cast<uint32_t>(threads_.size()));
+  if (fresh) threads_.push_back({thread});
+  return last_thread_index_ = entry->second;
 }
 
-uint32_t ProcessBuilder::add_communication(Communication communication) {
+uint32_t ProcessBuilder::add_communication(gpu::CollectiveFacts facts) {
   if (communications_.size() > kCommunicationLimit) return 0;
-  communications_.push_back(std::move(communication));
+  communications_.push_back(std::move(facts));
   return static_cast<uint32_t>(communications_.size() - 1);
 }
 
@@ -107,7 +87,7 @@ uint32_t ProcessBuilder::range_name(std::string_view name, RangeClass range_clas
   if (range_class == RangeClass::module || is_module_path(name)) {
     if (path_names_.size() < kScopeLimit) path_names_.try_emplace(id, name);
   } else if (functions_.size() < kScopeLimit && functions_.find(id) == functions_.end()) {
-    if (std::string function = collective_function(name); !function.empty()) {
+    if (std::string function = gpu::collective_function(name); !function.empty()) {
       functions_.emplace(id, std::move(function));
     }
   }
@@ -142,39 +122,33 @@ bool ProcessBuilder::all_devices_alike() const {
   });
 }
 
-void ProcessBuilder::add_devices_and_streams(ImportedProcess& out) {
-  std::map<int64_t, DeviceId> rows;
-  if (!gpu_streams_.empty()) out.first_device = gpu_streams_.front().device;
-  for (GpuStream& stream : gpu_streams_) {
-    out.first_device = std::min(out.first_device, stream.device);
-    if (rows.count(stream.device) == 0) {
-      // Numbers of activities and of properties may differ (visible devices); GPUs of one machine
-      // that all have one name need no number.
-      const auto own = devices.find(stream.device);
-      DeviceFacts facts = own != devices.end()  ? own->second
-                          : all_devices_alike() ? devices.begin()->second
-                                                : DeviceFacts{};
-      if (const auto known = known_device(facts.name, facts.memory_bytes)) {
-        if (!facts.cache_bytes) facts.cache_bytes = known->cache_bytes;
-        if (!facts.bandwidth_bytes_per_s) {
-          facts.bandwidth_bytes_per_s = known->memory_bandwidth_bytes_per_s;
-        }
-      }
-      if (!out.bandwidth_bytes_per_s) out.bandwidth_bytes_per_s = facts.bandwidth_bytes_per_s;
-      rows[stream.device] =
-          db_.add(DeviceRow{.host = row.host,
-                            .kind = "gpu",
-                            .name = facts.name.empty() ? "unknown" : facts.name,
-                            .cache_bytes = facts.cache_bytes,
-                            .memory_bytes = facts.memory_bytes,
-                            .memory_bandwidth_bytes_per_s = facts.bandwidth_bytes_per_s,
-                            .units = facts.units});
-    }
-    stream.row = db_.add(StreamRow{.process = process_,
-                                   .device = rows[stream.device],
-                                   .kind = StreamKind::gpu,
-                                   .native_id = stream.native});
+// Numbers of activities and of properties may differ (visible devices); GPUs of one machine that
+// all have one name need no number.
+gpu::DeviceFacts ProcessBuilder::device_facts(int64_t device) const {
+  gpu::DeviceFacts facts;
+  if (const auto own = devices.find(device); own != devices.end()) {
+    facts = own->second;
+  } else if (all_devices_alike()) {
+    facts = devices.begin()->second;
   }
+  if (const auto known = known_device(facts.name, facts.memory_bytes)) {
+    if (!facts.cache_bytes) facts.cache_bytes = known->cache_bytes;
+    if (!facts.bandwidth_bytes_per_s) {
+      facts.bandwidth_bytes_per_s = known->memory_bandwidth_bytes_per_s;
+    }
+  }
+  if (facts.name.empty()) facts.name = "unknown";
+  return facts;
+}
+
+void ProcessBuilder::add_devices_and_streams(ImportedProcess& out) {
+  if (streams_.size() != 0) out.first_device = streams_[0].device;
+  for (const auto& stream : streams_) out.first_device = std::min(out.first_device, stream.device);
+  stream_rows_ = streams_.add_rows(db_, process_, row.host, [&](int64_t device) {
+    gpu::DeviceFacts facts = device_facts(device);
+    if (!out.bandwidth_bytes_per_s) out.bandwidth_bytes_per_s = facts.bandwidth_bytes_per_s;
+    return facts;
+  });
 }
 
 // 1. Correlation. Both sides sorted by id, then time; one pass.
@@ -244,7 +218,7 @@ void ProcessBuilder::number_replay(std::vector<GpuActivity>& group) {
   for (size_t i = 0; i < group.size(); ++i) {
     group[i].from_replay = true;
     if (group[i].graph == 0) group[i].graph = entry->second;
-    if (group[i].graph_node < 0) group[i].graph_node = static_cast<int64_t>(i);
+    if (group[i].graph_node == gpu::kNoNode) group[i].graph_node = static_cast<int64_t>(i);
   }
   replayed_ += static_cast<int64_t>(group.size());
 }
@@ -341,9 +315,9 @@ void ProcessBuilder::locate(GpuActivity& activity, std::vector<OpenRange>& open)
   if (open.empty()) return;
   activity.range = static_cast<uint32_t>(keep_range(open, open.size() - 1).value);
   activity.scope = open.back().scope;
-  const KernelIdentity& kernel = identity(activity.name);
-  const bool communicates =
-      kernel.kernel_class == KernelClass::collective || kernel.kernel_class == KernelClass::p2p;
+  const gpu::KernelIdentity& kernel = identity(activity.name);
+  const bool communicates = kernel.kernel_class == gpu::KernelClass::collective ||
+                            kernel.kernel_class == gpu::KernelClass::p2p;
   // A replay's kernels were captured elsewhere: the operators around the launch are not theirs.
   if (activity.from_replay) {
     activity.scope = 0;
@@ -353,7 +327,6 @@ void ProcessBuilder::locate(GpuActivity& activity, std::vector<OpenRange>& open)
     OpenRange& around = open[i];
     if (communicates && activity.communication == 0 && around.range.communication != 0) {
       activity.communication = around.range.communication;
-      activity.facts_from_range = true;
       return;
     }
     if (around.range.operands == 0 || activity.operands != 0) continue;
@@ -372,10 +345,8 @@ void ProcessBuilder::locate(GpuActivity& activity, std::vector<OpenRange>& open)
 StreamId ProcessBuilder::thread_row(uint32_t thread) {
   Thread& entry = threads_[thread];
   if (!entry.row) {
-    entry.row = db_.add(StreamRow{.process = process_,
-                                  .kind = StreamKind::thread,
-                                  .native_id = entry.native,
-                                  .name = entry.name});
+    entry.row = db_.add(
+        StreamRow{.process = process_, .kind = StreamKind::thread, .native_id = entry.native});
   }
   return entry.row;
 }

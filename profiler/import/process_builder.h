@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Records of one process -> rows of trace.db. Importers add what they read in any order; finish()
 // joins:
-//   1. activities with launches by correlation id (recycled ids: the last launch before the
-//   activity;
-//      several activities of one launch are a graph replay, numbered in order)
+//   1. activities with launches by correlation id; several activities of one launch are a graph
+//      replay, numbered in order
 //   2. launches with the ranges of their thread, by time: innermost range, shapes, module path
 //   3. activities into rows, stream by stream in order of start
 // Ranges of frameworks are only kept when something was launched inside; annotations always.
@@ -13,19 +12,50 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
 #include "db/trace_db.h"
 #include "profiler/gpu/kernel_rules.h"
 #include "profiler/gpu/records.h"
+#include "profiler/gpu/streams.h"
 #include "profiler/import/record_sorter.h"
 
 namespace preserve::import {
 
-struct DeviceFacts {
-  std::string name{};
-  std::optional<int64_t> memory_bytes{}, cache_bytes{}, bandwidth_bytes_per_s{}, units{};
+// Times are ns on the file's clock. Trivially copyable, because they are sorted on disk.
+struct GpuActivity : gpu::Activity {
+  uint32_t communication = 0;  // ProcessBuilder::add_communication(), 0 none
+  // Filled by the joins.
+  bool launched = false;     // a launch was found
+  bool from_replay = false;  // shares its launch with other activities
+  uint32_t thread = 0;       // of the launch
+  int64_t launch_ns = 0;
+  uint32_t range = 0;     // row of table range, 0 none
+  uint32_t operands = 0;  // OperandTable, 0 none
+  uint32_t scope = 0;     // ImportedProcess::scopes: module path around the launch
+  uint32_t op_name = 0;   // row of table string: operator that has the operands
+};
+
+struct Launch {
+  int64_t correlation = 0;
+  int64_t start_ns = 0;
+  uint32_t thread = 0;
+};
+
+enum class RangeClass : uint8_t { annotation, module, op };
+
+struct HostRange {
+  int64_t start_ns = 0, end_ns = 0;
+  uint32_t thread = 0;
+  uint32_t name = 0;
+  uint32_t domain = 0;  // row of table string, 0 default
+  uint32_t operands = 0;
+  uint32_t communication = 0;
+  RangeClass range_class = RangeClass::annotation;
+  bool open = false;  // the recording ended inside
+  bool nests = true;  // false: NVTX start/end, which need not
 };
 
 // An operator whose operands are worth naming, in the order it ran; input of access_rows.h.
@@ -35,11 +65,11 @@ struct OperandUse {
   uint32_t name = 0;  // row of table string
   uint32_t operands = 0, scope = 0;
   uint32_t op_name = 0;  // row of table string: the framework's operator, 0 unknown
-  KernelClass kernel_class = KernelClass::other;
+  gpu::KernelClass kernel_class = gpu::KernelClass::other;
 };
 struct ByStart {
   bool operator()(const OperandUse& a, const OperandUse& b) const {
-    return a.start_ns != b.start_ns ? a.start_ns < b.start_ns : a.op < b.op;
+    return std::tie(a.start_ns, a.op) < std::tie(b.start_ns, b.op);
   }
 };
 using OperandUses = RecordSorter<OperandUse, ByStart>;
@@ -51,31 +81,34 @@ struct ImportedProcess {
   std::string source_file;   // for messages; processes of one file share a clock
   int64_t first_device = 0;  // lowest device number, as the file counts them
   OperandUses uses{};
-  OperandTable operands{};
+  gpu::OperandTable operands{};
   std::vector<std::string> scopes{{}};
   std::optional<int64_t> bandwidth_bytes_per_s{};
   int64_t activities = 0, kernels = 0;
   int64_t shift_ns = 0;  // by which the rows were moved after `uses` was filled
 };
 
+inline constexpr uint32_t kNoThread = UINT32_MAX;
+
 class ProcessBuilder {
  public:
   // `losses` counts by kind under source "import"; see add_losses().
-  ProcessBuilder(TraceDb& db, const KernelRules& rules);
+  ProcessBuilder(TraceDb& db, const gpu::KernelRules& rules);
 
   // Facts about the process; may become known at any time before finish().
   ProcessRow row{};
-  std::map<int64_t, DeviceFacts> devices;
+  std::map<int64_t, gpu::DeviceFacts> devices;
   std::string source_file;
 
-  uint32_t gpu_stream(int64_t device, int64_t context, int64_t stream);
+  uint32_t gpu_stream(int64_t device, int64_t context, int64_t stream) {
+    return streams_.index({device, context, stream});
+  }
   uint32_t thread(int64_t process, int64_t thread);
-  void name_thread(uint32_t thread, std::string_view name) { threads_[thread].name = name; }
-  uint32_t add_communication(Communication communication);
+  uint32_t add_communication(gpu::CollectiveFacts facts);
   // Names as rows of table string; what they mean is worked out once, here.
   uint32_t kernel_name(std::string_view name);
   uint32_t range_name(std::string_view name, RangeClass range_class);
-  OperandTable& operands() { return operands_; }
+  gpu::OperandTable& operands() { return operands_; }
 
   void add(const GpuActivity& activity) { activities_.add(activity); }
   void add(const Launch& launch) { launches_.add(launch); }
@@ -92,43 +125,33 @@ class ProcessBuilder {
  private:
   struct ByCorrelation {
     bool operator()(const GpuActivity& a, const GpuActivity& b) const {
-      if (a.correlation != b.correlation) return a.correlation < b.correlation;
-      return a.start_ns != b.start_ns ? a.start_ns < b.start_ns : a.end_ns < b.end_ns;
+      return std::tie(a.correlation, a.start_ns, a.end_ns) <
+             std::tie(b.correlation, b.start_ns, b.end_ns);
     }
     bool operator()(const Launch& a, const Launch& b) const {
-      return a.correlation != b.correlation ? a.correlation < b.correlation
-                                            : a.start_ns < b.start_ns;
+      return std::tie(a.correlation, a.start_ns) < std::tie(b.correlation, b.start_ns);
     }
   };
   struct ByLaunch {
     bool operator()(const GpuActivity& a, const GpuActivity& b) const {
-      if (a.thread != b.thread) return a.thread < b.thread;
-      if (a.launch_ns != b.launch_ns) return a.launch_ns < b.launch_ns;
-      return a.start_ns < b.start_ns;
+      return std::tie(a.thread, a.launch_ns, a.start_ns) <
+             std::tie(b.thread, b.launch_ns, b.start_ns);
     }
-    bool operator()(const HostRange& a, const HostRange& b) const {
-      if (a.thread != b.thread) return a.thread < b.thread;
-      if (a.start_ns != b.start_ns) return a.start_ns < b.start_ns;
-      if (a.end_ns != b.end_ns) return a.end_ns > b.end_ns;
-      return a.range_class < b.range_class;
+    bool operator()(const HostRange& a, const HostRange& b) const {  // the outer one first
+      return std::tie(a.thread, a.start_ns, b.end_ns, a.range_class) <
+             std::tie(b.thread, b.start_ns, a.end_ns, b.range_class);
     }
   };
   struct ByStream {
     bool operator()(const GpuActivity& a, const GpuActivity& b) const {
-      if (a.stream != b.stream) return a.stream < b.stream;
-      return a.start_ns != b.start_ns ? a.start_ns < b.start_ns : a.end_ns < b.end_ns;
+      return std::tie(a.stream, a.start_ns, a.end_ns) < std::tie(b.stream, b.start_ns, b.end_ns);
     }
   };
   using LaunchedSorter = RecordSorter<GpuActivity, ByLaunch>;
   using StreamSorter = RecordSorter<GpuActivity, ByStream>;
 
-  struct GpuStream {
-    int64_t device, context, native;
-    StreamId row;
-  };
   struct Thread {
-    int64_t process, native;
-    std::string name{};
+    int64_t native;
     StreamId row{};
   };
   struct OpenRange {
@@ -139,6 +162,7 @@ class ProcessBuilder {
   };
 
   bool all_devices_alike() const;
+  gpu::DeviceFacts device_facts(int64_t device) const;
   void add_devices_and_streams(ImportedProcess& out);
   void match_launches(LaunchedSorter& out);
   void number_replay(std::vector<GpuActivity>& group);
@@ -148,32 +172,28 @@ class ProcessBuilder {
   RangeId keep_range(std::vector<OpenRange>& open, size_t index);
   StreamId thread_row(uint32_t thread);
   void write_ops(StreamSorter& activities, ImportedProcess& result);
-  // The best that is known of a communication kernel.
-  struct Facts {
-    Communication communication;
-    std::string_view source;
-    double confidence;
-  };
-  Facts communication_facts(const GpuActivity& activity, const KernelIdentity& identity) const;
-  void write_collective(OpId op, const Facts& facts);
-  const KernelIdentity& identity(uint32_t name) const { return identities_.at(name); }
+  gpu::CollectiveFacts communication_facts(const GpuActivity& activity,
+                                           const gpu::KernelIdentity& identity) const;
+  const gpu::KernelIdentity& identity(uint32_t name) const { return identities_.at(name); }
   uint32_t scope_of(const std::string& text, ImportedProcess& result);
   void write_losses(ProcessId process, int64_t written);
 
   TraceDb& db_;
-  const KernelRules& rules_;
+  const gpu::KernelRules& rules_;
   int64_t base_ns_ = 0;
   ProcessId process_;
   RecordSorter<GpuActivity, ByCorrelation> activities_;
   RecordSorter<Launch, ByCorrelation> launches_;
   RecordSorter<HostRange, ByLaunch> ranges_;
-  std::vector<GpuStream> gpu_streams_;
+  gpu::StreamTable streams_;
+  std::vector<StreamId> stream_rows_;
   std::vector<Thread> threads_;
-  std::unordered_map<uint64_t, std::vector<uint32_t>> stream_index_, thread_index_;
-  uint32_t last_thread_ = 0;
-  std::vector<Communication> communications_{{}};
-  OperandTable operands_;
-  std::unordered_map<uint32_t, KernelIdentity> identities_;
+  std::map<std::pair<int64_t, int64_t>, uint32_t> thread_index_;  // by process and thread
+  std::pair<int64_t, int64_t> last_thread_;
+  uint32_t last_thread_index_ = kNoThread;
+  std::vector<gpu::CollectiveFacts> communications_{{}};
+  gpu::OperandTable operands_;
+  std::unordered_map<uint32_t, gpu::KernelIdentity> identities_;
   std::unordered_map<uint32_t, std::string> path_names_;  // ranges that are modules or module paths
   std::unordered_map<uint32_t, std::string> functions_;   // ranges that name a collective
   std::unordered_map<uint64_t, uint32_t> graphs_;         // signature of a replay -> graph number

@@ -3,32 +3,21 @@
 // collective and counter, and the operators whose operands are worth naming are passed on.
 #include <algorithm>
 
-#include "common/error.h"
+#include "profiler/gpu/activity_rows.h"
 #include "profiler/import/process_builder.h"
 
 namespace preserve::import {
 namespace {
 
-// How sure each source of a collective's facts is. The library itself would be 1.
-constexpr double kKernelMetadata = 0.95;  // c10d wrote it next to the kernel
-constexpr double kHostMetadata = 0.9;     // c10d wrote it on the host call that launched the kernel
-constexpr double kHostShapes = 0.7;       // shape of the first tensor of that host call
-constexpr double kNameOnly = 0.5;         // the kernel's name: function, no bytes
-
-// Message size of one rank, as table collective defines it: what the library's call is given as
-// count.
-std::optional<int64_t> message_elements(const Communication& facts) {
-  return facts.function == "reduce_scatter" && facts.out_elements ? facts.out_elements
-                                                                  : facts.in_elements;
-}
+constexpr double kHostShapes = 0.7;  // shape of the first tensor of the host call
 
 bool is_point_to_point(std::string_view function) {
   return function == "send" || function == "recv" || function == "sendrecv" || function == "put";
 }
 
 // Collective calls put their tensor first; lists and scalars have no dimensions.
-std::optional<Operand> first_tensor(const std::vector<Operand>& operands) {
-  for (const Operand& operand : operands) {
+std::optional<gpu::Operand> first_tensor(const std::vector<gpu::Operand>& operands) {
+  for (const gpu::Operand& operand : operands) {
     if (!operand.dims.empty()) return operand;
   }
   return std::nullopt;
@@ -44,88 +33,56 @@ std::optional<int64_t> element_count(const std::vector<int64_t>& dims) {
 
 }  // namespace
 
-ProcessBuilder::Facts ProcessBuilder::communication_facts(const GpuActivity& activity,
-                                                          const KernelIdentity& identity) const {
-  Facts facts{{.function = identity.function}, "kernel_name", kNameOnly};
+// The best that is known of a communication kernel.
+gpu::CollectiveFacts ProcessBuilder::communication_facts(
+    const GpuActivity& activity, const gpu::KernelIdentity& identity) const {
+  gpu::CollectiveFacts facts;
   if (activity.communication != 0) {
-    facts.communication = communications_[activity.communication];
-    if (facts.communication.function.empty()) facts.communication.function = identity.function;
-    facts.source = activity.facts_from_range ? "kineto_host" : "kineto";
-    facts.confidence = activity.facts_from_range ? kHostMetadata : kKernelMetadata;
+    facts = communications_[activity.communication];
   } else if (const auto tensor = first_tensor(operands_.at(activity.operands))) {
-    facts.communication.in_elements = element_count(tensor->dims);
-    facts.communication.dtype = tensor->dtype;
+    facts.in_elements = element_count(tensor->dims);
+    facts.dtype = tensor->dtype;
     // One call may be carried out by a kernel of another name: an all-to-all by sends and receives.
     if (const auto named = functions_.find(activity.op_name); named != functions_.end()) {
-      facts.communication.function = named->second;
+      facts.function = named->second;
     }
     facts.source = "shapes";
     facts.confidence = kHostShapes;
   }
-  if (facts.communication.function.empty()) facts.communication.function = "unknown";
+  if (facts.function.empty()) facts.function = identity.function;
   return facts;
-}
-
-void ProcessBuilder::write_collective(OpId op, const Facts& facts) {
-  const Communication& known = facts.communication;
-  CollectiveRow collective{.op = op,
-                           .function = known.function,
-                           .bytes = known.bytes,
-                           .dtype = known.dtype,
-                           .ranks = known.ranks,
-                           .communicator = known.communicator,
-                           .sequence = known.sequence,
-                           .peer = known.peer,
-                           .blocking = false,  // a kernel: the host call had returned
-                           .source = facts.source,
-                           .confidence = facts.confidence};
-  const auto elements = message_elements(known);
-  const auto element_bytes = dtype_bytes(known.dtype);
-  int64_t bytes = 0;
-  if (!collective.bytes && elements && element_bytes &&
-      !__builtin_mul_overflow(*elements, *element_bytes, &bytes) && bytes >= 0) {
-    collective.bytes = bytes;
-  }
-  if (!collective.sequence && collective.communicator) {
-    collective.sequence = sequences_[*collective.communicator]++;
-  }
-  db_.add(collective);
 }
 
 void ProcessBuilder::write_ops(StreamSorter& activities, ImportedProcess& result) {
   activities.sort();
   GpuActivity activity;
   while (activities.next(activity)) {
-    KernelIdentity kernel = identity(activity.name);
-    const bool copies = activity.kind == GpuKind::copy;
+    const gpu::KernelIdentity& kernel = identity(activity.name);
     const bool communicates =
-        !copies && (activity.communication != 0 || kernel.kernel_class == KernelClass::collective ||
-                    kernel.kernel_class == KernelClass::p2p);
-    OpRow op{.stream = gpu_streams_[activity.stream].row,
-             .kind = copies ? OpKind::copy : op_kind_of(kernel.kernel_class),
-             .name = {activity.name},
-             .start_ns = activity.start_ns + base_ns_,
-             .end_ns = activity.end_ns + base_ns_,
-             .range = {activity.range}};
-    if (activity.correlation != 0) op.correlation_id = activity.correlation;
-    if (activity.graph != 0) op.graph_id = activity.graph;
-    if (activity.graph_node >= 0) op.graph_node_id = activity.graph_node;
-    Facts facts{};
+        !activity.is_copy &&
+        (activity.communication != 0 || kernel.kernel_class == gpu::KernelClass::collective ||
+         kernel.kernel_class == gpu::KernelClass::p2p);
+    gpu::CollectiveFacts facts;
+    OpKind kind = activity.is_copy ? OpKind::copy : gpu::op_kind_of(kernel.kernel_class);
     if (communicates) {
       facts = communication_facts(activity, kernel);
-      op.kind = is_point_to_point(facts.communication.function) ? OpKind::p2p : OpKind::collective;
+      kind = is_point_to_point(facts.function) ? OpKind::p2p : OpKind::collective;
+      if (!facts.sequence && facts.communicator) {
+        facts.sequence = sequences_[*facts.communicator]++;
+      }
     }
-    const OpId id = db_.add(op);
-    if (communicates) write_collective(id, facts);
-    if (copies && activity.copy_bytes >= 0) {
-      db_.add_counter(id, "copy_bytes", static_cast<double>(activity.copy_bytes));
-    }
-    if (copies) continue;
+    activity.start_ns += base_ns_;
+    activity.end_ns += base_ns_;
+    const OpId op = gpu::add_op(db_, activity, stream_rows_[activity.stream], kind, {activity.name},
+                                {activity.range});
+    // A kernel: the host call had returned.
+    if (communicates) gpu::add_collective(db_, op, facts, false);
+    if (activity.is_copy) continue;
     ++result.kernels;
     if (communicates) continue;
-    result.uses.add({.start_ns = op.start_ns,
-                     .dur_ns = op.end_ns - op.start_ns,
-                     .op = id.value,
+    result.uses.add({.start_ns = activity.start_ns,
+                     .dur_ns = activity.end_ns - activity.start_ns,
+                     .op = op.value,
                      .name = activity.name,
                      .operands = activity.operands,
                      .scope = activity.scope,

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -13,6 +14,23 @@
 #include "common/child_process.h"
 
 namespace preserve {
+namespace {
+
+constexpr std::array kStopSignals{SIGINT, SIGTERM, SIGHUP};
+
+// Of EndOnSignal, for its handler.
+std::string g_file, g_text;
+std::array<struct sigaction, kStopSignals.size()> g_before;
+
+// Only calls that are allowed in a signal handler.
+void end_at_once(int signal) {
+  ::unlink(g_file.c_str());
+  (void)!::write(STDERR_FILENO, g_text.data(), g_text.size());
+  ::_exit(128 + signal);
+}
+
+}  // namespace
+
 Program find_program(const std::string& command) {
   const auto try_path = [](const std::string& path) -> Program {
     struct stat status {};
@@ -57,6 +75,25 @@ ChildResult run_child(const std::vector<std::string>& command,
   result.exit_code = end.exit_code;
   result.interrupted = end.interrupted;
   return result;
+}
+
+EndOnSignal::EndOnSignal(std::string file, std::string text) {
+  g_file = std::move(file);
+  g_text = std::move(text);
+  struct sigaction action {};
+  action.sa_handler = end_at_once;
+  sigfillset(&action.sa_mask);
+  for (size_t i = 0; i < kStopSignals.size(); ++i) {
+    ::sigaction(kStopSignals[i], nullptr, &g_before[i]);
+    // nohup and background shells set signals to ignored: that stays so.
+    if (g_before[i].sa_handler != SIG_IGN) ::sigaction(kStopSignals[i], &action, nullptr);
+  }
+}
+
+EndOnSignal::~EndOnSignal() {
+  for (size_t i = 0; i < kStopSignals.size(); ++i) {
+    ::sigaction(kStopSignals[i], &g_before[i], nullptr);
+  }
 }
 
 }  // namespace preserve

@@ -28,4 +28,14 @@ Program find_program(const std::string& command);
 ChildResult run_child(const std::vector<std::string>& command,
                       const std::vector<std::pair<std::string, std::string>>& environment);
 
+// While it exists SIGINT, SIGTERM and SIGHUP end the process at once with 128 + signal, wherever it
+// is: `file` is removed and `text` printed. For work whose only result is `file`. One at a time.
+class EndOnSignal {
+ public:
+  EndOnSignal(std::string file, std::string text);
+  ~EndOnSignal();
+  EndOnSignal(const EndOnSignal&) = delete;
+  EndOnSignal& operator=(const EndOnSignal&) = delete;
+};
+
 }  // namespace preserve

@@ -10,7 +10,6 @@
 #include <filesystem>
 #include <optional>
 
-#include "common/child_process.h"
 #include "common/error.h"
 #include "common/output_file.h"
 #include "common/units.h"
@@ -89,7 +88,7 @@ void refuse_shared_output(const std::string& pattern) {
   if (world.empty() || world == "1" || own_rank().empty() || apart) return;
   throw usage_error(
       "{} ranks would all write {}: use -o trace.%r.db and merge the files afterwards, "
-      "or put preserve-profile in front of the launcher: preserve-profile -- mpirun ...",
+      "or put preserve-profile before the launcher: preserve-profile -- mpirun ...",
       world, pattern);
 }
 
@@ -104,6 +103,7 @@ std::vector<std::pair<std::string, std::string>> collector_environment(const Lau
       {"PRESERVE_SPOOL_DIR", spool.string()},
       {"PRESERVE_FLUSH_MS", std::to_string(flush_ms)},
       {"PRESERVE_RING_BYTES", std::to_string(options.ring_bytes)},
+      {"PRESERVE_ARGUMENTS", options.store_arguments ? "1" : "0"},
       {"PRESERVE_MPI", options.mpi ? "1" : "0"}};
   if (options.cuda && PRESERVE_WITH_CUPTI) {
     variables.insert(variables.end(),
@@ -128,7 +128,7 @@ void explain_empty_recording(const fs::path& output, Console& console) {
                   "linked statically; its environment was stripped on the way (sudo, env -i, a "
                   "container, a remote host: LD_PRELOAD, NVTX_INJECTION64_PATH and PRESERVE_* must "
                   "arrive); NVTX was compiled out (NVTX_DISABLE). No trace was written") +
-      (older ? fmt::format("; the older {} was left as it is.", output.string()) : "."));
+      (older ? fmt::format("; the older {} is kept.", output.string()) : "."));
 }
 
 // Of a process without a proper end. A command that ended well makes a full disk as likely as a
@@ -144,13 +144,13 @@ std::string why_incomplete(const fs::path& spool, bool ended_well) {
   return text;
 }
 
-void say_what_was_found(const ConvertSummary& summary, const std::string& output,
-                        const std::string& incomplete, Console& console) {
+void report_findings(const ConvertSummary& summary, const std::string& output,
+                     const std::string& incomplete, Console& console) {
   for (const std::string& loss : summary.losses) console.warn("lost: " + loss);
   for (const std::string& warning : summary.warnings) console.warn(warning);
   if (!summary.complete) {
     console.warn("the recording is incomplete: " + incomplete +
-                 "; everything up to its last flush is there");
+                 "; everything up to its last flush was recorded");
   }
   const int64_t steps = summary.steps.annotated + summary.steps.detected;
   console.info(
@@ -165,6 +165,12 @@ void say_what_was_found(const ConvertSummary& summary, const std::string& output
   }
 }
 
+std::string where_it_is(const fs::path& spool, const fs::path& output) {
+  return fmt::format(
+      "the recording is kept; make its trace with: preserve-profile --convert {} -o {}",
+      spool.string(), output.string());
+}
+
 // Returns false when there was nothing to convert.
 bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& options,
              const ChildResult& child, Console& console) {
@@ -174,27 +180,27 @@ bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& op
   convert_options.steps.decode_globs = options.step_globs;
   convert_options.kernel_rules = options.kernel_rules;
   convert_options.interrupted = child.interrupted;
-  const StopSignals stop;
-  convert_options.stop = &StopSignals::received();
   convert_options.progress = [&console](double done, double total) {
     console.progress("converting", done, total);
   };
   ConvertSummary summary;
   std::string next;
   {
+    const EndOnSignal guard(output.temporary_path().string(),
+                            fmt::format("\n{}\n", where_it_is(folder, output.path())));
     TraceDb db = TraceDb::create(output.temporary_path());
     summary = convert_spools(files, db, convert_options);
     next = next_command(db, output.path().string());
     db.finish();
+    console.clear_progress();
+    output.commit();
   }
-  console.clear_progress();
-  output.commit();
   const bool ended_well = !child.interrupted && child.exit_code < 128;
-  say_what_was_found(summary, output.path().string(), why_incomplete(folder, ended_well), console);
+  report_findings(summary, output.path().string(), why_incomplete(folder, ended_well), console);
   if (options.cuda_counters != 0 && !summary.counters) {
     console.warn(
         "--counters: no kernel was counted, so this is a recording of times; the program used no "
-        "GPU, or a line above says why its counters could not be read");
+        "GPU, or a warning above explains why its counters could not be read");
   }
   console.next(next);
   return true;
@@ -270,12 +276,12 @@ int profile_command(const LaunchOptions& options, Console& console) {
     if (!convert(spool.path(), output, options, child, console)) {
       explain_empty_recording(output.path(), console);
     }
-  } catch (const Error& error) {
-    // Our failure must not hide the command's own result.
-    console.error(error.what());
-    if (StopSignals::received() != 0) return 128 + StopSignals::received();
+  } catch (const std::exception& failure) {
+    // Our failure must neither hide the command's own result nor cost the recording.
+    console.error(fmt::format("{}\n{}", failure.what(), where_it_is(spool.path(), output.path())));
     return code != 0 ? code : kOwnFailure;
   }
+  spool.remove();
   return code;
 }
 

@@ -23,10 +23,11 @@ struct LaunchOptions {
   bool cuda_whole_graphs = false;  // one record per launch of a CUDA graph
   bool cuda_hw_trace = false;
   uint32_t cuda_counters = 0;  // cuda::CounterGroup: hardware counters instead of activity
-  bool nccl_plugin = false;    // NCCL's profiler interface beside its NVTX ranges
+  bool nccl_plugin = false;    // NCCL's profiler interface in addition to its NVTX ranges
   std::string capture_range = "whole";
   std::vector<std::string> kernel_rules;  // files of more rules
   std::string keep_spool;                 // folder; empty: temporary
+  bool store_arguments = false;           // else of the command line the names of options alone
   std::vector<std::string> step_globs;
   std::vector<std::string> command;
 };

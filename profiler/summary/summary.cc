@@ -33,7 +33,7 @@ class Union {
 };
 
 std::unordered_map<int64_t, std::string> class_names(const TraceDb& db, ProcessId process) {
-  const import::KernelRules rules;
+  const gpu::KernelRules rules;
   std::unordered_map<int64_t, std::string> names;
   Query rows = db.query(
       "SELECT DISTINCT string.id, string.value FROM op JOIN stream ON stream.id = op.stream_id "

@@ -89,7 +89,7 @@ double convert(int64_t& ops) {
     ranges.push_back({db.intern("layers." + std::to_string(layer)), {}, 0});
   }
   cuda::Run run = reader.finish();
-  const import::KernelRules rules;
+  const gpu::KernelRules rules;
   ops = cuda::write_rows(run, {db, process, "host", ranges, rules, {}}).ops;
   db.finish();
   return seconds_since(start);

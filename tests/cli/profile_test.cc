@@ -10,6 +10,7 @@
 #include <fstream>
 #include <thread>
 
+#include "profiler/run/child.h"
 #include "tests/profiler/collector/recording.h"
 #include "tests/support/paths.h"
 
@@ -95,7 +96,7 @@ TEST(ProfileCli, NothingRecordedLeavesTheOlderTrace) {
   std::ofstream(folder / "trace.db") << "older";
   const test::Run run = run_program({kProfile, "-f", "--", "/bin/true"}, {}, folder.path());
   EXPECT_EQ(run.exit_code, 0);
-  EXPECT_THAT(run.err, HasSubstr("the older trace.db was left"));
+  EXPECT_THAT(run.err, HasSubstr("the older trace.db is kept"));
   EXPECT_EQ(fs::file_size(folder / "trace.db"), 5U);
 }
 
@@ -200,7 +201,7 @@ INSTANTIATE_TEST_SUITE_P(
         RefusedMerge{"EndsBeforeBeginnings", "UPDATE op SET end_ns = start_ns - 1 WHERE id = 3",
                      "row 3 of op ends before"},
         RefusedMerge{"NamesThatAreNotThere", "UPDATE op SET name_id = 99999 WHERE id = 3",
-                     "is damaged: a row of op refers to a row of string"}),
+                     "is damaged: a row of op refers to a missing row of string"}),
     [](const auto& refused) { return std::string(refused.param.name); });
 
 TEST(ProfileCli, AnotherToolsInjectionIsRefusedByName) {
@@ -226,18 +227,29 @@ TEST(ProfileCli, NothingRecordedIsExplained) {
 
 TEST(ProfileCli, OnlyAllowedEnvironmentIsStored) {
   const Recording recording(
-      {kNvtxProgram, "range", "a", "--api-key", "key-on-command-line"}, {},
+      {kNvtxProgram, "range", "a", "--api-key", "key-on-command-line", "--authToken=S3cr3t",
+       "Authorization: Bearer S3cr3t", "--config={\"api_key\":\"S3cr3t\"}", "--user=admin:S3cr3t",
+       "-pS3cr3t", "--header: S3cr3t", "--env=HF=S3cr3t"},
+      {},
       {"HF_TOKEN=hf_abcdefghijklmnop", "OMP_NUM_THREADS=3", "NCCL_SECRET_TOKEN=sesame-sesame",
        "OMP_PLACES=hf_abcdefghijklmnop", "NCCL_NET=0123456789abcdef0123456789abcdef", "EDITOR=ed"});
   ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;
   EXPECT_EQ(recording.list("SELECT value FROM env WHERE name = 'OMP_NUM_THREADS'"), "3");
   std::ifstream file(recording.file(), std::ios::binary);
   const std::string bytes{std::istreambuf_iterator<char>(file), {}};
-  for (const char* secret :
-       {"hf_abcdef", "sesame", "0123456789abcdef", "EDITOR", "HF_TOKEN", "key-on-command-line"}) {
+  for (const char* secret : {"hf_abcdef", "sesame", "0123456789abcdef", "EDITOR", "HF_TOKEN",
+                             "key-on-command-line", "S3cr3t"}) {
     EXPECT_THAT(bytes, Not(HasSubstr(secret)));
   }
-  EXPECT_THAT(recording.list("SELECT command FROM process"), EndsWith("--api-key ***"));
+  EXPECT_EQ(recording.list("SELECT command FROM process"),
+            "nvtx_program --api-key --authToken --config --user -p --env");
+}
+
+TEST(ProfileCli, ArgumentsAreStoredOnRequestButForSecrets) {
+  const Recording recording({kNvtxProgram, "range", "a", "--api-key", "key-on-command-line"},
+                            {"--store-arguments"});
+  EXPECT_THAT(recording.list("SELECT command FROM process"),
+              EndsWith("/nvtx_program range a --api-key ***"));
 }
 
 TEST(ProfileCli, SeveralRanksCannotShareAnOutput) {
@@ -266,6 +278,57 @@ TEST(ProfileCli, KeptSpoolConvertsAgain) {
       run_program({kProfile, "-o", "c.db", "--keep-spool", "raw", "--", kNvtxProgram, "threads"},
                   {}, folder.path());
   EXPECT_EQ(used.exit_code, 2);
+}
+
+// The name is taken while the command runs.
+TEST(ProfileCli, ARecordingOutlivesATraceThatCannotBeWritten) {
+  const TemporaryDirectory folder;
+  const test::Run run = run_program({kProfile, "-o", "t.db", "--", "/bin/sh", "-c",
+                                     kNvtxProgram + " range a; echo mine > t.db; exit 7"},
+                                    {"TMPDIR=" + folder.path().string()}, folder.path());
+  EXPECT_EQ(run.exit_code, 7) << run.err;
+  EXPECT_EQ(fs::file_size(folder / "t.db"), 5U);
+  const std::string command = "preserve-profile --convert ";
+  const size_t at = run.err.rfind(command);
+  ASSERT_NE(at, std::string::npos) << run.err;
+  EXPECT_EQ(run.err.find('\n', at), run.err.size() - 1) << "it is not the last line";
+  const size_t begin = at + command.size();
+  const std::string spool = run.err.substr(begin, run.err.find(' ', begin) - begin);
+  const test::Run again =
+      run_program({kProfile, "--convert", spool, "-o", "u.db"}, {}, folder.path());
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_EQ(TraceDb::open(folder / "u.db").query_integer("SELECT COUNT(*) FROM range"), 1);
+}
+
+TEST(ProfileCli, ASpoolThatCannotBeReadCostsOneProcess) {
+  const TemporaryDirectory folder;
+  const test::Run kept =
+      run_program({kProfile, "-o", "a.db", "--keep-spool", "raw", "--", kNvtxProgram, "range", "a"},
+                  {}, folder.path());
+  ASSERT_EQ(kept.exit_code, 0) << kept.err;
+  std::ofstream(folder / "raw" / "0-1-0.spool") << "";
+  const test::Run run =
+      run_program({kProfile, "--convert", "raw", "-o", "b.db"}, {}, folder.path());
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("0-1-0.spool: is too short"));
+  const TraceDb db = TraceDb::open(folder / "b.db");
+  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM range"), 1);
+  EXPECT_EQ(db.query_integer("SELECT count FROM loss WHERE source = 'spool' AND kind = 'damaged'"),
+            1);
+  EXPECT_EQ(db.meta("incomplete"), "1");
+}
+
+TEST(ProfileCliDeathTest, AStopSignalEndsTheConversionAtOnce) {
+  const TemporaryDirectory folder;
+  const fs::path unfinished = folder / "unfinished.db";
+  std::ofstream(unfinished) << "part";
+  EXPECT_EXIT(
+      {
+        const EndOnSignal guard(unfinished.string(), "kept in DIR\n");
+        (void)raise(SIGINT);
+      },
+      testing::ExitedWithCode(130), "kept in DIR");
+  EXPECT_FALSE(fs::exists(unfinished));
 }
 
 TEST(ProfileCli, ForeignSpoolsAreRefused) {

@@ -11,7 +11,7 @@ namespace {
 void read_only(const uint8_t* data, size_t size) {
   using namespace preserve;
   constexpr int kInputsPerDatabase = 5'000;  // names pile up in it
-  static const import::KernelRules rules;
+  static const gpu::KernelRules rules;
   static std::optional<TraceDb> db;
   static int inputs = 0;
   if (inputs++ % kInputsPerDatabase == 0) db.emplace(TraceDb::create(":memory:"));

@@ -7,9 +7,12 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <new>
 
+#include "common/glob.h"
 #include "profiler/collector/cuda/thread_record.h"
+#include "profiler/communication_kernels.h"
 
 namespace preserve::cuda {
 namespace {
@@ -24,11 +27,6 @@ struct Measured {
   uint32_t correlation;
 };
 __thread Measured measured __attribute__((tls_model("initial-exec"))) = {};
-
-bool contains(std::string_view text, std::string_view part) {
-  const auto same = [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a - 'A' + 'a' : a) == b; };
-  return std::search(text.begin(), text.end(), part.begin(), part.end(), same) != text.end();
-}
 
 bool is_launch(CallKind kind) {
   return kind == CallKind::launch_kernel || kind == CallKind::launch_kernel_ex ||
@@ -58,13 +56,21 @@ Params params_of(size_t struct_size) {
 }  // namespace
 
 bool waits_for_other_ranks(std::string_view kernel) {
-  for (const char* part :
-       {"nccl", "rccl", "nvshmem", "allreduce", "all_reduce", "allgather", "all_gather",
-        "reducescatter", "reduce_scatter", "alltoall", "all_to_all", "cross_device_reduce",
-        "multimem", "broadcast_ring", "sendrecv", "barrier"}) {
-    if (contains(kernel, part)) return true;
+  // The table says what a kernel is. Here any doubt counts: a kernel that waits and is measured
+  // waits for ever.
+  constexpr std::string_view kDoubtful[] = {
+      "*nccl*", "*rccl*", "*nvshmem*", "*multimem*", "*sendrecv*", "*broadcast_ring*", "*barrier*"};
+  char lower[512];  // template arguments go on for kilobytes
+  const size_t bytes = std::min(kernel.size(), sizeof(lower));
+  std::transform(kernel.begin(), kernel.begin() + static_cast<ptrdiff_t>(bytes), lower, [](char c) {
+    return static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  });
+  const std::string_view name(lower, bytes);
+  for (const CommunicationKernel& known : kCommunicationKernels) {
+    if (glob_matches(known.pattern, name)) return true;
   }
-  return false;
+  return std::any_of(std::begin(kDoubtful), std::end(kDoubtful),
+                     [&](std::string_view pattern) { return glob_matches(pattern, name); });
 }
 
 Counters::Counters(const CuptiApi& api, uint32_t groups, Complain complain)

@@ -11,14 +11,14 @@ namespace {
 constexpr double kReported = 1.0, kInGroup = 0.8, kGuessed = 0.5;
 constexpr double kPayloadFactor = 0.9;
 
-bool communicates(const import::KernelIdentity& identity) {
-  return identity.kernel_class == import::KernelClass::collective ||
-         identity.kernel_class == import::KernelClass::p2p;
+bool communicates(const gpu::KernelIdentity& identity) {
+  return identity.kernel_class == gpu::KernelClass::collective ||
+         identity.kernel_class == gpu::KernelClass::p2p;
 }
 
 struct Candidate {
   uint32_t launch;
-  const import::KernelIdentity* identity;
+  const gpu::KernelIdentity* identity;
 };
 
 class Pairing {
@@ -55,9 +55,8 @@ class Pairing {
     } else {
       size_t next = 0;
       for (const LibraryCall* call : calls) {
-        const std::string function = import::collective_function(call->function);
         for (size_t i = next; i < launches_.size(); ++i) {
-          if (launches_[i].identity->function != function) continue;
+          if (launches_[i].identity->function != call->function) continue;
           give(launches_[i].launch, {call}, source, kGuessed * factor);
           next = i + 1;
           break;
@@ -68,41 +67,33 @@ class Pairing {
 
   void give(uint32_t launch, const std::vector<const LibraryCall*>& calls, const char* source,
             double confidence) {
-    CollectiveFacts facts;
+    gpu::CollectiveFacts facts = *calls.front();
+    if (facts.communicator) {
+      const auto ranks = run_.communicator_ranks.find(static_cast<uint64_t>(*facts.communicator));
+      if (ranks != run_.communicator_ranks.end()) facts.ranks = ranks->second;
+    }
+    for (size_t i = 1; i < calls.size(); ++i) fuse(facts, *calls[i]);
     facts.source = source;
     facts.confidence = confidence;
-    for (const LibraryCall* call : calls) merge(facts, *call, call == calls.front());
     matched_ += static_cast<int64_t>(calls.size());
     const auto [entry, fresh] = out_.try_emplace(launch, facts);
     if (fresh) return;
-    CollectiveFacts& known = entry->second;
+    gpu::CollectiveFacts& known = entry->second;
     if (!known.bytes) known.bytes = facts.bytes;
     if (!known.ranks) known.ranks = facts.ranks;
     if (!known.communicator) known.communicator = facts.communicator;
   }
 
-  void merge(CollectiveFacts& facts, const LibraryCall& call, bool first) const {
-    const std::string function = import::collective_function(call.function);
-    if (first) {
-      facts.function = function;
-      facts.dtype = call.dtype;
-      if (call.bytes >= 0) facts.bytes = call.bytes;
-      if (call.communicator != 0) {
-        facts.communicator = static_cast<int64_t>(call.communicator);
-        const auto ranks = run_.communicator_ranks.find(call.communicator);
-        if (ranks != run_.communicator_ranks.end()) facts.ranks = ranks->second;
-      }
-      if (call.sequence >= 0) facts.sequence = call.sequence;
-      if (call.peer >= 0) facts.peer = call.peer;
-      return;
-    }
+  // Of another call that the same launch carried out.
+  static void fuse(gpu::CollectiveFacts& facts, const LibraryCall& call) {
     const bool exchange = (facts.function == "send" || facts.function == "recv") &&
-                          (function == "send" || function == "recv") && function != facts.function;
-    if (facts.function != function) facts.function = exchange ? "sendrecv" : "unknown";
+                          (call.function == "send" || call.function == "recv") &&
+                          call.function != facts.function;
+    if (facts.function != call.function) facts.function = exchange ? "sendrecv" : "unknown";
     if (facts.dtype != call.dtype) facts.dtype.clear();
     int64_t sum = 0;
     const bool known =
-        facts.bytes && call.bytes >= 0 && !__builtin_add_overflow(*facts.bytes, call.bytes, &sum);
+        facts.bytes && call.bytes && !__builtin_add_overflow(*facts.bytes, *call.bytes, &sum);
     facts.bytes = known ? std::optional<int64_t>(sum) : std::nullopt;
     facts.sequence.reset();
     facts.peer.reset();
@@ -131,8 +122,7 @@ std::vector<uint32_t> launch_names(const Run& run) {
 
 }  // namespace
 
-CollectivesByLaunch assign_calls(const Run& run,
-                                 const std::vector<import::KernelIdentity>& identities,
+CollectivesByLaunch assign_calls(const Run& run, const std::vector<gpu::KernelIdentity>& identities,
                                  CallSummary& summary) {
   CollectivesByLaunch out;
   summary.calls = static_cast<int64_t>(run.calls.size());

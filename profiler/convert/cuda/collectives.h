@@ -22,23 +22,15 @@
 
 namespace preserve::cuda {
 
-struct CollectiveFacts {
-  std::string function{}, dtype{};
-  std::optional<int64_t> bytes{}, communicator{}, sequence{}, ranks{}, peer{};
-  const char* source = "kernel_name";
-  double confidence = 0.5;
-};
-
 struct CallSummary {
-  int64_t calls = 0;    // told by libraries
+  int64_t calls = 0;    // reported by libraries
   int64_t matched = 0;  // of these: given to a launch
 };
 
-using CollectivesByLaunch = std::unordered_map<uint32_t, CollectiveFacts>;
+using CollectivesByLaunch = std::unordered_map<uint32_t, gpu::CollectiveFacts>;
 
 // `identities`: what each of run.names is. Launches need their origin links (join.h).
-CollectivesByLaunch assign_calls(const Run& run,
-                                 const std::vector<import::KernelIdentity>& identities,
+CollectivesByLaunch assign_calls(const Run& run, const std::vector<gpu::KernelIdentity>& identities,
                                  CallSummary& summary);
 
 }  // namespace preserve::cuda

@@ -80,7 +80,7 @@ class ActivityMaker {
     Activity activity;
     activity.start_ns = launch.time_ns + dur_ns * static_cast<int64_t>(place) / parts;
     activity.end_ns = launch.time_ns + dur_ns * static_cast<int64_t>(place + 1) / parts;
-    activity.graph_node = node;
+    if (node != 0) activity.graph_node = static_cast<int64_t>(node);
     activity.correlation = launch.correlation;
     activity.stream = stream(counted.device, launch);
     activity.counters = static_cast<uint32_t>(run_.counter_values.size());
@@ -91,17 +91,14 @@ class ActivityMaker {
 
   // The recording knows streams by handle only: they are numbered as they appear.
   uint32_t stream(uint32_t device, const Launch& launch) {
-    const auto [entry, fresh] = streams_.try_emplace({device, launch.context, launch.stream},
-                                                     static_cast<uint32_t>(run_.streams.size()));
-    if (fresh) {
-      run_.streams.push_back({device, launch.context, static_cast<uint32_t>(streams_.size())});
-    }
-    return entry->second;
+    const auto [entry, fresh] =
+        streams_.try_emplace({device, launch.context, launch.stream}, streams_.size() + 1);
+    return run_.streams.index({device, launch.context, static_cast<int64_t>(entry->second)});
   }
 
   Run& run_;
   const NodeHistory nodes_;
-  std::map<std::tuple<uint32_t, uint32_t, uint64_t>, uint32_t> streams_;
+  std::map<std::tuple<uint32_t, uint32_t, uint64_t>, size_t> streams_;
   CounterSummary summary_;
 };
 

@@ -22,7 +22,7 @@ constexpr size_t kLongestName = 16 << 10;
 constexpr int kMostChildren = 4;  // each but the last ended at a name that it could not do
 
 bool is_mangled(const std::string& name) {
-  return name.compare(0, 2, "_Z") == 0;
+  return name.starts_with("_Z");
 }
 
 struct Free {
@@ -43,7 +43,7 @@ void limit_child() {
   ::setrlimit(RLIMIT_CORE, &no_core);
 }
 
-// Every name behind `from` with a line's end that no name contains: a zero byte.
+// Every name after `from` with a line's end that no name contains: a zero byte.
 void write_names(const std::vector<std::string>& names, size_t from) {
   limit_child();
   FILE* out = ::fdopen(STDOUT_FILENO, "w");

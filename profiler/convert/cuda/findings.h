@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a user should hear about the recording of a process's GPU activity, beside the numbers in
+// What a user should know about the recording of a process's GPU activity, next to the numbers in
 // the trace: why less was recorded than asked for, what was lost on the way, and where this CUPTI
 // is known to be wrong.
 #pragma once

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // An array that grows in place: the memory of a large one is moved by the kernel's page tables, not
-// copied, so that growing needs no second copy beside the first. For millions of plain records.
+// copied, so that growing needs no second copy. For millions of plain records.
 #pragma once
 
 #include <cstdint>

@@ -2,6 +2,7 @@
 #include "profiler/convert/cuda/join.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "profiler/convert/cuda/node_history.h"
 
@@ -23,7 +24,7 @@ class LaunchIndex {
       }
     }
     const auto before = [](const Entry& a, const Entry& b) {
-      return a.correlation != b.correlation ? a.correlation < b.correlation : a.time_ns < b.time_ns;
+      return std::tie(a.correlation, a.time_ns) < std::tie(b.correlation, b.time_ns);
     };
     if (!std::is_sorted(entries_.begin(), entries_.end(), before)) {
       std::sort(entries_.begin(), entries_.end(), before);
@@ -33,7 +34,7 @@ class LaunchIndex {
   uint32_t find(uint32_t correlation, int64_t start_ns) {
     if (correlation == 0) return kNone;
     const int64_t latest_ns = start_ns + kClockSlackNs;
-    // Activities come in the order of their calls, nearly: look behind the last hit first.
+    // Activities come in the order of their calls, nearly: look after the last hit first.
     if (hint_ >= entries_.size() || entries_[hint_].correlation > correlation) hint_ = 0;
     if (entries_.empty()) return kNone;
     size_t at = hint_;
@@ -69,11 +70,8 @@ class LaunchIndex {
 };
 
 bool by_stream_and_start(const Activity& a, const Activity& b) {
-  if (a.stream != b.stream) return a.stream < b.stream;
-  if (a.start_ns != b.start_ns) return a.start_ns < b.start_ns;
-  if (a.end_ns != b.end_ns) return a.end_ns < b.end_ns;
-  return a.correlation != b.correlation ? a.correlation < b.correlation
-                                        : a.graph_node < b.graph_node;
+  return std::tie(a.stream, a.start_ns, a.end_ns, a.correlation, a.graph_node) <
+         std::tie(b.stream, b.start_ns, b.end_ns, b.correlation, b.graph_node);
 }
 
 }  // namespace
@@ -86,18 +84,19 @@ JoinSummary join(Run& run) {
   LaunchIndex launches(run.launches);
   const NodeHistory nodes(run);
   for (Activity& activity : run.activities) {
-    activity.launch = launches.find(activity.correlation, activity.start_ns);
+    activity.launch = launches.find(static_cast<uint32_t>(activity.correlation), activity.start_ns);
     // Some releases of CUPTI give launches of graphs the ids of other calls: no call rather than a
     // wrong one.
-    if (activity.graph_node != 0 && activity.launch != kNone &&
+    if (activity.graph_node != gpu::kNoNode && activity.launch != kNone &&
         run.launches[activity.launch].kind != LaunchKind::graph) {
       activity.launch = kNone;
     }
     if (activity.launch != kNone) ++summary.launched;
     activity.origin = activity.launch;
-    if (activity.graph_node == 0) continue;
+    if (activity.graph_node == gpu::kNoNode) continue;
     ++summary.graph_nodes;
-    activity.origin = nodes.find(activity.graph_node, activity.start_ns + kClockSlackNs);
+    activity.origin =
+        nodes.find(static_cast<uint64_t>(activity.graph_node), activity.start_ns + kClockSlackNs);
     if (activity.origin != kNone) ++summary.resolved_nodes;
   }
   return summary;

@@ -26,7 +26,7 @@ constexpr Type kTypes[] = {
     {"N3c108BFloat16E", "c10::BFloat16", 2},
 };
 
-// What a mangled template argument list says: I<type>Li<number>E, and what stands behind it.
+// What a mangled template argument list says: I<type>Li<number>E, and what follows it.
 struct Template {
   const Type* type = nullptr;
   uint64_t number = 0;
@@ -35,9 +35,9 @@ struct Template {
 
 std::optional<Template> read_template(std::string_view text) {
   for (const Type& type : kTypes) {
-    if (text.substr(0, type.mangled.size()) != type.mangled) continue;
+    if (!text.starts_with(type.mangled)) continue;
     std::string_view rest = text.substr(type.mangled.size());
-    if (rest.substr(0, 2) != "Li") continue;
+    if (!rest.starts_with("Li")) continue;
     rest.remove_prefix(2);
     Template found{&type};
     const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), found.number);
@@ -74,8 +74,8 @@ Number argument(const Run& run, const Launch& launch, size_t offset) {
   return value;
 }
 
-CollectiveFacts allreduce(uint64_t bytes, uint64_t ranks, const Type& type) {
-  CollectiveFacts facts;
+gpu::CollectiveFacts allreduce(uint64_t bytes, uint64_t ranks, const Type& type) {
+  gpu::CollectiveFacts facts;
   facts.function = "allreduce";
   facts.bytes = static_cast<int64_t>(bytes);
   facts.ranks = static_cast<int64_t>(ranks);
@@ -85,13 +85,13 @@ CollectiveFacts allreduce(uint64_t bytes, uint64_t ranks, const Type& type) {
   return facts;
 }
 
-std::optional<CollectiveFacts> cross_device_reduce(const Run& run, const Launch& launch,
-                                                   std::string_view kernel) {
+std::optional<gpu::CollectiveFacts> cross_device_reduce(const Run& run, const Launch& launch,
+                                                        std::string_view kernel) {
   bool named = false;
   for (const std::string_view prefix :
        {"_ZN4vllm26cross_device_reduce_1stageI", "_ZN4vllm26cross_device_reduce_2stageI",
         "_ZN6sglang26cross_device_reduce_1stageI", "_ZN6sglang26cross_device_reduce_2stageI"}) {
-    if (kernel.substr(0, prefix.size()) != prefix) continue;
+    if (!kernel.starts_with(prefix)) continue;
     kernel.remove_prefix(prefix.size());
     named = true;
     break;
@@ -110,12 +110,12 @@ std::optional<CollectiveFacts> cross_device_reduce(const Run& run, const Launch&
   return allreduce(static_cast<uint64_t>(size) * kPackBytes, arguments->number, *arguments->type);
 }
 
-std::optional<CollectiveFacts> multimem_all_reduce(const Run& run, const Launch& launch,
-                                                   std::string_view kernel) {
+std::optional<gpu::CollectiveFacts> multimem_all_reduce(const Run& run, const Launch& launch,
+                                                        std::string_view kernel) {
   // Of internal linkage: what stands before the name differs from build to build.
   constexpr std::string_view kName = "26multimem_all_reduce_kernelI";
   const size_t at = kernel.find(kName);
-  if (kernel.substr(0, 2) != "_Z" || at == std::string_view::npos) return std::nullopt;
+  if (!kernel.starts_with("_Z") || at == std::string_view::npos) return std::nullopt;
   const std::optional<Template> arguments = read_template(kernel.substr(at + kName.size()));
   // In a namespace or not.
   if (!arguments || (arguments->rest != "EEvPT_mPPjmm" && arguments->rest != "EEEvPT_mPPjmm") ||
@@ -134,8 +134,8 @@ std::optional<CollectiveFacts> multimem_all_reduce(const Run& run, const Launch&
 
 }  // namespace
 
-std::optional<CollectiveFacts> facts_from_arguments(const Run& run, const Launch& launch,
-                                                    std::string_view kernel) {
+std::optional<gpu::CollectiveFacts> facts_from_arguments(const Run& run, const Launch& launch,
+                                                         std::string_view kernel) {
   if (launch.kind == LaunchKind::graph || launch.kind == LaunchKind::copy) return std::nullopt;
   if (auto facts = cross_device_reduce(run, launch, kernel)) return facts;
   return multimem_all_reduce(run, launch, kernel);

@@ -21,7 +21,7 @@ namespace preserve::cuda {
 
 // `launch`: the call that said what the kernel is; `kernel`: its mangled name. Nothing when any of
 // the above is not so. Function, bytes, type and ranks are set; source params, confidence 0.8.
-std::optional<CollectiveFacts> facts_from_arguments(const Run& run, const Launch& launch,
-                                                    std::string_view kernel);
+std::optional<gpu::CollectiveFacts> facts_from_arguments(const Run& run, const Launch& launch,
+                                                         std::string_view kernel);
 
 }  // namespace preserve::cuda

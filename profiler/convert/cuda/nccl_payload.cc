@@ -1,21 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/convert/cuda/nccl_payload.h"
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "profiler/gpu/records.h"
 
 namespace preserve::cuda {
 namespace {
-
-std::string lower_case(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) {
-    return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
-  });
-  return out;
-}
 
 bool has(const std::string& text, const char* part) {
   return text.find(part) != std::string::npos;
@@ -32,23 +23,22 @@ NcclPayload read_nccl_payload(std::string_view range, std::string_view json) {
   LibraryCall call;
   for (const auto& [key, value] : payload.items()) {
     if (!value.is_number_integer()) continue;
-    const std::string name = lower_case(key);
+    const std::string name = gpu::lower_case(key);
     const bool fits = value.is_number_unsigned() || value.get<int64_t>() >= 0;
     const uint64_t number = fits ? value.get<uint64_t>() : 0;
     if (name == "nccl communicator id") {
-      out.communicator = call.communicator = number;
+      out.communicator = number;
+      if (number != 0) call.communicator = static_cast<int64_t>(number);
     } else if (has(name, "message size")) {
       if (fits && number <= INT64_MAX) call.bytes = static_cast<int64_t>(number);
     } else if (has(name, "peer") || name == "root") {
-      if (fits && number <= INT32_MAX) call.peer = static_cast<int32_t>(number);
+      if (fits && number <= INT32_MAX) call.peer = static_cast<int64_t>(number);
     } else if (has(name, "no. of ranks") || has(name, "number of ranks") || has(name, "nranks")) {
       if (number <= INT32_MAX) out.ranks = static_cast<uint32_t>(number);
     }
   }
-  if (call.bytes >= 0 && !import::collective_function(range).empty()) {
-    call.function = range;
-    out.call = std::move(call);
-  }
+  call.function = gpu::collective_function(range);
+  if (call.bytes && !call.function.empty()) out.call = std::move(call);
   return out;
 }
 

@@ -13,7 +13,7 @@ namespace preserve::cuda {
 class NodeHistory {
  public:
   explicit NodeHistory(const Run& run);
-  // The call behind the latest meaning of `node` at `time_ns`: the one that was captured into it.
+  // The call of the latest meaning of `node` at `time_ns`: the one that was captured into it.
   // kNone when there is none yet.
   uint32_t find(uint64_t node, int64_t time_ns) const;
 

@@ -22,15 +22,14 @@ constexpr size_t kStemBytes = 64;
 template <typename Memory>
 class MemoryIndex {
  public:
-  // `end_of(memory)` and so on through the four members that all kinds have.
-  MemoryIndex(const std::vector<Memory>& all, uint64_t Memory::*base) : all_(all), base_(base) {
+  explicit MemoryIndex(const std::vector<Memory>& all) : all_(all) {
     order_.resize(all.size());
     std::iota(order_.begin(), order_.end(), 0);
     std::stable_sort(order_.begin(), order_.end(),
-                     [&](uint32_t a, uint32_t b) { return all[a].*base < all[b].*base; });
+                     [&](uint32_t a, uint32_t b) { return all[a].base < all[b].base; });
     uint64_t reach = 0;
     for (const uint32_t index : order_) {
-      const uint64_t start = all[index].*base;
+      const uint64_t start = all[index].base;
       const uint64_t end = start + static_cast<uint64_t>(all[index].bytes);
       reach = std::max(reach, end < start ? UINT64_MAX : end);
       reach_.push_back(reach);
@@ -38,12 +37,11 @@ class MemoryIndex {
   }
   // The one that starts last, so of nested ones the innermost; kNone when there is none.
   uint32_t find(uint64_t address, int64_t time_ns) const {
-    auto after =
-        std::upper_bound(order_.begin(), order_.end(), address,
-                         [&](uint64_t a, uint32_t index) { return a < all_[index].*base_; });
+    auto after = std::upper_bound(order_.begin(), order_.end(), address,
+                                  [&](uint64_t a, uint32_t index) { return a < all_[index].base; });
     for (auto i = static_cast<size_t>(after - order_.begin()); i-- > 0 && reach_[i] > address;) {
       const Memory& memory = all_[order_[i]];
-      if (address - memory.*base_ < static_cast<uint64_t>(memory.bytes) &&
+      if (address - memory.base < static_cast<uint64_t>(memory.bytes) &&
           memory.from_ns <= time_ns + kClockSlackNs && time_ns < memory.to_ns) {
         return order_[i];
       }
@@ -53,7 +51,6 @@ class MemoryIndex {
 
  private:
   const std::vector<Memory>& all_;
-  uint64_t Memory::*base_;
   std::vector<uint32_t> order_;  // by base
   std::vector<uint64_t> reach_;  // furthest end of all up to here
 };
@@ -76,16 +73,15 @@ int64_t extent_bytes(const TensorMapBody& map) {
 
 // "void cutlass::device_kernel<...>(...)" -> cutlass::device_kernel: survives a restart.
 std::string stem(const std::string& name) {
-  if (std::string out = import::qualified_name(name); !out.empty())
-    return out.substr(0, kStemBytes);
+  if (std::string out = gpu::qualified_name(name); !out.empty()) return out.substr(0, kStemBytes);
   std::string out = name.substr(0, name.find_first_of("<("));
   if (const size_t space = out.rfind(' '); space != std::string::npos) out.erase(0, space + 1);
   return out.empty() ? name.substr(0, kStemBytes) : out.substr(0, kStemBytes);
 }
 
-bool reads_weights(const import::KernelIdentity& identity) {
-  return identity.kernel_class == import::KernelClass::matmul ||
-         identity.kernel_class == import::KernelClass::embedding;
+bool reads_weights(const gpu::KernelIdentity& identity) {
+  return identity.kernel_class == gpu::KernelClass::matmul ||
+         identity.kernel_class == gpu::KernelClass::embedding;
 }
 
 }  // namespace
@@ -112,7 +108,7 @@ struct Operands::Block {
   TensorId row{};
 };
 
-Operands::Operands(const Run& run, const std::vector<import::KernelIdentity>& identities,
+Operands::Operands(const Run& run, const std::vector<gpu::KernelIdentity>& identities,
                    const std::vector<NamedMemory>& named, int64_t bandwidth_bytes_per_s,
                    ProcessId process, TraceDb& db)
     : bandwidth_(bandwidth_bytes_per_s), lists_(1) {
@@ -135,8 +131,8 @@ const std::vector<Operand>& Operands::of(uint32_t launch) const {
 
 std::vector<Operands::Use> Operands::find_uses(const Run& run,
                                                const std::vector<NamedMemory>& named) {
-  const MemoryIndex<NamedMemory> regions(named, &NamedMemory::base);
-  const MemoryIndex<Allocation> allocations(run.allocations, &Allocation::address);
+  const MemoryIndex<NamedMemory> regions(named);
+  const MemoryIndex<Allocation> allocations(run.allocations);
   std::map<std::string_view, const TensorMapBody*> descriptors;
   for (const TensorMap& map : run.tensor_maps) {
     descriptors[{reinterpret_cast<const char*>(map.body.descriptor), kDescriptorBytes}] = &map.body;
@@ -199,7 +195,7 @@ std::vector<Operands::Use> Operands::find_uses(const Run& run,
   return uses;
 }
 
-void Operands::add_blocks(const Run& run, const std::vector<import::KernelIdentity>& identities,
+void Operands::add_blocks(const Run& run, const std::vector<gpu::KernelIdentity>& identities,
                           std::vector<Use>& uses, ProcessId process, TraceDb& db) {
   std::map<std::pair<uint32_t, uint64_t>, Block> blocks;  // by allocation and address
   for (uint32_t i = 0; i < uses.size(); ++i) {
@@ -224,7 +220,7 @@ void Operands::add_blocks(const Run& run, const std::vector<import::KernelIdenti
     const Allocation& allocation = run.allocations[block.allocation];
     const bool bounded = next != blocks.end() && next->first.first == block.allocation;
     const uint64_t end =
-        bounded ? next->first.second : allocation.address + static_cast<uint64_t>(allocation.bytes);
+        bounded ? next->first.second : allocation.base + static_cast<uint64_t>(allocation.bytes);
     block.bytes = static_cast<int64_t>(end - block.address);
     if (block.exact_bytes > 0) {
       block.bytes = std::min(block.bytes, block.exact_bytes);
@@ -263,12 +259,12 @@ void Operands::add_blocks(const Run& run, const std::vector<import::KernelIdenti
         list = static_cast<uint32_t>(lists_.size());
         lists_.emplace_back();
       }
-      const bool start = use.address == run.allocations[use.allocation].address;
+      const bool start = use.address == run.allocations[use.allocation].base;
       const double confidence = use.exact_bytes > 0
                                     ? kDescriptor
                                     : (start ? kStart : kInside) - (use.in_struct ? kInStruct : 0);
       const bool stores =
-          identities[launch_names_[use.launch]].kernel_class == import::KernelClass::kv_store;
+          identities[launch_names_[use.launch]].kernel_class == gpu::KernelClass::kv_store;
       lists_[list].push_back(
           {block.row, 0, block.bytes, stores ? AccessMode::write : AccessMode::read, confidence});
     }

@@ -47,7 +47,7 @@ struct OperandSummary {
 class Operands {
  public:
   // `bandwidth_bytes_per_s`: of the device, 0 unknown. Needs the links of join.h.
-  Operands(const Run& run, const std::vector<import::KernelIdentity>& identities,
+  Operands(const Run& run, const std::vector<gpu::KernelIdentity>& identities,
            const std::vector<NamedMemory>& named, int64_t bandwidth_bytes_per_s, ProcessId process,
            TraceDb& db);
 
@@ -59,7 +59,7 @@ class Operands {
   struct Block;
   struct Use;
   std::vector<Use> find_uses(const Run& run, const std::vector<NamedMemory>& named);
-  void add_blocks(const Run& run, const std::vector<import::KernelIdentity>& identities,
+  void add_blocks(const Run& run, const std::vector<gpu::KernelIdentity>& identities,
                   std::vector<Use>& uses, ProcessId process, TraceDb& db);
 
   int64_t bandwidth_;

@@ -24,7 +24,7 @@ class RangeProjection {
     uint32_t host = 0, projected = 0;
   };
   Place place(const Activity& activity);
-  // The host range behind a place, the inner one; 0 none.
+  // The host range of a place, the inner one; 0 none.
   uint32_t host_range(const Place& place) const {
     return place.projected != 0 ? ranges_[place.projected - 1].host : place.host;
   }

@@ -11,44 +11,39 @@
 #include "profiler/convert/cuda/findings.h"
 #include "profiler/convert/cuda/kernel_arguments.h"
 #include "profiler/convert/cuda/range_projection.h"
+#include "profiler/gpu/activity_rows.h"
 
 namespace preserve::cuda {
 namespace {
 
-using import::KernelClass;
-using import::KernelIdentity;
+using gpu::KernelClass;
+using gpu::KernelIdentity;
 
 std::optional<int64_t> positive(int64_t value) {
   return value > 0 ? std::optional<int64_t>(value) : std::nullopt;
 }
 
 std::vector<StreamId> add_streams(const Run& run, const RowTarget& target) {
-  std::map<uint32_t, DeviceId> devices;
-  std::vector<StreamId> streams;
-  for (const GpuStream& stream : run.streams) {
-    const auto [device, fresh] = devices.try_emplace(stream.device);
-    if (fresh) {
-      DeviceRow row{target.host, "gpu", "unknown GPU"};
-      if (const auto known = run.devices.find(stream.device); known != run.devices.end()) {
-        const DeviceBody& body = known->second.first;
-        if (!known->second.second.empty()) row.name = known->second.second;
-        row.cache_bytes = positive(body.cache_bytes);
-        row.memory_bytes = positive(body.memory_bytes);
-        row.memory_bandwidth_bytes_per_s = positive(body.bandwidth_bytes_per_s);
-        row.units = positive(body.units);
-      }
-      for (const CounterSetup& setup : run.counter_setups) {
-        if (setup.body.device == stream.device && !setup.chip.empty()) {
-          row.name = "NVIDIA " + setup.chip;
-        }
-      }
-      device->second = target.db.add(row);
+  const auto facts = [&](int64_t device) {
+    gpu::DeviceFacts facts{"unknown GPU"};
+    const auto known = run.devices.find(static_cast<uint32_t>(device));
+    if (known != run.devices.end()) {
+      const auto& [body, name] = known->second;
+      if (!name.empty()) facts.name = name;
+      facts.cache_bytes = positive(body.cache_bytes);
+      facts.memory_bytes = positive(body.memory_bytes);
+      facts.bandwidth_bytes_per_s = positive(body.bandwidth_bytes_per_s);
+      facts.units = positive(body.units);
     }
-    streams.push_back(
-        target.db.add(StreamRow{target.process, device->second, StreamKind::gpu, stream.stream,
-                                fmt::format("GPU {} stream {}", stream.device, stream.stream)}));
-  }
-  return streams;
+    for (const CounterSetup& setup : run.counter_setups) {
+      if (setup.body.device == device && !setup.chip.empty()) facts.name = "NVIDIA " + setup.chip;
+    }
+    return facts;
+  };
+  return run.streams.add_rows(
+      target.db, target.process, target.host, facts, [](const gpu::StreamTable::Stream& stream) {
+        return fmt::format("GPU {} stream {}", stream.device, stream.number);
+      });
 }
 
 // Of CUpti_ActivitySynchronizationType.
@@ -60,7 +55,7 @@ const char* wait_name(uint32_t type) {
 
 // What is known of each name, asked once per name, as whoever writes rules sees it.
 std::vector<KernelIdentity> identify(const std::vector<std::string>& names,
-                                     const import::KernelRules& rules) {
+                                     const gpu::KernelRules& rules) {
   std::vector<KernelIdentity> identities;
   identities.reserve(names.size());
   for (const std::string& name : names) identities.push_back(rules.identify(name));
@@ -131,56 +126,42 @@ class OpWriter {
 
   OpId write_op(const Activity& activity, RangeId range) {
     const KernelIdentity& identity = identities_[activity.name];
-    OpRow row{streams_[activity.stream], import::op_kind_of(identity.kernel_class),
-              names_[activity.name], activity.start_ns, activity.end_ns};
-    if (activity.is_copy) row.kind = OpKind::copy;
-    if (activity.correlation != 0) row.correlation_id = activity.correlation;
-    if (activity.graph_node != 0) {
-      row.graph_id = activity.graph;
-      row.graph_node_id = static_cast<int64_t>(activity.graph_node);
-    }
-    row.range = range;
-    const OpId op = target_.db.add(row);
+    const OpKind kind = activity.is_copy ? OpKind::copy : gpu::op_kind_of(identity.kernel_class);
+    const OpId op = gpu::add_op(target_.db, activity, streams_[activity.stream], kind,
+                                names_[activity.name], range);
     ++summary_.ops;
+    summary_.copies += activity.is_copy;
     if (activity.counters != kNone) {
       const auto& values = run_.counter_values[activity.counters];
       for (size_t i = 0; i < values.size(); ++i) {
         if (values[i] >= 0) target_.db.add_counter(op, kCounterNames[i], values[i]);
       }
     }
-    if (activity.is_copy) {
-      ++summary_.copies;
-      if (activity.bytes >= 0) {
-        target_.db.add_counter(op, "copy_bytes", static_cast<double>(activity.bytes));
-      }
-    } else if (row.kind == OpKind::collective || row.kind == OpKind::p2p) {
+    if (kind == OpKind::collective || kind == OpKind::p2p) {
       write_collective(op, activity, identity);
     }
     return op;
   }
 
   void write_collective(OpId op, const Activity& activity, const KernelIdentity& identity) {
-    CollectiveFacts facts;
-    if (const auto told = facts_.find(activity.origin);
-        activity.origin != kNone && told != facts_.end()) {
-      facts = told->second;
+    gpu::CollectiveFacts facts;
+    if (const auto known = facts_.find(activity.origin);
+        activity.origin != kNone && known != facts_.end()) {
+      facts = known->second;
     }
     if (const auto& own = own_arguments(activity); !facts.bytes && own) facts = *own;
     if (facts.function.empty() || facts.function == "unknown") facts.function = identity.function;
-    if (facts.function.empty()) facts.function = "unknown";
     // A replay repeats the captured call, but not its number.
-    if (activity.graph_node != 0) facts.sequence.reset();
-    target_.db.add(CollectiveRow{op, facts.function, facts.bytes, facts.dtype, facts.ranks,
-                                 facts.communicator, facts.sequence, facts.peer, true, facts.source,
-                                 facts.confidence});
+    if (activity.graph_node != gpu::kNoNode) facts.sequence.reset();
+    gpu::add_collective(target_.db, op, facts, true);
     // How much of the device it holds: a stand-in at replay needs it.
     if (activity.blocks > 0) target_.db.add_counter(op, "blocks", activity.blocks);
     ++summary_.collectives;
   }
 
   // What the kernel's arguments say, looked at once per call.
-  const std::optional<CollectiveFacts>& own_arguments(const Activity& activity) {
-    static const std::optional<CollectiveFacts> kNothing;
+  const std::optional<gpu::CollectiveFacts>& own_arguments(const Activity& activity) {
+    static const std::optional<gpu::CollectiveFacts> kNothing;
     if (activity.origin == kNone) return kNothing;
     const auto [entry, fresh] = arguments_.try_emplace(activity.origin);
     if (fresh) {
@@ -195,9 +176,9 @@ class OpWriter {
     if (run_.graphs.empty()) return;
     std::sort(run_.graphs.begin(), run_.graphs.end(),
               [](const GraphBody& a, const GraphBody& b) { return a.start_ns < b.start_ns; });
-    std::map<std::pair<uint32_t, uint32_t>, StreamId> streams;  // numbered within a context
+    std::map<std::pair<int64_t, int64_t>, StreamId> streams;  // numbered within a context
     for (size_t i = 0; i < run_.streams.size(); ++i) {
-      streams.try_emplace({run_.streams[i].context, run_.streams[i].stream}, streams_[i]);
+      streams.try_emplace({run_.streams[i].context, run_.streams[i].number}, streams_[i]);
     }
     const StringId name = target_.db.intern("CUDA graph");
     for (const GraphBody& graph : run_.graphs) {
@@ -214,7 +195,7 @@ class OpWriter {
     }
   }
 
-  // Waits are no operators: a step would be made of them. They are ranges on the stream that was
+  // Waits are not operators: a step would be made of them. They are ranges on the stream that was
   // waited for, or on the first of its context.
   void write_waits() {
     const StringId domain = run_.waits.empty() ? StringId{} : target_.db.intern("CUDA");
@@ -222,7 +203,7 @@ class OpWriter {
       size_t found = run_.streams.size();
       for (size_t i = run_.streams.size(); i-- > 0;) {
         if (run_.streams[i].context != wait.context) continue;
-        if (found == run_.streams.size() || run_.streams[found].stream != wait.stream) found = i;
+        if (found == run_.streams.size() || run_.streams[found].number != wait.stream) found = i;
       }
       if (found == run_.streams.size()) continue;
       RangeRow row{};
@@ -243,7 +224,7 @@ class OpWriter {
   std::vector<StringId> names_;
   std::vector<StreamId> streams_;
   CollectivesByLaunch facts_;
-  std::unordered_map<uint32_t, std::optional<CollectiveFacts>> arguments_;  // by launch
+  std::unordered_map<uint32_t, std::optional<gpu::CollectiveFacts>> arguments_;  // by launch
   RowSummary summary_;
 };
 

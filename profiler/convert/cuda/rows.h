@@ -30,7 +30,7 @@ struct RowTarget {
   ProcessId process;
   std::string host;
   const std::vector<HostRange>& ranges;  // [0] is number 1
-  const import::KernelRules& rules;
+  const gpu::KernelRules& rules;
   const std::vector<NamedMemory>& named_memory;
   // For a kernel whose parameters say nothing: adds the accesses that the names of its ranges tell.
   // `range`: the innermost one's name; `instance`: differs between two occurrences of a range.

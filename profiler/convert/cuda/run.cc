@@ -3,24 +3,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <unordered_set>
 
 namespace preserve::cuda {
 namespace {
-
-// Bytes of one element, by NCCL's own names of its types (nccl.h).
-int64_t dtype_bytes(std::string_view dtype) {
-  static constexpr std::pair<std::string_view, int64_t> kTypes[] = {
-      {"ncclInt8", 1},      {"ncclChar", 1},   {"ncclUint8", 1},    {"ncclInt32", 4},
-      {"ncclInt", 4},       {"ncclUint32", 4}, {"ncclInt64", 8},    {"ncclUint64", 8},
-      {"ncclFloat16", 2},   {"ncclHalf", 2},   {"ncclFloat32", 4},  {"ncclFloat", 4},
-      {"ncclFloat64", 8},   {"ncclDouble", 8}, {"ncclBfloat16", 2}, {"ncclFloat8e4m3", 1},
-      {"ncclFloat8e5m2", 1}};
-  for (const auto& [name, bytes] : kTypes) {
-    if (dtype == name) return bytes;
-  }
-  return 0;
-}
 
 constexpr uint32_t kKernelNode = 0;   // CU_GRAPH_NODE_TYPE_KERNEL
 constexpr uint32_t kPoolCreated = 1;  // CUpti_ActivityMemoryPoolOperationType
@@ -28,24 +15,9 @@ constexpr uint32_t kPoolCreated = 1;  // CUpti_ActivityMemoryPoolOperationType
 // Later than any clock of this century: sums of two such times do not overflow.
 constexpr int64_t kLatestNs = int64_t{1} << 62;
 
-const char* copy_name(const CopyBody& body) {
-  switch (body.kind) {
-    case CopyKind::to_device:
-      return "memcpy HtoD";
-    case CopyKind::from_device:
-      return "memcpy DtoH";
-    case CopyKind::on_device:
-      return "memcpy DtoD";
-    case CopyKind::on_host:
-      return "memcpy HtoH";
-    case CopyKind::peer:
-      return "memcpy PtoP";
-    case CopyKind::fill:
-      return "memset";
-    default:
-      return "memcpy";
-  }
-}
+// By CopyKind.
+constexpr const char* kCopyNames[] = {"memcpy",      "memcpy HtoD", "memcpy DtoH", "memcpy DtoD",
+                                      "memcpy HtoH", "memcpy PtoP", "memset"};
 
 uint32_t product(const uint32_t (&dims)[3]) {
   const uint64_t low = uint64_t{dims[0]} * dims[1];
@@ -95,14 +67,12 @@ void RunReader::add(const spool::RecordHeader& head, std::string_view tail,
     case RecordType::name: {
       NameBody body{};
       if (!take(tail, body)) return;
-      tail.remove_prefix(sizeof(body));
       name_index_[body.id] = constant_name(tail.substr(0, head.text_bytes));
       return;
     }
     case RecordType::device: {
       DeviceBody body{};
       if (!take(tail, body)) return;
-      tail.remove_prefix(sizeof(body));
       run_.devices[body.id] = {body, std::string(tail.substr(0, head.text_bytes))};
       return;
     }
@@ -161,7 +131,6 @@ void RunReader::add(const spool::RecordHeader& head, std::string_view tail,
 }
 
 void RunReader::add(LibraryCall call, const Position& position) {
-  call.time_ns = position.time_ns;
   call.tid = position.tid;
   call.order = ++order_;
   run_.calls.push_back(std::move(call));
@@ -182,18 +151,6 @@ uint32_t RunReader::name(uint32_t spool_id) {
   return found == name_index_.end() ? constant_name("(unknown kernel)") : found->second;
 }
 
-uint32_t RunReader::stream(const Place& place) {
-  if (last_stream_index_ != kNone && last_stream_.stream == place.stream &&
-      last_stream_.context == place.context && last_stream_.device == place.device) {
-    return last_stream_index_;
-  }
-  last_stream_ = {place.device, place.context, place.stream};
-  const auto [entry, fresh] = stream_index_.try_emplace({place.device, place.context, place.stream},
-                                                        static_cast<uint32_t>(run_.streams.size()));
-  if (fresh) run_.streams.push_back(last_stream_);
-  return last_stream_index_ = entry->second;
-}
-
 void RunReader::add_activity(const Place& place, int64_t start_ns, int64_t end_ns,
                              Activity activity) {
   ++run_.losses.received;
@@ -207,10 +164,10 @@ void RunReader::add_activity(const Place& place, int64_t start_ns, int64_t end_n
   }
   activity.start_ns = start_ns;
   activity.end_ns = end_ns;
-  activity.graph_node = place.graph_node;
+  if (place.graph_node != 0) activity.graph_node = static_cast<int64_t>(place.graph_node);
   activity.graph = place.graph;
   activity.correlation = place.correlation;
-  activity.stream = stream(place);
+  activity.stream = run_.streams.index({place.device, place.context, place.stream});
   run_.activities.push_back(activity);
 }
 
@@ -220,7 +177,6 @@ void RunReader::add_kernel(std::string_view tail) {
   Activity activity;
   activity.name = name(body.name);
   activity.blocks = product(body.grid);
-  activity.threads = static_cast<uint16_t>(std::min<uint32_t>(product(body.block), UINT16_MAX));
   run_.newest_kernel = std::max<uint32_t>(run_.newest_kernel, body.generation);
   if (run_.oldest_kernel == 0 || body.generation < run_.oldest_kernel) {
     run_.oldest_kernel = body.generation;
@@ -231,8 +187,9 @@ void RunReader::add_kernel(std::string_view tail) {
 void RunReader::add_copy(std::string_view tail) {
   CopyBody body{};
   if (!take(tail, body)) return;
+  const auto kind = static_cast<size_t>(body.kind);
   Activity activity;
-  activity.name = constant_name(copy_name(body));
+  activity.name = constant_name(kCopyNames[kind < std::size(kCopyNames) ? kind : 0]);
   activity.bytes = body.bytes;
   activity.is_copy = true;
   add_activity(body.place, body.start_ns, body.end_ns, activity);
@@ -299,7 +256,6 @@ void RunReader::add_launch(const spool::RecordHeader& head, std::string_view tai
                            const Position& position) {
   LaunchBody body{};
   if (!take(tail, body)) return;
-  tail.remove_prefix(sizeof(body));
   Launch launch;
   launch.time_ns = position.time_ns;
   launch.tid = position.tid;
@@ -327,7 +283,6 @@ void RunReader::add_launch(const spool::RecordHeader& head, std::string_view tai
 void RunReader::add_function(const spool::RecordHeader& head, std::string_view tail) {
   FunctionBody body{};
   if (!take(tail, body)) return;
-  tail.remove_prefix(sizeof(body));
   Function function;
   function.name = constant_name(tail.substr(0, head.text_bytes));
   tail.remove_prefix(std::min(spool::padded(head.text_bytes), tail.size()));
@@ -362,54 +317,35 @@ void RunReader::add_collective(const spool::RecordHeader& head, std::string_view
                                const Position& position) {
   CollectiveBody body{};
   if (!take(tail, body)) return;
-  tail.remove_prefix(sizeof(body));
   std::string_view words = tail.substr(0, head.text_bytes);
   LibraryCall call;
-  call.function = next_word(words);
+  call.function = gpu::collective_function(next_word(words));
   call.dtype = next_word(words);
   call.algorithm = next_word(words);
   call.protocol = next_word(words);
-  const int64_t element = dtype_bytes(call.dtype);
-  if (element > 0 && body.count <= static_cast<uint64_t>(INT64_MAX / element)) {
-    call.bytes = static_cast<int64_t>(body.count) * element;
+  const auto element = gpu::dtype_bytes(call.dtype);
+  if (element && body.count <= static_cast<uint64_t>(INT64_MAX / *element)) {
+    call.bytes = static_cast<int64_t>(body.count) * *element;
   }
-  call.communicator = body.communicator;
-  call.sequence = body.sequence == kNoSequence ? -1 : static_cast<int64_t>(body.sequence);
-  call.peer = body.peer;
+  if (body.communicator != 0) call.communicator = static_cast<int64_t>(body.communicator);
+  // kNoSequence is one of the numbers beyond.
+  if (body.sequence <= INT64_MAX) call.sequence = static_cast<int64_t>(body.sequence);
+  if (body.peer >= 0) call.peer = body.peer;
   call.from_plugin = true;
   add(std::move(call), position);
 }
 
 void RunReader::add_lost(std::string_view tail) {
+  static constexpr int64_t Losses::*kPlaces[] = {
+      // by LossPlace
+      &Losses::dropped,        &Losses::discarded_buffers,
+      &Losses::unreadable,     &Losses::unknown_kind,
+      &Losses::spool,          &Losses::counter_ranges,
+      &Losses::counter_failed, &Losses::counter_skipped};
   LostBody body{};
   if (!take(tail, body)) return;
-  const auto count = static_cast<int64_t>(body.count);
-  switch (body.place) {
-    case LossPlace::cupti:
-      run_.losses.dropped += count;
-      return;
-    case LossPlace::discarded:
-      run_.losses.discarded_buffers += count;
-      return;
-    case LossPlace::unreadable:
-      run_.losses.unreadable += count;
-      return;
-    case LossPlace::unknown_kind:
-      run_.losses.unknown_kind += count;
-      return;
-    case LossPlace::spool:
-      run_.losses.spool += count;
-      return;
-    case LossPlace::counter_ranges:
-      run_.losses.counter_ranges += count;
-      return;
-    case LossPlace::counter_failed:
-      run_.losses.counter_failed += count;
-      return;
-    case LossPlace::counter_skipped:
-      run_.losses.counter_skipped += count;
-      return;
-  }
+  const auto place = static_cast<size_t>(body.place);
+  if (place < std::size(kPlaces)) run_.losses.*kPlaces[place] += static_cast<int64_t>(body.count);
 }
 
 void RunReader::add_clock(std::string_view tail) {
@@ -462,7 +398,6 @@ void RunReader::add_state(const spool::RecordHeader& head, std::string_view tail
                           const Position& position) {
   StateBody body{};
   if (!take(tail, body)) return;
-  tail.remove_prefix(sizeof(body));
   run_.states.emplace_back(body.state, std::string(tail.substr(0, head.text_bytes)));
   if (body.state == State::recording) {
     run_.recorded.emplace_back(position.time_ns, INT64_MAX);

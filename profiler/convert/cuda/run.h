@@ -2,7 +2,7 @@
 // What the CUDA records of one process say, before anything is joined: first half of spool ->
 // trace.db (the other half: join.h, collectives.h, rows.h). Pure: no CUDA, no database, no file.
 //
-// Memory, with what the steps behind it add: 100 bytes per kernel of a graph or copy, 160 per
+// Memory, with what the steps after it add: 120 bytes per kernel of a graph or copy, 180 per
 // kernel launched by itself, and the parameters of the launches. Times are CLOCK_MONOTONIC ns.
 #pragma once
 
@@ -18,23 +18,17 @@
 
 #include "profiler/convert/cuda/growing_array.h"
 #include "profiler/cuda_records.h"
+#include "profiler/gpu/records.h"
+#include "profiler/gpu/streams.h"
 #include "profiler/spool.h"
 
 namespace preserve::cuda {
 
 inline constexpr uint32_t kNone = UINT32_MAX;
 
-// A kernel, copy or fill that ran. Names are indices of Run::names.
-struct Activity {
-  int64_t start_ns = 0, end_ns = 0;
-  uint64_t graph_node = 0;
-  int64_t bytes = -1;  // of copies
-  uint32_t correlation = 0, graph = 0;
-  uint32_t stream = 0;  // index of Run::streams
-  uint32_t name = 0;
-  uint32_t blocks = 0;   // of the grid
-  uint16_t threads = 0;  // of a block
-  bool is_copy = false;
+// `name` is an index of Run::names.
+struct Activity : gpu::Activity {
+  uint32_t blocks = 0;  // of the grid
   // Filled by join():
   uint32_t launch = kNone;    // index of Run::launches: the call that made it run
   uint32_t origin = kNone;    // the call that said what it is: of a graph node, the one captured
@@ -92,10 +86,6 @@ struct Pools {
   int64_t created = 0, largest_bytes = 0;
 };
 
-struct GpuStream {
-  uint32_t device = 0, context = 0, stream = 0;
-};
-
 struct Function {
   uint32_t name = 0;  // index of Run::names
   std::vector<ParameterLayout> layout{};
@@ -104,7 +94,7 @@ struct Function {
 
 struct Allocation {
   int64_t from_ns = 0, to_ns = INT64_MAX;
-  uint64_t address = 0;
+  uint64_t base = 0;
   int64_t bytes = 0;
 };
 
@@ -114,14 +104,9 @@ struct TensorMap {
 };
 
 // A collective as a library reported it, on the thread that called.
-struct LibraryCall {
-  int64_t time_ns = 0;
+struct LibraryCall : gpu::CollectiveFacts {
   uint32_t tid = 0, order = 0;
-  std::string function{}, dtype{}, algorithm{}, protocol{};
-  int64_t bytes = -1;
-  uint64_t communicator = 0;
-  int64_t sequence = -1;
-  int32_t peer = -1;
+  std::string algorithm{}, protocol{};
   bool from_plugin = false;  // else: from an NVTX payload
 };
 
@@ -142,7 +127,7 @@ struct Run {
   GrowingArray<Activity> activities;
   GrowingArray<Launch> launches;
   std::vector<Node> nodes;
-  std::vector<GpuStream> streams;
+  gpu::StreamTable streams;
   std::vector<std::string> names{{}};
   std::map<uint32_t, std::pair<DeviceBody, std::string>> devices;
   std::unordered_map<uint64_t, Function> functions;
@@ -180,9 +165,9 @@ struct Position {
 // Takes the records of one spool file, in the order of the file.
 class RunReader {
  public:
-  // `tail`: everything behind the header. Any bytes are safe; what is too short is counted.
+  // `tail`: everything after the header. Any bytes are safe; what is too short is counted.
   void add(const spool::RecordHeader& head, std::string_view tail, const Position& position);
-  // A collective that the NVTX payload of `position`'s thread told of.
+  // A collective that an NVTX payload of `position`'s thread described.
   void add(LibraryCall call, const Position& position);
   void set_communicator_ranks(uint64_t communicator, uint32_t ranks) {
     run_.communicator_ranks[communicator] = ranks;
@@ -204,18 +189,19 @@ class RunReader {
     enum Kind : uint8_t { allocate, release, unmap } kind;
     bool on_activity_clock;  // else: seen in a driver call
   };
+  // Takes the body off the front of `tail`.
   template <typename Body>
-  bool take(std::string_view tail, Body& body) {
+  bool take(std::string_view& tail, Body& body) {
     if (tail.size() < sizeof(Body)) {
       ++run_.losses.damaged;
       return false;
     }
     std::memcpy(static_cast<void*>(&body), tail.data(), sizeof(Body));
+    tail.remove_prefix(sizeof(Body));
     return true;
   }
   uint32_t name(uint32_t spool_id);
   uint32_t constant_name(std::string_view text);
-  uint32_t stream(const Place& place);
   void add_activity(const Place& place, int64_t start_ns, int64_t end_ns, Activity activity);
   void add_kernel(std::string_view tail);
   void add_copy(std::string_view tail);
@@ -240,10 +226,7 @@ class RunReader {
   Run run_;
   std::unordered_map<uint32_t, uint32_t> name_index_;  // spool's number -> index of names
   std::unordered_map<std::string_view, uint32_t> text_index_;
-  std::deque<std::string> texts_;  // what text_index_ points into
-  std::map<std::tuple<uint32_t, uint32_t, uint32_t>, uint32_t> stream_index_;
-  GpuStream last_stream_{};
-  uint32_t last_stream_index_ = kNone;
+  std::deque<std::string> texts_;                       // what text_index_ points into
   std::unordered_map<uint32_t, uint32_t> last_launch_;  // of each thread
   struct Cloned {
     uint32_t graph = 0;

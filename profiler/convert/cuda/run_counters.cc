@@ -8,11 +8,10 @@
 
 namespace preserve::cuda {
 
-// Counters of a launch come in several records, behind the launch on its thread.
+// Counters of a launch come in several records, after the launch on its thread.
 void RunReader::add_counters(std::string_view tail, const Position& position) {
   CounterBody body{};
   if (!take(tail, body)) return;
-  tail.remove_prefix(sizeof(body));
   has_counters_ = true;
   constexpr size_t kRangeBytes = sizeof(std::array<double, kCounters>);
   if (body.count > kCountersPerRecord || tail.size() < body.count * kRangeBytes) {
@@ -49,7 +48,6 @@ void RunReader::add_counters(std::string_view tail, const Position& position) {
 void RunReader::add_counter_setup(const spool::RecordHeader& head, std::string_view tail) {
   CounterSetup setup;
   if (!take(tail, setup.body)) return;
-  tail.remove_prefix(sizeof(setup.body));
   std::string_view words = tail.substr(0, head.text_bytes);
   setup.chip = next_word(words);
   setup.why_not = next_word(words);

@@ -5,12 +5,13 @@
 #include <rapidcheck/gtest.h>
 
 #include "common/error.h"
+#include "common/glob.h"
 #include "profiler/gpu/kernel_rules.h"
 #include "profiler/gpu/operand_bytes.h"
 #include "profiler/import/known_devices.h"
 #include "tests/profiler/import/support.h"
 
-namespace preserve::import {
+namespace preserve::gpu {
 namespace {
 
 using test::TemporaryDirectory;
@@ -230,12 +231,14 @@ TEST(OperandBytes, NonsenseIsUnknown) {
 }
 
 TEST(KnownDevices, VariantsAreToldApart) {
-  EXPECT_EQ(known_device("NVIDIA A100-SXM4-80GB", 85'000'000'000)->memory_bandwidth_bytes_per_s,
-            2'039'000'000'000);
-  EXPECT_EQ(known_device("NVIDIA A100-PG509-200", 42'297'524'224)->memory_bandwidth_bytes_per_s,
-            1'555'000'000'000);
-  EXPECT_EQ(known_device("NVIDIA H100 80GB HBM3", {})->cache_bytes, 50 << 20);
-  EXPECT_FALSE(known_device("", {}).has_value());
+  EXPECT_EQ(
+      import::known_device("NVIDIA A100-SXM4-80GB", 85'000'000'000)->memory_bandwidth_bytes_per_s,
+      2'039'000'000'000);
+  EXPECT_EQ(
+      import::known_device("NVIDIA A100-PG509-200", 42'297'524'224)->memory_bandwidth_bytes_per_s,
+      1'555'000'000'000);
+  EXPECT_EQ(import::known_device("NVIDIA H100 80GB HBM3", {})->cache_bytes, 50 << 20);
+  EXPECT_FALSE(import::known_device("", {}).has_value());
 }
 
 TEST(KernelRules, QualifiedNames) {
@@ -254,4 +257,4 @@ TEST(KernelRules, QualifiedNames) {
 }
 
 }  // namespace
-}  // namespace preserve::import
+}  // namespace preserve::gpu

@@ -92,11 +92,11 @@ TEST_F(ImportDamage, BadGpuRecordsAreRefusedOrCounted) {
   const struct {
     std::string fields, message, kind;
   } cases[] = {{R"("ts":10,"dur":-3)", "duration is negative", "negative_duration"},
-               {R"("ts":"soon","dur":3)", "no usable number", "bad_time"},
-               {R"("ts":10,"dur":[3])", "no usable number", "bad_time"},
-               {R"("ts":1e300,"dur":3)", "no usable number", "bad_time"},
-               {R"("ts":9999999999999999999999,"dur":3)", "no usable number", "bad_time"},
-               {R"("dur":3)", "no usable number", "bad_time"}};
+               {R"("ts":"soon","dur":3)", "not a usable number", "bad_time"},
+               {R"("ts":10,"dur":[3])", "not a usable number", "bad_time"},
+               {R"("ts":1e300,"dur":3)", "not a usable number", "bad_time"},
+               {R"("ts":9999999999999999999999,"dur":3)", "not a usable number", "bad_time"},
+               {R"("dur":3)", "not a usable number", "bad_time"}};
   for (const auto& bad : cases) {
     const std::string text =
         kineto_document({kineto_kernel("good", 1, 1, 7, 1), event(bad.fields)});

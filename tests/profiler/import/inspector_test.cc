@@ -96,7 +96,7 @@ TEST(ImportInspector, BadLinesAreRefusedOrCounted) {
       import_files(directory, {trace, log});
       FAIL() << "accepted: " << bad.substr(0, 80);
     } catch (const Error& error) {
-      EXPECT_THAT(error.what(), HasSubstr("log:2: is no line of an NCCL inspector log"));
+      EXPECT_THAT(error.what(), HasSubstr("log:2: is not a line of an NCCL inspector log"));
     }
     const auto imported = import_files(directory, {trace, log}, true);
     EXPECT_THAT(column(imported.db, "SELECT bytes FROM collective"), ElementsAre("1024"));

@@ -185,7 +185,7 @@ TEST_F(ImportNsys, BadRowsAreRefusedOrCounted) {
 }
 
 TEST_F(ImportNsys, ForeignDatabasesAreRefused) {
-  expect_refused("CREATE TABLE t (a);", "no Nsight Systems export");
+  expect_refused("CREATE TABLE t (a);", "not an Nsight Systems export");
   expect_refused(kStrings, "holds no GPU activity");
   expect_refused(kStrings + "CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (a INTEGER);",
                  "has no column 'start'");

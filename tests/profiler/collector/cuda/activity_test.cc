@@ -63,14 +63,13 @@ void check_generation(uint32_t version, uint32_t generation, bool node, bool gra
   const cuda::Activity& activity = run.activities[0];
   EXPECT_EQ(activity.start_ns, 1000);
   EXPECT_EQ(activity.end_ns, 2500);
-  EXPECT_EQ(activity.correlation, 77u);
+  EXPECT_EQ(activity.correlation, 77);
   EXPECT_EQ(activity.blocks, 8u);
-  EXPECT_EQ(activity.threads, 256);
   EXPECT_EQ(run.names[activity.name], "void gemm<float>(float*)");
-  EXPECT_EQ(run.streams[0].device, 3u);
-  EXPECT_EQ(run.streams[0].stream, 13u);
-  EXPECT_EQ(activity.graph_node, node ? 0xfeed0001u : 0u);
-  EXPECT_EQ(activity.graph, graph ? 9u : 0u);
+  EXPECT_EQ(run.streams[0].device, 3);
+  EXPECT_EQ(run.streams[0].number, 13);
+  EXPECT_EQ(activity.graph_node, node ? 0xfeed0001 : gpu::kNoNode);
+  EXPECT_EQ(activity.graph, graph ? 9 : 0);
   EXPECT_EQ(run.newest_kernel, generation);
 }
 
@@ -106,13 +105,13 @@ cuda::Activity copy_of(uint32_t version) {
 
 TEST(CudaActivity, CopiesOfEveryGeneration) {
   for (const auto& [activity, node, graph] :
-       {std::tuple{copy_of<CUpti_ActivityMemcpy>(12), 0u, 0u},
-        std::tuple{copy_of<CUpti_ActivityMemcpy3>(13), 11u, 0u},
-        std::tuple{copy_of<CUpti_ActivityMemcpy4>(15), 11u, 12u},
-        std::tuple{copy_of<CUpti_ActivityMemcpy5>(19), 11u, 12u},
-        std::tuple{copy_of<CUpti_ActivityMemcpy6>(130001), 11u, 12u}}) {
+       {std::tuple{copy_of<CUpti_ActivityMemcpy>(12), gpu::kNoNode, 0},
+        std::tuple{copy_of<CUpti_ActivityMemcpy3>(13), int64_t{11}, 0},
+        std::tuple{copy_of<CUpti_ActivityMemcpy4>(15), int64_t{11}, 12},
+        std::tuple{copy_of<CUpti_ActivityMemcpy5>(19), int64_t{11}, 12},
+        std::tuple{copy_of<CUpti_ActivityMemcpy6>(130001), int64_t{11}, 12}}) {
     EXPECT_EQ(activity.bytes, 4096);
-    EXPECT_EQ(activity.correlation, 5u);
+    EXPECT_EQ(activity.correlation, 5);
     EXPECT_EQ(activity.graph_node, node);
     EXPECT_EQ(activity.graph, graph);
     EXPECT_TRUE(activity.is_copy);
@@ -127,7 +126,7 @@ TEST(CudaActivity, FillsAndPeerCopies) {
   fill.record.end = 2;
   const cuda::Run old_fill = decode(fill.record, 12);
   EXPECT_EQ(old_fill.activities.at(0).bytes, 100);
-  EXPECT_EQ(old_fill.activities.at(0).graph_node, 0u);
+  EXPECT_EQ(old_fill.activities.at(0).graph_node, gpu::kNoNode);
   EXPECT_EQ(old_fill.names[old_fill.activities[0].name], "memset");
 
   Poisoned<CUpti_ActivityMemcpyPtoP4> peer;
@@ -138,7 +137,7 @@ TEST(CudaActivity, FillsAndPeerCopies) {
   peer.record.graphNodeId = 3;
   const cuda::Run run = decode(peer.record, 130001);
   EXPECT_EQ(run.names[run.activities.at(0).name], "memcpy PtoP");
-  EXPECT_EQ(run.activities[0].graph_node, 3u);
+  EXPECT_EQ(run.activities[0].graph_node, 3);
 }
 
 TEST(CudaActivity, AllocationsLiveFromAllocationToRelease) {

@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "profiler/collector/cuda/counters.h"
 #include "profiler/collector/cuda/session.h"
 #include "profiler/collector/recorder.h"
 #include "profiler/collector/spool_file.h"
@@ -413,6 +414,16 @@ TEST(BufferPool, NoneIsGivenToThoseWhoCanDoWithout) {
   pool.close();
   EXPECT_EQ(pool.acquire(), nullptr);
   EXPECT_EQ(pool.take_discarded(), 0u);
+}
+
+TEST(CudaCounters, KernelsThatWaitForOtherRanksAreNotMeasured) {
+  for (const char* kernel :
+       {"ncclDevKernel_AllReduce_Sum_bf16_RING_LL", "_ZN4vllm26cross_device_reduce_1stageIfLi4EEE",
+        "_ZN7deep_ep9intranode8dispatchILi8ELi768EEE", "_Z11quickreduceIfE", "barrier_all"}) {
+    EXPECT_TRUE(cuda::waits_for_other_ranks(kernel)) << kernel;
+  }
+  EXPECT_FALSE(cuda::waits_for_other_ranks("_Z4gemmIfEvPT_"));
+  EXPECT_FALSE(cuda::waits_for_other_ranks(""));
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ using test::CudaRecording;
 
 cuda::LibraryCall nccl_call(const char* function, int64_t bytes, bool plugin) {
   cuda::LibraryCall call;
-  call.function = function;
+  call.function = gpu::collective_function(function);
   call.bytes = bytes;
   call.communicator = 0xabc;
   call.from_plugin = plugin;

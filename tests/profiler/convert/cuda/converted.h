@@ -42,7 +42,7 @@ class Converted {
       }
     }
     cuda::Run run = recording.reader.finish();
-    const import::KernelRules rules;
+    const gpu::KernelRules rules;
     std::vector<cuda::NamedMemory> memory;
     for (const auto& [name, base, bytes] : regions) {
       TensorRow row{id, db.intern(name), TensorRole::weight, base, bytes, "nvtx_mem"};

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// Names of kernels that communicate between ranks: what they are called in trace.db, and inside the
+// profiled process which kernels must not be measured alone, because they wait for other ranks.
+// Header-only and without allocation.
+#pragma once
+
+#include <string_view>
+
+namespace preserve {
+
+struct CommunicationKernel {
+  std::string_view pattern;  // of glob_matches(), over the name in lower case
+  bool point_to_point = false;
+  const char* function = "";  // empty: unknown which
+};
+
+// Order matters: the particular before the general.
+inline constexpr CommunicationKernel kCommunicationKernels[] = {
+    // NCCL and RCCL. Generic kernels carry several operations: the function stays unknown.
+    {"*nccl*sendrecv*", true, "sendrecv"},
+    {"*nccl*allreduce*", false, "allreduce"},
+    {"*nccl*all_reduce*", false, "allreduce"},
+    {"*nccl*reducescatter*", false, "reduce_scatter"},
+    {"*nccl*reduce_scatter*", false, "reduce_scatter"},
+    {"*nccl*allgather*", false, "allgather"},
+    {"*nccl*all_gather*", false, "allgather"},
+    {"*nccl*alltoall*", false, "alltoall"},
+    {"*nccl*broadcast*", false, "broadcast"},
+    {"*nccl*reduce*", false, "reduce"},
+    {"*ncclsymk*", false, ""},
+    {"*nccl*kernel*", false, ""},
+    // Peer-memory and multicast kernels of engines and libraries; none of them carries metadata.
+    {"*cross_device_reduce*", false, "allreduce"},
+    {"*multimem_all_reduce*", false, "allreduce"},
+    {"*multimem_all_gather*", false, "allgather"},
+    {"*multimem_reduce_scatter*", false, "reduce_scatter"},
+    {"*one_shot_all_reduce*", false, "allreduce"},
+    {"*two_shot_all_reduce*", false, "allreduce"},
+    {"*oneshot*allreduce*", false, "allreduce"},
+    {"*twoshot*allreduce*", false, "allreduce"},
+    {"*allreduceoneshot*", false, "allreduce"},
+    {"*allreducetwoshot*", false, "allreduce"},
+    {"*allreduce*", false, "allreduce"},
+    {"*all_reduce*", false, "allreduce"},
+    {"*reducescatter*", false, "reduce_scatter"},
+    {"*reduce_scatter*", false, "reduce_scatter"},
+    {"*allgather*", false, "allgather"},
+    {"*all_gather*", false, "allgather"},
+    {"*quickreduce*", false, "allreduce"},
+    {"*quick_reduce*", false, "allreduce"},
+    {"*moe*alltoall*", false, "alltoall"},
+    {"*all_to_all*", false, "alltoall"},
+    {"*alltoall*", false, "alltoall"},
+    {"*deep_ep*dispatch*", false, "alltoall"},
+    {"*deep_ep*combine*", false, "alltoall"},
+    {"*internode*dispatch*", false, "alltoall"},
+    {"*intranode*dispatch*", false, "alltoall"},
+    {"*internode*combine*", false, "alltoall"},
+    {"*intranode*combine*", false, "alltoall"},
+    {"*nvshmem*barrier*", false, "barrier"},
+    {"*nvshmem*", true, "put"},
+};
+
+}  // namespace preserve
