@@ -62,10 +62,9 @@ struct KernelBody {
   uint32_t name;  // NameBody
   uint32_t grid[3];
   uint32_t block[3];
-  uint32_t static_shared_bytes, dynamic_shared_bytes;
-  uint16_t registers;
   uint8_t generation;  // CUpti_ActivityKernel<n> that the record was read as
   uint8_t flags;       // kDeviceLaunched
+  uint16_t reserved;
 };
 inline constexpr uint8_t kDeviceLaunched = 1;
 
@@ -103,7 +102,7 @@ struct MemoryBody {
 struct PoolBody {
   int64_t time_ns;
   uint64_t address;
-  int64_t bytes, release_threshold;
+  int64_t bytes;
   uint32_t device;
   uint32_t operation;  // 1 created, 2 destroyed, 3 trimmed
 };
@@ -132,8 +131,6 @@ struct DeviceBody {
 
 struct ContextBody {
   uint32_t context, device;
-  uint32_t null_stream;
-  uint32_t reserved;
 };
 
 struct NameBody {
@@ -160,7 +157,7 @@ enum class ActivityClock : uint32_t { monotonic, realtime };
 struct ClockBody {
   // One moment on all clocks, best of many tries. realtime_ns: of the activity clock when that is
   // not CLOCK_MONOTONIC.
-  int64_t monotonic_ns, realtime_ns, tai_ns;
+  int64_t monotonic_ns, realtime_ns;
   int64_t gap_ns;  // how long the reading took: its uncertainty
   ActivityClock activity_clock;
   uint32_t cupti_version;
@@ -294,10 +291,10 @@ struct ExecutableBody {
   uint64_t handle;  // LaunchBody::function of its launches
 };
 
-static_assert(sizeof(Place) == 32 && sizeof(KernelBody) == 88 && sizeof(CopyBody) == 72);
+static_assert(sizeof(Place) == 32 && sizeof(KernelBody) == 80 && sizeof(CopyBody) == 72);
 static_assert(sizeof(MemoryBody) == 56 && sizeof(LaunchBody) == 64 && sizeof(NodeBody) == 32);
 static_assert(sizeof(TensorMapBody) == 224 && sizeof(CollectiveBody) == 56 &&
-              sizeof(ClockBody) == 40);
+              sizeof(ClockBody) == 32);
 static_assert(sizeof(CounterSetupBody) == 16 && sizeof(CounterBody) == 24);
 
 }  // namespace preserve::cuda

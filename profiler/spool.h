@@ -67,11 +67,13 @@ enum class RecordType : uint8_t {
   region_resize,
   region_unregister,
   region_name,
-  rank,        // DefinitionBody: id is the rank, parent the world size
-  anchor,      // DefinitionBody: id is CLOCK_MONOTONIC in ns at `ticks`
-  statistics,  // StatisticsBody
-  trailer,     // the process ended in order
-  count_,      // 64 and up: cuda_records.h
+  rank,         // DefinitionBody: id is the rank, parent the world size
+  anchor,       // DefinitionBody: id is CLOCK_MONOTONIC in ns at `ticks`
+  statistics,   // StatisticsBody
+  trailer,      // the process ended in order
+  undescribed,  // DefinitionBody: id is how often, since the start, the MPI function of the text
+                // was called
+  count_,       // 64 and up: cuda_records.h
 };
 
 enum RecordFlags : uint8_t {
@@ -124,8 +126,6 @@ struct SchemaEntry {
   uint32_t name_bytes;
 };
 
-enum class MpiKind : uint8_t { collective, p2p, other };
-
 struct MpiBody {
   uint64_t end_ticks;
   int64_t bytes;          // message of this rank; -1: unknown
@@ -134,7 +134,7 @@ struct MpiBody {
   uint32_t ranks;         // size of the communicator; 0: unknown
   int32_t peer;           // root, destination or source; -1: none
   uint32_t tid;           // thread that made the call
-  uint16_t function;      // MpiFunction; the text of the record is the type's name
+  uint16_t function;      // mpi::Function; the text of the record is the type's name
   uint16_t reserved;
 };
 

@@ -19,6 +19,7 @@ namespace {
 constexpr size_t kDefaultRingBytes = 1 << 20;
 constexpr size_t kDefaultRingTotal = size_t{256} << 20;
 constexpr int64_t kDefaultFlushMs = 100;
+constexpr size_t kUndescribed = 128;  // names of MPI functions
 constexpr int64_t kWaitForWriterNs = 2'000'000'000;
 
 enum RunState : int { kIdle, kRunning, kStopping, kStopped, kFailed };
@@ -35,8 +36,7 @@ struct State {
 
   std::atomic<ThreadLog*> logs{nullptr};
   std::atomic<size_t> ring_reserved{0};  // bytes of rings that exist
-  std::atomic<uint64_t> id{0};
-  std::atomic<uint32_t> ordinal{0};  // of threads
+  std::atomic<uint32_t> ordinal{0};      // of threads
 
   pthread_mutex_t definitions_mutex = PTHREAD_MUTEX_INITIALIZER;
   char* definitions = nullptr;  // kDefinitionsBytes of address space, touched as needed
@@ -46,26 +46,17 @@ struct State {
   std::atomic<uint64_t> homeless_received[kSourceCount] = {};  // no ring: definitions included
   std::atomic<uint64_t> homeless_dropped[kSourceCount] = {};
   uint64_t homeless_reported = 0;
+  struct Undescribed {
+    std::atomic<const char*> name{nullptr};
+    std::atomic<uint64_t> calls{0};
+    uint64_t reported = 0;  // writer thread
+  } undescribed[kUndescribed];
 
   sem_t wake{};
   std::atomic<bool> wake_pending{false};
   std::atomic<uint64_t> flushes_asked{0}, flushes_done{0};
 };
 State g;
-
-int64_t environment_number(const char* name, int64_t low, int64_t high, int64_t otherwise) {
-  const char* text = ::getenv(name);
-  if (text == nullptr || *text == '\0') return otherwise;
-  char* end = nullptr;
-  const long long value = ::strtoll(text, &end, 10);
-  return *end == '\0' && value >= low && value <= high ? value : otherwise;
-}
-
-void* map_memory(size_t bytes) {
-  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  return memory == MAP_FAILED ? nullptr : memory;
-}
 
 // ---------------------------------------------------------------- writer thread
 
@@ -100,6 +91,14 @@ void report_statistics() {
     if (log->has_owner()) report(*log);
   }
   report(0, g.homeless_received, g.homeless_dropped, g.homeless_reported);
+  for (State::Undescribed& function : g.undescribed) {
+    const uint64_t calls = function.calls.load(std::memory_order_relaxed);
+    if (calls == function.reported) continue;
+    const spool::DefinitionBody body{calls, 0, 0, 0};
+    g.file.add_control(spool::RecordType::undescribed, &body, sizeof(body), 0, 0,
+                       function.name.load(std::memory_order_relaxed));
+    function.reported = calls;
+  }
 }
 
 // False when the file takes no more now: what was not written stays where it is.
@@ -225,6 +224,10 @@ void after_fork_in_child() {
     g.homeless_dropped[source].store(0);
   }
   g.homeless_reported = 0;
+  for (State::Undescribed& function : g.undescribed) {
+    function.calls.store(0);
+    function.reported = 0;
+  }
   g.wake_pending.store(false);
   g.flushes_asked.store(0);
   g.flushes_done.store(0);
@@ -344,6 +347,20 @@ void record_in_ring(const spool::RecordHeader& head, const spool::DefinitionBody
 
 }  // namespace
 
+int64_t environment_number(const char* name, int64_t low, int64_t high, int64_t otherwise) {
+  const char* text = ::getenv(name);
+  if (text == nullptr || *text == '\0') return otherwise;
+  char* end = nullptr;
+  const long long value = ::strtoll(text, &end, 10);
+  return *end == '\0' && value >= low && value <= high ? value : otherwise;
+}
+
+void* map_memory(size_t bytes) {
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return memory == MAP_FAILED ? nullptr : memory;
+}
+
 bool recording_wanted() {
   static const bool wanted = [] {
     const char* folder = ::getenv("PRESERVE_SPOOL_DIR");
@@ -351,11 +368,6 @@ bool recording_wanted() {
     choose_clock();  // everybody who reads ticks has asked this first
     return true;
   }();
-  return wanted;
-}
-
-bool mpi_wanted() {
-  static const bool wanted = recording_wanted() && environment_number("PRESERVE_MPI", 0, 1, 1) == 1;
   return wanted;
 }
 
@@ -406,10 +418,6 @@ std::string_view registered_string(uint64_t id) {
   return {};
 }
 
-uint64_t next_id() {
-  return g.id.fetch_add(1, std::memory_order_relaxed) + 1;
-}
-
 void define(spool::RecordType type, uint16_t domain, const spool::DefinitionBody& body,
             std::string_view text, std::string_view blob) {
   if (!recording_wanted()) return;
@@ -430,6 +438,17 @@ void define(spool::RecordType type, uint16_t domain, const spool::DefinitionBody
   }
   pthread_mutex_unlock(&g.definitions_mutex);
   if (!fits) record_in_ring(head, body, text, blob);
+}
+
+void count_undescribed(const char* name) {
+  if (!running()) return;
+  for (State::Undescribed& function : g.undescribed) {
+    const char* known = function.name.load(std::memory_order_acquire);
+    if (known == nullptr && function.name.compare_exchange_strong(known, name)) known = name;
+    if (known != name) continue;
+    function.calls.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
 }
 
 void record_definition(spool::RecordType type, uint16_t domain, const spool::DefinitionBody& body) {

@@ -40,8 +40,9 @@ struct ThreadLog {
   // Written by the owner, read by the writer thread.
   std::atomic<uint64_t> received[kSourceCount] = {};
   std::atomic<uint64_t> dropped[kSourceCount] = {};
-  uint64_t reported = 0;          // writer thread: sum of the counters at its last report
-  alignas(8) char pending[1152];  // owner: a CUDA launch that may turn out to be captured
+  uint64_t reported = 0;      // writer thread: sum of the counters at its last report
+  void* extension = nullptr;  // owner: what another part of the collector keeps with the thread;
+                              // stays with the log
 
   // kFree -> kClaimed -> kInUse: by a new thread, which resets everything while it is kClaimed.
   // kInUse -> kFinished: by the thread at its end. kFinished -> kFree: by the writer thread, which
@@ -71,7 +72,11 @@ inline ThreadLog* this_thread(Source source) {
 
 // Whether PRESERVE_SPOOL_DIR asked for a recording. Constant for the life of the process.
 bool recording_wanted();
-bool mpi_wanted();
+// A number that preserve-profile sets; `otherwise` when it is not set or out of range.
+int64_t environment_number(const char* name, int64_t low, int64_t high, int64_t otherwise);
+
+// Zeroed pages for as long as the process lives; nullptr when there are none.
+void* map_memory(size_t bytes);
 
 // Records that come from elsewhere than a thread's ring (activity buffers of a GPU): called by the
 // writer thread on every pass. nullptr: none.
@@ -94,13 +99,13 @@ std::string_view registered_string(uint64_t id);
 void wake_writer();
 // Asks the writer thread to write everything recorded so far and waits for it, at most 2 s.
 void flush_now();
-// Number for a registered string, domain, schema, heap or region; never 0, unique in the process.
-uint64_t next_id();
 
 // Adds to the log of definitions, which a forked child writes again into its own spool. When the
 // log is full it goes the way of ordinary records.
 void define(spool::RecordType type, uint16_t domain, const spool::DefinitionBody& body,
             std::string_view text = {}, std::string_view blob = {});
+// A call of an MPI function that is not described; the same function has the same pointer.
+void count_undescribed(const char* name);
 // The same layout as an ordinary record of this thread: may be dropped, unknown to forked children.
 void record_definition(spool::RecordType type, uint16_t domain, const spool::DefinitionBody& body);
 

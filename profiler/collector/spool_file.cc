@@ -114,12 +114,16 @@ bool SpoolFile::write_chunk(Thread thread, const char* first, size_t first_bytes
 }
 
 void SpoolFile::add_control(spool::RecordType type, const void* body, size_t bytes, uint64_t ticks,
-                            uint8_t flags) {
-  const size_t whole = sizeof(spool::RecordHeader) + bytes;
+                            uint8_t flags, std::string_view text) {
+  const size_t whole = sizeof(spool::RecordHeader) + bytes + spool::padded(text.size());
   if (control_bytes_ + whole > kControlBytes && !write_control()) return;
-  const spool::RecordHeader head{static_cast<uint16_t>(whole / 8), 0, type, flags, 0, ticks};
-  memcpy(control_ + control_bytes_, &head, sizeof(head));
-  if (bytes > 0) memcpy(control_ + control_bytes_ + sizeof(head), body, bytes);
+  const spool::RecordHeader head{
+      static_cast<uint16_t>(whole / 8), static_cast<uint16_t>(text.size()), type, flags, 0, ticks};
+  char* out = control_ + control_bytes_;
+  memset(out, 0, whole);
+  memcpy(out, &head, sizeof(head));
+  if (bytes > 0) memcpy(out + sizeof(head), body, bytes);
+  if (!text.empty()) memcpy(out + sizeof(head) + bytes, text.data(), text.size());
   control_bytes_ += whole;
 }
 

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 #include "profiler/spool.h"
 
@@ -30,7 +31,7 @@ class SpoolFile {
   bool stuck() const { return stuck_; }
   // Anchors, statistics and the trailer gather here until write_control().
   void add_control(spool::RecordType type, const void* body, size_t bytes, uint64_t ticks = 0,
-                   uint8_t flags = 0);
+                   uint8_t flags = 0, std::string_view text = {});
   void add_anchor();
   void add_trailer();
   bool write_control();
