@@ -23,7 +23,7 @@ namespace preserve::nvtx {
 // Longer texts are cut: a text of one byte more is one that was longer.
 inline constexpr size_t kMaxTextBytes = 4096;
 
-// What an event has besides its text.
+// What an event has in addition to its text.
 struct Event {
   uint64_t payload = 0;       // bits of the scalar payload
   uint32_t payload_type = 0;  // nvtxPayloadType_t; NVTX_PAYLOAD_TYPE_EXT: `payloads`

@@ -14,7 +14,7 @@
 
 namespace preserve::cuda {
 
-// Continues spool::RecordType, from a number far behind its end.
+// Continues spool::RecordType, from a number far after its end.
 enum class RecordType : uint8_t {
   first = 64,
   kernel = 64,    // KernelBody
@@ -27,7 +27,7 @@ enum class RecordType : uint8_t {
   graph,          // GraphBody: one launch of a whole graph
   device,         // DeviceBody, text: name
   context,        // ContextBody
-  name,           // NameBody, text: the name behind a number in other records
+  name,           // NameBody, text: the name of a number in other records
   lost,           // LostBody
   clock,          // ClockBody
   state,          // StateBody, text: why
@@ -39,8 +39,8 @@ enum class RecordType : uint8_t {
   communicator,   // CommunicatorBody, text: name
   collective,     // CollectiveBody, text: function NUL type NUL algorithm NUL protocol NUL
   counter_setup,  // CounterSetupBody, text: chip NUL why not NUL
-  counters,       // CounterBody, blob: double[count][kCounters]; behind the launch that it is of
-  executable,     // ExecutableBody; behind the nodes that were cloned for it
+  counters,       // CounterBody, blob: double[count][kCounters]; after the launch that it is of
+  executable,     // ExecutableBody; after the nodes that were cloned for it
   count_,
 };
 constexpr bool is_cuda_record(uint8_t type) {
@@ -140,7 +140,7 @@ struct NameBody {
 enum class LossPlace : uint32_t {
   cupti,         // CUPTI dropped them: device buffers full, or no host buffer in time
   discarded,     // our pool was empty: the buffer went nowhere; counts buffers, not records
-  unreadable,    // CUPTI could not read on in a buffer: one for the first record and all behind it
+  unreadable,    // CUPTI could not read on in a buffer: one for the first record and all after it
   unknown_kind,  // kinds that were not asked for
   spool,         // the spool file could not take them
   counter_ranges,   // kernels of a graph for which CUPTI's counter image had no room
@@ -171,11 +171,11 @@ enum class State : uint32_t {
   draining,
   drained,
   degraded,
-  noted,  // no state: something is not as asked for; the text says what
+  noted,  // no state: something differs from what was asked for: the text
 };
 struct StateBody {
   State state;
-  int32_t result;  // CUptiResult behind it
+  int32_t result;  // CUptiResult of it
 };
 
 enum class LaunchKind : uint8_t {
@@ -217,7 +217,7 @@ struct NodeBody {
   uint64_t node;
   uint64_t original;  // cloned: from which node
   uint32_t graph;
-  uint32_t in_launch;  // 1: during the call that the last launch record of the thread told of
+  uint32_t in_launch;  // 1: during the call that the last launch record of the thread reported
   NodeEvent event;
   uint32_t type;  // CUgraphNodeType: 0 kernel, 1 memcpy, 2 memset ...
 };
@@ -247,7 +247,7 @@ struct CommunicatorBody {
 
 struct CollectiveBody {
   uint64_t communicator;
-  uint64_t sequence;       // kNoSequence: the library did not say
+  uint64_t sequence;       // kNoSequence: not known to the library
   uint64_t count;          // elements
   uint64_t send, receive;  // addresses
   uint64_t stream;         // handle, 0 unknown
@@ -273,7 +273,7 @@ struct CounterSetupBody {
   uint32_t groups;    // CounterGroup, as asked for
   uint32_t counters;  // bit i: kCounterNames[i] is read
   uint32_t device;
-  int32_t result;  // CUptiResult behind a refusal, 0: none
+  int32_t result;  // CUptiResult of a refusal, 0: none
 };
 inline constexpr uint32_t kNoDevice = UINT32_MAX;
 

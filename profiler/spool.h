@@ -30,7 +30,7 @@ enum class Clock : uint32_t {
 struct FileHeader {
   char magic[8];
   uint32_t version;
-  uint32_t header_bytes;  // this struct and the text behind it, multiple of 8
+  uint32_t header_bytes;  // this struct and the text after it, multiple of 8
   uint32_t pid, ppid;
   Clock clock;
   uint32_t flush_ms;
@@ -77,12 +77,13 @@ enum class RecordType : uint8_t {
 };
 
 enum RecordFlags : uint8_t {
-  kHasEvent = 1,      // an EventBody follows
-  kTextCut = 2,       // the message was longer than kMaxTextBytes
-  kBlobLeftOut = 4,   // the payload was longer than kMaxBlobBytes
-  kNonBlocking = 8,   // mpi: from the call to the completion of its request
-  kIssued = 16,       // mpi, with kNonBlocking: only the call that started it
-  kFileWasFull = 32,  // trailer: for a while the file took no more
+  kHasEvent = 1,       // an EventBody follows
+  kTextCut = 2,        // the message was longer than kMaxTextBytes
+  kBlobLeftOut = 4,    // the payload was longer than kMaxBlobBytes
+  kNonBlocking = 8,    // mpi: from the call to the completion of its request
+  kIssued = 16,        // mpi, with kNonBlocking: only the call that started it
+  kFileWasFull = 32,   // trailer: for a while the file took no more
+  kLimitReached = 64,  // trailer: records beyond the limit of the file were dropped
 };
 
 struct RecordHeader {
@@ -100,7 +101,7 @@ struct EventBody {
   uint32_t string_id;  // registered message; 0: the text of the record
   uint32_t category;
   uint32_t payload_type;  // nvtxPayloadType_t, or kPayloadBlob
-  uint32_t blob_bytes;    // behind the text: BlobHeader and bytes, repeated
+  uint32_t blob_bytes;    // after the text: BlobHeader and bytes, repeated
 };
 inline constexpr uint32_t kPayloadBlob = 0xDFBD0009;  // NVTX_PAYLOAD_TYPE_EXT
 

@@ -10,7 +10,7 @@ using namespace preserve::hooks;
 
 namespace {
 
-// In an intercommunicator the root says MPI_ROOT, and its own group MPI_PROC_NULL: those take no
+// In an intercommunicator the root passes MPI_ROOT, and its own group MPI_PROC_NULL: those take no
 // part.
 Facts rooted_message(int64_t count, MPI_Datatype type, int root, MPI_Comm comm) {
   return root == MPI_PROC_NULL ? no_message(comm) : message(count, type, comm, root);
@@ -20,7 +20,7 @@ struct Part {
   int64_t count;
   MPI_Datatype type;
 };
-// What this rank gives, or with MPI_IN_PLACE what the other side of the call says about it.
+// What this rank gives, or with MPI_IN_PLACE what the other half of the arguments says about it.
 Part one_part(const void* buffer, int64_t count, MPI_Datatype type, int64_t other_count,
               MPI_Datatype other_type) {
   return buffer == MPI_IN_PLACE ? Part{other_count, other_type} : Part{count, type};

@@ -11,7 +11,7 @@
 
 namespace preserve::hooks {
 
-// What the program would call under this name (MPI_X or PMPI_X) were this module not there: another
+// What the program would call under this name (MPI_X or PMPI_X) without this module: another
 // tool's wrapper, or the library's own function; nullptr when there is none. A library without
 // PMPI_X serves MPI_X alone, and the reverse.
 void* next_function(const char* name);
@@ -21,7 +21,7 @@ F next(const char* name) {
   return reinterpret_cast<F>(next_function(name));
 }
 
-// Open MPI, and everything that is asked below is in it.
+// Open MPI, and everything below can be answered.
 bool library_is_known();
 
 MPI_Comm world();
@@ -29,7 +29,7 @@ bool is_communicator(MPI_Comm communicator);  // else null, or MPI_COMM_NULL
 // The one request that Open MPI hands out for every message that was complete at once.
 bool is_complete(MPI_Request request);
 
-// `count` elements of a type; -1 when the library does not say.
+// `count` elements of a type; -1: unknown.
 int64_t message_bytes(int64_t count, MPI_Datatype type);
 // Bytes that were written to `name`, which has room for MPI_MAX_OBJECT_NAME.
 uint16_t type_name(MPI_Datatype type, char* name);

@@ -37,7 +37,7 @@ class CommunicatorTable {
   // The origin of the next communicator that is made of `parent`; every rank of the parent asks,
   // also one that will not be a member. Never 0.
   static uint64_t next_origin(Entry& parent) { return mix(parent.id, ++parent.children); }
-  // The same where only the members ask: `salt` is what the call says besides.
+  // The same where only the members ask: `salt` is what else is equal in the calls.
   uint64_t next_origin(uint64_t members, uint64_t salt) {
     return mix(members, next_ordinal(mix(members, salt)));
   }
@@ -95,7 +95,7 @@ class RequestTable {
     uint64_t mark = 0;  // of the listener
   };
 
-  // May be asked without the lock: a request that this thread is about to wait for was added
+  // May be called without the lock: a request that this thread is about to wait for was added
   // before.
   bool empty() const { return used_.load(std::memory_order_relaxed) == 0; }
 

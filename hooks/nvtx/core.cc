@@ -212,7 +212,7 @@ uint64_t next_id() {
 
 }  // namespace preserve::hooks
 
-// 0 tells NVTX that no tool is there, so that every later call of the program is a no-op.
+// 0: there is no tool, so that every later call of the program is a no-op.
 extern "C" __attribute__((visibility("default"))) int InitializeInjectionNvtx2(
     NvtxGetExportTableFunc_t get_export_table) {
   using namespace preserve::hooks;

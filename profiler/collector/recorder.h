@@ -5,9 +5,10 @@
 // I/O; what cannot be stored is counted.
 //
 // Memory: at most PRESERVE_RING_TOTAL bytes of rings (a ring returns when its thread ends) and
-// kDefinitionsBytes of definitions. A thread beyond that records nothing and is counted.
+// Definitions::kBytes of definitions. A thread beyond that records nothing and is counted.
 // Environment (set by preserve-profile): PRESERVE_SPOOL_DIR, without which nothing is recorded,
-// PRESERVE_FLUSH_MS, PRESERVE_RING_BYTES, PRESERVE_RING_TOTAL, PRESERVE_MPI=0.
+// PRESERVE_FLUSH_MS, PRESERVE_RING_BYTES, PRESERVE_RING_TOTAL, PRESERVE_MAX_SPOOL (bytes of one
+// process's spool; what does not fit is dropped and counted), PRESERVE_MPI=0.
 #pragma once
 
 #include <atomic>
@@ -26,7 +27,6 @@ class SpoolFile;
 
 enum Source { kNvtx, kMpi, kCuda, kSourceCount };
 
-inline constexpr size_t kDefinitionsBytes = 16 << 20;
 inline constexpr size_t kPopBytes = sizeof(spool::RecordHeader);
 inline constexpr size_t kDomainSlots = 64;  // domains beyond share the last slot of the skip count
 
@@ -119,16 +119,16 @@ inline spool::RecordHeader header(spool::RecordType type, size_t bytes, size_t t
           ticks_now()};
 }
 
-// Room in the ring for a record that leaves `keep_more` bytes behind it, and room for the pops of
+// Counts a record for which there was no room as dropped.
+void refused(ThreadLog& log, Source source);
+
+// Room in the ring for a record that leaves `keep_more` bytes after it, and room for the pops of
 // all open ranges; counts it as received, and as dropped when there is none.
 inline char* begin_record(ThreadLog& log, Source source, size_t bytes, size_t keep_more = 0) {
   log.count(log.received[source]);
   // 8: the pops may need a pad record once.
   char* out = log.ring.reserve(bytes, log.open_pushes * kPopBytes + keep_more + 8);
-  if (__builtin_expect(out == nullptr, 0)) {
-    log.count(log.dropped[source]);
-    wake_writer();
-  }
+  if (__builtin_expect(out == nullptr, 0)) refused(log, source);
   return out;
 }
 

@@ -63,7 +63,7 @@ bool describes_node(CallKind kind) {
          kind == CallKind::node_set_exec;
 }
 
-// The old and the new version of the call differ behind the fields that are read.
+// The old and the new version of the call differ after the fields that are read.
 const CUDA_KERNEL_NODE_PARAMS* node_parameters(CallKind kind, const void* call) {
   switch (kind) {
     case CallKind::node_add:
@@ -367,7 +367,7 @@ void Callbacks::record_tensor_map(const CUpti_CallbackData& data) {
 
 void Callbacks::record_node(NodeEvent event, const CUpti_GraphData& graph) {
   if (api_.graph_node_id == nullptr) return;
-  // The nodes of an executable graph are created too, besides being cloned, and only cloning says
+  // The nodes of an executable graph are created too, as well as cloned, and only cloning says
   // of which node (NVIDIA's sample cuda_graphs_trace passes over them as well).
   if (event == NodeEvent::created && open_call.instantiates) return;
   NodeBody body{};

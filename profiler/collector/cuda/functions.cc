@@ -13,7 +13,7 @@ namespace {
 
 constexpr uint32_t kMostUsed = Functions::kFunctions * 3 / 4;
 
-// The layout as `ask(index, offset, bytes)` tells it; what it answered first.
+// The layout as `ask(index, offset, bytes)` reports it; what it answered first.
 template <typename Ask>
 CUresult read_layout(Ask ask, KernelFunction& function) {
   function.parameters = kUnknownLayout;

@@ -21,6 +21,7 @@
 
 #include "hooks/listener.h"
 #include "profiler/collector/cuda/session.h"
+#include "profiler/collector/foreign_process.h"
 #include "profiler/collector/recorder.h"
 #include "profiler/collector/spool_file.h"
 
@@ -30,6 +31,7 @@ namespace {
 using collector::environment_number;
 
 constexpr int kSignals[] = {SIGTERM, SIGINT, SIGQUIT};
+constexpr int kLookMs = 200;  // whether the program has ended
 constexpr int64_t kStopNs = 2'000'000'000;
 
 CuptiApi api;
@@ -39,7 +41,7 @@ std::atomic<Session*> session{nullptr};
 int signal_pipe[2] = {-1, -1};
 pthread_mutex_t stop_mutex = PTHREAD_MUTEX_INITIALIZER;
 
-void say(const char* what, const char* text) {
+void print_note(const char* what, const char* text) {
   char line[640];
   const int length = ::snprintf(line, sizeof(line), "preserve: %s not recorded: %s\n", what, text);
   if (length > 0) {
@@ -49,8 +51,8 @@ void say(const char* what, const char* text) {
   }
 }
 
-void say_no_counters(const char* why) {
-  say("counters are", why);
+void print_no_counters(const char* why) {
+  print_note("counters are", why);
 }
 
 // Set by preserve-profile; wrong values cannot come from there and count as absent.
@@ -59,7 +61,7 @@ SessionOptions options_from_environment() {
   options.parameters = environment_number("PRESERVE_CUDA_PARAMS", 0, 1, 1) == 1;
   options.whole_graphs = environment_number("PRESERVE_CUDA_WHOLE_GRAPHS", 0, 1, 0) == 1;
   options.counters = static_cast<uint32_t>(environment_number("PRESERVE_CUDA_COUNTERS", 0, 3, 0));
-  options.complain = say_no_counters;
+  options.complain = print_no_counters;
   options.hardware_trace = environment_number("PRESERVE_CUDA_HW_TRACE", 0, 1, 0) == 1;
   options.buffers = static_cast<size_t>(environment_number("PRESERVE_CUDA_BUFFERS", 1, 256, 64));
   options.buffer_bytes = static_cast<size_t>(environment_number(
@@ -129,6 +131,7 @@ void* watch(void*) {
   while (true) {
     Session* running = session.load(std::memory_order_acquire);
     if (running == nullptr) return nullptr;
+    if (collector::program_has_ended()) return collector::before_end();
     pollfd waiting{signal_pipe[0], POLLIN, 0};
     const int ready = ::poll(&waiting, 1, static_cast<int>(running->next_tick_ms()));
     unsigned char byte = 0;
@@ -136,28 +139,12 @@ void* watch(void*) {
     const State state = running->state();
     if (state == State::drained || state == State::degraded) {
       // Nothing left to flush, but a signal still has to be passed on.
-      if (::poll(&waiting, 1, -1) > 0 && ::read(signal_pipe[0], &byte, 1) == 1) end_by_signal(byte);
+      if (::poll(&waiting, 1, kLookMs) > 0 && ::read(signal_pipe[0], &byte, 1) == 1)
+        end_by_signal(byte);
       continue;
     }
     running->tick();
   }
-}
-
-bool start_thread() {
-  if (::pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK) != 0) return false;
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  pthread_attr_setstacksize(&attributes, 256 << 10);
-  pthread_t thread;
-  const bool started = pthread_create(&thread, &attributes, watch, nullptr) == 0;
-  if (started) pthread_setname_np(thread, "preserve-cuda");
-  pthread_attr_destroy(&attributes);
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return started;
 }
 
 // ---------------------------------------------------------------- process
@@ -196,12 +183,12 @@ void start_session() {
   if (session.load() != nullptr) return;
   char why[256];
   if (!api.load(why, sizeof(why))) {
-    say("GPU activity is", why);
+    print_note("GPU activity is", why);
     return;
   }
   auto* fresh = new (session_memory) Session(api, options_from_environment());
   if (!fresh->start()) {
-    say("GPU activity is", fresh->reason());
+    print_note("GPU activity is", fresh->reason());
     return;
   }
   collector::set_background_source(write_buffers);
@@ -217,7 +204,10 @@ void start_session() {
     ::at_quick_exit(stop_session);
     hooked = true;
   }
-  if (start_thread()) take_signals();
+  if (::pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK) == 0 &&
+      collector::start_thread("preserve-cuda", watch)) {
+    take_signals();
+  }
 }
 
 }  // namespace

@@ -321,7 +321,7 @@ bool Session::degrade(const char* what, CUptiResult result) {
   return false;
 }
 
-// Something is not as asked for, and why.
+// Something differs from what was asked for, with the reason.
 void Session::note(const char* what, CUptiResult result) {
   if (notes_.fetch_add(1, std::memory_order_relaxed) >= kMaxNotes) return;
   char text[200];
@@ -339,9 +339,9 @@ void Session::enter(State state, CUptiResult result, const char* why) {
 // only CUPTI itself knows.
 int64_t Session::cupti_clock() const {
   uint64_t time = 0;
-  const bool told = clock_ == ActivityClock::realtime && api_.get_timestamp != nullptr &&
-                    api_.get_timestamp(&time) == CUPTI_SUCCESS && time != 0;
-  return told ? static_cast<int64_t>(time) : read_clock(CLOCK_REALTIME);
+  const bool known = clock_ == ActivityClock::realtime && api_.get_timestamp != nullptr &&
+                     api_.get_timestamp(&time) == CUPTI_SUCCESS && time != 0;
+  return known ? static_cast<int64_t>(time) : read_clock(CLOCK_REALTIME);
 }
 
 // One moment on all clocks; of many tries the one with the least time in between.

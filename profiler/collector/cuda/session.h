@@ -45,7 +45,7 @@ struct SessionOptions {
   bool whole_graphs = false;              // one record per graph launch instead of one per node
   bool hardware_trace = false;            // Blackwell and newer
   uint32_t counters = 0;                  // CounterGroup
-  Counters::Complain complain = nullptr;  // told why there are no counters
+  Counters::Complain complain = nullptr;  // gets the reason why there are no counters
   size_t buffers = 64, buffer_bytes = size_t{2} << 20, ready_buffers = 4;
   uint32_t flush_ms = 200;
   CaptureRange range{};

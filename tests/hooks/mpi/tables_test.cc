@@ -12,6 +12,43 @@ RequestTable::Pending left_with(uint64_t mark) {
   return pending;
 }
 
+uint64_t id_of(CommunicatorTable& table, const void* handle, uint64_t members, uint64_t origin) {
+  const CommunicatorTable::Entry* entry = table.add(handle, members, 2, origin);
+  return entry == nullptr ? 0 : entry->id;
+}
+
+TEST(CommunicatorTable, ARankThatMadeMoreCommunicatorsOfItsOwnCountsTheSharedOnesAlike) {
+  static CommunicatorTable first, second;
+  int world[2], shared[2], own = 0;
+  CommunicatorTable::Entry* parents[2] = {first.add(&world[0], 99, 2, 0),
+                                          second.add(&world[1], 99, 2, 0)};
+  ASSERT_EQ(parents[0]->id, parents[1]->id);
+  // One call on the parent makes a communicator of its own for the first rank, none for the second.
+  const uint64_t alone = CommunicatorTable::next_origin(*parents[0]);
+  CommunicatorTable::next_origin(*parents[1]);
+  const uint64_t own_id = id_of(first, &own, 1, alone);
+  CommunicatorTable::next_origin(*first.find(&own));
+  const uint64_t ids[2] = {
+      id_of(first, &shared[0], 99, CommunicatorTable::next_origin(*parents[0])),
+      id_of(second, &shared[1], 99, CommunicatorTable::next_origin(*parents[1]))};
+  EXPECT_EQ(ids[0], ids[1]);
+  EXPECT_NE(ids[0], parents[0]->id);
+  EXPECT_NE(own_id, ids[0]);
+}
+
+TEST(CommunicatorTable, GroupsThatOneCallMakesAreToldApartByTheirMembers) {
+  static CommunicatorTable table;
+  int world = 0, a = 0, b = 0;
+  const uint64_t origin = CommunicatorTable::next_origin(*table.add(&world, 99, 4, 0));
+  EXPECT_NE(id_of(table, &a, 1, origin), id_of(table, &b, 2, origin));
+}
+
+TEST(CommunicatorTable, WhereRanksCannotAgreeThereIsNoNumber) {
+  static CommunicatorTable table;
+  int spawned = 0;
+  EXPECT_EQ(id_of(table, &spawned, 0, 0), 0U);
+}
+
 TEST(RequestTable, GivesWhatWasStartedUnderAHandle) {
   static RequestTable table;
   int a = 0, b = 0;
