@@ -8,6 +8,7 @@
 // NAME may hold * and ?. Pure and allocation-free: asked inside the profiled process.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string_view>
 
@@ -44,6 +45,34 @@ class CaptureRange {
   size_t name_bytes_ = 0;
   int64_t delay_ms_ = 0, length_ms_ = 0;
   uint64_t every_ = 1;
+};
+
+// Whose range is being followed: that of the thread that pushed it, or the one that was started
+// under an id and may end on another thread. One at a time: what opens meanwhile is not followed.
+class CaptureOwner {
+ public:
+  // False: another one is followed.
+  bool take_thread(uint32_t thread) { return take(of_thread(thread)); }
+  bool take_started(uint64_t id) { return take(of_started(id)); }
+  bool is_thread(uint32_t thread) const { return now() == of_thread(thread); }
+  // Of the range that was started under this id: true for one caller, who then calls release().
+  bool end_started(uint64_t id) {
+    uint64_t expected = of_started(id);
+    return id != 0 && owner_.compare_exchange_strong(expected, kEnding);
+  }
+  void release() { owner_.store(kNobody, std::memory_order_release); }
+
+ private:
+  static constexpr uint64_t kNobody = 0, kEnding = 1;  // no thread has id 0
+  static uint64_t of_thread(uint32_t thread) { return uint64_t{thread} << 1 | 1; }
+  static uint64_t of_started(uint64_t id) { return id << 1; }
+  bool take(uint64_t owner) {
+    uint64_t nobody = kNobody;
+    return owner_.compare_exchange_strong(nobody, owner);
+  }
+  uint64_t now() const { return owner_.load(std::memory_order_acquire); }
+
+  std::atomic<uint64_t> owner_{kNobody};
 };
 
 }  // namespace preserve::cuda

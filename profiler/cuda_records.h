@@ -14,7 +14,7 @@
 
 namespace preserve::cuda {
 
-// Continues spool::RecordType, from a number far behind its end.
+// Continues spool::RecordType, from a number far after its end.
 enum class RecordType : uint8_t {
   first = 64,
   kernel = 64,    // KernelBody
@@ -27,7 +27,7 @@ enum class RecordType : uint8_t {
   graph,          // GraphBody: one launch of a whole graph
   device,         // DeviceBody, text: name
   context,        // ContextBody
-  name,           // NameBody, text: the name behind a number in other records
+  name,           // NameBody, text: the name of a number in other records
   lost,           // LostBody
   clock,          // ClockBody
   state,          // StateBody, text: why
@@ -39,8 +39,8 @@ enum class RecordType : uint8_t {
   communicator,   // CommunicatorBody, text: name
   collective,     // CollectiveBody, text: function NUL type NUL algorithm NUL protocol NUL
   counter_setup,  // CounterSetupBody, text: chip NUL why not NUL
-  counters,       // CounterBody, blob: double[count][kCounters]; behind the launch that it is of
-  executable,     // ExecutableBody; behind the nodes that were cloned for it
+  counters,       // CounterBody, blob: double[count][kCounters]; after the launch that it is of
+  executable,     // ExecutableBody; after the nodes that were cloned for it
   count_,
 };
 constexpr bool is_cuda_record(uint8_t type) {
@@ -62,10 +62,9 @@ struct KernelBody {
   uint32_t name;  // NameBody
   uint32_t grid[3];
   uint32_t block[3];
-  uint32_t static_shared_bytes, dynamic_shared_bytes;
-  uint16_t registers;
   uint8_t generation;  // CUpti_ActivityKernel<n> that the record was read as
   uint8_t flags;       // kDeviceLaunched
+  uint16_t reserved;
 };
 inline constexpr uint8_t kDeviceLaunched = 1;
 
@@ -103,7 +102,7 @@ struct MemoryBody {
 struct PoolBody {
   int64_t time_ns;
   uint64_t address;
-  int64_t bytes, release_threshold;
+  int64_t bytes;
   uint32_t device;
   uint32_t operation;  // 1 created, 2 destroyed, 3 trimmed
 };
@@ -132,8 +131,6 @@ struct DeviceBody {
 
 struct ContextBody {
   uint32_t context, device;
-  uint32_t null_stream;
-  uint32_t reserved;
 };
 
 struct NameBody {
@@ -143,7 +140,7 @@ struct NameBody {
 enum class LossPlace : uint32_t {
   cupti,         // CUPTI dropped them: device buffers full, or no host buffer in time
   discarded,     // our pool was empty: the buffer went nowhere; counts buffers, not records
-  unreadable,    // CUPTI could not read on in a buffer: one for the first record and all behind it
+  unreadable,    // CUPTI could not read on in a buffer: one for the first record and all after it
   unknown_kind,  // kinds that were not asked for
   spool,         // the spool file could not take them
   counter_ranges,   // kernels of a graph for which CUPTI's counter image had no room
@@ -160,7 +157,7 @@ enum class ActivityClock : uint32_t { monotonic, realtime };
 struct ClockBody {
   // One moment on all clocks, best of many tries. realtime_ns: of the activity clock when that is
   // not CLOCK_MONOTONIC.
-  int64_t monotonic_ns, realtime_ns, tai_ns;
+  int64_t monotonic_ns, realtime_ns;
   int64_t gap_ns;  // how long the reading took: its uncertainty
   ActivityClock activity_clock;
   uint32_t cupti_version;
@@ -174,11 +171,11 @@ enum class State : uint32_t {
   draining,
   drained,
   degraded,
-  noted,  // no state: something is not as asked for; the text says what
+  noted,  // no state: something differs from what was asked for: the text
 };
 struct StateBody {
   State state;
-  int32_t result;  // CUptiResult behind it
+  int32_t result;  // CUptiResult of it
 };
 
 enum class LaunchKind : uint8_t {
@@ -220,7 +217,7 @@ struct NodeBody {
   uint64_t node;
   uint64_t original;  // cloned: from which node
   uint32_t graph;
-  uint32_t in_launch;  // 1: during the call that the last launch record of the thread told of
+  uint32_t in_launch;  // 1: during the call that the last launch record of the thread reported
   NodeEvent event;
   uint32_t type;  // CUgraphNodeType: 0 kernel, 1 memcpy, 2 memset ...
 };
@@ -250,7 +247,7 @@ struct CommunicatorBody {
 
 struct CollectiveBody {
   uint64_t communicator;
-  uint64_t sequence;       // kNoSequence: the library did not say
+  uint64_t sequence;       // kNoSequence: not known to the library
   uint64_t count;          // elements
   uint64_t send, receive;  // addresses
   uint64_t stream;         // handle, 0 unknown
@@ -276,7 +273,7 @@ struct CounterSetupBody {
   uint32_t groups;    // CounterGroup, as asked for
   uint32_t counters;  // bit i: kCounterNames[i] is read
   uint32_t device;
-  int32_t result;  // CUptiResult behind a refusal, 0: none
+  int32_t result;  // CUptiResult of a refusal, 0: none
 };
 inline constexpr uint32_t kNoDevice = UINT32_MAX;
 
@@ -294,10 +291,10 @@ struct ExecutableBody {
   uint64_t handle;  // LaunchBody::function of its launches
 };
 
-static_assert(sizeof(Place) == 32 && sizeof(KernelBody) == 88 && sizeof(CopyBody) == 72);
+static_assert(sizeof(Place) == 32 && sizeof(KernelBody) == 80 && sizeof(CopyBody) == 72);
 static_assert(sizeof(MemoryBody) == 56 && sizeof(LaunchBody) == 64 && sizeof(NodeBody) == 32);
 static_assert(sizeof(TensorMapBody) == 224 && sizeof(CollectiveBody) == 56 &&
-              sizeof(ClockBody) == 40);
+              sizeof(ClockBody) == 32);
 static_assert(sizeof(CounterSetupBody) == 16 && sizeof(CounterBody) == 24);
 
 }  // namespace preserve::cuda

@@ -30,7 +30,7 @@ enum class Clock : uint32_t {
 struct FileHeader {
   char magic[8];
   uint32_t version;
-  uint32_t header_bytes;  // this struct and the text behind it, multiple of 8
+  uint32_t header_bytes;  // this struct and the text after it, multiple of 8
   uint32_t pid, ppid;
   Clock clock;
   uint32_t flush_ms;
@@ -67,20 +67,23 @@ enum class RecordType : uint8_t {
   region_resize,
   region_unregister,
   region_name,
-  rank,        // DefinitionBody: id is the rank, parent the world size
-  anchor,      // DefinitionBody: id is CLOCK_MONOTONIC in ns at `ticks`
-  statistics,  // StatisticsBody
-  trailer,     // the process ended in order
-  count_,      // 64 and up: cuda_records.h
+  rank,         // DefinitionBody: id is the rank, parent the world size
+  anchor,       // DefinitionBody: id is CLOCK_MONOTONIC in ns at `ticks`
+  statistics,   // StatisticsBody
+  trailer,      // the process ended in order
+  undescribed,  // DefinitionBody: id is how often, since the start, the MPI function of the text
+                // was called
+  count_,       // 64 and up: cuda_records.h
 };
 
 enum RecordFlags : uint8_t {
-  kHasEvent = 1,      // an EventBody follows
-  kTextCut = 2,       // the message was longer than kMaxTextBytes
-  kBlobLeftOut = 4,   // the payload was longer than kMaxBlobBytes
-  kNonBlocking = 8,   // mpi: from the call to the completion of its request
-  kIssued = 16,       // mpi, with kNonBlocking: only the call that started it
-  kFileWasFull = 32,  // trailer: for a while the file took no more
+  kHasEvent = 1,       // an EventBody follows
+  kTextCut = 2,        // the message was longer than kMaxTextBytes
+  kBlobLeftOut = 4,    // the payload was longer than kMaxBlobBytes
+  kNonBlocking = 8,    // mpi: from the call to the completion of its request
+  kIssued = 16,        // mpi, with kNonBlocking: only the call that started it
+  kFileWasFull = 32,   // trailer: for a while the file took no more
+  kLimitReached = 64,  // trailer: records beyond the limit of the file were dropped
 };
 
 struct RecordHeader {
@@ -98,7 +101,7 @@ struct EventBody {
   uint32_t string_id;  // registered message; 0: the text of the record
   uint32_t category;
   uint32_t payload_type;  // nvtxPayloadType_t, or kPayloadBlob
-  uint32_t blob_bytes;    // behind the text: BlobHeader and bytes, repeated
+  uint32_t blob_bytes;    // after the text: BlobHeader and bytes, repeated
 };
 inline constexpr uint32_t kPayloadBlob = 0xDFBD0009;  // NVTX_PAYLOAD_TYPE_EXT
 
@@ -124,8 +127,6 @@ struct SchemaEntry {
   uint32_t name_bytes;
 };
 
-enum class MpiKind : uint8_t { collective, p2p, other };
-
 struct MpiBody {
   uint64_t end_ticks;
   int64_t bytes;          // message of this rank; -1: unknown
@@ -134,7 +135,7 @@ struct MpiBody {
   uint32_t ranks;         // size of the communicator; 0: unknown
   int32_t peer;           // root, destination or source; -1: none
   uint32_t tid;           // thread that made the call
-  uint16_t function;      // MpiFunction; the text of the record is the type's name
+  uint16_t function;      // mpi::Function; the text of the record is the type's name
   uint16_t reserved;
 };
 

@@ -2,11 +2,10 @@
 #include "hooks/cuda/nccl_plugin.h"
 
 #include <atomic>
-#include <cstring>
 
-#include "profiler/collector/cuda/thread_record.h"
+#include "hooks/listener.h"
 
-namespace preserve::cuda::nccl {
+namespace preserve::hooks::nccl {
 namespace {
 
 // A context is a slot that stays valid for ever: events may come after its communicator was
@@ -17,9 +16,7 @@ std::atomic<uint32_t> used{0};
 
 void* add_communicator(uint64_t id, const char* name, int nodes, int ranks, int rank) {
   const uint32_t slot = used.fetch_add(1, std::memory_order_relaxed);
-  const CommunicatorBody body{id, static_cast<uint32_t>(ranks), static_cast<uint32_t>(rank),
-                              static_cast<uint32_t>(nodes), 0};
-  record_on_thread(RecordType::communicator, body, name == nullptr ? "" : name);
+  listener::nccl_communicator({id, name == nullptr ? "" : name, nodes, ranks, rank});
   if (slot + 1 >= kCommunicators) return &communicators[kCommunicators - 1];
   communicators[slot] = id;
   return &communicators[slot];
@@ -28,69 +25,33 @@ uint64_t communicator_of(const void* context) {
   return context == nullptr ? 0 : *static_cast<const uint64_t*>(context);
 }
 
-// Function, type, algorithm and protocol behind each other, each ended by NUL.
-class Words {
- public:
-  void add(const char* word) {
-    const size_t bytes = word == nullptr ? 0 : ::strnlen(word, 60);
-    if (bytes > 0) std::memcpy(text_ + size_, word, bytes);
-    size_ += bytes;
-    text_[size_++] = '\0';
-  }
-  std::string_view text() const { return {text_, size_}; }
-
- private:
-  char text_[4 * 61] = {};
-  size_t size_ = 0;
-};
-
-void record(const CollectiveV5& call, uint64_t communicator, uint8_t version) {
-  Words words;
-  for (const char* word : {call.function, call.datatype, call.algorithm, call.protocol})
-    words.add(word);
-  CollectiveBody body{};
-  body.communicator = communicator;
-  body.sequence = call.sequence;
-  body.count = call.count;
-  body.send = reinterpret_cast<uintptr_t>(call.send);
-  body.receive = reinterpret_cast<uintptr_t>(call.receive);
-  body.peer = -1;
-  body.channels = call.channels;
-  body.interface_version = version;
-  record_on_thread(RecordType::collective, body, words.text());
+void report(const CollectiveV5& call, uint64_t communicator, uint8_t version) {
+  listener::nccl_call({call.function, call.datatype, call.algorithm, call.protocol, communicator,
+                       call.sequence, call.count, call.send, call.receive, -1, call.channels, false,
+                       version});
+}
+void report(const PointToPointV5& call, uint64_t communicator, uint8_t version) {
+  listener::nccl_call({call.function, call.datatype, nullptr, nullptr, communicator, 0, call.count,
+                       call.buffer, nullptr, call.peer, 0, true, version});
 }
 
-void record(const PointToPointV5& call, uint64_t communicator, uint8_t version) {
-  Words words;
-  for (const char* word : {call.function, call.datatype}) words.add(word);
-  CollectiveBody body{};
-  body.communicator = communicator;
-  body.sequence = kNoSequence;
-  body.count = call.count;
-  body.send = reinterpret_cast<uintptr_t>(call.buffer);
-  body.peer = call.peer;
-  body.point_to_point = 1;
-  body.interface_version = version;
-  record_on_thread(RecordType::collective, body, words.text());
-}
-
-// No handle: nothing more is to be told of an event.
+// No handle: nothing more is reported of an event.
 template <typename Event>
 int start(void* context, void** handle, Event* event) {
   if (handle != nullptr) *handle = nullptr;
   if (event == nullptr) return kSuccess;
   constexpr uint8_t kVersion = sizeof(event->type) == 8 ? 5 : 4;
-  if (event->type == kCollective) record(event->collective, communicator_of(context), kVersion);
+  if (event->type == kCollective) report(event->collective, communicator_of(context), kVersion);
   if (event->type == kPointToPoint)
-    record(event->point_to_point, communicator_of(context), kVersion);
+    report(event->point_to_point, communicator_of(context), kVersion);
   return kSuccess;
 }
 int start_v3(void*, void** handle, EventV3* event) {
   if (handle != nullptr) *handle = nullptr;
   if (event == nullptr) return kSuccess;
-  if (event->type == kCollective) record(event->collective.call, event->collective.communicator, 3);
+  if (event->type == kCollective) report(event->collective.call, event->collective.communicator, 3);
   if (event->type == kPointToPoint) {
-    record(event->point_to_point.call, event->point_to_point.communicator, 3);
+    report(event->point_to_point.call, event->point_to_point.communicator, 3);
   }
   return kSuccess;
 }
@@ -106,7 +67,7 @@ int finalize(void*) {
 
 int wanted(int* mask) {
   if (mask != nullptr) {
-    *mask = collector::recording_wanted() ? static_cast<int>(kCollective | kPointToPoint) : 0;
+    *mask = listener::nccl_wanted() ? static_cast<int>(kCollective | kPointToPoint) : 0;
   }
   return kSuccess;
 }
@@ -125,14 +86,14 @@ int init_v3(void** context, int* mask) {
 }
 
 }  // namespace
-}  // namespace preserve::cuda::nccl
+}  // namespace preserve::hooks::nccl
 
 #define PRESERVE_NCCL_EXPORT extern "C" __attribute__((visibility("default"))) const
-PRESERVE_NCCL_EXPORT preserve::cuda::nccl::TableV5 ncclProfiler_v5;
-PRESERVE_NCCL_EXPORT preserve::cuda::nccl::TableV4 ncclProfiler_v4;
-PRESERVE_NCCL_EXPORT preserve::cuda::nccl::TableV3 ncclProfiler_v3;
+PRESERVE_NCCL_EXPORT preserve::hooks::nccl::TableV5 ncclProfiler_v5;
+PRESERVE_NCCL_EXPORT preserve::hooks::nccl::TableV4 ncclProfiler_v4;
+PRESERVE_NCCL_EXPORT preserve::hooks::nccl::TableV3 ncclProfiler_v3;
 
-using namespace preserve::cuda::nccl;
+using namespace preserve::hooks::nccl;
 const TableV5 ncclProfiler_v5{"preserve", init_v5, start<EventV5>, stop, record_state, finalize};
 const TableV4 ncclProfiler_v4{"preserve", init_v4, start<EventV4>, stop, record_state, finalize};
 const TableV3 ncclProfiler_v3{"preserve", init_v3, start_v3, stop, record_state, finalize};

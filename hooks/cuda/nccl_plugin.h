@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace preserve::cuda::nccl {
+namespace preserve::hooks::nccl {
 
 inline constexpr int kSuccess = 0;
 inline constexpr uint64_t kCollective = 1 << 1,
@@ -89,4 +89,4 @@ using TableV4 = Table<int (*)(void** context, int* mask, const char* name, uint6
                       EventV4>;
 using TableV3 = Table<int (*)(void** context, int* mask), EventV3>;
 
-}  // namespace preserve::cuda::nccl
+}  // namespace preserve::hooks::nccl

@@ -1,103 +1,124 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the MPI wrappers share: finding the real functions without linking libmpi (the collector is
-// also preloaded into programs without MPI), describing a call, recording it at its end, and
-// following non-blocking calls until their request completes.
-//
-// Made for Open MPI, whose handles are pointers. With another MPI the wrappers only pass through.
+// What the MPI wrappers share: the two entries of each function, the description of a call, and
+// non-blocking calls followed until their request completes.
 #pragma once
 
-#include <dlfcn.h>
-#include <mpi.h>
+#include "hooks/listener.h"
+#include "hooks/mpi/library.h"
 
-#include <string_view>
+// Defines MPI_<name> and PMPI_<name>; the body that follows is the wrapper, with the next function
+// of that name as `real`. Both, because Fortran's bindings and other tools call PMPI_<name>: a call
+// that comes through MPI_<name>, another tool and PMPI_<name> is described once, by the outermost
+// of our entries.
+#define PRESERVE_MPI(name, parameters, arguments)                                     \
+  static int wrapped_##name(decltype(&MPI_##name) real PRESERVE_MPI_MORE parameters); \
+  PRESERVE_MPI_ENTRY(MPI_##name, name, parameters, arguments)                         \
+  PRESERVE_MPI_ENTRY(PMPI_##name, name, parameters, arguments)                        \
+  static int wrapped_##name(                                                          \
+      [[maybe_unused]] decltype(&MPI_##name) real PRESERVE_MPI_MORE parameters)
+#define PRESERVE_MPI_ENTRY(symbol, name, parameters, arguments)                 \
+  extern "C" __attribute__((visibility("default"))) int symbol parameters {     \
+    static const auto real = preserve::hooks::next<decltype(&symbol)>(#symbol); \
+    if (real == nullptr) return MPI_ERR_OTHER;                                  \
+    return wrapped_##name(real PRESERVE_MPI_MORE arguments);                    \
+  }
+#define PRESERVE_MPI_MORE(...) __VA_OPT__(, ) __VA_ARGS__
 
-#include "hooks/mpi/functions.h"
-#include "profiler/collector/recorder.h"
+// A blocking call, or one that leaves its last argument `request` behind, described by `facts`.
+#define PRESERVE_MPI_BLOCKING(name, parameters, arguments, facts)                  \
+  PRESERVE_MPI(name, parameters, arguments) {                                      \
+    return preserve::hooks::blocking<preserve::mpi::function_named("MPI_" #name)>( \
+        [&] { return facts; }, [&] { return real arguments; });                    \
+  }
+#define PRESERVE_MPI_NONBLOCKING(name, parameters, arguments, facts)                   \
+  PRESERVE_MPI(name, parameters, arguments) {                                          \
+    return preserve::hooks::non_blocking<preserve::mpi::function_named("MPI_" #name)>( \
+        request, [&] { return facts; }, [&] { return real arguments; });               \
+  }
 
-#define PRESERVE_EXPORT extern "C" __attribute__((visibility("default")))
+namespace preserve::hooks {
 
-namespace preserve::collector {
+// Whether calls of this thread are reported now: wanted, a known library, and not inside another
+// wrapper (an MPI library and other tools call public functions themselves).
+bool listening();
 
-// The library's own function, nullptr when there is none; libmpi may have been opened privately.
-void* find_in_mpi(const char* name);
+// Marks the thread as inside a wrapper.
+class Inside {
+ public:
+  Inside();
+  ~Inside();
+  Inside(const Inside&) = delete;
+  Inside& operator=(const Inside&) = delete;
+};
 
-// The real function behind a wrapper: real<decltype(&PMPI_Bcast)>("PMPI_Bcast").
-template <typename F>
-F real(const char* name) {
-  return reinterpret_cast<F>(find_in_mpi(name));
-}
-
-// Whether calls of this thread are recorded now: wanted, Open MPI, and not inside another wrapper
-// (an MPI library may call its own public functions).
-bool recording_mpi();
-
-struct Call {
-  spool::MpiFunction function{};
+struct Facts {
   int64_t bytes = -1;
   MPI_Datatype type{};      // null: none
   MPI_Comm communicator{};  // null: none
   int32_t peer = -1;
 };
+inline Facts message(int64_t count, MPI_Datatype type, MPI_Comm communicator, int32_t peer = -1) {
+  return {message_bytes(count, type), type, communicator, peer};
+}
+// Nothing is moved, and no other argument means anything.
+inline Facts no_message(MPI_Comm communicator) {
+  return {0, nullptr, communicator, -1};
+}
 
-// count elements of a type; -1 when the library does not say.
-int64_t message_bytes(int64_t count, MPI_Datatype type);
-int communicator_size(MPI_Comm communicator);
-int communicator_rank(MPI_Comm communicator);
-
-// Guards a call: ticks of the start, the facts that must be read before it, the nesting mark.
-class Recording {
+// Reports a call from its begin to its end.
+class Report {
  public:
-  explicit Recording(const Call& call);  // reads communicator and type, counts the collective
-  ~Recording();
-  Recording(const Recording&) = delete;
-  Recording& operator=(const Recording&) = delete;
-  // At the end of a blocking call.
-  void finish();
-  // At the end of a call that left `request` behind. The call itself becomes an operator without
-  // known use, the communication one on the background stream when the request completes.
-  void follow(MPI_Request request);
+  Report(mpi::Function function,
+         const Facts& facts);      // names the communicator, counts the collective
+  void ended(int result);          // a blocking call has returned
+  void left(MPI_Request request);  // a call left this request
 
  private:
-  friend class Completion;
-  spool::MpiBody body_{};
-  char type_name_[MPI_MAX_OBJECT_NAME] = {};
-  size_t type_name_bytes_ = 0;
-  uint64_t start_ticks_ = 0;
+  Inside inside_;
+  mpi::Call call_;
+  uint64_t mark_;
 };
 
-// Calls `function` between the ticks; `call` is made only when something is recorded.
-template <typename MakeCall, typename Function>
-int blocking(MakeCall make_call, Function function) {
-  if (!recording_mpi()) return function();
-  Recording recording(make_call());
-  const int result = function();
-  if (result == MPI_SUCCESS) recording.finish();
+// `facts` are read before the call, and only when somebody listens.
+template <mpi::Function function, typename ReadFacts, typename Real>
+int blocking(ReadFacts facts, Real real) {
+  static_assert(function < mpi::kFunctionCount);
+  if (!listening()) return real();
+  Report report(function, facts());
+  const int result = real();
+  report.ended(result);
   return result;
 }
-template <typename MakeCall, typename Function>
-int non_blocking(MPI_Request* request, MakeCall make_call, Function function) {
-  if (!recording_mpi()) return function();
-  Recording recording(make_call());
-  const int result = function();
-  if (result == MPI_SUCCESS && request != nullptr) recording.follow(*request);
+template <mpi::Function function, typename ReadFacts, typename Real>
+int non_blocking(MPI_Request* request, ReadFacts facts, Real real) {
+  static_assert(function < mpi::kFunctionCount);
+  if (!listening()) return real();
+  Report report(function, facts());
+  const int result = real();
+  if (result == MPI_SUCCESS && request != nullptr) {
+    report.left(*request);
+  } else {
+    report.ended(result);
+  }
   return result;
 }
 
-// Remembers the handles that a Wait or Test is about to overwrite, then ends those that completed.
+// Reports a Wait or Test. Remembers the handles that it is about to overwrite, then ends those that
+// completed.
 class Completion {
  public:
-  Completion(spool::MpiFunction function, int count, const MPI_Request* requests);
+  Completion(mpi::Function function, int count, const MPI_Request* requests);
   ~Completion();
   Completion(const Completion&) = delete;
   Completion& operator=(const Completion&) = delete;
   void completed(int index);
   void completed_all();
-  void finish();  // records the Wait or Test itself
+  void ended(mpi::Outcome outcome);
 
  private:
   bool active_ = false;
-  uint64_t start_ticks_ = 0;
-  spool::MpiFunction function_;
+  mpi::Call call_;
+  uint64_t mark_ = 0;
   int count_ = 0;
   uint64_t newest_ = 0;  // of the requests when it began
   MPI_Request* handles_ = nullptr;
@@ -108,12 +129,27 @@ class Completion {
 // will not be seen. Before the call, after which the library may hand out the handle again.
 void request_given_up(const MPI_Request* request);
 
-// Communicators have the same number on all ranks: a hash of the members' world ranks and, of
-// several with the same members, the how-manieth was created. Wrappers of the functions that create
-// communicators say so here.
-void communicator_created(MPI_Comm communicator);
-void communicator_freed(MPI_Comm communicator);
-// After MPI_Init: who this process is.
-void record_rank();
+// Around a call that makes a communicator: the origin of its number is taken before, on every rank.
+class Making {
+ public:
+  explicit Making(MPI_Comm parent);  // a call of all ranks of `parent`
+  enum Caller { group };
+  Making(Caller, uint64_t salt)
+      : salt_(salt) {}  // only the members call, and `salt` is equal on them
+  void made(int result, const MPI_Comm* communicator);
+  void copied(int result,
+              const MPI_Comm* communicator);  // has the parent's members; not complete yet
 
-}  // namespace preserve::collector
+ private:
+  void add(MPI_Comm communicator, uint64_t members, uint32_t ranks);
+
+  const bool listening_ = listening();
+  Inside inside_;
+  uint64_t origin_ = 0, salt_ = 0, members_ = 0;
+  uint32_t ranks_ = 0;
+};
+// What all members know of `parent`, as a salt.
+uint64_t number_of(MPI_Comm parent);
+void communicator_freed(MPI_Comm communicator);
+
+}  // namespace preserve::hooks

@@ -5,12 +5,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
-#include "profiler/spool.h"
+namespace preserve::mpi {
 
-namespace preserve::spool {
-
-enum MpiFunction : uint16_t {
+enum Function : uint16_t {
   kAllreduce,
   kReduce,
   kBcast,
@@ -66,72 +65,81 @@ enum MpiFunction : uint16_t {
   kInit,
   kInitThread,
   kFinalize,
-  kMpiFunctionCount,
+  kFunctionCount,
 };
 
-struct MpiFunctionInfo {
+enum class Kind : uint8_t { collective, p2p, other };
+
+struct FunctionInfo {
   const char* name;       // of the operator
   const char* operation;  // collective.function
-  MpiKind kind;
+  Kind kind;
 };
 
-inline constexpr MpiFunctionInfo kMpiFunctions[] = {
-    {"MPI_Allreduce", "allreduce", MpiKind::collective},
-    {"MPI_Reduce", "reduce", MpiKind::collective},
-    {"MPI_Bcast", "broadcast", MpiKind::collective},
-    {"MPI_Allgather", "allgather", MpiKind::collective},
-    {"MPI_Allgatherv", "allgather", MpiKind::collective},
-    {"MPI_Gather", "gather", MpiKind::collective},
-    {"MPI_Gatherv", "gather", MpiKind::collective},
-    {"MPI_Scatter", "scatter", MpiKind::collective},
-    {"MPI_Scatterv", "scatter", MpiKind::collective},
-    {"MPI_Reduce_scatter", "reduce_scatter", MpiKind::collective},
-    {"MPI_Reduce_scatter_block", "reduce_scatter", MpiKind::collective},
-    {"MPI_Alltoall", "alltoall", MpiKind::collective},
-    {"MPI_Alltoallv", "alltoall", MpiKind::collective},
-    {"MPI_Scan", "scan", MpiKind::collective},
-    {"MPI_Exscan", "exscan", MpiKind::collective},
-    {"MPI_Barrier", "barrier", MpiKind::collective},
-    {"MPI_Iallreduce", "allreduce", MpiKind::collective},
-    {"MPI_Ireduce", "reduce", MpiKind::collective},
-    {"MPI_Ibcast", "broadcast", MpiKind::collective},
-    {"MPI_Iallgather", "allgather", MpiKind::collective},
-    {"MPI_Iallgatherv", "allgather", MpiKind::collective},
-    {"MPI_Igather", "gather", MpiKind::collective},
-    {"MPI_Igatherv", "gather", MpiKind::collective},
-    {"MPI_Iscatter", "scatter", MpiKind::collective},
-    {"MPI_Iscatterv", "scatter", MpiKind::collective},
-    {"MPI_Ireduce_scatter", "reduce_scatter", MpiKind::collective},
-    {"MPI_Ireduce_scatter_block", "reduce_scatter", MpiKind::collective},
-    {"MPI_Ialltoall", "alltoall", MpiKind::collective},
-    {"MPI_Ialltoallv", "alltoall", MpiKind::collective},
-    {"MPI_Iscan", "scan", MpiKind::collective},
-    {"MPI_Iexscan", "exscan", MpiKind::collective},
-    {"MPI_Ibarrier", "barrier", MpiKind::collective},
-    {"MPI_Send", "send", MpiKind::p2p},
-    {"MPI_Ssend", "send", MpiKind::p2p},
-    {"MPI_Bsend", "send", MpiKind::p2p},
-    {"MPI_Rsend", "send", MpiKind::p2p},
-    {"MPI_Recv", "recv", MpiKind::p2p},
-    {"MPI_Sendrecv", "sendrecv", MpiKind::p2p},
-    {"MPI_Sendrecv_replace", "sendrecv", MpiKind::p2p},
-    {"MPI_Isend", "send", MpiKind::p2p},
-    {"MPI_Issend", "send", MpiKind::p2p},
-    {"MPI_Ibsend", "send", MpiKind::p2p},
-    {"MPI_Irsend", "send", MpiKind::p2p},
-    {"MPI_Irecv", "recv", MpiKind::p2p},
-    {"MPI_Wait", "", MpiKind::other},
-    {"MPI_Waitall", "", MpiKind::other},
-    {"MPI_Waitany", "", MpiKind::other},
-    {"MPI_Waitsome", "", MpiKind::other},
-    {"MPI_Test", "", MpiKind::other},
-    {"MPI_Testall", "", MpiKind::other},
-    {"MPI_Testany", "", MpiKind::other},
-    {"MPI_Testsome", "", MpiKind::other},
-    {"MPI_Init", "", MpiKind::other},
-    {"MPI_Init_thread", "", MpiKind::other},
-    {"MPI_Finalize", "", MpiKind::other},
+inline constexpr FunctionInfo kFunctions[] = {
+    {"MPI_Allreduce", "allreduce", Kind::collective},
+    {"MPI_Reduce", "reduce", Kind::collective},
+    {"MPI_Bcast", "broadcast", Kind::collective},
+    {"MPI_Allgather", "allgather", Kind::collective},
+    {"MPI_Allgatherv", "allgather", Kind::collective},
+    {"MPI_Gather", "gather", Kind::collective},
+    {"MPI_Gatherv", "gather", Kind::collective},
+    {"MPI_Scatter", "scatter", Kind::collective},
+    {"MPI_Scatterv", "scatter", Kind::collective},
+    {"MPI_Reduce_scatter", "reduce_scatter", Kind::collective},
+    {"MPI_Reduce_scatter_block", "reduce_scatter", Kind::collective},
+    {"MPI_Alltoall", "alltoall", Kind::collective},
+    {"MPI_Alltoallv", "alltoall", Kind::collective},
+    {"MPI_Scan", "scan", Kind::collective},
+    {"MPI_Exscan", "exscan", Kind::collective},
+    {"MPI_Barrier", "barrier", Kind::collective},
+    {"MPI_Iallreduce", "allreduce", Kind::collective},
+    {"MPI_Ireduce", "reduce", Kind::collective},
+    {"MPI_Ibcast", "broadcast", Kind::collective},
+    {"MPI_Iallgather", "allgather", Kind::collective},
+    {"MPI_Iallgatherv", "allgather", Kind::collective},
+    {"MPI_Igather", "gather", Kind::collective},
+    {"MPI_Igatherv", "gather", Kind::collective},
+    {"MPI_Iscatter", "scatter", Kind::collective},
+    {"MPI_Iscatterv", "scatter", Kind::collective},
+    {"MPI_Ireduce_scatter", "reduce_scatter", Kind::collective},
+    {"MPI_Ireduce_scatter_block", "reduce_scatter", Kind::collective},
+    {"MPI_Ialltoall", "alltoall", Kind::collective},
+    {"MPI_Ialltoallv", "alltoall", Kind::collective},
+    {"MPI_Iscan", "scan", Kind::collective},
+    {"MPI_Iexscan", "exscan", Kind::collective},
+    {"MPI_Ibarrier", "barrier", Kind::collective},
+    {"MPI_Send", "send", Kind::p2p},
+    {"MPI_Ssend", "send", Kind::p2p},
+    {"MPI_Bsend", "send", Kind::p2p},
+    {"MPI_Rsend", "send", Kind::p2p},
+    {"MPI_Recv", "recv", Kind::p2p},
+    {"MPI_Sendrecv", "sendrecv", Kind::p2p},
+    {"MPI_Sendrecv_replace", "sendrecv", Kind::p2p},
+    {"MPI_Isend", "send", Kind::p2p},
+    {"MPI_Issend", "send", Kind::p2p},
+    {"MPI_Ibsend", "send", Kind::p2p},
+    {"MPI_Irsend", "send", Kind::p2p},
+    {"MPI_Irecv", "recv", Kind::p2p},
+    {"MPI_Wait", "", Kind::other},
+    {"MPI_Waitall", "", Kind::other},
+    {"MPI_Waitany", "", Kind::other},
+    {"MPI_Waitsome", "", Kind::other},
+    {"MPI_Test", "", Kind::other},
+    {"MPI_Testall", "", Kind::other},
+    {"MPI_Testany", "", Kind::other},
+    {"MPI_Testsome", "", Kind::other},
+    {"MPI_Init", "", Kind::other},
+    {"MPI_Init_thread", "", Kind::other},
+    {"MPI_Finalize", "", Kind::other},
 };
-static_assert(sizeof(kMpiFunctions) / sizeof(kMpiFunctions[0]) == kMpiFunctionCount);
+static_assert(sizeof(kFunctions) / sizeof(kFunctions[0]) == kFunctionCount);
 
-}  // namespace preserve::spool
+// The number of a name; kFunctionCount when it is not recorded.
+constexpr Function function_named(std::string_view name) {
+  uint16_t number = 0;
+  while (number < kFunctionCount && kFunctions[number].name != name) ++number;
+  return static_cast<Function>(number);
+}
+
+}  // namespace preserve::mpi

@@ -3,103 +3,115 @@
 #include "hooks/mpi/calls.h"
 
 using namespace preserve;
-using namespace preserve::collector;
+using namespace preserve::hooks;
 
-PRESERVE_EXPORT int MPI_Init(int* argc, char*** argv) {
-  static const auto call = real<decltype(&PMPI_Init)>("PMPI_Init");
-  const int result = blocking([] { return Call{spool::kInit}; }, [&] { return call(argc, argv); });
-  if (result == MPI_SUCCESS) record_rank();
+namespace {
+
+void report_rank(int result) {
+  if (result != MPI_SUCCESS || !listening()) return;
+  const int rank = communicator_rank(world()), ranks = communicator_size(world());
+  if (rank >= 0 && ranks > 0) listener::mpi_rank(rank, ranks);
+}
+
+void report_ending() {
+  if (listener::mpi_wanted()) listener::mpi_ending();
+}
+
+}  // namespace
+
+PRESERVE_MPI(Init, (int* argc, char*** argv), (argc, argv)) {
+  const int result = blocking<mpi::kInit>([] { return Facts{}; }, [&] { return real(argc, argv); });
+  report_rank(result);
   return result;
 }
 
-PRESERVE_EXPORT int MPI_Init_thread(int* argc, char*** argv, int required, int* provided) {
-  static const auto call = real<decltype(&PMPI_Init_thread)>("PMPI_Init_thread");
-  const int result = blocking([] { return Call{spool::kInitThread}; },
-                              [&] { return call(argc, argv, required, provided); });
-  if (result == MPI_SUCCESS) record_rank();
+PRESERVE_MPI(Init_thread, (int* argc, char*** argv, int required, int* provided),
+             (argc, argv, required, provided)) {
+  const int result = blocking<mpi::kInitThread>(
+      [] { return Facts{}; }, [&] { return real(argc, argv, required, provided); });
+  report_rank(result);
   return result;
 }
 
 // Launchers may kill what is left once every rank has finalised: have everything on disk before.
-PRESERVE_EXPORT int MPI_Finalize() {
-  static const auto call = real<decltype(&PMPI_Finalize)>("PMPI_Finalize");
-  flush_now();
-  return blocking([] { return Call{spool::kFinalize}; }, [&] { return call(); });
+PRESERVE_MPI(Finalize, (), ()) {
+  report_ending();
+  return blocking<mpi::kFinalize>([] { return Facts{}; }, [&] { return real(); });
 }
 
-PRESERVE_EXPORT int MPI_Abort(MPI_Comm comm, int code) {
-  static const auto call = real<decltype(&PMPI_Abort)>("PMPI_Abort");
-  flush_now();
-  return call(comm, code);
+PRESERVE_MPI(Abort, (MPI_Comm comm, int code), (comm, code)) {
+  report_ending();
+  return real(comm, code);
 }
 
-PRESERVE_EXPORT int MPI_Comm_dup(MPI_Comm comm, MPI_Comm* created) {
-  static const auto call = real<decltype(&PMPI_Comm_dup)>("PMPI_Comm_dup");
-  const int result = call(comm, created);
-  if (result == MPI_SUCCESS) communicator_created(*created);
+// --- communicators; MPI_Comm_create_group and MPI_Intercomm_create are called by the members alone
+// ---
+
+#define PRESERVE_MPI_MAKES(name, parameters, arguments, how) \
+  PRESERVE_MPI(name, parameters, arguments) {                \
+    Making making = how;                                     \
+    const int result = real arguments;                       \
+    making.made(result, newcomm);                            \
+    return result;                                           \
+  }
+
+PRESERVE_MPI_MAKES(Comm_dup, (MPI_Comm comm, MPI_Comm* newcomm), (comm, newcomm), Making(comm))
+PRESERVE_MPI_MAKES(Comm_dup_with_info, (MPI_Comm comm, MPI_Info info, MPI_Comm* newcomm),
+                   (comm, info, newcomm), Making(comm))
+PRESERVE_MPI(Comm_idup, (MPI_Comm comm, MPI_Comm* newcomm, MPI_Request* request),
+             (comm, newcomm, request)) {
+  Making making(comm);
+  const int result = real(comm, newcomm, request);
+  making.copied(result, newcomm);
   return result;
 }
+PRESERVE_MPI_MAKES(Comm_split, (MPI_Comm comm, int color, int key, MPI_Comm* newcomm),
+                   (comm, color, key, newcomm), Making(comm))
+PRESERVE_MPI_MAKES(Comm_split_type,
+                   (MPI_Comm comm, int split_type, int key, MPI_Info info, MPI_Comm* newcomm),
+                   (comm, split_type, key, info, newcomm), Making(comm))
+PRESERVE_MPI_MAKES(Comm_create, (MPI_Comm comm, MPI_Group group, MPI_Comm* newcomm),
+                   (comm, group, newcomm), Making(comm))
+PRESERVE_MPI_MAKES(Cart_create,
+                   (MPI_Comm comm, int ndims, const int dims[], const int periods[], int reorder,
+                    MPI_Comm* newcomm),
+                   (comm, ndims, dims, periods, reorder, newcomm), Making(comm))
+PRESERVE_MPI_MAKES(Cart_sub, (MPI_Comm comm, const int remain_dims[], MPI_Comm* newcomm),
+                   (comm, remain_dims, newcomm), Making(comm))
+PRESERVE_MPI_MAKES(Graph_create,
+                   (MPI_Comm comm, int nnodes, const int index[], const int edges[], int reorder,
+                    MPI_Comm* newcomm),
+                   (comm, nnodes, index, edges, reorder, newcomm), Making(comm))
+PRESERVE_MPI_MAKES(Dist_graph_create,
+                   (MPI_Comm comm, int n, const int nodes[], const int degrees[],
+                    const int targets[], const int weights[], MPI_Info info, int reorder,
+                    MPI_Comm* newcomm),
+                   (comm, n, nodes, degrees, targets, weights, info, reorder, newcomm),
+                   Making(comm))
+PRESERVE_MPI_MAKES(Dist_graph_create_adjacent,
+                   (MPI_Comm comm, int indegree, const int sources[], const int sourceweights[],
+                    int outdegree, const int destinations[], const int destweights[], MPI_Info info,
+                    int reorder, MPI_Comm* newcomm),
+                   (comm, indegree, sources, sourceweights, outdegree, destinations, destweights,
+                    info, reorder, newcomm),
+                   Making(comm))
+PRESERVE_MPI_MAKES(Intercomm_merge, (MPI_Comm intercomm, int high, MPI_Comm* newcomm),
+                   (intercomm, high, newcomm), Making(intercomm))
+PRESERVE_MPI_MAKES(Comm_create_group, (MPI_Comm comm, MPI_Group group, int tag, MPI_Comm* newcomm),
+                   (comm, group, tag, newcomm),
+                   Making(Making::group, number_of(comm) ^ static_cast<uint32_t>(tag)))
+PRESERVE_MPI_MAKES(Intercomm_create,
+                   (MPI_Comm local_comm, int local_leader, MPI_Comm bridge_comm, int remote_leader,
+                    int tag, MPI_Comm* newcomm),
+                   (local_comm, local_leader, bridge_comm, remote_leader, tag, newcomm),
+                   Making(Making::group, static_cast<uint32_t>(tag)))
 
-PRESERVE_EXPORT int MPI_Comm_dup_with_info(MPI_Comm comm, MPI_Info info, MPI_Comm* created) {
-  static const auto call = real<decltype(&PMPI_Comm_dup_with_info)>("PMPI_Comm_dup_with_info");
-  const int result = call(comm, info, created);
-  if (result == MPI_SUCCESS) communicator_created(*created);
-  return result;
-}
-
-PRESERVE_EXPORT int MPI_Comm_split(MPI_Comm comm, int color, int key, MPI_Comm* created) {
-  static const auto call = real<decltype(&PMPI_Comm_split)>("PMPI_Comm_split");
-  const int result = call(comm, color, key, created);
-  if (result == MPI_SUCCESS) communicator_created(*created);
-  return result;
-}
-
-PRESERVE_EXPORT int MPI_Comm_split_type(MPI_Comm comm, int type, int key, MPI_Info info,
-                                        MPI_Comm* created) {
-  static const auto call = real<decltype(&PMPI_Comm_split_type)>("PMPI_Comm_split_type");
-  const int result = call(comm, type, key, info, created);
-  if (result == MPI_SUCCESS) communicator_created(*created);
-  return result;
-}
-
-PRESERVE_EXPORT int MPI_Comm_create(MPI_Comm comm, MPI_Group group, MPI_Comm* created) {
-  static const auto call = real<decltype(&PMPI_Comm_create)>("PMPI_Comm_create");
-  const int result = call(comm, group, created);
-  if (result == MPI_SUCCESS) communicator_created(*created);
-  return result;
-}
-
-PRESERVE_EXPORT int MPI_Comm_create_group(MPI_Comm comm, MPI_Group group, int tag,
-                                          MPI_Comm* created) {
-  static const auto call = real<decltype(&PMPI_Comm_create_group)>("PMPI_Comm_create_group");
-  const int result = call(comm, group, tag, created);
-  if (result == MPI_SUCCESS) communicator_created(*created);
-  return result;
-}
-
-PRESERVE_EXPORT int MPI_Cart_create(MPI_Comm comm, int dimensions, const int sizes[],
-                                    const int periods[], int reorder, MPI_Comm* created) {
-  static const auto call = real<decltype(&PMPI_Cart_create)>("PMPI_Cart_create");
-  const int result = call(comm, dimensions, sizes, periods, reorder, created);
-  if (result == MPI_SUCCESS) communicator_created(*created);
-  return result;
-}
-
-PRESERVE_EXPORT int MPI_Cart_sub(MPI_Comm comm, const int keep[], MPI_Comm* created) {
-  static const auto call = real<decltype(&PMPI_Cart_sub)>("PMPI_Cart_sub");
-  const int result = call(comm, keep, created);
-  if (result == MPI_SUCCESS) communicator_created(*created);
-  return result;
-}
-
-PRESERVE_EXPORT int MPI_Comm_free(MPI_Comm* comm) {
-  static const auto call = real<decltype(&PMPI_Comm_free)>("PMPI_Comm_free");
+PRESERVE_MPI(Comm_free, (MPI_Comm * comm), (comm)) {
   if (comm != nullptr) communicator_freed(*comm);
-  return call(comm);
+  return real(comm);
 }
 
-PRESERVE_EXPORT int MPI_Comm_disconnect(MPI_Comm* comm) {
-  static const auto call = real<decltype(&PMPI_Comm_disconnect)>("PMPI_Comm_disconnect");
+PRESERVE_MPI(Comm_disconnect, (MPI_Comm * comm), (comm)) {
   if (comm != nullptr) communicator_freed(*comm);
-  return call(comm);
+  return real(comm);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two memories of the MPI wrappers, of fixed size because they live in somebody else's process:
+// The two memories of the MPI wrappers, of fixed size because they live in a foreign process:
 // communicators (handle -> identity) and requests under way. Not synchronised; the caller locks.
 #pragma once
 
@@ -7,20 +7,23 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
-#include <string_view>
 
-#include "profiler/spool.h"
+#include "hooks/listener.h"
 
-namespace preserve::collector {
+namespace preserve::hooks {
 
+// A communicator has the same number on all its ranks. It comes from the one that it was made of,
+// which had the same number on all ranks, from how many that one had made before (making one is a
+// collective call), and from the members; of what nobody saw being made, from the members and how
+// many had these members before.
 class CommunicatorTable {
  public:
   struct Entry {
     const void* handle = nullptr;
     uint64_t members = 0;  // hash of the members
-    uint64_t id = 0;       // members and ordinal, positive as a signed number
+    uint64_t id = 0;       // positive as a signed number; 0: the ranks cannot agree on one
     uint32_t ranks = 0;
+    uint32_t children = 0;
     int64_t collectives = 0;
   };
 
@@ -31,14 +34,24 @@ class CommunicatorTable {
     return nullptr;
   }
 
-  // nullptr when the table is full: such a communicator stays unknown.
-  Entry* add(const void* handle, uint64_t members, uint32_t ranks) {
+  // The origin of the next communicator that is made of `parent`; every rank of the parent asks,
+  // also one that will not be a member. Never 0.
+  static uint64_t next_origin(Entry& parent) { return mix(parent.id, ++parent.children); }
+  // The same where only the members ask: `salt` is what else is equal in the calls.
+  uint64_t next_origin(uint64_t members, uint64_t salt) {
+    return mix(members, next_ordinal(mix(members, salt)));
+  }
+
+  // Origin 0: nobody saw it being made. nullptr when the table is full: such a communicator stays
+  // unknown.
+  Entry* add(const void* handle, uint64_t members, uint32_t ranks, uint64_t origin) {
     Entry* entry = find(nullptr);  // of a communicator that was freed
     if (entry == nullptr) {
       if (size_ == kEntries) return nullptr;
       entry = &entries_[size_++];
     }
-    *entry = {handle, members, mix(members, next_ordinal(members)), ranks, 0};
+    if (origin == 0) origin = next_origin(members, 0);
+    *entry = {handle, members, members == 0 ? 0 : mix(members, origin), ranks, 0, 0};
     return entry;
   }
 
@@ -50,17 +63,15 @@ class CommunicatorTable {
  private:
   static constexpr size_t kEntries = 512;
 
-  // How many communicators with these members were created before. Creation is collective, so the
-  // count is the same on all of them.
-  uint64_t next_ordinal(uint64_t members) {
-    for (size_t i = 0; i < groups_; ++i) {
-      if (ordinals_[i].members == members) return ordinals_[i].created++;
+  uint64_t next_ordinal(uint64_t key) {
+    for (size_t i = 0; i < keys_; ++i) {
+      if (ordinals_[i].key == key) return ordinals_[i].made++;
     }
-    if (groups_ < kEntries) ordinals_[groups_++] = {members, 1};
+    if (keys_ < kEntries) ordinals_[keys_++] = {key, 1};
     return 0;
   }
-  static uint64_t mix(uint64_t members, uint64_t ordinal) {
-    uint64_t x = members + ordinal * 0x9e3779b97f4a7c15;  // splitmix64
+  static uint64_t mix(uint64_t a, uint64_t b) {
+    uint64_t x = a + b * 0x9e3779b97f4a7c15;  // splitmix64
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
     x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
     x = (x ^ (x >> 31)) & INT64_MAX;
@@ -68,34 +79,23 @@ class CommunicatorTable {
   }
 
   struct Ordinal {
-    uint64_t members, created;
+    uint64_t key, made;
   };
   Entry entries_[kEntries];
   Ordinal ordinals_[kEntries] = {};
-  size_t size_ = 0, groups_ = 0;
+  size_t size_ = 0, keys_ = 0;
 };
 
 // Requests by handle, one each: a handle that is used again has lost its old meaning (its request
 // was freed, or completed where nobody looked), and what was known of it is forgotten.
 class RequestTable {
  public:
-  struct TypeName {
-    char text[64] = {};
-    uint8_t bytes = 0;
-    TypeName() = default;
-    TypeName(const char* name, size_t length) {
-      bytes = static_cast<uint8_t>(length < sizeof(text) ? length : sizeof(text));
-      std::memcpy(text, name, bytes);
-    }
-    std::string_view view() const { return {text, bytes}; }
-  };
   struct Pending {
-    spool::MpiBody body{};
-    uint64_t start_ticks = 0;
-    TypeName type_name{};
+    mpi::Call call{};
+    uint64_t mark = 0;  // of the listener
   };
 
-  // May be asked without the lock: a request that this thread is about to wait for was added
+  // May be called without the lock: a request that this thread is about to wait for was added
   // before.
   bool empty() const { return used_.load(std::memory_order_relaxed) == 0; }
 
@@ -161,4 +161,4 @@ class RequestTable {
   std::atomic<uint64_t> newest_{0};
 };
 
-}  // namespace preserve::collector
+}  // namespace preserve::hooks

@@ -7,13 +7,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "hooks/nvtx/nvtx.h"
-#include "profiler/collector/recorder.h"
+#include <atomic>
 
-namespace preserve::collector {
+#include "hooks/nvtx/nvtx.h"
+
+namespace preserve::hooks {
 namespace {
 
-using spool::RecordType;
+using nvtx::Definition;
 
 const char* nonnull(const char* text) {
   return text == nullptr ? "" : text;
@@ -21,68 +22,20 @@ const char* nonnull(const char* text) {
 
 // --- push and pop: the hot path ---
 
-// Slow, but only in recordings that follow ranges.
-[[gnu::noinline]] void tell(RangeWatch watch, RangeEvent::Kind kind, std::string_view text,
-                            const Event* event, uint64_t range) {
-  const uint32_t id = event == nullptr ? 0 : event->body.string_id;
-  watch({kind, id == 0 ? text : registered_string(id), range});
-}
-inline void tell_watch(RangeEvent::Kind kind, std::string_view text, const Event* event,
-                       uint64_t range = 0) {
-  const RangeWatch watch = range_watch.load(std::memory_order_relaxed);
-  if (__builtin_expect(watch != nullptr, 0)) tell(watch, kind, text, event, range);
-}
-
-int push(uint16_t domain, std::string_view text, const Event* event) {
-  tell_watch(RangeEvent::push, text, event);
-  ThreadLog* log = this_thread(kNvtx);
-  if (log == nullptr) return NVTX_NO_PUSH_POP_TRACKING;
-  uint32_t& skipped = log->skipped[skip_slot(domain)];
-  // Inside a refused range everything of its domain is refused, so that pops find their pushes.
-  if (__builtin_expect(log->skipped_pushes != 0, 0) && skipped != 0) {
-    log->count(log->received[kNvtx]);
-    log->count(log->dropped[kNvtx]);
-  } else if (record_event(*log, RecordType::push, domain, text, event, kPopBytes)) {
-    return static_cast<int>(log->open_pushes++);
-  }
-  ++skipped;
-  ++log->skipped_pushes;
-  return static_cast<int>(log->open_pushes + log->skipped_pushes - 1);
-}
-
-int pop(uint16_t domain, const Event* event) {
-  tell_watch(RangeEvent::pop, {}, nullptr);
-  ThreadLog* log = this_thread(kNvtx);
-  if (log == nullptr) return NVTX_NO_PUSH_POP_TRACKING;
-  if (__builtin_expect(log->skipped_pushes != 0, 0) && log->skipped[skip_slot(domain)] != 0) {
-    --log->skipped[skip_slot(domain)];
-    --log->skipped_pushes;
-    log->count(log->received[kNvtx]);
-    log->count(log->dropped[kNvtx]);
-    return static_cast<int>(log->open_pushes + log->skipped_pushes);
-  }
-  const bool matched = log->open_pushes > 0;
-  if (matched) --log->open_pushes;  // gives back the room that was kept for this record
-  if (event == nullptr || !record_pop_with_payload(*log, domain, *event)) {
-    record_event(*log, RecordType::pop, domain, {}, nullptr, 0);
-  }
-  return matched ? static_cast<int>(log->open_pushes) : NVTX_NO_PUSH_POP_TRACKING;
-}
-
 int NVTX_API push_a(const char* message) {
-  return push(0, bounded(nonnull(message)), nullptr);
+  return listener::push(0, bounded(nonnull(message)), nullptr);
 }
 int NVTX_API push_w(const wchar_t* message) {
   Utf8 text(message);
-  return push(0, text.view(), nullptr);
+  return listener::push(0, text.view(), nullptr);
 }
 int NVTX_API pop_default() {
-  return pop(0, nullptr);
+  return listener::pop(0, nullptr);
 }
 
 int push_attributes(uint16_t domain, const nvtxEventAttributes_t* attributes) {
   const Attributes read(attributes);
-  return push(domain, read.text(), read.event());
+  return listener::push(domain, read.text(), read.event());
 }
 int NVTX_API push_ex(const nvtxEventAttributes_t* attributes) {
   return push_attributes(0, attributes);
@@ -91,47 +44,30 @@ int NVTX_API domain_push_ex(nvtxDomainHandle_t domain, const nvtxEventAttributes
   return push_attributes(domain_number(domain), attributes);
 }
 int NVTX_API domain_pop(nvtxDomainHandle_t domain) {
-  return pop(domain_number(domain), nullptr);
+  return listener::pop(domain_number(domain), nullptr);
 }
 
 // --- marks and start/end ranges ---
 
-void mark(uint16_t domain, std::string_view text, const Event* event) {
-  if (ThreadLog* log = this_thread(kNvtx)) {
-    record_event(*log, RecordType::mark, domain, text, event, 0);
-  }
-}
 void NVTX_API mark_a(const char* message) {
-  mark(0, bounded(nonnull(message)), nullptr);
+  listener::mark(0, bounded(nonnull(message)), nullptr);
 }
 void NVTX_API mark_w(const wchar_t* message) {
-  mark(0, Utf8(message).view(), nullptr);
+  listener::mark(0, Utf8(message).view(), nullptr);
 }
 void NVTX_API mark_ex(const nvtxEventAttributes_t* attributes) {
   const Attributes read(attributes);
-  mark(0, read.text(), read.event());
+  listener::mark(0, read.text(), read.event());
 }
 void NVTX_API domain_mark_ex(nvtxDomainHandle_t domain, const nvtxEventAttributes_t* attributes) {
   const Attributes read(attributes);
-  mark(domain_number(domain), read.text(), read.event());
+  listener::mark(domain_number(domain), read.text(), read.event());
 }
 
-nvtxRangeId_t range_start(uint16_t domain, std::string_view text, const Event* given) {
-  Event event = given == nullptr ? Event{} : *given;
-  event.body.range_id = next_id();
-  tell_watch(RangeEvent::start, text, given, event.body.range_id);
-  if (ThreadLog* log = this_thread(kNvtx)) {
-    record_event(*log, RecordType::range_start, domain, text, &event, 0);
-  }
-  return event.body.range_id;
-}
-void range_end(uint16_t domain, nvtxRangeId_t id, const Event* given) {
-  Event event = given == nullptr ? Event{} : *given;
-  event.body.range_id = id;
-  tell_watch(RangeEvent::end, {}, nullptr, id);
-  if (ThreadLog* log = this_thread(kNvtx)) {
-    record_event(*log, RecordType::range_end, domain, {}, &event, 0);
-  }
+nvtxRangeId_t range_start(uint16_t domain, std::string_view text, const nvtx::Event* event) {
+  const uint64_t id = next_id();
+  listener::start(domain, id, text, event);
+  return id;
 }
 nvtxRangeId_t NVTX_API range_start_a(const char* message) {
   return range_start(0, bounded(nonnull(message)), nullptr);
@@ -149,10 +85,10 @@ nvtxRangeId_t NVTX_API domain_range_start_ex(nvtxDomainHandle_t domain,
   return range_start(domain_number(domain), read.text(), read.event());
 }
 void NVTX_API range_end_default(nvtxRangeId_t id) {
-  range_end(0, id, nullptr);
+  listener::end(0, id, nullptr);
 }
 void NVTX_API domain_range_end(nvtxDomainHandle_t domain, nvtxRangeId_t id) {
-  range_end(domain_number(domain), id, nullptr);
+  listener::end(domain_number(domain), id, nullptr);
 }
 
 // --- names ---
@@ -165,7 +101,7 @@ uint16_t new_domain_number() {
 }
 nvtxDomainHandle_t create_domain(std::string_view name) {
   const uint16_t number = new_domain_number();
-  define(RecordType::domain, number, {number, 0, 0, 0}, name);
+  listener::define(Definition::domain, number, {number, 0, 0, 0}, name);
   return reinterpret_cast<nvtxDomainHandle_t>(uintptr_t{number});
 }
 nvtxDomainHandle_t NVTX_API domain_create_a(const char* name) {
@@ -180,7 +116,7 @@ nvtxStringHandle_t register_string(nvtxDomainHandle_t domain, std::string_view t
   // 32 bits in a record: id 0 says "no registered string", and a wrap takes 4 billion
   // registrations.
   const uint64_t id = next_id() & UINT32_MAX;
-  define(RecordType::string, domain_number(domain), {id, 0, 0, 0}, text);
+  listener::define(Definition::string, domain_number(domain), {id, 0, 0, 0}, text);
   return reinterpret_cast<nvtxStringHandle_t>(uintptr_t{id});
 }
 nvtxStringHandle_t NVTX_API domain_register_string_a(nvtxDomainHandle_t domain, const char* text) {
@@ -192,18 +128,20 @@ nvtxStringHandle_t NVTX_API domain_register_string_w(nvtxDomainHandle_t domain,
 }
 
 void NVTX_API name_category_a(uint32_t category, const char* name) {
-  define(RecordType::category, 0, {category, 0, 0, 0}, bounded(nonnull(name)));
+  listener::define(Definition::category, 0, {category, 0, 0, 0}, bounded(nonnull(name)));
 }
 void NVTX_API name_category_w(uint32_t category, const wchar_t* name) {
-  define(RecordType::category, 0, {category, 0, 0, 0}, Utf8(name).view());
+  listener::define(Definition::category, 0, {category, 0, 0, 0}, Utf8(name).view());
 }
 void NVTX_API domain_name_category_a(nvtxDomainHandle_t domain, uint32_t category,
                                      const char* name) {
-  define(RecordType::category, domain_number(domain), {category, 0, 0, 0}, bounded(nonnull(name)));
+  listener::define(Definition::category, domain_number(domain), {category, 0, 0, 0},
+                   bounded(nonnull(name)));
 }
 void NVTX_API domain_name_category_w(nvtxDomainHandle_t domain, uint32_t category,
                                      const wchar_t* name) {
-  define(RecordType::category, domain_number(domain), {category, 0, 0, 0}, Utf8(name).view());
+  listener::define(Definition::category, domain_number(domain), {category, 0, 0, 0},
+                   Utf8(name).view());
 }
 
 // Thread id 0 is taken as the caller, as programs pass it when they have no system thread id.
@@ -211,10 +149,11 @@ uint64_t thread_number(uint32_t id) {
   return id != 0 ? id : static_cast<uint64_t>(::syscall(SYS_gettid));
 }
 void NVTX_API name_thread_a(uint32_t thread, const char* name) {
-  define(RecordType::thread_name, 0, {thread_number(thread), 0, 0, 0}, bounded(nonnull(name)));
+  listener::define(Definition::thread_name, 0, {thread_number(thread), 0, 0, 0},
+                   bounded(nonnull(name)));
 }
 void NVTX_API name_thread_w(uint32_t thread, const wchar_t* name) {
-  define(RecordType::thread_name, 0, {thread_number(thread), 0, 0, 0}, Utf8(name).view());
+  listener::define(Definition::thread_name, 0, {thread_number(thread), 0, 0, 0}, Utf8(name).view());
 }
 
 nvtxResourceHandle_t NVTX_API resource_create(nvtxDomainHandle_t domain,
@@ -222,15 +161,16 @@ nvtxResourceHandle_t NVTX_API resource_create(nvtxDomainHandle_t domain,
   const uint64_t id = next_id();
   if (attributes != nullptr) {
     const Message message(attributes->messageType, attributes->message);
-    define(RecordType::resource, domain_number(domain),
-           {id, static_cast<uint64_t>(attributes->identifierType), attributes->identifier.ullValue,
-            message.string_id()},
-           message.text());
+    listener::define(Definition::resource, domain_number(domain),
+                     {id, static_cast<uint64_t>(attributes->identifierType),
+                      attributes->identifier.ullValue, message.string_id()},
+                     message.text());
     // A thread may be named this way too.
     if (attributes->identifierType == NVTX_RESOURCE_TYPE_GENERIC_THREAD_NATIVE ||
         attributes->identifierType == NVTX_RESOURCE_TYPE_GENERIC_THREAD_POSIX) {
-      define(RecordType::thread_name, 0,
-             {attributes->identifier.ullValue, message.string_id(), 0, 0}, message.text());
+      listener::define(Definition::thread_name, 0,
+                       {attributes->identifier.ullValue, message.string_id(), 0, 0},
+                       message.text());
     }
   }
   return reinterpret_cast<nvtxResourceHandle_t>(uintptr_t{id});
@@ -265,29 +205,18 @@ bool take_slots(const NvtxExportTableCallbacks& callbacks, NvtxCallbackModule mo
 
 }  // namespace
 
-int pop_with_event(uint16_t domain, const Event& event) {
-  return pop(domain, &event);
-}
-int push_with_event(uint16_t domain, std::string_view text, const Event& event) {
-  return push(domain, text, &event);
-}
-void mark_with_event(uint16_t domain, const Event& event) {
-  mark(domain, {}, &event);
-}
-nvtxRangeId_t start_with_event(uint16_t domain, const Event& event) {
-  return range_start(domain, {}, &event);
-}
-void end_with_event(uint16_t domain, nvtxRangeId_t id, const Event& event) {
-  range_end(domain, id, &event);
+uint64_t next_id() {
+  static std::atomic<uint64_t> last{0};
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
 }
 
-}  // namespace preserve::collector
+}  // namespace preserve::hooks
 
-// 0 tells NVTX that no tool is there, so that every later call of the program is a no-op.
+// 0: there is no tool, so that every later call of the program is a no-op.
 extern "C" __attribute__((visibility("default"))) int InitializeInjectionNvtx2(
     NvtxGetExportTableFunc_t get_export_table) {
-  using namespace preserve::collector;
-  if (!recording_wanted() || get_export_table == nullptr) return 0;
+  using namespace preserve::hooks;
+  if (!preserve::listener::nvtx_wanted() || get_export_table == nullptr) return 0;
   const auto* callbacks =
       static_cast<const NvtxExportTableCallbacks*>(get_export_table(NVTX_ETID_CALLBACKS));
   if (callbacks == nullptr ||

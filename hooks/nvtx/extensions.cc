@@ -10,37 +10,12 @@
 
 #include "hooks/nvtx/nvtx.h"
 
-namespace preserve::collector {
+namespace preserve::hooks {
 namespace {
 
-using spool::RecordType;
+using nvtx::Definition;
 
 // ---------------------------------------------------------------- payloads
-
-// Schemas and enumerations as the blob of a definition.
-class EntryList {
- public:
-  void add(uint64_t type, uint64_t offset, uint64_t flags, const char* name) {
-    const std::string_view text =
-        name == nullptr ? std::string_view() : bounded(name).substr(0, 255);
-    const size_t bytes = sizeof(spool::SchemaEntry) + spool::padded(text.size());
-    if (size_ + bytes > sizeof(bytes_)) return;
-    const spool::SchemaEntry entry{type, offset, static_cast<uint32_t>(flags),
-                                   static_cast<uint32_t>(text.size())};
-    std::memset(bytes_ + size_, 0, bytes);
-    std::memcpy(bytes_ + size_, &entry, sizeof(entry));
-    std::memcpy(bytes_ + size_ + sizeof(entry), text.data(), text.size());
-    size_ += bytes;
-    ++count_;
-  }
-  std::string_view view() const { return {bytes_, size_}; }
-  uint64_t count() const { return count_; }
-
- private:
-  size_t size_ = 0;
-  uint64_t count_ = 0;
-  char bytes_[16 << 10];  // ~300 entries; NCCL's largest has 5
-};
 
 uint64_t schema_register(nvtxDomainHandle_t domain, const nvtxPayloadSchemaAttr_t* attributes) {
   if (attributes == nullptr) return 0;
@@ -48,18 +23,7 @@ uint64_t schema_register(nvtxDomainHandle_t domain, const nvtxPayloadSchemaAttr_
   const uint64_t id = has(NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_SCHEMA_ID) && attributes->schemaId != 0
                           ? attributes->schemaId
                           : NVTX_PAYLOAD_SCHEMA_ID_DYNAMIC_START + next_id();
-  EntryList entries;
-  if (has(NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_ENTRIES) && attributes->entries != nullptr) {
-    for (size_t i = 0; i < attributes->numEntries; ++i) {
-      const nvtxPayloadSchemaEntry_t& entry = attributes->entries[i];
-      entries.add(entry.type, entry.offset, entry.flags, entry.name);
-    }
-  }
-  const char* name = has(NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_NAME) ? attributes->name : nullptr;
-  const uint64_t size =
-      has(NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_STATIC_SIZE) ? attributes->payloadStaticSize : 0;
-  define(RecordType::schema, domain_number(domain), {id, size, 0, entries.count()},
-         name == nullptr ? std::string_view() : bounded(name), entries.view());
+  listener::define_schema(domain_number(domain), id, *attributes);
   return id;
 }
 
@@ -69,45 +33,41 @@ uint64_t enum_register(nvtxDomainHandle_t domain, const nvtxPayloadEnumAttr_t* a
   const uint64_t id = has(NVTX_PAYLOAD_ENUM_ATTR_FIELD_SCHEMA_ID) && attributes->schemaId != 0
                           ? attributes->schemaId
                           : NVTX_PAYLOAD_SCHEMA_ID_DYNAMIC_START + next_id();
-  EntryList entries;
-  if (has(NVTX_PAYLOAD_ENUM_ATTR_FIELD_ENTRIES) && attributes->entries != nullptr) {
-    for (size_t i = 0; i < attributes->numEntries; ++i) {
-      const nvtxPayloadEnum_t& entry = attributes->entries[i];
-      entries.add(0, entry.value, static_cast<uint64_t>(entry.isFlag), entry.name);
-    }
-  }
-  const char* name = has(NVTX_PAYLOAD_ENUM_ATTR_FIELD_NAME) ? attributes->name : nullptr;
-  const uint64_t size =
-      has(NVTX_PAYLOAD_ENUM_ATTR_FIELD_SIZE) ? attributes->sizeOfEnum : sizeof(int);
-  define(RecordType::enumeration, domain_number(domain), {id, size, 0, entries.count()},
-         name == nullptr ? std::string_view() : bounded(name), entries.view());
+  listener::define_enumeration(domain_number(domain), id, *attributes);
   return id;
 }
 
-Event payload_event(const nvtxPayloadData_t* payloads, size_t count) {
-  Event event;
-  event.body.payload_type = spool::kPayloadBlob;
+nvtx::Event payload_event(const nvtxPayloadData_t* payloads, size_t count) {
+  nvtx::Event event;
+  event.payload_type = static_cast<uint32_t>(NVTX_PAYLOAD_TYPE_EXT);
   event.payloads = payloads;
   event.payload_count = count;
   return event;
 }
 
 void mark_payload(nvtxDomainHandle_t domain, const nvtxPayloadData_t* payloads, size_t count) {
-  mark_with_event(domain_number(domain), payload_event(payloads, count));
+  const nvtx::Event event = payload_event(payloads, count);
+  listener::mark(domain_number(domain), {}, &event);
 }
 int push_payload(nvtxDomainHandle_t domain, const nvtxPayloadData_t* payloads, size_t count) {
-  return push_with_event(domain_number(domain), {}, payload_event(payloads, count));
+  const nvtx::Event event = payload_event(payloads, count);
+  return listener::push(domain_number(domain), {}, &event);
 }
 int pop_payload(nvtxDomainHandle_t domain, const nvtxPayloadData_t* payloads, size_t count) {
-  return pop_with_event(domain_number(domain), payload_event(payloads, count));
+  const nvtx::Event event = payload_event(payloads, count);
+  return listener::pop(domain_number(domain), &event);
 }
 nvtxRangeId_t start_payload(nvtxDomainHandle_t domain, const nvtxPayloadData_t* payloads,
                             size_t count) {
-  return start_with_event(domain_number(domain), payload_event(payloads, count));
+  const nvtx::Event event = payload_event(payloads, count);
+  const uint64_t id = next_id();
+  listener::start(domain_number(domain), id, {}, &event);
+  return id;
 }
 void end_payload(nvtxDomainHandle_t domain, nvtxRangeId_t id, const nvtxPayloadData_t* payloads,
                  size_t count) {
-  end_with_event(domain_number(domain), id, payload_event(payloads, count));
+  const nvtx::Event event = payload_event(payloads, count);
+  listener::end(domain_number(domain), id, &event);
 }
 uint8_t domain_is_enabled(nvtxDomainHandle_t) {
   return 1;
@@ -144,15 +104,16 @@ nvtxMemHeapHandle_t heap_register(nvtxDomainHandle_t domain, const nvtxMemHeapDe
     }
   }
   const Message message(static_cast<int32_t>(desc->messageType), desc->message);
-  define(RecordType::heap, domain_number(domain), {id, message.string_id(), base, bytes},
-         message.text());
+  listener::define(Definition::heap, domain_number(domain), {id, message.string_id(), base, bytes},
+                   message.text());
   return reinterpret_cast<nvtxMemHeapHandle_t>(uintptr_t{id});
 }
 void heap_unregister(nvtxDomainHandle_t domain, nvtxMemHeapHandle_t heap) {
-  define(RecordType::heap_unregister, domain_number(domain), {handle_number(heap), 0, 0, 0});
+  listener::define(Definition::heap_unregister, domain_number(domain),
+                   {handle_number(heap), 0, 0, 0});
 }
 void heap_reset(nvtxDomainHandle_t domain, nvtxMemHeapHandle_t heap) {
-  define(RecordType::heap_reset, domain_number(domain), {handle_number(heap), 0, 0, 0});
+  listener::define(Definition::heap_reset, domain_number(domain), {handle_number(heap), 0, 0, 0});
 }
 
 void regions_register(nvtxDomainHandle_t domain, const nvtxMemRegionsRegisterBatch_t* batch) {
@@ -162,29 +123,28 @@ void regions_register(nvtxDomainHandle_t domain, const nvtxMemRegionsRegisterBat
                                                            batch->regionDescElementSize);
     if (range == nullptr) return;
     const uint64_t id = next_id();
-    define(RecordType::region, domain_number(domain),
-           {id, handle_number(batch->heap), address(range->ptr), range->size});
+    listener::define(Definition::region, domain_number(domain),
+                     {id, handle_number(batch->heap), address(range->ptr), range->size});
     if (batch->regionHandleElementsOut != nullptr) {
       batch->regionHandleElementsOut[i] = reinterpret_cast<nvtxMemRegionHandle_t>(uintptr_t{id});
     }
   }
 }
 
-// A resize names its region by address. Frequent (a cache that grows with every token), so it takes
-// the way of ordinary records.
+// A resize names its region by address.
 void regions_resize(nvtxDomainHandle_t domain, const nvtxMemRegionsResizeBatch_t* batch) {
   if (batch == nullptr || batch->regionType != NVTX_MEM_TYPE_VIRTUAL_ADDRESS) return;
   for (size_t i = 0; i < batch->regionDescCount; ++i) {
     const auto* range = element<nvtxMemVirtualRangeDesc_t>(batch->regionDescElements, i,
                                                            batch->regionDescElementSize);
     if (range == nullptr) return;
-    record_definition(RecordType::region_resize, domain_number(domain),
-                      {0, 0, address(range->ptr), range->size});
+    listener::define(Definition::region_resize, domain_number(domain),
+                     {0, 0, address(range->ptr), range->size});
   }
 }
 
 // A region by address or by handle: the other of the two stays 0.
-spool::DefinitionBody region_reference(uint32_t type, const nvtxMemRegionRef_t& reference) {
+nvtx::Numbers region_reference(uint32_t type, const nvtxMemRegionRef_t& reference) {
   if (type == NVTX_MEM_REGION_REF_TYPE_POINTER) return {0, 0, address(reference.pointer), 0};
   if (type == NVTX_MEM_REGION_REF_TYPE_HANDLE) return {handle_number(reference.handle), 0, 0, 0};
   return {};
@@ -196,8 +156,8 @@ void regions_unregister(nvtxDomainHandle_t domain, const nvtxMemRegionsUnregiste
     const auto* reference =
         element<nvtxMemRegionRef_t>(batch->refElements, i, batch->refElementSize);
     if (reference == nullptr) return;
-    define(RecordType::region_unregister, domain_number(domain),
-           region_reference(batch->refType, *reference));
+    listener::define(Definition::region_unregister, domain_number(domain),
+                     region_reference(batch->refType, *reference));
   }
 }
 
@@ -208,9 +168,9 @@ void regions_name(nvtxDomainHandle_t domain, const nvtxMemRegionsNameBatch_t* ba
         element<nvtxMemRegionNameDesc_t>(batch->regionElements, i, batch->regionElementSize);
     if (desc == nullptr) return;
     const Message message(static_cast<int32_t>(desc->nameType), desc->name);
-    spool::DefinitionBody body = region_reference(desc->regionRefType, desc->region);
+    nvtx::Numbers body = region_reference(desc->regionRefType, desc->region);
     body.parent = message.string_id();
-    define(RecordType::region_name, domain_number(domain), body, message.text());
+    listener::define(Definition::region_name, domain_number(domain), body, message.text());
   }
 }
 
@@ -222,12 +182,13 @@ void take(const nvtxExtModuleSegment_t& segment, size_t id, F* function) {
 }
 
 }  // namespace
-}  // namespace preserve::collector
+}  // namespace preserve::hooks
 
 extern "C" __attribute__((visibility("default"))) int InitializeInjectionNvtxExtension(
     nvtxExtModuleInfo_t* module) {
-  using namespace preserve::collector;
-  if (!recording_wanted() || module == nullptr || module->segmentsCount == 0) return 0;
+  using namespace preserve::hooks;
+  if (!preserve::listener::nvtx_wanted() || module == nullptr || module->segmentsCount == 0)
+    return 0;
   const nvtxExtModuleSegment_t& segment = module->segments[0];
   if (module->moduleId == NVTX_EXT_PAYLOAD_MODULEID) {
     take(segment, NVTX3EXT_CBID_nvtxPayloadSchemaRegister, schema_register);

@@ -74,7 +74,7 @@ std::string_view command_line() {
     begin = end + 1;
     const size_t equals = argument.find('=');
     std::string_view shown = argument;
-    std::string_view behind;
+    std::string_view value_shown;
     if (!values) {
       shown = is_program ? argument.substr(argument.rfind('/') + 1) : option_name(argument);
       if (shown.empty()) continue;
@@ -82,16 +82,16 @@ std::string_view command_line() {
       shown = "***";
     } else if (equals != std::string_view::npos && names_a_secret(argument.substr(0, equals))) {
       shown = argument.substr(0, equals + 1);
-      behind = "***";
+      value_shown = "***";
     }
     hide_next = !hide_next && equals == std::string_view::npos && argument.substr(0, 1) == "-" &&
                 names_a_secret(argument);
-    if (out + shown.size() + behind.size() + 1 > kCommandBytes) break;
+    if (out + shown.size() + value_shown.size() + 1 > kCommandBytes) break;
     if (out > 0) joined[out++] = ' ';
     std::memcpy(joined + out, shown.data(), shown.size());
     out += shown.size();
-    if (!behind.empty()) std::memcpy(joined + out, behind.data(), behind.size());
-    out += behind.size();
+    if (!value_shown.empty()) std::memcpy(joined + out, value_shown.data(), value_shown.size());
+    out += value_shown.size();
   }
   return {joined, out};
 }

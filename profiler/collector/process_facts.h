@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The text behind a spool's header: host, command line and allow-listed environment of this
+// The text after a spool's header: host, command line and allow-listed environment of this
 // process.
 #pragma once
 

@@ -8,6 +8,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+
+#include "profiler/collector/definitions.h"
+#include "profiler/collector/foreign_process.h"
 #include "profiler/collector/spool_file.h"
 
 namespace preserve::collector {
@@ -19,6 +23,9 @@ namespace {
 constexpr size_t kDefaultRingBytes = 1 << 20;
 constexpr size_t kDefaultRingTotal = size_t{256} << 20;
 constexpr int64_t kDefaultFlushMs = 100;
+constexpr size_t kUndescribed = 128;      // names of MPI functions
+constexpr size_t kSmallRings = 32;        // in one, once half of the memory for rings is in use
+constexpr int64_t kLookNs = 100'000'000;  // between looks whether the program has ended
 constexpr int64_t kWaitForWriterNs = 2'000'000'000;
 
 enum RunState : int { kIdle, kRunning, kStopping, kStopped, kFailed };
@@ -28,44 +35,34 @@ struct State {
   std::atomic<int> run{kIdle};
   pthread_mutex_t start_mutex = PTHREAD_MUTEX_INITIALIZER;
   pthread_key_t exit_key{};
-  bool exit_key_made = false;
   SpoolFile file;
-  int64_t flush_ns = 0;
+  int64_t flush_ns = 0, spool_limit = 0;
   size_t ring_bytes = 0, ring_total = 0;
 
   std::atomic<ThreadLog*> logs{nullptr};
   std::atomic<size_t> ring_reserved{0};  // bytes of rings that exist
-  std::atomic<uint64_t> id{0};
+  // 1 in a page that a fork leaves zeroed in the child: how a fork without handlers (the bare
+  // system call, _Fork, clone) is noticed.
+  volatile uint32_t* same_process = nullptr;
+  pid_t pid = 0;
+  std::atomic<bool> writer_left{false};
   std::atomic<uint32_t> ordinal{0};  // of threads
 
-  pthread_mutex_t definitions_mutex = PTHREAD_MUTEX_INITIALIZER;
-  char* definitions = nullptr;  // kDefinitionsBytes of address space, touched as needed
-  std::atomic<size_t> definitions_end{0};
-  size_t definitions_written = 0;  // writer thread
   std::atomic<BackgroundSource> background{nullptr};
   std::atomic<uint64_t> homeless_received[kSourceCount] = {};  // no ring: definitions included
   std::atomic<uint64_t> homeless_dropped[kSourceCount] = {};
   uint64_t homeless_reported = 0;
+  struct Undescribed {
+    std::atomic<const char*> name{nullptr};
+    std::atomic<uint64_t> calls{0};
+    uint64_t reported = 0;  // writer thread
+  } undescribed[kUndescribed];
 
   sem_t wake{};
   std::atomic<bool> wake_pending{false};
   std::atomic<uint64_t> flushes_asked{0}, flushes_done{0};
 };
 State g;
-
-int64_t environment_number(const char* name, int64_t low, int64_t high, int64_t otherwise) {
-  const char* text = ::getenv(name);
-  if (text == nullptr || *text == '\0') return otherwise;
-  char* end = nullptr;
-  const long long value = ::strtoll(text, &end, 10);
-  return *end == '\0' && value >= low && value <= high ? value : otherwise;
-}
-
-void* map_memory(size_t bytes) {
-  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  return memory == MAP_FAILED ? nullptr : memory;
-}
 
 // ---------------------------------------------------------------- writer thread
 
@@ -100,18 +97,19 @@ void report_statistics() {
     if (log->has_owner()) report(*log);
   }
   report(0, g.homeless_received, g.homeless_dropped, g.homeless_reported);
+  for (State::Undescribed& function : g.undescribed) {
+    const uint64_t calls = function.calls.load(std::memory_order_relaxed);
+    if (calls == function.reported) continue;
+    const spool::DefinitionBody body{calls, 0, 0, 0};
+    g.file.add_control(spool::RecordType::undescribed, &body, sizeof(body), 0, 0,
+                       function.name.load(std::memory_order_relaxed));
+    function.reported = calls;
+  }
 }
 
 // False when the file takes no more now: what was not written stays where it is.
 bool write_records() {
-  const size_t end = g.definitions_end.load(std::memory_order_acquire);
-  if (end > g.definitions_written) {
-    if (!g.file.write_chunk({}, g.definitions + g.definitions_written, end - g.definitions_written,
-                            nullptr, 0)) {
-      return false;
-    }
-    g.definitions_written = end;
-  }
+  if (!definitions.write(g.file)) return false;
   for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
     if (!log->has_owner()) continue;
     const Ring::Readable part = log->ring.readable();
@@ -129,6 +127,7 @@ bool write_records() {
 // Statistics last: they speak of what is in the file. While the file takes no more (disk full)
 // rings fill up and refuse, and only the end writes statistics: what is lost is counted.
 void write_everything(bool stopping) {
+  if (!g.file.write_header()) return;
   if (!g.file.stuck()) g.file.add_anchor();
   const bool written = g.file.write_control() && write_records();
   if (!written && !stopping) return;
@@ -144,55 +143,54 @@ void write_everything(bool stopping) {
   g.file.write_control();
 }
 
+void finish() {
+  write_everything(true);
+  if (g.file.write_header()) {
+    g.file.add_trailer();
+    g.file.write_control();
+  }
+  g.file.close();
+  g.run.store(kStopped, std::memory_order_release);
+}
+
 void* writer_main(void*) {
+  (void)g.file.write_header();
+  int64_t flush_ns = safe_monotonic_ns() + g.flush_ns;
   while (true) {
-    const int64_t due_ns = monotonic_ns() + g.flush_ns;
+    const int64_t due_ns = std::min(safe_monotonic_ns() + kLookNs, flush_ns);
     const timespec due{due_ns / 1'000'000'000, due_ns % 1'000'000'000};
-    (void)sem_clockwait(&g.wake, CLOCK_MONOTONIC, &due);
+    const bool woken = sem_clockwait(&g.wake, CLOCK_MONOTONIC, &due) == 0;
+    if (!woken && program_has_ended()) {
+      g.writer_left.store(true, std::memory_order_release);
+      return before_end();
+    }
+    if (!woken && safe_monotonic_ns() < flush_ns) continue;
+    flush_ns = safe_monotonic_ns() + g.flush_ns;
     g.wake_pending.store(false, std::memory_order_release);
     const bool stopping = g.run.load(std::memory_order_acquire) == kStopping;
     const uint64_t asked = g.flushes_asked.load(std::memory_order_acquire);
-    write_everything(stopping);
-    // Full rings ask to be written at every record; while that is in vain nobody needs to ask.
-    if (g.file.stuck()) g.wake_pending.store(true, std::memory_order_release);
     if (stopping) {
-      g.file.add_trailer();
-      g.file.write_control();
-      g.file.close();
+      finish();
+    } else {
+      write_everything(false);
+      // Full rings ask to be written at every record; while that is in vain nobody needs to ask.
+      if (g.file.stuck()) g.wake_pending.store(true, std::memory_order_release);
     }
     g.flushes_done.store(asked, std::memory_order_release);
-    if (stopping) {
-      g.run.store(kStopped, std::memory_order_release);
-      return nullptr;
-    }
+    if (stopping) return nullptr;
   }
-}
-
-// The writer must not take the program's signals.
-bool start_writer() {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  pthread_attr_setstacksize(&attributes, 256 << 10);
-  pthread_t thread;
-  const int error = pthread_create(&thread, &attributes, writer_main, nullptr);
-  if (error == 0) pthread_setname_np(thread, "preserve-spool");
-  pthread_attr_destroy(&attributes);
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return error == 0;
 }
 
 // ---------------------------------------------------------------- life cycle
 
 void shut_down() {
   int running = kRunning;
+  if (g.pid != ::getpid()) return;  // a child whose fork ran no handlers: the writer is not in it
   if (!g.run.compare_exchange_strong(running, kStopping)) return;
-  const int64_t give_up_ns = monotonic_ns() + kWaitForWriterNs;
+  if (g.writer_left.load(std::memory_order_acquire)) return without_signals(finish);
+  const int64_t give_up_ns = safe_monotonic_ns() + kWaitForWriterNs;
   sem_post(&g.wake);
-  while (g.run.load(std::memory_order_acquire) == kStopping && monotonic_ns() < give_up_ns) {
+  while (g.run.load(std::memory_order_acquire) == kStopping && safe_monotonic_ns() < give_up_ns) {
     ::usleep(100);
   }
 }
@@ -200,36 +198,60 @@ void shut_down() {
 void thread_exits(void* value) {
   tls_log = nullptr;
   static_cast<ThreadLog*>(value)->state.store(ThreadLog::kFinished, std::memory_order_release);
+  if (g.ring_reserved.load(std::memory_order_relaxed) > g.ring_total / 2) wake_writer();
 }
 
 void before_fork() {
   pthread_mutex_lock(&g.start_mutex);
-  pthread_mutex_lock(&g.definitions_mutex);
+  definitions.lock();
 }
 void after_fork_in_parent() {
-  pthread_mutex_unlock(&g.definitions_mutex);
+  definitions.unlock();
   pthread_mutex_unlock(&g.start_mutex);
 }
-// The child has neither the writer thread nor a file of its own. It starts afresh at its first
-// record; the definitions are kept, since handles and memory came along.
-void after_fork_in_child() {
+// A child has neither the writer thread nor a file of its own, and its copies of the rings are
+// empty. It starts afresh at its first record; the definitions are kept, since handles and memory
+// came along.
+void start_over() {
   g.file.abandon();
-  for (ThreadLog* log = g.logs.load(std::memory_order_relaxed); log; log = log->next) {
-    log->state.store(ThreadLog::kFree, std::memory_order_relaxed);
-  }
+  leave_process();
+  g.logs.store(nullptr);
+  g.ring_reserved.store(0);
   if (tls_log != nullptr) pthread_setspecific(g.exit_key, nullptr);
   tls_log = nullptr;
-  g.definitions_written = 0;
+  definitions.start_over();
   for (int source = 0; source < kSourceCount; ++source) {
     g.homeless_received[source].store(0);
     g.homeless_dropped[source].store(0);
   }
   g.homeless_reported = 0;
+  for (State::Undescribed& function : g.undescribed) {
+    function.calls.store(0);
+    function.reported = 0;
+  }
   g.wake_pending.store(false);
   g.flushes_asked.store(0);
   g.flushes_done.store(0);
+  g.writer_left.store(false);
+  if (g.same_process != nullptr) *g.same_process = 1;
   g.run.store(kIdle);
+}
+void after_fork_in_child() {
+  start_over();
   after_fork_in_parent();
+}
+void start_over_if_forked() {
+  if (g.same_process == nullptr || *g.same_process != 0) return;
+  pthread_mutex_init(&g.start_mutex, nullptr);  // a thread of the parent may have held them
+  definitions.unlock_in_child();
+  start_over();
+}
+
+// Memory that a forked child sees zeroed, where the kernel can do that.
+void* map_own_memory(size_t bytes) {
+  void* memory = map_memory(bytes);
+  if (memory != nullptr) (void)::madvise(memory, bytes, MADV_WIPEONFORK);
+  return memory;
 }
 
 // Once per process, and again in a forked child. Runs under start_mutex.
@@ -243,6 +265,9 @@ bool start() {
     g.ring_bytes = ring;
     g.ring_total = static_cast<size_t>(environment_number(
         "PRESERVE_RING_TOTAL", 4096, int64_t{1} << 40, static_cast<int64_t>(kDefaultRingTotal)));
+    g.spool_limit = environment_number("PRESERVE_MAX_SPOOL", 1, INT64_MAX, INT64_MAX);
+    g.same_process = static_cast<uint32_t*>(map_own_memory(4096));
+    if (g.same_process != nullptr) *g.same_process = 1;
     g.flush_ns = environment_number("PRESERVE_FLUSH_MS", 1, 3'600'000, kDefaultFlushMs) * 1'000'000;
     if (pthread_key_create(&g.exit_key, thread_exits) != 0) return false;
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
@@ -250,12 +275,15 @@ bool start() {
     prepared = true;
   }
   sem_init(&g.wake, 0, 0);
-  return g.file.open(::getenv("PRESERVE_SPOOL_DIR"),
-                     static_cast<uint32_t>(g.flush_ns / 1'000'000)) &&
-         start_writer();
+  g.pid = ::getpid();
+  begin_process();
+  return g.file.create(::getenv("PRESERVE_SPOOL_DIR"),
+                       static_cast<uint32_t>(g.flush_ns / 1'000'000), g.spool_limit) &&
+         start_thread("preserve-spool", writer_main);
 }
 
 bool running() {
+  start_over_if_forked();
   const int run = g.run.load(std::memory_order_acquire);
   if (run == kRunning) return true;
   if (run != kIdle || !recording_wanted()) return false;
@@ -266,28 +294,29 @@ bool running() {
 }
 
 // Claimed, as is a new one: the writer leaves it alone until attach_thread() has reset it.
-ThreadLog* take_free_log() {
+ThreadLog* take_free_log(size_t least_bytes) {
   for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
     uint32_t free = ThreadLog::kFree;
     if (log->state.load(std::memory_order_relaxed) != ThreadLog::kFree) continue;
+    if (log->ring.size_bytes() < least_bytes) continue;
     if (log->state.compare_exchange_strong(free, ThreadLog::kClaimed)) return log;
   }
   return nullptr;
 }
 
-ThreadLog* make_log() {
-  if (g.ring_reserved.fetch_add(g.ring_bytes) + g.ring_bytes > g.ring_total) {
-    g.ring_reserved.fetch_sub(g.ring_bytes);
+ThreadLog* make_log(size_t ring_bytes) {
+  if (g.ring_reserved.fetch_add(ring_bytes) + ring_bytes > g.ring_total) {
+    g.ring_reserved.fetch_sub(ring_bytes);
     return nullptr;
   }
   const size_t own_bytes = (sizeof(ThreadLog) + 4095) & ~size_t{4095};
-  auto* memory = static_cast<char*>(map_memory(own_bytes + g.ring_bytes));
+  auto* memory = static_cast<char*>(map_own_memory(own_bytes + ring_bytes));
   if (memory == nullptr) {
-    g.ring_reserved.fetch_sub(g.ring_bytes);
+    g.ring_reserved.fetch_sub(ring_bytes);
     return nullptr;
   }
   auto* log = new (memory) ThreadLog;
-  log->ring.attach(memory + own_bytes, g.ring_bytes);
+  log->ring.attach(memory + own_bytes, ring_bytes);
   log->state.store(ThreadLog::kClaimed, std::memory_order_relaxed);
   log->next = g.logs.load(std::memory_order_relaxed);
   while (!g.logs.compare_exchange_weak(log->next, log, std::memory_order_release)) {
@@ -295,10 +324,20 @@ ThreadLog* make_log() {
   return log;
 }
 
+// Thousands of threads that each live shortly must not wait for the writer to give their rings on:
+// when half of the memory is in use, new ones are small.
+ThreadLog* take_log() {
+  if (ThreadLog* log = take_free_log(g.ring_bytes)) return log;
+  if (g.ring_reserved.load(std::memory_order_relaxed) < g.ring_total / 2) {
+    if (ThreadLog* log = make_log(g.ring_bytes)) return log;
+  }
+  if (ThreadLog* log = take_free_log(0)) return log;
+  return make_log(std::max(size_t{4096}, g.ring_bytes / kSmallRings));
+}
+
 ThreadLog* attach_thread() {
   if (!running()) return nullptr;
-  ThreadLog* log = take_free_log();
-  if (log == nullptr) log = make_log();
+  ThreadLog* log = take_log();
   if (log == nullptr) return nullptr;
   log->ring.attach(log->ring.memory(), log->ring.size_bytes());
   log->tid = static_cast<uint32_t>(::gettid());
@@ -320,42 +359,29 @@ __attribute__((destructor)) void at_exit() {
   shut_down();
 }
 
-char* lay_out(char* out, const spool::RecordHeader& head, const spool::DefinitionBody& body,
-              std::string_view text, std::string_view blob) {
-  const size_t bytes = size_t{head.units} * 8;
-  std::memset(out + bytes - 8, 0, 8);  // the padding behind text and blob
-  std::memcpy(out, &head, sizeof(head));
-  std::memcpy(out + sizeof(head), &body, sizeof(body));
-  char* tail = out + sizeof(head) + sizeof(body);
-  if (!text.empty()) std::memcpy(tail, text.data(), text.size());
-  if (!blob.empty()) std::memcpy(tail + spool::padded(text.size()), blob.data(), blob.size());
-  return out + bytes;
-}
-
-void record_in_ring(const spool::RecordHeader& head, const spool::DefinitionBody& body,
-                    std::string_view text, std::string_view blob) {
-  ThreadLog* log = this_thread(kNvtx);
-  if (log == nullptr) return;
-  char* out = begin_record(*log, kNvtx, size_t{head.units} * 8);
-  if (out == nullptr) return;
-  lay_out(out, head, body, text, blob);
-  end_record(*log, size_t{head.units} * 8);
-}
-
 }  // namespace
+
+int64_t environment_number(const char* name, int64_t low, int64_t high, int64_t otherwise) {
+  const char* text = ::getenv(name);
+  if (text == nullptr || *text == '\0') return otherwise;
+  char* end = nullptr;
+  const long long value = ::strtoll(text, &end, 10);
+  return *end == '\0' && value >= low && value <= high ? value : otherwise;
+}
+
+void* map_memory(size_t bytes) {
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return memory == MAP_FAILED ? nullptr : memory;
+}
 
 bool recording_wanted() {
   static const bool wanted = [] {
     const char* folder = ::getenv("PRESERVE_SPOOL_DIR");
-    if (folder == nullptr || *folder != '/') return false;
+    if (folder == nullptr || *folder != '/' || is_static_program()) return false;
     choose_clock();  // everybody who reads ticks has asked this first
     return true;
   }();
-  return wanted;
-}
-
-bool mpi_wanted() {
-  static const bool wanted = recording_wanted() && environment_number("PRESERVE_MPI", 0, 1, 1) == 1;
   return wanted;
 }
 
@@ -368,17 +394,32 @@ ThreadLog* attach_this_thread(Source source) {
   return log;
 }
 
+void refused(ThreadLog& log, Source source) {
+  if (log.ring.size_bytes() != 0) {
+    log.count(log.dropped[source]);
+    return wake_writer();
+  }
+  // A child sees its parent's ring so. This record is lost, the next finds a ring of the child.
+  start_over_if_forked();
+  g.homeless_received[source].fetch_add(1, std::memory_order_relaxed);
+  g.homeless_dropped[source].fetch_add(1, std::memory_order_relaxed);
+}
+
 void wake_writer() {
   if (g.wake_pending.load(std::memory_order_relaxed)) return;
   if (!g.wake_pending.exchange(true, std::memory_order_acq_rel)) sem_post(&g.wake);
 }
 
 void flush_now() {
-  if (g.run.load(std::memory_order_acquire) != kRunning) return;
+  if (g.run.load(std::memory_order_acquire) != kRunning || g.pid != ::getpid()) return;
+  if (g.writer_left.load(std::memory_order_acquire)) {
+    return without_signals([] { write_everything(false); });
+  }
   const uint64_t ticket = g.flushes_asked.fetch_add(1) + 1;
-  const int64_t give_up_ns = monotonic_ns() + kWaitForWriterNs;
+  const int64_t give_up_ns = safe_monotonic_ns() + kWaitForWriterNs;
   sem_post(&g.wake);
-  while (g.flushes_done.load(std::memory_order_acquire) < ticket && monotonic_ns() < give_up_ns) {
+  while (g.flushes_done.load(std::memory_order_acquire) < ticket &&
+         safe_monotonic_ns() < give_up_ns) {
     ::usleep(100);
   }
 }
@@ -393,48 +434,15 @@ void set_range_watch(RangeWatch watch) {
   range_watch.store(watch, std::memory_order_release);
 }
 
-std::string_view registered_string(uint64_t id) {
-  const size_t end = g.definitions_end.load(std::memory_order_acquire);
-  for (size_t at = 0; at < end;) {
-    const auto* head = reinterpret_cast<const spool::RecordHeader*>(g.definitions + at);
-    const auto* body = reinterpret_cast<const spool::DefinitionBody*>(head + 1);
-    if (head->type == spool::RecordType::string && body->id == id) {
-      return {reinterpret_cast<const char*>(body + 1), head->text_bytes};
-    }
-    at += size_t{head->units} * 8;
+void count_undescribed(const char* name) {
+  if (!running()) return;
+  for (State::Undescribed& function : g.undescribed) {
+    const char* known = function.name.load(std::memory_order_acquire);
+    if (known == nullptr && function.name.compare_exchange_strong(known, name)) known = name;
+    if (known != name) continue;
+    function.calls.fetch_add(1, std::memory_order_relaxed);
+    return;
   }
-  return {};
-}
-
-uint64_t next_id() {
-  return g.id.fetch_add(1, std::memory_order_relaxed) + 1;
-}
-
-void define(spool::RecordType type, uint16_t domain, const spool::DefinitionBody& body,
-            std::string_view text, std::string_view blob) {
-  if (!recording_wanted()) return;
-  text = text.substr(0, spool::kMaxTextBytes);
-  if (blob.size() > spool::kMaxBlobBytes) blob = {};
-  const size_t bytes = sizeof(spool::RecordHeader) + sizeof(body) + spool::padded(text.size()) +
-                       spool::padded(blob.size());
-  const spool::RecordHeader head = header(type, bytes, text.size(), domain);
-  pthread_mutex_lock(&g.definitions_mutex);
-  if (g.definitions == nullptr) {
-    g.definitions = static_cast<char*>(map_memory(kDefinitionsBytes));
-  }
-  const size_t end = g.definitions_end.load(std::memory_order_relaxed);
-  const bool fits = g.definitions != nullptr && end + bytes <= kDefinitionsBytes;
-  if (fits) {
-    lay_out(g.definitions + end, head, body, text, blob);
-    g.definitions_end.store(end + bytes, std::memory_order_release);
-  }
-  pthread_mutex_unlock(&g.definitions_mutex);
-  if (!fits) record_in_ring(head, body, text, blob);
-}
-
-void record_definition(spool::RecordType type, uint16_t domain, const spool::DefinitionBody& body) {
-  const size_t bytes = sizeof(spool::RecordHeader) + sizeof(body);
-  record_in_ring(header(type, bytes, 0, domain), body, {}, {});
 }
 
 }  // namespace preserve::collector

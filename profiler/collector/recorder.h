@@ -5,9 +5,10 @@
 // I/O; what cannot be stored is counted.
 //
 // Memory: at most PRESERVE_RING_TOTAL bytes of rings (a ring returns when its thread ends) and
-// kDefinitionsBytes of definitions. A thread beyond that records nothing and is counted.
+// Definitions::kBytes of definitions. A thread beyond that records nothing and is counted.
 // Environment (set by preserve-profile): PRESERVE_SPOOL_DIR, without which nothing is recorded,
-// PRESERVE_FLUSH_MS, PRESERVE_RING_BYTES, PRESERVE_RING_TOTAL, PRESERVE_MPI=0.
+// PRESERVE_FLUSH_MS, PRESERVE_RING_BYTES, PRESERVE_RING_TOTAL, PRESERVE_MAX_SPOOL (bytes of one
+// process's spool; what does not fit is dropped and counted), PRESERVE_MPI=0.
 #pragma once
 
 #include <atomic>
@@ -26,7 +27,6 @@ class SpoolFile;
 
 enum Source { kNvtx, kMpi, kCuda, kSourceCount };
 
-inline constexpr size_t kDefinitionsBytes = 16 << 20;
 inline constexpr size_t kPopBytes = sizeof(spool::RecordHeader);
 inline constexpr size_t kDomainSlots = 64;  // domains beyond share the last slot of the skip count
 
@@ -40,8 +40,9 @@ struct ThreadLog {
   // Written by the owner, read by the writer thread.
   std::atomic<uint64_t> received[kSourceCount] = {};
   std::atomic<uint64_t> dropped[kSourceCount] = {};
-  uint64_t reported = 0;          // writer thread: sum of the counters at its last report
-  alignas(8) char pending[1152];  // owner: a CUDA launch that may turn out to be captured
+  uint64_t reported = 0;      // writer thread: sum of the counters at its last report
+  void* extension = nullptr;  // owner: what another part of the collector keeps with the thread;
+                              // stays with the log
 
   // kFree -> kClaimed -> kInUse: by a new thread, which resets everything while it is kClaimed.
   // kInUse -> kFinished: by the thread at its end. kFinished -> kFree: by the writer thread, which
@@ -71,7 +72,11 @@ inline ThreadLog* this_thread(Source source) {
 
 // Whether PRESERVE_SPOOL_DIR asked for a recording. Constant for the life of the process.
 bool recording_wanted();
-bool mpi_wanted();
+// A number that preserve-profile sets; `otherwise` when it is not set or out of range.
+int64_t environment_number(const char* name, int64_t low, int64_t high, int64_t otherwise);
+
+// Zeroed pages for as long as the process lives; nullptr when there are none.
+void* map_memory(size_t bytes);
 
 // Records that come from elsewhere than a thread's ring (activity buffers of a GPU): called by the
 // writer thread on every pass. nullptr: none.
@@ -94,13 +99,13 @@ std::string_view registered_string(uint64_t id);
 void wake_writer();
 // Asks the writer thread to write everything recorded so far and waits for it, at most 2 s.
 void flush_now();
-// Number for a registered string, domain, schema, heap or region; never 0, unique in the process.
-uint64_t next_id();
 
 // Adds to the log of definitions, which a forked child writes again into its own spool. When the
 // log is full it goes the way of ordinary records.
 void define(spool::RecordType type, uint16_t domain, const spool::DefinitionBody& body,
             std::string_view text = {}, std::string_view blob = {});
+// A call of an MPI function that is not described; the same function has the same pointer.
+void count_undescribed(const char* name);
 // The same layout as an ordinary record of this thread: may be dropped, unknown to forked children.
 void record_definition(spool::RecordType type, uint16_t domain, const spool::DefinitionBody& body);
 
@@ -114,16 +119,16 @@ inline spool::RecordHeader header(spool::RecordType type, size_t bytes, size_t t
           ticks_now()};
 }
 
-// Room in the ring for a record that leaves `keep_more` bytes behind it, and room for the pops of
+// Counts a record for which there was no room as dropped.
+void refused(ThreadLog& log, Source source);
+
+// Room in the ring for a record that leaves `keep_more` bytes after it, and room for the pops of
 // all open ranges; counts it as received, and as dropped when there is none.
 inline char* begin_record(ThreadLog& log, Source source, size_t bytes, size_t keep_more = 0) {
   log.count(log.received[source]);
   // 8: the pops may need a pad record once.
   char* out = log.ring.reserve(bytes, log.open_pushes * kPopBytes + keep_more + 8);
-  if (__builtin_expect(out == nullptr, 0)) {
-    log.count(log.dropped[source]);
-    wake_writer();
-  }
+  if (__builtin_expect(out == nullptr, 0)) refused(log, source);
   return out;
 }
 

@@ -17,20 +17,25 @@ namespace preserve::collector {
 namespace {
 
 constexpr int kHighDescriptor = 200;   // out of the way of programs that count on low numbers
+constexpr char kUnnamed[] = ".new";    // until there is a header
 constexpr int kMaxFilesPerPid = 1000;  // a process that executes itself again and again
 
 }  // namespace
 
-bool SpoolFile::open(const char* folder, uint32_t flush_ms) {
+bool SpoolFile::create(const char* folder, uint32_t flush_ms, int64_t limit) {
   char host[HOST_NAME_MAX + 1] = "unknown";
   (void)::gethostname(host, sizeof(host) - 1);
-  char path[PATH_MAX];
   int low = -1;
   for (int n = 0; n < kMaxFilesPerPid && low < 0; ++n) {
-    const int length = ::snprintf(path, sizeof(path), "%s/%s-%d-%d.spool", folder, host,
-                                  static_cast<int>(::getpid()), n);
-    if (length <= 0 || static_cast<size_t>(length) >= sizeof(path)) return false;
-    low = ::open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    const int length = ::snprintf(path_, sizeof(path_), "%s/%s-%d-%d.spool%s", folder, host,
+                                  static_cast<int>(::getpid()), n, kUnnamed);
+    if (length <= 0 || static_cast<size_t>(length) >= sizeof(path_)) return false;
+    name_bytes_ = static_cast<size_t>(length) - (sizeof(kUnnamed) - 1);
+    char name[PATH_MAX];
+    memcpy(name, path_, name_bytes_);
+    name[name_bytes_] = '\0';
+    if (::access(name, F_OK) == 0) continue;
+    low = ::open(path_, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (low < 0 && errno != EEXIST) return false;
   }
   if (low < 0) return false;
@@ -45,29 +50,38 @@ bool SpoolFile::open(const char* folder, uint32_t flush_ms) {
   device_ = status.st_dev;
   inode_ = status.st_ino;
 
-  const ProcessFacts facts = gather_process_facts(host);
+  facts_ = gather_process_facts(host);  // here: the environment is the program's to change
   const Anchor anchor = take_anchor();
-  spool::FileHeader head{};
-  memcpy(head.magic, spool::kMagic, sizeof(head.magic));
-  head.version = spool::kVersion;
-  head.header_bytes = static_cast<uint32_t>(sizeof(head) + facts.bytes);
-  head.pid = static_cast<uint32_t>(::getpid());
-  head.ppid = static_cast<uint32_t>(::getppid());
-  head.clock = ticks_are_tsc ? spool::Clock::tsc : spool::Clock::monotonic;
-  head.flush_ms = flush_ms;
-  head.start_ticks = anchor.ticks;
-  head.start_ns = anchor.ns;
-  const iovec parts[] = {{&head, sizeof(head)}, {facts.text, facts.bytes}};
+  header_ = {};
+  memcpy(header_.magic, spool::kMagic, sizeof(header_.magic));
+  header_.version = spool::kVersion;
+  header_.header_bytes = static_cast<uint32_t>(sizeof(header_) + facts_.bytes);
+  header_.pid = static_cast<uint32_t>(::getpid());
+  header_.ppid = static_cast<uint32_t>(::getppid());
+  header_.clock = ticks_are_tsc ? spool::Clock::tsc : spool::Clock::monotonic;
+  header_.flush_ms = flush_ms;
+  header_.start_ticks = anchor.ticks;
+  header_.start_ns = anchor.ns;
   control_bytes_ = 0;
   end_ = 0;
-  stuck_ = was_stuck_ = false;
-  if (write_all(parts, 2)) return true;
-  ::unlink(path);  // without a header it would be a file that nobody can read
-  return false;
+  limit_ = limit;
+  stuck_ = was_stuck_ = limit_reached_ = false;
+  return true;
+}
+
+bool SpoolFile::write_header() {
+  const iovec parts[] = {{&header_, sizeof(header_)}, {facts_.text, facts_.bytes}};
+  if (end_ > 0) return true;
+  if (!write_all(parts, 2)) return false;
+  char name[PATH_MAX];
+  memcpy(name, path_, name_bytes_);
+  name[name_bytes_] = '\0';
+  (void)::rename(path_, name);
+  return true;
 }
 
 // A program that closes descriptors it does not know (daemons do) may have put a file of its own
-// behind our number: never write there.
+// under our number: never write there.
 bool SpoolFile::still_ours() {
   if (fd_ < 0) return false;
   struct stat status {};
@@ -103,8 +117,8 @@ bool SpoolFile::write_all(const iovec* parts, int count) {
   return true;
 }
 
-bool SpoolFile::write_chunk(Thread thread, const char* first, size_t first_bytes,
-                            const char* second, size_t second_bytes) {
+bool SpoolFile::append(Thread thread, const char* first, size_t first_bytes, const char* second,
+                       size_t second_bytes) {
   const auto bytes = static_cast<uint32_t>(first_bytes + second_bytes);
   spool::ChunkHeader head{spool::kChunkMagic, thread.tid, bytes, thread.ordinal};
   const iovec parts[] = {{&head, sizeof(head)},
@@ -113,13 +127,27 @@ bool SpoolFile::write_chunk(Thread thread, const char* first, size_t first_bytes
   return write_all(parts, 3);
 }
 
+bool SpoolFile::write_chunk(Thread thread, const char* first, size_t first_bytes,
+                            const char* second, size_t second_bytes) {
+  const size_t bytes = sizeof(spool::ChunkHeader) + first_bytes + second_bytes;
+  if (end_ + static_cast<off_t>(bytes) > limit_) {
+    stuck_ = limit_reached_ = true;
+    return false;
+  }
+  return append(thread, first, first_bytes, second, second_bytes);
+}
+
 void SpoolFile::add_control(spool::RecordType type, const void* body, size_t bytes, uint64_t ticks,
-                            uint8_t flags) {
-  const size_t whole = sizeof(spool::RecordHeader) + bytes;
+                            uint8_t flags, std::string_view text) {
+  const size_t whole = sizeof(spool::RecordHeader) + bytes + spool::padded(text.size());
   if (control_bytes_ + whole > kControlBytes && !write_control()) return;
-  const spool::RecordHeader head{static_cast<uint16_t>(whole / 8), 0, type, flags, 0, ticks};
-  memcpy(control_ + control_bytes_, &head, sizeof(head));
-  if (bytes > 0) memcpy(control_ + control_bytes_ + sizeof(head), body, bytes);
+  const spool::RecordHeader head{
+      static_cast<uint16_t>(whole / 8), static_cast<uint16_t>(text.size()), type, flags, 0, ticks};
+  char* out = control_ + control_bytes_;
+  memset(out, 0, whole);
+  memcpy(out, &head, sizeof(head));
+  if (bytes > 0) memcpy(out + sizeof(head), body, bytes);
+  if (!text.empty()) memcpy(out + sizeof(head) + bytes, text.data(), text.size());
   control_bytes_ += whole;
 }
 
@@ -130,23 +158,27 @@ void SpoolFile::add_anchor() {
 }
 
 void SpoolFile::add_trailer() {
-  add_control(spool::RecordType::trailer, nullptr, 0, 0, was_stuck_ ? spool::kFileWasFull : 0);
+  add_control(spool::RecordType::trailer, nullptr, 0, 0,
+              static_cast<uint8_t>((was_stuck_ ? spool::kFileWasFull : 0) |
+                                   (limit_reached_ ? spool::kLimitReached : 0)));
 }
 
 bool SpoolFile::write_control() {
   if (control_bytes_ == 0) return true;
-  if (!write_chunk({}, control_, control_bytes_, nullptr, 0)) return false;
+  if (!append({}, control_, control_bytes_, nullptr, 0)) return false;
   control_bytes_ = 0;
   return true;
 }
 
 void SpoolFile::close() {
-  if (still_ours()) ::close(fd_);
-  fd_ = -1;
+  if (!still_ours()) return;
+  if (end_ == 0) ::unlink(path_);
+  abandon();
 }
 
 void SpoolFile::abandon() {
-  close();
+  if (still_ours()) ::close(fd_);
+  fd_ = -1;
 }
 
 }  // namespace preserve::collector

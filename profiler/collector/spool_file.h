@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// The collector's end of a spool file: header once, then chunks straight from the rings. Used by
-// the writer thread only. A chunk is in the file whole or not at all: when one does not fit (disk
-// full, file size limit) the file is cut back to its last whole chunk and the caller may try again.
+// The collector's end of a spool file: header once, then chunks straight from the rings. Created on
+// a thread of the program, written by the writer thread alone: a write beyond RLIMIT_FSIZE raises
+// SIGXFSZ on the thread that makes it, and only the writer has all signals blocked. A chunk is in
+// the file whole or not at all: when one does not fit (disk full, file size limit) the file is cut
+// back to its last whole chunk and the caller may try again.
 #pragma once
 
+#include <limits.h>
 #include <sys/types.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
+#include "profiler/collector/process_facts.h"
 #include "profiler/spool.h"
 
 struct iovec;
@@ -17,8 +22,11 @@ namespace preserve::collector {
 
 class SpoolFile {
  public:
-  // Creates <folder>/<host>-<pid>-<n>.spool with the first n that is free, and writes the header.
-  bool open(const char* folder, uint32_t flush_ms);
+  // Creates <folder>/<host>-<pid>-<n>.spool with the first n that is free; it has this name as soon
+  // as it has a header. Chunks of records that would make it longer than `limit` bytes are refused.
+  bool create(const char* folder, uint32_t flush_ms, int64_t limit);
+  // Once, before everything else; false: try again later.
+  bool write_header();
   struct Thread {
     uint32_t tid = 0;  // 0: what belongs to the process
     uint32_t ordinal = 0;
@@ -30,22 +38,29 @@ class SpoolFile {
   bool stuck() const { return stuck_; }
   // Anchors, statistics and the trailer gather here until write_control().
   void add_control(spool::RecordType type, const void* body, size_t bytes, uint64_t ticks = 0,
-                   uint8_t flags = 0);
+                   uint8_t flags = 0, std::string_view text = {});
   void add_anchor();
   void add_trailer();
   bool write_control();
-  void close();
+  void close();  // a file without a header, which nobody could read, is removed
   // In a forked child: the file is the parent's.
   void abandon();
 
  private:
   bool still_ours();
   bool write_all(const iovec* parts, int count);
+  bool append(Thread thread, const char* first, size_t first_bytes, const char* second,
+              size_t second_bytes);
 
   static constexpr size_t kControlBytes = 64 << 10;
   int fd_ = -1;
-  bool stuck_ = false, was_stuck_ = false;
-  off_t end_ = 0;  // of the last whole chunk
+  bool stuck_ = false, was_stuck_ = false, limit_reached_ = false;
+  off_t end_ = 0;  // of the last whole chunk; 0: no header yet
+  off_t limit_ = 0;
+  spool::FileHeader header_{};
+  ProcessFacts facts_{};
+  char path_[PATH_MAX] = {};  // while it has no header
+  size_t name_bytes_ = 0;     // of path_: its name afterwards
   dev_t device_ = 0;
   ino_t inode_ = 0;
   size_t control_bytes_ = 0;

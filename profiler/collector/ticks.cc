@@ -2,6 +2,7 @@
 #include "profiler/collector/ticks.h"
 
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -13,6 +14,7 @@
 namespace preserve::collector {
 
 bool ticks_are_tsc = false;
+bool tsc_is_an_error = false;
 
 namespace {
 
@@ -25,6 +27,12 @@ bool processor_promises_invariant_tsc() {
 #else
   return false;
 #endif
+}
+
+// A program may have made it one with prctl(PR_SET_TSC).
+bool reading_tsc_is_an_error() {
+  int mode = PR_TSC_ENABLE;
+  return ::prctl(PR_GET_TSC, &mode) == 0 && mode != PR_TSC_ENABLE;
 }
 
 // A kernel that found the counters of the sockets apart has switched to another clock source.
@@ -42,20 +50,21 @@ bool kernel_trusts_tsc() {
 }  // namespace
 
 void choose_clock() {
-  ticks_are_tsc = processor_promises_invariant_tsc() && kernel_trusts_tsc();
+  tsc_is_an_error = reading_tsc_is_an_error();
+  ticks_are_tsc = !tsc_is_an_error && processor_promises_invariant_tsc() && kernel_trusts_tsc();
 }
 
 Anchor take_anchor() {
   Anchor best;
   if (!ticks_are_tsc) {
-    best.ns = monotonic_ns();
+    best.ns = safe_monotonic_ns();
     best.ticks = static_cast<uint64_t>(best.ns);
     return best;
   }
   uint64_t narrowest = UINT64_MAX;
   for (int i = 0; i < kAnchorTries; ++i) {
     const uint64_t before = ticks_now();
-    const int64_t ns = monotonic_ns();
+    const int64_t ns = safe_monotonic_ns();
     const uint64_t after = ticks_now();
     if (after - before >= narrowest) continue;
     narrowest = after - before;

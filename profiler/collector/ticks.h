@@ -4,6 +4,9 @@
 // CLOCK_MONOTONIC. The converter turns ticks into ns with the anchors taken here.
 #pragma once
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <cstdint>
 
 #if defined(__x86_64__)
@@ -15,12 +18,22 @@
 namespace preserve::collector {
 
 extern bool ticks_are_tsc;  // set once, before the first record
+extern bool
+    tsc_is_an_error;  // where reading it ends the program; the C library's clock reads it too
+
+// CLOCK_MONOTONIC on a thread of the program.
+inline int64_t safe_monotonic_ns() {
+  if (__builtin_expect(!tsc_is_an_error, 1)) return monotonic_ns();
+  timespec now{};
+  ::syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
+}
 
 inline uint64_t ticks_now() {
 #if defined(__x86_64__)
   if (__builtin_expect(ticks_are_tsc, 1)) return __rdtsc();
 #endif
-  return static_cast<uint64_t>(monotonic_ns());
+  return static_cast<uint64_t>(safe_monotonic_ns());
 }
 
 void choose_clock();

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "common/error.h"
+#include "common/text.h"
 #include "profiler/convert/host_device.h"
 #include "profiler/convert/process_converter.h"
 
@@ -60,6 +61,7 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
   ConvertSummary summary;
   std::vector<SpoolFileReader> readers;
   std::vector<std::unique_ptr<ProcessImage>> images;
+  std::map<std::string, uint64_t> undescribed;
   double total = 0, done = 0;
   int64_t unreadable = 0;
   for (const std::filesystem::path& file : files) {
@@ -72,9 +74,17 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
       continue;
     }
     images.push_back(std::make_unique<ProcessImage>(readers.back()));
+    for (const auto& [name, calls] : images.back()->undescribed) undescribed[name] += calls;
     for (const auto& [thread, chunks] : images.back()->threads) {
       for (const std::string_view chunk : chunks) total += static_cast<double>(chunk.size());
     }
+  }
+  if (!undescribed.empty()) {
+    std::string list;
+    for (const auto& [name, calls] : undescribed) {
+      list += fmt::format("{}{} {}", list.empty() ? "" : ", ", printable(name), calls);
+    }
+    summary.warnings.push_back("MPI calls that are only counted, not recorded: " + list);
   }
   settle_ranks(images, summary.warnings);
   if (unreadable > 0) {

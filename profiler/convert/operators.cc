@@ -17,9 +17,9 @@ uint64_t mix(uint64_t seed, uint64_t value) {  // splitmix64
 
 OperatorRules::OperatorRules(const Timeline& timeline, Names& names)
     : timeline_(timeline), names_(names) {
-  for (int i = 0; i < spool::kMpiFunctionCount; ++i) {
+  for (int i = 0; i < mpi::kFunctionCount; ++i) {
     if (timeline.calls().empty()) break;
-    function_names_[i] = names.id(spool::kMpiFunctions[i].name);
+    function_names_[i] = names.id(mpi::kFunctions[i].name);
   }
   timeline.for_each_segment([this](const Segment& segment) {
     const bool judged = !segment.is_call && (segment.range == kNoRange
@@ -73,7 +73,7 @@ uint32_t OperatorRules::name_after(const Boundary& boundary) {
   std::string name = "after ";
   if (boundary.kind == BoundaryKind::call_end) {
     const spool::MpiBody& body = timeline_.calls()[boundary.index].body;
-    name += spool::kMpiFunctions[body.function].name;
+    name += mpi::kFunctions[body.function].name;
     if (body.bytes >= 0) name += fmt::format(" {} B", body.bytes);
   } else {
     name += names_.text(timeline_.ranges()[boundary.index].name);
@@ -87,10 +87,10 @@ std::optional<Operator> OperatorRules::classify(const Segment& segment) {
   const TimelineRange* range = segment.range == kNoRange ? nullptr : &ranges[segment.range];
   if (segment.is_call) {
     const spool::MpiBody& body = timeline_.calls()[segment.left.index].body;
-    const spool::MpiKind kind = spool::kMpiFunctions[body.function].kind;
+    const mpi::Kind kind = mpi::kFunctions[body.function].kind;
     const bool issued = (timeline_.calls()[segment.left.index].flags & spool::kNonBlocking) != 0;
-    const OpKind op = issued || kind == spool::MpiKind::other ? OpKind::other
-                      : kind == spool::MpiKind::p2p           ? OpKind::p2p
+    const OpKind op = issued || kind == mpi::Kind::other ? OpKind::other
+                      : kind == mpi::Kind::p2p           ? OpKind::p2p
                                                               : OpKind::collective;
     const bool alone = op != OpKind::other && range != nullptr && range->leaf && range->calls == 1;
     return Operator{op, alone ? range->name : function_names_[body.function]};

@@ -54,7 +54,7 @@ class OperatorRules {
   Names& names_;
   std::unordered_map<uint64_t, Weight> places_;
   std::unordered_map<uint64_t, uint32_t> names_after_;  // boundary key -> StringId value
-  uint32_t function_names_[spool::kMpiFunctionCount] = {};
+  uint32_t function_names_[mpi::kFunctionCount] = {};
 };
 
 }  // namespace preserve

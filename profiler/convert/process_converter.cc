@@ -188,7 +188,7 @@ void ProcessConverter::add_operators(StreamId stream_id, const Timeline& timelin
 }
 
 void ProcessConverter::add_collective(OpId op, const TimelineCall& call) {
-  const spool::MpiFunctionInfo& function = spool::kMpiFunctions[call.body.function];
+  const mpi::FunctionInfo& function = mpi::kFunctions[call.body.function];
   CollectiveRow row;
   row.op = op;
   row.function = function.operation;
@@ -300,11 +300,11 @@ void ProcessConverter::add_background() {
   const auto issued_count = static_cast<int64_t>(issued_.size());
   int64_t matched = 0;
   for (const TimelineCall& call : finished_) {
-    const spool::MpiFunctionInfo& function = spool::kMpiFunctions[call.body.function];
+    const mpi::FunctionInfo& function = mpi::kFunctions[call.body.function];
     const auto issued = issued_.find({call.body.tid, call.start_ns});
     OpRow row;
     row.stream = async_stream(call.body.tid);
-    row.kind = function.kind == spool::MpiKind::collective ? OpKind::collective : OpKind::p2p;
+    row.kind = function.kind == mpi::Kind::collective ? OpKind::collective : OpKind::p2p;
     row.name = StringId{names_.id(function.name)};
     row.start_ns = call.start_ns;
     row.end_ns = call.end_ns;

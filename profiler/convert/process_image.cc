@@ -79,6 +79,12 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
       } else if (record.head.type == RecordType::trailer) {
         complete = true;
         file_was_full = (record.head.flags & spool::kFileWasFull) != 0;
+      } else if (record.head.type == RecordType::undescribed) {
+        DefinitionBody calls{};
+        std::string_view function, blob;
+        if (record.definition(&calls, &function, &blob)) {
+          undescribed[std::string(function)] = calls.id;
+        }
       } else if (is_definition(record.head.type)) {
         read_definition(record, false);
       } else if (cuda::is_cuda_record(static_cast<uint8_t>(record.head.type))) {

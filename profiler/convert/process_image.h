@@ -49,6 +49,7 @@ class ProcessImage {
   bool file_was_full = false;
   TickClock clock;
   LossCount nvtx, mpi;
+  std::map<std::string, uint64_t> undescribed;  // calls of MPI functions that are not recorded
   LossCount cuda_calls;  // records of launches, graph nodes and collectives
   cuda::RunReader cuda;  // has the activities; the threads add their launches
 

@@ -2,6 +2,7 @@
 #include "profiler/convert/spool_folder.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -40,6 +41,9 @@ SpoolFolder SpoolFolder::temporary(const fs::path& output) {
         "that can be written",
         place.string(), std::strerror(errno));
   }
+  // A server that is started as root and becomes another user records too: it may add files, not list
+  // those of others.
+  if (::geteuid() == 0) (void)::chmod(pattern.c_str(), 01733);
   return {pattern, true};
 }
 

@@ -126,7 +126,7 @@ void ThreadReader::read_mpi(const SpoolRecord& record, int64_t ns) {
   const bool read = record.mpi(&call.body, &call.dtype);
   const std::optional<int64_t> end_ns =
       read ? image_.clock.ns(call.body.end_ticks) : std::optional<int64_t>();
-  if (!end_ns || *end_ns < ns || call.body.function >= spool::kMpiFunctionCount) {
+  if (!end_ns || *end_ns < ns || call.body.function >= mpi::kFunctionCount) {
     ++image_.mpi.damaged;
     return;
   }

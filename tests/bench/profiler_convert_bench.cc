@@ -43,7 +43,7 @@ void write_decoder_spool(const std::filesystem::path& path) {
       spool.push(names[i], ns += 50);
       spool.pop(ns += 20'000);
       if (i % 5 == 2 || i % 5 == 4) {
-        spool.call(preserve::spool::kAllreduce, 8192, ns + 100, ns + 15'000);
+        spool.call(preserve::mpi::kAllreduce, 8192, ns + 100, ns + 15'000);
         ns += 15'000;
       }
     }

@@ -64,7 +64,7 @@ void SpoolWriter::mark(const std::string& name, int64_t ns) {
   ++events_;
 }
 
-void SpoolWriter::call(MpiFunction function, int64_t bytes, int64_t start_ns, int64_t end_ns,
+void SpoolWriter::call(mpi::Function function, int64_t bytes, int64_t start_ns, int64_t end_ns,
                        uint8_t flags) {
   MpiBody body{};
   body.end_ticks = static_cast<uint64_t>(end_ns);

@@ -24,7 +24,7 @@ class SpoolWriter {
   void push(const std::string& name, int64_t ns, uint16_t domain = 0);
   void pop(int64_t ns, uint16_t domain = 0);
   void mark(const std::string& name, int64_t ns);
-  void call(spool::MpiFunction function, int64_t bytes, int64_t start_ns, int64_t end_ns,
+  void call(mpi::Function function, int64_t bytes, int64_t start_ns, int64_t end_ns,
             uint8_t flags = 0);
   void domain(uint16_t number, const std::string& name);
   uint64_t heap(const std::string& name, int64_t ns);

@@ -241,9 +241,6 @@ size_t ActivityDecoder::kernel(const void* record, char* out) {
   body.block[0] = static_cast<uint32_t>(from.blockX);
   body.block[1] = static_cast<uint32_t>(from.blockY);
   body.block[2] = static_cast<uint32_t>(from.blockZ);
-  body.static_shared_bytes = static_cast<uint32_t>(from.staticSharedMemory);
-  body.dynamic_shared_bytes = static_cast<uint32_t>(from.dynamicSharedMemory);
-  body.registers = from.registersPerThread;
   body.generation = generation_.kernel;
   if (generation_.kernel >= 10 && as<CUpti_ActivityKernel10>(record).isDeviceLaunched != 0) {
     body.flags = kDeviceLaunched;
@@ -318,11 +315,8 @@ size_t ActivityDecoder::memory(const void* record, char* out) {
 
 size_t ActivityDecoder::pool(const void* record, char* out) {
   const auto& from = as<CUpti_ActivityMemoryPool>(record);
-  const PoolBody body{static_cast<int64_t>(from.timestamp),
-                      from.address,
-                      static_cast<int64_t>(from.size),
-                      static_cast<int64_t>(from.releaseThreshold),
-                      from.deviceId,
+  const PoolBody body{static_cast<int64_t>(from.timestamp), from.address,
+                      static_cast<int64_t>(from.size), from.deviceId,
                       static_cast<uint32_t>(from.memoryPoolOperationType)};
   return finish(out, out, RecordType::pool, body);
 }
@@ -364,7 +358,7 @@ size_t ActivityDecoder::device(const void* record, char* out) {
 
 size_t ActivityDecoder::context(const void* record, char* out) {
   const auto& from = as<CUpti_ActivityContext>(record);
-  const ContextBody body{from.contextId, from.deviceId, from.nullStreamId, 0};
+  const ContextBody body{from.contextId, from.deviceId};
   return finish(out, out, RecordType::context, body);
 }
 

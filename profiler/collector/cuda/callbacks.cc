@@ -2,6 +2,7 @@
 #include "profiler/collector/cuda/callbacks.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <string_view>
 
@@ -23,7 +24,6 @@ struct DescribedLaunch {
   LaunchBody body;
   char parameters[kMaxParameterBytes];
 };
-static_assert(sizeof(DescribedLaunch) <= sizeof(collector::ThreadLog::pending));
 
 namespace {
 
@@ -32,11 +32,17 @@ bool record(const DescribedLaunch& launch) {
                           launch.body.parameter_bytes);
 }
 
+// What this thread launches, which may turn out to be captured. nullptr: no memory.
+DescribedLaunch* described(collector::ThreadLog& log) {
+  if (log.extension == nullptr) log.extension = collector::map_memory(sizeof(DescribedLaunch));
+  return static_cast<DescribedLaunch*>(log.extension);
+}
+
 // The call of this thread that is in progress.
 struct OpenCall {
   uint32_t outer_correlation;  // of the runtime call around it
   bool open;
-  bool recorded;  // else: described in ThreadLog::pending
+  bool recorded;  // else: in described()
   bool busy;      // inside our own callback: CUDA calls of ours are not the program's
   bool instantiates;
 };
@@ -57,7 +63,7 @@ bool describes_node(CallKind kind) {
          kind == CallKind::node_set_exec;
 }
 
-// The old and the new version of the call differ behind the fields that are read.
+// The old and the new version of the call differ after the fields that are read.
 const CUDA_KERNEL_NODE_PARAMS* node_parameters(CallKind kind, const void* call) {
   switch (kind) {
     case CallKind::node_add:
@@ -204,7 +210,8 @@ void Callbacks::on_driver(uint32_t cbid, const CUpti_CallbackData& data) {
   }
   collector::ThreadLog* log = collector::this_thread(collector::kCuda);
   if (log == nullptr) return;
-  auto* launch = reinterpret_cast<DescribedLaunch*>(log->pending);
+  DescribedLaunch* launch = described(*log);
+  if (launch == nullptr) return;
   open_call.busy = true;
   describe(kind, data, *launch);
   open_call.busy = false;
@@ -220,7 +227,18 @@ void Callbacks::fill_kernel(CallKind kind, const CUpti_CallbackData& data,
     out.block[0] = from.blockDimX, out.block[1] = from.blockDimY, out.block[2] = from.blockDimZ;
   };
   if (kind == CallKind::launch_kernel || kind == CallKind::launch_cooperative) {
+    using Plain = cuLaunchKernel_params;
+    using Cooperative = cuLaunchCooperativeKernel_params;
     // The cooperative launch has the same arguments without `extra`.
+    static_assert(offsetof(Plain, f) == offsetof(Cooperative, f) &&
+                  offsetof(Plain, gridDimX) == offsetof(Cooperative, gridDimX) &&
+                  offsetof(Plain, gridDimY) == offsetof(Cooperative, gridDimY) &&
+                  offsetof(Plain, gridDimZ) == offsetof(Cooperative, gridDimZ) &&
+                  offsetof(Plain, blockDimX) == offsetof(Cooperative, blockDimX) &&
+                  offsetof(Plain, blockDimY) == offsetof(Cooperative, blockDimY) &&
+                  offsetof(Plain, blockDimZ) == offsetof(Cooperative, blockDimZ) &&
+                  offsetof(Plain, hStream) == offsetof(Cooperative, hStream) &&
+                  offsetof(Plain, kernelParams) == offsetof(Cooperative, kernelParams));
     const auto& call = *static_cast<const cuLaunchCooperativeKernel_params*>(data.functionParams);
     take(call);
     out.function = call.f;
@@ -349,7 +367,7 @@ void Callbacks::record_tensor_map(const CUpti_CallbackData& data) {
 
 void Callbacks::record_node(NodeEvent event, const CUpti_GraphData& graph) {
   if (api_.graph_node_id == nullptr) return;
-  // The nodes of an executable graph are created too, besides being cloned, and only cloning says
+  // The nodes of an executable graph are created too, as well as cloned, and only cloning says
   // of which node (NVIDIA's sample cuda_graphs_trace passes over them as well).
   if (event == NodeEvent::created && open_call.instantiates) return;
   NodeBody body{};
@@ -368,7 +386,7 @@ void Callbacks::record_node(NodeEvent event, const CUpti_GraphData& graph) {
     // While nothing is recorded a launch counts only now that it turns out to be captured.
     collector::ThreadLog* log = collector::this_thread(collector::kCuda);
     if (!open_call.recorded && log != nullptr) {
-      open_call.recorded = record(*reinterpret_cast<const DescribedLaunch*>(log->pending));
+      open_call.recorded = record(*described(*log));
     }
     body.in_launch = open_call.recorded;
   }

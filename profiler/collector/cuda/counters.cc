@@ -41,7 +41,9 @@ CUstream stream_of(CallKind kind, const void* call) {
       const auto* config = static_cast<const cuLaunchKernelEx_params*>(call)->config;
       return config == nullptr ? nullptr : config->hStream;
     }
-    default:  // the cooperative launch has the same arguments
+    default:
+      static_assert(offsetof(cuLaunchKernel_params, hStream) ==
+                    offsetof(cuLaunchCooperativeKernel_params, hStream));
       return static_cast<const cuLaunchKernel_params*>(call)->hStream;
   }
 }

@@ -10,7 +10,7 @@
 //
 // before() and after() are called by CUPTI on the program's threads; the rest as Session says.
 // Memory: kContexts times two images of at most kImageBytes. Errors mean fewer counters; the first
-// refusal by a device is told through `complain` and ends the measuring.
+// refusal by a device is reported through `complain` and ends the measuring.
 #pragma once
 
 #include <pthread.h>

@@ -70,7 +70,7 @@ struct CuptiApi {
   bool reads_counters() const;
 
   // First of all the copy that the process already has; then PRESERVE_CUPTI, the folder of this
-  // library, PyTorch's wheels beside a loaded libtorch, the toolkit, the system's search path.
+  // library, PyTorch's wheels next to a loaded libtorch, the toolkit, the system's search path.
   // False with the reason in `why` (at least 256 bytes).
   bool load(char* why, size_t why_bytes);
   const char* text(CUptiResult result) const;

@@ -13,7 +13,7 @@ namespace {
 
 constexpr uint32_t kMostUsed = Functions::kFunctions * 3 / 4;
 
-// The layout as `ask(index, offset, bytes)` tells it; what it answered first.
+// The layout as `ask(index, offset, bytes)` reports it; what it answered first.
 template <typename Ask>
 CUresult read_layout(Ask ask, KernelFunction& function) {
   function.parameters = kUnknownLayout;
@@ -139,7 +139,8 @@ const KernelFunction* Functions::add(const CuptiApi& api, const void* handle, co
 KernelFunction* Functions::put(const void* handle, const char* name, const KernelFunction& asked,
                                uint32_t epoch) {
   const uint32_t count = asked.parameters == kUnknownLayout ? 0 : asked.parameters;
-  const FunctionBody body{collector::next_id(), asked.parameters, 0};
+  const FunctionBody body{last_id_.fetch_add(1, std::memory_order_relaxed) + 1, asked.parameters,
+                          0};
   if (used_.load(std::memory_order_relaxed) >= kMostUsed ||
       !record_on_thread(RecordType::function, body, name == nullptr ? "" : name, asked.layout,
                         count * sizeof(ParameterLayout))) {

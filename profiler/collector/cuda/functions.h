@@ -46,6 +46,7 @@ class Functions {
   std::atomic<uint32_t> epoch_{1};
   pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
   std::atomic<uint32_t> used_{0};
+  std::atomic<uint64_t> last_id_{0};
 };
 
 }  // namespace preserve::cuda

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cstring>
 
@@ -116,7 +117,7 @@ void Session::tick() {
 }
 
 // CUPTI's own periodic flush returns full buffers only; this returns every finished one. Not while
-// the recording ends: behind stop() CUPTI may be gone. Of CUPTI's callbacks only those of API calls
+// the recording ends: after stop() CUPTI may be gone. Of CUPTI's callbacks only those of API calls
 // may do it: what a context has recorded is fetched as the call begins that ends it.
 void Session::flush() {
   if (counters_.wanted() || !lock_in_time(flush_mutex_)) return;
@@ -146,7 +147,7 @@ void Session::stop() {
   if (switching_ended) pthread_mutex_unlock(&recording_mutex_);
   if (!runs) return;
   if (options_.hardware_trace && !hardware_trace_asked_.load(std::memory_order_relaxed)) {
-    note("no hardware trace: the driver was never said to be ready", CUPTI_ERROR_NOT_READY);
+    note("no hardware trace: the driver never reported that it is ready", CUPTI_ERROR_NOT_READY);
   }
   counters_.stop();
   if (lock_in_time(flush_mutex_)) {
@@ -164,34 +165,33 @@ void Session::stop() {
 // where it was started. Others that open meanwhile change nothing.
 void Session::on_range(const collector::RangeEvent& event) {
   using Event = collector::RangeEvent;
-  static __thread char here __attribute__((tls_model("initial-exec")));
-  const void* owner = range_owner_.load(std::memory_order_acquire);
-  if (owner == &here && (event.kind == Event::push || event.kind == Event::pop)) {
+  static __thread uint32_t thread __attribute__((tls_model("initial-exec"))) = 0;
+  if (thread == 0) thread = static_cast<uint32_t>(::gettid());
+  if ((event.kind == Event::push || event.kind == Event::pop) && range_owner_.is_thread(thread)) {
     if (event.kind == Event::push) {
       ++range_depth_;
     } else if (--range_depth_ == 0) {
       set_recording(false);
-      range_owner_.store(nullptr, std::memory_order_release);
+      range_owner_.release();
     }
     return;
   }
   if (event.kind == Event::end) {
-    uint64_t id = event.id;
-    if (owner != &started_range_ || !started_range_.compare_exchange_strong(id, 0)) return;
+    if (!range_owner_.end_started(event.id)) return;
     set_recording(false);
-    range_owner_.store(nullptr, std::memory_order_release);
+    range_owner_.release();
     return;
   }
   if (event.kind == Event::pop || !options_.range.watches_ranges() ||
       !options_.range.watches(event.name) || !options_.range.records(ranges_seen_.fetch_add(1))) {
     return;
   }
-  const void* nobody = nullptr;
-  const void* mine = event.kind == Event::start ? static_cast<const void*>(&started_range_) : &here;
-  if (!range_owner_.compare_exchange_strong(nobody, mine)) return;
-  range_depth_ = 1;
   // Its end may come on another thread only after its start has returned.
-  if (event.kind == Event::start) started_range_.store(event.id, std::memory_order_release);
+  if (event.kind == Event::start ? !range_owner_.take_started(event.id)
+                                 : !range_owner_.take_thread(thread)) {
+    return;
+  }
+  range_depth_ = 1;
   set_recording(true);
 }
 
@@ -223,7 +223,7 @@ void Session::on_callback(void* self, CUpti_CallbackDomain domain, CUpti_Callbac
         if (call.callbackSite == CUPTI_API_ENTER) session->flush();
         return;
       }
-      // What is measured is recorded first, and its counters behind it.
+      // What is measured is recorded first, and its counters after it.
       session->callbacks_.on_driver(cbid, call);
       if (call.callbackSite == CUPTI_API_ENTER) session->counters_.before(kind, call);
       return;
@@ -321,7 +321,7 @@ bool Session::degrade(const char* what, CUptiResult result) {
   return false;
 }
 
-// Something is not as asked for, and why.
+// Something differs from what was asked for, with the reason.
 void Session::note(const char* what, CUptiResult result) {
   if (notes_.fetch_add(1, std::memory_order_relaxed) >= kMaxNotes) return;
   char text[200];
@@ -339,19 +339,19 @@ void Session::enter(State state, CUptiResult result, const char* why) {
 // only CUPTI itself knows.
 int64_t Session::cupti_clock() const {
   uint64_t time = 0;
-  const bool told = clock_ == ActivityClock::realtime && api_.get_timestamp != nullptr &&
-                    api_.get_timestamp(&time) == CUPTI_SUCCESS && time != 0;
-  return told ? static_cast<int64_t>(time) : read_clock(CLOCK_REALTIME);
+  const bool known = clock_ == ActivityClock::realtime && api_.get_timestamp != nullptr &&
+                     api_.get_timestamp(&time) == CUPTI_SUCCESS && time != 0;
+  return known ? static_cast<int64_t>(time) : read_clock(CLOCK_REALTIME);
 }
 
 // One moment on all clocks; of many tries the one with the least time in between.
 void Session::record_clock() {
-  ClockBody best{0, 0, 0, INT64_MAX, clock_, version_};
+  ClockBody best{0, 0, INT64_MAX, clock_, version_};
   for (int i = 0; i < kClockTries; ++i) {
     const int64_t before = read_clock(CLOCK_MONOTONIC);
-    const int64_t realtime = cupti_clock(), tai = read_clock(CLOCK_TAI);
+    const int64_t realtime = cupti_clock();
     const int64_t gap = read_clock(CLOCK_MONOTONIC) - before;
-    if (gap < best.gap_ns) best = {before + gap / 2, realtime, tai, gap, clock_, version_};
+    if (gap < best.gap_ns) best = {before + gap / 2, realtime, gap, clock_, version_};
   }
   record_on_thread(RecordType::clock, best);
 }

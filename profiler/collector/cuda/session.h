@@ -45,7 +45,7 @@ struct SessionOptions {
   bool whole_graphs = false;              // one record per graph launch instead of one per node
   bool hardware_trace = false;            // Blackwell and newer
   uint32_t counters = 0;                  // CounterGroup
-  Counters::Complain complain = nullptr;  // told why there are no counters
+  Counters::Complain complain = nullptr;  // gets the reason why there are no counters
   size_t buffers = 64, buffer_bytes = size_t{2} << 20, ready_buffers = 4;
   uint32_t flush_ms = 200;
   CaptureRange range{};
@@ -118,10 +118,8 @@ class Session {
   std::atomic<uint32_t> notes_{0};
   std::atomic<bool> hardware_trace_asked_{false};
   std::atomic<uint64_t> ranges_seen_{0};
-  // What the open watched range is of: a thread (push and pop), or started_range_.
-  std::atomic<const void*> range_owner_{nullptr};
-  uint32_t range_depth_ = 0;  // of that thread
-  std::atomic<uint64_t> started_range_{0};
+  CaptureOwner range_owner_;
+  uint32_t range_depth_ = 0;       // of the thread that owns it
   uint64_t unknown_reported_ = 0;  // writer thread
 };
 

@@ -11,7 +11,7 @@ namespace {
 
 constexpr char kSubscriberName[] = "preserve";
 
-// From the start to the end. Devices and contexts are told of once, as they come to be; parameters
+// From the start to the end. Devices and contexts are reported once, when they appear; parameters
 // point into allocations of long ago.
 constexpr ActivityKind kLastingKinds[] = {{CUPTI_ACTIVITY_KIND_DEVICE, "devices"},
                                           {CUPTI_ACTIVITY_KIND_CONTEXT, "contexts"},
@@ -82,7 +82,7 @@ bool Session::subscribe() {
   return true;
 }
 
-// The second version of the same call is refused too, and says by whom.
+// The second version of the same call is refused too, and names the holder.
 void Session::name_subscriber(char* name, size_t bytes) {
   if (api_.subscribe_v2 == nullptr || version_ >= kCuda132) return;
   CUpti_SubscriberParams params{};

@@ -109,6 +109,37 @@ TEST(MpiRecording, CommunicatorsAreTheSameOnAllRanks) {
             0);
 }
 
+TEST(MpiRecording, CommunicatorsHaveOneNumberHoweverTheyBecomeKnown) {
+  const Recording recording(mpirun(2, {kMpiProgram, "numbers"}));
+  ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  // Three communicators, told apart by what is sent over them.
+  EXPECT_EQ(recording.number("SELECT COUNT(DISTINCT communicator) FROM collective_named WHERE name "
+                             "IN ('MPI_Allreduce', 'MPI_Barrier')"),
+            3);
+  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM (SELECT 1 FROM collective_named WHERE name IN "
+                             "('MPI_Allreduce', 'MPI_Barrier') GROUP BY name, bytes "
+                             "HAVING COUNT(DISTINCT communicator) = 1 AND COUNT(*) = 2)"),
+            3);
+}
+
+TEST(MpiRecording, OfAnIntercommunicatorOnlyWhatIsSignificantIsRead) {
+  const Recording recording(mpirun(3, {kMpiProgram, "intercommunicator"}));
+  ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_EQ(recording.list("SELECT name || ' ' || rank || ' ' || bytes FROM collective_named "
+                           "ORDER BY name, rank"),
+            "MPI_Alltoall 0 8,MPI_Alltoall 1 8,MPI_Alltoall 2 16,"
+            "MPI_Alltoallv 0 8,MPI_Alltoallv 1 8,MPI_Alltoallv 2 16,"
+            "MPI_Bcast 0 16,MPI_Bcast 1 0,MPI_Bcast 2 16,"
+            "MPI_Scatter 0 0,MPI_Scatter 1 0,MPI_Scatter 2 16");
+}
+
+TEST(MpiRecording, CallsThatAreNotRecordedAreCountedByName) {
+  const Recording recording(mpirun(2, {kMpiProgram, "undescribed"}));
+  ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_THAT(recording.run.err, HasSubstr("MPI_Startall 6"));
+  EXPECT_THAT(recording.run.err, HasSubstr("MPI_Neighbor_allgather 2"));
+}
+
 TEST(MpiRecording, ALeafRangeAroundACallNamesIt) {
   const Recording recording(mpirun(2, {kMpiProgram, "annotated"}));
   ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;

@@ -134,7 +134,7 @@ TEST(NvtxRecording, FullRingDropsWholeRangesAndCountsThem) {
   const Recording recording({kNvtxProgram, "flood", "200000"},
                             {"--ring-size", "4KiB", "--flush-period", "1s"});
   ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;
-  // 200000 times two pushes and two pops, one range around, one behind.
+  // 200000 times two pushes and two pops, one range around, one after.
   EXPECT_EQ(recording.number("SELECT count FROM loss WHERE kind = 'received'"), 800'004);
   EXPECT_GT(recording.number("SELECT count FROM loss WHERE kind = 'dropped'"), 0);
   EXPECT_EQ(recording.number(kUnbalanced), 0);

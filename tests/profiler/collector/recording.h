@@ -11,7 +11,7 @@
 
 namespace preserve::test {
 
-// Open MPI refuses to run as root unless told twice.
+// Open MPI refuses to run as root without two settings.
 inline const std::vector<std::string> kAllowRoot{"OMPI_ALLOW_RUN_AS_ROOT=1",
                                                  "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"};
 inline const std::string kProfile = PRESERVE_BIN_DIR "/preserve-profile";

@@ -55,7 +55,7 @@ TEST(Convert, GoldenRecording) {
     spool.push("layers.0.attn", t + 100, 3);
     spool.pop(t + 20'100, 3);
     spool.push("layers.0.allreduce", t + 20'200, 3);
-    spool.call(spool::kAllreduce, 8192, t + 20'300, t + 40'000);
+    spool.call(mpi::kAllreduce, 8192, t + 20'300, t + 40'000);
     spool.pop(t + 40'100, 3);
     spool.push("layers.0.mlp", t + 45'000, 3);  // 4.9 us of its own time before
     spool.pop(t + 80'000, 3);
@@ -290,7 +290,7 @@ TEST(Convert, OneRankIsOneProcess) {
   helper.pop(200);
   helper.finish();
   SpoolWriter worker(folder / "b.spool", {{"env.RANK", "0"}});
-  worker.call(spool::kAllreduce, 8, 100, 200);
+  worker.call(mpi::kAllreduce, 8, 100, 200);
   worker.finish();
   const Converted converted({folder / "a.spool", folder / "b.spool"});
   EXPECT_EQ(converted.number("SELECT COUNT(*) FROM process"), 2);
@@ -325,7 +325,7 @@ RC_GTEST_PROP(Convert, RandomTimelinesKeepTheInvariants, ()) {
         break;
       default: {
         const int64_t end = t + *rc::gen::element<int64_t>(0, 500, 20'000);
-        spool.call(spool::kAllreduce, 64, t, end);
+        spool.call(mpi::kAllreduce, 64, t, end);
         t = end;
       }
     }

@@ -3,7 +3,9 @@
 // in `annotated`. Knows nothing of Preserve.
 #include <mpi.h>
 #include <nvtx3/nvToolsExt.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
@@ -53,7 +55,7 @@ void every_collective() {
   MPI_Exscan(own.data(), all.data(), 1, MPI_INT, MPI_SUM, world);
 }
 
-// With MPI_IN_PLACE the type beside it means nothing and may be MPI_DATATYPE_NULL.
+// With MPI_IN_PLACE the type next to it means nothing and may be MPI_DATATYPE_NULL.
 void in_place() {
   const auto n = static_cast<size_t>(size);
   std::vector<int> ones(n, 1), places(n), all(n, 1);
@@ -158,6 +160,94 @@ void annotated() {
   }
 }
 
+// Two sides, {0, 1} and {2}. Arrays are exactly as long as MPI asks, and what it does not look at
+// is garbage.
+void intercommunicator() {
+  const bool alone = rank == size - 1;
+  MPI_Comm side{}, both{};
+  MPI_Comm_split(MPI_COMM_WORLD, alone ? 1 : 0, rank, &side);
+  MPI_Intercomm_create(side, 0, MPI_COMM_WORLD, alone ? 0 : size - 1, 9, &both);
+  int partners = 0;
+  MPI_Comm_remote_size(both, &partners);
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  auto* pages = static_cast<char*>(
+      mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  mprotect(pages + page, page, PROT_NONE);
+  int* counts = reinterpret_cast<int*>(pages + page) - partners;
+  int places[8], in[16] = {}, out[16] = {};
+  for (int i = 0; i < 8; ++i) places[i] = 2 * i;
+  for (int i = 0; i < partners; ++i) counts[i] = 2;
+  MPI_Alltoall(in, 2, MPI_INT, out, 2, MPI_INT, both);
+  MPI_Alltoallv(in, counts, places, MPI_INT, out, counts, places, MPI_INT, both);
+  const auto garbage = reinterpret_cast<MPI_Datatype>(uintptr_t{0x10});
+  if (alone) {
+    MPI_Scatter(nullptr, 0, garbage, out, 4, MPI_INT, 0, both);
+    MPI_Bcast(out, 4, MPI_INT, 0, both);
+  } else if (rank == 0) {
+    MPI_Scatter(in, 4, MPI_INT, nullptr, 0, garbage, MPI_ROOT, both);
+    MPI_Bcast(in, 4, MPI_INT, MPI_ROOT, both);
+  } else {
+    MPI_Scatter(nullptr, 0, garbage, nullptr, 0, garbage, MPI_PROC_NULL, both);
+    MPI_Bcast(nullptr, 0, MPI_INT, MPI_PROC_NULL, both);
+  }
+  MPI_Comm_free(&both);
+  MPI_Comm_free(&side);
+}
+
+// Communicators that become known to the two ranks in different order, or to one of them more than
+// to the other.
+void numbers() {
+  MPI_Comm copies[2], some{}, inner{}, later{};
+  int value = 1, sum = 0;
+  for (MPI_Comm& copy : copies) {
+    MPI_Request request{};
+    MPI_Comm_idup(MPI_COMM_WORLD, &copy, &request);
+    MPI_Wait(&request, MPI_STATUS_IGNORE);
+  }
+  if (rank == 0) {
+    MPI_Request sent[2];
+    MPI_Isend(&value, 1, MPI_INT, 1, 0, copies[0], &sent[0]);
+    MPI_Isend(&value, 1, MPI_INT, 1, 0, copies[1], &sent[1]);
+    MPI_Waitall(2, sent, MPI_STATUSES_IGNORE);
+  } else {
+    MPI_Recv(&sum, 1, MPI_INT, 0, 0, copies[1], MPI_STATUS_IGNORE);
+    MPI_Recv(&sum, 1, MPI_INT, 0, 0, copies[0], MPI_STATUS_IGNORE);
+  }
+  MPI_Comm_split(MPI_COMM_WORLD, rank == 0 ? 0 : MPI_UNDEFINED, 0, &some);
+  if (rank == 0) MPI_Comm_dup(some, &inner);
+  MPI_Comm_split(MPI_COMM_WORLD, 0, 0, &later);
+  double real = 0, total = 0;
+  MPI_Allreduce(&real, &total, 1, MPI_DOUBLE, MPI_SUM, copies[0]);
+  MPI_Allreduce(&value, &sum, 1, MPI_INT, MPI_SUM, copies[1]);
+  MPI_Barrier(later);
+}
+
+// Calls that are not recorded one by one.
+void undescribed() {
+  int in = 0, out = 1;
+  const int other = size - 1 - rank;
+  MPI_Request pair[2];
+  MPI_Send_init(&out, 1, MPI_INT, other, 1, MPI_COMM_WORLD, &pair[0]);
+  MPI_Recv_init(&in, 1, MPI_INT, other, 1, MPI_COMM_WORLD, &pair[1]);
+  for (int i = 0; i < 3; ++i) {
+    MPI_Startall(2, pair);
+    MPI_Waitall(2, pair, MPI_STATUSES_IGNORE);
+  }
+  MPI_Request_free(&pair[0]);
+  MPI_Request_free(&pair[1]);
+  const int sizes[1] = {size}, periods[1] = {1};
+  MPI_Comm ring{};
+  int near[2];
+  MPI_Cart_create(MPI_COMM_WORLD, 1, sizes, periods, 0, &ring);
+  MPI_Neighbor_allgather(&out, 1, MPI_INT, near, 1, MPI_INT, ring);
+  MPI_Comm_free(&ring);
+}
+
+void five_allreduces() {
+  int value = 1, sum = 0;
+  for (int i = 0; i < 5; ++i) MPI_Allreduce(&value, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -172,6 +262,10 @@ int main(int argc, char** argv) {
   if (std::strcmp(mode, "nonblocking") == 0) non_blocking();
   if (std::strcmp(mode, "communicators") == 0) communicators();
   if (std::strcmp(mode, "annotated") == 0) annotated();
+  if (std::strcmp(mode, "intercommunicator") == 0) intercommunicator();
+  if (std::strcmp(mode, "numbers") == 0) numbers();
+  if (std::strcmp(mode, "undescribed") == 0) undescribed();
+  if (std::strcmp(mode, "five") == 0) five_allreduces();
   MPI_Finalize();
   return 0;
 }

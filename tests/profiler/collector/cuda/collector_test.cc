@@ -11,54 +11,12 @@
 #include <fstream>
 #include <iterator>
 
-#include "db/trace_db.h"
 #include "profiler/capture_range.h"
+#include "tests/profiler/collector/cuda/cuda_recording.h"
 #include "tests/profiler/collector/cuda/kill_log.h"
-#include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
-
-class CudaCollector : public testing::Test {
- protected:
-  struct Recorded {
-    test::Run run;
-    std::string trace;
-    std::vector<std::string> rows(const std::string& sql) const {
-      const TraceDb db = TraceDb::open(trace);
-      std::vector<std::string> out;
-      Query query = db.query(sql);
-      while (query.next()) out.emplace_back(query.text(0));
-      return out;
-    }
-    int64_t number(const std::string& sql) const {
-      return TraceDb::open(trace).query_integer(sql).value_or(-1);
-    }
-    int64_t kernels() const {
-      return number(
-          "SELECT COUNT(*) FROM op JOIN stream ON stream.id = stream_id "
-          "WHERE stream.kind = 'gpu'");
-    }
-  };
-
-  Recorded record(const std::vector<std::string>& scenario,
-                  const std::vector<std::string>& options = {},
-                  std::vector<std::string> environment = {}) {
-    Recorded recorded;
-    recorded.trace = folder_ / "trace.db";
-    std::filesystem::remove(recorded.trace);  // nothing of an earlier run is taken for this one's
-    std::vector<std::string> argv{PRESERVE_BIN_DIR "/preserve-profile", "-f", "-o", recorded.trace};
-    argv.insert(argv.end(), options.begin(), options.end());
-    argv.insert(argv.end(), {"--", PRESERVE_CUDA_PLAYER});
-    argv.insert(argv.end(), scenario.begin(), scenario.end());
-    environment.push_back("PRESERVE_CUPTI=" PRESERVE_FAKE_CUPTI);
-    recorded.run = test::run_program(argv, environment);
-    return recorded;
-  }
-
-  test::TemporaryDirectory folder_;
-};
 
 TEST_F(CudaCollector, EveryKernelWithItsRangeAndCall) {
   const Recorded recorded = record({"steps", "3"});
@@ -74,7 +32,7 @@ TEST_F(CudaCollector, EveryKernelWithItsRangeAndCall) {
   EXPECT_EQ(
       recorded.number("SELECT SUM(count) FROM loss WHERE kind NOT IN ('received', 'written')"), -1);
   EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op WHERE step_id IS NOT NULL"), 6);
-  // A host range is a place in the program, not an operator beside the kernels.
+  // A host range is a place in the program, not an operator next to the kernels.
   EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op"), 6);
 }
 
@@ -202,7 +160,7 @@ TEST_F(CudaCollector, KilledAtAnyMoment) {
 }
 
 // As in a program that does not bring libcupti itself: the collector loads it, so libcupti's exit
-// handlers stand behind those of the program, and the last flush has to come before them.
+// handlers come after those of the program, and the last flush has to come before them.
 TEST_F(CudaCollector, LastFlushComesBeforeTheEndOfLibcupti) {
   const std::string trace = folder_ / "injected.db";
   const test::Run run = test::run_program(
@@ -267,7 +225,7 @@ TEST_F(CudaCollector, HardwareTraceIsAskedForWhenTheDriverIsReady) {
   EXPECT_EQ(recorded.kernels(), 4);
   EXPECT_THAT(recorded.run.err, testing::Not(testing::HasSubstr("hardware trace")));
   EXPECT_THAT(record({"unready", "2"}, {"--cuda-hw-trace"}).run.err,
-              testing::HasSubstr("no hardware trace: the driver was never said to be ready"));
+              testing::HasSubstr("no hardware trace: the driver never reported that it is ready"));
 }
 
 TEST_F(CudaCollector, ForkedChildIsNotRecordedAndLives) {
@@ -340,225 +298,6 @@ TEST_F(CudaCollector, RealLibcuptiWithoutADriver) {
   EXPECT_EQ(run.exit_code, 5) << run.err;
   EXPECT_THAT(run.err, testing::HasSubstr("GPU activity is not recorded: CUPTI refuses to start"));
   EXPECT_THAT(run.err, testing::HasSubstr("999"));
-}
-
-// The fake's n-th kernel of the process reads n * 1000 bytes of DRAM and writes one more; of L2
-// come n * 1000 + 2 and + 3 sectors.
-constexpr const char* kCounted =
-    "SELECT string.value || ' ' || metric || ' ' || CAST(counter.value AS INTEGER) FROM counter "
-    "JOIN op ON op.id = op_id JOIN string ON string.id = op.name_id ORDER BY op.id, metric";
-
-TEST_F(CudaCollector, CountersOfEachKernel) {
-  const Recorded recorded = record({"counted", "2"}, {"--counters", "dram,l2"});
-  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
-  EXPECT_THAT(
-      recorded.rows(kCounted),
-      testing::ElementsAre("gemm_kernel dram_read_bytes 1000", "gemm_kernel dram_write_bytes 1001",
-                           "gemm_kernel l2_read_bytes 32064", "gemm_kernel l2_write_bytes 32096",
-                           "gemm_kernel dram_read_bytes 3000", "gemm_kernel dram_write_bytes 3001",
-                           "gemm_kernel l2_read_bytes 96064", "gemm_kernel l2_write_bytes 96096"));
-  EXPECT_THAT(recorded.rows("SELECT value FROM meta WHERE key = 'counters'"),
-              testing::ElementsAre("dram,l2"));
-  // Communication waits for other ranks, so it is left out, and that is said.
-  EXPECT_THAT(recorded.run.err, testing::HasSubstr("2 launches that communicate"));
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op"), 2);
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op WHERE range_id IS NOT NULL"), 2);
-  EXPECT_EQ(
-      recorded.number("SELECT SUM(count) FROM loss WHERE kind NOT IN ('received', 'written')"), -1);
-  EXPECT_EQ(
-      recorded.number("SELECT SUM(count) FROM loss WHERE source = 'counters' AND kind = 'written'"),
-      2);
-}
-
-TEST_F(CudaCollector, CountersOfOneGroup) {
-  const Recorded recorded = record({"counted", "1"}, {"--counters", "l2"});
-  EXPECT_THAT(recorded.rows(kCounted), testing::ElementsAre("gemm_kernel l2_read_bytes 32000",
-                                                            "gemm_kernel l2_write_bytes 32032"));
-  EXPECT_THAT(recorded.rows("SELECT value FROM meta WHERE key = 'counters'"),
-              testing::ElementsAre("l2"));
-}
-
-TEST_F(CudaCollector, CountersOfTheNodesOfAGraph) {
-  const Recorded recorded = record({"graph", "2"}, {"--counters", "dram"});
-  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
-  EXPECT_THAT(
-      recorded.rows("SELECT range_name.value || ' ' || CAST(counter.value AS INTEGER) FROM counter "
-                    "JOIN op ON op.id = op_id JOIN range ON range.id = op.range_id "
-                    "JOIN string AS range_name ON range_name.id = range.name_id "
-                    "WHERE metric = 'dram_read_bytes' ORDER BY op.id"),
-      testing::ElementsAre("layers.0.mlp 1000", "layers.0.allreduce 2000", "layers.0.mlp 3000",
-                           "layers.0.allreduce 4000"));
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op WHERE graph_node_id IS NOT NULL"), 4);
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 2);
-}
-
-TEST_F(CudaCollector, GraphWithMoreKernelsThanTheImageTakes) {
-  const Recorded recorded = record({"graph", "2"}, {"--counters", "dram"}, {"FAKE_CUPTI=room=1"});
-  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM counter"), 0);
-  EXPECT_EQ(
-      recorded.number("SELECT SUM(count) FROM loss WHERE source = 'counters' AND kind = 'dropped'"),
-      2);
-  EXPECT_EQ(recorded.number(
-                "SELECT SUM(count) FROM loss WHERE source = 'counters' AND kind = 'unmatched'"),
-            2);
-  EXPECT_EQ(
-      recorded.number("SELECT SUM(CASE kind WHEN 'received' THEN count ELSE -count END) FROM loss "
-                      "WHERE source = 'counters'"),
-      0);
-  EXPECT_THAT(recorded.run.err, testing::HasSubstr("as a whole only"));
-}
-
-TEST_F(CudaCollector, CountersOfACaptureRange) {
-  const Recorded recorded =
-      record({"profiler", "3"}, {"--counters", "dram", "--capture-range", "profiler"});
-  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM counter WHERE metric = 'dram_read_bytes'"), 6);
-  EXPECT_EQ(recorded.number("SELECT MIN(value) FROM counter"), 11'000);  // ten kernels before
-  EXPECT_EQ(record({"steps", "10"}, {"--counters", "l2", "--capture-range", "steps:4"})
-                .number("SELECT COUNT(*) FROM counter WHERE metric = 'l2_read_bytes'"),
-            3);
-}
-
-TEST_F(CudaCollector, CountersThatTheDriverForbids) {
-  const Recorded recorded =
-      record({"exit", "2"}, {"--counters", "dram,l2"}, {"FAKE_CUPTI=counters=35"});
-  EXPECT_EQ(recorded.run.exit_code, 7);
-  EXPECT_THAT(recorded.run.err, testing::HasSubstr("counters are not recorded: the driver allows"));
-  EXPECT_THAT(recorded.run.err, testing::HasSubstr("NVreg_RestrictProfilingToAdminUsers=0"));
-  const size_t first = recorded.run.err.find("counters are not recorded");
-  EXPECT_EQ(recorded.run.err.find("counters are not recorded", first + 1), std::string::npos);
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM counter"), 0);
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 2);  // NVTX is still recorded
-  EXPECT_THAT(recorded.rows("SELECT value FROM meta WHERE key LIKE 'cuda_process_%'"),
-              testing::ElementsAre(testing::HasSubstr("administrators")));
-}
-
-TEST_F(CudaCollector, CountersThatFail) {
-  for (const char* failure : {"initialize=999", "counters=999"}) {
-    SCOPED_TRACE(failure);
-    const Recorded recorded =
-        record({"exit", "2"}, {"--counters", "dram"}, {std::string("FAKE_CUPTI=") + failure});
-    EXPECT_EQ(recorded.run.exit_code, 7);
-    EXPECT_THAT(recorded.run.err, testing::HasSubstr("counters are not recorded"));
-    EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM counter"), 0);
-  }
-  for (const char* failure : {"configure=1", "decode=999", "range_bytes=999999999"}) {
-    SCOPED_TRACE(failure);
-    const Recorded recorded =
-        record({"exit", "2"}, {"--counters", "dram"}, {std::string("FAKE_CUPTI=") + failure});
-    EXPECT_EQ(recorded.run.exit_code, 7);
-    EXPECT_EQ(recorded.number(
-                  "SELECT SUM(count) FROM loss WHERE source = 'counters' AND kind = 'unreadable'"),
-              2);
-  }
-}
-
-TEST_F(CudaCollector, ChipsCountWhatTheyCan) {
-  const Recorded none = record({"counted", "1"}, {"--counters", "dram,l2"}, {"FAKE_CHIP=UNKNOWN"});
-  EXPECT_EQ(none.run.exit_code, 0);
-  EXPECT_THAT(none.run.err, testing::HasSubstr("this chip has no such counters (UNKNOWN"));
-  const Recorded shared = record({"counted", "1"}, {"--counters", "dram,l2"}, {"FAKE_CHIP=NODRAM"});
-  EXPECT_THAT(shared.rows("SELECT DISTINCT metric FROM counter ORDER BY 1"),
-              testing::ElementsAre("l2_read_bytes", "l2_write_bytes"));
-  EXPECT_THAT(shared.run.err, testing::HasSubstr("NODRAM has no dram_read_bytes"));
-  const Recorded one_pass =
-      record({"counted", "1"}, {"--counters", "dram,l2"}, {"FAKE_CHIP=TWOPASS"});
-  EXPECT_THAT(one_pass.rows("SELECT DISTINCT metric FROM counter ORDER BY 1"),
-              testing::ElementsAre("dram_read_bytes", "dram_write_bytes", "l2_read_bytes"));
-}
-
-TEST_F(CudaCollector, ThreadsAreCountedOneByOne) {
-  const Recorded recorded = record({"threads"}, {"--counters", "dram"}, {});
-  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
-  EXPECT_EQ(recorded.number("SELECT COUNT(DISTINCT value) FROM counter "
-                            "WHERE metric = 'dram_read_bytes'"),
-            recorded.number("SELECT COUNT(*) FROM op"));
-  EXPECT_EQ(
-      recorded.number("SELECT SUM(CASE kind WHEN 'received' THEN count ELSE -count END) FROM loss "
-                      "WHERE source = 'counters'"),
-      0);
-  // A communication kernel of another thread may run into a measurement, which is then void.
-  EXPECT_GE(recorded.number("SELECT SUM(count) FROM loss WHERE source = 'counters' "
-                            "AND kind = 'received'"),
-            2000);
-}
-
-TEST_F(CudaCollector, CountersAreNotPlannedFrom) {
-  const Recorded recorded = record({"graph", "5"}, {"--counters", "dram,l2"});
-  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
-  EXPECT_THAT(recorded.run.err, testing::HasSubstr("preserve-report"));
-  const test::Run tune = test::run_program(
-      {PRESERVE_BIN_DIR "/preserve-tune", recorded.trace, "--device",
-       PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json", "-o", folder_ / "schedule.json"});
-  EXPECT_EQ(tune.exit_code, 2);
-  EXPECT_THAT(tune.err, testing::HasSubstr("recorded with --counters dram,l2"));
-  EXPECT_FALSE(std::filesystem::exists(folder_ / "schedule.json"));
-  const test::Run report = test::run_program(
-      {PRESERVE_BIN_DIR "/preserve-report", recorded.trace, "-o", folder_ / "report.md"});
-  ASSERT_EQ(report.exit_code, 0) << report.err;
-  std::ifstream in(folder_ / "report.md");
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
-  EXPECT_THAT(text, testing::HasSubstr("| `gemm_kernel` | `layers.*.mlp` | 5 |"));
-  EXPECT_THAT(text, testing::HasSubstr("no time here is the program's"));
-  for (const char* name : {"report.json", "report.html"}) {  // json: checked against its schema
-    const test::Run other = test::run_program(
-        {PRESERVE_BIN_DIR "/preserve-report", recorded.trace, "-o", folder_ / name});
-    EXPECT_EQ(other.exit_code, 0) << other.err;
-  }
-}
-
-TEST_F(CudaCollector, CountersJoinARecordingOfTimes) {
-  ASSERT_EQ(record({"graph", "5"}, {"--counters", "dram,l2"}).run.exit_code, 0);
-  std::filesystem::rename(folder_ / "trace.db", folder_ / "counters.db");
-  Recorded recorded = record({"graph", "7"});
-  ASSERT_EQ(recorded.run.exit_code, 0);
-  const auto join = [&](const char* trace, const char* counters) {
-    return test::run_program({PRESERVE_BIN_DIR "/preserve-profile", "-f", "--add-counters",
-                              folder_ / trace, folder_ / counters, "-o", folder_ / "both.db"});
-  };
-  const test::Run run = join("trace.db", "counters.db");
-  ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.err, testing::HasSubstr("14 of 14 GPU operators"));
-  const std::vector<std::string> ops =
-      recorded.rows("SELECT id || ' ' || start_ns || ' ' || end_ns FROM op ORDER BY id");
-  recorded.trace = folder_ / "both.db";
-  EXPECT_EQ(recorded.rows("SELECT id || ' ' || start_ns || ' ' || end_ns FROM op ORDER BY id"),
-            ops);
-  // Five replays of two kernels, the n-th of which moves n * 1000 bytes: on average 5000 and 6000.
-  EXPECT_THAT(recorded.rows("SELECT DISTINCT string.value || ' ' || counter.value FROM counter "
-                            "JOIN op ON op.id = op_id JOIN string ON string.id = name_id "
-                            "WHERE metric = 'dram_read_bytes' ORDER BY 1"),
-              testing::ElementsAre("gemm_kernel 5000.0",
-                                   "ncclDevKernel_AllReduce_Sum_bf16_RING_LL 6000.0"));
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM meta WHERE key = 'counters'"), 0);
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 7);
-  // What does not fit is refused, and nothing is written.
-  std::filesystem::remove(folder_ / "both.db");
-  EXPECT_EQ(join("counters.db", "trace.db").exit_code, 2);
-  EXPECT_EQ(join("counters.db", "counters.db").exit_code, 2);
-  EXPECT_EQ(join("trace.db", "trace.db").exit_code, 2);
-  std::filesystem::rename(folder_ / "counters.db", folder_ / "graph_counters.db");
-  ASSERT_EQ(record({"steps", "3"}).run.exit_code, 0);  // other ranges
-  const test::Run other = join("trace.db", "graph_counters.db");
-  EXPECT_EQ(other.exit_code, 2);
-  EXPECT_THAT(other.err, testing::HasSubstr("none of the 6 GPU operators"));
-  EXPECT_FALSE(std::filesystem::exists(folder_ / "both.db"));
-}
-
-TEST_F(CudaCollector, WrongCountersAreUsageErrors) {
-  for (const std::vector<std::string>& options :
-       std::vector<std::vector<std::string>>{{"--counters", "l3"},
-                                             {"--counters", ""},
-                                             {"--counters", "dram,"},
-                                             {"--counters", "dram,dram"},
-                                             {"--counters", "dram", "--cuda", "off"},
-                                             {"--counters", "dram", "--cuda-hw-trace"},
-                                             {"--counters", "l2", "--cuda-graphs", "graph"}}) {
-    const Recorded recorded = record({"steps"}, options);
-    EXPECT_EQ(recorded.run.exit_code, 2) << options[1] << recorded.run.err;
-    EXPECT_THAT(recorded.run.err, testing::HasSubstr("--counters"));
-  }
 }
 
 TEST_F(CudaCollector, WrongRangeIsAUsageError) {

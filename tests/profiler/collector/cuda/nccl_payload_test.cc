@@ -83,7 +83,7 @@ TEST(NcclPayload, RealLibraryOnANullCommunicator) {
   }
   EXPECT_THAT(calls, testing::ElementsAre("allreduce 2048", "allreduce 2048", "allreduce 2048",
                                           "allgather 2048"));
-  // Told, but no kernel ever ran: that is said, not hidden.
+  // Reported by NCCL, but no kernel ever ran: the loss is shown.
   EXPECT_EQ(db.query_integer("SELECT count FROM loss WHERE source = 'nccl' AND kind = 'unmatched'"),
             4);
 }

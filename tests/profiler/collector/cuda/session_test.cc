@@ -148,7 +148,7 @@ TEST(CudaSession, StartedRangeRecordsUntilItEndsOnWhateverThread) {
   session.stop();
 }
 
-// What is told once, at the start of CUDA, is wanted whatever the range.
+// What is reported once, at the start of CUDA, is wanted whatever the range.
 TEST(CudaSession, DevicesAndAllocationsAreRecordedOutsideTheRangeToo) {
   use_spool_folder();
   using collector::RangeEvent;
@@ -193,7 +193,7 @@ TEST(CudaSession, TimestampCallbackOnlyWhereItWorks) {
   unsetenv("FAKE_CUPTI");
 }
 
-// The ticker may be inside a flush when the program ends; behind stop() CUPTI may be gone.
+// The ticker may be inside a flush when the program ends; after stop() CUPTI may be gone.
 cuda::Session* stopping = nullptr;
 std::atomic<bool> stop_returned{false};
 

@@ -225,7 +225,7 @@ TEST(CudaFindings, SeveralRangesWithGraphsAreDoubtedBeforeCuda131Update1) {
        {std::tuple{28u, 2, true}, {130100u, 2, true}, {130101u, 2, false}, {28u, 1, false}}) {
     CudaRecording recording;
     recording.add(RecordType::clock,
-                  cuda::ClockBody{1, 1, 1, 1, cuda::ActivityClock::monotonic, version});
+                  cuda::ClockBody{1, 1, 1, cuda::ActivityClock::monotonic, version});
     for (int i = 0; i < ranges; ++i) add_range(recording, 100 + 100 * i, 150 + 100 * i);
     recording.launch(120, 3, 1, 0, cuda::LaunchKind::graph);
     const cuda::Findings found = cuda::find_out(recording.reader.finish());
@@ -253,9 +253,9 @@ TEST(CudaConvert, RealtimeActivitiesComeOntoTheMonotonicClock) {
   recording.name(1, "k");
   // The wall clock was set forward by 500 ns between the two readings.
   recording.add(RecordType::clock,
-                cuda::ClockBody{1'000, 1'001'000, 0, 10, cuda::ActivityClock::realtime, 20});
+                cuda::ClockBody{1'000, 1'001'000, 10, cuda::ActivityClock::realtime, 20});
   recording.add(RecordType::clock,
-                cuda::ClockBody{2'000, 1'002'500, 0, 10, cuda::ActivityClock::realtime, 20});
+                cuda::ClockBody{2'000, 1'002'500, 10, cuda::ActivityClock::realtime, 20});
   recording.kernel(1, 1'001'100, 1'001'200, 1);
   recording.kernel(1, 1'002'600, 1'002'700, 2);
   const Converted trace(recording);
@@ -267,7 +267,7 @@ TEST(CudaConvert, DroppedRecordsAndOverheadAreReported) {
   CudaRecording recording;
   recording.name(1, "k");
   recording.add(RecordType::clock,
-                cuda::ClockBody{1, 1, 1, 1, cuda::ActivityClock::monotonic, 130001});
+                cuda::ClockBody{1, 1, 1, cuda::ActivityClock::monotonic, 130001});
   recording.add(RecordType::lost, cuda::LostBody{30, cuda::LossPlace::cupti, 0});
   recording.add(RecordType::lost, cuda::LostBody{2, cuda::LossPlace::discarded, 0});
   recording.add(RecordType::overhead, cuda::OverheadBody{10, 60, 2u << 16, 0});
@@ -358,7 +358,7 @@ TEST(CudaConvert, WaitsAreRangesOnTheStreamThatWasWaitedFor) {
   wait(0, 0, 3, 1, 9);
   wait(3000, 2900, 77, 1, 9);
   recording.add(RecordType::external, cuda::ExternalBody{17, 3, 1});
-  recording.add(RecordType::pool, cuda::PoolBody{100, 0x7000, 4096, 0, 0, 1});
+  recording.add(RecordType::pool, cuda::PoolBody{100, 0x7000, 4096, 0, 1});
   const Converted trace(recording);
   EXPECT_THAT(
       trace.rows("SELECT string.value || ' ' || range.start_ns || '-' || range.end_ns || ' ' "

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/collector/foreign_process.h"
+
+#include <dirent.h>
+#include <elf.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <link.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstring>
+
+namespace preserve::collector {
+namespace {
+
+constexpr int kHighDescriptor = 200;     // out of the way of programs that count on low numbers
+constexpr size_t kStackBytes = 1 << 20;  // exit handlers of the program may run on it
+
+std::atomic<int> threads{0};  // of start_thread()
+std::atomic<bool> ended{false};
+int status_file = -1;  // /proc/self/stat
+pid_t pid = 0;
+sigset_t program_mask{};
+
+ssize_t read_file(const char* path, void* out, size_t bytes) {
+  const int fd = ::open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -1;
+  const ssize_t got = ::read(fd, out, bytes);
+  ::close(fd);
+  return got;
+}
+
+// What writing beyond a limit has raised on this thread is not the program's.
+void restore_signals(const sigset_t& mask) {
+  sigset_t own;
+  sigemptyset(&own);
+  sigaddset(&own, SIGXFSZ);
+  const timespec now{};
+  (void)::sigtimedwait(&own, nullptr, &now);
+  pthread_sigmask(SIG_SETMASK, &mask, nullptr);
+}
+
+// The loader, called by hand with a program as its argument.
+bool is_loader(const char* path) {
+  const char* slash = std::strrchr(path, '/');
+  const char* name = slash == nullptr ? path : slash + 1;
+  return std::strncmp(name, "ld", 2) == 0 && std::strstr(name, ".so") != nullptr;
+}
+
+}  // namespace
+
+// The kernel has loaded no interpreter for it.
+bool is_static_program() {
+  ElfW(auxv_t) entries[64];
+  const ssize_t bytes = read_file("/proc/self/auxv", entries, sizeof(entries));
+  if (bytes <= 0) return false;
+  bool interpreter = true;
+  for (size_t i = 0; i < static_cast<size_t>(bytes) / sizeof(entries[0]); ++i) {
+    if (entries[i].a_type == AT_BASE) interpreter = entries[i].a_un.a_val != 0;
+  }
+  if (interpreter) return false;
+  char path[PATH_MAX];
+  const ssize_t length = ::readlink("/proc/self/exe", path, sizeof(path) - 1);
+  if (length <= 0) return false;
+  path[length] = '\0';
+  return !is_loader(path);
+}
+
+bool start_thread(const char* name, void* (*body)(void*)) {
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &program_mask);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attributes, kStackBytes);
+  threads.fetch_add(1);
+  pthread_t thread;
+  const bool started = pthread_create(&thread, &attributes, body, nullptr) == 0;
+  if (started) {
+    pthread_setname_np(thread, name);
+  } else {
+    threads.fetch_sub(1);
+  }
+  pthread_attr_destroy(&attributes);
+  pthread_sigmask(SIG_SETMASK, &program_mask, nullptr);
+  return started;
+}
+
+void begin_process() {
+  pid = ::getpid();
+  const int low = ::open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+  if (low < 0) return;
+  status_file = ::fcntl(low, F_DUPFD_CLOEXEC, kHighDescriptor);
+  ::close(low);
+}
+
+void leave_process() {
+  if (status_file >= 0) ::close(status_file);
+  status_file = -1;
+  threads.store(0);
+  ended.store(false);
+}
+
+// The first thread is then a zombie, which is quick to see.
+bool program_has_ended() {
+  if (ended.load(std::memory_order_acquire)) return true;
+  char status[64] = {};
+  if (::pread(status_file, status, sizeof(status) - 1, 0) <= 0) return false;
+  const char* name_end = std::strrchr(status, ')');
+  if (::strtol(status, nullptr, 10) != pid || name_end == nullptr || name_end[1] != ' ' ||
+      name_end[2] != 'Z') {
+    return false;
+  }
+  DIR* tasks = ::opendir("/proc/self/task");
+  if (tasks == nullptr) return false;
+  int alive = -1;  // without the zombie
+  while (const dirent* task = ::readdir(tasks)) alive += task->d_name[0] != '.';
+  ::closedir(tasks);
+  if (alive != threads.load()) return false;
+  ended.store(true, std::memory_order_release);
+  return true;
+}
+
+void* before_end() {
+  restore_signals(program_mask);
+  return nullptr;
+}
+
+void without_signals(void (*work)()) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  work();
+  restore_signals(before);
+}
+
+}  // namespace preserve::collector

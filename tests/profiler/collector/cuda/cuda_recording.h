@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Records the program that plays CUDA on a fake CUPTI (fake_cupti.h), with the real collector.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "db/trace_db.h"
+#include "tests/support/paths.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+
+class CudaCollector : public testing::Test {
+ protected:
+  struct Recorded {
+    test::Run run;
+    std::string trace;
+    std::vector<std::string> rows(const std::string& sql) const {
+      const TraceDb db = TraceDb::open(trace);
+      std::vector<std::string> out;
+      Query query = db.query(sql);
+      while (query.next()) out.emplace_back(query.text(0));
+      return out;
+    }
+    int64_t number(const std::string& sql) const {
+      return TraceDb::open(trace).query_integer(sql).value_or(-1);
+    }
+    int64_t kernels() const {
+      return number(
+          "SELECT COUNT(*) FROM op JOIN stream ON stream.id = stream_id "
+          "WHERE stream.kind = 'gpu'");
+    }
+  };
+
+  Recorded record(const std::vector<std::string>& scenario,
+                  const std::vector<std::string>& options = {},
+                  std::vector<std::string> environment = {}) {
+    Recorded recorded;
+    recorded.trace = folder_ / "trace.db";
+    std::filesystem::remove(recorded.trace);  // nothing of an earlier run is taken for this one's
+    std::vector<std::string> argv{PRESERVE_BIN_DIR "/preserve-profile", "-f", "-o", recorded.trace};
+    argv.insert(argv.end(), options.begin(), options.end());
+    argv.insert(argv.end(), {"--", PRESERVE_CUDA_PLAYER});
+    argv.insert(argv.end(), scenario.begin(), scenario.end());
+    environment.push_back("PRESERVE_CUPTI=" PRESERVE_FAKE_CUPTI);
+    recorded.run = test::run_program(argv, environment);
+    return recorded;
+  }
+
+  test::TemporaryDirectory folder_;
+};
+
+}  // namespace preserve

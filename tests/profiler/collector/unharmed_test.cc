@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// Correct programs of unusual kinds: they do the same with and without the collector, and what can
+// be recorded of them is.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "tests/profiler/collector/recording.h"
+
+namespace preserve::test {
+namespace {
+
+using ::testing::HasSubstr;
+
+const std::string kOddProgram = PRESERVE_PROGRAM_DIR "/odd_program";
+const std::string kNames = "SELECT name FROM range_named ORDER BY start_ns";
+
+TEST(Unharmed, AProgramWhoseFirstThreadEndsEndsWithItsLast) {
+  const Recording recording({kOddProgram, "first-thread-ends"});
+  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_EQ(recording.run.out, "exit handler\n");
+  EXPECT_EQ(recording.list(kNames), "first thread,after the first thread");
+  EXPECT_EQ(recording.number("SELECT complete FROM process"), 1);
+}
+
+TEST(Unharmed, AProgramThatMayWriteNoFileIsNotEndedByOurs) {
+  const Recording recording({kOddProgram, "no-files"});
+  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_EQ(recording.run.out, "alive\n");
+}
+
+TEST(Unharmed, AChildThatTheCLibraryDoesNotKnowRecordsAndEnds) {
+  const Recording recording({kOddProgram, "unseen-fork"});
+  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM process WHERE complete"), 2);
+  EXPECT_EQ(recording.list("SELECT name FROM range_named WHERE name NOT LIKE 'first%' ORDER BY "
+                           "start_ns"),
+            "parent,child,parent after");
+  EXPECT_EQ(recording.number("SELECT SUM(count) FROM loss WHERE kind = 'dropped'"), 1);
+}
+
+TEST(Unharmed, AProgramWithoutTheTimeStampCounter) {
+  const Recording recording({kOddProgram, "no-tsc"});
+  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_EQ(recording.list(kNames), "without time-stamp counter");
+}
+
+TEST(Unharmed, ThousandsOfShortThreadsLoseNothing) {
+  // The writer gives no ring on meanwhile.
+  const Recording recording({kOddProgram, "short-threads"}, {"--flush-period", "3600s"});
+  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range"), 2000);
+  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM loss_nonzero"), 0);
+}
+
+TEST(Unharmed, AServerThatDropsRootIsRecorded) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  const Recording recording({kOddProgram, "drops-root"});
+  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_EQ(recording.list(kNames), "as nobody");
+}
+
+TEST(Unharmed, AStaticProgramIsNotRecorded) {
+  const std::string program = PRESERVE_PROGRAM_DIR "/static_program";
+  if (!std::filesystem::exists(program)) GTEST_SKIP() << "no static C library";
+  const Recording recording({program, "plain"});
+  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_EQ(recording.run.out, "alive\n");
+  EXPECT_THAT(recording.run.err, HasSubstr("nothing was recorded"));
+}
+
+TEST(Unharmed, AStandInForMpiWithoutPmpiNames) {
+  for (const std::vector<std::string>& options : {std::vector<std::string>{}, {"--no-mpi"}}) {
+    const Recording recording({PRESERVE_PROGRAM_DIR "/mpi_stub_program"}, options);
+    EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+    EXPECT_EQ(recording.run.out, "ok\n");
+  }
+}
+
+TEST(Unharmed, AnotherToolOfMpisProfilingInterface) {
+  const std::string tool = PRESERVE_PROGRAM_DIR "/libmpi_tool.so";
+  const Recording preloaded(mpirun(1, {"-x", "LD_PRELOAD", kMpiProgram, "five"}), {},
+                            {"LD_PRELOAD=" + tool});
+  const Recording linked(mpirun(1, {PRESERVE_PROGRAM_DIR "/mpi_tool_program", "five"}));
+  for (const Recording* recording : {&preloaded, &linked}) {
+    EXPECT_EQ(recording->run.exit_code, 0) << recording->run.err;
+    EXPECT_THAT(recording->run.out, HasSubstr("tool saw 5\n"));
+    EXPECT_EQ(recording->number("SELECT COUNT(*) FROM collective_named"), 5);
+  }
+}
+
+TEST(Unharmed, ASpoolHasALimit) {
+  const TemporaryDirectory folder;
+  constexpr int64_t kLimit = 256 << 10, kControl = 64 << 10;
+  const std::string spools = (folder / "spools").string();
+  const Recording recording(
+      {kNvtxProgram, "flood", "100000"},
+      {"--ring-size", "16KiB", "--flush-period", "5ms", "--keep-spool", spools},
+      {"PRESERVE_MAX_SPOOL=" + std::to_string(kLimit)});
+  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  for (const auto& file : std::filesystem::directory_iterator(spools)) {
+    EXPECT_LE(static_cast<int64_t>(file.file_size()), kLimit + kControl);
+  }
+  EXPECT_EQ(recording.number("SELECT count FROM loss WHERE kind = 'received'"), 400'004);
+  EXPECT_GT(recording.number("SELECT SUM(count) FROM loss_nonzero"), 300'000);
+}
+
+}  // namespace
+}  // namespace preserve::test
