@@ -14,6 +14,7 @@ constexpr std::array kStreamKinds{"thread", "async", "gpu"};
 constexpr std::array kRangeKinds{"push_pop", "start_end", "mark"};
 constexpr std::array kRoles{"weight", "kv", "activation", "comm", "unknown"};
 constexpr std::array kModes{"read", "write"};
+constexpr std::array kVerdicts{"FAST", "SAME", "SLOW", "AMBG"};
 constexpr std::array kPhases{"decode", "prefill", "unknown"};
 
 template <size_t N>
@@ -22,7 +23,7 @@ size_t index_of(const std::array<const char*, N>& names, std::string_view text, 
   for (size_t i = 0; i < N; ++i) {
     if (text == names[i]) return i;
   }
-  throw input_error("{}: is damaged: '{}' is no {}", file, text, what);
+  throw input_error("{}: is damaged: invalid {} '{}'", file, what, text);
 }
 
 }  // namespace
@@ -48,6 +49,9 @@ const char* to_text(StepPhase phase) {
 
 OpKind Query::op_kind(int column) const {
   return static_cast<OpKind>(index_of(kOpKinds, text(column), "operator kind", *file_));
+}
+Verdict Query::verdict(int column) const {
+  return static_cast<Verdict>(index_of(kVerdicts, text(column), "verdict", *file_));
 }
 TensorRole Query::tensor_role(int column) const {
   return static_cast<TensorRole>(index_of(kRoles, text(column), "tensor role", *file_));

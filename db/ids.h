@@ -23,6 +23,5 @@ using RangeId = Id<struct RangeTag>;
 using OpId = Id<struct OpTag>;
 using TensorId = Id<struct TensorTag>;
 using StepId = Id<struct StepTag>;
-using ArmId = Id<struct ArmTag>;
 
 }  // namespace preserve

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
--- trace.db (schema_2.sql adds what version 2 has besides). One file holds one run: a recorded program, a
+-- trace.db. One file holds one run: a recorded program, a
 -- replay of its schedule, or a grid of replays. Times are integer ns on CLOCK_MONOTONIC of the host, sizes integer bytes.
 -- A fact that is not known is NULL, never 0. Nothing is changed after the file was closed.
 -- Checks of three and more words are chains of OR: SQLite builds a temporary table for each row that an
@@ -112,6 +112,16 @@ CREATE TABLE collective (
   confidence   REAL NOT NULL CHECK (confidence BETWEEN 0 AND 1) -- 1: as reported by the library
 ) STRICT;
 
+-- Matrix products: activations (m x k) by weights (n x k), the output is m x n.
+CREATE TABLE gemm (
+  op_id  INTEGER PRIMARY KEY REFERENCES op (id), -- the operator
+  m      INTEGER NOT NULL CHECK (m > 0), -- rows of the activations: tokens or sequences
+  n      INTEGER NOT NULL CHECK (n > 0), -- rows of the weights: output features
+  k      INTEGER NOT NULL CHECK (k > 0), -- columns of both: input features
+  dtype  TEXT,                     -- elements of the weights: fp64, fp32, fp16, bf16, fp8, int8
+  source TEXT NOT NULL             -- shapes (recorded by the framework), model
+) STRICT;
+
 -- Named memory. A tensor that was resized or re-registered has one row per period of validity.
 CREATE TABLE tensor (
   id            INTEGER PRIMARY KEY, -- this file's own number
@@ -170,10 +180,61 @@ CREATE TABLE loss (
   count      INTEGER NOT NULL      -- records
 ) STRICT;
 
--- Replay only: a variant of the step that was measured.
+-- Replay only (meta kind = replay): a variant of the step that was measured.
 CREATE TABLE arm (
-  id   INTEGER PRIMARY KEY,        -- this file's own number
-  name TEXT NOT NULL UNIQUE        -- baseline, prefetch, null, useless, hot, overlap
+  id           INTEGER PRIMARY KEY, -- in order of execution, from 1: the baseline
+  name         TEXT NOT NULL UNIQUE, -- baseline, prefetch, null, useless, hot, overlap, prefetch-1 ...
+  counted      INTEGER NOT NULL,   -- samples that count
+  pairs        INTEGER NOT NULL,   -- of these, how many have a counted sample of the baseline in their pass
+  step_ns      REAL,               -- median of the counted samples; NULL: none
+  step_ns_low  REAL,               -- its interval; NULL from too few samples
+  step_ns_high REAL,               -- its interval
+  speedup      REAL,               -- median of the pairs' ratios baseline/arm; NULL for the baseline and without a pair
+  speedup_low  REAL,               -- its interval; NULL from too few pairs
+  speedup_high REAL,               -- its interval
+  issued_bytes REAL NOT NULL       -- fetched per step and rank before the window ended, mean of the counted samples
+) STRICT;
+
+-- Replay only: one row, what the replay found. Ratios are not rounded. Intervals are percentile bootstraps
+-- (2000 resamples) at the confidence level.
+CREATE TABLE result (
+  passes            INTEGER NOT NULL, -- over all arms, the discarded first one included
+  steps_per_sample  INTEGER NOT NULL, -- consecutive steps that a sample is the mean of
+  confidence_level  REAL NOT NULL, -- of every interval
+  stop_reason       TEXT,          -- precise, time-limit, pair-limit
+  busy              INTEGER NOT NULL CHECK (busy IN (0, 1)), -- 1: ranks lost their cores, or shared their GPU, during
+                                   -- most of the counted samples, so the verdict is AMBG
+  verdict           TEXT NOT NULL, -- of arm prefetch: FAST, SAME, SLOW, AMBG
+  winner            TEXT,          -- with --candidates: among the plans whose interval lies above 1 the one whose
+                                   -- interval begins highest, else baseline
+  overlap_ratio      REAL,         -- median paired ratio of the steps overlap/prefetch; above 1, prefetching is faster
+  overlap_ratio_low  REAL,         -- its interval; NULL from too few pairs
+  overlap_ratio_high REAL,         -- its interval
+  ranks             INTEGER NOT NULL, -- replayed
+  recorded_ranks    INTEGER NOT NULL, -- of the recording; more than ranks where stand-ins replace the others
+  link_latency_ns   INTEGER NOT NULL, -- of the stand-in for a network link, per collective; 0: none
+  planned_bytes     INTEGER NOT NULL, -- prefetched per step and rank by the plan
+  recorded_step_ns  INTEGER NOT NULL, -- slowest rank (on one GPU for many ranks the planned one), link included
+  fidelity          REAL,          -- replayed baseline / recorded step
+  fidelity_op_median REAL,         -- replayed / recorded time of the operators that are not collectives, all ranks
+  fidelity_op_p10   REAL,          -- 10th percentile of these
+  fidelity_op_p90   REAL,          -- 90th percentile
+  fidelity_op_worst REAL,          -- the one farthest from 1
+  fidelity_op_worst_name TEXT,     -- its operator
+  predicted_speedup REAL NOT NULL, -- of the schedule; 1 when its verdict is do-nothing
+  predicted_baseline_step_ns INTEGER NOT NULL, -- of the schedule
+  predicted_prefetch_step_ns INTEGER NOT NULL, -- of the schedule
+  prediction_error  REAL,          -- predicted / measured speed-up - 1
+  predicted_saved_ns INTEGER NOT NULL, -- per step, sum over the plan
+  realised_saved_ns INTEGER NOT NULL, -- per step, baseline minus prefetch arm of the operators that read
+  collective_slowdown REAL,        -- time in the collectives that carry prefetches, prefetch arm / baseline, all ranks
+  slowdown_per_byte_ns REAL        -- the same as added ns per prefetched byte
+) STRICT;
+
+-- Replay only: what must be known before its numbers are believed.
+CREATE TABLE warning (
+  id   INTEGER PRIMARY KEY,        -- in the order of printing
+  text TEXT NOT NULL               -- a sentence
 ) STRICT;
 
 -- Replay only: one measurement of one arm: the mean of a few consecutive steps (meta steps_per_sample).
@@ -196,4 +257,57 @@ CREATE TABLE arm_op (
   mad_ns    INTEGER NOT NULL,      -- median absolute deviation
   samples   INTEGER NOT NULL,      -- how many
   PRIMARY KEY (arm_id, rank, ordinal)
+) STRICT, WITHOUT ROWID;
+
+-- Grid only (meta kind = grid): one generated decode step that was planned and replayed, or will be.
+CREATE TABLE cell (
+  id                INTEGER PRIMARY KEY, -- in the order of measuring
+  model             TEXT NOT NULL,       -- name of the model's configuration
+  ranks             INTEGER NOT NULL,    -- tensor-parallel ranks
+  batch             INTEGER NOT NULL,    -- sequences decoded together
+  context           INTEGER NOT NULL,    -- tokens per sequence in the KV-cache
+  dtype             TEXT NOT NULL,       -- fp16, int8 or fp8: of weights and KV-cache
+  status            TEXT NOT NULL
+    CHECK (status = 'pending' OR status = 'done' OR status = 'not_available'
+      OR status = 'failed'),             -- not_available: cannot be run, as a model that does not fit
+  reason            TEXT,                -- why it is not available or failed
+  collective        TEXT,                -- what carried it: mpi, mpi+link, nccl, stand-in, stand-in+link
+  plan_verdict      TEXT,                -- of the schedule: prefetch or do-nothing
+  strategy          TEXT,                -- that made the plan
+  modelled_step_ns  INTEGER,             -- the generated step, link included
+  predicted_step_ns INTEGER,             -- with the plan
+  predicted_speedup REAL,                -- 1 when the plan does nothing
+  all_hot_step_ns   INTEGER,             -- bound: everything cached
+  window_limited_step_ns INTEGER,        -- bound: cache of any size, these windows
+  cache_limited_step_ns INTEGER,         -- bound: this cache, windows of any length
+  planned_bytes     INTEGER,             -- prefetched per step and rank by the plan
+  issued_bytes      INTEGER,             -- of these, fetched before their window ended
+  speedup           REAL,                -- measured, of the plan: median paired ratio baseline/prefetch
+  speedup_low       REAL,                -- its interval; NULL from too few pairs
+  speedup_high      REAL,                -- its interval
+  verdict           TEXT,                -- FAST, SAME, SLOW, AMBG
+  pairs             INTEGER,             -- counted
+  busy              INTEGER,             -- 1: ranks lost their cores during most samples, no verdict
+  choice            TEXT,                -- prefetch or do-nothing, decided by the measurement
+  chosen_speedup    REAL,                -- speedup, or 1 when nothing is done
+  fused_ratio       REAL,                -- median paired ratio overlap/prefetch: above 1, prefetching is faster
+  fused_ratio_low   REAL,                -- its interval; NULL from too few pairs
+  fused_ratio_high  REAL,                -- its interval
+  fidelity          REAL,                -- replayed baseline / modelled step
+  predicted_saved_ns INTEGER,            -- per step: sum over the plan
+  realised_saved_ns INTEGER,             -- the same, measured at the operators that read
+  dur_ns            INTEGER,             -- wall time that the cell took
+  finished_at       TEXT,                -- UTC, as 2026-01-31T12:00:00Z
+  UNIQUE (model, ranks, batch, context, dtype)
+) STRICT;
+
+-- Grid only: the arms of a cell that was replayed.
+CREATE TABLE cell_arm (
+  cell_id      INTEGER NOT NULL REFERENCES cell (id), -- the cell
+  arm          TEXT NOT NULL,      -- baseline, prefetch, null, useless, hot, overlap
+  step_ns      INTEGER NOT NULL,   -- median of the counted samples
+  speedup      REAL,               -- median paired ratio baseline/arm; NULL for the baseline
+  speedup_low  REAL,               -- its interval; NULL from too few pairs
+  speedup_high REAL,               -- its interval
+  PRIMARY KEY (cell_id, arm)
 ) STRICT, WITHOUT ROWID;

@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t kNameCacheLimit = 200'000;  // names held in memory while producing
 
-void bind_all(sqlite3_stmt* statement, std::initializer_list<SqlValue> parameters) {
+void bind_all(sqlite3_stmt* statement, std::span<const SqlValue> parameters) {
   int position = 0;
   for (const SqlValue& value : parameters) {
     ++position;
@@ -225,11 +225,6 @@ StepId TraceDb::add(const StepRow& row) {
   return {id};
 }
 
-ArmId TraceDb::add_arm(std::string_view name) {
-  execute("INSERT INTO arm (name) VALUES (?)", {std::string(name)});
-  return {sqlite3_last_insert_rowid(state_->handle)};
-}
-
 void TraceDb::add_env(ProcessId process, std::string_view name, std::string_view value) {
   execute("INSERT OR REPLACE INTO env VALUES (?,?,?)",
           {process.value, valid_utf8(name), valid_utf8(value)});
@@ -252,7 +247,7 @@ void TraceDb::set_meta(std::string_view key, std::string_view value) {
   execute("INSERT OR REPLACE INTO meta VALUES (?,?)", {std::string(key), valid_utf8(value)});
 }
 
-void TraceDb::execute(const std::string& sql, std::initializer_list<SqlValue> parameters) {
+void TraceDb::execute(const std::string& sql, std::span<const SqlValue> parameters) {
   if (!state_->producing) throw internal_error("{}: a finished trace is not changed", file());
   state_->flush();
   // Producers repeat one UPDATE for many rows: preparing it anew costs more than running it.
@@ -281,7 +276,7 @@ void TraceDb::transaction(const std::function<void()>& changes) {
 Query TraceDb::query(const std::string& sql, std::initializer_list<SqlValue> parameters) const {
   if (state_->producing) state_->flush();
   std::shared_ptr<sqlite3_stmt> statement = state_->prepare(sql);
-  bind_all(statement.get(), parameters);
+  bind_all(statement.get(), {parameters.begin(), parameters.size()});
   return {std::move(statement), &state_->file};
 }
 
@@ -306,6 +301,10 @@ bool Query::next() {
 }
 bool Query::is_null(int column) const {
   return sqlite3_column_type(statement_.get(), column) == SQLITE_NULL;
+}
+bool Query::is_number(int column) const {
+  const int type = sqlite3_column_type(statement_.get(), column);
+  return type == SQLITE_INTEGER || type == SQLITE_FLOAT;
 }
 int64_t Query::size(int column) const {
   const int64_t value = integer(column);

@@ -13,11 +13,13 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <variant>
 
+#include "common/stats.h"
 #include "db/ids.h"
 
 struct sqlite3;
@@ -25,7 +27,7 @@ struct sqlite3_stmt;
 
 namespace preserve {
 
-inline constexpr int kTraceSchemaVersion = 2;
+inline constexpr int kTraceSchemaVersion = 1;
 
 enum class OpKind { compute, collective, p2p, copy, other };
 enum class StreamKind { thread, async, gpu };
@@ -127,6 +129,7 @@ class Query {
  public:
   bool next();
   bool is_null(int column) const;
+  bool is_number(int column) const;
   int64_t integer(int column) const;
   double real(int column) const;
   std::string_view text(int column) const;  // valid until the following next()
@@ -134,8 +137,10 @@ class Query {
   // These throw input_error, naming the file, for a value that the schema does not allow.
   int64_t size(int column) const;  // in bytes, not negative
   OpKind op_kind(int column) const;
+  Verdict verdict(int column) const;
   TensorRole tensor_role(int column) const;
   AccessMode access_mode(int column) const;
+  const std::string& file() const { return *file_; }
 
  private:
   friend class TraceDb;
@@ -153,7 +158,7 @@ class TraceDb {
   // in place, ready for add().
   static TraceDb create(const std::filesystem::path& path);
   // Existing file, read-only, immutable for this process. Refuses a newer schema (naming both
-  // versions), a truncated, foreign or corrupt file. An older schema is migrated in memory.
+  // versions), a truncated, foreign or corrupt file.
   static TraceDb open(const std::filesystem::path& path);
 
   // Existing file of the present schema that grows while it is in use (grid.db): complete at every
@@ -179,13 +184,15 @@ class TraceDb {
   void add(const AccessRow& row);
   void add(const GemmRow& row);
   StepId add(const StepRow& row);
-  ArmId add_arm(std::string_view name);
   void add_env(ProcessId process, std::string_view name, std::string_view value);
   void add_counter(OpId op, std::string_view metric, double value);
   void add_loss(ProcessId process, std::string_view source, std::string_view kind, int64_t count);
   void set_meta(std::string_view key, std::string_view value);
   // Any other statement, with ? parameters, while producing.
-  void execute(const std::string& sql, std::initializer_list<SqlValue> parameters = {});
+  void execute(const std::string& sql, std::initializer_list<SqlValue> parameters = {}) {
+    execute(sql, std::span(parameters.begin(), parameters.size()));
+  }
+  void execute(const std::string& sql, std::span<const SqlValue> parameters);
   // After append(): all of `changes` is in the file for good, or none when it throws.
   void transaction(const std::function<void()>& changes);
   // Ends the transaction; the file is complete afterwards and add() must not be called again.

@@ -2,14 +2,12 @@
 // How a trace file begins and ends, and what a foreign one has to be before anything reads it.
 #include <utility>
 
-#include "db/migration.h"
 #include "db/trace_db_state.h"
 
 namespace preserve {
 
-extern const std::string_view kSchemaSql;   // db/schema.sql
-extern const std::string_view kSchema2Sql;  // db/schema_2.sql
-extern const std::string_view kViewsSql;    // db/views.sql
+extern const std::string_view kSchemaSql;  // db/schema.sql
+extern const std::string_view kViewsSql;   // db/views.sql
 
 namespace {
 
@@ -39,13 +37,11 @@ constexpr std::array<InsertInto, kInsertCount> kInserts{{
 std::string table_names_sql() {
   constexpr std::string_view kCreate = "CREATE TABLE ";
   std::string names;
-  for (const std::string_view schema : {kSchemaSql, kSchema2Sql}) {
-    for (size_t at = schema.find(kCreate); at != std::string_view::npos;
-         at = schema.find(kCreate, at)) {
-      at += kCreate.size();
-      names += fmt::format("{}'{}'", names.empty() ? "" : ",",
-                           schema.substr(at, schema.find(' ', at) - at));
-    }
+  for (size_t at = kSchemaSql.find(kCreate); at != std::string_view::npos;
+       at = kSchemaSql.find(kCreate, at)) {
+    at += kCreate.size();
+    names += fmt::format("{}'{}'", names.empty() ? "" : ",",
+                         kSchemaSql.substr(at, kSchemaSql.find(' ', at) - at));
   }
   return names;
 }
@@ -61,8 +57,7 @@ std::string temporary_views_sql() {
   return sql;
 }
 
-// Schema version of the file, which this program knows.
-int64_t check_header(const TraceDb& db) {
+void check_header(const TraceDb& db) {
   if (db.query_integer("PRAGMA application_id").value_or(0) != kApplicationId) {
     throw input_error("{}: is a database of another program, not a preserve trace", db.file());
   }
@@ -74,7 +69,6 @@ int64_t check_header(const TraceDb& db) {
   if (version < 1) {
     throw input_error("{}: has no trace schema version: it is unfinished", db.file());
   }
-  return version;
 }
 
 // What is asked for as a table must be one: a view may compute for ever.
@@ -94,7 +88,7 @@ void check_size(const TraceDb& db, const std::filesystem::path& path) {
   const int64_t page_bytes = db.query_integer("PRAGMA page_size").value_or(0);
   const auto size_bytes = static_cast<int64_t>(std::filesystem::file_size(path));
   if (size_bytes < pages * page_bytes) {
-    throw input_error("{}: is truncated: {} of {} bytes are there", db.file(), size_bytes,
+    throw input_error("{}: is truncated: {} of {} bytes", db.file(), size_bytes,
                       pages * page_bytes);
   }
 }
@@ -107,8 +101,7 @@ void explain(int sqlite_code, const std::string& file) {
   }
   if (sqlite_code == SQLITE_READONLY) {
     throw input_error(
-        "{}: its writer was ended in the middle of a change: run that command again, it undoes "
-        "what is half done",
+        "{}: was left incomplete by an interrupted command; run that command again to repair it",
         file);
   }
 }
@@ -134,7 +127,6 @@ TraceDb TraceDb::create(const std::filesystem::path& path) {
                          kApplicationId, kTraceSchemaVersion)
                  .c_str());
   state->run(std::string(kSchemaSql).c_str());
-  state->run(std::string(kSchema2Sql).c_str());
   state->run(std::string(kViewsSql).c_str());
   for (int i = 0; i < kInsertCount; ++i) {
     if (!state->inserts[i].prepare(state->handle, kInserts[i].into, kInserts[i].columns)) {
@@ -154,10 +146,6 @@ TraceDb TraceDb::open(const std::filesystem::path& path) {
 
 TraceDb TraceDb::append(const std::filesystem::path& path) {
   TraceDb db = checked(path, SQLITE_OPEN_READWRITE);
-  if (db.state_->migrated) {
-    throw input_error("{}: was made by an older preserve and cannot grow: start a new file",
-                      db.file());
-  }
   // A foreign file gets no code of its own run when rows are changed.
   sqlite3_db_config(db.state_->handle, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);
   db.state_->run("PRAGMA synchronous = FULL");
@@ -182,16 +170,11 @@ TraceDb TraceDb::checked(const std::filesystem::path& path, int flags) {
   sqlite3_db_config(state->handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
   TraceDb db(std::move(state));
   try {
-    const int64_t version = check_header(db);
+    check_header(db);
     check_tables(db);
     check_size(db, path);
     if (db.meta("finished") != "1") {
       throw input_error("{}: was never finished by the tool that wrote it", db.file());
-    }
-    if (version < kTraceSchemaVersion) {
-      sqlite3* old = std::exchange(db.state_->handle, nullptr);  // closed by migrated_copy
-      db.state_->handle = migrated_copy(old, version, trace_migrations(), db.file());
-      db.state_->migrated = true;
     }
     db.state_->run(temporary_views_sql().c_str());
   } catch (const Error&) {

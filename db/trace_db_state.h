@@ -43,7 +43,6 @@ struct TraceDb::State {
   std::string file;
   sqlite3* handle = nullptr;
   bool producing = false;
-  bool migrated = false;  // a copy in memory of an older file
   std::array<BulkInsert, kInsertCount> inserts;
   std::array<int64_t, kInsertCount> last_id{};
   std::unordered_map<std::string, int64_t, StringHash, std::equal_to<>> strings;

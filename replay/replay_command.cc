@@ -5,8 +5,6 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdlib>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "common/cli_options.h"
@@ -45,10 +43,8 @@ std::map<std::string, std::string> meta_of(const ReplayArguments& arguments, con
       {"schedule_sha256", sha256_of_file(arguments.request.schedule)},
       {"strategy", to_string(schedule.plan.strategy)},
       {"plan_verdict", to_string(schedule.plan.verdict)},
-      {"link_latency_ns", std::to_string(schedule.link_latency_ns)},
       {"schedule_device_name", schedule.device_name},
       {"tensor_bytes", std::to_string(job.program.tensor_bytes)},
-      {"planned_bytes_per_step", std::to_string(job.arms[1].planned_bytes)},
   };
 }
 
@@ -159,26 +155,20 @@ int measure_on_rank(Console& console, const ReplayArguments& arguments, const Re
                               : measure_on_cpu(arguments, job, ranks);
     if (ranks.rank() != 0) return kExitDone;
     for (const auto& [key, value] : meta_of(arguments, job)) record.meta[key] = value;
-    if (!arguments.request.candidates) record.outcome.winner.clear();
+    if (!arguments.request.candidates) record.result.winner.clear();
     write_replay_db(target, record, job.program, job.schedule);
     return kExitDone;
   });
 }
 
-// --fail-if, about the file that has just been written.
-int check(Console& console, const ReplayArguments& arguments, const std::filesystem::path& path) {
-  const TraceDb replay = TraceDb::open(path);
-  if (replay.meta("prefetch_speedup_high").empty()) {
-    console.error(fmt::format("check failed: too few pairs to decide: {} counted, {} needed",
-                              replay.meta("pairs_counted"), kFewestPairs));
+// --fail-if
+int check(Console& console, const ReplayArguments& arguments, const ReplayResult& result) {
+  if (const std::string reason = undecided_reason(result); !reason.empty()) {
+    console.error("check failed: not decided: " + reason);
     return kExitCheckFailed;
   }
   const double share = *arguments.fail_if_slower;
-  const auto number = [&](const char* key) {
-    return std::strtod(replay.meta(key).c_str(), nullptr);
-  };
-  const Interval speedup{number("prefetch_speedup_low"), number("prefetch_speedup"),
-                         number("prefetch_speedup_high")};
+  const Interval speedup = *result.find_arm(kPrefetchArm)->speedup->interval();
   if (!surely_slower(speedup, share)) return kExitDone;
   console.error(
       fmt::format("check failed: slower than {:g} %: the measured speedup is {:.3f} to {:.3f}",
@@ -187,17 +177,13 @@ int check(Console& console, const ReplayArguments& arguments, const std::filesys
 }
 
 int finish(Console& console, const ReplayArguments& arguments, OutputFile& output) {
-  {
-    const TraceDb replay = TraceDb::open(output.temporary_path());
-    for (const auto& warning : nlohmann::json::parse(replay.meta("warnings"))) {
-      console.warn(warning.get<std::string>());
-    }
-    fmt::print("{}", summary_of(replay));
-  }
+  const ReplayResult result = read_result(TraceDb::open(output.temporary_path()));
+  for (const std::string& warning : result.warnings) console.warn(warning);
+  fmt::print("{}", summary_of(result));
   output.commit();
   console.next(fmt::format("preserve-report {} {} {} -o report.html", arguments.request.trace,
                            arguments.request.schedule, arguments.output));
-  return arguments.fail_if_slower ? check(console, arguments, output.path()) : kExitDone;
+  return arguments.fail_if_slower ? check(console, arguments, result) : kExitDone;
 }
 
 struct Start {

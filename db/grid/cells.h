@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The cells of a grid.db: which decode steps are measured, and what came out. Written by
-// preserve-replay --grid, read by it (to go on) and by the report. Columns: schema_2.sql.
+// preserve-replay --grid, read by it (to resume) and by the report. Columns: schema.sql.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/stats.h"
+#include "db/estimated.h"
 #include "db/trace_db.h"
 
 namespace preserve {
@@ -28,16 +29,10 @@ struct CellKey {
 std::string name_of(const CellKey& key);  // "llama3-8b fp16 tp4 batch 8 context 16K"
 std::string tokens_text(int64_t count);   // "16K" for 16384, "100" for 100
 
-// A ratio and, when enough pairs were counted, its interval.
-struct MeasuredRatio {
-  double estimate = 1;
-  std::optional<double> low, high;
-};
-
 struct CellArm {
   std::string name;
   int64_t step_ns = 0;
-  std::optional<MeasuredRatio> speedup{};  // over the baseline
+  std::optional<Estimated> speedup{};  // over the baseline
 };
 
 inline constexpr const char* kPrefetch = "prefetch";
@@ -58,13 +53,13 @@ struct GridCell {
   double predicted_speedup = 1;
   int64_t all_hot_step_ns = 0, window_limited_step_ns = 0, cache_limited_step_ns = 0;
   int64_t planned_bytes = 0, issued_bytes = 0;
-  std::optional<MeasuredRatio> speedup{};  // of the plan; nothing: no pair was counted
-  std::string verdict{};
+  std::optional<Estimated> speedup{};  // of the plan; nothing: no pair was counted
+  Verdict verdict = Verdict::ambiguous;
   int64_t pairs = 0;
   bool busy = false;  // ranks lost their cores during most samples
   std::string choice{};
   double chosen_speedup = 1;
-  std::optional<MeasuredRatio> fused{};  // step of arm overlap over step of arm prefetch
+  std::optional<Estimated> fused{};  // step of arm overlap over step of arm prefetch
   std::optional<double> fidelity{};
   int64_t predicted_saved_ns = 0, realised_saved_ns = 0;
   std::vector<CellArm> arms{};
@@ -79,7 +74,7 @@ struct GridCell {
 // Prefetching is chosen when the plan's whole interval lies above 1, else nothing is done: below,
 // astride, without an interval or from a busy machine, the measurement gives no reason to touch a
 // program.
-void choose(GridCell& cell);
+void decide_choice(GridCell& cell);
 
 // Cells in the order of measuring. input_error naming the file for values that no grid holds.
 std::vector<GridCell> read_cells(const TraceDb& db);

@@ -186,14 +186,14 @@ std::vector<int32_t> fold_operators(const TraceDb& db, const std::vector<RawStep
     return collectives_of_stream[a] > collectives_of_stream[b];
   });
   std::map<int64_t, std::string> names;
+  Query rows = db.query(
+      "SELECT id, value FROM string WHERE id IN (SELECT name_id FROM op WHERE step_id = ?)",
+      {steps.front().id});
+  while (rows.next()) names[rows.integer(0)] = std::string(rows.text(1));
   for (size_t i = 0; i < count; ++i) {
     const RawOp& raw = steps.front().ops[i];
-    std::string& name = names[raw.name_id];
-    if (name.empty()) {
-      Query rows = db.query("SELECT value FROM string WHERE id = ?", {raw.name_id});
-      name = rows.next() ? std::string(rows.text(0)) : fmt::format("string {}", raw.name_id);
-    }
-    ops[i].name = name;
+    const auto name = names.find(raw.name_id);
+    ops[i].name = name == names.end() ? fmt::format("string {}", raw.name_id) : name->second;
     ops[i].stream =
         static_cast<int32_t>(std::find(folded.streams.begin(), folded.streams.end(), raw.stream) -
                              folded.streams.begin());
@@ -278,16 +278,6 @@ void fold_floors(const TraceDb& db, const OrdinalOfOp& ordinal_of_op, FoldedStep
   }
 }
 
-// The counter as the converter wrote it: a number of thread blocks. Nothing for any other number.
-std::optional<int64_t> blocks_of(const TraceDb& db, int64_t op) {
-  Query rows = db.query("SELECT value FROM counter WHERE op_id = ? AND metric = 'blocks'", {op});
-  if (!rows.next()) return std::nullopt;
-  constexpr double kMostBlocks = 1 << 30;
-  const double value = rows.real(0);
-  if (!(value >= 1 && value <= kMostBlocks)) return std::nullopt;
-  return static_cast<int64_t>(value);
-}
-
 void fold_gemms(const TraceDb& db, ProcessId process, const OrdinalOfOp& ordinal_of_op,
                 FoldedStep& folded) {
   std::map<int32_t, std::vector<StepGemm>> products;
@@ -316,24 +306,36 @@ void fold_gemms(const TraceDb& db, ProcessId process, const OrdinalOfOp& ordinal
   }
 }
 
-void fold_collectives(const TraceDb& db, const RawStep& step,
-                      const std::vector<int32_t>& ordinal_of, FoldedStep& folded) {
-  for (size_t i = 0; i < step.ops.size(); ++i) {
-    if (step.ops[i].kind != OpKind::collective && step.ops[i].kind != OpKind::p2p) continue;
-    Query rows = db.query(
-        "SELECT function, bytes, ranks, communicator, blocking, dtype FROM collective "
-        "WHERE op_id = ?",
-        {step.ops[i].id});
-    if (!rows.next()) continue;
-    if (!rows.is_null(1)) rows.size(1);  // a negative size is damage
-    folded.ops[static_cast<size_t>(ordinal_of[i])].collective =
-        StepCollective{.function = std::string(rows.text(0)),
-                       .bytes = rows.optional_integer(1),
-                       .ranks = rows.optional_integer(2),
-                       .communicator = rows.optional_integer(3),
-                       .blocking = rows.integer(4) != 0,
-                       .dtype = std::string(rows.text(5)),
-                       .blocks = blocks_of(db, step.ops[i].id)};
+// Counter blocks, as the converter wrote it: a number of thread blocks. Nothing for any other
+// number.
+std::optional<int64_t> blocks_of(const Query& rows, int column) {
+  constexpr double kMostBlocks = 1 << 30;
+  const double value = rows.real(column);
+  if (!(value >= 1 && value <= kMostBlocks)) return std::nullopt;
+  return static_cast<int64_t>(value);
+}
+
+// Of the first repetition.
+void fold_collectives(const TraceDb& db, const RawStep& step, const OrdinalOfOp& ordinal_of_op,
+                      FoldedStep& folded) {
+  Query rows = db.query(
+      "SELECT op.id, function, bytes, ranks, communicator, blocking, dtype, counter.value "
+      "FROM op JOIN collective ON collective.op_id = op.id "
+      "LEFT JOIN counter ON counter.op_id = op.id AND metric = 'blocks' WHERE op.step_id = ?",
+      {step.id});
+  while (rows.next()) {
+    const auto found = ordinal_of_op.find(rows.integer(0));
+    if (found == ordinal_of_op.end()) continue;
+    StepOp& op = folded.ops[static_cast<size_t>(found->second)];
+    if (op.kind != OpKind::collective && op.kind != OpKind::p2p) continue;
+    if (!rows.is_null(2)) rows.size(2);  // a negative size is damage
+    op.collective = StepCollective{.function = std::string(rows.text(1)),
+                                   .bytes = rows.optional_integer(2),
+                                   .ranks = rows.optional_integer(3),
+                                   .communicator = rows.optional_integer(4),
+                                   .blocking = rows.integer(5) != 0,
+                                   .dtype = std::string(rows.text(6)),
+                                   .blocks = blocks_of(rows, 7)};
   }
 }
 
@@ -350,7 +352,7 @@ std::vector<int64_t> ranks_with_steps(const TraceDb& db) {
 
 FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank) {
   if (const std::string kind = db.meta("kind"); kind == "replay" || kind == "grid") {
-    throw input_error("{}: is a {} and no recording: name the trace.db that it was made from",
+    throw input_error("{}: is a {}, not a recording: name the trace.db that it was made from",
                       db.file(), kind);
   }
   if (const std::string counters = db.meta("counters"); !counters.empty()) {
@@ -392,7 +394,7 @@ FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank) {
   fold_accesses(db, source.process, ordinal_of_op, folded);
   fold_floors(db, ordinal_of_op, folded);
   fold_gemms(db, source.process, ordinal_of_op, folded);
-  fold_collectives(db, steps.front(), ordinal_of, folded);
+  fold_collectives(db, steps.front(), ordinal_of_op, folded);
   return folded;
 }
 

@@ -199,7 +199,7 @@ std::vector<StepSpan> detect(const TraceDb& db, ProcessId process) {
   for (Sequence sequence(db, *stream); sequence.more();) {
     sequence.fill();
     const Period period = find_period(sequence.symbols());
-    // The last block may go on behind the window: it starts the next one.
+    // The last block may continue after the window: it starts the next one.
     const size_t blocks = period.repeats - (sequence.more() && period.repeats > 0 ? 1 : 0);
     for (size_t block = 0; block < blocks; ++block) {
       const size_t begin = period.begin + block * period.length;
@@ -291,6 +291,12 @@ std::vector<Candidate> candidate_periods(const std::vector<uint64_t>& symbols, s
 }  // namespace
 
 Period find_period(const std::vector<uint64_t>& symbols, size_t min_repeats) {
+  // Of the block of `length` symbols at `begin` and the one that follows it.
+  const auto agree = [&](size_t begin, size_t length) {
+    size_t equal = 0;
+    for (size_t i = begin; i < begin + length; ++i) equal += symbols[i] == symbols[i + length];
+    return static_cast<double>(equal) >= kMinAgreement * static_cast<double>(length);
+  };
   Period best;
   for (const Candidate& candidate : candidate_periods(symbols, min_repeats)) {
     const size_t p = candidate.length;
@@ -303,9 +309,7 @@ Period find_period(const std::vector<uint64_t>& symbols, size_t min_repeats) {
       }
     };
     for (size_t block = begin; block + 2 * p <= symbols.size(); block += p) {
-      size_t equal = 0;
-      for (size_t i = block; i < block + p; ++i) equal += symbols[i] == symbols[i + p];
-      if (static_cast<double>(equal) >= kMinAgreement * static_cast<double>(p)) {
+      if (agree(block, p)) {
         ++repeats;
       } else {
         consider();
@@ -320,14 +324,8 @@ Period find_period(const std::vector<uint64_t>& symbols, size_t min_repeats) {
          symbols[best.begin - 1] == symbols[best.begin - 1 + best.length]) {
     --best.begin;
   }
-  const auto agree = [&](size_t block) {
-    size_t equal = 0;
-    for (size_t i = block; i < block + best.length; ++i)
-      equal += symbols[i] == symbols[i + best.length];
-    return static_cast<double>(equal) >= kMinAgreement * static_cast<double>(best.length);
-  };
   while (best.length != 0 && best.begin + (best.repeats + 1) * best.length <= symbols.size() &&
-         agree(best.begin + (best.repeats - 1) * best.length)) {
+         agree(best.begin + (best.repeats - 1) * best.length, best.length)) {
     ++best.repeats;
   }
   return best;

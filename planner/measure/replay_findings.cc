@@ -1,33 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "planner/measure/replay_findings.h"
 
-#include <charconv>
-#include <cmath>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "common/error.h"
-#include "common/text.h"
+#include "db/replay_result.h"
 
 namespace preserve {
 namespace {
 
 class FindingsReader {
  public:
-  FindingsReader(const TraceDb& db, const Schedule& schedule)
-      : db_(db), schedule_(schedule), baseline_ns_(op_times("baseline")) {}
+  FindingsReader(const TraceDb& db, const ReplayResult& result, const Schedule& schedule)
+      : db_(db), result_(result), schedule_(schedule), baseline_ns_(op_times(kBaselineArm)) {}
 
-  PlanFindings read(const Plan& plan, const std::string& arm) const {
+  PlanFindings read(const Plan& plan, const ArmResult& arm) const {
     PlanFindings found;
-    found.speedup.pairs = static_cast<int64_t>(number(arm + "_pairs", 0));
-    found.issued_bytes = number(arm + "_issued_bytes", 0);
-    if (found.speedup.pairs == 0) return found;
-    Interval& speedup = found.speedup.interval;
-    speedup.estimate = number(arm + "_speedup");
-    speedup.low = number(arm + "_speedup_low", speedup.estimate);
-    speedup.high = number(arm + "_speedup_high", speedup.estimate);
-    const std::vector<double> plan_ns = op_times(arm);
+    found.speedup = arm.paired_speedup();
+    found.issued_bytes = arm.issued_bytes;
+    if (arm.pairs == 0) return found;
+    const std::vector<double> plan_ns = op_times(arm.name);
     std::set<int32_t> consumers, carriers;
     for (const PlannedWindow& window : plan.windows) {
       if (window.used_bytes > 0) carriers.insert(window.ordinal);
@@ -39,39 +33,22 @@ class FindingsReader {
         difference(baseline_ns_, std::vector<double>(baseline_ns_.size()), consumers);
     found.saved_ns = difference(baseline_ns_, plan_ns, consumers);
     found.collectives_added_ns = difference(plan_ns, baseline_ns_, carriers);
-    if (arm == "prefetch") found.window_cost_ns = window_cost_ns(carriers.size());
+    if (arm.name == kPrefetchArm) found.window_cost_ns = window_cost_ns(carriers.size());
     return found;
   }
 
  private:
-  // By arm null: the windows of schedule.plan with nothing to fetch.
+  // From arm null: the windows of schedule.plan with nothing to fetch.
   std::optional<Interval> window_cost_ns(size_t windows) const {
-    if (windows == 0 || number("null_pairs", 0) < kFewestPairs) return std::nullopt;
-    const double step_ns = number("baseline_step_ns");
-    const auto cost_ns = [&](const char* key) {
-      const double speedup = number(key);
-      if (speedup <= 0) {
-        throw input_error("{}: {} should be positive, not {}", db_.file(), key, speedup);
-      }
-      return (step_ns / speedup - step_ns) / static_cast<double>(windows);
+    const ArmResult* null = result_.find_arm("null");
+    const std::optional<Estimated>& baseline_ns = result_.arms.front().step_ns;
+    if (windows == 0 || null == nullptr || !null->speedup || !baseline_ns) return std::nullopt;
+    const std::optional<Interval> speedup = null->speedup->interval();
+    if (!speedup) return std::nullopt;
+    const auto cost_ns = [&](double ratio) {
+      return (baseline_ns->estimate / ratio - baseline_ns->estimate) / static_cast<double>(windows);
     };
-    return Interval{cost_ns("null_speedup_high"), cost_ns("null_speedup"),
-                    cost_ns("null_speedup_low")};
-  }
-
-  double number(const std::string& key) const {
-    const std::string text = db_.meta(key);
-    double value = 0;
-    const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (parsed.ec == std::errc() && parsed.ptr == text.data() + text.size() &&
-        std::isfinite(value)) {
-      return value;
-    }
-    throw input_error("{}: {} should be a number in its table meta, not \"{}\"", db_.file(), key,
-                      printable(text, 40));
-  }
-  double number(const std::string& key, double absent) const {
-    return db_.meta(key).empty() ? absent : number(key);
+    return Interval{cost_ns(speedup->high), cost_ns(speedup->estimate), cost_ns(speedup->low)};
   }
 
   // By operator, mean over the ranks; empty when no sample of the arm counted.
@@ -103,6 +80,7 @@ class FindingsReader {
   }
 
   const TraceDb& db_;
+  const ReplayResult& result_;
   const Schedule& schedule_;
   std::vector<double> baseline_ns_;
 };
@@ -110,20 +88,16 @@ class FindingsReader {
 }  // namespace
 
 ReplayFindings read_findings(const TraceDb& replay, const Schedule& schedule) {
-  if (replay.meta("kind") != "replay") {
-    throw input_error("{} is not a replay.db", replay.file());
-  }
-  const FindingsReader reader(replay, schedule);
-  const auto has_arm = [&](const std::string& arm) {
-    return replay.query_integer("SELECT count(*) FROM arm WHERE name = ?", {arm}).value_or(0) == 1;
-  };
+  const ReplayResult result = read_result(replay);
+  const FindingsReader reader(replay, result, schedule);
   ReplayFindings findings;
-  findings.busy = replay.meta("interrupted_kept") == "1";
+  findings.busy = result.busy;
   for (size_t i = 0; i <= schedule.candidates.size(); ++i) {
-    const std::string arm = i == 0 ? "prefetch" : fmt::format("prefetch-{}", i);
-    if (!has_arm(arm)) throw input_error("{}: arm {} is missing", replay.file(), arm);
-    const Plan& plan = i == 0 ? schedule.plan : schedule.candidates[i - 1];
-    findings.plans.push_back(reader.read(plan, arm));
+    const std::string name = i == 0 ? kPrefetchArm : fmt::format("{}-{}", kPrefetchArm, i);
+    const ArmResult* arm = result.find_arm(name);
+    if (arm == nullptr) throw input_error("{}: arm {} is missing", replay.file(), name);
+    findings.plans.push_back(
+        reader.read(i == 0 ? schedule.plan : schedule.candidates[i - 1], *arm));
   }
   return findings;
 }

@@ -9,7 +9,7 @@
 namespace preserve {
 
 // Of schedule.plan and all candidates (preserve-replay --candidates). input_error naming the file
-// when an arm or an operator is missing, or a number is none.
+// when an arm or an operator is missing.
 ReplayFindings read_findings(const TraceDb& replay, const Schedule& schedule);
 
 }  // namespace preserve

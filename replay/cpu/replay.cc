@@ -145,10 +145,10 @@ ReplayRecord replay_on_cpu(const Ranks& ranks, const ReplayJob& job, const CpuPl
   record.meta["mpi_library"] = ranks.library();
   record.meta["oversubscribed"] = crowded ? "1" : "0";
   if (crowded) {
-    record.warnings.emplace_back("more ranks than cores (oversubscribed): timings are meaningless");
+    record.result.warnings.emplace_back("more ranks than cores (oversubscribed): timings are meaningless");
   }
-  if (record.measurement.interrupted_kept) {
-    record.warnings.emplace_back(
+  if (record.result.busy) {
+    record.result.warnings.emplace_back(
         "the machine was busy: ranks lost their cores during most samples, so there is no verdict");
   }
   return record;

@@ -75,13 +75,12 @@ void describe_device(const GpuFacts& facts, Meta& meta) {
   meta["gpu_persisting_l2_default_bytes"] = std::to_string(facts.persisting_l2_default_bytes);
 }
 
-void describe_plan(const ReplayJob& job, const GpuPlan& plan, Meta& meta) {
+void describe_plan(const GpuPlan& plan, Meta& meta) {
   const IssueMethod& method = plan.arms[1].method;
   meta["executor"] = "cuda";
   meta["collective"] = plan.rules.nccl                     ? "nccl"
                        : plan.rules.network_latency_ns > 0 ? "stand-in+link"
                                                            : "stand-in";
-  meta["recorded_ranks"] = std::to_string(job.schedule.ranks);
   meta["method"] = method.name;
   meta["placement"] = method.placement;
   meta["chunk_bytes"] = std::to_string(method.chunk_bytes);
@@ -111,24 +110,24 @@ void describe_run(const GpuExecutor& executor, const GpuState& before, const Gpu
 
 void warn_of(const GpuExecutor& executor, const GpuState& before, ReplayRecord& record) {
   if (tells_nothing(before)) {
-    record.warnings.emplace_back(kNothingTold);
+    record.result.warnings.emplace_back(kNothingTold);
   }
-  const double step_ns = record.measurement.arms[0].median_ns;
-  if (executor.launch_ns() > step_ns && step_ns > 0) {
-    record.warnings.push_back(fmt::format(
+  const std::optional<Estimated>& step_ns = record.result.arms[0].step_ns;
+  if (step_ns && executor.launch_ns() > step_ns->estimate) {
+    record.result.warnings.push_back(fmt::format(
         "launching a step takes the processor {}, longer than the step: times may be those of the "
         "launches",
         format_duration(executor.launch_ns())));
   }
   if (executor.throttled_runs() > 0) {
-    record.warnings.push_back(fmt::format(
-        "the GPU's clocks were held down ({}) during {} of {} samples", executor.throttle(),
-        executor.throttled_runs(), record.measurement.samples.size() + 1));
+    record.result.warnings.push_back(
+        fmt::format("the GPU's clocks were held down ({}) during {} of {} samples",
+                    executor.throttle(), executor.throttled_runs(), record.samples.size() + 1));
   }
   if (!executor.other_use().empty()) {
-    record.warnings.push_back(
+    record.result.warnings.push_back(
         fmt::format("the GPU was used by others too: {}{}", executor.other_use(),
-                    record.measurement.interrupted_kept ? ", so there is no verdict" : ""));
+                    record.result.busy ? ", so there is no verdict" : ""));
   }
 }
 
@@ -161,9 +160,10 @@ ReplayRecord replay_on_gpu(const Ranks& ranks, GpuDevice& device, const ReplayJo
   record.device.memory_bytes = facts.memory_bytes;
   record.device.units = facts.sms;
   describe_device(facts, record.meta);
-  describe_plan(job, plan, record.meta);
+  describe_plan(plan, record.meta);
   describe_run(executor, before, after, record.meta);
-  record.warnings.insert(record.warnings.end(), plan.warnings.begin(), plan.warnings.end());
+  record.result.warnings.insert(record.result.warnings.end(), plan.warnings.begin(),
+                                plan.warnings.end());
   warn_of(executor, before, record);
   return record;
 }

@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/grid/cell_run.h"
-#include "common/text.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <ctime>
-#include <map>
 
 #include "common/child_process.h"
 #include "common/cli.h"
 #include "common/clock.h"
 #include "common/error.h"
+#include "common/text.h"
 
 namespace preserve {
 namespace {
@@ -21,43 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kReasonBytes = 500;
-
-std::optional<double> number(const TraceDb& db, const std::string& key) {
-  const std::string text = db.meta(key);
-  if (text.empty()) return std::nullopt;
-  return std::strtod(text.c_str(), nullptr);
-}
-
-double needed(const TraceDb& db, const std::string& key) {
-  if (const auto value = number(db, key)) return *value;
-  throw input_error("{}: says nothing about {}", db.file(), key);
-}
-
-int64_t needed_ns(const TraceDb& db, const std::string& key) {
-  return std::llround(needed(db, key));
-}
-
-std::optional<MeasuredRatio> speedup_of(const TraceDb& db, const std::string& arm) {
-  const auto estimate = number(db, arm + "_speedup");
-  if (!estimate) return std::nullopt;
-  return MeasuredRatio{*estimate, number(db, arm + "_speedup_low"),
-                       number(db, arm + "_speedup_high")};
-}
-
-// Both arms' samples of one pair were taken in one pass, so their ratio is free of drift.
-std::optional<MeasuredRatio> ratio_of_arms(const TraceDb& db, const char* above,
-                                           const char* below) {
-  std::vector<double> ratios;
-  Query pairs = db.query(
-      "SELECT CAST(a.step_ns AS REAL) / b.step_ns FROM sample_counted a JOIN sample_counted b "
-      "USING (pair) WHERE a.arm = ? AND b.arm = ? AND b.step_ns > 0",
-      {std::string(above), std::string(below)});
-  while (pairs.next()) ratios.push_back(pairs.real(0));
-  if (ratios.empty()) return std::nullopt;
-  const Interval interval = bootstrap_median(ratios);
-  if (ratios.size() < kFewestPairs) return MeasuredRatio{interval.estimate, {}, {}};
-  return MeasuredRatio{interval.estimate, interval.low, interval.high};
-}
 
 std::string now_utc() {
   const std::time_t now = std::time(nullptr);
@@ -140,7 +101,9 @@ std::vector<std::string> replay_command(const CellSettings& settings, const fs::
   return words;
 }
 
-void take_results(const Schedule& schedule, const TraceDb& replay, GridCell& cell) {
+void take_results(const Schedule& schedule, const ReplayResult& replay, GridCell& cell) {
+  const ArmResult* prefetch = replay.find_arm(kPrefetchArm);
+  if (prefetch == nullptr) throw input_error("the replay has no arm {}", kPrefetchArm);
   cell.plan_verdict = to_string(schedule.plan.verdict);
   cell.strategy = to_string(schedule.plan.strategy);
   cell.predicted_step_ns = schedule.plan.prefetch_step_ns;
@@ -148,28 +111,24 @@ void take_results(const Schedule& schedule, const TraceDb& replay, GridCell& cel
   cell.all_hot_step_ns = schedule.all_hot_step_ns;
   cell.window_limited_step_ns = schedule.window_limited_step_ns;
   cell.cache_limited_step_ns = schedule.cache_limited_step_ns;
-  cell.modelled_step_ns = needed_ns(replay, "recorded_step_ns");
-  cell.planned_bytes = std::llround(number(replay, "planned_bytes_per_step").value_or(0));
-  cell.issued_bytes = std::llround(number(replay, "issued_bytes_per_step").value_or(0));
-  cell.speedup = speedup_of(replay, "prefetch");
-  cell.verdict = replay.meta("verdict");
-  cell.pairs = std::llround(needed(replay, "pairs_counted"));
-  cell.busy = replay.meta("interrupted_kept") == "1";
-  cell.collective = replay.meta("collective");
-  cell.fidelity = number(replay, "fidelity");
-  cell.predicted_saved_ns = std::llround(number(replay, "predicted_saved_ns").value_or(0));
-  cell.realised_saved_ns = std::llround(number(replay, "realised_saved_ns").value_or(0));
-  cell.fused = ratio_of_arms(replay, "overlap", "prefetch");
+  cell.modelled_step_ns = replay.recorded_step_ns;
+  cell.planned_bytes = replay.planned_bytes;
+  cell.issued_bytes = std::llround(prefetch->issued_bytes);
+  cell.speedup = prefetch->speedup;
+  cell.verdict = replay.verdict;
+  cell.pairs = prefetch->pairs;
+  cell.busy = replay.busy;
+  cell.collective = replay.collective;
+  cell.fidelity = replay.fidelity;
+  cell.predicted_saved_ns = replay.predicted_saved_ns;
+  cell.realised_saved_ns = replay.realised_saved_ns;
+  cell.fused = replay.overlap_ratio;
   cell.arms.clear();
-  Query arms = replay.query("SELECT name FROM arm ORDER BY id");
-  while (arms.next()) {
-    const std::string arm(arms.text(0));
-    const auto step_ns = number(replay, arm + "_step_ns");
-    if (step_ns && *step_ns >= 1) {
-      cell.arms.push_back({arm, std::llround(*step_ns), speedup_of(replay, arm)});
-    }
+  for (const ArmResult& arm : replay.arms) {
+    if (!arm.step_ns) continue;
+    cell.arms.push_back({arm.name, std::llround(arm.step_ns->estimate), arm.speedup});
   }
-  choose(cell);
+  decide_choice(cell);
   cell.status = CellStatus::done;
   cell.reason.clear();
 }
@@ -199,9 +158,9 @@ CellRun run_cell(const CellSettings& settings, const GridCell& cell, const fs::p
     return finish();
   }
   try {
-    const TraceDb db = TraceDb::open(folder / "replay.db");
-    take_results(load_schedule(folder / "schedule.json"), db, result.cell);
-    result.where = MeasuredOn{db.meta("device_name"), db.meta("executor")};
+    const ReplayResult replay = read_result(TraceDb::open(folder / "replay.db"));
+    take_results(load_schedule(folder / "schedule.json"), replay, result.cell);
+    result.where = MeasuredOn{replay.device_name, replay.executor};
   } catch (const Error& error) {
     result.cell.status = CellStatus::failed;
     result.cell.reason = printable(error.what(), kReasonBytes);

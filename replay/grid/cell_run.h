@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "db/grid/cells.h"
-#include "db/trace_db.h"
+#include "db/replay_result.h"
 #include "planner/schedule/schedule.h"
 
 namespace preserve {
@@ -26,10 +26,10 @@ struct CellSettings {
   std::string time_limit, link;  // as given; link empty: none
   uint64_t seed = 1;
   std::string measure_time;  // of the closed loop before the replay; empty: plans as planned
-  std::vector<std::string> replay_words;  // handed on as they are to every replay
+  std::vector<std::string> replay_words;  // passed unchanged to every replay
 };
 
-// What the replay says of where it ran; the same for all cells of a grid. Collectives may differ:
+// Where the replay ran; the same for all cells of a grid. Collectives may differ:
 // with four GPUs, cells on eight ranks have stand-ins.
 struct MeasuredOn {
   std::string device, executor;
@@ -52,13 +52,13 @@ std::vector<std::string> replay_command(const CellSettings& settings,
 
 // Writes trace.db, schedule.json and replay.db into `folder`. Never throws for what a child does:
 // that is the cell's status. `waiting` is called about once a second, `heard` with what the
-// children say on standard error.
+// children print on standard error.
 CellRun run_cell(const CellSettings& settings, const GridCell& cell,
                  const std::filesystem::path& model, const std::filesystem::path& folder,
                  const std::function<void()>& waiting,
                  const std::function<void(std::string_view)>& heard = {});
 
-// What a schedule and its replay say about a cell. input_error when something is missing.
-void take_results(const Schedule& schedule, const TraceDb& replay, GridCell& cell);
+// What a schedule and its replay say about a cell. input_error when arm prefetch is missing.
+void take_results(const Schedule& schedule, const ReplayResult& replay, GridCell& cell);
 
 }  // namespace preserve

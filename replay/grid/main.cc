@@ -58,13 +58,13 @@ void define(CLI::App& app, Arguments& arguments) {
                  "collectives")
       ->type_name("FILE");
   app.add_option("-o,--output", arguments.output,
-                 "Where the results are; when it is there already, the run goes on in it")
+                 "Where to write; an existing file of the same command is resumed")
       ->type_name("FILE")
       ->capture_default_str();
-  app.add_flag("-f,--force", arguments.force, "Begin anew, whatever is in the output");
+  app.add_flag("-f,--force", arguments.force, "Replace an existing output");
   app.add_flag("--retry-failed", arguments.retry_failed, "Run the cells again that failed");
   app.add_option("--models", arguments.models,
-                 "Folder of model configurations [examples/models beside the tools]")
+                 "Folder of model configurations [examples/models next to the tools]")
       ->type_name("FOLDER");
   app.add_option("--keep", arguments.keep,
                  "Keep trace, schedule and replay of every cell in this folder")
@@ -211,8 +211,9 @@ class GridRun {
     const auto all = static_cast<int64_t>(file_.cells().size());
     const std::string place = fmt::format("[{}/{}]", all - left_ + 1, all);
     const auto show = [&] {
-      console_.progress(fmt::format("{} {}, {}", place, printable(name_of(cell.key)), left_text()),
-                        static_cast<double>(all - left_), static_cast<double>(all));
+      console_.progress(
+          fmt::format("{} {}, {}", place, printable(name_of(cell.key)), left_text(left_)),
+          static_cast<double>(all - left_), static_cast<double>(all));
     };
     show();
     const fs::path folder =
@@ -231,9 +232,7 @@ class GridRun {
     const GridCell& after = result.cell;
     const std::string text =
         fmt::format("{} {}; {}", place, cell_line(after), format_duration(after.dur_ns));
-    --left_;
-    const std::string rest = left_ > 0 ? "; " + left_text() : "";
-    ++left_;
+    const std::string rest = left_ > 1 ? "; " + left_text(left_ - 1) : "";
     if (after.status == CellStatus::failed) {
       console_.warn(text + rest);
     } else {
@@ -261,8 +260,8 @@ class GridRun {
                       cell.reason);
   }
 
-  std::string left_text() const {
-    const auto dur_ns = remaining_ns(file_.cells(), left_);
+  std::string left_text(int64_t cells) const {
+    const auto dur_ns = remaining_ns(file_.cells(), cells);
     return dur_ns ? remaining_text(*dur_ns) + " left" : "time left not known yet";
   }
 
@@ -293,7 +292,7 @@ void say_resumed(Console& console, const Arguments& arguments, const std::vector
   const auto all = static_cast<int64_t>(cells.size());
   const int64_t failed = arguments.retry_failed ? count(cells, CellStatus::failed) : 0;
   console.info(
-      fmt::format("going on in {}: {} of {} are there{}", arguments.output,
+      fmt::format("resuming {}: {} of {} already measured{}", arguments.output,
                   all - count(cells, CellStatus::pending), count_of(all, "cell"),
                   failed > 0 ? fmt::format(", {} failed ones are run again", failed) : ""));
 }
@@ -331,7 +330,7 @@ int run(Console& console, const Arguments& arguments) {
   if (file.resumed()) say_resumed(console, arguments, file.cells());
   const StopSignals stop;
   if (!GridRun(console, arguments, settings, models, file, work).run()) {
-    console.info(fmt::format("stopped; the same command goes on in {}", arguments.output));
+    console.info(fmt::format("stopped; the same command resumes {}", arguments.output));
     return 128 + StopSignals::received();
   }
   return finish(console, arguments, file.cells());
@@ -352,9 +351,9 @@ int grid_main(int argc, char** argv) {
   info.purpose = "Measure a grid of generated decode steps: plan and replay each, keep what pays.";
   info.usage = "--grid [KEY=VALUES...] --device-file FILE [OPTIONS]";
   info.footer =
-      "Each cell runs in processes of its own and is kept at once: after Ctrl-C or a crash the "
+      "Each cell runs in processes of its own and is stored at once: after Ctrl-C or a crash the "
       "same\n"
-      "command goes on. A plan whose measured interval is not above 1 is replaced by doing "
+      "command resumes. A plan whose measured interval is not above 1 is replaced by doing "
       "nothing.\n"
       "\n"
       "Examples:\n"
@@ -366,7 +365,8 @@ int grid_main(int argc, char** argv) {
       "  preserve-report grid.db -o grid.html\n"
       "\n"
       "Exit codes: 0 done, 2 usage or bad input, 3 internal error, 130 stopped by Ctrl-C.";
-  info.versions = "trace schema 2, schedule 1.1, device 1.1";
+  info.versions = fmt::format("trace schema {}, schedule {}, device {}", kTraceSchemaVersion,
+                              kScheduleVersion, kDeviceVersion);
   return run_tool(
       argc, argv, info, [&](CLI::App& app) { define(app, arguments); },
       [&](Console& console) { return run(console, arguments); });

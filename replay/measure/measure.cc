@@ -2,7 +2,6 @@
 #include "replay/measure/measure.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <set>
 
@@ -41,17 +40,13 @@ std::vector<double> paired_ratios(const std::vector<double>& baseline,
   return ratios;
 }
 
-// All arms whose speed decides something: the plan and its rivals, not the explaining arms.
-bool precise(const std::vector<ArmResult>& results, const MeasureOptions& options) {
-  for (const ArmResult& result : results) {
-    if (result.name.rfind("prefetch", 0) != 0) continue;
-    const double half_width = (result.speedup.high - result.speedup.low) / 2;
-    if (result.pairs < options.min_pairs ||
-        half_width > options.precision * result.speedup.estimate) {
-      return false;
-    }
-  }
-  return true;
+// Interval only from enough values.
+std::optional<Estimated> estimate_of(const std::vector<double>& values,
+                                     const MeasureOptions& options, int resamples) {
+  if (values.empty()) return std::nullopt;
+  if (values.size() < kFewestPairs) return Estimated{median(values)};
+  const Interval interval = bootstrap_median(values, options.level, resamples, options.seed);
+  return Estimated{interval.estimate, interval.low, interval.high};
 }
 
 // The first two arms are what the measurement is about; without either a pass says nothing of it.
@@ -124,26 +119,64 @@ void discard_samples(std::vector<MeasuredSample>& samples) {
 }
 
 std::vector<ArmResult> evaluate(const std::vector<MeasuredSample>& samples,
-                                const std::vector<std::string>& arms,
-                                const MeasureOptions& options) {
+                                const std::vector<std::string>& arms, const MeasureOptions& options,
+                                int resamples) {
   const std::vector<double> baseline = counted_by_pair(samples, 0);
   std::vector<ArmResult> results;
   for (size_t arm = 0; arm < arms.size(); ++arm) {
-    ArmResult result{arms[arm], 0, 0, {1, 1, 1}, 0};
-    const std::vector<double> mine = counted_by_pair(samples, arm);
+    ArmResult& result = results.emplace_back();
+    result.name = arms[arm];
+    const std::vector<double> by_pair = counted_by_pair(samples, arm);
     std::vector<double> counted;
-    std::copy_if(mine.begin(), mine.end(), std::back_inserter(counted),
+    std::copy_if(by_pair.begin(), by_pair.end(), std::back_inserter(counted),
                  [](double step_ns) { return step_ns > 0; });
-    result.counted = static_cast<int>(counted.size());
-    if (!counted.empty()) result.median_ns = median(counted);
-    const std::vector<double> ratios = paired_ratios(baseline, mine);
-    result.pairs = static_cast<int>(ratios.size());
-    if (arm > 0 && !ratios.empty()) {
-      result.speedup = bootstrap_median(ratios, options.level, kResamplesOfLook, options.seed);
-    }
-    results.push_back(std::move(result));
+    result.counted = static_cast<int64_t>(counted.size());
+    result.step_ns = estimate_of(counted, options, resamples);
+    const std::vector<double> ratios = paired_ratios(baseline, by_pair);
+    result.pairs = static_cast<int64_t>(ratios.size());
+    if (arm > 0) result.speedup = estimate_of(ratios, options, resamples);
   }
   return results;
+}
+
+ReplayResult judge(const std::vector<MeasuredSample>& samples, const std::vector<std::string>& arms,
+                   const MeasureOptions& options) {
+  ReplayResult result;
+  result.confidence_level = options.level;
+  result.arms = evaluate(samples, arms, options);
+  result.busy = mostly_interrupted(samples);
+  const auto arm_named = [&](std::string_view name) {
+    return static_cast<size_t>(std::find(arms.begin(), arms.end(), name) - arms.begin());
+  };
+  const size_t prefetch = arm_named(kPrefetchArm), overlap = arm_named("overlap");
+  if (prefetch == arms.size()) return result;
+  const std::optional<Estimated>& speedup = result.arms[prefetch].speedup;
+  const std::optional<Interval> interval = speedup ? speedup->interval() : std::nullopt;
+  if (interval && !result.busy) result.verdict = judge_speedup(*interval);
+  result.overlap_ratio = estimate_of(
+      paired_ratios(counted_by_pair(samples, overlap), counted_by_pair(samples, prefetch)), options,
+      kResamples);
+  return result;
+}
+
+// All arms whose speed decides something: the plan and its rivals, not the explaining arms.
+bool StoppingRule::precise(const std::vector<ArmResult>& results) const {
+  return std::all_of(results.begin(), results.end(), [&](const ArmResult& arm) {
+    if (!arm.is_plan()) return true;
+    const Interval interval = arm.paired_speedup().interval;
+    return arm.pairs >= options_.min_pairs &&
+           (interval.high - interval.low) / 2 <= options_.precision * interval.estimate;
+  });
+}
+
+std::string StoppingRule::after_pass(bool time_is_up,
+                                     const std::function<std::vector<ArmResult>()>& look) {
+  ++passes_;
+  if (passes_ >= options_.max_pairs) return "pair-limit";
+  // A second pass always runs: the first one only warms up.
+  if (time_is_up && passes_ >= 2) return "time-limit";
+  const bool look_is_due = passes_ > options_.min_pairs && passes_ % kPassesBetweenLooks == 0;
+  return look_is_due && precise(look()) ? "precise" : "";
 }
 
 Measurement measure(Executor& executor, const MeasureOptions& options,
@@ -151,35 +184,34 @@ Measurement measure(Executor& executor, const MeasureOptions& options,
                     const std::function<void(double)>& progress) {
   const std::vector<std::string>& arms = executor.arms();
   if (arms.size() < 2) throw internal_error("nothing to compare the baseline with");
-  Measurement result;
+  std::vector<MeasuredSample> samples;
   const int64_t start_ns = clock();
-  result.steps_per_sample = steps_for(executor.run(0, 1), options.sample_ns);
-  while (result.stop_reason.empty()) {
-    const std::vector<size_t> order = pass_order(result.pairs, arms.size());
+  const int steps_per_sample = steps_for(executor.run(0, 1), options.sample_ns);
+  StoppingRule rule(options);
+  std::string stop_reason;
+  while (stop_reason.empty()) {
+    const int pass = rule.passes();
+    const std::vector<size_t> order = pass_order(pass, arms.size());
     for (size_t position = 0; position < order.size(); ++position) {
-      MeasuredSample sample{order[position], result.pairs, static_cast<int>(position), {}, {}};
-      sample.value = executor.run(sample.arm, result.steps_per_sample);
-      result.samples.push_back(std::move(sample));
+      MeasuredSample sample{order[position], pass, static_cast<int>(position), {}, {}};
+      sample.value = executor.run(sample.arm, steps_per_sample);
+      samples.push_back(std::move(sample));
     }
-    ++result.pairs;
     const auto spent_ns = static_cast<double>(clock() - start_ns);
     const double part = spent_ns / static_cast<double>(std::max<int64_t>(options.time_limit_ns, 1));
     if (progress) progress(part);
-    const bool look = result.pairs > options.min_pairs && result.pairs % kPassesBetweenLooks == 0;
-    if (look) {
-      discard_samples(result.samples);
-      if (precise(evaluate(result.samples, arms, options), options)) result.stop_reason = "precise";
-    }
-    // A second pass always runs: the first one only warms up.
-    if (executor.agree(part >= 1) && result.pairs >= 2) result.stop_reason = "time-limit";
-    if (result.pairs >= options.max_pairs) result.stop_reason = "pair-limit";
+    stop_reason = rule.after_pass(executor.agree(part >= 1), [&] {
+      discard_samples(samples);
+      return evaluate(samples, arms, options, kResamplesOfLook);
+    });
   }
-  discard_samples(result.samples);
-  result.arms = evaluate(result.samples, arms, options);
-  result.interrupted_kept = mostly_interrupted(result.samples);
-  const bool decides = result.arms[1].pairs >= kFewestPairs && !result.interrupted_kept;
-  result.verdict = decides ? judge_speedup(result.arms[1].speedup) : Verdict::ambiguous;
-  return result;
+  discard_samples(samples);
+  Measurement measurement{{}, judge(samples, arms, options)};
+  measurement.samples = std::move(samples);
+  measurement.result.passes = rule.passes();
+  measurement.result.steps_per_sample = steps_per_sample;
+  measurement.result.stop_reason = stop_reason;
+  return measurement;
 }
 
 }  // namespace preserve

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The measurement: which arm runs when, which samples count, when it is enough, what the numbers
-// say. Knows nothing of processors or MPI; time and executor are handed in, so tests use fakes.
+// mean. Knows nothing of processors or MPI; time and executor are parameters, so tests use fakes.
 //
 // A pass runs every arm once; its samples form a pair with that pass's baseline. The orders are
 // those of a Williams design (1949), each followed by its reverse (ABBA with two arms): in the long
@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "common/stats.h"
+#include "db/replay_result.h"
 #include "replay/step/executor.h"
 
 namespace preserve {
@@ -35,22 +36,9 @@ struct MeasuredSample {
   std::string discarded;  // empty: counted
 };
 
-struct ArmResult {
-  std::string name;
-  int counted = 0;       // samples
-  double median_ns = 0;  // of the counted ones
-  Interval speedup;      // median paired ratio baseline / arm
-  int pairs = 0;         // counted pairs with the baseline; below kFewestPairs there is no interval
-};
-
 struct Measurement {
   std::vector<MeasuredSample> samples;  // in order of execution
-  std::vector<ArmResult> arms;          // baseline first
-  int steps_per_sample = 1;
-  int pairs = 0;                         // passes run, the discarded first one included
-  bool interrupted_kept = false;         // most counted samples saw an interruption: a busy machine
-  std::string stop_reason;               // precise, time-limit, pair-limit
-  Verdict verdict = Verdict::ambiguous;  // of arms[1]
+  ReplayResult result;                  // all that the samples alone decide
 };
 
 // Order of the arms in a pass.
@@ -63,12 +51,37 @@ std::vector<size_t> pass_order(int pass, size_t arms);
 // both arms' times are those of the pairs that the speedup is of.
 void discard_samples(std::vector<MeasuredSample>& samples);
 
-// Results of all arms from the counted samples.
-std::vector<ArmResult> evaluate(const std::vector<MeasuredSample>& samples,
-                                const std::vector<std::string>& arms,
-                                const MeasureOptions& options);
+// Resamples of the intervals of every result; a look of the stopping rule needs fewer.
+inline constexpr int kResamples = 2000;
 
-// `clock` in ns; `progress` hears the part of the time limit that has passed.
+// Results of all arms from the counted samples. `arms`: their names, baseline first.
+std::vector<ArmResult> evaluate(const std::vector<MeasuredSample>& samples,
+                                const std::vector<std::string>& arms, const MeasureOptions& options,
+                                int resamples = kResamples);
+
+// The same with all else that the samples decide: arms, verdict, busy, overlap_ratio and the
+// confidence level. Everything that is printed or stored of the samples comes from here.
+ReplayResult judge(const std::vector<MeasuredSample>& samples, const std::vector<std::string>& arms,
+                   const MeasureOptions& options);
+
+// When to stop. Is asked once after each pass over the arms.
+class StoppingRule {
+ public:
+  explicit StoppingRule(const MeasureOptions& options) : options_(options) {}
+
+  // `look` gives the results so far; it is called only when a look is due. Returns precise,
+  // time-limit, pair-limit, or nothing: measure one more pass.
+  std::string after_pass(bool time_is_up, const std::function<std::vector<ArmResult>()>& look);
+  int passes() const { return passes_; }
+
+ private:
+  bool precise(const std::vector<ArmResult>& results) const;
+
+  MeasureOptions options_;
+  int passes_ = 0;
+};
+
+// `clock` in ns; `progress` gets the part of the time limit that has passed.
 Measurement measure(Executor& executor, const MeasureOptions& options,
                     const std::function<int64_t()>& clock,
                     const std::function<void(double)>& progress = {});

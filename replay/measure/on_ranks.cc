@@ -17,7 +17,7 @@ namespace {
 OpTimes gather_op_times(const Ranks& ranks, const RankExecutor& executor,
                         const Measurement& measurement, size_t first_sample) {
   OpTimes times;
-  times.arms = measurement.arms.size();
+  times.arms = measurement.result.arms.size();
   times.ranks = static_cast<size_t>(ranks.size());
   times.ops = executor.program().ops.size();
   std::vector<double> mine;
@@ -94,28 +94,26 @@ ReplayRecord measure_on_ranks(const Ranks& ranks, RankExecutor& executor, const 
                               const std::string& host, const MeasureOptions& options) {
   const size_t first_sample = 1;  // measure() starts with one run to size the samples
   ReplayRecord record;
-  record.warnings = job.warnings;
-  record.measurement = measure(executor, options, monotonic_ns);
-  record.op_times = gather_op_times(ranks, executor, record.measurement, first_sample);
+  Measurement measurement = measure(executor, options, monotonic_ns);
+  record.op_times = gather_op_times(ranks, executor, measurement, first_sample);
   record.steps = gather_steps(ranks, executor);
   record.hosts = ranks.all_texts(host);
   for (const std::string& pid : ranks.all_texts(std::to_string(::getpid()))) {
     record.pids.push_back(std::stoll(pid));
   }
   for (size_t arm = 0; arm < executor.arms().size(); ++arm) {
-    const double mine = mean_fetched_bytes(executor, record.measurement, arm, first_sample);
+    const double mine = mean_fetched_bytes(executor, measurement, arm, first_sample);
     const int64_t all = ranks.sum(static_cast<int64_t>(mine));
-    record.issued_bytes.push_back(static_cast<double>(all) / ranks.size());
+    measurement.result.arms[arm].issued_bytes = static_cast<double>(all) / ranks.size();
   }
   if (ranks.rank() != 0) return record;
-  record.outcome = outcome_of(record.measurement, record.op_times, job.program, job.arms[1],
-                              job.schedule, job.recorded_step_ns, record.issued_bytes[1]);
-  record.meta["ranks"] = std::to_string(ranks.size());
-  record.meta["issued_bytes_per_step"] =
-      std::to_string(static_cast<int64_t>(record.issued_bytes[1]));
-  record.meta["checksum"] =
-      fmt::format("{:016x}", record.measurement.samples.front().value.checksum);
-  record.meta["confidence_level"] = fmt::format("{:.2f}", options.level);
+  record.samples = std::move(measurement.samples);
+  record.result = std::move(measurement.result);
+  record.result.ranks = ranks.size();
+  record.result.warnings = job.warnings;
+  add_outcome(record.op_times, job.program, job.arms[1], job.schedule, job.recorded_step_ns,
+              record.result);
+  record.meta["checksum"] = fmt::format("{:016x}", record.samples.front().value.checksum);
   return record;
 }
 

@@ -13,10 +13,9 @@ constexpr size_t kBaseline = 0;
 constexpr size_t kPrefetch = 1;
 // Below this an operator is as long as reading the clock; its ratio says nothing.
 constexpr double kShortestCompared_ns = 1000;
-constexpr double kLeastRatio =
-    1e-6;  // of an operator that took no time: 0 means that none is known
+constexpr double kLeastRatio = 1e-6;  // of an operator that took no time: log(0) compares badly
 
-void judge_fidelity(const OpTimes& times, const StepProgram& program, Outcome& outcome) {
+void judge_operators(const OpTimes& times, const StepProgram& program, ReplayResult& result) {
   std::vector<double> ratios;
   for (size_t op = 0; op < times.ops; ++op) {
     if (program.ops[op].collective) continue;  // real here, real there: different by nature
@@ -26,15 +25,18 @@ void judge_fidelity(const OpTimes& times, const StepProgram& program, Outcome& o
       const double ratio =
           std::max(times.at(kBaseline, rank, op).median_ns / recorded_ns, kLeastRatio);
       ratios.push_back(ratio);
-      const double away = std::fabs(std::log(ratio));
-      const double farthest =
-          outcome.fidelity_op_worst > 0 ? std::fabs(std::log(outcome.fidelity_op_worst)) : -1;
-      if (away <= farthest) continue;
-      outcome.fidelity_op_worst = ratio;
-      outcome.fidelity_op_worst_name = program.ops[op].name;
+      const auto distance = [](double value) { return std::fabs(std::log(value)); };
+      if (result.fidelity_op_worst && distance(ratio) <= distance(*result.fidelity_op_worst)) {
+        continue;
+      }
+      result.fidelity_op_worst = ratio;
+      result.fidelity_op_worst_name = program.ops[op].name;
     }
   }
-  if (!ratios.empty()) outcome.fidelity_op_median = median(ratios);
+  if (ratios.empty()) return;
+  result.fidelity_op_median = median(ratios);
+  result.fidelity_op_p10 = quantile(ratios, 0.1);
+  result.fidelity_op_p90 = quantile(ratios, 0.9);
 }
 
 // Baseline minus prefetch arm, mean over ranks, summed over `ops`.
@@ -50,45 +52,26 @@ double saved_ns(const OpTimes& times, const std::vector<int32_t>& ops) {
 }
 
 // Of the plans; the explaining arms cannot be followed. A busy machine decides nothing.
-std::string winner_of(const Measurement& measurement) {
+std::string winner_of(const ReplayResult& result) {
   std::vector<PairedSpeedup> plans;
   std::vector<std::string> names;
-  for (const ArmResult& arm : measurement.arms) {
-    if (arm.name.rfind("prefetch", 0) != 0) continue;
-    plans.push_back({arm.speedup, arm.pairs});
+  for (const ArmResult& arm : result.arms) {
+    if (!arm.is_plan()) continue;
+    plans.push_back(arm.paired_speedup());
     names.push_back(arm.name);
   }
   const std::optional<size_t> winner = find_winner(plans);
-  return winner && !measurement.interrupted_kept ? names[*winner]
-                                                 : measurement.arms[kBaseline].name;
+  return winner && !result.busy ? names[*winner] : result.arms[kBaseline].name;
 }
 
-}  // namespace
-
-Outcome outcome_of(const Measurement& measurement, const OpTimes& times, const StepProgram& program,
-                   const ReplayArm& prefetch, const Schedule& schedule, int64_t recorded_step_ns,
-                   double fetched_bytes) {
-  Outcome outcome;
-  const auto collectives =
-      std::count_if(program.ops.begin(), program.ops.end(),
-                    [](const ProgramOp& op) { return op.collective.has_value(); });
-  outcome.recorded_step_ns = recorded_step_ns + collectives * schedule.link_latency_ns;
-  const ArmResult& baseline = measurement.arms[kBaseline];
-  if (baseline.counted > 0 && outcome.recorded_step_ns > 0) {
-    outcome.fidelity = baseline.median_ns / static_cast<double>(outcome.recorded_step_ns);
-    judge_fidelity(times, program, outcome);
-  }
-  outcome.predicted_speedup = schedule.plan.speedup;
-  const ArmResult& planned = measurement.arms[kPrefetch];
-  if (planned.pairs > 0) {
-    outcome.prediction_error = outcome.predicted_speedup / planned.speedup.estimate - 1;
-  }
+void judge_savings(const OpTimes& times, const StepProgram& program, const ReplayArm& prefetch,
+                   const Schedule& schedule, ReplayResult& result) {
   double predicted = 0;
   for (const PlannedWindow& window : schedule.plan.windows) {
     for (const PlannedPrefetch& slice : window.prefetches) predicted += slice.predicted_saved_ns;
   }
-  outcome.predicted_saved_ns = std::llround(predicted);
-  outcome.realised_saved_ns = std::llround(saved_ns(times, prefetch.consumers));
+  result.predicted_saved_ns = std::llround(predicted);
+  result.realised_saved_ns = std::llround(saved_ns(times, prefetch.consumers));
 
   std::vector<int32_t> carriers;
   double carriers_ns = 0;
@@ -100,13 +83,37 @@ Outcome outcome_of(const Measurement& measurement, const OpTimes& times, const S
       carriers_ns += times.at(kBaseline, rank, op).median_ns / static_cast<double>(times.ranks);
     }
   }
-  if (carriers_ns > 0) {
-    const double added_ns = -saved_ns(times, carriers);
-    outcome.collective_slowdown = 1 + added_ns / carriers_ns;
-    if (fetched_bytes > 0) outcome.slowdown_per_byte_ns = std::max(0.0, added_ns / fetched_bytes);
+  if (carriers_ns <= 0) return;
+  const double added_ns = -saved_ns(times, carriers);
+  const double fetched_bytes = result.arms[kPrefetch].issued_bytes;
+  result.collective_slowdown = 1 + added_ns / carriers_ns;
+  if (fetched_bytes > 0) result.slowdown_per_byte_ns = std::max(0.0, added_ns / fetched_bytes);
+}
+
+}  // namespace
+
+void add_outcome(const OpTimes& times, const StepProgram& program, const ReplayArm& prefetch,
+                 const Schedule& schedule, int64_t recorded_step_ns, ReplayResult& result) {
+  const auto collectives =
+      std::count_if(program.ops.begin(), program.ops.end(),
+                    [](const ProgramOp& op) { return op.collective.has_value(); });
+  result.recorded_ranks = schedule.ranks;
+  result.link_latency_ns = schedule.link_latency_ns;
+  result.planned_bytes = prefetch.planned_bytes;
+  result.recorded_step_ns = recorded_step_ns + collectives * schedule.link_latency_ns;
+  const std::optional<Estimated>& baseline_ns = result.arms[kBaseline].step_ns;
+  if (baseline_ns && result.recorded_step_ns > 0) {
+    result.fidelity = baseline_ns->estimate / static_cast<double>(result.recorded_step_ns);
+    judge_operators(times, program, result);
   }
-  outcome.winner = winner_of(measurement);
-  return outcome;
+  result.predicted_speedup = schedule.plan.speedup;
+  result.predicted_baseline_step_ns = schedule.plan.baseline_step_ns;
+  result.predicted_prefetch_step_ns = schedule.plan.prefetch_step_ns;
+  if (const auto& measured = result.arms[kPrefetch].speedup) {
+    result.prediction_error = result.predicted_speedup / measured->estimate - 1;
+  }
+  judge_savings(times, program, prefetch, schedule, result);
+  result.winner = winner_of(result);
 }
 
 }  // namespace preserve

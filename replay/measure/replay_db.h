@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes replay.db: the measurement into arm, sample and arm_op, one measured step per rank and arm
-// into process, stream, op, collective and step, all else into meta (docs/formats.md lists the
-// keys).
+// Writes replay.db: what was found into result and arm, the measurement into sample and arm_op, one
+// measured step per rank and arm into process, stream, op, collective and step, facts of the
+// executor into meta (docs/formats.md lists the keys).
 #pragma once
 
 #include <filesystem>
@@ -18,17 +18,18 @@
 namespace preserve {
 
 struct ReplayRecord {
-  Measurement measurement;
+  std::vector<MeasuredSample> samples;  // in order of execution
+  ReplayResult result;
   OpTimes op_times;
-  Outcome outcome;
   std::vector<std::vector<OpInterval>> steps;  // [rank * arms + arm]: the last step, by operator
   DeviceRow device;                            // of every rank, apart from its host
   std::vector<std::string> hosts;              // by rank
   std::vector<int64_t> pids;                   // by rank
-  std::vector<double> issued_bytes;            // by arm: fetched per step and rank, on average
   std::map<std::string, std::string> meta;     // what only the tool knows: paths, digests, options
-  std::vector<std::string> warnings;
 };
+
+// After write_result(), which numbers the arms; also books the losses.
+void write_samples(TraceDb& db, const std::vector<MeasuredSample>& samples);
 
 // `path` is a temporary one: the file is complete when this returns.
 void write_replay_db(const std::filesystem::path& path, const ReplayRecord& record,

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// What preserve-replay says on standard output, read back from the replay.db it has just written:
-// the file holds everything that the person is told.
+// What preserve-replay prints on standard output, from the result that it has read back from its
+// replay.db: the file holds everything that is printed.
 #pragma once
 
 #include <string>
 
-#include "db/trace_db.h"
+#include "db/replay_result.h"
 
 namespace preserve {
 
-std::string summary_of(const TraceDb& replay);
+std::string summary_of(const ReplayResult& result);
 
 }  // namespace preserve

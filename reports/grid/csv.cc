@@ -16,20 +16,20 @@ std::string number(const std::optional<double>& value) {
   return value ? fmt::format("{:.6f}", *value) : "";
 }
 
-std::string ratio(const std::optional<MeasuredRatio>& value) {
+std::string ratio(const std::optional<Estimated>& value) {
   if (!value) return ",,";
   return fmt::format("{},{},{}", number(value->estimate), number(value->low), number(value->high));
 }
 
 // Columns that only a measured cell has; as many commas for the others.
 std::string measured_columns(const GridCell& cell) {
-  std::string out =
-      fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}", csv_text(cell.plan_verdict),
-                  csv_text(cell.strategy), number(cell.predicted_speedup), ratio(cell.speedup),
-                  csv_text(cell.verdict), cell.pairs, int{cell.busy}, csv_text(cell.choice),
-                  number(cell.chosen_speedup), ratio(cell.fused), number(cell.fidelity),
-                  cell.modelled_step_ns, cell.predicted_saved_ns, cell.realised_saved_ns,
-                  cell.planned_bytes, cell.issued_bytes, cell.window_limited_step_ns);
+  std::string out = fmt::format(
+      "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}", csv_text(cell.plan_verdict),
+      csv_text(cell.strategy), number(cell.predicted_speedup), ratio(cell.speedup),
+      csv_text(to_string(cell.verdict)), cell.pairs, int{cell.busy}, csv_text(cell.choice),
+      number(cell.chosen_speedup), ratio(cell.fused), number(cell.fidelity), cell.modelled_step_ns,
+      cell.predicted_saved_ns, cell.realised_saved_ns, cell.planned_bytes, cell.issued_bytes,
+      cell.window_limited_step_ns);
   for (const char* name : kArms) {
     const CellArm* arm = arm_of(cell, name);
     out += arm == nullptr ? "," : fmt::format(",{}", arm->step_ns);

@@ -270,7 +270,8 @@ std::string all_cells(const GridReport& report) {
     const auto share = realised_share(cell);
     table.row({html_name(name_of(cell.key)), html_text(cell.plan_verdict),
                html_time(cell.modelled_step_ns), format_ratio(cell.predicted_speedup),
-               ratio_text(cell.speedup), html_text(cell.verdict) + (cell.busy ? " (busy)" : ""),
+               ratio_text(cell.speedup),
+               html_text(to_string(cell.verdict)) + (cell.busy ? " (busy)" : ""),
                html_text(cell.choice), cell.fidelity ? format_ratio(*cell.fidelity) : "-",
                share ? fmt::format("{:.0f} %", 100 * *share) : "-", html_time(cell.dur_ns)});
   }

@@ -17,7 +17,7 @@ ordered_json ratio(const std::optional<double>& value) {
   return std::round(*value * 1e6) / 1e6;
 }
 
-ordered_json measured(const std::optional<MeasuredRatio>& value) {
+ordered_json measured(const std::optional<Estimated>& value) {
   if (!value) return nullptr;
   return {{"low", ratio(value->low)},
           {"estimate", ratio(value->estimate)},
@@ -53,7 +53,7 @@ ordered_json write_measured(const GridCell& cell) {
           {"planned_bytes", cell.planned_bytes},
           {"issued_bytes", cell.issued_bytes},
           {"speedup", measured(cell.speedup)},
-          {"verdict", cell.verdict},
+          {"verdict", to_string(cell.verdict)},
           {"pairs", cell.pairs},
           {"busy", cell.busy},
           {"choice", cell.choice},

@@ -213,7 +213,7 @@ const CellArm* arm_of(const GridCell& cell, std::string_view name) {
   return nullptr;
 }
 
-std::string ratio_text(const std::optional<MeasuredRatio>& ratio) {
+std::string ratio_text(const std::optional<Estimated>& ratio) {
   if (!ratio) return "unknown";
   if (!ratio->low) return format_ratio(ratio->estimate) + " (too few pairs)";
   return interval_text({*ratio->low, ratio->estimate, *ratio->high});

@@ -57,7 +57,7 @@ inline constexpr const char* kPublishedSource =
     "of L2, int8, batch 4, maximum length 16K";
 
 const CellArm* arm_of(const GridCell& cell, std::string_view name);
-std::string ratio_text(const std::optional<MeasuredRatio>& ratio);  // "1.043x [1.031, 1.055]"
+std::string ratio_text(const std::optional<Estimated>& ratio);  // "1.043x [1.031, 1.055]"
 
 std::string render(const GridReport& report, Format format);
 std::string to_json(const GridReport& report);

@@ -10,6 +10,7 @@
 
 #include "common/error.h"
 #include "common/output_file.h"
+#include "db/replay_result.h"
 #include "reports/text.h"
 
 namespace preserve::report {
@@ -56,10 +57,10 @@ void match_replay(InputSet& set, ReplayInput& replay) {
   }
   replay.schedule = static_cast<size_t>(found - set.schedules.begin());
   const int64_t planned_ns = found->schedule.link_latency_ns;
-  const std::string link = db.meta("link_latency_ns");
-  if (!link.empty() && link != fmt::format("{}", planned_ns)) {
+  const int64_t replayed_ns = read_result(db).link_latency_ns;
+  if (replayed_ns != planned_ns) {
     throw input_error("{}: was replayed with a link of {} ns, but {} was planned for {} ns",
-                      replay.file.path.string(), clean(link), found->file.path.string(),
+                      replay.file.path.string(), replayed_ns, found->file.path.string(),
                       planned_ns);
   }
 }

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reports/model/scenario.h"
-#include "common/text.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "common/error.h"
 #include "common/stats.h"
+#include "common/text.h"
 #include "common/units.h"
+#include "db/replay_result.h"
 #include "reports/model/machines.h"
 #include "reports/model/tried_plans.h"
 #include "reports/text.h"
@@ -17,7 +16,6 @@
 namespace preserve::report {
 namespace {
 
-constexpr double kSameSpeedup = 1e-4;    // two computations of one ratio agree at least so well
 constexpr double kPoorFidelity = 0.1;    // of a replayed over a recorded step, from 1
 constexpr size_t kSentenceLimit = 1000;  // sentences of our own tools are longer than names
 
@@ -116,87 +114,33 @@ std::vector<OperatorTimes> expected_operators(const Step& step, const Scenario& 
 
 // --- the replay ----------------------------------------------------------------------------------
 
-// A number that the replay wrote as text; nothing when the key is absent.
-std::optional<double> number_in_meta(const TraceDb& db, std::string_view key) {
-  const std::string text = db.meta(key);
-  if (text.empty()) return std::nullopt;
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) {
-    throw input_error("{}: meta {} is '{}', not a number", db.file(), key, clean(text));
-  }
-  return value;
+Known<Interval> known_interval(const std::optional<Estimated>& value, const std::string& reason) {
+  const auto interval = value ? value->interval() : std::nullopt;
+  return interval ? Known<Interval>{interval, ""} : Known<Interval>::unknown(reason);
 }
 
-using PairTimes = std::map<int64_t, std::vector<double>>;  // pair -> step times of one arm
-
-PairTimes pair_times(const TraceDb& db, const std::string& arm) {
-  PairTimes times;
-  Query rows =
-      db.query("SELECT pair, step_ns FROM sample_counted WHERE arm = ? ORDER BY pair", {arm});
-  while (rows.next()) {
-    if (rows.integer(1) <= 0) throw input_error("{}: a step of {} ns", db.file(), rows.integer(1));
-    times[rows.integer(0)].push_back(rows.real(1));
-  }
-  return times;
-}
-
-Arm summarise_arm(const TraceDb& db, const std::string& raw_name, const PairTimes& baseline,
-                  double level) {
-  Arm arm{.name = clean(raw_name)};
-  const PairTimes times = pair_times(db, raw_name);
-  std::vector<double> all, paired, ratios;
-  for (const auto& [pair, values] : times) {
-    all.insert(all.end(), values.begin(), values.end());
-    const auto partner = baseline.find(pair);
-    if (partner == baseline.end()) continue;
-    paired.insert(paired.end(), values.begin(), values.end());
-    ratios.push_back(median(partner->second) / median(values));
-  }
-  arm.samples = static_cast<int64_t>(all.size());
-  arm.pairs = static_cast<int64_t>(ratios.size());
+// As the replay decided; nothing is computed from samples here.
+Arm view_arm(const TraceDb& db, const ArmResult& result) {
+  Arm arm{.name = clean(result.name)};
+  arm.samples = result.counted;
+  arm.pairs = result.pairs;
   arm.step_ns.reason = "every sample was discarded";
-  if (!all.empty()) {
-    // Of the pairs that the speed-up is of, or the two would contradict each other.
-    const std::vector<double>& shown = paired.empty() ? all : paired;
-    Interval interval = bootstrap_median(shown, level);
-    if (shown.size() < kFewestPairs) interval.low = interval.high = interval.estimate;
-    arm.step_ns = {interval, ""};
+  if (result.step_ns) {
+    const double median_ns = result.step_ns->estimate;
+    arm.step_ns = {result.step_ns->interval().value_or(Interval{median_ns, median_ns, median_ns}),
+                   ""};
   }
-  if (raw_name == "baseline") {
-    arm.speedup.reason = "it is what the others are compared with";
-  } else if (ratios.size() < kFewestPairs) {
-    arm.speedup.reason = fmt::format("{} counted with the baseline, {} are needed",
-                                     count_of(arm.pairs, "pair"), kFewestPairs);
-  } else {
-    arm.speedup = {bootstrap_median(ratios, level), ""};
-  }
+  arm.speedup = known_interval(result.speedup,
+                               result.name == kBaselineArm
+                                   ? "it is what the others are compared with"
+                                   : fmt::format("{} counted with the baseline, {} are needed",
+                                                 count_of(arm.pairs, "pair"), kFewestPairs));
   Query rows = db.query(
       "SELECT discarded, COUNT(*) FROM sample JOIN arm ON arm.id = arm_id "
       "WHERE arm.name = ? AND discarded IS NOT NULL GROUP BY 1",
-      {raw_name});
+      {result.name});
   while (rows.next()) arm.discarded[clean(rows.text(0))] += rows.integer(1);
   return arm;
-}
-
-std::vector<Arm> summarise_arms(const TraceDb& db) {
-  const double level = number_in_meta(db, "confidence_level").value_or(0.95);
-  if (!(level > 0 && level < 1)) {
-    throw input_error("{}: confidence_level {} in meta is not between 0 and 1", db.file(), level);
-  }
-  std::vector<std::string> names;
-  Query rows = db.query("SELECT name FROM arm ORDER BY id");
-  while (rows.next()) names.emplace_back(rows.text(0));
-  const PairTimes baseline = pair_times(db, "baseline");
-  std::vector<Arm> arms;
-  for (const std::string& name : names) arms.push_back(summarise_arm(db, name, baseline, level));
-  return arms;
-}
-
-const Arm* find_arm(const std::vector<Arm>& arms, const char* name) {
-  const auto found =
-      std::find_if(arms.begin(), arms.end(), [&](const Arm& a) { return a.name == name; });
-  return found == arms.end() ? nullptr : &*found;
 }
 
 // Per-operator times of the planned rank, or of the lowest replayed rank.
@@ -227,94 +171,52 @@ void read_operator_times(const TraceDb& db, int64_t rank, std::vector<OperatorTi
   }
 }
 
-void read_warnings(const TraceDb& db, std::vector<Warning>& warnings) {
-  const std::string text = db.meta("warnings");
-  if (text.empty()) return;
-  const nlohmann::json list = nlohmann::json::parse(text, nullptr, false);
-  if (!list.is_array()) throw input_error("{}: meta warnings is not a JSON array", db.file());
-  for (const nlohmann::json& item : list) {
-    if (!item.is_string()) throw input_error("{}: a warning in meta is not a text", db.file());
-    warnings.push_back({clean(db.file()), clean(item.get<std::string>(), kSentenceLimit)});
-  }
+Known<double> known_number(const std::optional<double>& value, const char* reason) {
+  return value ? Known<double>{value, ""} : Known<double>::unknown(reason);
 }
 
-Known<Fidelity> judge_fidelity(const TraceDb& db, const Measured& measured,
-                               const Scenario& scenario) {
-  const Arm* baseline = find_arm(measured.arms, "baseline");
-  if (baseline == nullptr || !baseline->step_ns) {
+Known<Fidelity> view_fidelity(const ReplayResult& result) {
+  if (!result.fidelity) {
     return Known<Fidelity>::unknown("the replay has no counted baseline sample");
   }
-  // The replay knows the slowest rank; the schedule only its own.
-  const double recorded_ns = number_in_meta(db, "recorded_step_ns")
-                                 .value_or(static_cast<double>(scenario.plan.baseline_step_ns));
-  if (recorded_ns <= 0) return Known<Fidelity>::unknown("the recorded step has no length");
-  Fidelity fidelity;
-  fidelity.step = baseline->step_ns->estimate / recorded_ns;
-  std::vector<double> ratios;
-  for (const OperatorTimes& op : scenario.operators) {
-    if (op.kind == "collective" || !op.baseline_ns || op.recorded_ns.value_or(0) <= 0) continue;
-    ratios.push_back(static_cast<double>(*op.baseline_ns) / static_cast<double>(*op.recorded_ns));
-  }
-  fidelity.operators.reason = "the replay has no times per operator";
-  fidelity.operators_p10 = fidelity.operators_p90 = fidelity.operators;
-  if (!ratios.empty()) {
-    fidelity.operators = {median(ratios), ""};
-    fidelity.operators_p10 = {quantile(ratios, 0.1), ""};
-    fidelity.operators_p90 = {quantile(ratios, 0.9), ""};
-  }
-  return {fidelity, ""};
+  const char* reason = "the replay has no times per operator";
+  return {Fidelity{*result.fidelity, known_number(result.fidelity_op_median, reason),
+                   known_number(result.fidelity_op_p10, reason),
+                   known_number(result.fidelity_op_p90, reason)},
+          ""};
 }
 
-// Of the windows that carry prefetches.
-Known<double> collective_slowdown(const Scenario& scenario) {
-  double baseline_ns = 0, prefetch_ns = 0;
-  for (const Window& window : scenario.plan.windows) {
-    const OperatorTimes& op = scenario.operators[static_cast<size_t>(window.ordinal)];
-    if (window.prefetches.empty() || !op.baseline_ns || !op.prefetch_ns) continue;
-    baseline_ns += static_cast<double>(*op.baseline_ns);
-    prefetch_ns += static_cast<double>(*op.prefetch_ns);
-  }
-  if (baseline_ns <= 0) {
-    return Known<double>::unknown("no window with a prefetch was timed in both arms");
-  }
-  return {prefetch_ns / baseline_ns, ""};
+std::vector<NamedText> read_facts(const TraceDb& db, const ReplayResult& result) {
+  std::map<std::string, std::string> facts;
+  for (const auto& [name, value] : facts_of(result)) facts[name] = clean(value);
+  Query meta = db.query("SELECT key, value FROM meta WHERE key <> 'finished'");
+  while (meta.next()) facts[clean(meta.text(0))] = clean(meta.text(1));
+  std::vector<NamedText> list;
+  for (const auto& [name, value] : facts) list.push_back({name, value});
+  return list;
 }
 
-Measured measure(const ReplayInput& replay, int64_t rank, Scenario& scenario,
-                 std::vector<Warning>& warnings) {
-  const TraceDb db = TraceDb::open(replay.file.path);
+Measured view_replay(const TraceDb& db, const ReplayResult& result, int64_t rank,
+                     Scenario& scenario, std::vector<Warning>& warnings) {
   Measured measured;
-  measured.replay_path = clean(replay.file.path.string());
-  Query meta = db.query(
-      "SELECT key, value FROM meta WHERE key NOT IN ('finished', 'warnings') ORDER BY key");
-  while (meta.next()) measured.facts.push_back({clean(meta.text(0)), clean(meta.text(1))});
+  measured.replay_path = clean(db.file());
+  measured.facts = read_facts(db, result);
   measured.machines = read_machines(db);
-  read_warnings(db, warnings);
-  measured.arms = summarise_arms(db);
-  read_operator_times(db, rank, scenario.operators, warnings);
-  const Arm* prefetch = find_arm(measured.arms, "prefetch");
-  if (prefetch == nullptr) {
-    measured.speedup.reason = "the replay has no prefetch arm";
-  } else {
-    measured.speedup = prefetch->speedup;
+  for (const std::string& text : result.warnings) {
+    warnings.push_back({measured.replay_path, clean(text, kSentenceLimit)});
   }
+  for (const ArmResult& arm : result.arms) measured.arms.push_back(view_arm(db, arm));
+  read_operator_times(db, rank, scenario.operators, warnings);
+  const ArmResult* prefetch = result.find_arm(kPrefetchArm);
+  measured.speedup =
+      known_interval(prefetch ? prefetch->speedup : std::nullopt, undecided_reason(result));
   measured.prediction_error.reason = measured.speedup.reason;
   if (measured.speedup) {
-    // Times of ranks that lost their cores come in whole time slices: their interval is narrow and
-    // says nothing, so the replay does not judge by it and neither does the report.
-    measured.busy = db.meta("interrupted_kept") == "1";
-    measured.verdict =
-        to_string(measured.busy ? Verdict::ambiguous : judge_speedup(*measured.speedup));
-    measured.prediction_error = {scenario.plan.speedup / measured.speedup->estimate - 1, ""};
+    measured.busy = result.busy;
+    measured.verdict = to_string(result.verdict);
+    measured.prediction_error = known_number(result.prediction_error, "nothing was predicted");
   }
-  const std::optional<double> stated = number_in_meta(db, "prefetch_speedup");
-  if (measured.speedup && stated &&
-      std::fabs(*stated - measured.speedup->estimate) > kSameSpeedup) {
-    warnings.push_back({measured.replay_path,
-                        fmt::format("states a speed-up of {:.4f}, but its samples give {:.4f}",
-                                    *stated, measured.speedup->estimate)});
-  }
-  measured.fidelity = judge_fidelity(db, measured, scenario);
+  measured.fidelity = view_fidelity(result);
   if (measured.fidelity && std::fabs(measured.fidelity->step - 1) > kPoorFidelity) {
     warnings.push_back({measured.replay_path,
                         fmt::format("the replayed baseline lasts {} the recorded step, so its "
@@ -322,46 +224,25 @@ Measured measure(const ReplayInput& replay, int64_t rank, Scenario& scenario,
                                     "quiet machine",
                                     format_ratio(measured.fidelity->step))});
   }
-  measured.collective_slowdown = collective_slowdown(scenario);
+  measured.collective_slowdown =
+      known_number(result.collective_slowdown, "no window with a prefetch was timed in both arms");
   return measured;
 }
 
-// What carried the collectives. Whatever is not a real library with real ranks is named a stand-in.
-std::string label_of(int64_t link_latency_ns, const ReplayInput* replay) {
-  const std::string carrier =
-      replay == nullptr ? "" : clean(TraceDb::open(replay->file.path).meta("collective"));
-  if (link_latency_ns > 0) {
-    const bool collectives = carrier.rfind("stand-in", 0) == 0;
-    return fmt::format("{} stand-in link{}", short_duration(link_latency_ns),
-                       collectives ? " and stand-in collectives" : "");
-  }
-  if (carrier.empty() || carrier == "mpi" || carrier == "nccl") return "real collectives";
-  if (carrier == "stand-in") return "stand-in collectives";
-  return fmt::format("stand-in collectives ({})", carrier);
-}
-
-std::string verdict_sentence(const Scenario& scenario) {
+// `result`: of the replay, when there is one.
+std::string sentence_of(const Scenario& scenario, const ReplayResult* result) {
   const std::string with =
       fmt::format("with {}{}", scenario.link_latency_ns > 0 ? "a " : "", scenario.label);
   // The planner gives the reason for its verdict last.
   const std::string reason =
       scenario.plan.reasons.empty() ? "" : fmt::format(" ({})", scenario.plan.reasons.back());
   const bool measured = scenario.measured && scenario.measured->speedup;
-  std::string result;
-  if (measured) {
-    const std::string& verdict = scenario.measured->verdict;
-    const char* meaning = verdict == "SAME"         ? " (a difference nobody would notice)"
-                          : scenario.measured->busy ? " (the machine was too busy to decide)"
-                          : verdict == "AMBG"       ? " (the samples do not decide)"
-                                                    : "";
-    result = fmt::format("{} {}: {}{}", describe_speedup(*scenario.measured->speedup), with,
-                         verdict, meaning);
-  }
+  const std::string found = measured ? clean(verdict_text(*result), kSentenceLimit) : "";
   if (scenario.plan.verdict == "do-nothing") {
     return fmt::format("Planned: do nothing {}{}.{}", with, reason,
-                       measured ? fmt::format(" Replayed all the same, it is {}.", result) : "");
+                       measured ? fmt::format(" Replayed all the same, it is {}.", found) : "");
   }
-  if (measured) return fmt::format("Measured: the tuned schedule is {}.", result);
+  if (measured) return fmt::format("Measured: the tuned schedule is {}.", found);
   const std::string why =
       scenario.measured ? scenario.measured->speedup.reason : scenario.measured.reason;
   return fmt::format("Not measured ({}): the plan predicts {} {}.", why,
@@ -370,18 +251,18 @@ std::string verdict_sentence(const Scenario& scenario) {
 
 }  // namespace
 
-std::string short_duration(int64_t dur_ns) {
-  const auto value = static_cast<double>(dur_ns);
-  if (dur_ns < 1'000) return fmt::format("{} ns", dur_ns);
-  if (dur_ns < 1'000'000) return fmt::format("{:g} us", value / 1e3);
-  return fmt::format("{:g} ms", value / 1e6);
-}
-
 Scenario build_scenario(const ScheduleInput& input, const ReplayInput* replay, const Step& step,
                         std::vector<Warning>& warnings) {
   Scenario scenario;
   scenario.link_latency_ns = input.schedule.link_latency_ns;
-  scenario.label = label_of(scenario.link_latency_ns, replay);
+  std::optional<TraceDb> db;
+  std::optional<ReplayResult> result;
+  if (replay != nullptr) {
+    db = TraceDb::open(replay->file.path);
+    result = read_result(*db);
+  }
+  scenario.label =
+      clean(conditions_text(scenario.link_latency_ns, result ? result->collective : ""));
   scenario.schedule_path = clean(input.file.path.string());
   scenario.schedule_sha256 = input.file.sha256;
   scenario.plan = view_plan(input.schedule, step.ops.size());
@@ -396,12 +277,12 @@ Scenario build_scenario(const ScheduleInput& input, const ReplayInput* replay, c
                         fmt::format("keeps up to {} in a cache budget of {}", format_size(*peak),
                                     format_size(scenario.plan.budget_bytes))});
   }
-  if (replay == nullptr) {
-    scenario.measured.reason = "no replay.db of this schedule was given";
+  if (result) {
+    scenario.measured = {view_replay(*db, *result, input.schedule.rank, scenario, warnings), ""};
   } else {
-    scenario.measured = {measure(*replay, input.schedule.rank, scenario, warnings), ""};
+    scenario.measured.reason = "no replay.db of this schedule was given";
   }
-  scenario.sentence = verdict_sentence(scenario);
+  scenario.sentence = sentence_of(scenario, result ? &*result : nullptr);
   return scenario;
 }
 

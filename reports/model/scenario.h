@@ -16,6 +16,4 @@ namespace preserve::report {
 Scenario build_scenario(const ScheduleInput& input, const ReplayInput* replay, const Step& step,
                         std::vector<Warning>& warnings);
 
-std::string short_duration(int64_t dur_ns);  // "200 us": a latency reads best as it was typed
-
 }  // namespace preserve::report

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "common/units.h"
+#include "db/replay_result.h"
 #include "reports/model/scenario.h"
 #include "reports/page/charts.h"
 #include "reports/page/parts.h"

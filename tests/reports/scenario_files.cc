@@ -8,7 +8,10 @@
 #include <fstream>
 
 #include "common/output_file.h"
+#include "db/replay_result.h"
 #include "db/step/folded_step.h"
+#include "replay/measure/measure.h"
+#include "replay/measure/replay_db.h"
 #include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
@@ -46,19 +49,52 @@ PlannedWindow plan_window(const FoldedStep& step, size_t window, int64_t link_la
   return planned;
 }
 
-void add_arm(TraceDb& db, const std::string& name, int64_t position, double step_ns,
-             const ReplaySpec& spec) {
-  const ArmId arm = db.add_arm(name);
+// One arm whose steps last about `step_ns`.
+void add_samples(size_t arm, double step_ns, const ReplaySpec& spec,
+                 std::vector<MeasuredSample>& samples) {
   for (int pair = 0; pair < spec.pairs; ++pair) {
     // A sawtooth that differs between arms: pairs then have a spread, and always the same one.
-    const double phase = (pair * (7 + 2 * static_cast<int>(position)) % 11 - 5) / 5.0;
-    const auto sample_ns = static_cast<int64_t>(step_ns * (1 + spec.noise * phase));
-    const bool warm_up = pair == 0;
-    db.execute(
-        "INSERT INTO sample (arm_id, pair, position, step_ns, discarded) VALUES (?, ?, ?, ?, ?)",
-        {arm.value, static_cast<int64_t>(pair), position, sample_ns,
-         warm_up ? SqlValue(std::string("warm-up")) : SqlValue(nullptr)});
+    const double phase = (pair * (7 + 2 * static_cast<int>(arm)) % 11 - 5) / 5.0;
+    MeasuredSample sample{arm, pair, static_cast<int>(arm), {}, pair == 0 ? "warm-up" : ""};
+    sample.value.step_ns = static_cast<int64_t>(step_ns * (1 + spec.noise * phase));
+    samples.push_back(sample);
   }
+}
+
+// What preserve-replay finds in these samples.
+Measurement measured_replay(const Schedule& schedule, const ReplaySpec& spec) {
+  const auto baseline_ns = static_cast<double>(schedule.plan.baseline_step_ns);
+  Measurement measurement;
+  std::vector<std::string> arms{"baseline"};
+  const auto add = [&](const char* name, double step_ns) {
+    add_samples(arms.size(), step_ns, spec, measurement.samples);
+    arms.emplace_back(name);
+  };
+  add_samples(0, baseline_ns * 1.02, spec, measurement.samples);
+  if (spec.prefetch_arm) add("prefetch", baseline_ns * 1.02 / spec.prefetch_speedup);
+  add("null", baseline_ns * 1.021);
+  if (spec.overlap_arm) add("overlap", baseline_ns * 1.02);
+  if (spec.busy) {
+    for (MeasuredSample& sample : measurement.samples) sample.value.interrupted = true;
+  }
+  ReplayResult& result = measurement.result;
+  result = judge(measurement.samples, arms, {});
+  result.passes = spec.pairs;
+  result.stop_reason = "time-limit";
+  result.ranks = result.recorded_ranks = schedule.ranks;
+  result.link_latency_ns = schedule.link_latency_ns;
+  result.recorded_step_ns = schedule.plan.baseline_step_ns;
+  result.fidelity = result.arms[0].step_ns->estimate / baseline_ns;
+  result.fidelity_op_median = result.fidelity_op_p10 = result.fidelity_op_p90 = 1.02;
+  result.predicted_speedup = schedule.plan.speedup;
+  result.predicted_baseline_step_ns = schedule.plan.baseline_step_ns;
+  result.predicted_prefetch_step_ns = schedule.plan.prefetch_step_ns;
+  if (const auto& speedup = result.arms[1].speedup) {
+    result.prediction_error = result.predicted_speedup / speedup->estimate - 1;
+  }
+  if (spec.prefetch_arm) result.collective_slowdown = 1.05;
+  if (!spec.warning.empty()) result.warnings = {spec.warning};
+  return measurement;
 }
 
 void add_arm_op(TraceDb& db, int64_t arm, const StepOp& op, double dur_ns) {
@@ -113,21 +149,18 @@ void write_schedule(const std::filesystem::path& path, const Schedule& schedule)
 void write_replay(const std::filesystem::path& path, const std::filesystem::path& schedule_path,
                   const ReplaySpec& spec, const std::function<void(TraceDb&)>& tweak) {
   const Schedule schedule = load_schedule(schedule_path);
-  const auto baseline_ns = static_cast<double>(schedule.plan.baseline_step_ns);
   std::filesystem::remove(path);
   TraceDb db = TraceDb::create(path);
   db.set_meta("kind", "replay");
   db.set_meta("schedule_sha256", sha256_of_file(schedule_path));
   db.set_meta("collective", schedule.link_latency_ns > 0 ? "mpi+link" : "mpi");
-  db.set_meta("link_latency_ns", std::to_string(schedule.link_latency_ns));
-  db.set_meta("recorded_step_ns", std::to_string(schedule.plan.baseline_step_ns));
-  if (!spec.warning.empty()) db.set_meta("warnings", fmt::format("[\"{}\"]", spec.warning));
+  db.set_meta("device_name", "Test processor");
+  db.set_meta("executor", "cpu");
   db.add(DeviceRow{
       .host = "testhost", .kind = "cpu", .name = "Test processor", .cache_bytes = 32 * kMiB});
-  add_arm(db, "baseline", 0, baseline_ns * 1.02, spec);
-  if (spec.prefetch_arm)
-    add_arm(db, "prefetch", 1, baseline_ns * 1.02 / spec.prefetch_speedup, spec);
-  add_arm(db, "null", 2, baseline_ns * 1.021, spec);
+  const Measurement measurement = measured_replay(schedule, spec);
+  write_result(db, measurement.result);
+  write_samples(db, measurement.samples);
   const FoldedStep step =
       fold_step(TraceDb::open(schedule_path.parent_path() / "trace.db"), schedule.rank);
   for (const StepOp& op : step.ops) {

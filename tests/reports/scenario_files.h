@@ -19,6 +19,8 @@ struct ReplaySpec {
   int pairs = 45;       // one is a warm-up
   double noise = 0.01;  // relative, a fixed pattern
   bool prefetch_arm = true;
+  bool overlap_arm = false;
+  bool busy = false;         // every sample was interrupted
   std::string warning = "";  // in the replay's own list
 };
 

@@ -9,7 +9,7 @@ namespace {
 
 constexpr int64_t kStepNs = 10'000'000;
 
-MeasuredRatio around(double ratio) {
+Estimated around(double ratio) {
   return {ratio, ratio * 0.995, ratio * 1.005};
 }
 
@@ -57,7 +57,7 @@ GridCell measured_cell(const CellKey& key, double speedup) {
   cell.planned_bytes = 64 << 20;
   cell.issued_bytes = 60 << 20;
   cell.speedup = around(speedup);
-  cell.verdict = to_string(judge_speedup({*cell.speedup->low, speedup, *cell.speedup->high}));
+  cell.verdict = judge_speedup(*cell.speedup->interval());
   cell.pairs = 40;
   cell.fidelity = 1.02;
   cell.predicted_saved_ns = 500'000;
@@ -66,7 +66,7 @@ GridCell measured_cell(const CellKey& key, double speedup) {
                {"prefetch", step_at(speedup), around(speedup)},
                {"null", kStepNs, around(1)},
                {"hot", kStepNs / 2, around(2)}};
-  choose(cell);
+  decide_choice(cell);
   return cell;
 }
 

@@ -19,8 +19,8 @@ using testing::HasSubstr;
 
 GridCell cell_with(double low, double estimate, double high) {
   GridCell cell = test::measured_cell({"m", "fp16", 4, 1, 4096}, estimate);
-  cell.speedup = MeasuredRatio{estimate, low, high};
-  choose(cell);
+  cell.speedup = Estimated{estimate, low, high};
+  decide_choice(cell);
   return cell;
 }
 
@@ -37,15 +37,15 @@ TEST(GridChoice, TakesThePlanOnlyWhenItsWholeIntervalIsAboveOne) {
 TEST(GridChoice, DistrustsABusyMachineTooFewPairsAndAnEmptyPlan) {
   GridCell busy = cell_with(1.01, 1.02, 1.03);
   busy.busy = true;
-  choose(busy);
+  decide_choice(busy);
   EXPECT_EQ(busy.choice, kDoNothing);
   GridCell few = cell_with(1.01, 1.02, 1.03);
-  few.speedup = MeasuredRatio{1.5, {}, {}};
-  choose(few);
+  few.speedup = Estimated{1.5, {}, {}};
+  decide_choice(few);
   EXPECT_EQ(few.choice, kDoNothing);
   GridCell nothing = cell_with(1.01, 1.02, 1.03);
   nothing.plan_verdict = kDoNothing;
-  choose(nothing);
+  decide_choice(nothing);
   EXPECT_EQ(nothing.choice, kDoNothing);
   EXPECT_EQ(nothing.chosen_speedup, 1);
 }
@@ -107,7 +107,7 @@ TEST(GridCells, ThatNoGridHoldsAreRefused) {
         "UPDATE cell SET dur_ns = -5 WHERE id = 1", "UPDATE cell_arm SET step_ns = 0",
         "UPDATE cell_arm SET cell_id = 999 WHERE cell_id = 1",
         "INSERT INTO cell_arm VALUES (48, 'baseline', 5, NULL, NULL, NULL)"}) {
-    EXPECT_THAT(error_after(sql), HasSubstr("is damaged: a cell with")) << sql;
+    EXPECT_THAT(error_after(sql), HasSubstr("is damaged")) << sql;
   }
 }
 
@@ -152,7 +152,7 @@ TEST(GridSummary, SaysWhatIsMetAndWhatIsNot) {
 TEST(GridSummary, CountsNoFindingsOfABusyMachine) {
   std::vector<GridCell> cells{cell_with(1.2, 1.3, 1.4)};
   cells[0].busy = true;
-  choose(cells[0]);
+  decide_choice(cells[0]);
   const GridSummary summary = summarise(cells);
   EXPECT_EQ(summary.unsound, 1);
   EXPECT_EQ(summary.mean_plans->estimate, 1);

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
+#include "db/replay_result.h"
 #include "tests/planner/tiny_step.h"
 #include "tests/support/synthetic_trace.h"
 
@@ -24,24 +25,21 @@ class FindingsTest : public testing::Test {
     schedule_.plan.windows[0].used_bytes = 1000;
     schedule_.candidates = {schedule_.plan};
     schedule_.step_ops = 2;
-    meta_ = {{"kind", "replay"},
-             {"interrupted_kept", "0"},
-             {"prefetch_pairs", "50"},
-             {"prefetch_speedup", "1.2"},
-             {"prefetch_speedup_low", "1.1"},
-             {"prefetch_speedup_high", "1.3"},
-             {"prefetch_issued_bytes", "900"},
-             {"prefetch-1_pairs", "4"},
-             {"prefetch-1_speedup", "1.05"},
-             {"prefetch-1_issued_bytes", "1000"}};
+    result_.arms = {{.name = "baseline"}, {.name = "prefetch"}, {.name = "prefetch-1"}};
+    result_.arms[1].pairs = 50;
+    result_.arms[1].speedup = Estimated{1.2, 1.1, 1.3};
+    result_.arms[1].issued_bytes = 900;
+    result_.arms[2].pairs = 4;
+    result_.arms[2].speedup = Estimated{1.05};
+    result_.arms[2].issued_bytes = 1000;
   }
 
   ReplayFindings read() {
     const auto path = directory_.path() / fmt::format("{}.db", ++files_);
     TraceDb db = TraceDb::create(path);
-    for (const auto& [key, value] : meta_) db.set_meta(key, value);
-    for (size_t arm = 0; arm < arms_.size(); ++arm) {
-      const ArmId id = db.add_arm(arms_[arm]);
+    db.set_meta("kind", kind_);
+    write_result(db, result_);
+    for (size_t arm = 0; arm < result_.arms.size(); ++arm) {
       for (int64_t rank = 0; rank < 2; ++rank) {
         for (int64_t op = 0; op < ops_; ++op) {
           // Arms fetch ever more: the collective gets longer by 100 ns, the reader 2000 ns shorter;
@@ -51,7 +49,7 @@ class FindingsTest : public testing::Test {
           db.execute(
               "INSERT INTO arm_op (arm_id, rank, ordinal, name, median_ns, mad_ns, samples) "
               "VALUES (?, ?, ?, 'op', ?, 0, 9)",
-              {id.value, rank, op, dur_ns});
+              {step + 1, rank, op, dur_ns});
         }
       }
     }
@@ -59,20 +57,14 @@ class FindingsTest : public testing::Test {
     return read_findings(TraceDb::open(path), schedule_);
   }
 
-  std::string refusal() {
-    try {
-      read();
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), ErrorKind::input);
-      return error.what();
-    }
-    return "accepted";
+  auto refusal(const char* text) {
+    return testing::ThrowsMessage<Error>(testing::AllOf(HasSubstr(".db"), HasSubstr(text)));
   }
 
   test::TinyStep step_;
   Schedule schedule_;
-  std::map<std::string, std::string> meta_;
-  std::vector<std::string> arms_{"baseline", "prefetch", "prefetch-1"};
+  ReplayResult result_;
+  std::string kind_ = "replay";
   int64_t ops_ = 2;
   test::TemporaryDirectory directory_;
   int files_ = 0;
@@ -97,45 +89,33 @@ TEST_F(FindingsTest, AreThoseOfEachPlan) {
 
 TEST_F(FindingsTest, WindowsWithNothingToFetchTellWhatAWindowCosts) {
   EXPECT_FALSE(read().plans[0].window_cost_ns);
-  meta_["baseline_step_ns"] = "20000";
-  meta_["null_pairs"] = "50";
-  meta_["null_speedup"] = "0.8";
-  meta_["null_speedup_low"] = "0.5";
-  meta_["null_speedup_high"] = "1.25";
+  result_.arms[0].step_ns = Estimated{20'000};
+  result_.arms.push_back({.name = "null", .pairs = 50, .speedup = Estimated{0.8, 0.5, 1.25}});
   const std::optional<Interval> cost_ns = read().plans[0].window_cost_ns;
   ASSERT_TRUE(cost_ns);
   EXPECT_DOUBLE_EQ(cost_ns->low, -4000);
   EXPECT_DOUBLE_EQ(cost_ns->estimate, 5000);
   EXPECT_DOUBLE_EQ(cost_ns->high, 20'000);
   EXPECT_FALSE(read().plans[1].window_cost_ns) << "the arm has the windows of the first plan";
-  meta_["null_pairs"] = "9";
+  result_.arms[3].speedup = Estimated{0.8};  // too few pairs for an interval
   EXPECT_FALSE(read().plans[0].window_cost_ns);
-  meta_["null_pairs"] = "50";
-  meta_["null_speedup_low"] = "0";
-  EXPECT_THAT(refusal(), HasSubstr("null_speedup_low"));
 }
 
 TEST_F(FindingsTest, NoPairIsNoFinding) {
-  meta_.erase("prefetch_pairs");
-  meta_.erase("prefetch_speedup");
+  result_.arms[1] = {.name = "prefetch"};
   EXPECT_EQ(read().plans[0].speedup.pairs, 0);
-  meta_["interrupted_kept"] = "1";
+  result_.busy = true;
   EXPECT_TRUE(read().busy);
 }
 
-TEST_F(FindingsTest, NonsenseIsRefusedWithTheFile) {
-  meta_["prefetch_speedup"] = "fast";
-  EXPECT_THAT(refusal(), testing::AllOf(HasSubstr("1.db"), HasSubstr("prefetch_speedup")));
-  meta_["prefetch_speedup"] = "nan";
-  EXPECT_THAT(refusal(), HasSubstr("should be a number"));
-  meta_["prefetch_speedup"] = "1.2";
+TEST_F(FindingsTest, FilesThatDoNotFitAreRefused) {
   ops_ = 3;
-  EXPECT_THAT(refusal(), HasSubstr("times of 3 operators"));
+  EXPECT_THAT([&] { read(); }, refusal("times of 3 operators"));
   ops_ = 2;
-  arms_.pop_back();
-  EXPECT_THAT(refusal(), HasSubstr("arm prefetch-1 is missing"));
-  meta_["kind"] = "trace";
-  EXPECT_THAT(refusal(), HasSubstr("not a replay.db"));
+  result_.arms.pop_back();
+  EXPECT_THAT([&] { read(); }, refusal("arm prefetch-1 is missing"));
+  kind_ = "trace";
+  EXPECT_THAT([&] { read(); }, refusal("not a replay.db"));
 }
 
 }  // namespace

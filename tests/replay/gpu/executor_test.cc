@@ -162,8 +162,8 @@ TEST_F(GpuExecutorTest, AllArmsAreMeasuredAndAgreeOnWhatTheyRead) {
   EXPECT_THAT(executor.arms(),
               testing::ElementsAre("baseline", "prefetch", "null", "useless", "hot", "overlap"));
   const Measurement measured = measure_all(gpu, executor);
-  EXPECT_EQ(measured.verdict, Verdict::fast);
-  EXPECT_FALSE(measured.interrupted_kept);
+  EXPECT_EQ(measured.result.verdict, Verdict::fast);
+  EXPECT_FALSE(measured.result.busy);
 }
 
 TEST_F(GpuExecutorTest, OtherBytesThanBeforeEndTheRun) {
@@ -248,8 +248,8 @@ TEST_F(GpuExecutorTest, ASharedGpuGivesNoVerdict) {
   state.other_pids = {4711};
   gpu.set_state(state);
   const Measurement measured = measure_all(gpu, executor);
-  EXPECT_TRUE(measured.interrupted_kept);
-  EXPECT_EQ(measured.verdict, Verdict::ambiguous);
+  EXPECT_TRUE(measured.result.busy);
+  EXPECT_EQ(measured.result.verdict, Verdict::ambiguous);
   EXPECT_THAT(executor.other_use(), HasSubstr("4711"));
 }
 
@@ -307,12 +307,12 @@ TEST_F(GpuExecutorTest, RealCollectivesTakeWhatTheyTake) {
   const ReplayRecord record = replay_on_gpu(ranks, gpu, job_, {}, how, options,
                                             [&](const std::string& text) { said.push_back(text); });
   EXPECT_EQ(record.meta.at("collective"), "nccl");
-  EXPECT_EQ(record.meta.at("ranks"), "2");
+  EXPECT_EQ(record.result.ranks, 2);
   EXPECT_EQ(record.op_times.ranks, 2U);
   EXPECT_EQ(record.steps.size(), 2 * 6U);  // real collectives need no fits to be split
   EXPECT_NEAR(record.op_times.at(0, 1, 2).median_ns, 12'000 + 16384 / 50.0, 10);
   const double longer_ns = 2.0 * spec_.layers * (12'000 + 16384 / 50.0 - 10'000);
-  EXPECT_NEAR(static_cast<double>(record.measurement.samples[0].value.step_ns),
+  EXPECT_NEAR(static_cast<double>(record.samples[0].value.step_ns),
               static_cast<double>(job_.program.step_ns) + longer_ns, 1000);
   EXPECT_THAT(said, testing::ElementsAre(testing::Not(HasSubstr("stand-in"))));
 }

@@ -88,13 +88,13 @@ TEST_F(GpuFlowTest, TheReplayGainsWhatTheCalibratedPlanPredicts) {
     ASSERT_EQ(schedule.plan.verdict, PlanVerdict::prefetch);
     ASSERT_GT(schedule.plan.speedup, allreduce_ns > 10'000 ? 1.1 : 1.02);
     const ReplayRecord record = replay(schedule);
-    const std::vector<ArmResult>& arms = record.measurement.arms;
-    EXPECT_NEAR(record.outcome.fidelity, 1, 0.01);
-    EXPECT_EQ(record.measurement.verdict, Verdict::fast);
-    EXPECT_NEAR(arms[1].speedup.estimate, schedule.plan.speedup, 0.006);
+    const std::vector<ArmResult>& arms = record.result.arms;
+    EXPECT_NEAR(record.result.fidelity.value(), 1, 0.01);
+    EXPECT_EQ(record.result.verdict, Verdict::fast);
+    EXPECT_NEAR(arms[1].speedup->estimate, schedule.plan.speedup, 0.006);
     const auto predicted_ns =
         static_cast<double>(schedule.plan.baseline_step_ns - schedule.plan.prefetch_step_ns);
-    EXPECT_GE(arms[0].median_ns - arms[1].median_ns, 0.95 * predicted_ns);
+    EXPECT_GE(arms[0].step_ns->estimate - arms[1].step_ns->estimate, 0.95 * predicted_ns);
   }
 }
 
@@ -104,15 +104,15 @@ TEST_F(GpuFlowTest, APlanNeedsNoEdgesFromTheStartOfAKernel) {
   const Schedule schedule = plan_for(calibrate());
   ASSERT_EQ(schedule.plan.verdict, PlanVerdict::prefetch);
   EXPECT_EQ(schedule.method.issue, "before");
-  EXPECT_EQ(replay(schedule).measurement.verdict, Verdict::fast);
+  EXPECT_EQ(replay(schedule).result.verdict, Verdict::fast);
 }
 
 TEST_F(GpuFlowTest, AGpuThatKeepsLessThanWasPlannedForIsFoundOut) {
   const Schedule schedule = plan_for(calibrate());
   properties_.effective_l2_bytes = 128 << 10;
   const ReplayRecord record = replay(schedule);
-  EXPECT_LT(record.measurement.arms[1].speedup.estimate, 1.05);
-  EXPECT_GT(record.outcome.prediction_error, 0.1);
+  EXPECT_LT(record.result.arms[1].speedup->estimate, 1.05);
+  EXPECT_GT(record.result.prediction_error.value(), 0.1);
 }
 
 }  // namespace

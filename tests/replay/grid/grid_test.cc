@@ -194,39 +194,25 @@ TEST(GridCommands, SayEverythingOfTheCell) {
   EXPECT_THAT(replay, HasSubstr("--oversubscribe"));
 }
 
-// A replay.db with 20 pairs of three arms.
-void write_replay(const fs::path& path, double overlap_ratio) {
-  TraceDb db = TraceDb::create(path);
-  for (const auto& [key, value] :
-       std::vector<std::pair<const char*, const char*>>{{"kind", "replay"},
-                                                        {"recorded_step_ns", "1000000"},
-                                                        {"pairs_counted", "20"},
-                                                        {"verdict", "FAST"},
-                                                        {"prefetch_speedup", "1.050000"},
-                                                        {"prefetch_speedup_low", "1.040000"},
-                                                        {"prefetch_speedup_high", "1.060000"},
-                                                        {"baseline_step_ns", "1020000"},
-                                                        {"prefetch_step_ns", "971000"},
-                                                        {"overlap_step_ns", "990000"},
-                                                        {"fidelity", "1.020000"},
-                                                        {"interrupted_kept", "0"},
-                                                        {"predicted_saved_ns", "50000"},
-                                                        {"realised_saved_ns", "-7"},
-                                                        {"collective", "nccl"},
-                                                        {"planned_bytes_per_step", "4096"},
-                                                        {"issued_bytes_per_step", "4000"}}) {
-    db.set_meta(key, value);
-  }
-  for (const char* name : {"baseline", "prefetch", "overlap"}) db.add_arm(name);
-  for (int64_t pair = 0; pair < 20; ++pair) {
-    for (int64_t arm = 1; arm <= 3; ++arm) {
-      const int64_t step_ns =
-          arm == 3 ? static_cast<int64_t>(overlap_ratio * 971'000) : 971'000 + 1000 * (arm == 1);
-      db.execute("INSERT INTO sample (arm_id, pair, position, step_ns) VALUES (?,?,?,?)",
-                 {arm, pair, arm, step_ns});
-    }
-  }
-  db.finish();
+ReplayResult replay_of_three_arms() {
+  ReplayResult replay;
+  replay.recorded_step_ns = 1'000'000;
+  replay.verdict = Verdict::fast;
+  replay.arms = {{.name = "baseline", .step_ns = Estimated{1'020'000.4}},
+                 {.name = "prefetch",
+                  .pairs = 20,
+                  .step_ns = Estimated{971'000},
+                  .speedup = Estimated{1.05, 1.04, 1.06},
+                  .issued_bytes = 4000},
+                 {.name = "overlap", .step_ns = Estimated{990'000}},
+                 {.name = "hot"}};
+  replay.overlap_ratio = Estimated{1.1, 1.09, 1.11};
+  replay.fidelity = 1.02;
+  replay.predicted_saved_ns = 50'000;
+  replay.realised_saved_ns = -7;
+  replay.collective = "nccl";
+  replay.planned_bytes = 4096;
+  return replay;
 }
 
 Schedule small_schedule(PlanVerdict verdict) {
@@ -239,34 +225,30 @@ Schedule small_schedule(PlanVerdict verdict) {
 }
 
 TEST(GridResults, AreTakenFromScheduleAndReplay) {
-  const test::TemporaryDirectory directory;
-  write_replay(directory / "r.db", 1.1);
   GridCell cell;
-  take_results(small_schedule(PlanVerdict::prefetch), TraceDb::open(directory / "r.db"), cell);
+  take_results(small_schedule(PlanVerdict::prefetch), replay_of_three_arms(), cell);
   EXPECT_EQ(cell.status, CellStatus::done);
   EXPECT_EQ(cell.modelled_step_ns, 1'000'000);
   EXPECT_EQ(cell.choice, kPrefetch);
   EXPECT_EQ(cell.chosen_speedup, 1.05);
+  EXPECT_EQ(cell.issued_bytes, 4000);
   EXPECT_EQ(cell.realised_saved_ns, -7);
   EXPECT_EQ(cell.collective, "nccl");
   ASSERT_TRUE(cell.fused && cell.fused->low);
-  EXPECT_NEAR(cell.fused->estimate, 1.1, 1e-3);
-  ASSERT_EQ(cell.arms.size(), 3U);
+  EXPECT_EQ(cell.fused->estimate, 1.1);
+  ASSERT_EQ(cell.arms.size(), 3U) << "no sample of arm hot counted";
   EXPECT_FALSE(cell.arms[0].speedup);
-  take_results(small_schedule(PlanVerdict::do_nothing), TraceDb::open(directory / "r.db"), cell);
+  EXPECT_EQ(cell.arms[0].step_ns, 1'020'000);
+  take_results(small_schedule(PlanVerdict::do_nothing), replay_of_three_arms(), cell);
   EXPECT_EQ(cell.choice, kDoNothing);
 }
 
-TEST(GridResults, OfAReplayThatLacksThemAreRefused) {
-  const test::TemporaryDirectory directory;
-  TraceDb db = TraceDb::create(directory / "r.db");
-  db.finish();
+TEST(GridResults, OfAReplayWithoutThePlanAreRefused) {
+  ReplayResult replay = replay_of_three_arms();
+  replay.arms.erase(replay.arms.begin() + 1);
   GridCell cell;
-  EXPECT_THAT(error_of([&] {
-                take_results(small_schedule(PlanVerdict::prefetch),
-                             TraceDb::open(directory / "r.db"), cell);
-              }),
-              HasSubstr("says nothing about recorded_step_ns"));
+  EXPECT_THAT([&] { take_results(small_schedule(PlanVerdict::prefetch), replay, cell); },
+              testing::ThrowsMessage<Error>(HasSubstr("no arm prefetch")));
 }
 
 class GridFiles : public testing::Test {

@@ -26,10 +26,11 @@ class OutcomeTest : public testing::Test {
     window.prefetches[0].predicted_saved_ns = 20'000;
     window.prefetches[1].predicted_saved_ns = 12'000;
     schedule_.plan.windows = {window};
-    measurement_.arms = {{"baseline", 20, 160'000, {1, 1, 1}, 0},
-                         {"prefetch", 20, 140'000, {1.13, 1.14, 1.15}, 20},
-                         {"prefetch-1", 20, 130'000, {1.2, 1.23, 1.25}, 20},
-                         {"hot", 20, 100'000, {1.5, 1.6, 1.7}, 20}};
+    result_.arms = {arm("baseline", 160'000, {}),
+                    arm("prefetch", 140'000, Estimated{1.14, 1.13, 1.15}),
+                    arm("prefetch-1", 130'000, Estimated{1.23, 1.2, 1.25}),
+                    arm("hot", 100'000, Estimated{1.6, 1.5, 1.7})};
+    result_.arms[1].issued_bytes = 1000;
     times_.arms = 2;
     times_.ranks = 2;
     times_.ops = 3;
@@ -44,11 +45,20 @@ class OutcomeTest : public testing::Test {
     times_.recorded_ns = {10'000, 100'000, 40'000, 10'000, 100'000, 50'000};
   }
 
-  Outcome outcome(int64_t recorded_step_ns = 160'000) const {
-    return outcome_of(measurement_, times_, program_, prefetch_, schedule_, recorded_step_ns, 1000);
+  static ArmResult arm(const char* name, double step_ns, const std::optional<Estimated>& speedup) {
+    ArmResult arm{.name = name, .counted = 20, .pairs = 20};
+    arm.step_ns = Estimated{step_ns};
+    arm.speedup = speedup;
+    return arm;
   }
 
-  Measurement measurement_;
+  ReplayResult outcome(int64_t recorded_step_ns = 160'000) const {
+    ReplayResult result = result_;
+    add_outcome(times_, program_, prefetch_, schedule_, recorded_step_ns, result);
+    return result;
+  }
+
+  ReplayResult result_;
   OpTimes times_;
   StepProgram program_;
   ReplayArm prefetch_{"prefetch", ArmKind::plan, {}, {}, 0};
@@ -56,52 +66,52 @@ class OutcomeTest : public testing::Test {
 };
 
 TEST_F(OutcomeTest, FidelityIsReplayedOverRecorded) {
-  const Outcome result = outcome(200'000);
-  EXPECT_DOUBLE_EQ(result.fidelity, 0.8);
-  EXPECT_DOUBLE_EQ(result.fidelity_op_median, 1.0);
-  EXPECT_DOUBLE_EQ(result.fidelity_op_worst, 1.25);
+  const ReplayResult result = outcome(200'000);
+  EXPECT_DOUBLE_EQ(result.fidelity.value(), 0.8);
+  EXPECT_DOUBLE_EQ(result.fidelity_op_median.value(), 1.0);
+  EXPECT_DOUBLE_EQ(result.fidelity_op_worst.value(), 1.25);
   EXPECT_EQ(result.fidelity_op_worst_name, "norm");
 }
 
 TEST_F(OutcomeTest, AnOperatorThatTookNoTimeIsTheWorst) {
   times_.times[1] = {0, 0};  // gate_up of rank 0
-  const Outcome result = outcome();
-  EXPECT_LT(result.fidelity_op_worst, 0.001);
+  const ReplayResult result = outcome();
+  EXPECT_LT(result.fidelity_op_worst.value(), 0.001);
   EXPECT_EQ(result.fidelity_op_worst_name, "gate_up");
 }
 
 TEST_F(OutcomeTest, TheLinkIsOnBothSidesOfTheFidelity) {
   schedule_.link_latency_ns = 40'000;
-  const Outcome result = outcome(120'000);  // one collective
+  const ReplayResult result = outcome(120'000);  // one collective
   EXPECT_EQ(result.recorded_step_ns, 160'000);
-  EXPECT_DOUBLE_EQ(result.fidelity, 1.0);
+  EXPECT_DOUBLE_EQ(result.fidelity.value(), 1.0);
 }
 
 TEST_F(OutcomeTest, SavingsSlowdownAndPrediction) {
-  const Outcome result = outcome();
+  const ReplayResult result = outcome();
   EXPECT_EQ(result.predicted_saved_ns, 32'000);
   EXPECT_EQ(result.realised_saved_ns, 25'000);
-  EXPECT_DOUBLE_EQ(result.collective_slowdown, 1.1);
-  EXPECT_DOUBLE_EQ(result.slowdown_per_byte_ns, 1.0);
-  EXPECT_NEAR(result.prediction_error, 1.2 / 1.14 - 1, 1e-12);
+  EXPECT_DOUBLE_EQ(result.collective_slowdown.value(), 1.1);
+  EXPECT_DOUBLE_EQ(result.slowdown_per_byte_ns.value(), 1.0);
+  EXPECT_NEAR(result.prediction_error.value(), 1.2 / 1.14 - 1, 1e-12);
 }
 
 TEST_F(OutcomeTest, TheWinnerIsAPlanOrTheBaseline) {
   EXPECT_EQ(outcome().winner, "prefetch-1");  // never the hot arm: nobody can run that
-  measurement_.arms[1].speedup.low = measurement_.arms[2].speedup.low = 0.99;
+  result_.arms[1].speedup->low = result_.arms[2].speedup->low = 0.99;
   EXPECT_EQ(outcome().winner, "baseline");
 }
 
 TEST_F(OutcomeTest, ABusyMachineNamesNoWinner) {
-  measurement_.interrupted_kept = true;
+  result_.busy = true;
   EXPECT_EQ(outcome().winner, "baseline");
 }
 
 TEST_F(OutcomeTest, WithoutACountedSampleNothingIsClaimed) {
-  for (ArmResult& arm : measurement_.arms) arm.counted = arm.pairs = 0;
-  const Outcome result = outcome();
-  EXPECT_EQ(result.fidelity, 0);
-  EXPECT_EQ(result.prediction_error, 0);
+  for (ArmResult& arm : result_.arms) arm = ArmResult{.name = arm.name};
+  const ReplayResult result = outcome();
+  EXPECT_FALSE(result.fidelity);
+  EXPECT_FALSE(result.prediction_error);
   EXPECT_EQ(result.winner, "baseline");
 }
 

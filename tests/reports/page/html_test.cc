@@ -58,7 +58,7 @@ Report hostile_report(const TemporaryDirectory& directory) {
   test::write_schedule(directory / "schedule.json", schedule);
   test::write_replay(directory / "replay.db", directory / "schedule.json", {}, [](TraceDb& db) {
     db.set_meta("notes", hostile_names()[0]);
-    db.add_arm(hostile_names()[0]);
+    db.execute("UPDATE arm SET name = ? WHERE name = 'null'", {hostile_names()[0]});
   });
   return build_report(read_inputs({trace, directory / "schedule.json", directory / "replay.db"}));
 }
