@@ -33,7 +33,7 @@ class BulkInsert {
     return value ? integer(*value) : null();
   }
   template <typename Tag>
-  BulkInsert& id(Id<Tag> value) {  // 0 is no row
+  BulkInsert& id(Id<Tag> value) {  // 0: no row
     return value ? integer(value.value) : null();
   }
   BulkInsert& real(double value);

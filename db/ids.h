@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Row numbers of trace.db as distinct types, so that a stream never passes as an operator.
-// 0 is no row.
+// 0: no row.
 #pragma once
 
 #include <compare>

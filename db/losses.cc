@@ -22,9 +22,8 @@ std::vector<std::string> loss_sentences(const TraceDb& db) {
     const std::string owner = incomplete.is_null(0)
                                   ? fmt::format("process {}", incomplete.integer(1))
                                   : fmt::format("rank {}", incomplete.integer(0));
-    sentences.push_back(
-        fmt::format("{}: the recording of {} ended in disorder, its last records are missing",
-                    db.file(), owner));
+    sentences.push_back(fmt::format(
+        "{}: the recording of {} was cut off, its last records are missing", db.file(), owner));
   }
   if (sentences.size() == before_torn && db.meta("incomplete") == "1") {
     sentences.push_back(fmt::format("{}: the recording is incomplete", db.file()));

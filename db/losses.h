@@ -10,7 +10,7 @@
 namespace preserve {
 
 // One sentence per rank, source and kind of loss that is not zero, and one when the recording ended
-// in disorder. Empty for a perfect recording.
+// cut off. Empty for a perfect recording.
 std::vector<std::string> loss_sentences(const TraceDb& db);
 
 }  // namespace preserve

@@ -49,7 +49,7 @@ constexpr std::array kResultColumns{
     ResultColumn{"slowdown_per_byte_ns", &R::slowdown_per_byte_ns},
 };
 
-// NULL is no fact.
+// Without those that are NULL.
 template <typename Row, size_t N>
 void add_facts(const std::string& prefix, const std::array<Column<Row>, N>& columns, const Row& row,
                std::vector<std::pair<std::string, std::string>>& facts) {

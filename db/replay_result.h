@@ -80,10 +80,11 @@ struct ReplayResult {
 // the order of `arms`. The executor's facts are not written: they are in meta.
 void write_result(TraceDb& db, const ReplayResult& result);
 
-// input_error naming the file when it is no replay, or a value is missing or out of range.
+// input_error naming the file when it is not a replay, or a value is missing or out of range.
 ReplayResult read_result(const TraceDb& db);
 
-// Every number of the table result by the name of its column, as text.
+// Every value of the tables result and arm as text, by the name of its column; those of an arm have
+// its name in front: prefetch_speedup_low.
 std::vector<std::pair<std::string, std::string>> facts_of(const ReplayResult& result);
 
 // "200 us": a latency reads best as it was typed.

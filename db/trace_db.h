@@ -124,7 +124,7 @@ struct StepRow {
   std::string_view source;
 };
 
-// One running SELECT. Columns are read by position, after next() said true.
+// One running SELECT. Columns are read by position, after next() returned true.
 class Query {
  public:
   bool next();

@@ -11,7 +11,7 @@ extern const std::string_view kViewsSql;   // db/views.sql
 
 namespace {
 
-constexpr int kPatienceMs = 10'000;         // for a file that somebody else is changing or reading
+constexpr int kPatienceMs = 10'000;  // for a file that another process is changing or reading
 constexpr int kApplicationId = 0x50525356;  // "PRSV", read by file(1)
 
 struct InsertInto {

@@ -46,7 +46,7 @@ struct TraceDb::State {
   std::array<BulkInsert, kInsertCount> inserts;
   std::array<int64_t, kInsertCount> last_id{};
   std::unordered_map<std::string, int64_t, StringHash, std::equal_to<>> strings;
-  bool names_in_table = false;             // `strings` is no longer all there is
+  bool names_in_table = false;             // `strings` no longer holds all of them
   std::shared_ptr<sqlite3_stmt> repeated;  // the last statement that execute() ran
   std::string repeated_sql;
 
@@ -71,7 +71,7 @@ struct TraceDb::State {
   void step(Insert table) {
     if (!inserts[table].end_row()) fail("cannot add a row");
   }
-  // Whoever asks sees every row that was added.
+  // A query sees every row that was added.
   void flush() {
     for (BulkInsert& insert : inserts) {
       if (!insert.flush()) fail("cannot add a row");

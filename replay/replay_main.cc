@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // preserve-replay: trace.db + schedule.json -> replay.db, measured on this machine.
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 
 #include "common/cli.h"
+#include "db/trace_db.h"
+#include "planner/schedule/schedule.h"
 #include "replay/grid/main.h"
 #include "replay/replay_command.h"
 
@@ -27,7 +31,8 @@ int main(int argc, char** argv) {
       "\n"
       "Exit codes: 0 done, 1 --fail-if came true, 2 usage or bad input, 3 internal "
       "error,\n130 stopped by Ctrl-C.";
-  info.versions = "trace schema 2, schedule 1.1";
+  info.versions =
+      fmt::format("trace schema {}, schedule {}", kTraceSchemaVersion, kScheduleVersion);
   return run_tool(
       argc, argv, info, [&](CLI::App& app) { define_replay(app, arguments); },
       [&](Console& console) {

@@ -132,7 +132,7 @@ std::string escape_script_json(std::string_view json) {
   std::string out;
   out.reserve(json.size());
   for (const char c : json) {
-    // A < inside a JSON text stands only within strings, where \u003c means the same.
+    // A < inside a JSON text occurs only within strings, where \u003c means the same.
     if (c == '<') {
       out += "\\u003c";
     } else {

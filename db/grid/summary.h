@@ -19,7 +19,7 @@ struct GridSummary {
   int64_t unsound = 0;          // done cells with too few pairs or from a busy machine
   int64_t planned_nothing = 0;  // done cells whose plan does nothing
   int64_t rejected = 0;         // plans that the measurement turned into do-nothing
-  int64_t slower_plans = 0;     // plans measured below kSlowestAllowed
+  int64_t slower_plans = 0;     // plans measured below 1 - kVerdictTolerance
 
   // Over the cells that are meant (small_and_parallel), when there are any.
   int64_t meant_cells = 0;
@@ -34,7 +34,6 @@ struct GridSummary {
   // |predicted - measured speed-up| of the plans that prefetch.
   std::optional<double> prediction_error_median, prediction_error_worst;
   const GridCell* prediction_worst = nullptr;
-  int64_t predictions = 0, predictions_good = 0;
 
   // Of the plans that prefetch.
   std::optional<double> realised_share;         // sum of realised over sum of predicted savings
@@ -43,13 +42,7 @@ struct GridSummary {
 
   std::optional<double> fidelity_median;
   const GridCell* fidelity_worst = nullptr;  // farthest from 1
-  int64_t fidelities = 0, fidelities_good = 0;
 };
-
-inline constexpr double kSlowestAllowed = 0.995;
-inline constexpr double kFidelityTolerance = 0.05;
-inline constexpr double kPredictionTolerance = 0.03;  // of the speed-up
-inline constexpr double kRealisedLeast = 0.9;
 
 // The cells that the headline mean is over: batch at most 8 on 4 or 8 ranks.
 bool small_and_parallel(const CellKey& key);
@@ -59,14 +52,6 @@ std::optional<double> realised_share(const GridCell& cell);
 
 // `cells` must outlive the summary.
 GridSummary summarise(std::span<const GridCell> cells);
-
-// A requirement that a result must meet, and whether it does.
-struct Requirement {
-  std::string text;         // "baseline within 5 % of the modelled step"
-  std::optional<bool> met;  // nothing: not measured
-  std::string finding;      // the number
-};
-std::vector<Requirement> requirements(const GridSummary& summary);
 
 // "1.043x [1.031, 1.055]".
 std::string interval_text(const Interval& interval);

@@ -68,7 +68,7 @@ Source choose_process(const TraceDb& db, std::optional<int64_t> rank) {
   }
   if (sources.empty()) {
     throw input_error(
-        "{}: no step was found: no range named decode_step (or as --step-range said) and no "
+        "{}: no step was found: no range named decode_step (or as in --step-range) and no "
         "repeating operator sequence; annotate the decode step with an NVTX range, or record more "
         "steps",
         db.file());

@@ -29,7 +29,7 @@ std::string now_utc() {
   return {text, length};
 }
 
-// A signal of ours ended the child: then its end says nothing about the cell.
+// Our own signal ended the child, so its end does not count for the cell.
 bool stopped() {
   return StopSignals::received() != 0;
 }
@@ -135,7 +135,7 @@ void take_results(const Schedule& schedule, const ReplayResult& replay, GridCell
 
 CellRun run_cell(const CellSettings& settings, const GridCell& cell, const fs::path& model,
                  const fs::path& folder, const std::function<void()>& waiting,
-                 const std::function<void(std::string_view)>& heard) {
+                 const std::function<void(std::string_view)>& printed) {
   CellRun result;
   result.cell.id = cell.id;
   result.cell.key = cell.key;
@@ -147,12 +147,12 @@ CellRun run_cell(const CellSettings& settings, const GridCell& cell, const fs::p
     return result;
   };
   const ChildRun tune =
-      run_child_quietly(tune_command(settings, cell.key, model, folder), waiting, heard);
+      run_child_quietly(tune_command(settings, cell.key, model, folder), waiting, printed);
   if (tune.exit_code != kExitDone) {
     give_up(result.cell, "preserve-tune", tune);
     return finish();
   }
-  const ChildRun replay = run_child_quietly(replay_command(settings, folder), waiting, heard);
+  const ChildRun replay = run_child_quietly(replay_command(settings, folder), waiting, printed);
   if (replay.exit_code != kExitDone) {
     give_up(result.cell, kReplayTool, replay);
     return finish();

@@ -51,12 +51,12 @@ std::vector<std::string> replay_command(const CellSettings& settings,
                                         const std::filesystem::path& folder);
 
 // Writes trace.db, schedule.json and replay.db into `folder`. Never throws for what a child does:
-// that is the cell's status. `waiting` is called about once a second, `heard` with what the
+// that is the cell's status. `waiting` is called about once a second, `printed` with what the
 // children print on standard error.
 CellRun run_cell(const CellSettings& settings, const GridCell& cell,
                  const std::filesystem::path& model, const std::filesystem::path& folder,
                  const std::function<void()>& waiting,
-                 const std::function<void(std::string_view)>& heard = {});
+                 const std::function<void(std::string_view)>& printed = {});
 
 // What a schedule and its replay say about a cell. input_error when arm prefetch is missing.
 void take_results(const Schedule& schedule, const ReplayResult& replay, GridCell& cell);

@@ -46,7 +46,7 @@ void require_identity(const TraceDb& db, const GridIdentity& identity) {
     const std::string before = db.meta(kIdentityPrefix + name);
     if (before == value) continue;
     throw input_error(
-        "{}: was begun with {} \"{}\", this command says \"{}\": give the same command to go on, "
+        "{}: was begun with {} \"{}\", this command has \"{}\": give the same command to resume, "
         "name another output, or pass -f to begin anew",
         db.file(), name, printable(before), printable(value));
   }
@@ -63,9 +63,9 @@ void require_cells(const TraceDb& db, const std::vector<GridCell>& there,
   }
 }
 
-// Nothing of a folder that somebody else made is touched but what a cell leaves behind.
+// In a folder that existed before, only what a cell left over is touched.
 void remove_left_overs(const fs::path& folder) {
-  std::error_code ignored;  // what stays is in nobody's way
+  std::error_code ignored;  // what stays does no harm
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
     if (entry.path().filename().string().rfind(kCellFolder, 0) == 0) {
       fs::remove_all(entry.path(), ignored);
@@ -132,7 +132,7 @@ GridWorkFolder::GridWorkFolder(const fs::path& grid) : path_(grid.string() + ".w
 
 GridWorkFolder::~GridWorkFolder() {
   remove_left_overs(path_);
-  ::rmdir(path_.c_str());  // stays when somebody keeps files there
+  ::rmdir(path_.c_str());  // fails, as it should, when it holds other files
   ::close(handle_);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // grid.db on its way: made with all cells pending, then one transaction per finished cell, so that
-// whatever ends the run costs one cell. The same command goes on where the last one stopped; who it
+// whatever ends the run costs one cell. The same command resumes where the last one stopped; who it
 // belongs to is in its meta.
 #pragma once
 
@@ -21,8 +21,8 @@ using GridIdentity = std::vector<std::pair<std::string, std::string>>;
 
 class GridFile {
  public:
-  // Opens `path`, or makes it with `cells` when it is not there or `anew` is set. input_error when
-  // it is no grid, or one of another identity: the message says which part differs.
+  // Opens `path`, or makes it with `cells` when it is missing or `anew` is set. input_error when
+  // it is not a grid, or one of another identity: the message names the part that differs.
   GridFile(const std::filesystem::path& path, const GridIdentity& identity,
            const std::vector<GridCell>& cells, bool anew);
 

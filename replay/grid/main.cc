@@ -187,8 +187,8 @@ class GridRun {
   // False when a signal stopped it.
   bool run() {
     std::vector<GridCell> cells = file_.cells();
-    // A run that is stopped early has the cells that the headline mean is over; where a cell stands
-    // in the file stays.
+    // A run that is stopped early has the cells that the headline mean is over; the cells
+    // keep their places in the file.
     std::stable_partition(cells.begin(), cells.end(),
                           [](const GridCell& cell) { return small_and_parallel(cell.key); });
     left_ = std::count_if(cells.begin(), cells.end(),

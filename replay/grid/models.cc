@@ -24,7 +24,7 @@ fs::path shipped_folder() {
     if (fs::is_directory(folder, error)) return folder;
   }
   throw usage_error(
-      "no examples/models beside {}: name a folder of model configurations with --models",
+      "no examples/models next to {}: name a folder of model configurations with --models",
       bin.string());
 }
 

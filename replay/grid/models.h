@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the model configurations of a grid are: a folder that was named, else examples/models
-// beside the tools, as the bundle and the build folder have it.
+// next to the tools, as the bundle and the build folder have it.
 #pragma once
 
 #include <filesystem>
@@ -19,8 +19,8 @@ struct GridModel {
 std::vector<std::string> paper_models();
 
 // `wanted`: names, or paths (anything with a / or ending in .json). Empty: every *.json of `folder`
-// when one is given, else the paper's. `folder` empty: the one beside the tools. usage_error for a
-// name that is not there, listing those that are, and for two models of one name.
+// when one is given, else the paper's. `folder` empty: the one next to the tools. usage_error for a
+// name that is missing, listing those that exist, and for two models of one name.
 std::vector<GridModel> find_models(const std::vector<std::string>& wanted,
                                    const std::filesystem::path& folder);
 

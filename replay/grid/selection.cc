@@ -54,7 +54,7 @@ int64_t parse_count(const std::string& key, const std::string& text, int64_t mos
   if (error == std::errc() && (rest == end || thousands) && value >= 1 && value <= most) {
     return value;
   }
-  throw usage_error("{}={}: each value is a whole number from 1 to {} (K stands for 1024)", key,
+  throw usage_error("{}={}: each value is a whole number from 1 to {} (K means 1024)", key,
                     printable(text), most);
 }
 
@@ -70,7 +70,7 @@ void refuse_repeated(const std::string& key, const std::vector<Value>& values) {
   std::set<Value> seen;
   for (const Value& value : values) {
     if (!seen.insert(value).second) {
-      throw usage_error("{}={}: the value is there twice", key,
+      throw usage_error("{}={}: the value is given twice", key,
                         printable(fmt::format("{}", value)));
     }
   }
@@ -86,7 +86,7 @@ GridSelection parse_selection(const std::vector<std::string>& words) {
     const std::string key = word.substr(0, equal);
     const std::vector<std::string> parts =
         equal == std::string::npos ? std::vector<std::string>{} : split(word.substr(equal + 1));
-    if (!keys.insert(key).second) throw usage_error("{}= is there twice", printable(key));
+    if (!keys.insert(key).second) throw usage_error("{}= is given twice", printable(key));
     if (std::find(parts.begin(), parts.end(), "") != parts.end()) {
       throw usage_error("{}: an empty value", printable(word));
     }

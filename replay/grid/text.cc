@@ -22,7 +22,7 @@ std::string ratio_text(const Estimated& ratio) {
   return interval_text({*ratio.low, ratio.estimate, *ratio.high});
 }
 
-// What stands in a cell of the table.
+// The text of a cell of the table.
 std::string cell_mark(const GridCell& cell) {
   switch (cell.status) {
     case CellStatus::pending:
@@ -80,9 +80,37 @@ std::string text_of(const Table& table) {
   return out;
 }
 
-std::string requirement_line(const Requirement& requirement) {
-  const char* met = !requirement.met ? "not measured" : *requirement.met ? "met" : "NOT MET";
-  return fmt::format("{:<12} {}: {}\n", met, requirement.text, requirement.finding);
+// The numbers of the valid cells, each with the cell farthest from what it should be.
+std::string findings_text(const GridSummary& summary) {
+  std::string out;
+  const auto name = [](const GridCell* cell) { return printable(name_of(cell->key)); };
+  if (summary.mean_chosen) {
+    out += fmt::format(
+        "geometric mean over batch <= 8 on 4 and 8 ranks {}; plans without the choice {}\n",
+        interval_text(*summary.mean_chosen), interval_text(*summary.mean_plans));
+  }
+  if (summary.fidelity_worst != nullptr) {
+    out += fmt::format(
+        "fidelity: median {}, farthest {} ({})\n", format_ratio(*summary.fidelity_median),
+        format_ratio(*summary.fidelity_worst->fidelity), name(summary.fidelity_worst));
+  }
+  if (summary.prediction_worst != nullptr) {
+    out += fmt::format("prediction error: median {:.1f} points, worst {:.1f} ({})\n",
+                       100 * *summary.prediction_error_median,
+                       100 * *summary.prediction_error_worst, name(summary.prediction_worst));
+  }
+  if (summary.realised_worst != nullptr) {
+    out += fmt::format(
+        "saving realised: {:.0f} % over all plans; median {:.0f} %, worst {:.0f} % ({})\n",
+        100 * *summary.realised_share, 100 * *summary.realised_share_median,
+        100 * *realised_share(*summary.realised_worst), name(summary.realised_worst));
+  }
+  if (summary.worst_plan != nullptr) {
+    out +=
+        fmt::format("slowest plan {} ({})\n", format_ratio(summary.worst_plan->speedup->estimate),
+                    name(summary.worst_plan));
+  }
+  return out;
 }
 
 }  // namespace
@@ -129,8 +157,8 @@ std::string grid_summary_text(std::span<const GridCell> cells) {
   if (summary.done == 0) return out;
   if (summary.unsound > 0) {
     out += fmt::format(
-        "{} of these had too few pairs or a busy machine: nothing is done there, and no number of "
-        "theirs counts below\n",
+        "{} of these had too few pairs or a busy machine: nothing is done there, and their numbers "
+        "do not count below\n",
         summary.unsound);
   }
   out += fmt::format(
@@ -143,9 +171,7 @@ std::string grid_summary_text(std::span<const GridCell> cells) {
     out += fmt::format("best cell {} ({})\n", format_ratio(summary.best->chosen_speedup),
                        printable(name_of(summary.best->key)));
   }
-  out += "\n";
-  for (const Requirement& requirement : requirements(summary)) out += requirement_line(requirement);
-  return out;
+  return out + findings_text(summary);
 }
 
 }  // namespace preserve

@@ -49,7 +49,7 @@ std::optional<Estimated> estimate_of(const std::vector<double>& values,
   return Estimated{interval.estimate, interval.low, interval.high};
 }
 
-// The first two arms are what the measurement is about; without either a pass says nothing of it.
+// The first two arms are what the measurement is about; without either a pass has no meaning.
 void discard_unpaired(std::vector<MeasuredSample>& samples) {
   std::set<int> unpaired;
   for (const MeasuredSample& sample : samples) {

@@ -4,7 +4,7 @@
 //
 // A pass runs every arm once; its samples form a pair with that pass's baseline. The orders are
 // those of a Williams design (1949), each followed by its reverse (ABBA with two arms): in the long
-// run every arm stands in every place and follows every other arm equally often, so neither a drift
+// run every arm takes every place and follows every other arm equally often, so neither a drift
 // nor what an arm leaves in the cache favours one of them.
 #pragma once
 

@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t kBaseline = 0;
 constexpr size_t kPrefetch = 1;
-// Below this an operator is as long as reading the clock; its ratio says nothing.
+// Below this an operator is as long as reading the clock; its ratio has no meaning.
 constexpr double kShortestCompared_ns = 1000;
 constexpr double kLeastRatio = 1e-6;  // of an operator that took no time: log(0) compares badly
 

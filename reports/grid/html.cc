@@ -6,13 +6,14 @@
 
 #include "common/units.h"
 #include "reports/grid/report.h"
+#include "reports/grid/requirements.h"
 #include "reports/page/parts.h"
 #include "reports/text.h"
 
 namespace preserve::report {
 namespace {
 
-// Steps of the diverging scale, outwards from "nobody would notice". Classes h1.. and l1.. of
+// Steps of the diverging scale, outwards from "no noticeable change". Classes h1.. and l1.. of
 // page.css, which also the legend shows.
 constexpr std::array kHigher{1.005, 1.02, 1.05, 1.1, 1.2};
 constexpr std::array kLower{0.995, 0.98, 0.95};
@@ -137,17 +138,9 @@ std::string header(const GridReport& report, const GridSummary& summary) {
   return out + "</ul></div>\n";
 }
 
-std::string requirement_table(const GridSummary& summary) {
-  HtmlTable table("What a result must show, and what was found",
-                  {{"Required", Column::wide}, {"Met"}, {"Found", Column::wide}});
-  for (const Requirement& requirement : requirements(summary)) {
-    table.row({html_text(requirement.text),
-               !requirement.met   ? "<span class=\"unknown\">not measured</span>"
-               : *requirement.met ? "yes"
-                                  : "<span class=\"strong\">no</span>",
-               html_text(requirement.finding)});
-  }
-  return html_section("requirements", "Requirements") + table.finish() +
+std::string requirement_section(const GridReport& report, const GridSummary& summary) {
+  return html_section("requirements", "Requirements") +
+         html_table(requirement_table(requirements(report.cells, summary))) +
          html_how(
              "Only cells with enough pairs on a quiet machine count as findings. The geometric "
              "mean counts a cell where nothing is done as 1, and its interval is a bootstrap over "
@@ -164,7 +157,7 @@ std::string speedups(const std::vector<HeatMap>& maps) {
              "Rows are batch sizes, columns ranks and tokens per sequence; the number is the step "
              "time of the baseline over that of what was chosen. Where the interval of the "
              "measured plan is not above 1, nothing is done (=); what the plan itself measured "
-             "stands in the hover text and in the table of all cells.");
+             "is in the hover text and in the table of all cells.");
 }
 
 std::string against_fused(const GridReport& report, const std::vector<HeatMap>& maps) {
@@ -223,7 +216,7 @@ std::string published(const GridReport& report) {
                done ? ratio_text(cell.speedup) : html_text(heat_mark(cell)),
                done ? format_ratio(cell.predicted_speedup) : "-"});
   }
-  std::string out = html_section("published", "Beside the published numbers");
+  std::string out = html_section("published", "Next to the published numbers");
   if (!any) {
     return out +
            "<p>None of the cells is one whose published number is known: 8-bit weights, 4 ranks, "
@@ -284,7 +277,7 @@ std::string to_html(const GridReport& report) {
   const GridSummary summary = summarise(report.cells);
   const std::vector<HeatMap> maps = heat_maps(report);
   return html_page("Preserve grid report",
-                   header(report, summary) + speedups(maps) + requirement_table(summary) +
+                   header(report, summary) + speedups(maps) + requirement_section(report, summary) +
                        against_fused(report, maps) + published(report) + settings(report) +
                        all_cells(report),
                    to_json(report));

@@ -4,6 +4,7 @@
 
 #include "common/error.h"
 #include "reports/grid/report.h"
+#include "reports/grid/requirements.h"
 #include "reports/text.h"
 
 namespace preserve::report {
@@ -116,7 +117,7 @@ std::string to_json(const GridReport& report) {
   ordered_json facts = ordered_json::object();
   for (const auto& [name, value] : report.facts) facts[name] = value;
   ordered_json required = ordered_json::array();
-  for (const Requirement& requirement : requirements(summary)) {
+  for (const Requirement& requirement : requirements(report.cells, summary)) {
     required.push_back(
         {{"text", requirement.text},
          {"met", requirement.met ? ordered_json(*requirement.met) : ordered_json(nullptr)},

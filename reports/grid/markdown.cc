@@ -3,54 +3,43 @@
 
 #include "common/units.h"
 #include "reports/grid/report.h"
+#include "reports/grid/requirements.h"
 #include "reports/text.h"
 
 namespace preserve::report {
 namespace {
 
-void add_requirements(std::string& out, const GridSummary& summary) {
-  out += "| required | met | found |\n|---|---|---|\n";
-  for (const Requirement& requirement : requirements(summary)) {
-    const char* met = !requirement.met ? "not measured" : *requirement.met ? "yes" : "**no**";
-    out += fmt::format("| {} | {} | {} |\n", markdown_prose(requirement.text), met,
-                       markdown_prose(requirement.finding));
-  }
-  out += "\n";
-}
-
-void add_heat_map(std::string& out, const HeatMap& map) {
-  out += fmt::format("{}, {}:\n\n| batch |", markdown_code(map.model), markdown_code(map.dtype));
-  std::string line = "\n|---:|";
+std::string heat_table(const HeatMap& map) {
+  Table table{"", {{"batch", Column::number}}};
   for (const auto& [ranks, contexts] : map.columns) {
     for (const int64_t context : contexts) {
-      out += fmt::format(" TP {}, {} |", ranks, tokens_text(context));
-      line += "---:|";
+      table.heads.push_back(
+          {fmt::format("TP {}, {}", ranks, tokens_text(context)), Column::number});
     }
   }
-  out += line + "\n";
   for (size_t row = 0; row < map.batches.size(); ++row) {
-    out += fmt::format("| {} |", map.batches[row]);
+    std::vector<Cell>& cells = table.rows.emplace_back();
+    cells.emplace_back(fmt::format("{}", map.batches[row]));
     for (const GridCell* cell : map.rows[row]) {
-      out += fmt::format(" {} |", cell == nullptr ? "" : heat_mark(*cell));
+      cells.emplace_back(cell == nullptr ? "" : heat_mark(*cell));
     }
-    out += "\n";
   }
-  out += "\n";
+  return fmt::format("{}, {}:\n\n{}", markdown_code(map.model), markdown_code(map.dtype),
+                     markdown_table(table));
 }
 
-void add_published(std::string& out, const GridReport& report) {
-  std::string rows;
+std::string published(const GridReport& report) {
+  Table table{"",
+              {{"cell"}, {"published", Column::number}, {"plan measured here", Column::number}}};
   for (const GridCell& cell : report.cells) {
-    const auto published = published_speedup(cell.key);
-    if (!published) continue;
-    rows += fmt::format("| {} | {} | {} |\n", markdown_code(name_of(cell.key)),
-                        format_ratio(*published),
-                        cell.status == CellStatus::done ? markdown_prose(ratio_text(cell.speedup))
-                                                        : heat_mark(cell));
+    const auto value = published_speedup(cell.key);
+    if (!value) continue;
+    const bool done = cell.status == CellStatus::done;
+    table.rows.push_back({name_cell(name_of(cell.key)), format_ratio(*value),
+                          done ? ratio_text(cell.speedup) : heat_mark(cell)});
   }
-  if (rows.empty()) return;
-  out += fmt::format("| cell | published | plan measured here |\n|---|---:|---:|\n{}\n{}.\n\n",
-                     rows, markdown_prose(kPublishedSource));
+  if (table.rows.empty()) return "";
+  return fmt::format("{}{}.\n\n", markdown_table(table), markdown_prose(kPublishedSource));
 }
 
 }  // namespace
@@ -63,12 +52,12 @@ std::string to_markdown(const GridReport& report) {
     out += fmt::format("- {}\n", markdown_prose(warning));
   }
   if (!report.warnings.empty()) out += "\n";
-  add_requirements(out, summary);
+  out += markdown_table(requirement_table(requirements(report.cells, summary)));
   out +=
       "Speed-up of the chosen plan; =: nothing is done, N/A: cannot be run, -: not measured "
       "yet.\n\n";
-  for (const HeatMap& map : heat_maps(report)) add_heat_map(out, map);
-  add_published(out, report);
+  for (const HeatMap& map : heat_maps(report)) out += heat_table(map);
+  out += published(report);
   for (const auto& [name, value] : report.facts) {
     out += fmt::format("- {}: {}\n", name, markdown_code(value));
   }

@@ -87,11 +87,11 @@ void add_warnings(const GridSummary& summary, GridReport& report) {
   const auto warn = [&](int64_t count, const char* what) {
     if (count > 0) report.warnings.push_back(fmt::format("{} {}", count_of(count, "cell"), what));
   };
-  warn(summary.pending, "not measured yet: run the same preserve-replay --grid again to go on");
+  warn(summary.pending, "not measured yet: run the same preserve-replay --grid again to resume");
   warn(summary.failed, "failed: --retry-failed runs them again");
   warn(summary.unsound,
-       "with too few pairs or on a busy machine: nothing is done there, and none of their numbers "
-       "counts as a finding");
+       "with too few pairs or on a busy machine: nothing is done there, and their numbers do not "
+       "count");
   if (report.stand_ins) {
     report.warnings.push_back(
         fmt::format("measured with {}: what prefetching gains if collectives last that long, not "

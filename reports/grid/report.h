@@ -47,7 +47,7 @@ struct HeatMap {
 // In the order of the cells; `report` must outlive them.
 std::vector<HeatMap> heat_maps(const GridReport& report);
 
-// What stands in a cell: "1.043", "=", "N/A", "failed" or "-".
+// The text of a cell: "1.043", "=", "N/A", "failed" or "-".
 std::string heat_mark(const GridCell& cell);
 
 // Speed-up that the paper publishes for this cell (Table of end-to-end times; 4 x Ascend 910B).

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a recording of hardware counters says of each operator: bytes per kernel, and beside them
+// What a recording of hardware counters says of each operator: bytes per kernel, and next to them
 // the bytes that the recording knows by name.
 #pragma once
 

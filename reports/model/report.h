@@ -60,7 +60,7 @@ struct Recording {
 
 // Where the time of one rank went. Each moment belongs to exactly one class, by the precedence of
 // kTimeClasses; so exclusive_ns adds up to the wall time. busy_ns counts a class whenever one of
-// its operators ran, whatever else ran beside it.
+// its operators ran, whatever else ran at the same time.
 inline constexpr std::array<const char*, 6> kTimeClasses{"compute", "copy",  "collective",
                                                          "p2p",     "other", "[unattributed]"};
 struct ClassTime {

@@ -14,7 +14,7 @@ namespace preserve::report {
 namespace {
 
 constexpr size_t kUnattributed = kTimeClasses.size() - 1;
-constexpr size_t kTopOperators = 40;  // beyond that nobody reads on; the rest is one row
+constexpr size_t kTopOperators = 40;  // the rest is one row
 constexpr size_t kCollectiveGroups = 64;
 
 size_t time_class_of(std::string_view kind) {

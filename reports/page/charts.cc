@@ -34,7 +34,7 @@ std::string kind_class(const std::string& kind) {
 }
 
 std::string class_chart(const TimeUse& use) {
-  // A thousand ranks make a chart that nobody can read; the table below has them all.
+  // A thousand ranks make an unreadable chart; the table below has them all.
   const size_t rows = std::min<size_t>(use.ranks.size(), 32);
   Svg svg(static_cast<double>(rows) * kRow + kAxis + 6, "Time by operator class",
           "One bar per rank, divided into the classes of the table below.");
@@ -204,7 +204,7 @@ std::string cache_chart(const Step& step, const PlanView& plan) {
   const size_t count = plan.occupancy_bytes.size();
   const size_t columns = std::min(count, kChartElements / 4);
   std::string path = fmt::format("M{:.1f} {:.1f}", kLeft, kHeight);
-  int64_t previous = plan.occupancy_bytes.back();  // the ring: what the last step left behind
+  int64_t previous = plan.occupancy_bytes.back();  // the ring: what the last step left over
   for (size_t c = 0; c < columns; ++c) {
     const size_t first = c * count / columns, last = (c + 1) * count / columns;
     const int64_t bytes =

@@ -99,8 +99,8 @@ std::string comparison(const Report& report) {
            "preserve-replay "
            "measures it.</p>\n";
   }
-  std::string out =
-      html_section("comparison", "Baseline against prefetch") + html_comparison(report.scenarios);
+  std::string out = html_section("comparison", "Baseline against prefetch") +
+                    html_table(comparison_table(report.scenarios));
   for (const Scenario& scenario : report.scenarios) out += html_measured(scenario);
   return out + html_how(
                    "Each arm is one variant of the step, timed in interleaved pairs with the "
@@ -154,7 +154,7 @@ std::string time_classes(const TimeUse& use) {
          html_how(
              "Each moment belongs to one class: compute before copy before collective, so a "
              "collective that runs "
-             "beside compute costs nothing here and shows under Busy alone. Only time in class "
+             "during compute costs nothing here and shows under Busy alone. Only time in class "
              "collective can "
              "hide prefetches; [unattributed] is time in which nothing recorded ran.");
 }
@@ -244,24 +244,7 @@ std::string top_operators(const TimeUse& use) {
 
 std::string counters(const std::vector<CounterTotal>& totals) {
   if (totals.empty()) return "";
-  HtmlTable table("Bytes per kernel, mean over its runs", {{"Kernel"},
-                                                           {"In range"},
-                                                           {"Count", Column::number},
-                                                           {"DRAM read", Column::number},
-                                                           {"DRAM written", Column::number},
-                                                           {"L2 read", Column::number},
-                                                           {"L2 written", Column::number},
-                                                           {"Named bytes read", Column::number}});
-  for (const CounterTotal& total : totals) {
-    std::vector<std::string> cells{html_name(total.name), html_name(total.range),
-                                   grouped(total.count)};
-    for (const auto& bytes : total.metrics) {
-      cells.push_back(bytes ? html_size(bytes->mean) : "unknown");
-    }
-    cells.push_back(total.named_read_bytes ? html_size(*total.named_read_bytes) : "unknown");
-    table.row(cells);
-  }
-  return html_section("counters", "Hardware counters") + table.finish() +
+  return html_section("counters", "Hardware counters") + html_table(counter_table(totals)) +
          html_how(
              "Counted by the GPU while kernels ran one by one. Far less DRAM read than named bytes "
              "means that they came from the cache already; far more means that the kernel reads "

@@ -9,18 +9,13 @@
 #include <vector>
 
 #include "reports/model/report.h"
+#include "reports/table.h"
 
 namespace preserve::report {
-
-enum class Column { text, number, wide };
 
 // A table whose cells are finished HTML (from the functions below).
 class HtmlTable {
  public:
-  struct Head {
-    const char* title;
-    Column kind = Column::text;
-  };
   // A long table scrolls in a box of its own, and prints in full.
   HtmlTable(std::string_view caption, std::vector<Head> heads);
   void row(const std::vector<std::string>& cells);  // the first cell is the row's header
@@ -44,7 +39,6 @@ std::string html_section(std::string_view id, std::string_view title);
 std::string html_page(std::string_view title, std::string_view body, std::string_view json);
 
 // Sections about one scenario (html_scenario.cc).
-std::string html_comparison(const std::vector<Scenario>& scenarios);
 std::string html_measured(const Scenario& scenario);
 std::string html_plan(const Scenario& scenario);
 

@@ -17,13 +17,6 @@ namespace {
 
 constexpr size_t kWindowRows = 400;  // more are in report.json
 
-const Arm* arm_named(const Measured& measured, std::string_view name) {
-  for (const Arm& arm : measured.arms) {
-    if (arm.name == name) return &arm;
-  }
-  return nullptr;
-}
-
 std::string interval_of_time(const Known<Interval>& step_ns) {
   if (!step_ns) return html_unknown(step_ns.reason);
   if (step_ns->low == step_ns->high) return format_duration(step_ns->estimate);  // too few samples
@@ -39,9 +32,6 @@ std::string interval_of_speedup(const Known<Interval>& speedup) {
 
 std::string cell(const Known<double>& value, std::string (*write)(double)) {
   return value ? write(*value) : html_unknown(value.reason);
-}
-std::string signed_percent(double value) {
-  return fmt::format("{:+.1f} %", value * 100);
 }
 
 std::string discarded_text(const Arm& arm) {
@@ -101,7 +91,7 @@ struct Gain {
   int64_t operators = 0, recorded_ns = 0, baseline_ns = 0, prefetch_ns = 0, predicted_saved_ns = 0;
 };
 
-// Per step: what each kind of operator gained between the arms, beside what was predicted.
+// Per step: what each kind of operator gained between the arms, next to what was predicted.
 std::string gain_table(const Scenario& scenario) {
   std::map<std::string, Gain> gains;
   for (const OperatorTimes& op : scenario.operators) {
@@ -223,41 +213,6 @@ std::string tried_table(const PlanView& plan) {
 }
 
 }  // namespace
-
-std::string html_comparison(const std::vector<Scenario>& scenarios) {
-  HtmlTable table("Baseline against prefetch, all scenarios",
-                  {{"Collectives"},
-                   {"Verdict"},
-                   {"Baseline", Column::number},
-                   {"Prefetch", Column::number},
-                   {"Measured speed-up", Column::number},
-                   {"Predicted", Column::number},
-                   {"Prediction error", Column::number},
-                   {"Fidelity", Column::number}});
-  for (const Scenario& s : scenarios) {
-    if (!s.measured) {
-      table.row({html_text(s.label), "not measured",
-                 html_time(s.plan.baseline_step_ns) + " (predicted)",
-                 html_time(s.plan.prefetch_step_ns) + " (predicted)", "",
-                 format_ratio(s.plan.speedup), "", ""});
-      continue;
-    }
-    const Measured& m = *s.measured;
-    const Arm* baseline = arm_named(m, "baseline");
-    const Arm* prefetch = arm_named(m, "prefetch");
-    const auto time = [](const Arm* arm) {
-      return arm != nullptr && arm->step_ns ? format_duration(arm->step_ns->estimate)
-                                            : std::string("unknown");
-    };
-    table.row(
-        {html_text(s.label),
-         fmt::format("<span class=\"strong\">{}</span>", m.verdict.empty() ? "none" : m.verdict),
-         time(baseline), time(prefetch), interval_of_speedup(m.speedup),
-         format_ratio(s.plan.speedup), cell(m.prediction_error, signed_percent),
-         m.fidelity ? format_ratio(m.fidelity->step) : "unknown"});
-  }
-  return table.finish();
-}
 
 std::string html_measured(const Scenario& scenario) {
   std::string out = fmt::format("<h3>Measured with {}</h3>\n", html_text(scenario.label));

@@ -6,7 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "common/error.h"
+#include "tests/support/errors.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -46,7 +46,7 @@ ReplayResult measured_result() {
 class ReplayResultFile : public testing::Test {
  protected:
   ReplayResult write_and_read(const ReplayResult& result, const std::string& damage = "") {
-    const auto path = directory_ / fmt::format("{}.db", ++files_);
+    const auto path = directory_.path() / fmt::format("{}.db", ++files_);
     TraceDb db = TraceDb::create(path);
     db.set_meta("kind", "replay");
     db.set_meta("collective", "mpi+link");
@@ -90,15 +90,16 @@ TEST_F(ReplayResultFile, DamageIsRefusedNamingFileAndColumn) {
         {"UPDATE result SET confidence_level = 1", "confidence_level"},
         {"UPDATE result SET fidelity = -1", "fidelity"},
         {"UPDATE result SET verdict = 'GOOD'", "verdict"}}) {
+    const std::string sql = damage;
     EXPECT_THAT(
-        [&, text = damage] { write_and_read(measured_result(), text); },
-        testing::ThrowsMessage<Error>(AllOf(HasSubstr(".db: is damaged"), HasSubstr(column))))
+        [&] { write_and_read(measured_result(), sql); },
+        test::fails_with(ErrorKind::input, AllOf(HasSubstr(".db: is damaged"), HasSubstr(column))))
         << damage;
   }
   EXPECT_THAT([&] { write_and_read(measured_result(), "DELETE FROM result"); },
-              testing::ThrowsMessage<Error>(HasSubstr("holds no result")));
+              test::fails_with("holds no result"));
   EXPECT_THAT([&] { write_and_read(measured_result(), "UPDATE meta SET value = 'grid'"); },
-              testing::ThrowsMessage<Error>(HasSubstr("not a replay.db")));
+              test::fails_with("not a replay.db"));
 }
 
 TEST(VerdictText, NamesGainConditionsAndVerdict) {

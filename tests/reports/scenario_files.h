@@ -35,7 +35,7 @@ void write_replay(const std::filesystem::path& path, const std::filesystem::path
 // `directory`; returns them in that order.
 std::vector<std::filesystem::path> write_two_scenarios(const std::filesystem::path& directory);
 
-// Whole bytes of a golden file beside the tests; with UPDATE_GOLDEN=1 `actual` is written there
+// Whole bytes of a golden file next to the tests; with UPDATE_GOLDEN=1 `actual` is written there
 // first.
 std::string golden(const std::string& name, const std::string& actual);
 

@@ -9,6 +9,7 @@
 #include "common/error.h"
 #include "db/grid/cells.h"
 #include "db/grid/summary.h"
+#include "tests/support/errors.h"
 #include "tests/support/synthetic_grid.h"
 #include "tests/support/synthetic_trace.h"
 
@@ -55,7 +56,7 @@ RC_GTEST_PROP(GridChoice, NeverChoosesWhatMakesSlower, ()) {
   std::vector<double> values{draw(), draw(), draw()};
   std::sort(values.begin(), values.end());
   const GridCell cell = cell_with(values[0], values[1], values[2]);
-  RC_ASSERT(cell.chosen_speedup >= kSlowestAllowed);
+  RC_ASSERT(cell.chosen_speedup >= 1);
   RC_ASSERT((cell.choice == kPrefetch) == (cell.chosen_speedup > 1));
 }
 
@@ -79,17 +80,11 @@ TEST(GridCells, ComeBackAsTheyWereWritten) {
   }
 }
 
-std::string error_after(const std::string& sql) {
+void read_damaged(const std::string& sql) {
   const test::TemporaryDirectory directory;
   test::write_synthetic_grid(directory / "grid.db", test::synthetic_cells(),
                              [&](TraceDb& db) { db.execute(sql); });
-  try {
-    read_cells(TraceDb::open(directory / "grid.db"));
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::input) << error.what();
-    return error.what();
-  }
-  return "no error";
+  read_cells(TraceDb::open(directory / "grid.db"));
 }
 
 TEST(GridCells, ThatNoGridHoldsAreRefused) {
@@ -107,7 +102,9 @@ TEST(GridCells, ThatNoGridHoldsAreRefused) {
         "UPDATE cell SET dur_ns = -5 WHERE id = 1", "UPDATE cell_arm SET step_ns = 0",
         "UPDATE cell_arm SET cell_id = 999 WHERE cell_id = 1",
         "INSERT INTO cell_arm VALUES (48, 'baseline', 5, NULL, NULL, NULL)"}) {
-    EXPECT_THAT(error_after(sql), HasSubstr("is damaged")) << sql;
+    EXPECT_THAT([&] { read_damaged(sql); },
+                test::fails_with(ErrorKind::input, HasSubstr("grid.db: is damaged")))
+        << sql;
   }
 }
 
@@ -133,22 +130,6 @@ TEST(GridSummary, CountsAndMeansWhatItSays) {
   EXPECT_EQ(summary.slower_plans, 7) << "batch 64 on 4 and 8 ranks, one of eight failed";
 }
 
-TEST(GridSummary, SaysWhatIsMetAndWhatIsNot) {
-  std::vector<GridCell> cells = test::synthetic_cells();
-  const auto met = [&](size_t i) { return requirements(summarise(cells))[i].met; };
-  for (size_t i = 0; i < 5; ++i) EXPECT_EQ(met(i), true) << i;
-  cells[0].fidelity = 1.06;
-  EXPECT_EQ(met(0), false);
-  cells[0].predicted_speedup = cells[0].speedup->estimate - 0.031;
-  EXPECT_EQ(met(1), false);
-  cells[0].realised_saved_ns = -2'000'000;
-  EXPECT_EQ(met(2), false);
-  cells[0].chosen_speedup = 0.9;
-  EXPECT_EQ(met(3), false);
-  for (GridCell& cell : cells) cell.key.ranks = 2;
-  EXPECT_EQ(met(4), std::nullopt) << "no cell on 4 or 8 ranks";
-}
-
 TEST(GridSummary, CountsNoFindingsOfABusyMachine) {
   std::vector<GridCell> cells{cell_with(1.2, 1.3, 1.4)};
   cells[0].busy = true;
@@ -156,13 +137,9 @@ TEST(GridSummary, CountsNoFindingsOfABusyMachine) {
   const GridSummary summary = summarise(cells);
   EXPECT_EQ(summary.unsound, 1);
   EXPECT_EQ(summary.mean_plans->estimate, 1);
-  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(requirements(summary)[i].met, std::nullopt);
-}
-
-TEST(GridSummary, OfNothingSaysNothing) {
-  for (const Requirement& requirement : requirements(summarise({}))) {
-    EXPECT_EQ(requirement.met, std::nullopt) << requirement.text;
-  }
+  EXPECT_EQ(summary.fidelity_worst, nullptr);
+  EXPECT_EQ(summary.prediction_worst, nullptr);
+  EXPECT_EQ(summary.realised_worst, nullptr);
 }
 
 }  // namespace

@@ -209,8 +209,8 @@ TEST(FoldedStep, DamagedRowsAreNamed) {
       {"UPDATE tensor SET bytes = -1", "a size of -1 bytes"},
       {"UPDATE access SET bytes = -5", "a size of -5 bytes"},
       {"UPDATE collective SET bytes = -7", "a size of -7 bytes"},
-      {"UPDATE op SET kind = 'xyz'", "'xyz' is no operator kind"},
-      {"UPDATE tensor SET role = 'zzz'", "'zzz' is no tensor role"},
+      {"UPDATE op SET kind = 'xyz'", "invalid operator kind 'xyz'"},
+      {"UPDATE tensor SET role = 'zzz'", "invalid tensor role 'zzz'"},
       {"UPDATE op SET end_ns = start_ns - 1 WHERE id % 2", "an operator from"},
       {"UPDATE step SET end_ns = start_ns - 1", "a step from"},
       {"UPDATE process SET world_size = -1", "rank 0 of -1"},
@@ -238,7 +238,7 @@ TEST(Losses, AreToldInSentences) {
   });
   EXPECT_THAT(loss_sentences(db),
               testing::ElementsAre(HasSubstr("777 records of nvtx of rank 0 are dropped"),
-                                   HasSubstr("recording of rank 1 ended in disorder")));
+                                   HasSubstr("recording of rank 1 was cut off")));
   const TraceDb cut =
       written(directory, {}, [](TraceDb& producing) { producing.set_meta("incomplete", "1"); });
   EXPECT_THAT(loss_sentences(cut), testing::ElementsAre(HasSubstr("is incomplete")));

@@ -216,7 +216,7 @@ TEST(Measure, TheFirstPassIsWarmUp) {
 }
 
 TEST(Measure, ADriftHitsAllArmsAlike) {
-  // 1 % slower with every run: a fixed order would see a difference that is not there.
+  // 1 % slower with every run: a fixed order would see a difference that does not exist.
   FakeExecutor executor({"baseline", "prefetch"},
                         [](size_t, int number) { return step(1'000'000 + 10'000 * number); });
   MeasureOptions options;

@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "common/output_file.h"
 #include "planner/schedule/json_document.h"
+#include "reports/grid/requirements.h"
 #include "tests/reports/scenario_files.h"
 #include "tests/support/synthetic_grid.h"
 #include "tests/support/synthetic_trace.h"
@@ -215,6 +216,25 @@ TEST(GridInputs, AreAFileAlone) {
   EXPECT_THROW(read_inputs({directory / "grid.db"}), Error);
   test::write_synthetic_grid(directory / "grid.db", {});
   EXPECT_THROW(report_of(directory / "grid.db"), Error) << "no cell";
+}
+
+TEST(GridRequirements, AreMetOrNotOrNotMeasured) {
+  std::vector<GridCell> cells = test::synthetic_cells();
+  const auto met = [&](size_t i) { return requirements(cells, summarise(cells))[i].met; };
+  for (size_t i = 0; i < 5; ++i) EXPECT_EQ(met(i), true) << i;
+  cells[0].fidelity = 1.06;
+  EXPECT_EQ(met(0), false);
+  cells[0].predicted_speedup = cells[0].speedup->estimate - 0.031;
+  EXPECT_EQ(met(1), false);
+  cells[0].realised_saved_ns = -2'000'000;
+  EXPECT_EQ(met(2), false);
+  cells[0].chosen_speedup = 0.9;
+  EXPECT_EQ(met(3), false);
+  for (GridCell& cell : cells) cell.key.ranks = 2;
+  EXPECT_EQ(met(4), std::nullopt) << "no cell on 4 or 8 ranks";
+  for (const Requirement& requirement : requirements({}, summarise({}))) {
+    EXPECT_EQ(requirement.met, std::nullopt) << requirement.text;
+  }
 }
 
 }  // namespace
