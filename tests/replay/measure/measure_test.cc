@@ -174,7 +174,7 @@ TEST(Measure, ASlowPlanIsSlow) {
 
 TEST(Measure, TheTimeLimitEndsAWildMeasurement) {
   FakeExecutor executor({"baseline", "prefetch"},
-                        [](size_t, int number) { return step(noisy(3'000'000, number, 0.9)); });
+                        [](size_t, int number) { return step(noisy(3'000'000, number, 0.5)); });
   MeasureOptions options;
   options.time_limit_ns = 2'000'000'000;
   const ReplayResult result = run(executor, options);
