@@ -18,8 +18,8 @@ STATE = ["descriptors", "close_all:3", "occupy:3", "occupy:60", "occupy:200", "f
          "children", "cancel", "at_end"]
 CHILDREN = ["fork", "_Fork", "clone", "spawn", "forks:20"]
 THREADS = ["thread", "small_thread", "threads:100"]
-WHOLE_ENDS = ["exit:0", "exit:3", "_exit:4", "quick_exit:5", "abort", "kill:9", "kill:15", "kill:11",
-              "fault"]
+WHOLE_ENDS = ["exit:0", "exit:3", "_exit:4", "quick_exit:5", "abort", "kill:9", "kill:15",
+              "kill:11", "fault"]
 THREAD_ENDS = ["pthread_exit", "system_exit:0"]  # the process lives on while it has other threads
 ENDS = WHOLE_ENDS + THREAD_ENDS + ["timer:exit"]
 SANDBOXES = ["sandbox:kill", "sandbox:refuse", "sandbox:kill_all", "sandbox:refuse_all"]
