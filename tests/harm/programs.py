@@ -10,10 +10,12 @@ MPI_CASES = ["end_of_main_thread", "no_finalize", "aborts", "communicators", "be
              "not_significant", "handled_errors"]
 
 
-def known_scripts():
-    """Scripts of which each was a difference once or could be one."""
+def known_scripts(marked):
+    """Those of cases.txt; marked: also those that are different still."""
     lines = (HERE / "cases.txt").read_text().splitlines()
-    return [line.split() for line in lines if line and not line.startswith("#")]
+    scripts = [line.split() for line in lines if line and not line.startswith("#")]
+    kept = [words for words in scripts if words[0] != "!"]
+    return kept + [words[1:] for words in scripts if words[0] == "!" and marked]
 
 
 def sorted_lines(text):
