@@ -16,7 +16,8 @@ import time
 WRAPPER = 'echo $$ >"$1"; out=$2 err=$3; shift 3; exec "$@" >"$out" 2>"$err" </dev/null'
 PR_SET_CHILD_SUBREAPER = 36
 LATER_S = 0.2  # what a profiled program may end later than alone
-TRIES = 5      # of both, before a program is called late: the machine may be busy
+CONVERSION_S = 60  # the profiler's own time after the program, on a busy machine
+TRIES = 10     # of both, before a program is called late: the machine may be busy
 
 
 @dataclasses.dataclass
@@ -112,6 +113,7 @@ class Runner:
                 poll.unregister(watched)
                 os.close(watched)
                 watched = -1
+                deadline = max(deadline, now + CONVERSION_S)
             try:
                 while True:
                     pid, status = os.waitpid(-1, os.WNOHANG)

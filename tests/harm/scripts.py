@@ -16,7 +16,7 @@ STATE = ["descriptors", "close_all:3", "occupy:3", "occupy:60", "occupy:200", "f
          "limit_processes:0", "remove_folder", "chroot", "drop_root", "clear_environment",
          "user_namespace", "mount_namespace", "no_clock_counter", "exec_missing", "system",
          "children", "cancel", "at_end"]
-CHILDREN = ["fork", "_Fork", "clone", "spawn", "forks:5"]
+CHILDREN = ["fork", "_Fork", "clone", "spawn", "forks:2"]
 THREADS = ["thread", "small_thread", "threads:100"]
 WHOLE_ENDS = ["exit:0", "exit:3", "_exit:4", "quick_exit:5", "abort", "kill:9", "kill:15",
               "kill:11", "fault"]
