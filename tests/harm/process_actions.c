@@ -101,7 +101,7 @@ static void do_daemon(const char* argument, struct Block block) {
 static char** arguments_of(struct Block block) {
   const size_t count = (size_t)(block.end - block.begin);
   char** arguments = calloc(count + 2, sizeof(char*));
-  arguments[0] = "odd_program";
+  arguments[0] = "scripted_program";
   memcpy(arguments + 1, block.begin, count * sizeof(char*));
   return arguments;
 }

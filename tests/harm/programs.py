@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs that are compared, besides odd_program with its scripts."""
+"""The programs that are compared, besides scripted_program with its scripts."""
 import pathlib
 import re
 
@@ -32,8 +32,8 @@ def other_programs(folder):
     """Name, command, environment, tidy."""
     folder = pathlib.Path(folder)
     yield "an MPI without PMPI names", [folder / "mpi_serial"], {}, bytes
-    if (folder / "odd_program_static").exists():
-        command = [folder / "odd_program_static", "nvtx", "say:x", "exit:3"]
+    if (folder / "scripted_program_static").exists():
+        command = [folder / "scripted_program_static", "nvtx", "say:x", "exit:3"]
         yield "linked statically", command, {}, bytes
 
 
@@ -45,6 +45,6 @@ def mpi_programs(folder, decoder):
     yield ("another tool linked", run + ["2", folder / "odd_mpi_with_tool", "communicators"],
            MPI_ENVIRONMENT, sorted_lines)
     yield ("another tool preloaded", run + ["2", folder / "odd_mpi", "communicators"],
-           {**MPI_ENVIRONMENT, "LD_PRELOAD": str(folder / "libmpi_tool.so")}, sorted_lines)
+           {**MPI_ENVIRONMENT, "LD_PRELOAD": str(folder / "libmpi_other_tool.so")}, sorted_lines)
     yield ("tp_decoder", run + ["2", decoder, "--config", MODEL, "--layers", "2", "--tokens", "4",
                                 "--print-tokens"], MPI_ENVIRONMENT, without_times)

@@ -15,9 +15,9 @@ import time
 
 WRAPPER = 'echo $$ >"$1"; out=$2 err=$3; shift 3; exec "$@" >"$out" 2>"$err" </dev/null'
 PR_SET_CHILD_SUBREAPER = 36
-LATER_S = 0.2  # what a profiled program may end later than alone
+LATER_S = 0.2      # what a profiled program may end later than alone
 CONVERSION_S = 60  # the profiler's own time after the program, on a busy machine
-TRIES = 10     # of both, before a program is called late: the machine may be busy
+TRIES = 10         # of both, before a program is called late: the machine may be busy
 
 
 @dataclasses.dataclass

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the files of odd_program share. A script is the argument vector itself: a word is ACTION or
-// ACTION:ARGUMENT, and "[" ... "]" after it is its block, as in: nvtx fork [ nvtx exit:3 ] exit:0
+// What the files of scripted_program share. A script is the argument vector itself: a word is
+// ACTION or ACTION:ARGUMENT, and "[" ... "]" after it is its block, as in: nvtx fork [ nvtx exit:3
+// ] exit:0
 #pragma once
 
 struct Block {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random scripts for odd_program, and the smallest part of one that still shows the same.
+"""Random scripts for scripted_program, and the smallest part of one that still shows the same.
 
 A script is a list of nodes (word, block), block being a list of nodes or None.
 """

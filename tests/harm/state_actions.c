@@ -128,7 +128,7 @@ static void do_close_all(const char* argument, struct Block block) {
 static void do_occupy(const char* argument, struct Block block) {
   (void)block;
   const int first = atoi(argument);
-  char path[] = "/tmp/odd_program_XXXXXX";
+  char path[] = "/tmp/scripted_program_XXXXXX";
   const int file = mkstemp(path);
   unlink(path);
   for (int i = first; i < first + 10; ++i) {

@@ -41,7 +41,7 @@ static char** closing_bracket(char** at, char** end) {
     if (strcmp(*at, "[") == 0) ++depth;
     if (strcmp(*at, "]") == 0 && --depth == 0) return at;
   }
-  fprintf(stderr, "odd_program: a bracket is not closed\n");
+  fprintf(stderr, "scripted_program: a bracket is not closed\n");
   _exit(2);
 }
 
@@ -52,7 +52,7 @@ void run_block(struct Block block) {
     const struct Action* action = find(kProcessActions, word, length);
     if (!action) action = find(kStateActions, word, length);
     if (!action) {
-      fprintf(stderr, "odd_program: unknown action %s\n", word);
+      fprintf(stderr, "scripted_program: unknown action %s\n", word);
       _exit(2);
     }
     struct Block inner = {NULL, NULL};
