@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include "common/text.h"
+
 namespace preserve {
 
 std::vector<std::string> loss_sentences(const TraceDb& db) {
@@ -13,7 +15,7 @@ std::vector<std::string> loss_sentences(const TraceDb& db) {
     const std::string owner =
         losses.is_null(0) ? std::string() : fmt::format(" of rank {}", losses.integer(0));
     sentences.push_back(fmt::format("{}: {} records of {}{} are {}", db.file(), losses.integer(3),
-                                    losses.text(1), owner, losses.text(2)));
+                                    printable(losses.text(1)), owner, printable(losses.text(2))));
   }
   const size_t before_torn = sentences.size();
   Query incomplete =

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "db/trace_db_state.h"
+#include "db/untrusted.h"
 
 namespace preserve {
 
@@ -71,12 +72,14 @@ void check_header(const TraceDb& db) {
   }
 }
 
-// What is asked for as a table must be one: a view may compute for ever.
+// What is asked for as a table must be one: a view may compute for ever. SQLite finds a table
+// whatever the case of its name.
 void check_tables(const TraceDb& db) {
-  const auto odd = db.query_integer(
-      fmt::format("SELECT count(*) FROM sqlite_master WHERE name IN ({}) AND (type <> 'table' OR "
-                  "sql LIKE 'CREATE VIRTUAL%')",
-                  table_names_sql()));
+  const auto odd =
+      db.query_integer(fmt::format("SELECT count(*) FROM sqlite_master WHERE name COLLATE NOCASE "
+                                   "IN ({}) AND (type <> 'table' OR "
+                                   "sql LIKE 'CREATE VIRTUAL%')",
+                                   table_names_sql()));
   if (odd.value_or(0) > 0) {
     throw input_error("{}: has views where tables should be: no preserve tool wrote it", db.file());
   }
@@ -146,8 +149,6 @@ TraceDb TraceDb::open(const std::filesystem::path& path) {
 
 TraceDb TraceDb::append(const std::filesystem::path& path) {
   TraceDb db = checked(path, SQLITE_OPEN_READWRITE);
-  // A foreign file gets no code of its own run when rows are changed.
-  sqlite3_db_config(db.state_->handle, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);
   db.state_->run("PRAGMA synchronous = FULL");
   db.state_->producing = true;
   return db;
@@ -166,8 +167,7 @@ TraceDb TraceDb::checked(const std::filesystem::path& path, int flags) {
     state->fail("cannot open");
   }
   sqlite3_busy_timeout(state->handle, kPatienceMs);
-  // Views of a foreign file get no functions with side effects.
-  sqlite3_db_config(state->handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
+  distrust(state->handle);
   TraceDb db(std::move(state));
   try {
     check_header(db);

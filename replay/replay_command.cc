@@ -220,11 +220,24 @@ Start start_on_gpu(const ReplayArguments& arguments, int ordinal, const ReplayJo
   return start;
 }
 
+// What always runs, however short the limit, must fit into a few times of it.
+void require_time(const ReplayJob& job, int64_t limit_ns) {
+  constexpr int64_t kAlwaysAllowedNs = 10'000'000'000;
+  const int64_t least_ns = least_time_ns(job);
+  if (least_ns > std::max(kAlwaysAllowedNs, checked_mul(4, limit_ns, "time limit"))) {
+    throw usage_error(
+        "invalid --time-limit {}: two passes over the arms take at least {} with the times of this "
+        "trace and schedule",
+        format_duration(limit_ns), format_duration(least_ns));
+  }
+}
+
 int launch(Console& console, const ReplayArguments& arguments, const ReplayWorld& world,
            OutputFile& output) {
   const std::optional<int> gpu = gpu_of(arguments);
   const ReplayJob job = load_job(arguments.request, std::nullopt);
   for (const std::string& text : job.losses) console.warn(text);
+  require_time(job, arguments.measure.time_limit_ns);
   Start start =
       gpu ? start_on_gpu(arguments, *gpu, job, world) : start_on_cpu(console, arguments, job);
   const MeasurementLock lock([&](const std::string& text) { console.info(text); });

@@ -185,6 +185,9 @@ std::vector<int32_t> fold_operators(const TraceDb& db, const std::vector<RawStep
   std::stable_sort(folded.streams.begin(), folded.streams.end(), [&](int64_t a, int64_t b) {
     return collectives_of_stream[a] > collectives_of_stream[b];
   });
+  std::set<int64_t> asynchronous;
+  Query streams = db.query("SELECT id FROM stream WHERE kind = 'async'");
+  while (streams.next()) asynchronous.insert(streams.integer(0));
   std::map<int64_t, std::string> names;
   Query rows = db.query(
       "SELECT id, value FROM string WHERE id IN (SELECT name_id FROM op WHERE step_id = ?)",
@@ -207,9 +210,12 @@ std::vector<int32_t> fold_operators(const TraceDb& db, const std::vector<RawStep
     ordinal_of[order[position]] = static_cast<int32_t>(position);
     folded.ops.push_back(std::move(ops[order[position]]));
     folded.ops.back().ordinal = static_cast<int32_t>(position);
-    // The step holds its operators, also after they were moved apart.
-    folded.wall_ns =
-        std::max(folded.wall_ns, folded.ops.back().start_ns + folded.ops.back().dur_ns);
+    // The step holds its operators, also after they were moved apart. An asynchronous one may end
+    // steps later, when somebody waits for it.
+    if (asynchronous.count(folded.streams[static_cast<size_t>(folded.ops.back().stream)]) == 0) {
+      folded.wall_ns =
+          std::max(folded.wall_ns, folded.ops.back().start_ns + folded.ops.back().dur_ns);
+    }
   }
   return ordinal_of;
 }

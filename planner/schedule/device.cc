@@ -118,6 +118,7 @@ DeviceModel load_device(const fs::path& path) {
         "makes one for this machine, examples/devices has published ones",
         path.string());
   }
+  check_version(document, "device", kDeviceVersion, path);
   validate_json(document, kDeviceSchema, path);
   DeviceModel device = read_device(document);
   check_device(device, path);

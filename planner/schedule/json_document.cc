@@ -2,7 +2,9 @@
 #include "planner/schedule/json_document.h"
 
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <valijson/adapters/nlohmann_json_adapter.hpp>
 #include <valijson/schema.hpp>
 #include <valijson/schema_parser.hpp>
@@ -73,6 +75,37 @@ void validate_json(const json& document, std::string_view schema_text,
   }
   throw input_error("{}: at {}: {}", path.string(), json_pointer(deepest.context),
                     deepest.description);
+}
+
+namespace {
+
+// "1.12" -> {1, 12}; nothing else is a version.
+std::optional<std::pair<int, int>> version_of(std::string_view text) {
+  std::pair<int, int> version;
+  const char* const end = text.data() + text.size();
+  const auto major = std::from_chars(text.data(), end, version.first);
+  if (major.ec != std::errc() || major.ptr == end || *major.ptr != '.') return std::nullopt;
+  const auto minor = std::from_chars(major.ptr + 1, end, version.second);
+  if (minor.ec != std::errc() || minor.ptr != end) return std::nullopt;
+  return version;
+}
+
+}  // namespace
+
+void check_version(const json& document, std::string_view noun, std::string_view known,
+                   const std::filesystem::path& path) {
+  const json version = document.value("version", json());
+  if (!version.is_string()) throw input_error("{}: at /version: not a string", path.string());
+  const auto& text = version.get_ref<const std::string&>();
+  const auto number = version_of(text);
+  if (!number) {
+    throw input_error("{}: at /version: invalid version '{}': expected {}", path.string(),
+                      printable(text), known);
+  }
+  if (*number > *version_of(known)) {
+    throw input_error("{} has {} version {}, this program reads versions up to {}: use a newer one",
+                      path.string(), noun, text, known);
+  }
 }
 
 std::string dump_json(const nlohmann::ordered_json& document) {

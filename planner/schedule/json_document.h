@@ -18,6 +18,11 @@ nlohmann::json parse_json_file(const std::filesystem::path& path);
 void validate_json(const nlohmann::json& document, std::string_view schema,
                    const std::filesystem::path& path);
 
+// Refuses a file of a newer version than `known` ("1.1"), major or minor, and names both: what it
+// adds may change what the rest means. `noun` is "schedule" or "device".
+void check_version(const nlohmann::json& document, std::string_view noun, std::string_view known,
+                   const std::filesystem::path& path);
+
 // The text of a document as files hold it: two-space indent, final newline, invalid UTF-8 replaced.
 std::string dump_json(const nlohmann::ordered_json& document);
 

@@ -217,21 +217,13 @@ class PlanCheck {
   std::vector<Use> uses_;
 };
 
-void check_version(const json& document, const fs::path& path) {
+void check_format(const json& document, const fs::path& path) {
   if (!document.is_object() || document.value("schema", json()) != "preserve/schedule") {
     throw input_error(
         "{} is not a schedule: it lacks \"schema\": \"preserve/schedule\"; preserve-tune makes one",
         path.string());
   }
-  const json version = document.value("version", json());
-  if (!version.is_string()) throw input_error("{}: at /version: not a string", path.string());
-  const auto& text = version.get_ref<const std::string&>();
-  int major = 0;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), major);
-  if (parsed.ec == std::errc() && major > 1) {
-    throw input_error("{} has schedule version {}, this program reads version {}: use a newer one",
-                      path.string(), text, kScheduleVersion);
-  }
+  check_version(document, "schedule", kScheduleVersion, path);
 }
 
 // --- writing -------------------------------------------------------------------------------------
@@ -356,7 +348,7 @@ std::string describe(const IssueMethod& method) {
 
 Schedule load_schedule(const fs::path& path) {
   const json document = parse_json_file(path);
-  check_version(document, path);
+  check_format(document, path);
   validate_json(document, kScheduleSchema, path);
   Schedule schedule = read_schedule(document);
   PlanCheck check(schedule, path);

@@ -10,6 +10,7 @@
 
 #include "common/error.h"
 #include "common/text.h"
+#include "db/untrusted.h"
 
 namespace preserve::import {
 namespace {
@@ -43,7 +44,7 @@ class ForeignDb {
       throw input_error("{}: cannot open: {}", file_, why);
     }
     sqlite3_db_config(handle_, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
-    sqlite3_db_config(handle_, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
+    distrust(handle_);
   }
   ~ForeignDb() { sqlite3_close_v2(handle_); }
   ForeignDb(const ForeignDb&) = delete;
@@ -97,8 +98,16 @@ class Rows {
   sqlite3_stmt* statement_ = nullptr;
 };
 
-// Columns of a table, by name. Empty: no such table.
+// Columns of a table, by name. Empty: no such table. A view in its place is refused: it may compute
+// for ever.
 std::set<std::string> columns_of(const ForeignDb& db, const std::string& table) {
+  Rows views(db, fmt::format("SELECT 1 FROM sqlite_master WHERE name = '{}' COLLATE NOCASE AND "
+                             "(type <> 'table' OR sql LIKE 'CREATE VIRTUAL%')",
+                             table));
+  if (views.next()) {
+    throw input_error("{}: {} is not a table: Nsight Systems did not write this file", db.file(),
+                      table);
+  }
   std::set<std::string> columns;
   Rows rows(db, fmt::format("PRAGMA table_info(\"{}\")", table));
   while (rows.next()) columns.emplace(rows.text(1));

@@ -72,8 +72,8 @@ std::optional<Launcher> find_launcher() {
 
 namespace {
 
-// Opened for all users, never through a link that another user put into the shared folder, and
-// without waiting in case it is a pipe.
+// Opened for all users, never through a link, symbolic or hard, that another user put into the
+// shared folder, and without waiting in case it is a pipe.
 int open_lock(const std::filesystem::path& path) {
   constexpr int kFlags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
   // First without O_CREAT: in a sticky folder another user's file cannot be opened with it.
@@ -83,7 +83,8 @@ int open_lock(const std::filesystem::path& path) {
     if (file >= 0) ::fchmod(file, 0666);  // whatever the umask; fails only on another's file
   }
   struct stat status {};
-  if (file >= 0 && (::fstat(file, &status) != 0 || !S_ISREG(status.st_mode))) {
+  if (file >= 0 &&
+      (::fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || status.st_nlink != 1)) {
     ::close(file);
     errno = EINVAL;
     return -1;

@@ -327,6 +327,14 @@ TEST_F(ReplayCli, BadOptionsAreRefusedBeforeTheRun) {
   }
 }
 
+TEST_F(ReplayCli, ALinkThatNoTimeLimitAllowsIsRefused) {
+  test::write_simple_schedule(schedule_, trace_, {.link_latency_ns = 3'600'000'000'000});
+  const test::Run run = replay();
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("invalid --time-limit 300.00 ms"));
+  EXPECT_THAT(leftovers(), IsEmpty());
+}
+
 TEST_F(ReplayCli, FailIfIsAboutTheMeasuredSpeedup) {
   // 99 % slower never happens; on a busy machine too few pairs may count.
   const test::Run run = replay({"--fail-if", "slower=99%"});

@@ -64,6 +64,17 @@ TEST_F(OpenRefuses, AViewInPlaceOfATable) {
   }
 }
 
+TEST_F(OpenRefuses, AViewWhoseNameDiffersInCase) {
+  for (const std::string table : {"op", "string", "loss", "step"}) {
+    test::write_synthetic_trace(path_);
+    std::string other = table;
+    other[0] = static_cast<char>(std::toupper(other[0]));
+    change(path_,
+           fmt::format("DROP TABLE {}; CREATE VIEW {} AS {}", table, other, kEndless).c_str());
+    expect_refused(path_, "views where tables should be");
+  }
+}
+
 TEST_F(OpenRefuses, ATruncatedFileAtAnyLength) {
   const auto size = std::filesystem::file_size(path_);
   const std::string whole = read_text_file(path_);

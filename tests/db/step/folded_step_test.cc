@@ -228,6 +228,28 @@ TEST(FoldedStep, DamagedRowsAreNamed) {
   }
 }
 
+TEST(FoldedStep, IsNoLongerThanWhatRunsInIt) {
+  const TemporaryDirectory directory;
+  const double whole_ns = fold_step(written(directory, {})).wall_ns;
+  // A request that is waited for steps later.
+  const TraceDb db = written(directory, {}, [](TraceDb& producing) {
+    producing.execute(
+        "INSERT INTO stream (id, process_id, kind, native_id) VALUES (99, 1, 'async', 0);"
+        "UPDATE op SET stream_id = 99, end_ns = end_ns + 1000000000 "
+        "WHERE id IN (SELECT min(op.id) FROM op JOIN step ON step.id = op.step_id "
+        "             WHERE op.kind = 'collective' AND step.process_id = 1 GROUP BY step.id)");
+  });
+  EXPECT_LE(fold_step(db).wall_ns, whole_ns);
+}
+
+TEST(Losses, NamesFromTheFileAreMadeSafeForATerminal) {
+  const TemporaryDirectory directory;
+  const TraceDb db = written(directory, {}, [](TraceDb& producing) {
+    producing.add_loss({1}, "nvtx", "\x1b[31mred\xe2\x80\xae", 1);
+  });
+  EXPECT_THAT(loss_sentences(db), testing::ElementsAre(HasSubstr("\\x1b[31mred\\xe2\\x80\\xae")));
+}
+
 TEST(Losses, AreToldInSentences) {
   const TemporaryDirectory directory;
   EXPECT_TRUE(loss_sentences(written(directory, {})).empty());

@@ -63,6 +63,14 @@ class DeviceFile : public testing::Test {
   test::TemporaryDirectory folder_;
 };
 
+TEST_F(DeviceFile, NewerVersionsAreRefusedNamingBoth) {
+  for (const std::string version : {"1.2", "2.0"}) {
+    EXPECT_THAT(error_after("\"1.1\"", '"' + version + '"'),
+                testing::AllOf(HasSubstr("device version " + version), HasSubstr("up to 1.1")));
+  }
+  EXPECT_THAT(error_after("\"1.1\"", "\"one\""), HasSubstr("invalid version 'one'"));
+}
+
 TEST_F(DeviceFile, RoundTrips) {
   std::ofstream(path()) << to_json(sample());
   EXPECT_EQ(to_json(load_device(path())), to_json(sample()));

@@ -127,6 +127,12 @@ TEST(Schedule, NamesBothVersions) {
   EXPECT_THAT(error_of(text), testing::AllOf(HasSubstr("2.3"), HasSubstr("1.1")));
 }
 
+TEST(Schedule, ANewerMinorVersionIsRefusedToo) {
+  std::string text = to_json(sample());
+  text.replace(text.find("\"1.1\""), 5, "\"1.2\"");
+  EXPECT_THAT(error_of(text), testing::AllOf(HasSubstr("1.2"), HasSubstr("up to 1.1")));
+}
+
 TEST(Schedule, RefusesWordsThatNoOneKnows) {
   const auto error_with = [](const std::string& word, const std::string& other) {
     std::string text = to_json(sample());

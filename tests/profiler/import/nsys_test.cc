@@ -189,9 +189,13 @@ TEST_F(ImportNsys, ForeignDatabasesAreRefused) {
   expect_refused(kStrings, "holds no GPU activity");
   expect_refused(kStrings + "CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (a INTEGER);",
                  "has no column 'start'");
-  // A view that would run code of the file's choice is not a table to us.
+  // A view may run for ever.
   expect_refused("CREATE TABLE other (id, value); CREATE VIEW StringIds AS SELECT * FROM other;",
-                 "holds no GPU activity");
+                 "StringIds is not a table");
+  expect_refused(kStrings +
+                     "CREATE VIEW cupti_activity_kind_kernel AS WITH RECURSIVE n(start) AS "
+                     "(SELECT 1 UNION ALL SELECT start + 1 FROM n) SELECT start FROM n;",
+                 "CUPTI_ACTIVITY_KIND_KERNEL is not a table");
 }
 
 TEST_F(ImportNsys, OwnTracesAreRecognised) {

@@ -134,6 +134,13 @@ TEST_F(MeasurementLockTest, ALinkIsNotFollowedAndAPipeIsNotWaitedFor) {
   EXPECT_THAT(lock_and_leave(), HasSubstr("cannot lock out other measurements"));
 }
 
+TEST_F(MeasurementLockTest, AHardLinkIsNotWrittenTo) {
+  std::ofstream(directory_ / "precious") << "content";
+  std::filesystem::create_hard_link(directory_ / "precious", path_);
+  EXPECT_THAT(lock_and_leave(), HasSubstr("cannot lock out other measurements"));
+  EXPECT_EQ(read_text_file(directory_ / "precious"), "content");
+}
+
 // In place of mpirun stands a program of the test's own.
 class RunRanks : public testing::Test {
  protected:
