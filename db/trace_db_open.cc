@@ -80,6 +80,11 @@ void check_tables(const TraceDb& db) {
                                    "IN ({}) AND (type <> 'table' OR "
                                    "sql LIKE 'CREATE VIRTUAL%')",
                                    table_names_sql()));
+  const auto meta =
+      db.query_integer("SELECT 1 FROM sqlite_master WHERE name = 'meta' COLLATE NOCASE");
+  if (!meta) {
+    throw input_error("{}: was never finished by the tool that wrote it", db.file());
+  }
   if (odd.value_or(0) > 0) {
     throw input_error("{}: has views where tables should be: no preserve tool wrote it", db.file());
   }

@@ -166,7 +166,7 @@ TEST_F(CalibrateCli, HelpNamesGpus) {
 TEST_F(CalibrateCli, WithoutMpirunItSaysSo) {
   const test::Run run = calibrate({"--ranks", "2", "-o", "device.json"}, {"PATH=/nonexistent"});
   EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, HasSubstr("mpirun is not in PATH"));
+  EXPECT_THAT(run.err, HasSubstr("cannot find mpirun in PATH"));
   EXPECT_TRUE(std::filesystem::is_empty(directory_.path()));
 }
 

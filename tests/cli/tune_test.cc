@@ -123,7 +123,7 @@ TEST_F(PreserveTune, SaysLossesOfTheRecordingFirst) {
   });
   const test::Run run = tune_with_device({});
   ASSERT_EQ(run.exit_code, 0) << run.err;
-  const size_t lost = run.err.find("777 records of nvtx"), torn = run.err.find("in disorder"),
+  const size_t lost = run.err.find("777 records of nvtx"), torn = run.err.find("was cut off"),
                other = run.err.find("low confidence");
   EXPECT_LT(lost, torn) << run.err;
   EXPECT_LT(torn, other) << run.err;
@@ -131,7 +131,7 @@ TEST_F(PreserveTune, SaysLossesOfTheRecordingFirst) {
   const std::vector<std::string> warnings = schedule().warnings;
   ASSERT_GE(warnings.size(), 3u);
   EXPECT_THAT(warnings[0], HasSubstr("777 records of nvtx"));
-  EXPECT_THAT(warnings[1], HasSubstr("in disorder"));
+  EXPECT_THAT(warnings[1], HasSubstr("was cut off"));
 }
 
 TEST_F(PreserveTune, DoingNothingLeavesTheRejectedPlanToReplay) {
@@ -310,7 +310,7 @@ TEST_F(PreserveTune, SaysWhatATraceLacks) {
   expect_refused(tune_with_device({}), "no step");
   test::write_synthetic_trace(directory_ / "trace.db", {},
                               [](TraceDb& db) { db.set_meta("kind", "replay"); });
-  expect_refused(tune_with_device({}), "is a replay and no recording");
+  expect_refused(tune_with_device({}), "is a replay, not a recording");
 }
 
 TEST_F(PreserveTune, HelpNamesDefaultsAndExitCodes) {

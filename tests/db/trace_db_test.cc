@@ -22,11 +22,15 @@ namespace {
 
 using test::TemporaryDirectory;
 using testing::AllOf;
+using testing::AnyOf;
 using testing::HasSubstr;
 
-void expect_refused(const std::filesystem::path& path, const char* text) {
+void expect_refused(const std::filesystem::path& path, const testing::Matcher<std::string>& text) {
   EXPECT_THAT([&] { TraceDb::open(path); },
-              testing::ThrowsMessage<Error>(AllOf(HasSubstr(path.string()), HasSubstr(text))));
+              testing::ThrowsMessage<Error>(AllOf(HasSubstr(path.string()), text)));
+}
+void expect_refused(const std::filesystem::path& path, const char* text) {
+  expect_refused(path, HasSubstr(text));
 }
 
 void change(const std::filesystem::path& path, const char* sql) {
@@ -81,7 +85,8 @@ TEST_F(OpenRefuses, ATruncatedFileAtAnyLength) {
   for (const double part : {0.999, 0.5, 0.1, 0.01, 0.001}) {
     std::ofstream(path_, std::ios::binary | std::ios::trunc)
         << whole.substr(0, static_cast<size_t>(static_cast<double>(size) * part));
-    expect_refused(path_, part < 0.01 ? "not a readable" : "is truncated");
+    // Which of the two depends on whether the pages of the schema are there.
+    expect_refused(path_, AnyOf(HasSubstr("not a readable"), HasSubstr("is truncated")));
   }
   std::ofstream(path_, std::ios::binary | std::ios::trunc) << "";
   expect_refused(path_, "another program");
@@ -117,7 +122,7 @@ TEST_F(OpenRefuses, AFileOfAKilledProducer) {
     TraceDb db = TraceDb::create(path);
     db.set_meta("a", "b");
   }
-  expect_refused(path, "another program");
+  expect_refused(path, "was never finished");
 }
 
 TEST(TraceDb, RowsComeBackAsTheyWentIn) {

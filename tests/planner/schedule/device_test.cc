@@ -119,7 +119,7 @@ TEST_F(DeviceFile, RefusesWhatIsNotADevice) {
   EXPECT_THAT(error_of(""), HasSubstr("is not JSON"));
   EXPECT_THAT(error_of("[]"), HasSubstr("not a device file"));
   EXPECT_THAT(error_of("{\"schema\": 3}"), HasSubstr("not a device file"));
-  EXPECT_THAT(error_of("{\"schema\": \"preserve/device\"}"),
+  EXPECT_THAT(error_of("{\"schema\": \"preserve/device\", \"version\": \"1.1\"}"),
               HasSubstr("Missing required property"));
 }
 

@@ -53,7 +53,7 @@ TEST(CudaErrors, EachSaysWhatToDo) {
   EXPECT_THAT(cannot_open(cudaErrorSystemNotReady, 13000, 13000).what(),
               HasSubstr("fabricmanager"));
   EXPECT_EQ(cannot_open(cudaErrorUnknown, 13000, 13000).kind(), ErrorKind::input);
-  EXPECT_THAT(no_such_device(3, 2).what(), HasSubstr("no GPU 3: this process sees 2"));
+  EXPECT_THAT(no_such_device(3, 2).what(), HasSubstr("GPU 3 is not available: this process sees 2"));
   EXPECT_THAT(too_old_device("Tesla V100", 7, 0).what(), HasSubstr("8.0"));
 }
 
