@@ -40,9 +40,9 @@ struct Event {
 
   void clear() {
     Event fresh;
-    for (std::string Event::*text : {&Event::name, &Event::dims, &Event::types, &Event::text}) {
-      (this->*text).clear();
-      (fresh.*text).swap(this->*text);
+    for (std::string Event::*kept : {&Event::name, &Event::dims, &Event::types, &Event::text}) {
+      (this->*kept).clear();
+      (fresh.*kept).swap(this->*kept);
     }
     *this = std::move(fresh);
   }

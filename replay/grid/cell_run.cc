@@ -158,9 +158,9 @@ CellRun run_cell(const CellSettings& settings, const GridCell& cell, const fs::p
     return finish();
   }
   try {
-    const ReplayResult replay = read_result(TraceDb::open(folder / "replay.db"));
-    take_results(load_schedule(folder / "schedule.json"), replay, result.cell);
-    result.where = MeasuredOn{replay.device_name, replay.executor};
+    const ReplayResult measured = read_result(TraceDb::open(folder / "replay.db"));
+    take_results(load_schedule(folder / "schedule.json"), measured, result.cell);
+    result.where = MeasuredOn{measured.device_name, measured.executor};
   } catch (const Error& error) {
     result.cell.status = CellStatus::failed;
     result.cell.reason = printable(error.what(), kReasonBytes);

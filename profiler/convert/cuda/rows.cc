@@ -24,7 +24,7 @@ std::optional<int64_t> positive(int64_t value) {
 }
 
 std::vector<StreamId> add_streams(const Run& run, const RowTarget& target) {
-  const auto facts = [&](int64_t device) {
+  const auto facts_of = [&](int64_t device) {
     gpu::DeviceFacts facts{"unknown GPU"};
     const auto known = run.devices.find(static_cast<uint32_t>(device));
     if (known != run.devices.end()) {
@@ -41,7 +41,7 @@ std::vector<StreamId> add_streams(const Run& run, const RowTarget& target) {
     return facts;
   };
   return run.streams.add_rows(
-      target.db, target.process, target.host, facts, [](const gpu::StreamTable::Stream& stream) {
+      target.db, target.process, target.host, facts_of, [](const gpu::StreamTable::Stream& stream) {
         return fmt::format("GPU {} stream {}", stream.device, stream.number);
       });
 }

@@ -68,7 +68,8 @@ class GpuClosedLoop : public testing::Test {
     schedule.trace_path = trace_.string();
     schedule.trace_sha256 = sha256_of_file(trace_);
     std::ofstream(schedule_path) << to_json(schedule);
-    arguments_.request = {.trace = trace_.string(), .schedule = schedule_path.string()};
+    arguments_.request.trace = trace_.string();
+    arguments_.request.schedule = schedule_path.string();
     arguments_.request.candidates = arguments_.force = true;
     arguments_.output = replay_path.string();
     arguments_.device = parse_device("cuda:0");
