@@ -87,8 +87,10 @@ TEST(ImportInspector, AloneItIsNoTrace) {
 
 TEST(ImportInspector, BadLinesAreRefusedOrCounted) {
   const std::string negative = line(5, -2048, 21), half = line(5, 2048, 21).substr(0, 90) + "\n";
-  for (const std::string& bad : {std::string("{}\n"), std::string("nonsense\n"), negative, half,
-                                 std::string(3 << 20, 'x') + "\n"}) {
+  std::string endless(3 << 20, 'x');
+  endless.back() = '\n';
+  for (const std::string& bad :
+       {std::string("{}\n"), std::string("nonsense\n"), negative, half, endless}) {
     TemporaryDirectory directory;
     const auto trace = write_text(directory, "trace.json", trace_of({20}));
     const auto log = write_text(directory, "log", line(4, 1024, 20) + bad);
