@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What only a GPU can show: real CUPTI records of a real program. Skipped where there is none. Runs
 // from the build tree and from the bundle: the programs are next to this one, or in ../bin.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -110,7 +111,7 @@ TEST_F(Gpu, CountersOfKernelsAndOfGraphNodes) {
       GTEST_SKIP() << "the driver allows counters to administrators only";
     }
     EXPECT_EQ(number(kCounted), 3 * 8);
-    EXPECT_GE(number(std::string(kCounted) + kPlausible), 3 * 8 - 1);
+    EXPECT_GE(number(fmt::format("{}{}", kCounted, kPlausible)), 3 * 8 - 1);
   }
 }
 
