@@ -8,7 +8,7 @@ import random
 NVTX = ["nvtx", "nvtx", "nvtx:mark", "nvtx:range", "nvtx:string", "nvtx:domain", "nvtx:schema",
         "nvtx:hot"]
 QUIET = ["say:x", "errno", "errno:string", "signals", "sleep:2", "buffered:y", "complain"]
-SIGNALS = ["timer", "timer:fork", "timer:jump", "handler", "handler:stack", "block_signals",
+SIGNALS = ["timer", "timer:fork", "handler", "handler:stack", "block_signals",
            "catch_file_size"]
 STATE = ["descriptors", "close_all:3", "occupy:3", "occupy:60", "occupy:200", "fill",
          "limit_file:0", "limit_file:8192", "limit_descriptors:10", "limit_descriptors:100",
