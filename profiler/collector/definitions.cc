@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "hooks/unnoticed.h"
 #include "profiler/collector/recorder.h"
 #include "profiler/collector/spool_file.h"
 
@@ -10,23 +11,27 @@ namespace preserve::collector {
 namespace {
 
 char* lay_out(char* out, const spool::RecordHeader& head, const spool::DefinitionBody& body,
-              std::string_view text, std::string_view blob) {
+              std::string_view text, const Blob& blob) {
   const size_t bytes = size_t{head.units} * 8;
   std::memset(out + bytes - 8, 0, 8);  // the padding after text and blob
   std::memcpy(out, &head, sizeof(head));
   std::memcpy(out + sizeof(head), &body, sizeof(body));
   char* tail = out + sizeof(head) + sizeof(body);
   if (!text.empty()) std::memcpy(tail, text.data(), text.size());
-  if (!blob.empty()) std::memcpy(tail + spool::padded(text.size()), blob.data(), blob.size());
+  if (blob.bytes > 0) {
+    tail += spool::padded(text.size());
+    std::memset(tail, 0, blob.bytes);
+    blob.write(tail, blob.bytes, blob.source);
+  }
   return out + bytes;
 }
 
 }  // namespace
 
 bool Definitions::add(const spool::RecordHeader& head, const spool::DefinitionBody& body,
-                      std::string_view text, std::string_view blob) {
+                      std::string_view text, const Blob& blob) {
   const size_t bytes = size_t{head.units} * 8;
-  lock();
+  if (!lock_.take()) return false;
   if (memory_ == nullptr) memory_ = static_cast<char*>(map_memory(kBytes));
   const size_t end = end_.load(std::memory_order_relaxed);
   const bool fits = memory_ != nullptr && end + bytes <= kBytes;
@@ -34,7 +39,7 @@ bool Definitions::add(const spool::RecordHeader& head, const spool::DefinitionBo
     lay_out(memory_ + end, head, body, text, blob);
     end_.store(end + bytes, std::memory_order_release);
   }
-  unlock();
+  lock_.release();
   return fits;
 }
 
@@ -66,7 +71,7 @@ Definitions definitions;
 namespace {
 
 void record_in_ring(const spool::RecordHeader& head, const spool::DefinitionBody& body,
-                    std::string_view text, std::string_view blob) {
+                    std::string_view text, const Blob& blob) {
   ThreadLog* log = this_thread(kNvtx);
   if (log == nullptr) return;
   char* out = begin_record(*log, kNvtx, size_t{head.units} * 8);
@@ -82,12 +87,13 @@ std::string_view registered_string(uint64_t id) {
 }
 
 void define(spool::RecordType type, uint16_t domain, const spool::DefinitionBody& body,
-            std::string_view text, std::string_view blob) {
+            std::string_view text, const Blob& blob) {
   if (!recording_wanted()) return;
+  const Unnoticed unnoticed;
+  start_over_if_forked();
   text = text.substr(0, spool::kMaxTextBytes);
-  if (blob.size() > spool::kMaxBlobBytes) blob = {};
   const size_t bytes = sizeof(spool::RecordHeader) + sizeof(body) + spool::padded(text.size()) +
-                       spool::padded(blob.size());
+                       spool::padded(blob.bytes);
   const spool::RecordHeader head = header(type, bytes, text.size(), domain);
   if (!definitions.add(head, body, text, blob)) record_in_ring(head, body, text, blob);
 }

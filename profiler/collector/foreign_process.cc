@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,7 +19,7 @@
 namespace preserve::collector {
 namespace {
 
-constexpr int kHighDescriptor = 200;     // out of the way of programs that count on low numbers
+constexpr int kHighDescriptor = 200;
 constexpr size_t kStackBytes = 1 << 20;  // exit handlers of the program may run on it
 
 std::atomic<int> threads{0};  // of start_thread()
@@ -71,6 +72,19 @@ bool is_static_program() {
   return !is_loader(path);
 }
 
+int move_up(int descriptor) {
+  int moved = ::fcntl(descriptor, F_DUPFD_CLOEXEC, kHighDescriptor);
+  rlimit limit{};
+  if (moved < 0 && ::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur <= kHighDescriptor) {
+    for (int low = static_cast<int>(limit.rlim_cur) - 1; moved < 0 && low > descriptor; --low) {
+      moved = ::fcntl(descriptor, F_DUPFD_CLOEXEC, low);
+    }
+  }
+  if (moved < 0) return descriptor;
+  ::close(descriptor);
+  return moved;
+}
+
 bool start_thread(const char* name, void* (*body)(void*)) {
   sigset_t all;
   sigfillset(&all);
@@ -95,9 +109,7 @@ bool start_thread(const char* name, void* (*body)(void*)) {
 void begin_process() {
   pid = ::getpid();
   const int low = ::open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-  if (low < 0) return;
-  status_file = ::fcntl(low, F_DUPFD_CLOEXEC, kHighDescriptor);
-  ::close(low);
+  if (low >= 0) status_file = move_up(low);
 }
 
 void leave_process() {

@@ -8,6 +8,9 @@ namespace preserve::collector {
 // comes with the collector was never set up, and to start a thread in it would crash.
 bool is_static_program();
 
+// Moves a descriptor out of the way of programs that count on low numbers, to 200 or above, or to
+// the highest free number where the limit is lower. Keeps its number when none is free.
+int move_up(int descriptor);
 // Begins a thread that takes no signal of the program.
 bool start_thread(const char* name, void* (*body)(void*));
 // Of the process that is running now: its threads are counted anew.

@@ -145,37 +145,64 @@ size_t skip_slot(uint16_t domain) {
 
 // ---------------------------------------------------------------- schemas
 
-// Schemas and enumerations as the blob of a definition.
+constexpr size_t kMaxEntriesBytes = 16 << 10;  // ~300 entries; NCCL's largest has 5
+
+// Schemas and enumerations as the blob of a definition. Without `out` they are only counted.
 class EntryList {
  public:
+  EntryList(char* out, size_t room) : out_(out), room_(room) {}
   void add(uint64_t type, uint64_t offset, uint64_t flags, const char* name) {
     const std::string_view text =
         name == nullptr ? std::string_view() : std::string_view(name, ::strnlen(name, 255));
     const size_t bytes = sizeof(spool::SchemaEntry) + spool::padded(text.size());
-    if (size_ + bytes > sizeof(bytes_)) return;
-    const spool::SchemaEntry entry{type, offset, static_cast<uint32_t>(flags),
-                                   static_cast<uint32_t>(text.size())};
-    std::memset(bytes_ + size_, 0, bytes);
-    std::memcpy(bytes_ + size_, &entry, sizeof(entry));
-    std::memcpy(bytes_ + size_ + sizeof(entry), text.data(), text.size());
+    if (size_ + bytes > room_) return;
     size_ += bytes;
     ++count_;
+    if (out_ == nullptr) return;
+    char* out = out_ + size_ - bytes;
+    const spool::SchemaEntry entry{type, offset, static_cast<uint32_t>(flags),
+                                   static_cast<uint32_t>(text.size())};
+    std::memcpy(out, &entry, sizeof(entry));
+    std::memcpy(out + sizeof(entry), text.data(), text.size());
   }
-  std::string_view view() const { return {bytes_, size_}; }
+  size_t bytes() const { return size_; }
   uint64_t count() const { return count_; }
 
  private:
+  char* out_;
+  size_t room_;
   size_t size_ = 0;
   uint64_t count_ = 0;
-  char bytes_[16 << 10];  // ~300 entries; NCCL's largest has 5
 };
 
+void list(const nvtxPayloadSchemaAttr_t& schema, EntryList& entries) {
+  if ((schema.fieldMask & NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_ENTRIES) == 0) return;
+  for (size_t i = 0; schema.entries != nullptr && i < schema.numEntries; ++i) {
+    const nvtxPayloadSchemaEntry_t& entry = schema.entries[i];
+    entries.add(entry.type, entry.offset, entry.flags, entry.name);
+  }
+}
+void list(const nvtxPayloadEnumAttr_t& enumeration, EntryList& entries) {
+  if ((enumeration.fieldMask & NVTX_PAYLOAD_ENUM_ATTR_FIELD_ENTRIES) == 0) return;
+  for (size_t i = 0; enumeration.entries != nullptr && i < enumeration.numEntries; ++i) {
+    const nvtxPayloadEnum_t& entry = enumeration.entries[i];
+    entries.add(0, entry.value, static_cast<uint64_t>(entry.isFlag), entry.name);
+  }
+}
+
+template <typename Attributes>
 void define_entries(RecordType type, uint16_t domain, uint64_t id, uint64_t size, const char* name,
-                    const EntryList& entries) {
+                    const Attributes& attributes) {
+  EntryList counted(nullptr, kMaxEntriesBytes);
+  list(attributes, counted);
+  const auto write = [](char* out, size_t bytes, const void* source) {
+    EntryList written(out, bytes);
+    list(*static_cast<const Attributes*>(source), written);
+  };
   const std::string_view text = name == nullptr
                                     ? std::string_view()
                                     : std::string_view(name, ::strnlen(name, spool::kMaxTextBytes));
-  define(type, domain, {id, size, 0, entries.count()}, text, entries.view());
+  define(type, domain, {id, size, 0, counted.count()}, text, {counted.bytes(), write, &attributes});
 }
 
 // Of each nvtx::Definition.
@@ -273,33 +300,19 @@ void listener::define(nvtx::Definition what, uint16_t domain, const nvtx::Number
 
 void listener::define_schema(uint16_t domain, uint64_t id, const nvtxPayloadSchemaAttr_t& schema) {
   const auto has = [&schema](uint64_t field) { return (schema.fieldMask & field) != 0; };
-  EntryList entries;
-  if (has(NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_ENTRIES) && schema.entries != nullptr) {
-    for (size_t i = 0; i < schema.numEntries; ++i) {
-      const nvtxPayloadSchemaEntry_t& entry = schema.entries[i];
-      entries.add(entry.type, entry.offset, entry.flags, entry.name);
-    }
-  }
   const char* name = has(NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_NAME) ? schema.name : nullptr;
   const uint64_t size =
       has(NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_STATIC_SIZE) ? schema.payloadStaticSize : 0;
-  define_entries(spool::RecordType::schema, domain, id, size, name, entries);
+  define_entries(spool::RecordType::schema, domain, id, size, name, schema);
 }
 
 void listener::define_enumeration(uint16_t domain, uint64_t id,
                                   const nvtxPayloadEnumAttr_t& enumeration) {
   const auto has = [&enumeration](uint64_t field) { return (enumeration.fieldMask & field) != 0; };
-  EntryList entries;
-  if (has(NVTX_PAYLOAD_ENUM_ATTR_FIELD_ENTRIES) && enumeration.entries != nullptr) {
-    for (size_t i = 0; i < enumeration.numEntries; ++i) {
-      const nvtxPayloadEnum_t& entry = enumeration.entries[i];
-      entries.add(0, entry.value, static_cast<uint64_t>(entry.isFlag), entry.name);
-    }
-  }
   const char* name = has(NVTX_PAYLOAD_ENUM_ATTR_FIELD_NAME) ? enumeration.name : nullptr;
   const uint64_t size =
       has(NVTX_PAYLOAD_ENUM_ATTR_FIELD_SIZE) ? enumeration.sizeOfEnum : sizeof(int);
-  define_entries(spool::RecordType::enumeration, domain, id, size, name, entries);
+  define_entries(spool::RecordType::enumeration, domain, id, size, name, enumeration);
 }
 
 }  // namespace preserve

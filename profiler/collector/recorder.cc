@@ -6,10 +6,13 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 
+#include "hooks/unnoticed.h"
+#include "profiler/collector/bounded_lock.h"
 #include "profiler/collector/definitions.h"
 #include "profiler/collector/foreign_process.h"
 #include "profiler/collector/spool_file.h"
@@ -23,8 +26,11 @@ namespace {
 constexpr size_t kDefaultRingBytes = 1 << 20;
 constexpr size_t kDefaultRingTotal = size_t{256} << 20;
 constexpr int64_t kDefaultFlushMs = 100;
-constexpr size_t kUndescribed = 128;      // names of MPI functions
-constexpr size_t kSmallRings = 32;        // in one, once half of the memory for rings is in use
+constexpr size_t kUndescribed = 128;  // names of MPI functions
+constexpr size_t kSmallRings = 32;    // in one, once half of the memory for rings is in use
+// Of a limited address space, which the program needs itself:
+constexpr size_t kShareOfOne = 64;        // at most this part for one piece of memory
+constexpr size_t kShareOfRings = 16;      // and for all rings
 constexpr int64_t kLookNs = 100'000'000;  // between looks whether the program has ended
 constexpr int64_t kWaitForWriterNs = 2'000'000'000;
 
@@ -33,11 +39,12 @@ enum RunState : int { kIdle, kRunning, kStopping, kStopped, kFailed };
 // All of the collector's state. Constant-initialised: usable before any constructor has run.
 struct State {
   std::atomic<int> run{kIdle};
-  pthread_mutex_t start_mutex = PTHREAD_MUTEX_INITIALIZER;
+  BoundedLock start_lock;
   pthread_key_t exit_key{};
   SpoolFile file;
   int64_t flush_ns = 0, spool_limit = 0;
   size_t ring_bytes = 0, ring_total = 0;
+  size_t address_space = SIZE_MAX;  // that the program may use, as the first call found it
 
   std::atomic<ThreadLog*> logs{nullptr};
   std::atomic<size_t> ring_reserved{0};  // bytes of rings that exist
@@ -184,6 +191,7 @@ void* writer_main(void*) {
 // ---------------------------------------------------------------- life cycle
 
 void shut_down() {
+  const Unnoticed unnoticed;
   int running = kRunning;
   if (g.pid != ::getpid()) return;  // a child whose fork ran no handlers: the writer is not in it
   if (!g.run.compare_exchange_strong(running, kStopping)) return;
@@ -201,13 +209,25 @@ void thread_exits(void* value) {
   if (g.ring_reserved.load(std::memory_order_relaxed) > g.ring_total / 2) wake_writer();
 }
 
+// Forks of this thread that go without a lock, since the fork is in a signal handler that
+// interrupted the holder.
+__thread int forks_without[2] __attribute__((tls_model("initial-exec"))) = {};
+
 void before_fork() {
-  pthread_mutex_lock(&g.start_mutex);
-  definitions.lock();
+  const Unnoticed unnoticed;
+  if (!g.start_lock.take()) ++forks_without[0];
+  if (!definitions.lock().take()) ++forks_without[1];
+}
+void after_fork(BoundedLock& lock, int& without) {
+  if (without > 0) {
+    --without;
+  } else {
+    lock.release();
+  }
 }
 void after_fork_in_parent() {
-  definitions.unlock();
-  pthread_mutex_unlock(&g.start_mutex);
+  after_fork(definitions.lock(), forks_without[1]);
+  after_fork(g.start_lock, forks_without[0]);
 }
 // A child has neither the writer thread nor a file of its own, and its copies of the rings are
 // empty. It starts afresh at its first record; the definitions are kept, since handles and memory
@@ -237,16 +257,10 @@ void start_over() {
   g.run.store(kIdle);
 }
 void after_fork_in_child() {
+  const Unnoticed unnoticed;
   start_over();
   after_fork_in_parent();
 }
-void start_over_if_forked() {
-  if (g.same_process == nullptr || *g.same_process != 0) return;
-  pthread_mutex_init(&g.start_mutex, nullptr);  // a thread of the parent may have held them
-  definitions.unlock_in_child();
-  start_over();
-}
-
 // Memory that a forked child sees zeroed, where the kernel can do that.
 void* map_own_memory(size_t bytes) {
   void* memory = map_memory(bytes);
@@ -254,7 +268,7 @@ void* map_own_memory(size_t bytes) {
   return memory;
 }
 
-// Once per process, and again in a forked child. Runs under start_mutex.
+// Once per process, and again in a forked child. Runs under start_lock.
 bool start() {
   static bool prepared = false;  // survives a fork
   if (!prepared) {
@@ -263,8 +277,9 @@ bool start() {
         environment_number("PRESERVE_RING_BYTES", 4096, int64_t{1} << 30, kDefaultRingBytes));
     while (ring < wanted) ring *= 2;
     g.ring_bytes = ring;
-    g.ring_total = static_cast<size_t>(environment_number(
+    const auto total = static_cast<size_t>(environment_number(
         "PRESERVE_RING_TOTAL", 4096, int64_t{1} << 40, static_cast<int64_t>(kDefaultRingTotal)));
+    g.ring_total = std::min(total, g.address_space / kShareOfRings);
     g.spool_limit = environment_number("PRESERVE_MAX_SPOOL", 1, INT64_MAX, INT64_MAX);
     g.same_process = static_cast<uint32_t*>(map_own_memory(4096));
     if (g.same_process != nullptr) *g.same_process = 1;
@@ -287,9 +302,9 @@ bool running() {
   const int run = g.run.load(std::memory_order_acquire);
   if (run == kRunning) return true;
   if (run != kIdle || !recording_wanted()) return false;
-  pthread_mutex_lock(&g.start_mutex);
+  if (!g.start_lock.take()) return false;
   if (g.run.load() == kIdle) g.run.store(start() ? kRunning : kFailed, std::memory_order_release);
-  pthread_mutex_unlock(&g.start_mutex);
+  g.start_lock.release();
   return g.run.load() == kRunning;
 }
 
@@ -361,6 +376,14 @@ __attribute__((destructor)) void at_exit() {
 
 }  // namespace
 
+void start_over_if_forked() {
+  if (g.same_process == nullptr || *g.same_process != 0) return;
+  const Unnoticed unnoticed;
+  g.start_lock.reset();
+  definitions.lock().reset();
+  start_over();
+}
+
 int64_t environment_number(const char* name, int64_t low, int64_t high, int64_t otherwise) {
   const char* text = ::getenv(name);
   if (text == nullptr || *text == '\0') return otherwise;
@@ -370,22 +393,32 @@ int64_t environment_number(const char* name, int64_t low, int64_t high, int64_t 
 }
 
 void* map_memory(size_t bytes) {
+  if (bytes > g.address_space / kShareOfOne) return nullptr;
   void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return memory == MAP_FAILED ? nullptr : memory;
 }
 
 bool recording_wanted() {
-  static const bool wanted = [] {
-    const char* folder = ::getenv("PRESERVE_SPOOL_DIR");
-    if (folder == nullptr || *folder != '/' || is_static_program()) return false;
+  enum { kUnknown, kNo, kYes };
+  // No function-local constant: its guard hangs when a signal handler interrupts the first call.
+  static std::atomic<int> wanted{kUnknown};
+  const int known = wanted.load(std::memory_order_acquire);
+  if (__builtin_expect(known != kUnknown, 1)) return known == kYes;
+  const KeepErrno kept;
+  const char* folder = ::getenv("PRESERVE_SPOOL_DIR");
+  const bool yes = folder != nullptr && *folder == '/' && !is_static_program();
+  if (yes) {
     choose_clock();  // everybody who reads ticks has asked this first
-    return true;
-  }();
-  return wanted;
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_AS, &limit) == 0) g.address_space = limit.rlim_cur;
+  }
+  wanted.store(yes ? kYes : kNo, std::memory_order_release);
+  return yes;
 }
 
 ThreadLog* attach_this_thread(Source source) {
+  const Unnoticed unnoticed;
   ThreadLog* log = attach_thread();
   if (log == nullptr) {
     g.homeless_received[source].fetch_add(1, std::memory_order_relaxed);
@@ -412,6 +445,7 @@ void wake_writer() {
 
 void flush_now() {
   if (g.run.load(std::memory_order_acquire) != kRunning || g.pid != ::getpid()) return;
+  const Unnoticed unnoticed;
   if (g.writer_left.load(std::memory_order_acquire)) {
     return without_signals([] { write_everything(false); });
   }

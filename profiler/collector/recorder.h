@@ -72,6 +72,8 @@ inline ThreadLog* this_thread(Source source) {
 
 // Whether PRESERVE_SPOOL_DIR asked for a recording. Constant for the life of the process.
 bool recording_wanted();
+// Before anything that keeps state: a child whose fork ran no handlers begins afresh.
+void start_over_if_forked();
 // A number that preserve-profile sets; `otherwise` when it is not set or out of range.
 int64_t environment_number(const char* name, int64_t low, int64_t high, int64_t otherwise);
 
@@ -100,10 +102,16 @@ void wake_writer();
 // Asks the writer thread to write everything recorded so far and waits for it, at most 2 s.
 void flush_now();
 
+// Written straight to where it stays: the stack of a thread of the program may be small.
+struct Blob {
+  size_t bytes = 0;
+  void (*write)(char* out, size_t bytes, const void* source) = nullptr;  // at most `bytes`
+  const void* source = nullptr;
+};
 // Adds to the log of definitions, which a forked child writes again into its own spool. When the
 // log is full it goes the way of ordinary records.
 void define(spool::RecordType type, uint16_t domain, const spool::DefinitionBody& body,
-            std::string_view text = {}, std::string_view blob = {});
+            std::string_view text = {}, const Blob& blob = {});
 // A call of an MPI function that is not described; the same function has the same pointer.
 void count_undescribed(const char* name);
 // The same layout as an ordinary record of this thread: may be dropped, unknown to forked children.

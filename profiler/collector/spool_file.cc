@@ -10,13 +10,13 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "profiler/collector/foreign_process.h"
 #include "profiler/collector/process_facts.h"
 #include "profiler/collector/ticks.h"
 
 namespace preserve::collector {
 namespace {
 
-constexpr int kHighDescriptor = 200;   // out of the way of programs that count on low numbers
 constexpr char kUnnamed[] = ".new";    // until there is a header
 constexpr int kMaxFilesPerPid = 1000;  // a process that executes itself again and again
 
@@ -39,12 +39,7 @@ bool SpoolFile::create(const char* folder, uint32_t flush_ms, int64_t limit) {
     if (low < 0 && errno != EEXIST) return false;
   }
   if (low < 0) return false;
-  fd_ = ::fcntl(low, F_DUPFD_CLOEXEC, kHighDescriptor);
-  if (fd_ < 0) {
-    fd_ = low;
-  } else {
-    ::close(low);
-  }
+  fd_ = move_up(low);
   struct stat status {};
   if (::fstat(fd_, &status) != 0) return false;
   device_ = status.st_dev;

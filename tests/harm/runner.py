@@ -39,13 +39,11 @@ def become_reaper():
 class Runner:
     def __init__(self, profiler, limit_s):
         self.profiler, self.limit_s = str(profiler), limit_s
-        self.runs = 0
         become_reaper()
 
     def run(self, command, profiled, environment=None, kill_after_s=None, look=None):
         """kill_after_s: SIGKILL that long after the start. look(folder): called at the end, while
         trace.db is still there."""
-        self.runs += 1
         with tempfile.TemporaryDirectory(prefix="harm-") as name:
             folder = pathlib.Path(name)
             folder.chmod(0o755)
