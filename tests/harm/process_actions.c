@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Actions on processes, threads and signals, and every way to end.
 #include <errno.h>
+#include <nvtx3/nvToolsExt.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -241,6 +242,7 @@ static void do_timer(const char* argument, struct Block block) {
   (void)block;
   in_handler = argument;
   hits = 0;
+  nvtxInitialize(NULL);  // NVTX's header waits for it without end, also in what interrupts it
   handle(SIGALRM, SA_RESTART);
   sigsetjmp(after_loop, 1);
   set_timer(kTimerUs);
