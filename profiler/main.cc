@@ -166,6 +166,17 @@ void define_recording(CLI::App& app, LaunchOptions& launch) {
          "Memory per recording thread; raise it when records were dropped")
       ->type_name("SIZE")
       ->default_str("1MiB");
+  app.add_option_function<std::string>(
+         "--max-spool",
+         [&launch](const std::string& text) {
+           launch.max_spool_bytes = parse_size_bytes(text);
+           if (launch.max_spool_bytes < 4096) {
+             throw usage_error("invalid --max-spool '{}': expected at least 4KiB", text);
+           }
+         },
+         "Disk for the raw recording of one process; what does not fit is dropped and counted")
+      ->type_name("SIZE")
+      ->default_str("10 % of the free disk, at most 8GiB");
   app.add_flag_callback(
       "--no-mpi", [&launch] { launch.mpi = false; }, "Do not record MPI calls");
   add_choice(app, "--cuda", launch.cuda, {{"auto", true}, {"off", false}},

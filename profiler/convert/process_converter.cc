@@ -392,6 +392,9 @@ void ProcessConverter::add_losses() {
     summary_.warnings.push_back(
         who() + ": its spool took no more for a while (disk full, or a limit on file sizes)");
   }
+  if (image_.limit_reached) {
+    summary_.warnings.push_back(who() + ": its spool reached the limit of --max-spool");
+  }
   summary_.processes += 1;
   summary_.ranks += image_.rank ? 1 : 0;
   summary_.complete = summary_.complete && image_.complete;

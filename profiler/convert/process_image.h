@@ -47,10 +47,11 @@ class ProcessImage {
   std::optional<int64_t> rank, world_size;
   bool complete = false;
   bool file_was_full = false;
+  bool limit_reached = false;  // of its spool
   TickClock clock;
   LossCount nvtx, mpi;
   std::map<std::string, uint64_t> undescribed;  // calls of MPI functions that are not recorded
-  LossCount cuda_calls;  // records of launches, graph nodes and collectives
+  LossCount cuda_calls;                         // records of launches, graph nodes and collectives
   cuda::RunReader cuda;  // has the activities; the threads add their launches
 
   std::unordered_map<uint64_t, std::string_view> strings;

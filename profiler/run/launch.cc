@@ -92,6 +92,16 @@ void refuse_shared_output(const std::string& pattern) {
       world, pattern);
 }
 
+// A long run must not fill the disk of the program.
+int64_t max_spool_bytes(const LaunchOptions& options, const fs::path& spool) {
+  constexpr int64_t kMost = int64_t{8} << 30, kShareOfFree = 10;
+  if (options.max_spool_bytes != 0) return options.max_spool_bytes;
+  std::error_code error;
+  const fs::space_info space = fs::space(spool, error);
+  if (error) return kMost;
+  return std::clamp(static_cast<int64_t>(space.available / kShareOfFree), int64_t{1}, kMost);
+}
+
 std::vector<std::pair<std::string, std::string>> collector_environment(const LaunchOptions& options,
                                                                        const fs::path& library,
                                                                        const fs::path& spool) {
@@ -103,6 +113,7 @@ std::vector<std::pair<std::string, std::string>> collector_environment(const Lau
       {"PRESERVE_SPOOL_DIR", spool.string()},
       {"PRESERVE_FLUSH_MS", std::to_string(flush_ms)},
       {"PRESERVE_RING_BYTES", std::to_string(options.ring_bytes)},
+      {"PRESERVE_MAX_SPOOL", std::to_string(max_spool_bytes(options, spool))},
       {"PRESERVE_ARGUMENTS", options.store_arguments ? "1" : "0"},
       {"PRESERVE_MPI", options.mpi ? "1" : "0"}};
   if (options.cuda && PRESERVE_WITH_CUPTI) {

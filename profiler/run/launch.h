@@ -17,6 +17,7 @@ struct LaunchOptions {
   bool force = false;
   int64_t flush_period_ns = 100'000'000;
   int64_t ring_bytes = 1 << 20;
+  int64_t max_spool_bytes = 0;  // of one process; 0: by the free disk
   bool mpi = true;
   bool cuda = true;                // when the program uses CUDA
   bool cuda_params = true;         // parameters of kernels

@@ -95,11 +95,11 @@ TEST(Unharmed, ASpoolHasALimit) {
   const TemporaryDirectory folder;
   constexpr int64_t kLimit = 256 << 10, kControl = 64 << 10;
   const std::string spools = (folder / "spools").string();
-  const Recording recording(
-      {kNvtxProgram, "flood", "100000"},
-      {"--ring-size", "16KiB", "--flush-period", "5ms", "--keep-spool", spools},
-      {"PRESERVE_MAX_SPOOL=" + std::to_string(kLimit)});
+  const Recording recording({kNvtxProgram, "flood", "100000"},
+                            {"--ring-size", "16KiB", "--flush-period", "5ms", "--keep-spool",
+                             spools, "--max-spool", "256KiB"});
   EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_THAT(recording.run.err, HasSubstr("--max-spool"));
   for (const auto& file : std::filesystem::directory_iterator(spools)) {
     EXPECT_LE(static_cast<int64_t>(file.file_size()), kLimit + kControl);
   }
