@@ -93,11 +93,11 @@ TEST(Unharmed, AnotherToolOfMpisProfilingInterface) {
 
 TEST(Unharmed, ASpoolHasALimit) {
   const TemporaryDirectory folder;
-  constexpr int64_t kLimit = 256 << 10, kControl = 64 << 10;
+  constexpr int64_t kLimit = 16 << 10, kControl = 64 << 10;  // one ring does not fit
   const std::string spools = (folder / "spools").string();
   const Recording recording({kNvtxProgram, "flood", "100000"},
                             {"--ring-size", "16KiB", "--flush-period", "5ms", "--keep-spool",
-                             spools, "--max-spool", "256KiB"});
+                             spools, "--max-spool", "16KiB"});
   EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
   EXPECT_THAT(recording.run.err, HasSubstr("--max-spool"));
   for (const auto& file : std::filesystem::directory_iterator(spools)) {
