@@ -8,6 +8,7 @@
 
 #include "common/error.h"
 #include "replay/gpu/device.h"
+#include "tests/support/errors.h"
 
 #ifdef PRESERVE_GPU_DEVICE
 #include "replay/cuda/error.h"
@@ -15,7 +16,6 @@
 #include "replay/cuda/libraries/matrix_product.h"
 #include "replay/cuda/libraries/nccl.h"
 #include "replay/cuda/open_device.h"
-#include "tests/support/errors.h"
 #endif
 
 namespace preserve {
@@ -53,7 +53,8 @@ TEST(CudaErrors, EachSaysWhatToDo) {
   EXPECT_THAT(cannot_open(cudaErrorSystemNotReady, 13000, 13000).what(),
               HasSubstr("fabricmanager"));
   EXPECT_EQ(cannot_open(cudaErrorUnknown, 13000, 13000).kind(), ErrorKind::input);
-  EXPECT_THAT(no_such_device(3, 2).what(), HasSubstr("GPU 3 is not available: this process sees 2"));
+  EXPECT_THAT(no_such_device(3, 2).what(),
+              HasSubstr("GPU 3 is not available: this process sees 2"));
   EXPECT_THAT(too_old_device("Tesla V100", 7, 0).what(), HasSubstr("8.0"));
 }
 
