@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <new>
 
 #include "hooks/unnoticed.h"
 #include "profiler/collector/bounded_lock.h"
@@ -50,7 +51,7 @@ struct State {
   std::atomic<size_t> ring_reserved{0};  // bytes of rings that exist
   // 1 in a page that a fork leaves zeroed in the child: how a fork without handlers (the bare
   // system call, _Fork, clone) is noticed.
-  volatile uint32_t* same_process = nullptr;
+  std::atomic<std::atomic<uint32_t>*> same_process{nullptr};
   pid_t pid = 0;
   std::atomic<bool> writer_left{false};
   std::atomic<uint32_t> ordinal{0};  // of threads
@@ -253,7 +254,9 @@ void start_over() {
   g.flushes_asked.store(0);
   g.flushes_done.store(0);
   g.writer_left.store(false);
-  if (g.same_process != nullptr) *g.same_process = 1;
+  if (auto* same = g.same_process.load(std::memory_order_acquire)) {
+    same->store(1, std::memory_order_relaxed);
+  }
   g.run.store(kIdle);
 }
 void after_fork_in_child() {
@@ -281,8 +284,9 @@ bool start() {
         "PRESERVE_RING_TOTAL", 4096, int64_t{1} << 40, static_cast<int64_t>(kDefaultRingTotal)));
     g.ring_total = std::min(total, g.address_space / kShareOfRings);
     g.spool_limit = environment_number("PRESERVE_MAX_SPOOL", 1, INT64_MAX, INT64_MAX);
-    g.same_process = static_cast<uint32_t*>(map_own_memory(4096));
-    if (g.same_process != nullptr) *g.same_process = 1;
+    if (void* page = map_own_memory(4096)) {
+      g.same_process.store(new (page) std::atomic<uint32_t>(1), std::memory_order_release);
+    }
     g.flush_ns = environment_number("PRESERVE_FLUSH_MS", 1, 3'600'000, kDefaultFlushMs) * 1'000'000;
     if (pthread_key_create(&g.exit_key, thread_exits) != 0) return false;
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
@@ -354,7 +358,7 @@ ThreadLog* attach_thread() {
   if (!running()) return nullptr;
   ThreadLog* log = take_log();
   if (log == nullptr) return nullptr;
-  log->ring.attach(log->ring.memory(), log->ring.size_bytes());
+  log->ring.restart();
   log->tid = static_cast<uint32_t>(::gettid());
   log->ordinal = g.ordinal.fetch_add(1, std::memory_order_relaxed) + 1;
   log->open_pushes = log->skipped_pushes = 0;
@@ -377,7 +381,8 @@ __attribute__((destructor)) void at_exit() {
 }  // namespace
 
 void start_over_if_forked() {
-  if (g.same_process == nullptr || *g.same_process != 0) return;
+  const std::atomic<uint32_t>* same = g.same_process.load(std::memory_order_acquire);
+  if (same == nullptr || same->load(std::memory_order_relaxed) != 0) return;
   const Unnoticed unnoticed;
   g.start_lock.reset();
   definitions.lock().reset();

@@ -21,12 +21,15 @@ class Ring {
   void attach(char* memory, size_t size_bytes) {
     memory_ = memory;
     size_ = size_bytes;
+    restart();
+  }
+  // Empty again, for another thread. Memory and size stay: others may look at them meanwhile.
+  void restart() {
     head_ = tail_seen_ = 0;
     published_.store(0, std::memory_order_relaxed);
     consumed_.store(0, std::memory_order_relaxed);
   }
   size_t size_bytes() const { return size_; }
-  char* memory() const { return memory_; }
 
   // --- recording thread ---
   // Space for a record of `bytes` (multiple of 8), or nullptr when `bytes` + `keep` do not fit.
