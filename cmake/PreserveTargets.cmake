@@ -94,7 +94,7 @@ endfunction()
 function(preserve_test_options name)
   # Tests assert no speed; optimising their templates would take most of the build.
   target_compile_options(${name} PRIVATE "$<$<CONFIG:RelWithDebInfo>:-O1>"
-    # At -O1, g++ 12 sees accesses out of bounds in std::string and uninitialised members in Boost (gcc bug 105329).
+    # At -O1, g++ 12 wrongly reports accesses out of bounds in std::string and uninitialised members in Boost.
     "$<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess;-Wno-array-bounds;-Wno-maybe-uninitialized>")
   target_include_directories(${name} PRIVATE ${PROJECT_BINARY_DIR}/generated)
 endfunction()

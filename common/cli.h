@@ -32,7 +32,6 @@ class Console {
   void configure(bool quiet, int verbosity, Color color);
   bool quiet() const { return quiet_; }
   int verbosity() const { return verbosity_; }
-  bool color() const { return color_; }  // for stderr
 
   void info(std::string_view text);     // progress in words; not with -q
   void detail(std::string_view text);   // only with -v

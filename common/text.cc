@@ -3,35 +3,25 @@
 
 #include <fmt/format.h>
 
-#include <array>
-
 namespace preserve {
 namespace {
 
-// In UTF-8: what terminals act on instead of showing it.
-bool is_two_byte_control(std::string_view text) {  // U+0080 to U+009F, U+061C
-  return text.substr(0, 2) == "\xd8\x9c" ||
-         (text[0] == '\xc2' && text.size() > 1 && static_cast<unsigned char>(text[1]) >= 0x80 &&
-          static_cast<unsigned char>(text[1]) < 0xa0);
+bool lies_between(char c, unsigned char first, unsigned char last) {
+  const auto byte = static_cast<unsigned char>(c);
+  return byte >= first && byte <= last;
 }
-bool is_three_byte_control(std::string_view text) {
-  static constexpr std::array<std::string_view, 13> kControls{
-      "\xe2\x80\x8e", "\xe2\x80\x8f",  // U+200E, U+200F
-      "\xe2\x80\xa8", "\xe2\x80\xa9",  // line and paragraph separator
-      "\xe2\x80\xaa", "\xe2\x80\xab", "\xe2\x80\xac", "\xe2\x80\xad",
-      "\xe2\x80\xae",                                                   // U+202A to U+202E
-      "\xe2\x81\xa6", "\xe2\x81\xa7", "\xe2\x81\xa8", "\xe2\x81\xa9"};  // U+2066 to U+2069
-  for (const std::string_view control : kControls) {
-    if (text.substr(0, 3) == control) return true;
-  }
-  return false;
-}
+
+// How many bytes, in UTF-8, are a character that terminals act on instead of showing it.
 size_t control_bytes(std::string_view text) {
-  const auto byte = static_cast<unsigned char>(text[0]);
-  if (byte < 0x20 || byte == 0x7f) return 1;
-  if (byte < 0x80) return 0;
-  if (is_two_byte_control(text)) return 2;
-  return is_three_byte_control(text) ? 3 : 0;
+  if (lies_between(text[0], 0, 0x1f) || text[0] == '\x7f') return 1;
+  if (text.size() > 1 && text[0] == '\xc2' && lies_between(text[1], 0x80, 0x9f)) return 2;
+  if (text.starts_with("\xd8\x9c")) return 2;  // U+061C
+  if (text.size() < 3 || text[0] != '\xe2') return 0;
+  const bool reorders =
+      text[1] == '\x80' && (lies_between(text[2], 0x8e, 0x8f) ||                 // U+200E, U+200F
+                            lies_between(text[2], 0xa8, 0xae));                  // U+2028 to U+202E
+  const bool isolates = text[1] == '\x81' && lies_between(text[2], 0xa6, 0xa9);  // U+2066 to U+2069
+  return reorders || isolates ? 3 : 0;
 }
 
 }  // namespace
@@ -41,8 +31,9 @@ std::string printable(std::string_view text, size_t limit) {
   while (!text.empty()) {
     if (out.size() >= limit) return out + "...";
     const size_t hidden = control_bytes(text);
-    for (const char c : text.substr(0, hidden))
+    for (const char c : text.substr(0, hidden)) {
       out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    }
     if (hidden == 0) out += text[0];
     text.remove_prefix(hidden == 0 ? 1 : hidden);
   }

@@ -138,6 +138,18 @@ ReplayRecord measure_on_gpu(Console& console, const ReplayArguments& arguments, 
                        [&](const std::string& text) { console.info(text); });
 }
 
+// What always runs, however short the limit, must fit into a few times of it.
+void require_time(const ReplayJob& job, int64_t limit_ns) {
+  constexpr int64_t kAlwaysAllowedNs = 10'000'000'000;
+  const int64_t least_ns = least_time_ns(job);
+  if (least_ns > std::max(kAlwaysAllowedNs, checked_mul(4, limit_ns, "time limit"))) {
+    throw usage_error(
+        "invalid --time-limit {}: the steps that always run take at least {} with the times of "
+        "this trace and schedule",
+        format_duration(limit_ns), format_duration(least_ns));
+  }
+}
+
 // In each rank process; rank 0 writes the file.
 int measure_on_rank(Console& console, const ReplayArguments& arguments, const ReplayWorld& world,
                     const std::filesystem::path& target, bool joined) {
@@ -148,6 +160,7 @@ int measure_on_rank(Console& console, const ReplayArguments& arguments, const Re
     ReplayJob job = load_job(arguments.request,
                              planned_rank ? std::nullopt : std::optional<int64_t>(ranks.rank()));
     if (planned_rank) job.recorded_step_ns = job.program.step_ns;  // there is no slower one
+    if (joined) require_time(job, arguments.measure.time_limit_ns);
     if (joined && ranks.rank() == 0) {
       for (const std::string& text : job.losses) console.warn(text);
     }
@@ -218,18 +231,6 @@ Start start_on_gpu(const ReplayArguments& arguments, int ordinal, const ReplayJo
     start.launch.ranks = static_cast<int>(job.schedule.ranks);
   }
   return start;
-}
-
-// What always runs, however short the limit, must fit into a few times of it.
-void require_time(const ReplayJob& job, int64_t limit_ns) {
-  constexpr int64_t kAlwaysAllowedNs = 10'000'000'000;
-  const int64_t least_ns = least_time_ns(job);
-  if (least_ns > std::max(kAlwaysAllowedNs, checked_mul(4, limit_ns, "time limit"))) {
-    throw usage_error(
-        "invalid --time-limit {}: two passes over the arms take at least {} with the times of this "
-        "trace and schedule",
-        format_duration(limit_ns), format_duration(least_ns));
-  }
 }
 
 int launch(Console& console, const ReplayArguments& arguments, const ReplayWorld& world,

@@ -70,7 +70,7 @@ struct State {
   std::atomic<bool> wake_pending{false};
   std::atomic<uint64_t> flushes_asked{0}, flushes_done{0};
 };
-State g;
+constinit State g;
 
 // ---------------------------------------------------------------- writer thread
 

@@ -12,6 +12,7 @@
 #include "planner/search/plan.h"
 #include "tests/bench/metric.h"
 #include "tests/planner/synthetic_step.h"
+#include "tests/support/devices.h"
 
 namespace preserve {
 namespace {
@@ -40,7 +41,7 @@ void bench_size(const Size& size) {
   test::SyntheticStep spec;
   spec.layers = size.layers;
   const FoldedStep step = test::synthetic_step(spec);
-  const DeviceModel device = test::synthetic_device();
+  const DeviceModel device = test::gpu_device();
   std::vector<double> exact_s, whole_s;
   for (int i = 0; i < size.repetitions; ++i) {
     exact_s.push_back(seconds([&] {

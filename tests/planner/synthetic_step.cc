@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <random>
 
+#include "tests/support/devices.h"
+
 namespace preserve::test {
 
 namespace {
@@ -97,21 +99,6 @@ FoldedStep synthetic_step(const SyntheticStep& spec) {
   return maker.take();
 }
 
-DeviceModel synthetic_device() {
-  DeviceModel device;
-  device.name = "synthetic gpu";
-  device.kind = "gpu";
-  device.source = "made up for tests";
-  device.cache_bytes = 50'000'000;
-  device.cache_budget_bytes = 36'000'000;
-  device.memory_bandwidth_bytes_per_s = 3e12;
-  device.cache_read_bandwidth_bytes_per_s = 5.5e12;
-  device.slowdown_per_byte_ns = 1e-5;
-  device.op_floor_ns = 1000;
-  device.methods = {{"bulk_l2", "spare", 2.2e12, 1500, 0, 16384, 16}};
-  return device;
-}
-
 FoldedStep random_step(uint64_t seed, int largest_ops) {
   StepMaker maker(0, seed);
   const auto ops = 2 + maker.below(largest_ops - 2);
@@ -158,7 +145,7 @@ DeviceModel random_device(uint64_t seed) {
   const auto below = [&random](int64_t limit) {
     return static_cast<int64_t>(random() % static_cast<uint64_t>(limit + 1));
   };
-  DeviceModel device = synthetic_device();
+  DeviceModel device = gpu_device();
   device.name = "random";
   device.cache_bytes = 32 << 20;
   device.cache_budget_bytes = 65536 + below(6 << 20);

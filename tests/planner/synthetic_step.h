@@ -26,9 +26,6 @@ struct SyntheticStep {
 // Per layer 12 operators, two of them allreduces.
 FoldedStep synthetic_step(const SyntheticStep& spec = {});
 
-// A GPU of 50 MB cache, 3 TB/s memory, 5.5 TB/s cache.
-DeviceModel synthetic_device();
-
 // A step without regularity: random operators, bytes, collectives, tensors used several times.
 FoldedStep random_step(uint64_t seed, int largest_ops = 60);
 // A device to go with it, every limit random.

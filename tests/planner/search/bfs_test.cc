@@ -12,16 +12,17 @@
 #include "planner/search/decompose.h"
 #include "tests/planner/synthetic_step.h"
 #include "tests/planner/tiny_step.h"
+#include "tests/support/devices.h"
 
 namespace preserve {
 namespace {
 
-using test::synthetic_device;
+using test::gpu_device;
 using test::synthetic_step;
 
 TEST(Bfs, TakesWhatLiesBetweenTwoCollectives) {
   const FoldedStep step = synthetic_step();
-  DeviceModel device = synthetic_device();
+  DeviceModel device = gpu_device();
   device.cache_bytes = 1 << 30;
   ProblemOptions wide;
   wide.budget_bytes = 1 << 29;
@@ -42,7 +43,7 @@ TEST(Bfs, StopsAtTheFirstTensorThatDoesNotFit) {
   const FoldedStep step = synthetic_step();
   ProblemOptions options;
   options.budget_bytes = 7 << 20;  // gate_up (12 MiB) does not fit, down (6 MiB) does
-  const PlanProblem problem = build_problem(step, synthetic_device(), options);
+  const PlanProblem problem = build_problem(step, gpu_device(), options);
   const PlannedWindow window = plan_bfs(step, problem)[0];
   ASSERT_EQ(window.prefetches.size(), 1u);
   EXPECT_EQ(window.prefetches[0].tensor, "layers.0.mlp_norm.weight");
@@ -74,7 +75,7 @@ TEST(Bfs, HoldsNoMoreThanTheBudgetAcrossStreams) {
   add(OpKind::compute, 1, 200'000, 0);      // ... and for 2, beyond the second collective
   add(OpKind::compute, 0, 300'000, 1);
   step.wall_ns = 400'000;
-  DeviceModel device = synthetic_device();
+  DeviceModel device = gpu_device();
   ProblemOptions options;
   options.budget_bytes = device.cache_budget_bytes = 100 * kBlockBytes;
   const auto windows = plan_bfs(step, build_problem(step, device, options));

@@ -16,13 +16,14 @@
 #include "planner/search/explain.h"
 #include "tests/planner/synthetic_step.h"
 #include "tests/planner/tiny_step.h"
+#include "tests/support/devices.h"
 
 namespace preserve {
 namespace {
 
+using test::gpu_device;
 using test::random_device;
 using test::random_step;
-using test::synthetic_device;
 using test::synthetic_step;
 using testing::HasSubstr;
 
@@ -134,7 +135,7 @@ RC_GTEST_PROP(PlanProperty, ScalingAllTimesScalesTheSaving, (uint64_t seed)) {
 RC_GTEST_PROP(PlanProperty, ScalingAllSizesScalesTheBytes, (uint64_t seed)) {
   test::SyntheticStep spec;
   spec.seed = seed;
-  DeviceModel device = synthetic_device();
+  DeviceModel device = gpu_device();
   const int64_t k = *rc::gen::element(2, 4);
   device.slowdown_per_byte_ns = 0;
   device.cache_budget_bytes = 32 << 20;
@@ -191,7 +192,7 @@ bool same_orders(const Plan& plan, const std::vector<PlannedWindow>& windows) {
 // A referee that finds the plan of bfs fastest and everything else a loss.
 TEST(Choice, FollowsTheRefereeAgainstTheModel) {
   const FoldedStep step = synthetic_step();
-  const DeviceModel device = synthetic_device();
+  const DeviceModel device = gpu_device();
   const auto bfs = plan_bfs(step, build_problem(step, device, {}));
   const Referee partial = [&](const FoldedStep&, const DeviceModel&, const Plan& plan,
                               const SimulationOptions&) {
@@ -222,7 +223,7 @@ RC_GTEST_PROP(ChoiceProperty, IsNeverWorseThanBfs, (uint64_t seed)) {
 
 TEST(Choice, NoConfirmedObjectiveIsWorthALossAgainstBfs) {
   const FoldedStep step = synthetic_step();
-  const DeviceModel device = synthetic_device();
+  const DeviceModel device = gpu_device();
   const PlanProblem problem = build_problem(step, device, {});
   const FlowSolution optimum = solve_flow(problem.flow);
   PlanOptions options;
@@ -255,7 +256,7 @@ TEST(Choice, DoesNothingWhenTheRefereeSeesOnlyLosses) {
     result.step_ns = 110;
     return result;
   };
-  const Schedule schedule = make_schedule(synthetic_step(), synthetic_device(), {}, harsh).schedule;
+  const Schedule schedule = make_schedule(synthetic_step(), gpu_device(), {}, harsh).schedule;
   EXPECT_EQ(schedule.plan.verdict, PlanVerdict::do_nothing);
   EXPECT_EQ(schedule.plan.strategy, Strategy::none);
   EXPECT_TRUE(schedule.plan.windows.empty());
@@ -272,8 +273,7 @@ TEST(Choice, SaysWhenTheRefereeFindsMoreThanABound) {
     result.step_ns = 1;
     return result;
   };
-  const Schedule schedule =
-      make_schedule(synthetic_step(), synthetic_device(), {}, generous).schedule;
+  const Schedule schedule = make_schedule(synthetic_step(), gpu_device(), {}, generous).schedule;
   EXPECT_GT(schedule.all_hot_step_ns, schedule.plan.prefetch_step_ns);
   EXPECT_THAT(schedule.warnings, testing::Contains(testing::AllOf(
                                      HasSubstr("below a bound"), HasSubstr("every read hot"),
@@ -366,7 +366,7 @@ TEST(Plan, FixedCostsSwitchWindowsOff) {
   spec.noise = 0.8;  // windows of very different worth
   const FoldedStep step = synthetic_step(spec);
   const auto used = [&](int64_t cost_ns) {
-    DeviceModel device = synthetic_device();
+    DeviceModel device = gpu_device();
     device.window_cost_ns = cost_ns;
     return used_windows(make_schedule(step, device, {}).schedule.plan);
   };
@@ -376,7 +376,7 @@ TEST(Plan, FixedCostsSwitchWindowsOff) {
 }
 
 TEST(Plan, TheDevicesFixedCostsAreInThePrediction) {
-  DeviceModel device = synthetic_device();
+  DeviceModel device = gpu_device();
   const FoldedStep step = synthetic_step();
   const Plan free = make_schedule(step, device, {}).schedule.plan;
   device.window_cost_ns = 500;
@@ -389,7 +389,7 @@ TEST(Plan, SmallPiecesAreLeftOut) {
   PlanOptions options;
   options.min_prefetch_bytes = 1 << 20;
   for (const PlannedWindow& window :
-       make_schedule(synthetic_step(), synthetic_device(), options).schedule.plan.windows) {
+       make_schedule(synthetic_step(), gpu_device(), options).schedule.plan.windows) {
     for (const PlannedPrefetch& prefetch : window.prefetches)
       EXPECT_GE(prefetch.length_bytes, 1 << 20);
   }
@@ -399,7 +399,7 @@ TEST(Plan, CandidatesDifferAndAreAsManyAsAsked) {
   for (const int wanted : {1, 3, 5}) {
     PlanOptions options;
     options.candidates = wanted;
-    const Schedule schedule = make_schedule(synthetic_step(), synthetic_device(), options).schedule;
+    const Schedule schedule = make_schedule(synthetic_step(), gpu_device(), options).schedule;
     EXPECT_EQ(static_cast<int>(schedule.candidates.size()), wanted - 1);
     for (const Plan& candidate : schedule.candidates) {
       // Less than 0.4 % may be given for a plan whose objective the referee confirms.
@@ -417,44 +417,44 @@ TEST(Plan, SaysWhyItDoesNothing) {
     EXPECT_EQ(schedule.plan.reasons.size(), 1u);
     return schedule.plan.reasons.empty() ? "" : schedule.plan.reasons.front();
   };
-  DeviceModel device = synthetic_device();
+  DeviceModel device = gpu_device();
   device.methods.clear();
   EXPECT_THAT(reason(device), HasSubstr("no prefetch method"));
-  device = synthetic_device();
+  device = gpu_device();
   device.methods[0].start_latency_ns = 1'000'000;
   EXPECT_THAT(reason(device), HasSubstr("no window is long enough"));
-  device = synthetic_device();
+  device = gpu_device();
   device.cache_bytes = device.cache_budget_bytes = int64_t{1} << 40;
   EXPECT_THAT(reason(device), HasSubstr("still cached"));
-  device = synthetic_device();
+  device = gpu_device();
   device.cache_budget_bytes = 0;
   EXPECT_THAT(reason(device), HasSubstr("no cache"));
-  device = synthetic_device();
+  device = gpu_device();
   device.cache_read_bandwidth_bytes_per_s = device.memory_bandwidth_bytes_per_s;
   EXPECT_THAT(reason(device), HasSubstr("no operator gets faster"));
-  device = synthetic_device();
+  device = gpu_device();
   device.cache_read_bandwidth_bytes_per_s = device.memory_bandwidth_bytes_per_s * 1.001;
   device.slowdown_per_byte_ns = 0;
   EXPECT_THAT(reason(device), HasSubstr("below 0.5 %"));
-  device = synthetic_device();
+  device = gpu_device();
   device.slowdown_per_byte_ns = 1;
   EXPECT_THAT(reason(device), HasSubstr("costs more than it saves"));
   PlanOptions none;
   none.strategy = Strategy::none;
-  EXPECT_THAT(reason(synthetic_device(), none), HasSubstr("strategy none"));
+  EXPECT_THAT(reason(gpu_device(), none), HasSubstr("strategy none"));
 }
 
 TEST(Plan, WarnsOfWhatItCannotKnow) {
   FoldedStep step = synthetic_step();
   step.ops[1].accesses.clear();
   step.ops[13].accesses[0].confidence = 0.5;
-  const Schedule schedule = make_schedule(step, synthetic_device(), {}).schedule;
+  const Schedule schedule = make_schedule(step, gpu_device(), {}).schedule;
   EXPECT_THAT(schedule.warnings, testing::Contains(HasSubstr("no recorded bytes")));
   EXPECT_THAT(schedule.warnings, testing::Contains(HasSubstr("low confidence")));
 }
 
 TEST(Plan, WarnsOfImplausibleGainsAndUselessOptions) {
-  DeviceModel device = synthetic_device();
+  DeviceModel device = gpu_device();
   device.slowdown_per_byte_ns = 0;
   device.cache_read_bandwidth_bytes_per_s = 1e15;  // a dream of a cache
   EXPECT_THAT(make_schedule(synthetic_step(), device, {}).schedule.warnings,
@@ -469,7 +469,7 @@ TEST(Plan, WarnsOfImplausibleGainsAndUselessOptions) {
 
 TEST(Plan, GivenAPlanItsHitsLeaveTheMemoryToTheStream) {
   const FoldedStep step = synthetic_step();
-  const DeviceModel device = synthetic_device();
+  const DeviceModel device = gpu_device();
   const PlanProblem first = build_problem(step, device, {});
   std::vector<int64_t> hits(step.ops.size(), 0);
   for (const PlanConsumer& consumer : first.consumers) {
@@ -486,7 +486,7 @@ TEST(Plan, GivenAPlanItsHitsLeaveTheMemoryToTheStream) {
 
 TEST(Plan, ExplainsEveryWindow) {
   const FoldedStep step = synthetic_step();
-  const Schedule schedule = make_schedule(step, synthetic_device(), {}).schedule;
+  const Schedule schedule = make_schedule(step, gpu_device(), {}).schedule;
   const std::string text = explain(step, schedule);
   for (const PlannedWindow& window : schedule.plan.windows)
     EXPECT_THAT(text, HasSubstr(window.name));
