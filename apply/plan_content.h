@@ -11,11 +11,15 @@
 namespace preserve::apply {
 
 struct PlanContent {
-  PlanHeader header{.turn_ns = kDefaultTurnNs,
-                    .idle_turns = kDefaultIdleTurns,
-                    .deadline_pairs = kDefaultDeadlinePairs,
-                    .control_every = kDefaultControlEvery,
-                    .sample_capacity = kDefaultSampleCapacity};
+  PlanContent() {
+    header.turn_ns = kDefaultTurnNs;
+    header.idle_turns = kDefaultIdleTurns;
+    header.deadline_pairs = kDefaultDeadlinePairs;
+    header.control_every = kDefaultControlEvery;
+    header.sample_capacity = kDefaultSampleCapacity;
+  }
+
+  PlanHeader header{};
   std::vector<PlanCollective> collectives{};
   std::vector<PlanWindow> windows{};
   std::vector<PlanSlice> slices{};
