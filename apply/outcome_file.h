@@ -30,6 +30,7 @@ enum class Off : uint8_t {
   none,
   slow,
   same,
+  no_gain,           // surely not FAST, whether SAME or SLOW
   undecided,         // AMBG until the deadline
   long_step,         // over 5x the median, and the fetches are what took the time
   disturbed,         // steps with fetches are disturbed far more often than those without
@@ -45,7 +46,8 @@ inline constexpr std::string_view kOffNames[] = {
     "",
     "SLOW: the program is slower with the plan",
     "SAME: the plan makes no difference",
-    "AMBG: no difference was shown in time",
+    "the plan gains less than 0.5 %",
+    "AMBG: no gain was shown in time",
     "one step took over five times the median, spent in prefetches",
     "steps with prefetches are disturbed more often than those without",
     "the program has another number of ranks than the recording",
@@ -127,7 +129,7 @@ struct OutcomeHeader {
   uint64_t locks;
   uint64_t surprises[static_cast<size_t>(Surprise::count)];
   uint64_t steps[kArms];      // whole ones under a lock
-  uint64_t disturbed[kArms];  // of these, twice the median or more: their pairs do not count
+  uint64_t disturbed[kArms];  // of these, over twice the upper quartile: their pairs do not count
   uint64_t fetched_bytes, dropped_bytes, turns;  // of the progress engine with a window open
   double fetch_ns;                               // in these turns
   Evidence null, applied, control;               // control: since the verdict FAST

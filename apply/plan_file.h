@@ -17,7 +17,7 @@ namespace preserve::apply {
 inline constexpr char kPlanMagic[8] = {'P', 'R', 'S', 'V', 'P', 'L', 'N', '\n'};
 inline constexpr uint32_t kPlanVersion = 1;
 inline constexpr int64_t kAnyBytes = INT64_MIN;  // of a collective whose ranks differ
-inline constexpr uint32_t kMostEntries = 1 << 20;
+inline constexpr uint32_t kMostEntries = 1 << 20, kMostCollectives = 4096;
 
 // Who fetches while a collective is under way.
 enum class Via : uint8_t { progress /* callback of the MPI library's progress engine */ };
@@ -94,7 +94,7 @@ struct PlanHeader {
   uint32_t turn_ns;      // about how long one turn may last: chunks become smaller until they fit
   uint32_t idle_turns;   // of a window before its first fetch: the last rank to come has no wait
   int64_t link_latency_ns;   // stand-in: added to every collective in every arm; 0: none
-  uint32_t deadline_pairs;   // guard: AMBG after so many pairs turns it off
+  uint32_t deadline_pairs;   // guard: AMBG after so many pairs with the plan turns it off
   uint32_t control_every;    // guard: after FAST, one pair in so many still compares
   uint32_t sample_capacity;  // steps whose times are kept
   uint32_t reserved1;
@@ -104,7 +104,7 @@ struct PlanHeader {
 static_assert(sizeof(PlanCollective) == 80 && sizeof(PlanWindow) == 16 && sizeof(PlanSlice) == 24 &&
               sizeof(PlanTensor) == 24 && sizeof(PlanHeader) == 128);
 
-inline constexpr uint32_t kDefaultTurnNs = 1500, kDefaultIdleTurns = 2, kDefaultDeadlinePairs = 36,
+inline constexpr uint32_t kDefaultTurnNs = 1500, kDefaultIdleTurns = 2, kDefaultDeadlinePairs = 34,
                           kDefaultControlEvery = 32, kDefaultSampleCapacity = 1 << 16;
 
 // A plan in memory that somebody else keeps.
@@ -159,6 +159,7 @@ class PlanView {
 
   const char* check() const {
     if (collectives_.empty()) return "its step has no collectives";
+    if (collectives_.size() > kMostCollectives) return "its step has too many collectives";
     if (header_.via > Via::progress || header_.method > Method::prefetcht2_paced ||
         header_.mode > Mode::original) {
       return "asks for what this version does not know";
