@@ -142,4 +142,17 @@ constexpr Function function_named(std::string_view name) {
   return static_cast<Function>(number);
 }
 
+// The collective that stands for all of one operation, blocking or not: trace.db does not tell
+// MPI_Allgather from MPI_Allgatherv. kFunctionCount when there is none.
+constexpr Function first_like(std::string_view operation, bool blocking) {
+  for (uint16_t number = 0; number < kFunctionCount; ++number) {
+    const FunctionInfo& info = kFunctions[number];
+    const bool waits = !std::string_view(info.name).starts_with("MPI_I");
+    if (info.kind == Kind::collective && info.operation == operation && waits == blocking) {
+      return static_cast<Function>(number);
+    }
+  }
+  return kFunctionCount;
+}
+
 }  // namespace preserve::mpi
