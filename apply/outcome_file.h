@@ -40,7 +40,6 @@ enum class Off : uint8_t {
   progress_refused,  // opal_progress_register failed
   ambiguous_step,    // the step's collectives repeat within it: windows cannot be told apart
   nothing_mapped,    // not one byte of the plan was found in memory
-  asked,             // mode original
 };
 inline constexpr std::string_view kOffNames[] = {
     "",
@@ -55,8 +54,7 @@ inline constexpr std::string_view kOffNames[] = {
     "the MPI library has no progress engine that takes callbacks",
     "the MPI library refused the callback",
     "the collectives of the step repeat within it, so its windows cannot be told apart",
-    "no tensor of the plan was found in the program's memory",
-    "only the original was asked for"};
+    "no tensor of the plan was found in the program's memory"};
 
 enum class Arm : uint8_t { original, null, applied };
 inline constexpr std::string_view kArmNames[] = {"original", "null", "applied"};
@@ -167,7 +165,7 @@ class OutcomeView {
         header_.file_bytes != file.size()) {
       return "cut, or longer than it says";
     }
-    if (header_.state > State::off || header_.off > Off::asked) return "a value is unknown";
+    if (header_.state > State::off || header_.off > Off::nothing_mapped) return "a value is unknown";
     const std::byte* at = file.data() + sizeof(OutcomeHeader);
     if (reinterpret_cast<uintptr_t>(at) % alignof(WindowOutcome) != 0) return "not aligned";
     windows_ = {reinterpret_cast<const WindowOutcome*>(at), header_.windows};

@@ -35,7 +35,7 @@ inline constexpr std::string_view kMethodNames[] = {
 enum class Mode : uint8_t {
   guard,    // arms alternate; the guard decides for the rest of the run
   dry_run,  // arms original and null alternate for ever, nothing is fetched
-  always,   // as guard, but a verdict turns nothing off
+  always,   // on from the first step, with the guard's control pairs; nothing turns it off
   original  // counts only: the arm original for ever
 };
 

@@ -58,7 +58,9 @@ Place place_of(uint32_t step, const Decision& decision, Mode mode, uint32_t cont
   return place;
 }
 
-Guard::Guard(const Rules& rules) : rules_(rules) {}
+Guard::Guard(const Rules& rules) : rules_(rules) {
+  if (rules.mode == Mode::always) decision_.state = State::on;
+}
 
 Arm Guard::begin() {
   if (step_ % kPairSteps == 0) {
@@ -104,6 +106,7 @@ void Guard::lose() {
 }
 
 void Guard::adopt(const Decision& decision) {
+  if (rules_.mode != Mode::guard) return;
   if (decision_.state == State::off || decision.state == State::measuring) return;
   if (decision.state == decision_.state) return;
   decision_ = decision;

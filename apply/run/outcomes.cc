@@ -143,7 +143,7 @@ void remark_on_off(const Outcomes& outcomes, const Schedule& schedule,
   std::vector<int64_t> searching;
   for (const Outcome* rank : outcomes.ranks()) {
     const OutcomeHeader& header = rank->view.header();
-    if (header.state == State::off && header.off != Off::asked) {
+    if (header.state == State::off) {
       std::string detail;
       if (header.off == Off::rank_count) {
         detail = fmt::format(" ({} instead of {})", header.ranks, schedule.ranks);

@@ -3,6 +3,7 @@
 // trace.db calls the operation. Numbers are part of the spool format: append only.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -154,5 +155,16 @@ constexpr Function first_like(std::string_view operation, bool blocking) {
   }
   return kFunctionCount;
 }
+// The same of a collective by its number; of another function itself.
+inline constexpr std::array<Function, kFunctionCount> kFirstLike = [] {
+  std::array<Function, kFunctionCount> all{};
+  for (uint16_t number = 0; number < kFunctionCount; ++number) {
+    const FunctionInfo& info = kFunctions[number];
+    const bool waits = !std::string_view(info.name).starts_with("MPI_I");
+    const bool collective = info.kind == Kind::collective;
+    all[number] = collective ? first_like(info.operation, waits) : static_cast<Function>(number);
+  }
+  return all;
+}();
 
 }  // namespace preserve::mpi
