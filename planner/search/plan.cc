@@ -22,7 +22,6 @@ namespace {
 
 // Variations are tried only while solving and judging them stays a matter of a second.
 constexpr size_t kMostOpsForVariations = 50'000;
-constexpr double kMiB = 1024.0 * 1024.0;
 
 constexpr int kMostReplans = 3;
 
@@ -167,7 +166,7 @@ class Planner {
                                          {device_.window_cost_ns, options_.min_prefetch_bytes});
     Plan plan = evaluate(Strategy::flow, std::move(found.windows), found.holdings);
     plan.objective_ns = std::llround(price_to_ns(solved->optimum.profit));
-    plan.cache_shadow_price_ns_per_mib = cache_price_per_mib(*solved);
+    plan.cache_shadow_price_ns_per_mib = cache_price_ns_per_mib(solved->problem, solved->optimum);
     add({std::move(plan), solved, std::move(what)});
   }
 
@@ -222,19 +221,6 @@ class Planner {
                fmt::format("a plan for {:.0f} % of the windows and {:.0f} % of the cache",
                            100 * variation.windows, 100 * variation.budget));
     }
-  }
-
-  // One more block of budget widens every edge that has any room or is just full.
-  static double cache_price_per_mib(const SolvedProblem& solved) {
-    const PlanProblem& problem = solved.problem;
-    double price = 0;
-    const size_t nodes = problem.flow.hold.size();
-    for (size_t edge = 0; edge < nodes; ++edge) {
-      if (problem.edge_traffic_bytes[edge] > problem.budget_bytes) continue;
-      const int64_t rise = solved.optimum.price[(edge + 1) % nodes] - solved.optimum.price[edge];
-      price += price_to_ns(std::max<int64_t>(0, rise));
-    }
-    return price * kMiB / static_cast<double>(kBlockBytes);
   }
 
   void add(Candidate candidate) {
