@@ -391,6 +391,7 @@ FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank) {
   steps = most_frequent(std::move(steps), folded);
   folded.steps_used = static_cast<int64_t>(steps.size());
   std::vector<double> walls;
+  walls.reserve(steps.size());
   for (const RawStep& step : steps)
     walls.push_back(static_cast<double>(step.end_ns - step.start_ns));
   folded.wall_ns = median(walls);
