@@ -6,7 +6,8 @@
 -- IN of that many is checked for, which halves the speed of inserting.
 
 -- Facts about the file itself: tool_version, clock, incomplete (0 or 1), finished (1), counters (dram,l2: a
--- recording of hardware counters, whose times are not the program's), notes of the producer.
+-- recording of hardware counters, whose times are not the program's), mpi_library (its name and version), notes of
+-- the producer.
 CREATE TABLE meta (
   key   TEXT PRIMARY KEY,          -- lower_snake name of the fact
   value TEXT NOT NULL              -- its value as text
