@@ -49,6 +49,9 @@ constexpr Copy kCopies[] = {
     {"counter", "+op:op_id, metric, value"},
     {"gemm", "+op:op_id, m, n, k, dtype, source"},
     {"step", "+step:id, +process:process_id, ordinal, phase, start_ns, end_ns, source"},
+    {"quality",
+     "+process:process_id, steps, steps_used, interrupted, step_ns, step_mad_ns, explained_ns, "
+     "repeating_ns, varying"},
     {"loss", "+process:process_id, source, kind, count"},
 };
 
