@@ -305,7 +305,8 @@ void Session::wait_ended() {
 void Session::ending() {
   const Busy busy(*this);
   outcome_.header->ended = 1;
-  tensors_.report(outcome_.tensors.data());
+  // By now programs have released what they worked with.
+  if (outcome_.header->locks == 0) tensors_.report(outcome_.tensors.data());
   if (busy.taken() && attached_) {
     engine_.detach();
     attached_ = false;

@@ -213,6 +213,7 @@ void Tensors::forget(Tensor& tensor) {
   tensor.base.store(0);
   tensor.mapped.store(0);
   tensor.state.store(TensorState::gone, std::memory_order_relaxed);
+  news_.store(true, std::memory_order_relaxed);
   await_reader();
 }
 

@@ -41,7 +41,7 @@ class Tensors {
   // Of the smallest tensor that was ever found; a smaller block holds none. Before: UINT64_MAX.
   uint64_t least_bytes() const { return least_.load(std::memory_order_relaxed); }
 
-  // Whether a tensor has come, so that check() has something to look at.
+  // Whether a tensor has come or gone since the last check().
   bool has_news() const { return news_.load(std::memory_order_relaxed); }
   // Finds out how far each tensor is mapped for reading; only what is may be fetched from then on.
   // Makes system calls.

@@ -15,6 +15,7 @@
 #include "common/output_file.h"
 #include "common/units.h"
 #include "db/next_stage.h"
+#include "db/step/quality.h"
 #include "profiler/convert/convert.h"
 #include "profiler/convert/spool_folder.h"
 
@@ -181,6 +182,7 @@ bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& op
   }
   const bool ended_well = !child.interrupted && child.exit_code < 128;
   report_findings(summary, output.path().string(), why_incomplete(folder, ended_well), console);
+  report_quality(TraceDb::open(output.path()), console);
   if (options.cuda_counters != 0 && !summary.counters) {
     console.warn(
         "--counters: no kernel was counted, so this is a recording of times; the program used no "
