@@ -210,7 +210,7 @@ CREATE TABLE arm (
   issued_bytes REAL NOT NULL       -- fetched per step and rank before the window ended, mean of the counted samples
 ) STRICT;
 
--- Replay only: one row, what the replay found. Ratios are not rounded. Intervals are percentile bootstraps
+-- Replay only: one row, what the replay found (of apply.db: the program itself; docs/formats.md). Ratios are not rounded. Intervals are percentile bootstraps
 -- (2000 resamples) at the confidence level.
 CREATE TABLE result (
   passes            INTEGER NOT NULL, -- over all arms, the discarded first one included

@@ -85,15 +85,17 @@ Verdict verdict_of(const OutcomeHeader& header, const std::optional<Estimated>& 
   return interval ? judge_speedup(*interval) : Verdict::ambiguous;
 }
 
-// Of arm applied, per step and rank.
+// Of arm applied, per step and rank. By window: the last step of a run is seldom a whole one.
 double fetched_bytes(const Outcomes& outcomes) {
-  double bytes = 0, steps = 0;
-  for (const Outcome* rank : outcomes.ranks()) {
-    const OutcomeHeader& header = rank->view.header();
-    bytes += static_cast<double>(header.fetched_bytes);
-    steps += static_cast<double>(header.steps[static_cast<size_t>(Arm::applied)]);
+  double bytes = 0;
+  const auto ranks = outcomes.ranks();
+  for (const Outcome* rank : ranks) {
+    for (const WindowOutcome& window : rank->view.windows()) {
+      if (window.opened == 0) continue;
+      bytes += static_cast<double>(window.fetched_bytes) / static_cast<double>(window.opened);
+    }
   }
-  return steps > 0 ? bytes / steps : 0;
+  return bytes / static_cast<double>(ranks.size());
 }
 
 // --- remarks -------------------------------------------------------------------------------------

@@ -83,9 +83,9 @@ InputKind recognise(const fs::path& path) {
   if (head.rfind("SQLite format 3", 0) == 0) {
     const TraceDb db = TraceDb::open(path);
     const std::string kind = db.meta("kind");
-    return kind == "replay" ? InputKind::replay
-           : kind == "grid" ? InputKind::grid
-                            : InputKind::trace;
+    return kind == kReplayed || kind == kApplied ? InputKind::replay
+           : kind == "grid"                      ? InputKind::grid
+                                                 : InputKind::trace;
   }
   const size_t first = head.find_first_not_of(" \t\r\n");
   if (first != std::string::npos && head[first] == '{') return InputKind::schedule;

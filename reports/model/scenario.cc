@@ -243,6 +243,9 @@ std::string sentence_of(const Scenario& scenario, const ReplayResult* result) {
     return fmt::format("Planned: do nothing {}{}.{}", with, reason,
                        measured ? fmt::format(" Replayed all the same, it is {}.", found) : "");
   }
+  if (measured && result->applied) {
+    return fmt::format("Applied: with the tuned schedule the program is {}.", found);
+  }
   if (measured) return fmt::format("Measured: the tuned schedule is {}.", found);
   const std::string why =
       scenario.measured ? scenario.measured->speedup.reason : scenario.measured.reason;
@@ -264,6 +267,7 @@ Scenario build_scenario(const ScheduleInput& input, const ReplayInput* replay, c
   }
   scenario.label =
       clean(conditions_text(scenario.link_latency_ns, result ? result->collective : ""));
+  if (result && result->applied) scenario.label += ", in the program itself";
   scenario.schedule_path = clean(input.file.path.string());
   scenario.schedule_sha256 = input.file.sha256;
   scenario.plan = view_plan(input.schedule, step.ops.size());

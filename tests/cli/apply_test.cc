@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// preserve-apply by its real binary around real programs: results stay bit for bit, whatever the
+// measurement says; what cannot be applied is refused or said.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <functional>
+#include <sstream>
+
+#include "common/output_file.h"
+#include "db/replay_result.h"
+#include "planner/schedule/schedule.h"
+#include "tests/support/paths.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+using test::TemporaryDirectory;
+using testing::HasSubstr;
+
+const std::string kBin = PRESERVE_BIN_DIR;
+const std::vector<std::string> kMpi{"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+                                    "ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0"};
+
+constexpr const char* kTinyConfig =
+    R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama",
+ "hidden_act": "silu", "hidden_size": 192, "intermediate_size": 576, "num_hidden_layers": 3,
+ "num_attention_heads": 6, "num_key_value_heads": 6, "vocab_size": 1536, "rms_norm_eps": 1e-05,
+ "rope_theta": 10000.0, "max_position_embeddings": 512, "tie_word_embeddings": false})";
+
+// Prefetching pays on this device whatever the machine of the test is like.
+constexpr const char* kDevice = R"({"schema": "preserve/device", "version": "1.1", "name": "box",
+ "kind": "cpu", "source": "published: a test", "ranks": 2, "cache_bytes": 1572864,
+ "cache_budget_bytes": 1048576, "memory_bytes": 0, "memory_bandwidth_bytes_per_s": 2e9,
+ "cache_read_bandwidth_bytes_per_s": 40e9, "slowdown_per_byte_ns": 0, "window_cost_ns": 0,
+ "op_floor_ns": 100, "flops_fp16_per_s": 0, "flops_fp8_per_s": 0, "flops_int8_per_s": 0,
+ "survival": [], "methods": [{"name": "prefetcht0", "placement": "consumer",
+ "bandwidth_bytes_per_s": 8e9, "start_latency_ns": 100, "hit_read_bandwidth_bytes_per_s": 40e9,
+ "chunk_bytes": 4096, "ctas": 0}], "collectives": [], "notes": []})";
+
+class Apply : public testing::Test {
+ protected:
+  Apply() {
+    std::ofstream(path("tiny.json")) << kTinyConfig;
+    std::ofstream(path("device.json")) << kDevice;
+  }
+
+  std::string path(const std::string& name) const { return (directory_.path() / name).string(); }
+  test::Run run(std::vector<std::string> argv) const {
+    if (argv[0].starts_with("preserve-")) argv[0] = kBin + "/" + argv[0];
+    return test::run_program(argv, kMpi, directory_.path());
+  }
+  std::vector<std::string> decoder(int ranks, const std::string& tokens) const {
+    return {"mpirun",
+            "--oversubscribe",
+            "-n",
+            std::to_string(ranks),
+            kBin + "/tp_decoder",
+            "--config",
+            path("tiny.json"),
+            "--tokens",
+            tokens,
+            "--print-tokens"};
+  }
+  // schedule.json of the decoder, with a link under which there is time to prefetch.
+  void plan(int ranks) const {
+    std::vector<std::string> profile{"preserve-profile", "-f", "-o", path("trace.db"), "--"};
+    const std::vector<std::string> command = decoder(ranks, "24");
+    profile.insert(profile.end(), command.begin(), command.end());
+    const test::Run profiled = run(profile);
+    ASSERT_EQ(profiled.exit_code, 0) << profiled.err;
+    const test::Run tuned = run({"preserve-tune", "-f", path("trace.db"), "--device",
+                                 path("device.json"), "--link", "100us"});
+    ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
+    ASSERT_EQ(load_schedule(path("schedule.json")).plan.verdict, PlanVerdict::prefetch)
+        << tuned.out;
+  }
+  test::Run apply(const std::vector<std::string>& options,
+                  const std::vector<std::string>& command) const {
+    std::vector<std::string> argv{"preserve-apply"};
+    argv.insert(argv.end(), options.begin(), options.end());
+    argv.emplace_back("--");
+    argv.insert(argv.end(), command.begin(), command.end());
+    return run(argv);
+  }
+  // Changes schedule.json as text.
+  void edit(const std::function<void(Schedule&)>& change) const {
+    Schedule schedule = load_schedule(path("schedule.json"));
+    change(schedule);
+    std::ofstream(path("schedule.json")) << to_json(schedule);
+  }
+
+  TemporaryDirectory directory_;
+};
+
+// Without what is measured.
+std::string tokens_of(const std::string& text) {
+  std::istringstream lines(text);
+  std::string all, line;
+  while (std::getline(lines, line)) {
+    if (line.starts_with("token:") || line.starts_with("checksum:")) all += line + "\n";
+  }
+  return all;
+}
+
+class ApplyOnRanks : public Apply, public testing::WithParamInterface<int> {};
+
+TEST_P(ApplyOnRanks, LeavesTheDecodersResultsBitForBit) {
+  ASSERT_NO_FATAL_FAILURE(plan(GetParam()));
+  const std::vector<std::string> command = decoder(GetParam(), "80");
+  const test::Run plain = run(command);
+  ASSERT_EQ(plain.exit_code, 0) << plain.err;
+  ASSERT_THAT(tokens_of(plain.out), HasSubstr("checksum:"));
+  const test::Run applied =
+      apply({"--no-guard", "--link", "100us", path("schedule.json")}, command);
+  EXPECT_EQ(applied.exit_code, 0) << applied.err;
+  EXPECT_EQ(tokens_of(applied.out), tokens_of(plain.out));
+  EXPECT_THAT(applied.err,
+              testing::AllOf(HasSubstr("applied"), HasSubstr("predicted"), HasSubstr("fetched")));
+
+  const ReplayResult result = read_result(TraceDb::open(path("apply.db")));
+  EXPECT_TRUE(result.applied);
+  EXPECT_EQ(result.ranks, GetParam());
+  EXPECT_GT(result.arms[1].issued_bytes, 0);
+  EXPECT_LE(result.arms[1].issued_bytes, static_cast<double>(result.planned_bytes));
+  const test::Run report = run({"preserve-report", path("trace.db"), path("schedule.json"),
+                                path("apply.db"), "-o", path("report.md")});
+  EXPECT_EQ(report.exit_code, 0) << report.err;
+  EXPECT_THAT(read_text_file(path("report.md")), HasSubstr("in the program itself"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, ApplyOnRanks, testing::Values(2, 3));
+
+TEST_F(Apply, WorksBehindMpirun) {
+  ASSERT_NO_FATAL_FAILURE(plan(2));
+  const test::Run applied =
+      run({"mpirun", "--oversubscribe", "-n", "2", kBin + "/preserve-apply", "--link", "100us",
+           path("schedule.json"), "--", kBin + "/tp_decoder", "--config", path("tiny.json"),
+           "--tokens", "80"});
+  EXPECT_EQ(applied.exit_code, 0) << applied.err;
+  EXPECT_EQ(applied.err.find("rank   state"), applied.err.rfind("rank   state"))
+      << "one launcher reports for all:\n"
+      << applied.err;
+  EXPECT_EQ(read_result(TraceDb::open(path("apply.db"))).ranks, 2);
+}
+
+TEST_F(Apply, RefusesWhatItCannotApply) {
+  ASSERT_NO_FATAL_FAILURE(plan(2));
+  const std::vector<std::string> command = decoder(2, "8");
+  const auto refusal = [&](const std::vector<std::string>& options) {
+    const test::Run refused = apply(options, command);
+    EXPECT_EQ(refused.exit_code, 2) << refused.err;
+    EXPECT_EQ(refused.out, "");
+    EXPECT_FALSE(std::filesystem::exists(path("apply.db")));
+    return refused.err;
+  };
+  const std::string schedule = path("schedule.json");
+  EXPECT_THAT(refusal({schedule}), HasSubstr("--link 100 us"));
+  EXPECT_THAT(refusal({"--link", "5us", schedule}), HasSubstr("--link asks for 5 us"));
+  EXPECT_THAT(refusal({"--link", "100us", path("none.json")}), HasSubstr("none.json"));
+  EXPECT_THAT(refusal({"--link", "100us", "-o", "-", schedule}), HasSubstr("standard output"));
+  EXPECT_THAT(refusal({"--link", "100us", "-o", schedule, schedule}), HasSubstr("schedule.json"));
+  edit([](Schedule& s) { s.plan.method = IssueMethod{"bulk_l2", "consumer", 4096, 8}; });
+  EXPECT_THAT(refusal({"--link", "100us", schedule}), HasSubstr("bulk_l2"));
+  edit([](Schedule& s) { s.plan.method = IssueMethod{"prefetcht0", "spare", 4096}; });
+  EXPECT_THAT(refusal({"--link", "100us", schedule}), HasSubstr("spare core"));
+  edit([](Schedule& s) {
+    s.plan.method.reset();
+    s.signature.clear();
+  });
+  EXPECT_THAT(refusal({"--link", "100us", schedule}), HasSubstr("older preserve-tune"));
+}
+
+TEST_F(Apply, SaysWhyNothingHappened) {
+  ASSERT_NO_FATAL_FAILURE(plan(2));
+  const std::string schedule = path("schedule.json");
+  const test::Run three = apply({"--link", "100us", schedule}, decoder(3, "8"));
+  EXPECT_EQ(three.exit_code, 0) << three.err;
+  EXPECT_THAT(three.err, HasSubstr("another number of ranks"));
+  const test::Run no_mpi =
+      apply({"-f", "--link", "100us", schedule}, {"sh", "-c", "echo hello; exit 7"});
+  EXPECT_EQ(no_mpi.exit_code, 7);
+  EXPECT_EQ(no_mpi.out, "hello\n");
+  EXPECT_THAT(no_mpi.err, HasSubstr("none called MPI_Init"));
+  edit([](Schedule& s) {
+    s.link_latency_ns = 0;
+    s.candidates.clear();
+    s.plan = Plan();
+    s.plan.reasons = {"nothing to gain"};
+  });
+  const test::Run nothing = apply({schedule}, {"printenv", "PRESERVE_APPLY_PLAN"});
+  EXPECT_EQ(nothing.exit_code, 1);
+  EXPECT_THAT(nothing.err, testing::AllOf(HasSubstr("do-nothing"), HasSubstr("nothing to gain")));
+  EXPECT_EQ(apply({schedule}, {"no-such-command"}).exit_code, 127);
+}
+
+// The solver has no names for its memory: whatever the plan of the decoder finds there, its results
+// stay.
+TEST_F(Apply, LeavesAForeignSolverAlone) {
+  ASSERT_NO_FATAL_FAILURE(plan(2));
+  const auto cg = [&](const std::string& result) {
+    return std::vector<std::string>{"mpirun", "--oversubscribe", "-n", "2", kBin + "/cg", "12",
+                                    "40",     path(result)};
+  };
+  ASSERT_EQ(run(cg("plain.bin")).exit_code, 0);
+  const test::Run applied = apply({"--link", "100us", path("schedule.json")}, cg("applied.bin"));
+  EXPECT_EQ(applied.exit_code, 0) << applied.err;
+  EXPECT_THAT(applied.err, HasSubstr("without recognising the step"));
+  EXPECT_EQ(read_text_file(path("applied.bin")), read_text_file(path("plain.bin")));
+}
+
+}  // namespace
+}  // namespace preserve
