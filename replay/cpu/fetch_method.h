@@ -5,27 +5,96 @@
 //   prefetcht0/1/2    hints back to back; some processors drop them when the miss queue is full
 //   prefetcht0_paced, prefetcht2_paced   hints, with one real load per 16 lines that the next hints
 //                     depend on, so that the miss queue never overflows
+// Header-only but for find_fetch_method(), and free of exceptions, allocations and locks, so that a
+// library inside a foreign process can include it.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <string_view>
-#include <vector>
 
 namespace preserve {
 
 inline constexpr int64_t kCacheLineBytes = 64;
 
 // Fetches [begin, begin + bytes). Changes nothing, except that the bytes may be cached afterwards.
-using FetchFunction = void (*)(const std::byte* begin, int64_t bytes);
+using FetchFunction = void (*)(const std::byte* begin, int64_t bytes) noexcept;
 
 struct FetchMethod {
   std::string_view name;
   FetchFunction fetch;
 };
 
-const std::vector<FetchMethod>& fetch_methods();
+namespace fetch_detail {
+
+// 16 lines: the smallest L1 miss queue of current server cores holds at least ten (Intel SDM: 10-16
+// line fill buffers; AMD Zen: 22-24), the L2's more.
+inline constexpr int64_t kPaceBytes = 16 * kCacheLineBytes;
+
+// A load that the compiler must keep and whose value it cannot know.
+inline uint64_t load_word(const std::byte* address) {
+  return *reinterpret_cast<const volatile uint64_t*>(address);
+}
+
+// Whole lines, so that a load never reaches past the last byte wanted.
+inline const std::byte* line_begin(const std::byte* address) {
+  const auto value = reinterpret_cast<uintptr_t>(address);
+  return address - value % static_cast<uintptr_t>(kCacheLineBytes);
+}
+
+inline void fetch_by_load(const std::byte* begin, int64_t bytes) noexcept {
+  uint64_t sum = 0;
+  const std::byte* end = begin + bytes;
+  for (const std::byte* line = line_begin(begin); line < end; line += kCacheLineBytes) {
+    sum ^= load_word(line);
+  }
+  asm volatile("" : : "r"(sum));
+}
+
+template <int kLocality>  // 3, 2, 1: prefetcht0, t1, t2 on x86, L1, L2, L3 on Arm
+void fetch_by_hint(const std::byte* begin, int64_t bytes) noexcept {
+  const std::byte* end = begin + bytes;
+  for (const std::byte* line = line_begin(begin); line < end; line += kCacheLineBytes) {
+    __builtin_prefetch(line, 0, kLocality);
+  }
+}
+
+template <int kLocality>
+void fetch_by_paced_hint(const std::byte* begin, int64_t bytes) noexcept {
+  uint64_t zero = 0;
+  asm volatile("" : "+r"(zero));  // zero, but neither compiler nor processor may assume so
+  const std::byte* end = begin + bytes;
+  for (const std::byte* block = line_begin(begin); block < end; block += kPaceBytes) {
+    const std::byte* stop = end - block < kPaceBytes ? end : block + kPaceBytes;
+    const std::byte* last = block;
+    for (const std::byte* line = block; line < stop; line += kCacheLineBytes) {
+      __builtin_prefetch(line, 0, kLocality);
+      last = line;
+    }
+    // The next addresses wait for this load, which waits for its line.
+    block += load_word(last) & zero;
+  }
+}
+
+}  // namespace fetch_detail
+
+inline constexpr std::array kFetchMethods{
+    FetchMethod{"load", fetch_detail::fetch_by_load},
+    FetchMethod{"prefetcht0", fetch_detail::fetch_by_hint<3>},
+    FetchMethod{"prefetcht1", fetch_detail::fetch_by_hint<2>},
+    FetchMethod{"prefetcht2", fetch_detail::fetch_by_hint<1>},
+    FetchMethod{"prefetcht0_paced", fetch_detail::fetch_by_paced_hint<3>},
+    FetchMethod{"prefetcht2_paced", fetch_detail::fetch_by_paced_hint<1>},
+};
+
+// nullptr for a name that is not among them.
+constexpr FetchFunction known_fetch_method(std::string_view name) noexcept {
+  for (const FetchMethod& method : kFetchMethods) {
+    if (method.name == name) return method.fetch;
+  }
+  return nullptr;
+}
 // input_error, listing the known ones, for a name that is not among them.
 FetchFunction find_fetch_method(std::string_view name);
 
