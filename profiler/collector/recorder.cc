@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 #include "hooks/unnoticed.h"
 #include "profiler/collector/bounded_lock.h"
@@ -21,6 +22,9 @@
 namespace preserve::collector {
 
 __thread ThreadLog* tls_log __attribute__((tls_model("initial-exec"))) = nullptr;
+
+uint32_t sample_first = 0;
+std::atomic<uint32_t> sample_period{1};
 
 namespace {
 
@@ -44,6 +48,7 @@ struct State {
   pthread_key_t exit_key{};
   SpoolFile file;
   int64_t flush_ns = 0, spool_limit = 0;
+  bool keep_last = false;
   size_t ring_bytes = 0, ring_total = 0;
   size_t address_space = SIZE_MAX;  // that the program may use, as the first call found it
 
@@ -60,6 +65,11 @@ struct State {
   std::atomic<uint64_t> homeless_received[kSourceCount] = {};  // no ring: definitions included
   std::atomic<uint64_t> homeless_dropped[kSourceCount] = {};
   uint64_t homeless_reported = 0;
+  // Writer thread. Of threads that ended while the older and the newer half of the file were
+  // written: counters that go with their half. Definitions that the older half holds.
+  uint64_t ended_received[2][kSourceCount] = {}, ended_dropped[2][kSourceCount] = {};
+  size_t older_definitions = 0;
+  uint64_t ended_sampled = 0, sampled_reported = 0;
   struct Undescribed {
     std::atomic<const char*> name{nullptr};
     std::atomic<uint64_t> calls{0};
@@ -96,6 +106,18 @@ void report(uint64_t thread, const Counters& received, const Counters& dropped,
   g.file.add_control(spool::RecordType::statistics, &body, sizeof(body));
 }
 
+// The NVTX records of all threads that --sample left out.
+void report_sampled() {
+  uint64_t sampled = g.ended_sampled;
+  for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
+    if (log->has_owner()) sampled += log->sampled.load(std::memory_order_relaxed);
+  }
+  if (sampled == g.sampled_reported) return;
+  g.sampled_reported = sampled;
+  const spool::DefinitionBody body{sampled, 0, 0, 0};
+  g.file.add_control(spool::RecordType::sampled, &body, sizeof(body));
+}
+
 void report(ThreadLog& log) {
   report(uint64_t{log.ordinal} << 32 | log.tid, log.received, log.dropped, log.reported);
 }
@@ -105,6 +127,7 @@ void report_statistics() {
     if (log->has_owner()) report(*log);
   }
   report(0, g.homeless_received, g.homeless_dropped, g.homeless_reported);
+  report_sampled();
   for (State::Undescribed& function : g.undescribed) {
     const uint64_t calls = function.calls.load(std::memory_order_relaxed);
     if (calls == function.reported) continue;
@@ -115,15 +138,44 @@ void report_statistics() {
   }
 }
 
+// The oldest records make room. What was said of the whole process is said again, and counters of
+// threads whose last word goes become the process's own.
+bool begin_next_half() {
+  bool lost = false;
+  if (!g.file.next_half(definitions.first(g.older_definitions), &lost)) return false;
+  g.older_definitions = definitions.written();
+  for (int source = 0; source < kSourceCount; ++source) {
+    if (lost) {
+      g.homeless_received[source].fetch_add(g.ended_received[0][source]);
+      g.homeless_dropped[source].fetch_add(g.ended_dropped[0][source]);
+    }
+    g.ended_received[0][source] = std::exchange(g.ended_received[1][source], 0);
+    g.ended_dropped[0][source] = std::exchange(g.ended_dropped[1][source], 0);
+  }
+  for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
+    if (log->has_owner()) log->reported = 0;
+  }
+  g.homeless_reported = g.sampled_reported = 0;
+  for (State::Undescribed& function : g.undescribed) function.reported = 0;
+  return true;
+}
+
+template <typename Write>
+bool write_into_a_half(const Write& write) {
+  return write() || (g.file.half_is_full() && begin_next_half() && write());
+}
+
 // False when the file takes no more now: what was not written stays where it is.
 bool write_records() {
-  if (!definitions.write(g.file)) return false;
+  if (!write_into_a_half([] { return definitions.write(g.file); })) return false;
   for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
     if (!log->has_owner()) continue;
     const Ring::Readable part = log->ring.readable();
     if (part.first_bytes + part.second_bytes == 0) continue;
-    if (!g.file.write_chunk({log->tid, log->ordinal}, part.first, part.first_bytes, part.second,
-                            part.second_bytes)) {
+    if (!write_into_a_half([&] {
+          return g.file.write_chunk({log->tid, log->ordinal}, part.first, part.first_bytes,
+                                    part.second, part.second_bytes);
+        })) {
       return false;
     }
     log->ring.consume(part.upto);
@@ -146,6 +198,11 @@ void write_everything(bool stopping) {
     if (log->state.load(std::memory_order_acquire) != ThreadLog::kFinished) continue;
     if (log->ring.readable().first_bytes > 0) continue;
     report(*log);  // it may have ended since
+    for (int source = 0; source < kSourceCount; ++source) {
+      g.ended_received[1][source] += log->received[source].load(std::memory_order_relaxed);
+      g.ended_dropped[1][source] += log->dropped[source].load(std::memory_order_relaxed);
+    }
+    g.ended_sampled += log->sampled.load(std::memory_order_relaxed);
     log->state.store(ThreadLog::kFree, std::memory_order_release);
   }
   g.file.write_control();
@@ -164,9 +221,14 @@ void finish() {
 void* writer_main(void*) {
   (void)g.file.write_header();
   int64_t flush_ns = safe_monotonic_ns() + g.flush_ns;
+  int64_t period_ns = flush_ns;
   while (true) {
     const int64_t due_ns = std::min(safe_monotonic_ns() + kLookNs, flush_ns);
     const timespec due{due_ns / 1'000'000'000, due_ns % 1'000'000'000};
+    if (safe_monotonic_ns() >= period_ns) {
+      sample_period.fetch_add(1, std::memory_order_relaxed);
+      period_ns = safe_monotonic_ns() + g.flush_ns;
+    }
     const bool woken = sem_clockwait(&g.wake, CLOCK_MONOTONIC, &due) == 0;
     if (!woken && program_has_ended()) {
       g.writer_left.store(true, std::memory_order_release);
@@ -246,6 +308,11 @@ void start_over() {
     g.homeless_dropped[source].store(0);
   }
   g.homeless_reported = 0;
+  for (auto* ended : {g.ended_received, g.ended_dropped}) {
+    for (int half = 0; half < 2; ++half) std::fill_n(ended[half], +kSourceCount, 0);
+  }
+  g.older_definitions = 0;
+  g.ended_sampled = g.sampled_reported = 0;
   for (State::Undescribed& function : g.undescribed) {
     function.calls.store(0);
     function.reported = 0;
@@ -284,6 +351,9 @@ bool start() {
         "PRESERVE_RING_TOTAL", 4096, int64_t{1} << 40, static_cast<int64_t>(kDefaultRingTotal)));
     g.ring_total = std::min(total, g.address_space / kShareOfRings);
     g.spool_limit = environment_number("PRESERVE_MAX_SPOOL", 1, INT64_MAX, INT64_MAX);
+    g.keep_last = environment_number("PRESERVE_KEEP_LAST", 0, 1, 0) == 1;
+    const auto most = static_cast<size_t>(g.spool_limit) / 4;  // a ring fits into half a file
+    while (g.keep_last && g.ring_bytes > std::max(most, size_t{4096})) g.ring_bytes /= 2;
     if (void* page = map_own_memory(4096)) {
       g.same_process.store(new (page) std::atomic<uint32_t>(1), std::memory_order_release);
     }
@@ -297,7 +367,7 @@ bool start() {
   g.pid = ::getpid();
   begin_process();
   return g.file.create(::getenv("PRESERVE_SPOOL_DIR"),
-                       static_cast<uint32_t>(g.flush_ns / 1'000'000), g.spool_limit) &&
+                       static_cast<uint32_t>(g.flush_ns / 1'000'000), g.spool_limit, g.keep_last) &&
          start_thread("preserve-spool", writer_main);
 }
 
@@ -367,6 +437,8 @@ ThreadLog* attach_thread() {
     log->received[source].store(0, std::memory_order_relaxed);
     log->dropped[source].store(0, std::memory_order_relaxed);
   }
+  log->sampled.store(0, std::memory_order_relaxed);
+  log->sampled_out = 0;
   log->reported = 0;
   log->state.store(ThreadLog::kInUse, std::memory_order_release);
   pthread_setspecific(g.exit_key, log);
@@ -414,6 +486,7 @@ bool recording_wanted() {
   const char* folder = ::getenv("PRESERVE_SPOOL_DIR");
   const bool yes = folder != nullptr && *folder == '/' && !is_static_program();
   if (yes) {
+    sample_first = static_cast<uint32_t>(environment_number("PRESERVE_SAMPLE", 0, INT32_MAX, 0));
     choose_clock();  // everybody who reads ticks has asked this first
     rlimit limit{};
     if (::getrlimit(RLIMIT_AS, &limit) == 0) g.address_space = limit.rlim_cur;
