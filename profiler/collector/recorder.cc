@@ -11,13 +11,10 @@
 
 #include <algorithm>
 #include <new>
-#include <utility>
 
 #include "hooks/unnoticed.h"
-#include "profiler/collector/bounded_lock.h"
-#include "profiler/collector/definitions.h"
 #include "profiler/collector/foreign_process.h"
-#include "profiler/collector/spool_file.h"
+#include "profiler/collector/state.h"
 
 namespace preserve::collector {
 
@@ -26,230 +23,18 @@ __thread ThreadLog* tls_log __attribute__((tls_model("initial-exec"))) = nullptr
 uint32_t sample_first = 0;
 std::atomic<uint32_t> sample_period{1};
 
+constinit State g;
+
 namespace {
 
 constexpr size_t kDefaultRingBytes = 1 << 20;
 constexpr size_t kDefaultRingTotal = size_t{256} << 20;
 constexpr int64_t kDefaultFlushMs = 100;
-constexpr size_t kUndescribed = 128;  // names of MPI functions
-constexpr size_t kSmallRings = 32;    // in one, once half of the memory for rings is in use
+constexpr size_t kSmallRings = 32;  // in one, once half of the memory for rings is in use
 // Of a limited address space, which the program needs itself:
-constexpr size_t kShareOfOne = 64;        // at most this part for one piece of memory
-constexpr size_t kShareOfRings = 16;      // and for all rings
-constexpr int64_t kLookNs = 100'000'000;  // between looks whether the program has ended
+constexpr size_t kShareOfOne = 64;    // at most this part for one piece of memory
+constexpr size_t kShareOfRings = 16;  // and for all rings
 constexpr int64_t kWaitForWriterNs = 2'000'000'000;
-
-enum RunState : int { kIdle, kRunning, kStopping, kStopped, kFailed };
-
-// All of the collector's state. Constant-initialised: usable before any constructor has run.
-struct State {
-  std::atomic<int> run{kIdle};
-  BoundedLock start_lock;
-  pthread_key_t exit_key{};
-  SpoolFile file;
-  int64_t flush_ns = 0, spool_limit = 0;
-  bool keep_last = false;
-  size_t ring_bytes = 0, ring_total = 0;
-  size_t address_space = SIZE_MAX;  // that the program may use, as the first call found it
-
-  std::atomic<ThreadLog*> logs{nullptr};
-  std::atomic<size_t> ring_reserved{0};  // bytes of rings that exist
-  // 1 in a page that a fork leaves zeroed in the child: how a fork without handlers (the bare
-  // system call, _Fork, clone) is noticed.
-  std::atomic<std::atomic<uint32_t>*> same_process{nullptr};
-  pid_t pid = 0;
-  std::atomic<bool> writer_left{false};
-  std::atomic<uint32_t> ordinal{0};  // of threads
-
-  std::atomic<BackgroundSource> background{nullptr};
-  std::atomic<uint64_t> homeless_received[kSourceCount] = {};  // no ring: definitions included
-  std::atomic<uint64_t> homeless_dropped[kSourceCount] = {};
-  uint64_t homeless_reported = 0;
-  // Writer thread. Of threads that ended while the older and the newer half of the file were
-  // written: counters that go with their half. Definitions that the older half holds.
-  uint64_t ended_received[2][kSourceCount] = {}, ended_dropped[2][kSourceCount] = {};
-  size_t older_definitions = 0;
-  uint64_t ended_sampled = 0, sampled_reported = 0;
-  struct Undescribed {
-    std::atomic<const char*> name{nullptr};
-    std::atomic<uint64_t> calls{0};
-    uint64_t reported = 0;  // writer thread
-  } undescribed[kUndescribed];
-
-  sem_t wake{};
-  std::atomic<bool> wake_pending{false};
-  std::atomic<uint64_t> flushes_asked{0}, flushes_done{0};
-};
-constinit State g;
-
-// ---------------------------------------------------------------- writer thread
-
-using Counters = std::atomic<uint64_t>[kSourceCount];
-
-// Writes the counters when they have changed since `reported`. A record that is refused is received
-// a moment before it is dropped, so both count as a change.
-void report(uint64_t thread, const Counters& received, const Counters& dropped,
-            uint64_t& reported) {
-  const spool::StatisticsBody body{
-      thread,
-      received[kNvtx].load(std::memory_order_relaxed),
-      dropped[kNvtx].load(std::memory_order_relaxed),
-      received[kMpi].load(std::memory_order_relaxed),
-      dropped[kMpi].load(std::memory_order_relaxed),
-      received[kCuda].load(std::memory_order_relaxed),
-      dropped[kCuda].load(std::memory_order_relaxed),
-  };
-  const uint64_t sum = body.nvtx_received + body.nvtx_dropped + body.mpi_received +
-                       body.mpi_dropped + body.cuda_received + body.cuda_dropped;
-  if (sum == reported) return;
-  reported = sum;
-  g.file.add_control(spool::RecordType::statistics, &body, sizeof(body));
-}
-
-// The NVTX records of all threads that --sample left out.
-void report_sampled() {
-  uint64_t sampled = g.ended_sampled;
-  for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
-    if (log->has_owner()) sampled += log->sampled.load(std::memory_order_relaxed);
-  }
-  if (sampled == g.sampled_reported) return;
-  g.sampled_reported = sampled;
-  const spool::DefinitionBody body{sampled, 0, 0, 0};
-  g.file.add_control(spool::RecordType::sampled, &body, sizeof(body));
-}
-
-void report(ThreadLog& log) {
-  report(uint64_t{log.ordinal} << 32 | log.tid, log.received, log.dropped, log.reported);
-}
-
-void report_statistics() {
-  for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
-    if (log->has_owner()) report(*log);
-  }
-  report(0, g.homeless_received, g.homeless_dropped, g.homeless_reported);
-  report_sampled();
-  for (State::Undescribed& function : g.undescribed) {
-    const uint64_t calls = function.calls.load(std::memory_order_relaxed);
-    if (calls == function.reported) continue;
-    const spool::DefinitionBody body{calls, 0, 0, 0};
-    g.file.add_control(spool::RecordType::undescribed, &body, sizeof(body), 0, 0,
-                       function.name.load(std::memory_order_relaxed));
-    function.reported = calls;
-  }
-}
-
-// The oldest records make room. What was said of the whole process is said again, and counters of
-// threads whose last word goes become the process's own.
-bool begin_next_half() {
-  bool lost = false;
-  if (!g.file.next_half(definitions.first(g.older_definitions), &lost)) return false;
-  g.older_definitions = definitions.written();
-  for (int source = 0; source < kSourceCount; ++source) {
-    if (lost) {
-      g.homeless_received[source].fetch_add(g.ended_received[0][source]);
-      g.homeless_dropped[source].fetch_add(g.ended_dropped[0][source]);
-    }
-    g.ended_received[0][source] = std::exchange(g.ended_received[1][source], 0);
-    g.ended_dropped[0][source] = std::exchange(g.ended_dropped[1][source], 0);
-  }
-  for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
-    if (log->has_owner()) log->reported = 0;
-  }
-  g.homeless_reported = g.sampled_reported = 0;
-  for (State::Undescribed& function : g.undescribed) function.reported = 0;
-  return true;
-}
-
-template <typename Write>
-bool write_into_a_half(const Write& write) {
-  return write() || (g.file.half_is_full() && begin_next_half() && write());
-}
-
-// False when the file takes no more now: what was not written stays where it is.
-bool write_records() {
-  if (!write_into_a_half([] { return definitions.write(g.file); })) return false;
-  for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
-    if (!log->has_owner()) continue;
-    const Ring::Readable part = log->ring.readable();
-    if (part.first_bytes + part.second_bytes == 0) continue;
-    if (!write_into_a_half([&] {
-          return g.file.write_chunk({log->tid, log->ordinal}, part.first, part.first_bytes,
-                                    part.second, part.second_bytes);
-        })) {
-      return false;
-    }
-    log->ring.consume(part.upto);
-  }
-  return true;
-}
-
-// An anchor and the definitions first: what a record refers to was defined before it was made.
-// Statistics last: they speak of what is in the file. While the file takes no more (disk full)
-// rings fill up and refuse, and only the end writes statistics: what is lost is counted.
-void write_everything(bool stopping) {
-  if (!g.file.write_header()) return;
-  if (!g.file.stuck()) g.file.add_anchor();
-  const bool written = g.file.write_control() && write_records();
-  if (!written && !stopping) return;
-  if (const BackgroundSource source = g.background.load(std::memory_order_acquire)) source(g.file);
-  report_statistics();
-  for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
-    // Its thread is gone and everything of it is written: the next new thread may have the ring.
-    if (log->state.load(std::memory_order_acquire) != ThreadLog::kFinished) continue;
-    if (log->ring.readable().first_bytes > 0) continue;
-    report(*log);  // it may have ended since
-    for (int source = 0; source < kSourceCount; ++source) {
-      g.ended_received[1][source] += log->received[source].load(std::memory_order_relaxed);
-      g.ended_dropped[1][source] += log->dropped[source].load(std::memory_order_relaxed);
-    }
-    g.ended_sampled += log->sampled.load(std::memory_order_relaxed);
-    log->state.store(ThreadLog::kFree, std::memory_order_release);
-  }
-  g.file.write_control();
-}
-
-void finish() {
-  write_everything(true);
-  if (g.file.write_header()) {
-    g.file.add_trailer();
-    g.file.write_control();
-  }
-  g.file.close();
-  g.run.store(kStopped, std::memory_order_release);
-}
-
-void* writer_main(void*) {
-  (void)g.file.write_header();
-  int64_t flush_ns = safe_monotonic_ns() + g.flush_ns;
-  int64_t period_ns = flush_ns;
-  while (true) {
-    const int64_t due_ns = std::min(safe_monotonic_ns() + kLookNs, flush_ns);
-    const timespec due{due_ns / 1'000'000'000, due_ns % 1'000'000'000};
-    if (safe_monotonic_ns() >= period_ns) {
-      sample_period.fetch_add(1, std::memory_order_relaxed);
-      period_ns = safe_monotonic_ns() + g.flush_ns;
-    }
-    const bool woken = sem_clockwait(&g.wake, CLOCK_MONOTONIC, &due) == 0;
-    if (!woken && program_has_ended()) {
-      g.writer_left.store(true, std::memory_order_release);
-      return before_end();
-    }
-    if (!woken && safe_monotonic_ns() < flush_ns) continue;
-    flush_ns = safe_monotonic_ns() + g.flush_ns;
-    g.wake_pending.store(false, std::memory_order_release);
-    const bool stopping = g.run.load(std::memory_order_acquire) == kStopping;
-    const uint64_t asked = g.flushes_asked.load(std::memory_order_acquire);
-    if (stopping) {
-      finish();
-    } else {
-      write_everything(false);
-      // Full rings ask to be written at every record; while that is in vain nobody needs to ask.
-      if (g.file.stuck()) g.wake_pending.store(true, std::memory_order_release);
-    }
-    g.flushes_done.store(asked, std::memory_order_release);
-    if (stopping) return nullptr;
-  }
-}
 
 // ---------------------------------------------------------------- life cycle
 
