@@ -19,6 +19,7 @@
 namespace preserve::collector {
 
 __thread ThreadLog* tls_log __attribute__((tls_model("initial-exec"))) = nullptr;
+__thread bool muted __attribute__((tls_model("initial-exec"))) = false;
 
 uint32_t sample_first = 0;
 std::atomic<uint32_t> sample_period{1};
@@ -38,16 +39,32 @@ constexpr int64_t kWaitForWriterNs = 2'000'000'000;
 
 // ---------------------------------------------------------------- life cycle
 
+// That the program may use.
+size_t address_space() {
+  rlimit limit{};
+  return ::getrlimit(RLIMIT_AS, &limit) == 0 ? limit.rlim_cur : SIZE_MAX;
+}
+
+// Its fork ran no handlers.
+bool in_unseen_child() {
+  const std::atomic<uint32_t>* same = g.same_process.load(std::memory_order_acquire);
+  return same != nullptr && same->load(std::memory_order_relaxed) == 0;
+}
+
 void shut_down() {
-  const Unnoticed unnoticed;
   int running = kRunning;
-  if (g.pid != ::getpid()) return;  // a child whose fork ran no handlers: the writer is not in it
+  if (g.run.load() != running) return;
+  const Unnoticed unnoticed;
+  const bool calls = !g.calls_forbidden.load(std::memory_order_acquire);
+  if (calls && g.pid != ::getpid()) return;  // a child whose fork ran no handlers has no writer
+  if (!calls && (in_unseen_child() || g.writer_left.load())) return;
   if (!g.run.compare_exchange_strong(running, kStopping)) return;
   if (g.writer_left.load(std::memory_order_acquire)) return without_signals(finish);
   const int64_t give_up_ns = safe_monotonic_ns() + kWaitForWriterNs;
-  sem_post(&g.wake);
-  while (g.run.load(std::memory_order_acquire) == kStopping && safe_monotonic_ns() < give_up_ns) {
-    ::usleep(100);
+  if (calls) sem_post(&g.wake);
+  while (g.run.load(std::memory_order_acquire) == kStopping && !muted &&
+         safe_monotonic_ns() < give_up_ns) {
+    if (calls) ::usleep(100);
   }
 }
 
@@ -106,6 +123,7 @@ void start_over() {
   g.flushes_asked.store(0);
   g.flushes_done.store(0);
   g.writer_left.store(false);
+  g.pause_asked.store(false);
   if (auto* same = g.same_process.load(std::memory_order_acquire)) {
     same->store(1, std::memory_order_relaxed);
   }
@@ -134,7 +152,7 @@ bool start() {
     g.ring_bytes = ring;
     const auto total = static_cast<size_t>(environment_number(
         "PRESERVE_RING_TOTAL", 4096, int64_t{1} << 40, static_cast<int64_t>(kDefaultRingTotal)));
-    g.ring_total = std::min(total, g.address_space / kShareOfRings);
+    g.ring_total = std::min(total, address_space() / kShareOfRings);
     g.spool_limit = environment_number("PRESERVE_MAX_SPOOL", 1, INT64_MAX, INT64_MAX);
     g.keep_last = environment_number("PRESERVE_KEEP_LAST", 0, 1, 0) == 1;
     const auto most = static_cast<size_t>(g.spool_limit) / 4;  // a ring fits into half a file
@@ -160,7 +178,7 @@ bool running() {
   start_over_if_forked();
   const int run = g.run.load(std::memory_order_acquire);
   if (run == kRunning) return true;
-  if (run != kIdle || !recording_wanted()) return false;
+  if (run != kIdle || !recording_wanted() || g.start_forbidden.load()) return false;
   if (!g.start_lock.take()) return false;
   if (g.run.load() == kIdle) g.run.store(start() ? kRunning : kFailed, std::memory_order_release);
   g.start_lock.release();
@@ -210,7 +228,7 @@ ThreadLog* take_log() {
 }
 
 ThreadLog* attach_thread() {
-  if (!running()) return nullptr;
+  if (muted || !running() || g.calls_forbidden.load(std::memory_order_acquire)) return nullptr;
   ThreadLog* log = take_log();
   if (log == nullptr) return nullptr;
   log->ring.restart();
@@ -231,6 +249,10 @@ ThreadLog* attach_thread() {
   return log;
 }
 
+// Here, since a program that gives up system calls may use NVTX for the first time after that.
+__attribute__((constructor)) void at_load() {
+  (void)recording_wanted();
+}
 __attribute__((destructor)) void at_exit() {
   shut_down();
 }
@@ -238,8 +260,7 @@ __attribute__((destructor)) void at_exit() {
 }  // namespace
 
 void start_over_if_forked() {
-  const std::atomic<uint32_t>* same = g.same_process.load(std::memory_order_acquire);
-  if (same == nullptr || same->load(std::memory_order_relaxed) != 0) return;
+  if (!in_unseen_child()) return;
   const Unnoticed unnoticed;
   g.start_lock.reset();
   definitions.lock().reset();
@@ -255,7 +276,7 @@ int64_t environment_number(const char* name, int64_t low, int64_t high, int64_t 
 }
 
 void* map_memory(size_t bytes) {
-  if (bytes > g.address_space / kShareOfOne) return nullptr;
+  if (g.calls_forbidden.load() || bytes > address_space() / kShareOfOne) return nullptr;
   void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return memory == MAP_FAILED ? nullptr : memory;
@@ -273,8 +294,6 @@ bool recording_wanted() {
   if (yes) {
     sample_first = static_cast<uint32_t>(environment_number("PRESERVE_SAMPLE", 0, INT32_MAX, 0));
     choose_clock();  // everybody who reads ticks has asked this first
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_AS, &limit) == 0) g.address_space = limit.rlim_cur;
   }
   wanted.store(yes ? kYes : kNo, std::memory_order_release);
   return yes;
@@ -283,11 +302,13 @@ bool recording_wanted() {
 ThreadLog* attach_this_thread(Source source) {
   const Unnoticed unnoticed;
   ThreadLog* log = attach_thread();
-  if (log == nullptr) {
-    g.homeless_received[source].fetch_add(1, std::memory_order_relaxed);
-    g.homeless_dropped[source].fetch_add(1, std::memory_order_relaxed);
-  }
+  if (log == nullptr) count_lost(source);
   return log;
+}
+
+void count_lost(Source source) {
+  g.homeless_received[source].fetch_add(1, std::memory_order_relaxed);
+  g.homeless_dropped[source].fetch_add(1, std::memory_order_relaxed);
 }
 
 void refused(ThreadLog& log, Source source) {
@@ -297,17 +318,17 @@ void refused(ThreadLog& log, Source source) {
   }
   // A child sees its parent's ring so. This record is lost, the next finds a ring of the child.
   start_over_if_forked();
-  g.homeless_received[source].fetch_add(1, std::memory_order_relaxed);
-  g.homeless_dropped[source].fetch_add(1, std::memory_order_relaxed);
+  count_lost(source);
 }
 
 void wake_writer() {
-  if (g.wake_pending.load(std::memory_order_relaxed)) return;
+  if (g.wake_pending.load(std::memory_order_relaxed) || g.calls_forbidden.load()) return;
   if (!g.wake_pending.exchange(true, std::memory_order_acq_rel)) sem_post(&g.wake);
 }
 
 void flush_now() {
-  if (g.run.load(std::memory_order_acquire) != kRunning || g.pid != ::getpid()) return;
+  if (g.run.load(std::memory_order_acquire) != kRunning || g.calls_forbidden.load()) return;
+  if (g.pid != ::getpid()) return;
   const Unnoticed unnoticed;
   if (g.writer_left.load(std::memory_order_acquire)) {
     return without_signals([] { write_everything(false); });

@@ -75,6 +75,10 @@ inline ThreadLog* this_thread(Source source) {
   return __builtin_expect(tls_log != nullptr, 1) ? tls_log : attach_this_thread(source);
 }
 
+// This thread may make no system call and read no clock any more: it counts what it loses.
+extern __thread bool muted __attribute__((tls_model("initial-exec")));
+void count_lost(Source source);  // one record that finds no ring
+
 // Whether PRESERVE_SPOOL_DIR asked for a recording. Constant for the life of the process.
 bool recording_wanted();
 // Before anything that keeps state: a child whose fork ran no handlers begins afresh.

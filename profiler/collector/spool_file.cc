@@ -60,7 +60,7 @@ bool SpoolFile::create(const char* folder, uint32_t flush_ms, int64_t limit, boo
   header_.header_bytes = static_cast<uint32_t>(sizeof(header_) + facts_.bytes);
   header_.pid = static_cast<uint32_t>(::getpid());
   header_.ppid = static_cast<uint32_t>(::getppid());
-  header_.clock = ticks_are_tsc ? spool::Clock::tsc : spool::Clock::monotonic;
+  header_.clock = in_tsc_units() ? spool::Clock::tsc : spool::Clock::monotonic;
   header_.flush_ms = flush_ms;
   header_.start_ticks = anchor.ticks;
   header_.start_ns = anchor.ns;

@@ -31,7 +31,6 @@ struct State {
   int64_t flush_ns = 0, spool_limit = 0;
   bool keep_last = false;
   size_t ring_bytes = 0, ring_total = 0;
-  size_t address_space = SIZE_MAX;  // that the program may use, as the first call found it
 
   std::atomic<ThreadLog*> logs{nullptr};
   std::atomic<size_t> ring_reserved{0};  // bytes of rings that exist
@@ -40,6 +39,9 @@ struct State {
   std::atomic<std::atomic<uint32_t>*> same_process{nullptr};
   pid_t pid = 0;
   std::atomic<bool> writer_left{false};
+  std::atomic<bool> pause_asked{false};  // the writer thread leaves, for a while
+  // The program has forbidden itself what a recording needs on its threads, or to begin one.
+  std::atomic<bool> calls_forbidden{false}, start_forbidden{false};
   std::atomic<uint32_t> ordinal{0};  // of threads
 
   std::atomic<BackgroundSource> background{nullptr};

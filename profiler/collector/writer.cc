@@ -13,7 +13,8 @@
 namespace preserve::collector {
 namespace {
 
-constexpr int64_t kLookNs = 100'000'000;  // between looks whether the program has ended
+constexpr int64_t kLookNs = 100'000'000;   // between looks whether the program has ended
+constexpr int64_t kUnaskedNs = 1'000'000;  // where threads of the program may ask for nothing
 
 using Counters = std::atomic<uint64_t>[kSourceCount];
 
@@ -156,7 +157,9 @@ void* writer_main(void*) {
   int64_t flush_ns = safe_monotonic_ns() + g.flush_ns;
   int64_t period_ns = flush_ns;
   while (true) {
-    const int64_t due_ns = std::min(safe_monotonic_ns() + kLookNs, flush_ns);
+    const bool unasked = g.calls_forbidden.load(std::memory_order_acquire);
+    const int64_t due_ns =
+        std::min(safe_monotonic_ns() + (unasked ? kUnaskedNs : kLookNs), flush_ns);
     const timespec due{due_ns / 1'000'000'000, due_ns % 1'000'000'000};
     if (safe_monotonic_ns() >= period_ns) {
       sample_period.fetch_add(1, std::memory_order_relaxed);
@@ -167,9 +170,15 @@ void* writer_main(void*) {
       g.writer_left.store(true, std::memory_order_release);
       return before_end();
     }
-    if (!woken && safe_monotonic_ns() < flush_ns) continue;
+    if (!woken && !unasked && safe_monotonic_ns() < flush_ns) continue;
     flush_ns = safe_monotonic_ns() + g.flush_ns;
     g.wake_pending.store(false, std::memory_order_release);
+    if (g.pause_asked.load(std::memory_order_acquire)) {
+      write_everything(false);
+      leave_thread();
+      g.writer_left.store(true, std::memory_order_release);
+      return nullptr;
+    }
     const bool stopping = g.run.load(std::memory_order_acquire) == kStopping;
     const uint64_t asked = g.flushes_asked.load(std::memory_order_acquire);
     if (stopping) {
