@@ -177,6 +177,14 @@ void define_recording(CLI::App& app, LaunchOptions& launch) {
          "Disk for the raw recording of one process; what does not fit is dropped and counted")
       ->type_name("SIZE")
       ->default_str("10 % of the free disk, at most 8GiB");
+  add_choice(app, "--keep", launch.keep_last, {{"first", false}, {"last", true}},
+             "Of a recording that reaches --max-spool: the oldest or the newest records")
+      ->type_name("first|last")
+      ->default_str("first");
+  app.add_flag("--sample{1000}", launch.sample,
+               "Of ranges that come in a hot loop record a part: of each name, thread and flush "
+               "period the first 1000 (--sample=N: N), then one of 100; the rest is counted")
+      ->check(CLI::Range(1, INT32_MAX));
   app.add_flag_callback(
       "--no-mpi", [&launch] { launch.mpi = false; }, "Do not record MPI calls");
   add_choice(app, "--cuda", launch.cuda, {{"auto", true}, {"off", false}},

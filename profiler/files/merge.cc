@@ -78,10 +78,7 @@ class Merger {
 
   void add(const std::string& file) {
     check(file);
-    // SQLite lets go of an attached file only between transactions.
-    db_.execute("COMMIT");
-    db_.execute("ATTACH DATABASE ? AS part", {read_only_uri(file)});
-    db_.execute("BEGIN");
+    db_.attach(file, "part");
     db_.execute("CREATE TEMP TABLE string_map (old INTEGER PRIMARY KEY, new INTEGER NOT NULL)");
     map_strings();
     for (const Copy& copy : kCopies) {
@@ -95,9 +92,7 @@ class Merger {
       offset = db_.query_integer("SELECT MAX(id) FROM main." + table).value_or(0);
     }
     db_.execute("DROP TABLE string_map");
-    db_.execute("COMMIT");
-    db_.execute("DETACH DATABASE part");
-    db_.execute("BEGIN");
+    db_.detach("part");
   }
 
   bool complete() const { return complete_; }
@@ -233,18 +228,6 @@ void write_merged(const std::vector<std::string>& inputs, const fs::path& output
 }
 
 }  // namespace
-
-std::string read_only_uri(const fs::path& file) {
-  std::string uri = "file:";
-  for (const char c : fs::absolute(file).string()) {
-    if (c == '?' || c == '#' || c == '%') {
-      uri += fmt::format("%{:02X}", static_cast<int>(c));
-    } else {
-      uri += c;
-    }
-  }
-  return uri + "?mode=ro&immutable=1";
-}
 
 int merge_traces(const std::vector<std::string>& inputs, const std::string& output_name, bool force,
                  Console& console) {

@@ -87,6 +87,8 @@ std::vector<std::pair<std::string, std::string>> collector_environment(const Lau
       {"PRESERVE_FLUSH_MS", std::to_string(flush_ms)},
       {"PRESERVE_RING_BYTES", std::to_string(options.ring_bytes)},
       {"PRESERVE_MAX_SPOOL", std::to_string(max_spool_bytes(options, spool))},
+      {"PRESERVE_KEEP_LAST", options.keep_last ? "1" : "0"},
+      {"PRESERVE_SAMPLE", std::to_string(options.sample)},
       {"PRESERVE_ARGUMENTS", options.store_arguments ? "1" : "0"},
       {"PRESERVE_MPI", options.mpi ? "1" : "0"}};
   if (options.cuda && PRESERVE_WITH_CUPTI) {
@@ -238,6 +240,11 @@ int profile_command(const LaunchOptions& options, Console& console) {
   if (options.cuda) refuse_other_cuda_tool();
   if (options.cuda && !PRESERVE_WITH_CUPTI && fs::exists("/proc/driver/nvidia")) {
     console.warn("GPU activity is not recorded: this was built without CUPTI (CUDA 13.0 or newer)");
+  }
+  if (options.keep_last && options.cuda && fs::exists("/proc/driver/nvidia")) {
+    throw usage_error(
+        "--keep last is for ranges and MPI calls: what GPU activity refers to would be lost with "
+        "the oldest records. Use --cuda off, or --capture-range to record a part of the run");
   }
   refuse_shared_output(options.output);
   if (options.cuda_counters != 0 && !launched_ranks().empty() && launched_ranks() != "1") {

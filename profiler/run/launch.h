@@ -18,6 +18,8 @@ struct LaunchOptions {
   int64_t flush_period_ns = 100'000'000;
   int64_t ring_bytes = 1 << 20;
   int64_t max_spool_bytes = 0;  // of one process; 0: by the free disk
+  bool keep_last = false;       // when that is reached: else what comes first is kept
+  int64_t sample = 0;           // ranges of one name, thread and flush period; 0: all are recorded
   bool mpi = true;
   bool cuda = true;                // when the program uses CUDA
   bool cuda_params = true;         // parameters of kernels
