@@ -10,6 +10,7 @@
 
 #include "common/error.h"
 #include "common/stats.h"
+#include "common/text.h"
 
 namespace preserve {
 namespace {
@@ -473,6 +474,15 @@ FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank) {
   if (steps.empty()) {
     throw input_error("{}: rank {} has decode steps but no operator ran in them", db.file(),
                       folded.rank);
+  }
+  if (folded.source == "detected") {
+    folded.warnings.push_back(fmt::format(
+        "the step of {} is guessed from the period of the recording: annotate it with an NVTX "
+        "range "
+        "decode_step, or say with preserve-profile --step-collectives how many collectives it has",
+        count_of(std::count_if(steps.front().ops.begin(), steps.front().ops.end(),
+                               [](const RawOp& op) { return op.kind == OpKind::collective; }),
+                 "collective")));
   }
   const std::vector<int32_t> ordinal_of = fold_steps(db, steps, folded);
   const OrdinalOfOp ordinal_of_op = ordinals_of_ops(steps, ordinal_of);
