@@ -414,6 +414,7 @@ std::vector<int32_t> fold_steps(const TraceDb& db, const std::vector<RawStep>& s
                                 FoldedStep& folded) {
   constexpr double kInterrupted = 1.5;  // times the median
   std::vector<double> walls;
+  walls.reserve(steps.size());
   for (const RawStep& step : steps) {
     walls.push_back(static_cast<double>(step.end_ns - step.start_ns));
   }

@@ -36,7 +36,7 @@ std::string environment(const char* name) {
 
 std::string launcher_variable(std::initializer_list<const char*> names) {
   for (const char* name : names) {
-    if (const std::string value = environment(name); !value.empty()) return value;
+    if (std::string value = environment(name); !value.empty()) return value;
   }
   return "";
 }
@@ -52,7 +52,7 @@ std::string own_world_size() {
 fs::path collector_library() {
   std::error_code error;
   const fs::path self = fs::read_symlink("/proc/self/exe", error);
-  const fs::path library = self.parent_path().parent_path() / "lib/preserve/libpreserve_collect.so";
+  fs::path library = self.parent_path().parent_path() / "lib/preserve/libpreserve_collect.so";
   if (error || !fs::exists(library)) {
     throw internal_error("{} is missing: install preserve completely", library.string());
   }
