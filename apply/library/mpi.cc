@@ -104,7 +104,7 @@ void listener::mpi_lost(const mpi::Call&, uint64_t mark) {
   if (Session* rank = session()) rank->lost(mark);
 }
 
-void listener::mpi_rank(int rank, int ranks) {
+void listener::mpi_rank(int rank, int ranks, std::string_view /*library*/) {
   char text[MPI_MAX_LIBRARY_VERSION_STRING] = {};
   int length = 0;
   const auto version = hooks::next<decltype(&PMPI_Get_library_version)>("PMPI_Get_library_version");
