@@ -139,7 +139,7 @@ void report_findings(const ConvertSummary& summary, const std::string& output,
     console.warn("the recording is incomplete: " + incomplete +
                  "; everything up to its last flush was recorded");
   }
-  const int64_t steps = summary.steps.annotated + summary.steps.detected;
+  const int64_t steps = summary.steps.all();
   console.info(
       fmt::format("{}: {} processes, {} ranges, {} operators, {} collectives, {} tensors, "
                   "{} steps",
@@ -148,7 +148,14 @@ void report_findings(const ConvertSummary& summary, const std::string& output,
   if (steps == 0 && !summary.counters) {
     console.warn(
         "no decode step was found, and only steps can be planned: annotate the step with an NVTX "
-        "range decode_step, name its range with --step-range, or record more steps");
+        "range decode_step, name its range with --step-range, say with --step-collectives how many "
+        "collectives it has, or record more steps");
+  }
+  if (summary.steps.detected > 0) {
+    console.warn(fmt::format(
+        "{} are guessed from the period of the collectives: annotate the step with an NVTX range "
+        "decode_step, or say with --step-collectives how many collectives it has",
+        count_of(summary.steps.detected, "step")));
   }
 }
 
@@ -164,7 +171,9 @@ bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& op
   const std::vector<fs::path> files = spool_files(folder);
   if (files.empty()) return false;
   ConvertOptions convert_options;
-  convert_options.steps.decode_globs = options.step_globs;
+  convert_options.steps = {.decode_globs = options.step_globs,
+                           .by_period = options.step_period,
+                           .collectives = options.step_collectives};
   convert_options.kernel_rules = options.kernel_rules;
   convert_options.interrupted = child.interrupted;
   convert_options.progress = [&console](double done, double total) {

@@ -32,6 +32,8 @@ struct LaunchOptions {
   std::string keep_spool;                 // folder; empty: temporary
   bool store_arguments = false;           // else of the command line the names of options alone
   std::vector<std::string> step_globs;
+  int64_t step_collectives = 0;  // of a step; 0: not known
+  bool step_period = false;      // guess the steps even where ranges name them
   std::vector<std::string> command;
 };
 
