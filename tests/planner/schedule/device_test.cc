@@ -33,6 +33,19 @@ DeviceModel sample() {
   device.methods = {{"load", "consumer", 1.5e10, 400, 5e10, 4096, 0, ""},
                     {"bulk_l2", "spare", 1.6e10, 300, 5e10, 8192, 16, "last"}};
   device.collectives = {{"allreduce", "mpi", 2, 1500, 1e9, 0.1, 8, 65536}};
+  device.operators = {{"gemm",
+                       "fp16",
+                       "engine",
+                       "1.0",
+                       "kernel",
+                       "a table",
+                       100,
+                       0.02,
+                       0.1,
+                       3600,
+                       2e10,
+                       {{"m", {1}}, {"n", {64, 4096}}, {"k", {64}}},
+                       {1.5, 0.5}}};
   device.measurements = {{"start.leaf", "ns", 812.5, 3.25, 9, "prefetch during a stand-in"},
                          {"leaves.slope", "ns", -0.5, 0, 1, ""}};
   device.notes = {"n=5"};
@@ -64,11 +77,11 @@ class DeviceFile : public testing::Test {
 };
 
 TEST_F(DeviceFile, NewerVersionsAreRefusedNamingBoth) {
-  for (const std::string version : {"1.2", "2.0"}) {
-    EXPECT_THAT(error_after("\"1.1\"", '"' + version + '"'),
-                testing::AllOf(HasSubstr("device version " + version), HasSubstr("up to 1.1")));
+  for (const std::string version : {"1.3", "2.0"}) {
+    EXPECT_THAT(error_after("\"1.2\"", '"' + version + '"'),
+                testing::AllOf(HasSubstr("device version " + version), HasSubstr("up to 1.2")));
   }
-  EXPECT_THAT(error_after("\"1.1\"", "\"one\""), HasSubstr("invalid version 'one'"));
+  EXPECT_THAT(error_after("\"1.2\"", "\"one\""), HasSubstr("invalid version 'one'"));
 }
 
 TEST_F(DeviceFile, RoundTrips) {
@@ -94,7 +107,7 @@ TEST_F(DeviceFile, KeepsWhatWasMeasuredBesides) {
 
 TEST_F(DeviceFile, ReadsFilesOfTheFirstVersion) {
   std::string text = to_json(sample());
-  text.replace(text.find("\"1.1\""), 5, "\"1.0\"");
+  text.replace(text.find("\"1.2\""), 5, "\"1.0\"");
   const size_t begin = text.find("  \"measurements\"");
   text.erase(begin, text.find("  \"notes\"") - begin);
   std::ofstream(path()) << text;
@@ -119,7 +132,7 @@ TEST_F(DeviceFile, RefusesWhatIsNotADevice) {
   EXPECT_THAT(error_of(""), HasSubstr("is not JSON"));
   EXPECT_THAT(error_of("[]"), HasSubstr("not a device file"));
   EXPECT_THAT(error_of("{\"schema\": 3}"), HasSubstr("not a device file"));
-  EXPECT_THAT(error_of("{\"schema\": \"preserve/device\", \"version\": \"1.1\"}"),
+  EXPECT_THAT(error_of("{\"schema\": \"preserve/device\", \"version\": \"1.2\"}"),
               HasSubstr("Missing required property"));
 }
 

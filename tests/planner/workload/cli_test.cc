@@ -77,7 +77,7 @@ TEST_F(TuneModel, WhatCannotBePlannedIsRefusedByItsExitCodeAndWritesNothing) {
                      {"--tp", "2", "--context", "131072", "--batch", "64", "-o", "s.json"}),
           "per rank", 4);
   refused(tune_model("llama3-8b", {"--tp", "2", "--dtype", "fp4", "-o", "s.json"}),
-          "fp16, int8, fp8");
+          "no fp4 arithmetic rate");
   refused(tune_model("llama3-8b", {"--tp", "99999999999999999999", "-o", "s.json"}), "--tp");
   refused(tune_model("llama3-8b", {"--tp", "2", "-o", "s.json", "some.db"}), "model");
   refused(tune({"--tp", "2", "-o", "s.json"}), "--model");
