@@ -83,7 +83,7 @@ class LayerKinds {
                          .mlp = letter == '-' || letter == 'E',
                          .experts = letter == 'E'};
     if (kind.attention || kind.mixer || kind.mlp) return kind;
-    throw keys_.error("hybrid_override_pattern", "'{}' is no kind of layer that is understood",
+    throw keys_.error("hybrid_override_pattern", "layers of the kind '{}' are not understood",
                       printable(std::string(1, letter)));
   }
 
@@ -104,7 +104,7 @@ class LayerKinds {
       routes_by_list_ = true;
       return kind;
     } else {
-      throw keys_.error("layer_types", "'{}' is no kind of layer that is understood",
+      throw keys_.error("layer_types", "layers of the kind '{}' are not understood",
                         printable(word));
     }
     if (family_.model_type == "nemotron_h") kind.mlp = false;
