@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "common/error.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "planner/workload/model/parameters.h"
 #include "planner/workload/operator_times.h"
@@ -104,15 +105,16 @@ std::string summarise(const WorkloadSpec& spec, const Workload& workload, int64_
   if (spec.model.indexed_parameters) {
     text += fmt::format("safetensors index: {} parameters\n", *spec.model.indexed_parameters);
   }
-  text += fmt::format("one of {} ranks: weights {}, embedding and head {}, KV {}{}\n", spec.ranks,
-                      format_size(bytes.weights), format_size(bytes.head + bytes.embedding),
-                      format_size(bytes.kv),
+  text += fmt::format("one of {}: weights {}, embedding and head {}, KV {}{}\n",
+                      count_of(spec.ranks, "rank"), format_size(bytes.weights),
+                      format_size(bytes.head + bytes.embedding), format_size(bytes.kv),
                       bytes.state > 0 ? fmt::format(", state {}", format_size(bytes.state)) : "");
   text += fmt::format(
-      "step {}: one token of each of {} sequences (time per output token, without the first), "
+      "step {}: one token of each of {} (time per output token, without the first), "
       "engine "
       "overhead {:g}\n",
-      format_duration(workload.step.wall_ns), spec.batch, spec.engine_overhead);
+      format_duration(workload.step.wall_ns), count_of(spec.batch, "sequence"),
+      spec.engine_overhead);
   text += fmt::format("times from {}\n",
                       times.sources().empty()
                           ? "the roofline alone"

@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "common/stats.h"
+#include "planner/schedule/collective_time.h"
 #include "planner/schedule/operator_time.h"
 #include "planner/workload/workload.h"
 #include "planner/workload/workload_options.h"
@@ -95,6 +96,32 @@ TEST(MeasuredSteps, AreMetWithin15Percent) {
     const double ms = make_workload(spec, device(step.device)).wall_ns / 1e6;
     EXPECT_NEAR(ms / step.ms, 1, 0.15) << step.source << " on " << step.ranks << " " << step.device
                                        << ": " << ms << " for " << step.ms << " ms";
+  }
+}
+
+// --- windows -------------------------------------------------------------------------------------
+
+// Allreduces inside CUDA graphs of bfloat16 messages, us: ai-dynamo/aiconfigurator @095f58a5, vLLM
+// 0.24 (H100), 0.22 (H200, B200, L40S) and 0.14 (A100).
+struct MeasuredWindow {
+  const char* device;
+  int64_t ranks, elements;
+  double us;
+};
+
+TEST(MeasuredWindows, AreMetWithin20Percent) {
+  const MeasuredWindow windows[] = {
+      {"h100-sxm", 2, 8192, 4.5},   {"h100-sxm", 4, 8192, 4.8},    {"h100-sxm", 8, 8192, 5.3},
+      {"h100-sxm", 2, 65536, 4.8},  {"h100-sxm", 4, 65536, 5.8},   {"h100-sxm", 8, 65536, 7.9},
+      {"h100-sxm", 2, 262144, 6.3}, {"h100-sxm", 4, 262144, 11.4}, {"h100-sxm", 8, 262144, 12.0},
+      {"h200", 8, 8192, 5.2},       {"h200", 8, 65536, 7.9},       {"b200", 8, 8192, 8.1},
+      {"b200", 8, 65536, 9.4},      {"b200", 8, 131072, 25.8},     {"a100-80g", 2, 8192, 5.3},
+      {"a100-80g", 4, 8192, 6.0},   {"a100-80g", 8, 8192, 6.5},    {"a100-80g", 2, 65536, 5.7},
+      {"a100-80g", 4, 65536, 7.8},  {"a100-80g", 8, 65536, 11.4},  {"l40s", 4, 8192, 17.5},
+      {"l40s", 8, 8192, 27.4},      {"l40s", 4, 65536, 59.6},      {"l40s", 8, 65536, 108}};
+  for (const auto& [name, ranks, elements, us] : windows) {
+    const double ns = collective_time(device(name), "allreduce", ranks, 2 * elements).dur_ns;
+    EXPECT_NEAR(ns / 1e3 / us, 1, 0.2) << name << " " << ranks << " ranks, " << elements;
   }
 }
 
