@@ -47,6 +47,26 @@ CollectiveFit read_collective(const json& value) {
   return fit;
 }
 
+OperatorTable read_operator(const json& value) {
+  OperatorTable table;
+  table.operation = value.at("operation");
+  table.dtype = value.at("dtype");
+  table.engine = value.at("engine");
+  table.version = value.at("version");
+  table.kernel = value.at("kernel");
+  table.source = value.at("source");
+  table.rows = value.at("rows");
+  table.median_relative_error = value.at("median_relative_error");
+  table.p90_relative_error = value.at("p90_relative_error");
+  table.latency_ns = value.at("latency_ns");
+  table.bandwidth_bytes_per_s = value.at("bandwidth_bytes_per_s");
+  for (const json& axis : value.at("axes")) {
+    table.axes.push_back({axis.at("name"), axis.at("knots").get<std::vector<int64_t>>()});
+  }
+  table.factors = value.at("factors").get<std::vector<double>>();
+  return table;
+}
+
 DeviceMeasurement read_measurement(const json& value) {
   DeviceMeasurement measurement;
   measurement.name = value.at("name");
@@ -75,6 +95,7 @@ DeviceModel read_device(const json& document) {
   device.op_floor_ns = document.value("op_floor_ns", int64_t{0});
   device.flops_fp16_per_s = document.value("flops_fp16_per_s", 0.0);
   device.flops_fp8_per_s = document.value("flops_fp8_per_s", 0.0);
+  device.flops_fp4_per_s = document.value("flops_fp4_per_s", 0.0);
   device.flops_int8_per_s = document.value("flops_int8_per_s", 0.0);
   for (const json& point : document.value("survival", json::array())) {
     device.survival.push_back({point.at("footprint_bytes"), point.at("hit_fraction")});
@@ -82,6 +103,9 @@ DeviceModel read_device(const json& document) {
   for (const json& method : document.at("methods")) device.methods.push_back(read_method(method));
   for (const json& fit : document.value("collectives", json::array())) {
     device.collectives.push_back(read_collective(fit));
+  }
+  for (const json& table : document.value("operators", json::array())) {
+    device.operators.push_back(read_operator(table));
   }
   for (const json& measurement : document.value("measurements", json::array())) {
     device.measurements.push_back(read_measurement(measurement));
@@ -96,6 +120,30 @@ DeviceModel read_device(const json& document) {
   }
   device.notes = document.value("notes", std::vector<std::string>{});
   return device;
+}
+
+void check_operator(const OperatorTable& table, size_t index, const fs::path& path) {
+  const std::vector<const char*> names = table.operation == "gemm"
+                                             ? std::vector{"m", "n", "k"}
+                                             : std::vector{"streams", "context", "group"};
+  size_t size = 1;
+  for (size_t i = 0; i < table.axes.size(); ++i) {
+    const OperatorTable::Axis& axis = table.axes[i];
+    if (axis.name != names[i]) {
+      throw input_error("{}: at /operators/{}/axes/{}/name: '{}', but axis {} of {} is {}",
+                        path.string(), index, i, printable(axis.name), i, table.operation,
+                        names[i]);
+    }
+    if (!std::is_sorted(axis.knots.begin(), axis.knots.end(), std::less_equal<>())) {
+      throw input_error("{}: at /operators/{}/axes/{}/knots: knots must ascend", path.string(),
+                        index, i);
+    }
+    size *= axis.knots.size();
+  }
+  if (table.factors.size() != size) {
+    throw input_error("{}: at /operators/{}/factors: {} factors for a grid of {}", path.string(),
+                      index, table.factors.size(), size);
+  }
 }
 
 // What a schema cannot say.
@@ -123,6 +171,7 @@ void check_device(const DeviceModel& device, const fs::path& path) {
           device.survival[i - 1].footprint_bytes);
     }
   }
+  for (size_t i = 0; i < device.operators.size(); ++i) check_operator(device.operators[i], i, path);
 }
 
 }  // namespace
@@ -187,6 +236,26 @@ std::string to_json(const DeviceModel& device) {
                          {"high", interval.high},
                          {"n", interval.n}});
   }
+  ordered_json operators = ordered_json::array();
+  for (const OperatorTable& table : device.operators) {
+    ordered_json axes = ordered_json::array();
+    for (const OperatorTable::Axis& axis : table.axes) {
+      axes.push_back({{"name", axis.name}, {"knots", axis.knots}});
+    }
+    operators.push_back({{"operation", table.operation},
+                         {"dtype", table.dtype},
+                         {"engine", table.engine},
+                         {"version", table.version},
+                         {"kernel", table.kernel},
+                         {"source", table.source},
+                         {"rows", table.rows},
+                         {"median_relative_error", table.median_relative_error},
+                         {"p90_relative_error", table.p90_relative_error},
+                         {"latency_ns", table.latency_ns},
+                         {"bandwidth_bytes_per_s", table.bandwidth_bytes_per_s},
+                         {"axes", axes},
+                         {"factors", table.factors}});
+  }
   ordered_json document{
       {"schema", "preserve/device"},
       {"version", kDeviceVersion},
@@ -205,10 +274,12 @@ std::string to_json(const DeviceModel& device) {
       {"op_floor_ns", device.op_floor_ns},
       {"flops_fp16_per_s", device.flops_fp16_per_s},
       {"flops_fp8_per_s", device.flops_fp8_per_s},
+      {"flops_fp4_per_s", device.flops_fp4_per_s},
       {"flops_int8_per_s", device.flops_int8_per_s},
       {"survival", survival},
       {"methods", methods},
       {"collectives", collectives},
+      {"operators", operators},
       {"measurements", measurements},
       {"notes", device.notes}};
   if (!intervals.empty()) document["intervals"] = intervals;

@@ -28,7 +28,8 @@ ROOMS = {
     "hooks": IN_PROCESS + ["hooks/mpi/functions"],
     "hooks/mpi/functions": [],  # names of MPI functions: the one part of hooks that offline code sees
     "planner/schedule": LIBRARY + ["db/step"],
-    "planner/workload": LIBRARY + ["db/step"] + SCHEDULE,
+    "planner/workload": LIBRARY + ["db/step", "planner/workload/model"] + SCHEDULE,
+    "planner/workload/model": ["common"] + SCHEDULE,
     "planner/flow": ["common"] + SCHEDULE,
     "planner/referee": LIBRARY + ["db/step"] + SCHEDULE,
     "planner/problem": LIBRARY + ["db/step", "planner/flow", "planner/referee"] + SCHEDULE,

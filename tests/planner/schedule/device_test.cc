@@ -33,6 +33,19 @@ DeviceModel sample() {
   device.methods = {{"load", "consumer", 1.5e10, 400, 5e10, 4096, 0, ""},
                     {"bulk_l2", "spare", 1.6e10, 300, 5e10, 8192, 16, "last"}};
   device.collectives = {{"allreduce", "mpi", 2, 1500, 1e9, 0.1, 8, 65536}};
+  device.operators = {{"gemm",
+                       "fp16",
+                       "engine",
+                       "1.0",
+                       "kernel",
+                       "a table",
+                       100,
+                       0.02,
+                       0.1,
+                       3600,
+                       2e10,
+                       {{"m", {1}}, {"n", {64, 4096}}, {"k", {64}}},
+                       {1.5, 0.5}}};
   device.measurements = {{"start.leaf", "ns", 812.5, 3.25, 9, "prefetch during a stand-in"},
                          {"leaves.slope", "ns", -0.5, 0, 1, ""}};
   device.intervals = {{"cache_budget_bytes", 6 << 20, 9 << 20, 40},
