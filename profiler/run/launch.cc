@@ -87,6 +87,8 @@ std::vector<std::pair<std::string, std::string>> collector_environment(const Lau
       {"PRESERVE_FLUSH_MS", std::to_string(flush_ms)},
       {"PRESERVE_RING_BYTES", std::to_string(options.ring_bytes)},
       {"PRESERVE_MAX_SPOOL", std::to_string(max_spool_bytes(options, spool))},
+      {"PRESERVE_KEEP_LAST", options.keep_last ? "1" : "0"},
+      {"PRESERVE_SAMPLE", std::to_string(options.sample)},
       {"PRESERVE_ARGUMENTS", options.store_arguments ? "1" : "0"},
       {"PRESERVE_MPI", options.mpi ? "1" : "0"}};
   if (options.cuda && PRESERVE_WITH_CUPTI) {
@@ -137,7 +139,7 @@ void report_findings(const ConvertSummary& summary, const std::string& output,
     console.warn("the recording is incomplete: " + incomplete +
                  "; everything up to its last flush was recorded");
   }
-  const int64_t steps = summary.steps.annotated + summary.steps.detected;
+  const int64_t steps = summary.steps.all();
   console.info(
       fmt::format("{}: {} processes, {} ranges, {} operators, {} collectives, {} tensors, "
                   "{} steps",
@@ -146,7 +148,14 @@ void report_findings(const ConvertSummary& summary, const std::string& output,
   if (steps == 0 && !summary.counters) {
     console.warn(
         "no decode step was found, and only steps can be planned: annotate the step with an NVTX "
-        "range decode_step, name its range with --step-range, or record more steps");
+        "range decode_step, name its range with --step-range, say with --step-collectives how many "
+        "collectives it has, or record more steps");
+  }
+  if (summary.steps.detected > 0) {
+    console.warn(fmt::format(
+        "{} are guessed from the period of the collectives: annotate the step with an NVTX range "
+        "decode_step, or say with --step-collectives how many collectives it has",
+        count_of(summary.steps.detected, "step")));
   }
 }
 
@@ -162,7 +171,9 @@ bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& op
   const std::vector<fs::path> files = spool_files(folder);
   if (files.empty()) return false;
   ConvertOptions convert_options;
-  convert_options.steps.decode_globs = options.step_globs;
+  convert_options.steps = {.decode_globs = options.step_globs,
+                           .by_period = options.step_period,
+                           .collectives = options.step_collectives};
   convert_options.kernel_rules = options.kernel_rules;
   convert_options.interrupted = child.interrupted;
   convert_options.progress = [&console](double done, double total) {
@@ -238,6 +249,11 @@ int profile_command(const LaunchOptions& options, Console& console) {
   if (options.cuda) refuse_other_cuda_tool();
   if (options.cuda && !PRESERVE_WITH_CUPTI && fs::exists("/proc/driver/nvidia")) {
     console.warn("GPU activity is not recorded: this was built without CUPTI (CUDA 13.0 or newer)");
+  }
+  if (options.keep_last && options.cuda && fs::exists("/proc/driver/nvidia")) {
+    throw usage_error(
+        "--keep last is for ranges and MPI calls: what GPU activity refers to would be lost with "
+        "the oldest records. Use --cuda off, or --capture-range to record a part of the run");
   }
   refuse_shared_output(options.output);
   if (options.cuda_counters != 0 && !launched_ranks().empty() && launched_ranks() != "1") {
