@@ -3,8 +3,6 @@
 // found at run time.
 #include <dlfcn.h>
 
-#include <cstring>
-
 #include "apply/library/process.h"
 #include "hooks/listener.h"
 #include "hooks/mpi/library.h"
@@ -105,13 +103,8 @@ void listener::mpi_lost(const mpi::Call&, uint64_t mark) {
   if (Session* rank = session()) rank->lost(mark);
 }
 
-void listener::mpi_rank(int rank, int ranks, std::string_view /*library*/) {
-  char text[MPI_MAX_LIBRARY_VERSION_STRING] = {};
-  int length = 0;
-  const auto version = hooks::next<decltype(&PMPI_Get_library_version)>("PMPI_Get_library_version");
-  if (version == nullptr || version(text, &length) != MPI_SUCCESS) length = 0;
-  const std::string_view all(text, ::strnlen(text, sizeof(text)));
-  start_session(rank, ranks, all.substr(0, all.find_first_of(",\n")), {attach, detach});
+void listener::mpi_rank(int rank, int ranks, std::string_view library) {
+  start_session(rank, ranks, library.substr(0, library.find_first_of(",\n")), {attach, detach});
 }
 
 void listener::mpi_ending() {
