@@ -168,6 +168,7 @@ void* writer_main(void*) {
     const bool woken = sem_clockwait(&g.wake, CLOCK_MONOTONIC, &due) == 0;
     if (!woken && program_has_ended()) {
       g.calls_forbidden.store(false);  // to threads of the program
+      write_everything(false);  // after a bare exit system call no exit handler runs
       g.writer_left.store(true, std::memory_order_release);
       return before_end();
     }

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <new>
 #include <optional>
 
 #include "common/error.h"
@@ -280,7 +281,10 @@ int profile_command(const LaunchOptions& options, Console& console) {
     }
   } catch (const std::exception& failure) {
     // Our failure must neither hide the command's own result nor cost the recording.
-    console.error(fmt::format("{}\n{}", failure.what(), where_it_is(spool.path(), output.path())));
+    const bool no_memory = dynamic_cast<const std::bad_alloc*>(&failure) != nullptr;
+    console.error(fmt::format(
+        "{}\n{}", no_memory ? "not enough memory to convert the recording" : failure.what(),
+        where_it_is(spool.path(), output.path())));
     return code != 0 ? code : kLauncherFailed;
   }
   spool.remove();

@@ -26,6 +26,30 @@ TEST(Unharmed, AProgramWhoseFirstThreadEndsEndsWithItsLast) {
   EXPECT_EQ(recording.number("SELECT complete FROM process"), 1);
 }
 
+TEST(Unharmed, AFirstThreadThatTheCLibraryDoesNotSeeEndLosesNothing) {
+  const Recording recording({PRESERVE_PROGRAM_DIR "/scripted_program", "nvtx", "system_exit:0"});
+  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_EQ(recording.list(kNames), "range");
+}
+
+TEST(Unharmed, WhatAThreadWithoutSystemCallsLosesIsCounted) {
+  const Recording recording(
+      {PRESERVE_PROGRAM_DIR "/scripted_program", "nvtx", "strict", "nvtx:hot", "system_exit:0"});
+  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_EQ(recording.list(kNames), "range");
+  EXPECT_EQ(recording.number("SELECT count FROM loss WHERE kind = 'dropped'"), 40'000);
+}
+
+TEST(Unharmed, TimesGoOnWithoutTheTimeStampCounter) {
+  const Recording recording({PRESERVE_PROGRAM_DIR "/scripted_program", "nvtx:mark", "sleep:20",
+                             "no_clock_counter", "nvtx:mark", "sleep:20", "nvtx:mark"});
+  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range AS a JOIN range AS b ON b.id = a.id + 1 "
+                             "WHERE b.start_ns - a.start_ns >= 20000000"),
+            2);
+  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM loss_nonzero"), 0);
+}
+
 TEST(Unharmed, AProgramThatMayWriteNoFileIsNotEndedByOurs) {
   const Recording recording({kOddProgram, "no-files"});
   EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
