@@ -107,7 +107,9 @@ bool nvtx_wanted();
 int push(uint16_t domain, std::string_view text, const nvtx::Event* event);
 int pop(uint16_t domain, const nvtx::Event* event);
 void mark(uint16_t domain, std::string_view text, const nvtx::Event* event);
-void start(uint16_t domain, uint64_t range, std::string_view text, const nvtx::Event* event);
+// Returns the number that the program gives to the end of the range: this one, or with the highest
+// bit set.
+uint64_t start(uint16_t domain, uint64_t range, std::string_view text, const nvtx::Event* event);
 void end(uint16_t domain, uint64_t range, const nvtx::Event* event);
 void define(nvtx::Definition what, uint16_t domain, const nvtx::Numbers& numbers,
             std::string_view text = {});

@@ -70,8 +70,9 @@ uint64_t listener::mpi_began(const mpi::Call& call) {
   if (rank == nullptr) return 0;
   switch (mpi::kFunctions[call.function].kind) {
     case mpi::Kind::collective:
-      return rank->began({call.bytes, call.ranks, call.function, call.type_name(), false},
-                         call.thread, is_blocking(call.function));
+      return rank->began(
+          {call.bytes, call.ranks, mpi::kFirstLike[call.function], call.type_name(), false},
+          call.thread, is_blocking(call.function));
     case mpi::Kind::p2p:
       rank->message();
       break;

@@ -2,10 +2,12 @@
 #include "planner/schedule/device.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
 #include "common/text.h"
+#include "common/units.h"
 #include "planner/schedule/json_document.h"
 
 namespace preserve {
@@ -108,6 +110,14 @@ DeviceModel read_device(const json& document) {
   for (const json& measurement : document.value("measurements", json::array())) {
     device.measurements.push_back(read_measurement(measurement));
   }
+  for (const json& interval : document.value("intervals", json::array())) {
+    device.intervals.push_back(
+        {interval.at("figure"), interval.at("low"), interval.at("high"), interval.at("n")});
+  }
+  if (document.contains("verdict")) {
+    device.verdict = document["verdict"].at("result");
+    device.verdict_reason = document["verdict"].value("reason", std::string());
+  }
   device.notes = document.value("notes", std::vector<std::string>{});
   return device;
 }
@@ -146,6 +156,12 @@ void check_device(const DeviceModel& device, const fs::path& path) {
     throw input_error(
         "{}: at /cache_budget_bytes: {} is more than the whole cache (cache_bytes {})",
         path.string(), device.cache_budget_bytes, device.cache_bytes);
+  }
+  for (const DeviceInterval& interval : device.intervals) {
+    if (interval.low > interval.high) {
+      throw input_error("{}: at /intervals: that of {} ends before it begins", path.string(),
+                        printable(interval.figure));
+    }
   }
   for (size_t i = 1; i < device.survival.size(); ++i) {
     if (device.survival[i].footprint_bytes <= device.survival[i - 1].footprint_bytes) {
@@ -233,31 +249,99 @@ std::string to_json(const DeviceModel& device) {
                          {"axes", axes},
                          {"factors", table.factors}});
   }
-  return dump_json({{"schema", "preserve/device"},
-                    {"version", kDeviceVersion},
-                    {"name", device.name},
-                    {"kind", device.kind},
-                    {"source", device.source},
-                    {"ranks", device.ranks},
-                    {"multiprocessors", device.multiprocessors},
-                    {"cache_bytes", device.cache_bytes},
-                    {"cache_budget_bytes", device.cache_budget_bytes},
-                    {"memory_bytes", device.memory_bytes},
-                    {"memory_bandwidth_bytes_per_s", device.memory_bandwidth_bytes_per_s},
-                    {"cache_read_bandwidth_bytes_per_s", device.cache_read_bandwidth_bytes_per_s},
-                    {"slowdown_per_byte_ns", device.slowdown_per_byte_ns},
-                    {"window_cost_ns", device.window_cost_ns},
-                    {"op_floor_ns", device.op_floor_ns},
-                    {"flops_fp16_per_s", device.flops_fp16_per_s},
-                    {"flops_fp8_per_s", device.flops_fp8_per_s},
-                    {"flops_fp4_per_s", device.flops_fp4_per_s},
-                    {"flops_int8_per_s", device.flops_int8_per_s},
-                    {"survival", survival},
-                    {"methods", methods},
-                    {"collectives", collectives},
-                    {"operators", operators},
-                    {"measurements", measurements},
-                    {"notes", device.notes}});
+  ordered_json intervals = ordered_json::array();
+  for (const DeviceInterval& interval : device.intervals) {
+    intervals.push_back({{"figure", interval.figure},
+                         {"low", interval.low},
+                         {"high", interval.high},
+                         {"n", interval.n}});
+  }
+  ordered_json document{
+      {"schema", "preserve/device"},
+      {"version", kDeviceVersion},
+      {"name", device.name},
+      {"kind", device.kind},
+      {"source", device.source},
+      {"ranks", device.ranks},
+      {"multiprocessors", device.multiprocessors},
+      {"cache_bytes", device.cache_bytes},
+      {"cache_budget_bytes", device.cache_budget_bytes},
+      {"memory_bytes", device.memory_bytes},
+      {"memory_bandwidth_bytes_per_s", device.memory_bandwidth_bytes_per_s},
+      {"cache_read_bandwidth_bytes_per_s", device.cache_read_bandwidth_bytes_per_s},
+      {"slowdown_per_byte_ns", device.slowdown_per_byte_ns},
+      {"window_cost_ns", device.window_cost_ns},
+      {"op_floor_ns", device.op_floor_ns},
+      {"flops_fp16_per_s", device.flops_fp16_per_s},
+      {"flops_fp8_per_s", device.flops_fp8_per_s},
+      {"flops_fp4_per_s", device.flops_fp4_per_s},
+      {"flops_int8_per_s", device.flops_int8_per_s},
+      {"survival", survival},
+      {"methods", methods},
+      {"collectives", collectives},
+      {"operators", operators},
+      {"measurements", measurements},
+      {"notes", device.notes}};
+  if (!intervals.empty()) document["intervals"] = intervals;
+  if (!device.verdict.empty()) {
+    document["verdict"] = {{"result", device.verdict}, {"reason", device.verdict_reason}};
+  }
+  return dump_json(document);
+}
+
+const DeviceInterval* find_interval(const DeviceModel& device, std::string_view figure) {
+  for (const DeviceInterval& interval : device.intervals) {
+    if (interval.figure == figure) return &interval;
+  }
+  return nullptr;
+}
+
+DeviceModel careful_device(const DeviceModel& device, std::vector<std::string>& said) {
+  DeviceModel careful = device;
+  // Calls `use` with the careful end, which lies below or above what was measured.
+  const auto replace = [&](const std::string& figure, double measured, bool low, auto use,
+                           auto text) {
+    const DeviceInterval* interval = find_interval(device, figure);
+    if (interval == nullptr) return;
+    const double end = low ? std::min(interval->low, measured) : std::max(interval->high, measured);
+    if (end <= 0 && measured > 0 && figure != kBudgetFigure)
+      return;  // no rate at all: not a device
+    use(end);
+    constexpr double kWorthSaying = 0.1;
+    if (std::fabs(end - measured) <= kWorthSaying * std::fabs(measured)) return;
+    said.push_back(fmt::format("planned with {} {}, the careful end of {} to {}", figure, text(end),
+                               text(interval->low), text(interval->high)));
+  };
+  const auto size = [](double bytes) { return format_size(static_cast<int64_t>(bytes)); };
+  const auto number = [](double value) { return fmt::format("{:.4g}", value); };
+  const auto duration = [](double dur_ns) { return format_duration(dur_ns); };
+  replace(
+      kBudgetFigure, static_cast<double>(device.cache_budget_bytes), true,
+      [&](double end) { careful.cache_budget_bytes = static_cast<int64_t>(end); }, size);
+  replace(
+      "slowdown_per_byte_ns", device.slowdown_per_byte_ns, false,
+      [&](double end) { careful.slowdown_per_byte_ns = end; }, number);
+  replace(
+      "window_cost_ns", static_cast<double>(device.window_cost_ns), false,
+      [&](double end) {
+        careful.window_cost_ns =
+            std::min(std::llround(end), static_cast<long long>(kMostWindowCostNs));
+      },
+      duration);
+  for (PrefetchMethod& method : careful.methods) {
+    replace(
+        method_figure(method, "bandwidth_bytes_per_s"), method.bandwidth_bytes_per_s, true,
+        [&](double end) { method.bandwidth_bytes_per_s = end; }, format_rate);
+    replace(
+        method_figure(method, "hit_read_bandwidth_bytes_per_s"),
+        method.hit_read_bandwidth_bytes_per_s, true,
+        [&](double end) { method.hit_read_bandwidth_bytes_per_s = end; }, format_rate);
+  }
+  return careful;
+}
+
+std::string method_figure(const PrefetchMethod& method, std::string_view figure) {
+  return fmt::format("methods/{}/{}/{}", method.name, method.placement, figure);
 }
 
 const PrefetchMethod* find_method(const DeviceModel& device, std::string_view name,

@@ -77,6 +77,13 @@ struct DeviceMeasurement {
   std::string note{};
 };
 
+// How far a figure of this file is known: the 95 % interval over the rounds of the measurement.
+struct DeviceInterval {
+  std::string figure;  // "cache_budget_bytes", "methods/load/consumer/bandwidth_bytes_per_s", ...
+  double low = 0, high = 0;
+  int64_t n = 1;  // samples
+};
+
 struct DeviceModel {
   std::string name;                // "h100-sxm", or the processor's model name
   std::string kind;                // "cpu" or "gpu"
@@ -100,6 +107,9 @@ struct DeviceModel {
   std::vector<CollectiveFit> collectives;
   std::vector<OperatorTable> operators;
   std::vector<DeviceMeasurement> measurements;
+  std::vector<DeviceInterval> intervals;  // empty: not measured
+  std::string verdict{};           // "steady", "unsteady": do the figures repeat; empty: not judged
+  std::string verdict_reason{};    // of an unsteady one
   std::vector<std::string> notes;  // how measured: n, clocks, spread, date
 };
 
@@ -107,7 +117,7 @@ struct DeviceModel {
 inline constexpr int64_t kMostWindowCostNs = 10'000'000;
 
 // Written into new files; every 1.x is read. 1.1 added eviction, window_cost_ns, multiprocessors
-// and measurements; 1.2 operators and flops_fp4_per_s.
+// and measurements; 1.2 operators, flops_fp4_per_s, intervals and verdict.
 inline constexpr const char* kDeviceVersion = "1.2";
 
 // Reads and validates against the schema, then checks what a schema cannot: finite positive rates,
@@ -119,6 +129,16 @@ std::string to_json(const DeviceModel& device);  // the text of device.json
 // none.
 const PrefetchMethod* find_method(const DeviceModel& device, std::string_view name,
                                   std::string_view placement = {});
+
+inline constexpr const char* kBudgetFigure = "cache_budget_bytes";
+// The name of a method's figure in an interval.
+std::string method_figure(const PrefetchMethod& method, std::string_view figure);
+// nullptr when the file has none for this figure.
+const DeviceInterval* find_interval(const DeviceModel& device, std::string_view figure);
+
+// The device with the end of each interval that promises less: a smaller budget, slower prefetches,
+// slower hits, dearer windows. `said` gets a sentence per figure that moved by more than a tenth.
+DeviceModel careful_device(const DeviceModel& device, std::vector<std::string>& said);
 
 // Hit fraction at a footprint: linear between points, flat outside; 1 below the budget and 0 above
 // when no curve was measured.

@@ -50,7 +50,7 @@ ROOMS = {
     "profiler/summary": LIBRARY + ["db/step", "profiler/gpu"],
     "profiler/files": LIBRARY + ["db/step", "profiler/convert", "profiler/gpu", "profiler/import", "profiler/export",
                                  "profiler/summary"],
-    "profiler/run": LIBRARY + CONTRACT + ["profiler/convert"],
+    "profiler/run": LIBRARY + CONTRACT + ["db/step", "profiler/convert"],
     "profiler": LIBRARY + CONTRACT + ["db/step", "profiler/convert", "profiler/files", "profiler/import",
                                      "profiler/export", "profiler/summary", "profiler/run"],
     "replay/ranks": ["common"],

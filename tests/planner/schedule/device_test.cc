@@ -48,6 +48,10 @@ DeviceModel sample() {
                        {1.5, 0.5}}};
   device.measurements = {{"start.leaf", "ns", 812.5, 3.25, 9, "prefetch during a stand-in"},
                          {"leaves.slope", "ns", -0.5, 0, 1, ""}};
+  device.intervals = {{"cache_budget_bytes", 6 << 20, 9 << 20, 40},
+                      {"methods/load/consumer/bandwidth_bytes_per_s", 1.45e10, 1.6e10, 40}};
+  device.verdict = "unsteady";
+  device.verdict_reason = "the budget lies between 6 and 9 MiB";
   device.notes = {"n=5"};
   return device;
 }
@@ -163,6 +167,30 @@ TEST(Survival, IsACliffWithoutACurve) {
   device.survival.clear();
   EXPECT_DOUBLE_EQ(survival_at(device, 8 << 20), 1.0);
   EXPECT_DOUBLE_EQ(survival_at(device, (8 << 20) + 1), 0.0);
+}
+
+TEST_F(DeviceFile, AnIntervalThatEndsBeforeItBeginsIsRefused) {
+  EXPECT_THAT(error_after("\"low\": 6291456", "\"low\": 16291456"), HasSubstr("/intervals"));
+}
+
+TEST(CarefulDevice, TakesTheEndsThatPromiseLess) {
+  std::vector<std::string> said;
+  const DeviceModel careful = careful_device(sample(), said);
+  EXPECT_EQ(careful.cache_budget_bytes, 6 << 20);
+  EXPECT_EQ(careful.methods[0].bandwidth_bytes_per_s, 1.45e10);
+  EXPECT_EQ(careful.methods[1].bandwidth_bytes_per_s, 1.6e10);  // has no interval
+  EXPECT_EQ(careful.slowdown_per_byte_ns, sample().slowdown_per_byte_ns);
+  ASSERT_EQ(said.size(), 1U);  // the rate moved by less than a tenth
+  EXPECT_THAT(said[0], testing::AllOf(HasSubstr("cache_budget_bytes 6.0 MiB"), HasSubstr("9.0 MiB")));
+}
+
+TEST(CarefulDevice, CostsCountAtTheirHighEnd) {
+  DeviceModel device = sample();
+  device.intervals = {{"slowdown_per_byte_ns", 0.0005, 0.002, 9}, {"window_cost_ns", 0, 1500, 9}};
+  std::vector<std::string> said;
+  const DeviceModel careful = careful_device(device, said);
+  EXPECT_EQ(careful.slowdown_per_byte_ns, 0.002);
+  EXPECT_EQ(careful.window_cost_ns, 1500);
 }
 
 }  // namespace
