@@ -72,6 +72,7 @@ std::string table_of(const Outcomes& outcomes, const ReplayResult& result) {
     out += fmt::format("fetched {} of {} planned per step and rank\n",
                        format_size(applied.issued_bytes), format_size(result.planned_bytes));
   }
+  out.pop_back();  // whoever prints it ends the line
   return out;
 }
 

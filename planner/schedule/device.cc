@@ -229,6 +229,13 @@ std::string to_json(const DeviceModel& device) {
                            {"min_bytes", fit.min_bytes},
                            {"max_bytes", fit.max_bytes}});
   }
+  ordered_json intervals = ordered_json::array();
+  for (const DeviceInterval& interval : device.intervals) {
+    intervals.push_back({{"figure", interval.figure},
+                         {"low", interval.low},
+                         {"high", interval.high},
+                         {"n", interval.n}});
+  }
   ordered_json operators = ordered_json::array();
   for (const OperatorTable& table : device.operators) {
     ordered_json axes = ordered_json::array();
@@ -248,13 +255,6 @@ std::string to_json(const DeviceModel& device) {
                          {"bandwidth_bytes_per_s", table.bandwidth_bytes_per_s},
                          {"axes", axes},
                          {"factors", table.factors}});
-  }
-  ordered_json intervals = ordered_json::array();
-  for (const DeviceInterval& interval : device.intervals) {
-    intervals.push_back({{"figure", interval.figure},
-                         {"low", interval.low},
-                         {"high", interval.high},
-                         {"n", interval.n}});
   }
   ordered_json document{
       {"schema", "preserve/device"},

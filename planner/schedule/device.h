@@ -117,7 +117,7 @@ struct DeviceModel {
 inline constexpr int64_t kMostWindowCostNs = 10'000'000;
 
 // Written into new files; every 1.x is read. 1.1 added eviction, window_cost_ns, multiprocessors
-// and measurements; 1.2 operators, flops_fp4_per_s, intervals and verdict.
+// and measurements; 1.2 intervals, verdict, operators and flops_fp4_per_s.
 inline constexpr const char* kDeviceVersion = "1.2";
 
 // Reads and validates against the schema, then checks what a schema cannot: finite positive rates,
