@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <vector>
 
 #include "common/as_index.h"
 #include "common/error.h"
@@ -126,14 +128,9 @@ class StepWriter {
   // of `side_width` numbers per token each.
   void core(const std::string& name, int64_t window, int64_t kv_heads, int64_t width, int64_t group,
             std::initializer_list<const char*> caches, int64_t side_width) {
-    std::vector<int64_t> contexts = spec_.contexts;
-    int64_t tokens = 0;
-    for (int64_t& context : contexts) {
-      if (window > 0) context = std::min(context, window);
-      tokens = checked_add(tokens, context, "the contexts");
-    }
+    const Tokens& tokens = tokens_within(window);
     const NumberFormat format(kv_type_);
-    const int64_t side = format.bytes(product_of({tokens, side_width}));
+    const int64_t side = format.bytes(product_of({tokens.sum, side_width}));
     const int64_t newest = format.bytes(product_of({spec_.batch, side_width}));
     std::vector<int32_t> tensors;
     for (const char* cache : caches) {
@@ -144,9 +141,27 @@ class StepWriter {
     }
     const auto sides = static_cast<int64_t>(tensors.size());
     append(name, OpKind::compute, "attention",
-           times_.attention(contexts, kv_heads, width, group, kv_type_,
+           times_.attention(tokens.of_sequence, kv_heads, width, group, kv_type_,
                             checked_mul(side, sides, "the KV-cache")));
     for (const int32_t cache : tensors) access(cache, 0, side, AccessMode::read);
+  }
+
+  struct Tokens {
+    std::vector<int64_t> of_sequence;
+    int64_t sum = 0;
+  };
+
+  // What attention with this window reads; once per window, as a batch may have many sequences.
+  const Tokens& tokens_within(int64_t window) {
+    const auto [known, fresh] = tokens_.try_emplace(window);
+    if (!fresh) return known->second;
+    Tokens& tokens = known->second;
+    tokens.of_sequence = spec_.contexts;
+    for (int64_t& context : tokens.of_sequence) {
+      if (window > 0) context = std::min(context, window);
+      tokens.sum = checked_add(tokens.sum, context, "the contexts");
+    }
+    return tokens;
   }
 
   void mixer(const std::string& prefix, const MixerShape& shape) {
@@ -298,6 +313,7 @@ class StepWriter {
   OperatorTimes& times_;
   NumberFormat attention_, mlp_, experts_;
   WeightType kv_type_;
+  std::map<int64_t, Tokens> tokens_;  // by window
   int64_t message_ = 0;
   double now_ns_ = 0, last_gap_ns_ = 0;
   Workload result_;

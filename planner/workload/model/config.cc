@@ -34,6 +34,7 @@ constexpr std::array kRefusals{
     Refusal{"index_topk", "an indexer chooses the tokens that attention reads"},
     Refusal{"linear_attn_config", "layers of linear attention have shapes of their own"},
     Refusal{"hybrid_layer_pattern", "sliding layers have heads of their own"},
+    Refusal{"global_head_dim", "sliding layers have heads of their own"},
     Refusal{"altup_num_inputs", "several copies of the hidden state are mixed"},
     Refusal{"num_zero_experts", "some experts do nothing"},
     Refusal{"attention_types", "local attention by a nested list"},

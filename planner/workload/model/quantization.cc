@@ -48,8 +48,8 @@ class QuantizationReader {
     return WeightType::fp16;
   }
 
-  // Do the modules that stay 16-bit include the attention of every layer?
-  bool leaves_attention(size_t layers) const {
+  // Do the modules that stay 16-bit include this part ("attn") of every layer?
+  bool leaves(std::string_view part, size_t layers) const {
     const json* list =
         own_.find({"modules_to_not_convert", "ignore", "ignored_layers", "exclude_modules"});
     if (list == nullptr || !list->is_array()) return false;
@@ -57,7 +57,7 @@ class QuantizationReader {
     for (const json& item : *list) {
       if (!item.is_string()) continue;
       const auto& text = item.get_ref<const std::string&>();
-      if (text.find("attn") == std::string::npos) continue;
+      if (text.find(part) == std::string::npos) continue;
       const auto digit = std::find_if(text.begin(), text.end(),
                                       [](unsigned char c) { return std::isdigit(c) != 0; });
       if (digit == text.end()) return true;
@@ -156,7 +156,9 @@ void read_quantization(const ConfigReader& keys, ModelConfig& model) {
   const ConfigReader own(*config, keys.file(), "/quantization_config");
   const QuantizationReader reader(keys, own);
   model.attention_weights = model.mlp_weights = model.expert_weights = reader.weights();
-  if (reader.leaves_attention(model.layers.size())) model.attention_weights = NumberFormat();
+  const size_t layers = model.layers.size();
+  if (reader.leaves("attn", layers)) model.attention_weights = NumberFormat();
+  if (reader.leaves("shared_expert", layers)) model.mlp_weights = NumberFormat();
   model.kv_type = reader.kv();
   // MXFP4 is a format of experts: the models that are published in it keep all else in 16 bits.
   if (own.word({"quant_method"}) == "mxfp4") model.mlp_weights = NumberFormat();

@@ -230,6 +230,15 @@ TEST_F(ConfigFile, Quantization) {
       R"("quant_method":"mxfp4","modules_to_not_convert":["model.layers.*.self_attn","lm_head"])");
   EXPECT_EQ(experts.attention_weights.type, WeightType::fp16);
   EXPECT_EQ(experts.expert_weights, NumberFormat(WeightType::fp4, 32, 1));
+  const ModelConfig shared = quantized(
+      R"("quant_method":"compressed-tensors","config_groups":{"group_0":{"weights":)"
+      R"({"num_bits":4,"type":"int","group_size":32}}},"ignore":["re:.*shared_experts.*"])");
+  EXPECT_EQ(shared.mlp_weights.type, WeightType::fp16);
+  EXPECT_EQ(shared.expert_weights, NumberFormat(WeightType::int4, 32, 2.5));
+  EXPECT_EQ(quantized(R"("quant_method":"fp8","ignored_layers":["model.layers.0.self_attn"])")
+                .attention_weights.type,
+            WeightType::fp8)
+      << "one layer of four";
   EXPECT_THAT([&] { quantized(R"("quant_method":"quark")"); },
               refused_for("/quantization_config/quant_method: 'quark'"));
   EXPECT_EQ(NumberFormat(WeightType::int4, 64, 2.5).bytes(128), 64 + 5);
