@@ -22,22 +22,30 @@ OperatorRules::OperatorRules(const Timeline& timeline, Names& names)
     function_names_[i] = names.id(mpi::kFunctions[i].name);
   }
   timeline.for_each_segment([this](const Segment& segment) {
-    const bool judged = !segment.is_call && (segment.range == kNoRange
-                                                 ? between_calls(segment)
-                                                 : !timeline_.ranges()[segment.range].leaf ||
-                                                       timeline_.ranges()[segment.range].calls > 0);
-    if (!judged) return;
-    Weight& weight = places_[place_of(segment)];
-    weight.total_ns += segment.end_ns - segment.start_ns;
-    ++weight.count;
+    if (!is_rest(segment)) return;
+    Repetitions& place = places_[place_of(segment)];
+    ++place.count;
+    place.shorter += segment.end_ns - segment.start_ns < kMinRestNs ? 1 : 0;
   });
 }
 
-// Outside of all ranges only the time between the first and the last call of a thread is looked at.
-bool OperatorRules::between_calls(const Segment& segment) const {
-  const auto& calls = timeline_.calls();
-  return !calls.empty() && segment.start_ns >= calls.front().end_ns &&
-         segment.end_ns <= calls.back().start_ns;
+// Neither a call, nor a whole leaf range, nor all that lies between two calls that communicate.
+bool OperatorRules::is_rest(const Segment& segment) const {
+  if (segment.is_call) return false;
+  if (segment.range == kNoRange) {
+    return !(communicates(segment.left) && communicates(segment.right));
+  }
+  const TimelineRange& range = timeline_.ranges()[segment.range];
+  return !range.leaf || range.calls > 0;
+}
+
+bool OperatorRules::communicates(const Boundary& boundary) const {
+  if (boundary.kind != BoundaryKind::call_start && boundary.kind != BoundaryKind::call_end) {
+    return false;
+  }
+  const TimelineCall& call = timeline_.calls()[boundary.index];
+  return (call.flags & spool::kNonBlocking) == 0 &&
+         mpi::kFunctions[call.body.function].kind != mpi::Kind::other;
 }
 
 uint64_t OperatorRules::boundary_key(const Boundary& boundary) const {
@@ -62,9 +70,9 @@ uint64_t OperatorRules::place_of(const Segment& segment) const {
   return mix(mix(around, boundary_key(segment.left)), boundary_key(segment.right));
 }
 
-bool OperatorRules::matters(const Segment& segment) const {
+bool OperatorRules::lasts(const Segment& segment) const {
   const auto found = places_.find(place_of(segment));
-  return found != places_.end() && found->second.total_ns >= kMinSegmentNs * found->second.count;
+  return found != places_.end() && 10 * found->second.shorter <= found->second.count;
 }
 
 uint32_t OperatorRules::name_after(const Boundary& boundary) {
@@ -87,20 +95,26 @@ std::optional<Operator> OperatorRules::classify(const Segment& segment) {
   const TimelineRange* range = segment.range == kNoRange ? nullptr : &ranges[segment.range];
   if (segment.is_call) {
     const spool::MpiBody& body = timeline_.calls()[segment.left.index].body;
+    if (body.function >= mpi::kTest && body.function <= mpi::kTestsome) return std::nullopt;
     const mpi::Kind kind = mpi::kFunctions[body.function].kind;
     const bool issued = (timeline_.calls()[segment.left.index].flags & spool::kNonBlocking) != 0;
     const OpKind op = issued || kind == mpi::Kind::other ? OpKind::other
                       : kind == mpi::Kind::p2p           ? OpKind::p2p
-                                                              : OpKind::collective;
+                                                         : OpKind::collective;
     const bool alone = op != OpKind::other && range != nullptr && range->leaf && range->calls == 1;
     return Operator{op, alone ? range->name : function_names_[body.function]};
   }
   if (range == nullptr) {
-    if (!between_calls(segment) || !matters(segment)) return std::nullopt;
+    // Only between two calls: what precedes the first and follows the last is no part of a step.
+    const auto& calls = timeline_.calls();
+    if (calls.empty() || segment.start_ns < calls.front().end_ns ||
+        segment.end_ns > calls.back().start_ns || (is_rest(segment) && !lasts(segment))) {
+      return std::nullopt;
+    }
     return Operator{OpKind::compute, name_after(segment.left)};
   }
   if (range->leaf && range->calls == 0) return Operator{OpKind::compute, range->name};
-  if (!matters(segment)) return std::nullopt;
+  if (!lasts(segment)) return std::nullopt;
   return Operator{range->leaf ? OpKind::compute : OpKind::other, range->name};
 }
 

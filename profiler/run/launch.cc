@@ -11,51 +11,25 @@
 #include <optional>
 
 #include "common/error.h"
+#include "common/foreground_child.h"
 #include "common/output_file.h"
 #include "common/units.h"
 #include "db/next_stage.h"
+#include "db/step/quality.h"
 #include "profiler/convert/convert.h"
 #include "profiler/convert/spool_folder.h"
-#include "profiler/run/child.h"
 
 namespace preserve {
 namespace fs = std::filesystem;
 
 namespace {
 
-constexpr int kOwnFailure = 125;  // as timeout(1) and env(1) do
-constexpr int kInterrupted = 130;
 constexpr const char* kInjection = "NVTX_INJECTION64_PATH";
 constexpr const char* kCudaInjection = "CUDA_INJECTION64_PATH";
 
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr ? "" : value;
-}
-
-std::string launcher_variable(std::initializer_list<const char*> names) {
-  for (const char* name : names) {
-    if (const std::string value = environment(name); !value.empty()) return value;
-  }
-  return "";
-}
-
-std::string own_rank() {
-  return launcher_variable(
-      {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "RANK", "SLURM_PROCID"});
-}
-std::string own_world_size() {
-  return launcher_variable({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE", "SLURM_NTASKS"});
-}
-
-fs::path collector_library() {
-  std::error_code error;
-  const fs::path self = fs::read_symlink("/proc/self/exe", error);
-  const fs::path library = self.parent_path().parent_path() / "lib/preserve/libpreserve_collect.so";
-  if (error || !fs::exists(library)) {
-    throw internal_error("{} is missing: install preserve completely", library.string());
-  }
-  return library;
 }
 
 void refuse_other_tools(const fs::path& library) {
@@ -82,10 +56,10 @@ void refuse_other_cuda_tool() {
 
 // Two ranks that write one file would destroy each other's.
 void refuse_shared_output(const std::string& pattern) {
-  const std::string world = own_world_size();
+  const std::string world = launched_ranks();
   const bool apart =
       pattern.find("%r") != std::string::npos || pattern.find("%p") != std::string::npos;
-  if (world.empty() || world == "1" || own_rank().empty() || apart) return;
+  if (world.empty() || world == "1" || launched_rank().empty() || apart) return;
   throw usage_error(
       "{} ranks would all write {}: use -o trace.%r.db and merge the files afterwards, "
       "or put preserve-profile before the launcher: preserve-profile -- mpirun ...",
@@ -105,11 +79,10 @@ int64_t max_spool_bytes(const LaunchOptions& options, const fs::path& spool) {
 std::vector<std::pair<std::string, std::string>> collector_environment(const LaunchOptions& options,
                                                                        const fs::path& library,
                                                                        const fs::path& spool) {
-  const std::string before = environment("LD_PRELOAD");
   const int64_t flush_ms = std::max<int64_t>(1, options.flush_period_ns / 1'000'000);
   std::vector<std::pair<std::string, std::string>> variables{
       {kInjection, library.string()},
-      {"LD_PRELOAD", before.empty() ? library.string() : library.string() + ":" + before},
+      {"LD_PRELOAD", with_preloaded(library)},
       {"PRESERVE_SPOOL_DIR", spool.string()},
       {"PRESERVE_FLUSH_MS", std::to_string(flush_ms)},
       {"PRESERVE_RING_BYTES", std::to_string(options.ring_bytes)},
@@ -209,6 +182,7 @@ bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& op
   }
   const bool ended_well = !child.interrupted && child.exit_code < 128;
   report_findings(summary, output.path().string(), why_incomplete(folder, ended_well), console);
+  report_quality(TraceDb::open(output.path()), console);
   if (options.cuda_counters != 0 && !summary.counters) {
     console.warn(
         "--counters: no kernel was counted, so this is a recording of times; the program used no "
@@ -237,7 +211,7 @@ std::string expand_output_name(const std::string& pattern) {
       (void)::gethostname(host, sizeof(host) - 1);
       name += host;
     } else if (what == 'r') {
-      const std::string rank = own_rank();
+      const std::string rank = launched_rank();
       if (rank.empty()) {
         throw usage_error(
             "-o {}: %r needs a rank, and no launcher gave one (OMPI_COMM_WORLD_RANK, "
@@ -259,14 +233,14 @@ int profile_command(const LaunchOptions& options, Console& console) {
         fmt::format("cannot run {}: {}", printable(options.command.front()), program.error));
     return program.code;
   }
-  const fs::path library = collector_library();
+  const fs::path library = child_library("libpreserve_collect.so");
   refuse_other_tools(library);
   if (options.cuda) refuse_other_cuda_tool();
   if (options.cuda && !PRESERVE_WITH_CUPTI && fs::exists("/proc/driver/nvidia")) {
     console.warn("GPU activity is not recorded: this was built without CUPTI (CUDA 13.0 or newer)");
   }
   refuse_shared_output(options.output);
-  if (options.cuda_counters != 0 && !own_world_size().empty() && own_world_size() != "1") {
+  if (options.cuda_counters != 0 && !launched_ranks().empty() && launched_ranks() != "1") {
     console.warn(
         "--counters lets kernels run one by one; kernels that communicate between ranks are left "
         "out, but ranks that wait for each other in another way may stand still. One rank is "
@@ -283,7 +257,7 @@ int profile_command(const LaunchOptions& options, Console& console) {
     console.error(fmt::format("cannot run {}: {}", printable(program.path), child.error));
     return child.exit_code;
   }
-  const int code = child.interrupted ? kInterrupted : child.exit_code;
+  const int code = child.interrupted ? kLauncherInterrupted : child.exit_code;
   try {
     if (!convert(spool.path(), output, options, child, console)) {
       explain_empty_recording(output.path(), console);
@@ -291,7 +265,7 @@ int profile_command(const LaunchOptions& options, Console& console) {
   } catch (const std::exception& failure) {
     // Our failure must neither hide the command's own result nor cost the recording.
     console.error(fmt::format("{}\n{}", failure.what(), where_it_is(spool.path(), output.path())));
-    return code != 0 ? code : kOwnFailure;
+    return code != 0 ? code : kLauncherFailed;
   }
   spool.remove();
   return code;

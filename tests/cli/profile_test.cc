@@ -10,7 +10,7 @@
 #include <fstream>
 #include <thread>
 
-#include "profiler/run/child.h"
+#include "common/foreground_child.h"
 #include "tests/profiler/collector/recording.h"
 #include "tests/support/paths.h"
 
