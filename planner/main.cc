@@ -11,6 +11,7 @@
 #include "common/cli.h"
 #include "common/error.h"
 #include "common/output_file.h"
+#include "common/text.h"
 #include "db/losses.h"
 #include "db/step/folded_step.h"
 #include "db/step/quality.h"
@@ -102,7 +103,14 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
   std::optional<OutputFile> dimacs;
   if (!options.dimacs.empty()) dimacs.emplace(options.dimacs, options.force);
 
-  const DeviceModel device = load_device(options.device);
+  const DeviceModel measured = load_device(options.device);
+  std::vector<std::string> careful;
+  const DeviceModel device = careful_device(measured, careful);
+  if (measured.verdict == "unsteady") {
+    careful.insert(careful.begin(), fmt::format("{} is unsteady: {}", options.device,
+                                                printable(measured.verdict_reason, 300)));
+  }
+  for (const std::string& sentence : careful) console.warn(sentence);
   std::vector<std::string> losses;
   const FoldedStep step = options.workload.given() ? generate_step(options, device, console)
                                                    : load_step(options, losses, console);
@@ -126,6 +134,7 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
   if (!trace.empty()) schedule.trace_sha256 = sha256_of_file(trace);
 
   for (const std::string& warning : schedule.warnings) console.warn(warning);
+  schedule.warnings.insert(schedule.warnings.begin(), careful.begin(), careful.end());
   schedule.warnings.insert(schedule.warnings.begin(), losses.begin(), losses.end());
   output.write(to_json(schedule));
   summarise(options, step, schedule, console);

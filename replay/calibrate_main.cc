@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "common/cli.h"
+#include "common/cli_options.h"
 #include "common/error.h"
 #include "common/output_file.h"
 #include "common/private_folder.h"
@@ -16,6 +17,7 @@
 #include "common/units.h"
 #include "planner/schedule/device.h"
 #include "replay/calibrate/cpu.h"
+#include "replay/calibrate/stability.h"
 #include "replay/device_choice.h"
 #include "replay/gpu/calibrate/calibrate.h"
 #include "replay/ranks/entry.h"
@@ -24,7 +26,7 @@
 namespace preserve {
 namespace {
 
-constexpr int64_t kQuickTimeNs = 1'200'000'000;
+constexpr int64_t kQuickTimeNs = 1'500'000'000;
 constexpr int64_t kQuickGpuTimeNs = 15'000'000'000;
 
 struct Arguments {
@@ -33,6 +35,7 @@ struct Arguments {
   int ranks = 0;  // 0: half the cores
   DeviceChoice device;
   bool quick = false;
+  int64_t time_limit_ns = 0;       // 0: the usual one
   std::string published;           // a device file; empty: none
   std::string worker;              // where the rank processes write
   std::vector<std::string> words;  // the command line itself: workers get it once more
@@ -49,7 +52,12 @@ void define(CLI::App& app, Arguments& arguments) {
          "--device", [&](const std::string& text) { arguments.device = parse_device(text); },
          "What to measure: cpu, or cuda:N for a GPU")
       ->default_str("cpu");
-  app.add_flag("--quick", arguments.quick, "Fewer repetitions: about a third of the time");
+  app.add_flag("--quick", arguments.quick, "Fewer repetitions: a tenth of the time");
+  app.add_option("--time-limit", arguments.time_limit_ns,
+                 "Of a measurement on cores; up to three times as long while its halves disagree")
+      ->transform(as_duration_ns(1'000'000))
+      ->default_str("10s")
+      ->excludes("--quick");
   app.add_option("--published", arguments.published,
                  "Device file with what one GPU cannot measure: arithmetic rates, collectives");
   app.add_option("--worker", arguments.worker)->group("");
@@ -62,8 +70,14 @@ void print_summary(const DeviceModel& device, FILE* stream) {
              format_rate(device.memory_bandwidth_bytes_per_s));
   fmt::print(stream, "  cache, per rank         {}\n",
              format_rate(device.cache_read_bandwidth_bytes_per_s));
-  fmt::print(stream, "  cache budget, per rank  {} of {} shared\n",
-             format_size(device.cache_budget_bytes), format_size(device.cache_bytes));
+  const DeviceInterval* budget = find_interval(device, kBudgetFigure);
+  fmt::print(stream, "  cache budget, per rank  {}{} of {} shared\n",
+             format_size(device.cache_budget_bytes),
+             budget == nullptr
+                 ? ""
+                 : fmt::format(" ({} to {})", format_size(static_cast<int64_t>(budget->low)),
+                               format_size(static_cast<int64_t>(budget->high))),
+             format_size(device.cache_bytes));
   if (device.methods.empty()) {
     fmt::print(stream, "  prefetching             no method makes the reader faster\n");
     return;
@@ -72,11 +86,16 @@ void print_summary(const DeviceModel& device, FILE* stream) {
   fmt::print(stream, "  best prefetch           {} on the {} core, {}, then read at {}\n",
              best.name, best.placement, format_rate(best.bandwidth_bytes_per_s),
              format_rate(best.hit_read_bandwidth_bytes_per_s));
+  if (device.verdict == "steady") fmt::print(stream, "  verdict                 steady\n");
 }
 
 CalibrateOptions options_of(const Arguments& arguments) {
   CalibrateOptions options;
-  if (arguments.quick) options.time_limit_ns = kQuickTimeNs;
+  if (arguments.time_limit_ns > 0) options.time_limit_ns = arguments.time_limit_ns;
+  if (arguments.quick) {
+    options.time_limit_ns = kQuickTimeNs;
+    options.longest = 1;
+  }
   return options;
 }
 
@@ -158,14 +177,37 @@ int run_gpu(Console& console, const Arguments& arguments) {
   return kExitDone;
 }
 
+int64_t longest_ns(const CalibrateOptions& options) {
+  return checked_mul(options.longest, options.time_limit_ns, "time limit");
+}
+
+void report(Console& console, const Arguments& arguments, const DeviceModel& device,
+            bool to_stdout) {
+  print_summary(device, to_stdout ? stderr : stdout);
+  if (device.verdict == "unsteady") {
+    console.warn(fmt::format("unsteady: {}: rerun on a quiet machine",
+                             printable(device.verdict_reason, 300)));
+  }
+  if (!to_stdout) {
+    console.next(
+        fmt::format("preserve-tune trace.db --device {} -o schedule.json", arguments.output));
+  }
+}
+
 // In each rank process; rank 0 writes.
 int measure(Console& console, const Arguments& arguments, OutputFile* output) {
   return run_as_rank(console, [&](Ranks& ranks) {
-    const CalibrationSamples samples = measure_cpu(ranks, options_of(arguments));
+    CalibrateOptions options = options_of(arguments);
+    // Without a launching tool, which would show it, rank 0 does.
+    if (output != nullptr) options.progress = progress_of(console, longest_ns(options));
+    const std::vector<CalibrationSamples> rounds = measure_cpu(ranks, options);
     if (ranks.rank() != 0) return kExitDone;
-    const std::string text = to_json(device_from(samples));
+    console.clear_progress();
+    const DeviceModel device = judged_device(rounds);
+    const std::string text = to_json(device);
     if (output != nullptr) {
       output->write(text);
+      report(console, arguments, device, output->is_stdout());
     } else {
       OutputFile(arguments.worker, true).write(text);
     }
@@ -197,7 +239,7 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
   RankLaunch start;
   start.ranks = ranks;
   start.crowded = ranks > cores;
-  const int64_t limit_ns = options_of(arguments).time_limit_ns;
+  const int64_t limit_ns = longest_ns(options_of(arguments));
   start.patience_ns = patience_ns(limit_ns);
   start.arguments = worker_arguments(arguments.words, target);
   start.waiting = progress_of(console, limit_ns);
@@ -210,11 +252,7 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
   } else {
     output.commit();
   }
-  print_summary(device, to_stdout ? stderr : stdout);
-  if (!to_stdout) {
-    console.next(
-        fmt::format("preserve-tune trace.db --device {} -o schedule.json", arguments.output));
-  }
+  report(console, arguments, device, to_stdout);
   return kExitDone;
 }
 
@@ -262,7 +300,7 @@ int main(int argc, char** argv) {
       "  preserve-calibrate --device cuda:0 --published examples/devices/h100-sxm.json\n"
       "\n"
       "Exit codes: 0 done, 2 usage or bad input, 3 internal error, 130 stopped by Ctrl-C.";
-  info.versions = "device 1.1";
+  info.versions = fmt::format("device {}", kDeviceVersion);
   return run_tool(
       argc, argv, info, [&](CLI::App& app) { define(app, arguments); },
       [&](Console& console) { return run(console, arguments); }, /*allow_no_arguments=*/true);

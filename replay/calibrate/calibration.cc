@@ -20,23 +20,29 @@ double rate(int64_t bytes, double dur_ns) {
   return static_cast<double>(bytes) * kNsPerS / std::max(dur_ns, 1.0);
 }
 
+// The time of something that has a limit: the fastest tenth. Whatever disturbs it makes it longer,
+// and the very fastest may owe its speed to luck.
+double best(const std::vector<double>& dur_ns) {
+  return quantile(dur_ns, 0.1);
+}
+
 double spread_percent(const std::vector<double>& values) {
   return 100 * median_abs_deviation(values) / std::max(median(values), 1e-9);
 }
 
 std::string note(const char* what, const std::vector<double>& dur_ns, int64_t bytes) {
-  return fmt::format("{}: {} (n {}, median absolute deviation {:.1f} %)", what,
-                     format_rate(rate(bytes, median(dur_ns))), dur_ns.size(),
-                     spread_percent(dur_ns));
+  return fmt::format("{}: {} (fastest tenth of {}, median absolute deviation {:.1f} %)", what,
+                     format_rate(rate(bytes, best(dur_ns))), dur_ns.size(), spread_percent(dur_ns));
 }
 
 void add_method_notes(const CalibrationSamples& samples, std::vector<std::string>& notes) {
   for (const MethodSamples& method : samples.methods) {
+    if (method.fetch_ns.empty() || method.read_ns.empty()) continue;
     notes.push_back(fmt::format(
         "{} on the {} core: fetches at {}, the consumer then reads at {} (spread {:.1f} %)",
         method.name, method.placement,
-        format_rate(rate(samples.probe_bytes, median(method.fetch_ns))),
-        format_rate(rate(samples.probe_bytes, median(method.read_ns))),
+        format_rate(rate(samples.probe_bytes, best(method.fetch_ns))),
+        format_rate(rate(samples.probe_bytes, best(method.read_ns))),
         spread_percent(method.read_ns)));
   }
 }
@@ -51,23 +57,35 @@ void add_collective_notes(const CalibrationSamples& samples, std::vector<std::st
   notes.push_back(fmt::format(
       "one look at a collective (MPI_Test) costs {}, starting it without "
       "blocking {}",
-      format_duration(median(samples.test_ns)), format_duration(median(samples.post_ns))));
+      format_duration(median(samples.test_ns)), format_duration(best(samples.post_ns))));
   notes.push_back(
-      "slowdown_per_byte_ns: of an 8 KiB allreduce that waits 50 us for a late rank; "
-      "preserve-replay measures it in the schedule's own windows");
+      fmt::format("window_cost_ns, slowdown_per_byte_ns: of an 8 KiB allreduce that waits for a "
+                  "late rank and is "
+                  "filled via {}; preserve-replay measures the schedule's own windows",
+                  samples.via));
 }
 
-// Slope of what fetching added to the windows, over those that had time to fetch anything.
-double slowdown_per_byte_ns(const CalibrationSamples& samples) {
-  if (samples.fetched_bytes.empty()) return 0;
-  const double most = *std::max_element(samples.fetched_bytes.begin(), samples.fetched_bytes.end());
-  std::vector<double> added_per_byte;
-  for (size_t i = 0; i < samples.fetched_bytes.size(); ++i) {
-    if (samples.fetched_bytes[i] < most / 2 || most <= 0) continue;  // this rank was the late one
-    added_per_byte.push_back((samples.fetch_window_ns[i] - samples.null_window_ns[i]) /
-                             samples.fetched_bytes[i]);
+struct WindowCost {
+  double window_ns = 0, byte_ns = 0;
+};
+
+// What fetching adds to a window, as a line over the bytes fetched: a price of the window (the end
+// is noticed in the middle of a chunk) and one of each byte (memory that the collective needs too).
+WindowCost window_cost(const CalibrationSamples& samples) {
+  std::vector<std::pair<double, double>> points;  // bytes, ns
+  for (const WindowSamples& window : samples.windows) {
+    if (window.added_ns.empty()) continue;
+    points.emplace_back(median(window.fetched_bytes), median(window.added_ns));
   }
-  return added_per_byte.empty() ? 0 : std::max(0.0, median(added_per_byte));
+  if (points.empty()) return {};
+  const auto [few_bytes, few_ns] = points.front();
+  const auto [many_bytes, many_ns] = points.back();
+  WindowCost cost;
+  if (many_bytes > few_bytes) {
+    cost.byte_ns = std::max(0.0, (many_ns - few_ns) / (many_bytes - few_bytes));
+  }
+  cost.window_ns = std::max(0.0, few_ns - cost.byte_ns * few_bytes);
+  return cost;
 }
 
 std::vector<std::string> notes_of(const CalibrationSamples& samples) {
@@ -83,6 +101,10 @@ std::vector<std::string> notes_of(const CalibrationSamples& samples) {
   notes.push_back(note("cached sgemv", samples.hot_ns, samples.probe_bytes));
   add_method_notes(samples, notes);
   add_collective_notes(samples, notes);
+  if (samples.interrupted > 0) {
+    notes.push_back(fmt::format("{} of {} samples left out: a rank had lost its core",
+                                samples.interrupted, samples.taken));
+  }
   if (samples.ranks > static_cast<int64_t>(samples.host.cores.size())) {
     notes.push_back("more ranks than cores: the ranks took turns, so these are no measurements");
   }
@@ -96,23 +118,25 @@ std::vector<PrefetchMethod> rank_methods(const CalibrationSamples& samples, int6
     PrefetchMethod method;
     double saved_ns;
   };
-  const double cold_ns = median(samples.cold_ns);
+  if (samples.cold_ns.empty()) throw internal_error("nothing was measured without interruption");
+  const double cold_ns = best(samples.cold_ns);
   const auto probe = static_cast<double>(samples.probe_bytes);
   const auto budget = static_cast<double>(budget_bytes);
   // While the memory delivers the budget at the consumer's own cold rate.
   const double window_ns = budget / probe * cold_ns;
   std::vector<Ranked> ranked;
   for (const MethodSamples& method : samples.methods) {
-    const double fetch_ns = std::max(median(method.fetch_ns), 1.0);
-    const double saved_ns = cold_ns - median(method.read_ns);
+    if (method.fetch_ns.empty() || method.read_ns.empty() || method.latency_ns.empty()) continue;
+    const double fetch_ns = std::max(best(method.fetch_ns), 1.0);
+    const double saved_ns = cold_ns - best(method.read_ns);
     if (saved_ns < kWorthwhileSaving * cold_ns) continue;
     PrefetchMethod model;
     model.name = method.name;
     model.placement = method.placement;
     model.bandwidth_bytes_per_s = rate(samples.probe_bytes, fetch_ns);
-    const double post_ns = samples.post_ns.empty() ? 0 : median(samples.post_ns);
-    model.start_latency_ns = std::llround(median(method.latency_ns) + post_ns);
-    model.hit_read_bandwidth_bytes_per_s = rate(samples.probe_bytes, median(method.read_ns));
+    const double post_ns = samples.post_ns.empty() ? 0 : best(samples.post_ns);
+    model.start_latency_ns = std::llround(best(method.latency_ns) + post_ns);
+    model.hit_read_bandwidth_bytes_per_s = rate(samples.probe_bytes, best(method.read_ns));
     model.chunk_bytes = samples.chunk_bytes;
     const double fetched = std::min(budget, window_ns / fetch_ns * probe);
     ranked.push_back({model, fetched / probe * saved_ns});
@@ -135,10 +159,11 @@ std::vector<SurvivalPoint> survival_curve(const CalibrationSamples& samples,
                                           double hit_bandwidth_bytes_per_s) {
   std::vector<SurvivalPoint> measured;
   for (const FootprintSamples& point : samples.survival) {
-    const double cold_ns = median(point.cold_ns);
+    if (point.cold_ns.empty() || point.read_ns.empty()) continue;
+    const double cold_ns = best(point.cold_ns);
     const double hit_ns = static_cast<double>(point.bytes) / hit_bandwidth_bytes_per_s * kNsPerS;
     if (cold_ns <= hit_ns) continue;  // nothing tells cold from cached here
-    measured.push_back({point.bytes, (cold_ns - median(point.read_ns)) / (cold_ns - hit_ns)});
+    measured.push_back({point.bytes, (cold_ns - best(point.read_ns)) / (cold_ns - hit_ns)});
   }
   return never_rising(measured);
 }
@@ -155,8 +180,11 @@ int64_t cache_share_bytes(const HostCores& host, int64_t ranks) {
 
 int64_t chunk_bytes(double test_ns, double bandwidth_bytes_per_s) {
   constexpr int64_t kLeast = 1 << 10;
-  constexpr int64_t kMost = 64 << 10;  // longer, and the end of the collective is noticed late
-  const double wanted = 10 * test_ns * bandwidth_bytes_per_s / kNsPerS;
+  constexpr int64_t kMost = 64 << 10;
+  // Of fetching. Shorter pieces lose their run-up; the next power of two may be twice as long.
+  constexpr double kShortestNs = 500, kLongestNs = 1000;
+  const double wanted =
+      std::clamp(10 * test_ns, kShortestNs, kLongestNs) * bandwidth_bytes_per_s / kNsPerS;
   int64_t chunk = kLeast;
   while (chunk < kMost && static_cast<double>(chunk) < wanted) chunk *= 2;
   return chunk;
@@ -167,6 +195,7 @@ CollectiveFit fit_collective(const std::vector<CollectiveSamples>& samples, int6
   double n = 0, sum_x = 0, sum_y = 0, sum_xx = 0, sum_xy = 0;
   // Relative least squares: a microsecond matters at 1 KiB and not at 1 MiB.
   for (const CollectiveSamples& sample : samples) {
+    if (sample.dur_ns.empty()) continue;
     const auto x = static_cast<double>(sample.bytes);
     const double y = std::max(median(sample.dur_ns), 1.0);
     const double weight = 1 / (y * y);
@@ -182,6 +211,7 @@ CollectiveFit fit_collective(const std::vector<CollectiveSamples>& samples, int6
   fit.latency_ns = std::round(std::max(0.0, (sum_y - ns_per_byte * sum_x) / n));
   fit.bandwidth_bytes_per_s = std::round(kNsPerS / ns_per_byte);
   for (const CollectiveSamples& sample : samples) {
+    if (sample.dur_ns.empty()) continue;
     const double measured_ns = std::max(median(sample.dur_ns), 1.0);
     const double fitted_ns = fit.latency_ns + static_cast<double>(sample.bytes) * ns_per_byte;
     fit.max_relative_error =
@@ -191,6 +221,37 @@ CollectiveFit fit_collective(const std::vector<CollectiveSamples>& samples, int6
   return fit;
 }
 
+std::vector<int64_t> footprints(const HostCores& host, int64_t ranks) {
+  const int64_t share = std::min(cache_share_bytes(host, ranks), host.cache_bytes);
+  std::vector<int64_t> sizes;
+  for (double bytes = static_cast<double>(probe_bytes(host, ranks)) / 8;
+       bytes <= 1.5 * static_cast<double>(share); bytes *= 1.3) {
+    sizes.push_back(std::max<int64_t>(4096, static_cast<int64_t>(bytes) / 4096 * 4096));
+    if (sizes.size() > 1 && sizes.back() == sizes[sizes.size() - 2]) sizes.pop_back();
+  }
+  return sizes;
+}
+
+int64_t probe_bytes(const HostCores& host, int64_t ranks) {
+  const int64_t bytes = host.private_cache_bytes > 0 ? host.private_cache_bytes / 2
+                                                     : cache_share_bytes(host, ranks) / 4;
+  return std::max<int64_t>(bytes / 4096 * 4096, 64 << 10);
+}
+
+namespace {
+
+// The curve is that of one method; another that ranks as good within the noise does not replace it.
+void put_survivor_first(const CalibrationSamples& samples, std::vector<PrefetchMethod>& methods) {
+  if (samples.methods.empty()) return;
+  const MethodSamples& survivor = samples.methods[samples.survivor];
+  const auto at = std::find_if(methods.begin(), methods.end(), [&](const PrefetchMethod& method) {
+    return method.name == survivor.name && method.placement == survivor.placement;
+  });
+  if (at != methods.end()) std::rotate(methods.begin(), at, at + 1);
+}
+
+}  // namespace
+
 DeviceModel device_from(const CalibrationSamples& samples) {
   DeviceModel device;
   device.name = samples.host.cpu_name;
@@ -199,21 +260,25 @@ DeviceModel device_from(const CalibrationSamples& samples) {
   device.ranks = samples.ranks;
   device.cache_bytes = samples.host.cache_bytes;
   device.memory_bandwidth_bytes_per_s =
-      std::round(rate(samples.probe_bytes, median(samples.cold_ns)));
+      std::round(rate(samples.probe_bytes, best(samples.cold_ns)));
   device.cache_read_bandwidth_bytes_per_s =
-      std::round(rate(samples.probe_bytes, median(samples.hot_ns)));
-  device.op_floor_ns = std::llround(median(samples.floor_ns));
-  device.slowdown_per_byte_ns = std::round(slowdown_per_byte_ns(samples) * 1e6) / 1e6;
+      std::round(rate(samples.probe_bytes, best(samples.hot_ns)));
+  device.op_floor_ns = std::llround(best(samples.floor_ns));
+  const WindowCost cost = window_cost(samples);
+  device.window_cost_ns =
+      std::min(std::llround(cost.window_ns), static_cast<long long>(kMostWindowCostNs));
+  device.slowdown_per_byte_ns = std::round(cost.byte_ns * 1e6) / 1e6;
   device.methods = rank_methods(samples, samples.probe_bytes);
+  put_survivor_first(samples, device.methods);
   device.notes = notes_of(samples);
   if (device.methods.empty()) {
     device.notes.push_back("no way of prefetching makes the consumer faster on this machine");
   } else {
     device.survival =
         survival_curve(samples, device.methods.front().hit_read_bandwidth_bytes_per_s);
-    device.cache_budget_bytes =
-        std::min(cache_budget(device.survival, cache_share_bytes(samples.host, samples.ranks)),
-                 device.cache_bytes);
+    device.cache_budget_bytes = std::min(
+        cache_budget_between(device.survival, cache_share_bytes(samples.host, samples.ranks)),
+        device.cache_bytes);
   }
   for (PrefetchMethod& method : device.methods) {
     method.bandwidth_bytes_per_s = std::round(method.bandwidth_bytes_per_s);

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/calibrate/cpu.h"
-#include "common/text.h"
 
-#include <ctime>
+#include <sys/resource.h>
 
 #include <algorithm>
+#include <ctime>
 #include <functional>
 #include <memory>
 #include <optional>
 
 #include "common/error.h"
 #include "common/stats.h"
+#include "common/text.h"
 #include "common/units.h"
+#include "replay/calibrate/stability.h"
 #include "replay/cpu/fetch_window.h"
 #include "replay/cpu/tensor_memory.h"
 #include "replay/ranks/spin.h"
@@ -21,8 +23,19 @@ namespace {
 
 constexpr int64_t kMiB = 1 << 20;
 constexpr int64_t kAllreduceBytes = 8 << 10;  // an activation of 2048 floats: a decode step's size
-constexpr int64_t kLateNs = 50'000;  // long against an allreduce, short against a time slice
-constexpr int kPhases = 5;
+// How late a rank comes: two lengths make a line.
+constexpr int64_t kLateNs[] = {20'000, 80'000};
+constexpr int64_t kWindowBytes = 4 * kMiB;  // more than any of these windows fetches
+constexpr int kWindowsPerRound = 4;
+constexpr int kCollectivesPerRound = 4;
+constexpr int kTrialRounds = 40;  // that choose the chunk and the method of the survival curve
+constexpr int kFewestRounds = 4;
+// Footprints of this and more take turns, so that a round stays short.
+constexpr int64_t kLargeBytes = 16 * kMiB;
+constexpr int64_t kMostTurns = 8;
+constexpr int kLooks = 200;
+// Stands for none: this rank was the late one, or lost its core.
+constexpr double kNoSample = -1e300;
 
 // Slices of an arena, last touched several cache sizes of traffic ago.
 class ColdMemory {
@@ -40,277 +53,343 @@ class ColdMemory {
   int64_t at_ = 0;
 };
 
+// All ranks go through theirs at the same time: together they read the cache four times over, at
+// least, before they come back.
 int64_t arena_bytes(int64_t cache_bytes, int ranks) {
-  return std::max({3 * cache_bytes, 8 * cache_bytes / ranks, 128 * kMiB});
+  return std::max(2 * cache_bytes + 2 * cache_bytes / ranks, 128 * kMiB);
+}
+
+int64_t involuntary_switches() {
+  rusage usage{};
+  ::getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_nivcsw;
 }
 
 class CpuCalibration {
  public:
   CpuCalibration(const Ranks& ranks, const HostCores& host, const CalibrateOptions& options);
-  CalibrationSamples run();
+  std::vector<CalibrationSamples> run();
 
  private:
   struct Candidate {
-    MethodSamples samples;
     FetchFunction fetch = nullptr;
     bool on_spare = false;
   };
 
-  void measure_consumer();
-  void measure_methods();
-  void measure_survival();
-  void measure_collectives();
-  void measure_windows();
-  void repeat(int factor, const std::function<void()>& trial) const;
-  size_t best_method() const;
+  void choose_chunk();
+  void choose_survivor();
+  void time_consumer();
+  void time_methods();
+  void time_survival(int number);
+  void time_collectives();
+  void time_windows(int number);
+  void finish_round();
+  bool measured_enough(int64_t spent_ns);
   std::optional<int> spare_cpu() const;
-  double time(const std::function<void()>& body) const;  // all ranks start together
+  // A negative time: the rank lost its core meanwhile.
+  double time(const std::function<void()>& body) const;
+  double time_together(const std::function<void()>& body) const;  // all ranks start together
   double time_read(const std::byte* begin, int64_t bytes);
-  double time_fetch(const Candidate& method, const std::byte* begin, int64_t bytes);
-  void gather(std::vector<double>& values) const { values = ranks_.gather(values); }
+  double time_fetch(size_t method, const std::byte* begin, int64_t bytes);
 
   const Ranks& ranks_;
   CalibrateOptions options_;
-  CalibrationSamples samples_;
-  std::vector<Candidate> candidates_;
-  std::unique_ptr<WindowFetcher> own_;    // from measure_methods() on
-  std::unique_ptr<WindowFetcher> spare_;  // while methods are compared
+  CalibrationSamples round_;                // the running one, of this rank
+  std::vector<CalibrationSamples> rounds_;  // on rank 0, of all ranks
+  std::vector<Candidate> candidates_;       // as in round_.methods
+  std::unique_ptr<WindowFetcher> own_, spare_;
+  std::vector<std::unique_ptr<RankCollective>> allreduce_;
+  std::unique_ptr<RankCollective> late_allreduce_;
+  WindowVia via_ = WindowVia::convert;
   Consumer consumer_;
   ColdMemory cold_;
   uint64_t checksum_ = 0;
+  int64_t periods_asked_ = 0;
 };
 
 CpuCalibration::CpuCalibration(const Ranks& ranks, const HostCores& host,
                                const CalibrateOptions& options)
     : ranks_(ranks), options_(options), cold_(arena_bytes(host.cache_bytes, ranks.size_on_host())) {
-  samples_.host = host;
-  samples_.ranks = ranks.size_on_host();
-  // Beyond the core's private cache, well within its share of the common one.
-  samples_.probe_bytes =
-      std::max(host.cache_bytes / (4 * samples_.ranks),
-               std::min(2 * host.private_cache_bytes, host.cache_bytes / (2 * samples_.ranks)));
-  samples_.probe_bytes = std::max<int64_t>(samples_.probe_bytes / 4096 * 4096, 64 << 10);
+  round_.host = host;
+  round_.ranks = ranks.size_on_host();
+  round_.probe_bytes = probe_bytes(host, round_.ranks);
+  round_.mpi_library = ranks.library();
+  const std::time_t now = std::time(nullptr);
+  char date[32] = {};
+  std::strftime(date, sizeof date, "%Y-%m-%d", std::gmtime(&now));
+  round_.date = date;
+  // All ranks have a spare core or none has: they must do the same.
+  const bool has_spare = ranks.min(spare_cpu() ? 1 : 0) == 1;
   for (const FetchMethod& method : kFetchMethods) {
-    candidates_.push_back(
-        {{std::string(method.name), "consumer", {}, {}, {}}, method.fetch, false});
-    // All ranks have a spare core or none has: they must do the same.
-    if (!spare_cpu()) continue;
-    candidates_.push_back({{std::string(method.name), "spare", {}, {}, {}}, method.fetch, true});
+    for (const char* placement : {"consumer", "spare"}) {
+      const bool on_spare = std::string_view(placement) == "spare";
+      if (on_spare && !has_spare) continue;
+      round_.methods.push_back({std::string(method.name), placement, {}, {}, {}});
+      candidates_.push_back({method.fetch, on_spare});
+    }
   }
+  for (const int64_t bytes : footprints(host, round_.ranks)) {
+    round_.survival.push_back({bytes, {}, {}});
+  }
+  if (ranks.size() == 1) return;  // no collectives
+  for (const int64_t bytes : {1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10}) {
+    round_.allreduce.push_back({bytes, {}});
+    allreduce_.push_back(ranks.collective("allreduce", bytes));
+  }
+  late_allreduce_ = ranks.collective("allreduce", kAllreduceBytes);
+  for (const int64_t late_ns : kLateNs) round_.windows.push_back({late_ns, {}, {}});
+  if (ranks.min(find_progress_engine().found() ? 1 : 0) == 1) via_ = WindowVia::progress;
+  round_.via = to_string(via_);
 }
 
 std::optional<int> CpuCalibration::spare_cpu() const {
-  const std::vector<int>& cores = samples_.host.cores;
+  const std::vector<int>& cores = round_.host.cores;
   const auto ranks = static_cast<size_t>(ranks_.size_on_host());
   if (2 * ranks > cores.size()) return std::nullopt;
   return cores[ranks + static_cast<size_t>(ranks_.rank_on_host())];
 }
 
-// Trials of one phase: as many as its share of the time allows, equally many on every rank.
-void CpuCalibration::repeat(int factor, const std::function<void()>& trial) const {
-  const int64_t end_ns = monotonic_ns() + options_.time_limit_ns / kPhases;
-  for (int i = 0; i < factor * options_.most; ++i) {
-    const bool enough = i >= factor * options_.least && monotonic_ns() >= end_ns;
-    if (ranks_.from_first(enough ? 1 : 0) != 0) return;
-    trial();
-  }
-}
-
 double CpuCalibration::time(const std::function<void()>& body) const {
-  ranks_.barrier();
+  const int64_t switches = involuntary_switches();
   const int64_t start_ns = monotonic_ns();
   body();
-  return static_cast<double>(monotonic_ns() - start_ns);
+  const auto dur_ns = static_cast<double>(std::max<int64_t>(monotonic_ns() - start_ns, 1));
+  return involuntary_switches() == switches ? dur_ns : -dur_ns;
+}
+
+double CpuCalibration::time_together(const std::function<void()>& body) const {
+  ranks_.barrier();
+  return time(body);
 }
 
 double CpuCalibration::time_read(const std::byte* begin, int64_t bytes) {
-  const int64_t start_ns = monotonic_ns();
-  checksum_ += consumer_.read_weights(begin, bytes);
-  return static_cast<double>(monotonic_ns() - start_ns);
+  return time([&] { checksum_ += consumer_.read_weights(begin, bytes); });
 }
 
-double CpuCalibration::time_fetch(const Candidate& method, const std::byte* begin, int64_t bytes) {
+double CpuCalibration::time_fetch(size_t method, const std::byte* begin, int64_t bytes) {
   const FetchSlice slice{begin, bytes};
-  if (!method.on_spare) {
-    own_->use(method.fetch, samples_.chunk_bytes);
+  const Candidate& way = candidates_[method];
+  if (!way.on_spare) {
+    own_->use(way.fetch, round_.chunk_bytes);
     // With a look at the clock after each chunk, as in a window: methods that need a run-up to be
     // fast do not get one.
-    return time([&] {
+    return time_together([&] {
       own_->begin({&slice, 1});
       while (own_->step()) monotonic_ns();
     });
   }
-  spare_->use(method.fetch, samples_.chunk_bytes);
-  return time([&] {
+  spare_->use(way.fetch, round_.chunk_bytes);
+  return time_together([&] {
     spare_->begin({&slice, 1});
     spare_->wait();
   });
 }
 
-void CpuCalibration::measure_consumer() {
-  const int64_t bytes = samples_.probe_bytes;
-  repeat(1, [&] {
-    const std::byte* slice = cold_.next(bytes);
-    ranks_.barrier();
-    samples_.cold_ns.push_back(time_read(slice, bytes));
-    samples_.hot_ns.push_back(time_read(slice, bytes));
-    slice = cold_.next(bytes);
-    samples_.stream_ns.push_back(time([&] { checksum_ += Consumer::read_stream(slice, bytes); }));
-    const std::byte* row = cold_.next(4096);
-    time_read(row, 4096);
-    samples_.floor_ns.push_back(time_read(row, 4096));
-    samples_.test_ns.push_back(ranks_.test_cost_ns(1000));
-  });
+void CpuCalibration::time_consumer() {
+  const int64_t bytes = round_.probe_bytes;
+  const std::byte* slice = cold_.next(bytes);
+  ranks_.barrier();
+  round_.cold_ns.push_back(time_read(slice, bytes));
+  round_.hot_ns.push_back(time_read(slice, bytes));
+  slice = cold_.next(bytes);
+  round_.stream_ns.push_back(
+      time_together([&] { checksum_ += Consumer::read_stream(slice, bytes); }));
+  const std::byte* row = cold_.next(4096);
+  time_read(row, 4096);
+  round_.floor_ns.push_back(time_read(row, 4096));
+  round_.test_ns.push_back(ranks_.test_cost_ns(kLooks));
 }
 
-void CpuCalibration::measure_methods() {
-  const int64_t bytes = samples_.probe_bytes;
-  const double bandwidth = kNsPerS * static_cast<double>(bytes) / median(samples_.cold_ns);
-  samples_.chunk_bytes = ranks_.from_first(chunk_bytes(median(samples_.test_ns), bandwidth));
-  own_ = std::make_unique<WindowFetcher>(candidates_.front().fetch, samples_.chunk_bytes,
-                                         std::nullopt);
-  if (spare_cpu()) {
-    spare_ = std::make_unique<WindowFetcher>(candidates_.front().fetch, samples_.chunk_bytes,
+void CpuCalibration::time_methods() {
+  const int64_t bytes = round_.probe_bytes;
+  for (size_t i = 0; i < candidates_.size(); ++i) {
+    MethodSamples& method = round_.methods[i];
+    // The helper spins: it exists only while its methods are measured.
+    if (candidates_[i].on_spare && !spare_) {
+      spare_ =
+          std::make_unique<WindowFetcher>(candidates_[i].fetch, round_.chunk_bytes, spare_cpu());
+    }
+    const std::byte* slice = cold_.next(bytes);
+    method.fetch_ns.push_back(time_fetch(i, slice, bytes));
+    method.read_ns.push_back(time_read(slice, bytes));
+    method.latency_ns.push_back(time_fetch(i, cold_.next(4096), kCacheLineBytes));
+  }
+  spare_.reset();
+}
+
+void CpuCalibration::time_survival(int number) {
+  if (candidates_[round_.survivor].on_spare) {
+    spare_ = std::make_unique<WindowFetcher>(candidates_[round_.survivor].fetch, round_.chunk_bytes,
                                              spare_cpu());
   }
-  repeat(1, [&] {
-    // Interleaved: a disturbance of the machine hits all methods alike.
-    for (Candidate& method : candidates_) {
-      const std::byte* slice = cold_.next(bytes);
-      method.samples.fetch_ns.push_back(time_fetch(method, slice, bytes));
-      method.samples.read_ns.push_back(time_read(slice, bytes));
-      const std::byte* line = cold_.next(4096);
-      method.samples.latency_ns.push_back(time_fetch(method, line, kCacheLineBytes));
-    }
-  });
-  spare_.reset();  // a spinning helper would disturb what follows
+  for (FootprintSamples& point : round_.survival) {
+    const int64_t turns = std::clamp<int64_t>(point.bytes / kLargeBytes, 1, kMostTurns);
+    if (number % turns != 0) continue;
+    const std::byte* slice = cold_.next(point.bytes);
+    ranks_.barrier();
+    point.cold_ns.push_back(time_read(slice, point.bytes));
+    slice = cold_.next(point.bytes);
+    time_fetch(round_.survivor, slice, point.bytes);
+    ranks_.barrier();
+    point.read_ns.push_back(time_read(slice, point.bytes));
+  }
+  spare_.reset();
 }
 
-// The same choice on every rank: made by rank 0 from everybody's samples.
-size_t CpuCalibration::best_method() const {
-  CalibrationSamples all = samples_;
-  for (const Candidate& method : candidates_) all.methods.push_back(method.samples);
-  for (MethodSamples& method : all.methods) {
-    gather(method.fetch_ns);
-    gather(method.read_ns);
-    gather(method.latency_ns);
+void CpuCalibration::time_collectives() {
+  for (size_t i = 0; i < allreduce_.size(); ++i) {
+    for (int repeat = 0; repeat < kCollectivesPerRound; ++repeat) {
+      round_.allreduce[i].dur_ns.push_back(time_together([&] { allreduce_[i]->run(); }));
+    }
   }
-  gather(all.cold_ns);
-  gather(all.test_ns);
+}
+
+// How much fetching delays a collective that this rank waits in: one rank comes late, in turn, and
+// the others fetch meanwhile. What counts is when they are through, compared with the call as the
+// program makes it.
+void CpuCalibration::time_windows(int number) {
+  round_.post_ns.push_back(time_together([&] { late_allreduce_->start(); }));
+  if (via_ == WindowVia::progress) round_.post_ns.back() = 1;  // an unchanged call is not posted
+  SpinWait spin;
+  while (!late_allreduce_->test()) spin.again();
+  // Always the same kind of core: a helper would have to be started for every window.
+  WindowFetcher& fetcher = *own_;
+  const Candidate& way = candidates_[round_.survivor];
+  fetcher.use(way.fetch, round_.chunk_bytes);
+  std::optional<ProgressTurns> turns;
+  if (via_ == WindowVia::progress) turns.emplace(find_progress_engine());
+  for (int repeat = 0; repeat < kWindowsPerRound; ++repeat) {
+    const bool late = (number + repeat) % ranks_.size() == ranks_.rank();
+    for (WindowSamples& window : round_.windows) {
+      const auto come_late = [&] {
+        if (late) spin_until(monotonic_ns() + window.late_ns);
+      };
+      const double plain_ns = time_together([&] {
+        come_late();
+        late_allreduce_->run();
+      });
+      const FetchSlice slice{cold_.next(kWindowBytes), kWindowBytes};
+      int64_t fetched = 0;
+      const double filled_ns = time_together([&] {
+        come_late();
+        fetched = run_window(*late_allreduce_, fetcher, {&slice, 1}, 0, via_);
+      });
+      const bool counts = !late && fetched > 0 && plain_ns > 0 && filled_ns > 0;
+      window.added_ns.push_back(counts ? filled_ns - plain_ns : kNoSample);
+      window.fetched_bytes.push_back(counts ? static_cast<double>(fetched) : kNoSample);
+    }
+  }
+}
+
+// Rank 0 takes over what all ranks have measured, and everybody begins anew.
+void CpuCalibration::finish_round() {
+  std::vector<double> mine;
+  each_series(round_, [&](std::vector<double>& series, SeriesKind) {
+    mine.insert(mine.end(), series.begin(), series.end());
+  });
+  const std::vector<double> all = ranks_.gather(mine);
+  size_t at = 0;
+  CalibrationSamples round = round_;
+  each_series(round, [&](std::vector<double>& series, SeriesKind kind) {
+    const size_t count = series.size();
+    series.clear();
+    std::vector<double> interrupted;
+    for (size_t rank = 0; rank * mine.size() < all.size(); ++rank) {
+      for (size_t i = 0; i < count; ++i) {
+        const double value = all[rank * mine.size() + at + i];
+        if (value == kNoSample) continue;
+        ++round.taken;
+        (value > 0 || kind == SeriesKind::window ? series : interrupted).push_back(value);
+      }
+    }
+    at += count;
+    round.interrupted += static_cast<int64_t>(interrupted.size());
+    // The fastest tenth of all rounds will not be among them, unless nothing else was measured.
+    if (!series.empty() || kind != SeriesKind::needed) return;
+    for (const double value : interrupted) series.push_back(-value);
+  });
+  each_series(round_, [](std::vector<double>& series, SeriesKind) { series.clear(); });
+  if (ranks_.rank() == 0) rounds_.push_back(std::move(round));
+}
+
+// The same on every rank: rank 0 decides from everybody's samples.
+void CpuCalibration::choose_chunk() {
+  for (int i = 0; i < kTrialRounds; ++i) {
+    time_consumer();
+    finish_round();
+  }
+  int64_t chunk = 0;
+  if (ranks_.rank() == 0) {
+    const CalibrationSamples trial = pooled(rounds_);
+    const double cold_ns = quantile(trial.cold_ns, 0.1);
+    chunk = chunk_bytes(median(trial.test_ns),
+                        kNsPerS * static_cast<double>(trial.probe_bytes) / cold_ns);
+  }
+  round_.chunk_bytes = ranks_.from_first(chunk);
+  rounds_.clear();
+}
+
+void CpuCalibration::choose_survivor() {
+  for (int i = 0; i < kTrialRounds; ++i) {
+    time_consumer();
+    time_methods();
+    finish_round();
+  }
   int64_t best = 0;
   if (ranks_.rank() == 0) {
-    const auto ranked = rank_methods(all, all.probe_bytes);
-    for (size_t i = 0; i < candidates_.size() && !ranked.empty(); ++i) {
-      const MethodSamples& method = candidates_[i].samples;
+    const CalibrationSamples trial = pooled(rounds_);
+    const auto ranked = rank_methods(trial, trial.probe_bytes);
+    for (size_t i = 0; i < trial.methods.size() && !ranked.empty(); ++i) {
+      const MethodSamples& method = trial.methods[i];
       if (method.name == ranked.front().name && method.placement == ranked.front().placement) {
         best = static_cast<int64_t>(i);
       }
     }
   }
-  return static_cast<size_t>(ranks_.from_first(best));
+  round_.survivor = static_cast<size_t>(ranks_.from_first(best));
+  rounds_.clear();
 }
 
-void CpuCalibration::measure_survival() {
-  const Candidate& method = candidates_[best_method()];
-  if (method.on_spare) {
-    spare_ = std::make_unique<WindowFetcher>(method.fetch, samples_.chunk_bytes, spare_cpu());
-  }
-  const int64_t cache = samples_.host.cache_bytes;
-  // Steps of at most a quarter; from 256 KiB (or a small cache's 32nd part) to 1.5 caches.
-  for (int64_t bytes = std::min<int64_t>(256 << 10, cache / 32); bytes <= cache * 3 / 2;
-       bytes += std::max<int64_t>(bytes / 4, 4096) / 4096 * 4096) {
-    samples_.survival.push_back({bytes, {}, {}});
-  }
-  repeat(1, [&] {
-    for (FootprintSamples& point : samples_.survival) {
-      const std::byte* slice = cold_.next(point.bytes);
-      ranks_.barrier();
-      point.cold_ns.push_back(time_read(slice, point.bytes));
-      slice = cold_.next(point.bytes);
-      time_fetch(method, slice, point.bytes);
-      ranks_.barrier();
-      point.read_ns.push_back(time_read(slice, point.bytes));
+bool CpuCalibration::measured_enough(int64_t spent_ns) {
+  bool enough = false;
+  if (ranks_.rank() == 0 && rounds_.size() >= kFewestRounds) {
+    const int64_t periods = spent_ns / options_.time_limit_ns;
+    enough = periods >= options_.longest;
+    // Asked once per time limit: looking often would stop at the first lucky agreement.
+    if (!enough && periods > periods_asked_) {
+      periods_asked_ = periods;
+      enough = unsteady_reason(rounds_, device_from(pooled(rounds_))).empty();
     }
-  });
-  spare_.reset();
+  }
+  return ranks_.from_first(enough ? 1 : 0) != 0;
 }
 
-void CpuCalibration::measure_collectives() {
-  for (const int64_t bytes : {1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10}) {
-    const auto allreduce = ranks_.collective("allreduce", bytes);
-    CollectiveSamples timed{bytes, {}};
-    for (int i = 0; i < 2 * options_.most; ++i) {
-      timed.dur_ns.push_back(time([&] { allreduce->run(); }));
+std::vector<CalibrationSamples> CpuCalibration::run() {
+  const int64_t start_ns = monotonic_ns();
+  choose_chunk();
+  own_ =
+      std::make_unique<WindowFetcher>(candidates_.front().fetch, round_.chunk_bytes, std::nullopt);
+  choose_survivor();
+  int64_t spent_ns = 0;
+  for (int number = 0; !measured_enough(spent_ns); ++number) {
+    time_consumer();
+    time_methods();
+    time_survival(number);
+    if (ranks_.size() > 1) {  // one alone has no collectives
+      time_collectives();
+      time_windows(number);
     }
-    samples_.allreduce.push_back(std::move(timed));
+    finish_round();
+    spent_ns = monotonic_ns() - start_ns;
+    if (options_.progress && ranks_.rank() == 0) options_.progress(spent_ns);
   }
-}
-
-// How much fetching delays a collective that this rank waits in: one rank comes late, in turn, and
-// the others fetch meanwhile. What counts is when they are through, with and without fetching.
-void CpuCalibration::measure_windows() {
-  const Candidate& method = candidates_[best_method()];
-  WindowFetcher fetcher(method.fetch, samples_.chunk_bytes,
-                        method.on_spare ? spare_cpu() : std::nullopt);
-  const auto allreduce = ranks_.collective("allreduce", kAllreduceBytes);
-  samples_.window_bytes = 4 * kMiB / samples_.ranks;
-  int trial = 0;
-  repeat(4, [&] {
-    samples_.post_ns.push_back(time([&] { allreduce->start(); }));
-    SpinWait spin;
-    while (!allreduce->test()) spin.again();
-    const bool late = trial++ % ranks_.size() == ranks_.rank();
-    const FetchSlice slice{cold_.next(samples_.window_bytes), samples_.window_bytes};
-    int64_t fetched = 0;
-    const auto window = [&](std::span<const FetchSlice> slices) {
-      return time([&] {
-        if (late) spin_until(monotonic_ns() + kLateNs);
-        fetched = run_window(*allreduce, fetcher, slices, 0);
-      });
-    };
-    samples_.null_window_ns.push_back(window({}));
-    samples_.fetch_window_ns.push_back(window({&slice, 1}));
-    samples_.fetched_bytes.push_back(static_cast<double>(fetched));
-  });
-}
-
-CalibrationSamples CpuCalibration::run() {
-  measure_consumer();
-  measure_methods();
-  measure_survival();
-  if (ranks_.size() > 1) {  // one alone has no collectives
-    measure_collectives();
-    measure_windows();
-  }
-  for (Candidate& method : candidates_) samples_.methods.push_back(std::move(method.samples));
-  for (MethodSamples& method : samples_.methods) {
-    gather(method.fetch_ns);
-    gather(method.read_ns);
-    gather(method.latency_ns);
-  }
-  for (FootprintSamples& point : samples_.survival) {
-    gather(point.cold_ns);
-    gather(point.read_ns);
-  }
-  for (CollectiveSamples& timed : samples_.allreduce) gather(timed.dur_ns);
-  for (std::vector<double>* values :
-       {&samples_.stream_ns, &samples_.cold_ns, &samples_.hot_ns, &samples_.floor_ns,
-        &samples_.test_ns, &samples_.post_ns, &samples_.null_window_ns, &samples_.fetch_window_ns,
-        &samples_.fetched_bytes}) {
-    gather(*values);
-  }
-  samples_.mpi_library = ranks_.library();
-  const std::time_t now = std::time(nullptr);
-  char date[32] = {};
-  std::strftime(date, sizeof date, "%Y-%m-%d", std::gmtime(&now));
-  samples_.date = date;
   asm volatile("" : : "r"(checksum_));  // what was read was wanted
-  return std::move(samples_);
+  return std::move(rounds_);
 }
 
 }  // namespace
 
-CalibrationSamples measure_cpu(const Ranks& ranks, const CalibrateOptions& options) {
+std::vector<CalibrationSamples> measure_cpu(const Ranks& ranks, const CalibrateOptions& options) {
   if (ranks.size() != ranks.size_on_host()) {
     throw input_error("calibration runs on one host, but its {} are on several",
                       count_of(ranks.size(), "rank"));

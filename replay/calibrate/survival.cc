@@ -33,19 +33,46 @@ std::vector<SurvivalPoint> never_rising(const std::vector<SurvivalPoint>& measur
   return curve;
 }
 
+namespace {
+
+// A byte that is lost has pushed out another one, so it costs what a hit gains.
+double surplus(const SurvivalPoint& point) {
+  return static_cast<double>(point.footprint_bytes) * (2 * point.hit_fraction - 1);
+}
+
+}  // namespace
+
 int64_t cache_budget(const std::vector<SurvivalPoint>& survival, int64_t share_bytes) {
-  // A byte that is lost has pushed out another one, so it costs what a hit gains: the best
-  // footprint maximises hits minus losses.
   int64_t budget_bytes = 0;
   double best = 0;
   for (const SurvivalPoint& point : survival) {
-    const auto footprint = static_cast<double>(point.footprint_bytes);
-    const double worth = footprint * (2 * point.hit_fraction - 1);
+    const double worth = surplus(point);
     if (worth <= best) continue;
     best = worth;
     budget_bytes = point.footprint_bytes;
   }
   return std::min(budget_bytes, share_bytes);
+}
+
+int64_t cache_budget_between(const std::vector<SurvivalPoint>& survival, int64_t share_bytes) {
+  constexpr double kEnough = 0.95;
+  double most = 0;
+  for (const SurvivalPoint& point : survival) {
+    if (point.footprint_bytes <= share_bytes) most = std::max(most, surplus(point));
+  }
+  if (most <= 0) return 0;
+  double low_bytes = 0, low = 0;
+  for (const SurvivalPoint& point : survival) {
+    const auto bytes = static_cast<double>(point.footprint_bytes);
+    const double worth = surplus(point);
+    if (worth >= kEnough * most) {
+      const double part = worth > low ? (kEnough * most - low) / (worth - low) : 1;
+      return std::min(static_cast<int64_t>(low_bytes + part * (bytes - low_bytes)), share_bytes);
+    }
+    low_bytes = bytes;
+    low = worth;
+  }
+  return 0;
 }
 
 }  // namespace preserve

@@ -19,7 +19,7 @@
 namespace preserve {
 
 // Fetches [begin, begin + bytes). Changes nothing, except that the bytes may be cached afterwards.
-using FetchFunction = void (*)(const std::byte* begin, int64_t bytes) noexcept;
+using FetchFunction = void (*)(const std::byte* begin, int64_t bytes);
 
 struct FetchMethod {
   std::string_view name;

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replay/calibrate/stability.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <random>
+#include <span>
+
+#include "common/error.h"
+#include "common/stats.h"
+#include "common/text.h"
+#include "common/units.h"
+
+namespace preserve {
+namespace {
+
+constexpr double kBudgetTolerance = 0.10;
+constexpr double kRateTolerance = 0.05;
+constexpr int kResamples = 100;
+constexpr size_t kFewestRounds = 4;  // of which two halves can be told apart
+
+CalibrationSamples pool(std::span<const CalibrationSamples* const> rounds) {
+  CalibrationSamples all = *rounds.front();
+  std::vector<std::vector<double>*> into;
+  each_series(all, [&](std::vector<double>& series, SeriesKind) { into.push_back(&series); });
+  for (const CalibrationSamples* round : rounds.subspan(1)) {
+    auto target = into.begin();
+    each_series(*round, [&](const std::vector<double>& series, SeriesKind) {
+      (*target)->insert((*target)->end(), series.begin(), series.end());
+      ++target;
+    });
+    all.interrupted += round->interrupted;
+    all.taken += round->taken;
+  }
+  return all;
+}
+
+std::vector<const CalibrationSamples*> pointers(std::span<const CalibrationSamples> rounds) {
+  std::vector<const CalibrationSamples*> all;
+  for (const CalibrationSamples& round : rounds) all.push_back(&round);
+  return all;
+}
+
+struct Figure {
+  std::string name;
+  double value = 0;
+  size_t n = 0;
+};
+
+// All that is measured, by name; `samples` are those that `device` was made from.
+std::vector<Figure> figures_of(const DeviceModel& device, const CalibrationSamples& samples) {
+  std::vector<Figure> figures{
+      {kBudgetFigure, static_cast<double>(device.cache_budget_bytes), samples.cold_ns.size()},
+      {"memory_bandwidth_bytes_per_s", device.memory_bandwidth_bytes_per_s, samples.cold_ns.size()},
+      {"cache_read_bandwidth_bytes_per_s", device.cache_read_bandwidth_bytes_per_s,
+       samples.hot_ns.size()},
+      {"op_floor_ns", static_cast<double>(device.op_floor_ns), samples.floor_ns.size()}};
+  if (!samples.windows.empty()) {
+    const size_t n = samples.windows.front().added_ns.size();
+    figures.push_back({"window_cost_ns", static_cast<double>(device.window_cost_ns), n});
+    figures.push_back({"slowdown_per_byte_ns", device.slowdown_per_byte_ns, n});
+  }
+  for (const PrefetchMethod& method : device.methods) {
+    const auto timed = std::find_if(
+        samples.methods.begin(), samples.methods.end(), [&](const MethodSamples& candidate) {
+          return candidate.name == method.name && candidate.placement == method.placement;
+        });
+    figures.push_back({method_figure(method, "bandwidth_bytes_per_s"), method.bandwidth_bytes_per_s,
+                       timed->fetch_ns.size()});
+    figures.push_back({method_figure(method, "hit_read_bandwidth_bytes_per_s"),
+                       method.hit_read_bandwidth_bytes_per_s, timed->read_ns.size()});
+    figures.push_back({method_figure(method, "start_latency_ns"),
+                       static_cast<double>(method.start_latency_ns), timed->latency_ns.size()});
+  }
+  for (const SurvivalPoint& point : device.survival) {
+    const auto timed = std::find_if(
+        samples.survival.begin(), samples.survival.end(),
+        [&](const FootprintSamples& sized) { return sized.bytes == point.footprint_bytes; });
+    figures.push_back({fmt::format("survival/{}/hit_fraction", point.footprint_bytes),
+                       point.hit_fraction, timed->read_ns.size()});
+  }
+  for (const CollectiveFit& fit : device.collectives) {
+    const size_t n = samples.allreduce.front().dur_ns.size();
+    figures.push_back({"collectives/" + fit.function + "/latency_ns", fit.latency_ns, n});
+    figures.push_back(
+        {"collectives/" + fit.function + "/bandwidth_bytes_per_s", fit.bandwidth_bytes_per_s, n});
+  }
+  return figures;
+}
+
+std::vector<DeviceInterval> intervals_of(const std::vector<CalibrationSamples>& rounds,
+                                         const std::vector<Figure>& figures) {
+  std::map<std::string, std::vector<double>> drawn;
+  std::mt19937_64 random(1);
+  std::vector<const CalibrationSamples*> draw(rounds.size());
+  for (int i = 0; i < kResamples; ++i) {
+    for (const CalibrationSamples*& round : draw) round = &rounds[random() % rounds.size()];
+    const CalibrationSamples samples = pool(draw);
+    for (const Figure& figure : figures_of(device_from(samples), samples)) {
+      drawn[figure.name].push_back(figure.value);
+    }
+  }
+  std::vector<DeviceInterval> intervals;
+  for (const Figure& figure : figures) {
+    const std::vector<double>& values = drawn[figure.name];
+    if (values.empty() || figure.n == 0) continue;
+    intervals.push_back({figure.name, quantile(values, 0.025), quantile(values, 0.975),
+                         static_cast<int64_t>(figure.n)});
+  }
+  return intervals;
+}
+
+// What must repeat, how much, and how it is said.
+struct Watched {
+  std::string figure, name;
+  double tolerance = 0;
+  bool is_size = false;
+
+  std::string text(double value) const {
+    return is_size ? format_size(static_cast<int64_t>(value)) : format_rate(value);
+  }
+};
+
+std::vector<Watched> watched(const DeviceModel& device) {
+  std::vector<Watched> all{
+      {kBudgetFigure, "budget", kBudgetTolerance, true},
+      {"memory_bandwidth_bytes_per_s", "memory's rate", kRateTolerance, false},
+      {"cache_read_bandwidth_bytes_per_s", "cache's rate", kRateTolerance, false}};
+  if (!device.methods.empty()) {
+    const PrefetchMethod& best = device.methods.front();
+    all.push_back({method_figure(best, "bandwidth_bytes_per_s"), best.name + "'s rate",
+                   kRateTolerance, false});
+  }
+  return all;
+}
+
+struct Halves {
+  std::vector<Figure> first, second;
+};
+
+Halves halves_of(const std::vector<CalibrationSamples>& rounds) {
+  const auto half = [&](size_t from, size_t count) {
+    const CalibrationSamples samples = pool(pointers(std::span(rounds).subspan(from, count)));
+    return figures_of(device_from(samples), samples);
+  };
+  const size_t middle = rounds.size() / 2;
+  return {half(0, middle), half(middle, rounds.size() - middle)};
+}
+
+double value_of(const std::vector<Figure>& figures, const std::string& name) {
+  const auto at = std::find_if(figures.begin(), figures.end(),
+                               [&](const Figure& figure) { return figure.name == name; });
+  return at == figures.end() ? 0 : at->value;  // 0: a method that gains nothing in this half
+}
+
+}  // namespace
+
+CalibrationSamples pooled(const std::vector<CalibrationSamples>& rounds) {
+  if (rounds.empty()) throw internal_error("no rounds were measured");
+  return pool(pointers(rounds));
+}
+
+std::string unsteady_reason(const std::vector<CalibrationSamples>& rounds,
+                            const DeviceModel& device) {
+  if (rounds.size() < kFewestRounds) return "too few rounds to tell";
+  const CalibrationSamples all = pooled(rounds);
+  if (2 * all.interrupted > all.taken) {
+    return fmt::format("ranks lost their cores in {} of {} samples", all.interrupted, all.taken);
+  }
+  const auto [first, second] = halves_of(rounds);
+  std::string reasons;
+  for (const Watched& watch : watched(device)) {
+    const double a = value_of(first, watch.figure), b = value_of(second, watch.figure);
+    double low = std::min(a, b), high = std::max(a, b);
+    const double middle_value = (low + high) / 2;
+    bool apart = high - low > watch.tolerance * middle_value;
+    if (const DeviceInterval* interval = find_interval(device, watch.figure)) {
+      // Half the width: how far the figure itself may be off.
+      apart = apart || (interval->high - interval->low) / 2 > watch.tolerance * middle_value;
+      low = std::min(low, interval->low);
+      high = std::max(high, interval->high);
+    }
+    if (!apart) continue;
+    reasons += fmt::format("{}the {} lies between {} and {}", reasons.empty() ? "" : ", ",
+                           watch.name, watch.text(low), watch.text(high));
+  }
+  return reasons;
+}
+
+DeviceModel judged_device(const std::vector<CalibrationSamples>& rounds) {
+  const CalibrationSamples all = pooled(rounds);
+  DeviceModel device = device_from(all);
+  device.intervals = intervals_of(rounds, figures_of(device, all));
+  device.verdict_reason = unsteady_reason(rounds, device);
+  device.verdict = device.verdict_reason.empty() ? "steady" : "unsteady";
+  if (device.verdict == "unsteady" && rounds.size() >= kFewestRounds) {
+    // All rounds together may look like the better half: both belong to what may come.
+    const auto [first, second] = halves_of(rounds);
+    for (DeviceInterval& interval : device.intervals) {
+      for (const std::vector<Figure>* half : {&first, &second}) {
+        const double value = value_of(*half, interval.figure);
+        interval.low = std::min(interval.low, value);
+        interval.high = std::max(interval.high, value);
+      }
+    }
+  }
+  return device;
+}
+
+}  // namespace preserve

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// Do the figures of a calibration repeat? Its rounds are drawn anew, whole ones, for the intervals;
+// its two halves are compared. Pure.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "replay/calibrate/calibration.h"
+
+namespace preserve {
+
+// All rounds as one.
+CalibrationSamples pooled(const std::vector<CalibrationSamples>& rounds);
+
+// Why the figures do not repeat: the halves or the ends of an interval differ by more than 10 % in
+// the budget or 5 % in a rate, or most samples were interrupted. Empty: they do. Without
+// `intervals` of the device only the halves are compared.
+std::string unsteady_reason(const std::vector<CalibrationSamples>& rounds,
+                            const DeviceModel& device);
+
+// device_from() all rounds, with intervals and verdict.
+DeviceModel judged_device(const std::vector<CalibrationSamples>& rounds);
+
+}  // namespace preserve
