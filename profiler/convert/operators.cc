@@ -15,93 +15,98 @@ uint64_t mix(uint64_t seed, uint64_t value) {  // splitmix64
 
 }  // namespace
 
-OperatorRules::OperatorRules(const Timeline& timeline, Names& names)
-    : timeline_(timeline), names_(names) {
+OperatorRules::OperatorRules(const ThreadShape& shape, Names& names)
+    : shape_(shape), names_(names) {
+  if (!shape.has_calls()) return;
   for (int i = 0; i < mpi::kFunctionCount; ++i) {
-    if (timeline.calls().empty()) break;
     function_names_[i] = names.id(mpi::kFunctions[i].name);
   }
-  timeline.for_each_segment([this](const Segment& segment) {
-    const bool judged = !segment.is_call && (segment.range == kNoRange
-                                                 ? between_calls(segment)
-                                                 : !timeline_.ranges()[segment.range].leaf ||
-                                                       timeline_.ranges()[segment.range].calls > 0);
-    if (!judged) return;
-    Weight& weight = places_[place_of(segment)];
-    weight.total_ns += segment.end_ns - segment.start_ns;
-    ++weight.count;
-  });
+}
+
+void OperatorRules::weigh(const Segment& segment) {
+  if (segment.call != nullptr) return;
+  const SegmentRange* range = segment.range();
+  const bool judged = range == nullptr
+                          ? between_calls(segment)
+                          : !shape_.is_leaf(range->index) || shape_.calls_inside(range->index);
+  if (!judged) return;
+  const uint64_t place = place_of(segment);
+  auto known = places_.find(place);
+  if (known == places_.end()) {
+    if (places_.size() == kMostPlaces) return;
+    known = places_.try_emplace(place).first;
+  }
+  known->second.total_ns += segment.end_ns - segment.start_ns;
+  ++known->second.count;
 }
 
 // Outside of all ranges only the time between the first and the last call of a thread is looked at.
 bool OperatorRules::between_calls(const Segment& segment) const {
-  const auto& calls = timeline_.calls();
-  return !calls.empty() && segment.start_ns >= calls.front().end_ns &&
-         segment.end_ns <= calls.back().start_ns;
+  return shape_.has_calls() && segment.start_ns >= shape_.first_call_end_ns &&
+         segment.end_ns <= shape_.last_call_start_ns;
 }
 
-uint64_t OperatorRules::boundary_key(const Boundary& boundary) const {
+uint64_t OperatorRules::boundary_key(const Boundary& boundary) {
   switch (boundary.kind) {
     case BoundaryKind::none:
       return 0;
     case BoundaryKind::push:
     case BoundaryKind::pop:
-      return mix(static_cast<uint64_t>(boundary.kind), timeline_.ranges()[boundary.index].name);
+      return mix(static_cast<uint64_t>(boundary.kind), boundary.name);
     case BoundaryKind::call_start:
-    case BoundaryKind::call_end: {
-      const TimelineCall& call = timeline_.calls()[boundary.index];
-      return mix(mix(static_cast<uint64_t>(boundary.kind), call.body.function),
-                 static_cast<uint64_t>(call.body.bytes));
-    }
+    case BoundaryKind::call_end:
+      return mix(mix(static_cast<uint64_t>(boundary.kind), boundary.function),
+                 static_cast<uint64_t>(boundary.call_bytes));
   }
   return 0;
 }
 
-uint64_t OperatorRules::place_of(const Segment& segment) const {
-  const uint64_t around = segment.range == kNoRange ? 0 : timeline_.ranges()[segment.range].name;
+uint64_t OperatorRules::place_of(const Segment& segment) {
+  const uint64_t around = segment.open.empty() ? 0 : segment.range()->name;
   return mix(mix(around, boundary_key(segment.left)), boundary_key(segment.right));
 }
 
 bool OperatorRules::matters(const Segment& segment) const {
   const auto found = places_.find(place_of(segment));
-  return found != places_.end() && found->second.total_ns >= kMinSegmentNs * found->second.count;
+  if (found == places_.end()) return segment.end_ns - segment.start_ns >= kMinSegmentNs;
+  return found->second.total_ns >= kMinSegmentNs * found->second.count;
 }
 
 uint32_t OperatorRules::name_after(const Boundary& boundary) {
+  if (names_after_.size() == kMostPlaces) names_after_.clear();
   const auto [found, added] = names_after_.try_emplace(boundary_key(boundary), 0);
   if (!added) return found->second;
   std::string name = "after ";
   if (boundary.kind == BoundaryKind::call_end) {
-    const spool::MpiBody& body = timeline_.calls()[boundary.index].body;
-    name += mpi::kFunctions[body.function].name;
-    if (body.bytes >= 0) name += fmt::format(" {} B", body.bytes);
+    name += mpi::kFunctions[boundary.function].name;
+    if (boundary.call_bytes >= 0) name += fmt::format(" {} B", boundary.call_bytes);
   } else {
-    name += names_.text(timeline_.ranges()[boundary.index].name);
+    name += names_.text(boundary.name);
   }
   found->second = names_.id(name);
   return found->second;
 }
 
 std::optional<Operator> OperatorRules::classify(const Segment& segment) {
-  const auto& ranges = timeline_.ranges();
-  const TimelineRange* range = segment.range == kNoRange ? nullptr : &ranges[segment.range];
-  if (segment.is_call) {
-    const spool::MpiBody& body = timeline_.calls()[segment.left.index].body;
+  const SegmentRange* range = segment.range();
+  const bool leaf = range != nullptr && shape_.is_leaf(range->index);
+  if (segment.call != nullptr) {
+    const spool::MpiBody& body = segment.call->body;
     const mpi::Kind kind = mpi::kFunctions[body.function].kind;
-    const bool issued = (timeline_.calls()[segment.left.index].flags & spool::kNonBlocking) != 0;
+    const bool issued = (segment.call->flags & spool::kNonBlocking) != 0;
     const OpKind op = issued || kind == mpi::Kind::other ? OpKind::other
                       : kind == mpi::Kind::p2p           ? OpKind::p2p
-                                                              : OpKind::collective;
-    const bool alone = op != OpKind::other && range != nullptr && range->leaf && range->calls == 1;
+                                                         : OpKind::collective;
+    const bool alone = op != OpKind::other && leaf && shape_.one_call_inside(range->index);
     return Operator{op, alone ? range->name : function_names_[body.function]};
   }
   if (range == nullptr) {
     if (!between_calls(segment) || !matters(segment)) return std::nullopt;
     return Operator{OpKind::compute, name_after(segment.left)};
   }
-  if (range->leaf && range->calls == 0) return Operator{OpKind::compute, range->name};
+  if (leaf && !shape_.calls_inside(range->index)) return Operator{OpKind::compute, range->name};
   if (!matters(segment)) return std::nullopt;
-  return Operator{range->leaf ? OpKind::compute : OpKind::other, range->name};
+  return Operator{leaf ? OpKind::compute : OpKind::other, range->name};
 }
 
 }  // namespace preserve

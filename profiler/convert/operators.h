@@ -11,7 +11,8 @@
 //
 // "Matters" is decided once for all repetitions of a place in the program (same range, same
 // neighbours): when they last kMinSegmentNs on average. Deciding each time anew would give every
-// decode step another sequence of operators.
+// decode step another sequence of operators. A program of more than kMostPlaces places repeats
+// none of the later ones often: those are judged one by one.
 #pragma once
 
 #include <cstdint>
@@ -22,11 +23,12 @@
 #include "db/trace_db.h"
 #include "hooks/mpi/functions.h"
 #include "profiler/convert/names.h"
-#include "profiler/convert/timeline.h"
+#include "profiler/convert/segments.h"
 
 namespace preserve {
 
 inline constexpr int64_t kMinSegmentNs = 1000;
+inline constexpr size_t kMostPlaces = 500'000;
 
 struct Operator {
   OpKind kind = OpKind::other;
@@ -36,7 +38,9 @@ struct Operator {
 class OperatorRules {
  public:
   // `names` takes the names that are made here.
-  OperatorRules(const Timeline& timeline, Names& names);
+  OperatorRules(const ThreadShape& shape, Names& names);
+  // Every segment of the thread first, then what each of them is.
+  void weigh(const Segment& segment);
   // Nothing: idle time.
   std::optional<Operator> classify(const Segment& segment);
 
@@ -46,11 +50,11 @@ class OperatorRules {
   };
   bool between_calls(const Segment& segment) const;
   bool matters(const Segment& segment) const;
-  uint64_t place_of(const Segment& segment) const;
-  uint64_t boundary_key(const Boundary& boundary) const;
+  static uint64_t place_of(const Segment& segment);
+  static uint64_t boundary_key(const Boundary& boundary);
   uint32_t name_after(const Boundary& boundary);
 
-  const Timeline& timeline_;
+  const ThreadShape& shape_;
   Names& names_;
   std::unordered_map<uint64_t, Weight> places_;
   std::unordered_map<uint64_t, uint32_t> names_after_;  // boundary key -> StringId value

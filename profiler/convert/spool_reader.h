@@ -65,6 +65,9 @@ class SpoolFileReader {
   };
   const std::vector<Chunk>& chunks() const { return chunks_; }
   bool torn() const { return torn_; }  // ends in the middle of a chunk
+  // `bytes` more were looked at. What lies in memory is given back from time to time, else a large
+  // file fills it; it is read again where it is needed.
+  void looked_at(size_t bytes) const;
 
  private:
   void read_header();
@@ -77,6 +80,7 @@ class SpoolFileReader {
   std::map<std::string, std::string_view> facts_;
   std::vector<Chunk> chunks_;
   bool torn_ = false;
+  mutable size_t in_memory_ = 0;
 };
 
 }  // namespace preserve

@@ -18,9 +18,9 @@
 
 #include "db/trace_db.h"
 #include "profiler/gpu/kernel_rules.h"
+#include "profiler/gpu/record_sorter.h"
 #include "profiler/gpu/records.h"
 #include "profiler/gpu/streams.h"
-#include "profiler/import/record_sorter.h"
 
 namespace preserve::import {
 
@@ -72,7 +72,7 @@ struct ByStart {
     return std::tie(a.start_ns, a.op) < std::tie(b.start_ns, b.op);
   }
 };
-using OperandUses = RecordSorter<OperandUse, ByStart>;
+using OperandUses = gpu::RecordSorter<OperandUse, ByStart>;
 
 // Everything about one imported process that later steps need.
 struct ImportedProcess {
@@ -147,8 +147,8 @@ class ProcessBuilder {
       return std::tie(a.stream, a.start_ns, a.end_ns) < std::tie(b.stream, b.start_ns, b.end_ns);
     }
   };
-  using LaunchedSorter = RecordSorter<GpuActivity, ByLaunch>;
-  using StreamSorter = RecordSorter<GpuActivity, ByStream>;
+  using LaunchedSorter = gpu::RecordSorter<GpuActivity, ByLaunch>;
+  using StreamSorter = gpu::RecordSorter<GpuActivity, ByStream>;
 
   struct Thread {
     int64_t native;
@@ -182,9 +182,9 @@ class ProcessBuilder {
   const gpu::KernelRules& rules_;
   int64_t base_ns_ = 0;
   ProcessId process_;
-  RecordSorter<GpuActivity, ByCorrelation> activities_;
-  RecordSorter<Launch, ByCorrelation> launches_;
-  RecordSorter<HostRange, ByLaunch> ranges_;
+  gpu::RecordSorter<GpuActivity, ByCorrelation> activities_;
+  gpu::RecordSorter<Launch, ByCorrelation> launches_;
+  gpu::RecordSorter<HostRange, ByLaunch> ranges_;
   gpu::StreamTable streams_;
   std::vector<StreamId> stream_rows_;
   std::vector<Thread> threads_;

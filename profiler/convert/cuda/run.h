@@ -172,6 +172,7 @@ class RunReader {
   void set_communicator_ranks(uint64_t communicator, uint32_t ranks) {
     run_.communicator_ranks[communicator] = ranks;
   }
+  bool has_records() const { return order_ > 0; }
   bool has_activities() const {
     return !run_.activities.empty() || !run_.graphs.empty() || has_counters_;
   }
