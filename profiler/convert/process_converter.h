@@ -104,7 +104,7 @@ class ProcessConverter {
   std::vector<KnownStep> steps_;
   std::vector<bool> range_names_;  // by StringId value
   LooseEvents loose_;
-  std::vector<cuda::HostRange> host_ranges_;  // of all threads, in order; of a process with CUDA
+  cuda::GrowingArray<cuda::HostRange> host_ranges_;  // of all threads, in order; of a process with CUDA
   gpu::RecordSorter<Finished, std::less<Finished>> finished_;
   gpu::RecordSorter<Issued, std::less<Issued>> issued_;
   std::function<void(size_t bytes)> looked_at_;

@@ -18,6 +18,7 @@
 
 #include "db/trace_db.h"
 #include "profiler/gpu/kernel_rules.h"
+#include "profiler/gpu/launch_join.h"
 #include "profiler/gpu/record_sorter.h"
 #include "profiler/gpu/records.h"
 #include "profiler/gpu/streams.h"
@@ -110,10 +111,10 @@ class ProcessBuilder {
   uint32_t range_name(std::string_view name, RangeClass range_class);
   gpu::OperandTable& operands() { return operands_; }
 
-  void add(const GpuActivity& activity) { activities_.add(activity); }
-  void add(const Launch& launch) { launches_.add(launch); }
+  void add(const GpuActivity& activity) { calls_.add(activity); }
+  void add(const Launch& launch) { calls_.add(launch); }
   void add(const HostRange& range) { ranges_.add(range); }
-  size_t activities() const { return activities_.size(); }
+  size_t activities() const { return calls_.activities(); }
   size_t ranges() const { return ranges_.size(); }
   // Counts a record that did not become a row, under its reason (table loss).
   void lose(const char* kind, int64_t count = 1) { losses_[kind] += count; }
@@ -123,15 +124,6 @@ class ProcessBuilder {
   ImportedProcess finish(int64_t base_ns);
 
  private:
-  struct ByCorrelation {
-    bool operator()(const GpuActivity& a, const GpuActivity& b) const {
-      return std::tie(a.correlation, a.start_ns, a.end_ns) <
-             std::tie(b.correlation, b.start_ns, b.end_ns);
-    }
-    bool operator()(const Launch& a, const Launch& b) const {
-      return std::tie(a.correlation, a.start_ns) < std::tie(b.correlation, b.start_ns);
-    }
-  };
   struct ByLaunch {
     bool operator()(const GpuActivity& a, const GpuActivity& b) const {
       return std::tie(a.thread, a.launch_ns, a.start_ns) <
@@ -182,8 +174,7 @@ class ProcessBuilder {
   const gpu::KernelRules& rules_;
   int64_t base_ns_ = 0;
   ProcessId process_;
-  gpu::RecordSorter<GpuActivity, ByCorrelation> activities_;
-  gpu::RecordSorter<Launch, ByCorrelation> launches_;
+  gpu::LaunchJoin<GpuActivity, Launch> calls_;
   gpu::RecordSorter<HostRange, ByLaunch> ranges_;
   gpu::StreamTable streams_;
   std::vector<StreamId> stream_rows_;
