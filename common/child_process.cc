@@ -74,6 +74,7 @@ void reset_handlers() {
 
 std::vector<char*> pointers_to(std::vector<std::string>& words) {
   std::vector<char*> pointers;
+  pointers.reserve(words.size() + 1);
   for (std::string& word : words) pointers.push_back(word.data());
   pointers.push_back(nullptr);
   return pointers;
@@ -298,7 +299,7 @@ ChildRun run_child_quietly(const std::vector<std::string>& argv,
 
 std::filesystem::path sibling_tool(const std::string& name) {
   const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe");
-  const std::filesystem::path path = self.parent_path() / name;
+  std::filesystem::path path = self.parent_path() / name;
   if (::access(path.c_str(), X_OK) == 0) return path;
   throw input_error("cannot find {}: Preserve's tools must be installed in the same folder",
                     path.string());

@@ -48,6 +48,7 @@ CLI::Validator as_size_bytes() {
 
 CLI::Validator detail::as_choice(std::vector<std::pair<std::string, int64_t>> values) {
   std::vector<std::string> words;
+  words.reserve(values.size());
   for (const auto& item : values) words.push_back(item.first);
   const std::string list = fmt::format("{}", fmt::join(words, ", "));
   CLI::Validator choice = transformer([values = std::move(values), list](const std::string& text) {

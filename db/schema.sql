@@ -6,7 +6,8 @@
 -- IN of that many is checked for, which halves the speed of inserting.
 
 -- Facts about the file itself: tool_version, clock, incomplete (0 or 1), finished (1), counters (dram,l2: a
--- recording of hardware counters, whose times are not the program's), notes of the producer.
+-- recording of hardware counters, whose times are not the program's), mpi_library (its name and version), notes of
+-- the producer.
 CREATE TABLE meta (
   key   TEXT PRIMARY KEY,          -- lower_snake name of the fact
   value TEXT NOT NULL              -- its value as text
@@ -170,6 +171,20 @@ CREATE TABLE step (
   source     TEXT NOT NULL
     CHECK (source = 'nvtx' OR source = 'detected' OR source = 'replay'
       OR source = 'model') -- how it was found
+) STRICT;
+
+-- How far the decode steps of a process are alike, as they are folded: what limits every prediction from them.
+-- docs/metrics.md says how each is computed and from where on a recording is too noisy to plan from.
+CREATE TABLE quality (
+  process_id   INTEGER PRIMARY KEY REFERENCES process (id), -- whose steps
+  steps        INTEGER NOT NULL,   -- looked at: all, or evenly spaced ones of a very long recording; not the cold first
+  steps_used   INTEGER NOT NULL,   -- of these, how many have the most frequent sequence of operators
+  interrupted  INTEGER NOT NULL,   -- of these, how many lasted more than 1.5 times the median
+  step_ns      REAL NOT NULL,      -- median step
+  step_mad_ns  REAL NOT NULL,      -- its median absolute deviation
+  explained_ns REAL NOT NULL,      -- of the folded step, when some operator runs
+  repeating_ns REAL NOT NULL,      -- sum of the medians of operators and gaps, on the stream of the collectives
+  varying      REAL NOT NULL       -- sum of the operators' median absolute deviations / sum of their medians
 ) STRICT;
 
 -- What happened to the records of each source: received = written + dropped + the other kinds.

@@ -194,7 +194,7 @@ void TraceDb::finish() {
   // The two look-ups that every stage makes; built once here, after the bulk, because maintaining
   // them row by row costs more than everything else together.
   state_->run(
-      "CREATE INDEX op_by_step ON op (step_id) WHERE step_id IS NOT NULL;"
+      "CREATE INDEX IF NOT EXISTS op_by_step ON op (step_id) WHERE step_id IS NOT NULL;"
       "CREATE INDEX tensor_by_process ON tensor (process_id)");
   for (BulkInsert& insert : state_->inserts) insert.finalize();
   state_->repeated.reset();

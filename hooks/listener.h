@@ -126,7 +126,8 @@ void mpi_ended(const mpi::Call& call, uint64_t mark, mpi::Outcome outcome);
 void mpi_issued(const mpi::Call& call, uint64_t mark);
 void mpi_completed(const mpi::Call& call, uint64_t mark);
 void mpi_lost(const mpi::Call& call, uint64_t mark);
-void mpi_rank(int rank, int ranks);  // of this process, after MPI_Init
+// Of this process, after MPI_Init. `library`: what MPI_Get_library_version says; empty: it has none.
+void mpi_rank(int rank, int ranks, std::string_view library);
 void mpi_ending();                   // the launcher may kill this process from here on
 // One call of a function that is not described; always the same pointer for the same function.
 void mpi_undescribed(const char* name);

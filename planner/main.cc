@@ -13,6 +13,7 @@
 #include "common/output_file.h"
 #include "db/losses.h"
 #include "db/step/folded_step.h"
+#include "db/step/quality.h"
 #include "db/trace_db.h"
 #include "planner/measure/measure_plans.h"
 #include "planner/problem/dimacs.h"
@@ -20,6 +21,7 @@
 #include "planner/schedule/schedule.h"
 #include "planner/search/explain.h"
 #include "planner/search/plan.h"
+#include "planner/search/unnamed.h"
 #include "planner/tune_options.h"
 
 namespace preserve {
@@ -46,6 +48,8 @@ FoldedStep load_step(const TuneOptions& options, const DeviceModel& device,
   const TraceDb db = TraceDb::open(options.trace);
   losses = loss_sentences(db);
   for (const std::string& loss : losses) console.warn(loss);
+  require_quality(db, options.force);
+  report_quality(db, console);
   FoldedStep step = fold_step(db, options.rank);
   console.detail(fmt::format("{}: {} operators in the step, folded from {} of {} steps of rank {}",
                              options.trace, step.ops.size(), step.steps_used, step.steps_total,
@@ -77,6 +81,15 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
   const DeviceModel device = load_device(options.device);
   std::vector<std::string> losses;
   const FoldedStep step = load_step(options, device, losses, console);
+  if (!reads_named_memory(step)) {
+    const std::string answer = answer_without_names(step, device, options.plan);
+    if (output.is_stdout()) {
+      console.info(answer);
+    } else {
+      fmt::print("{}", answer);
+    }
+    return kExitDone;
+  }
   std::optional<StopSignals> stop;
   if (options.measure) stop.emplace();
   std::optional<Schedule> made = make(options, step, device, dimacs ? &*dimacs : nullptr, console);
@@ -118,7 +131,8 @@ int main(int argc, char** argv) {
       "  preserve-tune trace.db --device device.json --measure --measure-time 120s\n"
       "  preserve-tune trace.db --device device.json --measure -- --oversubscribe\n"
       "\nSizes: 32MiB, 4MB; times: 200us, 1.5ms, 60s.\n"
-      "Exit codes: 0 done (also when the verdict is do-nothing), 2 usage or bad input (also when "
+      "Exit codes: 0 done (also when the verdict is do-nothing or no tensor is named), 2 usage or "
+      "bad input (also when "
       "preserve-replay cannot\nmeasure), 3 internal, 4 the model does not fit the ranks or the "
       "device, 130 interrupted.",
       fmt::format("trace schema {}, schedule {}, device {}", preserve::kTraceSchemaVersion,

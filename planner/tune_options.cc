@@ -126,7 +126,8 @@ void define_options(CLI::App& app, TuneOptions& options) {
   app.add_option("-o,--output", options.output, "Schedule to write; - is standard output")
       ->type_name("FILE")
       ->capture_default_str();
-  app.add_flag("-f,--force", options.force, "Overwrite existing outputs");
+  app.add_flag("-f,--force", options.force,
+               "Overwrite existing outputs, and plan also from a recording that is too noisy");
   app.add_option("--rank", options.rank, "Rank to plan for (default: the lowest recorded)")
       ->type_name("N");
   define_planning(app, options.plan);

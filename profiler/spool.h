@@ -67,7 +67,8 @@ enum class RecordType : uint8_t {
   region_resize,
   region_unregister,
   region_name,
-  rank,         // DefinitionBody: id is the rank, parent the world size
+  rank,         // DefinitionBody: id is the rank, parent the world size; the text is the MPI
+                // library's name and version
   anchor,       // DefinitionBody: id is CLOCK_MONOTONIC in ns at `ticks`
   statistics,   // StatisticsBody
   trailer,      // the process ended in order

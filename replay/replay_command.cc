@@ -12,6 +12,7 @@
 #include "common/fail_if.h"
 #include "common/output_file.h"
 #include "common/units.h"
+#include "db/step/quality.h"
 #include "db/trace_db.h"
 #include "replay/cpu/replay.h"
 #include "replay/gpu/replay.h"
@@ -163,6 +164,7 @@ int measure_on_rank(Console& console, const ReplayArguments& arguments, const Re
     if (joined) require_time(job, arguments.measure.time_limit_ns);
     if (joined && ranks.rank() == 0) {
       for (const std::string& text : job.losses) console.warn(text);
+      report_quality(TraceDb::open(arguments.request.trace), console);
     }
     ReplayRecord record = gpu ? measure_on_gpu(console, arguments, *gpu, job, ranks, world)
                               : measure_on_cpu(arguments, job, ranks);
@@ -238,6 +240,7 @@ int launch(Console& console, const ReplayArguments& arguments, const ReplayWorld
   const std::optional<int> gpu = gpu_of(arguments);
   const ReplayJob job = load_job(arguments.request, std::nullopt);
   for (const std::string& text : job.losses) console.warn(text);
+  report_quality(TraceDb::open(arguments.request.trace), console);
   require_time(job, arguments.measure.time_limit_ns);
   Start start =
       gpu ? start_on_gpu(arguments, *gpu, job, world) : start_on_cpu(console, arguments, job);

@@ -12,6 +12,7 @@
 #include "common/fail_if.h"
 #include "common/output_file.h"
 #include "db/next_stage.h"
+#include "db/step/quality.h"
 #include "reports/grid/report.h"
 #include "reports/model/inputs.h"
 #include "reports/model/report.h"
@@ -171,7 +172,9 @@ int report(const Options& options, Console& console) {
   std::vector<Target> targets = open_outputs(options);
   const std::vector<std::filesystem::path> inputs(options.inputs.begin(), options.inputs.end());
   if (const auto grid = only_grid(inputs)) return report_grid(*grid, limits, targets, console);
-  const Report report = build_report(read_inputs(inputs));
+  const InputSet input_set = read_inputs(inputs);
+  const Report report = build_report(input_set);
+  report_quality(TraceDb::open(input_set.trace.path), console);
   for (const Loss& loss : report.recording.losses)
     console.warn(fmt::format("lost: {}", describe(loss)));
   for (const Warning& warning : report.warnings)

@@ -88,7 +88,11 @@ void require_order(const TraceDb& db, const char* what, int64_t start_ns, int64_
   }
 }
 
-std::vector<RawStep> load_steps(const TraceDb& db, ProcessId process, std::string* source) {
+constexpr int64_t kAllOperators = INT64_MAX;
+
+// Evenly spaced ones when together they have more than `most_operators`.
+std::vector<RawStep> load_steps(const TraceDb& db, ProcessId process, int64_t most_operators,
+                                std::string* source) {
   // Prefill repeats too seldom to plan for; steps of unknown phase count as decode.
   const bool has_decode =
       db.query_integer("SELECT 1 FROM step WHERE process_id = ? AND phase = 'decode' LIMIT 1",
@@ -105,6 +109,18 @@ std::vector<RawStep> load_steps(const TraceDb& db, ProcessId process, std::strin
     steps.push_back({rows.integer(0), rows.integer(1), rows.integer(2), {}});
     require_order(db, "a step", rows.integer(1), rows.integer(2));
     *source = std::string(rows.text(3));
+  }
+  if (most_operators != kAllOperators && !steps.empty()) {
+    const int64_t operators =
+        db.query_integer("SELECT COUNT(*) FROM op WHERE step_id BETWEEN ? AND ?",
+                         {steps.front().id, steps.back().id})
+            .value_or(0);
+    const auto stride = static_cast<size_t>(1 + operators / most_operators);
+    std::vector<RawStep> spaced;
+    for (size_t i = 0; i < steps.size(); i += stride) spaced.push_back(steps[i]);
+    steps = std::move(spaced);
+    by_id.clear();
+    for (size_t i = 0; i < steps.size(); ++i) by_id[steps[i].id] = i;
   }
   Query ops = db.query(
       "SELECT op.step_id, op.id, op.stream_id, op.name_id, op.kind, op.start_ns, op.end_ns "
@@ -161,6 +177,40 @@ void undo_false_overlaps(const std::vector<RawStep>& steps, std::vector<StepOp>&
   }
 }
 
+std::set<int64_t> asynchronous_streams(const TraceDb& db) {
+  std::set<int64_t> streams;
+  Query rows = db.query("SELECT id FROM stream WHERE kind = 'async'");
+  while (rows.next()) streams.insert(rows.integer(0));
+  return streams;
+}
+
+// What recurs in every repetition on one stream: medians of its operators and of the gaps before,
+// between and after them. `steps` have one sequence of operators.
+double repeating_ns(const std::vector<RawStep>& steps, int64_t stream) {
+  std::vector<double> parts(steps.size());
+  std::vector<int64_t> covered_to_ns(steps.size());
+  const auto median_of = [&](const auto& part_of) {
+    for (size_t s = 0; s < steps.size(); ++s) {
+      parts[s] = static_cast<double>(std::max<int64_t>(0, part_of(s)));
+    }
+    return median(parts);
+  };
+  for (size_t s = 0; s < steps.size(); ++s) covered_to_ns[s] = steps[s].start_ns;
+  double sum_ns = 0;
+  for (size_t i = 0; i < steps.front().ops.size(); ++i) {
+    if (steps.front().ops[i].stream != stream) continue;
+    sum_ns += median_of([&](size_t s) { return steps[s].ops[i].start_ns - covered_to_ns[s]; });
+    sum_ns += median_of([&](size_t s) {
+      const RawOp& op = steps[s].ops[i];
+      return op.end_ns - std::max(op.start_ns, covered_to_ns[s]);
+    });
+    for (size_t s = 0; s < steps.size(); ++s) {
+      covered_to_ns[s] = std::max(covered_to_ns[s], steps[s].ops[i].end_ns);
+    }
+  }
+  return sum_ns + median_of([&](size_t s) { return steps[s].end_ns - covered_to_ns[s]; });
+}
+
 // Operators in order of median start. Returns, for each position of RawStep::ops, its ordinal.
 std::vector<int32_t> fold_operators(const TraceDb& db, const std::vector<RawStep>& steps,
                                     FoldedStep& folded) {
@@ -185,9 +235,7 @@ std::vector<int32_t> fold_operators(const TraceDb& db, const std::vector<RawStep
   std::stable_sort(folded.streams.begin(), folded.streams.end(), [&](int64_t a, int64_t b) {
     return collectives_of_stream[a] > collectives_of_stream[b];
   });
-  std::set<int64_t> asynchronous;
-  Query streams = db.query("SELECT id FROM stream WHERE kind = 'async'");
-  while (streams.next()) asynchronous.insert(streams.integer(0));
+  const std::set<int64_t> asynchronous = asynchronous_streams(db);
   std::map<int64_t, std::string> names;
   Query rows = db.query(
       "SELECT id, value FROM string WHERE id IN (SELECT name_id FROM op WHERE step_id = ?)",
@@ -206,16 +254,19 @@ std::vector<int32_t> fold_operators(const TraceDb& db, const std::vector<RawStep
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return ops[a].start_ns < ops[b].start_ns; });
   std::vector<int32_t> ordinal_of(count);
+  double explained_to_ns = 0;
   for (size_t position = 0; position < count; ++position) {
     ordinal_of[order[position]] = static_cast<int32_t>(position);
     folded.ops.push_back(std::move(ops[order[position]]));
     folded.ops.back().ordinal = static_cast<int32_t>(position);
     // The step holds its operators, also after they were moved apart. An asynchronous one may end
     // steps later, when somebody waits for it.
-    if (asynchronous.count(folded.streams[static_cast<size_t>(folded.ops.back().stream)]) == 0) {
-      folded.wall_ns =
-          std::max(folded.wall_ns, folded.ops.back().start_ns + folded.ops.back().dur_ns);
-    }
+    const StepOp& op = folded.ops.back();
+    if (asynchronous.count(folded.streams[static_cast<size_t>(op.stream)]) != 0) continue;
+    const double end_ns = op.start_ns + op.dur_ns;
+    folded.wall_ns = std::max(folded.wall_ns, end_ns);
+    folded.explained_ns += std::max(0.0, end_ns - std::max(op.start_ns, explained_to_ns));
+    explained_to_ns = std::max(explained_to_ns, end_ns);
   }
   return ordinal_of;
 }
@@ -345,7 +396,46 @@ void fold_collectives(const TraceDb& db, const RawStep& step, const OrdinalOfOp&
   }
 }
 
+// Prepares what every fold begins with: the repetitions of one sequence, without the cold first.
+// Empty: there are none with operators.
+std::vector<RawStep> alike_steps(const TraceDb& db, int64_t most_operators, FoldedStep& folded) {
+  std::vector<RawStep> steps = load_steps(db, folded.process, most_operators, &folded.source);
+  folded.steps_total = static_cast<int64_t>(steps.size());
+  if (folded.steps_total > kFirstStepIsCold) steps.erase(steps.begin());
+  std::erase_if(steps, [](const RawStep& step) { return step.ops.empty(); });
+  if (!steps.empty()) steps = most_frequent(std::move(steps), folded);
+  folded.steps_used = static_cast<int64_t>(steps.size());
+  return steps;
+}
+
+// Fills wall time and operators of `folded` from repetitions of one sequence; as fold_operators().
+std::vector<int32_t> fold_steps(const TraceDb& db, const std::vector<RawStep>& steps,
+                                FoldedStep& folded) {
+  constexpr double kInterrupted = 1.5;  // times the median
+  std::vector<double> walls;
+  walls.reserve(steps.size());
+  for (const RawStep& step : steps) {
+    walls.push_back(static_cast<double>(step.end_ns - step.start_ns));
+  }
+  folded.wall_ns = median(walls);
+  folded.wall_mad_ns = median_abs_deviation(walls);
+  folded.interrupted = std::count_if(walls.begin(), walls.end(), [&](double wall_ns) {
+    return wall_ns > kInterrupted * folded.wall_ns;
+  });
+  std::vector<int32_t> ordinal_of = fold_operators(db, steps, folded);
+  folded.repeating_ns = repeating_ns(steps, folded.streams.front());
+  return ordinal_of;
+}
+
 }  // namespace
+
+FoldedStep fold_times(const TraceDb& db, ProcessId process, int64_t most_operators) {
+  FoldedStep folded;
+  folded.process = process;
+  const std::vector<RawStep> steps = alike_steps(db, most_operators, folded);
+  if (!steps.empty()) fold_steps(db, steps, folded);
+  return folded;
+}
 
 std::vector<int64_t> ranks_with_steps(const TraceDb& db) {
   std::vector<int64_t> ranks;
@@ -374,28 +464,18 @@ FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank) {
   folded.rank = source.rank;
   folded.process = source.process;
   folded.world_size = source.world_size;
-  std::vector<RawStep> steps = load_steps(db, source.process, &folded.source);
-  folded.steps_total = static_cast<int64_t>(steps.size());
-  if (steps.empty()) {
+  const std::vector<RawStep> steps = alike_steps(db, kAllOperators, folded);
+  if (folded.steps_total == 0) {
     throw input_error(
         "{}: rank {} has only prefill steps: record the decode phase, or name its range "
         "with --step-range",
         db.file(), folded.rank);
   }
-  if (folded.steps_total > kFirstStepIsCold) steps.erase(steps.begin());
-  std::erase_if(steps, [](const RawStep& step) { return step.ops.empty(); });
   if (steps.empty()) {
     throw input_error("{}: rank {} has decode steps but no operator ran in them", db.file(),
                       folded.rank);
   }
-  steps = most_frequent(std::move(steps), folded);
-  folded.steps_used = static_cast<int64_t>(steps.size());
-  std::vector<double> walls;
-  for (const RawStep& step : steps)
-    walls.push_back(static_cast<double>(step.end_ns - step.start_ns));
-  folded.wall_ns = median(walls);
-  folded.wall_mad_ns = median_abs_deviation(walls);
-  const std::vector<int32_t> ordinal_of = fold_operators(db, steps, folded);
+  const std::vector<int32_t> ordinal_of = fold_steps(db, steps, folded);
   const OrdinalOfOp ordinal_of_op = ordinals_of_ops(steps, ordinal_of);
   fold_accesses(db, source.process, ordinal_of_op, folded);
   fold_floors(db, ordinal_of_op, folded);

@@ -69,6 +69,11 @@ struct FoldedStep {
   int64_t steps_used = 0;   // of these, how many have the operator sequence that was folded
   double wall_ns = 0;       // median duration of a used step
   double wall_mad_ns = 0;
+  int64_t interrupted = 0;  // used steps that lasted more than 1.5 times the median
+  // Sum of the medians of operators and of the gaps between them, on streams[0]. Far below wall_ns
+  // when every step loses its time in another place.
+  double repeating_ns = 0;
+  double explained_ns = 0;       // of wall_ns, when some operator runs
   std::vector<int64_t> streams;  // stream ids in trace.db; [0] carries most collectives
   std::vector<StepOp> ops;       // in order of start
   std::vector<StepTensor> tensors;
@@ -81,6 +86,11 @@ struct FoldedStep {
 // Throws input_error, saying what to do, when the trace has no step, no such rank,
 // or is a recording of hardware counters.
 FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank = std::nullopt);
+
+// The same of one process, without what its operators read and send: operators, times and spread.
+// Of a long recording evenly spaced steps, at most about `most_operators` in all. No operators when
+// there is nothing to fold. Also while `db` is still producing, once op_by_step exists.
+FoldedStep fold_times(const TraceDb& db, ProcessId process, int64_t most_operators);
 
 // Ranks that have steps, ascending; {0} for a trace without ranks but with steps.
 std::vector<int64_t> ranks_with_steps(const TraceDb& db);

@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "common/error.h"
+#include "db/step/quality.h"
 
 namespace preserve {
 namespace {
@@ -367,6 +368,7 @@ StepSummary mark_steps(TraceDb& db, const StepOptions& options) {
     attribute_operators(db, process, add_steps(db, process, spans, annotated));
     (annotated ? summary.annotated : summary.detected) += static_cast<int64_t>(spans.size());
   }
+  add_quality(db);
   return summary;
 }
 

@@ -36,7 +36,7 @@ std::vector<KnownStep> mark_annotated_steps(TraceDb& db, ProcessId process,
                                             const StepOptions& options = {});
 StepId step_at(const std::vector<KnownStep>& steps, int64_t ns);  // no row outside of all steps
 
-// Fills step and op.step_id for every process. `db` must still be producing.
+// Fills step, op.step_id and quality for every process. `db` must still be producing.
 StepSummary mark_steps(TraceDb& db, const StepOptions& options = {});
 
 // The period, in symbols, of the longest repetitive stretch of `symbols`: the smallest p such that

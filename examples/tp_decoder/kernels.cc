@@ -5,6 +5,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+// OpenBLAS's own start and end, exported where it chooses its kernels at run time.
+extern "C" void gotoblas_dynamic_init() __attribute__((weak));
+extern "C" void gotoblas_dynamic_quit() __attribute__((weak));
 
 namespace tp_decoder {
 namespace {
@@ -36,9 +42,26 @@ void softmax(float* values, int64_t count) {
   cblas_sscal(blas(count), 1 / sum, values, 1);
 }
 
+// On a processor newer than itself OpenBLAS takes its oldest kernels, which are slower than memory.
+void use_vector_kernels() {
+#ifdef __x86_64__
+  if (gotoblas_dynamic_init == nullptr || std::getenv("OPENBLAS_CORETYPE") != nullptr) return;
+  if (std::strcmp(openblas_get_corename(), "Prescott") != 0) return;
+  const char* kernels = __builtin_cpu_supports("avx512bw") ? "SkylakeX"
+                        : __builtin_cpu_supports("avx2")   ? "Haswell"
+                                                           : nullptr;
+  if (kernels == nullptr) return;
+  setenv("OPENBLAS_CORETYPE", kernels, 1);
+  gotoblas_dynamic_quit();
+  gotoblas_dynamic_init();
+  unsetenv("OPENBLAS_CORETYPE");
+#endif
+}
+
 }  // namespace
 
 void set_blas_threads(int threads) {
+  use_vector_kernels();
   openblas_set_num_threads(threads);
 }
 

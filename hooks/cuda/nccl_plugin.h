@@ -52,21 +52,23 @@ struct EventV4 {  // the same but for the width of the type
     PointToPointV5 point_to_point;
   };
 };
+struct CollectiveV3 {
+  const char* name;
+  uint64_t communicator;
+  CollectiveV5 call;
+};
+struct PointToPointV3 {
+  const char* name;
+  uint64_t communicator;
+  PointToPointV5 call;  // without the channels at its end
+};
 struct EventV3 {
   uint8_t type;
   void* parent;
   int rank;
   union {
-    struct {
-      const char* name;
-      uint64_t communicator;
-      CollectiveV5 call;
-    } collective;
-    struct {
-      const char* name;
-      uint64_t communicator;
-      PointToPointV5 call;  // without the channels at its end
-    } point_to_point;
+    CollectiveV3 collective;
+    PointToPointV3 point_to_point;
   };
 };
 

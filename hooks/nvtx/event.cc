@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <bit>
 #include <new>
 
 #include <nvtx3/nvToolsExt.h>
@@ -10,7 +11,7 @@ namespace preserve::hooks {
 
 Utf8::Utf8(const wchar_t* text) {
   for (; text != nullptr && *text != L'\0' && size_ < nvtx::kMaxTextBytes; ++text) {
-    const auto code = static_cast<uint32_t>(*text);
+    const auto code = std::bit_cast<uint32_t>(*text);
     auto put = [this](uint32_t byte) { bytes_[size_++] = static_cast<char>(byte); };
     if (code < 0x80) {
       put(code);

@@ -84,8 +84,8 @@ class ReplayRunner {
       console_.progress(fmt::format("replay {}", number), spent.count(),
                         static_cast<double>(limit_ns_));
     };
-    const ChildRun run = console_.verbosity() > 0 ? run_child_quietly(words, {}, write_through)
-                                                  : run_child_quietly(words, waiting);
+    ChildRun run = console_.verbosity() > 0 ? run_child_quietly(words, {}, write_through)
+                                            : run_child_quietly(words, waiting);
     console_.clear_progress();
     return run;
   }

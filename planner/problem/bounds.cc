@@ -43,4 +43,17 @@ StepBounds step_bounds(const PlanProblem& problem) {
           step_after(solve_flow(long_windows).profit)};
 }
 
+// One more block of budget widens every edge that has any room or is just full.
+double cache_price_ns_per_mib(const PlanProblem& problem, const FlowSolution& optimum) {
+  constexpr double kMiB = 1024.0 * 1024.0;
+  double price_ns = 0;
+  const size_t nodes = problem.flow.hold.size();
+  for (size_t edge = 0; edge < nodes; ++edge) {
+    if (problem.edge_traffic_bytes[edge] > problem.budget_bytes) continue;
+    const int64_t rise = optimum.price[(edge + 1) % nodes] - optimum.price[edge];
+    price_ns += price_to_ns(std::max<int64_t>(0, rise));
+  }
+  return price_ns * kMiB / static_cast<double>(kBlockBytes);
+}
+
 }  // namespace preserve

@@ -15,4 +15,8 @@ struct StepBounds {
 
 StepBounds step_bounds(const PlanProblem& problem);
 
+// What one more MiB of budget would save at most, in ns, by the prices of `optimum` of the
+// problem's flow.
+double cache_price_ns_per_mib(const PlanProblem& problem, const FlowSolution& optimum);
+
 }  // namespace preserve

@@ -77,6 +77,7 @@ CollectiveTime collective_time(const DeviceModel& device, const std::string& fun
     return time;
   }
   std::vector<int64_t> known;
+  known.reserve(curves.size());
   for (const auto& [count, pieces] : curves) known.push_back(count);
   throw input_error(
       "device {} has no {} time for {} (it has {}): measure it with preserve-calibrate, fit "

@@ -36,7 +36,7 @@ std::string json_pointer(const std::vector<std::string>& context) {
 // 1: syntax error while ...".
 std::string plain_words(const std::string& what) {
   const size_t code_end = what.find("] ");
-  const std::string words = code_end == std::string::npos ? what : what.substr(code_end + 2);
+  std::string words = code_end == std::string::npos ? what : what.substr(code_end + 2);
   if (!words.starts_with("parse error at ")) return words;
   const size_t place_end = words.find(": ");
   return place_end == std::string::npos ? words : words.substr(place_end + 2);

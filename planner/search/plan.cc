@@ -22,9 +22,13 @@ namespace {
 
 // Variations are tried only while solving and judging them stays a matter of a second.
 constexpr size_t kMostOpsForVariations = 50'000;
-constexpr double kMiB = 1024.0 * 1024.0;
 
 constexpr int kMostReplans = 3;
+
+// A plan asks for at most this much of what the simulator sees arrive in time. Cutting what is late
+// lets later prefetches begin earlier, so it is looked at again, a few times.
+constexpr double kMostAsked = 1.05;
+constexpr int kMostCuts = 4;
 
 // A flow whose objective the referee confirms better, down to kConfirmedGap, is preferred to a plan
 // that is faster by at most kConfirmedCost of the step, which is below kVerdictTolerance.
@@ -117,8 +121,44 @@ class Planner {
     plan.windows = std::move(windows);
     plan.cache_peak_bytes = peak_bytes(holdings, step_.ops.size());
     plan.baseline_step_ns = std::llround(problem().baseline_step_ns);
-    predict(plan, step_, device_, planned_.schedule.method, options_, referee_);
+    SimulationResult judged = judge(plan);
+    if (options_.strategy != Strategy::flow) return plan;  // the paper's plan as it is
+    for (int i = 0; i < kMostCuts && asks_for_too_much(plan, judged); ++i) {
+      ask_for_what_arrives(plan, judged);
+      plan.cache_peak_bytes = peak_bytes(holdings_of(plan.windows), step_.ops.size());
+      judged = judge(plan);
+    }
     return plan;
+  }
+
+  SimulationResult judge(Plan& plan) const {
+    SimulationResult judged =
+        predict(plan, step_, device_, planned_.schedule.method, options_, referee_);
+    if (plan.strategy != Strategy::bfs) return judged;  // bfs itself knows no savings
+    for (const SimulatedPrefetch& found : judged.prefetches) {
+      plan.windows[as_index(found.window)].prefetches[as_index(found.position)].predicted_saved_ns =
+          found.saved_ns;
+    }
+    return judged;
+  }
+
+  static bool asks_for_too_much(const Plan& plan, const SimulationResult& judged) {
+    return static_cast<double>(fetched_bytes(plan)) > kMostAsked * judged.arrived_bytes &&
+           !judged.prefetches.empty();
+  }
+
+  // Cuts every prefetch to the head of it that arrives in time. The simulator counts nothing for
+  // asking in vain; a machine does.
+  void ask_for_what_arrives(Plan& plan, const SimulationResult& judged) const {
+    for (const SimulatedPrefetch& found : judged.prefetches) {
+      PlannedPrefetch& prefetch =
+          plan.windows[as_index(found.window)].prefetches[as_index(found.position)];
+      const auto blocks = std::llround(std::ceil(found.arrived_bytes / double{kBlockBytes}));
+      if (blocks * kBlockBytes >= prefetch.length_bytes) continue;
+      prefetch.length_bytes = blocks * kBlockBytes;
+      plan.windows[as_index(found.window)].binds = "window";
+    }
+    remove_small_pieces(plan.windows, kBlockBytes);
   }
 
   void add_flow(const Solved& solved, std::string what) {
@@ -126,7 +166,7 @@ class Planner {
                                          {device_.window_cost_ns, options_.min_prefetch_bytes});
     Plan plan = evaluate(Strategy::flow, std::move(found.windows), found.holdings);
     plan.objective_ns = std::llround(price_to_ns(solved->optimum.profit));
-    plan.cache_shadow_price_ns_per_mib = cache_price_per_mib(*solved);
+    plan.cache_shadow_price_ns_per_mib = cache_price_ns_per_mib(solved->problem, solved->optimum);
     add({std::move(plan), solved, std::move(what)});
   }
 
@@ -181,19 +221,6 @@ class Planner {
                fmt::format("a plan for {:.0f} % of the windows and {:.0f} % of the cache",
                            100 * variation.windows, 100 * variation.budget));
     }
-  }
-
-  // One more block of budget widens every edge that has any room or is just full.
-  static double cache_price_per_mib(const SolvedProblem& solved) {
-    const PlanProblem& problem = solved.problem;
-    double price = 0;
-    const size_t nodes = problem.flow.hold.size();
-    for (size_t edge = 0; edge < nodes; ++edge) {
-      if (problem.edge_traffic_bytes[edge] > problem.budget_bytes) continue;
-      const int64_t rise = solved.optimum.price[(edge + 1) % nodes] - solved.optimum.price[edge];
-      price += price_to_ns(std::max<int64_t>(0, rise));
-    }
-    return price * kMiB / static_cast<double>(kBlockBytes);
   }
 
   void add(Candidate candidate) {
@@ -421,12 +448,13 @@ bool same_prefetches(const Plan& a, const Plan& b) {
                     });
 }
 
-void predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,
-             const IssueMethod& issue, const PlanOptions& options, const Referee& referee) {
+SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,
+                         const IssueMethod& issue, const PlanOptions& options,
+                         const Referee& referee) {
   plan.prefetch_step_ns = plan.baseline_step_ns;
   plan.speedup = 1;
-  if (fetched_bytes(plan) == 0) return;
-  const SimulationResult result =
+  if (fetched_bytes(plan) == 0) return {};
+  SimulationResult result =
       referee(step, device, plan, {issue.name, issue.placement, options.problem.link_latency_ns});
   // The referee's ratio applied to the recorded step, since its own baseline may differ by
   // rounding, plus the fixed costs, which it does not model.
@@ -435,11 +463,26 @@ void predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,
                           fixed_costs_ns(plan, device);
   plan.speedup = static_cast<double>(plan.baseline_step_ns) /
                  static_cast<double>(std::max<int64_t>(1, plan.prefetch_step_ns));
+  return result;
 }
 
 Planned make_schedule(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options,
                       const Referee& referee) {
-  return Planner(step, device, options, referee).run();
+  Planned planned = Planner(step, device, options, referee).run();
+  if (options.problem.windows != WindowsMode::idle || options.strategy != Strategy::flow) {
+    return planned;
+  }
+  // The plans that leave idle windows alone are among the choices.
+  PlanOptions fewer = options;
+  fewer.problem.windows = WindowsMode::collective;
+  Planned without = Planner(step, device, fewer, referee).run();
+  Plan& plan = planned.schedule.plan;
+  if (without.schedule.plan.prefetch_step_ns < plan.prefetch_step_ns) {
+    plan = std::move(without.schedule.plan);
+    plan.reasons.emplace_back("windows without a collective would not make it faster");
+    planned.solved = without.solved;
+  }
+  return planned;
 }
 
 }  // namespace preserve

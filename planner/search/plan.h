@@ -41,11 +41,11 @@ bool same_prefetches(const Plan& a, const Plan& b);
 using Referee = std::function<SimulationResult(const FoldedStep&, const DeviceModel&, const Plan&,
                                                const SimulationOptions&)>;
 
-// Sets prefetch_step_ns and speedup by the referee's judgement of a plan issued by `issue`.
-// Baseline and windows are set already.
-void predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,
-             const IssueMethod& issue, const PlanOptions& options,
-             const Referee& referee = simulate);
+// Sets prefetch_step_ns and speedup by the referee's judgement of a plan issued by `issue`, which
+// it returns; an empty one for a plan that fetches nothing. Baseline and windows are set already.
+SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,
+                         const IssueMethod& issue, const PlanOptions& options,
+                         const Referee& referee = simulate);
 
 Planned make_schedule(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options,
                       const Referee& referee = simulate);

@@ -6,8 +6,12 @@
 namespace preserve {
 namespace {
 
+// The last group says how messages travel: a replay has to send its own the same way.
 constexpr std::string_view kPrefixes[] = {
-    "OMP_", "GOMP_", "KMP_", "OPENBLAS_", "OMPI_COMM_WORLD_", "NCCL_", "VLLM_DP_"};
+    "OMP_",          "GOMP_",         "KMP_",           "OPENBLAS_",    "OMPI_COMM_WORLD_",
+    "NCCL_",         "VLLM_DP_",      "OMPI_MCA_btl",   "OMPI_MCA_pml", "OMPI_MCA_mtl",
+    "OMPI_MCA_coll", "OMPI_MCA_mpi_", "OMPI_MCA_opal_", "UCX_",         "FI_",
+    "PSM2_",         "PSM3_",         "HCOLL_"};
 constexpr std::string_view kNames[] = {"RANK",
                                        "LOCAL_RANK",
                                        "WORLD_SIZE",

@@ -63,9 +63,9 @@ void listener::mpi_lost(const mpi::Call&, uint64_t) {
   }
 }
 
-void listener::mpi_rank(int rank, int ranks) {
+void listener::mpi_rank(int rank, int ranks, std::string_view library) {
   collector::define(spool::RecordType::rank, 0,
-                    {static_cast<uint64_t>(rank), static_cast<uint64_t>(ranks), 0, 0});
+                    {static_cast<uint64_t>(rank), static_cast<uint64_t>(ranks), 0, 0}, library);
 }
 
 void listener::mpi_ending() {

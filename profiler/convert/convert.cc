@@ -107,6 +107,9 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
   Names names(db);
   std::map<std::string, DeviceId> devices;
   for (const size_t i : order) {
+    if (!images[i]->mpi_library.empty() && db.meta("mpi_library").empty()) {
+      db.set_meta("mpi_library", images[i]->mpi_library);
+    }
     auto [device, added] = devices.try_emplace(images[i]->host);
     if (added) device->second = db.add(host_device(images[i]->host));
     ProcessConverter converter(readers[i], *images[i], db, names, device->second, options.steps,

@@ -24,26 +24,23 @@ OperatorRules::OperatorRules(const ThreadShape& shape, Names& names)
 }
 
 void OperatorRules::weigh(const Segment& segment) {
-  if (segment.call != nullptr) return;
-  const SegmentRange* range = segment.range();
-  const bool judged = range == nullptr
-                          ? between_calls(segment)
-                          : !shape_.is_leaf(range->index) || shape_.calls_inside(range->index);
-  if (!judged) return;
-  const uint64_t place = place_of(segment);
-  auto known = places_.find(place);
-  if (known == places_.end()) {
+  if (!is_rest(segment)) return;
+  const uint64_t key = place_of(segment);
+  auto place = places_.find(key);
+  if (place == places_.end()) {
     if (places_.size() == kMostPlaces) return;
-    known = places_.try_emplace(place).first;
+    place = places_.try_emplace(key).first;
   }
-  known->second.total_ns += segment.end_ns - segment.start_ns;
-  ++known->second.count;
+  ++place->second.count;
+  place->second.shorter += segment.end_ns - segment.start_ns < kMinRestNs ? 1 : 0;
 }
 
-// Outside of all ranges only the time between the first and the last call of a thread is looked at.
-bool OperatorRules::between_calls(const Segment& segment) const {
-  return shape_.has_calls() && segment.start_ns >= shape_.first_call_end_ns &&
-         segment.end_ns <= shape_.last_call_start_ns;
+// Neither a call, nor a whole leaf range, nor all that lies between two calls that communicate.
+bool OperatorRules::is_rest(const Segment& segment) const {
+  if (segment.call != nullptr) return false;
+  if (segment.open.empty()) return !(segment.left.communicates && segment.right.communicates);
+  const uint32_t range = segment.range()->index;
+  return !shape_.is_leaf(range) || shape_.calls_inside(range);
 }
 
 uint64_t OperatorRules::boundary_key(const Boundary& boundary) {
@@ -66,10 +63,10 @@ uint64_t OperatorRules::place_of(const Segment& segment) {
   return mix(mix(around, boundary_key(segment.left)), boundary_key(segment.right));
 }
 
-bool OperatorRules::matters(const Segment& segment) const {
+bool OperatorRules::lasts(const Segment& segment) const {
   const auto found = places_.find(place_of(segment));
-  if (found == places_.end()) return segment.end_ns - segment.start_ns >= kMinSegmentNs;
-  return found->second.total_ns >= kMinSegmentNs * found->second.count;
+  if (found == places_.end()) return segment.end_ns - segment.start_ns >= kMinRestNs;
+  return 10 * found->second.shorter <= found->second.count;
 }
 
 uint32_t OperatorRules::name_after(const Boundary& boundary) {
@@ -92,6 +89,7 @@ std::optional<Operator> OperatorRules::classify(const Segment& segment) {
   const bool leaf = range != nullptr && shape_.is_leaf(range->index);
   if (segment.call != nullptr) {
     const spool::MpiBody& body = segment.call->body;
+    if (body.function >= mpi::kTest && body.function <= mpi::kTestsome) return std::nullopt;
     const mpi::Kind kind = mpi::kFunctions[body.function].kind;
     const bool issued = (segment.call->flags & spool::kNonBlocking) != 0;
     const OpKind op = issued || kind == mpi::Kind::other ? OpKind::other
@@ -101,11 +99,15 @@ std::optional<Operator> OperatorRules::classify(const Segment& segment) {
     return Operator{op, alone ? range->name : function_names_[body.function]};
   }
   if (range == nullptr) {
-    if (!between_calls(segment) || !matters(segment)) return std::nullopt;
+    // Only between two calls: what precedes the first and follows the last is no part of a step.
+    if (!shape_.has_calls() || segment.start_ns < shape_.first_call_end_ns ||
+        segment.end_ns > shape_.last_call_start_ns || (is_rest(segment) && !lasts(segment))) {
+      return std::nullopt;
+    }
     return Operator{OpKind::compute, name_after(segment.left)};
   }
   if (leaf && !shape_.calls_inside(range->index)) return Operator{OpKind::compute, range->name};
-  if (!matters(segment)) return std::nullopt;
+  if (!lasts(segment)) return std::nullopt;
   return Operator{leaf ? OpKind::compute : OpKind::other, range->name};
 }
 

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which segments of a thread's timeline are operators, of what kind and with what name:
 //
-//   MPI call                                  collective or p2p; Wait, Init ...: other. Named after
-//   the
-//                                             function, or after a leaf range that holds only it
-//   leaf range without calls                  compute, named after the range
-//   rest of a leaf range around its calls     compute, named after the range       } only when it
-//   a range's own time between its children   other, named after the range         } matters, else
-//   no range, between two MPI calls           compute, "after MPI_Allreduce 2048 B" } idle time
+//   MPI call                           collective or p2p; Wait, Init ...: other. Named after the
+//                                      function, or after a leaf range that holds only it
+//   MPI_Test and its relatives         idle time: how often a program asks depends on the load
+//   leaf range without calls           compute, named after the range
+//   no range, between two calls that   compute, "after MPI_Allreduce 2048 B"
+//   communicate
+//   rest of a leaf range around calls  compute, named after the range       } only when it
+//   a range's time between children    other, named after the range         } lasts, else
+//   no range, between other MPI calls  compute, "after MPI_Wait"            } idle time
 //
-// "Matters" is decided once for all repetitions of a place in the program (same range, same
-// neighbours): when they last kMinSegmentNs on average. Deciding each time anew would give every
-// decode step another sequence of operators. A program of more than kMostPlaces places repeats
-// none of the later ones often: those are judged one by one.
+// So that two recordings of one program have the same operators, a rest is judged once for all
+// repetitions of its place in the program (same range, same neighbours), and by its short ones:
+// it lasts when at least nine of ten take kMinRestNs. Load makes repetitions longer, never shorter,
+// and what only enters and leaves ranges and libraries stays below kMinRestNs even when its code
+// comes from memory every time. A program of more than kMostPlaces places repeats none of the later
+// ones often: those are judged one by one.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +31,7 @@
 
 namespace preserve {
 
-inline constexpr int64_t kMinSegmentNs = 1000;
+inline constexpr int64_t kMinRestNs = 20'000;
 inline constexpr size_t kMostPlaces = 500'000;
 
 struct Operator {
@@ -45,18 +49,18 @@ class OperatorRules {
   std::optional<Operator> classify(const Segment& segment);
 
  private:
-  struct Weight {
-    int64_t total_ns = 0, count = 0;
+  struct Repetitions {
+    int64_t count = 0, shorter = 0;  // than kMinRestNs
   };
-  bool between_calls(const Segment& segment) const;
-  bool matters(const Segment& segment) const;
+  bool is_rest(const Segment& segment) const;
+  bool lasts(const Segment& segment) const;
   static uint64_t place_of(const Segment& segment);
   static uint64_t boundary_key(const Boundary& boundary);
   uint32_t name_after(const Boundary& boundary);
 
   const ThreadShape& shape_;
   Names& names_;
-  std::unordered_map<uint64_t, Weight> places_;
+  std::unordered_map<uint64_t, Repetitions> places_;
   std::unordered_map<uint64_t, uint32_t> names_after_;  // boundary key -> StringId value
   uint32_t function_names_[mpi::kFunctionCount] = {};
 };

@@ -78,10 +78,10 @@ std::optional<Json> scalar_at(uint64_t type, std::string_view bytes, uint64_t of
 
 std::optional<Json> enumerator_at(const PayloadSchema& schema, std::string_view bytes,
                                   uint64_t offset) {
-  const auto value = schema.static_bytes == 8   ? number_at<uint64_t>(bytes, offset)
-                     : schema.static_bytes == 1 ? number_at<uint8_t>(bytes, offset)
-                     : schema.static_bytes == 2 ? number_at<uint16_t>(bytes, offset)
-                                                : number_at<uint32_t>(bytes, offset);
+  auto value = schema.static_bytes == 8   ? number_at<uint64_t>(bytes, offset)
+               : schema.static_bytes == 1 ? number_at<uint8_t>(bytes, offset)
+               : schema.static_bytes == 2 ? number_at<uint16_t>(bytes, offset)
+                                          : number_at<uint32_t>(bytes, offset);
   if (!value) return std::nullopt;
   for (const PayloadSchema::Entry& entry : schema.entries) {
     if (entry.offset == value->get<uint64_t>()) return Json(entry.name);

@@ -165,6 +165,7 @@ void ProcessImage::read_definition(const SpoolRecord& record, bool counted) {
       if (body.id >= body.parent || body.parent > INT32_MAX) return damaged_definition(counted);
       rank = static_cast<int64_t>(body.id);
       world_size = static_cast<int64_t>(body.parent);
+      mpi_library = text.substr(0, text.find(','));  // what follows is how it was built
       break;
     case RecordType::category:  // kept in the spool; trace.db has no place for them
     case RecordType::resource:

@@ -44,6 +44,7 @@ class ProcessImage {
   explicit ProcessImage(const SpoolFileReader& file);
 
   std::string host, command;
+  std::string mpi_library;  // name and version, as the library says them; empty: unknown
   std::optional<int64_t> rank, world_size;
   bool complete = false;
   bool file_was_full = false;

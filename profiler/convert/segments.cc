@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "hooks/mpi/functions.h"
+
 namespace preserve {
 
 void Segments::opened(OpenRanges open) {
@@ -28,8 +30,12 @@ void Segments::called(const TimelineCall& call) {
   }
   const int64_t start_ns = started_ ? std::max(call.start_ns, cursor_ns_) : call.start_ns;
   const int64_t end_ns = std::max(start_ns, call.end_ns);
-  const Boundary start{BoundaryKind::call_start, call.body.function, 0, call.body.bytes};
-  const Boundary end{BoundaryKind::call_end, call.body.function, 0, call.body.bytes};
+  const bool communicates = (call.flags & spool::kNonBlocking) == 0 &&
+                            mpi::kFunctions[call.body.function].kind != mpi::Kind::other;
+  const Boundary start{BoundaryKind::call_start, communicates, call.body.function, 0,
+                       call.body.bytes};
+  Boundary end = start;
+  end.kind = BoundaryKind::call_end;
   if (started_ && start_ns > cursor_ns_) {
     visit_(Segment{cursor_ns_, start_ns, open_, nullptr, left_, start});
   }
@@ -42,7 +48,7 @@ void Segments::called(const TimelineCall& call) {
 void Segments::take_first() {
   const Event event = waiting_.front();
   waiting_.pop_front();
-  const Boundary boundary{event.kind, 0, event.range.name, 0};
+  const Boundary boundary{event.kind, false, 0, event.range.name, 0};
   // Ranges inside a call (a user-defined reduction) have no time of their own.
   const int64_t at = started_ ? std::max(event.ns, cursor_ns_) : event.ns;
   const uint32_t index = event.range.index;

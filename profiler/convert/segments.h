@@ -23,9 +23,10 @@ namespace preserve {
 enum class BoundaryKind : uint8_t { none, push, pop, call_start, call_end };
 struct Boundary {
   BoundaryKind kind = BoundaryKind::none;
-  uint16_t function = 0;   // of a call
-  uint32_t name = 0;       // of a range
-  int64_t call_bytes = 0;  // of a call
+  bool communicates = false;  // a call that does, and has by its end
+  uint16_t function = 0;      // of a call
+  uint32_t name = 0;          // of a range
+  int64_t call_bytes = 0;     // of a call
 };
 
 struct SegmentRange : OpenRange {

@@ -49,6 +49,9 @@ constexpr Copy kCopies[] = {
     {"counter", "+op:op_id, metric, value"},
     {"gemm", "+op:op_id, m, n, k, dtype, source"},
     {"step", "+step:id, +process:process_id, ordinal, phase, start_ns, end_ns, source"},
+    {"quality",
+     "+process:process_id, steps, steps_used, interrupted, step_ns, step_mad_ns, explained_ns, "
+     "repeating_ns, varying"},
     {"loss", "+process:process_id, source, kind, count"},
 };
 
@@ -100,6 +103,7 @@ class Merger {
   bool complete() const { return complete_; }
   // What all inputs counted; empty: they are recordings of times.
   std::string counters() const { return counters_.value_or(""); }
+  const std::string& mpi_library() const { return mpi_library_; }  // of the first that has one
 
  private:
   // Opening it as a trace refuses foreign, truncated and newer files with a clear message.
@@ -110,6 +114,7 @@ class Merger {
       throw input_error("{}: is a {} and no recording: merge recordings only", file, kind);
     }
     complete_ = complete_ && part.meta("incomplete") != "1";
+    if (mpi_library_.empty()) mpi_library_ = part.meta("mpi_library");
     check_counters(part);
     check_processes(part);
     for (const char* table : {"process", "step", "op", "range"}) {
@@ -198,6 +203,7 @@ class Merger {
   std::map<int64_t, std::string> ranks_;      // and the file of each
   bool complete_ = true;
   std::optional<std::string> counters_;
+  std::string mpi_library_;
 };
 
 void write_merged(const std::vector<std::string>& inputs, const fs::path& output,
@@ -212,6 +218,7 @@ void write_merged(const std::vector<std::string>& inputs, const fs::path& output
     }
     db.set_meta("incomplete", merger.complete() ? "0" : "1");
     if (!merger.counters().empty()) db.set_meta("counters", merger.counters());
+    if (!merger.mpi_library().empty()) db.set_meta("mpi_library", merger.mpi_library());
     db.finish();
   } catch (const Error& failure) {
     // SQLite names the database that was being written, whichever file it stumbled over.

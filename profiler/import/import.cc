@@ -12,6 +12,7 @@
 #include "common/output_file.h"
 #include "common/units.h"
 #include "db/next_stage.h"
+#include "db/step/quality.h"
 #include "profiler/gpu/phases.h"
 #include "profiler/import/access_rows.h"
 #include "profiler/import/align.h"
@@ -374,6 +375,7 @@ int run_import(const ImportOptions& options, const std::filesystem::path& output
   console.info(fmt::format("{}: {} processes, {} GPU activities ({} kernels), {} steps",
                            output.string(), summary.processes, summary.activities, summary.kernels,
                            summary.steps));
+  report_quality(TraceDb::open(out.path()), console);
   console.next(next);
   return kExitDone;
 }

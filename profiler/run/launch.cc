@@ -14,6 +14,7 @@
 #include "common/output_file.h"
 #include "common/units.h"
 #include "db/next_stage.h"
+#include "db/step/quality.h"
 #include "profiler/convert/convert.h"
 #include "profiler/convert/spool_folder.h"
 #include "profiler/run/child.h"
@@ -35,7 +36,7 @@ std::string environment(const char* name) {
 
 std::string launcher_variable(std::initializer_list<const char*> names) {
   for (const char* name : names) {
-    if (const std::string value = environment(name); !value.empty()) return value;
+    if (std::string value = environment(name); !value.empty()) return value;
   }
   return "";
 }
@@ -51,7 +52,7 @@ std::string own_world_size() {
 fs::path collector_library() {
   std::error_code error;
   const fs::path self = fs::read_symlink("/proc/self/exe", error);
-  const fs::path library = self.parent_path().parent_path() / "lib/preserve/libpreserve_collect.so";
+  fs::path library = self.parent_path().parent_path() / "lib/preserve/libpreserve_collect.so";
   if (error || !fs::exists(library)) {
     throw internal_error("{} is missing: install preserve completely", library.string());
   }
@@ -209,6 +210,7 @@ bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& op
   }
   const bool ended_well = !child.interrupted && child.exit_code < 128;
   report_findings(summary, output.path().string(), why_incomplete(folder, ended_well), console);
+  report_quality(TraceDb::open(output.path()), console);
   if (options.cuda_counters != 0 && !summary.counters) {
     console.warn(
         "--counters: no kernel was counted, so this is a recording of times; the program used no "

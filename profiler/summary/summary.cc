@@ -9,6 +9,7 @@
 #include "common/stats.h"
 #include "common/units.h"
 #include "db/next_stage.h"
+#include "db/step/quality.h"
 #include "profiler/gpu/kernel_rules.h"
 
 namespace preserve::summary {
@@ -265,6 +266,10 @@ std::string summarize(const TraceDb& db) {
         counters);
   }
   print_devices(db, text);
+  if (const std::optional<RecordingQuality> quality = worst_quality(db)) {
+    text += fmt::format("QUALITY (of the rank whose steps are least alike)\n  {}{}\n\n",
+                        describe(*quality), quality->too_noisy() ? ": too noisy to plan from" : "");
+  }
   Query processes = db.query("SELECT id FROM process ORDER BY rank IS NULL, rank, id");
   while (processes.next()) print_process(summarize_process(db, {processes.integer(0)}), text);
   return text;

@@ -13,9 +13,9 @@
 #include <string_view>
 #include <vector>
 
-namespace preserve {
+#include "common/fetch_lines.h"
 
-inline constexpr int64_t kCacheLineBytes = 64;
+namespace preserve {
 
 // Fetches [begin, begin + bytes). Changes nothing, except that the bytes may be cached afterwards.
 using FetchFunction = void (*)(const std::byte* begin, int64_t bytes);

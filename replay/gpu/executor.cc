@@ -74,6 +74,7 @@ void GpuExecutor::find_waits(const GpuPlan& plan) {
     ranks().barrier();
     device_.run(graph, 1);  // cold: first touch of instructions and TLB
     std::vector<GpuRun> runs;
+    runs.reserve(kRunsPerRound);
     for (int run = 0; run < kRunsPerRound; ++run) runs.push_back(device_.run(graph, kStepsPerRun));
     device_.drop(graph);
     bare_ = preserve::bare_times(program(), plan.rules, runs, waits_);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What preserve-replay --grid says: a line per cell, and at the end heat maps, the geometric mean
-// and which requirements are met. Pure text from cells.
+// and the extremes. Pure text from cells.
 #pragma once
 
 #include <span>
@@ -17,7 +17,7 @@ std::string cell_line(const GridCell& cell);
 // cell.
 std::string heat_maps(std::span<const GridCell> cells);
 
-// Counts, means, extremes and requirements.
+// Counts, means and extremes.
 std::string grid_summary_text(std::span<const GridCell> cells);
 
 }  // namespace preserve

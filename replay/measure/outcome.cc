@@ -12,7 +12,7 @@ namespace {
 constexpr size_t kBaseline = 0;
 constexpr size_t kPrefetch = 1;
 // Below this an operator is as long as reading the clock; its ratio has no meaning.
-constexpr double kShortestCompared_ns = 1000;
+constexpr double kShortestComparedNs = 1000;
 constexpr double kLeastRatio = 1e-6;  // of an operator that took no time: log(0) compares badly
 
 void judge_operators(const OpTimes& times, const StepProgram& program, ReplayResult& result) {
@@ -21,7 +21,7 @@ void judge_operators(const OpTimes& times, const StepProgram& program, ReplayRes
     if (program.ops[op].collective) continue;  // real here, real there: different by nature
     for (size_t rank = 0; rank < times.ranks; ++rank) {
       const double recorded_ns = times.recorded(rank, op);
-      if (recorded_ns < kShortestCompared_ns) continue;
+      if (recorded_ns < kShortestComparedNs) continue;
       const double ratio =
           std::max(times.at(kBaseline, rank, op).median_ns / recorded_ns, kLeastRatio);
       ratios.push_back(ratio);

@@ -6,7 +6,6 @@
 
 #include "common/units.h"
 #include "reports/grid/report.h"
-#include "reports/grid/requirements.h"
 #include "reports/page/parts.h"
 #include "reports/text.h"
 
@@ -138,9 +137,8 @@ std::string header(const GridReport& report, const GridSummary& summary) {
   return out + "</ul></div>\n";
 }
 
-std::string requirement_section(const GridReport& report, const GridSummary& summary) {
-  return html_section("requirements", "Requirements") +
-         html_table(requirement_table(requirements(report.cells, summary))) +
+std::string finding_section(const GridSummary& summary) {
+  return html_section("findings", "Over all cells") + html_table(finding_table(summary)) +
          html_how(
              "Only cells with enough pairs on a quiet machine count as findings. The geometric "
              "mean counts a cell where nothing is done as 1, and its interval is a bootstrap over "
@@ -277,7 +275,7 @@ std::string to_html(const GridReport& report) {
   const GridSummary summary = summarise(report.cells);
   const std::vector<HeatMap> maps = heat_maps(report);
   return html_page("Preserve grid report",
-                   header(report, summary) + speedups(maps) + requirement_section(report, summary) +
+                   header(report, summary) + speedups(maps) + finding_section(summary) +
                        against_fused(report, maps) + published(report) + settings(report) +
                        all_cells(report),
                    to_json(report));

@@ -4,7 +4,6 @@
 
 #include "common/error.h"
 #include "reports/grid/report.h"
-#include "reports/grid/requirements.h"
 #include "reports/text.h"
 
 namespace preserve::report {
@@ -116,13 +115,6 @@ std::string to_json(const GridReport& report) {
   const GridSummary summary = summarise(report.cells);
   ordered_json facts = ordered_json::object();
   for (const auto& [name, value] : report.facts) facts[name] = value;
-  ordered_json required = ordered_json::array();
-  for (const Requirement& requirement : requirements(report.cells, summary)) {
-    required.push_back(
-        {{"text", requirement.text},
-         {"met", requirement.met ? ordered_json(*requirement.met) : ordered_json(nullptr)},
-         {"finding", requirement.finding}});
-  }
   ordered_json cells = ordered_json::array();
   for (const GridCell& cell : report.cells) cells.push_back(write_cell(cell));
   const ordered_json json{{"schema", "preserve/grid-report"},
@@ -137,7 +129,6 @@ std::string to_json(const GridReport& report) {
                           {"warnings", report.warnings},
                           {"facts", facts},
                           {"summary", write_summary(summary)},
-                          {"requirements", required},
                           {"cells", cells}};
   return json.dump(1) + "\n";
 }

@@ -3,7 +3,6 @@
 
 #include "common/units.h"
 #include "reports/grid/report.h"
-#include "reports/grid/requirements.h"
 #include "reports/text.h"
 
 namespace preserve::report {
@@ -52,7 +51,7 @@ std::string to_markdown(const GridReport& report) {
     out += fmt::format("- {}\n", markdown_prose(warning));
   }
   if (!report.warnings.empty()) out += "\n";
-  out += markdown_table(requirement_table(requirements(report.cells, summary)));
+  out += markdown_table(finding_table(summary));
   out +=
       "Speed-up of the chosen plan; =: nothing is done, N/A: cannot be run, -: not measured "
       "yet.\n\n";

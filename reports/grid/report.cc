@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reports/grid/report.h"
-#include "common/text.h"
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
@@ -10,6 +11,7 @@
 
 #include "common/error.h"
 #include "common/output_file.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "reports/text.h"
 
@@ -231,6 +233,41 @@ std::string render(const GridReport& report, Format format) {
       return to_csv(report);
   }
   throw internal_error("unknown report format");
+}
+
+Table finding_table(const GridSummary& summary) {
+  Table table{"Over all valid cells", {{"What", Column::wide}, {"Found", Column::wide}}};
+  const auto row = [&](const char* what, bool measured, auto found) {
+    table.rows.push_back({what, measured ? Cell(found()) : unknown_cell("not measured")});
+  };
+  row("replayed baseline over modelled step", summary.fidelity_worst != nullptr, [&] {
+    return fmt::format("median {}, farthest {} ({})", format_ratio(*summary.fidelity_median),
+                       format_ratio(*summary.fidelity_worst->fidelity),
+                       name_of(summary.fidelity_worst->key));
+  });
+  row("predicted against measured speed-up", summary.prediction_worst != nullptr, [&] {
+    return fmt::format("median {:.1f} percentage points apart, most {:.1f} ({})",
+                       100 * *summary.prediction_error_median,
+                       100 * *summary.prediction_error_worst,
+                       name_of(summary.prediction_worst->key));
+  });
+  row("realised share of the predicted saving", summary.realised_worst != nullptr, [&] {
+    return fmt::format("{:.0f} % over all plans; median {:.0f} %, least {:.0f} % ({})",
+                       100 * *summary.realised_share, 100 * *summary.realised_share_median,
+                       100 * *realised_share(*summary.realised_worst),
+                       name_of(summary.realised_worst->key));
+  });
+  row("slowest plan, before the choice", summary.worst_plan != nullptr, [&] {
+    return fmt::format("{} ({}); {} below 0.995x",
+                       format_ratio(summary.worst_plan->speedup->estimate),
+                       name_of(summary.worst_plan->key), count_of(summary.slower_plans, "plan"));
+  });
+  row("geometric mean over batch <= 8 on 4 and 8 ranks", summary.mean_chosen.has_value(), [&] {
+    return fmt::format("{} over {}; plans without the choice {}",
+                       interval_text(*summary.mean_chosen), count_of(summary.meant_cells, "cell"),
+                       interval_text(*summary.mean_plans));
+  });
+  return table;
 }
 
 }  // namespace preserve::report

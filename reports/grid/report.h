@@ -14,6 +14,7 @@
 #include "db/grid/summary.h"
 #include "reports/model/inputs.h"
 #include "reports/render.h"
+#include "reports/table.h"
 
 namespace preserve::report {
 
@@ -58,6 +59,10 @@ inline constexpr const char* kPublishedSource =
 
 const CellArm* arm_of(const GridCell& cell, std::string_view name);
 std::string ratio_text(const std::optional<Estimated>& ratio);  // "1.043x [1.031, 1.055]"
+
+// Fidelity, prediction error, realised saving, slowest plan and mean over all cells; what was not
+// measured says so.
+Table finding_table(const GridSummary& summary);
 
 std::string render(const GridReport& report, Format format);
 std::string to_json(const GridReport& report);

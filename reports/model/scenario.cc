@@ -192,6 +192,7 @@ std::vector<NamedText> read_facts(const TraceDb& db, const ReplayResult& result)
   Query meta = db.query("SELECT key, value FROM meta WHERE key <> 'finished'");
   while (meta.next()) facts[clean(meta.text(0))] = clean(meta.text(1));
   std::vector<NamedText> list;
+  list.reserve(facts.size());
   for (const auto& [name, value] : facts) list.push_back({name, value});
   return list;
 }

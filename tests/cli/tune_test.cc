@@ -113,6 +113,32 @@ TEST_F(PreserveTune, TheOrderOfRowsDoesNotMatter) {
   EXPECT_EQ(to_json(a), to_json(b));
 }
 
+TEST_F(PreserveTune, WithoutNamesItSaysWhatTheyCouldGain) {
+  test::SyntheticTrace spec;
+  spec.name_tensors = false;
+  write_trace(spec);
+  const test::Run run = tune_with_device({});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, AllOf(HasSubstr("no operator reads a named tensor"),
+                             HasSubstr("collectives  9 per step, together 540.00 us of"),
+                             HasSubstr("could be fetched in 9 windows"),
+                             HasSubstr("gain         at most"), HasSubstr("docs/annotating.md")));
+  EXPECT_FALSE(fs::exists(directory_ / "schedule.json"));
+}
+
+TEST_F(PreserveTune, ANoisyRecordingIsRefusedUnlessForced) {
+  test::SyntheticTrace spec;
+  spec.allreduce_ns = 60'000;
+  spec.steps = 12;
+  test::write_synthetic_trace(directory_ / "trace.db", spec, [](TraceDb& db) {
+    db.execute("UPDATE quality SET varying = 0.4 WHERE process_id = 2");
+  });
+  expect_refused(tune_with_device({}), "too noisy to plan from: rank 1: ");
+  const test::Run run = tune_with_device({"--force"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("warning: trace.db: rank 1: "));
+}
+
 TEST_F(PreserveTune, SaysLossesOfTheRecordingFirst) {
   test::SyntheticTrace spec;
   spec.allreduce_ns = 60'000;
@@ -298,10 +324,6 @@ TEST_F(PreserveTune, SaysWhatATraceLacks) {
   spec.collectives = false;
   write_trace(spec);
   expect_refused(tune_with_device({}), "no collective");
-  spec = {};
-  spec.name_tensors = false;
-  write_trace(spec);
-  expect_refused(tune_with_device({}), "NVTX memory regions");
   spec = {};
   spec.annotate_steps = false;
   spec.steps = 1;

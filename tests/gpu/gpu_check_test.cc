@@ -70,7 +70,7 @@ class GpuCheck : public testing::Test {
     double speedup = 1.03, low = 1.027, predicted = 1.05;  // low 0: too few samples
     double fidelity = 0.99;                                // 0: not known
     std::string planned_ns = "60000", realised_ns = "57000";
-    std::string grid_met = "true";
+    double grid_fidelity = 0.99, grid_error = 0.01;
   };
   void play_tools() { play_tools(Findings()); }
   void play_tools(const Findings& found) {
@@ -116,8 +116,17 @@ class GpuCheck : public testing::Test {
                                            "m,fp16,8,1,2048,done\r\nm,fp16,8,8,2048,pending\r\n"
                                            "m,fp16,4,1,2048,done\r\n";
     std::ofstream(folder_ / "grid.json")
-        << "{\n \"requirements\": [\n  {\n   \"text\": \"no cell slower\",\n   \"met\": "
-        << found.grid_met << ",\n   \"finding\": \"slowest plan 0.98x\"\n  }\n ]\n}\n";
+        << nlohmann::json{{"summary",
+                           {{"done", 2},
+                            {"fidelity_worst_cell", 1},
+                            {"prediction_error_worst", found.grid_error},
+                            {"realised_share", nullptr},
+                            {"slowest_chosen", 1.0},
+                            {"meant_cells", 2},
+                            {"mean_chosen", {{"estimate", 1.02}}}}},
+                          {"cells",
+                           {{{"id", 1}, {"measured", {{"fidelity", found.grid_fidelity}}}},
+                            {{"id", 2}, {"measured", nullptr}}}}};
     program(
         "preserve-report",
         outputs + fmt::format("for file in \"${{outputs[@]}}\"; do case ${{file##*/}} in grid.*) "
@@ -314,8 +323,8 @@ TEST_F(GpuCheck, TargetsThatAreMet) {
        {"baseline within 5 %", "prediction within 3 points", "90 % of the saving realised"}) {
     EXPECT_EQ(result(found, std::string("target: ") + name), "ok") << name;
   }
-  EXPECT_EQ(result(found, "grid: no cell slower"), "ok");
-  EXPECT_THAT(run.out, testing::HasSubstr("slowest plan 0.98x"));
+  EXPECT_EQ(result(found, "target: grid, no cell slower than 0.995x after the choice"), "ok");
+  EXPECT_THAT(run.out, testing::HasSubstr("see grid.html"));
   EXPECT_THAT(run.out, testing::HasSubstr("3.00 TB/s"));
   EXPECT_THAT(run.out, testing::HasSubstr("1.030x"));
   EXPECT_THAT(run.out, testing::HasSubstr("[1.027, 1.033] FAST"));
@@ -339,7 +348,10 @@ TEST_F(GpuCheck, TargetsThatAreMissed) {
       {"target: prediction within 3 points", [](Findings& found) { found.predicted = 1.07; }},
       {"target: prediction within 3 points", [](Findings& found) { found.predicted = 0.99; }},
       {"target: 90 % of the saving realised", [](Findings& found) { found.realised_ns = "50000"; }},
-      {"grid: no cell slower", [](Findings& found) { found.grid_met = "false"; }}};
+      {"target: grid, fidelity of every cell within 5 %",
+       [](Findings& found) { found.grid_fidelity = 1.06; }},
+      {"target: grid, prediction of every plan within 3 points",
+       [](Findings& found) { found.grid_error = 0.031; }}};
   for (const auto& each : cases) {
     play_gpu(1'000'000, 1'000'000);
     Findings findings;

@@ -72,6 +72,13 @@ ROOMS = {
     "replay/grid": LIBRARY + ["db/grid"] + REPLAY + SCHEDULE,
     "replay": LIBRARY + ["db/step", "db/grid", "replay/cpu", "replay/gpu", "replay/calibrate", "replay/gpu/calibrate",
                          "replay/grid"] + REPLAY + SCHEDULE,
+    "apply/plan_file": [],
+    "apply/plan_content": ["apply/plan_file"],
+    "apply/outcome_file": [],
+    "apply/control": IN_PROCESS + ["apply/plan_file", "apply/outcome_file"],
+    "apply/library": IN_PROCESS + ["hooks", "hooks/mpi/functions", "apply/plan_file", "apply/outcome_file",
+                                   "apply/control"],
+    "apply": LIBRARY + ["hooks/mpi/functions", "apply/plan_file", "apply/plan_content", "apply/outcome_file"] + SCHEDULE,
     "reports": LIBRARY + ["db/step", "db/grid"] + SCHEDULE,
     "examples": [],  # a real program that knows nothing of Preserve
 }

@@ -58,6 +58,7 @@ class ActivityMaker {
     }
     std::sort(order.begin(), order.end());
     std::vector<uint64_t> nodes;
+    nodes.reserve(order.size());
     for (const auto& [position, node] : order) nodes.push_back(node);
     return nodes;
   }

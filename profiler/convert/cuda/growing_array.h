@@ -119,7 +119,7 @@ class GrowingArray {
   auto end() const { return Iterator<const GrowingArray, const T>(this, size_); }
 
  private:
-  static constexpr size_t kLooks = (size_t{8} << 20) / sizeof(T);
+  static constexpr size_t kLooks = (size_t{2} << 20) / sizeof(T);
   void look(size_t count = 1) const {
     looks_ += count;
     if (looks_ < kLooks) return;

@@ -217,6 +217,7 @@ Operands::Blocks Operands::add_blocks(const Run& run,
   }
   // Rows in the order of first use; the n-th block of one operand has the same name in every run.
   std::vector<Block*> order;
+  order.reserve(blocks.size());
   for (auto& [key, block] : blocks) order.push_back(&block);
   std::sort(order.begin(), order.end(),
             [](const Block* a, const Block* b) { return a->first_use < b->first_use; });

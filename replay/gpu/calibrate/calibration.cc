@@ -330,6 +330,7 @@ std::vector<GpuIssue> choose_issues(const std::vector<WindowTimes>& grid,
   std::stable_sort(best.begin(), best.end(),
                    [&](const Cell& a, const Cell& b) { return key(a) > key(b); });
   std::vector<GpuIssue> issues;
+  issues.reserve(best.size());
   for (const Cell& cell : best) issues.push_back(cell.issue);
   return issues;
 }

@@ -167,12 +167,14 @@ double ReadFit::time_ns(int64_t bytes) const {
 
 ReadFit fit_reads(const std::vector<SizedTime>& points) {
   std::vector<Point> line;
+  line.reserve(points.size());
   for (const SizedTime& point : points) {
     line.push_back({static_cast<double>(point.bytes), point.dur_ns});
   }
   const double ns_per_byte = median_slope(line);
   if (ns_per_byte < kNsPerS / kFastestBytesPerS) return {};
   std::vector<double> ramps_ns;
+  ramps_ns.reserve(line.size());
   for (const Point& point : line) ramps_ns.push_back(point.y - ns_per_byte * point.x);
   return {kNsPerS / ns_per_byte, median(ramps_ns)};
 }

@@ -9,11 +9,12 @@ namespace {
 TEST(Environment, OnlyListedNames) {
   for (const char* name :
        {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMPI_COMM_WORLD_RANK", "PMI_RANK",
-        "SLURM_PROCID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "NCCL_ALGO", "CUDA_VISIBLE_DEVICES"}) {
+        "SLURM_PROCID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "NCCL_ALGO", "CUDA_VISIBLE_DEVICES",
+        "OMPI_MCA_btl", "OMPI_MCA_coll_tuned_use_dynamic_rules", "UCX_TLS", "FI_PROVIDER"}) {
     EXPECT_TRUE(environment_name_allowed(name)) << name;
   }
   for (const char* name : {"HOME", "HF_TOKEN", "NCCL_AUTH_TOKEN", "OMP_SECRET", "SLURM_JOB_USER",
-                           "", "OMPI_MCA_orte_precondition_transports"}) {
+                           "", "OMPI_MCA_orte_precondition_transports", "OMPI_MCA_orte_hnp_uri"}) {
     EXPECT_FALSE(environment_name_allowed(name)) << name;
   }
 }

@@ -31,6 +31,17 @@ TEST(MpiRecording, UnannotatedProgramHasCollectivesAndWhatLiesBetween) {
   EXPECT_EQ(recording.number("SELECT COUNT(*) FROM loss_nonzero"), 0);
 }
 
+TEST(MpiRecording, TheTransportIsRecorded) {
+  const Recording recording({"env", "OMPI_MCA_btl=self,tcp", "mpirun", "--oversubscribe", "-n", "2",
+                             kMpiProgram, "plain"});
+  ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_EQ(recording.list("SELECT rank || ' ' || value FROM env JOIN process ON process.id = "
+                           "process_id WHERE name = 'OMPI_MCA_btl' ORDER BY rank"),
+            "0 self,tcp,1 self,tcp");
+  EXPECT_THAT(recording.list("SELECT value FROM meta WHERE key = 'mpi_library'"),
+              testing::MatchesRegex("Open MPI v[0-9.]+[a-z0-9]*"));
+}
+
 TEST(MpiRecording, EveryCollectiveHasItsBytes) {
   const Recording recording(mpirun(2, {kMpiProgram, "every"}));
   ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;

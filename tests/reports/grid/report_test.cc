@@ -13,7 +13,6 @@
 #include "common/error.h"
 #include "common/output_file.h"
 #include "planner/schedule/json_document.h"
-#include "reports/grid/requirements.h"
 #include "tests/reports/scenario_files.h"
 #include "tests/support/synthetic_grid.h"
 #include "tests/support/synthetic_trace.h"
@@ -146,7 +145,7 @@ TEST(GridHtml, ShowsANumberInEveryMeasuredCell) {
   EXPECT_THAT(html, AllOf(HasSubstr(">1.080</td>"), HasSubstr(">=</td>"), HasSubstr(">N/A</td>")));
   EXPECT_EQ(count_of(html, "Cells without a number"), 1U);
   EXPECT_EQ(count_of(html, "<th "), count_of(html, "<th scope="));
-  for (const char* id : {"heat", "requirements", "fused", "published", "settings", "cells"}) {
+  for (const char* id : {"heat", "findings", "fused", "published", "settings", "cells"}) {
     EXPECT_EQ(count_of(html, fmt::format("<h2 id=\"{}\"", id)), 1U) << id;
   }
   for (const char* tag : {"table", "thead", "tbody", "tr", "th", "td", "ul", "li", "span", "p"}) {
@@ -218,22 +217,13 @@ TEST(GridInputs, AreAFileAlone) {
   EXPECT_THROW(report_of(directory / "grid.db"), Error) << "no cell";
 }
 
-TEST(GridRequirements, AreMetOrNotOrNotMeasured) {
-  std::vector<GridCell> cells = test::synthetic_cells();
-  const auto met = [&](size_t i) { return requirements(cells, summarise(cells))[i].met; };
-  for (size_t i = 0; i < 5; ++i) EXPECT_EQ(met(i), true) << i;
-  cells[0].fidelity = 1.06;
-  EXPECT_EQ(met(0), false);
-  cells[0].predicted_speedup = cells[0].speedup->estimate - 0.031;
-  EXPECT_EQ(met(1), false);
-  cells[0].realised_saved_ns = -2'000'000;
-  EXPECT_EQ(met(2), false);
-  cells[0].chosen_speedup = 0.9;
-  EXPECT_EQ(met(3), false);
-  for (GridCell& cell : cells) cell.key.ranks = 2;
-  EXPECT_EQ(met(4), std::nullopt) << "no cell on 4 or 8 ranks";
-  for (const Requirement& requirement : requirements({}, summarise({}))) {
-    EXPECT_EQ(requirement.met, std::nullopt) << requirement.text;
+TEST(GridFindings, AreNumbersOrNotMeasured) {
+  const std::vector<GridCell> cells = test::synthetic_cells();
+  const Table found = finding_table(summarise(cells)), nothing = finding_table(summarise({}));
+  ASSERT_EQ(found.rows.size(), nothing.rows.size());
+  for (size_t row = 0; row < found.rows.size(); ++row) {
+    EXPECT_NE(found.rows[row][1].text, "not measured") << found.rows[row][0].text;
+    EXPECT_EQ(nothing.rows[row][1].text, "not measured") << found.rows[row][0].text;
   }
 }
 

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apply/control/guard.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+namespace preserve::apply {
+namespace {
+
+constexpr double kTolerance = 0.005;  // the largest change that does not matter, as everywhere
+const double kFast = std::log1p(kTolerance), kSlow = std::log1p(-kTolerance);
+constexpr uint64_t kFewestPairs = 8;
+constexpr uint32_t kNullEvery = 4;  // pairs
+constexpr double kLongStep = 5, kDisturbed = 2;
+constexpr uint64_t kManyDisturbed = 8;
+
+bool is_odd(uint32_t number) {  // Thue-Morse sequence
+  return std::popcount(number) % 2 != 0;
+}
+
+std::optional<Off> no_better(const Evidence& evidence) {
+  if (evidence.pairs < kFewestPairs) return std::nullopt;
+  if (evidence.high < kSlow) return Off::slow;
+  if (evidence.low > kSlow && evidence.high < kFast) return Off::same;
+  if (evidence.high < kFast) return Off::no_gain;
+  return std::nullopt;
+}
+
+uint32_t next_pair(uint32_t step) {
+  return (step + kPairSteps - 1) / kPairSteps * kPairSteps;
+}
+
+}  // namespace
+
+Place place_of(uint32_t step, const Decision& decision, Mode mode, uint32_t control_every) {
+  if (mode == Mode::original) return {};
+  const bool decided = decision.from_step <= step;
+  if (decided && decision.state == State::off) return {};
+  const bool on = decided && decision.state == State::on;
+  const uint32_t pair = (on ? step - decision.from_step : step) / kPairSteps;
+  Place place{Arm::applied, Arm::applied};
+  uint32_t number = 0;  // of the pair among those that compare the same
+  if (mode == Mode::dry_run) {
+    place.compared = Arm::null;
+    number = pair;
+  } else if (on) {
+    if (pair % control_every != control_every - 1) return {Arm::applied, Arm::original};
+    number = pair / control_every;
+  } else if (pair % kNullEvery == kNullEvery - 1) {
+    place.compared = Arm::null;
+    number = pair / kNullEvery;
+  } else {
+    number = pair - pair / kNullEvery;
+  }
+  const bool second = step % kPairSteps >= kBlockSteps;
+  place.arm = second == is_odd(number) ? Arm::original : place.compared;
+  return place;
+}
+
+Guard::Guard(const Rules& rules) : rules_(rules) {
+  if (rules.mode == Mode::always) decision_.state = State::on;
+}
+
+Arm Guard::begin() {
+  if (step_ % kPairSteps == 0) {
+    original_ns_ = other_ns_ = 0;
+    pair_counts_ = true;
+  }
+  const Place place = place_of(step_, decision_, rules_.mode, rules_.control_every);
+  // A decision may come into effect between the two blocks on a rank that heard of it late.
+  if (step_ % kPairSteps != 0 && place.compared != place_.compared) pair_counts_ = false;
+  place_ = place;
+  return place_.arm;
+}
+
+Guard::Ended Guard::end(double dur_ns, double fetch_ns) {
+  Ended ended;
+  const auto arm = static_cast<size_t>(place_.arm);
+  const bool disturbed = is_disturbed(dur_ns);
+  ++steps_[arm];
+  if (disturbed) ++disturbed_[arm];
+  // Before it is known what is usual a disturbed step would count too.
+  if (disturbed || quartile_ns_ == 0) pair_counts_ = false;
+  (place_.arm == Arm::original ? original_ns_ : other_ns_) += dur_ns;
+  const bool may_decide = rules_.mode == Mode::guard && decision_.state != State::off;
+  const std::optional<Off> at_once =
+      may_decide ? cannot_wait(dur_ns, fetch_ns, disturbed) : std::nullopt;
+  ++step_;
+  if (at_once) {
+    decision_ = {State::off, *at_once, step_};
+    ended.decision = decision_;
+    return ended;
+  }
+  if (step_ % kPairSteps != 0 || place_.compared == Arm::original) return ended;
+  ended.pair = end_of_pair();
+  if (!may_decide || follows_) return ended;
+  ended.decision = verdict();
+  if (ended.decision) adopt(*ended.decision);
+  return ended;
+}
+
+void Guard::lose() {
+  step_ = next_pair(step_ + 1);
+  pair_counts_ = false;
+}
+
+void Guard::adopt(const Decision& decision) {
+  if (rules_.mode != Mode::guard) return;
+  if (decision_.state == State::off || decision.state == State::measuring) return;
+  if (decision.state == decision_.state) return;
+  decision_ = decision;
+}
+
+// Work of others on the same cores, which says nothing about the plan.
+bool Guard::is_disturbed(double dur_ns) {
+  const bool disturbed = quartile_ns_ > 0 && dur_ns > kDisturbed * quartile_ns_;
+  recent_ns_[recent_ % kRecent] = dur_ns;
+  ++recent_;
+  if (recent_ % 8 == 0) {
+    std::array<double, kRecent> sorted = recent_ns_;
+    const uint32_t count = std::min(recent_, kRecent);
+    std::sort(sorted.begin(), sorted.begin() + count);
+    median_ns_ = sorted[count / 2];
+    quartile_ns_ = sorted[count * 3 / 4];
+  }
+  return disturbed;
+}
+
+std::optional<Off> Guard::cannot_wait(double dur_ns, double fetch_ns, bool disturbed) const {
+  if (place_.arm != Arm::applied || !disturbed) return std::nullopt;
+  // Memory that is swapped out or lies on a slow disk: what is over the median went into fetches.
+  if (dur_ns > kLongStep * median_ns_ && fetch_ns > (dur_ns - median_ns_) / 2) {
+    return Off::long_step;
+  }
+  constexpr auto applied = static_cast<size_t>(Arm::applied);
+  constexpr auto original = static_cast<size_t>(Arm::original);
+  const auto rate = [this](uint64_t count, size_t arm) {
+    return static_cast<double>(count) / static_cast<double>(std::max<uint64_t>(steps_[arm], 1));
+  };
+  if (disturbed_[applied] >= kManyDisturbed &&
+      rate(disturbed_[applied], applied) > 3 * rate(disturbed_[original] + 1, original)) {
+    return Off::disturbed;
+  }
+  return std::nullopt;
+}
+
+bool Guard::end_of_pair() {
+  const bool on = decision_.state == State::on && decision_.from_step < step_;
+  if (place_.compared == Arm::applied && !on) ++applied_pairs_;
+  if (!pair_counts_ || original_ns_ <= 0 || other_ns_ <= 0) return false;
+  const double gain = std::log(original_ns_ / other_ns_);
+  if (place_.compared == Arm::null) {
+    null_.add(gain);
+  } else {
+    (on ? control_ : applied_).add(gain);
+  }
+  return true;
+}
+
+std::optional<Decision> Guard::verdict() const {
+  const uint32_t from = next_pair(step_ + kNoticeSteps);
+  if (decision_.state == State::on) {
+    // A decision that has not come into effect yet has no control pairs.
+    const std::optional<Off> off = no_better(control_.evidence());
+    if (off) return Decision{State::off, *off, from};
+    return std::nullopt;
+  }
+  const Evidence evidence = applied_.evidence();
+  if (evidence.pairs >= kFewestPairs && evidence.low > kFast) {
+    return Decision{State::on, Off::none, from};
+  }
+  if (const std::optional<Off> off = no_better(evidence)) {
+    return Decision{State::off, *off, from};
+  }
+  if (applied_pairs_ >= rules_.deadline_pairs) {
+    return Decision{State::off, Off::undecided, from};
+  }
+  return std::nullopt;
+}
+
+}  // namespace preserve::apply

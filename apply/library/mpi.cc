@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the MPI wrappers report, handed to the session; and the progress engine of Open MPI 4 and 5,
+// found at run time.
+#include <dlfcn.h>
+
+#include <cstring>
+
+#include "apply/library/process.h"
+#include "hooks/listener.h"
+#include "hooks/mpi/library.h"
+
+namespace preserve {
+
+using namespace apply;
+
+namespace {
+
+// opal/runtime/opal_progress.h: a callback returns how many requests it completed.
+using Callback = int (*)();
+using Register = int (*)(Callback);
+
+int turn() {
+  Session::turn();
+  return 0;
+}
+
+Register find(const char* name) {
+  if (void* found = ::dlsym(RTLD_DEFAULT, name)) return reinterpret_cast<Register>(found);
+  // Where the MPI library was opened privately. 40: Open MPI 4, 80: 5.
+  for (const char* library : {"libopen-pal.so.40", "libopen-pal.so.80"}) {
+    if (void* handle = ::dlopen(library, RTLD_LAZY | RTLD_NOLOAD)) {
+      void* found = ::dlsym(handle, name);
+      ::dlclose(handle);
+      if (found != nullptr) return reinterpret_cast<Register>(found);
+    }
+  }
+  return nullptr;
+}
+
+Off attach() {
+  const Register add = find("opal_progress_register");
+  if (add == nullptr || find("opal_progress_unregister") == nullptr) return Off::no_progress;
+  return add(turn) == 0 ? Off::none : Off::progress_refused;
+}
+
+void detach() {
+  if (const Register remove = find("opal_progress_unregister")) (void)remove(turn);
+}
+
+bool waits(mpi::Function function) {
+  return function >= mpi::kWait && function <= mpi::kWaitsome;
+}
+static_assert(mpi::kWaitall == mpi::kWait + 1 && mpi::kWaitany == mpi::kWait + 2 &&
+              mpi::kWaitsome == mpi::kWait + 3);
+bool is_blocking(mpi::Function function) {
+  return function < mpi::kIallreduce;
+}
+bool is_collective(mpi::Function function) {
+  return mpi::kFunctions[function].kind == mpi::Kind::collective;
+}
+
+}  // namespace
+
+bool listener::mpi_wanted() {
+  return has_plan();
+}
+
+uint64_t listener::mpi_began(const mpi::Call& call) {
+  Session* rank = session();
+  if (rank == nullptr) return 0;
+  switch (mpi::kFunctions[call.function].kind) {
+    case mpi::Kind::collective:
+      return rank->began({call.bytes, call.ranks, call.function, call.type_name(), false},
+                         call.thread, is_blocking(call.function));
+    case mpi::Kind::p2p:
+      rank->message();
+      break;
+    case mpi::Kind::other:
+      if (waits(call.function)) rank->wait_began(call.request);
+  }
+  return 0;
+}
+
+void listener::mpi_ended(const mpi::Call& call, uint64_t, mpi::Outcome) {
+  Session* rank = session();
+  if (rank == nullptr) return;
+  if (is_collective(call.function)) {
+    if (is_blocking(call.function)) rank->ended(call.ranks);
+  } else if (waits(call.function)) {
+    rank->wait_ended();
+  }
+}
+
+void listener::mpi_issued(const mpi::Call& call, uint64_t mark) {
+  if (Session* rank = session()) rank->issued(mark, call.request);
+}
+
+void listener::mpi_completed(const mpi::Call& call, uint64_t mark) {
+  if (!is_collective(call.function)) return;
+  if (Session* rank = session()) rank->completed(mark, call.ranks);
+}
+
+void listener::mpi_lost(const mpi::Call&, uint64_t mark) {
+  if (Session* rank = session()) rank->lost(mark);
+}
+
+void listener::mpi_rank(int rank, int ranks, std::string_view /*library*/) {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING] = {};
+  int length = 0;
+  const auto version = hooks::next<decltype(&PMPI_Get_library_version)>("PMPI_Get_library_version");
+  if (version == nullptr || version(text, &length) != MPI_SUCCESS) length = 0;
+  const std::string_view all(text, ::strnlen(text, sizeof(text)));
+  start_session(rank, ranks, all.substr(0, all.find_first_of(",\n")), {attach, detach});
+}
+
+void listener::mpi_ending() {
+  if (Session* rank = session()) {
+    rank->ending();
+  } else if (!hooks::library_is_known()) {
+    outcome()->state = State::off;
+    outcome()->off = Off::other_library;
+    outcome()->ended = 1;
+  }
+}
+
+void listener::mpi_undescribed(const char*) {
+  if (has_plan()) __atomic_fetch_add(&outcome()->undescribed, 1, __ATOMIC_RELAXED);
+}
+
+}  // namespace preserve

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apply/library/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "common/clock.h"
+#include "hooks/unnoticed.h"
+
+namespace preserve::apply {
+namespace {
+
+struct State {
+  std::atomic<bool> has_plan{false};
+  PlanView plan;
+  Tensors tensors;
+  char path[PATH_MAX] = {};  // of the outcome
+  OutcomeHeader* header = nullptr;
+  OutcomeMemory memory;
+  Board own_board;
+  Board* board = &own_board;
+  std::atomic<Session*> session{nullptr};
+};
+alignas(State) char state_memory[sizeof(State)];
+State* state = nullptr;  // never destroyed: the program's exit handlers may still call MPI
+
+std::span<const std::byte> map_plan(const char* path) {
+  const int file = ::open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  if (file < 0) return {};
+  struct stat status {};
+  std::span<const std::byte> mapped;
+  if (::fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0) {
+    const auto bytes = static_cast<size_t>(status.st_size);
+    void* memory = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file, 0);
+    if (memory != MAP_FAILED) mapped = {static_cast<const std::byte*>(memory), bytes};
+  }
+  ::close(file);
+  return mapped;
+}
+
+// A file of this size, all of it on disk, mapped; nullptr when that cannot be had. An old content
+// is kept where `keep` says so.
+void* map_file(const char* path, size_t bytes, bool keep) {
+  const int file =
+      ::open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (keep ? 0 : O_TRUNC), 0600);
+  if (file < 0) return nullptr;
+  void* memory = MAP_FAILED;
+  if (::posix_fallocate(file, 0, static_cast<off_t>(bytes)) == 0) {
+    memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file, 0);
+  }
+  ::close(file);
+  return memory == MAP_FAILED ? nullptr : memory;
+}
+
+void* map_own(size_t bytes) {
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  return memory == MAP_FAILED ? nullptr : memory;
+}
+
+void host_name(char (&name)[64]) {
+  if (::gethostname(name, sizeof(name) - 1) != 0 || name[0] == '\0') std::strcpy(name, "host");
+  for (char* c = name; *c != '\0'; ++c) {
+    if (*c == '/') *c = '_';
+  }
+}
+
+void describe(OutcomeHeader& header) {
+  std::memcpy(header.magic, kOutcomeMagic, sizeof(header.magic));
+  header.version = kOutcomeVersion;
+  header.header_bytes = sizeof(header);
+  header.file_bytes = sizeof(header);
+  header.pid = static_cast<uint32_t>(::getpid());
+  header.rank = -1;
+  header.loaded_ns = monotonic_ns();
+  host_name(header.host);
+  char program[PATH_MAX];
+  const ssize_t length = ::readlink("/proc/self/exe", program, sizeof(program) - 1);
+  if (length > 0) {
+    const auto bytes = static_cast<size_t>(length);
+    const size_t kept = bytes < sizeof(header.program) ? bytes : sizeof(header.program) - 1;
+    std::memcpy(header.program, program + bytes - kept, kept);
+  }
+}
+
+// Several jobs may run one after the other under one launcher; what one decided is not the next
+// one's. Without a name of the job every rank decides for itself.
+void share_board(const char* host) {
+  const char* job = ::getenv("PMIX_NAMESPACE");
+  if (job == nullptr) job = ::getenv("SLURM_STEP_ID");
+  if (job == nullptr || *job == '\0') return;
+  uint64_t hash = 0xcbf29ce484222325;
+  for (; *job != '\0'; ++job) hash = (hash ^ static_cast<uint8_t>(*job)) * 0x100000001b3;
+  char path[PATH_MAX];
+  const std::string_view folder = state->plan.folder();
+  const int length =
+      std::snprintf(path, sizeof(path), "%.*s/%s.%016llx.board", static_cast<int>(folder.size()),
+                    folder.data(), host, static_cast<unsigned long long>(hash));
+  if (length <= 0 || static_cast<size_t>(length) >= sizeof(path)) return;
+  if (void* shared = map_file(path, sizeof(Board), true))
+    state->board = static_cast<Board*>(shared);
+}
+
+// The child has its parent's memory and the mapped file with it: it says nothing, and does nothing.
+void in_child() {
+  state->has_plan.store(false, std::memory_order_relaxed);
+  watch_memory(nullptr);
+  Session::forget_window();
+}
+
+void load() {
+  const Unnoticed unnoticed;
+  const char* plan = ::getenv("PRESERVE_APPLY_PLAN");
+  if (plan == nullptr || *plan != '/') return;
+  state = new (state_memory) State;
+  if (state->plan.open(map_plan(plan)) != nullptr) return;
+  if (!state->tensors.start(state->plan)) return;
+  OutcomeHeader header{};
+  describe(header);
+  const std::string_view folder = state->plan.folder();
+  const int length =
+      std::snprintf(state->path, sizeof(state->path), "%.*s/%s.%u.outcome",
+                    static_cast<int>(folder.size()), folder.data(), header.host, header.pid);
+  if (length <= 0 || static_cast<size_t>(length) >= sizeof(state->path)) state->path[0] = '\0';
+  void* memory = map_file(state->path, sizeof(header), false);
+  if (memory == nullptr) memory = map_own(sizeof(header));
+  if (memory == nullptr) return;
+  std::memcpy(memory, &header, sizeof(header));
+  state->header = static_cast<OutcomeHeader*>(memory);
+  if (::pthread_atfork(nullptr, nullptr, in_child) != 0) return;
+  state->has_plan.store(true, std::memory_order_release);
+}
+
+// Other libraries may call before our turn comes.
+void load_once() {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  ::pthread_once(&once, load);
+}
+
+__attribute__((constructor)) void at_start() {
+  load_once();
+}
+
+// The whole outcome in place of the header alone.
+OutcomeMemory grow() {
+  const PlanHeader& plan = state->plan.header();
+  const size_t bytes = outcome_bytes(plan.windows, plan.tensors, plan.sample_capacity);
+  void* memory = map_file(state->path, bytes, true);
+  if (memory == nullptr) memory = map_own(bytes);
+  if (memory == nullptr) return {};
+  auto* header = static_cast<OutcomeHeader*>(memory);
+  *header = *state->header;
+  header->file_bytes = bytes;
+  header->windows = plan.windows;
+  header->tensors = plan.tensors;
+  header->sample_capacity = plan.sample_capacity;
+  auto* windows = reinterpret_cast<WindowOutcome*>(header + 1);
+  auto* tensors = reinterpret_cast<TensorOutcome*>(windows + plan.windows);
+  auto* samples = reinterpret_cast<StepSample*>(tensors + plan.tensors);
+  state->header = header;
+  return {
+      header, {windows, plan.windows}, {tensors, plan.tensors}, {samples, plan.sample_capacity}};
+}
+
+}  // namespace
+
+bool has_plan() {
+  load_once();
+  return state != nullptr && state->has_plan.load(std::memory_order_relaxed);
+}
+
+Tensors& tensors() {
+  return state->tensors;
+}
+
+Session* session() {
+  return has_plan() ? state->session.load(std::memory_order_acquire) : nullptr;
+}
+
+OutcomeHeader* outcome() {
+  return state->header;
+}
+
+void start_session(int rank, int ranks, std::string_view library, const Engine& engine) {
+  if (!has_plan() || session() != nullptr) return;
+  const Unnoticed unnoticed;
+  const OutcomeMemory memory = grow();
+  const size_t entries = Recogniser::memory_entries(state->plan.collectives().size());
+  void* recogniser = map_own(entries * sizeof(uint32_t));
+  void* place = map_own(sizeof(Session));
+  if (memory.header == nullptr || recogniser == nullptr || place == nullptr) return;
+  memory.header->rank = rank;
+  memory.header->ranks = static_cast<uint32_t>(ranks);
+  const size_t kept = std::min(library.size(), sizeof(memory.header->library) - 1);
+  std::memcpy(memory.header->library, library.data(), kept);
+  share_board(memory.header->host);
+  auto* made =
+      new (place) Session({state->plan, state->tensors, memory, *state->board, monotonic_ns, engine,
+                           std::span(static_cast<uint32_t*>(recogniser), entries)});
+  state->session.store(made, std::memory_order_release);
+}
+
+}  // namespace preserve::apply

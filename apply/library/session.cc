@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apply/library/session.h"
+
+namespace preserve::apply {
+
+thread_local Fetcher* Session::open_window = nullptr;
+
+// Whoever finds another thread inside goes away. What is done under it takes microseconds.
+class Session::Busy {
+ public:
+  explicit Busy(Session& session)
+      : session_(session), taken_(!session.busy_.exchange(true, std::memory_order_acquire)) {}
+  ~Busy() {
+    if (taken_) session_.busy_.store(false, std::memory_order_release);
+  }
+  Busy(const Busy&) = delete;
+  Busy& operator=(const Busy&) = delete;
+  bool taken() const { return taken_; }
+
+ private:
+  Session& session_;
+  const bool taken_;
+};
+
+namespace {
+
+// Of a non-blocking collective with a window: the window and the step, so that a request that stays
+// behind opens nothing later.
+uint64_t mark_of(uint32_t window, uint32_t step) {
+  return uint64_t{step} << 32 | (window + 1);
+}
+uint32_t window_of(uint64_t mark) {
+  return static_cast<uint32_t>(mark) - 1;
+}
+uint32_t step_of(uint64_t mark) {
+  return static_cast<uint32_t>(mark >> 32);
+}
+
+}  // namespace
+
+Session::Session(const Surroundings& around)
+    : plan_(around.plan),
+      tensors_(around.tensors),
+      outcome_(around.outcome),
+      board_(around.board),
+      clock_(around.clock),
+      engine_(around.engine),
+      link_latency_ns_(around.plan.header().link_latency_ns),
+      recogniser_(around.plan.collectives(), around.memory),
+      guard_({around.plan.header().mode, around.plan.header().deadline_pairs,
+              around.plan.header().control_every}),
+      fetcher_(around.plan, around.tensors, around.clock) {
+  outcome_.header->state = State::searching;
+  if (outcome_.header->ranks != plan_.header().ranks) {
+    turn_off(Off::rank_count, 0);
+  } else if (recogniser_.is_ambiguous()) {
+    turn_off(Off::ambiguous_step, 0);
+  }
+}
+
+uint64_t Session::began(const Collective& collective, uint32_t thread, bool blocking) {
+  const Busy busy(*this);
+  if (!busy.taken()) {
+    interfered_.store(true, std::memory_order_relaxed);
+    return 0;
+  }
+  ++outcome_.header->collectives;
+  if (off_.load(std::memory_order_relaxed)) return 0;
+  Collective seen = collective;
+  seen.after_messages = messages_.load(std::memory_order_relaxed);
+  if (seen.after_messages) messages_.store(false, std::memory_order_relaxed);
+  if (thread != owner_ || interfered_.load(std::memory_order_relaxed)) {
+    interfered_.store(false, std::memory_order_relaxed);
+    if (recogniser_.is_locked()) lose(Surprise::other_thread);
+    recogniser_.forget();
+    owner_ = thread;
+  }
+  const Recogniser::Seen found = recogniser_.next(seen);
+  if (found.surprise) lose(*found.surprise);
+  if (found.locks) lock();
+  if (!found.position) return 0;
+  if (*found.position == 0) begin_step();
+  if (!running_ || next_window_ == plan_.windows().size() ||
+      plan_.windows()[next_window_].collective != *found.position) {
+    return 0;
+  }
+  const uint32_t window = next_window_++;
+  if (arm_ == Arm::original) return 0;
+  if (!blocking) return mark_of(window, guard_.step());
+  open(window);
+  return 0;
+}
+
+void Session::lock() {
+  ++outcome_.header->locks;
+  outcome_.header->locked_ns = clock_();
+  if (plan_.header().mode != Mode::original) {
+    tensors_.check();
+    tensors_.report(outcome_.tensors.data());
+    if (plan_.header().mode != Mode::dry_run && !tensors_.any_mapped()) {
+      return turn_off(Off::nothing_mapped, guard_.step());
+    }
+    if (!attached_) {
+      const Off refused = engine_.attach();
+      if (refused != Off::none) return turn_off(refused, guard_.step());
+      attached_ = true;
+    }
+  }
+  if (!asked_) {
+    asked_ = true;
+    leads_ = board_.lead(static_cast<uint32_t>(outcome_.header->rank));
+    if (!leads_) guard_.follow();
+    outcome_.header->followed = leads_ ? 0 : 1;
+  }
+  update_state();
+}
+
+void Session::begin_step() {
+  const int64_t now_ns = clock_();
+  if (running_) end_step(now_ns);
+  heed_board();
+  running_ = false;
+  if (off_.load(std::memory_order_relaxed)) return;
+  if (tensors_.has_news()) {
+    tensors_.check();
+    tensors_.report(outcome_.tensors.data());
+  }
+  arm_ = guard_.begin();
+  step_begin_ns_ = now_ns;
+  fetch_ns_ = 0;
+  next_window_ = 0;
+  running_ = true;
+}
+
+void Session::end_step(int64_t now_ns) {
+  OutcomeHeader& header = *outcome_.header;
+  const auto dur_ns = static_cast<uint64_t>(now_ns - step_begin_ns_);
+  const uint32_t step = guard_.step();
+  const Guard::Ended ended = guard_.end(static_cast<double>(dur_ns), fetch_ns_);
+  if (header.samples < outcome_.samples.size()) {
+    outcome_.samples[header.samples] = {dur_ns, step, arm_, 0, 0};
+  }
+  ++header.samples;
+  for (size_t arm = 0; arm < kArms; ++arm) {
+    header.steps[arm] = guard_.steps()[arm];
+    header.disturbed[arm] = guard_.disturbed()[arm];
+  }
+  if (ended.pair) {
+    for (uint64_t i = header.samples - kPairSteps; i < header.samples; ++i) {
+      if (i < outcome_.samples.size()) outcome_.samples[i].counted = 1;
+    }
+    header.null = guard_.null();
+    header.applied = guard_.applied();
+    header.control = guard_.control();
+  }
+  if (ended.decision) {
+    board_.publish(*ended.decision);
+    header.decided_ns = now_ns;
+  }
+}
+
+void Session::heed_board() {
+  if (const std::optional<Decision> made = board_.read()) guard_.adopt(*made);
+  update_state();
+}
+
+void Session::update_state() {
+  const Decision& decision = guard_.decision();
+  OutcomeHeader& header = *outcome_.header;
+  if (guard_.is_off()) return turn_off(decision.off, decision.from_step);
+  if (!recogniser_.is_locked()) {
+    header.state = State::searching;
+  } else if (decision.state == State::on && decision.from_step <= guard_.step()) {
+    header.state = State::on;
+    header.off_step = decision.from_step;
+  } else {
+    header.state = State::measuring;
+  }
+}
+
+void Session::turn_off(Off off, uint32_t from_step) {
+  OutcomeHeader& header = *outcome_.header;
+  header.state = State::off;
+  header.off = off;
+  header.off_step = from_step;
+  if (header.decided_ns == 0) header.decided_ns = clock_();
+  off_.store(true, std::memory_order_relaxed);
+  running_ = false;
+  if (attached_) engine_.detach();
+  attached_ = false;
+}
+
+void Session::lose(Surprise surprise) {
+  ++outcome_.header->surprises[static_cast<size_t>(surprise)];
+  if (running_) guard_.lose();
+  running_ = false;
+  update_state();
+}
+
+void Session::open(uint32_t window) {
+  if (window_open_.exchange(true, std::memory_order_relaxed)) return;  // on another thread
+  window_ = window;
+  if (arm_ == Arm::applied) {
+    ++outcome_.windows[window].opened;
+    fetcher_.open(plan_.slices(plan_.windows()[window]));
+  } else {
+    fetcher_.open({});
+  }
+  open_window = &fetcher_;
+}
+
+void Session::close() {
+  if (open_window == nullptr) return;
+  open_window = nullptr;
+  const Fetcher::Tally tally = fetcher_.close();
+  OutcomeHeader& header = *outcome_.header;
+  header.fetched_bytes += tally.fetched_bytes;
+  header.dropped_bytes += tally.dropped_bytes;
+  header.turns += tally.turns;
+  header.fetch_ns += tally.fetch_ns;
+  outcome_.windows[window_].fetched_bytes += tally.fetched_bytes;
+  outcome_.windows[window_].dropped_bytes += tally.dropped_bytes;
+  fetch_ns_ += tally.fetch_ns;
+  window_open_.store(false, std::memory_order_relaxed);
+}
+
+// The stand-in of a slower network: as a replay does, the rank waits and fetches in the meantime.
+void Session::wait_link(uint32_t ranks) {
+  if (link_latency_ns_ == 0 || ranks == 1) return;
+  const int64_t end_ns = clock_() + link_latency_ns_;
+  while (clock_() < end_ns) {
+    if (open_window != nullptr) open_window->fetch();
+  }
+}
+
+void Session::ended(uint32_t ranks) {
+  wait_link(ranks);
+  close();
+}
+
+void Session::issued(uint64_t mark, const void* request) {
+  if (mark == 0) return;
+  const Busy busy(*this);
+  if (!busy.taken()) return;
+  for (Pending& pending : pending_) {
+    if (pending.mark != 0) continue;
+    pending = {mark, request};
+    pending_count_.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
+}
+
+Session::Pending* Session::find_pending(const void* request) {
+  Pending* found = nullptr;
+  for (Pending& pending : pending_) {
+    if (pending.mark == 0) continue;
+    if (step_of(pending.mark) + 1 < guard_.step()) {
+      drop(pending);
+    } else if (request != nullptr ? pending.request == request
+                                  : found == nullptr || pending.mark < found->mark) {
+      found = &pending;
+    }
+  }
+  return found;
+}
+
+void Session::drop(Pending& pending) {
+  pending = {};
+  pending_count_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void Session::wait_began(const void* request) {
+  if (pending_count_.load(std::memory_order_relaxed) == 0) return;
+  const Busy busy(*this);
+  if (!busy.taken() || off_.load(std::memory_order_relaxed)) return;
+  if (const Pending* pending = find_pending(request)) open(window_of(pending->mark));
+}
+
+void Session::completed(uint64_t mark, uint32_t ranks) {
+  if (mark != 0) {
+    const Busy busy(*this);
+    for (Pending& pending : pending_) {
+      if (!busy.taken() || pending.mark != mark) continue;
+      drop(pending);
+      // Complete at once: the stand-in link is all the wait there is.
+      if (open_window == nullptr && link_latency_ns_ > 0) open(window_of(mark));
+      break;
+    }
+  }
+  wait_link(ranks);
+  if (mark != 0 && open_window != nullptr && window_ == window_of(mark)) close();
+}
+
+void Session::lost(uint64_t mark) {
+  const Busy busy(*this);
+  for (Pending& pending : pending_) {
+    if (busy.taken() && mark != 0 && pending.mark == mark) drop(pending);
+  }
+}
+
+void Session::wait_ended() {
+  close();
+}
+
+void Session::ending() {
+  const Busy busy(*this);
+  outcome_.header->ended = 1;
+  // By now programs have released what they worked with.
+  if (outcome_.header->locks == 0) tensors_.report(outcome_.tensors.data());
+  if (busy.taken() && attached_) {
+    engine_.detach();
+    attached_ = false;
+    off_.store(true, std::memory_order_relaxed);
+  }
+}
+
+}  // namespace preserve::apply

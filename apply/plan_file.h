@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+// The plan as the library inside a program reads it: what preserve-apply made of a schedule.json,
+// without names that would have to be looked up there. One file, native byte order, arrays without
+// gaps: PlanHeader, PlanCollective[], PlanWindow[], PlanSlice[], PlanTensor[], text bytes.
+// PRESERVE_APPLY_PLAN names the file (an absolute path). Header-only, allocates nothing and throws
+// nothing: used on both sides.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string_view>
+
+namespace preserve::apply {
+
+inline constexpr char kPlanMagic[8] = {'P', 'R', 'S', 'V', 'P', 'L', 'N', '\n'};
+inline constexpr uint32_t kPlanVersion = 1;
+inline constexpr int64_t kAnyBytes = INT64_MIN;  // of a collective whose ranks differ
+inline constexpr uint32_t kMostEntries = 1 << 20, kMostCollectives = 4096;
+
+// Who fetches while a collective is under way.
+enum class Via : uint8_t { progress /* callback of the MPI library's progress engine */ };
+// How, as schedule.json's method names it.
+enum class Method : uint8_t {
+  load,
+  prefetcht0,
+  prefetcht1,
+  prefetcht2,
+  prefetcht0_paced,
+  prefetcht2_paced
+};
+inline constexpr std::string_view kMethodNames[] = {
+    "load", "prefetcht0", "prefetcht1", "prefetcht2", "prefetcht0_paced", "prefetcht2_paced"};
+enum class Mode : uint8_t {
+  guard,    // arms alternate; the guard decides for the rest of the run
+  dry_run,  // arms original and null alternate for ever, nothing is fetched
+  always,   // on from the first step, with the guard's control pairs; nothing turns it off
+  original  // counts only: the arm original for ever
+};
+
+struct PlanText {
+  uint32_t offset, bytes;  // in the text bytes
+};
+
+// One collective of the step, in order; the first follows the last of the step before.
+struct PlanCollective {
+  int64_t bytes;           // as hooks/mpi/collectives.cc counts them; -1: unknown; or kAnyBytes
+  uint32_t ranks;          // of the communicator
+  uint16_t function;       // hooks/mpi/functions.h
+  uint8_t type_bytes;      // 0: the call has no type
+  uint8_t after_messages;  // point-to-point calls since the collective before: kNo, kYes, kEither
+  char type[64];           // MPI's name of it, padded with zeros
+  std::string_view type_name() const { return {type, type_bytes}; }
+};
+inline constexpr uint8_t kNo = 0, kYes = 1, kEither = 2;
+
+// The collectives that carry fetches, by ascending position.
+struct PlanWindow {
+  uint32_t collective;  // position
+  uint32_t first_slice, slices;
+  uint32_t reserved;
+};
+
+struct PlanSlice {  // in the order in which they are fetched
+  uint32_t tensor;
+  uint32_t reserved;
+  uint64_t offset_bytes, length_bytes;
+};
+
+enum class TensorKind : uint32_t {
+  region,     // an NVTX memory region, by name
+  allocation  // the `order`-th (from 0) living allocation of exactly `bytes`
+};
+struct PlanTensor {
+  TensorKind kind;
+  uint32_t order;
+  uint64_t bytes;  // as recorded; of a region for information alone
+  PlanText name;
+};
+
+struct PlanHeader {
+  char magic[8];
+  uint32_t version;
+  uint32_t header_bytes;
+  uint64_t file_bytes;
+  uint32_t collectives, windows, slices, tensors, text_bytes;
+  uint32_t ranks;  // of MPI_COMM_WORLD; with another number nothing is fetched
+  Via via;
+  Method method;
+  Mode mode;
+  uint8_t reserved0;
+  uint32_t chunk_bytes;  // most of one turn of the progress engine
+  uint32_t turn_ns;      // about how long one turn may last: chunks become smaller until they fit
+  uint32_t idle_turns;   // of a window before its first fetch: the last rank to come has no wait
+  int64_t link_latency_ns;   // stand-in: added to every collective in every arm; 0: none
+  uint32_t deadline_pairs;   // guard: AMBG after so many pairs with the plan turns it off
+  uint32_t control_every;    // guard: after FAST, one pair in so many still compares
+  uint32_t sample_capacity;  // steps whose times are kept
+  uint32_t reserved1;
+  PlanText folder;     // absolute; where outcomes go
+  uint8_t digest[32];  // of the schedule.json
+};
+static_assert(sizeof(PlanCollective) == 80 && sizeof(PlanWindow) == 16 && sizeof(PlanSlice) == 24 &&
+              sizeof(PlanTensor) == 24 && sizeof(PlanHeader) == 128);
+
+inline constexpr uint32_t kDefaultTurnNs = 1500, kDefaultIdleTurns = 2, kDefaultDeadlinePairs = 34,
+                          kDefaultControlEvery = 32, kDefaultSampleCapacity = 1 << 16;
+
+// A plan in memory that somebody else keeps.
+class PlanView {
+ public:
+  // nullptr when all is well, else what is wrong. Nothing may be asked of a view that is not well.
+  const char* open(std::span<const std::byte> file) {
+    if (file.size() < sizeof(PlanHeader)) return "shorter than its header";
+    std::memcpy(&header_, file.data(), sizeof(header_));
+    if (std::memcmp(header_.magic, kPlanMagic, sizeof(kPlanMagic)) != 0) return "not a plan";
+    if (header_.version != kPlanVersion) return "of another version";
+    if (header_.header_bytes != sizeof(PlanHeader)) return "its header has another size";
+    size_t at = sizeof(PlanHeader);
+    if (!take(file, at, header_.collectives, collectives_) ||
+        !take(file, at, header_.windows, windows_) || !take(file, at, header_.slices, slices_) ||
+        !take(file, at, header_.tensors, tensors_) || !take(file, at, header_.text_bytes, text_)) {
+      return "its arrays do not fit into it";
+    }
+    if (at != file.size() || header_.file_bytes != file.size())
+      return "cut, or longer than it says";
+    return check();
+  }
+
+  const PlanHeader& header() const { return header_; }
+  std::span<const PlanCollective> collectives() const { return collectives_; }
+  std::span<const PlanWindow> windows() const { return windows_; }
+  std::span<const PlanSlice> slices() const { return slices_; }
+  std::span<const PlanSlice> slices(const PlanWindow& window) const {
+    return slices_.subspan(window.first_slice, window.slices);
+  }
+  std::span<const PlanTensor> tensors() const { return tensors_; }
+  std::string_view text(PlanText text) const { return {text_.data() + text.offset, text.bytes}; }
+  std::string_view folder() const { return text(header_.folder); }
+
+ private:
+  template <typename T>
+  static bool take(std::span<const std::byte> file, size_t& at, uint32_t count,
+                   std::span<const T>& out) {
+    if (count > (sizeof(T) == 1 ? kMostEntries * 64 : kMostEntries)) return false;
+    const size_t bytes = count * sizeof(T);
+    if (bytes > file.size() - at ||
+        reinterpret_cast<uintptr_t>(file.data() + at) % alignof(T) != 0) {
+      return false;
+    }
+    out = {reinterpret_cast<const T*>(file.data() + at), count};
+    at += bytes;
+    return true;
+  }
+  bool is_text(PlanText text) const {
+    return text.offset <= text_.size() && text.bytes <= text_.size() - text.offset;
+  }
+
+  const char* check() const {
+    if (collectives_.empty()) return "its step has no collectives";
+    if (collectives_.size() > kMostCollectives) return "its step has too many collectives";
+    if (header_.via > Via::progress || header_.method > Method::prefetcht2_paced ||
+        header_.mode > Mode::original) {
+      return "asks for what this version does not know";
+    }
+    if (header_.ranks == 0 || header_.chunk_bytes < 64 || header_.chunk_bytes > 1 << 24 ||
+        header_.turn_ns == 0 || header_.link_latency_ns < 0 ||
+        header_.link_latency_ns > 1'000'000'000 || header_.deadline_pairs == 0 ||
+        header_.control_every == 0 || header_.sample_capacity > 1 << 24) {
+      return "a number in its header is out of range";
+    }
+    if (!is_text(header_.folder) || folder().empty() || folder()[0] != '/') {
+      return "its folder is not an absolute path";
+    }
+    for (const PlanCollective& collective : collectives_) {
+      if (collective.type_bytes > sizeof(collective.type) || collective.after_messages > kEither) {
+        return "a collective is damaged";
+      }
+    }
+    int64_t last = -1;
+    for (const PlanWindow& window : windows_) {
+      if (window.collective <= last || window.collective >= collectives_.size()) {
+        return "a window is not at a collective, or out of order";
+      }
+      last = window.collective;
+      if (window.first_slice > slices_.size() ||
+          window.slices > slices_.size() - window.first_slice) {
+        return "a window's slices are missing";
+      }
+    }
+    for (const PlanSlice& slice : slices_) {
+      if (slice.tensor >= tensors_.size() || slice.length_bytes == 0 ||
+          slice.offset_bytes > UINT64_MAX - slice.length_bytes) {
+        return "a slice is damaged";
+      }
+    }
+    for (const PlanTensor& tensor : tensors_) {
+      if (tensor.kind > TensorKind::allocation || !is_text(tensor.name)) {
+        return "a tensor is damaged";
+      }
+    }
+    return nullptr;
+  }
+
+  PlanHeader header_{};
+  std::span<const PlanCollective> collectives_;
+  std::span<const PlanWindow> windows_;
+  std::span<const PlanSlice> slices_;
+  std::span<const PlanTensor> tensors_;
+  std::span<const char> text_;
+};
+
+}  // namespace preserve::apply

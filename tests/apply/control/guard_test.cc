@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+// The arms as a function of the step, and the guard against simulated programs: error rates,
+// detection, and that nothing slow stays on.
+#include "apply/control/guard.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <string>
+
+namespace preserve::apply {
+namespace {
+
+std::string arms(uint32_t steps, const Decision& decision = {}, Mode mode = Mode::guard,
+                 uint32_t control_every = 4) {
+  std::string letters;
+  for (uint32_t step = 0; step < steps; ++step) {
+    letters += "ona"[static_cast<size_t>(place_of(step, decision, mode, control_every).arm)];
+  }
+  return letters;
+}
+
+TEST(Arms, AlternateInBlocksOfTwoStepsInThueMorseOrder) {
+  // Pairs with the plan are numbered 0, 1, 2, 3, 4, 5 ...: in order when the bits are even.
+  EXPECT_EQ(arms(32), "ooaaaaooaaoooonnooaaaaooooaannoo");
+}
+
+TEST(Arms, OfADryRunFetchNothing) {
+  EXPECT_EQ(arms(12, {}, Mode::dry_run), "oonnnnoonnoo");
+}
+
+TEST(Arms, StayOriginalWhenAskedOrOff) {
+  EXPECT_EQ(arms(8, {}, Mode::original), "oooooooo");
+  EXPECT_EQ(arms(12, {State::off, Off::slow, 4}), "ooaaoooooooo");
+}
+
+TEST(Arms, KeepAControlWhenOn) {
+  EXPECT_EQ(arms(40, {State::on, Off::none, 0}), "aaaaaaaaaaaaooaaaaaaaaaaaaaaaaooaaaaaaaa");
+}
+
+struct Program {
+  double gain = 0;       // log of original / applied
+  double null_gain = 0;  // the same of null
+  double noise = 0.015;  // spread of one step, correlated with the one before
+  double drift = 0;      // per step
+  double hiccups = 0;    // share of steps that take six times as long
+  uint64_t seed = 1;
+};
+struct Run {
+  Decision decision{};
+  uint64_t applied_after_off = 0;
+};
+
+Run simulate(const Program& program, uint32_t steps, Mode mode = Mode::guard) {
+  Guard guard({mode, kDefaultDeadlinePairs, kDefaultControlEvery});
+  std::mt19937_64 random(program.seed);
+  std::normal_distribution<double> normal;
+  std::uniform_real_distribution<double> uniform;
+  Run run;
+  double level = 0;
+  for (uint32_t step = 0; step < steps; ++step) {
+    const Arm arm = guard.begin();
+    if (guard.is_off() && arm != Arm::original) ++run.applied_after_off;
+    constexpr double kMemory = 0.5;
+    level = kMemory * level + program.noise * std::sqrt(1 - kMemory * kMemory) * normal(random);
+    double log_ns = level + program.drift * step;
+    if (arm == Arm::applied) log_ns -= program.gain;
+    if (arm == Arm::null) log_ns -= program.null_gain;
+    double dur_ns = 1e6 * std::exp(log_ns);
+    if (uniform(random) < program.hiccups) dur_ns *= 6;
+    guard.end(dur_ns, arm == Arm::applied ? 1e5 : 0);
+  }
+  run.decision = guard.decision();
+  return run;
+}
+
+// Share of runs that end so, of several seeds.
+template <typename Is>
+double share(Program program, uint32_t steps, Is is) {
+  constexpr int kRuns = 300;
+  int count = 0;
+  for (int run = 0; run < kRuns; ++run) {
+    program.seed = static_cast<uint64_t>(run) + 1;
+    const Run result = simulate(program, steps);
+    EXPECT_EQ(result.applied_after_off, 0U);
+    count += is(result);
+  }
+  return static_cast<double>(count) / kRuns;
+}
+
+bool is_on(const Run& run) {
+  return run.decision.state == State::on;
+}
+bool is_off_in_time(const Run& run) {
+  return run.decision.state == State::off && run.decision.from_step <= 200;
+}
+
+TEST(Guard, TurnsNoUselessPlanOn) {
+  EXPECT_LE(share({}, 200, is_on), 0.05);
+  EXPECT_LE(share({.drift = 0.001}, 200, is_on), 0.05);
+  EXPECT_LE(share({.hiccups = 0.02}, 200, is_on), 0.05);
+}
+
+TEST(Guard, TurnsASlowPlanOffWithinTwoHundredSteps) {
+  EXPECT_EQ(share({.gain = -0.02}, 200, is_off_in_time), 1.0);
+  EXPECT_EQ(share({.gain = -0.2}, 200, is_off_in_time), 1.0);
+  EXPECT_GE(share({.gain = -0.02, .noise = 0.1}, 200, is_off_in_time), 0.97);  // or by chance on
+}
+
+TEST(Guard, NamesTheVerdict) {
+  EXPECT_EQ(simulate({.gain = -0.05}, 200).decision.off, Off::slow);
+  EXPECT_EQ(simulate({.noise = 0.001}, 200).decision.off, Off::same);
+  EXPECT_EQ(simulate({.noise = 0.3}, 200).decision.off, Off::undecided);
+}
+
+TEST(Guard, TurnsAFastPlanOnAndKeepsIt) {
+  EXPECT_GE(share({.gain = 0.03}, 200, is_on), 0.95);
+  EXPECT_GE(share({.gain = 0.10, .noise = 0.03}, 200, is_on), 0.95);
+  EXPECT_GE(share({.gain = 0.10, .hiccups = 0.02}, 200, is_on), 0.95);
+  EXPECT_GE(share({.gain = 0.05}, 6000, is_on), 0.95);
+}
+
+TEST(Guard, NoticesWhenAFastPlanIsNoLonger) {
+  Guard guard({Mode::guard, kDefaultDeadlinePairs, 8});
+  std::mt19937_64 random(3);
+  std::normal_distribution<double> noise(0, 0.01);
+  for (uint32_t step = 0; step < 4000 && !guard.is_off(); ++step) {
+    const Arm arm = guard.begin();
+    const double gain = step < 300 ? 0.1 : -0.05;
+    if (step == 299) {
+      EXPECT_EQ(guard.decision().state, State::on);
+    }
+    guard.end(1e6 * std::exp(noise(random) - (arm == Arm::applied ? gain : 0)), 0);
+  }
+  EXPECT_TRUE(guard.is_off());
+  EXPECT_THAT(guard.decision().off, testing::AnyOf(Off::slow, Off::no_gain));
+}
+
+TEST(Guard, TurnsAStepThatFetchesForTooLongOffAtOnce) {
+  Guard guard({});
+  guard.follow();  // no verdict comes first
+  for (uint32_t step = 0; step < 40; ++step) {
+    guard.begin();
+    guard.end(1e6, 0);
+  }
+  while (guard.begin() != Arm::applied) guard.end(1e6, 0);
+  const Guard::Ended ended = guard.end(6e6, 4e6);
+  ASSERT_TRUE(ended.decision.has_value());
+  EXPECT_EQ(ended.decision->off, Off::long_step);
+  EXPECT_TRUE(guard.is_off());
+  EXPECT_EQ(guard.begin(), Arm::original);
+}
+
+TEST(Guard, BlamesNoFetchForALongStepOfTheMachine) {
+  Guard guard({});
+  guard.follow();
+  for (uint32_t step = 0; step < 40; ++step) {
+    guard.begin();
+    guard.end(1e6, 0);
+  }
+  while (guard.begin() != Arm::applied) guard.end(1e6, 0);
+  EXPECT_FALSE(guard.end(6e6, 1e5).decision.has_value());
+  EXPECT_FALSE(guard.is_off());
+}
+
+TEST(Guard, TurnsAPlanOffThatDisturbsManySteps) {
+  Guard guard({Mode::guard, 1000, kDefaultControlEvery});
+  std::mt19937_64 random(5);
+  std::uniform_real_distribution<double> uniform;
+  for (uint32_t step = 0; step < 600 && !guard.is_off(); ++step) {
+    const Arm arm = guard.begin();
+    const bool disturbed = arm == Arm::applied && uniform(random) < 0.1;
+    guard.end((disturbed ? 4e6 : 1e6) * (1 + 0.2 * uniform(random)), 0);
+  }
+  EXPECT_EQ(guard.decision().off, Off::disturbed);
+}
+
+TEST(Guard, CountsNoPairThatWasLostFromSight) {
+  Guard guard({});
+  for (uint32_t step = 0; step < 11; ++step) {
+    guard.begin();
+    // What is usual must be known before anything counts.
+    EXPECT_FALSE(guard.end(1e6, 0).pair);
+  }
+  guard.begin();
+  guard.lose();
+  EXPECT_EQ(guard.step(), 12U);
+  for (int i = 0; i < 4; ++i) {
+    guard.begin();
+    EXPECT_EQ(guard.end(1e6, 0).pair, i == 3);
+  }
+  guard.lose();  // between two steps of different pairs: the numbers go on with a whole pair
+  EXPECT_EQ(guard.step() % kPairSteps, 0U);
+  EXPECT_EQ(guard.null().pairs, 1U);
+  EXPECT_EQ(guard.applied().pairs, 0U);
+}
+
+TEST(Guard, FollowsAnotherRanksDecision) {
+  Guard guard({});
+  guard.follow();
+  guard.adopt({State::on, Off::none, 8});
+  for (uint32_t step = 0; step < 8; ++step) {
+    guard.begin();
+    guard.end(1e6, 0);
+  }
+  EXPECT_EQ(guard.begin(), Arm::applied);
+  guard.adopt({State::off, Off::same, 12});
+  guard.adopt({State::on, Off::none, 12});  // off stays off
+  for (uint32_t step = 8; step < 12; ++step) {
+    guard.begin();
+    EXPECT_FALSE(guard.end(1e6, 0).decision.has_value());
+  }
+  EXPECT_EQ(guard.begin(), Arm::original);
+  EXPECT_TRUE(guard.is_off());
+}
+
+TEST(Guard, NeverDecidesWhenNoVerdictIsWanted) {
+  for (const Mode mode : {Mode::dry_run, Mode::always, Mode::original}) {
+    const State state = mode == Mode::always ? State::on : State::measuring;
+    EXPECT_EQ(simulate({.gain = -0.2}, 400, mode).decision.state, state);
+  }
+}
+
+TEST(Decision, SurvivesItsPacking) {
+  const Decision decision{State::off, Off::disturbed, 4'000'000'000U};
+  EXPECT_EQ(Decision::unpacked(decision.packed()), decision);
+  EXPECT_EQ(Decision::unpacked(0).from_step, 0U);
+}
+
+}  // namespace
+}  // namespace preserve::apply
