@@ -76,7 +76,9 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
     images.push_back(std::make_unique<ProcessImage>(readers.back()));
     for (const auto& [name, calls] : images.back()->undescribed) undescribed[name] += calls;
     for (const auto& [thread, chunks] : images.back()->threads) {
-      for (const std::string_view chunk : chunks) total += static_cast<double>(chunk.size());
+      for (const std::string_view chunk : chunks) {
+        total += ProcessConverter::kReadings * static_cast<double>(chunk.size());
+      }
     }
   }
   if (!undescribed.empty()) {

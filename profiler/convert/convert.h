@@ -20,7 +20,7 @@ struct ConvertOptions {
   StepOptions steps{};
   std::vector<std::string> kernel_rules{};  // files of more rules for names of GPU kernels
   bool interrupted = false;                 // the run was cut short: the trace says so
-  std::function<void(double done, double total)> progress{};  // bytes of spool
+  std::function<void(double done, double total)> progress{};  // bytes looked at
 };
 
 struct ConvertSummary {

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <vector>
+#include <unordered_map>
 
 #include "db/trace_db.h"
 
@@ -16,15 +16,21 @@ class Names {
   explicit Names(TraceDb& db) : db_(db) {}
   uint32_t id(std::string_view text) {
     const auto value = static_cast<uint32_t>(db_.intern(text).value);
-    if (value >= texts_.size()) texts_.resize(value + 1);
-    if (texts_[value].empty()) texts_[value] = text;
+    if (texts_.size() < kMostTexts) texts_.try_emplace(value, text);
     return value;
   }
-  const std::string& text(uint32_t id) const { return texts_[id]; }
+  // Of an id() that was given before.
+  std::string text(uint32_t id) const {
+    if (const auto known = texts_.find(id); known != texts_.end()) return known->second;
+    Query row = db_.query("SELECT value FROM string WHERE id = ?", {int64_t{id}});
+    return row.next() ? std::string(row.text(0)) : std::string();
+  }
 
  private:
+  // Held in memory: a recording may have millions of different names.
+  static constexpr size_t kMostTexts = 100'000;
   TraceDb& db_;
-  std::vector<std::string> texts_;  // by id
+  std::unordered_map<uint32_t, std::string> texts_;
 };
 
 }  // namespace preserve

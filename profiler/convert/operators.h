@@ -15,7 +15,8 @@
 // repetitions of its place in the program (same range, same neighbours), and by its short ones:
 // it lasts when at least nine of ten take kMinRestNs. Load makes repetitions longer, never shorter,
 // and what only enters and leaves ranges and libraries stays below kMinRestNs even when its code
-// comes from memory every time.
+// comes from memory every time. A program of more than kMostPlaces places repeats none of the later
+// ones often: those are judged one by one.
 #pragma once
 
 #include <cstdint>
@@ -26,11 +27,12 @@
 #include "db/trace_db.h"
 #include "hooks/mpi/functions.h"
 #include "profiler/convert/names.h"
-#include "profiler/convert/timeline.h"
+#include "profiler/convert/segments.h"
 
 namespace preserve {
 
 inline constexpr int64_t kMinRestNs = 20'000;
+inline constexpr size_t kMostPlaces = 500'000;
 
 struct Operator {
   OpKind kind = OpKind::other;
@@ -40,7 +42,9 @@ struct Operator {
 class OperatorRules {
  public:
   // `names` takes the names that are made here.
-  OperatorRules(const Timeline& timeline, Names& names);
+  OperatorRules(const ThreadShape& shape, Names& names);
+  // Every segment of the thread first, then what each of them is.
+  void weigh(const Segment& segment);
   // Nothing: idle time.
   std::optional<Operator> classify(const Segment& segment);
 
@@ -49,13 +53,12 @@ class OperatorRules {
     int64_t count = 0, shorter = 0;  // than kMinRestNs
   };
   bool is_rest(const Segment& segment) const;
-  bool communicates(const Boundary& boundary) const;
   bool lasts(const Segment& segment) const;
-  uint64_t place_of(const Segment& segment) const;
-  uint64_t boundary_key(const Boundary& boundary) const;
+  static uint64_t place_of(const Segment& segment);
+  static uint64_t boundary_key(const Boundary& boundary);
   uint32_t name_after(const Boundary& boundary);
 
-  const Timeline& timeline_;
+  const ThreadShape& shape_;
   Names& names_;
   std::unordered_map<uint64_t, Repetitions> places_;
   std::unordered_map<uint64_t, uint32_t> names_after_;  // boundary key -> StringId value

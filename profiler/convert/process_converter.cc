@@ -4,10 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
+#include <optional>
+#include <utility>
 
 #include "profiler/convert/cuda/findings.h"
-#include "profiler/convert/operators.h"
 
 namespace preserve {
 namespace {
@@ -39,34 +39,33 @@ void ProcessConverter::add_process() {
 }
 
 void ProcessConverter::run(const std::function<void(size_t bytes)>& done) {
+  looked_at_ = [&](size_t bytes) {
+    file_.looked_at(bytes);
+    done(bytes);
+  };
   add_process();
   tensors_ = std::make_unique<Tensors>(db_, names_, process_, std::move(image_.regions));
   summary_.tensors += tensors_->count();
   // Ranges of all threads first: they say what the steps are and whose tensors are whose.
   std::vector<Thread> threads;
-  for (const auto& [thread, chunks] : image_.threads) {
-    threads.push_back(read_thread(thread.tid, chunks));
+  threads.reserve(image_.threads.size());
+  for (const auto& [key, chunks] : image_.threads) {
+    Thread& thread = threads.emplace_back();
+    thread.tid = key.tid;
+    thread.chunks = &chunks;
+    read_thread(thread);
   }
-  add_loose();
+  loose_.join();
+  for (const Thread& thread : threads) read_loose(thread);
+  image_.nvtx.unmatched += loose_.unmatched();
+  summary_.ranges += loose_.rows();
   // A device runs later than its host: where there is one, mark_steps() follows the launches at the
   // end.
   if (!image_.cuda.has_activities()) {
     steps_ = mark_annotated_steps(db_, process_, step_options_);
   }
-  if (tensors_->count() > 0) {
-    std::set<uint32_t> range_names;
-    for (const Thread& thread : threads) {
-      for (const TimelineRange& range : thread.reader->timeline.ranges()) {
-        range_names.insert(range.name);
-      }
-    }
-    tensors_->assign_to_modules({range_names.begin(), range_names.end()});
-  }
-  for (Thread& thread : threads) {
-    convert_thread(thread);
-    done(thread.bytes);
-    thread.reader.reset();
-  }
+  if (tensors_->count() > 0) tensors_->assign_to_modules(db_, range_names_);
+  for (Thread& thread : threads) convert_thread(thread);
   add_background();
   add_cuda();
   add_losses();
@@ -90,101 +89,133 @@ StreamId ProcessConverter::async_stream(uint32_t tid) {
   return found->second;
 }
 
-ProcessConverter::Thread ProcessConverter::read_thread(
-    uint32_t tid, const std::vector<std::string_view>& chunks) {
-  Thread thread;
-  thread.reader = std::make_unique<ThreadReader>(image_, names_);
+void ProcessConverter::read_thread(Thread& thread) {
+  thread.stream = add_stream(thread.tid, StreamKind::thread);
+  thread.first_range = RangeId{db_.query_integer("SELECT MAX(id) FROM range").value_or(0) + 1};
   const auto ranges_before = static_cast<uint32_t>(host_ranges_.size());
-  thread.reader->read(chunks, tid, ranges_before + 1);
-  thread.stream = add_stream(tid, StreamKind::thread);
-  thread.first_range = add_ranges(thread.stream, *thread.reader);
-  for (const TimelineRange& range : thread.reader->timeline.ranges()) {
-    const auto index = static_cast<int64_t>(host_ranges_.size() - ranges_before);
-    const uint32_t parent = range.parent == kNoRange ? 0 : ranges_before + 1 + range.parent;
-    host_ranges_.push_back({StringId{range.name}, StringId{range.domain}, parent,
-                            RangeId{thread.first_range.value + index}, range.depth});
-  }
-  for (const std::string_view chunk : chunks) thread.bytes += chunk.size();
-  keep_loose(thread);
-  return thread;
+  int64_t added = 0;
+  const auto written = [&](const RangeRow& row, uint32_t parent) {
+    if (range_names_.size() <= static_cast<size_t>(row.name.value)) {
+      range_names_.resize(static_cast<size_t>(row.name.value) + 1);
+    }
+    range_names_[static_cast<size_t>(row.name.value)] = true;
+    if (image_.cuda.has_records()) {
+      host_ranges_.push_back({row.name, row.domain,
+                              parent == kNoRange ? 0 : ranges_before + 1 + parent,
+                              RangeId{thread.first_range.value + added}, row.depth});
+    }
+    ++added;
+  };
+  RangeRows rows(db_, thread.stream, thread.first_range, thread.shape, written);
+  struct Listener : TimelineListener {
+    Listener(RangeRows& to, std::function<void(const TimelineCall&)> call)
+        : rows(to), on_call(std::move(call)) {}
+    void opened(OpenRanges open) override { rows.opened(open); }
+    void closed(OpenRanges open, size_t place, int64_t end_ns) override {
+      rows.closed(open, place, end_ns);
+    }
+    void called(const TimelineCall& call) override {
+      rows.called(call);
+      on_call(call);
+    }
+    RangeRows& rows;
+    std::function<void(const TimelineCall&)> on_call;
+  } listener(rows, [&](const TimelineCall& call) {
+    if ((call.flags & spool::kIssued) == 0) return;
+    issued_.add(
+        {call.body.tid, call.start_ns, static_cast<int64_t>(issued_.size()),
+         call.range == kNoRange ? RangeId{} : RangeId{thread.first_range.value + call.range}});
+  });
+  ThreadReader reader(image_, names_, listener, looked_at_);
+  reader.on_payload = [&](uint32_t range, std::string json) {
+    rows.add_payload(range, std::move(json));
+  };
+  reader.on_loose = [&](const LooseEvent& event) {
+    thread.has_loose = true;
+    loose_.count(event);
+  };
+  reader.on_finished = [&](const TimelineCall& call) {
+    finished_.add({call, static_cast<int64_t>(finished_.size())});
+  };
+  reader.read(*thread.chunks, thread.tid, ranges_before + 1);
+  rows.finish(reader.timeline().open());
+  summary_.ranges += added;
 }
 
-void ProcessConverter::convert_thread(const Thread& thread) {
-  const Timeline& timeline = thread.reader->timeline;
-  add_operators(thread.stream, timeline, thread.first_range);
-  for (const TimelineCall& call : timeline.calls()) {
-    if ((call.flags & spool::kIssued) == 0) continue;
-    issued_[{call.body.tid, call.start_ns}] =
-        call.range == kNoRange ? RangeId{} : RangeId{thread.first_range.value + call.range};
-  }
-  finished_.insert(finished_.end(), thread.reader->finished.begin(), thread.reader->finished.end());
-}
-
-// Rows in the order of the timeline, so that a parent's row number is the first one's plus its
-// index.
-RangeId ProcessConverter::add_ranges(StreamId stream_id, const ThreadReader& reader) {
-  std::vector<std::string> payloads;
-  if (!reader.payloads.empty()) payloads.resize(reader.timeline.ranges().size());
-  for (const RecordedPayload& payload : reader.payloads) {
-    std::string& text = payloads[payload.range];
-    const std::string json =
-        payload_json(payload.body, payload.blob, payload.domain, image_.schemas);
-    text = text.empty() ? json : fmt::format("{{\"push\":{},\"pop\":{}}}", text, json);
-  }
-  RangeId first;
-  RangeRow row;
-  row.stream = stream_id;
-  size_t index = 0;
-  for (const TimelineRange& range : reader.timeline.ranges()) {
-    row.parent = range.parent == kNoRange ? RangeId{} : RangeId{first.value + range.parent};
-    row.domain = StringId{range.domain};
-    row.name = StringId{range.name};
-    row.depth = range.depth;
-    row.start_ns = range.start_ns;
-    row.end_ns = range.end_ns == kOpenEnd ? std::optional<int64_t>() : range.end_ns;
-    if (!payloads.empty()) row.payload = payloads[index];
-    const RangeId id = db_.add(row);
-    if (index++ == 0) first = id;
-  }
-  summary_.ranges += static_cast<int64_t>(index);
-  return first;
-}
-
-void ProcessConverter::add_operators(StreamId stream_id, const Timeline& timeline,
-                                     RangeId first_range) {
-  OperatorRules rules(timeline, names_);
-  const auto& ranges = timeline.ranges();
-  std::vector<ModuleOfRange> modules;
-  if (tensors_->count() > 0) {
-    modules.resize(ranges.size());
-    for (size_t i = 0; i < ranges.size(); ++i) {
-      modules[i].tensors = tensors_->of_module(ranges[i].name);
-      modules[i].own = modules[i].tensors != nullptr;
-      if (!modules[i].own && ranges[i].parent != kNoRange) {
-        modules[i].tensors = modules[ranges[i].parent].tensors;
+// Marks and start/end ranges, once all threads are read: a range may end on another thread.
+void ProcessConverter::read_loose(const Thread& thread) {
+  if (!thread.has_loose) return;
+  struct : TimelineListener {
+    void opened(OpenRanges /*open*/) override {}
+    void closed(OpenRanges /*open*/, size_t /*place*/, int64_t /*end_ns*/) override {}
+    void called(const TimelineCall& /*call*/) override {}
+  } nothing_else;
+  const std::function<void(size_t)> done = [this](size_t bytes) { file_.looked_at(bytes); };
+  ThreadReader reader(image_, names_, nothing_else, done);
+  reader.on_loose = [&](const LooseEvent& event) {
+    RangeId around;
+    int64_t depth = event.depth;
+    if (event.around != kNoRange) {
+      around = RangeId{thread.first_range.value + event.around};
+      // What is open around it may not be what is around the row in the end.
+      if (thread.shape.interleaved) {
+        depth = 1 + db_.query_integer("SELECT depth FROM range WHERE id = ?", {around.value})
+                        .value_or(depth - 1);
       }
     }
+    loose_.add_row(event, thread.stream, around, depth, db_);
+  };
+  reader.read_again(*thread.chunks);
+}
+
+void ProcessConverter::convert_thread(Thread& thread) {
+  OperatorRules rules(thread.shape, names_);
+  const auto each_segment = [&](const std::function<void(const Segment&)>& visit) {
+    Segments segments(thread.shape, visit);
+    ThreadReader(image_, names_, segments, looked_at_).read_again(*thread.chunks);
+    segments.finish();
+  };
+  each_segment([&](const Segment& segment) { rules.weigh(segment); });
+  each_segment([&](const Segment& segment) { add_segment(thread, segment, rules); });
+  thread.shape = {};
+}
+
+void ProcessConverter::add_segment(const Thread& thread, const Segment& segment,
+                                   OperatorRules& rules) {
+  const std::optional<Operator> op = rules.classify(segment);
+  // Where a device computes, a host range is a place in the program and no operator.
+  if (!op || (segment.call == nullptr && image_.cuda.has_activities())) return;
+  OpRow row;
+  row.stream = thread.stream;
+  row.kind = op->kind;
+  row.name = StringId{op->name};
+  row.start_ns = segment.start_ns;
+  row.end_ns = segment.end_ns;
+  row.step = step_at(steps_, segment.start_ns);
+  if (const SegmentRange* range = segment.range()) {
+    row.range = RangeId{thread.first_range.value + range->index};
   }
-  timeline.for_each_segment([&](const Segment& segment) {
-    const std::optional<Operator> op = rules.classify(segment);
-    // Where a device computes, a host range is a place in the program and no operator.
-    if (!op || (!segment.is_call && image_.cuda.has_activities())) return;
-    OpRow row;
-    row.stream = stream_id;
-    row.kind = op->kind;
-    row.name = StringId{op->name};
-    row.start_ns = segment.start_ns;
-    row.end_ns = segment.end_ns;
-    row.step = step_at(steps_, segment.start_ns);
-    if (segment.range != kNoRange) row.range = RangeId{first_range.value + segment.range};
-    const OpId id = db_.add(row);
-    ++summary_.operators;
-    if (op->kind == OpKind::collective || op->kind == OpKind::p2p) {
-      add_collective(id, timeline.calls()[segment.left.index]);
-    } else if (op->kind == OpKind::compute && !modules.empty() && segment.range != kNoRange) {
-      add_accesses(id, segment.start_ns, modules[segment.range]);
-    }
-  });
+  const OpId id = db_.add(row);
+  ++summary_.operators;
+  if (op->kind == OpKind::collective || op->kind == OpKind::p2p) {
+    add_collective(id, *segment.call);
+  } else if (op->kind == OpKind::compute && !segment.open.empty() && tensors_->count() > 0) {
+    add_accesses(id, segment.start_ns, module_of(segment.open));
+  }
+}
+
+// Of the innermost of `open`.
+ModuleOfRange& ProcessConverter::module_of(std::span<SegmentRange> open) {
+  size_t place = open.size();
+  while (place > 0 && !open[place - 1].module.known) --place;
+  for (; place < open.size(); ++place) {
+    ModuleOfRange& module = open[place].module;
+    module.tensors = tensors_->of_module(open[place].name);
+    module.own = module.tensors != nullptr;
+    if (!module.own && place > 0) module.tensors = open[place - 1].module.tensors;
+    module.known = true;
+  }
+  return open.back().module;
 }
 
 void ProcessConverter::add_collective(OpId op, const TimelineCall& call) {
@@ -242,66 +273,29 @@ int64_t ProcessConverter::add_access(OpId op, int64_t operand, Tensors::Tensor& 
   return operand;
 }
 
-void ProcessConverter::keep_loose(const Thread& thread) {
-  for (const LooseEvent& event : thread.reader->loose) {
-    Loose loose{event, thread.stream, {}, 0};
-    if (event.around != kNoRange) {
-      loose.around = RangeId{thread.first_range.value + event.around};
-      loose.depth = thread.reader->timeline.ranges()[event.around].depth + 1;
-    }
-    loose_.push_back(loose);
-  }
-}
-
-// Marks and start/end ranges, once all threads are read: a range may end on another thread.
-void ProcessConverter::add_loose() {
-  std::map<uint64_t, int64_t> ends;
-  int64_t end_records = 0;
-  for (const Loose& loose : loose_) {
-    if (loose.event.type != spool::RecordType::range_end) continue;
-    ++end_records;
-    ends.emplace(loose.event.id, loose.event.ns);
-  }
-  int64_t ends_used = 0;
-  for (const Loose& loose : loose_) {
-    const LooseEvent& event = loose.event;
-    if (event.type == spool::RecordType::range_end) continue;
-    const std::string payload =
-        payload_json(event.body, event.blob, event.domain_number, image_.schemas);
-    RangeRow row;
-    row.stream = loose.stream;
-    row.parent = loose.around;
-    row.kind = event.type == spool::RecordType::mark ? RangeKind::mark : RangeKind::start_end;
-    row.domain = StringId{event.domain};
-    row.name = StringId{event.name};
-    row.depth = loose.depth;
-    row.start_ns = event.ns;
-    row.payload = payload;
-    if (row.kind == RangeKind::mark) {
-      row.end_ns = event.ns;
-    } else if (const auto end = ends.find(event.id); end != ends.end()) {
-      row.end_ns = std::max(event.ns, end->second);
-      ends.erase(end);
-      ++ends_used;
-    }
-    db_.add(row);
-    ++summary_.ranges;
-  }
-  image_.nvtx.unmatched += end_records - ends_used;
-}
-
 // Non-blocking communication, from the call that started it to its completion, on a stream of its
 // own next to the thread. A call whose completion was never seen counts as unmatched.
 void ProcessConverter::add_background() {
-  std::stable_sort(
-      finished_.begin(), finished_.end(), [](const TimelineCall& a, const TimelineCall& b) {
-        return a.body.tid != b.body.tid ? a.body.tid < b.body.tid : a.start_ns < b.start_ns;
-      });
-  const auto issued_count = static_cast<int64_t>(issued_.size());
-  int64_t matched = 0;
-  for (const TimelineCall& call : finished_) {
+  finished_.sort();
+  issued_.sort();
+  int64_t issued_count = 0, matched = 0;
+  Issued next{}, issued{};
+  bool more = issued_.next(next), any = false;
+  // Of several that began at one moment the last one counts.
+  const auto key = [](const Issued& call) { return std::pair(call.tid, call.start_ns); };
+  const auto take = [&] {
+    issued = next;
+    for (more = issued_.next(next); more && key(next) == key(issued); more = issued_.next(next)) {
+      issued = next;
+    }
+    any = true;
+    ++issued_count;
+  };
+  for (Finished finished{}; finished_.next(finished);) {
+    const TimelineCall& call = finished.call;
     const mpi::FunctionInfo& function = mpi::kFunctions[call.body.function];
-    const auto issued = issued_.find({call.body.tid, call.start_ns});
+    const std::pair started(call.body.tid, call.start_ns);
+    while (more && key(next) <= started) take();
     OpRow row;
     row.stream = async_stream(call.body.tid);
     row.kind = function.kind == mpi::Kind::collective ? OpKind::collective : OpKind::p2p;
@@ -309,14 +303,15 @@ void ProcessConverter::add_background() {
     row.start_ns = call.start_ns;
     row.end_ns = call.end_ns;
     row.step = step_at(steps_, call.start_ns);
-    if (issued != issued_.end()) {
-      row.range = issued->second;
+    if (any && key(issued) == started) {
+      row.range = issued.range;
       ++matched;
     }
     const OpId op = db_.add(row);
     ++summary_.operators;
     add_collective(op, call);
   }
+  while (more) take();
   image_.mpi.unmatched += std::max<int64_t>(0, issued_count - matched);
 }
 

@@ -1,32 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 // One process of a recording -> its rows: process, streams, ranges, operators, communication,
-// accesses and losses. Timelines first, then what spans threads, then what was lost. The caller
-// keeps everything that is given by reference; the image is used up.
+// accesses and losses. The records of a thread are read three times (its ranges; what its pieces
+// last; its operators) and once more when it has marks, so that memory does not grow with them. The
+// caller keeps everything that is given by reference; the image is used up.
 #pragma once
 
 #include <functional>
 #include <map>
 #include <memory>
-#include <optional>
+#include <span>
 #include <string>
-#include <utility>
+#include <tuple>
 #include <vector>
 
 #include "profiler/convert/convert.h"
 #include "profiler/convert/cuda/rows.h"
+#include "profiler/convert/loose_events.h"
 #include "profiler/convert/names.h"
+#include "profiler/convert/operators.h"
 #include "profiler/convert/process_image.h"
+#include "profiler/convert/range_rows.h"
+#include "profiler/convert/segments.h"
 #include "profiler/convert/tensors.h"
 #include "profiler/convert/thread_reader.h"
+#include "profiler/gpu/record_sorter.h"
 
 namespace preserve {
-
-// The tensors that operators of a range touch: its own, or those of the nearest ancestor with any.
-struct ModuleOfRange {
-  const std::vector<uint32_t>* tensors = nullptr;
-  bool own = false;
-  bool touched = false;  // by an earlier segment of the same range
-};
 
 class ProcessConverter {
  public:
@@ -42,39 +41,53 @@ class ProcessConverter {
         kernel_rules_(kernel_rules),
         summary_(summary) {}
 
+  // How often run() reads what a thread recorded, and is told of each time in `done`.
+  static constexpr int kReadings = 3;
   void run(const std::function<void(size_t bytes)>& done);
 
  private:
   void add_process();
   struct Thread {
-    std::unique_ptr<ThreadReader> reader;
+    uint32_t tid = 0;
+    const std::vector<std::string_view>* chunks = nullptr;
     StreamId stream;
     RangeId first_range;
-    size_t bytes = 0;
+    ThreadShape shape{};
+    bool has_loose = false;
   };
-  Thread read_thread(uint32_t tid, const std::vector<std::string_view>& chunks);
-  void convert_thread(const Thread& thread);
+  void read_thread(Thread& thread);
+  void read_loose(const Thread& thread);
+  void convert_thread(Thread& thread);
   StreamId add_stream(uint32_t tid, StreamKind kind);
   StreamId async_stream(uint32_t tid);
-  RangeId add_ranges(StreamId stream, const ThreadReader& reader);
-  void add_operators(StreamId stream, const Timeline& timeline, RangeId first_range);
+  void add_segment(const Thread& thread, const Segment& segment, OperatorRules& rules);
   void add_collective(OpId op, const TimelineCall& call);
+  ModuleOfRange& module_of(std::span<SegmentRange> open);
   void add_accesses(OpId op, int64_t start_ns, ModuleOfRange& module);
   int64_t add_access(OpId op, int64_t operand, Tensors::Tensor& tensor, int64_t start_ns,
                      double confidence);
-  void keep_loose(const Thread& thread);
-  void add_loose();
   void add_background();
   void add_cuda();
   std::string who() const;
   void add_losses();
   void add_loss(const char* source, LossCount& count);
 
-  struct Loose {
-    LooseEvent event;
-    StreamId stream;
-    RangeId around;
-    int64_t depth;
+  // Non-blocking communication, by the thread and the moment that started it.
+  struct Finished {
+    TimelineCall call;
+    int64_t order;
+    bool operator<(const Finished& other) const {
+      return std::tie(call.body.tid, call.start_ns, order) <
+             std::tie(other.call.body.tid, other.call.start_ns, other.order);
+    }
+  };
+  struct Issued {
+    uint32_t tid;
+    int64_t start_ns, order;
+    RangeId range;
+    bool operator<(const Issued& other) const {
+      return std::tie(tid, start_ns, order) < std::tie(other.tid, other.start_ns, other.order);
+    }
   };
 
   const SpoolFileReader& file_;
@@ -89,10 +102,12 @@ class ProcessConverter {
   std::unique_ptr<Tensors> tensors_;
   std::map<uint32_t, StreamId> async_streams_;  // by thread
   std::vector<KnownStep> steps_;
-  std::vector<Loose> loose_;
-  std::vector<cuda::HostRange> host_ranges_;                // of all threads, in order
-  std::vector<TimelineCall> finished_;                      // non-blocking, completed
-  std::map<std::pair<uint32_t, int64_t>, RangeId> issued_;  // by thread and start
+  std::vector<bool> range_names_;  // by StringId value
+  LooseEvents loose_;
+  cuda::GrowingArray<cuda::HostRange> host_ranges_;  // of all threads, in order; of a process with CUDA
+  gpu::RecordSorter<Finished, std::less<Finished>> finished_;
+  gpu::RecordSorter<Issued, std::less<Issued>> issued_;
+  std::function<void(size_t bytes)> looked_at_;
 };
 
 }  // namespace preserve

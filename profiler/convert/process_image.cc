@@ -42,6 +42,7 @@ TickClock read_clock(const SpoolFileReader& file) {
         anchors.push_back({record.head.ticks, static_cast<int64_t>(body.id)});
       }
     }
+    file.looked_at(chunk.records.size());
   }
   return {file.header().clock, std::move(anchors)};
 }
@@ -110,10 +111,11 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
       }
     }
     if (cursor.damaged()) nvtx.damage_uncounted();
+    file.looked_at(chunk.records.size());
   }
   if (file.torn()) complete = false;
   read_statistics(statistics);
-  read_thread_definitions();
+  read_thread_definitions(file);
 }
 
 void ProcessImage::read_statistics(const std::map<uint64_t, spool::StatisticsBody>& statistics) {
@@ -139,7 +141,7 @@ std::string_view ProcessImage::string(uint64_t id) const {
 }
 
 // Definitions that found the log full, and resizes, which are too frequent for it.
-void ProcessImage::read_thread_definitions() {
+void ProcessImage::read_thread_definitions(const SpoolFileReader& file) {
   for (const auto& [thread, chunks] : threads) {
     for (const std::string_view chunk : chunks) {
       SpoolCursor cursor(chunk);
@@ -147,6 +149,7 @@ void ProcessImage::read_thread_definitions() {
       while (cursor.next(&record)) {
         if (is_definition(record.head.type)) read_definition(record, true);
       }
+      file.looked_at(chunk.size());
     }
   }
 }

@@ -78,7 +78,7 @@ class ProcessImage {
   // `counted`: by the collector, as a record of a thread.
   void read_definition(const SpoolRecord& record, bool counted);
   void damaged_definition(bool counted);
-  void read_thread_definitions();
+  void read_thread_definitions(const SpoolFileReader& file);
   void add_region_event(const SpoolRecord& record, const spool::DefinitionBody& body,
                         std::string_view text, bool counted);
 };

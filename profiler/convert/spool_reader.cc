@@ -98,6 +98,14 @@ SpoolFileReader::SpoolFileReader(const std::filesystem::path& path) : name_(path
   }
 }
 
+void SpoolFileReader::looked_at(size_t bytes) const {
+  constexpr size_t kMostInMemory = size_t{32} << 20;
+  in_memory_ += bytes;
+  if (in_memory_ < kMostInMemory) return;
+  ::madvise(const_cast<char*>(data_), size_, MADV_DONTNEED);
+  in_memory_ = 0;
+}
+
 SpoolFileReader::~SpoolFileReader() {
   if (data_ != nullptr) ::munmap(const_cast<char*>(data_), size_);
 }
@@ -139,6 +147,7 @@ void SpoolFileReader::read_header() {
 }
 
 void SpoolFileReader::read_chunks() {
+  constexpr size_t kAround = 65536;  // what the kernel maps around a page that is touched
   size_t at = header_.header_bytes;
   while (at < size_) {
     ChunkHeader head{};
@@ -153,6 +162,7 @@ void SpoolFileReader::read_chunks() {
     }
     if (head.magic != kChunkMagic) break;
     at += sizeof(head);
+    looked_at(kAround);
     // The last chunk of a killed process is shorter than it says.
     const size_t bytes = std::min<size_t>(head.bytes, size_ - at);
     chunks_.push_back({head.tid, head.ordinal, {data_ + at, bytes}});

@@ -65,7 +65,10 @@ class SpoolFileReader {
   };
   const std::vector<Chunk>& chunks() const { return chunks_; }
   uint64_t gap_bytes() const { return gap_bytes_; }  // of older records that gave way
-  bool torn() const { return torn_; }                // ends in the middle of a chunk
+  bool torn() const { return torn_; }  // ends in the middle of a chunk
+  // `bytes` more were looked at. What lies in memory is given back from time to time, else a large
+  // file fills it; it is read again where it is needed.
+  void looked_at(size_t bytes) const;
 
  private:
   void read_header();
@@ -79,6 +82,7 @@ class SpoolFileReader {
   std::vector<Chunk> chunks_;
   uint64_t gap_bytes_ = 0;
   bool torn_ = false;
+  mutable size_t in_memory_ = 0;
 };
 
 }  // namespace preserve

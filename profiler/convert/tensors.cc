@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "db/utf8.h"
+
 namespace preserve {
 namespace {
 
@@ -37,15 +39,14 @@ TensorRole tensor_role(std::string_view name, std::string_view heap) {
   return own != TensorRole::unknown ? own : role_of_words(heap);
 }
 
-Tensors::Tensors(TraceDb& db, Names& names, ProcessId process, std::vector<RegionEvent> events)
-    : names_(names) {
+Tensors::Tensors(TraceDb& db, Names& names, ProcessId process, std::vector<RegionEvent> events) {
   std::stable_sort(events.begin(), events.end(),
                    [](const RegionEvent& a, const RegionEvent& b) { return a.ns < b.ns; });
   for (const RegionEvent& event : events) apply(event);
   for (Region& region : regions_) {
     if (region.live) end_period(region, kForever);
   }
-  add_rows(db, process);
+  add_rows(db, names, process);
 }
 
 Tensors::Region* Tensors::find_live(const RegionEvent& event) {
@@ -112,11 +113,11 @@ void Tensors::apply(const RegionEvent& event) {
   }
 }
 
-void Tensors::add_rows(TraceDb& db, ProcessId process) {
+void Tensors::add_rows(TraceDb& db, Names& names, ProcessId process) {
   for (Region& region : regions_) {
     // Memory that nobody named cannot be found again in another run.
     if (region.name.empty()) continue;
-    const StringId name{names_.id(region.name)};
+    const StringId name{names.id(region.name)};
     for (Period& period : region.periods) {
       TensorRow row;
       row.process = process;
@@ -137,22 +138,33 @@ void Tensors::add_rows(TraceDb& db, ProcessId process) {
   regions_.clear();
 }
 
-void Tensors::assign_to_modules(const std::vector<uint32_t>& range_names) {
-  std::unordered_map<std::string, uint32_t> ranges;
-  if (!tensors_.empty()) {
-    for (const uint32_t name : range_names) ranges.emplace(names_.text(name), name);
+void Tensors::assign_to_modules(const TraceDb& db, const std::vector<bool>& is_range) {
+  // Every part of a tensor's name that may be a module; 0: no range has that name.
+  std::unordered_map<std::string, uint32_t> modules;
+  const auto shorten = [](std::string& name) {
+    const size_t dot = name.rfind('.');
+    if (dot == std::string::npos) return false;
+    name.resize(dot);
+    return true;
+  };
+  for (const std::string& name : tensor_names_) {
+    std::string prefix = valid_utf8(name);
+    while (modules.try_emplace(prefix, 0).second && shorten(prefix)) {
+    }
+  }
+  Query rows = db.query("SELECT id, value FROM string");
+  while (!modules.empty() && rows.next()) {
+    const auto id = static_cast<uint32_t>(rows.integer(0));
+    if (id >= is_range.size() || !is_range[id]) continue;
+    const auto module = modules.find(std::string(rows.text(1)));
+    if (module != modules.end()) module->second = id;
   }
   for (uint32_t index = 0; index < tensors_.size(); ++index) {
-    std::string prefix = tensor_names_[index];
-    while (true) {
-      if (const auto found = ranges.find(prefix); found != ranges.end()) {
-        modules_[found->second].push_back(index);
-        break;
-      }
-      const size_t dot = prefix.rfind('.');
-      if (dot == std::string::npos) break;
-      prefix.resize(dot);
+    std::string prefix = valid_utf8(tensor_names_[index]);
+    uint32_t range = 0;
+    while ((range = modules.at(prefix)) == 0 && shorten(prefix)) {
     }
+    if (range != 0) modules_[range].push_back(index);
   }
 }
 

@@ -17,6 +17,15 @@ namespace preserve {
 
 TensorRole tensor_role(std::string_view name, std::string_view heap);
 
+// The tensors that operators of a range touch: its own, or those of the nearest range around it
+// with any.
+struct ModuleOfRange {
+  const std::vector<uint32_t>* tensors = nullptr;
+  bool known = false;  // that is: looked for
+  bool own = false;
+  bool touched = false;  // by an earlier segment of the same range
+};
+
 // What happened to one region of memory, as recorded.
 struct RegionEvent {
   enum Kind { heap, heap_end, heap_reset, begin, resize, end, name };
@@ -38,8 +47,8 @@ class Tensors {
   int64_t unmatched_uncounted() const { return unmatched_uncounted_; }  // of them, not `counted`
   int64_t count() const { return static_cast<int64_t>(tensors_.size()); }
 
-  // Decides for each range name (StringId value) which tensors are its own.
-  void assign_to_modules(const std::vector<uint32_t>& range_names);
+  // Decides for each name of a range (`is_range`, by StringId value) which tensors are its own.
+  void assign_to_modules(const TraceDb& db, const std::vector<bool>& is_range);
 
   struct Period {
     int64_t from_ns, to_ns;
@@ -76,7 +85,7 @@ class Tensors {
   void apply(const RegionEvent& event);
   Region* find_live(const RegionEvent& event);
   void end_period(Region& region, int64_t ns);
-  void add_rows(TraceDb& db, ProcessId process);
+  void add_rows(TraceDb& db, Names& names, ProcessId process);
 
   std::vector<Region> regions_;
   std::unordered_map<uint64_t, size_t> by_id_, by_base_;  // live regions
@@ -86,7 +95,6 @@ class Tensors {
   std::vector<Mapped> mapped_;
   std::vector<std::string> tensor_names_;
   std::unordered_map<uint32_t, std::vector<uint32_t>> modules_;
-  Names& names_;
   int64_t unmatched_ = 0, unmatched_uncounted_ = 0;
 };
 

@@ -12,20 +12,33 @@ void ThreadReader::read(const std::vector<std::string_view>& chunks, uint32_t ti
                         uint32_t first_range) {
   tid_ = tid;
   first_range_ = first_range;
+  nvtx_ = &image_.nvtx;
+  mpi_ = &image_.mpi;
+  read_chunks(chunks);
+}
+
+void ThreadReader::read_again(const std::vector<std::string_view>& chunks) {
+  first_ = false;
+  nvtx_ = mpi_ = &counted_before_;
+  read_chunks(chunks);
+}
+
+void ThreadReader::read_chunks(const std::vector<std::string_view>& chunks) {
   for (const std::string_view chunk : chunks) {
     SpoolCursor cursor(chunk);
     SpoolRecord record;
     while (cursor.next(&record)) read_record(record);
-    if (cursor.damaged()) image_.nvtx.damage_uncounted();
+    if (cursor.damaged()) nvtx_->damage_uncounted();
+    done_(chunk.size());
   }
-  timeline.close();
 }
 
 void ThreadReader::read_record(const SpoolRecord& record) {
   const bool is_cuda = cuda::is_cuda_record(static_cast<uint8_t>(record.head.type));
+  if (is_cuda && !first_) return;
   LossCount& count = is_cuda                               ? image_.cuda_calls
-                     : record.head.type == RecordType::mpi ? image_.mpi
-                                                           : image_.nvtx;
+                     : record.head.type == RecordType::mpi ? *mpi_
+                                                           : *nvtx_;
   ++count.read;
   if (is_definition(record.head.type)) return;  // the image has it
   const std::optional<int64_t> ns = image_.clock.ns(record.head.ticks);
@@ -41,20 +54,21 @@ void ThreadReader::read_record(const SpoolRecord& record) {
 }
 
 cuda::Position ThreadReader::position(int64_t ns) const {
-  const uint32_t range = timeline.innermost();
+  const uint32_t range = timeline_.innermost();
   return {ns, tid_, range == kNoRange ? 0 : first_range_ + range};
 }
 
+std::string ThreadReader::payload(const spool::EventBody& body, std::string_view blob,
+                                  uint16_t domain) const {
+  return payload_json(body, blob, domain, image_.schemas);
+}
+
 // NCCL tells of its operations in the payloads of its ranges.
-void ThreadReader::read_nccl(uint32_t range, const spool::EventBody& body, std::string_view blob,
-                             uint16_t domain, int64_t ns) {
+void ThreadReader::read_nccl(uint32_t range_name, uint16_t domain, const std::string& json,
+                             int64_t ns) {
   const auto named = image_.domains.find(domain);
-  if (body.payload_type != spool::kPayloadBlob || named == image_.domains.end() ||
-      named->second != "NCCL") {
-    return;
-  }
-  const cuda::NcclPayload payload = cuda::read_nccl_payload(
-      names_.text(timeline.ranges()[range].name), payload_json(body, blob, domain, image_.schemas));
+  if (named == image_.domains.end() || named->second != "NCCL") return;
+  const cuda::NcclPayload payload = cuda::read_nccl_payload(names_.text(range_name), json);
   if (payload.call) image_.cuda.add(*payload.call, position(ns));
   if (payload.ranks != 0) image_.cuda.set_communicator_ranks(payload.communicator, payload.ranks);
 }
@@ -80,45 +94,70 @@ void ThreadReader::read_event(const SpoolRecord& record, int64_t ns) {
   spool::EventBody body{};
   std::string_view text, blob;
   if (!record.event(&body, &text, &blob)) {
-    ++image_.nvtx.damaged;
+    ++nvtx_->damaged;
     return;
   }
   const uint16_t domain = record.head.domain;
   const bool clipped = (record.head.flags & (spool::kTextCut | spool::kBlobLeftOut)) != 0;
+  const bool has_payload = body.payload_type != 0 && first_;
+  const bool maybe_nccl = has_payload && body.payload_type == spool::kPayloadBlob;
   switch (record.head.type) {
-    case RecordType::push:
-      image_.nvtx.clipped += clipped ? 1 : 0;
-      timeline.push(ns, event_name(body, text), domain_name(domain));
-      if (body.payload_type != 0) {
-        payloads.push_back({timeline.innermost(), domain, body, blob});
-        read_nccl(timeline.innermost(), body, blob, domain, ns);
-      }
+    case RecordType::push: {
+      nvtx_->clipped += clipped ? 1 : 0;
+      const uint32_t domain_id = domain_name(domain);
+      const uint32_t name = event_name(body, text);
+      timeline_.push(ns, name, domain_id);
+      if (!has_payload) return;
+      std::string json = payload(body, blob, domain);
+      if (maybe_nccl) read_nccl(name, domain, json, ns);
+      on_payload(timeline_.innermost(), std::move(json));
       return;
+    }
     case RecordType::pop: {
       // The payload of a pop belongs to the range that it closes.
-      const uint32_t closed = timeline.pop(ns, domain_name(domain));
-      if (closed == kNoRange) {
-        ++image_.nvtx.unmatched;
+      const uint32_t domain_id = domain_name(domain);
+      const OpenRange* closing = timeline_.innermost_of(domain_id);
+      if (closing == nullptr) {
+        ++nvtx_->unmatched;
         return;
       }
-      image_.nvtx.clipped += clipped ? 1 : 0;
-      if (body.payload_type != 0) {
-        payloads.push_back({closed, domain, body, blob});
-        read_nccl(closed, body, blob, domain, ns);
+      nvtx_->clipped += clipped ? 1 : 0;
+      const uint32_t name = closing->name;
+      std::string json;
+      if (has_payload) {
+        json = payload(body, blob, domain);
+        on_payload(closing->index, json);
       }
+      timeline_.pop(ns, domain_id);
+      if (maybe_nccl) read_nccl(name, domain, json, ns);
       return;
     }
     case RecordType::mark:
     case RecordType::range_start:
-      image_.nvtx.clipped += clipped ? 1 : 0;
+      nvtx_->clipped += clipped ? 1 : 0;
       [[fallthrough]];
     case RecordType::range_end:  // nothing of it is stored but the time
-      loose.push_back({record.head.type, ns, body.range_id, event_name(body, text),
-                       domain_name(domain), timeline.innermost(), domain, body, blob});
-      return;
+      return read_loose(record, ns, body, text, blob);
     default:
-      ++image_.nvtx.damaged;
+      ++nvtx_->damaged;
   }
+}
+
+void ThreadReader::read_loose(const SpoolRecord& record, int64_t ns, const spool::EventBody& body,
+                              std::string_view text, std::string_view blob) {
+  if (!on_loose) return;
+  LooseEvent event{record.head.type,
+                   ns,
+                   body.range_id,
+                   event_name(body, text),
+                   domain_name(record.head.domain),
+                   timeline_.innermost(),
+                   static_cast<uint32_t>(timeline_.open().size()),
+                   {}};
+  if (!first_ && event.type != RecordType::range_end) {
+    event.payload = payload(body, blob, record.head.domain);
+  }
+  on_loose(event);
 }
 
 void ThreadReader::read_mpi(const SpoolRecord& record, int64_t ns) {
@@ -127,17 +166,17 @@ void ThreadReader::read_mpi(const SpoolRecord& record, int64_t ns) {
   const std::optional<int64_t> end_ns =
       read ? image_.clock.ns(call.body.end_ticks) : std::optional<int64_t>();
   if (!end_ns || *end_ns < ns || call.body.function >= mpi::kFunctionCount) {
-    ++image_.mpi.damaged;
+    ++mpi_->damaged;
     return;
   }
   call.start_ns = ns;
   call.end_ns = *end_ns;
   call.flags = record.head.flags;
   const bool issued = (call.flags & spool::kIssued) != 0;
-  if ((call.flags & spool::kNonBlocking) != 0 && !issued) {
-    finished.push_back(call);
-  } else {
-    timeline.call(call);
+  if ((call.flags & spool::kNonBlocking) == 0 || issued) {
+    timeline_.call(call);
+  } else if (on_finished) {
+    on_finished(call);
   }
 }
 

@@ -99,7 +99,7 @@ ImportedProcess ProcessBuilder::finish(int64_t base_ns) {
   ImportedProcess result;
   result.rank = row.rank;
   result.source_file = source_file;
-  result.activities = static_cast<int64_t>(activities_.size());
+  result.activities = static_cast<int64_t>(calls_.activities());
   row.start_ns += base_ns;
   row.end_ns += base_ns;
   row.complete = losses_.empty();
@@ -151,59 +151,23 @@ void ProcessBuilder::add_devices_and_streams(ImportedProcess& out) {
   });
 }
 
-// 1. Correlation. Both sides sorted by id, then time; one pass.
+// 1. Correlation.
 void ProcessBuilder::match_launches(LaunchedSorter& out) {
-  activities_.sort();
-  launches_.sort();
-  Launch launch;
-  bool more_launches = launches_.next(launch);
-  std::vector<Launch> launches;    // with the id in hand
-  std::vector<GpuActivity> group;  // activities with that id
-  GpuActivity activity;
-  int64_t id = 0;
-  const auto flush = [&] {
-    // Activities and launches ascend in time: a recycled id pairs each with the last launch before.
-    size_t at = 0;
-    std::vector<GpuActivity> same_launch;
-    const auto pass_on = [&] {
-      if (same_launch.size() > 1) number_replay(same_launch);
-      for (const GpuActivity& ready : same_launch) out.add(ready);
-      same_launch.clear();
-    };
-    for (GpuActivity& each : group) {
-      const size_t before = at;
-      while (at + 1 < launches.size() && launches[at + 1].start_ns <= each.start_ns) ++at;
-      if (at != before) pass_on();
-      each.launched = !launches.empty();
-      each.thread = launches.empty() ? kNoThread : launches[at].thread;
-      each.launch_ns = launches.empty() ? each.start_ns : launches[at].start_ns;
-      if (launches.empty()) ++unmatched_;
-      same_launch.push_back(each);
-    }
-    pass_on();
-    group.clear();
+  std::vector<GpuActivity> same_launch;
+  const auto pass_on = [&] {
+    if (same_launch.size() > 1) number_replay(same_launch);
+    for (const GpuActivity& ready : same_launch) out.add(ready);
+    same_launch.clear();
   };
-  while (activities_.next(activity)) {
-    if (activity.correlation == 0) {
-      activity.thread = kNoThread;
-      activity.launch_ns = activity.start_ns;
-      ++unmatched_;
-      out.add(activity);
-      continue;
-    }
-    if (activity.correlation != id || group.size() == kReplayLimit) flush();
-    if (activity.correlation != id) {
-      id = activity.correlation;
-      launches.clear();
-      while (more_launches && launch.correlation < id) more_launches = launches_.next(launch);
-      while (more_launches && launch.correlation == id) {
-        if (launches.size() < kReplayLimit) launches.push_back(launch);
-        more_launches = launches_.next(launch);
-      }
-    }
-    group.push_back(activity);
-  }
-  flush();
+  calls_.run([&](GpuActivity& activity, const Launch* launch, bool same) {
+    if (!same || same_launch.size() == kReplayLimit) pass_on();
+    activity.launched = launch != nullptr;
+    activity.thread = launch == nullptr ? kNoThread : launch->thread;
+    activity.launch_ns = launch == nullptr ? activity.start_ns : launch->start_ns;
+    if (launch == nullptr) ++unmatched_;
+    same_launch.push_back(activity);
+  });
+  pass_on();
 }
 
 // Activities of one launch: a graph. They get their position in it, counted stream by stream

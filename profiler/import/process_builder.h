@@ -18,9 +18,10 @@
 
 #include "db/trace_db.h"
 #include "profiler/gpu/kernel_rules.h"
+#include "profiler/gpu/launch_join.h"
+#include "profiler/gpu/record_sorter.h"
 #include "profiler/gpu/records.h"
 #include "profiler/gpu/streams.h"
-#include "profiler/import/record_sorter.h"
 
 namespace preserve::import {
 
@@ -72,7 +73,7 @@ struct ByStart {
     return std::tie(a.start_ns, a.op) < std::tie(b.start_ns, b.op);
   }
 };
-using OperandUses = RecordSorter<OperandUse, ByStart>;
+using OperandUses = gpu::RecordSorter<OperandUse, ByStart>;
 
 // Everything about one imported process that later steps need.
 struct ImportedProcess {
@@ -110,10 +111,10 @@ class ProcessBuilder {
   uint32_t range_name(std::string_view name, RangeClass range_class);
   gpu::OperandTable& operands() { return operands_; }
 
-  void add(const GpuActivity& activity) { activities_.add(activity); }
-  void add(const Launch& launch) { launches_.add(launch); }
+  void add(const GpuActivity& activity) { calls_.add(activity); }
+  void add(const Launch& launch) { calls_.add(launch); }
   void add(const HostRange& range) { ranges_.add(range); }
-  size_t activities() const { return activities_.size(); }
+  size_t activities() const { return calls_.activities(); }
   size_t ranges() const { return ranges_.size(); }
   // Counts a record that did not become a row, under its reason (table loss).
   void lose(const char* kind, int64_t count = 1) { losses_[kind] += count; }
@@ -123,15 +124,6 @@ class ProcessBuilder {
   ImportedProcess finish(int64_t base_ns);
 
  private:
-  struct ByCorrelation {
-    bool operator()(const GpuActivity& a, const GpuActivity& b) const {
-      return std::tie(a.correlation, a.start_ns, a.end_ns) <
-             std::tie(b.correlation, b.start_ns, b.end_ns);
-    }
-    bool operator()(const Launch& a, const Launch& b) const {
-      return std::tie(a.correlation, a.start_ns) < std::tie(b.correlation, b.start_ns);
-    }
-  };
   struct ByLaunch {
     bool operator()(const GpuActivity& a, const GpuActivity& b) const {
       return std::tie(a.thread, a.launch_ns, a.start_ns) <
@@ -147,8 +139,8 @@ class ProcessBuilder {
       return std::tie(a.stream, a.start_ns, a.end_ns) < std::tie(b.stream, b.start_ns, b.end_ns);
     }
   };
-  using LaunchedSorter = RecordSorter<GpuActivity, ByLaunch>;
-  using StreamSorter = RecordSorter<GpuActivity, ByStream>;
+  using LaunchedSorter = gpu::RecordSorter<GpuActivity, ByLaunch>;
+  using StreamSorter = gpu::RecordSorter<GpuActivity, ByStream>;
 
   struct Thread {
     int64_t native;
@@ -182,9 +174,8 @@ class ProcessBuilder {
   const gpu::KernelRules& rules_;
   int64_t base_ns_ = 0;
   ProcessId process_;
-  RecordSorter<GpuActivity, ByCorrelation> activities_;
-  RecordSorter<Launch, ByCorrelation> launches_;
-  RecordSorter<HostRange, ByLaunch> ranges_;
+  gpu::LaunchJoin<GpuActivity, Launch> calls_;
+  gpu::RecordSorter<HostRange, ByLaunch> ranges_;
   gpu::StreamTable streams_;
   std::vector<StreamId> stream_rows_;
   std::vector<Thread> threads_;

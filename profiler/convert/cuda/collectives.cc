@@ -107,8 +107,9 @@ class Pairing {
 };
 
 // What each launch runs: the function it names, else the activity that it led to.
-std::vector<uint32_t> launch_names(const Run& run) {
-  std::vector<uint32_t> names(run.launches.size(), 0);
+GrowingArray<uint32_t> launch_names(const Run& run) {
+  GrowingArray<uint32_t> names;
+  names.resize(run.launches.size(), 0);
   for (const Activity& activity : run.activities) {
     if (activity.origin != kNone && !activity.is_copy) names[activity.origin] = activity.name;
   }
@@ -135,7 +136,7 @@ CollectivesByLaunch assign_calls(const Run& run, const std::vector<gpu::KernelId
   for (uint32_t i = 0; i < run.calls.size(); ++i) {
     events.push_back({run.calls[i].tid, run.calls[i].order, i, true});
   }
-  const std::vector<uint32_t> names = launch_names(run);
+  const GrowingArray<uint32_t> names = launch_names(run);
   for (uint32_t i = 0; i < names.size(); ++i) {
     if (names[i] != 0 && communicates(identities[names[i]])) {
       events.push_back({run.launches[i].tid, run.launches[i].order, i, false});

@@ -12,8 +12,10 @@ namespace {
 constexpr uint32_t kCorrelationsRight = 130101;
 
 bool launches_graphs(const Run& run) {
-  return std::any_of(run.launches.begin(), run.launches.end(),
-                     [](const Launch& launch) { return launch.kind == LaunchKind::graph; });
+  for (const Launch& launch : run.launches) {
+    if (launch.kind == LaunchKind::graph) return true;
+  }
+  return false;
 }
 
 }  // namespace

@@ -2,19 +2,15 @@
 // Which call made an activity run, and which call said what it is. Second step of spool ->
 // trace.db.
 //
-// Activity::launch is found by correlation id. Ids are reused by the driver: the last call with
-// that id before the activity counts. Activity::origin is the same call, except for nodes of CUDA
-// graphs: there it is the call that was captured into the node, found through the node's number;
-// clones (an executable graph is a clone) lead to their original. Node numbers are recycled too:
-// what a number means is what it last meant before the activity.
+// Activity::launch is found by correlation id (gpu/launch_join.h). Activity::origin is the same
+// call, except for nodes of CUDA graphs: there it is the call that was captured into the node,
+// found through the node's number; clones (an executable graph is a clone) lead to their original.
+// Node numbers are recycled too: what a number means is what it last meant before the activity.
 #pragma once
 
 #include "profiler/convert/cuda/run.h"
 
 namespace preserve::cuda {
-
-// GPU times are interpolated and may seem to precede the call that made them.
-inline constexpr int64_t kClockSlackNs = 1'000'000;
 
 struct JoinSummary {
   int64_t launched = 0;        // activities whose call is known

@@ -70,7 +70,8 @@ bool laid_out_as(const Run& run, const Launch& launch,
 template <typename Number>
 Number argument(const Run& run, const Launch& launch, size_t offset) {
   Number value{};
-  std::memcpy(&value, run.parameters.data() + launch.parameters + offset, sizeof(value));
+  std::memcpy(&value, run.parameters.piece(launch.parameters + offset, sizeof(value)),
+              sizeof(value));
   return value;
 }
 

@@ -9,7 +9,7 @@
 #include <numeric>
 #include <set>
 
-#include "profiler/convert/cuda/join.h"
+#include "profiler/gpu/launch_join.h"
 
 namespace preserve::cuda {
 namespace {
@@ -42,7 +42,7 @@ class MemoryIndex {
     for (auto i = static_cast<size_t>(after - order_.begin()); i-- > 0 && reach_[i] > address;) {
       const Memory& memory = all_[order_[i]];
       if (address - memory.base < static_cast<uint64_t>(memory.bytes) &&
-          memory.from_ns <= time_ns + kClockSlackNs && time_ns < memory.to_ns) {
+          memory.from_ns <= time_ns + gpu::kClockSlackNs && time_ns < memory.to_ns) {
         return order_[i];
       }
     }
@@ -112,6 +112,7 @@ Operands::Operands(const Run& run, const std::vector<gpu::KernelIdentity>& ident
                    const std::vector<NamedMemory>& named, int64_t bandwidth_bytes_per_s,
                    ProcessId process, TraceDb& db)
     : bandwidth_(bandwidth_bytes_per_s), lists_(1) {
+  if (run.parameters.empty()) return;
   launch_names_.resize(run.launches.size(), 0);
   longest_ns_.resize(run.launches.size(), 0);
   list_of_launch_.resize(run.launches.size(), 0);
@@ -121,23 +122,24 @@ Operands::Operands(const Run& run, const std::vector<gpu::KernelIdentity>& ident
     longest_ns_[activity.origin] =
         std::max(longest_ns_[activity.origin], activity.end_ns - activity.start_ns);
   }
-  std::vector<Use> uses = find_uses(run, named);
-  add_blocks(run, identities, uses, process, db);
+  const GrowingArray<Use> uses = find_uses(run, named);
+  const Blocks blocks = add_blocks(run, identities, uses, process, db);
+  add_lists(run, identities, named, uses, blocks);
 }
 
 const std::vector<Operand>& Operands::of(uint32_t launch) const {
   return lists_[launch < list_of_launch_.size() ? list_of_launch_[launch] : 0];
 }
 
-std::vector<Operands::Use> Operands::find_uses(const Run& run,
-                                               const std::vector<NamedMemory>& named) {
+GrowingArray<Operands::Use> Operands::find_uses(const Run& run,
+                                                const std::vector<NamedMemory>& named) {
   const MemoryIndex<NamedMemory> regions(named);
   const MemoryIndex<Allocation> allocations(run.allocations);
   std::map<std::string_view, const TensorMapBody*> descriptors;
   for (const TensorMap& map : run.tensor_maps) {
     descriptors[{reinterpret_cast<const char*>(map.body.descriptor), kDescriptorBytes}] = &map.body;
   }
-  std::vector<Use> uses;
+  GrowingArray<Use> uses;
   const auto add = [&](uint32_t launch, uint32_t position, uint64_t address, int64_t exact_bytes,
                        bool in_struct) {
     const int64_t time_ns = run.launches[launch].time_ns;
@@ -151,8 +153,8 @@ std::vector<Operands::Use> Operands::find_uses(const Run& run,
     // Only what ran counts: a pointer of a kernel that left no record bounds nothing that is used.
     if (launch.parameters == kNone || launch_names_[i] == 0) continue;
     ++summary_.launches;
-    const std::string_view bytes =
-        std::string_view(run.parameters).substr(launch.parameters, launch.parameter_bytes);
+    const std::string_view bytes(run.parameters.piece(launch.parameters, launch.parameter_bytes),
+                                 launch.parameter_bytes);
     const auto function = run.functions.find(launch.function);
     std::set<uint32_t> whole;  // parameters that are one word
     if (function != run.functions.end()) {
@@ -175,29 +177,14 @@ std::vector<Operands::Use> Operands::find_uses(const Run& run,
       at += 8;
     }
   }
-  // Named regions are complete operands already; blocks need to know of all others first.
-  for (Use& use : uses) {
-    if (use.named == kNone) continue;
-    const NamedMemory& memory = named[use.named];
-    const auto offset = static_cast<int64_t>(use.address - memory.base);
-    const int64_t rest = static_cast<int64_t>(memory.bytes) - offset;
-    uint32_t& list = list_of_launch_[use.launch];
-    if (list == 0) {
-      list = static_cast<uint32_t>(lists_.size());
-      lists_.emplace_back();
-    }
-    const double confidence =
-        (use.exact_bytes > 0 ? kDescriptor : kNamed) - (use.in_struct ? kInStruct : 0);
-    lists_[list].push_back({memory.row, offset,
-                            use.exact_bytes > 0 ? std::min(use.exact_bytes, rest) : rest,
-                            AccessMode::read, confidence});
-  }
   return uses;
 }
 
-void Operands::add_blocks(const Run& run, const std::vector<gpu::KernelIdentity>& identities,
-                          std::vector<Use>& uses, ProcessId process, TraceDb& db) {
-  std::map<std::pair<uint32_t, uint64_t>, Block> blocks;  // by allocation and address
+Operands::Blocks Operands::add_blocks(const Run& run,
+                                      const std::vector<gpu::KernelIdentity>& identities,
+                                      const GrowingArray<Use>& uses, ProcessId process,
+                                      TraceDb& db) {
+  Blocks blocks;
   for (uint32_t i = 0; i < uses.size(); ++i) {
     const Use& use = uses[i];
     if (use.allocation == kNone) continue;
@@ -252,25 +239,48 @@ void Operands::add_blocks(const Run& run, const std::vector<gpu::KernelIdentity>
     if (allocation.to_ns != INT64_MAX) row.valid_to_ns = allocation.to_ns;
     block->row = db.add(row);
   }
-  for (const Use& use : uses) {
-    uint32_t& list = list_of_launch_[use.launch];
-    if (use.allocation != kNone) {
+  return blocks;
+}
+
+// Uses of one launch stand together. Its list has the named regions first.
+void Operands::add_lists(const Run& run, const std::vector<gpu::KernelIdentity>& identities,
+                         const std::vector<NamedMemory>& named, const GrowingArray<Use>& uses,
+                         const Blocks& blocks) {
+  std::vector<Operand> of_named, of_blocks;
+  for (size_t i = 0; i < uses.size(); ++i) {
+    const Use use = uses[i];
+    const double in_struct = use.in_struct ? kInStruct : 0;
+    if (use.named != kNone) {
+      const NamedMemory& memory = named[use.named];
+      const auto offset = static_cast<int64_t>(use.address - memory.base);
+      const int64_t rest = static_cast<int64_t>(memory.bytes) - offset;
+      of_named.push_back(
+          {memory.row, offset, use.exact_bytes > 0 ? std::min(use.exact_bytes, rest) : rest,
+           AccessMode::read, (use.exact_bytes > 0 ? kDescriptor : kNamed) - in_struct});
+    } else {
       const Block& block = blocks.at({use.allocation, use.address});
-      if (list == 0) {
-        list = static_cast<uint32_t>(lists_.size());
-        lists_.emplace_back();
-      }
       const bool start = use.address == run.allocations[use.allocation].base;
-      const double confidence = use.exact_bytes > 0
-                                    ? kDescriptor
-                                    : (start ? kStart : kInside) - (use.in_struct ? kInStruct : 0);
+      const double confidence =
+          use.exact_bytes > 0 ? kDescriptor : (start ? kStart : kInside) - in_struct;
       const bool stores =
           identities[launch_names_[use.launch]].kernel_class == gpu::KernelClass::kv_store;
-      lists_[list].push_back(
+      of_blocks.push_back(
           {block.row, 0, block.bytes, stores ? AccessMode::write : AccessMode::read, confidence});
     }
+    if (i + 1 < uses.size() && uses[i + 1].launch == use.launch) continue;
+    of_named.insert(of_named.end(), of_blocks.begin(), of_blocks.end());
+    list_of_launch_[use.launch] = list(of_named);
+    ++summary_.matched;
+    of_named.clear();
+    of_blocks.clear();
   }
-  for (const uint32_t list : list_of_launch_) summary_.matched += list != 0;
+}
+
+uint32_t Operands::list(const std::vector<Operand>& operands) {
+  const auto [known, fresh] =
+      known_lists_.try_emplace(operands, static_cast<uint32_t>(lists_.size()));
+  if (fresh) lists_.push_back(operands);
+  return known->second;
 }
 
 }  // namespace preserve::cuda

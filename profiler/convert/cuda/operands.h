@@ -16,6 +16,10 @@
 // values.
 #pragma once
 
+#include <compare>
+#include <map>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "db/trace_db.h"
@@ -37,6 +41,10 @@ struct Operand {
   int64_t offset_bytes = 0, bytes = 0;
   AccessMode mode = AccessMode::read;
   double confidence = 0;
+  friend auto operator<=>(const Operand& a, const Operand& b) {
+    return std::tuple(a.tensor.value, a.offset_bytes, a.bytes, a.mode, a.confidence) <=>
+           std::tuple(b.tensor.value, b.offset_bytes, b.bytes, b.mode, b.confidence);
+  }
 };
 
 struct OperandSummary {
@@ -58,15 +66,21 @@ class Operands {
  private:
   struct Block;
   struct Use;
-  std::vector<Use> find_uses(const Run& run, const std::vector<NamedMemory>& named);
-  void add_blocks(const Run& run, const std::vector<gpu::KernelIdentity>& identities,
-                  std::vector<Use>& uses, ProcessId process, TraceDb& db);
+  GrowingArray<Use> find_uses(const Run& run, const std::vector<NamedMemory>& named);
+  using Blocks = std::map<std::pair<uint32_t, uint64_t>, Block>;  // by allocation and address
+  Blocks add_blocks(const Run& run, const std::vector<gpu::KernelIdentity>& identities,
+                    const GrowingArray<Use>& uses, ProcessId process, TraceDb& db);
+  void add_lists(const Run& run, const std::vector<gpu::KernelIdentity>& identities,
+                 const std::vector<NamedMemory>& named, const GrowingArray<Use>& uses,
+                 const Blocks& blocks);
+  uint32_t list(const std::vector<Operand>& operands);
 
   int64_t bandwidth_;
-  std::vector<uint32_t> launch_names_;
-  std::vector<int64_t> longest_ns_;          // of the activities of each launch
-  std::vector<std::vector<Operand>> lists_;  // [0] is empty
-  std::vector<uint32_t> list_of_launch_;
+  GrowingArray<uint32_t> launch_names_;
+  GrowingArray<int64_t> longest_ns_;         // of the activities of each launch
+  std::vector<std::vector<Operand>> lists_;  // [0] is empty; programs repeat the same few
+  std::map<std::vector<Operand>, uint32_t> known_lists_;
+  GrowingArray<uint32_t> list_of_launch_;
   OperandSummary summary_;
 };
 

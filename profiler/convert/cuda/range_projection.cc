@@ -52,11 +52,10 @@ RangeProjection::Place RangeProjection::place(const Activity& activity) {
   return place;
 }
 
-std::vector<RangeId> RangeProjection::write(TraceDb& db,
-                                            const std::vector<StreamId>& streams) const {
-  std::vector<RangeId> rows;
-  std::vector<int64_t> depths;
-  rows.reserve(ranges_.size());
+GrowingArray<RangeId> RangeProjection::write(TraceDb& db,
+                                             const std::vector<StreamId>& streams) const {
+  GrowingArray<RangeId> rows;
+  GrowingArray<int64_t> depths;
   for (const Projected& range : ranges_) {
     const HostRange& host = host_[range.host - 1];
     RangeRow row{};

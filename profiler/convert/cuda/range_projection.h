@@ -17,7 +17,7 @@ struct HostRange;
 
 class RangeProjection {
  public:
-  RangeProjection(const Run& run, const std::vector<HostRange>& host) : run_(run), host_(host) {}
+  RangeProjection(const Run& run, const GrowingArray<HostRange>& host) : run_(run), host_(host) {}
 
   // Both 0 where nothing is known. `projected` counts from 1 and is the inner one.
   struct Place {
@@ -29,7 +29,7 @@ class RangeProjection {
     return place.projected != 0 ? ranges_[place.projected - 1].host : place.host;
   }
   // Adds the projected ranges, parents first; the row of number i is at [i - 1].
-  std::vector<RangeId> write(TraceDb& db, const std::vector<StreamId>& streams) const;
+  GrowingArray<RangeId> write(TraceDb& db, const std::vector<StreamId>& streams) const;
 
  private:
   struct Key {
@@ -52,9 +52,9 @@ class RangeProjection {
   bool around_replay(uint32_t range, uint32_t around) const;
 
   const Run& run_;
-  const std::vector<HostRange>& host_;
+  const GrowingArray<HostRange>& host_;
   std::unordered_map<Key, uint32_t, KeyHash> index_;  // number of the projected range
-  std::vector<Projected> ranges_;
+  GrowingArray<Projected> ranges_;
   std::vector<uint32_t> path_;
 };
 

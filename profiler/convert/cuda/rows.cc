@@ -77,10 +77,9 @@ class OpWriter {
 
   RowSummary write() {
     RangeProjection projection(run_, target_.ranges);
-    std::vector<RangeProjection::Place> places;
-    places.reserve(run_.activities.size());
+    GrowingArray<RangeProjection::Place> places;
     for (const Activity& activity : run_.activities) places.push_back(projection.place(activity));
-    const std::vector<RangeId> projected = projection.write(target_.db, streams_);
+    const GrowingArray<RangeId> projected = projection.write(target_.db, streams_);
     const Operands operands(run_, identities_, target_.named_memory, bandwidth(run_),
                             target_.process, target_.db);
     summary_.operands = operands.summary();
@@ -149,7 +148,7 @@ class OpWriter {
         activity.origin != kNone && known != facts_.end()) {
       facts = known->second;
     }
-    if (const auto& own = own_arguments(activity); !facts.bytes && own) facts = *own;
+    if (const auto own = own_arguments(activity); !facts.bytes && own) facts = *own;
     if (facts.function.empty() || facts.function == "unknown") facts.function = identity.function;
     // A replay repeats the captured call, but not its number.
     if (activity.graph_node != gpu::kNoNode) facts.sequence.reset();
@@ -159,16 +158,10 @@ class OpWriter {
     ++summary_.collectives;
   }
 
-  // What the kernel's arguments say, looked at once per call.
-  const std::optional<gpu::CollectiveFacts>& own_arguments(const Activity& activity) {
-    static const std::optional<gpu::CollectiveFacts> kNothing;
-    if (activity.origin == kNone) return kNothing;
-    const auto [entry, fresh] = arguments_.try_emplace(activity.origin);
-    if (fresh) {
-      entry->second =
-          facts_from_arguments(run_, run_.launches[activity.origin], run_.names[activity.name]);
-    }
-    return entry->second;
+  // What the kernel's arguments say.
+  std::optional<gpu::CollectiveFacts> own_arguments(const Activity& activity) const {
+    if (activity.origin == kNone) return std::nullopt;
+    return facts_from_arguments(run_, run_.launches[activity.origin], run_.names[activity.name]);
   }
 
   // Launches of graphs that were recorded as a whole: known time, unknown content.
@@ -224,7 +217,6 @@ class OpWriter {
   std::vector<StringId> names_;
   std::vector<StreamId> streams_;
   CollectivesByLaunch facts_;
-  std::unordered_map<uint32_t, std::optional<gpu::CollectiveFacts>> arguments_;  // by launch
   RowSummary summary_;
 };
 

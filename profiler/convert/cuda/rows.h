@@ -29,7 +29,7 @@ struct RowTarget {
   TraceDb& db;
   ProcessId process;
   std::string host;
-  const std::vector<HostRange>& ranges;  // [0] is number 1
+  const GrowingArray<HostRange>& ranges;  // [0] is number 1
   const gpu::KernelRules& rules;
   const std::vector<NamedMemory>& named_memory;
   // For a kernel whose parameters say nothing: adds the accesses that the names of its ranges tell.

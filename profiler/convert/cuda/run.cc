@@ -274,7 +274,7 @@ void RunReader::add_launch(const spool::RecordHeader& head, std::string_view tai
       run_.parameters.size() < kNone - size_t{kMaxParameterBytes}) {
     launch.parameters = static_cast<uint32_t>(run_.parameters.size());
     launch.parameter_bytes = body.parameter_bytes;
-    run_.parameters.append(tail.substr(text, body.parameter_bytes));
+    run_.parameters.append(tail.data() + text, body.parameter_bytes);
   }
   last_launch_[position.tid] = static_cast<uint32_t>(run_.launches.size());
   run_.launches.push_back(launch);

@@ -2,8 +2,9 @@
 // What the CUDA records of one process say, before anything is joined: first half of spool ->
 // trace.db (the other half: join.h, collectives.h, rows.h). Pure: no CUDA, no database, no file.
 //
-// Memory, with what the steps after it add: 120 bytes per kernel of a graph or copy, 180 per
-// kernel launched by itself, and the parameters of the launches. Times are CLOCK_MONOTONIC ns.
+// Activities, launches and waits may be many millions: they lie in files (growing_array.h). In
+// memory is what a program has few of: graph nodes, allocations, library calls (about 300 bytes
+// each). Times are CLOCK_MONOTONIC ns.
 #pragma once
 
 #include <array>
@@ -131,12 +132,12 @@ struct Run {
   std::vector<std::string> names{{}};
   std::map<uint32_t, std::pair<DeviceBody, std::string>> devices;
   std::unordered_map<uint64_t, Function> functions;
-  std::string parameters;  // bytes of all launches
+  GrowingArray<char> parameters;  // bytes of all launches
   std::vector<Allocation> allocations;
   std::vector<TensorMap> tensor_maps;
   std::vector<LibraryCall> calls;
   std::unordered_map<uint64_t, uint32_t> communicator_ranks;
-  std::vector<Wait> waits;
+  GrowingArray<Wait> waits;
   std::map<uint32_t, int64_t> external_ids;  // records by CUpti_ExternalCorrelationKind
   Pools pools;
   std::vector<GraphBody> graphs;  // launches recorded as a whole
@@ -172,6 +173,7 @@ class RunReader {
   void set_communicator_ranks(uint64_t communicator, uint32_t ranks) {
     run_.communicator_ranks[communicator] = ranks;
   }
+  bool has_records() const { return order_ > 0; }
   bool has_activities() const {
     return !run_.activities.empty() || !run_.graphs.empty() || has_counters_;
   }

@@ -10,6 +10,8 @@
 #include <fstream>
 
 #include "common/error.h"
+#include "profiler/convert/range_rows.h"
+#include "profiler/convert/segments.h"
 #include "tests/support/spool_writer.h"
 #include "tests/support/synthetic_trace.h"
 
@@ -393,6 +395,63 @@ RC_GTEST_PROP(Convert, RandomTimelinesKeepTheInvariants, ()) {
            "FROM loss"));
   const auto calls = std::count(actions.begin(), actions.end(), 6);
   RC_ASSERT(converted.number("SELECT COUNT(*) FROM collective") == calls);
+}
+
+// Rows of the same nested ranges, however few of them may wait for their end.
+RC_GTEST_PROP(RangeRows, ARowThatCouldNotWaitIsCompletedLater, ()) {
+  const auto pushes = *rc::gen::container<std::vector<bool>>(rc::gen::arbitrary<bool>());
+  const auto rows_with = [&](size_t most_waiting) {
+    TraceDb db = TraceDb::create(":memory:");
+    ThreadShape shape;
+    RangeRows rows(db, StreamId{1}, RangeId{1}, shape, {}, most_waiting);
+    Timeline timeline(rows);
+    int64_t ns = 0;
+    for (const bool push : pushes) {
+      ++ns;
+      if (push) {
+        timeline.push(ns, 1 + static_cast<uint32_t>(ns) % 3, 0);
+        rows.add_payload(timeline.innermost(), std::to_string(ns));
+      } else if (const OpenRange* closing = timeline.innermost_of(0)) {
+        if (ns % 2 == 0) rows.add_payload(closing->index, std::to_string(ns));
+        timeline.pop(ns, 0);
+      }
+    }
+    rows.finish(timeline.open());
+    std::vector<std::string> out;
+    Query query = db.query(
+        "SELECT id || ' ' || COALESCE(parent_id, 0) || ' ' || name_id || ' ' || depth || ' ' || "
+        "start_ns || '-' || COALESCE(end_ns, '') || ' ' || payload FROM range ORDER BY id");
+    while (query.next()) out.emplace_back(query.text(0));
+    return out;
+  };
+  RC_ASSERT(rows_with(1) == rows_with(RangeRows::kMostWaiting));
+  RC_ASSERT(rows_with(3) == rows_with(RangeRows::kMostWaiting));
+}
+
+// A boundary that had to go before the next call was known takes its time from that call.
+TEST(Segments, NothingOverlapsWhenTooMuchHappensInsideACall) {
+  const auto segments_with = [](size_t most_waiting) {
+    ThreadShape shape;
+    shape.ranges.assign(2, 0);
+    std::vector<std::pair<int64_t, int64_t>> out;
+    Segments segments(
+        shape, [&](const Segment& segment) { out.emplace_back(segment.start_ns, segment.end_ns); },
+        most_waiting);
+    Timeline timeline(segments);
+    for (int64_t ns : {100, 300}) {
+      timeline.push(ns, 1, 0);
+      timeline.pop(ns + 50, 0);
+    }
+    TimelineCall call;
+    call.start_ns = 50;
+    call.end_ns = 400;
+    timeline.call(call);
+    segments.finish();
+    return out;
+  };
+  using Times = std::vector<std::pair<int64_t, int64_t>>;
+  EXPECT_EQ(segments_with(10), (Times{{50, 400}}));
+  EXPECT_EQ(segments_with(2), (Times{{100, 150}, {150, 400}}));
 }
 
 }  // namespace

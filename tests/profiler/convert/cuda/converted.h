@@ -27,7 +27,7 @@ class Converted {
     process.start_ns = 1;
     process.end_ns = 1'000'000'000;
     const ProcessId id = db.add(process);
-    std::vector<cuda::HostRange> host;
+    cuda::GrowingArray<cuda::HostRange> host;
     if (!ranges.empty()) {
       const StreamId thread = db.add(StreamRow{id, {}, StreamKind::thread, 1, ""});
       for (const auto& [name, parent] : ranges) {

@@ -4,8 +4,8 @@
 // matter of three sorts and merges, in the same memory for ten thousand events or ten million.
 //
 // add() all, then sort() once, then next() until false. Equal records come in an unspecified order,
-// so `Less` should be total where that matters. Errors (no room for the spill file) are
-// input_error.
+// so `Less` should be total where that matters. The spill file lies in $TMPDIR, else in /var/tmp,
+// which unlike /tmp is never memory. Errors (no room for it) are input_error.
 #pragma once
 
 #include <algorithm>
@@ -18,10 +18,13 @@
 
 #include "common/error.h"
 
-namespace preserve::import {
+namespace preserve::gpu {
 
 // Bytes of records one sorter holds before it spills.
 inline constexpr size_t kSorterBytes = 8 << 20;
+
+// A new file that has no name any more, open for writing and reading.
+std::FILE* unnamed_temporary_file();
 
 template <typename Record, typename Less>
 class RecordSorter {
@@ -99,8 +102,7 @@ class RecordSorter {
   }
   void spill() {
     if (records_.empty()) return;
-    if (!file_) file_.reset(std::tmpfile());
-    if (!file_) throw input_error("cannot make a temporary file: {}", std::strerror(errno));
+    if (!file_) file_.reset(unnamed_temporary_file());
     sort_batch();
     const auto count = static_cast<long>(records_.size());
     if (std::fwrite(records_.data(), sizeof(Record), records_.size(), file_.get()) !=
@@ -147,4 +149,4 @@ class RecordSorter {
   Later later_;
 };
 
-}  // namespace preserve::import
+}  // namespace preserve::gpu

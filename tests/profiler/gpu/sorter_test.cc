@@ -4,9 +4,9 @@
 
 #include <vector>
 
-#include "profiler/import/record_sorter.h"
+#include "profiler/gpu/record_sorter.h"
 
-namespace preserve::import {
+namespace preserve::gpu {
 namespace {
 
 struct Less {
@@ -41,4 +41,4 @@ TEST(RecordSorter, MergesManyRuns) {
 }
 
 }  // namespace
-}  // namespace preserve::import
+}  // namespace preserve::gpu
