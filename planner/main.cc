@@ -74,11 +74,12 @@ std::optional<Schedule> make(const TuneOptions& options, const FoldedStep& step,
 
 int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) {
   check_options(options, std::move(rest));
+  const DeviceModel device = load_device(options.device);
+  if (!options.trace.empty()) TraceDb::open(options.trace);  // a wrong input before a taken output
   OutputFile output(options.output, options.force);
   std::optional<OutputFile> dimacs;
   if (!options.dimacs.empty()) dimacs.emplace(options.dimacs, options.force);
 
-  const DeviceModel device = load_device(options.device);
   std::vector<std::string> losses;
   const FoldedStep step = load_step(options, device, losses, console);
   if (!reads_named_memory(step)) {

@@ -17,8 +17,10 @@ void add_workload_options(CLI::App& app, WorkloadOptions& options) {
   CLI::Option* model =
       app.add_option(
              "--model", options.model,
-             "Plan a decode step made from this Hugging Face config.json instead of a trace")
-          ->type_name("FILE")
+             "Plan a decode step made from this Hugging Face config.json instead of a trace; or a "
+             "name from examples/models")
+          ->transform(as_shipped_file("models"))
+          ->type_name("FILE|NAME")
           ->group(group);
   app.add_option("--tp", spec.ranks, "Tensor-parallel ranks")
       ->type_name("N")
@@ -30,13 +32,15 @@ void add_workload_options(CLI::App& app, WorkloadOptions& options) {
       ->capture_default_str()
       ->group(group)
       ->needs(model);
-  app.add_option("--context", spec.context, "Tokens per sequence in the KV-cache")
+  app.add_option("--context", spec.context, "Tokens per sequence in the KV-cache, as 8K")
+      ->transform(as_count(int64_t{1} << 27))
       ->type_name("N")
       ->capture_default_str()
       ->group(group)
       ->needs(model);
   app.add_option("--dtype", spec.type, "Weights and KV-cache")
-      ->transform(as_choice({WeightType::fp16, WeightType::int8, WeightType::fp8}))
+      ->transform(as_choice({WeightType::fp16, WeightType::int8, WeightType::fp8},
+                            {{"bf16", WeightType::fp16}}))
       ->type_name("WORD")
       ->capture_default_str()
       ->group(group)
