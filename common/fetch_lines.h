@@ -27,7 +27,7 @@ inline const std::byte* line_begin(const std::byte* address) {
   return address - value % static_cast<uintptr_t>(kCacheLineBytes);
 }
 
-inline void by_load(const std::byte* begin, int64_t bytes) {
+inline void by_load(const std::byte* begin, int64_t bytes) noexcept {
   uint64_t sum = 0;
   const std::byte* end = begin + bytes;
   for (const std::byte* line = line_begin(begin); line < end; line += kCacheLineBytes) {
@@ -37,7 +37,7 @@ inline void by_load(const std::byte* begin, int64_t bytes) {
 }
 
 template <int kLocality>  // 3, 2, 1: prefetcht0, t1, t2 on x86, L1, L2, L3 on Arm
-void by_hint(const std::byte* begin, int64_t bytes) {
+void by_hint(const std::byte* begin, int64_t bytes) noexcept {
   const std::byte* end = begin + bytes;
   for (const std::byte* line = line_begin(begin); line < end; line += kCacheLineBytes) {
     __builtin_prefetch(line, 0, kLocality);
@@ -45,7 +45,7 @@ void by_hint(const std::byte* begin, int64_t bytes) {
 }
 
 template <int kLocality>
-void by_paced_hint(const std::byte* begin, int64_t bytes) {
+void by_paced_hint(const std::byte* begin, int64_t bytes) noexcept {
   uint64_t zero = 0;
   asm volatile("" : "+r"(zero));  // zero, but neither compiler nor processor may assume so
   const std::byte* end = begin + bytes;

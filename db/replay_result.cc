@@ -98,8 +98,12 @@ void write_result(TraceDb& db, const ReplayResult& result) {
 }
 
 ReplayResult read_result(const TraceDb& db) {
-  if (db.meta("kind") != "replay") throw input_error("{}: is not a replay.db", db.file());
+  const std::string kind = db.meta("kind");
+  if (kind != kReplayed && kind != kApplied) {
+    throw input_error("{}: is neither a replay.db nor an apply.db", db.file());
+  }
   ReplayResult result;
+  result.applied = kind == kApplied;
   Query row = db.query(fmt::format("SELECT {} FROM result", column_list(kResultColumns)));
   if (!row.next()) throw input_error("{}: holds no result of a replay", db.file());
   read_columns(row, 0, kResultColumns, result);

@@ -2,6 +2,7 @@
 // What a replay found. preserve-replay computes it once from the samples and writes it into
 // replay.db (tables result, arm and warning; schema.sql describes each column); its own summary,
 // the grid, the closed loop of the planner and the report read it back and decide nothing anew.
+// preserve-apply writes the same of the program itself into apply.db.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,10 @@
 #include "db/trace_db.h"
 
 namespace preserve {
+
+// meta kind of the two files that hold such a result: of the replayed step, of the program itself.
+inline constexpr const char* kReplayed = "replay";
+inline constexpr const char* kApplied = "apply";
 
 inline constexpr const char* kBaselineArm = "baseline";
 inline constexpr const char* kPrefetchArm = "prefetch";
@@ -69,6 +74,8 @@ struct ReplayResult {
   std::optional<double> slowdown_per_byte_ns{};  // the same as added ns per prefetched byte
 
   std::vector<std::string> warnings{};
+
+  bool applied = false;  // of the program itself (apply.db)
 
   // Facts that the executor wrote into meta.
   std::string device_name{}, executor{}, collective{};

@@ -169,8 +169,9 @@ CREATE TABLE step (
   start_ns   INTEGER NOT NULL,     -- begin
   end_ns     INTEGER NOT NULL,     -- end
   source     TEXT NOT NULL
-    CHECK (source = 'nvtx' OR source = 'detected' OR source = 'replay'
-      OR source = 'model') -- how it was found
+    CHECK (source = 'nvtx' OR source = 'detected' OR source = 'counted' OR source = 'replay'
+      OR source = 'model') -- how it was found; detected: guessed from the period of the collectives;
+                           -- counted: the user said how many collectives a step has
 ) STRICT;
 
 -- How far the decode steps of a process are alike, as they are folded: what limits every prediction from them.

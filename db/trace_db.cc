@@ -297,7 +297,7 @@ bool Query::next() {
   if (code == SQLITE_ROW) return true;
   if (code == SQLITE_DONE) return false;
   throw input_error("{}: cannot read: {}", *file_,
-                    sqlite3_errmsg(sqlite3_db_handle(statement_.get())));
+                    sqlite_error(sqlite3_db_handle(statement_.get())));
 }
 bool Query::is_null(int column) const {
   return sqlite3_column_type(statement_.get(), column) == SQLITE_NULL;

@@ -193,6 +193,9 @@ class TraceDb {
     execute(sql, std::span(parameters.begin(), parameters.size()));
   }
   void execute(const std::string& sql, std::span<const SqlValue> parameters);
+  // A foreign file, read-only, under `name` beside this one ("main") until detach().
+  void attach(const std::filesystem::path& path, const std::string& name);
+  void detach(const std::string& name);
   // After append(): all of `changes` is in the file for good, or none when it throws.
   void transaction(const std::function<void()>& changes);
   // Ends the transaction; the file is complete afterwards and add() must not be called again.

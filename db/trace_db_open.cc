@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a trace file begins and ends, and what a foreign one has to be before anything reads it.
+#include <cctype>
 #include <utility>
 
 #include "db/trace_db_state.h"
-#include "db/untrusted.h"
 
 namespace preserve {
 
@@ -172,7 +172,7 @@ TraceDb TraceDb::checked(const std::filesystem::path& path, int flags) {
     state->fail("cannot open");
   }
   sqlite3_busy_timeout(state->handle, kPatienceMs);
-  distrust(state->handle);
+  state->distrust.apply(state->handle);
   TraceDb db(std::move(state));
   try {
     check_header(db);
@@ -187,6 +187,27 @@ TraceDb TraceDb::checked(const std::filesystem::path& path, int flags) {
     throw;
   }
   return db;
+}
+
+void TraceDb::attach(const std::filesystem::path& path, const std::string& name) {
+  state_->distrust.apply_to_attached(state_->handle, path);
+  // As an URI with every reserved byte escaped.
+  std::string uri = "file:";
+  for (const char c : std::filesystem::absolute(path).string()) {
+    const bool plain = std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '/' || c == '-' ||
+                       c == '_' || c == '.';
+    uri += plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned>(c) & 0xff);
+  }
+  // SQLite attaches and lets go of files only between transactions.
+  execute("COMMIT");
+  execute(fmt::format("ATTACH DATABASE ? AS {}", name), {uri + "?mode=ro&immutable=1"});
+  execute("BEGIN");
+}
+
+void TraceDb::detach(const std::string& name) {
+  execute("COMMIT");
+  execute(fmt::format("DETACH DATABASE {}", name));
+  execute("BEGIN");
 }
 
 void TraceDb::finish() {

@@ -14,6 +14,7 @@
 #include "common/error.h"
 #include "db/bulk_insert.h"
 #include "db/trace_db.h"
+#include "db/untrusted.h"
 
 namespace preserve {
 
@@ -42,6 +43,7 @@ struct StringHash {
 struct TraceDb::State {
   std::string file;
   sqlite3* handle = nullptr;
+  Distrust distrust;
   bool producing = false;
   std::array<BulkInsert, kInsertCount> inserts;
   std::array<int64_t, kInsertCount> last_id{};
@@ -56,7 +58,7 @@ struct TraceDb::State {
     sqlite3_close_v2(handle);
   }
   [[noreturn]] void fail(std::string_view doing) const {
-    throw input_error("{}: {}: {}", file, doing, sqlite3_errmsg(handle));
+    throw input_error("{}: {}: {}", file, doing, sqlite_error(handle));
   }
   void run(const char* sql) const {
     if (sqlite3_exec(handle, sql, nullptr, nullptr, nullptr) != SQLITE_OK) fail("cannot set up");

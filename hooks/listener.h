@@ -107,7 +107,9 @@ bool nvtx_wanted();
 int push(uint16_t domain, std::string_view text, const nvtx::Event* event);
 int pop(uint16_t domain, const nvtx::Event* event);
 void mark(uint16_t domain, std::string_view text, const nvtx::Event* event);
-void start(uint16_t domain, uint64_t range, std::string_view text, const nvtx::Event* event);
+// Returns the number that the program gives to the end of the range: this one, or with the highest
+// bit set.
+uint64_t start(uint16_t domain, uint64_t range, std::string_view text, const nvtx::Event* event);
 void end(uint16_t domain, uint64_t range, const nvtx::Event* event);
 void define(nvtx::Definition what, uint16_t domain, const nvtx::Numbers& numbers,
             std::string_view text = {});
@@ -126,7 +128,8 @@ void mpi_ended(const mpi::Call& call, uint64_t mark, mpi::Outcome outcome);
 void mpi_issued(const mpi::Call& call, uint64_t mark);
 void mpi_completed(const mpi::Call& call, uint64_t mark);
 void mpi_lost(const mpi::Call& call, uint64_t mark);
-void mpi_rank(int rank, int ranks);  // of this process, after MPI_Init
+// Of this process, after MPI_Init. `library`: what MPI_Get_library_version says; empty: it has none.
+void mpi_rank(int rank, int ranks, std::string_view library);
 void mpi_ending();                   // the launcher may kill this process from here on
 // One call of a function that is not described; always the same pointer for the same function.
 void mpi_undescribed(const char* name);

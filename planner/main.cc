@@ -42,9 +42,8 @@ void summarise(const TuneOptions& options, const FoldedStep& step, const Schedul
 }
 
 // Losses of the recording are reported first, since they limit all results.
-FoldedStep load_step(const TuneOptions& options, const DeviceModel& device,
-                     std::vector<std::string>& losses, Console& console) {
-  if (options.workload.given()) return workload_step(options.workload, device, options.force);
+FoldedStep load_step(const TuneOptions& options, std::vector<std::string>& losses,
+                     Console& console) {
   const TraceDb db = TraceDb::open(options.trace);
   losses = loss_sentences(db);
   for (const std::string& loss : losses) console.warn(loss);
@@ -72,16 +71,42 @@ std::optional<Schedule> make(const TuneOptions& options, const FoldedStep& step,
   return measure_plans(step, device, options.plan, request, console);
 }
 
+// The step of a model, whose summary goes where the schedule does not.
+FoldedStep generate_step(const TuneOptions& options, const DeviceModel& device, Console& console) {
+  Workload workload = workload_step(options.workload, device, options.force);
+  if (options.output == "-") {
+    console.info(workload.summary);
+  } else {
+    fmt::print("{}", workload.summary);
+  }
+  return std::move(workload.step);
+}
+
+// What --print step and --tp 1 give instead of a plan.
+int show_step(const TuneOptions& options, const DeviceModel& device, Console& console) {
+  const Workload workload = workload_step(options.workload, device, options.force);
+  for (const std::string& warning : workload.step.warnings) console.warn(warning);
+  if (options.workload.print == "step") {
+    fmt::print("{}", step_table(workload, options.workload.format));
+    return kExitDone;
+  }
+  fmt::print("{}no plan: one rank has no collective to prefetch in; {} is not written\n",
+             workload.summary, options.output == "-" ? "a schedule" : options.output);
+  return kExitDone;
+}
+
 int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) {
   check_options(options, std::move(rest));
   const DeviceModel device = load_device(options.device);
+  if (options.shows_step()) return show_step(options, device, console);
   if (!options.trace.empty()) TraceDb::open(options.trace);  // a wrong input before a taken output
   OutputFile output(options.output, options.force);
   std::optional<OutputFile> dimacs;
   if (!options.dimacs.empty()) dimacs.emplace(options.dimacs, options.force);
 
   std::vector<std::string> losses;
-  const FoldedStep step = load_step(options, device, losses, console);
+  const FoldedStep step = options.workload.given() ? generate_step(options, device, console)
+                                                   : load_step(options, losses, console);
   if (!reads_named_memory(step)) {
     const std::string answer = answer_without_names(step, device, options.plan);
     if (output.is_stdout()) {

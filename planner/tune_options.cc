@@ -47,6 +47,9 @@ void check_measuring(const TuneOptions& options) {
     if (options.replays.replay_words.empty()) return;
     throw usage_error("words after -- are for preserve-replay, which only --measure runs");
   }
+  if (options.shows_step()) {
+    throw usage_error("--measure needs a plan: neither --print nor --tp 1 makes one");
+  }
   if (options.trace_file().empty()) {
     throw usage_error("--measure replays a recording: --model needs --trace-out FILE for that");
   }

@@ -27,6 +27,10 @@ struct TuneOptions {
   bool measure = false;
   MeasureRequest replays;  // with `measure`; trace and its digest are filled in by main()
 
+  // Is the step itself the answer? A model on one rank has no collective to prefetch in.
+  bool shows_step() const {
+    return workload.given() && (!workload.print.empty() || workload.spec.ranks == 1);
+  }
   // What the plan is made from and belongs to: the recording, or what --model wrote; may be empty.
   const std::string& trace_file() const { return workload.given() ? workload.trace_out : trace; }
 };

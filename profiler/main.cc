@@ -81,7 +81,9 @@ constexpr Mode kModes[] = {
        options.files.assign(files.begin(), files.end());
        options.kernel_rules.assign(given.launch.kernel_rules.begin(),
                                    given.launch.kernel_rules.end());
-       options.steps.decode_globs = given.launch.step_globs;
+       options.steps = {.decode_globs = given.launch.step_globs,
+                        .by_period = given.launch.step_period,
+                        .collectives = given.launch.step_collectives};
        return import::run_import(options, given.launch.output, given.launch.force, console);
      }},
     {"--summary", "TRACE", 1, "Print what is in a trace",
@@ -181,6 +183,14 @@ void define_recording(CLI::App& app, LaunchOptions& launch) {
          "Disk for the raw recording of one process; what does not fit is dropped and counted")
       ->type_name("SIZE")
       ->default_str("10 % of the free disk, at most 8GiB");
+  add_choice(app, "--keep", launch.keep_last, {{"first", false}, {"last", true}},
+             "Of a recording that reaches --max-spool: the oldest or the newest records")
+      ->type_name("first|last")
+      ->default_str("first");
+  app.add_flag("--sample{1000}", launch.sample,
+               "Of ranges that come in a hot loop record a part: of each name, thread and flush "
+               "period the first 1000 (--sample=N: N), then one of 100; the rest is counted")
+      ->check(CLI::Range(1, INT32_MAX));
   app.add_flag_callback(
       "--no-mpi", [&launch] { launch.mpi = false; }, "Do not record MPI calls");
   add_choice(app, "--cuda", launch.cuda, {{"auto", true}, {"off", false}},
@@ -230,10 +240,18 @@ void define(CLI::App& app, Arguments& given) {
                             ->capture_default_str();
   app.add_flag("-f,--force", launch.force, "Overwrite an existing output");
   define_recording(app, launch);
-  CLI::Option* steps =
-      add_repeatable(app, "--step-range", launch.step_globs,
-                     "Name of the range that is a decode step, with * and ? (repeatable)")
-          ->type_name("GLOB");
+  add_repeatable(app, "--step-range", launch.step_globs,
+                 "Name of the range that is a decode step, with * and ? (repeatable)")
+      ->type_name("GLOB");
+  app.add_option("--step-collectives", launch.step_collectives,
+                 "A step has this many collectives, whatever ranges say")
+      ->check(CLI::Range(int64_t{1}, int64_t{1'000'000}))
+      ->type_name("N");
+  add_choice(app, "--period", launch.step_period, {{"ranges", false}, {"auto", true}},
+             "How steps are found: by ranges that name them, else guessed from the period of the "
+             "sequence of collectives; auto: always guessed")
+      ->type_name("ranges|auto")
+      ->default_str("ranges");
   add_repeatable(app, "--kernel-rules", launch.kernel_rules,
                  "Lines 'PATTERN CLASS [FUNCTION]' that say what a GPU kernel is (repeatable)")
       ->type_name("FILE");
@@ -250,8 +268,11 @@ void define(CLI::App& app, Arguments& given) {
       ->type_name("FILE")
       ->needs(app.get_option("--export"));
   // Steps are found while a trace is made; a summary goes to standard output.
-  app.get_option("--summary")->excludes(output)->excludes(steps);
-  app.get_option("--export")->excludes(steps);
+  for (const char* how : {"--step-range", "--step-collectives", "--period"}) {
+    app.get_option("--summary")->excludes(app.get_option(how));
+    app.get_option("--export")->excludes(app.get_option(how));
+  }
+  app.get_option("--summary")->excludes(output);
   app.prefix_command();
 }
 

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Spool file: what the collector inside a profiled process appends and the converter reads. One
-// file per process, native byte order, never rewritten; described for outsiders in docs/formats.md.
+// file per process, native byte order; described for outsiders in docs/formats.md.
 //
 //   FileHeader, text (name NUL value NUL ...)
 //   ChunkHeader, records ...   one chunk per thread and flush; thread 0 holds definitions
 //   ...
 //   the last chunk ends with a kTrailer record when the process ended in order
+//
+// Where only the newest records are kept, what was overwritten is a gap at the beginning: a
+// ChunkHeader of kGapMagic, in whose place no disk is used, after all definitions made until then.
 //
 // A record is a RecordHeader, then the body of its type, then text, then a blob, padded to 8 bytes.
 // Readers trust no length in here: a killed process leaves a torn last record.
@@ -17,8 +20,9 @@
 namespace preserve::spool {
 
 inline constexpr char kMagic[8] = {'P', 'R', 'S', 'V', 'S', 'P', 'L', '\n'};
-inline constexpr uint32_t kVersion = 1;
+inline constexpr uint32_t kVersion = 2;
 inline constexpr uint32_t kChunkMagic = 0x4b4e4843;  // "CHNK"
+inline constexpr uint32_t kGapMagic = 0x21504147;    // "GAP!": `tid` has the high half of `bytes`
 inline constexpr size_t kMaxTextBytes = 4096;        // longer messages are cut
 inline constexpr size_t kMaxBlobBytes = 65536;       // longer payloads are left out and counted
 
@@ -74,6 +78,7 @@ enum class RecordType : uint8_t {
   trailer,      // the process ended in order
   undescribed,  // DefinitionBody: id is how often, since the start, the MPI function of the text
                 // was called
+  sampled,      // DefinitionBody: id is how many NVTX records, since the start, --sample left out
   count_,       // 64 and up: cuda_records.h
 };
 

@@ -70,8 +70,9 @@ uint64_t listener::mpi_began(const mpi::Call& call) {
   if (rank == nullptr) return 0;
   switch (mpi::kFunctions[call.function].kind) {
     case mpi::Kind::collective:
-      return rank->began({call.bytes, call.ranks, call.function, call.type_name(), false},
-                         call.thread, is_blocking(call.function));
+      return rank->began(
+          {call.bytes, call.ranks, mpi::kFirstLike[call.function], call.type_name(), false},
+          call.thread, is_blocking(call.function));
     case mpi::Kind::p2p:
       rank->message();
       break;
@@ -104,7 +105,7 @@ void listener::mpi_lost(const mpi::Call&, uint64_t mark) {
   if (Session* rank = session()) rank->lost(mark);
 }
 
-void listener::mpi_rank(int rank, int ranks) {
+void listener::mpi_rank(int rank, int ranks, std::string_view /*library*/) {
   char text[MPI_MAX_LIBRARY_VERSION_STRING] = {};
   int length = 0;
   const auto version = hooks::next<decltype(&PMPI_Get_library_version)>("PMPI_Get_library_version");

@@ -2,43 +2,17 @@
 #include "db/step/folded_step.h"
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <numeric>
 #include <set>
-#include <tuple>
 
 #include "common/error.h"
 #include "common/stats.h"
+#include "common/text.h"
+#include "db/step/repetitions.h"
 
 namespace preserve {
 namespace {
-
-constexpr int64_t kFirstStepIsCold = 3;  // with more steps than this, the first is left out
-
-struct RawOp {
-  int64_t id = 0, stream = 0, name_id = 0;
-  OpKind kind = OpKind::other;
-  int64_t start_ns = 0, end_ns = 0;
-};
-
-struct RawStep {
-  int64_t id = 0, start_ns = 0, end_ns = 0;
-  std::vector<RawOp> ops;  // by stream, then start
-};
-
-// What must agree for two repetitions to be the same step: operators per stream, in order. The
-// interleaving of streams may differ from step to step.
-using Signature = std::vector<std::array<int64_t, 3>>;
-
-Signature signature_of(const RawStep& step) {
-  Signature signature;
-  signature.reserve(step.ops.size());
-  for (const RawOp& op : step.ops) {
-    signature.push_back({op.stream, op.name_id, static_cast<int64_t>(op.kind)});
-  }
-  return signature;
-}
 
 struct Source {
   ProcessId process;
@@ -79,86 +53,6 @@ Source choose_process(const TraceDb& db, std::optional<int64_t> rank) {
   }
   throw input_error("{}: has no steps of rank {}; ranks with steps: {}", db.file(), *rank,
                     fmt::join(ranks, ", "));
-}
-
-void require_order(const TraceDb& db, const char* what, int64_t start_ns, int64_t end_ns) {
-  int64_t dur_ns = 0;
-  if (__builtin_sub_overflow(end_ns, start_ns, &dur_ns) || dur_ns < 0) {
-    throw input_error("{}: is damaged: {} from {} to {} ns", db.file(), what, start_ns, end_ns);
-  }
-}
-
-constexpr int64_t kAllOperators = INT64_MAX;
-
-// Evenly spaced ones when together they have more than `most_operators`.
-std::vector<RawStep> load_steps(const TraceDb& db, ProcessId process, int64_t most_operators,
-                                std::string* source) {
-  // Prefill repeats too seldom to plan for; steps of unknown phase count as decode.
-  const bool has_decode =
-      db.query_integer("SELECT 1 FROM step WHERE process_id = ? AND phase = 'decode' LIMIT 1",
-                       {process.value})
-          .has_value();
-  std::vector<RawStep> steps;
-  std::map<int64_t, size_t> by_id;
-  Query rows = db.query(
-      "SELECT id, start_ns, end_ns, source FROM step WHERE process_id = ? AND phase = ? "
-      "ORDER BY ordinal",
-      {process.value, std::string(has_decode ? "decode" : "unknown")});
-  while (rows.next()) {
-    by_id[rows.integer(0)] = steps.size();
-    steps.push_back({rows.integer(0), rows.integer(1), rows.integer(2), {}});
-    require_order(db, "a step", rows.integer(1), rows.integer(2));
-    *source = std::string(rows.text(3));
-  }
-  if (most_operators != kAllOperators && !steps.empty()) {
-    const int64_t operators =
-        db.query_integer("SELECT COUNT(*) FROM op WHERE step_id BETWEEN ? AND ?",
-                         {steps.front().id, steps.back().id})
-            .value_or(0);
-    const auto stride = static_cast<size_t>(1 + operators / most_operators);
-    std::vector<RawStep> spaced;
-    for (size_t i = 0; i < steps.size(); i += stride) spaced.push_back(steps[i]);
-    steps = std::move(spaced);
-    by_id.clear();
-    for (size_t i = 0; i < steps.size(); ++i) by_id[steps[i].id] = i;
-  }
-  Query ops = db.query(
-      "SELECT op.step_id, op.id, op.stream_id, op.name_id, op.kind, op.start_ns, op.end_ns "
-      "FROM step JOIN op ON op.step_id = step.id WHERE step.process_id = ?",
-      {process.value});
-  while (ops.next()) {
-    const auto step = by_id.find(ops.integer(0));
-    if (step == by_id.end()) continue;  // another phase
-    require_order(db, "an operator", ops.integer(5), ops.integer(6));
-    steps[step->second].ops.push_back({ops.integer(1), ops.integer(2), ops.integer(3),
-                                       ops.op_kind(4), ops.integer(5), ops.integer(6)});
-  }
-  for (RawStep& step : steps) {
-    std::sort(step.ops.begin(), step.ops.end(), [](const RawOp& a, const RawOp& b) {
-      return std::tie(a.stream, a.start_ns, a.id) < std::tie(b.stream, b.start_ns, b.id);
-    });
-  }
-  return steps;
-}
-
-// Keeps the repetitions with the most frequent signature (the earliest of equals).
-std::vector<RawStep> most_frequent(std::vector<RawStep> steps, FoldedStep& folded) {
-  std::map<Signature, std::vector<size_t>> groups;
-  for (size_t i = 0; i < steps.size(); ++i) groups[signature_of(steps[i])].push_back(i);
-  const auto best =
-      std::max_element(groups.begin(), groups.end(), [](const auto& a, const auto& b) {
-        if (a.second.size() != b.second.size()) return a.second.size() < b.second.size();
-        return a.second.front() > b.second.front();
-      });
-  if (groups.size() > 1) {
-    folded.warnings.push_back(
-        fmt::format("{} of {} steps have another operator sequence than the most frequent one and "
-                    "were left out",
-                    steps.size() - best->second.size(), steps.size()));
-  }
-  std::vector<RawStep> kept;
-  for (const size_t i : best->second) kept.push_back(std::move(steps[i]));
-  return kept;
 }
 
 // Medians of starts and of durations are taken one by one, so on a noisy machine a folded operator
@@ -396,18 +290,6 @@ void fold_collectives(const TraceDb& db, const RawStep& step, const OrdinalOfOp&
   }
 }
 
-// Prepares what every fold begins with: the repetitions of one sequence, without the cold first.
-// Empty: there are none with operators.
-std::vector<RawStep> alike_steps(const TraceDb& db, int64_t most_operators, FoldedStep& folded) {
-  std::vector<RawStep> steps = load_steps(db, folded.process, most_operators, &folded.source);
-  folded.steps_total = static_cast<int64_t>(steps.size());
-  if (folded.steps_total > kFirstStepIsCold) steps.erase(steps.begin());
-  std::erase_if(steps, [](const RawStep& step) { return step.ops.empty(); });
-  if (!steps.empty()) steps = most_frequent(std::move(steps), folded);
-  folded.steps_used = static_cast<int64_t>(steps.size());
-  return steps;
-}
-
 // Fills wall time and operators of `folded` from repetitions of one sequence; as fold_operators().
 std::vector<int32_t> fold_steps(const TraceDb& db, const std::vector<RawStep>& steps,
                                 FoldedStep& folded) {
@@ -474,6 +356,15 @@ FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank) {
   if (steps.empty()) {
     throw input_error("{}: rank {} has decode steps but no operator ran in them", db.file(),
                       folded.rank);
+  }
+  if (folded.source == "detected") {
+    folded.warnings.push_back(fmt::format(
+        "the step of {} is guessed from the period of the recording: annotate it with an NVTX "
+        "range "
+        "decode_step, or say with preserve-profile --step-collectives how many collectives it has",
+        count_of(std::count_if(steps.front().ops.begin(), steps.front().ops.end(),
+                               [](const RawOp& op) { return op.kind == OpKind::collective; }),
+                 "collective")));
   }
   const std::vector<int32_t> ordinal_of = fold_steps(db, steps, folded);
   const OrdinalOfOp ordinal_of_op = ordinals_of_ops(steps, ordinal_of);

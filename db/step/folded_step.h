@@ -64,7 +64,7 @@ struct FoldedStep {
   int64_t rank = 0;  // 0 when the trace has no ranks
   ProcessId process;
   int64_t world_size = 1;
-  std::string source;       // nvtx, detected, replay, model
+  std::string source;       // nvtx, detected, counted, replay, model
   int64_t steps_total = 0;  // decode steps of this rank in the trace
   int64_t steps_used = 0;   // of these, how many have the operator sequence that was folded
   double wall_ns = 0;       // median duration of a used step

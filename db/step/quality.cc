@@ -14,8 +14,8 @@ namespace {
 // every core at least 20 % or 24 %; a KV-cache that doubles while it is recorded makes operators
 // vary by 17 % (docs/metrics.md).
 constexpr double kMostIrregular = 0.15, kMostVarying = 0.2;
-constexpr int64_t kFewSteps = 8;               // below, a median of a few says nothing of the rest
-constexpr int64_t kMostOperators = 1'000'000;  // bounds the memory
+constexpr int64_t kFewSteps = 8;             // below, a median of a few says nothing of the rest
+constexpr int64_t kMostOperators = 250'000;  // bounds the memory
 
 std::string percent(double share) {
   return fmt::format("{:.1f} %", 100 * share);

@@ -2,6 +2,8 @@
 #include "db/step/steps.h"
 
 #include <algorithm>
+#include <functional>
+#include <string>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -65,6 +67,7 @@ void append_annotated(const TraceDb& db, ProcessId process, const std::vector<st
 std::vector<StepSpan> annotated_spans(const TraceDb& db, ProcessId process,
                                       const StepOptions& options) {
   std::vector<StepSpan> spans;
+  if (options.by_period || options.collectives > 0) return spans;
   std::unordered_set<int64_t> known;
   const auto append = [&](const Family& family) {
     append_annotated(db, process, family.decode, StepPhase::decode, known, spans);
@@ -153,19 +156,28 @@ uint64_t mix(uint64_t hash, uint64_t value) {
 // for recordings of any length.
 constexpr size_t kWindow = 1'000'000;
 
-// The operator sequence of one stream, a window at a time.
+// What one stream repeats, a window at a time: its collectives, or all its operators.
 class Sequence {
  public:
-  Sequence(const TraceDb& db, int64_t stream)
-      : rows_(db.query("SELECT op.name_id, op.start_ns, op.end_ns, collective.bytes FROM op "
-                       "LEFT JOIN collective ON collective.op_id = op.id WHERE op.stream_id = ? "
-                       "ORDER BY op.start_ns, op.id",
+  enum class Of { collectives, operators };
+
+  Sequence(const TraceDb& db, int64_t stream, Of of)
+      : of_(of),
+        rows_(db.query(std::string("SELECT op.name_id, op.start_ns, op.end_ns, collective.bytes, "
+                                   "collective.communicator FROM op ") +
+                           (of == Of::operators ? "LEFT " : "") +
+                           "JOIN collective ON collective.op_id = op.id WHERE op.stream_id = ? "
+                           "ORDER BY op.start_ns, op.id",
                        {stream})) {}
   void fill() {
     while (symbols_.size() < kWindow && (more_ = rows_.next())) {
-      symbols_.push_back(mix(static_cast<uint64_t>(rows_.integer(0)),
-                             static_cast<uint64_t>(rows_.optional_integer(3).value_or(-1))));
-      starts_.push_back(rows_.integer(1));
+      uint64_t symbol = mix(0, static_cast<uint64_t>(rows_.integer(0)));
+      symbol = mix(symbol, static_cast<uint64_t>(rows_.optional_integer(3).value_or(-1)));
+      symbols_.push_back(
+          mix(symbol, static_cast<uint64_t>(rows_.optional_integer(4).value_or(-1))));
+      // What runs between two collectives belongs to the second one.
+      const bool after_last = of_ == Of::collectives && last_end_ns_ != INT64_MIN;
+      starts_.push_back(after_last ? last_end_ns_ : rows_.integer(1));
       last_end_ns_ = std::max(last_end_ns_, rows_.integer(2));
     }
   }
@@ -181,25 +193,20 @@ class Sequence {
   }
 
  private:
+  Of of_;
   Query rows_;
   bool more_ = true;
   std::vector<uint64_t> symbols_;
   std::vector<int64_t> starts_;
-  int64_t last_end_ns_ = 0;
+  int64_t last_end_ns_ = INT64_MIN;
 };
 
-// Blocks of the operator sequence of the stream with most collectives.
-std::vector<StepSpan> detect(const TraceDb& db, ProcessId process) {
-  const auto stream = db.query_integer(
-      "SELECT op.stream_id FROM op JOIN stream ON stream.id = op.stream_id "
-      "WHERE stream.process_id = ? GROUP BY op.stream_id "
-      "ORDER BY SUM(op.kind = 'collective') DESC, COUNT(*) DESC, op.stream_id LIMIT 1",
-      {process.value});
+std::vector<StepSpan> blocks_of(const TraceDb& db, int64_t stream, Sequence::Of of,
+                                const std::function<Period(const std::vector<uint64_t>&)>& find) {
   std::vector<StepSpan> spans;
-  if (!stream) return spans;
-  for (Sequence sequence(db, *stream); sequence.more();) {
+  for (Sequence sequence(db, stream, of); sequence.more();) {
     sequence.fill();
-    const Period period = find_period(sequence.symbols());
+    const Period period = find(sequence.symbols());
     // The last block may continue after the window: it starts the next one.
     const size_t blocks = period.repeats - (sequence.more() && period.repeats > 0 ? 1 : 0);
     for (size_t block = 0; block < blocks; ++block) {
@@ -214,8 +221,47 @@ std::vector<StepSpan> detect(const TraceDb& db, ProcessId process) {
   return spans;
 }
 
+// A period of one collective, or of several that are all alike, only says that there is a loop.
+Period period_of_collectives(const std::vector<uint64_t>& symbols) {
+  const Period period = find_period(symbols);
+  const auto first = symbols.begin() + static_cast<std::ptrdiff_t>(period.begin);
+  const auto last = first + static_cast<std::ptrdiff_t>(period.length);
+  return std::adjacent_find(first, last, std::not_equal_to<>()) == last ? Period{} : period;
+}
+
+// Blocks of the sequence on the stream with most collectives.
+std::vector<StepSpan> detect(const TraceDb& db, ProcessId process, const StepOptions& options) {
+  Query streams = db.query(
+      "SELECT op.stream_id, SUM(op.kind = 'collective') FROM op "
+      "JOIN stream ON stream.id = op.stream_id "
+      "WHERE stream.process_id = ? GROUP BY op.stream_id "
+      "ORDER BY SUM(op.kind = 'collective') DESC, COUNT(*) DESC, op.stream_id LIMIT 1",
+      {process.value});
+  if (!streams.next()) return {};
+  const int64_t stream = streams.integer(0), collectives = streams.integer(1);
+  if (options.collectives > 0) {
+    return blocks_of(db, stream, Sequence::Of::collectives, [&](const auto& symbols) {
+      return repetition_of(symbols, static_cast<size_t>(options.collectives));
+    });
+  }
+  std::vector<StepSpan> spans;
+  if (collectives > 0) {
+    spans = blocks_of(db, stream, Sequence::Of::collectives, period_of_collectives);
+    if (!spans.empty()) return spans;
+  }
+  spans = blocks_of(db, stream, Sequence::Of::operators,
+                    [](const auto& symbols) { return find_period(symbols); });
+  if (spans.empty() || collectives == 0) return spans;
+  const StepSpan& middle = spans[spans.size() / 2];
+  const auto inside = db.query_integer(
+      "SELECT COUNT(*) FROM op WHERE stream_id = ? AND kind = 'collective' "
+      "AND start_ns >= ? AND start_ns < ?",
+      {stream, middle.start_ns, middle.end_ns});
+  return inside.value_or(0) > 1 ? spans : std::vector<StepSpan>{};
+}
+
 std::vector<KnownStep> add_steps(TraceDb& db, ProcessId process, const std::vector<StepSpan>& spans,
-                                 bool annotated) {
+                                 const char* source) {
   std::vector<KnownStep> steps;
   for (const StepSpan& span : spans) {
     const StepId id = db.add(StepRow{.process = process,
@@ -223,7 +269,7 @@ std::vector<KnownStep> add_steps(TraceDb& db, ProcessId process, const std::vect
                                      .phase = span.phase,
                                      .start_ns = span.start_ns,
                                      .end_ns = span.end_ns,
-                                     .source = annotated ? "nvtx" : "detected"});
+                                     .source = source});
     steps.push_back({span.start_ns, span.end_ns, id});
   }
   return steps;
@@ -289,52 +335,73 @@ std::vector<Candidate> candidate_periods(const std::vector<uint64_t>& symbols, s
   return candidates;
 }
 
+// Whether the block of `length` symbols at `begin` and the one that follows it agree.
+bool repeats_at(const std::vector<uint64_t>& symbols, size_t begin, size_t length) {
+  size_t equal = 0;
+  for (size_t i = begin; i < begin + length; ++i) equal += symbols[i] == symbols[i + length];
+  return static_cast<double>(equal) >= kMinAgreement * static_cast<double>(length);
+}
+
+void keep_longer(const Period& other, Period& best) {
+  const size_t cover = other.repeats * other.length, best_cover = best.repeats * best.length;
+  if (cover > best_cover || (cover == best_cover && other.length < best.length)) best = other;
+}
+
+// Of blocks of `length` symbols from `begin` on.
+Period longest_stretch(const std::vector<uint64_t>& symbols, size_t length, size_t begin,
+                       size_t min_repeats) {
+  Period best;
+  size_t repeats = 1;
+  const auto consider = [&] {
+    if (repeats >= min_repeats) keep_longer({length, begin, repeats}, best);
+  };
+  for (size_t block = begin; block + 2 * length <= symbols.size(); block += length) {
+    if (repeats_at(symbols, block, length)) {
+      ++repeats;
+    } else {
+      consider();
+      begin = block + length;
+      repeats = 1;
+    }
+  }
+  consider();
+  return best;
+}
+
+// The distance may first show in the middle of the first block: begins where the repetition does.
+Period extended(const std::vector<uint64_t>& symbols, Period period) {
+  while (period.length != 0 && period.begin > 0 &&
+         symbols[period.begin - 1] == symbols[period.begin - 1 + period.length]) {
+    --period.begin;
+  }
+  while (period.length != 0 &&
+         period.begin + (period.repeats + 1) * period.length <= symbols.size() &&
+         repeats_at(symbols, period.begin + (period.repeats - 1) * period.length, period.length)) {
+    ++period.repeats;
+  }
+  return period;
+}
+
 }  // namespace
 
 Period find_period(const std::vector<uint64_t>& symbols, size_t min_repeats) {
-  // Of the block of `length` symbols at `begin` and the one that follows it.
-  const auto agree = [&](size_t begin, size_t length) {
-    size_t equal = 0;
-    for (size_t i = begin; i < begin + length; ++i) equal += symbols[i] == symbols[i + length];
-    return static_cast<double>(equal) >= kMinAgreement * static_cast<double>(length);
-  };
   Period best;
   for (const Candidate& candidate : candidate_periods(symbols, min_repeats)) {
-    const size_t p = candidate.length;
-    size_t begin = candidate.begin, repeats = 1;
-    const auto consider = [&] {
-      const size_t cover = repeats * p, best_cover = best.repeats * best.length;
-      if (repeats >= min_repeats &&
-          (cover > best_cover || (cover == best_cover && p < best.length))) {
-        best = {p, begin, repeats};
-      }
-    };
-    for (size_t block = begin; block + 2 * p <= symbols.size(); block += p) {
-      if (agree(block, p)) {
-        ++repeats;
-      } else {
-        consider();
-        begin = block + p;
-        repeats = 1;
-      }
-    }
-    consider();
+    keep_longer(longest_stretch(symbols, candidate.length, candidate.begin, min_repeats), best);
   }
-  // The distance may first show in the middle of the first block: begin where the repetition does.
-  while (best.length != 0 && best.begin > 0 &&
-         symbols[best.begin - 1] == symbols[best.begin - 1 + best.length]) {
-    --best.begin;
-  }
-  while (best.length != 0 && best.begin + (best.repeats + 1) * best.length <= symbols.size() &&
-         agree(best.begin + (best.repeats - 1) * best.length, best.length)) {
-    ++best.repeats;
-  }
-  return best;
+  return extended(symbols, best);
+}
+
+Period repetition_of(const std::vector<uint64_t>& symbols, size_t length) {
+  constexpr size_t kTwice = 2;
+  if (length == 0 || length > symbols.size() / kTwice) return {};
+  Period best = longest_stretch(symbols, length, 0, kTwice);
+  return extended(symbols, best);
 }
 
 std::vector<KnownStep> mark_annotated_steps(TraceDb& db, ProcessId process,
                                             const StepOptions& options) {
-  return add_steps(db, process, without_overlaps(annotated_spans(db, process, options)), true);
+  return add_steps(db, process, without_overlaps(annotated_spans(db, process, options)), "nvtx");
 }
 
 StepId step_at(const std::vector<KnownStep>& steps, int64_t ns) {
@@ -358,15 +425,18 @@ StepSummary mark_steps(TraceDb& db, const StepOptions& options) {
     summary.annotated += marked;
     if (marked > 0) continue;
     std::vector<StepSpan> spans = annotated_spans(db, process, options);
-    const bool annotated = !spans.empty();
-    if (annotated) {
+    const char* source = "nvtx";
+    int64_t* count = &summary.annotated;
+    if (!spans.empty()) {
       spans = without_overlaps(std::move(spans));
       follow_launches(db, process, spans);
     } else {
-      spans = without_overlaps(detect(db, process));
+      spans = without_overlaps(detect(db, process, options));
+      source = options.collectives > 0 ? "counted" : "detected";
+      count = options.collectives > 0 ? &summary.counted : &summary.detected;
     }
-    attribute_operators(db, process, add_steps(db, process, spans, annotated));
-    (annotated ? summary.annotated : summary.detected) += static_cast<int64_t>(spans.size());
+    attribute_operators(db, process, add_steps(db, process, spans, source));
+    *count += static_cast<int64_t>(spans.size());
   }
   add_quality(db);
   return summary;

@@ -4,7 +4,9 @@
 // op.step_id.
 //
 // A step is an annotated range (NVTX decode_step, ProfilerStep#7, ...) when there is one, else a
-// period of the operator sequence of the stream that carries the collectives.
+// period of the sequence of collectives (name, size, communicator), which is a guess; where they
+// are all alike or there is none, of the sequence of operators on their stream. One collective by
+// itself is no step: any loop repeats one.
 #pragma once
 
 #include <string>
@@ -18,11 +20,15 @@ struct StepOptions {
   // Names of ranges that are steps: exact, or with * and ? (SQLite GLOB). Empty: the built-in list.
   std::vector<std::string> decode_globs{};
   std::vector<std::string> prefill_globs{};
+  bool by_period = false;   // guess the period also where ranges name steps
+  int64_t collectives = 0;  // a step has that many, whatever ranges say; 0: not known
 };
 
 struct StepSummary {
   int64_t annotated = 0;  // steps found by name
-  int64_t detected = 0;   // steps found by periodicity
+  int64_t detected = 0;   // steps guessed from the period
+  int64_t counted = 0;    // steps of StepOptions::collectives
+  int64_t all() const { return annotated + detected + counted; }
 };
 
 // For producers that have the ranges of a process before its operators: adds the steps that ranges
@@ -47,5 +53,7 @@ struct Period {
   size_t repeats = 0;  // whole blocks
 };
 Period find_period(const std::vector<uint64_t>& symbols, size_t min_repeats = 3);
+// The longest stretch that repeats with that period; no length when none does at least twice.
+Period repetition_of(const std::vector<uint64_t>& symbols, size_t length);
 
 }  // namespace preserve

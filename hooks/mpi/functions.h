@@ -3,6 +3,7 @@
 // trace.db calls the operation. Numbers are part of the spool format: append only.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -141,5 +142,29 @@ constexpr Function function_named(std::string_view name) {
   while (number < kFunctionCount && kFunctions[number].name != name) ++number;
   return static_cast<Function>(number);
 }
+
+// The collective that stands for all of one operation, blocking or not: trace.db does not tell
+// MPI_Allgather from MPI_Allgatherv. kFunctionCount when there is none.
+constexpr Function first_like(std::string_view operation, bool blocking) {
+  for (uint16_t number = 0; number < kFunctionCount; ++number) {
+    const FunctionInfo& info = kFunctions[number];
+    const bool waits = !std::string_view(info.name).starts_with("MPI_I");
+    if (info.kind == Kind::collective && info.operation == operation && waits == blocking) {
+      return static_cast<Function>(number);
+    }
+  }
+  return kFunctionCount;
+}
+// The same of a collective by its number; of another function itself.
+inline constexpr std::array<Function, kFunctionCount> kFirstLike = [] {
+  std::array<Function, kFunctionCount> all{};
+  for (uint16_t number = 0; number < kFunctionCount; ++number) {
+    const FunctionInfo& info = kFunctions[number];
+    const bool waits = !std::string_view(info.name).starts_with("MPI_I");
+    const bool collective = info.kind == Kind::collective;
+    all[number] = collective ? first_like(info.operation, waits) : static_cast<Function>(number);
+  }
+  return all;
+}();
 
 }  // namespace preserve::mpi

@@ -10,7 +10,12 @@ namespace {
 void report_rank(int result) {
   if (result != MPI_SUCCESS || !listening()) return;
   const int rank = communicator_rank(world()), ranks = communicator_size(world());
-  if (rank >= 0 && ranks > 0) listener::mpi_rank(rank, ranks);
+  if (rank < 0 || ranks <= 0) return;
+  char version[MPI_MAX_LIBRARY_VERSION_STRING] = {};
+  int length = 0;
+  const auto ask = next<decltype(&PMPI_Get_library_version)>("PMPI_Get_library_version");
+  if (ask == nullptr || ask(version, &length) != MPI_SUCCESS || length < 0) length = 0;
+  listener::mpi_rank(rank, ranks, {version, static_cast<size_t>(length)});
 }
 
 void report_ending() {

@@ -65,9 +65,7 @@ void NVTX_API domain_mark_ex(nvtxDomainHandle_t domain, const nvtxEventAttribute
 }
 
 nvtxRangeId_t range_start(uint16_t domain, std::string_view text, const nvtx::Event* event) {
-  const uint64_t id = next_id();
-  listener::start(domain, id, text, event);
-  return id;
+  return listener::start(domain, next_id(), text, event);
 }
 nvtxRangeId_t NVTX_API range_start_a(const char* message) {
   return range_start(0, bounded(nonnull(message)), nullptr);

@@ -60,9 +60,7 @@ int pop_payload(nvtxDomainHandle_t domain, const nvtxPayloadData_t* payloads, si
 nvtxRangeId_t start_payload(nvtxDomainHandle_t domain, const nvtxPayloadData_t* payloads,
                             size_t count) {
   const nvtx::Event event = payload_event(payloads, count);
-  const uint64_t id = next_id();
-  listener::start(domain_number(domain), id, {}, &event);
-  return id;
+  return listener::start(domain_number(domain), next_id(), {}, &event);
 }
 void end_payload(nvtxDomainHandle_t domain, nvtxRangeId_t id, const nvtxPayloadData_t* payloads,
                  size_t count) {

@@ -46,6 +46,27 @@ struct CollectiveFit {
   int64_t min_bytes = 0, max_bytes = 0;  // sizes that were fitted; max_bytes 0: not stated
 };
 
+// Measured times of one class of operators: (latency + bytes / bandwidth) x a factor interpolated
+// on a grid (scripts/make-device-presets). `bytes` are those read from memory: the weights of a
+// matrix product, keys and values of one layer's attention. planner/schedule/operator_time.h
+// evaluates it.
+struct OperatorTable {
+  struct Axis {
+    std::string name;
+    std::vector<int64_t> knots;  // ascending; the first and last are the range measured
+  };
+  std::string operation;  // "gemm" or "attention"
+  std::string dtype;      // of the weights or of keys and values: "fp16" (bfloat16 too), "fp8", ...
+  std::string engine, version, kernel, source;
+  int64_t rows = 0;                  // measurements that were fitted
+  double median_relative_error = 0;  // on rows left out of a fit
+  double p90_relative_error = 0;     // likewise; the 90th percentile
+  double latency_ns = 0;             // of the line
+  double bandwidth_bytes_per_s = 0;  // of the line
+  std::vector<Axis> axes;            // gemm: m, n, k; attention: streams, context, group
+  std::vector<double> factors;       // of the grid, the last axis varying fastest
+};
+
 // Further measurements, for people; planning does not use them. Names: docs/replay.md.
 struct DeviceMeasurement {
   std::string name;  // "start.leaf"
@@ -54,6 +75,13 @@ struct DeviceMeasurement {
   double mad = 0;  // median absolute deviation
   int64_t n = 1;   // samples
   std::string note{};
+};
+
+// How far a figure of this file is known: the 95 % interval over the rounds of the measurement.
+struct DeviceInterval {
+  std::string figure;  // "cache_budget_bytes", "methods/load/consumer/bandwidth_bytes_per_s", ...
+  double low = 0, high = 0;
+  int64_t n = 1;  // samples
 };
 
 struct DeviceModel {
@@ -72,12 +100,16 @@ struct DeviceModel {
   double slowdown_per_byte_ns = 0;
   int64_t window_cost_ns = 0;
   int64_t op_floor_ns = 0;  // no operator gets shorter than this
-  double flops_fp16_per_s = 0, flops_fp8_per_s = 0,
+  double flops_fp16_per_s = 0, flops_fp8_per_s = 0, flops_fp4_per_s = 0,
          flops_int8_per_s = 0;          // for the workload generator
   std::vector<SurvivalPoint> survival;  // ascending footprint
   std::vector<PrefetchMethod> methods;  // best first
   std::vector<CollectiveFit> collectives;
+  std::vector<OperatorTable> operators;
   std::vector<DeviceMeasurement> measurements;
+  std::vector<DeviceInterval> intervals;  // empty: not measured
+  std::string verdict{};           // "steady", "unsteady": do the figures repeat; empty: not judged
+  std::string verdict_reason{};    // of an unsteady one
   std::vector<std::string> notes;  // how measured: n, clocks, spread, date
 };
 
@@ -85,8 +117,8 @@ struct DeviceModel {
 inline constexpr int64_t kMostWindowCostNs = 10'000'000;
 
 // Written into new files; every 1.x is read. 1.1 added eviction, window_cost_ns, multiprocessors
-// and measurements.
-inline constexpr const char* kDeviceVersion = "1.1";
+// and measurements; 1.2 intervals, verdict, operators and flops_fp4_per_s.
+inline constexpr const char* kDeviceVersion = "1.2";
 
 // Reads and validates against the schema, then checks what a schema cannot: finite positive rates,
 // ascending survival points, budget <= cache. input_error with file and JSON pointer.
@@ -97,6 +129,16 @@ std::string to_json(const DeviceModel& device);  // the text of device.json
 // none.
 const PrefetchMethod* find_method(const DeviceModel& device, std::string_view name,
                                   std::string_view placement = {});
+
+inline constexpr const char* kBudgetFigure = "cache_budget_bytes";
+// The name of a method's figure in an interval.
+std::string method_figure(const PrefetchMethod& method, std::string_view figure);
+// nullptr when the file has none for this figure.
+const DeviceInterval* find_interval(const DeviceModel& device, std::string_view figure);
+
+// The device with the end of each interval that promises less: a smaller budget, slower prefetches,
+// slower hits, dearer windows. `said` gets a sentence per figure that moved by more than a tenth.
+DeviceModel careful_device(const DeviceModel& device, std::vector<std::string>& said);
 
 // Hit fraction at a footprint: linear between points, flat outside; 1 below the budget and 0 above
 // when no curve was measured.

@@ -45,7 +45,10 @@ std::string plain_words(const std::string& what) {
 }  // namespace
 
 json parse_json_file(const std::filesystem::path& path) {
-  const std::string text = read_text_file(path);
+  return parse_json_text(read_text_file(path), path);
+}
+
+json parse_json_text(const std::string& text, const std::filesystem::path& path) {
   try {
     return json::parse(text);
   } catch (const json::parse_error& error) {

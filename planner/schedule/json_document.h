@@ -14,6 +14,9 @@ namespace preserve {
 // Parses the file. NaN, infinities, numbers outside double and trailing text are refused.
 nlohmann::json parse_json_file(const std::filesystem::path& path);
 
+// The same of a text that was read from `path`.
+nlohmann::json parse_json_text(const std::string& text, const std::filesystem::path& path);
+
 // Checks `document` against `schema` (the text of a draft-07 schema).
 void validate_json(const nlohmann::json& document, std::string_view schema,
                    const std::filesystem::path& path);

@@ -97,6 +97,18 @@ Plan read_plan(const json& value) {
   return plan;
 }
 
+SignatureCall read_call(const json& value) {
+  SignatureCall call;
+  call.ordinal = value.at("ordinal");
+  call.function = value.at("function");
+  call.blocking = value.at("blocking");
+  call.type = value.at("type");
+  call.messages = value.at("messages");
+  if (value.contains("bytes")) call.bytes = value.at("bytes");
+  if (value.contains("ranks")) call.ranks = value.at("ranks");
+  return call;
+}
+
 Schedule read_schedule(const json& document) {
   Schedule schedule;
   const json& trace = document.at("trace");
@@ -105,6 +117,11 @@ Schedule read_schedule(const json& document) {
   schedule.rank = trace.at("rank");
   schedule.ranks = trace.at("ranks");
   schedule.step_ops = trace.at("step_ops");
+  if (document.contains("signature")) {
+    for (const json& call : document.at("signature")) {
+      schedule.signature.push_back(read_call(call));
+    }
+  }
   const json& device = document.at("device");
   schedule.device_name = device.at("name");
   schedule.method = read_method(device, "method");
@@ -129,6 +146,17 @@ Schedule read_schedule(const json& document) {
 class PlanCheck {
  public:
   PlanCheck(const Schedule& schedule, const fs::path& path) : schedule_(schedule), path_(path) {}
+
+  void check_signature() const {
+    for (size_t i = 0; i < schedule_.signature.size(); ++i) {
+      const std::string at = fmt::format("/signature/{}/ordinal", i);
+      const int32_t ordinal = schedule_.signature[i].ordinal;
+      check_ordinal(ordinal, at);
+      if (i == 0 || ordinal > schedule_.signature[i - 1].ordinal) continue;
+      throw input_error("{}: at {}: collectives must ascend, but {} follows {}", path_.string(), at,
+                        ordinal, schedule_.signature[i - 1].ordinal);
+    }
+  }
 
   void check(const Plan& plan, const std::string& pointer) {
     uses_.clear();
@@ -269,6 +297,17 @@ ordered_json write_window(const PlannedWindow& window) {
           {"prefetches", std::move(prefetches)}};
 }
 
+ordered_json write_call(const SignatureCall& call) {
+  ordered_json out{{"ordinal", call.ordinal},
+                   {"function", call.function},
+                   {"blocking", call.blocking},
+                   {"type", call.type},
+                   {"messages", call.messages}};
+  if (call.bytes) out["bytes"] = *call.bytes;
+  if (call.ranks) out["ranks"] = *call.ranks;
+  return out;
+}
+
 ordered_json write_method(const IssueMethod& method, const char* name_key) {
   return {
       {name_key, method.name}, {"placement", method.placement}, {"chunk_bytes", method.chunk_bytes},
@@ -352,6 +391,7 @@ Schedule load_schedule(const fs::path& path) {
   validate_json(document, kScheduleSchema, path);
   Schedule schedule = read_schedule(document);
   PlanCheck check(schedule, path);
+  check.check_signature();
   check.check(schedule.plan, "");
   for (size_t i = 0; i < schedule.candidates.size(); ++i) {
     check.check(schedule.candidates[i], fmt::format("/candidates/{}", i));
@@ -375,6 +415,9 @@ std::string to_json(const Schedule& schedule) {
                         {"link_latency_ns", schedule.link_latency_ns},
                         {"windows_mode", schedule.windows_mode},
                         {"seed", schedule.seed}};
+  ordered_json signature = ordered_json::array();
+  for (const SignatureCall& call : schedule.signature) signature.push_back(write_call(call));
+  document["signature"] = std::move(signature);
   document.update(write_plan(schedule.plan));
   document["bounds"] = {{"all_hot_step_ns", schedule.all_hot_step_ns},
                         {"window_limited_step_ns", schedule.window_limited_step_ns},

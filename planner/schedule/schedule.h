@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // schedule.json: what to prefetch where, with predictions and bounds. The contract between
-// preserve-tune, preserve-replay and preserve-report. Schema:
+// preserve-tune, preserve-replay, preserve-apply and preserve-report. Schema:
 // planner/schedule/schedule.schema.json (draft-07), "schema": "preserve/schedule", "version":
-// "1.1". Operators are named by ordinal in the folded step plus name, tensors by name: both survive
-// a restart of the program, addresses do not.
+// "1.2". Operators are named by ordinal in the folded step plus name, tensors by name: both survive
+// a restart of the program, addresses do not. 1.2 added the signature.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace preserve {
 
-inline constexpr const char* kScheduleVersion = "1.1";
+inline constexpr const char* kScheduleVersion = "1.2";
 
 enum class Strategy { none, bfs, flow };
 inline constexpr std::initializer_list<Strategy> kStrategies = {Strategy::flow, Strategy::bfs,
@@ -81,11 +81,27 @@ struct Plan {
   std::optional<PlanMeasurement> measured;  // by preserve-tune --measure
 };
 
+// One collective of the step, as a library that sees nothing but the program's calls can tell it
+// from others. Unknown: empty text, no value.
+struct SignatureCall {
+  int32_t ordinal = 0;     // of the collective in the step, as a window names it
+  std::string function{};  // allreduce, allgather, ... (collective.function of trace.db)
+  bool blocking = true;
+  std::optional<int64_t> bytes{};  // message of the planned rank
+  std::string type{};              // element type as the library names it
+  std::optional<int64_t> ranks{};  // size of the communicator
+  bool messages = false;  // point-to-point calls begin between the collective before and it
+
+  bool operator==(const SignatureCall&) const = default;
+};
+
 struct Schedule {
   std::string trace_path, trace_sha256;
   int64_t rank = 0;
   int64_t ranks = 1;     // ranks of the recorded program; each runs the same plan
   int64_t step_ops = 0;  // operators of the folded step, to recognise a foreign trace
+  // The step's collectives in order of start; empty: it has none, or an older preserve-tune.
+  std::vector<SignatureCall> signature;
   std::string device_name;
   IssueMethod method;  // of every plan that has none of its own
   int64_t budget_bytes = 0;

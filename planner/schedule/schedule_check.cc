@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "common/as_index.h"
@@ -94,6 +95,25 @@ class StepCheck {
 
 }  // namespace
 
+std::vector<SignatureCall> signature_of(const FoldedStep& step) {
+  std::vector<SignatureCall> signature;
+  bool messages = false;
+  for (const StepOp& op : step.ops) {
+    messages |= op.kind == OpKind::p2p;
+    if (op.kind != OpKind::collective || !op.collective) continue;
+    const StepCollective& call = *op.collective;
+    signature.push_back({.ordinal = op.ordinal,
+                         .function = call.function,
+                         .blocking = call.blocking,
+                         .bytes = call.bytes,
+                         .type = call.dtype,
+                         .ranks = call.ranks.value_or(0) > 0 ? call.ranks : std::nullopt,
+                         .messages = std::exchange(messages, false)});
+  }
+  if (!signature.empty()) signature.front().messages |= messages;  // steps follow each other
+  return signature;
+}
+
 void check_schedule(const Schedule& schedule, const std::filesystem::path& path,
                     const FoldedStep& step) {
   if (schedule.step_ops != static_cast<int64_t>(step.ops.size())) {
@@ -101,6 +121,14 @@ void check_schedule(const Schedule& schedule, const std::filesystem::path& path,
         "{}: was planned for a step of {} operators, but the step of rank {} in {} has {}: run "
         "preserve-tune of this version on the trace",
         path.string(), schedule.step_ops, step.rank, step.trace_file, step.ops.size());
+  }
+  // Other ranks may send messages of other sizes.
+  const bool planned = step.rank == schedule.rank && !schedule.signature.empty();
+  if (planned && schedule.signature != signature_of(step)) {
+    throw input_error(
+        "{}: its signature is not the sequence of collectives in the step of rank {} in {}: run "
+        "preserve-tune on the trace",
+        path.string(), step.rank, step.trace_file);
   }
   const StepCheck check(step, path.string());
   check.check(schedule.plan);

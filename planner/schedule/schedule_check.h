@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whether a schedule fits the step that it was planned for: the step has its operators under these
 // names, its windows are operators without memory traffic, its bytes are bytes of the step's
-// tensors. load_schedule() checks the file by itself; this check also needs the trace.
+// tensors. load_schedule() checks the file by itself; this check also needs the trace. And what a
+// schedule says of the step itself.
 #pragma once
 
 #include <filesystem>
+#include <vector>
 
 #include "db/step/folded_step.h"
 #include "planner/schedule/schedule.h"
 
 namespace preserve {
 
-// Of the chosen plan and the candidates. Throws input_error naming `path` and what does not fit.
+// The step's collectives, as a schedule names them.
+std::vector<SignatureCall> signature_of(const FoldedStep& step);
+
+// Of the signature, the chosen plan and the candidates. Throws input_error naming `path` and what
+// does not fit.
 void check_schedule(const Schedule& schedule, const std::filesystem::path& path,
                     const FoldedStep& step);
 

@@ -12,6 +12,7 @@
 #include "planner/problem/bounds.h"
 #include "planner/problem/plan_warnings.h"
 #include "planner/referee/simulator.h"
+#include "planner/schedule/schedule_check.h"
 #include "planner/search/bfs.h"
 #include "planner/search/decompose.h"
 #include "planner/search/search.h"
@@ -100,6 +101,7 @@ class Planner {
     s.rank = step_.rank;
     s.ranks = std::max<int64_t>(1, step_.world_size);
     s.step_ops = static_cast<int64_t>(step_.ops.size());
+    s.signature = signature_of(step_);
     s.device_name = device_.name;
     method_ = choose_method(device_, options_.problem.method);
     if (method_ != nullptr) {

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A decode step before there is a recording: operators, bytes and durations of one rank of a
-// tensor-parallel decoder, from its config.json and a device file. Roofline: an operator lasts the
-// longer of bytes / memory bandwidth and arithmetic / peak rate, plus the device's operator floor
-// for launch and ramp. Allreduces come from the device's fits. Names and roles are those that a
-// recorded engine would have. What is left out (activations, biases) is listed in
-// docs/simulator.md.
+// tensor-parallel decoder, from its config.json and a device file. Names and roles are those that a
+// recorded engine would have. docs/model-steps.md says what is modelled and what is left out.
 #pragma once
 
 #include <cstdint>
@@ -14,39 +11,54 @@
 
 #include "db/step/folded_step.h"
 #include "planner/schedule/device.h"
-#include "planner/workload/model_config.h"
+#include "planner/workload/model/config.h"
 
 namespace preserve {
 
-// Of the layers' weights and the KV-cache. Activations, embeddings and the head stay 16-bit.
-enum class WeightType { fp16, int8, fp8 };
-const char* to_string(WeightType type);
-
 struct WorkloadSpec {
   ModelConfig model;
-  int64_t ranks = 1;       // tensor parallel
-  int64_t batch = 1;       // sequences decoded together
-  int64_t context = 4096;  // tokens per sequence in the KV-cache
-  WeightType type = WeightType::fp16;
+  int64_t ranks = 1;                 // tensor parallel
+  int64_t batch = 1;                 // sequences decoded together
+  int64_t context = 4096;            // tokens per sequence in the KV-cache
+  std::vector<int64_t> contexts{};   // of each sequence, instead of `context`; empty or `batch`
+  std::optional<WeightType> type{};  // of all layers' weights, and of the KV-cache unless kv_type
+  std::optional<WeightType> kv_type{};    // nothing in both: as the model says
   std::optional<int64_t> allreduce_ns{};  // instead of the device's fit
+  double engine_overhead = 1;  // step time over the time of its operators: gaps between kernels
 };
 
-// Bytes of one rank. Per layer, and of the whole model.
+// No engine keeps the KV-cache in four bits unasked: with weights of int4 it is 16-bit, of fp4 fp8.
+WeightType kv_type_of(const WorkloadSpec& spec);
+
+// Of one rank.
 struct WorkloadBytes {
-  int64_t qkv = 0, o_proj = 0, gate_up = 0, down = 0;  // weights of one layer
-  int64_t kv = 0;                                      // keys and values of one layer, whole batch
-  int64_t lm_head = 0, embedding = 0;                  // embedding 0 when it is the head
-  int64_t allreduce = 0;                               // message
-  int64_t total = 0;                                   // what must fit the device's memory
+  int64_t weights = 0;    // of the layers, all experts
+  int64_t head = 0;       // lm_head
+  int64_t embedding = 0;  // 0 when it is the head
+  int64_t kv = 0;         // of all layers, whole batch
+  int64_t state = 0;      // of layers without a KV-cache
+  int64_t total = 0;      // what must fit the device's memory
 };
 
-// Throws not_applicable_error when ranks do not divide the model, usage_error when a number is out
-// of range.
-WorkloadBytes workload_bytes(const WorkloadSpec& spec);
+// What an operator is, and where its time is from.
+struct OperatorNote {
+  const char* kind;         // "product", "attention", "small", "collective", "state", "engine"
+  const char* time_source;  // "table", "roofline", "fit", ...
+};
 
-// Throws as workload_bytes(), not_applicable_error when the step does not fit the device's memory,
-// and input_error when the device lacks the arithmetic rate or the collective time. Doubts go to
-// FoldedStep::warnings.
+struct Workload {
+  FoldedStep step;
+  std::vector<OperatorNote> notes;  // one per operator
+  WorkloadBytes bytes;
+  std::string summary;  // several lines: model, bytes of a rank, what the time is and is from
+};
+
+// usage_error when a number is out of range. not_applicable_error when ranks do not divide the
+// model or the step does not fit the device's memory. input_error when the device lacks the
+// arithmetic rate or the collective time. Doubts go to FoldedStep::warnings.
+Workload generate_workload(const WorkloadSpec& spec, const DeviceModel& device);
+
+// Its step alone.
 FoldedStep make_workload(const WorkloadSpec& spec, const DeviceModel& device);
 
 // Steps of a generated trace; all are alike, so one would do, but readers expect repetition.

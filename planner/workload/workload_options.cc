@@ -2,14 +2,94 @@
 #include "planner/workload/workload_options.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <charconv>
 #include <optional>
 
 #include "common/cli_options.h"
 #include "common/error.h"
 #include "common/output_file.h"
+#include "common/text.h"
 #include "planner/workload/workload_trace.h"
 
 namespace preserve {
+namespace {
+
+constexpr int64_t kMostBatch = 1 << 20;
+constexpr auto kTypes = {WeightType::fp16, WeightType::int8, WeightType::fp8, WeightType::int4,
+                         WeightType::fp4};
+
+// Measured steps over the sums of their operators; docs/model-steps.md lists them.
+struct EngineOverhead {
+  std::string_view engine;
+  double factor;
+};
+constexpr std::array kEngineOverheads{EngineOverhead{"gpt-fast", 1.0},
+                                      EngineOverhead{"tensorrt-llm", 1.25},
+                                      EngineOverhead{"vllm-2024", 1.4}};
+
+Error invalid_contexts(std::string_view text) {
+  return usage_error(
+      "invalid --context {}: expected tokens (4096 or 4K), a list with one entry per sequence "
+      "(1000,3*8192), or uniform:LEAST:MOST",
+      printable(std::string(text)));
+}
+
+std::vector<int64_t> spread(int64_t least, int64_t most, int64_t batch) {
+  std::vector<int64_t> contexts;
+  for (int64_t i = 0; i < batch; ++i) {
+    const double middle = (static_cast<double>(i) + 0.5) / static_cast<double>(batch);
+    contexts.push_back(least + static_cast<int64_t>(middle * static_cast<double>(most - least)));
+  }
+  return contexts;
+}
+
+}  // namespace
+
+std::vector<int64_t> parse_contexts(std::string_view text, int64_t batch) {
+  constexpr std::string_view kUniform = "uniform:";
+  if (text.starts_with(kUniform)) {
+    const std::string_view range = text.substr(kUniform.size());
+    const size_t colon = range.find(':');
+    if (colon == std::string_view::npos) throw invalid_contexts(text);
+    const auto least = parse_count(range.substr(0, colon)),
+               most = parse_count(range.substr(colon + 1));
+    if (!least || !most || *least > *most || batch > kMostBatch) throw invalid_contexts(text);
+    return spread(*least, *most, batch);
+  }
+  std::vector<int64_t> contexts;
+  std::string_view rest = text;
+  while (true) {
+    const size_t comma = std::min(rest.find(','), rest.size());
+    std::string_view item = rest.substr(0, comma);
+    int64_t times = 1;
+    if (const size_t star = item.find('*'); star != std::string_view::npos) {
+      times = parse_count(item.substr(0, star)).value_or(0);
+      item.remove_prefix(star + 1);
+    }
+    const auto context = parse_count(item);
+    if (!context || times < 1 || times > kMostBatch - static_cast<int64_t>(contexts.size())) {
+      throw invalid_contexts(text);
+    }
+    contexts.insert(contexts.end(), static_cast<size_t>(times), *context);
+    if (comma == rest.size()) return contexts;
+    rest.remove_prefix(comma + 1);
+  }
+}
+
+double parse_engine_overhead(std::string_view text) {
+  for (const EngineOverhead& preset : kEngineOverheads) {
+    if (preset.engine == text) return preset.factor;
+  }
+  double factor = 0;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), factor);
+  if (failed == std::errc() && end == text.data() + text.size() && factor >= 1) return factor;
+  throw usage_error(
+      "invalid --engine-overhead {}: expected a factor of at least 1, or gpt-fast, tensorrt-llm, "
+      "vllm-2024",
+      printable(std::string(text)));
+}
 
 void add_workload_options(CLI::App& app, WorkloadOptions& options) {
   const std::string group = "Without a recording";
@@ -22,56 +102,72 @@ void add_workload_options(CLI::App& app, WorkloadOptions& options) {
           ->transform(as_shipped_file("models"))
           ->type_name("FILE|NAME")
           ->group(group);
-  app.add_option("--tp", spec.ranks, "Tensor-parallel ranks")
-      ->type_name("N")
-      ->capture_default_str()
-      ->group(group)
-      ->needs(model);
-  app.add_option("--batch", spec.batch, "Sequences decoded together")
-      ->type_name("N")
-      ->capture_default_str()
-      ->group(group)
-      ->needs(model);
-  app.add_option("--context", spec.context, "Tokens per sequence in the KV-cache, as 8K")
-      ->transform(as_count(int64_t{1} << 27))
-      ->type_name("N")
-      ->capture_default_str()
-      ->group(group)
-      ->needs(model);
-  app.add_option("--dtype", spec.type, "Weights and KV-cache")
-      ->transform(as_choice({WeightType::fp16, WeightType::int8, WeightType::fp8},
-                            {{"bf16", WeightType::fp16}}))
+  const auto add = [&](const char* name, auto& variable, const char* help, const char* type) {
+    return app.add_option(name, variable, help)->type_name(type)->group(group)->needs(model);
+  };
+  add("--tp", spec.ranks, "Tensor-parallel ranks; 1: the step without a plan", "N")
+      ->capture_default_str();
+  add("--batch", spec.batch, "Sequences decoded together", "N")->capture_default_str();
+  add("--context", options.context,
+      "Tokens per sequence in the KV-cache, as 8K: one number, one for each sequence "
+      "(1000,3*8192), or "
+      "uniform:LEAST:MOST",
+      "N")
+      ->default_str(std::to_string(spec.context));
+  add("--dtype", spec.type, "Weights of the layers, and KV-cache (default: as the file says)",
+      "WORD")
+      ->transform(as_choice(kTypes, {{"bf16", WeightType::fp16}}));
+  add("--kv-dtype", spec.kv_type, "KV-cache (default: --dtype, or as the file says)", "WORD")
+      ->transform(as_choice({WeightType::fp16, WeightType::int8, WeightType::fp8, WeightType::fp4},
+                            {{"bf16", WeightType::fp16}}));
+  add("--allreduce-time", spec.allreduce_ns,
+      "Length of every collective, as in 20us, instead of the device file's fit", "TIME")
+      ->transform(as_duration_ns());
+  add("--engine-overhead", options.engine_overhead,
+      "Step time over the time of its operators: 1.25, or gpt-fast (1), tensorrt-llm (1.25), "
+      "vllm-2024 (1.4)",
+      "FACTOR")
+      ->default_str("1");
+  add("--assume", options.assume, "llama: plan a model_type that is not known as Llama's", "WORD")
+      ->check(CLI::IsMember({"llama"}));
+  CLI::Option* print =
+      add("--print", options.print, "step: print its operators instead of planning", "WORD")
+          ->check(CLI::IsMember({"step"}));
+  app.add_option("--format", options.format, "Of --print: text, csv or json")
+      ->transform(as_choice({TableFormat::text, TableFormat::csv, TableFormat::json}))
       ->type_name("WORD")
       ->capture_default_str()
       ->group(group)
-      ->needs(model);
-  app.add_option("--allreduce-time", spec.allreduce_ns,
-                 "Length of every collective, as in 20us, instead of the device file's fit")
-      ->transform(as_duration_ns())
-      ->type_name("TIME")
-      ->group(group)
-      ->needs(model);
-  app.add_option("--trace-out", options.trace_out,
-                 "Also write the step as a trace (source 'model')")
-      ->type_name("FILE")
-      ->group(group)
-      ->needs(model);
+      ->needs(print);
+  add("--trace-out", options.trace_out, "Also write the step as a trace (source 'model')", "FILE");
 }
 
-FoldedStep workload_step(const WorkloadOptions& options, const DeviceModel& device, bool force) {
+Workload workload_step(const WorkloadOptions& options, const DeviceModel& device, bool force) {
   if (options.trace_out == "-") {
     throw usage_error("--trace-out: a trace is a database and cannot go to standard output");
   }
   std::optional<OutputFile> trace;  // refuses an unwritable path before any work
   if (!options.trace_out.empty()) trace.emplace(options.trace_out, force);
   WorkloadSpec spec = options.spec;
-  spec.model = load_model_config(options.model);
-  FoldedStep step = make_workload(spec, device);
+  if (!options.engine_overhead.empty()) {
+    spec.engine_overhead = parse_engine_overhead(options.engine_overhead);
+  }
+  if (!options.context.empty()) {
+    spec.contexts = parse_contexts(options.context, spec.batch);
+    if (spec.contexts.size() == 1) {
+      spec.context = spec.contexts.front();
+      spec.contexts.clear();
+    } else if (spec.batch == 1) {
+      spec.batch = static_cast<int64_t>(spec.contexts.size());
+    }
+  }
+  spec.model = load_model_config(options.model, options.assume == "llama");
+  Workload workload = generate_workload(spec, device);
   if (trace) {
-    write_workload_trace(step, device, trace->temporary_path());
+    write_workload_trace(workload.step, device, trace->temporary_path());
     trace->commit();
   }
-  return step;
+  return workload;
 }
 
 }  // namespace preserve

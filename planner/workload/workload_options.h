@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Options that make a step without a recording, for every tool that plans:
-//   --model config.json --tp N --batch B --context C --dtype D [--allreduce-time T] [--trace-out F]
+//   --model config.json --tp N --batch B --context C --dtype D --kv-dtype D [--allreduce-time T]
+//   [--engine-overhead F] [--assume llama] [--trace-out FILE] [--print step --format text|csv|json]
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <vector>
 
-#include "db/step/folded_step.h"
 #include "planner/schedule/device.h"
+#include "planner/workload/step_table.h"
 #include "planner/workload/workload.h"
 
 namespace CLI {
@@ -16,16 +19,29 @@ class App;
 namespace preserve {
 
 struct WorkloadOptions {
-  std::string model;      // empty: not asked for
-  WorkloadSpec spec;      // but for its model
-  std::string trace_out;  // empty: not written
+  std::string model;            // empty: not asked for
+  WorkloadSpec spec;            // but for its model and contexts
+  std::string context;          // as written; empty: the default
+  std::string assume;           // "llama" or empty
+  std::string engine_overhead;  // as written; empty: 1
+  std::string trace_out;        // empty: not written
+  std::string print;            // "step" or empty
+  TableFormat format = TableFormat::text;
   bool given() const { return !model.empty(); }
 };
 
 // `options` must outlive the parsing.
 void add_workload_options(CLI::App& app, WorkloadOptions& options);
 
+// Contexts of the sequences of a batch: "4096", "1000,3*8192", or "uniform:1000:8000", which
+// spreads `batch` sequences evenly. The number of a list is the batch. usage_error when it is none
+// of these.
+std::vector<int64_t> parse_contexts(std::string_view text, int64_t batch);
+
+// A factor of at least 1, or the name of an engine: gpt-fast, tensorrt-llm, vllm-2024. usage_error.
+double parse_engine_overhead(std::string_view text);
+
 // Makes the step and, when asked for, writes it as a trace. `force`: replace an existing file.
-FoldedStep workload_step(const WorkloadOptions& options, const DeviceModel& device, bool force);
+Workload workload_step(const WorkloadOptions& options, const DeviceModel& device, bool force);
 
 }  // namespace preserve

@@ -89,6 +89,7 @@ std::string_view registered_string(uint64_t id) {
 void define(spool::RecordType type, uint16_t domain, const spool::DefinitionBody& body,
             std::string_view text, const Blob& blob) {
   if (!recording_wanted()) return;
+  if (muted) return count_lost(kNvtx);
   const Unnoticed unnoticed;
   start_over_if_forked();
   text = text.substr(0, spool::kMaxTextBytes);

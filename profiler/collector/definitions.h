@@ -26,6 +26,8 @@ class Definitions {
 
   // Writer thread: what is new; false when the file takes no more now.
   bool write(SpoolFile& file);
+  size_t written() const { return written_; }
+  std::string_view first(size_t bytes) const { return {memory_, bytes}; }
 
   BoundedLock& lock() { return lock_; }  // around a fork
   void start_over() { written_ = 0; }    // a child writes everything once more

@@ -20,9 +20,11 @@ namespace preserve::collector {
 namespace {
 
 constexpr int kHighDescriptor = 200;
+constexpr int kTriesToSee = 2'000;       // of 50 us
 constexpr size_t kStackBytes = 1 << 20;  // exit handlers of the program may run on it
 
-std::atomic<int> threads{0};  // of start_thread()
+std::atomic<int> threads{0};     // of start_thread()
+std::atomic<uint32_t> begun{0};  // of these, those whose body has begun
 std::atomic<bool> ended{false};
 int status_file = -1;  // /proc/self/stat
 pid_t pid = 0;
@@ -44,6 +46,19 @@ void restore_signals(const sigset_t& mask) {
   const timespec now{};
   (void)::sigtimedwait(&own, nullptr, &now);
   pthread_sigmask(SIG_SETMASK, &mask, nullptr);
+}
+
+void open_status() {
+  const int low = ::open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+  status_file = low < 0 ? -1 : move_up(low);
+}
+
+// Of this process: its number, name in brackets and state. False: the file is not what it was,
+// since the program may close or replace descriptors that it does not know.
+bool read_status(char* out, size_t bytes) {
+  const ssize_t got = ::pread(status_file, out, bytes - 1, 0);
+  out[got > 0 ? got : 0] = '\0';
+  return got > 0 && ::strtol(out, nullptr, 10) == pid && std::strrchr(out, ')') != nullptr;
 }
 
 // The loader, called by hand with a program as its argument.
@@ -95,9 +110,18 @@ bool start_thread(const char* name, void* (*body)(void*)) {
   pthread_attr_setstacksize(&attributes, kStackBytes);
   threads.fetch_add(1);
   pthread_t thread;
-  const bool started = pthread_create(&thread, &attributes, body, nullptr) == 0;
+  const uint32_t before = begun.load();
+  const auto enter = [](void* given) -> void* {
+    begun.fetch_add(1);
+    return reinterpret_cast<void* (*)(void*)>(given)(nullptr);
+  };
+  const bool started =
+      pthread_create(&thread, &attributes, enter, reinterpret_cast<void*>(body)) == 0;
   if (started) {
     pthread_setname_np(thread, name);
+    // A child that the C library does not see waits for ever, in setuid() for example, for a thread
+    // that was just being made.
+    for (int i = 0; begun.load() == before && i < kTriesToSee; ++i) ::usleep(50);
   } else {
     threads.fetch_sub(1);
   }
@@ -106,14 +130,18 @@ bool start_thread(const char* name, void* (*body)(void*)) {
   return started;
 }
 
+void leave_thread() {
+  threads.fetch_sub(1);
+}
+
 void begin_process() {
   pid = ::getpid();
-  const int low = ::open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-  if (low >= 0) status_file = move_up(low);
+  open_status();
 }
 
 void leave_process() {
-  if (status_file >= 0) ::close(status_file);
+  char status[64];  // the number may be a file of the program's by now
+  if (status_file >= 0 && read_status(status, sizeof(status))) ::close(status_file);
   status_file = -1;
   threads.store(0);
   ended.store(false);
@@ -122,13 +150,13 @@ void leave_process() {
 // The first thread is then a zombie, which is quick to see.
 bool program_has_ended() {
   if (ended.load(std::memory_order_acquire)) return true;
-  char status[64] = {};
-  if (::pread(status_file, status, sizeof(status) - 1, 0) <= 0) return false;
-  const char* name_end = std::strrchr(status, ')');
-  if (::strtol(status, nullptr, 10) != pid || name_end == nullptr || name_end[1] != ' ' ||
-      name_end[2] != 'Z') {
-    return false;
+  char status[64];
+  if (!read_status(status, sizeof(status))) {
+    open_status();
+    if (!read_status(status, sizeof(status))) return false;
   }
+  const char* name_end = std::strrchr(status, ')');
+  if (name_end[1] != ' ' || name_end[2] != 'Z') return false;
   DIR* tasks = ::opendir("/proc/self/task");
   if (tasks == nullptr) return false;
   int alive = -1;  // without the zombie

@@ -13,6 +13,7 @@ bool is_static_program();
 int move_up(int descriptor);
 // Begins a thread that takes no signal of the program.
 bool start_thread(const char* name, void* (*body)(void*));
+void leave_thread();  // of start_thread(), by itself before it ends while the program goes on
 // Of the process that is running now: its threads are counted anew.
 void begin_process();
 // Before a fork that goes on in the child.

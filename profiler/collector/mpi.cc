@@ -2,7 +2,6 @@
 // What the MPI wrappers report, as spool records: a call at its end; of a non-blocking one the call
 // that issued it, without known use, and the communication when its request completes.
 #include "hooks/listener.h"
-#include "hooks/mpi/library.h"
 #include "profiler/collector/recorder.h"
 
 namespace preserve {
@@ -64,14 +63,9 @@ void listener::mpi_lost(const mpi::Call&, uint64_t) {
   }
 }
 
-void listener::mpi_rank(int rank, int ranks) {
-  char version[MPI_MAX_LIBRARY_VERSION_STRING] = {};
-  int length = 0;
-  const auto ask = hooks::next<decltype(&PMPI_Get_library_version)>("PMPI_Get_library_version");
-  if (ask == nullptr || ask(version, &length) != MPI_SUCCESS || length < 0) length = 0;
+void listener::mpi_rank(int rank, int ranks, std::string_view library) {
   collector::define(spool::RecordType::rank, 0,
-                    {static_cast<uint64_t>(rank), static_cast<uint64_t>(ranks), 0, 0},
-                    std::string_view(version, static_cast<size_t>(length)));
+                    {static_cast<uint64_t>(rank), static_cast<uint64_t>(ranks), 0, 0}, library);
 }
 
 void listener::mpi_ending() {

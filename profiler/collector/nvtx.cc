@@ -119,11 +119,9 @@ bool record_pop_with_payload(ThreadLog& log, uint16_t domain, const Event& event
 }
 
 // A start or an end, which may be on two threads.
-void record_open_range(RecordType type, uint16_t domain, uint64_t range, std::string_view text,
-                       const Event* event) {
-  if (ThreadLog* log = this_thread(kNvtx)) {
-    record_event(*log, type, domain, range, text, event == nullptr ? Event{} : *event, 0);
-  }
+void record_open_range(ThreadLog& log, RecordType type, uint16_t domain, uint64_t range,
+                       std::string_view text, const Event* event) {
+  record_event(log, type, domain, range, text, event == nullptr ? Event{} : *event, 0);
 }
 
 // Slow, but only in recordings that follow ranges.
@@ -142,6 +140,25 @@ inline void watch_range(RangeEvent::Kind kind, std::string_view text, const Even
 size_t skip_slot(uint16_t domain) {
   return domain < kDomainSlots ? domain : kDomainSlots - 1;
 }
+
+void count_sampled(ThreadLog& log) {
+  log.count(log.received[kNvtx]);
+  log.count(log.sampled);
+}
+
+// A range is not recorded: a record of it, or of what is inside, counts as left out or as dropped.
+void count_skipped(ThreadLog& log, size_t slot) {
+  log.count(log.received[kNvtx]);
+  log.count((log.sampled_out >> slot & 1) != 0 ? log.sampled : log.dropped[kNvtx]);
+}
+
+inline bool to_record(ThreadLog& log, uint16_t domain, std::string_view text, const Event* event) {
+  if (__builtin_expect(sample_first == 0, 1)) return true;
+  return log.names.next(domain, event == nullptr ? 0 : event->string_id, text);
+}
+
+// In the number of a range that was left out: its end is left out too, on whatever thread it comes.
+constexpr uint64_t kLeftOut = uint64_t{1} << 63;
 
 // ---------------------------------------------------------------- schemas
 
@@ -236,13 +253,18 @@ int listener::push(uint16_t domain, std::string_view text, const nvtx::Event* ev
   watch_range(RangeEvent::push, text, event);
   ThreadLog* log = this_thread(kNvtx);
   if (log == nullptr) return NVTX_NO_PUSH_POP_TRACKING;
-  uint32_t& skipped = log->skipped[skip_slot(domain)];
+  const size_t slot = skip_slot(domain);
+  uint32_t& skipped = log->skipped[slot];
   // Inside a refused range everything of its domain is refused, so that pops find their pushes.
   if (__builtin_expect(log->skipped_pushes != 0, 0) && skipped != 0) {
-    log->count(log->received[kNvtx]);
-    log->count(log->dropped[kNvtx]);
+    count_skipped(*log, slot);
+  } else if (!to_record(*log, domain, text, event)) {
+    log->sampled_out |= uint64_t{1} << slot;
+    count_skipped(*log, slot);
   } else if (record(*log, spool::RecordType::push, domain, text, event, kPopBytes)) {
     return static_cast<int>(log->open_pushes++);
+  } else {
+    log->sampled_out &= ~(uint64_t{1} << slot);
   }
   ++skipped;
   ++log->skipped_pushes;
@@ -253,11 +275,11 @@ int listener::pop(uint16_t domain, const nvtx::Event* event) {
   watch_range(RangeEvent::pop, {}, nullptr);
   ThreadLog* log = this_thread(kNvtx);
   if (log == nullptr) return NVTX_NO_PUSH_POP_TRACKING;
-  if (__builtin_expect(log->skipped_pushes != 0, 0) && log->skipped[skip_slot(domain)] != 0) {
-    --log->skipped[skip_slot(domain)];
+  const size_t slot = skip_slot(domain);
+  if (__builtin_expect(log->skipped_pushes != 0, 0) && log->skipped[slot] != 0) {
+    --log->skipped[slot];
     --log->skipped_pushes;
-    log->count(log->received[kNvtx]);
-    log->count(log->dropped[kNvtx]);
+    count_skipped(*log, slot);
     return static_cast<int>(log->open_pushes + log->skipped_pushes);
   }
   const bool matched = log->open_pushes > 0;
@@ -269,20 +291,31 @@ int listener::pop(uint16_t domain, const nvtx::Event* event) {
 }
 
 void listener::mark(uint16_t domain, std::string_view text, const nvtx::Event* event) {
-  if (ThreadLog* log = this_thread(kNvtx)) {
-    record(*log, spool::RecordType::mark, domain, text, event, 0);
-  }
+  ThreadLog* log = this_thread(kNvtx);
+  if (log == nullptr) return;
+  if (!to_record(*log, domain, text, event)) return count_sampled(*log);
+  record(*log, spool::RecordType::mark, domain, text, event, 0);
 }
 
-void listener::start(uint16_t domain, uint64_t range, std::string_view text,
-                     const nvtx::Event* event) {
+uint64_t listener::start(uint16_t domain, uint64_t range, std::string_view text,
+                         const nvtx::Event* event) {
   watch_range(RangeEvent::start, text, event, range);
-  record_open_range(spool::RecordType::range_start, domain, range, text, event);
+  ThreadLog* log = this_thread(kNvtx);
+  if (log == nullptr) return range;
+  if (!to_record(*log, domain, text, event)) {
+    count_sampled(*log);
+    return range | kLeftOut;
+  }
+  record_open_range(*log, spool::RecordType::range_start, domain, range, text, event);
+  return range;
 }
 
 void listener::end(uint16_t domain, uint64_t range, const nvtx::Event* event) {
-  watch_range(RangeEvent::end, {}, nullptr, range);
-  record_open_range(spool::RecordType::range_end, domain, range, {}, event);
+  watch_range(RangeEvent::end, {}, nullptr, range & ~kLeftOut);
+  ThreadLog* log = this_thread(kNvtx);
+  if (log == nullptr) return;
+  if ((range & kLeftOut) != 0) return count_sampled(*log);
+  record_open_range(*log, spool::RecordType::range_end, domain, range, {}, event);
 }
 
 // A resize is frequent (a cache that grows with every token), so it goes the way of ordinary

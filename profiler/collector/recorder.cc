@@ -13,194 +13,58 @@
 #include <new>
 
 #include "hooks/unnoticed.h"
-#include "profiler/collector/bounded_lock.h"
-#include "profiler/collector/definitions.h"
 #include "profiler/collector/foreign_process.h"
-#include "profiler/collector/spool_file.h"
+#include "profiler/collector/state.h"
 
 namespace preserve::collector {
 
 __thread ThreadLog* tls_log __attribute__((tls_model("initial-exec"))) = nullptr;
+__thread bool muted __attribute__((tls_model("initial-exec"))) = false;
+
+uint32_t sample_first = 0;
+std::atomic<uint32_t> sample_period{1};
+
+constinit State g;
 
 namespace {
 
 constexpr size_t kDefaultRingBytes = 1 << 20;
 constexpr size_t kDefaultRingTotal = size_t{256} << 20;
 constexpr int64_t kDefaultFlushMs = 100;
-constexpr size_t kUndescribed = 128;  // names of MPI functions
-constexpr size_t kSmallRings = 32;    // in one, once half of the memory for rings is in use
+constexpr size_t kSmallRings = 32;  // in one, once half of the memory for rings is in use
 // Of a limited address space, which the program needs itself:
-constexpr size_t kShareOfOne = 64;        // at most this part for one piece of memory
-constexpr size_t kShareOfRings = 16;      // and for all rings
-constexpr int64_t kLookNs = 100'000'000;  // between looks whether the program has ended
+constexpr size_t kShareOfOne = 64;    // at most this part for one piece of memory
+constexpr size_t kShareOfRings = 16;  // and for all rings
 constexpr int64_t kWaitForWriterNs = 2'000'000'000;
-
-enum RunState : int { kIdle, kRunning, kStopping, kStopped, kFailed };
-
-// All of the collector's state. Constant-initialised: usable before any constructor has run.
-struct State {
-  std::atomic<int> run{kIdle};
-  BoundedLock start_lock;
-  pthread_key_t exit_key{};
-  SpoolFile file;
-  int64_t flush_ns = 0, spool_limit = 0;
-  size_t ring_bytes = 0, ring_total = 0;
-  size_t address_space = SIZE_MAX;  // that the program may use, as the first call found it
-
-  std::atomic<ThreadLog*> logs{nullptr};
-  std::atomic<size_t> ring_reserved{0};  // bytes of rings that exist
-  // 1 in a page that a fork leaves zeroed in the child: how a fork without handlers (the bare
-  // system call, _Fork, clone) is noticed.
-  std::atomic<std::atomic<uint32_t>*> same_process{nullptr};
-  pid_t pid = 0;
-  std::atomic<bool> writer_left{false};
-  std::atomic<uint32_t> ordinal{0};  // of threads
-
-  std::atomic<BackgroundSource> background{nullptr};
-  std::atomic<uint64_t> homeless_received[kSourceCount] = {};  // no ring: definitions included
-  std::atomic<uint64_t> homeless_dropped[kSourceCount] = {};
-  uint64_t homeless_reported = 0;
-  struct Undescribed {
-    std::atomic<const char*> name{nullptr};
-    std::atomic<uint64_t> calls{0};
-    uint64_t reported = 0;  // writer thread
-  } undescribed[kUndescribed];
-
-  sem_t wake{};
-  std::atomic<bool> wake_pending{false};
-  std::atomic<uint64_t> flushes_asked{0}, flushes_done{0};
-};
-constinit State g;
-
-// ---------------------------------------------------------------- writer thread
-
-using Counters = std::atomic<uint64_t>[kSourceCount];
-
-// Writes the counters when they have changed since `reported`. A record that is refused is received
-// a moment before it is dropped, so both count as a change.
-void report(uint64_t thread, const Counters& received, const Counters& dropped,
-            uint64_t& reported) {
-  const spool::StatisticsBody body{
-      thread,
-      received[kNvtx].load(std::memory_order_relaxed),
-      dropped[kNvtx].load(std::memory_order_relaxed),
-      received[kMpi].load(std::memory_order_relaxed),
-      dropped[kMpi].load(std::memory_order_relaxed),
-      received[kCuda].load(std::memory_order_relaxed),
-      dropped[kCuda].load(std::memory_order_relaxed),
-  };
-  const uint64_t sum = body.nvtx_received + body.nvtx_dropped + body.mpi_received +
-                       body.mpi_dropped + body.cuda_received + body.cuda_dropped;
-  if (sum == reported) return;
-  reported = sum;
-  g.file.add_control(spool::RecordType::statistics, &body, sizeof(body));
-}
-
-void report(ThreadLog& log) {
-  report(uint64_t{log.ordinal} << 32 | log.tid, log.received, log.dropped, log.reported);
-}
-
-void report_statistics() {
-  for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
-    if (log->has_owner()) report(*log);
-  }
-  report(0, g.homeless_received, g.homeless_dropped, g.homeless_reported);
-  for (State::Undescribed& function : g.undescribed) {
-    const uint64_t calls = function.calls.load(std::memory_order_relaxed);
-    if (calls == function.reported) continue;
-    const spool::DefinitionBody body{calls, 0, 0, 0};
-    g.file.add_control(spool::RecordType::undescribed, &body, sizeof(body), 0, 0,
-                       function.name.load(std::memory_order_relaxed));
-    function.reported = calls;
-  }
-}
-
-// False when the file takes no more now: what was not written stays where it is.
-bool write_records() {
-  if (!definitions.write(g.file)) return false;
-  for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
-    if (!log->has_owner()) continue;
-    const Ring::Readable part = log->ring.readable();
-    if (part.first_bytes + part.second_bytes == 0) continue;
-    if (!g.file.write_chunk({log->tid, log->ordinal}, part.first, part.first_bytes, part.second,
-                            part.second_bytes)) {
-      return false;
-    }
-    log->ring.consume(part.upto);
-  }
-  return true;
-}
-
-// An anchor and the definitions first: what a record refers to was defined before it was made.
-// Statistics last: they speak of what is in the file. While the file takes no more (disk full)
-// rings fill up and refuse, and only the end writes statistics: what is lost is counted.
-void write_everything(bool stopping) {
-  if (!g.file.write_header()) return;
-  if (!g.file.stuck()) g.file.add_anchor();
-  const bool written = g.file.write_control() && write_records();
-  if (!written && !stopping) return;
-  if (const BackgroundSource source = g.background.load(std::memory_order_acquire)) source(g.file);
-  report_statistics();
-  for (ThreadLog* log = g.logs.load(std::memory_order_acquire); log; log = log->next) {
-    // Its thread is gone and everything of it is written: the next new thread may have the ring.
-    if (log->state.load(std::memory_order_acquire) != ThreadLog::kFinished) continue;
-    if (log->ring.readable().first_bytes > 0) continue;
-    report(*log);  // it may have ended since
-    log->state.store(ThreadLog::kFree, std::memory_order_release);
-  }
-  g.file.write_control();
-}
-
-void finish() {
-  write_everything(true);
-  if (g.file.write_header()) {
-    g.file.add_trailer();
-    g.file.write_control();
-  }
-  g.file.close();
-  g.run.store(kStopped, std::memory_order_release);
-}
-
-void* writer_main(void*) {
-  (void)g.file.write_header();
-  int64_t flush_ns = safe_monotonic_ns() + g.flush_ns;
-  while (true) {
-    const int64_t due_ns = std::min(safe_monotonic_ns() + kLookNs, flush_ns);
-    const timespec due{due_ns / 1'000'000'000, due_ns % 1'000'000'000};
-    const bool woken = sem_clockwait(&g.wake, CLOCK_MONOTONIC, &due) == 0;
-    if (!woken && program_has_ended()) {
-      g.writer_left.store(true, std::memory_order_release);
-      return before_end();
-    }
-    if (!woken && safe_monotonic_ns() < flush_ns) continue;
-    flush_ns = safe_monotonic_ns() + g.flush_ns;
-    g.wake_pending.store(false, std::memory_order_release);
-    const bool stopping = g.run.load(std::memory_order_acquire) == kStopping;
-    const uint64_t asked = g.flushes_asked.load(std::memory_order_acquire);
-    if (stopping) {
-      finish();
-    } else {
-      write_everything(false);
-      // Full rings ask to be written at every record; while that is in vain nobody needs to ask.
-      if (g.file.stuck()) g.wake_pending.store(true, std::memory_order_release);
-    }
-    g.flushes_done.store(asked, std::memory_order_release);
-    if (stopping) return nullptr;
-  }
-}
 
 // ---------------------------------------------------------------- life cycle
 
+// That the program may use.
+size_t address_space() {
+  rlimit limit{};
+  return ::getrlimit(RLIMIT_AS, &limit) == 0 ? limit.rlim_cur : SIZE_MAX;
+}
+
+// Its fork ran no handlers.
+bool in_unseen_child() {
+  const std::atomic<uint32_t>* same = g.same_process.load(std::memory_order_acquire);
+  return same != nullptr && same->load(std::memory_order_relaxed) == 0;
+}
+
 void shut_down() {
-  const Unnoticed unnoticed;
   int running = kRunning;
-  if (g.pid != ::getpid()) return;  // a child whose fork ran no handlers: the writer is not in it
+  if (g.run.load() != running) return;
+  const Unnoticed unnoticed;
+  const bool calls = !g.calls_forbidden.load(std::memory_order_acquire);
+  if (calls && g.pid != ::getpid()) return;  // a child whose fork ran no handlers has no writer
+  if (!calls && (in_unseen_child() || g.writer_left.load())) return;
   if (!g.run.compare_exchange_strong(running, kStopping)) return;
   if (g.writer_left.load(std::memory_order_acquire)) return without_signals(finish);
   const int64_t give_up_ns = safe_monotonic_ns() + kWaitForWriterNs;
-  sem_post(&g.wake);
-  while (g.run.load(std::memory_order_acquire) == kStopping && safe_monotonic_ns() < give_up_ns) {
-    ::usleep(100);
+  if (calls) sem_post(&g.wake);
+  while (g.run.load(std::memory_order_acquire) == kStopping && !muted &&
+         safe_monotonic_ns() < give_up_ns) {
+    if (calls) ::usleep(100);
   }
 }
 
@@ -246,6 +110,11 @@ void start_over() {
     g.homeless_dropped[source].store(0);
   }
   g.homeless_reported = 0;
+  for (auto* ended : {g.ended_received, g.ended_dropped}) {
+    for (int half = 0; half < 2; ++half) std::fill_n(ended[half], +kSourceCount, 0);
+  }
+  g.older_definitions = 0;
+  g.ended_sampled = g.sampled_reported = 0;
   for (State::Undescribed& function : g.undescribed) {
     function.calls.store(0);
     function.reported = 0;
@@ -254,6 +123,7 @@ void start_over() {
   g.flushes_asked.store(0);
   g.flushes_done.store(0);
   g.writer_left.store(false);
+  g.pause_asked.store(false);
   if (auto* same = g.same_process.load(std::memory_order_acquire)) {
     same->store(1, std::memory_order_relaxed);
   }
@@ -282,8 +152,11 @@ bool start() {
     g.ring_bytes = ring;
     const auto total = static_cast<size_t>(environment_number(
         "PRESERVE_RING_TOTAL", 4096, int64_t{1} << 40, static_cast<int64_t>(kDefaultRingTotal)));
-    g.ring_total = std::min(total, g.address_space / kShareOfRings);
+    g.ring_total = std::min(total, address_space() / kShareOfRings);
     g.spool_limit = environment_number("PRESERVE_MAX_SPOOL", 1, INT64_MAX, INT64_MAX);
+    g.keep_last = environment_number("PRESERVE_KEEP_LAST", 0, 1, 0) == 1;
+    const auto most = static_cast<size_t>(g.spool_limit) / 4;  // a ring fits into half a file
+    while (g.keep_last && g.ring_bytes > std::max(most, size_t{4096})) g.ring_bytes /= 2;
     if (void* page = map_own_memory(4096)) {
       g.same_process.store(new (page) std::atomic<uint32_t>(1), std::memory_order_release);
     }
@@ -297,7 +170,7 @@ bool start() {
   g.pid = ::getpid();
   begin_process();
   return g.file.create(::getenv("PRESERVE_SPOOL_DIR"),
-                       static_cast<uint32_t>(g.flush_ns / 1'000'000), g.spool_limit) &&
+                       static_cast<uint32_t>(g.flush_ns / 1'000'000), g.spool_limit, g.keep_last) &&
          start_thread("preserve-spool", writer_main);
 }
 
@@ -305,7 +178,7 @@ bool running() {
   start_over_if_forked();
   const int run = g.run.load(std::memory_order_acquire);
   if (run == kRunning) return true;
-  if (run != kIdle || !recording_wanted()) return false;
+  if (run != kIdle || !recording_wanted() || g.start_forbidden.load()) return false;
   if (!g.start_lock.take()) return false;
   if (g.run.load() == kIdle) g.run.store(start() ? kRunning : kFailed, std::memory_order_release);
   g.start_lock.release();
@@ -355,7 +228,7 @@ ThreadLog* take_log() {
 }
 
 ThreadLog* attach_thread() {
-  if (!running()) return nullptr;
+  if (muted || !running() || g.calls_forbidden.load(std::memory_order_acquire)) return nullptr;
   ThreadLog* log = take_log();
   if (log == nullptr) return nullptr;
   log->ring.restart();
@@ -367,6 +240,8 @@ ThreadLog* attach_thread() {
     log->received[source].store(0, std::memory_order_relaxed);
     log->dropped[source].store(0, std::memory_order_relaxed);
   }
+  log->sampled.store(0, std::memory_order_relaxed);
+  log->sampled_out = 0;
   log->reported = 0;
   log->state.store(ThreadLog::kInUse, std::memory_order_release);
   pthread_setspecific(g.exit_key, log);
@@ -374,6 +249,10 @@ ThreadLog* attach_thread() {
   return log;
 }
 
+// Here, since a program that gives up system calls may use NVTX for the first time after that.
+__attribute__((constructor)) void at_load() {
+  (void)recording_wanted();
+}
 __attribute__((destructor)) void at_exit() {
   shut_down();
 }
@@ -381,8 +260,7 @@ __attribute__((destructor)) void at_exit() {
 }  // namespace
 
 void start_over_if_forked() {
-  const std::atomic<uint32_t>* same = g.same_process.load(std::memory_order_acquire);
-  if (same == nullptr || same->load(std::memory_order_relaxed) != 0) return;
+  if (!in_unseen_child()) return;
   const Unnoticed unnoticed;
   g.start_lock.reset();
   definitions.lock().reset();
@@ -398,7 +276,7 @@ int64_t environment_number(const char* name, int64_t low, int64_t high, int64_t 
 }
 
 void* map_memory(size_t bytes) {
-  if (bytes > g.address_space / kShareOfOne) return nullptr;
+  if (g.calls_forbidden.load() || bytes > address_space() / kShareOfOne) return nullptr;
   void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return memory == MAP_FAILED ? nullptr : memory;
@@ -414,9 +292,8 @@ bool recording_wanted() {
   const char* folder = ::getenv("PRESERVE_SPOOL_DIR");
   const bool yes = folder != nullptr && *folder == '/' && !is_static_program();
   if (yes) {
+    sample_first = static_cast<uint32_t>(environment_number("PRESERVE_SAMPLE", 0, INT32_MAX, 0));
     choose_clock();  // everybody who reads ticks has asked this first
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_AS, &limit) == 0) g.address_space = limit.rlim_cur;
   }
   wanted.store(yes ? kYes : kNo, std::memory_order_release);
   return yes;
@@ -425,11 +302,13 @@ bool recording_wanted() {
 ThreadLog* attach_this_thread(Source source) {
   const Unnoticed unnoticed;
   ThreadLog* log = attach_thread();
-  if (log == nullptr) {
-    g.homeless_received[source].fetch_add(1, std::memory_order_relaxed);
-    g.homeless_dropped[source].fetch_add(1, std::memory_order_relaxed);
-  }
+  if (log == nullptr) count_lost(source);
   return log;
+}
+
+void count_lost(Source source) {
+  g.homeless_received[source].fetch_add(1, std::memory_order_relaxed);
+  g.homeless_dropped[source].fetch_add(1, std::memory_order_relaxed);
 }
 
 void refused(ThreadLog& log, Source source) {
@@ -439,17 +318,17 @@ void refused(ThreadLog& log, Source source) {
   }
   // A child sees its parent's ring so. This record is lost, the next finds a ring of the child.
   start_over_if_forked();
-  g.homeless_received[source].fetch_add(1, std::memory_order_relaxed);
-  g.homeless_dropped[source].fetch_add(1, std::memory_order_relaxed);
+  count_lost(source);
 }
 
 void wake_writer() {
-  if (g.wake_pending.load(std::memory_order_relaxed)) return;
+  if (g.wake_pending.load(std::memory_order_relaxed) || g.calls_forbidden.load()) return;
   if (!g.wake_pending.exchange(true, std::memory_order_acq_rel)) sem_post(&g.wake);
 }
 
 void flush_now() {
-  if (g.run.load(std::memory_order_acquire) != kRunning || g.pid != ::getpid()) return;
+  if (g.run.load(std::memory_order_acquire) != kRunning || g.calls_forbidden.load()) return;
+  if (g.pid != ::getpid()) return;
   const Unnoticed unnoticed;
   if (g.writer_left.load(std::memory_order_acquire)) {
     return without_signals([] { write_everything(false); });

@@ -8,7 +8,8 @@
 // Definitions::kBytes of definitions. A thread beyond that records nothing and is counted.
 // Environment (set by preserve-profile): PRESERVE_SPOOL_DIR, without which nothing is recorded,
 // PRESERVE_FLUSH_MS, PRESERVE_RING_BYTES, PRESERVE_RING_TOTAL, PRESERVE_MAX_SPOOL (bytes of one
-// process's spool; what does not fit is dropped and counted), PRESERVE_MPI=0.
+// process's spool; what does not fit is dropped and counted), PRESERVE_KEEP_LAST=1 (the oldest
+// gives way instead), PRESERVE_SAMPLE (sampling.h), PRESERVE_MPI=0.
 #pragma once
 
 #include <atomic>
@@ -18,6 +19,7 @@
 #include <string_view>
 
 #include "profiler/collector/ring.h"
+#include "profiler/collector/sampling.h"
 #include "profiler/collector/ticks.h"
 #include "profiler/spool.h"
 
@@ -37,10 +39,13 @@ struct ThreadLog {
   uint32_t open_pushes = 0;     // accepted and not popped yet: their pops have room kept
   uint32_t skipped_pushes = 0;  // sum of `skipped`
   uint32_t skipped[kDomainSlots] = {};  // refused and not popped yet, per domain
+  uint64_t sampled_out = 0;             // domains, as bits, whose refused pushes sampling refused
+  SampledNames names;
   // Written by the owner, read by the writer thread.
   std::atomic<uint64_t> received[kSourceCount] = {};
   std::atomic<uint64_t> dropped[kSourceCount] = {};
-  uint64_t reported = 0;      // writer thread: sum of the counters at its last report
+  std::atomic<uint64_t> sampled{0};  // of kNvtx: received, and left out by --sample
+  uint64_t reported = 0;             // writer thread: sum of the counters at its last report
   void* extension = nullptr;  // owner: what another part of the collector keeps with the thread;
                               // stays with the log
 
@@ -69,6 +74,10 @@ ThreadLog* attach_this_thread(Source source);
 inline ThreadLog* this_thread(Source source) {
   return __builtin_expect(tls_log != nullptr, 1) ? tls_log : attach_this_thread(source);
 }
+
+// This thread may make no system call and read no clock any more: it counts what it loses.
+extern __thread bool muted __attribute__((tls_model("initial-exec")));
+void count_lost(Source source);  // one record that finds no ring
 
 // Whether PRESERVE_SPOOL_DIR asked for a recording. Constant for the life of the process.
 bool recording_wanted();

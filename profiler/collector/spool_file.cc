@@ -19,10 +19,17 @@ namespace {
 
 constexpr char kUnnamed[] = ".new";    // until there is a header
 constexpr int kMaxFilesPerPid = 1000;  // a process that executes itself again and again
+constexpr off_t kPageBytes = 4096;
+
+// The bytes read as zero from now on and take no disk.
+bool make_gap(int fd, off_t from, off_t to) {
+  return from >= to ||
+         ::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from, to - from) == 0;
+}
 
 }  // namespace
 
-bool SpoolFile::create(const char* folder, uint32_t flush_ms, int64_t limit) {
+bool SpoolFile::create(const char* folder, uint32_t flush_ms, int64_t limit, bool keep_last) {
   char host[HOST_NAME_MAX + 1] = "unknown";
   (void)::gethostname(host, sizeof(host) - 1);
   int low = -1;
@@ -53,13 +60,16 @@ bool SpoolFile::create(const char* folder, uint32_t flush_ms, int64_t limit) {
   header_.header_bytes = static_cast<uint32_t>(sizeof(header_) + facts_.bytes);
   header_.pid = static_cast<uint32_t>(::getpid());
   header_.ppid = static_cast<uint32_t>(::getppid());
-  header_.clock = ticks_are_tsc ? spool::Clock::tsc : spool::Clock::monotonic;
+  header_.clock = in_tsc_units() ? spool::Clock::tsc : spool::Clock::monotonic;
   header_.flush_ms = flush_ms;
   header_.start_ticks = anchor.ticks;
   header_.start_ns = anchor.ns;
   control_bytes_ = 0;
   end_ = 0;
   limit_ = limit;
+  begin_ = middle_ = 0;
+  keep_last_ = keep_last && make_gap(fd_, 0, kPageBytes);  // of nothing yet: whether it can
+  half_is_full_ = false;
   stuck_ = was_stuck_ = limit_reached_ = false;
   return true;
 }
@@ -68,6 +78,7 @@ bool SpoolFile::write_header() {
   const iovec parts[] = {{&header_, sizeof(header_)}, {facts_.text, facts_.bytes}};
   if (end_ > 0) return true;
   if (!write_all(parts, 2)) return false;
+  begin_ = middle_ = end_;
   char name[PATH_MAX];
   memcpy(name, path_, name_bytes_);
   name[name_bytes_] = '\0';
@@ -124,12 +135,50 @@ bool SpoolFile::append(Thread thread, const char* first, size_t first_bytes, con
 
 bool SpoolFile::write_chunk(Thread thread, const char* first, size_t first_bytes,
                             const char* second, size_t second_bytes) {
-  const size_t bytes = sizeof(spool::ChunkHeader) + first_bytes + second_bytes;
-  if (end_ + static_cast<off_t>(bytes) > limit_) {
+  const auto bytes = static_cast<off_t>(sizeof(spool::ChunkHeader) + first_bytes + second_bytes);
+  half_is_full_ = false;
+  const off_t room = keep_last_ ? limit_ / 2 - (end_ - middle_) : limit_ - end_;
+  if (bytes > room) {
     stuck_ = limit_reached_ = true;
+    half_is_full_ = keep_last_ && bytes <= limit_ / 2;
     return false;
   }
   return append(thread, first, first_bytes, second, second_bytes);
+}
+
+// Whenever the process is killed meanwhile, the file can be read: a header is written at once, and
+// what it stands for is there or is a gap.
+bool SpoolFile::next_half(std::string_view definitions, bool* lost) {
+  *lost = middle_ > begin_;
+  if (*lost) {
+    if (!still_ours()) return false;
+    ::fcntl(fd_, F_SETFL, O_WRONLY);  // with O_APPEND all would go to the end
+    const bool done = give_up(definitions);
+    ::fcntl(fd_, F_SETFL, O_WRONLY | O_APPEND);
+    ::lseek(fd_, end_, SEEK_SET);
+    if (!done) return false;
+  }
+  middle_ = end_;
+  return true;
+}
+
+bool SpoolFile::give_up(std::string_view definitions) {
+  constexpr auto kHeadBytes = static_cast<off_t>(sizeof(spool::ChunkHeader));
+  const auto bytes = static_cast<off_t>(definitions.size());
+  const off_t gap = begin_ + (bytes > 0 ? kHeadBytes + bytes : 0);
+  if (gap + kHeadBytes > middle_) return false;
+  const auto write_gap = [this](off_t at) {
+    const auto length = static_cast<uint64_t>(middle_ - at - kHeadBytes);
+    const spool::ChunkHeader head{spool::kGapMagic, static_cast<uint32_t>(length >> 32),
+                                  static_cast<uint32_t>(length), 0};
+    return ::pwrite(fd_, &head, sizeof(head), at) == kHeadBytes;
+  };
+  const off_t first_page = (begin_ + kHeadBytes + kPageBytes - 1) / kPageBytes * kPageBytes;
+  if (!write_gap(begin_) || !make_gap(fd_, first_page, middle_)) return false;
+  if (bytes == 0) return true;
+  const spool::ChunkHeader head{spool::kChunkMagic, 0, static_cast<uint32_t>(bytes), 0};
+  return ::pwrite(fd_, definitions.data(), definitions.size(), begin_ + kHeadBytes) == bytes &&
+         write_gap(gap) && ::pwrite(fd_, &head, sizeof(head), begin_) == kHeadBytes;
 }
 
 void SpoolFile::add_control(spool::RecordType type, const void* body, size_t bytes, uint64_t ticks,

@@ -4,6 +4,9 @@
 // SIGXFSZ on the thread that makes it, and only the writer has all signals blocked. A chunk is in
 // the file whole or not at all: when one does not fit (disk full, file size limit) the file is cut
 // back to its last whole chunk and the caller may try again.
+//
+// When the newest records are to be kept, the file is used in halves of its limit: with the third
+// half the first one becomes a gap that takes no disk, and so on. Its length grows meanwhile.
 #pragma once
 
 #include <limits.h>
@@ -23,8 +26,10 @@ namespace preserve::collector {
 class SpoolFile {
  public:
   // Creates <folder>/<host>-<pid>-<n>.spool with the first n that is free; it has this name as soon
-  // as it has a header. Chunks of records that would make it longer than `limit` bytes are refused.
-  bool create(const char* folder, uint32_t flush_ms, int64_t limit);
+  // as it has a header. Chunks of records that would make it longer than `limit` bytes are refused,
+  // or, with `keep_last`, once a half is full, until next_half(). A file system without gaps keeps
+  // the first.
+  bool create(const char* folder, uint32_t flush_ms, int64_t limit, bool keep_last);
   // Once, before everything else; false: try again later.
   bool write_header();
   struct Thread {
@@ -34,6 +39,11 @@ class SpoolFile {
   // Two parts because a ring wraps; either may be empty. False: nothing was written.
   bool write_chunk(Thread thread, const char* first, size_t first_bytes, const char* second,
                    size_t second_bytes);
+  // The last chunk would fit into another half.
+  bool half_is_full() const { return half_is_full_; }
+  // Gives up the oldest half but for `definitions`: those that its chunks hold. `lost`: a half was
+  // given up, which the first time is not so. False: nothing was done.
+  bool next_half(std::string_view definitions, bool* lost);
   // The last chunk did not fit, or the file is gone.
   bool stuck() const { return stuck_; }
   // Anchors, statistics and the trailer gather here until write_control().
@@ -49,14 +59,17 @@ class SpoolFile {
  private:
   bool still_ours();
   bool write_all(const iovec* parts, int count);
+  bool give_up(std::string_view definitions);
   bool append(Thread thread, const char* first, size_t first_bytes, const char* second,
               size_t second_bytes);
 
   static constexpr size_t kControlBytes = 64 << 10;
   int fd_ = -1;
   bool stuck_ = false, was_stuck_ = false, limit_reached_ = false;
+  bool keep_last_ = false, half_is_full_ = false;
   off_t end_ = 0;  // of the last whole chunk; 0: no header yet
   off_t limit_ = 0;
+  off_t begin_ = 0, middle_ = 0;  // of the records that are kept; of their newer half
   spool::FileHeader header_{};
   ProcessFacts facts_{};
   char path_[PATH_MAX] = {};  // while it has no header

@@ -13,11 +13,15 @@
 
 namespace preserve::collector {
 
-bool ticks_are_tsc = false;
-bool tsc_is_an_error = false;
+std::atomic<bool> ticks_are_tsc{false};
+std::atomic<bool> tsc_is_an_error{false};
 
 namespace {
 
+Anchor first;                           // from when the counter was chosen
+Anchor left;                            // and when it was left; no ticks: it never was
+double ticks_per_ns = 1;                // after that
+constexpr int64_t kRateNs = 5'000'000;  // over which the rate is known to 10 millionths
 constexpr int kAnchorTries = 8;  // an interrupt in between shows as a wide gap; one of 8 is clean
 
 bool processor_promises_invariant_tsc() {
@@ -50,15 +54,36 @@ bool kernel_trusts_tsc() {
 }  // namespace
 
 void choose_clock() {
-  tsc_is_an_error = reading_tsc_is_an_error();
-  ticks_are_tsc = !tsc_is_an_error && processor_promises_invariant_tsc() && kernel_trusts_tsc();
+  if (reading_tsc_is_an_error()) tsc_is_an_error.store(true);
+  ticks_are_tsc.store(!tsc_is_an_error.load() && processor_promises_invariant_tsc() &&
+                      kernel_trusts_tsc());
+  first = take_anchor();
+}
+
+bool in_tsc_units() {
+  return ticks_are_tsc.load() || left.ticks != 0;
+}
+
+uint64_t ticks_at(int64_t ns) {
+  if (left.ticks == 0) return static_cast<uint64_t>(ns);
+  const double since = static_cast<double>(ns - left.ns) * ticks_per_ns;
+  return left.ticks + static_cast<uint64_t>(static_cast<int64_t>(since));
+}
+
+void continue_without_tsc() {
+  Anchor now = take_anchor();
+  while (now.ns - first.ns < kRateNs) now = take_anchor();
+  ticks_per_ns =
+      static_cast<double>(now.ticks - first.ticks) / static_cast<double>(now.ns - first.ns);
+  left = now;
+  ticks_are_tsc.store(false, std::memory_order_release);
 }
 
 Anchor take_anchor() {
   Anchor best;
   if (!ticks_are_tsc) {
     best.ns = safe_monotonic_ns();
-    best.ticks = static_cast<uint64_t>(best.ns);
+    best.ticks = ticks_at(best.ns);
     return best;
   }
   uint64_t narrowest = UINT64_MAX;

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdint>
 
 #if defined(__x86_64__)
@@ -17,26 +18,32 @@
 
 namespace preserve::collector {
 
-extern bool ticks_are_tsc;  // set once, before the first record
-extern bool
-    tsc_is_an_error;  // where reading it ends the program; the C library's clock reads it too
+extern std::atomic<bool> ticks_are_tsc;
+// Where reading it ends the program; the C library's clock reads it too.
+extern std::atomic<bool> tsc_is_an_error;
 
 // CLOCK_MONOTONIC on a thread of the program.
 inline int64_t safe_monotonic_ns() {
-  if (__builtin_expect(!tsc_is_an_error, 1)) return monotonic_ns();
+  if (__builtin_expect(!tsc_is_an_error.load(std::memory_order_relaxed), 1)) return monotonic_ns();
   timespec now{};
   ::syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
   return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
 }
 
+uint64_t ticks_at(int64_t ns);  // without the counter
+bool in_tsc_units();            // of ticks, also when the counter was left
+
 inline uint64_t ticks_now() {
 #if defined(__x86_64__)
-  if (__builtin_expect(ticks_are_tsc, 1)) return __rdtsc();
+  if (__builtin_expect(ticks_are_tsc.load(std::memory_order_relaxed), 1)) return __rdtsc();
 #endif
-  return static_cast<uint64_t>(safe_monotonic_ns());
+  return ticks_at(safe_monotonic_ns());
 }
 
+// Before the first record.
 void choose_clock();
+// From the counter to CLOCK_MONOTONIC in the middle of a recording: ticks keep their unit.
+void continue_without_tsc();
 
 struct Anchor {
   uint64_t ticks = 0;

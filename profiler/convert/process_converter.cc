@@ -392,28 +392,33 @@ void ProcessConverter::add_losses() {
     summary_.warnings.push_back(
         who() + ": its spool took no more for a while (disk full, or a limit on file sizes)");
   }
-  if (image_.limit_reached) {
-    summary_.warnings.push_back(who() + ": its spool reached the limit of --max-spool");
+  if (image_.limit_reached && file_.gap_bytes() == 0) {
+    summary_.warnings.push_back(who() +
+                                ": its spool reached the limit of --max-spool, and the newest "
+                                "records were dropped");
   }
   summary_.processes += 1;
   summary_.ranks += image_.rank ? 1 : 0;
   summary_.complete = summary_.complete && image_.complete;
 }
 
-// received = written + dropped + unmatched + clipped + damaged + missing. `missing` is what the
-// collector counted as written and the file does not hold.
+// received = written + dropped + sampled + unmatched + clipped + damaged + missing. `missing` is
+// what the collector counted as written and the file does not hold; `overwritten` where the oldest
+// records gave way.
 void ProcessConverter::add_loss(const char* source, LossCount& count) {
-  const int64_t counted = std::max(count.stated, count.read + count.dropped);
-  const int64_t missing = counted - count.read - count.dropped;
+  const int64_t known = count.read + count.dropped + count.sampled;
+  const int64_t counted = std::max(count.stated, known);
   const int64_t received = counted + count.uncounted;
   const int64_t bad = count.unmatched + count.clipped + count.damaged - count.uncounted;
   summary_.records += count.read;
   if (received == 0) return;
-  const std::pair<const char*, int64_t> kinds[] = {{"dropped", count.dropped},
-                                                   {"unmatched", count.unmatched},
-                                                   {"clipped", count.clipped},
-                                                   {"damaged", count.damaged},
-                                                   {"missing", missing}};
+  const std::pair<const char*, int64_t> kinds[] = {
+      {"dropped", count.dropped},
+      {"sampled", count.sampled},
+      {"unmatched", count.unmatched},
+      {"clipped", count.clipped},
+      {"damaged", count.damaged},
+      {file_.gap_bytes() > 0 ? "overwritten" : "missing", counted - known}};
   db_.add_loss(process_, source, "received", received);
   db_.add_loss(process_, source, "written", count.read - bad);
   for (const auto& [kind, records] : kinds) {

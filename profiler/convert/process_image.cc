@@ -48,8 +48,19 @@ TickClock read_clock(const SpoolFileReader& file) {
 
 }  // namespace
 
+namespace {
+
+constexpr int64_t kMost = int64_t{1} << 48;  // a thread that records every ns for three days
+
+}  // namespace
+
+bool LossCount::set_sampled(uint64_t records) {
+  if (records > static_cast<uint64_t>(kMost)) return false;
+  sampled = static_cast<int64_t>(records);
+  return true;
+}
+
 bool LossCount::add_stated(uint64_t received, uint64_t refused) {
-  constexpr int64_t kMost = int64_t{1} << 48;  // a thread that records every ns for three days
   if (received > static_cast<uint64_t>(kMost) || refused > received) return false;
   if (stated > INT64_MAX / 2 - kMost) return false;
   stated += static_cast<int64_t>(received);
@@ -85,6 +96,12 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
         std::string_view function, blob;
         if (record.definition(&calls, &function, &blob)) {
           undescribed[std::string(function)] = calls.id;
+        }
+      } else if (record.head.type == RecordType::sampled) {
+        DefinitionBody count{};
+        std::string_view text, blob;
+        if (!record.definition(&count, &text, &blob) || !nvtx.set_sampled(count.id)) {
+          nvtx.damage_uncounted();
         }
       } else if (is_definition(record.head.type)) {
         read_definition(record, false);

@@ -19,12 +19,13 @@
 
 namespace preserve {
 
-// Records by what became of them; received = written + dropped + unmatched + clipped + damaged +
-// missing. A record is at most one of unmatched, clipped and damaged.
+// Records by what became of them; received = written + dropped + sampled + unmatched + clipped +
+// damaged + missing (or overwritten). A record is at most one of unmatched, clipped and damaged.
 struct LossCount {
   int64_t stated = 0;     // by the collector: everything that reached it
   int64_t read = 0;       // found in the spool
   int64_t dropped = 0;    // by the collector: no room
+  int64_t sampled = 0;    // by the collector: --sample
   int64_t unmatched = 0;  // the end of something whose beginning is missing, or the reverse
   int64_t clipped = 0;    // a message or payload was too long
   int64_t damaged = 0;    // no sense could be made of it
@@ -37,6 +38,7 @@ struct LossCount {
   }
   // Counters of one thread; false when they cannot be true.
   bool add_stated(uint64_t received, uint64_t refused);
+  bool set_sampled(uint64_t records);  // of all threads; false when it cannot be true
 };
 
 class ProcessImage {

@@ -109,6 +109,7 @@ SpoolFileReader::SpoolFileReader(SpoolFileReader&& other) noexcept
       header_(other.header_),
       facts_(std::move(other.facts_)),
       chunks_(std::move(other.chunks_)),
+      gap_bytes_(other.gap_bytes_),
       torn_(other.torn_) {}
 
 void SpoolFileReader::read_header() {
@@ -143,6 +144,13 @@ void SpoolFileReader::read_chunks() {
     ChunkHeader head{};
     if (size_ - at < sizeof(head)) break;
     std::memcpy(&head, data_ + at, sizeof(head));
+    if (head.magic == kGapMagic) {
+      const uint64_t bytes = uint64_t{head.tid} << 32 | head.bytes;
+      if (bytes > size_ - at - sizeof(head)) break;
+      at += sizeof(head) + bytes;
+      gap_bytes_ += bytes;
+      continue;
+    }
     if (head.magic != kChunkMagic) break;
     at += sizeof(head);
     // The last chunk of a killed process is shorter than it says.

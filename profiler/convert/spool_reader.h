@@ -64,7 +64,8 @@ class SpoolFileReader {
     std::string_view records;
   };
   const std::vector<Chunk>& chunks() const { return chunks_; }
-  bool torn() const { return torn_; }  // ends in the middle of a chunk
+  uint64_t gap_bytes() const { return gap_bytes_; }  // of older records that gave way
+  bool torn() const { return torn_; }                // ends in the middle of a chunk
 
  private:
   void read_header();
@@ -76,6 +77,7 @@ class SpoolFileReader {
   spool::FileHeader header_{};
   std::map<std::string, std::string_view> facts_;
   std::vector<Chunk> chunks_;
+  uint64_t gap_bytes_ = 0;
   bool torn_ = false;
 };
 

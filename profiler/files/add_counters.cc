@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/files/add_counters.h"
 
-#include <filesystem>
 #include <vector>
 
 #include "common/error.h"
 #include "common/output_file.h"
 #include "db/next_stage.h"
 #include "db/trace_db.h"
-#include "profiler/files/merge.h"
 
 namespace preserve {
 
@@ -94,10 +92,8 @@ int add_counters(const std::string& trace, const std::string& counters, const st
   OutputFile out(output, force);
   if (out.is_stdout()) throw usage_error("a trace is a database and cannot go to standard output");
   TraceDb db = TraceDb::create(out.temporary_path());
-  db.execute("COMMIT");
-  db.execute("ATTACH DATABASE ? AS part", {read_only_uri(trace)});
-  db.execute("ATTACH DATABASE ? AS counted", {read_only_uri(counters)});
-  db.execute("BEGIN");
+  db.attach(trace, "part");
+  db.attach(counters, "counted");
   copy_all(db);
   const int64_t joined = join(db);
   const int64_t all = db.query_integer("SELECT COUNT(*) FROM here").value_or(0);
@@ -111,10 +107,8 @@ int add_counters(const std::string& trace, const std::string& counters, const st
   for (const char* table : {"here", "there", "mean", "joined", "counted_value"}) {
     db.execute(fmt::format("DROP TABLE temp.{}", table));
   }
-  db.execute("COMMIT");
-  db.execute("DETACH DATABASE part");
-  db.execute("DETACH DATABASE counted");
-  db.execute("BEGIN");
+  db.detach("part");
+  db.detach("counted");
   const std::string next = next_command(db, out.path().string());
   db.finish();
   out.commit();

@@ -11,6 +11,7 @@
 #include "common/output_file.h"
 #include "db/losses.h"
 #include "db/next_stage.h"
+#include "db/step/quality.h"
 #include "db/trace_db.h"
 
 namespace preserve {
@@ -78,10 +79,7 @@ class Merger {
 
   void add(const std::string& file) {
     check(file);
-    // SQLite lets go of an attached file only between transactions.
-    db_.execute("COMMIT");
-    db_.execute("ATTACH DATABASE ? AS part", {read_only_uri(file)});
-    db_.execute("BEGIN");
+    db_.attach(file, "part");
     db_.execute("CREATE TEMP TABLE string_map (old INTEGER PRIMARY KEY, new INTEGER NOT NULL)");
     map_strings();
     for (const Copy& copy : kCopies) {
@@ -95,9 +93,18 @@ class Merger {
       offset = db_.query_integer("SELECT MAX(id) FROM main." + table).value_or(0);
     }
     db_.execute("DROP TABLE string_map");
-    db_.execute("COMMIT");
-    db_.execute("DETACH DATABASE part");
-    db_.execute("BEGIN");
+    db_.detach("part");
+  }
+
+  // One host has one processor, however many of its ranks were recorded by themselves.
+  void join_processors() {
+    db_.execute(
+        "UPDATE stream SET device_id = (SELECT MIN(first.id) FROM device JOIN device AS first "
+        "ON first.host = device.host AND first.kind = device.kind WHERE device.id = device_id) "
+        "WHERE device_id IN (SELECT id FROM device WHERE kind = 'cpu')");
+    db_.execute(
+        "DELETE FROM device WHERE kind = 'cpu' AND "
+        "id NOT IN (SELECT MIN(id) FROM device WHERE kind = 'cpu' GROUP BY host)");
   }
 
   bool complete() const { return complete_; }
@@ -216,6 +223,7 @@ void write_merged(const std::vector<std::string>& inputs, const fs::path& output
       merger.add(input);
       console.progress("merging", ++done, static_cast<double>(inputs.size()));
     }
+    merger.join_processors();
     db.set_meta("incomplete", merger.complete() ? "0" : "1");
     if (!merger.counters().empty()) db.set_meta("counters", merger.counters());
     if (!merger.mpi_library().empty()) db.set_meta("mpi_library", merger.mpi_library());
@@ -232,19 +240,44 @@ void write_merged(const std::vector<std::string>& inputs, const fs::path& output
   console.clear_progress();
 }
 
-}  // namespace
-
-std::string read_only_uri(const fs::path& file) {
-  std::string uri = "file:";
-  for (const char c : fs::absolute(file).string()) {
-    if (c == '?' || c == '#' || c == '%') {
-      uri += fmt::format("%{:02X}", static_cast<int>(c));
-    } else {
-      uri += c;
-    }
+// "2, 3 and 12 more"
+std::string missing_ranks(const TraceDb& db) {
+  constexpr size_t kMostNamed = 8;
+  std::set<int64_t> present;
+  Query rows = db.query("SELECT rank FROM process WHERE rank IS NOT NULL");
+  while (rows.next()) present.insert(rows.integer(0));
+  const int64_t world = db.query_integer("SELECT MAX(world_size) FROM process").value_or(0);
+  std::vector<int64_t> named;
+  int64_t missing = 0;
+  for (int64_t rank = 0; rank < world && named.size() < kMostNamed; ++rank) {
+    if (present.count(rank) == 0) named.push_back(rank);
   }
-  return uri + "?mode=ro&immutable=1";
+  for (const int64_t rank : present) missing -= rank >= 0 && rank < world ? 1 : 0;
+  missing += world;
+  if (named.empty()) return "";
+  const auto more = missing - static_cast<int64_t>(named.size());
+  return fmt::format("{}{} of {}", fmt::join(named, ", "),
+                     more > 0 ? fmt::format(" and {} more", more) : "", world);
 }
+
+void report_merged(const TraceDb& merged, size_t inputs, Console& console) {
+  for (const std::string& sentence : loss_sentences(merged)) console.warn(sentence);
+  if (merged.meta("incomplete") == "1") {
+    console.warn("an input is incomplete, so the merged trace is too");
+  }
+  const std::string missing = missing_ranks(merged);
+  if (!missing.empty()) console.warn("no input has rank " + missing);
+  const auto rows = [&](const char* table) {
+    return merged.query_integer(fmt::format("SELECT COUNT(*) FROM {}", table)).value_or(0);
+  };
+  console.info(fmt::format(
+      "{}: {} with {} processes, {} ranges, {} operators, {} collectives, {} tensors, {} steps",
+      merged.file(), count_of(static_cast<int64_t>(inputs), "file"), rows("process"), rows("range"),
+      rows("op"), rows("collective"), rows("tensor"), rows("step")));
+  report_quality(merged, console);
+}
+
+}  // namespace
 
 int merge_traces(const std::vector<std::string>& inputs, const std::string& output_name, bool force,
                  Console& console) {
@@ -255,10 +288,7 @@ int merge_traces(const std::vector<std::string>& inputs, const std::string& outp
   write_merged(inputs, output.temporary_path(), console);
   output.commit();
   const TraceDb merged = TraceDb::open(output.path());
-  for (const std::string& sentence : loss_sentences(merged)) console.warn(sentence);
-  if (merged.meta("incomplete") == "1") {
-    console.warn("an input is incomplete, so the merged trace is too");
-  }
+  report_merged(merged, inputs.size(), console);
   console.next(next_command(merged, output.path().string()));
   return kExitDone;
 }

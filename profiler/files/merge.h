@@ -3,16 +3,12 @@
 // copied with new numbers; nothing is computed anew.
 #pragma once
 
-#include <filesystem>
 #include <string>
 #include <vector>
 
 #include "common/cli.h"
 
 namespace preserve {
-
-// For ATTACH: read-only, and ?, # and % of the name are no syntax.
-std::string read_only_uri(const std::filesystem::path& file);
 
 int merge_traces(const std::vector<std::string>& inputs, const std::string& output, bool force,
                  Console& console);

@@ -325,11 +325,12 @@ ImportSummary Importer::run() {
   use_inspector_logs();
   align();
   const StepSummary steps = mark_steps(db_, options_.steps);
-  summary_.steps = steps.annotated + steps.detected;
+  summary_.steps = steps.all();
   const gpu::PhaseSummary phases = gpu::tell_phases(db_);
-  summary_.notes.push_back(
-      fmt::format("steps: {} annotated, {} detected; {} decode, {} prefill, {} of unknown phase",
-                  steps.annotated, steps.detected, phases.decode, phases.prefill, phases.unknown));
+  summary_.notes.push_back(fmt::format(
+      "steps: {} annotated, {} counted, {} guessed; {} decode, {} prefill, {} of unknown phase",
+      steps.annotated, steps.counted, steps.detected, phases.decode, phases.prefill,
+      phases.unknown));
   AccessSummary accesses;
   for (ImportedProcess& process : processes_) {
     const AccessSummary own = add_access_rows(db_, process);

@@ -44,7 +44,7 @@ class ForeignDb {
       throw input_error("{}: cannot open: {}", file_, why);
     }
     sqlite3_db_config(handle_, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
-    distrust(handle_);
+    distrust_.apply(handle_);
   }
   ~ForeignDb() { sqlite3_close_v2(handle_); }
   ForeignDb(const ForeignDb&) = delete;
@@ -54,12 +54,13 @@ class ForeignDb {
   sqlite3* handle() const { return handle_; }
   [[noreturn]] void fail() const {
     throw input_error("{}: cannot read: {} (damaged, or not an SQLite database)", file_,
-                      sqlite3_errmsg(handle_));
+                      sqlite_error(handle_));
   }
 
  private:
   std::string file_;
   sqlite3* handle_ = nullptr;
+  Distrust distrust_;
 };
 
 class Rows {

@@ -11,52 +11,25 @@
 #include <optional>
 
 #include "common/error.h"
+#include "common/foreground_child.h"
 #include "common/output_file.h"
 #include "common/units.h"
 #include "db/next_stage.h"
 #include "db/step/quality.h"
 #include "profiler/convert/convert.h"
 #include "profiler/convert/spool_folder.h"
-#include "profiler/run/child.h"
 
 namespace preserve {
 namespace fs = std::filesystem;
 
 namespace {
 
-constexpr int kOwnFailure = 125;  // as timeout(1) and env(1) do
-constexpr int kInterrupted = 130;
 constexpr const char* kInjection = "NVTX_INJECTION64_PATH";
 constexpr const char* kCudaInjection = "CUDA_INJECTION64_PATH";
 
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr ? "" : value;
-}
-
-std::string launcher_variable(std::initializer_list<const char*> names) {
-  for (const char* name : names) {
-    if (std::string value = environment(name); !value.empty()) return value;
-  }
-  return "";
-}
-
-std::string own_rank() {
-  return launcher_variable(
-      {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "RANK", "SLURM_PROCID"});
-}
-std::string own_world_size() {
-  return launcher_variable({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE", "SLURM_NTASKS"});
-}
-
-fs::path collector_library() {
-  std::error_code error;
-  const fs::path self = fs::read_symlink("/proc/self/exe", error);
-  fs::path library = self.parent_path().parent_path() / "lib/preserve/libpreserve_collect.so";
-  if (error || !fs::exists(library)) {
-    throw internal_error("{} is missing: install preserve completely", library.string());
-  }
-  return library;
 }
 
 void refuse_other_tools(const fs::path& library) {
@@ -83,10 +56,10 @@ void refuse_other_cuda_tool() {
 
 // Two ranks that write one file would destroy each other's.
 void refuse_shared_output(const std::string& pattern) {
-  const std::string world = own_world_size();
+  const std::string world = launched_ranks();
   const bool apart =
       pattern.find("%r") != std::string::npos || pattern.find("%p") != std::string::npos;
-  if (world.empty() || world == "1" || own_rank().empty() || apart) return;
+  if (world.empty() || world == "1" || launched_rank().empty() || apart) return;
   throw usage_error(
       "{} ranks would all write {}: use -o trace.%r.db and merge the files afterwards, "
       "or put preserve-profile before the launcher: preserve-profile -- mpirun ...",
@@ -106,15 +79,16 @@ int64_t max_spool_bytes(const LaunchOptions& options, const fs::path& spool) {
 std::vector<std::pair<std::string, std::string>> collector_environment(const LaunchOptions& options,
                                                                        const fs::path& library,
                                                                        const fs::path& spool) {
-  const std::string before = environment("LD_PRELOAD");
   const int64_t flush_ms = std::max<int64_t>(1, options.flush_period_ns / 1'000'000);
   std::vector<std::pair<std::string, std::string>> variables{
       {kInjection, library.string()},
-      {"LD_PRELOAD", before.empty() ? library.string() : library.string() + ":" + before},
+      {"LD_PRELOAD", with_preloaded(library)},
       {"PRESERVE_SPOOL_DIR", spool.string()},
       {"PRESERVE_FLUSH_MS", std::to_string(flush_ms)},
       {"PRESERVE_RING_BYTES", std::to_string(options.ring_bytes)},
       {"PRESERVE_MAX_SPOOL", std::to_string(max_spool_bytes(options, spool))},
+      {"PRESERVE_KEEP_LAST", options.keep_last ? "1" : "0"},
+      {"PRESERVE_SAMPLE", std::to_string(options.sample)},
       {"PRESERVE_ARGUMENTS", options.store_arguments ? "1" : "0"},
       {"PRESERVE_MPI", options.mpi ? "1" : "0"}};
   if (options.cuda && PRESERVE_WITH_CUPTI) {
@@ -165,7 +139,7 @@ void report_findings(const ConvertSummary& summary, const std::string& output,
     console.warn("the recording is incomplete: " + incomplete +
                  "; everything up to its last flush was recorded");
   }
-  const int64_t steps = summary.steps.annotated + summary.steps.detected;
+  const int64_t steps = summary.steps.all();
   console.info(
       fmt::format("{}: {} processes, {} ranges, {} operators, {} collectives, {} tensors, "
                   "{} steps",
@@ -174,7 +148,14 @@ void report_findings(const ConvertSummary& summary, const std::string& output,
   if (steps == 0 && !summary.counters) {
     console.warn(
         "no decode step was found, and only steps can be planned: annotate the step with an NVTX "
-        "range decode_step, name its range with --step-range, or record more steps");
+        "range decode_step, name its range with --step-range, say with --step-collectives how many "
+        "collectives it has, or record more steps");
+  }
+  if (summary.steps.detected > 0) {
+    console.warn(fmt::format(
+        "{} are guessed from the period of the collectives: annotate the step with an NVTX range "
+        "decode_step, or say with --step-collectives how many collectives it has",
+        count_of(summary.steps.detected, "step")));
   }
 }
 
@@ -190,7 +171,9 @@ bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& op
   const std::vector<fs::path> files = spool_files(folder);
   if (files.empty()) return false;
   ConvertOptions convert_options;
-  convert_options.steps.decode_globs = options.step_globs;
+  convert_options.steps = {.decode_globs = options.step_globs,
+                           .by_period = options.step_period,
+                           .collectives = options.step_collectives};
   convert_options.kernel_rules = options.kernel_rules;
   convert_options.interrupted = child.interrupted;
   convert_options.progress = [&console](double done, double total) {
@@ -239,7 +222,7 @@ std::string expand_output_name(const std::string& pattern) {
       (void)::gethostname(host, sizeof(host) - 1);
       name += host;
     } else if (what == 'r') {
-      const std::string rank = own_rank();
+      const std::string rank = launched_rank();
       if (rank.empty()) {
         throw usage_error(
             "-o {}: %r needs a rank, and no launcher gave one (OMPI_COMM_WORLD_RANK, "
@@ -261,14 +244,19 @@ int profile_command(const LaunchOptions& options, Console& console) {
         fmt::format("cannot run {}: {}", printable(options.command.front()), program.error));
     return program.code;
   }
-  const fs::path library = collector_library();
+  const fs::path library = child_library("libpreserve_collect.so");
   refuse_other_tools(library);
   if (options.cuda) refuse_other_cuda_tool();
   if (options.cuda && !PRESERVE_WITH_CUPTI && fs::exists("/proc/driver/nvidia")) {
     console.warn("GPU activity is not recorded: this was built without CUPTI (CUDA 13.0 or newer)");
   }
+  if (options.keep_last && options.cuda && fs::exists("/proc/driver/nvidia")) {
+    throw usage_error(
+        "--keep last is for ranges and MPI calls: what GPU activity refers to would be lost with "
+        "the oldest records. Use --cuda off, or --capture-range to record a part of the run");
+  }
   refuse_shared_output(options.output);
-  if (options.cuda_counters != 0 && !own_world_size().empty() && own_world_size() != "1") {
+  if (options.cuda_counters != 0 && !launched_ranks().empty() && launched_ranks() != "1") {
     console.warn(
         "--counters lets kernels run one by one; kernels that communicate between ranks are left "
         "out, but ranks that wait for each other in another way may stand still. One rank is "
@@ -285,7 +273,7 @@ int profile_command(const LaunchOptions& options, Console& console) {
     console.error(fmt::format("cannot run {}: {}", printable(program.path), child.error));
     return child.exit_code;
   }
-  const int code = child.interrupted ? kInterrupted : child.exit_code;
+  const int code = child.interrupted ? kLauncherInterrupted : child.exit_code;
   try {
     if (!convert(spool.path(), output, options, child, console)) {
       explain_empty_recording(output.path(), console);
@@ -293,7 +281,7 @@ int profile_command(const LaunchOptions& options, Console& console) {
   } catch (const std::exception& failure) {
     // Our failure must neither hide the command's own result nor cost the recording.
     console.error(fmt::format("{}\n{}", failure.what(), where_it_is(spool.path(), output.path())));
-    return code != 0 ? code : kOwnFailure;
+    return code != 0 ? code : kLauncherFailed;
   }
   spool.remove();
   return code;

@@ -18,6 +18,8 @@ struct LaunchOptions {
   int64_t flush_period_ns = 100'000'000;
   int64_t ring_bytes = 1 << 20;
   int64_t max_spool_bytes = 0;  // of one process; 0: by the free disk
+  bool keep_last = false;       // when that is reached: else what comes first is kept
+  int64_t sample = 0;           // ranges of one name, thread and flush period; 0: all are recorded
   bool mpi = true;
   bool cuda = true;                // when the program uses CUDA
   bool cuda_params = true;         // parameters of kernels
@@ -30,6 +32,8 @@ struct LaunchOptions {
   std::string keep_spool;                 // folder; empty: temporary
   bool store_arguments = false;           // else of the command line the names of options alone
   std::vector<std::string> step_globs;
+  int64_t step_collectives = 0;  // of a step; 0: not known
+  bool step_period = false;      // guess the steps even where ranges name them
   std::vector<std::string> command;
 };
 

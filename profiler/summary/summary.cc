@@ -132,7 +132,7 @@ void add_steps(const TraceDb& db, ProcessId process, ProcessSummary& out) {
     durations.push_back(static_cast<double>(rows.integer(0)));
     out.decode += rows.text(1) == "decode" ? 1 : 0;
     out.prefill += rows.text(1) == "prefill" ? 1 : 0;
-    out.step_source = std::string(rows.text(2));
+    out.step_source = rows.text(2) == "detected" ? "guessed" : std::string(rows.text(2));
   }
   out.steps = static_cast<int64_t>(durations.size());
   if (!durations.empty()) out.step_median_ns = median(durations);

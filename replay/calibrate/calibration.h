@@ -51,7 +51,7 @@ struct CalibrationSamples {
 
 // Methods that gain anything, best first: by what they save in a window just long enough for the
 // memory to deliver `budget_bytes`, so that neither a dropped hint nor a slow method can win.
-// Within 5 % of the best the order of fetch_methods() decides.
+// Within 5 % of the best the order of kFetchMethods decides.
 std::vector<PrefetchMethod> rank_methods(const CalibrationSamples& samples, int64_t budget_bytes);
 
 // Survival curve, made monotonic: a larger footprint never survives better.

@@ -90,7 +90,7 @@ CpuCalibration::CpuCalibration(const Ranks& ranks, const HostCores& host,
       std::max(host.cache_bytes / (4 * samples_.ranks),
                std::min(2 * host.private_cache_bytes, host.cache_bytes / (2 * samples_.ranks)));
   samples_.probe_bytes = std::max<int64_t>(samples_.probe_bytes / 4096 * 4096, 64 << 10);
-  for (const FetchMethod& method : fetch_methods()) {
+  for (const FetchMethod& method : kFetchMethods) {
     candidates_.push_back(
         {{std::string(method.name), "consumer", {}, {}, {}}, method.fetch, false});
     // All ranks have a spare core or none has: they must do the same.

@@ -159,6 +159,7 @@ void CpuExecutor::bind_arm(const ReplayArm& arm, int64_t& scratch_at) {
   for (const ArmWindow& window : arm.windows) {
     BoundWindow& bound = way.windows[window.ordinal];
     bound.active = true;
+    way.fetches_in_turns = way.fetches_in_turns || takes_turns(way, window.ordinal);
     for (const TensorSlice& slice : window.slices) {
       if (arm.kind == ArmKind::useless) {
         bound.slices.push_back({scratch_.data() + scratch_at, slice.bytes});
@@ -169,6 +170,11 @@ void CpuExecutor::bind_arm(const ReplayArm& arm, int64_t& scratch_at) {
       }
     }
   }
+}
+
+bool CpuExecutor::takes_turns(const BoundArm& arm, int32_t ordinal) const {
+  return options_.via == WindowVia::progress && !arm.on_spare_core &&
+         ops_[static_cast<size_t>(ordinal)].collective >= 0;
 }
 
 void CpuExecutor::calibrate_pads() {
@@ -210,7 +216,7 @@ int64_t CpuExecutor::communicate(const BoundOp& op, const BoundArm& arm,
   RankCollective& collective = *collectives_[op.collective];
   if (window.active) {
     return run_window(collective, fetcher_of(arm), window.slices, options_.link_latency_ns,
-                      arm.begin);
+                      options_.via, arm.begin);
   }
   collective.run();
   if (options_.link_latency_ns > 0) spin_until(monotonic_ns() + options_.link_latency_ns);
@@ -254,6 +260,9 @@ int64_t CpuExecutor::run_step(size_t index) {
 ArmSample CpuExecutor::do_run(size_t arm, int steps) {
   std::vector<float> op_ns(ops_.size(), 0.0F);
   int64_t fetched = 0;
+  // Not for the other arms: they would pay for its turns.
+  std::optional<ProgressTurns> turns;
+  if (arms_[arm].fetches_in_turns) turns.emplace(find_progress_engine());
   ranks().barrier();
   run_step(arm);  // what the arm before left in the cache is gone after it
   const int64_t switches = involuntary_switches();

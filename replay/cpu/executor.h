@@ -22,6 +22,7 @@ namespace preserve {
 struct CpuExecutorOptions {
   std::optional<int> spare_cpu;  // for arms of placement spare
   int64_t link_latency_ns = 0;
+  WindowVia via = WindowVia::convert;
   int64_t hot_block_bytes = 0;  // arm hot reads this much again and again
 };
 
@@ -53,6 +54,7 @@ class CpuExecutor final : public RankExecutor {
     FetchFunction fetch = nullptr;
     int64_t chunk_bytes = 0;
     bool on_spare_core = false;
+    bool fetches_in_turns = false;  // of the MPI library's progress engine
     FetchBegin begin = FetchBegin::after_start;
     std::vector<BoundWindow> windows;  // by operator
   };
@@ -61,6 +63,7 @@ class CpuExecutor final : public RankExecutor {
 
   void bind_program();
   void bind_arm(const ReplayArm& arm, int64_t& scratch_at);
+  bool takes_turns(const BoundArm& arm, int32_t ordinal) const;
   void calibrate_pads();
   int64_t run_step(size_t index);  // returns bytes fetched
   void consume(const BoundOp& op, bool hot);

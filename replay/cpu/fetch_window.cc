@@ -57,29 +57,13 @@ WindowFetcher::~WindowFetcher() {
   if (helper_.joinable()) helper_.join();
 }
 
-bool WindowFetcher::fetch_chunk(Cursor& cursor) const {
-  while (cursor.slice < cursor.slices.size()) {
-    const FetchSlice& slice = cursor.slices[cursor.slice];
-    const int64_t bytes = std::min(chunk_bytes_, slice.bytes - cursor.offset_bytes);
-    if (bytes > 0) {
-      fetch_(slice.begin + cursor.offset_bytes, bytes);
-      cursor.offset_bytes += bytes;
-      cursor.fetched_bytes += bytes;
-      return true;
-    }
-    ++cursor.slice;
-    cursor.offset_bytes = 0;
-  }
-  return false;
-}
-
 void WindowFetcher::begin(std::span<const FetchSlice> slices) {
-  cursor_ = {slices};
+  cursor_ = FetchCursor(slices);
   if (helper_.joinable()) posted_.fetch_add(1, std::memory_order_release);
 }
 
 bool WindowFetcher::step() {
-  return !helper_.joinable() && fetch_chunk(cursor_);
+  return !helper_.joinable() && cursor_.step(fetch_, chunk_bytes_);
 }
 
 void WindowFetcher::wait() {
@@ -94,7 +78,7 @@ int64_t WindowFetcher::end() {
     stopped_.store(number, std::memory_order_relaxed);
     await_helper(number);  // at most one chunk
   }
-  return cursor_.fetched_bytes;
+  return cursor_.fetched_bytes();
 }
 
 void WindowFetcher::await_helper(uint64_t number) const {
@@ -112,23 +96,66 @@ void WindowFetcher::help() {
       continue;
     }
     seen = number;
-    while (stopped_.load(std::memory_order_relaxed) != number && fetch_chunk(cursor_)) {
+    while (stopped_.load(std::memory_order_relaxed) != number &&
+           cursor_.step(fetch_, chunk_bytes_)) {
     }
     finished_.store(number, std::memory_order_release);
   }
 }
 
-int64_t run_window(RankCollective& collective, WindowFetcher& fetcher,
-                   std::span<const FetchSlice> slices, int64_t link_latency_ns, FetchBegin begin) {
-  if (begin == FetchBegin::before_start) fetcher.begin(slices);
+std::string_view to_string(WindowVia via) {
+  return via == WindowVia::progress ? "progress" : "convert";
+}
+
+namespace {
+
+// What the progress engine works on; it passes no argument. Only the thread that waits in the
+// collective is in the engine.
+WindowFetcher* open_window = nullptr;
+
+int fetch_in_turn() {
+  if (open_window != nullptr) open_window->step();
+  return 0;
+}
+
+// The non-blocking call; returns whether slices may be left.
+bool run_converted(RankCollective& collective, WindowFetcher& fetcher,
+                   std::span<const FetchSlice> slices, FetchBegin begin) {
   collective.start();
   if (begin == FetchBegin::after_start) fetcher.begin(slices);
   bool more = true;
   SpinWait spin;
   while (true) {
     if (more) more = fetcher.step();
-    if (collective.test()) break;
+    if (collective.test()) return more;
     if (!more) spin.again();
+  }
+}
+
+}  // namespace
+
+ProgressTurns::ProgressTurns(const ProgressEngine& engine) : engine_(engine) {
+  if (const int code = engine_.add(fetch_in_turn); code != 0) {
+    throw input_error("the MPI library's progress engine takes no function (code {})", code);
+  }
+}
+
+ProgressTurns::~ProgressTurns() {
+  engine_.remove(fetch_in_turn);
+}
+
+int64_t run_window(RankCollective& collective, WindowFetcher& fetcher,
+                   std::span<const FetchSlice> slices, int64_t link_latency_ns, WindowVia via,
+                   FetchBegin begin) {
+  bool more = true;
+  if (via == WindowVia::progress) {
+    fetcher.begin(slices);
+    open_window = &fetcher;
+    collective.run();
+    open_window = nullptr;
+  } else {
+    if (begin == FetchBegin::before_start) fetcher.begin(slices);
+    more = run_converted(collective, fetcher, slices, begin);
   }
   if (link_latency_ns > 0) {
     const int64_t end_ns = monotonic_ns() + link_latency_ns;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What happens between the start and the end of a collective that carries prefetches: the rank's
-// own core (or a helper on a spare one) works off a list of slices in chunks and looks at the
-// collective after each. When the collective is done the rest of the list is dropped, never
+// own core (or a helper on a spare one) works off a list of slices in chunks and lets the
+// collective go on after each. When the collective is done the rest of the list is dropped, never
 // finished late.
 #pragma once
 
@@ -10,18 +10,14 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <thread>
-#include <vector>
 
-#include "replay/cpu/fetch_method.h"
+#include "replay/cpu/fetch_cursor.h"
+#include "replay/cpu/progress_engine.h"
 #include "replay/ranks/group.h"
 
 namespace preserve {
-
-struct FetchSlice {
-  const std::byte* begin = nullptr;
-  int64_t bytes = 0;
-};
 
 class WindowFetcher {
  public:
@@ -44,19 +40,13 @@ class WindowFetcher {
   int64_t end();
 
  private:
-  struct Cursor {  // position in the list
-    std::span<const FetchSlice> slices;
-    size_t slice = 0;
-    int64_t offset_bytes = 0, fetched_bytes = 0;
-  };
-  bool fetch_chunk(Cursor& cursor) const;
   void start_helper(int cpu);
   void help();
   void await_helper(uint64_t number) const;
 
   FetchFunction fetch_ = nullptr;
   int64_t chunk_bytes_ = 0;
-  Cursor cursor_;
+  FetchCursor cursor_;
   // Hand-over to the helper: a list is posted, perhaps stopped early, and finished, by number.
   std::atomic<uint64_t> posted_{0}, stopped_{0}, finished_{0};
   std::atomic<bool> quit_{false};
@@ -67,11 +57,30 @@ class WindowFetcher {
 // core starting comes first, since fetching before would only delay it.
 enum class FetchBegin { after_start, before_start };
 
-// Starts the collective, fetches until it is complete and `link_latency_ns` have passed since then.
-// Returns the bytes fetched.
+// How the rank's own core comes to fetch while it is in a collective.
+//   progress  in the unchanged blocking call, one chunk per turn of the library's progress engine
+//   convert   the non-blocking call instead, and a loop of fetching a chunk and testing
+enum class WindowVia { progress, convert };
+std::string_view to_string(WindowVia via);
+
+// While it exists the progress engine fetches for windows via `progress`. One at a time.
+class ProgressTurns {
+ public:
+  // input_error when the engine refuses.
+  explicit ProgressTurns(const ProgressEngine& engine);
+  ~ProgressTurns();
+  ProgressTurns(const ProgressTurns&) = delete;
+  ProgressTurns& operator=(const ProgressTurns&) = delete;
+
+ private:
+  ProgressEngine engine_;
+};
+
+// Runs the collective, fetches until it is complete and `link_latency_ns` have passed since then.
+// Returns the bytes fetched. Via `progress` there must be ProgressTurns, unless a helper fetches.
 int64_t run_window(RankCollective& collective, WindowFetcher& fetcher,
                    std::span<const FetchSlice> slices, int64_t link_latency_ns,
-                   FetchBegin begin = FetchBegin::after_start);
+                   WindowVia via = WindowVia::convert, FetchBegin begin = FetchBegin::after_start);
 
 // Fetches while an idle stretch of the step lasts.
 int64_t run_idle_window(WindowFetcher& fetcher, std::span<const FetchSlice> slices, int64_t end_ns);

@@ -145,7 +145,8 @@ ReplayRecord replay_on_cpu(const Ranks& ranks, const ReplayJob& job, const CpuPl
   record.meta["mpi_library"] = ranks.library();
   record.meta["oversubscribed"] = crowded ? "1" : "0";
   if (crowded) {
-    record.result.warnings.emplace_back("more ranks than cores (oversubscribed): timings are meaningless");
+    record.result.warnings.emplace_back(
+        "more ranks than cores (oversubscribed): timings are meaningless");
   }
   if (record.result.busy) {
     record.result.warnings.emplace_back(

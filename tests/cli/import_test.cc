@@ -72,7 +72,7 @@ TEST_F(CliImport, ATraceBecomesAPlan) {
   const test::Run imported = run_program({kProfile, "--import", source, "-o", path("trace.db")});
   ASSERT_EQ(imported.exit_code, 0) << imported.err;
   EXPECT_EQ(imported.out, "");
-  EXPECT_THAT(imported.err, HasSubstr("6 annotated, 0 detected; 6 decode"));
+  EXPECT_THAT(imported.err, HasSubstr("6 annotated, 0 counted, 0 guessed; 6 decode"));
   EXPECT_THAT(imported.err, HasSubstr("next: preserve-tune"));
   const test::Run tuned = run_program(
       {PRESERVE_BIN_DIR "/preserve-tune", path("trace.db"), "--device",

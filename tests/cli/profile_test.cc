@@ -10,7 +10,7 @@
 #include <fstream>
 #include <thread>
 
-#include "profiler/run/child.h"
+#include "common/foreground_child.h"
 #include "tests/profiler/collector/recording.h"
 #include "tests/support/paths.h"
 
@@ -157,6 +157,35 @@ TEST(ProfileCli, MergeKeepsMatrixProducts) {
   const TraceDb merged = TraceDb::open(folder / "c.db");
   EXPECT_EQ(merged.query_integer("SELECT COUNT(*) FROM process"), 2);
   EXPECT_EQ(merged.query_integer("SELECT rank FROM gemm JOIN op_named ON op_named.id = op_id"), 1);
+}
+
+TEST(ProfileCli, MergeCountsNamesMissingRanksAndKnowsOneProcessor) {
+  const TemporaryDirectory folder;
+  const auto rank = [](int64_t number) {
+    return [number](TraceDb& db) {
+      db.execute("UPDATE process SET rank = ?1, world_size = 4, pid = ?1 + 1", {number});
+      db.execute("DELETE FROM device");
+      db.execute(
+          "INSERT INTO device SELECT 7, MIN(host), 'cpu', 'a processor', 1, 1, 1, 2 FROM process");
+      db.execute("UPDATE stream SET device_id = 7");
+      db.set_meta("mpi_library", "Open MPI v4.1.4");
+    };
+  };
+  write_synthetic_trace(folder / "a.db", {.ranks = 1}, rank(0));
+  write_synthetic_trace(folder / "b.db", {.ranks = 1}, rank(2));
+  const test::Run run =
+      run_program({kProfile, "--merge", "a.db", "b.db", "-o", "c.db"}, {}, folder.path());
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("warning: no input has rank 1, 3 of 4"));
+  EXPECT_THAT(run.err, HasSubstr("2 files with 2 processes, "));
+  EXPECT_THAT(run.err, HasSubstr(" 12 steps\n"));
+  const TraceDb merged = TraceDb::open(folder / "c.db");
+  EXPECT_EQ(merged.query_integer("SELECT COUNT(*) FROM device"), 1);
+  EXPECT_EQ(merged.query_integer("SELECT COUNT(*) FROM stream WHERE device_id NOT IN (SELECT id "
+                                 "FROM device) OR device_id IS NULL"),
+            0);
+  EXPECT_EQ(merged.query_integer("SELECT COUNT(*) FROM quality"), 2);
+  EXPECT_EQ(merged.meta("mpi_library"), "Open MPI v4.1.4");
 }
 
 struct RefusedMerge {

@@ -10,12 +10,9 @@ MPI_CASES = ["end_of_main_thread", "no_finalize", "aborts", "communicators", "be
              "not_significant", "handled_errors"]
 
 
-def known_scripts(marked):
-    """Those of cases.txt; marked: also those that are different still."""
+def known_scripts():
     lines = (HERE / "cases.txt").read_text().splitlines()
-    scripts = [line.split() for line in lines if line and not line.startswith("#")]
-    kept = [words for words in scripts if words[0] != "!"]
-    return kept + [words[1:] for words in scripts if words[0] == "!" and marked]
+    return [line.split() for line in lines if line and not line.startswith("#")]
 
 
 def sorted_lines(text):

@@ -24,10 +24,6 @@ THREAD_ENDS = ["pthread_exit", "system_exit:0"]  # the process lives on while it
 ENDS = WHOLE_ENDS + THREAD_ENDS + ["timer:exit"]
 SANDBOXES = ["sandbox:kill", "sandbox:refuse", "sandbox:kill_all", "sandbox:refuse_all"]
 
-# What is different under the profiler still: the marked ones of cases.txt.
-MARKED = {"strict", "tight_sandbox", "sandbox:kill", "sandbox:kill_all", "user_namespace",
-          "mount_namespace", "no_clock_counter"}
-
 
 def leaf(word):
     return (word, None)
@@ -96,16 +92,9 @@ def main_end(rng):
     return child_end(rng)
 
 
-def generate(seed, marked):
-    """marked: with the actions that are different still."""
+def generate(seed):
     rng = random.Random(seed)
-    script = block(rng, 0, 6) + main_end(rng)
-    return script if marked else without_marked(script)
-
-
-def without_marked(script):
-    return [(word, inner and without_marked(inner)) for word, inner in script
-            if word not in MARKED and word.split(":")[0] not in MARKED]
+    return block(rng, 0, 6) + main_end(rng)
 
 
 def words(script):

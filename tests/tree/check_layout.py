@@ -28,7 +28,8 @@ ROOMS = {
     "hooks": IN_PROCESS + ["hooks/mpi/functions"],
     "hooks/mpi/functions": [],  # names of MPI functions: the one part of hooks that offline code sees
     "planner/schedule": LIBRARY + ["db/step"],
-    "planner/workload": LIBRARY + ["db/step"] + SCHEDULE,
+    "planner/workload": LIBRARY + ["db/step", "planner/workload/model"] + SCHEDULE,
+    "planner/workload/model": ["common"] + SCHEDULE,
     "planner/flow": ["common"] + SCHEDULE,
     "planner/referee": LIBRARY + ["db/step"] + SCHEDULE,
     "planner/problem": LIBRARY + ["db/step", "planner/flow", "planner/referee"] + SCHEDULE,
@@ -49,7 +50,7 @@ ROOMS = {
     "profiler/summary": LIBRARY + ["db/step", "profiler/gpu"],
     "profiler/files": LIBRARY + ["db/step", "profiler/convert", "profiler/gpu", "profiler/import", "profiler/export",
                                  "profiler/summary"],
-    "profiler/run": LIBRARY + CONTRACT + ["profiler/convert"],
+    "profiler/run": LIBRARY + CONTRACT + ["db/step", "profiler/convert"],
     "profiler": LIBRARY + CONTRACT + ["db/step", "profiler/convert", "profiler/files", "profiler/import",
                                      "profiler/export", "profiler/summary", "profiler/run"],
     "replay/ranks": ["common"],

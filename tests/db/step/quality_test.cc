@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "db/step/folded_step.h"
 #include "db/step/steps.h"
 #include "tests/support/errors.h"
 #include "tests/support/synthetic_trace.h"
@@ -93,6 +94,18 @@ TEST(Quality, OperatorsThatNeverLastTheSame) {
   EXPECT_LT(quality.irregular(), 0.1);
   EXPECT_GT(quality.varying, 0.5);
   EXPECT_TRUE(quality.too_noisy());
+}
+
+TEST(Quality, OfALongRecordingEvenlySpacedStepsAreEnough) {
+  const TemporaryDirectory folder;
+  const TraceDb db = recording(folder, [](int step, int) { return step >= 15 ? 50'000 : 0; });
+  const FoldedStep all = fold_times(db, ProcessId{1}, kSteps * kOperators);
+  EXPECT_EQ(all.steps_total, kSteps / 2 + 1);
+  const FoldedStep few = fold_times(db, ProcessId{1}, 40);
+  EXPECT_EQ(few.steps_total, 4);
+  EXPECT_EQ(few.ops.size(), static_cast<size_t>(kOperators));
+  EXPECT_DOUBLE_EQ(few.wall_ns, kOperators * (kOperatorNs + kGapNs));
+  EXPECT_EQ(fold_times(db, ProcessId{1}, 1'000'000).steps_total, kSteps);
 }
 
 }  // namespace

@@ -113,5 +113,92 @@ TEST(MarkSteps, NestedAnnotationsAreOneStep) {
   EXPECT_EQ(mark_steps(db).annotated, 1);
 }
 
+// One rank whose thread runs these collectives (bytes of each, one step after the other), with a
+// computation before each. Ranges around the steps, named as given.
+struct Loop {
+  std::vector<int64_t> bytes;
+  int steps = 5;
+  std::string range{};
+  std::vector<int64_t> before{};  // collectives before the first step
+};
+void write_loop(TraceDb& db, const Loop& loop) {
+  const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
+  const StreamId stream = db.add(StreamRow{.process = process});
+  int64_t t = 0;
+  const auto run = [&](int64_t bytes) {
+    db.add(
+        OpRow{.stream = stream, .name = db.intern("compute"), .start_ns = t, .end_ns = t + 1000});
+    const OpId op = db.add(OpRow{.stream = stream,
+                                 .kind = OpKind::collective,
+                                 .name = db.intern("MPI_Allreduce"),
+                                 .start_ns = t + 1000,
+                                 .end_ns = t + 1500});
+    CollectiveRow row;
+    row.op = op;
+    row.function = "allreduce";
+    row.bytes = bytes;
+    row.source = "pmpi";
+    db.add(row);
+    t += 1500;
+  };
+  for (const int64_t bytes : loop.before) run(bytes);
+  for (int step = 0; step < loop.steps; ++step) {
+    const int64_t start_ns = t;
+    for (const int64_t bytes : loop.bytes) run(bytes);
+    if (loop.range.empty()) continue;
+    db.add(RangeRow{
+        .stream = stream, .name = db.intern(loop.range), .start_ns = start_ns, .end_ns = t});
+  }
+}
+
+int64_t most_collectives_of_a_step(const TraceDb& db) {
+  return db
+      .query_integer(
+          "SELECT MAX(n) FROM (SELECT SUM(kind = 'collective') AS n FROM op WHERE "
+          "step_id IS NOT NULL GROUP BY step_id)")
+      .value_or(0);
+}
+
+TEST(MarkSteps, TheWholeSequenceOfCollectivesIsTheGuess) {
+  const test::TemporaryDirectory directory;
+  TraceDb db = TraceDb::create(directory / "t.db");
+  write_loop(db, {.bytes = {2048, 2048, 2048, 2048, 2048, 16}, .before = {4, 512, 512, 512}});
+  const StepSummary steps = mark_steps(db);
+  EXPECT_EQ(steps.detected, 5);
+  EXPECT_EQ(steps.annotated, 0);
+  EXPECT_EQ(most_collectives_of_a_step(db), 6);
+  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM step WHERE source = 'detected'"), 5);
+  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM op WHERE step_id IS NOT NULL"), 5 * 12)
+      << "the computation before a collective belongs to its step";
+}
+
+TEST(MarkSteps, OneAllreduceByItselfIsNoStep) {
+  const test::TemporaryDirectory directory;
+  TraceDb db = TraceDb::create(directory / "t.db");
+  write_loop(db, {.bytes = {2048}, .steps = 60});
+  EXPECT_EQ(mark_steps(db).all(), 0);
+}
+
+TEST(MarkSteps, TheCountOfCollectivesCanBeGiven) {
+  const test::TemporaryDirectory directory;
+  TraceDb db = TraceDb::create(directory / "t.db");
+  write_loop(db, {.bytes = {8, 8, 8}, .steps = 20, .range = "decode_step", .before = {4, 4}});
+  const StepSummary steps = mark_steps(db, {.collectives = 3});
+  EXPECT_EQ(steps.counted, 20);
+  EXPECT_EQ(steps.annotated, 0);
+  EXPECT_EQ(most_collectives_of_a_step(db), 3);
+  EXPECT_EQ(db.query_integer("SELECT MIN(start_ns) FROM step"), 3000)
+      << "begins where the repetition does";
+}
+
+TEST(MarkSteps, ThePeriodCanBeAskedForWhereRangesNameSteps) {
+  const test::TemporaryDirectory directory;
+  TraceDb db = TraceDb::create(directory / "t.db");
+  write_loop(db, {.bytes = {8, 16, 8, 16, 32}, .range = "decode_step"});
+  EXPECT_EQ(mark_annotated_steps(db, ProcessId{1}, {.by_period = true}).size(), 0u);
+  EXPECT_EQ(mark_steps(db, {.by_period = true}).detected, 5);
+  EXPECT_EQ(most_collectives_of_a_step(db), 5);
+}
+
 }  // namespace
 }  // namespace preserve

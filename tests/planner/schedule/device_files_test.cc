@@ -65,7 +65,7 @@ TEST(DeviceFiles, EachLoadsAndIsPlausible) {
     for (const CollectiveFit& fit : device.collectives) EXPECT_LT(fit.max_relative_error, 0.25);
   }
   EXPECT_THAT(names, testing::ElementsAre("a100-80g", "ascend-910b", "b200", "h100-sxm", "h200",
-                                          "rtx-pro-6000"));
+                                          "l40s", "rtx-pro-6000"));
 }
 
 // --- the script ----------------------------------------------------------------------------------
@@ -181,6 +181,7 @@ class RealTables : public testing::Test {
 struct Table {
   const char* device;
   const char* file;
+  const char* shortest = "3";  // of fit-collectives
 };
 void PrintTo(const Table& table, std::ostream* out) {
   *out << table.file;
@@ -189,7 +190,7 @@ void PrintTo(const Table& table, std::ostream* out) {
 class RealCollectives : public RealTables, public testing::WithParamInterface<Table> {};
 
 TEST_P(RealCollectives, FitsKeepTheErrorTheyState) {
-  const auto& [name, table] = GetParam();
+  const auto& [name, table, shortest] = GetParam();
   const DeviceModel device = load_device(kDevices / (std::string(name) + ".json"));
   std::map<std::pair<int64_t, int64_t>, std::vector<double>> measured;  // ranks, bytes -> ns
   for (const auto& row : read_csv(folder_ / table)) {
@@ -218,9 +219,10 @@ TEST_P(RealCollectives, FitsKeepTheErrorTheyState) {
 
 TEST_P(RealCollectives, TheScriptMakesTheShippedFits) {
   if (run_program({"python3", "--version"}).exit_code != 0) GTEST_SKIP() << "no python3 here";
-  const auto& [name, table] = GetParam();
-  const test::Run run = run_program({kFitCollectives, "--library", "custom", "--kernel-source",
-                                     "vLLM_custom_graph", (folder_ / table).string()});
+  const auto& [name, table, shortest] = GetParam();
+  const test::Run run =
+      run_program({kFitCollectives, "--library", "custom", "--kernel-source", "vLLM_custom_graph",
+                   "--shortest", shortest, (folder_ / table).string()});
   ASSERT_EQ(run.exit_code, 0) << run.err;
   const json shipped = json::parse(read_text_file(kDevices / (std::string(name) + ".json")));
   EXPECT_EQ(json::parse(run.out), shipped["collectives"]);
@@ -228,7 +230,7 @@ TEST_P(RealCollectives, TheScriptMakesTheShippedFits) {
 
 INSTANTIATE_TEST_SUITE_P(Tables, RealCollectives,
                          testing::Values(Table{"a100-80g", "a100_sxm_custom_allreduce_perf.csv"},
-                                         Table{"b200", "b200_sxm_custom_allreduce_perf.csv"},
+                                         Table{"b200", "b200_sxm_custom_allreduce_perf.csv", "2"},
                                          Table{"h100-sxm", "h100_sxm_custom_allreduce_perf.csv"},
                                          Table{"h200", "h200_sxm_custom_allreduce_perf.csv"}),
                          [](const auto& instance) {

@@ -33,8 +33,25 @@ DeviceModel sample() {
   device.methods = {{"load", "consumer", 1.5e10, 400, 5e10, 4096, 0, ""},
                     {"bulk_l2", "spare", 1.6e10, 300, 5e10, 8192, 16, "last"}};
   device.collectives = {{"allreduce", "mpi", 2, 1500, 1e9, 0.1, 8, 65536}};
+  device.operators = {{"gemm",
+                       "fp16",
+                       "engine",
+                       "1.0",
+                       "kernel",
+                       "a table",
+                       100,
+                       0.02,
+                       0.1,
+                       3600,
+                       2e10,
+                       {{"m", {1}}, {"n", {64, 4096}}, {"k", {64}}},
+                       {1.5, 0.5}}};
   device.measurements = {{"start.leaf", "ns", 812.5, 3.25, 9, "prefetch during a stand-in"},
                          {"leaves.slope", "ns", -0.5, 0, 1, ""}};
+  device.intervals = {{"cache_budget_bytes", 6 << 20, 9 << 20, 40},
+                      {"methods/load/consumer/bandwidth_bytes_per_s", 1.45e10, 1.6e10, 40}};
+  device.verdict = "unsteady";
+  device.verdict_reason = "the budget lies between 6 and 9 MiB";
   device.notes = {"n=5"};
   return device;
 }
@@ -64,11 +81,11 @@ class DeviceFile : public testing::Test {
 };
 
 TEST_F(DeviceFile, NewerVersionsAreRefusedNamingBoth) {
-  for (const std::string version : {"1.2", "2.0"}) {
-    EXPECT_THAT(error_after("\"1.1\"", '"' + version + '"'),
-                testing::AllOf(HasSubstr("device version " + version), HasSubstr("up to 1.1")));
+  for (const std::string version : {"1.3", "2.0"}) {
+    EXPECT_THAT(error_after("\"1.2\"", '"' + version + '"'),
+                testing::AllOf(HasSubstr("device version " + version), HasSubstr("up to 1.2")));
   }
-  EXPECT_THAT(error_after("\"1.1\"", "\"one\""), HasSubstr("invalid version 'one'"));
+  EXPECT_THAT(error_after("\"1.2\"", "\"one\""), HasSubstr("invalid version 'one'"));
 }
 
 TEST_F(DeviceFile, RoundTrips) {
@@ -94,7 +111,7 @@ TEST_F(DeviceFile, KeepsWhatWasMeasuredBesides) {
 
 TEST_F(DeviceFile, ReadsFilesOfTheFirstVersion) {
   std::string text = to_json(sample());
-  text.replace(text.find("\"1.1\""), 5, "\"1.0\"");
+  text.replace(text.find("\"1.2\""), 5, "\"1.0\"");
   const size_t begin = text.find("  \"measurements\"");
   text.erase(begin, text.find("  \"notes\"") - begin);
   std::ofstream(path()) << text;
@@ -119,7 +136,7 @@ TEST_F(DeviceFile, RefusesWhatIsNotADevice) {
   EXPECT_THAT(error_of(""), HasSubstr("is not JSON"));
   EXPECT_THAT(error_of("[]"), HasSubstr("not a device file"));
   EXPECT_THAT(error_of("{\"schema\": 3}"), HasSubstr("not a device file"));
-  EXPECT_THAT(error_of("{\"schema\": \"preserve/device\", \"version\": \"1.1\"}"),
+  EXPECT_THAT(error_of("{\"schema\": \"preserve/device\", \"version\": \"1.2\"}"),
               HasSubstr("Missing required property"));
 }
 
@@ -150,6 +167,30 @@ TEST(Survival, IsACliffWithoutACurve) {
   device.survival.clear();
   EXPECT_DOUBLE_EQ(survival_at(device, 8 << 20), 1.0);
   EXPECT_DOUBLE_EQ(survival_at(device, (8 << 20) + 1), 0.0);
+}
+
+TEST_F(DeviceFile, AnIntervalThatEndsBeforeItBeginsIsRefused) {
+  EXPECT_THAT(error_after("\"low\": 6291456", "\"low\": 16291456"), HasSubstr("/intervals"));
+}
+
+TEST(CarefulDevice, TakesTheEndsThatPromiseLess) {
+  std::vector<std::string> said;
+  const DeviceModel careful = careful_device(sample(), said);
+  EXPECT_EQ(careful.cache_budget_bytes, 6 << 20);
+  EXPECT_EQ(careful.methods[0].bandwidth_bytes_per_s, 1.45e10);
+  EXPECT_EQ(careful.methods[1].bandwidth_bytes_per_s, 1.6e10);  // has no interval
+  EXPECT_EQ(careful.slowdown_per_byte_ns, sample().slowdown_per_byte_ns);
+  ASSERT_EQ(said.size(), 1U);  // the rate moved by less than a tenth
+  EXPECT_THAT(said[0], testing::AllOf(HasSubstr("cache_budget_bytes 6.0 MiB"), HasSubstr("9.0 MiB")));
+}
+
+TEST(CarefulDevice, CostsCountAtTheirHighEnd) {
+  DeviceModel device = sample();
+  device.intervals = {{"slowdown_per_byte_ns", 0.0005, 0.002, 9}, {"window_cost_ns", 0, 1500, 9}};
+  std::vector<std::string> said;
+  const DeviceModel careful = careful_device(device, said);
+  EXPECT_EQ(careful.slowdown_per_byte_ns, 0.002);
+  EXPECT_EQ(careful.window_cost_ns, 1500);
 }
 
 }  // namespace

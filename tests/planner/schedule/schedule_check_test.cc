@@ -54,6 +54,44 @@ TEST_F(ScheduleCheck, WhatFitsPasses) {
   EXPECT_NO_THROW(check_schedule(schedule_, "plan.json", step_));
 }
 
+TEST_F(ScheduleCheck, TheSignatureIsTheStepsCollectives) {
+  const std::vector<SignatureCall> signature = signature_of(step_);
+  ASSERT_FALSE(signature.empty());
+  for (const SignatureCall& call : signature) {
+    EXPECT_EQ(step_.ops[static_cast<size_t>(call.ordinal)].kind, OpKind::collective);
+    EXPECT_THAT(call.function, testing::AnyOf("allreduce", "allgather"));
+    EXPECT_EQ(call.ranks, step_.world_size);
+    EXPECT_GT(call.bytes, 0);
+  }
+  schedule_.signature = signature;
+  EXPECT_NO_THROW(check_schedule(schedule_, "plan.json", step_));
+  EXPECT_THAT(refusal([](Schedule& s) { ++*s.signature[0].bytes; }), HasSubstr("its signature"));
+  EXPECT_THAT(refusal([](Schedule& s) { s.signature.pop_back(); }), HasSubstr("its signature"));
+}
+
+TEST_F(ScheduleCheck, TheSignatureSaysWhereMessagesAre) {
+  FoldedStep step;
+  const auto add = [&](OpKind kind) {
+    StepOp op;
+    op.ordinal = static_cast<int32_t>(step.ops.size());
+    op.kind = kind;
+    op.collective.emplace();
+    step.ops.push_back(op);
+  };
+  for (const OpKind kind : {OpKind::collective, OpKind::compute, OpKind::collective, OpKind::p2p,
+                            OpKind::p2p, OpKind::collective, OpKind::p2p}) {
+    add(kind);
+  }
+  const auto messages = [&] {
+    std::vector<bool> all;
+    for (const SignatureCall& call : signature_of(step)) all.push_back(call.messages);
+    return all;
+  };
+  EXPECT_THAT(messages(), testing::ElementsAre(true, false, true));
+  step.ops.pop_back();
+  EXPECT_THAT(messages(), testing::ElementsAre(false, false, true));
+}
+
 TEST_F(ScheduleCheck, OperatorsMustBeThereUnderTheirNames) {
   EXPECT_THAT(refusal([](Schedule& s) { ++s.step_ops; }), HasSubstr("operators"));
   EXPECT_THAT(refusal([](Schedule& s) { s.plan.windows[0].ordinal = 9999; }),

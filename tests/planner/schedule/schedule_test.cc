@@ -38,6 +38,9 @@ Schedule sample() {
   schedule.trace_sha256 = std::string(64, 'a');
   schedule.ranks = 2;
   schedule.step_ops = 10;
+  schedule.signature = {
+      {.ordinal = 3, .function = "allreduce", .bytes = 40, .type = "MPI_FLOAT", .ranks = 2},
+      {.ordinal = 7, .function = "broadcast", .blocking = false}};
   schedule.budget_bytes = 1000;
   schedule.device_name = "box";
   PlannedWindow window;
@@ -88,7 +91,7 @@ TEST(Schedule, RefusesBrokenPlans) {
       error_after([](Schedule& s) { s.candidates[0].windows[0].prefetches[0].offset_bytes = -1; }),
       HasSubstr("at /candidates/0/windows/0/prefetches/0/offset_bytes"));
   EXPECT_THAT(error_after([](Schedule& s) { s.step_ops = 4; }),
-              HasSubstr("operator 4 does not exist"));
+              HasSubstr("operator 7 does not exist"));
   EXPECT_THAT(error_after([](Schedule& s) { s.plan.windows.push_back(s.plan.windows[0]); }),
               HasSubstr("windows must ascend"));
   EXPECT_THAT(error_after([](Schedule& s) { s.plan.cache_peak_bytes = 1001; }),
@@ -123,14 +126,35 @@ TEST(Schedule, IsNotWrittenWithNumbersThatNobodyReads) {
 
 TEST(Schedule, NamesBothVersions) {
   std::string text = to_json(sample());
-  text.replace(text.find("\"1.1\""), 5, "\"2.3\"");
-  EXPECT_THAT(error_of(text), testing::AllOf(HasSubstr("2.3"), HasSubstr("1.1")));
+  text.replace(text.find("\"1.2\""), 5, "\"2.3\"");
+  EXPECT_THAT(error_of(text), testing::AllOf(HasSubstr("2.3"), HasSubstr("1.2")));
 }
 
 TEST(Schedule, ANewerMinorVersionIsRefusedToo) {
   std::string text = to_json(sample());
-  text.replace(text.find("\"1.1\""), 5, "\"1.2\"");
-  EXPECT_THAT(error_of(text), testing::AllOf(HasSubstr("1.2"), HasSubstr("up to 1.1")));
+  text.replace(text.find("\"1.2\""), 5, "\"1.3\"");
+  EXPECT_THAT(error_of(text), testing::AllOf(HasSubstr("1.3"), HasSubstr("up to 1.2")));
+}
+
+TEST(Schedule, OneOfVersion1_1HasNoSignature) {
+  std::string text = to_json(sample());
+  text.replace(text.find("\"1.2\""), 5, "\"1.1\"");
+  const size_t begin = text.find("  \"signature\"");
+  text.erase(begin, text.find("]", begin) + 3 - begin);
+  const test::TemporaryDirectory folder;
+  std::ofstream(folder / "schedule.json") << text;
+  EXPECT_TRUE(load_schedule(folder / "schedule.json").signature.empty());
+}
+
+TEST(Schedule, TheSignatureNamesOperatorsInOrder) {
+  EXPECT_THAT(error_after([](Schedule& s) { s.signature[0].ordinal = 10; }),
+              HasSubstr("at /signature/0/ordinal: operator 10 does not exist"));
+  EXPECT_THAT(error_after([](Schedule& s) { s.signature[1].ordinal = 3; }),
+              HasSubstr("at /signature/1/ordinal: collectives must ascend"));
+  EXPECT_THAT(error_after([](Schedule& s) { s.signature[1].bytes = -1; }),
+              HasSubstr("at /signature/1/bytes"));
+  EXPECT_THAT(error_after([](Schedule& s) { s.signature[1].ranks = 0; }),
+              HasSubstr("at /signature/1/ranks"));
 }
 
 TEST(Schedule, RefusesWordsThatNoOneKnows) {
@@ -139,7 +163,7 @@ TEST(Schedule, RefusesWordsThatNoOneKnows) {
     text.replace(text.find(word), word.size(), other);
     return error_of(text);
   };
-  EXPECT_THAT(error_with("\"1.1\"", "\"1.0\""), HasSubstr("at /version"));
+  EXPECT_THAT(error_with("\"1.2\"", "\"1.0\""), HasSubstr("at /version"));
   EXPECT_THAT(error_with("\"flow\"", "\"magic\""), HasSubstr("at /strategy"));
   EXPECT_THAT(error_with("\"prefetch\"", "\"perhaps\""), HasSubstr("at /verdict"));
 }

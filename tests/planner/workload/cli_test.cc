@@ -64,6 +64,36 @@ TEST_F(TuneModel, TheWrittenTraceGivesTheSamePlan) {
   EXPECT_EQ(from_model, from_trace);
 }
 
+TEST_F(TuneModel, OneRankGivesTheStepWithoutAPlan) {
+  const test::Run run = tune_model("llama3-8b", {"--tp", "1", "-o", "s.json"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("8030261248 parameters"));
+  EXPECT_THAT(run.out, HasSubstr("131072 bytes of KV per token"));
+  EXPECT_THAT(run.out, HasSubstr("no plan: one rank"));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "s.json"));
+}
+
+TEST_F(TuneModel, PrintsTheStepAsATable) {
+  const auto table = [&](const char* format) {
+    return tune_model("llama3-8b",
+                      {"--tp", "2", "--print", "step", "--format", format, "-o", "s.json"});
+  };
+  const test::Run csv = table("csv");
+  ASSERT_EQ(csv.exit_code, 0) << csv.err;
+  EXPECT_THAT(csv.out,
+              testing::StartsWith("ordinal,operator,class,bytes,m,n,k,dtype,dur_ns,time_source\n"));
+  EXPECT_THAT(csv.out, HasSubstr("layers.31.mlp.down,product,58720256,1,4096,7168,fp16,"));
+  const test::Run text = table("json");
+  ASSERT_EQ(text.exit_code, 0) << text.err;
+  const json document = json::parse(text.out);
+  double sum_ns = 0;
+  for (const json& row : document["operators"]) sum_ns += row["dur_ns"].get<double>();
+  EXPECT_EQ(document["step_ns"], sum_ns);
+  EXPECT_EQ(document["operators"][5]["class"], "attention");
+  EXPECT_EQ(document["operators"][5]["time_source"], "table");
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "s.json"));
+}
+
 TEST_F(TuneModel, WhatCannotBePlannedIsRefusedByItsExitCodeAndWritesNothing) {
   const auto refused = [&](const test::Run& run, const char* text, int exit_code = 2) {
     EXPECT_EQ(run.exit_code, exit_code) << run.err;
@@ -77,7 +107,9 @@ TEST_F(TuneModel, WhatCannotBePlannedIsRefusedByItsExitCodeAndWritesNothing) {
                      {"--tp", "2", "--context", "131072", "--batch", "64", "-o", "s.json"}),
           "per rank", 4);
   refused(tune_model("llama3-8b", {"--tp", "2", "--dtype", "fp4", "-o", "s.json"}),
-          "fp16, int8, fp8");
+          "no fp4 arithmetic rate");
+  refused(tune_model("llama3-8b", {"--tp", "2", "--context", "5,", "-o", "s.json"}), "--context");
+  refused(tune_model("llama3-8b", {"--tp", "1", "--measure", "-o", "s.json"}), "--measure");
   refused(tune_model("llama3-8b", {"--tp", "99999999999999999999", "-o", "s.json"}), "--tp");
   refused(tune_model("llama3-8b", {"--tp", "2", "-o", "s.json", "some.db"}), "model");
   refused(tune({"--tp", "2", "-o", "s.json"}), "--model");

@@ -55,7 +55,8 @@ double kept_share(const WorkloadSpec& spec, const DeviceModel& device) {
 }
 
 bool splits(const WorkloadSpec& spec) {
-  return spec.model.heads % spec.ranks == 0 && spec.model.intermediate % spec.ranks == 0;
+  const LayerShape& layer = spec.model.layers.front();
+  return layer.attention->heads % spec.ranks == 0 && layer.mlp->columns % spec.ranks == 0;
 }
 
 // The referee confirms the objective within 2 %, and the referee shares no

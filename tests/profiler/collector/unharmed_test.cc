@@ -3,6 +3,7 @@
 // be recorded of them is.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -106,6 +107,46 @@ TEST(Unharmed, ASpoolHasALimit) {
   }
   EXPECT_EQ(recording.number("SELECT count FROM loss WHERE kind = 'received'"), 400'004);
   EXPECT_GT(recording.number("SELECT SUM(count) FROM loss_nonzero"), 300'000);
+}
+
+constexpr int64_t kHotRecords = 1 + 5 * 40'000 + 2;  // of nvtx_program hot 40000
+
+TEST(Unharmed, OfALongRecordingTheNewestRecordsCanBeKept) {
+  const TemporaryDirectory folder;
+  const std::string spools = (folder / "spools").string();
+  const Recording recording(
+      {kNvtxProgram, "hot", "40000"},
+      {"--keep", "last", "--max-spool", "2MiB", "--flush-period", "5ms", "--keep-spool", spools});
+  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  for (const auto& file : std::filesystem::directory_iterator(spools)) {
+    struct stat status {};
+    ASSERT_EQ(::stat(file.path().c_str(), &status), 0);
+    EXPECT_LE(status.st_blocks * 512, 3 << 20);
+    EXPECT_GT(status.st_size, 3 << 20);
+  }
+  EXPECT_EQ(recording.list("SELECT name FROM range_named ORDER BY start_ns DESC LIMIT 1"), "after");
+  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range_named WHERE name = 'early'"), 0);
+  EXPECT_GT(recording.number("SELECT COUNT(*) FROM range_named WHERE name = 'registered' AND "
+                             "domain = 'hot'"),
+            1000);
+  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range_named WHERE name LIKE 'unregistered%'"),
+            0);
+  EXPECT_EQ(recording.number("SELECT count FROM loss WHERE kind = 'received'"), kHotRecords);
+  EXPECT_GT(recording.number("SELECT count FROM loss WHERE kind = 'overwritten'"), 1000);
+  EXPECT_EQ(recording.number("SELECT complete FROM process"), 1);
+}
+
+TEST(Unharmed, AHotLoopCanBeSampled) {
+  const Recording recording({kNvtxProgram, "hot", "40000"}, {"--sample=10"});
+  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_EQ(recording.number("SELECT count FROM loss WHERE kind = 'received'"), kHotRecords);
+  EXPECT_GT(recording.number("SELECT count FROM loss WHERE kind = 'sampled'"), kHotRecords / 2);
+  EXPECT_EQ(recording.number("SELECT SUM(count) FROM loss WHERE kind NOT IN ('received', "
+                             "'written', 'sampled')"),
+            -1);
+  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range WHERE end_ns IS NULL"), 0);
+  EXPECT_EQ(recording.list("SELECT COUNT(*) > 10 FROM range_named GROUP BY name ORDER BY name"),
+            "0,0,1,1,1");  // after, early; mark, registered, started
 }
 
 }  // namespace

@@ -226,7 +226,7 @@ TEST(Convert, NewerAndForeignFilesAreRefused) {
   }
   EXPECT_THAT(
       [&] { Converted({folder / "newer.spool"}); },
-      ::testing::ThrowsMessage<Error>(HasSubstr("version 9, this program reads version 1")));
+      ::testing::ThrowsMessage<Error>(HasSubstr("version 9, this program reads version 2")));
 }
 
 TEST(Convert, DamagedRecordsAreCounted) {

@@ -149,6 +149,26 @@ int floods(char** rest) {
   return 0;
 }
 
+// A short-lived thread, then a loop of every kind of event, 5 records in each turn.
+int hot(char** rest) {
+  nvtxDomainHandle_t domain = nvtxDomainCreateA("hot");
+  nvtxEventAttributes_t event{};
+  event.version = NVTX_VERSION;
+  event.size = NVTX_EVENT_ATTRIB_STRUCT_SIZE;
+  event.messageType = NVTX_MESSAGE_TYPE_REGISTERED;
+  event.message.registered = nvtxDomainRegisterStringA(domain, "registered");
+  std::thread([] { nvtxMarkA("early"); }).join();
+  for (int i = std::atoi(rest[0]); i > 0; --i) {
+    nvtxDomainRangePushEx(domain, &event);
+    nvtxMarkA("mark");
+    nvtxRangeEnd(nvtxRangeStartA("started"));
+    nvtxDomainRangePop(domain);
+    if (i % 1000 == 0) usleep(1000);
+  }
+  work("after");
+  return 0;
+}
+
 int core(char**) {
   nvtxDomainHandle_t domain = nvtxDomainCreateA("my domain");
   nvtxEventAttributes_t event{};
@@ -291,8 +311,8 @@ int main(int argc, char** argv) {
       {"ends", ends_by},     {"exit", exits},
       {"cat", copies_stdin}, {"wait", waits},
       {"flood", floods},     {"core", core},
-      {"memory", memory},    {"payload", payload},
-      {"nothing", nothing}};
+      {"hot", hot},          {"memory", memory},
+      {"payload", payload},  {"nothing", nothing}};
   const auto mode = modes.find(argc > 1 ? argv[1] : "");
   return mode == modes.end() ? 64 : mode->second(argv + 2);
 }

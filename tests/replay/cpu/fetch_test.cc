@@ -22,7 +22,7 @@ namespace {
 TEST(FetchMethod, EveryMethodStaysInsideItsBytes) {
   // The last page of a mapping: one line too many would fault.
   const TensorMemory memory(3 * 4096);
-  for (const FetchMethod& method : fetch_methods()) {
+  for (const FetchMethod& method : kFetchMethods) {
     for (const int64_t bytes : {1, 63, 64, 65, 1000, 1024, 1025, 4096, 3 * 4096}) {
       method.fetch(memory.data() + memory.bytes() - bytes, bytes);
     }
@@ -123,6 +123,74 @@ INSTANTIATE_TEST_SUITE_P(OwnAndSpareCore, WindowFetcherTest, testing::Bool(),
 
 TEST(WindowFetcher, ASpareCoreThatDoesNotExistIsAnError) {
   EXPECT_THROW(WindowFetcher(find_fetch_method("load"), 4096, CPU_SETSIZE - 1), Error);
+}
+
+TEST(FetchCursor, GoesThroughAllSlicesInPieces) {
+  const TensorMemory memory(kPatternBytes);
+  const std::vector<FetchSlice> slices{{memory.data(), 100}, {nullptr, 0}, {memory.data(), 64}};
+  FetchCursor cursor(slices);
+  std::vector<int64_t> fetched;
+  while (cursor.step(known_fetch_method("load"), 64)) fetched.push_back(cursor.fetched_bytes());
+  EXPECT_THAT(fetched, testing::ElementsAre(64, 100, 164));
+  EXPECT_FALSE(FetchCursor().step(known_fetch_method("load"), 64));
+}
+
+// A progress engine that is turned by hand, and a call that waits for `turns` of them.
+ProgressEngine::Turn registered = nullptr;
+
+struct WaitingCall final : RankCollective {
+  int turns = 0;
+  void run() override {
+    for (int i = 0; i < turns && registered != nullptr; ++i) registered();
+  }
+  void start() override { ADD_FAILURE() << "the call was to stay as it is"; }
+  bool test() override { return true; }
+};
+
+class ProgressWindow : public testing::Test {
+ protected:
+  const ProgressEngine engine_{[](ProgressEngine::Turn turn) {
+                                 registered = turn;
+                                 return 0;
+                               },
+                               [](ProgressEngine::Turn) {
+                                 registered = nullptr;
+                                 return 0;
+                               }};
+  const TensorMemory memory_{10 * 4096};
+  const std::vector<FetchSlice> slices_{{memory_.data(), memory_.bytes()}};
+  WindowFetcher fetcher_{find_fetch_method("load"), 4096, std::nullopt};
+  WaitingCall call_;
+
+  int64_t window() { return run_window(call_, fetcher_, slices_, 0, WindowVia::progress); }
+};
+
+TEST_F(ProgressWindow, EachTurnOfTheBlockingCallFetchesOneChunk) {
+  const ProgressTurns turns(engine_);
+  call_.turns = 3;
+  EXPECT_EQ(window(), 3 * 4096);
+  call_.turns = 100;
+  EXPECT_EQ(window(), 10 * 4096);
+}
+
+TEST_F(ProgressWindow, NothingIsFetchedBetweenWindows) {
+  const ProgressTurns turns(engine_);
+  call_.turns = 1;
+  EXPECT_EQ(window(), 4096);
+  registered();
+  EXPECT_EQ(fetcher_.end(), 4096);
+}
+
+TEST_F(ProgressWindow, TheEngineIsLeftAsItWasFound) {
+  {
+    const ProgressTurns turns(engine_);
+    EXPECT_NE(registered, nullptr);
+  }
+  EXPECT_EQ(registered, nullptr);
+}
+
+TEST_F(ProgressWindow, AnEngineThatTakesNoFunctionIsAnError) {
+  EXPECT_THROW(ProgressTurns({[](ProgressEngine::Turn) { return -1; }, engine_.remove}), Error);
 }
 
 // The creator has one core and a real-time policy, as a rank may have: a helper that inherited both

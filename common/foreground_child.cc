@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "profiler/run/child.h"
+#include "common/foreground_child.h"
 
 #include <signal.h>
 #include <sys/stat.h>
@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "common/child_process.h"
+#include "common/error.h"
 
 namespace preserve {
 namespace {
@@ -27,6 +28,14 @@ void end_at_once(int signal) {
   ::unlink(g_file.c_str());
   (void)!::write(STDERR_FILENO, g_text.data(), g_text.size());
   ::_exit(128 + signal);
+}
+
+std::string first_set(std::initializer_list<const char*> names) {
+  for (const char* name : names) {
+    const char* value = std::getenv(name);
+    if (value != nullptr && *value != '\0') return value;
+  }
+  return "";
 }
 
 }  // namespace
@@ -75,6 +84,30 @@ ChildResult run_child(const std::vector<std::string>& command,
   result.exit_code = end.exit_code;
   result.interrupted = end.interrupted;
   return result;
+}
+
+std::filesystem::path child_library(const std::string& file_name) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::path self = fs::read_symlink("/proc/self/exe", error);
+  const fs::path library = self.parent_path().parent_path() / "lib/preserve" / file_name;
+  if (error || !fs::exists(library)) {
+    throw internal_error("{} is missing: install preserve completely", library.string());
+  }
+  return library;
+}
+
+std::string with_preloaded(const std::filesystem::path& library) {
+  const std::string before = first_set({"LD_PRELOAD"});
+  return before.empty() ? library.string() : library.string() + ":" + before;
+}
+
+std::string launched_rank() {
+  return first_set({"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "RANK", "SLURM_PROCID"});
+}
+
+std::string launched_ranks() {
+  return first_set({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE", "SLURM_NTASKS"});
 }
 
 EndOnSignal::EndOnSignal(std::string file, std::string text) {

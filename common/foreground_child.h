@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs the profiled command as a child: it has our streams, gets the signals sent to us, and its
-// exit code is reported as a shell would.
+// A tool as the launcher of the user's command: the child has our streams, gets the signals sent to
+// us, and its exit code is reported as a shell would.
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace preserve {
+
+// Exit codes of a launcher beside the child's own, as timeout(1) and env(1) have them.
+inline constexpr int kLauncherFailed = 125;
+inline constexpr int kLauncherInterrupted = 130;
 
 struct ChildResult {
   int exit_code = 0;         // as a shell says it: 128 + signal when killed
@@ -27,6 +32,16 @@ Program find_program(const std::string& command);
 // `environment`: variables to set in the child only.
 ChildResult run_child(const std::vector<std::string>& command,
                       const std::vector<std::pair<std::string, std::string>>& environment);
+
+// A library of ours that is loaded into the child: lib/preserve next to the folder of the running
+// tool. internal_error when it is missing.
+std::filesystem::path child_library(const std::string& file_name);
+// What LD_PRELOAD is to be, so that `library` comes first and what was preloaded already stays.
+std::string with_preloaded(const std::filesystem::path& library);
+
+// What MPI launchers say of this process in its environment; empty: no launcher did.
+std::string launched_rank();
+std::string launched_ranks();  // how many there are
 
 // While it exists SIGINT, SIGTERM and SIGHUP end the process at once with 128 + signal, wherever it
 // is: `file` is removed and `text` printed. For work whose only result is `file`. One at a time.

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apply/run/job_folder.h"
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <string>
+#include <thread>
+
+#include "common/error.h"
+#include "common/foreground_child.h"
+
+namespace preserve::apply {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+// Equal for all launchers of one job on this host, and for no others at the same time.
+std::string job_name() {
+  if (const std::string job = variable("PMIX_NAMESPACE"); !job.empty()) return "pmix." + job;
+  if (const std::string job = variable("SLURM_JOB_ID"); !job.empty()) {
+    return "slurm." + job + "." + variable("SLURM_STEP_ID");
+  }
+  return "parent." + std::to_string(::getppid());
+}
+
+std::string rank_on_host() {
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"}) {
+    if (const std::string rank = variable(name); !rank.empty()) return rank;
+  }
+  return launched_rank();
+}
+
+void make_private(const fs::path& folder) {
+  if (::mkdir(folder.c_str(), 0700) == 0) return;
+  const int error = errno;
+  struct stat status {};
+  if (error != EEXIST || ::lstat(folder.c_str(), &status) != 0) {
+    throw input_error("cannot create {}: {}; set TMPDIR to a folder that can be written",
+                      folder.string(), std::strerror(error));
+  }
+  if (!S_ISDIR(status.st_mode) || status.st_uid != ::geteuid() || (status.st_mode & 077) != 0) {
+    throw input_error("{} is in the way: it is not a folder of this user alone; remove it",
+                      folder.string());
+  }
+}
+
+bool runs(const fs::path& mark) {
+  const std::string name = mark.stem().string();
+  pid_t pid = 0;
+  std::from_chars(name.data(), name.data() + name.size(), pid);
+  return pid > 0 && (::kill(pid, 0) == 0 || errno == EPERM);
+}
+
+}  // namespace
+
+JobFolder::JobFolder() {
+  std::error_code error;
+  fs::path place = fs::temp_directory_path(error);
+  if (!error) place = fs::canonical(place, error);
+  if (error) {
+    throw input_error("no folder for temporary files: {}; set TMPDIR to one that can be written",
+                      error.message());
+  }
+  if (launched_rank().empty()) {
+    std::string pattern = (place / "preserve-apply-XXXXXX").string();
+    if (::mkdtemp(pattern.data()) == nullptr) {
+      throw input_error("cannot create a folder in {}: {}; set TMPDIR to one that can be written",
+                        place.string(), std::strerror(errno));
+    }
+    path_ = pattern;
+    return;
+  }
+  path_ = place / fmt::format("preserve-apply-{}-{:016x}", ::geteuid(),
+                              std::hash<std::string>{}(job_name()));
+  make_private(path_);
+  reports_ = rank_on_host() == "0";
+  std::ofstream made(mark());
+  if (!made) throw input_error("cannot write into {}", path_.string());
+}
+
+JobFolder::~JobFolder() {
+  std::error_code ignored;  // what remains is a little in the folder for temporary files
+  if (reports_) {
+    fs::remove_all(path_, ignored);
+  } else {
+    fs::remove(mark(), ignored);
+  }
+}
+
+fs::path JobFolder::mark() const {
+  return path_ / fmt::format("{}.launcher", ::getpid());
+}
+
+void JobFolder::wait_for_others(int64_t limit_ns) const {
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + std::chrono::nanoseconds(limit_ns);
+  const auto others = [&] {
+    for (const fs::directory_entry& entry : fs::directory_iterator(path_)) {
+      const fs::path& file = entry.path();
+      if (file.extension() == ".launcher" && file != mark() && runs(file)) return true;
+    }
+    return false;
+  };
+  while (others() && Clock::now() < end) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+}
+
+}  // namespace preserve::apply

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apply/run/launch.h"
+
+#include <elf.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "apply/run/apply_db.h"
+#include "apply/run/job_folder.h"
+#include "apply/run/outcomes.h"
+#include "apply/run/plan.h"
+#include "apply/run/table.h"
+#include "common/error.h"
+#include "common/foreground_child.h"
+#include "common/output_file.h"
+#include "common/text.h"
+#include "common/units.h"
+
+namespace preserve::apply {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kPlanVariable = "PRESERVE_APPLY_PLAN";
+// The other ranks left MPI_Finalize at about the same time.
+constexpr int64_t kWaitForOthersNs = 10'000'000'000;
+
+void require_link(const LaunchOptions& options, const Schedule& schedule) {
+  const int64_t planned_ns = schedule.link_latency_ns;
+  if (options.link_latency_ns.value_or(0) == planned_ns) return;
+  if (!options.link_latency_ns) {
+    throw input_error(
+        "{0} was planned for a stand-in network link of {1}: --link {1} adds that to every "
+        "collective of the program, original steps too; or plan without --link",
+        options.schedule, short_duration(planned_ns));
+  }
+  throw input_error(
+      "--link asks for {}, but {} was planned for {}: tune again with the same --link",
+      short_duration(*options.link_latency_ns), options.schedule,
+      planned_ns == 0 ? "no link" : short_duration(planned_ns));
+}
+
+void require_ranks(const LaunchOptions& options, const Schedule& schedule) {
+  const std::string started = launched_ranks();
+  if (started.empty() || started == std::to_string(schedule.ranks)) return;
+  throw input_error("{} was planned for {}, but {} were started: record and tune with {}",
+                    options.schedule, count_of(schedule.ranks, "rank"), printable(started, 20),
+                    printable(started, 20));
+}
+
+// A program without an interpreter loads no library of ours; a script has none, but what runs it.
+bool is_static(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  Elf64_Ehdr head{};
+  if (!file.read(reinterpret_cast<char*>(&head), sizeof(head)) ||
+      std::memcmp(head.e_ident, ELFMAG, SELFMAG) != 0 || head.e_ident[EI_CLASS] != ELFCLASS64 ||
+      head.e_phentsize != sizeof(Elf64_Phdr)) {
+    return false;
+  }
+  file.seekg(static_cast<std::streamoff>(head.e_phoff));
+  for (int i = 0; i < head.e_phnum; ++i) {
+    Elf64_Phdr part{};
+    if (!file.read(reinterpret_cast<char*>(&part), sizeof(part))) return false;
+    if (part.p_type == PT_INTERP) return false;
+  }
+  return true;
+}
+
+void refuse_second() {
+  const char* plan = std::getenv(kPlanVariable);
+  if (plan == nullptr || *plan == '\0') return;
+  throw usage_error("preserve-apply is running already around this command: use it only once");
+}
+
+void write_plan(const fs::path& path, const PlanContent& content) {
+  std::ofstream out(path, std::ios::binary);
+  out << content.encoded();
+  out.close();
+  if (!out) throw input_error("cannot write {}: is the disk full?", path.string());
+}
+
+std::vector<std::string> tensor_names(const PlanContent& content) {
+  std::vector<std::string> names;
+  for (const PlanTensor& tensor : content.tensors) {
+    names.push_back(content.text.substr(tensor.name.offset, tensor.name.bytes));
+  }
+  return names;
+}
+
+class Run {
+ public:
+  Run(const LaunchOptions& options, const Schedule& schedule, Console& console)
+      : options_(options), schedule_(schedule), console_(console) {
+    PlanRequest request;
+    request.schedule = options.schedule;
+    request.schedule_sha256 = sha256_of_file(options.schedule);
+    request.folder = folder_.path();
+    request.mode = options.mode;
+    schedule_sha256_ = request.schedule_sha256;
+    compiled_ = compile_plan(schedule, request);
+    writes_ = folder_.reports() && (launched_rank().empty() || launched_rank() == "0");
+    if (writes_) output_.emplace(options.output, options.force);
+  }
+
+  ChildResult run() {
+    const fs::path plan = folder_.path() / fmt::format("{}.plan", ::getpid());
+    write_plan(plan, compiled_.content);
+    const fs::path library = child_library("libpreserve_apply.so");
+    // NVTX of the program names its tensors. Another tool that records them keeps its place.
+    std::vector<std::pair<std::string, std::string>> variables{
+        {"LD_PRELOAD", with_preloaded(library)}, {kPlanVariable, plan.string()}};
+    const char* injection = std::getenv("NVTX_INJECTION64_PATH");
+    if (injection == nullptr || *injection == '\0') {
+      variables.emplace_back("NVTX_INJECTION64_PATH", library.string());
+    } else {
+      console_.warn(fmt::format(
+          "NVTX_INJECTION64_PATH is set to {}: that tool gets the names of the program's memory, "
+          "and the plan cannot find its tensors by them",
+          printable(injection)));
+    }
+    return run_child(options_.command, variables);
+  }
+
+  void report() {
+    if (!folder_.reports()) return;
+    folder_.wait_for_others(kWaitForOthersNs);
+    const Outcomes outcomes = read_outcomes(folder_.path());
+    std::vector<std::string> remarks =
+        remarks_on(outcomes, schedule_, tensor_names(compiled_.content));
+    remarks.insert(remarks.begin(), compiled_.warnings.begin(), compiled_.warnings.end());
+    for (const std::string& remark : remarks) console_.warn(remark);
+    if (outcomes.deciding() == nullptr) return;
+    const std::vector<Block> blocks = blocks_of(outcomes);
+    ReplayResult result = result_of(outcomes, blocks, schedule_, compiled_.planned_bytes);
+    result.warnings = remarks;
+    result.collective = collective();
+    console_.info(table_of(outcomes, result));
+    if (!writes_) return;
+    write_apply_db(output_->temporary_path(), outcomes, blocks, result, meta(outcomes));
+    output_->commit();
+    console_.next(fmt::format("preserve-report {} {} {} -o report.html",
+                              schedule_.trace_path.empty() ? "trace.db" : schedule_.trace_path,
+                              options_.schedule, options_.output));
+  }
+
+ private:
+  std::string collective() const { return schedule_.link_latency_ns > 0 ? "mpi+link" : "mpi"; }
+
+  std::map<std::string, std::string> meta(const Outcomes& outcomes) const {
+    const IssueMethod& method = method_of(schedule_, schedule_.plan);
+    const OutcomeHeader& deciding = outcomes.deciding()->view.header();
+    return {{"trace_path", schedule_.trace_path},
+            {"trace_sha256", schedule_.trace_sha256},
+            {"schedule_path", options_.schedule},
+            {"schedule_sha256", schedule_sha256_},
+            {"strategy", to_string(schedule_.plan.strategy)},
+            {"plan_verdict", to_string(schedule_.plan.verdict)},
+            {"schedule_device_name", schedule_.device_name},
+            {"executor", "program"},
+            {"collective", collective()},
+            {"mpi_library", std::string(outcomes.deciding()->view.library())},
+            {"method", method.name},
+            {"placement", method.placement},
+            {"chunk_bytes", std::to_string(method.chunk_bytes)},
+            {"via", "progress"},
+            {"off_reason", std::string(kOffNames[static_cast<size_t>(deciding.off)])},
+            {"decided_step", std::to_string(deciding.off_step)}};
+  }
+
+  const LaunchOptions& options_;
+  const Schedule& schedule_;
+  Console& console_;
+  JobFolder folder_;
+  std::string schedule_sha256_;
+  CompiledPlan compiled_;
+  bool writes_ = false;
+  std::optional<OutputFile> output_;
+};
+
+// Nothing of ours in it.
+int run_untouched(const LaunchOptions& options, Console& console) {
+  const ChildResult child = run_child(options.command, {});
+  if (!child.started) {
+    console.error(
+        fmt::format("cannot run {}: {}", printable(options.command.front()), child.error));
+    return child.exit_code;
+  }
+  return child.interrupted ? kLauncherInterrupted : child.exit_code;
+}
+
+}  // namespace
+
+int apply_command(const LaunchOptions& options, Console& console) {
+  const Program program = find_program(options.command.front());
+  if (program.code != 0) {
+    console.error(
+        fmt::format("cannot run {}: {}", printable(options.command.front()), program.error));
+    return program.code;
+  }
+  const Schedule schedule = load_schedule(options.schedule);
+  refuse_second();
+  require_link(options, schedule);
+  require_ranks(options, schedule);
+  if (options.output == "-") {
+    throw usage_error("apply.db is a database and cannot go to standard output");
+  }
+  refuse_input_as_output(options.output, {options.schedule});
+  if (schedule.plan.verdict == PlanVerdict::do_nothing) {
+    console.info(fmt::format(
+        "{}: its verdict is do-nothing ({}), so the program runs untouched", options.schedule,
+        schedule.plan.reasons.empty() ? "no reason given"
+                                      : printable(schedule.plan.reasons.back())));
+    return run_untouched(options, console);
+  }
+  if (is_static(program.path)) {
+    throw input_error(
+        "{} is linked statically: no library can be loaded into it; link it dynamically, or run it "
+        "as it is",
+        printable(program.path));
+  }
+  Run run(options, schedule, console);
+  const ChildResult child = run.run();
+  if (!child.started) {
+    console.error(fmt::format("cannot run {}: {}", printable(program.path), child.error));
+    return child.exit_code;
+  }
+  const int code = child.interrupted ? kLauncherInterrupted : child.exit_code;
+  try {
+    run.report();
+  } catch (const std::exception& failure) {
+    console.error(failure.what());  // it must not hide the command's own result
+    return code != 0 ? code : kLauncherFailed;
+  }
+  return code;
+}
+
+}  // namespace preserve::apply

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apply/run/plan.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <optional>
+
+#include "common/error.h"
+#include "common/text.h"
+#include "common/units.h"
+#include "hooks/mpi/functions.h"
+
+namespace preserve::apply {
+namespace {
+
+constexpr int64_t kDefaultChunkBytes = 4096;
+constexpr int64_t kLeastChunkBytes = 64, kMostChunkBytes = 1 << 24;
+
+class Compiler {
+ public:
+  Compiler(const Schedule& schedule, const PlanRequest& request)
+      : schedule_(schedule), request_(request), name_(request.schedule.string()) {}
+
+  CompiledPlan compile() {
+    require_signature();
+    set_header();
+    for (const SignatureCall& call : schedule_.signature) add_collective(call);
+    add_windows();
+    compiled_.content.header.folder = compiled_.content.add_text(request_.folder.string());
+    return std::move(compiled_);
+  }
+
+ private:
+  void require_signature() const {
+    if (!schedule_.signature.empty()) return;
+    throw input_error(
+        "{}: does not say which collectives its step has, by which preserve-apply would recognise "
+        "it: it was made by an older preserve-tune, or its step has none; run preserve-tune of "
+        "this version on {}",
+        name_, schedule_.trace_path.empty() ? "the trace" : printable(schedule_.trace_path));
+  }
+
+  Method method(const IssueMethod& issue) const {
+    if (issue.ctas > 0 || issue.placement == "spare") {
+      throw input_error(
+          "{}: prefetches {}, and preserve-apply fetches on the core that waits for a collective "
+          "alone: plan with another --method of the device file",
+          name_, describe(issue));
+    }
+    const auto found =
+        std::find(std::begin(kMethodNames), std::end(kMethodNames), std::string_view(issue.name));
+    if (found != std::end(kMethodNames)) {
+      return static_cast<Method>(found - std::begin(kMethodNames));
+    }
+    throw input_error(
+        "{}: its prefetch method \"{}\" of {} is not one of a processor ({}): preserve-apply works "
+        "on programs whose collectives run on processors",
+        name_, printable(issue.name, 60), printable(schedule_.device_name, 60),
+        fmt::join(kMethodNames, ", "));
+  }
+
+  void set_header() {
+    PlanHeader& header = compiled_.content.header;
+    const IssueMethod& issue = method_of(schedule_, schedule_.plan);
+    header.method = method(issue);
+    header.via = Via::progress;
+    header.mode = request_.mode;
+    header.ranks = static_cast<uint32_t>(schedule_.ranks);
+    const int64_t chunk_bytes = issue.chunk_bytes > 0 ? issue.chunk_bytes : kDefaultChunkBytes;
+    header.chunk_bytes =
+        static_cast<uint32_t>(std::clamp(chunk_bytes, kLeastChunkBytes, kMostChunkBytes));
+    header.link_latency_ns = schedule_.link_latency_ns;
+    for (size_t i = 0; i < sizeof(header.digest); ++i) {
+      header.digest[i] =
+          static_cast<uint8_t>(std::stoul(request_.schedule_sha256.substr(2 * i, 2), nullptr, 16));
+    }
+  }
+
+  void add_collective(const SignatureCall& call) {
+    const mpi::Function function = mpi::first_like(call.function, call.blocking);
+    if (function == mpi::kFunctionCount || call.type.size() > sizeof(PlanCollective::type)) {
+      throw input_error(
+          "{}: collective {} of its signature, \"{}\" of type \"{}\", is not one of MPI: "
+          "preserve-apply works on MPI programs",
+          name_, call.ordinal, printable(call.function, 60), printable(call.type, 60));
+    }
+    PlanCollective collective{};
+    collective.bytes = call.bytes.value_or(-1);
+    collective.ranks = static_cast<uint32_t>(call.ranks.value_or(0));
+    collective.function = function;
+    collective.after_messages = call.messages ? kYes : kNo;
+    collective.type_bytes = static_cast<uint8_t>(call.type.size());
+    std::copy(call.type.begin(), call.type.end(), collective.type);
+    compiled_.content.collectives.push_back(collective);
+  }
+
+  std::optional<uint32_t> position_of(int32_t ordinal) const {
+    const auto& calls = schedule_.signature;
+    const auto found =
+        std::lower_bound(calls.begin(), calls.end(), ordinal,
+                         [](const SignatureCall& call, int32_t at) { return call.ordinal < at; });
+    if (found == calls.end() || found->ordinal != ordinal) return std::nullopt;
+    return static_cast<uint32_t>(found - calls.begin());
+  }
+
+  uint32_t tensor_named(const std::string& name) {
+    PlanContent& content = compiled_.content;
+    const auto [found, added] =
+        tensors_.try_emplace(name, static_cast<uint32_t>(content.tensors.size()));
+    if (added) {
+      PlanTensor tensor{};
+      tensor.kind = TensorKind::region;
+      tensor.name = content.add_text(name);
+      content.tensors.push_back(tensor);
+    }
+    return found->second;
+  }
+
+  void add_slices(const PlannedWindow& window) {
+    for (const PlannedPrefetch& prefetch : window.prefetches) {
+      const uint32_t tensor = tensor_named(prefetch.tensor);
+      const auto offset_bytes = static_cast<uint64_t>(prefetch.offset_bytes);
+      const auto length_bytes = static_cast<uint64_t>(prefetch.length_bytes);
+      compiled_.content.slices.push_back({tensor, 0, offset_bytes, length_bytes});
+      PlanTensor& entry = compiled_.content.tensors[tensor];
+      entry.bytes = std::max(entry.bytes, offset_bytes + length_bytes);
+    }
+  }
+
+  void add_windows() {
+    PlanContent& content = compiled_.content;
+    int64_t elsewhere = 0;
+    for (const PlannedWindow& window : schedule_.plan.windows) {
+      if (window.prefetches.empty()) continue;
+      const std::optional<uint32_t> position = position_of(window.ordinal);
+      if (!position) {
+        ++elsewhere;
+        continue;
+      }
+      const auto first = static_cast<uint32_t>(content.slices.size());
+      add_slices(window);
+      content.windows.push_back(
+          {*position, first, static_cast<uint32_t>(content.slices.size()) - first, 0});
+      compiled_.planned_bytes =
+          checked_add(compiled_.planned_bytes, window.used_bytes, "planned bytes");
+    }
+    if (content.windows.empty()) {
+      throw input_error(
+          "{}: none of its windows is at a collective, and preserve-apply prefetches during "
+          "collectives alone: plan without --windows idle",
+          name_);
+    }
+    if (elsewhere == 0) return;
+    compiled_.warnings.push_back(fmt::format(
+        "{} of the schedule {} not at a collective and {} left out", count_of(elsewhere, "window"),
+        elsewhere == 1 ? "is" : "are", elsewhere == 1 ? "is" : "are"));
+  }
+
+  const Schedule& schedule_;
+  const PlanRequest& request_;
+  const std::string name_;
+  CompiledPlan compiled_;
+  std::map<std::string, uint32_t> tensors_;
+};
+
+}  // namespace
+
+CompiledPlan compile_plan(const Schedule& schedule, const PlanRequest& request) {
+  CompiledPlan compiled = Compiler(schedule, request).compile();
+  const std::string file = compiled.content.encoded();
+  PlanView view;
+  if (const char* error = view.open(std::as_bytes(std::span(file)))) {
+    throw input_error("{}: cannot be applied: as a plan, {}", request.schedule.string(), error);
+  }
+  return compiled;
+}
+
+}  // namespace preserve::apply

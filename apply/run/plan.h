@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// schedule.json as the plan file that the library inside the program reads.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "apply/plan_content.h"
+#include "planner/schedule/schedule.h"
+
+namespace preserve::apply {
+
+struct PlanRequest {
+  std::filesystem::path schedule;  // for messages
+  std::string schedule_sha256;     // 64 hexadecimal digits
+  std::filesystem::path folder;    // absolute; where the library leaves outcomes
+  Mode mode = Mode::guard;
+};
+
+struct CompiledPlan {
+  PlanContent content;
+  int64_t planned_bytes = 0;            // per step, of the windows that are applied
+  std::vector<std::string> warnings{};  // what of the schedule is left out, and why
+};
+
+// Of a schedule whose verdict is prefetch. input_error, saying what to do, for one that no program
+// on processors can follow: without signature, for a GPU, with a way of fetching that is not built.
+CompiledPlan compile_plan(const Schedule& schedule, const PlanRequest& request);
+
+}  // namespace preserve::apply

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "planner/workload/model/config_reader.h"
+
+#include <algorithm>
+#include <array>
+
+#include "common/output_file.h"
+#include "common/text.h"
+#include "planner/schedule/json_document.h"
+
+namespace preserve {
+
+using nlohmann::json;
+
+namespace {
+
+// Bare words that Python writes where JSON has no number.
+constexpr std::array<std::string_view, 3> kNoNumbers{"-Infinity", "Infinity", "NaN"};
+
+// Replaces them outside strings by null and blanks, so that error messages keep their line.
+std::string without_python_words(std::string text) {
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (in_string) {
+      if (text[i] == '\\') {
+        ++i;  // the character after it ends no string
+      } else if (text[i] == '"') {
+        in_string = false;
+      }
+      continue;
+    }
+    if (text[i] == '"') in_string = true;
+    for (const std::string_view word : kNoNumbers) {
+      if (text.compare(i, word.size(), word) != 0) continue;
+      std::string blank = "null";
+      blank.resize(std::max(blank.size(), word.size()), ' ');
+      text.replace(i, word.size(), blank);
+      break;
+    }
+  }
+  return text;
+}
+
+std::string shown(const json& value) {
+  return printable(value.dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
+}  // namespace
+
+json parse_python_json(const std::filesystem::path& path) {
+  return parse_json_text(without_python_words(read_text_file(path)), path);
+}
+
+const json* ConfigReader::find(Names names) const {
+  for (const char* name : names) {
+    const auto value = document_.find(name);
+    if (value != document_.end() && !value->is_null()) return &*value;
+  }
+  return nullptr;
+}
+
+std::optional<int64_t> ConfigReader::number(Names names, int64_t least, int64_t most) const {
+  for (const char* name : names) {
+    const json* value = find({name});
+    if (value == nullptr) continue;
+    if (!value->is_number_integer() || *value < least || *value > most) {
+      throw error(name, "{} is not a whole number from {} to {}", shown(*value), least, most);
+    }
+    return value->get<int64_t>();
+  }
+  return std::nullopt;
+}
+
+std::optional<bool> ConfigReader::flag(Names names) const {
+  for (const char* name : names) {
+    const json* value = find({name});
+    if (value == nullptr) continue;
+    if (!value->is_boolean()) throw error(name, "not true or false");
+    return value->get<bool>();
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> ConfigReader::word(Names names) const {
+  for (const char* name : names) {
+    const json* value = find({name});
+    if (value == nullptr) continue;
+    if (!value->is_string()) throw error(name, "{} is not a word", shown(*value));
+    return value->get<std::string>();
+  }
+  return std::nullopt;
+}
+
+std::optional<std::vector<int64_t>> ConfigReader::numbers(const char* name, size_t count,
+                                                          int64_t least, int64_t most) const {
+  const json* value = find({name});
+  if (value == nullptr) return std::nullopt;
+  if (!value->is_array() || value->size() != count) {
+    throw error(name, "not a list of {} numbers, one for each layer", count);
+  }
+  std::vector<int64_t> result;
+  for (const json& item : *value) {
+    if (!item.is_number_integer() || item < least || item > most) {
+      throw error(name, "{} is not a whole number from {} to {}", shown(item), least, most);
+    }
+    result.push_back(item.get<int64_t>());
+  }
+  return result;
+}
+
+std::optional<std::vector<std::string>> ConfigReader::words(Names names, size_t count) const {
+  for (const char* name : names) {
+    const json* value = find({name});
+    if (value == nullptr) continue;
+    if (!value->is_array() || value->size() != count) {
+      throw error(name, "not a list of {} words, one for each layer", count);
+    }
+    std::vector<std::string> result;
+    for (const json& item : *value) {
+      if (!item.is_string()) throw error(name, "{} is not a word", shown(item));
+      result.push_back(item.get<std::string>());
+    }
+    return result;
+  }
+  return std::nullopt;
+}
+
+}  // namespace preserve
