@@ -133,6 +133,13 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
   if (!output.is_stdout() && !trace.empty()) {
     std::string next = fmt::format("preserve-replay {} {}", trace, options.output);
     for (const std::string& word : options.replays.replay_words) next += " " + word;
+    if (schedule.plan.verdict == PlanVerdict::do_nothing) {
+      // A replay of nothing shows the noise of the machine; the plans that were rejected can be
+      // tried.
+      next = schedule.candidates.empty()
+                 ? fmt::format("preserve-report {} {} -o report.html", trace, options.output)
+                 : next + " --candidates";
+    }
     console.next(next);
   }
   return kExitDone;

@@ -103,7 +103,7 @@ void say_next(const Report& report, const std::vector<Target>& targets, const Op
   if (report.scenarios.empty() && report.step)
     return console.next(next_command(TraceDb::open(trace), trace));
   for (const Scenario& scenario : report.scenarios) {
-    if (!scenario.measured) {
+    if (!scenario.measured && scenario.plan.verdict == "prefetch") {
       return console.next(
           fmt::format("preserve-replay {} {} -o replay.db", trace, scenario.schedule_path));
     }
