@@ -9,6 +9,7 @@
 #include <exception>
 #include <map>
 
+#include "common/cli_options.h"
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/text.h"
@@ -137,7 +138,10 @@ int run_tool(int argc, char** argv, const ToolInfo& info,
       fmt::print("{}\n", version.what());
       return kExitDone;
     } catch (const CLI::ParseError& error) {
-      throw usage_error("{}\nTry '{} --help'.", error.what(), info.name);
+      // An option that nobody knows explains the others: its value was taken for something else.
+      const std::string unknown = unknown_option(app);
+      throw usage_error("{}\nTry '{} --help'.", unknown.empty() ? error.what() : unknown,
+                        info.name);
     }
     console.configure(quiet, verbosity, color);
     const int code = body(console);

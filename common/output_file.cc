@@ -111,6 +111,9 @@ void OutputFile::commit() {
 
 void refuse_input_as_output(const fs::path& output, const std::vector<std::string>& inputs) {
   for (const std::string& input : inputs) {
+    if (!input.empty() && ::access(input.c_str(), R_OK) != 0) {
+      throw input_error("cannot read {}: {}", input, std::strerror(errno));
+    }
     std::error_code ignored;  // a file that does not exist cannot be an input
     if (fs::equivalent(output, input, ignored)) {
       throw usage_error("{} is an input: choose another name for the output", output.string());

@@ -39,8 +39,8 @@ class OutputFile {
   bool committed_ = false;
 };
 
-// usage_error when `output` is one of the files that are read, by whatever name: a stage never
-// changes its input. Empty names are skipped.
+// input_error when an input cannot be read; usage_error when `output` is one, by whatever name: a
+// stage never changes its input. Empty names are skipped. Called before an OutputFile is made.
 void refuse_input_as_output(const std::filesystem::path& output,
                             const std::vector<std::string>& inputs);
 

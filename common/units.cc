@@ -14,8 +14,9 @@ struct Unit {
   std::string_view suffix;
   double factor;
 };
-constexpr std::array kDurationUnits{Unit{"ns", 1}, Unit{"us", 1e3}, Unit{"ms", 1e6},
-                                    Unit{"s", 1e9}};
+// Both signs for micro, U+00B5 and the Greek letter U+03BC.
+constexpr std::array kDurationUnits{Unit{"ns", 1},        Unit{"us", 1e3}, Unit{"\u00b5s", 1e3},
+                                    Unit{"\u03bcs", 1e3}, Unit{"ms", 1e6}, Unit{"s", 1e9}};
 constexpr std::array kSizeUnits{Unit{"B", 1},          Unit{"", 1},     Unit{"K", 1024},
                                 Unit{"KiB", 1024},     Unit{"KB", 1e3}, Unit{"M", 1 << 20},
                                 Unit{"MiB", 1 << 20},  Unit{"MB", 1e6}, Unit{"G", 1u << 30},

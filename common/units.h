@@ -14,7 +14,7 @@ namespace preserve {
 
 inline constexpr double kNsPerS = 1e9;
 
-// "200us", "1.5ms", "3s", "250ns"; a bare number needs a unit unless it is 0. Never negative.
+// "200us" (also µs), "1.5ms", "3s"; a bare number needs a unit unless it is 0. Never negative.
 int64_t parse_duration_ns(std::string_view text);
 // "32MiB" (1024), "4MB" (1000), "512K" (1024), "4096" (bytes). Never negative.
 int64_t parse_size_bytes(std::string_view text);

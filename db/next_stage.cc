@@ -3,19 +3,30 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <filesystem>
+
 namespace preserve {
 
 std::string next_command(const TraceDb& db, const std::string& name) {
   const std::string kind = db.meta("kind");
   if (kind == "grid") return fmt::format("preserve-report {} -o grid.html", name);
   if (kind == "replay" || kind == "apply") {
-    return fmt::format("preserve-report trace.db schedule.json {} -o report.html", name);
+    return fmt::format("preserve-report {} {} {} -o report.html", db.meta("trace_path"),
+                       db.meta("schedule_path"), name);
   }
   if (!db.meta("counters").empty() || !db.query_integer("SELECT 1 FROM step LIMIT 1")) {
     return fmt::format("preserve-report {} -o report.html", name);
   }
-  return fmt::format(
-      "preserve-tune {} --device device.json (from preserve-calibrate or examples/devices)", name);
+  const std::string tune = fmt::format("preserve-tune {} --device device.json", name);
+  std::error_code error;
+  if (std::filesystem::exists("device.json", error)) return tune;
+  if (db.query_integer("SELECT 1 FROM device WHERE kind = 'gpu' LIMIT 1")) {
+    return "preserve-calibrate --device cuda:0 -o device.json && " + tune;
+  }
+  const int64_t ranks = db.query_integer("SELECT COUNT(DISTINCT rank) FROM process").value_or(0);
+  return fmt::format("preserve-calibrate --ranks {} -o device.json && {}",
+                     std::max<int64_t>(1, ranks), tune);
 }
 
 }  // namespace preserve

@@ -98,12 +98,13 @@ int show_step(const TuneOptions& options, const DeviceModel& device, Console& co
 
 int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) {
   check_options(options, std::move(rest));
-  if (options.shows_step()) return show_step(options, load_device(options.device), console);
+  const DeviceModel measured = load_device(options.device);
+  if (options.shows_step()) return show_step(options, measured, console);
+  if (!options.trace.empty()) TraceDb::open(options.trace);  // a wrong input before a taken output
   OutputFile output(options.output, options.force);
   std::optional<OutputFile> dimacs;
   if (!options.dimacs.empty()) dimacs.emplace(options.dimacs, options.force);
 
-  const DeviceModel measured = load_device(options.device);
   std::vector<std::string> careful;
   const DeviceModel device = careful_device(measured, careful);
   if (measured.verdict == "unsteady") {
@@ -141,6 +142,13 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
   if (!output.is_stdout() && !trace.empty()) {
     std::string next = fmt::format("preserve-replay {} {}", trace, options.output);
     for (const std::string& word : options.replays.replay_words) next += " " + word;
+    if (schedule.plan.verdict == PlanVerdict::do_nothing) {
+      // A replay of nothing shows the noise of the machine; the plans that were rejected can be
+      // tried.
+      next = schedule.candidates.empty()
+                 ? fmt::format("preserve-report {} {} -o report.html", trace, options.output)
+                 : next + " --candidates";
+    }
     console.next(next);
   }
   return kExitDone;

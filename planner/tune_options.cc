@@ -29,7 +29,8 @@ void check_inputs(const TuneOptions& options) {
   if (options.device.empty()) {
     throw usage_error(
         "--device is missing: run preserve-calibrate -o device.json on the machine that will run "
-        "the schedule, then pass --device device.json (examples/devices has published ones)");
+        "the schedule, then pass --device device.json; published ones have names, as --device "
+        "h100-sxm");
   }
   std::set<fs::path> outputs;
   for (const std::string& name : {options.output, options.dimacs, options.workload.trace_out}) {
@@ -124,8 +125,10 @@ void define_options(CLI::App& app, TuneOptions& options) {
   app.add_option("trace", options.trace, "Recording made by preserve-profile")
       ->type_name("TRACE.db");
   app.add_option("--device", options.device,
-                 "What the hardware can do, made by preserve-calibrate or from examples/devices")
-      ->type_name("FILE");
+                 "What the hardware can do: a file made by preserve-calibrate, or a name from "
+                 "examples/devices, as h100-sxm")
+      ->transform(as_shipped_file("devices"))
+      ->type_name("FILE|NAME");
   app.add_option("-o,--output", options.output, "Schedule to write; - is standard output")
       ->type_name("FILE")
       ->capture_default_str();

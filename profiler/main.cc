@@ -4,7 +4,9 @@
 #include <CLI/CLI.hpp>
 #include <map>
 
+#include "common/cli_options.h"
 #include "common/error.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "db/trace_db.h"
 #include "profiler/capture_range.h"
@@ -131,8 +133,10 @@ CLI::Option* add_choice(CLI::App& app, const char* name, Value& value,
         const auto chosen = words.find(word);
         if (chosen == words.end()) {
           std::vector<std::string> known;
+          known.reserve(words.size());
           for (const auto& [each, meaning] : words) known.push_back(each);
-          throw usage_error("invalid {} '{}': expected {}", name, word, fmt::join(known, " or "));
+          throw usage_error("invalid {} '{}': expected {}{}", name, word, fmt::join(known, " or "),
+                            did_you_mean(word, known));
         }
         value = chosen->second;
       },
@@ -274,11 +278,12 @@ void define(CLI::App& app, Arguments& given) {
 
 // prefix_command() takes everything from the first word that it does not know; a mistyped option
 // must not pass as the command.
-std::vector<std::string> command_of(std::vector<std::string> rest) {
+std::vector<std::string> command_of(const CLI::App& app) {
+  std::vector<std::string> rest = app.remaining();
   if (!rest.empty() && rest.front() == "--") {
     rest.erase(rest.begin());
   } else if (!rest.empty() && rest.front().starts_with("-")) {
-    throw usage_error("unknown option {}\nTry 'preserve-profile --help'.", rest.front());
+    throw usage_error("{}\nTry 'preserve-profile --help'.", unknown_option(app));
   }
   return rest;
 }
@@ -292,7 +297,7 @@ int dispatch(Arguments& given, const CLI::App& app, Console& console) {
         "--counters is a recording of its own, made on the GPU and without times: not with --cuda "
         "off, --cuda-hw-trace or --cuda-graphs graph");
   }
-  launch.command = command_of(app.remaining());
+  launch.command = command_of(app);
   const Mode* chosen = nullptr;
   for (const Mode& mode : kModes) {
     if (app.count(mode.option) == 0) continue;

@@ -59,7 +59,9 @@ void define(CLI::App& app, Arguments& arguments) {
       ->default_str("10s")
       ->excludes("--quick");
   app.add_option("--published", arguments.published,
-                 "Device file with what one GPU cannot measure: arithmetic rates, collectives");
+                 "Device file, or a name from examples/devices, with what one GPU cannot measure: "
+                 "arithmetic rates, collectives")
+      ->transform(as_shipped_file("devices"));
   app.add_option("--worker", arguments.worker)->group("");
 }
 
@@ -136,6 +138,15 @@ void print_gpu_summary(const DeviceModel& device, FILE* stream) {
              format_rate(best.hit_read_bandwidth_bytes_per_s));
 }
 
+// The next stage needs a recording as well.
+std::string next_command(const Arguments& arguments) {
+  std::error_code error;
+  if (!std::filesystem::exists("trace.db", error)) {
+    return "preserve-profile -o trace.db -- COMMAND";
+  }
+  return fmt::format("preserve-tune trace.db --device {} -o schedule.json", arguments.output);
+}
+
 int run_gpu(Console& console, const Arguments& arguments) {
   const int ordinal = arguments.device.ordinal;
   const std::optional<DeviceModel> published = check_gpu_arguments(arguments);
@@ -165,14 +176,13 @@ int run_gpu(Console& console, const Arguments& arguments) {
     console.warn(
         "arithmetic rates and collectives are not in the file, for one GPU cannot measure them: "
         "plans of recordings need neither, preserve-tune --model needs the rates and "
-        "--allreduce-time; or take them from --published examples/devices/NAME.json");
+        "--allreduce-time; or take them from --published NAME of examples/devices");
   }
   output.write(to_json(device));
   const bool to_stdout = output.is_stdout();
   print_gpu_summary(device, to_stdout ? stderr : stdout);
   if (!to_stdout) {
-    console.next(
-        fmt::format("preserve-tune trace.db --device {} -o schedule.json", arguments.output));
+    console.next(next_command(arguments));
   }
   return kExitDone;
 }
@@ -189,8 +199,7 @@ void report(Console& console, const Arguments& arguments, const DeviceModel& dev
                              printable(device.verdict_reason, 300)));
   }
   if (!to_stdout) {
-    console.next(
-        fmt::format("preserve-tune trace.db --device {} -o schedule.json", arguments.output));
+    console.next(next_command(arguments));
   }
 }
 
@@ -297,7 +306,7 @@ int main(int argc, char** argv) {
       "  preserve-calibrate -o device.json                 half the cores as ranks\n"
       "  preserve-calibrate --ranks 2 --quick -o device.json\n"
       "  mpirun -n 4 preserve-calibrate -o device.json     ranks placed by your launcher\n"
-      "  preserve-calibrate --device cuda:0 --published examples/devices/h100-sxm.json\n"
+      "  preserve-calibrate --device cuda:0 --published h100-sxm\n"
       "\n"
       "Exit codes: 0 done, 2 usage or bad input, 3 internal error, 130 stopped by Ctrl-C.";
   info.versions = fmt::format("device {}", kDeviceVersion);

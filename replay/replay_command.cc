@@ -286,8 +286,11 @@ void define_replay(CLI::App& app, ReplayArguments& arguments) {
                  "On GPUs: nccl (one process per GPU), or stand-in: kernels that last as long, on "
                  "one GPU [nccl where there are as many GPUs as ranks]")
       ->transform(as_choice({Collectives::nccl, Collectives::stand_in}));
-  app.add_option("--device-file", arguments.device_file,
-                 "device.json with fits of collectives; arm overlap of stand-ins needs them");
+  app.add_option(
+         "--device-file", arguments.device_file,
+         "device.json with fits of collectives, or a name from examples/devices; arm overlap of "
+         "stand-ins needs them")
+      ->transform(as_shipped_file("devices"));
   app.add_flag("--allow-device-mismatch", arguments.allow_device_mismatch,
                "Run a schedule on another kind of GPU than it was planned for");
   app.add_option("--link", arguments.request.link_latency_ns,
@@ -315,9 +318,10 @@ int run_replay(Console& console, const ReplayArguments& arguments, const ReplayW
     return measure_on_rank(console, arguments, world, arguments.worker, false);
   }
   if (arguments.output == "-") throw usage_error("replay.db is a database: -o needs a file name");
-  if (!gpu_of(arguments)) refuse_gpu_options(arguments);
   refuse_input_as_output(arguments.output, {arguments.request.trace, arguments.request.schedule,
                                             arguments.device_file});
+  if (!gpu_of(arguments)) refuse_gpu_options(arguments);
+  load_schedule(arguments.request.schedule);  // wrong inputs before a taken output
   if (!arguments.device_file.empty()) load_device(arguments.device_file);
   if (const auto launcher = find_launcher()) return join(console, arguments, world, launcher->rank);
   OutputFile output(arguments.output, arguments.force);

@@ -103,7 +103,7 @@ void say_next(const Report& report, const std::vector<Target>& targets, const Op
   if (report.scenarios.empty() && report.step)
     return console.next(next_command(TraceDb::open(trace), trace));
   for (const Scenario& scenario : report.scenarios) {
-    if (!scenario.measured) {
+    if (!scenario.measured && scenario.plan.verdict == "prefetch") {
       return console.next(
           fmt::format("preserve-replay {} {} -o replay.db", trace, scenario.schedule_path));
     }
@@ -169,10 +169,13 @@ int report_grid(const InputFile& input, const std::vector<double>& limits,
 int report(const Options& options, Console& console) {
   std::vector<double> limits;
   for (const std::string& text : options.fail_if) limits.push_back(parse_slower(text));
-  std::vector<Target> targets = open_outputs(options);
   const std::vector<std::filesystem::path> inputs(options.inputs.begin(), options.inputs.end());
-  if (const auto grid = only_grid(inputs)) return report_grid(*grid, limits, targets, console);
+  if (const auto grid = only_grid(inputs)) {
+    std::vector<Target> targets = open_outputs(options);
+    return report_grid(*grid, limits, targets, console);
+  }
   const InputSet input_set = read_inputs(inputs);
+  std::vector<Target> targets = open_outputs(options);
   const Report report = build_report(input_set);
   report_quality(TraceDb::open(input_set.trace.path), console);
   for (const Loss& loss : report.recording.losses)

@@ -368,8 +368,11 @@ class Planner {
     const std::string step = format_duration(best.plan.prefetch_step_ns);
     const std::string first = format_duration(first_ns);
     if (best.plan.prefetch_step_ns < first_ns) {
-      return fmt::format("the simulator prefers {} ({} per step) to the first optimum ({})",
-                         best.what, step, first);
+      return fmt::format(
+          "the simulator prefers {} ({} per step) to the first optimum, the solution of the flow "
+          "as "
+          "it comes ({})",
+          best.what, step, first);
     }
     return fmt::format(
         "{} ({} per step) is as good as the first optimum ({}), and the simulator confirms its "

@@ -31,17 +31,9 @@ constexpr std::array kEngineOverheads{EngineOverhead{"gpt-fast", 1.0},
 
 Error invalid_contexts(std::string_view text) {
   return usage_error(
-      "invalid --context {}: expected tokens (4096), a list with one entry per sequence "
+      "invalid --context {}: expected tokens (4096 or 4K), a list with one entry per sequence "
       "(1000,3*8192), or uniform:LEAST:MOST",
       printable(std::string(text)));
-}
-
-// The whole of `text`, at least 1.
-std::optional<int64_t> count_in(std::string_view text) {
-  int64_t value = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (failed != std::errc() || end != text.data() + text.size() || value < 1) return std::nullopt;
-  return value;
 }
 
 std::vector<int64_t> spread(int64_t least, int64_t most, int64_t batch) {
@@ -61,7 +53,8 @@ std::vector<int64_t> parse_contexts(std::string_view text, int64_t batch) {
     const std::string_view range = text.substr(kUniform.size());
     const size_t colon = range.find(':');
     if (colon == std::string_view::npos) throw invalid_contexts(text);
-    const auto least = count_in(range.substr(0, colon)), most = count_in(range.substr(colon + 1));
+    const auto least = parse_count(range.substr(0, colon)),
+               most = parse_count(range.substr(colon + 1));
     if (!least || !most || *least > *most || batch > kMostBatch) throw invalid_contexts(text);
     return spread(*least, *most, batch);
   }
@@ -72,10 +65,10 @@ std::vector<int64_t> parse_contexts(std::string_view text, int64_t batch) {
     std::string_view item = rest.substr(0, comma);
     int64_t times = 1;
     if (const size_t star = item.find('*'); star != std::string_view::npos) {
-      times = count_in(item.substr(0, star)).value_or(0);
+      times = parse_count(item.substr(0, star)).value_or(0);
       item.remove_prefix(star + 1);
     }
-    const auto context = count_in(item);
+    const auto context = parse_count(item);
     if (!context || times < 1 || times > kMostBatch - static_cast<int64_t>(contexts.size())) {
       throw invalid_contexts(text);
     }
@@ -104,8 +97,10 @@ void add_workload_options(CLI::App& app, WorkloadOptions& options) {
   CLI::Option* model =
       app.add_option(
              "--model", options.model,
-             "Plan a decode step made from this Hugging Face config.json instead of a trace")
-          ->type_name("FILE")
+             "Plan a decode step made from this Hugging Face config.json instead of a trace; or a "
+             "name from examples/models")
+          ->transform(as_shipped_file("models"))
+          ->type_name("FILE|NAME")
           ->group(group);
   const auto add = [&](const char* name, auto& variable, const char* help, const char* type) {
     return app.add_option(name, variable, help)->type_name(type)->group(group)->needs(model);
@@ -114,16 +109,17 @@ void add_workload_options(CLI::App& app, WorkloadOptions& options) {
       ->capture_default_str();
   add("--batch", spec.batch, "Sequences decoded together", "N")->capture_default_str();
   add("--context", options.context,
-      "Tokens per sequence in the KV-cache: one number, one for each sequence (1000,3*8192), or "
+      "Tokens per sequence in the KV-cache, as 8K: one number, one for each sequence "
+      "(1000,3*8192), or "
       "uniform:LEAST:MOST",
       "N")
       ->default_str(std::to_string(spec.context));
   add("--dtype", spec.type, "Weights of the layers, and KV-cache (default: as the file says)",
       "WORD")
-      ->transform(as_choice(kTypes));
+      ->transform(as_choice(kTypes, {{"bf16", WeightType::fp16}}));
   add("--kv-dtype", spec.kv_type, "KV-cache (default: --dtype, or as the file says)", "WORD")
-      ->transform(
-          as_choice({WeightType::fp16, WeightType::int8, WeightType::fp8, WeightType::fp4}));
+      ->transform(as_choice({WeightType::fp16, WeightType::int8, WeightType::fp8, WeightType::fp4},
+                            {{"bf16", WeightType::fp16}}));
   add("--allreduce-time", spec.allreduce_ns,
       "Length of every collective, as in 20us, instead of the device file's fit", "TIME")
       ->transform(as_duration_ns());

@@ -110,11 +110,12 @@ ProcessFacts gather_process_facts(const char* host) {
     if (value.size() > kValueBytes || !environment_name_allowed(name) || looks_like_secret(value)) {
       continue;
     }
+    constexpr std::string_view kPrefix = "env.";
     static char prefixed[256];
-    if (name.size() + 5 > sizeof(prefixed)) continue;
-    std::memcpy(prefixed, "env.", 4);
-    std::memcpy(prefixed + 4, name.data(), name.size());
-    add_fact({prefixed, name.size() + 4}, value);
+    if (kPrefix.size() + name.size() >= sizeof(prefixed)) continue;
+    std::memcpy(prefixed, kPrefix.data(), kPrefix.size());
+    std::memcpy(prefixed + kPrefix.size(), name.data(), name.size());
+    add_fact({prefixed, kPrefix.size() + name.size()}, value);
   }
   while (used % 8 != 0) text[used++] = '\0';
   return {text, used};

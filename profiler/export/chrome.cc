@@ -26,11 +26,11 @@ std::string json_text(std::string_view text) {
 }
 
 struct PlannedPrefetch {
-  int64_t window_ordinal = 0, usable_ns = 0, used_bytes = 0, length_bytes = 0;
+  int64_t window_ordinal = 0, length_bytes = 0;
+  double ns_per_byte = 0;  // of the method: what it fetches in the window's usable time
   std::string tensor, consumer;
 };
 struct Schedule {
-  std::optional<int64_t> rank;
   std::vector<PlannedPrefetch> prefetches;
 };
 
@@ -42,15 +42,15 @@ Schedule read_schedule(const std::filesystem::path& path) {
     if (json.at("schema") != "preserve/schedule") {
       throw input_error("{}: is not a schedule.json (its \"schema\" is another)", path.string());
     }
-    if (json.contains("trace") && json["trace"].contains("rank")) {
-      schedule.rank = json["trace"]["rank"].get<int64_t>();
-    }
     for (const auto& window : json.at("windows")) {
+      const int64_t capacity_bytes = window.at("capacity_bytes").get<int64_t>();
+      const double ns_per_byte = static_cast<double>(window.at("usable_ns").get<int64_t>()) /
+                                 static_cast<double>(std::max<int64_t>(1, capacity_bytes));
       for (const auto& prefetch : window.at("prefetches")) {
-        schedule.prefetches.push_back(
-            {window.at("ordinal").get<int64_t>(), window.at("usable_ns").get<int64_t>(),
-             window.at("used_bytes").get<int64_t>(), prefetch.at("length_bytes").get<int64_t>(),
-             prefetch.at("tensor").get<std::string>(), prefetch.at("consumer").get<std::string>()});
+        schedule.prefetches.push_back({window.at("ordinal").get<int64_t>(),
+                                       prefetch.at("length_bytes").get<int64_t>(), ns_per_byte,
+                                       prefetch.at("tensor").get<std::string>(),
+                                       prefetch.at("consumer").get<std::string>()});
       }
     }
   } catch (const nlohmann::json::exception& error) {
@@ -109,6 +109,7 @@ class ChromeWriter {
   void write_counters();
   void write_collective_arrows();
   void write_plan(const Schedule& schedule);
+  void write_plan(const Schedule& schedule, const FoldedStep& folded);
 
   const TraceDb& db_;
   JsonFile file_;
@@ -304,9 +305,13 @@ void ChromeWriter::write_collective_arrows() {
   }
 }
 
-// The planned prefetches of a window fill its usable time in proportion to their bytes.
 void ChromeWriter::write_plan(const Schedule& schedule) {
-  const FoldedStep folded = fold_step(db_, schedule.rank);
+  for (const int64_t rank : ranks_with_steps(db_)) write_plan(schedule, fold_step(db_, rank));
+}
+
+// All ranks run the same plan. A window's prefetches follow each other at the method's rate, from
+// the start of the window.
+void ChromeWriter::write_plan(const Schedule& schedule, const FoldedStep& folded) {
   name_track("thread_name", folded.process.value, kPlanTrack, "planned prefetches");
   Query steps = db_.query(
       "SELECT start_ns FROM step WHERE process_id = ? AND phase <> 'prefill' ORDER BY ordinal",
@@ -327,9 +332,7 @@ void ChromeWriter::write_plan(const Schedule& schedule) {
         at_ns = static_cast<double>(steps.integer(0)) +
                 folded.ops[static_cast<size_t>(window)].start_ns;
       }
-      const double dur_ns = static_cast<double>(prefetch.usable_ns) *
-                            static_cast<double>(prefetch.length_bytes) /
-                            static_cast<double>(std::max<int64_t>(1, prefetch.used_bytes));
+      const double dur_ns = prefetch.ns_per_byte * static_cast<double>(prefetch.length_bytes);
       const auto start_ns = static_cast<int64_t>(at_ns),
                  end_ns = static_cast<int64_t>(at_ns + dur_ns);
       slice("prefetch", prefetch.tensor, folded.process.value, kPlanTrack,
@@ -379,10 +382,10 @@ int run_export(const std::filesystem::path& trace, const std::string& format,
     throw usage_error("--export {}: no such format; there is: chrome", printable(format, 40));
   }
   refuse_input_as_output(output, {trace.string(), schedule ? schedule->string() : ""});
-  OutputFile out(output, force);
   const TraceDb db = TraceDb::open(trace);
   std::optional<Schedule> plan;
   if (schedule) plan = read_schedule(*schedule);
+  OutputFile out(output, force);
   const std::filesystem::path target = out.is_stdout() ? output : out.temporary_path();
   const ExportSummary summary = ChromeWriter(db, target, output.extension() == ".gz").write(plan);
   if (!out.is_stdout()) out.commit();

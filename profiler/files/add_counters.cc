@@ -87,10 +87,10 @@ int64_t join(TraceDb& db) {
 
 int add_counters(const std::string& trace, const std::string& counters, const std::string& output,
                  bool force, Console& console) {
+  refuse_input_as_output(output, {trace, counters});
+  check(TraceDb::open(trace), TraceDb::open(counters));
   OutputFile out(output, force);
   if (out.is_stdout()) throw usage_error("a trace is a database and cannot go to standard output");
-  refuse_input_as_output(out.path(), {trace, counters});
-  check(TraceDb::open(trace), TraceDb::open(counters));
   TraceDb db = TraceDb::create(out.temporary_path());
   db.attach(trace, "part");
   db.attach(counters, "counted");

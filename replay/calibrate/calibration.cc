@@ -151,6 +151,7 @@ std::vector<PrefetchMethod> rank_methods(const CalibrationSamples& samples, int6
   std::stable_sort(ranked.begin(), ranked.end(),
                    [&](const Ranked& a, const Ranked& b) { return key(a) > key(b); });
   std::vector<PrefetchMethod> methods;
+  methods.reserve(ranked.size());
   for (const Ranked& entry : ranked) methods.push_back(entry.method);
   return methods;
 }

@@ -37,6 +37,7 @@ double gap_before(const GpuRun& run, size_t op) {
 double median_of(const std::vector<GpuRun>& runs, double (*value)(const GpuRun&, size_t),
                  size_t op) {
   std::vector<double> values;
+  values.reserve(runs.size());
   for (const GpuRun& run : runs) values.push_back(value(run, op));
   return median(values);
 }

@@ -15,6 +15,7 @@
 
 #include "common/child_process.h"
 #include "common/cli.h"
+#include "common/cli_options.h"
 #include "common/error.h"
 #include "common/output_file.h"
 #include "common/units.h"
@@ -55,8 +56,9 @@ void define(CLI::App& app, Arguments& arguments) {
       ->type_name("KEY=VALUES...");
   app.add_option("--device-file", arguments.device_file,
                  "What the hardware can do (device.json), with arithmetic rates and the times of "
-                 "collectives")
-      ->type_name("FILE");
+                 "collectives; or a name from examples/devices")
+      ->transform(as_shipped_file("devices"))
+      ->type_name("FILE|NAME");
   app.add_option("-o,--output", arguments.output,
                  "Where to write; an existing file of the same command is resumed")
       ->type_name("FILE")
@@ -139,6 +141,7 @@ GridIdentity identity_of(const Arguments& arguments, const DeviceModel& device,
                          const std::vector<GridModel>& models, const std::string& selection,
                          const CellSettings& settings) {
   std::vector<std::string> digests;
+  digests.reserve(models.size());
   for (const GridModel& model : models) digests.push_back(model.name + "=" + model.sha256);
   const std::string closed_loop = settings.measure_time.empty()
                                       ? "no"
@@ -319,6 +322,7 @@ int run(Console& console, const Arguments& arguments) {
   const std::vector<std::string> dtypes = dtypes_for(selection, device);
   const std::vector<GridModel> models = find_models(selection.models, arguments.models);
   std::vector<std::string> names;
+  names.reserve(models.size());
   for (const GridModel& model : models) names.push_back(model.name);
   const CellSettings settings = settings_of(arguments);
   const std::vector<GridCell> cells = cells_of(selection, names, dtypes);

@@ -7,6 +7,7 @@
 
 #include "common/error.h"
 #include "common/output_file.h"
+#include "common/shipped_folder.h"
 #include "common/text.h"
 
 namespace preserve {
@@ -14,18 +15,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-fs::path shipped_folder() {
-  const fs::path bin = fs::read_symlink("/proc/self/exe").parent_path();
-  // Of the bundle; of a build folder in the sources; of an installation.
-  for (const char* place :
-       {"../examples/models", "../../examples/models", "../share/preserve/models"}) {
-    std::error_code error;
-    const fs::path folder = (bin / place).lexically_normal();
-    if (fs::is_directory(folder, error)) return folder;
-  }
+fs::path shipped_models() {
+  fs::path folder = shipped_folder("models");
+  if (!folder.empty()) return folder;
   throw usage_error(
-      "no examples/models next to {}: name a folder of model configurations with --models",
-      bin.string());
+      "examples/models is not next to the tools: name a folder of model configurations with "
+      "--models");
 }
 
 std::vector<std::string> names_in(const fs::path& folder) {
@@ -52,7 +47,7 @@ std::string name_of_file(const fs::path& path) {
 }
 
 fs::path file_of(const std::string& wanted, const fs::path& folder) {
-  const fs::path path = is_path(wanted) ? fs::path(wanted) : folder / (wanted + ".json");
+  fs::path path = is_path(wanted) ? fs::path(wanted) : folder / (wanted + ".json");
   std::error_code error;
   if (fs::is_regular_file(path, error)) return path;
   if (is_path(wanted)) throw usage_error("models={}: no such file", printable(wanted));
@@ -72,7 +67,7 @@ std::vector<GridModel> find_models(const std::vector<std::string>& wanted, const
   if (words.empty()) throw usage_error("--models {}: holds no .json file", folder.string());
   const bool needs_folder = std::any_of(words.begin(), words.end(),
                                         [](const std::string& word) { return !is_path(word); });
-  const fs::path place = folder.empty() && needs_folder ? shipped_folder() : folder;
+  const fs::path place = folder.empty() && needs_folder ? shipped_models() : folder;
   std::vector<GridModel> models;
   for (const std::string& word : words) {
     const fs::path path = file_of(word, place);

@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <set>
 
+#include "common/cli_options.h"
 #include "common/error.h"
 #include "common/text.h"
 
@@ -44,24 +44,18 @@ std::vector<std::string> split(const std::string& text) {
   return parts;
 }
 
-// "8", or "16K" for 16384.
-int64_t parse_count(const std::string& key, const std::string& text, int64_t most) {
-  int64_t value = 0;
-  const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, value);
-  const bool thousands = rest + 1 == end && (*rest == 'K' || *rest == 'k');
-  if (thousands && value <= most / 1024) value *= 1024;
-  if (error == std::errc() && (rest == end || thousands) && value >= 1 && value <= most) {
-    return value;
-  }
-  throw usage_error("{}={}: each value is a whole number from 1 to {} (K means 1024)", key,
-                    printable(text), most);
-}
-
 std::vector<int64_t> parse_counts(const std::string& key, const std::vector<std::string>& parts,
                                   int64_t most) {
   std::vector<int64_t> values;
-  for (const std::string& part : parts) values.push_back(parse_count(key, part, most));
+  values.reserve(parts.size());
+  for (const std::string& part : parts) {
+    const std::optional<int64_t> value = parse_count(part);
+    if (!value || *value > most) {
+      throw usage_error("{}={}: each value is a whole number from 1 to {} (K means 1024)", key,
+                        printable(part), most);
+    }
+    values.push_back(*value);
+  }
   return values;
 }
 
@@ -104,6 +98,8 @@ GridSelection parse_selection(const std::vector<std::string>& words) {
       selection.contexts = parse_counts(key, parts, kMostContext);
     } else if (key == "dtype") {
       selection.dtypes = parts;
+      std::replace(selection.dtypes.begin(), selection.dtypes.end(), std::string("bf16"),
+                   std::string("fp16"));  // of the same size and rate
     } else {
       throw usage_error("'{}': the keys are models, tp, batch, context and dtype", printable(word));
     }

@@ -3,11 +3,29 @@
 
 #include <fmt/format.h>
 
+#include <string_view>
+#include <utility>
+
 #include "common/text.h"
 #include "common/units.h"
 
 namespace preserve {
 namespace {
+
+const char* meaning_of(std::string_view arm) {
+  constexpr std::pair<std::string_view, const char*> kMeanings[] = {
+      {"baseline", "as recorded"},
+      {"prefetch", "with the plan"},
+      {"null", "the plan's windows, fetching nothing"},
+      {"useless", "as many bytes, which nobody reads"},
+      {"hot", "every operand cached already: the bound"},
+      {"overlap", "collectives in pieces during operators"},
+  };
+  for (const auto& [name, meaning] : kMeanings) {
+    if (name == arm) return meaning;
+  }
+  return "";
+}
 
 std::string arm_table(const ReplayResult& result) {
   std::string out = fmt::format("{:<12} {:>12} {:>9}   {:g} % interval\n", "arm", "step", "speedup",
@@ -15,13 +33,15 @@ std::string arm_table(const ReplayResult& result) {
   for (const ArmResult& arm : result.arms) {
     out += fmt::format("{:<12} {:>12}", printable(arm.name),
                        arm.step_ns ? format_duration(arm.step_ns->estimate) : "-");
+    std::string speedup, range;
     if (arm.speedup) {
       const auto interval = arm.speedup->interval();
-      out += fmt::format(" {:>9}   {}", format_ratio(arm.speedup->estimate),
-                         interval ? fmt::format("{:.3f} to {:.3f}", interval->low, interval->high)
-                                  : "too few pairs");
+      speedup = format_ratio(arm.speedup->estimate);
+      range = interval ? fmt::format("{:.3f} to {:.3f}", interval->low, interval->high)
+                       : "too few pairs";
     }
-    out += "\n";
+    const std::string row = fmt::format(" {:>9}   {:<16} {}", speedup, range, meaning_of(arm.name));
+    out += row.substr(0, row.find_last_not_of(' ') + 1) + "\n";
   }
   return out;
 }
@@ -34,7 +54,8 @@ std::string decision(const ReplayResult& result) {
 
 std::string fidelity_line(const ReplayResult& result) {
   if (!result.fidelity) return "";
-  std::string out = fmt::format("fidelity: replayed over recorded step {:.3f}", *result.fidelity);
+  std::string out = fmt::format(
+      "fidelity (replayed over recorded step, 1 is a perfect copy): {:.3f}", *result.fidelity);
   if (result.fidelity_op_median && result.fidelity_op_worst) {
     out += fmt::format(", operators {:.3f} (median), worst {:.3f} ({})", *result.fidelity_op_median,
                        *result.fidelity_op_worst, printable(result.fidelity_op_worst_name, 60));

@@ -131,7 +131,7 @@ std::filesystem::path find_mpirun() {
   const char* path = std::getenv("PATH");
   std::istringstream folders(path == nullptr ? "" : path);
   for (std::string folder; std::getline(folders, folder, ':');) {
-    const std::filesystem::path candidate = std::filesystem::path(folder) / "mpirun";
+    std::filesystem::path candidate = std::filesystem::path(folder) / "mpirun";
     if (::access(candidate.c_str(), X_OK) == 0) return candidate;
   }
   throw input_error(

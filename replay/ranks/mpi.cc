@@ -104,6 +104,7 @@ std::vector<std::string> MpiRanks::all_texts(const std::string& text) const {
                       static_cast<int>(length), MPI_CHAR, MPI_COMM_WORLD),
         "MPI_Allgather");
   std::vector<std::string> texts;
+  texts.reserve(static_cast<size_t>(size_));
   for (int i = 0; i < size_; ++i) {
     texts.emplace_back(all.c_str() + static_cast<size_t>(i) * length);
   }

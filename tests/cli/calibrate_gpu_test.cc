@@ -37,7 +37,7 @@ TEST_F(CalibrateGpu, WritesAndSaysWhatItFound) {
   EXPECT_THAT(run.out, AllOf(HasSubstr("Simulated GPU"), HasSubstr("best prefetch"),
                              HasSubstr("48.0 KiB of 64.0 KiB")));
   EXPECT_THAT(run.err, AllOf(HasSubstr("other processes compute on the GPU (pid 4711)"),
-                             HasSubstr("next: preserve-tune"),
+                             HasSubstr("next: preserve-profile"),
                              Not(HasSubstr("arithmetic rates and collectives"))));
   const DeviceModel device = load_device(directory_ / "device.json");
   EXPECT_EQ(device.kind, "gpu");

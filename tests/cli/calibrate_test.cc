@@ -41,7 +41,7 @@ TEST_F(CalibrateCli, WritesAValidDeviceFile) {
   const test::Run run = calibrate({"--ranks", "1", "-o", "device.json"});
   ASSERT_EQ(run.exit_code, 0) << run.err;
   EXPECT_THAT(run.out, HasSubstr("memory, per rank"));
-  EXPECT_THAT(run.err, HasSubstr("next: preserve-tune"));
+  EXPECT_THAT(run.err, HasSubstr("next: preserve-profile"));
   const DeviceModel device = load_device(directory_ / "device.json");
   EXPECT_EQ(device.kind, "cpu");
   EXPECT_EQ(device.source, "measured");

@@ -73,7 +73,7 @@ class GridCli : public testing::Test {
     return names;
   }
 
-  const std::vector<std::string> kSmall{"models=stories42m,stories110m", "tp=2", "batch=1,4",
+  const std::vector<std::string> small_{"models=stories42m,stories110m", "tp=2", "batch=1,4",
                                         "context=256", "dtype=fp16"};
   test::TemporaryDirectory directory_;
 };
@@ -109,7 +109,7 @@ class ScriptedGrid : public GridCli {
 
 TEST_F(ScriptedGrid, ResumesAfterItWasKilled) {
   write_script("preserve-replay", "[ $n = 3 ] && kill -KILL $PPID");
-  EXPECT_EQ(scripted(kSmall).exit_code, 128 + 9);
+  EXPECT_EQ(scripted(small_).exit_code, 128 + 9);
   const std::vector<GridCell> before = cells();
   ASSERT_EQ(before.size(), 4U);
   EXPECT_EQ(before[1].status, CellStatus::done) << before[1].reason;
@@ -118,7 +118,7 @@ TEST_F(ScriptedGrid, ResumesAfterItWasKilled) {
   EXPECT_EQ(other.exit_code, 2);
   EXPECT_THAT(other.err, HasSubstr("selection \"tp=2 batch=1,4"));
 
-  const test::Run rest = scripted(kSmall);
+  const test::Run rest = scripted(small_);
   ASSERT_EQ(rest.exit_code, 0) << rest.err;
   EXPECT_THAT(rest.err, HasSubstr("resuming grid.db: 2 of 4"));
   EXPECT_THAT(rest.err, HasSubstr("next: preserve-report grid.db -o grid.html"));
@@ -133,7 +133,7 @@ TEST_F(ScriptedGrid, ResumesAfterItWasKilled) {
   EXPECT_THAT(leftovers(), testing::IsEmpty());
   EXPECT_EQ(TraceDb::open(directory_ / "grid.db").meta("executor"), "cpu");
 
-  const test::Run again = scripted(kSmall);
+  const test::Run again = scripted(small_);
   EXPECT_EQ(again.exit_code, 0);
   EXPECT_EQ(again.out, rest.out) << "nothing left to measure";
 }
@@ -158,7 +158,7 @@ TEST_F(ScriptedGrid, BeginsWithTheCellsOfTheHeadline) {
 
 TEST_F(ScriptedGrid, ASignalLeavesTheCellPendingAndNothingBehind) {
   write_script("preserve-replay", "[ $n = 2 ] && kill -TERM $PPID");
-  EXPECT_EQ(scripted(kSmall).exit_code, 128 + 15);
+  EXPECT_EQ(scripted(small_).exit_code, 128 + 15);
   EXPECT_EQ(cells()[0].status, CellStatus::done);
   EXPECT_EQ(cells()[1].status, CellStatus::pending);
   EXPECT_THAT(leftovers(), testing::IsEmpty());
@@ -166,15 +166,15 @@ TEST_F(ScriptedGrid, ASignalLeavesTheCellPendingAndNothingBehind) {
 
 TEST_F(ScriptedGrid, FailedCellsAreRetriedOnlyWhenAsked) {
   write_script("preserve-replay", "[ $n = 2 ] && { echo 'error: no core' >&2; exit 2; }");
-  const test::Run run = scripted(kSmall);
+  const test::Run run = scripted(small_);
   EXPECT_EQ(run.exit_code, 0) << run.err;
   EXPECT_EQ(cells()[1].status, CellStatus::failed);
   EXPECT_THAT(cells()[1].reason, HasSubstr("no core"));
   EXPECT_THAT(run.out, HasSubstr("failed"));
-  const test::Run same = scripted(kSmall);
+  const test::Run same = scripted(small_);
   EXPECT_THAT(same.err,
               AllOf(HasSubstr("1 cell failed; with --retry-failed"), Not(HasSubstr("/4]"))));
-  std::vector<std::string> retry = kSmall;
+  std::vector<std::string> retry = small_;
   retry.emplace_back("--retry-failed");
   EXPECT_EQ(scripted(retry).exit_code, 0);
   EXPECT_EQ(cells()[1].status, CellStatus::done);
@@ -240,7 +240,7 @@ TEST_F(GridCli, LetsPlansBeMeasuredBeforeTheyAreChosen) {
 }
 
 TEST_F(GridCli, RefusesBadWordsBeforeAnyWork) {
-  const auto refused = [&](std::vector<std::string> words, const char* message) {
+  const auto refused = [&](const std::vector<std::string>& words, const char* message) {
     const test::Run run = grid(words);
     EXPECT_EQ(run.exit_code, 2) << message;
     EXPECT_THAT(run.err, HasSubstr(message));
@@ -265,7 +265,7 @@ TEST_F(GridCli, RefusesBadWordsBeforeAnyWork) {
 TEST_F(GridCli, RefusesAFileThatIsNotItsOwn) {
   const auto refused = [&](const char* message) {
     const std::string before = read_text_file(directory_ / "grid.db");
-    const test::Run run = grid(kSmall);
+    const test::Run run = grid(small_);
     EXPECT_EQ(run.exit_code, 2) << message;
     EXPECT_THAT(run.err, HasSubstr(message));
     EXPECT_EQ(read_text_file(directory_ / "grid.db"), before) << "not touched";

@@ -73,7 +73,7 @@ TEST_F(CliImport, ATraceBecomesAPlan) {
   ASSERT_EQ(imported.exit_code, 0) << imported.err;
   EXPECT_EQ(imported.out, "");
   EXPECT_THAT(imported.err, HasSubstr("6 annotated, 0 counted, 0 guessed; 6 decode"));
-  EXPECT_THAT(imported.err, HasSubstr("next: preserve-tune"));
+  EXPECT_THAT(imported.err, HasSubstr(" && preserve-tune"));
   const test::Run tuned = run_program(
       {PRESERVE_BIN_DIR "/preserve-tune", path("trace.db"), "--device",
        PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json", "-o", path("schedule.json")});

@@ -108,8 +108,11 @@ TEST_F(PreserveReport, PrintsOnlyVerdictsWhenAsked) {
 }
 
 TEST_F(PreserveReport, NamesTheNextStage) {
-  EXPECT_THAT(report({"trace.db"}).err,
-              HasSubstr("next: preserve-tune trace.db --device device.json"));
+  EXPECT_THAT(
+      report({"trace.db"}).err,
+      HasSubstr(
+          "next: preserve-calibrate --ranks 2 -o device.json && preserve-tune trace.db --device "
+          "device.json"));
   EXPECT_THAT(report({"trace.db", "schedule.json", "-f"}).err,
               EndsWith("next: preserve-replay trace.db schedule.json -o replay.db\n"));
 }

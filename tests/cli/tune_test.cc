@@ -170,6 +170,7 @@ TEST_F(PreserveTune, DoingNothingLeavesTheRejectedPlanToReplay) {
   ASSERT_EQ(run.exit_code, 0) << run.err;
   EXPECT_THAT(run.out, AllOf(HasSubstr("do-nothing: "), HasSubstr("below 0.5 %"),
                              Not(HasSubstr("prefers"))));
+  EXPECT_THAT(run.err, HasSubstr("next: preserve-replay trace.db schedule.json --candidates\n"));
   const Schedule planned = schedule();
   EXPECT_EQ(planned.plan.strategy, Strategy::none);
   EXPECT_TRUE(planned.plan.windows.empty());

@@ -22,6 +22,8 @@ struct Options {
   int64_t wait_ns = 5;
   std::optional<int64_t> room_bytes;
   Fruit fruit = Fruit::apple;
+  int64_t pieces = 1;
+  std::string model;
 };
 
 Options parsed(const std::string& words) {
@@ -29,7 +31,10 @@ Options parsed(const std::string& words) {
   CLI::App app;
   app.add_option("--wait", options.wait_ns)->transform(as_duration_ns(1'000, 1'000'000));
   app.add_option("--room", options.room_bytes)->transform(as_size_bytes());
-  app.add_option("--fruit", options.fruit)->transform(as_choice({Fruit::apple, Fruit::pear}));
+  app.add_option("--fruit", options.fruit)
+      ->transform(as_choice({Fruit::apple, Fruit::pear}, {{"nashi", Fruit::pear}}));
+  app.add_option("--pieces", options.pieces)->transform(as_count(10'000));
+  app.add_option("--model", options.model)->transform(as_shipped_file("models"));
   app.parse(words);
   return options;
 }
@@ -57,6 +62,54 @@ TEST(CliOptions, NameTheOptionAndWhatItAccepts) {
   EXPECT_THAT([] { parsed("--wait 0"); }, refusing("--wait", "at least 1.00 us"));
   EXPECT_THAT([] { parsed("--room much"); }, refusing("--room", "KiB"));
   EXPECT_THAT([] { parsed("--fruit 1"); }, refusing("--fruit", "apple, pear"));
+}
+
+TEST(CliOptions, CountsHaveBinaryThousands) {
+  EXPECT_EQ(parsed("--pieces 8K").pieces, 8192);
+  EXPECT_EQ(parsed("--pieces 17").pieces, 17);
+  for (const char* bad : {"0", "-1", "1.5K", "K", "8KB", "16K", "9223372036854775807K"}) {
+    EXPECT_THROW(parsed(std::string("--pieces=") + bad), CLI::ValidationError) << bad;
+  }
+}
+
+TEST(CliOptions, SynonymsAreUnderstoodAndNotListed) {
+  EXPECT_EQ(parsed("--fruit nashi").fruit, Fruit::pear);
+  EXPECT_THAT([] { parsed("--fruit paer"); },
+              ThrowsMessage<CLI::ValidationError>(
+                  AllOf(HasSubstr("expected apple, pear;"), HasSubstr("did you mean pear?"))));
+}
+
+TEST(CliOptions, OnlyCloseWordsAreMeant) {
+  const std::vector<std::string> known{"--link", "--link-rate", "--budget"};
+  EXPECT_EQ(did_you_mean("--lnik", known), "; did you mean --link?");
+  EXPECT_EQ(did_you_mean("--budgte", known), "; did you mean --budget?");
+  EXPECT_EQ(did_you_mean("--frobnicate", known), "");
+  EXPECT_EQ(did_you_mean("", known), "");
+  EXPECT_EQ(did_you_mean(std::string(10'000, '-'), known), "");
+}
+
+TEST(CliOptions, AnUnknownOptionIsNamedBeforeWhatFollowsFromIt) {
+  CLI::App app;
+  std::string trace;
+  app.add_option("trace", trace)->required();
+  app.add_option("--link", trace);
+  EXPECT_THROW(app.parse("--lnik=200us"), CLI::ParseError);
+  EXPECT_EQ(unknown_option(app), "unknown option --lnik; did you mean --link?");
+  EXPECT_THROW(app.parse("a b"), CLI::ParseError);
+  EXPECT_EQ(unknown_option(app), "");
+}
+
+TEST(CliOptions, OptionsOfACommandAreNotOurs) {
+  CLI::App app;
+  app.prefix_command();
+  app.parse("./server --lnik");
+  EXPECT_EQ(unknown_option(app), "");
+}
+
+TEST(CliOptions, AFileIsTakenAsItIsAndOtherWordsAreNames) {
+  EXPECT_EQ(parsed("--model /proc/self/exe").model, "/proc/self/exe");
+  EXPECT_THROW(parsed("--model none/such.json"), CLI::ValidationError);
+  EXPECT_THROW(parsed("--model no-such-model"), CLI::ValidationError);
 }
 
 }  // namespace

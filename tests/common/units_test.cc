@@ -13,6 +13,8 @@ namespace {
 
 TEST(Units, Durations) {
   EXPECT_EQ(parse_duration_ns("200us"), 200'000);
+  EXPECT_EQ(parse_duration_ns("200\u00b5s"), 200'000);
+  EXPECT_EQ(parse_duration_ns("200\u03bcs"), 200'000);
   EXPECT_EQ(parse_duration_ns("1.5ms"), 1'500'000);
   EXPECT_EQ(parse_duration_ns("3 s"), 3'000'000'000);
   EXPECT_EQ(parse_duration_ns("0"), 0);

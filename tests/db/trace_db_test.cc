@@ -257,7 +257,7 @@ TEST(TraceDb, AppendingUndoesWhatAKilledWriterLeftHalfDone) {
   if (writer == 0) {
     TraceDb db = TraceDb::append(path);
     db.transaction([&] {
-      db.execute("UPDATE cell SET reason = ?", {std::string(10'000'000, 'x')});
+      db.execute("UPDATE cell SET reason = ?", {std::string(size_t{10'000'000}, 'x')});
       _exit(0);  // as if killed: more is written than the cache holds, nothing is committed
     });
   }
@@ -296,7 +296,7 @@ TEST(Schema, EveryTableAndColumnIsCommented) {
     } else if (in_table && pending) {
       pending = line.find("--") == std::string::npos;  // a CHECK line may carry the comment
     }
-    if (line.rfind(")", 0) == 0) in_table = false;
+    if (line.starts_with(')')) in_table = false;
     previous = line;
   }
   EXPECT_FALSE(pending);

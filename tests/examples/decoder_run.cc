@@ -63,7 +63,7 @@ std::vector<PrintedToken> printed_tokens(const Run& run) {
 
 std::string write_config(const preserve::test::TemporaryDirectory& directory,
                          const nlohmann::json& config, const char* name) {
-  const std::string path = directory / name;
+  std::string path = directory / name;
   std::ofstream(path) << config.dump(2);
   return path;
 }

@@ -46,7 +46,7 @@ class GpuDeviceTest : public testing::Test {
     GpuGraph graph{.nodes = std::move(nodes), .ops = ops, .as_graph = as_graph};
     const int id = gpu_->add(graph);
     gpu_->run(id, 3);  // warm
-    const GpuRun run = gpu_->run(id, times);
+    GpuRun run = gpu_->run(id, times);
     gpu_->drop(id);
     return run;
   }
@@ -362,6 +362,7 @@ TEST_F(GpuDeviceTest, ClockProbeRepeats) {
   NEEDS_HARDWARE();
   gpu_->probe_clock_ns();
   std::vector<int64_t> times;
+  times.reserve(5);
   for (int i = 0; i < 5; ++i) times.push_back(gpu_->probe_clock_ns());
   const auto [least, most] = std::minmax_element(times.begin(), times.end());
   EXPECT_GT(*least, 10'000);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A stand-in for MPI as serial builds of libraries bring one: no PMPI names, other types.
 int MPI_Init(int* argc, char*** argv) {
-  return argc && argv ? 0 : 0;
+  (void)argc, (void)argv;
+  return 0;
 }
 int MPI_Barrier(int communicator) {
   return communicator;

@@ -259,6 +259,7 @@ std::vector<StampMeans> StepData::read_slots(uint64_t steps) const {
   PRESERVE_CUDA_CALL(cudaMemcpy, slots.data(), closing_.slots, slots.size() * sizeof(StampSlot),
                      cudaMemcpyDeviceToHost);
   std::vector<StampMeans> means;
+  means.reserve(slots.size());
   for (const StampSlot& slot : slots) {
     means.push_back({static_cast<double>(slot.sum_first) / static_cast<double>(steps),
                      static_cast<double>(slot.sum_last) / static_cast<double>(steps)});

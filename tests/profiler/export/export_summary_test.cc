@@ -92,26 +92,30 @@ TEST(ChromeExport, AnyTraceOfOursIsExported) {
   EXPECT_TRUE(counter);
 }
 
-TEST(ChromeExport, PlannedPrefetchesLieInTheirWindows) {
+TEST(ChromeExport, PlannedPrefetchesOfEveryRankHaveTheRateOfTheirMethod) {
   TemporaryDirectory directory;
-  write_synthetic_trace(directory / "trace.db", {.ranks = 1, .layers = 2, .steps = 3});
+  write_synthetic_trace(directory / "trace.db", {.ranks = 2, .layers = 2, .steps = 3});
   const TraceDb db = TraceDb::open(directory / "trace.db");
   const auto schedule =
       write_text(directory, "schedule.json", R"({"schema": "preserve/schedule", "version": "1.0",
-    "trace": {"rank": 0}, "windows": [{"ordinal": 4, "usable_ns": 8000, "used_bytes": 400, "prefetches": [
+    "trace": {"rank": 0}, "windows": [{"ordinal": 4, "usable_ns": 8000, "capacity_bytes": 800,
+      "prefetches": [
       {"tensor": "w1", "consumer": "gemm", "length_bytes": 100},
       {"tensor": "w2", "consumer": "gemm", "length_bytes": 300}]}]})");
   const json document = exported(db, directory, schedule);
-  std::vector<double> durations;
+  std::map<int64_t, std::vector<double>> durations;  // of each process
   for (const json& event : document.at("traceEvents")) {
-    if (event.value("cat", "") == "prefetch") durations.push_back(event.at("dur"));
+    if (event.value("cat", "") == "prefetch") durations[event.at("pid")].push_back(event.at("dur"));
   }
-  EXPECT_THAT(durations, testing::ElementsAre(2, 6, 2, 6, 2, 6));
+  EXPECT_EQ(durations.size(), 2u);
+  for (const auto& [process, of_rank] : durations) {
+    EXPECT_THAT(of_rank, testing::ElementsAre(1, 3, 1, 3, 1, 3)) << process;
+  }
   for (const char* bad :
        {"{}", "[", R"({"schema": "preserve/schedule"})",
         R"({"schema": "preserve/schedule", "windows": [{"ordinal": 4}]})",
         R"({"schema": "preserve/schedule", "windows": [{"ordinal": 4000, "usable_ns": 1,
-                              "used_bytes": 1, "prefetches": [{"tensor": "a", "consumer": "b", "length_bytes": 1}]}]})"}) {
+                              "capacity_bytes": 1, "prefetches": [{"tensor": "a", "consumer": "b", "length_bytes": 1}]}]})"}) {
     EXPECT_THROW(exported(db, directory, write_text(directory, "bad.json", bad)), Error) << bad;
   }
 }

@@ -7,6 +7,8 @@
 #include "common/error.h"
 #include "tests/profiler/import/support.h"
 
+using namespace std::string_literals;
+
 namespace preserve::test {
 namespace {
 
@@ -74,6 +76,7 @@ TEST_F(ImportDamage, TruncatedTextIsRefusedOrImportedInPart) {
 
 TEST_F(ImportDamage, TruncatedGzipIsRefusedOrImportedInPart) {
   std::vector<std::string> events;
+  events.reserve(3000);
   for (int i = 0; i < 3000; ++i)
     events.push_back(kineto_kernel(fmt::format("k{}", i * 7919), 10.0 * i, 1, 7, i + 1));
   const auto path = write_gzip(directory_, "t.json.gz", kineto_document(events));
@@ -136,7 +139,7 @@ TEST_F(ImportDamage, OtherFilesAreRefusedByName) {
   refuse(R"({"traceEvents": []} {"b": 1})", "something follows");
   refuse(R"({"traceEvents": [1, "x", null, [2]]})", "holds no GPU activity");
   refuse(R"({"traceEvents": {"a": 1}})", "has no traceEvents");
-  refuse("SQLite format 3\0garbage", "SQLite");
+  refuse("SQLite format 3\0garbage"s, "SQLite");
   expect_refused([&] { import_files(directory_, {directory_.path()}); }, "not a regular file");
   expect_refused([&] { import_files(directory_, {directory_ / "absent"}); }, "No such file");
 }

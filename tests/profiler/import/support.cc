@@ -17,14 +17,14 @@ namespace preserve::test {
 
 std::filesystem::path write_text(const TemporaryDirectory& directory, const char* name,
                                  const std::string& text) {
-  const auto path = directory / name;
+  auto path = directory / name;
   std::ofstream(path, std::ios::binary) << text;
   return path;
 }
 
 std::filesystem::path write_gzip(const TemporaryDirectory& directory, const char* name,
                                  const std::string& text) {
-  const auto path = directory / name;
+  auto path = directory / name;
   gzFile file = gzopen(path.c_str(), "wb");
   gzwrite(file, text.data(), static_cast<unsigned>(text.size()));
   gzclose(file);
@@ -40,7 +40,7 @@ std::filesystem::path write_zstd(const TemporaryDirectory& directory, const char
 
 std::filesystem::path write_sqlite(const TemporaryDirectory& directory, const char* name,
                                    const std::string& sql) {
-  const auto path = directory / name;
+  auto path = directory / name;
   sqlite3* handle = nullptr;
   sqlite3_open(path.c_str(), &handle);
   char* message = nullptr;

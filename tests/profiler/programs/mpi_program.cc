@@ -134,8 +134,7 @@ void communicators() {
   const MPI_Comm order[2] = {rank == 0 ? first : second, rank == 0 ? second : first};
   int sums[2];
   for (int i = 0; i < 2; ++i) {
-    MPI_Iallreduce(&value, &sums[i], order[i] == first ? 1 : 1, MPI_INT, MPI_SUM, order[i],
-                   &requests[i]);
+    MPI_Iallreduce(&value, &sums[i], 1, MPI_INT, MPI_SUM, order[i], &requests[i]);
   }
   MPI_Waitall(2, requests, MPI_STATUSES_IGNORE);
   MPI_Bcast(&value, 1, MPI_INT, 0, first);

@@ -37,6 +37,7 @@ void work(const char* name, int64_t us = 50) {
 // None ends before all have recorded: no ring is handed on.
 int threads(char**) {
   std::vector<std::thread> workers;
+  workers.reserve(4);
   std::latch recorded(4);
   for (int i = 0; i < 4; ++i) {
     workers.emplace_back([i, &recorded] {

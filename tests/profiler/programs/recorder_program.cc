@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -23,7 +24,8 @@ void record(int records) {
     if (out == nullptr) continue;
     const spool::RecordHeader head = header(spool::RecordType::mark, kBytes, 8, 0);
     std::memcpy(out, &head, sizeof(head));
-    std::memcpy(out + sizeof(head), "recorded", 8);
+    constexpr std::string_view kName = "recorded";
+    std::memcpy(out + sizeof(head), kName.data(), kName.size());
     end_record(*log, kBytes);
   }
 }
@@ -43,6 +45,7 @@ int main(int argc, char** argv) {
   });
   for (int born = 0; born < std::atoi(argv[1]); born += kAtOnce) {
     std::vector<std::thread> threads;
+    threads.reserve(kAtOnce);
     for (int i = 0; i < kAtOnce; ++i) threads.emplace_back(record, std::atoi(argv[2]));
     for (std::thread& thread : threads) thread.join();
   }

@@ -30,7 +30,7 @@ class PlayedLibraries : public testing::Environment {
     ::setenv("PRESERVE_CUBLASLT", PRESERVE_FAKE_CUBLASLT, 1);
   }
 };
-const auto* const played = testing::AddGlobalTestEnvironment(new PlayedLibraries);
+const auto* const kPlayed = testing::AddGlobalTestEnvironment(new PlayedLibraries);
 
 GpuNode read_of(GpuRange range, int op, std::vector<int> after = {}) {
   GpuNode node;

@@ -77,7 +77,8 @@ uint64_t timer_ns() {
   return now_ns - now_ns % timer_step_ns;
 }
 long long clock_cycles() {
-  return static_cast<long long>((now_ns += kTickNs) * kCyclesPerNs);
+  now_ns += kTickNs;
+  return static_cast<long long>(now_ns) * kCyclesPerNs;
 }
 void advance(uint64_t ns) {
   now_ns += ns;

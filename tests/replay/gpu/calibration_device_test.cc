@@ -183,7 +183,8 @@ TEST(GpuCalibrationDevice, WhatEvictLastProtects) {
   EXPECT_NEAR(measured(device, "evict.largest.last").median, 1, 0.01);
   EXPECT_NEAR(measured(device, "evict.zero.last").median, 0, 0.01);
   EXPECT_NEAR(measured(device, "evict.default.normal").median, 0, 0.01);
-  EXPECT_NEAR(measured(device, "set_aside.default").median, kL2 / 4, 1);  // five digits
+  EXPECT_NEAR(measured(device, "set_aside.default").median, static_cast<double>(kL2) / 4,
+              1);  // five digits
   ASSERT_GE(device.methods.size(), 2u);
   EXPECT_EQ(device.methods[0].eviction, "normal");
   EXPECT_EQ(device.methods[1].eviction, "last") << "worth trying";

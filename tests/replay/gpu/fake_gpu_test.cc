@@ -48,7 +48,7 @@ class FakeGpuTest : public testing::Test {
     graph.nodes = std::move(nodes);
     for (const GpuNode& node : graph.nodes) graph.ops = std::max(graph.ops, node.op + 1);
     const int number = gpu.add(graph);
-    const GpuRun result = gpu.run(number, times);
+    GpuRun result = gpu.run(number, times);
     gpu.drop(number);
     return result;
   }

@@ -97,7 +97,7 @@ class GpuGraphTest : public testing::Test {
   }
 
   GpuGraph graph(const ReplayArm& arm) const {
-    const GpuGraph made = graph_of(program_, arm, memory_, rules_, waits_);
+    GpuGraph made = graph_of(program_, arm, memory_, rules_, waits_);
     std::vector<GpuRange> allocations{memory_.hot, memory_.useless};
     for (size_t i = 0; i < program_.tensors.size(); ++i) {
       const int64_t patterns = (program_.tensors[i].bytes + 4095) / 4096;

@@ -76,7 +76,7 @@ class GpuReplayTest : public testing::Test {
     } catch (const Error& caught) {
       error = caught.what();
     }
-    const std::string out = testing::internal::GetCapturedStdout();
+    std::string out = testing::internal::GetCapturedStdout();
     EXPECT_EQ(code, 0) << error;
     return out;
   }

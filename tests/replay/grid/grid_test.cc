@@ -126,7 +126,7 @@ TEST(GridModels, ThatAreNotThereAreNamed) {
   std::ofstream(directory / "mine.json") << "{}";
   fs::create_directory(directory / "other");
   std::ofstream(directory / "other" / "mine.json") << "{}";
-  const fs::path folder = directory.path();
+  const fs::path& folder = directory.path();
   EXPECT_THAT([&] { find_models({"llama"}, folder); }, test::fails_with("has mine"));
   EXPECT_THAT([&] { find_models({"no/such.json"}, folder); }, test::fails_with("no such file"));
   EXPECT_THAT([&] { find_models({}, folder / "none"); }, test::fails_with("is not a folder"));
@@ -137,8 +137,9 @@ TEST(GridModels, ThatAreNotThereAreNamed) {
       test::fails_with("are both called mine"));
 }
 
-std::vector<GridCell> finished(std::vector<int64_t> measured_s, int not_available) {
+std::vector<GridCell> finished(const std::vector<int64_t>& measured_s, int not_available) {
   std::vector<GridCell> cells;
+  cells.reserve(measured_s.size());
   for (const int64_t seconds : measured_s) {
     cells.push_back({.status = CellStatus::done, .dur_ns = seconds * 1'000'000'000});
   }

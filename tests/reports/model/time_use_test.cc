@@ -53,6 +53,7 @@ RC_GTEST_PROP(ClassSweep, AgreesWithTheDefinitionNanosecondByNanosecond, ()) {
   const auto rows = *rc::gen::container<std::vector<std::tuple<int, int, int>>>(
       rc::gen::tuple(rc::gen::inRange(0, 5), rc::gen::inRange(-20, 120), rc::gen::inRange(0, 60)));
   std::vector<Interval> ops;
+  ops.reserve(rows.size());
   for (const auto& [time_class, start, length] : rows) {
     ops.push_back({static_cast<size_t>(time_class), start, start + length});
   }

@@ -13,32 +13,35 @@
 
 namespace {
 
+// NOLINTBEGIN(readability-identifier-naming): members are named as in NCCL's headers.
+struct CollV5 {
+  uint64_t seq;
+  const char* func;
+  void const* send;
+  void* recv;
+  size_t count;
+  int root;
+  const char* datatype;
+  uint8_t nChannels, nWarps;
+  const char *algo, *proto;
+  void* parentGroup;
+};
+struct P2pV5 {
+  const char* func;
+  void* buff;
+  const char* datatype;
+  size_t count;
+  int peer;
+  uint8_t nChannels;
+  void* parentGroup;
+};
 struct V5 {
   uint64_t type;
   void* parent;
   int rank;
   union {
-    struct {
-      uint64_t seq;
-      const char* func;
-      void const* send;
-      void* recv;
-      size_t count;
-      int root;
-      const char* datatype;
-      uint8_t nChannels, nWarps;
-      const char *algo, *proto;
-      void* parentGroup;
-    } coll;
-    struct {
-      const char* func;
-      void* buff;
-      const char* datatype;
-      size_t count;
-      int peer;
-      uint8_t nChannels;
-      void* parentGroup;
-    } p2p;
+    CollV5 coll;
+    P2pV5 p2p;
     char room[512];
   };
 };
@@ -46,7 +49,7 @@ struct V4 {
   uint8_t type;
   void* parent;
   int rank;
-  decltype(V5::coll) coll;
+  CollV5 coll;
 };
 struct V3 {
   uint8_t type;
@@ -65,6 +68,7 @@ struct V3 {
     const char *algo, *proto;
   } coll;
 };
+// NOLINTEND(readability-identifier-naming)
 struct Table {
   const char* name;
   void* init;

@@ -112,6 +112,7 @@ int randomly_killed(unsigned seed, const char* file) {
 
 void threads() {
   std::vector<std::thread> all;
+  all.reserve(4);
   for (int i = 0; i < 4; ++i) all.emplace_back([] { run_steps(500); });
   for (std::thread& thread : all) thread.join();
 }

@@ -91,6 +91,7 @@ TEST(CudaSession, LaunchesWhileItIsFlushedSwitchedAndStopped) {
   collector::set_background_source([](collector::SpoolFile& file) { running->write(file); });
   std::atomic<bool> stop{false};
   std::vector<std::thread> threads;
+  threads.reserve(3);
   for (int i = 0; i < 3; ++i) {
     threads.emplace_back([&] {
       int number = 1;
@@ -258,6 +259,7 @@ TEST(CudaSession, CountsWhileThreadsLaunchAndTheRangeSwitchesAndItEnds) {
     ASSERT_TRUE(session.start()) << session.reason();
     EXPECT_EQ(fake_kernels_enabled(), 0);
     std::vector<std::thread> threads;
+    threads.reserve(3);
     for (int i = 0; i < 3; ++i) {
       threads.emplace_back([&] {
         int number = 1;

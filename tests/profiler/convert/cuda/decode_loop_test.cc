@@ -30,7 +30,7 @@ void capture(CudaRecording& recording, int number, uint64_t function,
   recording.launch(time_ns, static_cast<uint32_t>(1 + number), 1, range, cuda::LaunchKind::kernel,
                    function,
                    {reinterpret_cast<const char*>(parameters.data()), parameters.size() * 8});
-  const auto node = static_cast<uint64_t>(1000 + number);
+  const auto node = 1000 + static_cast<uint64_t>(number);
   recording.node(time_ns + 1, node, NodeEvent::created);
   recording.node(5000 + number, node + 1000, NodeEvent::cloned, node);
 }
