@@ -90,7 +90,7 @@ std::filesystem::path child_library(const std::string& file_name) {
   namespace fs = std::filesystem;
   std::error_code error;
   const fs::path self = fs::read_symlink("/proc/self/exe", error);
-  const fs::path library = self.parent_path().parent_path() / "lib/preserve" / file_name;
+  fs::path library = self.parent_path().parent_path() / "lib/preserve" / file_name;
   if (error || !fs::exists(library)) {
     throw internal_error("{} is missing: install preserve completely", library.string());
   }

@@ -18,7 +18,7 @@ std::string next_command(const TraceDb& db, const std::string& name) {
   if (!db.meta("counters").empty() || !db.query_integer("SELECT 1 FROM step LIMIT 1")) {
     return fmt::format("preserve-report {} -o report.html", name);
   }
-  const std::string tune = fmt::format("preserve-tune {} --device device.json", name);
+  std::string tune = fmt::format("preserve-tune {} --device device.json", name);
   std::error_code error;
   if (std::filesystem::exists("device.json", error)) return tune;
   if (db.query_integer("SELECT 1 FROM device WHERE kind = 'gpu' LIMIT 1")) {

@@ -133,13 +133,13 @@ std::optional<Off> Guard::cannot_wait(double dur_ns, double fetch_ns, bool distu
   if (dur_ns > kLongStep * median_ns_ && fetch_ns > (dur_ns - median_ns_) / 2) {
     return Off::long_step;
   }
-  constexpr auto applied = static_cast<size_t>(Arm::applied);
-  constexpr auto original = static_cast<size_t>(Arm::original);
+  constexpr auto kApplied = static_cast<size_t>(Arm::applied);
+  constexpr auto kOriginal = static_cast<size_t>(Arm::original);
   const auto rate = [this](uint64_t count, size_t arm) {
     return static_cast<double>(count) / static_cast<double>(std::max<uint64_t>(steps_[arm], 1));
   };
-  if (disturbed_[applied] >= kManyDisturbed &&
-      rate(disturbed_[applied], applied) > 3 * rate(disturbed_[original] + 1, original)) {
+  if (disturbed_[kApplied] >= kManyDisturbed &&
+      rate(disturbed_[kApplied], kApplied) > 3 * rate(disturbed_[kOriginal] + 1, kOriginal)) {
     return Off::disturbed;
   }
   return std::nullopt;

@@ -39,7 +39,7 @@ std::string job_name() {
 
 std::string rank_on_host() {
   for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"}) {
-    if (const std::string rank = variable(name); !rank.empty()) return rank;
+    if (std::string rank = variable(name); !rank.empty()) return rank;
   }
   return launched_rank();
 }

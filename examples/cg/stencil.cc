@@ -21,8 +21,8 @@ void relax(const Stencil& a, const std::vector<double>& r, std::vector<double>& 
 
 }  // namespace
 
-Stencil::Stencil(int side_, int rank, int ranks)
-    : side(side_), rows(int64_t{side_} * side_ * side_), layer(int64_t{side_} * side_) {
+Stencil::Stencil(int edge, int rank, int ranks)
+    : side(edge), rows(int64_t{edge} * edge * edge), layer(int64_t{edge} * edge) {
   const int depth = side * ranks;
   begin.push_back(0);
   for (int z = 0; z < side; ++z) {

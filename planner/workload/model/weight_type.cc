@@ -50,7 +50,8 @@ NumberFormat::NumberFormat(WeightType format) : type(format) {
 int64_t NumberFormat::bytes(int64_t elements) const {
   const int64_t numbers = (checked_mul(elements, bits_of(type), "the model's size") + 7) / 8;
   if (group == 0) return numbers;
-  const double scales = static_cast<double>((elements + group - 1) / group) * scale_bytes;
+  const int64_t groups = (elements + group - 1) / group;
+  const double scales = static_cast<double>(groups) * scale_bytes;
   return checked_add(numbers, static_cast<int64_t>(scales), "the model's size");
 }
 
