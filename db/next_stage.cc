@@ -12,8 +12,13 @@ std::string next_command(const TraceDb& db, const std::string& name) {
   const std::string kind = db.meta("kind");
   if (kind == "grid") return fmt::format("preserve-report {} -o grid.html", name);
   if (kind == "replay" || kind == "apply") {
-    return fmt::format("preserve-report {} {} {} -o report.html", db.meta("trace_path"),
-                       db.meta("schedule_path"), name);
+    const auto or_usual = [&](const char* key, const char* usual) {
+      const std::string path = db.meta(key);
+      return path.empty() ? usual : path;
+    };
+    return fmt::format("preserve-report {} {} {} -o report.html",
+                       or_usual("trace_path", "trace.db"),
+                       or_usual("schedule_path", "schedule.json"), name);
   }
   if (!db.meta("counters").empty() || !db.query_integer("SELECT 1 FROM step LIMIT 1")) {
     return fmt::format("preserve-report {} -o report.html", name);

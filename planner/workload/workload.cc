@@ -138,15 +138,25 @@ Workload generate_workload(const WorkloadSpec& spec, const DeviceModel& device) 
   WorkloadSpec whole = spec;
   if (whole.contexts.empty()) whole.contexts.assign(static_cast<size_t>(spec.batch), spec.context);
   OperatorTimes times(device);
-  Workload workload = write_step(whole, times);
   const std::string types = describe_types(spec);
-  if (device.memory_bytes > 0 && workload.bytes.total > device.memory_bytes) {
+  const auto check_fits = [&](const WorkloadBytes& bytes) {
+    if (device.memory_bytes == 0 || bytes.total <= device.memory_bytes) return;
     throw not_applicable_error(
         "{} with --tp {}, batch {} and context {} in {} needs {} per rank, {} has {}: use "
         "more ranks, or a smaller batch, context or type",
-        spec.model.name, spec.ranks, spec.batch, spec.context, types,
-        format_size(workload.bytes.total), device.name, format_size(device.memory_bytes));
+        spec.model.name, spec.ranks, spec.batch, spec.context, types, format_size(bytes.total),
+        device.name, format_size(device.memory_bytes));
+  };
+  Workload workload;
+  try {
+    workload = write_step(whole, times);
+  } catch (const Error&) {
+    // A time is missing. Of a model that does not fit, that is not what matters.
+    whole.allreduce_ns = 1;
+    check_fits(write_step(whole, times).bytes);
+    throw;
   }
+  check_fits(workload.bytes);
   FoldedStep& step = workload.step;
   step.trace_file =
       fmt::format("model {} --tp {} --batch {} --context {} ({})", spec.model.name, spec.ranks,

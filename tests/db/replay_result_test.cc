@@ -99,7 +99,7 @@ TEST_F(ReplayResultFile, DamageIsRefusedNamingFileAndColumn) {
   EXPECT_THAT([&] { write_and_read(measured_result(), "DELETE FROM result"); },
               test::fails_with("holds no result"));
   EXPECT_THAT([&] { write_and_read(measured_result(), "UPDATE meta SET value = 'grid'"); },
-              test::fails_with("not a replay.db"));
+              test::fails_with("neither a replay.db"));
 }
 
 TEST(VerdictText, NamesGainConditionsAndVerdict) {

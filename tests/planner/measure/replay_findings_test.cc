@@ -115,7 +115,7 @@ TEST_F(FindingsTest, FilesThatDoNotFitAreRefused) {
   result_.arms.pop_back();
   EXPECT_THAT([&] { read(); }, refusal("arm prefetch-1 is missing"));
   kind_ = "trace";
-  EXPECT_THAT([&] { read(); }, refusal("not a replay.db"));
+  EXPECT_THAT([&] { read(); }, refusal("neither a replay.db"));
 }
 
 }  // namespace

@@ -7,7 +7,9 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <filesystem>
 #include <set>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -71,15 +73,19 @@ cuda::CuptiApi fake_api() {
 
 cuda::Session* running = nullptr;
 
-// The recorder reads its environment once per process.
-void use_spool_folder() {
-  static const test::TemporaryDirectory folder;
-  setenv("PRESERVE_SPOOL_DIR", folder.path().c_str(), 1);
-  setenv("PRESERVE_FLUSH_MS", "1", 1);
+// The recorder reads its environment once per process, as it is loaded: before that.
+char folder[] = "/tmp/preserve-test-XXXXXX";
+__attribute__((constructor(101))) void record_into_a_folder() {
+  if (::mkdtemp(folder) == nullptr) std::abort();
+  ::setenv("PRESERVE_SPOOL_DIR", folder, 1);
+  ::setenv("PRESERVE_FLUSH_MS", "1", 1);
+}
+__attribute__((destructor(101))) void remove_the_folder() {
+  std::error_code error;
+  std::filesystem::remove_all(folder, error);
 }
 
 TEST(CudaSession, LaunchesWhileItIsFlushedSwitchedAndStopped) {
-  use_spool_folder();
   const cuda::CuptiApi api = fake_api();
   cuda::SessionOptions options;
   options.buffers = 8;
@@ -121,7 +127,6 @@ TEST(CudaSession, LaunchesWhileItIsFlushedSwitchedAndStopped) {
 }
 
 TEST(CudaSession, StartedRangeRecordsUntilItEndsOnWhateverThread) {
-  use_spool_folder();
   using collector::RangeEvent;
   const cuda::CuptiApi api = fake_api();
   cuda::SessionOptions options;
@@ -151,7 +156,6 @@ TEST(CudaSession, StartedRangeRecordsUntilItEndsOnWhateverThread) {
 
 // What is reported once, at the start of CUDA, is wanted whatever the range.
 TEST(CudaSession, DevicesAndAllocationsAreRecordedOutsideTheRangeToo) {
-  use_spool_folder();
   using collector::RangeEvent;
   const cuda::CuptiApi api = fake_api();
   cuda::SessionOptions options;
@@ -178,7 +182,6 @@ TEST(CudaSession, DevicesAndAllocationsAreRecordedOutsideTheRangeToo) {
 
 // CUPTI 12.6 to 13.0 loses times with a callback.
 TEST(CudaSession, TimestampCallbackOnlyWhereItWorks) {
-  use_spool_folder();
   const cuda::CuptiApi api = fake_api();
   for (const auto& [version, wanted] : {std::pair{"version=22", 1},
                                         {"version=24", 0},
@@ -199,7 +202,6 @@ cuda::Session* stopping = nullptr;
 std::atomic<bool> stop_returned{false};
 
 TEST(CudaSession, StopWaitsForAFlushThatIsUnderWay) {
-  use_spool_folder();
   const cuda::CuptiApi api = fake_api();
   cuda::Session session(api, {});
   ASSERT_TRUE(session.start());
@@ -226,7 +228,6 @@ TEST(CudaSession, StopWaitsForAFlushThatIsUnderWay) {
 }
 
 TEST(CudaSession, WhatAContextRecordedIsFetchedBeforeItEnds) {
-  use_spool_folder();
   const cuda::CuptiApi api = fake_api();
   cuda::Session session(api, {});
   ASSERT_TRUE(session.start());
@@ -237,7 +238,6 @@ TEST(CudaSession, WhatAContextRecordedIsFetchedBeforeItEnds) {
 }
 
 TEST(CudaSession, SecondOneOfAProcessIsRefused) {
-  use_spool_folder();
   const cuda::CuptiApi api = fake_api();
   cuda::Session first(api, {}), second(api, {});
   ASSERT_TRUE(first.start());
@@ -248,7 +248,6 @@ TEST(CudaSession, SecondOneOfAProcessIsRefused) {
 }
 
 TEST(CudaSession, CountsWhileThreadsLaunchAndTheRangeSwitchesAndItEnds) {
-  use_spool_folder();
   const cuda::CuptiApi api = fake_api();
   cuda::SessionOptions options;
   options.counters = cuda::kDramCounters | cuda::kL2Counters;
@@ -289,7 +288,6 @@ TEST(CudaSession, CountsWhileThreadsLaunchAndTheRangeSwitchesAndItEnds) {
 }
 
 TEST(CudaSession, CountersGoWithTheirContext) {
-  use_spool_folder();
   const cuda::CuptiApi api = fake_api();
   cuda::SessionOptions options;
   options.counters = cuda::kL2Counters;
@@ -317,7 +315,6 @@ const void* handle(uintptr_t number) {
 
 // CUDA's runtime launches by CUkernel, in the argument for a CUfunction.
 TEST(Functions, LayoutOfBothKindsOfHandles) {
-  use_spool_folder();
   const cuda::CuptiApi api = fake_api();
   cuda::Functions functions;
   for (const uintptr_t number : {0x10u, 0x11u}) {
@@ -330,7 +327,6 @@ TEST(Functions, LayoutOfBothKindsOfHandles) {
 
 // Autotuners load and unload modules by the thousand, while the rest of the program stays.
 TEST(Functions, UnloadingModulesUsesNothingUp) {
-  use_spool_folder();
   const cuda::CuptiApi api = fake_api();
   cuda::Functions functions;
   std::vector<uint64_t> ids;
@@ -346,7 +342,6 @@ TEST(Functions, UnloadingModulesUsesNothingUp) {
 }
 
 TEST(Functions, HandleOfAnUnloadedModuleMayMeanAnotherKernel) {
-  use_spool_folder();
   const cuda::CuptiApi api = fake_api();
   cuda::Functions functions;
   const uint64_t first = functions.find(api, handle(0x10), "kernel")->id;
@@ -365,7 +360,6 @@ TEST(Functions, HandleOfAnUnloadedModuleMayMeanAnotherKernel) {
 }
 
 TEST(Functions, FullTableRefusesWithoutForgetting) {
-  use_spool_folder();
   const cuda::CuptiApi api = fake_api();
   cuda::Functions functions;
   uintptr_t number = 0x2000;
