@@ -20,7 +20,7 @@
 namespace preserve::spool {
 
 inline constexpr char kMagic[8] = {'P', 'R', 'S', 'V', 'S', 'P', 'L', '\n'};
-inline constexpr uint32_t kVersion = 2;
+inline constexpr uint32_t kVersion = 3;
 inline constexpr uint32_t kChunkMagic = 0x4b4e4843;  // "CHNK"
 inline constexpr uint32_t kGapMagic = 0x21504147;    // "GAP!": `tid` has the high half of `bytes`
 inline constexpr size_t kMaxTextBytes = 4096;        // longer messages are cut
