@@ -161,7 +161,7 @@ TEST_F(ReplayCli, ASpareCoreCanFetch) {
 TEST_F(ReplayCli, EveryPlanIsIssuedItsOwnWay) {
   // Windows so long that a spare core that others use as well gets its turn in them.
   test::SimplePlan plan;
-  plan.link_latency_ns = 8'000'000;
+  plan.link_latency_ns = 4'000'000;
   Schedule schedule = test::simple_schedule(trace_, plan);
   schedule.candidates.push_back(schedule.plan);
   schedule.candidates[0].method = IssueMethod{"prefetcht1", "spare", 512, 0, "normal", "before"};
