@@ -16,6 +16,7 @@
 #include "db/step/folded_step.h"
 #include "db/step/quality.h"
 #include "db/trace_db.h"
+#include "planner/measure/learned.h"
 #include "planner/measure/measure_plans.h"
 #include "planner/problem/dimacs.h"
 #include "planner/schedule/device.h"
@@ -97,6 +98,19 @@ int show_step(const TuneOptions& options, const DeviceModel& device, Console& co
   return kExitDone;
 }
 
+DeviceModel learn(const TuneOptions& options, const FoldedStep& step, DeviceModel device,
+                  std::vector<std::string>& careful, Console& console) {
+  CorrectedDevice corrected = learn_from_program(step, device, options.learn);
+  if (corrected.changes.empty()) {
+    corrected.changes.emplace_back("it confirms the device file, or too few pairs were compared");
+  }
+  for (const std::string& change : corrected.changes) {
+    careful.push_back(fmt::format("learnt from {}: {}", options.learn, change));
+    console.warn(careful.back());
+  }
+  return std::move(corrected.device);
+}
+
 int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) {
   check_options(options, std::move(rest));
   const DeviceModel measured = load_device(options.device);
@@ -109,7 +123,7 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
   if (!options.dimacs.empty()) dimacs.emplace(options.dimacs, options.force);
 
   std::vector<std::string> careful;
-  const DeviceModel device = careful_device(measured, careful);
+  DeviceModel device = careful_device(measured, careful);
   if (measured.verdict == "unsteady") {
     careful.insert(careful.begin(), fmt::format("{} is unsteady: {}", options.device,
                                                 printable(measured.verdict_reason, 300)));
@@ -123,6 +137,7 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
   std::vector<std::string> losses;
   const FoldedStep step = options.workload.given() ? generate_step(options, device, console)
                                                    : load_step(options, losses, console);
+  if (!options.learn.empty()) device = learn(options, step, std::move(device), careful, console);
   if (!reads_named_memory(step)) {
     const std::string answer = answer_without_names(step, device, options.plan);
     if (output.is_stdout()) {

@@ -129,6 +129,11 @@ TEST_P(ApplyOnRanks, LeavesTheDecodersResultsBitForBit) {
                                 path("apply.db"), "-o", path("report.md")});
   EXPECT_EQ(report.exit_code, 0) << report.err;
   EXPECT_THAT(read_text_file(path("report.md")), HasSubstr("in the program itself"));
+  const test::Run learnt =
+      run({"preserve-tune", "-f", path("trace.db"), "--device", path("device.json"), "--link",
+           "100us", "--learn", path("apply.db"), "-o", path("learnt.json")});
+  EXPECT_EQ(learnt.exit_code, 0) << learnt.err;
+  EXPECT_THAT(learnt.err, HasSubstr("learnt from"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, ApplyOnRanks, testing::Values(2, 3, 4, 5));
