@@ -47,8 +47,8 @@ HtmlTable::HtmlTable(std::string_view caption, std::vector<Head> heads) : heads_
   out_ += "</tr></thead><tbody>\n";
 }
 
-void HtmlTable::row(const std::vector<std::string>& cells) {
-  out_ += "<tr>";
+void HtmlTable::row(const std::vector<std::string>& cells, std::string_view id) {
+  out_ += id.empty() ? "<tr>" : fmt::format("<tr id=\"{}\">", id);
   for (size_t i = 0; i < cells.size(); ++i) {
     const char* css_class = class_of(heads_.at(i).kind);
     out_ += i == 0 ? fmt::format("<th scope=\"row\"{}>{}</th>", css_class, cells[i])
@@ -90,6 +90,10 @@ std::string html_unknown(std::string_view reason) {
 std::string html_how(std::string_view two_sentences) {
   return fmt::format("<p class=\"how\"><b>How to read this.</b> {}</p>\n",
                      escape_html(two_sentences));
+}
+
+std::string html_folded(std::string_view summary, std::string_view html) {
+  return fmt::format("<details><summary>{}</summary>\n{}</details>\n", escape_html(summary), html);
 }
 
 std::string html_section(std::string_view id, std::string_view title) {
