@@ -143,16 +143,17 @@ std::string timeline(const Report& report) {
   std::string out = html_section("timeline", "Timeline of one step");
   if (!report.step) return out + fmt::format("<p>{}</p>\n", html_text(report.step.reason));
   const TimeRange near = close_up(report);
+  out += "<div id=\"timeline-live\"></div>\n<div id=\"timeline-still\">\n";
   out += timeline_chart(report, 0, report.step->wall_ns);
   if (near.from_ns > 0 || near.to_ns < report.step->wall_ns) {
     out += "<h3>Close-up around the most valuable window</h3>\n" +
            timeline_chart(report, near.from_ns, near.to_ns);
   }
-  out += legend({"compute", "copy", "collective", "p2p", "other", "prefetch"});
+  out += "</div>\n" + legend({"compute", "copy", "collective", "p2p", "other", "prefetch"});
   if (report.step->ops.size() > kChartElements) {
     out +=
-        "<p>The step has more operators than can be drawn: where they crowd, only the longest "
-        "shows.</p>\n";
+        "<p>The step has more operators than can be drawn at once: where they crowd, only the "
+        "longest shows.</p>\n";
   }
   return out + html_how(fmt::format("Bars begin at the median start and last the median length "
                                     "over {} steps of rank {}, so waits that come and go leave "

@@ -96,14 +96,16 @@ TEST(Html, LoadsNothingFromOutside) {
     EXPECT_THAT(to_html(report), Not(HasSubstr("@import")));
     EXPECT_THAT(to_html(report), Not(HasSubstr("url(")));
     EXPECT_THAT(markup, HasSubstr("default-src 'none'"));
+    EXPECT_THAT(markup, Not(HasSubstr("unsafe")));
+    EXPECT_THAT(markup, HasSubstr("script-src 'sha256-"));
   }
 }
 
 TEST(Html, ShowsHostileNamesAsTextAndNothingElse) {
   TemporaryDirectory directory;
   const std::string html = to_html(hostile_report(directory));
-  EXPECT_EQ(count_of(html, "<script"), 1U) << "the data block";
-  EXPECT_EQ(count_of(html, "</script"), 1U);
+  EXPECT_EQ(count_of(html, "<script"), 2U) << "the data block and the page's own";
+  EXPECT_EQ(count_of(html, "</script"), 2U);
   EXPECT_EQ(count_of(html, "<img"), 0U);
   EXPECT_EQ(count_of(html, "<!--"), 0U);
   EXPECT_FALSE(std::regex_search(markup_of(html), std::regex("<[^>]* on[a-z]+=")));
