@@ -355,8 +355,8 @@ CREATE TABLE explore_cell (
   rank_bytes        INTEGER NOT NULL,    -- one rank, all layers: weights, head, embedding, KV
   workspace_bytes   INTEGER NOT NULL,    -- one rank: what a step needs beside them
   activation_bytes  INTEGER NOT NULL,    -- one rank: what a step keeps in the cache between operators
-  allreduce_ns      REAL NOT NULL,       -- a layer's; 0 unless done, as the following
-  baseline_step_ns  REAL NOT NULL,       -- without prefetching
+  allreduce_ns      REAL NOT NULL,       -- a layer's; 0 where there is none
+  baseline_step_ns  REAL NOT NULL,       -- without prefetching; 0 unless done, as the following
   bfs_step_ns       REAL NOT NULL,       -- with the best plan of strategy bfs
   flow_step_ns      REAL NOT NULL,       -- with the best plan of strategy flow
   fused_step_ns     REAL NOT NULL,       -- without prefetching, products overlapped with their allreduces

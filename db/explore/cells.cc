@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "db/explore/cells.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <array>
 
 #include "common/error.h"
+#include "common/units.h"
 #include "db/columns.h"
 
 namespace preserve {
@@ -46,7 +50,17 @@ constexpr std::array kColumns{
     CellColumn{"cost", &ExploreCell::cost, kPositive},
 };
 
-constexpr size_t kMostAxes = 64;
+constexpr size_t kMostAxes = 64, kMostSheets = 256;
+
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  for (size_t at = 0;;) {
+    const size_t end = std::min(text.find(separator, at), text.size());
+    parts.push_back(text.substr(at, end - at));
+    if (end == text.size()) return parts;
+    at = end + 1;
+  }
+}
 
 [[noreturn]] void refuse(const TraceDb& db, const std::string& what) {
   throw input_error("{}: is damaged: {}", db.file(), what);
@@ -70,38 +84,49 @@ bool ExploreCell::done() const {
   return status == kExploreDone;
 }
 
-// "l2=8MiB,16MiB;batch=1,4": no value holds one of these separators.
-std::string to_text(const std::vector<ExploreAxis>& axes) {
+// "title:l2=8388608,16777216;batch=1,4|title:...": no title or value holds one of these separators.
+std::string to_text(const std::vector<ExploreSheet>& sheets) {
   std::string text;
-  for (const ExploreAxis& axis : axes) {
-    text += fmt::format("{}{}={}", text.empty() ? "" : ";", axis.key, fmt::join(axis.values, ","));
+  for (const ExploreSheet& sheet : sheets) {
+    text += (text.empty() ? "" : "|") + sheet.title + ":";
+    for (size_t i = 0; i < sheet.axes.size(); ++i) {
+      text += fmt::format("{}{}={}", i == 0 ? "" : ";", sheet.axes[i].key,
+                          fmt::join(sheet.axes[i].values, ","));
+    }
   }
   return text;
 }
 
-std::vector<ExploreAxis> read_explore_axes(const TraceDb& db) {
-  if (db.meta("kind") != kExploreKind)
+std::vector<ExploreSheet> read_explore_sheets(const TraceDb& db) {
+  if (db.meta("kind") != kExploreKind) {
     throw input_error("{}: was not written by preserve-explore", db.file());
-  const std::string text = db.meta("explore_axes");
-  std::vector<ExploreAxis> axes;
-  ExploreAxis* axis = nullptr;
-  std::string word;
-  for (size_t i = 0; i <= text.size(); ++i) {
-    const char c = i < text.size() ? text[i] : ';';
-    if (c == '=' && axis == nullptr) {
-      if (axes.size() == kMostAxes) refuse(db, "too many axes");
-      axis = &axes.emplace_back(ExploreAxis{word, {}});
-    } else if (c == ',' || c == ';') {
-      if (axis == nullptr || word.empty()) refuse(db, "its axes");
-      axis->values.push_back(word);
-      if (c == ';') axis = nullptr;
-    } else {
-      word += c;
-      continue;
-    }
-    word.clear();
   }
-  return axes;
+  const std::string text = db.meta("explore_sheets");
+  std::vector<ExploreSheet> sheets;
+  int64_t next_id = 1;
+  for (const std::string_view part : split(text, '|')) {
+    const size_t colon = part.find(':');
+    if (colon == std::string_view::npos || sheets.size() == kMostSheets) refuse(db, "its sheets");
+    ExploreSheet& sheet = sheets.emplace_back();
+    sheet.title = part.substr(0, colon);
+    sheet.first_id = next_id;
+    sheet.cells = 1;
+    for (const std::string_view word : split(part.substr(colon + 1), ';')) {
+      const size_t equals = word.find('=');
+      if (equals == std::string_view::npos || sheet.axes.size() == kMostAxes) {
+        refuse(db, "its axes");
+      }
+      ExploreAxis& axis = sheet.axes.emplace_back();
+      axis.key = word.substr(0, equals);
+      for (const std::string_view value : split(word.substr(equals + 1), ',')) {
+        axis.values.emplace_back(value);
+      }
+      sheet.cells = checked_mul(sheet.cells, static_cast<int64_t>(axis.values.size()), "the cells");
+      if (sheet.cells > kMostExploreCells) refuse(db, "too many cells");
+    }
+    next_id += sheet.cells;
+  }
+  return sheets;
 }
 
 void read_explore_cells(const TraceDb& db, const std::function<void(const ExploreCell&)>& take) {

@@ -36,9 +36,9 @@ struct ExploreCell {
   int64_t rank_bytes = 0, workspace_bytes = 0;
   int64_t activation_bytes = 0;  // of a step; a smaller cache would not hold them
 
-  // Of a cell that is done; step times in ns. Best plan of each strategy, also where it is not
-  // worth doing.
-  double allreduce_ns = 0;  // a layer's
+  double allreduce_ns = 0;  // a layer's; 0 where there is none
+  // Of a cell that is done: step times. Best plan of each strategy, also where it is not worth
+  // doing.
   double baseline_step_ns = 0, bfs_step_ns = 0, flow_step_ns = 0, fused_step_ns = 0,
          all_hot_step_ns = 0;
   int64_t bfs_bytes = 0, flow_bytes = 0;  // fetched per step
@@ -55,15 +55,20 @@ inline constexpr const char* kExploreFailed = "failed";
 // What meta says of an explore.db: kind = explore.
 inline constexpr const char* kExploreKind = "explore";
 
-// One axis of the sweep: a key of preserve-explore with the values in their order, as written.
+// One axis of a sweep: a key of preserve-explore with its values in their order, in base units.
 struct ExploreAxis {
   std::string key;
   std::vector<std::string> values;
 };
-// meta explore_axes, the first axis outermost; axes of one value included. input_error naming the
-// file when it is damaged.
-std::vector<ExploreAxis> read_explore_axes(const TraceDb& db);
-std::string to_text(const std::vector<ExploreAxis>& axes);
+// A product of axes, the first outermost; axes of one value included.
+struct ExploreSheet {
+  std::string title;
+  std::vector<ExploreAxis> axes;
+  int64_t first_id = 1, cells = 0;  // ids [first_id, first_id + cells)
+};
+// meta explore_sheets. input_error naming the file when it is damaged or of another kind.
+std::vector<ExploreSheet> read_explore_sheets(const TraceDb& db);
+std::string to_text(const std::vector<ExploreSheet>& sheets);
 
 // Cells by id; one at a time, since there may be very many. input_error naming the file for values
 // that no preserve tool writes.

@@ -208,6 +208,10 @@ class Evaluation {
   void measure_bytes() {
     const FoldedStep& step = step_.workload.step;
     measure_largest_layer();
+    const auto allreduce = std::find_if(step.ops.begin(), step.ops.end(), [](const StepOp& op) {
+      return op.collective && op.collective->function == "allreduce";
+    });
+    if (allreduce != step.ops.end()) cell_.allreduce_ns = allreduce->dur_ns;
     int64_t widest = 0, logits = 0;
     for (const StepOp& op : step.ops) {
       if (!op.gemm) continue;
@@ -271,10 +275,6 @@ class Evaluation {
     cell_.all_hot_step_ns = all_layers(hot_ns, shorter_hot_ns);
     cell_.bfs_step_ns = cell_.flow_step_ns = cell_.fused_step_ns = cell_.baseline_step_ns;
     if (point_.ranks == 1) return true;
-    const auto allreduce = std::find_if(step.ops.begin(), step.ops.end(), [](const StepOp& op) {
-      return op.collective && op.collective->function == "allreduce";
-    });
-    if (allreduce != step.ops.end()) cell_.allreduce_ns = allreduce->dur_ns;
     const std::vector<double> saved_ns = fused_savings_ns(step, device_, point_.allreduce_ns);
     cell_.fused_step_ns -= sum(any, [&](size_t i) { return saved_ns[i]; });
     return plan();
