@@ -23,6 +23,7 @@ MEASURED = ["db/step", "replay/ranks", "replay/step", "replay/measure"] + SCHEDU
 ROOMS = {
     "common": [],
     "db": ["common"],
+    "db/explore": LIBRARY,
     "db/grid": LIBRARY,
     "db/step": LIBRARY,
     "hooks": IN_PROCESS + ["hooks/mpi/functions", "hooks/memory/allocations"],
@@ -37,6 +38,8 @@ ROOMS = {
     "planner/search": LIBRARY + ["db/step", "planner/flow", "planner/referee", "planner/problem"] + SCHEDULE,
     "planner/measure": LIBRARY + ["db/step", "planner/flow", "planner/referee", "planner/problem",
                                   "planner/search"] + SCHEDULE,
+    "planner/explore": LIBRARY + ["db/explore", "db/step", "planner/flow", "planner/referee", "planner/problem",
+                                  "planner/search", "planner/workload", "planner/workload/model", "replay/ranks"] + SCHEDULE,
     "planner": LIBRARY + ["db/step", "planner/flow", "planner/referee", "planner/problem", "planner/search",
                           "planner/measure", "planner/workload"] + SCHEDULE,
     "profiler/spool": ["hooks/mpi/functions"],
@@ -83,7 +86,7 @@ ROOMS = {
                                    "apply/outcome_file", "apply/control"],
     "apply": LIBRARY + ["hooks/mpi/functions", "hooks/memory/allocations", "apply/plan_file", "apply/plan_content",
                          "apply/outcome_file"] + SCHEDULE,
-    "reports": LIBRARY + ["db/step", "db/grid"] + SCHEDULE,
+    "reports": LIBRARY + ["db/step", "db/grid", "db/explore"] + SCHEDULE,
     "examples": [],  # a real program that knows nothing of Preserve
 }
 MOST_LINES = 500
