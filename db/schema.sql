@@ -133,7 +133,7 @@ CREATE TABLE tensor (
       OR role = 'unknown'), -- what it holds
   base          INTEGER,           -- address, only meaningful inside that process
   bytes         INTEGER NOT NULL CHECK (bytes >= 0), -- size
-  source        TEXT NOT NULL,     -- nvtx_mem, params, shapes, inferred, model
+  source        TEXT NOT NULL,     -- nvtx_mem, allocation (nobody named it), params, shapes, inferred, model
   valid_from_ns INTEGER,           -- NULL: from the start
   valid_to_ns   INTEGER            -- NULL: to the end
 ) STRICT;
@@ -146,7 +146,7 @@ CREATE TABLE access (
   offset_bytes INTEGER NOT NULL CHECK (offset_bytes >= 0), -- first byte touched, within the tensor
   bytes        INTEGER NOT NULL CHECK (bytes >= 0), -- how many
   mode         TEXT NOT NULL CHECK (mode IN ('read', 'write')), -- direction
-  source       TEXT NOT NULL,      -- range_name, params, shapes, inferred, model
+  source       TEXT NOT NULL,      -- range_name, touch, params, shapes, inferred, model
   confidence   REAL NOT NULL CHECK (confidence BETWEEN 0 AND 1), -- 1: certain
   PRIMARY KEY (op_id, operand)
 ) STRICT, WITHOUT ROWID;

@@ -21,6 +21,7 @@
 #include "planner/measure/measure_plans.h"
 #include "planner/problem/dimacs.h"
 #include "planner/schedule/device.h"
+#include "planner/schedule/device_fits.h"
 #include "planner/schedule/schedule.h"
 #include "planner/search/explain.h"
 #include "planner/search/plan.h"
@@ -235,7 +236,9 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
   check_options(options, std::move(rest));
   const DeviceModel measured = load_device(options.device);
   if (options.shows_step()) return show_step(options, measured, console);
-  if (!options.trace.empty()) TraceDb::open(options.trace);  // a wrong input before a taken output
+  if (!options.trace.empty()) {  // a wrong input before a taken output
+    check_device_fits(TraceDb::open(options.trace), measured, options.device, options.force);
+  }
   std::vector<Task> tasks = tasks_of(options);
   std::optional<OutputFile> dimacs;
   if (!options.dimacs.empty()) dimacs.emplace(options.dimacs, options.force);
@@ -245,6 +248,11 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
   if (measured.verdict == "unsteady") {
     doubts.insert(doubts.begin(), fmt::format("{} is unsteady: {}", options.device,
                                               printable(measured.verdict_reason, 300)));
+  }
+  if (!options.trace.empty()) {
+    const std::vector<std::string> fits =
+        check_device_fits(TraceDb::open(options.trace), measured, options.device, options.force);
+    doubts.insert(doubts.end(), fits.begin(), fits.end());
   }
   for (const std::string& sentence : doubts) console.warn(sentence);
   std::vector<std::string> losses;

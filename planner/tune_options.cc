@@ -154,7 +154,8 @@ void define_options(CLI::App& app, TuneOptions& options) {
       ->type_name("FILE")
       ->capture_default_str();
   app.add_flag("-f,--force", options.force,
-               "Overwrite existing outputs, and plan also from a recording that is too noisy");
+               "Overwrite existing outputs, and plan also from a recording that is too noisy or of "
+               "another kind of device");
   app.add_option("--rank", options.rank, "Rank to plan for (default: the lowest recorded)")
       ->type_name("N");
   app.add_option("--phase", options.phase,

@@ -203,6 +203,9 @@ void fold_accesses(const TraceDb& db, ProcessId process, const OrdinalOfOp& ordi
     const AccessMode mode = rows.access_mode(6);
     tensor.written = tensor.written || mode == AccessMode::write;
     Operand& operand = operands[{found->second, {entry->second, mode}}];
+    // Some repetitions may have been looked at more closely than others.
+    if (rows.real(7) < operand.access.confidence && !operand.bytes.empty()) continue;
+    if (rows.real(7) > operand.access.confidence) operand = {};
     operand.offsets.push_back(static_cast<double>(rows.size(4)));
     operand.bytes.push_back(static_cast<double>(rows.size(5)));
     operand.access.tensor = entry->second;

@@ -25,8 +25,9 @@ ROOMS = {
     "db": ["common"],
     "db/grid": LIBRARY,
     "db/step": LIBRARY,
-    "hooks": IN_PROCESS + ["hooks/mpi/functions"],
+    "hooks": IN_PROCESS + ["hooks/mpi/functions", "hooks/memory/allocations"],
     "hooks/mpi/functions": [],  # names of MPI functions: the one part of hooks that offline code sees
+    "hooks/memory/allocations": [],  # names of allocations, the same on both sides
     "planner/schedule": LIBRARY + ["db/step"],
     "planner/workload": LIBRARY + ["db/step", "planner/workload/model"] + SCHEDULE,
     "planner/workload/model": ["common"] + SCHEDULE,
@@ -43,9 +44,10 @@ ROOMS = {
     "profiler/cuda_records": ["profiler/spool"],
     "profiler/capture_range": IN_PROCESS,
     "profiler/communication_kernels": IN_PROCESS,
-    "profiler/collector": IN_PROCESS + CONTRACT + ["hooks", "hooks/mpi/functions"],
+    "profiler/collector": IN_PROCESS + CONTRACT + ["hooks", "hooks/mpi/functions", "hooks/memory/allocations"],
     "profiler/gpu": LIBRARY + ["db/step", "profiler/communication_kernels"],
-    "profiler/convert": LIBRARY + CONTRACT + ["db/step", "hooks/mpi/functions", "profiler/gpu"],
+    "profiler/convert": LIBRARY + CONTRACT + ["db/step", "hooks/mpi/functions", "hooks/memory/allocations",
+                                                "profiler/gpu"],
     "profiler/import": LIBRARY + ["db/step", "profiler/gpu"],
     "profiler/export": LIBRARY + ["db/step"],
     "profiler/summary": LIBRARY + ["db/step", "profiler/gpu"],
@@ -78,9 +80,10 @@ ROOMS = {
     "apply/plan_content": ["apply/plan_file"],
     "apply/outcome_file": [],
     "apply/control": IN_PROCESS + ["apply/plan_file", "apply/outcome_file"],
-    "apply/library": IN_PROCESS + ["hooks", "hooks/mpi/functions", "apply/plan_file", "apply/outcome_file",
-                                   "apply/control"],
-    "apply": LIBRARY + ["hooks/mpi/functions", "apply/plan_file", "apply/plan_content", "apply/outcome_file"] + SCHEDULE,
+    "apply/library": IN_PROCESS + ["hooks", "hooks/mpi/functions", "hooks/memory/allocations", "apply/plan_file",
+                                   "apply/outcome_file", "apply/control"],
+    "apply": LIBRARY + ["hooks/mpi/functions", "hooks/memory/allocations", "apply/plan_file", "apply/plan_content",
+                         "apply/outcome_file"] + SCHEDULE,
     "reports": LIBRARY + ["db/step", "db/grid"] + SCHEDULE,
     "examples": [],  # a real program that knows nothing of Preserve
 }
