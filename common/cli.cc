@@ -17,6 +17,7 @@
 namespace preserve {
 namespace {
 
+constexpr int64_t kProgressLinePeriodNs = 5'000'000'000;
 constexpr int64_t kProgressPeriodNs = 100'000'000;  // 10 Hz: more only costs the terminal
 
 bool set_and_not_empty(const char* name) {
@@ -80,8 +81,12 @@ void Console::next(std::string_view command) {
 }
 
 void Console::progress(std::string_view phase, double done, double total) {
-  if (quiet_ || ::isatty(STDERR_FILENO) == 0) return;
+  if (quiet_) return;
   const int64_t now_ns = monotonic_ns();
+  if (::isatty(STDERR_FILENO) == 0) {
+    progress_line(phase, total > 0 ? done / total : 0, now_ns);
+    return;
+  }
   if (progress_shown_ && now_ns - progress_last_ns_ < kProgressPeriodNs) return;
   progress_last_ns_ = now_ns;
   progress_shown_ = true;
@@ -91,6 +96,14 @@ void Console::progress(std::string_view phase, double done, double total) {
   // Back to the start of the line: what a child process prints does not follow the bar.
   write_stderr(fmt::format("\r\x1b[K{} [{:=<{}}{:<{}}] {:3.0f}%\r", phase, "", filled, "",
                            kWidth - filled, part * 100));
+}
+
+// In a log file, or under a launcher: whole lines, seldom.
+void Console::progress_line(std::string_view phase, double part, int64_t now_ns) {
+  if (progress_last_ns_ == 0) progress_last_ns_ = now_ns;
+  if (now_ns - progress_last_ns_ < kProgressLinePeriodNs) return;
+  progress_last_ns_ = now_ns;
+  write_stderr(fmt::format("{} {:.0f} %\n", phase, 100 * std::clamp(part, 0.0, 1.0)));
 }
 
 void Console::clear_progress() {

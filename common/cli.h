@@ -38,13 +38,15 @@ class Console {
   void warn(std::string_view text);     // "warning: ..."; not with -q
   void error(std::string_view text);    // "preserve-x: error: ..." always
   void next(std::string_view command);  // last line: "next: preserve-tune trace.db"
-  // Progress bar: TTY only, at most 10 Hz, cleared by clear_progress(). done and total in any unit.
+  // done and total in any unit. On a terminal a bar, at most 10 Hz, cleared by clear_progress();
+  // else a line every few seconds.
   void progress(std::string_view phase, double done, double total);
   void clear_progress();
   void set_tool(std::string name) { tool_ = std::move(name); }
 
  private:
   void line(std::string_view prefix, const char* ansi, std::string_view text);
+  void progress_line(std::string_view phase, double part, int64_t now_ns);
 
   std::string tool_;
   bool quiet_ = false;

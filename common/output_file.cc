@@ -42,7 +42,8 @@ OutputFile::OutputFile(fs::path path, bool force) : path_(std::move(path)), forc
   if (fs::exists(status) && !fs::is_regular_file(status)) {
     throw usage_error("cannot write {}: it is not a regular file", path_.string());
   }
-  if (fs::exists(status) && !force) {
+  // A link to nothing is there too: commit() would find its name taken, after all the work.
+  if (fs::exists(fs::symlink_status(path_, error)) && !force) {
     throw usage_error("{} exists already: choose another name or pass -f to overwrite it",
                       path_.string());
   }

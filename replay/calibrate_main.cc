@@ -22,6 +22,7 @@
 #include "replay/gpu/calibrate/calibrate.h"
 #include "replay/ranks/entry.h"
 #include "replay/ranks/launch.h"
+#include "replay/ranks/quiet.h"
 
 namespace preserve {
 namespace {
@@ -35,8 +36,9 @@ struct Arguments {
   int ranks = 0;  // 0: half the cores
   DeviceChoice device;
   bool quick = false;
-  int64_t time_limit_ns = 0;       // 0: the usual one
-  std::string published;           // a device file; empty: none
+  int64_t time_limit_ns = 0;  // 0: the usual one
+  std::string published;      // a device file; empty: none
+  LaunchOptions launch;
   std::string worker;              // where the rank processes write
   std::vector<std::string> words;  // the command line itself: workers get it once more
 };
@@ -62,6 +64,7 @@ void define(CLI::App& app, Arguments& arguments) {
                  "Device file, or a name from examples/devices, with what one GPU cannot measure: "
                  "arithmetic rates, collectives")
       ->transform(as_shipped_file("devices"));
+  define_launch_options(app, arguments.launch);
   app.add_option("--worker", arguments.worker)->group("");
 }
 
@@ -239,6 +242,7 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
                     count_of(ranks, "rank"), count_of(cores, "usable core")));
   }
   const MeasurementLock lock([&](const std::string& text) { console.info(text); });
+  wait_for_quiet(console, ranks, cores, arguments.launch.quiet_patience_ns);
   console.info(fmt::format("measuring {} with {} at once", host.cpu_name, count_of(ranks, "rank")));
   const bool to_stdout = output.is_stdout();
   std::optional<PrivateFolder> folder;
@@ -248,6 +252,7 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
   RankLaunch start;
   start.ranks = ranks;
   start.crowded = ranks > cores;
+  start.mpirun_options = arguments.launch.mpirun;
   const int64_t limit_ns = longest_ns(options_of(arguments));
   start.patience_ns = patience_ns(limit_ns);
   start.arguments = worker_arguments(arguments.words, target);
@@ -270,6 +275,7 @@ int run(Console& console, const Arguments& arguments) {
     end_with_parent();
     return measure(console, arguments, nullptr);
   }
+  check_launch_options(arguments.launch, arguments.words);
   if (arguments.device.kind == DeviceChoice::Kind::automatic) {
     throw usage_error("--device auto is for replays: say cpu or cuda:N");
   }

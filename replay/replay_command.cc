@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/replay_command.h"
-#include "common/text.h"
 
 #include <fmt/format.h>
 
@@ -11,6 +10,7 @@
 #include "common/error.h"
 #include "common/fail_if.h"
 #include "common/output_file.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "db/step/quality.h"
 #include "db/trace_db.h"
@@ -18,7 +18,9 @@
 #include "replay/gpu/replay.h"
 #include "replay/measure/summary.h"
 #include "replay/ranks/entry.h"
+#include "replay/ranks/quiet.h"
 #include "replay/step/job.h"
+#include "replay/step/transport.h"
 
 namespace preserve {
 const char* to_string(Collectives collectives) {
@@ -151,6 +153,14 @@ void require_time(const ReplayJob& job, int64_t limit_ns) {
   }
 }
 
+// Where the ranks were started by somebody else their environment is as it is.
+void warn_of_transport(Console& console, const Transport& transport) {
+  for (const std::string& text : transport.warnings) console.warn(text);
+  for (const std::string& text : transport.missing) {
+    console.warn("another transport than recorded: not set here: " + printable(text, 160));
+  }
+}
+
 // In each rank process; rank 0 writes the file.
 int measure_on_rank(Console& console, const ReplayArguments& arguments, const ReplayWorld& world,
                     const std::filesystem::path& target, bool joined) {
@@ -163,13 +173,20 @@ int measure_on_rank(Console& console, const ReplayArguments& arguments, const Re
     if (planned_rank) job.recorded_step_ns = job.program.step_ns;  // there is no slower one
     if (joined) require_time(job, arguments.measure.time_limit_ns);
     if (joined && ranks.rank() == 0) {
+      const TraceDb trace = TraceDb::open(arguments.request.trace);
       for (const std::string& text : job.losses) console.warn(text);
-      report_quality(TraceDb::open(arguments.request.trace), console);
+      report_quality(trace, console);
+      if (!gpu) warn_of_transport(console, compare_transport(trace, job.schedule.rank));
     }
     ReplayRecord record = gpu ? measure_on_gpu(console, arguments, *gpu, job, ranks, world)
                               : measure_on_cpu(arguments, job, ranks);
     if (ranks.rank() != 0) return kExitDone;
     for (const auto& [key, value] : meta_of(arguments, job)) record.meta[key] = value;
+    if (!gpu) {
+      const std::string other =
+          other_mpi_library(TraceDb::open(arguments.request.trace), ranks.library());
+      if (!other.empty()) record.result.warnings.push_back(other);
+    }
     if (!arguments.request.candidates) record.result.winner.clear();
     write_replay_db(target, record, job.program, job.schedule);
     return kExitDone;
@@ -204,6 +221,7 @@ int finish(Console& console, const ReplayArguments& arguments, OutputFile& outpu
 struct Start {
   RankLaunch launch;
   std::string text;  // for the console: what is about to happen; empty: the ranks print it
+  int64_t cores_needed = 0, cores = 0;  // of this host
 };
 
 Start start_on_cpu(Console& console, const ReplayArguments& arguments, const ReplayJob& job) {
@@ -221,7 +239,9 @@ Start start_on_cpu(Console& console, const ReplayArguments& arguments, const Rep
       "measuring {} arms on {} for up to {}, {} per rank", job.arms.size(), count_of(ranks, "rank"),
       format_duration(arguments.measure.time_limit_ns), format_size(plan.memory_bytes));
   start.launch.ranks = static_cast<int>(ranks);
-  start.launch.crowded = ranks > static_cast<int64_t>(host.cores.size());
+  start.cores = static_cast<int64_t>(host.cores.size());
+  start.cores_needed = ranks * (plan.needs_spare_core ? 2 : 1);
+  start.launch.crowded = ranks > start.cores;
   return start;
 }
 
@@ -246,6 +266,15 @@ int launch(Console& console, const ReplayArguments& arguments, const ReplayWorld
       gpu ? start_on_gpu(arguments, *gpu, job, world) : start_on_cpu(console, arguments, job);
   const MeasurementLock lock([&](const std::string& text) { console.info(text); });
   if (!start.text.empty()) console.info(start.text);
+  if (!gpu) {
+    Transport transport =
+        compare_transport(TraceDb::open(arguments.request.trace), job.schedule.rank);
+    for (const std::string& text : transport.warnings) console.warn(text);
+    for (const std::string& text : transport.missing) console.info("as recorded: " + text);
+    start.launch.environment = std::move(transport.missing);
+    wait_for_quiet(console, start.cores_needed, start.cores, arguments.launch.quiet_patience_ns);
+  }
+  start.launch.mpirun_options = arguments.launch.mpirun;
   const int64_t limit_ns = arguments.measure.time_limit_ns;
   start.launch.patience_ns = patience_ns(checked_add(limit_ns, least_time_ns(job), "time limit"));
   start.launch.arguments = worker_arguments(arguments.words, output.temporary_path());
@@ -309,6 +338,7 @@ void define_replay(CLI::App& app, ReplayArguments& arguments) {
       "--fail-if", [&](const std::string& text) { arguments.fail_if_slower = parse_slower(text); },
       "slower=N%: exit 1 when the prefetch arm is slower by more than N % with its whole "
       "confidence interval, or there is none");
+  define_launch_options(app, arguments.launch);
   app.add_option("--worker", arguments.worker)->group("");
 }
 
@@ -317,6 +347,7 @@ int run_replay(Console& console, const ReplayArguments& arguments, const ReplayW
     end_with_parent();
     return measure_on_rank(console, arguments, world, arguments.worker, false);
   }
+  check_launch_options(arguments.launch, arguments.words);
   if (arguments.output == "-") throw usage_error("replay.db is a database: -o needs a file name");
   refuse_input_as_output(arguments.output, {arguments.request.trace, arguments.request.schedule,
                                             arguments.device_file});

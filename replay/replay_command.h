@@ -24,6 +24,7 @@ const char* to_string(Collectives collectives);
 struct ReplayArguments {
   ReplayRequest request;
   MeasureOptions measure;
+  LaunchOptions launch;
   std::string output = "replay.db";
   bool force = false;
   DeviceChoice device{DeviceChoice::Kind::automatic};

@@ -7,6 +7,7 @@
 #include "common/text.h"
 #include "common/units.h"
 #include "replay/cpu/fetch_method.h"
+#include "replay/cpu/progress_engine.h"
 
 namespace preserve {
 namespace {
@@ -133,6 +134,10 @@ ReplayRecord replay_on_cpu(const Ranks& ranks, const ReplayJob& job, const CpuPl
   pin_this_thread(seat.cpu);
   CpuExecutorOptions executor_options = plan.options;
   executor_options.spare_cpu = seat.spare;
+  // As preserve-apply fills the windows of the program, and as calibration measured it.
+  if (ranks.min(find_progress_engine().found() ? 1 : 0) == 1) {
+    executor_options.via = WindowVia::progress;
+  }
   CpuExecutor executor(ranks, job.rank_program, plan.arms, executor_options);
   ReplayRecord record = measure_on_ranks(ranks, executor, job, host.host, options);
   if (ranks.rank() != 0) return record;
@@ -143,6 +148,7 @@ ReplayRecord replay_on_cpu(const Ranks& ranks, const ReplayJob& job, const CpuPl
                    .units = static_cast<int64_t>(host.cores.size())};
   record.meta.merge(meta_of(job, plan, host));
   record.meta["mpi_library"] = ranks.library();
+  record.meta["via"] = to_string(executor_options.via);
   record.meta["oversubscribed"] = crowded ? "1" : "0";
   if (crowded) {
     record.result.warnings.emplace_back(

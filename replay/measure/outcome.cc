@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/measure/outcome.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
 #include "common/stats.h"
+#include "common/units.h"
 
 namespace preserve {
 namespace {
@@ -13,6 +16,7 @@ constexpr size_t kBaseline = 0;
 constexpr size_t kPrefetch = 1;
 // Below this an operator is as long as reading the clock; its ratio has no meaning.
 constexpr double kShortestComparedNs = 1000;
+constexpr double kFaithful = 0.05;    // of the step: beyond this its parts are listed
 constexpr double kLeastRatio = 1e-6;  // of an operator that took no time: log(0) compares badly
 
 void judge_operators(const OpTimes& times, const StepProgram& program, ReplayResult& result) {
@@ -37,6 +41,32 @@ void judge_operators(const OpTimes& times, const StepProgram& program, ReplayRes
   result.fidelity_op_median = median(ratios);
   result.fidelity_op_p10 = quantile(ratios, 0.1);
   result.fidelity_op_p90 = quantile(ratios, 0.9);
+}
+
+// What the replayed step is longer or shorter by, in parts, where that is too much.
+void explain_fidelity(const OpTimes& times, const StepProgram& program, int64_t link_latency_ns,
+                      double baseline_ns, ReplayResult& result) {
+  if (std::fabs(*result.fidelity - 1) <= kFaithful) return;
+  double operators_ns = 0, collectives_ns = 0;
+  for (size_t op = 0; op < times.ops; ++op) {
+    const bool collective = program.ops[op].collective.has_value();
+    const double link_ns = collective ? static_cast<double>(link_latency_ns) : 0;
+    for (size_t rank = 0; rank < times.ranks; ++rank) {
+      const double added_ns =
+          times.at(kBaseline, rank, op).median_ns - times.recorded(rank, op) - link_ns;
+      (collective ? collectives_ns : operators_ns) += added_ns / static_cast<double>(times.ranks);
+    }
+  }
+  const double added_ns = baseline_ns - static_cast<double>(result.recorded_step_ns);
+  const auto text = [](double dur_ns) {
+    return (dur_ns < 0 ? "-" : "+") + format_duration(std::llround(std::fabs(dur_ns)));
+  };
+  result.warnings.push_back(
+      fmt::format("the replayed step is not the recorded one: {} of {}: operators {}, collectives "
+                  "{}, idle time "
+                  "and what the ranks wait for each other {}",
+                  text(added_ns), format_duration(result.recorded_step_ns), text(operators_ns),
+                  text(collectives_ns), text(added_ns - operators_ns - collectives_ns)));
 }
 
 // Baseline minus prefetch arm, mean over ranks, summed over `ops`.
@@ -105,6 +135,7 @@ void add_outcome(const OpTimes& times, const StepProgram& program, const ReplayA
   if (baseline_ns && result.recorded_step_ns > 0) {
     result.fidelity = baseline_ns->estimate / static_cast<double>(result.recorded_step_ns);
     judge_operators(times, program, result);
+    explain_fidelity(times, program, schedule.link_latency_ns, baseline_ns->estimate, result);
   }
   result.predicted_speedup = schedule.plan.speedup;
   result.predicted_baseline_step_ns = schedule.plan.baseline_step_ns;

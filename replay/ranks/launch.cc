@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
@@ -16,7 +17,9 @@
 #include <sstream>
 
 #include "common/child_process.h"
+#include "common/cli_options.h"
 #include "common/error.h"
+#include "common/text.h"
 #include "common/units.h"
 
 namespace preserve {
@@ -127,6 +130,29 @@ MeasurementLock::~MeasurementLock() {
   ::close(file_);
 }
 
+void define_launch_options(CLI::App& app, LaunchOptions& options) {
+  app.add_option("--patience", options.quiet_patience_ns,
+                 "Wait at most this long for other programs to leave the cores alone")
+      ->transform(as_duration_ns())
+      ->envname("PRESERVE_PATIENCE")
+      ->default_str("10s");
+  app.add_option("mpirun", options.mpirun,
+                 "Behind --: options for mpirun, such as --mca btl self,tcp");
+}
+
+void check_launch_options(const LaunchOptions& options, const std::vector<std::string>& words) {
+  if (options.mpirun.empty()) return;
+  const size_t behind =
+      static_cast<size_t>(words.end() - std::find(words.begin(), words.end(), "--"));
+  if (behind != options.mpirun.size() + 1) {
+    throw usage_error("unexpected argument {}: options for mpirun go behind --",
+                      printable(options.mpirun.front(), 80));
+  }
+  if (find_launcher()) {
+    throw usage_error("options for mpirun make no sense here: a launcher has started the ranks");
+  }
+}
+
 std::filesystem::path find_mpirun() {
   const char* path = std::getenv("PATH");
   std::istringstream folders(path == nullptr ? "" : path);
@@ -161,7 +187,11 @@ int run_ranks(const RankLaunch& launch) {
   if (launch.ranks > 1) {
     setup.argv = {find_mpirun().string(), "--quiet", "-n", std::to_string(launch.ranks)};
     setup.environment = launcher_environment(launch.crowded);
+    setup.argv.insert(setup.argv.end(), launch.mpirun_options.begin(), launch.mpirun_options.end());
   }
+  // Before ours, so that it is what counts: the program's own transport is the one to measure.
+  setup.environment.insert(setup.environment.begin(), launch.environment.begin(),
+                           launch.environment.end());
   setup.argv.push_back(std::filesystem::read_symlink("/proc/self/exe").string());
   setup.argv.insert(setup.argv.end(), launch.arguments.begin(), launch.arguments.end());
   setup.end_with_us = SIGTERM;

@@ -42,6 +42,17 @@ class MeasurementLock {
   int file_ = -1;
 };
 
+// What every tool that starts ranks lets its user choose.
+struct LaunchOptions {
+  int64_t quiet_patience_ns = 10'000'000'000;  // for wait_for_quiet()
+  std::vector<std::string> mpirun;             // words behind a "--": mpirun's own options
+};
+// Adds --patience and the words behind "--" to `app`, after its other positional arguments.
+void define_launch_options(CLI::App& app, LaunchOptions& options);
+// usage_error for words for mpirun that did not stand behind a "--" in `words`, or where a launcher
+// has started the ranks already.
+void check_launch_options(const LaunchOptions& options, const std::vector<std::string>& words);
+
 // Path of mpirun; input_error naming its package when it is missing.
 std::filesystem::path find_mpirun();
 
@@ -54,6 +65,8 @@ struct RankLaunch {
   bool crowded = false;     // more ranks than cores: they give up the core while they wait
   int64_t patience_ns = 0;  // the ranks are ended after this
   std::vector<std::string> arguments;
+  std::vector<std::string> environment{};           // NAME=VALUE, for the ranks
+  std::vector<std::string> mpirun_options{};        // before the program
   std::function<void(int64_t spent_ns)> waiting{};  // called about twice a second meanwhile
 };
 

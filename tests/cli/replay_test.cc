@@ -100,6 +100,7 @@ TEST_F(ReplayCli, MeasuresAllArmsAndKeepsItsBooks) {
   }
   EXPECT_EQ(db.meta("kind"), "replay");
   EXPECT_EQ(db.meta("collective"), "mpi");
+  EXPECT_EQ(db.meta("via"), "progress");  // as preserve-apply does, and calibration
   EXPECT_EQ(db.meta("schedule_sha256"), sha256_of_file(schedule_));
 }
 
@@ -158,7 +159,10 @@ TEST_F(ReplayCli, ASpareCoreCanFetch) {
 // The plan fetches on its own core, its rivals on a spare one, before and after the collective has
 // started, each with another kind of request.
 TEST_F(ReplayCli, EveryPlanIsIssuedItsOwnWay) {
-  Schedule schedule = test::simple_schedule(trace_);
+  // Windows so long that a spare core that others use as well gets its turn in them.
+  test::SimplePlan plan;
+  plan.link_latency_ns = 4'000'000;
+  Schedule schedule = test::simple_schedule(trace_, plan);
   schedule.candidates.push_back(schedule.plan);
   schedule.candidates[0].method = IssueMethod{"prefetcht1", "spare", 512, 0, "normal", "before"};
   schedule.candidates[1].method =
@@ -176,6 +180,27 @@ TEST_F(ReplayCli, EveryPlanIsIssuedItsOwnWay) {
     }
     EXPECT_GT(found.issued_bytes, 0) << arm;
   }
+}
+
+TEST_F(ReplayCli, TheRecordedTransportIsUsed) {
+  test::write_synthetic_trace(trace_, spec_, [](TraceDb& db) {
+    db.add_env(static_cast<ProcessId>(*db.query_integer("SELECT id FROM process WHERE rank = 0")),
+               "OMPI_MCA_mpi_warn_on_fork", "0");
+  });
+  test::write_simple_schedule(schedule_, trace_);
+  const test::Run run = replay();
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("as recorded: OMPI_MCA_mpi_warn_on_fork=0"));
+}
+
+TEST_F(ReplayCli, WordsBehindTwoDashesAreForMpirun) {
+  const test::Run version = replay({"--", "--version"});
+  EXPECT_THAT(version.out, HasSubstr("mpirun"));
+  const test::Run start = replay({"--", "-x", "PRESERVE_TEST", "--mca", "no_such_parameter", "1"});
+  EXPECT_EQ(start.exit_code, 0) << start.err;
+  const test::Run stray = replay({"stray"});
+  EXPECT_EQ(stray.exit_code, 2);
+  EXPECT_THAT(stray.err, HasSubstr("unexpected argument stray: options for mpirun go behind --"));
 }
 
 TEST_F(ReplayCli, JoinsALauncher) {

@@ -45,6 +45,15 @@ TEST(OutputFile, AnExistingFileNeedsForce) {
   EXPECT_EQ(read_text_file(directory / "a.json"), "new");
 }
 
+TEST(OutputFile, ALinkToNothingIsThereToo) {
+  const TemporaryDirectory directory;
+  fs::create_symlink("nowhere", directory / "a.json");
+  EXPECT_THROW(OutputFile(directory / "a.json", false), Error);
+  OutputFile(directory / "a.json", true).write("new");
+  EXPECT_FALSE(fs::is_symlink(directory / "a.json"));
+  EXPECT_EQ(read_text_file(directory / "a.json"), "new");
+}
+
 TEST(OutputFile, AFileThatAppearsMeanwhileIsNotReplaced) {
   const TemporaryDirectory directory;
   OutputFile out(directory / "a.json", false);

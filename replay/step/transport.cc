@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replay/step/transport.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <string_view>
+
+#include "common/text.h"
+
+namespace preserve {
+namespace {
+
+constexpr size_t kMostValueBytes = 256;
+
+bool is_transport(std::string_view name) {
+  // How a launcher deals with too few cores is this machine's, and mpirun sets it itself.
+  for (const char* ours : {"OMPI_MCA_mpi_oversubscribe", "OMPI_MCA_mpi_yield_when_idle"}) {
+    if (name == ours) return false;
+  }
+  constexpr std::array kPrefixes{"OMPI_MCA_btl",  "OMPI_MCA_pml",   "OMPI_MCA_mtl", "OMPI_MCA_coll",
+                                 "OMPI_MCA_mpi_", "OMPI_MCA_opal_", "UCX_",         "FI_",
+                                 "PSM2_",         "PSM3_",          "HCOLL_"};
+  return std::any_of(kPrefixes.begin(), kPrefixes.end(),
+                     [name](std::string_view prefix) { return name.starts_with(prefix); });
+}
+
+bool names_a_place(std::string_view name) {
+  constexpr std::array kWords{"DIR", "PATH", "FILE", "LOG", "MODULE", "LIB", "PRELOAD"};
+  std::string upper(name);
+  std::transform(upper.begin(), upper.end(), upper.begin(),
+                 [](unsigned char letter) { return std::toupper(letter); });
+  return std::any_of(kWords.begin(), kWords.end(),
+                     [&](const char* word) { return upper.find(word) != std::string::npos; });
+}
+
+bool is_plain(std::string_view value) {
+  constexpr std::string_view kAllowed =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_,.:^=+-";
+  return value.size() <= kMostValueBytes && value.find_first_not_of(kAllowed) == value.npos;
+}
+
+}  // namespace
+
+Transport compare_transport(const TraceDb& db, int64_t rank) {
+  Transport found;
+  Query rows = db.query(
+      "SELECT DISTINCT env.name, env.value FROM env JOIN process ON process.id = env.process_id"
+      " WHERE process.rank = ? ORDER BY env.name",
+      {rank});
+  while (rows.next()) {
+    const std::string name(rows.text(0)), value(rows.text(1));
+    if (!is_transport(name)) continue;
+    const char* here = std::getenv(name.c_str());
+    if (here != nullptr) {
+      if (value != here) {
+        found.warnings.push_back(
+            fmt::format("another transport than recorded: {} is {} here, it was {}",
+                        printable(name, 80), printable(here, 80), printable(value, 80)));
+      }
+    } else if (is_plain(value) && !names_a_place(name)) {
+      found.missing.push_back(name + "=" + value);
+    } else {
+      found.warnings.push_back(
+          fmt::format("{} was {} in the recording and is not set here: a recording does not choose "
+                      "files of this machine; set it yourself",
+                      printable(name, 80), printable(value, 80)));
+    }
+  }
+  return found;
+}
+
+std::string other_mpi_library(const TraceDb& db, const std::string& here) {
+  const std::string recorded = db.meta("mpi_library");
+  if (recorded.empty() || recorded == here) return "";
+  return fmt::format("recorded with {}, replayed with {}: collectives may take other times",
+                     printable(recorded, 80), printable(here, 80));
+}
+
+}  // namespace preserve
