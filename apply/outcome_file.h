@@ -32,8 +32,8 @@ enum class Off : uint8_t {
   same,
   no_gain,           // surely not FAST, whether SAME or SLOW
   undecided,         // AMBG until the deadline
-  long_step,         // over 5x the median, and the fetches are what took the time
-  disturbed,         // steps with fetches are disturbed far more often than those without
+  long_step,         // several over 5x the median, and more of them in fetches than by chance
+  disturbed,         // steps with fetches are disturbed more often than those without
   rank_count,        // MPI_COMM_WORLD has another size than the recording
   other_library,     // not Open MPI
   no_progress,       // Open MPI without opal_progress_register
@@ -47,7 +47,7 @@ inline constexpr std::string_view kOffNames[] = {
     "SAME: the plan makes no difference",
     "the plan gains less than 0.5 %",
     "AMBG: no gain was shown in time",
-    "one step took over five times the median, spent in prefetches",
+    "steps took over five times the median, spent in prefetches",
     "steps with prefetches are disturbed more often than those without",
     "the program has another number of ranks than the recording",
     "the MPI library is not Open MPI",

@@ -70,12 +70,12 @@ struct PlanSlice {  // in the order in which they are fetched
 
 enum class TensorKind : uint32_t {
   region,     // an NVTX memory region, by name
-  allocation  // the `order`-th (from 0) living allocation of exactly `bytes`
+  allocation  // by the name that hooks/memory/allocations.h gives it
 };
 struct PlanTensor {
   TensorKind kind;
-  uint32_t order;
-  uint64_t bytes;  // as recorded; of a region for information alone
+  uint32_t reserved;
+  uint64_t bytes;  // that the plan uses; for information alone
   PlanText name;
 };
 

@@ -27,6 +27,14 @@ function(preserve_bundle_target)
       list(APPEND programs ${name})
     endif()
   endforeach()
+  set(modules preserve_collect preserve_mpi preserve_apply_library)
+  if(TARGET preserve_touch)
+    list(APPEND modules preserve_touch)
+  endif()
+  set(module_files "")
+  foreach(module ${modules})
+    list(APPEND module_files $<TARGET_FILE:${module}>)
+  endforeach()
   set(files "")
   foreach(program ${programs})
     list(APPEND files $<TARGET_FILE:${program}>)
@@ -34,10 +42,10 @@ function(preserve_bundle_target)
   add_custom_target(bundle
     COMMAND ${CMAKE_COMMAND}
       "-DPROGRAMS=$<JOIN:${files},;>"
-      "-DMODULES=$<TARGET_FILE:preserve_collect>;$<TARGET_FILE:preserve_mpi>"
+      "-DMODULES=$<JOIN:${module_files},;>"
       "-DSOURCE=${PROJECT_SOURCE_DIR}" "-DBUILD=${PROJECT_BINARY_DIR}"
       "-DGLIBC=${PRESERVE_BUNDLE_GLIBC}"
       "-DNAME=preserve-${PROJECT_VERSION}-linux-${CMAKE_SYSTEM_PROCESSOR}"
       -P ${PROJECT_SOURCE_DIR}/cmake/MakeBundle.cmake
-    DEPENDS ${programs} preserve_collect preserve_mpi VERBATIM)
+    DEPENDS ${programs} ${modules} VERBATIM)
 endfunction()

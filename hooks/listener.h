@@ -134,6 +134,15 @@ void mpi_ending();                   // the launcher may kill this process from 
 // One call of a function that is not described; always the same pointer for the same function.
 void mpi_undescribed(const char* name);
 
+// --- Memory: only in modules that compile hooks/memory. Blocks of the heap that are smaller than
+// this are not reported; SIZE_MAX: nothing is. Asked at each call. ---
+size_t memory_least_bytes();
+// The program has got a block of the heap, or private pages. `protection`: PROT_*.
+void memory_came(const void* begin, size_t bytes, int protection);
+// Before it gives them up, or changes how they may be used to `protection`; a whole or a part of any
+// size.
+void memory_goes(const void* begin, size_t bytes, int protection);
+
 // --- CUDA: libcuda starts ---
 void cuda_began();
 

@@ -193,6 +193,11 @@ void define_recording(CLI::App& app, LaunchOptions& launch) {
       ->check(CLI::Range(1, INT32_MAX));
   app.add_flag_callback(
       "--no-mpi", [&launch] { launch.mpi = false; }, "Do not record MPI calls");
+  app.add_flag(
+         "--touch", launch.touch,
+         "Find out which allocations are read between MPI calls, for programs that do not name "
+         "their memory: by page protection, which costs time (said at the end); x86-64 alone")
+      ->excludes(app.get_option("--no-mpi"));
   add_choice(app, "--cuda", launch.cuda, {{"auto", true}, {"off", false}},
              "Record GPU activity through CUPTI, where the program uses CUDA")
       ->type_name("auto|off")

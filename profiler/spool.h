@@ -20,7 +20,7 @@
 namespace preserve::spool {
 
 inline constexpr char kMagic[8] = {'P', 'R', 'S', 'V', 'S', 'P', 'L', '\n'};
-inline constexpr uint32_t kVersion = 2;
+inline constexpr uint32_t kVersion = 3;
 inline constexpr uint32_t kChunkMagic = 0x4b4e4843;  // "CHNK"
 inline constexpr uint32_t kGapMagic = 0x21504147;    // "GAP!": `tid` has the high half of `bytes`
 inline constexpr size_t kMaxTextBytes = 4096;        // longer messages are cut
@@ -79,6 +79,9 @@ enum class RecordType : uint8_t {
   undescribed,  // DefinitionBody: id is how often, since the start, the MPI function of the text
                 // was called
   sampled,      // DefinitionBody: id is how many NVTX records, since the start, --sample left out
+  touch,        // DefinitionBody: id is ticks, when `bytes` at `base` were touched first since the MPI
+                // call before; parent 1: written. base 0: what that cost the process, id in ns,
+                // parent faults, bytes intervals; the text is a call that ended it
   count_,       // 64 and up: cuda_records.h
 };
 

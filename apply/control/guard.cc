@@ -13,7 +13,7 @@ const double kFast = std::log1p(kTolerance), kSlow = std::log1p(-kTolerance);
 constexpr uint64_t kFewestPairs = 8;
 constexpr uint32_t kNullEvery = 4;  // pairs
 constexpr double kLongStep = 5, kDisturbed = 2;
-constexpr uint64_t kManyDisturbed = 8;
+constexpr double kShareMemory = 1.0 / 64;  // weight of one step
 
 bool is_odd(uint32_t number) {  // Thue-Morse sequence
   return std::popcount(number) % 2 != 0;
@@ -66,6 +66,7 @@ Arm Guard::begin() {
   if (step_ % kPairSteps == 0) {
     original_ns_ = other_ns_ = 0;
     pair_counts_ = true;
+    original_disturbed_ = other_disturbed_ = false;
   }
   const Place place = place_of(step_, decision_, rules_.mode, rules_.control_every);
   // A decision may come into effect between the two blocks on a rank that heard of it late.
@@ -83,16 +84,18 @@ Guard::Ended Guard::end(double dur_ns, double fetch_ns) {
   // Before it is known what is usual a disturbed step would count too.
   if (disturbed || quartile_ns_ == 0) pair_counts_ = false;
   (place_.arm == Arm::original ? original_ns_ : other_ns_) += dur_ns;
-  const bool may_decide = rules_.mode == Mode::guard && decision_.state != State::off;
-  const std::optional<Off> at_once =
-      may_decide ? cannot_wait(dur_ns, fetch_ns, disturbed) : std::nullopt;
+  (place_.arm == Arm::original ? original_disturbed_ : other_disturbed_) |= disturbed;
+  std::optional<Off> at_once = blame_step(dur_ns, fetch_ns, disturbed);
   ++step_;
-  if (at_once) {
+  const bool pair_ends = step_ % kPairSteps == 0 && place_.compared != Arm::original;
+  if (pair_ends && !at_once) at_once = blame_pair();
+  const bool may_decide = rules_.mode == Mode::guard && decision_.state != State::off;
+  if (at_once && may_decide) {
     decision_ = {State::off, *at_once, step_};
     ended.decision = decision_;
     return ended;
   }
-  if (step_ % kPairSteps != 0 || place_.compared == Arm::original) return ended;
+  if (!pair_ends) return ended;
   ended.pair = end_of_pair();
   if (!may_decide || follows_) return ended;
   ended.decision = verdict();
@@ -127,22 +130,26 @@ bool Guard::is_disturbed(double dur_ns) {
   return disturbed;
 }
 
-std::optional<Off> Guard::cannot_wait(double dur_ns, double fetch_ns, bool disturbed) const {
-  if (place_.arm != Arm::applied || !disturbed) return std::nullopt;
-  // Memory that is swapped out or lies on a slow disk: what is over the median went into fetches.
-  if (dur_ns > kLongStep * median_ns_ && fetch_ns > (dur_ns - median_ns_) / 2) {
-    return Off::long_step;
+// A step over five times the median: memory that is swapped out or lies on a slow disk makes
+// fetches take the time. A core that is taken away for a while takes it anywhere in the step, so
+// that the share of the time that fetches have is the probability of meeting one.
+std::optional<Off> Guard::blame_step(double dur_ns, double fetch_ns, bool disturbed) {
+  if (!disturbed) {
+    if (dur_ns > 0) fetch_share_ += kShareMemory * (fetch_ns / dur_ns - fetch_share_);
+    return std::nullopt;
   }
-  constexpr auto kApplied = static_cast<size_t>(Arm::applied);
-  constexpr auto kOriginal = static_cast<size_t>(Arm::original);
-  const auto rate = [this](uint64_t count, size_t arm) {
-    return static_cast<double>(count) / static_cast<double>(std::max<uint64_t>(steps_[arm], 1));
-  };
-  if (disturbed_[kApplied] >= kManyDisturbed &&
-      rate(disturbed_[kApplied], kApplied) > 3 * rate(disturbed_[kOriginal] + 1, kOriginal)) {
-    return Off::disturbed;
+  if (dur_ns <= kLongStep * median_ns_) return std::nullopt;
+  long_steps_.add(fetch_ns > (dur_ns - median_ns_) / 2, fetch_share_);
+  return long_steps_.is_shown() ? std::optional(Off::long_step) : std::nullopt;
+}
+
+// Others disturb either half of a pair alike, the order being that of Thue and Morse.
+std::optional<Off> Guard::blame_pair() {
+  if (place_.compared != Arm::applied || original_disturbed_ == other_disturbed_) {
+    return std::nullopt;
   }
-  return std::nullopt;
+  disturbed_pairs_.add(other_disturbed_, 0.5);
+  return disturbed_pairs_.is_shown() ? std::optional(Off::disturbed) : std::nullopt;
 }
 
 bool Guard::end_of_pair() {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "apply/control/blame.h"
 #include "apply/control/evidence.h"
 #include "apply/outcome_file.h"
 #include "apply/plan_file.h"
@@ -80,7 +81,8 @@ class Guard {
  private:
   static constexpr uint32_t kRecent = 32;
   bool is_disturbed(double dur_ns);
-  std::optional<Off> cannot_wait(double dur_ns, double fetch_ns, bool disturbed) const;
+  std::optional<Off> blame_step(double dur_ns, double fetch_ns, bool disturbed);
+  std::optional<Off> blame_pair();
   bool end_of_pair();
   std::optional<Decision> verdict() const;
 
@@ -91,6 +93,9 @@ class Guard {
   Place place_{};
   double original_ns_ = 0, other_ns_ = 0;  // of the pair so far
   bool pair_counts_ = true;
+  bool original_disturbed_ = false, other_disturbed_ = false;  // in the pair so far
+  Blame long_steps_, disturbed_pairs_;
+  double fetch_share_ = 0;  // of the time of undisturbed steps of all arms, of the last ones mostly
   uint32_t applied_pairs_ = 0;  // begun and ended while measuring, counted or not
   ConfidenceSequence null_, applied_, control_;
   std::array<uint64_t, kArms> steps_{}, disturbed_{};

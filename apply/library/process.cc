@@ -139,6 +139,7 @@ void load() {
   state->header = static_cast<OutcomeHeader*>(memory);
   if (::pthread_atfork(nullptr, nullptr, in_child) != 0) return;
   state->has_plan.store(true, std::memory_order_release);
+  if (state->tensors.wants_allocations()) watch_memory(&state->tensors);
 }
 
 // Other libraries may call before our turn comes.

@@ -15,7 +15,8 @@ OutcomeHeader* outcome();  // only with a plan
 // After MPI_Init. `library` in one line.
 void start_session(int rank, int ranks, std::string_view library, const Engine& engine);
 
-// From now on the tensors hear of memory that is given up; nullptr: no longer.
+// From now on the tensors hear of memory that is given up, and where the plan names allocations, of
+// those; nullptr: no longer.
 void watch_memory(Tensors* tensors);
 
 }  // namespace preserve::apply

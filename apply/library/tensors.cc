@@ -97,7 +97,7 @@ bool Tensors::start(const PlanView& plan) {
   for (uint32_t i = 0; i < count_; ++i) {
     new (&tensors_[i]) Tensor;
     const PlanTensor& planned = plan.tensors()[i];
-    if (planned.kind != TensorKind::region) continue;
+    wants_allocations_ |= planned.kind == TensorKind::allocation;
     uint64_t slot = hash_of(plan.text(planned.name)) & (slots_ - 1);
     while (names_[slot] != 0) slot = (slot + 1) & (slots_ - 1);
     names_[slot] = i + 1;

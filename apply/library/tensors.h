@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the tensors of the plan lie in this process: NVTX memory regions by name, followed while
-// they are registered, resized and unregistered, checked to be mapped for reading, and forgotten
-// when their memory is released. Nothing is ever written to them.
+// Where the tensors of the plan lie in this process: NVTX memory regions and allocations by name,
+// followed while they are registered, resized and unregistered, checked to be mapped for reading,
+// and forgotten when their memory is released. Nothing is ever written to them.
 #pragma once
 
 #include <pthread.h>
@@ -20,6 +20,9 @@ class Tensors {
  public:
   // `plan` must live on. False when there is no memory; then nothing else may be called.
   bool start(const PlanView& plan);
+
+  // Whether the plan names memory that the program does not name. Constant.
+  bool wants_allocations() const { return wants_allocations_; }
 
   // What the program says, on any thread. A region is named by `id`, or where that is 0 by `base`.
   void define_string(uint64_t id, std::string_view text);
@@ -104,7 +107,7 @@ class Tensors {
   Text* texts_ = nullptr;      // a ring of 2 * count_: registered strings that name a tensor
   char* buffer_ = nullptr;     // for /proc/self/maps
   uint32_t newest_unnamed_ = 0, next_unnamed_ = 0, next_text_ = 0, next_resized_ = 0;
-  bool mapped_ = false;
+  bool mapped_ = false, wants_allocations_ = false;
   std::atomic<uint64_t> low_{UINT64_MAX}, high_{0};  // around all tensors ever found
   std::atomic<uint64_t> least_{UINT64_MAX};
   std::atomic<bool> news_{false}, reading_{false};

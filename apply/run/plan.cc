@@ -9,6 +9,7 @@
 #include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
+#include "hooks/memory/allocations.h"
 #include "hooks/mpi/functions.h"
 
 namespace preserve::apply {
@@ -110,7 +111,8 @@ class Compiler {
         tensors_.try_emplace(name, static_cast<uint32_t>(content.tensors.size()));
     if (added) {
       PlanTensor tensor{};
-      tensor.kind = TensorKind::region;
+      tensor.kind =
+          name.starts_with(hooks::kAllocationPrefix) ? TensorKind::allocation : TensorKind::region;
       tensor.name = content.add_text(name);
       content.tensors.push_back(tensor);
     }

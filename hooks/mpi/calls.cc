@@ -44,6 +44,10 @@ bool listening() {
   return inside == 0 && listener::mpi_wanted() && library_is_known();
 }
 
+bool inside_call() {
+  return inside != 0;
+}
+
 Inside::Inside() {
   ++inside;
 }

@@ -42,6 +42,9 @@ namespace preserve::hooks {
 // wrapper (an MPI library and other tools call public functions themselves).
 bool listening();
 
+// Whether this thread is inside a call that is reported.
+bool inside_call();
+
 // Marks the thread as inside a wrapper.
 class Inside {
  public:

@@ -29,7 +29,13 @@ void record(const mpi::Call& call, uint64_t start_ticks, uint8_t flags) {
   end_record(*log, bytes);
 }
 
+const CallWatch* watch() {
+  return call_watch.load(std::memory_order_acquire);
+}
+
 }  // namespace
+
+std::atomic<const CallWatch*> collector::call_watch{nullptr};
 
 bool listener::mpi_wanted() {
   static const bool wanted = recording_wanted() && environment_number("PRESERVE_MPI", 0, 1, 1) == 1;
@@ -37,11 +43,13 @@ bool listener::mpi_wanted() {
 }
 
 uint64_t listener::mpi_began(const mpi::Call&) {
+  if (const CallWatch* watching = watch()) watching->began();
   return ticks_now();
 }
 
 void listener::mpi_ended(const mpi::Call& call, uint64_t mark, mpi::Outcome outcome) {
   if (outcome == mpi::Outcome::done) record(call, mark, 0);
+  if (const CallWatch* watching = watch()) watching->ended(call.function);
 }
 
 void listener::mpi_issued(const mpi::Call& call, uint64_t mark) {
@@ -50,13 +58,19 @@ void listener::mpi_issued(const mpi::Call& call, uint64_t mark) {
   issued.thread = call.thread;
   issued.function = call.function;
   record(issued, mark, spool::kNonBlocking | spool::kIssued);
+  if (const CallWatch* watching = watch()) {
+    watching->requested(1);
+    watching->ended(call.function);
+  }
 }
 
 void listener::mpi_completed(const mpi::Call& call, uint64_t mark) {
   record(call, mark, spool::kNonBlocking);
+  if (const CallWatch* watching = watch()) watching->requested(-1);
 }
 
 void listener::mpi_lost(const mpi::Call&, uint64_t) {
+  if (const CallWatch* watching = watch()) watching->requested(-1);
   if (ThreadLog* log = this_thread(kMpi)) {
     log->count(log->received[kMpi]);
     log->count(log->dropped[kMpi]);
@@ -69,10 +83,12 @@ void listener::mpi_rank(int rank, int ranks, std::string_view library) {
 }
 
 void listener::mpi_ending() {
+  if (const CallWatch* watching = watch()) watching->ending();
   flush_now();
 }
 
 void listener::mpi_undescribed(const char* name) {
+  if (const CallWatch* watching = watch()) watching->undescribed(name);
   count_undescribed(name);
 }
 

@@ -107,6 +107,17 @@ extern std::atomic<RangeWatch> range_watch;
 // Text that was registered under this number; empty when it is not known any more.
 std::string_view registered_string(uint64_t id);
 
+// Told of every MPI call of the program, on its thread, before it and after it, and of what lasts
+// longer than a call; nullptr, as it is without such a recording, costs one load.
+struct CallWatch {
+  void (*began)();
+  void (*ended)(uint16_t function);       // mpi::Function
+  void (*requested)(int more);            // non-blocking communication began (1) or ended (-1)
+  void (*undescribed)(const char* name);  // before a call whose arguments are not known
+  void (*ending)();                       // MPI_Finalize, MPI_Abort
+};
+extern std::atomic<const CallWatch*> call_watch;
+
 void wake_writer();
 // Asks the writer thread to write everything recorded so far and waits for it, at most 2 s.
 void flush_now();

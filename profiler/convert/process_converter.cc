@@ -7,6 +7,8 @@
 #include <optional>
 #include <utility>
 
+#include "common/text.h"
+#include "common/units.h"
 #include "profiler/convert/cuda/findings.h"
 
 namespace preserve {
@@ -44,7 +46,9 @@ void ProcessConverter::run(const std::function<void(size_t bytes)>& done) {
     done(bytes);
   };
   add_process();
-  tensors_ = std::make_unique<Tensors>(db_, names_, process_, std::move(image_.regions));
+  tensors_ =
+      std::make_unique<Tensors>(db_, names_, process_, std::move(image_.regions), image_.touches);
+  touches_ = std::make_unique<Touches>(image_.touches, tensors_->mapped());
   summary_.tensors += tensors_->count();
   // Ranges of all threads first: they say what the steps are and whose tensors are whose.
   std::vector<Thread> threads;
@@ -201,6 +205,25 @@ void ProcessConverter::add_segment(const Thread& thread, const Segment& segment,
     add_collective(id, *segment.call);
   } else if (op->kind == OpKind::compute && !segment.open.empty() && tensors_->count() > 0) {
     add_accesses(id, segment.start_ns, module_of(segment.open));
+  } else if (op->kind == OpKind::compute && segment.open.empty()) {
+    add_touches(id, segment);
+  }
+}
+
+// What lies between two calls that no range explains.
+void ProcessConverter::add_touches(OpId op, const Segment& segment) {
+  int64_t operand = 0;
+  for (const Touches::Access& access : touches_->between(segment.start_ns, segment.end_ns)) {
+    AccessRow row;
+    row.op = op;
+    row.operand = operand++;
+    row.tensor = access.tensor;
+    row.offset_bytes = static_cast<int64_t>(access.offset_bytes);
+    row.bytes = static_cast<int64_t>(std::min<uint64_t>(access.bytes, INT64_MAX));
+    row.mode = access.mode;
+    row.source = "touch";
+    row.confidence = access.confidence;
+    db_.add(row);
   }
 }
 
@@ -377,12 +400,25 @@ std::string ProcessConverter::who() const {
                      : fmt::format("process {}", file_.header().pid);
 }
 
+void ProcessConverter::add_touch_cost(const TouchCost& cost) {
+  const int64_t whole_ns = image_.clock.last_ns() - image_.clock.first_ns();
+  summary_.warnings.push_back(fmt::format(
+      "{}: --touch cost {} of {}: {} faults in {} intervals between MPI calls; times of this "
+      "recording contain that",
+      who(), format_duration(cost.ns), format_duration(whole_ns), cost.faults, cost.intervals));
+  if (cost.ended_by.empty()) return;
+  summary_.warnings.push_back(
+      fmt::format("{}: --touch ended at a call of {}: memory may be in use behind it", who(),
+                  printable(cost.ended_by, 60)));
+}
+
 void ProcessConverter::add_losses() {
   image_.nvtx.unmatched += tensors_->unmatched();
   image_.nvtx.uncounted += tensors_->unmatched_uncounted();
   add_loss("nvtx", image_.nvtx);
   add_loss("mpi", image_.mpi);
   add_loss("cuda_calls", image_.cuda_calls);
+  if (image_.touch_cost) add_touch_cost(*image_.touch_cost);
   if (image_.file_was_full) {
     summary_.warnings.push_back(
         who() + ": its spool took no more for a while (disk full, or a limit on file sizes)");

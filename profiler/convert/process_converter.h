@@ -23,6 +23,7 @@
 #include "profiler/convert/segments.h"
 #include "profiler/convert/tensors.h"
 #include "profiler/convert/thread_reader.h"
+#include "profiler/convert/touches.h"
 #include "profiler/gpu/record_sorter.h"
 
 namespace preserve {
@@ -64,11 +65,13 @@ class ProcessConverter {
   void add_collective(OpId op, const TimelineCall& call);
   ModuleOfRange& module_of(std::span<SegmentRange> open);
   void add_accesses(OpId op, int64_t start_ns, ModuleOfRange& module);
+  void add_touches(OpId op, const Segment& segment);
   int64_t add_access(OpId op, int64_t operand, Tensors::Tensor& tensor, int64_t start_ns,
                      double confidence);
   void add_background();
   void add_cuda();
   std::string who() const;
+  void add_touch_cost(const TouchCost& cost);
   void add_losses();
   void add_loss(const char* source, LossCount& count);
 
@@ -100,11 +103,13 @@ class ProcessConverter {
   ConvertSummary& summary_;
   ProcessId process_;
   std::unique_ptr<Tensors> tensors_;
+  std::unique_ptr<Touches> touches_;
   std::map<uint32_t, StreamId> async_streams_;  // by thread
   std::vector<KnownStep> steps_;
   std::vector<bool> range_names_;  // by StringId value
   LooseEvents loose_;
-  cuda::GrowingArray<cuda::HostRange> host_ranges_;  // of all threads, in order; of a process with CUDA
+  cuda::GrowingArray<cuda::HostRange>
+      host_ranges_;  // of all threads, in order; of a process with CUDA
   gpu::RecordSorter<Finished, std::less<Finished>> finished_;
   gpu::RecordSorter<Issued, std::less<Issued>> issued_;
   std::function<void(size_t bytes)> looked_at_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/convert/process_image.h"
 
+#include <algorithm>
 #include <charconv>
 
 namespace preserve {
@@ -70,7 +71,7 @@ bool LossCount::add_stated(uint64_t received, uint64_t refused) {
 }
 
 bool is_definition(RecordType type) {
-  return type >= RecordType::string && type <= RecordType::rank;
+  return (type >= RecordType::string && type <= RecordType::rank) || type == RecordType::touch;
 }
 
 ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)) {
@@ -116,6 +117,8 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
   if (file.torn()) complete = false;
   read_statistics(statistics);
   read_thread_definitions(file);
+  std::sort(touches.begin(), touches.end(),
+            [](const Touch& a, const Touch& b) { return a.ns < b.ns; });
 }
 
 void ProcessImage::read_statistics(const std::map<uint64_t, spool::StatisticsBody>& statistics) {
@@ -184,12 +187,25 @@ void ProcessImage::read_definition(const SpoolRecord& record, bool counted) {
       world_size = static_cast<int64_t>(body.parent);
       mpi_library = text.substr(0, text.find(','));  // what follows is how it was built
       break;
+    case RecordType::touch:
+      return add_touch(body, text, counted);
     case RecordType::category:  // kept in the spool; trace.db has no place for them
     case RecordType::resource:
       break;
     default:
       add_region_event(record, body, text, counted);
   }
+}
+
+void ProcessImage::add_touch(const DefinitionBody& body, std::string_view text, bool counted) {
+  if (body.base == 0) {
+    const auto ns = static_cast<int64_t>(std::min<uint64_t>(body.id, INT64_MAX));
+    touch_cost = TouchCost{ns, body.parent, body.bytes, std::string(text)};
+    return;
+  }
+  const std::optional<int64_t> ns = clock.ns(body.id);
+  if (!ns || body.bytes > UINT64_MAX - body.base) return damaged_definition(counted);
+  touches.push_back({*ns, body.base, body.bytes, body.parent != 0});
 }
 
 void ProcessImage::add_region_event(const SpoolRecord& record, const DefinitionBody& body,

@@ -41,6 +41,13 @@ struct LossCount {
   bool set_sampled(uint64_t records);  // of all threads; false when it cannot be true
 };
 
+// What finding out about touches cost a process.
+struct TouchCost {
+  int64_t ns = 0;
+  uint64_t faults = 0, intervals = 0;
+  std::string ended_by{};  // an MPI function whose arguments are not known; empty: to the end
+};
+
 class ProcessImage {
  public:
   explicit ProcessImage(const SpoolFileReader& file);
@@ -61,6 +68,8 @@ class ProcessImage {
   std::map<uint64_t, std::string_view> domains, thread_names;
   PayloadSchemas schemas;
   std::vector<RegionEvent> regions;
+  std::vector<Touch> touches;  // by time
+  std::optional<TouchCost> touch_cost;
   // Chunks of each thread in order. Threads that had one tid after each other are told apart.
   struct ThreadKey {
     uint32_t tid, ordinal;
@@ -78,6 +87,7 @@ class ProcessImage {
   // `counted`: by the collector, as a record of a thread.
   void read_definition(const SpoolRecord& record, bool counted);
   void damaged_definition(bool counted);
+  void add_touch(const spool::DefinitionBody& body, std::string_view text, bool counted);
   void read_thread_definitions(const SpoolFileReader& file);
   void add_region_event(const SpoolRecord& record, const spool::DefinitionBody& body,
                         std::string_view text, bool counted);

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "db/utf8.h"
+#include "hooks/memory/allocations.h"
 
 namespace preserve {
 namespace {
@@ -39,14 +40,15 @@ TensorRole tensor_role(std::string_view name, std::string_view heap) {
   return own != TensorRole::unknown ? own : role_of_words(heap);
 }
 
-Tensors::Tensors(TraceDb& db, Names& names, ProcessId process, std::vector<RegionEvent> events) {
+Tensors::Tensors(TraceDb& db, Names& names, ProcessId process, std::vector<RegionEvent> events,
+                 std::span<const Touch> touches) {
   std::stable_sort(events.begin(), events.end(),
                    [](const RegionEvent& a, const RegionEvent& b) { return a.ns < b.ns; });
   for (const RegionEvent& event : events) apply(event);
   for (Region& region : regions_) {
     if (region.live) end_period(region, kForever);
   }
-  add_rows(db, names, process);
+  add_rows(db, names, process, touches);
 }
 
 Tensors::Region* Tensors::find_live(const RegionEvent& event) {
@@ -113,11 +115,33 @@ void Tensors::apply(const RegionEvent& event) {
   }
 }
 
-void Tensors::add_rows(TraceDb& db, Names& names, ProcessId process) {
+// It was filled once, perhaps while it was followed already.
+bool Tensors::is_only_read(const Region& region, std::span<const Touch> by_address) {
+  constexpr int64_t kReadsPerWrite = 10;
+  const auto before = [](const Touch& touch, uint64_t address) { return touch.begin < address; };
+  int64_t reads = 0, writes = 0;
+  for (auto touch = std::lower_bound(by_address.begin(), by_address.end(), region.base, before);
+       touch != by_address.end() && touch->begin - region.base < region.bytes; ++touch) {
+    const bool living =
+        std::any_of(region.periods.begin(), region.periods.end(), [&](const Period& period) {
+          return period.from_ns <= touch->ns && touch->ns < period.to_ns;
+        });
+    if (living) ++(touch->write ? writes : reads);
+  }
+  return reads > 0 && writes * kReadsPerWrite <= reads;
+}
+
+void Tensors::add_rows(TraceDb& db, Names& names, ProcessId process,
+                       std::span<const Touch> touches) {
+  std::vector<Touch> by_address(touches.begin(), touches.end());
+  std::sort(by_address.begin(), by_address.end(),
+            [](const Touch& a, const Touch& b) { return a.begin < b.begin; });
   for (Region& region : regions_) {
     // Memory that nobody named cannot be found again in another run.
     if (region.name.empty()) continue;
     const StringId name{names.id(region.name)};
+    const bool is_allocation = region.name.starts_with(hooks::kAllocationPrefix);
+    if (is_allocation && is_only_read(region, by_address)) region.role = TensorRole::weight;
     for (Period& period : region.periods) {
       TensorRow row;
       row.process = process;
@@ -125,12 +149,12 @@ void Tensors::add_rows(TraceDb& db, Names& names, ProcessId process) {
       row.role = region.role;
       row.base = static_cast<int64_t>(region.base);
       row.bytes = static_cast<int64_t>(std::min<uint64_t>(period.bytes, INT64_MAX));
-      row.source = "nvtx_mem";
+      row.source = is_allocation ? "allocation" : "nvtx_mem";
       row.valid_from_ns = period.from_ns;
       if (period.to_ns != kForever) row.valid_to_ns = period.to_ns;
       period.row = db.add(row);
-      mapped_.push_back(
-          {region.base, period.bytes, period.from_ns, period.to_ns, period.row, region.role});
+      mapped_.push_back({region.base, period.bytes, period.from_ns, period.to_ns, period.row,
+                         region.role, is_allocation});
     }
     tensors_.push_back({region.role, std::move(region.periods), -1});
     tensor_names_.push_back(region.name);

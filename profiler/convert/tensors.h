@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -38,10 +39,18 @@ struct RegionEvent {
   bool counted = false;  // among the records that the collector received
 };
 
+// A first touch of memory since the MPI call before.
+struct Touch {
+  int64_t ns;
+  uint64_t begin, bytes;  // what was unprotected by it: whole pages
+  bool write;
+};
+
 class Tensors {
  public:
-  // Adds the rows. Events in any order.
-  Tensors(TraceDb& db, Names& names, ProcessId process, std::vector<RegionEvent> events);
+  // Adds the rows. Events in any order; touches tell what an allocation without a name is for.
+  Tensors(TraceDb& db, Names& names, ProcessId process, std::vector<RegionEvent> events,
+          std::span<const Touch> touches = {});
 
   int64_t unmatched() const { return unmatched_; }  // events about unknown regions
   int64_t unmatched_uncounted() const { return unmatched_uncounted_; }  // of them, not `counted`
@@ -67,6 +76,7 @@ class Tensors {
     int64_t from_ns, to_ns;
     TensorId row;
     TensorRole role;
+    bool is_allocation = false;  // nobody named it
   };
   const std::vector<Mapped>& mapped() const { return mapped_; }
   // The tensors of a range name; nullptr when it has none.
@@ -82,10 +92,11 @@ class Tensors {
     std::vector<Period> periods;
     bool live;
   };
+  static bool is_only_read(const Region& region, std::span<const Touch> by_address);
   void apply(const RegionEvent& event);
   Region* find_live(const RegionEvent& event);
   void end_period(Region& region, int64_t ns);
-  void add_rows(TraceDb& db, Names& names, ProcessId process);
+  void add_rows(TraceDb& db, Names& names, ProcessId process, std::span<const Touch> touches);
 
   std::vector<Region> regions_;
   std::unordered_map<uint64_t, size_t> by_id_, by_base_;  // live regions

@@ -11,7 +11,7 @@ uint32_t StreamTable::index(const Stream& stream) {
 }
 
 std::vector<StreamId> StreamTable::add_rows(
-    TraceDb& db, ProcessId process, const std::string& host,
+    TraceDb& db, const std::function<ProcessId(const Stream&)>& process, const std::string& host,
     const std::function<DeviceFacts(int64_t device)>& facts,
     const std::function<std::string(const Stream&)>& name) const {
   std::map<int64_t, DeviceId> devices;
@@ -28,7 +28,7 @@ std::vector<StreamId> StreamTable::add_rows(
                                         .memory_bandwidth_bytes_per_s = known.bandwidth_bytes_per_s,
                                         .units = known.units});
     }
-    rows.push_back(db.add(StreamRow{.process = process,
+    rows.push_back(db.add(StreamRow{.process = process(stream),
                                     .device = device->second,
                                     .kind = StreamKind::gpu,
                                     .native_id = stream.number,

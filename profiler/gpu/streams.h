@@ -34,9 +34,11 @@ class StreamTable {
   auto begin() const { return streams_.begin(); }
   auto end() const { return streams_.end(); }
 
-  // Adds a row for each stream, and for each device before its first stream. `facts` is asked once
-  // per device; `name` gives a stream's name, which may be empty.
-  std::vector<StreamId> add_rows(TraceDb& db, ProcessId process, const std::string& host,
+  // Adds a row for each stream, and for each device before its first stream. `process` says whose a
+  // stream is; `facts` is asked once per device; `name` gives a stream's name, which may be empty.
+  std::vector<StreamId> add_rows(TraceDb& db,
+                                 const std::function<ProcessId(const Stream&)>& process,
+                                 const std::string& host,
                                  const std::function<DeviceFacts(int64_t device)>& facts,
                                  const std::function<std::string(const Stream&)>& name = {}) const;
 

@@ -3,7 +3,6 @@
 #include "common/text.h"
 
 #include <algorithm>
-#include <cctype>
 #include <map>
 #include <memory>
 #include <set>
@@ -56,24 +55,6 @@ Format format_of(const std::filesystem::path& path) {
       path.string());
 }
 
-// "trace_rank3.json", "worker3_step.json", "TP-3-DECODE": the number after rank, worker or tp.
-std::optional<int64_t> rank_in_name(const std::filesystem::path& path) {
-  const std::string name = gpu::lower_case(path.filename().string());
-  for (const std::string_view word : {"rank", "worker", "tp"}) {
-    size_t at = name.find(word);
-    if (at == std::string::npos) continue;
-    if (at > 0 && std::isalpha(static_cast<unsigned char>(name[at - 1])) != 0) continue;
-    at += word.size();
-    if (at < name.size() && (name[at] == '_' || name[at] == '-' || name[at] == '.')) ++at;
-    const size_t digits = name.find_first_not_of("0123456789", at) - at;
-    if (digits >= 1 && digits <= 6 && at < name.size() &&
-        std::isdigit(static_cast<unsigned char>(name[at])) != 0) {
-      return std::stoll(name.substr(at, digits));
-    }
-  }
-  return std::nullopt;
-}
-
 // A process name, without folders and arguments: those may name people and places.
 std::string command_only(std::string_view command) {
   command = command.substr(0, command.find(' '));
@@ -94,9 +75,14 @@ class Importer {
  private:
   void read_kineto_file(const std::filesystem::path& path);
   void read_nsys_file(const std::filesystem::path& path);
-  void add(ImportedProcess process, std::optional<int64_t> world_size);
+  void add(std::vector<ImportedProcess> processes);
   void name_ranks();
+  void name_ranks_by_labels();
+  void name_ranks_by_files();
+  void name_ranks_by_devices();
+  void set_rank(ImportedProcess& process, int64_t rank);
   void check_ranks();
+  bool describes(const InspectedCommunicator& communicator, const ImportedProcess& process) const;
   void use_inspector_logs();
   void align();
 
@@ -109,42 +95,63 @@ class Importer {
   ImportSummary summary_;
 };
 
-void Importer::add(ImportedProcess process, std::optional<int64_t> world_size) {
-  if (world_size) world_size_ = std::max(world_size_.value_or(0), *world_size);
-  summary_.activities += process.activities;
-  summary_.kernels += process.kernels;
-  processes_.push_back(std::move(process));
+void Importer::add(std::vector<ImportedProcess> processes) {
+  if (processes.size() > 1) {
+    summary_.warnings.push_back(
+        fmt::format("{}: a process ran kernels on {} GPUs: each GPU is a process of the trace",
+                    processes.front().source_file, processes.size()));
+  }
+  for (ImportedProcess& process : processes) {
+    if (process.world_size) {
+      world_size_ = std::max(world_size_.value_or(0), *process.world_size);
+    }
+    summary_.activities += process.activities;
+    summary_.kernels += process.kernels;
+    processes_.push_back(std::move(process));
+  }
+}
+
+// "20 of category 'COLL', 3 of no category"
+std::string list_of(const std::map<std::string, int64_t>& unknown) {
+  constexpr size_t kShown = 8;
+  std::string list;
+  size_t shown = 0;
+  for (const auto& [what, count] : unknown) {
+    if (shown == kShown) return list + ", ...";
+    list += fmt::format("{}{} {}", shown++ == 0 ? "" : ", ", count, what);
+  }
+  return list;
 }
 
 void Importer::read_kineto_file(const std::filesystem::path& path) {
   const auto source = open_bytes(path);
   const std::string file = path.string();
-  ProcessBuilder builder(db_, rules_);
-  builder.row.host = "unknown";
-  builder.source_file = file;
-  const KinetoFile result = read_kineto(*source, file, options_.partial, builder);
+  KinetoFile result = read_kineto(*source, file, options_.partial, db_, rules_);
   if (!result.damage.empty())
     summary_.warnings.push_back(result.damage + "; what came before was imported");
   summary_.text_bytes += result.text_bytes;
-  if (builder.activities() == 0 && !options_.partial) {
+  if (result.activities == 0 && !options_.partial) {
     throw input_error(
-        "{}: holds no GPU activity: {} events, of them {} of the host and no kernel, copy or "
-        "fill; record with GPU activities, or import its ranges with --partial",
-        file, result.events, result.host_events);
+        "{}: {} in its {} events, of them {} of the host; it looks like a trace of {}{}; record "
+        "with GPU activities, or import its ranges with --partial",
+        file, result.unknown.empty() ? "holds no GPU activity" : "no GPU activity is recognised",
+        result.events, result.host_events, result.writer,
+        result.unknown.empty() ? "" : "; not understood: " + list_of(result.unknown));
   }
-  if (!builder.row.rank) {
-    builder.row.rank = rank_in_name(path);
-    if (builder.row.rank) {
-      summary_.warnings.push_back(fmt::format(
-          "{}: contains no rank; rank {} is taken from the file's name", file, *builder.row.rank));
-    }
+  if (!result.unknown.empty()) {
+    summary_.warnings.push_back(
+        fmt::format("{}: events that were not understood: {}", file, list_of(result.unknown)));
   }
-  builder.row.command = command_only(builder.row.command);
   if (result.frames_left_out != 0) {
     db_.set_meta("python_frames_left_out", std::to_string(result.frames_left_out));
   }
-  const auto world_size = builder.row.world_size;
-  add(builder.finish(result.base_ns), world_size);
+  if (result.processes.size() > 1) {
+    summary_.notes.push_back(fmt::format("{}: holds {} ranks", file, result.processes.size()));
+  }
+  for (const auto& builder : result.processes) {
+    builder->row.command = command_only(builder->row.command);
+    add(builder->finish(result.base_ns));
+  }
 }
 
 void Importer::read_nsys_file(const std::filesystem::path& path) {
@@ -161,13 +168,61 @@ void Importer::read_nsys_file(const std::filesystem::path& path) {
     builder->row.command = command_only(builder->row.command);
     if (builder->row.start_ns > builder->row.end_ns)
       builder->row.start_ns = builder->row.end_ns = 0;
-    add(builder->finish(0), std::nullopt);
+    add(builder->finish(0));
+  }
+}
+
+void Importer::set_rank(ImportedProcess& process, int64_t rank) {
+  db_.execute("UPDATE process SET rank = ? WHERE id = ?", {rank, process.id.value});
+  process.rank = rank;
+}
+
+// What is inside the files counts first, then their names, then the order of GPUs. All but a number
+// inside is a guess, and said to be one.
+void Importer::name_ranks() {
+  name_ranks_by_labels();
+  name_ranks_by_files();
+  name_ranks_by_devices();
+}
+
+void Importer::name_ranks_by_labels() {
+  std::vector<RankName> names;
+  std::vector<ImportedProcess*> unnamed;
+  for (ImportedProcess& process : processes_) {
+    if (process.rank || !process.rank_name.says_anything()) continue;
+    names.push_back(process.rank_name);
+    unnamed.push_back(&process);
+  }
+  const std::vector<int64_t> ranks = ranks_of(names);
+  if (ranks.empty()) return;
+  for (size_t i = 0; i < ranks.size(); ++i) set_rank(*unnamed[i], ranks[i]);
+  summary_.warnings.push_back(
+      fmt::format("{}: its processes name their place, not their rank: ranks {} are guessed",
+                  unnamed.front()->source_file, fmt::join(ranks, ", ")));
+}
+
+void Importer::name_ranks_by_files() {
+  std::map<std::string, std::vector<ImportedProcess*>> by_file;
+  for (ImportedProcess& process : processes_) by_file[process.source_file].push_back(&process);
+  std::vector<RankName> names;
+  std::vector<ImportedProcess*> unnamed;
+  for (const auto& [file, processes] : by_file) {
+    if (processes.size() != 1 || processes.front()->rank) continue;
+    names.push_back(rank_in_file_name(std::filesystem::path(file).filename().string()));
+    unnamed.push_back(processes.front());
+  }
+  const std::vector<int64_t> ranks = ranks_of(names);
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    set_rank(*unnamed[i], ranks[i]);
+    summary_.warnings.push_back(fmt::format(
+        "{}: contains no rank; rank {} is guessed from the file's name{}", unnamed[i]->source_file,
+        ranks[i], names[i].rank ? "" : ", which gives its place in the group only"));
   }
 }
 
 // Several processes without ranks that communicate: the order of their GPUs stands in for the rank,
-// because launchers hand out GPUs in that order. Said, never silent.
-void Importer::name_ranks() {
+// because launchers hand out GPUs in that order.
+void Importer::name_ranks_by_devices() {
   if (processes_.size() < 2) return;
   std::map<int64_t, ImportedProcess*> by_device;
   for (ImportedProcess& process : processes_) {
@@ -182,12 +237,13 @@ void Importer::name_ranks() {
   if (by_device.size() != processes_.size()) return;  // each counts its own visible devices
   int64_t rank = 0;
   for (auto& [device, process] : by_device) {
-    db_.execute("UPDATE process SET rank = ?, world_size = ? WHERE id = ?",
-                {rank, static_cast<int64_t>(processes_.size()), process->id.value});
-    process->rank = rank++;
+    db_.execute("UPDATE process SET world_size = ? WHERE id = ?",
+                {static_cast<int64_t>(processes_.size()), process->id.value});
+    set_rank(*process, rank++);
   }
   summary_.warnings.push_back(
-      fmt::format("the {} processes have no rank: they are numbered in the order of their GPUs",
+      fmt::format("the {} processes have no rank: they are numbered in the order of their GPUs, "
+                  "which is a guess",
                   processes_.size()));
 }
 
@@ -198,7 +254,7 @@ void Importer::check_ranks() {
       if (processes_.size() > 1 && options_.files.size() > 1 && !options_.partial) {
         throw input_error(
             "{}: has no rank, neither inside nor in its name, and {} processes are "
-            "imported together; name it ...rank0..., or use --partial",
+            "imported together; name the files ...rank0..., ...rank1..., or use --partial",
             process.source_file, processes_.size());
       }
       continue;
@@ -233,24 +289,52 @@ void Importer::check_ranks() {
   summary_.warnings.push_back(fmt::format("rank {} of {} is missing", list, *world_size_));
 }
 
+// Whether a communicator of a log is what `process` sees. Its rank is the one in the communicator,
+// so it names a rank of the run only where the communicator holds all of them; the process id does
+// where the trace has it; a single log and a single process were given for each other.
+bool Importer::describes(const InspectedCommunicator& communicator,
+                         const ImportedProcess& process) const {
+  const auto pid_of = [&](const ImportedProcess& of) {
+    return db_.query_integer("SELECT pid FROM process WHERE id = ?", {of.id.value}).value_or(0);
+  };
+  const auto with_pid =
+      std::count_if(processes_.begin(), processes_.end(), [&](const ImportedProcess& other) {
+        return communicator.pid != 0 && pid_of(other) == communicator.pid;
+      });
+  if (with_pid == 1) return pid_of(process) == communicator.pid;
+  const int64_t world = std::max(world_size_.value_or(1), std::ssize(processes_));
+  if (process.rank && world == communicator.ranks) return *process.rank == communicator.rank;
+  return processes_.size() == 1 && logs_.size() == 1 && world == 1;
+}
+
 void Importer::use_inspector_logs() {
   for (const auto& [file, log] : logs_) {
     int64_t used = 0;
     for (const ImportedProcess& process : processes_) {
-      // A log without a rank to match is only certain for a single process.
-      const auto own = process.rank ? log.by_rank.find(*process.rank)
-                       : processes_.size() == 1 && log.by_rank.size() == 1 ? log.by_rank.begin()
-                                                                           : log.by_rank.end();
-      if (own != log.by_rank.end()) used += apply_inspector(db_, process.id, own->second);
+      std::vector<const InspectedCommunicator*> own;
+      std::set<int64_t> ranks;  // of one communicator in one log: only one may be this process
+      for (const InspectedCommunicator& communicator : log.communicators) {
+        if (!describes(communicator, process)) continue;
+        own.push_back(&communicator);
+        ranks.insert(communicator.rank);
+      }
+      if (!process.rank && ranks.size() > 1) continue;
+      used += apply_inspector(db_, process.id, own);
     }
     db_.add_loss({}, "nccl_inspector", "received", log.received);
     db_.add_loss({}, "nccl_inspector", "written", used);
     if (log.bad_lines != 0) db_.add_loss({}, "nccl_inspector", "bad_line", log.bad_lines);
+    if (log.other_lines != 0) db_.add_loss({}, "nccl_inspector", "no_collective", log.other_lines);
     if (log.written != used)
       db_.add_loss({}, "nccl_inspector", "outside_trace", log.written - used);
     if (used == 0) {
+      std::set<int64_t> sizes;
+      for (const auto& each : log.communicators) sizes.insert(each.ranks);
       summary_.warnings.push_back(fmt::format(
-          "{}: none of its {} collectives could be matched with the trace's", file, log.written));
+          "{}: none of its {} collectives could be matched with the trace's; its communicators "
+          "have {} ranks, and a rank in a communicator says which rank of the run it is only when "
+          "they have all of them",
+          file, log.written, fmt::join(sizes, ", ")));
     } else {
       summary_.notes.push_back(fmt::format("{}: {} collectives matched", file, used));
     }

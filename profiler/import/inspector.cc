@@ -2,13 +2,14 @@
 // Format: NCCL's ext-profiler/inspector, README and source of NCCL 2.28:
 //   {"header": {"id", "rank", "n_ranks", ...}, "metadata": {...},
 //    "coll_perf": {"coll", "coll_sn", "coll_msg_size_bytes", "coll_exec_time_us", ...}}
-// Host names and pids of "metadata" are not read.
+// Of "metadata" only the pid is read, which ties a log to a process of the trace; it goes nowhere.
 #include "profiler/import/inspector.h"
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "common/error.h"
 #include "profiler/gpu/records.h"
@@ -19,7 +20,13 @@ namespace {
 constexpr size_t kLineLimit = 1 << 20;
 constexpr int64_t kRecordLimit = 2'000'000;
 constexpr double kConfidence = 0.95;  // the library's own numbers, matched by order
-constexpr int64_t kComparisonLimit = 50'000'000;
+constexpr int64_t kComparisonLimit = 500'000'000;
+constexpr size_t kCompared = 512;  // collectives by which a place in the log is recognised
+// |ln(ratio)| of two durations of one collective: a factor of 2, for clocks in whole µs and timers
+// of the host.
+constexpr double kDurationsAgree = 0.6931;
+constexpr double kAbsentCost =
+    0.35;  // of a collective that is not in the log: less than a wrong one
 
 // Lines of a stream; those longer than the limit come back cut and marked.
 class Lines {
@@ -72,35 +79,41 @@ bool number(const nlohmann::json* value, int64_t& out) {
   return out >= 0;
 }
 
+enum class LineKind : uint8_t { collective, other, bad };
+
 struct Line {
-  int64_t rank = 0, ranks = 0, communicator = 0;
-  InspectedCollective collective;
+  InspectedCommunicator header{};
+  InspectedCollective collective{};
 };
 
-bool parse_line(const std::string& text, Line& line) {
+LineKind parse_line(const std::string& text, Line& line) {
   const auto json = nlohmann::json::parse(text, nullptr, false);
   const nlohmann::json* header = member(json, "header");
+  const nlohmann::json* id = header == nullptr ? nullptr : member(*header, "id");
+  if (id == nullptr || !id->is_string()) return LineKind::bad;
   const nlohmann::json* perf = member(json, "coll_perf");
-  if (header == nullptr || perf == nullptr) return false;
-  const nlohmann::json* id = member(*header, "id");
+  if (perf == nullptr) return LineKind::other;
   const nlohmann::json* function = member(*perf, "coll");
   int64_t exec_us = 0;
-  if (id == nullptr || !id->is_string() || function == nullptr || !function->is_string() ||
-      !number(member(*header, "rank"), line.rank) ||
-      !number(member(*header, "n_ranks"), line.ranks) ||
+  if (function == nullptr || !function->is_string() ||
+      !number(member(*header, "rank"), line.header.rank) ||
+      !number(member(*header, "n_ranks"), line.header.ranks) ||
       !number(member(*perf, "coll_sn"), line.collective.sequence) ||
       !number(member(*perf, "coll_msg_size_bytes"), line.collective.bytes) ||
       !number(member(*perf, "coll_exec_time_us"), exec_us) || exec_us > INT64_MAX / 1000) {
-    return false;
+    return LineKind::bad;
+  }
+  if (const nlohmann::json* metadata = member(json, "metadata"); metadata != nullptr) {
+    if (!number(member(*metadata, "pid"), line.header.pid)) line.header.pid = 0;
   }
   const auto& text_id = id->get_ref<const std::string&>();
   const size_t start = text_id.starts_with("0x") ? 2 : 0;
   uint64_t value = 0;
   std::from_chars(text_id.data() + start, text_id.data() + text_id.size(), value, 16);
-  line.communicator = static_cast<int64_t>(value & INT64_MAX);
+  line.header.communicator = static_cast<int64_t>(value & INT64_MAX);
   line.collective.exec_ns = exec_us * 1000;
   line.collective.function = gpu::collective_function(function->get_ref<const std::string&>());
-  return !line.collective.function.empty();
+  return line.collective.function.empty() ? LineKind::other : LineKind::collective;
 }
 
 struct Recorded {
@@ -108,27 +121,110 @@ struct Recorded {
   std::string function;
 };
 
-// Mean |log ratio| of durations when the trace's collectives start at `shift` in the log; negative
-// when the functions differ somewhere.
-double disagreement(const std::vector<Recorded>& trace, const std::vector<InspectedCollective>& log,
-                    size_t shift) {
-  double sum = 0;
-  for (size_t i = 0; i < trace.size(); ++i) {
-    const InspectedCollective& logged = log[shift + i];
-    if (logged.function != trace[i].function) return -1;
-    sum += std::fabs(std::log(static_cast<double>(std::max<int64_t>(1, logged.exec_ns)) /
-                              static_cast<double>(std::max<int64_t>(1, trace[i].dur_ns))));
+double log_ratio(const InspectedCollective& logged, const Recorded& recorded) {
+  return std::fabs(std::log(static_cast<double>(std::max<int64_t>(1, logged.exec_ns)) /
+                            static_cast<double>(std::max<int64_t>(1, recorded.dur_ns))));
+}
+
+// The trace is a window of the log, which has gaps: the collective i of the trace has sequence
+// number first + i, whether that is in the log or not. The first number for which durations agree
+// best; nothing when none fits, or when finding out would take too long. `log` by rising sequence
+// without repetition.
+std::optional<int64_t> best_window(const std::vector<Recorded>& trace,
+                                   const std::vector<const InspectedCollective*>& log) {
+  if (log.empty() || trace.empty()) return std::nullopt;
+  const auto length = static_cast<int64_t>(trace.size());
+  std::optional<int64_t> best;
+  double best_cost = 0;
+  int64_t comparisons = 0;
+  size_t from = 0;
+  for (int64_t first = std::max<int64_t>(0, log.front()->sequence - length + 1);
+       first <= log.back()->sequence; ++first) {
+    while (log[from]->sequence < first) ++from;
+    // All absent costs most; each that is there and agrees takes away.
+    double cost = kAbsentCost * static_cast<double>(length);
+    bool fits = true, any = false;
+    for (size_t at = from;
+         fits && at < log.size() && at - from < kCompared && log[at]->sequence < first + length;
+         ++at) {
+      const Recorded& recorded = trace[static_cast<size_t>(log[at]->sequence - first)];
+      fits = log[at]->function == recorded.function;
+      cost += log_ratio(*log[at], recorded) - kAbsentCost;
+      any = true;
+      ++comparisons;
+    }
+    if (++comparisons > kComparisonLimit) return std::nullopt;
+    if (fits && any && (!best || cost < best_cost)) {
+      best = first;
+      best_cost = cost;
+    }
   }
-  return sum / static_cast<double>(std::max<size_t>(1, trace.size()));
+  return best;
+}
+
+// Sequence numbers count all collectives of a communicator, or those of each function: when two
+// functions share a number it is the latter.
+bool counts_by_function(const std::vector<InspectedCollective>& log) {
+  for (size_t i = 1; i < log.size(); ++i) {
+    if (log[i].sequence == log[i - 1].sequence && log[i].function != log[i - 1].function) {
+      return true;
+    }
+  }
+  return false;
+}
+
+struct Assignment {
+  const Recorded* recorded;
+  const InspectedCollective* logged;
+};
+
+// What a communicator's log says of the trace; empty when it does not fit.
+std::vector<Assignment> assign(const std::vector<Recorded>& trace,
+                               const InspectedCommunicator& communicator) {
+  const bool by_function = counts_by_function(communicator.collectives);
+  std::vector<std::string> functions{{}};
+  if (by_function) {
+    functions.clear();
+    for (const Recorded& recorded : trace) {
+      if (std::find(functions.begin(), functions.end(), recorded.function) == functions.end()) {
+        functions.push_back(recorded.function);
+      }
+    }
+  }
+  std::vector<Assignment> assignments;
+  for (const std::string& function : functions) {
+    std::vector<Recorded> own;
+    std::vector<size_t> places;
+    for (size_t i = 0; i < trace.size(); ++i) {
+      if (by_function && trace[i].function != function) continue;
+      own.push_back(trace[i]);
+      places.push_back(i);
+    }
+    std::vector<const InspectedCollective*> log;
+    for (const InspectedCollective& logged : communicator.collectives) {
+      if (by_function && logged.function != function) continue;
+      if (log.empty() || log.back()->sequence != logged.sequence) log.push_back(&logged);
+    }
+    const std::optional<int64_t> first = best_window(own, log);
+    if (!first) continue;
+    for (const InspectedCollective* logged : log) {
+      const int64_t i = logged->sequence - *first;
+      if (i < 0 || i >= std::ssize(own)) continue;
+      const auto place = static_cast<size_t>(i);
+      if (log_ratio(*logged, own[place]) > kDurationsAgree) continue;
+      assignments.push_back({&trace[places[place]], logged});
+    }
+  }
+  return assignments;
 }
 
 }  // namespace
 
 bool looks_like_inspector(std::string_view head) {
-  const size_t line_end = head.find('\n');
-  const std::string_view first = head.substr(0, line_end);
+  const size_t start = std::min(head.find_first_not_of(" \t\r\n"), head.size());
+  const std::string_view first = head.substr(start, head.find('\n', start) - start);
   return first.find("\"header\"") != std::string_view::npos &&
-         (first.find("\"coll_perf\"") != std::string_view::npos ||
+         (first.find("_perf\"") != std::string_view::npos ||
           first.find("inspector_output_format_version") != std::string_view::npos);
 }
 
@@ -141,7 +237,9 @@ InspectorLog read_inspector(ByteSource& source, const std::string& file, bool pa
     if (text.find_first_not_of(" \t\r") == std::string::npos && !too_long) continue;
     ++log.received;
     Line line;
-    if (too_long || log.written >= kRecordLimit || !parse_line(text, line)) {
+    const LineKind kind =
+        too_long || log.written >= kRecordLimit ? LineKind::bad : parse_line(text, line);
+    if (kind == LineKind::bad) {
       if (!partial) {
         throw input_error(
             "{}:{}: is not a line of an NCCL inspector log; --partial imports the rest", file,
@@ -150,29 +248,32 @@ InspectorLog read_inspector(ByteSource& source, const std::string& file, bool pa
       ++log.bad_lines;
       continue;
     }
+    if (kind == LineKind::other) {
+      ++log.other_lines;
+      continue;
+    }
     ++log.written;
-    auto& communicators = log.by_rank[line.rank];
-    auto found = std::find_if(communicators.begin(), communicators.end(), [&](const auto& each) {
-      return each.communicator == line.communicator;
-    });
-    if (found == communicators.end()) {
-      communicators.push_back({line.communicator, line.ranks, {}});
-      found = communicators.end() - 1;
+    const auto same = [&](const InspectedCommunicator& each) {
+      return each.communicator == line.header.communicator && each.rank == line.header.rank &&
+             each.pid == line.header.pid;
+    };
+    auto found = std::find_if(log.communicators.begin(), log.communicators.end(), same);
+    if (found == log.communicators.end()) {
+      log.communicators.push_back(std::move(line.header));
+      found = log.communicators.end() - 1;
     }
     found->collectives.push_back(std::move(line.collective));
   }
   if (!source.damage().empty() && !partial) throw input_error("{}: {}", file, source.damage());
-  for (auto& [rank, communicators] : log.by_rank) {
-    for (InspectedCommunicator& each : communicators) {
-      std::stable_sort(each.collectives.begin(), each.collectives.end(),
-                       [](const auto& a, const auto& b) { return a.sequence < b.sequence; });
-    }
+  for (InspectedCommunicator& each : log.communicators) {
+    std::stable_sort(each.collectives.begin(), each.collectives.end(),
+                     [](const auto& a, const auto& b) { return a.sequence < b.sequence; });
   }
   return log;
 }
 
 int64_t apply_inspector(TraceDb& db, ProcessId process,
-                        const std::vector<InspectedCommunicator>& communicators) {
+                        const std::vector<const InspectedCommunicator*>& communicators) {
   std::vector<Recorded> trace;
   {
     Query rows = db.query(
@@ -186,37 +287,31 @@ int64_t apply_inspector(TraceDb& db, ProcessId process,
       trace.push_back({rows.integer(0), rows.integer(1), std::string(rows.text(2))});
     }
   }
-  if (trace.empty()) return 0;
-  // The trace is a window of the log: where durations agree best. The first communicator whose
-  // functions fit at all wins; two that fit equally cannot be told apart by anything that is
-  // recorded.
-  for (const InspectedCommunicator& communicator : communicators) {
-    const auto& log = communicator.collectives;
-    if (log.size() < trace.size()) continue;
-    const size_t shifts = log.size() - trace.size() + 1;
-    const size_t step = 1 + shifts * trace.size() / static_cast<size_t>(kComparisonLimit);
-    double best = -1;
-    size_t best_shift = 0;
-    for (size_t shift = 0; shift < shifts; shift += step) {
-      const double distance = disagreement(trace, log, shift);
-      if (distance >= 0 && (best < 0 || distance < best)) {
-        best = distance;
-        best_shift = shift;
-      }
-    }
-    if (best < 0) continue;
-    for (size_t i = 0; i < trace.size(); ++i) {
-      const InspectedCollective& logged = log[best_shift + i];
-      db.execute(
-          "UPDATE collective SET bytes = ?2, ranks = COALESCE(ranks, ?3), communicator = ?4, "
-          "sequence = ?5, source = 'nccl_inspector', confidence = ?6 "
-          "WHERE op_id = ?1 AND (bytes IS NULL OR confidence < ?6)",
-          {trace[i].op, logged.bytes, communicator.ranks, communicator.communicator,
-           logged.sequence, kConfidence});
-    }
-    return static_cast<int64_t>(trace.size());
+  // Which of several communicators a kernel belongs to is not recorded: the one that explains most
+  // of the trace, the first of equal ones.
+  const InspectedCommunicator* best = nullptr;
+  std::vector<Assignment> assignments;
+  for (const InspectedCommunicator* communicator : communicators) {
+    std::vector<Assignment> own = assign(trace, *communicator);
+    if (own.size() <= assignments.size()) continue;
+    best = communicator;
+    assignments = std::move(own);
   }
-  return 0;
+  int64_t changed = 0;
+  for (const auto& [recorded, logged] : assignments) {
+    changed += db.query_integer(
+                     "SELECT COUNT(*) FROM collective "
+                     "WHERE op_id = ?1 AND (bytes IS NULL OR confidence < ?2)",
+                     {recorded->op, kConfidence})
+                   .value_or(0);
+    db.execute(
+        "UPDATE collective SET bytes = ?2, ranks = COALESCE(ranks, ?3), communicator = ?4, "
+        "sequence = ?5, source = 'nccl_inspector', confidence = ?6 "
+        "WHERE op_id = ?1 AND (bytes IS NULL OR confidence < ?6)",
+        {recorded->op, logged->bytes, best->ranks, best->communicator, logged->sequence,
+         kConfidence});
+  }
+  return changed;
 }
 
 }  // namespace preserve::import

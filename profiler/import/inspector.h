@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// A log of NCCL's inspector plugin (JSON lines, one per collective) as a second source: what a
+// A log of NCCL's inspector plugin (JSON lines, one per operation) as a second source: what a
 // trace's kernels do not say (message size, communicator, sequence) is filled in from it. It holds
 // no operators, so it is only of use together with a trace.
 #pragma once
 
-#include <map>
 #include <string>
 #include <vector>
 
@@ -18,15 +17,18 @@ struct InspectedCollective {
   std::string function;  // as in table collective
 };
 
-// One communicator as one rank sees it, by rising sequence.
+// One communicator as one of its ranks sees it, by rising sequence.
 struct InspectedCommunicator {
   int64_t communicator = 0, ranks = 0;
+  int64_t rank = 0;  // in the communicator: the run's own only where it holds all of its ranks
+  int64_t pid = 0;   // of the process that wrote the line, 0 unknown
   std::vector<InspectedCollective> collectives;
 };
 
 struct InspectorLog {
-  std::map<int64_t, std::vector<InspectedCommunicator>> by_rank;
-  int64_t received = 0, written = 0, bad_lines = 0;
+  std::vector<InspectedCommunicator> communicators;
+  // `other_lines`: of kinds that name no collective (point-to-point, later additions).
+  int64_t received = 0, written = 0, other_lines = 0, bad_lines = 0;
 };
 
 // Whether the beginning of a file looks like an inspector log.
@@ -34,8 +36,10 @@ bool looks_like_inspector(std::string_view head);
 // input_error at the first bad line unless `partial`, which counts them.
 InspectorLog read_inspector(ByteSource& source, const std::string& file, bool partial);
 
-// Fills in the collectives of the process with that rank; returns how many.
+// Fills in the collectives of the process that one of `communicators` describes; returns how many
+// changed. Messages may be absent from a log (it leaves out small ones): only a collective whose
+// place in the sequence is in the log, with a duration that fits, gets its facts.
 int64_t apply_inspector(TraceDb& db, ProcessId process,
-                        const std::vector<InspectedCommunicator>& communicators);
+                        const std::vector<const InspectedCommunicator*>& communicators);
 
 }  // namespace preserve::import

@@ -118,8 +118,9 @@ uint64_t JsonReader::offset() const {
 
 void JsonReader::fail(std::string_view what) {
   if (truncated_) {
-    throw input_error("{}: stops in the middle, after {} bytes of text{}{}", file_, offset(),
-                      source_.damage().empty() ? "" : ": ", source_.damage());
+    throw input_error(
+        "{}: stops in the middle, after {} bytes of text{}{}; --partial takes what came before",
+        file_, offset(), source_.damage().empty() ? "" : ": ", source_.damage());
   }
   throw input_error("{}: is not valid JSON at byte {}: {}", file_, offset(), what);
 }
@@ -193,7 +194,7 @@ bool JsonReader::next_key(std::string_view& key) {
   return true;
 }
 
-bool JsonReader::next_element() {
+bool JsonReader::next_element(bool may_end) {
   const char c = next_significant();
   if (c == ']') {
     ++position_;
@@ -201,6 +202,7 @@ bool JsonReader::next_element() {
     return false;
   }
   if (position_ == end_) {
+    if (may_end && source_.damage().empty()) return false;
     truncated_ = true;
     fail("");
   }
@@ -208,10 +210,12 @@ bool JsonReader::next_element() {
     if (c != ',') fail("expected ',' or ']' in an array");
     ++position_;
     // Some writers leave a comma after the last event.
-    if (next_significant() == ']') {
+    const char after = next_significant();
+    if (after == ']') {
       ++position_;
       return false;
     }
+    if (may_end && position_ == end_ && source_.damage().empty()) return false;
   }
   first_in_container_ = false;
   return true;
@@ -363,11 +367,12 @@ bool parse_decimal(std::string_view text, int64_t& whole, int& thousandths, bool
 
 bool JsonReader::decimal(int64_t& whole, int& thousandths) {
   const char first = peek();
-  if (first != '-' && (first < '0' || first > '9')) {
+  const bool quoted = first == '"';
+  if (!quoted && first != '-' && (first < '0' || first > '9')) {
     skip_value();
     return false;
   }
-  const std::string_view text = number_text();
+  const std::string_view text = quoted ? string() : number_text();
   bool negative = false;
   if (parse_decimal(text, whole, thousandths, negative)) {
     if (negative) {
@@ -376,8 +381,11 @@ bool JsonReader::decimal(int64_t& whole, int& thousandths) {
     }
     return true;
   }
-  const double real = std::strtod(std::string(text).c_str(), nullptr);
-  if (!std::isfinite(real) || std::fabs(real) >= 9e15) return false;
+  char* rest = nullptr;
+  const std::string copy(text.substr(0, 64));
+  const double real = std::strtod(copy.c_str(), &rest);
+  if (copy.empty() || *rest != '\0' || !std::isfinite(real) || std::fabs(real) >= 9e15)
+    return false;
   whole = static_cast<int64_t>(real);
   thousandths = static_cast<int>((real - static_cast<double>(whole)) * 1000);
   return true;

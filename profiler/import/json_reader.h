@@ -32,12 +32,14 @@ class JsonReader {
   // The key is valid until the next key (cut at kKeyLimit: no key of interest is longer). After
   // true, exactly one value must be read or skipped.
   bool next_key(std::string_view& key);
-  bool next_element();
+  // `may_end`: the text may end between two elements, as Chrome's array of events may.
+  bool next_element(bool may_end = false);
 
   // A string value, escapes resolved; valid until the next call. Cut at the window.
   std::string_view string();
-  // A decimal number as whole part and thousandths (both negative for negative numbers), exact: a
-  // time stamp in µs with ns after the point. false when the value is not a number that fits.
+  // A decimal number, plain or in quotes, as whole part and thousandths (both negative for negative
+  // numbers), exact: a time stamp in µs with ns after the point. false when the value is not a
+  // number that fits.
   bool decimal(int64_t& whole, int& thousandths);
   // An integer; a fraction is cut off. false when the value is not a number that fits.
   bool integer(int64_t& value);

@@ -3,13 +3,13 @@
 
 #include <algorithm>
 #include <limits>
-#include <map>
-#include <vector>
+#include <optional>
 
 #include "common/error.h"
 #include "common/text.h"
 #include "profiler/import/json_reader.h"
 #include "profiler/import/kineto_event.h"
+#include "profiler/import/writers.h"
 
 namespace preserve::import {
 namespace {
@@ -19,21 +19,47 @@ constexpr int64_t kLeastNanosecondStamp = 100'000'000'000'000'000;
 constexpr double kKernelMetadata = 0.95;  // c10d wrote it next to the kernel
 constexpr double kHostMetadata = 0.9;     // c10d wrote it on the host call that launched the kernel
 constexpr size_t kProcessNameLimit = 1000;
+constexpr size_t kThreadNameLimit = 10'000;
+constexpr size_t kBegunLimit = 10'000;
+constexpr size_t kUnknownLimit = 100;
 constexpr size_t kGpuAnnotationLimit = 100'000;
 constexpr int64_t kTimeLimitNs = std::numeric_limits<int64_t>::max() / 4;
 
 class KinetoReader {
  public:
-  KinetoReader(ByteSource& source, const std::string& file, bool partial, ProcessBuilder& builder)
-      : file_(file), partial_(partial), builder_(builder), source_(source), json_(source, file) {}
+  KinetoReader(ByteSource& source, const std::string& file, bool partial, TraceDb& db,
+               const gpu::KernelRules& rules)
+      : file_(file),
+        partial_(partial),
+        db_(db),
+        rules_(rules),
+        source_(source),
+        json_(source, file) {}
 
   KinetoFile read();
 
  private:
+  // One rank of the file; most files have one.
+  struct Rank {
+    std::unique_ptr<ProcessBuilder> builder{};
+    std::optional<int64_t> host_process{};
+    std::vector<HostRange> gpu_annotations{};
+    bool has_host_ranges = false, spans_any = false;
+  };
+  struct Process {
+    std::string name{};
+    ProcessRole role{};
+    RankName rank{};
+  };
+
   void read_document();
-  void read_events();
+  void read_events(bool bare);
   void use_event();
-  void use_activity();
+  void use_metadata();
+  void begin_or_end();
+  void use_event_of_process();
+  void not_understood();
+  void use_activity(const ProcessRole* role = nullptr);
   void use_host_event(Category category);
   bool times(int64_t& start_ns, int64_t& end_ns);
   void refuse(const char* kind, std::string_view what);
@@ -41,42 +67,105 @@ class KinetoReader {
   void read_distributed();
   void note_span(int64_t start_ns, int64_t end_ns);
   void note_process();
+  const Process& process();
+  void choose_rank();
+  ProcessBuilder& builder() { return *rank_->builder; }
 
   const std::string& file_;
   bool partial_;
-  ProcessBuilder& builder_;
+  TraceDb& db_;
+  const gpu::KernelRules& rules_;
   ByteSource& source_;
   JsonReader json_;
   KinetoFile result_;
   Event event_;
   enum class Unit { unknown, microseconds, nanoseconds } unit_ = Unit::unknown;
-  std::optional<int64_t> host_process_;
-  std::vector<HostRange> gpu_annotations_;
-  bool has_host_ranges_ = false;
-  std::map<int64_t, std::string> process_names_;
-  bool spans_any_ = false;
+  std::map<RankName, Rank> ranks_;  // by what the file calls it
+  Rank* rank_ = nullptr;            // of the event
+  std::map<int64_t, Process> processes_;
+  std::map<std::string, Process> named_processes_;  // those whose id is a word
+  bool processes_name_ranks_ = false;
+  std::map<std::pair<int64_t, int64_t>, std::string> thread_names_;
+  std::map<std::pair<int64_t, int64_t>, std::vector<Event>> begun_;  // by process and thread
+  size_t begun_count_ = 0;
+  std::map<int64_t, gpu::DeviceFacts> devices_;
+  std::optional<int64_t> distributed_rank_, world_size_;
 };
 
+const KinetoReader::Process& KinetoReader::process() {
+  static const Process kUnknown;
+  if (event_.process_text.empty()) {
+    const auto known = processes_.find(event_.process);
+    return known == processes_.end() ? kUnknown : known->second;
+  }
+  const auto [entry, fresh] = named_processes_.try_emplace(event_.process_text);
+  Process& process = entry->second;
+  if (fresh) {
+    process.name = event_.process_text;
+    process.role = role_of_process(process.name);
+    process.rank = rank_in_label(process.name);
+    if (named_processes_.size() > kProcessNameLimit) {
+      throw input_error("{}: has more than {} processes", file_, kProcessNameLimit);
+    }
+  }
+  return process;
+}
+
+// Makes the rank that the event belongs to the present one.
+void KinetoReader::choose_rank() {
+  static const RankName kNone;
+  const bool may_differ = !event_.process_text.empty() || processes_name_ranks_;
+  const RankName& name = may_differ ? process().rank : kNone;
+  const auto [entry, fresh] = ranks_.try_emplace(name);
+  rank_ = &entry->second;
+  if (!fresh) return;
+  rank_->builder = std::make_unique<ProcessBuilder>(db_, rules_);
+  rank_->builder->partial = partial_;
+  rank_->builder->source_file = file_;
+  rank_->builder->row.host = "unknown";
+  rank_->builder->rank_name = name;
+}
+
 KinetoFile KinetoReader::read() {
+  choose_rank();
   try {
     read_document();
     if (!source_.damage().empty()) throw input_error("{}: {}", file_, source_.damage());
   } catch (const Error& error) {
     if (!partial_ || error.kind() != ErrorKind::input) throw;
-    builder_.lose("unreadable_rest");
+    builder().lose("unreadable_rest");
     result_.damage = error.what();
   }
   result_.text_bytes = json_.offset();
-  if (!has_host_ranges_) {
-    for (const HostRange& range : gpu_annotations_) builder_.add(range);
+  if (begun_count_ != 0) builder().lose("unfinished_event", static_cast<int64_t>(begun_count_));
+  // Events of no rank, beside ranks: metadata and the spans of the whole file.
+  if (const auto none = ranks_.find({}); ranks_.size() > 1 && none != ranks_.end()) {
+    const ProcessBuilder& left = *none->second.builder;
+    if (left.activities() == 0 && left.ranges() == 0 && left.lost() == 0) ranks_.erase(none);
   }
-  if (host_process_) builder_.row.command = process_names_[*host_process_];
+  std::map<int64_t, std::string> names;
+  for (const auto& [id, process] : processes_) names.emplace(id, process.name);
+  for (const auto& [text, process] : named_processes_) names.emplace(-1 - std::ssize(names), text);
+  result_.writer = writer_of(names, result_.unknown, result_.host_events != 0);
+  for (auto& [key, rank] : ranks_) {
+    ProcessBuilder& own = *rank.builder;
+    if (!rank.has_host_ranges) {
+      for (const HostRange& range : rank.gpu_annotations) own.add(range);
+    }
+    if (rank.host_process) own.row.command = processes_[*rank.host_process].name;
+    own.devices = devices_;
+    own.row.world_size = world_size_;
+    own.row.rank = own.rank_name.rank;
+    if (ranks_.size() == 1 && distributed_rank_) own.row.rank = distributed_rank_;
+    result_.activities += static_cast<int64_t>(own.activities());
+    result_.processes.push_back(std::move(rank.builder));
+  }
   return std::move(result_);
 }
 
 void KinetoReader::read_document() {
   if (json_.peek() == '[') {
-    read_events();
+    read_events(true);
   } else {
     json_.begin_object();
     std::string_view key;
@@ -84,7 +173,7 @@ void KinetoReader::read_document() {
     while (json_.next_key(key)) {
       if (key == "traceEvents" && json_.peek() == '[') {
         found = true;
-        read_events();
+        read_events(false);
       } else if (key == "deviceProperties" && json_.peek() == '[') {
         read_devices();
       } else if (key == "distributedInfo" && json_.peek() == '{') {
@@ -104,12 +193,13 @@ void KinetoReader::read_document() {
   }
 }
 
-void KinetoReader::read_events() {
+// A bare array need not be closed: its writers append and may be killed.
+void KinetoReader::read_events(bool bare) {
   json_.begin_array();
-  while (json_.next_element()) {
+  while (json_.next_element(bare)) {
     if (json_.peek() != '{') {
       json_.skip_value();
-      builder_.lose("not_an_event");
+      builder().lose("not_an_event");
       continue;
     }
     ++result_.events;
@@ -122,12 +212,19 @@ void KinetoReader::read_events() {
 }
 
 void KinetoReader::use_event() {
-  if (event_.phase == 'M') {
-    if (event_.name == "process_name" && process_names_.size() < kProcessNameLimit) {
-      process_names_.try_emplace(event_.process, event_.text);
-    }
-    return;
+  switch (event_.phase) {
+    case 'M':
+      return use_metadata();
+    case 'B':
+    case 'E':
+      return begin_or_end();
+    case 'b':
+      choose_rank();
+      return not_understood();
+    default:
+      break;
   }
+  choose_rank();
   switch (event_.category) {
     case Category::kernel:
     case Category::copy:
@@ -139,12 +236,91 @@ void KinetoReader::use_event() {
     case Category::python:
       return use_host_event(event_.category);
     case Category::none:
-      // Writers without categories: the arguments show what ran on a stream.
-      if (event_.stream >= 0 && event_.correlation != 0 && event_.has_duration) use_activity();
-      return;
+      return use_event_of_process();
     case Category::ignored:
       return;
   }
+}
+
+void KinetoReader::use_metadata() {
+  if (event_.name == "thread_name" && thread_names_.size() < kThreadNameLimit) {
+    thread_names_.try_emplace({event_.process, event_.thread}, event_.text);
+  }
+  const bool is_name = event_.name == "process_name";
+  if (!is_name && event_.name != "process_labels") return;
+  if (!event_.process_text.empty() || processes_.size() >= kProcessNameLimit) return;
+  Process& process = processes_[event_.process];
+  if (is_name && process.name.empty()) {
+    process = {event_.text, role_of_process(event_.text), process.rank};
+  }
+  const RankName rank = rank_in_label(event_.text);
+  if (!rank.says_anything() || process.rank.says_anything()) return;
+  process.rank = rank;
+  processes_name_ranks_ = true;
+}
+
+// Chrome's other form of an event with a duration: one event where it begins, one where it ends,
+// nested within a thread.
+void KinetoReader::begin_or_end() {
+  std::vector<Event>& begun = begun_[{event_.process, event_.thread}];
+  choose_rank();
+  if (event_.phase == 'B') {
+    if (begun_count_ >= kBegunLimit) return builder().lose("too_deep");
+    begun.push_back(std::move(event_));
+    ++begun_count_;
+    return;
+  }
+  if (begun.empty()) return builder().lose("end_without_begin");
+  event_ = joined(std::move(begun.back()), event_);
+  begun.pop_back();
+  --begun_count_;
+  use_event();
+}
+
+// Writers without categories, or with ones of their own: what an event is follows from where it
+// stands.
+void KinetoReader::use_event_of_process() {
+  if (!event_.has_time) return;
+  if (event_.stream >= 0 && event_.correlation != 0 && event_.has_duration) return use_activity();
+  const Process& own = process();
+  switch (own.role.role) {
+    case Role::device: {
+      const auto thread = thread_names_.find({event_.process, event_.thread});
+      const bool named = thread != thread_names_.end();
+      if (named && role_of_thread(own.name, thread->second) == Role::derived) return;
+      if (!event_.task_type.empty()) {
+        const Task task = task_of(event_.task_type);
+        if (task == Task::wait) return;
+        if (task == Task::copy) event_.category = Category::copy;
+      }
+      if (event_.name.starts_with("Memcpy") || event_.name.starts_with("Memset")) {
+        event_.category = Category::copy;
+      }
+      return use_activity(&own.role);
+    }
+    case Role::communication:
+      // What it is made of stands beside it, plane by plane.
+      if (event_.name.starts_with("hcom_")) use_activity(&own.role);
+      return;
+    case Role::host:
+      if (event_.correlation != 0) use_host_event(Category::runtime);
+      if (event_.name.starts_with("$")) {  // a frame of JAX's Python tracer
+        ++result_.frames_left_out;
+        return;
+      }
+      return use_host_event(Category::host_op);
+    case Role::derived:
+      return;
+    case Role::unknown:
+      return not_understood();
+  }
+}
+
+void KinetoReader::not_understood() {
+  if (!event_.has_time) return;
+  const bool room = result_.unknown.size() < kUnknownLimit;
+  ++result_.unknown[room ? description_of(event_, process().name) : "of other kinds"];
+  builder().lose("unknown_event");
 }
 
 bool KinetoReader::times(int64_t& start_ns, int64_t& end_ns) {
@@ -172,62 +348,69 @@ void KinetoReader::refuse(const char* kind, std::string_view what) {
     throw input_error("{}: event {} ('{}'), before byte {}: {}; --partial imports the rest", file_,
                       result_.events, printable(event_.name, 80), json_.offset(), what);
   }
-  builder_.lose(kind);
+  builder().lose(kind);
 }
 
 void KinetoReader::note_span(int64_t start_ns, int64_t end_ns) {
-  if (!spans_any_) {
-    builder_.row.start_ns = start_ns;
-    builder_.row.end_ns = end_ns;
-    spans_any_ = true;
+  ProcessRow& row = builder().row;
+  if (!rank_->spans_any) {
+    row.start_ns = start_ns;
+    row.end_ns = end_ns;
+    rank_->spans_any = true;
   }
-  builder_.row.start_ns = std::min(builder_.row.start_ns, start_ns);
-  builder_.row.end_ns = std::max(builder_.row.end_ns, end_ns);
+  row.start_ns = std::min(row.start_ns, start_ns);
+  row.end_ns = std::max(row.end_ns, end_ns);
 }
 
 void KinetoReader::note_process() {
-  if (host_process_) return;
-  host_process_ = event_.process;
-  builder_.row.pid = event_.process;
+  if (rank_->host_process) return;
+  rank_->host_process = event_.process;
+  builder().row.pid = event_.process;
 }
 
-void KinetoReader::use_activity() {
+// `role`: of the process, where that is what makes the event an activity.
+void KinetoReader::use_activity(const ProcessRole* role) {
   GpuActivity activity;
   if (!times(activity.start_ns, activity.end_ns)) {
     return refuse("bad_time", "its ts or dur is not a usable number");
   }
   if (activity.end_ns < activity.start_ns)
     return refuse("negative_duration", "its duration is negative");
-  if (event_.time == 0 && event_.duration == 0) return builder_.lose("zero_timestamp");
+  if (event_.time == 0 && event_.duration == 0) return builder().lose("zero_timestamp");
   if (event_.name.empty()) return refuse("no_name", "it has no name");
   note_span(activity.start_ns, activity.end_ns);
   activity.is_copy = event_.category == Category::copy;
   activity.correlation = event_.correlation;
   activity.bytes = event_.bytes;
+  int64_t device = event_.process, context = event_.context;
+  if (role != nullptr) {
+    device = role->threads_are_devices ? event_.thread : role->device.value_or(event_.process);
+    context = event_.process;
+  }
+  if (event_.device >= 0) device = event_.device;
   activity.stream =
-      builder_.gpu_stream(event_.device >= 0 ? event_.device : event_.process, event_.context,
-                          event_.stream >= 0 ? event_.stream : event_.thread);
-  activity.name = builder_.kernel_name(event_.name);
+      builder().gpu_stream(device, context, event_.stream >= 0 ? event_.stream : event_.thread);
+  activity.name = builder().kernel_name(event_.name);
   if (event_.graph > 0) activity.graph = event_.graph;
   if (event_.graph_node > 0) activity.graph_node = event_.graph_node;  // 0: launched by itself
   if (event_.communicates) {
     event_.communication.source = "kineto";
     event_.communication.confidence = kKernelMetadata;
-    activity.communication = builder_.add_communication(std::move(event_.communication));
+    activity.communication = builder().add_communication(std::move(event_.communication));
   }
-  builder_.add(activity);
+  builder().add(activity);
 }
 
 void KinetoReader::use_host_event(Category category) {
   ++result_.host_events;
   int64_t start_ns = 0, end_ns = 0;
-  if (!times(start_ns, end_ns) || end_ns < start_ns) return builder_.lose("bad_host_event");
+  if (!times(start_ns, end_ns) || end_ns < start_ns) return builder().lose("bad_host_event");
   if (category == Category::runtime) {
     if (event_.correlation == 0) return;
     note_process();
-    builder_.add(Launch{.correlation = event_.correlation,
-                        .start_ns = start_ns,
-                        .thread = builder_.thread(event_.process, event_.thread)});
+    builder().add(Launch{.correlation = event_.correlation,
+                         .start_ns = start_ns,
+                         .thread = builder().thread(event_.process, event_.thread)});
     return;
   }
   note_span(start_ns, end_ns);
@@ -235,11 +418,11 @@ void KinetoReader::use_host_event(Category category) {
   std::string_view name = event_.name;
   if (category == Category::gpu_annotation) {
     // The host's annotation says the same, in files that have a host.
-    if (gpu_annotations_.size() < kGpuAnnotationLimit) {
+    if (rank_->gpu_annotations.size() < kGpuAnnotationLimit) {
       range.nests = false;
-      range.thread = builder_.thread(event_.process, event_.thread);
-      range.name = builder_.range_name(name, RangeClass::annotation);
-      gpu_annotations_.push_back(range);
+      range.thread = builder().thread(event_.process, event_.thread);
+      range.name = builder().range_name(name, RangeClass::annotation);
+      rank_->gpu_annotations.push_back(range);
     }
     return;
   }
@@ -251,16 +434,16 @@ void KinetoReader::use_host_event(Category category) {
     if (name.starts_with(kPrefix)) name.remove_prefix(kPrefix.size());
   }
   note_process();
-  has_host_ranges_ = true;
-  range.thread = builder_.thread(event_.process, event_.thread);
-  range.name = builder_.range_name(name, range.range_class);
-  if (!event_.dims.empty()) range.operands = builder_.operands().add(event_.dims, event_.types);
+  rank_->has_host_ranges = true;
+  range.thread = builder().thread(event_.process, event_.thread);
+  range.name = builder().range_name(name, range.range_class);
+  if (!event_.dims.empty()) range.operands = builder().operands().add(event_.dims, event_.types);
   if (event_.communicates) {
     event_.communication.source = "kineto_host";
     event_.communication.confidence = kHostMetadata;
-    range.communication = builder_.add_communication(std::move(event_.communication));
+    range.communication = builder().add_communication(std::move(event_.communication));
   }
-  builder_.add(range);
+  builder().add(range);
 }
 
 void KinetoReader::read_devices() {
@@ -287,7 +470,7 @@ void KinetoReader::read_devices() {
         json_.skip_value();
       }
     }
-    if (id >= 0) builder_.devices[id] = std::move(facts);
+    if (id >= 0) devices_[id] = std::move(facts);
   }
 }
 
@@ -297,9 +480,9 @@ void KinetoReader::read_distributed() {
   while (json_.next_key(key)) {
     int64_t value = 0;
     if (key == "rank") {
-      if (json_.integer(value) && value >= 0) builder_.row.rank = value;
+      if (json_.integer(value) && value >= 0) distributed_rank_ = value;
     } else if (key == "world_size") {
-      if (json_.integer(value) && value > 0) builder_.row.world_size = value;
+      if (json_.integer(value) && value > 0) world_size_ = value;
     } else {
       json_.skip_value();
     }
@@ -308,9 +491,9 @@ void KinetoReader::read_distributed() {
 
 }  // namespace
 
-KinetoFile read_kineto(ByteSource& source, const std::string& file, bool partial,
-                       ProcessBuilder& builder) {
-  return KinetoReader(source, file, partial, builder).read();
+KinetoFile read_kineto(ByteSource& source, const std::string& file, bool partial, TraceDb& db,
+                       const gpu::KernelRules& rules) {
+  return KinetoReader(source, file, partial, db, rules).read();
 }
 
 }  // namespace preserve::import

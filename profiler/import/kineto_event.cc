@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/import/kineto_event.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <charconv>
 #include <iterator>
@@ -20,7 +21,6 @@ Category category_of(std::string_view text) {
                                        {"ac2g", Category::ignored},
                                        {"kernel", Category::kernel},
                                        {"python_function", Category::python},
-                                       {"cuda_driver", Category::runtime},
                                        {"user_annotation", Category::annotation},
                                        {"cpu_instant_event", Category::ignored},
                                        {"gpu_memcpy", Category::copy},
@@ -38,14 +38,25 @@ Category category_of(std::string_view text) {
                                        {"cuda_sync", Category::ignored},
                                        {"Trace", Category::ignored},
                                        {"cuda_profiler_range", Category::ignored},
-                                       {"hip_runtime", Category::runtime},
-                                       {"hip_driver", Category::runtime},
-                                       {"privateuse1_runtime", Category::runtime},
-                                       {"xpu_runtime", Category::runtime},
-                                       {"mtia_runtime", Category::runtime}};
+                                       {"external_correlation", Category::ignored},
+                                       {"cuda_event", Category::ignored},
+                                       {"xpu_sync", Category::ignored},
+                                       {"gpu_pm_counter", Category::ignored},
+                                       {"mtia_counters", Category::ignored},
+                                       {"hpu_op", Category::kernel},
+                                       {"mtia_ccp_events", Category::kernel},
+                                       {"gpu_op", Category::kernel}};  // Intel unitrace
   for (const Entry& entry : kEntries) {
     if (entry.text == text) return entry.category;
   }
+  // Writers for other accelerators follow the pattern: xpu_driver, hip_runtime, npu_kernel.
+  const std::string lower = gpu::lower_case(text.substr(0, 64));
+  const auto has = [&](std::string_view part) { return lower.find(part) != std::string::npos; };
+  if (lower.ends_with("_runtime") || lower.ends_with("_driver") || has("launch")) {
+    return Category::runtime;
+  }
+  if (has("memcpy") || has("memset")) return Category::copy;
+  if (has("kernel")) return Category::kernel;
   return Category::none;
 }
 
@@ -67,7 +78,7 @@ int64_t id_of(std::string_view text) {
 }
 
 // Members of "args" that are used.
-enum class As : uint8_t { number, id, text, shapes, communication };
+enum class As : uint8_t { number, from_zero, id, text, shapes, communication };
 struct Argument {
   std::string_view key;
   As as = As::communication;
@@ -81,7 +92,13 @@ constexpr Argument kArguments[] = {{"correlation", As::number, &Event::correlati
                                    {"bytes", As::number, &Event::bytes},
                                    {"graph id", As::number, &Event::graph},
                                    {"graph node id", As::number, &Event::graph_node},
-                                   {"name", As::text},
+                                   {"correlation_id", As::from_zero, &Event::correlation},
+                                   {"connection_id", As::from_zero, &Event::correlation},
+                                   {"name", As::text, nullptr, &Event::text},
+                                   {"labels", As::text, nullptr, &Event::text},
+                                   {"Task Type", As::text, nullptr, &Event::task_type},
+                                   {"data_type"},
+                                   {"count"},
                                    {"Input Dims", As::shapes, nullptr, &Event::dims},
                                    {"Input dims", As::shapes, nullptr, &Event::dims},
                                    {"Input type", As::shapes, nullptr, &Event::types},
@@ -115,7 +132,7 @@ class EventReader {
 
 // Known enough to say that the event is of no use; the rest of it need not be looked at.
 bool EventReader::is_left_out() const {
-  if (event_.phase != 'X' && event_.phase != 'M') return true;
+  if (std::string_view("XMBEb").find(event_.phase) == std::string_view::npos) return true;
   if (event_.category == Category::ignored) return true;
   if (event_.category == Category::python && !event_.name.empty() &&
       !event_.name.starts_with("nn.Module")) {
@@ -139,11 +156,18 @@ bool EventReader::read() {
           json_.peek() == '"' ? json_.string() : (json_.skip_value(), "?");
       event_.phase = phase.size() == 1 ? phase[0] : '?';
     } else if (key == "cat" && json_.peek() == '"') {
-      event_.category = category_of(json_.string());
+      const std::string_view text = json_.string();
+      event_.category = category_of(text);
+      if (event_.category == Category::none) event_.category_text.assign(text);
     } else if (key == "name" && json_.peek() == '"') {
       event_.name.assign(json_.string());
     } else if (key == "pid") {
-      event_.process = id();
+      if (json_.peek() == '"') {
+        event_.process_text.assign(json_.string());
+        event_.process = id_of(event_.process_text);
+      } else {
+        event_.process = id();
+      }
       continue;
     } else if (key == "tid") {
       event_.thread = id();
@@ -195,9 +219,12 @@ void EventReader::read_argument(std::string_view key) {
     case As::id:
       event_.*known->number = id();
       return;
+    case As::from_zero:  // JAX and CANN count from 0, which means none elsewhere
+      if (json_.integer(event_.*known->number)) ++(event_.*known->number);
+      return;
     case As::text:
       if (json_.peek() != '"') return json_.skip_value();
-      event_.text.assign(json_.string());
+      (event_.*known->text).assign(json_.string());
       return;
     case As::shapes:
       (event_.*known->text).assign(json_.raw_value());
@@ -209,8 +236,12 @@ void EventReader::read_argument(std::string_view key) {
 
 void EventReader::read_communication(std::string_view key) {
   gpu::CollectiveFacts& facts = event_.communication;
+  // Of Ascend's communication; elsewhere these words mean other things.
+  if ((key == "count" || key == "data_type") && !event_.name.starts_with("hcom_")) {
+    return json_.skip_value();
+  }
   std::optional<int64_t>* number = nullptr;
-  if (key == "In msg nelems") number = &facts.in_elements;
+  if (key == "In msg nelems" || key == "count") number = &facts.in_elements;
   if (key == "Out msg nelems") number = &facts.out_elements;
   if (key == "Group size") number = &facts.ranks;
   if (key == "Seq") number = &facts.sequence;
@@ -221,7 +252,8 @@ void EventReader::read_communication(std::string_view key) {
     if (json_.integer(value) && value >= 0) *number = value;
     return;
   }
-  const bool is_function = key == "Collective name", is_dtype = key == "dtype";
+  const bool is_function = key == "Collective name",
+             is_dtype = key == "dtype" || key == "data_type";
   if (json_.peek() != '"') return json_.skip_value();
   const std::string_view text = json_.string();
   if (text.empty()) return;
@@ -237,6 +269,26 @@ void EventReader::read_communication(std::string_view key) {
 }
 
 }  // namespace
+
+Event joined(Event begin, const Event& end) {
+  begin.phase = 'X';
+  begin.has_duration = end.has_time;
+  begin.good_duration = end.good_time;
+  begin.duration = end.time - begin.time;
+  begin.duration_thousandths = end.time_thousandths - begin.time_thousandths;
+  return begin;
+}
+
+std::string description_of(const Event& event, std::string_view process_name) {
+  std::string text = event.category_text.empty()
+                         ? "of no category"
+                         : fmt::format("of category '{}'", printable(event.category_text, 40));
+  // A path may name people.
+  if (!process_name.empty() && process_name.find('/') == std::string_view::npos)
+    text += fmt::format(" in '{}'", printable(process_name, 40));
+  if (event.phase != 'X') text += fmt::format(" (phase {})", event.phase);
+  return text;
+}
 
 bool read_event(JsonReader& json, Event& event) {
   event.clear();

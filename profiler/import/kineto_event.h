@@ -29,6 +29,9 @@ struct Event {
   char phase = 'X';
   Category category = Category::none;
   std::string name, dims, types, text;
+  std::string category_text;  // of a category that is not known
+  std::string process_text;   // of a process that is a word, not a number
+  std::string task_type;      // of Ascend's tasks
   int64_t process = 0, thread = 0;
   int64_t time = 0, duration = 0;  // whole part, in the unit of the file
   int time_thousandths = 0, duration_thousandths = 0;
@@ -40,13 +43,20 @@ struct Event {
 
   void clear() {
     Event fresh;
-    for (std::string Event::*kept : {&Event::name, &Event::dims, &Event::types, &Event::text}) {
+    for (std::string Event::*kept :
+         {&Event::name, &Event::dims, &Event::types, &Event::text, &Event::category_text,
+          &Event::process_text, &Event::task_type}) {
       (this->*kept).clear();
       (fresh.*kept).swap(this->*kept);
     }
     *this = std::move(fresh);
   }
 };
+
+// An event that begins and the one where it ends, as one with a duration.
+Event joined(Event begin, const Event& end);
+// What an event says that it is: "of category 'COLL' in 'python' (phase b)".
+std::string description_of(const Event& event, std::string_view process_name);
 
 // Reads the object that comes next. false for an event of no use, all of which was passed over.
 bool read_event(JsonReader& json, Event& event);

@@ -15,8 +15,9 @@ struct KnownDevice {
   int64_t memory_bandwidth_bytes_per_s = 0;
 };
 
-// By marketing name as drivers report it ("NVIDIA H100 80GB HBM3"); `memory_bytes` tells variants
-// apart.
+// By marketing name as drivers report it ("NVIDIA H100 80GB HBM3"), whole words only: an RTX A4000
+// is no A40. `memory_bytes` tells variants apart. Nothing for mobile and partitioned devices that
+// have no line of their own.
 std::optional<KnownDevice> known_device(std::string_view name, std::optional<int64_t> memory_bytes);
 
 }  // namespace preserve::import

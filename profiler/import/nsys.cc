@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/import/nsys.h"
 
-#include <sqlite3.h>
-
 #include <algorithm>
 #include <limits>
 #include <map>
@@ -10,7 +8,7 @@
 
 #include "common/error.h"
 #include "common/text.h"
-#include "db/untrusted.h"
+#include "profiler/import/foreign_db.h"
 
 namespace preserve::import {
 namespace {
@@ -19,112 +17,13 @@ namespace {
 constexpr int64_t kProcessMask = static_cast<int64_t>(0xffffffffff000000u);
 constexpr int64_t kThreadMask = 0xffffff;
 constexpr int64_t kTimeLimitNs = std::numeric_limits<int64_t>::max() / 4;
+constexpr const char* kGraphTable = "CUPTI_ACTIVITY_KIND_GRAPH_TRACE";
+// Calls and waits of the host.
+constexpr std::string_view kHostTables[] = {"CUPTI_ACTIVITY_KIND_RUNTIME",
+                                            "CUPTI_ACTIVITY_KIND_SYNCHRONIZATION",
+                                            "CUPTI_ACTIVITY_KIND_CUDA_EVENT"};
 // NVTX event types of the export that are ranges.
 constexpr int64_t kPushPop = 59, kStartEnd = 60;
-
-// A foreign database, opened so that it is neither changed nor locked, and nothing in its schema
-// runs.
-class ForeignDb {
- public:
-  explicit ForeignDb(const std::filesystem::path& path) : file_(path.string()) {
-    // immutable=1: no journal of the file is looked for, none is written.
-    std::string uri = "file:";
-    for (const char c : std::filesystem::absolute(path).string()) {
-      if (c == '?' || c == '#' || c == '%') {
-        uri += fmt::format("%{:02x}", static_cast<unsigned char>(c));
-      } else {
-        uri += c;
-      }
-    }
-    uri += "?immutable=1";
-    if (sqlite3_open_v2(uri.c_str(), &handle_, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, nullptr) !=
-        SQLITE_OK) {
-      const std::string why = sqlite3_errmsg(handle_);
-      sqlite3_close_v2(handle_);
-      throw input_error("{}: cannot open: {}", file_, why);
-    }
-    sqlite3_db_config(handle_, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
-    distrust_.apply(handle_);
-  }
-  ~ForeignDb() { sqlite3_close_v2(handle_); }
-  ForeignDb(const ForeignDb&) = delete;
-  ForeignDb& operator=(const ForeignDb&) = delete;
-
-  const std::string& file() const { return file_; }
-  sqlite3* handle() const { return handle_; }
-  [[noreturn]] void fail() const {
-    throw input_error("{}: cannot read: {} (damaged, or not an SQLite database)", file_,
-                      sqlite_error(handle_));
-  }
-
- private:
-  std::string file_;
-  sqlite3* handle_ = nullptr;
-  Distrust distrust_;
-};
-
-class Rows {
- public:
-  Rows(const ForeignDb& db, const std::string& sql) : db_(db) {
-    if (sqlite3_prepare_v2(db.handle(), sql.c_str(), -1, &statement_, nullptr) != SQLITE_OK)
-      db.fail();
-  }
-  ~Rows() { sqlite3_finalize(statement_); }
-  Rows(const Rows&) = delete;
-  Rows& operator=(const Rows&) = delete;
-
-  bool next() {
-    const int code = sqlite3_step(statement_);
-    if (code == SQLITE_ROW) return true;
-    if (code != SQLITE_DONE) db_.fail();
-    return false;
-  }
-  bool is_integer(int column) const {
-    return sqlite3_column_type(statement_, column) == SQLITE_INTEGER;
-  }
-  bool is_null(int column) const { return sqlite3_column_type(statement_, column) == SQLITE_NULL; }
-  int64_t integer(int column) const { return sqlite3_column_int64(statement_, column); }
-  std::string_view text(int column) const {
-    const auto* data = reinterpret_cast<const char*>(sqlite3_column_text(statement_, column));
-    if (data == nullptr) return {};
-    return {data, static_cast<size_t>(sqlite3_column_bytes(statement_, column))};
-  }
-  void bind(int64_t value) {
-    sqlite3_reset(statement_);
-    sqlite3_bind_int64(statement_, 1, value);
-  }
-
- private:
-  const ForeignDb& db_;
-  sqlite3_stmt* statement_ = nullptr;
-};
-
-// Columns of a table, by name. Empty: no such table. A view in its place is refused: it may compute
-// for ever.
-std::set<std::string> columns_of(const ForeignDb& db, const std::string& table) {
-  Rows views(db, fmt::format("SELECT 1 FROM sqlite_master WHERE name = '{}' COLLATE NOCASE AND "
-                             "(type <> 'table' OR sql LIKE 'CREATE VIRTUAL%')",
-                             table));
-  if (views.next()) {
-    throw input_error("{}: {} is not a table: Nsight Systems did not write this file", db.file(),
-                      table);
-  }
-  std::set<std::string> columns;
-  Rows rows(db, fmt::format("PRAGMA table_info(\"{}\")", table));
-  while (rows.next()) columns.emplace(rows.text(1));
-  return columns;
-}
-
-// SELECT of the wanted columns in their order; NULL in place of those that the table does not have.
-std::string select_of(const std::set<std::string>& have, const std::string& table,
-                      const std::vector<std::string>& want) {
-  std::string list;
-  for (const std::string& column : want) {
-    if (!list.empty()) list += ", ";
-    list += have.count(column) != 0 ? "\"" + column + "\"" : "NULL";
-  }
-  return fmt::format("SELECT {} FROM \"{}\"", list, table);
-}
 
 // What PyTorch's emit_nvtx writes: "aten::addmm, seq = 3, op_id = 99, sizes = [[4], [2, 3]]".
 struct AnnotatedOp {
@@ -160,6 +59,9 @@ class NsysReader {
   ProcessBuilder& process(int64_t global_pid);
   const std::string& string_at(int64_t id);
   void read_version();
+  void find_whole_graphs();
+  void read_mpi_ranks();
+  std::string other_gpu_tables();
   void read_activities(const std::string& table, bool copies, const char* name);
   void read_launches();
   void read_nvtx();
@@ -175,6 +77,7 @@ class NsysReader {
   std::map<int64_t, std::unique_ptr<ProcessBuilder>> processes_;  // by global pid
   std::unordered_map<int64_t, std::string> strings_;              // of StringIds, those referred to
   std::unique_ptr<Rows> string_rows_;
+  std::set<std::pair<int64_t, int64_t>> whole_graphs_;  // process and correlation
   NsysFile result_;
 };
 
@@ -183,6 +86,8 @@ ProcessBuilder& NsysReader::process(int64_t global_pid) {
   if (!builder) {
     builder = std::make_unique<ProcessBuilder>(db_, rules_);
     builder->row.pid = (global_pid >> 24) & kThreadMask;
+    builder->partial = partial_;
+    builder->source_file = file_.file();
     builder->row.start_ns = std::numeric_limits<int64_t>::max();
     builder->row.end_ns = std::numeric_limits<int64_t>::min();
   }
@@ -215,7 +120,6 @@ NsysFile NsysReader::read() {
       throw input_error("{}: is a preserve trace already: nothing to import", file_.file());
     }
   }
-  const auto kernels = columns_of(file_, "CUPTI_ACTIVITY_KIND_KERNEL");
   const auto strings = columns_of(file_, "StringIds");
   if (strings.count("id") == 0 || strings.count("value") == 0) {
     throw input_error(
@@ -224,24 +128,67 @@ NsysFile NsysReader::read() {
   }
   string_rows_ = std::make_unique<Rows>(file_, "SELECT value FROM StringIds WHERE id = ?");
   read_version();
+  find_whole_graphs();
   read_activities("CUPTI_ACTIVITY_KIND_KERNEL", false, nullptr);
   read_activities("CUPTI_ACTIVITY_KIND_MEMCPY", true, "Memcpy");
   read_activities("CUPTI_ACTIVITY_KIND_MEMSET", true, "Memset");
-  if (kernels.empty() && !columns_of(file_, "CUPTI_ACTIVITY_KIND_GRAPH_TRACE").empty()) {
-    // Whole graphs, one row per launch: the kernels inside were not recorded.
-    read_activities("CUPTI_ACTIVITY_KIND_GRAPH_TRACE", false, "CUDA graph");
-    result_.notes.push_back(
-        "graphs were recorded as a whole: record with --cuda-graph-trace=node to "
-        "see their kernels");
-  }
+  read_activities(kGraphTable, false, "CUDA graph");
   keep_processes_with_work();
   read_launches();
   read_nvtx();
   read_devices();
   read_process_names();
+  read_mpi_ranks();
   string_rows_.reset();
   for (auto& [global_pid, builder] : processes_) result_.processes.push_back(std::move(builder));
   return std::move(result_);
+}
+
+// Graphs that were recorded as a whole, one row per launch, by their launches. Those of which the
+// kernels are there as well are taken out again as they are read.
+void NsysReader::find_whole_graphs() {
+  const auto columns = columns_of(file_, kGraphTable);
+  if (columns.count("correlationId") == 0) return;
+  Rows rows(file_, select_of(columns, kGraphTable, {"globalPid", "correlationId"}));
+  while (rows.next()) whole_graphs_.emplace(rows.integer(0) & kProcessMask, rows.integer(1));
+}
+
+// What the export has of GPU work in tables that are not read, for a message.
+std::string NsysReader::other_gpu_tables() {
+  std::string list;
+  Rows tables(file_,
+              "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE "
+              "VIRTUAL%' AND (name LIKE '%WORKLOAD%' OR name LIKE 'CUPTI_ACTIVITY_KIND_%' OR "
+              "name LIKE 'GPU_%' OR name LIKE 'VULKAN_%' OR name LIKE 'OPENACC_%')");
+  while (tables.next()) {
+    const std::string table(tables.text(0));
+    if (table.find('"') != std::string::npos ||
+        std::find(std::begin(kHostTables), std::end(kHostTables), table) != std::end(kHostTables)) {
+      continue;
+    }
+    Rows any(file_, fmt::format("SELECT 1 FROM \"{}\" LIMIT 1", table));
+    if (any.next()) list += (list.empty() ? "" : ", ") + printable(table, 60);
+  }
+  return list;
+}
+
+// Ranks that MPI gave, by thread of the process. They count more than any order of GPUs.
+void NsysReader::read_mpi_ranks() {
+  const auto columns = columns_of(file_, "MPI_RANKS");
+  if (columns.count("globalTid") == 0 || columns.count("rank") == 0) return;
+  Rows rows(file_, "SELECT globalTid, rank FROM MPI_RANKS");
+  std::set<int64_t> ranks;
+  while (rows.next()) {
+    if (!rows.is_integer(1) || rows.integer(1) < 0) continue;
+    const auto found = processes_.find(rows.integer(0) & kProcessMask);
+    if (found == processes_.end()) continue;  // a rank without GPU work
+    found->second->row.rank = rows.integer(1);
+    ranks.insert(rows.integer(1));
+  }
+  // The table holds the ranks of this export only.
+  const auto count = static_cast<int64_t>(ranks.size());
+  if (count < 2 || *ranks.begin() != 0 || *ranks.rbegin() != count - 1) return;
+  for (auto& [global_pid, builder] : processes_) builder->row.world_size = count;
 }
 
 void NsysReader::read_version() {
@@ -268,6 +215,8 @@ void NsysReader::read_activities(const std::string& table, bool copies, const ch
   Rows rows(file_, select_of(columns, table,
                              {"start", "end", "deviceId", "contextId", "streamId", "correlationId",
                               "globalPid", "demangledName", "graphId", "graphNodeId", "bytes"}));
+  const bool whole_graphs = table == kGraphTable;
+  bool noted = false;
   std::map<std::pair<ProcessBuilder*, int64_t>, uint32_t> names;
   int64_t last_pid = 0, last_name_id = -1;
   uint32_t last_name = 0;
@@ -304,6 +253,20 @@ void NsysReader::read_activities(const std::string& table, bool copies, const ch
     activity.is_copy = copies;
     activity.stream = owner->gpu_stream(rows.integer(2), rows.integer(3), rows.integer(4));
     activity.correlation = rows.integer(5);
+    if (!whole_graphs_.empty() && !copies) {
+      const std::pair launch{pid & kProcessMask, activity.correlation};
+      if (!whole_graphs) {
+        whole_graphs_.erase(launch);
+      } else if (activity.correlation != 0 && whole_graphs_.count(launch) == 0) {
+        continue;  // its kernels are operators already
+      }
+    }
+    if (whole_graphs && !noted) {
+      noted = true;
+      result_.notes.push_back(
+          "graphs were recorded as a whole: record with --cuda-graph-trace=node to "
+          "see their kernels");
+    }
     const int64_t name_id = rows.integer(7);
     if (last_name_id < 0 || name_id != last_name_id) {
       uint32_t& known = names[{owner, name_id}];
@@ -331,10 +294,12 @@ void NsysReader::keep_processes_with_work() {
     return entry.second->activities() == 0 && entry.second->lost() == 0;
   });
   if (processes_.empty() && !partial_) {
-    throw input_error(
-        "{}: holds no GPU activity: no kernel, copy or fill was recorded; --partial "
-        "imports its ranges",
-        file_.file());
+    const std::string others = other_gpu_tables();
+    throw input_error("{}: {}; --partial imports its ranges", file_.file(),
+                      others.empty()
+                          ? std::string("holds no GPU activity: no kernel, copy, fill or graph was "
+                                        "recorded")
+                          : "no GPU activity is recognised, but there are rows in " + others);
   }
 }
 

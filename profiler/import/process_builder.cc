@@ -94,26 +94,23 @@ uint32_t ProcessBuilder::range_name(std::string_view name, RangeClass range_clas
   return id;
 }
 
-ImportedProcess ProcessBuilder::finish(int64_t base_ns) {
+std::vector<ImportedProcess> ProcessBuilder::finish(int64_t base_ns) {
   base_ns_ = base_ns;
-  ImportedProcess result;
-  result.rank = row.rank;
-  result.source_file = source_file;
-  result.activities = static_cast<int64_t>(calls_.activities());
   row.start_ns += base_ns;
   row.end_ns += base_ns;
   row.complete = losses_.empty();
-  process_ = db_.add(row);
-  result.id = process_;
-  add_devices_and_streams(result);
+  add_processes();
   LaunchedSorter launched;
   match_launches(launched);
   StreamSorter located;
-  place_in_ranges(launched, located, result);
-  write_ops(located, result);
-  result.operands = std::move(operands_);
-  write_losses(process_, result.activities);
-  return result;
+  place_in_ranges(launched, located);
+  write_ops(located);
+  write_losses();
+  for (ImportedProcess& process : processes_) {
+    process.operands = operands_;
+    process.scopes = scopes_;
+  }
+  return std::move(processes_);
 }
 
 bool ProcessBuilder::all_devices_alike() const {
@@ -141,14 +138,49 @@ gpu::DeviceFacts ProcessBuilder::device_facts(int64_t device) const {
   return facts;
 }
 
-void ProcessBuilder::add_devices_and_streams(ImportedProcess& out) {
-  if (streams_.size() != 0) out.first_device = streams_[0].device;
-  for (const auto& stream : streams_) out.first_device = std::min(out.first_device, stream.device);
-  stream_rows_ = streams_.add_rows(db_, process_, row.host, [&](int64_t device) {
-    gpu::DeviceFacts facts = device_facts(device);
-    if (!out.bandwidth_bytes_per_s) out.bandwidth_bytes_per_s = facts.bandwidth_bytes_per_s;
-    return facts;
-  });
+// One process for each GPU that ran kernels. Streams that only copied belong to the first one: a
+// peer's memory may lie on a GPU that the process never computes on.
+void ProcessBuilder::add_processes() {
+  std::map<int64_t, size_t> process_of_device;
+  for (size_t i = 0; i < streams_.size(); ++i) {
+    if (runs_kernels_[i]) process_of_device.try_emplace(streams_[i].device);
+  }
+  size_t count = 0;
+  for (auto& [device, process] : process_of_device) process = count++;
+  count = std::max<size_t>(count, 1);
+  const auto gpus = static_cast<int64_t>(count);
+  for (size_t i = 0; i < count; ++i) {
+    ProcessRow own = row;
+    if (count > 1 && row.rank) {
+      own.rank = *row.rank * gpus + static_cast<int64_t>(i);
+      if (row.world_size) own.world_size = *row.world_size * gpus;
+    }
+    processes_.push_back({.id = db_.add(own),
+                          .rank = own.rank,
+                          .world_size = own.world_size,
+                          .rank_name = rank_name,
+                          .source_file = source_file});
+  }
+  for (const auto& stream : streams_) {
+    const auto found = process_of_device.find(stream.device);
+    const size_t process = found == process_of_device.end() ? 0 : found->second;
+    int64_t& lowest = processes_[process].first_device;
+    const bool first = std::find(process_of_stream_.begin(), process_of_stream_.end(), process) ==
+                       process_of_stream_.end();
+    lowest = first ? stream.device : std::min(lowest, stream.device);
+    process_of_stream_.push_back(process);
+  }
+  size_t next = 0;
+  stream_rows_ = streams_.add_rows(
+      db_, [&](const auto&) { return processes_[process_of_stream_[next++]].id; }, row.host,
+      [&](int64_t device) {
+        gpu::DeviceFacts facts = device_facts(device);
+        const auto found = process_of_device.find(device);
+        auto& bandwidth =
+            processes_[found == process_of_device.end() ? 0 : found->second].bandwidth_bytes_per_s;
+        if (!bandwidth) bandwidth = facts.bandwidth_bytes_per_s;
+        return facts;
+      });
 }
 
 // 1. Correlation.
@@ -164,7 +196,7 @@ void ProcessBuilder::match_launches(LaunchedSorter& out) {
     activity.launched = launch != nullptr;
     activity.thread = launch == nullptr ? kNoThread : launch->thread;
     activity.launch_ns = launch == nullptr ? activity.start_ns : launch->start_ns;
-    if (launch == nullptr) ++unmatched_;
+    if (launch == nullptr) ++processes_[process_of(activity)].unmatched;
     same_launch.push_back(activity);
   });
   pass_on();
@@ -184,12 +216,10 @@ void ProcessBuilder::number_replay(std::vector<GpuActivity>& group) {
     if (group[i].graph == 0) group[i].graph = entry->second;
     if (group[i].graph_node == gpu::kNoNode) group[i].graph_node = static_cast<int64_t>(i);
   }
-  replayed_ += static_cast<int64_t>(group.size());
 }
 
 // 2. Ranges. Launches and ranges both sorted by thread, then time; one sweep with a stack.
-void ProcessBuilder::place_in_ranges(LaunchedSorter& launched, StreamSorter& out,
-                                     ImportedProcess& result) {
+void ProcessBuilder::place_in_ranges(LaunchedSorter& launched, StreamSorter& out) {
   launched.sort();
   ranges_.sort();
   std::vector<OpenRange> open;
@@ -199,37 +229,37 @@ void ProcessBuilder::place_in_ranges(LaunchedSorter& launched, StreamSorter& out
   while (launched.next(activity)) {
     while (more && (range.thread < activity.thread ||
                     (range.thread == activity.thread && range.start_ns <= activity.launch_ns))) {
-      open_range(range, open, result);
+      open_range(range, open);
       more = ranges_.next(range);
     }
     if (activity.launched) locate(activity, open);
     out.add(activity);
   }
-  for (; more; more = ranges_.next(range)) open_range(range, open, result);
+  for (; more; more = ranges_.next(range)) open_range(range, open);
 }
 
-uint32_t ProcessBuilder::scope_of(const std::string& text, ImportedProcess& result) {
-  if (result.scopes.size() > kScopeLimit) return 0;
-  const auto [entry, fresh] =
-      scope_index_.try_emplace(text, static_cast<uint32_t>(result.scopes.size()));
-  if (fresh) result.scopes.push_back(text);
+uint32_t ProcessBuilder::scope_of(const std::string& text) {
+  if (scopes_.size() > kScopeLimit) return 0;
+  const auto [entry, fresh] = scope_index_.try_emplace(text, static_cast<uint32_t>(scopes_.size()));
+  if (fresh) scopes_.push_back(text);
   return entry->second;
 }
 
-void ProcessBuilder::open_range(const HostRange& range, std::vector<OpenRange>& open,
-                                ImportedProcess& result) {
+void ProcessBuilder::open_range(const HostRange& range, std::vector<OpenRange>& open) {
   while (!open.empty() &&
          (open.back().range.thread != range.thread || open.back().range.end_ns <= range.start_ns)) {
     open.pop_back();
   }
   if (!range.nests) {
-    RangeRow apart{.stream = thread_row(range.thread),
-                   .kind = RangeKind::start_end,
-                   .domain = {range.domain},
-                   .name = {range.name},
-                   .start_ns = range.start_ns + base_ns_};
-    if (!range.open) apart.end_ns = range.end_ns + base_ns_;
-    db_.add(apart);
+    for (size_t process = 0; process < processes_.size(); ++process) {
+      RangeRow apart{.stream = thread_row(range.thread, process),
+                     .kind = RangeKind::start_end,
+                     .domain = {range.domain},
+                     .name = {range.name},
+                     .start_ns = range.start_ns + base_ns_};
+      if (!range.open) apart.end_ns = range.end_ns + base_ns_;
+      db_.add(apart);
+    }
     return;
   }
   if (open.size() == kOpenRangeLimit) {
@@ -243,30 +273,36 @@ void ProcessBuilder::open_range(const HostRange& range, std::vector<OpenRange>& 
     entry.scope = open.back().scope;
   }
   if (const auto path = path_names_.find(range.name); path != path_names_.end()) {
-    const std::string& outer = result.scopes[entry.scope];
+    const std::string& outer = scopes_[entry.scope];
     const bool relative = range.range_class == RangeClass::module && !outer.empty();
-    entry.scope = scope_of(relative ? outer + "/" + path->second : path->second, result);
+    entry.scope = scope_of(relative ? outer + "/" + path->second : path->second);
   }
   open.push_back(entry);
-  if (range.range_class == RangeClass::annotation) keep_range(open, open.size() - 1);
+  open_rows_.resize((open.size() - 1) * processes_.size());
+  open_rows_.resize(open.size() * processes_.size());
+  for (size_t process = 0; process < processes_.size(); ++process) {
+    if (range.range_class == RangeClass::annotation) keep_range(open, open.size() - 1, process);
+  }
 }
 
 // Writes the range at `index` of the stack, and those around it first, unless they are written.
-RangeId ProcessBuilder::keep_range(std::vector<OpenRange>& open, size_t index) {
+RangeId ProcessBuilder::keep_range(const std::vector<OpenRange>& open, size_t index,
+                                   size_t process) {
   RangeId parent;
   for (size_t i = 0; i <= index; ++i) {
-    OpenRange& entry = open[i];
-    if (!entry.row) {
-      RangeRow row_of_range{.stream = thread_row(entry.range.thread),
+    const HostRange& range = open[i].range;
+    RangeId& written = open_rows_[i * processes_.size() + process];
+    if (!written) {
+      RangeRow row_of_range{.stream = thread_row(range.thread, process),
                             .parent = parent,
-                            .domain = {entry.range.domain},
-                            .name = {entry.range.name},
+                            .domain = {range.domain},
+                            .name = {range.name},
                             .depth = static_cast<int64_t>(i),
-                            .start_ns = entry.range.start_ns + base_ns_};
-      if (!entry.range.open) row_of_range.end_ns = entry.range.end_ns + base_ns_;
-      entry.row = db_.add(row_of_range);
+                            .start_ns = range.start_ns + base_ns_};
+      if (!range.open) row_of_range.end_ns = range.end_ns + base_ns_;
+      written = db_.add(row_of_range);
     }
-    parent = entry.row;
+    parent = written;
   }
   return parent;
 }
@@ -277,7 +313,8 @@ void ProcessBuilder::locate(GpuActivity& activity, std::vector<OpenRange>& open)
     open.pop_back();
   }
   if (open.empty()) return;
-  activity.range = static_cast<uint32_t>(keep_range(open, open.size() - 1).value);
+  activity.range =
+      static_cast<uint32_t>(keep_range(open, open.size() - 1, process_of(activity)).value);
   activity.scope = open.back().scope;
   const gpu::KernelIdentity& kernel = identity(activity.name);
   const bool communicates = kernel.kernel_class == gpu::KernelClass::collective ||
@@ -306,13 +343,15 @@ void ProcessBuilder::locate(GpuActivity& activity, std::vector<OpenRange>& open)
   }
 }
 
-StreamId ProcessBuilder::thread_row(uint32_t thread) {
+StreamId ProcessBuilder::thread_row(uint32_t thread, size_t process) {
   Thread& entry = threads_[thread];
-  if (!entry.row) {
-    entry.row = db_.add(
-        StreamRow{.process = process_, .kind = StreamKind::thread, .native_id = entry.native});
+  entry.rows.resize(processes_.size());
+  StreamId& of_process = entry.rows[process];
+  if (!of_process) {
+    of_process = db_.add(StreamRow{
+        .process = processes_[process].id, .kind = StreamKind::thread, .native_id = entry.native});
   }
-  return entry.row;
+  return of_process;
 }
 
 }  // namespace preserve::import

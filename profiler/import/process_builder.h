@@ -5,6 +5,8 @@
 //      replay, numbered in order
 //   2. launches with the ranges of their thread, by time: innermost range, shapes, module path
 //   3. activities into rows, stream by stream in order of start
+// A process that ran kernels on several GPUs becomes one process of trace.db per GPU: what runs on
+// one GPU hides nothing of another.
 // Ranges of frameworks are only kept when something was launched inside; annotations always.
 // Memory is bounded by the sorters whatever the file's size.
 #pragma once
@@ -22,6 +24,7 @@
 #include "profiler/gpu/record_sorter.h"
 #include "profiler/gpu/records.h"
 #include "profiler/gpu/streams.h"
+#include "profiler/import/rank_names.h"
 
 namespace preserve::import {
 
@@ -78,14 +81,15 @@ using OperandUses = gpu::RecordSorter<OperandUse, ByStart>;
 // Everything about one imported process that later steps need.
 struct ImportedProcess {
   ProcessId id;
-  std::optional<int64_t> rank;
+  std::optional<int64_t> rank, world_size;
+  RankName rank_name{};      // ProcessBuilder's
   std::string source_file;   // for messages; processes of one file share a clock
   int64_t first_device = 0;  // lowest device number, as the file counts them
   OperandUses uses{};
   gpu::OperandTable operands{};
   std::vector<std::string> scopes{{}};
   std::optional<int64_t> bandwidth_bytes_per_s{};
-  int64_t activities = 0, kernels = 0;
+  int64_t activities = 0, kernels = 0, unmatched = 0;
   int64_t shift_ns = 0;  // by which the rows were moved after `uses` was filled
 };
 
@@ -98,11 +102,15 @@ class ProcessBuilder {
 
   // Facts about the process; may become known at any time before finish().
   ProcessRow row{};
+  RankName rank_name{};  // what the file calls its rank
+  bool partial = false;  // impossible activities are counted and left out, not refused
   std::map<int64_t, gpu::DeviceFacts> devices;
   std::string source_file;
 
   uint32_t gpu_stream(int64_t device, int64_t context, int64_t stream) {
-    return streams_.index({device, context, stream});
+    const uint32_t index = streams_.index({device, context, stream});
+    if (index >= runs_kernels_.size()) runs_kernels_.resize(index + 1);
+    return index;
   }
   uint32_t thread(int64_t process, int64_t thread);
   uint32_t add_communication(gpu::CollectiveFacts facts);
@@ -111,7 +119,10 @@ class ProcessBuilder {
   uint32_t range_name(std::string_view name, RangeClass range_class);
   gpu::OperandTable& operands() { return operands_; }
 
-  void add(const GpuActivity& activity) { calls_.add(activity); }
+  void add(const GpuActivity& activity) {
+    if (!activity.is_copy) runs_kernels_[activity.stream] = true;
+    calls_.add(activity);
+  }
   void add(const Launch& launch) { calls_.add(launch); }
   void add(const HostRange& range) { ranges_.add(range); }
   size_t activities() const { return calls_.activities(); }
@@ -120,8 +131,10 @@ class ProcessBuilder {
   void lose(const char* kind, int64_t count = 1) { losses_[kind] += count; }
   int64_t lost() const;
 
-  // Writes everything; `base_ns` is added to all times. Call once.
-  ImportedProcess finish(int64_t base_ns);
+  // Writes everything; `base_ns` is added to all times. Call once. One process per GPU that ran
+  // kernels, at least one. input_error for an activity that cannot have lasted as long as it says,
+  // unless `partial`.
+  std::vector<ImportedProcess> finish(int64_t base_ns);
 
  private:
   struct ByLaunch {
@@ -144,36 +157,44 @@ class ProcessBuilder {
 
   struct Thread {
     int64_t native;
-    StreamId row{};
+    std::vector<StreamId> rows{};  // by process
   };
   struct OpenRange {
     HostRange range;
-    RangeId row{};
     uint32_t scope = 0;
     bool operands_taken = false;
   };
 
   bool all_devices_alike() const;
   gpu::DeviceFacts device_facts(int64_t device) const;
-  void add_devices_and_streams(ImportedProcess& out);
+  void add_processes();
+  size_t process_of(const GpuActivity& activity) const {
+    return process_of_stream_[activity.stream];
+  }
   void match_launches(LaunchedSorter& out);
   void number_replay(std::vector<GpuActivity>& group);
-  void place_in_ranges(LaunchedSorter& launched, StreamSorter& out, ImportedProcess& result);
+  void place_in_ranges(LaunchedSorter& launched, StreamSorter& out);
   void locate(GpuActivity& activity, std::vector<OpenRange>& open);
-  void open_range(const HostRange& range, std::vector<OpenRange>& open, ImportedProcess& result);
-  RangeId keep_range(std::vector<OpenRange>& open, size_t index);
-  StreamId thread_row(uint32_t thread);
-  void write_ops(StreamSorter& activities, ImportedProcess& result);
+  void open_range(const HostRange& range, std::vector<OpenRange>& open);
+  RangeId keep_range(const std::vector<OpenRange>& open, size_t index, size_t process);
+  StreamId thread_row(uint32_t thread, size_t process);
+  void write_ops(StreamSorter& activities);
+  void write_op(GpuActivity activity);
+  void leave_out_impossible(const GpuActivity& activity);
   gpu::CollectiveFacts communication_facts(const GpuActivity& activity,
                                            const gpu::KernelIdentity& identity) const;
   const gpu::KernelIdentity& identity(uint32_t name) const { return identities_.at(name); }
-  uint32_t scope_of(const std::string& text, ImportedProcess& result);
-  void write_losses(ProcessId process, int64_t written);
+  uint32_t scope_of(const std::string& text);
+  void write_losses();
 
   TraceDb& db_;
   const gpu::KernelRules& rules_;
   int64_t base_ns_ = 0;
-  ProcessId process_;
+  std::vector<ImportedProcess> processes_;
+  std::vector<size_t> process_of_stream_;
+  std::vector<bool> runs_kernels_;  // by stream
+  std::vector<std::string> scopes_{{}};
+  std::vector<RangeId> open_rows_;  // of the open ranges, `processes_.size()` each
   gpu::LaunchJoin<GpuActivity, Launch> calls_;
   gpu::RecordSorter<HostRange, ByLaunch> ranges_;
   gpu::StreamTable streams_;
@@ -189,9 +210,11 @@ class ProcessBuilder {
   std::unordered_map<uint32_t, std::string> functions_;   // ranges that name a collective
   std::unordered_map<uint64_t, uint32_t> graphs_;         // signature of a replay -> graph number
   std::unordered_map<std::string, uint32_t> scope_index_;
-  std::unordered_map<int64_t, int64_t> sequences_;  // collectives seen, by communicator
+  // Collectives seen, by process and communicator.
+  std::map<std::pair<size_t, int64_t>, int64_t> sequences_;
   std::map<std::string, int64_t> losses_;
-  int64_t unmatched_ = 0, replayed_ = 0, dropped_ranges_ = 0;
+  int64_t dropped_ranges_ = 0;
+  int64_t latest_ns_ = INT64_MIN;  // end of the last operator that was written
 };
 
 }  // namespace preserve::import

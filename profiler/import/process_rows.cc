@@ -2,12 +2,22 @@
 // The last join of ProcessBuilder: activities in order of stream and start become rows of op,
 // collective and counter, and the operators whose operands are worth naming are passed on.
 #include <algorithm>
+#include <deque>
 
+#include "common/error.h"
+#include "common/text.h"
+#include "common/units.h"
 #include "profiler/gpu/activity_rows.h"
 #include "profiler/import/process_builder.h"
 
 namespace preserve::import {
 namespace {
+
+// A stream runs one operator after another, up to the microseconds by which a dependent launch
+// starts early. One that lasts this long and holds this many whole successors has a wrong end.
+constexpr int64_t kSuspectNs = 10'000'000;
+constexpr int kWholeSuccessors = 8;
+constexpr size_t kLookAhead = 64;  // successors that are looked at
 
 constexpr double kHostShapes = 0.7;  // shape of the first tensor of the host call
 
@@ -53,54 +63,123 @@ gpu::CollectiveFacts ProcessBuilder::communication_facts(
   return facts;
 }
 
-void ProcessBuilder::write_ops(StreamSorter& activities, ImportedProcess& result) {
+void ProcessBuilder::write_ops(StreamSorter& activities) {
   activities.sort();
+  struct Waiting {
+    GpuActivity activity;
+    int holds = 0;
+  };
+  std::deque<Waiting> waiting;  // activities that are not judged yet; mostly empty
+  const auto release = [&](const GpuActivity* next) {
+    while (!waiting.empty()) {
+      const Waiting& front = waiting.front();
+      const GpuActivity& activity = front.activity;
+      if (front.holds >= kWholeSuccessors) {
+        leave_out_impossible(activity);
+      } else if (activity.end_ns - activity.start_ns < kSuspectNs || next == nullptr ||
+                 next->stream != activity.stream || next->start_ns >= activity.end_ns ||
+                 waiting.size() > kLookAhead) {
+        write_op(activity);
+      } else {
+        return;
+      }
+      waiting.pop_front();
+    }
+  };
   GpuActivity activity;
   while (activities.next(activity)) {
-    const gpu::KernelIdentity& kernel = identity(activity.name);
-    const bool communicates =
-        !activity.is_copy &&
-        (activity.communication != 0 || kernel.kernel_class == gpu::KernelClass::collective ||
-         kernel.kernel_class == gpu::KernelClass::p2p);
-    gpu::CollectiveFacts facts;
-    OpKind kind = activity.is_copy ? OpKind::copy : gpu::op_kind_of(kernel.kernel_class);
-    if (communicates) {
-      facts = communication_facts(activity, kernel);
-      kind = is_point_to_point(facts.function) ? OpKind::p2p : OpKind::collective;
-      if (!facts.sequence && facts.communicator) {
-        facts.sequence = sequences_[*facts.communicator]++;
+    for (Waiting& earlier : waiting) {
+      const GpuActivity& around = earlier.activity;
+      if (around.stream == activity.stream && activity.end_ns <= around.end_ns &&
+          around.end_ns - around.start_ns >= kSuspectNs) {
+        ++earlier.holds;
       }
     }
-    activity.start_ns += base_ns_;
-    activity.end_ns += base_ns_;
-    const OpId op = gpu::add_op(db_, activity, stream_rows_[activity.stream], kind, {activity.name},
-                                {activity.range});
-    // A kernel: the host call had returned.
-    if (communicates) gpu::add_collective(db_, op, facts, false);
-    if (activity.is_copy) continue;
-    ++result.kernels;
-    if (communicates) continue;
-    result.uses.add({.start_ns = activity.start_ns,
-                     .dur_ns = activity.end_ns - activity.start_ns,
-                     .op = op.value,
-                     .name = activity.name,
-                     .operands = activity.operands,
-                     .scope = activity.scope,
-                     .op_name = activity.op_name,
-                     .kernel_class = kernel.kernel_class});
+    release(&activity);
+    waiting.push_back({activity});
+    release(&activity);
   }
+  release(nullptr);
 }
 
-void ProcessBuilder::write_losses(ProcessId process, int64_t written) {
-  db_.add_loss(process, "import", "received", written + lost());
-  db_.add_loss(process, "import", "written", written);
-  for (const auto& [kind, count] : losses_) db_.add_loss(process, "import", kind, count);
-  // Kernels are kept without their launch, but lose range, shapes and module.
-  const int64_t launched = written - unmatched_;
-  db_.add_loss(process, "launch", "received", written);
-  db_.add_loss(process, "launch", "written", launched);
-  if (unmatched_ != 0) db_.add_loss(process, "launch", "unmatched", unmatched_);
-  if (dropped_ranges_ != 0) db_.add_loss(process, "import", "range_too_deep", dropped_ranges_);
+void ProcessBuilder::leave_out_impossible(const GpuActivity& activity) {
+  if (!partial) {
+    Query name = db_.query("SELECT value FROM string WHERE id = ?", {int64_t{activity.name}});
+    throw input_error(
+        "{}: '{}' on stream {} lasts {} by its record, over the whole runs of at least {} later "
+        "operators of the same stream; --partial imports the rest",
+        source_file, name.next() ? printable(name.text(0), 80) : "",
+        streams_[activity.stream].number, format_duration(activity.end_ns - activity.start_ns),
+        kWholeSuccessors);
+  }
+  lose("impossible_duration");
+  // The process did not last as long as its last record says.
+  latest_ns_ = std::max(latest_ns_, activity.start_ns + base_ns_);
+}
+
+void ProcessBuilder::write_op(GpuActivity activity) {
+  ImportedProcess& result = processes_[process_of(activity)];
+  const gpu::KernelIdentity& kernel = identity(activity.name);
+  const bool communicates =
+      !activity.is_copy &&
+      (activity.communication != 0 || kernel.kernel_class == gpu::KernelClass::collective ||
+       kernel.kernel_class == gpu::KernelClass::p2p);
+  gpu::CollectiveFacts facts;
+  OpKind kind = activity.is_copy ? OpKind::copy : gpu::op_kind_of(kernel.kernel_class);
+  if (communicates) {
+    facts = communication_facts(activity, kernel);
+    kind = is_point_to_point(facts.function) ? OpKind::p2p : OpKind::collective;
+    if (!facts.sequence && facts.communicator) {
+      facts.sequence = sequences_[{process_of(activity), *facts.communicator}]++;
+    }
+  }
+  activity.start_ns += base_ns_;
+  activity.end_ns += base_ns_;
+  const OpId op = gpu::add_op(db_, activity, stream_rows_[activity.stream], kind, {activity.name},
+                              {activity.range});
+  ++result.activities;
+  latest_ns_ = std::max(latest_ns_, activity.end_ns);
+  // A kernel: the host call had returned.
+  if (communicates) gpu::add_collective(db_, op, facts, false);
+  if (activity.is_copy) return;
+  ++result.kernels;
+  if (communicates) return;
+  result.uses.add({.start_ns = activity.start_ns,
+                   .dur_ns = activity.end_ns - activity.start_ns,
+                   .op = op.value,
+                   .name = activity.name,
+                   .operands = activity.operands,
+                   .scope = activity.scope,
+                   .op_name = activity.op_name,
+                   .kernel_class = kernel.kernel_class});
+}
+
+// What could not be used of the file counts for its first process.
+void ProcessBuilder::write_losses() {
+  for (const ImportedProcess& process : processes_) {
+    const bool first = &process == &processes_.front();
+    const int64_t written = process.activities;
+    db_.add_loss(process.id, "import", "received", written + (first ? lost() : 0));
+    db_.add_loss(process.id, "import", "written", written);
+    // Kernels are kept without their launch, but lose range, shapes and module.
+    db_.add_loss(process.id, "launch", "received", written);
+    db_.add_loss(process.id, "launch", "written", written - process.unmatched);
+    if (process.unmatched != 0) {
+      db_.add_loss(process.id, "launch", "unmatched", process.unmatched);
+    }
+  }
+  const ProcessId first = processes_.front().id;
+  if (losses_.find("impossible_duration") != losses_.end()) {
+    for (const ImportedProcess& process : processes_) {
+      db_.execute(
+          "UPDATE process SET complete = 0, end_ns = MAX(?2, COALESCE((SELECT MAX(range.end_ns) "
+          "FROM range JOIN stream ON stream.id = stream_id WHERE process_id = ?1), 0)) "
+          "WHERE id = ?1",
+          {process.id.value, latest_ns_});
+    }
+  }
+  for (const auto& [kind, count] : losses_) db_.add_loss(first, "import", kind, count);
+  if (dropped_ranges_ != 0) db_.add_loss(first, "import", "range_too_deep", dropped_ranges_);
 }
 
 }  // namespace preserve::import

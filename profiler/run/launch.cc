@@ -245,7 +245,8 @@ int profile_command(const LaunchOptions& options, Console& console) {
         fmt::format("cannot run {}: {}", printable(options.command.front()), program.error));
     return program.code;
   }
-  const fs::path library = child_library("libpreserve_collect.so");
+  const fs::path library =
+      child_library(options.touch ? "libpreserve_touch.so" : "libpreserve_collect.so");
   refuse_other_tools(library);
   if (options.cuda) refuse_other_cuda_tool();
   if (options.cuda && !PRESERVE_WITH_CUPTI && fs::exists("/proc/driver/nvidia")) {

@@ -101,7 +101,10 @@ std::optional<int64_t> common_rank(const InputSet& inputs) {
 
 Known<Step> fold(const TraceDb& db, const InputSet& inputs, std::vector<Warning>& warnings) {
   try {
-    const FoldedStep folded = fold_step(db, common_rank(inputs));
+    const FoldedStep folded =
+        inputs.schedules.empty()
+            ? fold_step(db)
+            : planned_step(db, common_rank(inputs), inputs.schedules.front().schedule);
     for (const std::string& text : folded.warnings) {
       warnings.push_back({clean(db.file()), clean(text)});
     }

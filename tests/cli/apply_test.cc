@@ -26,8 +26,8 @@ const std::vector<std::string> kMpi{"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_
 
 constexpr const char* kTinyConfig =
     R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama",
- "hidden_act": "silu", "hidden_size": 192, "intermediate_size": 576, "num_hidden_layers": 3,
- "num_attention_heads": 6, "num_key_value_heads": 6, "vocab_size": 1536, "rms_norm_eps": 1e-05,
+ "hidden_act": "silu", "hidden_size": 240, "intermediate_size": 720, "num_hidden_layers": 3,
+ "num_attention_heads": 60, "num_key_value_heads": 60, "vocab_size": 1500, "rms_norm_eps": 1e-05,
  "rope_theta": 10000.0, "max_position_embeddings": 512, "tie_word_embeddings": false})";
 
 // Prefetching pays on this device whatever the machine of the test is like.
@@ -131,7 +131,7 @@ TEST_P(ApplyOnRanks, LeavesTheDecodersResultsBitForBit) {
   EXPECT_THAT(read_text_file(path("report.md")), HasSubstr("in the program itself"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, ApplyOnRanks, testing::Values(2, 3));
+INSTANTIATE_TEST_SUITE_P(Ranks, ApplyOnRanks, testing::Values(2, 3, 4, 5));
 
 TEST_F(Apply, WorksBehindMpirun) {
   ASSERT_NO_FATAL_FAILURE(plan(2));
@@ -196,8 +196,35 @@ TEST_F(Apply, SaysWhyNothingHappened) {
   EXPECT_EQ(apply({schedule}, {"no-such-command"}).exit_code, 127);
 }
 
-// The solver has no names for its memory: whatever the plan of the decoder finds there, its results
-// stay.
+// The solver names none of its memory: it is recorded by page protection, and its own plan finds
+// its allocations by size and order.
+TEST_P(ApplyOnRanks, LeavesASolverItsResultsUnderItsOwnPlan) {
+  const auto cg = [&](const std::string& iterations, const std::string& result) {
+    return std::vector<std::string>{
+        "mpirun", "--oversubscribe", "-n",        std::to_string(GetParam()), kBin + "/cg",
+        "16",     iterations,        path(result)};
+  };
+  std::vector<std::string> profile{"preserve-profile", "--touch", "-o", path("solver.db"), "--"};
+  const std::vector<std::string> recorded = cg("40", "recorded.bin");
+  profile.insert(profile.end(), recorded.begin(), recorded.end());
+  const test::Run profiled = run(profile);
+  ASSERT_EQ(profiled.exit_code, 0) << profiled.err;
+  const test::Run tuned = run({"preserve-tune", "-f", path("solver.db"), "--device",
+                               path("device.json"), "--link", "100us"});
+  ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
+  const Schedule schedule = load_schedule(path("schedule.json"));
+  ASSERT_EQ(schedule.plan.verdict, PlanVerdict::prefetch) << tuned.out << tuned.err;
+  ASSERT_EQ(run(cg("40", "plain.bin")).exit_code, 0);
+  EXPECT_EQ(read_text_file(path("recorded.bin")), read_text_file(path("plain.bin")));
+  ASSERT_EQ(run(cg("80", "plain.bin")).exit_code, 0);
+  const test::Run applied =
+      apply({"--no-guard", "--link", "100us", path("schedule.json")}, cg("80", "applied.bin"));
+  EXPECT_EQ(applied.exit_code, 0) << applied.err;
+  EXPECT_EQ(read_text_file(path("applied.bin")), read_text_file(path("plain.bin")));
+  EXPECT_GT(read_result(TraceDb::open(path("apply.db"))).arms[1].issued_bytes, 0) << applied.err;
+}
+
+// Another program's plan: whatever it finds in the solver's memory, its results stay.
 TEST_F(Apply, LeavesAForeignSolverAlone) {
   ASSERT_NO_FATAL_FAILURE(plan(2));
   const auto cg = [&](const std::string& result) {

@@ -16,9 +16,8 @@ void read_only(const uint8_t* data, size_t size) {
   static int inputs = 0;
   if (inputs++ % kInputsPerDatabase == 0) db.emplace(TraceDb::create(":memory:"));
   const auto source = import::bytes_in_memory(reinterpret_cast<const char*>(data), size);
-  import::ProcessBuilder builder(*db, rules);
   try {
-    import::read_kineto(*source, "input", size % 2 != 0, builder);
+    import::read_kineto(*source, "input", size % 2 != 0, *db, rules);
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::internal) std::abort();
   }

@@ -41,7 +41,9 @@ std::vector<StreamId> add_streams(const Run& run, const RowTarget& target) {
     return facts;
   };
   return run.streams.add_rows(
-      target.db, target.process, target.host, facts_of, [](const gpu::StreamTable::Stream& stream) {
+      target.db, [&](const gpu::StreamTable::Stream&) { return target.process; }, target.host,
+      facts_of,
+      [](const gpu::StreamTable::Stream& stream) {
         return fmt::format("GPU {} stream {}", stream.device, stream.number);
       });
 }

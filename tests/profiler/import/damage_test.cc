@@ -14,6 +14,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 
 class ImportDamage : public testing::Test {
  protected:
@@ -110,6 +111,49 @@ TEST_F(ImportDamage, BadGpuRecordsAreRefusedOrCounted) {
         column(imported.db, "SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
         ElementsAre(bad.kind + "1"));
   }
+}
+
+// A bare array may end without its bracket: programs append to it and are killed.
+TEST_F(ImportDamage, AnArrayWithoutItsEndIsWhole) {
+  const std::string events =
+      kineto_kernel("a", 1, 1, 7, 1) + ",\n" + kineto_kernel("b", 3, 1, 7, 2);
+  for (const char* end : {"", ",", ",\n", "\n", "]", ",\n]"}) {
+    const auto imported = import_text("[\n" + events + end);
+    EXPECT_EQ(imported.summary.kernels, 2) << end;
+    EXPECT_THAT(column(imported.db, "SELECT 1 FROM loss_nonzero WHERE source = 'import'"),
+                IsEmpty());
+  }
+  expect_refused([&] { import_text("[\n" + events.substr(0, events.size() - 9)); },
+                 "stops in the middle");
+  // Within an object the format asks for it; in a file that is damaged nothing is known.
+  expect_refused([&] { import_text("{\"traceEvents\": [" + events); },
+                 "--partial takes what came before");
+  const auto gzip = write_gzip(directory_, "cut.gz", "[\n" + events + ",\n" + events);
+  std::filesystem::resize_file(gzip, std::filesystem::file_size(gzip) - 9);
+  EXPECT_THROW(import_files(directory_, {gzip}), Error);
+}
+
+TEST_F(ImportDamage, ADurationOverManySuccessorsIsImpossible) {
+  const auto trace = [](double long_us, int successors, double successor_us) {
+    std::vector<std::string> events{kineto_kernel("first", 500, 40, 7, 1),
+                                    kineto_kernel("endless", 1000, long_us, 7, 2)};
+    for (int i = 0; i < successors; ++i) {
+      events.push_back(kineto_kernel("next", 1100 + 2 * i * successor_us, successor_us, 7, 3 + i));
+    }
+    return kineto_document(events);
+  };
+  const std::string impossible = trace(2'000'000, 20, 50);
+  expect_refused([&] { import_text(impossible); },
+                 "'endless' on stream 7 lasts 2.00 s by its record");
+  const auto partial = import_text(impossible, true);
+  EXPECT_THAT(column(partial.db, "SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
+              ElementsAre("impossible_duration1"));
+  EXPECT_THAT(column(partial.db, "SELECT COUNT(*) || ' ' || MAX(end_ns) FROM op"),
+              ElementsAre("21 3050000"));
+  EXPECT_THAT(column(partial.db, "SELECT end_ns FROM process"), ElementsAre("3050000"));
+  // A dependent launch, and a long operator that nothing runs inside of.
+  EXPECT_EQ(import_text(trace(150, 20, 50)).summary.kernels, 22);
+  EXPECT_EQ(import_text(trace(2'000'000, 7, 50)).summary.kernels, 9);
 }
 
 TEST_F(ImportDamage, KernelsWithoutTimeStampsAreCountedNotPlacedAtZero) {

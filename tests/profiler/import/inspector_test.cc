@@ -74,6 +74,82 @@ TEST(ImportInspector, OtherFunctionsDoNotMatch) {
               Contains(HasSubstr("none of its 1 collectives could be matched")));
 }
 
+TEST(ImportInspector, LinesOfOtherKindsAreReadPast) {
+  TemporaryDirectory directory;
+  const auto trace = write_text(directory, "trace.json", trace_of({20, 300}));
+  const std::string other =
+      R"({"header": {"id": "0x1", "rank": 0, "n_ranks": 8}, "p2p_perf": {"p2p": "Send"}})"
+      "\n"
+      R"({"header": {"id": "0x1", "rank": 0, "n_ranks": 8}, "a_later_kind": {}})"
+      "\n";
+  const auto log =
+      write_text(directory, "log", other + line(5, 2048, 21) + other + line(6, 4096, 290));
+  const auto imported = import_files(directory, {trace, log});
+  EXPECT_THAT(column(imported.db, "SELECT bytes FROM collective ORDER BY op_id"),
+              ElementsAre("2048", "4096"));
+  EXPECT_THAT(column(imported.db, "SELECT kind || count FROM loss_nonzero"),
+              Contains("no_collective4"));
+}
+
+// The plugin leaves out small messages; the numbers that are missing say which.
+TEST(ImportInspector, SmallMessagesThatAreAbsentStayUnknown) {
+  TemporaryDirectory directory;
+  const auto trace = write_text(directory, "trace.json", trace_of({8, 30, 8, 30, 8, 30}));
+  std::string lines;
+  for (int sequence = 1; sequence < 20; sequence += 2) lines += line(sequence, 65536, 30);
+  const auto imported = import_files(directory, {trace, write_text(directory, "log", lines)});
+  EXPECT_THAT(column(imported.db,
+                     "SELECT COALESCE(bytes, 'unknown') FROM collective ORDER BY "
+                     "op_id"),
+              ElementsAre("unknown", "65536", "unknown", "65536", "unknown", "65536"));
+}
+
+// NCCL counts the collectives of each function by themselves.
+TEST(ImportInspector, SequencesMayCountByFunction) {
+  TemporaryDirectory directory;
+  double now = 100;
+  std::vector<std::string> kernels;
+  for (const char* function : {"AllReduce", "AllGather", "AllReduce", "AllReduce", "AllGather"}) {
+    kernels.push_back(kineto_kernel(fmt::format("ncclDevKernel_{}_RING_LL", function), now, 20, 7,
+                                    static_cast<int>(now)));
+    now += 50;
+  }
+  const auto trace = write_text(directory, "trace.json", kineto_document(kernels));
+  const auto log =
+      write_text(directory, "log",
+                 line(0, 1000, 20) + line(0, 7000, 20, "AllGather") + line(1, 2000, 20) +
+                     line(2, 3000, 20) + line(1, 8000, 20, "AllGather"));
+  EXPECT_THAT(column(import_files(directory, {trace, log}).db,
+                     "SELECT bytes FROM collective ORDER BY op_id"),
+              ElementsAre("1000", "7000", "2000", "3000", "8000"));
+}
+
+// The rank of a line is the one in its communicator: of a part of the run it names no rank.
+TEST(ImportInspector, ARankInAPartOfTheRunIsNoRank) {
+  TemporaryDirectory directory;
+  std::vector<std::filesystem::path> files;
+  for (int rank = 0; rank < 4; ++rank) {
+    std::string text = trace_of({20, 300});
+    text.replace(text.find("\"rank\": 0, \"world_size\": 1"), 26,
+                 fmt::format("\"rank\": {}, \"world_size\": 4", rank));
+    files.push_back(write_text(directory, fmt::format("{}.json", rank).c_str(), text));
+  }
+  const auto with_ranks = [&](int ranks, int rank) {
+    std::string text = line(5, 2048, 21, "AllReduce", rank) + line(6, 4096, 290, "AllReduce", rank);
+    for (size_t at = 0; (at = text.find("\"n_ranks\": 8", at)) != std::string::npos; ++at) {
+      text[at + 11] = static_cast<char>('0' + ranks);
+    }
+    auto all = files;
+    all.push_back(write_text(directory, "log", text));
+    return column(import_files(directory, all).db,
+                  "SELECT process.rank || ' ' || bytes FROM collective JOIN op ON op.id = op_id "
+                  "JOIN stream ON stream.id = stream_id JOIN process ON process.id = process_id "
+                  "WHERE bytes IS NOT NULL ORDER BY op_id");
+  };
+  EXPECT_THAT(with_ranks(2, 1), testing::IsEmpty());
+  EXPECT_THAT(with_ranks(4, 1), ElementsAre("1 2048", "1 4096"));
+}
+
 TEST(ImportInspector, AloneItIsNoTrace) {
   TemporaryDirectory directory;
   const auto log = write_text(directory, "log", line(5, 2048, 21));

@@ -156,11 +156,12 @@ TEST(JsonReader, DecimalsAreExact) {
   EXPECT_EQ(decimal_of("12.3456789 "), std::pair(int64_t{12}, 345));
   EXPECT_EQ(decimal_of("-3.5 "), std::pair(int64_t{-3}, -500));
   EXPECT_EQ(decimal_of("1.5e3 "), std::pair(int64_t{1500}, 0));
+  EXPECT_EQ(decimal_of("\"1700000000000123.456\" "), std::pair(int64_t{1700000000000123}, 456));
 }
 
 TEST(JsonReader, NumbersThatDoNotFitAreRefused) {
   for (const char* text :
-       {"99999999999999999999999999 ", "1e400 ", "-1e400 ", "\"12\" ", "null ", "NaN "}) {
+       {"99999999999999999999999999 ", "1e400 ", "-1e400 ", "\"12b\" ", "\"\" ", "null ", "NaN "}) {
     EXPECT_EQ(decimal_of(text), std::pair(int64_t{-1}, -1)) << text;
   }
 }

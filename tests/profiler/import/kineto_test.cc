@@ -363,7 +363,7 @@ TEST_F(ImportKineto, RankComesFromTheFileThenFromItsName) {
       directory_, {write_text(directory_, "x_rank5.json",
                               kineto_document({kernel}, R"("distributedInfo": {"rank": ""}, )"))});
   EXPECT_THAT(column(named.db, "SELECT rank FROM process"), ElementsAre("5"));
-  EXPECT_THAT(named.summary.warnings, testing::Contains(HasSubstr("taken from the file's name")));
+  EXPECT_THAT(named.summary.warnings, testing::Contains(HasSubstr("guessed from the file's name")));
   const auto unknown =
       import_files(directory_, {write_text(directory_, "t.json", kineto_document({kernel}))});
   EXPECT_THAT(column(unknown.db, "SELECT 1 FROM process WHERE rank IS NULL"), ElementsAre("1"));

@@ -164,6 +164,51 @@ TEST_F(ImportNsys, OpenRangesEndWithTheRecording) {
   EXPECT_THAT(column(imported.db, "SELECT 1 FROM op WHERE range_id IS NOT NULL"), ElementsAre("1"));
 }
 
+// Recorded by default: a graph is one row, beside the kernels outside of graphs.
+TEST_F(ImportNsys, WholeGraphsAreOperatorsBesideKernels) {
+  const std::string graphs =
+      "CREATE TABLE CUPTI_ACTIVITY_KIND_GRAPH_TRACE (start INTEGER, end INTEGER, deviceId INTEGER, "
+      "contextId INTEGER, streamId INTEGER, correlationId INTEGER, globalPid INTEGER, graphId "
+      "INTEGER);";
+  const auto graph = [](int64_t start, int64_t end, int correlation) {
+    return fmt::format(
+        "INSERT INTO CUPTI_ACTIVITY_KIND_GRAPH_TRACE VALUES ({}, {}, 0, 1, 7, {}, {}, 5);", start,
+        end, correlation, kPid);
+  };
+  const auto mixed = import_sql(kStrings + kernel_table() + kRuntimeTable + graphs +
+                                runtime(900, 3) + kernel(100, 150, 1, 1) + graph(1000, 9000, 3) +
+                                // Its kernels were recorded, too: no time counts twice.
+                                kernel(9100, 9200, 1, 4) + graph(9100, 9300, 4));
+  EXPECT_THAT(column(mixed.db, "SELECT name || ' ' || (end_ns - start_ns) FROM op_named"),
+              ElementsAre("nvjet_gemm 50", "CUDA graph 8000", "nvjet_gemm 100"));
+  EXPECT_THAT(mixed.summary.warnings,
+              testing::Contains(HasSubstr("record with --cuda-graph-trace=node")));
+  const auto alone = import_sql(kStrings + kernel_table() + graphs + graph(1000, 9000, 3));
+  EXPECT_THAT(column(alone.db, "SELECT graph_id FROM op"), ElementsAre("5"));
+}
+
+TEST_F(ImportNsys, RanksOfMpiCountMoreThanTheOrderOfGpus) {
+  const int64_t other = kPid + (int64_t{1} << 24);
+  const auto imported =
+      import_sql(kStrings + kernel_table() + kernel(10, 20, 2, 1) + kernel(10, 40, 2, 1, other) +
+                 fmt::format("CREATE TABLE MPI_RANKS (globalTid INTEGER, rank INTEGER);"
+                             "INSERT INTO MPI_RANKS VALUES ({}, 1), ({}, 0), (99, 2), ({}, 'x');",
+                             kTid, other + 9, kTid));
+  EXPECT_THAT(column(imported.db,
+                     "SELECT process.rank || ' ' || (op.end_ns - op.start_ns) FROM op JOIN stream "
+                     "ON stream.id = stream_id JOIN process ON process.id = process_id ORDER BY "
+                     "rank"),
+              ElementsAre("0 30", "1 10"));
+}
+
+TEST_F(ImportNsys, OtherGpuWorkIsNamed) {
+  expect_refused(kStrings +
+                     "CREATE TABLE CUPTI_ACTIVITY_KIND_CDP_KERNEL (start INTEGER);"
+                     "INSERT INTO CUPTI_ACTIVITY_KIND_CDP_KERNEL VALUES (1);",
+                 "no GPU activity is recognised, but there are rows in "
+                 "CUPTI_ACTIVITY_KIND_CDP_KERNEL");
+}
+
 TEST_F(ImportNsys, BadRowsAreRefusedOrCounted) {
   const struct {
     std::string row, message, kind;

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// First touches of allocations between MPI calls -> which operators read and write them, and which
+// allocations a program only reads. Times in ns, sizes in bytes.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "db/trace_db.h"
+#include "profiler/convert/process_image.h"
+#include "profiler/convert/tensors.h"
+
+namespace preserve {
+
+// Of an allocation as a whole only that it was touched is known, not how much of it.
+inline constexpr double kWholeConfidence = 0.5, kPiecesConfidence = 0.9;
+
+class Touches {
+ public:
+  // `touches` by time and `mapped` must live on.
+  Touches(std::span<const Touch> touches, std::span<const Tensors::Mapped> mapped);
+
+  struct Access {
+    TensorId tensor;
+    AccessMode mode;
+    uint64_t offset_bytes, bytes;
+    double confidence;
+  };
+  // Of what ran from `start_ns` until before `end_ns`, in the order of the first touches.
+  std::vector<Access> between(int64_t start_ns, int64_t end_ns) const;
+
+ private:
+  const Tensors::Mapped* find(const Touch& touch) const;
+
+  std::span<const Touch> touches_;
+  std::vector<const Tensors::Mapped*> by_base_;  // allocations alone
+  uint64_t most_bytes_ = 0;                      // of one
+};
+
+}  // namespace preserve
