@@ -54,7 +54,11 @@ template <typename Row, size_t N>
 void append_values(const std::array<Column<Row>, N>& columns, const Row& row,
                    std::vector<SqlValue>& values) {
   const auto append = [&](const std::optional<double>& value) {
-    values.push_back(value ? SqlValue(*value) : SqlValue(nullptr));
+    if (value) {
+      values.emplace_back(*value);
+    } else {
+      values.emplace_back(nullptr);
+    }
   };
   const auto append_member = [&](const auto& value) {
     using T = std::decay_t<decltype(value)>;

@@ -327,3 +327,42 @@ CREATE TABLE cell_arm (
   speedup_high REAL,               -- its interval
   PRIMARY KEY (cell_id, arm)
 ) STRICT, WITHOUT ROWID;
+
+-- Explore only (meta kind = explore): one decode step on one device, planned and judged without a run. Values that
+-- were not asked for are those in effect.
+CREATE TABLE explore_cell (
+  id                INTEGER PRIMARY KEY, -- place in the sweep from 1, the first axis outermost
+  model             TEXT NOT NULL,       -- name of the model's configuration
+  device            TEXT NOT NULL,       -- name in the device file
+  dtype             TEXT NOT NULL,       -- of weights and KV-cache
+  ranks             INTEGER NOT NULL,    -- tensor-parallel ranks
+  batch             INTEGER NOT NULL,    -- sequences decoded together
+  context           INTEGER NOT NULL,    -- tokens per sequence in the KV-cache
+  kv_heads          INTEGER NOT NULL,    -- of the model, before division; 0: it has none
+  cache_bytes       INTEGER NOT NULL,    -- of the device
+  memory_bytes      INTEGER NOT NULL,    -- of the device; 0: not stated
+  memory_bandwidth_bytes_per_s REAL NOT NULL, -- of the device
+  arithmetic_per_s  REAL NOT NULL,       -- of the device, for dtype
+  network_latency_ns REAL,               -- of an allreduce; NULL: the device's fits or a stated time
+  network_bandwidth_bytes_per_s REAL,    -- of one device into the network; NULL likewise
+  status            TEXT NOT NULL
+    CHECK (status = 'done' OR status = 'not_available'
+      OR status = 'failed'),             -- not_available: cannot be run, as a model that does not fit
+  reason            TEXT,                -- why it is not available or failed
+  attention_weight_bytes INTEGER NOT NULL, -- one rank, largest layer
+  kv_bytes          INTEGER NOT NULL,    -- one rank, largest layer, whole batch
+  mlp_bytes         INTEGER NOT NULL,    -- one rank, largest layer
+  rank_bytes        INTEGER NOT NULL,    -- one rank, all layers: weights, head, embedding, KV
+  workspace_bytes   INTEGER NOT NULL,    -- one rank: what a step needs beside them
+  activation_bytes  INTEGER NOT NULL,    -- one rank: what a step keeps in the cache between operators
+  allreduce_ns      REAL NOT NULL,       -- a layer's; 0 where there is none
+  baseline_step_ns  REAL NOT NULL,       -- without prefetching; 0 unless done, as the following
+  bfs_step_ns       REAL NOT NULL,       -- with the best plan of strategy bfs
+  flow_step_ns      REAL NOT NULL,       -- with the best plan of strategy flow
+  fused_step_ns     REAL NOT NULL,       -- without prefetching, products overlapped with their allreduces
+  all_hot_step_ns   REAL NOT NULL,       -- bound: everything cached
+  bfs_bytes         INTEGER NOT NULL,    -- fetched per step and rank
+  flow_bytes        INTEGER NOT NULL,    -- fetched per step and rank
+  area_mm2          REAL,                -- of one device, by the constants file
+  cost              REAL                 -- of one device, by the constants file, in its currency
+) STRICT;

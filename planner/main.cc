@@ -2,6 +2,7 @@
 // preserve-tune: trace.db and device.json in, schedule.json out.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +15,7 @@
 #include "common/text.h"
 #include "db/losses.h"
 #include "db/step/folded_step.h"
+#include "db/step/phase.h"
 #include "db/step/quality.h"
 #include "db/trace_db.h"
 #include "planner/measure/measure_plans.h"
@@ -25,9 +27,18 @@
 #include "planner/search/plan.h"
 #include "planner/search/unnamed.h"
 #include "planner/tune_options.h"
+#include "planner/workload/align/recording.h"
 
 namespace preserve {
 namespace {
+
+void print(const TuneOptions& options, const std::string& text, Console& console) {
+  if (options.output == "-") {
+    console.info(text);  // standard output is the schedule
+  } else {
+    fmt::print("{}", text);
+  }
+}
 
 void summarise(const TuneOptions& options, const FoldedStep& step, const Schedule& schedule,
                Console& console) {
@@ -36,26 +47,103 @@ void summarise(const TuneOptions& options, const FoldedStep& step, const Schedul
       fmt::format("{}: {}\n", to_string(plan.verdict), fmt::join(plan.reasons, "\n  "));
   if (options.explain) text = explain(step, schedule);
   text += measured_table(schedule);
-  if (options.output == "-") {
-    console.info(text);  // standard output is the schedule
-  } else {
-    fmt::print("{}", text);
+  print(options, text, console);
+}
+
+// What is planned: one step of a phase, and where its schedule goes.
+struct Task {
+  std::optional<StepPhase> phase;  // nothing: as fold_step() chooses
+  OutputFile output;
+  FoldedStep step{};
+};
+
+std::string prefill_output(const std::string& output) {
+  const std::filesystem::path path(output);
+  return (path.parent_path() / (path.stem().string() + "-prefill" + path.extension().string()))
+      .string();
+}
+
+// Outputs are checked before any work.
+std::vector<Task> tasks_of(const TuneOptions& options) {
+  std::vector<Task> tasks;
+  if (options.phase == PhaseChoice::any) {
+    const std::vector<StepPhase> phases =
+        recorded_phases(TraceDb::open(options.trace), options.rank);
+    if (phases.size() > 1 && (options.output == "-" || !options.dimacs.empty())) {
+      throw usage_error(
+          "{} has decode and prefill steps: two schedules cannot go to one output, name it with -o "
+          "FILE and leave out --dimacs, or choose a --phase",
+          options.trace);
+    }
+    for (const StepPhase phase : phases) {
+      const bool second = !tasks.empty();
+      tasks.push_back({phase, OutputFile(second ? prefill_output(options.output) : options.output,
+                                         options.force)});
+    }
+    if (!tasks.empty()) return tasks;
   }
+  std::optional<StepPhase> phase;
+  if (options.phase == PhaseChoice::decode) phase = StepPhase::decode;
+  if (options.phase == PhaseChoice::prefill) phase = StepPhase::prefill;
+  tasks.push_back({phase, OutputFile(options.output, options.force)});
+  return tasks;
+}
+
+// The steps of the recording with what the model says of their kernels, on all ranks: replay runs
+// them all, from the copy of the trace that is written.
+void align_steps(const TuneOptions& options, const DeviceModel& device, const TraceDb& db,
+                 std::vector<Task>& tasks, Console& console) {
+  OutputFile copy(options.workload.trace_out, options.force);
+  if (copy.is_stdout()) {
+    throw usage_error("--trace-out: a trace is a database and cannot go to standard output");
+  }
+  std::vector<align::AlignedStep> all;
+  for (Task& task : tasks) {
+    align::AlignedStep planned =
+        align::align_step(db, options.rank, task.phase, options.workload, device, options.force);
+    print(options, planned.summary, console);
+    if (options.explain) print(options, planned.table, console);
+    task.step = planned.step;
+    const StepPhase phase =
+        task.step.phase == StepPhase::prefill ? StepPhase::prefill : StepPhase::decode;
+    for (const int64_t rank : ranks_with_steps(db)) {
+      const std::vector<StepPhase> phases = recorded_phases(db, rank);
+      if (rank == task.step.rank ||
+          std::find(phases.begin(), phases.end(), phase) == phases.end()) {
+        continue;
+      }
+      all.push_back(align::align_step(db, rank, phase, options.workload, device, options.force));
+      console.detail(all.back().summary);
+    }
+    all.push_back(std::move(planned));
+  }
+  align::write_aligned_trace(options.trace, all, options.workload.model, copy.temporary_path());
+  copy.commit();
+  console.info(fmt::format("{}: the trace with what its kernels read", options.workload.trace_out));
 }
 
 // Losses of the recording are reported first, since they limit all results.
-FoldedStep load_step(const TuneOptions& options, std::vector<std::string>& losses,
-                     Console& console) {
+void load_steps(const TuneOptions& options, const DeviceModel& device, std::vector<Task>& tasks,
+                std::vector<std::string>& losses, Console& console) {
   const TraceDb db = TraceDb::open(options.trace);
   losses = loss_sentences(db);
   for (const std::string& loss : losses) console.warn(loss);
   require_quality(db, options.force);
   report_quality(db, console);
-  FoldedStep step = fold_step(db, options.rank);
-  console.detail(fmt::format("{}: {} operators in the step, folded from {} of {} steps of rank {}",
-                             options.trace, step.ops.size(), step.steps_used, step.steps_total,
-                             step.rank));
-  return step;
+  if (options.aligns()) {
+    align_steps(options, device, db, tasks, console);
+  } else {
+    for (Task& task : tasks) task.step = fold_step(db, options.rank, task.phase);
+  }
+  for (const Task& task : tasks) {
+    const bool asked = options.phase || task.step.phase != StepPhase::decode;
+    const std::string phase = fmt::format("phase of the step: {}, {}", to_text(task.step.phase),
+                                          phase_reason(db, task.step));
+    asked ? console.info(phase) : console.detail(phase);
+    console.detail(fmt::format(
+        "{}: {} operators in the step, folded from {} of {} steps of rank {}", options.trace,
+        task.step.ops.size(), task.step.steps_used, task.step.steps_total, task.step.rank));
+  }
 }
 
 // The schedule without trace; with `dimacs` also writes its problem.
@@ -76,11 +164,7 @@ std::optional<Schedule> make(const TuneOptions& options, const FoldedStep& step,
 // The step of a model, whose summary goes where the schedule does not.
 FoldedStep generate_step(const TuneOptions& options, const DeviceModel& device, Console& console) {
   Workload workload = workload_step(options.workload, device, options.force);
-  if (options.output == "-") {
-    console.info(workload.summary);
-  } else {
-    fmt::print("{}", workload.summary);
-  }
+  print(options, workload.summary, console);
   return std::move(workload.step);
 }
 
@@ -97,44 +181,30 @@ int show_step(const TuneOptions& options, const DeviceModel& device, Console& co
   return kExitDone;
 }
 
-int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) {
-  check_options(options, std::move(rest));
-  const DeviceModel measured = load_device(options.device);
-  if (options.shows_step()) return show_step(options, measured, console);
-  if (!options.trace.empty()) {  // a wrong input before a taken output
-    check_device_fits(TraceDb::open(options.trace), measured, options.device, options.force);
-  }
-  OutputFile output(options.output, options.force);
-  std::optional<OutputFile> dimacs;
-  if (!options.dimacs.empty()) dimacs.emplace(options.dimacs, options.force);
+bool has_window(const FoldedStep& step, const TuneOptions& options) {
+  return options.plan.problem.windows == WindowsMode::idle ||
+         std::any_of(step.ops.begin(), step.ops.end(),
+                     [](const StepOp& op) { return op.kind == OpKind::collective; });
+}
 
-  std::vector<std::string> careful;
-  const DeviceModel device = careful_device(measured, careful);
-  if (measured.verdict == "unsteady") {
-    careful.insert(careful.begin(), fmt::format("{} is unsteady: {}", options.device,
-                                                printable(measured.verdict_reason, 300)));
-  }
-  if (!options.trace.empty()) {
-    const std::vector<std::string> fits =
-        check_device_fits(TraceDb::open(options.trace), measured, options.device, options.force);
-    careful.insert(careful.end(), fits.begin(), fits.end());
-  }
-  for (const std::string& sentence : careful) console.warn(sentence);
-  std::vector<std::string> losses;
-  const FoldedStep step = options.workload.given() ? generate_step(options, device, console)
-                                                   : load_step(options, losses, console);
+// Plans one step and writes its schedule. `doubts`: of device and recording.
+int plan_step(const TuneOptions& options, const DeviceModel& device, Task& task, OutputFile* dimacs,
+              const std::vector<std::string>& doubts, Console& console) {
+  const FoldedStep& step = task.step;
   if (!reads_named_memory(step)) {
-    const std::string answer = answer_without_names(step, device, options.plan);
-    if (output.is_stdout()) {
-      console.info(answer);
-    } else {
-      fmt::print("{}", answer);
-    }
+    print(options, answer_without_names(step, device, options.plan), console);
+    return kExitDone;
+  }
+  if (options.aligns() && !has_window(step, options)) {
+    print(options,
+          fmt::format("no plan: the step has no collective to prefetch in; {} is not written\n",
+                      task.output.is_stdout() ? "a schedule" : task.output.path().string()),
+          console);
     return kExitDone;
   }
   std::optional<StopSignals> stop;
   if (options.measure) stop.emplace();
-  std::optional<Schedule> made = make(options, step, device, dimacs ? &*dimacs : nullptr, console);
+  std::optional<Schedule> made = make(options, step, device, dimacs, console);
   if (!made) return 128 + StopSignals::received();
   Schedule& schedule = *made;
   // The trace for replay; a model that was not written as one has none.
@@ -143,21 +213,61 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
   if (!trace.empty()) schedule.trace_sha256 = sha256_of_file(trace);
 
   for (const std::string& warning : schedule.warnings) console.warn(warning);
-  schedule.warnings.insert(schedule.warnings.begin(), careful.begin(), careful.end());
-  schedule.warnings.insert(schedule.warnings.begin(), losses.begin(), losses.end());
-  output.write(to_json(schedule));
+  schedule.warnings.insert(schedule.warnings.begin(), doubts.begin(), doubts.end());
+  task.output.write(to_json(schedule));
   summarise(options, step, schedule, console);
-  if (!output.is_stdout() && !trace.empty()) {
-    std::string next = fmt::format("preserve-replay {} {}", trace, options.output);
+  if (!task.output.is_stdout() && !trace.empty()) {
+    const std::string output = task.output.path().string();
+    std::string next = fmt::format("preserve-replay {} {}", trace, output);
     for (const std::string& word : options.replays.replay_words) next += " " + word;
     if (schedule.plan.verdict == PlanVerdict::do_nothing) {
       // A replay of nothing shows the noise of the machine; the plans that were rejected can be
       // tried.
       next = schedule.candidates.empty()
-                 ? fmt::format("preserve-report {} {} -o report.html", trace, options.output)
+                 ? fmt::format("preserve-report {} {} -o report.html", trace, output)
                  : next + " --candidates";
     }
     console.next(next);
+  }
+  return kExitDone;
+}
+
+int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) {
+  check_options(options, std::move(rest));
+  const DeviceModel measured = load_device(options.device);
+  if (options.shows_step()) return show_step(options, measured, console);
+  if (!options.trace.empty()) {  // a wrong input before a taken output
+    check_device_fits(TraceDb::open(options.trace), measured, options.device, options.force);
+  }
+  std::vector<Task> tasks = tasks_of(options);
+  std::optional<OutputFile> dimacs;
+  if (!options.dimacs.empty()) dimacs.emplace(options.dimacs, options.force);
+
+  std::vector<std::string> doubts;
+  const DeviceModel device = careful_device(measured, doubts);
+  if (measured.verdict == "unsteady") {
+    doubts.insert(doubts.begin(), fmt::format("{} is unsteady: {}", options.device,
+                                              printable(measured.verdict_reason, 300)));
+  }
+  if (!options.trace.empty()) {
+    const std::vector<std::string> fits =
+        check_device_fits(TraceDb::open(options.trace), measured, options.device, options.force);
+    doubts.insert(doubts.end(), fits.begin(), fits.end());
+  }
+  for (const std::string& sentence : doubts) console.warn(sentence);
+  std::vector<std::string> losses;
+  if (options.trace.empty()) {
+    tasks.front().step = generate_step(options, device, console);
+  } else {
+    load_steps(options, device, tasks, losses, console);
+  }
+  doubts.insert(doubts.begin(), losses.begin(), losses.end());
+  for (Task& task : tasks) {
+    if (tasks.size() > 1) {
+      print(options, fmt::format("{} step\n", to_text(task.step.phase)), console);
+    }
+    const int code = plan_step(options, device, task, dimacs ? &*dimacs : nullptr, doubts, console);
+    if (code != kExitDone) return code;
   }
   return kExitDone;
 }
@@ -171,13 +281,14 @@ int main(int argc, char** argv) {
   char** const end = std::find(argv, argv + argc, std::string_view("--"));
   const std::vector<std::string> rest(end == argv + argc ? end : end + 1, argv + argc);
   const preserve::ToolInfo info{
-      "preserve-tune", "Finds the best cache prefetch schedule for a recorded decode step.",
+      "preserve-tune", "Finds the best cache prefetch schedule for a recorded step.",
       "Examples:\n"
       "  preserve-calibrate -o device.json\n"
       "  preserve-tune trace.db --device device.json\n"
       "  preserve-tune trace.db --device device.json --explain --link 200us -o slow-link.json\n"
       "  preserve-tune trace.db --device device.json --dimacs flow.min && glpsol --mincost "
       "flow.min\n"
+      "  preserve-tune trace.db --model config.json --device device.json --explain\n"
       "  preserve-tune trace.db --device device.json --measure --measure-time 120s\n"
       "  preserve-tune trace.db --device device.json --measure -- --oversubscribe\n"
       "\nSizes: 32MiB, 4MB; times: 200us, 1.5ms, 60s.\n"

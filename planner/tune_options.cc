@@ -21,10 +21,25 @@ constexpr int64_t kLongestLinkNs = 10'000'000'000;
 constexpr int64_t kLongestMeasureNs = int64_t{7 * 24 * 3600} * 1'000'000'000;
 
 void check_inputs(const TuneOptions& options) {
-  if (options.trace.empty() == !options.workload.given()) {
+  if (options.trace.empty() && !options.workload.given()) {
     throw usage_error(
-        "name either a recording (preserve-tune trace.db --device device.json) or a model to plan "
-        "for without one (--model config.json)");
+        "name a recording (preserve-tune trace.db --device device.json), a model to plan for "
+        "without one (--model config.json), or both, if the recording does not say what its "
+        "kernels read");
+  }
+  if (options.trace.empty() && options.phase) {
+    throw usage_error("--phase chooses among recorded steps: a model alone makes a decode step");
+  }
+  if (options.aligns()) {
+    const WorkloadOptions& workload = options.workload;
+    const char* surplus = !workload.print.empty()             ? "--print"
+                          : !workload.engine_overhead.empty() ? "--engine-overhead"
+                          : workload.spec.allreduce_ns        ? "--allreduce-time"
+                                                              : nullptr;
+    if (surplus != nullptr) {
+      throw usage_error("{} is for a model without a recording: {} has the times", surplus,
+                        options.trace);
+    }
   }
   if (options.device.empty()) {
     throw usage_error(
@@ -121,6 +136,12 @@ void define_measuring(CLI::App& app, TuneOptions& options) {
 
 }  // namespace
 
+const char* to_string(PhaseChoice choice) {
+  return choice == PhaseChoice::decode    ? "decode"
+         : choice == PhaseChoice::prefill ? "prefill"
+                                          : "any";
+}
+
 void define_options(CLI::App& app, TuneOptions& options) {
   app.add_option("trace", options.trace, "Recording made by preserve-profile")
       ->type_name("TRACE.db");
@@ -137,14 +158,27 @@ void define_options(CLI::App& app, TuneOptions& options) {
                "another kind of device");
   app.add_option("--rank", options.rank, "Rank to plan for (default: the lowest recorded)")
       ->type_name("N");
+  app.add_option("--phase", options.phase,
+                 "Steps to plan for: decode, prefill, or any, a schedule for each phase that was "
+                 "recorded (default: decode, or prefill where nothing else was recorded)")
+      ->transform(as_choice({PhaseChoice::decode, PhaseChoice::prefill, PhaseChoice::any}))
+      ->type_name("WORD");
   define_planning(app, options.plan);
   add_workload_options(app, options.workload);
-  app.add_flag("--explain", options.explain, "Print the plan window by window on standard output");
+  app.add_flag(
+      "--explain", options.explain,
+      "Print the plan window by window on standard output; with a model beside the trace also "
+      "which kernel runs what of it");
   define_measuring(app, options);
 }
 
 void check_options(TuneOptions& options, std::vector<std::string> replay_words) {
   options.replays.replay_words = std::move(replay_words);
+  if (options.aligns() && options.workload.trace_out.empty()) {
+    const fs::path trace(options.trace);
+    options.workload.trace_out =
+        (trace.parent_path() / (trace.stem().string() + "-model.db")).string();
+  }
   check_inputs(options);
   check_measuring(options);
 }

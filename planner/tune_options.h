@@ -17,9 +17,14 @@ class App;
 
 namespace preserve {
 
+// Which steps of a recording are planned; any: each phase that was recorded.
+enum class PhaseChoice { decode, prefill, any };
+const char* to_string(PhaseChoice choice);
+
 struct TuneOptions {
   std::string trace, device;
-  WorkloadOptions workload;  // instead of a trace
+  WorkloadOptions workload;          // instead of a trace, or what the trace's kernels read
+  std::optional<PhaseChoice> phase;  // default: decode, or prefill where nothing else was recorded
   std::string output = "schedule.json", dimacs;
   bool force = false, explain = false;
   std::optional<int64_t> rank;
@@ -29,8 +34,11 @@ struct TuneOptions {
 
   // Is the step itself the answer? A model on one rank has no collective to prefetch in.
   bool shows_step() const {
-    return workload.given() && (!workload.print.empty() || workload.spec.ranks == 1);
+    return workload.given() && trace.empty() &&
+           (!workload.print.empty() || workload.ranks.value_or(1) == 1);
   }
+  // Does the model say what a recording's kernels read?
+  bool aligns() const { return workload.given() && !trace.empty(); }
   // What the plan is made from and belongs to: the recording, or what --model wrote; may be empty.
   const std::string& trace_file() const { return workload.given() ? workload.trace_out : trace; }
 };

@@ -218,7 +218,40 @@ ordered_json write_arm(const Arm& arm) {
   put(json, "step_ns", arm.step_ns, interval_of_ns);
   json["pairs"] = arm.pairs;
   put(json, "speedup", arm.speedup, interval_of_ratio);
+  json["issued_bytes"] = std::llround(arm.issued_bytes);
+  ordered_json taken{{"every", arm.taken_every},
+                     {"pair", ordered_json::array()},
+                     {"step_ns", ordered_json::array()},
+                     {"discarded", ordered_json::array()}};
+  for (const Sample& sample : arm.taken) {
+    taken["pair"].push_back(sample.pair);
+    taken["step_ns"].push_back(sample.step_ns);
+    taken["discarded"].push_back(sample.discarded.empty() ? ordered_json(nullptr)
+                                                          : ordered_json(sample.discarded));
+  }
+  json["taken"] = std::move(taken);
   return json;
+}
+
+ordered_json write_why(const WhyBar& bar) {
+  return {{"part", bar.part},   {"name", bar.name},     {"meaning", bar.meaning},
+          {"total", bar.total}, {"dur_ns", bar.dur_ns}, {"windows", bar.windows}};
+}
+
+ordered_json write_headline(const Headline& headline) {
+  return {{"label", headline.label},
+          {"verdict", headline.verdict},
+          {"basis", headline.basis},
+          {"sentence", headline.sentence},
+          {"reason", headline.reason},
+          {"advice", headline.advice},
+          {"advice_worth_ns", optional(headline.advice_worth_ns)},
+          {"marks", array_of(headline.marks, [](const Headline::Mark& mark) -> ordered_json {
+             return {{"name", mark.name},
+                     {"low", mark.low ? ratio(*mark.low) : ordered_json(nullptr)},
+                     {"estimate", ratio(mark.estimate)},
+                     {"high", mark.high ? ratio(*mark.high) : ordered_json(nullptr)}};
+           })}};
 }
 
 ordered_json write_fidelity(const Fidelity& fidelity) {
@@ -231,6 +264,8 @@ ordered_json write_fidelity(const Fidelity& fidelity) {
 
 ordered_json write_measured(const Measured& measured) {
   ordered_json json{{"replay", measured.replay_path},
+                    {"applied", measured.applied},
+                    {"planned_bytes", measured.planned_bytes},
                     {"facts", array_of(measured.facts, write_named)},
                     {"machines", array_of(measured.machines, write_machine)},
                     {"arms", array_of(measured.arms, write_arm)}};
@@ -252,6 +287,7 @@ ordered_json write_scenario(const Scenario& scenario) {
                     {"stand_in_link", scenario.link_latency_ns > 0},
                     {"plan", write_plan(scenario.plan)}};
   put(json, "measured", scenario.measured, write_measured);
+  json["why"] = array_of(scenario.why, write_why);
   json["operators"] = array_of(scenario.operators, [](const OperatorTimes& op) -> ordered_json {
     return {{"ordinal", op.ordinal},
             {"name", op.name},
@@ -267,23 +303,25 @@ ordered_json write_scenario(const Scenario& scenario) {
 }  // namespace
 
 std::string to_json(const Report& report) {
-  ordered_json json{
-      {"schema", "preserve/report"},
-      {"version", kReportVersion},
-      {"tool_version", PRESERVE_VERSION},
-      {"inputs", array_of(report.inputs,
-                          [](const InputFile& file) -> ordered_json {
-                            return {{"path", file.path.string()},
-                                    {"kind", to_text(file.kind)},
-                                    {"bytes", file.bytes},
-                                    {"sha256", file.sha256}};
-                          })},
-      {"sentences", report.sentences},
-      {"warnings", array_of(report.warnings,
-                            [](const Warning& warning) -> ordered_json {
-                              return {{"source", warning.source}, {"text", warning.text}};
-                            })},
-      {"recording", write_recording(report.recording)}};
+  ordered_json json{{"schema", "preserve/report"},
+                    {"version", kReportVersion},
+                    {"tool_version", PRESERVE_VERSION},
+                    {"inputs", array_of(report.inputs,
+                                        [](const InputFile& file) -> ordered_json {
+                                          return {{"path", file.path.string()},
+                                                  {"kind", to_text(file.kind)},
+                                                  {"bytes", file.bytes},
+                                                  {"sha256", file.sha256}};
+                                        })},
+                    {"sentences", report.sentences},
+                    {"headlines", array_of(report.headlines, write_headline)},
+                    {"warnings", array_of(report.warnings,
+                                          [](const Warning& warning) -> ordered_json {
+                                            return {{"severity", to_text(warning.severity)},
+                                                    {"source", warning.source},
+                                                    {"text", warning.text}};
+                                          })},
+                    {"recording", write_recording(report.recording)}};
   put(json, "step", report.step, write_step);
   json["time_use"] = write_time_use(report.time_use);
   if (!report.counters.empty()) json["counters"] = array_of(report.counters, write_counters);

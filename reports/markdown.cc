@@ -71,6 +71,11 @@ std::string to_markdown(const Report& report) {
   std::string out = "### Preserve report\n\n";
   for (const std::string& sentence : report.sentences)
     out += fmt::format("**{}**\n\n", markdown_prose(sentence));
+  for (const Headline& headline : report.headlines) {
+    out += fmt::format("- {}: what would help most: {}\n", markdown_prose(headline.label),
+                       markdown_prose(headline.advice));
+  }
+  if (!report.headlines.empty()) out += "\n";
   if (!report.recording.losses.empty()) {
     out += "Losses:\n\n";
     for (const Loss& loss : report.recording.losses)
@@ -80,7 +85,8 @@ std::string to_markdown(const Report& report) {
   if (!report.warnings.empty()) {
     out += "Warnings:\n\n";
     for (const Warning& warning : report.warnings)
-      out += fmt::format("- {}: {}\n", markdown_code(warning.source), markdown_prose(warning.text));
+      out += fmt::format("- {}, {}: {}\n", to_text(warning.severity), markdown_code(warning.source),
+                         markdown_prose(warning.text));
     out += "\n";
   }
   if (!report.scenarios.empty()) {

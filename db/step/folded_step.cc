@@ -317,7 +317,7 @@ std::vector<int32_t> fold_steps(const TraceDb& db, const std::vector<RawStep>& s
 FoldedStep fold_times(const TraceDb& db, ProcessId process, int64_t most_operators) {
   FoldedStep folded;
   folded.process = process;
-  const std::vector<RawStep> steps = alike_steps(db, most_operators, folded);
+  const std::vector<RawStep> steps = alike_steps(db, most_operators, StepPhase::decode, folded);
   if (!steps.empty()) fold_steps(db, steps, folded);
   return folded;
 }
@@ -331,7 +331,24 @@ std::vector<int64_t> ranks_with_steps(const TraceDb& db) {
   return ranks;
 }
 
-FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank) {
+std::vector<StepPhase> recorded_phases(const TraceDb& db, std::optional<int64_t> rank) {
+  const auto any = [&](const char* condition) {
+    return db
+        .query_integer(fmt::format("SELECT 1 FROM step JOIN process ON process.id = process_id "
+                                   "WHERE phase {} AND (?1 IS NULL OR COALESCE(rank, 0) = ?1) "
+                                   "LIMIT 1",
+                                   condition),
+                       {rank ? SqlValue(*rank) : SqlValue(nullptr)})
+        .has_value();
+  };
+  std::vector<StepPhase> phases;
+  if (any("<> 'prefill'")) phases.push_back(StepPhase::decode);
+  if (any("= 'prefill'")) phases.push_back(StepPhase::prefill);
+  return phases;
+}
+
+FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank, std::optional<StepPhase> phase,
+                     FoldedRows* rows) {
   if (const std::string kind = db.meta("kind"); kind == "replay" || kind == "grid") {
     throw input_error("{}: is a {}, not a recording: name the trace.db that it was made from",
                       db.file(), kind);
@@ -349,16 +366,29 @@ FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank) {
   folded.rank = source.rank;
   folded.process = source.process;
   folded.world_size = source.world_size;
-  const std::vector<RawStep> steps = alike_steps(db, kAllOperators, folded);
+  std::vector<RawStep> steps =
+      alike_steps(db, kAllOperators, phase.value_or(StepPhase::decode), folded);
+  if (!phase && folded.steps_total == 0) {
+    steps = alike_steps(db, kAllOperators, StepPhase::prefill, folded);
+    folded.warnings.push_back(
+        "only prefill steps were recorded, so the step is a prefill: its products work on many "
+        "tokens and are bound by arithmetic more than by memory, and the next prompt may have "
+        "another length; record the decode phase for a plan of decoding");
+  }
   if (folded.steps_total == 0) {
+    if (phase == StepPhase::prefill) {
+      throw input_error(
+          "{}: rank {} has no prefill step, only decode steps: plan these, or record the prompt "
+          "too, in a range named prefill_step",
+          db.file(), folded.rank);
+    }
     throw input_error(
-        "{}: rank {} has only prefill steps: record the decode phase, or name its range "
-        "with --step-range",
+        "{}: rank {} has only prefill steps: record the decode phase, name its range with "
+        "--step-range, or plan the prefill with preserve-tune --phase prefill",
         db.file(), folded.rank);
   }
   if (steps.empty()) {
-    throw input_error("{}: rank {} has decode steps but no operator ran in them", db.file(),
-                      folded.rank);
+    throw input_error("{}: rank {} has steps but no operator ran in them", db.file(), folded.rank);
   }
   if (folded.source == "detected") {
     folded.warnings.push_back(fmt::format(
@@ -375,6 +405,7 @@ FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank) {
   fold_floors(db, ordinal_of_op, folded);
   fold_gemms(db, source.process, ordinal_of_op, folded);
   fold_collectives(db, steps.front(), ordinal_of_op, folded);
+  if (rows != nullptr) rows->assign(ordinal_of_op.begin(), ordinal_of_op.end());
   return folded;
 }
 

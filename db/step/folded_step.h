@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The representative step: all repetitions of one rank's decode step folded into one, with robust
+// The representative step: all repetitions of one rank's step folded into one, with robust
 // statistics per operator. Planner, replay and reports all start from this value, so an ordinal
 // means the same operator in each of them and in schedule.json.
 #pragma once
@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "db/trace_db.h"
@@ -64,10 +65,11 @@ struct FoldedStep {
   int64_t rank = 0;  // 0 when the trace has no ranks
   ProcessId process;
   int64_t world_size = 1;
-  std::string source;       // nvtx, detected, counted, replay, model
-  int64_t steps_total = 0;  // decode steps of this rank in the trace
-  int64_t steps_used = 0;   // of these, how many have the operator sequence that was folded
-  double wall_ns = 0;       // median duration of a used step
+  std::string source;                   // nvtx, detected, counted, replay, model
+  StepPhase phase = StepPhase::decode;  // of the repetitions; unknown ones count as decode
+  int64_t steps_total = 0;              // steps of that phase of this rank in the trace
+  int64_t steps_used = 0;  // of these, how many have the operator sequence that was folded
+  double wall_ns = 0;      // median duration of a used step
   double wall_mad_ns = 0;
   int64_t interrupted = 0;  // used steps that lasted more than 1.5 times the median
   // Sum of the medians of operators and of the gaps between them, on streams[0]. Far below wall_ns
@@ -80,12 +82,22 @@ struct FoldedStep {
   std::vector<std::string> warnings;
 };
 
-// Folds the decode steps of `rank` (default: the lowest recorded rank, or the only process with
-// steps). When operator sequences differ, the most frequent one is folded and the others are
-// counted in a warning. The first step is left out when there are more than three: it runs cold.
-// Throws input_error, saying what to do, when the trace has no step, no such rank,
-// or is a recording of hardware counters.
-FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank = std::nullopt);
+// Rows of table op that were folded, each with the ordinal of its operator.
+using FoldedRows = std::vector<std::pair<int64_t, int32_t>>;
+
+// Folds the steps of `rank` (default: the lowest recorded rank, or the only process with
+// steps) and of `phase`: decode, steps of unknown phase included, or prefill; nothing: decode where
+// it was recorded, else prefill, with a warning. When operator sequences differ, the most frequent
+// one is folded and the others are counted in a warning. The first step is left out when there are
+// more than three: it runs cold. Throws input_error, saying what to do, when the trace has no step,
+// no such rank, none of that phase, or is a recording of hardware counters.
+FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank = std::nullopt,
+                     std::optional<StepPhase> phase = std::nullopt, FoldedRows* rows = nullptr);
+
+// The phases that fold_step() can fold, of that rank or of any: decode (unknown ones included),
+// prefill.
+std::vector<StepPhase> recorded_phases(const TraceDb& db,
+                                       std::optional<int64_t> rank = std::nullopt);
 
 // The same of one process, without what its operators read and send: operators, times and spread.
 // Of a long recording evenly spaced steps, at most about `most_operators` in all. No operators when

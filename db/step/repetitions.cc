@@ -34,24 +34,25 @@ void require_order(const TraceDb& db, const char* what, int64_t start_ns, int64_
 }
 
 // Evenly spaced ones when together they have more than `most_operators`.
-std::vector<RawStep> load_steps(const TraceDb& db, ProcessId process, int64_t most_operators,
-                                std::string* source) {
-  // Prefill repeats too seldom to plan for; steps of unknown phase count as decode.
-  const bool has_decode =
-      db.query_integer("SELECT 1 FROM step WHERE process_id = ? AND phase = 'decode' LIMIT 1",
-                       {process.value})
+std::vector<RawStep> load_steps(const TraceDb& db, int64_t most_operators, StepPhase phase,
+                                FoldedStep& folded) {
+  const ProcessId process = folded.process;
+  const bool recorded =
+      db.query_integer("SELECT 1 FROM step WHERE process_id = ? AND phase = ? LIMIT 1",
+                       {process.value, std::string(to_text(phase))})
           .has_value();
+  folded.phase = !recorded && phase == StepPhase::decode ? StepPhase::unknown : phase;
   std::vector<RawStep> steps;
   std::map<int64_t, size_t> by_id;
   Query rows = db.query(
       "SELECT id, start_ns, end_ns, source FROM step WHERE process_id = ? AND phase = ? "
       "ORDER BY ordinal",
-      {process.value, std::string(has_decode ? "decode" : "unknown")});
+      {process.value, std::string(to_text(folded.phase))});
   while (rows.next()) {
     by_id[rows.integer(0)] = steps.size();
     steps.push_back({rows.integer(0), rows.integer(1), rows.integer(2), {}});
     require_order(db, "a step", rows.integer(1), rows.integer(2));
-    *source = std::string(rows.text(3));
+    folded.source = std::string(rows.text(3));
   }
   bool spaced = false;
   if (most_operators != kAllOperators && !steps.empty()) {
@@ -116,8 +117,9 @@ std::vector<RawStep> most_frequent(std::vector<RawStep> steps, FoldedStep& folde
 
 }  // namespace
 
-std::vector<RawStep> alike_steps(const TraceDb& db, int64_t most_operators, FoldedStep& folded) {
-  std::vector<RawStep> steps = load_steps(db, folded.process, most_operators, &folded.source);
+std::vector<RawStep> alike_steps(const TraceDb& db, int64_t most_operators, StepPhase phase,
+                                 FoldedStep& folded) {
+  std::vector<RawStep> steps = load_steps(db, most_operators, phase, folded);
   folded.steps_total = static_cast<int64_t>(steps.size());
   if (folded.steps_total > kFirstStepIsCold) steps.erase(steps.begin());
   std::erase_if(steps, [](const RawStep& step) { return step.ops.empty(); });

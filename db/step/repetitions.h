@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The repetitions of the decode step as they were recorded: what a folded step is made of.
+// The repetitions of a step as they were recorded: what a folded step is made of.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,10 @@ struct RawStep {
 inline constexpr int64_t kAllOperators = INT64_MAX;
 
 // The repetitions with the most frequent sequence of operators, without the cold first one, of
-// `folded.process`; fills source, steps_total, steps_used and perhaps a warning. Of more than
+// `folded.process`, in `phase` (decode takes steps of unknown phase where no step is a decode);
+// fills source, phase, steps_total, steps_used and perhaps a warning. Of more than
 // `most_operators` evenly spaced repetitions. Empty: none has operators.
-std::vector<RawStep> alike_steps(const TraceDb& db, int64_t most_operators, FoldedStep& folded);
+std::vector<RawStep> alike_steps(const TraceDb& db, int64_t most_operators, StepPhase phase,
+                                 FoldedStep& folded);
 
 }  // namespace preserve

@@ -404,6 +404,20 @@ std::vector<KnownStep> mark_annotated_steps(TraceDb& db, ProcessId process,
   return add_steps(db, process, without_overlaps(annotated_spans(db, process, options)), "nvtx");
 }
 
+std::optional<StepPhase> annotated_phase(const TraceDb& db, const std::string& name) {
+  const auto named = [&](const std::vector<std::string>& globs) {
+    return std::any_of(globs.begin(), globs.end(), [&](const std::string& glob) {
+      return db.query_integer("SELECT ? GLOB ?", {name, glob}) == 1;
+    });
+  };
+  for (const Family& family : kFamilies) {
+    if (named(family.decode)) return StepPhase::decode;
+    if (named(family.prefill)) return StepPhase::prefill;
+    if (named(family.unknown)) return StepPhase::unknown;
+  }
+  return std::nullopt;
+}
+
 StepId step_at(const std::vector<KnownStep>& steps, int64_t ns) {
   const auto after = std::upper_bound(
       steps.begin(), steps.end(), ns,

@@ -9,6 +9,7 @@
 // itself is no step: any loop repeats one.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,9 @@ struct KnownStep {
 std::vector<KnownStep> mark_annotated_steps(TraceDb& db, ProcessId process,
                                             const StepOptions& options = {});
 StepId step_at(const std::vector<KnownStep>& steps, int64_t ns);  // no row outside of all steps
+
+// The phase that the name of an annotation says by the built-in list; nothing: it names no step.
+std::optional<StepPhase> annotated_phase(const TraceDb& db, const std::string& name);
 
 // Fills step, op.step_id and quality for every process. `db` must still be producing.
 StepSummary mark_steps(TraceDb& db, const StepOptions& options = {});

@@ -117,6 +117,7 @@ Schedule read_schedule(const json& document) {
   schedule.rank = trace.at("rank");
   schedule.ranks = trace.at("ranks");
   schedule.step_ops = trace.at("step_ops");
+  schedule.prefill = trace.value("phase", "decode") == "prefill";
   if (document.contains("signature")) {
     for (const json& call : document.at("signature")) {
       schedule.signature.push_back(read_call(call));
@@ -415,6 +416,7 @@ std::string to_json(const Schedule& schedule) {
                         {"link_latency_ns", schedule.link_latency_ns},
                         {"windows_mode", schedule.windows_mode},
                         {"seed", schedule.seed}};
+  if (schedule.prefill) document["trace"]["phase"] = "prefill";
   ordered_json signature = ordered_json::array();
   for (const SignatureCall& call : schedule.signature) signature.push_back(write_call(call));
   document["signature"] = std::move(signature);

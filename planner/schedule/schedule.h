@@ -100,6 +100,7 @@ struct Schedule {
   int64_t rank = 0;
   int64_t ranks = 1;     // ranks of the recorded program; each runs the same plan
   int64_t step_ops = 0;  // operators of the folded step, to recognise a foreign trace
+  bool prefill = false;  // the step is a prefill: it is folded as such
   // The step's collectives in order of start; empty: it has none, or an older preserve-tune.
   std::vector<SignatureCall> signature;
   std::string device_name;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <vector>
 
 #include "db/step/folded_step.h"
@@ -20,5 +21,8 @@ std::vector<SignatureCall> signature_of(const FoldedStep& step);
 // does not fit.
 void check_schedule(const Schedule& schedule, const std::filesystem::path& path,
                     const FoldedStep& step);
+
+// The step of `rank` that `schedule` plans: fold_step() of its phase.
+FoldedStep planned_step(const TraceDb& db, std::optional<int64_t> rank, const Schedule& schedule);
 
 }  // namespace preserve

@@ -101,6 +101,7 @@ class Planner {
     s.rank = step_.rank;
     s.ranks = std::max<int64_t>(1, step_.world_size);
     s.step_ops = static_cast<int64_t>(step_.ops.size());
+    s.prefill = step_.phase == StepPhase::prefill;
     s.signature = signature_of(step_);
     s.device_name = device_.name;
     method_ = choose_method(device_, options_.problem.method);

@@ -36,7 +36,8 @@ class StepWriter {
   }
 
   Workload write() {
-    message_ = product_of({spec_.batch, model_.hidden, kHalfBytes});
+    tokens_in_step_ = product_of({spec_.batch, spec_.new_tokens});
+    message_ = product_of({tokens_in_step_, model_.hidden, kHalfBytes});
     FoldedStep& step = result_.step;
     step.process = {1};
     step.world_size = spec_.ranks;
@@ -51,6 +52,7 @@ class StepWriter {
     }
     norm("final_norm");
     const int64_t rows = vocabulary_rows();
+    tokens_in_step_ = spec_.batch;  // the last one of each sequence
     result_.bytes.head = linear("lm_head", rows, model_.hidden, NumberFormat());
     if (!model_.tied_embeddings) result_.bytes.embedding = result_.bytes.head;
     if (spec_.ranks > 1) gather_logits(rows);
@@ -96,12 +98,13 @@ class StepWriter {
     if (shape.latent > 0) return latent_attention(prefix, shape, heads);
     const int64_t kv_heads = share(shape.kv_heads);
     const int64_t queries = heads * shape.head_dim;
-    weight(prefix + "qkv", queries * (shape.gated ? 2 : 1) + 2 * kv_heads * shape.head_dim,
-           model_.hidden, attention_);
+    const int64_t query_rows = queries * (shape.gated ? 2 : 1),
+                  side_rows = kv_heads * shape.head_dim;
+    weight(prefix + "qkv", query_rows + 2 * side_rows, model_.hidden, attention_);
+    result_.notes.back().parts = {query_rows, side_rows, side_rows};
     small(prefix + "rope", OpKind::compute, 0);
-    const int64_t side_width = kv_heads * shape.head_dim;
     core(prefix + "core", shape.window, kv_heads, 2 * shape.head_dim, heads / kv_heads,
-         {"k_cache", "v_cache"}, side_width);
+         {"k_cache", "v_cache"}, side_rows);
     weight(prefix + "o_proj", model_.hidden, queries, attention_);
   }
 
@@ -111,6 +114,7 @@ class StepWriter {
     const int64_t queries = heads * shape.head_dim;
     const int64_t rank = shape.latent - shape.latent_rope;
     weight(prefix + "qkv_a", shape.query_rank + shape.latent, model_.hidden, attention_);
+    if (shape.query_rank > 0) result_.notes.back().parts = {shape.query_rank, shape.latent};
     if (shape.query_rank > 0) {
       norm(prefix + "qkv_a.norm");
       weight(prefix + "q_b", queries, shape.query_rank, attention_);
@@ -131,7 +135,7 @@ class StepWriter {
     const Tokens& tokens = tokens_within(window);
     const NumberFormat format(kv_type_);
     const int64_t side = format.bytes(product_of({tokens.sum, side_width}));
-    const int64_t newest = format.bytes(product_of({spec_.batch, side_width}));
+    const int64_t newest = std::min(side, format.bytes(product_of({tokens_in_step_, side_width})));
     std::vector<int32_t> tensors;
     for (const char* cache : caches) {
       tensors.push_back(tensor(fmt::format("{}.{}", name, cache), TensorRole::kv, side));
@@ -180,6 +184,7 @@ class StepWriter {
   void mlp(const std::string& prefix, int64_t columns, bool gated, const std::string& part) {
     const int64_t mine = share(columns);
     weight(prefix + part + (gated ? "gate_up" : "up"), mine * (gated ? 2 : 1), model_.hidden, mlp_);
+    if (gated) result_.notes.back().parts = {mine, mine};
     small(prefix + part + "act", OpKind::other, 0);
     weight(prefix + part + "down", model_.hidden, mine, mlp_);
   }
@@ -191,10 +196,10 @@ class StepWriter {
     const auto count = static_cast<double>(shape.count), chosen = static_cast<double>(shape.chosen);
     // Each sequence chooses without regard to the others.
     const double distinct =
-        count * (1 - std::pow(1 - chosen / count, static_cast<double>(spec_.batch)));
+        count * (1 - std::pow(1 - chosen / count, static_cast<double>(tokens_in_step_)));
     const auto read = std::clamp<int64_t>(std::llround(distinct), shape.chosen, shape.count);
     const int64_t tokens = std::max<int64_t>(
-        1, std::llround(static_cast<double>(spec_.batch) * chosen / static_cast<double>(read)));
+        1, std::llround(static_cast<double>(tokens_in_step_) * chosen / static_cast<double>(read)));
     const int64_t mine = share(shape.columns);
     routed(prefix + "experts." + (shape.gated ? "gate_up" : "up"), shape.count, read, tokens,
            mine * (shape.gated ? 2 : 1), model_.hidden);
@@ -234,8 +239,8 @@ class StepWriter {
                  const NumberFormat& format) {
     const int64_t bytes = format.bytes(product_of({rows, columns}));
     append(name, OpKind::compute, "product",
-           times_.product(spec_.batch, rows, columns, format.type, bytes));
-    result_.step.ops.back().gemm = StepGemm{spec_.batch, rows, columns, to_string(format.type)};
+           times_.product(tokens_in_step_, rows, columns, format.type, bytes));
+    result_.step.ops.back().gemm = StepGemm{tokens_in_step_, rows, columns, to_string(format.type)};
     access(tensor(name + ".weight", TensorRole::weight, bytes), 0, bytes, AccessMode::read);
     return bytes;
   }
@@ -296,7 +301,7 @@ class StepWriter {
     op.floor_ns = timed.floor_ns;
     now_ns_ += timed.dur_ns;
     result_.step.ops.push_back(std::move(op));
-    result_.notes.push_back({note, timed.source});
+    result_.notes.push_back({note, timed.source, {}});
   }
 
   int32_t tensor(std::string name, TensorRole role, int64_t bytes) {
@@ -314,6 +319,7 @@ class StepWriter {
   NumberFormat attention_, mlp_, experts_;
   WeightType kv_type_;
   std::map<int64_t, Tokens> tokens_;  // by window
+  int64_t tokens_in_step_ = 0;        // that each product works on
   int64_t message_ = 0;
   double now_ns_ = 0, last_gap_ns_ = 0;
   Workload result_;

@@ -29,6 +29,7 @@ void check_range(const char* option, int64_t value, int64_t most) {
 void check_spec(const WorkloadSpec& spec) {
   check_range("--tp", spec.ranks, kMostRanks);
   check_range("--batch", spec.batch, kMostBatch);
+  check_range("--context", spec.new_tokens, kMostContext);
   check_range("--context", spec.context, kMostContext);
   for (const int64_t context : spec.contexts) check_range("--context", context, kMostContext);
   if (!spec.contexts.empty() && spec.contexts.size() != static_cast<size_t>(spec.batch)) {

@@ -18,7 +18,8 @@ namespace preserve {
 struct WorkloadSpec {
   ModelConfig model;
   int64_t ranks = 1;                 // tensor parallel
-  int64_t batch = 1;                 // sequences decoded together
+  int64_t batch = 1;                 // sequences of the step
+  int64_t new_tokens = 1;            // of each sequence; 1: it decodes, more: a prefill
   int64_t context = 4096;            // tokens per sequence in the KV-cache
   std::vector<int64_t> contexts{};   // of each sequence, instead of `context`; empty or `batch`
   std::optional<WeightType> type{};  // of all layers' weights, and of the KV-cache unless kv_type
@@ -44,6 +45,9 @@ struct WorkloadBytes {
 struct OperatorNote {
   const char* kind;         // "product", "attention", "small", "collective", "state", "engine"
   const char* time_source;  // "table", "roofline", "fit", ...
+  // Rows of each matrix that its weight is made of, in order (queries, keys, values): engines may
+  // run a product for each. Empty: it is one matrix.
+  std::vector<int64_t> parts{};
 };
 
 struct Workload {

@@ -92,22 +92,24 @@ double parse_engine_overhead(std::string_view text) {
 }
 
 void add_workload_options(CLI::App& app, WorkloadOptions& options) {
-  const std::string group = "Without a recording";
+  const std::string group = "From a model";
   WorkloadSpec& spec = options.spec;
   CLI::Option* model =
-      app.add_option(
-             "--model", options.model,
-             "Plan a decode step made from this Hugging Face config.json instead of a trace; or a "
-             "name from examples/models")
+      app.add_option("--model", options.model,
+                     "Plan a decode step made from this Hugging Face config.json instead of a "
+                     "trace, or give "
+                     "the kernels of the trace the weights and KV of this model; or a name from "
+                     "examples/models")
           ->transform(as_shipped_file("models"))
           ->type_name("FILE|NAME")
           ->group(group);
   const auto add = [&](const char* name, auto& variable, const char* help, const char* type) {
     return app.add_option(name, variable, help)->type_name(type)->group(group)->needs(model);
   };
-  add("--tp", spec.ranks, "Tensor-parallel ranks; 1: the step without a plan", "N")
-      ->capture_default_str();
-  add("--batch", spec.batch, "Sequences decoded together", "N")->capture_default_str();
+  add("--tp", options.ranks, "Tensor-parallel ranks; 1: the step without a plan", "N")
+      ->default_str("as recorded, else 1");
+  add("--batch", options.batch, "Sequences decoded together", "N")
+      ->default_str("as recorded, else 1");
   add("--context", options.context,
       "Tokens per sequence in the KV-cache, as 8K: one number, one for each sequence "
       "(1000,3*8192), or "
@@ -139,16 +141,16 @@ void add_workload_options(CLI::App& app, WorkloadOptions& options) {
       ->capture_default_str()
       ->group(group)
       ->needs(print);
-  add("--trace-out", options.trace_out, "Also write the step as a trace (source 'model')", "FILE");
+  add("--trace-out", options.trace_out,
+      "Also write the step as a trace (source 'model'); with a trace, its copy with what the model "
+      "says (default: beside it, TRACE-model.db)",
+      "FILE");
 }
 
-Workload workload_step(const WorkloadOptions& options, const DeviceModel& device, bool force) {
-  if (options.trace_out == "-") {
-    throw usage_error("--trace-out: a trace is a database and cannot go to standard output");
-  }
-  std::optional<OutputFile> trace;  // refuses an unwritable path before any work
-  if (!options.trace_out.empty()) trace.emplace(options.trace_out, force);
+WorkloadSpec workload_spec(const WorkloadOptions& options) {
   WorkloadSpec spec = options.spec;
+  spec.ranks = options.ranks.value_or(1);
+  spec.batch = options.batch.value_or(1);
   if (!options.engine_overhead.empty()) {
     spec.engine_overhead = parse_engine_overhead(options.engine_overhead);
   }
@@ -162,7 +164,16 @@ Workload workload_step(const WorkloadOptions& options, const DeviceModel& device
     }
   }
   spec.model = load_model_config(options.model, options.assume == "llama");
-  Workload workload = generate_workload(spec, device);
+  return spec;
+}
+
+Workload workload_step(const WorkloadOptions& options, const DeviceModel& device, bool force) {
+  if (options.trace_out == "-") {
+    throw usage_error("--trace-out: a trace is a database and cannot go to standard output");
+  }
+  std::optional<OutputFile> trace;  // refuses an unwritable path before any work
+  if (!options.trace_out.empty()) trace.emplace(options.trace_out, force);
+  Workload workload = generate_workload(workload_spec(options), device);
   if (trace) {
     write_workload_trace(workload.step, device, trace->temporary_path());
     trace->commit();

@@ -4,6 +4,7 @@
 //   [--engine-overhead F] [--assume llama] [--trace-out FILE] [--print step --format text|csv|json]
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,13 +20,14 @@ class App;
 namespace preserve {
 
 struct WorkloadOptions {
-  std::string model;            // empty: not asked for
-  WorkloadSpec spec;            // but for its model and contexts
-  std::string context;          // as written; empty: the default
-  std::string assume;           // "llama" or empty
-  std::string engine_overhead;  // as written; empty: 1
-  std::string trace_out;        // empty: not written
-  std::string print;            // "step" or empty
+  std::string model;                    // empty: not asked for
+  WorkloadSpec spec;                    // but for its model, ranks, batch and contexts
+  std::optional<int64_t> ranks, batch;  // as given; by default 1, or what a recording says
+  std::string context;                  // as written; empty: the default
+  std::string assume;                   // "llama" or empty
+  std::string engine_overhead;          // as written; empty: 1
+  std::string trace_out;                // empty: not written
+  std::string print;                    // "step" or empty
   TableFormat format = TableFormat::text;
   bool given() const { return !model.empty(); }
 };
@@ -40,6 +42,9 @@ std::vector<int64_t> parse_contexts(std::string_view text, int64_t batch);
 
 // A factor of at least 1, or the name of an engine: gpt-fast, tensorrt-llm, vllm-2024. usage_error.
 double parse_engine_overhead(std::string_view text);
+
+// The spec that the options ask for, its model read; `ranks` and `batch` by default 1.
+WorkloadSpec workload_spec(const WorkloadOptions& options);
 
 // Makes the step and, when asked for, writes it as a trace. `force`: replace an existing file.
 Workload workload_step(const WorkloadOptions& options, const DeviceModel& device, bool force);

@@ -33,7 +33,7 @@ StepProgram program_of_rank(const TraceDb& db, int64_t rank, const std::vector<i
         fmt::format("rank {} was not recorded; it replays the step of rank {}", rank, planned));
     return job.program;
   }
-  const FoldedStep step = fold_step(db, rank);
+  const FoldedStep step = planned_step(db, rank, job.schedule);
   StepProgram own = program_of(step);
   if (same_operators(own, job.program)) {
     check_schedule(job.schedule, schedule_path, step);  // its tensors may be smaller ones
@@ -55,7 +55,7 @@ ReplayJob load_job(const ReplayRequest& request, std::optional<int64_t> rank) {
   const TraceDb db = TraceDb::open(request.trace);
   job.losses = loss_sentences(db);
   const std::vector<int64_t> recorded = ranks_with_steps(db);
-  const FoldedStep step = fold_step(db, job.schedule.rank);
+  const FoldedStep step = planned_step(db, job.schedule.rank, job.schedule);
   check_schedule(job.schedule, request.schedule, step);
   job.program = program_of(step);
   job.warnings = step.warnings;
@@ -66,7 +66,7 @@ ReplayJob load_job(const ReplayRequest& request, std::optional<int64_t> rank) {
   job.recorded_step_ns = job.program.step_ns;
   for (const int64_t other : recorded) {
     if (other == job.schedule.rank) continue;
-    const double wall_ns = fold_step(db, other).wall_ns;
+    const double wall_ns = planned_step(db, other, job.schedule).wall_ns;
     job.recorded_step_ns = std::max(job.recorded_step_ns, static_cast<int64_t>(wall_ns));
   }
   if (job.arms[1].windows.empty()) {

@@ -10,6 +10,7 @@
 #include "db/step/folded_step.h"
 #include "planner/schedule/schedule_check.h"
 #include "reports/model/counters.h"
+#include "reports/model/headline.h"
 #include "reports/model/machines.h"
 #include "reports/model/scenario.h"
 #include "reports/model/time_use.h"
@@ -100,7 +101,10 @@ std::optional<int64_t> common_rank(const InputSet& inputs) {
 
 Known<Step> fold(const TraceDb& db, const InputSet& inputs, std::vector<Warning>& warnings) {
   try {
-    const FoldedStep folded = fold_step(db, common_rank(inputs));
+    const FoldedStep folded =
+        inputs.schedules.empty()
+            ? fold_step(db)
+            : planned_step(db, common_rank(inputs), inputs.schedules.front().schedule);
     for (const std::string& text : folded.warnings) {
       warnings.push_back({clean(db.file()), clean(text)});
     }
@@ -118,7 +122,8 @@ Known<Step> fold(const TraceDb& db, const InputSet& inputs, std::vector<Warning>
 void warn_of_recording(const Recording& recording, const std::string& file,
                        std::vector<Warning>& warnings) {
   if (!recording.complete) {
-    warnings.push_back({file, "the recording was cut short: its last records are missing"});
+    warnings.push_back(
+        {file, "the recording was cut short: its last records are missing", Severity::serious});
   }
 }
 
@@ -154,10 +159,12 @@ void merge_warnings(std::vector<Warning>& warnings) {
     });
     if (same == merged.end()) {
       merged.push_back(std::move(warning));
-    } else if (same->source != warning.source) {
+    } else if (std::string_view(same->source).find(warning.source) == std::string_view::npos) {
       same->source += fmt::format(", {}", warning.source);
     }
   }
+  std::stable_sort(merged.begin(), merged.end(),
+                   [](const Warning& a, const Warning& b) { return a.severity < b.severity; });
   warnings = std::move(merged);
 }
 
@@ -174,7 +181,22 @@ void require_equal(const A& a, const B& b, const char* what) {
   if (a != b) throw internal_error("the report does not add up: {}: {} is not {}", what, a, b);
 }
 
+// The totals of each part, and the changes between them.
+void check_why(const Scenario& scenario) {
+  std::map<std::string, int64_t> reached_ns;
+  for (const WhyBar& bar : scenario.why) {
+    const auto at = reached_ns.find(bar.part);
+    if (bar.total && at != reached_ns.end()) require_equal(bar.dur_ns, at->second, "why a step");
+    if (bar.total) {
+      reached_ns[bar.part] = bar.dur_ns;
+    } else {
+      reached_ns[bar.part] += bar.dur_ns;
+    }
+  }
+}
+
 void check_scenario(const Scenario& scenario) {
+  check_why(scenario);
   int64_t bytes = 0;
   for (const Window& window : scenario.plan.windows) {
     int64_t in_window = 0;
@@ -218,6 +240,18 @@ std::vector<Machine> read_machines(const TraceDb& db) {
   return machines;
 }
 
+const char* to_text(Severity severity) {
+  switch (severity) {
+    case Severity::serious:
+      return "serious";
+    case Severity::caution:
+      return "caution";
+    case Severity::note:
+      return "note";
+  }
+  return "caution";
+}
+
 std::string describe(const Loss& loss) {
   return fmt::format("{} records of {}{}: {}", grouped(loss.count), loss.source,
                      loss.rank ? fmt::format(" on rank {}", *loss.rank) : "", loss.kind);
@@ -236,11 +270,14 @@ Report build_report(const InputSet& inputs) {
   report.counters = summarise_counters(db);
   if (const std::string counters = clean(db.meta("counters")); !counters.empty()) {
     report.warnings.push_back(
-        {clean(db.file()), fmt::format("recorded with --counters {}: kernels ran one by one, so no "
-                                       "time here is the program's; read the counters alone",
-                                       counters)});
+        {clean(db.file()),
+         fmt::format("recorded with --counters {}: kernels ran one by one, so no "
+                     "time here is the program's; read the counters alone",
+                     counters),
+         Severity::serious});
   }
   if (report.step) add_scenarios(inputs, report);
+  report.headlines = headlines(report.scenarios);
   if (report.sentences.empty()) report.sentences.push_back(nothing_planned(report));
   merge_warnings(report.warnings);
   check_consistency(report);

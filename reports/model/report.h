@@ -171,6 +171,10 @@ struct PlanView {
   std::vector<int64_t> occupancy_bytes;  // prefetched but unread, after operator 0, 1, 2, ...
 };
 
+struct Sample {
+  int64_t pair = 0, step_ns = 0;
+  std::string discarded;  // why it does not count; empty: it does
+};
 struct Arm {
   std::string name;
   int64_t samples = 0;                         // counted
@@ -178,6 +182,9 @@ struct Arm {
   Known<Interval> step_ns{};                   // bootstrap interval of the median
   int64_t pairs = 0;                           // pairs shared with baseline
   Known<Interval> speedup{};                   // median of baseline / arm over the pairs
+  double issued_bytes = 0;                     // fetched per step and rank before the window ended
+  std::vector<Sample> taken{};                 // in order of execution
+  int64_t taken_every = 1;                     // above 1: only every so many is in `taken`
 };
 
 struct Fidelity {
@@ -188,6 +195,8 @@ struct Fidelity {
 
 struct Measured {
   std::string replay_path;
+  bool applied = false;  // in the program itself
+  int64_t planned_bytes = 0;
   std::vector<NamedText> facts;  // what the replay says about itself: method, collectives, ...
   std::vector<Machine> machines;
   std::vector<Arm> arms;
@@ -206,6 +215,16 @@ struct OperatorTimes {
   std::optional<int64_t> recorded_ns, predicted_ns, baseline_ns, prefetch_ns;
 };
 
+// One bar of the way from the baseline to the prefetch step, or from the predicted step to its
+// bounds. The bars of a part add up: each total is the one before plus the changes between.
+struct WhyBar {
+  std::string part;  // "measured" or "predicted"
+  std::string name, meaning;
+  bool total = false;              // a step time; else a change of it
+  int64_t dur_ns = 0;              // below 0: the step gets shorter
+  std::vector<int32_t> windows{};  // ordinals of the windows most of it comes from, worst first
+};
+
 // A schedule and, when there is one, a replay of it.
 struct Scenario {
   std::string label;  // "real collectives", "200 us stand-in link"
@@ -215,17 +234,37 @@ struct Scenario {
   Known<Measured> measured;
   std::vector<OperatorTimes> operators;
   std::string sentence;  // the verdict in words
+  std::vector<WhyBar> why;
 };
 
+// What is said first of one schedule: the best evidence there is, on one scale of speed-ups.
+struct Headline {
+  struct Mark {
+    std::string name;
+    double estimate = 1;
+    std::optional<double> low{}, high{};
+  };
+  std::string label;
+  std::string verdict;  // FAST, SAME, SLOW, AMBG; do-nothing; predicted: nothing was measured
+  std::string basis;    // applied, replayed or predicted
+  std::string sentence, reason, advice;      // advice: what would help most
+  std::optional<int64_t> advice_worth_ns{};  // per step
+  std::vector<Mark> marks{};
+};
+
+enum class Severity { serious, caution, note };  // serious: the verdict may be wrong
+const char* to_text(Severity severity);          // "serious", "caution", "note"
 struct Warning {
   std::string source, text;  // source: the files it comes from
+  Severity severity = Severity::caution;
 };
 
 struct Report {
   std::vector<InputFile> inputs;
   std::vector<std::string>
       sentences;  // one per scenario; one saying what is missing when there is none
-  std::vector<Warning> warnings;
+  std::vector<Headline> headlines;  // one per schedule
+  std::vector<Warning> warnings;    // serious ones first
   Recording recording;
   Known<Step> step;
   TimeUse time_use;

@@ -11,6 +11,7 @@
 #include "db/replay_result.h"
 #include "reports/model/machines.h"
 #include "reports/model/tried_plans.h"
+#include "reports/model/why.h"
 #include "reports/text.h"
 
 namespace preserve::report {
@@ -18,6 +19,7 @@ namespace {
 
 constexpr double kPoorFidelity = 0.1;    // of a replayed over a recorded step, from 1
 constexpr size_t kSentenceLimit = 1000;  // sentences of our own tools are longer than names
+constexpr int64_t kTakenSamples = 4000;  // of one arm; more make no other picture
 
 // Adds what the prefetches of one window keep in the cache after each operator (a ring: a prefetch
 // for the next step stays over the step's end).
@@ -119,6 +121,26 @@ Known<Interval> known_interval(const std::optional<Estimated>& value, const std:
   return interval ? Known<Interval>{interval, ""} : Known<Interval>::unknown(reason);
 }
 
+void read_samples(const TraceDb& db, const std::string& name, Arm& arm) {
+  const int64_t count =
+      db.query_integer("SELECT COUNT(*) FROM sample JOIN arm ON arm.id = arm_id WHERE name = ?",
+                       {name})
+          .value_or(0);
+  arm.taken_every = std::max<int64_t>(1, (count + kTakenSamples - 1) / kTakenSamples);
+  Query rows = db.query(
+      "SELECT pair, sample.step_ns, discarded FROM sample JOIN arm ON arm.id = arm_id "
+      "WHERE name = ? ORDER BY sample.id",
+      {name});
+  for (int64_t i = 0; rows.next(); ++i) {
+    const bool discarded = !rows.is_null(2);
+    if (discarded) ++arm.discarded[clean(rows.text(2))];
+    // By pass, not by place in this arm, so that the pairs of two thinned arms still meet.
+    if (rows.integer(0) % arm.taken_every != 0) continue;
+    arm.taken.push_back(
+        {rows.integer(0), rows.integer(1), discarded ? clean(rows.text(2)) : std::string()});
+  }
+}
+
 // As the replay decided; nothing is computed from samples here.
 Arm view_arm(const TraceDb& db, const ArmResult& result) {
   Arm arm{.name = clean(result.name)};
@@ -135,11 +157,8 @@ Arm view_arm(const TraceDb& db, const ArmResult& result) {
                                    ? "it is what the others are compared with"
                                    : fmt::format("{} counted with the baseline, {} are needed",
                                                  count_of(arm.pairs, "pair"), kFewestPairs));
-  Query rows = db.query(
-      "SELECT discarded, COUNT(*) FROM sample JOIN arm ON arm.id = arm_id "
-      "WHERE arm.name = ? AND discarded IS NOT NULL GROUP BY 1",
-      {result.name});
-  while (rows.next()) arm.discarded[clean(rows.text(0))] += rows.integer(1);
+  arm.issued_bytes = result.issued_bytes;
+  read_samples(db, result.name, arm);
   return arm;
 }
 
@@ -201,6 +220,8 @@ Measured view_replay(const TraceDb& db, const ReplayResult& result, int64_t rank
                      Scenario& scenario, std::vector<Warning>& warnings) {
   Measured measured;
   measured.replay_path = clean(db.file());
+  measured.applied = result.applied;
+  measured.planned_bytes = result.planned_bytes;
   measured.facts = read_facts(db, result);
   measured.machines = read_machines(db);
   for (const std::string& text : result.warnings) {
@@ -223,7 +244,8 @@ Measured view_replay(const TraceDb& db, const ReplayResult& result, int64_t rank
                         fmt::format("the replayed baseline lasts {} the recorded step, so its "
                                     "verdict says little about the program; record and replay on a "
                                     "quiet machine",
-                                    format_ratio(measured.fidelity->step))});
+                                    format_ratio(measured.fidelity->step)),
+                        Severity::serious});
   }
   measured.collective_slowdown =
       known_number(result.collective_slowdown, "no window with a prefetch was timed in both arms");
@@ -288,6 +310,7 @@ Scenario build_scenario(const ScheduleInput& input, const ReplayInput* replay, c
     scenario.measured.reason = "no replay.db of this schedule was given";
   }
   scenario.sentence = sentence_of(scenario, result ? &*result : nullptr);
+  scenario.why = explain(scenario);
   return scenario;
 }
 

@@ -50,11 +50,11 @@ void Svg::text(double x, double y, std::string_view text, std::string_view css_c
 }
 
 void Svg::axis(double from, double to, double top, double bottom,
-               const std::function<std::string(double)>& label) {
+               const std::function<std::string(double)>& label, double width) {
   const double step = tick_step(to - from);
   const auto last = static_cast<int>(std::floor(to / step + 1e-9));
   for (auto tick = static_cast<int>(std::ceil(from / step - 1e-9)); tick <= last; ++tick) {
-    const double x = kLeft + (tick * step - from) / (to - from) * kPlot;
+    const double x = kLeft + (tick * step - from) / (to - from) * width;
     line(x, top, x, bottom, "grid");
     text(x, bottom + 14, label(tick * step), "tick");
   }
@@ -62,6 +62,16 @@ void Svg::axis(double from, double to, double top, double bottom,
 
 void Svg::row_label(double y, std::string_view label) {
   text(kLeft - 8, y, shorten(label, kLabelCharacters), "row");
+}
+
+void Svg::value(double x, double y, std::string_view shown) {
+  constexpr double kCharacter = 7;  // of the 11 px label font
+  const bool fits = x + kCharacter * static_cast<double>(shown.size()) < kWidth;
+  text(fits ? x : kWidth - 2, y, shown, fits ? "label" : "row");
+}
+
+void Svg::dot(double x, double y) {
+  out_ += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"1.5\" class=\"dot\"/>\n", x, y);
 }
 
 void Svg::path(std::string_view d, std::string_view css_class) {

@@ -24,7 +24,9 @@ class Svg {
   void text(double x, double y, std::string_view text, std::string_view css_class = "label");
   // Grid lines at round values between `from` and `to`, `label(value)` below each.
   void axis(double from, double to, double top, double bottom,
-            const std::function<std::string(double)>& label);
+            const std::function<std::string(double)>& label, double width = kPlot);
+  void value(double x, double y, std::string_view text);  // right of x, left of it near the edge
+  void dot(double x, double y);
   void row_label(double y, std::string_view text);  // left of the plot, cut to fit
   void path(std::string_view d, std::string_view css_class);
   std::string finish();

@@ -13,11 +13,13 @@ namespace preserve::report {
 
 inline constexpr size_t kChartElements = 4000;
 
-std::string class_chart(const TimeUse& use);       // stacked bar per rank
-std::string collective_chart(const TimeUse& use);  // p10..p90 with median per group
-std::string operator_chart(const TimeUse& use);    // total time, the first dozen names
-std::string arms_chart(const Measured& measured);  // interval per arm
-std::string window_chart(const PlanView& plan);    // used over capacity per window
+std::string class_chart(const TimeUse& use);               // stacked bar per rank
+std::string collective_chart(const TimeUse& use);          // p10..p90 with median per group
+std::string operator_chart(const TimeUse& use);            // total time, the first dozen names
+std::string arms_chart(const Measured& measured);          // interval per arm
+std::string distribution_chart(const Measured& measured);  // samples per arm
+std::string drift_chart(const Measured& measured);         // paired ratios over time
+std::string window_chart(const PlanView& plan);            // used over capacity per window
 std::string cache_chart(const Step& step, const PlanView& plan);  // occupancy over the step
 
 // Operators, collectives and, per scenario, the prefetches under their windows, between two moments

@@ -16,18 +16,6 @@ double share(int64_t part, int64_t whole) {
   return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0;
 }
 
-std::string header(const Report& report) {
-  std::string out = "<h1>Preserve report</h1>\n";
-  for (size_t i = 0; i < report.sentences.size(); ++i) {
-    const bool measured = i < report.scenarios.size() && report.scenarios[i].measured;
-    const std::string verdict = measured ? report.scenarios[i].measured->verdict : "";
-    const char* css_class = verdict == "FAST" ? " fast" : verdict == "SLOW" ? " slow" : "";
-    out +=
-        fmt::format("<p class=\"verdict{}\">{}</p>\n", css_class, html_text(report.sentences[i]));
-  }
-  return out;
-}
-
 std::string losses(const Recording& recording) {
   if (recording.losses.empty()) return "";
   HtmlTable table(
@@ -80,16 +68,8 @@ std::string environment(const Report& report) {
     }
     table.row({html_name(name), values});
   }
-  return html_section("environment", "Environment") + table.finish();
-}
-
-std::string warnings(const std::vector<Warning>& list) {
-  if (list.empty()) return "";
-  std::string out = "<div class=\"alert\" id=\"warnings\"><b>Warnings.</b><ul>\n";
-  for (const Warning& warning : list) {
-    out += fmt::format("<li>{}: {}</li>\n", html_name(warning.source), html_text(warning.text));
-  }
-  return out + "</ul></div>\n";
+  return html_section("environment", "Environment") +
+         html_folded("Machine, command and variables", table.finish());
 }
 
 std::string comparison(const Report& report) {
@@ -163,16 +143,17 @@ std::string timeline(const Report& report) {
   std::string out = html_section("timeline", "Timeline of one step");
   if (!report.step) return out + fmt::format("<p>{}</p>\n", html_text(report.step.reason));
   const TimeRange near = close_up(report);
+  out += "<div id=\"timeline-live\"></div>\n<div id=\"timeline-still\">\n";
   out += timeline_chart(report, 0, report.step->wall_ns);
   if (near.from_ns > 0 || near.to_ns < report.step->wall_ns) {
     out += "<h3>Close-up around the most valuable window</h3>\n" +
            timeline_chart(report, near.from_ns, near.to_ns);
   }
-  out += legend({"compute", "copy", "collective", "p2p", "other", "prefetch"});
+  out += "</div>\n" + legend({"compute", "copy", "collective", "p2p", "other", "prefetch"});
   if (report.step->ops.size() > kChartElements) {
     out +=
-        "<p>The step has more operators than can be drawn: where they crowd, only the longest "
-        "shows.</p>\n";
+        "<p>The step has more operators than can be drawn at once: where they crowd, only the "
+        "longest shows.</p>\n";
   }
   return out + html_how(fmt::format("Bars begin at the median start and last the median length "
                                     "over {} steps of rank {}, so waits that come and go leave "
@@ -183,10 +164,32 @@ std::string timeline(const Report& report) {
                                     report.step->steps_used, report.step->rank));
 }
 
+// Links of the verdict cards lead to the first scenario of their schedule.
+std::string why(const Report& report) {
+  if (report.scenarios.empty()) return "";
+  std::string out = html_section("why", "Why");
+  std::string schedule;
+  size_t headline = 0;
+  for (size_t i = 0; i < report.scenarios.size(); ++i) {
+    const Scenario& scenario = report.scenarios[i];
+    const bool first = scenario.schedule_sha256 != schedule;
+    if (first) {
+      out += fmt::format("<a id=\"why-{}\"></a>", headline++);
+      schedule = scenario.schedule_sha256;
+    }
+    out += html_why(scenario, i, first);
+  }
+  return out +
+         html_how(
+             "From one grey bar to the next the bars add up: green makes the step shorter, "
+             "orange longer. The first chart is measured, the second the model's: what longer "
+             "windows or more cache would still bring.");
+}
+
 std::string plans(const Report& report) {
   if (report.scenarios.empty()) return "";
   std::string out = html_section("plan", "The plan");
-  for (const Scenario& scenario : report.scenarios) out += html_plan(scenario);
+  for (size_t i = 0; i < report.scenarios.size(); ++i) out += html_plan(report.scenarios[i], i);
   return out + html_how(
                    "In the chart each column is a window: its outline is what fits into the "
                    "window, the filled "
@@ -301,11 +304,11 @@ std::string raw_counts(const Report& report) {
 }  // namespace
 
 std::string to_html(const Report& report) {
-  const std::string body = header(report) + losses(report.recording) + environment(report) +
-                           warnings(report.warnings) + comparison(report) +
-                           counters(report.counters) + time_classes(report.time_use) +
-                           timeline(report) + plans(report) + top_operators(report.time_use) +
-                           collectives(report.time_use) + cache(report) + raw_counts(report);
+  const std::string body =
+      html_headlines(report) + losses(report.recording) + html_warnings(report) + timeline(report) +
+      why(report) + comparison(report) + counters(report.counters) + plans(report) + cache(report) +
+      time_classes(report.time_use) + top_operators(report.time_use) +
+      collectives(report.time_use) + environment(report) + raw_counts(report);
   return html_page("Preserve report", body, to_json(report));
 }
 

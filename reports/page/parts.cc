@@ -2,6 +2,10 @@
 #include "reports/page/parts.h"
 
 #include <fmt/format.h>
+#include <openssl/evp.h>
+#include <openssl/sha.h>
+
+#include <array>
 
 #include "common/error.h"
 #include "common/units.h"
@@ -9,6 +13,7 @@
 
 namespace preserve {
 extern const std::string_view kReportPage;
+extern const std::string_view kReportScript;
 extern const std::string_view kReportStyle;
 }  // namespace preserve
 
@@ -21,6 +26,15 @@ void fill(std::string& page, std::string_view name, std::string_view value) {
   const size_t at = page.find(mark);
   if (at == std::string::npos) throw internal_error("page.html has no {}", mark);
   page.replace(at, mark.size(), value);
+}
+
+// Names exactly this text to a Content-Security-Policy: nothing else of the page may run.
+std::string csp_hash(std::string_view text) {
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
+  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data());
+  std::array<unsigned char, 4 * ((SHA256_DIGEST_LENGTH + 2) / 3) + 1> base64{};
+  EVP_EncodeBlock(base64.data(), digest.data(), SHA256_DIGEST_LENGTH);
+  return fmt::format("sha256-{}", reinterpret_cast<const char*>(base64.data()));
 }
 
 const char* class_of(Column kind) {
@@ -47,8 +61,8 @@ HtmlTable::HtmlTable(std::string_view caption, std::vector<Head> heads) : heads_
   out_ += "</tr></thead><tbody>\n";
 }
 
-void HtmlTable::row(const std::vector<std::string>& cells) {
-  out_ += "<tr>";
+void HtmlTable::row(const std::vector<std::string>& cells, std::string_view id) {
+  out_ += id.empty() ? "<tr>" : fmt::format("<tr id=\"{}\">", id);
   for (size_t i = 0; i < cells.size(); ++i) {
     const char* css_class = class_of(heads_.at(i).kind);
     out_ += i == 0 ? fmt::format("<th scope=\"row\"{}>{}</th>", css_class, cells[i])
@@ -92,6 +106,10 @@ std::string html_how(std::string_view two_sentences) {
                      escape_html(two_sentences));
 }
 
+std::string html_folded(std::string_view summary, std::string_view html) {
+  return fmt::format("<details><summary>{}</summary>\n{}</details>\n", escape_html(summary), html);
+}
+
 std::string html_section(std::string_view id, std::string_view title) {
   return fmt::format("<h2 id=\"{}\">{}</h2>\n", id, escape_html(title));
 }
@@ -100,7 +118,10 @@ std::string html_page(std::string_view title, std::string_view body, std::string
   std::string page(kReportPage);
   // Text from files comes last, so that a {{mark}} in it is never looked for.
   fill(page, "version", PRESERVE_VERSION);
+  fill(page, "style-hash", csp_hash(kReportStyle));
+  fill(page, "script-hash", csp_hash(kReportScript));
   fill(page, "style", kReportStyle);
+  fill(page, "script", kReportScript);
   fill(page, "title", title);
   fill(page, "data", escape_script_json(json));
   fill(page, "body", body);

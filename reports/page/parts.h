@@ -18,7 +18,8 @@ class HtmlTable {
  public:
   // A long table scrolls in a box of its own, and prints in full.
   HtmlTable(std::string_view caption, std::vector<Head> heads);
-  void row(const std::vector<std::string>& cells);  // the first cell is the row's header
+  // The first cell is the row's header; `id` is where links to the row lead.
+  void row(const std::vector<std::string>& cells, std::string_view id = {});
   std::string finish();
 
  private:
@@ -33,13 +34,22 @@ std::string html_size(int64_t size_bytes);
 std::string html_percent(double share);
 std::string html_unknown(std::string_view reason);
 std::string html_how(std::string_view two_sentences);
+std::string html_folded(std::string_view summary, std::string_view html);  // closed until asked for
 std::string html_section(std::string_view id, std::string_view title);
 
 // The whole page; `title` is ours. `json` is embedded as data.
 std::string html_page(std::string_view title, std::string_view body, std::string_view json);
 
-// Sections about one scenario (html_scenario.cc).
+// The verdict cards; the warnings, serious ones first (headline.cc).
+std::string html_headlines(const Report& report);
+std::string html_warnings(const Report& report);
+
+// Sections about one scenario, `index` its place in the report (scenario.cc, why.cc).
+inline constexpr size_t kWindowRows = 400;  // more are in report.json
 std::string html_measured(const Scenario& scenario);
-std::string html_plan(const Scenario& scenario);
+std::string html_plan(const Scenario& scenario, size_t index);
+// `with_bounds`: also what the schedule's bounds leave, the same for every replay of it.
+std::string html_why(const Scenario& scenario, size_t index, bool with_bounds);
+std::string window_id(size_t scenario, int32_t ordinal);  // of its row in html_plan()
 
 }  // namespace preserve::report

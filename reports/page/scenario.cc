@@ -15,8 +15,6 @@
 namespace preserve::report {
 namespace {
 
-constexpr size_t kWindowRows = 400;  // more are in report.json
-
 std::string interval_of_time(const Known<Interval>& step_ns) {
   if (!step_ns) return html_unknown(step_ns.reason);
   if (step_ns->low == step_ns->high) return format_duration(step_ns->estimate);  // too few samples
@@ -164,7 +162,7 @@ std::string prefetch_list(const Window& window) {
   return text.empty() ? "nothing" : text;
 }
 
-std::string windows_table(const PlanView& plan) {
+std::string windows_table(const PlanView& plan, size_t index) {
   if (plan.windows.empty()) return "<p>Nothing is prefetched under any collective.</p>\n";
   HtmlTable table(fmt::format("{} windows, {} prefetched per step: what is prefetched under which "
                               "collective, for whom, "
@@ -181,10 +179,11 @@ std::string windows_table(const PlanView& plan) {
   const size_t rows = std::min(plan.windows.size(), kWindowRows);
   for (size_t i = 0; i < rows; ++i) {
     const Window& w = plan.windows[i];
-    table.row({fmt::format("{}. {}", w.ordinal, html_name(w.name)), html_time(w.usable_ns),
-               html_size(w.capacity_bytes), html_size(w.used_bytes),
-               html_time(w.predicted_saved_ns), html_text(w.binds),
-               format_duration(w.shadow_price_ns_per_mib), prefetch_list(w)});
+    table.row(
+        {fmt::format("{}. {}", w.ordinal, html_name(w.name)), html_time(w.usable_ns),
+         html_size(w.capacity_bytes), html_size(w.used_bytes), html_time(w.predicted_saved_ns),
+         html_text(w.binds), format_duration(w.shadow_price_ns_per_mib), prefetch_list(w)},
+        window_id(index, w.ordinal));
   }
   std::string out = table.finish();
   if (plan.windows.size() > rows) {
@@ -231,15 +230,17 @@ std::string html_measured(const Scenario& scenario) {
   }
   out += arms_chart(*scenario.measured);
   out += arms_table(*scenario.measured);
+  out += distribution_chart(*scenario.measured);
+  out += drift_chart(*scenario.measured);
   out += trust_table(scenario);
   out += gain_table(scenario);
-  HtmlTable facts("What the replay says about itself", {{"Fact"}, {"Value", Column::wide}});
+  HtmlTable facts("What the file says about itself", {{"Fact"}, {"Value", Column::wide}});
   for (const NamedText& fact : scenario.measured->facts)
     facts.row({html_name(fact.name), html_name(fact.value)});
-  return out + facts.finish();
+  return out + html_folded("Facts of the measurement", facts.finish());
 }
 
-std::string html_plan(const Scenario& scenario) {
+std::string html_plan(const Scenario& scenario, size_t index) {
   const PlanView& plan = scenario.plan;
   std::string out = fmt::format("<h3>Plan for {}</h3>\n", html_text(scenario.label));
   out += fmt::format(
@@ -256,7 +257,8 @@ std::string html_plan(const Scenario& scenario) {
       out += fmt::format("<li>{}</li>", html_text(reason));
     out += "</ul>\n";
   }
-  return out + tried_table(plan) + window_chart(plan) + bounds_table(plan) + windows_table(plan);
+  return out + tried_table(plan) + window_chart(plan) + bounds_table(plan) +
+         windows_table(plan, index);
 }
 
 }  // namespace preserve::report

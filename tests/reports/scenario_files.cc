@@ -173,9 +173,10 @@ void write_replay(const std::filesystem::path& path, const std::filesystem::path
   db.finish();
 }
 
-std::vector<std::filesystem::path> write_two_scenarios(const std::filesystem::path& directory) {
+std::vector<std::filesystem::path> write_two_scenarios(const std::filesystem::path& directory,
+                                                       int layers) {
   const auto trace = directory / "trace.db";
-  write_synthetic_trace(trace, {.layers = 2}, [](TraceDb& db) {
+  write_synthetic_trace(trace, {.layers = layers}, [](TraceDb& db) {
     db.set_meta("tool_version", "0.1.0");
     db.add(DeviceRow{.host = "testhost",
                      .kind = "cpu",

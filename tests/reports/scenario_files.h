@@ -33,7 +33,8 @@ void write_replay(const std::filesystem::path& path, const std::filesystem::path
 
 // trace.db, schedule.json, replay.db (real collectives) and schedule-link.json, replay-link.db in
 // `directory`; returns them in that order.
-std::vector<std::filesystem::path> write_two_scenarios(const std::filesystem::path& directory);
+std::vector<std::filesystem::path> write_two_scenarios(const std::filesystem::path& directory,
+                                                       int layers = 2);
 
 // Whole bytes of a golden file next to the tests; with UPDATE_GOLDEN=1 `actual` is written there
 // first.

@@ -23,6 +23,7 @@ MEASURED = ["db/step", "replay/ranks", "replay/step", "replay/measure"] + SCHEDU
 ROOMS = {
     "common": [],
     "db": ["common"],
+    "db/explore": LIBRARY,
     "db/grid": LIBRARY,
     "db/step": LIBRARY,
     "hooks": IN_PROCESS + ["hooks/mpi/functions", "hooks/memory/allocations"],
@@ -31,14 +32,17 @@ ROOMS = {
     "planner/schedule": LIBRARY + ["db/step"],
     "planner/workload": LIBRARY + ["db/step", "planner/workload/model"] + SCHEDULE,
     "planner/workload/model": ["common"] + SCHEDULE,
+    "planner/workload/align": LIBRARY + ["db/step", "planner/workload", "profiler/gpu"] + SCHEDULE,
     "planner/flow": ["common"] + SCHEDULE,
     "planner/referee": LIBRARY + ["db/step"] + SCHEDULE,
     "planner/problem": LIBRARY + ["db/step", "planner/flow", "planner/referee"] + SCHEDULE,
     "planner/search": LIBRARY + ["db/step", "planner/flow", "planner/referee", "planner/problem"] + SCHEDULE,
     "planner/measure": LIBRARY + ["db/step", "planner/flow", "planner/referee", "planner/problem",
                                   "planner/search"] + SCHEDULE,
+    "planner/explore": LIBRARY + ["db/explore", "db/step", "planner/flow", "planner/referee", "planner/problem",
+                                  "planner/search", "planner/workload", "planner/workload/model", "replay/ranks"] + SCHEDULE,
     "planner": LIBRARY + ["db/step", "planner/flow", "planner/referee", "planner/problem", "planner/search",
-                          "planner/measure", "planner/workload"] + SCHEDULE,
+                          "planner/measure", "planner/workload", "planner/workload/align"] + SCHEDULE,
     "profiler/spool": ["hooks/mpi/functions"],
     "profiler/cuda_records": ["profiler/spool"],
     "profiler/capture_range": IN_PROCESS,
@@ -83,7 +87,7 @@ ROOMS = {
                                    "apply/outcome_file", "apply/control"],
     "apply": LIBRARY + ["hooks/mpi/functions", "hooks/memory/allocations", "apply/plan_file", "apply/plan_content",
                          "apply/outcome_file"] + SCHEDULE,
-    "reports": LIBRARY + ["db/step", "db/grid"] + SCHEDULE,
+    "reports": LIBRARY + ["db/step", "db/grid", "db/explore"] + SCHEDULE,
     "examples": [],  # a real program that knows nothing of Preserve
 }
 MOST_LINES = 500

@@ -275,5 +275,48 @@ TEST(FoldedStep, NoStepSaysWhatToDo) {
   EXPECT_THAT(error_of([&] { fold_step(db); }), HasSubstr("annotate the decode step"));
 }
 
+// --- phases --------------------------------------------------------------------------------------
+
+void set_phase(TraceDb& db, const std::string& phase, const std::string& condition) {
+  db.execute("UPDATE step SET phase = ? WHERE " + condition, {phase});
+}
+
+TEST(FoldedStep, ARecordingOfPrefillsAloneIsFoldedWithAWarning) {
+  const TemporaryDirectory directory;
+  const TraceDb db = written(directory, {}, [](TraceDb& made) { set_phase(made, "prefill", "1"); });
+  const FoldedStep step = fold_step(db);
+  EXPECT_EQ(step.phase, StepPhase::prefill);
+  EXPECT_EQ(step.steps_total, SyntheticTrace().steps);
+  ASSERT_FALSE(step.warnings.empty());
+  EXPECT_THAT(step.warnings.front(), HasSubstr("only prefill steps"));
+  EXPECT_EQ(recorded_phases(db), std::vector{StepPhase::prefill});
+  EXPECT_TRUE(fold_step(db, 0, StepPhase::prefill).warnings.empty()) << "asked for";
+  EXPECT_THAT(error_of([&] { fold_step(db, 0, StepPhase::decode); }),
+              AllOf(HasSubstr("only prefill"), HasSubstr("--phase prefill")));
+}
+
+TEST(FoldedStep, EachPhaseOfAMixedRecordingIsFoldedByItself) {
+  const TemporaryDirectory directory;
+  const TraceDb db = written(directory, {}, [](TraceDb& made) {
+    set_phase(made, "decode", "1");
+    set_phase(made, "prefill", "ordinal < 2");
+  });
+  EXPECT_EQ(recorded_phases(db), (std::vector{StepPhase::decode, StepPhase::prefill}));
+  EXPECT_EQ(fold_step(db).phase, StepPhase::decode);
+  EXPECT_EQ(fold_step(db).steps_total, SyntheticTrace().steps - 2);
+  FoldedRows rows;
+  const FoldedStep prefill = fold_step(db, 0, StepPhase::prefill, &rows);
+  EXPECT_EQ(prefill.steps_total, 2);
+  EXPECT_EQ(prefill.steps_used, 2);
+  EXPECT_EQ(rows.size(), 2 * prefill.ops.size());
+  const auto& [row, ordinal] = rows.back();
+  EXPECT_EQ(db.query_integer("SELECT op.name_id = string.id FROM op, string "
+                             "WHERE op.id = ? AND string.value = ?",
+                             {row, prefill.ops.at(static_cast<size_t>(ordinal)).name}),
+            1);
+  EXPECT_THAT(error_of([&] { fold_step(written(directory, {}), 0, StepPhase::prefill); }),
+              HasSubstr("no prefill step"));
+}
+
 }  // namespace
 }  // namespace preserve

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <fstream>
 #include <functional>
+#include <numeric>
 
 #include "common/error.h"
 #include "db/trace_db.h"
@@ -341,11 +342,46 @@ TEST(Workload, TraceOutFoldsBackToTheSameStep) {
   }
 }
 
+TEST(Workload, APrefillWorksOnAllTokensOfItsPrompts) {
+  const DeviceModel device = example_device("h100-sxm");
+  WorkloadSpec spec = example("llama3-8b", 2, 3, 500, WeightType::fp16);
+  const Workload decode = generate_workload(spec, device);
+  spec.new_tokens = 500;
+  const Workload prefill = generate_workload(spec, device);
+  ASSERT_EQ(prefill.step.ops.size(), decode.step.ops.size());
+  EXPECT_EQ(prefill.bytes.weights, decode.bytes.weights);
+  EXPECT_EQ(prefill.bytes.kv, decode.bytes.kv);
+  for (size_t i = 0; i < prefill.step.ops.size(); ++i) {
+    const StepOp& op = prefill.step.ops[i];
+    if (op.gemm) {
+      EXPECT_EQ(op.gemm->m, op.name == "lm_head" ? 3 : 1500) << op.name;
+    }
+    if (op.name == "layers.0.attn.allreduce") {
+      EXPECT_EQ(op.collective->bytes, 1500 * 4096 * 2);
+    }
+  }
+  EXPECT_GT(prefill.step.wall_ns, 2 * decode.step.wall_ns) << "bound by arithmetic";
+}
+
+TEST(Workload, PartsOfAWeightAddUpToItsRows) {
+  const Workload workload =
+      generate_workload(example("llama3-8b", 2, 1, 100, WeightType::fp16), example_device("h200"));
+  int64_t with_parts = 0;
+  for (size_t i = 0; i < workload.notes.size(); ++i) {
+    const std::vector<int64_t>& parts = workload.notes[i].parts;
+    if (parts.empty()) continue;
+    ++with_parts;
+    EXPECT_EQ(std::accumulate(parts.begin(), parts.end(), int64_t{0}),
+              workload.step.ops[i].gemm->n);
+  }
+  EXPECT_EQ(with_parts, 2 * 32) << "qkv and gate_up of each layer";
+}
+
 TEST(Workload, OptionsMakeTheStepAndTheTrace) {
   const TemporaryDirectory directory;
   WorkloadOptions options;
   options.model = (kSource / "examples/models/llama3-8b.json").string();
-  options.spec.ranks = 2;
+  options.ranks = 2;
   options.trace_out = (directory / "out.db").string();
   const DeviceModel device = example_device("h100-sxm");
   const FoldedStep step = workload_step(options, device, false).step;

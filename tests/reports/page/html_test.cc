@@ -90,20 +90,22 @@ TEST(Html, LoadsNothingFromOutside) {
         hostile_report(directory)}) {
     const std::string markup = markup_of(to_html(report));
     EXPECT_FALSE(std::regex_search(
-        markup, std::regex(R"((src|href|action|data|srcset|poster)="(?!data:,))")));
+        markup, std::regex(R"((src|href|action|data|srcset|poster)="(?!data:,|#))")));
     EXPECT_THAT(markup, Not(HasSubstr("http://")));
     EXPECT_THAT(markup, Not(HasSubstr("https://")));
     EXPECT_THAT(to_html(report), Not(HasSubstr("@import")));
     EXPECT_THAT(to_html(report), Not(HasSubstr("url(")));
     EXPECT_THAT(markup, HasSubstr("default-src 'none'"));
+    EXPECT_THAT(markup, Not(HasSubstr("unsafe")));
+    EXPECT_THAT(markup, HasSubstr("script-src 'sha256-"));
   }
 }
 
 TEST(Html, ShowsHostileNamesAsTextAndNothingElse) {
   TemporaryDirectory directory;
   const std::string html = to_html(hostile_report(directory));
-  EXPECT_EQ(count_of(html, "<script"), 1U) << "the data block";
-  EXPECT_EQ(count_of(html, "</script"), 1U);
+  EXPECT_EQ(count_of(html, "<script"), 2U) << "the data block and the page's own";
+  EXPECT_EQ(count_of(html, "</script"), 2U);
   EXPECT_EQ(count_of(html, "<img"), 0U);
   EXPECT_EQ(count_of(html, "<!--"), 0U);
   EXPECT_FALSE(std::regex_search(markup_of(html), std::regex("<[^>]* on[a-z]+=")));

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "planner/workload/align/fit.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "common/as_index.h"
+#include "common/text.h"
+#include "common/units.h"
+
+namespace preserve::align {
+namespace {
+
+// What may stay over of a step that fits: engines run helpers that no config mentions, a draft
+// model, or a layer more that predicts a second token.
+constexpr double kMostMissing = 0.02;     // of the model's operators
+constexpr double kMostTimeOver = 0.10;    // of the time of products and attention
+constexpr double kMostLayersOver = 0.05;  // of the number of attention kernels
+constexpr double kMostWrongShapes = 0.05;
+// Reading faster than memory allows is possible from a cache; not for so much of a step.
+constexpr double kTooFast = 2, kMostTooFast = 0.3;
+constexpr int64_t kLeastBytes = 1 << 20;
+
+class Judge {
+ public:
+  Judge(const Alignment& alignment, const std::vector<Recorded>& recorded,
+        const std::vector<Modelled>& modelled, const FoldedStep& step, const Workload& workload)
+      : alignment_(alignment),
+        recorded_(recorded),
+        modelled_(modelled),
+        step_(step),
+        model_(workload.step) {}
+
+  Fit run(double memory_bytes_per_s, int64_t cache_bytes) {
+    count();
+    if (too_different()) {
+      fit_.disagreement = first_difference();
+    } else {
+      fit_.disagreement = first_too_fast(memory_bytes_per_s, cache_bytes);
+    }
+    return std::move(fit_);
+  }
+
+ private:
+  const StepOp& model_op(size_t index) const {
+    return model_.ops[as_index(modelled_[index].ordinal)];
+  }
+  bool is_head(size_t index) const { return model_op(index).name == "lm_head"; }
+
+  void count() {
+    for (const Recorded& item : recorded_) {
+      if (!reads_much(item.kind)) continue;
+      fit_.reading_ns += item.dur_ns;
+      ++kernels_;
+      attention_ += item.kind == Kind::attention ? 1 : 0;
+    }
+    for (size_t i = 0; i < modelled_.size(); ++i) {
+      if (!reads_much(modelled_[i].kind) || is_head(i)) continue;
+      ++fit_.operators;
+      layers_ += modelled_[i].kind == Kind::attention ? 1 : 0;
+    }
+    fit_.head = false;
+    for (const Match& match : alignment_.matches) {
+      const Kind kind = modelled_[match.modelled].kind;
+      if (!reads_much(kind)) continue;
+      for (size_t i = match.recorded; i < match.recorded_end; ++i) {
+        if (reads_much(recorded_[i].kind)) fit_.matched_ns += recorded_[i].dur_ns;
+        matched_attention_ += recorded_[i].kind == Kind::attention ? 1 : 0;
+      }
+      if (is_head(match.modelled)) {
+        fit_.head = true;
+      } else {
+        fit_.matched += static_cast<int64_t>(match.modelled_end - match.modelled);
+      }
+      if (match.shapes_agree) {
+        ++fit_.shapes;
+        fit_.agreeing += *match.shapes_agree ? 1 : 0;
+      }
+    }
+  }
+
+  bool too_different() const {
+    const auto share = [](double part, double whole) { return whole > 0 ? part / whole : 1; };
+    const auto operators = static_cast<double>(fit_.operators);
+    const auto over = static_cast<double>(attention_ - matched_attention_);
+    return share(operators - static_cast<double>(fit_.matched), operators) > kMostMissing ||
+           share(fit_.reading_ns - fit_.matched_ns, fit_.reading_ns) > kMostTimeOver ||
+           over > std::max(1.0, kMostLayersOver * static_cast<double>(layers_)) ||
+           (fit_.shapes > 0 && share(static_cast<double>(fit_.shapes - fit_.agreeing),
+                                     static_cast<double>(fit_.shapes)) > kMostWrongShapes);
+  }
+
+  std::string kernel(size_t index) const {
+    const StepOp& op = step_.ops[as_index(recorded_[index].ordinal)];
+    std::string text = fmt::format("operator {} {} ({})", op.ordinal, printable(op.name, 80),
+                                   format_duration(op.dur_ns));
+    if (op.gemm) text += fmt::format(" multiplies with {} x {}", op.gemm->n, op.gemm->k);
+    return text;
+  }
+
+  std::string expected(size_t index) const {
+    const StepOp& op = model_op(index);
+    return op.gemm ? fmt::format("{} ({} x {})", op.name, op.gemm->n, op.gemm->k) : op.name;
+  }
+
+  // Between two matches what reads much may stay over on either side.
+  std::string difference_between(size_t recorded, size_t recorded_end, size_t modelled,
+                                 size_t modelled_end) const {
+    std::optional<size_t> left, right;
+    for (size_t i = recorded; i < recorded_end && !left; ++i) {
+      if (reads_much(recorded_[i].kind)) left = i;
+    }
+    for (size_t i = modelled; i < modelled_end && !right; ++i) {
+      if (reads_much(modelled_[i].kind) && !is_head(i)) right = i;
+    }
+    if (left && right)
+      return fmt::format("{}, where the model has {}", kernel(*left), expected(*right));
+    if (right) return fmt::format("no kernel runs {} of the model", expected(*right));
+    if (left) return fmt::format("{} has no counterpart in the model", kernel(*left));
+    return "";
+  }
+
+  std::string first_difference() const {
+    std::string first;
+    size_t recorded = 0, modelled = 0;
+    for (const Match& match : alignment_.matches) {
+      first = difference_between(recorded, match.recorded, modelled, match.modelled);
+      if (!first.empty()) break;
+      if (match.shapes_agree && !*match.shapes_agree) {
+        first = fmt::format("{}, where the model has {}", kernel(match.recorded),
+                            expected(match.modelled));
+        break;
+      }
+      recorded = match.recorded_end;
+      modelled = match.modelled_end;
+    }
+    if (first.empty()) {
+      first = difference_between(recorded, recorded_.size(), modelled, modelled_.size());
+    }
+    return fmt::format(
+        "{}. The recorded step has {} that multiply or attend, {} of them attention; the model has "
+        "{} and {}",
+        first.empty() ? "nothing in it is compared" : first, count_of(kernels_, "kernel"),
+        attention_, count_of(fit_.operators, "operator"), count_of(layers_, "layer"));
+  }
+
+  std::string first_too_fast(double memory_bytes_per_s, int64_t cache_bytes) const {
+    double bytes = 0, too_fast_bytes = 0;
+    std::string first;
+    for (const Match& match : alignment_.matches) {
+      if (modelled_[match.modelled].kind != Kind::product) continue;
+      double reads = 0, dur_ns = 0;
+      for (size_t i = match.modelled; i < match.modelled_end; ++i) {
+        reads += static_cast<double>(modelled_[i].bytes);
+      }
+      for (size_t i = match.recorded; i < match.recorded_end; ++i) dur_ns += recorded_[i].dur_ns;
+      bytes += reads;
+      if (reads < kLeastBytes || reads * kNsPerS <= kTooFast * memory_bytes_per_s * dur_ns)
+        continue;
+      too_fast_bytes += reads;
+      if (first.empty()) {
+        first = fmt::format("{} would read {} of {} at {}, memory has {}", kernel(match.recorded),
+                            format_size(reads), model_op(match.modelled).name,
+                            format_rate(dur_ns > 0 ? reads * kNsPerS / dur_ns : 0),
+                            format_rate(memory_bytes_per_s));
+      }
+    }
+    if (bytes <= static_cast<double>(cache_bytes) || too_fast_bytes <= kMostTooFast * bytes)
+      return "";
+    return first;
+  }
+
+  const Alignment& alignment_;
+  const std::vector<Recorded>& recorded_;
+  const std::vector<Modelled>& modelled_;
+  const FoldedStep& step_;
+  const FoldedStep& model_;
+  Fit fit_;
+  int64_t kernels_ = 0, attention_ = 0, matched_attention_ = 0, layers_ = 0;
+};
+
+}  // namespace
+
+Fit judge(const Alignment& alignment, const std::vector<Recorded>& recorded,
+          const std::vector<Modelled>& modelled, const FoldedStep& step, const Workload& workload,
+          double memory_bytes_per_s, int64_t cache_bytes) {
+  return Judge(alignment, recorded, modelled, step, workload).run(memory_bytes_per_s, cache_bytes);
+}
+
+}  // namespace preserve::align

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// Is a recorded step one of this model? By what of both sides stayed over, by recorded shapes, and
+// by the speed at which kernels would have to read.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "planner/workload/align/alignment.h"
+
+namespace preserve::align {
+
+struct Fit {
+  double reading_ns = 0, matched_ns = 0;  // of the recorded products, experts and attention
+  int64_t operators = 0, matched = 0;     // of the model that read much, the head not counted
+  int64_t shapes = 0, agreeing = 0;       // products with a recorded shape; agreeing within 2 %
+  bool head = true;                       // the step ends with the head
+  std::string disagreement;               // the first one; empty: it fits
+};
+
+// `memory_bytes_per_s`: of the fastest device that the recording may be of.
+Fit judge(const Alignment& alignment, const std::vector<Recorded>& recorded,
+          const std::vector<Modelled>& modelled, const FoldedStep& step, const Workload& workload,
+          double memory_bytes_per_s, int64_t cache_bytes);
+
+}  // namespace preserve::align

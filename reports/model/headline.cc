@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "reports/model/headline.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "common/units.h"
+
+namespace preserve::report {
+namespace {
+
+// One measure alone is not worth naming when it closes less than this part of the way to all hot.
+constexpr int64_t kLittle = 10;
+
+struct Advice {
+  std::string text;
+  int64_t worth_ns = 0;
+};
+
+const Window* dearest(const PlanView& plan) {
+  const auto window = std::max_element(
+      plan.windows.begin(), plan.windows.end(), [](const Window& a, const Window& b) {
+        return a.shadow_price_ns_per_mib < b.shadow_price_ns_per_mib;
+      });
+  if (window == plan.windows.end() || window->shadow_price_ns_per_mib <= 0) return nullptr;
+  return &*window;
+}
+
+std::string per_step(double dur_ns) {
+  return fmt::format("{} per step", format_duration(dur_ns));
+}
+
+Advice longer_windows(const PlanView& plan) {
+  std::string text = "Longer windows: with collectives of any length this cache would allow ";
+  text += format_duration(plan.cache_limited_step_ns) + " per step";
+  if (const Window* window = dearest(plan)) {
+    text += fmt::format("; one more MiB under {} ({}) is worth {}", window->name, window->ordinal,
+                        per_step(window->shadow_price_ns_per_mib));
+  }
+  return {text + ".", plan.prefetch_step_ns - plan.cache_limited_step_ns};
+}
+
+Advice larger_cache(const PlanView& plan) {
+  std::string text = "More cache: with a cache of any size these windows would allow ";
+  text += format_duration(plan.window_limited_step_ns) + " per step";
+  if (plan.cache_shadow_price_ns_per_mib > 0) {
+    text += fmt::format("; one more MiB of budget is worth {}",
+                        per_step(plan.cache_shadow_price_ns_per_mib));
+  }
+  return {text + ".", plan.prefetch_step_ns - plan.window_limited_step_ns};
+}
+
+std::optional<Advice> advice_for_bar(const WhyBar& bar) {
+  if (bar.part != "measured" || bar.total || bar.dur_ns <= 0) return std::nullopt;
+  if (bar.name == "late") {
+    return Advice{
+        "Earlier fetching: bytes that were missing when their window ended cost the "
+        "most; let preserve-tune --measure try other ways to issue prefetches.",
+        bar.dur_ns};
+  }
+  if (bar.name == "evicted or read no faster") {
+    return Advice{
+        "A smaller budget: bytes were fetched in time and their readers saved less than "
+        "predicted; calibrate again, and let preserve-tune --measure try other plans.",
+        bar.dur_ns};
+  }
+  if (bar.name == "slow-down of collectives") {
+    return Advice{
+        "Gentler fetching: collectives that carry prefetches got longer; let "
+        "preserve-tune --measure try other ways to issue prefetches.",
+        bar.dur_ns};
+  }
+  return std::nullopt;
+}
+
+// Of measured bars only where the scenario is measured well enough to believe them.
+Advice best_advice(const Scenario& scenario, const std::string& verdict) {
+  if (verdict == "AMBG") {
+    return {scenario.measured->busy
+                ? "A quiet machine: ranks lost their cores while the step was measured."
+                : "More samples on a quiet machine: the interval reaches over 1, or across the "
+                  "tolerance of 0.5 %.",
+            0};
+  }
+  std::vector<Advice> candidates{longer_windows(scenario.plan), larger_cache(scenario.plan)};
+  for (const WhyBar& bar : scenario.why) {
+    if (auto advice = advice_for_bar(bar)) candidates.push_back(std::move(*advice));
+  }
+  Advice best =
+      *std::max_element(candidates.begin(), candidates.end(),
+                        [](const Advice& a, const Advice& b) { return a.worth_ns < b.worth_ns; });
+  const int64_t to_all_hot_ns = scenario.plan.prefetch_step_ns - scenario.plan.all_hot_step_ns;
+  if (best.worth_ns > to_all_hot_ns / kLittle) return best;
+  if (to_all_hot_ns <= 0) return {"Nothing: the step is at its bound.", 0};
+  return {fmt::format("Longer windows together with more cache: each alone brings at most {}.",
+                      per_step(static_cast<double>(std::max<int64_t>(0, best.worth_ns)))),
+          to_all_hot_ns};
+}
+
+std::string reason_of(const Scenario& scenario) {
+  if (scenario.plan.verdict == "do-nothing") {
+    return "";  // the sentence holds it
+  }
+  return fmt::format("{} fetched per step under {} of {} windows; predicted: {}.",
+                     format_size(scenario.plan.prefetched_bytes),
+                     std::count_if(scenario.plan.windows.begin(), scenario.plan.windows.end(),
+                                   [](const Window& w) { return w.used_bytes > 0; }),
+                     scenario.plan.windows.size(), describe_speedup(scenario.plan.speedup));
+}
+
+void add_marks(const PlanView& plan, Headline& headline) {
+  const auto bound = [&](const char* name, int64_t step_ns) {
+    if (step_ns <= 0) return;
+    headline.marks.push_back(
+        {name, static_cast<double>(plan.baseline_step_ns) / static_cast<double>(step_ns)});
+  };
+  bound("bound: these windows", plan.window_limited_step_ns);
+  bound("bound: this cache", plan.cache_limited_step_ns);
+  bound("bound: all hot", plan.all_hot_step_ns);
+}
+
+int rank_of(const Scenario& scenario) {
+  if (!scenario.measured || !scenario.measured->speedup) return 0;
+  return scenario.measured->applied ? 2 : 1;
+}
+
+Headline headline_of(const std::vector<const Scenario*>& group) {
+  const Scenario& best = **std::max_element(
+      group.begin(), group.end(),
+      [](const Scenario* a, const Scenario* b) { return rank_of(*a) < rank_of(*b); });
+  Headline headline;
+  headline.label = best.label;
+  headline.basis = rank_of(best) == 2 ? "applied" : rank_of(best) == 1 ? "replayed" : "predicted";
+  headline.verdict = best.plan.verdict == "do-nothing" ? "do-nothing"
+                     : rank_of(best) > 0               ? best.measured->verdict
+                                                       : "predicted";
+  headline.sentence = best.sentence;
+  headline.reason = reason_of(best);
+  const Advice advice = best_advice(best, headline.verdict);
+  headline.advice = advice.text;
+  if (advice.worth_ns > 0) headline.advice_worth_ns = advice.worth_ns;
+  headline.marks.push_back({"predicted", best.plan.speedup});
+  for (const Scenario* scenario : group) {
+    if (rank_of(*scenario) == 0) continue;
+    const Interval& speedup = *scenario->measured->speedup;
+    headline.marks.push_back({scenario->measured->applied ? "applied" : "replayed",
+                              speedup.estimate, speedup.low, speedup.high});
+  }
+  add_marks(best.plan, headline);
+  return headline;
+}
+
+}  // namespace
+
+std::vector<Headline> headlines(const std::vector<Scenario>& scenarios) {
+  std::vector<Headline> out;
+  std::vector<bool> told(scenarios.size(), false);
+  for (size_t i = 0; i < scenarios.size(); ++i) {
+    if (told[i]) continue;
+    std::vector<const Scenario*> group;
+    for (size_t j = i; j < scenarios.size(); ++j) {
+      if (scenarios[j].schedule_sha256 != scenarios[i].schedule_sha256) continue;
+      told[j] = true;
+      group.push_back(&scenarios[j]);
+    }
+    out.push_back(headline_of(group));
+  }
+  return out;
+}
+
+}  // namespace preserve::report

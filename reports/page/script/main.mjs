@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// Starts what needs scripts. Without it the page is complete: tables and still pictures.
+// @ts-check
+
+import {sortTables} from "./tables.mjs";
+import {Timeline} from "./timeline.mjs";
+
+/** Folded parts are printed too. */
+function openForPrint() {
+  const opened = /** @type {HTMLDetailsElement[]} */ ([]);
+  addEventListener("beforeprint", () => {
+    for (const part of document.querySelectorAll("details:not([open])")) {
+      opened.push(/** @type {HTMLDetailsElement} */ (part));
+      /** @type {HTMLDetailsElement} */ (part).open = true;
+    }
+  });
+  addEventListener("afterprint", () => {
+    for (const part of opened.splice(0)) part.open = false;
+  });
+}
+
+/** Links to windows also show the window in the timeline. @param {Timeline} timeline */
+function linkWindows(timeline) {
+  for (const link of document.querySelectorAll("a[data-ordinal]")) {
+    link.addEventListener("click", () => timeline.select(Number(link.getAttribute("data-ordinal"))));
+  }
+}
+
+sortTables(document);
+openForPrint();
+const place = document.getElementById("timeline-live");
+const data = document.getElementById("report");
+if (place && data) {
+  const report = JSON.parse(data.textContent ?? "");
+  if (report.step) {
+    const timeline = new Timeline(place, report);
+    document.documentElement.classList.add("live");
+    timeline.resize();
+    linkWindows(timeline);
+  }
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// preserve-explore as a user runs it: figures, formats, resuming, ranks.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "common/output_file.h"
+#include "tests/support/paths.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+using nlohmann::json;
+using test::TemporaryDirectory;
+using testing::HasSubstr;
+
+const std::string kExplore = std::string(PRESERVE_BIN_DIR) + "/preserve-explore";
+
+class Explore : public testing::Test {
+ protected:
+  test::Run explore(std::vector<std::string> options, std::vector<std::string> launcher = {}) {
+    launcher.push_back(kExplore);
+    launcher.insert(launcher.end(), options.begin(), options.end());
+    return test::run_program(launcher, {}, directory_.path());
+  }
+  std::string text(const char* name) { return read_text_file(directory_ / name); }
+
+  TemporaryDirectory directory_;
+  const std::vector<std::string> small_{
+      "--model", "llama3-8b,qwen2-7b", "--device", "h100-sxm", "--sweep", "batch=1,8", "--sweep",
+      "tp=2,4",  "--context",          "4K",       "--dtype",  "fp8"};
+  std::vector<std::string> small(std::vector<std::string> more) const {
+    std::vector<std::string> words = small_;
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+};
+
+TEST_F(Explore, WritesAllFormatsOfASweep) {
+  const test::Run run = explore(small({"-o", "e.db", "-o", "e.csv", "-o", "e.json"}));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("8 cells: 8 done"));
+  const std::string csv = text("e.csv");
+  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 9);
+  const json document = json::parse(text("e.json"));
+  EXPECT_EQ(document["schema"], "preserve/explore");
+  ASSERT_EQ(document["cells"].size(), 8U);
+  const json& cell = document["cells"][0];
+  EXPECT_GT(cell["speedup_flow"], 1.0);
+  EXPECT_DOUBLE_EQ(cell["speedup_flow"],
+                   cell["baseline_step_ns"].get<double>() / cell["flow_step_ns"].get<double>());
+  const test::Run again = explore(small({"-o", "e.db", "-o", "again.csv"}));
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_THAT(again.err, HasSubstr("resuming e.db: 8 of 8 cells"));
+  EXPECT_EQ(text("again.csv"), csv);
+}
+
+TEST_F(Explore, GivesTheSameOnTwoRanksAsOnOne) {
+  const test::Run one = explore(small({"-o", "one.csv", "-j", "1"}));
+  ASSERT_EQ(one.exit_code, 0) << one.err;
+  const test::Run two = explore(small({"-o", "two.csv", "-o", "two.db", "-j", "1"}),
+                                {"mpirun", "--oversubscribe", "--allow-run-as-root", "-n", "2"});
+  ASSERT_EQ(two.exit_code, 0) << two.err;
+  EXPECT_EQ(text("one.csv"), text("two.csv"));
+  EXPECT_EQ(two.out, "");
+}
+
+TEST_F(Explore, PrintsTheFootprints) {
+  const test::Run run = explore({"--figure", "footprint", "--model", "llama3-8b"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("41.9  268.4      310.4  176.2"));
+  EXPECT_THAT(run.out, HasSubstr("ascend-910b: 192.0 MB"));
+}
+
+TEST_F(Explore, RefusesBeforeAnyWork) {
+  for (const auto& [options, message] :
+       {std::pair(std::vector<std::string>{"--sweep", "l3=1MiB"}, "unknown key l3"),
+        std::pair(small({"--sweep", "tp=4"}), "tp= is given twice"),
+        std::pair(small({"-o", "e.txt"}), ".db, .csv or .json"),
+        std::pair(std::vector<std::string>{"--model", "no-such", "--device", "h100-sxm"},
+                  "no such file"),
+        std::pair(std::vector<std::string>{"--figure", "desing"}, "did you mean design"),
+        std::pair(std::vector<std::string>{"--model", "qwen2-7b", "--device", "h100-sxm", "--tp",
+                                           "8", "-o", "e.db"},
+                  "these do: 1, 2, 4")}) {
+    const test::Run run = explore(options);
+    EXPECT_EQ(run.exit_code, 2) << message;
+    EXPECT_THAT(run.err, HasSubstr(message));
+    EXPECT_FALSE(std::filesystem::exists(directory_ / "e.db"));
+  }
+}
+
+}  // namespace
+}  // namespace preserve

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// Why a step takes as long, and what the first lines of a report say of it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "reports/model/headline.h"
+#include "reports/model/why.h"
+
+namespace preserve::report {
+namespace {
+
+using ::testing::HasSubstr;
+
+const WhyBar* bar_named(const Scenario& scenario, const std::string& name) {
+  for (const WhyBar& bar : scenario.why) {
+    if (bar.name == name) return &bar;
+  }
+  return nullptr;
+}
+
+// A step of three operators: a window, its reader, something else.
+Scenario small_scenario() {
+  Scenario scenario;
+  scenario.label = "real collectives";
+  scenario.schedule_sha256 = "a";
+  scenario.operators = {{0, "allreduce", "collective", 100, 100, 100, 120},
+                        {1, "mlp", "compute", 500, 400, 500, 440},
+                        {2, "norm", "compute", 50, 50, 50, 55}};
+  Window window{0, "allreduce", "window"};
+  window.used_bytes = window.capacity_bytes = 1000;
+  window.predicted_saved_ns = 100;
+  window.shadow_price_ns_per_mib = 7;
+  window.prefetches = {{"w", "mlp", 1, false, 0, 1000, 100}};
+  scenario.plan.verdict = "prefetch";
+  scenario.plan.windows = {window};
+  scenario.plan.prefetched_bytes = 1000;
+  scenario.plan.baseline_step_ns = 650;
+  scenario.plan.prefetch_step_ns = 550;
+  scenario.plan.speedup = 650.0 / 550;
+  scenario.plan.window_limited_step_ns = 545;
+  scenario.plan.cache_limited_step_ns = 450;
+  scenario.plan.all_hot_step_ns = 400;
+  Measured measured;
+  measured.planned_bytes = 1000;
+  measured.arms.resize(2);
+  measured.arms[0].name = "baseline";
+  measured.arms[0].step_ns = {Interval{650, 650, 650}, ""};
+  measured.arms[1].name = "prefetch";
+  measured.arms[1].step_ns = {Interval{615, 615, 615}, ""};
+  measured.arms[1].issued_bytes = 900;
+  measured.speedup = {Interval{1.05, 1.057, 1.06}, ""};
+  measured.verdict = "FAST";
+  scenario.measured = {measured, ""};
+  return scenario;
+}
+
+TEST(Why, DividesTheWayFromTheBaselineToTheMeasuredStep) {
+  Scenario scenario = small_scenario();
+  scenario.why = explain(scenario);
+  EXPECT_EQ(bar_named(scenario, "baseline")->dur_ns, 650);
+  EXPECT_EQ(bar_named(scenario, "predicted saving")->dur_ns, -100);
+  EXPECT_EQ(bar_named(scenario, "late")->dur_ns, 10) << "a tenth of the bytes";
+  EXPECT_EQ(bar_named(scenario, "evicted or read no faster")->dur_ns, 30) << "100 - 10 - 60";
+  EXPECT_EQ(bar_named(scenario, "slow-down of collectives")->dur_ns, 20);
+  EXPECT_EQ(bar_named(scenario, "all else")->dur_ns, 5);
+  EXPECT_EQ(bar_named(scenario, "prefetch")->dur_ns, 615);
+  EXPECT_THAT(bar_named(scenario, "slow-down of collectives")->windows, testing::ElementsAre(0));
+}
+
+TEST(Why, DividesTheWayFromThePredictedStepToAllHot) {
+  Scenario scenario = small_scenario();
+  scenario.why = explain(scenario);
+  EXPECT_EQ(bar_named(scenario, "windows too short")->dur_ns, -100);
+  EXPECT_EQ(bar_named(scenario, "cache too small")->dur_ns, -5);
+  EXPECT_EQ(bar_named(scenario, "both at once")->dur_ns, -45);
+  EXPECT_EQ(bar_named(scenario, "all hot")->dur_ns, 400);
+}
+
+TEST(Why, BlamesNobodyWhenOperatorsWereNotTimed) {
+  Scenario scenario = small_scenario();
+  for (OperatorTimes& op : scenario.operators) op.prefetch_ns.reset();
+  scenario.why = explain(scenario);
+  EXPECT_EQ(bar_named(scenario, "slow-down of collectives"), nullptr);
+  EXPECT_EQ(bar_named(scenario, "all else")->dur_ns, 615 - (650 - 100 + 10));
+}
+
+TEST(Headline, PrefersWhatWasMeasuredInTheProgram) {
+  Scenario replayed = small_scenario(), applied = small_scenario();
+  applied.measured.value->applied = true;
+  applied.measured.value->verdict = "SAME";
+  applied.label = "in the program itself";
+  const std::vector<Headline> found = headlines({replayed, applied});
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found[0].basis, "applied");
+  EXPECT_EQ(found[0].verdict, "SAME");
+  std::vector<std::string> marks;
+  for (const Headline::Mark& mark : found[0].marks) marks.push_back(mark.name);
+  EXPECT_THAT(marks,
+              testing::ElementsAre("predicted", "replayed", "applied", "bound: these windows",
+                                   "bound: this cache", "bound: all hot"));
+}
+
+TEST(Headline, AdvisesWhatIsWorthMost) {
+  Scenario scenario = small_scenario();
+  scenario.why = explain(scenario);
+  EXPECT_THAT(headlines({scenario})[0].advice, HasSubstr("Longer windows"));
+  EXPECT_EQ(headlines({scenario})[0].advice_worth_ns, 100);
+  scenario.plan.cache_limited_step_ns = 550;
+  scenario.plan.window_limited_step_ns = 500;
+  EXPECT_THAT(headlines({scenario})[0].advice, HasSubstr("More cache"));
+  scenario.measured.value->arms[1].issued_bytes = 200;  // four fifths came too late
+  scenario.why = explain(scenario);
+  EXPECT_THAT(headlines({scenario})[0].advice, HasSubstr("Earlier fetching"));
+  scenario.measured.value->verdict = "AMBG";
+  EXPECT_THAT(headlines({scenario})[0].advice, HasSubstr("More samples"));
+}
+
+TEST(Headline, OfAStepAtItsBoundAdvisesNothing) {
+  Scenario scenario = small_scenario();
+  scenario.measured = Known<Measured>::unknown("no replay");
+  scenario.plan.cache_limited_step_ns = scenario.plan.window_limited_step_ns = 550;
+  scenario.plan.all_hot_step_ns = 550;
+  const Headline headline = headlines({scenario})[0];
+  EXPECT_EQ(headline.verdict, "predicted");
+  EXPECT_THAT(headline.advice, HasSubstr("at its bound"));
+  EXPECT_FALSE(headline.advice_worth_ns);
+}
+
+}  // namespace
+}  // namespace preserve::report
