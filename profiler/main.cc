@@ -199,10 +199,11 @@ void define_recording(CLI::App& app, LaunchOptions& launch) {
          "Find out which allocations are read between MPI calls, for programs that do not name "
          "their memory: by page protection, which costs time (said at the end); x86-64 alone")
       ->excludes(app.get_option("--no-mpi"));
-  app.add_flag("--torch", launch.torch,
-               "Record PyTorch programs without a change to them: the path of each module as a "
-               "range, weights, buffers and KV caches as named memory, collectives of gloo; through "
-               "PYTHONPATH");
+  app.add_flag(
+      "--torch", launch.torch,
+      "Record PyTorch programs without a change to them: the path of each module as a "
+      "range, weights, buffers and KV caches as named memory, collectives of gloo; through "
+      "PYTHONPATH");
   add_choice(app, "--cuda", launch.cuda, {{"auto", true}, {"off", false}},
              "Record GPU activity through CUPTI, where the program uses CUDA")
       ->type_name("auto|off")

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The MPI calls that are recorded, and those of PyTorch's c10d: their number in a spool, the name of
-// the operator, and what trace.db calls the operation. Numbers are part of the spool format: append only.
+// The MPI calls that are recorded, and those of PyTorch's c10d: their number in a spool, the name
+// of the operator, and what trace.db calls the operation. Numbers are part of the spool format:
+// append only.
 #pragma once
 
 #include <array>

@@ -39,8 +39,8 @@ mpi::Call call_of(const Facts& facts) {
   call.ranks = facts.ranks;
   call.peer = facts.peer;
   call.thread = thread;
-  call.function = static_cast<mpi::Function>(
-      std::min<uint32_t>(facts.function, mpi::kFunctionCount - 1));
+  call.function =
+      static_cast<mpi::Function>(std::min<uint32_t>(facts.function, mpi::kFunctionCount - 1));
   call.type_bytes = static_cast<uint16_t>(::strnlen(facts.type, sizeof(facts.type)));
   std::memcpy(call.type, facts.type, call.type_bytes);
   return call;

@@ -120,7 +120,8 @@ void explain_empty_recording(const fs::path& output, Console& console) {
                   "MPI library other than Open MPI (calls from Fortran are recorded); it is "
                   "linked statically; its environment was stripped on the way (sudo, env -i, a "
                   "container, a remote host: LD_PRELOAD, NVTX_INJECTION64_PATH and PRESERVE_* must "
-                  "arrive); NVTX was compiled out (NVTX_DISABLE); with --torch, Python was started with -I, "
+                  "arrive); NVTX was compiled out (NVTX_DISABLE); with --torch, Python was started "
+                  "with -I, "
                   "-E or -S, or the program has no torch. No trace was written") +
       (older ? fmt::format("; the older {} is kept.", output.string()) : "."));
 }
