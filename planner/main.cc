@@ -197,6 +197,7 @@ int plan_step(const TuneOptions& options, const DeviceModel& device, Task& task,
     return kExitDone;
   }
   if (options.aligns() && !has_window(step, options)) {
+    for (const std::string& warning : step.warnings) console.warn(warning);
     print(options,
           fmt::format("no plan: the step has no collective to prefetch in; {} is not written\n",
                       task.output.is_stdout() ? "a schedule" : task.output.path().string()),

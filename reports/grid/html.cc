@@ -126,9 +126,10 @@ std::string legend() {
 
 std::string header(const GridReport& report, const GridSummary& summary) {
   const auto& mean = summary.mean_chosen ? summary.mean_chosen : summary.mean_chosen_all;
-  const char* css_class = mean && mean->low > 1 ? " fast" : "";
-  std::string out = fmt::format("<h1>Preserve grid report</h1>\n<p class=\"verdict{}\">{}</p>\n",
-                                css_class, html_text(report.sentence));
+  const char* css_class = mean && mean->low > 1 ? "fast" : "plain";
+  std::string out =
+      fmt::format("<h1>Preserve grid report</h1>\n<p class=\"card {} verdict\">{}</p>\n", css_class,
+                  html_text(report.sentence));
   if (report.warnings.empty()) return out;
   out += "<div class=\"alert\" id=\"warnings\"><b>Warnings.</b><ul>\n";
   for (const std::string& warning : report.warnings) {

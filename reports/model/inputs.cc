@@ -117,8 +117,10 @@ InputSet read_inputs(const std::vector<fs::path>& paths) {
     switch (file.kind) {
       case InputKind::trace:
         if (!set.trace.path.empty()) {
-          throw usage_error("{} and {} are both recordings: a report has one trace.db",
-                            set.trace.path.string(), path.string());
+          throw usage_error(
+              "{} and {} are both recordings: a report has one trace.db; --baseline "
+              "compares with the report.json of another",
+              set.trace.path.string(), path.string());
         }
         set.trace = std::move(file);
         break;

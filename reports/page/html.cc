@@ -309,7 +309,7 @@ std::string to_html(const Report& report) {
       why(report) + comparison(report) + counters(report.counters) + plans(report) + cache(report) +
       time_classes(report.time_use) + top_operators(report.time_use) +
       collectives(report.time_use) + environment(report) + raw_counts(report);
-  return html_page("Preserve report", body, to_json(report));
+  return html_page("Preserve report", body, to_json(report, -1));
 }
 
 }  // namespace preserve::report

@@ -44,6 +44,10 @@ std::string html_page(std::string_view title, std::string_view body, std::string
 std::string html_headlines(const Report& report);
 std::string html_warnings(const Report& report);
 
+// Against an earlier run; the ranks against one another (earlier.cc). Empty where there is nothing.
+std::string html_earlier(const Report& report);
+std::string html_ranks(const TimeUse& use);
+
 // Sections about one scenario, `index` its place in the report (scenario.cc, why.cc).
 inline constexpr size_t kWindowRows = 400;  // more are in report.json
 std::string html_measured(const Scenario& scenario);

@@ -308,7 +308,6 @@ class Evaluation {
     Plan plan;
     plan.strategy = Strategy::bfs;
     plan.windows = plan_bfs(step, problem);
-    remove_small_pieces(plan.windows, options_.min_prefetch_bytes);
     plan.baseline_step_ns = std::llround(problem.baseline_step_ns);
     return judge(plan);
   }
