@@ -314,15 +314,8 @@ class Evaluation {
 
   Judged plan_by(std::vector<PlannedWindow> windows, Referee& referee) const {
     Plan plan;
-<<<<<<< HEAD
-    plan.strategy = Strategy::bfs;
-    plan.windows = plan_bfs(step, problem);
-    plan.baseline_step_ns = std::llround(problem.baseline_step_ns);
-    return judge(plan);
-=======
     plan.windows = std::move(windows);
     return used_windows(plan) == 0 ? Judged{cell_.baseline_step_ns} : judge(plan, referee);
->>>>>>> refs/heads/explore
   }
 
   // The best of all that preserve-tune would offer.
