@@ -105,8 +105,9 @@ TEST(ChromeExport, ThePlanOfAPrefillIsDrawnInPrefills) {
           "windows": [{{"ordinal": 4, "usable_ns": 8000, "capacity_bytes": 800, "prefetches": [
           {{"tensor": "w1", "consumer": "gemm", "length_bytes": 100}}]}}]}})",
                                trace));
+    const json document = exported(db, directory, schedule);
     int64_t prefetches = 0;
-    for (const json& event : exported(db, directory, schedule).at("traceEvents")) {
+    for (const json& event : document.at("traceEvents")) {
       prefetches += event.value("cat", "") == "prefetch" ? 1 : 0;
     }
     return prefetches;
