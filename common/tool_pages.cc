@@ -207,7 +207,7 @@ complete -o filenames -F {function} {name}
                      fmt::arg("all", fmt::join(all, " ")));
 }
 
-std::string fish_word(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   std::string out = "'";
   for (const char letter : text) {
     if (letter == '\'') {
@@ -233,7 +233,7 @@ std::string zsh_completion(const std::vector<PageOption>& options, const ToolInf
         entry +=
             option.choices.empty() ? "_files" : fmt::format("({})", fmt::join(option.choices, " "));
       }
-      out += fmt::format("  {} \\\n", fish_word(entry));
+      out += fmt::format("  {} \\\n", in_quotes(entry));
     }
   }
   return out + "  '*:file:_files'\n";
@@ -248,10 +248,10 @@ std::string fish_completion(const std::vector<PageOption>& options, const ToolIn
     for (const std::string& name : option.longs) out += " -l " + name;
     if (!option.value.empty()) out += " -r";
     if (!option.choices.empty()) {
-      out += fmt::format(" -f -a {}", fish_word(fmt::format("{}", fmt::join(option.choices, " "))));
+      out += fmt::format(" -f -a {}", in_quotes(fmt::format("{}", fmt::join(option.choices, " "))));
     }
     std::string description = replaced(option.description, "\\", "\\");
-    out += fmt::format(" -d {}\n", fish_word(description));
+    out += fmt::format(" -d {}\n", in_quotes(description));
   }
   return out;
 }

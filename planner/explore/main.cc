@@ -99,12 +99,13 @@ class Exploration {
         {"devices", digests(sheets, SweepKey::device, "devices")},
         {"area", area.empty() ? "" : sha256_of_file(input_file(area, "area"))},
         {"whole_context", options_.whole_context ? "1" : "0"},
+        {"search", options_.search ? "1" : "0"},
     };
     std::vector<std::string> warnings;
     SweepInputs inputs = load_inputs(sheets, area, warnings);
     const bool whole_context =
         options_.whole_context || (figure_ != nullptr && figure_->whole_context);
-    const Sweep sweep(std::move(sheets), std::move(inputs), whole_context);
+    const Sweep sweep(std::move(sheets), std::move(inputs), {whole_context, options_.search});
     sweep.check(figure_ != nullptr);
     identity.emplace_back("sheets", to_text(sheets_of(sweep)));
     identity.emplace_back("cells", std::to_string(sweep.cells()));

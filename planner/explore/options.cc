@@ -48,6 +48,9 @@ void define_options(CLI::App& app, ExploreOptions& options) {
       ->type_name("FILE|NAME");
   app.add_flag("--whole-context", options.whole_context,
                "Let attention read the whole context where the model has a window");
+  app.add_flag("--search", options.search,
+               "Search for better plans than the flow's optimum, as preserve-tune does, with all "
+               "layers: some hundred times slower");
   app.add_option("-o,--output", options.outputs,
                  "Where to write, may be repeated: *.db (the same command resumes it), *.csv, "
                  "*.json, - for CSV on standard output [-, but for a figure its text]")

@@ -21,7 +21,7 @@ struct ExploreOptions {
   std::vector<std::string> models, devices, dtypes, ranks, batches, contexts;  // the same, shorter
   std::string area;
   std::vector<std::string> outputs;
-  bool force = false, whole_context = false;
+  bool force = false, whole_context = false, search = false;
   int threads = 0;  // 0: all cores of the host, shared by its ranks
 };
 

@@ -65,7 +65,7 @@ Sweep sweep_of(std::initializer_list<const char*> axes) {
   }
   std::vector<std::string> warnings;
   SweepInputs inputs = load_inputs(sheets, "", warnings);
-  return {std::move(sheets), std::move(inputs), false};
+  return {std::move(sheets), std::move(inputs), {}};
 }
 
 TEST(Sweep, NumbersCellsWithTheFirstAxisOutermost) {
@@ -122,7 +122,8 @@ TEST(Figures, AllPassTheirOwnChecks) {
     }
     std::vector<std::string> warnings;
     SweepInputs inputs = load_inputs(sheets, "", warnings);
-    const Sweep sweep(std::move(sheets), std::move(inputs), figure.whole_context);
+    const Sweep sweep(std::move(sheets), std::move(inputs),
+                      {.whole_context = figure.whole_context});
     EXPECT_NO_THROW(sweep.check(true)) << figure.name;
   }
   EXPECT_THAT([] { find_figure("footprnt"); }, fails_with("did you mean footprint"));
