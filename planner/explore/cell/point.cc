@@ -175,7 +175,7 @@ class Evaluation {
       step_.layers = keep_layers(count, cycle_, static_cast<int64_t>(needed));
       step_.workload = generate(step_.layers.kept);
     }
-    if (step_.layers.left_out == 0) return;
+    if (step_.whole()) return;
     shorter_ = generate(step_.layers.kept - cycle_.period);
     step_.first.assign(static_cast<size_t>(step_.layers.kept), 0);
     const FoldedStep& step = step_.workload.step;
@@ -203,8 +203,9 @@ class Evaluation {
 
   // From a value of the kept layers and of one period less: that of all.
   double all_layers(double kept, double shorter) const {
-    if (step_.layers.left_out == 0) return kept;
-    return kept + (kept - shorter) * static_cast<double>(step_.layers.left_out / cycle_.period);
+    if (step_.whole()) return kept;
+    const int64_t periods = step_.layers.left_out / cycle_.period;  // whole ones
+    return kept + (kept - shorter) * static_cast<double>(periods);
   }
 
   // --- bytes ---
