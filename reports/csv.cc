@@ -1,38 +1,225 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "reports/csv.h"
+
 #include <fmt/format.h>
 
+#include <array>
+#include <cmath>
+#include <optional>
+#include <variant>
+
+#include "common/error.h"
+#include "reports/model/gains.h"
 #include "reports/render.h"
 #include "reports/text.h"
 
 namespace preserve::report {
 namespace {
 
-std::string cell(const std::optional<int64_t>& value) {
-  return value ? fmt::format("{}", *value) : "";
+using Cell = std::variant<std::monostate, int64_t, double, std::string>;
+
+template <typename T>
+Cell cell(const std::optional<T>& value) {
+  return value ? Cell(*value) : Cell();
 }
 
-void add_row(std::string& out, const std::string& scenario, const OperatorTimes& op) {
-  out += fmt::format("{},{},{},{},{},{},{},{}\r\n", csv_text(scenario), op.ordinal,
-                     csv_text(op.name), csv_text(op.kind), cell(op.recorded_ns),
-                     cell(op.predicted_ns), cell(op.baseline_ns), cell(op.prefetch_ns));
-}
+class Csv {
+ public:
+  explicit Csv(std::string_view header) : out_(header) { out_ += "\r\n"; }
 
-}  // namespace
+  void row(std::initializer_list<Cell> cells) {
+    std::string_view comma;
+    for (const Cell& value : cells) {
+      out_ += comma;
+      comma = ",";
+      if (const auto* number = std::get_if<int64_t>(&value)) out_ += fmt::format("{}", *number);
+      // As many digits as the JSON report has.
+      if (const auto* real = std::get_if<double>(&value)) {
+        out_ += fmt::format("{}", std::round(*real * 1e6) / 1e6);
+      }
+      if (const auto* text = std::get_if<std::string>(&value)) out_ += csv_text(*text);
+    }
+    out_ += "\r\n";
+  }
+  std::string finish() { return std::move(out_); }
+
+ private:
+  std::string out_;
+};
 
 // One row per operator of the step and scenario; without a schedule one scenario called "recorded".
-// An empty cell is an unknown value. Columns are only ever added at the end.
-std::string to_csv(const Report& report) {
-  std::string out =
-      "scenario,ordinal,operator,kind,recorded_ns,predicted_ns,baseline_ns,prefetch_ns\r\n";
+std::string operators(const Report& report) {
+  Csv csv("scenario,ordinal,operator,kind,recorded_ns,predicted_ns,baseline_ns,prefetch_ns");
+  const auto row = [&](const std::string& scenario, const OperatorTimes& op) {
+    csv.row({scenario, int64_t{op.ordinal}, op.name, op.kind, cell(op.recorded_ns),
+             cell(op.predicted_ns), cell(op.baseline_ns), cell(op.prefetch_ns)});
+  };
   for (const Scenario& scenario : report.scenarios) {
-    for (const OperatorTimes& op : scenario.operators) add_row(out, scenario.label, op);
+    for (const OperatorTimes& op : scenario.operators) row(scenario.label, op);
   }
   if (report.scenarios.empty() && report.step) {
     for (const TimelineOp& op : report.step->ops) {
-      add_row(out, "recorded", {op.ordinal, op.name, op.kind, op.dur_ns, {}, {}, {}});
+      row("recorded", {op.ordinal, op.name, op.kind, op.dur_ns, {}, {}, {}});
     }
   }
-  return out;
+  return csv.finish();
+}
+
+std::string gains(const Report& report) {
+  Csv csv(
+      "scenario,operator,kind,operators,recorded_ns,baseline_ns,prefetch_ns,saved_ns,"
+      "predicted_saved_ns");
+  for (const Scenario& scenario : report.scenarios) {
+    for (const OperatorGain& gain : operator_gains(scenario)) {
+      csv.row({scenario.label, gain.name, gain.kind, gain.operators, gain.recorded_ns,
+               gain.baseline_ns, gain.prefetch_ns, gain.saved_ns(), gain.predicted_saved_ns});
+    }
+  }
+  return csv.finish();
+}
+
+std::string verdicts(const Report& report) {
+  Csv csv("scenario,verdict,basis,mark,low,estimate,high");
+  for (const Headline& headline : report.headlines) {
+    for (const Headline::Mark& mark : headline.marks) {
+      csv.row({headline.label, headline.verdict, headline.basis, mark.name, cell(mark.low),
+               mark.estimate, cell(mark.high)});
+    }
+  }
+  return csv.finish();
+}
+
+std::string arms(const Report& report) {
+  Csv csv(
+      "scenario,arm,samples,pairs,step_low_ns,step_ns,step_high_ns,speedup_low,speedup,"
+      "speedup_high,discarded");
+  for (const Scenario& scenario : report.scenarios) {
+    if (!scenario.measured) continue;
+    for (const Arm& arm : scenario.measured->arms) {
+      int64_t discarded = 0;
+      for (const auto& [reason, count] : arm.discarded) discarded += count;
+      const auto step = [&](double Interval::*end) {
+        return arm.step_ns ? Cell(int64_t{std::llround((*arm.step_ns).*end)}) : Cell();
+      };
+      const auto speedup = [&](double Interval::*end) {
+        return arm.speedup ? Cell((*arm.speedup).*end) : Cell();
+      };
+      csv.row({scenario.label, arm.name, arm.samples, arm.pairs, step(&Interval::low),
+               step(&Interval::estimate), step(&Interval::high), speedup(&Interval::low),
+               speedup(&Interval::estimate), speedup(&Interval::high), discarded});
+    }
+  }
+  return csv.finish();
+}
+
+std::string samples(const Report& report) {
+  Csv csv("scenario,arm,pair,step_ns,discarded");
+  for (const Scenario& scenario : report.scenarios) {
+    if (!scenario.measured) continue;
+    for (const Arm& arm : scenario.measured->arms) {
+      for (const Sample& sample : arm.taken) {
+        csv.row({scenario.label, arm.name, sample.pair, sample.step_ns,
+                 sample.discarded.empty() ? Cell() : Cell(sample.discarded)});
+      }
+    }
+  }
+  return csv.finish();
+}
+
+std::string why(const Report& report) {
+  Csv csv("scenario,part,bar,total,dur_ns");
+  for (const Scenario& scenario : report.scenarios) {
+    for (const WhyBar& bar : scenario.why) {
+      csv.row({scenario.label, bar.part, bar.name, int64_t{bar.total}, bar.dur_ns});
+    }
+  }
+  return csv.finish();
+}
+
+std::string windows(const Report& report) {
+  Csv csv(
+      "scenario,ordinal,window,usable_ns,capacity_bytes,used_bytes,predicted_saved_ns,binds,"
+      "shadow_price_ns_per_mib");
+  for (const Scenario& scenario : report.scenarios) {
+    for (const Window& window : scenario.plan.windows) {
+      csv.row({scenario.label, int64_t{window.ordinal}, window.name, window.usable_ns,
+               window.capacity_bytes, window.used_bytes, window.predicted_saved_ns, window.binds,
+               window.shadow_price_ns_per_mib});
+    }
+  }
+  return csv.finish();
+}
+
+std::string prefetches(const Report& report) {
+  Csv csv(
+      "scenario,window_ordinal,tensor,offset_bytes,length_bytes,consumer_ordinal,consumer,"
+      "next_step,predicted_saved_ns");
+  for (const Scenario& scenario : report.scenarios) {
+    for (const Window& window : scenario.plan.windows) {
+      for (const Prefetch& p : window.prefetches) {
+        csv.row({scenario.label, int64_t{window.ordinal}, p.tensor, p.offset_bytes, p.length_bytes,
+                 int64_t{p.consumer_ordinal}, p.consumer, int64_t{p.next_step},
+                 p.predicted_saved_ns});
+      }
+    }
+  }
+  return csv.finish();
+}
+
+std::string ranks(const Report& report) {
+  Csv csv("rank,process,steps,wall_ns,class,exclusive_ns,busy_ns,operators");
+  for (const RankTime& rank : report.time_use.ranks) {
+    for (size_t c = 0; c < kTimeClasses.size(); ++c) {
+      const ClassTime& time = rank.classes[c];
+      csv.row({cell(rank.rank), rank.process, rank.steps, rank.wall_ns,
+               std::string(kTimeClasses[c]), time.exclusive_ns, time.busy_ns, time.operators});
+    }
+  }
+  return csv.finish();
+}
+
+std::string collectives(const Report& report) {
+  Csv csv("function,bytes,dtype,ranks,count,min_ns,p10_ns,median_ns,p90_ns,max_ns,total_ns");
+  for (const CollectiveGroup& group : report.time_use.collectives) {
+    csv.row({group.function, cell(group.bytes), group.dtype, cell(group.ranks), group.count,
+             group.min_ns, group.p10_ns, group.median_ns, group.p90_ns, group.max_ns,
+             group.total_ns});
+  }
+  return csv.finish();
+}
+
+struct NamedTable {
+  std::string_view name;
+  std::string (*write)(const Report&);
+};
+constexpr std::array<NamedTable, 10> kTables{{{kOperatorsCsv, operators},
+                                              {"gains", gains},
+                                              {"verdicts", verdicts},
+                                              {"arms", arms},
+                                              {"samples", samples},
+                                              {"why", why},
+                                              {"windows", windows},
+                                              {"prefetches", prefetches},
+                                              {"ranks", ranks},
+                                              {"collectives", collectives}}};
+
+}  // namespace
+
+std::vector<std::string_view> csv_tables() {
+  std::vector<std::string_view> names;
+  for (const NamedTable& table : kTables) names.push_back(table.name);
+  return names;
+}
+
+std::string to_csv(const Report& report, std::string_view name) {
+  for (const NamedTable& table : kTables) {
+    if (table.name == name) return table.write(report);
+  }
+  throw internal_error("a report has no table {}", name);
+}
+
+std::string to_csv(const Report& report) {
+  return to_csv(report, kOperatorsCsv);
 }
 
 }  // namespace preserve::report

@@ -300,9 +300,41 @@ ordered_json write_scenario(const Scenario& scenario) {
   return json;
 }
 
+ordered_json write_change(const Change& change) {
+  return {{"before", optional(change.before)}, {"after", optional(change.after)}};
+}
+
+ordered_json write_earlier(const Earlier& earlier) {
+  return {{"report", earlier.path},
+          {"command", earlier.command},
+          {"step_ns", write_change(earlier.step_ns)},
+          {"step", earlier.step_word},
+          {"speedups", array_of(earlier.speedups,
+                                [](const SpeedupChange& change) -> ordered_json {
+                                  return {{"scenario", change.scenario},
+                                          {"before", interval_of_ratio(change.before)},
+                                          {"after", interval_of_ratio(change.after)},
+                                          {"change", change.word}};
+                                })},
+          {"operators", array_of(earlier.operators,
+                                 [](const OperatorChange& change) -> ordered_json {
+                                   return {{"name", change.name},
+                                           {"kind", change.kind},
+                                           {"count", write_change(change.count)},
+                                           {"dur_ns", write_change(change.dur_ns)}};
+                                 })},
+          {"windows", array_of(earlier.windows, [](const WindowChange& change) -> ordered_json {
+             return {{"scenario", change.scenario},
+                     {"ordinal", change.ordinal},
+                     {"name", change.name},
+                     {"used_bytes", write_change(change.used_bytes)},
+                     {"predicted_saved_ns", write_change(change.predicted_saved_ns)}};
+           })}};
+}
+
 }  // namespace
 
-std::string to_json(const Report& report) {
+std::string to_json(const Report& report, int indent) {
   ordered_json json{{"schema", "preserve/report"},
                     {"version", kReportVersion},
                     {"tool_version", PRESERVE_VERSION},
@@ -326,7 +358,8 @@ std::string to_json(const Report& report) {
   json["time_use"] = write_time_use(report.time_use);
   if (!report.counters.empty()) json["counters"] = array_of(report.counters, write_counters);
   json["scenarios"] = array_of(report.scenarios, write_scenario);
-  return json.dump(1) + "\n";
+  if (report.earlier) json["earlier"] = write_earlier(*report.earlier);
+  return json.dump(indent) + "\n";
 }
 
 }  // namespace preserve::report

@@ -13,7 +13,10 @@
 #include "common/output_file.h"
 #include "db/next_stage.h"
 #include "db/step/quality.h"
+#include "reports/csv.h"
+#include "reports/explore/report.h"
 #include "reports/grid/report.h"
+#include "reports/model/earlier.h"
 #include "reports/model/inputs.h"
 #include "reports/model/report.h"
 #include "reports/render.h"
@@ -24,13 +27,18 @@ namespace {
 constexpr const char* kFooter =
     R"(Inputs are recognised by content, in any order: one trace.db, any number of schedule.json and
 replay.db. Each replay is matched to its schedule, each schedule to the trace, by SHA-256.
-A grid.db of preserve-replay --grid has a report of its own and is named alone.
+A grid.db of preserve-replay --grid or an explore.db of preserve-explore has a report of its own and is
+named alone.
+
+report.csv holds the operators; report.TABLE.csv another table: gains, verdicts, arms, samples, why,
+windows, prefetches, ranks, collectives.
 
 Examples:
   preserve-report trace.db                                   what was recorded, as report.html
   preserve-report trace.db schedule.json replay.db -o report.html -o report.json
   preserve-report trace.db schedule.json replay.db schedule-link.json replay-link.db -o report.html
   preserve-report trace.db schedule.json replay.db --format md -o - --fail-if slower=5%
+  preserve-report trace.db --baseline before.json -o report.html
   preserve-report grid.db -o grid.html -o grid.csv           heat maps of a grid
 
 Exit codes:
@@ -38,14 +46,24 @@ Exit codes:
 
 struct Options {
   std::vector<std::string> inputs, outputs, fail_if;
-  std::string format;
+  std::string format, baseline;
   bool force = false, verdict_only = false;
 };
 
 struct Target {
   OutputFile file;
   Format format;
+  std::string_view table;  // of format csv
 };
+
+// "arms" of report.arms.csv, when it is the name of a table; else the operators.
+std::string_view table_of(const std::filesystem::path& path) {
+  const std::string inner = path.stem().extension().string();
+  for (const std::string_view table : csv_tables()) {
+    if (inner.size() > 1 && std::string_view(inner).substr(1) == table) return table;
+  }
+  return kOperatorsCsv;
+}
 
 std::vector<Target> open_outputs(const Options& options) {
   std::vector<std::string> names = options.outputs;
@@ -54,12 +72,14 @@ std::vector<Target> open_outputs(const Options& options) {
   size_t to_stdout = 0;
   for (const std::string& name : names) {
     refuse_input_as_output(name, options.inputs);
+    if (!options.baseline.empty()) refuse_input_as_output(name, {options.baseline});
     if (name == "-" && options.format.empty())
       throw usage_error("-o - needs --format html, json, md or csv");
     if (name == "-" && ++to_stdout > 1) throw usage_error("-o - is given twice");
     targets.push_back(
         {OutputFile(name, options.force),
-         format_from_text(options.format.empty() ? std::string_view(name) : options.format)});
+         format_from_text(options.format.empty() ? std::string_view(name) : options.format),
+         table_of(name)});
   }
   for (size_t i = 0; i < targets.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
@@ -137,10 +157,21 @@ bool any_cell_fails(const GridReport& report, const std::vector<double>& limits,
   return holds;
 }
 
+std::string render_target(const Report& report, const Target& target) {
+  return target.format == Format::csv ? to_csv(report, target.table)
+                                      : render(report, target.format);
+}
+std::string render_target(const ExploreReport& report, const Target& target) {
+  return render(report, target.format);
+}
+std::string render_target(const GridReport& report, const Target& target) {
+  return render(report, target.format);
+}
+
 template <typename AnyReport>
 void write_all(const AnyReport& report, std::vector<Target>& targets, Console& console) {
   for (Target& target : targets) {
-    target.file.write(render(report, target.format));
+    target.file.write(render_target(report, target));
     if (!target.file.is_stdout())
       console.info(fmt::format("wrote {}", target.file.path().string()));
   }
@@ -151,6 +182,13 @@ bool stdout_taken(const std::vector<Target>& targets) {
                      [](const Target& target) { return target.file.is_stdout(); });
 }
 
+void say_open(const std::vector<Target>& targets, Console& console) {
+  for (const Target& target : targets) {
+    if (target.format != Format::html || target.file.is_stdout()) continue;
+    return console.next(fmt::format("xdg-open {}", target.file.path().string()));
+  }
+}
+
 int report_grid(const InputFile& input, const std::vector<double>& limits,
                 std::vector<Target>& targets, Console& console) {
   const GridReport report = build_grid_report(input);
@@ -158,12 +196,17 @@ int report_grid(const InputFile& input, const std::vector<double>& limits,
   const bool failed = any_cell_fails(report, limits, console);
   write_all(report, targets, console);
   if (!stdout_taken(targets)) fmt::print("{}\n", report.sentence);
-  for (const Target& target : targets) {
-    if (target.format != Format::html || target.file.is_stdout()) continue;
-    console.next(fmt::format("xdg-open {}", target.file.path().string()));
-    break;
-  }
+  say_open(targets, console);
   return failed ? kExitCheckFailed : kExitDone;
+}
+
+int report_explored(const InputFile& input, std::vector<Target>& targets, Console& console) {
+  const ExploreReport report = build_explore_report(input);
+  for (const std::string& warning : report.warnings) console.warn(warning);
+  write_all(report, targets, console);
+  if (!stdout_taken(targets)) fmt::print("{}\n", report.sentence);
+  say_open(targets, console);
+  return kExitDone;
 }
 
 int report(const Options& options, Console& console) {
@@ -171,12 +214,22 @@ int report(const Options& options, Console& console) {
   for (const std::string& text : options.fail_if) limits.push_back(parse_slower(text));
   const std::vector<std::filesystem::path> inputs(options.inputs.begin(), options.inputs.end());
   if (const auto grid = only_grid(inputs)) {
+    if (!options.baseline.empty()) throw usage_error("--baseline compares recordings, not grids");
     std::vector<Target> targets = open_outputs(options);
     return report_grid(*grid, limits, targets, console);
   }
+  if (const auto explored = only_explore(inputs)) {
+    if (!options.baseline.empty() || !limits.empty()) {
+      throw usage_error("--baseline and --fail-if need a measurement, {} has none",
+                        explored->path.string());
+    }
+    std::vector<Target> targets = open_outputs(options);
+    return report_explored(*explored, targets, console);
+  }
   const InputSet input_set = read_inputs(inputs);
   std::vector<Target> targets = open_outputs(options);
-  const Report report = build_report(input_set);
+  Report report = build_report(input_set);
+  if (!options.baseline.empty()) report.earlier = compare_with(options.baseline, report);
   report_quality(TraceDb::open(input_set.trace.path), console);
   for (const Loss& loss : report.recording.losses)
     console.warn(fmt::format("lost: {}", describe(loss)));
@@ -202,7 +255,8 @@ int main(int argc, char** argv) {
        "Shows what was recorded, planned and measured, as html, json, md or csv.",
        preserve::report::kFooter, fmt::format("report {}", preserve::report::kReportVersion)},
       [&](CLI::App& app) {
-        app.add_option("inputs", options.inputs, "trace.db, schedule.json, replay.db; or grid.db")
+        app.add_option("inputs", options.inputs,
+                       "trace.db, schedule.json, replay.db, apply.db; or grid.db; or explore.db")
             ->required()
             ->type_name("INPUT...");
         app.add_option("-o,--output", options.outputs,
@@ -219,6 +273,10 @@ int main(int argc, char** argv) {
         app.add_flag("-f,--force", options.force, "Overwrite existing outputs");
         app.add_flag("--verdict", options.verdict_only,
                      "Only print the verdicts; write no file unless -o names one");
+        app.add_option("--baseline", options.baseline,
+                       "report.json of an earlier run: what changed since, by operator and window")
+            ->type_name("FILE")
+            ->allow_extra_args(false);
         app.add_option("--fail-if", options.fail_if,
                        "slower=N%: exit 1 when a measured schedule is slower than the baseline by "
                        "more than N % with "

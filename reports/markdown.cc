@@ -65,6 +65,22 @@ std::string counters(const std::vector<CounterTotal>& totals) {
   return "Bytes per kernel:\n\n" + markdown_table(table);
 }
 
+std::string earlier(const Earlier& earlier) {
+  const auto time = [](const std::optional<int64_t>& dur_ns) {
+    return dur_ns ? format_duration(*dur_ns) : std::string("none");
+  };
+  std::string out =
+      fmt::format("Against {}: step {} before, {} now ({}).\n\n", markdown_code(earlier.path),
+                  time(earlier.step_ns.before), time(earlier.step_ns.after), earlier.step_word);
+  Table table{"", {{"operator"}, {"kind"}, {"before", Column::number}, {"now", Column::number}}};
+  for (size_t i = 0; i < std::min(earlier.operators.size(), kRows); ++i) {
+    const OperatorChange& op = earlier.operators[i];
+    table.rows.push_back(
+        {name_cell(op.name), op.kind, time(op.dur_ns.before), time(op.dur_ns.after)});
+  }
+  return out + markdown_table(table);
+}
+
 }  // namespace
 
 std::string to_markdown(const Report& report) {
@@ -92,6 +108,7 @@ std::string to_markdown(const Report& report) {
   if (!report.scenarios.empty()) {
     out += markdown_table(comparison_table(report.scenarios)) + plan_table(report.scenarios);
   }
+  if (report.earlier) out += earlier(*report.earlier);
   out += counters(report.counters) + time_table(report.time_use);
   out += fmt::format("Command {}, {} ranks", markdown_code(report.recording.command),
                      report.recording.ranks);

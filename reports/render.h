@@ -18,7 +18,8 @@ enum class Format { html, json, md, csv };
 Format format_from_text(std::string_view text);
 
 std::string render(const Report& report, Format format);
-std::string to_json(const Report& report);
+// `indent` as of nlohmann-json: spaces per level, -1: no line breaks.
+std::string to_json(const Report& report, int indent = 1);
 std::string to_html(const Report& report);
 std::string to_markdown(const Report& report);
 std::string to_csv(const Report& report);

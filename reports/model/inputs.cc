@@ -10,6 +10,7 @@
 
 #include "common/error.h"
 #include "common/output_file.h"
+#include "db/explore/cells.h"
 #include "db/replay_result.h"
 #include "reports/text.h"
 
@@ -85,12 +86,13 @@ InputKind recognise(const fs::path& path) {
     const std::string kind = db.meta("kind");
     return kind == kReplayed || kind == kApplied ? InputKind::replay
            : kind == "grid"                      ? InputKind::grid
+           : kind == kExploreKind                ? InputKind::explore
                                                  : InputKind::trace;
   }
   const size_t first = head.find_first_not_of(" \t\r\n");
   if (first != std::string::npos && head[first] == '{') return InputKind::schedule;
   throw input_error(
-      "{}: is neither a trace.db, replay.db or grid.db (SQLite) nor a schedule.json{}",
+      "{}: is neither a trace.db, replay.db, grid.db or explore.db (SQLite) nor a schedule.json{}",
       path.string(), head.empty() ? ": it is empty" : "");
 }
 
@@ -104,6 +106,8 @@ const char* to_text(InputKind kind) {
       return "replay";
     case InputKind::grid:
       return "grid";
+    case InputKind::explore:
+      return "explore";
   }
   return "trace";
 }
@@ -117,8 +121,10 @@ InputSet read_inputs(const std::vector<fs::path>& paths) {
     switch (file.kind) {
       case InputKind::trace:
         if (!set.trace.path.empty()) {
-          throw usage_error("{} and {} are both recordings: a report has one trace.db",
-                            set.trace.path.string(), path.string());
+          throw usage_error(
+              "{} and {} are both recordings: a report has one trace.db; --baseline "
+              "compares with the report.json of another",
+              set.trace.path.string(), path.string());
         }
         set.trace = std::move(file);
         break;
@@ -131,8 +137,8 @@ InputSet read_inputs(const std::vector<fs::path>& paths) {
         set.replays.push_back({std::move(file)});
         break;
       case InputKind::grid:
-        throw usage_error("{} is a grid, which has a report of its own: name it alone",
-                          path.string());
+      case InputKind::explore:
+        throw usage_error("{} has a report of its own: name it alone", path.string());
     }
   }
   if (set.trace.path.empty()) {

@@ -259,6 +259,36 @@ struct Warning {
   Severity severity = Severity::caution;
 };
 
+// Two values of one quantity; none: the run did not have it.
+struct Change {
+  std::optional<int64_t> before{}, after{};
+  int64_t difference() const { return after.value_or(0) - before.value_or(0); }
+};
+struct OperatorChange {
+  std::string name, kind;    // layer numbers are "*"
+  Change count{}, dur_ns{};  // per step
+};
+struct WindowChange {
+  std::string scenario, name;
+  int32_t ordinal = 0;
+  Change used_bytes{}, predicted_saved_ns{};
+};
+struct SpeedupChange {
+  std::string scenario;
+  Interval before, after;
+  std::string word;  // higher, lower; undecided: the intervals overlap
+};
+
+// This run against an earlier one (model/earlier.h).
+struct Earlier {
+  std::string path, command;
+  Change step_ns{};
+  std::string step_word{};  // slower, faster; undecided: within the spread of the steps
+  std::vector<SpeedupChange> speedups{};
+  std::vector<OperatorChange> operators{};  // largest difference first
+  std::vector<WindowChange> windows{};      // those that differ
+};
+
 struct Report {
   std::vector<InputFile> inputs;
   std::vector<std::string>
@@ -270,6 +300,7 @@ struct Report {
   TimeUse time_use;
   std::vector<CounterTotal> counters;  // of a recording with --counters
   std::vector<Scenario> scenarios;
+  std::optional<Earlier> earlier;  // with --baseline
 };
 
 Report build_report(const InputSet& inputs);

@@ -37,12 +37,20 @@ std::string html_how(std::string_view two_sentences);
 std::string html_folded(std::string_view summary, std::string_view html);  // closed until asked for
 std::string html_section(std::string_view id, std::string_view title);
 
-// The whole page; `title` is ours. `json` is embedded as data.
+// docs/metrics.md, and a link from a section to its chapter of it (definitions.cc).
+std::string html_definitions();
+std::string html_definition_link(std::string_view section);
+
+// The whole page with the definitions at its end; `title` is ours. `json` is embedded as data.
 std::string html_page(std::string_view title, std::string_view body, std::string_view json);
 
 // The verdict cards; the warnings, serious ones first (headline.cc).
 std::string html_headlines(const Report& report);
 std::string html_warnings(const Report& report);
+
+// Against an earlier run; the ranks against one another (earlier.cc). Empty where there is nothing.
+std::string html_earlier(const Report& report);
+std::string html_ranks(const TimeUse& use);
 
 // Sections about one scenario, `index` its place in the report (scenario.cc, why.cc).
 inline constexpr size_t kWindowRows = 400;  // more are in report.json

@@ -2,11 +2,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <map>
 
 #include "common/units.h"
 #include "db/replay_result.h"
+#include "reports/model/gains.h"
 #include "reports/model/scenario.h"
 #include "reports/page/charts.h"
 #include "reports/page/parts.h"
@@ -85,45 +84,39 @@ std::string trust_table(const Scenario& scenario) {
   return table.finish();
 }
 
-struct Gain {
-  int64_t operators = 0, recorded_ns = 0, baseline_ns = 0, prefetch_ns = 0, predicted_saved_ns = 0;
-};
-
 // Per step: what each kind of operator gained between the arms, next to what was predicted.
 std::string gain_table(const Scenario& scenario) {
-  std::map<std::string, Gain> gains;
-  for (const OperatorTimes& op : scenario.operators) {
-    if (!op.baseline_ns || !op.prefetch_ns) continue;
-    Gain& gain = gains[without_layer_numbers(op.name)];
-    ++gain.operators;
-    gain.recorded_ns += op.recorded_ns.value_or(0);
-    gain.baseline_ns += *op.baseline_ns;
-    gain.prefetch_ns += *op.prefetch_ns;
-    const int64_t link_ns = op.kind == "collective" ? scenario.link_latency_ns : 0;
-    gain.predicted_saved_ns += op.recorded_ns.value_or(0) + link_ns - op.predicted_ns.value_or(0);
-  }
+  const std::vector<OperatorGain> gains = operator_gains(scenario);
   if (gains.empty()) return "";
-  std::vector<std::pair<std::string, Gain>> rows(gains.begin(), gains.end());
-  std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
-    return std::llabs(a.second.baseline_ns - a.second.prefetch_ns) >
-           std::llabs(b.second.baseline_ns - b.second.prefetch_ns);
-  });
-  HtmlTable table("Where the gain is: time per step on one rank, by operator",
+  HtmlTable table("Where the gain is: time per step on one rank, by operator over all layers",
                   {{"Operator"},
+                   {"Class"},
                    {"Count", Column::number},
                    {"Recorded", Column::number},
                    {"Replayed baseline", Column::number},
                    {"With prefetch", Column::number},
+                   {"Ratio", Column::number},
                    {"Saved", Column::number},
-                   {"Predicted to save", Column::number}});
-  constexpr size_t kRows = 40;  // every operator is in the CSV
-  for (size_t i = 0; i < std::min(kRows, rows.size()); ++i) {
-    const Gain& gain = rows[i].second;
-    table.row({html_name(rows[i].first), grouped(gain.operators), html_time(gain.recorded_ns),
-               html_time(gain.baseline_ns), html_time(gain.prefetch_ns),
-               html_time(gain.baseline_ns - gain.prefetch_ns), html_time(gain.predicted_saved_ns)});
+                   {"Predicted to save", Column::number},
+                   {"Share of predicted", Column::number}});
+  constexpr size_t kRows = 200;  // every operator is in the CSV
+  for (size_t i = 0; i < std::min(kRows, gains.size()); ++i) {
+    const OperatorGain& gain = gains[i];
+    const auto ratio = [](int64_t part, int64_t whole) {
+      return static_cast<double>(part) / static_cast<double>(whole);
+    };
+    table.row(
+        {html_name(gain.name), html_text(gain.kind), grouped(gain.operators),
+         html_time(gain.recorded_ns), html_time(gain.baseline_ns), html_time(gain.prefetch_ns),
+         gain.baseline_ns > 0 ? format_ratio(ratio(gain.prefetch_ns, gain.baseline_ns)) : "",
+         html_time(gain.saved_ns()), html_time(gain.predicted_saved_ns),
+         gain.predicted_saved_ns > 0 ? html_percent(ratio(gain.saved_ns(), gain.predicted_saved_ns))
+                                     : ""});
   }
-  return table.finish();
+  return table.finish() +
+         html_how(
+             "A ratio below 1 is faster with the plan; collectives above 1 are what fetching costs "
+             "them. The share of predicted is how much of its prediction each operator kept.");
 }
 
 std::string bounds_table(const PlanView& plan) {

@@ -64,6 +64,28 @@ std::vector<std::string> all_and(std::initializer_list<std::string> more) {
   return arguments;
 }
 
+TEST_F(PreserveReport, WritesTheTableThatTheNameSays) {
+  const test::Run run =
+      report(all_and({"-q", "-o", "r.arms.csv", "-o", "r.windows.csv", "-o", "my.run.csv"}));
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(read_text_file(directory_ / "r.arms.csv"), StartsWith("scenario,arm,samples,"));
+  EXPECT_THAT(read_text_file(directory_ / "r.windows.csv"), StartsWith("scenario,ordinal,window"));
+  EXPECT_THAT(read_text_file(directory_ / "my.run.csv"), StartsWith("scenario,ordinal,operator"));
+}
+
+TEST_F(PreserveReport, ComparesWithAnEarlierRun) {
+  ASSERT_EQ(report(all_and({"-q", "-o", "before.json"})).exit_code, 0);
+  const test::Run run =
+      report(all_and({"-q", "--baseline", "before.json", "-o", "r.json", "-o", "r.html"}));
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  const auto json = nlohmann::json::parse(read_text_file(directory_ / "r.json"));
+  EXPECT_EQ(json.at("earlier").at("step"), "undecided");
+  EXPECT_THAT(read_text_file(directory_ / "r.html"), HasSubstr("Against an earlier run"));
+  EXPECT_EQ(report(all_and({"--baseline", "schedule.json", "-o", "x.html"})).exit_code, 2);
+  EXPECT_EQ(report(all_and({"--baseline", "before.json", "-f", "-o", "before.json"})).exit_code, 2);
+  EXPECT_FALSE(fs::exists(directory_ / "x.html"));
+}
+
 TEST_F(PreserveReport, WritesEveryFormatAndPrintsTheVerdicts) {
   const test::Run run =
       report(all_and({"-o", "r.html", "-o", "r.json", "-o", "r.md", "-o", "r.csv"}));

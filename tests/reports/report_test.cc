@@ -435,18 +435,6 @@ TEST(CheckConsistency, FindsNumbersThatDoNotAddUp) {
   EXPECT_THROW(check_consistency(operators), Error);
 }
 
-TEST(Csv, HasOneRowPerOperatorAndScenario) {
-  TemporaryDirectory directory;
-  const Report report = report_of(test::write_two_scenarios(directory.path()));
-  const std::string csv = to_csv(report);
-  const auto rows = static_cast<size_t>(std::count(csv.begin(), csv.end(), '\n'));
-  EXPECT_EQ(rows, 1 + 2 * report.step->ops.size());
-  EXPECT_EQ(
-      csv.rfind(
-          "scenario,ordinal,operator,kind,recorded_ns,predicted_ns,baseline_ns,prefetch_ns\r\n", 0),
-      0U);
-}
-
 TEST(Markdown, HoldsVerdictsAndTables) {
   TemporaryDirectory directory;
   const std::string text = to_markdown(report_of(test::write_two_scenarios(directory.path())));

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// This run against an earlier one, and the ranks against one another.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/units.h"
+#include "reports/page/parts.h"
+#include "reports/text.h"
+
+namespace preserve::report {
+namespace {
+
+constexpr size_t kRows = 200;  // more are in report.json
+
+std::string interval(const Interval& value) {
+  return fmt::format("{} [{}, {}]", format_ratio(value.estimate), format_ratio(value.low),
+                     format_ratio(value.high));
+}
+
+std::string time_or_none(const std::optional<int64_t>& dur_ns) {
+  return dur_ns ? html_time(*dur_ns) : "none";
+}
+
+std::string signed_time(int64_t dur_ns) {
+  return fmt::format("{}{}", dur_ns < 0 ? "\u2212" : "+",
+                     format_duration(std::fabs(static_cast<double>(dur_ns))));
+}
+
+std::string first_rows(const char* noun, size_t rows) {
+  if (rows <= kRows) return "";
+  return fmt::format("<p>{} more {} are in the JSON report.</p>\n", rows - kRows, noun);
+}
+
+std::string operator_changes(const Earlier& earlier) {
+  HtmlTable table("Operators over all layers, time per step", {{"Operator"},
+                                                               {"Class"},
+                                                               {"Count before", Column::number},
+                                                               {"Count now", Column::number},
+                                                               {"Before", Column::number},
+                                                               {"Now", Column::number},
+                                                               {"Difference", Column::number}});
+  for (size_t i = 0; i < std::min(kRows, earlier.operators.size()); ++i) {
+    const OperatorChange& op = earlier.operators[i];
+    table.row({html_name(op.name), html_text(op.kind), grouped(op.count.before.value_or(0)),
+               grouped(op.count.after.value_or(0)), time_or_none(op.dur_ns.before),
+               time_or_none(op.dur_ns.after), signed_time(op.dur_ns.difference())});
+  }
+  return table.finish() + first_rows("operators", earlier.operators.size());
+}
+
+std::string window_changes(const Earlier& earlier) {
+  if (earlier.windows.empty()) return "";
+  HtmlTable table("Windows in which another plan fetches other bytes",
+                  {{"Window"},
+                   {"Scenario"},
+                   {"Bytes before", Column::number},
+                   {"Bytes now", Column::number},
+                   {"Predicted to save before", Column::number},
+                   {"Now", Column::number}});
+  const auto size = [](const std::optional<int64_t>& bytes) {
+    return bytes ? html_size(*bytes) : "none";
+  };
+  for (size_t i = 0; i < std::min(kRows, earlier.windows.size()); ++i) {
+    const WindowChange& w = earlier.windows[i];
+    table.row({fmt::format("{}. {}", w.ordinal, html_name(w.name)), html_text(w.scenario),
+               size(w.used_bytes.before), size(w.used_bytes.after),
+               time_or_none(w.predicted_saved_ns.before),
+               time_or_none(w.predicted_saved_ns.after)});
+  }
+  return table.finish() + first_rows("windows", earlier.windows.size());
+}
+
+}  // namespace
+
+std::string html_earlier(const Report& report) {
+  if (!report.earlier) return "";
+  const Earlier& earlier = *report.earlier;
+  std::string out = html_section("earlier", "Against an earlier run");
+  out += fmt::format("<p>Compared with {}, a run of {}.</p>\n", html_name(earlier.path),
+                     html_name(earlier.command));
+  HtmlTable table(
+      "What changed",
+      {{"Quantity"}, {"Before", Column::number}, {"Now", Column::number}, {"Judgement"}});
+  table.row({"Recorded step", time_or_none(earlier.step_ns.before),
+             time_or_none(earlier.step_ns.after), html_text(earlier.step_word)});
+  for (const SpeedupChange& change : earlier.speedups) {
+    table.row({fmt::format("Speed-up, {}", html_text(change.scenario)), interval(change.before),
+               interval(change.after), html_text(change.word)});
+  }
+  return out + table.finish() + operator_changes(earlier) + window_changes(earlier) +
+         html_how(
+             "Undecided means that the two intervals overlap, so the runs do not tell. Operators "
+             "meet by name without layer numbers, windows by place and name; none says that one of "
+             "the runs does not have it.");
+}
+
+std::string html_ranks(const TimeUse& use) {
+  if (use.ranks.size() < 2) return "";
+  const auto working_ns = [](const RankTime& rank) {
+    const int64_t talk_ns = rank.classes[2].exclusive_ns + rank.classes[3].exclusive_ns;
+    return (rank.wall_ns - talk_ns) / std::max<int64_t>(1, rank.steps);
+  };
+  const auto [least, most] = std::minmax_element(
+      use.ranks.begin(), use.ranks.end(),
+      [&](const RankTime& a, const RankTime& b) { return working_ns(a) < working_ns(b); });
+  const auto name = [](const RankTime& rank) {
+    return rank.rank ? fmt::format("{}", *rank.rank) : html_text(rank.process);
+  };
+  const int64_t step_ns = most->wall_ns / std::max<int64_t>(1, most->steps);
+  const double skew = step_ns > 0 ? static_cast<double>(working_ns(*most) - working_ns(*least)) /
+                                        static_cast<double>(step_ns)
+                                  : 0;
+  HtmlTable table(
+      fmt::format("Ranks, mean per step; the slowest works {} of a step longer than the fastest",
+                  html_percent(skew)),
+      {{"Rank"},
+       {"Steps", Column::number},
+       {"Step", Column::number},
+       {"In collectives and messages", Column::number},
+       {"All else", Column::number},
+       {"Remark"}});
+  for (const RankTime& rank : use.ranks) {
+    const int64_t wall_ns = rank.wall_ns / std::max<int64_t>(1, rank.steps);
+    table.row({name(rank), grouped(rank.steps), html_time(wall_ns),
+               html_time(wall_ns - working_ns(rank)), html_time(working_ns(rank)),
+               &rank == &*most    ? "slowest: the others wait for it"
+               : &rank == &*least ? "fastest"
+                                  : ""});
+  }
+  return html_section("ranks", "Ranks") + table.finish() +
+         html_how(
+             "A rank that works longer arrives last at collectives and spends the least time in "
+             "them. What the others wait is part of their windows, but goes when the slowest rank "
+             "gets faster.");
+}
+
+}  // namespace preserve::report
