@@ -4,19 +4,35 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "common/as_index.h"
 #include "common/error.h"
 
 namespace preserve {
 
-void PrefetchStream::follow(const PrefetchOrders& orders, size_t op_count) {
+bool PrefetchStream::follow(const PrefetchOrders& orders, size_t op_count) {
   if (busy()) throw internal_error("a plan changed while it was under way");
+  std::vector<Prefetch> for_next_step;
+  std::vector<size_t> places;
+  for (size_t i = 0; i < orders.prefetches.size(); ++i) {
+    if (!orders.prefetches[i].next_step) continue;
+    for_next_step.push_back(orders.prefetches[i]);
+    places.push_back(i);
+  }
+  const bool same = for_next_step == for_next_step_;
+  std::vector<double> waiting(orders.prefetches.size(), 0);
+  for (size_t i = 0; same && i < places.size(); ++i) {
+    waiting[places[i]] = waiting_[places_for_next_step_[i]];
+  }
+  waiting_ = std::move(waiting);
+  places_for_next_step_ = std::move(places);
   orders_ = &orders;
-  waiting_.assign(orders.prefetches.size(), 0);
+  for_next_step_ = std::move(for_next_step);
   read_.assign(orders.prefetches.size(), 0);
   last_start_.resize(op_count, -1);
   running_.resize(op_count, 0);
+  return same;
 }
 
 void PrefetchStream::open_window(size_t window, int64_t step, double now_ns) {

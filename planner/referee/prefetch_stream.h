@@ -21,6 +21,8 @@ struct Prefetch {
   int64_t begin = 0, end = 0;  // bytes of the tensor
   int32_t consumer = 0;        // ordinal
   bool next_step = false;
+
+  bool operator==(const Prefetch&) const = default;
 };
 
 struct PrefetchWindow {
@@ -46,8 +48,9 @@ class PrefetchStream {
   // The references must outlive the stream.
   PrefetchStream(const StreamRates& rates, CacheState& cache) : rates_(rates), cache_(cache) {}
 
-  // Follows other orders from the next step on, of a step of `op_count` operators.
-  void follow(const PrefetchOrders& orders, size_t op_count);
+  // Follows other orders from the next step on, of a step of `op_count` operators. True when they
+  // fetch for the next step what the orders before did, so that it has arrived.
+  bool follow(const PrefetchOrders& orders, size_t op_count);
 
   void open_window(size_t window, int64_t step, double now_ns);
   void close_window(size_t window, int64_t step);
@@ -86,6 +89,8 @@ class PrefetchStream {
   const StreamRates& rates_;
   CacheState& cache_;
   const PrefetchOrders* orders_ = nullptr;
+  std::vector<Prefetch> for_next_step_;  // of orders_, and where they are there
+  std::vector<size_t> places_for_next_step_;
   std::deque<Batch> queue_;
   bool moving_ = false;      // the front batch's prefetch `next` is being transferred
   int32_t passing_ = kNone;  // the running consumer whose late bytes it passes over

@@ -201,6 +201,7 @@ void calibrate(const FoldedStep& step, const DeviceModel& device, const EngineSt
     const double bytes_ns = missed_bytes * miss_ns + model.base_hit_bytes * hit_ns;
     const double scale = bytes_ns > model.base_ns ? model.base_ns / bytes_ns : 1.0;
     model.saved_per_hit_byte_ns = scale * (miss_ns - hit_ns);
+    model.hit_byte_ns = scale * hit_ns;
     const double known_floor_ns = std::isfinite(step.ops[i].floor_ns) ? step.ops[i].floor_ns : 0.0;
     model.floor_ns = std::min(
         model.base_ns, std::max({static_cast<double>(device.op_floor_ns), known_floor_ns,
@@ -280,6 +281,16 @@ PrefetchOrders Referee::orders_of(const Plan& plan) const {
 
 Referee::Steady Referee::run(const PrefetchOrders& orders) {
   engine_.follow(orders);
+  return run_until_steady();
+}
+
+Referee::Steady Referee::glance(const PrefetchOrders& orders) {
+  if (!engine_.follow(orders) || !steady_) return run_until_steady();
+  const EngineStep& step = engine_.run();
+  return {step.step_ns, true, &step};
+}
+
+Referee::Steady Referee::run_until_steady() {
   // The first step finds the cache of another plan and no prefetches of a step before it.
   std::vector<double> step_times_ns;
   double hit_bytes = -1;
@@ -292,6 +303,7 @@ Referee::Steady Referee::run(const PrefetchOrders& orders) {
     hit_bytes = run.last->hit_bytes;
   }
   run.step_ns = step_times_ns.back();
+  steady_ = run.steady;
   if (!run.steady) {
     const auto half = step_times_ns.begin() + kMostSteps / 2;
     run.step_ns = std::accumulate(half, step_times_ns.end(), 0.0) /

@@ -78,10 +78,15 @@ class Referee {
     const EngineStep* last = nullptr;  // until the next call
   };
   Steady run(const PrefetchOrders& orders);
+  // The same from one repetition, where the orders before fetched the same for the next step and
+  // were steady: what differs then is how much older bytes that survive from the last step are.
+  Steady glance(const PrefetchOrders& orders);
 
   SimulationResult judge(const Plan& plan);
 
  private:
+  Steady run_until_steady();
+
   const FoldedStep& step_;
   RecordedOrder order_;
   EngineHardware hardware_;
@@ -90,6 +95,7 @@ class Referee {
   bool has_method_ = false;
   StepEngine engine_;
   double baseline_step_ns_ = 0;
+  bool steady_ = false;  // after the last run
 };
 
 // Judges one plan from the recorded step. Throws as the referee does.

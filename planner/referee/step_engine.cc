@@ -13,7 +13,8 @@
 namespace preserve {
 
 bool StepEngine::Event::operator>(const Event& other) const {
-  return std::tie(at, change, op) > std::tie(other.at, other.change, other.op);
+  if (at != other.at) return at > other.at;
+  return std::tie(change, op) > std::tie(other.change, other.op);
 }
 
 StepEngine::StepEngine(const FoldedStep& step, const RecordedOrder& order,
@@ -42,7 +43,7 @@ StepEngine::StepEngine(const FoldedStep& step, const RecordedOrder& order,
   follow(kNone);
 }
 
-void StepEngine::follow(const PrefetchOrders& orders) {
+bool StepEngine::follow(const PrefetchOrders& orders) {
   const size_t count = step_.ops.size();
   orders_ = &orders;
   window_of_.assign(count, -1);
@@ -60,7 +61,7 @@ void StepEngine::follow(const PrefetchOrders& orders) {
     const auto consumer = as_index(orders.prefetches[i].consumer);
     prefetches_by_consumer_[first_of_consumer_[consumer + 1]++] = static_cast<uint32_t>(i);
   }
-  stream_.follow(orders, count);
+  return stream_.follow(orders, count);
 }
 
 std::span<const uint32_t> StepEngine::prefetches_of(size_t op) const {
@@ -149,6 +150,8 @@ void StepEngine::handle(const Event& event) {
       return start(event.op);
     case Change::reached:
       return condition_met(event.op);
+    case Change::misses:
+      return begin_misses(event.op);
     case Change::over:
       return finish(event.op);
     case Change::step_over:
@@ -169,19 +172,41 @@ void StepEngine::start(int32_t op) {
   if (model.collective) {
     running.clock = kCollective;
   } else if (missing_bytes > 0 && alone_ns > 0) {
-    running.clock = kMemory;
-    running.demand_bytes_per_ns = missing_bytes / alone_ns;
-    demand_bytes_per_ns_ += running.demand_bytes_per_ns;
-    ++memory_operators_;
+    running.missing_bytes = missing_bytes;
+    running.hits_ns = std::min(alone_ns, done.hit_bytes * model.hit_byte_ns);
+    running.misses_ns = alone_ns - running.hits_ns;
   }
+  // What it misses it reads last: until then it leaves the memory to others.
+  const bool in_two_parts = running.misses_ns > 0;
+  const double first_ns = in_two_parts ? running.hits_ns : alone_ns;
   const double now = clock_[running.clock];
-  events_[running.clock].push({now + alone_ns, Change::over, op});
+  events_[running.clock].push({now + first_ns, in_two_parts ? Change::misses : Change::over, op});
   for (const int32_t follower : followers_[index]) {
-    const double share = order_.rules[as_index(follower)].share;
-    events_[running.clock].push({now + share * alone_ns, Change::reached, follower});
+    const double at_ns = order_.rules[as_index(follower)].share * alone_ns;
+    if (!in_two_parts || at_ns < first_ns) {
+      events_[running.clock].push({now + at_ns, Change::reached, follower});
+    }
   }
   if (window_of_[index] >= 0) {
     stream_.open_window(as_index(window_of_[index]), step_number_, clock_[kReal]);
+  }
+}
+
+void StepEngine::begin_misses(int32_t op) {
+  const auto index = as_index(op);
+  Running& running = running_[index];
+  running.clock = kMemory;
+  running.demand_bytes_per_ns = running.missing_bytes / running.misses_ns;
+  demand_bytes_per_ns_ += running.demand_bytes_per_ns;
+  ++memory_operators_;
+  const double now = clock_[kMemory];
+  events_[kMemory].push({now + running.misses_ns, Change::over, op});
+  const double alone_ns = running.hits_ns + running.misses_ns;
+  for (const int32_t follower : followers_[index]) {
+    const double at_ns = order_.rules[as_index(follower)].share * alone_ns;
+    if (at_ns >= running.hits_ns) {
+      events_[kMemory].push({now + at_ns - running.hits_ns, Change::reached, follower});
+    }
   }
 }
 

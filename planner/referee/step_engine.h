@@ -23,6 +23,7 @@ struct OpModel {
   double floor_ns = 0;
   double base_hit_bytes = 0;
   double saved_per_hit_byte_ns = 0;
+  double hit_byte_ns = 0;  // that a hit still takes; the hits are read first
   bool collective = false;
 };
 
@@ -52,17 +53,18 @@ class StepEngine {
   StepEngine(const FoldedStep& step, const RecordedOrder& order, const DeviceModel& device,
              const EngineHardware& hardware, const std::vector<OpModel>& models);
 
-  // Prefetches by `orders` from the next repetition on; before the first call there are none.
-  void follow(const PrefetchOrders& orders);
+  // Prefetches by `orders` from the next repetition on; before the first call there are none. True
+  // when they fetch for the next step what the orders before did.
+  bool follow(const PrefetchOrders& orders);
   // The next repetition; the cache is carried over. The result is valid until the next call.
   const EngineStep& run();
 
  private:
-  enum class Change { over, reached, start, step_over };
+  enum class Change { over, reached, start, misses, step_over };
   struct Event {
     double at = 0;  // on the clock of its queue
     Change change = Change::over;
-    int32_t op = 0;  // whose end, whose follower inside it, or who starts
+    int32_t op = 0;  // whose end, whose follower inside it, who starts, or begins to miss
     bool operator>(const Event& other) const;
   };
   using Events = std::priority_queue<Event, std::vector<Event>, std::greater<>>;
@@ -71,6 +73,7 @@ class StepEngine {
     Clock clock = kReal;
     double demand_bytes_per_ns = 0;
     double touched_bytes = 0;  // not counting what was prefetched for it
+    double missing_bytes = 0, hits_ns = 0, misses_ns = 0;
   };
 
   void begin();
@@ -78,6 +81,7 @@ class StepEngine {
   void advance_to_next_change();
   void handle(const Event& event);
   void start(int32_t op);
+  void begin_misses(int32_t op);
   double read_operands(size_t op);
   std::span<const uint32_t> prefetches_of(size_t op) const;
   void finish(int32_t op);

@@ -158,9 +158,16 @@ class Planner {
     std::sort(windows_.begin(), windows_.end());
     windows_.erase(std::unique(windows_.begin(), windows_.end()), windows_.end());
     const WindowRing ring(step_, problem(), windows_);
-    PlanSearch search(
-        *referee_, ring,
-        {problem().budget_bytes, device_.window_cost_ns, options_.min_prefetch_bytes});
+    SearchOptions limits{problem().budget_bytes, device_.window_cost_ns,
+                         options_.min_prefetch_bytes, std::vector<int64_t>(windows_.size(), 0)};
+    for (const Start& item : all) {
+      for (const PlannedWindow& window : item.windows) {
+        const auto at = std::lower_bound(windows_.begin(), windows_.end(), window.ordinal);
+        int64_t& most = limits.most_bytes[as_index(at - windows_.begin())];
+        most = std::max(most, window.capacity_bytes);
+      }
+    }
+    PlanSearch search(*referee_, ring, limits);
     std::vector<SearchResult> judged;
     for (const Start& item : all) judged.push_back(search.judge(ring.amounts_of(item.windows)));
     const auto best = std::min_element(

@@ -12,7 +12,7 @@ namespace preserve {
 namespace {
 
 // Operators simulated in a search: a bound on the work, reached only by large steps.
-constexpr int64_t kMostOperators = 300'000;
+constexpr int64_t kMostOperators = 200'000;
 constexpr int64_t kFewestRuns = 24;
 constexpr int64_t kMostRuns = 1000;
 
@@ -26,7 +26,8 @@ constexpr double kNegligible = 1e-7;
 
 // Changes begin with this share of the largest window and become smaller by a factor.
 constexpr int64_t kLargestChange = 2;
-constexpr int64_t kRefine = 4;
+constexpr int64_t kRefine = 8;
+constexpr size_t kCoarseMoves = 11;  // the first of kMoves are enough for large changes
 constexpr int kMostSweeps = 4;
 constexpr int kMostLastSweeps = 24;
 
@@ -66,9 +67,18 @@ PlanSearch::PlanSearch(Referee& referee, const WindowRing& ring, const SearchOpt
 // --- judging -------------------------------------------------------------------------------------
 
 PlanSearch::Judged PlanSearch::evaluate(const Amounts& amounts) {
-  --runs_left_;
   orders_ = ring_.orders_of(amounts, &owners_);
-  const Referee::Steady run = referee_.run(orders_);
+  return described(referee_.run(orders_));
+}
+
+// To see where a change may help.
+PlanSearch::Judged PlanSearch::glance(const Amounts& amounts) {
+  orders_ = ring_.orders_of(amounts, &owners_);
+  return described(referee_.glance(orders_));
+}
+
+PlanSearch::Judged PlanSearch::described(const Referee::Steady& run) {
+  --runs_left_;
   arrived_bytes_ = run.last->arrived_bytes;
   Judged judged;
   for (size_t i = 0; i < orders_.prefetches.size(); ++i) {
@@ -124,18 +134,22 @@ SearchResult PlanSearch::judge(Amounts amounts) {
 
 // --- the limits ----------------------------------------------------------------------------------
 
+// Blocks that the window fetches for the consumer are held from its opening until they are read.
+void PlanSearch::hold(std::vector<int64_t>& held, size_t window, int32_t consumer,
+                      int64_t blocks) const {
+  const int64_t until = ring_.distance(window, consumer);
+  held[window] += blocks;
+  for (size_t i = ring_.next(window); i != window && ring_.distance_to_window(window, i) < until;
+       i = ring_.next(i)) {
+    held[i] += blocks;
+  }
+}
+
 // Fetched and unread when each window opens, what it fetches itself included.
 std::vector<int64_t> PlanSearch::held_blocks(const Amounts& amounts) const {
   std::vector<int64_t> held(amounts.size(), 0);
   for (size_t window = 0; window < amounts.size(); ++window) {
-    for (const Share& share : amounts[window]) {
-      const int64_t until = ring_.distance(window, share.consumer);
-      held[window] += share.blocks;
-      for (size_t i = ring_.next(window);
-           i != window && ring_.distance_to_window(window, i) < until; i = ring_.next(i)) {
-        held[i] += share.blocks;
-      }
-    }
+    for (const Share& share : amounts[window]) hold(held, window, share.consumer, share.blocks);
   }
   return held;
 }
@@ -152,27 +166,23 @@ std::vector<int64_t> PlanSearch::left_blocks(const Amounts& amounts) const {
 
 void PlanSearch::keep_to_budget(Amounts& amounts) const {
   std::vector<int64_t> held = held_blocks(amounts);
+  const auto take = [&](size_t window, int64_t blocks) {
+    const Share last = amounts[window].back();
+    const int64_t fewer = last.blocks - blocks < least_blocks_ ? last.blocks : blocks;
+    add_blocks(amounts[window], ring_, window, last.consumer, -fewer);
+    hold(held, window, last.consumer, -fewer);
+  };
   for (size_t window = 0; window < amounts.size(); ++window) {
-    while (held[window] > budget_blocks_ && !amounts[window].empty()) {
-      Share& last = amounts[window].back();
-      const int64_t over = std::min(held[window] - budget_blocks_, last.blocks);
-      last.blocks -= over;
-      if (last.blocks < least_blocks_) amounts[window].pop_back();
-      held = held_blocks(amounts);
-    }
-  }
-  // What earlier windows still hold when a window without shares opens.
-  for (size_t window = 0; window < amounts.size(); ++window) {
-    for (size_t back = ring_.previous(window); held[window] > budget_blocks_ && back != window;
-         back = ring_.previous(back)) {
-      WindowShares& shares = amounts[back];
-      while (held[window] > budget_blocks_ && !shares.empty() &&
-             ring_.distance(back, shares.back().consumer) >
-                 ring_.distance_to_window(back, window)) {
-        shares.pop_back();
-        held = held_blocks(amounts);
+    // Its own first, then what earlier windows still hold.
+    size_t from = window;
+    do {
+      while (held[window] > budget_blocks_ && !amounts[from].empty() &&
+             (from == window || ring_.distance(from, amounts[from].back().consumer) >
+                                    ring_.distance_to_window(from, window))) {
+        take(from, held[window] - budget_blocks_);
       }
-    }
+      from = ring_.previous(from);
+    } while (held[window] > budget_blocks_ && from != window);
   }
 }
 
@@ -187,13 +197,9 @@ int64_t PlanSearch::room(size_t window, int32_t consumer) const {
   return room;
 }
 
-void PlanSearch::take_room(size_t window, int32_t consumer, int64_t blocks) {
-  const int64_t until = ring_.distance(window, consumer);
-  held_[window] += blocks;
-  for (size_t i = ring_.next(window); i != window && ring_.distance_to_window(window, i) < until;
-       i = ring_.next(i)) {
-    held_[i] += blocks;
-  }
+// Of what the window may fetch at all.
+int64_t PlanSearch::spare(size_t window, const Amounts& amounts) const {
+  return std::max<int64_t>(0, options_.most_bytes[window] / kBlockBytes - sum(amounts[window]));
 }
 
 // --- single changes ------------------------------------------------------------------------------
@@ -230,7 +236,7 @@ int32_t PlanSearch::consumer_ahead(size_t window, size_t which) const {
 }
 
 bool PlanSearch::fetch_more(size_t window, int32_t consumer, int64_t blocks, Amounts& amounts) {
-  const int64_t more = std::min(blocks, room(window, consumer));
+  const int64_t more = std::min({blocks, room(window, consumer), spare(window, amounts)});
   if (more <= 0) return false;
   const WindowShares before = amounts[window];
   add_blocks(amounts[window], ring_, window, consumer, more);
@@ -243,7 +249,7 @@ bool PlanSearch::fetch_more(size_t window, int32_t consumer, int64_t blocks, Amo
     return false;
   }
   left_[as_index(consumer)] -= more;
-  take_room(window, consumer, more);
+  hold(held_, window, consumer, more);
   return true;
 }
 
@@ -268,13 +274,14 @@ bool PlanSearch::shift(size_t from, size_t to, const Share& share, int64_t block
     return other.consumer == share.consumer;
   });
   if (!known && moved < least_blocks_) return false;
+  if (moved > spare(to, amounts)) return false;
   const int32_t consumer = share.consumer;
   if (!later) {
-    take_room(from, consumer, -moved);
+    hold(held_, from, consumer, -moved);
     left_[as_index(consumer)] += moved;
     const bool fits = room(to, consumer) >= moved;
     left_[as_index(consumer)] -= moved;
-    take_room(fits ? to : from, consumer, moved);
+    hold(held_, fits ? to : from, consumer, moved);
     if (!fits) return false;
   }
   add_blocks(amounts[from], ring_, from, consumer, -moved);
@@ -303,9 +310,13 @@ bool PlanSearch::apply(const Move& move, size_t window, int64_t blocks, Amounts&
       return shift(window, ring_.next(window), share, blocks, amounts);
     case Change::earlier:
       return shift(window, ring_.previous(window), share, blocks, amounts);
-    case Change::swap:  // fewer of this share, more for the first consumer with blocks left
-      return grow(window, 0, std::min(blocks, share.blocks), amounts) &&
-             shrink(window, share, std::min(blocks, share.blocks), amounts);
+    case Change::swap: {  // fewer of this share, more for the first consumer with blocks left
+      const WindowShares before = shares;
+      const int64_t swapped = std::min(blocks, share.blocks);
+      if (shrink(window, share, swapped, amounts) && grow(window, 0, swapped, amounts)) return true;
+      amounts[window] = before;
+      return false;
+    }
   }
   return false;
 }
@@ -334,8 +345,8 @@ size_t PlanSearch::reach() const {
   return most;
 }
 
-// Every window is in one class; those of a class are at least reach() + 1 windows apart.
-std::vector<std::vector<size_t>> PlanSearch::classes() const {
+// Windows that are at least reach() + 1 apart; `all`: every window is in one class.
+std::vector<std::vector<size_t>> PlanSearch::classes(bool all) const {
   const size_t count = ring_.windows().size();
   const size_t stride = std::max<size_t>(kLeastApart, reach() + 1);
   std::vector<std::vector<size_t>> classes;
@@ -344,7 +355,7 @@ std::vector<std::vector<size_t>> PlanSearch::classes() const {
     for (size_t window = first; window < count; window += stride) {
       if (window == first || count - window + first >= stride) {
         classes.back().push_back(window);
-      } else {
+      } else if (all) {
         classes.push_back({window});  // too near to the first, over the end of the step
       }
     }
@@ -377,7 +388,7 @@ void PlanSearch::try_class(const Move& move, int64_t blocks, const std::vector<s
   }
   if (tried.empty()) return;
   best_.changes += static_cast<int64_t>(tried.size());
-  Judged judged = evaluate(trial);
+  const Judged judged = glance(trial);
   const bool fewer = move.change == Change::shrink || move.change == Change::drop;
   const double least_ns =
       (fewer ? -negligible_ns_ : negligible_ns_) / static_cast<double>(ring_.windows().size());
@@ -409,18 +420,15 @@ void PlanSearch::try_class(const Move& move, int64_t blocks, const std::vector<s
   const auto helps = [least_ns](const Tried& one) { return one.saved_ns > least_ns; };
   const auto helping = std::count_if(tried.begin(), tried.end(), helps);
   if (helping == 0) return;
-  if (as_index(helping) == tried.size()) {
-    if (adopt_if_good(std::move(trial), std::move(judged))) return;
-  } else {
-    Amounts part = only(helps);
-    Judged found = evaluate(part);
-    if (adopt_if_good(std::move(part), std::move(found))) return;
-  }
+  Amounts part = only(helps);
+  Judged found = evaluate(part);
+  if (adopt_if_good(std::move(part), std::move(found))) return;
   if (tried.size() == 1 || fewer) return;
   // Together they do not do what each has done: the best alone.
+  if (helping == 1) return;
   const size_t alone = tried[best].first;
-  Amounts part = only([alone](const Tried& one) { return one.first == alone; });
-  Judged found = evaluate(part);
+  part = only([alone](const Tried& one) { return one.first == alone; });
+  found = evaluate(part);
   adopt_if_good(std::move(part), std::move(found));
 }
 
@@ -430,8 +438,8 @@ double PlanSearch::fixed_ns(const Amounts& amounts, const Tried& one) const {
   return used * static_cast<double>(options_.window_cost_ns);
 }
 
-// Each of `moves` once, by so many blocks; drops and whole moves whatever their size. Keeps those
-// that helped somewhere.
+// Each of `moves` once, by so many blocks; with the smallest change whole shares are moved too.
+// Keeps those that helped somewhere.
 void PlanSearch::sweep(int64_t blocks, std::vector<Move>& moves) {
   static constexpr int64_t kWhole = int64_t{1} << 50;
   best_.changes = 0;
@@ -439,10 +447,10 @@ void PlanSearch::sweep(int64_t blocks, std::vector<Move>& moves) {
   best_.complete = true;
   std::erase_if(moves, [&](const Move& move) {
     const double before_ns = best_.step_ns;
-    for (const std::vector<size_t>& windows : classes()) {
+    for (const std::vector<size_t>& windows : classes(blocks == least_blocks_)) {
       try_class(move, blocks, windows);
       const bool shifts = move.change == Change::later || move.change == Change::earlier;
-      if (shifts) try_class(move, kWhole, windows);
+      if (shifts && blocks == least_blocks_) try_class(move, kWhole, windows);
     }
     return before_ns - best_.step_ns <= negligible_ns_;
   });
@@ -472,7 +480,7 @@ SearchResult PlanSearch::improve(SearchResult from) {
     largest = std::max(largest, sum(shares) / kLargestChange);
   }
   for (int64_t blocks = largest; blocks > chunk; blocks /= kRefine) {
-    std::vector<Move> moves(std::begin(kMoves), std::end(kMoves));
+    std::vector<Move> moves(std::begin(kMoves), std::begin(kMoves) + kCoarseMoves);
     for (int i = 0; i < kMostSweeps && !moves.empty(); ++i) sweep(blocks, moves);
     drop_what_is_late();
   }

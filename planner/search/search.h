@@ -15,9 +15,12 @@ namespace preserve {
 struct SearchOptions {
   int64_t budget_bytes =
       0;  // most that is fetched and unread when a window opens, its own included
-  int64_t window_cost_ns = 0;      // of each window in use, which the referee does not model
+  int64_t window_cost_ns = 0;  // of each window in use, which the referee does not model
   // The smallest share of a window for one consumer, and the smallest change that is tried.
   int64_t min_prefetch_bytes = 0;
+  // Of each window: the most that the search adds up to. What the referee finds beyond the supplies
+  // of the flow, beside operators that read, hardware has not confirmed.
+  std::vector<int64_t> most_bytes{};
 };
 
 struct SearchResult {
@@ -60,14 +63,17 @@ class PlanSearch {
   };
 
   Judged evaluate(const Amounts& amounts);
+  Judged glance(const Amounts& amounts);
+  Judged described(const Referee::Steady& run);
   void cut_to_arrived(Amounts& amounts) const;
   void keep_to_budget(Amounts& amounts) const;
+  void hold(std::vector<int64_t>& held, size_t window, int32_t consumer, int64_t blocks) const;
   std::vector<int64_t> held_blocks(const Amounts& amounts) const;
   std::vector<int64_t> left_blocks(const Amounts& amounts) const;
   static double region_ns(const Judged& judged, size_t from, size_t to);
   double fixed_ns(const Amounts& amounts, const Tried& one) const;
   size_t reach() const;
-  std::vector<std::vector<size_t>> classes() const;
+  std::vector<std::vector<size_t>> classes(bool all) const;
 
   bool apply(const Move& move, size_t window, int64_t blocks, Amounts& amounts);
   bool grow(size_t window, size_t which, int64_t blocks, Amounts& amounts);
@@ -76,8 +82,8 @@ class PlanSearch {
   bool extend(size_t window, const Share& share, int64_t blocks, Amounts& amounts);
   int32_t consumer_ahead(size_t window, size_t which) const;
   bool fetch_more(size_t window, int32_t consumer, int64_t blocks, Amounts& amounts);
-  void take_room(size_t window, int32_t consumer, int64_t blocks);
   int64_t room(size_t window, int32_t consumer) const;
+  int64_t spare(size_t window, const Amounts& amounts) const;
 
   void adopt(Amounts amounts, Judged judged);
   void try_class(const Move& move, int64_t blocks, const std::vector<size_t>& windows);

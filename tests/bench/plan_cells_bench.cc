@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What planning gains, cell by cell: six models, the shipped devices, 2 to 8 ranks, three batch
 // sizes and two contexts.
+#include <algorithm>
 #include <chrono>
-#include <cstring>
+#include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -27,11 +28,11 @@ struct Cell {
 
 void for_each_cell(const std::function<void(const Cell&)>& use) {
   const fs::path examples = fs::path(PRESERVE_SOURCE_DIR) / "examples";
-  for (const std::string device_name : {"a100-80g", "ascend-910b", "b200", "h100-sxm", "h200", "l40s",
-                                        "rtx-pro-6000"}) {
+  for (const std::string device_name :
+       {"a100-80g", "ascend-910b", "b200", "h100-sxm", "h200", "l40s", "rtx-pro-6000"}) {
     const DeviceModel device = load_device(examples / "devices" / (device_name + ".json"));
-    for (const std::string model : {"llama3-8b", "llama3-70b", "qwen2-7b", "qwen2-72b",
-                                    "phi-3-small", "phi-3-medium"}) {
+    for (const std::string model :
+         {"llama3-8b", "llama3-70b", "qwen2-7b", "qwen2-72b", "phi-3-small", "phi-3-medium"}) {
       WorkloadSpec spec;
       spec.model = load_model_config(examples / "models" / (model + ".json"));
       // No published table of this device: an assumption, long enough to fill.
@@ -56,32 +57,66 @@ void for_each_cell(const std::function<void(const Cell&)>& use) {
   }
 }
 
-int64_t planned_ns(const Cell& cell, WindowsMode windows) {
+Schedule planned(const Cell& cell, WindowsMode windows) {
   PlanOptions options;
   options.problem.windows = windows;
-  return make_schedule(cell.step, *cell.device, options).schedule.plan.prefetch_step_ns;
+  return make_schedule(cell.step, *cell.device, options).schedule;
 }
 
+double percent(int64_t less_ns, int64_t more_ns) {
+  return 100 * (static_cast<double>(more_ns) / static_cast<double>(less_ns) - 1);
+}
+
+// Every so many cells, one line each: to compare two versions of the planner.
 void print_cells(int every) {
   int number = 0;
   for_each_cell([&](const Cell& cell) {
     if (number++ % every != 0) return;
     const auto start = std::chrono::steady_clock::now();
-    const int64_t plan_ns = planned_ns(cell, WindowsMode::collective);
+    const Plan plan = planned(cell, WindowsMode::collective).plan;
     const double took_ms =
         std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
     const nlohmann::ordered_json line{
-        {"cell", cell.name},   {"operators", cell.step.ops.size()}, {"step_ns", cell.step.wall_ns},
-        {"plan_ns", plan_ns},  {"idle_ns", planned_ns(cell, WindowsMode::idle)},
+        {"cell", cell.name},
+        {"operators", cell.step.ops.size()},
+        {"step_ns", plan.baseline_step_ns},
+        {"plan_ns", plan.prefetch_step_ns},
+        {"idle_ns", planned(cell, WindowsMode::idle).plan.prefetch_step_ns},
         {"took_ms", took_ms}};
     std::printf("%s\n", line.dump().c_str());
     std::fflush(stdout);
   });
 }
 
+void summarise_cells() {
+  std::vector<double> gain_percent, to_bound_percent, idle_percent;
+  bool idle_never_worse = true;
+  for_each_cell([&](const Cell& cell) {
+    const Schedule schedule = planned(cell, WindowsMode::collective);
+    const int64_t plan_ns = schedule.plan.prefetch_step_ns;
+    const int64_t idle_ns = planned(cell, WindowsMode::idle).plan.prefetch_step_ns;
+    gain_percent.push_back(percent(plan_ns, schedule.plan.baseline_step_ns));
+    to_bound_percent.push_back(
+        percent(std::max({schedule.all_hot_step_ns, schedule.window_limited_step_ns,
+                          schedule.cache_limited_step_ns}),
+                plan_ns));
+    idle_percent.push_back(percent(idle_ns, plan_ns));
+    idle_never_worse = idle_never_worse && idle_percent.back() >= -0.02;
+  });
+  bench::report_metric("plan_cells", "predicted gain of a cell", "%", gain_percent, "", true);
+  bench::report_metric("plan_cells", "plan above the highest bound", "%", to_bound_percent, "",
+                       true);
+  bench::report_metric("plan_cells", "faster with idle windows", "%", idle_percent,
+                       "never slower by more than 0.02 %", idle_never_worse);
+}
+
 }  // namespace
 }  // namespace preserve
 
 int main(int argc, char** argv) {
-  preserve::print_cells(argc > 1 ? std::atoi(argv[1]) : 1);
+  if (argc > 1) {
+    preserve::print_cells(std::max(1, std::atoi(argv[1])));
+  } else {
+    preserve::summarise_cells();
+  }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How long the planner takes at 1e3, 1e5 and 1e6 operators (problem, exact solution, prices,
-// decomposition, and apart from that the whole schedule with bounds, variations and referee), the
+// decomposition, and apart from that the whole schedule with its search and bounds), the
 // memory it needs, and how far the flow is ahead of the paper's Algorithm 1 under the referee.
 #include <sys/resource.h>
 
@@ -34,6 +34,8 @@ struct Size {
   const char* name;
   double target_s;
   const char* target;
+  double whole_target_s;
+  const char* whole_target;
   int repetitions;
 };
 
@@ -55,7 +57,7 @@ void bench_size(const Size& size) {
   bench::report_metric("planner", "exact plan, " + ops + " operators", "s", exact_s, size.target,
                        median(exact_s) <= size.target_s);
   bench::report_metric("planner", "whole schedule with referee, " + ops + " operators", "s",
-                       whole_s, "", true);
+                       whole_s, size.whole_target, median(whole_s) <= size.whole_target_s);
 }
 
 // The step with the optimum of the model and nothing else: no second look, no choice.
@@ -88,10 +90,10 @@ void bench_against_bfs(int instances) {
   }
   bench::report_metric("planner", "flow faster than bfs under the referee", "%", advantage_percent,
                        "never worse on 5,000 random instances", worse == 0);
-  bench::report_metric("planner", "random instances where bfs beats the first optimum alone", "%",
-                       {100.0 * bfs_beats_pure_flow / instances}, "", true);
-  bench::report_metric("planner", "random instances where the referee preferred the plan of bfs",
-                       "%", {100.0 * referee_took_bfs / instances}, "", true);
+  bench::report_metric("planner", "random instances where bfs beats the optimum of the flow alone",
+                       "%", {100.0 * bfs_beats_pure_flow / instances}, "", true);
+  bench::report_metric("planner", "random instances where the plan of bfs was chosen", "%",
+                       {100.0 * referee_took_bfs / instances}, "", true);
 }
 
 }  // namespace
@@ -100,9 +102,9 @@ void bench_against_bfs(int instances) {
 int main(int argc, char** argv) {
   const int instances = argc > 1 ? std::atoi(argv[1]) : 5000;
   using preserve::bench_size;
-  bench_size({84, "1,000", 0.020, "at most 20 ms", 21});
-  bench_size({8'334, "100,000", 1, "at most 1 s", 5});
-  bench_size({83'334, "1,000,000", 15, "at most 15 s", 1});
+  bench_size({84, "1,000", 0.020, "at most 20 ms", 0.050, "at most 50 ms", 21});
+  bench_size({8'334, "100,000", 1, "at most 1 s", 2, "at most 2 s", 5});
+  bench_size({83'334, "1,000,000", 15, "at most 15 s", 20, "at most 20 s", 1});
   const double gib = preserve::peak_gib();
   preserve::bench::report_metric("planner", "peak memory, 1,000,000 operators", "GiB", {gib},
                                  "at most 4 GiB", gib <= 4);

@@ -144,6 +144,11 @@ double most_saved_by_one_change_ns(const FoldedStep& step, const DeviceModel& de
   for (const WindowShares& shares : amounts) {
     for (const Share& share : shares) left[as_index(share.consumer)] -= share.blocks;
   }
+  // No window is asked for more than the flow supplies in it.
+  const auto spare_blocks = [&](size_t w) {
+    const PlannedWindow& window = schedule.plan.windows[w];
+    return std::max<int64_t>(0, (window.capacity_bytes - window.used_bytes) / kBlockBytes);
+  };
   const double now_ns = run_ns(amounts);
   double most_ns = 0;
   const auto try_change = [&](const std::function<void(Amounts&)>& change) {
@@ -158,7 +163,7 @@ double most_saved_by_one_change_ns(const FoldedStep& step, const DeviceModel& de
     for (const Share& share : amounts[w]) {
       const int64_t fewer = share.blocks < 2 * kChunk ? share.blocks : kChunk;
       try_change([&](Amounts& of) { add_blocks(of[w], ring, w, share.consumer, -fewer); });
-      const int64_t more = std::min(left[as_index(share.consumer)], kChunk);
+      const int64_t more = std::min({left[as_index(share.consumer)], kChunk, spare_blocks(w)});
       if (more > 0) {
         try_change([&](Amounts& of) { add_blocks(of[w], ring, w, share.consumer, more); });
       }
@@ -167,7 +172,7 @@ double most_saved_by_one_change_ns(const FoldedStep& step, const DeviceModel& de
         const int64_t ahead =
             to == ring.next(w) ? ring.distance(w, share.consumer) - ring.distance_to_window(w, to)
                                : ring.distance(w, share.consumer) + ring.distance_to_window(to, w);
-        if (ahead <= 0 || ahead > n) continue;
+        if (ahead <= 0 || ahead > n || share.blocks > spare_blocks(to)) continue;
         try_change([&](Amounts& of) {
           add_blocks(of[w], ring, w, share.consumer, -share.blocks);
           add_blocks(of[to], ring, to, share.consumer, share.blocks);
