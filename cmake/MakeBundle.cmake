@@ -7,11 +7,12 @@ file(COPY ${PROGRAMS} DESTINATION ${root}/bin)
 file(COPY ${MODULES} DESTINATION ${root}/lib/preserve)
 file(COPY ${SOURCE}/scripts/gpu-check DESTINATION ${root}/scripts)
 file(COPY ${SOURCE}/LICENSE ${SOURCE}/README.md DESTINATION ${root})
-foreach(folder models devices)
+foreach(folder models devices area)
   if(EXISTS ${SOURCE}/examples/${folder})
     file(COPY ${SOURCE}/examples/${folder} DESTINATION ${root}/examples)
   endif()
 endforeach()
+file(COPY ${BUILD}/share DESTINATION ${root})  # manual pages and completions
 file(GLOB pages ${SOURCE}/docs/*.md)
 file(COPY ${pages} DESTINATION ${root}/docs)
 

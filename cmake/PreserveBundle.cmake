@@ -17,9 +17,11 @@ function(preserve_bundle_target)
     return()
   endif()
   set(programs "")
+  set(page_targets "")
   foreach(name profile calibrate tune replay report apply explore)
     if(TARGET preserve-${name})
       list(APPEND programs preserve-${name})
+      list(APPEND page_targets preserve-${name}-pages)
     endif()
   endforeach()
   foreach(name tp_decoder gpu_decode gpu_test gpu_device_test)
@@ -47,5 +49,5 @@ function(preserve_bundle_target)
       "-DGLIBC=${PRESERVE_BUNDLE_GLIBC}"
       "-DNAME=preserve-${PROJECT_VERSION}-linux-${CMAKE_SYSTEM_PROCESSOR}"
       -P ${PROJECT_SOURCE_DIR}/cmake/MakeBundle.cmake
-    DEPENDS ${programs} ${modules} VERBATIM)
+    DEPENDS ${programs} ${modules} ${page_targets} VERBATIM)
 endfunction()

@@ -58,13 +58,34 @@ endfunction()
 # What a user runs: the preserve-* tools, the collector, the example. scripts/demo builds this alone.
 add_custom_target(tools)
 
-# preserve_tool(name SOURCES ... LINK ...): executable bin/preserve-<name>, installed.
+# preserve_tool(name SOURCES ... LINK ...): executable bin/preserve-<name>, installed with its manual page and its
+# completions for bash, zsh and fish, which the tool itself makes from its options.
 function(preserve_tool name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
   add_executable(preserve-${name} ${ARG_SOURCES})
   target_link_libraries(preserve-${name} PRIVATE preserve_flags CLI11::CLI11 ${ARG_LINK})
   install(TARGETS preserve-${name} RUNTIME)
   add_dependencies(tools preserve-${name})
+  if(PRESERVE_SANITIZE)
+    return()
+  endif()
+  set(tool preserve-${name})
+  set(share ${PROJECT_BINARY_DIR}/share)
+  set(pages "")
+  foreach(page man=man/man1/${tool}.1 bash=bash-completion/completions/${tool}
+               zsh=zsh/site-functions/_${tool} fish=fish/vendor_completions.d/${tool}.fish)
+    string(REPLACE "=" ";" page ${page})
+    list(GET page 0 form)
+    list(GET page 1 file)
+    get_filename_component(folder ${file} DIRECTORY)
+    add_custom_command(OUTPUT ${share}/${file}
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${share}/${folder}
+      COMMAND ${tool} --tool-page ${form} > ${share}/${file}
+      DEPENDS ${tool} VERBATIM)
+    list(APPEND pages ${share}/${file})
+    install(FILES ${share}/${file} DESTINATION share/${folder})
+  endforeach()
+  add_custom_target(${tool}-pages ALL DEPENDS ${pages})
 endfunction()
 
 # preserve_test(name SOURCES ... LINK ... [LABELS ...] [TOOLS ...] [WHOLE] [SMOKE FILTER]): gtest executable,

@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/text.h"
+#include "common/tool_pages.h"
 
 namespace preserve {
 namespace {
@@ -138,6 +139,10 @@ int run_tool(int argc, char** argv, const ToolInfo& info,
       ->default_str("auto")
       ->group(common);
   try {
+    if (argc == 3 && argv[1] == kToolPageOption) {  // for the build; shown nowhere
+      fmt::print("{}", tool_page(argv[2], app, info));
+      return kExitDone;
+    }
     if (argc <= 1 && !allow_no_arguments) {
       write_stderr(fmt::format("{}: {}\nTry '{} --help'.\n", info.name, info.purpose, info.name));
       return kExitBadInput;

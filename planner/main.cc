@@ -18,6 +18,7 @@
 #include "db/step/phase.h"
 #include "db/step/quality.h"
 #include "db/trace_db.h"
+#include "planner/measure/learned.h"
 #include "planner/measure/measure_plans.h"
 #include "planner/problem/dimacs.h"
 #include "planner/schedule/device.h"
@@ -196,6 +197,7 @@ int plan_step(const TuneOptions& options, const DeviceModel& device, Task& task,
     return kExitDone;
   }
   if (options.aligns() && !has_window(step, options)) {
+    for (const std::string& warning : step.warnings) console.warn(warning);
     print(options,
           fmt::format("no plan: the step has no collective to prefetch in; {} is not written\n",
                       task.output.is_stdout() ? "a schedule" : task.output.path().string()),
@@ -232,6 +234,22 @@ int plan_step(const TuneOptions& options, const DeviceModel& device, Task& task,
   return kExitDone;
 }
 
+DeviceModel learn(const TuneOptions& options, const std::vector<Task>& tasks, DeviceModel device,
+                  std::vector<std::string>& doubts, Console& console) {
+  if (tasks.size() > 1) {
+    throw usage_error("--learn takes a run with the plan for one phase: choose it with --phase");
+  }
+  CorrectedDevice corrected = learn_from_program(tasks.front().step, device, options.learn);
+  if (corrected.changes.empty()) {
+    corrected.changes.emplace_back("it confirms the device file, or too few pairs were compared");
+  }
+  for (const std::string& change : corrected.changes) {
+    doubts.push_back(fmt::format("learnt from {}: {}", options.learn, change));
+    console.warn(doubts.back());
+  }
+  return std::move(corrected.device);
+}
+
 int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) {
   check_options(options, std::move(rest));
   const DeviceModel measured = load_device(options.device);
@@ -244,7 +262,7 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
   if (!options.dimacs.empty()) dimacs.emplace(options.dimacs, options.force);
 
   std::vector<std::string> doubts;
-  const DeviceModel device = careful_device(measured, doubts);
+  DeviceModel device = careful_device(measured, doubts);
   if (measured.verdict == "unsteady") {
     doubts.insert(doubts.begin(), fmt::format("{} is unsteady: {}", options.device,
                                               printable(measured.verdict_reason, 300)));
@@ -262,6 +280,7 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
     load_steps(options, device, tasks, losses, console);
   }
   doubts.insert(doubts.begin(), losses.begin(), losses.end());
+  if (!options.learn.empty()) device = learn(options, tasks, std::move(device), doubts, console);
   for (Task& task : tasks) {
     if (tasks.size() > 1) {
       print(options, fmt::format("{} step\n", to_text(task.step.phase)), console);

@@ -50,7 +50,8 @@ void check_inputs(const TuneOptions& options) {
   std::set<fs::path> outputs;
   for (const std::string& name : {options.output, options.dimacs, options.workload.trace_out}) {
     if (name.empty()) continue;
-    refuse_input_as_output(name, {options.trace, options.device, options.workload.model});
+    refuse_input_as_output(name,
+                           {options.trace, options.device, options.workload.model, options.learn});
     if (!outputs.insert(fs::absolute(name).lexically_normal()).second) {
       throw usage_error("two outputs have the name {}: choose another name for one", name);
     }
@@ -58,6 +59,9 @@ void check_inputs(const TuneOptions& options) {
 }
 
 void check_measuring(const TuneOptions& options) {
+  if (!options.learn.empty() && options.trace.empty()) {
+    throw usage_error("--learn needs the recording that the applied plan was made from");
+  }
   if (!options.measure) {
     if (options.replays.replay_words.empty()) return;
     throw usage_error("words after -- are for preserve-replay, which only --measure runs");
@@ -127,6 +131,11 @@ void define_measuring(CLI::App& app, TuneOptions& options) {
                  "Keep what was replayed and measured in this folder")
       ->type_name("DIR")
       ->needs(measure);
+  app.add_option("--learn", options.learn,
+                 "Correct the device model by what preserve-apply measured in the program with a "
+                 "plan for this trace and device, then plan")
+      ->type_name("APPLY.DB")
+      ->excludes(measure);
   app.add_option("--dimacs", options.dimacs,
                  "Write the flow problem in DIMACS form, for glpsol --mincost")
       ->type_name("FILE")

@@ -29,6 +29,7 @@ struct TuneOptions {
   bool force = false, explain = false;
   std::optional<int64_t> rank;
   PlanOptions plan;
+  std::string learn;  // apply.db
   bool measure = false;
   MeasureRequest replays;  // with `measure`; trace and its digest are filled in by main()
 

@@ -27,6 +27,7 @@ constexpr const char* kFooter = R"(Examples:
   preserve-profile -o trace.db -- ./server --port 8000
   preserve-profile -- mpirun -n 2 ./tp_decoder --config model.json
   mpirun -n 2 preserve-profile -o trace.%r.db -- ./tp_decoder --config model.json
+  preserve-profile --torch -- python serve.py
   preserve-profile --merge trace.0.db trace.1.db -o trace.db
   preserve-profile --counters dram,l2 --capture-range steps:50 -o counters.db -- ./server
   preserve-profile --add-counters trace.db counters.db -o both.db
@@ -198,6 +199,11 @@ void define_recording(CLI::App& app, LaunchOptions& launch) {
          "Find out which allocations are read between MPI calls, for programs that do not name "
          "their memory: by page protection, which costs time (said at the end); x86-64 alone")
       ->excludes(app.get_option("--no-mpi"));
+  app.add_flag(
+      "--torch", launch.torch,
+      "Record PyTorch programs without a change to them: the path of each module as a "
+      "range, weights, buffers and KV caches as named memory, collectives of gloo; through "
+      "PYTHONPATH");
   add_choice(app, "--cuda", launch.cuda, {{"auto", true}, {"off", false}},
              "Record GPU activity through CUPTI, where the program uses CUDA")
       ->type_name("auto|off")

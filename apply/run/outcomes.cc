@@ -111,6 +111,15 @@ void remark_on_loading(const Outcomes& outcomes, std::vector<std::string>& remar
     return;
   }
   if (outcomes.ranks().empty()) {
+    const bool other = std::any_of(
+        outcomes.processes.begin(), outcomes.processes.end(),
+        [](const Outcome& process) { return process.view.header().off == Off::other_library; });
+    if (other) {
+      remarks.emplace_back(
+          "the program's MPI library is not Open MPI, whose progress engine prefetching needs, so "
+          "the program ran as it is");
+      return;
+    }
     std::vector<std::string> names;
     for (const Outcome& process : outcomes.processes) {
       std::string name = printable(process.view.program(), 80);

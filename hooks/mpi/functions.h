@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The MPI calls that are recorded: their number in a spool, the name of the operator, and what
-// trace.db calls the operation. Numbers are part of the spool format: append only.
+// The MPI calls that are recorded, and those of PyTorch's c10d: their number in a spool, the name
+// of the operator, and what trace.db calls the operation. Numbers are part of the spool format:
+// append only.
 #pragma once
 
 #include <array>
@@ -66,6 +67,23 @@ enum Function : uint16_t {
   kInit,
   kInitThread,
   kFinalize,
+  kC10dAllReduce,
+  kC10dReduce,
+  kC10dBroadcast,
+  kC10dAllGather,
+  kC10dAllGatherIntoTensor,
+  kC10dGather,
+  kC10dScatter,
+  kC10dReduceScatter,
+  kC10dReduceScatterTensor,
+  kC10dAllToAll,
+  kC10dAllToAllSingle,
+  kC10dBarrier,
+  kC10dSend,
+  kC10dRecv,
+  kC10dIsend,
+  kC10dIrecv,
+  kC10dWait,
   kFunctionCount,
 };
 
@@ -133,6 +151,23 @@ inline constexpr FunctionInfo kFunctions[] = {
     {"MPI_Init", "", Kind::other},
     {"MPI_Init_thread", "", Kind::other},
     {"MPI_Finalize", "", Kind::other},
+    {"c10d.all_reduce", "allreduce", Kind::collective},
+    {"c10d.reduce", "reduce", Kind::collective},
+    {"c10d.broadcast", "broadcast", Kind::collective},
+    {"c10d.all_gather", "allgather", Kind::collective},
+    {"c10d.all_gather_into_tensor", "allgather", Kind::collective},
+    {"c10d.gather", "gather", Kind::collective},
+    {"c10d.scatter", "scatter", Kind::collective},
+    {"c10d.reduce_scatter", "reduce_scatter", Kind::collective},
+    {"c10d.reduce_scatter_tensor", "reduce_scatter", Kind::collective},
+    {"c10d.all_to_all", "alltoall", Kind::collective},
+    {"c10d.all_to_all_single", "alltoall", Kind::collective},
+    {"c10d.barrier", "barrier", Kind::collective},
+    {"c10d.send", "send", Kind::p2p},
+    {"c10d.recv", "recv", Kind::p2p},
+    {"c10d.isend", "send", Kind::p2p},
+    {"c10d.irecv", "recv", Kind::p2p},
+    {"c10d.wait", "", Kind::other},
 };
 static_assert(sizeof(kFunctions) / sizeof(kFunctions[0]) == kFunctionCount);
 

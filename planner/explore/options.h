@@ -21,12 +21,15 @@ struct ExploreOptions {
   std::vector<std::string> models, devices, dtypes, ranks, batches, contexts;  // the same, shorter
   std::string area;
   std::vector<std::string> outputs;
-  bool force = false, whole_context = false;
+  bool force = false, whole_context = false, search = false;
   int threads = 0;  // 0: all cores of the host, shared by its ranks
 };
 
 // `options` must outlive the parsing.
 void define_options(CLI::App& app, ExploreOptions& options);
+
+// For the end of --help.
+std::string keys_and_figures();
 
 // Outputs by their kind; empty: not asked for.
 struct ExploreOutputs {

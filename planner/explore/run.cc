@@ -102,9 +102,16 @@ Rows evaluate_some(const std::vector<int64_t>& ids, const RunOptions& options) {
   return rows;
 }
 
-std::string to_text(const Rows& rows) {
+// What one rank tells the others after a round.
+struct Finished {
+  Rows rows;
+  bool stop = false;
+};
+
+std::string to_text(const Finished& finished) {
   Json list = Json::array();
-  for (const std::vector<SqlValue>& row : rows) {
+  list.push_back(finished.stop);
+  for (const std::vector<SqlValue>& row : finished.rows) {
     Json values = Json::array();
     for (const SqlValue& value : row) {
       std::visit([&](const auto& v) { values.push_back(v); }, value);
@@ -114,11 +121,13 @@ std::string to_text(const Rows& rows) {
   return list.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-Rows from_text(const std::string& text) {
-  Rows rows;
-  for (const Json& values : Json::parse(text)) {
-    std::vector<SqlValue>& row = rows.emplace_back();
-    for (const Json& value : values) {
+Finished from_text(const std::string& text) {
+  const Json list = Json::parse(text);
+  Finished finished;
+  finished.stop = list.at(0).get<bool>();
+  for (size_t i = 1; i < list.size(); ++i) {
+    std::vector<SqlValue>& row = finished.rows.emplace_back();
+    for (const Json& value : list[i]) {
       if (value.is_null()) {
         row.emplace_back(nullptr);
       } else if (value.is_number_integer()) {
@@ -130,7 +139,7 @@ Rows from_text(const std::string& text) {
       }
     }
   }
-  return rows;
+  return finished;
 }
 
 }  // namespace
@@ -138,38 +147,38 @@ Rows from_text(const std::string& text) {
 bool run_cells(const Ranks& ranks, ExploreResults* results, int64_t cells,
                const RunOptions& options) {
   const auto rank = static_cast<size_t>(ranks.rank()), size = static_cast<size_t>(ranks.size());
-  const bool alone = size == 1;
   Pending pending(
       ranks.all_texts(results == nullptr ? "" : missing_cells(*results, cells)).front());
   int64_t made = 0;
-  while (true) {
+  for (bool stopped = false; !stopped;) {
     const std::vector<int64_t> dealt = pending.take(kMostOfRank * static_cast<int64_t>(size));
     if (dealt.empty()) return true;
-    const bool stopped = options.stop && options.stop();
-    if (ranks.max(stopped ? 1 : 0) != 0) return false;
     std::vector<int64_t> mine;
     for (size_t i = rank; i < dealt.size(); i += size) mine.push_back(dealt[i]);
-    Rows rows;
-    if (!mine.empty()) rows = evaluate_some(mine, options);
+    Finished here;
+    if (!mine.empty()) here.rows = evaluate_some(mine, options);
+    here.stop = options.stop && options.stop();
     // Of every rank, so that all of them know what is left.
-    std::vector<Rows> all;
-    if (alone) {
-      all.push_back(std::move(rows));
+    std::vector<Finished> all;
+    if (size == 1) {
+      all.push_back(std::move(here));
     } else {
-      for (const std::string& text : ranks.all_texts(to_text(rows))) all.push_back(from_text(text));
+      for (const std::string& text : ranks.all_texts(to_text(here))) all.push_back(from_text(text));
     }
     for (size_t i = 0; i < dealt.size(); ++i) {
-      if (i / size >= all[i % size].size()) pending.give_back(dealt[i]);
+      if (i / size >= all[i % size].rows.size()) pending.give_back(dealt[i]);
     }
     Rows together;
-    for (Rows& part : all) {
-      made += static_cast<int64_t>(part.size());
-      std::move(part.begin(), part.end(), std::back_inserter(together));
+    for (Finished& of_rank : all) {
+      stopped = stopped || of_rank.stop;
+      made += static_cast<int64_t>(of_rank.rows.size());
+      std::move(of_rank.rows.begin(), of_rank.rows.end(), std::back_inserter(together));
     }
     if (results == nullptr) continue;
     results->record(together);
     if (options.progress) options.progress(results->finished(), made);
   }
+  return pending.take(1).empty();
 }
 
 }  // namespace preserve

@@ -16,7 +16,7 @@ namespace preserve {
 
 struct RunOptions {
   int threads = 1;  // of this rank
-  int64_t round_ns = 200'000'000;
+  int64_t round_ns = 500'000'000;
   std::function<ExploreCell(int64_t id)> evaluate;  // from several threads at once
   // On rank 0, after each round: cells that have a result, and how many this run made.
   std::function<void(int64_t finished, int64_t made)> progress{};

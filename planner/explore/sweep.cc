@@ -202,8 +202,8 @@ SweepInputs load_inputs(std::vector<SweepSheet>& sheets, const std::string& area
   return inputs;
 }
 
-Sweep::Sweep(std::vector<SweepSheet> sheets, SweepInputs inputs, bool whole_context)
-    : sheets_(std::move(sheets)), inputs_(std::move(inputs)), whole_context_(whole_context) {
+Sweep::Sweep(std::vector<SweepSheet> sheets, SweepInputs inputs, const SweepSettings& settings)
+    : sheets_(std::move(sheets)), inputs_(std::move(inputs)), settings_(settings) {
   for (SweepSheet& sheet : sheets_) {
     for (const auto& [key, value] : {std::pair(SweepKey::tp, "4"), std::pair(SweepKey::batch, "4"),
                                      std::pair(SweepKey::context, "16K")}) {
@@ -240,7 +240,7 @@ void Sweep::check_sheet(const SweepSheet& sheet, bool allow_uneven) const {
   for (const std::string& name : models->words) {
     const ModelConfig& here = model(name);
     check_kv_heads(sheet, here);
-    check_context(sheet, here, whole_context_);
+    check_context(sheet, here, settings_.whole_context);
     for (const double count : ranks) {
       if (!allow_uneven) check_divides(here, static_cast<int64_t>(count));
     }
@@ -264,7 +264,8 @@ ExplorePoint Sweep::point(int64_t id) const {
   const SweepSheet& sheet = sheets_.at(index);
   int64_t rest = id - first_[index];
   ExplorePoint point;
-  point.whole_context = whole_context_;
+  point.whole_context = settings_.whole_context;
+  point.search = settings_.search;
   point.area = inputs_.area ? &*inputs_.area : nullptr;
   for (auto axis = sheet.axes.rbegin(); axis != sheet.axes.rend(); ++axis) {
     const auto size = static_cast<int64_t>(axis->words.size());

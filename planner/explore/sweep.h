@@ -38,11 +38,16 @@ std::string input_file(const std::string& word, const char* folder);
 SweepInputs load_inputs(std::vector<SweepSheet>& sheets, const std::string& area_file,
                         std::vector<std::string>& warnings);
 
+// What holds for all cells: as in ExplorePoint.
+struct SweepSettings {
+  bool whole_context = false, search = false;
+};
+
 class Sweep {
  public:
   // The sheets' models and devices are names of `inputs`. Defaults of keys that a sheet lacks: tp
-  // 4, batch 4, context 16K. `whole_context`: as in ExplorePoint.
-  Sweep(std::vector<SweepSheet> sheets, SweepInputs inputs, bool whole_context);
+  // 4, batch 4, context 16K.
+  Sweep(std::vector<SweepSheet> sheets, SweepInputs inputs, const SweepSettings& settings);
 
   // usage_error or input_error for what cannot work: heads that the devices do not divide (unless
   // `allow_uneven`, where such cells are not available), types without an arithmetic rate,
@@ -63,7 +68,7 @@ class Sweep {
 
   std::vector<SweepSheet> sheets_;
   SweepInputs inputs_;
-  bool whole_context_;
+  SweepSettings settings_;
   std::vector<int64_t> first_;
   int64_t cells_ = 0;
 };

@@ -42,12 +42,11 @@ bool measured_better(const PairedSpeedup& a, const PairedSpeedup& b) {
 }  // namespace
 
 ClosedLoop::ClosedLoop(const FoldedStep& step, DeviceModel device, const PlanOptions& options,
-                       int rounds, Referee referee)
+                       int rounds)
     : step_(step),
       device_(std::move(device)),
       options_(options),
-      rounds_(std::clamp(rounds, 1, kMostRounds)),
-      referee_(std::move(referee)) {
+      rounds_(std::clamp(rounds, 1, kMostRounds)) {
   const PrefetchMethod* method = choose_method(device_, options_.problem.method);
   if (method != nullptr) lead_with(issue_method(*method));
   plan_round();
@@ -71,7 +70,8 @@ void ClosedLoop::lead_with(const IssueMethod& issue) {
 bool ClosedLoop::known(const std::vector<Entry>& plans, const Plan& plan,
                        const IssueMethod& issue) const {
   return std::any_of(plans.begin(), plans.end(), [&](const Entry& entry) {
-    return entry.measured.issue == issue && same_prefetches(entry.measured.plan, plan);
+    return entry.measured.issue == issue &&
+           same_prefetches(entry.measured.plan.windows, plan.windows);
   });
 }
 
@@ -87,7 +87,7 @@ void ClosedLoop::add_new(std::vector<Entry>& plans, Plan plan, const IssueMethod
 
 void ClosedLoop::plan_round() {
   ++round_;
-  planned_ = make_schedule(step_, device_, options_, referee_).schedule;
+  planned_ = make_schedule(step_, device_, options_).schedule;
   planned_.method = issue_;
   std::vector<Entry> plans;
   add_new(plans, planned_.plan, issue_);
@@ -97,7 +97,7 @@ void ClosedLoop::plan_round() {
     const Plan best = plans.front().measured.plan;
     for (const IssueVariant& variant : issue_variants(device_, issue_)) {
       Plan plan = best;
-      predict(plan, step_, device_, variant.method, options_, referee_);
+      predict(plan, step_, device_, variant.method, options_);
       plan.reasons = {fmt::format("tried as a variant ({})", variant.why)};
       plan.objective_ns = 0;  // of the plan that it varies, not its own
       add_new(plans, std::move(plan), variant.method);

@@ -29,8 +29,7 @@ struct ReplayFindings {
 class ClosedLoop {
  public:
   // `step` must outlive this.
-  ClosedLoop(const FoldedStep& step, DeviceModel device, const PlanOptions& options, int rounds,
-             Referee referee = simulate);
+  ClosedLoop(const FoldedStep& step, DeviceModel device, const PlanOptions& options, int rounds);
 
   // The schedule to replay next (its plan and all its candidates are to be measured), without trace
   // path and digest; nullopt at the end. Stays the same until take().
@@ -70,7 +69,6 @@ class ClosedLoop {
   IssueMethod issue_;   // how that one is issued
   PlanOptions options_;
   int rounds_;
-  Referee referee_;
 
   int round_ = 0, replays_ = 0;
   bool confirming_ = false;

@@ -218,6 +218,10 @@ class Corrector {
   // --- what a byte costs its collective, in addition
 
   void correct_slowdown() {
+    if (std::any_of(plans_.begin(), plans_.end(),
+                    [](const MeasuredPlan* plan) { return !plan->found.by_operator; })) {
+      return;
+    }
     const double rate = method().bandwidth_bytes_per_s / kNsPerS;
     const double before = out_.device.slowdown_per_byte_ns;
     const auto window_ns = static_cast<double>(out_.device.window_cost_ns);

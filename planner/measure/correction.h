@@ -23,6 +23,8 @@ struct PlanFindings {
   double consumers_ns = 0;          // time of the plan's consumers in the baseline
   double saved_ns = 0;              // of the plan's consumers: baseline minus plan
   double collectives_added_ns = 0;  // of the collectives that carry its prefetches
+  bool by_operator = true;          // else saved_ns is of the whole step, and what its collectives
+                                    // cost is part of it
   // Added to the step by each of its windows when it has nothing to fetch; may be negative.
   std::optional<Interval> window_cost_ns{};
 };

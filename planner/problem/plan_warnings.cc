@@ -11,25 +11,6 @@ namespace {
 // More than careful hand-written prefetching has reached on a GPU.
 constexpr double kSuspiciousGain = 0.15;
 
-// The referee may find a little more than the model's bounds; that is reported.
-void add_broken_bounds(const Schedule& schedule, std::vector<std::string>& out) {
-  const int64_t step_ns = schedule.plan.prefetch_step_ns;
-  std::string broken;
-  const auto check = [&](int64_t bound_ns, const char* what) {
-    if (step_ns >= bound_ns) return;
-    broken += fmt::format("{}{} ({})", broken.empty() ? "" : ", ", what, format_duration(bound_ns));
-  };
-  check(schedule.all_hot_step_ns, "every read hot");
-  check(schedule.window_limited_step_ns, "only windows limit");
-  check(schedule.cache_limited_step_ns, "only the cache limits");
-  if (broken.empty()) return;
-  out.push_back(
-      fmt::format("the simulator predicts {} per step, below a bound of the flow's model: {}; the "
-                  "model charges prefetches for bandwidth that operators leave free once their own "
-                  "reads hit",
-                  format_duration(step_ns), broken));
-}
-
 }  // namespace
 
 std::vector<std::string> plan_warnings(const FoldedStep& step, const DeviceModel& device,
@@ -50,7 +31,6 @@ std::vector<std::string> plan_warnings(const FoldedStep& step, const DeviceModel
                     "reached 2 to 7 %: check the device file and the recorded bytes",
                     100 * (schedule.plan.speedup - 1)));
   }
-  add_broken_bounds(schedule, out);
   if (options.windows == WindowsMode::idle && !outlasts_window(device)) {
     out.push_back("--windows idle changes nothing: on a CPU prefetching ends with the collective");
   }

@@ -2,20 +2,19 @@
 #include "planner/referee/cache_state.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <iterator>
 
 #include "common/as_index.h"
 
 namespace preserve {
 
 double CacheState::resident_bytes(int32_t tensor, int64_t begin, int64_t end) const {
-  const Fragments& fragments = tensors_[as_index(tensor)];
   double resident = 0;
-  auto it = fragments.upper_bound(begin);
-  if (it != fragments.begin()) --it;
-  for (; it != fragments.end() && it->first < end; ++it) {
-    const int64_t overlap = std::min(end, it->second.end) - std::max(begin, it->first);
+  for (const Fragment& fragment : tensors_[as_index(tensor)]) {
+    const int64_t overlap = std::min(end, fragment.end) - std::max(begin, fragment.begin);
     if (overlap <= 0) continue;
-    const double age_bytes = clock_bytes_ - it->second.since_bytes;
+    const double age_bytes = clock_bytes_ - fragment.since_bytes;
     resident += static_cast<double>(overlap) * survival_at(device_, age_bytes);
   }
   return resident;
@@ -24,22 +23,28 @@ double CacheState::resident_bytes(int32_t tensor, int64_t begin, int64_t end) co
 void CacheState::touch(int32_t tensor, int64_t begin, int64_t end, double since_bytes) {
   if (begin >= end) return;
   Fragments& fragments = tensors_[as_index(tensor)];
-  auto it = fragments.lower_bound(begin);
-  if (it != fragments.begin()) {
-    const auto before = std::prev(it);
-    const Fragment old = before->second;
-    if (old.end > begin) before->second.end = begin;
-    if (old.end > end) fragments.emplace(end, old);  // the middle of `before` is replaced
+  const auto first =
+      std::find_if(fragments.begin(), fragments.end(),
+                   [begin](const Fragment& fragment) { return fragment.end > begin; });
+  const auto last = std::find_if(first, fragments.end(),
+                                 [end](const Fragment& fragment) { return fragment.begin >= end; });
+  // What remains of those that are replaced in part, around the new one.
+  Fragment parts[3];
+  size_t count = 0;
+  if (first != last && first->begin < begin)
+    parts[count++] = {first->begin, begin, first->since_bytes};
+  parts[count++] = {begin, end, since_bytes};
+  if (first != last && std::prev(last)->end > end) {
+    parts[count++] = {end, std::prev(last)->end, std::prev(last)->since_bytes};
   }
-  while (it != fragments.end() && it->first < end) {
-    if (it->second.end > end) {
-      fragments.emplace_hint(std::next(it), end, it->second);
-      fragments.erase(it);
-      break;
-    }
-    it = fragments.erase(it);
+  const auto replaced = std::min(count, as_index(last - first));
+  std::copy(parts, parts + replaced, first);
+  if (replaced < count) {
+    fragments.insert(first + static_cast<std::ptrdiff_t>(replaced), parts + replaced,
+                     parts + count);
+  } else {
+    fragments.erase(first + static_cast<std::ptrdiff_t>(count), last);
   }
-  fragments[begin] = {end, since_bytes};
 }
 
 }  // namespace preserve

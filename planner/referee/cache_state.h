@@ -6,7 +6,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <vector>
 
 #include "planner/schedule/device.h"
@@ -29,10 +28,10 @@ class CacheState {
 
  private:
   struct Fragment {
-    int64_t end = 0;
+    int64_t begin = 0, end = 0;
     double since_bytes = 0;
   };
-  using Fragments = std::map<int64_t, Fragment>;  // by begin, disjoint
+  using Fragments = std::vector<Fragment>;  // by begin, disjoint; rarely more than three
 
   const DeviceModel& device_;
   std::vector<Fragments> tensors_;

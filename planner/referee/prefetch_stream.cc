@@ -10,23 +10,17 @@
 
 namespace preserve {
 
-PrefetchStream::PrefetchStream(const PrefetchOrders& orders, CacheState& cache)
-    : orders_(orders),
-      cache_(cache),
-      waiting_(orders.prefetches.size()),
-      read_(orders.prefetches.size()) {
-  int32_t last = -1;
-  for (const Prefetch& prefetch : orders.prefetches) last = std::max(last, prefetch.consumer);
-  last_start_.assign(as_index(last) + 1, -1);
-  running_.assign(last_start_.size(), 0);
-  of_consumer_.resize(last_start_.size());
-  for (size_t i = 0; i < orders.prefetches.size(); ++i) {
-    of_consumer_[as_index(orders.prefetches[i].consumer)].push_back(i);
-  }
+void PrefetchStream::follow(const PrefetchOrders& orders, size_t op_count) {
+  if (busy()) throw internal_error("a plan changed while it was under way");
+  orders_ = &orders;
+  waiting_.assign(orders.prefetches.size(), 0);
+  read_.assign(orders.prefetches.size(), 0);
+  last_start_.resize(op_count, -1);
+  running_.resize(op_count, 0);
 }
 
 void PrefetchStream::open_window(size_t window, int64_t step, double now_ns) {
-  queue_.push_back({.window = window, .step = step, .ready_ns = now_ns + orders_.start_latency_ns});
+  queue_.push_back({.window = window, .step = step, .ready_ns = now_ns + rates_.start_latency_ns});
 }
 
 void PrefetchStream::close_window(size_t window, int64_t step) {
@@ -42,19 +36,20 @@ bool PrefetchStream::overtaken(const Prefetch& prefetch, int64_t step) const {
   return last_start_[as_index(prefetch.consumer)] >= step + (prefetch.next_step ? 1 : 0);
 }
 
-void PrefetchStream::consumer_starts(int32_t consumer, int64_t step) {
-  if (as_index(consumer) >= last_start_.size()) return;
+void PrefetchStream::consumer_starts(int32_t consumer, std::span<const uint32_t> prefetches,
+                                     int64_t step) {
   last_start_[as_index(consumer)] = step;
   running_[as_index(consumer)] = 1;
   if (moving_) {
     const Batch& batch = queue_.front();
-    const Prefetch& current = orders_.prefetches[orders_.windows[batch.window].first + batch.next];
+    const Prefetch& current =
+        orders_->prefetches[orders_->windows[batch.window].first + batch.next];
     if (current.consumer == consumer && overtaken(current, batch.step)) {
       finish_current(1 - remaining_bytes_ / transfer_bytes_);
       pass_over_during(consumer);
     }
   }
-  for (const size_t prefetch : of_consumer_[as_index(consumer)]) {
+  for (const uint32_t prefetch : prefetches) {
     read_[prefetch] = waiting_[prefetch];
     waiting_[prefetch] = 0;
   }
@@ -62,11 +57,10 @@ void PrefetchStream::consumer_starts(int32_t consumer, int64_t step) {
 
 void PrefetchStream::pass_over_during(int32_t consumer) {
   const bool runs = running_[as_index(consumer)] != 0;
-  if (runs && !orders_.stops_with_window) passing_ = consumer;
+  if (runs && !rates_.stops_with_window) passing_ = consumer;
 }
 
 void PrefetchStream::consumer_ends(int32_t consumer) {
-  if (as_index(consumer) >= running_.size()) return;
   running_[as_index(consumer)] = 0;
   if (passing_ == consumer) passing_ = kNone;
 }
@@ -74,8 +68,8 @@ void PrefetchStream::consumer_ends(int32_t consumer) {
 // Ends the transfer under way after `share_done` of it: the front of the range has arrived.
 void PrefetchStream::finish_current(double share_done) {
   Batch& batch = queue_.front();
-  const size_t index = orders_.windows[batch.window].first + batch.next;
-  const Prefetch& prefetch = orders_.prefetches[index];
+  const size_t index = orders_->windows[batch.window].first + batch.next;
+  const Prefetch& prefetch = orders_->prefetches[index];
   const auto length = static_cast<double>(prefetch.end - prefetch.begin);
   const int64_t arrived = std::llround(length * std::clamp(share_done, 0.0, 1.0));
   cache_.touch(prefetch.tensor, prefetch.begin, prefetch.begin + arrived, since_bytes_);
@@ -87,13 +81,13 @@ void PrefetchStream::finish_current(double share_done) {
 void PrefetchStream::settle(double now_ns) {
   while (!moving_ && passing_ == kNone && !queue_.empty()) {
     Batch& batch = queue_.front();
-    const PrefetchWindow& window = orders_.windows[batch.window];
+    const PrefetchWindow& window = orders_->windows[batch.window];
     if (batch.next == window.count) {
       queue_.pop_front();
       continue;
     }
     if (batch.ready_ns > now_ns) return;
-    const Prefetch& prefetch = orders_.prefetches[window.first + batch.next];
+    const Prefetch& prefetch = orders_->prefetches[window.first + batch.next];
     if (overtaken(prefetch, batch.step)) {
       ++batch.next;
       pass_over_during(prefetch.consumer);
@@ -111,14 +105,14 @@ void PrefetchStream::settle(double now_ns) {
 }
 
 double PrefetchStream::next_change_ns(double now_ns, double share) const {
-  if (moving_) return remaining_bytes_ / (orders_.rate_bytes_per_ns * share);
+  if (moving_) return remaining_bytes_ / (rates_.rate_bytes_per_ns * share);
   if (passing_ == kNone && !queue_.empty()) return std::max(0.0, queue_.front().ready_ns - now_ns);
   return std::numeric_limits<double>::infinity();
 }
 
 void PrefetchStream::advance(double dur_ns, double share) {
   if (!moving_) return;
-  const double moved = std::min(remaining_bytes_, orders_.rate_bytes_per_ns * share * dur_ns);
+  const double moved = std::min(remaining_bytes_, rates_.rate_bytes_per_ns * share * dur_ns);
   remaining_bytes_ -= moved;
   cache_.pass(moved);
   // Less than a thousandth of a byte is the rounding of the clock, not a transfer.

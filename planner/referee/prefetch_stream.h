@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <span>
 #include <vector>
 
 #include "planner/referee/cache_state.h"
@@ -29,28 +30,36 @@ struct PrefetchWindow {
 
 // A plan as the stream executes it.
 struct PrefetchOrders {
-  double rate_bytes_per_ns = 0;
-  double start_latency_ns = 0;
-  bool stops_with_window = false;  // the prefetching core is the one that runs the next operator
   std::vector<Prefetch> prefetches;
   std::vector<PrefetchWindow> windows;  // by ordinal
 };
 
+// How the stream issues it.
+struct StreamRates {
+  double rate_bytes_per_ns = 0;
+  double start_latency_ns = 0;
+  bool stops_with_window = false;  // the prefetching core is the one that runs the next operator
+};
+
 class PrefetchStream {
  public:
-  PrefetchStream(const PrefetchOrders& orders, CacheState& cache);
+  // The references must outlive the stream.
+  PrefetchStream(const StreamRates& rates, CacheState& cache) : rates_(rates), cache_(cache) {}
+
+  // Follows other orders from the next step on, of a step of `op_count` operators.
+  void follow(const PrefetchOrders& orders, size_t op_count);
 
   void open_window(size_t window, int64_t step, double now_ns);
   void close_window(size_t window, int64_t step);
-  // The consumer starts: cuts what is still under way for it. The bytes of each of its prefetches
+  // The consumer of `prefetches` starts: cuts what is still under way for it. The bytes of each
   // that are in time are in arrived_bytes() until it is read again a step later.
-  void consumer_starts(int32_t consumer, int64_t step);
+  void consumer_starts(int32_t consumer, std::span<const uint32_t> prefetches, int64_t step);
   void consumer_ends(int32_t consumer);
   double arrived_bytes(size_t prefetch) const { return read_[prefetch]; }
 
   // Starts the next transfer when its time has come. Call after every event, before demand.
   void settle(double now_ns);
-  double demand_bytes_per_ns() const { return moving_ ? orders_.rate_bytes_per_ns : 0; }
+  double demand_bytes_per_ns() const { return moving_ ? rates_.rate_bytes_per_ns : 0; }
   // Time until something changes by itself when `share` of the demand is granted; infinity:
   // nothing.
   double next_change_ns(double now_ns, double share) const;
@@ -74,8 +83,9 @@ class PrefetchStream {
   void pass_over_during(int32_t consumer);
   void finish_current(double share_done);
 
-  const PrefetchOrders& orders_;
+  const StreamRates& rates_;
   CacheState& cache_;
+  const PrefetchOrders* orders_ = nullptr;
   std::deque<Batch> queue_;
   bool moving_ = false;      // the front batch's prefetch `next` is being transferred
   int32_t passing_ = kNone;  // the running consumer whose late bytes it passes over
@@ -83,9 +93,8 @@ class PrefetchStream {
   double since_bytes_ = 0;           // age of what is being transferred: that of its first byte
   std::vector<int64_t> last_start_;  // by ordinal: last step in which it started
   std::vector<char> running_;        // by ordinal
-  std::vector<std::vector<size_t>> of_consumer_;  // by ordinal
-  std::vector<double> waiting_;                   // by prefetch: arrived, consumer not started
-  std::vector<double> read_;  // by prefetch: arrived when the consumer last started
+  std::vector<double> waiting_;      // by prefetch: arrived, consumer not started
+  std::vector<double> read_;         // by prefetch: arrived when the consumer last started
   double redundant_bytes_ = 0;
 };
 

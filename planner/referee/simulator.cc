@@ -3,13 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <unordered_map>
 
 #include "common/as_index.h"
 #include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
-#include "planner/referee/step_engine.h"
 
 namespace preserve {
 namespace {
@@ -42,6 +42,13 @@ void check_accesses(const FoldedStep& step) {
   }
 }
 
+const FoldedStep& checked(const FoldedStep& step, const SimulationOptions& options) {
+  if (step.ops.empty()) throw input_error("{}: the step has no operators", step.trace_file);
+  if (options.link_latency_ns < 0) throw input_error("the link latency is negative");
+  check_accesses(step);
+  return step;
+}
+
 // --- the plan as the prefetch stream executes it -------------------------------------------------
 
 const PrefetchMethod* method_of(const DeviceModel& device, const SimulationOptions& options) {
@@ -49,6 +56,33 @@ const PrefetchMethod* method_of(const DeviceModel& device, const SimulationOptio
   if (found != nullptr || (options.method.empty() && options.placement.empty())) return found;
   throw input_error("device {} has no prefetch method {} {}: plan again for this device",
                     device.name, options.method, options.placement);
+}
+
+EngineHardware hardware_of(const DeviceModel& device, const PrefetchMethod* method) {
+  EngineHardware hardware;
+  hardware.memory_bytes_per_ns =
+      positive_rate(device, device.memory_bandwidth_bytes_per_s, "memory bandwidth");
+  hardware.slowdown_per_byte_ns = device.slowdown_per_byte_ns;
+  if (!(hardware.slowdown_per_byte_ns >= 0) || !std::isfinite(hardware.slowdown_per_byte_ns)) {
+    throw input_error("device {}: slowdown_per_byte_ns is {}", device.name,
+                      hardware.slowdown_per_byte_ns);
+  }
+  if (method != nullptr) {
+    hardware.stream.rate_bytes_per_ns =
+        std::min(hardware.memory_bytes_per_ns,
+                 positive_rate(device, method->bandwidth_bytes_per_s, "prefetch bandwidth"));
+    hardware.stream.start_latency_ns = static_cast<double>(method->start_latency_ns);
+    hardware.stream.stops_with_window = device.kind == "cpu";
+  }
+  return hardware;
+}
+
+// At which reads that hit are served.
+double cache_rate(const DeviceModel& device, const PrefetchMethod* method) {
+  if (method != nullptr && method->hit_read_bandwidth_bytes_per_s > 0) {
+    return method->hit_read_bandwidth_bytes_per_s / kNsPerS;
+  }
+  return positive_rate(device, device.cache_read_bandwidth_bytes_per_s, "cache read bandwidth");
 }
 
 class PlanReader {
@@ -128,38 +162,10 @@ class PlanReader {
   std::unordered_map<std::string, int32_t> tensors_;
 };
 
-// --- the three simulations -----------------------------------------------------------------------
-
-struct SteadyRun {
-  EngineStep last;
-  double step_ns = 0;
-  int32_t steps = 0;
-  bool steady = false;
-};
+// --- the simulations -----------------------------------------------------------------------------
 
 bool same(double a, double b) {
   return std::fabs(a - b) <= kSteady * std::max({1.0, a, b});
-}
-
-SteadyRun run_until_steady(StepEngine& engine) {
-  SteadyRun run;
-  std::vector<double> step_times_ns;
-  // The first step finds the cache of another regime and no prefetches of a step before it.
-  while (run.steps < kMostSteps && !run.steady) {
-    EngineStep step = engine.run();
-    run.steady = ++run.steps > 2 && same(step.step_ns, run.last.step_ns) &&
-                 same(step.hit_bytes, run.last.hit_bytes);
-    run.last = std::move(step);
-    step_times_ns.push_back(run.last.step_ns);
-  }
-  run.step_ns = run.last.step_ns;
-  if (!run.steady) {
-    const auto half = step_times_ns.begin() + kMostSteps / 2;
-    double sum_ns = 0;
-    for (auto time = half; time != step_times_ns.end(); ++time) sum_ns += *time;
-    run.step_ns = sum_ns / static_cast<double>(step_times_ns.end() - half);
-  }
-  return run;
 }
 
 std::vector<OpModel> recorded_models(const FoldedStep& step, int64_t link_latency_ns) {
@@ -240,58 +246,77 @@ void fill_result(const Plan& plan, const PrefetchOrders& orders, const std::vect
 
 }  // namespace
 
-SimulationResult simulate(const FoldedStep& step, const DeviceModel& device, const Plan& plan,
-                          const SimulationOptions& options) {
-  if (step.ops.empty()) throw input_error("{}: the step has no operators", step.trace_file);
-  if (options.link_latency_ns < 0) throw input_error("the link latency is negative");
-  check_accesses(step);
-  const RecordedOrder order = recorded_order(step);
-  const EngineHardware hardware{
-      positive_rate(device, device.memory_bandwidth_bytes_per_s, "memory bandwidth"),
-      device.slowdown_per_byte_ns};
-  if (!(hardware.slowdown_per_byte_ns >= 0) || !std::isfinite(hardware.slowdown_per_byte_ns)) {
-    throw input_error("device {}: slowdown_per_byte_ns is {}", device.name,
-                      hardware.slowdown_per_byte_ns);
-  }
-  double cache_bytes_per_ns =
-      positive_rate(device, device.cache_read_bandwidth_bytes_per_s, "cache read bandwidth");
-  PrefetchOrders orders = PlanReader(step, plan).read();
-  if (const PrefetchMethod* method = method_of(device, options)) {
-    orders.rate_bytes_per_ns =
-        std::min(hardware.memory_bytes_per_ns,
-                 positive_rate(device, method->bandwidth_bytes_per_s, "prefetch bandwidth"));
-    orders.start_latency_ns = static_cast<double>(method->start_latency_ns);
-    orders.stops_with_window = device.kind == "cpu";
-    if (method->hit_read_bandwidth_bytes_per_s > 0) {
-      cache_bytes_per_ns = method->hit_read_bandwidth_bytes_per_s / kNsPerS;
-    }
-  } else if (!orders.prefetches.empty()) {
-    throw input_error("device {} has no prefetch method, but the plan prefetches", device.name);
-  }
+Referee::Referee(const FoldedStep& step, const DeviceModel& device,
+                 const SimulationOptions& options)
+    : step_(step),
+      order_(recorded_order(checked(step, options))),
+      hardware_(hardware_of(device, method_of(device, options))),
+      models_(recorded_models(step, options.link_latency_ns)),
+      device_(device),
+      has_method_(method_of(device, options) != nullptr),
+      engine_(step, order_, device, hardware_, models_) {
+  static const PrefetchOrders kNone;
+  const Steady baseline = run(kNone);
+  baseline_step_ns_ = baseline.step_ns;
+  calibrate(step, device, *baseline.last, hardware_.memory_bytes_per_ns,
+            cache_rate(device, method_of(device, options)), models_);
+}
 
-  std::vector<OpModel> models = recorded_models(step, options.link_latency_ns);
-  StepEngine engine(step, order, device, hardware, models, orders);
-  const SteadyRun baseline = run_until_steady(engine);
-  calibrate(step, device, baseline.last, hardware.memory_bytes_per_ns, cache_bytes_per_ns, models);
-  // Starts from the recorded step, so that an empty plan changes nothing.
-  engine.start_prefetching();
-  const SteadyRun planned = run_until_steady(engine);
-
-  std::vector<OpModel> hot_models = models;
-  for (OpModel& model : hot_models) {
+double Referee::all_hot_step_ns() const {
+  std::vector<OpModel> hot = models_;
+  for (OpModel& model : hot) {
     model = {.base_ns = model.floor_ns, .floor_ns = model.floor_ns, .collective = model.collective};
   }
-  StepEngine hot_engine(step, order, device, hardware, hot_models, orders);
+  return StepEngine(step_, order_, device_, hardware_, hot).run().step_ns;
+}
 
+PrefetchOrders Referee::orders_of(const Plan& plan) const {
+  PrefetchOrders orders = PlanReader(step_, plan).read();
+  if (!has_method_ && !orders.prefetches.empty()) {
+    throw input_error("device {} has no prefetch method, but the plan prefetches", device_.name);
+  }
+  return orders;
+}
+
+Referee::Steady Referee::run(const PrefetchOrders& orders) {
+  engine_.follow(orders);
+  // The first step finds the cache of another plan and no prefetches of a step before it.
+  std::vector<double> step_times_ns;
+  double hit_bytes = -1;
+  Steady run;
+  while (step_times_ns.size() < kMostSteps && !run.steady) {
+    run.last = &engine_.run();
+    run.steady = !step_times_ns.empty() && same(run.last->step_ns, step_times_ns.back()) &&
+                 same(run.last->hit_bytes, hit_bytes);
+    step_times_ns.push_back(run.last->step_ns);
+    hit_bytes = run.last->hit_bytes;
+  }
+  run.step_ns = step_times_ns.back();
+  if (!run.steady) {
+    const auto half = step_times_ns.begin() + kMostSteps / 2;
+    run.step_ns = std::accumulate(half, step_times_ns.end(), 0.0) /
+                  static_cast<double>(step_times_ns.end() - half);
+  }
+  return run;
+}
+
+SimulationResult Referee::judge(const Plan& plan) {
+  const PrefetchOrders orders = orders_of(plan);
+  const Steady planned = run(orders);
   SimulationResult result;
-  result.baseline_step_ns = baseline.step_ns;
+  result.baseline_step_ns = baseline_step_ns_;
   result.step_ns = planned.step_ns;
-  result.all_hot_step_ns = hot_engine.run().step_ns;
-  result.collective_slowdown_ns = planned.last.collective_slowdown_ns;
-  result.redundant_bytes = planned.last.redundant_bytes;
+  result.all_hot_step_ns = all_hot_step_ns();
+  result.collective_slowdown_ns = planned.last->collective_slowdown_ns;
+  result.redundant_bytes = planned.last->redundant_bytes;
   result.steady = planned.steady;
-  fill_result(plan, orders, models, planned.last, result);
+  fill_result(plan, orders, models_, *planned.last, result);
   return result;
+}
+
+SimulationResult simulate(const FoldedStep& step, const DeviceModel& device, const Plan& plan,
+                          const SimulationOptions& options) {
+  return Referee(step, device, options).judge(plan);
 }
 
 }  // namespace preserve

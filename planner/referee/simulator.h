@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "db/step/folded_step.h"
+#include "planner/referee/step_engine.h"
 #include "planner/schedule/device.h"
 #include "planner/schedule/schedule.h"
 
@@ -53,8 +54,45 @@ struct SimulationResult {
   std::vector<SimulatedPrefetch> prefetches;  // in plan order
 };
 
-// Throws input_error when the step is empty or has impossible numbers, when the device lacks a rate
-// or the method, and when the plan names operators or tensors that the step does not have.
+// One step on one device, prepared once to judge many plans. Each plan starts from the steady state
+// of the one before, the first from the recorded step. Step and device must outlive it.
+class Referee {
+ public:
+  // Throws input_error when the step is empty or has impossible numbers, and when the device lacks
+  // a rate or the method.
+  Referee(const FoldedStep& step, const DeviceModel& device, const SimulationOptions& options);
+
+  double baseline_step_ns() const { return baseline_step_ns_; }
+  double all_hot_step_ns() const;
+  const std::vector<OpModel>& models() const { return models_; }  // by ordinal
+  const EngineHardware& hardware() const { return hardware_; }
+
+  // The orders of a plan. Throws input_error when the plan names operators or tensors that the
+  // step does not have, or the device has no method to prefetch with.
+  PrefetchOrders orders_of(const Plan& plan) const;
+
+  // Follows `orders`, which must stay alive until the next call, until the step is steady.
+  struct Steady {
+    double step_ns = 0;
+    bool steady = false;               // false: step_ns is a mean of steps that kept changing
+    const EngineStep* last = nullptr;  // until the next call
+  };
+  Steady run(const PrefetchOrders& orders);
+
+  SimulationResult judge(const Plan& plan);
+
+ private:
+  const FoldedStep& step_;
+  RecordedOrder order_;
+  EngineHardware hardware_;
+  std::vector<OpModel> models_;
+  const DeviceModel& device_;
+  bool has_method_ = false;
+  StepEngine engine_;
+  double baseline_step_ns_ = 0;
+};
+
+// Judges one plan from the recorded step. Throws as the referee does.
 SimulationResult simulate(const FoldedStep& step, const DeviceModel& device, const Plan& plan,
                           const SimulationOptions& options = {});
 

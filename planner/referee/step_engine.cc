@@ -18,14 +18,13 @@ bool StepEngine::Event::operator>(const Event& other) const {
 
 StepEngine::StepEngine(const FoldedStep& step, const RecordedOrder& order,
                        const DeviceModel& device, const EngineHardware& hardware,
-                       const std::vector<OpModel>& models, const PrefetchOrders& prefetches)
+                       const std::vector<OpModel>& models)
     : step_(step),
       order_(order),
       hardware_(hardware),
       models_(models),
-      orders_(prefetches),
       cache_(device, step.tensors.size()),
-      stream_(prefetches, cache_) {
+      stream_(hardware.stream, cache_) {
   const size_t count = step.ops.size();
   by_need_.resize(count);
   std::iota(by_need_.begin(), by_need_.end(), 0);
@@ -39,29 +38,49 @@ StepEngine::StepEngine(const FoldedStep& step, const RecordedOrder& order,
     const int32_t inside = order_.rules[i].inside;
     if (inside >= 0) followers_[as_index(inside)].push_back(static_cast<int32_t>(i));
   }
-  window_of_.assign(count, -1);
-  for (size_t i = 0; i < orders_.windows.size(); ++i) {
-    window_of_[as_index(orders_.windows[i].ordinal)] = static_cast<int32_t>(i);
-  }
-  prefetches_of_.resize(count);
-  for (size_t i = 0; i < orders_.prefetches.size(); ++i) {
-    prefetches_of_[as_index(orders_.prefetches[i].consumer)].push_back(i);
-  }
+  static const PrefetchOrders kNone;
+  follow(kNone);
 }
 
-EngineStep StepEngine::run() {
+void StepEngine::follow(const PrefetchOrders& orders) {
+  const size_t count = step_.ops.size();
+  orders_ = &orders;
+  window_of_.assign(count, -1);
+  for (size_t i = 0; i < orders.windows.size(); ++i) {
+    window_of_[as_index(orders.windows[i].ordinal)] = static_cast<int32_t>(i);
+  }
+  first_of_consumer_.assign(count + 2, 0);
+  for (const Prefetch& prefetch : orders.prefetches) {
+    ++first_of_consumer_[as_index(prefetch.consumer) + 2];
+  }
+  std::partial_sum(first_of_consumer_.begin(), first_of_consumer_.end(),
+                   first_of_consumer_.begin());
+  prefetches_by_consumer_.resize(orders.prefetches.size());
+  for (size_t i = 0; i < orders.prefetches.size(); ++i) {
+    const auto consumer = as_index(orders.prefetches[i].consumer);
+    prefetches_by_consumer_[first_of_consumer_[consumer + 1]++] = static_cast<uint32_t>(i);
+  }
+  stream_.follow(orders, count);
+}
+
+std::span<const uint32_t> StepEngine::prefetches_of(size_t op) const {
+  return std::span(prefetches_by_consumer_)
+      .subspan(first_of_consumer_[op], first_of_consumer_[op + 1] - first_of_consumer_[op]);
+}
+
+const EngineStep& StepEngine::run() {
   begin();
   while (!is_over()) advance_to_next_change();
   result_.step_ns = clock_[kReal];
   result_.redundant_bytes = stream_.redundant_bytes();
   stream_.start_next_step();
-  return std::move(result_);
+  return result_;
 }
 
 // A graph has ended when all its nodes have, prefetches without a consumer included; until then the
 // next step does not begin.
 bool StepEngine::is_over() {
-  if (!step_over_ || orders_.stops_with_window) return step_over_;
+  if (!step_over_ || hardware_.stream.stops_with_window) return step_over_;
   stream_.settle(clock_[kReal]);
   return !stream_.busy();
 }
@@ -78,10 +97,10 @@ void StepEngine::begin() {
   ended_prefix_ = released_ = finished_ = memory_operators_ = 0;
   demand_bytes_per_ns_ = 0;
   step_over_ = false;
-  result_ = {};
-  result_.ops.resize(count);
-  result_.arrived_bytes.resize(orders_.prefetches.size());
-  result_.hit_prefetch_bytes.resize(orders_.prefetches.size());
+  result_.hit_bytes = result_.collective_slowdown_ns = 0;
+  result_.ops.assign(count, {});
+  result_.arrived_bytes.assign(orders_->prefetches.size(), 0);
+  result_.hit_prefetch_bytes.assign(orders_->prefetches.size(), 0);
   release_ready();
 }
 
@@ -161,17 +180,18 @@ void StepEngine::start(int32_t op) {
     const double share = order_.rules[as_index(follower)].share;
     events_[running.clock].push({now + share * alone_ns, Change::reached, follower});
   }
-  if (prefetching_ && window_of_[index] >= 0) {
+  if (window_of_[index] >= 0) {
     stream_.open_window(as_index(window_of_[index]), step_number_, clock_[kReal]);
   }
 }
 
 // What the operator finds in the cache and leaves there. Returns the bytes that it must fetch.
 double StepEngine::read_operands(size_t op) {
-  stream_.consumer_starts(static_cast<int32_t>(op), step_number_);
+  const std::span<const uint32_t> prefetches = prefetches_of(op);
+  stream_.consumer_starts(static_cast<int32_t>(op), prefetches, step_number_);
   double prefetched_bytes = 0;
-  for (const size_t prefetch : prefetches_of_[op]) {
-    const Prefetch& planned = orders_.prefetches[prefetch];
+  for (const uint32_t prefetch : prefetches) {
+    const Prefetch& planned = orders_->prefetches[prefetch];
     const double arrived = stream_.arrived_bytes(prefetch);
     const double hit = cache_.resident_bytes(planned.tensor, planned.begin,
                                              planned.begin + static_cast<int64_t>(arrived));
@@ -211,7 +231,7 @@ void StepEngine::finish(int32_t op) {
   } else if (running.clock == kCollective) {
     result_.collective_slowdown_ns += done.dur_ns - models_[index].base_ns;
   }
-  if (window_of_[index] >= 0 && orders_.stops_with_window) {
+  if (window_of_[index] >= 0 && hardware_.stream.stops_with_window) {
     stream_.close_window(as_index(window_of_[index]), step_number_);
   }
   stream_.consumer_ends(op);

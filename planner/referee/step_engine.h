@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <queue>
+#include <span>
 #include <vector>
 
 #include "planner/referee/cache_state.h"
@@ -28,6 +29,7 @@ struct OpModel {
 struct EngineHardware {
   double memory_bytes_per_ns = 0;
   double slowdown_per_byte_ns = 0;
+  StreamRates stream;
 };
 
 struct EngineOp {
@@ -48,11 +50,12 @@ class StepEngine {
  public:
   // The references must outlive the engine; the models may change between two runs.
   StepEngine(const FoldedStep& step, const RecordedOrder& order, const DeviceModel& device,
-             const EngineHardware& hardware, const std::vector<OpModel>& models,
-             const PrefetchOrders& prefetches);
+             const EngineHardware& hardware, const std::vector<OpModel>& models);
 
-  EngineStep run();  // the next repetition; cache and prefetches under way are carried over
-  void start_prefetching() { prefetching_ = true; }  // until then windows stay shut
+  // Prefetches by `orders` from the next repetition on; before the first call there are none.
+  void follow(const PrefetchOrders& orders);
+  // The next repetition; the cache is carried over. The result is valid until the next call.
+  const EngineStep& run();
 
  private:
   enum class Change { over, reached, start, step_over };
@@ -76,6 +79,7 @@ class StepEngine {
   void handle(const Event& event);
   void start(int32_t op);
   double read_operands(size_t op);
+  std::span<const uint32_t> prefetches_of(size_t op) const;
   void finish(int32_t op);
   void release_ready();
   void condition_met(int32_t op);
@@ -85,7 +89,7 @@ class StepEngine {
   const RecordedOrder& order_;
   const EngineHardware& hardware_;
   const std::vector<OpModel>& models_;
-  const PrefetchOrders& orders_;
+  const PrefetchOrders* orders_ = nullptr;
   CacheState cache_;
   PrefetchStream stream_;
 
@@ -93,9 +97,9 @@ class StepEngine {
   std::vector<int32_t> place_by_end_;            // by ordinal: index into RecordedOrder::by_end
   std::vector<std::vector<int32_t>> followers_;  // by ordinal: operators that start inside it
   std::vector<int32_t> window_of_;  // by ordinal: index into PrefetchOrders::windows or -1
-  std::vector<std::vector<size_t>> prefetches_of_;  // by ordinal of the consumer
+  std::vector<uint32_t> prefetches_by_consumer_;  // indices, those of one consumer together
+  std::vector<uint32_t> first_of_consumer_;       // by ordinal, and the end
 
-  bool prefetching_ = false;
   int64_t step_number_ = -1;
   double clock_[kClocks] = {};
   Events events_[kClocks];

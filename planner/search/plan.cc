@@ -3,17 +3,19 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <optional>
+#include <utility>
 
 #include "common/as_index.h"
 #include "common/error.h"
 #include "common/stats.h"
 #include "common/units.h"
-#include "planner/problem/bounds.h"
 #include "planner/problem/plan_warnings.h"
 #include "planner/referee/simulator.h"
 #include "planner/schedule/schedule_check.h"
+#include "planner/search/amounts.h"
 #include "planner/search/bfs.h"
+#include "planner/search/bounds.h"
 #include "planner/search/decompose.h"
 #include "planner/search/search.h"
 
@@ -21,28 +23,11 @@ namespace preserve {
 
 namespace {
 
-// Variations are tried only while solving and judging them stays a matter of a second.
-constexpr size_t kMostOpsForVariations = 50'000;
-
+// Problems given the plan before, each the flow around that plan.
 constexpr int kMostReplans = 3;
 
-// A plan asks for at most this much of what the simulator sees arrive in time. Cutting what is late
-// lets later prefetches begin earlier, so it is looked at again, a few times.
-constexpr double kMostAsked = 1.05;
-constexpr int kMostCuts = 4;
-
-// A flow whose objective the referee confirms better, down to kConfirmedGap, is preferred to a plan
-// that is faster by at most kConfirmedCost of the step, which is below kVerdictTolerance.
-constexpr double kConfirmedGap = 0.02;
-constexpr double kConfirmedCost = 0.004;
-
-// A factor on all windows' capacity and one on the budget: more careful plans than the optimum of
-// the model, for hardware that falls short of the model.
-struct Variation {
-  double windows, budget;
-};
-constexpr Variation kVariations[] = {{0.75, 1}, {1, 0.75}, {0.5, 1},
-                                     {1, 0.5},  {0.25, 1}, {1, 0.25}};
+// Of small steps every start is improved, not only the best.
+constexpr size_t kMostOpsForAllStarts = 64;
 
 int64_t fetched_bytes(const Plan& plan) {
   int64_t bytes = 0;
@@ -54,23 +39,30 @@ int64_t fixed_costs_ns(const Plan& plan, const DeviceModel& device) {
   return device.window_cost_ns * used_windows(plan);
 }
 
-// Candidates, in the order in which they are made; the same plan is kept once:
-//   the optimum         of the problem of the recorded step (first_)
-//   given a plan        optima of the problem in which the previous plan's reads already hit
-//   variations          of the best of these: part of the windows, or of the cache
-//   given the best      optima of the problem in which also its windows end each stream
-//   bfs                 the paper's plan
-// With strategy bfs only the last, with strategy none none.
+// The referee's ratio applied to the recorded step, since its own baseline may differ by rounding,
+// plus the fixed costs, which it does not model.
+void set_prediction(Plan& plan, const SimulationResult& judged, const DeviceModel& device) {
+  const double ratio = judged.step_ns / judged.baseline_step_ns;
+  plan.prefetch_step_ns = std::llround(static_cast<double>(plan.baseline_step_ns) * ratio) +
+                          fixed_costs_ns(plan, device);
+  plan.speedup = static_cast<double>(plan.baseline_step_ns) /
+                 static_cast<double>(std::max<int64_t>(1, plan.prefetch_step_ns));
+}
+
+// Starts are made and judged; the best is improved until no single change betters it. With strategy
+// bfs only the paper's plan as it is, with strategy none none.
 class Planner {
  public:
-  Planner(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options,
-          const Referee& referee)
-      : step_(step), device_(device), options_(options), referee_(referee) {}
+  Planner(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options)
+      : step_(step), device_(device), options_(options) {}
 
-  Planned run() {
+  // `start`: windows of one more plan to begin with.
+  Planned run(const std::vector<PlannedWindow>& start) {
     first_ = solved(build_problem(step_, device_, options_.problem));
     describe();
-    make_candidates();
+    for (const Window& window : problem().windows) windows_.push_back(window.ordinal);
+    if (options_.strategy == Strategy::bfs) add_bfs();
+    if (options_.strategy == Strategy::flow && method_ != nullptr) search(start);
     choose();
     set_bounds();
     schedule().warnings =
@@ -78,11 +70,13 @@ class Planner {
     return std::move(planned_);
   }
 
+  // What the best plan fetches, whether or not it is worth it.
+  const std::vector<PlannedWindow>& best_windows() const { return best_windows_; }
+
  private:
   using Solved = std::shared_ptr<const SolvedProblem>;
   struct Candidate {
     Plan plan;
-    Solved solved;
     std::string what;
   };
 
@@ -111,105 +105,42 @@ class Planner {
     s.budget_bytes = problem().budget_bytes;
     s.link_latency_ns = options_.problem.link_latency_ns;
     s.windows_mode = to_string(options_.problem.windows);
+    referee_.emplace(step_, device_,
+                     SimulationOptions{s.method.name, s.method.placement, s.link_latency_ns});
   }
 
   // --- candidates ---
 
-  Plan evaluate(Strategy strategy, std::vector<PlannedWindow> windows,
-                const std::vector<Holding>& holdings) const {
-    Plan plan;
-    plan.strategy = strategy;
-    plan.verdict =
-        PlanVerdict::prefetch;  // what following it does; whether to is for the chosen plan to say
-    plan.windows = std::move(windows);
-    plan.cache_peak_bytes = peak_bytes(holdings, step_.ops.size());
-    plan.baseline_step_ns = std::llround(problem().baseline_step_ns);
-    SimulationResult judged = judge(plan);
-    if (options_.strategy != Strategy::flow) return plan;  // the paper's plan as it is
-    for (int i = 0; i < kMostCuts && asks_for_too_much(plan, judged); ++i) {
-      ask_for_what_arrives(plan, judged);
-      plan.cache_peak_bytes = peak_bytes(holdings_of(plan.windows), step_.ops.size());
-      judged = judge(plan);
-    }
-    return plan;
+  struct Start {
+    std::vector<PlannedWindow> windows;
+    std::string what;
+  };
+
+  std::vector<PlannedWindow> optimal_windows(const SolvedProblem& of) const {
+    return decompose(step_, of.problem, of.optimum).windows;
   }
 
-  SimulationResult judge(Plan& plan) const {
-    SimulationResult judged =
-        predict(plan, step_, device_, planned_.schedule.method, options_, referee_);
-    if (plan.strategy != Strategy::bfs) return judged;  // bfs itself knows no savings
-    for (const SimulatedPrefetch& found : judged.prefetches) {
-      plan.windows[as_index(found.window)].prefetches[as_index(found.position)].predicted_saved_ns =
-          found.saved_ns;
-    }
-    return judged;
-  }
-
-  static bool asks_for_too_much(const Plan& plan, const SimulationResult& judged) {
-    return static_cast<double>(fetched_bytes(plan)) > kMostAsked * judged.arrived_bytes &&
-           !judged.prefetches.empty();
-  }
-
-  // Cuts every prefetch to the head of it that arrives in time. The simulator counts nothing for
-  // asking in vain; a machine does.
-  void ask_for_what_arrives(Plan& plan, const SimulationResult& judged) const {
-    for (const SimulatedPrefetch& found : judged.prefetches) {
-      PlannedPrefetch& prefetch =
-          plan.windows[as_index(found.window)].prefetches[as_index(found.position)];
-      const auto blocks = std::llround(std::ceil(found.arrived_bytes / double{kBlockBytes}));
-      if (blocks * kBlockBytes >= prefetch.length_bytes) continue;
-      prefetch.length_bytes = blocks * kBlockBytes;
-      plan.windows[as_index(found.window)].binds = "window";
-    }
-    remove_small_pieces(plan.windows, kBlockBytes);
-  }
-
-  void add_flow(const Solved& solved, std::string what) {
-    Decomposition found = search_windows(step_, solved->problem, solved->optimum,
-                                         {device_.window_cost_ns, options_.min_prefetch_bytes});
-    Plan plan = evaluate(Strategy::flow, std::move(found.windows), found.holdings);
-    plan.objective_ns = std::llround(price_to_ns(solved->optimum.profit));
-    plan.cache_shadow_price_ns_per_mib = cache_price_ns_per_mib(solved->problem, solved->optimum);
-    add({std::move(plan), solved, std::move(what)});
-  }
-
-  void add_bfs() {
-    std::vector<PlannedWindow> windows = plan_bfs(step_, problem());
-    remove_small_pieces(windows, options_.min_prefetch_bytes);
-    const std::vector<Holding> holdings = holdings_of(windows);
-    Plan plan = evaluate(Strategy::bfs, std::move(windows), holdings);
-    bfs_step_ns_ = plan.prefetch_step_ns;
-    add({std::move(plan), first_, "the plan of bfs"});
-  }
-
-  void add_given(const AssumedPlan& assumed) {
-    add_flow(solved(build_problem_given(step_, device_, options_.problem, assumed)),
-             "the optimum given a plan");
-  }
-
-  // Operators whose reads hit leave the memory to the stream: plans again given the previous plan,
-  // until that changes nothing.
-  void replan_given_previous() {
+  // The optimum of the step as recorded, and of the step in which the reads of the plan before
+  // hit: they leave the memory to the stream, and end earlier.
+  std::vector<Start> starts() const {
+    std::vector<Start> starts{{optimal_windows(*first_), "the optimum of the flow"}};
     for (int i = 0; i < kMostReplans; ++i) {
-      AssumedPlan assumed = assume(candidates_.back().plan);
+      AssumedPlan assumed = assume(starts.back().windows);
       assumed.window_bytes.clear();
-      const size_t before = candidates_.size();
-      add_given(assumed);
-      if (candidates_.size() == before) return;  // nothing new
+      const PlanProblem given = build_problem_given(step_, device_, options_.problem, assumed);
+      std::vector<PlannedWindow> windows = decompose(step_, given, solve_flow(given.flow)).windows;
+      if (same_prefetches(windows, starts.back().windows)) break;
+      starts.push_back({std::move(windows), "the optimum of the flow given a plan"});
     }
+    starts.push_back({plan_bfs(step_, problem()), "the plan of bfs"});
+    return starts;
   }
 
-  // With each stream cut where the best plan ends it, the convex envelope is the true cost of that
-  // plan, also for partly used windows.
-  void replan_given_best() {
-    for (int i = 0; i < kMostReplans; ++i) add_given(assume(best()->plan));
-  }
-
-  AssumedPlan assume(const Plan& plan) const {
+  AssumedPlan assume(const std::vector<PlannedWindow>& windows) const {
     AssumedPlan assumed;
     assumed.hit_bytes.assign(step_.ops.size(), 0);
     assumed.window_bytes.assign(step_.ops.size(), 0);
-    for (const PlannedWindow& window : plan.windows) {
+    for (const PlannedWindow& window : windows) {
       assumed.window_bytes[as_index(window.ordinal)] = window.used_bytes;
       for (const PlannedPrefetch& prefetch : window.prefetches) {
         assumed.hit_bytes[as_index(prefetch.consumer_ordinal)] += prefetch.length_bytes;
@@ -218,45 +149,118 @@ class Planner {
     return assumed;
   }
 
-  void add_variations(const SolvedProblem& of) {
-    for (const Variation& variation : kVariations) {
-      add_flow(solved(scaled_problem(of.problem, variation.windows, variation.budget)),
-               fmt::format("a plan for {:.0f} % of the windows and {:.0f} % of the cache",
-                           100 * variation.windows, 100 * variation.budget));
+  void search(const std::vector<PlannedWindow>& start) {
+    std::vector<Start> all = starts();
+    if (!start.empty()) all.push_back({start, "the plan without further windows"});
+    for (const Start& item : all) {
+      for (const PlannedWindow& window : item.windows) windows_.push_back(window.ordinal);
     }
-  }
-
-  void add(Candidate candidate) {
-    for (Candidate& other : candidates_) {
-      if (!same_prefetches(candidate.plan, other.plan)) continue;
-      // The same plan from two problems: the one that describes it better counts.
-      if (candidate.plan.strategy == Strategy::flow && other.plan.strategy == Strategy::flow &&
-          gap_ns(candidate.plan) < gap_ns(other.plan)) {
-        other = std::move(candidate);
+    std::sort(windows_.begin(), windows_.end());
+    windows_.erase(std::unique(windows_.begin(), windows_.end()), windows_.end());
+    const WindowRing ring(step_, problem(), windows_);
+    PlanSearch search(
+        *referee_, ring,
+        {problem().budget_bytes, device_.window_cost_ns, options_.min_prefetch_bytes});
+    std::vector<SearchResult> judged;
+    for (const Start& item : all) judged.push_back(search.judge(ring.amounts_of(item.windows)));
+    const auto best = std::min_element(
+        judged.begin(), judged.end(),
+        [](const SearchResult& a, const SearchResult& b) { return a.step_ns < b.step_ns; });
+    certificate_ = search.improve(*best);
+    if (step_.ops.size() <= kMostOpsForAllStarts) {
+      for (const SearchResult& other : judged) {
+        SearchResult improved = search.improve(other);
+        if (improved.step_ns < certificate_.step_ns) certificate_ = std::move(improved);
       }
-      return;
     }
-    candidates_.push_back(std::move(candidate));
+    const Amounts amounts = search.judge(certificate_.amounts).amounts;
+    add(Strategy::flow, ring.planned_windows(amounts), "the plan of the search");
+    for (size_t i = 0; i < all.size(); ++i) {
+      const bool bfs = all[i].what == "the plan of bfs";
+      add(bfs ? Strategy::bfs : Strategy::flow, ring.planned_windows(judged[i].amounts),
+          all[i].what);
+    }
+    // Plans to measure when hardware falls short of the model.
+    for (const int64_t quarters : {3, 2, 1}) {
+      if (candidates_.size() >= as_index(options_.candidates)) break;
+      add(Strategy::flow, ring.planned_windows(search.judge(scaled(amounts, quarters)).amounts),
+          fmt::format("{} % of each window's bytes", 25 * quarters));
+    }
   }
 
-  // Between the flow's objective and the referee's saving; neither includes fixed costs.
-  int64_t gap_ns(const Plan& plan) const {
-    const int64_t saved_ns =
-        plan.baseline_step_ns - plan.prefetch_step_ns + fixed_costs_ns(plan, device_);
-    return std::abs(saved_ns - plan.objective_ns);
+  static Amounts scaled(Amounts amounts, int64_t quarters) {
+    for (WindowShares& shares : amounts) {
+      for (Share& share : shares) share.blocks = share.blocks * quarters / 4;
+    }
+    return amounts;
   }
 
-  void make_candidates() {
-    if (options_.strategy == Strategy::none) return;
-    if (options_.strategy == Strategy::bfs) return add_bfs();
-    add_flow(first_, "the optimum");
-    if (step_.ops.size() <= kMostOpsForVariations) {
-      replan_given_previous();
-      const Solved solved_best = best()->solved;  // add_variations() moves the candidates
-      add_variations(*solved_best);
-      replan_given_best();
+  void add_bfs() {
+    std::vector<PlannedWindow> windows = plan_bfs(step_, problem());
+    for (PlannedWindow& window : windows) {
+      std::erase_if(window.prefetches, [&](const PlannedPrefetch& prefetch) {
+        return prefetch.length_bytes < options_.min_prefetch_bytes;
+      });
+      window.used_bytes = 0;
+      for (const PlannedPrefetch& prefetch : window.prefetches) {
+        window.used_bytes += prefetch.length_bytes;
+      }
     }
-    add_bfs();
+    add(Strategy::bfs, std::move(windows), "the plan of bfs");
+  }
+
+  void add(Strategy strategy, std::vector<PlannedWindow> windows, std::string what) {
+    Plan plan;
+    plan.strategy = strategy;
+    plan.verdict =
+        PlanVerdict::prefetch;  // what following it does; whether to is for the chosen plan to say
+    plan.windows = std::move(windows);
+    plan.baseline_step_ns = plan.prefetch_step_ns = std::llround(problem().baseline_step_ns);
+    if (fetched_bytes(plan) == 0) return;
+    const bool known = std::any_of(
+        candidates_.begin(), candidates_.end(),
+        [&](const Candidate& other) { return same_prefetches(other.plan.windows, plan.windows); });
+    if (known) return;
+    plan.cache_peak_bytes = peak_bytes(holdings_of(plan.windows), step_.ops.size());
+    for (PlannedWindow& window : plan.windows) describe_window(window);
+    const SimulationResult judged = referee_->judge(plan);
+    for (const SimulatedPrefetch& found : judged.prefetches) {
+      plan.windows[as_index(found.window)].prefetches[as_index(found.position)].predicted_saved_ns =
+          found.saved_ns;
+    }
+    set_prediction(plan, judged, device_);
+    candidates_.push_back({std::move(plan), std::move(what)});
+  }
+
+  // What the recorded step says of it.
+  void describe_window(PlannedWindow& window) const {
+    const std::vector<Window>& windows = problem().windows;
+    const auto known = std::lower_bound(
+        windows.begin(), windows.end(), window.ordinal,
+        [](const Window& item, int32_t ordinal) { return item.ordinal < ordinal; });
+    window.binds = "none";
+    window.capacity_bytes = window.used_bytes;
+    if (known == windows.end() || known->ordinal != window.ordinal) return;
+    window.usable_ns = known->usable_ns;
+    window.capacity_bytes = std::max(window.used_bytes, known->capacity_bytes);
+  }
+
+  // The flow around the plan: its optimum, the prices of windows and cache, and what limits them.
+  void price(Plan& plan) {
+    planned_.solved =
+        solved(build_problem_given(step_, device_, options_.problem, assume(plan.windows)));
+    const SolvedProblem& around = *planned_.solved;
+    plan.objective_ns = std::llround(price_to_ns(around.optimum.profit));
+    plan.cache_shadow_price_ns_per_mib = cache_price_ns_per_mib(around.problem, around.optimum);
+    const std::vector<PlannedWindow> priced = optimal_windows(around);
+    for (PlannedWindow& window : plan.windows) {
+      const auto of = std::lower_bound(
+          priced.begin(), priced.end(), window.ordinal,
+          [](const PlannedWindow& item, int32_t ordinal) { return item.ordinal < ordinal; });
+      if (of == priced.end() || of->ordinal != window.ordinal) continue;
+      window.shadow_price_ns_per_mib = of->shadow_price_ns_per_mib;
+      window.binds = of->binds;
+    }
   }
 
   // --- the choice ---
@@ -266,54 +270,21 @@ class Planner {
   }
 
   void choose() {
-    const int64_t first_ns = candidates_.empty() ? 0 : candidates_.front().plan.prefetch_step_ns;
-    std::erase_if(candidates_, [](const Candidate& item) { return fetched_bytes(item.plan) == 0; });
     if (candidates_.empty()) return do_nothing(why_nothing_is_fetched());
-    // The first is the optimum of the model; only a strictly better judgement displaces it.
-    const auto best = confirmed_best();
+    const auto best = std::min_element(candidates_.begin(), candidates_.end(), is_better);
+    best_windows_ = best->plan.windows;
     if (best->plan.speedup < 1 + kVerdictTolerance) {
       const bool none_in_the_model =
           options_.strategy == Strategy::flow && first_->optimum.profit == 0;
       do_nothing(none_in_the_model ? why_nothing_is_fetched() : why_not_worth_it(*best));
     } else {
-      if (best->plan.prefetch_step_ns != first_ns) {
-        best->plan.reasons.push_back(why_displaced(*best, first_ns));
-      }
+      planned_.solved = first_;
+      if (best->plan.strategy == Strategy::flow) price(best->plan);
       best->plan.reasons.push_back(what_is_predicted(best->plan));
       schedule().plan = std::move(best->plan);
-      planned_.solved = best->solved;
       candidates_.erase(best);
     }
     keep_candidates();
-  }
-
-  // Share of the objective by which the referee disagrees; small ones are all alike.
-  double disagreement(const Candidate& item) const {
-    const double objective_ns = std::max(1.0, static_cast<double>(item.plan.objective_ns));
-    return std::max(kConfirmedGap, static_cast<double>(gap_ns(item.plan)) / objective_ns);
-  }
-
-  std::vector<Candidate>::iterator best() {
-    return std::min_element(candidates_.begin(), candidates_.end(), is_better);
-  }
-
-  // The best, or among almost equal flows the one whose objective the referee confirms best, so
-  // that a schedule's objective can be trusted. Never one that bfs beats.
-  std::vector<Candidate>::iterator confirmed_best() {
-    const auto best = this->best();
-    if (best->plan.strategy != Strategy::flow) return best;
-    int64_t most_ns =
-        best->plan.prefetch_step_ns +
-        std::llround(kConfirmedCost * static_cast<double>(best->plan.baseline_step_ns));
-    most_ns = std::min(most_ns, bfs_step_ns_);
-    auto confirmed = best;
-    for (auto item = candidates_.begin(); item != candidates_.end(); ++item) {
-      if (item->plan.strategy != Strategy::flow || item->plan.prefetch_step_ns > most_ns) continue;
-      if (item->plan.speedup < 1 + kVerdictTolerance) continue;  // the verdict is for the best
-      const double more = disagreement(*item) - disagreement(*confirmed);
-      if (more < 0 || (more == 0 && is_better(*item, *confirmed))) confirmed = item;
-    }
-    return confirmed;
   }
 
   // The recorded step. The rejected plans stay among the candidates, where replay can still try
@@ -365,30 +336,43 @@ class Planner {
         best.what, gain_percent, 100 * kVerdictTolerance);
   }
 
-  static std::string why_displaced(const Candidate& best, int64_t first_ns) {
-    const std::string step = format_duration(best.plan.prefetch_step_ns);
-    const std::string first = format_duration(first_ns);
-    if (best.plan.prefetch_step_ns < first_ns) {
-      return fmt::format(
-          "the simulator prefers {} ({} per step) to the first optimum, the solution of the flow "
-          "as "
-          "it comes ({})",
-          best.what, step, first);
-    }
-    return fmt::format(
-        "{} ({} per step) is as good as the first optimum ({}), and the simulator confirms its "
-        "objective",
-        best.what, step, first);
-  }
-
   void set_bounds() {
-    const StepBounds bounds = step_bounds(planned_.solved->problem);
-    schedule().all_hot_step_ns = std::llround(bounds.all_hot_ns);
-    schedule().window_limited_step_ns = std::llround(bounds.window_limited_ns);
-    schedule().cache_limited_step_ns = std::llround(bounds.cache_limited_ns);
+    const StepBounds bounds = step_bounds(step_, device_, problem(), *referee_, windows_);
+    Schedule& s = schedule();
+    s.all_hot_step_ns = std::llround(bounds.all_hot_ns);
+    s.window_limited_step_ns = std::llround(bounds.window_limited_ns);
+    s.cache_limited_step_ns = std::llround(bounds.cache_limited_ns);
+    if (s.plan.strategy != Strategy::flow) return;
+    s.plan.reasons.push_back(what_is_certain());
+    s.plan.reasons.push_back(what_is_left());
   }
 
   // --- reasons ---
+
+  std::string what_is_certain() const {
+    const double most_percent = 100 * std::max(0.0, certificate_.most_saved_ns) /
+                                static_cast<double>(planned_.schedule.plan.baseline_step_ns);
+    if (!certificate_.complete) {
+      return "the step is too large to try every single change; more may be found";
+    }
+    return fmt::format("none of {} single changes would save more than {:.4f} % of the step",
+                       certificate_.changes, most_percent);
+  }
+
+  // Between the plan and the highest bound.
+  std::string what_is_left() const {
+    const Schedule& s = planned_.schedule;
+    const std::pair<int64_t, const char*> bounds[] = {
+        {s.all_hot_step_ns, "every read hot"},
+        {s.window_limited_step_ns, "only the windows limit"},
+        {s.cache_limited_step_ns, "only the cache limits"}};
+    const auto best = std::max_element(std::begin(bounds), std::end(bounds));
+    return fmt::format("no plan is below {} ({}); this one is within {:.2f} % of that",
+                       format_duration(best->first), best->second,
+                       100 * (static_cast<double>(s.plan.prefetch_step_ns) /
+                                  static_cast<double>(std::max<int64_t>(1, best->first)) -
+                              1));
+  }
 
   std::string why_nothing_is_fetched() const {
     if (options_.strategy == Strategy::none) return "strategy none was requested";
@@ -431,64 +415,61 @@ class Planner {
   const FoldedStep& step_;
   const DeviceModel& device_;
   const PlanOptions& options_;
-  const Referee& referee_;
   const PrefetchMethod* method_ = nullptr;
+  std::optional<Referee> referee_;
   Solved first_;  // the step as recorded
   Planned planned_;
+  std::vector<int32_t> windows_;  // at which the plans may fetch
   std::vector<Candidate> candidates_;
-  int64_t bfs_step_ns_ = std::numeric_limits<int64_t>::max();  // also when a flow plans the same
+  std::vector<PlannedWindow> best_windows_;
+  SearchResult certificate_;
 };
 
 }  // namespace
 
-bool same_prefetches(const Plan& a, const Plan& b) {
-  const auto same_prefetch = [](const PlannedPrefetch& x, const PlannedPrefetch& y) {
-    return x.tensor == y.tensor && x.consumer_ordinal == y.consumer_ordinal &&
-           x.offset_bytes == y.offset_bytes && x.length_bytes == y.length_bytes;
+bool same_prefetches(const std::vector<PlannedWindow>& a, const std::vector<PlannedWindow>& b) {
+  const auto orders = [](const std::vector<PlannedWindow>& windows) {
+    std::vector<std::pair<int32_t, const PlannedPrefetch*>> all;
+    for (const PlannedWindow& window : windows) {
+      for (const PlannedPrefetch& prefetch : window.prefetches) {
+        all.emplace_back(window.ordinal, &prefetch);
+      }
+    }
+    return all;
   };
-  return std::equal(a.windows.begin(), a.windows.end(), b.windows.begin(), b.windows.end(),
-                    [&](const PlannedWindow& x, const PlannedWindow& y) {
-                      return x.ordinal == y.ordinal &&
-                             std::equal(x.prefetches.begin(), x.prefetches.end(),
-                                        y.prefetches.begin(), y.prefetches.end(), same_prefetch);
+  const auto of_a = orders(a), of_b = orders(b);
+  return std::equal(of_a.begin(), of_a.end(), of_b.begin(), of_b.end(),
+                    [](const auto& x, const auto& y) {
+                      return x.first == y.first && x.second->tensor == y.second->tensor &&
+                             x.second->consumer_ordinal == y.second->consumer_ordinal &&
+                             x.second->offset_bytes == y.second->offset_bytes &&
+                             x.second->length_bytes == y.second->length_bytes;
                     });
 }
 
 SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,
-                         const IssueMethod& issue, const PlanOptions& options,
-                         const Referee& referee) {
+                         const IssueMethod& issue, const PlanOptions& options) {
   plan.prefetch_step_ns = plan.baseline_step_ns;
   plan.speedup = 1;
   if (fetched_bytes(plan) == 0) return {};
   SimulationResult result =
-      referee(step, device, plan, {issue.name, issue.placement, options.problem.link_latency_ns});
-  // The referee's ratio applied to the recorded step, since its own baseline may differ by
-  // rounding, plus the fixed costs, which it does not model.
-  const double ratio = result.step_ns / result.baseline_step_ns;
-  plan.prefetch_step_ns = std::llround(static_cast<double>(plan.baseline_step_ns) * ratio) +
-                          fixed_costs_ns(plan, device);
-  plan.speedup = static_cast<double>(plan.baseline_step_ns) /
-                 static_cast<double>(std::max<int64_t>(1, plan.prefetch_step_ns));
+      simulate(step, device, plan, {issue.name, issue.placement, options.problem.link_latency_ns});
+  set_prediction(plan, result, device);
   return result;
 }
 
-Planned make_schedule(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options,
-                      const Referee& referee) {
-  Planned planned = Planner(step, device, options, referee).run();
-  if (options.problem.windows != WindowsMode::idle || options.strategy != Strategy::flow) {
-    return planned;
-  }
-  // The plans that leave idle windows alone are among the choices.
+Planned make_schedule(const FoldedStep& step, const DeviceModel& device,
+                      const PlanOptions& options) {
+  Planner planner(step, device, options);
+  const bool idle = options.problem.windows == WindowsMode::idle &&
+                    options.strategy == Strategy::flow && outlasts_window(device);
+  if (!idle) return planner.run({});
+  // The search begins no worse than with the plan that leaves idle windows alone.
   PlanOptions fewer = options;
   fewer.problem.windows = WindowsMode::collective;
-  Planned without = Planner(step, device, fewer, referee).run();
-  Plan& plan = planned.schedule.plan;
-  if (without.schedule.plan.prefetch_step_ns < plan.prefetch_step_ns) {
-    plan = std::move(without.schedule.plan);
-    plan.reasons.emplace_back("windows without a collective would not make it faster");
-    planned.solved = without.solved;
-  }
-  return planned;
+  Planner without(step, device, fewer);
+  without.run({});
+  return planner.run(without.best_windows());
 }
 
 }  // namespace preserve

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // trace.db -> schedule.json: the planner as one function. Builds the problem (problem.h), solves it
-// by the chosen strategy, lets the referee judge the candidates (simulator.h), and decides
-// `prefetch` or `do-nothing` with reasons. Deterministic: same inputs, same schedule.
+// by the chosen strategy, improves the plan under the referee until no single change betters it
+// (search.h), and decides `prefetch` or `do-nothing` with reasons. Deterministic: same inputs, same
+// schedule.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -35,19 +35,14 @@ struct Planned {
 };
 
 // Fetch the same bytes in the same windows in the same order.
-bool same_prefetches(const Plan& a, const Plan& b);
-
-// Judges one plan: simulate(), or in tests of the choice a function with known results.
-using Referee = std::function<SimulationResult(const FoldedStep&, const DeviceModel&, const Plan&,
-                                               const SimulationOptions&)>;
+bool same_prefetches(const std::vector<PlannedWindow>& a, const std::vector<PlannedWindow>& b);
 
 // Sets prefetch_step_ns and speedup by the referee's judgement of a plan issued by `issue`, which
 // it returns; an empty one for a plan that fetches nothing. Baseline and windows are set already.
 SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,
-                         const IssueMethod& issue, const PlanOptions& options,
-                         const Referee& referee = simulate);
+                         const IssueMethod& issue, const PlanOptions& options);
 
-Planned make_schedule(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options,
-                      const Referee& referee = simulate);
+Planned make_schedule(const FoldedStep& step, const DeviceModel& device,
+                      const PlanOptions& options);
 
 }  // namespace preserve

@@ -2,6 +2,8 @@
 #include "planner/search/search.h"
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 
 #include "common/as_index.h"
 
@@ -9,151 +11,480 @@ namespace preserve {
 
 namespace {
 
-// Each trial solves the flow again; a bound on the work, reached only by very large steps.
-constexpr int64_t kMostNodesSolved = 4'000'000;
+// Operators simulated in a search: a bound on the work, reached only by large steps.
+constexpr int64_t kMostOperators = 300'000;
+constexpr int64_t kFewestRuns = 24;
+constexpr int64_t kMostRuns = 1000;
 
-class Search {
- public:
-  Search(const FoldedStep& step, const PlanProblem& problem, const SearchOptions& options)
-      : step_(step), problem_(problem), options_(options) {}
+// A plan asks for at most this much of what the referee sees arrive in time. Cutting what is late
+// lets later prefetches begin earlier, so it is looked at again, a few times.
+constexpr double kMostAsked = 1.05;
+constexpr int kMostCuts = 6;
 
-  Decomposition run(const FlowSolution& optimum) {
-    adopt(optimum);
-    drop_all_that_do_not_pay();
-    drop_one_by_one();
-    remove_small_pieces(plan_.windows, options_.min_prefetch_bytes);
-    return std::move(plan_);
-  }
+// Of the step: what a byte must save to be worth asking for.
+constexpr double kNegligible = 1e-7;
 
- private:
-  void adopt(FlowSolution solution) {
-    solution_ = std::move(solution);
-    plan_ = decompose(step_, problem_, solution_);
-  }
+// Changes begin with this share of the largest window and become smaller by a factor.
+constexpr int64_t kLargestChange = 2;
+constexpr int64_t kRefine = 4;
+constexpr int kMostSweeps = 4;
+constexpr int kMostLastSweeps = 24;
 
-  int64_t fixed_cost() const { return options_.window_cost_ns * kPriceScale; }
+constexpr size_t kLeastApart = 2;
 
-  int64_t supplied(const FlowSolution& solution, size_t window) const {
-    int64_t blocks = 0;
-    for (const int32_t i : problem_.windows[window].supplies) {
-      blocks += solution.supplied[as_index(i)];
-    }
-    return blocks;
-  }
+constexpr size_t kConsumersAhead = 24;  // of which a window may begin to fetch for one
 
-  // Profit after the fixed costs of the windows in use.
-  int64_t worth(const FlowSolution& solution) const {
-    int64_t used = 0;
-    for (size_t i = 0; i < problem_.windows.size(); ++i) used += supplied(solution, i) > 0;
-    return solution.profit - used * fixed_cost();
-  }
+int64_t blocks_of(int64_t bytes) {
+  return (bytes + kBlockBytes - 1) / kBlockBytes;
+}
 
-  double saved_ns(size_t window) const {
-    double saved = 0;
-    for (const int32_t index : problem_.windows[window].supplies) {
-      const auto i = as_index(index);
-      saved -= price_to_ns(problem_.flow.supplies[i].cost * solution_.supplied[i]);
-    }
-    for (const PlannedPrefetch& prefetch : plan_.windows[window].prefetches) {
-      saved += prefetch.predicted_saved_ns;
-    }
-    return saved;
-  }
-
-  bool try_without(const std::vector<size_t>& off) {
-    const FlowProblem before = problem_.flow;
-    for (const size_t window : off) {
-      for (const int32_t i : problem_.windows[window].supplies) {
-        problem_.flow.supplies[as_index(i)].capacity = 0;
-      }
-    }
-    FlowSolution solution = solve_flow(problem_.flow);
-    nodes_solved_ += static_cast<int64_t>(problem_.flow.hold.size()) + 1;
-    if (worth(solution) > worth(solution_)) {
-      adopt(std::move(solution));
-      return true;
-    }
-    problem_.flow = before;
-    return false;
-  }
-
-  std::vector<size_t> windows_in_use_by_worth() const {
-    std::vector<size_t> order;
-    for (size_t i = 0; i < problem_.windows.size(); ++i) {
-      if (supplied(solution_, i) > 0) order.push_back(i);
-    }
-    std::stable_sort(order.begin(), order.end(),
-                     [this](size_t a, size_t b) { return saved_ns(a) < saved_ns(b); });
-    return order;
-  }
-
-  void drop_all_that_do_not_pay() {
-    if (options_.window_cost_ns == 0) return;
-    for (bool improved = true; improved;) {
-      std::vector<size_t> off;
-      for (const size_t window : windows_in_use_by_worth()) {
-        if (saved_ns(window) < static_cast<double>(options_.window_cost_ns)) off.push_back(window);
-      }
-      improved = !off.empty() && try_without(off);
-    }
-  }
-
-  void drop_one_by_one() {
-    if (options_.window_cost_ns == 0) return;
-    for (bool improved = true; improved;) {
-      improved = false;
-      for (const size_t window : windows_in_use_by_worth()) {
-        if (nodes_solved_ > kMostNodesSolved) return;
-        // Its blocks may move to others, so even a window that pays may be better off; not one
-        // that earns more than all that could replace it saves in fixed cost.
-        if (try_without({window})) {
-          improved = true;
-          break;
-        }
-      }
-    }
-  }
-
-  const FoldedStep& step_;
-  PlanProblem problem_;
-  const SearchOptions& options_;
-  FlowSolution solution_;
-  Decomposition plan_;
-  int64_t nodes_solved_ = 0;
-};
+int64_t sum(const WindowShares& shares) {
+  int64_t blocks = 0;
+  for (const Share& share : shares) blocks += share.blocks;
+  return blocks;
+}
 
 }  // namespace
 
-Decomposition search_windows(const FoldedStep& step, const PlanProblem& problem,
-                             const FlowSolution& optimum, const SearchOptions& options) {
-  return Search(step, problem, options).run(optimum);
+// Those first that help most often.
+constexpr PlanSearch::Move PlanSearch::kMoves[] = {
+    {Change::grow, 0},    {Change::swap, 0},   {Change::grow, 1},    {Change::shrink, 0},
+    {Change::later, 0},   {Change::drop, 0},   {Change::earlier, 0}, {Change::shrink, 1},
+    {Change::later, 1},   {Change::swap, 1},   {Change::earlier, 1}, {Change::extend, 0},
+    {Change::extend, 1},  {Change::extend, 2}, {Change::shrink, 2},  {Change::later, 2},
+    {Change::earlier, 2}, {Change::extend, 3}, {Change::shrink, 3},  {Change::later, 3},
+    {Change::earlier, 3}};
+
+PlanSearch::PlanSearch(Referee& referee, const WindowRing& ring, const SearchOptions& options)
+    : referee_(referee),
+      ring_(ring),
+      options_(options),
+      least_blocks_(std::max<int64_t>(1, blocks_of(options.min_prefetch_bytes))),
+      budget_blocks_(options.budget_bytes / kBlockBytes),
+      negligible_ns_(kNegligible * referee.baseline_step_ns()) {}
+
+// --- judging -------------------------------------------------------------------------------------
+
+PlanSearch::Judged PlanSearch::evaluate(const Amounts& amounts) {
+  --runs_left_;
+  orders_ = ring_.orders_of(amounts, &owners_);
+  const Referee::Steady run = referee_.run(orders_);
+  arrived_bytes_ = run.last->arrived_bytes;
+  Judged judged;
+  for (size_t i = 0; i < orders_.prefetches.size(); ++i) {
+    const Prefetch& prefetch = orders_.prefetches[i];
+    // The block in which the arrival ends is no waste.
+    const double asked_bytes = static_cast<double>(prefetch.end - prefetch.begin - kBlockBytes);
+    judged.late_bytes += std::max(0.0, asked_bytes - kMostAsked * arrived_bytes_[i]);
+  }
+  judged.last_step_ns = run.last->step_ns;
+  judged.step_ns = run.step_ns + static_cast<double>(options_.window_cost_ns) *
+                                     static_cast<double>(orders_.windows.size());
+  judged.opened_ns.reserve(ring_.windows().size());
+  for (const int32_t window : ring_.windows()) {
+    judged.opened_ns.push_back(run.last->ops[as_index(window)].start_ns);
+  }
+  return judged;
 }
 
-void remove_small_pieces(std::vector<PlannedWindow>& windows, int64_t min_prefetch_bytes) {
-  for (PlannedWindow& window : windows) {
-    std::erase_if(window.prefetches, [&](const PlannedPrefetch& prefetch) {
-      return prefetch.length_bytes < min_prefetch_bytes;
-    });
-    window.used_bytes = 0;
-    for (const PlannedPrefetch& prefetch : window.prefetches) {
-      window.used_bytes += prefetch.length_bytes;
+// Takes from the plan that was evaluated last what came too late.
+void PlanSearch::cut_to_arrived(Amounts& amounts) const {
+  for (size_t i = 0; i < owners_.size(); ++i) {
+    const Prefetch& prefetch = orders_.prefetches[i];
+    const double late_bytes =
+        static_cast<double>(prefetch.end - prefetch.begin) - arrived_bytes_[i];
+    amounts[owners_[i].window][owners_[i].share].blocks -=
+        std::llround(std::floor(late_bytes / double{kBlockBytes}));
+  }
+  for (WindowShares& shares : amounts) {
+    std::erase_if(shares, [this](const Share& share) { return share.blocks < least_blocks_; });
+  }
+}
+
+SearchResult PlanSearch::judge(Amounts amounts) {
+  for (WindowShares& shares : amounts) {
+    std::erase_if(shares, [this](const Share& share) { return share.blocks < least_blocks_; });
+  }
+  keep_to_budget(amounts);
+  Judged judged = evaluate(amounts);
+  for (int i = 0; i < kMostCuts; ++i) {
+    Amounts cut = amounts;
+    cut_to_arrived(cut);
+    if (cut == amounts) break;
+    Judged found = evaluate(cut);
+    if (judged.late_bytes <= 0 && found.step_ns > judged.step_ns) break;
+    amounts = std::move(cut);
+    judged = std::move(found);
+  }
+  SearchResult result;
+  result.step_ns = judged.step_ns;
+  result.amounts = std::move(amounts);
+  return result;
+}
+
+// --- the limits ----------------------------------------------------------------------------------
+
+// Fetched and unread when each window opens, what it fetches itself included.
+std::vector<int64_t> PlanSearch::held_blocks(const Amounts& amounts) const {
+  std::vector<int64_t> held(amounts.size(), 0);
+  for (size_t window = 0; window < amounts.size(); ++window) {
+    for (const Share& share : amounts[window]) {
+      const int64_t until = ring_.distance(window, share.consumer);
+      held[window] += share.blocks;
+      for (size_t i = ring_.next(window);
+           i != window && ring_.distance_to_window(window, i) < until; i = ring_.next(i)) {
+        held[i] += share.blocks;
+      }
+    }
+  }
+  return held;
+}
+
+std::vector<int64_t> PlanSearch::left_blocks(const Amounts& amounts) const {
+  std::vector<int64_t> left;
+  left.reserve(ring_.problem().consumers.size());
+  for (const PlanConsumer& consumer : ring_.problem().consumers) left.push_back(consumer.blocks);
+  for (const WindowShares& shares : amounts) {
+    for (const Share& share : shares) left[as_index(share.consumer)] -= share.blocks;
+  }
+  return left;
+}
+
+void PlanSearch::keep_to_budget(Amounts& amounts) const {
+  std::vector<int64_t> held = held_blocks(amounts);
+  for (size_t window = 0; window < amounts.size(); ++window) {
+    while (held[window] > budget_blocks_ && !amounts[window].empty()) {
+      Share& last = amounts[window].back();
+      const int64_t over = std::min(held[window] - budget_blocks_, last.blocks);
+      last.blocks -= over;
+      if (last.blocks < least_blocks_) amounts[window].pop_back();
+      held = held_blocks(amounts);
+    }
+  }
+  // What earlier windows still hold when a window without shares opens.
+  for (size_t window = 0; window < amounts.size(); ++window) {
+    for (size_t back = ring_.previous(window); held[window] > budget_blocks_ && back != window;
+         back = ring_.previous(back)) {
+      WindowShares& shares = amounts[back];
+      while (held[window] > budget_blocks_ && !shares.empty() &&
+             ring_.distance(back, shares.back().consumer) >
+                 ring_.distance_to_window(back, window)) {
+        shares.pop_back();
+        held = held_blocks(amounts);
+      }
     }
   }
 }
 
-PlanProblem scaled_problem(const PlanProblem& problem, double window_factor, double budget_factor) {
-  PlanProblem scaled = problem;
-  const auto by = [](int64_t value, double factor) {
-    return static_cast<int64_t>(static_cast<double>(value) * factor);
-  };
-  for (FlowSupply& supply : scaled.flow.supplies)
-    supply.capacity = by(supply.capacity, window_factor);
-  scaled.budget_bytes = by(scaled.budget_bytes, budget_factor);
-  for (size_t edge = 0; edge < scaled.flow.hold.size(); ++edge) {
-    scaled.flow.hold[edge] =
-        std::max<int64_t>(0, scaled.budget_bytes - scaled.edge_traffic_bytes[edge]) / kBlockBytes;
+// Blocks that the window may still fetch for the consumer in this trial.
+int64_t PlanSearch::room(size_t window, int32_t consumer) const {
+  const int64_t until = ring_.distance(window, consumer);
+  int64_t room = std::min(left_[as_index(consumer)], budget_blocks_ - held_[window]);
+  for (size_t i = ring_.next(window); i != window && ring_.distance_to_window(window, i) < until;
+       i = ring_.next(i)) {
+    room = std::min(room, budget_blocks_ - held_[i]);
   }
-  return scaled;
+  return room;
+}
+
+void PlanSearch::take_room(size_t window, int32_t consumer, int64_t blocks) {
+  const int64_t until = ring_.distance(window, consumer);
+  held_[window] += blocks;
+  for (size_t i = ring_.next(window); i != window && ring_.distance_to_window(window, i) < until;
+       i = ring_.next(i)) {
+    held_[i] += blocks;
+  }
+}
+
+// --- single changes ------------------------------------------------------------------------------
+
+// More for the first, second ... consumer after the window that has blocks left.
+bool PlanSearch::grow(size_t window, size_t which, int64_t blocks, Amounts& amounts) {
+  const int32_t consumer = consumer_ahead(window, which);
+  return consumer >= 0 && fetch_more(window, consumer, blocks, amounts);
+}
+
+// More for one for which the window fetches already, and which grow() does not reach.
+bool PlanSearch::extend(size_t window, const Share& share, int64_t blocks, Amounts& amounts) {
+  const int32_t consumer = share.consumer;
+  if (left_[as_index(consumer)] == 0 || consumer == consumer_ahead(window, 0) ||
+      consumer == consumer_ahead(window, 1)) {
+    return false;
+  }
+  return fetch_more(window, consumer, blocks, amounts);
+}
+
+// The first, second ... consumer after the window that has blocks left; -1: none that is near.
+int32_t PlanSearch::consumer_ahead(size_t window, size_t which) const {
+  const std::vector<PlanConsumer>& consumers = ring_.problem().consumers;
+  const auto count = static_cast<int32_t>(consumers.size());
+  int32_t consumer = ring_.first_consumer_after(window);
+  for (size_t i = 0; i < std::min(kConsumersAhead, consumers.size()); ++i) {
+    const auto index = as_index(consumer);
+    if (left_[index] > 0 && consumers[index].blocks >= least_blocks_ && which-- == 0) {
+      return consumer;
+    }
+    consumer = consumer + 1 == count ? 0 : consumer + 1;
+  }
+  return -1;
+}
+
+bool PlanSearch::fetch_more(size_t window, int32_t consumer, int64_t blocks, Amounts& amounts) {
+  const int64_t more = std::min(blocks, room(window, consumer));
+  if (more <= 0) return false;
+  const WindowShares before = amounts[window];
+  add_blocks(amounts[window], ring_, window, consumer, more);
+  const bool worth_a_request =
+      std::any_of(amounts[window].begin(), amounts[window].end(), [&](const Share& share) {
+        return share.consumer == consumer && share.blocks >= least_blocks_;
+      });
+  if (!worth_a_request) {
+    amounts[window] = before;
+    return false;
+  }
+  left_[as_index(consumer)] -= more;
+  take_room(window, consumer, more);
+  return true;
+}
+
+bool PlanSearch::shrink(size_t window, const Share& share, int64_t blocks, Amounts& amounts) const {
+  const int64_t fewer = share.blocks - blocks < least_blocks_ ? share.blocks : blocks;
+  add_blocks(amounts[window], ring_, window, share.consumer, -fewer);
+  return true;
+}
+
+// Fetches part of a share in another window.
+bool PlanSearch::shift(size_t from, size_t to, const Share& share, int64_t blocks,
+                       Amounts& amounts) {
+  if (from == to) return false;
+  const auto n = static_cast<int64_t>(referee_.models().size());
+  const bool later = to == ring_.next(from);
+  const int64_t apart =
+      later ? ring_.distance_to_window(from, to) : ring_.distance_to_window(to, from);
+  const int64_t ahead = ring_.distance(from, share.consumer) + (later ? -apart : apart);
+  if (ahead <= 0 || ahead > n) return false;
+  const int64_t moved = share.blocks - blocks < least_blocks_ ? share.blocks : blocks;
+  const bool known = std::any_of(amounts[to].begin(), amounts[to].end(), [&](const Share& other) {
+    return other.consumer == share.consumer;
+  });
+  if (!known && moved < least_blocks_) return false;
+  const int32_t consumer = share.consumer;
+  if (!later) {
+    take_room(from, consumer, -moved);
+    left_[as_index(consumer)] += moved;
+    const bool fits = room(to, consumer) >= moved;
+    left_[as_index(consumer)] -= moved;
+    take_room(fits ? to : from, consumer, moved);
+    if (!fits) return false;
+  }
+  add_blocks(amounts[from], ring_, from, consumer, -moved);
+  add_blocks(amounts[to], ring_, to, consumer, moved);
+  return true;
+}
+
+bool PlanSearch::apply(const Move& move, size_t window, int64_t blocks, Amounts& amounts) {
+  WindowShares& shares = amounts[window];
+  if (move.change == Change::grow) return grow(window, move.which, blocks, amounts);
+  if (move.which >= shares.size()) return false;
+  const bool from_end =
+      move.change == Change::shrink || move.change == Change::later || move.change == Change::swap;
+  const Share share = shares[from_end ? shares.size() - 1 - move.which : move.which];
+  switch (move.change) {
+    case Change::grow:
+      break;
+    case Change::extend:
+      return extend(window, share, blocks, amounts);
+    case Change::shrink:
+      return shrink(window, share, blocks, amounts);
+    case Change::drop:
+      shares.clear();
+      return true;
+    case Change::later:
+      return shift(window, ring_.next(window), share, blocks, amounts);
+    case Change::earlier:
+      return shift(window, ring_.previous(window), share, blocks, amounts);
+    case Change::swap:  // fewer of this share, more for the first consumer with blocks left
+      return grow(window, 0, std::min(blocks, share.blocks), amounts) &&
+             shrink(window, share, std::min(blocks, share.blocks), amounts);
+  }
+  return false;
+}
+
+// --- many at once --------------------------------------------------------------------------------
+
+// Time from the opening of one window to that of another, over the end of the step if need be.
+double PlanSearch::region_ns(const Judged& judged, size_t from, size_t to) {
+  const double ns = judged.opened_ns[to] - judged.opened_ns[from];
+  return to > from ? ns : ns + judged.last_step_ns;
+}
+
+// Windows that the bytes of one are held over at most, itself included.
+size_t PlanSearch::reach() const {
+  size_t most = 1;
+  for (size_t window = 0; window < best_.amounts.size(); ++window) {
+    if (best_.amounts[window].empty()) continue;
+    const int64_t until = ring_.distance(window, best_.amounts[window].back().consumer);
+    size_t windows = 1;
+    for (size_t i = ring_.next(window); i != window && ring_.distance_to_window(window, i) < until;
+         i = ring_.next(i)) {
+      ++windows;
+    }
+    most = std::max(most, windows);
+  }
+  return most;
+}
+
+// Every window is in one class; those of a class are at least reach() + 1 windows apart.
+std::vector<std::vector<size_t>> PlanSearch::classes() const {
+  const size_t count = ring_.windows().size();
+  const size_t stride = std::max<size_t>(kLeastApart, reach() + 1);
+  std::vector<std::vector<size_t>> classes;
+  for (size_t first = 0; first < std::min(stride, count); ++first) {
+    classes.emplace_back();
+    for (size_t window = first; window < count; window += stride) {
+      if (window == first || count - window + first >= stride) {
+        classes.back().push_back(window);
+      } else {
+        classes.push_back({window});  // too near to the first, over the end of the step
+      }
+    }
+  }
+  return classes;
+}
+
+void PlanSearch::adopt(Amounts amounts, Judged judged) {
+  best_.amounts = std::move(amounts);
+  best_.step_ns = judged.step_ns;
+  judged_ = std::move(judged);
+}
+
+void PlanSearch::try_class(const Move& move, int64_t blocks, const std::vector<size_t>& windows) {
+  if (runs_left_ <= 0) {
+    best_.complete = false;
+    return;
+  }
+  left_ = left_blocks(best_.amounts);
+  held_ = held_blocks(best_.amounts);
+  Amounts trial = best_.amounts;
+  std::vector<Tried> tried;
+  for (const size_t window : windows) {
+    if (!apply(move, window, blocks, trial)) continue;
+    Tried& one = tried.emplace_back();
+    one.first = move.change == Change::earlier ? ring_.previous(window) : window;
+    one.second = move.change == Change::later || move.change == Change::earlier
+                     ? ring_.next(one.first)
+                     : one.first;
+  }
+  if (tried.empty()) return;
+  best_.changes += static_cast<int64_t>(tried.size());
+  Judged judged = evaluate(trial);
+  const bool fewer = move.change == Change::shrink || move.change == Change::drop;
+  const double least_ns =
+      (fewer ? -negligible_ns_ : negligible_ns_) / static_cast<double>(ring_.windows().size());
+  size_t best = 0;
+  for (size_t i = 0; i < tried.size(); ++i) {
+    Tried& one = tried[i];
+    const size_t until = tried[i + 1 == tried.size() ? 0 : i + 1].first;
+    one.saved_ns = region_ns(judged_, one.first, until) - region_ns(judged, one.first, until) +
+                   fixed_ns(best_.amounts, one) - fixed_ns(trial, one);
+    if (one.saved_ns > tried[best].saved_ns) best = i;
+  }
+  best_.most_saved_ns = std::max(best_.most_saved_ns, tried[best].saved_ns);
+  const auto adopt_if_good = [&](Amounts&& amounts, Judged&& found) {
+    const double limit_ns = best_.step_ns + (fewer ? negligible_ns_ : 0);
+    if (fewer ? found.step_ns > limit_ns : found.step_ns >= limit_ns) return false;
+    if (found.late_bytes > judged_.late_bytes) return false;
+    adopt(std::move(amounts), std::move(found));
+    return true;
+  };
+  const auto only = [&](const auto& wanted) {
+    Amounts part = best_.amounts;
+    for (const Tried& one : tried) {
+      if (!wanted(one)) continue;
+      part[one.first] = trial[one.first];
+      part[one.second] = trial[one.second];
+    }
+    return part;
+  };
+  const auto helps = [least_ns](const Tried& one) { return one.saved_ns > least_ns; };
+  const auto helping = std::count_if(tried.begin(), tried.end(), helps);
+  if (helping == 0) return;
+  if (as_index(helping) == tried.size()) {
+    if (adopt_if_good(std::move(trial), std::move(judged))) return;
+  } else {
+    Amounts part = only(helps);
+    Judged found = evaluate(part);
+    if (adopt_if_good(std::move(part), std::move(found))) return;
+  }
+  if (tried.size() == 1 || fewer) return;
+  // Together they do not do what each has done: the best alone.
+  const size_t alone = tried[best].first;
+  Amounts part = only([alone](const Tried& one) { return one.first == alone; });
+  Judged found = evaluate(part);
+  adopt_if_good(std::move(part), std::move(found));
+}
+
+double PlanSearch::fixed_ns(const Amounts& amounts, const Tried& one) const {
+  const int used = (amounts[one.first].empty() ? 0 : 1) +
+                   (one.second == one.first || amounts[one.second].empty() ? 0 : 1);
+  return used * static_cast<double>(options_.window_cost_ns);
+}
+
+// Each of `moves` once, by so many blocks; drops and whole moves whatever their size. Keeps those
+// that helped somewhere.
+void PlanSearch::sweep(int64_t blocks, std::vector<Move>& moves) {
+  static constexpr int64_t kWhole = int64_t{1} << 50;
+  best_.changes = 0;
+  best_.most_saved_ns = 0;
+  best_.complete = true;
+  std::erase_if(moves, [&](const Move& move) {
+    const double before_ns = best_.step_ns;
+    for (const std::vector<size_t>& windows : classes()) {
+      try_class(move, blocks, windows);
+      const bool shifts = move.change == Change::later || move.change == Change::earlier;
+      if (shifts) try_class(move, kWhole, windows);
+    }
+    return before_ns - best_.step_ns <= negligible_ns_;
+  });
+}
+
+// Asking for what comes too late saves nothing.
+void PlanSearch::drop_what_is_late() {
+  if (runs_left_ <= 0) return;
+  Amounts cut = best_.amounts;
+  evaluate(cut);
+  cut_to_arrived(cut);
+  if (cut == best_.amounts) return;
+  Judged judged = evaluate(cut);
+  if (judged.step_ns <= best_.step_ns + negligible_ns_) adopt(std::move(cut), std::move(judged));
+}
+
+SearchResult PlanSearch::improve(SearchResult from) {
+  best_ = std::move(from);
+  const auto operators = static_cast<int64_t>(referee_.models().size());
+  runs_left_ = std::min(kMostRuns, kFewestRuns + kMostOperators / std::max<int64_t>(1, operators));
+  if (best_.amounts.empty() || ring_.problem().consumers.empty()) return best_;
+  judged_ = evaluate(best_.amounts);
+  best_.step_ns = judged_.step_ns;
+  const int64_t chunk = least_blocks_;
+  int64_t largest = chunk;
+  for (const WindowShares& shares : best_.amounts) {
+    largest = std::max(largest, sum(shares) / kLargestChange);
+  }
+  for (int64_t blocks = largest; blocks > chunk; blocks /= kRefine) {
+    std::vector<Move> moves(std::begin(kMoves), std::end(kMoves));
+    for (int i = 0; i < kMostSweeps && !moves.empty(); ++i) sweep(blocks, moves);
+    drop_what_is_late();
+  }
+  // Until no smallest change helps; while they do, larger ones may again.
+  int64_t blocks = chunk;
+  for (int i = 0; i < kMostLastSweeps; ++i) {
+    std::vector<Move> moves(std::begin(kMoves), std::end(kMoves));
+    sweep(blocks, moves);
+    if (moves.empty() && blocks == chunk) break;
+    blocks = moves.empty() ? chunk : std::min(blocks * kRefine, std::max(chunk, largest));
+  }
+  return best_;
 }
 
 }  // namespace preserve

@@ -1,32 +1,102 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a flow cannot express, by local search from its optimum: a fixed cost per used window, a
-// smallest piece worth a request. And variations of the problem that give other good plans.
+// From a good plan to one that no single change betters under the referee. One run of the referee
+// tries the same change at many windows whose effects lie apart: between two of them the time tells
+// what the first has gained. docs/planning.md.
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
-#include "planner/problem/problem.h"
-#include "planner/schedule/schedule.h"
-#include "planner/search/decompose.h"
+#include "planner/referee/simulator.h"
+#include "planner/search/amounts.h"
 
 namespace preserve {
 
 struct SearchOptions {
-  int64_t window_cost_ns = 0;
+  int64_t budget_bytes =
+      0;  // most that is fetched and unread when a window opens, its own included
+  int64_t window_cost_ns = 0;      // of each window in use, which the referee does not model
+  // The smallest share of a window for one consumer, and the smallest change that is tried.
   int64_t min_prefetch_bytes = 0;
 };
 
-// Starts from `optimum` of `problem.flow`; switches windows off while that helps after their fixed
-// cost, then drops pieces below the smallest.
-Decomposition search_windows(const FoldedStep& step, const PlanProblem& problem,
-                             const FlowSolution& optimum, const SearchOptions& options);
+struct SearchResult {
+  Amounts amounts;
+  double step_ns = 0;  // by the referee, the windows' fixed costs included
+  // The single changes that were tried last, and the most that one of them would still save.
+  int64_t changes = 0;
+  double most_saved_ns = 0;
+  bool complete = false;  // every single change was among them
+};
 
-// Takes prefetches below `min_prefetch_bytes` out.
-void remove_small_pieces(std::vector<PlannedWindow>& windows, int64_t min_prefetch_bytes);
+class PlanSearch {
+ public:
+  // The references must outlive the search.
+  PlanSearch(Referee& referee, const WindowRing& ring, const SearchOptions& options);
 
-// The same problem with all windows and the cache's room scaled by factors in (0, 1].
-PlanProblem scaled_problem(const PlanProblem& problem, double window_factor, double budget_factor);
+  // The plan within the budget, without shares below the smallest, cut to what arrives in time.
+  SearchResult judge(Amounts amounts);
+  // Improves what judge() returned.
+  SearchResult improve(SearchResult from);
+
+ private:
+  enum class Change { grow, extend, shrink, drop, later, earlier, swap };
+  struct Move {
+    Change change = Change::grow;
+    size_t which = 0;  // the share, from the end that the change begins with
+  };
+  static const Move kMoves[21];
+  // What a plan does to the step, window by window.
+  struct Judged {
+    double step_ns = 0;       // fixed costs included
+    double last_step_ns = 0;  // without them, of the repetition that opened_ns is from
+    double late_bytes = 0;    // asked for beyond what a plan may ask in vain
+    std::vector<double> opened_ns;
+  };
+  // A change at one window, and at the one after it if that takes part.
+  struct Tried {
+    size_t first = 0, second = 0;
+    double saved_ns = 0;
+  };
+
+  Judged evaluate(const Amounts& amounts);
+  void cut_to_arrived(Amounts& amounts) const;
+  void keep_to_budget(Amounts& amounts) const;
+  std::vector<int64_t> held_blocks(const Amounts& amounts) const;
+  std::vector<int64_t> left_blocks(const Amounts& amounts) const;
+  static double region_ns(const Judged& judged, size_t from, size_t to);
+  double fixed_ns(const Amounts& amounts, const Tried& one) const;
+  size_t reach() const;
+  std::vector<std::vector<size_t>> classes() const;
+
+  bool apply(const Move& move, size_t window, int64_t blocks, Amounts& amounts);
+  bool grow(size_t window, size_t which, int64_t blocks, Amounts& amounts);
+  bool shrink(size_t window, const Share& share, int64_t blocks, Amounts& amounts) const;
+  bool shift(size_t from, size_t to, const Share& share, int64_t blocks, Amounts& amounts);
+  bool extend(size_t window, const Share& share, int64_t blocks, Amounts& amounts);
+  int32_t consumer_ahead(size_t window, size_t which) const;
+  bool fetch_more(size_t window, int32_t consumer, int64_t blocks, Amounts& amounts);
+  void take_room(size_t window, int32_t consumer, int64_t blocks);
+  int64_t room(size_t window, int32_t consumer) const;
+
+  void adopt(Amounts amounts, Judged judged);
+  void try_class(const Move& move, int64_t blocks, const std::vector<size_t>& windows);
+  void sweep(int64_t blocks, std::vector<Move>& moves);
+  void drop_what_is_late();
+
+  Referee& referee_;
+  const WindowRing& ring_;
+  SearchOptions options_;
+  int64_t least_blocks_ = 1, budget_blocks_ = 0;
+  double negligible_ns_ = 0;
+  int64_t runs_left_ = 0;
+  PrefetchOrders orders_;
+  std::vector<WindowRing::Owner> owners_;
+  std::vector<double> arrived_bytes_;  // of orders_
+
+  SearchResult best_;
+  Judged judged_;                     // best_
+  std::vector<int64_t> left_, held_;  // what a trial may still take
+};
 
 }  // namespace preserve

@@ -82,6 +82,11 @@ class Rows {
     if (data == nullptr) return {};
     return {data, static_cast<size_t>(sqlite3_column_bytes(statement_, column))};
   }
+  std::string_view bytes(int column) const {  // of a blob or a text
+    const auto* data = static_cast<const char*>(sqlite3_column_blob(statement_, column));
+    if (data == nullptr) return {};
+    return {data, static_cast<size_t>(sqlite3_column_bytes(statement_, column))};
+  }
   void bind(int64_t value) {
     sqlite3_reset(statement_);
     sqlite3_bind_int64(statement_, 1, value);

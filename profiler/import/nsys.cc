@@ -9,6 +9,7 @@
 #include "common/error.h"
 #include "common/text.h"
 #include "profiler/import/foreign_db.h"
+#include "profiler/import/nsys_payloads.h"
 
 namespace preserve::import {
 namespace {
@@ -65,6 +66,8 @@ class NsysReader {
   void read_activities(const std::string& table, bool copies, const char* name);
   void read_launches();
   void read_nvtx();
+  void note_call(ProcessBuilder& owner, const NcclPayload& payload, const std::string& name,
+                 HostRange& range);
   void read_devices();
   void read_process_names();
   void keep_processes_with_work();
@@ -328,13 +331,31 @@ void NsysReader::read_launches() {
   }
 }
 
+// A call of NCCL, by the payload of its range.
+void NsysReader::note_call(ProcessBuilder& owner, const NcclPayload& payload,
+                           const std::string& name, HostRange& range) {
+  if (payload.communicator && payload.ranks) {
+    owner.communicator_ranks[*payload.communicator] = *payload.ranks;
+  }
+  gpu::CollectiveFacts facts{.function = gpu::collective_function(name),
+                             .bytes = payload.bytes,
+                             .communicator = payload.communicator,
+                             .peer = payload.peer,
+                             .source = "nccl_nvtx"};
+  // Without a payload it still stands before kernels of its own.
+  if (!facts.function.empty() && !payload.ranks) {
+    range.call = owner.add_communication(std::move(facts));
+  }
+}
+
 void NsysReader::read_nvtx() {
   const auto columns = columns_of(file_, "NVTX_EVENTS");
   if (columns.count("start") == 0 || columns.count("eventType") == 0) return;
-  Rows rows(file_,
-            select_of(columns, "NVTX_EVENTS",
-                      {"start", "end", "eventType", "text", "textId", "globalTid", "domainId"}) +
-                fmt::format(" WHERE eventType IN ({}, {})", kPushPop, kStartEnd));
+  Rows rows(file_, select_of(columns, "NVTX_EVENTS",
+                             {"start", "end", "eventType", "text", "textId", "globalTid",
+                              "domainId", "binaryData"}) +
+                       fmt::format(" WHERE eventType IN ({}, {})", kPushPop, kStartEnd));
+  const NsysPayloads payloads(file_);
   std::string text;
   while (rows.next()) {
     ++result_.rows;
@@ -362,6 +383,10 @@ void NsysReader::read_nvtx() {
     range.name = owner->range_name(op.name, range.range_class);
     if (!op.sizes.empty()) range.operands = owner->operands().add(op.sizes, {});
     range.nests = rows.integer(2) == kPushPop;
+    if (!payloads.empty() && text.starts_with("nccl")) {
+      const auto payload = payloads.decode(rows.integer(6), rows.bytes(7));
+      note_call(*owner, payload.value_or(NcclPayload()), text, range);
+    }
     range.thread = owner->thread(0, tid & kThreadMask);
     owner->add(range);
   }

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "common/error.h"
+#include "profiler/import/call_pairing.h"
 #include "profiler/import/known_devices.h"
 
 namespace preserve::import {
@@ -12,6 +13,7 @@ namespace {
 // One launch with more activities than this is not a graph but a file without correlation ids.
 constexpr size_t kReplayLimit = 200'000;
 constexpr size_t kOpenRangeLimit = 1000;  // nesting beyond this is not kept
+constexpr size_t kWaitingLimit = 10'000;  // calls of one group
 constexpr size_t kScopeLimit = 100'000;
 constexpr size_t kCommunicationLimit = 1'000'000;
 
@@ -226,16 +228,54 @@ void ProcessBuilder::place_in_ranges(LaunchedSorter& launched, StreamSorter& out
   HostRange range;
   bool more = ranges_.next(range);
   GpuActivity activity;
+  uint32_t calling_thread = kNoThread;
   while (launched.next(activity)) {
     while (more && (range.thread < activity.thread ||
                     (range.thread == activity.thread && range.start_ns <= activity.launch_ns))) {
+      if (range.call != 0 && !waiting_launches_.empty()) pair_waiting(out);
+      if (range.call != 0 && waiting_calls_.size() < kWaitingLimit) {
+        if (range.thread != calling_thread) pair_waiting(out);
+        calling_thread = range.thread;
+        waiting_calls_.push_back(range.call);
+      }
       open_range(range, open);
       more = ranges_.next(range);
     }
     if (activity.launched) locate(activity, open);
-    out.add(activity);
+    const gpu::KernelClass kernel = identity(activity.name).kernel_class;
+    const bool may_be_paired =
+        !waiting_calls_.empty() && activity.launched && activity.thread == calling_thread &&
+        !activity.is_copy && !activity.from_replay && activity.communication == 0 &&
+        (kernel == gpu::KernelClass::collective || kernel == gpu::KernelClass::p2p);
+    if (!may_be_paired || waiting_launches_.size() >= kWaitingLimit) {
+      out.add(activity);
+    } else {
+      waiting_launches_.push_back(activity);
+    }
   }
+  pair_waiting(out);
   for (; more; more = ranges_.next(range)) open_range(range, open);
+}
+
+// Gives the waiting kernels what the library's calls before them say.
+void ProcessBuilder::pair_waiting(StreamSorter& out) {
+  std::vector<gpu::CollectiveFacts> calls;
+  std::vector<std::string> functions;
+  for (const uint32_t call : waiting_calls_) calls.push_back(communications_[call]);
+  for (const GpuActivity& launch : waiting_launches_) {
+    functions.push_back(identity(launch.name).function);
+  }
+  std::vector<gpu::CollectiveFacts> facts = pair_calls(calls, functions);
+  for (size_t i = 0; i < facts.size(); ++i) {
+    if (facts[i].confidence != 0 && (facts[i].bytes || facts[i].communicator)) {
+      const auto ranks = communicator_ranks.find(facts[i].communicator.value_or(0));
+      if (ranks != communicator_ranks.end()) facts[i].ranks = ranks->second;
+      waiting_launches_[i].communication = add_communication(std::move(facts[i]));
+    }
+    out.add(waiting_launches_[i]);
+  }
+  waiting_calls_.clear();
+  waiting_launches_.clear();
 }
 
 uint32_t ProcessBuilder::scope_of(const std::string& text) {

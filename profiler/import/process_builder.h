@@ -56,7 +56,8 @@ struct HostRange {
   uint32_t name = 0;
   uint32_t domain = 0;  // row of table string, 0 default
   uint32_t operands = 0;
-  uint32_t communication = 0;
+  uint32_t communication = 0;  // of the operator: kernels launched inside carry it out
+  uint32_t call = 0;           // of a library: paired with kernels by order (call_pairing.h)
   RangeClass range_class = RangeClass::annotation;
   bool open = false;  // the recording ended inside
   bool nests = true;  // false: NVTX start/end, which need not
@@ -99,6 +100,8 @@ class ProcessBuilder {
  public:
   // `losses` counts by kind under source "import"; see add_losses().
   ProcessBuilder(TraceDb& db, const gpu::KernelRules& rules);
+
+  std::map<int64_t, int64_t> communicator_ranks;  // how many each has, where the file says it
 
   // Facts about the process; may become known at any time before finish().
   ProcessRow row{};
@@ -174,6 +177,7 @@ class ProcessBuilder {
   void match_launches(LaunchedSorter& out);
   void number_replay(std::vector<GpuActivity>& group);
   void place_in_ranges(LaunchedSorter& launched, StreamSorter& out);
+  void pair_waiting(StreamSorter& out);
   void locate(GpuActivity& activity, std::vector<OpenRange>& open);
   void open_range(const HostRange& range, std::vector<OpenRange>& open);
   RangeId keep_range(const std::vector<OpenRange>& open, size_t index, size_t process);
@@ -204,6 +208,8 @@ class ProcessBuilder {
   std::pair<int64_t, int64_t> last_thread_;
   uint32_t last_thread_index_ = kNoThread;
   std::vector<gpu::CollectiveFacts> communications_{{}};
+  std::vector<uint32_t> waiting_calls_;        // of the thread, not paired yet
+  std::vector<GpuActivity> waiting_launches_;  // kernels after them
   gpu::OperandTable operands_;
   std::unordered_map<uint32_t, gpu::KernelIdentity> identities_;
   std::unordered_map<uint32_t, std::string> path_names_;  // ranges that are modules or module paths

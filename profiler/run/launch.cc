@@ -102,6 +102,11 @@ std::vector<std::pair<std::string, std::string>> collector_environment(const Lau
                       {"PRESERVE_CUDA_COUNTERS", std::to_string(options.cuda_counters)},
                       {"PRESERVE_CUDA_RANGE", options.capture_range}});
   }
+  if (options.torch) {
+    const std::string before = environment("PYTHONPATH");
+    const std::string folder = (library.parent_path() / "torch").string();
+    variables.emplace_back("PYTHONPATH", before.empty() ? folder : folder + ":" + before);
+  }
   if (options.nccl_plugin) variables.emplace_back("NCCL_PROFILER_PLUGIN", library.string());
   return variables;
 }
@@ -115,7 +120,9 @@ void explain_empty_recording(const fs::path& output, Console& console) {
                   "MPI library other than Open MPI (calls from Fortran are recorded); it is "
                   "linked statically; its environment was stripped on the way (sudo, env -i, a "
                   "container, a remote host: LD_PRELOAD, NVTX_INJECTION64_PATH and PRESERVE_* must "
-                  "arrive); NVTX was compiled out (NVTX_DISABLE). No trace was written") +
+                  "arrive); NVTX was compiled out (NVTX_DISABLE); with --torch, Python was started "
+                  "with -I, "
+                  "-E or -S, or the program has no torch. No trace was written") +
       (older ? fmt::format("; the older {} is kept.", output.string()) : "."));
 }
 

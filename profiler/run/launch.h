@@ -22,6 +22,7 @@ struct LaunchOptions {
   int64_t sample = 0;           // ranges of one name, thread and flush period; 0: all are recorded
   bool mpi = true;
   bool touch = false;              // which allocations are touched between MPI calls
+  bool torch = false;              // modules, memory and collectives of PyTorch programs
   bool cuda = true;                // when the program uses CUDA
   bool cuda_params = true;         // parameters of kernels
   bool cuda_whole_graphs = false;  // one record per launch of a CUDA graph

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // preserve-apply by its real binary around real programs: results stay bit for bit, whatever the
 // measurement says; what cannot be applied is refused or said.
+#include <elf.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <fstream>
 #include <functional>
 #include <sstream>
@@ -129,6 +131,11 @@ TEST_P(ApplyOnRanks, LeavesTheDecodersResultsBitForBit) {
                                 path("apply.db"), "-o", path("report.md")});
   EXPECT_EQ(report.exit_code, 0) << report.err;
   EXPECT_THAT(read_text_file(path("report.md")), HasSubstr("in the program itself"));
+  const test::Run learnt =
+      run({"preserve-tune", "-f", path("trace.db"), "--device", path("device.json"), "--link",
+           "100us", "--learn", path("apply.db"), "-o", path("learnt.json")});
+  EXPECT_EQ(learnt.exit_code, 0) << learnt.err;
+  EXPECT_THAT(learnt.err, HasSubstr("learnt from"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, ApplyOnRanks, testing::Values(2, 3, 4, 5));
@@ -222,6 +229,55 @@ TEST_P(ApplyOnRanks, LeavesASolverItsResultsUnderItsOwnPlan) {
   EXPECT_EQ(applied.exit_code, 0) << applied.err;
   EXPECT_EQ(read_text_file(path("applied.bin")), read_text_file(path("plain.bin")));
   EXPECT_GT(read_result(TraceDb::open(path("apply.db"))).arms[1].issued_bytes, 0) << applied.err;
+}
+
+TEST_F(Apply, FindsTheRanksBehindAShell) {
+  ASSERT_NO_FATAL_FAILURE(plan(2));
+  for (const char* const how : {"exec \"$@\"", "\"$@\"; exit $?"}) {
+    const std::vector<std::string> ranks = decoder(2, "40");
+    std::vector<std::string> command{ranks.begin(), ranks.begin() + 4};
+    command.insert(command.end(), {"sh", "-c", how, "sh"});
+    command.insert(command.end(), ranks.begin() + 4, ranks.end());
+    const test::Run applied =
+        apply({"-f", "--no-guard", "--link", "100us", path("schedule.json")}, command);
+    EXPECT_EQ(applied.exit_code, 0) << applied.err;
+    EXPECT_GT(read_result(TraceDb::open(path("apply.db"))).arms[1].issued_bytes, 0) << applied.err;
+  }
+}
+
+// With the plan of another program, which is never recognised.
+TEST_F(Apply, LeavesProgramsTheirSignalsChildrenAndEnds) {
+  ASSERT_NO_FATAL_FAILURE(plan(2));
+  const std::string program = PRESERVE_PROGRAM_DIR "/touch_program";
+  for (const char* const part : {"signals", "release", "peers", "abort", "crash"}) {
+    const std::vector<std::string> command{"mpirun", "--oversubscribe", "-n", "2", program, part};
+    const test::Run plain = run(command);
+    const test::Run applied = apply({"-f", "--link", "100us", path("schedule.json")}, command);
+    EXPECT_EQ(applied.exit_code, plain.exit_code) << part << ": " << applied.err;
+    EXPECT_EQ(applied.out, plain.out) << part;
+    EXPECT_THAT(applied.err, HasSubstr("without recognising the step")) << part;
+  }
+}
+
+TEST_F(Apply, SaysWhichProgramsItCannotReach) {
+  ASSERT_NO_FATAL_FAILURE(plan(2));
+  const std::string schedule = path("schedule.json");
+  const test::Run other =
+      apply({"--link", "100us", schedule}, {PRESERVE_PROGRAM_DIR "/mpi_stub_program"});
+  EXPECT_EQ(other.exit_code, 0) << other.err;
+  EXPECT_EQ(other.out, "ok\n");
+  EXPECT_THAT(other.err, HasSubstr("not Open MPI"));
+  // An executable that asks for no loader.
+  Elf64_Ehdr head{};
+  std::memcpy(head.e_ident, ELFMAG, SELFMAG);
+  head.e_ident[EI_CLASS] = ELFCLASS64;
+  head.e_phentsize = sizeof(Elf64_Phdr);
+  std::ofstream(path("static"), std::ios::binary)
+      .write(reinterpret_cast<const char*>(&head), sizeof(head));
+  std::filesystem::permissions(path("static"), std::filesystem::perms::owner_all);
+  const test::Run refused = apply({"-f", "--link", "100us", schedule}, {path("static")});
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("linked statically"));
 }
 
 // Another program's plan: whatever it finds in the solver's memory, its results stay.

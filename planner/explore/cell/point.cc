@@ -9,6 +9,7 @@
 
 #include "common/error.h"
 #include "common/units.h"
+#include "planner/explore/cell/flow_plan.h"
 #include "planner/explore/cell/fused.h"
 #include "planner/explore/cell/hardware.h"
 #include "planner/explore/cell/layers.h"
@@ -16,7 +17,6 @@
 #include "planner/referee/simulator.h"
 #include "planner/search/bfs.h"
 #include "planner/search/plan.h"
-#include "planner/search/search.h"
 #include "planner/workload/workload.h"
 
 namespace preserve {
@@ -79,7 +79,11 @@ struct Stretch {
 class Evaluation {
  public:
   Evaluation(const ExplorePoint& point, int64_t fewest_layers)
-      : point_(point), fewest_layers_(fewest_layers), model_(changed_model(point)) {}
+      : point_(point),
+        // The plans of the search differ from layer to layer.
+        fewest_layers_(point.search ? static_cast<int64_t>(point.model->layers.size())
+                                    : fewest_layers),
+        model_(changed_model(point)) {}
 
   ExploreCell run() {
     device_ = changed_device(point_);
@@ -269,15 +273,15 @@ class Evaluation {
     // Of what no plan changes, any period does.
     const Stretch any = stretch_of(cycle_.head, cycle_.head + cycle_.period);
     cell_.baseline_step_ns = sum(any, [&](size_t i) { return step.ops[i].dur_ns; });
-    const double hot_ns = simulate(step, device_, {}).all_hot_step_ns;
+    Referee referee(step, device_, {});
     const double shorter_hot_ns =
-        step_.layers.left_out == 0 ? 0 : simulate(shorter_.step, device_, {}).all_hot_step_ns;
-    cell_.all_hot_step_ns = all_layers(hot_ns, shorter_hot_ns);
+        step_.whole() ? 0 : Referee(shorter_.step, device_, {}).all_hot_step_ns();
+    cell_.all_hot_step_ns = all_layers(referee.all_hot_step_ns(), shorter_hot_ns);
     cell_.bfs_step_ns = cell_.flow_step_ns = cell_.fused_step_ns = cell_.baseline_step_ns;
     if (point_.ranks == 1) return true;
     const std::vector<double> saved_ns = fused_savings_ns(step, device_, point_.allreduce_ns);
     cell_.fused_step_ns -= sum(any, [&](size_t i) { return saved_ns[i]; });
-    return plan();
+    return plan(referee);
   }
 
   struct Judged {
@@ -287,8 +291,14 @@ class Evaluation {
   };
 
   // False: the middle of so few layers does not tell the time of the others.
-  bool plan() {
-    const Judged bfs = plan_by_bfs(), flow = plan_by_flow();
+  bool plan(Referee& referee) {
+    const FoldedStep& step = step_.workload.step;
+    const PlanProblem problem = build_problem(step, device_, options_.problem);
+    const Judged bfs = plan_by(plan_bfs(step, problem), referee);
+    const Judged flow =
+        plan_by(point_.search ? searched_windows()
+                              : flow_windows(step, device_, options_, problem, referee),
+                referee);
     const double most_ns = kMostDoubt * cell_.baseline_step_ns;
     if (bfs.doubt_ns > most_ns || flow.doubt_ns > most_ns) return false;
     cell_.bfs_step_ns = bfs.step_ns;
@@ -302,34 +312,26 @@ class Evaluation {
     return true;
   }
 
-  Judged plan_by_bfs() {
-    const FoldedStep& step = step_.workload.step;
-    const PlanProblem problem = build_problem(step, device_, options_.problem);
+  Judged plan_by(std::vector<PlannedWindow> windows, Referee& referee) const {
     Plan plan;
-    plan.strategy = Strategy::bfs;
-    plan.windows = plan_bfs(step, problem);
-    remove_small_pieces(plan.windows, options_.min_prefetch_bytes);
-    plan.baseline_step_ns = std::llround(problem.baseline_step_ns);
-    return judge(plan);
+    plan.windows = std::move(windows);
+    return used_windows(plan) == 0 ? Judged{cell_.baseline_step_ns} : judge(plan, referee);
   }
 
-  // The best plan of all that the planner offers, also where it advises against any.
-  Judged plan_by_flow() {
-    const Planned planned = make_schedule(step_.workload.step, device_, options_);
-    const Plan* best = &planned.schedule.plan;
-    for (const Plan& other : planned.schedule.candidates) {
+  // The best of all that preserve-tune would offer.
+  std::vector<PlannedWindow> searched_windows() const {
+    Schedule schedule = make_schedule(step_.workload.step, device_, options_).schedule;
+    Plan* best = &schedule.plan;
+    for (Plan& other : schedule.candidates) {
       if (other.prefetch_step_ns < best->prefetch_step_ns) best = &other;
     }
-    Plan plan = *best;
-    return judge(plan);
+    return std::move(best->windows);
   }
 
-  Judged judge(Plan& plan) const {
-    Judged judged{cell_.baseline_step_ns, 0};
-    if (device_.methods.empty() || used_windows(plan) == 0) return judged;
+  Judged judge(const Plan& plan, Referee& referee) const {
+    Judged judged;
     const FoldedStep& step = step_.workload.step;
-    const SimulationResult result =
-        predict(plan, step, device_, issue_method(device_.methods.front()), options_);
+    const SimulationResult result = referee.judge(plan);
     // Fixed costs of the windows, and their bytes, by the operators that they are at.
     std::vector<double> cost_ns(step.ops.size(), 0), bytes(step.ops.size(), 0);
     for (const PlannedWindow& window : plan.windows) {

@@ -20,6 +20,7 @@ struct ExplorePoint {
   const AreaModel* area = nullptr;  // nullptr: no area, no cost
   std::optional<WeightType> type{};
   int64_t ranks = 1, batch = 1, context = 4096;
+  bool search = false;         // flow as preserve-tune plans it, all layers; else flow_plan.h
   bool whole_context = false;  // attention reads all of it, also where the model has a window
   // Instead of the model's or the device's; hardware.h has the rules.
   std::optional<int64_t> kv_heads{}, cache_bytes{}, memory_bytes{};

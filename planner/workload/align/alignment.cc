@@ -141,10 +141,12 @@ class Aligner {
   Alignment run() {
     // The first pass shows how durations compare and how kernels are cut, the second one uses it.
     log_scale_ = first_scale();
-    const Alignment first = align();
+    list_groups(false);
+    const Alignment first = align(std::vector<Band>(recorded_.size() + 1, {0, modelled_.size()}));
     log_scale_ = median_scale(first);
     find_uncommon_cuts(first);
-    Alignment result = align();
+    list_groups(true);
+    Alignment result = align(band_around(first));
     result.scale = std::exp(static_cast<double>(log_scale_));
     return result;
   }
@@ -211,14 +213,73 @@ class Aligner {
     }
   }
 
-  Alignment align() {
+  // Groups as the inner loop needs them, by the place where they end.
+  struct Part {
+    size_t parts;
+    const Group* group;
+    bool whole;
+    float uncommon, several_uncommon;  // cost
+  };
+  struct Kernel {
+    size_t kernels;
+    const Group* group;
+  };
+
+  // `unknown`: kernels without a rule too; they are many, and few of them run anything.
+  void list_groups(bool unknown) {
+    parts_.assign(modelled_.size() + 1, {});
+    for (size_t end = 1; end <= modelled_.size(); ++end) {
+      for (size_t parts = 1; parts <= kMost && modelled_groups_[end][parts].valid; ++parts) {
+        const std::array<bool, 2>& uncommon = uncommon_[end][parts];
+        parts_[end].push_back({parts, &modelled_groups_[end][parts], is_whole(end, parts),
+                               uncommon[0] ? kUncommonCut : 0, uncommon[1] ? kUncommonCut : 0});
+      }
+    }
+    kernels_.assign(recorded_.size() + 1, {});
+    for (size_t end = 1; end <= recorded_.size(); ++end) {
+      if (!unknown && recorded_[end - 1].kind == Kind::unknown) continue;
+      for (size_t count = 1; count <= kMost && recorded_groups_[end][count].valid; ++count) {
+        kernels_[end].push_back({count, &recorded_groups_[end][count]});
+      }
+    }
+  }
+
+  // Columns of a row that are looked at.
+  struct Band {
+    size_t first, last;
+  };
+
+  // The second pass stays within some layers of the first one's matches.
+  std::vector<Band> band_around(const Alignment& first) const {
+    constexpr size_t kMargin = 64;
+    std::vector<Band> bands(recorded_.size() + 1, {0, modelled_.size()});
+    size_t row = 0, column = 0;
+    const auto fill = [&](size_t row_end, size_t column_end) {
+      for (; row < row_end; ++row) {
+        bands[row] = {column - std::min(column, kMargin),
+                      std::min(column_end + kMargin, modelled_.size())};
+      }
+      column = column_end;
+    };
+    for (const Match& match : first.matches) fill(match.recorded_end, match.modelled_end);
+    fill(recorded_.size() + 1, modelled_.size());
+    return bands;
+  }
+
+  Alignment align(const std::vector<Band>& bands) {
     const size_t rows = recorded_.size() + 1, columns = modelled_.size() + 1;
     std::vector<uint8_t> moves(rows * columns, kStart);
+    std::vector<float> skips(columns, 0);
+    for (size_t j = 1; j < columns; ++j) skips[j] = skip_cost(modelled_[j - 1]);
     std::array<std::vector<float>, kMost + 1> cost;  // of the last rows, by row modulo their number
     for (std::vector<float>& row : cost) row.assign(columns, kNever);
     for (size_t i = 0; i < rows; ++i) {
       std::vector<float>& here = cost[i % cost.size()];
-      for (size_t j = 0; j < columns; ++j) {
+      std::fill(here.begin(), here.end(), kNever);
+      const std::vector<float>& above = cost[(i + kMost) % cost.size()];
+      const float skip = i > 0 ? skip_cost(recorded_[i - 1]) : kNever;
+      uint8_t* const move_of = moves.data() + i * columns;
+      for (size_t j = bands[i].first; j <= bands[i].last; ++j) {
         float best = i == 0 && j == 0 ? 0 : kNever;
         uint8_t move = kStart;
         const auto offer = [&](float total, uint8_t how) {
@@ -227,28 +288,22 @@ class Aligner {
             move = how;
           }
         };
-        if (i > 0) {
-          offer(cost[(i - 1) % cost.size()][j] + skip_cost(recorded_[i - 1]), kSkippedRecorded);
-        }
-        if (j > 0) offer(here[j - 1] + skip_cost(modelled_[j - 1]), kSkippedModelled);
-        if (i > 0 && j > 0) {
-          for (size_t parts = 1; parts <= std::min(kMost, j); ++parts) {
-            if (!modelled_groups_[j][parts].valid) break;
-            for (size_t kernels = 1; kernels <= std::min(kMost, i); ++kernels) {
-              if (!recorded_groups_[i][kernels].valid) break;
-              if (kernels > 1 && !is_whole(j, parts)) break;
-              const float before = cost[(i - kernels) % cost.size()][j - parts];
-              if (before - 1 >= best) continue;
-              const GroupCost match = cost_of(recorded_groups_[i][kernels], kernels,
-                                              modelled_groups_[j][parts], log_scale_);
-              const bool uncommon = uncommon_[j][parts][kernels > 1 ? 1 : 0];
-              offer(before + match.cost + (uncommon ? kUncommonCut : 0),
-                    match_move(kernels, parts));
-            }
+        offer(above[j] + skip, kSkippedRecorded);
+        if (j > 0) offer(here[j - 1] + skips[j], kSkippedModelled);
+        for (const Kernel& kernel : kernels_[i]) {
+          const std::vector<float>& from = cost[(i - kernel.kernels) % cost.size()];
+          for (const Part& part : parts_[j]) {
+            if (kernel.kernels > 1 && !part.whole) continue;
+            const float before = from[j - part.parts];
+            if (before + kNormInPlace >= best) continue;
+            const float match =
+                cost_of(*kernel.group, kernel.kernels, *part.group, log_scale_).cost;
+            offer(before + match + (kernel.kernels > 1 ? part.several_uncommon : part.uncommon),
+                  match_move(kernel.kernels, part.parts));
           }
         }
         here[j] = best;
-        moves[i * columns + j] = move;
+        move_of[j] = move;
       }
     }
     Alignment result;
@@ -291,6 +346,8 @@ class Aligner {
   std::vector<std::array<Group, kMost + 1>> recorded_groups_, modelled_groups_;
   // Of a group of parts, by one kernel and by several: is it cut elsewhere in most layers?
   std::vector<std::array<std::array<bool, 2>, kMost + 1>> uncommon_;
+  std::vector<std::vector<Part>> parts_;
+  std::vector<std::vector<Kernel>> kernels_;
   float log_scale_ = 0;
 };
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "common/as_index.h"
@@ -58,7 +59,7 @@ class Judge {
     }
     for (size_t i = 0; i < modelled_.size(); ++i) {
       if (!reads_much(modelled_[i].kind) || is_head(i)) continue;
-      ++fit_.operators;
+      fit_.operators += 1.0 / modelled_[i].parts;
       layers_ += modelled_[i].kind == Kind::attention ? 1 : 0;
     }
     fit_.head = false;
@@ -72,7 +73,9 @@ class Judge {
       if (is_head(match.modelled)) {
         fit_.head = true;
       } else {
-        fit_.matched += static_cast<int64_t>(match.modelled_end - match.modelled);
+        for (size_t i = match.modelled; i < match.modelled_end; ++i) {
+          fit_.matched += 1.0 / modelled_[i].parts;
+        }
       }
       if (match.shapes_agree) {
         ++fit_.shapes;
@@ -83,9 +86,8 @@ class Judge {
 
   bool too_different() const {
     const auto share = [](double part, double whole) { return whole > 0 ? part / whole : 1; };
-    const auto operators = static_cast<double>(fit_.operators);
     const auto over = static_cast<double>(attention_ - matched_attention_);
-    return share(operators - static_cast<double>(fit_.matched), operators) > kMostMissing ||
+    return share(fit_.operators - fit_.matched, fit_.operators) > kMostMissing ||
            share(fit_.reading_ns - fit_.matched_ns, fit_.reading_ns) > kMostTimeOver ||
            over > std::max(1.0, kMostLayersOver * static_cast<double>(layers_)) ||
            (fit_.shapes > 0 && share(static_cast<double>(fit_.shapes - fit_.agreeing),
@@ -141,9 +143,9 @@ class Judge {
     }
     return fmt::format(
         "{}. The recorded step has {} that multiply or attend, {} of them attention; the model has "
-        "{} and {}",
+        "{} that do, in {}",
         first.empty() ? "nothing in it is compared" : first, count_of(kernels_, "kernel"),
-        attention_, count_of(fit_.operators, "operator"), count_of(layers_, "layer"));
+        attention_, count_of(std::llround(fit_.operators), "operator"), count_of(layers_, "layer"));
   }
 
   std::string first_too_fast(double memory_bytes_per_s, int64_t cache_bytes) const {

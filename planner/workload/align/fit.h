@@ -13,7 +13,7 @@ namespace preserve::align {
 
 struct Fit {
   double reading_ns = 0, matched_ns = 0;  // of the recorded products, experts and attention
-  int64_t operators = 0, matched = 0;     // of the model that read much, the head not counted
+  double operators = 0, matched = 0;      // of the model that read much, the head not counted
   int64_t shapes = 0, agreeing = 0;       // products with a recorded shape; agreeing within 2 %
   bool head = true;                       // the step ends with the head
   std::string disagreement;               // the first one; empty: it fits

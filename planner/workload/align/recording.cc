@@ -137,7 +137,7 @@ std::string summarise(const FoldedStep& step, const Expected& expected, const Al
       "  {} of {} of the model found{}; durations {:.2f} times the generated ones\n",
       step.rank, spec.model.name, size, share(fit.matched_ns, fit.reading_ns),
       format_duration(fit.matched_ns), format_duration(fit.reading_ns), format_size(weights),
-      format_size(kv), fit.matched, count_of(fit.operators, "operator"),
+      format_size(kv), std::llround(fit.matched), count_of(std::llround(fit.operators), "operator"),
       fit.head ? "" : ", without the head", alignment.scale);
   if (fit.shapes > 0) {
     text += fmt::format("  {} of {} with a recorded shape agree with the model within 2 %\n",

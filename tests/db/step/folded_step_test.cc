@@ -6,6 +6,7 @@
 
 #include "common/error.h"
 #include "db/losses.h"
+#include "db/step/phase.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -316,6 +317,34 @@ TEST(FoldedStep, EachPhaseOfAMixedRecordingIsFoldedByItself) {
             1);
   EXPECT_THAT(error_of([&] { fold_step(written(directory, {}), 0, StepPhase::prefill); }),
               HasSubstr("no prefill step"));
+}
+
+TEST(Phase, TheReasonIsTheRangeOrTheAttentionKernels) {
+  const TemporaryDirectory directory;
+  const TraceDb named = written(directory, {});
+  EXPECT_THAT(phase_reason(named, fold_step(named)), HasSubstr("its range is named decode_step"));
+
+  SyntheticTrace bare;
+  bare.annotate_steps = false;
+  const TraceDb told = written(directory, bare, [](TraceDb& db) {
+    db.execute(
+        "UPDATE string SET value = 'void flash_fwd_kernel<int>' WHERE value LIKE '%attn.core'");
+    set_phase(db, "prefill", "1");
+  });
+  EXPECT_THAT(phase_reason(told, fold_step(told)),
+              HasSubstr("100 % of its attention time are kernels such as void flash_fwd_kernel"));
+
+  const TraceDb unsaid =
+      written(directory, bare, [](TraceDb& db) { set_phase(db, "unknown", "1"); });
+  EXPECT_THAT(phase_reason(unsaid, fold_step(unsaid)), HasSubstr("taken for decode"));
+}
+
+TEST(Phase, KernelNamesTellIt) {
+  EXPECT_EQ(phase_of_kernel("void flash_fwd_splitkv_kernel<>"), StepPhase::decode);
+  EXPECT_EQ(phase_of_kernel("void Flash_Fwd_Kernel<>"), StepPhase::prefill);
+  EXPECT_EQ(phase_of_kernel("fmhaSm100fKernel_PagedKvForGen"), StepPhase::decode);
+  EXPECT_EQ(phase_of_kernel("BatchPrefillWithRaggedKVCacheKernel"), StepPhase::prefill);
+  EXPECT_EQ(phase_of_kernel("nvjet_tst_context_decode"), StepPhase::unknown) << "no attention";
 }
 
 }  // namespace

@@ -136,6 +136,23 @@ TEST(ExplorePoint, FailsWithoutACollectiveTime) {
   EXPECT_THAT(cell.reason, HasSubstr("allreduce"));
 }
 
+TEST(ExplorePoint, SearchesForBetterPlansWhenAskedTo) {
+  const ModelConfig model = example_model("stories42m");
+  const DeviceModel device = example_device("h100-sxm");
+  ExplorePoint point;
+  point.model = &model;
+  point.device = &device;
+  point.ranks = 2;
+  point.batch = 4;
+  const ExploreCell quick = evaluate(point);
+  point.search = true;
+  const ExploreCell searched = evaluate(point);
+  ASSERT_TRUE(quick.done() && searched.done()) << quick.reason << searched.reason;
+  EXPECT_EQ(searched.baseline_step_ns, quick.baseline_step_ns);
+  EXPECT_LE(searched.flow_step_ns, quick.flow_step_ns * (1 + 1e-6));
+  EXPECT_GE(searched.flow_step_ns, searched.all_hot_step_ns);
+}
+
 // --- what must hold in every cell ----------------------------------------------------------------
 
 TEST(ExploreProperty, NoPlanBeatsAllHotAndFlowIsNeverBehind) {

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which of its plans the planner chooses.
+// What is promised of the chosen plan, on steps and devices without regularity.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
-#include <string>
-#include <tuple>
+#include <functional>
+#include <limits>
 #include <vector>
 
-#include "planner/problem/bounds.h"
-#include "planner/search/bfs.h"
+#include "common/as_index.h"
+#include "planner/search/amounts.h"
+#include "planner/search/bounds.h"
 #include "planner/search/decompose.h"
 #include "planner/search/plan.h"
 #include "tests/planner/synthetic_step.h"
-#include "tests/planner/tiny_step.h"
 #include "tests/support/devices.h"
 
 namespace preserve {
@@ -24,55 +24,21 @@ using test::gpu_device;
 using test::random_device;
 using test::random_step;
 using test::synthetic_step;
-using testing::HasSubstr;
 
-bool same_orders(const Plan& plan, const std::vector<PlannedWindow>& windows) {
-  const auto orders = [](const std::vector<PlannedWindow>& of) {
-    std::vector<std::tuple<int32_t, std::string, int32_t, int64_t, int64_t>> all;
-    for (const PlannedWindow& window : of) {
-      for (const PlannedPrefetch& prefetch : window.prefetches) {
-        all.emplace_back(window.ordinal, prefetch.tensor, prefetch.consumer_ordinal,
-                         prefetch.offset_bytes, prefetch.length_bytes);
-      }
-    }
-    return all;
-  };
-  return orders(plan.windows) == orders(windows);
+constexpr double kTolerance = 2e-4;  // of the step
+
+double step_ns(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options = {}) {
+  return static_cast<double>(make_schedule(step, device, options).schedule.plan.prefetch_step_ns);
 }
 
-// A referee that finds the plan of bfs fastest and everything else a loss.
-TEST(Choice, FollowsTheRefereeAgainstTheModel) {
-  const FoldedStep step = synthetic_step();
-  const DeviceModel device = gpu_device();
-  const auto bfs = plan_bfs(step, build_problem(step, device, {}));
-  const Referee partial = [&](const FoldedStep&, const DeviceModel&, const Plan& plan,
-                              const SimulationOptions&) {
-    SimulationResult result;
-    result.baseline_step_ns = 100;
-    result.step_ns = same_orders(plan, bfs) ? 80 : 120;
-    return result;
-  };
-  PlanOptions options;
-  options.min_prefetch_bytes = 0;
-  const Planned planned = make_schedule(step, device, options, partial);
-  EXPECT_TRUE(same_orders(planned.schedule.plan, bfs));
-  EXPECT_DOUBLE_EQ(planned.schedule.plan.speedup, 1.25);
-  EXPECT_THAT(planned.schedule.plan.reasons.front(), HasSubstr("prefers the plan of bfs"));
-  ASSERT_FALSE(planned.schedule.candidates.empty());
-  EXPECT_EQ(planned.schedule.candidates[0].strategy, Strategy::flow);
-}
-
-// A flow's plan may be given up for one whose objective is confirmed, but not below bfs. The
-// tolerance: what is cut to whole blocks that arrive loses a part of a block.
+// The plan of bfs asks for more than arrives, which may even help in the referee; a chosen plan
+// must not.
 RC_GTEST_PROP(ChoiceProperty, IsNeverWorseThanBfs, (uint64_t seed)) {
   const FoldedStep step = random_step(seed);
   const DeviceModel device = random_device(seed);
   PlanOptions bfs;
   bfs.strategy = Strategy::bfs;
-  const auto step_ns = [&](const PlanOptions& options) {
-    return static_cast<double>(make_schedule(step, device, options).schedule.plan.prefetch_step_ns);
-  };
-  RC_ASSERT(step_ns({}) <= 1.0002 * step_ns(bfs));
+  RC_ASSERT(step_ns(step, device) <= 1.002 * step_ns(step, device, bfs));
 }
 
 RC_GTEST_PROP(ChoiceProperty, AsksForNoMoreThanArrives, (uint64_t seed)) {
@@ -93,72 +59,146 @@ RC_GTEST_PROP(ChoiceProperty, AsksForNoMoreThanArrives, (uint64_t seed)) {
   }
 }
 
+RC_GTEST_PROP(ChoiceProperty, StaysWithinTheBudget, (uint64_t seed)) {
+  const Schedule schedule = make_schedule(random_step(seed), random_device(seed), {}).schedule;
+  RC_ASSERT(schedule.plan.cache_peak_bytes <= schedule.budget_bytes);
+  for (const Plan& plan : schedule.candidates) {
+    RC_ASSERT(plan.cache_peak_bytes <= schedule.budget_bytes);
+  }
+}
+
+RC_GTEST_PROP(ChoiceProperty, NoPlanIsBelowABound, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  PlanOptions options;
+  options.problem.windows = WindowsMode::idle;
+  const Schedule schedule = make_schedule(step, random_device(seed), options).schedule;
+  const int64_t bound_ns = std::max(
+      {schedule.all_hot_step_ns, schedule.window_limited_step_ns, schedule.cache_limited_step_ns});
+  RC_ASSERT(schedule.plan.prefetch_step_ns + 1 >= bound_ns);
+  for (const Plan& plan : schedule.candidates) RC_ASSERT(plan.prefetch_step_ns + 1 >= bound_ns);
+}
+
+// --- more to choose from -------------------------------------------------------------------------
+
 RC_GTEST_PROP(ChoiceProperty, MoreWindowsAreNeverWorse, (uint64_t seed)) {
   const FoldedStep step = random_step(seed);
   const DeviceModel device = random_device(seed);
   PlanOptions idle;
   idle.problem.windows = WindowsMode::idle;
-  RC_ASSERT(make_schedule(step, device, idle).schedule.plan.prefetch_step_ns <=
-            make_schedule(step, device, {}).schedule.plan.prefetch_step_ns);
+  RC_ASSERT(step_ns(step, device, idle) <= (1 + kTolerance) * step_ns(step, device));
 }
 
-TEST(Choice, NoConfirmedObjectiveIsWorthALossAgainstBfs) {
-  const FoldedStep step = synthetic_step();
-  const DeviceModel device = gpu_device();
-  const PlanProblem problem = build_problem(step, device, {});
-  const FlowSolution optimum = solve_flow(problem.flow);
-  PlanOptions options;
-  options.min_prefetch_bytes = 0;
-  const auto first = decompose(step, problem, optimum).windows;
-  const auto bfs = plan_bfs(step, problem);
-  // The first optimum saves twice its objective, all others a little less.
-  const double objective_share = price_to_ns(optimum.profit) / problem.baseline_step_ns;
-  const auto choose = [&](double bfs_step) {
-    const Referee referee = [&](const FoldedStep&, const DeviceModel&, const Plan& plan,
-                                const SimulationOptions&) {
-      SimulationResult result;
-      result.baseline_step_ns = 1;
-      result.step_ns = same_orders(plan, bfs)     ? bfs_step
-                       : same_orders(plan, first) ? 1 - 2 * objective_share
-                                                  : 1 - 2 * objective_share + 0.003;
-      return result;
-    };
-    return make_schedule(step, device, options, referee).schedule.plan;
-  };
-  EXPECT_FALSE(same_orders(choose(1.0), first));
-  EXPECT_TRUE(same_orders(choose(1 - 2 * objective_share + 0.001), first));
+TEST(Choice, MoreIsNeverWorse) {
+  for (const uint64_t seed : {1, 2, 3, 4}) {
+    test::SyntheticStep spec;
+    spec.seed = seed;
+    const FoldedStep step = synthetic_step(spec);
+    PlanOptions less, more;
+    less.problem.budget_bytes = 8 << 20;
+    more.problem.budget_bytes = 16 << 20;
+    EXPECT_LE(step_ns(step, gpu_device(), more),
+              (1 + kTolerance) * step_ns(step, gpu_device(), less));
+    // Where nothing competes with the stream: beside an operator that leaves memory idle, a faster
+    // one takes more of what the operator needs.
+    DeviceModel slow = gpu_device();
+    slow.kind = "cpu";
+    slow.slowdown_per_byte_ns = 0;
+    DeviceModel fast = slow;
+    fast.methods[0].bandwidth_bytes_per_s *= 1.2;
+    EXPECT_LE(step_ns(step, fast), (1 + kTolerance) * step_ns(step, slow));
+    PlanOptions longer;
+    longer.problem.link_latency_ns = 5'000;
+    const int64_t collectives = 8;
+    EXPECT_LE(step_ns(step, slow, longer),
+              (1 + kTolerance) * (step_ns(step, slow) + collectives * 5'000));
+  }
 }
 
-TEST(Choice, DoesNothingWhenTheRefereeSeesOnlyLosses) {
-  const Referee harsh = [](const FoldedStep&, const DeviceModel&, const Plan&,
-                           const SimulationOptions&) {
-    SimulationResult result;
-    result.baseline_step_ns = 100;
-    result.step_ns = 110;
-    return result;
+// --- no single change helps ----------------------------------------------------------------------
+
+// The most that one window's bytes, a chunk more, a chunk less or none, or one share moved to a
+// neighbouring window would still save.
+double most_saved_by_one_change_ns(const FoldedStep& step, const DeviceModel& device,
+                                   const Planned& planned) {
+  const Schedule& schedule = planned.schedule;
+  const PlanProblem& problem = planned.solved->problem;
+  constexpr int64_t kChunk = 4;  // of kBlockBytes: PlanOptions::min_prefetch_bytes
+  std::vector<int32_t> ordinals;
+  for (const PlannedWindow& window : schedule.plan.windows) ordinals.push_back(window.ordinal);
+  const WindowRing ring(step, problem, ordinals);
+  const Amounts amounts = ring.amounts_of(schedule.plan.windows);
+  Referee referee(step, device, {schedule.method.name, schedule.method.placement, 0});
+  // Infinite where the change asks for too much of what comes too late.
+  const auto run_ns = [&](const Amounts& of) {
+    const PrefetchOrders orders = ring.orders_of(of);
+    const Referee::Steady run = referee.run(orders);
+    double late_bytes = 0;
+    for (size_t i = 0; i < orders.prefetches.size(); ++i) {
+      const auto asked = static_cast<double>(orders.prefetches[i].end - orders.prefetches[i].begin);
+      late_bytes += std::max(0.0, asked - kBlockBytes - 1.05 * run.last->arrived_bytes[i]);
+    }
+    return late_bytes > 0 ? std::numeric_limits<double>::infinity() : run.step_ns;
   };
-  const Schedule schedule = make_schedule(synthetic_step(), gpu_device(), {}, harsh).schedule;
-  EXPECT_EQ(schedule.plan.verdict, PlanVerdict::do_nothing);
-  EXPECT_EQ(schedule.plan.strategy, Strategy::none);
-  EXPECT_TRUE(schedule.plan.windows.empty());
-  EXPECT_THAT(schedule.plan.reasons, testing::ElementsAre(HasSubstr("predicted to be slower")));
-  ASSERT_EQ(schedule.candidates.size(), 2u);
-  EXPECT_GT(schedule.candidates[0].windows.size(), 0u);
+  std::vector<int64_t> left;
+  for (const PlanConsumer& consumer : problem.consumers) left.push_back(consumer.blocks);
+  for (const WindowShares& shares : amounts) {
+    for (const Share& share : shares) left[as_index(share.consumer)] -= share.blocks;
+  }
+  const double now_ns = run_ns(amounts);
+  double most_ns = 0;
+  const auto try_change = [&](const std::function<void(Amounts&)>& change) {
+    Amounts changed = amounts;
+    change(changed);
+    const auto held = peak_bytes(holdings_of(ring.planned_windows(changed)), step.ops.size());
+    if (held <= schedule.budget_bytes) most_ns = std::max(most_ns, now_ns - run_ns(changed));
+  };
+  const auto n = static_cast<int64_t>(step.ops.size());
+  for (size_t w = 0; w < amounts.size(); ++w) {
+    if (!amounts[w].empty()) try_change([&](Amounts& of) { of[w].clear(); });
+    for (const Share& share : amounts[w]) {
+      const int64_t fewer = share.blocks < 2 * kChunk ? share.blocks : kChunk;
+      try_change([&](Amounts& of) { add_blocks(of[w], ring, w, share.consumer, -fewer); });
+      const int64_t more = std::min(left[as_index(share.consumer)], kChunk);
+      if (more > 0) {
+        try_change([&](Amounts& of) { add_blocks(of[w], ring, w, share.consumer, more); });
+      }
+      for (const size_t to : {ring.next(w), ring.previous(w)}) {
+        if (to == w) continue;
+        const int64_t ahead =
+            to == ring.next(w) ? ring.distance(w, share.consumer) - ring.distance_to_window(w, to)
+                               : ring.distance(w, share.consumer) + ring.distance_to_window(to, w);
+        if (ahead <= 0 || ahead > n) continue;
+        try_change([&](Amounts& of) {
+          add_blocks(of[w], ring, w, share.consumer, -share.blocks);
+          add_blocks(of[to], ring, to, share.consumer, share.blocks);
+        });
+      }
+    }
+  }
+  return most_ns;
 }
 
-TEST(Choice, SaysWhenTheRefereeFindsMoreThanABound) {
-  const Referee generous = [](const FoldedStep&, const DeviceModel&, const Plan&,
-                              const SimulationOptions&) {
-    SimulationResult result;
-    result.baseline_step_ns = 100;
-    result.step_ns = 1;
-    return result;
-  };
-  const Schedule schedule = make_schedule(synthetic_step(), gpu_device(), {}, generous).schedule;
-  EXPECT_GT(schedule.all_hot_step_ns, schedule.plan.prefetch_step_ns);
-  EXPECT_THAT(schedule.warnings, testing::Contains(testing::AllOf(
-                                     HasSubstr("below a bound"), HasSubstr("every read hot"),
-                                     HasSubstr("only windows limit"))));
+RC_GTEST_PROP(ChoiceProperty, NoSingleChangeSavesMuch, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  const DeviceModel device = random_device(seed);
+  const Planned planned = make_schedule(step, device, {});
+  if (planned.schedule.plan.strategy != Strategy::flow) return;
+  RC_ASSERT(most_saved_by_one_change_ns(step, device, planned) <= kTolerance * step.wall_ns);
+}
+
+TEST(Choice, NoSingleChangeSavesMuchInAModelsStep) {
+  for (const uint64_t seed : {1, 2, 3}) {
+    test::SyntheticStep spec;
+    spec.seed = seed;
+    const FoldedStep step = synthetic_step(spec);
+    const Planned planned = make_schedule(step, gpu_device(), {});
+    ASSERT_EQ(planned.schedule.plan.strategy, Strategy::flow);
+    EXPECT_LE(most_saved_by_one_change_ns(step, gpu_device(), planned), kTolerance * step.wall_ns);
+    EXPECT_THAT(planned.schedule.plan.reasons,
+                testing::Contains(testing::HasSubstr("single changes would save more than")));
+    EXPECT_THAT(planned.schedule.plan.reasons,
+                testing::Contains(testing::HasSubstr("no plan is below")));
+  }
 }
 
 }  // namespace

@@ -111,7 +111,7 @@ TEST_F(TuneModel, WhatCannotBePlannedIsRefusedByItsExitCodeAndWritesNothing) {
   refused(tune_model("llama3-8b", {"--tp", "2", "--context", "5,", "-o", "s.json"}), "--context");
   refused(tune_model("llama3-8b", {"--tp", "1", "--measure", "-o", "s.json"}), "--measure");
   refused(tune_model("llama3-8b", {"--tp", "99999999999999999999", "-o", "s.json"}), "--tp");
-  refused(tune_model("llama3-8b", {"--tp", "2", "-o", "s.json", "some.db"}), "model");
+  refused(tune_model("llama3-8b", {"--tp", "2", "-o", "s.json", "absent.db"}), "absent.db");
   refused(tune({"--tp", "2", "-o", "s.json"}), "--model");
   refused(
       tune({"--model", "absent.json", "--device", kExamples + "devices/h200.json", "-o", "s.json"}),

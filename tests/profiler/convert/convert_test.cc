@@ -226,9 +226,9 @@ TEST(Convert, NewerAndForeignFilesAreRefused) {
     file.seekp(8);
     file.put(9);
   }
-  EXPECT_THAT(
-      [&] { Converted({folder / "newer.spool"}); },
-      ::testing::ThrowsMessage<Error>(HasSubstr("version 9, this program reads version 2")));
+  EXPECT_THAT([&] { Converted({folder / "newer.spool"}); },
+              ::testing::ThrowsMessage<Error>(HasSubstr(
+                  fmt::format("version 9, this program reads version {}", spool::kVersion))));
 }
 
 TEST(Convert, DamagedRecordsAreCounted) {

@@ -201,6 +201,49 @@ TEST_F(ImportNsys, RanksOfMpiCountMoreThanTheOrderOfGpus) {
               ElementsAre("0 30", "1 10"));
 }
 
+// NCCL's payloads, exported with --include-blobs=true: as bytes or in hexadecimal.
+TEST_F(ImportNsys, PayloadsOfNcclSayWhatItsKernelsDo) {
+  const auto call = [](int64_t start, int text, int64_t bytes, bool as_text,
+                       int schema = 16777221) {
+    std::string data;
+    const auto append = [&](uint64_t value, int count) {
+      for (int i = 0; i < count; ++i) data += fmt::format("{:02x}", (value >> (8 * i)) & 255);
+    };
+    for (const int word : {1, 0, schema, 0}) append(static_cast<uint64_t>(word), 4);
+    append(24, 8);
+    append(56, 8);
+    append(77, 8);  // communicator
+    append(static_cast<uint64_t>(bytes), 8);
+    append(3, 8);  // operation, and padding that says nothing
+    return fmt::format("INSERT INTO NVTX_EVENTS VALUES ({}, {}, 59, NULL, {}, {}, 1, {}'{}');",
+                       start, start + 8, text, kTid, as_text ? "" : "x", data);
+  };
+  const auto imported = import_sql(
+      kStrings + kernel_table() + kRuntimeTable +
+      "INSERT INTO StringIds VALUES (10, 'ncclAllReduce'), (11, 'ncclSend'), (12, 'ncclRecv'), "
+      "(13, 'ncclDevKernel_SendRecv');"
+      "CREATE TABLE NVTX_EVENTS (start INTEGER, end INTEGER, eventType INTEGER, text TEXT, textId "
+      "INTEGER, globalTid INTEGER, domainId INTEGER, binaryData TEXT);"
+      "CREATE TABLE NVTX_PAYLOAD_SCHEMA_ENTRIES (domainId INTEGER, schemaId INTEGER, idx INTEGER, "
+      "type INTEGER, name TEXT, offset INTEGER);"
+      "INSERT INTO NVTX_PAYLOAD_SCHEMA_ENTRIES VALUES "
+      "(1, 16777221, 0, 18, 'NCCL communicator ID', NULL), "
+      "(1, 16777221, 1, 22, 'Message size [bytes]', 8), "
+      "(1, 16777221, 2, 16777232, 'Reduction operation', 16);" +
+      call(100, 10, 4096, false) + runtime(103, 1) + kernel(200, 230, 2, 1) +
+      // Two calls of a group, one kernel.
+      call(300, 11, 512, true) + call(310, 12, 1024, true) + runtime(320, 2) +
+      kernel(400, 430, 13, 2) +
+      // Of a schema that nobody registered: its kernel is none of the group's.
+      call(500, 10, 4096, false, 99) + runtime(503, 3) + kernel(600, 630, 2, 3));
+  EXPECT_THAT(column(imported.db,
+                     "SELECT function || ' ' || COALESCE(bytes, '-') || ' ' || "
+                     "COALESCE(communicator, '-') || ' ' || source || ' ' || confidence "
+                     "FROM collective ORDER BY op_id"),
+              ElementsAre("allreduce 4096 77 nccl_nvtx 0.9", "sendrecv 1536 77 nccl_nvtx 0.72",
+                          "allreduce - - kernel_name 0.5"));
+}
+
 TEST_F(ImportNsys, OtherGpuWorkIsNamed) {
   expect_refused(kStrings +
                      "CREATE TABLE CUPTI_ACTIVITY_KIND_CDP_KERNEL (start INTEGER);"

@@ -208,6 +208,13 @@ void threads() {
   std::puts("threads good");
 }
 
+void abort_job() {
+  for (int round = 0; round < 10; ++round) synchronise(1);
+  std::puts("before the abort");
+  std::fflush(nullptr);
+  MPI_Abort(MPI_COMM_WORLD, 5);
+}
+
 void crash() {
   const std::vector<uint8_t> data = filled(kBytes, 6);
   synchronise(static_cast<double>(data[0]));
@@ -227,7 +234,7 @@ int main(int argc, char** argv) {
   };
   for (const Part& part : {Part{"steps", steps}, Part{"kernel", kernel}, Part{"signals", signals},
                            Part{"release", release}, Part{"peers", peers}, Part{"threads", threads},
-                           Part{"crash", crash}}) {
+                           Part{"abort", abort_job}, Part{"crash", crash}}) {
     if (argc == 2 && std::strcmp(argv[1], part.name) == 0) part.run();
   }
   MPI_Finalize();

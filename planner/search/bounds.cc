@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "planner/search/bounds.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "common/as_index.h"
+
+namespace preserve {
+
+namespace {
+
+constexpr int kPriceSteps = 40;
+
+// An operator that a plan can shorten: hits save `saved_per_byte_ns` each, up to `most_bytes`.
+struct Gain {
+  double saved_per_byte_ns = 0, most_bytes = 0;
+};
+
+// The most that so many hits can save together.
+double most_saved_ns(std::vector<Gain>& gains, double bytes) {
+  std::sort(gains.begin(), gains.end(),
+            [](const Gain& a, const Gain& b) { return a.saved_per_byte_ns > b.saved_per_byte_ns; });
+  double saved_ns = 0;
+  for (const Gain& gain : gains) {
+    const double taken = std::min(bytes, gain.most_bytes);
+    saved_ns += taken * gain.saved_per_byte_ns;
+    bytes -= taken;
+  }
+  return saved_ns;
+}
+
+// Bytes that each operator reads and that were touched so recently that a plan, which lets others
+// come earlier, may turn them into hits without fetching them.
+std::vector<double> reused_bytes(const FoldedStep& step, double most_age_bytes) {
+  struct Touch {
+    int64_t begin, end;
+    double at_bytes;
+  };
+  std::vector<std::vector<Touch>> touches(step.tensors.size());
+  std::vector<double> reused(step.ops.size(), 0);
+  double passed_bytes = 0;
+  for (const bool second_time : {false, true}) {  // what the step before has left
+    for (const StepOp& op : step.ops) {
+      double bytes = 0;
+      for (const StepAccess& access : op.accesses) {
+        std::vector<Touch>& of_tensor = touches[as_index(access.tensor)];
+        std::erase_if(of_tensor, [&](const Touch& touch) {
+          return passed_bytes - touch.at_bytes > most_age_bytes;
+        });
+        double again = 0;
+        for (const Touch& touch : of_tensor) {
+          const int64_t begin = std::max(access.offset_bytes, touch.begin);
+          const int64_t end = std::min(access.offset_bytes + access.bytes, touch.end);
+          again += static_cast<double>(std::max<int64_t>(0, end - begin));
+        }
+        if (access.mode == AccessMode::read)
+          bytes += std::min(again, static_cast<double>(access.bytes));
+      }
+      const double first_byte = passed_bytes;  // all that it touches is as old
+      for (const StepAccess& access : op.accesses) {
+        passed_bytes += static_cast<double>(access.bytes);
+        touches[as_index(access.tensor)].push_back(
+            {access.offset_bytes, access.offset_bytes + access.bytes, first_byte});
+      }
+      if (second_time) reused[as_index(op.ordinal)] = bytes;
+    }
+  }
+  return reused;
+}
+
+// From this age on nothing is cached any more.
+double oldest_cached_bytes(const DeviceModel& device) {
+  if (device.survival.empty()) return static_cast<double>(device.cache_budget_bytes);
+  if (device.survival.back().hit_fraction > 0) return std::numeric_limits<double>::infinity();
+  return static_cast<double>(device.survival.back().footprint_bytes);
+}
+
+class Bounds {
+ public:
+  Bounds(const FoldedStep& step, const DeviceModel& device, const PlanProblem& problem,
+         const Referee& referee, const std::vector<int32_t>& windows)
+      : step_(step),
+        problem_(problem),
+        models_(referee.models()),
+        hardware_(referee.hardware()),
+        baseline_ns_(referee.baseline_step_ns()),
+        windows_(windows),
+        candidate_bytes_(step.ops.size(), 0),
+        reads_bytes_(step.ops.size(), 0) {
+    for (const PlanConsumer& consumer : problem.consumers) {
+      candidate_bytes_[as_index(consumer.ordinal)] =
+          static_cast<double>(consumer.blocks * kBlockBytes);
+    }
+    const double most_age_bytes =
+        oldest_cached_bytes(device) + static_cast<double>(problem.budget_bytes);
+    const std::vector<double> reused = reused_bytes(step, most_age_bytes);
+    for (size_t i = 0; i < models_.size(); ++i) {
+      OpModel& model = models_[i];
+      for (const StepAccess& access : step.ops[i].accesses) {
+        if (access.mode == AccessMode::read) reads_bytes_[i] += static_cast<double>(access.bytes);
+      }
+      // As if all that may hit without being fetched did.
+      const double hits = std::max(reused[i], model.base_hit_bytes);
+      const double less_ns = std::min(model.base_ns - model.floor_ns,
+                                      (hits - model.base_hit_bytes) * model.saved_per_hit_byte_ns);
+      reads_bytes_[i] = std::max(0.0, reads_bytes_[i] - hits);
+      baseline_ns_ -= less_ns;
+      model.base_ns -= less_ns;
+    }
+  }
+
+  // What is read between two windows is fetched and unread when the first of them opens.
+  double cache_limited_ns() const {
+    if (windows_.empty()) return baseline_ns_;
+    double saved_ns = 0;
+    std::vector<Gain> gains;
+    size_t window = 0;
+    const auto close = [&] {
+      saved_ns += most_saved_ns(gains, static_cast<double>(problem_.budget_bytes));
+      gains.clear();
+    };
+    // Around the ring, from the first window on.
+    const auto first = std::upper_bound(
+        problem_.consumers.begin(), problem_.consumers.end(), windows_.front(),
+        [](int32_t ordinal, const PlanConsumer& item) { return ordinal < item.ordinal; });
+    for (auto consumer = first; consumer != problem_.consumers.end(); ++consumer) {
+      while (window + 1 < windows_.size() && windows_[window + 1] < consumer->ordinal) {
+        close();
+        ++window;
+      }
+      gains.push_back(gain_of(consumer->ordinal));
+    }
+    if (window + 1 < windows_.size()) close();
+    for (auto consumer = problem_.consumers.begin(); consumer != first; ++consumer) {
+      gains.push_back(gain_of(consumer->ordinal));
+    }
+    close();
+    return baseline_ns_ - saved_ns;
+  }
+
+  // Every byte that hits has been moved by the stream, which shares the memory with the operators.
+  // For any price of a moved byte the sum of what each operator then does best is a lower bound.
+  double window_limited_ns() const {
+    if (windows_.empty() || rate() <= 0) return baseline_ns_;
+    if (!one_after_another()) return baseline_ns_ - saved_by_what_arrives_ns();
+    double low = 0, high = 0;
+    for (const OpModel& model : models_) high = std::max(high, model.saved_per_hit_byte_ns);
+    double best_ns = 0;
+    for (int i = 0; i < kPriceSteps; ++i) {
+      const double a = low + (high - low) / 3, b = high - (high - low) / 3;
+      const double at_a = step_at_price_ns(a), at_b = step_at_price_ns(b);
+      best_ns = std::max({best_ns, at_a, at_b});
+      (at_a < at_b ? low : high) = at_a < at_b ? a : b;
+    }
+    return std::min(best_ns, baseline_ns_);
+  }
+
+ private:
+  double rate() const { return hardware_.stream.rate_bytes_per_ns; }
+  bool outlasts() const { return !hardware_.stream.stops_with_window; }
+
+  Gain gain_of(int32_t ordinal) const {
+    const OpModel& model = models_[as_index(ordinal)];
+    const double saved_ns = model.saved_per_hit_byte_ns;
+    if (saved_ns <= 0) return {};
+    return {saved_ns, std::min(candidate_bytes_[as_index(ordinal)],
+                               (model.base_ns - model.floor_ns) / saved_ns)};
+  }
+
+  // The most that can move while a window is open: a collective that is slowed down stays longer.
+  double moved_in_window(size_t op) const {
+    const double slowed = 1 - hardware_.slowdown_per_byte_ns * rate();
+    const double latency_ns = outlasts() ? 0 : hardware_.stream.start_latency_ns;
+    const double open_ns = std::max(0.0, models_[op].base_ns - latency_ns);
+    return slowed > 0 ? rate() * open_ns / slowed : 0;
+  }
+
+  bool one_after_another() const {
+    double end_ns = 0;
+    return std::all_of(step_.ops.begin(), step_.ops.end(), [&](const StepOp& op) {
+      const bool after = op.start_ns >= end_ns - 1e-6;
+      end_ns = op.start_ns + op.dur_ns;
+      return after;
+    });
+  }
+
+  double saved_by_what_arrives_ns() const {
+    double bytes = 0;
+    if (outlasts()) {
+      bytes = rate() * baseline_ns_;
+    } else {
+      for (const int32_t window : windows_) bytes += moved_in_window(as_index(window));
+    }
+    std::vector<Gain> gains;
+    for (const PlanConsumer& consumer : problem_.consumers) {
+      gains.push_back(gain_of(consumer.ordinal));
+    }
+    return most_saved_ns(gains, bytes);
+  }
+
+  double step_at_price_ns(double price_ns) const {
+    double sum_ns = 0, operators_ns = 0;
+    for (size_t i = 0; i < models_.size(); ++i) {
+      operators_ns += models_[i].base_ns;
+      sum_ns += models_[i].collective ? collective_at_price_ns(i, price_ns)
+                                      : operator_at_price_ns(i, price_ns);
+    }
+    const double idle_ns = std::max(0.0, baseline_ns_ - operators_ns);
+    return sum_ns + idle_ns * (outlasts() ? 1 - price_ns * rate() : 1);
+  }
+
+  bool may_move_during(size_t op) const { return outlasts() && op >= as_index(windows_.front()); }
+
+  double collective_at_price_ns(size_t op, double price_ns) const {
+    const double per_byte_ns = hardware_.slowdown_per_byte_ns - price_ns;
+    const bool moves = as_index(windows_.front()) <= op && per_byte_ns < 0;
+    return models_[op].base_ns + (moves ? per_byte_ns * moved_in_window(op) : 0);
+  }
+
+  // The least of: its duration, plus the price of each byte that hits, less that of each byte that
+  // the stream moves meanwhile. Linear between the places where one limit meets another.
+  double operator_at_price_ns(size_t op, double price_ns) const {
+    const OpModel& model = models_[op];
+    const double saved_ns = model.saved_per_hit_byte_ns;
+    const double reads = reads_bytes_[op];
+    const double most = std::min(candidate_bytes_[op], reads);
+    const auto alone_ns = [&](double hits) {
+      return std::max(model.floor_ns, model.base_ns - hits * saved_ns);
+    };
+    const auto demand = [&](double hits) {
+      return alone_ns(hits) > 0 ? (reads - hits) / alone_ns(hits) : 0;
+    };
+    const double memory = std::max({hardware_.memory_bytes_per_ns, demand(0), demand(most)});
+    const auto at = [&](double hits) {
+      double dur_ns = alone_ns(hits), moved = 0;
+      if (may_move_during(op)) {
+        const double free = std::max(0.0, memory * dur_ns - (reads - hits));
+        moved = std::min(rate() * dur_ns, free);
+        if (price_ns * memory > 1 && free < rate() * dur_ns && rate() < memory) {
+          moved = rate() * (reads - hits) / (memory - rate());  // worth waiting for
+          dur_ns = (reads - hits + moved) / memory;
+        }
+      }
+      return dur_ns + price_ns * (hits - moved);
+    };
+    double best_ns = std::min(at(0), at(most));
+    const auto consider = [&](double hits) {
+      if (hits > 0 && hits < most) best_ns = std::min(best_ns, at(hits));
+    };
+    if (saved_ns > 0) consider((model.base_ns - model.floor_ns) / saved_ns);
+    // Where the stream's rate, or nothing at all, is exactly what the memory has left.
+    for (const double left : {memory, memory - rate()}) {
+      if (left * saved_ns != 1) consider((reads - left * model.base_ns) / (1 - left * saved_ns));
+      consider(reads - left * model.floor_ns);
+    }
+    return best_ns;
+  }
+
+  const FoldedStep& step_;
+  const PlanProblem& problem_;
+  std::vector<OpModel> models_;
+  const EngineHardware& hardware_;
+  double baseline_ns_;
+  const std::vector<int32_t>& windows_;
+  std::vector<double> candidate_bytes_, reads_bytes_;  // by ordinal
+};
+
+}  // namespace
+
+StepBounds step_bounds(const FoldedStep& step, const DeviceModel& device,
+                       const PlanProblem& problem, const Referee& referee,
+                       const std::vector<int32_t>& windows) {
+  const Bounds bounds(step, device, problem, referee, windows);
+  const double all_hot_ns = referee.all_hot_step_ns();
+  return {all_hot_ns, std::max(all_hot_ns, bounds.window_limited_ns()),
+          std::max(all_hot_ns, bounds.cache_limited_ns())};
+}
+
+// One more block of budget widens every edge that has any room or is just full.
+double cache_price_ns_per_mib(const PlanProblem& problem, const FlowSolution& optimum) {
+  constexpr double kMiB = 1024.0 * 1024.0;
+  double price_ns = 0;
+  const size_t nodes = problem.flow.hold.size();
+  for (size_t edge = 0; edge < nodes; ++edge) {
+    if (problem.edge_traffic_bytes[edge] > problem.budget_bytes) continue;
+    const int64_t rise = optimum.price[(edge + 1) % nodes] - optimum.price[edge];
+    price_ns += price_to_ns(std::max<int64_t>(0, rise));
+  }
+  return price_ns * kMiB / static_cast<double>(kBlockBytes);
+}
+
+}  // namespace preserve

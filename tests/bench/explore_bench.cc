@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// Cells of preserve-explore per second and core: a model of 80 layers, planned by bfs and flow.
+#include <chrono>
+#include <cstdlib>
+#include <iterator>
+
+#include "tests/bench/metric.h"
+#include "tests/planner/explore/points.h"
+
+int main() {
+  using namespace preserve;
+  const ModelConfig model = test::example_model("llama3-70b");
+  const DeviceModel device = test::example_device("h100-sxm");
+  std::vector<ExplorePoint> points;
+  for (const int64_t ranks : {4, 8}) {
+    for (const int64_t batch : {1, 4, 16}) {
+      for (const int64_t context : {2048, 8192, 32768}) {
+        ExplorePoint point;
+        point.model = &model;
+        point.device = &device;
+        point.type = WeightType::fp8;
+        point.ranks = ranks;
+        point.batch = batch;
+        point.context = context;
+        points.push_back(point);
+      }
+    }
+  }
+  std::vector<double> cells_per_s;
+  for (int i = 0; i < 11; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    for (const ExplorePoint& point : points) {
+      if (!evaluate(point).done()) return EXIT_FAILURE;
+    }
+    const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - start;
+    cells_per_s.push_back(static_cast<double>(points.size()) / wall.count());
+  }
+  bench::report_metric("explore", "cells of an 80-layer model, bfs and flow, one core", "cells/s",
+                       cells_per_s, "at least 200", median(cells_per_s) >= 200);
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// preserve-profile --torch: on a stand-in for PyTorch that needs nothing installed, and on PyTorch
+// itself where a Python has it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <regex>
+
+#include "tests/profiler/collector/recording.h"
+#include "tests/support/paths.h"
+
+namespace preserve::test {
+namespace {
+
+using testing::Contains;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+
+const std::string kFolder = PRESERVE_SOURCE_DIR "/tests/hooks/torch/";
+
+const std::string kTensors =
+    "(SELECT string.value AS name, tensor.* FROM tensor JOIN string ON string.id = name_id)";
+
+std::vector<std::string> texts(const Recording& recording, const std::string& sql) {
+  std::vector<std::string> found;
+  const TraceDb trace = recording.db();
+  Query rows = trace.query(sql);
+  while (rows.next()) found.emplace_back(rows.text(0));
+  return found;
+}
+
+class TorchStandIn : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    recording_ = new Recording({"python3", kFolder + "program.py"}, {"--torch"});
+  }
+  static void TearDownTestSuite() {
+    delete recording_;
+    recording_ = nullptr;
+  }
+  static Recording* recording_;
+};
+Recording* TorchStandIn::recording_ = nullptr;
+
+TEST_F(TorchStandIn, TheProgramSeesNoDifference) {
+  const test::Run plain = run_program({"python3", kFolder + "program.py"});
+  EXPECT_EQ(recording_->run.exit_code, 0) << recording_->run.err;
+  EXPECT_EQ(recording_->run.out, plain.out);
+  EXPECT_THAT(plain.out, HasSubstr("path []\nerror 'of the program'\nwork Work True\n"
+                                   "error no such group\nname __call__ all_reduce\n"));
+}
+
+TEST_F(TorchStandIn, ModulesAreRangesInsideTheStep) {
+  EXPECT_THAT(
+      texts(*recording_,
+            "SELECT name || ' ' || COUNT(*) FROM range_named WHERE end_ns IS NOT NULL "
+            "GROUP BY name ORDER BY name"),
+      ElementsAre("decode_step 4", "head 4", "l0 5", "l1 4", "module2 1", "prefill_step 1"));
+  // After the error nothing is left open.
+  EXPECT_EQ(recording_->number("SELECT COUNT(*) FROM range WHERE end_ns IS NULL"), 0);
+  EXPECT_EQ(recording_->number("SELECT COUNT(*) FROM range_named WHERE depth <> (name NOT LIKE "
+                               "'%step' AND name <> 'module2')"),
+            0);
+}
+
+TEST_F(TorchStandIn, MemoryHasTheNamesOfItsModules) {
+  EXPECT_THAT(texts(*recording_, "SELECT name || ' ' || bytes || ' ' || role FROM " + kTensors +
+                                     " "
+                                     "ORDER BY name"),
+              ElementsAre("head.weight 1600 weight", "l0.k_cache 256 kv", "l0.kv_cache.0 32 kv",
+                          "l0.kv_cache.cache_v 512 kv", "l0.weight 128 weight", "l1.k_cache 256 kv",
+                          "l1.kv_cache.0 32 kv", "l1.weight 128 weight"));
+}
+
+TEST_F(TorchStandIn, CollectivesOfGloo) {
+  EXPECT_THAT(texts(*recording_,
+                    "SELECT function || ' ' || bytes || ' ' || dtype || ' ' || ranks || ' ' || "
+                    "COUNT(*) FROM collective GROUP BY function, bytes ORDER BY 1"),
+              ElementsAre("allreduce 1024 float32 4 1", "allreduce 16 float32 4 10",
+                          "broadcast 16 float32 4 1"));
+  EXPECT_EQ(recording_->number("SELECT COUNT(DISTINCT communicator) FROM collective"), 1);
+  EXPECT_EQ(recording_->number("SELECT MAX(sequence) FROM collective"), 11);
+  EXPECT_EQ(recording_->number("SELECT peer FROM collective WHERE function = 'broadcast'"), 2);
+  EXPECT_THAT(texts(*recording_, "SELECT rank || '/' || world_size FROM process"),
+              ElementsAre("3/4"));
+}
+
+TEST(Torch, ASitecustomizeOfTheProgramStillRuns) {
+  const Recording recording({"python3", kFolder + "program.py"}, {"--torch"},
+                            {"PYTHONPATH=" + kFolder + "site"});
+  EXPECT_THAT(recording.run.out, HasSubstr("the program's own sitecustomize as sitecustomize\n"));
+}
+
+TEST(Torch, APythonProgramWithoutTorchIsLeftAlone) {
+  const Recording recording({"python3", "-c", "import sys; print('torch' in sys.modules)"},
+                            {"--torch"});
+  EXPECT_EQ(recording.run.out, "False\n");
+  EXPECT_THAT(recording.run.err, HasSubstr("nothing was recorded"));
+}
+
+// A Python that has PyTorch; empty when there is none.
+std::string python_with_torch() {
+  for (const char* python : {"python3", "/usr/bin/python3"}) {
+    if (run_program({python, "-c", "import torch"}).exit_code == 0) return python;
+  }
+  return {};
+}
+
+TEST(Torch, ADecoderOfTwoRanks) {
+  const std::string python = python_with_torch();
+  if (python.empty()) GTEST_SKIP() << "no python3 has torch (Debian: python3-torch)";
+  const std::vector<std::string> command{
+      python,     PRESERVE_SOURCE_DIR "/examples/torch_decoder/decoder.py",
+      "--ranks",  "2",
+      "--layers", "2",
+      "--hidden", "64",
+      "--inner",  "128",
+      "--heads",  "4",
+      "--tokens", "6"};
+  const auto checksum = [](const std::string& out) {
+    std::smatch found;
+    return std::regex_search(out, found, std::regex("checksum: (\\w+)")) ? found.str(1) : out;
+  };
+  const Recording recording(command, {"--torch"});
+  ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_EQ(checksum(recording.run.out), checksum(run_program(command).out));
+  EXPECT_THAT(texts(recording, "SELECT rank || '/' || world_size FROM process ORDER BY rank"),
+              ElementsAre("0/2", "1/2"));
+  EXPECT_THAT(texts(recording,
+                    "SELECT phase || ' ' || source || ' ' || COUNT(*) FROM step GROUP "
+                    "BY phase ORDER BY phase"),
+              ElementsAre("decode nvtx 10", "prefill nvtx 2"));
+  // Two per layer and step; of one token 64 numbers of 4 bytes, of the prompt 16 times as much.
+  EXPECT_THAT(texts(recording,
+                    "SELECT function || ' ' || bytes || ' ' || COUNT(*) FROM collective "
+                    "GROUP BY bytes ORDER BY bytes"),
+              ElementsAre("allreduce 256 40", "allreduce 4096 8"));
+  EXPECT_THAT(texts(recording, "SELECT DISTINCT name FROM " + kTensors +
+                                   " WHERE role = 'kv' ORDER BY "
+                                   "name"),
+              ElementsAre("layers.0.attention.k_cache", "layers.0.attention.v_cache",
+                          "layers.1.attention.k_cache", "layers.1.attention.v_cache"));
+  EXPECT_EQ(recording.number("SELECT SUM(bytes) FROM " + kTensors +
+                             " WHERE name = "
+                             "'layers.1.mlp.down.weight'"),
+            64 * 128 * 4);
+  EXPECT_THAT(texts(recording, "SELECT DISTINCT name FROM range_named"),
+              Contains("layers.1.attention.o"));
+  EXPECT_THAT(texts(recording, "SELECT DISTINCT name FROM range_named"), Not(Contains("embed")));
+}
+
+}  // namespace
+}  // namespace preserve::test

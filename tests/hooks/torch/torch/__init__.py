@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""As much of PyTorch as hooks/torch looks at, where the tests should not need PyTorch itself."""
+import sys
+import types
+
+
+class Device:
+    type = "cpu"
+
+
+class Tensor:
+    def __init__(self, *shape, dtype="torch.float32", address=0):
+        self.shape, self.dtype, self.device, self._address = shape, dtype, Device(), address
+
+    def dim(self):
+        return len(self.shape)
+
+    def numel(self):
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+    def element_size(self):
+        return 8 if self.dtype == "torch.int64" else 4
+
+    def data_ptr(self):
+        if self._address is None:
+            raise RuntimeError("no storage")
+        return self._address
+
+    def is_floating_point(self):
+        return "float" in self.dtype
+
+    def is_complex(self):
+        return False
+
+
+class Module:
+    def __init__(self):
+        self._parameters, self._buffers, self._modules = {}, {}, {}
+
+    def __call__(self, *args, **kwargs):
+        return self.forward(*args, **kwargs)
+
+    def children(self):
+        return iter(self._modules.values())
+
+    def named_modules(self, prefix=""):
+        yield prefix, self
+        for name, module in self._modules.items():
+            yield from module.named_modules(prefix + ("." if prefix else "") + name)
+
+
+class Embedding(Module):
+    pass
+
+
+class Work:
+    def wait(self):
+        return True
+
+
+def all_reduce(tensor, op=None, group=None, async_op=False):
+    return Work() if async_op else None
+
+
+def broadcast(tensor, src, group=None, async_op=False):
+    return all_reduce(tensor)  # not a collective of its own
+
+
+def barrier(group=None, async_op=False):
+    if group == "bad":
+        raise ValueError("no such group")
+
+
+def init_process_group(backend):
+    pass
+
+
+__version__ = "0.0"
+nn = types.SimpleNamespace(Module=Module, Embedding=Embedding)
+jit = types.SimpleNamespace(is_tracing=lambda: False)
+distributed = types.SimpleNamespace(
+    is_available=lambda: True,
+    all_reduce=all_reduce,
+    broadcast=broadcast,
+    barrier=barrier,
+    init_process_group=init_process_group,
+)
+distributed.distributed_c10d = types.SimpleNamespace(
+    all_reduce=all_reduce,
+    broadcast=broadcast,
+    barrier=barrier,
+    init_process_group=init_process_group,
+    get_backend=lambda group=None: "gloo",
+    get_rank=lambda: 3,
+    get_world_size=lambda: 4,
+    get_process_group_ranks=lambda group: [0, 1, 2, 3],
+    _get_default_group=lambda: "world",
+)
+_C = types.SimpleNamespace(_distributed_c10d=types.SimpleNamespace(Work=Work))
+
