@@ -207,6 +207,7 @@ constexpr std::array<NamedTable, 10> kTables{{{kOperatorsCsv, operators},
 
 std::vector<std::string_view> csv_tables() {
   std::vector<std::string_view> names;
+  names.reserve(kTables.size());
   for (const NamedTable& table : kTables) names.push_back(table.name);
   return names;
 }

@@ -108,7 +108,8 @@ std::string footprints(const ExploreReport& report) {
   double y = 5;
   for (const ExploreCell* cell : cells) {
     const std::string name = cell_name(*cell);
-    svg.row_label(y + 12, name);
+    svg.row_label(y + 12, fmt::format("{}, TP {}, {} x {}", shorten(cell->model, 14), cell->ranks,
+                                      cell->batch, cell->context));
     double x = kLeft;
     for (const auto& [bytes, colour, what] :
          {std::tuple(cell->attention_weight_bytes, "k-compute", "attention weights"),

@@ -222,7 +222,8 @@ std::vector<CapacityCurve> capacity_curves(const ExploreReport& report) {
     curve.cells.push_back(&cell);
   }
   std::vector<CapacityCurve> out;
-  for (auto& [name, curve] : curves) {
+  for (auto& entry : curves) {
+    CapacityCurve& curve = entry.second;
     std::stable_sort(curve.cells.begin(), curve.cells.end(),
                      [](const auto* a, const auto* b) { return a->cache_bytes < b->cache_bytes; });
     if (curve.cells.front()->cache_bytes == curve.cells.back()->cache_bytes) continue;

@@ -112,6 +112,7 @@ std::string drift_chart(const Measured& measured) {
   const auto ratios = paired_ratios(measured);
   if (ratios.size() < 2) return "";
   std::vector<double> values;
+  values.reserve(ratios.size());
   for (const auto& [pair, ratio] : ratios) values.push_back(ratio);
   Range range{std::min(1.0, quantile(values, 0.01)), std::max(1.0, quantile(values, 0.99))};
   range.widen();

@@ -26,6 +26,17 @@ function linkWindows(timeline) {
   }
 }
 
+/** What scrolls can be reached by keys, and nothing else is a stop on the way. */
+function focusScrollers() {
+  for (const box of document.querySelectorAll(".scroll")) {
+    const scrolls = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
+    if (scrolls) box.setAttribute("tabindex", "0");
+    else box.removeAttribute("tabindex");
+  }
+}
+
+focusScrollers();
+addEventListener("resize", focusScrollers);
 sortTables(document);
 openForPrint();
 const place = document.getElementById("timeline-live");
