@@ -14,6 +14,7 @@
 #include "db/next_stage.h"
 #include "db/step/quality.h"
 #include "reports/csv.h"
+#include "reports/explore/report.h"
 #include "reports/grid/report.h"
 #include "reports/model/earlier.h"
 #include "reports/model/inputs.h"
@@ -26,7 +27,8 @@ namespace {
 constexpr const char* kFooter =
     R"(Inputs are recognised by content, in any order: one trace.db, any number of schedule.json and
 replay.db. Each replay is matched to its schedule, each schedule to the trace, by SHA-256.
-A grid.db of preserve-replay --grid has a report of its own and is named alone.
+A grid.db of preserve-replay --grid or an explore.db of preserve-explore has a report of its own and is
+named alone.
 
 report.csv holds the operators; report.TABLE.csv another table: gains, verdicts, arms, samples, why,
 windows, prefetches, ranks, collectives.
@@ -159,6 +161,9 @@ std::string render_target(const Report& report, const Target& target) {
   return target.format == Format::csv ? to_csv(report, target.table)
                                       : render(report, target.format);
 }
+std::string render_target(const ExploreReport& report, const Target& target) {
+  return render(report, target.format);
+}
 std::string render_target(const GridReport& report, const Target& target) {
   return render(report, target.format);
 }
@@ -177,6 +182,13 @@ bool stdout_taken(const std::vector<Target>& targets) {
                      [](const Target& target) { return target.file.is_stdout(); });
 }
 
+void say_open(const std::vector<Target>& targets, Console& console) {
+  for (const Target& target : targets) {
+    if (target.format != Format::html || target.file.is_stdout()) continue;
+    return console.next(fmt::format("xdg-open {}", target.file.path().string()));
+  }
+}
+
 int report_grid(const InputFile& input, const std::vector<double>& limits,
                 std::vector<Target>& targets, Console& console) {
   const GridReport report = build_grid_report(input);
@@ -184,12 +196,17 @@ int report_grid(const InputFile& input, const std::vector<double>& limits,
   const bool failed = any_cell_fails(report, limits, console);
   write_all(report, targets, console);
   if (!stdout_taken(targets)) fmt::print("{}\n", report.sentence);
-  for (const Target& target : targets) {
-    if (target.format != Format::html || target.file.is_stdout()) continue;
-    console.next(fmt::format("xdg-open {}", target.file.path().string()));
-    break;
-  }
+  say_open(targets, console);
   return failed ? kExitCheckFailed : kExitDone;
+}
+
+int report_explored(const InputFile& input, std::vector<Target>& targets, Console& console) {
+  const ExploreReport report = build_explore_report(input);
+  for (const std::string& warning : report.warnings) console.warn(warning);
+  write_all(report, targets, console);
+  if (!stdout_taken(targets)) fmt::print("{}\n", report.sentence);
+  say_open(targets, console);
+  return kExitDone;
 }
 
 int report(const Options& options, Console& console) {
@@ -200,6 +217,14 @@ int report(const Options& options, Console& console) {
     if (!options.baseline.empty()) throw usage_error("--baseline compares recordings, not grids");
     std::vector<Target> targets = open_outputs(options);
     return report_grid(*grid, limits, targets, console);
+  }
+  if (const auto explored = only_explore(inputs)) {
+    if (!options.baseline.empty() || !limits.empty()) {
+      throw usage_error("--baseline and --fail-if need a measurement, {} has none",
+                        explored->path.string());
+    }
+    std::vector<Target> targets = open_outputs(options);
+    return report_explored(*explored, targets, console);
   }
   const InputSet input_set = read_inputs(inputs);
   std::vector<Target> targets = open_outputs(options);
@@ -230,7 +255,8 @@ int main(int argc, char** argv) {
        "Shows what was recorded, planned and measured, as html, json, md or csv.",
        preserve::report::kFooter, fmt::format("report {}", preserve::report::kReportVersion)},
       [&](CLI::App& app) {
-        app.add_option("inputs", options.inputs, "trace.db, schedule.json, replay.db; or grid.db")
+        app.add_option("inputs", options.inputs,
+                       "trace.db, schedule.json, replay.db, apply.db; or grid.db; or explore.db")
             ->required()
             ->type_name("INPUT...");
         app.add_option("-o,--output", options.outputs,

@@ -19,6 +19,7 @@ _CACHE = re.compile(r"^_?((past_)?(kv|k|v|key|value|keys|values)_?(cache|buffer)
 _CACHE_WORDS = ("k_cache", "v_cache", "kv_cache", "key_cache", "value_cache")  # a name of one says it
 _MOST_PARTS = 64
 _MOST_STRINGS = 1 << 16
+_MOST_ROOTS = 64
 
 
 class _Facts(ctypes.Structure):  # hooks/torch/calls.cc
@@ -71,7 +72,7 @@ class _Modules:
         self.torch = torch
         self.library = library
         self.known = {}  # id of a module -> (weak reference, number of its name, root or None)
-        self.roots = 0
+        self.roots, self.has_model = 0, False
         self.numbers = {}  # name -> number
         self.thread = threading.local()
 
@@ -88,8 +89,9 @@ class _Modules:
         depth = getattr(self.thread, "depth", 0)
         entry = self.known.get(id(module))
         if entry is None or entry[0]() is not module:
-            # Inside another module's call it is one that came later, or a copy: it has no path.
-            if depth != 0:
+            # Inside another module's call it is one that came later: it has no path. Neither have
+            # the copies that DataParallel makes in every step, and what is made as often.
+            if depth != 0 or getattr(module, "_is_replica", False) or self.roots >= _MOST_ROOTS:
                 return False
             entry = self.add_root(module)
         number, root = entry[1], entry[2]
@@ -109,10 +111,11 @@ class _Modules:
     def add_root(self, module):
         # The model comes first and has the plain names; a sampler or a draft model gets its own.
         has_layers = next(module.children(), None) is not None
-        first = has_layers and self.roots == 0
-        self.roots += has_layers
-        kind = type(module).__name__.lower()
-        root = _Root(self, module, "" if first else "{}{}.".format(kind, len(self.known)))
+        first = has_layers and not self.has_model
+        self.has_model = self.has_model or has_layers
+        self.roots += 1
+        prefix = "{}{}.".format(type(module).__name__.lower(), self.roots)
+        root = _Root(self, module, "" if first else prefix)
         entry = (weakref.ref(module), None, root)
         self.known[id(module)] = entry
         return entry

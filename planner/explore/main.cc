@@ -200,15 +200,16 @@ int main(int argc, char** argv) {
   const preserve::ToolInfo info{
       "preserve-explore",
       "Plans decode steps of many models and devices, as they are or changed, without running any.",
-      "Examples:\n"
-      "  preserve-explore --figure footprint\n"
-      "  preserve-explore --figure design --model llama3-70b -o design.db -o design.csv\n"
-      "  preserve-explore --model llama3-8b --device h100-sxm --dtype fp8 --tp 4 \\\n"
-      "      --sweep l2=8MiB:256MiB:log2 --sweep batch=1,2,4,8 -o explore.db\n"
-      "  mpirun -n 4 preserve-explore --model llama3-70b --device b200 --dtype fp8 \\\n"
-      "      --sweep context=1K:128K:log2 --sweep batch=1:64:log2 -o explore.db\n"
-      "  preserve-report explore.db -o explore.html\n"
-      "\nExit codes: 0 done, 2 usage or bad input, 3 internal, 130 stopped by Ctrl-C.",
+      preserve::keys_and_figures() +
+          "\nExamples:\n"
+          "  preserve-explore --figure footprint\n"
+          "  preserve-explore --figure design --model llama3-70b -o design.db -o design.csv\n"
+          "  preserve-explore --model llama3-8b --device h100-sxm --dtype fp8 --tp 4 \\\n"
+          "      --sweep l2=8MiB:256MiB:log2 --sweep batch=1,2,4,8 -o explore.db\n"
+          "  mpirun -n 4 preserve-explore --model llama3-70b --device b200 --dtype fp8 \\\n"
+          "      --sweep context=1K:128K:log2 --sweep batch=1:64:log2 -o explore.db\n"
+          "  preserve-report explore.db -o explore.html\n"
+          "\nExit codes: 0 done, 2 usage or bad input, 3 internal, 130 stopped by Ctrl-C.",
       fmt::format("trace schema {}, schedule {}, device {}", preserve::kTraceSchemaVersion,
                   preserve::kScheduleVersion, preserve::kDeviceVersion)};
   return preserve::run_tool(

@@ -16,23 +16,17 @@ namespace {
 
 constexpr int kMostThreads = 1024;
 
-std::string keys_help() {
-  std::string text =
-      "What to vary, or to set for all cells; may be repeated. Values separated by "
-      "commas, FROM:TO:log2 or FROM:TO:+STEP. Keys:";
-  for (const KeyInfo& info : sweep_keys())
-    text += fmt::format("\n  {}: {}", info.name, info.meaning);
-  return text;
-}
-
 }  // namespace
 
 void define_options(CLI::App& app, ExploreOptions& options) {
-  std::string names = "Tables and curves of the PRESERVE paper, as text on standard output:";
-  for (const Figure& figure : figures())
-    names += fmt::format("\n  {}: {}", figure.name, figure.meaning);
-  app.add_option("--figure", options.figure, names)->type_name("NAME");
-  app.add_option("--sweep", options.sweeps, keys_help())->type_name("KEY=VALUES")->take_all();
+  app.add_option("--figure", options.figure,
+                 "A figure of the PRESERVE paper, as text on standard output; see below")
+      ->type_name("NAME");
+  app.add_option("--sweep", options.sweeps,
+                 "What to vary, or to set for all cells; may be repeated. Values separated by "
+                 "commas, FROM:TO:log2 or FROM:TO:+STEP; see below")
+      ->type_name("KEY=VALUES")
+      ->take_all();
   const auto add = [&](const char* name, std::vector<std::string>& words, const char* help) {
     app.add_option(name, words, help)->type_name("VALUES")->delimiter(',')->take_all();
   };
@@ -50,7 +44,7 @@ void define_options(CLI::App& app, ExploreOptions& options) {
                "Let attention read the whole context where the model has a window");
   app.add_flag("--search", options.search,
                "Search for better plans than the flow's optimum, as preserve-tune does, with all "
-               "layers: some hundred times slower");
+               "layers: about a hundred times slower");
   app.add_option("-o,--output", options.outputs,
                  "Where to write, may be repeated: *.db (the same command resumes it), *.csv, "
                  "*.json, - for CSV on standard output [-, but for a figure its text]")
@@ -60,6 +54,18 @@ void define_options(CLI::App& app, ExploreOptions& options) {
   app.add_option("-j,--threads", options.threads, "Of each rank [all cores, shared by its ranks]")
       ->check(CLI::Range(1, kMostThreads))
       ->type_name("N");
+}
+
+std::string keys_and_figures() {
+  std::string text = "Keys of --sweep:\n";
+  for (const KeyInfo& info : sweep_keys()) {
+    text += fmt::format("  {:<18} {}\n", info.name, info.meaning);
+  }
+  text += "Figures:\n";
+  for (const Figure& figure : figures()) {
+    text += fmt::format("  {:<18} {}\n", figure.name, figure.meaning);
+  }
+  return text;
 }
 
 ExploreOutputs outputs_of(const ExploreOptions& options) {

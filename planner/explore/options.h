@@ -28,6 +28,9 @@ struct ExploreOptions {
 // `options` must outlive the parsing.
 void define_options(CLI::App& app, ExploreOptions& options);
 
+// For the end of --help.
+std::string keys_and_figures();
+
 // Outputs by their kind; empty: not asked for.
 struct ExploreOutputs {
   std::string db, csv, json;

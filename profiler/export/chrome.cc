@@ -32,6 +32,7 @@ struct PlannedPrefetch {
 };
 struct Schedule {
   std::vector<PlannedPrefetch> prefetches;
+  std::optional<StepPhase> phase{};  // of a prefill's plan; else as fold_step() chooses
 };
 
 Schedule read_schedule(const std::filesystem::path& path) {
@@ -41,6 +42,9 @@ Schedule read_schedule(const std::filesystem::path& path) {
     const auto json = nlohmann::json::parse(text);
     if (json.at("schema") != "preserve/schedule") {
       throw input_error("{}: is not a schedule.json (its \"schema\" is another)", path.string());
+    }
+    if (json.contains("trace") && json.at("trace").value("phase", "") == "prefill") {
+      schedule.phase = StepPhase::prefill;
     }
     for (const auto& window : json.at("windows")) {
       const int64_t capacity_bytes = window.at("capacity_bytes").get<int64_t>();
@@ -306,7 +310,9 @@ void ChromeWriter::write_collective_arrows() {
 }
 
 void ChromeWriter::write_plan(const Schedule& schedule) {
-  for (const int64_t rank : ranks_with_steps(db_)) write_plan(schedule, fold_step(db_, rank));
+  for (const int64_t rank : ranks_with_steps(db_)) {
+    write_plan(schedule, fold_step(db_, rank, schedule.phase));
+  }
 }
 
 // All ranks run the same plan. A window's prefetches follow each other at the method's rate, from
@@ -314,8 +320,8 @@ void ChromeWriter::write_plan(const Schedule& schedule) {
 void ChromeWriter::write_plan(const Schedule& schedule, const FoldedStep& folded) {
   name_track("thread_name", folded.process.value, kPlanTrack, "planned prefetches");
   Query steps = db_.query(
-      "SELECT start_ns FROM step WHERE process_id = ? AND phase <> 'prefill' ORDER BY ordinal",
-      {folded.process.value});
+      "SELECT start_ns FROM step WHERE process_id = ? AND (phase = 'prefill') = ? ORDER BY ordinal",
+      {folded.process.value, int64_t{folded.phase == StepPhase::prefill}});
   while (steps.next()) {
     int64_t window = -1;
     double at_ns = 0;

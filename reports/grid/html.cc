@@ -2,30 +2,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include "common/units.h"
 #include "reports/grid/report.h"
+#include "reports/page/heat.h"
 #include "reports/page/parts.h"
 #include "reports/text.h"
 
 namespace preserve::report {
 namespace {
-
-// Steps of the diverging scale, outwards from "no noticeable change". Classes h1.. and l1.. of
-// page.css, which also the legend shows.
-constexpr std::array kHigher{1.005, 1.02, 1.05, 1.1, 1.2};
-constexpr std::array kLower{0.995, 0.98, 0.95};
-
-std::string shade_of(double ratio) {
-  size_t step = 0;
-  if (ratio >= 1) {
-    while (step < kHigher.size() && ratio > kHigher[step]) ++step;
-    return step == 0 ? "e" : fmt::format("h{}", step);
-  }
-  while (step < kLower.size() && ratio < kLower[step]) ++step;
-  return step == 0 ? "e" : fmt::format("l{}", step);
-}
 
 struct HeatCell {
   std::string mark, shade, hover;
@@ -49,7 +34,7 @@ HeatCell unmeasured_cell(const GridCell& cell) {
 
 HeatCell chosen_cell(const GridCell& cell) {
   if (cell.status != CellStatus::done) return unmeasured_cell(cell);
-  return {heat_mark(cell), shade_of(cell.chosen_speedup),
+  return {heat_mark(cell), heat_shade(cell.chosen_speedup),
           fmt::format("{}\nplan measured {}\npredicted {}\nchosen: {}{}", name_of(cell.key),
                       ratio_text(cell.speedup), format_ratio(cell.predicted_speedup), cell.choice,
                       arm_words(cell))};
@@ -58,7 +43,7 @@ HeatCell chosen_cell(const GridCell& cell) {
 HeatCell fused_cell(const GridCell& cell) {
   if (cell.status != CellStatus::done) return unmeasured_cell(cell);
   if (!cell.fused) return {"-", "none", name_of(cell.key) + "\nno overlap arm"};
-  return {fmt::format("{:.3f}", cell.fused->estimate), shade_of(cell.fused->estimate),
+  return {fmt::format("{:.3f}", cell.fused->estimate), heat_shade(cell.fused->estimate),
           fmt::format("{}\noverlap / prefetch {}{}", name_of(cell.key), ratio_text(cell.fused),
                       arm_words(cell))};
 }
@@ -102,28 +87,6 @@ std::string heat_table(const HeatMap& map, const std::string& what,
   return out + "</tbody></table></div>\n";
 }
 
-std::string legend() {
-  std::string out = "<ul class=\"legend heat\">";
-  const auto entry = [&](const std::string& shade, const std::string& mark,
-                         const std::string& text) {
-    out += fmt::format("<li><span class=\"h {}\">{}</span> {}</li>", shade, escape_html(mark),
-                       escape_html(text));
-  };
-  for (size_t i = kLower.size(); i > 0; --i) {
-    entry(fmt::format("l{}", i), fmt::format("{:.2f}", kLower[i - 1] - 0.005),
-          fmt::format("below {:g}", kLower[i - 1]));
-  }
-  entry("e", "=", "nothing is done, or no change worth naming");
-  for (size_t i = 0; i < kHigher.size(); ++i) {
-    entry(fmt::format("h{}", i + 1), fmt::format("{:.2f}", kHigher[i] + 0.01),
-          fmt::format("above {:g}", kHigher[i]));
-  }
-  entry("na", "N/A", "cannot be run: memory, or the ranks do not divide the model");
-  entry("bad", "failed", "see the table of all cells");
-  entry("none", "-", "not measured");
-  return out + "</ul>\n";
-}
-
 std::string header(const GridReport& report, const GridSummary& summary) {
   const auto& mean = summary.mean_chosen ? summary.mean_chosen : summary.mean_chosen_all;
   const char* css_class = mean && mean->low > 1 ? "fast" : "plain";
@@ -147,7 +110,8 @@ std::string finding_section(const GridSummary& summary) {
 }
 
 std::string speedups(const std::vector<HeatMap>& maps) {
-  std::string out = html_section("heat", "Speed-up over the baseline") + legend();
+  std::string out =
+      html_section("heat", "Speed-up over the baseline") + heat_legend("not measured");
   for (const HeatMap& map : maps) {
     out += heat_table(map, "speed-up of the chosen plan", chosen_cell);
   }

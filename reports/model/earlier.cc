@@ -28,8 +28,7 @@ class Document {
  public:
   explicit Document(const std::filesystem::path& path) : path_(path), root_(parse_json_file(path)) {
     if (!root_.is_object() || root_.value("schema", json()) != "preserve/report") {
-      throw input_error("{}: is no report: --baseline takes the report.json of an earlier run",
-                        path.string());
+      throw input_error("{}: --baseline takes the report.json of an earlier run", path.string());
     }
     check_version(root_, "report", kReportVersion, path);
     validate_json(root_, kReportSchema, path);
@@ -38,7 +37,8 @@ class Document {
 
   int64_t integer(const json& value) const {
     if (!value.is_number_integer() || value > kMaxJsonInteger || value < -kMaxJsonInteger) {
-      throw input_error("{}: {} is no time or size", path_.string(), value.dump().substr(0, 40));
+      throw input_error("{}: invalid time or size '{}': expected at most {}", path_.string(),
+                        value.dump().substr(0, 40), kMaxJsonInteger);
     }
     return value.get<int64_t>();
   }

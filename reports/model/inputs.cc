@@ -10,6 +10,7 @@
 
 #include "common/error.h"
 #include "common/output_file.h"
+#include "db/explore/cells.h"
 #include "db/replay_result.h"
 #include "reports/text.h"
 
@@ -85,12 +86,13 @@ InputKind recognise(const fs::path& path) {
     const std::string kind = db.meta("kind");
     return kind == kReplayed || kind == kApplied ? InputKind::replay
            : kind == "grid"                      ? InputKind::grid
+           : kind == kExploreKind                ? InputKind::explore
                                                  : InputKind::trace;
   }
   const size_t first = head.find_first_not_of(" \t\r\n");
   if (first != std::string::npos && head[first] == '{') return InputKind::schedule;
   throw input_error(
-      "{}: is neither a trace.db, replay.db or grid.db (SQLite) nor a schedule.json{}",
+      "{}: is neither a trace.db, replay.db, grid.db or explore.db (SQLite) nor a schedule.json{}",
       path.string(), head.empty() ? ": it is empty" : "");
 }
 
@@ -104,6 +106,8 @@ const char* to_text(InputKind kind) {
       return "replay";
     case InputKind::grid:
       return "grid";
+    case InputKind::explore:
+      return "explore";
   }
   return "trace";
 }
@@ -133,8 +137,8 @@ InputSet read_inputs(const std::vector<fs::path>& paths) {
         set.replays.push_back({std::move(file)});
         break;
       case InputKind::grid:
-        throw usage_error("{} is a grid, which has a report of its own: name it alone",
-                          path.string());
+      case InputKind::explore:
+        throw usage_error("{} has a report of its own: name it alone", path.string());
     }
   }
   if (set.trace.path.empty()) {

@@ -15,7 +15,7 @@
 
 namespace preserve::report {
 
-enum class InputKind { trace, schedule, replay, grid };
+enum class InputKind { trace, schedule, replay, grid, explore };
 const char* to_text(InputKind kind);
 
 // What a file is, by its content. input_error when it is none of these.

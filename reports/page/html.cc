@@ -304,11 +304,12 @@ std::string raw_counts(const Report& report) {
 }  // namespace
 
 std::string to_html(const Report& report) {
-  const std::string body =
-      html_headlines(report) + losses(report.recording) + html_warnings(report) + timeline(report) +
-      why(report) + comparison(report) + counters(report.counters) + plans(report) + cache(report) +
-      time_classes(report.time_use) + top_operators(report.time_use) +
-      collectives(report.time_use) + environment(report) + raw_counts(report);
+  const std::string body = html_headlines(report) + losses(report.recording) +
+                           html_warnings(report) + timeline(report) + why(report) +
+                           comparison(report) + counters(report.counters) + plans(report) +
+                           cache(report) + html_earlier(report) + time_classes(report.time_use) +
+                           html_ranks(report.time_use) + top_operators(report.time_use) +
+                           collectives(report.time_use) + environment(report) + raw_counts(report);
   return html_page("Preserve report", body, to_json(report, -1));
 }
 

@@ -111,7 +111,7 @@ std::string html_folded(std::string_view summary, std::string_view html) {
 }
 
 std::string html_section(std::string_view id, std::string_view title) {
-  return fmt::format("<h2 id=\"{}\">{}</h2>\n", id, escape_html(title));
+  return fmt::format("<h2 id=\"{}\">{}{}</h2>\n", id, escape_html(title), html_definition_link(id));
 }
 
 std::string html_page(std::string_view title, std::string_view body, std::string_view json) {
@@ -123,6 +123,7 @@ std::string html_page(std::string_view title, std::string_view body, std::string
   fill(page, "style", kReportStyle);
   fill(page, "script", kReportScript);
   fill(page, "title", title);
+  fill(page, "definitions", html_definitions());
   fill(page, "data", escape_script_json(json));
   fill(page, "body", body);
   return page;

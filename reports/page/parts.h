@@ -37,7 +37,11 @@ std::string html_how(std::string_view two_sentences);
 std::string html_folded(std::string_view summary, std::string_view html);  // closed until asked for
 std::string html_section(std::string_view id, std::string_view title);
 
-// The whole page; `title` is ours. `json` is embedded as data.
+// docs/metrics.md, and a link from a section to its chapter of it (definitions.cc).
+std::string html_definitions();
+std::string html_definition_link(std::string_view section);
+
+// The whole page with the definitions at its end; `title` is ours. `json` is embedded as data.
 std::string html_page(std::string_view title, std::string_view body, std::string_view json);
 
 // The verdict cards; the warnings, serious ones first (headline.cc).

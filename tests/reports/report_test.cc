@@ -6,7 +6,6 @@
 
 #include <nlohmann/json.hpp>
 #include <regex>
-#include <sstream>
 
 #include "common/error.h"
 #include "common/output_file.h"
@@ -15,7 +14,6 @@
 #include "replay/grid/cell_run.h"
 #include "replay/grid/text.h"
 #include "replay/measure/summary.h"
-#include "reports/csv.h"
 #include "reports/render.h"
 #include "tests/reports/scenario_files.h"
 #include "tests/support/errors.h"
@@ -435,37 +433,6 @@ TEST(CheckConsistency, FindsNumbersThatDoNotAddUp) {
   EXPECT_THROW(check_consistency(time), Error);
   EXPECT_THROW(check_consistency(bytes), Error);
   EXPECT_THROW(check_consistency(operators), Error);
-}
-
-TEST(Csv, HasOneRowPerOperatorAndScenario) {
-  TemporaryDirectory directory;
-  const Report report = report_of(test::write_two_scenarios(directory.path()));
-  const std::string csv = to_csv(report);
-  const auto rows = static_cast<size_t>(std::count(csv.begin(), csv.end(), '\n'));
-  EXPECT_EQ(rows, 1 + 2 * report.step->ops.size());
-  EXPECT_EQ(
-      csv.rfind(
-          "scenario,ordinal,operator,kind,recorded_ns,predicted_ns,baseline_ns,prefetch_ns\r\n", 0),
-      0U);
-}
-
-TEST(Csv, OfEveryTableHasAsManyCellsAsColumns) {
-  TemporaryDirectory directory;
-  const Report report = report_of(test::write_two_scenarios(directory.path()));
-  for (const std::string_view table : csv_tables()) {
-    std::istringstream lines(to_csv(report, table));
-    std::string line, header;
-    std::getline(lines, header);
-    const auto columns = std::count(header.begin(), header.end(), ',');
-    size_t rows = 0;
-    while (std::getline(lines, line)) {
-      EXPECT_EQ(std::count(line.begin(), line.end(), ','), columns) << table << ": " << line;
-      ++rows;
-    }
-    EXPECT_GT(rows, 0U) << table;
-  }
-  EXPECT_THAT(to_csv(report, "arms"), HasSubstr("\"200 us stand-in link\",\"prefetch\",44,44,"));
-  EXPECT_THAT(to_csv(report, "samples"), HasSubstr("\"warm-up\""));
 }
 
 TEST(Markdown, HoldsVerdictsAndTables) {

@@ -52,6 +52,13 @@ try:
     model(torch.Tensor(1, 1, dtype="torch.int64"), fail=True)
 except KeyError as error:
     print("error", error)
+sampler = torch.nn.Module()  # a root of its own
+sampler.forward = lambda x: x
+sampler(torch.Tensor(1, 4))
+replica = Model()  # as DataParallel makes them, in every step
+for _, part in replica.named_modules():
+    part._is_replica = True
+replica(torch.Tensor(1, 1, dtype="torch.int64"))
 work = torch.distributed.all_reduce(torch.Tensor(256, address=1), async_op=True)
 print("work", type(work).__name__, work.wait())
 torch.distributed.broadcast(torch.Tensor(2, 2, address=1), 2)

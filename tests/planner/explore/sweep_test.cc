@@ -45,9 +45,10 @@ TEST(SweepKeys, RefuseWhatIsNone) {
         std::pair("batch=0", "whole number"), std::pair("batch=2,2", "twice"),
         std::pair("batch=8:1:log2", "FROM at most TO"), std::pair("batch=1:8", "log2"),
         std::pair("batch=1:8:log3", "log2"), std::pair("batch=1:8:+0", "whole number"),
-        std::pair("batch=1:100000000:+1", "more than"), std::pair("l2=1KiB", "expected"),
-        std::pair("l2=8", "expected"), std::pair("compute=nan", "factor"),
-        std::pair("compute=-1", "factor"), std::pair("allreduce=20", "unit")}) {
+        std::pair("context=1:134217728:+1", "more than"), std::pair("batch=2M", "1 to 1048576"),
+        std::pair("l2=1KiB", "expected"), std::pair("l2=8", "expected"),
+        std::pair("compute=nan", "factor"), std::pair("compute=-1", "factor"),
+        std::pair("allreduce=20", "unit")}) {
     EXPECT_THAT([text = text] { parse_axis(text); }, fails_with(message)) << text;
   }
 }
@@ -231,6 +232,25 @@ TEST(ExploreResults, ReadTheirSheets) {
   EXPECT_EQ(sheets[0].cells, 4);
   EXPECT_EQ(sheets[0].axes.back().key, "l2");
   EXPECT_THAT(sheets[0].axes.back().values, ElementsAre("8388608", "16777216"));
+}
+
+TEST(ExploreResults, RefuseDamagedSheets) {
+  for (const char* text : {"", "sweep", "sweep:l2", "sweep:l2=1|", "a:x=1;;y=2"}) {
+    ExploreResults results("", {{"sheets", text}}, 1, false);
+    EXPECT_THAT([&] { read_explore_sheets(results.db()); }, fails_with("is damaged")) << text;
+  }
+  const TemporaryDirectory directory;
+  test::write_synthetic_trace(directory / "trace.db", {});
+  EXPECT_THAT([&] { read_explore_sheets(TraceDb::open(directory / "trace.db")); },
+              fails_with("was not written by preserve-explore"));
+}
+
+TEST(ExploreResults, RefuseImpossibleCells) {
+  ExploreResults results("", kIdentity, 5, false);
+  ExploreCell cell = fake_cell(1);
+  cell.flow_step_ns = 0;
+  results.record({explore_values(cell)});
+  EXPECT_THAT([&] { csv(results); }, fails_with("a step of 0 ns"));
 }
 
 // --- area ----------------------------------------------------------------------------------------

@@ -92,6 +92,30 @@ TEST(ChromeExport, AnyTraceOfOursIsExported) {
   EXPECT_TRUE(counter);
 }
 
+TEST(ChromeExport, ThePlanOfAPrefillIsDrawnInPrefills) {
+  TemporaryDirectory directory;
+  write_synthetic_trace(
+      directory / "trace.db", {.ranks = 1, .layers = 2, .steps = 5},
+      [](TraceDb& db) { db.execute("UPDATE step SET phase = 'prefill' WHERE ordinal < 2"); });
+  const TraceDb db = TraceDb::open(directory / "trace.db");
+  const auto drawn = [&](const char* trace) {
+    const auto schedule =
+        write_text(directory, "schedule.json",
+                   fmt::format(R"({{"schema": "preserve/schedule", "version": "1.2", "trace": {},
+          "windows": [{{"ordinal": 4, "usable_ns": 8000, "capacity_bytes": 800, "prefetches": [
+          {{"tensor": "w1", "consumer": "gemm", "length_bytes": 100}}]}}]}})",
+                               trace));
+    const json document = exported(db, directory, schedule);
+    int64_t prefetches = 0;
+    for (const json& event : document.at("traceEvents")) {
+      prefetches += event.value("cat", "") == "prefetch" ? 1 : 0;
+    }
+    return prefetches;
+  };
+  EXPECT_EQ(drawn(R"({"rank": 0, "phase": "prefill"})"), 2);
+  EXPECT_EQ(drawn(R"({"rank": 0})"), 3);
+}
+
 TEST(ChromeExport, PlannedPrefetchesOfEveryRankHaveTheRateOfTheirMethod) {
   TemporaryDirectory directory;
   write_synthetic_trace(directory / "trace.db", {.ranks = 2, .layers = 2, .steps = 3});

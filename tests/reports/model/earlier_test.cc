@@ -73,6 +73,7 @@ TEST_F(EarlierRun, ThatWasFasterAndPlannedOtherwise) {
   const auto json = nlohmann::json::parse(to_json(now_));
   validate_json(json, kReportSchema, "report.json");
   EXPECT_EQ(json.at("earlier").at("step"), "slower");
+  EXPECT_THAT(to_html(now_), HasSubstr("Against an earlier run"));
   for (const Format format : {Format::html, Format::md}) {
     EXPECT_THAT(render(now_, format), HasSubstr("before.json"));
   }
@@ -91,8 +92,8 @@ TEST_F(EarlierRun, ThatIsNoReportIsRefused) {
       [&] {
         with({{"schema", "preserve/schedule"}});
       },
-      fails_with(ErrorKind::input, HasSubstr("is no report")));
-  EXPECT_THAT([&] { with(nlohmann::json::array()); }, fails_with("is no report"));
+      fails_with(ErrorKind::input, HasSubstr("report.json of an earlier run")));
+  EXPECT_THAT([&] { with(nlohmann::json::array()); }, fails_with("report.json of an earlier run"));
   EXPECT_THAT([&] { with(newer); }, fails_with("9.0"));
   EXPECT_THAT([&] { with(large); }, fails_with(ErrorKind::input, HasSubstr("before.json")));
   EXPECT_THAT([&] { with(untyped); }, fails_with("/step"));

@@ -146,9 +146,22 @@ TEST(Html, GivesEveryPictureATitleAndEveryHeaderAScope) {
   EXPECT_EQ(count_of(html, "<th "), count_of(html, "<th scope="));
   EXPECT_EQ(count_of(html, "<th>"), 0U);
   for (const char* id : {"environment", "comparison", "time", "timeline", "plan", "operators",
-                         "collectives", "cache", "counts"}) {
+                         "collectives", "cache", "counts", "why", "ranks", "definitions"}) {
     EXPECT_EQ(count_of(html, fmt::format("<h2 id=\"{}\"", id)), 1U) << id;
   }
+}
+
+TEST(Html, LinksItsHeadingsToTheirDefinitions) {
+  TemporaryDirectory directory;
+  const std::string html =
+      to_html(build_report(read_inputs(test::write_two_scenarios(directory.path()))));
+  const std::regex link("class=\"definition\" href=\"#([^\"]+)\"");
+  size_t links = 0;
+  for (auto at = std::sregex_iterator(html.begin(), html.end(), link); at != std::sregex_iterator();
+       ++at, ++links) {
+    EXPECT_EQ(count_of(html, fmt::format("<h3 id=\"{}\"", (*at)[1].str())), 1U) << (*at)[1];
+  }
+  EXPECT_GE(links, 8U);
 }
 
 TEST(Html, IsSmallBeforeItsData) {

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "common/units.h"
+#include "reports/explore/report.h"
+#include "reports/page/chart.h"
+#include "reports/page/heat.h"
+#include "reports/page/parts.h"
+#include "reports/text.h"
+
+namespace preserve::report {
+namespace {
+
+constexpr size_t kMaps = 48, kCurves = 12, kBars = 40, kRows = 1000;
+
+double fused_ratio(const ExploreCell& cell) {
+  return cell.fused_step_ns / cell.flow_step_ns;
+}
+
+std::string hover_of(const ExploreCell* cell) {
+  if (cell == nullptr) return "not reached";
+  const std::string name =
+      fmt::format("{} on {}, cache {}, allreduce {}", cell_name(*cell), cell->device,
+                  format_size(cell->cache_bytes), format_duration(cell->allreduce_ns));
+  if (!cell->done()) return fmt::format("{}\n{}", name, cell->reason);
+  return fmt::format("{}\nbaseline {}\nbfs {}\nflow {}\nfused {}\nall hot {}", name,
+                     format_duration(cell->baseline_step_ns), format_duration(cell->bfs_step_ns),
+                     format_duration(cell->flow_step_ns), format_duration(cell->fused_step_ns),
+                     format_duration(cell->all_hot_step_ns));
+}
+
+std::string shade_of(const ExploreCell* cell, double value) {
+  if (cell == nullptr) return "none";
+  if (cell->status == kExploreNotAvailable) return "na";
+  return cell->done() ? heat_shade(value) : "bad";
+}
+
+std::string heat_table(const ExploreMap& map, const char* what,
+                       double (*value_of)(const ExploreCell&)) {
+  std::string out = fmt::format(
+      "<div class=\"scroll\"><table class=\"heat\"><caption>{}{}{}</caption>\n<thead><tr>"
+      "<th scope=\"col\" class=\"n\">{} / {}</th>",
+      escape_html(map.title), map.title.empty() ? "" : ": ", what, escape_html(map.row_key),
+      escape_html(map.column_key));
+  for (const std::string& column : map.columns) {
+    out += fmt::format("<th scope=\"col\" class=\"n\">{}</th>", escape_html(column));
+  }
+  out += "</tr></thead>\n<tbody>\n";
+  for (size_t row = 0; row < map.rows.size(); ++row) {
+    out += fmt::format("<tr><th scope=\"row\" class=\"n\">{}</th>", escape_html(map.rows[row]));
+    for (const ExploreCell* cell : map.cells[row]) {
+      const double value = cell != nullptr && cell->done() ? value_of(*cell) : 1;
+      out += fmt::format("<td class=\"h {}\" title=\"{}\">{}</td>", shade_of(cell, value),
+                         escape_html(hover_of(cell)), escape_html(cell_mark(cell, value)));
+    }
+    out += "</tr>\n";
+  }
+  return out + "</tbody></table></div>\n";
+}
+
+std::string speedups(const std::vector<ExploreMap>& maps) {
+  std::string out = html_section("heat", "Speed-up over the baseline") + heat_legend("not reached");
+  for (const ExploreMap& map : maps) out += heat_table(map, "speed-up by flow", flow_speedup);
+  if (maps.size() == kMaps) out += "<p>More maps are in the JSON report.</p>\n";
+  return out + html_how(
+                   "The number is the predicted step time of the baseline over that with the best "
+                   "plan of strategy flow. The hover text has the other strategies and bounds, "
+                   "and why a cell cannot be run.");
+}
+
+std::string against_fused(const ExploreReport& report, const std::vector<ExploreMap>& maps) {
+  if (report.figure != "fused") return "";
+  std::string out = html_section("fused", "Against overlapping the collective with its operator");
+  for (const ExploreMap& map : maps) out += heat_table(map, "fused over flow", fused_ratio);
+  return out + html_how(
+                   "Above 1 the step with prefetching is faster than the one whose products "
+                   "overlap their allreduces. Both are predicted.");
+}
+
+// Bytes of one layer and rank against the cache, one bar per model, type, ranks, batch and context.
+std::string footprints(const ExploreReport& report) {
+  constexpr double kRow = 26, kBar = 16;
+  std::vector<const ExploreCell*> cells;
+  std::set<std::string> seen;
+  double longest = 1;
+  for (const ExploreCell& cell : report.cells) {
+    const int64_t bytes = cell.attention_weight_bytes + cell.kv_bytes + cell.mlp_bytes;
+    if (bytes <= 0 || cells.size() == kBars || !seen.insert(cell_name(cell)).second) continue;
+    cells.push_back(&cell);
+    longest =
+        std::max({longest, static_cast<double>(bytes), static_cast<double>(cell.cache_bytes)});
+  }
+  if (cells.empty()) return "";
+  const double bottom = static_cast<double>(cells.size()) * kRow + 4;
+  Svg svg(bottom + kAxis + 2, "Bytes of a layer against the cache",
+          "One bar per model, ranks, batch and context: attention weights, KV and MLP of one "
+          "layer and rank. The line is the capacity of the cache.");
+  const auto width_of = [&](int64_t bytes) { return static_cast<double>(bytes) / longest * kPlot; };
+  svg.axis(0, longest, 0, bottom, [](double bytes) { return format_size(bytes); });
+  HtmlTable table("Bytes of one layer on one rank", {{"Cell"},
+                                                     {"Attention weights", Column::number},
+                                                     {"KV", Column::number},
+                                                     {"MLP", Column::number},
+                                                     {"Cache", Column::number}});
+  double y = 5;
+  for (const ExploreCell* cell : cells) {
+    const std::string name = cell_name(*cell);
+    svg.row_label(y + 12, name);
+    double x = kLeft;
+    for (const auto& [bytes, colour, what] :
+         {std::tuple(cell->attention_weight_bytes, "k-compute", "attention weights"),
+          std::tuple(cell->kv_bytes, "k-copy", "KV"),
+          std::tuple(cell->mlp_bytes, "k-other", "MLP")}) {
+      svg.rect(x, y, width_of(bytes), kBar, colour,
+               fmt::format("{}: {} {}", name, what, format_size(bytes)));
+      x += width_of(bytes);
+    }
+    const double at = kLeft + width_of(cell->cache_bytes);
+    svg.line(at, y - 3, at, y + kBar + 3, "mark");
+    table.row({html_name(name), html_size(cell->attention_weight_bytes), html_size(cell->kv_bytes),
+               html_size(cell->mlp_bytes), html_size(cell->cache_bytes)});
+    y += kRow;
+  }
+  return html_section("footprint", "Footprint of a layer") + svg.finish() + table.finish() +
+         html_how(
+             "Blue is attention weights, light blue KV, grey MLP; the black line is the cache. "
+             "What "
+             "lies left of the line could be held at once.");
+}
+
+std::string curve_chart(const CapacityCurve& curve) {
+  constexpr double kHeight = 170, kTop = 10;
+  const auto first = static_cast<double>(curve.cells.front()->cache_bytes);
+  const auto last = static_cast<double>(curve.cells.back()->cache_bytes);
+  double most = 0;
+  for (const ExploreCell* cell : curve.cells) {
+    most = std::max({most, density(curve, *cell, cell->flow_step_ns),
+                     density(curve, *cell, cell->baseline_step_ns)});
+  }
+  Svg svg(kHeight + kAxis, "Throughput by capacity of the cache",
+          "The upper curve is with prefetching, the lower without; a vertical line marks the best "
+          "capacity of each.");
+  const auto x_of = [&](const ExploreCell& cell) {
+    return kLeft + (static_cast<double>(cell.cache_bytes) - first) / (last - first) * kPlot;
+  };
+  const auto y_of = [&](double value) { return kHeight - value / most * (kHeight - kTop); };
+  svg.axis(first, last, kTop, kHeight, [](double bytes) { return format_size(bytes); });
+  svg.row_label(kTop + 4,
+                fmt::format("{:.4g} {}", most, curve.per_area ? "tokens/s/mm2" : "tokens/s"));
+  const auto draw = [&](double ExploreCell::*step, const char* colour, size_t best) {
+    std::string path;
+    for (const ExploreCell* cell : curve.cells) {
+      path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", x_of(*cell),
+                          y_of(density(curve, *cell, cell->*step)));
+    }
+    svg.path(path, colour);
+    const ExploreCell& at = *curve.cells[best];
+    const double y = y_of(density(curve, at, at.*step));
+    svg.line(x_of(at), y - 8, x_of(at), y + 8, "mark");
+    svg.value(x_of(at) + 6, y + 16, format_size(at.cache_bytes));
+  };
+  draw(&ExploreCell::baseline_step_ns, "curve plain", curve.best_baseline);
+  draw(&ExploreCell::flow_step_ns, "curve", curve.best_flow);
+  return svg.finish();
+}
+
+std::string designs(const ExploreReport& report) {
+  const std::vector<CapacityCurve> curves = capacity_curves(report);
+  if (curves.empty()) return "";
+  HtmlTable table("The best capacity of the cache",
+                  {{"Devices"},
+                   {"Without prefetching", Column::number},
+                   {"With flow", Column::number},
+                   {"Gain of the best over the best", Column::number}});
+  std::string charts;
+  for (size_t i = 0; i < std::min(kRows, curves.size()); ++i) {
+    const CapacityCurve& curve = curves[i];
+    const ExploreCell& without = *curve.cells[curve.best_baseline];
+    const ExploreCell& with = *curve.cells[curve.best_flow];
+    table.row({html_name(curve.name), html_size(without.cache_bytes), html_size(with.cache_bytes),
+               format_ratio(density(curve, with, with.flow_step_ns) /
+                            density(curve, without, without.baseline_step_ns))});
+    if (i < kCurves) {
+      charts += fmt::format("<h3>{}</h3>\n", html_text(curve.name)) + curve_chart(curve);
+    }
+  }
+  return html_section("design", "Capacity of the cache") + table.finish() + charts +
+         html_how(
+             "Green is with prefetching by flow, grey without; both optima are marked. Throughput "
+             "is per area of a device where the constants of an area model were given.");
+}
+
+std::string all_cells(const ExploreReport& report) {
+  HtmlTable table("Cells", {{"Cell"},
+                            {"Device"},
+                            {"Cache", Column::number},
+                            {"Baseline", Column::number},
+                            {"bfs", Column::number},
+                            {"flow", Column::number},
+                            {"All hot", Column::number},
+                            {"Status", Column::wide}});
+  for (size_t i = 0; i < std::min(kRows, report.cells.size()); ++i) {
+    const ExploreCell& cell = report.cells[i];
+    const auto time = [&](double step_ns) {
+      return cell.done() ? format_duration(step_ns) : std::string();
+    };
+    table.row({html_name(cell_name(cell)), html_name(cell.device), html_size(cell.cache_bytes),
+               time(cell.baseline_step_ns), time(cell.bfs_step_ns), time(cell.flow_step_ns),
+               time(cell.all_hot_step_ns), cell.done() ? "done" : html_text(cell.reason)});
+  }
+  std::string out = html_section("cells", "All cells") + table.finish();
+  if (report.cells.size() > kRows) {
+    out +=
+        fmt::format("<p>{} more cells are in the JSON report.</p>\n", report.cells.size() - kRows);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string to_html(const ExploreReport& report) {
+  std::string body =
+      fmt::format("<h1>Preserve exploration</h1>\n<p class=\"card plain verdict\">{}</p>\n",
+                  html_text(report.sentence));
+  if (!report.warnings.empty()) {
+    body += "<div class=\"alert\" id=\"warnings\"><b>Warnings.</b><ul>\n";
+    for (const std::string& warning : report.warnings) {
+      body += fmt::format("<li>{}</li>\n", html_text(warning));
+    }
+    body += "</ul></div>\n";
+  }
+  const std::vector<ExploreMap> maps = explore_maps(report, kMaps);
+  body += speedups(maps) + against_fused(report, maps) + footprints(report) + designs(report) +
+          all_cells(report);
+  return html_page("Preserve exploration", body, to_json(report));
+}
+
+}  // namespace preserve::report

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+// JSON, CSV and Markdown of an exploration.
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <variant>
+
+#include "common/error.h"
+#include "common/units.h"
+#include "reports/explore/report.h"
+#include "reports/table.h"
+#include "reports/text.h"
+
+namespace preserve::report {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr size_t kMarkdownMaps = 6;  // a comment is not the place for more
+
+ordered_json json_of(const SqlValue& value) {
+  return std::visit(
+      [](const auto& held) -> ordered_json {
+        using Held = std::decay_t<decltype(held)>;
+        if constexpr (std::is_same_v<Held, int64_t>) {
+          return held;
+        } else if constexpr (std::is_same_v<Held, double>) {
+          return std::isfinite(held) ? ordered_json(held) : ordered_json(nullptr);
+        } else if constexpr (std::is_same_v<Held, std::string>) {
+          return clean(held);
+        } else {
+          return nullptr;
+        }
+      },
+      value);
+}
+
+std::string csv_of(const ordered_json& value) {
+  if (value.is_null()) return "";
+  return value.is_string() ? csv_text(value.get<std::string>()) : value.dump();
+}
+
+std::string heat_table(const ExploreMap& map) {
+  Table table{"", {{map.row_key.empty() ? "cell" : map.row_key, Column::number}}};
+  for (const std::string& column : map.columns) {
+    table.heads.push_back({fmt::format("{} {}", map.column_key, column), Column::number});
+  }
+  for (size_t row = 0; row < map.rows.size(); ++row) {
+    std::vector<Cell>& cells = table.rows.emplace_back();
+    cells.emplace_back(map.rows[row]);
+    for (const ExploreCell* cell : map.cells[row]) {
+      cells.emplace_back(cell_mark(cell, cell && cell->done() ? flow_speedup(*cell) : 1));
+    }
+  }
+  return (map.title.empty() ? "" : markdown_prose(map.title) + ":\n\n") + markdown_table(table);
+}
+
+}  // namespace
+
+std::string render(const ExploreReport& report, Format format) {
+  switch (format) {
+    case Format::html:
+      return to_html(report);
+    case Format::json:
+      return to_json(report);
+    case Format::md:
+      return to_markdown(report);
+    case Format::csv:
+      return to_csv(report);
+  }
+  throw internal_error("unknown report format");
+}
+
+std::string to_json(const ExploreReport& report) {
+  ordered_json sheets = ordered_json::array();
+  for (const ExploreSheet& sheet : report.sheets) {
+    ordered_json axes = ordered_json::array();
+    for (const ExploreAxis& axis : sheet.axes) {
+      ordered_json values = ordered_json::array();
+      for (const std::string& value : axis.values) values.push_back(clean(value));
+      axes.push_back({{"key", clean(axis.key)}, {"values", std::move(values)}});
+    }
+    sheets.push_back({{"title", clean(sheet.title)},
+                      {"first_id", sheet.first_id},
+                      {"cells", sheet.cells},
+                      {"axes", std::move(axes)}});
+  }
+  ordered_json cells = ordered_json::array();
+  for (const ExploreCell& cell : report.cells) {
+    ordered_json row = ordered_json::object();
+    const std::vector<SqlValue> values = explore_values(cell);
+    for (size_t i = 0; i < values.size(); ++i) row[explore_columns()[i]] = json_of(values[i]);
+    cells.push_back(std::move(row));
+  }
+  const ordered_json json{{"schema", "preserve/explore-report"},
+                          {"version", kExploreReportVersion},
+                          {"tool_version", PRESERVE_VERSION},
+                          {"input",
+                           {{"path", clean(report.input.path.string())},
+                            {"bytes", report.input.bytes},
+                            {"sha256", report.input.sha256}}},
+                          {"complete", report.complete},
+                          {"figure", report.figure},
+                          {"sentence", report.sentence},
+                          {"warnings", report.warnings},
+                          {"sheets", std::move(sheets)},
+                          {"cells", std::move(cells)}};
+  return json.dump(1) + "\n";
+}
+
+std::string to_csv(const ExploreReport& report) {
+  std::string out;
+  for (const std::string& column : explore_columns()) out += (out.empty() ? "" : ",") + column;
+  out += "\r\n";
+  for (const ExploreCell& cell : report.cells) {
+    std::string_view comma;
+    for (const SqlValue& value : explore_values(cell)) {
+      out += comma;
+      out += csv_of(json_of(value));
+      comma = ",";
+    }
+    out += "\r\n";
+  }
+  return out;
+}
+
+std::string to_markdown(const ExploreReport& report) {
+  std::string out =
+      fmt::format("### Preserve exploration\n\n**{}**\n\n", markdown_prose(report.sentence));
+  for (const std::string& warning : report.warnings) {
+    out += fmt::format("- {}\n", markdown_prose(warning));
+  }
+  out += "\nSpeed-up of strategy flow, predicted; =: nothing is done, N/A: cannot be run.\n\n";
+  for (const ExploreMap& map : explore_maps(report, kMarkdownMaps)) out += heat_table(map);
+  Table best{"",
+             {{"best cache"},
+              {"without prefetching", Column::number},
+              {"with flow", Column::number},
+              {"gain", Column::number}}};
+  for (const CapacityCurve& curve : capacity_curves(report)) {
+    const ExploreCell& without = *curve.cells[curve.best_baseline];
+    const ExploreCell& with = *curve.cells[curve.best_flow];
+    best.rows.push_back({name_cell(curve.name), format_size(without.cache_bytes),
+                         format_size(with.cache_bytes),
+                         format_ratio(density(curve, with, with.flow_step_ns) /
+                                      density(curve, without, without.baseline_step_ns))});
+    if (best.rows.size() == 20) break;
+  }
+  return best.rows.empty() ? out : out + markdown_table(best);
+}
+
+}  // namespace preserve::report

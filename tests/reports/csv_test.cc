@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tables of a report as CSV.
+#include "reports/csv.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <sstream>
+
+#include "reports/render.h"
+#include "tests/reports/scenario_files.h"
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve::report {
+namespace {
+
+using test::TemporaryDirectory;
+using ::testing::HasSubstr;
+
+Report report_of(const std::vector<std::filesystem::path>& paths) {
+  return build_report(read_inputs(paths));
+}
+
+TEST(Csv, HasOneRowPerOperatorAndScenario) {
+  TemporaryDirectory directory;
+  const Report report = report_of(test::write_two_scenarios(directory.path()));
+  const std::string csv = to_csv(report);
+  const auto rows = static_cast<size_t>(std::count(csv.begin(), csv.end(), '\n'));
+  EXPECT_EQ(rows, 1 + 2 * report.step->ops.size());
+  EXPECT_EQ(
+      csv.rfind(
+          "scenario,ordinal,operator,kind,recorded_ns,predicted_ns,baseline_ns,prefetch_ns\r\n", 0),
+      0U);
+}
+
+TEST(Csv, OfEveryTableHasAsManyCellsAsColumns) {
+  TemporaryDirectory directory;
+  const Report report = report_of(test::write_two_scenarios(directory.path()));
+  for (const std::string_view table : csv_tables()) {
+    std::istringstream lines(to_csv(report, table));
+    std::string line, header;
+    std::getline(lines, header);
+    const auto columns = std::count(header.begin(), header.end(), ',');
+    size_t rows = 0;
+    while (std::getline(lines, line)) {
+      EXPECT_EQ(std::count(line.begin(), line.end(), ','), columns) << table << ": " << line;
+      ++rows;
+    }
+    EXPECT_GT(rows, 0U) << table;
+  }
+  EXPECT_THAT(to_csv(report, "arms"), HasSubstr("\"200 us stand-in link\",\"prefetch\",44,44,"));
+  EXPECT_THAT(to_csv(report, "samples"), HasSubstr("\"warm-up\""));
+}
+
+}  // namespace
+}  // namespace preserve::report
