@@ -75,7 +75,7 @@ TEST(FoldedStep, AccessesAreThoseOfTheRepetitionsThatKnowThemBest) {
     db.execute("UPDATE access SET confidence = 0.5");
     db.execute(
         "UPDATE access SET confidence = 0.9, offset_bytes = 128, bytes = 64 WHERE op_id IN "
-        "(SELECT id FROM op WHERE step_id = (SELECT MAX(id) - 1 FROM step))");
+        "(SELECT id FROM op WHERE step_id IN (SELECT MAX(id) FROM step GROUP BY process_id))");
   }));
   size_t accesses = 0;
   for (const StepOp& op : step.ops) {
