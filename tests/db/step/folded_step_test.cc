@@ -69,6 +69,26 @@ constexpr const char* kQkvProducts =
     "INSERT INTO gemm SELECT op.id, 4, 256, 2048, 'fp16', 'model' FROM op JOIN string "
     "ON string.id = op.name_id WHERE string.value = 'layers.0.attn.qkv'";
 
+TEST(FoldedStep, AccessesAreThoseOfTheRepetitionsThatKnowThemBest) {
+  const TemporaryDirectory directory;
+  const FoldedStep step = fold_step(written(directory, SyntheticTrace{}, [](TraceDb& db) {
+    db.execute("UPDATE access SET confidence = 0.5");
+    db.execute(
+        "UPDATE access SET confidence = 0.9, offset_bytes = 128, bytes = 64 WHERE op_id IN "
+        "(SELECT id FROM op WHERE step_id IN (SELECT MAX(id) FROM step GROUP BY process_id))");
+  }));
+  size_t accesses = 0;
+  for (const StepOp& op : step.ops) {
+    for (const StepAccess& access : op.accesses) {
+      ++accesses;
+      EXPECT_EQ(access.offset_bytes, 128) << op.name;
+      EXPECT_EQ(access.bytes, 64) << op.name;
+      EXPECT_DOUBLE_EQ(access.confidence, 0.9) << op.name;
+    }
+  }
+  EXPECT_GT(accesses, 0U);
+}
+
 TEST(FoldedStep, AProductIsKeptWhenAllRepetitionsAgree) {
   const TemporaryDirectory directory;
   const FoldedStep step =
