@@ -179,6 +179,7 @@ SweepAxis parse_axis(std::string_view text) {
                                   [name](const KeyInfo& info) { return info.name == name; });
   if (found == kKeys.end()) {
     std::vector<std::string> names;
+    names.reserve(kKeys.size());
     for (const KeyInfo& info : kKeys) names.emplace_back(info.name);
     throw usage_error("unknown key {}: --sweep takes {}{}", printable(name), fmt::join(names, ", "),
                       did_you_mean(name, names));

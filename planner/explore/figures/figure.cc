@@ -41,6 +41,7 @@ const Figure* find_figure(const std::string& name) {
                                   [&](const Figure& figure) { return figure.name == name; });
   if (found != kFigures.end()) return &*found;
   std::vector<std::string> names;
+  names.reserve(kFigures.size());
   for (const Figure& figure : kFigures) names.emplace_back(figure.name);
   throw usage_error("invalid --figure {}: expected {}{}", printable(name), fmt::join(names, ", "),
                     did_you_mean(name, names));
