@@ -13,7 +13,7 @@ namespace {
 
 // Operators simulated in a search: a bound on the work, reached only by large steps.
 constexpr int64_t kMostOperators = 200'000;
-constexpr int64_t kFewestRuns = 24;
+constexpr int64_t kFewestRuns = 12;
 constexpr int64_t kMostRuns = 1000;
 
 // A plan asks for at most this much of what the referee sees arrive in time. Cutting what is late
