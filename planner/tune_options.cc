@@ -76,7 +76,7 @@ void check_measuring(const TuneOptions& options) {
 
 void define_planning(CLI::App& app, PlanOptions& plan) {
   app.add_option("--strategy", plan.strategy,
-                 "flow: optimal in the model, unless the simulator finds another plan faster; bfs: "
+                 "flow: the optimum of a flow, improved in the simulator; bfs: "
                  "the paper's Algorithm 1; none")
       ->transform(as_choice(kStrategies))
       ->type_name("WORD")

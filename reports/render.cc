@@ -16,18 +16,4 @@ Format format_from_text(std::string_view text) {
       "'{}' says no format: end the name in .html, .json, .md or .csv, or pass --format", text);
 }
 
-std::string render(const Report& report, Format format) {
-  switch (format) {
-    case Format::html:
-      return to_html(report);
-    case Format::json:
-      return to_json(report);
-    case Format::md:
-      return to_markdown(report);
-    case Format::csv:
-      return to_csv(report);
-  }
-  throw internal_error("unknown report format");
-}
-
 }  // namespace preserve::report

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "common/error.h"
 #include "reports/model/report.h"
 
 namespace preserve::report {
@@ -17,11 +18,26 @@ enum class Format { html, json, md, csv };
 // From a word ("html") or a file name's suffix (".html"); usage_error listing the formats.
 Format format_from_text(std::string_view text);
 
-std::string render(const Report& report, Format format);
 // `indent` as of nlohmann-json: spaces per level, -1: no line breaks.
 std::string to_json(const Report& report, int indent = 1);
 std::string to_html(const Report& report);
 std::string to_markdown(const Report& report);
 std::string to_csv(const Report& report);
+
+// Of any kind of report that has the four functions above.
+template <typename AnyReport>
+std::string render(const AnyReport& report, Format format) {
+  switch (format) {
+    case Format::html:
+      return to_html(report);
+    case Format::json:
+      return to_json(report);
+    case Format::md:
+      return to_markdown(report);
+    case Format::csv:
+      return to_csv(report);
+  }
+  throw internal_error("unknown report format");
+}
 
 }  // namespace preserve::report

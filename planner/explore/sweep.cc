@@ -11,6 +11,7 @@
 #include "common/units.h"
 #include "planner/explore/cell/hardware.h"
 #include "planner/schedule/collective_time.h"
+#include "planner/workload/operator_times.h"
 
 namespace preserve {
 namespace {

@@ -17,7 +17,14 @@ namespace {
 // 128.
 constexpr double kTableWidth = 256;
 
-double rate_of(const DeviceModel& device, WeightType type) {
+double element_bytes(std::string_view dtype) {
+  if (dtype == "fp16") return 2;
+  return dtype == "fp4" ? 0.5 : 1;
+}
+
+}  // namespace
+
+double arithmetic_rate(const DeviceModel& device, WeightType type) {
   switch (type) {
     case WeightType::fp16:
     case WeightType::int4:  // multiplied as 16-bit numbers
@@ -32,13 +39,6 @@ double rate_of(const DeviceModel& device, WeightType type) {
   throw internal_error("no such weight type");
 }
 
-double element_bytes(std::string_view dtype) {
-  if (dtype == "fp16") return 2;
-  return dtype == "fp4" ? 0.5 : 1;
-}
-
-}  // namespace
-
 OperatorTimes::OperatorTimes(const DeviceModel& device) : device_(device) {
   const double rate = device.memory_bandwidth_bytes_per_s;
   if (std::isfinite(rate) && rate > 0 && device.op_floor_ns >= 0) return;
@@ -47,7 +47,7 @@ OperatorTimes::OperatorTimes(const DeviceModel& device) : device_(device) {
 }
 
 double OperatorTimes::arithmetic_ns(double operations, WeightType type) const {
-  const double rate = rate_of(device_, type);
+  const double rate = arithmetic_rate(device_, type);
   if (std::isfinite(rate) && rate > 0) return operations / rate * kNsPerS;
   throw input_error(
       "device {} states no {} arithmetic rate: choose another --dtype, or add flops_{}_per_s",

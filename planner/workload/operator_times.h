@@ -16,6 +16,9 @@
 
 namespace preserve {
 
+// Of products with weights of this type, in operations per second; 0: the device does not say.
+double arithmetic_rate(const DeviceModel& device, WeightType type);
+
 struct TimedOperator {
   double dur_ns = 0;
   double floor_ns = 0;  // with every byte cached: launch and arithmetic; 0: not known

@@ -54,7 +54,8 @@ class WindowFetcher {
 };
 
 // Whether a helper is given its slices before the collective is started or after; on the rank's own
-// core starting comes first, since fetching before would only delay it.
+// core starting comes first, since fetching before would only delay it. For windows via `convert`:
+// a blocking call leaves no moment after its start, so via `progress` a helper has them before.
 enum class FetchBegin { after_start, before_start };
 
 // How the rank's own core comes to fetch while it is in a collective.

@@ -59,7 +59,6 @@ double flow_speedup(const ExploreCell& cell);
 std::string cell_name(const ExploreCell& cell);  // "llama3-8b int8, TP 4, batch 4, context 16K"
 std::string cell_mark(const ExploreCell* cell, double value);  // "1.043", "=", "N/A", "failed", "-"
 
-std::string render(const ExploreReport& report, Format format);
 std::string to_json(const ExploreReport& report);
 std::string to_html(const ExploreReport& report);
 std::string to_markdown(const ExploreReport& report);

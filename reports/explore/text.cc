@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 #include <variant>
 
-#include "common/error.h"
 #include "common/units.h"
 #include "reports/explore/report.h"
 #include "reports/table.h"
@@ -57,20 +56,6 @@ std::string heat_table(const ExploreMap& map) {
 }
 
 }  // namespace
-
-std::string render(const ExploreReport& report, Format format) {
-  switch (format) {
-    case Format::html:
-      return to_html(report);
-    case Format::json:
-      return to_json(report);
-    case Format::md:
-      return to_markdown(report);
-    case Format::csv:
-      return to_csv(report);
-  }
-  throw internal_error("unknown report format");
-}
 
 std::string to_json(const ExploreReport& report) {
   ordered_json sheets = ordered_json::array();

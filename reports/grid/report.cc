@@ -221,20 +221,6 @@ std::string ratio_text(const std::optional<Estimated>& ratio) {
   return interval_text({*ratio->low, ratio->estimate, *ratio->high});
 }
 
-std::string render(const GridReport& report, Format format) {
-  switch (format) {
-    case Format::html:
-      return to_html(report);
-    case Format::json:
-      return to_json(report);
-    case Format::md:
-      return to_markdown(report);
-    case Format::csv:
-      return to_csv(report);
-  }
-  throw internal_error("unknown report format");
-}
-
 Table finding_table(const GridSummary& summary) {
   Table table{"Over all valid cells", {{"What", Column::wide}, {"Found", Column::wide}}};
   const auto row = [&](const char* what, bool measured, auto found) {

@@ -64,7 +64,6 @@ std::string ratio_text(const std::optional<Estimated>& ratio);  // "1.043x [1.03
 // measured says so.
 Table finding_table(const GridSummary& summary);
 
-std::string render(const GridReport& report, Format format);
 std::string to_json(const GridReport& report);
 std::string to_html(const GridReport& report);
 std::string to_markdown(const GridReport& report);

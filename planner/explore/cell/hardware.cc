@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "common/error.h"
 
 namespace preserve {
 namespace {
@@ -76,21 +75,6 @@ ModelConfig changed_model(const ExplorePoint& point) {
     if (point.whole_context) layer.attention->window = 0;
   }
   return model;
-}
-
-double arithmetic_rate(const DeviceModel& device, WeightType type) {
-  switch (type) {
-    case WeightType::fp16:
-    case WeightType::int4:  // multiplied as 16-bit numbers
-      return device.flops_fp16_per_s;
-    case WeightType::int8:
-      return device.flops_int8_per_s;
-    case WeightType::fp8:
-      return device.flops_fp8_per_s;
-    case WeightType::fp4:
-      return device.flops_fp4_per_s;
-  }
-  throw internal_error("no such weight type");
 }
 
 }  // namespace preserve

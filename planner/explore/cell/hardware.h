@@ -20,7 +20,4 @@ DeviceModel changed_device(const ExplorePoint& point);
 // With the point's kv_heads and whole_context.
 ModelConfig changed_model(const ExplorePoint& point);
 
-// Of the device for the point's number type (or the model's), in operations per second; 0: none.
-double arithmetic_rate(const DeviceModel& device, WeightType type);
-
 }  // namespace preserve

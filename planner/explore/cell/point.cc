@@ -17,6 +17,7 @@
 #include "planner/referee/simulator.h"
 #include "planner/search/bfs.h"
 #include "planner/search/plan.h"
+#include "planner/workload/operator_times.h"
 #include "planner/workload/workload.h"
 
 namespace preserve {
