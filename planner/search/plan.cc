@@ -179,8 +179,9 @@ class Planner {
         SearchResult improved = search.improve(other);
         if (improved.step_ns < certificate_.step_ns) certificate_ = std::move(improved);
       }
+      certificate_ = search.settle(std::move(certificate_));
     }
-    const Amounts amounts = search.judge(certificate_.amounts).amounts;
+    const Amounts amounts = certificate_.amounts;
     add(Strategy::flow, ring.planned_windows(amounts), "the plan of the search");
     for (size_t i = 0; i < all.size(); ++i) {
       const bool bfs = all[i].what == "the plan of bfs";

@@ -15,6 +15,7 @@ namespace {
 constexpr int64_t kMostOperators = 200'000;
 constexpr int64_t kFewestRuns = 12;
 constexpr int64_t kMostRuns = 1000;
+constexpr int64_t kMostRunsAlone = 10'000;
 
 // A plan asks for at most this much of what the referee sees arrive in time. Cutting what is late
 // lets later prefetches begin earlier, so it is looked at again, a few times.
@@ -27,7 +28,7 @@ constexpr double kNegligible = 1e-7;
 // Changes begin with this share of the largest window and become smaller by a factor.
 constexpr int64_t kLargestChange = 2;
 constexpr int64_t kRefine = 8;
-constexpr size_t kCoarseMoves = 11;  // the first of kMoves are enough for large changes
+constexpr size_t kMostShares = 4;  // of a window, from either end, that are changed at many at once
 constexpr int kMostSweeps = 4;
 constexpr int kMostLastSweeps = 24;
 
@@ -47,14 +48,10 @@ int64_t sum(const WindowShares& shares) {
 
 }  // namespace
 
-// Those first that help most often.
-constexpr PlanSearch::Move PlanSearch::kMoves[] = {
-    {Change::grow, 0},    {Change::swap, 0},   {Change::grow, 1},    {Change::shrink, 0},
-    {Change::later, 0},   {Change::drop, 0},   {Change::earlier, 0}, {Change::shrink, 1},
-    {Change::later, 1},   {Change::swap, 1},   {Change::earlier, 1}, {Change::extend, 0},
-    {Change::extend, 1},  {Change::extend, 2}, {Change::shrink, 2},  {Change::later, 2},
-    {Change::earlier, 2}, {Change::extend, 3}, {Change::shrink, 3},  {Change::later, 3},
-    {Change::earlier, 3}};
+const std::vector<PlanSearch::Move> PlanSearch::kMoves = {
+    {Change::grow, 0},  {Change::swap, 0}, {Change::grow, 1},    {Change::shrink, 0},
+    {Change::later, 0}, {Change::drop, 0}, {Change::earlier, 0}, {Change::shrink, 1},
+    {Change::later, 1}, {Change::swap, 1}, {Change::earlier, 1}};
 
 PlanSearch::PlanSearch(Referee& referee, const WindowRing& ring, const SearchOptions& options)
     : referee_(referee),
@@ -253,10 +250,9 @@ bool PlanSearch::fetch_more(size_t window, int32_t consumer, int64_t blocks, Amo
   return true;
 }
 
-bool PlanSearch::shrink(size_t window, const Share& share, int64_t blocks, Amounts& amounts) const {
+void PlanSearch::shrink(size_t window, const Share& share, int64_t blocks, Amounts& amounts) const {
   const int64_t fewer = share.blocks - blocks < least_blocks_ ? share.blocks : blocks;
   add_blocks(amounts[window], ring_, window, share.consumer, -fewer);
-  return true;
 }
 
 // Fetches part of a share in another window.
@@ -302,7 +298,8 @@ bool PlanSearch::apply(const Move& move, size_t window, int64_t blocks, Amounts&
     case Change::extend:
       return extend(window, share, blocks, amounts);
     case Change::shrink:
-      return shrink(window, share, blocks, amounts);
+      shrink(window, share, blocks, amounts);
+      return true;
     case Change::drop:
       shares.clear();
       return true;
@@ -312,10 +309,13 @@ bool PlanSearch::apply(const Move& move, size_t window, int64_t blocks, Amounts&
       return shift(window, ring_.previous(window), share, blocks, amounts);
     case Change::swap: {  // fewer of this share, more for the first consumer with blocks left
       const WindowShares before = shares;
-      const int64_t swapped = std::min(blocks, share.blocks);
-      if (shrink(window, share, swapped, amounts) && grow(window, 0, swapped, amounts)) return true;
-      amounts[window] = before;
-      return false;
+      shrink(window, share, blocks, amounts);
+      const int64_t swapped = sum(before) - sum(shares);
+      hold(held_, window, share.consumer, -swapped);
+      const bool grown = grow(window, 0, swapped, amounts);
+      hold(held_, window, share.consumer, swapped);  // of a trial at other windows it is not free
+      if (!grown) shares = before;
+      return grown;
     }
   }
   return false;
@@ -348,7 +348,7 @@ size_t PlanSearch::reach() const {
 // Windows that are at least reach() + 1 apart; `all`: every window is in one class.
 std::vector<std::vector<size_t>> PlanSearch::classes(bool all) const {
   const size_t count = ring_.windows().size();
-  const size_t stride = std::max<size_t>(kLeastApart, reach() + 1);
+  const size_t stride = how_ == Sweep::alone ? 1 : std::max<size_t>(kLeastApart, reach() + 1);
   std::vector<std::vector<size_t>> classes;
   for (size_t first = 0; first < std::min(stride, count); ++first) {
     classes.emplace_back();
@@ -369,27 +369,65 @@ void PlanSearch::adopt(Amounts amounts, Judged judged) {
   judged_ = std::move(judged);
 }
 
-void PlanSearch::try_class(const Move& move, int64_t blocks, const std::vector<size_t>& windows) {
-  if (runs_left_ <= 0) {
-    best_.complete = false;
-    return;
+bool PlanSearch::adopt_if_good(const Move& move, Amounts amounts, Judged judged) {
+  const bool fewer = is_fewer(move.change);
+  if (judged.step_ns > best_.step_ns + (fewer ? negligible_ns_ : 0)) return false;
+  if (!fewer && judged.step_ns == best_.step_ns) return false;
+  if (judged.late_bytes > judged_.late_bytes) return false;
+  adopt(std::move(amounts), std::move(judged));
+  return true;
+}
+
+// The change at each of the windows. Where one leaves no room for another, that one is tried later.
+void PlanSearch::try_windows(const Move& move, int64_t blocks, std::vector<size_t> windows) {
+  while (!windows.empty()) {
+    if (runs_left_ <= 0) {
+      best_.complete = false;
+      return;
+    }
+    left_ = left_blocks(best_.amounts);
+    held_ = held_blocks(best_.amounts);
+    Amounts trial = best_.amounts;
+    std::vector<Tried> tried;
+    std::vector<size_t> not_yet;
+    for (const size_t window : windows) {
+      if (!tried.empty() && how_ == Sweep::alone) {
+        not_yet.push_back(window);
+        continue;
+      }
+      if (!apply(move, window, blocks, trial)) {
+        if (!tried.empty()) not_yet.push_back(window);
+        continue;
+      }
+      Tried& one = tried.emplace_back();
+      one.first = move.change == Change::earlier ? ring_.previous(window) : window;
+      one.second = move.change == Change::later || move.change == Change::earlier
+                       ? ring_.next(one.first)
+                       : one.first;
+    }
+    if (tried.empty()) return;
+    best_.changes += static_cast<int64_t>(tried.size());
+    if (how_ == Sweep::alone) {
+      try_alone(move, std::move(trial));
+    } else {
+      try_together(move, trial, std::move(tried));
+    }
+    windows = std::move(not_yet);
   }
-  left_ = left_blocks(best_.amounts);
-  held_ = held_blocks(best_.amounts);
-  Amounts trial = best_.amounts;
-  std::vector<Tried> tried;
-  for (const size_t window : windows) {
-    if (!apply(move, window, blocks, trial)) continue;
-    Tried& one = tried.emplace_back();
-    one.first = move.change == Change::earlier ? ring_.previous(window) : window;
-    one.second = move.change == Change::later || move.change == Change::earlier
-                     ? ring_.next(one.first)
-                     : one.first;
+}
+
+void PlanSearch::try_alone(const Move& move, Amounts trial) {
+  Judged judged = evaluate(trial);
+  const double saved_ns = best_.step_ns - judged.step_ns;
+  if (adopt_if_good(move, std::move(trial), std::move(judged))) return;
+  if (judged.late_bytes <= judged_.late_bytes) {
+    best_.most_saved_ns = std::max(best_.most_saved_ns, saved_ns);
   }
-  if (tried.empty()) return;
-  best_.changes += static_cast<int64_t>(tried.size());
+}
+
+void PlanSearch::try_together(const Move& move, const Amounts& trial, std::vector<Tried> tried) {
   const Judged judged = glance(trial);
-  const bool fewer = move.change == Change::shrink || move.change == Change::drop;
+  const bool fewer = is_fewer(move.change);
   const double least_ns =
       (fewer ? -negligible_ns_ : negligible_ns_) / static_cast<double>(ring_.windows().size());
   size_t best = 0;
@@ -401,13 +439,6 @@ void PlanSearch::try_class(const Move& move, int64_t blocks, const std::vector<s
     if (one.saved_ns > tried[best].saved_ns) best = i;
   }
   best_.most_saved_ns = std::max(best_.most_saved_ns, tried[best].saved_ns);
-  const auto adopt_if_good = [&](Amounts&& amounts, Judged&& found) {
-    const double limit_ns = best_.step_ns + (fewer ? negligible_ns_ : 0);
-    if (fewer ? found.step_ns > limit_ns : found.step_ns >= limit_ns) return false;
-    if (found.late_bytes > judged_.late_bytes) return false;
-    adopt(std::move(amounts), std::move(found));
-    return true;
-  };
   const auto only = [&](const auto& wanted) {
     Amounts part = best_.amounts;
     for (const Tried& one : tried) {
@@ -422,20 +453,35 @@ void PlanSearch::try_class(const Move& move, int64_t blocks, const std::vector<s
   if (helping == 0) return;
   Amounts part = only(helps);
   Judged found = evaluate(part);
-  if (adopt_if_good(std::move(part), std::move(found))) return;
-  if (tried.size() == 1 || fewer) return;
+  if (adopt_if_good(move, std::move(part), std::move(found))) return;
+  if (fewer || helping == 1) return;
   // Together they do not do what each has done: the best alone.
-  if (helping == 1) return;
   const size_t alone = tried[best].first;
   part = only([alone](const Tried& one) { return one.first == alone; });
   found = evaluate(part);
-  adopt_if_good(std::move(part), std::move(found));
+  adopt_if_good(move, std::move(part), std::move(found));
 }
 
 double PlanSearch::fixed_ns(const Amounts& amounts, const Tried& one) const {
   const int used = (amounts[one.first].empty() ? 0 : 1) +
                    (one.second == one.first || amounts[one.second].empty() ? 0 : 1);
   return used * static_cast<double>(options_.window_cost_ns);
+}
+
+// With the smallest change: each share of a window, however many it has.
+std::vector<PlanSearch::Move> PlanSearch::every_move() const {
+  size_t most = 1;
+  for (const WindowShares& shares : best_.amounts) most = std::max(most, shares.size());
+  if (how_ == Sweep::many_at_once) most = std::min(most, kMostShares);
+  std::vector<Move> moves = kMoves;
+  for (size_t which = 0; which < most; ++which) {
+    moves.push_back({Change::extend, which});
+    if (which < 2) continue;  // the others are among kMoves
+    for (const Change change : {Change::shrink, Change::later, Change::earlier}) {
+      moves.push_back({change, which});
+    }
+  }
+  return moves;
 }
 
 // Each of `moves` once, by so many blocks; with the smallest change whole shares are moved too.
@@ -448,23 +494,36 @@ void PlanSearch::sweep(int64_t blocks, std::vector<Move>& moves) {
   std::erase_if(moves, [&](const Move& move) {
     const double before_ns = best_.step_ns;
     for (const std::vector<size_t>& windows : classes(blocks == least_blocks_)) {
-      try_class(move, blocks, windows);
+      try_windows(move, blocks, windows);
       const bool shifts = move.change == Change::later || move.change == Change::earlier;
-      if (shifts && blocks == least_blocks_) try_class(move, kWhole, windows);
+      if (shifts && blocks == least_blocks_) try_windows(move, kWhole, windows);
     }
     return before_ns - best_.step_ns <= negligible_ns_;
   });
 }
 
-// Asking for what comes too late saves nothing.
-void PlanSearch::drop_what_is_late() {
-  if (runs_left_ <= 0) return;
+// Until no smallest change helps; while they do, larger ones may again.
+void PlanSearch::sweep_until_nothing_helps(int64_t largest) {
+  int64_t blocks = least_blocks_;
+  for (int i = 0; i < kMostLastSweeps; ++i) {
+    std::vector<Move> moves = every_move();
+    sweep(blocks, moves);
+    if (moves.empty() && blocks == least_blocks_) break;
+    blocks = moves.empty() ? least_blocks_ : std::min(blocks * kRefine, largest);
+  }
+}
+
+// Asking for what comes too late saves nothing. False: nothing is, or it helps to ask for it.
+bool PlanSearch::drop_what_is_late() {
+  if (runs_left_ <= 0) return false;
   Amounts cut = best_.amounts;
   evaluate(cut);
   cut_to_arrived(cut);
-  if (cut == best_.amounts) return;
+  if (cut == best_.amounts) return false;
   Judged judged = evaluate(cut);
-  if (judged.step_ns <= best_.step_ns + negligible_ns_) adopt(std::move(cut), std::move(judged));
+  if (judged.step_ns > best_.step_ns + negligible_ns_) return false;
+  adopt(std::move(cut), std::move(judged));
+  return true;
 }
 
 SearchResult PlanSearch::improve(SearchResult from) {
@@ -474,24 +533,31 @@ SearchResult PlanSearch::improve(SearchResult from) {
   if (best_.amounts.empty() || ring_.problem().consumers.empty()) return best_;
   judged_ = evaluate(best_.amounts);
   best_.step_ns = judged_.step_ns;
-  const int64_t chunk = least_blocks_;
-  int64_t largest = chunk;
+  int64_t largest = least_blocks_;
   for (const WindowShares& shares : best_.amounts) {
     largest = std::max(largest, sum(shares) / kLargestChange);
   }
-  for (int64_t blocks = largest; blocks > chunk; blocks /= kRefine) {
-    std::vector<Move> moves(std::begin(kMoves), std::begin(kMoves) + kCoarseMoves);
+  how_ = Sweep::many_at_once;
+  for (int64_t blocks = largest; blocks > least_blocks_; blocks /= kRefine) {
+    std::vector<Move> moves = kMoves;
     for (int i = 0; i < kMostSweeps && !moves.empty(); ++i) sweep(blocks, moves);
     drop_what_is_late();
   }
-  // Until no smallest change helps; while they do, larger ones may again.
-  int64_t blocks = chunk;
-  for (int i = 0; i < kMostLastSweeps; ++i) {
-    std::vector<Move> moves(std::begin(kMoves), std::end(kMoves));
-    sweep(blocks, moves);
-    if (moves.empty() && blocks == chunk) break;
-    blocks = moves.empty() ? chunk : std::min(blocks * kRefine, std::max(chunk, largest));
-  }
+  sweep_until_nothing_helps(largest);
+  drop_what_is_late();
+  return best_;
+}
+
+SearchResult PlanSearch::settle(SearchResult from) {
+  best_ = std::move(from);
+  runs_left_ = kMostRunsAlone;
+  if (best_.amounts.empty() || ring_.problem().consumers.empty()) return best_;
+  judged_ = evaluate(best_.amounts);
+  best_.step_ns = judged_.step_ns;
+  how_ = Sweep::alone;
+  do {
+    sweep_until_nothing_helps(least_blocks_);
+  } while (drop_what_is_late());
   return best_;
 }
 

@@ -41,6 +41,8 @@ class PlanSearch {
   SearchResult judge(Amounts amounts);
   // Improves what judge() returned.
   SearchResult improve(SearchResult from);
+  // Tries every single change by itself until none helps: exact, for small steps.
+  SearchResult settle(SearchResult from);
 
  private:
   enum class Change { grow, extend, shrink, drop, later, earlier, swap };
@@ -48,7 +50,10 @@ class PlanSearch {
     Change change = Change::grow;
     size_t which = 0;  // the share, from the end that the change begins with
   };
-  static const Move kMoves[21];
+  static bool is_fewer(Change change) { return change == Change::shrink || change == Change::drop; }
+  static const std::vector<Move> kMoves;  // those that help most often
+  // How a sweep tries its changes.
+  enum class Sweep { many_at_once, alone };
   // What a plan does to the step, window by window.
   struct Judged {
     double step_ns = 0;       // fixed costs included
@@ -77,7 +82,7 @@ class PlanSearch {
 
   bool apply(const Move& move, size_t window, int64_t blocks, Amounts& amounts);
   bool grow(size_t window, size_t which, int64_t blocks, Amounts& amounts);
-  bool shrink(size_t window, const Share& share, int64_t blocks, Amounts& amounts) const;
+  void shrink(size_t window, const Share& share, int64_t blocks, Amounts& amounts) const;
   bool shift(size_t from, size_t to, const Share& share, int64_t blocks, Amounts& amounts);
   bool extend(size_t window, const Share& share, int64_t blocks, Amounts& amounts);
   int32_t consumer_ahead(size_t window, size_t which) const;
@@ -86,9 +91,14 @@ class PlanSearch {
   int64_t spare(size_t window, const Amounts& amounts) const;
 
   void adopt(Amounts amounts, Judged judged);
-  void try_class(const Move& move, int64_t blocks, const std::vector<size_t>& windows);
+  std::vector<Move> every_move() const;
+  bool adopt_if_good(const Move& move, Amounts amounts, Judged judged);
+  void try_windows(const Move& move, int64_t blocks, std::vector<size_t> windows);
+  void try_together(const Move& move, const Amounts& trial, std::vector<Tried> tried);
+  void try_alone(const Move& move, Amounts trial);
   void sweep(int64_t blocks, std::vector<Move>& moves);
-  void drop_what_is_late();
+  void sweep_until_nothing_helps(int64_t largest);
+  bool drop_what_is_late();
 
   Referee& referee_;
   const WindowRing& ring_;
@@ -96,6 +106,7 @@ class PlanSearch {
   int64_t least_blocks_ = 1, budget_blocks_ = 0;
   double negligible_ns_ = 0;
   int64_t runs_left_ = 0;
+  Sweep how_ = Sweep::many_at_once;
   PrefetchOrders orders_;
   std::vector<WindowRing::Owner> owners_;
   std::vector<double> arrived_bytes_;  // of orders_
