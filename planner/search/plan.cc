@@ -158,8 +158,8 @@ class Planner {
     std::sort(windows_.begin(), windows_.end());
     windows_.erase(std::unique(windows_.begin(), windows_.end()), windows_.end());
     const WindowRing ring(step_, problem(), windows_);
-    SearchOptions limits{problem().budget_bytes, device_.window_cost_ns,
-                         options_.min_prefetch_bytes, std::vector<int64_t>(windows_.size(), 0)};
+    PlanLimits limits{problem().budget_bytes, device_.window_cost_ns, options_.min_prefetch_bytes,
+                      std::vector<int64_t>(windows_.size(), 0)};
     for (const Start& item : all) {
       for (const PlannedWindow& window : item.windows) {
         const auto at = std::lower_bound(windows_.begin(), windows_.end(), window.ordinal);
