@@ -165,7 +165,7 @@ TEST_F(ConfigFile, LayersWithExperts) {
   EXPECT_EQ(kinds(with(experts, "qwen3_moe")), "AeAeAeAe");
   EXPECT_EQ(kinds(with(experts + R"(,"mlp_only_layers":[2],"decoder_sparse_step":2)", "qwen3_moe")),
             "AdAeAdAe");
-  EXPECT_EQ(kinds(with(experts + R"(,"first_k_dense_replace":3)", "deepseek_v3")), "AdAdAdAe");
+  EXPECT_EQ(kinds(with(experts + R"(,"first_k_dense_replace":3)", "deepseek")), "AdAdAdAe");
   EXPECT_EQ(
       kinds(with(R"("moe_num_experts":8,"moe_k":2,"moe_intermediate_size":32,)"
                  R"("moe_layer_start_index":1,"moe_layer_end_index":2,"moe_num_shared_experts":2)",
