@@ -30,7 +30,9 @@ class Document {
  public:
   explicit Document(const std::filesystem::path& path) : path_(path), root_(parse_json_file(path)) {
     if (!root_.is_object() || root_.value("schema", json()) != "preserve/report") {
-      throw input_error("{}: is no report.json of an earlier run, nor a recording", path.string());
+      throw input_error(
+          "{}: invalid baseline: expected the report.json of an earlier run, or a recording",
+          path.string());
     }
     check_version(root_, "report", kReportVersion, path);
     validate_json(root_, kReportSchema, path);

@@ -243,7 +243,7 @@ TEST_F(PreserveReport, OfAGridStandsAlone) {
   EXPECT_THAT(report({"grid.db", "--format", "csv", "-o", "-"}).out, StartsWith("model,dtype,"));
   const test::Run mixed = report({"grid.db", "trace.db", "-o", "m.html"});
   EXPECT_EQ(mixed.exit_code, 2);
-  EXPECT_THAT(mixed.err, HasSubstr("name it alone"));
+  EXPECT_THAT(mixed.err, HasSubstr("does not belong to it"));
   EXPECT_EQ(report({"grid.db", "--verdict", "--fail-if", "slower=5%"}).exit_code, 0);
   const test::Run failed = report({"grid.db", "--verdict", "--fail-if", "slower=1%"});
   EXPECT_EQ(failed.exit_code, 1);
