@@ -8,6 +8,7 @@
 #include "common/text.h"
 #include "common/units.h"
 #include "profiler/gpu/activity_rows.h"
+#include "profiler/gpu/operand_bytes.h"
 #include "profiler/import/process_builder.h"
 
 namespace preserve::import {
@@ -19,26 +20,8 @@ constexpr int64_t kSuspectNs = 10'000'000;
 constexpr int kWholeSuccessors = 8;
 constexpr size_t kLookAhead = 64;  // successors that are looked at
 
-constexpr double kHostShapes = 0.7;  // shape of the first tensor of the host call
-
 bool is_point_to_point(std::string_view function) {
   return function == "send" || function == "recv" || function == "sendrecv" || function == "put";
-}
-
-// Collective calls put their tensor first; lists and scalars have no dimensions.
-std::optional<gpu::Operand> first_tensor(const std::vector<gpu::Operand>& operands) {
-  for (const gpu::Operand& operand : operands) {
-    if (!operand.dims.empty()) return operand;
-  }
-  return std::nullopt;
-}
-
-std::optional<int64_t> element_count(const std::vector<int64_t>& dims) {
-  int64_t count = 1;
-  for (const int64_t dim : dims) {
-    if (dim < 0 || __builtin_mul_overflow(count, dim, &count)) return std::nullopt;
-  }
-  return count;
 }
 
 }  // namespace
@@ -49,15 +32,12 @@ gpu::CollectiveFacts ProcessBuilder::communication_facts(
   gpu::CollectiveFacts facts;
   if (activity.communication != 0) {
     facts = communications_[activity.communication];
-  } else if (const auto tensor = first_tensor(operands_.at(activity.operands))) {
-    facts.in_elements = element_count(tensor->dims);
-    facts.dtype = tensor->dtype;
+  } else if (const auto message = gpu::message_of(operands_.at(activity.operands))) {
+    facts = *message;
     // One call may be carried out by a kernel of another name: an all-to-all by sends and receives.
     if (const auto named = functions_.find(activity.op_name); named != functions_.end()) {
       facts.function = named->second;
     }
-    facts.source = "shapes";
-    facts.confidence = kHostShapes;
   }
   if (facts.function.empty()) facts.function = identity.function;
   return facts;
@@ -143,15 +123,20 @@ void ProcessBuilder::write_op(GpuActivity activity) {
   if (communicates) gpu::add_collective(db_, op, facts, false);
   if (activity.is_copy) return;
   ++result.kernels;
-  if (communicates) return;
-  result.uses.add({.start_ns = activity.start_ns,
-                   .dur_ns = activity.end_ns - activity.start_ns,
-                   .op = op.value,
-                   .name = activity.name,
-                   .operands = activity.operands,
-                   .scope = activity.scope,
-                   .op_name = activity.op_name,
-                   .kernel_class = kernel.kernel_class});
+  const bool may_learn = activity.replay != 0 && !facts.bytes && !facts.in_elements;
+  if (communicates && !may_learn) return;
+  result.uses.add(
+      {.start_ns = activity.start_ns,
+       .dur_ns = activity.end_ns - activity.start_ns,
+       .op = op.value,
+       .name = activity.name,
+       .operands = activity.operands,
+       .scope = activity.scope,
+       .op_name = activity.op_name,
+       .kernel_class = communicates ? gpu::KernelClass::collective : kernel.kernel_class,
+       .replay = activity.replay,
+       .in_replay = activity.in_replay,
+       .tokens = activity.tokens});
 }
 
 // What could not be used of the file counts for its first process.
