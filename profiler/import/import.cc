@@ -431,6 +431,7 @@ int run_import(const ImportOptions& options, const std::filesystem::path& output
   }
   const std::string next = next_command(db, output.string());
   db.finish();
+  if (options.complete) options.complete(out.temporary_path());
   out.commit();
   for (const std::string& warning : summary.warnings) console.warn(warning);
   for (const std::string& note : summary.notes) console.info(note);
