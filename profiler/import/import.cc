@@ -16,6 +16,7 @@
 #include "profiler/import/access_rows.h"
 #include "profiler/import/align.h"
 #include "profiler/import/inspector.h"
+#include "profiler/import/json_reader.h"
 #include "profiler/import/kineto.h"
 #include "profiler/import/nsys.h"
 #include "profiler/import/rank_assignment.h"
@@ -45,7 +46,8 @@ Format format_of(const std::filesystem::path& path) {
   const std::string head = head_of(path);
   if (head.empty()) throw input_error("{}: is empty", path.string());
   if (head.starts_with("SQLite format 3")) return Format::nsys;
-  const size_t first = head.find_first_not_of(" \t\r\n");
+  const size_t text = head.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0;
+  const size_t first = head.find_first_not_of(" \t\r\n", text);
   if (first != std::string::npos && (head[first] == '{' || head[first] == '[')) {
     return looks_like_inspector(head) ? Format::inspector : Format::kineto;
   }
@@ -144,6 +146,12 @@ void Importer::read_kineto_file(const std::filesystem::path& path) {
         result.events, result.host_events, result.writer,
         result.unknown.empty() ? "" : "; not understood: " + list_of(result.unknown));
   }
+  if (result.launching_processes > 1) {
+    summary_.warnings.push_back(fmt::format(
+        "{}: {} processes launched what runs in it, and nothing says which GPU work is whose: the "
+        "ranks in it are one process here; give each rank's own file",
+        file, result.launching_processes));
+  }
   if (!result.unknown.empty()) {
     summary_.warnings.push_back(
         fmt::format("{}: events that were not understood: {}", file, list_of(result.unknown)));
@@ -233,7 +241,11 @@ void Importer::check_ranks() {
       shown < missing.size() ? ", ..." : "");
   // One rank alone is what people usually have, and enough for a plan. Some of several is a
   // mistake.
-  if (processes_.size() > 1 && !options_.partial) {
+  const bool one_file =
+      std::all_of(processes_.begin(), processes_.end(), [&](const ImportedProcess& process) {
+        return process.source_file == processes_.front().source_file;
+      });
+  if (!one_file && !options_.partial) {
     throw input_error(
         "the run has {} ranks but rank {} is missing; give all files, or use --partial",
         *world_size_, list);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
+#include <set>
 
 #include "common/error.h"
 #include "common/text.h"
@@ -46,6 +47,7 @@ class KinetoReader {
     std::optional<int64_t> host_process{};
     std::vector<HostRange> gpu_annotations{};
     bool has_host_ranges = false, spans_any = false;
+    std::set<int64_t> launching{};  // processes of the host
   };
   struct Process {
     std::string name{};
@@ -153,6 +155,7 @@ KinetoFile KinetoReader::read() {
       for (const HostRange& range : rank.gpu_annotations) own.add(range);
     }
     if (rank.host_process) own.row.command = processes_[*rank.host_process].name;
+    result_.launching_processes = std::max(result_.launching_processes, rank.launching.size());
     own.devices = devices_;
     own.row.world_size = world_size_;
     own.row.rank = own.rank_name.rank;
@@ -433,6 +436,7 @@ void KinetoReader::use_host_event(Category category) {
     note_capture(start_ns, end_ns);
     if (event_.correlation == 0) return;
     note_process();
+    if (rank_->launching.size() < kProcessNameLimit) rank_->launching.insert(event_.process);
     builder().add(Launch{.correlation = event_.correlation,
                          .start_ns = start_ns,
                          .thread = builder().thread(event_.process, event_.thread)});

@@ -19,6 +19,11 @@ namespace {
 constexpr int64_t kSuspectNs = 10'000'000;
 constexpr int kWholeSuccessors = 8;
 constexpr size_t kLookAhead = 64;  // successors that are looked at
+// So long, one whole successor is enough; and the last one of a stream cannot be so much longer
+// than all that ran before it.
+constexpr int64_t kCertainNs = 1'000'000'000;
+constexpr int64_t kMostTimesBefore = 1000;
+constexpr int64_t kLeastBefore = 8;
 
 bool is_point_to_point(std::string_view function) {
   return function == "send" || function == "recv" || function == "sendrecv" || function == "put";
@@ -49,16 +54,31 @@ void ProcessBuilder::write_ops(StreamSorter& activities) {
     GpuActivity activity;
     int holds = 0;
   };
-  std::deque<Waiting> waiting;  // activities that are not judged yet; mostly empty
+  std::deque<Waiting> waiting;   // activities that are not judged yet; mostly empty
+  uint32_t stream = UINT32_MAX;  // of the last one written
+  int64_t before = 0, first_ns = 0;
+  const auto is_impossible = [&](const GpuActivity& activity, int holds, bool last) {
+    const int64_t dur_ns = activity.end_ns - activity.start_ns;
+    if (dur_ns < kCertainNs) return false;
+    return holds > 0 || (last && activity.stream == stream && before >= kLeastBefore &&
+                         dur_ns / kMostTimesBefore > activity.start_ns - first_ns);
+  };
   const auto release = [&](const GpuActivity* next) {
     while (!waiting.empty()) {
       const Waiting& front = waiting.front();
       const GpuActivity& activity = front.activity;
-      if (front.holds >= kWholeSuccessors) {
+      const bool last = next == nullptr || next->stream != activity.stream;
+      const bool settled = last || next->start_ns >= activity.end_ns || waiting.size() > kLookAhead;
+      if (front.holds >= kWholeSuccessors ||
+          (settled && is_impossible(activity, front.holds, last))) {
         leave_out_impossible(activity);
-      } else if (activity.end_ns - activity.start_ns < kSuspectNs || next == nullptr ||
-                 next->stream != activity.stream || next->start_ns >= activity.end_ns ||
-                 waiting.size() > kLookAhead) {
+      } else if (settled || activity.end_ns - activity.start_ns < kSuspectNs) {
+        if (activity.stream != stream) {
+          stream = activity.stream;
+          before = 0;
+          first_ns = activity.start_ns;
+        }
+        ++before;
         write_op(activity);
       } else {
         return;
@@ -86,11 +106,12 @@ void ProcessBuilder::leave_out_impossible(const GpuActivity& activity) {
   if (!partial) {
     Query name = db_.query("SELECT value FROM string WHERE id = ?", {int64_t{activity.name}});
     throw input_error(
-        "{}: '{}' on stream {} lasts {} by its record, over the whole runs of at least {} later "
-        "operators of the same stream; --partial imports the rest",
+        "{}: '{}' on stream {} lasts {} by its record, over the whole runs of later operators of "
+        "the "
+        "same stream, or {} times as long as all before it; --partial imports the rest",
         source_file, name.next() ? printable(name.text(0), 80) : "",
         streams_[activity.stream].number, format_duration(activity.end_ns - activity.start_ns),
-        kWholeSuccessors);
+        kMostTimesBefore);
   }
   lose("impossible_duration");
   // The process did not last as long as its last record says.
