@@ -84,7 +84,7 @@ void listener::mpi_rank(int rank, int ranks, std::string_view library) {
 
 void listener::mpi_ending() {
   if (const CallWatch* watching = watch()) watching->ending();
-  flush_now();
+  flush_last();
 }
 
 void listener::mpi_undescribed(const char* name) {

@@ -99,6 +99,16 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
         if (record.definition(&calls, &function, &blob)) {
           undescribed[std::string(function)] = calls.id;
         }
+      } else if (record.head.type == RecordType::host_clock) {
+        DefinitionBody reading{};
+        std::string_view text, blob;
+        if (record.definition(&reading, &text, &blob)) {
+          launchers_clock.push_back({static_cast<int64_t>(reading.id),
+                                     static_cast<int64_t>(reading.parent),
+                                     static_cast<int64_t>(reading.base)});
+        } else {
+          nvtx.damage_uncounted();
+        }
       } else if (record.head.type == RecordType::sampled) {
         DefinitionBody count{};
         std::string_view text, blob;
