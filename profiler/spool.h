@@ -72,7 +72,7 @@ enum class RecordType : uint8_t {
   region_unregister,
   region_name,
   rank,         // DefinitionBody: id is the rank, parent the world size; the text is the MPI
-                // library's name and version
+                // library's name and version. base 1: MPI_Comm_spawn started it, so it has none
   anchor,       // DefinitionBody: id is CLOCK_MONOTONIC in ns at `ticks`
   statistics,   // StatisticsBody
   trailer,      // the process ended in order

@@ -89,6 +89,14 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
     }
     summary.warnings.push_back("MPI calls that are only counted, not recorded: " + list);
   }
+  const auto spawned =
+      std::count_if(images.begin(), images.end(), [](const auto& image) { return image->spawned; });
+  if (spawned > 0) {
+    summary.warnings.push_back(
+        fmt::format("{} started by MPI_Comm_spawn: recorded without a rank, since theirs count "
+                    "another MPI_COMM_WORLD",
+                    spawned == 1 ? "1 process was" : fmt::format("{} processes were", spawned)));
+  }
   settle_ranks(images, summary.warnings);
   if (unreadable > 0) {
     db.add_loss({}, "spool", "received", static_cast<int64_t>(files.size()));

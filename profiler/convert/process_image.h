@@ -56,6 +56,7 @@ class ProcessImage {
   std::string host, command;
   std::string mpi_library;  // name and version, as the library says them; empty: unknown
   std::optional<int64_t> rank, world_size;
+  bool spawned = false;  // by MPI_Comm_spawn: its rank would be one of another MPI_COMM_WORLD
   bool complete = false;
   bool file_was_full = false;
   bool limit_reached = false;  // of its spool

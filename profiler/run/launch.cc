@@ -121,7 +121,7 @@ void explain_empty_recording(const fs::path& output, Console& console) {
   console.warn(
       std::string("nothing was recorded: no process made an NVTX or MPI call that the collector "
                   "saw. Usual reasons: the program has no NVTX ranges and no MPI calls; it uses an "
-                  "MPI library other than Open MPI (calls from Fortran are recorded); it is "
+                  "MPI library that is neither Open MPI nor of MPICH's kind; it is "
                   "linked statically; its environment was stripped on the way (sudo, env -i, a "
                   "container, a remote host: LD_PRELOAD, NVTX_INJECTION64_PATH and PRESERVE_* must "
                   "arrive); NVTX was compiled out (NVTX_DISABLE); with --torch, Python was started "
