@@ -24,8 +24,8 @@
 namespace preserve {
 namespace {
 
-constexpr int kLookMs = 50;               // whether the recording has ended
-constexpr int64_t kSpinNs = 50'000;       // waiting in the kernel would lengthen one way alone
+constexpr int kLookMs = 50;  // whether the recording has ended
+constexpr int64_t kSpinNs = 50'000;
 constexpr int64_t kMostNs = 200'000'000;  // for one process: others wait
 
 // Numbers under which other hosts, or this one, may reach us.
@@ -53,7 +53,7 @@ std::vector<std::string> own_addresses(bool six_too) {
   return addresses;
 }
 
-std::optional<uint64_t> receive(int connection, int64_t patience_ns) {
+std::optional<uint64_t> receive(int connection, int64_t patience_ns, int64_t spin_ns) {
   const int64_t begun_ns = monotonic_ns();
   char bytes[sizeof(uint64_t)];
   size_t got = 0;
@@ -67,7 +67,7 @@ std::optional<uint64_t> receive(int connection, int64_t patience_ns) {
     const int64_t waited_ns = monotonic_ns() - begun_ns;
     if (waited_ns > patience_ns) return std::nullopt;
     pollfd one{connection, POLLIN, 0};
-    if (waited_ns > kSpinNs) (void)::poll(&one, 1, 1);
+    if (waited_ns > spin_ns) (void)::poll(&one, 1, 1);
   }
   uint64_t value = 0;
   std::memcpy(&value, bytes, sizeof(value));
@@ -140,8 +140,11 @@ void ClockServer::answer(int connection) const {
   (void)::setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &now, sizeof(now));
   constexpr int64_t kPatienceNs = launcher_clock::kPatienceMs * int64_t{1'000'000};
   const int64_t end_ns = monotonic_ns() + kMostNs;
-  if (receive(connection, kPatienceNs) != token_) return;
-  while (monotonic_ns() < end_ns && receive(connection, kPatienceNs)) {
+  if (receive(connection, kPatienceNs, -1) != token_) return;
+  std::optional<uint64_t> question = 0;
+  while (monotonic_ns() < end_ns) {
+    question = receive(connection, kPatienceNs, *question == 0 ? kSpinNs : -1);
+    if (!question) return;
     const int64_t answer_ns = monotonic_ns();
     if (::send(connection, &answer_ns, sizeof(answer_ns), MSG_NOSIGNAL | MSG_DONTWAIT) !=
         sizeof(answer_ns)) {
