@@ -37,11 +37,12 @@ constexpr const char* kFooter = R"(Examples:
   preserve-profile --summary trace.db
   preserve-profile --export chrome trace.db -o trace.json.gz
 
-Records NVTX ranges, marks, payloads and memory regions, and MPI communication (Open MPI), of the
+Records NVTX ranges, marks, payloads and memory regions, and MPI communication (Open MPI, and
+MPICH and its kind: Intel MPI, MVAPICH, Cray MPICH; from C, Fortran and Python), of the
 command and of everything it starts, through NVTX_INJECTION64_PATH and LD_PRELOAD; of CUDA programs
 also kernels, copies, graphs, allocations and collectives (docs/cuda.md), through
-CUDA_INJECTION64_PATH. On several hosts the environment must reach the ranks: mpirun -x LD_PRELOAD
--x NVTX_INJECTION64_PATH -x CUDA_INJECTION64_PATH -x PRESERVE_SPOOL_DIR with a shared --keep-spool folder, or one preserve-profile per rank.
+CUDA_INJECTION64_PATH. In front of mpirun, mpiexec or srun it records the ranks of all hosts on one
+clock; they need preserve at the same path and share the folder of the output (docs/hosts.md).
 
 Exit codes: those of the command, 128+N when signal N killed it, 130 after Ctrl-C; 2 bad usage;
 125 preserve-profile failed; 126 the command cannot be executed; 127 it was not found.)";
