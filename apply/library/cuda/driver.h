@@ -53,20 +53,19 @@ struct Driver {
 // While it lives, calls of this thread are allowed whatever is being captured on any thread.
 class Uncaptured {
  public:
-  explicit Uncaptured(const Driver& driver) : driver_(driver) {
-    exchanged_ = driver_.exchange_capture_mode(&mode_) == CUDA_SUCCESS;
-  }
+  explicit Uncaptured(const Driver& driver)
+      : driver_(driver), result_(driver.exchange_capture_mode(&mode_)) {}
   ~Uncaptured() {
-    if (exchanged_) (void)driver_.exchange_capture_mode(&mode_);
+    if (result_ == CUDA_SUCCESS) (void)driver_.exchange_capture_mode(&mode_);
   }
   Uncaptured(const Uncaptured&) = delete;
   Uncaptured& operator=(const Uncaptured&) = delete;
-  bool works() const { return exchanged_; }
+  CUresult result() const { return result_; }
 
  private:
   const Driver& driver_;
   CUstreamCaptureMode mode_ = CU_STREAM_CAPTURE_MODE_RELAXED;
-  bool exchanged_ = false;
+  const CUresult result_;
 };
 
 }  // namespace preserve::apply

@@ -214,6 +214,18 @@ Refusal Editor::edit(CUgraph graph, const PrefetchKernel& kernel, AddedNodes& ad
   return Refusal::failed;
 }
 
+Refusal Editor::check(CUgraph graph) {
+  TemplateGraph read(driver_);
+  if (const Refusal refusal = read.read(graph); refusal != Refusal::none) return refusal;
+  const Match found = match(read.kernels());
+  if (found.refusal != Refusal::none) return found.refusal;
+  const size_t kernels = read.kernels().size();
+  for (const GraphWindow& window : plan_.windows()) {
+    if (place(window.kernel, found.first, kernels) < kernels) return Refusal::none;
+  }
+  return Refusal::no_window;
+}
+
 CUresult Editor::refresh(AddedNodes& added) {
   added.fetched_bytes_ = added.missing_bytes_ = 0;
   size_t slice = 0;

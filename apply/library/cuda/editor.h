@@ -34,7 +34,13 @@ class AddedNodes {
   std::span<const CUgraphNode> nodes() const { return nodes_; }
   uint64_t fetched_bytes() const { return fetched_bytes_; }  // per launch, with what was found
   uint64_t missing_bytes() const { return missing_bytes_; }  // whose operands were not found
-  void forget() { graph_ = nullptr, nodes_ = {}, memory_.give_back(); }
+  void forget() { graph_ = nullptr, nodes_ = {}, slices_ = {}, memory_.give_back(); }
+  // The program has taken `node` out of its graph, whose parameters are read no more.
+  void forget(CUgraphNode node) {
+    for (Slice& slice : slices_) {
+      if (slice.consumer == node) slice.consumer = nullptr;
+    }
+  }
 
  private:
   friend class Editor;
@@ -59,6 +65,8 @@ class Editor {
   // Anything but none: the graph has what it had before, and `added` has nothing. `error`: of
   // Refusal::failed.
   Refusal edit(CUgraph graph, const PrefetchKernel& kernel, AddedNodes& added, CUresult& error);
+  // What edit() would answer for a graph, as far as that follows from the graph. Changes nothing.
+  Refusal check(CUgraph graph);
   // Looks up the addresses in an edited graph again, which the program may have changed.
   CUresult refresh(AddedNodes& added);
 

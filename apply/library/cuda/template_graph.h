@@ -4,53 +4,14 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <span>
-#include <string_view>
 
 #include "apply/graph_plan_file.h"
 #include "apply/library/cuda/driver.h"
 #include "apply/library/cuda/scratch.h"
+#include "apply/outcome_file.h"
 
 namespace preserve::apply {
-
-// Why a graph is left as it is.
-enum class Refusal : uint8_t {
-  none,
-  another_step,      // its kernels are no part of the recorded step
-  ambiguous,         // they are several parts of it
-  no_window,         // nothing is planned beside its kernels
-  conditional,       // bodies are graphs of their own, whose parameters cannot be updated
-  device_launch,     // it is launched by kernels
-  device_updatable,  // nodes that kernels change: no second instantiation, no update
-  memory_nodes,      // it allocates memory
-  unknown_node,      // of a kind that this version does not know
-  unknown_edge,      // its meaning could be lost
-  too_large,
-  capturing,  // it is launched into another capture
-  changing,   // it is updated with another topology than it had
-  no_memory,
-  no_module,  // the prefetch kernel is not loaded in its context
-  failed,     // a call of the driver
-  count
-};
-inline constexpr std::string_view kRefusalNames[] = {
-    "",
-    "its kernels are no part of the recorded step, in this order",
-    "its kernels are several parts of the recorded step",
-    "the plan has no prefetch beside its kernels",
-    "it has conditional nodes",
-    "it may be launched from the device",
-    "it has nodes that are updated from the device",
-    "it allocates memory",
-    "it has nodes of an unknown kind",
-    "it has edges of an unknown kind",
-    "it is too large",
-    "it is launched into another capture",
-    "its topology keeps changing",
-    "there was no memory to look at it",
-    "the prefetch kernel could not be loaded into its context",
-    "a call of the driver failed"};
 
 inline constexpr size_t kMostNodes = 1 << 18, kMostEdges = 1 << 20;
 

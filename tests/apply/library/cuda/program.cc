@@ -152,12 +152,18 @@ Program::Program(const Step& step, size_t weight_bytes)
   }
 }
 
-std::vector<uint64_t> Program::result_of(CUgraphExec executable) {
+std::vector<uint64_t> Program::left() {
+  const auto* results = static_cast<const uint64_t*>(results_.memory);
+  std::vector<uint64_t> left(results, results + count_);
   std::memset(results_.memory, 0, results_.bytes);
+  return left;
+}
+
+std::vector<uint64_t> Program::result_of(CUgraphExec executable) {
+  left();
   ok(cuGraphLaunch(executable, nullptr));
   emulated::drain();
-  const auto* results = static_cast<const uint64_t*>(results_.memory);
-  return {results, results + count_};
+  return left();
 }
 
 std::vector<uint64_t> Program::result() {

@@ -57,6 +57,8 @@ class Program {
   CUgraph graph() const { return graph_; }
   CUgraphNode node(size_t index) const { return nodes_[index]; }
   uint64_t weight(size_t index) const { return weights_.address() + index * weight_bytes_; }
+  // What the nodes have left, which is taken away.
+  std::vector<uint64_t> left();
   // Of one launch of `executable`, which was made of this graph: what its nodes left.
   std::vector<uint64_t> result_of(CUgraphExec executable);
   // Of a fresh one.
