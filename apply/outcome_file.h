@@ -130,7 +130,7 @@ struct OutcomeHeader {
   uint64_t disturbed[kArms];  // of these, over twice the upper quartile: their pairs do not count
   uint64_t fetched_bytes, dropped_bytes, turns;  // of the progress engine with a window open
   double fetch_ns;                               // in these turns
-  Evidence null, applied, control;               // control: since the verdict FAST
+  Evidence null, applied, control;               // control: of applied, since the verdict FAST
   char host[64];
   char program[256];  // what was executed, cut at the front where it is too long
   char library[128];  // first line of MPI_Get_library_version

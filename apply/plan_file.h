@@ -33,10 +33,11 @@ enum class Method : uint8_t {
 inline constexpr std::string_view kMethodNames[] = {
     "load", "prefetcht0", "prefetcht1", "prefetcht2", "prefetcht0_paced", "prefetcht2_paced"};
 enum class Mode : uint8_t {
-  guard,    // arms alternate; the guard decides for the rest of the run
-  dry_run,  // arms original and null alternate for ever, nothing is fetched
-  always,   // on from the first step, with the guard's control pairs; nothing turns it off
-  original  // counts only: the arm original for ever
+  guard,     // arms alternate; the guard decides for the rest of the run
+  dry_run,   // arms original and null alternate for ever, nothing is fetched
+  always,    // on from the first step, with the guard's control pairs; nothing turns it off
+  original,  // counts only: the arm original for ever
+  compare    // arms alternate for ever as before a verdict; nothing is decided
 };
 
 struct PlanText {
@@ -161,7 +162,7 @@ class PlanView {
     if (collectives_.empty()) return "its step has no collectives";
     if (collectives_.size() > kMostCollectives) return "its step has too many collectives";
     if (header_.via > Via::progress || header_.method > Method::prefetcht2_paced ||
-        header_.mode > Mode::original) {
+        header_.mode > Mode::compare) {
       return "asks for what this version does not know";
     }
     if (header_.ranks == 0 || header_.chunk_bytes < 64 || header_.chunk_bytes > 1 << 24 ||

@@ -11,6 +11,10 @@ namespace {
 constexpr double kTolerance = 0.005;  // the largest change that does not matter, as everywhere
 const double kFast = std::log1p(kTolerance), kSlow = std::log1p(-kTolerance);
 constexpr uint64_t kFewestPairs = 8;
+// A plan that is surely FAST is compared until it is known how fast, to one percent or two up and
+// down, or until the deadline: the first pairs are half a second of the program and of what else
+// runs on its machine.
+constexpr double kNarrow = 0.04;
 constexpr uint32_t kNullEvery = 4;  // pairs
 constexpr double kLongStep = 5, kDisturbed = 2;
 constexpr double kShareMemory = 1.0 / 64;  // weight of one step
@@ -160,7 +164,8 @@ bool Guard::end_of_pair() {
   if (place_.compared == Arm::null) {
     null_.add(gain);
   } else {
-    (on ? control_ : applied_).add(gain);
+    applied_.add(gain);  // may be looked at for ever
+    if (on) control_.add(gain);
   }
   return true;
 }
@@ -174,13 +179,15 @@ std::optional<Decision> Guard::verdict() const {
     return std::nullopt;
   }
   const Evidence evidence = applied_.evidence();
+  const bool late = applied_pairs_ >= rules_.deadline_pairs;
   if (evidence.pairs >= kFewestPairs && evidence.low > kFast) {
+    if (!late && evidence.high - evidence.low > kNarrow) return std::nullopt;
     return Decision{State::on, Off::none, from};
   }
   if (const std::optional<Off> off = no_better(evidence)) {
     return Decision{State::off, *off, from};
   }
-  if (applied_pairs_ >= rules_.deadline_pairs) {
+  if (late) {
     return Decision{State::off, Off::undecided, from};
   }
   return std::nullopt;

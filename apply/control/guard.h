@@ -73,7 +73,7 @@ class Guard {
   const Decision& decision() const { return decision_; }
   bool is_off() const { return decision_.state == State::off && decision_.from_step <= step_; }
   Evidence null() const { return null_.evidence(); }
-  Evidence applied() const { return applied_.evidence(); }
+  Evidence applied() const { return applied_.evidence(); }  // control pairs too
   Evidence control() const { return control_.evidence(); }
   const std::array<uint64_t, kArms>& steps() const { return steps_; }
   const std::array<uint64_t, kArms>& disturbed() const { return disturbed_; }
