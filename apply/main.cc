@@ -47,6 +47,14 @@ void define(CLI::App& app, Arguments& given) {
       ->type_name("FILE")
       ->capture_default_str();
   app.add_flag("-f,--force", launch.force, "Overwrite an existing output");
+  app.add_option("--via", launch.via,
+                 "How windows are filled: from the MPI library's progress engine, between looks at "
+                 "a non-blocking call "
+                 "in place of the program's, by a thread on a spare core; by default what is "
+                 "measured at the start, or "
+                 "the spare core where the schedule's method is of one")
+      ->transform(as_choice(
+          {apply::Via::progress, apply::Via::convert, apply::Via::spare, apply::Via::measured}));
   app.add_option("--link", launch.link_latency_ns,
                  "Stand-in for a network link: adds this to every collective, with and without the "
                  "plan; the schedule must be planned for it")

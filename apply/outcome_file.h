@@ -14,7 +14,7 @@
 namespace preserve::apply {
 
 inline constexpr char kOutcomeMagic[8] = {'P', 'R', 'S', 'V', 'O', 'U', 'T', '\n'};
-inline constexpr uint32_t kOutcomeVersion = 1;
+inline constexpr uint32_t kOutcomeVersion = 2;
 
 enum class State : uint8_t {
   loaded,     // no MPI_Init seen
@@ -40,6 +40,10 @@ enum class Off : uint8_t {
   progress_refused,  // opal_progress_register failed
   ambiguous_step,    // the step's collectives repeat within it: windows cannot be told apart
   nothing_mapped,    // not one byte of the plan was found in memory
+  not_convertible,   // the step's collectives cannot be converted, or not on all ranks alike
+  other_bits,        // converted, a collective gives other bits
+  inserted_call,     // a call in place of the program's failed
+  no_idle_core,      // for a thread that fetches
 };
 inline constexpr std::string_view kOffNames[] = {
     "",
@@ -54,7 +58,14 @@ inline constexpr std::string_view kOffNames[] = {
     "the MPI library has no progress engine that takes callbacks",
     "the MPI library refused the callback",
     "the collectives of the step repeat within it, so its windows cannot be told apart",
-    "no tensor of the plan was found in the program's memory"};
+    "no tensor of the plan was found in the program's memory",
+    "its collectives cannot be converted: they must be blocking allreduces of a basic type and "
+    "operation, on one "
+    "communicator of all ranks, without messages between ranks, and all ranks on this host under "
+    "preserve-apply",
+    "converted to non-blocking calls its collectives give other bits",
+    "a non-blocking call in place of the program's own failed",
+    "no core is idle: two for each rank are needed"};
 
 enum class Arm : uint8_t { original, null, applied };
 inline constexpr std::string_view kArmNames[] = {"original", "null", "applied"};
@@ -130,13 +141,16 @@ struct OutcomeHeader {
   uint64_t disturbed[kArms];  // of these, over twice the upper quartile: their pairs do not count
   uint64_t fetched_bytes, dropped_bytes, turns;  // of the progress engine with a window open
   double fetch_ns;                               // in these turns
-  Evidence null, applied, control;               // control: of applied, since the verdict FAST
+  uint8_t via;                                   // plan_file.h; that was chosen
+  uint8_t reserved[7];
+  double blocking_ns, converted_ns;  // the step's collectives with a window; 0: not compared
+  Evidence null, applied, control;   // control: of applied, since the verdict FAST
   char host[64];
   char program[256];  // what was executed, cut at the front where it is too long
   char library[128];  // first line of MPI_Get_library_version
 };
 static_assert(sizeof(WindowOutcome) == 24 && sizeof(TensorOutcome) == 16 &&
-              sizeof(StepSample) == 16 && sizeof(OutcomeHeader) == 784);
+              sizeof(StepSample) == 16 && sizeof(OutcomeHeader) == 808);
 
 inline size_t outcome_bytes(uint32_t windows, uint32_t tensors, uint32_t samples) {
   return sizeof(OutcomeHeader) + size_t{windows} * sizeof(WindowOutcome) +
@@ -165,7 +179,8 @@ class OutcomeView {
         header_.file_bytes != file.size()) {
       return "cut, or longer than it says";
     }
-    if (header_.state > State::off || header_.off > Off::nothing_mapped) return "a value is unknown";
+    if (header_.via > 2) return "a value is unknown";
+    if (header_.state > State::off || header_.off > Off::no_idle_core) return "a value is unknown";
     const std::byte* at = file.data() + sizeof(OutcomeHeader);
     if (reinterpret_cast<uintptr_t>(at) % alignof(WindowOutcome) != 0) return "not aligned";
     windows_ = {reinterpret_cast<const WindowOutcome*>(at), header_.windows};

@@ -72,7 +72,7 @@ Arm Guard::begin() {
     pair_counts_ = true;
     original_disturbed_ = other_disturbed_ = false;
   }
-  const Place place = place_of(step_, decision_, rules_.mode, rules_.control_every);
+  const Place place = place_of(step_, effective(), rules_.mode, rules_.control_every);
   // A decision may come into effect between the two blocks on a rank that heard of it late.
   if (step_ % kPairSteps != 0 && place.compared != place_.compared) pair_counts_ = false;
   place_ = place;
@@ -95,13 +95,13 @@ Guard::Ended Guard::end(double dur_ns, double fetch_ns) {
   if (pair_ends && !at_once) at_once = blame_pair();
   const bool may_decide = rules_.mode == Mode::guard && decision_.state != State::off;
   if (at_once && may_decide) {
-    decision_ = {State::off, *at_once, step_};
-    ended.decision = decision_;
-    return ended;
+    ended.decision = give_up(*at_once);
+    if (ended.decision) return ended;
   }
   if (!pair_ends) return ended;
   ended.pair = end_of_pair();
-  if (!may_decide || follows_) return ended;
+  // Ranks that have not heard of a decision must not miss it for the next one.
+  if (!may_decide || follows_ || (agrees_ && decision_.from_step > step_)) return ended;
   ended.decision = verdict();
   if (ended.decision) adopt(*ended.decision);
   return ended;
@@ -116,7 +116,15 @@ void Guard::adopt(const Decision& decision) {
   if (rules_.mode != Mode::guard) return;
   if (decision_.state == State::off || decision.state == State::measuring) return;
   if (decision.state == decision_.state) return;
+  before_ = effective();
   decision_ = decision;
+}
+
+std::optional<Decision> Guard::give_up(Off off) {
+  if (rules_.mode != Mode::guard || decision_.state == State::off) return std::nullopt;
+  if (agrees_ && (follows_ || decision_.from_step > step_)) return std::nullopt;
+  adopt({State::off, off, agrees_ ? next_pair(step_ + kNoticeSteps) : step_});
+  return decision_;
 }
 
 // Work of others on the same cores, which says nothing about the plan.
