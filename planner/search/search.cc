@@ -215,8 +215,9 @@ void PlanSearch::try_windows(const Move& move, int64_t blocks, std::vector<size_
 void PlanSearch::try_alone(const Move& move, Amounts trial) {
   Judged judged = evaluate(trial);
   const double saved_ns = best_.step_ns - judged.step_ns;
+  const bool in_time = judged.late_bytes <= judged_.late_bytes;
   if (adopt_if_good(move, std::move(trial), std::move(judged))) return;
-  if (judged.late_bytes <= judged_.late_bytes) {
+  if (in_time) {
     best_.most_saved_ns = std::max(best_.most_saved_ns, saved_ns);
   }
 }

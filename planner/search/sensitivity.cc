@@ -49,7 +49,7 @@ class FullWindows {
     }
     double least_ns = 0;
     bool tried = false;
-    for (const size_t which : {0, 1}) {
+    for (const size_t which : {size_t{0}, size_t{1}}) {
       Amounts more = amounts_;
       changes_.begin(amounts_);
       if (!changes_.apply({Change::grow, which}, window, changes_.least_blocks(), more)) continue;
