@@ -61,8 +61,10 @@ Text find_text(const std::filesystem::path& path) {
   std::string model_type = whole.word({"model_type"}).value_or("");
   std::string place;
   json text = document;
+  // Some models that also see repeat a width of their text beside it.
+  const bool flat = whole.find(kHiddenNames) != nullptr && find_family(model_type) != nullptr;
   for (const char* nested : kNestedNames) {
-    if (!document.contains(nested) || whole.find(kHiddenNames) != nullptr) continue;
+    if (flat || !document.contains(nested)) continue;
     if (!document[nested].is_object()) throw whole.error(nested, "not an object");
     text = document[nested];
     place = std::string("/") + nested;

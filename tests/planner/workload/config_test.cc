@@ -131,6 +131,12 @@ TEST_F(ConfigFile, TextOfAModelThatAlsoSees) {
   EXPECT_EQ(windows(model), (std::vector<int64_t>{16, 16, 16, 16, 16, 0, 16, 16, 16, 16, 16, 0}));
   EXPECT_THAT([&] { load(R"({"model_type":"x","text_config":{"model_type":"mixtral"}})"); },
               refused_for("/text_config/hidden_size"));
+  EXPECT_EQ(load(R"({"model_type":"paligemma","hidden_size":32,"text_config":{)"
+                 R"("model_type":"llama",)" +
+                 kSmall + "}}")
+                .hidden,
+            64)
+      << "a width beside the text";
 }
 
 TEST_F(ConfigFile, Windows) {
