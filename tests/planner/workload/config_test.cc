@@ -298,6 +298,11 @@ TEST_F(ConfigFile, Quantization) {
             NumberFormat(WeightType::int4, 64, 4));
   EXPECT_EQ(with(R"("quantization":{"group_size":64,"bits":4})").mlp_weights,
             NumberFormat(WeightType::int4, 64, 4));
+  EXPECT_EQ(load(R"({"model_type":"llava","quantization":{"group_size":64,"bits":8},)"
+                 R"("text_config":{"model_type":"llama",)" +
+                 kSmall + "}}")
+                .mlp_weights.type,
+            WeightType::int8);
   EXPECT_THAT([&] { quantized(R"("quant_method":"quark")"); },
               refused_for("/quantization_config/quant_method: 'quark'"));
   EXPECT_EQ(NumberFormat(WeightType::int4, 64, 2.5).bytes(128), 64 + 5);
