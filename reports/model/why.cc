@@ -184,7 +184,7 @@ void explain_measured(const Scenario& scenario, std::vector<WhyBar>& bars) {
              timed.short_of_gain);
   if (timed.known) {
     explain_readers(timed, saved_ns - late_ns - timed.gained_ns, way);
-    way.change("slow-down of collectives",
+    way.change(timed.slowed_ns > 0 ? "slow-down of collectives" : "shorter collectives",
                "collectives that carry prefetches, prefetch arm less baseline", timed.slowed_ns,
                timed.slowed);
     way.change("all else", "other operators, gaps and ranks", prefetch_ns - way.reached_ns());
@@ -208,8 +208,11 @@ void explain_bounds(const PlanView& plan, std::vector<WhyBar>& bars) {
              windows_by(plan, [](const Window& window) {
                return window.binds == "cache" ? window.capacity_bytes - window.used_bytes : 0;
              }));
-  way.change("both at once", "what only longer windows together with a larger cache bring",
-             plan.all_hot_step_ns - way.reached_ns());
+  const int64_t both_ns = plan.all_hot_step_ns - way.reached_ns();
+  way.change(both_ns > 0 ? "counted twice" : "both at once",
+             both_ns > 0 ? "what longer windows bring and a larger cache brings too"
+                         : "what only longer windows together with a larger cache bring",
+             both_ns);
   way.total("all hot", "everything is in the cache: no plan can beat this", plan.all_hot_step_ns);
 }
 

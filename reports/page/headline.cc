@@ -13,6 +13,7 @@ namespace preserve::report {
 namespace {
 
 constexpr double kRow = 22, kBar = 12;
+constexpr double kAxisWidth = kPlot - 170;  // room for the values on the right
 
 const char* css_class(const std::string& verdict) {
   if (verdict == "FAST") return "fast";
@@ -46,8 +47,9 @@ std::string marks_chart(const Headline& headline) {
       bottom + kAxis, "Speed-up: measured, predicted and the bounds",
       "Where a mark lies right of the line at 1, the step is faster than the baseline. A bar is "
       "an interval, a line an estimate.");
-  const auto x_of = [&](double value) { return kLeft + (value - low) / (high - low) * kPlot; };
-  svg.axis(low, high, 0, bottom, [](double v) { return fmt::format("{:.4g}x", v); });
+  const auto x_of = [&](double value) { return kLeft + (value - low) / (high - low) * kAxisWidth; };
+  svg.axis(
+      low, high, 0, bottom, [](double v) { return fmt::format("{:.4g}x", v); }, kAxisWidth);
   svg.line(x_of(1), 0, x_of(1), bottom, "mark");
   double y = 4;
   for (const Headline::Mark& mark : headline.marks) {
@@ -77,7 +79,9 @@ std::string card(const Headline& headline, size_t index) {
   if (headline.advice_worth_ns) {
     out += fmt::format(" At most {} per step.", html_time(*headline.advice_worth_ns));
   }
-  out += fmt::format("</dd><dt>More room</dt><dd>{}", html_text(headline.prices));
+  if (!headline.prices.empty()) {
+    out += fmt::format("</dd><dt>More room</dt><dd>{}", html_text(headline.prices));
+  }
   return out + "</dd></dl></section>\n";
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
@@ -92,6 +94,15 @@ std::string comparison(const Report& report) {
                    "within, AMBG that the samples do not decide.");
 }
 
+// Several measurements of one schedule share its plan: the place of the first of them.
+size_t first_of_schedule(const Report& report, size_t index) {
+  const auto first =
+      std::find_if(report.scenarios.begin(), report.scenarios.end(), [&](const Scenario& scenario) {
+        return scenario.schedule_sha256 == report.scenarios[index].schedule_sha256;
+      });
+  return static_cast<size_t>(first - report.scenarios.begin());
+}
+
 std::string legend(std::initializer_list<const char*> kinds) {
   std::string out = "<ul class=\"legend\">";
   for (const char* kind : kinds) {
@@ -168,16 +179,11 @@ std::string timeline(const Report& report) {
 std::string why(const Report& report) {
   if (report.scenarios.empty()) return "";
   std::string out = html_section("why", "Why");
-  std::string schedule;
   size_t headline = 0;
   for (size_t i = 0; i < report.scenarios.size(); ++i) {
-    const Scenario& scenario = report.scenarios[i];
-    const bool first = scenario.schedule_sha256 != schedule;
-    if (first) {
-      out += fmt::format("<a id=\"why-{}\"></a>", headline++);
-      schedule = scenario.schedule_sha256;
-    }
-    out += html_why(scenario, i, first);
+    const size_t first = first_of_schedule(report, i);
+    if (first == i) out += fmt::format("<a id=\"why-{}\"></a>", headline++);
+    out += html_why(report.scenarios[i], first, first == i);
   }
   return out +
          html_how(
@@ -189,7 +195,9 @@ std::string why(const Report& report) {
 std::string plans(const Report& report) {
   if (report.scenarios.empty()) return "";
   std::string out = html_section("plan", "The plan");
-  for (size_t i = 0; i < report.scenarios.size(); ++i) out += html_plan(report.scenarios[i], i);
+  for (size_t i = 0; i < report.scenarios.size(); ++i) {
+    if (first_of_schedule(report, i) == i) out += html_plan(report.scenarios[i], i);
+  }
   return out + html_how(
                    "In the chart each column is a window: its outline is what fits into the "
                    "window, the filled "
@@ -201,7 +209,9 @@ std::string plans(const Report& report) {
 std::string cache(const Report& report) {
   if (report.scenarios.empty()) return "";
   std::string out = html_section("cache", "Cache occupancy");
-  for (const Scenario& scenario : report.scenarios) {
+  for (size_t i = 0; i < report.scenarios.size(); ++i) {
+    const Scenario& scenario = report.scenarios[i];
+    if (first_of_schedule(report, i) != i) continue;
     out += fmt::format("<h3>Planned for {}</h3>\n", html_text(scenario.label)) +
            cache_chart(*report.step, scenario.plan);
     HtmlTable table("Cache use of the plan", {{"Budget", Column::number},

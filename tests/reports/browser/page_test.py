@@ -170,6 +170,10 @@ class Page(unittest.TestCase):
         self.assertNotEqual(self.browser.evaluate(pixel), drawn)
         self.keep("dark")
 
+    def test_colours_the_verdict(self):
+        colour = "getComputedStyle(document.querySelector('.card.%s .word')).color"
+        self.assertNotEqual(self.browser.evaluate(colour % "fast"), self.browser.evaluate(colour % "plain"))
+
     def test_prints_the_still_pictures_and_what_is_folded(self):
         self.browser.call("Emulation.setEmulatedMedia", media="print")
         shown = "getComputedStyle(document.getElementById('%s')).display"
