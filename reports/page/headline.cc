@@ -64,13 +64,22 @@ std::string marks_chart(const Headline& headline) {
   return svg.finish();
 }
 
+// Instead of the chart where the page is narrow.
+std::string marks_list(const Headline& headline) {
+  std::string out = "<ul class=\"marks\">";
+  for (const Headline::Mark& mark : headline.marks) {
+    out += fmt::format("<li>{}: {}</li>", html_text(mark.name), html_text(value_of(mark)));
+  }
+  return out + "</ul>\n";
+}
+
 std::string card(const Headline& headline, size_t index) {
   std::string out = fmt::format(
       "<section class=\"card {}\" aria-labelledby=\"verdict-{}\">\n<h2 class=\"verdict\" "
       "id=\"verdict-{}\"><span class=\"word\">{}</span> {}</h2>\n",
       css_class(headline.verdict), index, index, html_text(headline.verdict),
       html_text(headline.sentence));
-  out += marks_chart(headline) + "<dl>";
+  out += marks_chart(headline) + marks_list(headline) + "<dl>";
   if (!headline.reason.empty()) {
     out += fmt::format("<dt>Why</dt><dd>{} <a href=\"#why-{}\">Where the time goes</a></dd>",
                        html_text(headline.reason), index);
