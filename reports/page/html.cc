@@ -150,6 +150,25 @@ std::string time_classes(const TimeUse& use) {
              "hide prefetches; [unattributed] is time in which nothing recorded ran.");
 }
 
+// A browser opens some 400 bytes for each; the timeline is a still picture of more.
+constexpr size_t kEmbeddedOperators = 200'000;
+
+bool embeds_operators(const Report& report) {
+  return !report.step || report.step->ops.size() <= kEmbeddedOperators;
+}
+
+Report without_operators(Report report) {
+  report.step =
+      Known<Step>::unknown(fmt::format("{} operators are too many for a page",
+                                       grouped(static_cast<long long>(report.step->ops.size()))));
+  for (Scenario& scenario : report.scenarios) {
+    scenario.operators.clear();
+    scenario.plan.occupancy_bytes.clear();
+    scenario.plan.windows.clear();
+  }
+  return report;
+}
+
 std::string timeline(const Report& report) {
   std::string out = html_section("timeline", "Timeline of one step");
   if (!report.step) return out + fmt::format("<p>{}</p>\n", html_text(report.step.reason));
@@ -165,6 +184,12 @@ std::string timeline(const Report& report) {
     out +=
         "<p>The step has more operators than can be drawn at once: where they crowd, only the "
         "longest shows.</p>\n";
+  }
+  if (!embeds_operators(report)) {
+    out += fmt::format(
+        "<p>Its {} operators are too many for a page that zooms: all of them are in the JSON "
+        "report.</p>\n",
+        grouped(static_cast<long long>(report.step->ops.size())));
   }
   return out + html_how(fmt::format("Bars begin at the median start and last the median length "
                                     "over {} steps of rank {}, so waits that come and go leave "
@@ -320,7 +345,9 @@ std::string to_html(const Report& report) {
                            cache(report) + html_earlier(report) + time_classes(report.time_use) +
                            html_ranks(report.time_use) + top_operators(report.time_use) +
                            collectives(report.time_use) + environment(report) + raw_counts(report);
-  return html_page("Preserve report", body, to_json(report, -1));
+  return html_page(
+      "Preserve report", body,
+      embeds_operators(report) ? to_json(report, -1) : to_json(without_operators(report), -1));
 }
 
 }  // namespace preserve::report
