@@ -63,6 +63,11 @@ void describe(const std::vector<Found>& found, size_t hosts, Outcome& outcome) {
     drift = std::max(drift, std::abs(each.line.drift));
   }
   if (found.empty() || (hosts < 2 && moved == 0)) return;
+  if (moved == 0) {
+    outcome.notes.push_back(
+        fmt::format("clocks of {} hosts agree within {}", hosts, duration(error_ns)));
+    return;
+  }
   outcome.notes.push_back(
       fmt::format("clocks of {}: {} moved by up to {}, drift up to {:.3g} ppm, known within {}",
                   count_of(static_cast<int64_t>(hosts), "host"),
