@@ -54,10 +54,17 @@ int64_t to_each(int64_t count, MPI_Comm comm) {
 
 }  // namespace
 
-PRESERVE_MPI_BLOCKING(Allreduce,
-                      (const void* send, void* receive, int count, MPI_Datatype type, MPI_Op op,
-                       MPI_Comm comm),
-                      (send, receive, count, type, op, comm), message(count, type, comm))
+PRESERVE_MPI(Allreduce,
+             (const void* send, void* receive, int count, MPI_Datatype type, MPI_Op op,
+              MPI_Comm comm),
+             (send, receive, count, type, op, comm)) {
+  const mpi::Allreduce call{real, send, receive, count, type, op, comm};
+  if (!listening()) return call.run();
+  Report report(mpi::kAllreduce, message(count, type, comm));
+  const int result = listener::mpi_allreduce(call, report.mark());
+  report.ended(result);
+  return result;
+}
 PRESERVE_MPI_NONBLOCKING(Iallreduce,
                          (const void* send, void* receive, int count, MPI_Datatype type, MPI_Op op,
                           MPI_Comm comm, MPI_Request* request),

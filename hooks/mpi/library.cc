@@ -198,6 +198,10 @@ void* next_function(const char* name) {
   return find(other);
 }
 
+void* library_object(const char* name) {
+  return find_object(name);
+}
+
 bool library_is_known() {
   return library().complete;
 }

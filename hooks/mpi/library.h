@@ -31,6 +31,9 @@ F next(const char* name) {
   return reinterpret_cast<F>(next_function(name));
 }
 
+// A variable of the library by its name; nullptr when it has none.
+void* library_object(const char* name);
+
 // One of the two kinds, and everything below can be answered.
 bool library_is_known();
 
