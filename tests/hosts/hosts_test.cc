@@ -172,8 +172,7 @@ TEST_P(Mpich, IsRecordedAsOpenMpiIs) {
   EXPECT_EQ(TraceDb::open(file("mpich.db")).query_integer("SELECT COUNT(*) FROM loss_nonzero"), 0);
 }
 INSTANTIATE_TEST_SUITE_P(Modes, Mpich,
-                         ::testing::Values("every", "inplace", "nonblocking", "communicators",
-                                           "intercommunicator"),
+                         ::testing::Values("every", "inplace", "nonblocking", "intercommunicator"),
                          [](const auto& mode) { return std::string(mode.param); });
 
 TEST_F(Hosts, AnMpiLibraryThatWasOpenedPrivatelyIsFound) {
