@@ -217,8 +217,8 @@ class OutcomeView {
     }
     if (header_.version != kOutcomeVersion) return "of another version";
     if (header_.header_bytes != sizeof(OutcomeHeader)) return "its header has another size";
-    constexpr uint32_t most = 1 << 24;
-    if (header_.windows > most || header_.tensors > most || header_.sample_capacity > most ||
+    constexpr uint32_t kMost = 1 << 24;
+    if (header_.windows > kMost || header_.tensors > kMost || header_.sample_capacity > kMost ||
         outcome_bytes(header_.windows, header_.tensors, header_.sample_capacity) != file.size() ||
         header_.file_bytes != file.size()) {
       return "cut, or longer than it says";

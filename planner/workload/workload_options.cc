@@ -122,9 +122,15 @@ void add_workload_options(CLI::App& app, WorkloadOptions& options) {
   add("--kv-dtype", spec.kv_type, "KV-cache (default: --dtype, or as the file says)", "WORD")
       ->transform(as_choice({WeightType::fp16, WeightType::int8, WeightType::fp8, WeightType::fp4},
                             {{"bf16", WeightType::fp16}}));
-  add("--allreduce-time", spec.allreduce_ns,
-      "Length of every collective, as in 20us, instead of the device file's fit", "TIME")
-      ->transform(as_duration_ns());
+  CLI::Option* allreduce =
+      add("--allreduce-time", spec.allreduce_ns,
+          "Length of every collective, as in 20us, instead of the device file's fit", "TIME")
+          ->transform(as_duration_ns());
+  add("--collectives", options.collectives,
+      "Library whose collectives of the device file are taken, as custom (inside CUDA graphs), "
+      "custom-eager (launched by the host) or nccl [the first of the file]",
+      "LIBRARY")
+      ->excludes(allreduce);
   add("--engine-overhead", options.engine_overhead,
       "Step time over the time of its operators: 1.25, or gpt-fast (1), tensorrt-llm (1.25), "
       "vllm-2024 (1.4)",

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Options that make a step without a recording, for every tool that plans:
-//   --model config.json --tp N --batch B --context C --dtype D --kv-dtype D [--allreduce-time T]
+//   --model config.json --tp N --batch B --context C --dtype D --kv-dtype D [--allreduce-time T |
+//   --collectives LIBRARY]
 //   [--engine-overhead F] [--assume llama] [--trace-out FILE] [--print step --format text|csv|json]
 #pragma once
 
@@ -26,6 +27,7 @@ struct WorkloadOptions {
   std::string context;                  // as written; empty: the default
   std::string assume;                   // "llama" or empty
   std::string engine_overhead;          // as written; empty: 1
+  std::string collectives;              // library of the device file; empty: its first
   std::string trace_out;                // empty: not written
   std::string print;                    // "step" or empty
   TableFormat format = TableFormat::text;
