@@ -89,8 +89,8 @@ ROOMS = {
                                    "apply/outcome_file", "apply/control", "apply/library/own_files"],
     "apply/library/own_files": IN_PROCESS + ["apply/outcome_file"],
     "apply/library/cuda": IN_PROCESS + ["hooks", "apply/plan_file", "apply/library/own_files", "apply/outcome_file",
-                                        "apply/graph_plan_file",
-                                        "apply/kernel_name", "apply/control", "replay/cuda"],  # its instructions
+                                        "apply/graph_plan_file", "apply/kernel_name", "apply/control",
+                                        "replay/cuda"],  # its instructions
     "apply": LIBRARY + ["db/step", "hooks/mpi/functions", "hooks/memory/allocations", "apply/plan_file",
                          "apply/plan_content", "apply/outcome_file", "apply/graph_plan_file",
                          "apply/kernel_name"] + SCHEDULE,
