@@ -27,6 +27,9 @@ LD_PRELOAD; the program, its results and its collectives stay as they are. Steps
 alternate, and the plan is turned off for the rest of the run unless the program is measurably faster with
 it. At the end a table says what every rank did; apply.db holds it for preserve-report.
 
+A schedule of a GPU puts its prefetches into the program's CUDA graphs as they are instantiated, through
+CUDA_INJECTION64_PATH and CUPTI; it needs the trace that it was made from, and a driver of CUDA 12.4.
+
 On several hosts the environment must reach the ranks: run preserve-apply behind mpirun or srun.
 
 Exit codes: those of the command, 128+N when signal N killed it, 130 after Ctrl-C; 2 bad usage or a
@@ -35,7 +38,7 @@ not found.)";
 
 struct Arguments {
   apply::LaunchOptions launch;
-  bool dry_run = false, no_guard = false, original = false;
+  bool dry_run = false, no_guard = false, original = false, compare = false;
 };
 
 void define(CLI::App& app, Arguments& given) {
@@ -47,6 +50,14 @@ void define(CLI::App& app, Arguments& given) {
       ->type_name("FILE")
       ->capture_default_str();
   app.add_flag("-f,--force", launch.force, "Overwrite an existing output");
+  app.add_option("--via", launch.via,
+                 "How windows are filled: from the MPI library's progress engine, between looks at "
+                 "a non-blocking call in place of the program's, by a thread on a spare core; by "
+                 "default what is measured at the start, or the spare core where the schedule's "
+                 "method is of one. A schedule of a GPU is always applied by inject: nodes in the "
+                 "program's CUDA graphs")
+      ->transform(as_choice({apply::Via::progress, apply::Via::convert, apply::Via::spare,
+                             apply::Via::measured, apply::Via::inject}));
   app.add_option("--link", launch.link_latency_ns,
                  "Stand-in for a network link: adds this to every collective, with and without the "
                  "plan; the schedule must be planned for it")
@@ -58,8 +69,13 @@ void define(CLI::App& app, Arguments& given) {
       app.add_flag("--no-guard", given.no_guard, "Keep the plan on whatever the measurement says");
   CLI::Option* original =
       app.add_flag("--original", given.original, "Fetch nothing and open no window: times only");
-  dry->excludes(always)->excludes(original);
-  always->excludes(original);
+  CLI::Option* compare = app.add_flag(
+      "--compare", given.compare,
+      "Decide nothing: original and applied steps alternate to the end, which measures "
+      "the plan most precisely");
+  dry->excludes(always)->excludes(original)->excludes(compare);
+  always->excludes(original)->excludes(compare);
+  original->excludes(compare);
 }
 
 int run(Arguments& given, std::vector<std::string> command, Console& console) {
@@ -70,6 +86,7 @@ int run(Arguments& given, std::vector<std::string> command, Console& console) {
   if (given.dry_run) given.launch.mode = apply::Mode::dry_run;
   if (given.no_guard) given.launch.mode = apply::Mode::always;
   if (given.original) given.launch.mode = apply::Mode::original;
+  if (given.compare) given.launch.mode = apply::Mode::compare;
   return apply::apply_command(given.launch, console);
 }
 

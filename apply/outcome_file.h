@@ -44,6 +44,10 @@ enum class Off : uint8_t {
   driver_old,        // the CUDA driver lacks functions
   graph_changes,     // graphs are updated to others than those they were
   no_callbacks,      // CUPTI is missing, or another tool holds it
+  not_convertible,   // the step's collectives cannot be converted, or not on all ranks alike
+  other_bits,        // converted, a collective gives other bits
+  inserted_call,     // a call in place of the program's failed
+  no_idle_core,      // for a thread that fetches
 };
 inline constexpr std::string_view kOffNames[] = {
     "",
@@ -62,7 +66,14 @@ inline constexpr std::string_view kOffNames[] = {
     "a call of the CUDA driver failed",
     "the CUDA driver is older than 12.4, or no NVIDIA driver",
     "the program updates its CUDA graphs to others than the recorded one",
-    "CUPTI is missing, or another tool holds it"};
+    "CUPTI is missing, or another tool holds it",
+    "its collectives cannot be converted: they must be blocking allreduces of a basic type and "
+    "operation, on one "
+    "communicator of all ranks, without messages between ranks, and all ranks on this host under "
+    "preserve-apply",
+    "converted to non-blocking calls its collectives give other bits",
+    "a non-blocking call in place of the program's own failed",
+    "no core is idle: two for each rank are needed"};
 
 enum class Arm : uint8_t { original, null, applied };
 inline constexpr std::string_view kArmNames[] = {"original", "null", "applied"};
@@ -187,14 +198,17 @@ struct OutcomeHeader {
   uint64_t disturbed[kArms];  // of these, over twice the upper quartile: their pairs do not count
   uint64_t fetched_bytes, dropped_bytes, turns;  // of the progress engine with a window open
   double fetch_ns;                               // in these turns
-  Evidence null, applied, control;               // control: since the verdict FAST
+  uint8_t via;                                   // plan_file.h; that was chosen
+  uint8_t reserved[7];
+  double blocking_ns, converted_ns;  // the step's collectives with a window; 0: not compared
+  Evidence null, applied, control;   // control: of applied, since the verdict FAST
   char host[64];
   char program[256];  // what was executed, cut at the front where it is too long
   char library[128];  // first line of MPI_Get_library_version
   GraphCounts graphs;
 };
 static_assert(sizeof(WindowOutcome) == 24 && sizeof(TensorOutcome) == 16 &&
-              sizeof(StepSample) == 16 && sizeof(OutcomeHeader) == 952);
+              sizeof(StepSample) == 16 && sizeof(OutcomeHeader) == 976);
 
 inline size_t outcome_bytes(uint32_t windows, uint32_t tensors, uint32_t samples) {
   return sizeof(OutcomeHeader) + size_t{windows} * sizeof(WindowOutcome) +
@@ -223,7 +237,8 @@ class OutcomeView {
         header_.file_bytes != file.size()) {
       return "cut, or longer than it says";
     }
-    if (header_.state > State::off || header_.off > Off::no_callbacks) return "a value is unknown";
+    if (header_.via > 2) return "a value is unknown";
+    if (header_.state > State::off || header_.off > Off::no_idle_core) return "a value is unknown";
     const std::byte* at = file.data() + sizeof(OutcomeHeader);
     if (reinterpret_cast<uintptr_t>(at) % alignof(WindowOutcome) != 0) return "not aligned";
     windows_ = {reinterpret_cast<const WindowOutcome*>(at), header_.windows};

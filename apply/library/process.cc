@@ -26,6 +26,7 @@ struct State {
   Board own_board;
   Board* board = &own_board;
   std::atomic<Session*> session{nullptr};
+  Helper* helper = nullptr;
 };
 alignas(State) char state_memory[sizeof(State)];
 State* state = nullptr;  // never destroyed: the program's exit handlers may still call MPI
@@ -142,9 +143,17 @@ void start_session(int rank, int ranks, std::string_view library, const Engine& 
   const size_t kept = std::min(library.size(), sizeof(memory.header->library) - 1);
   std::memcpy(memory.header->library, library.data(), kept);
   share_board(memory.header->host);
+  state->board->ranks.fetch_add(1);
+  Engine used = engine;
+  if (state->plan.header().via == Via::spare) {
+    void* helper = map_own(sizeof(Helper));
+    if (helper == nullptr) return;
+    state->helper = new (helper) Helper(state->plan, state->tensors, *state->board, monotonic_ns);
+    used = {[] { return state->helper->start(); }, [] { state->helper->stop(); }};
+  }
   auto* made =
-      new (place) Session({state->plan, state->tensors, memory, *state->board, monotonic_ns, engine,
-                           std::span(static_cast<uint32_t*>(recogniser), entries)});
+      new (place) Session({state->plan, state->tensors, memory, *state->board, monotonic_ns, used,
+                           state->helper, std::span(static_cast<uint32_t*>(recogniser), entries)});
   state->session.store(made, std::memory_order_release);
 }
 

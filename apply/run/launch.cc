@@ -72,6 +72,18 @@ bool is_static(const std::string& path) {
   return true;
 }
 
+void require_way(const LaunchOptions& options, bool for_graphs) {
+  if (!options.via || (*options.via == Via::inject) == for_graphs) return;
+  if (!for_graphs) {
+    throw input_error("{} was planned for a processor: --via inject is for a schedule of a GPU",
+                      options.schedule);
+  }
+  throw input_error(
+      "{} was planned for a GPU, whose prefetches are nodes of CUDA graphs: --via {} is for MPI "
+      "programs",
+      options.schedule, to_string(*options.via));
+}
+
 bool is_set(const char* variable) {
   const char* value = std::getenv(variable);
   return value != nullptr && *value != '\0';
@@ -106,7 +118,9 @@ class Run {
     request.schedule_sha256 = sha256_of_file(options.schedule);
     request.folder = folder_.path();
     request.mode = options.mode;
+    request.via = options.via;
     schedule_sha256_ = request.schedule_sha256;
+    require_way(options, for_graphs_);
     if (for_graphs_) {
       if (is_set(kInjectionVariable)) {
         throw input_error(
@@ -197,7 +211,9 @@ class Run {
             {"method", method.name},
             {"placement", method.placement},
             {"chunk_bytes", std::to_string(method.chunk_bytes)},
-            {"via", for_graphs_ ? "inject" : "progress"},
+            {"via", for_graphs_ ? "inject" : std::string(kViaNames[deciding.via])},
+            {"via_blocking_ns", fmt::format("{:.0f}", deciding.blocking_ns)},
+            {"via_converted_ns", fmt::format("{:.0f}", deciding.converted_ns)},
             {"off_reason", std::string(kOffNames[static_cast<size_t>(deciding.off)])},
             {"decided_step", std::to_string(deciding.off_step)}};
   }

@@ -16,7 +16,8 @@
 
 namespace CLI {
 class App;
-}
+class Option;
+}  // namespace CLI
 
 namespace preserve {
 
@@ -34,7 +35,11 @@ struct WorkloadOptions {
   bool given() const { return !model.empty(); }
 };
 
-// `options` must outlive the parsing.
+// Those that say which model a recording is of, for tools that make no step themselves: --model
+// (returned), --tp, --batch, --context, --dtype, --kv-dtype, --assume. `options` must outlive the
+// parsing.
+CLI::Option* add_model_options(CLI::App& app, WorkloadOptions& options, const char* help);
+// All of them. `options` must outlive the parsing.
 void add_workload_options(CLI::App& app, WorkloadOptions& options);
 
 // Contexts of the sequences of a batch: "4096", "1000,3*8192", or "uniform:1000:8000", which

@@ -16,7 +16,8 @@ from sources import CODE, files, lines, main
 LIBRARY = ["common", "db"]
 IN_PROCESS = ["common (header-only)"]  # never throws, exits, blocks, prints or allocates on a hot path
 # What the collector shares with code outside the profiled process.
-CONTRACT = ["profiler/spool", "profiler/cuda_records", "profiler/capture_range", "profiler/communication_kernels"]
+CONTRACT = ["profiler/spool", "profiler/cuda_records", "profiler/capture_range", "profiler/communication_kernels",
+            "profiler/launcher_clock"]
 SCHEDULE = ["planner/schedule"]
 REPLAY = ["replay/ranks", "replay/step", "replay/measure"]
 MEASURED = ["db/step", "replay/ranks", "replay/step", "replay/measure"] + SCHEDULE
@@ -47,17 +48,19 @@ ROOMS = {
     "profiler/cuda_records": ["profiler/spool"],
     "profiler/capture_range": IN_PROCESS,
     "profiler/communication_kernels": IN_PROCESS,
+    "profiler/launcher_clock": [],
+    "profiler/clocks": LIBRARY,
     "profiler/collector": IN_PROCESS + CONTRACT + ["hooks", "hooks/mpi/functions", "hooks/memory/allocations"],
     "profiler/gpu": LIBRARY + ["db/step", "profiler/communication_kernels"],
     "profiler/convert": LIBRARY + CONTRACT + ["db/step", "hooks/mpi/functions", "hooks/memory/allocations",
-                                                "profiler/gpu"],
+                                                "profiler/clocks", "profiler/gpu"],
     "profiler/import": LIBRARY + ["db/step", "profiler/gpu"],
     "profiler/export": LIBRARY + ["db/step"],
     "profiler/summary": LIBRARY + ["db/step", "profiler/gpu"],
-    "profiler/files": LIBRARY + ["db/step", "profiler/convert", "profiler/gpu", "profiler/import", "profiler/export",
+    "profiler/files": LIBRARY + SCHEDULE + ["db/step", "planner/workload", "planner/workload/align", "profiler/clocks", "profiler/convert", "profiler/gpu", "profiler/import", "profiler/export",
                                  "profiler/summary"],
     "profiler/run": LIBRARY + CONTRACT + ["db/step", "profiler/convert"],
-    "profiler": LIBRARY + CONTRACT + ["db/step", "profiler/convert", "profiler/files", "profiler/import",
+    "profiler": LIBRARY + CONTRACT + ["db/step", "planner/workload", "profiler/convert", "profiler/files", "profiler/import",
                                      "profiler/export", "profiler/summary", "profiler/run"],
     "replay/ranks": ["common"],
     "replay/step": LIBRARY + ["db/step", "replay/ranks"] + SCHEDULE,
