@@ -98,7 +98,7 @@ int main(int argc, char** argv) {
   char** const end = std::find(argv, argv + argc, std::string_view("--"));
   const std::vector<std::string> command(end == argv + argc ? end : end + 1, argv + argc);
   const ToolInfo info{"preserve-apply",
-                      "Runs an MPI program with a prefetch schedule, for as long as that pays.",
+                      "Runs a program with a prefetch schedule, for as long as that pays.",
                       kFooter, fmt::format("schedule {}", kScheduleVersion),
                       "[OPTIONS] SCHEDULE.JSON -- COMMAND [ARGUMENT...]"};
   return run_tool(
