@@ -92,10 +92,12 @@ ROOMS = {
     "apply/library": IN_PROCESS + ["hooks", "hooks/mpi/functions", "hooks/memory/allocations", "apply/plan_file",
                                    "apply/outcome_file", "apply/control", "apply/library/own_files"],
     "apply/library/own_files": IN_PROCESS + ["apply/outcome_file"],
-    "apply/library/cuda": IN_PROCESS + ["hooks", "apply/plan_file", "apply/library/own_files", "apply/outcome_file", "apply/graph_plan_file",
-                                        "apply/kernel_name", "apply/control", "replay/cuda"],  # its instructions
+    "apply/library/cuda": IN_PROCESS + ["hooks", "apply/plan_file", "apply/library/own_files", "apply/outcome_file",
+                                        "apply/graph_plan_file", "apply/kernel_name", "apply/control",
+                                        "replay/cuda"],  # its instructions
     "apply": LIBRARY + ["db/step", "hooks/mpi/functions", "hooks/memory/allocations", "apply/plan_file",
-                         "apply/plan_content", "apply/outcome_file", "apply/graph_plan_file", "apply/kernel_name"] + SCHEDULE,
+                         "apply/plan_content", "apply/outcome_file", "apply/graph_plan_file",
+                         "apply/kernel_name"] + SCHEDULE,
     "reports": LIBRARY + ["db/step", "db/grid", "db/explore"] + SCHEDULE,
     "examples": [],  # a real program that knows nothing of Preserve
 }
