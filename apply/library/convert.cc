@@ -29,14 +29,19 @@ struct Library {
   MPI_Datatype of_int = object<MPI_Datatype>("ompi_mpi_int");
   MPI_Datatype of_double = object<MPI_Datatype>("ompi_mpi_double");
   MPI_Op sum = object<MPI_Op>("ompi_mpi_op_sum"), product = object<MPI_Op>("ompi_mpi_op_prod"),
-         least = object<MPI_Op>("ompi_mpi_op_min"), most = object<MPI_Op>("ompi_mpi_op_max");
+         least = object<MPI_Op>("ompi_mpi_op_min"), most = object<MPI_Op>("ompi_mpi_op_max"),
+         least_at = object<MPI_Op>("ompi_mpi_op_minloc"),
+         most_at = object<MPI_Op>("ompi_mpi_op_maxloc");
 
   bool complete() const {
     return allreduce != nullptr && iallreduce != nullptr && test != nullptr && split != nullptr &&
            free != nullptr && barrier != nullptr && of_int != nullptr && of_double != nullptr &&
            sum != nullptr && product != nullptr && least != nullptr && most != nullptr;
   }
-  bool is_basic(MPI_Op op) const { return op == sum || op == product || op == least || op == most; }
+  bool is_basic(MPI_Op op) const {
+    return op != nullptr && (op == sum || op == product || op == least || op == most ||
+                             op == least_at || op == most_at);
+  }
 
  private:
   template <typename Handle>
@@ -49,14 +54,14 @@ const Library& library() {
   return found;
 }
 
-// Of which any bits but those of special numbers are a value.
+// Without holes, and any bits are a value but those of special numbers.
 bool is_basic(MPI_Datatype type) {
   char name[MPI_MAX_OBJECT_NAME];
   const std::string_view text{name, hooks::type_name(type, name)};
-  constexpr std::string_view basic[] = {"MPI_FLOAT",    "MPI_DOUBLE",    "MPI_INT",
-                                        "MPI_LONG",     "MPI_UNSIGNED",  "MPI_UNSIGNED_LONG",
-                                        "MPI_INT32_T",  "MPI_INT64_T",   "MPI_UINT32_T",
-                                        "MPI_UINT64_T", "MPI_LONG_LONG", "MPI_LONG_LONG_INT"};
+  constexpr std::string_view basic[] = {
+      "MPI_FLOAT",         "MPI_DOUBLE",        "MPI_INT",       "MPI_LONG",     "MPI_UNSIGNED",
+      "MPI_UNSIGNED_LONG", "MPI_INT32_T",       "MPI_INT64_T",   "MPI_UINT32_T", "MPI_UINT64_T",
+      "MPI_LONG_LONG",     "MPI_LONG_LONG_INT", "MPI_FLOAT_INT", "MPI_2INT"};
   return std::find(std::begin(basic), std::end(basic), text) != std::end(basic);
 }
 bool is_double(MPI_Datatype type) {
@@ -124,7 +129,6 @@ void Conversion::note(const mpi::Allreduce& call) {
   if (is_noted(kind)) return;
   if (noted_ == kMost || !library().complete() || !is_basic(call.type) ||
       !library().is_basic(call.op)) {
-    all_ = false;
     return;
   }
   kinds_[noted_++] = kind;
@@ -135,6 +139,7 @@ void Conversion::note(const mpi::Allreduce& call) {
 Session::Probed Conversion::probe(MPI_Comm comm, bool has_progress) {
   const Unnoticed unnoticed;
   Session::Probed found;
+  found.kinds = noted_;
   if (!library().complete()) return found;  // all ranks have the same library
   MPI_Comm own{};
   if (library().split(comm, 0, 0, &own) != MPI_SUCCESS) return found;
@@ -148,7 +153,7 @@ Session::Probed Conversion::probe(MPI_Comm comm, bool has_progress) {
   bool works =
       library().allreduce(mine, all, 2, library().of_int, library().least, own) == MPI_SUCCESS;
   found.progress = works && all[1] != 0;
-  int same = all_ && noted_ > 0 ? 1 : 0;
+  int same = noted_ > 0 ? 1 : 0;
   for (int i = 0; works && all[0] != 0 && i < noted_; ++i) {
     const Kind& kind = kinds_[i];
     std::byte* const given = memory.get();
