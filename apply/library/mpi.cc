@@ -127,6 +127,9 @@ void listener::mpi_rank(int rank, int ranks, std::string_view library) {
   start_session(rank, ranks, library.substr(0, library.find_first_of(",\n")), {attach, detach});
 }
 
+// Not a rank of the program that the plan is for.
+void listener::mpi_spawned() {}
+
 void listener::mpi_ending() {
   if (Session* rank = session()) {
     rank->ending();

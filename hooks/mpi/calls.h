@@ -116,7 +116,7 @@ int non_blocking(MPI_Request* request, ReadFacts facts, Real real) {
   Report report(function, facts());
   const int result = real();
   if (result == MPI_SUCCESS && request != nullptr) {
-    report.left(*request);
+    report.left(handle_at(request));
   } else {
     report.ended(result);
   }
@@ -170,6 +170,6 @@ class Making {
 };
 // What all members know of `parent`, as a salt.
 uint64_t number_of(MPI_Comm parent);
-void communicator_freed(MPI_Comm communicator);
+void communicator_freed(const MPI_Comm* communicator);
 
 }  // namespace preserve::hooks

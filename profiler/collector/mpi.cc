@@ -83,9 +83,13 @@ void listener::mpi_rank(int rank, int ranks, std::string_view library) {
                     {static_cast<uint64_t>(rank), static_cast<uint64_t>(ranks), 0, 0}, library);
 }
 
+void listener::mpi_spawned() {
+  collector::define(spool::RecordType::rank, 0, {0, 0, 1, 0});
+}
+
 void listener::mpi_ending() {
   if (const CallWatch* watching = watch()) watching->ending();
-  flush_now();
+  flush_last();
 }
 
 int listener::mpi_allreduce(const mpi::Allreduce& call, uint64_t) {
