@@ -136,13 +136,9 @@ void mpi_lost(const mpi::Call& call, uint64_t mark);
 // Of this process, after MPI_Init. `library`: what MPI_Get_library_version says; empty: it has
 // none.
 void mpi_rank(int rank, int ranks, std::string_view library);
-<<<<<<< HEAD
-void mpi_ending();  // the launcher may kill this process from here on
-=======
 // Instead, of one that MPI_Comm_spawn started: its ranks count another MPI_COMM_WORLD.
 void mpi_spawned();
-void mpi_ending();                   // the launcher may kill this process from here on
->>>>>>> main
+void mpi_ending();  // the launcher may kill this process from here on
 // One call of a function that is not described; always the same pointer for the same function.
 void mpi_undescribed(const char* name);
 

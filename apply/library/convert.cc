@@ -26,12 +26,19 @@ struct Library {
   decltype(&PMPI_Comm_split) split = hooks::next<decltype(&PMPI_Comm_split)>("PMPI_Comm_split");
   decltype(&PMPI_Comm_free) free = hooks::next<decltype(&PMPI_Comm_free)>("PMPI_Comm_free");
   decltype(&PMPI_Barrier) barrier = hooks::next<decltype(&PMPI_Barrier)>("PMPI_Barrier");
-  MPI_Datatype of_int = object<MPI_Datatype>("ompi_mpi_int");
-  MPI_Datatype of_double = object<MPI_Datatype>("ompi_mpi_double");
-  MPI_Op sum = object<MPI_Op>("ompi_mpi_op_sum"), product = object<MPI_Op>("ompi_mpi_op_prod"),
-         least = object<MPI_Op>("ompi_mpi_op_min"), most = object<MPI_Op>("ompi_mpi_op_max"),
-         least_at = object<MPI_Op>("ompi_mpi_op_minloc"),
-         most_at = object<MPI_Op>("ompi_mpi_op_maxloc");
+  // Those of MPICH are numbers, which its binary interface fixes.
+  MPI_Datatype of_int = object<MPI_Datatype>("ompi_mpi_int", 0x4c000405);
+  MPI_Datatype of_double = object<MPI_Datatype>("ompi_mpi_double", 0x4c00080b);
+  MPI_Op most = object<MPI_Op>("ompi_mpi_op_max", 0x58000001),
+         least = object<MPI_Op>("ompi_mpi_op_min", 0x58000002),
+         sum = object<MPI_Op>("ompi_mpi_op_sum", 0x58000003),
+         product = object<MPI_Op>("ompi_mpi_op_prod", 0x58000004),
+         least_at = object<MPI_Op>("ompi_mpi_op_minloc", 0x5800000b),
+         most_at = object<MPI_Op>("ompi_mpi_op_maxloc", 0x5800000c);
+  const void* in_place =
+      hooks::handles_are_numbers() ? reinterpret_cast<const void*>(intptr_t{-1}) : MPI_IN_PLACE;
+  MPI_Status* ignored =
+      hooks::handles_are_numbers() ? reinterpret_cast<MPI_Status*>(intptr_t{1}) : MPI_STATUS_IGNORE;
 
   bool complete() const {
     return allreduce != nullptr && iallreduce != nullptr && test != nullptr && split != nullptr &&
@@ -45,8 +52,9 @@ struct Library {
 
  private:
   template <typename Handle>
-  static Handle object(const char* name) {
-    return static_cast<Handle>(hooks::library_object(name));
+  static Handle object(const char* name, uintptr_t number) {
+    return hooks::handles_are_numbers() ? reinterpret_cast<Handle>(number)
+                                        : static_cast<Handle>(hooks::library_object(name));
   }
 };
 const Library& library() {
@@ -57,7 +65,7 @@ const Library& library() {
 // Without holes, and any bits are a value but those of special numbers.
 bool is_basic(MPI_Datatype type) {
   char name[MPI_MAX_OBJECT_NAME];
-  const std::string_view text{name, hooks::type_name(type, name)};
+  const std::string_view text{name, hooks::type_name(type, name, sizeof(name))};
   constexpr std::string_view basic[] = {
       "MPI_FLOAT",         "MPI_DOUBLE",        "MPI_INT",       "MPI_LONG",     "MPI_UNSIGNED",
       "MPI_UNSIGNED_LONG", "MPI_INT32_T",       "MPI_INT64_T",   "MPI_UINT32_T", "MPI_UINT64_T",
@@ -66,7 +74,7 @@ bool is_basic(MPI_Datatype type) {
 }
 bool is_double(MPI_Datatype type) {
   char name[MPI_MAX_OBJECT_NAME];
-  return std::string_view(name, hooks::type_name(type, name)) == "MPI_DOUBLE";
+  return std::string_view(name, hooks::type_name(type, name, sizeof(name))) == "MPI_DOUBLE";
 }
 
 // Numbers between 1/256 and 2, of either sign, when they are floats; all bits of the fraction are
@@ -125,10 +133,11 @@ bool Conversion::is_noted(const Kind& kind) const {
 }
 
 void Conversion::note(const mpi::Allreduce& call) {
-  const Kind kind{call.count, call.type, call.op, call.send == MPI_IN_PLACE};
+  const Kind kind{call.count, hooks::plain(call.type), hooks::plain(call.op),
+                  hooks::is_in_place(call.send)};
   if (is_noted(kind)) return;
-  if (noted_ == kMost || !library().complete() || !is_basic(call.type) ||
-      !library().is_basic(call.op)) {
+  if (noted_ == kMost || !library().complete() || !is_basic(kind.type) ||
+      !library().is_basic(kind.op)) {
     return;
   }
   kinds_[noted_++] = kind;
@@ -167,7 +176,7 @@ Session::Probed Conversion::probe(MPI_Comm comm, bool has_progress) {
         const void* send = given;
         if (kind.in_place) {
           std::memcpy(result, given, used);
-          send = MPI_IN_PLACE;
+          send = library().in_place;
         }
         works = works && library().barrier(own) == MPI_SUCCESS;
         const int64_t begin_ns = monotonic_ns();
@@ -181,7 +190,7 @@ Session::Probed Conversion::probe(MPI_Comm comm, bool has_progress) {
           works = works && library().iallreduce(send, result, kind.count, kind.type, kind.op, own,
                                                 &request) == MPI_SUCCESS;
           while (works && done == 0) {
-            works = library().test(&request, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS;
+            works = library().test(&request, &done, library().ignored) == MPI_SUCCESS;
           }
           converted_ns[repeat] = static_cast<double>(monotonic_ns() - begin_ns);
         }
@@ -208,7 +217,9 @@ Session::Probed Conversion::probe(MPI_Comm comm, bool has_progress) {
 }
 
 int Conversion::run(const mpi::Allreduce& call, Session& session) const {
-  if (!is_noted({call.count, call.type, call.op, call.send == MPI_IN_PLACE})) return call.run();
+  if (!is_noted({call.count, hooks::plain(call.type), hooks::plain(call.op),
+                 hooks::is_in_place(call.send)}))
+    return call.run();
   MPI_Request request{};
   if (library().iallreduce(call.send, call.receive, call.count, call.type, call.op, call.comm,
                            &request) != MPI_SUCCESS) {
@@ -217,7 +228,7 @@ int Conversion::run(const mpi::Allreduce& call, Session& session) const {
   }
   for (int done = 0; done == 0;) {
     Session::turn();
-    const int code = library().test(&request, &done, MPI_STATUS_IGNORE);
+    const int code = library().test(&request, &done, library().ignored);
     if (code == MPI_SUCCESS) continue;
     session.failed();
     return code;

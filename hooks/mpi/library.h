@@ -27,14 +27,10 @@ F next(const char* name) {
   return reinterpret_cast<F>(next_function(name));
 }
 
-<<<<<<< HEAD
 // A variable of the library by its name; nullptr when it has none.
 void* library_object(const char* name);
 
-// Open MPI, and everything below can be answered.
-=======
 // One of the two kinds, and everything below can be answered.
->>>>>>> main
 bool library_is_known();
 
 // A handle as it is remembered and compared: of a number without what else the register held.
