@@ -40,14 +40,14 @@ enum class Off : uint8_t {
   progress_refused,  // opal_progress_register failed
   ambiguous_step,    // the step's collectives repeat within it: windows cannot be told apart
   nothing_mapped,    // not one byte of the plan was found in memory
-  not_convertible,   // the step's collectives cannot be converted, or not on all ranks alike
-  other_bits,        // converted, a collective gives other bits
-  inserted_call,     // a call in place of the program's failed
-  no_idle_core,      // for a thread that fetches
   driver_failed,     // a call of the CUDA driver that was added
   driver_old,        // the CUDA driver lacks functions
   graph_changes,     // graphs are updated to others than those they were
   no_callbacks,      // CUPTI is missing, or another tool holds it
+  not_convertible,   // the step's collectives cannot be converted, or not on all ranks alike
+  other_bits,        // converted, a collective gives other bits
+  inserted_call,     // a call in place of the program's failed
+  no_idle_core,      // for a thread that fetches
 };
 inline constexpr std::string_view kOffNames[] = {
     "",
@@ -63,17 +63,17 @@ inline constexpr std::string_view kOffNames[] = {
     "the MPI library refused the callback",
     "the collectives of the step repeat within it, so its windows cannot be told apart",
     "no tensor of the plan was found in the program's memory",
+    "a call of the CUDA driver failed",
+    "the CUDA driver is older than 12.4, or no NVIDIA driver",
+    "the program updates its CUDA graphs to others than the recorded one",
+    "CUPTI is missing, or another tool holds it",
     "its collectives cannot be converted: they must be blocking allreduces of a basic type and "
     "operation, on one "
     "communicator of all ranks, without messages between ranks, and all ranks on this host under "
     "preserve-apply",
     "converted to non-blocking calls its collectives give other bits",
     "a non-blocking call in place of the program's own failed",
-    "no core is idle: two for each rank are needed",
-    "a call of the CUDA driver failed",
-    "the CUDA driver is older than 12.4, or no NVIDIA driver",
-    "the program updates its CUDA graphs to others than the recorded one",
-    "CUPTI is missing, or another tool holds it"};
+    "no core is idle: two for each rank are needed"};
 
 enum class Arm : uint8_t { original, null, applied };
 inline constexpr std::string_view kArmNames[] = {"original", "null", "applied"};
@@ -238,7 +238,7 @@ class OutcomeView {
       return "cut, or longer than it says";
     }
     if (header_.via > 2) return "a value is unknown";
-    if (header_.state > State::off || header_.off > Off::no_callbacks) return "a value is unknown";
+    if (header_.state > State::off || header_.off > Off::no_idle_core) return "a value is unknown";
     const std::byte* at = file.data() + sizeof(OutcomeHeader);
     if (reinterpret_cast<uintptr_t>(at) % alignof(WindowOutcome) != 0) return "not aligned";
     windows_ = {reinterpret_cast<const WindowOutcome*>(at), header_.windows};
