@@ -82,7 +82,9 @@ enum class RecordType : uint8_t {
   touch,        // DefinitionBody: id is ticks, when `bytes` at `base` were touched first since the MPI
                 // call before; parent 1: written. base 0: what that cost the process, id in ns,
                 // parent faults, bytes intervals; the text is a call that ended it
-  count_,       // 64 and up: cuda_records.h
+  pages,        // DefinitionBody: of `bytes` of anonymous memory that the process had now, id were
+                // on huge pages
+  count_,  // 64 and up: cuda_records.h
 };
 
 enum RecordFlags : uint8_t {

@@ -106,7 +106,12 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
   for (const std::string& file : options.kernel_rules) kernel_rules.add_file(file);
   Names names(db);
   std::map<std::string, DeviceId> devices;
+  double anonymous_bytes = 0, huge_bytes = 0;
   for (const size_t i : order) {
+    if (images[i]->rank) {  // not the launcher and its helpers
+      anonymous_bytes += static_cast<double>(images[i]->anonymous_bytes);
+      huge_bytes += static_cast<double>(images[i]->huge_bytes);
+    }
     if (!images[i]->mpi_library.empty() && db.meta("mpi_library").empty()) {
       db.set_meta("mpi_library", images[i]->mpi_library);
     }
@@ -119,6 +124,9 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
       if (options.progress) options.progress(done, total);
     });
     images[i].reset();
+  }
+  if (anonymous_bytes > 0) {
+    db.set_meta("pages", 2 * huge_bytes > anonymous_bytes ? "huge" : "base");
   }
   if (devices.size() > 1) {
     summary.warnings.push_back("processes of several hosts: their clocks are not aligned");
