@@ -35,7 +35,7 @@ not found.)";
 
 struct Arguments {
   apply::LaunchOptions launch;
-  bool dry_run = false, no_guard = false, original = false;
+  bool dry_run = false, no_guard = false, original = false, compare = false;
 };
 
 void define(CLI::App& app, Arguments& given) {
@@ -47,6 +47,14 @@ void define(CLI::App& app, Arguments& given) {
       ->type_name("FILE")
       ->capture_default_str();
   app.add_flag("-f,--force", launch.force, "Overwrite an existing output");
+  app.add_option("--via", launch.via,
+                 "How windows are filled: from the MPI library's progress engine, between looks at "
+                 "a non-blocking call "
+                 "in place of the program's, by a thread on a spare core; by default what is "
+                 "measured at the start, or "
+                 "the spare core where the schedule's method is of one")
+      ->transform(as_choice(
+          {apply::Via::progress, apply::Via::convert, apply::Via::spare, apply::Via::measured}));
   app.add_option("--link", launch.link_latency_ns,
                  "Stand-in for a network link: adds this to every collective, with and without the "
                  "plan; the schedule must be planned for it")
@@ -58,8 +66,13 @@ void define(CLI::App& app, Arguments& given) {
       app.add_flag("--no-guard", given.no_guard, "Keep the plan on whatever the measurement says");
   CLI::Option* original =
       app.add_flag("--original", given.original, "Fetch nothing and open no window: times only");
-  dry->excludes(always)->excludes(original);
-  always->excludes(original);
+  CLI::Option* compare = app.add_flag(
+      "--compare", given.compare,
+      "Decide nothing: original and applied steps alternate to the end, which measures "
+      "the plan most precisely");
+  dry->excludes(always)->excludes(original)->excludes(compare);
+  always->excludes(original)->excludes(compare);
+  original->excludes(compare);
 }
 
 int run(Arguments& given, std::vector<std::string> command, Console& console) {
@@ -70,6 +83,7 @@ int run(Arguments& given, std::vector<std::string> command, Console& console) {
   if (given.dry_run) given.launch.mode = apply::Mode::dry_run;
   if (given.no_guard) given.launch.mode = apply::Mode::always;
   if (given.original) given.launch.mode = apply::Mode::original;
+  if (given.compare) given.launch.mode = apply::Mode::compare;
   return apply::apply_command(given.launch, console);
 }
 

@@ -14,7 +14,7 @@
 namespace preserve::apply {
 
 inline constexpr char kOutcomeMagic[8] = {'P', 'R', 'S', 'V', 'O', 'U', 'T', '\n'};
-inline constexpr uint32_t kOutcomeVersion = 1;
+inline constexpr uint32_t kOutcomeVersion = 2;
 
 enum class State : uint8_t {
   loaded,     // no MPI_Init seen
@@ -40,6 +40,14 @@ enum class Off : uint8_t {
   progress_refused,  // opal_progress_register failed
   ambiguous_step,    // the step's collectives repeat within it: windows cannot be told apart
   nothing_mapped,    // not one byte of the plan was found in memory
+  driver_failed,     // a call of the CUDA driver that was added
+  driver_old,        // the CUDA driver lacks functions
+  graph_changes,     // graphs are updated to others than those they were
+  no_callbacks,      // CUPTI is missing, or another tool holds it
+  not_convertible,   // the step's collectives cannot be converted, or not on all ranks alike
+  other_bits,        // converted, a collective gives other bits
+  inserted_call,     // a call in place of the program's failed
+  no_idle_core,      // for a thread that fetches
 };
 inline constexpr std::string_view kOffNames[] = {
     "",
@@ -54,7 +62,18 @@ inline constexpr std::string_view kOffNames[] = {
     "the MPI library has no progress engine that takes callbacks",
     "the MPI library refused the callback",
     "the collectives of the step repeat within it, so its windows cannot be told apart",
-    "no tensor of the plan was found in the program's memory"};
+    "no tensor of the plan was found in the program's memory",
+    "a call of the CUDA driver failed",
+    "the CUDA driver is older than 12.4, or no NVIDIA driver",
+    "the program updates its CUDA graphs to others than the recorded one",
+    "CUPTI is missing, or another tool holds it",
+    "its collectives cannot be converted: they must be blocking allreduces of a basic type and "
+    "operation, on one "
+    "communicator of all ranks, without messages between ranks, and all ranks on this host under "
+    "preserve-apply",
+    "converted to non-blocking calls its collectives give other bits",
+    "a non-blocking call in place of the program's own failed",
+    "no core is idle: two for each rank are needed"};
 
 enum class Arm : uint8_t { original, null, applied };
 inline constexpr std::string_view kArmNames[] = {"original", "null", "applied"};
@@ -73,6 +92,55 @@ enum class Surprise : uint8_t {
 inline constexpr std::string_view kSurpriseNames[] = {"another function", "another size",
                                                       "another type",     "another communicator",
                                                       "other messages",   "another thread"};
+
+// Why a CUDA graph is left as it is.
+enum class Refusal : uint8_t {
+  none,
+  another_step,      // its kernels are no part of the recorded step
+  ambiguous,         // they are several parts of it
+  no_window,         // nothing is planned beside its kernels
+  conditional,       // bodies are graphs of their own, whose parameters cannot be updated
+  device_launch,     // it is launched by kernels
+  device_updatable,  // nodes that kernels change: no second instantiation, no update
+  memory_nodes,      // it allocates memory
+  unknown_node,      // of a kind that this version does not know
+  unknown_edge,      // its meaning could be lost
+  too_large,
+  capturing,  // it is launched into another capture
+  changing,   // another thread changes it
+  no_memory,
+  no_module,  // the prefetch kernel is not loaded in its context
+  failed,     // a call of the driver
+  count
+};
+inline constexpr std::string_view kRefusalNames[] = {
+    "",
+    "its kernels are no part of the recorded step, in this order",
+    "its kernels are several parts of the recorded step",
+    "the plan has no prefetch beside its kernels",
+    "it has conditional nodes",
+    "it may be launched from the device",
+    "it has nodes that are updated from the device",
+    "it allocates memory",
+    "it has nodes of an unknown kind",
+    "it has edges of an unknown kind",
+    "it is too large",
+    "it is launched into another capture",
+    "another thread changed it",
+    "there was no memory to look at it",
+    "the prefetch kernel could not be loaded into its context",
+    "a call of the driver failed"};
+
+// Of a program with CUDA graphs.
+struct GraphCounts {
+  uint64_t edited;         // instantiated with nodes of the plan
+  uint64_t nodes;          // that were added, in all graphs
+  uint64_t missing_bytes;  // per step, whose operands were not found in live memory
+  uint64_t unpaired;       // launches whose times were not taken: too many under way
+  uint32_t priorities;     // whether nodes have a priority of their own
+  uint32_t plain;          // whether arm original runs a graph without nodes of ours
+  uint64_t refused[static_cast<size_t>(Refusal::count)];
+};
 
 // What an always-valid confidence sequence says of the mean log ratio original / other.
 struct Evidence {
@@ -130,13 +198,17 @@ struct OutcomeHeader {
   uint64_t disturbed[kArms];  // of these, over twice the upper quartile: their pairs do not count
   uint64_t fetched_bytes, dropped_bytes, turns;  // of the progress engine with a window open
   double fetch_ns;                               // in these turns
-  Evidence null, applied, control;               // control: since the verdict FAST
+  uint8_t via;                                   // plan_file.h; that was chosen
+  uint8_t reserved[7];
+  double blocking_ns, converted_ns;  // the step's collectives with a window; 0: not compared
+  Evidence null, applied, control;   // control: of applied, since the verdict FAST
   char host[64];
   char program[256];  // what was executed, cut at the front where it is too long
   char library[128];  // first line of MPI_Get_library_version
+  GraphCounts graphs;
 };
 static_assert(sizeof(WindowOutcome) == 24 && sizeof(TensorOutcome) == 16 &&
-              sizeof(StepSample) == 16 && sizeof(OutcomeHeader) == 784);
+              sizeof(StepSample) == 16 && sizeof(OutcomeHeader) == 976);
 
 inline size_t outcome_bytes(uint32_t windows, uint32_t tensors, uint32_t samples) {
   return sizeof(OutcomeHeader) + size_t{windows} * sizeof(WindowOutcome) +
@@ -159,13 +231,14 @@ class OutcomeView {
     }
     if (header_.version != kOutcomeVersion) return "of another version";
     if (header_.header_bytes != sizeof(OutcomeHeader)) return "its header has another size";
-    constexpr uint32_t most = 1 << 24;
-    if (header_.windows > most || header_.tensors > most || header_.sample_capacity > most ||
+    constexpr uint32_t kMost = 1 << 24;
+    if (header_.windows > kMost || header_.tensors > kMost || header_.sample_capacity > kMost ||
         outcome_bytes(header_.windows, header_.tensors, header_.sample_capacity) != file.size() ||
         header_.file_bytes != file.size()) {
       return "cut, or longer than it says";
     }
-    if (header_.state > State::off || header_.off > Off::nothing_mapped) return "a value is unknown";
+    if (header_.via > 2) return "a value is unknown";
+    if (header_.state > State::off || header_.off > Off::no_idle_core) return "a value is unknown";
     const std::byte* at = file.data() + sizeof(OutcomeHeader);
     if (reinterpret_cast<uintptr_t>(at) % alignof(WindowOutcome) != 0) return "not aligned";
     windows_ = {reinterpret_cast<const WindowOutcome*>(at), header_.windows};

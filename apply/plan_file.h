@@ -20,7 +20,16 @@ inline constexpr int64_t kAnyBytes = INT64_MIN;  // of a collective whose ranks 
 inline constexpr uint32_t kMostEntries = 1 << 20, kMostCollectives = 4096;
 
 // Who fetches while a collective is under way.
-enum class Via : uint8_t { progress /* callback of the MPI library's progress engine */ };
+enum class Via : uint8_t {
+  progress,  // the waiting core, from a callback of the MPI library's progress engine
+  convert,   // the waiting core, between looks at a non-blocking call in place of the blocking one
+  spare,     // a thread on an idle core
+  measured   // progress or convert, whichever makes the program's collectives shorter
+};
+inline constexpr std::string_view kViaNames[] = {"progress", "convert", "spare", "measured"};
+constexpr std::string_view to_string(Via via) {
+  return kViaNames[static_cast<size_t>(via)];
+}
 // How, as schedule.json's method names it.
 enum class Method : uint8_t {
   load,
@@ -33,10 +42,11 @@ enum class Method : uint8_t {
 inline constexpr std::string_view kMethodNames[] = {
     "load", "prefetcht0", "prefetcht1", "prefetcht2", "prefetcht0_paced", "prefetcht2_paced"};
 enum class Mode : uint8_t {
-  guard,    // arms alternate; the guard decides for the rest of the run
-  dry_run,  // arms original and null alternate for ever, nothing is fetched
-  always,   // on from the first step, with the guard's control pairs; nothing turns it off
-  original  // counts only: the arm original for ever
+  guard,     // arms alternate; the guard decides for the rest of the run
+  dry_run,   // arms original and null alternate for ever, nothing is fetched
+  always,    // on from the first step, with the guard's control pairs; nothing turns it off
+  original,  // counts only: the arm original for ever
+  compare    // arms alternate for ever as before a verdict; nothing is decided
 };
 
 struct PlanText {
@@ -160,8 +170,8 @@ class PlanView {
   const char* check() const {
     if (collectives_.empty()) return "its step has no collectives";
     if (collectives_.size() > kMostCollectives) return "its step has too many collectives";
-    if (header_.via > Via::progress || header_.method > Method::prefetcht2_paced ||
-        header_.mode > Mode::original) {
+    if (header_.via > Via::measured || header_.method > Method::prefetcht2_paced ||
+        header_.mode > Mode::compare) {
       return "asks for what this version does not know";
     }
     if (header_.ranks == 0 || header_.chunk_bytes < 64 || header_.chunk_bytes > 1 << 24 ||

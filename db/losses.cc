@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <set>
+
 #include "common/text.h"
 
 namespace preserve {
@@ -31,6 +33,25 @@ std::vector<std::string> loss_sentences(const TraceDb& db) {
     sentences.push_back(fmt::format("{}: the recording is incomplete", db.file()));
   }
   return sentences;
+}
+
+std::string missing_ranks(const TraceDb& db) {
+  constexpr size_t kMostNamed = 8;
+  std::set<int64_t> present;
+  Query rows = db.query("SELECT rank FROM process WHERE rank IS NOT NULL");
+  while (rows.next()) present.insert(rows.integer(0));
+  const int64_t world = db.query_integer("SELECT MAX(world_size) FROM process").value_or(0);
+  std::vector<int64_t> named;
+  int64_t missing = 0;
+  for (int64_t rank = 0; rank < world && named.size() < kMostNamed; ++rank) {
+    if (present.count(rank) == 0) named.push_back(rank);
+  }
+  for (const int64_t rank : present) missing -= rank >= 0 && rank < world ? 1 : 0;
+  missing += world;
+  if (named.empty()) return "";
+  const auto more = missing - static_cast<int64_t>(named.size());
+  return fmt::format("{}{} of {}", fmt::join(named, ", "),
+                     more > 0 ? fmt::format(" and {} more", more) : "", world);
 }
 
 }  // namespace preserve

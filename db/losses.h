@@ -13,4 +13,7 @@ namespace preserve {
 // cut off. Empty for a perfect recording.
 std::vector<std::string> loss_sentences(const TraceDb& db);
 
+// "2, 3 and 12 more of 16": ranks of the run that have no process in the file; empty: none.
+std::string missing_ranks(const TraceDb& db);
+
 }  // namespace preserve

@@ -189,6 +189,21 @@ CREATE TABLE quality (
   varying      REAL NOT NULL       -- sum of the operators' median absolute deviations / sum of their medians
 ) STRICT;
 
+-- How the clock of a process was brought onto the common one of the file, where several hosts were recorded
+-- together. Times of this file are on the common clock already.
+CREATE TABLE clock (
+  process_id    INTEGER PRIMARY KEY REFERENCES process (id), -- whose clock
+  source        TEXT NOT NULL      -- round_trips: to the launcher; collectives: what matching ones allow
+    CHECK (source = 'round_trips' OR source = 'collectives'),
+  readings      INTEGER NOT NULL,  -- round trips, or collectives, that were looked at
+  offset_ns     INTEGER NOT NULL,  -- added to its start_ns; 0: its clock is the common one
+  drift         REAL NOT NULL,     -- ns by which the offset grows per ns
+  error_ns      INTEGER NOT NULL,  -- within which the offset is known
+  residual_ns   INTEGER NOT NULL,  -- most by which a reading differs from the line of offset and drift
+  left_early_ns INTEGER            -- most by which it left a collective before another process had entered it, which
+                                   -- cannot be; NULL: not checked, or it had no matching collective
+) STRICT;
+
 -- What happened to the records of each source: received = written + dropped + the other kinds.
 CREATE TABLE loss (
   process_id INTEGER REFERENCES process (id), -- NULL: of the whole file

@@ -73,6 +73,8 @@ struct Call {
   std::string_view type_name() const { return {type, type_bytes}; }
 };
 
+struct Allreduce;  // hooks/mpi/calls.h
+
 enum class Outcome : uint8_t { done, nothing_complete /* of a Test */, failed };
 
 }  // namespace preserve::mpi
@@ -123,14 +125,20 @@ bool mpi_wanted();
 uint64_t mpi_began(const mpi::Call& call);
 // Of every call but one that left a request.
 void mpi_ended(const mpi::Call& call, uint64_t mark, mpi::Outcome outcome);
+// A blocking allreduce between its mpi_began() and mpi_ended(): to be run here, as it is or in
+// another way that gives the program the same. Returns MPI's result.
+int mpi_allreduce(const mpi::Allreduce& call, uint64_t mark);
 // The call has left `call.request`; its communication ends at mpi_completed(), on any thread, or is
 // lost from sight.
 void mpi_issued(const mpi::Call& call, uint64_t mark);
 void mpi_completed(const mpi::Call& call, uint64_t mark);
 void mpi_lost(const mpi::Call& call, uint64_t mark);
-// Of this process, after MPI_Init. `library`: what MPI_Get_library_version says; empty: it has none.
+// Of this process, after MPI_Init. `library`: what MPI_Get_library_version says; empty: it has
+// none.
 void mpi_rank(int rank, int ranks, std::string_view library);
-void mpi_ending();                   // the launcher may kill this process from here on
+// Instead, of one that MPI_Comm_spawn started: its ranks count another MPI_COMM_WORLD.
+void mpi_spawned();
+void mpi_ending();  // the launcher may kill this process from here on
 // One call of a function that is not described; always the same pointer for the same function.
 void mpi_undescribed(const char* name);
 
@@ -139,8 +147,8 @@ void mpi_undescribed(const char* name);
 size_t memory_least_bytes();
 // The program has got a block of the heap, or private pages. `protection`: PROT_*.
 void memory_came(const void* begin, size_t bytes, int protection);
-// Before it gives them up, or changes how they may be used to `protection`; a whole or a part of any
-// size.
+// Before it gives them up, or changes how they may be used to `protection`; a whole or a part of
+// any size.
 void memory_goes(const void* begin, size_t bytes, int protection);
 
 // --- CUDA: libcuda starts ---

@@ -29,6 +29,7 @@
 #include "planner/search/unnamed.h"
 #include "planner/tune_options.h"
 #include "planner/workload/align/recording.h"
+#include "planner/workload/operator_times.h"
 
 namespace preserve {
 namespace {
@@ -252,7 +253,8 @@ DeviceModel learn(const TuneOptions& options, const std::vector<Task>& tasks, De
 
 int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) {
   check_options(options, std::move(rest));
-  const DeviceModel measured = load_device(options.device);
+  const DeviceModel measured =
+      with_collectives(load_device(options.device), options.workload.collectives);
   if (options.shows_step()) return show_step(options, measured, console);
   if (!options.trace.empty()) {  // a wrong input before a taken output
     check_device_fits(TraceDb::open(options.trace), measured, options.device, options.force);

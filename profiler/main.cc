@@ -13,6 +13,7 @@
 #include "profiler/cuda_records.h"
 #include "profiler/export/chrome.h"
 #include "profiler/files/add_counters.h"
+#include "profiler/files/import_with_model.h"
 #include "profiler/files/merge.h"
 #include "profiler/import/import.h"
 #include "profiler/run/launch.h"
@@ -32,14 +33,16 @@ constexpr const char* kFooter = R"(Examples:
   preserve-profile --counters dram,l2 --capture-range steps:50 -o counters.db -- ./server
   preserve-profile --add-counters trace.db counters.db -o both.db
   preserve-profile --import rank0.json.gz rank1.json.gz -o trace.db
+  preserve-profile --import rank0.json.gz rank1.json.gz --model config.json --device h200
   preserve-profile --summary trace.db
   preserve-profile --export chrome trace.db -o trace.json.gz
 
-Records NVTX ranges, marks, payloads and memory regions, and MPI communication (Open MPI), of the
+Records NVTX ranges, marks, payloads and memory regions, and MPI communication (Open MPI, and
+MPICH and its kind: Intel MPI, MVAPICH, Cray MPICH; from C, Fortran and Python), of the
 command and of everything it starts, through NVTX_INJECTION64_PATH and LD_PRELOAD; of CUDA programs
 also kernels, copies, graphs, allocations and collectives (docs/cuda.md), through
-CUDA_INJECTION64_PATH. On several hosts the environment must reach the ranks: mpirun -x LD_PRELOAD
--x NVTX_INJECTION64_PATH -x CUDA_INJECTION64_PATH -x PRESERVE_SPOOL_DIR with a shared --keep-spool folder, or one preserve-profile per rank.
+CUDA_INJECTION64_PATH. In front of mpirun, mpiexec or srun it records the ranks of all hosts on one
+clock; they need preserve at the same path and share the folder of the output (docs/hosts.md).
 
 Exit codes: those of the command, 128+N when signal N killed it, 130 after Ctrl-C; 2 bad usage;
 125 preserve-profile failed; 126 the command cannot be executed; 127 it was not found.)";
@@ -48,6 +51,8 @@ struct Arguments {
   LaunchOptions launch;
   bool output_given = false;
   bool partial = false;
+  WorkloadOptions model;  // of an imported trace
+  std::string device;
   std::string schedule;
   std::map<std::string, std::vector<std::string>> files;  // of each mode, by its option
 };
@@ -76,7 +81,7 @@ constexpr Mode kModes[] = {
      }},
     {"--import", "FILE...", 0,
      "Make the trace from PyTorch profiler JSON (.json, .gz, .zst), Nsight Systems SQLite exports "
-     "and NCCL inspector logs; several files are the ranks of one run",
+     "and NCCL inspector logs; several files are the ranks of one run, or captures of its graphs",
      [](const auto& files, const auto& given, Console& console) {
        import::ImportOptions options{.partial = given.partial};
        options.files.assign(files.begin(), files.end());
@@ -85,6 +90,10 @@ constexpr Mode kModes[] = {
        options.steps = {.decode_globs = given.launch.step_globs,
                         .by_period = given.launch.step_period,
                         .collectives = given.launch.step_collectives};
+       if (given.model.given()) {
+         return import_with_model(options, given.model, given.device, given.launch.output,
+                                  given.launch.force, console);
+       }
        return import::run_import(options, given.launch.output, given.launch.force, console);
      }},
     {"--summary", "TRACE", 1, "Print what is in a trace",
@@ -274,6 +283,18 @@ void define(CLI::App& app, Arguments& given) {
   app.add_flag("--partial", given.partial,
                "With --import: take what is readable of damaged files and count the losses")
       ->needs(app.get_option("--import"));
+  CLI::Option* model =
+      add_model_options(app, given.model,
+                        "With --import: give the kernels of each step the weights and KV of this "
+                        "Hugging Face config.json; or a name from examples/models")
+          ->needs(app.get_option("--import"));
+  app.add_option("--device", given.device,
+                 "With --model: the device file of the recorded GPU, or a name from "
+                 "examples/devices")
+      ->transform(as_shipped_file("devices"))
+      ->type_name("FILE|NAME")
+      ->group("From a model")
+      ->needs(model);
   app.add_option("--schedule", given.schedule,
                  "With --export: draw the prefetches of this schedule")
       ->type_name("FILE")

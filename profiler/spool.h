@@ -20,7 +20,7 @@
 namespace preserve::spool {
 
 inline constexpr char kMagic[8] = {'P', 'R', 'S', 'V', 'S', 'P', 'L', '\n'};
-inline constexpr uint32_t kVersion = 3;
+inline constexpr uint32_t kVersion = 4;
 inline constexpr uint32_t kChunkMagic = 0x4b4e4843;  // "CHNK"
 inline constexpr uint32_t kGapMagic = 0x21504147;    // "GAP!": `tid` has the high half of `bytes`
 inline constexpr size_t kMaxTextBytes = 4096;        // longer messages are cut
@@ -72,7 +72,7 @@ enum class RecordType : uint8_t {
   region_unregister,
   region_name,
   rank,         // DefinitionBody: id is the rank, parent the world size; the text is the MPI
-                // library's name and version
+                // library's name and version. base 1: MPI_Comm_spawn started it, so it has none
   anchor,       // DefinitionBody: id is CLOCK_MONOTONIC in ns at `ticks`
   statistics,   // StatisticsBody
   trailer,      // the process ended in order
@@ -84,7 +84,9 @@ enum class RecordType : uint8_t {
                 // parent faults, bytes intervals; the text is a call that ended it
   pages,        // DefinitionBody: of `bytes` of anonymous memory that the process had now, id were
                 // on huge pages
-  count_,  // 64 and up: cuda_records.h
+  host_clock,   // DefinitionBody: id is CLOCK_MONOTONIC here in ns, parent the launcher's at that
+                // moment, base the round trip in ns by which that is known
+  count_,       // 64 and up: cuda_records.h
 };
 
 enum RecordFlags : uint8_t {

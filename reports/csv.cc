@@ -49,10 +49,10 @@ class Csv {
 
 // One row per operator of the step and scenario; without a schedule one scenario called "recorded".
 std::string operators(const Report& report) {
-  Csv csv("scenario,ordinal,operator,kind,recorded_ns,predicted_ns,baseline_ns,prefetch_ns");
+  Csv csv("scenario,ordinal,operator,kind,recorded_ns,predicted_ns,baseline_ns,prefetch_ns,hot_ns");
   const auto row = [&](const std::string& scenario, const OperatorTimes& op) {
     csv.row({scenario, int64_t{op.ordinal}, op.name, op.kind, cell(op.recorded_ns),
-             cell(op.predicted_ns), cell(op.baseline_ns), cell(op.prefetch_ns)});
+             cell(op.predicted_ns), cell(op.baseline_ns), cell(op.prefetch_ns), cell(op.hot_ns)});
   };
   for (const Scenario& scenario : report.scenarios) {
     for (const OperatorTimes& op : scenario.operators) row(scenario.label, op);

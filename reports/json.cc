@@ -246,6 +246,7 @@ ordered_json write_headline(const Headline& headline) {
           {"reason", headline.reason},
           {"advice", headline.advice},
           {"advice_worth_ns", optional(headline.advice_worth_ns)},
+          {"prices", headline.prices},
           {"marks", array_of(headline.marks, [](const Headline::Mark& mark) -> ordered_json {
              return {{"name", mark.name},
                      {"low", mark.low ? ratio(*mark.low) : ordered_json(nullptr)},
@@ -289,13 +290,15 @@ ordered_json write_scenario(const Scenario& scenario) {
   put(json, "measured", scenario.measured, write_measured);
   json["why"] = array_of(scenario.why, write_why);
   json["operators"] = array_of(scenario.operators, [](const OperatorTimes& op) -> ordered_json {
-    return {{"ordinal", op.ordinal},
-            {"name", op.name},
-            {"kind", op.kind},
-            {"recorded_ns", optional(op.recorded_ns)},
-            {"predicted_ns", optional(op.predicted_ns)},
-            {"baseline_ns", optional(op.baseline_ns)},
-            {"prefetch_ns", optional(op.prefetch_ns)}};
+    ordered_json row{{"ordinal", op.ordinal},
+                     {"name", op.name},
+                     {"kind", op.kind},
+                     {"recorded_ns", optional(op.recorded_ns)},
+                     {"predicted_ns", optional(op.predicted_ns)},
+                     {"baseline_ns", optional(op.baseline_ns)},
+                     {"prefetch_ns", optional(op.prefetch_ns)}};
+    if (op.hot_ns) row["hot_ns"] = *op.hot_ns;
+    return row;
   });
   return json;
 }
@@ -305,8 +308,10 @@ ordered_json write_change(const Change& change) {
 }
 
 ordered_json write_earlier(const Earlier& earlier) {
-  return {{"report", earlier.path},
+  return {{"path", earlier.path},
           {"command", earlier.command},
+          {"sentence", earlier.sentence},
+          {"differences", earlier.differences},
           {"step_ns", write_change(earlier.step_ns)},
           {"step", earlier.step_word},
           {"speedups", array_of(earlier.speedups,
@@ -358,7 +363,7 @@ std::string to_json(const Report& report, int indent) {
   json["time_use"] = write_time_use(report.time_use);
   if (!report.counters.empty()) json["counters"] = array_of(report.counters, write_counters);
   json["scenarios"] = array_of(report.scenarios, write_scenario);
-  if (report.earlier) json["earlier"] = write_earlier(*report.earlier);
+  if (!report.earlier.empty()) json["earlier"] = array_of(report.earlier, write_earlier);
   return json.dump(indent) + "\n";
 }
 

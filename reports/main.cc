@@ -25,10 +25,11 @@ namespace preserve::report {
 namespace {
 
 constexpr const char* kFooter =
-    R"(Inputs are recognised by content, in any order: one trace.db, any number of schedule.json and
-replay.db. Each replay is matched to its schedule, each schedule to the trace, by SHA-256.
-A grid.db of preserve-replay --grid or an explore.db of preserve-explore has a report of its own and is
-named alone.
+    R"(Inputs are recognised by content: trace.db, and any number of schedule.json, replay.db and apply.db. Each
+replay is matched to its schedule, each schedule to its trace, by SHA-256. Of several recordings the
+last one named is reported and compared with each of the others. A grid.db of preserve-replay --grid
+or an explore.db of preserve-explore has a report of its own; of several, the last is compared with the
+others too.
 
 report.csv holds the operators; report.TABLE.csv another table: gains, verdicts, arms, samples, why,
 windows, prefetches, ranks, collectives.
@@ -39,7 +40,9 @@ Examples:
   preserve-report trace.db schedule.json replay.db schedule-link.json replay-link.db -o report.html
   preserve-report trace.db schedule.json replay.db --format md -o - --fail-if slower=5%
   preserve-report trace.db --baseline before.json -o report.html
+  preserve-report before.db after.db schedule-after.json replay-after.db -o report.html
   preserve-report grid.db -o grid.html -o grid.csv           heat maps of a grid
+  preserve-report grid-before.db grid-after.db -o grid.html  cell by cell
 
 Exit codes:
   0 done; 1 a --fail-if condition holds; 2 wrong usage or input; 3 internal error)";
@@ -189,56 +192,94 @@ void say_open(const std::vector<Target>& targets, Console& console) {
   }
 }
 
-int report_grid(const InputFile& input, const std::vector<double>& limits,
+template <typename AnyReport>
+void say_sentences(const AnyReport& report) {
+  fmt::print("{}\n", report.sentence);
+  for (const auto& earlier : report.earlier) fmt::print("{}\n", earlier.sentence);
+}
+
+int report_grid(const std::vector<InputFile>& inputs, const std::vector<double>& limits,
                 std::vector<Target>& targets, Console& console) {
-  const GridReport report = build_grid_report(input);
+  GridReport report = build_grid_report(inputs.back());
+  for (size_t i = 0; i + 1 < inputs.size(); ++i) {
+    report.earlier.push_back(compare_grids(build_grid_report(inputs[i]), report));
+  }
   for (const std::string& warning : report.warnings) console.warn(warning);
   const bool failed = any_cell_fails(report, limits, console);
   write_all(report, targets, console);
-  if (!stdout_taken(targets)) fmt::print("{}\n", report.sentence);
+  if (!stdout_taken(targets)) say_sentences(report);
   say_open(targets, console);
   return failed ? kExitCheckFailed : kExitDone;
 }
 
-int report_explored(const InputFile& input, std::vector<Target>& targets, Console& console) {
-  const ExploreReport report = build_explore_report(input);
+int report_explored(const std::vector<InputFile>& inputs, std::vector<Target>& targets,
+                    Console& console) {
+  ExploreReport report = build_explore_report(inputs.back());
+  for (size_t i = 0; i + 1 < inputs.size(); ++i) {
+    report.earlier.push_back(compare_explorations(build_explore_report(inputs[i]), report));
+  }
   for (const std::string& warning : report.warnings) console.warn(warning);
   write_all(report, targets, console);
-  if (!stdout_taken(targets)) fmt::print("{}\n", report.sentence);
+  if (!stdout_taken(targets)) say_sentences(report);
   say_open(targets, console);
   return kExitDone;
+}
+
+// --baseline as what it is: a recording, grid or exploration goes before the others.
+bool is_report_json(const std::filesystem::path& path) {
+  return recognise(path) == InputKind::schedule;  // any JSON; its reader says what is wrong with it
+}
+
+void warn_of_recording(const InputSet& inputs, const Report& report, Console& console) {
+  report_quality(TraceDb::open(inputs.trace.path), console);
+  for (const Loss& loss : report.recording.losses)
+    console.warn(fmt::format("lost: {}", describe(loss)));
+}
+
+void refuse_json_baseline(bool baseline_is_json, const char* kind) {
+  if (baseline_is_json) throw usage_error("--baseline of a {0} is another {0}", kind);
 }
 
 int report(const Options& options, Console& console) {
   std::vector<double> limits;
   for (const std::string& text : options.fail_if) limits.push_back(parse_slower(text));
-  const std::vector<std::filesystem::path> inputs(options.inputs.begin(), options.inputs.end());
-  if (const auto grid = only_grid(inputs)) {
-    if (!options.baseline.empty()) throw usage_error("--baseline compares recordings, not grids");
-    std::vector<Target> targets = open_outputs(options);
-    return report_grid(*grid, limits, targets, console);
+  std::vector<std::filesystem::path> inputs(options.inputs.begin(), options.inputs.end());
+  const bool baseline_is_json = !options.baseline.empty() && is_report_json(options.baseline);
+  if (!options.baseline.empty() && !baseline_is_json) {
+    inputs.insert(inputs.begin(), options.baseline);
   }
-  if (const auto explored = only_explore(inputs)) {
-    if (!options.baseline.empty() || !limits.empty()) {
-      throw usage_error("--baseline and --fail-if need a measurement, {} has none",
-                        explored->path.string());
+  if (const auto grids = all_of_kind(inputs, InputKind::grid); !grids.empty()) {
+    refuse_json_baseline(baseline_is_json, "grid.db");
+    std::vector<Target> targets = open_outputs(options);
+    return report_grid(grids, limits, targets, console);
+  }
+  if (const auto explored = all_of_kind(inputs, InputKind::explore); !explored.empty()) {
+    refuse_json_baseline(baseline_is_json, "explore.db");
+    if (!limits.empty()) {
+      throw usage_error("--fail-if needs a measurement, {} has none",
+                        explored.back().path.string());
     }
     std::vector<Target> targets = open_outputs(options);
-    return report_explored(*explored, targets, console);
+    return report_explored(explored, targets, console);
   }
-  const InputSet input_set = read_inputs(inputs);
+  const std::vector<InputSet> runs = read_runs(inputs);
+  const InputSet& input_set = runs.back();
   std::vector<Target> targets = open_outputs(options);
   Report report = build_report(input_set);
-  if (!options.baseline.empty()) report.earlier = compare_with(options.baseline, report);
-  report_quality(TraceDb::open(input_set.trace.path), console);
-  for (const Loss& loss : report.recording.losses)
-    console.warn(fmt::format("lost: {}", describe(loss)));
+  for (size_t i = 0; i + 1 < runs.size(); ++i) {
+    const Report earlier = build_report(runs[i]);
+    warn_of_recording(runs[i], earlier, console);
+    report.earlier.push_back(compare_with(earlier, report));
+  }
+  if (baseline_is_json) report.earlier.push_back(compare_with(options.baseline, report));
+  warn_of_recording(input_set, report, console);
   for (const Warning& warning : report.warnings)
     console.warn(fmt::format("{}: {}", warning.source, warning.text));
   const bool failed = any_condition_holds(report, limits, console);
   write_all(report, targets, console);
   if (!stdout_taken(targets)) {
     for (const std::string& sentence : report.sentences) fmt::print("{}\n", sentence);
+    for (const Earlier& run : report.earlier) fmt::print("{}\n", run.sentence);
   }
   say_next(report, targets, options, console);
   return failed ? kExitCheckFailed : kExitDone;
@@ -256,7 +297,8 @@ int main(int argc, char** argv) {
        preserve::report::kFooter, fmt::format("report {}", preserve::report::kReportVersion)},
       [&](CLI::App& app) {
         app.add_option("inputs", options.inputs,
-                       "trace.db, schedule.json, replay.db, apply.db; or grid.db; or explore.db")
+                       "trace.db, schedule.json, replay.db, apply.db; or grid.db; or explore.db; "
+                       "several of each make a comparison")
             ->required()
             ->type_name("INPUT...");
         app.add_option("-o,--output", options.outputs,
@@ -273,8 +315,10 @@ int main(int argc, char** argv) {
         app.add_flag("-f,--force", options.force, "Overwrite existing outputs");
         app.add_flag("--verdict", options.verdict_only,
                      "Only print the verdicts; write no file unless -o names one");
-        app.add_option("--baseline", options.baseline,
-                       "report.json of an earlier run: what changed since, by operator and window")
+        app.add_option(
+               "--baseline", options.baseline,
+               "An earlier run: what changed since, by operator and window; its report.json, "
+               "or as if the file came before all inputs")
             ->type_name("FILE")
             ->allow_extra_args(false);
         app.add_option("--fail-if", options.fail_if,

@@ -69,9 +69,7 @@ std::string earlier(const Earlier& earlier) {
   const auto time = [](const std::optional<int64_t>& dur_ns) {
     return dur_ns ? format_duration(*dur_ns) : std::string("none");
   };
-  std::string out =
-      fmt::format("Against {}: step {} before, {} now ({}).\n\n", markdown_code(earlier.path),
-                  time(earlier.step_ns.before), time(earlier.step_ns.after), earlier.step_word);
+  std::string out = fmt::format("{}\n\n", markdown_prose(earlier.sentence));
   Table table{"", {{"operator"}, {"kind"}, {"before", Column::number}, {"now", Column::number}}};
   for (size_t i = 0; i < std::min(earlier.operators.size(), kRows); ++i) {
     const OperatorChange& op = earlier.operators[i];
@@ -108,7 +106,7 @@ std::string to_markdown(const Report& report) {
   if (!report.scenarios.empty()) {
     out += markdown_table(comparison_table(report.scenarios)) + plan_table(report.scenarios);
   }
-  if (report.earlier) out += earlier(*report.earlier);
+  for (const Earlier& run : report.earlier) out += earlier(run);
   out += counters(report.counters) + time_table(report.time_use);
   out += fmt::format("Command {}, {} ranks", markdown_code(report.recording.command),
                      report.recording.ranks);

@@ -12,7 +12,7 @@
 
 namespace preserve::report {
 
-inline constexpr const char* kReportVersion = "1.1";
+inline constexpr const char* kReportVersion = "1.2";
 
 enum class Format { html, json, md, csv };
 // From a word ("html") or a file name's suffix (".html"); usage_error listing the formats.

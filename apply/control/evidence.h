@@ -28,8 +28,8 @@ class ConfidenceSequence {
   //   (1 + n)^(-1/2) ((1 + t^2 / v) / (1 + t^2 / (v (1 + n))))^(n/2) < 20,  v = n - 1, solved for
   //   t.
   Evidence evidence() const {
-    constexpr double infinite = std::numeric_limits<double>::infinity();
-    Evidence found{count_, mean_, -infinite, infinite};
+    constexpr double kInfinite = std::numeric_limits<double>::infinity();
+    Evidence found{count_, mean_, -kInfinite, kInfinite};
     if (count_ < 2) return found;
     const auto n = static_cast<double>(count_);
     const double a = std::pow(std::sqrt(1 + n) / kError, 2 / n);

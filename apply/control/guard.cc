@@ -11,6 +11,10 @@ namespace {
 constexpr double kTolerance = 0.005;  // the largest change that does not matter, as everywhere
 const double kFast = std::log1p(kTolerance), kSlow = std::log1p(-kTolerance);
 constexpr uint64_t kFewestPairs = 8;
+// A plan that is surely FAST is compared until it is known how fast, to one percent or two up and
+// down, or until the deadline: the first pairs are half a second of the program and of what else
+// runs on its machine.
+constexpr double kNarrow = 0.04;
 constexpr uint32_t kNullEvery = 4;  // pairs
 constexpr double kLongStep = 5, kDisturbed = 2;
 constexpr double kShareMemory = 1.0 / 64;  // weight of one step
@@ -68,7 +72,7 @@ Arm Guard::begin() {
     pair_counts_ = true;
     original_disturbed_ = other_disturbed_ = false;
   }
-  const Place place = place_of(step_, decision_, rules_.mode, rules_.control_every);
+  const Place place = place_of(step_, effective(), rules_.mode, rules_.control_every);
   // A decision may come into effect between the two blocks on a rank that heard of it late.
   if (step_ % kPairSteps != 0 && place.compared != place_.compared) pair_counts_ = false;
   place_ = place;
@@ -91,13 +95,13 @@ Guard::Ended Guard::end(double dur_ns, double fetch_ns) {
   if (pair_ends && !at_once) at_once = blame_pair();
   const bool may_decide = rules_.mode == Mode::guard && decision_.state != State::off;
   if (at_once && may_decide) {
-    decision_ = {State::off, *at_once, step_};
-    ended.decision = decision_;
-    return ended;
+    ended.decision = give_up(*at_once);
+    if (ended.decision) return ended;
   }
   if (!pair_ends) return ended;
   ended.pair = end_of_pair();
-  if (!may_decide || follows_) return ended;
+  // Ranks that have not heard of a decision must not miss it for the next one.
+  if (!may_decide || follows_ || (agrees_ && decision_.from_step > step_)) return ended;
   ended.decision = verdict();
   if (ended.decision) adopt(*ended.decision);
   return ended;
@@ -112,7 +116,15 @@ void Guard::adopt(const Decision& decision) {
   if (rules_.mode != Mode::guard) return;
   if (decision_.state == State::off || decision.state == State::measuring) return;
   if (decision.state == decision_.state) return;
+  before_ = effective();
   decision_ = decision;
+}
+
+std::optional<Decision> Guard::give_up(Off off) {
+  if (rules_.mode != Mode::guard || decision_.state == State::off) return std::nullopt;
+  if (agrees_ && (follows_ || decision_.from_step > step_)) return std::nullopt;
+  adopt({State::off, off, agrees_ ? next_pair(step_ + kNoticeSteps) : step_});
+  return decision_;
 }
 
 // Work of others on the same cores, which says nothing about the plan.
@@ -160,7 +172,8 @@ bool Guard::end_of_pair() {
   if (place_.compared == Arm::null) {
     null_.add(gain);
   } else {
-    (on ? control_ : applied_).add(gain);
+    applied_.add(gain);  // may be looked at for ever
+    if (on) control_.add(gain);
   }
   return true;
 }
@@ -174,13 +187,15 @@ std::optional<Decision> Guard::verdict() const {
     return std::nullopt;
   }
   const Evidence evidence = applied_.evidence();
+  const bool late = applied_pairs_ >= rules_.deadline_pairs;
   if (evidence.pairs >= kFewestPairs && evidence.low > kFast) {
+    if (!late && evidence.high - evidence.low > kNarrow) return std::nullopt;
     return Decision{State::on, Off::none, from};
   }
   if (const std::optional<Off> off = no_better(evidence)) {
     return Decision{State::off, *off, from};
   }
-  if (applied_pairs_ >= rules_.deadline_pairs) {
+  if (late) {
     return Decision{State::off, Off::undecided, from};
   }
   return std::nullopt;

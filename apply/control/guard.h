@@ -68,18 +68,25 @@ class Guard {
   void adopt(const Decision& decision);
   // Verdicts come from elsewhere: this rank decides only what cannot wait.
   void follow() { follows_ = true; }
+  // From now on all ranks must be in the same arm at the same step, whatever happens: one rank
+  // decides, and everything with notice.
+  void agree() { agrees_ = true; }
+  // Something has happened that ends the run of the plan; nothing where it is not this rank's to
+  // say.
+  std::optional<Decision> give_up(Off off);
 
   uint32_t step() const { return step_; }  // number of the step that runs or comes next
   const Decision& decision() const { return decision_; }
   bool is_off() const { return decision_.state == State::off && decision_.from_step <= step_; }
   Evidence null() const { return null_.evidence(); }
-  Evidence applied() const { return applied_.evidence(); }
+  Evidence applied() const { return applied_.evidence(); }  // control pairs too
   Evidence control() const { return control_.evidence(); }
   const std::array<uint64_t, kArms>& steps() const { return steps_; }
   const std::array<uint64_t, kArms>& disturbed() const { return disturbed_; }
 
  private:
   static constexpr uint32_t kRecent = 32;
+  const Decision& effective() const { return decision_.from_step <= step_ ? decision_ : before_; }
   bool is_disturbed(double dur_ns);
   std::optional<Off> blame_step(double dur_ns, double fetch_ns, bool disturbed);
   std::optional<Off> blame_pair();
@@ -88,7 +95,8 @@ class Guard {
 
   const Rules rules_;
   Decision decision_{};
-  bool follows_ = false;
+  Decision before_{};  // holds until decision_ does
+  bool follows_ = false, agrees_ = false;
   uint32_t step_ = 0;
   Place place_{};
   double original_ns_ = 0, other_ns_ = 0;  // of the pair so far

@@ -26,8 +26,6 @@ std::optional<Surprise> difference(const PlanCollective& expected, const Collect
   return std::nullopt;
 }
 
-constexpr uint32_t kNoSymbol = UINT32_MAX;
-
 }  // namespace
 
 Recogniser::Recogniser(std::span<const PlanCollective> step, std::span<uint32_t> memory)

@@ -20,6 +20,7 @@ struct Collective {
   uint16_t function = 0;
   std::string_view type{};
   bool after_messages = false;  // point-to-point calls since the collective before
+  uint64_t communicator = 0;    // equal on all its ranks; 0: unknown
 };
 
 class Recogniser {
@@ -38,10 +39,13 @@ class Recogniser {
   };
   Seen next(const Collective& collective);
   bool is_locked() const { return locked_; }
+  // Whether the step has such a collective.
+  bool knows(const Collective& collective) const { return symbol_of(collective) != kNoSymbol; }
   // Begins anew, as if nothing had been seen.
   void forget();
 
  private:
+  static constexpr uint32_t kNoSymbol = UINT32_MAX;
   uint32_t symbol_of(const Collective& collective) const;
   uint32_t at(uint32_t index) const { return symbols_[index < size_ ? index : index - size_]; }
   bool search(uint32_t symbol);

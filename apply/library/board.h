@@ -14,6 +14,18 @@ namespace preserve::apply {
 struct Board {
   std::atomic<uint32_t> leader{0};    // rank + 1; 0: none yet
   std::atomic<uint64_t> decision{0};  // packed; 0: none yet
+  // Of the ranks of the job on this host, how many have called MPI_Init, and how many could
+  // convert.
+  std::atomic<uint32_t> ranks{0}, ready{0};
+  std::atomic<uint64_t> communicator{0};  // whose collectives are followed alone; 0: none yet
+  std::atomic<bool> failed{false};        // a call in place of the program's, on some rank
+  std::atomic<uint64_t> cores[16]{};      // that ranks work on, one bit each
+
+  // The communicator whose collectives all ranks follow: the first that any of them asks for.
+  uint64_t follow(uint64_t asked) {
+    uint64_t none = 0;
+    return communicator.compare_exchange_strong(none, asked) ? asked : none;
+  }
 
   // Whether this rank decides. The first to ask does.
   bool lead(uint32_t rank) {

@@ -36,7 +36,9 @@ using Clock = int64_t (*)();  // monotonic, ns
 class Fetcher {
  public:
   Fetcher(const PlanView& plan, Tensors& tensors, Clock clock)
-      : fetch_(function_of(plan.header().method)),
+      : Fetcher(plan, tensors, clock, plan.header().method) {}
+  Fetcher(const PlanView& plan, Tensors& tensors, Clock clock, Method method)
+      : fetch_(function_of(method)),
         tensors_(tensors),
         clock_(clock),
         most_bytes_(plan.header().chunk_bytes),
@@ -60,9 +62,10 @@ class Fetcher {
   void turn() {
     if (++tally_.turns > idle_turns_) fetch();
   }
-  // One chunk.
-  void fetch() {
-    if (slices_.empty()) return;
+  bool has_more() const { return !slices_.empty(); }
+  // One chunk; its bytes.
+  uint64_t fetch() {
+    if (slices_.empty()) return 0;
     const int64_t begin_ns = clock_();
     const uint64_t bytes = fetch_chunk();
     const auto took_ns = static_cast<uint64_t>(clock_() - begin_ns);
@@ -73,6 +76,7 @@ class Fetcher {
     } else if (took_ns < turn_ns_ / 2 && bytes == chunk_bytes_) {
       chunk_bytes_ = std::min(most_bytes_, chunk_bytes_ * 2);
     }
+    return bytes;
   }
   // What is left is dropped, never caught up.
   Tally close() {

@@ -3,6 +3,7 @@
 // found at run time.
 #include <dlfcn.h>
 
+#include "apply/library/convert.h"
 #include "apply/library/process.h"
 #include "hooks/listener.h"
 #include "hooks/mpi/library.h"
@@ -45,6 +46,10 @@ void detach() {
   if (const Register remove = find("opal_progress_unregister")) (void)remove(turn);
 }
 
+// Used from collectives of the one communicator whose calls are followed, never from two threads at
+// once.
+Conversion conversion;
+
 bool waits(mpi::Function function) {
   return function >= mpi::kWait && function <= mpi::kWaitsome;
 }
@@ -68,9 +73,9 @@ uint64_t listener::mpi_began(const mpi::Call& call) {
   if (rank == nullptr) return 0;
   switch (mpi::kFunctions[call.function].kind) {
     case mpi::Kind::collective:
-      return rank->began(
-          {call.bytes, call.ranks, mpi::kFirstLike[call.function], call.type_name(), false},
-          call.thread, is_blocking(call.function));
+      return rank->began({call.bytes, call.ranks, mpi::kFirstLike[call.function], call.type_name(),
+                          false, call.communicator},
+                         call.thread, is_blocking(call.function));
     case mpi::Kind::p2p:
       rank->message();
       break;
@@ -90,6 +95,21 @@ void listener::mpi_ended(const mpi::Call& call, uint64_t, mpi::Outcome) {
   }
 }
 
+int listener::mpi_allreduce(const mpi::Allreduce& call, uint64_t mark) {
+  Session* rank = session();
+  if (rank == nullptr || mark == Session::as_it_is) return call.run();
+  switch (mark) {
+    case Session::note:
+      conversion.note(call);
+      return call.run();
+    case Session::probe:
+      rank->probed(conversion.probe(call.comm, rank->has_progress()));
+      return call.run();
+    default:
+      return conversion.run(call, *rank);
+  }
+}
+
 void listener::mpi_issued(const mpi::Call& call, uint64_t mark) {
   if (Session* rank = session()) rank->issued(mark, call.request);
 }
@@ -106,6 +126,9 @@ void listener::mpi_lost(const mpi::Call&, uint64_t mark) {
 void listener::mpi_rank(int rank, int ranks, std::string_view library) {
   start_session(rank, ranks, library.substr(0, library.find_first_of(",\n")), {attach, detach});
 }
+
+// Not a rank of the program that the plan is for.
+void listener::mpi_spawned() {}
 
 void listener::mpi_ending() {
   if (Session* rank = session()) {

@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apply/library/process.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
 #include <new>
 
+#include "apply/library/own_files.h"
 #include "common/clock.h"
 #include "hooks/unnoticed.h"
 
@@ -30,68 +26,10 @@ struct State {
   Board own_board;
   Board* board = &own_board;
   std::atomic<Session*> session{nullptr};
+  Helper* helper = nullptr;
 };
 alignas(State) char state_memory[sizeof(State)];
 State* state = nullptr;  // never destroyed: the program's exit handlers may still call MPI
-
-std::span<const std::byte> map_plan(const char* path) {
-  const int file = ::open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-  if (file < 0) return {};
-  struct stat status {};
-  std::span<const std::byte> mapped;
-  if (::fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0) {
-    const auto bytes = static_cast<size_t>(status.st_size);
-    void* memory = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file, 0);
-    if (memory != MAP_FAILED) mapped = {static_cast<const std::byte*>(memory), bytes};
-  }
-  ::close(file);
-  return mapped;
-}
-
-// A file of this size, all of it on disk, mapped; nullptr when that cannot be had. An old content
-// is kept where `keep` says so.
-void* map_file(const char* path, size_t bytes, bool keep) {
-  const int file =
-      ::open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (keep ? 0 : O_TRUNC), 0600);
-  if (file < 0) return nullptr;
-  void* memory = MAP_FAILED;
-  if (::posix_fallocate(file, 0, static_cast<off_t>(bytes)) == 0) {
-    memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file, 0);
-  }
-  ::close(file);
-  return memory == MAP_FAILED ? nullptr : memory;
-}
-
-void* map_own(size_t bytes) {
-  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-  return memory == MAP_FAILED ? nullptr : memory;
-}
-
-void host_name(char (&name)[64]) {
-  if (::gethostname(name, sizeof(name) - 1) != 0 || name[0] == '\0') std::strcpy(name, "host");
-  for (char* c = name; *c != '\0'; ++c) {
-    if (*c == '/') *c = '_';
-  }
-}
-
-void describe(OutcomeHeader& header) {
-  std::memcpy(header.magic, kOutcomeMagic, sizeof(header.magic));
-  header.version = kOutcomeVersion;
-  header.header_bytes = sizeof(header);
-  header.file_bytes = sizeof(header);
-  header.pid = static_cast<uint32_t>(::getpid());
-  header.rank = -1;
-  header.loaded_ns = monotonic_ns();
-  host_name(header.host);
-  char program[PATH_MAX];
-  const ssize_t length = ::readlink("/proc/self/exe", program, sizeof(program) - 1);
-  if (length > 0) {
-    const auto bytes = static_cast<size_t>(length);
-    const size_t kept = bytes < sizeof(header.program) ? bytes : sizeof(header.program) - 1;
-    std::memcpy(header.program, program + bytes - kept, kept);
-  }
-}
 
 // Several jobs may run one after the other under one launcher; what one decided is not the next
 // one's. Without a name of the job every rank decides for itself.
@@ -205,9 +143,17 @@ void start_session(int rank, int ranks, std::string_view library, const Engine& 
   const size_t kept = std::min(library.size(), sizeof(memory.header->library) - 1);
   std::memcpy(memory.header->library, library.data(), kept);
   share_board(memory.header->host);
+  state->board->ranks.fetch_add(1);
+  Engine used = engine;
+  if (state->plan.header().via == Via::spare) {
+    void* helper = map_own(sizeof(Helper));
+    if (helper == nullptr) return;
+    state->helper = new (helper) Helper(state->plan, state->tensors, *state->board, monotonic_ns);
+    used = {[] { return state->helper->start(); }, [] { state->helper->stop(); }};
+  }
   auto* made =
-      new (place) Session({state->plan, state->tensors, memory, *state->board, monotonic_ns, engine,
-                           std::span(static_cast<uint32_t*>(recogniser), entries)});
+      new (place) Session({state->plan, state->tensors, memory, *state->board, monotonic_ns, used,
+                           state->helper, std::span(static_cast<uint32_t*>(recogniser), entries)});
   state->session.store(made, std::memory_order_release);
 }
 

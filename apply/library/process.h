@@ -12,7 +12,7 @@ bool has_plan();
 Tensors& tensors();        // only with a plan
 Session* session();        // of an MPI rank; nullptr before MPI_Init
 OutcomeHeader* outcome();  // only with a plan
-// After MPI_Init. `library` in one line.
+// After MPI_Init. `library` in one line; `engine` is for plans that need the MPI library's.
 void start_session(int rank, int ranks, std::string_view library, const Engine& engine);
 
 // From now on the tensors hear of memory that is given up, and where the plan names allocations, of

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apply/library/session.h"
 
+#include <algorithm>
+
+#include "hooks/mpi/functions.h"
+
 namespace preserve::apply {
 
 thread_local Fetcher* Session::open_window = nullptr;
@@ -36,6 +40,21 @@ uint32_t step_of(uint64_t mark) {
   return static_cast<uint32_t>(mark >> 32);
 }
 
+// Ranks are less than a step apart where every step has a collective of all of them.
+constexpr uint32_t kSettleSteps = 4;
+
+bool is_convertible(const PlanView& plan) {
+  const auto all = plan.collectives();
+  return std::all_of(all.begin(), all.end(),
+                     [&](const PlanCollective& collective) {
+                       return collective.ranks == plan.header().ranks &&
+                              collective.after_messages != kYes;
+                     }) &&
+         std::all_of(plan.windows().begin(), plan.windows().end(), [&](const PlanWindow& window) {
+           return all[window.collective].function == mpi::kAllreduce;
+         });
+}
+
 }  // namespace
 
 Session::Session(const Surroundings& around)
@@ -46,19 +65,40 @@ Session::Session(const Surroundings& around)
       clock_(around.clock),
       engine_(around.engine),
       link_latency_ns_(around.plan.header().link_latency_ns),
+      wanted_(around.plan.header().via),
+      helper_(around.helper),
       recogniser_(around.plan.collectives(), around.memory),
       guard_({around.plan.header().mode, around.plan.header().deadline_pairs,
               around.plan.header().control_every}),
       fetcher_(around.plan, around.tensors, around.clock) {
   outcome_.header->state = State::searching;
+  outcome_.header->via = static_cast<uint8_t>(wanted_ == Via::measured ? Via::progress : wanted_);
+  alone_ = (wanted_ == Via::measured || wanted_ == Via::convert) && is_convertible(plan_);
   if (outcome_.header->ranks != plan_.header().ranks) {
     turn_off(Off::rank_count, 0);
   } else if (recogniser_.is_ambiguous()) {
     turn_off(Off::ambiguous_step, 0);
+  } else if (wanted_ == Via::convert && !alone_) {
+    turn_off(Off::not_convertible, 0);
   }
 }
 
+bool Session::is_followed(const Collective& collective) {
+  if (collective.communicator == 0 || !recogniser_.knows(collective)) {
+    return collective.communicator != 0 &&
+           collective.communicator == board_.communicator.load(std::memory_order_relaxed);
+  }
+  if (board_.follow(collective.communicator) == collective.communicator) return true;
+  // The step has several communicators. This rank will never be ready, so that no rank converts.
+  if (ready_told_) return false;
+  const Busy busy(*this);
+  if (busy.taken()) stay_unconverted(Off::not_convertible);
+  return !alone_;
+}
+
 uint64_t Session::began(const Collective& collective, uint32_t thread, bool blocking) {
+  if (alone_.load(std::memory_order_relaxed) && !is_followed(collective)) return as_it_is;
+  const bool alone = alone_.load(std::memory_order_relaxed);
   const Busy busy(*this);
   if (!busy.taken()) {
     interfered_.store(true, std::memory_order_relaxed);
@@ -67,9 +107,11 @@ uint64_t Session::began(const Collective& collective, uint32_t thread, bool bloc
   ++outcome_.header->collectives;
   if (off_.load(std::memory_order_relaxed)) return 0;
   Collective seen = collective;
-  seen.after_messages = messages_.load(std::memory_order_relaxed);
+  seen.after_messages = !alone && messages_.load(std::memory_order_relaxed);
   if (seen.after_messages) messages_.store(false, std::memory_order_relaxed);
-  if (thread != owner_ || interfered_.load(std::memory_order_relaxed)) {
+  if (alone) {
+    owner_ = thread;
+  } else if (thread != owner_ || interfered_.load(std::memory_order_relaxed)) {
     interfered_.store(false, std::memory_order_relaxed);
     if (recogniser_.is_locked()) lose(Surprise::other_thread);
     recogniser_.forget();
@@ -80,15 +122,16 @@ uint64_t Session::began(const Collective& collective, uint32_t thread, bool bloc
   if (found.locks) lock();
   if (!found.position) return 0;
   if (*found.position == 0) begin_step();
-  if (!running_ || next_window_ == plan_.windows().size() ||
+  if ((!running_ && settling_ == 0) || next_window_ == plan_.windows().size() ||
       plan_.windows()[next_window_].collective != *found.position) {
     return 0;
   }
   const uint32_t window = next_window_++;
-  if (arm_ == Arm::original) return 0;
+  if (settling_ > 0) return settling_ == 1 ? probe : note;
+  if (arm_ == Arm::original) return as_it_is;
   if (!blocking) return mark_of(window, guard_.step());
   open(window);
-  return 0;
+  return converts_ ? convert : as_it_is;
 }
 
 void Session::lock() {
@@ -97,13 +140,18 @@ void Session::lock() {
   if (plan_.header().mode != Mode::original) {
     tensors_.check();
     tensors_.report(outcome_.tensors.data());
-    if (plan_.header().mode != Mode::dry_run && !tensors_.any_mapped()) {
+    // From the time on that ranks convert, none may stop alone.
+    if (plan_.header().mode != Mode::dry_run && !converts_ && !tensors_.any_mapped()) {
       return turn_off(Off::nothing_mapped, guard_.step());
     }
-    if (!attached_) {
-      const Off refused = engine_.attach();
-      if (refused != Off::none) return turn_off(refused, guard_.step());
-      attached_ = true;
+    if (!attached_ && !converts_ && wanted_ != Via::convert) {
+      refused_ = engine_.attach();
+      if (refused_ != Off::none && !alone_) return turn_off(refused_, guard_.step());
+      attached_ = refused_ == Off::none;
+    }
+    if (alone_ && !converts_) {
+      if (!ready_told_.exchange(true)) board_.ready.fetch_add(1);
+      settling_ = kSettleSteps;
     }
   }
   if (!asked_) {
@@ -115,6 +163,37 @@ void Session::lock() {
   update_state();
 }
 
+// The last of these steps begins after collectives that all ranks have entered, so each knows what
+// the others have told before.
+void Session::settle() {
+  next_window_ = 0;
+  if (--settling_ == 1 && board_.ready.load() != plan_.header().ranks) {
+    stay_unconverted(Off::not_convertible);
+  }
+}
+
+void Session::stay_unconverted(Off why) {
+  settling_ = 0;
+  alone_ = false;
+  if (wanted_ == Via::convert) return turn_off(why, guard_.step());
+  if (recogniser_.is_locked() && !attached_ && plan_.header().mode != Mode::original) {
+    turn_off(refused_, guard_.step());
+  }
+}
+
+void Session::probed(const Probed& found) {
+  settling_ = 0;
+  outcome_.header->blocking_ns = found.blocking_ns;
+  outcome_.header->converted_ns = found.converted_ns;
+  converts_ = found.same_bits && (wanted_ == Via::convert || !found.progress ||
+                                  found.converted_ns < found.blocking_ns);
+  if (!converts_) return stay_unconverted(Off::other_bits);
+  outcome_.header->via = static_cast<uint8_t>(Via::convert);
+  guard_.agree();
+  if (attached_) engine_.detach();
+  attached_ = false;
+}
+
 void Session::begin_step() {
   const int64_t now_ns = clock_();
   if (running_) end_step(now_ns);
@@ -124,6 +203,10 @@ void Session::begin_step() {
   if (tensors_.has_news()) {
     tensors_.check();
     tensors_.report(outcome_.tensors.data());
+  }
+  if (settling_ > 0) {
+    settle();
+    if (settling_ > 0 || off_.load(std::memory_order_relaxed)) return;
   }
   arm_ = guard_.begin();
   step_begin_ns_ = now_ns;
@@ -161,6 +244,9 @@ void Session::end_step(int64_t now_ns) {
 
 void Session::heed_board() {
   if (const std::optional<Decision> made = board_.read()) guard_.adopt(*made);
+  if (converts_ && board_.failed.load(std::memory_order_relaxed)) {
+    if (const auto decision = guard_.give_up(Off::inserted_call)) board_.publish(*decision);
+  }
   update_state();
 }
 
@@ -202,7 +288,12 @@ void Session::open(uint32_t window) {
   window_ = window;
   if (arm_ == Arm::applied) {
     ++outcome_.windows[window].opened;
-    fetcher_.open(plan_.slices(plan_.windows()[window]));
+    if (helper_ != nullptr) {
+      helper_->post(window);
+      fetcher_.open({});
+    } else {
+      fetcher_.open(plan_.slices(plan_.windows()[window]));
+    }
   } else {
     fetcher_.open({});
   }
@@ -212,7 +303,14 @@ void Session::open(uint32_t window) {
 void Session::close() {
   if (open_window == nullptr) return;
   open_window = nullptr;
-  const Fetcher::Tally tally = fetcher_.close();
+  Fetcher::Tally tally = fetcher_.close();
+  if (helper_ != nullptr && arm_ == Arm::applied) {
+    tally.fetched_bytes = helper_->take_back();
+    for (const PlanSlice& slice : plan_.slices(plan_.windows()[window_])) {
+      tally.dropped_bytes += slice.length_bytes;
+    }
+    tally.dropped_bytes -= std::min(tally.fetched_bytes, tally.dropped_bytes);
+  }
   OutcomeHeader& header = *outcome_.header;
   header.fetched_bytes += tally.fetched_bytes;
   header.dropped_bytes += tally.dropped_bytes;
@@ -292,9 +390,10 @@ void Session::completed(uint64_t mark, uint32_t ranks) {
 }
 
 void Session::lost(uint64_t mark) {
+  if (mark == 0) return;
   const Busy busy(*this);
   for (Pending& pending : pending_) {
-    if (busy.taken() && mark != 0 && pending.mark == mark) drop(pending);
+    if (busy.taken() && pending.mark == mark) drop(pending);
   }
 }
 

@@ -13,6 +13,7 @@
 #include "apply/control/recogniser.h"
 #include "apply/library/board.h"
 #include "apply/library/fetcher.h"
+#include "apply/library/helper.h"
 #include "apply/library/tensors.h"
 #include "apply/outcome_file.h"
 
@@ -41,13 +42,32 @@ class Session {
     Board& board;
     Clock clock;
     Engine engine;
+    Helper* helper;              // with a plan via `spare`, whose engine starts it
     std::span<uint32_t> memory;  // for a Recogniser
   };
   explicit Session(const Surroundings& around);
 
-  // A collective begins on this thread: blocking, or leaving a request. Returns its mark.
+  // Of a blocking allreduce: what is to be done with it, the same on all ranks.
+  enum Way : uint64_t {
+    as_it_is,
+    note,    // as it is; from the probe on it may be converted
+    probe,   // ask probed() first, then as it is
+    convert  // to a non-blocking one, with turn() between looks at it
+  };
+  // A collective begins on this thread: blocking, or leaving a request. Returns its mark; of a
+  // blocking one its Way.
   uint64_t began(const Collective& collective, uint32_t thread, bool blocking);
   void ended(uint32_t ranks);  // a blocking one
+  // What all ranks found out together on data of their own about the collectives noted, one each of
+  // a kind.
+  struct Probed {
+    bool same_bits = false;                    // both ways
+    bool progress = false;                     // every rank has a progress engine
+    double blocking_ns = 0, converted_ns = 0;  // all of them
+  };
+  void probed(const Probed& found);
+  bool has_progress() const { return attached_; }
+  void failed() { board_.failed.store(true); }  // a call in place of the program's
   void issued(uint64_t mark, const void* request);
   void completed(uint64_t mark, uint32_t ranks);  // in whatever call that was found
   void lost(uint64_t mark);
@@ -70,7 +90,10 @@ class Session {
   };
   class Busy;
 
+  bool is_followed(const Collective& collective);
   void lock();
+  void settle();
+  void stay_unconverted(Off why);
   void begin_step();
   void end_step(int64_t now_ns);
   void lose(Surprise surprise);
@@ -93,12 +116,22 @@ class Session {
   const Clock clock_;
   const Engine engine_;
   const int64_t link_latency_ns_;
+  const Via wanted_;
+  Helper* const helper_;
   Recogniser recogniser_;
   Guard guard_;
   Fetcher fetcher_;
 
   std::atomic<bool> busy_{false}, interfered_{false}, messages_{false}, off_{false};
   uint32_t owner_ = 0;  // thread whose collectives are followed
+  // Whether to convert all ranks must decide alike, and in which arm they are. So as long as that
+  // may happen the collectives of one communicator alone are followed: their sequence is the same
+  // on all its ranks.
+  std::atomic<bool> alone_{false};
+  uint32_t settling_ = 0;  // steps until all ranks know of each other
+  std::atomic<bool> ready_told_{false};
+  bool converts_ = false;
+  Off refused_ = Off::none;  // by the engine
   bool attached_ = false, running_ = false, leads_ = false, asked_ = false;
   Arm arm_ = Arm::original;
   int64_t step_begin_ns_ = 0;

@@ -98,6 +98,7 @@ class Run {
     request.schedule_sha256 = sha256_of_file(options.schedule);
     request.folder = folder_.path();
     request.mode = options.mode;
+    request.via = options.via;
     schedule_sha256_ = request.schedule_sha256;
     compiled_ = compile_plan(schedule, request);
     writes_ = folder_.reports() && (launched_rank().empty() || launched_rank() == "0");
@@ -164,7 +165,9 @@ class Run {
             {"method", method.name},
             {"placement", method.placement},
             {"chunk_bytes", std::to_string(method.chunk_bytes)},
-            {"via", "progress"},
+            {"via", std::string(kViaNames[deciding.via])},
+            {"via_blocking_ns", fmt::format("{:.0f}", deciding.blocking_ns)},
+            {"via_converted_ns", fmt::format("{:.0f}", deciding.converted_ns)},
             {"off_reason", std::string(kOffNames[static_cast<size_t>(deciding.off)])},
             {"decided_step", std::to_string(deciding.off_step)}};
   }

@@ -16,6 +16,7 @@ struct LaunchOptions {
   std::string schedule, output = "apply.db";
   bool force = false;
   Mode mode = Mode::guard;
+  std::optional<Via> via{};
   std::optional<int64_t> link_latency_ns;  // must be the schedule's
   std::vector<std::string> command;
 };

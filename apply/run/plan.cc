@@ -43,10 +43,10 @@ class Compiler {
   }
 
   Method method(const IssueMethod& issue) const {
-    if (issue.ctas > 0 || issue.placement == "spare") {
+    if (issue.ctas > 0) {
       throw input_error(
-          "{}: prefetches {}, and preserve-apply fetches on the core that waits for a collective "
-          "alone: plan with another --method of the device file",
+          "{}: prefetches {}, and preserve-apply fetches on processors alone: plan with another "
+          "--method of the device file",
           name_, describe(issue));
     }
     const auto found =
@@ -65,7 +65,8 @@ class Compiler {
     PlanHeader& header = compiled_.content.header;
     const IssueMethod& issue = method_of(schedule_, schedule_.plan);
     header.method = method(issue);
-    header.via = Via::progress;
+    // Calibration ranks a spare core first where that pays.
+    header.via = request_.via.value_or(issue.placement == "spare" ? Via::spare : Via::measured);
     header.mode = request_.mode;
     header.ranks = static_cast<uint32_t>(schedule_.ranks);
     const int64_t chunk_bytes = issue.chunk_bytes > 0 ? issue.chunk_bytes : kDefaultChunkBytes;

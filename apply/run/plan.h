@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@ struct PlanRequest {
   std::string schedule_sha256;     // 64 hexadecimal digits
   std::filesystem::path folder;    // absolute; where the library leaves outcomes
   Mode mode = Mode::guard;
+  std::optional<Via> via{};  // as the schedule's method and a measurement say
 };
 
 struct CompiledPlan {

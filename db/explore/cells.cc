@@ -143,6 +143,7 @@ void read_explore_cells(const TraceDb& db, const std::function<void(const Explor
 const std::vector<std::string>& explore_columns() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> list;
+    list.reserve(std::size(kColumns));
     for (const CellColumn& column : kColumns) list.emplace_back(column.name);
     return list;
   }();

@@ -42,7 +42,7 @@ std::string annotation_of(const TraceDb& db, const FoldedStep& step) {
       "'mark' GROUP BY range.name_id ORDER BY COUNT(*) DESC, range.name_id",
       {step.process.value});
   while (rows.next()) {
-    const std::string name(rows.text(0));
+    std::string name(rows.text(0));
     if (annotated_phase(db, name) == step.phase) return name;
   }
   return "";

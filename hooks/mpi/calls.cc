@@ -26,8 +26,9 @@ pthread_mutex_t Lock::mutex = PTHREAD_MUTEX_INITIALIZER;
 CommunicatorTable communicators;  // under Lock
 RequestTable requests;            // under Lock
 
-CommunicatorTable::Entry* find_or_add(MPI_Comm communicator) {
-  if (!is_communicator(communicator)) return nullptr;
+CommunicatorTable::Entry* find_or_add(MPI_Comm given) {
+  if (!is_communicator(given)) return nullptr;
+  const MPI_Comm communicator = plain(given);
   if (CommunicatorTable::Entry* entry = communicators.find(communicator)) return entry;
   return communicators.add(communicator, members_hash(communicator),
                            static_cast<uint32_t>(communicator_size(communicator)), 0);
@@ -56,12 +57,11 @@ Inside::~Inside() {
 }
 
 Report::Report(mpi::Function function, const Facts& facts) {
-  static_assert(sizeof(call_.type) >= MPI_MAX_OBJECT_NAME);
   call_.function = function;
   call_.bytes = facts.bytes;
   call_.peer = facts.peer < 0 ? -1 : facts.peer;  // MPI_ANY_SOURCE, MPI_PROC_NULL, MPI_ROOT
   call_.thread = own_thread();
-  call_.type_bytes = type_name(facts.type, call_.type);
+  call_.type_bytes = type_name(facts.type, call_.type, sizeof(call_.type));
   if (facts.communicator != nullptr) {
     const Lock lock;
     if (CommunicatorTable::Entry* entry = find_or_add(facts.communicator)) {
@@ -98,7 +98,7 @@ Completion::Completion(mpi::Function function, int count, const MPI_Request* han
   ++inside;
   call_.function = function;
   call_.thread = own_thread();
-  if (count == 1 && handles != nullptr) call_.request = handles[0];
+  if (count == 1 && handles != nullptr) call_.request = handle_at(handles);
   mark_ = listener::mpi_began(call_);
   if (count <= 0 || handles == nullptr || requests.empty()) return;
   handles_ = few_;
@@ -107,7 +107,7 @@ Completion::Completion(mpi::Function function, int count, const MPI_Request* han
         static_cast<MPI_Request*>(std::malloc(sizeof(MPI_Request) * static_cast<size_t>(count)));
     if (handles_ == nullptr) return;  // these stay open and show as never completed
   }
-  std::memcpy(handles_, handles, sizeof(MPI_Request) * static_cast<size_t>(count));
+  for (size_t i = 0; i < static_cast<size_t>(count); ++i) handles_[i] = handle_at(handles, i);
   count_ = count;
   newest_ = requests.newest();
 }
@@ -139,7 +139,7 @@ void request_given_up(const MPI_Request* request) {
   if (request == nullptr || requests.empty()) return;
   RequestTable::Pending forgotten;
   const Lock lock;
-  requests.take(*request, requests.newest(), &forgotten);
+  requests.take(handle_at(request), requests.newest(), &forgotten);
 }
 
 Making::Making(MPI_Comm parent) {
@@ -152,14 +152,16 @@ Making::Making(MPI_Comm parent) {
   }
 }
 
-void Making::made(int result, const MPI_Comm* communicator) {
-  if (!listening_ || result != MPI_SUCCESS || !is_communicator(*communicator)) return;
-  add(*communicator, members_hash(*communicator),
-      static_cast<uint32_t>(communicator_size(*communicator)));
+void Making::made(int result, const MPI_Comm* made) {
+  if (!listening_ || result != MPI_SUCCESS) return;
+  const MPI_Comm communicator = handle_at(made);
+  if (!is_communicator(communicator)) return;
+  add(communicator, members_hash(communicator),
+      static_cast<uint32_t>(communicator_size(communicator)));
 }
 
 void Making::copied(int result, const MPI_Comm* communicator) {
-  if (listening_ && result == MPI_SUCCESS) add(*communicator, members_, ranks_);
+  if (listening_ && result == MPI_SUCCESS) add(handle_at(communicator), members_, ranks_);
 }
 
 void Making::add(MPI_Comm communicator, uint64_t members, uint32_t ranks) {
@@ -176,7 +178,9 @@ uint64_t number_of(MPI_Comm parent) {
   return entry == nullptr ? 0 : entry->id;
 }
 
-void communicator_freed(MPI_Comm communicator) {
+void communicator_freed(const MPI_Comm* freed) {
+  if (freed == nullptr || !library_is_known()) return;
+  const MPI_Comm communicator = handle_at(freed);
   const Lock lock;
   communicators.remove(communicator);
 }

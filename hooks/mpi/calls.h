@@ -36,6 +36,22 @@
         request, [&] { return facts; }, [&] { return real arguments; });               \
   }
 
+namespace preserve::mpi {
+
+// A blocking allreduce as the program makes it.
+struct Allreduce {
+  decltype(&MPI_Allreduce) real;  // the next function of that name
+  const void* send;
+  void* receive;
+  int count;
+  MPI_Datatype type;
+  MPI_Op op;
+  MPI_Comm comm;
+  int run() const { return real(send, receive, count, type, op, comm); }
+};
+
+}  // namespace preserve::mpi
+
 namespace preserve::hooks {
 
 // Whether calls of this thread are reported now: wanted, a known library, and not inside another
@@ -75,6 +91,7 @@ class Report {
          const Facts& facts);      // names the communicator, counts the collective
   void ended(int result);          // a blocking call has returned
   void left(MPI_Request request);  // a call left this request
+  uint64_t mark() const { return mark_; }
 
  private:
   Inside inside_;
@@ -99,7 +116,7 @@ int non_blocking(MPI_Request* request, ReadFacts facts, Real real) {
   Report report(function, facts());
   const int result = real();
   if (result == MPI_SUCCESS && request != nullptr) {
-    report.left(*request);
+    report.left(handle_at(request));
   } else {
     report.ended(result);
   }
@@ -153,6 +170,6 @@ class Making {
 };
 // What all members know of `parent`, as a salt.
 uint64_t number_of(MPI_Comm parent);
-void communicator_freed(MPI_Comm communicator);
+void communicator_freed(const MPI_Comm* communicator);
 
 }  // namespace preserve::hooks

@@ -13,7 +13,7 @@ namespace {
 // In an intercommunicator the root passes MPI_ROOT, and its own group MPI_PROC_NULL: those take no
 // part.
 Facts rooted_message(int64_t count, MPI_Datatype type, int root, MPI_Comm comm) {
-  return root == MPI_PROC_NULL ? no_message(comm) : message(count, type, comm, root);
+  return is_null_process(root) ? no_message(comm) : message(count, type, comm, root);
 }
 
 struct Part {
@@ -23,20 +23,20 @@ struct Part {
 // What this rank gives, or with MPI_IN_PLACE what the other half of the arguments says about it.
 Part one_part(const void* buffer, int64_t count, MPI_Datatype type, int64_t other_count,
               MPI_Datatype other_type) {
-  return buffer == MPI_IN_PLACE ? Part{other_count, other_type} : Part{count, type};
+  return is_in_place(buffer) ? Part{other_count, other_type} : Part{count, type};
 }
 Facts part(const Part& part, MPI_Comm comm) {
   return message(part.count, part.type, comm);
 }
 // The root of an intercommunicator has the other side's parts, not one of its own.
 Facts rooted_part(const Part& part, int root, MPI_Comm comm) {
-  if (root == MPI_PROC_NULL || root == MPI_ROOT) return no_message(comm);
+  if (is_null_process(root) || is_root_of_other_side(root)) return no_message(comm);
   return message(part.count, part.type, comm, root);
 }
 
 // This rank's entry of an array of counts, which only MPI_IN_PLACE makes significant.
 int64_t own_count(const void* buffer, const int* counts, MPI_Comm comm) {
-  if (buffer != MPI_IN_PLACE || counts == nullptr) return -1;
+  if (!is_in_place(buffer) || counts == nullptr) return -1;
   const int rank = communicator_rank(comm);
   return rank < 0 ? -1 : counts[rank];
 }
@@ -54,10 +54,17 @@ int64_t to_each(int64_t count, MPI_Comm comm) {
 
 }  // namespace
 
-PRESERVE_MPI_BLOCKING(Allreduce,
-                      (const void* send, void* receive, int count, MPI_Datatype type, MPI_Op op,
-                       MPI_Comm comm),
-                      (send, receive, count, type, op, comm), message(count, type, comm))
+PRESERVE_MPI(Allreduce,
+             (const void* send, void* receive, int count, MPI_Datatype type, MPI_Op op,
+              MPI_Comm comm),
+             (send, receive, count, type, op, comm)) {
+  const mpi::Allreduce call{real, send, receive, count, type, op, comm};
+  if (!listening()) return call.run();
+  Report report(mpi::kAllreduce, message(count, type, comm));
+  const int result = listener::mpi_allreduce(call, report.mark());
+  report.ended(result);
+  return result;
+}
 PRESERVE_MPI_NONBLOCKING(Iallreduce,
                          (const void* send, void* receive, int count, MPI_Datatype type, MPI_Op op,
                           MPI_Comm comm, MPI_Request* request),
@@ -247,7 +254,7 @@ PRESERVE_MPI_BLOCKING(
      const int* receive_displacements, MPI_Datatype receive_type, MPI_Comm comm),
     (send, send_counts, send_displacements, send_type, receive, receive_counts,
      receive_displacements, receive_type, comm),
-    part(one_part(send, send == MPI_IN_PLACE ? 0 : sum(send_counts, partner_count(comm)), send_type,
+    part(one_part(send, is_in_place(send) ? 0 : sum(send_counts, partner_count(comm)), send_type,
                   sum(receive_counts, partner_count(comm)), receive_type),
          comm))
 PRESERVE_MPI_NONBLOCKING(
@@ -258,6 +265,6 @@ PRESERVE_MPI_NONBLOCKING(
      MPI_Request* request),
     (send, send_counts, send_displacements, send_type, receive, receive_counts,
      receive_displacements, receive_type, comm, request),
-    part(one_part(send, send == MPI_IN_PLACE ? 0 : sum(send_counts, partner_count(comm)), send_type,
+    part(one_part(send, is_in_place(send) ? 0 : sum(send_counts, partner_count(comm)), send_type,
                   sum(receive_counts, partner_count(comm)), receive_type),
          comm))

@@ -3,25 +3,53 @@
 
 #include <dlfcn.h>
 
+#include <limits.h>
+#include <link.h>
+
+#include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
 #include <type_traits>
 
 namespace preserve::hooks {
 namespace {
 
-// Names under which Open MPI 4 and 5 keep the C library.
-constexpr const char* kLibraries[] = {"libmpi.so.40", "libmpi.so"};
+// Where the library was opened privately, as Python's modules are. Its name tells little:
+// libmpi.so.40 is Open MPI, libmpi.so.12, libmpich.so.12 and libmpi_gnu_112.so.12 are of MPICH's
+// kind, and beside each lie libraries for Fortran, which lead to it.
+constexpr std::string_view kPrefix = "libmpi";
+constexpr size_t kMostLibraries = 16;
 
-// Where the library was opened privately.
+struct Loaded {
+  char paths[kMostLibraries][PATH_MAX];
+  size_t count = 0;
+};
+
+int note_library(dl_phdr_info* object, size_t, void* to) {
+  auto* loaded = static_cast<Loaded*>(to);
+  const std::string_view path = object->dlpi_name == nullptr ? "" : object->dlpi_name;
+  const std::string_view file = path.substr(path.rfind('/') + 1);
+  if (file.substr(0, kPrefix.size()) != kPrefix || path.size() >= PATH_MAX) return 0;
+  std::memcpy(loaded->paths[loaded->count], path.data(), path.size());
+  loaded->paths[loaded->count][path.size()] = '\0';
+  return ++loaded->count == kMostLibraries ? 1 : 0;
+}
+
 void* find_in_library(const char* name) {
-  for (const char* library : kLibraries) {
-    if (void* handle = ::dlopen(library, RTLD_LAZY | RTLD_NOLOAD)) {
-      void* found = ::dlsym(handle, name);
+  auto* loaded = static_cast<Loaded*>(std::calloc(1, sizeof(Loaded)));
+  if (loaded == nullptr) return nullptr;
+  ::dl_iterate_phdr(note_library, loaded);  // which holds a lock: nothing is opened meanwhile
+  void* found = nullptr;
+  for (size_t i = 0; i < loaded->count && found == nullptr; ++i) {
+    if (void* handle = ::dlopen(loaded->paths[i], RTLD_LAZY | RTLD_NOLOAD)) {
+      found = ::dlsym(handle, name);
       ::dlclose(handle);
-      if (found != nullptr) return found;
     }
   }
-  return nullptr;
+  std::free(loaded);
+  return found;
 }
 
 void* find(const char* name) {
@@ -36,8 +64,35 @@ void* find_object(const char* name) {
   return find_in_library(name);
 }
 
+enum class Kind : uint8_t { unknown, open_mpi, mpich };
+
+// mpi.h of MPICH; the binary interface that Intel, Cray and others share fixes them.
+constexpr uintptr_t kMpichWorld = 0x44000000, kMpichNullCommunicator = 0x04000000,
+                    kMpichNullType = 0x0c000000;
+constexpr uintptr_t kMpichKind = 0xfc000000, kMpichBuiltInRequest = 0x6c000000;
+constexpr intptr_t kMpichInPlace = -1;
+constexpr int kMpichNullProcess = -1, kMpichRoot = -3;
+constexpr size_t kMostNameBytes = 256;  // of a type; 128 in MPICH
+
+template <typename Handle>
+Handle number(uintptr_t value) {
+  return reinterpret_cast<Handle>(value);
+}
+
+bool is_of_mpichs_kind(decltype(&PMPI_Get_library_version) ask) {
+  static char text[kMostVersionBytes];  // once, before any other thread can be told the answer
+  int length = 0;
+  if (ask == nullptr || ask(text, &length) != MPI_SUCCESS || length <= 0) return false;
+  const std::string_view version(text, std::min(static_cast<size_t>(length), sizeof(text)));
+  for (const std::string_view name : {"MPICH", "Intel(R) MPI", "MVAPICH"}) {
+    if (version.find(name) != std::string_view::npos) return true;
+  }
+  return false;
+}
+
 // The questions that are asked of the library itself, past every tool.
 struct Library {
+  Kind kind = Kind::unknown;
   decltype(&PMPI_Type_size) type_size;
   decltype(&PMPI_Type_get_name) type_get_name;
   decltype(&PMPI_Comm_size) comm_size;
@@ -49,6 +104,9 @@ struct Library {
   decltype(&PMPI_Group_size) group_size;
   decltype(&PMPI_Group_translate_ranks) group_translate_ranks;
   decltype(&PMPI_Group_free) group_free;
+  decltype(&PMPI_Get_library_version) version;
+  decltype(&PMPI_Initialized) initialized;
+  decltype(&PMPI_Comm_get_parent) comm_get_parent;
   MPI_Comm world;
   void *comm_null, *type_null, *request_empty;
   bool complete = false;
@@ -62,8 +120,18 @@ struct Library {
     comm_null = find_object("ompi_mpi_comm_null");
     type_null = find_object("ompi_mpi_datatype_null");
     request_empty = find_object("ompi_request_empty");
+    take(version, "PMPI_Get_library_version");
+    if (world != nullptr) {
+      kind = Kind::open_mpi;
+    } else if (is_of_mpichs_kind(version)) {
+      kind = Kind::mpich;
+      world = number<MPI_Comm>(kMpichWorld);
+      comm_null = number<void*>(kMpichNullCommunicator);
+      type_null = number<void*>(kMpichNullType);
+    }
     complete =
-        world != nullptr && take(type_size, "PMPI_Type_size") &&
+        kind != Kind::unknown && take(initialized, "PMPI_Initialized") &&
+        take(comm_get_parent, "PMPI_Comm_get_parent") && take(type_size, "PMPI_Type_size") &&
         take(type_get_name, "PMPI_Type_get_name") && take(comm_size, "PMPI_Comm_size") &&
         take(comm_remote_size, "PMPI_Comm_remote_size") && take(comm_rank, "PMPI_Comm_rank") &&
         take(comm_test_inter, "PMPI_Comm_test_inter") && take(comm_group, "PMPI_Comm_group") &&
@@ -80,7 +148,13 @@ const Library& library() {
 // MPI_DATATYPE_NULL is legal next to MPI_IN_PLACE; to ask the library about it would end the
 // program.
 bool is_type(MPI_Datatype type) {
-  return type != nullptr && static_cast<void*>(type) != library().type_null;
+  return type != nullptr && static_cast<void*>(plain(type)) != library().type_null;
+}
+
+// A program that has a session and no world may not ask for it.
+bool has_world() {
+  int yes = 0;
+  return library().initialized(&yes) == MPI_SUCCESS && yes != 0;
 }
 
 bool is_intercommunicator(MPI_Comm communicator) {
@@ -93,7 +167,7 @@ uint64_t group_hash(MPI_Group group) {
   int size = 0;
   MPI_Group world_group{};
   if (library().group_size(group, &size) != MPI_SUCCESS || size <= 0) return 0;
-  if (library().comm_group(world(), &world_group) != MPI_SUCCESS) return 0;
+  if (!has_world() || library().comm_group(world(), &world_group) != MPI_SUCCESS) return 0;
   uint64_t hash = 0xcbf29ce484222325;
   for (int rank = 0; rank < size; ++rank) {
     int in_world = MPI_UNDEFINED;
@@ -120,8 +194,29 @@ void* next_function(const char* name) {
   return find(other);
 }
 
+void* library_object(const char* name) {
+  return find_object(name);
+}
+
 bool library_is_known() {
   return library().complete;
+}
+
+bool handles_are_numbers() {
+  return library().kind == Kind::mpich;
+}
+
+bool is_in_place(const void* buffer) {
+  if (!handles_are_numbers()) return buffer == MPI_IN_PLACE;
+  return reinterpret_cast<intptr_t>(buffer) == kMpichInPlace;
+}
+
+bool is_null_process(int rank) {
+  return rank == (handles_are_numbers() ? kMpichNullProcess : MPI_PROC_NULL);
+}
+
+bool is_root_of_other_side(int rank) {
+  return rank == (handles_are_numbers() ? kMpichRoot : MPI_ROOT);
 }
 
 MPI_Comm world() {
@@ -129,11 +224,12 @@ MPI_Comm world() {
 }
 
 bool is_communicator(MPI_Comm communicator) {
-  return communicator != nullptr && static_cast<void*>(communicator) != library().comm_null;
+  return communicator != nullptr && static_cast<void*>(plain(communicator)) != library().comm_null;
 }
 
 bool is_complete(MPI_Request request) {
-  return static_cast<void*>(request) == library().request_empty;
+  if (!handles_are_numbers()) return static_cast<void*>(request) == library().request_empty;
+  return (reinterpret_cast<uintptr_t>(request) & kMpichKind) == kMpichBuiltInRequest;
 }
 
 int64_t message_bytes(int64_t count, MPI_Datatype type) {
@@ -145,13 +241,27 @@ int64_t message_bytes(int64_t count, MPI_Datatype type) {
   return __builtin_mul_overflow(count, size, &bytes) ? -1 : bytes;
 }
 
-uint16_t type_name(MPI_Datatype type, char* name) {
+uint16_t type_name(MPI_Datatype type, char* name, size_t room) {
+  char whole[kMostNameBytes];
   int length = 0;
-  if (!is_type(type) || library().type_get_name(type, name, &length) != MPI_SUCCESS ||
-      length <= 0 || length > MPI_MAX_OBJECT_NAME) {
+  if (!is_type(type) || library().type_get_name(type, whole, &length) != MPI_SUCCESS ||
+      length <= 0 || static_cast<size_t>(length) > sizeof(whole)) {
     return 0;
   }
-  return static_cast<uint16_t>(length);
+  const size_t bytes = std::min(static_cast<size_t>(length), room);
+  std::memcpy(name, whole, bytes);
+  return static_cast<uint16_t>(bytes);
+}
+
+size_t library_version(char* text) {
+  int length = 0;
+  if (library().version == nullptr || library().version(text, &length) != MPI_SUCCESS) return 0;
+  return static_cast<size_t>(std::max(0, length));
+}
+
+bool was_spawned() {
+  MPI_Comm parent{};
+  return library().comm_get_parent(&parent) == MPI_SUCCESS && is_communicator(parent);
 }
 
 int communicator_rank(MPI_Comm communicator) {

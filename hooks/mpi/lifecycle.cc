@@ -11,11 +11,9 @@ void report_rank(int result) {
   if (result != MPI_SUCCESS || !listening()) return;
   const int rank = communicator_rank(world()), ranks = communicator_size(world());
   if (rank < 0 || ranks <= 0) return;
-  char version[MPI_MAX_LIBRARY_VERSION_STRING] = {};
-  int length = 0;
-  const auto ask = next<decltype(&PMPI_Get_library_version)>("PMPI_Get_library_version");
-  if (ask == nullptr || ask(version, &length) != MPI_SUCCESS || length < 0) length = 0;
-  listener::mpi_rank(rank, ranks, {version, static_cast<size_t>(length)});
+  if (was_spawned()) return listener::mpi_spawned();
+  char version[kMostVersionBytes];
+  listener::mpi_rank(rank, ranks, {version, library_version(version)});
 }
 
 void report_ending() {
@@ -112,11 +110,11 @@ PRESERVE_MPI_MAKES(Intercomm_create,
                    Making(Making::group, static_cast<uint32_t>(tag)))
 
 PRESERVE_MPI(Comm_free, (MPI_Comm * comm), (comm)) {
-  if (comm != nullptr) communicator_freed(*comm);
+  communicator_freed(comm);
   return real(comm);
 }
 
 PRESERVE_MPI(Comm_disconnect, (MPI_Comm * comm), (comm)) {
-  if (comm != nullptr) communicator_freed(*comm);
+  communicator_freed(comm);
   return real(comm);
 }

@@ -10,7 +10,7 @@ using namespace preserve::hooks;
 namespace {
 
 Facts to_peer(int64_t count, MPI_Datatype type, MPI_Comm comm, int peer) {
-  return peer == MPI_PROC_NULL ? no_message(comm) : message(count, type, comm, peer);
+  return is_null_process(peer) ? no_message(comm) : message(count, type, comm, peer);
 }
 
 }  // namespace

@@ -263,3 +263,112 @@ PRESERVE_MPI_COUNTED(File_iwrite_shared,
                      (MPI_File fh, const void* buf, int count, MPI_Datatype datatype,
                       MPI_Request* request),
                      (fh, buf, count, datatype, request))
+
+// --- Other processes ---
+PRESERVE_MPI_COUNTED(Comm_spawn,
+                     (const char* command, char* argv[], int maxprocs, MPI_Info info, int root,
+                      MPI_Comm comm, MPI_Comm* intercomm, int array_of_errcodes[]),
+                     (command, argv, maxprocs, info, root, comm, intercomm, array_of_errcodes))
+PRESERVE_MPI_COUNTED(Comm_spawn_multiple,
+                     (int count, char* commands[], char** argvs[], const int maxprocs[],
+                      const MPI_Info infos[], int root, MPI_Comm comm, MPI_Comm* intercomm,
+                      int array_of_errcodes[]),
+                     (count, commands, argvs, maxprocs, infos, root, comm, intercomm,
+                      array_of_errcodes))
+PRESERVE_MPI_COUNTED(Comm_accept,
+                     (const char* port_name, MPI_Info info, int root, MPI_Comm comm,
+                      MPI_Comm* newcomm),
+                     (port_name, info, root, comm, newcomm))
+PRESERVE_MPI_COUNTED(Comm_connect,
+                     (const char* port_name, MPI_Info info, int root, MPI_Comm comm,
+                      MPI_Comm* newcomm),
+                     (port_name, info, root, comm, newcomm))
+
+// --- MPI 4, which mpi.h here need not know: sessions, partitioned messages, and what counts in
+// MPI_Count. All arguments are numbers or pointers, each in a register or in a place of 8 bytes on
+// the stack, so they go on as they came; what follows the last one is the caller's, and means
+// nothing to the function either. ---
+#define PRESERVE_MPI_COUNTED_ANY(name)                              \
+  PRESERVE_MPI_COUNTED_AS("MPI_" #name, counted_##name, MPI_##name) \
+  PRESERVE_MPI_COUNTED_AS("MPI_" #name, counted_P##name, PMPI_##name)
+#define PRESERVE_MPI_COUNTED_AS(called, local, symbol)                                          \
+  extern "C" __attribute__((visibility("default"))) long local(                                 \
+      long a, long b, long c, long d, long e, long f, long g, long h, long i, long j, long k,   \
+      long l, long m, long n, long o, long p) __asm__(#symbol);                                 \
+  extern "C" long local(long a, long b, long c, long d, long e, long f, long g, long h, long i, \
+                        long j, long k, long l, long m, long n, long o, long p) {               \
+    static const auto real = next<decltype(&local)>(#symbol);                                   \
+    if (real == nullptr) return MPI_ERR_OTHER;                                                  \
+    if (listening()) listener::mpi_undescribed(called);                                         \
+    const Inside inside;                                                                        \
+    return real(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p);                                \
+  }
+PRESERVE_MPI_COUNTED_ANY(Session_init)
+PRESERVE_MPI_COUNTED_ANY(Comm_create_from_group)
+PRESERVE_MPI_COUNTED_ANY(Intercomm_create_from_groups)
+PRESERVE_MPI_COUNTED_ANY(Pready)
+PRESERVE_MPI_COUNTED_ANY(Pready_range)
+PRESERVE_MPI_COUNTED_ANY(Pready_list)
+PRESERVE_MPI_COUNTED_ANY(Isendrecv)
+PRESERVE_MPI_COUNTED_ANY(Isendrecv_replace)
+PRESERVE_MPI_COUNTED_ANY(Allreduce_c)
+PRESERVE_MPI_COUNTED_ANY(Reduce_c)
+PRESERVE_MPI_COUNTED_ANY(Bcast_c)
+PRESERVE_MPI_COUNTED_ANY(Allgather_c)
+PRESERVE_MPI_COUNTED_ANY(Allgatherv_c)
+PRESERVE_MPI_COUNTED_ANY(Gather_c)
+PRESERVE_MPI_COUNTED_ANY(Gatherv_c)
+PRESERVE_MPI_COUNTED_ANY(Scatter_c)
+PRESERVE_MPI_COUNTED_ANY(Scatterv_c)
+PRESERVE_MPI_COUNTED_ANY(Reduce_scatter_c)
+PRESERVE_MPI_COUNTED_ANY(Reduce_scatter_block_c)
+PRESERVE_MPI_COUNTED_ANY(Alltoall_c)
+PRESERVE_MPI_COUNTED_ANY(Alltoallv_c)
+PRESERVE_MPI_COUNTED_ANY(Alltoallw_c)
+PRESERVE_MPI_COUNTED_ANY(Scan_c)
+PRESERVE_MPI_COUNTED_ANY(Exscan_c)
+PRESERVE_MPI_COUNTED_ANY(Iallreduce_c)
+PRESERVE_MPI_COUNTED_ANY(Ireduce_c)
+PRESERVE_MPI_COUNTED_ANY(Ibcast_c)
+PRESERVE_MPI_COUNTED_ANY(Iallgather_c)
+PRESERVE_MPI_COUNTED_ANY(Iallgatherv_c)
+PRESERVE_MPI_COUNTED_ANY(Igather_c)
+PRESERVE_MPI_COUNTED_ANY(Igatherv_c)
+PRESERVE_MPI_COUNTED_ANY(Iscatter_c)
+PRESERVE_MPI_COUNTED_ANY(Iscatterv_c)
+PRESERVE_MPI_COUNTED_ANY(Ireduce_scatter_c)
+PRESERVE_MPI_COUNTED_ANY(Ireduce_scatter_block_c)
+PRESERVE_MPI_COUNTED_ANY(Ialltoall_c)
+PRESERVE_MPI_COUNTED_ANY(Ialltoallv_c)
+PRESERVE_MPI_COUNTED_ANY(Ialltoallw_c)
+PRESERVE_MPI_COUNTED_ANY(Iscan_c)
+PRESERVE_MPI_COUNTED_ANY(Iexscan_c)
+PRESERVE_MPI_COUNTED_ANY(Neighbor_allgather_c)
+PRESERVE_MPI_COUNTED_ANY(Neighbor_allgatherv_c)
+PRESERVE_MPI_COUNTED_ANY(Neighbor_alltoall_c)
+PRESERVE_MPI_COUNTED_ANY(Neighbor_alltoallv_c)
+PRESERVE_MPI_COUNTED_ANY(Neighbor_alltoallw_c)
+PRESERVE_MPI_COUNTED_ANY(Send_c)
+PRESERVE_MPI_COUNTED_ANY(Ssend_c)
+PRESERVE_MPI_COUNTED_ANY(Bsend_c)
+PRESERVE_MPI_COUNTED_ANY(Rsend_c)
+PRESERVE_MPI_COUNTED_ANY(Recv_c)
+PRESERVE_MPI_COUNTED_ANY(Sendrecv_c)
+PRESERVE_MPI_COUNTED_ANY(Sendrecv_replace_c)
+PRESERVE_MPI_COUNTED_ANY(Isend_c)
+PRESERVE_MPI_COUNTED_ANY(Issend_c)
+PRESERVE_MPI_COUNTED_ANY(Ibsend_c)
+PRESERVE_MPI_COUNTED_ANY(Irsend_c)
+PRESERVE_MPI_COUNTED_ANY(Irecv_c)
+PRESERVE_MPI_COUNTED_ANY(Isendrecv_c)
+PRESERVE_MPI_COUNTED_ANY(Isendrecv_replace_c)
+PRESERVE_MPI_COUNTED_ANY(Mrecv_c)
+PRESERVE_MPI_COUNTED_ANY(Imrecv_c)
+PRESERVE_MPI_COUNTED_ANY(Put_c)
+PRESERVE_MPI_COUNTED_ANY(Get_c)
+PRESERVE_MPI_COUNTED_ANY(Accumulate_c)
+PRESERVE_MPI_COUNTED_ANY(Get_accumulate_c)
+PRESERVE_MPI_COUNTED_ANY(Rput_c)
+PRESERVE_MPI_COUNTED_ANY(Rget_c)
+PRESERVE_MPI_COUNTED_ANY(Raccumulate_c)
+PRESERVE_MPI_COUNTED_ANY(Rget_accumulate_c)

@@ -98,11 +98,12 @@ class Exploration {
         {"models", digests(sheets, SweepKey::model, "models")},
         {"devices", digests(sheets, SweepKey::device, "devices")},
         {"area", area.empty() ? "" : sha256_of_file(input_file(area, "area"))},
+        {"collectives", options_.collectives},
         {"whole_context", options_.whole_context ? "1" : "0"},
         {"search", options_.search ? "1" : "0"},
     };
     std::vector<std::string> warnings;
-    SweepInputs inputs = load_inputs(sheets, area, warnings);
+    SweepInputs inputs = load_inputs(sheets, area, warnings, options_.collectives);
     const bool whole_context =
         options_.whole_context || (figure_ != nullptr && figure_->whole_context);
     const Sweep sweep(std::move(sheets), std::move(inputs), {whole_context, options_.search});

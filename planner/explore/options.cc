@@ -40,6 +40,9 @@ void define_options(CLI::App& app, ExploreOptions& options) {
                  "Constants of area and cost: a file, or a name from examples/area; adds area and "
                  "cost to each cell [without, but for the figure design: n7]")
       ->type_name("FILE|NAME");
+  app.add_option("--collectives", options.collectives,
+                 "Library whose collectives of the device files are taken [the first of each file]")
+      ->type_name("LIBRARY");
   app.add_flag("--whole-context", options.whole_context,
                "Let attention read the whole context where the model has a window");
   app.add_flag("--search", options.search,

@@ -20,6 +20,7 @@ struct ExploreOptions {
   std::vector<std::string> sweeps;                                             // KEY=VALUES
   std::vector<std::string> models, devices, dtypes, ranks, batches, contexts;  // the same, shorter
   std::string area;
+  std::string collectives;  // library of the device files; empty: the first of each
   std::vector<std::string> outputs;
   bool force = false, whole_context = false, search = false;
   int threads = 0;  // 0: all cores of the host, shared by its ranks

@@ -187,7 +187,15 @@ std::string input_file(const std::string& word, const char* folder) {
 }
 
 SweepInputs load_inputs(std::vector<SweepSheet>& sheets, const std::string& area_file,
-                        std::vector<std::string>& warnings) {
+                        std::vector<std::string>& warnings, const std::string& collectives) {
+  for (const SweepSheet& sheet : sheets) {
+    const bool stated = sheet.find(SweepKey::allreduce) != nullptr;
+    if (collectives.empty() || (!stated && sheet.find(SweepKey::network_latency) == nullptr)) {
+      continue;
+    }
+    throw usage_error("--collectives changes nothing: {}= states how long they last",
+                      stated ? "allreduce" : "network_latency");
+  }
   SweepInputs inputs;
   replace_words(sheets, SweepKey::model, [&](const std::string& word) {
     inputs.models.push_back(load_model_config(input_file(word, "models")));
@@ -196,7 +204,8 @@ SweepInputs load_inputs(std::vector<SweepSheet>& sheets, const std::string& area
     return inputs.models.back().name;
   });
   replace_words(sheets, SweepKey::device, [&](const std::string& word) {
-    inputs.devices.push_back(careful_device(load_device(input_file(word, "devices")), warnings));
+    const DeviceModel device = load_device(input_file(word, "devices"));
+    inputs.devices.push_back(careful_device(with_collectives(device, collectives), warnings));
     return inputs.devices.back().name;
   });
   if (!area_file.empty()) inputs.area = load_area_model(input_file(area_file, "area"));

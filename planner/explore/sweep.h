@@ -34,9 +34,10 @@ struct SweepInputs {
 std::string input_file(const std::string& word, const char* folder);
 
 // Loads the models and devices that the sheets name, once each, and replaces file names in the
-// sheets by the names inside. `warnings` gets what the loaders doubt.
+// sheets by the names inside. `warnings` gets what the loaders doubt. `collectives`: library whose
+// times of the devices are taken, empty: the first of each file.
 SweepInputs load_inputs(std::vector<SweepSheet>& sheets, const std::string& area_file,
-                        std::vector<std::string>& warnings);
+                        std::vector<std::string>& warnings, const std::string& collectives = {});
 
 // What holds for all cells: as in ExplorePoint.
 struct SweepSettings {

@@ -15,7 +15,7 @@ double CacheState::resident_bytes(int32_t tensor, int64_t begin, int64_t end) co
     const int64_t overlap = std::min(end, fragment.end) - std::max(begin, fragment.begin);
     if (overlap <= 0) continue;
     const double age_bytes = clock_bytes_ - fragment.since_bytes;
-    resident += static_cast<double>(overlap) * survival_at(device_, age_bytes);
+    resident += static_cast<double>(overlap) * survival_at(*device_, age_bytes);
   }
   return resident;
 }

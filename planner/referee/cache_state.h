@@ -14,7 +14,7 @@ namespace preserve {
 
 class CacheState {
  public:
-  CacheState(const DeviceModel& device, size_t tensors) : device_(device), tensors_(tensors) {}
+  CacheState(const DeviceModel& device, size_t tensors) : device_(&device), tensors_(tensors) {}
 
   // The clock of ages: bytes touched since the beginning. What is prefetched and then read counts
   // once, when it is prefetched.
@@ -33,7 +33,7 @@ class CacheState {
   };
   using Fragments = std::vector<Fragment>;  // by begin, disjoint; rarely more than three
 
-  const DeviceModel& device_;
+  const DeviceModel* device_;
   std::vector<Fragments> tensors_;
   double clock_bytes_ = 0;
 };

@@ -7,6 +7,7 @@
 // Times in ns from the start of the current step, rates in bytes/ns.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <span>
@@ -51,6 +52,9 @@ class PrefetchStream {
   // Follows other orders from the next step on, of a step of `op_count` operators. True when they
   // fetch for the next step what the orders before did, so that it has arrived.
   bool follow(const PrefetchOrders& orders, size_t op_count);
+
+  // Nothing has been fetched for the next step.
+  void forget() { std::fill(waiting_.begin(), waiting_.end(), 0.0); }
 
   void open_window(size_t window, int64_t step, double now_ns);
   void close_window(size_t window, int64_t step);

@@ -257,7 +257,9 @@ Referee::Referee(const FoldedStep& step, const DeviceModel& device,
       has_method_(method_of(device, options) != nullptr),
       engine_(step, order_, device, hardware_, models_) {
   static const PrefetchOrders kNone;
-  const Steady baseline = run(kNone);
+  engine_.follow(kNone);
+  const Steady baseline = run_until_steady();
+  engine_.keep_state();
   baseline_step_ns_ = baseline.step_ns;
   calibrate(step, device, *baseline.last, hardware_.memory_bytes_per_ns,
             cache_rate(device, method_of(device, options)), models_);
@@ -280,6 +282,7 @@ PrefetchOrders Referee::orders_of(const Plan& plan) const {
 }
 
 Referee::Steady Referee::run(const PrefetchOrders& orders) {
+  engine_.restore_state();
   engine_.follow(orders);
   return run_until_steady();
 }
@@ -290,17 +293,30 @@ Referee::Steady Referee::glance(const PrefetchOrders& orders) {
   return {step.step_ns, true, &step};
 }
 
+// Two repetitions are alike when each operator is, and what was fetched although it was cached:
+// times alone agree while the cache still fills.
+bool Referee::same_as_before(const EngineStep& step) {
+  const bool same_bytes = same(step.redundant_bytes, redundant_bytes_before_);
+  redundant_bytes_before_ = step.redundant_bytes;
+  const bool same_ops = std::equal(before_.begin(), before_.end(), step.ops.begin(), step.ops.end(),
+                                   [](const EngineOp& a, const EngineOp& b) {
+                                     return same(a.start_ns, b.start_ns) &&
+                                            same(a.dur_ns, b.dur_ns) &&
+                                            same(a.hit_bytes, b.hit_bytes);
+                                   });
+  before_ = step.ops;
+  return same_ops && same_bytes;
+}
+
 Referee::Steady Referee::run_until_steady() {
   // The first step finds the cache of another plan and no prefetches of a step before it.
   std::vector<double> step_times_ns;
-  double hit_bytes = -1;
   Steady run;
+  before_.clear();
   while (step_times_ns.size() < kMostSteps && !run.steady) {
     run.last = &engine_.run();
-    run.steady = !step_times_ns.empty() && same(run.last->step_ns, step_times_ns.back()) &&
-                 same(run.last->hit_bytes, hit_bytes);
+    run.steady = same_as_before(*run.last);
     step_times_ns.push_back(run.last->step_ns);
-    hit_bytes = run.last->hit_bytes;
   }
   run.step_ns = step_times_ns.back();
   steady_ = run.steady;

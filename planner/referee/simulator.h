@@ -55,7 +55,7 @@ struct SimulationResult {
 };
 
 // One step on one device, prepared once to judge many plans. Each plan starts from the steady state
-// of the one before, the first from the recorded step. Step and device must outlive it.
+// of the recorded step, since a cache may have more than one. Step and device must outlive it.
 class Referee {
  public:
   // Throws input_error when the step is empty or has impossible numbers, and when the device lacks
@@ -78,14 +78,16 @@ class Referee {
     const EngineStep* last = nullptr;  // until the next call
   };
   Steady run(const PrefetchOrders& orders);
-  // The same from one repetition, where the orders before fetched the same for the next step and
-  // were steady: what differs then is how much older bytes that survive from the last step are.
+  // The same from one repetition after the orders before, where those fetched the same for the next
+  // step and were steady: what differs then is how much older bytes that survive from the last step
+  // are.
   Steady glance(const PrefetchOrders& orders);
 
   SimulationResult judge(const Plan& plan);
 
  private:
   Steady run_until_steady();
+  bool same_as_before(const EngineStep& step);
 
   const FoldedStep& step_;
   RecordedOrder order_;
@@ -95,7 +97,9 @@ class Referee {
   bool has_method_ = false;
   StepEngine engine_;
   double baseline_step_ns_ = 0;
-  bool steady_ = false;  // after the last run
+  bool steady_ = false;           // after the last run
+  std::vector<EngineOp> before_;  // of its repetitions
+  double redundant_bytes_before_ = 0;
 };
 
 // Judges one plan from the recorded step. Throws as the referee does.

@@ -25,6 +25,7 @@ StepEngine::StepEngine(const FoldedStep& step, const RecordedOrder& order,
       hardware_(hardware),
       models_(models),
       cache_(device, step.tensors.size()),
+      kept_(cache_),
       stream_(hardware.stream, cache_) {
   const size_t count = step.ops.size();
   by_need_.resize(count);
@@ -62,6 +63,11 @@ bool StepEngine::follow(const PrefetchOrders& orders) {
     prefetches_by_consumer_[first_of_consumer_[consumer + 1]++] = static_cast<uint32_t>(i);
   }
   return stream_.follow(orders, count);
+}
+
+void StepEngine::restore_state() {
+  cache_ = kept_;
+  stream_.forget();
 }
 
 std::span<const uint32_t> StepEngine::prefetches_of(size_t op) const {

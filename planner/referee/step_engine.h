@@ -56,6 +56,9 @@ class StepEngine {
   // Prefetches by `orders` from the next repetition on; before the first call there are none. True
   // when they fetch for the next step what the orders before did.
   bool follow(const PrefetchOrders& orders);
+  // What the cache holds now, to begin with again later; then nothing has been fetched ahead.
+  void keep_state() { kept_ = cache_; }
+  void restore_state();
   // The next repetition; the cache is carried over. The result is valid until the next call.
   const EngineStep& run();
 
@@ -94,7 +97,7 @@ class StepEngine {
   const EngineHardware& hardware_;
   const std::vector<OpModel>& models_;
   const PrefetchOrders* orders_ = nullptr;
-  CacheState cache_;
+  CacheState cache_, kept_;
   PrefetchStream stream_;
 
   std::vector<int32_t> by_need_;                 // ordinals by StartRule::ended

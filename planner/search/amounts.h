@@ -29,6 +29,7 @@ class WindowRing {
 
   const std::vector<int32_t>& windows() const { return windows_; }
   const PlanProblem& problem() const { return problem_; }
+  int64_t operators() const { return static_cast<int64_t>(step_.ops.size()); }
   size_t next(size_t window) const { return window + 1 == windows_.size() ? 0 : window + 1; }
   size_t previous(size_t window) const { return (window == 0 ? windows_.size() : window) - 1; }
 

@@ -158,8 +158,8 @@ class Planner {
     std::sort(windows_.begin(), windows_.end());
     windows_.erase(std::unique(windows_.begin(), windows_.end()), windows_.end());
     const WindowRing ring(step_, problem(), windows_);
-    SearchOptions limits{problem().budget_bytes, device_.window_cost_ns,
-                         options_.min_prefetch_bytes, std::vector<int64_t>(windows_.size(), 0)};
+    PlanLimits limits{problem().budget_bytes, device_.window_cost_ns, options_.min_prefetch_bytes,
+                      std::vector<int64_t>(windows_.size(), 0)};
     for (const Start& item : all) {
       for (const PlannedWindow& window : item.windows) {
         const auto at = std::lower_bound(windows_.begin(), windows_.end(), window.ordinal);
@@ -179,8 +179,9 @@ class Planner {
         SearchResult improved = search.improve(other);
         if (improved.step_ns < certificate_.step_ns) certificate_ = std::move(improved);
       }
+      certificate_ = search.settle(std::move(certificate_));
     }
-    const Amounts amounts = search.judge(certificate_.amounts).amounts;
+    const Amounts amounts = certificate_.amounts;
     add(Strategy::flow, ring.planned_windows(amounts), "the plan of the search");
     for (size_t i = 0; i < all.size(); ++i) {
       const bool bfs = all[i].what == "the plan of bfs";

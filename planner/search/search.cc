@@ -15,6 +15,7 @@ namespace {
 constexpr int64_t kMostOperators = 200'000;
 constexpr int64_t kFewestRuns = 12;
 constexpr int64_t kMostRuns = 1000;
+constexpr int64_t kMostRunsAlone = 10'000;
 
 // A plan asks for at most this much of what the referee sees arrive in time. Cutting what is late
 // lets later prefetches begin earlier, so it is looked at again, a few times.
@@ -27,41 +28,30 @@ constexpr double kNegligible = 1e-7;
 // Changes begin with this share of the largest window and become smaller by a factor.
 constexpr int64_t kLargestChange = 2;
 constexpr int64_t kRefine = 8;
-constexpr size_t kCoarseMoves = 11;  // the first of kMoves are enough for large changes
+constexpr size_t kMostShares = 4;  // of a window, from either end, that are changed at many at once
 constexpr int kMostSweeps = 4;
 constexpr int kMostLastSweeps = 24;
 
 constexpr size_t kLeastApart = 2;
 
-constexpr size_t kConsumersAhead = 24;  // of which a window may begin to fetch for one
+// Those that help most often.
+const std::vector<Move> kMoves = {{Change::grow, 0},    {Change::swap, 0},   {Change::grow, 1},
+                                  {Change::shrink, 0},  {Change::later, 0},  {Change::drop, 0},
+                                  {Change::earlier, 0}, {Change::shrink, 1}, {Change::later, 1},
+                                  {Change::swap, 1},    {Change::earlier, 1}};
 
-int64_t blocks_of(int64_t bytes) {
-  return (bytes + kBlockBytes - 1) / kBlockBytes;
-}
-
-int64_t sum(const WindowShares& shares) {
-  int64_t blocks = 0;
-  for (const Share& share : shares) blocks += share.blocks;
-  return blocks;
+bool is_fewer(Change change) {
+  return change == Change::shrink || change == Change::drop;
 }
 
 }  // namespace
 
-// Those first that help most often.
-constexpr PlanSearch::Move PlanSearch::kMoves[] = {
-    {Change::grow, 0},    {Change::swap, 0},   {Change::grow, 1},    {Change::shrink, 0},
-    {Change::later, 0},   {Change::drop, 0},   {Change::earlier, 0}, {Change::shrink, 1},
-    {Change::later, 1},   {Change::swap, 1},   {Change::earlier, 1}, {Change::extend, 0},
-    {Change::extend, 1},  {Change::extend, 2}, {Change::shrink, 2},  {Change::later, 2},
-    {Change::earlier, 2}, {Change::extend, 3}, {Change::shrink, 3},  {Change::later, 3},
-    {Change::earlier, 3}};
-
-PlanSearch::PlanSearch(Referee& referee, const WindowRing& ring, const SearchOptions& options)
+PlanSearch::PlanSearch(Referee& referee, const WindowRing& ring, const PlanLimits& limits)
     : referee_(referee),
       ring_(ring),
-      options_(options),
-      least_blocks_(std::max<int64_t>(1, blocks_of(options.min_prefetch_bytes))),
-      budget_blocks_(options.budget_bytes / kBlockBytes),
+      window_cost_ns_(static_cast<double>(limits.window_cost_ns)),
+      changes_(ring, limits),
+      least_blocks_(changes_.least_blocks()),
       negligible_ns_(kNegligible * referee.baseline_step_ns()) {}
 
 // --- judging -------------------------------------------------------------------------------------
@@ -88,8 +78,7 @@ PlanSearch::Judged PlanSearch::described(const Referee::Steady& run) {
     judged.late_bytes += std::max(0.0, asked_bytes - kMostAsked * arrived_bytes_[i]);
   }
   judged.last_step_ns = run.last->step_ns;
-  judged.step_ns = run.step_ns + static_cast<double>(options_.window_cost_ns) *
-                                     static_cast<double>(orders_.windows.size());
+  judged.step_ns = run.step_ns + window_cost_ns_ * static_cast<double>(orders_.windows.size());
   judged.opened_ns.reserve(ring_.windows().size());
   for (const int32_t window : ring_.windows()) {
     judged.opened_ns.push_back(run.last->ops[as_index(window)].start_ns);
@@ -106,16 +95,12 @@ void PlanSearch::cut_to_arrived(Amounts& amounts) const {
     amounts[owners_[i].window][owners_[i].share].blocks -=
         std::llround(std::floor(late_bytes / double{kBlockBytes}));
   }
-  for (WindowShares& shares : amounts) {
-    std::erase_if(shares, [this](const Share& share) { return share.blocks < least_blocks_; });
-  }
+  changes_.drop_small(amounts);
 }
 
 SearchResult PlanSearch::judge(Amounts amounts) {
-  for (WindowShares& shares : amounts) {
-    std::erase_if(shares, [this](const Share& share) { return share.blocks < least_blocks_; });
-  }
-  keep_to_budget(amounts);
+  changes_.drop_small(amounts);
+  changes_.keep_to_budget(amounts);
   Judged judged = evaluate(amounts);
   for (int i = 0; i < kMostCuts; ++i) {
     Amounts cut = amounts;
@@ -130,195 +115,6 @@ SearchResult PlanSearch::judge(Amounts amounts) {
   result.step_ns = judged.step_ns;
   result.amounts = std::move(amounts);
   return result;
-}
-
-// --- the limits ----------------------------------------------------------------------------------
-
-// Blocks that the window fetches for the consumer are held from its opening until they are read.
-void PlanSearch::hold(std::vector<int64_t>& held, size_t window, int32_t consumer,
-                      int64_t blocks) const {
-  const int64_t until = ring_.distance(window, consumer);
-  held[window] += blocks;
-  for (size_t i = ring_.next(window); i != window && ring_.distance_to_window(window, i) < until;
-       i = ring_.next(i)) {
-    held[i] += blocks;
-  }
-}
-
-// Fetched and unread when each window opens, what it fetches itself included.
-std::vector<int64_t> PlanSearch::held_blocks(const Amounts& amounts) const {
-  std::vector<int64_t> held(amounts.size(), 0);
-  for (size_t window = 0; window < amounts.size(); ++window) {
-    for (const Share& share : amounts[window]) hold(held, window, share.consumer, share.blocks);
-  }
-  return held;
-}
-
-std::vector<int64_t> PlanSearch::left_blocks(const Amounts& amounts) const {
-  std::vector<int64_t> left;
-  left.reserve(ring_.problem().consumers.size());
-  for (const PlanConsumer& consumer : ring_.problem().consumers) left.push_back(consumer.blocks);
-  for (const WindowShares& shares : amounts) {
-    for (const Share& share : shares) left[as_index(share.consumer)] -= share.blocks;
-  }
-  return left;
-}
-
-void PlanSearch::keep_to_budget(Amounts& amounts) const {
-  std::vector<int64_t> held = held_blocks(amounts);
-  const auto take = [&](size_t window, int64_t blocks) {
-    const Share last = amounts[window].back();
-    const int64_t fewer = last.blocks - blocks < least_blocks_ ? last.blocks : blocks;
-    add_blocks(amounts[window], ring_, window, last.consumer, -fewer);
-    hold(held, window, last.consumer, -fewer);
-  };
-  for (size_t window = 0; window < amounts.size(); ++window) {
-    // Its own first, then what earlier windows still hold.
-    size_t from = window;
-    do {
-      while (held[window] > budget_blocks_ && !amounts[from].empty() &&
-             (from == window || ring_.distance(from, amounts[from].back().consumer) >
-                                    ring_.distance_to_window(from, window))) {
-        take(from, held[window] - budget_blocks_);
-      }
-      from = ring_.previous(from);
-    } while (held[window] > budget_blocks_ && from != window);
-  }
-}
-
-// Blocks that the window may still fetch for the consumer in this trial.
-int64_t PlanSearch::room(size_t window, int32_t consumer) const {
-  const int64_t until = ring_.distance(window, consumer);
-  int64_t room = std::min(left_[as_index(consumer)], budget_blocks_ - held_[window]);
-  for (size_t i = ring_.next(window); i != window && ring_.distance_to_window(window, i) < until;
-       i = ring_.next(i)) {
-    room = std::min(room, budget_blocks_ - held_[i]);
-  }
-  return room;
-}
-
-// Of what the window may fetch at all.
-int64_t PlanSearch::spare(size_t window, const Amounts& amounts) const {
-  return std::max<int64_t>(0, options_.most_bytes[window] / kBlockBytes - sum(amounts[window]));
-}
-
-// --- single changes ------------------------------------------------------------------------------
-
-// More for the first, second ... consumer after the window that has blocks left.
-bool PlanSearch::grow(size_t window, size_t which, int64_t blocks, Amounts& amounts) {
-  const int32_t consumer = consumer_ahead(window, which);
-  return consumer >= 0 && fetch_more(window, consumer, blocks, amounts);
-}
-
-// More for one for which the window fetches already, and which grow() does not reach.
-bool PlanSearch::extend(size_t window, const Share& share, int64_t blocks, Amounts& amounts) {
-  const int32_t consumer = share.consumer;
-  if (left_[as_index(consumer)] == 0 || consumer == consumer_ahead(window, 0) ||
-      consumer == consumer_ahead(window, 1)) {
-    return false;
-  }
-  return fetch_more(window, consumer, blocks, amounts);
-}
-
-// The first, second ... consumer after the window that has blocks left; -1: none that is near.
-int32_t PlanSearch::consumer_ahead(size_t window, size_t which) const {
-  const std::vector<PlanConsumer>& consumers = ring_.problem().consumers;
-  const auto count = static_cast<int32_t>(consumers.size());
-  int32_t consumer = ring_.first_consumer_after(window);
-  for (size_t i = 0; i < std::min(kConsumersAhead, consumers.size()); ++i) {
-    const auto index = as_index(consumer);
-    if (left_[index] > 0 && consumers[index].blocks >= least_blocks_ && which-- == 0) {
-      return consumer;
-    }
-    consumer = consumer + 1 == count ? 0 : consumer + 1;
-  }
-  return -1;
-}
-
-bool PlanSearch::fetch_more(size_t window, int32_t consumer, int64_t blocks, Amounts& amounts) {
-  const int64_t more = std::min({blocks, room(window, consumer), spare(window, amounts)});
-  if (more <= 0) return false;
-  const WindowShares before = amounts[window];
-  add_blocks(amounts[window], ring_, window, consumer, more);
-  const bool worth_a_request =
-      std::any_of(amounts[window].begin(), amounts[window].end(), [&](const Share& share) {
-        return share.consumer == consumer && share.blocks >= least_blocks_;
-      });
-  if (!worth_a_request) {
-    amounts[window] = before;
-    return false;
-  }
-  left_[as_index(consumer)] -= more;
-  hold(held_, window, consumer, more);
-  return true;
-}
-
-bool PlanSearch::shrink(size_t window, const Share& share, int64_t blocks, Amounts& amounts) const {
-  const int64_t fewer = share.blocks - blocks < least_blocks_ ? share.blocks : blocks;
-  add_blocks(amounts[window], ring_, window, share.consumer, -fewer);
-  return true;
-}
-
-// Fetches part of a share in another window.
-bool PlanSearch::shift(size_t from, size_t to, const Share& share, int64_t blocks,
-                       Amounts& amounts) {
-  if (from == to) return false;
-  const auto n = static_cast<int64_t>(referee_.models().size());
-  const bool later = to == ring_.next(from);
-  const int64_t apart =
-      later ? ring_.distance_to_window(from, to) : ring_.distance_to_window(to, from);
-  const int64_t ahead = ring_.distance(from, share.consumer) + (later ? -apart : apart);
-  if (ahead <= 0 || ahead > n) return false;
-  const int64_t moved = share.blocks - blocks < least_blocks_ ? share.blocks : blocks;
-  const bool known = std::any_of(amounts[to].begin(), amounts[to].end(), [&](const Share& other) {
-    return other.consumer == share.consumer;
-  });
-  if (!known && moved < least_blocks_) return false;
-  if (moved > spare(to, amounts)) return false;
-  const int32_t consumer = share.consumer;
-  if (!later) {
-    hold(held_, from, consumer, -moved);
-    left_[as_index(consumer)] += moved;
-    const bool fits = room(to, consumer) >= moved;
-    left_[as_index(consumer)] -= moved;
-    hold(held_, fits ? to : from, consumer, moved);
-    if (!fits) return false;
-  }
-  add_blocks(amounts[from], ring_, from, consumer, -moved);
-  add_blocks(amounts[to], ring_, to, consumer, moved);
-  return true;
-}
-
-bool PlanSearch::apply(const Move& move, size_t window, int64_t blocks, Amounts& amounts) {
-  WindowShares& shares = amounts[window];
-  if (move.change == Change::grow) return grow(window, move.which, blocks, amounts);
-  if (move.which >= shares.size()) return false;
-  const bool from_end =
-      move.change == Change::shrink || move.change == Change::later || move.change == Change::swap;
-  const Share share = shares[from_end ? shares.size() - 1 - move.which : move.which];
-  switch (move.change) {
-    case Change::grow:
-      break;
-    case Change::extend:
-      return extend(window, share, blocks, amounts);
-    case Change::shrink:
-      return shrink(window, share, blocks, amounts);
-    case Change::drop:
-      shares.clear();
-      return true;
-    case Change::later:
-      return shift(window, ring_.next(window), share, blocks, amounts);
-    case Change::earlier:
-      return shift(window, ring_.previous(window), share, blocks, amounts);
-    case Change::swap: {  // fewer of this share, more for the first consumer with blocks left
-      const WindowShares before = shares;
-      const int64_t swapped = std::min(blocks, share.blocks);
-      if (shrink(window, share, swapped, amounts) && grow(window, 0, swapped, amounts)) return true;
-      amounts[window] = before;
-      return false;
-    }
-  }
-  return false;
 }
 
 // --- many at once --------------------------------------------------------------------------------
@@ -348,7 +144,7 @@ size_t PlanSearch::reach() const {
 // Windows that are at least reach() + 1 apart; `all`: every window is in one class.
 std::vector<std::vector<size_t>> PlanSearch::classes(bool all) const {
   const size_t count = ring_.windows().size();
-  const size_t stride = std::max<size_t>(kLeastApart, reach() + 1);
+  const size_t stride = how_ == Sweep::alone ? 1 : std::max<size_t>(kLeastApart, reach() + 1);
   std::vector<std::vector<size_t>> classes;
   for (size_t first = 0; first < std::min(stride, count); ++first) {
     classes.emplace_back();
@@ -367,29 +163,67 @@ void PlanSearch::adopt(Amounts amounts, Judged judged) {
   best_.amounts = std::move(amounts);
   best_.step_ns = judged.step_ns;
   judged_ = std::move(judged);
+  ++adopted_;
 }
 
-void PlanSearch::try_class(const Move& move, int64_t blocks, const std::vector<size_t>& windows) {
-  if (runs_left_ <= 0) {
-    best_.complete = false;
-    return;
+// Fewer blocks need save nothing, but not more than rounding may be lost.
+bool PlanSearch::adopt_if_good(const Move& move, Amounts amounts, Judged judged) {
+  const double least_ns = is_fewer(move.change) ? -negligible_ns_ : negligible_ns_;
+  if (best_.step_ns - judged.step_ns < least_ns) return false;
+  if (judged.late_bytes > judged_.late_bytes) return false;
+  adopt(std::move(amounts), std::move(judged));
+  return true;
+}
+
+// The change at each of the windows. Where one leaves no room for another, that one is tried later.
+void PlanSearch::try_windows(const Move& move, int64_t blocks, std::vector<size_t> windows) {
+  while (!windows.empty()) {
+    if (runs_left_ <= 0) {
+      best_.complete = false;
+      return;
+    }
+    changes_.begin(best_.amounts);
+    Amounts trial = best_.amounts;
+    std::vector<Tried> tried;
+    std::vector<size_t> not_yet;
+    for (const size_t window : windows) {
+      if (!tried.empty() && how_ == Sweep::alone) {
+        not_yet.push_back(window);
+        continue;
+      }
+      if (!changes_.apply(move, window, blocks, trial)) {
+        if (!tried.empty()) not_yet.push_back(window);
+        continue;
+      }
+      Tried& one = tried.emplace_back();
+      one.first = move.change == Change::earlier ? ring_.previous(window) : window;
+      one.second = move.change == Change::later || move.change == Change::earlier
+                       ? ring_.next(one.first)
+                       : one.first;
+    }
+    if (tried.empty()) return;
+    best_.changes += static_cast<int64_t>(tried.size());
+    if (how_ == Sweep::alone) {
+      try_alone(move, std::move(trial));
+    } else {
+      try_together(move, trial, std::move(tried));
+    }
+    windows = std::move(not_yet);
   }
-  left_ = left_blocks(best_.amounts);
-  held_ = held_blocks(best_.amounts);
-  Amounts trial = best_.amounts;
-  std::vector<Tried> tried;
-  for (const size_t window : windows) {
-    if (!apply(move, window, blocks, trial)) continue;
-    Tried& one = tried.emplace_back();
-    one.first = move.change == Change::earlier ? ring_.previous(window) : window;
-    one.second = move.change == Change::later || move.change == Change::earlier
-                     ? ring_.next(one.first)
-                     : one.first;
+}
+
+void PlanSearch::try_alone(const Move& move, Amounts trial) {
+  Judged judged = evaluate(trial);
+  const double saved_ns = best_.step_ns - judged.step_ns;
+  if (adopt_if_good(move, std::move(trial), std::move(judged))) return;
+  if (judged.late_bytes <= judged_.late_bytes) {
+    best_.most_saved_ns = std::max(best_.most_saved_ns, saved_ns);
   }
-  if (tried.empty()) return;
-  best_.changes += static_cast<int64_t>(tried.size());
+}
+
+void PlanSearch::try_together(const Move& move, const Amounts& trial, std::vector<Tried> tried) {
   const Judged judged = glance(trial);
-  const bool fewer = move.change == Change::shrink || move.change == Change::drop;
+  const bool fewer = is_fewer(move.change);
   const double least_ns =
       (fewer ? -negligible_ns_ : negligible_ns_) / static_cast<double>(ring_.windows().size());
   size_t best = 0;
@@ -401,13 +235,6 @@ void PlanSearch::try_class(const Move& move, int64_t blocks, const std::vector<s
     if (one.saved_ns > tried[best].saved_ns) best = i;
   }
   best_.most_saved_ns = std::max(best_.most_saved_ns, tried[best].saved_ns);
-  const auto adopt_if_good = [&](Amounts&& amounts, Judged&& found) {
-    const double limit_ns = best_.step_ns + (fewer ? negligible_ns_ : 0);
-    if (fewer ? found.step_ns > limit_ns : found.step_ns >= limit_ns) return false;
-    if (found.late_bytes > judged_.late_bytes) return false;
-    adopt(std::move(amounts), std::move(found));
-    return true;
-  };
   const auto only = [&](const auto& wanted) {
     Amounts part = best_.amounts;
     for (const Tried& one : tried) {
@@ -422,20 +249,35 @@ void PlanSearch::try_class(const Move& move, int64_t blocks, const std::vector<s
   if (helping == 0) return;
   Amounts part = only(helps);
   Judged found = evaluate(part);
-  if (adopt_if_good(std::move(part), std::move(found))) return;
-  if (tried.size() == 1 || fewer) return;
+  if (adopt_if_good(move, std::move(part), std::move(found))) return;
+  if (fewer || helping == 1) return;
   // Together they do not do what each has done: the best alone.
-  if (helping == 1) return;
   const size_t alone = tried[best].first;
   part = only([alone](const Tried& one) { return one.first == alone; });
   found = evaluate(part);
-  adopt_if_good(std::move(part), std::move(found));
+  adopt_if_good(move, std::move(part), std::move(found));
 }
 
 double PlanSearch::fixed_ns(const Amounts& amounts, const Tried& one) const {
   const int used = (amounts[one.first].empty() ? 0 : 1) +
                    (one.second == one.first || amounts[one.second].empty() ? 0 : 1);
-  return used * static_cast<double>(options_.window_cost_ns);
+  return used * window_cost_ns_;
+}
+
+// With the smallest change: each share of a window, however many it has.
+std::vector<Move> PlanSearch::every_move() const {
+  size_t most = 1;
+  for (const WindowShares& shares : best_.amounts) most = std::max(most, shares.size());
+  if (how_ == Sweep::many_at_once) most = std::min(most, kMostShares);
+  std::vector<Move> moves = kMoves;
+  for (size_t which = 0; which < most; ++which) {
+    moves.push_back({Change::extend, which});
+    if (which < 2) continue;  // the others are among kMoves
+    for (const Change change : {Change::shrink, Change::later, Change::earlier}) {
+      moves.push_back({change, which});
+    }
+  }
+  return moves;
 }
 
 // Each of `moves` once, by so many blocks; with the smallest change whole shares are moved too.
@@ -446,25 +288,39 @@ void PlanSearch::sweep(int64_t blocks, std::vector<Move>& moves) {
   best_.most_saved_ns = 0;
   best_.complete = true;
   std::erase_if(moves, [&](const Move& move) {
-    const double before_ns = best_.step_ns;
+    const int64_t before = adopted_;
     for (const std::vector<size_t>& windows : classes(blocks == least_blocks_)) {
-      try_class(move, blocks, windows);
+      try_windows(move, blocks, windows);
       const bool shifts = move.change == Change::later || move.change == Change::earlier;
-      if (shifts && blocks == least_blocks_) try_class(move, kWhole, windows);
+      if (shifts && blocks == least_blocks_) try_windows(move, kWhole, windows);
     }
-    return before_ns - best_.step_ns <= negligible_ns_;
+    return adopted_ == before;
   });
 }
 
-// Asking for what comes too late saves nothing.
-void PlanSearch::drop_what_is_late() {
-  if (runs_left_ <= 0) return;
+// Until no smallest change helps; while they do, larger ones may again.
+void PlanSearch::sweep_until_nothing_helps(int64_t largest) {
+  int64_t blocks = least_blocks_;
+  for (int i = 0; i < kMostLastSweeps; ++i) {
+    std::vector<Move> moves = every_move();
+    sweep(blocks, moves);
+    if (moves.empty() && blocks == least_blocks_) return;
+    blocks = moves.empty() ? least_blocks_ : std::min(blocks * kRefine, largest);
+  }
+  best_.complete = false;
+}
+
+// Asking for what comes too late saves nothing. False: nothing is, or it helps to ask for it.
+bool PlanSearch::drop_what_is_late() {
+  if (runs_left_ <= 0) return false;
   Amounts cut = best_.amounts;
   evaluate(cut);
   cut_to_arrived(cut);
-  if (cut == best_.amounts) return;
+  if (cut == best_.amounts) return false;
   Judged judged = evaluate(cut);
-  if (judged.step_ns <= best_.step_ns + negligible_ns_) adopt(std::move(cut), std::move(judged));
+  if (judged.step_ns > best_.step_ns + negligible_ns_) return false;
+  adopt(std::move(cut), std::move(judged));
+  return true;
 }
 
 SearchResult PlanSearch::improve(SearchResult from) {
@@ -474,24 +330,31 @@ SearchResult PlanSearch::improve(SearchResult from) {
   if (best_.amounts.empty() || ring_.problem().consumers.empty()) return best_;
   judged_ = evaluate(best_.amounts);
   best_.step_ns = judged_.step_ns;
-  const int64_t chunk = least_blocks_;
-  int64_t largest = chunk;
+  int64_t largest = least_blocks_;
   for (const WindowShares& shares : best_.amounts) {
     largest = std::max(largest, sum(shares) / kLargestChange);
   }
-  for (int64_t blocks = largest; blocks > chunk; blocks /= kRefine) {
-    std::vector<Move> moves(std::begin(kMoves), std::begin(kMoves) + kCoarseMoves);
+  how_ = Sweep::many_at_once;
+  for (int64_t blocks = largest; blocks > least_blocks_; blocks /= kRefine) {
+    std::vector<Move> moves = kMoves;
     for (int i = 0; i < kMostSweeps && !moves.empty(); ++i) sweep(blocks, moves);
     drop_what_is_late();
   }
-  // Until no smallest change helps; while they do, larger ones may again.
-  int64_t blocks = chunk;
-  for (int i = 0; i < kMostLastSweeps; ++i) {
-    std::vector<Move> moves(std::begin(kMoves), std::end(kMoves));
-    sweep(blocks, moves);
-    if (moves.empty() && blocks == chunk) break;
-    blocks = moves.empty() ? chunk : std::min(blocks * kRefine, std::max(chunk, largest));
-  }
+  sweep_until_nothing_helps(largest);
+  drop_what_is_late();
+  return best_;
+}
+
+SearchResult PlanSearch::settle(SearchResult from) {
+  best_ = std::move(from);
+  runs_left_ = kMostRunsAlone;
+  if (best_.amounts.empty() || ring_.problem().consumers.empty()) return best_;
+  judged_ = evaluate(best_.amounts);
+  best_.step_ns = judged_.step_ns;
+  how_ = Sweep::alone;
+  do {
+    sweep_until_nothing_helps(least_blocks_);
+  } while (drop_what_is_late());
   return best_;
 }
 

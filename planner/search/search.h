@@ -9,19 +9,9 @@
 
 #include "planner/referee/simulator.h"
 #include "planner/search/amounts.h"
+#include "planner/search/changes.h"
 
 namespace preserve {
-
-struct SearchOptions {
-  int64_t budget_bytes =
-      0;  // most that is fetched and unread when a window opens, its own included
-  int64_t window_cost_ns = 0;  // of each window in use, which the referee does not model
-  // The smallest share of a window for one consumer, and the smallest change that is tried.
-  int64_t min_prefetch_bytes = 0;
-  // Of each window: the most that the search adds up to. What the referee finds beyond the supplies
-  // of the flow, beside operators that read, hardware has not confirmed.
-  std::vector<int64_t> most_bytes{};
-};
 
 struct SearchResult {
   Amounts amounts;
@@ -35,20 +25,18 @@ struct SearchResult {
 class PlanSearch {
  public:
   // The references must outlive the search.
-  PlanSearch(Referee& referee, const WindowRing& ring, const SearchOptions& options);
+  PlanSearch(Referee& referee, const WindowRing& ring, const PlanLimits& limits);
 
   // The plan within the budget, without shares below the smallest, cut to what arrives in time.
   SearchResult judge(Amounts amounts);
   // Improves what judge() returned.
   SearchResult improve(SearchResult from);
+  // Tries every single change by itself until none helps: exact, for small steps.
+  SearchResult settle(SearchResult from);
 
  private:
-  enum class Change { grow, extend, shrink, drop, later, earlier, swap };
-  struct Move {
-    Change change = Change::grow;
-    size_t which = 0;  // the share, from the end that the change begins with
-  };
-  static const Move kMoves[21];
+  // How a sweep tries its changes.
+  enum class Sweep { many_at_once, alone };
   // What a plan does to the step, window by window.
   struct Judged {
     double step_ns = 0;       // fixed costs included
@@ -66,43 +54,35 @@ class PlanSearch {
   Judged glance(const Amounts& amounts);
   Judged described(const Referee::Steady& run);
   void cut_to_arrived(Amounts& amounts) const;
-  void keep_to_budget(Amounts& amounts) const;
-  void hold(std::vector<int64_t>& held, size_t window, int32_t consumer, int64_t blocks) const;
-  std::vector<int64_t> held_blocks(const Amounts& amounts) const;
-  std::vector<int64_t> left_blocks(const Amounts& amounts) const;
   static double region_ns(const Judged& judged, size_t from, size_t to);
   double fixed_ns(const Amounts& amounts, const Tried& one) const;
   size_t reach() const;
   std::vector<std::vector<size_t>> classes(bool all) const;
 
-  bool apply(const Move& move, size_t window, int64_t blocks, Amounts& amounts);
-  bool grow(size_t window, size_t which, int64_t blocks, Amounts& amounts);
-  bool shrink(size_t window, const Share& share, int64_t blocks, Amounts& amounts) const;
-  bool shift(size_t from, size_t to, const Share& share, int64_t blocks, Amounts& amounts);
-  bool extend(size_t window, const Share& share, int64_t blocks, Amounts& amounts);
-  int32_t consumer_ahead(size_t window, size_t which) const;
-  bool fetch_more(size_t window, int32_t consumer, int64_t blocks, Amounts& amounts);
-  int64_t room(size_t window, int32_t consumer) const;
-  int64_t spare(size_t window, const Amounts& amounts) const;
-
   void adopt(Amounts amounts, Judged judged);
-  void try_class(const Move& move, int64_t blocks, const std::vector<size_t>& windows);
+  std::vector<Move> every_move() const;
+  bool adopt_if_good(const Move& move, Amounts amounts, Judged judged);
+  void try_windows(const Move& move, int64_t blocks, std::vector<size_t> windows);
+  void try_together(const Move& move, const Amounts& trial, std::vector<Tried> tried);
+  void try_alone(const Move& move, Amounts trial);
   void sweep(int64_t blocks, std::vector<Move>& moves);
-  void drop_what_is_late();
+  void sweep_until_nothing_helps(int64_t largest);
+  bool drop_what_is_late();
 
   Referee& referee_;
   const WindowRing& ring_;
-  SearchOptions options_;
-  int64_t least_blocks_ = 1, budget_blocks_ = 0;
+  double window_cost_ns_ = 0;
+  Changes changes_;
+  int64_t least_blocks_ = 1;
   double negligible_ns_ = 0;
-  int64_t runs_left_ = 0;
+  int64_t runs_left_ = 0, adopted_ = 0;
+  Sweep how_ = Sweep::many_at_once;
   PrefetchOrders orders_;
   std::vector<WindowRing::Owner> owners_;
   std::vector<double> arrived_bytes_;  // of orders_
 
   SearchResult best_;
-  Judged judged_;                     // best_
-  std::vector<int64_t> left_, held_;  // what a trial may still take
+  Judged judged_;  // best_
 };
 
 }  // namespace preserve

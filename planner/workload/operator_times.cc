@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "common/error.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "planner/schedule/collective_time.h"
 #include "planner/schedule/operator_time.h"
@@ -37,6 +38,25 @@ double arithmetic_rate(const DeviceModel& device, WeightType type) {
       return device.flops_fp4_per_s;
   }
   throw internal_error("no such weight type");
+}
+
+DeviceModel with_collectives(DeviceModel device, const std::string& library) {
+  if (library.empty()) return device;
+  std::vector<std::string> known;
+  for (const CollectiveFit& fit : device.collectives) {
+    if (std::find(known.begin(), known.end(), fit.library) == known.end()) {
+      known.push_back(fit.library);
+    }
+  }
+  if (std::find(known.begin(), known.end(), library) == known.end()) {
+    throw input_error(
+        "device {} has no collectives of library '{}'; it has {}", printable(device.name),
+        printable(library),
+        known.empty() ? "none" : printable(fmt::format("{}", fmt::join(known, ", "))));
+  }
+  std::erase_if(device.collectives,
+                [&](const CollectiveFit& fit) { return fit.library != library; });
+  return device;
 }
 
 OperatorTimes::OperatorTimes(const DeviceModel& device) : device_(device) {

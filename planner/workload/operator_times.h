@@ -19,6 +19,10 @@ namespace preserve {
 // Of products with weights of this type, in operations per second; 0: the device does not say.
 double arithmetic_rate(const DeviceModel& device, WeightType type);
 
+// The device with the collectives of one library alone; an empty name keeps all, of which the first
+// counts. input_error naming those that the file has.
+DeviceModel with_collectives(DeviceModel device, const std::string& library);
+
 struct TimedOperator {
   double dur_ns = 0;
   double floor_ns = 0;  // with every byte cached: launch and arithmetic; 0: not known

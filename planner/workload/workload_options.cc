@@ -91,57 +91,79 @@ double parse_engine_overhead(std::string_view text) {
       printable(std::string(text)));
 }
 
-void add_workload_options(CLI::App& app, WorkloadOptions& options) {
-  const std::string group = "From a model";
+namespace {
+
+constexpr const char* kGroup = "From a model";
+
+template <typename Value>
+CLI::Option* add(CLI::App& app, CLI::Option* model, const char* name, Value& variable,
+                 const char* help, const char* type) {
+  return app.add_option(name, variable, help)->type_name(type)->group(kGroup)->needs(model);
+}
+
+}  // namespace
+
+CLI::Option* add_model_options(CLI::App& app, WorkloadOptions& options, const char* help) {
   WorkloadSpec& spec = options.spec;
-  CLI::Option* model =
-      app.add_option("--model", options.model,
-                     "Plan a decode step made from this Hugging Face config.json instead of a "
-                     "trace, or give "
-                     "the kernels of the trace the weights and KV of this model; or a name from "
-                     "examples/models")
-          ->transform(as_shipped_file("models"))
-          ->type_name("FILE|NAME")
-          ->group(group);
-  const auto add = [&](const char* name, auto& variable, const char* help, const char* type) {
-    return app.add_option(name, variable, help)->type_name(type)->group(group)->needs(model);
-  };
-  add("--tp", options.ranks, "Tensor-parallel ranks; 1: the step without a plan", "N")
+  CLI::Option* model = app.add_option("--model", options.model, help)
+                           ->transform(as_shipped_file("models"))
+                           ->type_name("FILE|NAME")
+                           ->group(kGroup);
+  add(app, model, "--tp", options.ranks, "Tensor-parallel ranks; 1: the step without a plan", "N")
       ->default_str("as recorded, else 1");
-  add("--batch", options.batch, "Sequences decoded together", "N")
+  add(app, model, "--batch", options.batch, "Sequences decoded together", "N")
       ->default_str("as recorded, else 1");
-  add("--context", options.context,
+  add(app, model, "--context", options.context,
       "Tokens per sequence in the KV-cache, as 8K: one number, one for each sequence "
       "(1000,3*8192), or "
       "uniform:LEAST:MOST",
       "N")
       ->default_str(std::to_string(spec.context));
-  add("--dtype", spec.type, "Weights of the layers, and KV-cache (default: as the file says)",
-      "WORD")
+  add(app, model, "--dtype", spec.type,
+      "Weights of the layers, and KV-cache (default: as the file says)", "WORD")
       ->transform(as_choice(kTypes, {{"bf16", WeightType::fp16}}));
-  add("--kv-dtype", spec.kv_type, "KV-cache (default: --dtype, or as the file says)", "WORD")
+  add(app, model, "--kv-dtype", spec.kv_type, "KV-cache (default: --dtype, or as the file says)",
+      "WORD")
       ->transform(as_choice({WeightType::fp16, WeightType::int8, WeightType::fp8, WeightType::fp4},
                             {{"bf16", WeightType::fp16}}));
-  add("--allreduce-time", spec.allreduce_ns,
-      "Length of every collective, as in 20us, instead of the device file's fit", "TIME")
-      ->transform(as_duration_ns());
-  add("--engine-overhead", options.engine_overhead,
+  add(app, model, "--assume", options.assume,
+      "llama: plan a model_type that is not known as Llama's", "WORD")
+      ->check(CLI::IsMember({"llama"}));
+  return model;
+}
+
+void add_workload_options(CLI::App& app, WorkloadOptions& options) {
+  WorkloadSpec& spec = options.spec;
+  CLI::Option* model =
+      add_model_options(app, options,
+                        "Plan a decode step made from this Hugging Face config.json instead of a "
+                        "trace, or give "
+                        "the kernels of the trace the weights and KV of this model; or a name from "
+                        "examples/models");
+  CLI::Option* allreduce =
+      add(app, model, "--allreduce-time", spec.allreduce_ns,
+          "Length of every collective, as in 20us, instead of the device file's fit", "TIME")
+          ->transform(as_duration_ns());
+  add(app, model, "--collectives", options.collectives,
+      "Library whose collectives of the device file are taken, as custom (inside CUDA graphs), "
+      "custom-eager (launched by the host) or nccl [the first of the file]",
+      "LIBRARY")
+      ->excludes(allreduce);
+  add(app, model, "--engine-overhead", options.engine_overhead,
       "Step time over the time of its operators: 1.25, or gpt-fast (1), tensorrt-llm (1.25), "
       "vllm-2024 (1.4)",
       "FACTOR")
       ->default_str("1");
-  add("--assume", options.assume, "llama: plan a model_type that is not known as Llama's", "WORD")
-      ->check(CLI::IsMember({"llama"}));
-  CLI::Option* print =
-      add("--print", options.print, "step: print its operators instead of planning", "WORD")
-          ->check(CLI::IsMember({"step"}));
+  CLI::Option* print = add(app, model, "--print", options.print,
+                           "step: print its operators instead of planning", "WORD")
+                           ->check(CLI::IsMember({"step"}));
   app.add_option("--format", options.format, "Of --print: text, csv or json")
       ->transform(as_choice({TableFormat::text, TableFormat::csv, TableFormat::json}))
       ->type_name("WORD")
       ->capture_default_str()
-      ->group(group)
+      ->group(kGroup)
       ->needs(print);
-  add("--trace-out", options.trace_out,
+  add(app, model, "--trace-out", options.trace_out,
       "Also write the step as a trace (source 'model'); with a trace, its copy with what the model "
       "says (default: beside it, TRACE-model.db)",
       "FILE");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Options that make a step without a recording, for every tool that plans:
-//   --model config.json --tp N --batch B --context C --dtype D --kv-dtype D [--allreduce-time T]
+//   --model config.json --tp N --batch B --context C --dtype D --kv-dtype D [--allreduce-time T |
+//   --collectives LIBRARY]
 //   [--engine-overhead F] [--assume llama] [--trace-out FILE] [--print step --format text|csv|json]
 #pragma once
 
@@ -15,7 +16,8 @@
 
 namespace CLI {
 class App;
-}
+class Option;
+}  // namespace CLI
 
 namespace preserve {
 
@@ -26,13 +28,18 @@ struct WorkloadOptions {
   std::string context;                  // as written; empty: the default
   std::string assume;                   // "llama" or empty
   std::string engine_overhead;          // as written; empty: 1
+  std::string collectives;              // library of the device file; empty: its first
   std::string trace_out;                // empty: not written
   std::string print;                    // "step" or empty
   TableFormat format = TableFormat::text;
   bool given() const { return !model.empty(); }
 };
 
-// `options` must outlive the parsing.
+// Those that say which model a recording is of, for tools that make no step themselves: --model
+// (returned), --tp, --batch, --context, --dtype, --kv-dtype, --assume. `options` must outlive the
+// parsing.
+CLI::Option* add_model_options(CLI::App& app, WorkloadOptions& options, const char* help);
+// All of them. `options` must outlive the parsing.
 void add_workload_options(CLI::App& app, WorkloadOptions& options);
 
 // Contexts of the sequences of a batch: "4096", "1000,3*8192", or "uniform:1000:8000", which

@@ -2,6 +2,7 @@
 // What the MPI wrappers report, as spool records: a call at its end; of a non-blocking one the call
 // that issued it, without known use, and the communication when its request completes.
 #include "hooks/listener.h"
+#include "hooks/mpi/calls.h"
 #include "profiler/collector/recorder.h"
 
 namespace preserve {
@@ -82,9 +83,17 @@ void listener::mpi_rank(int rank, int ranks, std::string_view library) {
                     {static_cast<uint64_t>(rank), static_cast<uint64_t>(ranks), 0, 0}, library);
 }
 
+void listener::mpi_spawned() {
+  collector::define(spool::RecordType::rank, 0, {0, 0, 1, 0});
+}
+
 void listener::mpi_ending() {
   if (const CallWatch* watching = watch()) watching->ending();
-  flush_now();
+  flush_last();
+}
+
+int listener::mpi_allreduce(const mpi::Allreduce& call, uint64_t) {
+  return call.run();
 }
 
 void listener::mpi_undescribed(const char* name) {

@@ -342,6 +342,11 @@ void flush_now() {
   }
 }
 
+void flush_last() {
+  g.clock_due.store(true);
+  flush_now();
+}
+
 std::atomic<RangeWatch> range_watch{nullptr};
 
 void set_background_source(BackgroundSource source) {

@@ -121,6 +121,8 @@ extern std::atomic<const CallWatch*> call_watch;
 void wake_writer();
 // Asks the writer thread to write everything recorded so far and waits for it, at most 2 s.
 void flush_now();
+// The same where the program may be ended at any moment afterwards.
+void flush_last();
 
 // Written straight to where it stays: the stack of a thread of the program may be small.
 struct Blob {

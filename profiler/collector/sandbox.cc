@@ -181,6 +181,9 @@ void mute_this_thread() {
 }
 
 void obey(const Forbidden& forbidden, bool all_threads) {
+  g.clock_forbidden.store(true);  // whatever the filter says of sockets
+  const int64_t give_up_ns = safe_monotonic_ns() + kPatienceNs;
+  while (all_threads && g.clock_asked.load() && safe_monotonic_ns() < give_up_ns) ::usleep(100);
   if (forbidden.start) g.start_forbidden.store(true);
   if (forbidden.calls) g.calls_forbidden.store(true);
   if (!all_threads || !forbidden.writer) return;

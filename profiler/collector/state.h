@@ -43,6 +43,9 @@ struct State {
   // The program has forbidden itself what a recording needs on its threads, or to begin one.
   std::atomic<bool> calls_forbidden{false}, start_forbidden{false};
   std::atomic<uint32_t> ordinal{0};  // of threads
+  // The launcher's clock: the program has forbidden to ask for it; it is being asked for; the end
+  // is near.
+  std::atomic<bool> clock_forbidden{false}, clock_asked{false}, clock_due{false};
 
   std::atomic<BackgroundSource> background{nullptr};
   std::atomic<uint64_t> homeless_received[kSourceCount] = {};  // no ring: definitions included

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "profiler/collector/clock_reading.h"
 #include "profiler/collector/foreign_process.h"
 #include "profiler/collector/page_use.h"
 #include "profiler/collector/state.h"
@@ -14,9 +15,11 @@
 namespace preserve::collector {
 namespace {
 
-constexpr int64_t kLookNs = 100'000'000;     // between looks whether the program has ended
+constexpr int64_t kLookNs = 100'000'000;   // between looks whether the program has ended
 constexpr int64_t kLongLookNs = 10'000'000;  // at the pages
-constexpr int64_t kUnaskedNs = 1'000'000;    // where threads of the program may ask for nothing
+constexpr int64_t kUnaskedNs = 1'000'000;  // where threads of the program may ask for nothing
+// The launcher's clock is read at the start, and the longer ago that was the less often.
+constexpr int64_t kFirstClockNs = 1'000'000'000, kClockNs = 60'000'000'000;
 
 using Counters = std::atomic<uint64_t>[kSourceCount];
 
@@ -84,6 +87,25 @@ void report_statistics() {
                        function.name.load(std::memory_order_relaxed));
     function.reported = calls;
   }
+}
+
+// `last`: there will be no better moment. Else rings that fill up are more urgent.
+void read_clock(bool last) {
+  static bool urgent_too;
+  urgent_too = last;
+  const auto stop = [] {
+    return g.clock_forbidden.load() || g.calls_forbidden.load() ||
+           (!urgent_too && g.wake_pending.load(std::memory_order_relaxed));
+  };
+  ClockReading reading;
+  g.clock_asked.store(true);
+  const bool known = !stop() && read_launchers_clock(&reading, stop);
+  g.clock_asked.store(false);
+  if (!known) return;
+  const spool::DefinitionBody body{static_cast<uint64_t>(reading.local_ns),
+                                   static_cast<uint64_t>(reading.launcher_ns),
+                                   static_cast<uint64_t>(reading.round_trip_ns), 0};
+  g.file.add_control(spool::RecordType::host_clock, &body, sizeof(body));
 }
 
 // The oldest records make room. What was said of the whole process is said again, and counters of
@@ -171,6 +193,8 @@ void finish() {
 
 void* writer_main(void*) {
   (void)g.file.write_header();
+  read_clock(false);
+  int64_t clock_pause_ns = kFirstClockNs, clock_ns = safe_monotonic_ns() + clock_pause_ns;
   int64_t flush_ns = safe_monotonic_ns() + g.flush_ns;
   int64_t period_ns = flush_ns;
   while (true) {
@@ -185,7 +209,7 @@ void* writer_main(void*) {
     const bool woken = sem_clockwait(&g.wake, CLOCK_MONOTONIC, &due) == 0;
     if (!woken && program_has_ended()) {
       g.calls_forbidden.store(false);  // to threads of the program
-      write_everything(false);  // after a bare exit system call no exit handler runs
+      write_everything(false);         // after a bare exit system call no exit handler runs
       g.writer_left.store(true, std::memory_order_release);
       return before_end();
     }
@@ -200,6 +224,12 @@ void* writer_main(void*) {
     }
     const bool stopping = g.run.load(std::memory_order_acquire) == kStopping;
     const uint64_t asked = g.flushes_asked.load(std::memory_order_acquire);
+    const bool last = g.clock_due.exchange(false) || stopping;
+    if (last || safe_monotonic_ns() >= clock_ns) {
+      read_clock(last);
+      clock_pause_ns = std::min(2 * clock_pause_ns, kClockNs);
+      clock_ns = safe_monotonic_ns() + clock_pause_ns;
+    }
     if (stopping) {
       finish();
     } else {

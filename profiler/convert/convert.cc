@@ -9,6 +9,7 @@
 
 #include "common/error.h"
 #include "common/text.h"
+#include "profiler/clocks/hosts.h"
 #include "profiler/convert/host_device.h"
 #include "profiler/convert/process_converter.h"
 
@@ -88,6 +89,14 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
     }
     summary.warnings.push_back("MPI calls that are only counted, not recorded: " + list);
   }
+  const auto spawned =
+      std::count_if(images.begin(), images.end(), [](const auto& image) { return image->spawned; });
+  if (spawned > 0) {
+    summary.warnings.push_back(
+        fmt::format("{} started by MPI_Comm_spawn: recorded without a rank, since theirs count "
+                    "another MPI_COMM_WORLD",
+                    spawned == 1 ? "1 process was" : fmt::format("{} processes were", spawned)));
+  }
   settle_ranks(images, summary.warnings);
   if (unreadable > 0) {
     db.add_loss({}, "spool", "received", static_cast<int64_t>(files.size()));
@@ -107,6 +116,7 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
   Names names(db);
   std::map<std::string, DeviceId> devices;
   double anonymous_bytes = 0, huge_bytes = 0;
+  std::vector<clocks::Process> processes;
   for (const size_t i : order) {
     if (images[i]->rank) {  // not the launcher and its helpers
       anonymous_bytes += static_cast<double>(images[i]->anonymous_bytes);
@@ -123,13 +133,21 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
       done += static_cast<double>(bytes);
       if (options.progress) options.progress(done, total);
     });
+    processes.push_back({converter.process(), images[i]->host, images[i]->host,
+                         std::move(images[i]->launchers_clock), images[i]->clock.last_ns()});
     images[i].reset();
   }
   if (anonymous_bytes > 0) {
     db.set_meta("pages", 2 * huge_bytes > anonymous_bytes ? "huge" : "base");
   }
-  if (devices.size() > 1) {
-    summary.warnings.push_back("processes of several hosts: their clocks are not aligned");
+  clocks::Outcome clocks = clocks::to_one_clock(db, processes);
+  summary.notes = std::move(clocks.notes);
+  summary.warnings.insert(summary.warnings.end(), clocks.warnings.begin(), clocks.warnings.end());
+  if (!clocks.apart.empty()) {
+    summary.warnings.push_back(fmt::format(
+        "the clock of {} is not aligned with the others': its processes could not reach the "
+        "launcher by TCP and have no collective in common with theirs",
+        printable(fmt::format("{}", fmt::join(clocks.apart, ", ")))));
   }
   summary.complete = summary.complete && !options.interrupted;
   db.set_meta("incomplete", summary.complete ? "0" : "1");

@@ -32,6 +32,7 @@ struct ConvertSummary {
   StepSummary steps{};
   std::vector<std::string> losses;  // one sentence each
   std::vector<std::string> warnings;
+  std::vector<std::string> notes;
 };
 
 // *.spool in `folder`, in order of name.

@@ -45,6 +45,7 @@ class ProcessConverter {
   // How often run() reads what a thread recorded, and is told of each time in `done`.
   static constexpr int kReadings = 3;
   void run(const std::function<void(size_t bytes)>& done);
+  ProcessId process() const { return process_; }  // after run()
 
  private:
   void add_process();

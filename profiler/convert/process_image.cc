@@ -102,9 +102,21 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
       } else if (record.head.type == RecordType::pages) {
         DefinitionBody pages{};
         std::string_view text, blob;
-        if (record.definition(&pages, &text, &blob) && pages.bytes > anonymous_bytes) {
+        if (!record.definition(&pages, &text, &blob)) {
+          nvtx.damage_uncounted();
+        } else if (pages.bytes > anonymous_bytes) {
           anonymous_bytes = pages.bytes;
           huge_bytes = pages.id;
+        }
+      } else if (record.head.type == RecordType::host_clock) {
+        DefinitionBody reading{};
+        std::string_view text, blob;
+        if (record.definition(&reading, &text, &blob)) {
+          launchers_clock.push_back({static_cast<int64_t>(reading.id),
+                                     static_cast<int64_t>(reading.parent),
+                                     static_cast<int64_t>(reading.base)});
+        } else {
+          nvtx.damage_uncounted();
         }
       } else if (record.head.type == RecordType::sampled) {
         DefinitionBody count{};
@@ -189,10 +201,17 @@ void ProcessImage::read_definition(const SpoolRecord& record, bool counted) {
           read_schema(text, body, blob, record.head.type == RecordType::enumeration);
       break;
     case RecordType::rank:
+      if (body.base == 1) {
+        spawned = true;
+        rank.reset();
+        world_size.reset();
+        break;
+      }
       if (body.id >= body.parent || body.parent > INT32_MAX) return damaged_definition(counted);
       rank = static_cast<int64_t>(body.id);
       world_size = static_cast<int64_t>(body.parent);
-      mpi_library = text.substr(0, text.find(','));  // what follows is how it was built
+      mpi_library = text.substr(0, text.find_first_of(",\n"));  // how it was built follows
+      std::replace(mpi_library.begin(), mpi_library.end(), '\t', ' ');
       break;
     case RecordType::touch:
       return add_touch(body, text, counted);

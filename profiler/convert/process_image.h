@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "profiler/clocks/clock_line.h"
 #include "profiler/convert/cuda/run.h"
 #include "profiler/convert/payload.h"
 #include "profiler/convert/spool_reader.h"
@@ -57,10 +58,12 @@ class ProcessImage {
   // Anonymous memory when there was most of it, and what of it was on huge pages; 0: unknown.
   uint64_t anonymous_bytes = 0, huge_bytes = 0;
   std::optional<int64_t> rank, world_size;
+  bool spawned = false;  // by MPI_Comm_spawn: its rank would be one of another MPI_COMM_WORLD
   bool complete = false;
   bool file_was_full = false;
   bool limit_reached = false;  // of its spool
   TickClock clock;
+  std::vector<clocks::Reading> launchers_clock;
   LossCount nvtx, mpi;
   std::map<std::string, uint64_t> undescribed;  // calls of MPI functions that are not recorded
   LossCount cuda_calls;                         // records of launches, graph nodes and collectives

@@ -28,12 +28,12 @@ uintmax_t free_bytes(const fs::path& folder) {
 
 }  // namespace
 
-SpoolFolder SpoolFolder::temporary(const fs::path& output) {
+SpoolFolder SpoolFolder::temporary(const fs::path& output, bool near) {
   std::error_code error;
   fs::path place = fs::temp_directory_path(error);  // honours TMPDIR
   const fs::path near_output = fs::absolute(output.has_parent_path() ? output.parent_path() : ".");
   const bool roomier = free_bytes(near_output) > free_bytes(place);
-  if (error || (free_bytes(place) < kComfortableBytes && roomier)) place = near_output;
+  if (error || near || (free_bytes(place) < kComfortableBytes && roomier)) place = near_output;
   std::string pattern = (fs::absolute(place) / "preserve-spool.XXXXXX").string();
   if (::mkdtemp(pattern.data()) == nullptr) {
     throw input_error(

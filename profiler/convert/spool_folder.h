@@ -9,8 +9,9 @@ namespace preserve {
 
 class SpoolFolder {
  public:
-  // A fresh folder for a run that will write `output`. Throws input_error when none can be made.
-  static SpoolFolder temporary(const std::filesystem::path& output);
+  // A fresh folder for a run that will write `output`; `near`: beside it, in any case. Throws
+  // input_error when none can be made.
+  static SpoolFolder temporary(const std::filesystem::path& output, bool near = false);
   // The user's own, created if need be; must hold no spools yet. Stays.
   static SpoolFolder kept(const std::filesystem::path& folder);
 

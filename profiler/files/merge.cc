@@ -13,6 +13,7 @@
 #include "db/next_stage.h"
 #include "db/step/quality.h"
 #include "db/trace_db.h"
+#include "profiler/clocks/hosts.h"
 
 namespace preserve {
 namespace fs = std::filesystem;
@@ -53,6 +54,9 @@ constexpr Copy kCopies[] = {
     {"quality",
      "+process:process_id, steps, steps_used, interrupted, step_ns, step_mad_ns, explained_ns, "
      "repeating_ns, varying"},
+    {"clock",
+     "+process:process_id, source, readings, offset_ns, drift, error_ns, residual_ns, "
+     "left_early_ns"},
     {"loss", "+process:process_id, source, kind, count"},
 };
 
@@ -79,6 +83,7 @@ class Merger {
 
   void add(const std::string& file) {
     check(file);
+    const int64_t before = offsets_["process"];
     db_.attach(file, "part");
     db_.execute("CREATE TEMP TABLE string_map (old INTEGER PRIMARY KEY, new INTEGER NOT NULL)");
     map_strings();
@@ -89,11 +94,26 @@ class Merger {
         copy_table(copy);
       }
     }
+    note_clocks(file, before);
     for (auto& [table, offset] : offsets_) {
       offset = db_.query_integer("SELECT MAX(id) FROM main." + table).value_or(0);
     }
     db_.execute("DROP TABLE string_map");
     db_.detach("part");
+  }
+
+  // Each file has one clock, and those of one host have the same, unless collectives say otherwise.
+  void align_clocks(Console& console) {
+    const clocks::Outcome outcome = clocks::to_one_clock(db_, processes_of_clocks_);
+    if (!outcome.apart.empty()) {
+      throw input_error(
+          "{}: has no collective in common with the ranks of the hosts before it, so that nothing "
+          "says how far apart their clocks are: tune the trace of each host by itself, or record "
+          "all of them with preserve-profile before the launcher",
+          printable(fmt::format("{}", fmt::join(outcome.apart, ", "))));
+    }
+    for (const std::string& note : outcome.notes) console.info(note);
+    for (const std::string& warning : outcome.warnings) console.warn(warning);
   }
 
   // One host has one processor, however many of its ranks were recorded by themselves.
@@ -149,15 +169,7 @@ class Merger {
   void check_processes(const TraceDb& part) {
     Query rows = part.query("SELECT host, pid, start_ns, rank FROM process");
     while (rows.next()) {
-      const std::string host(rows.text(0));
-      if (hosts_.empty()) hosts_.emplace(host, part.file());
-      if (hosts_.count(host) == 0) {
-        throw input_error(
-            "{}: was recorded on {}, and {} on {}: the clocks of two hosts are not aligned, so "
-            "their traces are not merged; tune the trace of each host by itself",
-            part.file(), printable(host), hosts_.begin()->second, printable(hosts_.begin()->first));
-      }
-      const auto key = fmt::format("{} {}", rows.integer(1), rows.integer(2));
+      const auto key = fmt::format("{} {} {}", rows.text(0), rows.integer(1), rows.integer(2));
       if (!processes_.insert(key).second) {
         throw input_error("{}: holds process {} which another input holds too: each run only once",
                           part.file(), rows.integer(1));
@@ -169,6 +181,20 @@ class Merger {
         throw input_error("rank {} is in {} and in {} too: merge the ranks of one run only", *rank,
                           owner->second, part.file());
       }
+    }
+  }
+
+  // After the processes of the file were copied. Several hosts in one file share its clock when
+  // something aligned them.
+  void note_clocks(const std::string& file, int64_t before) {
+    const bool aligned =
+        db_.query_integer("SELECT 1 FROM main.clock WHERE process_id > ?", {before}).has_value();
+    Query rows = db_.query("SELECT id, host, end_ns FROM main.process WHERE id > ?", {before});
+    while (rows.next()) {
+      clocks::Process process{.id = ProcessId{rows.integer(0)}, .host = std::string(rows.text(1))};
+      process.clock = aligned ? file : fmt::format("{} {}", process.host, file);
+      process.end_ns = rows.integer(2);
+      processes_of_clocks_.push_back(std::move(process));
     }
   }
 
@@ -209,8 +235,8 @@ class Merger {
                                           {"range", 0},   {"op", 0},     {"tensor", 0},
                                           {"step", 0}};
   std::set<std::string> processes_;
-  std::map<std::string, std::string> hosts_;  // the only one, and the first file of it
-  std::map<int64_t, std::string> ranks_;      // and the file of each
+  std::vector<clocks::Process> processes_of_clocks_;
+  std::map<int64_t, std::string> ranks_;  // and the file of each
   bool complete_ = true;
   std::optional<std::string> counters_;
   std::string mpi_library_, pages_;
@@ -226,6 +252,7 @@ void write_merged(const std::vector<std::string>& inputs, const fs::path& output
       merger.add(input);
       console.progress("merging", ++done, static_cast<double>(inputs.size()));
     }
+    merger.align_clocks(console);
     merger.join_processors();
     db.set_meta("incomplete", merger.complete() ? "0" : "1");
     if (!merger.counters().empty()) db.set_meta("counters", merger.counters());
@@ -242,26 +269,6 @@ void write_merged(const std::vector<std::string>& inputs, const fs::path& output
     throw;
   }
   console.clear_progress();
-}
-
-// "2, 3 and 12 more"
-std::string missing_ranks(const TraceDb& db) {
-  constexpr size_t kMostNamed = 8;
-  std::set<int64_t> present;
-  Query rows = db.query("SELECT rank FROM process WHERE rank IS NOT NULL");
-  while (rows.next()) present.insert(rows.integer(0));
-  const int64_t world = db.query_integer("SELECT MAX(world_size) FROM process").value_or(0);
-  std::vector<int64_t> named;
-  int64_t missing = 0;
-  for (int64_t rank = 0; rank < world && named.size() < kMostNamed; ++rank) {
-    if (present.count(rank) == 0) named.push_back(rank);
-  }
-  for (const int64_t rank : present) missing -= rank >= 0 && rank < world ? 1 : 0;
-  missing += world;
-  if (named.empty()) return "";
-  const auto more = missing - static_cast<int64_t>(named.size());
-  return fmt::format("{}{} of {}", fmt::join(named, ", "),
-                     more > 0 ? fmt::format(" and {} more", more) : "", world);
 }
 
 void report_merged(const TraceDb& merged, size_t inputs, Console& console) {

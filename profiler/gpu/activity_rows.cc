@@ -55,4 +55,15 @@ void add_collective(TraceDb& db, OpId op, const CollectiveFacts& facts, bool blo
       .confidence = facts.confidence});
 }
 
+void complete_collective(TraceDb& db, OpId op, const CollectiveFacts& facts) {
+  const std::optional<int64_t> bytes = message_bytes(facts);
+  if (!bytes) return;
+  db.execute(
+      "UPDATE collective SET bytes = ?2, dtype = ?3, ranks = COALESCE(ranks, ?4), source = ?5, "
+      "confidence = ?6, function = CASE WHEN function = 'unknown' AND ?7 <> '' THEN ?7 ELSE "
+      "function END WHERE op_id = ?1 AND bytes IS NULL",
+      {op.value, *bytes, facts.dtype, facts.ranks ? SqlValue(*facts.ranks) : SqlValue(),
+       std::string(facts.source), facts.confidence, facts.function});
+}
+
 }  // namespace preserve::gpu

@@ -12,6 +12,9 @@ OpId add_op(TraceDb& db, const Activity& activity, StreamId stream, OpKind kind,
             RangeId range);
 
 // Bytes come from the number of elements where `facts` has no bytes. `blocking`: the host waited.
+// What was learnt later of a collective whose bytes are not known.
+void complete_collective(TraceDb& db, OpId op, const CollectiveFacts& facts);
+
 void add_collective(TraceDb& db, OpId op, const CollectiveFacts& facts, bool blocking);
 
 }  // namespace preserve::gpu

@@ -7,6 +7,8 @@
 namespace preserve::gpu {
 namespace {
 
+constexpr double kHostShapes = 0.7;  // shape of the first tensor of the host call
+
 std::string lower_case(std::string_view text) {
   std::string out(text);
   for (char& c : out) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
@@ -231,6 +233,20 @@ std::optional<ProductShape> product_shape(std::string_view op_name, std::string_
   if (weights / shape.n != shape.k || weights % shape.n != 0) return std::nullopt;
   shape.dtype = weight_dtype(operands[product->weight].dtype);
   return shape;
+}
+
+std::optional<CollectiveFacts> message_of(const std::vector<Operand>& operands) {
+  // Collective calls put their tensor first; lists and scalars have no dimensions.
+  const auto tensor = std::find_if(operands.begin(), operands.end(),
+                                   [](const Operand& each) { return !each.dims.empty(); });
+  if (tensor == operands.end()) return std::nullopt;
+  CollectiveFacts facts{.dtype = tensor->dtype, .source = "shapes", .confidence = kHostShapes};
+  int64_t count = 1;
+  for (const int64_t dim : tensor->dims) {
+    if (dim < 0 || __builtin_mul_overflow(count, dim, &count)) return facts;
+  }
+  facts.in_elements = count;
+  return facts;
 }
 
 }  // namespace preserve::gpu

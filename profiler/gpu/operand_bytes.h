@@ -42,4 +42,7 @@ std::optional<ProductShape> product_shape(std::string_view op_name, std::string_
                                           KernelClass kernel_class,
                                           const std::vector<Operand>& operands);
 
+// What a call of a collective sends, by its first tensor (source "shapes"). Nothing without one.
+std::optional<CollectiveFacts> message_of(const std::vector<Operand>& operands);
+
 }  // namespace preserve::gpu

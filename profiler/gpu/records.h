@@ -58,6 +58,12 @@ class OperandTable {
   // or when the table is full (kLimit): shapes repeat per layer and step, a file where they do not
   // is no reason to lose the memory bound.
   uint32_t add(std::string_view dims, std::string_view types);
+  // A list of another table. 0 when the table is full.
+  uint32_t add(const std::vector<Operand>& operands) {
+    if (lists_.size() > kLimit) return 0;
+    lists_.push_back(operands);
+    return static_cast<uint32_t>(lists_.size() - 1);
+  }
   const std::vector<Operand>& at(uint32_t index) const { return lists_[index]; }
 
   static constexpr size_t kLimit = 100'000;

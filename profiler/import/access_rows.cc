@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "common/text.h"
+#include "profiler/gpu/activity_rows.h"
 #include "profiler/gpu/operand_bytes.h"
 
 namespace preserve::import {
@@ -36,7 +37,8 @@ std::string kernel_stem(std::string_view name) {
 
 class AccessWriter {
  public:
-  AccessWriter(TraceDb& db, ImportedProcess& process) : db_(db), process_(process) {}
+  AccessWriter(TraceDb& db, ImportedProcess& process, const GraphCaptures& captures)
+      : db_(db), process_(process), captures_(captures) {}
 
   AccessSummary run();
 
@@ -53,6 +55,8 @@ class AccessWriter {
     gpu::KernelClass kernel_class;
   };
 
+  void take_from_capture(OperandUse& use);
+  const GraphCaptures::Join& join_of(const OperandUse& use);
   void load_steps();
   bool enter_step(int64_t start_ns);
   const std::string& text(uint32_t name);
@@ -65,6 +69,10 @@ class AccessWriter {
 
   TraceDb& db_;
   ImportedProcess& process_;
+  const GraphCaptures& captures_;
+  std::map<std::pair<uint32_t, int64_t>, GraphCaptures::Join> joins_;  // by replayed graph, tokens
+  // Lists and paths of captures, as this process numbers them.
+  std::map<std::pair<const CapturedGraphs*, uint32_t>, uint32_t> lists_, paths_;
   std::vector<Step> steps_;
   size_t step_ = 0;
   std::vector<std::string> bases_;
@@ -176,6 +184,50 @@ void AccessWriter::write_product(const OperandUse& use) {
                   .source = "shapes"});
 }
 
+const GraphCaptures::Join& AccessWriter::join_of(const OperandUse& use) {
+  const auto [entry, fresh] = joins_.try_emplace({use.replay, use.tokens});
+  if (fresh) {
+    entry->second = captures_.join(process_.replayed[use.replay - 1], process_.rank, use.tokens);
+    (entry->second.why == GraphCaptures::Why::joined      ? summary_.joined
+     : entry->second.why == GraphCaptures::Why::ambiguous ? summary_.ambiguous
+                                                          : summary_.apart) += 1;
+  }
+  return entry->second;
+}
+
+// What the framework said of this kernel when its graph was captured.
+void AccessWriter::take_from_capture(OperandUse& use) {
+  const GraphCaptures::Join& join = join_of(use);
+  if (join.why != GraphCaptures::Why::joined) return;
+  const CapturedCall* call = join.calls[process_.replayed[use.replay - 1].node_of[use.in_replay]];
+  if (call == nullptr) return;
+  if (use.kernel_class == gpu::KernelClass::collective) {
+    gpu::CollectiveFacts facts = join.from->communications[call->communication];
+    if (call->communication == 0) {
+      const auto message = gpu::message_of(join.from->operands.at(call->operands));
+      if (!message) return;
+      facts = *message;
+      facts.function = gpu::collective_function(text(call->op_name));
+    }
+    gpu::complete_collective(db_, {use.op}, facts);
+    return;
+  }
+  const auto number = [](auto& known, const CapturedGraphs* from, uint32_t of, auto add) {
+    const auto [entry, fresh] = known.try_emplace({from, of}, 0);
+    if (fresh) entry->second = add();
+    return entry->second;
+  };
+  use.op_name = call->op_name;
+  use.operands = number(lists_, join.from, call->operands, [&] {
+    return process_.operands.add(join.from->operands.at(call->operands));
+  });
+  if (!join.in_module) return;
+  use.scope = number(paths_, join.from, call->scope, [&] {
+    process_.scopes.push_back(join.from->scopes[call->scope]);
+    return static_cast<uint32_t>(process_.scopes.size() - 1);
+  });
+}
+
 // Equal size in each step: the bytes of an operator come from the median of its durations.
 void AccessWriter::write_inferred() {
   const double rate_bytes_per_ns =
@@ -223,6 +275,8 @@ AccessSummary AccessWriter::run() {
   OperandUse use;
   while (process_.uses.next(use)) {
     const bool in_step = enter_step(use.start_ns + process_.shift_ns);
+    if (use.replay != 0 && use.operands == 0 && !captures_.empty()) take_from_capture(use);
+    if (use.kernel_class == gpu::KernelClass::collective) continue;
     const bool streams = use.kernel_class == gpu::KernelClass::matmul ||
                          use.kernel_class == gpu::KernelClass::attention ||
                          use.kernel_class == gpu::KernelClass::experts;
@@ -248,8 +302,9 @@ AccessSummary AccessWriter::run() {
 
 }  // namespace
 
-AccessSummary add_access_rows(TraceDb& db, ImportedProcess& process) {
-  return AccessWriter(db, process).run();
+AccessSummary add_access_rows(TraceDb& db, ImportedProcess& process,
+                              const GraphCaptures& captures) {
+  return AccessWriter(db, process, captures).run();
 }
 
 }  // namespace preserve::import

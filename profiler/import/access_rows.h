@@ -16,9 +16,11 @@ namespace preserve::import {
 
 struct AccessSummary {
   int64_t from_shapes = 0, inferred = 0, unknown = 0;  // kernels, communication and copies excluded
+  int64_t joined = 0, ambiguous = 0,
+          apart = 0;  // replayed graphs: with a capture, with several, with none
 };
 
-// Consumes process.uses. `db` is still producing.
-AccessSummary add_access_rows(TraceDb& db, ImportedProcess& process);
+// Consumes process.uses. `db` is still producing. Kernels of replays get what `captures` say.
+AccessSummary add_access_rows(TraceDb& db, ImportedProcess& process, const GraphCaptures& captures);
 
 }  // namespace preserve::import

@@ -16,8 +16,10 @@
 #include "profiler/import/access_rows.h"
 #include "profiler/import/align.h"
 #include "profiler/import/inspector.h"
+#include "profiler/import/json_reader.h"
 #include "profiler/import/kineto.h"
 #include "profiler/import/nsys.h"
+#include "profiler/import/rank_assignment.h"
 
 namespace preserve::import {
 namespace {
@@ -44,7 +46,8 @@ Format format_of(const std::filesystem::path& path) {
   const std::string head = head_of(path);
   if (head.empty()) throw input_error("{}: is empty", path.string());
   if (head.starts_with("SQLite format 3")) return Format::nsys;
-  const size_t first = head.find_first_not_of(" \t\r\n");
+  const size_t text = head.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0;
+  const size_t first = head.find_first_not_of(" \t\r\n", text);
   if (first != std::string::npos && (head[first] == '{' || head[first] == '[')) {
     return looks_like_inspector(head) ? Format::inspector : Format::kineto;
   }
@@ -76,11 +79,8 @@ class Importer {
   void read_kineto_file(const std::filesystem::path& path);
   void read_nsys_file(const std::filesystem::path& path);
   void add(std::vector<ImportedProcess> processes);
-  void name_ranks();
-  void name_ranks_by_labels();
-  void name_ranks_by_files();
-  void name_ranks_by_devices();
-  void set_rank(ImportedProcess& process, int64_t rank);
+  void add_captures(ProcessBuilder& builder);
+  void add_operands();
   void check_ranks();
   bool describes(const InspectedCommunicator& communicator, const ImportedProcess& process) const;
   void use_inspector_logs();
@@ -92,6 +92,7 @@ class Importer {
   std::vector<ImportedProcess> processes_;
   std::optional<int64_t> world_size_;
   std::vector<std::pair<std::string, InspectorLog>> logs_;
+  GraphCaptures captures_;
   ImportSummary summary_;
 };
 
@@ -130,13 +131,26 @@ void Importer::read_kineto_file(const std::filesystem::path& path) {
   if (!result.damage.empty())
     summary_.warnings.push_back(result.damage + "; what came before was imported");
   summary_.text_bytes += result.text_bytes;
-  if (result.activities == 0 && !options_.partial) {
+  const bool captures = std::any_of(result.processes.begin(), result.processes.end(),
+                                    [](const auto& each) { return each->captures_graphs(); });
+  if (result.activities == 0 && captures && options_.files.size() == 1) {
+    throw input_error(
+        "{}: graphs are captured in it, and nothing runs: give the trace of their replays with it",
+        file);
+  }
+  if (result.activities == 0 && !captures && !options_.partial) {
     throw input_error(
         "{}: {} in its {} events, of them {} of the host; it looks like a trace of {}{}; record "
         "with GPU activities, or import its ranges with --partial",
         file, result.unknown.empty() ? "holds no GPU activity" : "no GPU activity is recognised",
         result.events, result.host_events, result.writer,
         result.unknown.empty() ? "" : "; not understood: " + list_of(result.unknown));
+  }
+  if (result.launching_processes > 1) {
+    summary_.warnings.push_back(fmt::format(
+        "{}: {} processes launched what runs in it, and nothing says which GPU work is whose: the "
+        "ranks in it are one process here; give each rank's own file",
+        file, result.launching_processes));
   }
   if (!result.unknown.empty()) {
     summary_.warnings.push_back(
@@ -145,13 +159,36 @@ void Importer::read_kineto_file(const std::filesystem::path& path) {
   if (result.frames_left_out != 0) {
     db_.set_meta("python_frames_left_out", std::to_string(result.frames_left_out));
   }
+  const bool apart = captures && !result.replays && options_.files.size() > 1;
   if (result.processes.size() > 1) {
     summary_.notes.push_back(fmt::format("{}: holds {} ranks", file, result.processes.size()));
   }
   for (const auto& builder : result.processes) {
+    if (apart) {
+      add_captures(*builder);
+      continue;
+    }
     builder->row.command = command_only(builder->row.command);
     add(builder->finish(result.base_ns));
+    if (captures) captures_.add(builder->take_captures());
   }
+}
+
+// Of a file that holds the captures of graphs and none of their replays: what ran in it on the side
+// is no part of the run.
+void Importer::add_captures(ProcessBuilder& builder) {
+  if (builder.activities() != 0) {
+    summary_.warnings.push_back(fmt::format(
+        "{}: is taken for the capture of graphs: {} of its own left out", builder.source_file,
+        count_of(static_cast<int64_t>(builder.activities()), "operator")));
+  }
+  CapturedGraphs graphs = builder.take_captures();
+  if (!graphs.rank) {
+    graphs.rank = rank_in_file_name(std::filesystem::path(graphs.file).filename().string()).rank;
+  }
+  summary_.notes.push_back(
+      fmt::format("{}: {} captured", graphs.file, count_of(std::ssize(graphs.graphs), "graph")));
+  captures_.add(std::move(graphs));
 }
 
 void Importer::read_nsys_file(const std::filesystem::path& path) {
@@ -170,81 +207,6 @@ void Importer::read_nsys_file(const std::filesystem::path& path) {
       builder->row.start_ns = builder->row.end_ns = 0;
     add(builder->finish(0));
   }
-}
-
-void Importer::set_rank(ImportedProcess& process, int64_t rank) {
-  db_.execute("UPDATE process SET rank = ? WHERE id = ?", {rank, process.id.value});
-  process.rank = rank;
-}
-
-// What is inside the files counts first, then their names, then the order of GPUs. All but a number
-// inside is a guess, and said to be one.
-void Importer::name_ranks() {
-  name_ranks_by_labels();
-  name_ranks_by_files();
-  name_ranks_by_devices();
-}
-
-void Importer::name_ranks_by_labels() {
-  std::vector<RankName> names;
-  std::vector<ImportedProcess*> unnamed;
-  for (ImportedProcess& process : processes_) {
-    if (process.rank || !process.rank_name.says_anything()) continue;
-    names.push_back(process.rank_name);
-    unnamed.push_back(&process);
-  }
-  const std::vector<int64_t> ranks = ranks_of(names);
-  if (ranks.empty()) return;
-  for (size_t i = 0; i < ranks.size(); ++i) set_rank(*unnamed[i], ranks[i]);
-  summary_.warnings.push_back(
-      fmt::format("{}: its processes name their place, not their rank: ranks {} are guessed",
-                  unnamed.front()->source_file, fmt::join(ranks, ", ")));
-}
-
-void Importer::name_ranks_by_files() {
-  std::map<std::string, std::vector<ImportedProcess*>> by_file;
-  for (ImportedProcess& process : processes_) by_file[process.source_file].push_back(&process);
-  std::vector<RankName> names;
-  std::vector<ImportedProcess*> unnamed;
-  for (const auto& [file, processes] : by_file) {
-    if (processes.size() != 1 || processes.front()->rank) continue;
-    names.push_back(rank_in_file_name(std::filesystem::path(file).filename().string()));
-    unnamed.push_back(processes.front());
-  }
-  const std::vector<int64_t> ranks = ranks_of(names);
-  for (size_t i = 0; i < ranks.size(); ++i) {
-    set_rank(*unnamed[i], ranks[i]);
-    summary_.warnings.push_back(fmt::format(
-        "{}: contains no rank; rank {} is guessed from the file's name{}", unnamed[i]->source_file,
-        ranks[i], names[i].rank ? "" : ", which gives its place in the group only"));
-  }
-}
-
-// Several processes without ranks that communicate: the order of their GPUs stands in for the rank,
-// because launchers hand out GPUs in that order.
-void Importer::name_ranks_by_devices() {
-  if (processes_.size() < 2) return;
-  std::map<int64_t, ImportedProcess*> by_device;
-  for (ImportedProcess& process : processes_) {
-    const auto communicates = db_.query_integer(
-        "SELECT 1 FROM collective JOIN op ON op.id = op_id JOIN stream ON stream.id = stream_id "
-        "WHERE process_id = ? LIMIT 1",
-        {process.id.value});
-    const bool same_file = process.source_file == processes_.front().source_file;
-    if (process.rank || !communicates || !same_file) return;
-    by_device[process.first_device] = &process;
-  }
-  if (by_device.size() != processes_.size()) return;  // each counts its own visible devices
-  int64_t rank = 0;
-  for (auto& [device, process] : by_device) {
-    db_.execute("UPDATE process SET world_size = ? WHERE id = ?",
-                {static_cast<int64_t>(processes_.size()), process->id.value});
-    set_rank(*process, rank++);
-  }
-  summary_.warnings.push_back(
-      fmt::format("the {} processes have no rank: they are numbered in the order of their GPUs, "
-                  "which is a guess",
-                  processes_.size()));
 }
 
 void Importer::check_ranks() {
@@ -279,7 +241,11 @@ void Importer::check_ranks() {
       shown < missing.size() ? ", ..." : "");
   // One rank alone is what people usually have, and enough for a plan. Some of several is a
   // mistake.
-  if (processes_.size() > 1 && !options_.partial) {
+  const bool one_file =
+      std::all_of(processes_.begin(), processes_.end(), [&](const ImportedProcess& process) {
+        return process.source_file == processes_.front().source_file;
+      });
+  if (!one_file && !options_.partial) {
     throw input_error(
         "the run has {} ranks but rank {} is missing; give all files, or use --partial",
         *world_size_, list);
@@ -375,6 +341,39 @@ void Importer::align() {
   }
 }
 
+void Importer::add_operands() {
+  AccessSummary accesses;
+  for (ImportedProcess& process : processes_) {
+    const AccessSummary own = add_access_rows(db_, process, captures_);
+    accesses.from_shapes += own.from_shapes;
+    accesses.inferred += own.inferred;
+    accesses.unknown += own.unknown;
+    accesses.joined += own.joined;
+    accesses.ambiguous += own.ambiguous;
+    accesses.apart += own.apart;
+  }
+  summary_.notes.push_back(
+      fmt::format("operands: {} kernels by recorded shapes, {} inferred from duration and "
+                  "bandwidth, {} unknown",
+                  accesses.from_shapes, accesses.inferred, accesses.unknown));
+  summary_.accesses_from_shapes = accesses.from_shapes;
+  summary_.accesses_inferred = accesses.inferred;
+  if (captures_.empty()) return;
+  summary_.notes.push_back(
+      fmt::format("captures: {} of {} that ran have their operands from one", accesses.joined,
+                  count_of(accesses.joined + accesses.ambiguous + accesses.apart, "graph")));
+  if (accesses.ambiguous > 0) {
+    summary_.warnings.push_back(fmt::format(
+        "captures: several fit to {} that ran, and nothing says for which batch they ran: give the "
+        "capture of one size",
+        count_of(accesses.ambiguous, "graph")));
+  }
+  if (accesses.apart > 0) {
+    summary_.warnings.push_back(fmt::format("captures: none has the kernels of {} that ran",
+                                            count_of(accesses.apart, "graph")));
+  }
+}
+
 ImportSummary Importer::run() {
   std::set<std::filesystem::path> seen;
   for (const auto& path : options_.files) {
@@ -404,7 +403,9 @@ ImportSummary Importer::run() {
   }
   db_.set_meta("clock", "of the imported trace");
   db_.set_meta("producer", "import");
-  name_ranks();
+  for (std::string& guess : name_ranks(db_, processes_)) {
+    summary_.warnings.push_back(std::move(guess));
+  }
   check_ranks();
   use_inspector_logs();
   align();
@@ -415,19 +416,7 @@ ImportSummary Importer::run() {
       "steps: {} annotated, {} counted, {} guessed; {} decode, {} prefill, {} of unknown phase",
       steps.annotated, steps.counted, steps.detected, phases.decode, phases.prefill,
       phases.unknown));
-  AccessSummary accesses;
-  for (ImportedProcess& process : processes_) {
-    const AccessSummary own = add_access_rows(db_, process);
-    accesses.from_shapes += own.from_shapes;
-    accesses.inferred += own.inferred;
-    accesses.unknown += own.unknown;
-  }
-  summary_.notes.push_back(
-      fmt::format("operands: {} kernels by recorded shapes, {} inferred from duration and "
-                  "bandwidth, {} unknown",
-                  accesses.from_shapes, accesses.inferred, accesses.unknown));
-  summary_.accesses_from_shapes = accesses.from_shapes;
-  summary_.accesses_inferred = accesses.inferred;
+  add_operands();
   summary_.processes = static_cast<int64_t>(processes_.size());
   return std::move(summary_);
 }
@@ -454,6 +443,7 @@ int run_import(const ImportOptions& options, const std::filesystem::path& output
   }
   const std::string next = next_command(db, output.string());
   db.finish();
+  if (options.complete) options.complete(out.temporary_path());
   out.commit();
   for (const std::string& warning : summary.warnings) console.warn(warning);
   for (const std::string& note : summary.notes) console.info(note);

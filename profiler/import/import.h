@@ -7,6 +7,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,8 @@ struct ImportOptions {
   std::vector<std::filesystem::path> kernel_rules{};  // read before the built-in table
   bool partial = false;
   StepOptions steps{};
+  // Called with the finished trace, which it may replace, before the trace gets its name.
+  std::function<void(const std::filesystem::path& trace)> complete{};
 };
 
 struct ImportSummary {

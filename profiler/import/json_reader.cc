@@ -122,7 +122,8 @@ void JsonReader::fail(std::string_view what) {
         "{}: stops in the middle, after {} bytes of text{}{}; --partial takes what came before",
         file_, offset(), source_.damage().empty() ? "" : ": ", source_.damage());
   }
-  throw input_error("{}: is not valid JSON at byte {}: {}", file_, offset(), what);
+  throw input_error("{}: is not valid JSON at byte {}: {}; --partial takes what came before", file_,
+                    offset(), what);
 }
 
 // Makes room and reads more. Bytes from `keep` on (a position in the window) stay and `keep`
@@ -147,7 +148,8 @@ char JsonReader::next_significant() {
   while (true) {
     while (position_ < end_) {
       const char c = *position_;
-      if (c != ' ' && c != '\n' && c != '\t' && c != '\r') return c;
+      const bool mark = offset() < kByteOrderMark.size() && c == kByteOrderMark[offset()];
+      if (c != ' ' && c != '\n' && c != '\t' && c != '\r' && !mark) return c;
       ++position_;
     }
     const char* keep = position_;

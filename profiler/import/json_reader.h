@@ -19,6 +19,9 @@
 
 namespace preserve::import {
 
+// Some writers put it before the text; it means nothing.
+inline constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+
 class JsonReader {
  public:
   // `file` is for messages. `window` bytes bound the longest string that is returned whole.

@@ -4,11 +4,13 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
+#include <set>
 
 #include "common/error.h"
 #include "common/text.h"
 #include "profiler/import/json_reader.h"
 #include "profiler/import/kineto_event.h"
+#include "profiler/import/kineto_header.h"
 #include "profiler/import/writers.h"
 
 namespace preserve::import {
@@ -45,6 +47,7 @@ class KinetoReader {
     std::optional<int64_t> host_process{};
     std::vector<HostRange> gpu_annotations{};
     bool has_host_ranges = false, spans_any = false;
+    std::set<int64_t> launching{};  // processes of the host
   };
   struct Process {
     std::string name{};
@@ -61,10 +64,9 @@ class KinetoReader {
   void not_understood();
   void use_activity(const ProcessRole* role = nullptr);
   void use_host_event(Category category);
+  void note_capture(int64_t start_ns, int64_t end_ns);
   bool times(int64_t& start_ns, int64_t& end_ns);
   void refuse(const char* kind, std::string_view what);
-  void read_devices();
-  void read_distributed();
   void note_span(int64_t start_ns, int64_t end_ns);
   void note_process();
   const Process& process();
@@ -153,6 +155,7 @@ KinetoFile KinetoReader::read() {
       for (const HostRange& range : rank.gpu_annotations) own.add(range);
     }
     if (rank.host_process) own.row.command = processes_[*rank.host_process].name;
+    result_.launching_processes = std::max(result_.launching_processes, rank.launching.size());
     own.devices = devices_;
     own.row.world_size = world_size_;
     own.row.rank = own.rank_name.rank;
@@ -175,9 +178,11 @@ void KinetoReader::read_document() {
         found = true;
         read_events(false);
       } else if (key == "deviceProperties" && json_.peek() == '[') {
-        read_devices();
+        devices_ = read_device_properties(json_);
       } else if (key == "distributedInfo" && json_.peek() == '{') {
-        read_distributed();
+        const Distribution own = read_distribution(json_);
+        if (own.rank) distributed_rank_ = own.rank;
+        if (own.world_size) world_size_ = own.world_size;
       } else if (key == "baseTimeNanoseconds") {
         int64_t base = 0;
         if (json_.integer(base) && std::abs(base) < kTimeLimitNs) result_.base_ns = base;
@@ -401,13 +406,37 @@ void KinetoReader::use_activity(const ProcessRole* role) {
   builder().add(activity);
 }
 
+// Calls that may be part of a capture, by the names that CUDA and HIP share.
+void KinetoReader::note_capture(int64_t start_ns, int64_t end_ns) {
+  const std::string_view name = event_.name;
+  const auto has = [&](std::string_view part) { return name.find(part) != std::string_view::npos; };
+  CaptureCall call{.start_ns = start_ns, .end_ns = end_ns};
+  if (has("StreamBeginCapture")) {
+    call.what = CaptureCall::begins;
+  } else if (has("StreamEndCapture")) {
+    call.what = CaptureCall::ends;
+  } else if (has("Memcpy") || has("Memset")) {
+    call.what = CaptureCall::copies;
+  } else if (has("GraphLaunch")) {
+    result_.replays = true;
+    return;
+  } else if (!has("Launch") || has("HostFunc")) {
+    return;
+  }
+  call.thread = builder().thread(event_.process, event_.thread);
+  if (!event_.kernel.empty()) call.kernel = builder().kernel_name(event_.kernel);
+  builder().add(call);
+}
+
 void KinetoReader::use_host_event(Category category) {
   ++result_.host_events;
   int64_t start_ns = 0, end_ns = 0;
   if (!times(start_ns, end_ns) || end_ns < start_ns) return builder().lose("bad_host_event");
   if (category == Category::runtime) {
+    note_capture(start_ns, end_ns);
     if (event_.correlation == 0) return;
     note_process();
+    if (rank_->launching.size() < kProcessNameLimit) rank_->launching.insert(event_.process);
     builder().add(Launch{.correlation = event_.correlation,
                          .start_ns = start_ns,
                          .thread = builder().thread(event_.process, event_.thread)});
@@ -444,49 +473,6 @@ void KinetoReader::use_host_event(Category category) {
     range.communication = builder().add_communication(std::move(event_.communication));
   }
   builder().add(range);
-}
-
-void KinetoReader::read_devices() {
-  json_.begin_array();
-  while (json_.next_element()) {
-    if (json_.peek() != '{') {
-      json_.skip_value();
-      continue;
-    }
-    gpu::DeviceFacts facts;
-    int64_t id = -1, value = 0;
-    json_.begin_object();
-    std::string_view key;
-    while (json_.next_key(key)) {
-      if (key == "id") {
-        json_.integer(id);
-      } else if (key == "name" && json_.peek() == '"') {
-        facts.name = printable(json_.string());
-      } else if (key == "totalGlobalMem") {
-        if (json_.integer(value) && value > 0) facts.memory_bytes = value;
-      } else if (key == "numSms") {
-        if (json_.integer(value) && value > 0) facts.units = value;
-      } else {
-        json_.skip_value();
-      }
-    }
-    if (id >= 0) devices_[id] = std::move(facts);
-  }
-}
-
-void KinetoReader::read_distributed() {
-  json_.begin_object();
-  std::string_view key;
-  while (json_.next_key(key)) {
-    int64_t value = 0;
-    if (key == "rank") {
-      if (json_.integer(value) && value >= 0) distributed_rank_ = value;
-    } else if (key == "world_size") {
-      if (json_.integer(value) && value > 0) world_size_ = value;
-    } else {
-      json_.skip_value();
-    }
-  }
 }
 
 }  // namespace

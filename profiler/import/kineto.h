@@ -23,7 +23,9 @@ struct KinetoFile {
   int64_t base_ns = 0;                                       // to add to all times
   uint64_t text_bytes = 0;                                   // of JSON
   int64_t events = 0, host_events = 0, activities = 0;
-  int64_t frames_left_out = 0;  // Python stack frames that are no modules
+  size_t launching_processes = 0;  // at most, of one rank
+  bool replays = false;            // graphs
+  int64_t frames_left_out = 0;     // Python stack frames that are no modules
   // Events with a duration that were not understood, by what they say they are; all are counted in
   // loss kind unknown_event.
   std::map<std::string, int64_t> unknown{};

@@ -97,6 +97,7 @@ constexpr Argument kArguments[] = {{"correlation", As::number, &Event::correlati
                                    {"name", As::text, nullptr, &Event::text},
                                    {"labels", As::text, nullptr, &Event::text},
                                    {"Task Type", As::text, nullptr, &Event::task_type},
+                                   {"kernel", As::text, nullptr, &Event::kernel},
                                    {"data_type"},
                                    {"count"},
                                    {"Input Dims", As::shapes, nullptr, &Event::dims},
@@ -201,7 +202,8 @@ void EventReader::read_arguments() {
   while (json_.next_key(key)) {
     if (event_.category == Category::runtime && key == "correlation") {
       json_.integer(event_.correlation);
-      json_.skip_rest_of_object();  // nothing else of a launch is used
+      if (event_.name.starts_with("hip")) continue;  // these name the kernel
+      json_.skip_rest_of_object();                   // nothing else of a launch is used
       return;
     }
     read_argument(key);

@@ -32,6 +32,7 @@ struct Event {
   std::string category_text;  // of a category that is not known
   std::string process_text;   // of a process that is a word, not a number
   std::string task_type;      // of Ascend's tasks
+  std::string kernel;         // that a call of HIP launches
   int64_t process = 0, thread = 0;
   int64_t time = 0, duration = 0;  // whole part, in the unit of the file
   int time_thousandths = 0, duration_thousandths = 0;
@@ -45,7 +46,7 @@ struct Event {
     Event fresh;
     for (std::string Event::*kept :
          {&Event::name, &Event::dims, &Event::types, &Event::text, &Event::category_text,
-          &Event::process_text, &Event::task_type}) {
+          &Event::process_text, &Event::task_type, &Event::kernel}) {
       (this->*kept).clear();
       (fresh.*kept).swap(this->*kept);
     }

@@ -101,8 +101,10 @@ std::vector<ImportedProcess> ProcessBuilder::finish(int64_t base_ns) {
   row.start_ns += base_ns;
   row.end_ns += base_ns;
   row.complete = losses_.empty();
+  finished_ = true;
   add_processes();
   LaunchedSorter launched;
+  list_captured(launched);
   match_launches(launched);
   StreamSorter located;
   place_in_ranges(launched, located);
@@ -111,6 +113,7 @@ std::vector<ImportedProcess> ProcessBuilder::finish(int64_t base_ns) {
   for (ImportedProcess& process : processes_) {
     process.operands = operands_;
     process.scopes = scopes_;
+    process.replayed = replayed_;
   }
   return std::move(processes_);
 }
@@ -213,8 +216,11 @@ void ProcessBuilder::number_replay(std::vector<GpuActivity>& group) {
   for (const GpuActivity& activity : group) signature = mix(signature, activity.name);
   const auto [entry, fresh] =
       graphs_.try_emplace(signature, static_cast<uint32_t>(graphs_.size() + 1));
+  if (fresh) note_replayed(group);
   for (size_t i = 0; i < group.size(); ++i) {
     group[i].from_replay = true;
+    if (entry->second <= replayed_.size()) group[i].replay = entry->second;
+    group[i].in_replay = static_cast<uint32_t>(i);
     if (group[i].graph == 0) group[i].graph = entry->second;
     if (group[i].graph_node == gpu::kNoNode) group[i].graph_node = static_cast<int64_t>(i);
   }
@@ -240,6 +246,10 @@ void ProcessBuilder::place_in_ranges(LaunchedSorter& launched, StreamSorter& out
       }
       open_range(range, open);
       more = ranges_.next(range);
+    }
+    if (activity.capture != 0) {
+      note_captured(activity, open);
+      continue;
     }
     if (activity.launched) locate(activity, open);
     const gpu::KernelClass kernel = identity(activity.name).kernel_class;
@@ -306,7 +316,7 @@ void ProcessBuilder::open_range(const HostRange& range, std::vector<OpenRange>& 
     ++dropped_ranges_;
     return;
   }
-  OpenRange entry{.range = range};
+  OpenRange entry{.range = range, .number = ++opened_};
   if (!open.empty()) {
     // Times in whole µs let a child seem to outlive its parent.
     entry.range.end_ns = std::min(range.end_ns, open.back().range.end_ns);
@@ -347,11 +357,15 @@ RangeId ProcessBuilder::keep_range(const std::vector<OpenRange>& open, size_t in
   return parent;
 }
 
-void ProcessBuilder::locate(GpuActivity& activity, std::vector<OpenRange>& open) {
-  while (!open.empty() && (open.back().range.thread != activity.thread ||
-                           open.back().range.end_ns < activity.launch_ns)) {
+void ProcessBuilder::close_ranges(const GpuActivity& launched, std::vector<OpenRange>& open) {
+  while (!open.empty() && (open.back().range.thread != launched.thread ||
+                           open.back().range.end_ns < launched.launch_ns)) {
     open.pop_back();
   }
+}
+
+void ProcessBuilder::locate(GpuActivity& activity, std::vector<OpenRange>& open) {
+  close_ranges(activity, open);
   if (open.empty()) return;
   activity.range =
       static_cast<uint32_t>(keep_range(open, open.size() - 1, process_of(activity)).value);
@@ -362,6 +376,7 @@ void ProcessBuilder::locate(GpuActivity& activity, std::vector<OpenRange>& open)
   // A replay's kernels were captured elsewhere: the operators around the launch are not theirs.
   if (activity.from_replay) {
     activity.scope = 0;
+    activity.tokens = tokens_of(open);
     return;
   }
   for (size_t i = open.size(); i-- > 0;) {

@@ -24,6 +24,7 @@
 #include "profiler/gpu/record_sorter.h"
 #include "profiler/gpu/records.h"
 #include "profiler/gpu/streams.h"
+#include "profiler/import/graph_captures.h"
 #include "profiler/import/rank_names.h"
 
 namespace preserve::import {
@@ -34,12 +35,25 @@ struct GpuActivity : gpu::Activity {
   // Filled by the joins.
   bool launched = false;     // a launch was found
   bool from_replay = false;  // shares its launch with other activities
+  uint32_t replay = 0;       // ImportedProcess::replayed, counted from 1; 0 none
+  uint32_t in_replay = 0;    // its number in the replay
+  int64_t tokens = 0;        // that the replay works on, 0 unknown
+  uint32_t capture = 0;      // no activity: a call of this captured graph, counted from 1
   uint32_t thread = 0;       // of the launch
   int64_t launch_ns = 0;
   uint32_t range = 0;     // row of table range, 0 none
   uint32_t operands = 0;  // OperandTable, 0 none
   uint32_t scope = 0;     // ImportedProcess::scopes: module path around the launch
   uint32_t op_name = 0;   // row of table string: operator that has the operands
+};
+
+// What a thread did to capture a graph.
+struct CaptureCall {
+  enum What : uint8_t { begins, launches, copies, ends };
+  int64_t start_ns = 0, end_ns = 0;
+  uint32_t thread = 0;
+  uint32_t kernel = 0;  // row of table string, 0 not named
+  What what = launches;
 };
 
 struct Launch {
@@ -71,6 +85,8 @@ struct OperandUse {
   uint32_t operands = 0, scope = 0;
   uint32_t op_name = 0;  // row of table string: the framework's operator, 0 unknown
   gpu::KernelClass kernel_class = gpu::KernelClass::other;
+  uint32_t replay = 0, in_replay = 0;  // as GpuActivity's
+  int64_t tokens = 0;
 };
 struct ByStart {
   bool operator()(const OperandUse& a, const OperandUse& b) const {
@@ -89,6 +105,7 @@ struct ImportedProcess {
   OperandUses uses{};
   gpu::OperandTable operands{};
   std::vector<std::string> scopes{{}};
+  std::vector<ReplayedGraph> replayed{};
   std::optional<int64_t> bandwidth_bytes_per_s{};
   int64_t activities = 0, kernels = 0, unmatched = 0;
   int64_t shift_ns = 0;  // by which the rows were moved after `uses` was filled
@@ -128,6 +145,11 @@ class ProcessBuilder {
   }
   void add(const Launch& launch) { calls_.add(launch); }
   void add(const HostRange& range) { ranges_.add(range); }
+  void add(const CaptureCall& call) {
+    captures_graphs_ = captures_graphs_ || call.what == CaptureCall::begins;
+    capture_calls_.add(call);
+  }
+  bool captures_graphs() const { return captures_graphs_; }
   size_t activities() const { return calls_.activities(); }
   size_t ranges() const { return ranges_.size(); }
   // Counts a record that did not become a row, under its reason (table loss).
@@ -138,6 +160,9 @@ class ProcessBuilder {
   // kernels, at least one. input_error for an activity that cannot have lasted as long as it says,
   // unless `partial`.
   std::vector<ImportedProcess> finish(int64_t base_ns);
+  // The graphs that were captured, once; after finish(), or in place of it where the file is of use
+  // for nothing else.
+  CapturedGraphs take_captures();
 
  private:
   struct ByLaunch {
@@ -155,6 +180,11 @@ class ProcessBuilder {
       return std::tie(a.stream, a.start_ns, a.end_ns) < std::tie(b.stream, b.start_ns, b.end_ns);
     }
   };
+  struct ByThread {
+    bool operator()(const CaptureCall& a, const CaptureCall& b) const {
+      return std::tie(a.thread, a.start_ns, a.what) < std::tie(b.thread, b.start_ns, b.what);
+    }
+  };
   using LaunchedSorter = gpu::RecordSorter<GpuActivity, ByLaunch>;
   using StreamSorter = gpu::RecordSorter<GpuActivity, ByStream>;
 
@@ -165,6 +195,7 @@ class ProcessBuilder {
   struct OpenRange {
     HostRange range;
     uint32_t scope = 0;
+    uint32_t number = 0;
     bool operands_taken = false;
   };
 
@@ -176,10 +207,15 @@ class ProcessBuilder {
   }
   void match_launches(LaunchedSorter& out);
   void number_replay(std::vector<GpuActivity>& group);
+  void note_replayed(const std::vector<GpuActivity>& group);
+  void list_captured(LaunchedSorter& out);
+  void note_captured(const GpuActivity& call, std::vector<OpenRange>& open);
+  int64_t tokens_of(const std::vector<OpenRange>& open);
   void place_in_ranges(LaunchedSorter& launched, StreamSorter& out);
   void pair_waiting(StreamSorter& out);
   void locate(GpuActivity& activity, std::vector<OpenRange>& open);
   void open_range(const HostRange& range, std::vector<OpenRange>& open);
+  static void close_ranges(const GpuActivity& launched, std::vector<OpenRange>& open);
   RangeId keep_range(const std::vector<OpenRange>& open, size_t index, size_t process);
   StreamId thread_row(uint32_t thread, size_t process);
   void write_ops(StreamSorter& activities);
@@ -201,6 +237,13 @@ class ProcessBuilder {
   std::vector<RangeId> open_rows_;  // of the open ranges, `processes_.size()` each
   gpu::LaunchJoin<GpuActivity, Launch> calls_;
   gpu::RecordSorter<HostRange, ByLaunch> ranges_;
+  gpu::RecordSorter<CaptureCall, ByThread> capture_calls_;
+  bool captures_graphs_ = false, finished_ = false;
+  std::vector<CapturedGraph> captured_;
+  std::vector<ReplayedGraph> replayed_;
+  size_t replayed_nodes_ = 0;
+  uint32_t opened_ = 0;                           // ranges so far
+  std::unordered_map<uint32_t, int64_t> tokens_;  // by name of a range
   gpu::StreamTable streams_;
   std::vector<StreamId> stream_rows_;
   std::vector<Thread> threads_;

@@ -8,6 +8,7 @@
 #include "common/text.h"
 #include "common/units.h"
 #include "profiler/gpu/activity_rows.h"
+#include "profiler/gpu/operand_bytes.h"
 #include "profiler/import/process_builder.h"
 
 namespace preserve::import {
@@ -18,27 +19,14 @@ namespace {
 constexpr int64_t kSuspectNs = 10'000'000;
 constexpr int kWholeSuccessors = 8;
 constexpr size_t kLookAhead = 64;  // successors that are looked at
-
-constexpr double kHostShapes = 0.7;  // shape of the first tensor of the host call
+// So long, one whole successor is enough; and the last one of a stream cannot be so much longer
+// than all that ran before it.
+constexpr int64_t kCertainNs = 1'000'000'000;
+constexpr int64_t kMostTimesBefore = 1000;
+constexpr int64_t kLeastBefore = 8;
 
 bool is_point_to_point(std::string_view function) {
   return function == "send" || function == "recv" || function == "sendrecv" || function == "put";
-}
-
-// Collective calls put their tensor first; lists and scalars have no dimensions.
-std::optional<gpu::Operand> first_tensor(const std::vector<gpu::Operand>& operands) {
-  for (const gpu::Operand& operand : operands) {
-    if (!operand.dims.empty()) return operand;
-  }
-  return std::nullopt;
-}
-
-std::optional<int64_t> element_count(const std::vector<int64_t>& dims) {
-  int64_t count = 1;
-  for (const int64_t dim : dims) {
-    if (dim < 0 || __builtin_mul_overflow(count, dim, &count)) return std::nullopt;
-  }
-  return count;
 }
 
 }  // namespace
@@ -49,15 +37,12 @@ gpu::CollectiveFacts ProcessBuilder::communication_facts(
   gpu::CollectiveFacts facts;
   if (activity.communication != 0) {
     facts = communications_[activity.communication];
-  } else if (const auto tensor = first_tensor(operands_.at(activity.operands))) {
-    facts.in_elements = element_count(tensor->dims);
-    facts.dtype = tensor->dtype;
+  } else if (const auto message = gpu::message_of(operands_.at(activity.operands))) {
+    facts = *message;
     // One call may be carried out by a kernel of another name: an all-to-all by sends and receives.
     if (const auto named = functions_.find(activity.op_name); named != functions_.end()) {
       facts.function = named->second;
     }
-    facts.source = "shapes";
-    facts.confidence = kHostShapes;
   }
   if (facts.function.empty()) facts.function = identity.function;
   return facts;
@@ -69,16 +54,31 @@ void ProcessBuilder::write_ops(StreamSorter& activities) {
     GpuActivity activity;
     int holds = 0;
   };
-  std::deque<Waiting> waiting;  // activities that are not judged yet; mostly empty
+  std::deque<Waiting> waiting;   // activities that are not judged yet; mostly empty
+  uint32_t stream = UINT32_MAX;  // of the last one written
+  int64_t before = 0, first_ns = 0;
+  const auto is_impossible = [&](const GpuActivity& activity, int holds, bool last) {
+    const int64_t dur_ns = activity.end_ns - activity.start_ns;
+    if (dur_ns < kCertainNs) return false;
+    return holds > 0 || (last && activity.stream == stream && before >= kLeastBefore &&
+                         dur_ns / kMostTimesBefore > activity.start_ns - first_ns);
+  };
   const auto release = [&](const GpuActivity* next) {
     while (!waiting.empty()) {
       const Waiting& front = waiting.front();
       const GpuActivity& activity = front.activity;
-      if (front.holds >= kWholeSuccessors) {
+      const bool last = next == nullptr || next->stream != activity.stream;
+      const bool settled = last || next->start_ns >= activity.end_ns || waiting.size() > kLookAhead;
+      if (front.holds >= kWholeSuccessors ||
+          (settled && is_impossible(activity, front.holds, last))) {
         leave_out_impossible(activity);
-      } else if (activity.end_ns - activity.start_ns < kSuspectNs || next == nullptr ||
-                 next->stream != activity.stream || next->start_ns >= activity.end_ns ||
-                 waiting.size() > kLookAhead) {
+      } else if (settled || activity.end_ns - activity.start_ns < kSuspectNs) {
+        if (activity.stream != stream) {
+          stream = activity.stream;
+          before = 0;
+          first_ns = activity.start_ns;
+        }
+        ++before;
         write_op(activity);
       } else {
         return;
@@ -106,11 +106,12 @@ void ProcessBuilder::leave_out_impossible(const GpuActivity& activity) {
   if (!partial) {
     Query name = db_.query("SELECT value FROM string WHERE id = ?", {int64_t{activity.name}});
     throw input_error(
-        "{}: '{}' on stream {} lasts {} by its record, over the whole runs of at least {} later "
-        "operators of the same stream; --partial imports the rest",
+        "{}: '{}' on stream {} lasts {} by its record, over the whole runs of later operators of "
+        "the "
+        "same stream, or {} times as long as all before it; --partial imports the rest",
         source_file, name.next() ? printable(name.text(0), 80) : "",
         streams_[activity.stream].number, format_duration(activity.end_ns - activity.start_ns),
-        kWholeSuccessors);
+        kMostTimesBefore);
   }
   lose("impossible_duration");
   // The process did not last as long as its last record says.
@@ -143,15 +144,20 @@ void ProcessBuilder::write_op(GpuActivity activity) {
   if (communicates) gpu::add_collective(db_, op, facts, false);
   if (activity.is_copy) return;
   ++result.kernels;
-  if (communicates) return;
-  result.uses.add({.start_ns = activity.start_ns,
-                   .dur_ns = activity.end_ns - activity.start_ns,
-                   .op = op.value,
-                   .name = activity.name,
-                   .operands = activity.operands,
-                   .scope = activity.scope,
-                   .op_name = activity.op_name,
-                   .kernel_class = kernel.kernel_class});
+  const bool may_learn = activity.replay != 0 && !facts.bytes && !facts.in_elements;
+  if (communicates && !may_learn) return;
+  result.uses.add(
+      {.start_ns = activity.start_ns,
+       .dur_ns = activity.end_ns - activity.start_ns,
+       .op = op.value,
+       .name = activity.name,
+       .operands = activity.operands,
+       .scope = activity.scope,
+       .op_name = activity.op_name,
+       .kernel_class = communicates ? gpu::KernelClass::collective : kernel.kernel_class,
+       .replay = activity.replay,
+       .in_replay = activity.in_replay,
+       .tokens = activity.tokens});
 }
 
 // What could not be used of the file counts for its first process.

@@ -50,8 +50,10 @@ RankName rank_in_label(std::string_view label) {
   RankName name;
   if (label.starts_with('[')) label = label.substr(1, label.find(']') - 1);
   const std::string lower = gpu::lower_case(label);
-  if (lower.starts_with("rank") || lower.find(" rank") != std::string::npos) {
-    name.rank = number_after(lower, "rank", " _-.:=#");
+  for (const std::string word : {"rank", "worker"}) {
+    if (!name.rank && (lower.starts_with(word) || lower.find(" " + word) != std::string::npos)) {
+      name.rank = number_after(lower, word, " _-.:=#");
+    }
   }
   // "TP00-PP01": nothing but dimensions.
   std::string_view rest = lower;

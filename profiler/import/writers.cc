@@ -36,6 +36,9 @@ constexpr Named kProcesses[] = {{"*device:gpu:*", Role::device},          // JAX
                                 {"host<*", Role::host},                   //
                                 {"gpu?", Role::device},                   // rocprof
                                 {"gpu??", Role::device},                  //
+                                {"gpu ?", Role::device},                  //
+                                {"gpu ? *", Role::device},                //
+                                {"* gpu ?", Role::device},                // "AMD GPU 0"
                                 {"cpu hip api", Role::host},              //
                                 {"cpu hsa api", Role::host},              //
                                 {"cuda functions", Role::device},         // PyTorch before Kineto

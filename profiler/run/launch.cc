@@ -15,10 +15,14 @@
 #include "common/foreground_child.h"
 #include "common/output_file.h"
 #include "common/units.h"
+#include "db/losses.h"
 #include "db/next_stage.h"
 #include "db/step/quality.h"
 #include "profiler/convert/convert.h"
 #include "profiler/convert/spool_folder.h"
+#include "profiler/launcher_clock.h"
+#include "profiler/run/clock_server.h"
+#include "profiler/run/job_launcher.h"
 
 namespace preserve {
 namespace fs = std::filesystem;
@@ -117,7 +121,7 @@ void explain_empty_recording(const fs::path& output, Console& console) {
   console.warn(
       std::string("nothing was recorded: no process made an NVTX or MPI call that the collector "
                   "saw. Usual reasons: the program has no NVTX ranges and no MPI calls; it uses an "
-                  "MPI library other than Open MPI (calls from Fortran are recorded); it is "
+                  "MPI library that is neither Open MPI nor of MPICH's kind; it is "
                   "linked statically; its environment was stripped on the way (sudo, env -i, a "
                   "container, a remote host: LD_PRELOAD, NVTX_INJECTION64_PATH and PRESERVE_* must "
                   "arrive); NVTX was compiled out (NVTX_DISABLE); with --torch, Python was started "
@@ -143,6 +147,7 @@ void report_findings(const ConvertSummary& summary, const std::string& output,
                      const std::string& incomplete, Console& console) {
   for (const std::string& loss : summary.losses) console.warn("lost: " + loss);
   for (const std::string& warning : summary.warnings) console.warn(warning);
+  for (const std::string& note : summary.notes) console.info(note);
   if (!summary.complete) {
     console.warn("the recording is incomplete: " + incomplete +
                  "; everything up to its last flush was recorded");
@@ -165,6 +170,31 @@ void report_findings(const ConvertSummary& summary, const std::string& output,
         "decode_step, or say with --step-collectives how many collectives it has",
         count_of(summary.steps.detected, "step")));
   }
+}
+
+// Ranks of a job on several hosts whose recording did not arrive here.
+void report_missing(const TraceDb& db, const LaunchOptions& options, Console& console) {
+  const std::string ranks = missing_ranks(db);
+  if (ranks.empty() || options.command.empty() ||
+      job_launcher(options.command.front()) == JobLauncher::none) {
+    return;
+  }
+  std::string text = fmt::format("ranks {} sent nothing", ranks);
+  std::vector<std::string> silent;
+  for (const std::string& host : named_hosts(options.command)) {
+    const std::string name = host.substr(0, host.find('.'));
+    if (!db.query_integer("SELECT 1 FROM process WHERE host = ?1 OR host LIKE ?1 || '.%'",
+                          {name})) {
+      silent.push_back(host);
+    }
+  }
+  if (!silent.empty()) {
+    text += fmt::format("; no process of {} did",
+                        printable(fmt::format("{}", fmt::join(silent, ", "))));
+  }
+  console.warn(text +
+               ": each host needs preserve at the same path as here and a folder for the recording "
+               "that it shares with this one (--keep-spool)");
 }
 
 std::string where_it_is(const fs::path& spool, const fs::path& output) {
@@ -201,7 +231,9 @@ bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& op
   }
   const bool ended_well = !child.interrupted && child.exit_code < 128;
   report_findings(summary, output.path().string(), why_incomplete(folder, ended_well), console);
-  report_quality(TraceDb::open(output.path()), console);
+  const TraceDb trace = TraceDb::open(output.path());
+  report_missing(trace, options, console);
+  report_quality(trace, console);
   if (options.cuda_counters != 0 && !summary.counters) {
     console.warn(
         "--counters: no kernel was counted, so this is a recording of times; the program used no "
@@ -274,10 +306,22 @@ int profile_command(const LaunchOptions& options, Console& console) {
   const std::string name = expand_output_name(options.output);
   if (name == "-") throw usage_error("a trace is a database and cannot go to standard output");
   OutputFile output(name, options.force);
-  SpoolFolder spool = options.keep_spool.empty() ? SpoolFolder::temporary(output.path())
-                                                 : SpoolFolder::kept(options.keep_spool);
-  const ChildResult child =
-      run_child(options.command, collector_environment(options, library, spool.path()));
+  const JobLauncher launcher = job_launcher(options.command.front());
+  // Other hosts see this one's folder for temporary files hardly ever, and that of its output
+  // often.
+  const bool several_hosts =
+      launcher == JobLauncher::slurm || named_hosts(options.command).size() > 1;
+  SpoolFolder spool = options.keep_spool.empty()
+                          ? SpoolFolder::temporary(output.path(), several_hosts)
+                          : SpoolFolder::kept(options.keep_spool);
+  auto variables = collector_environment(options, library, spool.path());
+  std::optional<ClockServer> clock;
+  if (launcher != JobLauncher::none) {
+    clock.emplace();
+    variables.emplace_back(launcher_clock::kVariable, clock->variable());
+  }
+  const ChildResult child = run_child(passing_on(options.command, launcher, variables), variables);
+  clock.reset();
   if (!child.started) {
     console.error(fmt::format("cannot run {}: {}", printable(program.path), child.error));
     return child.exit_code;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 
+#include "common/text.h"
 #include "common/units.h"
 #include "reports/explore/report.h"
 #include "reports/page/chart.h"
@@ -62,13 +63,34 @@ std::string heat_table(const ExploreMap& map, const char* what,
 }
 
 std::string speedups(const std::vector<ExploreMap>& maps) {
-  std::string out = html_section("heat", "Speed-up over the baseline") + heat_legend("not reached");
+  std::string out = html_section("maps", "Speed-up over the baseline") + heat_legend("not reached");
   for (const ExploreMap& map : maps) out += heat_table(map, "speed-up by flow", flow_speedup);
   if (maps.size() == kMaps) out += "<p>More maps are in the JSON report.</p>\n";
   return out + html_how(
                    "The number is the predicted step time of the baseline over that with the best "
                    "plan of strategy flow. The hover text has the other strategies and bounds, "
                    "and why a cell cannot be run.");
+}
+
+std::string against_earlier(const ExploreReport& report) {
+  if (report.earlier.empty()) return "";
+  std::string out = html_section("earlier", "Against an earlier exploration");
+  for (const ExploreComparison& earlier : report.earlier) {
+    const Table table = comparison_table(earlier);
+    if (!table.rows.empty()) out += html_table(table);
+    if (earlier.cells.size() > table.rows.size()) {
+      out += fmt::format("<p>{} more cells are in the JSON report.</p>\n",
+                         earlier.cells.size() - table.rows.size());
+    }
+    if (earlier.only_before + earlier.only_after > 0) {
+      out += fmt::format("<p>{} done only there, {} only here.</p>\n",
+                         count_of(earlier.only_before, "cell"), earlier.only_after);
+    }
+  }
+  return out + html_how(
+                   "Cells meet by what either exploration varies; what each keeps fixed may "
+                   "differ, and is "
+                   "the change that the numbers show. All of it is predicted.");
 }
 
 std::string against_fused(const ExploreReport& report, const std::vector<ExploreMap>& maps) {
@@ -99,7 +121,7 @@ std::string footprints(const ExploreReport& report) {
           "One bar per model, ranks, batch and context: attention weights, KV and MLP of one "
           "layer and rank. The line is the capacity of the cache.");
   const auto width_of = [&](int64_t bytes) { return static_cast<double>(bytes) / longest * kPlot; };
-  svg.axis(0, longest, 0, bottom, [](double bytes) { return format_size(bytes); });
+  svg.size_axis(0, longest, 0, bottom);
   HtmlTable table("Bytes of one layer on one rank", {{"Cell"},
                                                      {"Attention weights", Column::number},
                                                      {"KV", Column::number},
@@ -148,7 +170,7 @@ std::string curve_chart(const CapacityCurve& curve) {
     return kLeft + (static_cast<double>(cell.cache_bytes) - first) / (last - first) * kPlot;
   };
   const auto y_of = [&](double value) { return kHeight - value / most * (kHeight - kTop); };
-  svg.axis(first, last, kTop, kHeight, [](double bytes) { return format_size(bytes); });
+  svg.size_axis(first, last, kTop, kHeight);
   svg.row_label(kTop + 4,
                 fmt::format("{:.4g} {}", most, curve.per_area ? "tokens/s/mm2" : "tokens/s"));
   const auto draw = [&](double ExploreCell::*step, const char* colour, size_t best) {
@@ -226,6 +248,9 @@ std::string to_html(const ExploreReport& report) {
   std::string body =
       fmt::format("<h1>Preserve exploration</h1>\n<p class=\"card plain verdict\">{}</p>\n",
                   html_text(report.sentence));
+  for (const ExploreComparison& earlier : report.earlier) {
+    body += fmt::format("<p class=\"card plain verdict\">{}</p>\n", html_text(earlier.sentence));
+  }
   if (!report.warnings.empty()) {
     body += "<div class=\"alert\" id=\"warnings\"><b>Warnings.</b><ul>\n";
     for (const std::string& warning : report.warnings) {
@@ -234,8 +259,8 @@ std::string to_html(const ExploreReport& report) {
     body += "</ul></div>\n";
   }
   const std::vector<ExploreMap> maps = explore_maps(report, kMaps);
-  body += speedups(maps) + against_fused(report, maps) + footprints(report) + designs(report) +
-          all_cells(report);
+  body += speedups(maps) + against_earlier(report) + against_fused(report, maps) +
+          footprints(report) + designs(report) + all_cells(report);
   return html_page("Preserve exploration", body, to_json(report));
 }
 

@@ -8,17 +8,11 @@
 #include <map>
 
 #include "common/error.h"
-#include "common/output_file.h"
 #include "common/stats.h"
 #include "common/units.h"
 #include "reports/text.h"
 
 namespace preserve::report {
-namespace {
-
-namespace fs = std::filesystem;
-
-// A value of an axis as people write it; files hold base units.
 std::string value_text(const std::string& key, const std::string& word) {
   char* end = nullptr;
   const double value = std::strtod(word.c_str(), &end);
@@ -29,6 +23,8 @@ std::string value_text(const std::string& key, const std::string& word) {
   if (key == "context" && value >= 1024) return fmt::format("{:g}K", value / 1024);
   return clean(word);
 }
+
+namespace {
 
 std::string key_text(const std::string& key) {
   if (key == "tp") return "ranks";
@@ -132,19 +128,6 @@ std::string summary_of(const ExploreReport& report) {
 }
 
 }  // namespace
-
-std::optional<InputFile> only_explore(const std::vector<fs::path>& paths) {
-  for (const fs::path& path : paths) {
-    if (recognise(path) != InputKind::explore) continue;
-    if (paths.size() > 1) {
-      throw usage_error("{} is an exploration, which has a report of its own: name it alone",
-                        path.string());
-    }
-    return InputFile{path, InputKind::explore, static_cast<int64_t>(fs::file_size(path)),
-                     sha256_of_file(path)};
-  }
-  return std::nullopt;
-}
 
 ExploreReport build_explore_report(const InputFile& input) {
   const TraceDb db = TraceDb::open(input.path);

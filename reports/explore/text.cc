@@ -16,7 +16,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr size_t kMarkdownMaps = 6;  // a comment is not the place for more
+constexpr size_t kMarkdownMaps = 6, kMarkdownRows = 20;  // a comment is not the place for more
 
 ordered_json json_of(const SqlValue& value) {
   return std::visit(
@@ -55,6 +55,22 @@ std::string heat_table(const ExploreMap& map) {
   return (map.title.empty() ? "" : markdown_prose(map.title) + ":\n\n") + markdown_table(table);
 }
 
+ordered_json write_comparison(const ExploreComparison& comparison) {
+  ordered_json cells = ordered_json::array();
+  for (const ExploreChange& cell : comparison.cells) {
+    cells.push_back({{"name", cell.name},
+                     {"baseline_before_ns", cell.baseline_before_ns},
+                     {"baseline_after_ns", cell.baseline_after_ns},
+                     {"flow_before_ns", cell.flow_before_ns},
+                     {"flow_after_ns", cell.flow_after_ns}});
+  }
+  return {{"path", comparison.path},
+          {"sentence", comparison.sentence},
+          {"only_before", comparison.only_before},
+          {"only_after", comparison.only_after},
+          {"cells", cells}};
+}
+
 }  // namespace
 
 std::string to_json(const ExploreReport& report) {
@@ -78,19 +94,22 @@ std::string to_json(const ExploreReport& report) {
     for (size_t i = 0; i < values.size(); ++i) row[explore_columns()[i]] = json_of(values[i]);
     cells.push_back(std::move(row));
   }
-  const ordered_json json{{"schema", "preserve/explore-report"},
-                          {"version", kExploreReportVersion},
-                          {"tool_version", PRESERVE_VERSION},
-                          {"input",
-                           {{"path", clean(report.input.path.string())},
-                            {"bytes", report.input.bytes},
-                            {"sha256", report.input.sha256}}},
-                          {"complete", report.complete},
-                          {"figure", report.figure},
-                          {"sentence", report.sentence},
-                          {"warnings", report.warnings},
-                          {"sheets", std::move(sheets)},
-                          {"cells", std::move(cells)}};
+  ordered_json json{{"schema", "preserve/explore-report"},
+                    {"version", kExploreReportVersion},
+                    {"tool_version", PRESERVE_VERSION},
+                    {"input",
+                     {{"path", clean(report.input.path.string())},
+                      {"bytes", report.input.bytes},
+                      {"sha256", report.input.sha256}}},
+                    {"complete", report.complete},
+                    {"figure", report.figure},
+                    {"sentence", report.sentence},
+                    {"warnings", report.warnings},
+                    {"sheets", std::move(sheets)},
+                    {"cells", std::move(cells)}};
+  for (const ExploreComparison& earlier : report.earlier) {
+    json["earlier"].push_back(write_comparison(earlier));
+  }
   return json.dump(1) + "\n";
 }
 
@@ -113,11 +132,19 @@ std::string to_csv(const ExploreReport& report) {
 std::string to_markdown(const ExploreReport& report) {
   std::string out =
       fmt::format("### Preserve exploration\n\n**{}**\n\n", markdown_prose(report.sentence));
+  for (const ExploreComparison& earlier : report.earlier) {
+    out += fmt::format("{}\n\n", markdown_prose(earlier.sentence));
+  }
   for (const std::string& warning : report.warnings) {
     out += fmt::format("- {}\n", markdown_prose(warning));
   }
   out += "\nSpeed-up of strategy flow, predicted; =: nothing is done, N/A: cannot be run.\n\n";
   for (const ExploreMap& map : explore_maps(report, kMarkdownMaps)) out += heat_table(map);
+  for (const ExploreComparison& earlier : report.earlier) {
+    Table table = comparison_table(earlier);
+    if (table.rows.size() > kMarkdownRows) table.rows.resize(kMarkdownRows);
+    if (!table.rows.empty()) out += markdown_table(table);
+  }
   Table best{"",
              {{"best cache"},
               {"without prefetching", Column::number},
@@ -130,7 +157,7 @@ std::string to_markdown(const ExploreReport& report) {
                          format_size(with.cache_bytes),
                          format_ratio(density(curve, with, with.flow_step_ns) /
                                       density(curve, without, without.baseline_step_ns))});
-    if (best.rows.size() == 20) break;
+    if (best.rows.size() == kMarkdownRows) break;
   }
   return best.rows.empty() ? out : out + markdown_table(best);
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "common/text.h"
 #include "common/units.h"
 #include "reports/grid/report.h"
 #include "reports/page/heat.h"
@@ -93,12 +94,36 @@ std::string header(const GridReport& report, const GridSummary& summary) {
   std::string out =
       fmt::format("<h1>Preserve grid report</h1>\n<p class=\"card {} verdict\">{}</p>\n", css_class,
                   html_text(report.sentence));
+  for (const GridComparison& earlier : report.earlier) {
+    out += fmt::format("<p class=\"card plain verdict\">{}</p>\n", html_text(earlier.sentence));
+  }
   if (report.warnings.empty()) return out;
   out += "<div class=\"alert\" id=\"warnings\"><b>Warnings.</b><ul>\n";
   for (const std::string& warning : report.warnings) {
     out += fmt::format("<li>{}</li>\n", html_text(warning));
   }
   return out + "</ul></div>\n";
+}
+
+std::string against_earlier(const GridReport& report) {
+  if (report.earlier.empty()) return "";
+  std::string out = html_section("earlier", "Against an earlier grid");
+  for (const GridComparison& earlier : report.earlier) {
+    const Table table = comparison_table(earlier);
+    out += html_table(table);
+    if (earlier.cells.size() > table.rows.size()) {
+      out += fmt::format("<p>{} more cells are in the JSON report.</p>\n",
+                         earlier.cells.size() - table.rows.size());
+    }
+    if (earlier.only_before + earlier.only_after > 0) {
+      out += fmt::format("<p>{} only there, {} only here.</p>\n",
+                         count_of(earlier.only_before, "cell"), earlier.only_after);
+    }
+  }
+  return out +
+         html_how(
+             "Undecided means that the intervals of the two plans overlap, so the grids do not "
+             "tell. = is a cell where nothing is done.");
 }
 
 std::string finding_section(const GridSummary& summary) {
@@ -240,9 +265,9 @@ std::string to_html(const GridReport& report) {
   const GridSummary summary = summarise(report.cells);
   const std::vector<HeatMap> maps = heat_maps(report);
   return html_page("Preserve grid report",
-                   header(report, summary) + speedups(maps) + finding_section(summary) +
-                       against_fused(report, maps) + published(report) + settings(report) +
-                       all_cells(report),
+                   header(report, summary) + speedups(maps) + against_earlier(report) +
+                       finding_section(summary) + against_fused(report, maps) + published(report) +
+                       settings(report) + all_cells(report),
                    to_json(report));
 }
 

@@ -109,6 +109,29 @@ ordered_json write_summary(const GridSummary& summary) {
           {"fidelity_worst_cell", cell_id(summary.fidelity_worst)}};
 }
 
+ordered_json write_comparison(const GridComparison& comparison) {
+  ordered_json cells = ordered_json::array();
+  for (const CellChange& change : comparison.cells) {
+    cells.push_back(
+        {{"model", change.key.model},
+         {"dtype", change.key.dtype},
+         {"ranks", change.key.ranks},
+         {"batch", change.key.batch},
+         {"context", change.key.context},
+         {"before", measured(change.speedup_before)},
+         {"after", measured(change.speedup_after)},
+         {"change", change.word.empty() ? ordered_json(nullptr) : ordered_json(change.word)}});
+  }
+  return {{"path", comparison.path},
+          {"sentence", comparison.sentence},
+          {"higher", comparison.higher},
+          {"lower", comparison.lower},
+          {"undecided", comparison.undecided},
+          {"only_before", comparison.only_before},
+          {"only_after", comparison.only_after},
+          {"cells", cells}};
+}
+
 }  // namespace
 
 std::string to_json(const GridReport& report) {
@@ -117,19 +140,22 @@ std::string to_json(const GridReport& report) {
   for (const auto& [name, value] : report.facts) facts[name] = value;
   ordered_json cells = ordered_json::array();
   for (const GridCell& cell : report.cells) cells.push_back(write_cell(cell));
-  const ordered_json json{{"schema", "preserve/grid-report"},
-                          {"version", kGridReportVersion},
-                          {"tool_version", PRESERVE_VERSION},
-                          {"input",
-                           {{"path", clean(report.input.path.string())},
-                            {"bytes", report.input.bytes},
-                            {"sha256", report.input.sha256}}},
-                          {"complete", report.complete},
-                          {"sentence", report.sentence},
-                          {"warnings", report.warnings},
-                          {"facts", facts},
-                          {"summary", write_summary(summary)},
-                          {"cells", cells}};
+  ordered_json json{{"schema", "preserve/grid-report"},
+                    {"version", kGridReportVersion},
+                    {"tool_version", PRESERVE_VERSION},
+                    {"input",
+                     {{"path", clean(report.input.path.string())},
+                      {"bytes", report.input.bytes},
+                      {"sha256", report.input.sha256}}},
+                    {"complete", report.complete},
+                    {"sentence", report.sentence},
+                    {"warnings", report.warnings},
+                    {"facts", facts},
+                    {"summary", write_summary(summary)},
+                    {"cells", cells}};
+  for (const GridComparison& earlier : report.earlier) {
+    json["earlier"].push_back(write_comparison(earlier));
+  }
   return json.dump(1) + "\n";
 }
 

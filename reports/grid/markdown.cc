@@ -8,6 +8,8 @@
 namespace preserve::report {
 namespace {
 
+constexpr size_t kComparedCells = 20;  // a comment is not the place for more
+
 std::string heat_table(const HeatMap& map) {
   Table table{"", {{"batch", Column::number}}};
   for (const auto& [ranks, contexts] : map.columns) {
@@ -47,6 +49,9 @@ std::string to_markdown(const GridReport& report) {
   const GridSummary summary = summarise(report.cells);
   std::string out =
       fmt::format("### Preserve grid report\n\n**{}**\n\n", markdown_prose(report.sentence));
+  for (const GridComparison& earlier : report.earlier) {
+    out += fmt::format("{}\n\n", markdown_prose(earlier.sentence));
+  }
   for (const std::string& warning : report.warnings) {
     out += fmt::format("- {}\n", markdown_prose(warning));
   }
@@ -56,6 +61,11 @@ std::string to_markdown(const GridReport& report) {
       "Speed-up of the chosen plan; =: nothing is done, N/A: cannot be run, -: not measured "
       "yet.\n\n";
   for (const HeatMap& map : heat_maps(report)) out += heat_table(map);
+  for (const GridComparison& earlier : report.earlier) {
+    Table table = comparison_table(earlier);
+    if (table.rows.size() > kComparedCells) table.rows.resize(kComparedCells);
+    out += markdown_table(table);
+  }
   out += published(report);
   for (const auto& [name, value] : report.facts) {
     out += fmt::format("- {}: {}\n", name, markdown_code(value));

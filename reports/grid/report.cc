@@ -18,8 +18,6 @@
 namespace preserve::report {
 namespace {
 
-namespace fs = std::filesystem;
-
 struct Published {
   const char* model;
   int64_t ranks, batch, context;
@@ -116,20 +114,6 @@ void name_collectives(GridReport& report) {
 }
 
 }  // namespace
-
-std::optional<InputFile> only_grid(const std::vector<fs::path>& paths) {
-  std::optional<InputFile> grid;
-  for (const fs::path& path : paths) {
-    if (recognise(path) != InputKind::grid) continue;
-    grid = InputFile{path, InputKind::grid, static_cast<int64_t>(fs::file_size(path)),
-                     sha256_of_file(path)};
-  }
-  if (grid && paths.size() > 1) {
-    throw usage_error("{} is a grid, which has a report of its own: name it alone",
-                      grid->path.string());
-  }
-  return grid;
-}
 
 GridReport build_grid_report(const InputFile& input) {
   const TraceDb db = TraceDb::open(input.path);

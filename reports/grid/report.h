@@ -18,7 +18,21 @@
 
 namespace preserve::report {
 
-inline constexpr const char* kGridReportVersion = "1.0";
+inline constexpr const char* kGridReportVersion = "1.1";
+
+// A cell of two grids. The plans' speed-ups differ when their intervals do not overlap.
+struct CellChange {
+  CellKey key;
+  std::string before, after;                               // heat_mark()
+  std::optional<Estimated> speedup_before, speedup_after;  // of the plan, where they count
+  std::string word;  // higher, lower, undecided; empty: not measured soundly in both
+};
+struct GridComparison {
+  std::string path, sentence;
+  int64_t higher = 0, lower = 0, undecided = 0;
+  int64_t only_before = 0, only_after = 0;  // cells that the other grid does not select
+  std::vector<CellChange> cells;            // in both: decided ones first, the largest ratio first
+};
 
 struct GridReport {
   InputFile input;
@@ -31,12 +45,12 @@ struct GridReport {
   bool stand_ins = false;   // some collectives are not what a library did between ranks
   std::string sentence;     // the whole in one
   std::vector<std::string> warnings;
+  std::vector<GridComparison> earlier{};  // with the other grids named
 };
 
-// The file, when `paths` are one grid.db; usage_error when there is one among others.
-std::optional<InputFile> only_grid(const std::vector<std::filesystem::path>& paths);
-
 GridReport build_grid_report(const InputFile& input);
+
+GridComparison compare_grids(const GridReport& before, const GridReport& now);
 
 // One heat map: cells of one model and type, found by row (batch) and column (ranks, context).
 struct HeatMap {
@@ -63,6 +77,8 @@ std::string ratio_text(const std::optional<Estimated>& ratio);  // "1.043x [1.03
 // Fidelity, prediction error, realised saving, slowest plan and mean over all cells; what was not
 // measured says so.
 Table finding_table(const GridSummary& summary);
+
+Table comparison_table(const GridComparison& comparison);
 
 std::string to_json(const GridReport& report);
 std::string to_html(const GridReport& report);

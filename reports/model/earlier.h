@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The report.json of an earlier run against this report: before and after a change of the engine,
-// the driver or the plan. Operators meet by name over all layers and class, windows by scenario,
-// ordinal and name. Internal to the reports library.
+// An earlier run against this report: before and after a change of the engine, driver or plan.
+// Operators meet by name without layer numbers, windows by scenario and ordinal. A difference is
+// only called one when the intervals of the two runs do not overlap.
 #pragma once
 
 #include <filesystem>
@@ -10,7 +10,8 @@
 
 namespace preserve::report {
 
-// input_error naming the file when it is no report of a version that is known.
+Earlier compare_with(const Report& before, const Report& now);
+// With a report.json. Throws input_error for a file that is none, or whose values are out of range.
 Earlier compare_with(const std::filesystem::path& report_json, const Report& now);
 
 }  // namespace preserve::report

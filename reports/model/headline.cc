@@ -32,23 +32,15 @@ std::string per_step(double dur_ns) {
 }
 
 Advice longer_windows(const PlanView& plan) {
-  std::string text = "Longer windows: with collectives of any length this cache would allow ";
-  text += format_duration(plan.cache_limited_step_ns) + " per step";
-  if (const Window* window = dearest(plan)) {
-    text += fmt::format("; one more MiB under {} ({}) is worth {}", window->name, window->ordinal,
-                        per_step(window->shadow_price_ns_per_mib));
-  }
-  return {text + ".", plan.prefetch_step_ns - plan.cache_limited_step_ns};
+  return {fmt::format("Longer windows: with collectives of any length this cache would allow {}.",
+                      per_step(static_cast<double>(plan.cache_limited_step_ns))),
+          plan.prefetch_step_ns - plan.cache_limited_step_ns};
 }
 
 Advice larger_cache(const PlanView& plan) {
-  std::string text = "More cache: with a cache of any size these windows would allow ";
-  text += format_duration(plan.window_limited_step_ns) + " per step";
-  if (plan.cache_shadow_price_ns_per_mib > 0) {
-    text += fmt::format("; one more MiB of budget is worth {}",
-                        per_step(plan.cache_shadow_price_ns_per_mib));
-  }
-  return {text + ".", plan.prefetch_step_ns - plan.window_limited_step_ns};
+  return {fmt::format("More cache: with a cache of any size these windows would allow {}.",
+                      per_step(static_cast<double>(plan.window_limited_step_ns))),
+          plan.prefetch_step_ns - plan.window_limited_step_ns};
 }
 
 std::optional<Advice> advice_for_bar(const WhyBar& bar) {
@@ -59,9 +51,21 @@ std::optional<Advice> advice_for_bar(const WhyBar& bar) {
         "most; let preserve-tune --measure try other ways to issue prefetches.",
         bar.dur_ns};
   }
+  if (bar.name == "evicted") {
+    return Advice{
+        "A smaller budget: bytes were fetched in time and had left the cache when their readers "
+        "ran; plan with a smaller --budget, or let preserve-tune --measure try other plans.",
+        bar.dur_ns};
+  }
+  if (bar.name == "read no faster") {
+    return Advice{
+        "A better device model: even with everything cached the readers do not save what was "
+        "predicted; calibrate again, and let preserve-tune --measure try other plans.",
+        bar.dur_ns};
+  }
   if (bar.name == "evicted or read no faster") {
     return Advice{
-        "A smaller budget: bytes were fetched in time and their readers saved less than "
+        "A better device model: bytes were fetched in time and their readers saved less than "
         "predicted; calibrate again, and let preserve-tune --measure try other plans.",
         bar.dur_ns};
   }
@@ -96,6 +100,21 @@ Advice best_advice(const Scenario& scenario, const std::string& verdict) {
   return {fmt::format("Longer windows together with more cache: each alone brings at most {}.",
                       per_step(static_cast<double>(std::max<int64_t>(0, best.worth_ns)))),
           to_all_hot_ns};
+}
+
+// Shadow prices in words: what one more MiB is worth where the plan is short of it.
+std::string prices_of(const PlanView& plan) {
+  std::string text;
+  if (plan.cache_shadow_price_ns_per_mib > 0) {
+    text = fmt::format("One more MiB of cache is worth {}",
+                       per_step(plan.cache_shadow_price_ns_per_mib));
+  }
+  if (const Window* window = dearest(plan)) {
+    text += fmt::format("{} more MiB under {} ({}) is worth {}", text.empty() ? "One" : "; one",
+                        window->name, window->ordinal, per_step(window->shadow_price_ns_per_mib));
+  }
+  return text.empty() ? "One more MiB, of cache or under any window, is worth nothing to this plan."
+                      : text + ".";
 }
 
 std::string reason_of(const Scenario& scenario) {
@@ -137,6 +156,7 @@ Headline headline_of(const std::vector<const Scenario*>& group) {
                                                        : "predicted";
   headline.sentence = best.sentence;
   headline.reason = reason_of(best);
+  headline.prices = prices_of(best.plan);
   const Advice advice = best_advice(best, headline.verdict);
   headline.advice = advice.text;
   if (advice.worth_ns > 0) headline.advice_worth_ns = advice.worth_ns;

@@ -36,34 +36,60 @@ std::string short_digest(const std::string& digest) {
   return digest.substr(0, 12);
 }
 
-std::string list_schedules(const InputSet& set) {
+std::string list_schedules(const std::vector<InputSet>& runs) {
   std::string text;
-  for (const ScheduleInput& input : set.schedules) {
-    text += fmt::format("{}{} ({})", text.empty() ? "" : ", ", input.file.path.string(),
-                        short_digest(input.file.sha256));
+  for (const InputSet& run : runs) {
+    for (const ScheduleInput& input : run.schedules) {
+      text += fmt::format("{}{} ({})", text.empty() ? "" : ", ", input.file.path.string(),
+                          short_digest(input.file.sha256));
+    }
   }
   return text.empty() ? "none" : text;
 }
 
-void match_replay(InputSet& set, ReplayInput& replay) {
-  const TraceDb db = TraceDb::open(replay.file.path);
-  const std::string digest = clean(db.meta("schedule_sha256"));
-  const auto found = std::find_if(set.schedules.begin(), set.schedules.end(),
-                                  [&](const ScheduleInput& s) { return s.file.sha256 == digest; });
-  if (found == set.schedules.end()) {
+std::string list_traces(const std::vector<InputSet>& runs) {
+  std::string text;
+  for (const InputSet& run : runs) {
+    text += fmt::format("{}{} ({})", text.empty() ? "" : ", ", run.trace.path.string(),
+                        short_digest(run.trace.sha256));
+  }
+  return text;
+}
+
+void add_schedule(std::vector<InputSet>& runs, ScheduleInput input) {
+  const auto run = std::find_if(runs.begin(), runs.end(), [&](const InputSet& set) {
+    return set.trace.sha256 == input.schedule.trace_sha256;
+  });
+  if (run == runs.end()) {
     throw input_error(
-        "{}: is the replay of a schedule with SHA-256 {}, which was not given (given: {}): add the "
-        "schedule.json that it ran, or replay the present one again with preserve-replay",
-        replay.file.path.string(), short_digest(digest), list_schedules(set));
+        "{}: was planned from another recording (SHA-256 {}), not from {}: name that trace, "
+        "or run preserve-tune on this one",
+        input.file.path.string(), short_digest(input.schedule.trace_sha256), list_traces(runs));
   }
-  replay.schedule = static_cast<size_t>(found - set.schedules.begin());
-  const int64_t planned_ns = found->schedule.link_latency_ns;
-  const int64_t replayed_ns = read_result(db).link_latency_ns;
-  if (replayed_ns != planned_ns) {
-    throw input_error("{}: was replayed with a link of {} ns, but {} was planned for {} ns",
-                      replay.file.path.string(), replayed_ns, found->file.path.string(),
-                      planned_ns);
+  run->schedules.push_back(std::move(input));
+}
+
+void add_replay(std::vector<InputSet>& runs, InputFile file) {
+  const TraceDb db = TraceDb::open(file.path);
+  const std::string digest = clean(db.meta("schedule_sha256"));
+  for (InputSet& run : runs) {
+    const auto found =
+        std::find_if(run.schedules.begin(), run.schedules.end(),
+                     [&](const ScheduleInput& s) { return s.file.sha256 == digest; });
+    if (found == run.schedules.end()) continue;
+    const int64_t planned_ns = found->schedule.link_latency_ns;
+    const int64_t replayed_ns = read_result(db).link_latency_ns;
+    if (replayed_ns != planned_ns) {
+      throw input_error("{}: was replayed with a link of {} ns, but {} was planned for {} ns",
+                        file.path.string(), replayed_ns, found->file.path.string(), planned_ns);
+    }
+    run.replays.push_back({std::move(file), static_cast<size_t>(found - run.schedules.begin())});
+    return;
   }
+  throw input_error(
+      "{}: is the replay of a schedule with SHA-256 {}, which was not given (given: {}): add the "
+      "schedule.json that it ran, or replay the present one again with preserve-replay",
+      file.path.string(), short_digest(digest), list_schedules(runs));
 }
 
 void refuse_repeated(const std::vector<fs::path>& paths) {
@@ -112,50 +138,71 @@ const char* to_text(InputKind kind) {
   return "trace";
 }
 
-InputSet read_inputs(const std::vector<fs::path>& paths) {
+std::vector<InputSet> read_runs(const std::vector<fs::path>& paths) {
   refuse_repeated(paths);
-  InputSet set;
+  std::vector<InputSet> runs;
+  std::vector<InputFile> schedules, replays;
   for (const fs::path& path : paths) {
     InputFile file{path, recognise(path), static_cast<int64_t>(fs::file_size(path)),
                    sha256_of_file(path)};
     switch (file.kind) {
       case InputKind::trace:
-        if (!set.trace.path.empty()) {
-          throw usage_error(
-              "{} and {} are both recordings: a report has one trace.db; --baseline "
-              "compares with the report.json of another",
-              set.trace.path.string(), path.string());
+        for (const InputSet& other : runs) {
+          if (other.trace.sha256 != file.sha256) continue;
+          throw usage_error("{} and {} are the same recording", other.trace.path.string(),
+                            path.string());
         }
-        set.trace = std::move(file);
+        runs.push_back({std::move(file), {}, {}});
         break;
-      case InputKind::schedule: {
-        Schedule schedule = load_schedule(path);
-        set.schedules.push_back({std::move(file), std::move(schedule)});
+      case InputKind::schedule:
+        schedules.push_back(std::move(file));
         break;
-      }
       case InputKind::replay:
-        set.replays.push_back({std::move(file)});
+        replays.push_back(std::move(file));
         break;
       case InputKind::grid:
       case InputKind::explore:
-        throw usage_error("{} has a report of its own: name it alone", path.string());
+        throw usage_error("{} has a report of its own: name it without files of other kinds",
+                          path.string());
     }
   }
-  if (set.trace.path.empty()) {
+  if (runs.empty()) {
     throw usage_error("no trace.db among the inputs: name the recording that {} belongs to",
                       paths.empty() ? "the report" : paths.front().string());
   }
-  for (const ScheduleInput& input : set.schedules) {
-    if (input.schedule.trace_sha256 != set.trace.sha256) {
-      throw input_error(
-          "{}: was planned from another recording (SHA-256 {}), not from {} ({}): name that trace, "
-          "or run preserve-tune on this one",
-          input.file.path.string(), short_digest(input.schedule.trace_sha256),
-          set.trace.path.string(), short_digest(set.trace.sha256));
-    }
+  for (InputFile& file : schedules) {
+    Schedule schedule = load_schedule(file.path);
+    add_schedule(runs, {std::move(file), std::move(schedule)});
   }
-  for (ReplayInput& replay : set.replays) match_replay(set, replay);
-  return set;
+  for (InputFile& file : replays) add_replay(runs, std::move(file));
+  return runs;
+}
+
+InputSet read_inputs(const std::vector<fs::path>& paths) {
+  std::vector<InputSet> runs = read_runs(paths);
+  if (runs.size() > 1) {
+    throw usage_error("{} and {} are both recordings", runs[0].trace.path.string(),
+                      runs[1].trace.path.string());
+  }
+  return std::move(runs.front());
+}
+
+std::vector<InputFile> all_of_kind(const std::vector<fs::path>& paths, InputKind kind) {
+  std::vector<InputFile> files;
+  const fs::path* other = nullptr;
+  for (const fs::path& path : paths) {
+    if (recognise(path) != kind) {
+      other = &path;
+      continue;
+    }
+    files.push_back({path, kind, static_cast<int64_t>(fs::file_size(path)), sha256_of_file(path)});
+  }
+  if (files.empty() || other == nullptr) {
+    refuse_repeated(paths);
+    return files;
+  }
+  throw usage_error("{} has a report of its own, of kind {}: {} does not belong to it",
+                    files.front().path.string(), to_text(kind), other->string());
 }
 
 }  // namespace preserve::report

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The files on the command line, recognised by content and matched by digest: each replay.db
-// belongs to the schedule.json it ran, each schedule.json to the trace.db it was planned from.
+// belongs to the schedule.json it ran, each schedule.json to the trace.db it was planned from, so
+// that several recordings with all that was made of them can be named together.
 // Throws input_error naming the file that does not fit, and what would.
 #pragma once
 
@@ -43,6 +44,12 @@ struct InputSet {
   std::vector<ReplayInput> replays;
 };
 
+// One per recording, in the order of `paths`.
+std::vector<InputSet> read_runs(const std::vector<std::filesystem::path>& paths);
+// Of one recording.
 InputSet read_inputs(const std::vector<std::filesystem::path>& paths);
+
+// All of `paths`, when they are of `kind`; none, when none is. usage_error when only some are.
+std::vector<InputFile> all_of_kind(const std::vector<std::filesystem::path>& paths, InputKind kind);
 
 }  // namespace preserve::report

@@ -213,6 +213,8 @@ struct OperatorTimes {
   int32_t ordinal = 0;
   std::string name, kind;
   std::optional<int64_t> recorded_ns, predicted_ns, baseline_ns, prefetch_ns;
+  std::optional<int64_t> hot_ns{};  // in arm hot, with everything in the cache
+  int64_t read_bytes = 0;           // named bytes that it reads
 };
 
 // One bar of the way from the baseline to the prefetch step, or from the predicted step to its
@@ -248,6 +250,7 @@ struct Headline {
   std::string verdict;  // FAST, SAME, SLOW, AMBG; do-nothing; predicted: nothing was measured
   std::string basis;    // applied, replayed or predicted
   std::string sentence, reason, advice;      // advice: what would help most
+  std::string prices;                        // what one more MiB of cache and windows is worth
   std::optional<int64_t> advice_worth_ns{};  // per step
   std::vector<Mark> marks{};
 };
@@ -281,7 +284,10 @@ struct SpeedupChange {
 
 // This run against an earlier one (model/earlier.h).
 struct Earlier {
-  std::string path, command;
+  std::string path, command;  // path: its trace.db or report.json
+  std::string sentence{};     // what happened to the recorded step
+  // What else differs, "2 ranks instead of 4": no single change is behind the numbers then.
+  std::vector<std::string> differences{};
   Change step_ns{};
   std::string step_word{};  // slower, faster; undecided: within the spread of the steps
   std::vector<SpeedupChange> speedups{};
@@ -300,7 +306,7 @@ struct Report {
   TimeUse time_use;
   std::vector<CounterTotal> counters;  // of a recording with --counters
   std::vector<Scenario> scenarios;
-  std::optional<Earlier> earlier;  // with --baseline
+  std::vector<Earlier> earlier;  // the other recordings named, or --baseline
 };
 
 Report build_report(const InputSet& inputs);

@@ -103,7 +103,9 @@ std::vector<OperatorTimes> expected_operators(const Step& step, const Scenario& 
                     op.dur_ns,
                     checked_add(op.dur_ns, link_ns, "predicted time"),
                     {},
-                    {}});
+                    {},
+                    {},
+                    op.weight_bytes + op.kv_bytes});
   }
   for (const Window& window : scenario.plan.windows) {
     for (const Prefetch& prefetch : window.prefetches) {
@@ -170,7 +172,7 @@ void read_operator_times(const TraceDb& db, int64_t rank, std::vector<OperatorTi
   if (!has_rank) rank = db.query_integer("SELECT MIN(rank) FROM arm_op").value_or(rank);
   Query times = db.query(
       "SELECT arm.name, ordinal, median_ns FROM arm_op JOIN arm ON arm.id = arm_id "
-      "WHERE rank = ? AND arm.name IN ('baseline', 'prefetch')",
+      "WHERE rank = ? AND arm.name IN ('baseline', 'prefetch', 'hot')",
       {rank});
   int64_t foreign = 0;
   while (times.next()) {
@@ -180,7 +182,9 @@ void read_operator_times(const TraceDb& db, int64_t rank, std::vector<OperatorTi
       continue;
     }
     OperatorTimes& row = rows[static_cast<size_t>(ordinal)];
-    (times.text(0) == "baseline" ? row.baseline_ns : row.prefetch_ns) = times.integer(2);
+    (times.text(0) == "baseline"   ? row.baseline_ns
+     : times.text(0) == "prefetch" ? row.prefetch_ns
+                                   : row.hot_ns) = times.integer(2);
   }
   if (foreign > 0) {
     warnings.push_back(

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <optional>
 #include <set>
 
 #include "reports/table.h"
@@ -63,12 +65,41 @@ class Way {
 struct Timed {
   bool known = false;  // operators were timed in both arms
   int64_t gained_ns = 0, slowed_ns = 0;
+  // What the readers would not have gained either had all been cached; none: arm hot was not timed.
+  std::optional<int64_t> no_faster_ns{};
   std::vector<int32_t> short_of_gain, slowed;  // windows
 };
 
 std::optional<int64_t> gain_of(const OperatorTimes& op) {
   if (!op.baseline_ns || !op.prefetch_ns) return std::nullopt;
   return *op.baseline_ns - *op.prefetch_ns;
+}
+
+// What arm hot says of each reader: the predicted saving less what the fetched share of its bytes
+// saves when they certainly are in the cache.
+std::optional<int64_t> no_faster_ns(const Scenario& scenario) {
+  struct Fetched {
+    int64_t size_bytes = 0, predicted_saved_ns = 0;
+  };
+  std::map<int32_t, Fetched> readers;
+  for (const Window& window : scenario.plan.windows) {
+    for (const Prefetch& prefetch : window.prefetches) {
+      Fetched& fetched = readers[prefetch.consumer_ordinal];
+      fetched.size_bytes += prefetch.length_bytes;
+      fetched.predicted_saved_ns += prefetch.predicted_saved_ns;
+    }
+  }
+  double total_ns = 0;
+  for (const auto& [ordinal, fetched] : readers) {
+    const OperatorTimes& op = scenario.operators[static_cast<size_t>(ordinal)];
+    if (!op.baseline_ns || !op.hot_ns) return std::nullopt;
+    const double share = op.read_bytes > 0 ? std::min(1.0, static_cast<double>(fetched.size_bytes) /
+                                                               static_cast<double>(op.read_bytes))
+                                           : 1.0;
+    const double hot_gain_ns = share * static_cast<double>(*op.baseline_ns - *op.hot_ns);
+    total_ns += static_cast<double>(fetched.predicted_saved_ns) - hot_gain_ns;
+  }
+  return std::llround(total_ns);
 }
 
 Timed time_plan(const Scenario& scenario) {
@@ -94,9 +125,32 @@ Timed time_plan(const Scenario& scenario) {
     missing.push_back({missing_ns, window.ordinal});
   }
   timed.known = timed.known && !readers.empty();
+  if (timed.known) timed.no_faster_ns = no_faster_ns(scenario);
   timed.short_of_gain = heaviest(std::move(missing));
   timed.slowed = heaviest(std::move(slowed));
   return timed;
+}
+
+// `rest_ns`: what the readers saved less than predicted, of bytes that were fetched in time.
+void explain_readers(const Timed& timed, int64_t rest_ns, Way& way) {
+  if (rest_ns <= 0) {
+    way.change("saved beyond the plan", "the readers saved more than predicted", rest_ns,
+               timed.short_of_gain);
+  } else if (!timed.no_faster_ns) {
+    way.change("evicted or read no faster",
+               "fetched in time, and the readers saved less than predicted; a replay with arm hot "
+               "tells which",
+               rest_ns, timed.short_of_gain);
+  } else {
+    const int64_t no_faster_ns = std::clamp<int64_t>(*timed.no_faster_ns, 0, rest_ns);
+    way.change("read no faster",
+               "with everything cached (arm hot) the readers do not save what was predicted either",
+               no_faster_ns, timed.short_of_gain);
+    way.change("evicted",
+               "fetched in time; with everything cached (arm hot) their readers save more, so the "
+               "bytes had left the cache",
+               rest_ns - no_faster_ns, timed.short_of_gain);
+  }
 }
 
 int64_t predicted_ns(const PlanView& plan) {
@@ -129,11 +183,7 @@ void explain_measured(const Scenario& scenario, std::vector<WhyBar>& bars) {
   way.change("late", "bytes that were not fetched when their window ended", late_ns,
              timed.short_of_gain);
   if (timed.known) {
-    const int64_t rest_ns = saved_ns - late_ns - timed.gained_ns;
-    way.change(rest_ns > 0 ? "evicted or read no faster" : "saved beyond the plan",
-               rest_ns > 0 ? "fetched in time, and the readers saved less than predicted"
-                           : "the readers saved more than predicted",
-               rest_ns, timed.short_of_gain);
+    explain_readers(timed, saved_ns - late_ns - timed.gained_ns, way);
     way.change("slow-down of collectives",
                "collectives that carry prefetches, prefetch arm less baseline", timed.slowed_ns,
                timed.slowed);

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "reports/text.h"
@@ -19,6 +21,14 @@ double tick_step(double range) {
     if (factor * power >= rough) return factor * power;
   }
   return 10 * power;
+}
+
+// "32 MiB": round values need no decimals.
+std::string size_tick(double size_bytes) {
+  constexpr std::array units{"B", "KiB", "MiB", "GiB", "TiB"};
+  size_t unit = 0;
+  for (; size_bytes >= 1024 && unit + 1 < units.size(); ++unit) size_bytes /= 1024;
+  return fmt::format("{:g} {}", size_bytes, units[unit]);
 }
 
 }  // namespace
@@ -51,7 +61,17 @@ void Svg::text(double x, double y, std::string_view text, std::string_view css_c
 
 void Svg::axis(double from, double to, double top, double bottom,
                const std::function<std::string(double)>& label, double width) {
-  const double step = tick_step(to - from);
+  ticks(from, to, tick_step(to - from), top, bottom, label, width);
+}
+
+void Svg::size_axis(double from, double to, double top, double bottom) {
+  // Sizes are counted in powers of two, so no other step gives round labels.
+  const double step = std::exp2(std::ceil(std::log2(std::max(1.0, (to - from) / 6))));
+  ticks(from, to, step, top, bottom, size_tick, kPlot);
+}
+
+void Svg::ticks(double from, double to, double step, double top, double bottom,
+                const std::function<std::string(double)>& label, double width) {
   const auto last = static_cast<int>(std::floor(to / step + 1e-9));
   for (auto tick = static_cast<int>(std::ceil(from / step - 1e-9)); tick <= last; ++tick) {
     const double x = kLeft + (tick * step - from) / (to - from) * width;

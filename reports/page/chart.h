@@ -25,6 +25,8 @@ class Svg {
   // Grid lines at round values between `from` and `to`, `label(value)` below each.
   void axis(double from, double to, double top, double bottom,
             const std::function<std::string(double)>& label, double width = kPlot);
+  // The same with sizes in bytes, at multiples of a power of two.
+  void size_axis(double from, double to, double top, double bottom);
   void value(double x, double y, std::string_view text);  // right of x, left of it near the edge
   void dot(double x, double y);
   void row_label(double y, std::string_view text);  // left of the plot, cut to fit
@@ -32,6 +34,9 @@ class Svg {
   std::string finish();
 
  private:
+  void ticks(double from, double to, double step, double top, double bottom,
+             const std::function<std::string(double)>& label, double width);
+
   std::string out_;
 };
 

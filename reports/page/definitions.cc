@@ -17,7 +17,7 @@ namespace preserve::report {
 namespace {
 
 // Sections of the pages and the chapter that defines them.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 17> kChapters{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 20> kChapters{
     {{"timeline", "The recording"},
      {"time", "The recording"},
      {"ranks", "Against an earlier run"},
@@ -30,9 +30,12 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 17> kChapter
      {"plan", "The plan"},
      {"cache", "The plan"},
      {"earlier", "Against an earlier run"},
+     {"counts", "The recording"},
+     {"heat", "The grid"},
      {"findings", "The grid"},
      {"fused", "The grid"},
      {"published", "The grid"},
+     {"maps", "Explorations"},
      {"footprint", "Explorations"},
      {"design", "Explorations"}}};
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // This run against an earlier one, and the ranks against one another.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -72,24 +73,47 @@ std::string window_changes(const Earlier& earlier) {
   return table.finish() + first_rows("windows", earlier.windows.size());
 }
 
+// A row per run, this one last.
+std::string runs_table(const Report& report) {
+  HtmlTable table("Runs side by side", {{"Run"},
+                                        {"Command"},
+                                        {"Recorded step", Column::number},
+                                        {"This run's step"},
+                                        {"Also differs", Column::wide}});
+  for (const Earlier& run : report.earlier) {
+    table.row({html_name(run.path), html_name(run.command), time_or_none(run.step_ns.before),
+               html_text(run.step_word),
+               html_text(fmt::format("{}", fmt::join(run.differences, ", ")))});
+  }
+  table.row({html_name(clean(report.inputs.front().path.string())) + " (this run)",
+             html_name(report.recording.command),
+             report.step ? html_time(report.step->wall_ns) : "none", "", ""});
+  return table.finish();
+}
+
+std::string speedup_changes(const Earlier& earlier) {
+  if (earlier.speedups.empty()) return "";
+  HtmlTable table(
+      "Measured speed-up of the plan",
+      {{"Scenario"}, {"Before", Column::number}, {"Now", Column::number}, {"Judgement"}});
+  for (const SpeedupChange& change : earlier.speedups) {
+    table.row({html_text(change.scenario), interval(change.before), interval(change.after),
+               html_text(change.word)});
+  }
+  return table.finish();
+}
+
 }  // namespace
 
 std::string html_earlier(const Report& report) {
-  if (!report.earlier) return "";
-  const Earlier& earlier = *report.earlier;
-  std::string out = html_section("earlier", "Against an earlier run");
-  out += fmt::format("<p>Compared with {}, a run of {}.</p>\n", html_name(earlier.path),
-                     html_name(earlier.command));
-  HtmlTable table(
-      "What changed",
-      {{"Quantity"}, {"Before", Column::number}, {"Now", Column::number}, {"Judgement"}});
-  table.row({"Recorded step", time_or_none(earlier.step_ns.before),
-             time_or_none(earlier.step_ns.after), html_text(earlier.step_word)});
-  for (const SpeedupChange& change : earlier.speedups) {
-    table.row({fmt::format("Speed-up, {}", html_text(change.scenario)), interval(change.before),
-               interval(change.after), html_text(change.word)});
+  if (report.earlier.empty()) return "";
+  std::string out = html_section("earlier", "Against an earlier run") + runs_table(report);
+  for (const Earlier& run : report.earlier) {
+    const std::string changes = speedup_changes(run) + operator_changes(run) + window_changes(run);
+    out += fmt::format("<h3>{}</h3>\n", html_text(run.path));
+    out += report.earlier.size() == 1 ? changes : html_folded("What changed", changes);
   }
-  return out + table.finish() + operator_changes(earlier) + window_changes(earlier) +
+  return out +
          html_how(
              "Undecided means that the two intervals overlap, so the runs do not tell. Operators "
              "meet by name without layer numbers, windows by place and name; none says that one of "

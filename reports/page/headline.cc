@@ -77,6 +77,7 @@ std::string card(const Headline& headline, size_t index) {
   if (headline.advice_worth_ns) {
     out += fmt::format(" At most {} per step.", html_time(*headline.advice_worth_ns));
   }
+  out += fmt::format("</dd><dt>More room</dt><dd>{}", html_text(headline.prices));
   return out + "</dd></dl></section>\n";
 }
 
@@ -89,6 +90,11 @@ std::string html_headlines(const Report& report) {
     for (const std::string& sentence : report.sentences) {
       out += fmt::format("<p class=\"card plain verdict\">{}</p>\n", html_text(sentence));
     }
+  }
+  for (const Earlier& run : report.earlier) {
+    out += fmt::format(
+        "<p class=\"card plain verdict\">{} <a href=\"#earlier\">What changed</a></p>\n",
+        html_text(run.sentence));
   }
   return out;
 }

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <functional>
 #include <sstream>
+#include <thread>
 
 #include "common/output_file.h"
 #include "db/replay_result.h"
@@ -127,6 +128,21 @@ TEST_P(ApplyOnRanks, LeavesTheDecodersResultsBitForBit) {
   EXPECT_EQ(result.ranks, GetParam());
   EXPECT_GT(result.arms[1].issued_bytes, 0);
   EXPECT_LE(result.arms[1].issued_bytes, static_cast<double>(result.planned_bytes));
+  // Converted where that changes no bit, as it does at some numbers of ranks.
+  const test::Run converted = apply({"-f", "-o", path("converted.db"), "--no-guard", "--via",
+                                     "convert", "--link", "100us", path("schedule.json")},
+                                    command);
+  EXPECT_EQ(converted.exit_code, 0) << converted.err;
+  EXPECT_EQ(tokens_of(converted.out), tokens_of(plain.out));
+  const TraceDb converted_db = TraceDb::open(path("converted.db"));
+  EXPECT_EQ(converted_db.meta("via"), "convert");
+  if (converted_db.meta("off_reason").empty()) {
+    EXPECT_GT(read_result(converted_db).arms[1].issued_bytes, 0) << converted.err;
+  } else {
+    EXPECT_THAT(converted.err, HasSubstr("give other bits"));
+    EXPECT_GT(GetParam(), 2);
+  }
+
   const test::Run report = run({"preserve-report", path("trace.db"), path("schedule.json"),
                                 path("apply.db"), "-o", path("report.md")});
   EXPECT_EQ(report.exit_code, 0) << report.err;
@@ -171,13 +187,30 @@ TEST_F(Apply, RefusesWhatItCannotApply) {
   EXPECT_THAT(refusal({"--link", "100us", "-o", schedule, schedule}), HasSubstr("schedule.json"));
   edit([](Schedule& s) { s.plan.method = IssueMethod{"bulk_l2", "consumer", 4096, 8}; });
   EXPECT_THAT(refusal({"--link", "100us", schedule}), HasSubstr("bulk_l2"));
-  edit([](Schedule& s) { s.plan.method = IssueMethod{"prefetcht0", "spare", 4096}; });
-  EXPECT_THAT(refusal({"--link", "100us", schedule}), HasSubstr("spare core"));
+  EXPECT_THAT(refusal({"--via", "magic", schedule}), HasSubstr("--via"));
   edit([](Schedule& s) {
     s.plan.method.reset();
     s.signature.clear();
   });
   EXPECT_THAT(refusal({"--link", "100us", schedule}), HasSubstr("older preserve-tune"));
+}
+
+TEST_F(Apply, FetchesOnSpareCoresWhereThereAreSome) {
+  ASSERT_NO_FATAL_FAILURE(plan(2));
+  edit([](Schedule& s) { s.plan.method = IssueMethod{"prefetcht0", "spare", 4096}; });
+  const std::vector<std::string> command = decoder(2, "60");
+  const test::Run plain = run(command);
+  const test::Run applied =
+      apply({"--no-guard", "--link", "100us", path("schedule.json")}, command);
+  EXPECT_EQ(applied.exit_code, 0) << applied.err;
+  EXPECT_EQ(tokens_of(applied.out), tokens_of(plain.out));
+  const TraceDb db = TraceDb::open(path("apply.db"));
+  EXPECT_EQ(db.meta("via"), "spare");
+  if (std::thread::hardware_concurrency() < 4) {
+    EXPECT_THAT(applied.err, HasSubstr("no core is idle"));
+  } else if (db.meta("off_reason").empty()) {
+    EXPECT_GT(read_result(db).arms[1].issued_bytes, 0) << applied.err;
+  }
 }
 
 TEST_F(Apply, SaysWhyNothingHappened) {

@@ -86,6 +86,35 @@ TEST_F(CliImport, ATraceBecomesAPlan) {
   EXPECT_THAT(drawn.err, Not(HasSubstr(" 0 planned prefetches")));
 }
 
+TEST_F(CliImport, AModelSaysWhatItsKernelsRead) {
+  const auto config = [&](int layers) {
+    return file(
+        "config.json",
+        fmt::format(R"({{"model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
+                    "num_hidden_layers": {}, "num_attention_heads": 32, "num_key_value_heads": 8,
+                    "vocab_size": 128256}})",
+                    layers));
+  };
+  const std::string source = file("rank0.json", decode_trace(0, 1));
+  const auto with = [&](const std::string& model, std::vector<std::string> options) {
+    std::vector<std::string> words{kProfile, "--import", source, "--model",       model,
+                                   "--tp",   "2",        "-o",   path("trace.db")};
+    words.insert(words.end(), options.begin(), options.end());
+    return run_program(words);
+  };
+  EXPECT_THAT(with(config(8), {}).err, HasSubstr("--model needs --device"));
+  const test::Run refused = with(config(9), {"--device", "h100-sxm"});
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr(path("trace.db") + ": the step of rank 0 is not one of"));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory_.path()), {}), 2)
+      << "only the inputs";
+  const test::Run run = with(config(8), {"--device", "h100-sxm"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("bytes known for 100.0 % of the time of products and attention"));
+  EXPECT_THAT(run_program({kProfile, "--summary", path("trace.db")}).out,
+              HasSubstr("Nothing was lost."));
+}
+
 TEST_F(CliImport, SummaryGoesToStandardOutput) {
   const std::string source = file("t.json", decode_trace(0, 1));
   ASSERT_EQ(run_program({kProfile, "--import", source, "-o", path("trace.db")}).exit_code, 0);

@@ -244,6 +244,10 @@ static void do_timer(const char* argument, struct Block block) {
   hits = 0;
   nvtxInitialize(NULL);  // NVTX's header waits for it without end, also in what interrupts it
   handle(SIGALRM, SA_RESTART);
+  sigset_t alarm_signal;  // which the script may have blocked
+  sigemptyset(&alarm_signal);
+  sigaddset(&alarm_signal, SIGALRM);
+  pthread_sigmask(SIG_UNBLOCK, &alarm_signal, NULL);
   sigsetjmp(after_loop, 1);
   set_timer(kTimerUs);
   while (hits < kTimerHits) {

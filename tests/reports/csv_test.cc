@@ -28,10 +28,10 @@ TEST(Csv, HasOneRowPerOperatorAndScenario) {
   const std::string csv = to_csv(report);
   const auto rows = static_cast<size_t>(std::count(csv.begin(), csv.end(), '\n'));
   EXPECT_EQ(rows, 1 + 2 * report.step->ops.size());
-  EXPECT_EQ(
-      csv.rfind(
-          "scenario,ordinal,operator,kind,recorded_ns,predicted_ns,baseline_ns,prefetch_ns\r\n", 0),
-      0U);
+  EXPECT_EQ(csv.rfind("scenario,ordinal,operator,kind,recorded_ns,predicted_ns,baseline_ns,"
+                      "prefetch_ns,hot_ns\r\n",
+                      0),
+            0U);
 }
 
 TEST(Csv, OfEveryTableHasAsManyCellsAsColumns) {

@@ -16,7 +16,8 @@ from sources import CODE, files, lines, main
 LIBRARY = ["common", "db"]
 IN_PROCESS = ["common (header-only)"]  # never throws, exits, blocks, prints or allocates on a hot path
 # What the collector shares with code outside the profiled process.
-CONTRACT = ["profiler/spool", "profiler/cuda_records", "profiler/capture_range", "profiler/communication_kernels"]
+CONTRACT = ["profiler/spool", "profiler/cuda_records", "profiler/capture_range", "profiler/communication_kernels",
+            "profiler/launcher_clock"]
 SCHEDULE = ["planner/schedule"]
 REPLAY = ["replay/ranks", "replay/step", "replay/measure"]
 MEASURED = ["db/step", "replay/ranks", "replay/step", "replay/measure"] + SCHEDULE
@@ -47,17 +48,19 @@ ROOMS = {
     "profiler/cuda_records": ["profiler/spool"],
     "profiler/capture_range": IN_PROCESS,
     "profiler/communication_kernels": IN_PROCESS,
+    "profiler/launcher_clock": [],
+    "profiler/clocks": LIBRARY,
     "profiler/collector": IN_PROCESS + CONTRACT + ["hooks", "hooks/mpi/functions", "hooks/memory/allocations"],
     "profiler/gpu": LIBRARY + ["db/step", "profiler/communication_kernels"],
     "profiler/convert": LIBRARY + CONTRACT + ["db/step", "hooks/mpi/functions", "hooks/memory/allocations",
-                                                "profiler/gpu"],
+                                                "profiler/clocks", "profiler/gpu"],
     "profiler/import": LIBRARY + ["db/step", "profiler/gpu"],
     "profiler/export": LIBRARY + ["db/step"],
     "profiler/summary": LIBRARY + ["db/step", "profiler/gpu"],
-    "profiler/files": LIBRARY + ["db/step", "profiler/convert", "profiler/gpu", "profiler/import", "profiler/export",
+    "profiler/files": LIBRARY + SCHEDULE + ["db/step", "planner/workload", "planner/workload/align", "profiler/clocks", "profiler/convert", "profiler/gpu", "profiler/import", "profiler/export",
                                  "profiler/summary"],
     "profiler/run": LIBRARY + CONTRACT + ["db/step", "profiler/convert"],
-    "profiler": LIBRARY + CONTRACT + ["db/step", "profiler/convert", "profiler/files", "profiler/import",
+    "profiler": LIBRARY + CONTRACT + ["db/step", "planner/workload", "profiler/convert", "profiler/files", "profiler/import",
                                      "profiler/export", "profiler/summary", "profiler/run"],
     "replay/ranks": ["common"],
     "replay/step": LIBRARY + ["db/step", "replay/ranks"] + SCHEDULE,
@@ -82,11 +85,16 @@ ROOMS = {
     "apply/plan_file": [],
     "apply/plan_content": ["apply/plan_file"],
     "apply/outcome_file": [],
+    "apply/graph_plan_file": ["apply/plan_file"],
+    "apply/kernel_name": [],
     "apply/control": IN_PROCESS + ["apply/plan_file", "apply/outcome_file"],
     "apply/library": IN_PROCESS + ["hooks", "hooks/mpi/functions", "hooks/memory/allocations", "apply/plan_file",
-                                   "apply/outcome_file", "apply/control"],
-    "apply": LIBRARY + ["hooks/mpi/functions", "hooks/memory/allocations", "apply/plan_file", "apply/plan_content",
-                         "apply/outcome_file"] + SCHEDULE,
+                                   "apply/outcome_file", "apply/control", "apply/library/own_files"],
+    "apply/library/own_files": IN_PROCESS + ["apply/outcome_file"],
+    "apply/library/cuda": IN_PROCESS + ["hooks", "apply/plan_file", "apply/library/own_files", "apply/outcome_file", "apply/graph_plan_file",
+                                        "apply/kernel_name", "apply/control", "replay/cuda"],  # its instructions
+    "apply": LIBRARY + ["db/step", "hooks/mpi/functions", "hooks/memory/allocations", "apply/plan_file",
+                         "apply/plan_content", "apply/outcome_file", "apply/graph_plan_file", "apply/kernel_name"] + SCHEDULE,
     "reports": LIBRARY + ["db/step", "db/grid", "db/explore"] + SCHEDULE,
     "examples": [],  # a real program that knows nothing of Preserve
 }

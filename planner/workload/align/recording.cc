@@ -211,4 +211,15 @@ AlignedStep align_step(const TraceDb& db, std::optional<int64_t> rank,
   return out;
 }
 
+std::vector<AlignedStep> align_trace(const TraceDb& db, const WorkloadOptions& options,
+                                     const DeviceModel& device, bool force) {
+  std::vector<AlignedStep> all;
+  for (const int64_t rank : ranks_with_steps(db)) {
+    for (const StepPhase phase : recorded_phases(db, rank)) {
+      all.push_back(align_step(db, rank, phase, options, device, force));
+    }
+  }
+  return all;
+}
+
 }  // namespace preserve::align

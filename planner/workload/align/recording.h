@@ -31,6 +31,10 @@ AlignedStep align_step(const TraceDb& db, std::optional<int64_t> rank,
                        std::optional<StepPhase> phase, const WorkloadOptions& options,
                        const DeviceModel& device, bool force);
 
+// The steps of all ranks and phases that the trace has.
+std::vector<AlignedStep> align_trace(const TraceDb& db, const WorkloadOptions& options,
+                                     const DeviceModel& device, bool force);
+
 // All of the trace `from`, and what was given to the steps of `aligned`, as a new file at `to`.
 void write_aligned_trace(const std::filesystem::path& from, const std::vector<AlignedStep>& aligned,
                          const std::string& model, const std::filesystem::path& to);

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
 
 #include "db/step/folded_step.h"
 #include "db/trace_db.h"
@@ -20,9 +19,5 @@ struct StepSize {
 
 // `hidden`: numbers of a token between layers, by which messages of allreduces are counted.
 StepSize recorded_size(const TraceDb& db, const FoldedStep& step, int64_t hidden);
-
-// Tokens that the annotation of a step states, as in "step[DECODE bs=16]",
-// "execute_context_1(512)_generation_3(3)" or "forward_step 5: 0 ctx reqs, 16 gen reqs".
-std::optional<int64_t> stated_tokens(std::string_view annotation, StepPhase phase);
 
 }  // namespace preserve::align

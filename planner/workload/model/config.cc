@@ -10,7 +10,9 @@
 #include "planner/workload/model/config_reader.h"
 #include "planner/workload/model/families.h"
 #include "planner/workload/model/layers.h"
+#include "planner/workload/model/mixers.h"
 #include "planner/workload/model/quantization.h"
+#include "planner/workload/model/widths.h"
 
 namespace preserve {
 namespace {
@@ -18,7 +20,8 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kMostVocabulary = 1 << 24;
-constexpr ConfigReader::Names kHiddenNames{"hidden_size", "n_embd", "d_model", "n_embed", "dim"};
+constexpr ConfigReader::Names kHiddenNames{"hidden_size", "n_embd", "d_model",
+                                           "n_embed",     "dim",    "model_dim"};
 constexpr std::array kNestedNames{"text_config", "language_config", "llm_config"};
 
 // Keys that change what a step reads in a way that is not modelled.
@@ -27,7 +30,6 @@ struct Refusal {
   const char* why;
 };
 constexpr std::array kRefusals{
-    Refusal{"block_configs", "each layer has a shape of its own"},
     Refusal{"num_kv_shared_layers", "layers share their KV-cache"},
     Refusal{"use_cla", "layers share their KV-cache"},
     Refusal{"cross_attention_layers", "layers attend to an image"},
@@ -37,8 +39,6 @@ constexpr std::array kRefusals{
     Refusal{"global_head_dim", "sliding layers have heads of their own"},
     Refusal{"altup_num_inputs", "several copies of the hidden state are mixed"},
     Refusal{"num_zero_experts", "some experts do nothing"},
-    Refusal{"attention_types", "local attention by a nested list"},
-    Refusal{"ffn_multipliers", "each layer has an MLP of its own width"},
 };
 
 // What of a model is text, where it is in the file, and the keys of the whole.
@@ -114,18 +114,20 @@ class ModelReader {
   ModelReader(const Text& text, const Family& family) : keys_(text.keys), family_(family) {
     model_.model_type = text.model_type;
     model_.hidden = size(kHiddenNames, family.hidden);
-    layers_ = size({"num_hidden_layers", "n_layer", "n_layers", "num_layers"}, family.layers,
-                   kMostLayers);
-    heads_ = size({"num_attention_heads", "n_head", "n_heads", "num_heads"}, family.heads);
+    layers_ =
+        size({"num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers"},
+             family.layers, kMostLayers);
     model_.vocabulary =
         size({"vocab_size", "padded_vocab_size"}, family.vocabulary, kMostVocabulary);
     model_.tied_embeddings =
-        keys_.flag({"tie_word_embeddings", "tie_embedding"})
+        keys_.flag({"tie_word_embeddings", "tie_embedding", "share_input_output_layers"})
             .value_or(text.whole.flag_or({"tie_word_embeddings"}, family.tied));
   }
 
   ModelConfig read() {
-    read_heads();
+    check_embedding();
+    heads_ =
+        read_heads(keys_, family_, model_.hidden, static_cast<size_t>(layers_), model_.warnings);
     read_experts();
     const std::vector<LayerKind> kinds =
         read_layer_kinds(keys_, family_, static_cast<size_t>(layers_), experts_.has_value());
@@ -148,63 +150,24 @@ class ModelReader {
  private:
   // One of `names`, else the library's default, which is then stated.
   int64_t size(ConfigReader::Names names, int64_t fallback, int64_t most = kMostWidth) {
-    if (const auto value = keys_.number(names, 1, most)) return *value;
-    if (fallback == 0) throw keys_.error(*names.begin(), "missing");
-    model_.warnings.push_back(fmt::format("{}: {} is absent: {}, the default of {}", keys_.file(),
-                                          *names.begin(), fallback, family_.model_type));
-    return fallback;
+    return keys_.number_or_default(names, fallback, family_.model_type, model_.warnings, most);
   }
 
-  void read_heads() {
-    const auto stated = keys_.number(
-        {"head_dim", "attention_head_dim", "kv_channels", "head_size", "attention_head_size"});
-    if (stated || family_.head_dim > 0) {
-      head_dim_ = stated.value_or(family_.head_dim);
-    } else if (latent()) {
-      head_dim_ = 0;
-    } else if (model_.hidden % heads_ == 0) {
-      head_dim_ = model_.hidden / heads_;
-    } else {
-      throw keys_.error("num_attention_heads", "{} does not divide hidden_size {}", heads_,
-                        model_.hidden);
-    }
-    const auto layers = static_cast<size_t>(layers_);
-    if (const auto list = keys_.numbers("num_key_value_heads_per_layer", layers, 1)) {
-      kv_heads_ = *list;
-    } else if (const json* value = keys_.find({"num_key_value_heads"});
-               value != nullptr && value->is_array()) {
-      kv_heads_ = *keys_.numbers("num_key_value_heads", layers, 0);
-    } else {
-      kv_heads_.assign(layers, uniform_kv_heads());
-    }
-    for (const int64_t kv_heads : kv_heads_) {
-      if (kv_heads == 0 || heads_ % kv_heads == 0) continue;
-      throw keys_.error("num_key_value_heads", "{} does not divide num_attention_heads {}",
-                        kv_heads, heads_);
-    }
+  // OPT-350m projects narrower embeddings to the width of its layers.
+  void check_embedding() const {
+    const auto width = keys_.number({"word_embed_proj_dim"});
+    if (!width || *width == model_.hidden) return;
+    throw keys_.error("word_embed_proj_dim", "{} is not the hidden_size {}, which is not modelled",
+                      *width, model_.hidden);
   }
 
-  int64_t uniform_kv_heads() const {
-    if (keys_.flag_or({"multi_query_attention"}, false)) {
-      return keys_.number_or({"multi_query_group_num"}, 1);
+  bool latent() const {
+    if (keys_.has("kv_lora_rank")) return true;
+    if (family_.latent && keys_.flag_or({"use_mla"}, true)) {
+      throw keys_.error("kv_lora_rank", "missing: how wide the latent of attention is");
     }
-    if (family_.model_type == "falcon" && !keys_.flag_or({"new_decoder_architecture"}, false)) {
-      return keys_.flag_or({"multi_query"}, true) ? 1 : heads_;
-    }
-    if (keys_.flag_or({"multi_query"}, false) && family_.model_type != "falcon") return 1;
-    if (const auto value =
-            keys_.number({"num_key_value_heads", "num_kv_heads", "n_head_kv", "n_kv_heads"})) {
-      return *value;
-    }
-    if (const json* nested = keys_.find({"attn_config"});
-        nested != nullptr && nested->is_object()) {
-      const ConfigReader attention(*nested, keys_.file(), "/attn_config");
-      return attention.number_or({"kv_n_heads"}, heads_);
-    }
-    return family_.kv_heads > 0 ? family_.kv_heads : heads_;
+    return false;
   }
-
-  bool latent() const { return keys_.has("kv_lora_rank"); }
 
   // --- experts ---
 
@@ -213,15 +176,16 @@ class ModelReader {
                                      "n_routed_experts",  "moe_num_experts",
                                      "num_moe_experts",   "moe_num_primary_experts"};
     int64_t count = 0;
+    const ConfigReader keys = experts_keys();
     for (const char* name : counts) {
-      count = std::max(count, keys_.number_or({name}, 0, 0));
+      count = std::max(count, keys.number_or({name}, 0, 0));
     }
     if (count < 2) return;
     ExpertsShape shape;
     shape.count = count;
-    const auto chosen = keys_.number({"num_experts_per_tok", "moe_k", "moe_top_k", "moe_topk",
-                                      "num_experts_per_token", "top_k_experts"},
-                                     1, count);
+    const auto chosen = keys.number({"num_experts_per_tok", "moe_k", "moe_top_k", "moe_topk",
+                                     "num_experts_per_token", "top_k_experts"},
+                                    1, count);
     if (!chosen) {
       throw keys_.error("num_experts_per_tok",
                         "missing: how many of its {} experts this model "
@@ -229,8 +193,9 @@ class ModelReader {
                         count);
     }
     shape.chosen = *chosen;
-    shape.columns =
-        size({"moe_intermediate_size", "expert_intermediate_size", "intermediate_size"}, 0);
+    shape.columns = keys.number_or_default({"moe_intermediate_size", "expert_intermediate_size",
+                                            "intermediate_size", "ffn_hidden_size"},
+                                           0, family_.model_type, model_.warnings);
     shape.gated = family_.gated && !family_.squared_relu_experts;
     shape.shared_columns = shared_columns(shape.columns);
     if (keys_.has("shared_expert_intermediate_size")) shape.other_parameters += model_.hidden;
@@ -239,6 +204,13 @@ class ModelReader {
           count * (1 + (shape.gated ? 2 * shape.columns : shape.columns) + model_.hidden);
     }
     experts_ = shape;
+  }
+
+  // DBRX has an object for its experts.
+  ConfigReader experts_keys() const {
+    const json* nested = keys_.find({"ffn_config"});
+    if (nested == nullptr || !nested->is_object()) return keys_;
+    return {*nested, keys_.file(), keys_.place() + "/ffn_config"};
   }
 
   int64_t shared_columns(int64_t columns) const {
@@ -259,50 +231,56 @@ class ModelReader {
 
   LayerShape layer(const LayerKind& kind, size_t index) {
     LayerShape shape;
-    const int64_t kv_heads = kv_heads_[index];
-    if (kind.attention && kv_heads > 0) shape.attention = attention(kv_heads, kind.window);
-    if (kind.mixer) shape.mixer = mixer();
+    if (kind.attention && heads_.keys[index] > 0) shape.attention = attention(index, kind.window);
+    if (kind.mixer) {
+      shape.mixer =
+          read_mixer(keys_, family_, model_.hidden, heads_.queries[index], heads_.head_dim);
+    }
     if (kind.experts) {
       shape.experts = experts_;
       if (!experts_) throw keys_.error("n_routed_experts", "missing, but layers route to experts");
     } else if (kind.mlp) {
-      shape.mlp = mlp();
+      shape.mlp = mlp(index);
     }
     int64_t norms = family_.norms;
     if (family_.model_type == "falcon" && keys_.flag_or({"new_decoder_architecture"}, false)) {
       norms = 2;
     }
+    const bool mixes = shape.attention || shape.mixer;
+    if (norms == 2 && mixes != (shape.mlp || shape.experts)) norms = 1;
     shape.post_norms = family_.norms == 4;
     shape.norm_parameters = norms * model_.hidden * (family_.layer_norm ? 2 : 1);
     return shape;
   }
 
-  AttentionShape attention(int64_t kv_heads, int64_t window) {
+  AttentionShape attention(size_t index, int64_t window) {
+    const int64_t heads = heads_.queries[index], head_dim = heads_.head_dim;
     AttentionShape shape;
-    shape.heads = heads_;
+    shape.heads = heads;
     shape.window = window;
     if (latent()) {
       shape.latent_rope = *required("qk_rope_head_dim");
       shape.latent = *required("kv_lora_rank") + shape.latent_rope;
       shape.head_dim = *required("qk_nope_head_dim") + shape.latent_rope;
       shape.query_rank = keys_.number_or({"q_lora_rank"}, 0);
-      shape.value_dim = keys_.number_or({"v_head_dim"}, model_.hidden / heads_);
+      shape.value_dim = keys_.number_or({"v_head_dim"}, model_.hidden / heads);
       shape.other_parameters = shape.latent - shape.latent_rope + shape.query_rank;
       return shape;
     }
-    shape.kv_heads = kv_heads;
-    shape.head_dim = head_dim_;
+    shape.kv_heads = heads_.keys[index];
+    shape.head_dim = head_dim;
     shape.gated = family_.mixer == Mixer::gated_delta;  // Qwen3-Next's attention has a gate
-    const int64_t queries = heads_ * head_dim_, keys = kv_heads * head_dim_;
+    const int64_t queries = heads * head_dim, keys = shape.kv_heads * head_dim;
     const bool all = keys_.flag_or({"use_bias", "bias"}, false);
     const auto stated = keys_.flag({"attention_bias", "qkv_bias", "add_qkv_bias", "use_qkv_bias"});
     if (stated.value_or(family_.query_bias || all)) shape.other_parameters += queries + 2 * keys;
     if (all || family_.output_bias || (stated.value_or(false) && !family_.query_bias)) {
       shape.other_parameters += model_.hidden;
     }
-    const bool norms = keys_.flag_or({"use_qk_norm", "qk_layernorm"}, true);
+    const bool norms =
+        keys_.flag_or({"use_qk_norm", "qk_layernorm", "normalize_qk_projections"}, true);
     if (norms && family_.query_key_norm == QueryKeyNorm::per_head) {
-      shape.other_parameters += 2 * head_dim_;
+      shape.other_parameters += 2 * head_dim;
     } else if (norms && family_.query_key_norm == QueryKeyNorm::whole) {
       shape.other_parameters += queries + keys;
     }
@@ -315,128 +293,26 @@ class ModelReader {
     return value;
   }
 
-  MlpShape mlp() {
+  std::optional<MlpShape> mlp(size_t index) {
+    if (mlp_columns_.empty()) {
+      mlp_columns_ = read_mlp_columns(keys_, family_, model_.hidden, static_cast<size_t>(layers_),
+                                      model_.warnings);
+    }
+    if (mlp_columns_[index] == 0) return std::nullopt;
     MlpShape shape;
     shape.gated = family_.gated;
-    shape.columns = mlp_columns();
+    shape.columns = mlp_columns_[index];
     const bool bias = keys_.flag_or({"mlp_bias", "use_mlp_bias"}, family_.mlp_bias);
     if (bias) shape.other_parameters = shape.columns * (shape.gated ? 2 : 1) + model_.hidden;
     return shape;
   }
 
-  int64_t mlp_columns() {
-    if (family_.model_type == "llama4_text") return size({"intermediate_size_mlp"}, 0);
-    // Granite's MLP without experts is the one that it shares with them.
-    if (family_.model_type == "granitemoehybrid") {
-      if (const auto shared = keys_.number({"shared_intermediate_size"})) return *shared;
-    }
-    if (family_.model_type == "lfm2") return lfm2_columns();
-    const ConfigReader::Names names{"intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size",
-                                    "ff_intermediate_size"};
-    if (const auto value = keys_.number(names)) return *value;
-    for (const std::string_view four :
-         {"gpt2", "gpt_bigcode", "gptj", "codegen", "bloom", "falcon"}) {
-      if (family_.model_type == four) return 4 * model_.hidden;
-    }
-    if (family_.model_type == "mpt") {
-      return keys_.number_or({"expansion_ratio"}, 4, 1, 64) * model_.hidden;
-    }
-    return size(names, family_.intermediate);
-  }
-
-  // Two thirds of the stated width, rounded up to a multiple.
-  int64_t lfm2_columns() {
-    int64_t columns = size({"block_ff_dim", "intermediate_size"}, 0);
-    if (!keys_.flag_or({"block_auto_adjust_ff_dim"}, true)) return columns;
-    columns = 2 * columns / 3;
-    const int64_t multiple = keys_.number_or({"block_multiple_of"}, 256);
-    return (columns + multiple - 1) / multiple * multiple;
-  }
-
-  // --- layers without a KV-cache ---
-
-  MixerShape mixer() {
-    switch (family_.mixer) {
-      case Mixer::mamba:
-        return mamba();
-      case Mixer::mamba2:
-        return mamba2();
-      case Mixer::gated_delta:
-        return gated_delta();
-      case Mixer::short_convolution:
-        return short_convolution();
-      case Mixer::lightning:
-        return lightning();
-      case Mixer::none:
-        break;
-    }
-    throw internal_error("a layer of a kind that its family does not have");
-  }
-
-  MixerShape mamba() const {
-    const int64_t inner = keys_.number_or({"mamba_expand"}, 2, 1, 64) * model_.hidden;
-    const int64_t state = *required("mamba_d_state"), kernel = *required("mamba_d_conv");
-    const int64_t rank = keys_.number_or({"mamba_dt_rank"}, (model_.hidden + 15) / 16);
-    return {.in_rows = 2 * inner,
-            .out_columns = inner,
-            .other_parameters = inner * (kernel + 1) + inner * (rank + 2 * state) +
-                                (rank + 1) * inner + inner * state + inner + rank + 2 * state,
-            .state_elements = inner * (state + kernel)};
-  }
-
-  MixerShape mamba2() {
-    const int64_t heads = size({"mamba_num_heads", "mamba_n_heads"}, 0);
-    const int64_t groups = size({"n_groups", "mamba_n_groups"}, 0);
-    const int64_t state = size({"ssm_state_size", "mamba_d_state"}, 0);
-    const int64_t kernel = keys_.number_or({"conv_kernel", "mamba_d_conv"}, 4);
-    const auto width = keys_.number({"mamba_head_dim", "mamba_d_head"});
-    const int64_t inner =
-        width ? heads * *width
-              : keys_.number_or(
-                    {"mamba_d_ssm"},
-                    keys_.number_or({"mamba_expand", "expand"}, 2, 1, 64) * model_.hidden);
-    const int64_t convolved = inner + 2 * groups * state;
-    return {.in_rows = inner + convolved + heads,
-            .out_columns = inner,
-            .other_parameters = convolved * (kernel + 1) + 3 * heads + inner,
-            .state_elements = inner * state + convolved * kernel};
-  }
-
-  MixerShape gated_delta() const {
-    const int64_t key_heads = *required("linear_num_key_heads");
-    const int64_t value_heads = *required("linear_num_value_heads");
-    const int64_t key_dim = *required("linear_key_head_dim");
-    const int64_t value_dim = *required("linear_value_head_dim");
-    const int64_t kernel = keys_.number_or({"linear_conv_kernel_dim"}, 4);
-    const int64_t keys = key_heads * key_dim, values = value_heads * value_dim;
-    return {.in_rows = 2 * keys + 2 * values + 2 * value_heads,
-            .out_columns = values,
-            .other_parameters = (2 * keys + values) * kernel + 2 * value_heads + value_dim,
-            .state_elements = value_heads * key_dim * value_dim + (2 * keys + values) * kernel};
-  }
-
-  MixerShape short_convolution() const {
-    const int64_t kernel = keys_.number_or({"conv_L_cache"}, 3);
-    return {.in_rows = 3 * model_.hidden,
-            .out_columns = model_.hidden,
-            .other_parameters = model_.hidden * kernel,
-            .state_elements = model_.hidden * kernel};
-  }
-
-  // Queries, keys, values and a gate of the output.
-  MixerShape lightning() const {
-    const int64_t width = heads_ * head_dim_;
-    return {.in_rows = 4 * width,
-            .out_columns = width,
-            .other_parameters = width,
-            .state_elements = width * head_dim_};
-  }
-
   const ConfigReader& keys_;
   const Family& family_;
   ModelConfig model_;
-  int64_t layers_ = 0, heads_ = 0, head_dim_ = 0;
-  std::vector<int64_t> kv_heads_;  // per layer; 0: no attention
+  int64_t layers_ = 0;
+  HeadCounts heads_;
+  std::vector<int64_t> mlp_columns_;  // read for the first layer that has an MLP
   std::optional<ExpertsShape> experts_;
 };
 

@@ -62,13 +62,29 @@ const json* ConfigReader::find(Names names) const {
 std::optional<int64_t> ConfigReader::number(Names names, int64_t least, int64_t most) const {
   for (const char* name : names) {
     const json* value = find({name});
-    if (value == nullptr) continue;
+    if (value == nullptr || *value == "auto") continue;
+    if (value->is_array() && !value->empty()) {
+      const json& first = value->front();
+      if (std::any_of(value->begin(), value->end(), [&](const json& v) { return v != first; })) {
+        throw error(name, "not the same for all layers, which is not modelled");
+      }
+      value = &first;
+    }
     if (!value->is_number_integer() || *value < least || *value > most) {
       throw error(name, "{} is not a whole number from {} to {}", shown(*value), least, most);
     }
     return value->get<int64_t>();
   }
   return std::nullopt;
+}
+
+int64_t ConfigReader::number_or_default(Names names, int64_t otherwise, std::string_view model_type,
+                                        std::vector<std::string>& warnings, int64_t most) const {
+  if (const auto value = number(names, 1, most)) return *value;
+  if (otherwise == 0) throw error(*names.begin(), "missing");
+  warnings.push_back(fmt::format("{}: {} is absent: {}, the default of {}", file_, *names.begin(),
+                                 otherwise, model_type));
+  return otherwise;
 }
 
 std::optional<bool> ConfigReader::flag(Names names) const {

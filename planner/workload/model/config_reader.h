@@ -35,11 +35,17 @@ class ConfigReader {
   const nlohmann::json* find(Names names) const;
   bool has(const char* name) const { return find({name}) != nullptr; }
 
+  // A list with an entry per layer is its number when all are equal, and refused when they are not;
+  // "auto" is an absent one.
   std::optional<int64_t> number(Names names, int64_t least = 1, int64_t most = kMostWidth) const;
   int64_t number_or(Names names, int64_t fallback, int64_t least = 1,
                     int64_t most = kMostWidth) const {
     return number(names, least, most).value_or(fallback);
   }
+  // One of `names`, else the default of the library that writes the file, which `warnings` then
+  // states; 0: there is none, and the first of `names` is missing.
+  int64_t number_or_default(Names names, int64_t otherwise, std::string_view model_type,
+                            std::vector<std::string>& warnings, int64_t most = kMostWidth) const;
   std::optional<bool> flag(Names names) const;
   bool flag_or(Names names, bool fallback) const { return flag(names).value_or(fallback); }
   std::optional<std::string> word(Names names) const;
@@ -56,6 +62,7 @@ class ConfigReader {
   }
 
   const std::string& file() const { return file_; }
+  const std::string& place() const { return place_; }
 
  private:
   nlohmann::json document_;

@@ -9,14 +9,25 @@
 namespace preserve {
 
 enum class QueryKeyNorm { none, per_head, whole };  // per_head: one weight per number of a head
-enum class Mixer { none, mamba, mamba2, gated_delta, short_convolution, lightning };
+enum class Mixer {
+  none,
+  mamba,
+  mamba2,
+  gated_delta,
+  short_convolution,
+  lightning,
+  gated_recurrence
+};
 
 // Which layers slide when a window is stated and no key lists the layers.
 enum class Sliding { every, even, all_but_each_nth };
 
 struct Family {
   std::string_view model_type;
-  bool gated = true;  // the MLP has gate, up and down
+  bool gated = true;            // the MLP has gate, up and down
+  bool attends = true;          // else every layer is its mixer and nothing else
+  bool latent = false;          // attention keeps a latent (MLA), whose sizes must be stated
+  bool halved_columns = false;  // gate and up have half the stated width each
   bool query_bias = false, output_bias = false, mlp_bias = false;
   bool layer_norm = false;  // norms have a bias
   int norms = 2;            // of the hidden size, per layer

@@ -62,6 +62,16 @@ class LayerKinds {
       slides_by_list_ = true;
       return true;
     }
+    if (const json* list = keys_.find({"block_types", "_block_types"})) return tile(*list);
+    if (const auto words = keys_.words({"attention_layers"}, kinds_.size())) {
+      for (size_t i = 0; i < kinds_.size(); ++i) kinds_[i] = kind_of_word((*words)[i]);
+      slides_by_list_ = true;
+      return true;
+    }
+    if (keys_.has("attention_types")) {
+      throw keys_.error("attention_types",
+                        "stated without attention_layers, which is not modelled");
+    }
     if (const auto types = keys_.numbers("attn_type_list", kinds_.size(), 0, 1)) {
       for (size_t i = 0; i < kinds_.size(); ++i) mix_unless(i, (*types)[i] == 1);
       return true;
@@ -75,6 +85,25 @@ class LayerKinds {
       return true;
     }
     return false;
+  }
+
+  // Repeats the kinds of the first layers over all.
+  bool tile(const json& list) {
+    if (!list.is_array() || list.empty()) throw keys_.error("block_types", "not a list of words");
+    for (size_t i = 0; i < kinds_.size(); ++i) {
+      const json& word = list[i % list.size()];
+      const bool attends = word == "attention";
+      if (!attends && word != "recurrent") {
+        throw keys_.error("block_types", "layers of the kind {} are not understood",
+                          printable(word.dump(-1, ' ', false, json::error_handler_t::replace)));
+      }
+      mix_unless(i, attends);
+      if (attends) {
+        kinds_[i].window = keys_.number_or({"attention_window_size"}, 2048, 1, kLongestWindow);
+      }
+    }
+    slides_by_list_ = true;
+    return true;
   }
 
   LayerKind kind_of_letter(char letter) const {
@@ -92,6 +121,8 @@ class LayerKinds {
     if (word == "attention" || word == "full_attention" || word == "global") return kind;
     if (word == "sliding_attention") {
       kind.window = stated_window("sliding_window");
+    } else if (word == "local") {
+      kind.window = stated_window("window_size");
     } else if (word == "chunked_attention") {
       kind.window = stated_window("attention_chunk_size");
     } else if (word == "mamba" || word == "mamba2" || word == "linear_attention" ||
@@ -130,6 +161,12 @@ class LayerKinds {
   // --- periods ---
 
   void read_periods() {
+    if (!family_.attends) {
+      for (LayerKind& kind : kinds_) {
+        kind = {.attention = false, .mixer = true, .mlp = false};
+      }
+      return;
+    }
     if (family_.mixer == Mixer::none || family_.model_type == "falcon_h1") return;
     const auto most = static_cast<int64_t>(kMostLayers);
     if (const auto period = keys_.number({"attn_layer_period"}, 1, most)) {
@@ -187,7 +224,11 @@ class LayerKinds {
 
   void slide_llama4() {
     const int64_t chunk = keys_.number_or({"attention_chunk_size"}, 8192, 1, kLongestWindow);
-    const auto rotated = keys_.numbers("no_rope_layers", kinds_.size(), 0, 1);
+    // [] stands for its default, too.
+    const json* list = keys_.find({"no_rope_layers"});
+    const auto rotated = list != nullptr && list->is_array() && list->empty()
+                             ? std::nullopt
+                             : keys_.numbers("no_rope_layers", kinds_.size(), 0, 1);
     for (size_t i = 0; i < kinds_.size(); ++i) {
       const bool reads_all = rotated ? (*rotated)[i] == 0 : (i + 1) % 4 == 0;
       if (!reads_all) kinds_[i].window = chunk;
@@ -200,8 +241,9 @@ class LayerKinds {
     const std::set<int64_t> dense =
         keys_.has("mlp_only_layers") ? indices("mlp_only_layers") : std::set<int64_t>();
     const std::optional<std::set<int64_t>> listed = routed_layers();
-    const int64_t first = keys_.number_or(
-        {"first_k_dense_replace", "moe_layer_start_index", "num_dense_layers"}, 0, 0, kMostLayers);
+    const int64_t first = keys_.number_or({"first_k_dense_replace", "moe_layer_start_index",
+                                           "num_dense_layers", "moe_layer_num_skipped"},
+                                          0, 0, kMostLayers);
     // Ernie writes -1 for the last layer.
     const int64_t stated_last = keys_.number_or({"moe_layer_end_index"}, -1, -1, kMostLayers);
     const int64_t last = stated_last < 0 ? kMostLayers : stated_last;

@@ -26,10 +26,20 @@ class QuantizationReader {
     if (method == "modelopt") return of_algorithm("quant_algo");
     if (method == "bitsandbytes") {
       if (own_.flag_or({"load_in_8bit"}, false)) return WeightType::int8;
-      if (own_.flag_or({"load_in_4bit"}, false)) return {WeightType::int4, 64, 1};
+      if (own_.flag_or({"load_in_4bit"}, false)) {
+        // A scale in 32 bits, itself quantised to 8 when asked.
+        const bool twice = own_.flag_or({"bnb_4bit_use_double_quant"}, false);
+        return {WeightType::int4, 64, twice ? 1.0 : 4.0};
+      }
     }
     if (method == "gptq" || method == "awq" || method == "auto-round") {
       return of_integers(own_.number({"bits", "w_bit"}, 1, 16).value_or(4), own_);
+    }
+    // MLX writes no method: a scale and an offset in 16 bits per group.
+    if (method.empty() && own_.has("bits") && own_.has("group_size")) {
+      NumberFormat format = of_integers(own_.number_or({"bits"}, 4, 1, 16), own_);
+      if (format.group > 0) format.scale_bytes = 4;
+      return format;
     }
     throw error("quant_method",
                 "'{}' is not understood: state --dtype and remove the key, or take "
@@ -57,7 +67,8 @@ class QuantizationReader {
     for (const json& item : *list) {
       if (!item.is_string()) continue;
       const auto& text = item.get_ref<const std::string&>();
-      if (text.find(part) == std::string::npos) continue;
+      if (!names_decoder_part(text, part)) continue;
+      if (text.starts_with("re:")) return true;  // a pattern over the layers
       const auto digit = std::find_if(text.begin(), text.end(),
                                       [](unsigned char c) { return std::isdigit(c) != 0; });
       if (digit == text.end()) return true;
@@ -69,6 +80,15 @@ class QuantizationReader {
   }
 
  private:
+  // What sees, the gate of a shared expert and linear attention have names that hold those of the
+  // decoder's attention and experts.
+  static bool names_decoder_part(std::string_view text, std::string_view part) {
+    for (const char* other : {"visual", "vision", "linear_attn", "shared_expert_gate"}) {
+      if (text.find(other) != std::string_view::npos) return false;
+    }
+    return text.find(part) != std::string_view::npos;
+  }
+
   template <typename... Args>
   [[nodiscard]] Error error(const std::string& name, fmt::format_string<Args...> format,
                             Args&&... args) const {
@@ -150,7 +170,7 @@ class QuantizationReader {
 }  // namespace
 
 void read_quantization(const ConfigReader& keys, ModelConfig& model) {
-  const json* config = keys.find({"quantization_config", "compression_config"});
+  const json* config = keys.find({"quantization_config", "compression_config", "quantization"});
   if (config == nullptr) return;
   if (!config->is_object()) throw keys.error("quantization_config", "not an object");
   const ConfigReader own(*config, keys.file(), "/quantization_config");

@@ -50,7 +50,8 @@ export function makeLane(name, members, start, dur) {
   return {name, ops: Int32Array.from(sorted), start: Float64Array.from(sorted, (i) => start[i]), end};
 }
 
-/** One lane per stream, then the communication of all streams. @param {Operator[]} ops
+/** One lane per stream, then the communication of all streams.
+ * @param {Operator[]} ops
  * @param {Float64Array} start @param {Float64Array} dur */
 function lanesOf(ops, start, dur) {
   const streams = /** @type {Map<number, number[]>} */ (new Map());

@@ -19,7 +19,8 @@ export const MINI_HEIGHT = 26;
 const AXIS = 20, LANE = 24, BAR = 18, TRACK = 46, TITLE = 20;
 const MOST_ARROWS = 250;
 
-/** Rows from top to bottom. @param {Arm[]} arms @param {Lane | null} prefetches @param {boolean} occupancy
+/** Rows from top to bottom.
+ * @param {Arm[]} arms @param {Lane | null} prefetches @param {boolean} occupancy
  * @param {boolean} reads */
 export function placeRows(arms, prefetches, occupancy, reads) {
   const rows = /** @type {Row[]} */ ([]);
@@ -286,7 +287,8 @@ export class Painter {
   }
 }
 
-/** What lies at a point, null when nothing does. @param {Scene} scene @param {View} view @param {Painter} painter
+/** What lies at a point, null when nothing does.
+ * @param {Scene} scene @param {View} view @param {Painter} painter
  * @param {number} x @param {number} y @returns {{row: Row, at: number} | null} */
 export function hit(scene, view, painter, x, y) {
   const row = scene.rows.find((r) => y >= r.y && y < r.y + r.height);

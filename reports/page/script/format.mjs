@@ -13,23 +13,27 @@ function inUnits(value, units) {
   return `${(value / size).toFixed(size === 1 ? 0 : 2)} ${unit}`;
 }
 
-/** "12.35 us" @param {number} durNs */
+/** "12.35 us"
+ * @param {number} durNs */
 export function formatTime(durNs) {
   return inUnits(durNs, TIMES);
 }
 
-/** "4.00 MiB" @param {number} bytes */
+/** "4.00 MiB"
+ * @param {number} bytes */
 export function formatSize(bytes) {
   return inUnits(bytes, SIZES);
 }
 
-/** Times of one axis in one unit: "0", "200 us". @param {number} ns @param {number} largestNs */
+/** Times of one axis in one unit: "0", "200 us".
+ * @param {number} ns @param {number} largestNs */
 export function formatTick(ns, largestNs) {
   const [unit, size] = TIMES.find(([, one]) => largestNs >= one) ?? TIMES[TIMES.length - 1];
   return ns === 0 ? "0" : `${Number((ns / size).toPrecision(9))} ${unit}`;
 }
 
-/** The number that a cell shows; NaN when it shows none. @param {string} text */
+/** The number that a cell shows; NaN when it shows none.
+ * @param {string} text */
 export function sortKey(text) {
   const match = /^\s*([+\-\u2212]?)\s*([0-9][0-9,]*(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)\s*([A-Za-z/]*)/.exec(text);
   if (match === null) return NaN;

@@ -19,7 +19,8 @@ function openForPrint() {
   });
 }
 
-/** Links to windows also show the window in the timeline. @param {Timeline} timeline */
+/** Links to windows also show the window in the timeline.
+ * @param {Timeline} timeline */
 function linkWindows(timeline) {
   for (const link of document.querySelectorAll("a[data-ordinal]")) {
     link.addEventListener("click", () => timeline.select(Number(link.getAttribute("data-ordinal"))));

@@ -33,14 +33,16 @@ export function sceneOf(report, index) {
           peakBytesPerS: rates.length > 0 ? Math.max(...rates) : null};
 }
 
-/** Operators whose name holds the words. @param {{name: string}[]} ops @param {string} words */
+/** Operators whose name holds the words.
+ * @param {{name: string}[]} ops @param {string} words */
 export function findOperators(ops, words) {
   const wanted = words.trim().toLowerCase();
   if (wanted === "") return [];
   return ops.map((_, i) => i).filter((i) => ops[i].name.toLowerCase().includes(wanted));
 }
 
-/** What is known of an operator, a line per fact. @param {import("./draw.mjs").Scene} scene @param {number} op */
+/** What is known of an operator, a line per fact.
+ * @param {import("./draw.mjs").Scene} scene @param {number} op */
 export function describeOperator(scene, op) {
   const {name, kind, weight_bytes, kv_bytes} = scene.ops[op];
   const lines = [`${op}. ${name} (${kind})`];

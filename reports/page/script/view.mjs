@@ -27,7 +27,8 @@ export function panView(view, byNs, endNs) {
   return clampView({from: view.from + byNs, to: view.to + byNs}, endNs);
 }
 
-/** Round times, about `count` of them. @param {View} view @param {number} count */
+/** Round times, about `count` of them.
+ * @param {View} view @param {number} count */
 export function ticksOf(view, count) {
   const rough = (view.to - view.from) / Math.max(1, count);
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -37,7 +38,8 @@ export function ticksOf(view, count) {
   return ticks;
 }
 
-/** First index whose end lies after `atNs`. @param {Float64Array} endNs ascending @param {number} atNs */
+/** First index whose end lies after `atNs`.
+ * @param {Float64Array} endNs ascending @param {number} atNs */
 export function firstEndingAfter(endNs, atNs) {
   let low = 0, high = endNs.length;
   while (low < high) {

@@ -124,6 +124,26 @@ TEST(Guard, TurnsAFastPlanOnAndKeepsIt) {
   EXPECT_GE(share({.gain = 0.05}, 6000, is_on), 0.95);
 }
 
+TEST(Guard, KnowsHowFastAPlanIsBeforeItStaysOn) {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    Guard guard({});
+    std::mt19937_64 random(seed);
+    std::normal_distribution<double> noise(0, 0.02);
+    uint64_t at_decision = 0;
+    for (uint32_t step = 0; step < 1000; ++step) {
+      const double gain = guard.begin() == Arm::applied ? 0.1 : 0;
+      const auto decided = guard.end(1e6 * std::exp(noise(random) - gain), 0).decision;
+      if (!decided) continue;
+      ASSERT_EQ(decided->state, State::on);
+      EXPECT_LE(guard.applied().high - guard.applied().low, 0.04);
+      at_decision = guard.applied().pairs;
+    }
+    EXPECT_GE(guard.applied().pairs, at_decision + guard.control().pairs);
+    EXPECT_GT(guard.control().pairs, 0U);
+    EXPECT_NEAR(guard.applied().mean, 0.1, 0.03);
+  }
+}
+
 TEST(Guard, NoticesWhenAFastPlanIsNoLonger) {
   Guard guard({Mode::guard, kDefaultDeadlinePairs, 8});
   std::mt19937_64 random(3);
@@ -254,7 +274,7 @@ TEST(Guard, FollowsAnotherRanksDecision) {
 }
 
 TEST(Guard, NeverDecidesWhenNoVerdictIsWanted) {
-  for (const Mode mode : {Mode::dry_run, Mode::always, Mode::original}) {
+  for (const Mode mode : {Mode::dry_run, Mode::always, Mode::original, Mode::compare}) {
     const State state = mode == Mode::always ? State::on : State::measuring;
     EXPECT_EQ(simulate({.gain = -0.2}, 400, mode).decision.state, state);
   }

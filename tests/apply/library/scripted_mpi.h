@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -72,8 +73,12 @@ inline PlanContent scripted_plan() {
 
 class ScriptedRank {
  public:
-  explicit ScriptedRank(const PlanContent& content = scripted_plan(), uint32_t ranks = 2)
-      : file_(content.encoded()), words_(file_.size() / 8 + 1), pages_(8192) {
+  explicit ScriptedRank(const PlanContent& content = scripted_plan(), uint32_t ranks = 2,
+                        Board* shared = nullptr)
+      : board(shared != nullptr ? *shared : own_board_),
+        file_(content.encoded()),
+        words_(file_.size() / 8 + 1),
+        pages_(8192) {
     std::memcpy(words_.data(), file_.data(), file_.size());
     error_ = plan_.open(std::as_bytes(std::span(words_)).first(file_.size()));
     memory_.resize(Recogniser::memory_entries(plan_.collectives().size()));
@@ -86,6 +91,7 @@ class ScriptedRank {
     scripted_attached = 0;
     scripted_refusal = Off::none;
     tensors.start(plan_);
+    if (plan_.header().via == Via::spare) helper_.emplace(plan_, tensors, board, scripted_clock);
   }
   // Names the tensors, as a program does while it loads its weights.
   void load() {
@@ -103,6 +109,7 @@ class ScriptedRank {
                                              board,
                                              scripted_clock,
                                              {scripted_attach, scripted_detach},
+                                             helper_ ? &*helper_ : nullptr,
                                              memory_});
     }
     return *session_;
@@ -113,12 +120,16 @@ class ScriptedRank {
   const std::vector<StepSample>& samples() const { return samples_; }
   const std::vector<TensorOutcome>& tensor_outcomes() const { return tensor_outcomes_; }
 
-  static Collective allreduce(int64_t bytes) { return {bytes, 2, 0, "MPI_FLOAT", false}; }
+  static Collective allreduce(int64_t bytes) { return {bytes, 2, 0, "MPI_FLOAT", false, 0}; }
 
   void compute(int64_t dur_ns) { scripted_now_ns += dur_ns; }
   // A blocking allreduce that turns the engine so often.
   void allreduce(int64_t bytes, int turns, uint32_t thread = 1) {
-    session().began(allreduce(bytes), thread, true);
+    Collective collective = allreduce(bytes);
+    collective.communicator = communicator;
+    const uint64_t way = session().began(collective, thread, true);
+    ways += "-npc"[way];
+    if (way == Session::probe) session().probed(probed);
     for (int i = 0; i < turns; ++i) Session::turn();
     session().ended(2);
   }
@@ -138,7 +149,11 @@ class ScriptedRank {
   }
 
   Tensors tensors;
-  Board board;
+  Board own_board_;
+  Board& board;
+  uint64_t communicator = 7;
+  std::string ways;          // of each allreduce: as it is, noted, probed, converted
+  Session::Probed probed{};  // what a probe finds
 
  private:
   const std::string file_;
@@ -151,6 +166,7 @@ class ScriptedRank {
   std::vector<TensorOutcome> tensor_outcomes_;
   std::vector<StepSample> samples_;
   std::vector<uint32_t> memory_;
+  std::optional<Helper> helper_;  // whose thread is not started
   std::optional<Session> session_;
   uint64_t jitter_ = 1;
 };

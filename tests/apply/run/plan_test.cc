@@ -46,8 +46,9 @@ class CompiledPlanTest : public testing::Test {
         window(1, {prefetch("a.weight", 64, 128)}),
         window(5, {prefetch("allocation.4096.1", 0, 256), prefetch("a.weight", 0, 64)})};
   }
-  CompiledPlan compile() const {
-    return compile_plan(schedule_, {"schedule.json", std::string(64, 'c'), "/tmp/folder"});
+  CompiledPlan compile(std::optional<Via> via = std::nullopt) const {
+    return compile_plan(schedule_,
+                        {"schedule.json", std::string(64, 'c'), "/tmp/folder", Mode::guard, via});
   }
   auto refusal(const char* text) const {
     return testing::ThrowsMessage<Error>(
@@ -82,6 +83,14 @@ TEST_F(CompiledPlanTest, HasTheStepItsWindowsAndItsTensors) {
   EXPECT_THAT(compiled.warnings, IsEmpty());
 }
 
+TEST_F(CompiledPlanTest, FillsWindowsAsCalibrationFoundToPayUnlessAskedOtherwise) {
+  EXPECT_EQ(compile().content.header.via, Via::measured);
+  EXPECT_EQ(compile(Via::convert).content.header.via, Via::convert);
+  schedule_.plan.method = IssueMethod{"prefetcht0", "spare", 4096};
+  EXPECT_EQ(compile().content.header.via, Via::spare);
+  EXPECT_EQ(compile(Via::progress).content.header.via, Via::progress);
+}
+
 TEST_F(CompiledPlanTest, LeavesOutWindowsElsewhere) {
   schedule_.plan.windows.push_back(window(7, {prefetch("a.weight", 0, 64)}));
   schedule_.plan.windows.push_back(window(8, {}));  // fetches nothing
@@ -96,9 +105,7 @@ TEST_F(CompiledPlanTest, IsRefusedWhereNoProgramOnProcessorsCanFollowIt) {
   EXPECT_THAT([&] { compile(); }, refusal("older preserve-tune"));
   schedule_ = good;
   schedule_.plan.method = IssueMethod{"bulk_l2", "consumer", 4096, 8};
-  EXPECT_THAT([&] { compile(); }, refusal("on the core that waits"));
-  schedule_.plan.method = IssueMethod{"prefetcht0", "spare", 4096};
-  EXPECT_THAT([&] { compile(); }, refusal("spare core"));
+  EXPECT_THAT([&] { compile(); }, refusal("on processors alone"));
   schedule_.plan.method = IssueMethod{"bulk_l2", "consumer", 4096};
   EXPECT_THAT([&] { compile(); }, refusal("not one of a processor"));
   schedule_ = good;

@@ -191,6 +191,19 @@ RC_GTEST_PROP(ChoiceProperty, NoSingleChangeSavesMuch, (uint64_t seed)) {
   RC_ASSERT(most_saved_by_one_change_ns(step, device, planned) <= kTolerance * step.wall_ns);
 }
 
+// Steps on which changes that are tried together hide each other: two windows want the same room,
+// or what one changes shows far behind it, in the age of what is read there.
+TEST(Choice, NoSingleChangeSavesMuchWhereChangesHideEachOther) {
+  for (const uint64_t seed : std::initializer_list<uint64_t>{
+           11967445797789, 105068431449, 5549565300, 96391, 972313418301950771}) {
+    const FoldedStep step = random_step(seed);
+    const DeviceModel device = random_device(seed);
+    const Planned planned = make_schedule(step, device, {});
+    ASSERT_EQ(planned.schedule.plan.strategy, Strategy::flow);
+    EXPECT_LE(most_saved_by_one_change_ns(step, device, planned), kTolerance * step.wall_ns);
+  }
+}
+
 TEST(Choice, NoSingleChangeSavesMuchInAModelsStep) {
   for (const uint64_t seed : {1, 2, 3}) {
     test::SyntheticStep spec;

@@ -83,9 +83,9 @@ TEST_F(ConfigFile, HostileFilesAreRefusedWithTheKey) {
 }
 
 TEST_F(ConfigFile, WhatIsNotModelledIsRefusedByItsKey) {
-  for (const char* keys :
-       {R"("block_configs":[{}])", R"("num_kv_shared_layers":2)", R"("cross_attention_layers":[1])",
-        R"("index_topk":2048)", R"("linear_attn_config":{})"}) {
+  for (const char* keys : {R"("num_kv_shared_layers":2)", R"("cross_attention_layers":[1])",
+                           R"("index_topk":2048)", R"("linear_attn_config":{})",
+                           R"("word_embed_proj_dim":32)", R"("num_local_experts":[4,4,8,8])"}) {
     EXPECT_THAT([&] { with(keys); }, refused_for("which is not modelled")) << keys;
   }
   EXPECT_NO_THROW(with(R"("num_kv_shared_layers":0)"));
@@ -165,7 +165,7 @@ TEST_F(ConfigFile, LayersWithExperts) {
   EXPECT_EQ(kinds(with(experts, "qwen3_moe")), "AeAeAeAe");
   EXPECT_EQ(kinds(with(experts + R"(,"mlp_only_layers":[2],"decoder_sparse_step":2)", "qwen3_moe")),
             "AdAeAdAe");
-  EXPECT_EQ(kinds(with(experts + R"(,"first_k_dense_replace":3)", "deepseek_v3")), "AdAdAdAe");
+  EXPECT_EQ(kinds(with(experts + R"(,"first_k_dense_replace":3)", "deepseek")), "AdAdAdAe");
   EXPECT_EQ(
       kinds(with(R"("moe_num_experts":8,"moe_k":2,"moe_intermediate_size":32,)"
                  R"("moe_layer_start_index":1,"moe_layer_end_index":2,"moe_num_shared_experts":2)",
@@ -174,7 +174,7 @@ TEST_F(ConfigFile, LayersWithExperts) {
   EXPECT_EQ(kinds(with(R"("num_local_experts":0,"num_experts_per_tok":0)", "granitemoe")),
             "AdAdAdAd")
       << "0 experts: a dense model";
-  const ModelConfig shared = with(experts + R"(,"n_shared_experts":2)", "deepseek_v3");
+  const ModelConfig shared = with(experts + R"(,"n_shared_experts":2)", "deepseek");
   EXPECT_EQ(shared.layers[0].experts->shared_columns, 64);
   EXPECT_EQ(shared.layers[0].experts->chosen, 2);
 }
@@ -201,6 +201,42 @@ TEST_F(ConfigFile, KeyValueHeadsPerLayer) {
               refused_for("/num_key_value_heads_per_layer"));
 }
 
+// As the Nemotron of the Puzzle kind: 2 * ffn_mult * hidden / 3, rounded up to 256.
+TEST_F(ConfigFile, LayersChosenOneByOne) {
+  const auto block = [](const std::string& attention, const std::string& mlp) {
+    return R"({"attention":{)" + attention + R"(,"window_length":null},"ffn":{)" + mlp + "}}";
+  };
+  const std::string plain = block(R"("n_heads_in_group":2,"no_op":false)", R"("ffn_mult":5.25)");
+  const auto blocks = [&](const std::string& second) {
+    return with(R"("block_configs":[)" + plain + "," + second + "," + plain + "," + plain + "]",
+                "nemotron-nas");
+  };
+  const ModelConfig model =
+      blocks(block(R"("n_heads_in_group":null,"no_op":true)", R"("ffn_mult":9)"));
+  EXPECT_EQ(kinds(model), "Ad-dAdAd");
+  EXPECT_EQ(model.layers[0].attention->kv_heads, 2);
+  EXPECT_EQ(model.layers[0].mlp->columns, 256);
+  EXPECT_EQ(model.layers[1].mlp->columns, 512);
+  EXPECT_EQ(model.layers[1].norm_parameters * 2, model.layers[0].norm_parameters);
+  EXPECT_EQ(kinds(blocks(block(R"("n_heads_in_group":4)", R"("no_op":true)"))), "AdA-AdAd");
+  EXPECT_THAT([&] { blocks(block(R"("replace_with_linear":true)", R"("ffn_mult":1)")); },
+              refused_for("/block_configs/1/attention/replace_with_linear"));
+  EXPECT_THAT([&] { blocks(block(R"("n_heads_in_group":2)", R"("ffn_mult":-1)")); },
+              refused_for("/block_configs/1/ffn/ffn_mult"));
+  EXPECT_THAT([&] { blocks(block(R"("n_heads_in_group":2)", R"("moe":{})")); },
+              refused_for("/block_configs/1/ffn/moe"));
+  EXPECT_THAT([&] { blocks("7"); }, refused_for("/block_configs/1"));
+  EXPECT_THAT([&] { with(R"("block_configs":[{}])", "deci"); }, refused_for("/block_configs"));
+}
+
+TEST_F(ConfigFile, AListThatSaysOneThingIsANumber) {
+  const ModelConfig model =
+      with(R"("num_experts":8,"moe_topk":[2,2,2,2],"mamba_d_head":"auto")", "hunyuan_v1_moe");
+  EXPECT_EQ(model.layers[0].experts->chosen, 2);
+  EXPECT_THAT([&] { with(R"("num_experts":8,"moe_topk":[2,2,1,2])", "hunyuan_v1_moe"); },
+              refused_for("/moe_topk: not the same for all layers"));
+}
+
 TEST_F(ConfigFile, LatentAttention) {
   const ModelConfig model = with(R"("kv_lora_rank":16,"qk_rope_head_dim":8,"qk_nope_head_dim":16,)"
                                  R"("q_lora_rank":32)",
@@ -208,6 +244,8 @@ TEST_F(ConfigFile, LatentAttention) {
   EXPECT_EQ(model.layers[0].attention->latent, 24);
   EXPECT_EQ(model.layers[0].attention->value_dim, 16);
   EXPECT_EQ(kv_elements_per_token(model), 4 * 24);
+  EXPECT_THAT([&] { with("", "deepseek_v3"); }, refused_for("/kv_lora_rank"));
+  EXPECT_EQ(with(R"("use_mla":false)", "deepseek_v2").layers[0].attention->kv_heads, 4);
 }
 
 TEST_F(ConfigFile, Quantization) {
@@ -239,6 +277,21 @@ TEST_F(ConfigFile, Quantization) {
                 .attention_weights.type,
             WeightType::fp8)
       << "one layer of four";
+  // Parts whose names hold those of the decoder's.
+  const ModelConfig others = quantized(
+      R"("quant_method":"fp8","ignored_layers":["visual.blocks.0.attn.qkv",)"
+      R"("visual.blocks.1.attn.qkv","visual.blocks.2.attn.qkv","visual.blocks.3.attn.qkv",)"
+      R"("model.vision_tower.self_attn","model.layers.*.mlp.shared_expert_gate"])");
+  EXPECT_EQ(others.attention_weights.type, WeightType::fp8);
+  EXPECT_EQ(others.mlp_weights.type, WeightType::fp8);
+  EXPECT_EQ(
+      quantized(R"("quant_method":"fp8","ignore":["re:model\\.layers\\.[0-9]+\\.self_attn.*"])")
+          .attention_weights.type,
+      WeightType::fp16);
+  EXPECT_EQ(quantized(R"("quant_method":"bitsandbytes","load_in_4bit":true)").mlp_weights,
+            NumberFormat(WeightType::int4, 64, 4));
+  EXPECT_EQ(with(R"("quantization":{"group_size":64,"bits":4})").mlp_weights,
+            NumberFormat(WeightType::int4, 64, 4));
   EXPECT_THAT([&] { quantized(R"("quant_method":"quark")"); },
               refused_for("/quantization_config/quant_method: 'quark'"));
   EXPECT_EQ(NumberFormat(WeightType::int4, 64, 2.5).bytes(128), 64 + 5);

@@ -264,6 +264,70 @@ const Published kModels[] = {
      R"("num_hidden_layers": 32, "num_attention_heads": 24, "vocab_size": 49155, )"
      R"("num_key_value_heads": 8, "num_local_experts": 40, "num_experts_per_tok": 8, )"
      R"("tie_word_embeddings": true})"},
+    // log of generating with state-spaces/mamba-2.8b
+    {"mamba-2.8b", 2768345600, 0,
+     R"({"model_type": "mamba", "hidden_size": 2560, "intermediate_size": 5120, )"
+     R"("num_hidden_layers": 64, "state_size": 16, "conv_kernel": 4, )"
+     R"("time_step_rank": 160, "vocab_size": 50280})"},
+    // rounded: 7.27 billion, hub: tiiuae/falcon-mamba-7b
+    {"falcon-mamba-7b", 7272665088, 0,
+     R"({"model_type": "falcon_mamba", "hidden_size": 4096, "intermediate_size": )"
+     R"(8192, "num_hidden_layers": 64, "state_size": 16, "conv_kernel": 4, )"
+     R"("time_step_rank": 256, "expand": 16, "tie_word_embeddings": false, )"
+     R"("vocab_size": 65024})"},
+    // announcement of Codestral Mamba by Mistral AI: 7,285,403,648
+    {"mamba-codestral", 7285403648, 0,
+     R"({"model_type": "mamba2", "hidden_size": 4096, "num_hidden_layers": 64, )"
+     R"("num_heads": 128, "head_dim": 64, "n_groups": 8, "state_size": 128, )"
+     R"("conv_kernel": 4, "expand": 2, "vocab_size": 32768})"},
+    // rounded: 2.68 billion, hub: google/recurrentgemma-2b
+    {"recurrentgemma-2b", 2682862080, 4096,
+     R"({"model_type": "recurrent_gemma", "hidden_size": 2560, "intermediate_size": )"
+     R"(15360, "lru_width": 2560, "conv1d_width": 4, "num_attention_heads": 10, )"
+     R"("num_key_value_heads": 1, "head_dim": 256, "num_hidden_layers": 26, )"
+     R"("attention_window_size": 2048, "_block_types": ["recurrent", "recurrent", )"
+     R"("attention"], "vocab_size": 256000})"},
+    // rounded: 1.08 billion, arXiv 2404.14619
+    {"openelm-1.1b", 1079891456, 21632,
+     R"({"model_type": "openelm", "model_dim": 2048, "head_dim": 64, )"
+     R"("num_transformer_layers": 28, "num_query_heads": [16, 16, 16, 20, 20, 20, 20, )"
+     R"(20, 20, 20, 24, 24, 24, 24, 24, 24, 24, 24, 28, 28, 28, 28, 28, 28, 32, 32, )"
+     R"(32, 32], "num_kv_heads": [4, 4, 4, 5, 5, 5, 5, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, )"
+     R"(6, 7, 7, 7, 7, 7, 7, 8, 8, 8, 8], "ffn_multipliers": [0.5, 0.63, 0.76, 0.89, )"
+     R"(1.02, 1.15, 1.28, 1.41, 1.54, 1.67, 1.8, 1.93, 2.06, 2.19, 2.31, 2.44, 2.57, )"
+     R"(2.7, 2.83, 2.96, 3.09, 3.22, 3.35, 3.48, 3.61, 3.74, 3.87, 4.0], )"
+     R"("ffn_dim_divisor": 256, "ffn_with_glu": true, "normalize_qk_projections": )"
+     R"(true, "share_input_output_layers": true, "vocab_size": 32000})"},
+    // rounded: 131.6 billion, hub: databricks/dbrx-instruct
+    {"dbrx", 131596523520, 81920,
+     R"({"model_type": "dbrx", "d_model": 6144, "n_heads": 48, "n_layers": 40, )"
+     R"("vocab_size": 100352, "attn_config": {"kv_n_heads": 8}, "ffn_config": )"
+     R"({"ffn_hidden_size": 10752, "moe_num_experts": 16, "moe_top_k": 4}})"},
+    // log of a server that loaded Qwen-7B: 7721324544
+    {"qwen-7b", 7721324544, 262144,
+     R"({"model_type": "qwen", "hidden_size": 4096, "intermediate_size": 22016, )"
+     R"("num_hidden_layers": 32, "num_attention_heads": 32, "kv_channels": 128, )"
+     R"("no_bias": true, "vocab_size": 151936})"},
+    // rounded: 80.4 billion, hub: tencent/Hunyuan-A13B-Instruct
+    {"hunyuan-a13b", 80393183232, 65536,
+     R"({"model_type": "hunyuan_v1_moe", "hidden_size": 4096, "intermediate_size": )"
+     R"(3072, "num_hidden_layers": 32, "num_attention_heads": 32, )"
+     R"("num_key_value_heads": 8, "head_dim": 128, "num_experts": 64, "moe_topk": [8, )"
+     R"(8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, )"
+     R"(8, 8, 8, 8, 8], "moe_intermediate_size": [3072, 3072, 3072, 3072, 3072, 3072, )"
+     R"(3072, 3072, 3072, 3072, 3072, 3072, 3072, 3072, 3072, 3072, 3072, 3072, 3072, )"
+     R"(3072, 3072, 3072, 3072, 3072, 3072, 3072, 3072, 3072, 3072, 3072, 3072, )"
+     R"(3072], "num_shared_expert": [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, )"
+     R"(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], "use_qk_norm": true, )"
+     R"("use_cla": false, "tie_word_embeddings": true, "vocab_size": 128167})"},
+    // log of printing EleutherAI/gpt-neo-1.3B: 1315575808
+    {"gpt-neo-1.3b", 1315575808, 98304,
+     R"({"model_type": "gpt_neo", "hidden_size": 2048, "num_heads": 16, "num_layers": 24, )"
+     R"("attention_layers": ["global", "local", "global", "local", "global", "local", )"
+     R"("global", "local", "global", "local", "global", "local", "global", "local", )"
+     R"("global", "local", "global", "local", "global", "local", "global", "local", )"
+     R"("global", "local"], "window_size": 256, "intermediate_size": null, )"
+     R"("max_position_embeddings": 2048, "vocab_size": 50257})"},
 };
 
 class Families : public testing::TestWithParam<Published> {};

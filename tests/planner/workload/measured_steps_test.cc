@@ -15,6 +15,7 @@
 #include "common/stats.h"
 #include "planner/schedule/collective_time.h"
 #include "planner/schedule/operator_time.h"
+#include "planner/workload/operator_times.h"
 #include "planner/workload/workload.h"
 #include "planner/workload/workload_options.h"
 #include "tests/support/errors.h"
@@ -123,6 +124,17 @@ TEST(MeasuredWindows, AreMetWithin20Percent) {
     const double ns = collective_time(device(name), "allreduce", ranks, 2 * elements).dur_ns;
     EXPECT_NEAR(ns / 1e3 / us, 1, 0.2) << name << " " << ranks << " ranks, " << elements;
   }
+}
+
+TEST(Collectives, OfTheLibraryThatIsChosen) {
+  const DeviceModel all = device("h100-sxm");
+  const auto ns = [&](const std::string& library) {
+    return collective_time(with_collectives(all, library), "allreduce", 8, 16384).dur_ns;
+  };
+  EXPECT_EQ(ns(""), ns("custom"));
+  EXPECT_GT(ns("nccl"), 2 * ns("custom"));
+  EXPECT_GT(ns("custom-eager"), ns("nccl"));
+  EXPECT_THAT([&] { ns("hccl"); }, fails_with("it has custom, custom-eager, nccl"));
 }
 
 // --- what steps read -----------------------------------------------------------------------------
@@ -269,6 +281,30 @@ HeldOut held_out(const Cells& row) {
     result.size_bytes = 2 * streams * number("context") * number("head_dim") * element;
   }
   return result;
+}
+
+TEST(DevicePresets, TakeTheTablesOfAnotherDeviceScaled) {
+  if (test::run_program({"python3", "--version"}).exit_code != 0) GTEST_SKIP() << "no python3 here";
+  const test::TemporaryDirectory directory;
+  const std::string path = (directory / "device.json").string();
+  fs::copy_file(kSource / "examples/devices/ascend-910b.json", path);
+  const auto like = [&](const std::string& error) {
+    return test::run_program({(kSource / "scripts/make-device-presets").string(), "--like",
+                              (kSource / "examples/devices/h100-sxm.json").string(), "--operation",
+                              "gemm", "--device", path, "--error", error});
+  };
+  EXPECT_EQ(like("gemm=much").exit_code, 1);
+  ASSERT_EQ(like("gemm=0.25,0.5").exit_code, 0);
+  const DeviceModel scaled = load_device(path), from = device("h100-sxm");
+  const OperatorTable* table = find_operator_table(scaled, "gemm", "fp16");
+  ASSERT_NE(table, nullptr);
+  EXPECT_EQ(table->median_relative_error, 0.25);
+  EXPECT_TRUE(table->kernel.ends_with("scaled from h100-sxm"));
+  EXPECT_NEAR(table->bandwidth_bytes_per_s / scaled.memory_bandwidth_bytes_per_s,
+              find_operator_table(from, "gemm", "fp16")->bandwidth_bytes_per_s /
+                  from.memory_bandwidth_bytes_per_s,
+              1e-3);
+  EXPECT_EQ(find_operator_table(scaled, "attention", "fp16"), nullptr);
 }
 
 class RealOperators : public testing::TestWithParam<const char*> {};

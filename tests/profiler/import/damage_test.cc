@@ -151,9 +151,16 @@ TEST_F(ImportDamage, ADurationOverManySuccessorsIsImpossible) {
   EXPECT_THAT(column(partial.db, "SELECT COUNT(*) || ' ' || MAX(end_ns) FROM op"),
               ElementsAre("21 3050000"));
   EXPECT_THAT(column(partial.db, "SELECT end_ns FROM process"), ElementsAre("3050000"));
-  // A dependent launch, and a long operator that nothing runs inside of.
+  // A dependent launch, a long operator that a few run beside, and one that nothing runs inside of.
   EXPECT_EQ(import_text(trace(150, 20, 50)).summary.kernels, 22);
-  EXPECT_EQ(import_text(trace(2'000'000, 7, 50)).summary.kernels, 9);
+  EXPECT_EQ(import_text(trace(20'000, 7, 50)).summary.kernels, 9);
+  EXPECT_EQ(import_text(trace(2'000'000, 0, 50)).summary.kernels, 2);
+  // Seconds over a single one, and at the end of a stream of microseconds.
+  expect_refused([&] { import_text(trace(2'000'000, 1, 50)); }, "lasts 2.00 s by its record");
+  std::vector<std::string> events;
+  for (int i = 0; i < 10; ++i) events.push_back(kineto_kernel("k", 100 + 60 * i, 50, 7, i + 1));
+  events.push_back(kineto_kernel("endless", 700, 5e6, 7, 99));
+  expect_refused([&] { import_text(kineto_document(events)); }, "'endless' on stream 7");
 }
 
 TEST_F(ImportDamage, KernelsWithoutTimeStampsAreCountedNotPlacedAtZero) {

@@ -233,6 +233,12 @@ TEST(JsonReader, EveryPrefixOfAnObjectIsAnError) {
   }
 }
 
+TEST(JsonReader, AByteOrderMarkMeansNothing) {
+  Dribble source("\xef\xbb\xbf {\"a\": 1}", 2);
+  JsonReader reader(source, "marked.json");
+  EXPECT_EQ(reader.peek(), '{');
+}
+
 TEST(JsonReader, ErrorsNameFileAndPlace) {
   Dribble source(R"({"a" 1})", 5);
   JsonReader reader(source, "bad.json");

@@ -53,6 +53,7 @@ TEST(RankNames, OfProcesses) {
               ElementsAre(std::pair("pp", 1), std::pair("tp", 0)));
   EXPECT_EQ(rank_in_label("rank 3: python").rank, 3);
   EXPECT_EQ(rank_in_label("[Rank1] 0").rank, 1);
+  EXPECT_EQ(rank_in_label("worker_1 (python)").rank, 1);
   for (const char* none : {"python3", "GPU 0", "frank 3", "[12] 5", "TPU", "", "["}) {
     EXPECT_FALSE(rank_in_label(none).says_anything()) << none;
   }
@@ -148,6 +149,34 @@ TEST_F(ImportRanks, EachGpuOfAProcessIsAProcess) {
 }
 
 // A peer's memory is copied to, nothing is computed there.
+TEST_F(ImportRanks, ProcessesThatCannotBeToldApartAreSaid) {
+  std::vector<std::string> events;
+  for (const int pid : {5000, 5001}) {
+    events.push_back(fmt::format(R"({{"ph": "X", "cat": "cuda_runtime", "name": "cudaLaunchKernel",
+        "pid": {}, "tid": 1, "ts": {}, "dur": 2, "args": {{"correlation": 3}}}})",
+                                 pid, pid));
+    events.push_back(kineto_kernel(kAllReduce, pid + 5, 5, 7, 3));
+  }
+  const auto file = write_text(directory_, "merged.json", kineto_document(events));
+  EXPECT_THAT(import_files(directory_, {file}).summary.warnings,
+              Contains(HasSubstr("2 processes launched what runs in it")));
+}
+
+TEST_F(ImportRanks, OneRankOfSeveralGpusMayComeAlone) {
+  std::vector<std::string> events;
+  for (const int device : {0, 1}) {
+    events.push_back(kineto_event("kernel", kAllReduce, 100, 5, 7,
+                                  fmt::format(R"("device": {}, "stream": 7)", device)));
+  }
+  const auto file =
+      write_text(directory_, "one.json",
+                 kineto_document(events, R"("distributedInfo": {"rank": 1, "world_size": 2}, )"));
+  const Imported imported = import_files(directory_, {file});
+  EXPECT_THAT(column(imported.db, "SELECT rank || ' of ' || world_size FROM process"),
+              ElementsAre("2 of 4", "3 of 4"));
+  EXPECT_THAT(imported.summary.warnings, Contains(HasSubstr("rank 0, 1 of 4 is missing")));
+}
+
 TEST_F(ImportRanks, ACopyOnAnotherGpuMakesNoProcess) {
   const auto imported = import_files(
       directory_,
@@ -180,7 +209,9 @@ TEST(KnownDevices, WholeWordsOfTheName) {
     return known ? known->memory_bandwidth_bytes_per_s / 1'000'000'000 : 0;
   };
   EXPECT_EQ(bandwidth("NVIDIA GH200 480GB"), 4000);
+  EXPECT_EQ(bandwidth("NVIDIA GH200 144G HBM3e"), 4900);
   EXPECT_EQ(bandwidth("NVIDIA H200"), 4800);
+  EXPECT_EQ(bandwidth("NVIDIA H20-3e"), 4800);
   EXPECT_EQ(bandwidth("NVIDIA H20"), 4000);
   EXPECT_EQ(bandwidth("NVIDIA A100-SXM4-80GB"), 1555);  // its memory was not given
   EXPECT_EQ(bandwidth("NVIDIA A100-PG509-200"), 1555);

@@ -178,7 +178,7 @@ void intercommunicator() {
   for (int i = 0; i < partners; ++i) counts[i] = 2;
   MPI_Alltoall(in, 2, MPI_INT, out, 2, MPI_INT, both);
   MPI_Alltoallv(in, counts, places, MPI_INT, out, counts, places, MPI_INT, both);
-  const auto garbage = reinterpret_cast<MPI_Datatype>(uintptr_t{0x10});
+  const auto garbage = (MPI_Datatype)uintptr_t{0x10};  // a pointer or a number
   if (alone) {
     MPI_Scatter(nullptr, 0, garbage, out, 4, MPI_INT, 0, both);
     MPI_Bcast(out, 4, MPI_INT, 0, both);

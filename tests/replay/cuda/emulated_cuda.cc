@@ -6,53 +6,18 @@
 
 #include <algorithm>
 #include <cstring>
-#include <deque>
-#include <functional>
 #include <map>
-#include <memory>
 #include <random>
 #include <set>
 
 #include "replay/cuda/kernels/kernels.h"
 #include "tests/replay/cuda/emulated_cuda.h"
 #include "tests/replay/cuda/emulated_gpu.h"
+#include "tests/replay/cuda/emulated_graph.h"
 
 using preserve::cuda::ClosingArgs;
 using preserve::cuda::Kernel;
 using preserve::cuda::NodeArgs;
-using Work = std::function<void()>;
-
-// The handles that CUDA's headers leave open.
-struct CUevent_st {
-  int recorded = 0, completed = 0;  // versions
-  uint64_t time_ns = 0;
-};
-struct CUgraphNode_st {
-  Work work;
-  std::vector<CUgraphNode_st*> after;
-  bool kernel = false;
-};
-struct CUgraph_st {
-  std::vector<std::unique_ptr<CUgraphNode_st>> nodes;
-};
-struct CUgraphExec_st {
-  struct Node {
-    Work work;
-    std::vector<size_t> after;
-  };
-  std::vector<Node> nodes;
-};
-struct CUstream_st {
-  struct Entry {
-    Work work;
-    CUevent_st* wait_for = nullptr;
-    int version = 0;
-  };
-  std::deque<Entry> queue;
-  CUgraph_st* capturing = nullptr;
-  std::vector<CUgraphNode_st*> last;  // of the capture
-};
-
 namespace {
 
 constexpr size_t kTotalBytes = size_t{1} << 30;
@@ -194,6 +159,14 @@ void record(CUevent_st* event, int version) {
 namespace preserve::emulated {
 bool under_mps = false;
 int set_asides = 0;
+
+Allocation allocation_around(uint64_t address) {
+  for (const auto& [begin, bytes] : device.memory) {
+    const auto base = reinterpret_cast<uint64_t>(begin);
+    if (base <= address && address - base < bytes) return {base, bytes};
+  }
+  return {};
+}
 
 size_t live_objects() {
   return device.memory.size() + device.streams.size() +

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page in a real browser, as a reader uses it. Usage: page_test.py PRESERVE_REPORT REPORT_INPUTS
-  PRESERVE_AXE=FILE          also checks accessibility with this axe.min.js
+"""The page in a real browser, as a reader uses it. Usage: page_test.py PRESERVE_REPORT REPORT_INPUTS [SUITE]
+  PRESERVE_AXE=FILE          the axe.min.js of suite Accessibility
   PRESERVE_SCREENSHOTS=DIR   keeps a picture of each state"""
 import json
 import os
@@ -211,18 +211,31 @@ class Page(unittest.TestCase):
         events = json.loads((folder / "timeline.json").read_text())["traceEvents"]
         self.assertEqual({event["ph"] for event in events}, {"M", "X", "s", "f", "C"})
 
-    @unittest.skipUnless("PRESERVE_AXE" in os.environ, "PRESERVE_AXE names no axe.min.js")
+
+class Accessibility(unittest.TestCase):
     def test_axe_finds_nothing(self):
-        for scheme in ("light", "dark"):
-            self.browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-            self.browser.evaluate(Path(os.environ["PRESERVE_AXE"]).read_text() + "; 0")
-            found = self.browser.evaluate("axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes.slice(0, 3).map("
-                                          "n => n.html.slice(0, 200) + ' ' + n.failureSummary).join(' | ')))")
-            self.assertEqual(found, [], scheme)
+        axe = Path(os.environ["PRESERVE_AXE"]).read_text()
+        with tempfile.TemporaryDirectory() as folder:
+            report = make_report(Path(folder) / "report", 2)
+            grid = report.with_name("grid.html")
+            subprocess.run([TOOLS[0], "-q", "grid.db", "-o", grid.name], check=True, cwd=report.parent)
+            for page in (report, grid):
+                for scheme in ("light", "dark"):
+                    BROWSER.call("Emulation.setEmulatedMedia", media="",
+                                 features=[{"name": "prefers-color-scheme", "value": scheme}])
+                    BROWSER.open(page)
+                    BROWSER.settle()
+                    BROWSER.evaluate(axe + "; 0")
+                    found = BROWSER.evaluate("axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes.slice(0, 3)"
+                                             ".map(n => n.html.slice(0, 200) + ' ' + n.failureSummary).join(' | ')))")
+                    self.assertEqual(found, [], f"{page.name}, {scheme}")
 
 
 if __name__ == "__main__":
     TOOLS = sys.argv[1:3]
+    if "Accessibility" in sys.argv[3:] and not Path(os.environ.get("PRESERVE_AXE", "")).is_file():
+        print("skipped: PRESERVE_AXE does not name an axe.min.js")
+        sys.exit(77)
     try:
         BROWSER = Chromium()
     except (Unavailable, OSError) as error:

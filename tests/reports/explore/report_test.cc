@@ -83,7 +83,7 @@ class Exploration : public ::testing::Test {
     db.set_meta("explore_sheets", preserve::to_text(std::vector<ExploreSheet>{sheet}));
     for (const ExploreCell& cell : cells) insert_explore_cell(db, explore_values(cell));
     db.finish();
-    return build_explore_report(*only_explore({path}));
+    return build_explore_report(all_of_kind({path}, InputKind::explore).at(0));
   }
   TemporaryDirectory directory_;
 };
@@ -126,7 +126,7 @@ TEST_F(Exploration, IsWrittenInEveryFormat) {
   }
   const std::string csv = to_csv(report);
   EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 7);
-  for (const char* id : {"heat", "footprint", "design", "cells"}) {
+  for (const char* id : {"maps", "footprint", "design", "cells"}) {
     EXPECT_THAT(to_html(report), HasSubstr(std::string("<h2 id=\"") + id + "\""));
   }
 }
@@ -150,14 +150,37 @@ TEST_F(Exploration, ThatIsNotCompleteSaysSo) {
   EXPECT_THAT(to_html(report), HasSubstr("not reached"));
 }
 
-TEST_F(Exploration, IsNamedAlone) {
+TEST_F(Exploration, IsComparedWithAnotherByWhatVaries) {
+  const ExploreReport before = report_of(small_sweep());
+  std::vector<ExploreCell> cells = small_sweep();
+  for (ExploreCell& cell : cells) {
+    cell.allreduce_ns = 60'000;  // the change: fixed in both, so not what cells are known by
+    cell.device = "other chip";
+  }
+  cells[1].flow_step_ns /= 2;
+  cells[2].cache_bytes = 64 * kMiB;  // another value of what varies is another cell
+  ExploreReport now = report_of(cells);
+  now.earlier = {compare_explorations(before, now)};
+  const ExploreComparison& found = now.earlier[0];
+  EXPECT_EQ(found.cells.size(), 4U);
+  EXPECT_EQ(found.only_before, 1);
+  EXPECT_EQ(found.only_after, 1);
+  EXPECT_EQ(found.cells[0].flow_ratio(), 2) << "the largest change first";
+  EXPECT_THAT(found.cells[0].name, HasSubstr("l2 16.0 MiB"));
+  EXPECT_THAT(found.sentence, HasSubstr("faster in 1 and slower in 0"));
+  validate_json(nlohmann::json::parse(to_json(now)), kExploreReportSchema, "report.json");
+  EXPECT_THAT(to_html(now), HasSubstr("<h2 id=\"earlier\""));
+  EXPECT_THAT(to_markdown(now), HasSubstr("faster in 1"));
+}
+
+TEST_F(Exploration, IsNamedWithoutOtherKinds) {
   report_of(small_sweep());
   test::write_synthetic_trace(directory_ / "trace.db");
   EXPECT_THAT(
       [&] {
-        only_explore({directory_ / "trace.db", directory_ / "explore.db"});
+        all_of_kind({directory_ / "trace.db", directory_ / "explore.db"}, InputKind::explore);
       },
-      fails_with(ErrorKind::usage, HasSubstr("name it alone")));
+      fails_with(ErrorKind::usage, HasSubstr("trace.db does not belong to it")));
 }
 
 }  // namespace

@@ -30,9 +30,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 GridReport report_of(const std::filesystem::path& path) {
-  const auto input = only_grid({path});
-  if (!input) throw input_error("{}: no grid", path.string());
-  return build_grid_report(*input);
+  return build_grid_report(all_of_kind({path}, InputKind::grid).at(0));
 }
 
 GridReport synthetic_report() {
@@ -206,12 +204,43 @@ TEST(GridHtml, LeavesARealBrowsersConsoleEmpty) {
   EXPECT_THAT(run.out, HasSubstr("id=\"cells\"")) << "parsed to the end";
 }
 
-TEST(GridInputs, AreAFileAlone) {
+TEST(GridComparison, MeetsCellsAndJudgesThemByIntervals) {
+  const TemporaryDirectory directory;
+  const CellKey same{"llama3-8b", "int8", 4, 1, 4096}, better{"llama3-8b", "int8", 4, 8, 4096};
+  const CellKey worse{"llama3-8b", "int8", 4, 64, 4096}, lost{"llama3-8b", "int8", 8, 1, 4096};
+  const auto grid = [&](const char* name, std::vector<GridCell> cells) {
+    int64_t id = 0;
+    for (GridCell& cell : cells) cell.id = ++id;
+    test::write_synthetic_grid(directory / name, cells);
+    return report_of(directory / name);
+  };
+  const GridReport before =
+      grid("before.db", {test::measured_cell(same, 1.1), test::measured_cell(better, 1.1),
+                         test::measured_cell(worse, 1.1), test::measured_cell(lost, 1.1)});
+  GridReport now =
+      grid("grid.db", {test::measured_cell(same, 1.101), test::measured_cell(better, 1.3),
+                       test::measured_cell(worse, 1.0)});
+  now.earlier = {compare_grids(before, now)};
+  const GridComparison& found = now.earlier[0];
+  EXPECT_EQ(found.higher, 1);
+  EXPECT_EQ(found.lower, 1);
+  EXPECT_EQ(found.undecided, 1);
+  EXPECT_EQ(found.only_before, 1);
+  EXPECT_EQ(found.cells.at(0).key, better) << "the largest change first";
+  EXPECT_EQ(found.cells.at(0).word, "higher");
+  EXPECT_EQ(schema_errors(to_json(now)), "");
+  EXPECT_THAT(to_html(now), AllOf(HasSubstr("<h2 id=\"earlier\""), HasSubstr("before.db")));
+  EXPECT_THAT(to_markdown(now), HasSubstr("higher in 1"));
+}
+
+TEST(GridInputs, AreFilesOfOneKind) {
   const TemporaryDirectory directory;
   test::write_synthetic_grid(directory / "grid.db");
   test::write_synthetic_trace(directory / "trace.db");
-  EXPECT_FALSE(only_grid({directory / "trace.db"}));
-  EXPECT_THROW(only_grid({directory / "trace.db", directory / "grid.db"}), Error);
+  EXPECT_TRUE(all_of_kind({directory / "trace.db"}, InputKind::grid).empty());
+  EXPECT_THROW(all_of_kind({directory / "trace.db", directory / "grid.db"}, InputKind::grid),
+               Error);
+  EXPECT_THROW(all_of_kind({directory / "grid.db", directory / "grid.db"}, InputKind::grid), Error);
   EXPECT_THROW(read_inputs({directory / "grid.db"}), Error);
   test::write_synthetic_grid(directory / "grid.db", {});
   EXPECT_THROW(report_of(directory / "grid.db"), Error) << "no cell";

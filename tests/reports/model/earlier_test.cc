@@ -69,14 +69,30 @@ TEST_F(EarlierRun, ThatWasFasterAndPlannedOtherwise) {
   EXPECT_EQ(earlier.windows[0].predicted_saved_ns.before, 1);
   EXPECT_EQ(earlier.operators[0].name, "lm_head") << "the largest difference";
   EXPECT_FALSE(earlier.operators[0].dur_ns.before);
-  now_.earlier = earlier;
+  now_.earlier = {earlier};
   const auto json = nlohmann::json::parse(to_json(now_));
   validate_json(json, kReportSchema, "report.json");
-  EXPECT_EQ(json.at("earlier").at("step"), "slower");
+  EXPECT_EQ(json.at("earlier").at(0).at("step"), "slower");
+  EXPECT_THAT(earlier.sentence, HasSubstr("slower"));
+  EXPECT_THAT(earlier.sentence, HasSubstr("lm_head")) << "the largest change";
   EXPECT_THAT(to_html(now_), HasSubstr("Against an earlier run"));
   for (const Format format : {Format::html, Format::md}) {
     EXPECT_THAT(render(now_, format), HasSubstr("before.json"));
   }
+}
+
+TEST_F(EarlierRun, AsARecordingSaysWhatItsReportSays) {
+  const Earlier from_json = compare(), from_files = compare_with(now_, now_);
+  EXPECT_EQ(from_files.step_ns.before, from_json.step_ns.before);
+  EXPECT_EQ(from_files.operators.size(), from_json.operators.size());
+  EXPECT_EQ(from_files.speedups.size(), from_json.speedups.size());
+  EXPECT_TRUE(from_files.differences.empty());
+  EXPECT_TRUE(from_json.differences.empty());
+  Report elsewhere = now_;
+  elsewhere.recording.ranks = 4;
+  elsewhere.recording.machines[0].device = "Other processor";
+  EXPECT_THAT(compare_with(elsewhere, now_).differences,
+              ::testing::ElementsAre("2 ranks instead of 4 ranks", "other machines"));
 }
 
 TEST_F(EarlierRun, ThatIsNoReportIsRefused) {

@@ -67,6 +67,24 @@ TEST(Why, DividesTheWayFromTheBaselineToTheMeasuredStep) {
   EXPECT_THAT(bar_named(scenario, "slow-down of collectives")->windows, testing::ElementsAre(0));
 }
 
+TEST(Why, TellsEvictedFromReadNoFasterByTheHotArm) {
+  Scenario scenario = small_scenario();
+  OperatorTimes& mlp = scenario.operators[1];
+  mlp.hot_ns = 420;  // with everything cached it would have saved 80 of the predicted 100
+  scenario.why = explain(scenario);
+  EXPECT_EQ(bar_named(scenario, "evicted or read no faster"), nullptr);
+  EXPECT_EQ(bar_named(scenario, "read no faster")->dur_ns, 20);
+  EXPECT_EQ(bar_named(scenario, "evicted")->dur_ns, 10) << "the 30 that are not late, less 20";
+  mlp.read_bytes = 2000;  // half of them fetched, so half of what the hot arm saves
+  scenario.why = explain(scenario);
+  EXPECT_EQ(bar_named(scenario, "read no faster")->dur_ns, 30) << "no more than is short";
+  EXPECT_EQ(bar_named(scenario, "evicted"), nullptr);
+  mlp.hot_ns = 100;
+  scenario.why = explain(scenario);
+  EXPECT_EQ(bar_named(scenario, "read no faster"), nullptr);
+  EXPECT_EQ(bar_named(scenario, "evicted")->dur_ns, 30);
+}
+
 TEST(Why, DividesTheWayFromThePredictedStepToAllHot) {
   Scenario scenario = small_scenario();
   scenario.why = explain(scenario);
@@ -113,6 +131,19 @@ TEST(Headline, AdvisesWhatIsWorthMost) {
   EXPECT_THAT(headlines({scenario})[0].advice, HasSubstr("Earlier fetching"));
   scenario.measured.value->verdict = "AMBG";
   EXPECT_THAT(headlines({scenario})[0].advice, HasSubstr("More samples"));
+}
+
+TEST(Headline, SaysShadowPricesInWords) {
+  Scenario scenario = small_scenario();
+  EXPECT_EQ(headlines({scenario})[0].prices,
+            "One more MiB under allreduce (0) is worth 7 ns per step.");
+  scenario.plan.cache_shadow_price_ns_per_mib = 1200;
+  EXPECT_EQ(headlines({scenario})[0].prices,
+            "One more MiB of cache is worth 1.20 us per step; one more MiB under allreduce (0) is "
+            "worth 7 ns per step.");
+  scenario.plan.cache_shadow_price_ns_per_mib = 0;
+  scenario.plan.windows[0].shadow_price_ns_per_mib = 0;
+  EXPECT_THAT(headlines({scenario})[0].prices, HasSubstr("worth nothing"));
 }
 
 TEST(Headline, OfAStepAtItsBoundAdvisesNothing) {

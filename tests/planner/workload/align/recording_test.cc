@@ -250,21 +250,6 @@ TEST_F(Recordings, WhatTheRecordingDoesNotSayIsAskedForOrDoubted) {
   EXPECT_LT(lowest, 0.5) << "bytes of KV are assumed";
 }
 
-TEST(StatedTokens, ComeFromTheWordsOfTheAnnotation) {
-  using align::stated_tokens;
-  const auto decode = StepPhase::decode, prefill = StepPhase::prefill;
-  EXPECT_EQ(stated_tokens("step[DECODE bs=16]", decode), 16);
-  EXPECT_EQ(stated_tokens("step[EXTEND bs=2 toks=512]", prefill), 512);
-  EXPECT_EQ(stated_tokens("execute_context_0(0)_generation_3(3)", decode), 3);
-  EXPECT_EQ(stated_tokens("execute_context_1(512)_generation_3(3)", prefill), 515);
-  EXPECT_EQ(stated_tokens("execute_context_1(512)_generation_3(3)", decode), std::nullopt)
-      << "a mixed batch says nothing of decode steps";
-  EXPECT_EQ(stated_tokens("[Executor] _forward_step 9: 0 ctx reqs, 7 gen reqs", decode), 7);
-  EXPECT_EQ(stated_tokens("decode_step", decode), std::nullopt);
-  EXPECT_EQ(stated_tokens("bs=99999999999999999999", decode), std::nullopt);
-  EXPECT_EQ(stated_tokens("bs=0", decode), std::nullopt);
-}
-
 // --- what does not fit
 // -----------------------------------------------------------------------------
 

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+// CUPTI's callbacks on the program's own threads: the calls that make, change, launch and destroy
+// graphs. What to listen to is chosen by the names of the callbacks, so that newer versions of a
+// function are seen too.
+#include <cupti.h>
+#include <dlfcn.h>
+
+#include <string_view>
+
+#include "apply/library/cuda/process.h"
+#include "hooks/cuda/cupti_library.h"
+
+namespace preserve::apply {
+namespace {
+
+enum class Call : uint8_t {
+  none,
+  memory,  // what a program calls once it has a context
+  instantiate_with_flags,
+  instantiate_with_params,
+  instantiate,  // without flags
+  launch,
+  update,
+  change,
+  destroy_executable,
+  destroy_graph,
+  destroy_node
+};
+constexpr uint32_t kMostCalls = 2048;
+Call calls[kMostCalls] = {};
+
+struct Cupti {
+  decltype(&::cuptiSubscribe) subscribe = nullptr;
+  decltype(&::cuptiEnableCallback) enable = nullptr;
+  decltype(&::cuptiGetCallbackName) name = nullptr;
+};
+
+// The call of this thread that is in progress.
+struct OpenCall {
+  bool busy;  // inside our own callback: CUDA calls of ours are not the program's
+  bool measured;
+  GraphSession::Instantiation begun;
+  unsigned long long* flags;  // of the program's own parameters, to be put back
+  unsigned long long program_flags;
+};
+constinit thread_local OpenCall open_call __attribute__((tls_model("initial-exec"))) = {};
+
+bool starts_with(std::string_view text, std::string_view prefix) {
+  return text.substr(0, prefix.size()) == prefix;
+}
+// Callback names end in version and stream variant: _v2, _ptsz.
+bool is_function(std::string_view name, std::string_view function) {
+  return starts_with(name, function) &&
+         (name.size() == function.size() || name[function.size()] == '_');
+}
+
+Call call_of(std::string_view name) {
+  if (is_function(name, "cuGraphInstantiateWithFlags")) return Call::instantiate_with_flags;
+  if (is_function(name, "cuGraphInstantiateWithParams")) return Call::instantiate_with_params;
+  if (is_function(name, "cuGraphInstantiate")) return Call::instantiate;
+  if (is_function(name, "cuGraphLaunch")) return Call::launch;
+  if (is_function(name, "cuGraphExecUpdate")) return Call::update;
+  if (is_function(name, "cuGraphExecDestroy")) return Call::destroy_executable;
+  if (is_function(name, "cuGraphDestroy")) return Call::destroy_graph;
+  if (is_function(name, "cuGraphDestroyNode")) return Call::destroy_node;
+  if (is_function(name, "cuGraphExecGetFlags") || is_function(name, "cuGraphExecGetId")) {
+    return Call::none;
+  }
+  if (starts_with(name, "cuGraphExec") || is_function(name, "cuGraphNodeSetEnabled")) {
+    return Call::change;
+  }
+  if (starts_with(name, "cuMemAlloc") || starts_with(name, "cuStreamCreate") ||
+      is_function(name, "cuMemCreate") || starts_with(name, "cuCtxCreate")) {
+    return Call::memory;
+  }
+  return Call::none;
+}
+
+// All functions that instantiate begin with the same two parameters.
+struct InstantiateParams {
+  CUgraphExec* executable;
+  CUgraph graph;
+};
+static_assert(offsetof(cuGraphInstantiateWithFlags_params, hGraph) ==
+                  offsetof(InstantiateParams, graph) &&
+              offsetof(cuGraphInstantiateWithParams_params, hGraph) ==
+                  offsetof(InstantiateParams, graph) &&
+              offsetof(cuGraphInstantiate_v2_params, hGraph) == offsetof(InstantiateParams, graph));
+
+void before_instantiate(GraphSession& session, Call call, const void* params) {
+  const auto& common = *static_cast<const InstantiateParams*>(params);
+  uint64_t flags = 0;
+  unsigned long long* own = nullptr;  // flags that are the program's to be written to
+  if (call == Call::instantiate_with_flags) {
+    flags = static_cast<const cuGraphInstantiateWithFlags_params*>(params)->flags;
+  } else if (call == Call::instantiate_with_params) {
+    auto* given =
+        static_cast<const cuGraphInstantiateWithParams_params*>(params)->instantiateParams;
+    if (given == nullptr) return;
+    flags = given->flags;
+    static_assert(sizeof(given->flags) == sizeof(*own));
+    own = reinterpret_cast<unsigned long long*>(&given->flags);
+  }
+  open_call.begun = session.instantiating(common.graph, flags);
+  if (own != nullptr) {
+    open_call.flags = own;
+    open_call.program_flags = flags;
+    *own = open_call.begun.flags;
+  } else {
+    open_call.begun.flags = flags;  // CUPTI shows them and takes none back
+  }
+}
+
+void after_instantiate(GraphSession& session, const void* params, bool done) {
+  const auto& common = *static_cast<const InstantiateParams*>(params);
+  if (open_call.flags != nullptr) *open_call.flags = open_call.program_flags;
+  open_call.flags = nullptr;
+  const CUgraphExec executable =
+      done && common.executable != nullptr ? *common.executable : nullptr;
+  session.instantiated(common.graph, executable, open_call.begun, executable != nullptr);
+  open_call.begun = {};
+}
+
+void before(GraphSession& session, Call call, const void* params) {
+  switch (call) {
+    case Call::instantiate_with_flags:
+    case Call::instantiate_with_params:
+    case Call::instantiate:
+      return before_instantiate(session, call, params);
+    case Call::launch: {
+      const auto& launch = *static_cast<const cuGraphLaunch_params*>(params);
+      open_call.measured = session.launching(launch.hGraph, launch.hStream).measured;
+      return;
+    }
+    case Call::update: {
+      const auto& update = *static_cast<const cuGraphExecUpdate_v2_params*>(params);
+      return session.updating(update.hGraphExec, update.hGraph);
+    }
+    case Call::change:  // its first parameter
+      return session.changed(*static_cast<const CUgraphExec*>(params));
+    case Call::destroy_executable:
+      return session.destroyed(*static_cast<const CUgraphExec*>(params));
+    case Call::destroy_graph:
+      return session.destroyed(*static_cast<const CUgraph*>(params));
+    case Call::destroy_node:
+      return session.destroyed(*static_cast<const CUgraphNode*>(params));
+    case Call::none:
+    case Call::memory:
+      return;
+  }
+}
+
+void after(GraphSession& session, Call call, const void* params, bool done) {
+  switch (call) {
+    case Call::memory:
+      return session.context_ready();
+    case Call::instantiate_with_flags:
+    case Call::instantiate_with_params:
+    case Call::instantiate:
+      return after_instantiate(session, params, done);
+    case Call::launch:
+      if (open_call.measured) {
+        session.launched(static_cast<const cuGraphLaunch_params*>(params)->hStream, done);
+      }
+      open_call.measured = false;
+      return;
+    case Call::update:
+      return session.updated(static_cast<const cuGraphExecUpdate_v2_params*>(params)->hGraphExec,
+                             done);
+    default:
+      return;
+  }
+}
+
+void CUPTIAPI on_callback(void*, CUpti_CallbackDomain domain, CUpti_CallbackId id,
+                          const void* described) {
+  GraphSession* session = graph_session();
+  if (session == nullptr || domain != CUPTI_CB_DOMAIN_DRIVER_API || id >= kMostCalls ||
+      open_call.busy) {
+    return;
+  }
+  const auto& data = *static_cast<const CUpti_CallbackData*>(described);
+  open_call.busy = true;
+  if (data.callbackSite == CUPTI_API_ENTER) {
+    before(*session, calls[id], data.functionParams);
+  } else {
+    const auto* result = static_cast<const CUresult*>(data.functionReturnValue);
+    after(*session, calls[id], data.functionParams, result != nullptr && *result == CUDA_SUCCESS);
+  }
+  open_call.busy = false;
+}
+
+}  // namespace
+
+Off listen_to_driver() {
+  void* library = hooks::find_cupti();
+  if (library == nullptr) return Off::no_callbacks;
+  Cupti cupti;
+  cupti.subscribe = reinterpret_cast<decltype(cupti.subscribe)>(::dlsym(library, "cuptiSubscribe"));
+  cupti.enable = reinterpret_cast<decltype(cupti.enable)>(::dlsym(library, "cuptiEnableCallback"));
+  cupti.name = reinterpret_cast<decltype(cupti.name)>(::dlsym(library, "cuptiGetCallbackName"));
+  CUpti_SubscriberHandle subscriber = nullptr;
+  if (cupti.subscribe == nullptr || cupti.enable == nullptr || cupti.name == nullptr ||
+      cupti.subscribe(&subscriber, on_callback, nullptr) != CUPTI_SUCCESS) {
+    return Off::no_callbacks;
+  }
+  uint32_t enabled = 0;
+  // Names end where the library's list ends; gaps do not occur.
+  for (uint32_t id = 1; id < kMostCalls; ++id) {
+    const char* name = nullptr;
+    if (cupti.name(CUPTI_CB_DOMAIN_DRIVER_API, id, &name) != CUPTI_SUCCESS) break;
+    calls[id] = name == nullptr ? Call::none : call_of(name);
+    if (calls[id] == Call::none) continue;
+    const CUptiResult result = cupti.enable(1, subscriber, CUPTI_CB_DOMAIN_DRIVER_API, id);
+    if (result == CUPTI_SUCCESS) ++enabled;
+  }
+  return enabled > 0 ? Off::none : Off::no_callbacks;
+}
+
+}  // namespace preserve::apply

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apply/library/cuda/editor.h"
+
+#include <algorithm>
+
+namespace preserve::apply {
+namespace {
+
+constexpr uint64_t kAlign = 16;  // of bulk requests
+
+uint32_t nodes_of(const GraphWindow& window) {
+  return (window.slices + kMostRanges - 1) / kMostRanges;
+}
+
+}  // namespace
+
+// The graph's kernels as a part of the step, which may go on from its end at its beginning,
+// searched for as by Knuth, Morris and Pratt (1977).
+Editor::Match Editor::match(std::span<const TemplateGraph::Kernel> kernels) const {
+  const std::span<const uint64_t> step = plan_.kernels();
+  const size_t size = kernels.size();
+  if (size == 0 || size > step.size()) return {Refusal::another_step};
+  Scratch memory;
+  if (!memory.reserve(Scratch::bytes_of<uint32_t>(size + 1))) return {Refusal::no_memory};
+  const std::span<uint32_t> border = memory.take<uint32_t>(size + 1);  // of each prefix
+  uint32_t length = 0;
+  for (size_t i = 1; i < size; ++i) {
+    while (length > 0 && kernels[length].name != kernels[i].name) length = border[length];
+    if (kernels[length].name == kernels[i].name) ++length;
+    border[i + 1] = length;
+  }
+  Match found{Refusal::another_step};
+  length = 0;
+  for (size_t i = 0; i < step.size() + size - 1; ++i) {
+    const uint64_t name = step[i % step.size()];
+    if (length == size) length = border[length];
+    while (length > 0 && kernels[length].name != name) length = border[length];
+    if (kernels[length].name == name) ++length;
+    if (length < size) continue;
+    if (found.refusal == Refusal::none) return {Refusal::ambiguous};
+    found = {Refusal::none, static_cast<uint32_t>(i + 1 - size)};
+  }
+  return found;
+}
+
+size_t Editor::place(uint32_t of_step, uint32_t first, size_t kernels) const {
+  const size_t step = plan_.kernels().size();
+  return std::min((of_step + step - first) % step, kernels);
+}
+
+Refusal Editor::list_slices(const TemplateGraph& graph, uint32_t first, AddedNodes& added) const {
+  const std::span<const TemplateGraph::Kernel> kernels = graph.kernels();
+  size_t nodes = 0, slices = 0;
+  for (const GraphWindow& window : plan_.windows()) {
+    if (place(window.kernel, first, kernels.size()) == kernels.size()) continue;
+    nodes += nodes_of(window);
+    slices += window.slices;
+  }
+  if (nodes == 0) return Refusal::no_window;
+  if (!added.memory_.reserve(Scratch::bytes_of<CUgraphNode>(nodes) +
+                             Scratch::bytes_of<AddedNodes::Slice>(slices))) {
+    return Refusal::no_memory;
+  }
+  added.nodes_ = added.memory_.take<CUgraphNode>(nodes);
+  added.slices_ = added.memory_.take<AddedNodes::Slice>(slices);
+  uint32_t node = 0;
+  size_t slice = 0;
+  for (const GraphWindow& window : plan_.windows()) {
+    if (place(window.kernel, first, kernels.size()) == kernels.size()) continue;
+    for (uint32_t i = 0; i < window.slices; ++i) {
+      const GraphSlice& planned = plan_.slices(window)[i];
+      const size_t consumer = place(planned.consumer, first, kernels.size());
+      added.slices_[slice++] = {consumer < kernels.size() ? kernels[consumer].node : nullptr,
+                                &planned, node + i / kMostRanges};
+    }
+    node += nodes_of(window);
+  }
+  return Refusal::none;
+}
+
+// The allocation around `pointer`; nothing where there is none on a device.
+CUresult Editor::live_bytes(CUdeviceptr pointer, uint64_t& begin, uint64_t& end) const {
+  CUdeviceptr base = 0;
+  size_t bytes = 0;
+  CUmemorytype type{};
+  CUpointer_attribute names[] = {CU_POINTER_ATTRIBUTE_RANGE_START_ADDR,
+                                 CU_POINTER_ATTRIBUTE_RANGE_SIZE, CU_POINTER_ATTRIBUTE_MEMORY_TYPE};
+  void* values[] = {&base, &bytes, &type};
+  begin = end = 0;
+  // It succeeds, with zeros, for what is no memory of CUDA's.
+  const CUresult result = driver_.pointer_attributes(3, names, values, pointer);
+  if (result != CUDA_SUCCESS) return result;
+  if (type == CU_MEMORYTYPE_DEVICE && base <= pointer && pointer - base < bytes) {
+    begin = base;
+    end = base + bytes;
+  }
+  return result;
+}
+
+// The slices of one node, which stand together from the first of `slices` on.
+CUresult Editor::fill(AddedNodes& added, uint32_t node, std::span<const AddedNodes::Slice> slices,
+                      PrefetchArgs& args) const {
+  args = {};
+  args.applied = reinterpret_cast<const uint32_t*>(added.kernel_->applied);
+  args.chunk_bytes = plan_.header().chunk_bytes;
+  for (const AddedNodes::Slice& slice : slices) {
+    if (slice.added != node) break;
+    CUresult error = CUDA_SUCCESS;
+    CUdeviceptr pointer = 0;
+    if (slice.consumer != nullptr) {
+      pointer = read_pointer(driver_, slice.consumer, slice.plan->argument, error);
+    }
+    uint64_t live_begin = 0, live_end = 0;
+    if (error == CUDA_SUCCESS && pointer != 0) error = live_bytes(pointer, live_begin, live_end);
+    if (error != CUDA_SUCCESS) return error;
+    const uint64_t length = slice.plan->length_bytes, offset = slice.plan->offset_bytes;
+    if (live_end == 0 || offset > live_end - pointer || length > live_end - pointer - offset) {
+      added.missing_bytes_ += length;
+      continue;
+    }
+    const uint64_t begin = (pointer + offset + kAlign - 1) / kAlign * kAlign;
+    const uint64_t end = (pointer + offset + length) / kAlign * kAlign;
+    if (end <= begin) continue;
+    args.range[args.ranges++] = {begin, end - begin};
+    added.fetched_bytes_ += end - begin;
+  }
+  return CUDA_SUCCESS;
+}
+
+CUDA_KERNEL_NODE_PARAMS Editor::params_of(const PrefetchKernel& kernel, void** arguments) const {
+  CUDA_KERNEL_NODE_PARAMS params{};
+  params.func = kernel.function;
+  params.gridDimX = plan_.header().blocks;
+  params.gridDimY = params.gridDimZ = 1;
+  params.blockDimX = kPrefetchThreads;
+  params.blockDimY = params.blockDimZ = 1;
+  params.kernelParams = arguments;
+  return params;
+}
+
+CUresult Editor::add(TemplateGraph& graph, const TemplateGraph::Kernel& beside, PrefetchArgs& args,
+                     AddedNodes& added, uint32_t node) const {
+  void* arguments[] = {&args};
+  const CUDA_KERNEL_NODE_PARAMS kernel = params_of(*added.kernel_, arguments);
+  CUgraphNodeParams params{};
+  params.type = CU_GRAPH_NODE_TYPE_KERNEL;
+  params.kernel.func = kernel.func;
+  params.kernel.gridDimX = kernel.gridDimX;
+  params.kernel.gridDimY = params.kernel.gridDimZ = 1;
+  params.kernel.blockDimX = kernel.blockDimX;
+  params.kernel.blockDimY = params.kernel.blockDimZ = 1;
+  params.kernel.kernelParams = arguments;
+  CUresult result = CUDA_SUCCESS;
+  if (added.kernel_->has_start_edges) {
+    CUgraphEdgeData edge{};
+    edge.from_port = CU_GRAPH_KERNEL_NODE_PORT_LAUNCH_ORDER;
+    edge.type = CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC;
+    result = driver_.add_node(&added.nodes_[node], added.graph_, &beside.node, &edge, 1, &params);
+  } else {
+    Scratch memory;
+    if (!memory.reserve(Scratch::bytes_of<CUgraphNode>(graph.nodes()))) {
+      return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    const std::span<const CUgraphNode> after =
+        graph.predecessors(beside, memory.take<CUgraphNode>(graph.nodes()));
+    result = driver_.add_node(&added.nodes_[node], added.graph_, after.data(), nullptr,
+                              after.size(), &params);
+  }
+  if (result != CUDA_SUCCESS) {
+    added.nodes_[node] = nullptr;
+    return result;
+  }
+  CUkernelNodeAttrValue attribute{};
+  attribute.priority = added.kernel_->priority;
+  return driver_.set_kernel_attribute(added.nodes_[node], CU_LAUNCH_ATTRIBUTE_PRIORITY, &attribute);
+}
+
+Refusal Editor::edit(CUgraph graph, const PrefetchKernel& kernel, AddedNodes& added,
+                     CUresult& error) {
+  error = CUDA_SUCCESS;
+  added.forget();
+  if (kernel.function == nullptr) return Refusal::no_module;
+  TemplateGraph read(driver_);
+  Refusal refusal = read.read(graph);
+  error = read.error();
+  if (refusal != Refusal::none) return refusal;
+  error = CUDA_SUCCESS;  // a CUkernel is no CUfunction
+  const Match found = match(read.kernels());
+  if (found.refusal != Refusal::none) return found.refusal;
+  refusal = list_slices(read, found.first, added);
+  if (refusal != Refusal::none) return refusal;
+  added.graph_ = graph;
+  added.kernel_ = &kernel;
+  added.fetched_bytes_ = added.missing_bytes_ = 0;
+  uint32_t node = 0;
+  size_t slice = 0;
+  for (const GraphWindow& window : plan_.windows()) {
+    const size_t at = place(window.kernel, found.first, read.kernels().size());
+    if (at == read.kernels().size()) continue;
+    for (uint32_t i = 0; i < nodes_of(window) && error == CUDA_SUCCESS; ++i, ++node) {
+      PrefetchArgs args;
+      error = fill(added, node, added.slices_.subspan(slice + size_t{i} * kMostRanges), args);
+      if (error == CUDA_SUCCESS) error = add(read, read.kernels()[at], args, added, node);
+    }
+    slice += window.slices;
+    if (error != CUDA_SUCCESS) break;
+  }
+  if (error == CUDA_SUCCESS) return Refusal::none;
+  // One that cannot be taken out again is a leaf that does nothing as long as the switch is off.
+  for (const CUgraphNode extra : added.nodes_) {
+    if (extra != nullptr) (void)driver_.destroy_node(extra);
+  }
+  added.forget();
+  return Refusal::failed;
+}
+
+Refusal Editor::check(CUgraph graph) {
+  TemplateGraph read(driver_);
+  if (const Refusal refusal = read.read(graph); refusal != Refusal::none) return refusal;
+  const Match found = match(read.kernels());
+  if (found.refusal != Refusal::none) return found.refusal;
+  const size_t kernels = read.kernels().size();
+  for (const GraphWindow& window : plan_.windows()) {
+    if (place(window.kernel, found.first, kernels) < kernels) return Refusal::none;
+  }
+  return Refusal::no_window;
+}
+
+CUresult Editor::refresh(AddedNodes& added) {
+  added.fetched_bytes_ = added.missing_bytes_ = 0;
+  size_t slice = 0;
+  for (uint32_t node = 0; node < added.nodes_.size(); ++node) {
+    PrefetchArgs args;
+    CUresult error = fill(added, node, added.slices_.subspan(slice), args);
+    while (slice < added.slices_.size() && added.slices_[slice].added == node) ++slice;
+    void* arguments[] = {&args};
+    const CUDA_KERNEL_NODE_PARAMS params = params_of(*added.kernel_, arguments);
+    if (error == CUDA_SUCCESS) error = driver_.set_kernel_params(added.nodes_[node], &params);
+    if (error != CUDA_SUCCESS) return error;
+  }
+  return CUDA_SUCCESS;
+}
+
+}  // namespace preserve::apply

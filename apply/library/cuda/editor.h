@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Adds the plan's prefetches to a program's graph before it is instantiated: kernel nodes that wait
+// for the beginning of a collective, and that nothing waits for. Which nodes and edges are added
+// follows from the names of the graph's kernels alone, never from an address, so that a graph that
+// is captured again can update the executable one of the first capture. Allocates no heap.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "apply/graph_plan_file.h"
+#include "apply/library/cuda/driver.h"
+#include "apply/library/cuda/prefetch_args.h"
+#include "apply/library/cuda/scratch.h"
+#include "apply/library/cuda/template_graph.h"
+
+namespace preserve::apply {
+
+// What a context has for our nodes.
+struct PrefetchKernel {
+  CUcontext context = nullptr;
+  CUfunction function = nullptr;  // nullptr: could not be loaded
+  CUdeviceptr applied = 0;        // the switch
+  int priority = 0;               // the lowest
+  // Edges that wait for the beginning of a kernel (CUDA 12.3). Without them a prefetch waits for
+  // what the collective waits for.
+  bool has_start_edges = false;
+};
+
+// Nodes that were added to one graph, in order. Its memory is its own.
+class AddedNodes {
+ public:
+  CUgraph graph() const { return graph_; }
+  std::span<const CUgraphNode> nodes() const { return nodes_; }
+  uint64_t fetched_bytes() const { return fetched_bytes_; }  // per launch, with what was found
+  uint64_t missing_bytes() const { return missing_bytes_; }  // whose operands were not found
+  void forget() { graph_ = nullptr, nodes_ = {}, slices_ = {}, memory_.give_back(); }
+  // The program has taken `node` out of its graph, whose parameters are read no more.
+  void forget(CUgraphNode node) {
+    for (Slice& slice : slices_) {
+      if (slice.consumer == node) slice.consumer = nullptr;
+    }
+  }
+
+ private:
+  friend class Editor;
+  struct Slice {
+    CUgraphNode consumer;  // nullptr: is not in the graph
+    const GraphSlice* plan;
+    uint32_t added;  // number of the node that fetches it
+  };
+  CUgraph graph_ = nullptr;  // nullptr: none
+  const PrefetchKernel* kernel_ = nullptr;
+  Scratch memory_;
+  std::span<CUgraphNode> nodes_;
+  std::span<Slice> slices_;
+  uint64_t fetched_bytes_ = 0, missing_bytes_ = 0;
+};
+
+class Editor {
+ public:
+  // Both must live on.
+  Editor(const Driver& driver, const GraphPlanView& plan) : driver_(driver), plan_(plan) {}
+
+  // Anything but none: the graph has what it had before, and `added` has nothing. `error`: of
+  // Refusal::failed.
+  Refusal edit(CUgraph graph, const PrefetchKernel& kernel, AddedNodes& added, CUresult& error);
+  // What edit() would answer for a graph, as far as that follows from the graph. Changes nothing.
+  Refusal check(CUgraph graph);
+  // Looks up the addresses in an edited graph again, which the program may have changed.
+  CUresult refresh(AddedNodes& added);
+
+ private:
+  struct Match {
+    Refusal refusal = Refusal::none;
+    uint32_t first = 0;  // position in the step of the graph's first kernel
+  };
+  Match match(std::span<const TemplateGraph::Kernel> kernels) const;
+  // Position in `kernels` of one of the step; kernels.size() when it is missing.
+  size_t place(uint32_t of_step, uint32_t first, size_t kernels) const;
+  Refusal list_slices(const TemplateGraph& graph, uint32_t first, AddedNodes& added) const;
+  CUresult fill(AddedNodes& added, uint32_t node, std::span<const AddedNodes::Slice> slices,
+                PrefetchArgs& args) const;
+  CUresult live_bytes(CUdeviceptr pointer, uint64_t& begin, uint64_t& end) const;
+  CUDA_KERNEL_NODE_PARAMS params_of(const PrefetchKernel& kernel, void** arguments) const;
+  CUresult add(TemplateGraph& graph, const TemplateGraph::Kernel& beside, PrefetchArgs& args,
+               AddedNodes& added, uint32_t node) const;
+
+  const Driver& driver_;
+  const GraphPlanView& plan_;
+};
+
+}  // namespace preserve::apply

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apply/library/cuda/process.h"
+
+#include <limits.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "apply/library/own_files.h"
+#include "common/clock.h"
+#include "hooks/listener.h"
+
+namespace preserve::apply {
+namespace {
+
+struct State {
+  GraphPlanView plan;
+  Driver driver;
+  std::atomic<GraphSession*> session{nullptr};
+};
+alignas(State) char state_memory[sizeof(State)];
+alignas(GraphSession) char session_memory[sizeof(GraphSession)];
+State* state = nullptr;  // never destroyed: the driver may call until the very end
+
+// CUDA does not survive a fork, and the mapped outcome is the parent's.
+void in_child() {
+  if (state != nullptr) state->session.store(nullptr, std::memory_order_relaxed);
+}
+
+// The number that a launcher of ranks gave this process, as any of these say it; else 0.
+int32_t rank_of_process() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "RANK"}) {
+    const char* text = ::getenv(name);
+    if (text == nullptr || *text == '\0') continue;
+    char* end = nullptr;
+    const long rank = ::strtol(text, &end, 10);
+    if (*end == '\0' && rank >= 0 && rank < 1 << 20) return static_cast<int32_t>(rank);
+  }
+  return 0;
+}
+
+// Header, one window for all, and the samples. In memory of our own where the folder has no room.
+OutcomeHeader* make_outcome() {
+  const GraphPlanHeader& plan = state->plan.header();
+  OutcomeHeader header{};
+  describe(header);
+  header.rank = rank_of_process();
+  header.ranks = plan.ranks;
+  header.windows = 1;
+  header.sample_capacity = plan.sample_capacity;
+  const size_t bytes = outcome_bytes(1, 0, plan.sample_capacity);
+  header.file_bytes = bytes;
+  char path[PATH_MAX];
+  const std::string_view folder = state->plan.folder();
+  const int length =
+      std::snprintf(path, sizeof(path), "%.*s/%s.%u.outcome", static_cast<int>(folder.size()),
+                    folder.data(), header.host, header.pid);
+  void* memory = nullptr;
+  if (length > 0 && static_cast<size_t>(length) < sizeof(path)) {
+    memory = map_file(path, bytes, false);
+  }
+  if (memory == nullptr) memory = map_own(bytes);
+  if (memory != nullptr) std::memcpy(memory, &header, sizeof(header));
+  return static_cast<OutcomeHeader*>(memory);
+}
+
+void start() {
+  const char* plan = ::getenv("PRESERVE_APPLY_GRAPH_PLAN");
+  if (plan == nullptr || *plan != '/') return;
+  state = new (state_memory) State;
+  if (state->plan.open(map_plan(plan)) != nullptr) return;
+  OutcomeHeader* header = make_outcome();
+  if (header == nullptr || ::pthread_atfork(nullptr, nullptr, in_child) != 0) return;
+  auto* window = reinterpret_cast<WindowOutcome*>(header + 1);
+  auto* samples = reinterpret_cast<StepSample*>(window + 1);
+  auto* session =
+      new (session_memory) GraphSession({state->driver, state->plan, header, window,
+                                         std::span(samples, state->plan.header().sample_capacity),
+                                         prefetch_image(), monotonic_ns, false});
+  const char* missing = nullptr;
+  if (!state->driver.load(missing)) {
+    std::snprintf(header->library, sizeof(header->library), "no %s", missing);
+    return session->turn_off(Off::driver_old);
+  }
+  int version = 0;
+  (void)state->driver.version(&version);
+  std::snprintf(header->library, sizeof(header->library), "driver of CUDA %d.%d", version / 1000,
+                version % 1000 / 10);
+  state->session.store(session, std::memory_order_release);
+  if (const Off off = listen_to_driver(); off != Off::none) session->turn_off(off);
+}
+
+}  // namespace
+
+GraphSession* graph_session() {
+  return state == nullptr ? nullptr : state->session.load(std::memory_order_acquire);
+}
+
+}  // namespace preserve::apply
+
+void preserve::listener::cuda_began() {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  ::pthread_once(&once, preserve::apply::start);
+}

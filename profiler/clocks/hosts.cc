@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/clocks/hosts.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "common/text.h"
+#include "common/units.h"
+#include "profiler/clocks/collectives.h"
+
+namespace preserve::clocks {
+namespace {
+
+// By less than this a rank seems to leave early where clocks agree as well as they can be measured.
+constexpr int64_t kWorthSayingNs = 20'000;
+
+bool differs(const Line& line, const std::vector<Reading>& readings) {
+  const double within = line.error_ns + line.residual_ns;
+  return std::any_of(readings.begin(), readings.end(), [&](const Reading& reading) {
+    return std::abs(line.offset_at(reading.local_ns)) > within;
+  });
+}
+
+// Those that measured, and those that share their clock with one that did.
+std::vector<Found> by_round_trips(const std::vector<Process>& processes) {
+  std::vector<Found> found;
+  std::map<std::string, Found> of_clock;
+  for (const Process& process : processes) {
+    const std::optional<Line> line = line_through(process.readings, process.end_ns);
+    if (!line) continue;
+    found.push_back({process.id, "round_trips", *line, differs(*line, process.readings)});
+    of_clock.emplace(process.clock, found.back());
+  }
+  for (const Process& process : processes) {
+    const auto same = of_clock.find(process.clock);
+    const bool known = std::any_of(found.begin(), found.end(), [&](const Found& each) {
+      return each.process.value == process.id.value;
+    });
+    if (known || same == of_clock.end()) continue;
+    found.push_back(same->second);
+    found.back().process = process.id;
+    found.back().line.readings = 0;
+  }
+  return found;
+}
+
+std::string duration(double ns) {
+  return format_duration(std::llround(ns));
+}
+
+void describe(const std::vector<Found>& found, size_t hosts, Outcome& outcome) {
+  double error_ns = 0, offset_ns = 0, drift = 0;
+  size_t moved = 0;
+  for (const Found& each : found) {
+    error_ns = std::max(error_ns, each.line.error_ns);
+    if (!each.moved) continue;
+    ++moved;
+    offset_ns = std::max(offset_ns, std::abs(each.line.offset_ns));
+    drift = std::max(drift, std::abs(each.line.drift));
+  }
+  if (found.empty() || (hosts < 2 && moved == 0)) return;
+  outcome.notes.push_back(
+      fmt::format("clocks of {}: {} moved by up to {}, drift up to {:.3g} ppm, known within {}",
+                  count_of(static_cast<int64_t>(hosts), "host"),
+                  moved == 1 ? "1 process" : fmt::format("{} processes", moved),
+                  duration(offset_ns), drift * 1e6, duration(error_ns)));
+}
+
+}  // namespace
+
+Outcome to_one_clock(TraceDb& db, const std::vector<Process>& processes) {
+  Outcome outcome;
+  std::set<std::string> hosts;
+  for (const Process& process : processes) hosts.insert(process.host);
+  const std::vector<Found> measured = by_round_trips(processes);
+  move_times(db, measured);
+  std::vector<Group> groups;
+  std::vector<std::string> host_of_group;
+  if (!measured.empty()) {
+    Group& known = groups.emplace_back();
+    host_of_group.emplace_back();
+    for (const Found& each : measured) known.push_back(each.process.value);
+  }
+  std::map<std::string, size_t> group_of_clock;
+  for (const Process& process : processes) {
+    const bool known =
+        !measured.empty() && std::count(groups[0].begin(), groups[0].end(), process.id.value) > 0;
+    if (known) continue;
+    const auto [group, fresh] = group_of_clock.try_emplace(process.clock, groups.size());
+    if (fresh) {
+      groups.emplace_back();
+      host_of_group.push_back(process.host);
+    }
+    groups[group->second].push_back(process.id.value);
+  }
+  std::vector<Found> all = measured;
+  if (groups.size() > 1) {
+    Aligned aligned = align(db, groups);
+    if (hosts.size() < 2) {
+      std::erase_if(aligned.found, [](const Found& each) { return !each.moved; });
+    }
+    move_times(db, aligned.found);
+    all.insert(all.end(), aligned.found.begin(), aligned.found.end());
+    std::set<std::string> apart;
+    for (const size_t group : aligned.apart) {
+      if (hosts.size() > 1) apart.insert(host_of_group[group]);
+    }
+    outcome.apart.assign(apart.begin(), apart.end());
+  }
+  describe(all, hosts.size(), outcome);
+  const bool moved =
+      std::any_of(all.begin(), all.end(), [](const Found& each) { return each.moved; });
+  if (hosts.size() < 2 && !moved) return outcome;
+  const int64_t early_ns = check(db);
+  if (early_ns > kWorthSayingNs) {
+    outcome.warnings.push_back(fmt::format(
+        "by the times of this trace a rank left a collective {} before another had entered it: "
+        "comparisons between ranks have that error",
+        format_duration(early_ns)));
+  }
+  return outcome;
+}
+
+}  // namespace preserve::clocks

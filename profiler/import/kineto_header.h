@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a Kineto file says of the machine and the run, beside its events.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+
+#include "profiler/gpu/streams.h"
+#include "profiler/import/json_reader.h"
+
+namespace preserve::import {
+
+// "deviceProperties", by number of the device. The array comes next.
+std::map<int64_t, gpu::DeviceFacts> read_device_properties(JsonReader& json);
+
+struct Distribution {
+  std::optional<int64_t> rank{}, world_size{};
+};
+// "distributedInfo". The object comes next.
+Distribution read_distribution(JsonReader& json);
+
+}  // namespace preserve::import

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/import/rank_assignment.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <filesystem>
+#include <map>
+
+namespace preserve::import {
+namespace {
+
+class Ranks {
+ public:
+  Ranks(TraceDb& db, std::vector<ImportedProcess>& processes) : db_(db), processes_(processes) {}
+  std::vector<std::string> run() {
+    by_labels();
+    by_files();
+    by_devices();
+    return std::move(guesses_);
+  }
+
+ private:
+  void by_labels();
+  void by_files();
+  void by_devices();
+  void set_rank(ImportedProcess& process, int64_t rank);
+
+  TraceDb& db_;
+  std::vector<ImportedProcess>& processes_;
+  std::vector<std::string> guesses_;
+};
+
+void Ranks::set_rank(ImportedProcess& process, int64_t rank) {
+  db_.execute("UPDATE process SET rank = ? WHERE id = ?", {rank, process.id.value});
+  process.rank = rank;
+}
+
+void Ranks::by_labels() {
+  std::vector<RankName> names;
+  std::vector<ImportedProcess*> unnamed;
+  for (ImportedProcess& process : processes_) {
+    if (process.rank || !process.rank_name.says_anything()) continue;
+    names.push_back(process.rank_name);
+    unnamed.push_back(&process);
+  }
+  const std::vector<int64_t> ranks = ranks_of(names);
+  if (ranks.empty()) return;
+  for (size_t i = 0; i < ranks.size(); ++i) set_rank(*unnamed[i], ranks[i]);
+  guesses_.push_back(
+      fmt::format("{}: its processes name their place, not their rank: ranks {} are guessed",
+                  unnamed.front()->source_file, fmt::join(ranks, ", ")));
+}
+
+void Ranks::by_files() {
+  std::map<std::string, std::vector<ImportedProcess*>> by_file;
+  for (ImportedProcess& process : processes_) by_file[process.source_file].push_back(&process);
+  std::vector<RankName> names;
+  std::vector<ImportedProcess*> unnamed;
+  for (const auto& [file, processes] : by_file) {
+    if (processes.size() != 1 || processes.front()->rank) continue;
+    names.push_back(rank_in_file_name(std::filesystem::path(file).filename().string()));
+    unnamed.push_back(processes.front());
+  }
+  const std::vector<int64_t> ranks = ranks_of(names);
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    set_rank(*unnamed[i], ranks[i]);
+    guesses_.push_back(fmt::format(
+        "{}: contains no rank; rank {} is guessed from the file's name{}", unnamed[i]->source_file,
+        ranks[i], names[i].rank ? "" : ", which gives its place in the group only"));
+  }
+}
+
+// Several processes without ranks that communicate: the order of their GPUs stands in for the rank,
+// because launchers hand out GPUs in that order.
+void Ranks::by_devices() {
+  if (processes_.size() < 2) return;
+  std::map<int64_t, ImportedProcess*> by_device;
+  for (ImportedProcess& process : processes_) {
+    const auto communicates = db_.query_integer(
+        "SELECT 1 FROM collective JOIN op ON op.id = op_id JOIN stream ON stream.id = stream_id "
+        "WHERE process_id = ? LIMIT 1",
+        {process.id.value});
+    const bool same_file = process.source_file == processes_.front().source_file;
+    if (process.rank || !communicates || !same_file) return;
+    by_device[process.first_device] = &process;
+  }
+  if (by_device.size() != processes_.size()) return;  // each counts its own visible devices
+  int64_t rank = 0;
+  for (auto& [device, process] : by_device) {
+    db_.execute("UPDATE process SET world_size = ? WHERE id = ?",
+                {static_cast<int64_t>(processes_.size()), process->id.value});
+    set_rank(*process, rank++);
+  }
+  guesses_.push_back(
+      fmt::format("the {} processes have no rank: they are numbered in the order of their GPUs, "
+                  "which is a guess",
+                  processes_.size()));
+}
+
+}  // namespace
+
+std::vector<std::string> name_ranks(TraceDb& db, std::vector<ImportedProcess>& processes) {
+  return Ranks(db, processes).run();
+}
+
+}  // namespace preserve::import

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/run/job_launcher.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string_view>
+
+#include "common/child_process.h"
+#include "common/foreground_child.h"
+
+namespace preserve {
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::string_view kPreload = "LD_PRELOAD";
+
+bool any_in(std::string_view text, std::initializer_list<std::string_view> words) {
+  return std::any_of(words.begin(), words.end(), [text](std::string_view word) {
+    return text.find(word) != std::string_view::npos;
+  });
+}
+
+bool passes(const std::vector<std::string>& command, std::string_view option,
+            std::string_view name) {
+  for (size_t i = 1; i + 1 < command.size(); ++i) {
+    const std::string_view value = command[i + 1];
+    if (command[i] == option && value.substr(0, value.find('=')) == name) return true;
+  }
+  return false;
+}
+
+// -x NAME for each program of the job, between which stands a colon.
+std::vector<std::string> for_open_mpi(
+    std::vector<std::string> command,
+    const std::vector<std::pair<std::string, std::string>>& variables) {
+  std::vector<std::string> options;
+  for (const auto& [name, value] : variables) {
+    if (!passes(command, "-x", name)) options.insert(options.end(), {"-x", name});
+    if (name != kPreload) continue;
+    const std::string own = fmt::format("{}=", kPreload);
+    for (size_t i = 1; i + 1 < command.size(); ++i) {
+      if (command[i] == "-x" && command[i + 1].starts_with(own)) {
+        command[i + 1] = fmt::format("{}{}:{}", own, value, command[i + 1].substr(own.size()));
+      }
+    }
+  }
+  for (size_t i = command.size(); i-- > 0;) {
+    if (i == 0 || command[i] == ":") {
+      command.insert(command.begin() + static_cast<std::ptrdiff_t>(i) + 1, options.begin(),
+                     options.end());
+    }
+  }
+  return command;
+}
+
+// It passes on everything unless it was told otherwise; values that are given count in any case.
+std::vector<std::string> for_hydra(
+    std::vector<std::string> command,
+    const std::vector<std::pair<std::string, std::string>>& variables) {
+  std::vector<std::string> options;
+  for (const auto& [name, value] : variables) {
+    options.insert(options.end(), {"-genv", name, value});
+    if (name != kPreload) continue;
+    for (size_t i = 1; i + 2 < command.size(); ++i) {
+      if ((command[i] == "-genv" || command[i] == "-env") && command[i + 1] == kPreload) {
+        command[i + 2] = fmt::format("{}:{}", value, command[i + 2]);
+      }
+    }
+  }
+  const bool given = passes(command, "-genv", kPreload);
+  if (given) {  // the last one counts, and ours would be before it: the rest of ours has no rival
+    const auto preload = std::find(options.begin(), options.end(), kPreload);
+    if (preload != options.end()) options.erase(preload - 1, preload + 2);
+  }
+  command.insert(command.begin() + 1, options.begin(), options.end());
+  return command;
+}
+
+// Likewise, unless --export lists something else.
+std::vector<std::string> for_slurm(
+    std::vector<std::string> command,
+    const std::vector<std::pair<std::string, std::string>>& variables) {
+  constexpr std::string_view kExport = "--export=";
+  for (std::string& argument : command) {
+    if (!argument.starts_with(kExport)) continue;
+    const std::string listed = argument.substr(kExport.size());
+    if (any_in(listed, {"ALL"})) continue;
+    argument = kExport;
+    if (listed != "NONE" && listed != "NIL" && !listed.empty()) argument += listed + ",";
+    std::vector<std::string_view> names;
+    for (const auto& variable : variables) names.push_back(variable.first);
+    argument += fmt::format("{}", fmt::join(names, ","));
+  }
+  return command;
+}
+
+// "a:4,b slots=2" -> a, b.
+void add_hosts(std::string_view list, std::vector<std::string>& hosts) {
+  while (!list.empty()) {
+    const size_t end = std::min(list.find(','), list.size());
+    std::string_view host = list.substr(0, end);
+    list.remove_prefix(std::min(end + 1, list.size()));
+    host = host.substr(0, host.find_first_of(": \t"));
+    if (!host.empty() && std::find(hosts.begin(), hosts.end(), host) == hosts.end()) {
+      hosts.emplace_back(host);
+    }
+  }
+}
+
+void add_hosts_of_file(const std::string& name, std::vector<std::string>& hosts) {
+  std::ifstream file(name);
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line.substr(0, line.find('#')));
+    std::string host;
+    if (words >> host) add_hosts(host, hosts);
+  }
+}
+
+}  // namespace
+
+JobLauncher job_launcher(const std::string& program) {
+  const std::string name = fs::path(program).filename().string();
+  std::error_code error;
+  const std::string path = find_program(program).path;
+  const fs::path file = fs::canonical(path, error);
+  const std::string real = error ? name : file.filename().string();
+  if (name == "srun") return JobLauncher::slurm;
+  const std::array launchers{"mpirun", "mpiexec", "orterun", "prterun", "mpiexec.hydra"};
+  const bool known = std::any_of(launchers.begin(), launchers.end(), [&](std::string_view each) {
+    return name == each || name.starts_with(fmt::format("{}.", each));
+  });
+  if (!known) return JobLauncher::none;
+  if (any_in(real, {"orterun", "prterun", "openmpi"})) return JobLauncher::open_mpi;
+  if (any_in(real, {"hydra", "mpich"})) return JobLauncher::hydra;
+  const std::string version = run_child_quietly({path, "--version"}).out;
+  if (any_in(version, {"Open MPI", "OpenRTE", "PRRTE"})) return JobLauncher::open_mpi;
+  if (any_in(version, {"HYDRA", "Hydra", "Intel(R) MPI"})) return JobLauncher::hydra;
+  return JobLauncher::none;
+}
+
+std::vector<std::string> passing_on(
+    std::vector<std::string> command, JobLauncher launcher,
+    const std::vector<std::pair<std::string, std::string>>& variables) {
+  if (launcher == JobLauncher::open_mpi) return for_open_mpi(std::move(command), variables);
+  if (launcher == JobLauncher::hydra) return for_hydra(std::move(command), variables);
+  if (launcher == JobLauncher::slurm) return for_slurm(std::move(command), variables);
+  return command;
+}
+
+std::vector<std::string> named_hosts(const std::vector<std::string>& command) {
+  std::vector<std::string> hosts;
+  for (size_t i = 1; i + 1 < command.size(); ++i) {
+    const std::string& option = command[i];
+    const auto is = [&option](std::initializer_list<std::string_view> names) {
+      return std::find(names.begin(), names.end(), option) != names.end();
+    };
+    if (is({"-H", "-host", "--host", "-hosts"})) add_hosts(command[i + 1], hosts);
+    if (is({"-hostfile", "--hostfile", "-machinefile", "--machinefile", "-f"})) {
+      add_hosts_of_file(command[i + 1], hosts);
+    }
+  }
+  return hosts;
+}
+
+}  // namespace preserve

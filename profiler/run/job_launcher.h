@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the profiled command is when it starts a parallel program on several hosts: how it passes
+// environment variables on, and which hosts it names.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace preserve {
+
+enum class JobLauncher { none, open_mpi, hydra, slurm };
+
+// Of the command's program, by its name and, where that may be several, by what it says of its
+// version. Hydra is the one of MPICH, Intel MPI and MVAPICH.
+JobLauncher job_launcher(const std::string& program);
+
+// The command with what makes `variables` reach the ranks on every host. A value that the command
+// gives LD_PRELOAD itself stays behind ours.
+std::vector<std::string> passing_on(
+    std::vector<std::string> command, JobLauncher launcher,
+    const std::vector<std::pair<std::string, std::string>>& variables);
+
+// Hosts that the command, a file that it names or the batch system lists; empty: this one alone, or
+// not known.
+std::vector<std::string> named_hosts(const std::vector<std::string>& command);
+
+}  // namespace preserve

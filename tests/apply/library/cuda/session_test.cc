@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+// A program under the session, on the emulated driver: how CUPTI's callbacks would call it.
+#include "apply/library/cuda/session.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <memory>
+
+#include "tests/apply/library/cuda/program.h"
+#include "tests/replay/cuda/emulated_cuda.h"
+#include "tests/replay/cuda/emulated_gpu.h"
+
+namespace preserve {
+namespace {
+
+using namespace apply;
+using test::Plan;
+using test::PlanShape;
+using test::Program;
+using test::Step;
+
+constexpr size_t kOriginal = static_cast<size_t>(Arm::original),
+                 kNull = static_cast<size_t>(Arm::null),
+                 kApplied = static_cast<size_t>(Arm::applied);
+
+class Process {
+ public:
+  explicit Process(const Step& step, Mode mode = Mode::guard, bool exchanges = true)
+      : step_(step), plan_(step, shape()), exchanges_(exchanges) {
+    plan_.content.header.mode = mode;
+    plan_.encode();
+    cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    session = std::make_unique<GraphSession>(
+        GraphSession::Surroundings{driver_, plan_.view(), &header, &window, samples, "image",
+                                   [] { return int64_t{7}; }, exchanges});
+    emulated::driver_calls = 0;
+    session->context_ready();
+  }
+  ~Process() {
+    emulated::failing_call = 0;
+    emulated::failing_on = false;
+    emulated::drain();
+    if (executable != nullptr) destroy();
+    cudaStreamDestroy(stream);
+  }
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+
+  void capture(size_t weight_bytes = 512) {
+    program = std::make_unique<Program>(step_, weight_bytes);
+  }
+  CUresult instantiate() {
+    GraphSession::Instantiation begun = session->instantiating(program->graph(), 0);
+    if (!exchanges_) begun.flags = 0;
+    const CUresult result = cuGraphInstantiateWithFlags(&executable, program->graph(), begun.flags);
+    session->instantiated(program->graph(), executable, begun, result == CUDA_SUCCESS);
+    return result;
+  }
+  CUresult update() {
+    session->updating(executable, program->graph());
+    CUgraphExecUpdateResultInfo info{};
+    const CUresult result = cuGraphExecUpdate(executable, program->graph(), &info);
+    session->updated(executable, result == CUDA_SUCCESS);
+    return result;
+  }
+  void destroy() {
+    session->destroyed(executable);
+    cuGraphExecDestroy(executable);
+    executable = nullptr;
+  }
+  void launch(bool drained = true) {
+    emulated::requests().clear();
+    const GraphSession::Launch launch = session->launching(executable, stream);
+    launched = exchanges_ ? launch.executable : executable;
+    cuGraphLaunch(launched, stream);
+    if (launch.measured) session->launched(stream, true);
+    if (!drained) return;
+    emulated::drain();
+    fetched = !emulated::requests().empty();
+  }
+  void steps(int count) {
+    for (int i = 0; i < count; ++i) launch();
+  }
+  std::vector<uint64_t> result() { return program->result_of(executable); }
+
+  OutcomeHeader header{};
+  WindowOutcome window{};
+  std::vector<StepSample> samples = std::vector<StepSample>(4096);
+  std::unique_ptr<GraphSession> session;
+  std::unique_ptr<Program> program;
+  CUgraphExec executable = nullptr, launched = nullptr;
+  CUstream stream = nullptr;
+  bool fetched = false;
+
+ private:
+  static PlanShape shape() {
+    PlanShape shape;
+    shape.slices = 1;
+    return shape;
+  }
+  const Driver driver_ = test::emulated_driver();
+  Step step_;
+  Plan plan_;
+  const bool exchanges_;
+};
+
+TEST(GraphSession, ArmsOfTheGraphThatRunsMostFollowTheirOrder) {
+  Process process(test::decode_step(3));
+  process.capture();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  EXPECT_EQ(process.header.graphs.edited, 1u);
+  EXPECT_EQ(process.header.graphs.nodes, 3u);
+  EXPECT_EQ(process.header.graphs.plain, 1u);
+  EXPECT_EQ(process.header.graphs.priorities, 1u);
+  process.steps(7);  // not known to be the one that runs most
+  EXPECT_EQ(process.header.state, State::searching);
+  EXPECT_FALSE(process.fetched);
+  for (uint32_t step = 0; step < 40; ++step) {
+    process.launch();
+    const Arm arm = place_of(step, {}, Mode::guard, kDefaultControlEvery).arm;
+    EXPECT_EQ(process.fetched, arm == Arm::applied) << step;
+    EXPECT_EQ(process.launched != process.executable, arm == Arm::original) << step;
+  }
+  EXPECT_EQ(process.header.state, State::measuring);
+  EXPECT_EQ(process.header.samples, 39u);
+  for (size_t arm : {kOriginal, kNull, kApplied}) EXPECT_GT(process.header.steps[arm], 0u);
+  EXPECT_EQ(process.window.fetched_bytes, process.window.opened * 3 * 256);
+}
+
+TEST(GraphSession, WithoutExchangeTheOriginalArmHasNodesThatAreOff) {
+  Process process(test::decode_step(3), Mode::guard, false);
+  process.capture();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  EXPECT_EQ(process.header.graphs.plain, 0u);
+  EXPECT_EQ(process.header.graphs.priorities, 0u);
+  process.steps(7);
+  for (uint32_t step = 0; step < 20; ++step) {
+    process.launch();
+    EXPECT_EQ(process.fetched,
+              place_of(step, {}, Mode::guard, kDefaultControlEvery).arm == Arm::applied);
+  }
+}
+
+TEST(GraphSession, ResultsAreTheSameInEveryArmAndAfterUpdates) {
+  const Step step = test::decode_step(3);
+  Process process(step);
+  process.capture();
+  const std::vector<uint64_t> expected = process.program->result();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  for (int i = 0; i < 30; ++i) {
+    process.launch();
+    EXPECT_EQ(process.result(), expected) << i;
+    EXPECT_EQ(process.program->result_of(process.launched), expected) << i;
+    if (i % 5 != 4) continue;
+    process.capture();  // the same step in other memory
+    ASSERT_EQ(process.update(), CUDA_SUCCESS);
+  }
+  EXPECT_EQ(process.header.off, Off::none);
+  EXPECT_EQ(process.header.graphs.plain, 1u);
+}
+
+TEST(GraphSession, DryRunAndOriginalFetchNothing) {
+  for (const Mode mode : {Mode::dry_run, Mode::original}) {
+    Process process(test::decode_step(3), mode);
+    process.capture();
+    ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+    EXPECT_EQ(process.header.graphs.nodes, mode == Mode::original ? 0u : 3u);
+    for (int i = 0; i < 30; ++i) {
+      process.launch();
+      EXPECT_FALSE(process.fetched);
+    }
+    EXPECT_GT(process.header.steps[kOriginal], 0u);
+    EXPECT_EQ(process.header.steps[kNull] > 0, mode == Mode::dry_run);
+    EXPECT_EQ(process.header.steps[kApplied], 0u);
+  }
+}
+
+TEST(GraphSession, LaunchesFarAheadAreNotMeasured) {
+  Process process(test::decode_step(2));
+  process.capture();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  for (int i = 0; i < 60; ++i) process.launch(i % 20 == 19);
+  EXPECT_GT(process.header.graphs.unpaired, 0u);
+  EXPECT_EQ(process.header.off, Off::none);
+  process.steps(12);
+  EXPECT_EQ(process.header.off, Off::none);
+  EXPECT_GT(process.header.samples, 10u);
+}
+
+TEST(GraphSession, ChangedExecutablesHaveNoPlainOneAnyMore) {
+  Process process(test::decode_step(3));
+  process.capture();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  process.session->changed(process.executable);
+  EXPECT_EQ(process.header.graphs.plain, 0u);
+  for (int i = 0; i < 20; ++i) {
+    process.launch();
+    EXPECT_EQ(process.launched, process.executable);
+  }
+}
+
+TEST(GraphSession, AnotherTopologyTurnsThePlanOffAndTheProgramGoesOn) {
+  Process process(test::decode_step(3));
+  process.capture();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  process.steps(10);
+  Program other(test::decode_step(4), 512);
+  process.session->updating(process.executable, other.graph());
+  CUgraphExecUpdateResultInfo info{};
+  ASSERT_NE(cuGraphExecUpdate(process.executable, other.graph(), &info), CUDA_SUCCESS);
+  process.session->updated(process.executable, false);
+  EXPECT_EQ(process.header.off, Off::graph_changes);
+  process.destroy();
+  process.capture();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  EXPECT_EQ(process.header.graphs.edited, 1u);
+  process.steps(10);
+  EXPECT_FALSE(process.fetched);
+}
+
+TEST(GraphSession, LaunchIntoACaptureIsLeftAlone) {
+  Process process(test::decode_step(3));
+  process.capture();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  process.steps(12);
+  CUgraph outer = nullptr;
+  cuGraphCreate(&outer, 0);
+  process.stream->capturing = outer;
+  const int calls = emulated::driver_calls;
+  const GraphSession::Launch launch =
+      process.session->launching(process.executable, process.stream);
+  EXPECT_EQ(launch.executable, process.executable);
+  EXPECT_FALSE(launch.measured);
+  EXPECT_EQ(emulated::driver_calls, calls + 3);  // relaxed, asked, as before
+  process.stream->capturing = nullptr;
+  cuGraphDestroy(outer);
+}
+
+TEST(GraphSession, DeviceLaunchAndOtherGraphsAreCountedByName) {
+  Process process(test::decode_step(3));
+  process.capture();
+  const auto begun = process.session->instantiating(process.program->graph(),
+                                                    CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH);
+  EXPECT_EQ(begun.flags, uint64_t{CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH});
+  EXPECT_EQ(process.header.graphs.refused[static_cast<size_t>(Refusal::device_launch)], 1u);
+  Program other(test::decode_step(5), 512);
+  process.session->instantiating(other.graph(), 0);
+  EXPECT_EQ(process.header.graphs.refused[static_cast<size_t>(Refusal::another_step)], 1u);
+}
+
+// Whichever call fails: the plan goes, the program's own calls and results stay as they are.
+TEST(GraphSession, FailingCallAtAnyPlaceTurnsThePlanOffForGood) {
+  const Step step = test::decode_step(1);
+  const auto run = [&](int failing, bool on) {
+    emulated::failing_call = failing;
+    emulated::failing_on = on;
+    Process process(step);
+    // The program's own calls do not fail.
+    const auto own = [&](auto call) {
+      const int counted = emulated::driver_calls;
+      emulated::failing_call = 0;
+      call();
+      emulated::driver_calls = counted;
+      emulated::failing_call = failing;
+    };
+    std::vector<uint64_t> expected;
+    own([&] {
+      process.capture();
+      expected = process.program->result();
+    });
+    const GraphSession::Instantiation begun =
+        process.session->instantiating(process.program->graph(), 0);
+    own([&] {
+      EXPECT_EQ(
+          cuGraphInstantiateWithFlags(&process.executable, process.program->graph(), begun.flags),
+          CUDA_SUCCESS);
+    });
+    process.session->instantiated(process.program->graph(), process.executable, begun, true);
+    for (int i = 0; i < 11; ++i) {
+      const GraphSession::Launch launch =
+          process.session->launching(process.executable, process.stream);
+      own([&] { EXPECT_EQ(cuGraphLaunch(launch.executable, process.stream), CUDA_SUCCESS); });
+      EXPECT_FALSE(launch.measured && process.header.off != Off::none);
+      if (launch.measured) process.session->launched(process.stream, true);
+      own([&] {
+        emulated::drain();
+        EXPECT_EQ(process.program->left(), expected) << failing;
+      });
+    }
+    EXPECT_TRUE(process.header.off == Off::none || process.header.off == Off::driver_failed);
+    // Unless it is one of the last.
+    EXPECT_TRUE(!on || process.header.off != Off::none || failing + 12 > emulated::driver_calls);
+    return emulated::driver_calls;
+  };
+  const int calls = run(0, false);
+  ASSERT_GT(calls, 50);
+  for (int failing = 1; failing <= calls; ++failing) {
+    run(failing, false);
+    run(failing, true);
+  }
+}
+
+}  // namespace
+}  // namespace preserve

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// The driver's graph interface over the emulated runtime: templates with typed nodes and edge data,
+// executable graphs that run in any order their edges allow, updates that are refused where the
+// real driver refuses them.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace preserve::emulated {
+
+// A kernel that modules and tests may name. Lives as long as the process.
+CUfunction make_function(const std::string& name, std::vector<size_t> parameter_bytes,
+                         std::function<void(void**, unsigned, unsigned)> call);
+
+// Calls of the driver since reset; the one with number `failing_call` (from 1) fails, and from then
+// on all do where `failing_on` says so.
+extern int driver_calls, failing_call;
+extern bool failing_on;
+
+// As drivers before CUDA 12.3: no edges that wait for the beginning of a kernel.
+extern int driver_version;
+
+void drain();  // runs everything that was put into streams
+
+}  // namespace preserve::emulated

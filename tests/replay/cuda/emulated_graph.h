@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// The handles that CUDA's headers leave open, as runtime and driver of the emulation share them.
+#pragma once
+
+#include <cuda.h>
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+using Work = std::function<void()>;
+
+struct CUevent_st {
+  int recorded = 0, completed = 0;  // versions
+  uint64_t time_ns = 0;
+};
+// A kernel of the driver: what one launch of it does, given its parameters.
+struct CUfunc_st {
+  std::string name;
+  std::vector<size_t> parameter_bytes;
+  std::function<void(void**, unsigned blocks, unsigned threads)> call;
+};
+struct CUgraphNode_st {
+  Work work;
+  std::vector<CUgraphNode_st*> after;
+  bool kernel = false;
+
+  // What the driver shows of it, where the driver made it.
+  CUgraph_st* graph = nullptr;
+  CUgraphNodeType type = CU_GRAPH_NODE_TYPE_KERNEL;
+  std::vector<std::pair<CUgraphNode_st*, CUgraphEdgeData>> edges;  // from where
+  CUDA_KERNEL_NODE_PARAMS params{};
+  std::vector<std::vector<char>> arguments;
+  std::vector<void*> argument_pointers;
+  int priority = 0;
+  bool device_updatable = false;
+};
+struct CUgraph_st {
+  std::vector<std::unique_ptr<CUgraphNode_st>> nodes;
+};
+struct CUgraphExec_st {
+  struct Node {
+    Work work;
+    std::vector<size_t> after;
+    // What must stay as it is when it is updated.
+    std::vector<std::pair<size_t, int>> edges{};  // node and port
+    CUgraphNodeType type = CU_GRAPH_NODE_TYPE_KERNEL;
+    int priority = 0;
+  };
+  std::vector<Node> nodes;
+  unsigned long long flags = 0;
+};
+struct CUstream_st {
+  struct Entry {
+    Work work;
+    CUevent_st* wait_for = nullptr;
+    int version = 0;
+  };
+  std::deque<Entry> queue;
+  CUgraph_st* capturing = nullptr;
+  std::vector<CUgraphNode_st*> last;  // of the capture
+};
