@@ -159,7 +159,9 @@ void Importer::read_kineto_file(const std::filesystem::path& path) {
   if (result.frames_left_out != 0) {
     db_.set_meta("python_frames_left_out", std::to_string(result.frames_left_out));
   }
-  const bool apart = captures && !result.replays && options_.files.size() > 1;
+  const bool mostly = std::any_of(result.processes.begin(), result.processes.end(),
+                                  [](const auto& each) { return each->mostly_captures(); });
+  const bool apart = mostly && !result.replays && options_.files.size() > 1;
   if (result.processes.size() > 1) {
     summary_.notes.push_back(fmt::format("{}: holds {} ranks", file, result.processes.size()));
   }

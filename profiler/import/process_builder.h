@@ -150,6 +150,10 @@ class ProcessBuilder {
     capture_calls_.add(call);
   }
   bool captures_graphs() const { return captures_graphs_; }
+  // Most of what was launched was captured, and never ran.
+  bool mostly_captures() const {
+    return captures_graphs_ && 2 * activities() < capture_calls_.size();
+  }
   size_t activities() const { return calls_.activities(); }
   size_t ranges() const { return ranges_.size(); }
   // Counts a record that did not become a row, under its reason (table loss).

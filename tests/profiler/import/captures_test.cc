@@ -178,6 +178,21 @@ TEST_F(ImportCaptures, WhatRanBesideACaptureIsCountedAndLeftOut) {
   EXPECT_EQ(import_files(directory_, {captured}).summary.kernels, 1) << "alone it is a trace";
 }
 
+TEST_F(ImportCaptures, ARunThatCapturesOnTheSideIsARankOfItsOwn) {
+  std::vector<std::filesystem::path> files;
+  for (const int rank : {0, 1}) {
+    std::vector<std::string> eager;
+    for (int i = 0; i < 10; ++i) {
+      eager.push_back(kineto_launch(1000 + 20 * i, 50 + i));
+      eager.push_back(kineto_kernel("eager", 1005 + 20 * i, 5, 7, 50 + i));
+    }
+    files.push_back(
+        write(rank == 0 ? "start0.json" : "start1.json", {capture(100, 4), eager},
+              fmt::format(R"("distributedInfo": {{"rank": {}, "world_size": 2}}, )", rank)));
+  }
+  EXPECT_EQ(import_files(directory_, files).summary.kernels, 20);
+}
+
 TEST_F(ImportCaptures, AloneAreRefused) {
   expect_refused([&] { import_files(directory_, {write("capture.json", {capture(100, 4)})}); },
                  "give the trace of their replays with it");
