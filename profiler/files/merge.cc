@@ -192,7 +192,7 @@ class Merger {
     Query rows = db_.query("SELECT id, host, end_ns FROM main.process WHERE id > ?", {before});
     while (rows.next()) {
       clocks::Process process{.id = ProcessId{rows.integer(0)}, .host = std::string(rows.text(1))};
-      process.clock = aligned ? file : fmt::format("{} {}", process.host, file);
+      process.clock = aligned ? file : fmt::format("{} of {}", file, printable(process.host));
       process.end_ns = rows.integer(2);
       processes_of_clocks_.push_back(std::move(process));
     }

@@ -134,9 +134,9 @@ CellSettings settings_of(const Arguments& arguments) {
   return settings;
 }
 
-GridIdentity identity_of(const Arguments& arguments, const DeviceModel& device,
-                         const std::vector<GridModel>& models, const std::string& selection,
-                         const CellSettings& settings) {
+SweepIdentity identity_of(const Arguments& arguments, const DeviceModel& device,
+                          const std::vector<GridModel>& models, const std::string& selection,
+                          const CellSettings& settings) {
   std::vector<std::string> digests;
   digests.reserve(models.size());
   for (const GridModel& model : models) digests.push_back(model.name + "=" + model.sha256);
@@ -322,7 +322,7 @@ int run(Console& console, const Arguments& arguments) {
   for (const GridModel& model : models) names.push_back(model.name);
   const CellSettings settings = settings_of(arguments);
   const std::vector<GridCell> cells = cells_of(selection, names, dtypes);
-  const GridIdentity identity =
+  const SweepIdentity identity =
       identity_of(arguments, device, models, text_of(selection, dtypes), settings);
 
   const GridWorkFolder work(arguments.output);
