@@ -112,8 +112,7 @@ void write_synthetic_grid(const std::filesystem::path& path, const std::vector<G
          "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"},
         {"grid_time_limit", "5.00 s"},
         {"grid_link_latency_ns", "0"},
-        {"grid_closed_loop", "no"},
-        {"grid_seed", "1"}}) {
+        {"grid_closed_loop", "no"}}) {
     db.set_meta(key, value);
   }
   for (const GridCell& cell : cells) {
