@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// How long preserve-report takes for a recording of a million operators, from start to exit, as a
-// user waits for it: all four formats, a schedule and its replay included.
+// How long preserve-report takes, from start to exit, as a user waits for it, a schedule and its
+// replay included: the page of 100,000 operators, all four formats of a million.
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <string>
 #include <vector>
 
 #include "common/error.h"
@@ -12,31 +13,52 @@
 #include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
-int main() {
-  using namespace preserve;
-  // 32 layers are 291 operators a step; 2 ranks x 1720 steps make a million.
-  constexpr int kSteps = 1720, kRepetitions = 7;
+namespace {
+
+using namespace preserve;
+
+struct Size {
+  const char* what;
+  int steps;  // of 2 ranks; 32 layers are 291 operators each
+  std::vector<std::string> outputs;
+  double most_s;
+};
+
+// False when the tool fails.
+bool measure(const Size& size) {
+  constexpr int kRepetitions = 7;
   test::TemporaryDirectory directory;
-  std::fprintf(stderr, "writing a recording of a million operators\n");
-  test::write_synthetic_trace(directory / "trace.db", {.ranks = 2, .layers = 32, .steps = kSteps});
+  test::write_synthetic_trace(directory / "trace.db",
+                              {.ranks = 2, .layers = 32, .steps = size.steps});
   const auto operators =
       TraceDb::open(directory / "trace.db").query_integer("SELECT COUNT(*) FROM op").value_or(0);
+  std::fprintf(stderr, "wrote a recording of %lld operators\n", static_cast<long long>(operators));
   test::write_schedule(directory / "schedule.json", test::make_schedule(directory / "trace.db"));
   test::write_replay(directory / "replay.db", directory / "schedule.json");
+  std::vector<std::string> command{
+      PRESERVE_BIN_DIR "/preserve-report", "trace.db", "schedule.json", "replay.db", "-q", "-f"};
+  for (const std::string& output : size.outputs) command.insert(command.end(), {"-o", output});
   std::vector<double> seconds;
   for (int i = 0; i < kRepetitions; ++i) {
     const auto start = std::chrono::steady_clock::now();
-    const test::Run run = test::run_program(
-        {PRESERVE_BIN_DIR "/preserve-report", "trace.db", "schedule.json", "replay.db", "-q", "-f",
-         "-o", "r.html", "-o", "r.json", "-o", "r.md", "-o", "r.csv"},
-        {}, directory.path());
+    const test::Run run = test::run_program(command, {}, directory.path());
     seconds.push_back(
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     if (run.exit_code != 0) {
       std::fprintf(stderr, "%s", run.err.c_str());
-      return 1;
+      return false;
     }
   }
-  bench::report_metric("report", fmt::format("report of {} operators", operators), "s", seconds,
-                       "at most 3 s", median(seconds) <= 3);
+  bench::report_metric("report", fmt::format("{} of {} operators", size.what, operators), "s",
+                       seconds, fmt::format("at most {:g} s", size.most_s),
+                       median(seconds) <= size.most_s);
+  return true;
+}
+
+}  // namespace
+
+int main() {
+  const Size page{"page", 172, {"r.html"}, 1},
+      all{"report", 1720, {"r.html", "r.json", "r.md", "r.csv"}, 3};
+  return measure(page) && measure(all) ? 0 : 1;
 }
