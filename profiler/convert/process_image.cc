@@ -102,6 +102,15 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
         if (record.definition(&calls, &function, &blob)) {
           undescribed[std::string(function)] = calls.id;
         }
+      } else if (record.head.type == RecordType::pages) {
+        DefinitionBody pages{};
+        std::string_view text, blob;
+        if (!record.definition(&pages, &text, &blob)) {
+          nvtx.damage_uncounted();
+        } else if (pages.bytes > anonymous_bytes) {
+          anonymous_bytes = pages.bytes;
+          huge_bytes = pages.id;
+        }
       } else if (record.head.type == RecordType::host_clock) {
         DefinitionBody reading{};
         std::string_view text, blob;
