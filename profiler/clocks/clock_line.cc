@@ -60,7 +60,6 @@ std::optional<Line> line_through(std::vector<Reading> readings, int64_t end_ns) 
   const auto weight = [](const Reading& reading) {
     return std::pow(static_cast<double>(reading.round_trip_ns) / 2, -2);
   };
-  int64_t best_ns = readings.front().round_trip_ns;
   double weights = 0, mean_ns = 0, mean_offset = 0;
   for (const Reading& reading : readings) {
     weights += weight(reading);
@@ -70,23 +69,26 @@ std::optional<Line> line_through(std::vector<Reading> readings, int64_t end_ns) 
   mean_ns /= weights;
   mean_offset /= weights;
   const double span_ns = since_first(readings.back());
-  line.error_ns = std::sqrt(1 / weights);
-  if (span_ns >= kLeastSpanNs) {
-    double both = 0, square = 0;
+  double both = 0, square = 0;
+  for (const Reading& reading : readings) {
+    const double at = since_first(reading) - mean_ns;
+    both += weight(reading) * at * (offset_of(reading) - first - mean_offset);
+    square += weight(reading) * at * at;
+  }
+  const bool rate = span_ns >= kLeastSpanNs;
+  if (rate) line.drift = both / square;
+  // Each reading may be wrong by half its round trip, and all of them in the same way: the sum of
+  // what that does to the line, at the end where it does more.
+  for (const double end : {-mean_ns, span_ns - mean_ns}) {
+    double error_ns = 0;
     for (const Reading& reading : readings) {
       const double at = since_first(reading) - mean_ns;
-      both += weight(reading) * at * (offset_of(reading) - first - mean_offset);
-      square += weight(reading) * at * at;
+      const double share = 1 / weights + (rate ? at * end / square : 0);
+      error_ns +=
+          std::abs(weight(reading) * share) * static_cast<double>(reading.round_trip_ns) / 2;
     }
-    line.drift = both / square;
-    const double farthest_ns = std::max(mean_ns, span_ns - mean_ns);  // where it is known worst
-    line.error_ns = std::sqrt(1 / weights + farthest_ns * farthest_ns / square);
+    line.error_ns = std::max(line.error_ns, error_ns);
   }
-  // One way may take longer than the other each time: more readings do not help against that.
-  for (const Reading& reading : readings) {
-    best_ns = std::min(best_ns, reading.round_trip_ns);
-  }
-  line.error_ns = std::max(line.error_ns, static_cast<double>(best_ns) / 2);
   line.from_ns = readings.front().local_ns;
   line.offset_ns = first + mean_offset - line.drift * mean_ns;
   for (const Reading& reading : readings) {

@@ -14,6 +14,10 @@ struct ClockReading {
   int64_t round_trip_ns = 0;  // the shortest of many: the clocks are known to half of it
 };
 
+// Of the process that begins to be recorded, on a thread of the program: the environment is the
+// program's to change.
+void remember_launcher();
+
 // False when there is no launcher to ask or it does not answer, so that it is not asked again, or
 // when `stop`, which is looked at every few milliseconds, ended it. Takes up to 20 ms, and the
 // first time as long as it takes to find out by which address the launcher can be reached.

@@ -13,6 +13,7 @@
 #include <new>
 
 #include "hooks/unnoticed.h"
+#include "profiler/collector/clock_reading.h"
 #include "profiler/collector/foreign_process.h"
 #include "profiler/collector/state.h"
 
@@ -169,6 +170,7 @@ bool start() {
   sem_init(&g.wake, 0, 0);
   g.pid = ::getpid();
   begin_process();
+  remember_launcher();
   return g.file.create(::getenv("PRESERVE_SPOOL_DIR"),
                        static_cast<uint32_t>(g.flush_ns / 1'000'000), g.spool_limit, g.keep_last) &&
          start_thread("preserve-spool", writer_main);

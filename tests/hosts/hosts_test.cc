@@ -130,7 +130,9 @@ TEST_F(Hosts, FilesOfSeveralLaunchersComeOntoOneClockByTheirCollectives) {
   EXPECT_EQ(number("SELECT readings FROM clock WHERE source = 'collectives'"), 200);
   EXPECT_LE(number("SELECT MAX(left_early_ns) FROM clock"),
             1000 + number("SELECT MAX(residual_ns) FROM clock"));
-  expect_one_clock(1);
+  // Where the other rank never was the last to enter for a while, nothing bounds the clock from
+  // there.
+  EXPECT_LT(worst_error_ns(1), kShiftNs / 4) << run_.err;
 }
 
 // On both namespaces of scripts/two-hosts.
