@@ -68,13 +68,14 @@ Guard::Guard(const Rules& rules) : rules_(rules) {
 
 Arm Guard::begin() {
   if (step_ % kPairSteps == 0) {
-    original_ns_ = other_ns_ = 0;
+    original_ = other_ = {};
     pair_counts_ = true;
     original_disturbed_ = other_disturbed_ = false;
   }
   const Place place = place_of(step_, effective(), rules_.mode, rules_.control_every);
   // A decision may come into effect between the two blocks on a rank that heard of it late.
   if (step_ % kPairSteps != 0 && place.compared != place_.compared) pair_counts_ = false;
+  settles_ = settles_ || place.arm != place_.arm;
   place_ = place;
   return place_.arm;
 }
@@ -87,7 +88,12 @@ Guard::Ended Guard::end(double dur_ns, double fetch_ns) {
   if (disturbed) ++disturbed_[arm];
   // Before it is known what is usual a disturbed step would count too.
   if (disturbed || quartile_ns_ == 0) pair_counts_ = false;
-  (place_.arm == Arm::original ? original_ns_ : other_ns_) += dur_ns;
+  if (!settles_) {
+    Time& time = place_.arm == Arm::original ? original_ : other_;
+    time.ns += dur_ns;
+    ++time.steps;
+  }
+  settles_ = false;
   (place_.arm == Arm::original ? original_disturbed_ : other_disturbed_) |= disturbed;
   std::optional<Off> at_once = blame_step(dur_ns, fetch_ns, disturbed);
   ++step_;
@@ -109,6 +115,7 @@ Guard::Ended Guard::end(double dur_ns, double fetch_ns) {
 
 void Guard::lose() {
   step_ = next_pair(step_ + 1);
+  settles_ = true;
   pair_counts_ = false;
 }
 
@@ -167,8 +174,8 @@ std::optional<Off> Guard::blame_pair() {
 bool Guard::end_of_pair() {
   const bool on = decision_.state == State::on && decision_.from_step < step_;
   if (place_.compared == Arm::applied && !on) ++applied_pairs_;
-  if (!pair_counts_ || original_ns_ <= 0 || other_ns_ <= 0) return false;
-  const double gain = std::log(original_ns_ / other_ns_);
+  if (!pair_counts_ || original_.ns <= 0 || other_.ns <= 0) return false;
+  const double gain = std::log(original_.ns / original_.steps) - std::log(other_.ns / other_.steps);
   if (place_.compared == Arm::null) {
     null_.add(gain);
   } else {

@@ -99,7 +99,14 @@ class Guard {
   bool follows_ = false, agrees_ = false;
   uint32_t step_ = 0;
   Place place_{};
-  double original_ns_ = 0, other_ns_ = 0;  // of the pair so far
+  // The first step of an arm finds in the cache what the arm before has left, and not what its own
+  // last windows would have fetched for it: it counts for neither.
+  bool settles_ = true;
+  struct Time {
+    double ns = 0;
+    int steps = 0;
+  };
+  Time original_{}, other_{};  // of the pair so far
   bool pair_counts_ = true;
   bool original_disturbed_ = false, other_disturbed_ = false;  // in the pair so far
   Blame long_steps_, disturbed_pairs_;

@@ -26,22 +26,35 @@ struct Library {
   decltype(&PMPI_Comm_split) split = hooks::next<decltype(&PMPI_Comm_split)>("PMPI_Comm_split");
   decltype(&PMPI_Comm_free) free = hooks::next<decltype(&PMPI_Comm_free)>("PMPI_Comm_free");
   decltype(&PMPI_Barrier) barrier = hooks::next<decltype(&PMPI_Barrier)>("PMPI_Barrier");
-  MPI_Datatype of_int = object<MPI_Datatype>("ompi_mpi_int");
-  MPI_Datatype of_double = object<MPI_Datatype>("ompi_mpi_double");
-  MPI_Op sum = object<MPI_Op>("ompi_mpi_op_sum"), product = object<MPI_Op>("ompi_mpi_op_prod"),
-         least = object<MPI_Op>("ompi_mpi_op_min"), most = object<MPI_Op>("ompi_mpi_op_max");
+  // Those of MPICH are numbers, which its binary interface fixes.
+  MPI_Datatype of_int = object<MPI_Datatype>("ompi_mpi_int", 0x4c000405);
+  MPI_Datatype of_double = object<MPI_Datatype>("ompi_mpi_double", 0x4c00080b);
+  MPI_Op most = object<MPI_Op>("ompi_mpi_op_max", 0x58000001),
+         least = object<MPI_Op>("ompi_mpi_op_min", 0x58000002),
+         sum = object<MPI_Op>("ompi_mpi_op_sum", 0x58000003),
+         product = object<MPI_Op>("ompi_mpi_op_prod", 0x58000004),
+         least_at = object<MPI_Op>("ompi_mpi_op_minloc", 0x5800000b),
+         most_at = object<MPI_Op>("ompi_mpi_op_maxloc", 0x5800000c);
+  const void* in_place =
+      hooks::handles_are_numbers() ? reinterpret_cast<const void*>(intptr_t{-1}) : MPI_IN_PLACE;
+  MPI_Status* ignored =
+      hooks::handles_are_numbers() ? reinterpret_cast<MPI_Status*>(intptr_t{1}) : MPI_STATUS_IGNORE;
 
   bool complete() const {
     return allreduce != nullptr && iallreduce != nullptr && test != nullptr && split != nullptr &&
            free != nullptr && barrier != nullptr && of_int != nullptr && of_double != nullptr &&
            sum != nullptr && product != nullptr && least != nullptr && most != nullptr;
   }
-  bool is_basic(MPI_Op op) const { return op == sum || op == product || op == least || op == most; }
+  bool is_basic(MPI_Op op) const {
+    return op != nullptr && (op == sum || op == product || op == least || op == most ||
+                             op == least_at || op == most_at);
+  }
 
  private:
   template <typename Handle>
-  static Handle object(const char* name) {
-    return static_cast<Handle>(hooks::library_object(name));
+  static Handle object(const char* name, uintptr_t number) {
+    return hooks::handles_are_numbers() ? reinterpret_cast<Handle>(number)
+                                        : static_cast<Handle>(hooks::library_object(name));
   }
 };
 const Library& library() {
@@ -49,14 +62,14 @@ const Library& library() {
   return found;
 }
 
-// Of which any bits but those of special numbers are a value.
+// Without holes, and any bits are a value but those of special numbers.
 bool is_basic(MPI_Datatype type) {
   char name[MPI_MAX_OBJECT_NAME];
   const std::string_view text{name, hooks::type_name(type, name, sizeof(name))};
-  constexpr std::string_view basic[] = {"MPI_FLOAT",    "MPI_DOUBLE",    "MPI_INT",
-                                        "MPI_LONG",     "MPI_UNSIGNED",  "MPI_UNSIGNED_LONG",
-                                        "MPI_INT32_T",  "MPI_INT64_T",   "MPI_UINT32_T",
-                                        "MPI_UINT64_T", "MPI_LONG_LONG", "MPI_LONG_LONG_INT"};
+  constexpr std::string_view basic[] = {
+      "MPI_FLOAT",         "MPI_DOUBLE",        "MPI_INT",       "MPI_LONG",     "MPI_UNSIGNED",
+      "MPI_UNSIGNED_LONG", "MPI_INT32_T",       "MPI_INT64_T",   "MPI_UINT32_T", "MPI_UINT64_T",
+      "MPI_LONG_LONG",     "MPI_LONG_LONG_INT", "MPI_FLOAT_INT", "MPI_2INT"};
   return std::find(std::begin(basic), std::end(basic), text) != std::end(basic);
 }
 bool is_double(MPI_Datatype type) {
@@ -120,11 +133,11 @@ bool Conversion::is_noted(const Kind& kind) const {
 }
 
 void Conversion::note(const mpi::Allreduce& call) {
-  const Kind kind{call.count, call.type, call.op, call.send == MPI_IN_PLACE};
+  const Kind kind{call.count, hooks::plain(call.type), hooks::plain(call.op),
+                  hooks::is_in_place(call.send)};
   if (is_noted(kind)) return;
-  if (noted_ == kMost || !library().complete() || !is_basic(call.type) ||
-      !library().is_basic(call.op)) {
-    all_ = false;
+  if (noted_ == kMost || !library().complete() || !is_basic(kind.type) ||
+      !library().is_basic(kind.op)) {
     return;
   }
   kinds_[noted_++] = kind;
@@ -135,6 +148,7 @@ void Conversion::note(const mpi::Allreduce& call) {
 Session::Probed Conversion::probe(MPI_Comm comm, bool has_progress) {
   const Unnoticed unnoticed;
   Session::Probed found;
+  found.kinds = noted_;
   if (!library().complete()) return found;  // all ranks have the same library
   MPI_Comm own{};
   if (library().split(comm, 0, 0, &own) != MPI_SUCCESS) return found;
@@ -148,7 +162,7 @@ Session::Probed Conversion::probe(MPI_Comm comm, bool has_progress) {
   bool works =
       library().allreduce(mine, all, 2, library().of_int, library().least, own) == MPI_SUCCESS;
   found.progress = works && all[1] != 0;
-  int same = all_ && noted_ > 0 ? 1 : 0;
+  int same = noted_ > 0 ? 1 : 0;
   for (int i = 0; works && all[0] != 0 && i < noted_; ++i) {
     const Kind& kind = kinds_[i];
     std::byte* const given = memory.get();
@@ -162,7 +176,7 @@ Session::Probed Conversion::probe(MPI_Comm comm, bool has_progress) {
         const void* send = given;
         if (kind.in_place) {
           std::memcpy(result, given, used);
-          send = MPI_IN_PLACE;
+          send = library().in_place;
         }
         works = works && library().barrier(own) == MPI_SUCCESS;
         const int64_t begin_ns = monotonic_ns();
@@ -176,7 +190,7 @@ Session::Probed Conversion::probe(MPI_Comm comm, bool has_progress) {
           works = works && library().iallreduce(send, result, kind.count, kind.type, kind.op, own,
                                                 &request) == MPI_SUCCESS;
           while (works && done == 0) {
-            works = library().test(&request, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS;
+            works = library().test(&request, &done, library().ignored) == MPI_SUCCESS;
           }
           converted_ns[repeat] = static_cast<double>(monotonic_ns() - begin_ns);
         }
@@ -203,7 +217,9 @@ Session::Probed Conversion::probe(MPI_Comm comm, bool has_progress) {
 }
 
 int Conversion::run(const mpi::Allreduce& call, Session& session) const {
-  if (!is_noted({call.count, call.type, call.op, call.send == MPI_IN_PLACE})) return call.run();
+  if (!is_noted({call.count, hooks::plain(call.type), hooks::plain(call.op),
+                 hooks::is_in_place(call.send)}))
+    return call.run();
   MPI_Request request{};
   if (library().iallreduce(call.send, call.receive, call.count, call.type, call.op, call.comm,
                            &request) != MPI_SUCCESS) {
@@ -212,7 +228,7 @@ int Conversion::run(const mpi::Allreduce& call, Session& session) const {
   }
   for (int done = 0; done == 0;) {
     Session::turn();
-    const int code = library().test(&request, &done, MPI_STATUS_IGNORE);
+    const int code = library().test(&request, &done, library().ignored);
     if (code == MPI_SUCCESS) continue;
     session.failed();
     return code;

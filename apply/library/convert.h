@@ -13,7 +13,8 @@ namespace preserve::apply {
 // Of one communicator, whose calls come one after the other and in the same order on all ranks.
 class Conversion {
  public:
-  // A call that may be converted after probe(). Only those of basic types and operations are.
+  // A call that may be converted after probe(). Only those of basic types and operations are;
+  // others stay as they are.
   void note(const mpi::Allreduce& call);
   // Runs each kind that was noted both ways, on pseudo-random data and a communicator of its own.
   // All ranks call it in the place of the same collective.
@@ -34,7 +35,6 @@ class Conversion {
 
   Kind kinds_[kMost];
   int noted_ = 0;
-  bool all_ = true;  // that have a window could be noted
 };
 
 }  // namespace preserve::apply

@@ -36,6 +36,12 @@ State* state = nullptr;  // never destroyed: the program's exit handlers may sti
 void share_board(const char* host) {
   const char* job = ::getenv("PMIX_NAMESPACE");
   if (job == nullptr) job = ::getenv("SLURM_STEP_ID");
+  // Of MPICH's launcher only its own process tells one job from the next.
+  char launcher[32];
+  if (job == nullptr && ::getenv("PMI_SIZE") != nullptr) {
+    std::snprintf(launcher, sizeof(launcher), "launcher %d", static_cast<int>(::getppid()));
+    job = launcher;
+  }
   if (job == nullptr || *job == '\0') return;
   uint64_t hash = 0xcbf29ce484222325;
   for (; *job != '\0'; ++job) hash = (hash ^ static_cast<uint8_t>(*job)) * 0x100000001b3;

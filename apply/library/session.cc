@@ -187,7 +187,7 @@ void Session::probed(const Probed& found) {
   outcome_.header->converted_ns = found.converted_ns;
   converts_ = found.same_bits && (wanted_ == Via::convert || !found.progress ||
                                   found.converted_ns < found.blocking_ns);
-  if (!converts_) return stay_unconverted(Off::other_bits);
+  if (!converts_) return stay_unconverted(found.kinds > 0 ? Off::other_bits : Off::not_convertible);
   outcome_.header->via = static_cast<uint8_t>(Via::convert);
   guard_.agree();
   if (attached_) engine_.detach();

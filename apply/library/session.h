@@ -64,6 +64,7 @@ class Session {
     bool same_bits = false;                    // both ways
     bool progress = false;                     // every rank has a progress engine
     double blocking_ns = 0, converted_ns = 0;  // all of them
+    int kinds = 1;                             // that can be converted at all
   };
   void probed(const Probed& found);
   bool has_progress() const { return attached_; }

@@ -62,7 +62,7 @@ ArmResult arm_result(Arm arm, const std::vector<Block>& blocks, const Evidence* 
   }
   result.counted = static_cast<int64_t>(times_ns.size());
   if (!times_ns.empty()) {
-    const Interval interval = bootstrap_median(times_ns);
+    const Interval interval = median_interval(times_ns);
     result.step_ns = Estimated{interval.estimate};
     if (result.counted >= kFewestPairs) {
       result.step_ns->low = interval.low;
@@ -258,6 +258,7 @@ std::vector<Block> blocks_of(const Outcomes& outcomes) {
     uint64_t dur_ns = 0;
     bool counted = true;
     size_t ranks = 0;
+    bool settles = false;  // the step before ran in another arm, or was lost from sight
   };
   std::map<uint32_t, Step> steps;
   const auto ranks = outcomes.ranks();
@@ -271,6 +272,11 @@ std::vector<Block> blocks_of(const Outcomes& outcomes) {
       ++step.ranks;
     }
   }
+  for (auto step = steps.begin(); step != steps.end(); ++step) {
+    const auto before = step == steps.begin() ? step : std::prev(step);
+    step->second.settles = before == step || before->first + 1 != step->first ||
+                           before->second.arm != step->second.arm;
+  }
   std::map<int64_t, std::vector<const Step*>> blocks;
   for (const auto& [number, step] : steps) {
     if (step.ranks == ranks.size()) blocks[int64_t{number} / kBlockSteps].push_back(&step);
@@ -283,11 +289,12 @@ std::vector<Block> blocks_of(const Outcomes& outcomes) {
                 .position = number % kPairBlocks,
                 .counted = true};
     uint64_t total_ns = 0;
+    int64_t timed = 0;
     for (const Step* step : members) {
-      total_ns += step->dur_ns;
+      if (!step->settles) total_ns += step->dur_ns, ++timed;
       block.counted = block.counted && step->counted && step->arm == block.arm;
     }
-    block.step_ns = static_cast<int64_t>(total_ns) / kBlockSteps;
+    block.step_ns = static_cast<int64_t>(total_ns) / std::max<int64_t>(timed, 1);
     found.push_back(block);
   }
   return found;

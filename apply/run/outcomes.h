@@ -34,11 +34,12 @@ struct Outcomes {
 // All *.outcome files of the folder.
 Outcomes read_outcomes(const std::filesystem::path& folder);
 
-// Times of blocks of steps that ran in one arm; the slowest rank's.
+// Times of blocks of steps that ran in one arm; the slowest rank's. The first step of an arm does
+// not count where another step remains, as in apply/control.
 struct Block {
   Arm arm = Arm::original;
   int64_t pair = 0, position = 0;  // blocks with equal pair are compared
-  int64_t step_ns = 0;             // mean of kBlockSteps steps
+  int64_t step_ns = 0;             // mean of one or two steps
   bool counted = false;
 };
 inline constexpr int64_t kBlockSteps = 2, kPairBlocks = 2;  // as apply/control arranges them

@@ -124,6 +124,21 @@ TEST(Guard, TurnsAFastPlanOnAndKeepsIt) {
   EXPECT_GE(share({.gain = 0.05}, 6000, is_on), 0.95);
 }
 
+TEST(Guard, CountsNoFirstStepOfAnArm) {
+  Guard guard({Mode::compare});
+  Arm before = Arm::original;
+  for (uint32_t step = 0; step < 400; ++step) {
+    const Arm arm = guard.begin();
+    double dur_ns = arm == Arm::applied ? 0.9e6 : 1e6;
+    if (step > 0 && arm != before) dur_ns = arm == Arm::applied ? 1.1e6 : 0.9e6;
+    before = arm;
+    guard.end(dur_ns * (1 + 1e-4 * (step % 3)), 0);
+  }
+  EXPECT_GT(guard.applied().pairs, 50U);
+  EXPECT_NEAR(guard.applied().mean, -std::log(0.9), 1e-3);
+  EXPECT_NEAR(guard.null().mean, 0, 1e-3);
+}
+
 TEST(Guard, KnowsHowFastAPlanIsBeforeItStaysOn) {
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     Guard guard({});

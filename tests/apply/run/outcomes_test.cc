@@ -45,9 +45,11 @@ class OutcomesTest : public testing::Test {
     constexpr double infinite = std::numeric_limits<double>::infinity();
     left.header.null = left.header.control = {0, 0, -infinite, infinite};
     left.header.applied = {20, std::log(1.2), std::log(1.1), std::log(1.3)};
-    // A pair, (original, applied), of which the second rank is the slower one.
+    // A pair, (original, applied), of which the second rank is the slower one. The first step of an
+    // arm says nothing.
     for (uint32_t step = 0; step < 4; ++step) {
-      left.samples.push_back({(step < 2 ? 1200U : 1000U) + 10U * static_cast<unsigned>(number),
+      left.samples.push_back({(step < 2 ? 1200U : 1000U) + (step % 2 == 0 ? 300U : 0U) +
+                                  10U * static_cast<unsigned>(number),
                               step, step < 2 ? Arm::original : Arm::applied, 1, 0});
     }
     return left;
