@@ -118,26 +118,24 @@ class GraphCallbacks : public testing::Test {
 TEST_F(GraphCallbacks, FollowAGraphFromItsInstantiationToItsEnd) {
   EXPECT_FALSE(enabled["cuInit"]);
   EXPECT_FALSE(enabled["cuGraphExecGetFlags"]);
-  auto program = std::make_unique<test::Program>(step_, 1024);
-  const std::vector<uint64_t> expected = program->result();
+  test::Program first(step_, 1024), again(step_, 1024);
+  const std::vector<uint64_t> expected = first.result();
   CUgraphExec executable = nullptr;
-  cuGraphInstantiateWithFlags_params instantiate{&executable, program->graph(), 0};
-  call("cuGraphInstantiateWithFlags", instantiate, [&] {
-    return cuGraphInstantiateWithFlags(&executable, program->graph(), instantiate.flags);
-  });
+  cuGraphInstantiateWithFlags_params instantiate{&executable, first.graph(), 0};
+  call("cuGraphInstantiateWithFlags", instantiate,
+       [&] { return cuGraphInstantiateWithFlags(&executable, first.graph(), instantiate.flags); });
   EXPECT_EQ(header_.graphs.nodes, 2u);
   EXPECT_EQ(header_.graphs.priorities, 0u);
-  cuGraphDestroy_params destroy{program->graph()};
+  cuGraphDestroy_params destroy{first.graph()};
   call("cuGraphDestroy", destroy, [] { return CUDA_SUCCESS; });
-  program = std::make_unique<test::Program>(step_, 1024);
   launches(executable, 20);
   EXPECT_GT(header_.samples, 8u);
   CUgraphExecUpdateResultInfo info{};
-  cuGraphExecUpdate_v2_params update{executable, program->graph(), &info};
+  cuGraphExecUpdate_v2_params update{executable, again.graph(), &info};
   EXPECT_EQ(call("cuGraphExecUpdate_v2", update,
-                 [&] { return cuGraphExecUpdate(executable, program->graph(), &info); }),
+                 [&] { return cuGraphExecUpdate(executable, again.graph(), &info); }),
             CUDA_SUCCESS);
-  EXPECT_EQ(program->result_of(executable), expected);
+  EXPECT_EQ(again.result_of(executable), expected);
   cuGraphExecDestroy_params end{executable};
   call("cuGraphExecDestroy", end, [&] { return cuGraphExecDestroy(executable); });
   EXPECT_EQ(header_.state, State::searching);
