@@ -24,6 +24,22 @@ namespace {
 
 std::deque<CUfunc_st> functions;
 
+// What callers that live as long as their process, or whose calls were made to fail, do not give
+// back.
+struct Leftovers {
+  std::deque<CUevent_st> events;
+  std::set<CUdeviceptr> memory;
+  std::set<CUgraphExec> executables;
+  ~Leftovers() {
+    for (const CUgraphExec executable : executables) cudaGraphExecDestroy(executable);
+    for (const CUdeviceptr address : memory) cudaFree(reinterpret_cast<void*>(address));
+  }
+};
+Leftovers& leftovers() {
+  static Leftovers all;
+  return all;
+}
+
 bool fails() {
   ++driver_calls;
   return failing_call > 0 &&
@@ -294,6 +310,7 @@ CUresult cuMemAlloc(CUdeviceptr* address, size_t bytes) {
   void* memory = nullptr;
   const cudaError_t result = cudaMalloc(&memory, bytes);
   *address = reinterpret_cast<CUdeviceptr>(memory);
+  if (result == cudaSuccess) leftovers().memory.insert(*address);
   return static_cast<CUresult>(result);
 }
 CUresult cuMemsetD32(CUdeviceptr address, unsigned value, size_t count) {
@@ -321,9 +338,9 @@ CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus* status) {
                                                               : CU_STREAM_CAPTURE_STATUS_NONE;
   return CUDA_SUCCESS;
 }
-CUresult cuEventCreate(CUevent* event, unsigned flags) {
+CUresult cuEventCreate(CUevent* event, unsigned) {
   if (fails()) return CUDA_ERROR_UNKNOWN;
-  return static_cast<CUresult>(cudaEventCreateWithFlags(event, flags));
+  return *event = &leftovers().events.emplace_back(), CUDA_SUCCESS;
 }
 CUresult cuEventRecord(CUevent event, CUstream stream) {
   if (fails()) return CUDA_ERROR_UNKNOWN;
@@ -342,11 +359,15 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec* executable, CUgraph graph,
                                      unsigned long long flags) {
   if (fails()) return CUDA_ERROR_UNKNOWN;
   const cudaError_t result = cudaGraphInstantiate(executable, graph, flags);
-  if (result == cudaSuccess) **executable = make_executable(*graph, flags);
+  if (result == cudaSuccess) {
+    **executable = make_executable(*graph, flags);
+    leftovers().executables.insert(*executable);
+  }
   return static_cast<CUresult>(result);
 }
 CUresult cuGraphExecDestroy(CUgraphExec executable) {
   if (fails()) return CUDA_ERROR_UNKNOWN;
+  leftovers().executables.erase(executable);
   return static_cast<CUresult>(cudaGraphExecDestroy(executable));
 }
 CUresult cuGraphLaunch(CUgraphExec executable, CUstream stream) {
