@@ -116,7 +116,7 @@ class GraphPlanView {
 
   const char* check() const {
     if (kernels_.empty()) return "its step has no kernels";
-    if (header_.mode > Mode::original || header_.fetch > GraphFetch::load || header_.kept > 1) {
+    if (header_.mode > Mode::compare || header_.fetch > GraphFetch::load || header_.kept > 1) {
       return "asks for what this version does not know";
     }
     if (header_.blocks == 0 || header_.blocks > kMostBlocks || header_.chunk_bytes < 16 ||

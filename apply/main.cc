@@ -27,6 +27,9 @@ LD_PRELOAD; the program, its results and its collectives stay as they are. Steps
 alternate, and the plan is turned off for the rest of the run unless the program is measurably faster with
 it. At the end a table says what every rank did; apply.db holds it for preserve-report.
 
+A schedule of a GPU puts its prefetches into the program's CUDA graphs as they are instantiated, through
+CUDA_INJECTION64_PATH and CUPTI; it needs the trace that it was made from, and a driver of CUDA 12.4.
+
 On several hosts the environment must reach the ranks: run preserve-apply behind mpirun or srun.
 
 Exit codes: those of the command, 128+N when signal N killed it, 130 after Ctrl-C; 2 bad usage or a
@@ -49,12 +52,12 @@ void define(CLI::App& app, Arguments& given) {
   app.add_flag("-f,--force", launch.force, "Overwrite an existing output");
   app.add_option("--via", launch.via,
                  "How windows are filled: from the MPI library's progress engine, between looks at "
-                 "a non-blocking call "
-                 "in place of the program's, by a thread on a spare core; by default what is "
-                 "measured at the start, or "
-                 "the spare core where the schedule's method is of one")
-      ->transform(as_choice(
-          {apply::Via::progress, apply::Via::convert, apply::Via::spare, apply::Via::measured}));
+                 "a non-blocking call in place of the program's, by a thread on a spare core; by "
+                 "default what is measured at the start, or the spare core where the schedule's "
+                 "method is of one. A schedule of a GPU is always applied by inject: nodes in the "
+                 "program's CUDA graphs")
+      ->transform(as_choice({apply::Via::progress, apply::Via::convert, apply::Via::spare,
+                             apply::Via::measured, apply::Via::inject}));
   app.add_option("--link", launch.link_latency_ns,
                  "Stand-in for a network link: adds this to every collective, with and without the "
                  "plan; the schedule must be planned for it")
@@ -95,7 +98,7 @@ int main(int argc, char** argv) {
   char** const end = std::find(argv, argv + argc, std::string_view("--"));
   const std::vector<std::string> command(end == argv + argc ? end : end + 1, argv + argc);
   const ToolInfo info{"preserve-apply",
-                      "Runs an MPI program with a prefetch schedule, for as long as that pays.",
+                      "Runs a program with a prefetch schedule, for as long as that pays.",
                       kFooter, fmt::format("schedule {}", kScheduleVersion),
                       "[OPTIONS] SCHEDULE.JSON -- COMMAND [ARGUMENT...]"};
   return run_tool(

@@ -24,9 +24,11 @@ enum class Via : uint8_t {
   progress,  // the waiting core, from a callback of the MPI library's progress engine
   convert,   // the waiting core, between looks at a non-blocking call in place of the blocking one
   spare,     // a thread on an idle core
-  measured   // progress or convert, whichever makes the program's collectives shorter
+  measured,  // progress or convert, whichever makes the program's collectives shorter
+  inject     // nodes in the program's CUDA graphs (graph_plan_file.h)
 };
-inline constexpr std::string_view kViaNames[] = {"progress", "convert", "spare", "measured"};
+inline constexpr std::string_view kViaNames[] = {"progress", "convert", "spare", "measured",
+                                                 "inject"};
 constexpr std::string_view to_string(Via via) {
   return kViaNames[static_cast<size_t>(via)];
 }

@@ -10,7 +10,7 @@
 namespace preserve {
 namespace {
 
-// Rearranges `values`; O(n), because bootstraps call it thousands of times.
+// Rearranges `values`.
 double median_in_place(std::vector<double>& values) {
   if (values.empty()) throw internal_error("median of no values");
   const auto middle = values.begin() + static_cast<ptrdiff_t>(values.size() / 2);
@@ -26,7 +26,7 @@ size_t index_below(std::mt19937_64& random, size_t n) {
   return static_cast<size_t>((static_cast<Wide>(random()) * n) >> 64);
 }
 
-double geometric_mean(std::vector<double>& values) {
+double geometric_mean(std::span<const double> values) {
   if (values.empty()) throw internal_error("mean of no values");
   double sum = 0;
   for (const double value : values) {
@@ -34,22 +34,6 @@ double geometric_mean(std::vector<double>& values) {
     sum += std::log(value);
   }
   return std::exp(sum / static_cast<double>(values.size()));
-}
-
-// `statistic` may rearrange the values that it gets.
-Interval bootstrap(std::span<const double> values, double (*statistic)(std::vector<double>&),
-                   double level, int resamples, uint64_t seed) {
-  std::vector<double> draw(values.begin(), values.end());
-  const double estimate = statistic(draw);
-  if (values.size() < 2) return {estimate, estimate, estimate};
-  std::mt19937_64 random(seed);
-  std::vector<double> results(static_cast<size_t>(resamples));
-  for (double& result : results) {
-    for (double& value : draw) value = values[index_below(random, values.size())];
-    result = statistic(draw);
-  }
-  const double tail = (1 - level) / 2;
-  return {quantile(results, tail), estimate, quantile(results, 1 - tail)};
 }
 
 }  // namespace
@@ -76,14 +60,40 @@ double quantile(std::span<const double> values, double q) {
   return sorted[below] + (position - static_cast<double>(below)) * (sorted[above] - sorted[below]);
 }
 
-Interval bootstrap_median(std::span<const double> values, double level, int resamples,
-                          uint64_t seed) {
-  return bootstrap(values, median_in_place, level, resamples, seed);
+Interval median_interval(std::span<const double> values, double level) {
+  std::vector<double> sorted(values.begin(), values.end());
+  if (sorted.empty()) throw internal_error("median of no values");
+  std::sort(sorted.begin(), sorted.end());
+  const size_t n = sorted.size();
+  // The lower end has this rank, counted from 1; the upper one is as far from the top.
+  size_t rank = (n + 1) / 2;
+  double chance = 1;  // that exactly `rank` of n fair coins fall on one side
+  for (size_t i = 1; i <= n / 2; ++i) {
+    chance *= static_cast<double>(2 * i - 1) / static_cast<double>(2 * i);
+  }
+  if (n % 2 == 1) chance *= static_cast<double>(n) / static_cast<double>(n + 1);
+  double coverage = n % 2 == 1 ? 0 : chance;
+  while (coverage < level && rank > 1) {
+    chance *= static_cast<double>(rank) / static_cast<double>(n - rank + 1);
+    --rank;
+    coverage += 2 * chance;
+  }
+  return {sorted[rank - 1], (sorted[(n - 1) / 2] + sorted[n / 2]) / 2, sorted[n - rank]};
 }
 
 Interval bootstrap_geometric_mean(std::span<const double> values, double level, int resamples,
                                   uint64_t seed) {
-  return bootstrap(values, geometric_mean, level, resamples, seed);
+  std::vector<double> draw(values.begin(), values.end());
+  const double estimate = geometric_mean(draw);
+  if (values.size() < 2) return {estimate, estimate, estimate};
+  std::mt19937_64 random(seed);
+  std::vector<double> results(static_cast<size_t>(resamples));
+  for (double& result : results) {
+    for (double& value : draw) value = values[index_below(random, values.size())];
+    result = geometric_mean(draw);
+  }
+  const double tail = (1 - level) / 2;
+  return {quantile(results, tail), estimate, quantile(results, 1 - tail)};
 }
 
 Verdict judge_speedup(const Interval& speedup, double tolerance) {

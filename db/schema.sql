@@ -6,7 +6,8 @@
 -- IN of that many is checked for, which halves the speed of inserting.
 
 -- Facts about the file itself: tool_version, clock, incomplete (0 or 1), finished (1), counters (dram,l2: a
--- recording of hardware counters, whose times are not the program's), mpi_library (its name and version), notes of
+-- recording of hardware counters, whose times are not the program's), mpi_library (its name and version), pages (huge or
+-- base: on which most of the anonymous memory of the ranks was), notes of
 -- the producer.
 CREATE TABLE meta (
   key   TEXT PRIMARY KEY,          -- lower_snake name of the fact
@@ -226,8 +227,8 @@ CREATE TABLE arm (
   issued_bytes REAL NOT NULL       -- fetched per step and rank before the window ended, mean of the counted samples
 ) STRICT;
 
--- Replay only: one row, what the replay found (of apply.db: the program itself; docs/formats.md). Ratios are not rounded. Intervals are percentile bootstraps
--- (2000 resamples) at the confidence level.
+-- Replay only: one row, what the replay found (of apply.db: the program itself; docs/formats.md). Ratios are not rounded. Intervals are those of the
+-- sign test at the confidence level (docs/metrics.md).
 CREATE TABLE result (
   passes            INTEGER NOT NULL, -- over all arms, the discarded first one included
   steps_per_sample  INTEGER NOT NULL, -- consecutive steps that a sample is the mean of

@@ -42,12 +42,17 @@ void print(const TuneOptions& options, const std::string& text, Console& console
   }
 }
 
-void summarise(const TuneOptions& options, const FoldedStep& step, const Schedule& schedule,
-               Console& console) {
+void summarise(const TuneOptions& options, const FoldedStep& step, const DeviceModel& device,
+               const Schedule& schedule, Console& console) {
   const Plan& plan = schedule.plan;
   std::string text =
       fmt::format("{}: {}\n", to_string(plan.verdict), fmt::join(plan.reasons, "\n  "));
-  if (options.explain) text = explain(step, schedule);
+  if (options.explain) {
+    // A measured plan was made for a device that its measurements corrected.
+    text = explain(
+        step, schedule,
+        options.measure ? Sensitivity{} : sensitivity(step, device, options.plan, schedule));
+  }
   text += measured_table(schedule);
   print(options, text, console);
 }
@@ -218,7 +223,7 @@ int plan_step(const TuneOptions& options, const DeviceModel& device, Task& task,
   for (const std::string& warning : schedule.warnings) console.warn(warning);
   schedule.warnings.insert(schedule.warnings.begin(), doubts.begin(), doubts.end());
   task.output.write(to_json(schedule));
-  summarise(options, step, schedule, console);
+  summarise(options, step, device, schedule, console);
   if (!task.output.is_stdout() && !trace.empty()) {
     const std::string output = task.output.path().string();
     std::string next = fmt::format("preserve-replay {} {}", trace, output);

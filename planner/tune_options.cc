@@ -176,8 +176,9 @@ void define_options(CLI::App& app, TuneOptions& options) {
   add_workload_options(app, options.workload);
   app.add_flag(
       "--explain", options.explain,
-      "Print the plan window by window on standard output; with a model beside the trace also "
-      "which kernel runs what of it");
+      "Print the plan window by window on standard output, why each is not fuller, and the changes "
+      "of hardware or program that would gain most (it plans again for each); with a model beside "
+      "the trace also which kernel runs what of it");
   define_measuring(app, options);
 }
 

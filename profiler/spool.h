@@ -82,6 +82,8 @@ enum class RecordType : uint8_t {
   touch,        // DefinitionBody: id is ticks, when `bytes` at `base` were touched first since the MPI
                 // call before; parent 1: written. base 0: what that cost the process, id in ns,
                 // parent faults, bytes intervals; the text is a call that ended it
+  pages,        // DefinitionBody: of `bytes` of anonymous memory that the process had now, id were
+                // on huge pages
   host_clock,   // DefinitionBody: id is CLOCK_MONOTONIC here in ns, parent the launcher's at that
                 // moment, base the round trip in ns by which that is known
   count_,       // 64 and up: cuda_records.h

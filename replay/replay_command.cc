@@ -333,7 +333,6 @@ void define_replay(CLI::App& app, ReplayArguments& arguments) {
       ->default_str("15s");
   app.add_flag("--oversubscribe", arguments.request.oversubscribe,
                "Run more ranks than cores: shows that it works, measures nothing");
-  app.add_option("--seed", arguments.measure.seed, "Of the bootstrap")->capture_default_str();
   app.add_option_function<std::string>(
       "--fail-if", [&](const std::string& text) { arguments.fail_if_slower = parse_slower(text); },
       "slower=N%: exit 1 when the prefetch arm is slower by more than N % with its whole "

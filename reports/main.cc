@@ -237,7 +237,7 @@ void warn_of_recording(const InputSet& inputs, const Report& report, Console& co
 }
 
 void refuse_json_baseline(bool baseline_is_json, const char* kind) {
-  if (baseline_is_json) throw usage_error("--baseline of a {0} is another {0}", kind);
+  if (baseline_is_json) throw usage_error("--baseline: expected another {}", kind);
 }
 
 int report(const Options& options, Console& console) {

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "common/units.h"
 #include "reports/render.h"
@@ -21,7 +22,9 @@ std::string plan_table(const std::vector<Scenario>& scenarios) {
                {"prefetched per step", Column::number},
                {"cache peak / budget", Column::number},
                {"bounds: all hot, window, cache"}}};
+  std::set<std::string> told;  // several measurements of one schedule share its plan
   for (const Scenario& s : scenarios) {
+    if (!told.insert(s.schedule_sha256).second) continue;
     table.rows.push_back({s.label, name_cell(s.plan.strategy), s.plan.verdict,
                           format_size(s.plan.prefetched_bytes),
                           fmt::format("{} / {}", format_size(s.plan.cache_peak_bytes),

@@ -8,6 +8,8 @@
 #include <fstream>
 
 #include "apply/run/apply_db.h"
+#include "apply/run/graph_outcomes.h"
+#include "apply/run/graph_plan.h"
 #include "apply/run/job_folder.h"
 #include "apply/run/outcomes.h"
 #include "apply/run/plan.h"
@@ -24,6 +26,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kPlanVariable = "PRESERVE_APPLY_PLAN";
+constexpr const char* kGraphPlanVariable = "PRESERVE_APPLY_GRAPH_PLAN";
+constexpr const char* kInjectionVariable = "CUDA_INJECTION64_PATH";
 // The other ranks left MPI_Finalize at about the same time.
 constexpr int64_t kWaitForOthersNs = 10'000'000'000;
 
@@ -68,15 +72,31 @@ bool is_static(const std::string& path) {
   return true;
 }
 
+void require_way(const LaunchOptions& options, bool for_graphs) {
+  if (!options.via || (*options.via == Via::inject) == for_graphs) return;
+  if (!for_graphs) {
+    throw input_error("{} was planned for a processor: --via inject is for a schedule of a GPU",
+                      options.schedule);
+  }
+  throw input_error(
+      "{} was planned for a GPU, whose prefetches are nodes of CUDA graphs: --via {} is for MPI "
+      "programs",
+      options.schedule, to_string(*options.via));
+}
+
+bool is_set(const char* variable) {
+  const char* value = std::getenv(variable);
+  return value != nullptr && *value != '\0';
+}
+
 void refuse_second() {
-  const char* plan = std::getenv(kPlanVariable);
-  if (plan == nullptr || *plan == '\0') return;
+  if (!is_set(kPlanVariable) && !is_set(kGraphPlanVariable)) return;
   throw usage_error("preserve-apply is running already around this command: use it only once");
 }
 
-void write_plan(const fs::path& path, const PlanContent& content) {
+void write_plan(const fs::path& path, const std::string& content) {
   std::ofstream out(path, std::ios::binary);
-  out << content.encoded();
+  out << content;
   out.close();
   if (!out) throw input_error("cannot write {}: is the disk full?", path.string());
 }
@@ -100,14 +120,37 @@ class Run {
     request.mode = options.mode;
     request.via = options.via;
     schedule_sha256_ = request.schedule_sha256;
-    compiled_ = compile_plan(schedule, request);
+    require_way(options, for_graphs_);
+    if (for_graphs_) {
+      if (is_set(kInjectionVariable)) {
+        throw input_error(
+            "{} is set to {}: libcuda loads one tool alone, and the plan comes into the program's "
+            "CUDA graphs that way",
+            kInjectionVariable, printable(std::getenv(kInjectionVariable)));
+      }
+      CompiledGraphPlan compiled = compile_graph_plan(schedule, request);
+      plan_ = compiled.content.encoded();
+      planned_bytes_ = compiled.planned_bytes;
+      warnings_ = std::move(compiled.warnings);
+    } else {
+      CompiledPlan compiled = compile_plan(schedule, request);
+      plan_ = compiled.content.encoded();
+      planned_bytes_ = compiled.planned_bytes;
+      warnings_ = std::move(compiled.warnings);
+      tensor_names_ = tensor_names(compiled.content);
+    }
     writes_ = folder_.reports() && (launched_rank().empty() || launched_rank() == "0");
     if (writes_) output_.emplace(options.output, options.force);
   }
 
   ChildResult run() {
     const fs::path plan = folder_.path() / fmt::format("{}.plan", ::getpid());
-    write_plan(plan, compiled_.content);
+    write_plan(plan, plan_);
+    if (for_graphs_) {
+      return run_child(options_.command,
+                       {{kInjectionVariable, child_library("libpreserve_apply_graphs.so").string()},
+                        {kGraphPlanVariable, plan.string()}});
+    }
     const fs::path library = child_library("libpreserve_apply.so");
     // NVTX of the program names its tensors. Another tool that records them keeps its place.
     std::vector<std::pair<std::string, std::string>> variables{
@@ -129,12 +172,12 @@ class Run {
     folder_.wait_for_others(kWaitForOthersNs);
     const Outcomes outcomes = read_outcomes(folder_.path());
     std::vector<std::string> remarks =
-        remarks_on(outcomes, schedule_, tensor_names(compiled_.content));
-    remarks.insert(remarks.begin(), compiled_.warnings.begin(), compiled_.warnings.end());
+        for_graphs_ ? graph_remarks_on(outcomes) : remarks_on(outcomes, schedule_, tensor_names_);
+    remarks.insert(remarks.begin(), warnings_.begin(), warnings_.end());
     for (const std::string& remark : remarks) console_.warn(remark);
     if (outcomes.deciding() == nullptr) return;
     const std::vector<Block> blocks = blocks_of(outcomes);
-    ReplayResult result = result_of(outcomes, blocks, schedule_, compiled_.planned_bytes);
+    ReplayResult result = result_of(outcomes, blocks, schedule_, planned_bytes_);
     result.warnings = remarks;
     result.collective = collective();
     console_.info(table_of(outcomes, result));
@@ -147,7 +190,10 @@ class Run {
   }
 
  private:
-  std::string collective() const { return schedule_.link_latency_ns > 0 ? "mpi+link" : "mpi"; }
+  std::string collective() const {
+    if (for_graphs_) return "graph";
+    return schedule_.link_latency_ns > 0 ? "mpi+link" : "mpi";
+  }
 
   std::map<std::string, std::string> meta(const Outcomes& outcomes) const {
     const IssueMethod& method = method_of(schedule_, schedule_.plan);
@@ -165,7 +211,7 @@ class Run {
             {"method", method.name},
             {"placement", method.placement},
             {"chunk_bytes", std::to_string(method.chunk_bytes)},
-            {"via", std::string(kViaNames[deciding.via])},
+            {"via", for_graphs_ ? "inject" : std::string(kViaNames[deciding.via])},
             {"via_blocking_ns", fmt::format("{:.0f}", deciding.blocking_ns)},
             {"via_converted_ns", fmt::format("{:.0f}", deciding.converted_ns)},
             {"off_reason", std::string(kOffNames[static_cast<size_t>(deciding.off)])},
@@ -177,7 +223,10 @@ class Run {
   Console& console_;
   JobFolder folder_;
   std::string schedule_sha256_;
-  CompiledPlan compiled_;
+  const bool for_graphs_ = is_for_graphs(schedule_);
+  std::string plan_;  // the file
+  int64_t planned_bytes_ = 0;
+  std::vector<std::string> warnings_, tensor_names_;
   bool writes_ = false;
   std::optional<OutputFile> output_;
 };

@@ -62,7 +62,7 @@ ArmResult arm_result(Arm arm, const std::vector<Block>& blocks, const Evidence* 
   }
   result.counted = static_cast<int64_t>(times_ns.size());
   if (!times_ns.empty()) {
-    const Interval interval = bootstrap_median(times_ns);
+    const Interval interval = median_interval(times_ns);
     result.step_ns = Estimated{interval.estimate};
     if (result.counted >= kFewestPairs) {
       result.step_ns->low = interval.low;

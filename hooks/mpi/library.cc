@@ -14,6 +14,9 @@
 #include <type_traits>
 
 namespace preserve::hooks {
+
+bool numbers_are_handles = false;
+
 namespace {
 
 // Where the library was opened privately, as Python's modules are. Its name tells little:
@@ -125,6 +128,7 @@ struct Library {
       kind = Kind::open_mpi;
     } else if (is_of_mpichs_kind(version)) {
       kind = Kind::mpich;
+      numbers_are_handles = true;
       world = number<MPI_Comm>(kMpichWorld);
       comm_null = number<void*>(kMpichNullCommunicator);
       type_null = number<void*>(kMpichNullType);
@@ -202,10 +206,6 @@ bool library_is_known() {
   return library().complete;
 }
 
-bool handles_are_numbers() {
-  return library().kind == Kind::mpich;
-}
-
 bool is_in_place(const void* buffer) {
   if (!handles_are_numbers()) return buffer == MPI_IN_PLACE;
   return reinterpret_cast<intptr_t>(buffer) == kMpichInPlace;
@@ -242,14 +242,15 @@ int64_t message_bytes(int64_t count, MPI_Datatype type) {
 }
 
 uint16_t type_name(MPI_Datatype type, char* name, size_t room) {
-  char whole[kMostNameBytes];
+  char longer[kMostNameBytes];
+  char* const to = handles_are_numbers() || room < MPI_MAX_OBJECT_NAME ? longer : name;
   int length = 0;
-  if (!is_type(type) || library().type_get_name(type, whole, &length) != MPI_SUCCESS ||
-      length <= 0 || static_cast<size_t>(length) > sizeof(whole)) {
+  if (!is_type(type) || library().type_get_name(type, to, &length) != MPI_SUCCESS || length <= 0 ||
+      static_cast<size_t>(length) > sizeof(longer)) {
     return 0;
   }
   const size_t bytes = std::min(static_cast<size_t>(length), room);
-  std::memcpy(name, whole, bytes);
+  if (to != name) std::memcpy(name, to, bytes);
   return static_cast<uint16_t>(bytes);
 }
 

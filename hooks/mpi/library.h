@@ -20,7 +20,11 @@ namespace preserve::hooks {
 // tool's wrapper, or the library's own function; nullptr when there is none. A library without
 // PMPI_X serves MPI_X alone, and the reverse.
 void* next_function(const char* name);
-bool handles_are_numbers();
+// Once library_is_known() was asked. A plain load: each call asks several times.
+extern bool numbers_are_handles;
+inline bool handles_are_numbers() {
+  return numbers_are_handles;
+}
 
 template <typename F>
 F next(const char* name) {

@@ -11,12 +11,14 @@ import functools
 import inspect
 import os
 import re
+import sys
 import threading
 import weakref
 
 # Attributes in which attention modules of serving engines keep their cache: a tensor, or several.
 _CACHE = re.compile(r"^_?((past_)?(kv|k|v|key|value|keys|values)_?(cache|buffer)s?|cache_(k|v|kv))$")
 _CACHE_WORDS = ("k_cache", "v_cache", "kv_cache", "key_cache", "value_cache")  # a name of one says it
+_COMPILED = "_orig_mod"  # what torch.compile calls the module that it wraps
 _MOST_PARTS = 64
 _MOST_STRINGS = 1 << 16
 _MOST_ROOTS = 64
@@ -93,6 +95,8 @@ class _Modules:
             # the copies that DataParallel makes in every step, and what is made as often.
             if depth != 0 or getattr(module, "_is_replica", False) or self.roots >= _MOST_ROOTS:
                 return False
+            if self.is_made_by_compiler(module):
+                return False
             entry = self.add_root(module)
         number, root = entry[1], entry[2]
         if root is not None and depth == 0:
@@ -108,7 +112,17 @@ class _Modules:
         self.thread.depth -= 1
         self.library.pop()
 
+    def is_made_by_compiler(self, module):
+        """The graphs that torch.compile makes are modules too; the program never sees them."""
+        graph_module = getattr(getattr(self.torch, "fx", None), "GraphModule", None)
+        return graph_module is not None and isinstance(module, graph_module) and "torch._dynamo" in sys.modules
+
     def add_root(self, module):
+        # What torch.compile returns is the module itself, wrapped.
+        inner = self.known.get(id(module._modules.get(_COMPILED)))
+        if inner is not None and inner[2] is not None and inner[0]() is module._modules[_COMPILED]:
+            entry = self.known[id(module)] = (weakref.ref(module), None, inner[2])
+            return entry
         # The model comes first and has the plain names; a sampler or a draft model gets its own.
         has_layers = next(module.children(), None) is not None
         first = has_layers and not self.has_model
@@ -156,9 +170,13 @@ class _Root:
         tables = {}
         weights = {}
         for path, module in root.named_modules():
+            if path == _COMPILED:  # may be called by itself as well
+                self.modules.known[id(module)] = (weakref.ref(module), None, self)
+            wrapped = path.endswith(_COMPILED)
+            path = ".".join(part for part in path.split(".") if part != _COMPILED)
             # A look-up reads a few rows of its table: a range would claim all of it.
             looks_up = isinstance(module, embedding) or "Embedding" in type(module).__name__
-            if path and not (looks_up and next(module.children(), None) is None):
+            if path and not wrapped and not (looks_up and next(module.children(), None) is None):
                 number = self.modules.number(self.prefix + path)
                 self.modules.known[id(module)] = (weakref.ref(module), number, None)
             for kept in (module._parameters, module._buffers):

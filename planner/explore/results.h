@@ -4,16 +4,13 @@
 
 #include <filesystem>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "db/explore/cells.h"
+#include "db/sweep/file.h"
 #include "db/trace_db.h"
 
 namespace preserve {
-
-// What makes two commands the same sweep, by name; goes to meta as explore_NAME.
-using SweepIdentity = std::vector<std::pair<std::string, std::string>>;
 
 class ExploreResults {
  public:

@@ -93,6 +93,10 @@ void check_context(const SweepSheet& sheet, const ModelConfig& model, bool whole
   if (axis == nullptr || axis->numbers.size() < 2) return;
   const double least = *std::min_element(axis->numbers.begin(), axis->numbers.end());
   int64_t widest = 0;
+  const bool attends =
+      std::any_of(model.layers.begin(), model.layers.end(),
+                  [](const LayerShape& layer) { return layer.attention.has_value(); });
+  if (!attends) throw usage_error("context= changes nothing: {} has no attention", model.name);
   for (const LayerShape& layer : model.layers) {
     if (!layer.attention) continue;
     const int64_t window = whole_context ? 0 : layer.attention->window;

@@ -111,6 +111,13 @@ int64_t Changes::spare(size_t window, const Amounts& amounts) const {
   return std::max<int64_t>(0, limits_.most_bytes[window] / kBlockBytes - sum(amounts[window]));
 }
 
+Full Changes::full(size_t window, const Amounts& amounts) const {
+  const int32_t consumer = consumer_ahead(window, 0);
+  if (consumer < 0) return Full::nothing_left;
+  if (spare(window, amounts) == 0) return Full::supply;
+  return room(window, consumer) <= 0 ? Full::cache : Full::no;
+}
+
 // --- single changes ------------------------------------------------------------------------------
 
 // More for the first, second ... consumer after the window that has blocks left.

@@ -28,6 +28,9 @@ struct Move {
   size_t which = 0;  // the share, from the end that the change begins with
 };
 
+// What keeps a window from fetching more for the next operator that has bytes left.
+enum class Full { no, nothing_left, supply, cache };
+
 class Changes {
  public:
   // The ring must outlive it.
@@ -42,6 +45,7 @@ class Changes {
   void begin(const Amounts& amounts);
   // False, and nothing changed: there is no such share, or the limits do not allow it.
   bool apply(const Move& move, size_t window, int64_t blocks, Amounts& amounts);
+  Full full(size_t window, const Amounts& amounts) const;
 
  private:
   void hold(std::vector<int64_t>& held, size_t window, int32_t consumer, int64_t blocks) const;

@@ -38,7 +38,21 @@ void explain_step(const Schedule& schedule, std::back_insert_iterator<fmt::memor
                  format_duration(plan.cache_shadow_price_ns_per_mib));
 }
 
+// The three changes of hardware or program that gain most.
+void explain_changes(const std::vector<WhatIf>& changes,
+                     std::back_insert_iterator<fmt::memory_buffer> out) {
+  if (changes.empty()) return;
+  fmt::format_to(out,
+                 "\nplanned again with                                                    "
+                 "  saves more per step\n");
+  for (size_t i = 0; i < std::min<size_t>(3, changes.size()); ++i) {
+    fmt::format_to(out, "  {:<68} {:>11}\n", changes[i].change,
+                   format_duration(changes[i].gained_ns));
+  }
+}
+
 void explain_window(const FoldedStep& step, const PlannedWindow& window,
+                    const std::string& not_fuller,
                     std::back_insert_iterator<fmt::memory_buffer> out) {
   double saved_ns = 0;
   for (const PlannedPrefetch& prefetch : window.prefetches) saved_ns += prefetch.predicted_saved_ns;
@@ -52,6 +66,7 @@ void explain_window(const FoldedStep& step, const PlannedWindow& window,
     fmt::format_to(out, "{:7}one more MiB here is worth {}\n", "",
                    format_duration(window.shadow_price_ns_per_mib));
   }
+  if (!not_fuller.empty()) fmt::format_to(out, "{:7}not fuller: {}\n", "", not_fuller);
   for (const PlannedPrefetch& prefetch : window.prefetches) {
     fmt::format_to(out, "{:7}{:<36} {:>11} at {:<11} for {:>5} {}{}, saves {}\n", "",
                    printable(prefetch.tensor, 36), format_size(prefetch.length_bytes),
@@ -93,13 +108,19 @@ std::string measured_table(const Schedule& schedule) {
   return fmt::to_string(text);
 }
 
-std::string explain(const FoldedStep& step, const Schedule& schedule) {
+std::string explain(const FoldedStep& step, const Schedule& schedule,
+                    const Sensitivity& sensitivity) {
   fmt::memory_buffer text;
   const auto out = std::back_inserter(text);
   explain_step(schedule, out);
+  explain_changes(sensitivity.changes, out);
   fmt::format_to(out, "\n{:>5}  {:<36} {:>11} {:>11} {:>11} {:>11} {:>11}  {}\n", "op", "window",
                  "recorded", "usable", "capacity", "fetched", "saves", "limited by");
-  for (const PlannedWindow& window : schedule.plan.windows) explain_window(step, window, out);
+  const std::vector<PlannedWindow>& windows = schedule.plan.windows;
+  for (size_t i = 0; i < windows.size(); ++i) {
+    const bool known = i < sensitivity.not_fuller.size();
+    explain_window(step, windows[i], known ? sensitivity.not_fuller[i] : "", out);
+  }
   if (schedule.plan.windows.empty()) fmt::format_to(out, "  (no window fetches anything)\n");
   return fmt::to_string(text);
 }

@@ -6,10 +6,12 @@
 
 #include "db/step/folded_step.h"
 #include "planner/schedule/schedule.h"
+#include "planner/search/sensitivity.h"
 
 namespace preserve {
 
-std::string explain(const FoldedStep& step, const Schedule& schedule);
+std::string explain(const FoldedStep& step, const Schedule& schedule,
+                    const Sensitivity& sensitivity = {});
 
 // What was measured of which plan, the chosen one first; empty when nothing was.
 std::string measured_table(const Schedule& schedule);

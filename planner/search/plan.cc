@@ -109,6 +109,8 @@ class Planner {
                      SimulationOptions{s.method.name, s.method.placement, s.link_latency_ns});
   }
 
+  bool is_small() const { return step_.ops.size() <= kMostOpsForAllStarts; }
+
   // --- candidates ---
 
   struct Start {
@@ -133,6 +135,17 @@ class Planner {
       starts.push_back({std::move(windows), "the optimum of the flow given a plan"});
     }
     starts.push_back({plan_bfs(step_, problem()), "the plan of bfs"});
+    if (is_small()) {
+      // What fits into less cache fits, and is not always where a search from more of it ends.
+      for (const int64_t part : {2, 4}) {
+        ProblemOptions less = options_.problem;
+        less.budget_bytes = problem().budget_bytes / part;
+        if (*less.budget_bytes < kBlockBytes) break;
+        const PlanProblem given = build_problem(step_, device_, less);
+        starts.push_back({decompose(step_, given, solve_flow(given.flow)).windows,
+                          "the optimum of the flow in less cache"});
+      }
+    }
     return starts;
   }
 
@@ -174,9 +187,12 @@ class Planner {
         judged.begin(), judged.end(),
         [](const SearchResult& a, const SearchResult& b) { return a.step_ns < b.step_ns; });
     certificate_ = search.improve(*best);
-    if (step_.ops.size() <= kMostOpsForAllStarts) {
-      for (const SearchResult& other : judged) {
-        SearchResult improved = search.improve(other);
+    if (is_small()) {
+      for (auto other = judged.begin(); other != judged.end(); ++other) {
+        const bool known = std::any_of(
+            judged.begin(), other, [&](const auto& one) { return one.amounts == other->amounts; });
+        if (known || other->amounts == best->amounts) continue;
+        SearchResult improved = search.improve(*other);
         if (improved.step_ns < certificate_.step_ns) certificate_ = std::move(improved);
       }
       certificate_ = search.settle(std::move(certificate_));

@@ -323,6 +323,14 @@ bool PlanSearch::drop_what_is_late() {
   return true;
 }
 
+int64_t PlanSearch::largest_change() const {
+  int64_t largest = least_blocks_;
+  for (const WindowShares& shares : best_.amounts) {
+    largest = std::max(largest, sum(shares) / kLargestChange);
+  }
+  return largest;
+}
+
 SearchResult PlanSearch::improve(SearchResult from) {
   best_ = std::move(from);
   const auto operators = static_cast<int64_t>(referee_.models().size());
@@ -330,10 +338,7 @@ SearchResult PlanSearch::improve(SearchResult from) {
   if (best_.amounts.empty() || ring_.problem().consumers.empty()) return best_;
   judged_ = evaluate(best_.amounts);
   best_.step_ns = judged_.step_ns;
-  int64_t largest = least_blocks_;
-  for (const WindowShares& shares : best_.amounts) {
-    largest = std::max(largest, sum(shares) / kLargestChange);
-  }
+  const int64_t largest = largest_change();
   how_ = Sweep::many_at_once;
   for (int64_t blocks = largest; blocks > least_blocks_; blocks /= kRefine) {
     std::vector<Move> moves = kMoves;
@@ -353,7 +358,12 @@ SearchResult PlanSearch::settle(SearchResult from) {
   best_.step_ns = judged_.step_ns;
   how_ = Sweep::alone;
   do {
-    sweep_until_nothing_helps(least_blocks_);
+    // Finer than what is promised: a byte too many may evict what others read.
+    for (int64_t blocks = 1; blocks < least_blocks_; blocks *= 2) {
+      std::vector<Move> moves = kMoves;
+      for (int i = 0; i < kMostSweeps && !moves.empty(); ++i) sweep(blocks, moves);
+    }
+    sweep_until_nothing_helps(largest_change());
   } while (drop_what_is_late());
   return best_;
 }

@@ -66,6 +66,7 @@ class PlanSearch {
   void try_together(const Move& move, const Amounts& trial, std::vector<Tried> tried);
   void try_alone(const Move& move, Amounts trial);
   void sweep(int64_t blocks, std::vector<Move>& moves);
+  int64_t largest_change() const;
   void sweep_until_nothing_helps(int64_t largest);
   bool drop_what_is_late();
 

@@ -18,6 +18,9 @@ namespace {
 // 128.
 constexpr double kTableWidth = 256;
 
+// In the name of a kernel, as scripts/make-device-presets --like writes it.
+constexpr std::string_view kScaled = ", scaled from ";
+
 double element_bytes(std::string_view dtype) {
   if (dtype == "fp16") return 2;
   return dtype == "fp4" ? 0.5 : 1;
@@ -93,6 +96,13 @@ TimedOperator OperatorTimes::from_table(const OperatorTable& table, std::array<d
                               table.dtype, table.engine, table.version, table.kernel,
                               100 * table.median_relative_error));
   TimedOperator timed{.dur_ns = time.dur_ns, .source = "table"};
+  if (const size_t at = table.kernel.find(kScaled); at != std::string::npos) {
+    timed.source = "table of another device, scaled";
+    warnings_.insert(fmt::format(
+        "{} times were not measured on {}: those of {} are scaled to its "
+        "memory",
+        table.operation, device_.name, printable(table.kernel.substr(at + kScaled.size()))));
+  }
   if (time.extrapolated) {
     timed.source = "table, extrapolated";
     warnings_.insert(

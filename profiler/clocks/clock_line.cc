@@ -53,38 +53,46 @@ std::optional<Line> line_through(std::vector<Reading> readings, int64_t end_ns) 
   line.readings = static_cast<int64_t>(readings.size());
   // Offsets may be days: sums are taken of what is left after the first one.
   const double first = offset_of(readings.front());
+  const auto since_first = [&](const Reading& reading) {
+    return static_cast<double>(reading.local_ns - readings.front().local_ns);
+  };
+  // Half a round trip is what a reading may be wrong by.
+  const auto weight = [](const Reading& reading) {
+    return std::pow(static_cast<double>(reading.round_trip_ns) / 2, -2);
+  };
+  int64_t best_ns = readings.front().round_trip_ns;
   double weights = 0, mean_ns = 0, mean_offset = 0;
   for (const Reading& reading : readings) {
-    const double weight = std::pow(static_cast<double>(reading.round_trip_ns), -2);
-    weights += weight;
-    mean_ns += weight * static_cast<double>(reading.local_ns - readings.front().local_ns);
-    mean_offset += weight * (offset_of(reading) - first);
+    weights += weight(reading);
+    mean_ns += weight(reading) * since_first(reading);
+    mean_offset += weight(reading) * (offset_of(reading) - first);
   }
   mean_ns /= weights;
   mean_offset /= weights;
-  const int64_t span_ns = readings.back().local_ns - readings.front().local_ns;
+  const double span_ns = since_first(readings.back());
+  line.error_ns = std::sqrt(1 / weights);
   if (span_ns >= kLeastSpanNs) {
     double both = 0, square = 0;
     for (const Reading& reading : readings) {
-      const double weight = std::pow(static_cast<double>(reading.round_trip_ns), -2);
-      const double at = static_cast<double>(reading.local_ns - readings.front().local_ns) - mean_ns;
-      both += weight * at * (offset_of(reading) - first - mean_offset);
-      square += weight * at * at;
+      const double at = since_first(reading) - mean_ns;
+      both += weight(reading) * at * (offset_of(reading) - first - mean_offset);
+      square += weight(reading) * at * at;
     }
     line.drift = both / square;
+    const double farthest_ns = std::max(mean_ns, span_ns - mean_ns);  // where it is known worst
+    line.error_ns = std::sqrt(1 / weights + farthest_ns * farthest_ns / square);
   }
+  // One way may take longer than the other each time: more readings do not help against that.
+  for (const Reading& reading : readings) {
+    best_ns = std::min(best_ns, reading.round_trip_ns);
+  }
+  line.error_ns = std::max(line.error_ns, static_cast<double>(best_ns) / 2);
   line.from_ns = readings.front().local_ns;
   line.offset_ns = first + mean_offset - line.drift * mean_ns;
-  int64_t best_ns = readings.front().round_trip_ns;
   for (const Reading& reading : readings) {
     line.residual_ns =
         std::max(line.residual_ns, std::abs(offset_of(reading) - line.offset_at(reading.local_ns)));
-    best_ns = std::min(best_ns, reading.round_trip_ns);
   }
-  // At an end the offset is no better known than by the round trip there.
-  const double ends_ns =
-      static_cast<double>(std::max(readings.front().round_trip_ns, readings.back().round_trip_ns));
-  line.error_ns = (line.drift == 0 ? static_cast<double>(best_ns) : ends_ns) / 2;
   if (span_ns < kLeastSpanNs) {
     line.error_ns += kQuartz * static_cast<double>(std::max<int64_t>(0, end_ns - line.from_ns));
   }

@@ -63,6 +63,11 @@ void describe(const std::vector<Found>& found, size_t hosts, Outcome& outcome) {
     drift = std::max(drift, std::abs(each.line.drift));
   }
   if (found.empty() || (hosts < 2 && moved == 0)) return;
+  if (moved == 0) {
+    outcome.notes.push_back(
+        fmt::format("clocks of {} hosts agree within {}", hosts, duration(error_ns)));
+    return;
+  }
   outcome.notes.push_back(
       fmt::format("clocks of {}: {} moved by up to {}, drift up to {:.3g} ppm, known within {}",
                   count_of(static_cast<int64_t>(hosts), "host"),
@@ -79,10 +84,10 @@ Outcome to_one_clock(TraceDb& db, const std::vector<Process>& processes) {
   const std::vector<Found> measured = by_round_trips(processes);
   move_times(db, measured);
   std::vector<Group> groups;
-  std::vector<std::string> host_of_group;
+  std::vector<std::string> clock_of_group;
   if (!measured.empty()) {
     Group& known = groups.emplace_back();
-    host_of_group.emplace_back();
+    clock_of_group.emplace_back();
     for (const Found& each : measured) known.push_back(each.process.value);
   }
   std::map<std::string, size_t> group_of_clock;
@@ -93,7 +98,7 @@ Outcome to_one_clock(TraceDb& db, const std::vector<Process>& processes) {
     const auto [group, fresh] = group_of_clock.try_emplace(process.clock, groups.size());
     if (fresh) {
       groups.emplace_back();
-      host_of_group.push_back(process.host);
+      clock_of_group.push_back(process.clock);
     }
     groups[group->second].push_back(process.id.value);
   }
@@ -107,7 +112,7 @@ Outcome to_one_clock(TraceDb& db, const std::vector<Process>& processes) {
     all.insert(all.end(), aligned.found.begin(), aligned.found.end());
     std::set<std::string> apart;
     for (const size_t group : aligned.apart) {
-      if (hosts.size() > 1) apart.insert(host_of_group[group]);
+      if (hosts.size() > 1) apart.insert(clock_of_group[group]);
     }
     outcome.apart.assign(apart.begin(), apart.end());
   }

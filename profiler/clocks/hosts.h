@@ -20,7 +20,7 @@ struct Process {
 
 struct Outcome {
   std::vector<std::string> notes{}, warnings{};  // a sentence each
-  std::vector<std::string> apart{};  // hosts whose clocks nothing connects with that of the others
+  std::vector<std::string> apart{};  // clocks that nothing connects with the others
 };
 
 // By round trips to the launcher where a process made them, else by matching collectives; times

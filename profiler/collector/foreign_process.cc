@@ -16,6 +16,8 @@
 #include <atomic>
 #include <cstring>
 
+#include "profiler/collector/page_use.h"
+
 namespace preserve::collector {
 namespace {
 
@@ -137,12 +139,14 @@ void leave_thread() {
 void begin_process() {
   pid = ::getpid();
   open_status();
+  open_page_use();
 }
 
 void leave_process() {
   char status[64];  // the number may be a file of the program's by now
   if (status_file >= 0 && read_status(status, sizeof(status))) ::close(status_file);
   status_file = -1;
+  close_page_use();
   threads.store(0);
   ended.store(false);
 }

@@ -56,6 +56,8 @@ struct State {
   uint64_t ended_received[2][kSourceCount] = {}, ended_dropped[2][kSourceCount] = {};
   size_t older_definitions = 0;
   uint64_t ended_sampled = 0, sampled_reported = 0;
+  uint64_t looks_at_pages = 0;
+  bool pages_take_long = false;
   struct Undescribed {
     std::atomic<const char*> name{nullptr};
     std::atomic<uint64_t> calls{0};

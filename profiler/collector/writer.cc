@@ -8,6 +8,7 @@
 
 #include "profiler/collector/clock_reading.h"
 #include "profiler/collector/foreign_process.h"
+#include "profiler/collector/page_use.h"
 #include "profiler/collector/state.h"
 #include "profiler/collector/ticks.h"
 
@@ -15,6 +16,7 @@ namespace preserve::collector {
 namespace {
 
 constexpr int64_t kLookNs = 100'000'000;   // between looks whether the program has ended
+constexpr int64_t kLongLookNs = 10'000'000;  // at the pages
 constexpr int64_t kUnaskedNs = 1'000'000;  // where threads of the program may ask for nothing
 // The launcher's clock is read at the start, and the longer ago that was the less often.
 constexpr int64_t kFirstClockNs = 1'000'000'000, kClockNs = 60'000'000'000;
@@ -53,6 +55,19 @@ void report_sampled() {
   g.file.add_control(spool::RecordType::sampled, &body, sizeof(body));
 }
 
+// The kernel walks the page tables for it, a quarter of a second for 100 GB of small pages: ever
+// more seldom, and no more after a look that took long.
+void report_page_use() {
+  const uint64_t look = ++g.looks_at_pages;
+  if (g.pages_take_long || (look & (look - 1)) != 0) return;
+  const int64_t start_ns = safe_monotonic_ns();
+  PageUse use;
+  if (!read_page_use(&use)) return;
+  g.pages_take_long = safe_monotonic_ns() - start_ns > kLongLookNs;
+  const spool::DefinitionBody body{use.huge_bytes, 0, 0, use.anonymous_bytes};
+  g.file.add_control(spool::RecordType::pages, &body, sizeof(body));
+}
+
 void report(ThreadLog& log) {
   report(uint64_t{log.ordinal} << 32 | log.tid, log.received, log.dropped, log.reported);
 }
@@ -63,6 +78,7 @@ void report_statistics() {
   }
   report(0, g.homeless_received, g.homeless_dropped, g.homeless_reported);
   report_sampled();
+  report_page_use();
   for (State::Undescribed& function : g.undescribed) {
     const uint64_t calls = function.calls.load(std::memory_order_relaxed);
     if (calls == function.reported) continue;
@@ -110,6 +126,7 @@ bool begin_next_half() {
     if (log->has_owner()) log->reported = 0;
   }
   g.homeless_reported = g.sampled_reported = 0;
+  g.looks_at_pages = 0;
   for (State::Undescribed& function : g.undescribed) function.reported = 0;
   return true;
 }

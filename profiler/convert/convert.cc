@@ -115,8 +115,13 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
   for (const std::string& file : options.kernel_rules) kernel_rules.add_file(file);
   Names names(db);
   std::map<std::string, DeviceId> devices;
+  double anonymous_bytes = 0, huge_bytes = 0;
   std::vector<clocks::Process> processes;
   for (const size_t i : order) {
+    if (images[i]->rank) {  // not the launcher and its helpers
+      anonymous_bytes += static_cast<double>(images[i]->anonymous_bytes);
+      huge_bytes += static_cast<double>(images[i]->huge_bytes);
+    }
     if (!images[i]->mpi_library.empty() && db.meta("mpi_library").empty()) {
       db.set_meta("mpi_library", images[i]->mpi_library);
     }
@@ -131,6 +136,9 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
     processes.push_back({converter.process(), images[i]->host, images[i]->host,
                          std::move(images[i]->launchers_clock), images[i]->clock.last_ns()});
     images[i].reset();
+  }
+  if (anonymous_bytes > 0) {
+    db.set_meta("pages", 2 * huge_bytes > anonymous_bytes ? "huge" : "base");
   }
   clocks::Outcome clocks = clocks::to_one_clock(db, processes);
   summary.notes = std::move(clocks.notes);

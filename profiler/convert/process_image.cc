@@ -11,22 +11,25 @@ using spool::RecordType;
 
 namespace {
 
-constexpr const char* kRankNames[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "RANK",
-                                      "SLURM_PROCID"};
-constexpr const char* kSizeNames[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE",
-                                      "SLURM_NTASKS"};
+// What each launcher says of a process: Open MPI, Hydra, torchrun, srun; PMIx tells the size only
+// to who asks it. A rank and a size that do not belong together are a guess, and so is a rank that
+// the size does not hold.
+struct RankVariables {
+  const char *rank, *size;
+};
+constexpr RankVariables kLaunchers[] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
+                                        {"PMI_RANK", "PMI_SIZE"},
+                                        {"RANK", "WORLD_SIZE"},
+                                        {"SLURM_PROCID", "SLURM_NTASKS"},
+                                        {"PMIX_RANK", nullptr}};
 
-template <size_t N>
-std::optional<int64_t> first_number(const SpoolFileReader& file, const char* const (&names)[N]) {
-  for (const char* name : names) {
-    const std::string_view text = file.fact(std::string("env.") + name);
-    int64_t value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (!text.empty() && error == std::errc() && end == text.data() + text.size() && value >= 0) {
-      return value;
-    }
-  }
-  return std::nullopt;
+std::optional<int64_t> number(const SpoolFileReader& file, const char* name) {
+  const std::string_view text = file.fact(std::string("env.") + name);
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool whole = error == std::errc() && end == text.data() + text.size();
+  if (text.empty() || !whole || value < 0) return std::nullopt;
+  return value;
 }
 
 // Anchors are needed before any other record can be dated.
@@ -99,6 +102,15 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
         if (record.definition(&calls, &function, &blob)) {
           undescribed[std::string(function)] = calls.id;
         }
+      } else if (record.head.type == RecordType::pages) {
+        DefinitionBody pages{};
+        std::string_view text, blob;
+        if (!record.definition(&pages, &text, &blob)) {
+          nvtx.damage_uncounted();
+        } else if (pages.bytes > anonymous_bytes) {
+          anonymous_bytes = pages.bytes;
+          huge_bytes = pages.id;
+        }
       } else if (record.head.type == RecordType::host_clock) {
         DefinitionBody reading{};
         std::string_view text, blob;
@@ -144,8 +156,14 @@ void ProcessImage::read_statistics(const std::map<uint64_t, spool::StatisticsBod
 void ProcessImage::read_facts(const SpoolFileReader& file) {
   host = file.fact("host");
   command = file.fact("command");
-  rank = first_number(file, kRankNames);
-  world_size = first_number(file, kSizeNames);
+  for (const RankVariables& launcher : kLaunchers) {
+    rank = number(file, launcher.rank);
+    if (launcher.size != nullptr) world_size = number(file, launcher.size);
+    const bool fits = launcher.size == nullptr || (world_size && rank && *rank < *world_size);
+    if (rank && fits) return;
+    rank.reset();
+    world_size.reset();
+  }
 }
 
 std::string_view ProcessImage::string(uint64_t id) const {

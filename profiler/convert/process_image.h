@@ -55,6 +55,8 @@ class ProcessImage {
 
   std::string host, command;
   std::string mpi_library;  // name and version, as the library says them; empty: unknown
+  // Anonymous memory when there was most of it, and what of it was on huge pages; 0: unknown.
+  uint64_t anonymous_bytes = 0, huge_bytes = 0;
   std::optional<int64_t> rank, world_size;
   bool spawned = false;  // by MPI_Comm_spawn: its rank would be one of another MPI_COMM_WORLD
   bool complete = false;

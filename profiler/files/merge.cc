@@ -130,7 +130,9 @@ class Merger {
   bool complete() const { return complete_; }
   // What all inputs counted; empty: they are recordings of times.
   std::string counters() const { return counters_.value_or(""); }
-  const std::string& mpi_library() const { return mpi_library_; }  // of the first that has one
+  // Of the first that has one.
+  const std::string& mpi_library() const { return mpi_library_; }
+  const std::string& pages() const { return pages_; }
 
  private:
   // Opening it as a trace refuses foreign, truncated and newer files with a clear message.
@@ -142,6 +144,7 @@ class Merger {
     }
     complete_ = complete_ && part.meta("incomplete") != "1";
     if (mpi_library_.empty()) mpi_library_ = part.meta("mpi_library");
+    if (pages_.empty()) pages_ = part.meta("pages");
     check_counters(part);
     check_processes(part);
     for (const char* table : {"process", "step", "op", "range"}) {
@@ -189,7 +192,7 @@ class Merger {
     Query rows = db_.query("SELECT id, host, end_ns FROM main.process WHERE id > ?", {before});
     while (rows.next()) {
       clocks::Process process{.id = ProcessId{rows.integer(0)}, .host = std::string(rows.text(1))};
-      process.clock = aligned ? file : fmt::format("{} {}", process.host, file);
+      process.clock = aligned ? file : fmt::format("{} of {}", file, printable(process.host));
       process.end_ns = rows.integer(2);
       processes_of_clocks_.push_back(std::move(process));
     }
@@ -236,7 +239,7 @@ class Merger {
   std::map<int64_t, std::string> ranks_;  // and the file of each
   bool complete_ = true;
   std::optional<std::string> counters_;
-  std::string mpi_library_;
+  std::string mpi_library_, pages_;
 };
 
 void write_merged(const std::vector<std::string>& inputs, const fs::path& output,
@@ -254,6 +257,7 @@ void write_merged(const std::vector<std::string>& inputs, const fs::path& output
     db.set_meta("incomplete", merger.complete() ? "0" : "1");
     if (!merger.counters().empty()) db.set_meta("counters", merger.counters());
     if (!merger.mpi_library().empty()) db.set_meta("mpi_library", merger.mpi_library());
+    if (!merger.pages().empty()) db.set_meta("pages", merger.pages());
     db.finish();
   } catch (const Error& failure) {
     // SQLite names the database that was being written, whichever file it stumbled over.

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/cpu/executor.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <map>
 #include <utility>
@@ -10,6 +8,7 @@
 #include "common/error.h"
 #include "common/stats.h"
 #include "common/units.h"
+#include "replay/cpu/core_use.h"
 #include "replay/ranks/spin.h"
 
 namespace preserve {
@@ -43,12 +42,6 @@ int64_t scratch_bytes(const std::vector<ReplayArm>& arms) {
     }
   }
   return bytes;
-}
-
-int64_t involuntary_switches() {
-  rusage usage{};
-  ::getrusage(RUSAGE_THREAD, &usage);
-  return usage.ru_nivcsw;
 }
 
 // A chain of dependent multiplications: its time is the clock's, whatever memory does. The shortest
@@ -99,9 +92,9 @@ CpuExecutor::CpuExecutor(const Ranks& ranks, StepProgram program, std::vector<Re
                          const CpuExecutorOptions& options)
     : RankExecutor(ranks, std::move(program), arms),
       options_(options),
-      memory_(tensors_bytes(this->program())),
-      hot_(options.hot_block_bytes / kPatternBytes * kPatternBytes),
-      scratch_(scratch_bytes(arms)),
+      memory_(tensors_bytes(this->program()), options.pages),
+      hot_(options.hot_block_bytes / kPatternBytes * kPatternBytes, options.pages),
+      scratch_(scratch_bytes(arms), options.pages),
       own_(find_fetch_method("load"), kPageBytes, std::nullopt) {
   if (hot_.bytes() == 0) throw internal_error("hot block of {} bytes", options.hot_block_bytes);
   bind_program();
@@ -265,9 +258,9 @@ ArmSample CpuExecutor::do_run(size_t arm, int steps) {
   if (arms_[arm].fetches_in_turns) turns.emplace(find_progress_engine());
   ranks().barrier();
   run_step(arm);  // what the arm before left in the cache is gone after it
-  const int64_t switches = involuntary_switches();
   checksum_ = 0;
   ranks().barrier();
+  const CoreUse before = core_use();
   int64_t timed_ns = 0;
   for (int step = 0; step < steps; ++step) {
     const int64_t start_ns = monotonic_ns();
@@ -278,8 +271,9 @@ ArmSample CpuExecutor::do_run(size_t arm, int steps) {
           static_cast<float>(current_[i].end_ns - current_[i].start_ns) / static_cast<float>(steps);
     }
   }
+  const bool lost = lost_core(before, core_use());
   ArmSample sample;
-  sample.interrupted = ranks().max(involuntary_switches() - switches) > 0;
+  sample.interrupted = ranks().max(lost ? 1 : 0) > 0;
   sample.step_ns = ranks().max(timed_ns / steps);
   sample.probe_ns = ranks().max(probe_clock_ns());
   const auto per_step = static_cast<int64_t>(checksum_ / static_cast<uint64_t>(steps));

@@ -24,6 +24,7 @@ struct CpuExecutorOptions {
   int64_t link_latency_ns = 0;
   WindowVia via = WindowVia::convert;
   int64_t hot_block_bytes = 0;  // arm hot reads this much again and again
+  Pages pages = Pages::ordinary;
 };
 
 // Memory that one rank needs for this.

@@ -164,8 +164,22 @@ int64_t available_memory_bytes() {
   return available;
 }
 
+namespace {
+
+// "always [madvise] never"
+std::string huge_page_policy() {
+  return first_line("/sys/kernel/mm/transparent_hugepage/enabled");
+}
+
+}  // namespace
+
+bool gives_huge_pages() {
+  const std::string line = huge_page_policy();
+  return !line.empty() && line.find("[never]") == std::string::npos;
+}
+
 std::string page_policy() {
-  const std::string line = first_line("/sys/kernel/mm/transparent_hugepage/enabled");
+  const std::string line = huge_page_policy();
   const int64_t page_kib = ::sysconf(_SC_PAGESIZE) / 1024;
   const char* huge = line.find("[always]") != std::string::npos    ? "transparent huge pages"
                      : line.find("[madvise]") != std::string::npos ? "huge pages only on request"

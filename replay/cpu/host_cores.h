@@ -30,5 +30,7 @@ int64_t available_memory_bytes();
 // Page size policy that an ordinary allocation of this process gets: "4 KiB pages (transparent huge
 // pages only on request)".
 std::string page_policy();
+// Whether a program can have huge pages here by asking for them.
+bool gives_huge_pages();
 
 }  // namespace preserve

@@ -80,7 +80,7 @@ std::map<std::string, std::string> meta_of(const ReplayJob& job, const CpuPlan& 
       {"method", plan.arms[1].method.name},
       {"placement", plan.arms[1].method.placement},
       {"chunk_bytes", std::to_string(plan.arms[1].method.chunk_bytes)},
-      {"pages", page_policy()},
+      {"pages", fmt::format("{} ({})", to_string(plan.options.pages), page_policy())},
       {"hot_arm",
        fmt::format("every operator reads its bytes from one block of {} that stays cached",
                    format_size(plan.options.hot_block_bytes))},
@@ -94,6 +94,7 @@ CpuPlan plan_for_cpu(const ReplayJob& job, const ReplayRequest& request, const H
   plan.arms = job.arms;
   plan.options.link_latency_ns = job.schedule.link_latency_ns;
   plan.options.hot_block_bytes = hot_block_bytes(job.schedule, host);
+  plan.options.pages = pages_of(job.pages);
   choose_methods(request, plan);
   plan.memory_bytes = executor_memory_bytes(job.rank_program, plan.arms, plan.options);
   return plan;
@@ -153,6 +154,11 @@ ReplayRecord replay_on_cpu(const Ranks& ranks, const ReplayJob& job, const CpuPl
   if (crowded) {
     record.result.warnings.emplace_back(
         "more ranks than cores (oversubscribed): timings are meaningless");
+  }
+  if (plan.options.pages == Pages::huge && !gives_huge_pages()) {
+    record.result.warnings.emplace_back(
+        "the program had its memory on huge pages, which this machine does not give: operators may "
+        "take longer than recorded");
   }
   if (record.result.busy) {
     record.result.warnings.emplace_back(

@@ -54,7 +54,15 @@ void use_vector_kernels() {
 
 }  // namespace
 
-TensorMemory::TensorMemory(int64_t bytes) : bytes_(bytes) {
+Pages pages_of(std::string_view text) {
+  return text == "huge" ? Pages::huge : text == "base" ? Pages::base : Pages::ordinary;
+}
+
+const char* to_string(Pages pages) {
+  return pages == Pages::huge ? "huge" : pages == Pages::base ? "base" : "ordinary";
+}
+
+TensorMemory::TensorMemory(int64_t bytes, Pages pages) : bytes_(bytes) {
   if (bytes == 0) return;
   void* memory = ::mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -64,6 +72,11 @@ TensorMemory::TensorMemory(int64_t bytes) : bytes_(bytes) {
                       std::strerror(errno));
   }
   data_ = static_cast<std::byte*>(memory);
+  // A kernel without huge pages refuses both, and has what base asks for.
+  if (pages != Pages::ordinary) {
+    ::madvise(memory, static_cast<size_t>(bytes),
+              pages == Pages::huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  }
   const int64_t first = std::min(bytes, kPatternBytes);
   for (int64_t i = 0; i + kWord <= first; i += kWord) {
     const float value = pattern(i / kWord);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Memory of rebuilt tensors and the kernels that consume it. The content is periodic: byte i of
 // every tensor equals byte i mod kPatternBytes, so that reading a small cached block again and
-// again (arm hot) yields the same checksum as reading the tensors. Pages are those that an ordinary
-// program gets.
+// again (arm hot) yields the same checksum as reading the tensors.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 namespace preserve {
@@ -14,12 +14,18 @@ namespace preserve {
 // Distance after which the content repeats; hot blocks are multiples of it.
 inline constexpr int64_t kPatternBytes = 64 * 1024;
 
+// On which pages memory lies: what an ordinary allocation gets here, or what was asked for.
+enum class Pages { ordinary, huge, base };
+// "huge" or "base", as a recording has it (meta.pages); anything else: ordinary.
+Pages pages_of(std::string_view text);
+const char* to_string(Pages pages);
+
 // One anonymous mapping, filled by the calling thread (first touch). Move-only.
 class TensorMemory {
  public:
   TensorMemory() = default;
   // input_error when the system has not got that much.
-  explicit TensorMemory(int64_t bytes);
+  explicit TensorMemory(int64_t bytes, Pages pages = Pages::ordinary);
   ~TensorMemory();
   TensorMemory(TensorMemory&& other) noexcept;
   TensorMemory& operator=(TensorMemory&& other) noexcept;

@@ -93,8 +93,6 @@ std::vector<std::string> replay_command(const CellSettings& settings, const fs::
                                  settings.device_file.string(),
                                  "--time-limit",
                                  settings.time_limit,
-                                 "--seed",
-                                 std::to_string(settings.seed),
                                  "--color",
                                  "never"};
   words.insert(words.end(), settings.replay_words.begin(), settings.replay_words.end());

@@ -12,7 +12,6 @@
 #include <cstring>
 
 #include "common/error.h"
-#include "common/output_file.h"
 #include "common/text.h"
 
 namespace preserve {
@@ -20,37 +19,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kIdentityPrefix = "grid_";
+constexpr SweepKind kKind{"grid", "is not a grid"};
 constexpr const char* kCellFolder = "cell-";
-
-void make_grid(const fs::path& path, const GridIdentity& identity,
-               const std::vector<GridCell>& cells, bool anew) {
-  OutputFile output(path, anew);
-  {
-    TraceDb db = TraceDb::create(output.temporary_path());
-    db.set_meta("kind", "grid");
-    db.set_meta("incomplete", "1");
-    for (const auto& [name, value] : identity) db.set_meta(kIdentityPrefix + name, value);
-    for (const GridCell& cell : cells) insert_cell(db, cell);
-    db.finish();
-  }
-  output.commit();
-}
-
-void require_identity(const TraceDb& db, const GridIdentity& identity) {
-  if (db.meta("kind") != "grid") {
-    throw input_error("{}: is not a grid: name another output, or pass -f to replace it",
-                      db.file());
-  }
-  for (const auto& [name, value] : identity) {
-    const std::string before = db.meta(kIdentityPrefix + name);
-    if (before == value) continue;
-    throw input_error(
-        "{}: was begun with {} \"{}\", this command has \"{}\": give the same command to resume, "
-        "name another output, or pass -f to begin anew",
-        db.file(), name, printable(before), printable(value));
-  }
-}
 
 void require_cells(const TraceDb& db, const std::vector<GridCell>& there,
                    const std::vector<GridCell>& wanted) {
@@ -75,13 +45,13 @@ void remove_left_overs(const fs::path& folder) {
 
 }  // namespace
 
-GridFile::GridFile(const fs::path& path, const GridIdentity& identity,
+GridFile::GridFile(const fs::path& path, const SweepIdentity& identity,
                    const std::vector<GridCell>& cells, bool anew) {
   std::error_code error;
   resumed_ = !anew && fs::exists(path, error);
-  if (!resumed_) make_grid(path, identity, cells, anew);
-  db_.emplace(TraceDb::append(path));
-  require_identity(*db_, identity);
+  db_.emplace(open_sweep(path, kKind, identity, anew, [&](TraceDb& db) {
+    for (const GridCell& cell : cells) insert_cell(db, cell);
+  }));
   cells_ = read_cells(*db_);
   require_cells(*db_, cells_, cells);
 }

@@ -7,23 +7,21 @@
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "db/grid/cells.h"
+#include "db/sweep/file.h"
 #include "db/trace_db.h"
 #include "replay/grid/cell_run.h"
 
 namespace preserve {
 
-// What makes two runs the same grid, by name: selection, models, device file, settings, version.
-using GridIdentity = std::vector<std::pair<std::string, std::string>>;
-
 class GridFile {
  public:
   // Opens `path`, or makes it with `cells` when it is missing or `anew` is set. input_error when
   // it is not a grid, or one of another identity: the message names the part that differs.
-  GridFile(const std::filesystem::path& path, const GridIdentity& identity,
+  // Identity: selection, models, device file, settings, version.
+  GridFile(const std::filesystem::path& path, const SweepIdentity& identity,
            const std::vector<GridCell>& cells, bool anew);
 
   bool resumed() const { return resumed_; }

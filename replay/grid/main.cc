@@ -45,7 +45,6 @@ struct Arguments {
   std::string device = "auto", collective;
   bool allow_device_mismatch = false, closed_loop = false;
   std::string time_limit = "5s", measure_time = "20s", link;
-  uint64_t seed = 1;
 };
 
 void define(CLI::App& app, Arguments& arguments) {
@@ -91,7 +90,6 @@ void define(CLI::App& app, Arguments& arguments) {
                  "Latency of a stand-in for a network link, as 200us, on top of each collective");
   app.add_flag("--oversubscribe", arguments.oversubscribe,
                "Run more ranks than cores: shows that it works, measures nothing");
-  app.add_option("--seed", arguments.seed, "Of the bootstraps")->capture_default_str();
 }
 
 void check(const Arguments& arguments) {
@@ -125,7 +123,6 @@ CellSettings settings_of(const Arguments& arguments) {
   settings.device_file = arguments.device_file;
   settings.time_limit = arguments.time_limit;
   settings.link = arguments.link;
-  settings.seed = arguments.seed;
   if (arguments.closed_loop) settings.measure_time = arguments.measure_time;
   std::vector<std::string>& words = settings.replay_words;
   if (arguments.device != "auto") words.insert(words.end(), {"--device", arguments.device});
@@ -137,9 +134,9 @@ CellSettings settings_of(const Arguments& arguments) {
   return settings;
 }
 
-GridIdentity identity_of(const Arguments& arguments, const DeviceModel& device,
-                         const std::vector<GridModel>& models, const std::string& selection,
-                         const CellSettings& settings) {
+SweepIdentity identity_of(const Arguments& arguments, const DeviceModel& device,
+                          const std::vector<GridModel>& models, const std::string& selection,
+                          const CellSettings& settings) {
   std::vector<std::string> digests;
   digests.reserve(models.size());
   for (const GridModel& model : models) digests.push_back(model.name + "=" + model.sha256);
@@ -156,7 +153,6 @@ GridIdentity identity_of(const Arguments& arguments, const DeviceModel& device,
           {"device_file_source", device.source},
           {"time_limit", format_duration(limit_ns)},
           {"link_latency_ns", std::to_string(link_ns)},
-          {"seed", std::to_string(arguments.seed)},
           {"closed_loop", closed_loop},
           {"replay_options", fmt::format("{}", fmt::join(settings.replay_words, " "))}};
 }
@@ -326,7 +322,7 @@ int run(Console& console, const Arguments& arguments) {
   for (const GridModel& model : models) names.push_back(model.name);
   const CellSettings settings = settings_of(arguments);
   const std::vector<GridCell> cells = cells_of(selection, names, dtypes);
-  const GridIdentity identity =
+  const SweepIdentity identity =
       identity_of(arguments, device, models, text_of(selection, dtypes), settings);
 
   const GridWorkFolder work(arguments.output);

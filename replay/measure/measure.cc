@@ -14,10 +14,9 @@ namespace {
 constexpr double kThrottledProbe = 1.15;
 // An interruption that costs less than this is like any other noise, and trimming it would bias.
 constexpr double kDisturbed = 1.05;
-// Looking costs a bootstrap, and looking often stops early by luck.
+// Looking often stops early by luck.
 constexpr int kPassesBetweenLooks = 4;
 constexpr int kMostStepsPerSample = 64;
-constexpr int kResamplesOfLook = 500;
 
 // Counted step times by pass for one arm; 0 where there is none.
 std::vector<double> counted_by_pair(const std::vector<MeasuredSample>& samples, size_t arm) {
@@ -42,10 +41,10 @@ std::vector<double> paired_ratios(const std::vector<double>& baseline,
 
 // Interval only from enough values.
 std::optional<Estimated> estimate_of(const std::vector<double>& values,
-                                     const MeasureOptions& options, int resamples) {
+                                     const MeasureOptions& options) {
   if (values.empty()) return std::nullopt;
   if (values.size() < kFewestPairs) return Estimated{median(values)};
-  const Interval interval = bootstrap_median(values, options.level, resamples, options.seed);
+  const Interval interval = median_interval(values, options.level);
   return Estimated{interval.estimate, interval.low, interval.high};
 }
 
@@ -119,8 +118,8 @@ void discard_samples(std::vector<MeasuredSample>& samples) {
 }
 
 std::vector<ArmResult> evaluate(const std::vector<MeasuredSample>& samples,
-                                const std::vector<std::string>& arms, const MeasureOptions& options,
-                                int resamples) {
+                                const std::vector<std::string>& arms,
+                                const MeasureOptions& options) {
   const std::vector<double> baseline = counted_by_pair(samples, 0);
   std::vector<ArmResult> results;
   for (size_t arm = 0; arm < arms.size(); ++arm) {
@@ -131,10 +130,10 @@ std::vector<ArmResult> evaluate(const std::vector<MeasuredSample>& samples,
     std::copy_if(by_pair.begin(), by_pair.end(), std::back_inserter(counted),
                  [](double step_ns) { return step_ns > 0; });
     result.counted = static_cast<int64_t>(counted.size());
-    result.step_ns = estimate_of(counted, options, resamples);
+    result.step_ns = estimate_of(counted, options);
     const std::vector<double> ratios = paired_ratios(baseline, by_pair);
     result.pairs = static_cast<int64_t>(ratios.size());
-    if (arm > 0) result.speedup = estimate_of(ratios, options, resamples);
+    if (arm > 0) result.speedup = estimate_of(ratios, options);
   }
   return results;
 }
@@ -154,8 +153,8 @@ ReplayResult judge(const std::vector<MeasuredSample>& samples, const std::vector
   const std::optional<Interval> interval = speedup ? speedup->interval() : std::nullopt;
   if (interval && !result.busy) result.verdict = judge_speedup(*interval);
   result.overlap_ratio = estimate_of(
-      paired_ratios(counted_by_pair(samples, overlap), counted_by_pair(samples, prefetch)), options,
-      kResamples);
+      paired_ratios(counted_by_pair(samples, overlap), counted_by_pair(samples, prefetch)),
+      options);
   return result;
 }
 
@@ -202,7 +201,7 @@ Measurement measure(Executor& executor, const MeasureOptions& options,
     if (progress) progress(part);
     stop_reason = rule.after_pass(executor.agree(part >= 1), [&] {
       discard_samples(samples);
-      return evaluate(samples, arms, options, kResamplesOfLook);
+      return evaluate(samples, arms, options);
     });
   }
   discard_samples(samples);

@@ -21,11 +21,10 @@ namespace preserve {
 
 struct MeasureOptions {
   int64_t time_limit_ns = 15'000'000'000;
-  int min_pairs = 12;  // counted ones; fewer make no bootstrap interval worth the name
+  int min_pairs = 12;  // counted ones; fewer make no interval worth the name
   int max_pairs = 400;
   double precision = 0.002;  // stop when the interval's half width is below this part of the ratio
   double level = 0.95;
-  uint64_t seed = 1;
   int64_t sample_ns = 10'000'000;  // steps per sample: as many as fill this
 };
 
@@ -51,13 +50,10 @@ std::vector<size_t> pass_order(int pass, size_t arms);
 // both arms' times are those of the pairs that the speedup is of.
 void discard_samples(std::vector<MeasuredSample>& samples);
 
-// Resamples of the intervals of every result; a look of the stopping rule needs fewer.
-inline constexpr int kResamples = 2000;
-
 // Results of all arms from the counted samples. `arms`: their names, baseline first.
 std::vector<ArmResult> evaluate(const std::vector<MeasuredSample>& samples,
-                                const std::vector<std::string>& arms, const MeasureOptions& options,
-                                int resamples = kResamples);
+                                const std::vector<std::string>& arms,
+                                const MeasureOptions& options);
 
 // The same with all else that the samples decide: arms, verdict, busy, overlap_ratio and the
 // confidence level. Everything that is printed or stored of the samples comes from here.

@@ -54,6 +54,7 @@ ReplayJob load_job(const ReplayRequest& request, std::optional<int64_t> rank) {
   require_link(request, job.schedule);
   const TraceDb db = TraceDb::open(request.trace);
   job.losses = loss_sentences(db);
+  job.pages = db.meta("pages");
   const std::vector<int64_t> recorded = ranks_with_steps(db);
   const FoldedStep step = planned_step(db, job.schedule.rank, job.schedule);
   check_schedule(job.schedule, request.schedule, step);

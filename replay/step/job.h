@@ -26,6 +26,7 @@ struct ReplayJob {
   StepProgram rank_program;         // of the rank asked for; the schedule's when that one differs
   std::vector<ReplayArm> arms;      // on rank_program
   int64_t recorded_step_ns = 0;     // slowest rank, without a link
+  std::string pages;                // of the program's memory: huge, base; empty: not recorded
   std::vector<std::string> losses;  // what the recording lacks
   std::vector<std::string> warnings;
 };

@@ -147,12 +147,12 @@ Table comparison_table(const ExploreComparison& comparison) {
   Table table{fmt::format("Cells done in {} and in this exploration", comparison.path),
               {{"Cell"},
                {"Baseline before", Column::number},
-               {"Now", Column::number},
+               {"Baseline now", Column::number},
                {"Flow before", Column::number},
-               {"Now", Column::number},
-               {"Faster by", Column::number},
+               {"Flow now", Column::number},
+               {"Flow, before / now", Column::number},
                {"Speed-up before", Column::number},
-               {"Now", Column::number}}};
+               {"Speed-up now", Column::number}}};
   for (size_t i = 0; i < std::min(kRows, comparison.cells.size()); ++i) {
     const ExploreChange& cell = comparison.cells[i];
     table.rows.push_back({name_cell(cell.name), format_duration(cell.baseline_before_ns),

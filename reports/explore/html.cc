@@ -155,7 +155,7 @@ std::string footprints(const ExploreReport& report) {
 }
 
 std::string curve_chart(const CapacityCurve& curve) {
-  constexpr double kHeight = 170, kTop = 10;
+  constexpr double kHeight = 190, kTop = 26;
   const auto first = static_cast<double>(curve.cells.front()->cache_bytes);
   const auto last = static_cast<double>(curve.cells.back()->cache_bytes);
   double most = 0;
@@ -173,7 +173,8 @@ std::string curve_chart(const CapacityCurve& curve) {
   svg.size_axis(first, last, kTop, kHeight);
   svg.row_label(kTop + 4,
                 fmt::format("{:.4g} {}", most, curve.per_area ? "tokens/s/mm2" : "tokens/s"));
-  const auto draw = [&](double ExploreCell::*step, const char* colour, size_t best) {
+  // The label of the upper curve lies above it, that of the lower one below.
+  const auto draw = [&](double ExploreCell::*step, const char* colour, size_t best, double label) {
     std::string path;
     for (const ExploreCell* cell : curve.cells) {
       path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", x_of(*cell),
@@ -183,27 +184,26 @@ std::string curve_chart(const CapacityCurve& curve) {
     const ExploreCell& at = *curve.cells[best];
     const double y = y_of(density(curve, at, at.*step));
     svg.line(x_of(at), y - 8, x_of(at), y + 8, "mark");
-    svg.value(x_of(at) + 6, y + 16, format_size(at.cache_bytes));
+    svg.value(x_of(at) + 6, y + label, format_size(at.cache_bytes));
   };
-  draw(&ExploreCell::baseline_step_ns, "curve plain", curve.best_baseline);
-  draw(&ExploreCell::flow_step_ns, "curve", curve.best_flow);
+  draw(&ExploreCell::baseline_step_ns, "curve plain", curve.best_baseline, 18);
+  draw(&ExploreCell::flow_step_ns, "curve", curve.best_flow, -10);
   return svg.finish();
 }
 
 std::string designs(const ExploreReport& report) {
   const std::vector<CapacityCurve> curves = capacity_curves(report);
   if (curves.empty()) return "";
-  HtmlTable table("The best capacity of the cache",
-                  {{"Devices"},
-                   {"Without prefetching", Column::number},
-                   {"With flow", Column::number},
-                   {"Gain of the best over the best", Column::number}});
+  HtmlTable table("The best capacity of the cache", {{"Devices", Column::wide},
+                                                     {"Without prefetching", Column::number},
+                                                     {"With flow", Column::number},
+                                                     {"Gain", Column::number}});
   std::string charts;
   for (size_t i = 0; i < std::min(kRows, curves.size()); ++i) {
     const CapacityCurve& curve = curves[i];
     const ExploreCell& without = *curve.cells[curve.best_baseline];
     const ExploreCell& with = *curve.cells[curve.best_flow];
-    table.row({html_name(curve.name), html_size(without.cache_bytes), html_size(with.cache_bytes),
+    table.row({html_text(curve.name), html_size(without.cache_bytes), html_size(with.cache_bytes),
                format_ratio(density(curve, with, with.flow_step_ns) /
                             density(curve, without, without.baseline_step_ns))});
     if (i < kCurves) {
@@ -212,7 +212,9 @@ std::string designs(const ExploreReport& report) {
   }
   return html_section("design", "Capacity of the cache") + table.finish() + charts +
          html_how(
-             "Green is with prefetching by flow, grey without; both optima are marked. Throughput "
+             "Green is with prefetching by flow, grey without; both optima are marked, and the "
+             "gain is "
+             "the one over the other. Throughput "
              "is per area of a device where the constants of an area model were given.");
 }
 

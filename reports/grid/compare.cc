@@ -30,8 +30,8 @@ CellChange change_of(const GridCell& before, const GridCell& now) {
 // How far the speed-ups lie apart, decided ones before all others.
 double weight_of(const CellChange& change) {
   if (change.word.empty()) return change.before == change.after ? -2 : -1;
-  const double apart =
-      std::fabs(std::log(change.speedup_after->estimate / change.speedup_before->estimate));
+  const double ratio = change.speedup_after->estimate / change.speedup_before->estimate;
+  const double apart = ratio > 0 && std::isfinite(ratio) ? std::fabs(std::log(ratio)) : 0;
   return change.word == "undecided" ? std::min(apart, 1.0) : 2 + apart;
 }
 

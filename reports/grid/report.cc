@@ -64,7 +64,6 @@ void add_facts(const TraceDb& db, GridReport& report) {
   add("Time limit per cell", db.meta("grid_time_limit"));
   add("Closed loop per cell", db.meta("grid_closed_loop"));
   add("Options of preserve-replay", db.meta("grid_replay_options"));
-  add("Seed", db.meta("grid_seed"));
   add("Version of the tools", db.meta("grid_tool_version"));
 }
 

@@ -113,8 +113,9 @@ std::string prices_of(const PlanView& plan) {
     text += fmt::format("{} more MiB under {} ({}) is worth {}", text.empty() ? "One" : "; one",
                         window->name, window->ordinal, per_step(window->shadow_price_ns_per_mib));
   }
-  return text.empty() ? "One more MiB, of cache or under any window, is worth nothing to this plan."
-                      : text + ".";
+  if (!text.empty()) return text + ".";
+  if (plan.verdict == "do-nothing") return "";  // nothing to be short of
+  return "One more MiB, of cache or under any window, is worth nothing to this plan.";
 }
 
 std::string reason_of(const Scenario& scenario) {

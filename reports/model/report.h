@@ -179,7 +179,7 @@ struct Arm {
   std::string name;
   int64_t samples = 0;                         // counted
   std::map<std::string, int64_t> discarded{};  // reason -> samples
-  Known<Interval> step_ns{};                   // bootstrap interval of the median
+  Known<Interval> step_ns{};                   // interval of the median
   int64_t pairs = 0;                           // pairs shared with baseline
   Known<Interval> speedup{};                   // median of baseline / arm over the pairs
   double issued_bytes = 0;                     // fetched per step and rank before the window ended

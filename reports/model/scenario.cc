@@ -244,12 +244,17 @@ Measured view_replay(const TraceDb& db, const ReplayResult& result, int64_t rank
   }
   measured.fidelity = view_fidelity(result);
   if (measured.fidelity && std::fabs(measured.fidelity->step - 1) > kPoorFidelity) {
-    warnings.push_back({measured.replay_path,
-                        fmt::format("the replayed baseline lasts {} the recorded step, so its "
-                                    "verdict says little about the program; record and replay on a "
-                                    "quiet machine",
-                                    format_ratio(measured.fidelity->step)),
-                        Severity::serious});
+    const std::string ratio = format_ratio(measured.fidelity->step);
+    warnings.push_back(
+        {measured.replay_path,
+         result.applied
+             ? fmt::format("without the plan the program's step lasts {} the recorded one, so the "
+                           "plan was made for another step; record again as the program runs now",
+                           ratio)
+             : fmt::format("the replayed baseline lasts {} the recorded step, so its verdict says "
+                           "little about the program; record and replay on a quiet machine",
+                           ratio),
+         Severity::serious});
   }
   measured.collective_slowdown =
       known_number(result.collective_slowdown, "no window with a prefetch was timed in both arms");
@@ -262,7 +267,7 @@ std::string sentence_of(const Scenario& scenario, const ReplayResult* result) {
       fmt::format("with {}{}", scenario.link_latency_ns > 0 ? "a " : "", scenario.label);
   // The planner gives the reason for its verdict last.
   const std::string reason =
-      scenario.plan.reasons.empty() ? "" : fmt::format(" ({})", scenario.plan.reasons.back());
+      scenario.plan.reasons.empty() ? "" : fmt::format(": {}", scenario.plan.reasons.back());
   const bool measured = scenario.measured && scenario.measured->speedup;
   const std::string found = measured ? clean(verdict_text(*result), kSentenceLimit) : "";
   if (scenario.plan.verdict == "do-nothing") {

@@ -79,25 +79,26 @@ std::optional<int64_t> gain_of(const OperatorTimes& op) {
 // saves when they certainly are in the cache.
 std::optional<int64_t> no_faster_ns(const Scenario& scenario) {
   struct Fetched {
-    int64_t size_bytes = 0, predicted_saved_ns = 0;
+    double size_bytes = 0, predicted_saved_ns = 0;
   };
   std::map<int32_t, Fetched> readers;
   for (const Window& window : scenario.plan.windows) {
     for (const Prefetch& prefetch : window.prefetches) {
       Fetched& fetched = readers[prefetch.consumer_ordinal];
-      fetched.size_bytes += prefetch.length_bytes;
-      fetched.predicted_saved_ns += prefetch.predicted_saved_ns;
+      fetched.size_bytes += static_cast<double>(prefetch.length_bytes);
+      fetched.predicted_saved_ns += static_cast<double>(prefetch.predicted_saved_ns);
     }
   }
   double total_ns = 0;
   for (const auto& [ordinal, fetched] : readers) {
     const OperatorTimes& op = scenario.operators[static_cast<size_t>(ordinal)];
     if (!op.baseline_ns || !op.hot_ns) return std::nullopt;
-    const double share = op.read_bytes > 0 ? std::min(1.0, static_cast<double>(fetched.size_bytes) /
-                                                               static_cast<double>(op.read_bytes))
-                                           : 1.0;
-    const double hot_gain_ns = share * static_cast<double>(*op.baseline_ns - *op.hot_ns);
-    total_ns += static_cast<double>(fetched.predicted_saved_ns) - hot_gain_ns;
+    const double share =
+        op.read_bytes > 0 ? std::min(1.0, fetched.size_bytes / static_cast<double>(op.read_bytes))
+                          : 1.0;
+    const double hot_gain_ns =
+        share * (static_cast<double>(*op.baseline_ns) - static_cast<double>(*op.hot_ns));
+    total_ns += fetched.predicted_saved_ns - hot_gain_ns;
   }
   return std::llround(total_ns);
 }
@@ -184,7 +185,7 @@ void explain_measured(const Scenario& scenario, std::vector<WhyBar>& bars) {
              timed.short_of_gain);
   if (timed.known) {
     explain_readers(timed, saved_ns - late_ns - timed.gained_ns, way);
-    way.change("slow-down of collectives",
+    way.change(timed.slowed_ns > 0 ? "slow-down of collectives" : "shorter collectives",
                "collectives that carry prefetches, prefetch arm less baseline", timed.slowed_ns,
                timed.slowed);
     way.change("all else", "other operators, gaps and ranks", prefetch_ns - way.reached_ns());
@@ -208,8 +209,11 @@ void explain_bounds(const PlanView& plan, std::vector<WhyBar>& bars) {
              windows_by(plan, [](const Window& window) {
                return window.binds == "cache" ? window.capacity_bytes - window.used_bytes : 0;
              }));
-  way.change("both at once", "what only longer windows together with a larger cache bring",
-             plan.all_hot_step_ns - way.reached_ns());
+  const int64_t both_ns = plan.all_hot_step_ns - way.reached_ns();
+  way.change(both_ns > 0 ? "counted twice" : "both at once",
+             both_ns > 0 ? "what longer windows bring and a larger cache brings too"
+                         : "what only longer windows together with a larger cache bring",
+             both_ns);
   way.total("all hot", "everything is in the cache: no plan can beat this", plan.all_hot_step_ns);
 }
 

@@ -13,6 +13,7 @@ namespace preserve::report {
 namespace {
 
 constexpr double kRow = 22, kBar = 12;
+constexpr double kAxisWidth = kPlot - 170;  // room for the values on the right
 
 const char* css_class(const std::string& verdict) {
   if (verdict == "FAST") return "fast";
@@ -46,8 +47,9 @@ std::string marks_chart(const Headline& headline) {
       bottom + kAxis, "Speed-up: measured, predicted and the bounds",
       "Where a mark lies right of the line at 1, the step is faster than the baseline. A bar is "
       "an interval, a line an estimate.");
-  const auto x_of = [&](double value) { return kLeft + (value - low) / (high - low) * kPlot; };
-  svg.axis(low, high, 0, bottom, [](double v) { return fmt::format("{:.4g}x", v); });
+  const auto x_of = [&](double value) { return kLeft + (value - low) / (high - low) * kAxisWidth; };
+  svg.axis(
+      low, high, 0, bottom, [](double v) { return fmt::format("{:.4g}x", v); }, kAxisWidth);
   svg.line(x_of(1), 0, x_of(1), bottom, "mark");
   double y = 4;
   for (const Headline::Mark& mark : headline.marks) {
@@ -62,13 +64,22 @@ std::string marks_chart(const Headline& headline) {
   return svg.finish();
 }
 
+// Instead of the chart where the page is narrow.
+std::string marks_list(const Headline& headline) {
+  std::string out = "<ul class=\"marks\">";
+  for (const Headline::Mark& mark : headline.marks) {
+    out += fmt::format("<li>{}: {}</li>", html_text(mark.name), html_text(value_of(mark)));
+  }
+  return out + "</ul>\n";
+}
+
 std::string card(const Headline& headline, size_t index) {
   std::string out = fmt::format(
       "<section class=\"card {}\" aria-labelledby=\"verdict-{}\">\n<h2 class=\"verdict\" "
       "id=\"verdict-{}\"><span class=\"word\">{}</span> {}</h2>\n",
       css_class(headline.verdict), index, index, html_text(headline.verdict),
       html_text(headline.sentence));
-  out += marks_chart(headline) + "<dl>";
+  out += marks_chart(headline) + marks_list(headline) + "<dl>";
   if (!headline.reason.empty()) {
     out += fmt::format("<dt>Why</dt><dd>{} <a href=\"#why-{}\">Where the time goes</a></dd>",
                        html_text(headline.reason), index);
@@ -77,7 +88,9 @@ std::string card(const Headline& headline, size_t index) {
   if (headline.advice_worth_ns) {
     out += fmt::format(" At most {} per step.", html_time(*headline.advice_worth_ns));
   }
-  out += fmt::format("</dd><dt>More room</dt><dd>{}", html_text(headline.prices));
+  if (!headline.prices.empty()) {
+    out += fmt::format("</dd><dt>More room</dt><dd>{}", html_text(headline.prices));
+  }
   return out + "</dd></dl></section>\n";
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
@@ -92,6 +94,15 @@ std::string comparison(const Report& report) {
                    "within, AMBG that the samples do not decide.");
 }
 
+// Several measurements of one schedule share its plan: the place of the first of them.
+size_t first_of_schedule(const Report& report, size_t index) {
+  const auto first =
+      std::find_if(report.scenarios.begin(), report.scenarios.end(), [&](const Scenario& scenario) {
+        return scenario.schedule_sha256 == report.scenarios[index].schedule_sha256;
+      });
+  return static_cast<size_t>(first - report.scenarios.begin());
+}
+
 std::string legend(std::initializer_list<const char*> kinds) {
   std::string out = "<ul class=\"legend\">";
   for (const char* kind : kinds) {
@@ -139,6 +150,25 @@ std::string time_classes(const TimeUse& use) {
              "hide prefetches; [unattributed] is time in which nothing recorded ran.");
 }
 
+// A browser opens some 400 bytes for each; the timeline is a still picture of more.
+constexpr size_t kEmbeddedOperators = 200'000;
+
+bool embeds_operators(const Report& report) {
+  return !report.step || report.step->ops.size() <= kEmbeddedOperators;
+}
+
+Report without_operators(Report report) {
+  report.step =
+      Known<Step>::unknown(fmt::format("{} operators are too many for a page",
+                                       grouped(static_cast<long long>(report.step->ops.size()))));
+  for (Scenario& scenario : report.scenarios) {
+    scenario.operators.clear();
+    scenario.plan.occupancy_bytes.clear();
+    scenario.plan.windows.clear();
+  }
+  return report;
+}
+
 std::string timeline(const Report& report) {
   std::string out = html_section("timeline", "Timeline of one step");
   if (!report.step) return out + fmt::format("<p>{}</p>\n", html_text(report.step.reason));
@@ -155,6 +185,12 @@ std::string timeline(const Report& report) {
         "<p>The step has more operators than can be drawn at once: where they crowd, only the "
         "longest shows.</p>\n";
   }
+  if (!embeds_operators(report)) {
+    out += fmt::format(
+        "<p>Its {} operators are too many for a page that zooms: all of them are in the JSON "
+        "report.</p>\n",
+        grouped(static_cast<long long>(report.step->ops.size())));
+  }
   return out + html_how(fmt::format("Bars begin at the median start and last the median length "
                                     "over {} steps of rank {}, so waits that come and go leave "
                                     "gaps; resting the pointer on a bar shows its name, length and "
@@ -168,16 +204,11 @@ std::string timeline(const Report& report) {
 std::string why(const Report& report) {
   if (report.scenarios.empty()) return "";
   std::string out = html_section("why", "Why");
-  std::string schedule;
   size_t headline = 0;
   for (size_t i = 0; i < report.scenarios.size(); ++i) {
-    const Scenario& scenario = report.scenarios[i];
-    const bool first = scenario.schedule_sha256 != schedule;
-    if (first) {
-      out += fmt::format("<a id=\"why-{}\"></a>", headline++);
-      schedule = scenario.schedule_sha256;
-    }
-    out += html_why(scenario, i, first);
+    const size_t first = first_of_schedule(report, i);
+    if (first == i) out += fmt::format("<a id=\"why-{}\"></a>", headline++);
+    out += html_why(report.scenarios[i], first, first == i);
   }
   return out +
          html_how(
@@ -189,7 +220,9 @@ std::string why(const Report& report) {
 std::string plans(const Report& report) {
   if (report.scenarios.empty()) return "";
   std::string out = html_section("plan", "The plan");
-  for (size_t i = 0; i < report.scenarios.size(); ++i) out += html_plan(report.scenarios[i], i);
+  for (size_t i = 0; i < report.scenarios.size(); ++i) {
+    if (first_of_schedule(report, i) == i) out += html_plan(report.scenarios[i], i);
+  }
   return out + html_how(
                    "In the chart each column is a window: its outline is what fits into the "
                    "window, the filled "
@@ -201,7 +234,9 @@ std::string plans(const Report& report) {
 std::string cache(const Report& report) {
   if (report.scenarios.empty()) return "";
   std::string out = html_section("cache", "Cache occupancy");
-  for (const Scenario& scenario : report.scenarios) {
+  for (size_t i = 0; i < report.scenarios.size(); ++i) {
+    const Scenario& scenario = report.scenarios[i];
+    if (first_of_schedule(report, i) != i) continue;
     out += fmt::format("<h3>Planned for {}</h3>\n", html_text(scenario.label)) +
            cache_chart(*report.step, scenario.plan);
     HtmlTable table("Cache use of the plan", {{"Budget", Column::number},
@@ -310,7 +345,9 @@ std::string to_html(const Report& report) {
                            cache(report) + html_earlier(report) + time_classes(report.time_use) +
                            html_ranks(report.time_use) + top_operators(report.time_use) +
                            collectives(report.time_use) + environment(report) + raw_counts(report);
-  return html_page("Preserve report", body, to_json(report, -1));
+  return html_page(
+      "Preserve report", body,
+      embeds_operators(report) ? to_json(report, -1) : to_json(without_operators(report), -1));
 }
 
 }  // namespace preserve::report

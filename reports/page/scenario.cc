@@ -93,12 +93,12 @@ std::string gain_table(const Scenario& scenario) {
                    {"Class"},
                    {"Count", Column::number},
                    {"Recorded", Column::number},
-                   {"Replayed baseline", Column::number},
-                   {"With prefetch", Column::number},
+                   {"Baseline", Column::number},
+                   {"Prefetch", Column::number},
                    {"Ratio", Column::number},
                    {"Saved", Column::number},
-                   {"Predicted to save", Column::number},
-                   {"Share of predicted", Column::number}});
+                   {"Predicted", Column::number},
+                   {"Kept", Column::number}});
   constexpr size_t kRows = 200;  // every operator is in the CSV
   for (size_t i = 0; i < std::min(kRows, gains.size()); ++i) {
     const OperatorGain& gain = gains[i];
@@ -116,7 +116,9 @@ std::string gain_table(const Scenario& scenario) {
   return table.finish() +
          html_how(
              "A ratio below 1 is faster with the plan; collectives above 1 are what fetching costs "
-             "them. The share of predicted is how much of its prediction each operator kept.");
+             "them. Predicted is what the plan was to save of each operator, kept the share of "
+             "that "
+             "which was saved.");
 }
 
 std::string bounds_table(const PlanView& plan) {

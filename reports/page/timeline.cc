@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "common/units.h"
 #include "reports/page/chart.h"
@@ -131,7 +132,12 @@ std::string timeline_chart(const Report& report, int64_t from_ns, int64_t to_ns)
   const Step& step = *report.step;
   if (to_ns <= from_ns) return "";
   std::vector<Lane> lanes = operator_lanes(step);
-  for (const Scenario& scenario : report.scenarios) lanes.push_back(prefetch_lane(step, scenario));
+  std::set<std::string> drawn;  // several measurements of one schedule share its plan
+  for (const Scenario& scenario : report.scenarios) {
+    if (drawn.insert(scenario.schedule_sha256).second) {
+      lanes.push_back(prefetch_lane(step, scenario));
+    }
+  }
   const double bottom = static_cast<double>(lanes.size()) * kLane + 6;
   Svg svg(bottom + kAxis, "Timeline of one folded step",
           "Operators and collectives at their median times; below, what each schedule prefetches.");

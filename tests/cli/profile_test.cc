@@ -222,7 +222,10 @@ INSTANTIATE_TEST_SUITE_P(
         RefusedMerge{"CountersAndTimes", "INSERT INTO meta VALUES ('counters', 'dram,l2')",
                      "recorded with --counters dram,l2, the inputs before it without"},
         RefusedMerge{"TheSameRank", "UPDATE process SET rank = 0", "rank 0 is in a.db and in b.db"},
-        RefusedMerge{"OtherHosts", "UPDATE process SET host = 'elsewhere'", "two hosts"},
+        RefusedMerge{
+            "OtherHosts",
+            "UPDATE process SET host = 'elsewhere'; UPDATE collective SET communicator = 77",
+            "of elsewhere: has no collective in common"},
         RefusedMerge{"EndsBeforeBeginnings", "UPDATE op SET end_ns = start_ns - 1 WHERE id = 3",
                      "row 3 of op ends before"},
         RefusedMerge{"NamesThatAreNotThere", "UPDATE op SET name_id = 99999 WHERE id = 3",

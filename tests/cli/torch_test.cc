@@ -56,7 +56,7 @@ TEST_F(TorchStandIn, ModulesAreRangesInsideTheStep) {
       texts(*recording_,
             "SELECT name || ' ' || COUNT(*) FROM range_named WHERE end_ns IS NOT NULL "
             "GROUP BY name ORDER BY name"),
-      ElementsAre("decode_step 4", "head 4", "l0 5", "l1 4", "module2 1", "prefill_step 1"));
+      ElementsAre("decode_step 5", "head 5", "l0 6", "l1 5", "module2 1", "prefill_step 1"));
   // After the error nothing is left open.
   EXPECT_EQ(recording_->number("SELECT COUNT(*) FROM range WHERE end_ns IS NULL"), 0);
   EXPECT_EQ(recording_->number("SELECT COUNT(*) FROM range_named WHERE depth <> (name NOT LIKE "
@@ -77,10 +77,10 @@ TEST_F(TorchStandIn, CollectivesOfGloo) {
   EXPECT_THAT(texts(*recording_,
                     "SELECT function || ' ' || bytes || ' ' || dtype || ' ' || ranks || ' ' || "
                     "COUNT(*) FROM collective GROUP BY function, bytes ORDER BY 1"),
-              ElementsAre("allreduce 1024 float32 4 1", "allreduce 16 float32 4 10",
+              ElementsAre("allreduce 1024 float32 4 1", "allreduce 16 float32 4 12",
                           "broadcast 16 float32 4 1"));
   EXPECT_EQ(recording_->number("SELECT COUNT(DISTINCT communicator) FROM collective"), 1);
-  EXPECT_EQ(recording_->number("SELECT MAX(sequence) FROM collective"), 11);
+  EXPECT_EQ(recording_->number("SELECT MAX(sequence) FROM collective"), 13);
   EXPECT_EQ(recording_->number("SELECT peer FROM collective WHERE function = 'broadcast'"), 2);
   EXPECT_THAT(texts(*recording_, "SELECT rank || '/' || world_size FROM process"),
               ElementsAre("3/4"));

@@ -250,7 +250,8 @@ TEST_F(PreserveTune, ExplainsWindowByWindow) {
     EXPECT_THAT(run.out, HasSubstr(window.name));
   }
   EXPECT_THAT(run.out, AllOf(HasSubstr("layers.0.mlp.gate_up.weight"), HasSubstr("limited by"),
-                             HasSubstr("every read hot"), HasSubstr("one more MiB")));
+                             HasSubstr("every read hot"), HasSubstr("one more MiB"),
+                             HasSubstr("not fuller: ")));
 }
 
 TEST_F(PreserveTune, AnOutsideSolverConfirmsTheOptimum) {

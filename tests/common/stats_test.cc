@@ -5,7 +5,11 @@
 
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <map>
 #include <numeric>
+#include <random>
 
 #include "common/error.h"
 
@@ -34,24 +38,53 @@ RC_GTEST_PROP(Stats, MedianHasAsManyBelowAsAbove, (std::vector<int> values)) {
   RC_ASSERT(2 * above <= static_cast<long>(reals.size()));
 }
 
-TEST(Bootstrap, SameSeedSameIntervalAndItHoldsTheMedian) {
-  std::vector<double> values(51);
-  std::iota(values.begin(), values.end(), 100.0);
-  const Interval a = bootstrap_median(values), b = bootstrap_median(values);
-  EXPECT_EQ(a.low, b.low);
-  EXPECT_EQ(a.high, b.high);
-  EXPECT_LE(a.low, a.estimate);
-  EXPECT_LE(a.estimate, a.high);
-  EXPECT_DOUBLE_EQ(a.estimate, 125);
-  // Order statistics give about [118, 132] for the 95 % interval of the median of 51 values.
-  EXPECT_NEAR(a.low, 118, 3);
-  EXPECT_NEAR(a.high, 132, 3);
+// Values that are their own ranks, in an order that must not matter.
+Interval ranks_of(int n, double level) {
+  std::vector<double> values(static_cast<size_t>(n));
+  std::iota(values.begin(), values.end(), 1.0);
+  std::reverse(values.begin(), values.end());
+  return median_interval(values, level);
 }
 
-TEST(Bootstrap, OneValueHasNoWidth) {
-  const std::vector<double> one{3};
-  EXPECT_DOUBLE_EQ(bootstrap_median(one).low, 3);
-  EXPECT_DOUBLE_EQ(bootstrap_median(one).high, 3);
+TEST(MedianInterval, HasTheRanksOfTheSignTest) {
+  // Of published tables (Dixon & Mood 1946: critical values of the sign test, both sides).
+  const std::map<int, double> at_95{{6, 1},  {10, 2},  {12, 3},  {20, 6},
+                                    {25, 8}, {50, 18}, {100, 40}};
+  for (const auto& [n, low] : at_95) {
+    const Interval found = ranks_of(n, 0.95);
+    EXPECT_EQ(found.low, low) << n;
+    EXPECT_EQ(found.high, n + 1 - low) << n;
+    EXPECT_EQ(found.estimate, (n + 1) / 2.0);
+  }
+  EXPECT_EQ(ranks_of(25, 0.99).low, 6);
+  EXPECT_NEAR(ranks_of(100'000, 0.95).low, 50'000 - 1.96 * std::sqrt(100'000) / 2, 1);
+}
+
+TEST(MedianInterval, OfFewValuesIsTheirWholeRange) {
+  EXPECT_EQ(ranks_of(1, 0.95).low, 1);
+  EXPECT_EQ(ranks_of(1, 0.95).high, 1);
+  EXPECT_EQ(ranks_of(5, 0.95).low, 1);
+  EXPECT_EQ(ranks_of(5, 0.95).high, 5);
+  EXPECT_THROW(median_interval({}), Error);
+}
+
+// An effect of nothing is found to be one in at most level of so many measurements.
+TEST(MedianInterval, HoldsTheTrueMedianAsOftenAsItSays) {
+  std::mt19937_64 random(1);
+  for (const int n : {10, 16, 40}) {
+    int held = 0;
+    for (int i = 0; i < 2000; ++i) {
+      std::vector<double> values(static_cast<size_t>(n));
+      // Skewed, with a long tail, as ratios of disturbed samples are: the median is 1.
+      for (double& value : values) {
+        const double part = static_cast<double>(random() >> 11) * 0x1p-53;
+        value = part < 0.5 ? 0.98 + 0.04 * part : 1 + std::pow(2 * part - 1, 4);
+      }
+      const Interval interval = median_interval(values);
+      if (interval.low <= 1 && 1 <= interval.high) ++held;
+    }
+    EXPECT_GE(held, 1890) << n;  // 95 of 100, less the chance of this seed
+  }
 }
 
 TEST(Verdict, FollowsTheInterval) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// hosts_program COUNT PAUSE_US: so many allreduces, each after a pause, as any MPI program has them.
+// hosts_program COUNT PAUSE_US: so many allreduces, each after a pause, as any MPI program has
+// them.
 #include <mpi.h>
 #include <stdlib.h>
 #include <unistd.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Preloaded into a program: its CLOCK_MONOTONIC is that of another host. SHIFTED_CLOCK=NS[:PPM] adds
-// NS and lets the clock run faster by PPM millionths from the moment SHIFTED_CLOCK_FROM (ns of the
-// true clock) on.
+// Preloaded into a program: its CLOCK_MONOTONIC is that of another host. SHIFTED_CLOCK=NS[:PPM]
+// adds NS and lets the clock run faster by PPM millionths from the moment SHIFTED_CLOCK_FROM (ns of
+// the true clock) on.
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -33,7 +33,8 @@ extern "C" int clock_gettime(clockid_t clock, timespec* now) {
   const auto result = static_cast<int>(::syscall(SYS_clock_gettime, clock, now));
   if (result != 0 || clock != CLOCK_MONOTONIC) return result;
   int64_t ns = now->tv_sec * 1'000'000'000LL + now->tv_nsec;
-  ns += shift.offset_ns + static_cast<int64_t>(static_cast<double>(ns - shift.from_ns) * shift.rate);
+  ns +=
+      shift.offset_ns + static_cast<int64_t>(static_cast<double>(ns - shift.from_ns) * shift.rate);
   now->tv_sec = ns / 1'000'000'000;
   now->tv_nsec = ns % 1'000'000'000;
   return 0;

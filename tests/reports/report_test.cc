@@ -320,7 +320,7 @@ TEST(Report, SaysDoNothingWhenThatIsThePlan) {
   test::write_schedule(directory / "none.json", schedule);
   const Report report = report_of({paths[0], directory / "none.json"});
   EXPECT_EQ(report.sentences[0],
-            "Planned: do nothing with real collectives (the windows are too short).");
+            "Planned: do nothing with real collectives: the windows are too short.");
   EXPECT_THAT(to_html(report), AllOf(HasSubstr("do-nothing"), HasSubstr("Nothing is prefetched")));
   test::write_replay(directory / "none.db", directory / "none.json", {.prefetch_speedup = 1});
   EXPECT_THAT(report_of({paths[0], directory / "none.json", directory / "none.db"}).sentences[0],

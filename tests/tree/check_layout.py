@@ -27,6 +27,7 @@ ROOMS = {
     "db/explore": LIBRARY,
     "db/grid": LIBRARY,
     "db/step": LIBRARY,
+    "db/sweep": LIBRARY,
     "hooks": IN_PROCESS + ["hooks/mpi/functions", "hooks/memory/allocations"],
     "hooks/mpi/functions": [],  # names of MPI functions: the one part of hooks that offline code sees
     "hooks/memory/allocations": [],  # names of allocations, the same on both sides
@@ -40,7 +41,7 @@ ROOMS = {
     "planner/search": LIBRARY + ["db/step", "planner/flow", "planner/referee", "planner/problem"] + SCHEDULE,
     "planner/measure": LIBRARY + ["db/step", "planner/flow", "planner/referee", "planner/problem",
                                   "planner/search"] + SCHEDULE,
-    "planner/explore": LIBRARY + ["db/explore", "db/step", "planner/flow", "planner/referee", "planner/problem",
+    "planner/explore": LIBRARY + ["db/explore", "db/step", "db/sweep", "planner/flow", "planner/referee", "planner/problem",
                                   "planner/search", "planner/workload", "planner/workload/model", "replay/ranks"] + SCHEDULE,
     "planner": LIBRARY + ["db/step", "planner/flow", "planner/referee", "planner/problem", "planner/search",
                           "planner/measure", "planner/workload", "planner/workload/align"] + SCHEDULE,
@@ -70,7 +71,7 @@ ROOMS = {
     "replay/calibrate": LIBRARY + MEASURED + ["replay/cpu"],
     "replay/gpu/calibrate": LIBRARY + SCHEDULE + ["replay/calibrate", "replay/gpu"],
     "replay/cuda": ["common", "replay/gpu"],
-    "replay/grid": LIBRARY + ["db/grid"] + MEASURED,
+    "replay/grid": LIBRARY + ["db/grid", "db/sweep"] + MEASURED,
     "replay/ranks": ["common"],
     "replay/step": LIBRARY + ["db/step", "replay/ranks"] + SCHEDULE,
     "replay/measure": LIBRARY + ["db/step", "replay/ranks", "replay/step"] + SCHEDULE,
@@ -79,8 +80,8 @@ ROOMS = {
     "replay/calibrate": ["common", "replay/cpu"] + REPLAY + SCHEDULE,
     "replay/gpu/calibrate": ["common", "replay/gpu", "replay/calibrate"] + REPLAY + SCHEDULE,
     "replay/cuda": ["common", "replay/gpu"],  # seen by nobody: the tools call open_cuda_device() of replay/gpu
-    "replay/grid": LIBRARY + ["db/grid"] + REPLAY + SCHEDULE,
-    "replay": LIBRARY + ["db/step", "db/grid", "replay/cpu", "replay/gpu", "replay/calibrate", "replay/gpu/calibrate",
+    "replay/grid": LIBRARY + ["db/grid", "db/sweep"] + REPLAY + SCHEDULE,
+    "replay": LIBRARY + ["db/step", "db/grid", "db/sweep", "replay/cpu", "replay/gpu", "replay/calibrate", "replay/gpu/calibrate",
                          "replay/grid"] + REPLAY + SCHEDULE,
     "apply/plan_file": [],
     "apply/plan_content": ["apply/plan_file"],
@@ -91,10 +92,12 @@ ROOMS = {
     "apply/library": IN_PROCESS + ["hooks", "hooks/mpi/functions", "hooks/memory/allocations", "apply/plan_file",
                                    "apply/outcome_file", "apply/control", "apply/library/own_files"],
     "apply/library/own_files": IN_PROCESS + ["apply/outcome_file"],
-    "apply/library/cuda": IN_PROCESS + ["hooks", "apply/plan_file", "apply/library/own_files", "apply/outcome_file", "apply/graph_plan_file",
-                                        "apply/kernel_name", "apply/control", "replay/cuda"],  # its instructions
+    "apply/library/cuda": IN_PROCESS + ["hooks", "apply/plan_file", "apply/library/own_files", "apply/outcome_file",
+                                        "apply/graph_plan_file", "apply/kernel_name", "apply/control",
+                                        "replay/cuda"],  # its instructions
     "apply": LIBRARY + ["db/step", "hooks/mpi/functions", "hooks/memory/allocations", "apply/plan_file",
-                         "apply/plan_content", "apply/outcome_file", "apply/graph_plan_file", "apply/kernel_name"] + SCHEDULE,
+                         "apply/plan_content", "apply/outcome_file", "apply/graph_plan_file",
+                         "apply/kernel_name"] + SCHEDULE,
     "reports": LIBRARY + ["db/step", "db/grid", "db/explore"] + SCHEDULE,
     "examples": [],  # a real program that knows nothing of Preserve
 }

@@ -48,7 +48,6 @@ OutcomeHeader* make_outcome() {
   const GraphPlanHeader& plan = state->plan.header();
   OutcomeHeader header{};
   describe(header);
-  header.rank = rank_of_process();
   header.ranks = plan.ranks;
   header.windows = 1;
   header.sample_capacity = plan.sample_capacity;
@@ -77,10 +76,10 @@ void start() {
   if (header == nullptr || ::pthread_atfork(nullptr, nullptr, in_child) != 0) return;
   auto* window = reinterpret_cast<WindowOutcome*>(header + 1);
   auto* samples = reinterpret_cast<StepSample*>(window + 1);
-  auto* session =
-      new (session_memory) GraphSession({state->driver, state->plan, header, window,
-                                         std::span(samples, state->plan.header().sample_capacity),
-                                         prefetch_image(), monotonic_ns, false});
+  auto* session = new (session_memory)
+      GraphSession({state->driver, state->plan, header, rank_of_process(), window,
+                    std::span(samples, state->plan.header().sample_capacity), prefetch_image(),
+                    monotonic_ns, false});
   const char* missing = nullptr;
   if (!state->driver.load(missing)) {
     std::snprintf(header->library, sizeof(header->library), "no %s", missing);

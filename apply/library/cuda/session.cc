@@ -37,6 +37,7 @@ GraphSession::GraphSession(const Surroundings& around)
     : driver_(around.driver),
       plan_(around.plan),
       header_(*around.header),
+      rank_(around.rank),
       window_(*around.window),
       samples_(around.samples),
       image_(around.image),
@@ -182,6 +183,7 @@ void GraphSession::instantiated(CUgraph graph, CUgraphExec executable, const Ins
   *entry = {executable, begun.plain, current_context(), 0, begun.fetched_bytes};
   header_.graphs.plain = has_plain_ ? 1 : 0;
   ++header_.graphs.edited;
+  header_.rank = rank_;
   header_.graphs.nodes += added == nullptr ? 0 : added->nodes().size();
   header_.graphs.priorities =
       (begun.flags & CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY) != 0 ? 1 : 0;

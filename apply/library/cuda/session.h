@@ -22,7 +22,8 @@ class GraphSession {
   struct Surroundings {
     const Driver& driver;
     const GraphPlanView& plan;
-    OutcomeHeader* header;
+    OutcomeHeader* header;  // says that this process is no rank, until it has a graph of the plan
+    int32_t rank;           // that it is then
     WindowOutcome* window;  // all windows as one
     std::span<StepSample> samples;
     const void* image;  // of the prefetch kernels, as cuModuleLoadData takes it
@@ -106,6 +107,7 @@ class GraphSession {
   const Driver& driver_;
   const GraphPlanView& plan_;
   OutcomeHeader& header_;
+  const int32_t rank_;
   WindowOutcome& window_;
   const std::span<StepSample> samples_;
   const void* image_;

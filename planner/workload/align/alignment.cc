@@ -19,6 +19,7 @@ constexpr float kNever = 1e9F;
 // model is left out at greater cost than any kernel whose duration is wrong is taken for it, but a
 // kernel whose shape is wrong never is.
 constexpr float kSkipRecorded = 1.5F;
+constexpr float kOutside = 0.8F;  // factor before and after the model: a draft model runs there
 constexpr float kSkipModelled = 3;
 constexpr float kSkipCollective = 0.8F;  // fused into another kernel
 constexpr float kWrongShape = 6;
@@ -288,7 +289,7 @@ class Aligner {
             move = how;
           }
         };
-        offer(above[j] + skip, kSkippedRecorded);
+        offer(above[j] + (j == 0 || j + 1 == columns ? kOutside * skip : skip), kSkippedRecorded);
         if (j > 0) offer(here[j - 1] + skips[j], kSkippedModelled);
         for (const Kernel& kernel : kernels_[i]) {
           const std::vector<float>& from = cost[(i - kernel.kernels) % cost.size()];

@@ -23,6 +23,8 @@ constexpr double kMostWrongShapes = 0.05;
 // Reading faster than memory allows is possible from a cache; not for so much of a step.
 constexpr double kTooFast = 2, kMostTooFast = 0.3;
 constexpr int64_t kLeastBytes = 1 << 20;
+// Durations of products that may be the same one; factor e to this.
+constexpr double kAlike = 0.35;
 
 class Judge {
  public:
@@ -35,6 +37,7 @@ class Judge {
         model_(workload.step) {}
 
   Fit run(double memory_bytes_per_s, int64_t cache_bytes) {
+    find_span();
     count();
     if (too_different()) {
       fit_.disagreement = first_difference();
@@ -50,9 +53,53 @@ class Judge {
   }
   bool is_head(size_t index) const { return model_op(index).name == "lm_head"; }
 
+  double dur_ns(const Match& match) const {
+    double sum_ns = 0;
+    for (size_t i = match.recorded; i < match.recorded_end; ++i) sum_ns += recorded_[i].dur_ns;
+    return sum_ns;
+  }
+
+  // Speculative decoding runs a draft model before the step's model or after it, each time up to a
+  // product as long as the head, which they share. Nothing else may stay over there.
+  void find_span() {
+    end_ = recorded_.size();
+    const Match *head = nullptr, *first = nullptr, *before_head = nullptr;
+    for (const Match& match : alignment_.matches) {
+      if (!reads_much(modelled_[match.modelled].kind)) continue;
+      if (first == nullptr) first = &match;
+      if (is_head(match.modelled)) {
+        head = &match;
+      } else {
+        before_head = &match;
+      }
+    }
+    if (head == nullptr || before_head == nullptr || head->misfit > kAlike) return;
+    const double head_ns = dur_ns(*head);
+    const auto like_head = [&](const Recorded& item) {
+      return item.kind == Kind::product && std::fabs(std::log(item.dur_ns / head_ns)) < kAlike;
+    };
+    // The last product of a layer must be another one, or a layer would look like a draft.
+    if (like_head(recorded_[before_head->recorded_end - 1])) return;
+    end_ = head->recorded_end;
+    for (size_t i = before_head->recorded_end; i < end_; ++i) {
+      if (like_head(recorded_[i])) end_ = i + 1;
+    }
+    for (size_t i = first->recorded; i-- > 0;) {
+      if (!reads_much(recorded_[i].kind)) continue;
+      if (like_head(recorded_[i])) begin_ = first->recorded;
+      break;
+    }
+  }
+
   void count() {
-    for (const Recorded& item : recorded_) {
+    for (size_t i = 0; i < recorded_.size(); ++i) {
+      const Recorded& item = recorded_[i];
       if (!reads_much(item.kind)) continue;
+      if (i < begin_ || i >= end_) {
+        ++fit_.drafts;
+        fit_.draft_ns += item.dur_ns;
+        continue;
+      }
       fit_.reading_ns += item.dur_ns;
       ++kernels_;
       attention_ += item.kind == Kind::attention ? 1 : 0;
@@ -67,6 +114,7 @@ class Judge {
       const Kind kind = modelled_[match.modelled].kind;
       if (!reads_much(kind)) continue;
       for (size_t i = match.recorded; i < match.recorded_end; ++i) {
+        if (i < begin_ || i >= end_) continue;  // the head of a draft, taken for the model's
         if (reads_much(recorded_[i].kind)) fit_.matched_ns += recorded_[i].dur_ns;
         matched_attention_ += recorded_[i].kind == Kind::attention ? 1 : 0;
       }
@@ -126,7 +174,7 @@ class Judge {
 
   std::string first_difference() const {
     std::string first;
-    size_t recorded = 0, modelled = 0;
+    size_t recorded = begin_, modelled = 0;
     for (const Match& match : alignment_.matches) {
       first = difference_between(recorded, match.recorded, modelled, match.modelled);
       if (!first.empty()) break;
@@ -139,7 +187,7 @@ class Judge {
       modelled = match.modelled_end;
     }
     if (first.empty()) {
-      first = difference_between(recorded, recorded_.size(), modelled, modelled_.size());
+      first = difference_between(recorded, end_, modelled, modelled_.size());
     }
     return fmt::format(
         "{}. The recorded step has {} that multiply or attend, {} of them attention; the model has "
@@ -180,6 +228,7 @@ class Judge {
   const FoldedStep& step_;
   const FoldedStep& model_;
   Fit fit_;
+  size_t begin_ = 0, end_ = 0;  // what is recorded of the model
   int64_t kernels_ = 0, attention_ = 0, matched_attention_ = 0, layers_ = 0;
 };
 

@@ -16,6 +16,8 @@ struct Fit {
   double operators = 0, matched = 0;      // of the model that read much, the head not counted
   int64_t shapes = 0, agreeing = 0;       // products with a recorded shape; agreeing within 2 %
   bool head = true;                       // the step ends with the head
+  int64_t drafts = 0;                     // products and attention of another model around it,
+  double draft_ns = 0;                    // which count in none of the above
   std::string disagreement;               // the first one; empty: it fits
 };
 

@@ -139,6 +139,10 @@ std::string summarise(const FoldedStep& step, const Expected& expected, const Al
       format_duration(fit.matched_ns), format_duration(fit.reading_ns), format_size(weights),
       format_size(kv), std::llround(fit.matched), count_of(std::llround(fit.operators), "operator"),
       fit.head ? "" : ", without the head", alignment.scale);
+  if (fit.drafts > 0) {
+    text += fmt::format("  {} before or after it are of another model, a draft: {}, not counted\n",
+                        count_of(fit.drafts, "kernel"), format_duration(fit.draft_ns));
+  }
   if (fit.shapes > 0) {
     text += fmt::format("  {} of {} with a recorded shape agree with the model within 2 %\n",
                         fit.agreeing, count_of(fit.shapes, "product"));

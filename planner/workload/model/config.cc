@@ -61,8 +61,10 @@ Text find_text(const std::filesystem::path& path) {
   std::string model_type = whole.word({"model_type"}).value_or("");
   std::string place;
   json text = document;
+  // Some models that also see repeat a width of their text beside it.
+  const bool flat = whole.find(kHiddenNames) != nullptr && find_family(model_type) != nullptr;
   for (const char* nested : kNestedNames) {
-    if (!document.contains(nested) || whole.find(kHiddenNames) != nullptr) continue;
+    if (flat || !document.contains(nested)) continue;
     if (!document[nested].is_object()) throw whole.error(nested, "not an object");
     text = document[nested];
     place = std::string("/") + nested;
@@ -329,7 +331,7 @@ void read_index(const std::filesystem::path& path, const ConfigReader& whole, Mo
   if (model.indexed_parameters) return;
   const auto bytes = keys.number({"total_size"}, 1, kMost);
   const std::string type = whole.word({"torch_dtype", "dtype"}).value_or("");
-  if (!bytes || whole.has("quantization_config")) return;
+  if (!bytes || find_quantization(whole) != nullptr) return;
   if (type == "bfloat16" || type == "float16") model.indexed_parameters = *bytes / 2;
   if (type == "float32") model.indexed_parameters = *bytes / 4;
 }
@@ -343,7 +345,7 @@ ModelConfig load_model_config(const std::filesystem::path& path, bool assume_lla
   model.name = path.stem() == "config" && path.has_parent_path()
                    ? path.parent_path().filename().string()
                    : path.stem().string();
-  read_quantization(text.whole.has("quantization_config") ? text.whole : text.keys, model);
+  read_quantization(find_quantization(text.whole) != nullptr ? text.whole : text.keys, model);
   read_index(path, text.whole, model);
   if (find_family(text.model_type) == nullptr) {
     model.warnings.push_back(fmt::format("{}: model_type '{}' is taken for Llama's architecture",

@@ -169,8 +169,12 @@ class QuantizationReader {
 
 }  // namespace
 
+const json* find_quantization(const ConfigReader& keys) {
+  return keys.find({"quantization_config", "compression_config", "quantization"});
+}
+
 void read_quantization(const ConfigReader& keys, ModelConfig& model) {
-  const json* config = keys.find({"quantization_config", "compression_config", "quantization"});
+  const json* config = find_quantization(keys);
   if (config == nullptr) return;
   if (!config->is_object()) throw keys.error("quantization_config", "not an object");
   const ConfigReader own(*config, keys.file(), "/quantization_config");

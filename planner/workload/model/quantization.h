@@ -7,6 +7,9 @@
 
 namespace preserve {
 
+// nullptr: the numbers are not quantised.
+const nlohmann::json* find_quantization(const ConfigReader& keys);
+
 // Sets the number formats of `model`, whose layers are known. Throws input_error naming the key for
 // a method or a mixture of formats that is not understood.
 void read_quantization(const ConfigReader& keys, ModelConfig& model);

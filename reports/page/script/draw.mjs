@@ -4,7 +4,7 @@
 // @ts-check
 
 import {bandwidth} from "./arms.mjs";
-import {formatSize, formatTick} from "./format.mjs";
+import {formatRate, formatSize, formatTick} from "./format.mjs";
 import {firstEndingAfter, ticksOf, visibleBars} from "./view.mjs";
 
 /** @typedef {import("./arms.mjs").Arm} Arm */
@@ -202,8 +202,8 @@ export class Painter {
     for (const track of tracks) most = track.reduce((a, b) => Math.max(a, b), most);
     this.area(row, tracks[0], most, this.colours.other, 0.6);
     if (tracks.length > 1) this.outline(row, tracks[1], most);
-    if (scene.peakBytesPerS) this.level(row, scene.peakBytesPerS / most, `memory ${formatSize(scene.peakBytesPerS)}/s`);
-    else this.level(row, 1, `${formatSize(most)}/s`);
+    if (scene.peakBytesPerS) this.level(row, scene.peakBytesPerS / most, `memory ${formatRate(scene.peakBytesPerS)}`);
+    else this.level(row, 1, formatRate(most));
   }
 
   /** @param {Row} row @param {Float64Array} values @param {number} most @param {string} colour @param {number} alpha */
@@ -240,8 +240,12 @@ export class Painter {
     c.lineTo(this.width, y);
     c.stroke();
     c.setLineDash([]);
-    c.fillStyle = this.colours.soft;
     c.textAlign = "right";
+    c.fillStyle = this.colours.page;  // what lies behind would make it hard to read
+    c.globalAlpha = 0.8;
+    c.fillRect(this.width - 8 - c.measureText(label).width, y + 1, this.width, 13);
+    c.globalAlpha = 1;
+    c.fillStyle = this.colours.text;
     c.fillText(label, this.width - 4, y + 7);
   }
 

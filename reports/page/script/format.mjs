@@ -5,7 +5,8 @@
 const TIMES = /** @type {[string, number][]} */ ([["s", 1e9], ["ms", 1e6], ["us", 1e3], ["ns", 1]]);
 const SIZES = /** @type {[string, number][]} */ ([
   ["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10], ["B", 1]]);
-const UNITS = new Map([...TIMES, ...SIZES, ["GB/s", 1e9], ["MB/s", 1e6], ["TB/s", 1e12]]);
+const RATES = /** @type {[string, number][]} */ ([["TB/s", 1e12], ["GB/s", 1e9], ["MB/s", 1e6]]);
+const UNITS = new Map([...TIMES, ...SIZES, ...RATES]);
 
 /** @param {number} value @param {[string, number][]} units */
 function inUnits(value, units) {
@@ -23,6 +24,12 @@ export function formatTime(durNs) {
  * @param {number} bytes */
 export function formatSize(bytes) {
   return inUnits(bytes, SIZES);
+}
+
+/** "18.50 GB/s"
+ * @param {number} bytesPerS */
+export function formatRate(bytesPerS) {
+  return inUnits(bytesPerS, RATES);
 }
 
 /** Times of one axis in one unit: "0", "200 us".

@@ -52,6 +52,11 @@ try:
     model(torch.Tensor(1, 1, dtype="torch.int64"), fail=True)
 except KeyError as error:
     print("error", error)
+compiled = torch.compile(model)  # the same module
+compiled(torch.Tensor(1, 1, dtype="torch.int64"))
+graph = torch.fx.GraphModule()  # made by the compiler
+graph.forward = lambda x: x
+graph(torch.Tensor(1, 4))
 sampler = torch.nn.Module()  # a root of its own
 sampler.forward = lambda x: x
 sampler(torch.Tensor(1, 4))

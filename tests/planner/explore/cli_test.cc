@@ -76,9 +76,19 @@ TEST_F(Explore, PrintsTheFootprints) {
 }
 
 TEST_F(Explore, RefusesBeforeAnyWork) {
+  const std::string recurrent = (directory_ / "recurrent.json").string();
+  std::ofstream(recurrent)
+      << R"({"model_type":"mamba","hidden_size":64,"num_hidden_layers":2,"state_size":16,)"
+      << R"("conv_kernel":4,"vocab_size":100})";
   for (const auto& [options, message] :
        {std::pair(std::vector<std::string>{"--sweep", "l3=1MiB"}, "unknown key l3"),
         std::pair(small({"--sweep", "tp=4"}), "tp= is given twice"),
+        std::pair(std::vector<std::string>{"--model", recurrent, "--device", "h100-sxm", "--tp",
+                                           "2", "--sweep", "context=1K,2K"},
+                  "recurrent has no attention"),
+        std::pair(std::vector<std::string>{"--model", "llama3-8b", "--device", "l40s",
+                                           "--collectives", "nccl", "--sweep", "allreduce=9us"},
+                  "--collectives changes nothing"),
         std::pair(small({"-o", "e.txt"}), ".db, .csv or .json"),
         std::pair(std::vector<std::string>{"--model", "no-such", "--device", "h100-sxm"},
                   "no such file"),

@@ -38,7 +38,7 @@ RC_GTEST_PROP(ChoiceProperty, IsNeverWorseThanBfs, (uint64_t seed)) {
   const DeviceModel device = random_device(seed);
   PlanOptions bfs;
   bfs.strategy = Strategy::bfs;
-  RC_ASSERT(step_ns(step, device) <= 1.002 * step_ns(step, device, bfs));
+  RC_ASSERT(step_ns(step, device) <= (1 + kTolerance) * step_ns(step, device, bfs));
 }
 
 RC_GTEST_PROP(ChoiceProperty, AsksForNoMoreThanArrives, (uint64_t seed)) {

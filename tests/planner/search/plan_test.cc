@@ -388,5 +388,36 @@ TEST(Plan, ExplainsEveryWindow) {
   EXPECT_THAT(text, HasSubstr("gate_up.weight"));
 }
 
+TEST(Plan, ExplainsWhyWindowsAreNotFullerAndWhatWouldGain) {
+  const FoldedStep step = synthetic_step();
+  DeviceModel device = gpu_device();
+  device.methods[0].bandwidth_bytes_per_s = device.memory_bandwidth_bytes_per_s / 16;
+  const Schedule schedule = make_schedule(step, device, {}).schedule;
+  const Sensitivity found = sensitivity(step, device, {}, schedule);
+  ASSERT_EQ(found.not_fuller.size(), schedule.plan.windows.size());
+  // Slow prefetches: the windows limit, so a faster stream gains and a larger cache does not.
+  EXPECT_THAT(found.not_fuller, testing::Contains(HasSubstr("all that arrives")));
+  ASSERT_FALSE(found.changes.empty());
+  EXPECT_THAT(found.changes.front().change, HasSubstr("twice the prefetch rate"));
+  device.methods[0].bandwidth_bytes_per_s *= 2;
+  EXPECT_EQ(make_schedule(step, device, {}).schedule.plan.prefetch_step_ns,
+            schedule.plan.prefetch_step_ns - found.changes.front().gained_ns);
+  const std::string text = explain(step, schedule, found);
+  EXPECT_THAT(text, testing::AllOf(HasSubstr("not fuller: asks for all"),
+                                   HasSubstr("planned again with"), HasSubstr("prefetch rate")));
+}
+
+TEST(Plan, ExplainsThatTheCacheIsFull) {
+  const FoldedStep step = synthetic_step();
+  PlanOptions small;
+  small.problem.budget_bytes = 1 << 20;
+  const Schedule schedule = make_schedule(step, gpu_device(), small).schedule;
+  ASSERT_EQ(schedule.plan.strategy, Strategy::flow);
+  const Sensitivity found = sensitivity(step, gpu_device(), small, schedule);
+  EXPECT_THAT(found.not_fuller, testing::Contains(HasSubstr("the cache is full until operator")));
+  ASSERT_FALSE(found.changes.empty());
+  EXPECT_THAT(found.changes.front().change, HasSubstr("one more MiB of cache"));
+}
+
 }  // namespace
 }  // namespace preserve

@@ -131,6 +131,12 @@ TEST_F(ConfigFile, TextOfAModelThatAlsoSees) {
   EXPECT_EQ(windows(model), (std::vector<int64_t>{16, 16, 16, 16, 16, 0, 16, 16, 16, 16, 16, 0}));
   EXPECT_THAT([&] { load(R"({"model_type":"x","text_config":{"model_type":"mixtral"}})"); },
               refused_for("/text_config/hidden_size"));
+  EXPECT_EQ(load(R"({"model_type":"paligemma","hidden_size":32,"text_config":{)"
+                 R"("model_type":"llama",)" +
+                 kSmall + "}}")
+                .hidden,
+            64)
+      << "a width beside the text";
 }
 
 TEST_F(ConfigFile, Windows) {
@@ -292,6 +298,11 @@ TEST_F(ConfigFile, Quantization) {
             NumberFormat(WeightType::int4, 64, 4));
   EXPECT_EQ(with(R"("quantization":{"group_size":64,"bits":4})").mlp_weights,
             NumberFormat(WeightType::int4, 64, 4));
+  EXPECT_EQ(load(R"({"model_type":"llava","quantization":{"group_size":64,"bits":8},)"
+                 R"("text_config":{"model_type":"llama",)" +
+                 kSmall + "}}")
+                .mlp_weights.type,
+            WeightType::int8);
   EXPECT_THAT([&] { quantized(R"("quant_method":"quark")"); },
               refused_for("/quantization_config/quant_method: 'quark'"));
   EXPECT_EQ(NumberFormat(WeightType::int4, 64, 2.5).bytes(128), 64 + 5);

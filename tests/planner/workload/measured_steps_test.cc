@@ -305,6 +305,10 @@ TEST(DevicePresets, TakeTheTablesOfAnotherDeviceScaled) {
                   from.memory_bandwidth_bytes_per_s,
               1e-3);
   EXPECT_EQ(find_operator_table(scaled, "attention", "fp16"), nullptr);
+  OperatorTimes times(scaled);
+  EXPECT_STREQ(times.product(1, 1024, 1024, WeightType::fp16, 2 << 20).source,
+               "table of another device, scaled");
+  EXPECT_THAT(times.warnings(), testing::Contains(testing::HasSubstr("those of h100-sxm")));
 }
 
 class RealOperators : public testing::TestWithParam<const char*> {};

@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <iterator>
+#include <string>
+
 #include "tests/profiler/collector/recording.h"
 
 namespace preserve::test {
@@ -40,6 +44,21 @@ TEST(MpiRecording, TheTransportIsRecorded) {
             "0 self,tcp,1 self,tcp");
   EXPECT_THAT(recording.list("SELECT value FROM meta WHERE key = 'mpi_library'"),
               testing::MatchesRegex("Open MPI v[0-9.]+[a-z0-9]*"));
+}
+
+// Of the ranks alone: mpirun's own memory is on base pages in both.
+TEST(MpiRecording, ThePagesOfTheMemoryAreRecorded) {
+  const std::string pages = "SELECT value FROM meta WHERE key = 'pages'";
+  const Recording base(mpirun(2, {kMpiProgram, "five"}));
+  ASSERT_EQ(base.run.exit_code, 0) << base.run.err;
+  if (base.list(pages).empty()) GTEST_SKIP() << "this kernel does not count the pages of a process";
+  const Recording huge(mpirun(2, {kMpiProgram, "huge"}));
+  ASSERT_EQ(huge.run.exit_code, 0) << huge.run.err;
+  std::ifstream policy("/sys/kernel/mm/transparent_hugepage/enabled");
+  const std::string words((std::istreambuf_iterator<char>(policy)), {});
+  if (words.find("[madvise]") == std::string::npos) GTEST_SKIP() << "no huge pages on request";
+  EXPECT_EQ(base.list(pages), "base");
+  EXPECT_EQ(huge.list(pages), "huge");
 }
 
 TEST(MpiRecording, EveryCollectiveHasItsBytes) {

@@ -328,17 +328,38 @@ TEST(Convert, DroppedRecordsComeFromTheStatistics) {
 
 TEST(Convert, OneRankIsOneProcess) {
   const TemporaryDirectory folder;
-  SpoolWriter helper(folder / "a.spool", {{"env.RANK", "0"}});
+  SpoolWriter helper(folder / "a.spool", {{"env.RANK", "0"}, {"env.WORLD_SIZE", "2"}});
   helper.push("helper", 100);
   helper.pop(200);
   helper.finish();
-  SpoolWriter worker(folder / "b.spool", {{"env.RANK", "0"}});
+  SpoolWriter worker(folder / "b.spool", {{"env.RANK", "0"}, {"env.WORLD_SIZE", "2"}});
   worker.call(mpi::kAllreduce, 8, 100, 200);
   worker.finish();
   const Converted converted({folder / "a.spool", folder / "b.spool"});
   EXPECT_EQ(converted.number("SELECT COUNT(*) FROM process"), 2);
   EXPECT_EQ(converted.number("SELECT COUNT(*) FROM collective_named WHERE rank = 0"), 1);
   EXPECT_EQ(converted.number("SELECT COUNT(*) FROM process WHERE rank IS NULL"), 1);
+}
+
+TEST(Convert, ARankIsNotGuessed) {
+  using Facts = std::vector<std::pair<std::string, std::string>>;
+  const auto rank_of = [](const Facts& facts) {
+    const TemporaryDirectory folder;
+    SpoolWriter spool(folder / "a.spool", facts);
+    spool.push("step", 100);
+    spool.pop(200);
+    spool.finish();
+    return Converted({folder / "a.spool"})
+        .lines("SELECT ifnull(rank, 'none') || ' of ' || ifnull(world_size, 'none') FROM process")
+        .at(0);
+  };
+  EXPECT_EQ(rank_of({{"env.PMI_RANK", "1"}, {"env.PMI_SIZE", "4"}}), "1 of 4");
+  EXPECT_EQ(rank_of({{"env.RANK", "1"}, {"env.WORLD_SIZE", "2"}, {"env.SLURM_NTASKS", "8"}}),
+            "1 of 2");
+  EXPECT_EQ(rank_of({{"env.PMIX_RANK", "3"}}), "3 of none");
+  EXPECT_EQ(rank_of({{"env.RANK", "1"}}), "none of none");
+  EXPECT_EQ(rank_of({{"env.RANK", "4"}, {"env.WORLD_SIZE", "4"}}), "none of none");
+  EXPECT_EQ(rank_of({{"env.RANK", "1"}, {"env.PMI_SIZE", "4"}}), "none of none");
 }
 
 // Random programs: pushes, pops and calls of one thread in any order, at rising times, some of them

@@ -5,11 +5,16 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include <cstdio>
+#include <fstream>
+#include <iterator>
 #include <numeric>
+#include <string>
 #include <thread>
 
 #include "common/clock.h"
 #include "common/error.h"
+#include "replay/cpu/core_use.h"
 #include "replay/cpu/fetch_method.h"
 #include "replay/cpu/fetch_window.h"
 #include "replay/cpu/host_cores.h"
@@ -30,6 +35,25 @@ TEST(FetchMethod, EveryMethodStaysInsideItsBytes) {
   }
 }
 
+TEST(CoreUse, ACoreIsLostWhenItWasAwayForMoreThanAFiftieth) {
+  const CoreUse before{5, 1'000, 2'000};
+  const auto after = [](int64_t switches, int64_t cpu_ns) {
+    return CoreUse{5 + switches, 1'000 + cpu_ns, 2'000 + 10'000};
+  };
+  EXPECT_TRUE(lost_core(before, after(1, 9'700)));
+  EXPECT_FALSE(lost_core(before, after(3, 9'900))) << "short interruptions are everywhere";
+  EXPECT_FALSE(lost_core(before, after(0, 4'000))) << "it has waited of its own will";
+}
+
+TEST(CoreUse, WorkOnACoreCountsAsSuch) {
+  const CoreUse before = core_use();
+  while (core_use().cpu_ns - before.cpu_ns < 1'000'000) {
+  }
+  const CoreUse after = core_use();
+  EXPECT_GE(after.wall_ns - before.wall_ns, 990'000);
+  EXPECT_GE(after.switches, before.switches);
+}
+
 TEST(FetchMethod, AnUnknownNameIsRefusedWithTheKnownOnes) {
   EXPECT_THAT(
       [] { find_fetch_method("telepathy"); },
@@ -42,6 +66,38 @@ TEST(TensorMemory, ContentRepeats) {
   for (int64_t i = 0; i + kPatternBytes < memory.bytes(); i += 37) {
     ASSERT_EQ(memory.data()[i], memory.data()[i + kPatternBytes]);
   }
+}
+
+// Of the mapping that holds `address`: its huge pages.
+int64_t huge_bytes_at(const void* address) {
+  std::ifstream maps("/proc/self/smaps");
+  std::string line;
+  bool inside = false;
+  while (std::getline(maps, line)) {
+    uintptr_t begin = 0, end = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx ", &begin, &end) == 2) {
+      const auto at = reinterpret_cast<uintptr_t>(address);
+      inside = begin <= at && at < end;
+    }
+    int64_t kib = 0;
+    if (inside && std::sscanf(line.c_str(), "AnonHugePages: %ld kB", &kib) == 1) return kib << 10;
+  }
+  return -1;
+}
+
+TEST(TensorMemory, LiesOnThePagesThatTheProgramHad) {
+  constexpr int64_t kBytes = 16 << 20;
+  const TensorMemory base(kBytes, pages_of("base"));
+  const int64_t none = huge_bytes_at(base.data());
+  if (none < 0 || !gives_huge_pages()) GTEST_SKIP() << "no huge pages here";
+  EXPECT_EQ(none, 0);
+  const TensorMemory huge(kBytes, pages_of("huge"));
+  // The kernel gives none where memory is in pieces, so their number proves nothing: the mapping's
+  // wish does.
+  std::ifstream maps("/proc/self/smaps");
+  const std::string all((std::istreambuf_iterator<char>(maps)), {});
+  EXPECT_THAT(all, testing::ContainsRegex("VmFlags:.* hg")) << huge_bytes_at(huge.data());
+  EXPECT_EQ(pages_of("of another kind"), Pages::ordinary);
 }
 
 TEST(Consumer, WeightsAndStreamSumTheSame) {

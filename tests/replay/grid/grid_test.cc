@@ -259,7 +259,7 @@ class GridFiles : public testing::Test {
 
   test::TemporaryDirectory directory_;
   fs::path path_ = directory_ / "grid.db";
-  GridIdentity identity_{{"selection", "tp=2"}, {"seed", "1"}};
+  SweepIdentity identity_{{"selection", "tp=2"}, {"seed", "1"}};
   std::vector<GridCell> cells_;
 };
 

@@ -170,6 +170,10 @@ class Page(unittest.TestCase):
         self.assertNotEqual(self.browser.evaluate(pixel), drawn)
         self.keep("dark")
 
+    def test_colours_the_verdict(self):
+        colour = "getComputedStyle(document.querySelector('.card.%s .word')).color"
+        self.assertNotEqual(self.browser.evaluate(colour % "fast"), self.browser.evaluate(colour % "plain"))
+
     def test_prints_the_still_pictures_and_what_is_folded(self):
         self.browser.call("Emulation.setEmulatedMedia", media="print")
         shown = "getComputedStyle(document.getElementById('%s')).display"
@@ -219,16 +223,15 @@ class Accessibility(unittest.TestCase):
             report = make_report(Path(folder) / "report", 2)
             grid = report.with_name("grid.html")
             subprocess.run([TOOLS[0], "-q", "grid.db", "-o", grid.name], check=True, cwd=report.parent)
-            for page in (report, grid):
-                for scheme in ("light", "dark"):
-                    BROWSER.call("Emulation.setEmulatedMedia", media="",
-                                 features=[{"name": "prefers-color-scheme", "value": scheme}])
-                    BROWSER.open(page)
-                    BROWSER.settle()
-                    BROWSER.evaluate(axe + "; 0")
-                    found = BROWSER.evaluate("axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes.slice(0, 3)"
-                                             ".map(n => n.html.slice(0, 200) + ' ' + n.failureSummary).join(' | ')))")
-                    self.assertEqual(found, [], f"{page.name}, {scheme}")
+            for page, scheme in ((report, "light"), (report, "dark"), (grid, "dark")):
+                BROWSER.call("Emulation.setEmulatedMedia", media="",
+                             features=[{"name": "prefers-color-scheme", "value": scheme}])
+                BROWSER.open(page)
+                BROWSER.settle()
+                BROWSER.evaluate(axe + "; 0")
+                found = BROWSER.evaluate("axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes.slice(0, 3)"
+                                         ".map(n => n.html.slice(0, 200) + ' ' + n.failureSummary).join(' | ')))")
+                self.assertEqual(found, [], f"{page.name}, {scheme}")
 
 
 if __name__ == "__main__":

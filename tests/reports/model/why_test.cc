@@ -92,6 +92,10 @@ TEST(Why, DividesTheWayFromThePredictedStepToAllHot) {
   EXPECT_EQ(bar_named(scenario, "cache too small")->dur_ns, -5);
   EXPECT_EQ(bar_named(scenario, "both at once")->dur_ns, -45);
   EXPECT_EQ(bar_named(scenario, "all hot")->dur_ns, 400);
+  scenario.plan.all_hot_step_ns = 449;  // longer windows alone nearly get there
+  scenario.why = explain(scenario);
+  EXPECT_EQ(bar_named(scenario, "both at once"), nullptr);
+  EXPECT_EQ(bar_named(scenario, "counted twice")->dur_ns, 4);
 }
 
 TEST(Why, BlamesNobodyWhenOperatorsWereNotTimed) {

@@ -83,6 +83,24 @@ std::string markup_of(const std::string& html) {
   return out;
 }
 
+TEST(Html, OfAHugeStepLeavesItsOperatorsToTheJsonReport) {
+  const TemporaryDirectory directory;
+  Report report = build_report(read_inputs(test::write_two_scenarios(directory.path())));
+  std::vector<TimelineOp>& ops = report.step.value->ops;
+  const size_t usual_bytes = to_html(report).size();
+  while (ops.size() <= 200'000) {
+    TimelineOp next = ops.back();
+    next.start_ns += next.dur_ns;
+    ++next.ordinal;
+    ops.push_back(std::move(next));
+  }
+  report.step.value->wall_ns = ops.back().start_ns + ops.back().dur_ns;
+  const std::string html = to_html(report);
+  EXPECT_LT(html.size(), 4 * usual_bytes);
+  EXPECT_THAT(html, HasSubstr("Its 200,001 operators are too many for a page that zooms"));
+  EXPECT_THAT(html, HasSubstr("id=\"timeline-still\"")) << "the picture stays";
+}
+
 TEST(Html, LoadsNothingFromOutside) {
   TemporaryDirectory directory;
   for (const Report& report :

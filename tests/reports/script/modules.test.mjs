@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import {armsOf, bandwidth, layOut, makeLane, prefetchLane} from "../../../reports/page/script/arms.mjs";
-import {formatSize, formatTick, formatTime, sortKey} from "../../../reports/page/script/format.mjs";
+import {formatRate, formatSize, formatTick, formatTime, sortKey} from "../../../reports/page/script/format.mjs";
 import {sortedOrder} from "../../../reports/page/script/tables.mjs";
 import {describeOperator, findOperators, sceneOf} from "../../../reports/page/script/timeline.mjs";
 import {traceEvents} from "../../../reports/page/script/trace.mjs";
@@ -33,6 +33,7 @@ test("numbers read as the tables write them", () => {
   assert.equal(formatTime(12345), "12.35 us");
   assert.equal(formatTime(7), "7 ns");
   assert.equal(formatSize(4 * 2 ** 20), "4.00 MiB");
+  assert.equal(formatRate(18.5e9), "18.50 GB/s");
   assert.equal(formatTick(200000, 900000), "200 us");
   assert.equal(formatTick(0, 5), "0");
 });

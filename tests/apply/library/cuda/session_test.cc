@@ -32,7 +32,7 @@ class Process {
     plan_.encode();
     cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
     session = std::make_unique<GraphSession>(
-        GraphSession::Surroundings{driver_, plan_.view(), &header, &window, samples, "image",
+        GraphSession::Surroundings{driver_, plan_.view(), &header, 3, &window, samples, "image",
                                    [] { return int64_t{7}; }, exchanges});
     emulated::driver_calls = 0;
     session->context_ready();
@@ -110,6 +110,7 @@ TEST(GraphSession, ArmsOfTheGraphThatRunsMostFollowTheirOrder) {
   process.capture();
   ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
   EXPECT_EQ(process.header.graphs.edited, 1u);
+  EXPECT_EQ(process.header.rank, 3);
   EXPECT_EQ(process.header.graphs.nodes, 3u);
   EXPECT_EQ(process.header.graphs.plain, 1u);
   EXPECT_EQ(process.header.graphs.priorities, 1u);

@@ -56,6 +56,17 @@ class Embedding(Module):
     pass
 
 
+def compile(module):
+    wrapper = Module()
+    wrapper._modules["_orig_mod"] = module
+    wrapper.forward = module
+    return wrapper
+
+
+class GraphModule(Module):
+    pass
+
+
 class Work:
     def wait(self):
         return True
@@ -79,6 +90,8 @@ def init_process_group(backend):
 
 
 __version__ = "0.0"
+fx = types.SimpleNamespace(GraphModule=GraphModule)
+sys.modules[__name__ + "._dynamo"] = types.ModuleType(__name__ + "._dynamo")
 nn = types.SimpleNamespace(Module=Module, Embedding=Embedding)
 jit = types.SimpleNamespace(is_tracing=lambda: False)
 distributed = types.SimpleNamespace(

@@ -40,9 +40,9 @@ class EngineWriter {
                               .end_ns = INT64_MAX / 2,
                               .source = engine_.step_range.empty() ? "detected" : "nvtx"});
       if (engine_.extra_kernels) kernel("void prepare_inputs_kernel<long>(long*)", kHelperNs);
-      for (const StepOp& op : workload_.step.ops) {
-        write_operator(op, workload_.notes[as_index(op.ordinal)]);
-      }
+      for (int draft = 0; draft < engine_.drafts_before; ++draft) write_operators(true);
+      write_operators(false);
+      for (int draft = 0; draft < engine_.drafts_after; ++draft) write_operators(true);
       db_.execute("UPDATE step SET end_ns = ? WHERE id = ?", {now_ns_, step_.value});
       if (!engine_.step_range.empty()) {
         db_.add(RangeRow{.stream = thread_,
@@ -86,6 +86,13 @@ class EngineWriter {
       StepGemm part = *op.gemm;
       part.n = rows;
       product(op.dur_ns * static_cast<double>(rows) / static_cast<double>(op.gemm->n), part);
+    }
+  }
+
+  void write_operators(bool draft) {
+    for (const StepOp& op : workload_.step.ops) {
+      if (draft && !op.name.starts_with("layers.0.") && op.name != "lm_head") continue;
+      write_operator(op, workload_.notes[as_index(op.ordinal)]);
     }
   }
 

@@ -18,16 +18,17 @@ struct EngineTrace {
   int steps = 3;
   bool split_qkv = false;  // a product for each matrix
   bool split_gate_up = false;
-  bool two_attention = false;  // attention in two kernels
-  bool fused_experts = false;  // both products of the routed experts in one kernel
-  bool fused_norms = false;    // norms run within other kernels
-  bool extra_kernels = false;  // small helpers, and a product now and then
-  bool no_head = false;        // the head is not part of the step
-  bool shapes = false;         // of products
-  bool messages = false;       // bytes and ranks of collectives
-  double noise = 0.1;          // of each duration, up or down
-  double slowness = 1.3;       // durations over the generated ones
-  std::string step_range{};    // annotation of a step, empty: none
+  bool two_attention = false;               // attention in two kernels
+  bool fused_experts = false;               // both products of the routed experts in one kernel
+  bool fused_norms = false;                 // norms run within other kernels
+  bool extra_kernels = false;               // small helpers, and a product now and then
+  bool no_head = false;                     // the head is not part of the step
+  int drafts_before = 0, drafts_after = 0;  // one layer and the head, each time
+  bool shapes = false;                      // of products
+  bool messages = false;                    // bytes and ranks of collectives
+  double noise = 0.1;                       // of each duration, up or down
+  double slowness = 1.3;                    // durations over the generated ones
+  std::string step_range{};                 // annotation of a step, empty: none
   StepPhase phase = StepPhase::decode;
 };
 

@@ -250,6 +250,20 @@ TEST_F(Recordings, WhatTheRecordingDoesNotSayIsAskedForOrDoubted) {
   EXPECT_LT(lowest, 0.5) << "bytes of KV are assumed";
 }
 
+TEST_F(Recordings, ADraftModelAroundTheStepIsNoneOfIt) {
+  const Workload model = workload(2, 8);
+  const TraceDb db = recorded(model, {.drafts_before = 3, .drafts_after = 1});
+  options_.batch = 8;
+  const AlignedStep aligned = align(db);
+  EXPECT_THAT(aligned.summary, AllOf(HasSubstr("bytes known for 100.0 %"),
+                                     HasSubstr("24 kernels before or after it")));
+  // Layers too many are no draft: they end in no head.
+  use_text("short.json", R"({"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 29,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336,
+    "vocab_size": 128256, "max_position_embeddings": 8192})");
+  EXPECT_THAT([&] { align(recorded(model, {})); }, fails_with("has no counterpart in the model"));
+}
+
 // --- what does not fit
 // -----------------------------------------------------------------------------
 

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apply/run/graph_plan.h"
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <set>
+
+#include "apply/kernel_name.h"
+#include "common/error.h"
+#include "common/text.h"
+#include "common/units.h"
+#include "db/trace_db.h"
+#include "planner/schedule/schedule_check.h"
+
+namespace preserve::apply {
+namespace {
+
+constexpr int64_t kLeastChunkBytes = 16, kMostChunkBytes = 1 << 24;
+constexpr std::string_view kArgument = ".arg";
+
+// Copies and fills are nodes of other kinds; these are the names that recordings give them.
+bool is_kernel(const std::string& name) {
+  return name != "memcpy" && name != "memset" && !name.starts_with("memcpy ") &&
+         !name.starts_with("memset ");
+}
+
+// "<kernel>.<number>.arg<byte>", as the recording names what nobody named.
+struct Operand {
+  std::string kernel;
+  uint32_t argument = 0;
+};
+std::optional<Operand> operand_of(const std::string& tensor) {
+  const size_t at = tensor.rfind(kArgument);
+  if (at == std::string::npos) return std::nullopt;
+  const size_t dot = tensor.rfind('.', at - 1);
+  if (at == 0 || dot == std::string::npos || dot == 0) return std::nullopt;
+  Operand operand{tensor.substr(0, dot)};
+  const char* end = tensor.data() + tensor.size();
+  const auto [rest, error] =
+      std::from_chars(tensor.data() + at + kArgument.size(), end, operand.argument);
+  if (error != std::errc() || rest != end || operand.argument > UINT16_MAX) return std::nullopt;
+  return operand;
+}
+
+class Compiler {
+ public:
+  Compiler(const Schedule& schedule, const FoldedStep& step,
+           const std::vector<int64_t>& kernel_streams, const PlanRequest& request)
+      : schedule_(schedule), step_(step), request_(request), name_(request.schedule.string()) {
+    set_header();
+    positions_.resize(step.ops.size());
+    for (const StepOp& op : step.ops) {
+      const int64_t stream = step.streams.at(static_cast<size_t>(op.stream));
+      const bool on_gpu =
+          std::find(kernel_streams.begin(), kernel_streams.end(), stream) != kernel_streams.end();
+      if (!on_gpu || !is_kernel(op.name)) continue;
+      positions_[static_cast<size_t>(op.ordinal)] =
+          static_cast<uint32_t>(compiled_.content.kernels.size());
+      compiled_.content.kernels.push_back(kernel_name(op.name));
+    }
+  }
+
+  CompiledGraphPlan compile() {
+    if (compiled_.content.kernels.empty()) {
+      throw input_error("{}: the step that it was made from has no kernels of a GPU", name_);
+    }
+    for (const PlannedWindow& window : schedule_.plan.windows) add(window);
+    if (compiled_.content.windows.empty()) {
+      throw input_error(
+          "{}: nothing of it can be applied to CUDA graphs{}{}", name_,
+          unnamed_bytes_ > 0
+              ? ": its tensors are known by name alone, and graphs show parameters of kernels: "
+                "record with CUDA parameters (preserve-profile --params on)"
+              : "",
+          elsewhere_ > 0 ? ": none of its windows is at a kernel" : "");
+    }
+    if (unnamed_bytes_ > 0) {
+      compiled_.warnings.push_back(fmt::format(
+          "{} per step are left out: no parameter of the kernel that reads them says where they "
+          "are (the first is {})",
+          format_size(static_cast<uint64_t>(unnamed_bytes_)), printable(first_unnamed_, 60)));
+    }
+    if (elsewhere_ > 0) {
+      compiled_.warnings.push_back(
+          fmt::format("{} not at a kernel and left out",
+                      elsewhere_ == 1 ? "a window of the schedule is"
+                                      : fmt::format("{} windows of the schedule are", elsewhere_)));
+    }
+    return std::move(compiled_);
+  }
+
+ private:
+  void set_header() {
+    const IssueMethod& issue = method_of(schedule_, schedule_.plan);
+    GraphPlanHeader& header = compiled_.content.header;
+    const auto found = std::find(std::begin(kGraphFetchNames), std::end(kGraphFetchNames),
+                                 std::string_view(issue.name));
+    if (found == std::end(kGraphFetchNames)) {
+      throw input_error("{}: its prefetch method \"{}\" of {} is not one of a GPU ({})", name_,
+                        printable(issue.name, 60), printable(schedule_.device_name, 60),
+                        fmt::join(kGraphFetchNames, ", "));
+    }
+    header.fetch = static_cast<GraphFetch>(found - std::begin(kGraphFetchNames));
+    header.kept = issue.eviction == "last" ? 1 : 0;
+    header.mode = request_.mode;
+    header.ranks = static_cast<uint32_t>(std::max<int64_t>(1, schedule_.ranks));
+    if (issue.ctas > 0) {
+      header.blocks = static_cast<uint32_t>(std::min<int64_t>(issue.ctas, kMostBlocks));
+    }
+    if (issue.chunk_bytes > 0) {
+      header.chunk_bytes = static_cast<uint32_t>(
+          std::clamp(issue.chunk_bytes / 16 * 16, kLeastChunkBytes, kMostChunkBytes));
+    }
+    for (size_t i = 0; i < sizeof(header.digest); ++i) {
+      header.digest[i] =
+          static_cast<uint8_t>(std::stoul(request_.schedule_sha256.substr(2 * i, 2), nullptr, 16));
+    }
+    compiled_.content.folder = request_.folder.string();
+  }
+
+  std::optional<uint32_t> position(int32_t ordinal) const {
+    if (ordinal < 0 || static_cast<size_t>(ordinal) >= positions_.size()) return std::nullopt;
+    return positions_[static_cast<size_t>(ordinal)];
+  }
+
+  void add(const PlannedWindow& window) {
+    GraphPlanContent& content = compiled_.content;
+    if (window.prefetches.empty()) return;
+    const std::optional<uint32_t> kernel = position(window.ordinal);
+    if (!kernel) {
+      ++elsewhere_;
+      return;
+    }
+    const auto first = static_cast<uint32_t>(content.slices.size());
+    for (const PlannedPrefetch& prefetch : window.prefetches) {
+      const std::optional<uint32_t> consumer = position(prefetch.consumer_ordinal);
+      const std::optional<Operand> operand = operand_of(prefetch.tensor);
+      // The name says which parameter of that kernel it is, not which of another one.
+      if (!consumer || !operand || kernel_name(operand->kernel) != content.kernels[*consumer]) {
+        if (unnamed_bytes_ == 0) first_unnamed_ = prefetch.tensor;
+        unnamed_bytes_ = checked_add(unnamed_bytes_, prefetch.length_bytes, "planned bytes");
+        continue;
+      }
+      content.slices.push_back({*consumer, operand->argument,
+                                static_cast<uint64_t>(prefetch.offset_bytes),
+                                static_cast<uint64_t>(prefetch.length_bytes)});
+      compiled_.planned_bytes =
+          checked_add(compiled_.planned_bytes, prefetch.length_bytes, "planned bytes");
+    }
+    const auto slices = static_cast<uint32_t>(content.slices.size()) - first;
+    if (slices > 0) content.windows.push_back({*kernel, first, slices, 0});
+  }
+
+  const Schedule& schedule_;
+  const FoldedStep& step_;
+  const PlanRequest& request_;
+  const std::string name_;
+  CompiledGraphPlan compiled_;
+  std::vector<std::optional<uint32_t>> positions_;  // of each operator among the kernels
+  int64_t unnamed_bytes_ = 0, elsewhere_ = 0;
+  std::string first_unnamed_;
+};
+
+}  // namespace
+
+bool is_for_graphs(const Schedule& schedule) {
+  return method_of(schedule, schedule.plan).ctas > 0;
+}
+
+CompiledGraphPlan compile_graph_plan(const Schedule& schedule, const FoldedStep& step,
+                                     const std::vector<int64_t>& kernel_streams,
+                                     const PlanRequest& request) {
+  CompiledGraphPlan compiled = Compiler(schedule, step, kernel_streams, request).compile();
+  const std::string file = compiled.content.encoded();
+  GraphPlanView view;
+  if (const char* error = view.open(std::as_bytes(std::span(file)))) {
+    throw input_error("{}: cannot be applied: as a plan, {}", request.schedule.string(), error);
+  }
+  return compiled;
+}
+
+CompiledGraphPlan compile_graph_plan(const Schedule& schedule, const PlanRequest& request) {
+  require_same_trace(schedule, request.schedule, schedule.trace_path);
+  const TraceDb db = TraceDb::open(schedule.trace_path);
+  const FoldedStep step =
+      fold_step(db, schedule.rank, schedule.prefill ? StepPhase::prefill : StepPhase::decode);
+  if (static_cast<int64_t>(step.ops.size()) != schedule.step_ops) {
+    throw input_error(
+        "{} was planned for a step of {}, and the step of {} has {}: run "
+        "preserve-tune on it again",
+        request.schedule.string(), count_of(schedule.step_ops, "operator"), schedule.trace_path,
+        step.ops.size());
+  }
+  std::vector<int64_t> streams;
+  Query rows = db.query("SELECT id FROM stream WHERE kind = 'gpu'");
+  while (rows.next()) streams.push_back(rows.integer(0));
+  return compile_graph_plan(schedule, step, streams, request);
+}
+
+}  // namespace preserve::apply

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// schedule.json of a GPU, and the trace that it was made from, as the plan for CUDA graphs.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "apply/graph_plan_file.h"
+#include "apply/run/plan.h"
+#include "db/step/folded_step.h"
+
+namespace preserve::apply {
+
+// Whether its prefetches are made by kernels.
+bool is_for_graphs(const Schedule& schedule);
+
+struct CompiledGraphPlan {
+  GraphPlanContent content;
+  int64_t planned_bytes = 0;            // per step, of the windows that are applied
+  std::vector<std::string> warnings{};  // what of the schedule is left out, and why
+};
+
+// `step`: as fold_step() gives it of the schedule's trace; `kernel_streams`: the ids of its streams
+// on GPUs. input_error, saying what to do, for what no graph can follow.
+CompiledGraphPlan compile_graph_plan(const Schedule& schedule, const FoldedStep& step,
+                                     const std::vector<int64_t>& kernel_streams,
+                                     const PlanRequest& request);
+
+// The same of the trace that the schedule names. input_error when it is gone or another one.
+CompiledGraphPlan compile_graph_plan(const Schedule& schedule, const PlanRequest& request);
+
+}  // namespace preserve::apply

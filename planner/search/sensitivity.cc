@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "planner/search/sensitivity.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "common/as_index.h"
+#include "common/units.h"
+#include "planner/search/changes.h"
+
+namespace preserve {
+
+namespace {
+
+constexpr int64_t kMiB = 1 << 20;
+constexpr int64_t kLongerNs = 1000;
+// Planning again takes seconds beyond, and so do trials of so many windows and operators.
+constexpr size_t kMostOpsToPlanAgain = 20'000;
+constexpr size_t kMostOpsOfTrials = 5'000'000;
+
+// --- each window ---------------------------------------------------------------------------------
+
+class FullWindows {
+ public:
+  FullWindows(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options,
+              const Schedule& schedule)
+      : problem_(build_problem(step, device, options.problem)),
+        ring_(step, problem_, ordinals(schedule.plan)),
+        changes_(ring_, limits(options, schedule)),
+        referee_(step, device,
+                 {schedule.method.name, schedule.method.placement, schedule.link_latency_ns}),
+        amounts_(ring_.amounts_of(schedule.plan.windows)),
+        step_ns_(run_ns(amounts_)) {}
+
+  std::string why(size_t window) {
+    changes_.begin(amounts_);
+    switch (changes_.full(window, amounts_)) {
+      case Full::nothing_left:
+        return "nothing is left that the next operators read";
+      case Full::supply:
+        return "asks for all that arrives in it";
+      case Full::cache:
+        return fmt::format("the cache is full until operator {} has read", next_reader(window));
+      case Full::no:
+        break;
+    }
+    double least_ns = 0;
+    bool tried = false;
+    for (const size_t which : {0, 1}) {
+      Amounts more = amounts_;
+      changes_.begin(amounts_);
+      if (!changes_.apply({Change::grow, which}, window, changes_.least_blocks(), more)) continue;
+      const double lost_ns = run_ns(more) - step_ns_;
+      least_ns = tried ? std::min(least_ns, lost_ns) : lost_ns;
+      tried = true;
+    }
+    if (!tried) return "what is left is smaller than a request";
+    const std::string more = format_size(changes_.least_blocks() * kBlockBytes);
+    if (least_ns < 0.5) return fmt::format("{} more would save nothing", more);
+    return fmt::format("{} more would lose {}", more, format_duration(std::llround(least_ns)));
+  }
+
+ private:
+  static std::vector<int32_t> ordinals(const Plan& plan) {
+    std::vector<int32_t> ordinals;
+    for (const PlannedWindow& window : plan.windows) ordinals.push_back(window.ordinal);
+    return ordinals;
+  }
+
+  static PlanLimits limits(const PlanOptions& options, const Schedule& schedule) {
+    PlanLimits limits{schedule.budget_bytes, 0, options.min_prefetch_bytes, {}};
+    for (const PlannedWindow& window : schedule.plan.windows) {
+      limits.most_bytes.push_back(window.capacity_bytes);
+    }
+    return limits;
+  }
+
+  double run_ns(const Amounts& amounts) {
+    orders_ = ring_.orders_of(amounts);
+    return referee_.run(orders_).step_ns;
+  }
+
+  int32_t next_reader(size_t window) const {
+    return problem_.consumers[as_index(ring_.first_consumer_after(window))].ordinal;
+  }
+
+  PlanProblem problem_;
+  WindowRing ring_;
+  Changes changes_;
+  Referee referee_;
+  PrefetchOrders orders_;
+  Amounts amounts_;
+  double step_ns_;
+};
+
+// --- other hardware, other programs --------------------------------------------------------------
+
+DeviceModel larger_cache(DeviceModel device) {
+  const double factor =
+      static_cast<double>(device.cache_bytes + kMiB) / static_cast<double>(device.cache_bytes);
+  for (SurvivalPoint& point : device.survival) {
+    point.footprint_bytes = std::llround(static_cast<double>(point.footprint_bytes) * factor);
+  }
+  device.cache_bytes += kMiB;
+  device.cache_budget_bytes += kMiB;
+  return device;
+}
+
+int64_t saved_ns(const Plan& plan) {
+  return plan.baseline_step_ns - plan.prefetch_step_ns;
+}
+
+std::vector<WhatIf> what_if(const FoldedStep& step, const DeviceModel& device,
+                            const PlanOptions& options, const Schedule& schedule) {
+  std::vector<WhatIf> changes;
+  const auto consider = [&](std::string change, const DeviceModel& with, const PlanOptions& how) {
+    const Plan plan = make_schedule(step, with, how).schedule.plan;
+    const int64_t gained_ns = saved_ns(plan) - saved_ns(schedule.plan);
+    if (gained_ns > 0) changes.push_back({std::move(change), gained_ns});
+  };
+  PlanOptions same = options;
+  same.candidates = 1;
+  PlanOptions more = same;
+  if (more.problem.budget_bytes) *more.problem.budget_bytes += kMiB;
+  consider("one more MiB of cache", larger_cache(device), more);
+  PlanOptions longer = same;
+  longer.problem.link_latency_ns += kLongerNs;
+  consider("each collective one microsecond longer, besides the time that it takes", device,
+           longer);
+  DeviceModel changed = device;
+  for (PrefetchMethod& method : changed.methods) method.bandwidth_bytes_per_s *= 2;
+  consider("twice the prefetch rate, up to that of the memory", changed, same);
+  changed = device;
+  for (PrefetchMethod& method : changed.methods) method.start_latency_ns = 0;
+  consider("prefetches that start at once", changed, same);
+  if (device.slowdown_per_byte_ns > 0) {
+    changed = device;
+    changed.slowdown_per_byte_ns = 0;
+    consider("collectives that prefetching does not slow down", changed, same);
+  }
+  if (options.problem.windows == WindowsMode::collective && outlasts_window(device)) {
+    PlanOptions idle = same;
+    idle.problem.windows = WindowsMode::idle;
+    consider("windows beside quiet operators (--windows idle)", device, idle);
+  }
+  std::stable_sort(changes.begin(), changes.end(),
+                   [](const WhatIf& a, const WhatIf& b) { return a.gained_ns > b.gained_ns; });
+  return changes;
+}
+
+}  // namespace
+
+Sensitivity sensitivity(const FoldedStep& step, const DeviceModel& device,
+                        const PlanOptions& options, const Schedule& schedule) {
+  Sensitivity found;
+  const std::vector<PlannedWindow>& windows = schedule.plan.windows;
+  if (schedule.plan.strategy != Strategy::flow || windows.empty()) return found;
+  if (windows.size() * step.ops.size() <= kMostOpsOfTrials) {
+    FullWindows full(step, device, options, schedule);
+    for (size_t i = 0; i < windows.size(); ++i) found.not_fuller.push_back(full.why(i));
+  }
+  if (step.ops.size() <= kMostOpsToPlanAgain) {
+    found.changes = what_if(step, device, options, schedule);
+  }
+  return found;
+}
+
+}  // namespace preserve

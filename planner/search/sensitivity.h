@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// What holds a plan back: why each window fetches no more, by the referee, and which changes of the
+// hardware or of the program would gain most, planned again for each.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "planner/search/plan.h"
+
+namespace preserve {
+
+struct WhatIf {
+  std::string change;
+  int64_t gained_ns = 0;  // of the step, beyond what the plan saves
+};
+
+struct Sensitivity {
+  std::vector<std::string> not_fuller;  // by window of the plan; empty: too many to try
+  std::vector<WhatIf> changes;          // those that gain most first; empty: the step is too large
+};
+
+// Of the plan that make_schedule() chose with these options; nothing of one that fetches nothing.
+Sensitivity sensitivity(const FoldedStep& step, const DeviceModel& device,
+                        const PlanOptions& options, const Schedule& schedule);
+
+}  // namespace preserve

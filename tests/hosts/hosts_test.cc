@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a recording of several hosts holds, with a clock that is another one on purpose, and of MPI
+// libraries and languages beside those that the other tests use.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "common/clock.h"
+#include "tests/profiler/collector/recording.h"
+
+namespace preserve {
+namespace {
+
+using test::kAllowRoot;
+using test::kProfile;
+using test::run_program;
+using test::TemporaryDirectory;
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+const std::string kPrograms = PRESERVE_PROGRAM_DIR "/";
+const std::string kTwoHosts = PRESERVE_SOURCE_DIR "/scripts/two-hosts";
+constexpr double kShiftNs = 50e6, kPpm = 20;
+constexpr int kSkipped = 77;
+
+bool is_there(const std::string& program) {
+  return fs::exists(kPrograms + program);
+}
+#define NEEDS(program) \
+  if (!is_there(program)) GTEST_SKIP() << "its compiler is not installed: " << (program)
+
+class Hosts : public ::testing::Test {
+ protected:
+  // A shell script that gives the program behind it another clock where `condition` holds.
+  std::string shifting(const std::string& condition) {
+    const std::string file = (folder_ / "shifting").string();
+    std::ofstream(file) << "#!/bin/sh\nif " << condition
+                        << "; then\nexport LD_PRELOAD=$LD_PRELOAD:" << kPrograms
+                        << "libshifted_clock.so SHIFTED_CLOCK=" << static_cast<int64_t>(kShiftNs)
+                        << ":" << kPpm << " SHIFTED_CLOCK_FROM=" << from_ns_
+                        << "\nfi\nexec \"$@\"\n";
+    fs::permissions(file, fs::perms::owner_all);
+    return file;
+  }
+  test::Run run(std::vector<std::string> argv) {
+    return run_program(argv, kAllowRoot, folder_.path());
+  }
+  std::string file(const char* name) const { return (folder_ / name).string(); }
+  TraceDb db() const { return TraceDb::open(file("trace.db")); }
+  int64_t number(const std::string& sql) const { return db().query_integer(sql).value_or(-1); }
+
+  // What the shifted clock said, on the true one.
+  double true_ns(double shifted) const {
+    const double from = static_cast<double>(from_ns_);
+    return from + (shifted - kShiftNs - from) / (1 + kPpm * 1e-6);
+  }
+  // By how much the times of the shifted rank are wrong in the trace, at its ends.
+  double worst_error_ns(int rank) const {
+    const TraceDb trace = db();
+    Query rows = trace.query(
+        "SELECT start_ns, end_ns, offset_ns, drift FROM process JOIN clock ON process_id = id "
+        "WHERE rank = ?",
+        {rank});
+    if (!rows.next()) return 1e18;
+    const auto start = static_cast<double>(rows.integer(0)),
+               end = static_cast<double>(rows.integer(1));
+    const auto offset = static_cast<double>(rows.integer(2));
+    const double own_start = start - offset;
+    // The line is in times of the host's own clock.
+    const double own_end = own_start + (end - start) / (1 + rows.real(3));
+    return std::max(std::abs(start - true_ns(own_start)), std::abs(end - true_ns(own_end)));
+  }
+  void expect_one_clock(int rank) {
+    EXPECT_LT(number(fmt::format("SELECT offset_ns FROM clock JOIN process ON id = process_id "
+                                 "WHERE rank = {}",
+                                 rank)),
+              -40'000'000);
+    // As exact as it says, which is the tightest that holds on a busy machine.
+    EXPECT_LE(worst_error_ns(rank),
+              number(fmt::format("SELECT error_ns + residual_ns FROM clock JOIN process ON "
+                                 "id = process_id WHERE rank = {}",
+                                 rank)) +
+                  1000)
+        << run_.err;
+  }
+  // The same operators, in order, whoever recorded them.
+  std::string operators(const std::string& trace) const {
+    const TraceDb opened = TraceDb::open(trace);
+    Query rows = opened.query(
+        "SELECT p.rank, s.value, c.function, c.bytes, c.dtype, c.ranks, c.sequence, c.peer, "
+        "c.blocking FROM collective AS c JOIN op ON op.id = c.op_id JOIN stream ON stream.id = "
+        "op.stream_id JOIN process AS p ON p.id = stream.process_id JOIN string AS s ON s.id = "
+        "op.name_id ORDER BY p.rank, op.start_ns, op.id");
+    std::string text;
+    while (rows.next()) {
+      for (int column = 0; column < 9; ++column) text += std::string(rows.text(column)) + " ";
+      text += "\n";
+    }
+    return text;
+  }
+
+  TemporaryDirectory folder_;
+  const int64_t from_ns_ = monotonic_ns();
+  test::Run run_;
+};
+
+TEST_F(Hosts, RanksWithAnotherClockComeOntoTheLaunchers) {
+  const std::string other = shifting("[ \"$OMPI_COMM_WORLD_RANK\" = 1 ]");
+  run_ = run({kProfile, "-o", "trace.db", "--", "mpirun", "--oversubscribe", "-n", "2", other,
+              kPrograms + "hosts_program", "50", "4000"});
+  ASSERT_EQ(run_.exit_code, 0) << run_.err;
+  EXPECT_EQ(number("SELECT COUNT(*) FROM clock WHERE source = 'round_trips' AND readings >= 2"), 2);
+  EXPECT_EQ(number("SELECT offset_ns FROM clock JOIN process ON id = process_id WHERE rank = 0"),
+            0);
+  expect_one_clock(1);
+  EXPECT_THAT(run_.err, HasSubstr("clocks of 1 host: 1 process moved by up to 50.0"));
+}
+
+TEST_F(Hosts, FilesOfSeveralLaunchersComeOntoOneClockByTheirCollectives) {
+  const std::string other = shifting("[ \"$OMPI_COMM_WORLD_RANK\" = 1 ]");
+  const test::Run recorded =
+      run({"mpirun", "--oversubscribe", "-n", "2", kProfile, "-o", "trace.%r.db", "--", other,
+           kPrograms + "hosts_program", "200", "1000"});
+  ASSERT_EQ(recorded.exit_code, 0) << recorded.err;
+  run_ = run({kProfile, "--merge", "trace.0.db", "trace.1.db", "-o", "trace.db"});
+  ASSERT_EQ(run_.exit_code, 0) << run_.err;
+  EXPECT_EQ(number("SELECT readings FROM clock WHERE source = 'collectives'"), 200);
+  EXPECT_LE(number("SELECT MAX(left_early_ns) FROM clock"),
+            1000 + number("SELECT MAX(residual_ns) FROM clock"));
+  expect_one_clock(1);
+}
+
+// On both namespaces of scripts/two-hosts.
+class Namespaces : public Hosts, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(Namespaces, AreRecordedAsHostsOnOneClock) {
+  const std::string library = GetParam();
+  const bool mpich = library == "mpich";
+  const std::string program = mpich ? "mpich_hosts_program" : "hosts_program";
+  NEEDS(program);
+  const std::string other = shifting("[ \"$(hostname)\" = right ]");
+  run_ = run({kTwoHosts, kProfile, "-o", "trace.db", "--", mpich ? "mpiexec.mpich" : "mpirun", "-n",
+              "2", other, kPrograms + program, "50", "4000"});
+  if (run_.exit_code == kSkipped) GTEST_SKIP() << run_.err;
+  ASSERT_EQ(run_.exit_code, 0) << run_.err;
+  EXPECT_EQ(number("SELECT rank FROM process WHERE host = 'left'"), 0);
+  EXPECT_EQ(number("SELECT rank FROM process WHERE host = 'right'"), 1);
+  EXPECT_EQ(number("SELECT COUNT(*) FROM collective WHERE function = 'allreduce' AND bytes = 512"),
+            100);
+  expect_one_clock(1);
+  EXPECT_THAT(run_.err, HasSubstr("clocks of 2 hosts: 1 process moved by up to 50."));
+}
+INSTANTIATE_TEST_SUITE_P(Mpi, Namespaces, ::testing::Values("openmpi", "mpich"),
+                         [](const auto& library) { return std::string(library.param); });
+
+// The same program, whichever library it is built with.
+class Mpich : public Hosts, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(Mpich, IsRecordedAsOpenMpiIs) {
+  NEEDS("mpich_mpi_program");
+  run_ = run({kProfile, "-o", "trace.db", "--", "mpirun", "--oversubscribe", "-n", "2",
+              kPrograms + "mpi_program", GetParam()});
+  ASSERT_EQ(run_.exit_code, 0) << run_.err;
+  const test::Run mpich = run({kProfile, "-o", "mpich.db", "--", "mpiexec.mpich", "-n", "2",
+                               kPrograms + "mpich_mpi_program", GetParam()});
+  ASSERT_EQ(mpich.exit_code, 0) << mpich.err;
+  EXPECT_EQ(operators(file("mpich.db")), operators(file("trace.db")));
+  EXPECT_EQ(TraceDb::open(file("mpich.db")).meta("mpi_library").substr(0, 5), "MPICH");
+  EXPECT_EQ(TraceDb::open(file("mpich.db")).query_integer("SELECT COUNT(*) FROM loss_nonzero"), 0);
+}
+INSTANTIATE_TEST_SUITE_P(Modes, Mpich,
+                         ::testing::Values("every", "inplace", "nonblocking", "intercommunicator"),
+                         [](const auto& mode) { return std::string(mode.param); });
+
+TEST_F(Hosts, AnMpiLibraryThatWasOpenedPrivatelyIsFound) {
+  NEEDS("mpich_module.so");
+  run_ = run({kProfile, "-o", "trace.db", "--", "mpiexec.mpich", "-n", "1",
+              kPrograms + "opens_program", kPrograms + "mpich_module.so", "3", "0"});
+  ASSERT_EQ(run_.exit_code, 0) << run_.err;
+  EXPECT_EQ(number("SELECT COUNT(*) FROM collective"), 3);
+}
+
+TEST_F(Hosts, SpawnedProcessesHaveNoRank) {
+  run_ = run({kProfile, "-o", "trace.db", "--", "mpirun", "--oversubscribe", "-n", "1",
+              kPrograms + "spawn_program"});
+  ASSERT_EQ(run_.exit_code, 0) << run_.err;
+  EXPECT_EQ(number("SELECT COUNT(*) FROM process WHERE rank IS NULL AND world_size IS NULL"), 1);
+  EXPECT_EQ(number("SELECT COUNT(*) FROM process WHERE rank = 0 AND world_size = 1"), 1);
+  EXPECT_EQ(number("SELECT COUNT(*) FROM collective WHERE function = 'allreduce'"), 2);
+  EXPECT_THAT(run_.err, HasSubstr("1 process was started by MPI_Comm_spawn"));
+  EXPECT_THAT(run_.err, HasSubstr("MPI_Comm_spawn 1"));
+}
+
+class Fortran : public Hosts,
+                public ::testing::WithParamInterface<std::tuple<const char*, const char*>> {};
+
+TEST_P(Fortran, IsRecordedThroughEachOfItsBindings) {
+  const auto& [library, form] = GetParam();
+  const std::string program = fmt::format("{}_{}", library, form);
+  NEEDS(program);
+  const bool mpich = std::string(library) == "mpich";
+  std::vector<std::string> argv{kProfile, "-o", "trace.db", "--", "mpirun", "--oversubscribe"};
+  if (mpich) argv = {kProfile, "-o", "trace.db", "--", "mpiexec.mpich"};
+  argv.insert(argv.end(), {"-n", "2", kPrograms + program});
+  run_ = run(argv);
+  ASSERT_EQ(run_.exit_code, 0) << run_.err;
+  const auto calls = [&](const char* function, int bytes, const char* type) {
+    return number(
+        fmt::format("SELECT COUNT(*) FROM collective WHERE function = '{}' AND bytes = {} "
+                    "AND dtype = '{}'",
+                    function, bytes, type));
+  };
+  EXPECT_EQ(calls("allreduce", 512, "MPI_DOUBLE_PRECISION"), 8);
+  if (std::string(form) != "module_form") return;
+  EXPECT_EQ(calls("allgather", 16, "MPI_BYTE"), 8);
+  EXPECT_EQ(calls("send", 512, "MPI_DOUBLE_PRECISION"), 8);
+  EXPECT_EQ(calls("recv", 512, "MPI_DOUBLE_PRECISION"), 8);
+}
+INSTANTIATE_TEST_SUITE_P(Bindings, Fortran,
+                         ::testing::Combine(::testing::Values("openmpi", "mpich"),
+                                            ::testing::Values("fixed_form", "module_form",
+                                                              "typed_form")),
+                         [](const auto& chosen) {
+                           return fmt::format("{}_{}", std::get<0>(chosen.param),
+                                              std::get<1>(chosen.param));
+                         });
+
+}  // namespace
+}  // namespace preserve

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/run/job_launcher.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "tests/support/synthetic_trace.h"
+
+namespace preserve {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+const std::vector<std::pair<std::string, std::string>> kVariables{{"LD_PRELOAD", "/ours.so"},
+                                                                  {"PRESERVE_MPI", "1"}};
+
+TEST(JobLauncher, OpenMpiPassesOnToEachProgram) {
+  EXPECT_THAT(passing_on({"mpirun", "-n", "2", "a", ":", "-n", "1", "b"}, JobLauncher::open_mpi,
+                         kVariables),
+              ElementsAre("mpirun", "-x", "LD_PRELOAD", "-x", "PRESERVE_MPI", "-n", "2", "a", ":",
+                          "-x", "LD_PRELOAD", "-x", "PRESERVE_MPI", "-n", "1", "b"));
+}
+
+TEST(JobLauncher, WhatTheCommandPreloadsStaysBehindOurs) {
+  EXPECT_THAT(
+      passing_on({"mpirun", "-x", "LD_PRELOAD=/theirs.so", "a"}, JobLauncher::open_mpi, kVariables),
+      ElementsAre("mpirun", "-x", "PRESERVE_MPI", "-x", "LD_PRELOAD=/ours.so:/theirs.so", "a"));
+  EXPECT_THAT(passing_on({"mpiexec", "-genv", "LD_PRELOAD", "/theirs.so", "a"}, JobLauncher::hydra,
+                         kVariables),
+              ElementsAre("mpiexec", "-genv", "PRESERVE_MPI", "1", "-genv", "LD_PRELOAD",
+                          "/ours.so:/theirs.so", "a"));
+}
+
+TEST(JobLauncher, HydraIsToldTheValues) {
+  EXPECT_THAT(passing_on({"mpiexec", "-envnone", "a"}, JobLauncher::hydra, kVariables),
+              ElementsAre("mpiexec", "-genv", "LD_PRELOAD", "/ours.so", "-genv", "PRESERVE_MPI",
+                          "1", "-envnone", "a"));
+}
+
+TEST(JobLauncher, SlurmPassesEverythingOnUnlessItWasToldOtherwise) {
+  const auto given = [](const std::string& option) {
+    return passing_on({"srun", option, "a"}, JobLauncher::slurm, kVariables)[1];
+  };
+  EXPECT_EQ(given("--export=ALL,A=1"), "--export=ALL,A=1");
+  EXPECT_EQ(given("--export=PATH"), "--export=PATH,LD_PRELOAD,PRESERVE_MPI");
+  EXPECT_EQ(given("--export=NONE"), "--export=LD_PRELOAD,PRESERVE_MPI");
+  EXPECT_EQ(given("-N2"), "-N2");
+}
+
+TEST(JobLauncher, IsNoneOfAnotherProgram) {
+  EXPECT_EQ(job_launcher("/bin/sh"), JobLauncher::none);
+  EXPECT_EQ(job_launcher("/nowhere/mpirunner"), JobLauncher::none);
+  EXPECT_THAT(passing_on({"a", ":"}, JobLauncher::none, kVariables), ElementsAre("a", ":"));
+  EXPECT_EQ(job_launcher("mpirun"), JobLauncher::open_mpi);
+}
+
+TEST(NamedHosts, AreThoseOfOptionsAndFiles) {
+  const test::TemporaryDirectory folder;
+  const std::string file = (folder / "hosts").string();
+  std::ofstream(file) << "a slots=4  # the first\n\n#none\nb:2\na\n";
+  EXPECT_THAT(named_hosts({"mpirun", "--hostfile", file, "x"}), ElementsAre("a", "b"));
+  EXPECT_THAT(named_hosts({"mpiexec", "-hosts", "c:1,d", "-f", file, "x"}),
+              ElementsAre("c", "d", "a", "b"));
+  EXPECT_THAT(named_hosts({"mpirun", "--hostfile", "/nowhere", "x"}), IsEmpty());
+  EXPECT_THAT(named_hosts({}), IsEmpty());
+}
+
+}  // namespace
+}  // namespace preserve
