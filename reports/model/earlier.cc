@@ -187,11 +187,12 @@ std::vector<WindowChange> compare_windows(const Run& before, const Run& now) {
 
 std::vector<SpeedupChange> compare_speedups(const Run& before, const Run& now) {
   std::vector<SpeedupChange> rows;
-  for (const auto& [label, after] : now.speedups) {
-    const auto earlier = std::find_if(before.speedups.begin(), before.speedups.end(),
-                                      [&](const auto& other) { return other.first == label; });
+  for (const auto& after : now.speedups) {
+    const auto earlier =
+        std::find_if(before.speedups.begin(), before.speedups.end(),
+                     [&](const auto& other) { return other.first == after.first; });
     if (earlier == before.speedups.end()) continue;
-    SpeedupChange change{label, earlier->second, after, "undecided"};
+    SpeedupChange change{after.first, earlier->second, after.second, "undecided"};
     if (change.after.low > change.before.high) change.word = "higher";
     if (change.after.high < change.before.low) change.word = "lower";
     rows.push_back(std::move(change));
