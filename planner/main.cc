@@ -240,8 +240,8 @@ int plan_step(const TuneOptions& options, const DeviceModel& device, Task& task,
   return kExitDone;
 }
 
-DeviceModel learn(const TuneOptions& options, const std::vector<Task>& tasks, DeviceModel device,
-                  std::vector<std::string>& doubts, Console& console) {
+DeviceModel learn(const TuneOptions& options, const std::vector<Task>& tasks,
+                  const DeviceModel& device, std::vector<std::string>& doubts, Console& console) {
   if (tasks.size() > 1) {
     throw usage_error("--learn takes a run with the plan for one phase: choose it with --phase");
   }
@@ -287,7 +287,7 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
     load_steps(options, device, tasks, losses, console);
   }
   doubts.insert(doubts.begin(), losses.begin(), losses.end());
-  if (!options.learn.empty()) device = learn(options, tasks, std::move(device), doubts, console);
+  if (!options.learn.empty()) device = learn(options, tasks, device, doubts, console);
   for (Task& task : tasks) {
     if (tasks.size() > 1) {
       print(options, fmt::format("{} step\n", to_text(task.step.phase)), console);

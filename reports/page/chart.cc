@@ -25,10 +25,10 @@ double tick_step(double range) {
 
 // "32 MiB": round values need no decimals.
 std::string size_tick(double size_bytes) {
-  constexpr std::array units{"B", "KiB", "MiB", "GiB", "TiB"};
+  constexpr std::array kUnits{"B", "KiB", "MiB", "GiB", "TiB"};
   size_t unit = 0;
-  for (; size_bytes >= 1024 && unit + 1 < units.size(); ++unit) size_bytes /= 1024;
-  return fmt::format("{:g} {}", size_bytes, units[unit]);
+  for (; size_bytes >= 1024 && unit + 1 < kUnits.size(); ++unit) size_bytes /= 1024;
+  return fmt::format("{:g} {}", size_bytes, kUnits[unit]);
 }
 
 }  // namespace
