@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "common/output_file.h"
 #include "common/text.h"
+#include "common/units.h"
 #include "db/losses.h"
 #include "db/step/folded_step.h"
 #include "db/step/phase.h"
@@ -129,6 +130,44 @@ void align_steps(const TuneOptions& options, const DeviceModel& device, const Tr
   console.info(fmt::format("{}: the trace with what its kernels read", options.workload.trace_out));
 }
 
+double in_collectives_ns(const FoldedStep& step) {
+  double total_ns = 0;
+  for (const StepOp& op : step.ops) total_ns += op.collective ? op.dur_ns : 0;
+  return total_ns;
+}
+
+// A rank that comes early waits in each collective for the others. What it could fetch meanwhile
+// the last one cannot, and the step is as long as the last one makes it: so, unless a rank is asked
+// for, the plan is for the rank that waits least of those that run the same step. The lowest one
+// where they wait about alike.
+FoldedStep step_to_plan(const TraceDb& db, const TuneOptions& options,
+                        std::optional<StepPhase> phase, Console& console) {
+  constexpr double kAlike = 0.9;
+  FoldedStep step = fold_step(db, options.rank, phase);
+  if (options.rank) return step;
+  const FoldedStep lowest = step;
+  for (const int64_t rank : ranks_with_steps(db)) {
+    const std::vector<StepPhase> phases = recorded_phases(db, rank);
+    if (rank == lowest.rank ||
+        std::find(phases.begin(), phases.end(), step.phase) == phases.end()) {
+      continue;
+    }
+    FoldedStep other = fold_step(db, rank, step.phase);
+    if (other.ops.size() == lowest.ops.size() &&
+        in_collectives_ns(other) < kAlike * in_collectives_ns(lowest) &&
+        in_collectives_ns(other) < in_collectives_ns(step)) {
+      step = std::move(other);
+    }
+  }
+  if (step.rank != lowest.rank) {
+    console.info(fmt::format(
+        "planned for rank {}, which waits least: {} of a step in collectives, rank {} {}",
+        step.rank, format_duration(in_collectives_ns(step)), lowest.rank,
+        format_duration(in_collectives_ns(lowest))));
+  }
+  return step;
+}
+
 // Losses of the recording are reported first, since they limit all results.
 void load_steps(const TuneOptions& options, const DeviceModel& device, std::vector<Task>& tasks,
                 std::vector<std::string>& losses, Console& console) {
@@ -140,7 +179,7 @@ void load_steps(const TuneOptions& options, const DeviceModel& device, std::vect
   if (options.aligns()) {
     align_steps(options, device, db, tasks, console);
   } else {
-    for (Task& task : tasks) task.step = fold_step(db, options.rank, task.phase);
+    for (Task& task : tasks) task.step = step_to_plan(db, options, task.phase, console);
   }
   for (const Task& task : tasks) {
     const bool asked = options.phase || task.step.phase != StepPhase::decode;

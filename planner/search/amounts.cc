@@ -74,7 +74,7 @@ PrefetchOrders WindowRing::orders_of(const Amounts& amounts, std::vector<Owner>*
     const WindowShares& shares = amounts[window];
     if (shares.empty()) continue;
     PrefetchWindow& opened =
-        orders.windows.push_back({windows_[window], orders.prefetches.size(), 0});
+        orders.windows.emplace_back(PrefetchWindow{windows_[window], orders.prefetches.size(), 0});
     for (size_t place = 0; place < shares.size(); ++place) {
       const PlanConsumer& consumer = problem_.consumers[as_index(shares[place].consumer)];
       const bool next_step = consumer.ordinal <= windows_[window];

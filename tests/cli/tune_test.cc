@@ -139,6 +139,23 @@ TEST_F(PreserveTune, ANoisyRecordingIsRefusedUnlessForced) {
   EXPECT_THAT(run.err, HasSubstr("warning: trace.db: rank 1: "));
 }
 
+TEST_F(PreserveTune, PlansForTheRankThatWaitsLeast) {
+  test::SyntheticTrace spec;
+  spec.allreduce_ns = 60'000;
+  test::write_synthetic_trace(directory_ / "trace.db", spec, [](TraceDb& db) {
+    db.execute(
+        "UPDATE op SET end_ns = start_ns + 40000 WHERE kind = 'collective' AND stream_id IN "
+        "(SELECT stream.id FROM stream JOIN process ON process.id = process_id WHERE rank = 1)");
+  });
+  const test::Run run = tune_with_device({});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("planned for rank 1, which waits least: 360.00 us of a step in "
+                                 "collectives, rank 0 540.00 us"));
+  EXPECT_EQ(schedule().rank, 1);
+  EXPECT_EQ(tune_with_device({"--rank", "0", "--force"}).exit_code, 0);
+  EXPECT_EQ(schedule().rank, 0);
+}
+
 TEST_F(PreserveTune, SaysLossesOfTheRecordingFirst) {
   test::SyntheticTrace spec;
   spec.allreduce_ns = 60'000;
