@@ -21,7 +21,6 @@
 namespace preserve::collector {
 namespace {
 
-constexpr int kHighDescriptor = 200;
 constexpr int kTriesToSee = 2'000;       // of 50 us
 constexpr size_t kStackBytes = 1 << 20;  // exit handlers of the program may run on it
 

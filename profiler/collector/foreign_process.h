@@ -8,8 +8,10 @@ namespace preserve::collector {
 // comes with the collector was never set up, and to start a thread in it would crash.
 bool is_static_program();
 
-// Moves a descriptor out of the way of programs that count on low numbers, to 200 or above, or to
-// the highest free number where the limit is lower. Keeps its number when none is free.
+// Moves a descriptor out of the way of programs that count on low numbers, to kHighDescriptor or
+// above, or to the highest free number where the limit is lower. Keeps its number when none is
+// free.
+inline constexpr int kHighDescriptor = 200;
 int move_up(int descriptor);
 // Begins a thread that takes no signal of the program.
 bool start_thread(const char* name, void* (*body)(void*));

@@ -48,6 +48,7 @@ class Process {
   Process& operator=(const Process&) = delete;
 
   void capture(size_t weight_bytes = 512) {
+    if (program != nullptr) session->destroyed(program->graph());  // a new one may get its address
     program = std::make_unique<Program>(step_, weight_bytes);
   }
   CUresult instantiate() {
