@@ -139,7 +139,7 @@ function(preserve_test name)
   # Tests measure nothing that counts, so they do not wait for a quiet machine either. Properties are tried on the
   # same random inputs each time; scripts/nightly tries others.
   set(properties TIMEOUT ${ARG_TIMEOUT} ENVIRONMENT PRESERVE_PATIENCE=0
-                 ENVIRONMENT_MODIFICATION RC_PARAMS=set:seed=1)
+                 ENVIRONMENT_MODIFICATION "RC_PARAMS=string_append: seed=1")
   if(ARG_LABELS)  # an empty value would swallow the next word
     list(JOIN ARG_LABELS "-" labels)  # gtest_discover_tests() takes one word; ctest -L looks for a part of it
     list(APPEND properties LABELS "${labels}")
