@@ -165,7 +165,9 @@ void define_options(CLI::App& app, TuneOptions& options) {
   app.add_flag("-f,--force", options.force,
                "Overwrite existing outputs, and plan also from a recording that is too noisy or of "
                "another kind of device");
-  app.add_option("--rank", options.rank, "Rank to plan for (default: the one that waits least in collectives)")
+  app.add_option("--rank", options.rank,
+                 "Rank to plan for (default: the one that waits least in collectives; with --model "
+                 "the lowest)")
       ->type_name("N");
   app.add_option("--phase", options.phase,
                  "Steps to plan for: decode, prefill, or any, a schedule for each phase that was "
