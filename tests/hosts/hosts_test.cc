@@ -23,6 +23,7 @@ namespace fs = std::filesystem;
 
 const std::string kPrograms = PRESERVE_PROGRAM_DIR "/";
 const std::string kTwoHosts = PRESERVE_SOURCE_DIR "/scripts/two-hosts";
+const std::string kTwoNodes = PRESERVE_SOURCE_DIR "/scripts/two-nodes";
 constexpr double kShiftNs = 50e6, kPpm = 20;
 constexpr int kSkipped = 77;
 
@@ -156,6 +157,34 @@ TEST_P(Namespaces, AreRecordedAsHostsOnOneClock) {
   EXPECT_THAT(run_.err, HasSubstr("clocks of 2 hosts: 1 process moved by up to 50."));
 }
 INSTANTIATE_TEST_SUITE_P(Mpi, Namespaces, ::testing::Values("openmpi", "mpich"),
+                         [](const auto& library) { return std::string(library.param); });
+
+// On both nodes of scripts/two-nodes. Their recordings meet in the folder of the output.
+class Slurm : public Hosts, public ::testing::WithParamInterface<const char*> {
+ protected:
+  void run_on_nodes(const std::string& script) {
+    run_ = run({kTwoNodes, "sh", "-c", script});
+    if (run_.exit_code == kSkipped) GTEST_SKIP() << run_.err;
+    ASSERT_EQ(run_.exit_code, 0) << run_.err;
+    EXPECT_EQ(number("SELECT COUNT(*) FROM process WHERE rank IN (0, 1) AND world_size = 2"), 2);
+    EXPECT_EQ(
+        number("SELECT COUNT(*) FROM collective WHERE function = 'allreduce' AND bytes = 512"), 40);
+  }
+};
+
+TEST_P(Slurm, RanksAreRecordedInFrontOfSrunAndBehindIt) {
+  const bool mpich = std::string(GetParam()) == "mpich";
+  const std::string program = mpich ? "mpich_hosts_program" : "hosts_program";
+  NEEDS(program);
+  const std::string srun = mpich ? "srun --mpi=pmi2 -N2 -n2 " : "srun --mpi=pmix -N2 -n2 ";
+  const std::string command = kPrograms + program + " 20 1000";
+  ASSERT_NO_FATAL_FAILURE(run_on_nodes(kProfile + " -o trace.db -- " + srun + command));
+  if (IsSkipped()) return;
+  EXPECT_EQ(number("SELECT COUNT(*) FROM clock WHERE source = 'round_trips'"), 2);
+  run_on_nodes(srun + kProfile + " -o each.%r.db -- " + command + " && " + kProfile +
+               " -f --merge each.0.db each.1.db -o trace.db");
+}
+INSTANTIATE_TEST_SUITE_P(Mpi, Slurm, ::testing::Values("openmpi", "mpich"),
                          [](const auto& library) { return std::string(library.param); });
 
 // The same program, whichever library it is built with.
