@@ -206,6 +206,26 @@ INSTANTIATE_TEST_SUITE_P(Modes, Mpich,
                          ::testing::Values("every", "inplace", "nonblocking", "intercommunicator"),
                          [](const auto& mode) { return std::string(mode.param); });
 
+// Ranks are known, calls recorded or counted by name, and results the program's own.
+TEST_F(Hosts, SessionsLargeCountsAndPartitionedMessagesOfMpi4AreCountedByName) {
+  NEEDS("mpich_mpi4_program");
+  for (const std::string mode : {"world", "session"}) {
+    const std::vector<std::string> command{"mpiexec.mpich", "-n", "2",
+                                           kPrograms + "mpich_mpi4_program", mode};
+    std::vector<std::string> argv{kProfile, "-f", "-o", "trace.db", "--"};
+    argv.insert(argv.end(), command.begin(), command.end());
+    run_ = run(argv);
+    ASSERT_EQ(run_.exit_code, 0) << run_.err;
+    EXPECT_THAT(run_.out, testing::AllOf(HasSubstr("0 of 2: 127 2"), HasSubstr("1 of 2: 127 1")));
+    EXPECT_EQ(number("SELECT COUNT(*) FROM process WHERE rank IN (0, 1) AND world_size = 2"), 2);
+    EXPECT_EQ(number("SELECT COUNT(*) FROM collective WHERE function = 'allreduce'"), 2);
+    for (const char* counted : {"MPI_Allreduce_c 2", "MPI_Bcast_c 2", "MPI_Pready 12"}) {
+      EXPECT_THAT(run_.err, HasSubstr(counted)) << mode;
+    }
+    EXPECT_EQ(run_.err.find("MPI_Session_init 2") != std::string::npos, mode == "session");
+  }
+}
+
 TEST_F(Hosts, AnMpiLibraryThatWasOpenedPrivatelyIsFound) {
   NEEDS("mpich_module.so");
   run_ = run({kProfile, "-o", "trace.db", "--", "mpiexec.mpich", "-n", "1",
