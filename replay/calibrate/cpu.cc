@@ -30,8 +30,7 @@ constexpr int kWindowsPerRound = 4;
 constexpr int kCollectivesPerRound = 4;
 constexpr int kTrialRounds = 40;  // that choose the chunk and the method of the survival curve
 constexpr int kFewestRounds = 4;
-constexpr int kTurnsPerRound = 3;  // of what is short: a round is long by its large footprints
-constexpr int kHotReads = 8;       // in a row
+constexpr int kHotReads = 8;  // in a row
 // Footprints of this and more take turns, so that a round stays short.
 constexpr int64_t kLargeBytes = 16 * kMiB;
 constexpr int64_t kMostTurns = 8;
@@ -76,7 +75,7 @@ class CpuCalibration {
   void choose_survivor();
   void time_consumer();
   void time_methods();
-  void time_survival(int number);
+  void time_footprints(int number);
   void time_collectives();
   void time_windows(int number);
   void finish_round();
@@ -228,14 +227,18 @@ void CpuCalibration::time_methods() {
   spare_.reset();
 }
 
-void CpuCalibration::time_survival(int number) {
-  if (candidates_[round_.survivor].on_spare) {
-    spare_ = std::make_unique<WindowFetcher>(candidates_[round_.survivor].fetch, round_.chunk_bytes,
-                                             spare_cpu());
-  }
+// With what is short between the footprints: a round is long by the large ones, and what disturbs
+// the short ones comes and goes meanwhile.
+void CpuCalibration::time_footprints(int number) {
   for (FootprintSamples& point : round_.survival) {
+    time_consumer();
+    time_methods();
     const int64_t turns = std::clamp<int64_t>(point.bytes / kLargeBytes, 1, kMostTurns);
     if (number % turns != 0) continue;
+    if (candidates_[round_.survivor].on_spare) {
+      spare_ = std::make_unique<WindowFetcher>(candidates_[round_.survivor].fetch,
+                                               round_.chunk_bytes, spare_cpu());
+    }
     const std::byte* slice = cold_.next(point.bytes);
     ranks_.barrier();
     point.cold_ns.push_back(time_read(slice, point.bytes));
@@ -243,8 +246,8 @@ void CpuCalibration::time_survival(int number) {
     time_fetch(round_.survivor, slice, point.bytes);
     ranks_.barrier();
     point.read_ns.push_back(time_read(slice, point.bytes));
+    spare_.reset();
   }
-  spare_.reset();
 }
 
 void CpuCalibration::time_collectives() {
@@ -399,11 +402,7 @@ std::vector<CalibrationSamples> CpuCalibration::run() {
   choose_survivor();
   int64_t spent_ns = 0;
   for (int number = 0; !measured_enough(spent_ns); ++number) {
-    for (int turn = 0; turn < kTurnsPerRound; ++turn) {
-      time_consumer();
-      time_methods();
-    }
-    time_survival(number);
+    time_footprints(number);
     if (ranks_.size() > 1) {  // one alone has no collectives
       time_collectives();
       time_windows(number);
