@@ -161,11 +161,13 @@ void remark_on_loading(const Outcomes& outcomes, std::vector<std::string>& remar
       std::string name = printable(process.view.program(), 80);
       if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
     }
-    remarks.push_back(
-        fmt::format("{} loaded the library, but none called MPI_Init of a shared MPI library, so "
-                    "the program ran as it is: {}",
-                    count_of(static_cast<int64_t>(outcomes.processes.size()), "process"),
-                    fmt::join(names, ", ")));
+    const auto count = static_cast<int64_t>(outcomes.processes.size());
+    remarks.push_back(fmt::format(
+        "{} {} loaded the library, but none called MPI_Init of a shared MPI library, so the "
+        "program "
+        "ran as it is: {} (a program that is linked statically, or starts without LD_PRELOAD, is "
+        "not seen)",
+        count, count == 1 ? "process" : "processes", fmt::join(names, ", ")));
     return;
   }
   std::vector<int64_t> missing;

@@ -154,7 +154,10 @@ TEST_F(OutcomesTest, SayWhyNothingHappened) {
   std::strcpy(shell.header.program, "/bin/sh");
   write(shell);
   EXPECT_THAT(remarks(),
-              Contains(testing::AllOf(HasSubstr("none called MPI_Init"), HasSubstr("/bin/sh"))));
+              Contains(testing::AllOf(HasSubstr("1 process loaded"),
+                                      HasSubstr("none called MPI_Init"), HasSubstr("/bin/sh"))));
+  write(shell);
+  EXPECT_THAT(remarks(), Contains(HasSubstr("2 processes loaded")));
   Left other = shell;
   other.header.state = State::off;
   other.header.off = Off::other_library;
