@@ -263,7 +263,7 @@ std::string all_cells(const GridReport& report) {
 
 std::string to_html(const GridReport& report) {
   const GridSummary summary = summarise(report.cells);
-  const std::vector<HeatMap> maps = heat_maps(report);
+  const std::vector<HeatMap> maps = heat_maps(report.cells);
   return html_page("Preserve grid report",
                    header(report, summary) + speedups(maps) + against_earlier(report) +
                        finding_section(summary) + against_fused(report, maps) + published(report) +

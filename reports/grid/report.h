@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "db/grid/cells.h"
+#include "db/grid/heat_map.h"
 #include "db/grid/summary.h"
 #include "reports/model/inputs.h"
 #include "reports/render.h"
@@ -51,19 +52,6 @@ struct GridReport {
 GridReport build_grid_report(const InputFile& input);
 
 GridComparison compare_grids(const GridReport& before, const GridReport& now);
-
-// One heat map: cells of one model and type, found by row (batch) and column (ranks, context).
-struct HeatMap {
-  std::string model, dtype;
-  std::vector<int64_t> batches;
-  std::vector<std::pair<int64_t, std::vector<int64_t>>> columns;  // contexts by ranks
-  std::vector<std::vector<const GridCell*>> rows;  // [batch][column]; nullptr: not selected
-};
-// In the order of the cells; `report` must outlive them.
-std::vector<HeatMap> heat_maps(const GridReport& report);
-
-// The text of a cell: "1.043", "=", "N/A", "failed" or "-".
-std::string heat_mark(const GridCell& cell);
 
 // Speed-up that the paper publishes for this cell (Table of end-to-end times; 4 x Ascend 910B).
 std::optional<double> published_speedup(const CellKey& key);

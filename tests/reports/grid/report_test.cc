@@ -117,7 +117,7 @@ TEST(GridReport, PutsPublishedNumbersBesideTheSameCellAlone) {
 
 TEST(GridHeatMaps, HoldEveryCellAtItsPlace) {
   const GridReport report = synthetic_report();
-  const auto maps = heat_maps(report);
+  const auto maps = heat_maps(report.cells);
   ASSERT_EQ(maps.size(), 4U);
   size_t cells = 0;
   for (const HeatMap& map : maps) {
