@@ -24,6 +24,7 @@ namespace fs = std::filesystem;
 
 const std::string kPrograms = PRESERVE_PROGRAM_DIR "/";
 const std::string kTwoHosts = PRESERVE_SOURCE_DIR "/scripts/two-hosts";
+const std::string kTwoNodes = PRESERVE_SOURCE_DIR "/scripts/two-nodes";
 constexpr double kShiftNs = 50e6, kPpm = 20;
 constexpr int kSkipped = 77;
 
@@ -180,6 +181,34 @@ TEST_P(Namespaces, AreRecordedAsHostsOnOneClock) {
 INSTANTIATE_TEST_SUITE_P(Mpi, Namespaces, ::testing::Values("openmpi", "mpich"),
                          [](const auto& library) { return std::string(library.param); });
 
+// On both nodes of scripts/two-nodes. Their recordings meet in the folder of the output.
+class Slurm : public Hosts, public ::testing::WithParamInterface<const char*> {
+ protected:
+  void run_on_nodes(const std::string& script) {
+    run_ = run({kTwoNodes, "sh", "-c", script});
+    if (run_.exit_code == kSkipped) GTEST_SKIP() << run_.err;
+    ASSERT_EQ(run_.exit_code, 0) << run_.err;
+    EXPECT_EQ(number("SELECT COUNT(*) FROM process WHERE rank IN (0, 1) AND world_size = 2"), 2);
+    EXPECT_EQ(
+        number("SELECT COUNT(*) FROM collective WHERE function = 'allreduce' AND bytes = 512"), 40);
+  }
+};
+
+TEST_P(Slurm, RanksAreRecordedInFrontOfSrunAndBehindIt) {
+  const bool mpich = std::string(GetParam()) == "mpich";
+  const std::string program = mpich ? "mpich_hosts_program" : "hosts_program";
+  NEEDS(program);
+  const std::string srun = mpich ? "srun --mpi=pmi2 -N2 -n2 " : "srun --mpi=pmix -N2 -n2 ";
+  const std::string command = kPrograms + program + " 20 1000";
+  ASSERT_NO_FATAL_FAILURE(run_on_nodes(kProfile + " -o trace.db -- " + srun + command));
+  if (IsSkipped()) return;
+  EXPECT_EQ(number("SELECT COUNT(*) FROM clock WHERE source = 'round_trips'"), 2);
+  run_on_nodes(srun + kProfile + " -o each.%r.db -- " + command + " && " + kProfile +
+               " -f --merge each.0.db each.1.db -o trace.db");
+}
+INSTANTIATE_TEST_SUITE_P(Mpi, Slurm, ::testing::Values("openmpi", "mpich"),
+                         [](const auto& library) { return std::string(library.param); });
+
 // The same program, whichever library it is built with.
 class Mpich : public Hosts, public ::testing::WithParamInterface<const char*> {};
 
@@ -198,6 +227,26 @@ TEST_P(Mpich, IsRecordedAsOpenMpiIs) {
 INSTANTIATE_TEST_SUITE_P(Modes, Mpich,
                          ::testing::Values("every", "inplace", "nonblocking", "intercommunicator"),
                          [](const auto& mode) { return std::string(mode.param); });
+
+// Ranks are known, calls recorded or counted by name, and results the program's own.
+TEST_F(Hosts, SessionsLargeCountsAndPartitionedMessagesOfMpi4AreCountedByName) {
+  NEEDS("mpich_mpi4_program");
+  for (const std::string mode : {"world", "session"}) {
+    const std::vector<std::string> command{"mpiexec.mpich", "-n", "2",
+                                           kPrograms + "mpich_mpi4_program", mode};
+    std::vector<std::string> argv{kProfile, "-f", "-o", "trace.db", "--"};
+    argv.insert(argv.end(), command.begin(), command.end());
+    run_ = run(argv);
+    ASSERT_EQ(run_.exit_code, 0) << run_.err;
+    EXPECT_THAT(run_.out, testing::AllOf(HasSubstr("0 of 2: 127 2"), HasSubstr("1 of 2: 127 1")));
+    EXPECT_EQ(number("SELECT COUNT(*) FROM process WHERE rank IN (0, 1) AND world_size = 2"), 2);
+    EXPECT_EQ(number("SELECT COUNT(*) FROM collective WHERE function = 'allreduce'"), 2);
+    for (const char* counted : {"MPI_Allreduce_c 2", "MPI_Bcast_c 2", "MPI_Pready 12"}) {
+      EXPECT_THAT(run_.err, HasSubstr(counted)) << mode;
+    }
+    EXPECT_EQ(run_.err.find("MPI_Session_init 2") != std::string::npos, mode == "session");
+  }
+}
 
 TEST_F(Hosts, AnMpiLibraryThatWasOpenedPrivatelyIsFound) {
   NEEDS("mpich_module.so");
