@@ -162,7 +162,7 @@ CalibrationSamples pooled(const std::vector<CalibrationSamples>& rounds) {
 }
 
 std::string unsteady_reason(const std::vector<CalibrationSamples>& rounds,
-                            const DeviceModel& device) {
+                            const DeviceModel& device, double part) {
   if (rounds.size() < kFewestRounds) return "too few rounds to tell";
   const CalibrationSamples all = pooled(rounds);
   if (2 * all.interrupted > all.taken) {
@@ -173,11 +173,11 @@ std::string unsteady_reason(const std::vector<CalibrationSamples>& rounds,
   for (const Watched& watch : watched(device)) {
     const double a = value_of(first, watch.figure), b = value_of(second, watch.figure);
     double low = std::min(a, b), high = std::max(a, b);
-    const double middle_value = (low + high) / 2;
-    bool apart = high - low > watch.tolerance * middle_value;
+    const double most = part * watch.tolerance * (low + high) / 2;
+    bool apart = high - low > most;
     if (const DeviceInterval* interval = find_interval(device, watch.figure)) {
       // Half the width: how far the figure itself may be off.
-      apart = apart || (interval->high - interval->low) / 2 > watch.tolerance * middle_value;
+      apart = apart || (interval->high - interval->low) / 2 > most;
       low = std::min(low, interval->low);
       high = std::max(high, interval->high);
     }

@@ -91,6 +91,13 @@ TEST(Stability, AMemoryThatSlowsDownIsUnsteady) {
   EXPECT_THAT(device.verdict_reason, HasSubstr("memory's rate"));
 }
 
+TEST(Stability, MoreIsMeasuredBeforeTheVerdictWouldBeUnsteady) {
+  const std::vector<CalibrationSamples> rounds = rounds_of({}, {.memory = 19.3});
+  const DeviceModel device = device_from(pooled(rounds));
+  EXPECT_EQ(unsteady_reason(rounds, device), "");
+  EXPECT_THAT(unsteady_reason(rounds, device, 0.5), HasSubstr("memory's rate"));
+}
+
 TEST(Stability, ManyInterruptionsAreUnsteady) {
   const DeviceModel device = judged_device(rounds_of({.interrupted = 60}, {.interrupted = 60}));
   EXPECT_EQ(device.verdict, "unsteady");
