@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "common/error.h"
 #include "common/stats.h"
@@ -79,6 +80,8 @@ class CpuCalibration {
   void time_collectives();
   void time_windows(int number);
   void finish_round();
+  CalibrationSamples round_of(const std::string& host, const std::vector<double>& all,
+                              size_t per_rank) const;
   bool measured_enough(int64_t spent_ns);
   std::optional<int> spare_cpu() const;
   // A negative time: the rank lost its core meanwhile.
@@ -89,8 +92,9 @@ class CpuCalibration {
 
   const Ranks& ranks_;
   CalibrateOptions options_;
+  std::vector<std::string> hosts_;          // of each rank
   CalibrationSamples round_;                // the running one, of this rank
-  std::vector<CalibrationSamples> rounds_;  // on rank 0, of all ranks
+  std::vector<CalibrationSamples> rounds_;  // on rank 0, of all ranks, by host
   std::vector<Candidate> candidates_;       // as in round_.methods
   std::unique_ptr<WindowFetcher> own_, spare_;
   std::vector<std::unique_ptr<RankCollective>> allreduce_;
@@ -104,9 +108,13 @@ class CpuCalibration {
 
 CpuCalibration::CpuCalibration(const Ranks& ranks, const HostCores& host,
                                const CalibrateOptions& options)
-    : ranks_(ranks), options_(options), cold_(arena_bytes(host.cache_bytes, ranks.size_on_host())) {
+    : ranks_(ranks),
+      options_(options),
+      hosts_(ranks.all_texts(host.host)),
+      cold_(arena_bytes(host.cache_bytes, ranks.size_on_host())) {
   round_.host = host;
   round_.ranks = ranks.size_on_host();
+  round_.all_ranks = ranks.size();
   round_.probe_bytes = probe_bytes(host, round_.ranks);
   round_.mpi_library = ranks.library();
   const std::time_t now = std::time(nullptr);
@@ -288,22 +296,36 @@ void CpuCalibration::time_windows(int number) {
   }
 }
 
-// Rank 0 takes over what all ranks have measured, and everybody begins anew.
+// Rank 0 takes over what all ranks have measured, as a round of each host, and everybody begins
+// anew.
 void CpuCalibration::finish_round() {
   std::vector<double> mine;
   each_series(round_, [&](std::vector<double>& series, SeriesKind) {
     mine.insert(mine.end(), series.begin(), series.end());
   });
   const std::vector<double> all = ranks_.gather(mine);
-  size_t at = 0;
+  if (ranks_.rank() == 0) {
+    for (const std::string& host : std::set(hosts_.begin(), hosts_.end())) {
+      rounds_.push_back(round_of(host, all, mine.size()));
+    }
+  }
+  each_series(round_, [](std::vector<double>& series, SeriesKind) { series.clear(); });
+}
+
+// What the ranks of one host have measured, of `all` samples, `per_rank` of each.
+CalibrationSamples CpuCalibration::round_of(const std::string& host, const std::vector<double>& all,
+                                            size_t per_rank) const {
   CalibrationSamples round = round_;
+  round.host.host = host;
+  size_t at = 0;
   each_series(round, [&](std::vector<double>& series, SeriesKind kind) {
     const size_t count = series.size();
     series.clear();
     std::vector<double> interrupted;
-    for (size_t rank = 0; rank * mine.size() < all.size(); ++rank) {
+    for (size_t rank = 0; rank < hosts_.size(); ++rank) {
+      if (hosts_[rank] != host) continue;
       for (size_t i = 0; i < count; ++i) {
-        const double value = all[rank * mine.size() + at + i];
+        const double value = all[rank * per_rank + at + i];
         if (value == kNoSample) continue;
         ++round.taken;
         (value > 0 || kind == SeriesKind::window ? series : interrupted).push_back(value);
@@ -315,8 +337,7 @@ void CpuCalibration::finish_round() {
     if (!series.empty() || kind != SeriesKind::needed) return;
     for (const double value : interrupted) series.push_back(-value);
   });
-  each_series(round_, [](std::vector<double>& series, SeriesKind) { series.clear(); });
-  if (ranks_.rank() == 0) rounds_.push_back(std::move(round));
+  return round;
 }
 
 // The same on every rank: rank 0 decides from everybody's samples.
@@ -359,14 +380,17 @@ void CpuCalibration::choose_survivor() {
 
 bool CpuCalibration::measured_enough(int64_t spent_ns) {
   bool enough = false;
-  if (ranks_.rank() == 0 && rounds_.size() >= kFewestRounds) {
+  const std::vector<std::vector<CalibrationSamples>> hosts = by_host(rounds_);
+  if (ranks_.rank() == 0 && !hosts.empty() && hosts.front().size() >= kFewestRounds) {
     const int64_t periods = spent_ns / options_.time_limit_ns;
     enough = periods >= options_.longest;
     // Asked once per time limit: looking often would stop at the first lucky agreement. And more
     // strictly than for the verdict, for the next calibration is further away than a half is.
     if (!enough && periods > periods_asked_) {
       periods_asked_ = periods;
-      enough = unsteady_reason(rounds_, device_from(pooled(rounds_)), kAgreement).empty();
+      enough = std::all_of(hosts.begin(), hosts.end(), [](const auto& rounds) {
+        return unsteady_reason(rounds, device_from(pooled(rounds)), kAgreement).empty();
+      });
     }
   }
   return ranks_.from_first(enough ? 1 : 0) != 0;
@@ -393,22 +417,36 @@ std::vector<CalibrationSamples> CpuCalibration::run() {
   return std::move(rounds_);
 }
 
+// All ranks take the same samples of the same sizes, at the same time.
+void require_alike(const Ranks& ranks, const HostCores& host) {
+  const std::string mine =
+      fmt::format("{}, {} of {} cache, {}", count_of(ranks.size_on_host(), "rank"), host.cpu_name,
+                  format_size(host.cache_bytes + host.private_cache_bytes),
+                  count_of(static_cast<int64_t>(host.cores.size()), "usable core"));
+  const std::vector<std::string> facts = ranks.all_texts(mine), hosts = ranks.all_texts(host.host);
+  for (size_t rank = 1; rank < facts.size(); ++rank) {
+    if (facts[rank] == facts[0]) continue;
+    throw input_error(
+        "hosts that are measured together must be alike, but {} has {}, and {} has {}: calibrate "
+        "each by itself, with its own ranks",
+        hosts[0], facts[0], hosts[rank], facts[rank]);
+  }
+}
+
 }  // namespace
 
 std::vector<CalibrationSamples> measure_cpu(const Ranks& ranks, const CalibrateOptions& options) {
-  if (ranks.size() != ranks.size_on_host()) {
-    throw input_error("calibration runs on one host, but its {} are on several",
-                      count_of(ranks.size(), "rank"));
-  }
   const HostCores host = find_host_cores();
   if (host.cache_bytes <= 0) {
     throw input_error("hwloc finds no data cache on {}; there is nothing to prefetch into",
                       host.cpu_name);
   }
-  const int64_t needed = arena_bytes(host.cache_bytes, ranks.size()) * ranks.size();
+  require_alike(ranks, host);
+  const int on_host = ranks.size_on_host();
+  const int64_t needed = arena_bytes(host.cache_bytes, on_host) * on_host;
   if (needed > available_memory_bytes()) {
     throw input_error("calibrating {} needs {} of memory, {} are free; use fewer --ranks",
-                      count_of(ranks.size(), "rank"), format_size(needed),
+                      count_of(on_host, "rank"), format_size(needed),
                       format_size(available_memory_bytes()));
   }
   ranks.barrier();  // everybody has looked at the free memory before anybody takes some
