@@ -20,6 +20,10 @@ namespace {
 constexpr double kBudgetTolerance = 0.10;
 constexpr double kRateTolerance = 0.05;
 constexpr int kResamples = 100;
+// Rounds are drawn with those after them, an eighth at a time (circular block bootstrap, Politis
+// and Romano 1992): the machine's clock drifts for seconds, and rounds drawn one by one would hide
+// it.
+constexpr size_t kBlocks = 8;
 constexpr size_t kFewestRounds = 4;  // of which two halves can be told apart
 
 CalibrationSamples pool(std::span<const CalibrationSamples* const> rounds) {
@@ -96,8 +100,13 @@ std::vector<DeviceInterval> intervals_of(const std::vector<CalibrationSamples>& 
   std::map<std::string, std::vector<double>> drawn;
   std::mt19937_64 random(1);
   std::vector<const CalibrationSamples*> draw(rounds.size());
+  const size_t block = (rounds.size() + kBlocks - 1) / kBlocks;
+  size_t from = 0;
   for (int i = 0; i < kResamples; ++i) {
-    for (const CalibrationSamples*& round : draw) round = &rounds[random() % rounds.size()];
+    for (size_t at = 0; at < draw.size(); ++at) {
+      if (at % block == 0) from = random() % rounds.size();
+      draw[at] = &rounds[(from + at % block) % rounds.size()];
+    }
     const CalibrationSamples samples = pool(draw);
     for (const Figure& figure : figures_of(device_from(samples), samples)) {
       drawn[figure.name].push_back(figure.value);

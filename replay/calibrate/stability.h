@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Do the figures of a calibration repeat? Its rounds are drawn anew, whole ones, for the intervals;
+// Do the figures of a calibration repeat? Its rounds are drawn anew, in blocks, for the intervals;
 // its two halves are compared. Pure.
 #pragma once
 
