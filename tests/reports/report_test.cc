@@ -11,6 +11,7 @@
 #include "common/output_file.h"
 #include "db/replay_result.h"
 #include "planner/schedule/json_document.h"
+#include "planner/schedule/schedule_check.h"
 #include "replay/grid/cell_run.h"
 #include "replay/grid/text.h"
 #include "replay/measure/summary.h"
@@ -326,6 +327,28 @@ TEST(Report, SaysDoNothingWhenThatIsThePlan) {
   EXPECT_THAT(report_of({paths[0], directory / "none.json", directory / "none.db"}).sentences[0],
               AllOf(HasSubstr("Planned: do nothing"),
                     HasSubstr("Replayed all the same, it is 0.0 % faster")));
+}
+
+TEST(Inputs, AScheduleOfAnotherRecordingGoesWithTheReplayOfIt) {
+  TemporaryDirectory directory;
+  const auto paths = test::write_two_scenarios(directory.path());
+  const FoldedStep step = fold_step(TraceDb::open(paths[0]));
+  Schedule schedule = test::make_schedule(paths[0]);
+  schedule.signature = signature_of(step);
+  name_places(step, schedule);
+  test::write_schedule(paths[1], schedule);
+  const auto again = directory / "again.db";
+  test::write_synthetic_trace(again, {.layers = 2, .op_latency_ns = 1500});
+  EXPECT_THAT(
+      [&] {
+        report_of({again, paths[1]});
+      },
+      fails_with(ErrorKind::input, HasSubstr("another recording")));
+  test::write_replay(paths[2], paths[1], {},
+                     [&](TraceDb& db) { db.set_meta("trace_sha256", sha256_of_file(again)); });
+  const Report report = report_of({again, paths[1], paths[2]});
+  EXPECT_EQ(report.sentences.size(), 1U);
+  EXPECT_TRUE(report.step);
 }
 
 TEST(Inputs, OfAnotherTraceAreRefused) {
