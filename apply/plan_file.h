@@ -51,6 +51,9 @@ enum class Mode : uint8_t {
   compare    // arms alternate for ever as before a verdict; nothing is decided
 };
 
+inline constexpr std::string_view kModeNames[] = {"guard", "dry-run", "always", "original",
+                                                  "compare"};
+
 struct PlanText {
   uint32_t offset, bytes;  // in the text bytes
 };
