@@ -33,7 +33,8 @@ or an explore.db of preserve-explore has a report of its own; of several, the la
 others too.
 
 report.csv holds the operators; report.TABLE.csv another table: gains, verdicts, arms, samples, why,
-windows, prefetches, ranks, collectives.
+windows, prefetches, ranks, collectives; of a comparison changes, operator_changes, window_changes.
+grid.csv and explore.csv hold the cells, grid.changes.csv and explore.changes.csv their comparison.
 
 Examples:
   preserve-report trace.db                                   what was recorded, as report.html
@@ -163,11 +164,12 @@ std::string render_target(const Report& report, const Target& target) {
   return target.format == Format::csv ? to_csv(report, target.table)
                                       : render(report, target.format);
 }
-std::string render_target(const ExploreReport& report, const Target& target) {
-  return render(report, target.format);
-}
-std::string render_target(const GridReport& report, const Target& target) {
-  return render(report, target.format);
+// Of a grid or an exploration.
+template <typename CellReport>
+std::string render_target(const CellReport& report, const Target& target) {
+  return target.format == Format::csv && target.table == kChangesCsv
+             ? changes_csv(report)
+             : render(report, target.format);
 }
 
 template <typename AnyReport>

@@ -72,5 +72,6 @@ std::string to_json(const GridReport& report);
 std::string to_html(const GridReport& report);
 std::string to_markdown(const GridReport& report);
 std::string to_csv(const GridReport& report);
+std::string changes_csv(const GridReport& report);  // a row per cell and earlier grid
 
 }  // namespace preserve::report

@@ -271,6 +271,7 @@ TEST(Report, OfATraceWithoutStepsStillShowsTheRecording) {
   const Report report = report_of({directory / "trace.db"});
   EXPECT_FALSE(report.step);
   EXPECT_THAT(report.step.reason, HasSubstr("no step was found"));
+  EXPECT_THAT(report.sentences[0], HasSubstr(report.step.reason));
   EXPECT_GT(report.time_use.operators, 0);
   EXPECT_THAT(schema_errors(to_json(report)), "");
   EXPECT_THAT(to_html(report), HasSubstr("no step was found"));
@@ -409,7 +410,8 @@ TEST(Inputs, WithNonsenseInTheReplayAreRefused) {
   };
   EXPECT_THAT([&] { with("DELETE FROM result"); }, fails_with("holds no result"));
   for (const char* sql :
-       {"UPDATE arm SET step_ns = -1", "UPDATE arm SET speedup = 9e999 WHERE id = 2",
+       {"UPDATE arm SET step_ns = -1", "UPDATE arm SET step_ns = 1e300",
+        "UPDATE arm SET speedup = 9e999 WHERE id = 2",
         "UPDATE arm SET speedup_low = NULL WHERE id = 2", "UPDATE arm SET speedup_low = 3",
         "UPDATE arm SET pairs = -1", "UPDATE result SET confidence_level = 2",
         "UPDATE result SET ranks = 0", "UPDATE result SET verdict = 'GOOD'"}) {
