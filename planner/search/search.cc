@@ -363,7 +363,13 @@ void PlanSearch::sweep(int64_t blocks, std::vector<Move>& moves, int64_t since) 
       reached += group.size();
     }
     if (reached < windows.size()) best_.complete = false;
-    if (adopted_ != begun) confirm(before, before_ns);
+    if (adopted_ != begun && !is_confirmed(before_ns)) {
+      best_.amounts = before;
+      judged_ = evaluate(before);
+      best_.step_ns = judged_.step_ns;
+      adopted_ = begun;
+      std::fill(moves_saved_ns_.begin(), moves_saved_ns_.end(), 0.0);
+    }
   }
   moves.clear();
   for (size_t move = 0; move < moves_.size(); ++move) {
@@ -372,14 +378,10 @@ void PlanSearch::sweep(int64_t blocks, std::vector<Move>& moves, int64_t since) 
 }
 
 // What was adopted at a glance: from the recorded step on it must be no worse than the plan before.
-void PlanSearch::confirm(Amounts before, double before_ns) {
+bool PlanSearch::is_confirmed(double before_ns) {
   judged_ = evaluate(best_.amounts);
-  if (judged_.step_ns > before_ns + negligible_ns_) {
-    judged_ = evaluate(before);
-    best_.amounts = std::move(before);
-    std::fill(moves_saved_ns_.begin(), moves_saved_ns_.end(), 0.0);
-  }
   best_.step_ns = judged_.step_ns;
+  return judged_.step_ns <= before_ns + negligible_ns_;
 }
 
 // Until no smallest change helps; while they do, larger ones may again.

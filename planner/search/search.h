@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a good plan to one that no single change betters under the referee. One run of the referee
-// tries the same change at many windows whose effects lie apart: between two of them the time tells
+// tries a change at each of many windows whose effects lie apart: between two of them the time tells
 // what the first has gained. docs/planning.md.
 #pragma once
 
@@ -72,7 +72,7 @@ class PlanSearch {
   void try_together(Amounts trial, std::vector<Tried> tried);
   void try_alone(size_t move, Amounts trial);
   void sweep(int64_t blocks, std::vector<Move>& moves, int64_t since);
-  void confirm(Amounts before, double before_ns);
+  bool is_confirmed(double before_ns);
   int64_t largest_change() const;
   void sweep_until_nothing_helps(int64_t largest);
   bool drop_what_is_late();
