@@ -12,6 +12,7 @@
 
 #include "tests/apply/library/scripted_mpi.h"
 
+// NOLINTBEGIN(readability-identifier-naming): names of the C library
 #if defined(__SANITIZE_ADDRESS__)
 extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void*, size_t),
                                                          void (*)(const volatile void*));
@@ -23,6 +24,7 @@ void* __libc_realloc(void*, size_t);
 void __libc_free(void*);
 }
 #endif
+// NOLINTEND(readability-identifier-naming)
 
 namespace {
 
