@@ -90,7 +90,8 @@ void check_tables(const TraceDb& db) {
   }
 }
 
-// A truncated file opens well; compare the header's page count with the size on disk.
+// A truncated file opens well, and one with more behind it (a hole of any size, which its checksum
+// would take hours for); compare the header's page count with the size on disk.
 void check_size(const TraceDb& db, const std::filesystem::path& path) {
   const int64_t pages = db.query_integer("PRAGMA page_count").value_or(0);
   const int64_t page_bytes = db.query_integer("PRAGMA page_size").value_or(0);
@@ -98,6 +99,10 @@ void check_size(const TraceDb& db, const std::filesystem::path& path) {
   if (size_bytes < pages * page_bytes) {
     throw input_error("{}: is truncated: {} of {} bytes", db.file(), size_bytes,
                       pages * page_bytes);
+  }
+  if (size_bytes > pages * page_bytes) {
+    throw input_error("{}: is damaged: its database has {} of {} bytes", db.file(),
+                      pages * page_bytes, size_bytes);
   }
 }
 
