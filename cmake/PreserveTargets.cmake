@@ -95,9 +95,10 @@ endfunction()
 #              threaded_tests) and run under ThreadSanitizer
 #   mpi        starts ranks: takes two of the processors that ctest -j shares out
 #   cli        runs the tools as a user does     emulation   runs a GPU emulated block by block
-# What cli and emulation run, other tests run in-process at a fraction of the time. Under a sanitizer,
-# which makes them several times slower, only those with SMOKE are built, and only the tests that fit
-# this filter of gtest's are run.
+#   figures    plans whole models, for what the numbers are
+# What cli, emulation and figures run, other tests run in-process at a fraction of the time. Under a
+# sanitizer, which makes them several times slower, only those with SMOKE are built, and only the
+# tests that fit this filter of gtest's are run.
 add_custom_target(threaded_tests)
 
 # What most tests include, compiled once. An executable, since the tests are: code of a library is position-independent
@@ -148,7 +149,7 @@ function(preserve_test name)
     list(APPEND properties PROCESSORS 2)
   endif()
   set(filter "")
-  if(PRESERVE_SANITIZE AND ("cli" IN_LIST ARG_LABELS OR "emulation" IN_LIST ARG_LABELS))
+  if(PRESERVE_SANITIZE AND ARG_LABELS MATCHES "cli|emulation|figures")
     if(NOT ARG_SMOKE)
       set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
       return()

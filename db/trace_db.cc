@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "common/clock.h"
 #include "db/trace_db_state.h"
 #include "db/utf8.h"
 
@@ -271,6 +272,17 @@ void TraceDb::transaction(const std::function<void()>& changes) {
     sqlite3_exec(state_->handle, "ROLLBACK", nullptr, nullptr, nullptr);
     throw;
   }
+  // Waiting for the disk each time would make a thousand short transactions last a minute. A loss
+  // of power undoes the last of them, as many as fit into the interval, and damages nothing.
+  constexpr int64_t kIntervalNs = 500'000'000;
+  const int64_t now_ns = monotonic_ns();
+  if (now_ns - state_->synced_ns < kIntervalNs) return;
+  const int code = sqlite3_wal_checkpoint_v2(state_->handle, nullptr, SQLITE_CHECKPOINT_PASSIVE,
+                                             nullptr, nullptr);
+  if (code != SQLITE_OK) state_->fail("cannot write");
+  state_->synced_ns = monotonic_ns();
+  const int64_t pages = query_integer("PRAGMA page_count").value_or(0);
+  state_->distrust.grown_to(pages * query_integer("PRAGMA page_size").value_or(0));
 }
 
 Query TraceDb::query(const std::string& sql, std::initializer_list<SqlValue> parameters) const {

@@ -91,8 +91,12 @@ void check_tables(const TraceDb& db) {
 }
 
 // A truncated file opens well, and one with more behind it (a hole of any size, which its checksum
-// would take hours for); compare the header's page count with the size on disk.
+// would take hours for); compare the header's page count with the size on disk. Pages of a file
+// that grows may be in its write-ahead log alone.
 void check_size(const TraceDb& db, const std::filesystem::path& path) {
+  std::error_code none;
+  const auto log_bytes = std::filesystem::file_size(path.string() + "-wal", none);
+  if (!none && log_bytes > 0) return;
   const int64_t pages = db.query_integer("PRAGMA page_count").value_or(0);
   const int64_t page_bytes = db.query_integer("PRAGMA page_size").value_or(0);
   const auto size_bytes = static_cast<int64_t>(std::filesystem::file_size(path));
@@ -112,7 +116,8 @@ void explain(int sqlite_code, const std::string& file) {
       sqlite_code == SQLITE_IOERR) {
     throw input_error("{}: is not a readable trace database (damaged or not SQLite)", file);
   }
-  if (sqlite_code == SQLITE_READONLY) {
+  // The latter: its log cannot be used from a folder that cannot be written.
+  if (sqlite_code == SQLITE_READONLY || sqlite_code == SQLITE_CANTOPEN) {
     throw input_error(
         "{}: was left incomplete by an interrupted command; run that command again to repair it",
         file);
@@ -159,8 +164,16 @@ TraceDb TraceDb::open(const std::filesystem::path& path) {
 
 TraceDb TraceDb::append(const std::filesystem::path& path) {
   TraceDb db = checked(path, SQLITE_OPEN_READWRITE);
-  db.state_->run("PRAGMA synchronous = FULL");
+  // A transaction waits for the disk twice with a rollback journal, for tens of milliseconds; with
+  // a write-ahead log it need not. Where a file system can have none, SQLite keeps the journal.
+  bool log = false;
+  {
+    Query mode = db.query("PRAGMA journal_mode = WAL");
+    log = mode.next() && mode.text(0) == "wal";
+  }
+  db.state_->run(log ? "PRAGMA synchronous = NORMAL" : "PRAGMA synchronous = FULL");
   db.state_->producing = true;
+  db.state_->growing = true;
   return db;
 }
 

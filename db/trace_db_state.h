@@ -45,6 +45,8 @@ struct TraceDb::State {
   sqlite3* handle = nullptr;
   Distrust distrust;
   bool producing = false;
+  bool growing = false;   // by append()
+  int64_t synced_ns = 0;  // when its transactions were last on the disk
   std::array<BulkInsert, kInsertCount> inserts;
   std::array<int64_t, kInsertCount> last_id{};
   std::unordered_map<std::string, int64_t, StringHash, std::equal_to<>> strings;
@@ -55,6 +57,12 @@ struct TraceDb::State {
   ~State() {
     repeated.reset();
     for (BulkInsert& insert : inserts) insert.finalize();
+    if (growing) {
+      // One file that can be read in a folder that cannot be written. Fails when others are reading
+      // it: then it keeps its log.
+      sqlite3_busy_timeout(handle, 0);
+      sqlite3_exec(handle, "PRAGMA journal_mode = DELETE", nullptr, nullptr, nullptr);
+    }
     sqlite3_close_v2(handle);
   }
   [[noreturn]] void fail(std::string_view doing) const {

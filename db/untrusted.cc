@@ -11,6 +11,7 @@ namespace preserve {
 namespace {
 
 constexpr int64_t kNsPerByte = 1'000;  // a legitimate reader takes some 10 ns per byte and pass
+constexpr int64_t kMostBytes = int64_t{1} << 50;
 constexpr int kInstructionsBetweenLooks = 10'000;
 
 // Of this thread: a busy machine does not make a file hostile.
@@ -24,6 +25,13 @@ void switch_off(sqlite3* handle, std::initializer_list<int> options) {
   for (const int option : options) sqlite3_db_config(handle, option, 0, nullptr);
 }
 
+// 0 where there is none.
+int64_t bytes_of(const std::filesystem::path& file) {
+  std::error_code error;
+  const std::uintmax_t bytes = std::filesystem::file_size(file, error);
+  return error ? 0 : static_cast<int64_t>(std::min<std::uintmax_t>(bytes, kMostBytes));
+}
+
 }  // namespace
 
 void Distrust::apply(sqlite3* handle) {
@@ -34,19 +42,23 @@ void Distrust::apply(sqlite3* handle) {
   sqlite3_limit(handle, SQLITE_LIMIT_LENGTH, kLongestValueBytes);
   sqlite3_limit(handle, SQLITE_LIMIT_EXPR_DEPTH, kDeepestExpression);
   sqlite3_limit(handle, SQLITE_LIMIT_ATTACHED, 0);
-  watch(handle, sqlite3_db_filename(handle, "main"));
+  bytes_ = bytes_of(sqlite3_db_filename(handle, "main"));
+  watch(handle, bytes_);
+}
+
+void Distrust::grown_to(int64_t bytes) {
+  if (bytes <= bytes_) return;
+  allowed_ns_ += kNsPerByte * (std::min(bytes, kMostBytes) - bytes_);
+  bytes_ = bytes;
 }
 
 void Distrust::apply_to_attached(sqlite3* handle, const std::filesystem::path& file) {
   switch_off(handle, {SQLITE_DBCONFIG_TRUSTED_SCHEMA});
-  watch(handle, file);
+  watch(handle, bytes_of(file));
 }
 
-void Distrust::watch(sqlite3* handle, const std::filesystem::path& file) {
-  constexpr auto kMostBytes = std::uintmax_t{1} << 50;
-  std::error_code error;
-  const std::uintmax_t bytes = std::filesystem::file_size(file, error);
-  if (!error) allowed_ns_ += kNsPerByte * static_cast<int64_t>(std::min(bytes, kMostBytes));
+void Distrust::watch(sqlite3* handle, int64_t bytes) {
+  allowed_ns_ += kNsPerByte * bytes;
   sqlite3_trace_v2(
       handle, SQLITE_TRACE_STMT,
       [](unsigned, void* self, void*, void*) {

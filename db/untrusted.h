@@ -28,13 +28,16 @@ class Distrust {
   // Of a connection with a file of ours, before a foreign one is attached to it: the same, but that
   // our views, triggers and lengths stay possible.
   void apply_to_attached(sqlite3* handle, const std::filesystem::path& file);
+  // The file of apply() is that large by now.
+  void grown_to(int64_t bytes);
 
  private:
-  void watch(sqlite3* handle, const std::filesystem::path& file);
+  void watch(sqlite3* handle, int64_t bytes);
   void begin();
   bool time_is_over();
 
   int64_t allowed_ns_, spent_ns_ = 0, seen_ns_ = 0;
+  int64_t bytes_ = 0;  // of the file of apply()
 };
 
 // Why the last call failed, also when it took more time than Distrust gave.

@@ -328,6 +328,9 @@ void define_replay(CLI::App& app, ReplayArguments& arguments) {
       ->transform(as_duration_ns());
   app.add_flag("--candidates", arguments.request.candidates,
                "Measure the schedule's other candidates too, and name the winner");
+  app.add_flag("--other-recording", arguments.request.other_recording,
+               "The schedule may be from another recording of the same program: its operators are "
+               "found by path and occurrence");
   app.add_option("--time-limit", arguments.measure.time_limit_ns, "Measure at most this long")
       ->transform(as_duration_ns(1))
       ->default_str("15s");

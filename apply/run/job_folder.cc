@@ -67,9 +67,9 @@ bool runs(const fs::path& mark) {
 
 }  // namespace
 
-JobFolder::JobFolder() {
+JobFolder::JobFolder(const std::optional<fs::path>& shared) {
   std::error_code error;
-  fs::path place = fs::temp_directory_path(error);
+  fs::path place = shared ? *shared : fs::temp_directory_path(error);
   if (!error) place = fs::canonical(place, error);
   if (error) {
     throw input_error("no folder for temporary files: {}; set TMPDIR to one that can be written",

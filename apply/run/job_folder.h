@@ -6,13 +6,15 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 
 namespace preserve::apply {
 
 class JobFolder {
  public:
+  // In front of mpirun it lies in `shared` where that is given: ranks are on other hosts.
   // input_error when it cannot be made, or belongs to somebody else.
-  JobFolder();
+  explicit JobFolder(const std::optional<std::filesystem::path>& shared);
   ~JobFolder();  // gone with the launcher that reports
   JobFolder(const JobFolder&) = delete;
   JobFolder& operator=(const JobFolder&) = delete;

@@ -14,6 +14,7 @@
 #include "apply/run/table.h"
 #include "common/error.h"
 #include "common/foreground_child.h"
+#include "common/job_launcher.h"
 #include "common/output_file.h"
 #include "common/text.h"
 #include "common/units.h"
@@ -128,9 +129,8 @@ class Run {
     const fs::path plan = folder_.path() / fmt::format("{}.plan", ::getpid());
     write_plan(plan, plan_);
     if (for_graphs_) {
-      return run_child(options_.command,
-                       {{kInjectionVariable, child_library("libpreserve_apply_graphs.so").string()},
-                        {kGraphPlanVariable, plan.string()}});
+      return run_with({{kInjectionVariable, child_library("libpreserve_apply_graphs.so").string()},
+                       {kGraphPlanVariable, plan.string()}});
     }
     const fs::path library = child_library("libpreserve_apply.so");
     // NVTX of the program names its tensors. Another tool that records them keeps its place.
@@ -145,7 +145,7 @@ class Run {
           "and the plan cannot find its tensors by them",
           printable(injection)));
     }
-    return run_child(options_.command, variables);
+    return run_with(variables);
   }
 
   void report() {
@@ -199,10 +199,21 @@ class Run {
             {"decided_step", std::to_string(deciding.off_step)}};
   }
 
+  // Beside the output, when the command starts ranks on several hosts.
+  std::optional<fs::path> shared_folder() const {
+    if (!on_several_hosts(launcher_, options_.command)) return std::nullopt;
+    return fs::absolute(options_.output).parent_path();
+  }
+
+  ChildResult run_with(const std::vector<std::pair<std::string, std::string>>& variables) const {
+    return run_child(passing_on(options_.command, launcher_, variables), variables);
+  }
+
   const LaunchOptions& options_;
   const Schedule& schedule_;
   Console& console_;
-  JobFolder folder_;
+  const JobLauncher launcher_ = job_launcher(options_.command.front());
+  JobFolder folder_{shared_folder()};
   std::string schedule_sha256_;
   const bool for_graphs_ = is_for_graphs(schedule_);
   std::string plan_;  // the file

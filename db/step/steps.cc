@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -161,13 +162,14 @@ class Sequence {
  public:
   enum class Of { collectives, operators };
 
+  // Within a stream, ids rise with the start: sorting by it again would cost more than all else.
   Sequence(const TraceDb& db, int64_t stream, Of of)
       : of_(of),
         rows_(db.query(std::string("SELECT op.name_id, op.start_ns, op.end_ns, collective.bytes, "
                                    "collective.communicator FROM op ") +
                            (of == Of::operators ? "LEFT " : "") +
                            "JOIN collective ON collective.op_id = op.id WHERE op.stream_id = ? "
-                           "ORDER BY op.start_ns, op.id",
+                           "ORDER BY op.id",
                        {stream})) {}
   void fill() {
     while (symbols_.size() < kWindow && (more_ = rows_.next())) {
@@ -229,16 +231,37 @@ Period period_of_collectives(const std::vector<uint64_t>& symbols) {
   return std::adjacent_find(first, last, std::not_equal_to<>()) == last ? Period{} : period;
 }
 
-// Blocks of the sequence on the stream with most collectives.
-std::vector<StepSpan> detect(const TraceDb& db, ProcessId process, const StepOptions& options) {
-  Query streams = db.query(
-      "SELECT op.stream_id, SUM(op.kind = 'collective') FROM op "
-      "JOIN stream ON stream.id = op.stream_id "
-      "WHERE stream.process_id = ? GROUP BY op.stream_id "
-      "ORDER BY SUM(op.kind = 'collective') DESC, COUNT(*) DESC, op.stream_id LIMIT 1",
+struct BusyStream {
+  int64_t stream = 0, collectives = 0, operators = 0;
+};
+
+// The stream with most collectives, and then most operators. Counted here: SQLite would sort all
+// operators to group them.
+BusyStream busiest_stream(const TraceDb& db, ProcessId process) {
+  std::map<int64_t, BusyStream> streams;
+  BusyStream* last = nullptr;
+  Query rows = db.query(
+      "SELECT op.stream_id, op.kind = 'collective' FROM op JOIN stream ON stream.id = op.stream_id "
+      "WHERE stream.process_id = ?",
       {process.value});
-  if (!streams.next()) return {};
-  const int64_t stream = streams.integer(0), collectives = streams.integer(1);
+  while (rows.next()) {
+    const int64_t stream = rows.integer(0);
+    if (last == nullptr || last->stream != stream) last = &streams[stream];
+    last->stream = stream;
+    last->collectives += rows.integer(1);
+    ++last->operators;
+  }
+  const auto busiest = std::max_element(streams.begin(), streams.end(), [](auto& a, auto& b) {
+    return std::pair(a.second.collectives, a.second.operators) <
+           std::pair(b.second.collectives, b.second.operators);
+  });
+  return busiest == streams.end() ? BusyStream{} : busiest->second;
+}
+
+// Blocks of the sequence on that stream.
+std::vector<StepSpan> detect(const TraceDb& db, ProcessId process, const StepOptions& options) {
+  const auto [stream, collectives, operators] = busiest_stream(db, process);
+  if (operators == 0) return {};
   if (options.collectives > 0) {
     return blocks_of(db, stream, Sequence::Of::collectives, [&](const auto& symbols) {
       return repetition_of(symbols, static_cast<size_t>(options.collectives));

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a PyTorch program does, told to the collector: the path of each module as a range, weights,
-buffers and KV caches as named memory, collectives on CPU tensors.
+buffers and KV caches as named memory, collectives on CPU tensors (collectives.py).
 
 Runs inside the program: it must not raise, print, keep anything alive or change a result. It stays
 out of what torch.compile and torch.jit trace; a CUDA graph sees each range once, as it is captured.
@@ -8,15 +8,19 @@ What goes wrong here ends up as a mark in the trace.
 """
 import ctypes
 import functools
-import inspect
+import importlib.util
 import os
 import re
 import sys
 import threading
 import weakref
 
-# Attributes in which attention modules of serving engines keep their cache: a tensor, or several.
-_CACHE = re.compile(r"^_?((past_)?(kv|k|v|key|value|keys|values)_?(cache|buffer)s?|cache_(k|v|kv))$")
+# Attributes in which attention modules of serving engines keep their cache: a tensor, or several. Words
+# for keys and values, and one that says that they are kept.
+_CACHE = re.compile(
+    r"^_*(?=.*(cache|past|prev|buffer|pool))((layer|paged|self|attn|past|prev|cached?|compressed|latent)_)*"
+    r"(c?kv|k|v|keys?|values?|key_values?|layer_past)(_?(caches?|buffers?|pool|states?))?$"
+)
 _CACHE_WORDS = ("k_cache", "v_cache", "kv_cache", "key_cache", "value_cache")  # a name of one says it
 _COMPILED = "_orig_mod"  # what torch.compile calls the module that it wraps
 _MOST_PARTS = 64
@@ -24,24 +28,12 @@ _MOST_STRINGS = 1 << 16
 _MOST_ROOTS = 64
 
 
-class _Facts(ctypes.Structure):  # hooks/torch/calls.cc
-    _fields_ = [
-        ("function", ctypes.c_uint32),
-        ("peer", ctypes.c_int32),
-        ("bytes", ctypes.c_int64),
-        ("communicator", ctypes.c_uint64),
-        ("sequence", ctypes.c_int64),
-        ("ranks", ctypes.c_uint32),
-        ("type", ctypes.c_char * 20),
-    ]
-
-
 class _Library:
     """The collector's functions. PyDLL: they are shorter than handing the interpreter over."""
 
-    def __init__(self, path):
+    def __init__(self, path, facts_type):
         library = ctypes.PyDLL(path)
-        facts = ctypes.POINTER(_Facts)
+        facts = ctypes.POINTER(facts_type)
         for name, result, arguments in (
             ("wanted", ctypes.c_uint32, ()),
             ("name", ctypes.c_uint32, (ctypes.c_char_p,)),
@@ -63,8 +55,25 @@ class _Library:
             setattr(self, name, function)
 
 
-def _tensor_bytes(tensor):
-    return tensor.numel() * tensor.element_size()
+def _tensors_in(held, tensor_type, levels=2):
+    """(suffix of a name, tensor) of what an attribute holds: a tensor, or lists, dictionaries and plain
+    objects of tensors."""
+    if isinstance(held, tensor_type):
+        yield "", held
+        return
+    if levels == 0:
+        return
+    if isinstance(held, dict):
+        parts = list(held.items())
+    elif isinstance(held, (list, tuple)):
+        parts = [("", held[0])] if len(held) == 1 else list(enumerate(held))
+    elif hasattr(held, "__dict__") and not callable(held):
+        parts = list(vars(held).items())
+    else:
+        return
+    for key, part in parts[:_MOST_PARTS]:
+        for suffix, tensor in _tensors_in(part, tensor_type, levels - 1):
+            yield (".{}".format(key) if key != "" else "") + suffix, tensor
 
 
 class _Modules:
@@ -192,13 +201,27 @@ class _Root:
                     self.cache_owners.append((weakref.ref(module), path, attribute))
         # Tied weights: named after the module that reads them whole.
         seen = set()
-        for name, tensor in (*weights.items(), *tables.items()):
-            if tensor is None or self.address(tensor) in seen:
-                continue
-            seen.add(self.address(tensor))
-            self.name(name, tensor)
+        for name, whole in (*weights.items(), *tables.items()):
+            for part, tensor in self.stored(name, whole):
+                if self.address(tensor) not in seen:
+                    seen.add(self.address(tensor))
+                    self.name(part, tensor)
         for owner, path, attribute in self.cache_owners:
             self.name_cache(owner(), path, attribute)
+
+    def stored(self, name, tensor, levels=3):
+        """The tensors that have the memory of one: itself, or those that it wraps (DTensor, quantized)."""
+        if tensor is None:
+            return
+        flatten = getattr(tensor, "__tensor_flatten__", None)
+        if flatten is None or levels == 0:
+            yield name, tensor
+            return
+        inner = flatten()[0]
+        path, _, leaf = name.rpartition(".")
+        for attribute in inner:
+            own = name if len(inner) == 1 else ".".join(filter(None, (path, attribute, leaf)))
+            yield from self.stored(own, getattr(tensor, attribute), levels - 1)
 
     @staticmethod
     def address(tensor):
@@ -209,7 +232,7 @@ class _Root:
 
     def name(self, name, tensor):
         address = self.address(tensor)
-        memory = (address, _tensor_bytes(tensor))
+        memory = (address, tensor.numel() * tensor.element_size())
         if address == 0 or memory[1] == 0 or self.regions.get(name) == memory:
             return
         self.regions[name] = memory
@@ -222,10 +245,8 @@ class _Root:
         name = path + "." + attribute.lstrip("_")
         if attribute.lstrip("_") not in _CACHE_WORDS:
             name = path + ".kv_cache." + attribute.lstrip("_")
-        tensors = held if isinstance(held, (list, tuple)) else (held,)
-        for i, tensor in enumerate(tensors[:_MOST_PARTS]):
-            if isinstance(tensor, self.modules.torch.Tensor):
-                self.name(name if len(tensors) == 1 else "{}.{}".format(name, i), tensor)
+        for suffix, tensor in _tensors_in(held, self.modules.torch.Tensor):
+            self.name(name + suffix, tensor)
 
 
 def _record_modules(torch, library, is_traced):
@@ -251,170 +272,17 @@ def _record_modules(torch, library, is_traced):
     torch.nn.Module.__call__ = recorded
 
 
-# Of each function: the argument that is a message, the one that is a peer. What one rank contributes
-# counts; of a scatter what it gets.
-_FUNCTIONS = {
-    "all_reduce": ("tensor", None),
-    "reduce": ("tensor", "dst"),
-    "broadcast": ("tensor", "src"),
-    "all_gather": ("tensor", None),
-    "all_gather_into_tensor": ("input_tensor", None),
-    "_all_gather_base": ("input_tensor", None),
-    "gather": ("tensor", "dst"),
-    "scatter": ("tensor", "src"),
-    "reduce_scatter": ("input_list", None),
-    "reduce_scatter_tensor": ("input", None),
-    "_reduce_scatter_base": ("input", None),
-    "all_to_all": ("input_tensor_list", None),
-    "all_to_all_single": ("input", None),
-    "barrier": (None, None),
-    "send": ("tensor", "dst"),
-    "recv": ("tensor", "src"),
-    "isend": ("tensor", "dst"),
-    "irecv": ("tensor", "src"),
-}
-_CALLED = {"_all_gather_base": "all_gather_into_tensor", "_reduce_scatter_base": "reduce_scatter_tensor"}
-
-
-class _Collectives:
-    def __init__(self, torch, library):
-        self.torch = torch
-        self.c10d = torch.distributed.distributed_c10d
-        self.library = library
-        self.sequences = {}  # communicator -> collectives so far
-        self.pending = {}  # id of a Work -> (facts, mark)
-        self.thread = threading.local()
-
-    def group_ranks(self, group):
-        if hasattr(self.c10d, "get_process_group_ranks"):
-            group = group or self.c10d._get_default_group()
-            return tuple(self.c10d.get_process_group_ranks(group))
-        if group is None or group is self.c10d.GroupMember.WORLD:
-            return tuple(range(self.c10d.get_world_size()))
-        return tuple(sorted(self.c10d._pg_group_ranks[group]))
-
-    def facts(self, name, function, bound):
-        """None: nothing for this hook. CUDA tensors are seen where their kernels are, MPI's calls by
-        the hooks of MPI."""
-        message, peer = _FUNCTIONS[name]
-        tensors = bound.get(message)
-        if isinstance(tensors, self.torch.Tensor):
-            tensors = [tensors]
-        tensors = tensors or []
-        group = bound.get("group")
-        if any(tensor.device.type != "cpu" for tensor in tensors):
-            return None
-        if "gloo" not in self.c10d.get_backend(group):
-            return None
-        ranks = self.group_ranks(group)
-        facts = _Facts(function=function, peer=-1, sequence=-1, ranks=len(ranks))
-        facts.bytes = sum(_tensor_bytes(tensor) for tensor in tensors)
-        if tensors:
-            facts.type = str(tensors[0].dtype).replace("torch.", "").encode()[:20]
-        number = 0xCBF29CE484222325
-        for rank in ranks:  # the same on all of them
-            number = ((number ^ (rank + 1)) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
-        facts.communicator = number & 0x7FFFFFFFFFFFFFFF
-        if peer is not None and isinstance(bound.get(peer), int):
-            facts.peer = bound[peer]
-        if name not in ("send", "recv", "isend", "irecv"):
-            facts.sequence = self.sequences.get(number, 0)
-            self.sequences[number] = facts.sequence + 1
-        return facts
-
-    def wrap(self, name, call, is_traced):
-        called = _CALLED.get(name, name)
-        function = self.library.function(("c10d." + called).encode())
-        signature = inspect.signature(call)
-
-        def begin(args, kwargs):
-            try:
-                facts = self.facts(name, function, signature.bind(*args, **kwargs).arguments)
-                return facts, self.library.began(facts) if facts is not None else 0
-            except Exception as error:  # wrong arguments: the call itself will say so
-                self.library.mark("preserve: {} not recorded: {!r}".format(name, error).encode())
-                return None, 0
-
-        @functools.wraps(call)
-        def recorded(*args, **kwargs):
-            # Inside another one: a part of it.
-            if is_traced() or getattr(self.thread, "inside", False):
-                return call(*args, **kwargs)
-            facts, mark = begin(args, kwargs)
-            if facts is None:
-                return call(*args, **kwargs)
-            self.thread.inside = True
-            work, failed = None, True
-            try:
-                work = call(*args, **kwargs)
-                failed = False
-            finally:
-                self.thread.inside = False
-                if hasattr(work, "wait"):
-                    self.library.issued(facts, mark)
-                    forgotten = self.pending.pop(id(work), None)
-                    if forgotten is not None:  # nobody waited for it, and its id is in use again
-                        self.library.lost(*forgotten)
-                    self.pending[id(work)] = (facts, mark)
-                else:
-                    self.library.ended(facts, mark, 1 if failed else 0)
-            return work
-
-        return recorded
-
-    def wrap_wait(self, wait):
-        function = self.library.function(b"c10d.wait")
-
-        @functools.wraps(wait)
-        def recorded(work, *args, **kwargs):
-            entry = self.pending.pop(id(work), None)
-            if entry is None:
-                return wait(work, *args, **kwargs)
-            waiting = _Facts(function=function, peer=-1, bytes=-1, sequence=-1)
-            mark = self.library.began(waiting)
-            failed = True
-            try:
-                result = wait(work, *args, **kwargs)
-                failed = False
-                return result
-            finally:
-                self.library.ended(waiting, mark, 1 if failed else 0)
-                (self.library.lost if failed else self.library.completed)(*entry)
-
-        return recorded
-
-    def wrap_init(self, init):
-        @functools.wraps(init)
-        def recorded(*args, **kwargs):
-            result = init(*args, **kwargs)
-            library = "PyTorch {}, {}".format(self.torch.__version__, self.c10d.get_backend())
-            self.library.rank(self.c10d.get_rank(), self.c10d.get_world_size(), library.encode())
-            return result
-
-        return recorded
-
-
-def _record_collectives(torch, library, is_traced):
-    if not torch.distributed.is_available():
-        return
-    collectives = _Collectives(torch, library)
-    for name in (*_FUNCTIONS, "init_process_group"):
-        call = getattr(collectives.c10d, name, None)
-        if call is None:
-            continue
-        if name == "init_process_group":
-            recorded = collectives.wrap_init(call)
-        else:
-            recorded = collectives.wrap(name, call, is_traced)
-        for module in (collectives.c10d, torch.distributed):
-            if getattr(module, name, None) is call:
-                setattr(module, name, recorded)
-    work = torch._C._distributed_c10d.Work
-    work.wait = collectives.wrap_wait(work.wait)
+def _beside(name):
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
+    spec = importlib.util.spec_from_file_location("preserve_torch_" + name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def install(torch):
-    library = _Library(os.environ["NVTX_INJECTION64_PATH"])
+    collectives = _beside("collectives")
+    library = _Library(os.environ["NVTX_INJECTION64_PATH"], collectives.Facts)
     wanted = library.wanted()
     is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", lambda: False)
     is_tracing = torch.jit.is_tracing
@@ -425,4 +293,4 @@ def install(torch):
     if wanted & 1:
         _record_modules(torch, library, is_traced)
     if wanted & 2:
-        _record_collectives(torch, library, is_traced)
+        collectives.record(torch, library, is_traced)

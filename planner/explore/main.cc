@@ -18,12 +18,14 @@
 #include "planner/explore/options.h"
 #include "planner/explore/output.h"
 #include "planner/explore/results.h"
-#include "planner/explore/run.h"
 #include "planner/schedule/schedule.h"
+#include "replay/ranks/cells.h"
 #include "replay/ranks/entry.h"
 
 namespace preserve {
 namespace {
+
+constexpr int64_t kRoundNs = 500'000'000;
 
 int cores_here() {
   cpu_set_t set;
@@ -143,12 +145,19 @@ class Exploration {
  private:
   bool evaluate(const Sweep& sweep, ExploreResults* results) {
     const int64_t start_ns = monotonic_ns();
-    RunOptions run;
-    run.threads =
+    const int64_t before = first_ ? results->finished() : 0;
+    CellWork<ExploreRow> work;
+    work.threads =
         options_.threads > 0 ? options_.threads : std::max(1, cores_here() / ranks_.size_on_host());
-    run.evaluate = [&](int64_t id) { return sweep.cell(id); };
-    run.stop = [] { return StopSignals::received() != 0; };
-    run.progress = [&](int64_t finished, int64_t made) {
+    work.round_ns = kRoundNs;
+    work.evaluate = [&](int64_t id) { return explore_values(sweep.cell(id)); };
+    work.record = [&](const ExploreRow& row) { results->record(row); };
+    work.to_text = rows_to_text;
+    work.from_text = rows_from_text;
+    work.stop = [] { return StopSignals::received() != 0; };
+    work.after_round = [&] {
+      const int64_t finished = results->finished(), made = finished - before;
+      if (made == 0) return;
       const double spent_ns = static_cast<double>(monotonic_ns() - start_ns);
       const double left = static_cast<double>(sweep.cells() - finished);
       console_.progress(fmt::format("{} of {}, {:.0f} per s, about {:.0f} s left", finished,
@@ -158,11 +167,12 @@ class Exploration {
                         static_cast<double>(finished), static_cast<double>(sweep.cells()));
     };
     const StopSignals stop;
-    const bool whole = run_cells(ranks_, results, sweep.cells(), run);
+    const bool whole =
+        run_cells(ranks_, first_ ? results->missing() : std::vector<CellRange>(), work);
     console_.clear_progress();
     if (first_) {
       console_.detail(fmt::format("{} on {} of {} in {}", count_of(sweep.cells(), "cell"),
-                                  count_of(run.threads, "thread"), count_of(ranks_.size(), "rank"),
+                                  count_of(work.threads, "thread"), count_of(ranks_.size(), "rank"),
                                   format_duration(monotonic_ns() - start_ns)));
     }
     return whole;

@@ -3,14 +3,16 @@
 #pragma once
 
 #include <filesystem>
-#include <string>
 #include <vector>
 
 #include "db/explore/cells.h"
 #include "db/sweep/file.h"
 #include "db/trace_db.h"
+#include "replay/ranks/cells.h"
 
 namespace preserve {
+
+using ExploreRow = std::vector<SqlValue>;  // from explore_values()
 
 class ExploreResults {
  public:
@@ -21,17 +23,19 @@ class ExploreResults {
 
   const TraceDb& db() const { return db_; }
   int64_t finished() const { return finished_; }
-  // Whether the cell has a row, by id.
-  bool has(int64_t id) const { return there_.at(static_cast<size_t>(id - 1)); }
-  // Rows from explore_values(), in one transaction.
-  void record(const std::vector<std::vector<SqlValue>>& rows);
+  std::vector<CellRange> missing() const;  // cells without a row
+  // In a transaction of its own.
+  void record(const ExploreRow& row);
 
  private:
   bool in_memory_;
   TraceDb db_;
   int64_t cells_;
-  std::vector<bool> there_;
   int64_t finished_ = 0;
 };
+
+// How rows travel between ranks.
+std::string rows_to_text(const std::vector<ExploreRow>& rows);
+std::vector<ExploreRow> rows_from_text(const std::string& text);
 
 }  // namespace preserve

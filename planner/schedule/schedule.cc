@@ -34,11 +34,18 @@ Enum enumerator(const json& word, std::initializer_list<Enum> all) {
   throw internal_error("the schema of schedules accepts {}", word.dump());
 }
 
+std::optional<OperatorPlace> read_place(const json& value, const char* path_key,
+                                        const char* occurrence_key) {
+  if (!value.contains(path_key)) return std::nullopt;  // the schema: then neither
+  return OperatorPlace{value.at(path_key), value.at(occurrence_key)};
+}
+
 PlannedPrefetch read_prefetch(const json& value) {
   PlannedPrefetch prefetch;
   prefetch.tensor = value.at("tensor");
   prefetch.consumer_ordinal = value.at("consumer_ordinal");
   prefetch.consumer = value.at("consumer");
+  prefetch.consumer_place = read_place(value, "consumer_path", "consumer_occurrence");
   prefetch.offset_bytes = value.at("offset_bytes");
   prefetch.length_bytes = value.at("length_bytes");
   prefetch.predicted_saved_ns = value.at("predicted_saved_ns");
@@ -50,6 +57,7 @@ PlannedWindow read_window(const json& value) {
   PlannedWindow window;
   window.ordinal = value.at("ordinal");
   window.name = value.at("name");
+  window.place = read_place(value, "path", "occurrence");
   window.usable_ns = value.at("usable_ns");
   window.capacity_bytes = value.at("capacity_bytes");
   window.used_bytes = value.at("used_bytes");
@@ -277,25 +285,37 @@ void check_integers(const ordered_json& value) {
   }
 }
 
+void write_place(const std::optional<OperatorPlace>& place, const char* path_key,
+                 const char* occurrence_key, ordered_json& out) {
+  if (!place) return;
+  out[path_key] = place->path;
+  out[occurrence_key] = place->occurrence;
+}
+
 ordered_json write_window(const PlannedWindow& window) {
   ordered_json prefetches = ordered_json::array();
   for (const PlannedPrefetch& prefetch : window.prefetches) {
-    prefetches.push_back({{"tensor", prefetch.tensor},
-                          {"consumer_ordinal", prefetch.consumer_ordinal},
-                          {"consumer", prefetch.consumer},
-                          {"offset_bytes", prefetch.offset_bytes},
-                          {"length_bytes", prefetch.length_bytes},
-                          {"predicted_saved_ns", finite(prefetch.predicted_saved_ns, "saved time")},
-                          {"next_step", prefetch.next_step}});
+    ordered_json item{{"tensor", prefetch.tensor},
+                      {"consumer_ordinal", prefetch.consumer_ordinal},
+                      {"consumer", prefetch.consumer},
+                      {"offset_bytes", prefetch.offset_bytes},
+                      {"length_bytes", prefetch.length_bytes},
+                      {"predicted_saved_ns", finite(prefetch.predicted_saved_ns, "saved time")},
+                      {"next_step", prefetch.next_step}};
+    write_place(prefetch.consumer_place, "consumer_path", "consumer_occurrence", item);
+    prefetches.push_back(std::move(item));
   }
-  return {{"ordinal", window.ordinal},
-          {"name", window.name},
-          {"usable_ns", window.usable_ns},
-          {"capacity_bytes", window.capacity_bytes},
-          {"used_bytes", window.used_bytes},
-          {"shadow_price_ns_per_mib", finite(window.shadow_price_ns_per_mib, "window price")},
-          {"binds", window.binds},
-          {"prefetches", std::move(prefetches)}};
+  ordered_json out{
+      {"ordinal", window.ordinal},
+      {"name", window.name},
+      {"usable_ns", window.usable_ns},
+      {"capacity_bytes", window.capacity_bytes},
+      {"used_bytes", window.used_bytes},
+      {"shadow_price_ns_per_mib", finite(window.shadow_price_ns_per_mib, "window price")},
+      {"binds", window.binds},
+      {"prefetches", std::move(prefetches)}};
+  write_place(window.place, "path", "occurrence", out);
+  return out;
 }
 
 ordered_json write_call(const SignatureCall& call) {
@@ -442,7 +462,7 @@ void require_same_trace(const Schedule& schedule, const fs::path& schedule_path,
   }
   throw input_error(
       "{} was made from another trace: it expects sha256 {} ({}), but {} has {}; plan again with "
-      "preserve-tune {}",
+      "preserve-tune {}, or, where both recorded one program, replay with --other-recording",
       schedule_path.string(), schedule.trace_sha256, schedule.trace_path, trace_path.string(),
       actual, trace_path.string());
 }

@@ -2,8 +2,9 @@
 // schedule.json: what to prefetch where, with predictions and bounds. The contract between
 // preserve-tune, preserve-replay, preserve-apply and preserve-report. Schema:
 // planner/schedule/schedule.schema.json (draft-07), "schema": "preserve/schedule", "version":
-// "1.2". Operators are named by ordinal in the folded step plus name, tensors by name: both survive
-// a restart of the program, addresses do not. 1.2 added the signature.
+// "1.3". Operators are named by ordinal in the folded step, which holds for the trace that was
+// planned, and by path and occurrence, which hold for every recording of the program; tensors by
+// name. 1.2 added the signature, 1.3 path and occurrence.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,7 @@
 
 namespace preserve {
 
-inline constexpr const char* kScheduleVersion = "1.2";
+inline constexpr const char* kScheduleVersion = "1.3";
 
 enum class Strategy { none, bfs, flow };
 inline constexpr std::initializer_list<Strategy> kStrategies = {Strategy::flow, Strategy::bfs,
@@ -45,11 +46,21 @@ struct PlanMeasurement {
   int64_t pairs = 0;                // counted
 };
 
+// Where an operator is in the step, in every recording of the program.
+struct OperatorPlace {
+  // "COLLECTIVES/KIND/NAME": how many collectives begin before it on its stream, 5/compute/mlp.up.
+  std::string path;
+  int32_t occurrence = 0;  // among the operators with this path, by start
+
+  bool operator==(const OperatorPlace&) const = default;
+};
+
 struct PlannedPrefetch {
   std::string tensor;
   int32_t consumer_ordinal = 0;
-  std::string consumer;      // name of the operator that reads it
-  int64_t offset_bytes = 0;  // within the tensor
+  std::string consumer;                         // name of the operator that reads it
+  std::optional<OperatorPlace> consumer_place;  // nothing: a file before 1.3
+  int64_t offset_bytes = 0;                     // within the tensor
   int64_t length_bytes = 0;
   double predicted_saved_ns = 0;
   bool next_step = false;  // the consumer runs in the following step (the ring's wrap edge)
@@ -58,6 +69,7 @@ struct PlannedPrefetch {
 struct PlannedWindow {
   int32_t ordinal = 0;  // of the collective (or idle operator) in the step
   std::string name;
+  std::optional<OperatorPlace> place;  // nothing: a file before 1.3
   int64_t usable_ns = 0;  // length after start latency and guard, link latency included
   int64_t capacity_bytes = 0;
   int64_t used_bytes = 0;

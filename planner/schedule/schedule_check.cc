@@ -93,7 +93,106 @@ class StepCheck {
   std::unordered_map<std::string, int64_t> bytes_of_;
 };
 
+// By ordinal.
+std::vector<OperatorPlace> places_of(const FoldedStep& step) {
+  std::vector<OperatorPlace> places;
+  std::unordered_map<int32_t, int64_t> collectives;  // by stream
+  std::unordered_map<std::string, int32_t> of_path;
+  for (const StepOp& op : step.ops) {
+    int64_t& before = collectives[op.stream];
+    std::string path = fmt::format("{}/{}/{}", before, to_text(op.kind), op.name);
+    const int32_t occurrence = of_path[path]++;
+    places.push_back({std::move(path), occurrence});
+    before += op.kind == OpKind::collective ? 1 : 0;
+  }
+  return places;
+}
+
+template <typename Use>
+void each_plan(Schedule& schedule, Use use) {
+  use(schedule.plan);
+  for (Plan& plan : schedule.candidates) use(plan);
+}
+
+class Moved {
+ public:
+  Moved(const FoldedStep& step, const std::filesystem::path& path)
+      : trace_(step.trace_file), file_(path.string()) {
+    const std::vector<OperatorPlace> places = places_of(step);
+    for (size_t i = 0; i < places.size(); ++i) {
+      ordinals_.emplace(key(places[i]), static_cast<int32_t>(i));
+    }
+  }
+
+  int32_t ordinal(const std::optional<OperatorPlace>& place, const std::string& name) const {
+    if (!place) {
+      throw input_error(
+          "{}: names operator \"{}\" by ordinal alone, which holds for the recording that it was "
+          "planned from: plan again with preserve-tune {}",
+          file_, printable(name), trace_);
+    }
+    const auto found = ordinals_.find(key(*place));
+    if (found != ordinals_.end()) return found->second;
+    throw input_error(
+        "{}: operator \"{}\", number {} of its path, is not in {}: plan again with preserve-tune "
+        "{}",
+        file_, printable(place->path), place->occurrence, trace_, trace_);
+  }
+
+ private:
+  static std::string key(const OperatorPlace& place) {
+    return fmt::format("{}#{}", place.path, place.occurrence);
+  }
+
+  std::string trace_, file_;
+  std::unordered_map<std::string, int32_t> ordinals_;
+};
+
+bool same_calls(const std::vector<SignatureCall>& a, const std::vector<SignatureCall>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](SignatureCall x, const SignatureCall& y) {
+                      x.ordinal = y.ordinal;
+                      return x == y;
+                    });
+}
+
 }  // namespace
+
+void name_places(const FoldedStep& step, Schedule& schedule) {
+  const std::vector<OperatorPlace> places = places_of(step);
+  each_plan(schedule, [&](Plan& plan) {
+    for (PlannedWindow& window : plan.windows) {
+      window.place = places.at(as_index(window.ordinal));
+      for (PlannedPrefetch& prefetch : window.prefetches) {
+        prefetch.consumer_place = places.at(as_index(prefetch.consumer_ordinal));
+      }
+    }
+  });
+}
+
+void move_to(const FoldedStep& step, const std::filesystem::path& path, Schedule& schedule) {
+  std::vector<SignatureCall> signature = signature_of(step);
+  if (!same_calls(schedule.signature, signature)) {
+    throw input_error(
+        "{}: its collectives are not those of the step of rank {} in {}: this is a recording of "
+        "another program or of another step; plan again with preserve-tune {}",
+        path.string(), step.rank, step.trace_file, step.trace_file);
+  }
+  const Moved moved(step, path);
+  each_plan(schedule, [&](Plan& plan) {
+    for (PlannedWindow& window : plan.windows) {
+      window.ordinal = moved.ordinal(window.place, window.name);
+      for (PlannedPrefetch& prefetch : window.prefetches) {
+        prefetch.consumer_ordinal = moved.ordinal(prefetch.consumer_place, prefetch.consumer);
+      }
+    }
+    // Streams that do not wait for each other may take turns in another order.
+    std::sort(plan.windows.begin(), plan.windows.end(),
+              [](const PlannedWindow& a, const PlannedWindow& b) { return a.ordinal < b.ordinal; });
+  });
+  schedule.signature = std::move(signature);
+  schedule.step_ops = static_cast<int64_t>(step.ops.size());
+}
 
 std::vector<SignatureCall> signature_of(const FoldedStep& step) {
   std::vector<SignatureCall> signature;

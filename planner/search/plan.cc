@@ -65,6 +65,7 @@ class Planner {
     if (options_.strategy == Strategy::flow && method_ != nullptr) search(start);
     choose();
     set_bounds();
+    name_places(step_, schedule());
     schedule().warnings =
         plan_warnings(step_, device_, options_.problem, problem().notes, schedule());
     return std::move(planned_);

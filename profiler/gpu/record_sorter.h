@@ -58,13 +58,16 @@ class RecordSorter {
       return true;
     }
     if (heap_.empty()) return exhausted();
-    std::pop_heap(heap_.begin(), heap_.end(), later_);
-    Head& head = heap_.back();
-    record = head.record;
-    if (advance(head.run, head.record)) {
-      std::push_heap(heap_.begin(), heap_.end(), later_);
-    } else {
+    // The last one is the least; the others are the heap. Runs mostly follow each other in time, so
+    // it mostly stays the least.
+    Head& least = heap_.back();
+    record = least.record;
+    if (!advance(least.run, least.record)) {
       heap_.pop_back();
+      take_least();
+    } else if (heap_.size() > 1 && later_(least, heap_.front())) {
+      std::push_heap(heap_.begin(), heap_.end(), later_);
+      take_least();
     }
     return true;
   }
@@ -120,6 +123,11 @@ class RecordSorter {
       if (advance(run, head.record)) heap_.push_back(head);
     }
     std::make_heap(heap_.begin(), heap_.end(), later_);
+    take_least();
+  }
+  // Of the heap, to its end.
+  void take_least() {
+    if (!heap_.empty()) std::pop_heap(heap_.begin(), heap_.end(), later_);
   }
   bool advance(size_t index, Record& record) {
     Run& run = runs_[index];

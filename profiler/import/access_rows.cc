@@ -22,6 +22,7 @@ constexpr int64_t kLaunchFloorNs = 2'000;
 constexpr double kReachedBandwidth = 0.8;
 constexpr int64_t kLeastInferredBytes = 64 << 10;
 constexpr size_t kInferredLimit = 2'000'000;  // operators whose durations are held for the median
+constexpr size_t kMeaningLimit = 10'000;
 
 struct Step {
   int64_t start_ns, end_ns;
@@ -55,14 +56,20 @@ class AccessWriter {
     gpu::KernelClass kernel_class;
   };
 
+  // What shapes mean for one operator and kernel.
+  struct Meaning {
+    std::vector<gpu::OperandBytes> operands{};
+    std::optional<gpu::ProductShape> product{};
+  };
+
   void take_from_capture(OperandUse& use);
+  const Meaning& meaning_of(const OperandUse& use);
   const GraphCaptures::Join& join_of(const OperandUse& use);
   void load_steps();
   bool enter_step(int64_t start_ns);
   const std::string& text(uint32_t name);
   uint32_t base_of(const OperandUse& use);
   bool write_shapes(const OperandUse& use, Key key, bool in_step);
-  void write_product(const OperandUse& use);
   void write_inferred();
   TensorId tensor(Key key, const std::string& word, TensorRole role, int64_t bytes,
                   std::string_view source, bool in_step);
@@ -79,6 +86,8 @@ class AccessWriter {
   std::map<std::tuple<uint32_t, uint32_t, uint32_t>, uint32_t> base_index_;  // scope, op, kernel
   std::unordered_map<uint32_t, uint32_t> seen_in_step_;
   std::unordered_map<uint32_t, std::string> texts_;
+  // By operator, kernel and operands: steps repeat the same ones.
+  std::map<std::tuple<uint32_t, uint32_t, uint32_t>, Meaning> meanings_;
   std::map<std::tuple<Key, std::string, int64_t, bool>, TensorId> tensors_;
   std::vector<Inferred> inferred_;
   AccessSummary summary_;
@@ -140,12 +149,31 @@ TensorId AccessWriter::tensor(Key key, const std::string& word, TensorRole role,
   return id;
 }
 
+const AccessWriter::Meaning& AccessWriter::meaning_of(const OperandUse& use) {
+  if (meanings_.size() > kMeaningLimit) meanings_.clear();
+  const auto [entry, fresh] = meanings_.try_emplace({use.op_name, use.name, use.operands});
+  if (fresh) {
+    const std::string &op = text(use.op_name), &kernel = text(use.name);
+    const auto& operands = process_.operands.at(use.operands);
+    entry->second = {gpu::operand_bytes(op, kernel, use.kernel_class, operands),
+                     gpu::product_shape(op, kernel, use.kernel_class, operands)};
+  }
+  return entry->second;
+}
+
 bool AccessWriter::write_shapes(const OperandUse& use, Key key, bool in_step) {
   if (use.operands == 0) return false;
-  const std::vector<gpu::OperandBytes> operands = gpu::operand_bytes(
-      text(use.op_name), text(use.name), use.kernel_class, process_.operands.at(use.operands));
+  const Meaning& meaning = meaning_of(use);
+  if (meaning.product) {
+    db_.add(GemmRow{.op = {use.op},
+                    .m = meaning.product->m,
+                    .n = meaning.product->n,
+                    .k = meaning.product->k,
+                    .dtype = meaning.product->dtype,
+                    .source = "shapes"});
+  }
   int64_t operand = 0;
-  for (const gpu::OperandBytes& each : operands) {
+  for (const gpu::OperandBytes& each : meaning.operands) {
     gpu::OperandBytes bytes = each;
     double confidence = use.scope != 0 ? kShapesInModuleConfidence : kShapesConfidence;
     std::string_view source = "shapes";
@@ -169,19 +197,6 @@ bool AccessWriter::write_shapes(const OperandUse& use, Key key, bool in_step) {
         .confidence = confidence});
   }
   return operand != 0;
-}
-
-void AccessWriter::write_product(const OperandUse& use) {
-  if (use.operands == 0) return;
-  const auto shape = gpu::product_shape(text(use.op_name), text(use.name), use.kernel_class,
-                                        process_.operands.at(use.operands));
-  if (!shape) return;
-  db_.add(GemmRow{.op = {use.op},
-                  .m = shape->m,
-                  .n = shape->n,
-                  .k = shape->k,
-                  .dtype = shape->dtype,
-                  .source = "shapes"});
 }
 
 const GraphCaptures::Join& AccessWriter::join_of(const OperandUse& use) {
@@ -286,7 +301,6 @@ AccessSummary AccessWriter::run() {
     }
     const uint32_t base = base_of(use);
     const Key key{base, in_step ? seen_in_step_[base]++ : 0};
-    write_product(use);
     if (write_shapes(use, key, in_step)) {
       ++summary_.from_shapes;
     } else if (streams && in_step && !steps_[step_].prefill && process_.bandwidth_bytes_per_s &&

@@ -30,8 +30,9 @@ class ForeignDb {
       }
     }
     uri += "?immutable=1";
-    if (sqlite3_open_v2(uri.c_str(), &handle_, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, nullptr) !=
-        SQLITE_OK) {
+    // One thread reads it, and a lock per value would cost more than the value.
+    constexpr int kFlags = SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX;
+    if (sqlite3_open_v2(uri.c_str(), &handle_, kFlags, nullptr) != SQLITE_OK) {
       const std::string why = sqlite3_errmsg(handle_);
       sqlite3_close_v2(handle_);
       throw input_error("{}: cannot open: {}", file_, why);

@@ -28,7 +28,7 @@ constexpr size_t kHeadBytes = 4096;  // enough to tell the formats apart
 
 enum class Format { kineto, nsys, inspector };
 
-// The first bytes of a file, decompressed.
+// The first bytes of a file, decompressed; at least one.
 std::string head_of(const std::filesystem::path& path) {
   const auto source = open_bytes(path);
   std::string head(kHeadBytes, '\0');
@@ -39,12 +39,15 @@ std::string head_of(const std::filesystem::path& path) {
     length += got;
   }
   head.resize(length);
+  if (head.empty()) {
+    const std::string_view damage = source->damage();
+    throw input_error("{}: {}", path.string(), damage.empty() ? "is empty" : damage);
+  }
   return head;
 }
 
 Format format_of(const std::filesystem::path& path) {
   const std::string head = head_of(path);
-  if (head.empty()) throw input_error("{}: is empty", path.string());
   if (head.starts_with("SQLite format 3")) return Format::nsys;
   const size_t text = head.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0;
   const size_t first = head.find_first_not_of(" \t\r\n", text);
@@ -125,9 +128,9 @@ std::string list_of(const std::map<std::string, int64_t>& unknown) {
 }
 
 void Importer::read_kineto_file(const std::filesystem::path& path) {
-  const auto source = open_bytes(path);
   const std::string file = path.string();
-  KinetoFile result = read_kineto(*source, file, options_.partial, db_, rules_);
+  KinetoFile result =
+      read_kineto([&] { return open_bytes(path); }, file, options_.partial, db_, rules_);
   if (!result.damage.empty())
     summary_.warnings.push_back(result.damage + "; what came before was imported");
   summary_.text_bytes += result.text_bytes;

@@ -2,7 +2,6 @@
 #include "profiler/import/json_reader.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -68,6 +67,10 @@ bool is_number_char(char c) {
   return (c >= '0' && c <= '9') || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E';
 }
 
+bool is_word_char(char c) {
+  return is_number_char(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
 void append_utf8(std::string& out, uint32_t code) {
   if (code < 0x80) {
     out += static_cast<char>(code);
@@ -112,10 +115,6 @@ JsonReader::JsonReader(ByteSource& source, std::string file, size_t window)
   position_ = end_ = buffer_.get();
 }
 
-uint64_t JsonReader::offset() const {
-  return consumed_before_ + static_cast<uint64_t>(position_ - buffer_.get());
-}
-
 void JsonReader::fail(std::string_view what) {
   if (truncated_) {
     throw input_error(
@@ -144,10 +143,11 @@ bool JsonReader::refill(const char*& keep) {
   return got != 0;
 }
 
-char JsonReader::next_significant() {
+char JsonReader::next_after_space() {
   while (true) {
     while (position_ < end_) {
       const char c = *position_;
+      if (is_token(c)) return c;
       const bool mark = offset() < kByteOrderMark.size() && c == kByteOrderMark[offset()];
       if (c != ' ' && c != '\n' && c != '\t' && c != '\r' && !mark) return c;
       ++position_;
@@ -463,10 +463,7 @@ void JsonReader::skip_value() {
     const uint64_t begin = offset();
     const char* keep = position_;
     while (true) {
-      while (position_ < end_ && (std::isalnum(static_cast<unsigned char>(*position_)) != 0 ||
-                                  is_number_char(*position_))) {
-        ++position_;
-      }
+      while (position_ < end_ && is_word_char(*position_)) ++position_;
       keep = position_;
       if (position_ < end_ || !refill(keep)) break;
     }

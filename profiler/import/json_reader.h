@@ -53,7 +53,9 @@ class JsonReader {
   // Passes over what is left of an object of which nothing or whole members were read.
   void skip_rest_of_object();
 
-  uint64_t offset() const;  // bytes of text consumed
+  uint64_t offset() const {  // bytes of text consumed
+    return consumed_before_ + static_cast<uint64_t>(position_ - buffer_.get());
+  }
   bool truncated() const { return truncated_; }
   uint64_t strings_cut() const { return strings_cut_; }
 
@@ -63,7 +65,14 @@ class JsonReader {
  private:
   [[noreturn]] void fail(std::string_view what);
   void expect(char bracket);
-  char next_significant();
+  // White space is rare between the tokens of long texts.
+  char next_significant() {
+    if (position_ < end_ && is_token(*position_)) return *position_;
+    return next_after_space();
+  }
+  // No white space and not of kByteOrderMark.
+  static bool is_token(char c) { return c > ' '; }
+  char next_after_space();
   bool refill(const char*& keep);
   void skip_string();
   const char* string_end(const char* at) const;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <optional>
 #include <set>
 
@@ -11,7 +12,7 @@
 #include "profiler/import/json_reader.h"
 #include "profiler/import/kineto_event.h"
 #include "profiler/import/kineto_header.h"
-#include "profiler/import/writers.h"
+#include "profiler/import/process_names.h"
 
 namespace preserve::import {
 namespace {
@@ -20,8 +21,7 @@ namespace {
 constexpr int64_t kLeastNanosecondStamp = 100'000'000'000'000'000;
 constexpr double kKernelMetadata = 0.95;  // c10d wrote it next to the kernel
 constexpr double kHostMetadata = 0.9;     // c10d wrote it on the host call that launched the kernel
-constexpr size_t kProcessNameLimit = 1000;
-constexpr size_t kThreadNameLimit = 10'000;
+constexpr size_t kLaunchingLimit = 1000;
 constexpr size_t kBegunLimit = 10'000;
 constexpr size_t kUnknownLimit = 100;
 constexpr size_t kGpuAnnotationLimit = 100'000;
@@ -30,13 +30,14 @@ constexpr int64_t kTimeLimitNs = std::numeric_limits<int64_t>::max() / 4;
 class KinetoReader {
  public:
   KinetoReader(ByteSource& source, const std::string& file, bool partial, TraceDb& db,
-               const gpu::KernelRules& rules)
+               const gpu::KernelRules& rules, ProcessNames& names)
       : file_(file),
         partial_(partial),
         db_(db),
         rules_(rules),
         source_(source),
-        json_(source, file) {}
+        json_(source, file),
+        names_(names) {}
 
   KinetoFile read();
 
@@ -49,16 +50,10 @@ class KinetoReader {
     bool has_host_ranges = false, spans_any = false;
     std::set<int64_t> launching{};  // processes of the host
   };
-  struct Process {
-    std::string name{};
-    ProcessRole role{};
-    RankName rank{};
-  };
 
   void read_document();
   void read_events(bool bare);
   void use_event();
-  void use_metadata();
   void begin_or_end();
   void use_event_of_process();
   void not_understood();
@@ -69,9 +64,10 @@ class KinetoReader {
   void refuse(const char* kind, std::string_view what);
   void note_span(int64_t start_ns, int64_t end_ns);
   void note_process();
-  const Process& process();
-  void choose_rank();
+  void choose_rank() { choose_rank(names_.rank_of(event_)); }
+  void choose_rank(const RankName& name);
   ProcessBuilder& builder() { return *rank_->builder; }
+  uint32_t thread() { return builder().thread(names_.id_of(event_), event_.thread); }
 
   const std::string& file_;
   bool partial_;
@@ -84,40 +80,16 @@ class KinetoReader {
   enum class Unit { unknown, microseconds, nanoseconds } unit_ = Unit::unknown;
   std::map<RankName, Rank> ranks_;  // by what the file calls it
   Rank* rank_ = nullptr;            // of the event
-  std::map<int64_t, Process> processes_;
-  std::map<std::string, Process> named_processes_;  // those whose id is a word
-  bool processes_name_ranks_ = false;
-  std::map<std::pair<int64_t, int64_t>, std::string> thread_names_;
+  ProcessNames& names_;
   std::map<std::pair<int64_t, int64_t>, std::vector<Event>> begun_;  // by process and thread
   size_t begun_count_ = 0;
   std::map<int64_t, gpu::DeviceFacts> devices_;
   std::optional<int64_t> distributed_rank_, world_size_;
 };
 
-const KinetoReader::Process& KinetoReader::process() {
-  static const Process kUnknown;
-  if (event_.process_text.empty()) {
-    const auto known = processes_.find(event_.process);
-    return known == processes_.end() ? kUnknown : known->second;
-  }
-  const auto [entry, fresh] = named_processes_.try_emplace(event_.process_text);
-  Process& process = entry->second;
-  if (fresh) {
-    process.name = event_.process_text;
-    process.role = role_of_process(process.name);
-    process.rank = rank_in_label(process.name);
-    if (named_processes_.size() > kProcessNameLimit) {
-      throw input_error("{}: has more than {} processes", file_, kProcessNameLimit);
-    }
-  }
-  return process;
-}
-
 // Makes the rank that the event belongs to the present one.
-void KinetoReader::choose_rank() {
-  static const RankName kNone;
-  const bool may_differ = !event_.process_text.empty() || processes_name_ranks_;
-  const RankName& name = may_differ ? process().rank : kNone;
+void KinetoReader::choose_rank(const RankName& name) {
+  if (rank_ != nullptr && rank_->builder->rank_name == name) return;
   const auto [entry, fresh] = ranks_.try_emplace(name);
   rank_ = &entry->second;
   if (!fresh) return;
@@ -129,7 +101,7 @@ void KinetoReader::choose_rank() {
 }
 
 KinetoFile KinetoReader::read() {
-  choose_rank();
+  choose_rank({});
   try {
     read_document();
     if (!source_.damage().empty()) throw input_error("{}: {}", file_, source_.damage());
@@ -145,16 +117,13 @@ KinetoFile KinetoReader::read() {
     const ProcessBuilder& left = *none->second.builder;
     if (left.activities() == 0 && left.ranges() == 0 && left.lost() == 0) ranks_.erase(none);
   }
-  std::map<int64_t, std::string> names;
-  for (const auto& [id, process] : processes_) names.emplace(id, process.name);
-  for (const auto& [text, process] : named_processes_) names.emplace(-1 - std::ssize(names), text);
-  result_.writer = writer_of(names, result_.unknown, result_.host_events != 0);
+  result_.writer = writer_of(names_.all(), result_.unknown, result_.host_events != 0);
   for (auto& [key, rank] : ranks_) {
     ProcessBuilder& own = *rank.builder;
     if (!rank.has_host_ranges) {
       for (const HostRange& range : rank.gpu_annotations) own.add(range);
     }
-    if (rank.host_process) own.row.command = processes_[*rank.host_process].name;
+    if (rank.host_process) own.row.command = names_.name_of(*rank.host_process);
     result_.launching_processes = std::max(result_.launching_processes, rank.launching.size());
     own.devices = devices_;
     own.row.world_size = world_size_;
@@ -193,8 +162,10 @@ void KinetoReader::read_document() {
     if (!found) throw input_error("{}: is JSON but not a trace: it has no traceEvents", file_);
   }
   if (json_.peek() != '\0') {
-    throw input_error("{}: something follows the end of the JSON text, at byte {}", file_,
-                      json_.offset());
+    throw input_error(
+        "{}: something follows the end of the JSON text, at byte {}; --partial takes what came "
+        "before",
+        file_, json_.offset());
   }
 }
 
@@ -219,7 +190,7 @@ void KinetoReader::read_events(bool bare) {
 void KinetoReader::use_event() {
   switch (event_.phase) {
     case 'M':
-      return use_metadata();
+      return names_.note(event_);
     case 'B':
     case 'E':
       return begin_or_end();
@@ -247,27 +218,10 @@ void KinetoReader::use_event() {
   }
 }
 
-void KinetoReader::use_metadata() {
-  if (event_.name == "thread_name" && thread_names_.size() < kThreadNameLimit) {
-    thread_names_.try_emplace({event_.process, event_.thread}, event_.text);
-  }
-  const bool is_name = event_.name == "process_name";
-  if (!is_name && event_.name != "process_labels") return;
-  if (!event_.process_text.empty() || processes_.size() >= kProcessNameLimit) return;
-  Process& process = processes_[event_.process];
-  if (is_name && process.name.empty()) {
-    process = {event_.text, role_of_process(event_.text), process.rank};
-  }
-  const RankName rank = rank_in_label(event_.text);
-  if (!rank.says_anything() || process.rank.says_anything()) return;
-  process.rank = rank;
-  processes_name_ranks_ = true;
-}
-
 // Chrome's other form of an event with a duration: one event where it begins, one where it ends,
 // nested within a thread.
 void KinetoReader::begin_or_end() {
-  std::vector<Event>& begun = begun_[{event_.process, event_.thread}];
+  std::vector<Event>& begun = begun_[{names_.id_of(event_), event_.thread}];
   choose_rank();
   if (event_.phase == 'B') {
     if (begun_count_ >= kBegunLimit) return builder().lose("too_deep");
@@ -287,12 +241,10 @@ void KinetoReader::begin_or_end() {
 void KinetoReader::use_event_of_process() {
   if (!event_.has_time) return;
   if (event_.stream >= 0 && event_.correlation != 0 && event_.has_duration) return use_activity();
-  const Process& own = process();
+  const ProcessNames::Process& own = names_.role_of(event_);
   switch (own.role.role) {
     case Role::device: {
-      const auto thread = thread_names_.find({event_.process, event_.thread});
-      const bool named = thread != thread_names_.end();
-      if (named && role_of_thread(own.name, thread->second) == Role::derived) return;
+      if (names_.is_derived(event_)) return;
       if (!event_.task_type.empty()) {
         const Task task = task_of(event_.task_type);
         if (task == Task::wait) return;
@@ -324,7 +276,7 @@ void KinetoReader::use_event_of_process() {
 void KinetoReader::not_understood() {
   if (!event_.has_time) return;
   const bool room = result_.unknown.size() < kUnknownLimit;
-  ++result_.unknown[room ? description_of(event_, process().name) : "of other kinds"];
+  ++result_.unknown[room ? description_of(event_, names_.role_of(event_).name) : "of other kinds"];
   builder().lose("unknown_event");
 }
 
@@ -376,7 +328,7 @@ void KinetoReader::note_process() {
 // `role`: of the process, where that is what makes the event an activity.
 void KinetoReader::use_activity(const ProcessRole* role) {
   GpuActivity activity;
-  if (!times(activity.start_ns, activity.end_ns)) {
+  if (!event_.has_duration || !times(activity.start_ns, activity.end_ns)) {
     return refuse("bad_time", "its ts or dur is not a usable number");
   }
   if (activity.end_ns < activity.start_ns)
@@ -423,7 +375,7 @@ void KinetoReader::note_capture(int64_t start_ns, int64_t end_ns) {
   } else if (!has("Launch") || has("HostFunc")) {
     return;
   }
-  call.thread = builder().thread(event_.process, event_.thread);
+  call.thread = thread();
   if (!event_.kernel.empty()) call.kernel = builder().kernel_name(event_.kernel);
   builder().add(call);
 }
@@ -436,10 +388,9 @@ void KinetoReader::use_host_event(Category category) {
     note_capture(start_ns, end_ns);
     if (event_.correlation == 0) return;
     note_process();
-    if (rank_->launching.size() < kProcessNameLimit) rank_->launching.insert(event_.process);
-    builder().add(Launch{.correlation = event_.correlation,
-                         .start_ns = start_ns,
-                         .thread = builder().thread(event_.process, event_.thread)});
+    if (rank_->launching.size() < kLaunchingLimit) rank_->launching.insert(names_.id_of(event_));
+    builder().add(
+        Launch{.correlation = event_.correlation, .start_ns = start_ns, .thread = thread()});
     return;
   }
   note_span(start_ns, end_ns);
@@ -449,7 +400,7 @@ void KinetoReader::use_host_event(Category category) {
     // The host's annotation says the same, in files that have a host.
     if (rank_->gpu_annotations.size() < kGpuAnnotationLimit) {
       range.nests = false;
-      range.thread = builder().thread(event_.process, event_.thread);
+      range.thread = thread();
       range.name = builder().range_name(name, RangeClass::annotation);
       rank_->gpu_annotations.push_back(range);
     }
@@ -464,7 +415,7 @@ void KinetoReader::use_host_event(Category category) {
   }
   note_process();
   rank_->has_host_ranges = true;
-  range.thread = builder().thread(event_.process, event_.thread);
+  range.thread = thread();
   range.name = builder().range_name(name, range.range_class);
   if (!event_.dims.empty()) range.operands = builder().operands().add(event_.dims, event_.types);
   if (event_.communicates) {
@@ -477,9 +428,31 @@ void KinetoReader::use_host_event(Category category) {
 
 }  // namespace
 
-KinetoFile read_kineto(ByteSource& source, const std::string& file, bool partial, TraceDb& db,
+KinetoFile read_kineto(const std::function<std::unique_ptr<ByteSource>()>& open,
+                       const std::string& file, bool partial, TraceDb& db,
                        const gpu::KernelRules& rules) {
-  return KinetoReader(source, file, partial, db, rules).read();
+  ProcessNames names(file);
+  const auto read = [&] {
+    const auto source = open();
+    return KinetoReader(*source, file, partial, db, rules, names).read();
+  };
+  KinetoFile result = read();
+  if (names.came_late()) {
+    names.read_again();
+    result = read();
+  }
+  // Ranks that are named and have no GPU work, beside GPU work of none: whose it is nothing says.
+  const auto works = [](const auto& process) { return process->activities() != 0; };
+  const auto named = [](const auto& process) { return process->rank_name.says_anything(); };
+  const bool any_named = std::any_of(result.processes.begin(), result.processes.end(), named);
+  const bool none_of_named_works =
+      std::none_of(result.processes.begin(), result.processes.end(),
+                   [&](const auto& process) { return named(process) && works(process); });
+  if (any_named && none_of_named_works && result.activities != 0) {
+    names.forget_ranks();
+    result = read();
+  }
+  return result;
 }
 
 }  // namespace preserve::import

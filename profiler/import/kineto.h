@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Chrome-trace JSON as PyTorch's Kineto writes it (schemas of 2021 to today, CUDA, HIP and XPU),
 // and other writers of that format (writers.h) -> records, one ProcessBuilder per rank that the
-// file names. One pass over the text, in the order it comes; nothing of the text is kept but names.
+// file names. The text is read in the order it comes; nothing of it is kept but names.
 //
 // Free text of the file (metadata, environment, user and host names, paths of the trace) is never
 // read into trace.db: only the fields named in kineto.cc are.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -33,9 +34,11 @@ struct KinetoFile {
   std::string damage{};       // why reading stopped early (partial imports only)
 };
 
-// Reads all of `source`. `file` is for messages. Without `partial` the first GPU record that cannot
-// be used, and text that stops or breaks, are input_error; with it they are counted.
-KinetoFile read_kineto(ByteSource& source, const std::string& file, bool partial, TraceDb& db,
+// Reads all of what `open` opens, and once more where names of processes come after events that
+// they change the meaning of. `file` is for messages. Without `partial` the first GPU record that
+// cannot be used, and text that stops or breaks, are input_error; with it they are counted.
+KinetoFile read_kineto(const std::function<std::unique_ptr<ByteSource>()>& open,
+                       const std::string& file, bool partial, TraceDb& db,
                        const gpu::KernelRules& rules);
 
 }  // namespace preserve::import

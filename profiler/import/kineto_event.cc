@@ -211,8 +211,12 @@ void EventReader::read_arguments() {
 }
 
 void EventReader::read_argument(std::string_view key) {
-  const auto* known = std::find_if(std::begin(kArguments), std::end(kArguments),
-                                   [&](const Argument& argument) { return argument.key == key; });
+  if (key.empty()) return json_.skip_value();
+  // The first letter tells most of them apart without a comparison of texts.
+  const auto* known =
+      std::find_if(std::begin(kArguments), std::end(kArguments), [&](const Argument& argument) {
+        return argument.key.front() == key.front() && argument.key == key;
+      });
   if (known == std::end(kArguments)) return json_.skip_value();
   switch (known->as) {
     case As::number:

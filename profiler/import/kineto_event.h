@@ -24,15 +24,9 @@ enum class Category : uint8_t {
   ignored
 };
 
-// What is kept of one event. Strings keep their capacity from event to event.
-struct Event {
+struct EventNumbers {
   char phase = 'X';
   Category category = Category::none;
-  std::string name, dims, types, text;
-  std::string category_text;  // of a category that is not known
-  std::string process_text;   // of a process that is a word, not a number
-  std::string task_type;      // of Ascend's tasks
-  std::string kernel;         // that a call of HIP launches
   int64_t process = 0, thread = 0;
   int64_t time = 0, duration = 0;  // whole part, in the unit of the file
   int time_thousandths = 0, duration_thousandths = 0;
@@ -40,17 +34,24 @@ struct Event {
   int64_t correlation = 0, device = -1, context = 0, stream = -1, bytes = -1;
   int64_t graph = 0, graph_node = -1;
   bool communicates = false;
-  gpu::CollectiveFacts communication;
+};
+
+// What is kept of one event. Strings keep their capacity from event to event.
+struct Event : EventNumbers {
+  std::string name, dims, types, text;
+  std::string category_text;           // of a category that is not known
+  std::string process_text;            // of a process that is a word, not a number
+  std::string task_type;               // of Ascend's tasks
+  std::string kernel;                  // that a call of HIP launches
+  gpu::CollectiveFacts communication;  // empty unless `communicates`
 
   void clear() {
-    Event fresh;
-    for (std::string Event::*kept :
-         {&Event::name, &Event::dims, &Event::types, &Event::text, &Event::category_text,
-          &Event::process_text, &Event::task_type, &Event::kernel}) {
-      (this->*kept).clear();
-      (fresh.*kept).swap(this->*kept);
+    if (communicates) communication = {};
+    static_cast<EventNumbers&>(*this) = {};
+    for (std::string* each :
+         {&name, &dims, &types, &text, &category_text, &process_text, &task_type, &kernel}) {
+      each->clear();
     }
-    *this = std::move(fresh);
   }
 };
 

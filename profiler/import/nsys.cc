@@ -256,13 +256,10 @@ void NsysReader::read_activities(const std::string& table, bool copies, const ch
     activity.is_copy = copies;
     activity.stream = owner->gpu_stream(rows.integer(2), rows.integer(3), rows.integer(4));
     activity.correlation = rows.integer(5);
-    if (!whole_graphs_.empty() && !copies) {
-      const std::pair launch{pid & kProcessMask, activity.correlation};
-      if (!whole_graphs) {
-        whole_graphs_.erase(launch);
-      } else if (activity.correlation != 0 && whole_graphs_.count(launch) == 0) {
-        continue;  // its kernels are operators already
-      }
+    const std::pair launch{pid & kProcessMask, activity.correlation};
+    if (!whole_graphs && !copies && !whole_graphs_.empty()) whole_graphs_.erase(launch);
+    if (whole_graphs && activity.correlation != 0 && whole_graphs_.count(launch) == 0) {
+      continue;  // its kernels are operators already
     }
     if (whole_graphs && !noted) {
       noted = true;
@@ -433,7 +430,9 @@ void NsysReader::read_process_names() {
   Rows rows(file_, "SELECT globalPid, name FROM PROCESSES");
   while (rows.next()) {
     const auto found = processes_.find(rows.integer(0) & kProcessMask);
-    if (found != processes_.end()) found->second->row.command = std::string(rows.text(1));
+    if (found == processes_.end()) continue;
+    found->second->row.command = std::string(rows.text(1));
+    found->second->rank_name = rank_in_label(rows.text(1));
   }
 }
 

@@ -11,6 +11,8 @@
 // Memory is bounded by the sorters whatever the file's size.
 #pragma once
 
+#include <algorithm>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -141,6 +143,11 @@ class ProcessBuilder {
 
   void add(const GpuActivity& activity) {
     if (!activity.is_copy) runs_kernels_[activity.stream] = true;
+    if (activity.name >= shortest_ns_.size()) {
+      shortest_ns_.resize(activity.name + size_t{1}, std::numeric_limits<int64_t>::max());
+    }
+    shortest_ns_[activity.name] =
+        std::min(shortest_ns_[activity.name], activity.end_ns - activity.start_ns);
     calls_.add(activity);
   }
   void add(const Launch& launch) { calls_.add(launch); }
@@ -236,7 +243,8 @@ class ProcessBuilder {
   int64_t base_ns_ = 0;
   std::vector<ImportedProcess> processes_;
   std::vector<size_t> process_of_stream_;
-  std::vector<bool> runs_kernels_;  // by stream
+  std::vector<bool> runs_kernels_;    // by stream
+  std::vector<int64_t> shortest_ns_;  // activity, by name
   std::vector<std::string> scopes_{{}};
   std::vector<RangeId> open_rows_;  // of the open ranges, `processes_.size()` each
   gpu::LaunchJoin<GpuActivity, Launch> calls_;

@@ -15,12 +15,22 @@ namespace preserve::import {
 namespace {
 
 // A stream runs one operator after another, up to the microseconds by which a dependent launch
-// starts early. One that lasts this long and holds this many whole successors has a wrong end.
-constexpr int64_t kSuspectNs = 10'000'000;
-constexpr int kWholeSuccessors = 8;
+// starts early. One that holds whole successors has a wrong end, or its stream is none: branches of
+// a graph may have one number. So it counts how long the operator is, how many it holds, and
+// whether others of its name are as long.
+struct Impossible {
+  int64_t least_ns;
+  int whole_successors;
+  int64_t times_shortest;  // of the same name
+  bool in_graphs;          // graphs are judged by it, too
+};
+constexpr Impossible kImpossible[] = {{1'000'000'000, 1, 1, true},
+                                      {10'000'000, 8, 1, true},
+                                      {10'000'000, 1, 100, false},
+                                      {1'000'000, 4, 10, false}};
+constexpr int64_t kSuspectNs = 1'000'000;
 constexpr size_t kLookAhead = 64;  // successors that are looked at
-// So long, one whole successor is enough; and the last one of a stream cannot be so much longer
-// than all that ran before it.
+// The last one of a stream cannot last so much longer than all that ran before it.
 constexpr int64_t kCertainNs = 1'000'000'000;
 constexpr int64_t kMostTimesBefore = 1000;
 constexpr int64_t kLeastBefore = 8;
@@ -59,9 +69,25 @@ void ProcessBuilder::write_ops(StreamSorter& activities) {
   int64_t before = 0, first_ns = 0;
   const auto is_impossible = [&](const GpuActivity& activity, int holds, bool last) {
     const int64_t dur_ns = activity.end_ns - activity.start_ns;
-    if (dur_ns < kCertainNs) return false;
-    return holds > 0 || (last && activity.stream == stream && before >= kLeastBefore &&
-                         dur_ns / kMostTimesBefore > activity.start_ns - first_ns);
+    if (dur_ns < kSuspectNs) return false;
+    for (const Impossible& rule : kImpossible) {
+      if (dur_ns >= rule.least_ns && holds >= rule.whole_successors &&
+          dur_ns / rule.times_shortest >= shortest_ns_[activity.name] &&
+          (rule.in_graphs || !activity.from_replay)) {
+        return true;
+      }
+    }
+    return dur_ns >= kCertainNs && last && activity.stream == stream && before >= kLeastBefore &&
+           dur_ns / kMostTimesBefore > activity.start_ns - first_ns;
+  };
+  const auto write = [&](const GpuActivity& activity) {
+    if (activity.stream != stream) {
+      stream = activity.stream;
+      before = 0;
+      first_ns = activity.start_ns;
+    }
+    ++before;
+    write_op(activity);
   };
   const auto release = [&](const GpuActivity* next) {
     while (!waiting.empty()) {
@@ -69,17 +95,10 @@ void ProcessBuilder::write_ops(StreamSorter& activities) {
       const GpuActivity& activity = front.activity;
       const bool last = next == nullptr || next->stream != activity.stream;
       const bool settled = last || next->start_ns >= activity.end_ns || waiting.size() > kLookAhead;
-      if (front.holds >= kWholeSuccessors ||
-          (settled && is_impossible(activity, front.holds, last))) {
+      if (settled && is_impossible(activity, front.holds, last)) {
         leave_out_impossible(activity);
       } else if (settled || activity.end_ns - activity.start_ns < kSuspectNs) {
-        if (activity.stream != stream) {
-          stream = activity.stream;
-          before = 0;
-          first_ns = activity.start_ns;
-        }
-        ++before;
-        write_op(activity);
+        write(activity);
       } else {
         return;
       }
@@ -96,6 +115,10 @@ void ProcessBuilder::write_ops(StreamSorter& activities) {
       }
     }
     release(&activity);
+    if (waiting.empty() && activity.end_ns - activity.start_ns < kSuspectNs) {
+      write(activity);
+      continue;
+    }
     waiting.push_back({activity});
     release(&activity);
   }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 
@@ -56,18 +57,26 @@ void Ranks::by_files() {
   std::map<std::string, std::vector<ImportedProcess*>> by_file;
   for (ImportedProcess& process : processes_) by_file[process.source_file].push_back(&process);
   std::vector<RankName> names;
-  std::vector<ImportedProcess*> unnamed;
+  std::vector<const std::vector<ImportedProcess*>*> unnamed;
   for (const auto& [file, processes] : by_file) {
-    if (processes.size() != 1 || processes.front()->rank) continue;
+    // Several processes of one file are its GPUs; alone they are numbered without its name.
+    if (processes.front()->rank || (processes.size() != 1 && by_file.size() == 1)) continue;
     names.push_back(rank_in_file_name(std::filesystem::path(file).filename().string()));
-    unnamed.push_back(processes.front());
+    unnamed.push_back(&processes);
   }
+  const bool alike = std::all_of(unnamed.begin(), unnamed.end(), [&](const auto* processes) {
+    return processes->size() == unnamed.front()->size();
+  });
+  if (!alike) return;
   const std::vector<int64_t> ranks = ranks_of(names);
   for (size_t i = 0; i < ranks.size(); ++i) {
-    set_rank(*unnamed[i], ranks[i]);
-    guesses_.push_back(fmt::format(
-        "{}: contains no rank; rank {} is guessed from the file's name{}", unnamed[i]->source_file,
-        ranks[i], names[i].rank ? "" : ", which gives its place in the group only"));
+    int64_t rank = ranks[i] * std::ssize(*unnamed[i]);
+    for (ImportedProcess* process : *unnamed[i]) set_rank(*process, rank++);
+    guesses_.push_back(
+        fmt::format("{}: contains no rank; rank {} is guessed from the file's name{}{}",
+                    unnamed[i]->front()->source_file, ranks[i],
+                    names[i].rank ? "" : ", which gives its place in the group only",
+                    unnamed[i]->size() == 1 ? "" : ", and its GPUs are counted one by one"));
   }
 }
 

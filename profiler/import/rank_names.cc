@@ -14,6 +14,7 @@ namespace {
 constexpr size_t kMostDigits = 6;
 // Slowest first.
 constexpr std::array kDimensions{"pp", "dp", "cp", "tp", "ep"};
+constexpr std::string_view kSeparators = " _-.:=#";  // of a word and its number
 
 bool is_letter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
@@ -52,22 +53,29 @@ RankName rank_in_label(std::string_view label) {
   const std::string lower = gpu::lower_case(label);
   for (const std::string word : {"rank", "worker"}) {
     if (!name.rank && (lower.starts_with(word) || lower.find(" " + word) != std::string::npos)) {
-      name.rank = number_after(lower, word, " _-.:=#");
+      name.rank = number_after(lower, word, kSeparators);
     }
   }
-  // "TP00-PP01": nothing but dimensions.
+  // Dimensions at the front: "TP00-PP01", "tp_rank=1"; or where programs put them in their title,
+  // "VLLM::Worker_TP1".
   std::string_view rest = lower;
+  if (const size_t title = rest.rfind("::"); title != std::string_view::npos) {
+    rest.remove_prefix(title + 2);
+    rest.remove_prefix(std::min(rest.find('_') + 1, rest.size()));
+  }
   while (rest.size() > 2) {
     const std::string dimension(rest.substr(0, 2));
-    const size_t end = std::min(rest.find_first_of("-_ ,"), rest.size());
-    const auto number = leading_number(rest.substr(2, end - 2));
-    if (std::find(kDimensions.begin(), kDimensions.end(), dimension) == kDimensions.end() ||
-        !number) {
-      name.place.clear();
-      break;
+    if (std::find(kDimensions.begin(), kDimensions.end(), dimension) == kDimensions.end()) break;
+    rest.remove_prefix(2);
+    if (rest.starts_with("_rank") || rest.starts_with(" rank")) rest.remove_prefix(5);
+    if (!rest.empty() && kSeparators.find(rest.front()) != std::string_view::npos) {
+      rest.remove_prefix(1);
     }
+    const auto number = leading_number(rest);
+    if (!number) break;
     name.place[dimension] = *number;
-    rest.remove_prefix(std::min(end + 1, rest.size()));
+    rest.remove_prefix(std::min(rest.find_first_not_of("0123456789"), rest.size()));
+    rest.remove_prefix(std::min(rest.find_first_not_of("-_ ,"), rest.size()));
   }
   return name;
 }

@@ -32,7 +32,7 @@ constexpr Named kProcesses[] = {{"*device:gpu:*", Role::device},          // JAX
                                 {"*device:npu:*", Role::device},          //
                                 {"*host:cpu*", Role::host},               //
                                 {"*device:cpu:*", Role::host},            //
-                                {"device<gpu*", Role::device},            // unitrace
+                                {"device<*", Role::device},               // unitrace
                                 {"host<*", Role::host},                   //
                                 {"gpu?", Role::device},                   // rocprof
                                 {"gpu??", Role::device},                  //
@@ -75,7 +75,10 @@ ProcessRole role_of_process(std::string_view name) {
     if (!glob_matches(known.pattern, lower)) continue;
     ProcessRole role{known.role};
     const size_t device = lower.find("device:");
-    if (role.role == Role::device) {
+    // "host1 /device:GPU:0": of several hosts the number is not enough, but each has a process.
+    const bool of_a_host = device != std::string::npos && !lower.starts_with('/') &&
+                           lower.find(" /device:") != std::string::npos;
+    if (role.role == Role::device && !of_a_host) {
       role.device =
           number_in(std::string_view(lower).substr(device == std::string::npos ? 0 : device));
     }

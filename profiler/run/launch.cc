@@ -13,6 +13,7 @@
 
 #include "common/error.h"
 #include "common/foreground_child.h"
+#include "common/job_launcher.h"
 #include "common/output_file.h"
 #include "common/units.h"
 #include "db/losses.h"
@@ -22,7 +23,6 @@
 #include "profiler/convert/spool_folder.h"
 #include "profiler/launcher_clock.h"
 #include "profiler/run/clock_server.h"
-#include "profiler/run/job_launcher.h"
 
 namespace preserve {
 namespace fs = std::filesystem;
@@ -315,13 +315,10 @@ int profile_command(const LaunchOptions& options, Console& console) {
   if (name == "-") throw usage_error("a trace is a database and cannot go to standard output");
   OutputFile output(name, options.force);
   const JobLauncher launcher = job_launcher(options.command.front());
-  // Other hosts see this one's folder for temporary files hardly ever, and that of its output
-  // often.
-  const bool several_hosts =
-      launcher == JobLauncher::slurm || named_hosts(options.command).size() > 1;
-  SpoolFolder spool = options.keep_spool.empty()
-                          ? SpoolFolder::temporary(output.path(), several_hosts)
-                          : SpoolFolder::kept(options.keep_spool);
+  SpoolFolder spool =
+      options.keep_spool.empty()
+          ? SpoolFolder::temporary(output.path(), on_several_hosts(launcher, options.command))
+          : SpoolFolder::kept(options.keep_spool);
   auto variables = collector_environment(options, library, spool.path());
   if (loading_of(program.path) == Loading::other_library) {
     console.warn(

@@ -48,7 +48,7 @@ void add_method_notes(const CalibrationSamples& samples, std::vector<std::string
 }
 
 void add_collective_notes(const CalibrationSamples& samples, std::vector<std::string>& notes) {
-  if (samples.ranks == 1) {
+  if (samples.all_ranks == 1) {
     notes.push_back(
         fmt::format("one rank has no collectives: one look at the clock while it fetches costs {}",
                     format_duration(median(samples.test_ns))));
@@ -285,8 +285,8 @@ DeviceModel device_from(const CalibrationSamples& samples) {
     method.bandwidth_bytes_per_s = std::round(method.bandwidth_bytes_per_s);
     method.hit_read_bandwidth_bytes_per_s = std::round(method.hit_read_bandwidth_bytes_per_s);
   }
-  if (samples.ranks > 1) {
-    device.collectives.push_back(fit_collective(samples.allreduce, samples.ranks));
+  if (samples.all_ranks > 1) {
+    device.collectives.push_back(fit_collective(samples.allreduce, samples.all_ranks));
   }
   return device;
 }

@@ -40,7 +40,8 @@ struct WindowSamples {
 // Of one round, or of several together. Samples during which a rank lost its core are not in it.
 struct CalibrationSamples {
   HostCores host;
-  int64_t ranks = 1;
+  int64_t ranks = 1;                    // of this host
+  int64_t all_ranks = 1;                // in the collectives: of all hosts
   int64_t probe_bytes = 0;              // footprint at which methods are compared
   int64_t chunk_bytes = 0;              // fetched between two looks, as a replay does
   std::vector<double> stream_ns;        // plain streaming read of probe_bytes, cold

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "common/error.h"
 #include "common/stats.h"
@@ -29,8 +30,7 @@ constexpr int kWindowsPerRound = 4;
 constexpr int kCollectivesPerRound = 4;
 constexpr int kTrialRounds = 40;  // that choose the chunk and the method of the survival curve
 constexpr int kFewestRounds = 4;
-constexpr int kTurnsPerRound = 3;  // of what is short: a round is long by its large footprints
-constexpr int kHotReads = 8;       // in a row
+constexpr int kHotReads = 8;  // in a row
 // Footprints of this and more take turns, so that a round stays short.
 constexpr int64_t kLargeBytes = 16 * kMiB;
 constexpr int64_t kMostTurns = 8;
@@ -75,10 +75,12 @@ class CpuCalibration {
   void choose_survivor();
   void time_consumer();
   void time_methods();
-  void time_survival(int number);
+  void time_footprints(int number);
   void time_collectives();
   void time_windows(int number);
   void finish_round();
+  CalibrationSamples round_of(const std::string& host, const std::vector<double>& all,
+                              size_t per_rank) const;
   bool measured_enough(int64_t spent_ns);
   std::optional<int> spare_cpu() const;
   // A negative time: the rank lost its core meanwhile.
@@ -89,8 +91,9 @@ class CpuCalibration {
 
   const Ranks& ranks_;
   CalibrateOptions options_;
+  std::vector<std::string> hosts_;          // of each rank
   CalibrationSamples round_;                // the running one, of this rank
-  std::vector<CalibrationSamples> rounds_;  // on rank 0, of all ranks
+  std::vector<CalibrationSamples> rounds_;  // on rank 0, of all ranks, by host
   std::vector<Candidate> candidates_;       // as in round_.methods
   std::unique_ptr<WindowFetcher> own_, spare_;
   std::vector<std::unique_ptr<RankCollective>> allreduce_;
@@ -104,9 +107,13 @@ class CpuCalibration {
 
 CpuCalibration::CpuCalibration(const Ranks& ranks, const HostCores& host,
                                const CalibrateOptions& options)
-    : ranks_(ranks), options_(options), cold_(arena_bytes(host.cache_bytes, ranks.size_on_host())) {
+    : ranks_(ranks),
+      options_(options),
+      hosts_(ranks.all_texts(host.host)),
+      cold_(arena_bytes(host.cache_bytes, ranks.size_on_host())) {
   round_.host = host;
   round_.ranks = ranks.size_on_host();
+  round_.all_ranks = ranks.size();
   round_.probe_bytes = probe_bytes(host, round_.ranks);
   round_.mpi_library = ranks.library();
   const std::time_t now = std::time(nullptr);
@@ -220,14 +227,18 @@ void CpuCalibration::time_methods() {
   spare_.reset();
 }
 
-void CpuCalibration::time_survival(int number) {
-  if (candidates_[round_.survivor].on_spare) {
-    spare_ = std::make_unique<WindowFetcher>(candidates_[round_.survivor].fetch, round_.chunk_bytes,
-                                             spare_cpu());
-  }
+// With what is short between the footprints: a round is long by the large ones, and what disturbs
+// the short ones comes and goes meanwhile.
+void CpuCalibration::time_footprints(int number) {
   for (FootprintSamples& point : round_.survival) {
+    time_consumer();
+    time_methods();
     const int64_t turns = std::clamp<int64_t>(point.bytes / kLargeBytes, 1, kMostTurns);
     if (number % turns != 0) continue;
+    if (candidates_[round_.survivor].on_spare) {
+      spare_ = std::make_unique<WindowFetcher>(candidates_[round_.survivor].fetch,
+                                               round_.chunk_bytes, spare_cpu());
+    }
     const std::byte* slice = cold_.next(point.bytes);
     ranks_.barrier();
     point.cold_ns.push_back(time_read(slice, point.bytes));
@@ -235,8 +246,8 @@ void CpuCalibration::time_survival(int number) {
     time_fetch(round_.survivor, slice, point.bytes);
     ranks_.barrier();
     point.read_ns.push_back(time_read(slice, point.bytes));
+    spare_.reset();
   }
-  spare_.reset();
 }
 
 void CpuCalibration::time_collectives() {
@@ -284,22 +295,36 @@ void CpuCalibration::time_windows(int number) {
   }
 }
 
-// Rank 0 takes over what all ranks have measured, and everybody begins anew.
+// Rank 0 takes over what all ranks have measured, as a round of each host, and everybody begins
+// anew.
 void CpuCalibration::finish_round() {
   std::vector<double> mine;
   each_series(round_, [&](std::vector<double>& series, SeriesKind) {
     mine.insert(mine.end(), series.begin(), series.end());
   });
   const std::vector<double> all = ranks_.gather(mine);
-  size_t at = 0;
+  if (ranks_.rank() == 0) {
+    for (const std::string& host : std::set(hosts_.begin(), hosts_.end())) {
+      rounds_.push_back(round_of(host, all, mine.size()));
+    }
+  }
+  each_series(round_, [](std::vector<double>& series, SeriesKind) { series.clear(); });
+}
+
+// What the ranks of one host have measured, of `all` samples, `per_rank` of each.
+CalibrationSamples CpuCalibration::round_of(const std::string& host, const std::vector<double>& all,
+                                            size_t per_rank) const {
   CalibrationSamples round = round_;
+  round.host.host = host;
+  size_t at = 0;
   each_series(round, [&](std::vector<double>& series, SeriesKind kind) {
     const size_t count = series.size();
     series.clear();
     std::vector<double> interrupted;
-    for (size_t rank = 0; rank * mine.size() < all.size(); ++rank) {
+    for (size_t rank = 0; rank < hosts_.size(); ++rank) {
+      if (hosts_[rank] != host) continue;
       for (size_t i = 0; i < count; ++i) {
-        const double value = all[rank * mine.size() + at + i];
+        const double value = all[rank * per_rank + at + i];
         if (value == kNoSample) continue;
         ++round.taken;
         (value > 0 || kind == SeriesKind::window ? series : interrupted).push_back(value);
@@ -311,8 +336,7 @@ void CpuCalibration::finish_round() {
     if (!series.empty() || kind != SeriesKind::needed) return;
     for (const double value : interrupted) series.push_back(-value);
   });
-  each_series(round_, [](std::vector<double>& series, SeriesKind) { series.clear(); });
-  if (ranks_.rank() == 0) rounds_.push_back(std::move(round));
+  return round;
 }
 
 // The same on every rank: rank 0 decides from everybody's samples.
@@ -355,13 +379,16 @@ void CpuCalibration::choose_survivor() {
 
 bool CpuCalibration::measured_enough(int64_t spent_ns) {
   bool enough = false;
-  if (ranks_.rank() == 0 && rounds_.size() >= kFewestRounds) {
+  const std::vector<std::vector<CalibrationSamples>> hosts = by_host(rounds_);
+  if (ranks_.rank() == 0 && !hosts.empty() && hosts.front().size() >= kFewestRounds) {
     const int64_t periods = spent_ns / options_.time_limit_ns;
     enough = periods >= options_.longest;
     // Asked once per time limit: looking often would stop at the first lucky agreement.
     if (!enough && periods > periods_asked_) {
       periods_asked_ = periods;
-      enough = unsteady_reason(rounds_, device_from(pooled(rounds_))).empty();
+      enough = std::all_of(hosts.begin(), hosts.end(), [](const auto& rounds) {
+        return unsteady_reason(rounds, device_from(pooled(rounds))).empty();
+      });
     }
   }
   return ranks_.from_first(enough ? 1 : 0) != 0;
@@ -375,11 +402,7 @@ std::vector<CalibrationSamples> CpuCalibration::run() {
   choose_survivor();
   int64_t spent_ns = 0;
   for (int number = 0; !measured_enough(spent_ns); ++number) {
-    for (int turn = 0; turn < kTurnsPerRound; ++turn) {
-      time_consumer();
-      time_methods();
-    }
-    time_survival(number);
+    time_footprints(number);
     if (ranks_.size() > 1) {  // one alone has no collectives
       time_collectives();
       time_windows(number);
@@ -392,22 +415,36 @@ std::vector<CalibrationSamples> CpuCalibration::run() {
   return std::move(rounds_);
 }
 
+// All ranks take the same samples of the same sizes, at the same time.
+void require_alike(const Ranks& ranks, const HostCores& host) {
+  const std::string mine =
+      fmt::format("{}, {} of {} cache, {}", count_of(ranks.size_on_host(), "rank"), host.cpu_name,
+                  format_size(host.cache_bytes + host.private_cache_bytes),
+                  count_of(static_cast<int64_t>(host.cores.size()), "usable core"));
+  const std::vector<std::string> facts = ranks.all_texts(mine), hosts = ranks.all_texts(host.host);
+  for (size_t rank = 1; rank < facts.size(); ++rank) {
+    if (facts[rank] == facts[0]) continue;
+    throw input_error(
+        "hosts that are measured together must be alike, but {} has {}, and {} has {}: calibrate "
+        "each by itself, with its own ranks",
+        hosts[0], facts[0], hosts[rank], facts[rank]);
+  }
+}
+
 }  // namespace
 
 std::vector<CalibrationSamples> measure_cpu(const Ranks& ranks, const CalibrateOptions& options) {
-  if (ranks.size() != ranks.size_on_host()) {
-    throw input_error("calibration runs on one host, but its {} are on several",
-                      count_of(ranks.size(), "rank"));
-  }
   const HostCores host = find_host_cores();
   if (host.cache_bytes <= 0) {
     throw input_error("hwloc finds no data cache on {}; there is nothing to prefetch into",
                       host.cpu_name);
   }
-  const int64_t needed = arena_bytes(host.cache_bytes, ranks.size()) * ranks.size();
+  require_alike(ranks, host);
+  const int on_host = ranks.size_on_host();
+  const int64_t needed = arena_bytes(host.cache_bytes, on_host) * on_host;
   if (needed > available_memory_bytes()) {
     throw input_error("calibrating {} needs {} of memory, {} are free; use fewer --ranks",
-                      count_of(ranks.size(), "rank"), format_size(needed),
+                      count_of(on_host, "rank"), format_size(needed),
                       format_size(available_memory_bytes()));
   }
   ranks.barrier();  // everybody has looked at the free memory before anybody takes some

@@ -19,9 +19,10 @@ struct CalibrateOptions {
   std::function<void(int64_t spent_ns)> progress{};  // on rank 0, after each round
 };
 
-// On rank 0 the samples of all ranks, round by round; elsewhere nothing. Every round measures
-// everything, in the same order, but large footprints, which take turns. input_error when this
-// machine has no cache that could be filled, or too little memory.
+// On rank 0 the samples of all ranks, round by round, those of each host apart; elsewhere nothing.
+// Every round measures everything, in the same order, but large footprints, which take turns.
+// input_error when this machine has no cache that could be filled, or too little memory, or when
+// the hosts are not alike.
 std::vector<CalibrationSamples> measure_cpu(const Ranks& ranks, const CalibrateOptions& options);
 
 }  // namespace preserve

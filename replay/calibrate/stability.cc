@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/calibrate/stability.h"
 
+#include <fmt/ranges.h>
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <random>
 #include <span>
 
@@ -156,6 +158,15 @@ double value_of(const std::vector<Figure>& figures, const std::string& name) {
 
 }  // namespace
 
+std::vector<std::vector<CalibrationSamples>> by_host(
+    const std::vector<CalibrationSamples>& rounds) {
+  std::map<std::string, std::vector<CalibrationSamples>> hosts;
+  for (const CalibrationSamples& round : rounds) hosts[round.host.host].push_back(round);
+  std::vector<std::vector<CalibrationSamples>> all;
+  for (auto& [name, own] : hosts) all.push_back(std::move(own));
+  return all;
+}
+
 CalibrationSamples pooled(const std::vector<CalibrationSamples>& rounds) {
   if (rounds.empty()) throw internal_error("no rounds were measured");
   return pool(pointers(rounds));
@@ -188,7 +199,9 @@ std::string unsteady_reason(const std::vector<CalibrationSamples>& rounds,
   return reasons;
 }
 
-DeviceModel judged_device(const std::vector<CalibrationSamples>& rounds) {
+namespace {
+
+DeviceModel judged_host(const std::vector<CalibrationSamples>& rounds) {
   const CalibrationSamples all = pooled(rounds);
   DeviceModel device = device_from(all);
   device.intervals = intervals_of(rounds, figures_of(device, all));
@@ -206,6 +219,32 @@ DeviceModel judged_device(const std::vector<CalibrationSamples>& rounds) {
     }
   }
   return device;
+}
+
+}  // namespace
+
+DeviceModel judged_device(const std::vector<CalibrationSamples>& rounds) {
+  std::optional<DeviceModel> careful;
+  std::vector<std::string> notes, unsteady;
+  for (const std::vector<CalibrationSamples>& host : by_host(rounds)) {
+    DeviceModel device = judged_host(host);
+    const std::string& name = host.front().host.host;
+    notes.push_back(fmt::format("host {}: memory {}, cache {}, budget {} per rank", name,
+                                format_rate(device.memory_bandwidth_bytes_per_s),
+                                format_rate(device.cache_read_bandwidth_bytes_per_s),
+                                format_size(device.cache_budget_bytes)));
+    if (device.verdict == "unsteady") unsteady.push_back(name + ": " + device.verdict_reason);
+    const auto rank = [](const DeviceModel& of) {
+      return std::pair(of.cache_budget_bytes, of.memory_bandwidth_bytes_per_s);
+    };
+    if (!careful || rank(device) < rank(*careful)) careful = std::move(device);
+  }
+  if (!careful) throw internal_error("no rounds were measured");
+  if (notes.size() == 1) return *careful;
+  careful->notes.insert(careful->notes.end(), notes.begin(), notes.end());
+  careful->verdict = unsteady.empty() ? "steady" : "unsteady";
+  careful->verdict_reason = fmt::format("{}", fmt::join(unsteady, "; "));
+  return *careful;
 }
 
 }  // namespace preserve

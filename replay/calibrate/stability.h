@@ -11,6 +11,9 @@
 
 namespace preserve {
 
+// The rounds of each host, by the hosts' names.
+std::vector<std::vector<CalibrationSamples>> by_host(const std::vector<CalibrationSamples>& rounds);
+
 // All rounds as one.
 CalibrationSamples pooled(const std::vector<CalibrationSamples>& rounds);
 
@@ -20,7 +23,9 @@ CalibrationSamples pooled(const std::vector<CalibrationSamples>& rounds);
 std::string unsteady_reason(const std::vector<CalibrationSamples>& rounds,
                             const DeviceModel& device);
 
-// device_from() all rounds, with intervals and verdict.
+// device_from() all rounds, with intervals and verdict. Of several hosts: the device of the one
+// that keeps least in its cache, then of the slowest memory, with a note on each; unsteady when any
+// is.
 DeviceModel judged_device(const std::vector<CalibrationSamples>& rounds);
 
 }  // namespace preserve

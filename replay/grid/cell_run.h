@@ -24,7 +24,7 @@ struct CellSettings {
   std::filesystem::path tune, replay;  // the tools
   std::filesystem::path device_file;
   std::string time_limit, link;  // as given; link empty: none
-  std::string measure_time;  // of the closed loop before the replay; empty: plans as planned
+  std::string measure_time;      // of the closed loop before the replay; empty: plans as planned
   std::vector<std::string> replay_words;  // passed unchanged to every replay
 };
 

@@ -56,6 +56,17 @@ GridFile::GridFile(const fs::path& path, const SweepIdentity& identity,
   require_cells(*db_, cells_, cells);
 }
 
+size_t GridFile::place_of(int64_t id) const {
+  const auto place = std::find_if(cells_.begin(), cells_.end(),
+                                  [id](const GridCell& cell) { return cell.id == id; });
+  if (place == cells_.end()) throw internal_error("no cell {} in the grid", id);
+  return static_cast<size_t>(place - cells_.begin());
+}
+
+const GridCell& GridFile::cell(int64_t id) const {
+  return cells_[place_of(id)];
+}
+
 void GridFile::require_same_place(const MeasuredOn& where) const {
   const MeasuredOn before{db_->meta("device_name"), db_->meta("executor")};
   if (before.device.empty() || before == where) return;
@@ -68,10 +79,7 @@ void GridFile::require_same_place(const MeasuredOn& where) const {
 
 void GridFile::record(const CellRun& run) {
   if (run.where) require_same_place(*run.where);
-  const auto place = std::find_if(cells_.begin(), cells_.end(),
-                                  [&](const GridCell& cell) { return cell.id == run.cell.id; });
-  if (place == cells_.end()) throw internal_error("no cell {} in the grid", run.cell.id);
-  *place = run.cell;
+  cells_[place_of(run.cell.id)] = run.cell;
   const bool all = std::none_of(cells_.begin(), cells_.end(), [](const GridCell& cell) {
     return cell.status == CellStatus::pending;
   });

@@ -26,10 +26,12 @@ class GridFile {
 
   bool resumed() const { return resumed_; }
   const std::vector<GridCell>& cells() const { return cells_; }
-  // Writes the cell for good. input_error when it was measured elsewhere than the others.
+  const GridCell& cell(int64_t id) const;
+  // Writes the cell in one transaction. input_error when it was measured elsewhere than the others.
   void record(const CellRun& run);
 
  private:
+  size_t place_of(int64_t id) const;
   void require_same_place(const MeasuredOn& where) const;
 
   bool resumed_ = false;

@@ -27,6 +27,7 @@
 #include "replay/grid/models.h"
 #include "replay/grid/selection.h"
 #include "replay/grid/text.h"
+#include "replay/ranks/cells.h"
 #include "replay/ranks/launch.h"
 
 namespace preserve {
@@ -190,14 +191,16 @@ class GridRun {
     // keep their places in the file.
     std::stable_partition(cells.begin(), cells.end(),
                           [](const GridCell& cell) { return small_and_parallel(cell.key); });
-    left_ = std::count_if(cells.begin(), cells.end(),
-                          [&](const GridCell& cell) { return wanted(cell); });
+    std::vector<CellRange> missing;
     for (const GridCell& cell : cells) {
-      if (!wanted(cell)) continue;
-      if (StopSignals::received() != 0 || !run_one(cell)) return false;
-      --left_;
+      if (wanted(cell)) missing.push_back({cell.id, cell.id});
     }
-    return true;
+    left_ = static_cast<int64_t>(missing.size());
+    CellWork<CellRun> work;
+    work.evaluate = [&](int64_t id) { return run_one(file_.cell(id)); };
+    work.record = [&](const CellRun& result) { record(result); };
+    work.stop = [] { return StopSignals::received() != 0; };
+    return run_cells(LoneRank(), missing, work);
   }
 
  private:
@@ -206,13 +209,15 @@ class GridRun {
            (arguments_.retry_failed && cell.status == CellStatus::failed);
   }
 
-  bool run_one(const GridCell& cell) {
-    const auto all = static_cast<int64_t>(file_.cells().size());
-    const std::string place = fmt::format("[{}/{}]", all - left_ + 1, all);
+  int64_t all() const { return static_cast<int64_t>(file_.cells().size()); }
+  std::string place() const { return fmt::format("[{}/{}]", all() - left_ + 1, all()); }
+
+  std::optional<CellRun> run_one(const GridCell& cell) {
+    if (StopSignals::received() != 0) return std::nullopt;
     const auto show = [&] {
       console_.progress(
-          fmt::format("{} {}, {}", place, printable(name_of(cell.key)), left_text(left_)),
-          static_cast<double>(all - left_), static_cast<double>(all));
+          fmt::format("{} {}, {}", place(), printable(name_of(cell.key)), left_text(left_)),
+          static_cast<double>(all() - left_), static_cast<double>(all()));
     };
     show();
     const fs::path folder =
@@ -220,24 +225,27 @@ class GridRun {
                                  : fs::path(arguments_.keep) / folder_name(cell.key));
     fs::create_directory(folder);
     const bool loud = console_.verbosity() > 0;
-    const CellRun result =
-        loud ? run_cell(settings_, cell, model_of(cell), folder, {}, write_through)
-             : run_cell(settings_, cell, model_of(cell), folder, show);
+    CellRun result = loud ? run_cell(settings_, cell, model_of(cell), folder, {}, write_through)
+                          : run_cell(settings_, cell, model_of(cell), folder, show);
     std::error_code ignored;  // left-overs go with the next run
     if (arguments_.keep.empty()) fs::remove_all(folder, ignored);
-    if (result.stopped) return false;
+    if (result.stopped) return std::nullopt;
+    return result;
+  }
+
+  void record(const CellRun& result) {
     file_.record(result);
     stop_when_nothing_works(result.cell);
     const GridCell& after = result.cell;
     const std::string text =
-        fmt::format("{} {}; {}", place, cell_line(after), format_duration(after.dur_ns));
+        fmt::format("{} {}; {}", place(), cell_line(after), format_duration(after.dur_ns));
     const std::string rest = left_ > 1 ? "; " + left_text(left_ - 1) : "";
     if (after.status == CellStatus::failed) {
       console_.warn(text + rest);
     } else {
       console_.info(text + rest);
     }
-    return true;
+    --left_;
   }
 
   // A missing driver or launcher fails every replay alike: then the cells count as not run.

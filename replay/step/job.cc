@@ -5,6 +5,7 @@
 
 #include "common/cli.h"
 #include "common/error.h"
+#include "common/output_file.h"
 #include "common/units.h"
 #include "db/losses.h"
 #include "db/trace_db.h"
@@ -50,16 +51,26 @@ StepProgram program_of_rank(const TraceDb& db, int64_t rank, const std::vector<i
 ReplayJob load_job(const ReplayRequest& request, std::optional<int64_t> rank) {
   ReplayJob job;
   job.schedule = load_schedule(request.schedule);
-  require_same_trace(job.schedule, request.schedule, request.trace);
+  const std::string trace_sha256 = sha256_of_file(request.trace);
+  const bool moves = request.other_recording && trace_sha256 != job.schedule.trace_sha256;
+  if (!moves) require_same_trace(job.schedule, request.schedule, request.trace);
   require_link(request, job.schedule);
   const TraceDb db = TraceDb::open(request.trace);
   job.losses = loss_sentences(db);
   job.pages = db.meta("pages");
   const std::vector<int64_t> recorded = ranks_with_steps(db);
   const FoldedStep step = planned_step(db, job.schedule.rank, job.schedule);
+  if (moves) {
+    move_to(step, request.schedule, job.schedule);
+    job.schedule.trace_sha256 = trace_sha256;
+    job.warnings.push_back(
+        fmt::format("the schedule is from another recording ({}): its operators were found here by "
+                    "path and occurrence, its prediction is for that recording's times",
+                    job.schedule.trace_path));
+  }
   check_schedule(job.schedule, request.schedule, step);
   job.program = program_of(step);
-  job.warnings = step.warnings;
+  job.warnings.insert(job.warnings.end(), step.warnings.begin(), step.warnings.end());
   job.warnings.insert(job.warnings.end(), job.program.warnings.begin(), job.program.warnings.end());
   job.rank_program =
       program_of_rank(db, rank.value_or(job.schedule.rank), recorded, request.schedule, job);

@@ -17,6 +17,7 @@ struct ReplayRequest {
   std::string trace, schedule;             // files
   std::optional<int64_t> link_latency_ns;  // as asked for; nothing: the schedule's
   bool candidates = false;
+  bool other_recording = false;  // the schedule may be from another one of the same program
   bool oversubscribe = false;
 };
 

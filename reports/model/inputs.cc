@@ -12,6 +12,7 @@
 #include "common/output_file.h"
 #include "db/explore/cells.h"
 #include "db/replay_result.h"
+#include "planner/schedule/schedule_check.h"
 #include "reports/text.h"
 
 namespace preserve::report {
@@ -56,10 +57,33 @@ std::string list_traces(const std::vector<InputSet>& runs) {
   return text;
 }
 
-void add_schedule(std::vector<InputSet>& runs, ScheduleInput input) {
-  const auto run = std::find_if(runs.begin(), runs.end(), [&](const InputSet& set) {
+// The recording on which one of `replays` ran a schedule that was planned from another one.
+std::vector<InputSet>::iterator replayed_on(std::vector<InputSet>& runs,
+                                            const std::vector<InputFile>& replays,
+                                            const InputFile& schedule) {
+  for (const InputFile& replay : replays) {
+    const TraceDb db = TraceDb::open(replay.path);
+    if (db.meta("schedule_sha256") != schedule.sha256) continue;
+    const std::string trace = db.meta("trace_sha256");
+    return std::find_if(runs.begin(), runs.end(),
+                        [&](const InputSet& set) { return set.trace.sha256 == trace; });
+  }
+  return runs.end();
+}
+
+void add_schedule(std::vector<InputSet>& runs, const std::vector<InputFile>& replays,
+                  ScheduleInput input) {
+  auto run = std::find_if(runs.begin(), runs.end(), [&](const InputSet& set) {
     return set.trace.sha256 == input.schedule.trace_sha256;
   });
+  if (run == runs.end()) {
+    run = replayed_on(runs, replays, input.file);
+    if (run != runs.end()) {
+      const TraceDb db = TraceDb::open(run->trace.path);
+      move_to(planned_step(db, input.schedule.rank, input.schedule), input.file.path,
+              input.schedule);
+    }
+  }
   if (run == runs.end()) {
     throw input_error(
         "{}: was planned from another recording (SHA-256 {}), not from {}: name that trace, "
@@ -172,7 +196,7 @@ std::vector<InputSet> read_runs(const std::vector<fs::path>& paths) {
   }
   for (InputFile& file : schedules) {
     Schedule schedule = load_schedule(file.path);
-    add_schedule(runs, {std::move(file), std::move(schedule)});
+    add_schedule(runs, replays, {std::move(file), std::move(schedule)});
   }
   for (InputFile& file : replays) add_replay(runs, std::move(file));
   return runs;

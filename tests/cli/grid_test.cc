@@ -108,7 +108,7 @@ class ScriptedGrid : public GridCli {
 };
 
 TEST_F(ScriptedGrid, ResumesAfterItWasKilled) {
-  write_script("preserve-replay", "[ $n = 3 ] && kill -KILL $PPID");
+  write_script("preserve-replay", "[ $n = 3 ] && { kill -KILL $PPID; exit 1; }");
   EXPECT_EQ(scripted(small_).exit_code, 128 + 9);
   const std::vector<GridCell> before = cells();
   ASSERT_EQ(before.size(), 4U);

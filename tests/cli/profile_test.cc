@@ -8,7 +8,6 @@
 
 #include <filesystem>
 #include <fstream>
-#include <thread>
 
 #include "common/foreground_child.h"
 #include "tests/profiler/collector/recording.h"
@@ -373,7 +372,10 @@ TEST(ProfileCli, ForeignSpoolsAreRefused) {
       2);
 }
 
-// A preserve-profile in a process group of its own, whose command has said that it is ready.
+// A preserve-profile in a process group of its own, whose command has said that it is ready: what
+// it has recorded is in its spool.
+constexpr const char* kBeforeTheSignal =
+    "SELECT COUNT(*) FROM range_named WHERE name = 'before the signal'";
 class Waiting {
  public:
   Waiting() {
@@ -392,7 +394,6 @@ class Waiting {
     char ready[8] = {};
     if (read(ends[0], ready, sizeof(ready)) <= 0) throw std::runtime_error("never ready");
     close(ends[0]);
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));
   }
   int end(bool whole_group, int signal) {
     kill(whole_group ? -pid_ : pid_, signal);
@@ -412,14 +413,14 @@ TEST(ProfileCli, InterruptLeavesAnIncompleteTrace) {
   Waiting waiting;
   EXPECT_EQ(waiting.end(true, SIGINT), 130);
   EXPECT_EQ(waiting.db().meta("incomplete"), "1");
-  EXPECT_EQ(waiting.db().query_integer("SELECT COUNT(*) FROM range"), 1);
+  EXPECT_EQ(waiting.db().query_integer(kBeforeTheSignal), 1);
   EXPECT_EQ(waiting.files(), 1U);
 }
 
 TEST(ProfileCli, SignalsToTheProfilerReachTheCommand) {
   Waiting waiting;
   EXPECT_EQ(waiting.end(false, SIGTERM), 128 + SIGTERM);
-  EXPECT_EQ(waiting.db().query_integer("SELECT COUNT(*) FROM range"), 1);
+  EXPECT_EQ(waiting.db().query_integer(kBeforeTheSignal), 1);
 }
 
 TEST(ProfileCli, SpoolsAreRemovedAndTmpdirIsObeyed) {

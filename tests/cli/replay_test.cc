@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <string_view>
 #include <thread>
 
 #include "common/output_file.h"
@@ -169,21 +168,31 @@ TEST_F(ReplayCli, EveryPlanIsIssuedItsOwnWay) {
   schedule.candidates[1].method =
       IssueMethod{"prefetcht0_paced", "spare", 65536, 0, "normal", "after"};
   std::ofstream(schedule_) << to_json(schedule);
-  const test::Run run = replay({"--candidates"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
-  const TraceDb db = TraceDb::open(directory_ / "replay.db");
-  EXPECT_EQ(db.meta("cores_per_rank"), "2");
-  EXPECT_EQ(db.meta("placement"), "consumer");
-  for (const char* arm : {"prefetch", "prefetch-1", "prefetch-2"}) {
-    const ArmResult found = *read_result(db).find_arm(arm);
-    if (found.pairs == 0) {
-      GTEST_SKIP() << "the machine is so busy that no pair of " << arm << " was counted";
+  // A spare core that ranks use as well may never get its turn.
+  std::vector<std::string> arms{"prefetch"};
+  if (std::thread::hardware_concurrency() >= 4) arms = {"prefetch", "prefetch-1", "prefetch-2"};
+  std::vector<std::string> uncounted, idle;
+  for (int attempt = 0; attempt < 5; ++attempt) {  // nor one that others use for the moment
+    const test::Run run = replay({"-f", "--candidates"});
+    ASSERT_EQ(run.exit_code, 0) << run.err;
+    const TraceDb db = TraceDb::open(directory_ / "replay.db");
+    EXPECT_EQ(db.meta("cores_per_rank"), "2");
+    EXPECT_EQ(db.meta("placement"), "consumer");
+    uncounted.clear();
+    idle.clear();
+    for (const std::string& arm : arms) {
+      const ArmResult found = *read_result(db).find_arm(arm);
+      if (found.pairs == 0) {
+        uncounted.push_back(arm);
+      } else if (found.issued_bytes <= 0) {
+        idle.push_back(arm);
+      }
     }
-    // A spare core that ranks use as well may never get its turn.
-    const bool is_spare = std::string_view(arm) != "prefetch";
-    if (!is_spare || std::thread::hardware_concurrency() >= 4) {
-      EXPECT_GT(found.issued_bytes, 0) << arm;
-    }
+    if (uncounted.empty() && idle.empty()) break;
+  }
+  EXPECT_THAT(idle, IsEmpty());
+  if (!uncounted.empty()) {
+    GTEST_SKIP() << "the machine is so busy that no pair of " << uncounted[0] << " was counted";
   }
 }
 

@@ -47,8 +47,11 @@ TEST_F(TorchStandIn, TheProgramSeesNoDifference) {
   const test::Run plain = run_program({"python3", kFolder + "program.py"});
   EXPECT_EQ(recording_->run.exit_code, 0) << recording_->run.err;
   EXPECT_EQ(recording_->run.out, plain.out);
-  EXPECT_THAT(plain.out, HasSubstr("path []\nerror 'of the program'\nwork Work True\n"
-                                   "error no such group\nname __call__ all_reduce\n"));
+  EXPECT_THAT(
+      plain.out,
+      HasSubstr(
+          "path []\nerror 'of the program'\nwork Work True\n"
+          "parts (8,)\nerror no such group\nerror no such group\nname __call__ all_reduce\n"));
 }
 
 TEST_F(TorchStandIn, ModulesAreRangesInsideTheStep) {
@@ -68,19 +71,22 @@ TEST_F(TorchStandIn, MemoryHasTheNamesOfItsModules) {
   EXPECT_THAT(texts(*recording_, "SELECT name || ' ' || bytes || ' ' || role FROM " + kTensors +
                                      " "
                                      "ORDER BY name"),
-              ElementsAre("head.weight 1600 weight", "l0.k_cache 256 kv", "l0.kv_cache.0 32 kv",
-                          "l0.kv_cache.cache_v 512 kv", "l0.weight 128 weight", "l1.k_cache 256 kv",
-                          "l1.kv_cache.0 32 kv", "l1.weight 128 weight"));
+              ElementsAre("head.weight 1600 weight", "l0.bias 8 weight", "l0.k_cache 256 kv",
+                          "l0.kv_cache.0 32 kv", "l0.kv_cache.cache_v 512 kv",
+                          "l0.kv_cache.past_key_value.k 16 kv", "l0.weight 128 weight",
+                          "l1.bias 8 weight", "l1.k_cache 256 kv", "l1.kv_cache.0 32 kv",
+                          "l1.kv_cache.past_key_value.k 16 kv", "l1.weight 128 weight"));
 }
 
 TEST_F(TorchStandIn, CollectivesOfGloo) {
   EXPECT_THAT(texts(*recording_,
                     "SELECT function || ' ' || bytes || ' ' || dtype || ' ' || ranks || ' ' || "
                     "COUNT(*) FROM collective GROUP BY function, bytes ORDER BY 1"),
-              ElementsAre("allreduce 1024 float32 4 1", "allreduce 16 float32 4 12",
+              ElementsAre("allgather 32 float32 4 1", "allreduce 1024 float32 4 1",
+                          "allreduce 16 float32 4 12", "allreduce 2048 float32 4 1",
                           "broadcast 16 float32 4 1"));
   EXPECT_EQ(recording_->number("SELECT COUNT(DISTINCT communicator) FROM collective"), 1);
-  EXPECT_EQ(recording_->number("SELECT MAX(sequence) FROM collective"), 13);
+  EXPECT_EQ(recording_->number("SELECT MAX(sequence) FROM collective"), 15);
   EXPECT_EQ(recording_->number("SELECT peer FROM collective WHERE function = 'broadcast'"), 2);
   EXPECT_THAT(texts(*recording_, "SELECT rank || '/' || world_size FROM process"),
               ElementsAre("3/4"));

@@ -15,9 +15,11 @@ void read_only(const uint8_t* data, size_t size) {
   static std::optional<TraceDb> db;
   static int inputs = 0;
   if (inputs++ % kInputsPerDatabase == 0) db.emplace(TraceDb::create(":memory:"));
-  const auto source = import::bytes_in_memory(reinterpret_cast<const char*>(data), size);
+  const auto open = [&] {
+    return import::bytes_in_memory(reinterpret_cast<const char*>(data), size);
+  };
   try {
-    import::read_kineto(*source, "input", size % 2 != 0, *db, rules);
+    import::read_kineto(open, "input", size % 2 != 0, *db, rules);
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::internal) std::abort();
   }

@@ -284,12 +284,19 @@ TEST_F(GpuCheck, FailingDeviceTestsFail) {
   EXPECT_EQ(result(summary(), "GPU tests"), "ok");
 }
 
+// In place of timeout(1) stands one that ends the hanging program at once and notes the limit.
 TEST_F(GpuCheck, HangingProgramEndsWithTheBudget) {
   play_gpu(1'000'000, 1'000'000);
-  program("gpu_test", "sleep 60");
-  const test::Run run = check({"GPU_CHECK_BUDGET_S=3"});
+  program("gpu_test", "exec sleep 1000");
+  program("timeout",
+          "case $3 in */gpu_test) echo \"$2\" >\"${0%/*}/limit\"; "
+          "exec /usr/bin/timeout 0.1 \"${@:3}\" ;; esac; exec \"${@:3}\"");
+  const test::Run run = check({"GPU_CHECK_BUDGET_S=77"});
   EXPECT_EQ(run.exit_code, 1) << run.out;
   EXPECT_EQ(result(summary(), "GPU tests"), "FAILED");
+  const double limit_s = std::stod(read_text_file(folder_ / "bundle/bin/limit"));
+  EXPECT_GT(limit_s, 0);
+  EXPECT_LE(limit_s, 77);
 }
 
 TEST_F(GpuCheck, TraceThatIsTooLargeIsNotKept) {
@@ -420,8 +427,8 @@ TEST_F(GpuCheck, AGridThatRunsOutOfTimeKeepsItsCells) {
   play_tools();
   program("preserve-replay",
           "while [ $# -gt 0 ]; do case $1 in -o) out=$2 ;; --grid) grid=1 ;; esac; shift; done\n"
-          "echo db >\"$out\"; [ -z \"$grid\" ] || exec sleep 60");
-  const test::Run run = check({"GPU_CHECK_BUDGET_S=18", "GPU_CHECK_PAIRS=1"});
+          "echo db >\"$out\"; [ -z \"$grid\" ] || exit 124");  // as timeout(1) says it
+  const test::Run run = check({"GPU_CHECK_PAIRS=1"});
   EXPECT_EQ(run.exit_code, 0) << run.out;
   EXPECT_EQ(result(summary(), "grid"), "ok");
   EXPECT_THAT(run.out, testing::HasSubstr("2 of 8 cells"));

@@ -18,11 +18,13 @@ using test::kAllowRoot;
 using test::kProfile;
 using test::run_program;
 using test::TemporaryDirectory;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
 const std::string kPrograms = PRESERVE_PROGRAM_DIR "/";
 const std::string kTwoHosts = PRESERVE_SOURCE_DIR "/scripts/two-hosts";
+const std::string kTwoNodes = PRESERVE_SOURCE_DIR "/scripts/two-nodes";
 constexpr double kShiftNs = 50e6, kPpm = 20;
 constexpr int kSkipped = 77;
 
@@ -57,21 +59,30 @@ class Hosts : public ::testing::Test {
     const double from = static_cast<double>(from_ns_);
     return from + (shifted - kShiftNs - from) / (1 + kPpm * 1e-6);
   }
-  // By how much the times of the shifted rank are wrong in the trace, at its ends.
-  double worst_error_ns(int rank) const {
+  // By how much the times of the shifted rank are wrong in the trace, at each of `times_ns`.
+  std::vector<double> errors_ns(int rank, const std::vector<int64_t>& times_ns) const {
     const TraceDb trace = db();
     Query rows = trace.query(
-        "SELECT start_ns, end_ns, offset_ns, drift FROM process JOIN clock ON process_id = id "
+        "SELECT start_ns, offset_ns, drift FROM process JOIN clock ON process_id = id "
         "WHERE rank = ?",
         {rank});
-    if (!rows.next()) return 1e18;
-    const auto start = static_cast<double>(rows.integer(0)),
-               end = static_cast<double>(rows.integer(1));
-    const auto offset = static_cast<double>(rows.integer(2));
-    const double own_start = start - offset;
-    // The line is in times of the host's own clock.
-    const double own_end = own_start + (end - start) / (1 + rows.real(3));
-    return std::max(std::abs(start - true_ns(own_start)), std::abs(end - true_ns(own_end)));
+    std::vector<double> errors(times_ns.size(), 1e18);
+    if (!rows.next()) return errors;
+    const auto start = static_cast<double>(rows.integer(0));
+    const double own_start = start - static_cast<double>(rows.integer(1));
+    for (size_t i = 0; i < times_ns.size(); ++i) {
+      const auto ns = static_cast<double>(times_ns[i]);
+      // The line is in times of the host's own clock.
+      errors[i] = std::abs(ns - true_ns(own_start + (ns - start) / (1 + rows.real(2))));
+    }
+    return errors;
+  }
+  double worst_error_ns(int rank) const {  // at its ends
+    const auto end = [&](const char* which) {
+      return number(fmt::format("SELECT {} FROM process WHERE rank = {}", which, rank));
+    };
+    const std::vector<double> errors = errors_ns(rank, {end("start_ns"), end("end_ns")});
+    return std::max(errors[0], errors[1]);
   }
   void expect_one_clock(int rank) {
     EXPECT_LT(number(fmt::format("SELECT offset_ns FROM clock JOIN process ON id = process_id "
@@ -116,7 +127,8 @@ TEST_F(Hosts, RanksWithAnotherClockComeOntoTheLaunchers) {
   EXPECT_EQ(number("SELECT offset_ns FROM clock JOIN process ON id = process_id WHERE rank = 0"),
             0);
   expect_one_clock(1);
-  EXPECT_THAT(run_.err, HasSubstr("clocks of 1 host: 1 process moved by up to 50.0"));
+  // More than the shift when drift and round trips had long to add up.
+  EXPECT_THAT(run_.err, ContainsRegex("clocks of 1 host: 1 process moved by up to [0-9.]+ ms"));
 }
 
 TEST_F(Hosts, FilesOfSeveralLaunchersComeOntoOneClockByTheirCollectives) {
@@ -130,9 +142,20 @@ TEST_F(Hosts, FilesOfSeveralLaunchersComeOntoOneClockByTheirCollectives) {
   EXPECT_EQ(number("SELECT readings FROM clock WHERE source = 'collectives'"), 200);
   EXPECT_LE(number("SELECT MAX(left_early_ns) FROM clock"),
             1000 + number("SELECT MAX(residual_ns) FROM clock"));
-  // Where the other rank never was the last to enter for a while, nothing bounds the clock from
-  // there.
-  EXPECT_LT(worst_error_ns(1), kShiftNs / 4) << run_.err;
+  // A collective says no more than that both were in it at once: on a busy machine that may be
+  // long.
+  const TraceDb trace = db();
+  Query both = trace.query(
+      "SELECT MAX(CASE rank WHEN 1 THEN start_ns END), SUM(end_ns - start_ns) FROM "
+      "collective_named WHERE function = 'allreduce' GROUP BY sequence");
+  std::vector<int64_t> times_ns, allowed_ns;
+  while (both.next()) {
+    times_ns.push_back(both.integer(0));
+    allowed_ns.push_back(both.integer(1) + 2000);
+  }
+  ASSERT_EQ(times_ns.size(), 200U);
+  const std::vector<double> errors = errors_ns(1, times_ns);
+  for (size_t i = 0; i < errors.size(); ++i) EXPECT_LE(errors[i], allowed_ns[i]) << i << run_.err;
 }
 
 // On both namespaces of scripts/two-hosts.
@@ -153,9 +176,37 @@ TEST_P(Namespaces, AreRecordedAsHostsOnOneClock) {
   EXPECT_EQ(number("SELECT COUNT(*) FROM collective WHERE function = 'allreduce' AND bytes = 512"),
             100);
   expect_one_clock(1);
-  EXPECT_THAT(run_.err, HasSubstr("clocks of 2 hosts: 1 process moved by up to 50."));
+  EXPECT_THAT(run_.err, ContainsRegex("clocks of 2 hosts: 1 process moved by up to [0-9.]+ ms"));
 }
 INSTANTIATE_TEST_SUITE_P(Mpi, Namespaces, ::testing::Values("openmpi", "mpich"),
+                         [](const auto& library) { return std::string(library.param); });
+
+// On both nodes of scripts/two-nodes. Their recordings meet in the folder of the output.
+class Slurm : public Hosts, public ::testing::WithParamInterface<const char*> {
+ protected:
+  void run_on_nodes(const std::string& script) {
+    run_ = run({kTwoNodes, "sh", "-c", script});
+    if (run_.exit_code == kSkipped) GTEST_SKIP() << run_.err;
+    ASSERT_EQ(run_.exit_code, 0) << run_.err;
+    EXPECT_EQ(number("SELECT COUNT(*) FROM process WHERE rank IN (0, 1) AND world_size = 2"), 2);
+    EXPECT_EQ(
+        number("SELECT COUNT(*) FROM collective WHERE function = 'allreduce' AND bytes = 512"), 40);
+  }
+};
+
+TEST_P(Slurm, RanksAreRecordedInFrontOfSrunAndBehindIt) {
+  const bool mpich = std::string(GetParam()) == "mpich";
+  const std::string program = mpich ? "mpich_hosts_program" : "hosts_program";
+  NEEDS(program);
+  const std::string srun = mpich ? "srun --mpi=pmi2 -N2 -n2 " : "srun --mpi=pmix -N2 -n2 ";
+  const std::string command = kPrograms + program + " 20 1000";
+  ASSERT_NO_FATAL_FAILURE(run_on_nodes(kProfile + " -o trace.db -- " + srun + command));
+  if (IsSkipped()) return;
+  EXPECT_EQ(number("SELECT COUNT(*) FROM clock WHERE source = 'round_trips'"), 2);
+  run_on_nodes(srun + kProfile + " -o each.%r.db -- " + command + " && " + kProfile +
+               " -f --merge each.0.db each.1.db -o trace.db");
+}
+INSTANTIATE_TEST_SUITE_P(Mpi, Slurm, ::testing::Values("openmpi", "mpich"),
                          [](const auto& library) { return std::string(library.param); });
 
 // The same program, whichever library it is built with.
@@ -176,6 +227,26 @@ TEST_P(Mpich, IsRecordedAsOpenMpiIs) {
 INSTANTIATE_TEST_SUITE_P(Modes, Mpich,
                          ::testing::Values("every", "inplace", "nonblocking", "intercommunicator"),
                          [](const auto& mode) { return std::string(mode.param); });
+
+// Ranks are known, calls recorded or counted by name, and results the program's own.
+TEST_F(Hosts, SessionsLargeCountsAndPartitionedMessagesOfMpi4AreCountedByName) {
+  NEEDS("mpich_mpi4_program");
+  for (const std::string mode : {"world", "session"}) {
+    const std::vector<std::string> command{"mpiexec.mpich", "-n", "2",
+                                           kPrograms + "mpich_mpi4_program", mode};
+    std::vector<std::string> argv{kProfile, "-f", "-o", "trace.db", "--"};
+    argv.insert(argv.end(), command.begin(), command.end());
+    run_ = run(argv);
+    ASSERT_EQ(run_.exit_code, 0) << run_.err;
+    EXPECT_THAT(run_.out, testing::AllOf(HasSubstr("0 of 2: 127 2"), HasSubstr("1 of 2: 127 1")));
+    EXPECT_EQ(number("SELECT COUNT(*) FROM process WHERE rank IN (0, 1) AND world_size = 2"), 2);
+    EXPECT_EQ(number("SELECT COUNT(*) FROM collective WHERE function = 'allreduce'"), 2);
+    for (const char* counted : {"MPI_Allreduce_c 2", "MPI_Bcast_c 2", "MPI_Pready 12"}) {
+      EXPECT_THAT(run_.err, HasSubstr(counted)) << mode;
+    }
+    EXPECT_EQ(run_.err.find("MPI_Session_init 2") != std::string::npos, mode == "session");
+  }
+}
 
 TEST_F(Hosts, AnMpiLibraryThatWasOpenedPrivatelyIsFound) {
   NEEDS("mpich_module.so");

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "profiler/run/job_launcher.h"
+#include "common/job_launcher.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <fstream>
 
 #include "tests/support/synthetic_trace.h"
@@ -66,6 +67,23 @@ TEST(NamedHosts, AreThoseOfOptionsAndFiles) {
               ElementsAre("c", "d", "a", "b"));
   EXPECT_THAT(named_hosts({"mpirun", "--hostfile", "/nowhere", "x"}), IsEmpty());
   EXPECT_THAT(named_hosts({}), IsEmpty());
+}
+
+TEST(NamedHosts, AreThoseOfTheBatchSystemWhereTheCommandNamesNone) {
+  const test::TemporaryDirectory folder;
+  const std::string file = (folder / "hosts").string();
+  std::ofstream(file) << "a\na\nb\n";
+  ::setenv("PBS_NODEFILE", file.c_str(), 1);
+  EXPECT_THAT(named_hosts({"mpirun", "x"}), ElementsAre("a", "b"));
+  EXPECT_THAT(named_hosts({"mpirun", "-H", "c", "x"}), ElementsAre("c"));
+  EXPECT_TRUE(on_several_hosts(JobLauncher::open_mpi, {"mpirun", "x"}));
+  EXPECT_FALSE(on_several_hosts(JobLauncher::open_mpi, {"mpirun", "-H", "c", "x"}));
+  EXPECT_FALSE(on_several_hosts(JobLauncher::none, {"x"})) << "it starts no ranks";
+  ::unsetenv("PBS_NODEFILE");
+  EXPECT_FALSE(on_several_hosts(JobLauncher::open_mpi, {"mpirun", "x"}));
+  ::setenv("SLURM_JOB_NUM_NODES", "2", 1);
+  EXPECT_TRUE(on_several_hosts(JobLauncher::open_mpi, {"mpirun", "x"}));
+  ::unsetenv("SLURM_JOB_NUM_NODES");
 }
 
 }  // namespace

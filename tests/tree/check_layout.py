@@ -21,7 +21,6 @@ CONTRACT = ["profiler/spool", "profiler/spool_name", "profiler/cuda_records", "p
             "profiler/launcher_clock"]
 SCHEDULE = ["planner/schedule"]
 REPLAY = ["replay/ranks", "replay/step", "replay/measure"]
-MEASURED = ["db/step", "replay/ranks", "replay/step", "replay/measure"] + SCHEDULE
 ROOMS = {
     "common": [],
     "db": ["common"],
@@ -68,15 +67,6 @@ ROOMS = {
     "replay/ranks": ["common"],
     "replay/step": LIBRARY + ["db/step", "replay/ranks"] + SCHEDULE,
     "replay/measure": LIBRARY + ["db/step", "replay/ranks", "replay/step"] + SCHEDULE,
-    "replay/cpu": LIBRARY + MEASURED,
-    "replay/gpu": LIBRARY + MEASURED,
-    "replay/calibrate": LIBRARY + MEASURED + ["replay/cpu"],
-    "replay/gpu/calibrate": LIBRARY + SCHEDULE + ["replay/calibrate", "replay/gpu"],
-    "replay/cuda": ["common", "replay/gpu"],
-    "replay/grid": LIBRARY + ["db/grid", "db/sweep"] + MEASURED,
-    "replay/ranks": ["common"],
-    "replay/step": LIBRARY + ["db/step", "replay/ranks"] + SCHEDULE,
-    "replay/measure": LIBRARY + ["db/step", "replay/ranks", "replay/step"] + SCHEDULE,
     "replay/cpu": LIBRARY + REPLAY + SCHEDULE,
     "replay/gpu": LIBRARY + REPLAY + SCHEDULE,
     "replay/calibrate": ["common", "replay/cpu"] + REPLAY + SCHEDULE,
@@ -86,7 +76,7 @@ ROOMS = {
     "replay": LIBRARY + ["db/step", "db/grid", "db/sweep", "replay/cpu", "replay/gpu", "replay/calibrate", "replay/gpu/calibrate",
                          "replay/grid"] + REPLAY + SCHEDULE,
     "apply/plan_file": [],
-    "apply/plan_content": ["apply/plan_file"],
+    "apply/plan_content": ["apply/plan_file", "apply/graph_plan_file"],
     "apply/outcome_file": [],
     "apply/graph_plan_file": ["apply/plan_file"],
     "apply/kernel_name": [],

@@ -14,6 +14,8 @@ class Layer(torch.nn.Module):
         self.k_cache = torch.Tensor(16, 4, address=base + 0x1000)
         self.kv_cache = [torch.Tensor(2, 4, address=base + 0x2000), "no tensor"]
         self.cache_v = None
+        self._parameters["bias"] = torch.Sharded(8, local=torch.Tensor(2, address=base + 0x3000))
+        self.past_key_value = {"k": torch.Tensor(4, address=base + 0x4000), "length": 3}
 
     def forward(self, x, fail):
         if fail:
@@ -67,6 +69,15 @@ replica(torch.Tensor(1, 1, dtype="torch.int64"))
 work = torch.distributed.all_reduce(torch.Tensor(256, address=1), async_op=True)
 print("work", type(work).__name__, work.wait())
 torch.distributed.broadcast(torch.Tensor(2, 2, address=1), 2)
+functional = torch.ops._c10d_functional
+functional.wait_tensor(functional.all_reduce(torch.Tensor(512, address=0x50000), "sum", "0"))
+parts = functional.all_gather_into_tensor.default(torch.Tensor(8, address=0x60000), 4, group_name="0")
+print("parts", functional.wait_tensor.default(parts).shape)
+functional.all_reduce(torch.FakeTensor(4, address=1), "sum", "0")
+try:
+    functional.all_reduce(torch.Tensor(4, address=1), "sum", "no group")
+except ValueError as error:
+    print("error", error)
 try:
     torch.distributed.barrier(group="bad")
 except ValueError as error:

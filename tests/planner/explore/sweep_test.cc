@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <fstream>
+#include <functional>
 
 #include "planner/explore/cell/area.h"
 #include "planner/explore/figures/figure.h"
 #include "planner/explore/output.h"
 #include "planner/explore/results.h"
-#include "planner/explore/run.h"
 #include "planner/explore/sweep.h"
 #include "tests/planner/explore/points.h"
 #include "tests/support/errors.h"
@@ -154,59 +156,87 @@ std::string csv(const ExploreResults& results) {
   return text;
 }
 
-RunOptions options_of(int threads, int64_t round_ns) {
-  return {.threads = threads, .round_ns = round_ns, .evaluate = fake_cell};
+bool run(ExploreResults& results, int threads,
+         const std::function<ExploreCell(int64_t)>& evaluate = fake_cell,
+         const std::function<bool()>& stop = {}) {
+  CellWork<ExploreRow> work;
+  work.threads = threads;
+  work.evaluate = [&](int64_t id) { return explore_values(evaluate(id)); };
+  work.record = [&](const ExploreRow& row) { results.record(row); };
+  work.stop = stop;
+  return run_cells(LoneRank(), results.missing(), work);
 }
 
-TEST(ExploreRun, GivesTheSameWhateverTheThreadsAndRounds) {
+TEST(ExploreRun, GivesTheSameWhateverTheThreads) {
   constexpr int64_t kCells = 500;
   ExploreResults one("", kIdentity, kCells, false), many("", kIdentity, kCells, false);
-  const LoneRank alone;
-  EXPECT_TRUE(run_cells(alone, &one, kCells, options_of(1, 1'000'000'000)));
-  // The shortest rounds finish a cell per thread.
-  EXPECT_TRUE(run_cells(alone, &many, kCells, options_of(4, 0)));
+  EXPECT_TRUE(run(one, 1));
+  EXPECT_TRUE(run(many, 4));
   EXPECT_EQ(one.finished(), kCells);
   EXPECT_EQ(csv(one), csv(many));
   EXPECT_THAT(csv(one), HasSubstr("\"a, \"\"model\"\"\""));
+}
+
+TEST(ExploreRun, RowsAreTheSameAfterTheirWayBetweenRanks) {
+  ExploreCell odd = fake_cell(3);
+  odd.reason = "not UTF-8: \xff, \"quoted\"";
+  odd.area_mm2 = 0.1 + 0.2;
+  const std::vector<ExploreRow> rows{explore_values(fake_cell(1)), explore_values(odd)};
+  const std::vector<ExploreRow> read = rows_from_text(rows_to_text(rows));
+  ASSERT_EQ(read.size(), 2U);
+  EXPECT_EQ(read[0], rows[0]);
+  odd.reason = "not UTF-8: \xef\xbf\xbd, \"quoted\"";
+  EXPECT_EQ(read[1], explore_values(odd));
 }
 
 TEST(ExploreRun, ResumesWhatWasStopped) {
   constexpr int64_t kCells = 300;
   const TemporaryDirectory directory;
   const fs::path file = directory / "explore.db";
-  const LoneRank alone;
   std::atomic<int64_t> evaluated = 0;
-  RunOptions options = options_of(2, 0);
-  options.evaluate = [&](int64_t id) {
+  const auto count = [&](int64_t id) {
     ++evaluated;
     return fake_cell(id);
   };
-  options.stop = [&] { return evaluated >= 100; };
   {
     ExploreResults results(file, kIdentity, kCells, false);
-    EXPECT_FALSE(run_cells(alone, &results, kCells, options));
+    EXPECT_FALSE(run(results, 2, count, [&] { return evaluated >= 100; }));
     EXPECT_EQ(results.finished(), evaluated);
     EXPECT_EQ(results.db().meta("incomplete"), "1");
   }
-  options.stop = {};
   ExploreResults results(file, kIdentity, kCells, false);
   EXPECT_EQ(results.finished(), evaluated);
-  EXPECT_TRUE(run_cells(alone, &results, kCells, options));
+  EXPECT_TRUE(run(results, 2, count));
   EXPECT_EQ(evaluated, kCells) << "no cell twice";
   EXPECT_EQ(results.db().meta("incomplete"), "0");
   ExploreResults whole("", kIdentity, kCells, false);
-  EXPECT_TRUE(run_cells(alone, &whole, kCells, options_of(1, 1'000'000)));
+  EXPECT_TRUE(run(whole, 1));
   EXPECT_EQ(csv(results), csv(whole));
 }
 
-TEST(ExploreRun, PassesOnWhatACellThrows) {
-  ExploreResults results("", kIdentity, 10, false);
-  RunOptions options = options_of(3, 1'000'000);
-  options.evaluate = [](int64_t id) {
-    if (id == 4) throw input_error("the fourth");
-    return fake_cell(id);
-  };
-  EXPECT_THAT([&] { run_cells(LoneRank(), &results, 10, options); }, fails_with("the fourth"));
+TEST(ExploreRun, LosesNoFinishedCellWhenItIsKilled) {
+  const TemporaryDirectory directory;
+  const fs::path file = directory / "explore.db";
+  const pid_t child = fork();
+  if (child == 0) {
+    ExploreResults results(file, kIdentity, 100, false);
+    CellWork<ExploreRow> work;
+    work.round_ns = 3600 * 1'000'000'000LL;  // a round that does not end
+    work.evaluate = [&](int64_t id) {
+      if (id == 42) _exit(0);  // as if killed: nothing is closed
+      return explore_values(fake_cell(id));
+    };
+    work.record = [&](const ExploreRow& row) { results.record(row); };
+    run_cells(LoneRank(), results.missing(), work);
+  }
+  waitpid(child, nullptr, 0);
+  int64_t there = 0;
+  read_explore_cells(TraceDb::open(file), [&](const ExploreCell&) { ++there; });
+  EXPECT_EQ(there, 41) << "also for a report, before it is resumed";
+  ExploreResults results(file, kIdentity, 100, false);
+  EXPECT_EQ(results.finished(), 41);
+  EXPECT_TRUE(run(results, 1));
+  EXPECT_EQ(results.finished(), 100);
 }
 
 TEST(ExploreResults, RefuseAnotherSweepAndOtherFiles) {
@@ -249,7 +279,7 @@ TEST(ExploreResults, RefuseImpossibleCells) {
   ExploreResults results("", kIdentity, 5, false);
   ExploreCell cell = fake_cell(1);
   cell.flow_step_ns = 0;
-  results.record({explore_values(cell)});
+  results.record(explore_values(cell));
   EXPECT_THAT([&] { csv(results); }, fails_with("a step of 0 ns"));
 }
 

@@ -126,5 +126,76 @@ TEST_F(ScheduleCheck, WindowsAreWhereNobodyComputes) {
               HasSubstr("computes"));
 }
 
+// `step` as another recording has it, in which a rest of the program in front of `ordinal` lasts.
+FoldedStep with_rest_before(FoldedStep step, int32_t ordinal) {
+  StepOp rest;
+  rest.kind = OpKind::other;
+  rest.name = step.ops[static_cast<size_t>(ordinal)].name;
+  step.ops.insert(step.ops.begin() + ordinal, rest);
+  for (size_t i = 0; i < step.ops.size(); ++i) step.ops[i].ordinal = static_cast<int32_t>(i);
+  return step;
+}
+
+// An operator of its own is known by what it reads.
+std::vector<std::string> fetched_for(const Plan& plan, const FoldedStep& step) {
+  std::vector<std::string> all;
+  for (const PlannedWindow& window : plan.windows) {
+    EXPECT_EQ(step.ops.at(static_cast<size_t>(window.ordinal)).kind, OpKind::collective);
+    for (const PlannedPrefetch& prefetch : window.prefetches) {
+      const StepOp& op = step.ops.at(static_cast<size_t>(prefetch.consumer_ordinal));
+      std::string reads;
+      for (const StepAccess& access : op.accesses) {
+        reads += step.tensors[static_cast<size_t>(access.tensor)].name + " ";
+      }
+      all.push_back(prefetch.tensor + " for a reader of " + reads);
+    }
+  }
+  return all;
+}
+
+TEST_F(ScheduleCheck, OperatorsAreFoundByPathAndOccurrenceInOtherRecordings) {
+  schedule_.signature = signature_of(step_);
+  name_places(step_, schedule_);
+  const std::vector<std::string> fetched = fetched_for(schedule_.plan, step_);
+  ASSERT_FALSE(fetched.empty());
+  // Also one that is named as the first window is: all that follows has another ordinal.
+  for (const int32_t at : {0, schedule_.plan.windows.front().ordinal}) {
+    const FoldedStep other = with_rest_before(step_, at);
+    EXPECT_THROW(check_schedule(schedule_, "plan.json", other), Error);
+    Schedule moved = schedule_;
+    move_to(other, "plan.json", moved);
+    EXPECT_NO_THROW(check_schedule(moved, "plan.json", other));
+    EXPECT_EQ(fetched_for(moved.plan, other), fetched);
+    EXPECT_EQ(fetched_for(moved.candidates[0], other), fetched);
+    move_to(step_, "plan.json", moved);
+    EXPECT_EQ(moved.plan.windows.front().ordinal, schedule_.plan.windows.front().ordinal);
+  }
+}
+
+TEST_F(ScheduleCheck, WhatAnotherRecordingLacksIsRefused) {
+  schedule_.signature = signature_of(step_);
+  name_places(step_, schedule_);
+  const auto error_of_moving = [&](FoldedStep other, const Schedule& schedule) -> std::string {
+    Schedule moved = schedule;
+    try {
+      move_to(other, "plan.json", moved);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::input);
+      return error.what();
+    }
+    return "moved";
+  };
+  FoldedStep other = step_;
+  other.ops[static_cast<size_t>(first(schedule_).consumer_ordinal)].name = "renamed";
+  EXPECT_THAT(error_of_moving(other, schedule_),
+              AllOf(HasSubstr("plan.json"), HasSubstr(first(schedule_).consumer)));
+  other = step_;
+  *other.ops[static_cast<size_t>(schedule_.plan.windows[0].ordinal)].collective->bytes += 1;
+  EXPECT_THAT(error_of_moving(other, schedule_), HasSubstr("its collectives"));
+  Schedule old = schedule_;  // as before version 1.3
+  first(old).consumer_place.reset();
+  EXPECT_THAT(error_of_moving(step_, old), HasSubstr("by ordinal alone"));
+}
+
 }  // namespace
 }  // namespace preserve

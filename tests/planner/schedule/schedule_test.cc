@@ -48,7 +48,9 @@ Schedule sample() {
   window.name = "allreduce";
   window.binds = "window";
   window.used_bytes = 30;
+  window.place = {"0/collective/allreduce", 0};
   window.prefetches = {prefetch("a", 4, 0, 10), prefetch("a", 4, 10, 20)};
+  window.prefetches[0].consumer_place = {"1/compute/reader", 2};
   schedule.plan.strategy = Strategy::flow;
   schedule.plan.verdict = PlanVerdict::prefetch;
   schedule.plan.reasons = {"because"};
@@ -83,6 +85,12 @@ TEST(Schedule, AcceptsTheSample) {
 TEST(Schedule, RefusesBrokenPlans) {
   EXPECT_THAT(error_after([](Schedule& s) { s.plan.windows[0].used_bytes = 29; }),
               HasSubstr("at /windows/0/used_bytes"));
+  EXPECT_THAT(error_after([](Schedule& s) { s.plan.windows[0].place->path = "allreduce"; }),
+              HasSubstr("at /windows/0/path"));
+  EXPECT_THAT(error_after([](Schedule& s) {
+                s.plan.windows[0].prefetches[0].consumer_place->occurrence = -1;
+              }),
+              HasSubstr("at /windows/0/prefetches/0/consumer_occurrence"));
   EXPECT_THAT(error_after([](Schedule& s) { s.plan.windows[0].prefetches[1].offset_bytes = 9; }),
               HasSubstr("byte 9 of a is fetched twice"));
   EXPECT_THAT(error_after([](Schedule& s) { s.plan.windows[0].prefetches[0].length_bytes = 0; }),
@@ -126,19 +134,19 @@ TEST(Schedule, IsNotWrittenWithNumbersThatNobodyReads) {
 
 TEST(Schedule, NamesBothVersions) {
   std::string text = to_json(sample());
-  text.replace(text.find("\"1.2\""), 5, "\"2.3\"");
-  EXPECT_THAT(error_of(text), testing::AllOf(HasSubstr("2.3"), HasSubstr("1.2")));
+  text.replace(text.find("\"1.3\""), 5, "\"2.3\"");
+  EXPECT_THAT(error_of(text), testing::AllOf(HasSubstr("2.3"), HasSubstr("1.3")));
 }
 
 TEST(Schedule, ANewerMinorVersionIsRefusedToo) {
   std::string text = to_json(sample());
-  text.replace(text.find("\"1.2\""), 5, "\"1.3\"");
-  EXPECT_THAT(error_of(text), testing::AllOf(HasSubstr("1.3"), HasSubstr("up to 1.2")));
+  text.replace(text.find("\"1.3\""), 5, "\"1.4\"");
+  EXPECT_THAT(error_of(text), testing::AllOf(HasSubstr("1.4"), HasSubstr("up to 1.3")));
 }
 
 TEST(Schedule, OneOfVersion1_1HasNoSignature) {
   std::string text = to_json(sample());
-  text.replace(text.find("\"1.2\""), 5, "\"1.1\"");
+  text.replace(text.find("\"1.3\""), 5, "\"1.1\"");
   const size_t begin = text.find("  \"signature\"");
   text.erase(begin, text.find("]", begin) + 3 - begin);
   const test::TemporaryDirectory folder;
@@ -163,7 +171,7 @@ TEST(Schedule, RefusesWordsThatNoOneKnows) {
     text.replace(text.find(word), word.size(), other);
     return error_of(text);
   };
-  EXPECT_THAT(error_with("\"1.2\"", "\"1.0\""), HasSubstr("at /version"));
+  EXPECT_THAT(error_with("\"1.3\"", "\"1.0\""), HasSubstr("at /version"));
   EXPECT_THAT(error_with("\"flow\"", "\"magic\""), HasSubstr("at /strategy"));
   EXPECT_THAT(error_with("\"prefetch\"", "\"perhaps\""), HasSubstr("at /verdict"));
 }

@@ -34,7 +34,7 @@ TEST(NvtxRecording, RingsOfEndedThreadsServeTheNext) {
   const Recording recording({kNvtxProgram, "successive"}, {"--flush-period", "5ms"},
                             {"PRESERVE_RING_TOTAL=2097152"});
   ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range"), 8);
+  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range_named WHERE name = 'successive'"), 8);
   EXPECT_EQ(recording.number("SELECT COUNT(*) FROM loss_nonzero"), 0);
 }
 

@@ -161,7 +161,8 @@ TEST(Unharmed, OfALongRecordingTheNewestRecordsCanBeKept) {
 }
 
 TEST(Unharmed, AHotLoopCanBeSampled) {
-  const Recording recording({kNvtxProgram, "hot", "40000"}, {"--sample=10"});
+  const Recording recording({kNvtxProgram, "hot", "40000"},
+                            {"--sample=10", "--flush-period", "10ms"});
   EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
   EXPECT_EQ(recording.number("SELECT count FROM loss WHERE kind = 'received'"), kHotRecords);
   EXPECT_GT(recording.number("SELECT count FROM loss WHERE kind = 'sampled'"), kHotRecords / 2);

@@ -155,6 +155,20 @@ TEST_F(ImportDamage, ADurationOverManySuccessorsIsImpossible) {
   EXPECT_EQ(import_text(trace(150, 20, 50)).summary.kernels, 22);
   EXPECT_EQ(import_text(trace(20'000, 7, 50)).summary.kernels, 9);
   EXPECT_EQ(import_text(trace(2'000'000, 0, 50)).summary.kernels, 2);
+  // Less long, but far longer than others of its name, and outside of graphs.
+  const auto among_others = [](double long_us, int inside, const std::string& more) {
+    std::vector<std::string> events;
+    for (int i = 0; i < 10; ++i) events.push_back(kineto_kernel("k", 100 + 60 * i, 50, 7, i + 1));
+    events.push_back(kineto_kernel("k", 1000, long_us, 7, 11, more));
+    for (int i = 0; i < inside; ++i) {
+      events.push_back(kineto_kernel("next", 1060 + 60 * i, 50, 7, 12 + i));
+    }
+    return kineto_document(events);
+  };
+  expect_refused([&] { import_text(among_others(1500, 10, "")); }, "'k' on stream 7 lasts 1.50 ms");
+  expect_refused([&] { import_text(among_others(50'000, 1, "")); }, "lasts 50.00 ms");
+  EXPECT_EQ(import_text(among_others(400, 5, "")).summary.kernels, 16);
+  EXPECT_EQ(import_text(among_others(1500, 3, "")).summary.kernels, 14);
   // Seconds over a single one, and at the end of a stream of microseconds.
   expect_refused([&] { import_text(trace(2'000'000, 1, 50)); }, "lasts 2.00 s by its record");
   std::vector<std::string> events;

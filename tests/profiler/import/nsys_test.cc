@@ -185,6 +185,10 @@ TEST_F(ImportNsys, WholeGraphsAreOperatorsBesideKernels) {
               testing::Contains(HasSubstr("record with --cuda-graph-trace=node")));
   const auto alone = import_sql(kStrings + kernel_table() + graphs + graph(1000, 9000, 3));
   EXPECT_THAT(column(alone.db, "SELECT graph_id FROM op"), ElementsAre("5"));
+  // Kernels of all graphs are there.
+  const auto nodes = import_sql(kStrings + kernel_table() + graphs + kernel(9100, 9200, 1, 4) +
+                                graph(9100, 9300, 4));
+  EXPECT_THAT(column(nodes.db, "SELECT name FROM op_named"), ElementsAre("nvjet_gemm"));
 }
 
 TEST_F(ImportNsys, RanksOfMpiCountMoreThanTheOrderOfGpus) {

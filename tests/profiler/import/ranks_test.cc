@@ -54,7 +54,14 @@ TEST(RankNames, OfProcesses) {
   EXPECT_EQ(rank_in_label("rank 3: python").rank, 3);
   EXPECT_EQ(rank_in_label("[Rank1] 0").rank, 1);
   EXPECT_EQ(rank_in_label("worker_1 (python)").rank, 1);
-  for (const char* none : {"python3", "GPU 0", "frank 3", "[12] 5", "TPU", "", "["}) {
+  EXPECT_THAT(rank_in_label("TP-1 50").place, ElementsAre(std::pair("tp", 1)));
+  EXPECT_THAT(rank_in_label("VLLM::Worker_DP1_TP0").place,
+              ElementsAre(std::pair("dp", 1), std::pair("tp", 0)));
+  EXPECT_FALSE(rank_in_label("VLLM::EngineCore").says_anything());
+  EXPECT_THAT(rank_in_label("tp_rank=1, pp_rank=0").place,
+              ElementsAre(std::pair("pp", 0), std::pair("tp", 1)));
+  for (const char* none : {"python3", "GPU 0", "frank 3", "[12] 5", "TPU", "", "[", "tp", "dpkg 3",
+                           "cp1252x", "epoch 3", "tp_size"}) {
     EXPECT_FALSE(rank_in_label(none).says_anything()) << none;
   }
 }
@@ -123,6 +130,40 @@ TEST_F(ImportRanks, LabelsOfProcessesNameRanksToo) {
   }
   const auto imported = import_files(directory_, {file("merged.json", events)});
   EXPECT_THAT(column(imported.db, "SELECT rank FROM process ORDER BY rank"), ElementsAre("3", "5"));
+}
+
+// Kineto names its processes after their events.
+TEST_F(ImportRanks, NamesThatComeAfterTheEventsCount) {
+  const auto trace = [](bool gpus_are_named) {
+    std::vector<std::string> events;
+    for (const int rank : {0, 1}) {
+      events.push_back(fmt::format(
+          R"({{"ph": "X", "cat": "cuda_runtime", "name": "cudaLaunchKernel", "pid": {}, "tid": 1, "ts": 95, "dur": 2, "args": {{"correlation": 3}}}})",
+          50 + rank));
+      events.push_back(fmt::format(
+          R"({{"ph": "X", "cat": "kernel", "name": "{}", "pid": {}, "tid": 7, "ts": 100, "dur": {}, "args": {{"device": 0, "stream": 7, "correlation": 3}}}})",
+          kAllReduce, rank, 5 + rank));
+    }
+    for (const int rank : {0, 1}) {
+      for (const int process : {50 + rank, rank}) {
+        events.push_back(fmt::format(
+            R"({{"ph": "M", "pid": {}, "name": "process_name", "args": {{"name": "{}"}}}})",
+            process, process < 50 && !gpus_are_named ? "python" : fmt::format("rank {}", rank)));
+      }
+    }
+    return events;
+  };
+  const auto named = import_files(directory_, {file("merged.json", trace(true))});
+  EXPECT_THAT(column(named.db,
+                     "SELECT rank || ' ' || (op.end_ns - op.start_ns) FROM op JOIN "
+                     "stream ON stream.id = stream_id JOIN process ON process.id = "
+                     "process_id ORDER BY rank"),
+              ElementsAre("0 5000", "1 6000"));
+  EXPECT_THAT(column(named.db, "SELECT 1 FROM loss_nonzero"), IsEmpty());
+  // Where only the host's processes have a name, nothing says whose a kernel is.
+  const auto half = import_files(directory_, {file("merged.json", trace(false))});
+  EXPECT_THAT(column(half.db, "SELECT COUNT(*) FROM process"), ElementsAre("1"));
+  EXPECT_THAT(half.summary.warnings, Contains(HasSubstr("2 processes launched what runs in it")));
 }
 
 TEST_F(ImportRanks, EachGpuOfAProcessIsAProcess) {
@@ -203,6 +244,19 @@ TEST_F(ImportRanks, WhatTheNameOfAFileSaysIsAGuess) {
       "has no rank, neither inside nor in its name");
 }
 
+TEST_F(ImportRanks, GpusOfSeveralFilesAreCountedFileByFile) {
+  std::vector<std::string> events;
+  for (const int device : {0, 1}) {
+    events.push_back(kineto_event("kernel", kAllReduce, 100, 5, 7,
+                                  fmt::format(R"("device": {}, "stream": 7)", device)));
+  }
+  const auto imported =
+      import_files(directory_, {file("t_rank1.json", events), file("t_rank0.json", events)});
+  EXPECT_THAT(column(imported.db, "SELECT rank FROM process ORDER BY id"),
+              ElementsAre("2", "3", "0", "1"));
+  EXPECT_THAT(imported.summary.warnings, Contains(HasSubstr("its GPUs are counted one by one")));
+}
+
 TEST(KnownDevices, WholeWordsOfTheName) {
   const auto bandwidth = [](const char* name) -> int64_t {
     const auto known = import::known_device(name, {});
@@ -213,7 +267,14 @@ TEST(KnownDevices, WholeWordsOfTheName) {
   EXPECT_EQ(bandwidth("NVIDIA H200"), 4800);
   EXPECT_EQ(bandwidth("NVIDIA H20-3e"), 4800);
   EXPECT_EQ(bandwidth("NVIDIA H20"), 4000);
-  EXPECT_EQ(bandwidth("NVIDIA A100-SXM4-80GB"), 1555);  // its memory was not given
+  EXPECT_EQ(bandwidth("NVIDIA A100-SXM4-80GB"), 2039);
+  EXPECT_EQ(bandwidth("NVIDIA A100-SXM4-40GB"), 1555);
+  EXPECT_EQ(bandwidth("NVIDIA A100 80GB PCIe"), 2039);
+  EXPECT_EQ(bandwidth("A100"), 1555);
+  EXPECT_EQ(bandwidth("NVIDIA A800 40GB Active"), 1555);
+  EXPECT_EQ(bandwidth("NVIDIA L4"), 300);
+  EXPECT_EQ(bandwidth("NVIDIA L40S"), 864);
+  EXPECT_EQ(bandwidth("NVIDIA H100 NVL"), 3900);
   EXPECT_EQ(bandwidth("NVIDIA A100-PG509-200"), 1555);
   EXPECT_EQ(bandwidth("NVIDIA RTX A1000 Laptop GPU"), 0);
   EXPECT_EQ(bandwidth("NVIDIA RTX A4000"), 448);

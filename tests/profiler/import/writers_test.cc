@@ -189,6 +189,7 @@ TEST(Writers, RolesOfProcesses) {
   using import::Role;
   EXPECT_EQ(import::role_of_process("/device:GPU:12").device, 12);
   EXPECT_EQ(import::role_of_process("/job:w/task:3/device:GPU:1/stream:7").device, 1);
+  EXPECT_EQ(import::role_of_process("host2 /device:GPU:0").device, std::nullopt);
   EXPECT_EQ(import::role_of_process("GPU7").role, Role::device);
   EXPECT_EQ(import::role_of_process("GPUserver").role, Role::unknown);
   EXPECT_EQ(import::role_of_process("python3").role, Role::host);

@@ -18,7 +18,11 @@
 #include <thread>
 #include <vector>
 
+#include "tests/profiler/programs/until_written.h"
+
 namespace {
+
+using preserve::test::until_written;
 
 void busy_us(int64_t us) {
   timespec start{}, now{};
@@ -50,11 +54,19 @@ int threads(char**) {
   return 0;
 }
 
-// One after another: the ring of a thread that ended serves the next.
+// One after another: the ring of a thread that ended serves the next. Each ends after the writer
+// has been through all rings since the one before it ended: what is written second was recorded
+// after the first round, and what is third after the second was over.
 int successive_threads(char**) {
   for (int i = 0; i < 8; ++i) {
-    std::thread([] { work("successive"); }).join();
-    usleep(20'000);
+    std::thread([i] {
+      work("successive");
+      for (const char* round : {"first", "second", "third"}) {
+        const std::string name = std::string(round) + " of " + std::to_string(i);
+        nvtxMarkA(name.c_str());
+        until_written(name);
+      }
+    }).join();
   }
   return 0;
 }
@@ -105,11 +117,12 @@ int range(char** rest) {
   return 0;
 }
 
-// Records, waits long enough for a flush, then ends without ceremony.
+// Records, waits until that is written, then ends without ceremony.
 int ends_by(char** rest) {
   nvtxRangePushA("still open");
   for (int i = 0; i < 50; ++i) work("flushed", 20);
-  usleep(400'000);
+  nvtxMarkA("all of it");
+  until_written("all of it");
   if (std::strcmp(rest[0], "segv") == 0) raise(SIGSEGV);
   if (std::strcmp(rest[0], "kill") == 0) raise(SIGKILL);
   _exit(7);
@@ -131,6 +144,8 @@ int copies_stdin(char**) {
 
 int waits(char**) {
   work("before the signal");
+  nvtxMarkA("all of it");
+  until_written("all of it");
   std::printf("ready\n");
   std::fflush(stdout);
   while (true) pause();
@@ -150,7 +165,8 @@ int floods(char** rest) {
   return 0;
 }
 
-// A short-lived thread, then a loop of every kind of event, 5 records in each turn.
+// A short-lived thread, then a loop of every kind of event, 5 records in each turn, no faster than
+// they are written.
 int hot(char** rest) {
   nvtxDomainHandle_t domain = nvtxDomainCreateA("hot");
   nvtxEventAttributes_t event{};
@@ -164,7 +180,11 @@ int hot(char** rest) {
     nvtxMarkA("mark");
     nvtxRangeEnd(nvtxRangeStartA("started"));
     nvtxDomainRangePop(domain);
-    if (i % 1000 == 0) usleep(1000);
+    if (i % 1000 == 0) {
+      const std::string turn = "turn " + std::to_string(i) + ".";
+      nvtxDomainRegisterStringA(domain, turn.c_str());  // never sampled
+      until_written(turn);
+    }
   }
   work("after");
   return 0;

@@ -103,4 +103,27 @@ TEST(Stability, AHandfulOfRoundsDecidesNothing) {
 }
 
 }  // namespace
+
+TEST(Stability, OfSeveralHostsTheOneThatKeepsLeastIsPlannedFor) {
+  std::vector<CalibrationSamples> rounds = rounds_of({}, {});
+  for (CalibrationSamples& round : rounds) round.host.host = "left";
+  for (CalibrationSamples& round : rounds_of({.kept_bytes = kMiB}, {.kept_bytes = kMiB})) {
+    round.host.host = "right";
+    rounds.push_back(round);
+  }
+  ASSERT_EQ(by_host(rounds).size(), 2U);
+  const DeviceModel device = judged_device(rounds);
+  EXPECT_EQ(device.verdict, "steady") << device.verdict_reason;
+  EXPECT_EQ(device.cache_budget_bytes, judged_device(by_host(rounds)[1]).cache_budget_bytes);
+  EXPECT_THAT(device.notes, testing::AllOf(testing::Contains(testing::HasSubstr("host left:")),
+                                           testing::Contains(testing::HasSubstr("host right:"))));
+  // A host that changes half way makes all of it unsteady, whichever is planned for.
+  for (CalibrationSamples& round : rounds_of({}, {.memory = 12})) {
+    round.host.host = "third";
+    rounds.push_back(round);
+  }
+  EXPECT_EQ(judged_device(rounds).verdict, "unsteady");
+  EXPECT_THAT(judged_device(rounds).verdict_reason, testing::StartsWith("third: "));
+}
+
 }  // namespace preserve

@@ -10,6 +10,8 @@
 #include <limits>
 
 #include "common/error.h"
+#include "common/output_file.h"
+#include "planner/schedule/schedule_check.h"
 #include "replay/cpu/replay.h"
 #include "replay/step/job.h"
 #include "tests/replay/step/simple_schedule.h"
@@ -181,6 +183,27 @@ TEST_F(StepProgramTest, AScheduleThatDoesNotFitIsRefusedWithItsFile) {
   EXPECT_THAT([&] { load_job(request, std::nullopt); },
               fails_with(ErrorKind::input,
                          testing::AllOf(HasSubstr("schedule.json"), HasSubstr("fetches"))));
+}
+
+TEST_F(StepProgramTest, AnotherRecordingIsReplayedWhenAsked) {
+  const auto path = directory_ / "schedule.json";
+  schedule_.signature = signature_of(step_);
+  name_places(step_, schedule_);
+  std::ofstream(path) << to_json(schedule_);
+  ReplayRequest request;
+  request.trace = directory_ / "again.db";
+  request.schedule = path;
+  test::write_synthetic_trace(request.trace, {.layers = 2, .op_latency_ns = 1500});
+  EXPECT_THAT([&] { load_job(request, std::nullopt); },
+              fails_with(ErrorKind::input, HasSubstr("--other-recording")));
+  request.other_recording = true;
+  const ReplayJob job = load_job(request, std::nullopt);
+  EXPECT_EQ(job.schedule.trace_sha256, sha256_of_file(request.trace));
+  EXPECT_THAT(job.warnings, testing::Contains(HasSubstr("from another recording")));
+  EXPECT_GT(job.arms[1].planned_bytes, 0);
+  test::write_synthetic_trace(request.trace, {.layers = 3});
+  EXPECT_THAT([&] { load_job(request, std::nullopt); },
+              fails_with(ErrorKind::input, HasSubstr("its collectives")));
 }
 
 TEST_F(StepProgramTest, SizesBeyondAllMemoryNameTheirFile) {

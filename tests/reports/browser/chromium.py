@@ -45,7 +45,7 @@ class Chromium:
     def close(self):
         os.close(self.write_end)
         try:
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -36,6 +36,43 @@ class Tensor:
         return False
 
 
+class Parameter(Tensor):
+    pass
+
+
+class Sharded(Tensor):  # as DTensor is
+    def __init__(self, *shape, local):
+        super().__init__(*shape, address=None)
+        self._local_tensor = local
+
+    def __tensor_flatten__(self):
+        return ["_local_tensor"], None
+
+
+class FakeTensor(Tensor):  # what a compiler traces with
+    pass
+
+
+class Operator:
+    def __init__(self, call):
+        self._op = call
+
+    def __call__(self, *args, **kwargs):
+        return self._op(*args, **kwargs)
+
+
+class Packet(Operator):
+    def __init__(self, call):
+        super().__init__(call)
+        self.default = Operator(call)
+
+
+def after(input, *rest, group_name=None):
+    if "no group" in rest:
+        raise ValueError("no such group")
+    return Tensor(*input.shape, address=input.data_ptr() + 0x100)
+
+
 class Module:
     def __init__(self):
         self._parameters, self._buffers, self._modules = {}, {}, {}
@@ -92,7 +129,12 @@ def init_process_group(backend):
 __version__ = "0.0"
 fx = types.SimpleNamespace(GraphModule=GraphModule)
 sys.modules[__name__ + "._dynamo"] = types.ModuleType(__name__ + "._dynamo")
-nn = types.SimpleNamespace(Module=Module, Embedding=Embedding)
+nn = types.SimpleNamespace(Module=Module, Embedding=Embedding, Parameter=Parameter)
+ops = types.SimpleNamespace(
+    _c10d_functional=types.SimpleNamespace(
+        all_reduce=Packet(after), all_gather_into_tensor=Packet(after), wait_tensor=Packet(lambda tensor: tensor)
+    )
+)
 jit = types.SimpleNamespace(is_tracing=lambda: False)
 distributed = types.SimpleNamespace(
     is_available=lambda: True,
@@ -112,5 +154,9 @@ distributed.distributed_c10d = types.SimpleNamespace(
     get_process_group_ranks=lambda group: [0, 1, 2, 3],
     _get_default_group=lambda: "world",
 )
-_C = types.SimpleNamespace(_distributed_c10d=types.SimpleNamespace(Work=Work))
+_C = types.SimpleNamespace(
+    _distributed_c10d=types.SimpleNamespace(
+        Work=Work, _resolve_process_group=lambda name: {"0": "world"}[name]
+    )
+)
 

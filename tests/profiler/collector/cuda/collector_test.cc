@@ -12,6 +12,8 @@
 #include <iterator>
 
 #include "profiler/capture_range.h"
+#include "profiler/convert/convert.h"
+#include "profiler/convert/spool_reader.h"
 #include "tests/profiler/collector/cuda/cuda_recording.h"
 #include "tests/profiler/collector/cuda/kill_log.h"
 
@@ -122,18 +124,38 @@ TEST_F(CudaCollector, KilledProcessLosesAtMostAFlushPeriod) {
   EXPECT_EQ(recorded.number("SELECT SUM(complete = 0) FROM process"), 1);
 }
 
+// When the writer began his last round but one, whose end is in the spool: the last one may have
+// been cut off. 0 when there were not two.
+int64_t last_whole_round_ns(const std::filesystem::path& spools) {
+  const SpoolFileReader file(spool_files(spools).front());
+  std::vector<int64_t> rounds{0, 0};
+  for (const SpoolFileReader::Chunk& chunk : file.chunks()) {
+    SpoolCursor cursor(chunk.tid == 0 ? chunk.records : std::string_view());
+    SpoolRecord record;
+    while (cursor.next(&record)) {
+      spool::DefinitionBody body;
+      std::string_view text, blob;
+      if (record.head.type == spool::RecordType::anchor && record.definition(&body, &text, &blob)) {
+        rounds.push_back(static_cast<int64_t>(body.id));
+      }
+    }
+  }
+  return rounds[rounds.size() - 2];
+}
+
 // Killed at random moments: the trace is always readable, holds no kernel that was not launched and
-// none twice, and everything up to a few flushes before the end. (The flush before the last one is
-// the promise; a busy machine is given some more.)
+// none twice, and everything that CUPTI had handed out before the writer's last whole round.
 TEST_F(CudaCollector, KilledAtAnyMoment) {
   constexpr unsigned kRuns = 24;
-  constexpr uint64_t kSlackFlushes = 6;
   int64_t recorded_in_all = 0;
+  uint64_t promised_in_all = 0;
   for (unsigned seed = 1; seed <= kRuns; ++seed) {
     SCOPED_TRACE(seed);
     const std::string file = folder_ / ("log" + std::to_string(seed)).c_str();
+    const std::string spools = folder_ / ("spools" + std::to_string(seed)).c_str();
     const Recorded recorded =
-        record({"randomly_killed", std::to_string(seed), file}, {"--flush-period", "20ms"},
+        record({"randomly_killed", std::to_string(seed), file},
+               {"--flush-period", "20ms", "--keep-spool", spools},
                {seed % 3 == 0 ? "PRESERVE_CUDA_BUFFER_BYTES=65536" : "PRESERVE_NOTHING=1"});
     ASSERT_EQ(recorded.run.exit_code, 128 + SIGKILL) << recorded.run.err;
     KillLog log{};
@@ -146,17 +168,22 @@ TEST_F(CudaCollector, KilledAtAnyMoment) {
                               "WHERE stream.kind = 'gpu')"),
               kernels);
     EXPECT_LE(kernels, static_cast<int64_t>(log.launched));
-    if (log.flushes > kSlackFlushes) {
-      EXPECT_GE(kernels + recorded.number("SELECT IFNULL(SUM(count), 0) FROM loss WHERE source IN "
-                                          "('cupti', 'cupti_buffers') AND kind = 'dropped'"),
-                static_cast<int64_t>(log.launched_before[log.flushes - kSlackFlushes]));
+    const int64_t whole_ns = last_whole_round_ns(spools);
+    uint64_t promised = 0;
+    for (uint64_t look = 1; look < log.looks && log.seen[look].ns < whole_ns; ++look) {
+      promised = log.seen[look - 1].launched;
     }
+    EXPECT_GE(kernels + recorded.number("SELECT IFNULL(SUM(count), 0) FROM loss WHERE source IN "
+                                        "('cupti', 'cupti_buffers') AND kind = 'dropped'"),
+              static_cast<int64_t>(promised));
+    promised_in_all += promised;
     EXPECT_EQ(recorded.number("SELECT SUM(complete = 0) FROM process"), 1);
     EXPECT_EQ(recorded.number("SELECT IFNULL(SUM(CASE kind WHEN 'received' THEN count ELSE -count "
                               "END), 0) FROM loss WHERE source = 'cupti'"),
               0);
   }
   EXPECT_GT(recorded_in_all, 1000);
+  EXPECT_GT(promised_in_all, 0U);
 }
 
 // As in a program that does not bring libcupti itself: the collector loads it, so libcupti's exit

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,6 +22,7 @@
 
 #include "tests/profiler/collector/cuda/fake_cupti.h"
 #include "tests/profiler/collector/cuda/kill_log.h"
+#include "tests/profiler/programs/until_written.h"
 
 namespace {
 
@@ -80,8 +82,25 @@ int forked() {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
+// Until what was launched before is in the spool: CUPTI hands it out with its next flush, the
+// writer takes it after this thread's marks, and has written it when he writes a later mark.
+void until_launches_are_written() {
+  const uint64_t before = fake_flushes();
+  while (fake_flushes() == before) usleep(1000);
+  for (const char* mark : {"flushed", "written"}) {
+    nvtxMarkA(mark);
+    preserve::test::until_written(mark);
+  }
+}
+
+int64_t now_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1'000'000'000 + now.tv_nsec;
+}
+
 // Launches, eagerly or by replays of a graph, until it is killed at a random moment. Into `file`,
-// which outlives it, it writes how much had been launched at each flush.
+// which outlives it, it writes how much had been launched when it saw that there had been a flush.
 int randomly_killed(unsigned seed, const char* file) {
   std::mt19937 random(seed);
   const int fd = open(file, O_RDWR | O_CREAT, 0600);
@@ -93,13 +112,18 @@ int randomly_killed(unsigned seed, const char* file) {
   const auto lives_us = static_cast<useconds_t>(random() % 300'000);
   const auto pause_us = static_cast<useconds_t>(random() % 300);
   if (replays) capture_graph();
+  preserve::test::until_written("started");  // from then on it can be read
   std::thread([lives_us] {
     usleep(lives_us);
     raise(SIGKILL);
   }).detach();
+  uint64_t flushes = 0;
   for (uint64_t kernels = 0;; kernels += 2) {
-    const uint64_t flush = std::min<uint64_t>(fake_flushes(), KillLog::kFlushes - 1);
-    for (; log->flushes < flush; ++log->flushes) log->launched_before[log->flushes] = kernels;
+    if (const uint64_t now = fake_flushes(); now > flushes && log->looks < KillLog::kLooks) {
+      flushes = now;
+      log->seen[log->looks] = {now_ns(), kernels};
+      ++log->looks;
+    }
     log->launched = kernels + 2;
     if (replays) {
       replay(1);
@@ -177,7 +201,7 @@ int main(int argc, char** argv) {
     return randomly_killed(static_cast<unsigned>(count), argv[3]);
   } else if (scenario == "kill") {
     run_steps(count);
-    usleep(600'000);  // longer than a flush period
+    until_launches_are_written();
     raise(SIGKILL);
   } else {
     std::fprintf(stderr, "unknown scenario\n");

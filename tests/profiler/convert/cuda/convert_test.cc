@@ -233,6 +233,18 @@ TEST(CudaFindings, SeveralRangesWithGraphsAreDoubtedBeforeCuda131Update1) {
   }
 }
 
+TEST(CudaFindings, SeveralGpusOfAProcessAreSaid) {
+  for (const uint32_t device : {0u, 1u}) {
+    CudaRecording recording;
+    recording.name(1, "k");
+    recording.kernel(1, 100, 200, 1);
+    recording.kernel(1, 100, 200, 2, 0, 7, device);
+    EXPECT_THAT(cuda::find_out(recording.reader.finish()).notes,
+                testing::Conditional(device == 0, testing::IsEmpty(),
+                                     testing::ElementsAre(testing::HasSubstr("on 2 GPUs"))));
+  }
+}
+
 TEST(CudaFindings, WhatIsLostIsCountedAgainstAll) {
   CudaRecording recording;
   recording.name(1, "k");

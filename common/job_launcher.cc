@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "profiler/run/job_launcher.h"
+#include "common/job_launcher.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -122,6 +123,11 @@ void add_hosts_of_file(const std::string& name, std::vector<std::string>& hosts)
   }
 }
 
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
 }  // namespace
 
 JobLauncher job_launcher(const std::string& program) {
@@ -165,7 +171,19 @@ std::vector<std::string> named_hosts(const std::vector<std::string>& command) {
       add_hosts_of_file(command[i + 1], hosts);
     }
   }
+  if (!hosts.empty()) return hosts;
+  for (const char* name : {"OMPI_MCA_orte_default_hostfile", "PRTE_MCA_prte_default_hostfile",
+                           "HYDRA_HOST_FILE", "PBS_NODEFILE", "PE_HOSTFILE"}) {
+    add_hosts_of_file(variable(name), hosts);
+  }
   return hosts;
+}
+
+bool on_several_hosts(JobLauncher launcher, const std::vector<std::string>& command) {
+  if (launcher == JobLauncher::none) return false;
+  const std::string nodes = variable("SLURM_JOB_NUM_NODES");
+  return launcher == JobLauncher::slurm || (!nodes.empty() && nodes != "1") ||
+         named_hosts(command).size() > 1;
 }
 
 }  // namespace preserve

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the profiled command is when it starts a parallel program on several hosts: how it passes
+// What a command is when it starts a parallel program on several hosts: how it passes
 // environment variables on, and which hosts it names.
 #pragma once
 
@@ -21,8 +21,12 @@ std::vector<std::string> passing_on(
     std::vector<std::string> command, JobLauncher launcher,
     const std::vector<std::pair<std::string, std::string>>& variables);
 
-// Hosts that the command, a file that it names or the batch system lists; empty: this one alone, or
-// not known.
+// Hosts that the command, a file that it names or, without either, the variables of the launcher or
+// the batch system list; empty: this one alone, or not known.
 std::vector<std::string> named_hosts(const std::vector<std::string>& command);
+
+// Whether its ranks may be on other hosts, which hardly ever see this one's folder for temporary
+// files, and often that of its outputs.
+bool on_several_hosts(JobLauncher launcher, const std::vector<std::string>& command);
 
 }  // namespace preserve
