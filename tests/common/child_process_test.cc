@@ -77,7 +77,7 @@ std::string program_with(const std::string& loader) {
 
 TEST(Child, HowLibrariesGetIntoAProgram) {
   const test::TemporaryDirectory folder;
-  const std::string path = folder.file("program");
+  const std::string path = (folder / "program").string();
   const auto of = [&path](const std::string& content) {
     std::ofstream(path, std::ios::binary) << content;
     return loading_of(path);
