@@ -3,6 +3,7 @@
 #include "common/text.h"
 
 #include <limits.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -228,6 +229,7 @@ bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& op
   ConvertSummary summary;
   std::string next;
   {
+    ::signal(SIGXFSZ, SIG_IGN);  // the write that is too long fails; only now: the child had ours
     const EndOnSignal guard(output.temporary_path().string(),
                             fmt::format("\n{}\n", where_it_is(folder, output.path())));
     TraceDb db = TraceDb::create(output.temporary_path());
