@@ -9,13 +9,20 @@
 
 namespace preserve {
 
+CacheState::CacheState(const DeviceModel& device, size_t tensors)
+    : device_(&device), tensors_(tensors) {
+  const bool measured = !device.survival.empty();
+  oldest_bytes_ = static_cast<double>(measured ? device.survival.back().footprint_bytes
+                                               : device.cache_budget_bytes);
+  last_ = measured ? device.survival.back().hit_fraction : 0;
+}
+
 double CacheState::resident_bytes(int32_t tensor, int64_t begin, int64_t end) const {
   double resident = 0;
   for (const Fragment& fragment : tensors_[as_index(tensor)]) {
     const int64_t overlap = std::min(end, fragment.end) - std::max(begin, fragment.begin);
     if (overlap <= 0) continue;
-    const double age_bytes = clock_bytes_ - fragment.since_bytes;
-    resident += static_cast<double>(overlap) * survival_at(*device_, age_bytes);
+    resident += static_cast<double>(overlap) * survival(clock_bytes_ - fragment.since_bytes);
   }
   return resident;
 }
@@ -23,6 +30,11 @@ double CacheState::resident_bytes(int32_t tensor, int64_t begin, int64_t end) co
 void CacheState::touch(int32_t tensor, int64_t begin, int64_t end, double since_bytes) {
   if (begin >= end) return;
   Fragments& fragments = tensors_[as_index(tensor)];
+  if (fragments.empty() ||
+      (fragments.size() == 1 && begin <= fragments[0].begin && fragments[0].end <= end)) {
+    fragments.assign(1, {begin, end, since_bytes});
+    return;
+  }
   const auto first =
       std::find_if(fragments.begin(), fragments.end(),
                    [begin](const Fragment& fragment) { return fragment.end > begin; });

@@ -14,7 +14,7 @@ namespace preserve {
 
 class CacheState {
  public:
-  CacheState(const DeviceModel& device, size_t tensors) : device_(&device), tensors_(tensors) {}
+  CacheState(const DeviceModel& device, size_t tensors);
 
   // The clock of ages: bytes touched since the beginning. What is prefetched and then read counts
   // once, when it is prefetched.
@@ -33,7 +33,12 @@ class CacheState {
   };
   using Fragments = std::vector<Fragment>;  // by begin, disjoint; rarely more than three
 
+  double survival(double age_bytes) const {
+    return age_bytes > oldest_bytes_ ? last_ : survival_at(*device_, age_bytes);
+  }
+
   const DeviceModel* device_;
+  double oldest_bytes_ = 0, last_ = 0;  // from that age on the curve is flat
   std::vector<Fragments> tensors_;
   double clock_bytes_ = 0;
 };

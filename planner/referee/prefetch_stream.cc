@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "common/as_index.h"
@@ -94,7 +93,7 @@ void PrefetchStream::finish_current(double share_done) {
   ++batch.next;
 }
 
-void PrefetchStream::settle(double now_ns) {
+void PrefetchStream::start_transfer(double now_ns) {
   while (!moving_ && passing_ == kNone && !queue_.empty()) {
     Batch& batch = queue_.front();
     const PrefetchWindow& window = orders_->windows[batch.window];
@@ -118,21 +117,6 @@ void PrefetchStream::settle(double now_ns) {
     moving_ = true;
     if (transfer_bytes_ < 1) finish_current(1);
   }
-}
-
-double PrefetchStream::next_change_ns(double now_ns, double share) const {
-  if (moving_) return remaining_bytes_ / (rates_.rate_bytes_per_ns * share);
-  if (passing_ == kNone && !queue_.empty()) return std::max(0.0, queue_.front().ready_ns - now_ns);
-  return std::numeric_limits<double>::infinity();
-}
-
-void PrefetchStream::advance(double dur_ns, double share) {
-  if (!moving_) return;
-  const double moved = std::min(remaining_bytes_, rates_.rate_bytes_per_ns * share * dur_ns);
-  remaining_bytes_ -= moved;
-  cache_.pass(moved);
-  // Less than a thousandth of a byte is the rounding of the clock, not a transfer.
-  if (remaining_bytes_ < 1e-3) finish_current(1);
 }
 
 void PrefetchStream::start_next_step() {

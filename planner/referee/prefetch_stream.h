@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -65,12 +66,25 @@ class PrefetchStream {
   double arrived_bytes(size_t prefetch) const { return read_[prefetch]; }
 
   // Starts the next transfer when its time has come. Call after every event, before demand.
-  void settle(double now_ns);
+  void settle(double now_ns) {
+    if (!moving_ && passing_ == kNone && !queue_.empty()) start_transfer(now_ns);
+  }
   double demand_bytes_per_ns() const { return moving_ ? rates_.rate_bytes_per_ns : 0; }
   // Time until something changes by itself when `share` of the demand is granted; infinity:
   // nothing.
-  double next_change_ns(double now_ns, double share) const;
-  void advance(double dur_ns, double share);
+  double next_change_ns(double now_ns, double share) const {
+    if (moving_) return remaining_bytes_ / (rates_.rate_bytes_per_ns * share);
+    if (passing_ != kNone || queue_.empty()) return std::numeric_limits<double>::infinity();
+    return std::max(0.0, queue_.front().ready_ns - now_ns);
+  }
+  void advance(double dur_ns, double share) {
+    if (!moving_) return;
+    const double moved = std::min(remaining_bytes_, rates_.rate_bytes_per_ns * share * dur_ns);
+    remaining_bytes_ -= moved;
+    cache_.pass(moved);
+    // Less than a thousandth of a byte is the rounding of the clock, not a transfer.
+    if (remaining_bytes_ < 1e-3) finish_current(1);
+  }
   // Nothing is under way then: a window has been closed, or the step has waited for it.
   void start_next_step();
 
@@ -86,6 +100,7 @@ class PrefetchStream {
     size_t next = 0;  // position in the window
   };
 
+  void start_transfer(double now_ns);
   bool overtaken(const Prefetch& prefetch, int64_t step) const;
   void pass_over_during(int32_t consumer);
   void finish_current(double share_done);

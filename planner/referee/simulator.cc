@@ -263,9 +263,10 @@ Referee::Referee(const FoldedStep& step, const DeviceModel& device,
   baseline_step_ns_ = baseline.step_ns;
   calibrate(step, device, *baseline.last, hardware_.memory_bytes_per_ns,
             cache_rate(device, method_of(device, options)), models_);
+  all_hot_step_ns_ = run_all_hot();
 }
 
-double Referee::all_hot_step_ns() const {
+double Referee::run_all_hot() const {
   std::vector<OpModel> hot = models_;
   for (OpModel& model : hot) {
     model = {.base_ns = model.floor_ns, .floor_ns = model.floor_ns, .collective = model.collective};
@@ -288,7 +289,9 @@ Referee::Steady Referee::run(const PrefetchOrders& orders) {
 }
 
 Referee::Steady Referee::glance(const PrefetchOrders& orders) {
-  if (!engine_.follow(orders) || !steady_) return run_until_steady();
+  const bool same_arrivals = engine_.follow(orders);
+  if (!steady_) return run_until_steady();
+  if (!same_arrivals) engine_.run();
   const EngineStep& step = engine_.run();
   return {step.step_ns, true, &step};
 }
@@ -334,7 +337,7 @@ SimulationResult Referee::judge(const Plan& plan) {
   SimulationResult result;
   result.baseline_step_ns = baseline_step_ns_;
   result.step_ns = planned.step_ns;
-  result.all_hot_step_ns = all_hot_step_ns();
+  result.all_hot_step_ns = all_hot_step_ns_;
   result.collective_slowdown_ns = planned.last->collective_slowdown_ns;
   result.redundant_bytes = planned.last->redundant_bytes;
   result.steady = planned.steady;

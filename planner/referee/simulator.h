@@ -63,7 +63,7 @@ class Referee {
   Referee(const FoldedStep& step, const DeviceModel& device, const SimulationOptions& options);
 
   double baseline_step_ns() const { return baseline_step_ns_; }
-  double all_hot_step_ns() const;
+  double all_hot_step_ns() const { return all_hot_step_ns_; }
   const std::vector<OpModel>& models() const { return models_; }  // by ordinal
   const EngineHardware& hardware() const { return hardware_; }
 
@@ -78,15 +78,16 @@ class Referee {
     const EngineStep* last = nullptr;  // until the next call
   };
   Steady run(const PrefetchOrders& orders);
-  // The same from one repetition after the orders before, where those fetched the same for the next
-  // step and were steady: what differs then is how much older bytes that survive from the last step
-  // are.
+  // The same from one repetition after the orders before, where those were steady, or from two
+  // where they fetched something else for the next step: what differs then is how much older bytes
+  // that survive from the last step are.
   Steady glance(const PrefetchOrders& orders);
 
   SimulationResult judge(const Plan& plan);
 
  private:
   Steady run_until_steady();
+  double run_all_hot() const;
   bool same_as_before(const EngineStep& step);
 
   const FoldedStep& step_;
@@ -96,7 +97,7 @@ class Referee {
   const DeviceModel& device_;
   bool has_method_ = false;
   StepEngine engine_;
-  double baseline_step_ns_ = 0;
+  double baseline_step_ns_ = 0, all_hot_step_ns_ = 0;
   bool steady_ = false;           // after the last run
   std::vector<EngineOp> before_;  // of its repetitions
   double redundant_bytes_before_ = 0;

@@ -12,16 +12,10 @@
 
 namespace preserve {
 
-bool StepEngine::Event::operator>(const Event& other) const {
-  if (at != other.at) return at > other.at;
-  return std::tie(change, op) > std::tie(other.change, other.op);
-}
-
 StepEngine::StepEngine(const FoldedStep& step, const RecordedOrder& order,
                        const DeviceModel& device, const EngineHardware& hardware,
                        const std::vector<OpModel>& models)
-    : step_(step),
-      order_(order),
+    : order_(order),
       hardware_(hardware),
       models_(models),
       cache_(device, step.tensors.size()),
@@ -34,18 +28,35 @@ StepEngine::StepEngine(const FoldedStep& step, const RecordedOrder& order,
     return order_.rules[as_index(a)].ended < order_.rules[as_index(b)].ended;
   });
   place_by_end_.resize(count);
-  followers_.resize(count);
+  first_access_.reserve(count + 1);
+  first_follower_.assign(count + 2, 0);
   for (size_t i = 0; i < count; ++i) {
     place_by_end_[as_index(order_.by_end[i])] = static_cast<int32_t>(i);
     const int32_t inside = order_.rules[i].inside;
-    if (inside >= 0) followers_[as_index(inside)].push_back(static_cast<int32_t>(i));
+    all_conditions_.push_back(inside >= 0 ? 2 : 1);
+    if (inside >= 0) ++first_follower_[as_index(inside) + 2];
+    first_access_.push_back(static_cast<uint32_t>(accesses_.size()));
+    for (const StepAccess& access : step.ops[i].accesses) {
+      accesses_.push_back({access.tensor, access.mode == AccessMode::read, access.offset_bytes,
+                           access.offset_bytes + access.bytes});
+    }
   }
+  first_access_.push_back(static_cast<uint32_t>(accesses_.size()));
+  std::partial_sum(first_follower_.begin(), first_follower_.end(), first_follower_.begin());
+  followers_.resize(first_follower_.back());
+  for (size_t i = 0; i < count; ++i) {
+    const int32_t inside = order_.rules[i].inside;
+    if (inside >= 0) {
+      followers_[first_follower_[as_index(inside) + 1]++] = static_cast<int32_t>(i);
+    }
+  }
+  window_of_.resize(count);
   static const PrefetchOrders kNone;
   follow(kNone);
 }
 
 bool StepEngine::follow(const PrefetchOrders& orders) {
-  const size_t count = step_.ops.size();
+  const size_t count = window_of_.size();
   orders_ = &orders;
   window_of_.assign(count, -1);
   for (size_t i = 0; i < orders.windows.size(); ++i) {
@@ -75,6 +86,15 @@ std::span<const uint32_t> StepEngine::prefetches_of(size_t op) const {
       .subspan(first_of_consumer_[op], first_of_consumer_[op + 1] - first_of_consumer_[op]);
 }
 
+std::span<const StepEngine::Access> StepEngine::accesses_of(size_t op) const {
+  return std::span(accesses_).subspan(first_access_[op], first_access_[op + 1] - first_access_[op]);
+}
+
+std::span<const int32_t> StepEngine::followers_of(size_t op) const {
+  return std::span(followers_)
+      .subspan(first_follower_[op], first_follower_[op + 1] - first_follower_[op]);
+}
+
 const EngineStep& StepEngine::run() {
   begin();
   while (!is_over()) advance_to_next_change();
@@ -93,19 +113,17 @@ bool StepEngine::is_over() {
 }
 
 void StepEngine::begin() {
-  const size_t count = step_.ops.size();
+  const size_t count = window_of_.size();
   ++step_number_;
   std::fill(std::begin(clock_), std::end(clock_), 0.0);
-  running_.assign(count, {});
+  running_.resize(count);
   over_.assign(count, 0);
-  // What an operator waits for: the end of those before it and, if it starts inside another, that.
-  conditions_.resize(count);
-  for (size_t i = 0; i < count; ++i) conditions_[i] = order_.rules[i].inside >= 0 ? 2 : 1;
+  conditions_ = all_conditions_;
   ended_prefix_ = released_ = finished_ = memory_operators_ = 0;
   demand_bytes_per_ns_ = 0;
   step_over_ = false;
   result_.hit_bytes = result_.collective_slowdown_ns = 0;
-  result_.ops.assign(count, {});
+  result_.ops.resize(count);
   result_.arrived_bytes.assign(orders_->prefetches.size(), 0);
   result_.hit_prefetch_bytes.assign(orders_->prefetches.size(), 0);
   release_ready();
@@ -113,39 +131,43 @@ void StepEngine::begin() {
 
 // Share of their demand that operators and prefetches get. The recorded durations already contain
 // the contention among the operators themselves, so only prefetch traffic on top can slow them.
-double StepEngine::memory_share() const {
-  const double wanted = demand_bytes_per_ns_ + stream_.demand_bytes_per_ns();
+double StepEngine::memory_share(double stream_bytes_per_ns) const {
+  const double wanted = demand_bytes_per_ns_ + stream_bytes_per_ns;
   const double limit = std::max(hardware_.memory_bytes_per_ns, demand_bytes_per_ns_);
   return wanted > limit ? limit / wanted : 1.0;
 }
 
 void StepEngine::advance_to_next_change() {
   stream_.settle(clock_[kReal]);
-  const double share = memory_share();
-  const double traffic_bytes_per_ns = stream_.demand_bytes_per_ns() * share;
-  // May be negative: traffic that costs a collective more than it takes. Its end then recedes until
-  // the traffic, which is finite, is over.
-  const double speed[kClocks] = {1.0, share,
-                                 1.0 - hardware_.slowdown_per_byte_ns * traffic_bytes_per_ns};
-  double dur_ns = stream_.next_change_ns(clock_[kReal], share);
-  int first = -1;
-  for (int clock = 0; clock < kClocks; ++clock) {
-    if (events_[clock].empty()) continue;
-    const double ahead = std::max(0.0, events_[clock].top().at - clock_[clock]);
-    if (speed[clock] <= 0 && ahead > 0) continue;
-    const double wait_ns = ahead > 0 ? ahead / speed[clock] : 0.0;
-    // On a tie the prefetch is first: bytes that arrive as their consumer starts are in time.
-    if (wait_ns < dur_ns) {
-      dur_ns = wait_ns;
-      first = clock;
-    }
+  const double stream_bytes_per_ns = stream_.demand_bytes_per_ns();
+  double memory_speed = 1, collective_speed = 1;
+  if (stream_bytes_per_ns > 0) {
+    memory_speed = memory_share(stream_bytes_per_ns);
+    // May be negative: traffic that costs a collective more than it takes. Its end then recedes
+    // until the traffic, which is finite, is over.
+    collective_speed = 1 - hardware_.slowdown_per_byte_ns * stream_bytes_per_ns * memory_speed;
   }
+  double dur_ns = stream_.next_change_ns(clock_[kReal], memory_speed);
+  Clock first = kClocks;
+  // On a tie the prefetch is first: bytes that arrive as their consumer starts are in time.
+  const auto consider = [&](Clock clock, double speed) {
+    const double ahead = std::max(0.0, events_[clock].first_at() - clock_[clock]);
+    if (speed <= 0 && ahead > 0) return;
+    const double wait_ns = speed == 1 || ahead == 0 ? ahead : ahead / speed;
+    if (wait_ns >= dur_ns) return;
+    dur_ns = wait_ns;
+    first = clock;
+  };
+  consider(kReal, 1);
+  consider(kMemory, memory_speed);
+  consider(kCollective, collective_speed);
   if (!std::isfinite(dur_ns)) throw internal_error("the simulated step stands still");
-  for (int clock = 0; clock < kClocks; ++clock) clock_[clock] += speed[clock] * dur_ns;
-  stream_.advance(dur_ns, share);
-  if (first < 0) return;
-  const Event event = events_[first].top();
-  events_[first].pop();
+  clock_[kReal] += dur_ns;
+  clock_[kMemory] += memory_speed * dur_ns;
+  clock_[kCollective] += collective_speed * dur_ns;
+  stream_.advance(dur_ns, memory_speed);
+  if (first == kClocks) return;
+  const Event event = events_[first].pop();
   clock_[first] = std::max(clock_[first], event.at);
   handle(event);
 }
@@ -170,6 +192,8 @@ void StepEngine::start(int32_t op) {
   const OpModel& model = models_[index];
   EngineOp& done = result_.ops[index];
   Running& running = running_[index];
+  running = {};
+  done = {};
   const double missing_bytes = read_operands(index);
   const double alone_ns =
       std::max(model.floor_ns, model.base_ns - (done.hit_bytes - model.base_hit_bytes) *
@@ -187,7 +211,7 @@ void StepEngine::start(int32_t op) {
   const double first_ns = in_two_parts ? running.hits_ns : alone_ns;
   const double now = clock_[running.clock];
   events_[running.clock].push({now + first_ns, in_two_parts ? Change::misses : Change::over, op});
-  for (const int32_t follower : followers_[index]) {
+  for (const int32_t follower : followers_of(index)) {
     const double at_ns = order_.rules[as_index(follower)].share * alone_ns;
     if (!in_two_parts || at_ns < first_ns) {
       events_[running.clock].push({now + at_ns, Change::reached, follower});
@@ -208,7 +232,7 @@ void StepEngine::begin_misses(int32_t op) {
   const double now = clock_[kMemory];
   events_[kMemory].push({now + running.misses_ns, Change::over, op});
   const double alone_ns = running.hits_ns + running.misses_ns;
-  for (const int32_t follower : followers_[index]) {
+  for (const int32_t follower : followers_of(index)) {
     const double at_ns = order_.rules[as_index(follower)].share * alone_ns;
     if (at_ns >= running.hits_ns) {
       events_[kMemory].push({now + at_ns - running.hits_ns, Change::reached, follower});
@@ -230,22 +254,22 @@ double StepEngine::read_operands(size_t op) {
     result_.hit_prefetch_bytes[prefetch] = hit;
     prefetched_bytes += hit;
   }
-  double missing_bytes = 0;
-  for (const StepAccess& access : step_.ops[op].accesses) {
-    const double hit = cache_.resident_bytes(access.tensor, access.offset_bytes,
-                                             access.offset_bytes + access.bytes);
-    if (access.mode == AccessMode::read) result_.ops[op].hit_bytes += hit;
-    missing_bytes += static_cast<double>(access.bytes) - hit;
-    running_[op].touched_bytes += static_cast<double>(access.bytes);
+  double missing_bytes = 0, hit_bytes = 0, touched_bytes = 0;
+  for (const Access& access : accesses_of(op)) {
+    const double hit = cache_.resident_bytes(access.tensor, access.begin, access.end);
+    const auto bytes = static_cast<double>(access.end - access.begin);
+    if (access.read) hit_bytes += hit;
+    missing_bytes += bytes - hit;
+    touched_bytes += bytes;
   }
-  result_.hit_bytes += result_.ops[op].hit_bytes;
+  result_.ops[op].hit_bytes = hit_bytes;
+  result_.hit_bytes += hit_bytes;
   // All that the operator touches is one block, as old as its first byte.
-  prefetched_bytes = std::min(prefetched_bytes, running_[op].touched_bytes);
-  running_[op].touched_bytes -= prefetched_bytes;
+  prefetched_bytes = std::min(prefetched_bytes, touched_bytes);
+  running_[op].touched_bytes = touched_bytes - prefetched_bytes;
   const double since_bytes = cache_.clock_bytes() - prefetched_bytes;
-  for (const StepAccess& access : step_.ops[op].accesses) {
-    cache_.touch(access.tensor, access.offset_bytes, access.offset_bytes + access.bytes,
-                 since_bytes);
+  for (const Access& access : accesses_of(op)) {
+    cache_.touch(access.tensor, access.begin, access.end, since_bytes);
   }
   return missing_bytes;
 }
@@ -269,7 +293,7 @@ void StepEngine::finish(int32_t op) {
   over_[as_index(place_by_end_[index])] = 1;
   ++finished_;
   release_ready();
-  if (finished_ == step_.ops.size()) {
+  if (finished_ == over_.size()) {
     events_[kReal].push({clock_[kReal] + order_.tail_ns, Change::step_over, 0});
   }
 }

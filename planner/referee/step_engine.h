@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <queue>
 #include <span>
 #include <vector>
@@ -68,10 +69,38 @@ class StepEngine {
     double at = 0;  // on the clock of its queue
     Change change = Change::over;
     int32_t op = 0;  // whose end, whose follower inside it, who starts, or begins to miss
-    bool operator>(const Event& other) const;
+    bool operator>(const Event& other) const {
+      if (at != other.at) return at > other.at;
+      return change != other.change ? change > other.change : op > other.op;
+    }
   };
-  using Events = std::priority_queue<Event, std::vector<Event>, std::greater<>>;
+  // The first apart from the others: mostly there is only one.
+  class Events {
+   public:
+    double first_at() const { return first_.at; }  // infinity: none
+    void push(const Event& event) {
+      const bool earlier = first_ > event;
+      if (first_.at < kNever) rest_.push(earlier ? first_ : event);
+      if (earlier) first_ = event;
+    }
+    Event pop() {
+      const Event event = first_;
+      first_ = rest_.empty() ? Event{kNever} : rest_.top();
+      if (!rest_.empty()) rest_.pop();
+      return event;
+    }
+
+   private:
+    static constexpr double kNever = std::numeric_limits<double>::infinity();
+    Event first_{kNever};
+    std::priority_queue<Event, std::vector<Event>, std::greater<>> rest_;
+  };
   enum Clock { kReal, kMemory, kCollective, kClocks };
+  struct Access {
+    int32_t tensor = 0;
+    bool read = false;
+    int64_t begin = 0, end = 0;
+  };
   struct Running {
     Clock clock = kReal;
     double demand_bytes_per_ns = 0;
@@ -87,12 +116,13 @@ class StepEngine {
   void begin_misses(int32_t op);
   double read_operands(size_t op);
   std::span<const uint32_t> prefetches_of(size_t op) const;
+  std::span<const Access> accesses_of(size_t op) const;
+  std::span<const int32_t> followers_of(size_t op) const;
   void finish(int32_t op);
   void release_ready();
   void condition_met(int32_t op);
-  double memory_share() const;
+  double memory_share(double stream_bytes_per_ns) const;
 
-  const FoldedStep& step_;
   const RecordedOrder& order_;
   const EngineHardware& hardware_;
   const std::vector<OpModel>& models_;
@@ -100,9 +130,15 @@ class StepEngine {
   CacheState cache_, kept_;
   PrefetchStream stream_;
 
-  std::vector<int32_t> by_need_;                 // ordinals by StartRule::ended
-  std::vector<int32_t> place_by_end_;            // by ordinal: index into RecordedOrder::by_end
-  std::vector<std::vector<int32_t>> followers_;  // by ordinal: operators that start inside it
+  // Those of one operator together, with where they begin by ordinal, and the end.
+  std::vector<Access> accesses_;
+  std::vector<uint32_t> first_access_;
+  std::vector<int32_t> followers_;  // operators that start inside it
+  std::vector<uint32_t> first_follower_;
+  std::vector<int32_t> by_need_;       // ordinals by StartRule::ended
+  std::vector<int32_t> place_by_end_;  // by ordinal: index into RecordedOrder::by_end
+  // By ordinal: what must happen before it starts.
+  std::vector<uint8_t> all_conditions_;
   std::vector<int32_t> window_of_;  // by ordinal: index into PrefetchOrders::windows or -1
   std::vector<uint32_t> prefetches_by_consumer_;  // indices, those of one consumer together
   std::vector<uint32_t> first_of_consumer_;       // by ordinal, and the end

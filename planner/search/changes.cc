@@ -10,6 +10,7 @@ namespace preserve {
 
 namespace {
 
+constexpr int64_t kWhole = int64_t{1} << 50;
 constexpr size_t kConsumersAhead = 24;  // of which a window may begin to fetch for one
 
 int64_t blocks_of(int64_t bytes) {
@@ -204,6 +205,7 @@ bool Changes::shift(size_t from, size_t to, const Share& share, int64_t blocks, 
 
 bool Changes::apply(const Move& move, size_t window, int64_t blocks, Amounts& amounts) {
   WindowShares& shares = amounts[window];
+  if (move.whole) blocks = kWhole;
   if (move.change == Change::grow) return grow(window, move.which, blocks, amounts);
   if (move.which >= shares.size()) return false;
   const bool from_end =

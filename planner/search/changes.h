@@ -25,7 +25,8 @@ enum class Change { grow, extend, shrink, drop, later, earlier, swap };
 
 struct Move {
   Change change = Change::grow;
-  size_t which = 0;  // the share, from the end that the change begins with
+  size_t which = 0;    // the share, from the end that the change begins with
+  bool whole = false;  // all of the share, however many blocks are tried
 };
 
 // What keeps a window from fetching more for the next operator that has bytes left.

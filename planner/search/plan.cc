@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -17,6 +18,7 @@
 #include "planner/search/bfs.h"
 #include "planner/search/bounds.h"
 #include "planner/search/decompose.h"
+#include "planner/search/reasons.h"
 #include "planner/search/search.h"
 
 namespace preserve {
@@ -25,6 +27,7 @@ namespace {
 
 // Problems given the plan before, each the flow around that plan.
 constexpr int kMostReplans = 3;
+constexpr size_t kMostOpsForReplans = 20'000;  // of larger steps one
 
 // Of small steps every start is improved, not only the best.
 constexpr size_t kMostOpsForAllStarts = 64;
@@ -56,13 +59,13 @@ class Planner {
   Planner(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options)
       : step_(step), device_(device), options_(options) {}
 
-  // `start`: windows of one more plan to begin with.
-  Planned run(const std::vector<PlannedWindow>& start) {
+  // `narrower`: further plans to begin with.
+  Planned run(const std::vector<std::vector<PlannedWindow>>& narrower) {
     first_ = solved(build_problem(step_, device_, options_.problem));
     describe();
     for (const Window& window : problem().windows) windows_.push_back(window.ordinal);
     if (options_.strategy == Strategy::bfs) add_bfs();
-    if (options_.strategy == Strategy::flow && method_ != nullptr) search(start);
+    if (options_.strategy == Strategy::flow && method_ != nullptr) search(narrower);
     choose();
     set_bounds();
     name_places(step_, schedule());
@@ -79,6 +82,7 @@ class Planner {
   struct Candidate {
     Plan plan;
     std::string what;
+    Saving saving;  // by the simulator, without fixed costs
   };
 
   static Solved solved(PlanProblem problem) {
@@ -127,7 +131,8 @@ class Planner {
   // hit: they leave the memory to the stream, and end earlier.
   std::vector<Start> starts() const {
     std::vector<Start> starts{{optimal_windows(*first_), "the optimum of the flow"}};
-    for (int i = 0; i < kMostReplans; ++i) {
+    const int replans = step_.ops.size() > kMostOpsForReplans ? 1 : kMostReplans;
+    for (int i = 0; i < replans; ++i) {
       AssumedPlan assumed = assume(starts.back().windows);
       assumed.window_bytes.clear();
       const PlanProblem given = build_problem_given(step_, device_, options_.problem, assumed);
@@ -163,9 +168,11 @@ class Planner {
     return assumed;
   }
 
-  void search(const std::vector<PlannedWindow>& start) {
+  void search(const std::vector<std::vector<PlannedWindow>>& narrower) {
     std::vector<Start> all = starts();
-    if (!start.empty()) all.push_back({start, "the plan without further windows"});
+    for (const std::vector<PlannedWindow>& windows : narrower) {
+      if (!windows.empty()) all.push_back({windows, "the plan with less to choose from"});
+    }
     for (const Start& item : all) {
       for (const PlannedWindow& window : item.windows) windows_.push_back(window.ordinal);
     }
@@ -200,14 +207,20 @@ class Planner {
     }
     const Amounts amounts = certificate_.amounts;
     add(Strategy::flow, ring.planned_windows(amounts), "the plan of the search");
-    for (size_t i = 0; i < all.size(); ++i) {
+    const auto enough = [&] { return candidates_.size() >= as_index(options_.candidates); };
+    std::vector<size_t> by_time(all.size());
+    std::iota(by_time.begin(), by_time.end(), size_t{0});
+    std::stable_sort(by_time.begin(), by_time.end(),
+                     [&](size_t a, size_t b) { return judged[a].step_ns < judged[b].step_ns; });
+    for (const size_t i : by_time) {
+      if (enough()) break;
       const bool bfs = all[i].what == "the plan of bfs";
       add(bfs ? Strategy::bfs : Strategy::flow, ring.planned_windows(judged[i].amounts),
           all[i].what);
     }
     // Plans to measure when hardware falls short of the model.
     for (const int64_t quarters : {3, 2, 1}) {
-      if (candidates_.size() >= as_index(options_.candidates)) break;
+      if (enough()) break;
       add(Strategy::flow, ring.planned_windows(search.judge(scaled(amounts, quarters)).amounts),
           fmt::format("{} % of each window's bytes", 25 * quarters));
     }
@@ -254,7 +267,8 @@ class Planner {
           found.saved_ns;
     }
     set_prediction(plan, judged, device_);
-    candidates_.push_back({std::move(plan), std::move(what)});
+    const Saving saving = saving_of(*referee_, referee_->orders_of(plan), judged);
+    candidates_.push_back({std::move(plan), std::move(what), saving});
   }
 
   // What the recorded step says of it.
@@ -276,6 +290,7 @@ class Planner {
         solved(build_problem_given(step_, device_, options_.problem, assume(plan.windows)));
     const SolvedProblem& around = *planned_.solved;
     plan.objective_ns = std::llround(price_to_ns(around.optimum.profit));
+    promised_ = saving_of(around.problem, around.optimum);
     plan.cache_shadow_price_ns_per_mib = cache_price_ns_per_mib(around.problem, around.optimum);
     const std::vector<PlannedWindow> priced = optimal_windows(around);
     for (PlannedWindow& window : plan.windows) {
@@ -295,21 +310,26 @@ class Planner {
   }
 
   void choose() {
-    if (candidates_.empty()) return do_nothing(why_nothing_is_fetched());
+    if (candidates_.empty()) return do_nothing(why_nothing());
     const auto best = std::min_element(candidates_.begin(), candidates_.end(), is_better);
     best_windows_ = best->plan.windows;
     if (best->plan.speedup < 1 + kVerdictTolerance) {
       const bool none_in_the_model =
           options_.strategy == Strategy::flow && first_->optimum.profit == 0;
-      do_nothing(none_in_the_model ? why_nothing_is_fetched() : why_not_worth_it(*best));
+      do_nothing(none_in_the_model ? why_nothing() : why_not_worth_it(best->plan, best->what));
     } else {
       planned_.solved = first_;
+      found_ = best->saving;
       if (best->plan.strategy == Strategy::flow) price(best->plan);
       best->plan.reasons.push_back(what_is_predicted(best->plan));
       schedule().plan = std::move(best->plan);
       candidates_.erase(best);
     }
     keep_candidates();
+  }
+
+  std::string why_nothing() const {
+    return why_nothing_is_fetched(options_, device_, problem(), first_->optimum);
   }
 
   // The recorded step. The rejected plans stay among the candidates, where replay can still try
@@ -346,21 +366,6 @@ class Planner {
     return text;
   }
 
-  static std::string why_not_worth_it(const Candidate& best) {
-    const double gain_percent = 100 * (best.plan.speedup - 1);
-    if (gain_percent < 0) {
-      return fmt::format(
-          "every plan is predicted to be slower; the best ({}) by {:.2f} %: prefetching would "
-          "evict "
-          "what is still used, or slow down more than it saves",
-          best.what, -gain_percent);
-    }
-    return fmt::format(
-        "the predicted gain of the best plan ({}), {:.3f} %, is below {:.1f} %, too small to "
-        "measure reliably",
-        best.what, gain_percent, 100 * kVerdictTolerance);
-  }
-
   void set_bounds() {
     const StepBounds bounds = step_bounds(step_, device_, problem(), *referee_, windows_);
     Schedule& s = schedule();
@@ -368,73 +373,10 @@ class Planner {
     s.window_limited_step_ns = std::llround(bounds.window_limited_ns);
     s.cache_limited_step_ns = std::llround(bounds.cache_limited_ns);
     if (s.plan.strategy != Strategy::flow) return;
-    s.plan.reasons.push_back(what_is_certain());
-    s.plan.reasons.push_back(what_is_left());
-  }
-
-  // --- reasons ---
-
-  std::string what_is_certain() const {
-    const double most_percent = 100 * std::max(0.0, certificate_.most_saved_ns) /
-                                static_cast<double>(planned_.schedule.plan.baseline_step_ns);
-    if (!certificate_.complete) {
-      return "the step is too large to try every single change; more may be found";
-    }
-    return fmt::format("none of {} single changes would save more than {:.4f} % of the step",
-                       certificate_.changes, most_percent);
-  }
-
-  // Between the plan and the highest bound.
-  std::string what_is_left() const {
-    const Schedule& s = planned_.schedule;
-    const std::pair<int64_t, const char*> bounds[] = {
-        {s.all_hot_step_ns, "every read hot"},
-        {s.window_limited_step_ns, "only the windows limit"},
-        {s.cache_limited_step_ns, "only the cache limits"}};
-    const auto best = std::max_element(std::begin(bounds), std::end(bounds));
-    return fmt::format("no plan is below {} ({}); this one is within {:.2f} % of that",
-                       format_duration(best->first), best->second,
-                       100 * (static_cast<double>(s.plan.prefetch_step_ns) /
-                                  static_cast<double>(std::max<int64_t>(1, best->first)) -
-                              1));
-  }
-
-  std::string why_nothing_is_fetched() const {
-    if (options_.strategy == Strategy::none) return "strategy none was requested";
-    if (method_ == nullptr) {
-      return fmt::format("device {} has no prefetch method that works", device_.name);
-    }
-    if (problem().budget_bytes < kBlockBytes) {
-      return fmt::format("device {} leaves no cache to prefetch into", device_.name);
-    }
-    int64_t longest_ns = 0, capacity = 0;
-    for (const Window& window : problem().windows) {
-      longest_ns = std::max(longest_ns, window.usable_ns);
-      capacity += window.capacity_bytes / kBlockBytes;
-    }
-    if (capacity == 0) {
-      return fmt::format(
-          "no window is long enough: at most {} remain after the start latency of {} and the "
-          "window's own jitter",
-          format_duration(longest_ns), format_duration(method_->start_latency_ns));
-    }
-    if (problem().consumers.empty() && problem().notes.still_cached_bytes > 0) {
-      return "all that the step reads is still cached from its last use";
-    }
-    if (problem().consumers.empty()) {
-      return "no operator gets faster by reading named tensors from the cache";
-    }
-    if (first_->optimum.profit == 0) {
-      return "operators stream so much between the windows and the reads that the cache has no "
-             "room, "
-             "or prefetching costs more than it saves";
-    }
-    if (device_.window_cost_ns > 0) {
-      return fmt::format("no window saves its fixed cost of {}",
-                         format_duration(device_.window_cost_ns));
-    }
-    return fmt::format("every piece is smaller than --min-prefetch ({})",
-                       format_size(options_.min_prefetch_bytes));
+    s.plan.reasons.push_back(what_is_certain(certificate_, s.plan.baseline_step_ns));
+    s.plan.reasons.push_back(what_is_left(s));
+    const std::string differ = where_they_differ(promised_, found_);
+    if (!differ.empty()) s.plan.reasons.push_back(differ);
   }
 
   const FoldedStep& step_;
@@ -448,7 +390,43 @@ class Planner {
   std::vector<Candidate> candidates_;
   std::vector<PlannedWindow> best_windows_;
   SearchResult certificate_;
+  Saving promised_, found_;  // of the chosen plan, by the flow and by the simulator
 };
+
+// The best plans where there is less to choose from: those that a search with more must not miss.
+// Less cache and shorter windows only for small steps, which are searched quickly.
+std::vector<std::vector<PlannedWindow>> narrower_plans(const FoldedStep& step,
+                                                       const DeviceModel& device,
+                                                       const PlanOptions& options,
+                                                       bool with_less_budget) {
+  std::vector<std::vector<PlannedWindow>> plans;
+  if (options.strategy != Strategy::flow) return plans;
+  const auto plan = [&](const PlanOptions& narrower, bool less_budget_too) {
+    Planner planner(step, device, narrower);
+    planner.run(narrower_plans(step, device, narrower, less_budget_too));
+    plans.push_back(planner.best_windows());
+  };
+  PlanOptions narrower = options;
+  narrower.candidates = 1;
+  if (options.problem.windows == WindowsMode::idle && outlasts_window(device)) {
+    narrower.problem.windows = WindowsMode::collective;
+    plan(narrower, with_less_budget);
+    narrower.problem.windows = WindowsMode::idle;
+  }
+  if (!with_less_budget || step.ops.size() > kMostOpsForAllStarts) return plans;
+  if (options.problem.link_latency_ns > 0) {
+    narrower.problem.link_latency_ns = 0;
+    plan(narrower, true);
+    narrower.problem.link_latency_ns = options.problem.link_latency_ns;
+  }
+  const int64_t budget_bytes = options.problem.budget_bytes.value_or(device.cache_budget_bytes);
+  narrower.problem.budget_bytes = budget_bytes / 2;
+  if (budget_bytes / 2 >= std::max(options.min_prefetch_bytes, kBlockBytes) &&
+      budget_bytes <= device.cache_bytes) {
+    plan(narrower, false);
+  }
+  return plans;
+}
 
 }  // namespace
 
@@ -485,16 +463,7 @@ SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& 
 
 Planned make_schedule(const FoldedStep& step, const DeviceModel& device,
                       const PlanOptions& options) {
-  Planner planner(step, device, options);
-  const bool idle = options.problem.windows == WindowsMode::idle &&
-                    options.strategy == Strategy::flow && outlasts_window(device);
-  if (!idle) return planner.run({});
-  // The search begins no worse than with the plan that leaves idle windows alone.
-  PlanOptions fewer = options;
-  fewer.problem.windows = WindowsMode::collective;
-  Planner without(step, device, fewer);
-  without.run({});
-  return planner.run(without.best_windows());
+  return Planner(step, device, options).run(narrower_plans(step, device, options, true));
 }
 
 }  // namespace preserve

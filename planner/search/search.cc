@@ -11,8 +11,9 @@ namespace preserve {
 
 namespace {
 
-// Operators simulated in a search: a bound on the work, reached only by large steps.
-constexpr int64_t kMostOperators = 200'000;
+// Operators simulated in a search: a bound on the work, reached only by large steps. Half of the
+// runs are left for the changes by the smallest amount.
+constexpr int64_t kMostOperators = 600'000;
 constexpr int64_t kFewestRuns = 12;
 constexpr int64_t kMostRuns = 1000;
 constexpr int64_t kMostRunsAlone = 10'000;
@@ -22,17 +23,20 @@ constexpr int64_t kMostRunsAlone = 10'000;
 constexpr double kMostAsked = 1.05;
 constexpr int kMostCuts = 6;
 
-// Of the step: what a byte must save to be worth asking for.
+// Of the step: what is rounding; what all windows together must save by a change to be worth asking
+// for more, and to try that change once more.
 constexpr double kNegligible = 1e-7;
+constexpr double kWorth = 1e-4;
+constexpr double kWorthAgain = 1e-4;
 
 // Changes begin with this share of the largest window and become smaller by a factor.
 constexpr int64_t kLargestChange = 2;
 constexpr int64_t kRefine = 8;
+constexpr int64_t kRefineAtOnce = 32;
 constexpr size_t kMostShares = 4;  // of a window, from either end, that are changed at many at once
 constexpr int kMostSweeps = 4;
 constexpr int kMostLastSweeps = 24;
-
-constexpr size_t kLeastApart = 2;
+constexpr int64_t kNever = -1;
 
 // Those that help most often.
 const std::vector<Move> kMoves = {{Change::grow, 0},    {Change::swap, 0},   {Change::grow, 1},
@@ -52,7 +56,11 @@ PlanSearch::PlanSearch(Referee& referee, const WindowRing& ring, const PlanLimit
       window_cost_ns_(static_cast<double>(limits.window_cost_ns)),
       changes_(ring, limits),
       least_blocks_(changes_.least_blocks()),
-      negligible_ns_(kNegligible * referee.baseline_step_ns()) {}
+      negligible_ns_(kNegligible * referee.baseline_step_ns()),
+      worth_ns_(kWorth * referee.baseline_step_ns() /
+                static_cast<double>(std::max<size_t>(1, ring.windows().size()))),
+      worth_again_ns_(kWorthAgain * referee.baseline_step_ns()),
+      changed_(ring.windows().size(), 0) {}
 
 // --- judging -------------------------------------------------------------------------------------
 
@@ -125,59 +133,98 @@ double PlanSearch::region_ns(const Judged& judged, size_t from, size_t to) {
   return to > from ? ns : ns + judged.last_step_ns;
 }
 
-// Windows that the bytes of one are held over at most, itself included.
-size_t PlanSearch::reach() const {
-  size_t most = 1;
-  for (size_t window = 0; window < best_.amounts.size(); ++window) {
-    if (best_.amounts[window].empty()) continue;
-    const int64_t until = ring_.distance(window, best_.amounts[window].back().consumer);
-    size_t windows = 1;
-    for (size_t i = ring_.next(window); i != window && ring_.distance_to_window(window, i) < until;
-         i = ring_.next(i)) {
-      ++windows;
-    }
-    most = std::max(most, windows);
+// Windows over which the bytes of this one are held, itself included.
+size_t PlanSearch::reach(size_t window) const {
+  const WindowShares& shares = best_.amounts[window];
+  size_t windows = 1;
+  if (shares.empty()) return windows;
+  const int64_t until = ring_.distance(window, shares.back().consumer);
+  for (size_t i = ring_.next(window); i != window && ring_.distance_to_window(window, i) < until;
+       i = ring_.next(i)) {
+    ++windows;
   }
-  return most;
+  return windows;
 }
 
-// Windows that are at least reach() + 1 apart; `all`: every window is in one class.
-std::vector<std::vector<size_t>> PlanSearch::classes(bool all) const {
-  const size_t count = ring_.windows().size();
-  const size_t stride = how_ == Sweep::alone ? 1 : std::max<size_t>(kLeastApart, reach() + 1);
-  std::vector<std::vector<size_t>> classes;
-  for (size_t first = 0; first < std::min(stride, count); ++first) {
-    classes.emplace_back();
-    for (size_t window = first; window < count; window += stride) {
-      if (window == first || count - window + first >= stride) {
-        classes.back().push_back(window);
-      } else if (all) {
-        classes.push_back({window});  // too near to the first, over the end of the step
-      }
+// All windows, or those that a change after `since` may concern.
+std::vector<size_t> PlanSearch::windows_near_changes(int64_t since) const {
+  const size_t count = changed_.size();
+  std::vector<uint8_t> near(count, since == kNever ? 1 : 0);
+  if (since != kNever) {
+    size_t around = 1;
+    for (size_t window = 0; window < count; ++window) around = std::max(around, reach(window));
+    for (size_t window = 0; window < count; ++window) {
+      if (changed_[window] <= since) continue;
+      size_t i = (window + count - std::min(around, count)) % count;
+      for (size_t k = 0; k <= 2 * around && k < count + around; ++k, i = ring_.next(i)) near[i] = 1;
     }
   }
-  return classes;
+  std::vector<size_t> windows;
+  for (size_t window = 0; window < count; ++window) {
+    if (near[window] != 0) windows.push_back(window);
+  }
+  return windows;
+}
+
+// Groups of windows whose bytes are not held over the next of the group; as many as runs are left.
+std::vector<std::vector<size_t>> PlanSearch::apart(std::vector<size_t> windows) const {
+  if (how_ == Sweep::alone) return {std::move(windows)};
+  const size_t count = changed_.size();
+  std::vector<std::vector<size_t>> groups;
+  std::vector<size_t> left;
+  while (!windows.empty() && static_cast<int64_t>(groups.size()) < runs_left_) {
+    std::vector<size_t>& group = groups.emplace_back();
+    left.clear();
+    for (const size_t window : windows) {
+      const bool fits = group.empty() || (window - group.back() > reach(group.back()) &&
+                                          group.front() + count - window > reach(window));
+      (fits ? group : left).push_back(window);
+    }
+    windows.swap(left);
+  }
+  return groups;
 }
 
 void PlanSearch::adopt(Amounts amounts, Judged judged) {
+  ++adopted_;
+  for (size_t window = 0; window < amounts.size(); ++window) {
+    if (amounts[window] != best_.amounts[window]) changed_[window] = adopted_;
+  }
   best_.amounts = std::move(amounts);
   best_.step_ns = judged.step_ns;
   judged_ = std::move(judged);
-  ++adopted_;
 }
 
 // Fewer blocks need save nothing, but not more than rounding may be lost.
-bool PlanSearch::adopt_if_good(const Move& move, Amounts amounts, Judged judged) {
-  const double least_ns = is_fewer(move.change) ? -negligible_ns_ : negligible_ns_;
+bool PlanSearch::adopt_if_good(bool fewer, Amounts amounts, Judged judged) {
+  const double least_ns = fewer ? -negligible_ns_ : negligible_ns_;
   if (best_.step_ns - judged.step_ns < least_ns) return false;
   if (judged.late_bytes > judged_.late_bytes) return false;
   adopt(std::move(amounts), std::move(judged));
   return true;
 }
 
-// The change at each of the windows. Where one leaves no room for another, that one is tried later.
-void PlanSearch::try_windows(const Move& move, int64_t blocks, std::vector<size_t> windows) {
-  while (!windows.empty()) {
+// Nothing where the change is not possible, or concerns a window that another of the run changes.
+std::optional<PlanSearch::Tried> PlanSearch::apply(size_t move, size_t window, int64_t blocks,
+                                                   const std::vector<Tried>& tried,
+                                                   Amounts& trial) {
+  const Change change = moves_[move].change;
+  const bool two = change == Change::later || change == Change::earlier;
+  Tried one{move, change == Change::earlier ? ring_.previous(window) : window, 0, 0};
+  one.second = two ? ring_.next(one.first) : one.first;
+  const bool taken =
+      !tried.empty() && (one.first == tried.back().second || one.second == tried.front().first);
+  if (taken || !changes_.apply(moves_[move], window, blocks, trial)) return {};
+  return one;
+}
+
+// Each of the moves at each of the windows, in each run another at every window. Where one leaves
+// no room for another, that one is tried later.
+void PlanSearch::try_windows(size_t first_move, size_t end_move, int64_t blocks,
+                             const std::vector<size_t>& windows) {
+  const size_t moves = end_move - first_move;
+  std::vector<uint8_t> open(windows.size() * moves, 1);
+  for (;;) {
     if (runs_left_ <= 0) {
       best_.complete = false;
       return;
@@ -185,78 +232,86 @@ void PlanSearch::try_windows(const Move& move, int64_t blocks, std::vector<size_
     changes_.begin(best_.amounts);
     Amounts trial = best_.amounts;
     std::vector<Tried> tried;
-    std::vector<size_t> not_yet;
-    for (const size_t window : windows) {
-      if (!tried.empty() && how_ == Sweep::alone) {
-        not_yet.push_back(window);
-        continue;
+    for (size_t w = 0; w < windows.size() && (tried.empty() || how_ != Sweep::alone); ++w) {
+      for (size_t m = 0; m < moves; ++m) {
+        uint8_t& still = open[w * moves + m];
+        if (still == 0) continue;
+        const std::optional<Tried> one = apply(first_move + m, windows[w], blocks, tried, trial);
+        if (one || tried.empty()) still = 0;
+        if (!one) continue;
+        tried.push_back(*one);
+        break;
       }
-      if (!changes_.apply(move, window, blocks, trial)) {
-        if (!tried.empty()) not_yet.push_back(window);
-        continue;
-      }
-      Tried& one = tried.emplace_back();
-      one.first = move.change == Change::earlier ? ring_.previous(window) : window;
-      one.second = move.change == Change::later || move.change == Change::earlier
-                       ? ring_.next(one.first)
-                       : one.first;
     }
     if (tried.empty()) return;
     best_.changes += static_cast<int64_t>(tried.size());
     if (how_ == Sweep::alone) {
-      try_alone(move, std::move(trial));
+      try_alone(tried.front().move, std::move(trial));
     } else {
-      try_together(move, trial, std::move(tried));
+      try_together(std::move(trial), std::move(tried));
     }
-    windows = std::move(not_yet);
   }
 }
 
-void PlanSearch::try_alone(const Move& move, Amounts trial) {
+void PlanSearch::try_alone(size_t move, Amounts trial) {
   Judged judged = evaluate(trial);
   const double saved_ns = best_.step_ns - judged.step_ns;
   const bool in_time = judged.late_bytes <= judged_.late_bytes;
-  if (adopt_if_good(move, std::move(trial), std::move(judged))) return;
-  if (in_time) {
+  if (adopt_if_good(is_fewer(moves_[move].change), std::move(trial), std::move(judged))) {
+    moves_saved_ns_[move] = worth_again_ns_;
+  } else if (in_time) {
     best_.most_saved_ns = std::max(best_.most_saved_ns, saved_ns);
   }
 }
 
-void PlanSearch::try_together(const Move& move, const Amounts& trial, std::vector<Tried> tried) {
-  const Judged judged = glance(trial);
-  const bool fewer = is_fewer(move.change);
-  const double least_ns =
-      (fewer ? -negligible_ns_ : negligible_ns_) / static_cast<double>(ring_.windows().size());
-  size_t best = 0;
+void PlanSearch::try_together(Amounts trial, std::vector<Tried> tried) {
+  Judged judged = glance(trial);
   for (size_t i = 0; i < tried.size(); ++i) {
     Tried& one = tried[i];
     const size_t until = tried[i + 1 == tried.size() ? 0 : i + 1].first;
     one.saved_ns = region_ns(judged_, one.first, until) - region_ns(judged, one.first, until) +
                    fixed_ns(best_.amounts, one) - fixed_ns(trial, one);
-    if (one.saved_ns > tried[best].saved_ns) best = i;
   }
-  best_.most_saved_ns = std::max(best_.most_saved_ns, tried[best].saved_ns);
-  const auto only = [&](const auto& wanted) {
-    Amounts part = best_.amounts;
-    for (const Tried& one : tried) {
-      if (!wanted(one)) continue;
-      part[one.first] = trial[one.first];
-      part[one.second] = trial[one.second];
-    }
-    return part;
+  const auto fewer = [&](const Tried& one) { return is_fewer(moves_[one.move].change); };
+  const auto windows = static_cast<double>(changed_.size());
+  const auto helps = [&](const Tried& one) {
+    return one.saved_ns > (fewer(one) ? -negligible_ns_ / windows : worth_ns_);
   };
-  const auto helps = [least_ns](const Tried& one) { return one.saved_ns > least_ns; };
-  const auto helping = std::count_if(tried.begin(), tried.end(), helps);
-  if (helping == 0) return;
-  Amounts part = only(helps);
-  Judged found = evaluate(part);
-  if (adopt_if_good(move, std::move(part), std::move(found))) return;
-  if (fewer || helping == 1) return;
-  // Together they do not do what each has done: the best alone.
-  const size_t alone = tried[best].first;
-  part = only([alone](const Tried& one) { return one.first == alone; });
-  found = evaluate(part);
-  adopt_if_good(move, std::move(part), std::move(found));
+  const auto first_of_rest = std::stable_partition(tried.begin(), tried.end(), helps);
+  std::vector<Tried> helping(tried.begin(), first_of_rest);
+  tried.erase(tried.begin(), first_of_rest);
+  // All that help, else the one that helps most.
+  bool adopted = false;
+  const auto try_helping = [&] {
+    if (helping.empty()) return;
+    if (!tried.empty()) {
+      Amounts part = best_.amounts;
+      for (const Tried& one : helping) {
+        part[one.first] = trial[one.first];
+        part[one.second] = trial[one.second];
+      }
+      judged = glance(part);
+      adopted = adopt_if_good(std::all_of(helping.begin(), helping.end(), fewer), std::move(part),
+                              std::move(judged));
+    } else {
+      adopted = adopt_if_good(std::all_of(helping.begin(), helping.end(), fewer), trial,
+                              std::move(judged));
+    }
+    if (!adopted) return;
+    for (const Tried& one : helping) moves_saved_ns_[one.move] += std::max(0.0, one.saved_ns);
+  };
+  try_helping();
+  if (!adopted && helping.size() > 1) {
+    const auto best =
+        std::max_element(helping.begin(), helping.end(),
+                         [](const Tried& a, const Tried& b) { return a.saved_ns < b.saved_ns; });
+    std::iter_swap(helping.begin(), best);
+    tried.insert(tried.end(), helping.begin() + 1, helping.end());
+    helping.resize(1);
+    if (!fewer(helping.front())) try_helping();
+  }
+  if (!adopted) tried.insert(tried.end(), helping.begin(), helping.end());
+  for (const Tried& one : tried) best_.most_saved_ns = std::max(best_.most_saved_ns, one.saved_ns);
 }
 
 double PlanSearch::fixed_ns(const Amounts& amounts, const Tried& one) const {
@@ -265,47 +320,84 @@ double PlanSearch::fixed_ns(const Amounts& amounts, const Tried& one) const {
   return used * window_cost_ns_;
 }
 
-// With the smallest change: each share of a window, however many it has.
+// With the smallest change: of each share of a window, however many it has, fewer, more, and all of
+// it in another window; by itself also part of it.
 std::vector<Move> PlanSearch::every_move() const {
   size_t most = 1;
   for (const WindowShares& shares : best_.amounts) most = std::max(most, shares.size());
   if (how_ == Sweep::many_at_once) most = std::min(most, kMostShares);
-  std::vector<Move> moves = kMoves;
+  std::vector<Move> moves = {{Change::grow, 0}, {Change::grow, 1}, {Change::drop, 0}};
   for (size_t which = 0; which < most; ++which) {
-    moves.push_back({Change::extend, which});
-    if (which < 2) continue;  // the others are among kMoves
-    for (const Change change : {Change::shrink, Change::later, Change::earlier}) {
-      moves.push_back({change, which});
+    for (const Change change : {Change::extend, Change::shrink}) moves.push_back({change, which});
+    for (const Change change : {Change::later, Change::earlier}) {
+      moves.push_back({change, which, true});
+      if (how_ == Sweep::alone) moves.push_back({change, which});
     }
+    if (how_ == Sweep::alone && which < 2) moves.push_back({Change::swap, which});
   }
   return moves;
 }
 
-// Each of `moves` once, by so many blocks; with the smallest change whole shares are moved too.
-// Keeps those that helped somewhere.
-void PlanSearch::sweep(int64_t blocks, std::vector<Move>& moves) {
-  static constexpr int64_t kWhole = int64_t{1} << 50;
-  best_.changes = 0;
-  best_.most_saved_ns = 0;
-  best_.complete = true;
-  std::erase_if(moves, [&](const Move& move) {
-    const int64_t before = adopted_;
-    for (const std::vector<size_t>& windows : classes(blocks == least_blocks_)) {
-      try_windows(move, blocks, windows);
-      const bool shifts = move.change == Change::later || move.change == Change::earlier;
-      if (shifts && blocks == least_blocks_) try_windows(move, kWhole, windows);
+// Each of `moves` once, by so many blocks, at all windows or at those that a change after `since`
+// may concern. Keeps those worth trying again.
+void PlanSearch::sweep(int64_t blocks, std::vector<Move>& moves, int64_t since) {
+  if (since == kNever) {
+    best_.changes = 0;
+    best_.most_saved_ns = 0;
+    best_.complete = true;
+  }
+  moves_ = moves;
+  moves_saved_ns_.assign(moves.size(), 0);
+  const int64_t begun = adopted_;
+  const Amounts before = best_.amounts;
+  const double before_ns = best_.step_ns;
+  const std::vector<size_t> windows = windows_near_changes(since);
+  if (how_ == Sweep::alone) {
+    for (size_t move = 0; move < moves_.size(); ++move) {
+      try_windows(move, move + 1, blocks, windows);
     }
-    return adopted_ == before;
-  });
+  } else {
+    size_t reached = 0;
+    for (const std::vector<size_t>& group : apart(windows)) {
+      try_windows(0, moves_.size(), blocks, group);
+      reached += group.size();
+    }
+    if (reached < windows.size()) best_.complete = false;
+    if (adopted_ != begun && !is_confirmed(before_ns)) {
+      best_.amounts = before;
+      judged_ = evaluate(before);
+      best_.step_ns = judged_.step_ns;
+      adopted_ = begun;
+      std::fill(moves_saved_ns_.begin(), moves_saved_ns_.end(), 0.0);
+    }
+  }
+  moves.clear();
+  for (size_t move = 0; move < moves_.size(); ++move) {
+    if (moves_saved_ns_[move] >= worth_again_ns_) moves.push_back(moves_[move]);
+  }
+}
+
+// What was adopted at a glance: from the recorded step on it must be no worse than the plan before.
+bool PlanSearch::is_confirmed(double before_ns) {
+  judged_ = evaluate(best_.amounts);
+  best_.step_ns = judged_.step_ns;
+  return judged_.step_ns <= before_ns + negligible_ns_;
 }
 
 // Until no smallest change helps; while they do, larger ones may again.
 void PlanSearch::sweep_until_nothing_helps(int64_t largest) {
   int64_t blocks = least_blocks_;
+  int64_t smallest_begun = kNever, last_begun = kNever;
   for (int i = 0; i < kMostLastSweeps; ++i) {
     std::vector<Move> moves = every_move();
-    sweep(blocks, moves);
-    if (moves.empty() && blocks == least_blocks_) return;
+    const int64_t begun = adopted_;
+    const bool all = how_ == Sweep::alone;
+    sweep(blocks, moves, all ? kNever : blocks == least_blocks_ ? smallest_begun : last_begun);
+    if (blocks == least_blocks_) {
+      if (adopted_ == begun) return;
+      smallest_begun = begun;
+    }
+    last_begun = begun;
     blocks = moves.empty() ? least_blocks_ : std::min(blocks * kRefine, largest);
   }
   best_.complete = false;
@@ -337,17 +429,26 @@ SearchResult PlanSearch::improve(SearchResult from) {
   const auto operators = static_cast<int64_t>(referee_.models().size());
   runs_left_ = std::min(kMostRuns, kFewestRuns + kMostOperators / std::max<int64_t>(1, operators));
   if (best_.amounts.empty() || ring_.problem().consumers.empty()) return best_;
+  const int64_t for_the_end = runs_left_ / 2;
+  runs_left_ -= for_the_end;
   judged_ = evaluate(best_.amounts);
   best_.step_ns = judged_.step_ns;
   const int64_t largest = largest_change();
   how_ = Sweep::many_at_once;
-  for (int64_t blocks = largest; blocks > least_blocks_; blocks /= kRefine) {
+  for (int64_t blocks = largest; blocks > least_blocks_; blocks /= kRefineAtOnce) {
     std::vector<Move> moves = kMoves;
-    for (int i = 0; i < kMostSweeps && !moves.empty(); ++i) sweep(blocks, moves);
-    drop_what_is_late();
+    int64_t since = kNever;
+    for (int i = 0; i < kMostSweeps && !moves.empty(); ++i) {
+      const int64_t begun = adopted_;
+      sweep(blocks, moves, since);
+      since = begun;
+    }
   }
-  sweep_until_nothing_helps(largest);
   drop_what_is_late();
+  runs_left_ = std::max<int64_t>(0, runs_left_) + for_the_end;
+  do {
+    sweep_until_nothing_helps(largest);
+  } while (drop_what_is_late());
   return best_;
 }
 
@@ -362,7 +463,7 @@ SearchResult PlanSearch::settle(SearchResult from) {
     // Finer than what is promised: a byte too many may evict what others read.
     for (int64_t blocks = 1; blocks < least_blocks_; blocks *= 2) {
       std::vector<Move> moves = kMoves;
-      for (int i = 0; i < kMostSweeps && !moves.empty(); ++i) sweep(blocks, moves);
+      for (int i = 0; i < kMostSweeps && !moves.empty(); ++i) sweep(blocks, moves, kNever);
     }
     sweep_until_nothing_helps(largest_change());
   } while (drop_what_is_late());

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a good plan to one that no single change betters under the referee. One run of the referee
-// tries the same change at many windows whose effects lie apart: between two of them the time tells
+// tries a change at each of many windows whose effects lie apart: between two of them the time tells
 // what the first has gained. docs/planning.md.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "planner/referee/simulator.h"
@@ -46,6 +47,7 @@ class PlanSearch {
   };
   // A change at one window, and at the one after it if that takes part.
   struct Tried {
+    size_t move = 0;  // index into moves_
     size_t first = 0, second = 0;
     double saved_ns = 0;
   };
@@ -56,16 +58,21 @@ class PlanSearch {
   void cut_to_arrived(Amounts& amounts) const;
   static double region_ns(const Judged& judged, size_t from, size_t to);
   double fixed_ns(const Amounts& amounts, const Tried& one) const;
-  size_t reach() const;
-  std::vector<std::vector<size_t>> classes(bool all) const;
+  size_t reach(size_t window) const;
+  std::vector<size_t> windows_near_changes(int64_t since) const;
+  std::vector<std::vector<size_t>> apart(std::vector<size_t> windows) const;
 
   void adopt(Amounts amounts, Judged judged);
   std::vector<Move> every_move() const;
-  bool adopt_if_good(const Move& move, Amounts amounts, Judged judged);
-  void try_windows(const Move& move, int64_t blocks, std::vector<size_t> windows);
-  void try_together(const Move& move, const Amounts& trial, std::vector<Tried> tried);
-  void try_alone(const Move& move, Amounts trial);
-  void sweep(int64_t blocks, std::vector<Move>& moves);
+  bool adopt_if_good(bool fewer, Amounts amounts, Judged judged);
+  std::optional<Tried> apply(size_t move, size_t window, int64_t blocks,
+                             const std::vector<Tried>& tried, Amounts& trial);
+  void try_windows(size_t first_move, size_t end_move, int64_t blocks,
+                   const std::vector<size_t>& windows);
+  void try_together(Amounts trial, std::vector<Tried> tried);
+  void try_alone(size_t move, Amounts trial);
+  void sweep(int64_t blocks, std::vector<Move>& moves, int64_t since);
+  bool is_confirmed(double before_ns);
   int64_t largest_change() const;
   void sweep_until_nothing_helps(int64_t largest);
   bool drop_what_is_late();
@@ -75,8 +82,11 @@ class PlanSearch {
   double window_cost_ns_ = 0;
   Changes changes_;
   int64_t least_blocks_ = 1;
-  double negligible_ns_ = 0;
+  double negligible_ns_ = 0, worth_ns_ = 0, worth_again_ns_ = 0;
   int64_t runs_left_ = 0, adopted_ = 0;
+  std::vector<int64_t> changed_;  // by window: adopted_ when its bytes last changed
+  std::vector<Move> moves_;       // of the sweep, and what each has saved
+  std::vector<double> moves_saved_ns_;
   Sweep how_ = Sweep::many_at_once;
   PrefetchOrders orders_;
   std::vector<WindowRing::Owner> owners_;

@@ -89,6 +89,7 @@ inline void prefetch(Plan& plan, const FoldedStep& step, int32_t window, int32_t
       {.tensor = step.tensors[static_cast<size_t>(op.accesses.at(0).tensor)].name,
        .consumer_ordinal = consumer,
        .consumer = op.name,
+       .consumer_place = {},
        .offset_bytes = offset_bytes,
        .length_bytes = bytes,
        .predicted_saved_ns = 0,
