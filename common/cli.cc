@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <exception>
 #include <map>
+#include <new>
 
 #include "common/cli_options.h"
 #include "common/clock.h"
@@ -180,6 +181,9 @@ int run_tool(int argc, char** argv, const ToolInfo& info,
         break;
     }
     return kExitInternal;
+  } catch (const std::bad_alloc&) {
+    console.error("not enough memory");
+    return kExitBadInput;
   } catch (const std::exception& error) {
     console.error(fmt::format("internal: {}", error.what()));
     return kExitInternal;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/foreground_child.h"
 
+#include <elf.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,6 +12,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 
 #include "common/child_process.h"
 #include "common/error.h"
@@ -97,9 +100,34 @@ std::filesystem::path child_library(const std::string& file_name) {
   return library;
 }
 
-std::string with_preloaded(const std::filesystem::path& library) {
-  const std::string before = first_set({"LD_PRELOAD"});
-  return before.empty() ? library.string() : library.string() + ":" + before;
+std::vector<std::pair<std::string, std::string>> preloading(const std::filesystem::path& library) {
+  const std::string before = first_set({"LD_PRELOAD"}), options = first_set({"ASAN_OPTIONS"});
+  const std::string no_order = "verify_asan_link_order=0";  // the program's own come later and win
+  return {{"LD_PRELOAD", before.empty() ? library.string() : library.string() + ":" + before},
+          {"ASAN_OPTIONS", options.empty() ? no_order : no_order + ":" + options}};
+}
+
+Loading loading_of(const std::string& program) {
+  std::ifstream file(program, std::ios::binary);
+  Elf64_Ehdr head{};
+  if (!file.read(reinterpret_cast<char*>(&head), sizeof(head)) ||
+      std::memcmp(head.e_ident, ELFMAG, SELFMAG) != 0 || head.e_ident[EI_CLASS] != ELFCLASS64 ||
+      head.e_phentsize != sizeof(Elf64_Phdr)) {
+    return Loading::ours;
+  }
+  file.seekg(static_cast<std::streamoff>(head.e_phoff));
+  for (int i = 0; i < head.e_phnum; ++i) {
+    Elf64_Phdr part{};
+    if (!file.read(reinterpret_cast<char*>(&part), sizeof(part))) return Loading::ours;
+    if (part.p_type != PT_INTERP) continue;
+    std::array<char, PATH_MAX> loader{};
+    const auto bytes = std::min<uint64_t>(part.p_filesz, loader.size() - 1);
+    file.seekg(static_cast<std::streamoff>(part.p_offset));
+    file.read(loader.data(), static_cast<std::streamsize>(bytes));
+    const std::filesystem::path name = std::filesystem::path(loader.data()).filename();
+    return name.string().starts_with("ld-musl") ? Loading::other_library : Loading::ours;
+  }
+  return Loading::none;
 }
 
 std::string launched_rank() {

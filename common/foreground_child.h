@@ -36,8 +36,16 @@ ChildResult run_child(const std::vector<std::string>& command,
 // A library of ours that is loaded into the child: lib/preserve next to the folder of the running
 // tool. internal_error when it is missing.
 std::filesystem::path child_library(const std::string& file_name);
-// What LD_PRELOAD is to be, so that `library` comes first and what was preloaded already stays.
-std::string with_preloaded(const std::filesystem::path& library);
+// Variables by which `library` is loaded into the child before all others; what was preloaded
+// already stays. Programs with AddressSanitizer would not start with it unless told.
+std::vector<std::pair<std::string, std::string>> preloading(const std::filesystem::path& library);
+// How libraries get into a program, by its file.
+enum class Loading {
+  ours,          // by the loader of the C library that ours need, or not known (a script)
+  none,          // linked statically
+  other_library  // musl's loader, which ends every program that it cannot preload a library into
+};
+Loading loading_of(const std::string& program);
 
 // What MPI launchers say of this process in its environment; empty: no launcher did.
 std::string launched_rank();

@@ -12,14 +12,16 @@
 #include <cstring>
 #include <fstream>
 #include <memory>
-#include <sstream>
 #include <vector>
 
 #include "common/error.h"
+#include "common/units.h"
 
 namespace preserve {
 namespace fs = std::filesystem;
 namespace {
+
+constexpr size_t kMostTextBytes = size_t{256} << 20;  // a stream without an end is none
 
 uint64_t random_bits() {
   uint64_t bits = 0;
@@ -129,10 +131,17 @@ std::string read_text_file(const fs::path& path) {
   }
   std::ifstream in(path, std::ios::binary);
   if (!in) throw input_error("cannot read {}: {}", path.string(), std::strerror(errno));
-  std::ostringstream text;
-  text << in.rdbuf();
+  std::string text;
+  std::vector<char> part(1 << 18);
+  while (in.read(part.data(), static_cast<std::streamsize>(part.size())) || in.gcount() > 0) {
+    text.append(part.data(), static_cast<size_t>(in.gcount()));
+    if (text.size() > kMostTextBytes) {
+      throw input_error("cannot read {}: it is larger than {}", path.string(),
+                        format_size(kMostTextBytes));
+    }
+  }
   if (in.bad()) throw input_error("cannot read {}: {}", path.string(), std::strerror(errno));
-  return std::move(text).str();
+  return text;
 }
 
 std::string sha256_of_file(const fs::path& path) {

@@ -44,7 +44,7 @@ class OutputFile {
 void refuse_input_as_output(const std::filesystem::path& output,
                             const std::vector<std::string>& inputs);
 
-// Whole file as text; input_error naming the file when it cannot be read.
+// Whole file as text; input_error naming the file when it cannot be read or is larger than 256 MiB.
 std::string read_text_file(const std::filesystem::path& path);
 // Lower-case hexadecimal SHA-256 of a file's bytes.
 std::string sha256_of_file(const std::filesystem::path& path);

@@ -11,17 +11,20 @@ bool lies_between(char c, unsigned char first, unsigned char last) {
   return byte >= first && byte <= last;
 }
 
-// How many bytes, in UTF-8, are a character that terminals act on instead of showing it.
+// How many bytes, in UTF-8, are a character that terminals act on, or show nothing of, instead of
+// showing it.
 size_t control_bytes(std::string_view text) {
   if (lies_between(text[0], 0, 0x1f) || text[0] == '\x7f') return 1;
   if (text.size() > 1 && text[0] == '\xc2' && lies_between(text[1], 0x80, 0x9f)) return 2;
-  if (text.starts_with("\xd8\x9c")) return 2;  // U+061C
+  if (text.starts_with("\xd8\x9c")) return 2;      // U+061C
+  if (text.starts_with("\xef\xbb\xbf")) return 3;  // U+FEFF
   if (text.size() < 3 || text[0] != '\xe2') return 0;
-  const bool reorders =
-      text[1] == '\x80' && (lies_between(text[2], 0x8e, 0x8f) ||                 // U+200E, U+200F
-                            lies_between(text[2], 0xa8, 0xae));                  // U+2028 to U+202E
-  const bool isolates = text[1] == '\x81' && lies_between(text[2], 0xa6, 0xa9);  // U+2066 to U+2069
-  return reorders || isolates ? 3 : 0;
+  const bool reorders_or_hides =
+      text[1] == '\x80' && (lies_between(text[2], 0x8b, 0x8f) ||  // U+200B to U+200F
+                            lies_between(text[2], 0xa8, 0xae));   // U+2028 to U+202E
+  const bool isolates_or_hides =
+      text[1] == '\x81' && lies_between(text[2], 0xa0, 0xa9);  // U+2060 to U+2069
+  return reorders_or_hides || isolates_or_hides ? 3 : 0;
 }
 
 }  // namespace

@@ -90,8 +90,9 @@ void check_tables(const TraceDb& db) {
   }
 }
 
-// A truncated file opens well; compare the header's page count with the size on disk. Pages of a
-// file that grows may be in its write-ahead log alone.
+// A truncated file opens well, and one with more behind it (a hole of any size, which its checksum
+// would take hours for); compare the header's page count with the size on disk. Pages of a file
+// that grows may be in its write-ahead log alone.
 void check_size(const TraceDb& db, const std::filesystem::path& path) {
   std::error_code none;
   const auto log_bytes = std::filesystem::file_size(path.string() + "-wal", none);
@@ -102,6 +103,10 @@ void check_size(const TraceDb& db, const std::filesystem::path& path) {
   if (size_bytes < pages * page_bytes) {
     throw input_error("{}: is truncated: {} of {} bytes", db.file(), size_bytes,
                       pages * page_bytes);
+  }
+  if (size_bytes > pages * page_bytes) {
+    throw input_error("{}: is damaged: its database has {} of {} bytes", db.file(),
+                      pages * page_bytes, size_bytes);
   }
 }
 

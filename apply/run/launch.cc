@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apply/run/launch.h"
 
-#include <elf.h>
-
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -56,23 +54,6 @@ void require_ranks(const LaunchOptions& options, const Schedule& schedule) {
 }
 
 // A program without an interpreter loads no library of ours; a script has none, but what runs it.
-bool is_static(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  Elf64_Ehdr head{};
-  if (!file.read(reinterpret_cast<char*>(&head), sizeof(head)) ||
-      std::memcmp(head.e_ident, ELFMAG, SELFMAG) != 0 || head.e_ident[EI_CLASS] != ELFCLASS64 ||
-      head.e_phentsize != sizeof(Elf64_Phdr)) {
-    return false;
-  }
-  file.seekg(static_cast<std::streamoff>(head.e_phoff));
-  for (int i = 0; i < head.e_phnum; ++i) {
-    Elf64_Phdr part{};
-    if (!file.read(reinterpret_cast<char*>(&part), sizeof(part))) return false;
-    if (part.p_type == PT_INTERP) return false;
-  }
-  return true;
-}
-
 void require_way(const LaunchOptions& options, bool for_graphs) {
   if (!options.via || (*options.via == Via::inject) == for_graphs) return;
   if (!for_graphs) {
@@ -153,8 +134,8 @@ class Run {
     }
     const fs::path library = child_library("libpreserve_apply.so");
     // NVTX of the program names its tensors. Another tool that records them keeps its place.
-    std::vector<std::pair<std::string, std::string>> variables{
-        {"LD_PRELOAD", with_preloaded(library)}, {kPlanVariable, plan.string()}};
+    auto variables = preloading(library);
+    variables.emplace_back(kPlanVariable, plan.string());
     const char* injection = std::getenv("NVTX_INJECTION64_PATH");
     if (injection == nullptr || *injection == '\0') {
       variables.emplace_back("NVTX_INJECTION64_PATH", library.string());
@@ -278,11 +259,13 @@ int apply_command(const LaunchOptions& options, Console& console) {
                                       : printable(schedule.plan.reasons.back())));
     return run_untouched(options, console);
   }
-  if (is_static(program.path)) {
+  if (const Loading loading = loading_of(program.path); loading != Loading::ours) {
     throw input_error(
-        "{} is linked statically: no library can be loaded into it; link it dynamically, or run it "
+        "{} is linked {}: no library can be loaded into it; link it dynamically to glibc, or run "
+        "it "
         "as it is",
-        printable(program.path));
+        printable(program.path),
+        loading == Loading::none ? "statically" : "to another C library than this tool");
   }
   Run run(options, schedule, console);
   const ChildResult child = run.run();

@@ -13,6 +13,8 @@
 #include <string_view>
 #include <type_traits>
 
+#include "hooks/unnoticed.h"
+
 namespace preserve::hooks {
 
 bool numbers_are_handles = false;
@@ -115,6 +117,7 @@ struct Library {
   bool complete = false;
 
   Library() {
+    const KeepErrno kept;
     const auto take = [](auto& function, const char* name) {
       function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(find(name));
       return function != nullptr;
@@ -190,6 +193,7 @@ uint64_t group_hash(MPI_Group group) {
 }  // namespace
 
 void* next_function(const char* name) {
+  const KeepErrno kept;
   if (void* found = find(name)) return found;
   if (name[0] == 'P')
     return nullptr;  // MPI_X may be a tool that calls PMPI_X: it would never return

@@ -28,14 +28,25 @@ constexpr std::string_view kNames[] = {"RANK",
                                        "CUDA_LAUNCH_BLOCKING",
                                        "CUDA_DEVICE_MAX_CONNECTIONS",
                                        "MKL_NUM_THREADS"};
-constexpr std::string_view kSecretPrefixes[] = {"hf_",         "sk-",    "ghp_",   "gho_",
-                                                "github_pat_", "glpat-", "AKIA",   "xoxb-",
-                                                "xoxp-",       "eyJ",    "nvapi-", "Bearer "};
-// Whole words: --max-tokens is a number, --hf-token is not. `key` only as the last of several
-// words.
-constexpr std::string_view kSecretWords[] = {"token",      "secret",      "password",  "passwd",
-                                             "credential", "credentials", "apikey",    "auth",
-                                             "pass",       "pwd",         "passphrase"};
+constexpr std::string_view kSecretPrefixes[] = {
+    "hf_",         "sk-",    "sk_live_", "rk_live_", "ghp_",  "gho_",    "ghs_",       "ghu_",
+    "ghr_",        "gsk_",   "r8_",      "npm_",     "pypi-", "AKIA",    "ASIA",       "AIza",
+    "github_pat_", "glpat-", "xoxa-",    "xoxb-",    "xoxp-", "xapp-",   "whsec_",     "dckr_pat_",
+    "eyJ",         "nvapi-", "ya29.",    "hvs.",     "SG.",   "Bearer ", "-----BEGIN "};
+// Whole words: --max-tokens is a number, --hf-token and hfToken are not.
+constexpr std::string_view kSecretWords[] = {
+    "token",      "secret",   "secrets",     "password",      "passwords", "passwd", "credential",
+    "apikey",     "auth",     "credentials", "pass",          "pwd",       "pw",     "phrase",
+    "passphrase", "passcode", "pin",         "authorization", "bearer",    "jwt",    "cookie",
+    "otp",        "cookies",  "session",     "sig",           "signature", "sas",    "dsn",
+    "oauth",      "creds",    "cred",        "userpwd"};
+// Words that go on before it, written as one: dbpassword, storepass.
+constexpr std::string_view kSecretEnds[] = {"token",     "secret",     "password",   "passwd",
+                                            "pass",      "apikey",     "secretkey",  "accesskey",
+                                            "sessionid", "privatekey", "accountkey", "authkey"};
+constexpr std::string_view kHarmlessWords[] = {"bypass", "compass", "trespass"};
+// user:password follows.
+constexpr std::string_view kUserWords[] = {"u", "user", "username", "login"};
 constexpr size_t kKeyLength = 20;  // shorter than the keys that services issue
 
 bool is_upper(char c) {
@@ -61,6 +72,72 @@ bool equal_ignoring_case(std::string_view text, std::string_view lower_case_word
 
 bool is_word(char c) {
   return is_upper(c) || is_lower(c) || is_digit(c);
+}
+
+bool is_name(char c) {
+  return is_word(c) || c == '-' || c == '_' || c == '.';
+}
+
+bool is_space_or_quote(char c) {
+  return c == ' ' || c == '\t' || c == '"' || c == '\'' || c == '\\';
+}
+
+template <size_t count>
+bool is_any_of(std::string_view word, const std::string_view (&words)[count]) {
+  for (const std::string_view other : words) {
+    if (equal_ignoring_case(word, other)) return true;
+  }
+  return false;
+}
+
+bool word_names_a_secret(std::string_view word) {
+  while (!word.empty() && is_digit(word.back())) word.remove_suffix(1);  // token2
+  if (is_any_of(word, kSecretWords)) return true;
+  if (is_any_of(word, kHarmlessWords)) return false;
+  for (const std::string_view end : kSecretEnds) {
+    if (word.size() > end.size() &&
+        equal_ignoring_case(word.substr(word.size() - end.size()), end)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// The next word of a name from `begin` on, where the following one begins at `*next`: "API", "key"
+// of API_key, "hf", "Token" of hfToken, "H", "Auth" of HAuth.
+std::string_view next_word(std::string_view name, size_t begin, size_t* next) {
+  while (begin < name.size() && !is_word(name[begin])) ++begin;
+  size_t end = begin;
+  while (end < name.size() && is_word(name[end])) {
+    const bool inside = end > begin;
+    if (inside && is_upper(name[end]) && !is_upper(name[end - 1])) break;
+    if (inside && is_upper(name[end]) && end + 1 < name.size() && is_lower(name[end + 1])) break;
+    ++end;
+  }
+  *next = end;
+  return name.substr(begin, end - begin);
+}
+
+std::string_view last_word(std::string_view name) {
+  std::string_view last;
+  for (size_t next = 0; next < name.size();) {
+    const std::string_view word = next_word(name, next, &next);
+    if (!word.empty()) last = word;
+  }
+  return last;
+}
+
+bool names_a_user(std::string_view option) {
+  return option.substr(0, 1) == "-" && is_any_of(last_word(option), kUserWords);
+}
+
+bool is_scheme(std::string_view word) {  // of HTTP's header Authorization
+  return equal_ignoring_case(word, "bearer") || equal_ignoring_case(word, "basic");
+}
+
+// -pPASSWORD, and what follows -p: it may also be a port, which nobody misses.
+bool is_password_option(std::string_view option) {
+  return option.size() >= 2 && option[0] == '-' && (option[1] == 'p' || option[1] == 'P');
 }
 
 // One word of at least kKeyLength characters with digits, and either both cases or only hex digits.
@@ -89,24 +166,38 @@ bool has_url_password(std::string_view value) {
   return false;
 }
 
+bool begins_with_prefix(std::string_view value) {
+  for (const std::string_view prefix : kSecretPrefixes) {
+    if (value.substr(0, prefix.size()) == prefix && value.size() > prefix.size() + 4) return true;
+  }
+  return false;
+}
+
+bool holds_value(std::string_view argument) {
+  return argument.find_first_of("=: ") != std::string_view::npos;
+}
+
+// Bytes before user:password@ and, in a URL, before a user that may be a token.
+size_t before_user(std::string_view argument) {
+  for (size_t at = argument.find('@'); at < argument.size(); at = argument.find('@', at + 1)) {
+    const size_t before = argument.find_last_of("/ =,;\"'", at);
+    const size_t begin = before == std::string_view::npos ? 0 : before + 1;
+    const size_t colon = argument.substr(begin, at - begin).find(':');
+    if (colon != std::string_view::npos && colon > 0) return begin;
+    const bool web = begin >= 7 && (argument.substr(begin - 7, 7) == "http://" ||
+                                    argument.substr(begin - 7, 7) == "ttps://");
+    if (web && at > begin) return begin;
+  }
+  return argument.size();
+}
+
 }  // namespace
 
 bool names_a_secret(std::string_view name) {
-  int words = 0;
-  bool last_is_key = false;
-  for (size_t begin = 0; begin < name.size();) {
-    size_t end = begin;
-    while (end < name.size() && is_word(name[end])) ++end;
-    const std::string_view word = name.substr(begin, end - begin);
-    begin = end + 1;
-    if (word.empty()) continue;
-    ++words;
-    last_is_key = equal_ignoring_case(word, "key");
-    for (const std::string_view secret : kSecretWords) {
-      if (equal_ignoring_case(word, secret)) return true;
-    }
+  for (size_t next = 0; next < name.size();) {
+    if (word_names_a_secret(next_word(name, next, &next))) return true;
   }
-  return last_is_key && words > 1;
+  return equal_ignoring_case(last_word(name), "key");  // --key-value=3 is none
 }
 
 bool environment_name_allowed(std::string_view name) {
@@ -122,16 +213,56 @@ bool environment_name_allowed(std::string_view name) {
 
 bool looks_like_secret(std::string_view value) {
   if (has_url_password(value)) return true;
-  for (const std::string_view prefix : kSecretPrefixes) {
-    if (value.substr(0, prefix.size()) == prefix && value.size() > prefix.size() + 4) return true;
-  }
   size_t begin = 0;
   for (size_t i = 0; i <= value.size(); ++i) {
     if (i < value.size() && is_word(value[i])) continue;
     if (word_is_key(value.substr(begin, i - begin))) return true;
     begin = i + 1;
   }
+  for (begin = 0; begin < value.size(); ++begin) {
+    if (begin > 0 && (is_name(value[begin - 1]) || value[begin - 1] == '/')) continue;
+    if (begins_with_prefix(value.substr(begin))) return true;
+  }
   return false;
+}
+
+size_t shown_bytes(std::string_view argument) {
+  if (looks_like_secret(argument)) return 0;
+  for (size_t begin = 0; begin < argument.size();) {
+    size_t end = begin;
+    while (end < argument.size() && is_name(argument[end])) ++end;
+    const std::string_view name = argument.substr(begin, end - begin);
+    size_t mark = end;  // what stands between a name and its value
+    while (mark < argument.size() && is_space_or_quote(argument[mark])) ++mark;
+    const bool assigned = mark < argument.size() &&
+                          (argument[mark] == '=' || argument[mark] == ':') &&
+                          argument.substr(mark, 3) != "://";
+    const bool followed = mark > end && mark < argument.size();
+    if (assigned && names_a_secret(name)) return mark + 1;
+    if (followed && (is_scheme(name) || (name.substr(0, 1) == "-" && names_a_secret(name)))) {
+      return mark;
+    }
+    if (is_password_option(name)) {
+      if (name.size() > 2) return begin + 2;
+      if (mark < argument.size()) return mark;
+    }
+    const std::string_view rest = argument.substr(end);
+    if ((assigned || followed) && names_a_user(name) && rest.find(':', 1) < rest.size()) {
+      return assigned ? mark + 1 : mark;
+    }
+    const bool attached = name.size() > 2 && is_any_of(name.substr(1, 1), kUserWords);
+    if (attached && name[0] == '-' && rest.substr(0, 1) == ":") return begin + 2;
+    begin = end + 1;
+  }
+  return before_user(argument);
+}
+
+Next next_argument(std::string_view argument) {
+  if (is_scheme(argument) || argument == "-p" || argument == "-P") return Next::secret;
+  if (names_a_user(argument) && !holds_value(argument)) return Next::user;
+  const bool open = shown_bytes(argument) == argument.size() && !argument.empty();
+  if (!open || !names_a_secret(argument)) return Next::any;
+  return holds_value(argument.substr(0, argument.size() - 1)) ? Next::any : Next::secret;
 }
 
 }  // namespace preserve

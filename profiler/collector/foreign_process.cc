@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/collector/foreign_process.h"
 
-#include <dirent.h>
 #include <elf.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -13,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 
@@ -23,12 +23,13 @@ namespace {
 
 constexpr int kTriesToSee = 2'000;       // of 50 us
 constexpr size_t kStackBytes = 1 << 20;  // exit handlers of the program may run on it
+constexpr size_t kSmallStackBytes = 1 << 16, kShareOfData = 64;  // where data is limited
 
 std::atomic<int> threads{0};     // of start_thread()
 std::atomic<uint32_t> begun{0};  // of these, those whose body has begun
 std::atomic<bool> ended{false};
 int status_file = -1;  // /proc/self/stat
-pid_t pid = 0;
+long number = 0;       // of the process in there; not getpid() where /proc is of another name space
 sigset_t program_mask{};
 
 ssize_t read_file(const char* path, void* out, size_t bytes) {
@@ -49,17 +50,41 @@ void restore_signals(const sigset_t& mask) {
   pthread_sigmask(SIG_SETMASK, &mask, nullptr);
 }
 
+struct Status {
+  long number;   // in the name space of the mounted /proc
+  char state;    // of the first thread
+  long threads;  // that one too, also when it has ended
+};
+
+// False: the file is not what it was, since the program may close or replace descriptors that it
+// does not know.
+bool read_status(Status* status) {
+  constexpr int kBetween = 16;  // numbers between state and threads
+  char text[512];
+  const ssize_t got = ::pread(status_file, text, sizeof(text) - 1, 0);
+  text[got > 0 ? got : 0] = '\0';
+  const char* name_end = std::strrchr(text, ')');
+  if (name_end == nullptr || name_end[1] != ' ' || name_end[2] == '\0') return false;
+  status->number = ::strtol(text, nullptr, 10);
+  status->state = name_end[2];
+  char* at = const_cast<char*>(name_end + 3);
+  for (int i = 0; i <= kBetween; ++i) status->threads = ::strtol(at, &at, 10);
+  return number == 0 || status->number == number;
+}
+
 void open_status() {
   const int low = ::open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
   status_file = low < 0 ? -1 : move_up(low);
+  Status status;
+  number = 0;
+  if (read_status(&status)) number = status.number;
 }
 
-// Of this process: its number, name in brackets and state. False: the file is not what it was,
-// since the program may close or replace descriptors that it does not know.
-bool read_status(char* out, size_t bytes) {
-  const ssize_t got = ::pread(status_file, out, bytes - 1, 0);
-  out[got > 0 ? got : 0] = '\0';
-  return got > 0 && ::strtol(out, nullptr, 10) == pid && std::strrchr(out, ')') != nullptr;
+size_t stack_bytes() {
+  rlimit data{};
+  if (::getrlimit(RLIMIT_DATA, &data) != 0) return kStackBytes;
+  return std::clamp(static_cast<size_t>(data.rlim_cur) / kShareOfData, kSmallStackBytes,
+                    kStackBytes);
 }
 
 // The loader, called by hand with a program as its argument.
@@ -108,7 +133,7 @@ bool start_thread(const char* name, void* (*body)(void*)) {
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  pthread_attr_setstacksize(&attributes, kStackBytes);
+  pthread_attr_setstacksize(&attributes, stack_bytes());
   threads.fetch_add(1);
   pthread_t thread;
   const uint32_t before = begun.load();
@@ -136,36 +161,30 @@ void leave_thread() {
 }
 
 void begin_process() {
-  pid = ::getpid();
   open_status();
   open_page_use();
 }
 
 void leave_process() {
-  char status[64];  // the number may be a file of the program's by now
-  if (status_file >= 0 && read_status(status, sizeof(status))) ::close(status_file);
+  Status status;  // the number may be a file of the program's by now
+  if (status_file >= 0 && read_status(&status)) ::close(status_file);
   status_file = -1;
   close_page_use();
   threads.store(0);
   ended.store(false);
 }
 
-// The first thread is then a zombie, which is quick to see.
-bool program_has_ended() {
+// The first thread is then a zombie.
+bool program_has_ended(bool if_unknown) {
   if (ended.load(std::memory_order_acquire)) return true;
-  char status[64];
-  if (!read_status(status, sizeof(status))) {
+  Status status;
+  bool known = read_status(&status);
+  if (!known) {
     open_status();
-    if (!read_status(status, sizeof(status))) return false;
+    known = read_status(&status);
   }
-  const char* name_end = std::strrchr(status, ')');
-  if (name_end[1] != ' ' || name_end[2] != 'Z') return false;
-  DIR* tasks = ::opendir("/proc/self/task");
-  if (tasks == nullptr) return false;
-  int alive = -1;  // without the zombie
-  while (const dirent* task = ::readdir(tasks)) alive += task->d_name[0] != '.';
-  ::closedir(tasks);
-  if (alive != threads.load()) return false;
+  if (!known && !if_unknown) return false;
+  if (known && (status.state != 'Z' || status.threads - 1 != threads.load())) return false;
   ended.store(true, std::memory_order_release);
   return true;
 }

@@ -22,8 +22,9 @@ void begin_process();
 void leave_process();
 
 // Whether every thread but those of start_thread() has ended. The process would stay for as long as
-// one of these lives, so they end then, each through before_end().
-bool program_has_ended();
+// one of these lives, so they end then, each through before_end(). if_unknown: what to say where
+// /proc is gone.
+bool program_has_ended(bool if_unknown);
 // Gives the calling thread the program's signal mask: the C library runs the program's exit
 // handlers on the last thread that ends.
 void* before_end();

@@ -66,32 +66,29 @@ std::string_view command_line() {
   if (fd >= 0) ::close(fd);
   const std::string_view all(raw, got > 0 ? static_cast<size_t>(got) : 0);
   size_t out = 0;
-  bool hide_next = false;
+  Next next = Next::any;
   for (size_t begin = 0; begin < all.size();) {
     const size_t end = std::min(all.find('\0', begin), all.size());
     const std::string_view argument = all.substr(begin, end - begin);
     const bool is_program = begin == 0;
     begin = end + 1;
-    const size_t equals = argument.find('=');
-    std::string_view shown = argument;
-    std::string_view value_shown;
+    std::string_view shown = argument, hidden;
     if (!values) {
       shown = is_program ? argument.substr(argument.rfind('/') + 1) : option_name(argument);
       if (shown.empty()) continue;
-    } else if (hide_next || looks_like_secret(argument)) {
-      shown = "***";
-    } else if (equals != std::string_view::npos && names_a_secret(argument.substr(0, equals))) {
-      shown = argument.substr(0, equals + 1);
-      value_shown = "***";
+    } else {
+      const bool secret = next == Next::secret ||
+                          (next == Next::user && argument.find(':') != std::string_view::npos);
+      shown = argument.substr(0, secret ? 0 : shown_bytes(argument));
+      if (shown.size() < argument.size()) hidden = "***";
+      next = is_program ? Next::any : next_argument(argument);
     }
-    hide_next = !hide_next && equals == std::string_view::npos && argument.substr(0, 1) == "-" &&
-                names_a_secret(argument);
-    if (out + shown.size() + value_shown.size() + 1 > kCommandBytes) break;
+    if (out + shown.size() + hidden.size() + 1 > kCommandBytes) break;
     if (out > 0) joined[out++] = ' ';
     std::memcpy(joined + out, shown.data(), shown.size());
     out += shown.size();
-    if (!value_shown.empty()) std::memcpy(joined + out, value_shown.data(), value_shown.size());
-    out += value_shown.size();
+    if (!hidden.empty()) std::memcpy(joined + out, hidden.data(), hidden.size());
+    out += hidden.size();
   }
   return {joined, out};
 }

@@ -40,10 +40,14 @@ constexpr int64_t kWaitForWriterNs = 2'000'000'000;
 
 // ---------------------------------------------------------------- life cycle
 
-// That the program may use.
+// That the program may use; private memory that can be written counts as its data too.
 size_t address_space() {
-  rlimit limit{};
-  return ::getrlimit(RLIMIT_AS, &limit) == 0 ? limit.rlim_cur : SIZE_MAX;
+  size_t least = SIZE_MAX;
+  for (const auto resource : {RLIMIT_AS, RLIMIT_DATA}) {
+    rlimit limit{};
+    if (::getrlimit(resource, &limit) == 0) least = std::min<size_t>(least, limit.rlim_cur);
+  }
+  return least;
 }
 
 // Its fork ran no handlers.
@@ -99,7 +103,7 @@ void after_fork_in_parent() {
 // empty. It starts afresh at its first record; the definitions are kept, since handles and memory
 // came along.
 void start_over() {
-  g.file.abandon();
+  g.file.close();
   leave_process();
   g.logs.store(nullptr);
   g.ring_reserved.store(0);
@@ -314,7 +318,9 @@ void count_lost(Source source) {
 }
 
 void refused(ThreadLog& log, Source source) {
+  if (log.ring.interrupted()) return count_lost(source);  // maybe while counting
   if (log.ring.size_bytes() != 0) {
+    log.count(log.received[source]);
     log.count(log.dropped[source]);
     return wake_writer();
   }

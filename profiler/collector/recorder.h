@@ -149,16 +149,19 @@ inline spool::RecordHeader header(spool::RecordType type, size_t bytes, size_t t
           ticks_now()};
 }
 
-// Counts a record for which there was no room as dropped.
+// Counts a record that the ring did not take as received and dropped.
 void refused(ThreadLog& log, Source source);
 
 // Room in the ring for a record that leaves `keep_more` bytes after it, and room for the pops of
 // all open ranges; counts it as received, and as dropped when there is none.
 inline char* begin_record(ThreadLog& log, Source source, size_t bytes, size_t keep_more = 0) {
-  log.count(log.received[source]);
   // 8: the pops may need a pad record once.
   char* out = log.ring.reserve(bytes, log.open_pushes * kPopBytes + keep_more + 8);
-  if (__builtin_expect(out == nullptr, 0)) refused(log, source);
+  if (__builtin_expect(out == nullptr, 0)) {
+    refused(log, source);
+  } else {
+    log.count(log.received[source]);
+  }
   return out;
 }
 

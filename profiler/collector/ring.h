@@ -3,6 +3,10 @@
 // records always contiguous (a pad record fills the rest before the end). Owns nothing: the memory
 // is given.
 //
+// A signal handler may record while its thread is between reserve() and publish(): refused too. A
+// handler that jumps out of there leaves nothing behind: whoever reserves from a frame that is not
+// below the interrupted one has not interrupted it.
+//
 // Full means refused, never overwritten. `keep` bytes stay free for records that must not be
 // refused later: every accepted push keeps room for its pop, so ranges stay balanced.
 #pragma once
@@ -26,21 +30,30 @@ class Ring {
   // Empty again, for another thread. Memory and size stay: others may look at them meanwhile.
   void restart() {
     head_ = tail_seen_ = 0;
+    writing_.store(0, std::memory_order_relaxed);
     published_.store(0, std::memory_order_relaxed);
     consumed_.store(0, std::memory_order_relaxed);
   }
   size_t size_bytes() const { return size_; }
 
   // --- recording thread ---
-  // Space for a record of `bytes` (multiple of 8), or nullptr when `bytes` + `keep` do not fit.
+  // Space for a record of `bytes` (multiple of 8), or nullptr when `bytes` + `keep` do not fit or
+  // another record is being written.
   char* reserve(size_t bytes, size_t keep) {
+    const auto frame = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+    if (__builtin_expect(frame < writing_.load(std::memory_order_relaxed), 0)) return nullptr;
+    writing_.store(frame, std::memory_order_relaxed);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
     const size_t offset = head_ & (size_ - 1);
     const size_t to_end = size_ - offset;
     const size_t pad = bytes > to_end ? to_end : 0;
     // Later records of the reserve may need a pad as well: at most one, smaller than a record.
     if (head_ + pad + bytes + keep > tail_seen_ + size_) {
       tail_seen_ = consumed_.load(std::memory_order_acquire);
-      if (head_ + pad + bytes + keep > tail_seen_ + size_) return nullptr;
+      if (head_ + pad + bytes + keep > tail_seen_ + size_) {
+        writing_.store(0, std::memory_order_relaxed);
+        return nullptr;
+      }
     }
     if (pad == 0) return memory_ + offset;
     auto* filler = reinterpret_cast<spool::RecordHeader*>(memory_ + offset);
@@ -55,7 +68,11 @@ class Ring {
   void publish(size_t bytes) {
     head_ += bytes;
     published_.store(head_, std::memory_order_release);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    writing_.store(0, std::memory_order_relaxed);
   }
+  // Why reserve() has refused.
+  bool interrupted() const { return writing_.load(std::memory_order_relaxed) != 0; }
   // More than half full, as far as this thread knows; asks the writer's side only when it may be
   // so.
   bool half_full() {
@@ -87,8 +104,9 @@ class Ring {
  private:
   char* memory_ = nullptr;
   size_t size_ = 0;
-  uint64_t head_ = 0;       // recording thread's own
-  uint64_t tail_seen_ = 0;  // what it last saw of consumed_
+  uint64_t head_ = 0;                  // recording thread's own
+  uint64_t tail_seen_ = 0;             // what it last saw of consumed_
+  std::atomic<uintptr_t> writing_{0};  // its stack frame between reserve() and publish()
   std::atomic<uint64_t> published_{0};
   alignas(64) std::atomic<uint64_t> consumed_{0};
 };

@@ -156,7 +156,7 @@ Forbidden forbidden_by(const sock_fprog* filter) {
                         false) ||
                     any({SYS_futex, SYS_clock_nanosleep}, true);
   forbidden.writer = any({SYS_write, SYS_fstat, SYS_newfstatat, SYS_ftruncate, SYS_pread64,
-                          SYS_close, SYS_exit, SYS_madvise, SYS_openat, SYS_getdents64},
+                          SYS_close, SYS_exit, SYS_madvise, SYS_openat},
                          false) ||
                      any({SYS_futex, SYS_write}, true);
   forbidden.start = forbidden.calls ||

@@ -13,11 +13,11 @@
 #include "profiler/collector/foreign_process.h"
 #include "profiler/collector/process_facts.h"
 #include "profiler/collector/ticks.h"
+#include "profiler/spool_name.h"
 
 namespace preserve::collector {
 namespace {
 
-constexpr char kUnnamed[] = ".new";    // until there is a header
 constexpr int kMaxFilesPerPid = 1000;  // a process that executes itself again and again
 constexpr off_t kPageBytes = 4096;
 
@@ -35,9 +35,9 @@ bool SpoolFile::create(const char* folder, uint32_t flush_ms, int64_t limit, boo
   int low = -1;
   for (int n = 0; n < kMaxFilesPerPid && low < 0; ++n) {
     const int length = ::snprintf(path_, sizeof(path_), "%s/%s-%d-%d.spool%s", folder, host,
-                                  static_cast<int>(::getpid()), n, kUnnamed);
+                                  static_cast<int>(::getpid()), n, spool::kUnwritten);
     if (length <= 0 || static_cast<size_t>(length) >= sizeof(path_)) return false;
-    name_bytes_ = static_cast<size_t>(length) - (sizeof(kUnnamed) - 1);
+    name_bytes_ = static_cast<size_t>(length) - (sizeof(spool::kUnwritten) - 1);
     char name[PATH_MAX];
     memcpy(name, path_, name_bytes_);
     name[name_bytes_] = '\0';
@@ -215,12 +215,6 @@ bool SpoolFile::write_control() {
 }
 
 void SpoolFile::close() {
-  if (!still_ours()) return;
-  if (end_ == 0) ::unlink(path_);
-  abandon();
-}
-
-void SpoolFile::abandon() {
   if (still_ours()) ::close(fd_);
   fd_ = -1;
 }

@@ -52,9 +52,7 @@ class SpoolFile {
   void add_anchor();
   void add_trailer();
   bool write_control();
-  void close();  // a file without a header, which nobody could read, is removed
-  // In a forked child: the file is the parent's.
-  void abandon();
+  void close();  // one without a header stays for the converter, which counts it
 
  private:
   bool still_ours();

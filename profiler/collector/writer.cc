@@ -15,9 +15,9 @@
 namespace preserve::collector {
 namespace {
 
-constexpr int64_t kLookNs = 100'000'000;   // between looks whether the program has ended
+constexpr int64_t kLookNs = 100'000'000;     // between looks whether the program has ended
 constexpr int64_t kLongLookNs = 10'000'000;  // at the pages
-constexpr int64_t kUnaskedNs = 1'000'000;  // where threads of the program may ask for nothing
+constexpr int64_t kUnaskedNs = 1'000'000;    // where threads of the program may ask for nothing
 // The launcher's clock is read at the start, and the longer ago that was the less often.
 constexpr int64_t kFirstClockNs = 1'000'000'000, kClockNs = 60'000'000'000;
 
@@ -207,7 +207,8 @@ void* writer_main(void*) {
       period_ns = safe_monotonic_ns() + g.flush_ns;
     }
     const bool woken = sem_clockwait(&g.wake, CLOCK_MONOTONIC, &due) == 0;
-    if (!woken && program_has_ended()) {
+    // Without /proc it ends too, rather than keep a process: what rings do not hold is counted.
+    if (!woken && program_has_ended(!unasked)) {
       g.calls_forbidden.store(false);  // to threads of the program
       write_everything(false);         // after a bare exit system call no exit handler runs
       g.writer_left.store(true, std::memory_order_release);

@@ -2,8 +2,11 @@
 #include "profiler/convert/convert.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <map>
 #include <memory>
 
@@ -12,6 +15,7 @@
 #include "profiler/clocks/hosts.h"
 #include "profiler/convert/host_device.h"
 #include "profiler/convert/process_converter.h"
+#include "profiler/spool_name.h"
 
 namespace preserve {
 namespace {
@@ -44,17 +48,26 @@ void settle_ranks(std::vector<std::unique_ptr<ProcessImage>>& images,
   }
 }
 
-}  // namespace
-
-std::vector<std::filesystem::path> spool_files(const std::filesystem::path& folder) {
+std::vector<std::filesystem::path> files_ending(const std::filesystem::path& folder,
+                                                std::string_view end) {
   std::vector<std::filesystem::path> files;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    if (entry.path().extension() == ".spool") files.push_back(entry.path());
+    if (entry.path().filename().string().ends_with(end)) files.push_back(entry.path());
   }
   if (error) throw input_error("{}: cannot read the folder: {}", folder.string(), error.message());
   std::sort(files.begin(), files.end());
   return files;
+}
+
+}  // namespace
+
+std::vector<std::filesystem::path> spool_files(const std::filesystem::path& folder) {
+  return files_ending(folder, ".spool");
+}
+
+std::vector<std::filesystem::path> unwritten_files(const std::filesystem::path& folder) {
+  return files_ending(folder, std::string(".spool") + spool::kUnwritten);
 }
 
 ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, TraceDb& db,
@@ -66,6 +79,9 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
   double total = 0, done = 0;
   int64_t unreadable = 0;
   for (const std::filesystem::path& file : files) {
+    if (::access(file.c_str(), R_OK) != 0) {  // not damaged: it waits for somebody who may
+      throw input_error("{}: cannot open: {}", file.string(), std::strerror(errno));
+    }
     try {
       readers.emplace_back(file);
     } catch (const Error& error) {
@@ -81,6 +97,14 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
         total += ProcessConverter::kReadings * static_cast<double>(chunk.size());
       }
     }
+  }
+  for (const std::filesystem::path& file : options.unwritten) {
+    summary.losses.push_back(
+        fmt::format("a whole process: {} could not be written (a limit on the size of files or "
+                    "on processes, a full disk), or it was killed at once",
+                    printable(file.filename().string())));
+    summary.complete = false;
+    ++unreadable;
   }
   if (!undescribed.empty()) {
     std::string list;
@@ -99,7 +123,8 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
   }
   settle_ranks(images, summary.warnings);
   if (unreadable > 0) {
-    db.add_loss({}, "spool", "received", static_cast<int64_t>(files.size()));
+    db.add_loss({}, "spool", "received",
+                static_cast<int64_t>(files.size() + options.unwritten.size()));
     db.add_loss({}, "spool", "written", static_cast<int64_t>(readers.size()));
     db.add_loss({}, "spool", "damaged", unreadable);
   }

@@ -18,8 +18,9 @@ namespace preserve {
 
 struct ConvertOptions {
   StepOptions steps{};
-  std::vector<std::string> kernel_rules{};  // files of more rules for names of GPU kernels
-  bool interrupted = false;                 // the run was cut short: the trace says so
+  std::vector<std::string> kernel_rules{};         // files of more rules for names of GPU kernels
+  std::vector<std::filesystem::path> unwritten{};  // unwritten_files() of the recording
+  bool interrupted = false;                        // the run was cut short: the trace says so
   std::function<void(double done, double total)> progress{};  // bytes looked at
 };
 
@@ -37,6 +38,8 @@ struct ConvertSummary {
 
 // *.spool in `folder`, in order of name.
 std::vector<std::filesystem::path> spool_files(const std::filesystem::path& folder);
+// Of processes that had something to record and could write none of it.
+std::vector<std::filesystem::path> unwritten_files(const std::filesystem::path& folder);
 
 // Adds everything to `db` and marks the steps; the caller calls finish().
 ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, TraceDb& db,

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <new>
 
 #include "common/error.h"
 
@@ -75,7 +76,7 @@ bool SpoolCursor::next(SpoolRecord* record) {
 }
 
 SpoolFileReader::SpoolFileReader(const std::filesystem::path& path) : name_(path.string()) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) throw input_error("{}: cannot open: {}", name_, std::strerror(errno));
   struct stat status {};
   if (::fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
@@ -85,7 +86,11 @@ SpoolFileReader::SpoolFileReader(const std::filesystem::path& path) : name_(path
   size_ = static_cast<size_t>(status.st_size);
   if (size_ >= sizeof(FileHeader)) {
     void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (mapped != MAP_FAILED) data_ = static_cast<const char*>(mapped);
+    if (mapped == MAP_FAILED) {  // the file may be sound: nobody may count it as damaged
+      ::close(fd);
+      throw std::bad_alloc();
+    }
+    data_ = static_cast<const char*>(mapped);
   }
   ::close(fd);
   if (data_ == nullptr) throw input_error("{}: is too short for a spool file", name_);

@@ -3,6 +3,7 @@
 #include "common/text.h"
 
 #include <limits.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -87,7 +88,6 @@ std::vector<std::pair<std::string, std::string>> collector_environment(const Lau
   const int64_t flush_ms = std::max<int64_t>(1, options.flush_period_ns / 1'000'000);
   std::vector<std::pair<std::string, std::string>> variables{
       {kInjection, library.string()},
-      {"LD_PRELOAD", with_preloaded(library)},
       {"PRESERVE_SPOOL_DIR", spool.string()},
       {"PRESERVE_FLUSH_MS", std::to_string(flush_ms)},
       {"PRESERVE_RING_BYTES", std::to_string(options.ring_bytes)},
@@ -96,6 +96,8 @@ std::vector<std::pair<std::string, std::string>> collector_environment(const Lau
       {"PRESERVE_SAMPLE", std::to_string(options.sample)},
       {"PRESERVE_ARGUMENTS", options.store_arguments ? "1" : "0"},
       {"PRESERVE_MPI", options.mpi ? "1" : "0"}};
+  const auto preloaded = preloading(library);
+  variables.insert(variables.end(), preloaded.begin(), preloaded.end());
   if (options.cuda && PRESERVE_WITH_CUPTI) {
     variables.insert(variables.end(),
                      {{kCudaInjection, library.string()},
@@ -122,7 +124,8 @@ void explain_empty_recording(const fs::path& output, Console& console) {
       std::string("nothing was recorded: no process made an NVTX or MPI call that the collector "
                   "saw. Usual reasons: the program has no NVTX ranges and no MPI calls; it uses an "
                   "MPI library that is neither Open MPI nor of MPICH's kind; it is "
-                  "linked statically; its environment was stripped on the way (sudo, env -i, a "
+                  "linked statically or to another C library (musl); its environment was stripped "
+                  "on the way (sudo, env -i, a "
                   "container, a remote host: LD_PRELOAD, NVTX_INJECTION64_PATH and PRESERVE_* must "
                   "arrive); NVTX was compiled out (NVTX_DISABLE); with --torch, Python was started "
                   "with -I, "
@@ -207,8 +210,14 @@ std::string where_it_is(const fs::path& spool, const fs::path& output) {
 bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& options,
              const ChildResult& child, Console& console) {
   const std::vector<fs::path> files = spool_files(folder);
-  if (files.empty()) return false;
   ConvertOptions convert_options;
+  convert_options.unwritten = unwritten_files(folder);
+  if (files.empty() && !convert_options.unwritten.empty()) {
+    console.warn(fmt::format(
+        "lost: {} could not be written (a limit on the size of files or on processes, a full disk)",
+        count_of(static_cast<int64_t>(convert_options.unwritten.size()), "recording")));
+  }
+  if (files.empty()) return false;
   convert_options.steps = {.decode_globs = options.step_globs,
                            .by_period = options.step_period,
                            .collectives = options.step_collectives};
@@ -220,6 +229,7 @@ bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& op
   ConvertSummary summary;
   std::string next;
   {
+    ::signal(SIGXFSZ, SIG_IGN);  // the write that is too long fails; only now: the child had ours
     const EndOnSignal guard(output.temporary_path().string(),
                             fmt::format("\n{}\n", where_it_is(folder, output.path())));
     TraceDb db = TraceDb::create(output.temporary_path());
@@ -312,6 +322,12 @@ int profile_command(const LaunchOptions& options, Console& console) {
           ? SpoolFolder::temporary(output.path(), on_several_hosts(launcher, options.command))
           : SpoolFolder::kept(options.keep_spool);
   auto variables = collector_environment(options, library, spool.path());
+  if (loading_of(program.path) == Loading::other_library) {
+    console.warn(
+        fmt::format("{} runs on another C library than this tool: nothing of it is recorded",
+                    printable(program.path)));
+    variables.clear();
+  }
   std::optional<ClockServer> clock;
   if (launcher != JobLauncher::none) {
     clock.emplace();

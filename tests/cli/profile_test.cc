@@ -325,6 +325,12 @@ TEST(ProfileCli, ARecordingOutlivesATraceThatCannotBeWritten) {
       run_program({kProfile, "--convert", spool, "-o", "u.db"}, {}, folder.path());
   ASSERT_EQ(again.exit_code, 0) << again.err;
   EXPECT_EQ(TraceDb::open(folder / "u.db").query_integer("SELECT COUNT(*) FROM range"), 1);
+  const test::Run limited =
+      run_program({"/bin/sh", "-c",
+                   "ulimit -f 20; exec " + kProfile + " -o v.db -- " + kNvtxProgram + " range a"},
+                  {"TMPDIR=" + folder.path().string()}, folder.path());
+  EXPECT_EQ(limited.exit_code, 125) << limited.err;
+  EXPECT_THAT(limited.err, HasSubstr(command));
 }
 
 TEST(ProfileCli, ASpoolThatCannotBeReadCostsOneProcess) {

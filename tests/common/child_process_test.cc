@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/child_process.h"
 
+#include <elf.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -8,8 +9,12 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
+#include <fstream>
 
 #include "common/error.h"
+#include "common/foreground_child.h"
+#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
@@ -52,6 +57,49 @@ TEST(Child, ThatCannotStartNamesTheReason) {
   EXPECT_EQ(folder.exec_error(), EACCES);
   EXPECT_EQ(folder.wait().exit_code, 126);
   EXPECT_EQ(Child({{"true"}}).exec_error(), 0);
+}
+
+// A program with this loader; none when it is empty.
+std::string program_with(const std::string& loader) {
+  Elf64_Ehdr head{};
+  std::memcpy(head.e_ident, ELFMAG, SELFMAG);
+  head.e_ident[EI_CLASS] = ELFCLASS64;
+  head.e_phentsize = sizeof(Elf64_Phdr);
+  head.e_phoff = sizeof(head);
+  head.e_phnum = 2;
+  Elf64_Phdr parts[2]{};
+  parts[1].p_type = loader.empty() ? PT_LOAD : PT_INTERP;
+  parts[1].p_offset = sizeof(head) + sizeof(parts);
+  parts[1].p_filesz = loader.size() + 1;
+  return std::string(reinterpret_cast<char*>(&head), sizeof(head)) +
+         std::string(reinterpret_cast<char*>(parts), sizeof(parts)) + loader + '\0';
+}
+
+TEST(Child, HowLibrariesGetIntoAProgram) {
+  const test::TemporaryDirectory folder;
+  const std::string path = (folder / "program").string();
+  const auto of = [&path](const std::string& content) {
+    std::ofstream(path, std::ios::binary) << content;
+    return loading_of(path);
+  };
+  EXPECT_EQ(of(program_with("/lib64/ld-linux-x86-64.so.2")), Loading::ours);
+  EXPECT_EQ(of(program_with("/lib/ld-musl-x86_64.so.1")), Loading::other_library);
+  EXPECT_EQ(of(program_with("")), Loading::none);
+  EXPECT_EQ(of("#!/bin/sh\n"), Loading::ours);
+  EXPECT_EQ(of(program_with("/lib/ld-musl-x86_64.so.1").substr(0, 70)), Loading::ours);
+  EXPECT_EQ(loading_of("/no/such/program"), Loading::ours);
+}
+
+TEST(Child, WhatIsPreloadedAlreadyStays) {
+  ::setenv("LD_PRELOAD", "", 1);
+  ::setenv("ASAN_OPTIONS", "verify_asan_link_order=1", 1);
+  using testing::Pair;
+  EXPECT_THAT(preloading("/ours.so"),
+              testing::ElementsAre(
+                  Pair("LD_PRELOAD", "/ours.so"),
+                  Pair("ASAN_OPTIONS", "verify_asan_link_order=0:verify_asan_link_order=1")));
+  ::unsetenv("ASAN_OPTIONS");
+  ::unsetenv("LD_PRELOAD");
 }
 
 TEST(Child, AFunctionCanTakeThePlaceOfAProgram) {

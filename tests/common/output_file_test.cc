@@ -85,5 +85,9 @@ TEST(Sha256, KnownAnswer) {
   EXPECT_THROW(sha256_of_file(directory / "none"), Error);
 }
 
+TEST(ReadTextFile, EndsWhereTheFileDoesNot) {
+  EXPECT_THROW(read_text_file("/dev/zero"), Error);
+}
+
 }  // namespace
 }  // namespace preserve

@@ -21,6 +21,7 @@ TEST(Printable, ShowsCharactersThatReorderTheTextAfterThem) {
             "a\\xe2\\x80\\xaeb")
       << "U+202E";
   EXPECT_EQ(printable("\xe2\x81\xa6"), "\\xe2\\x81\\xa6") << "U+2066";
+  EXPECT_EQ(printable("a\u200Bb\u2060\uFEFF"), "a\\xe2\\x80\\x8bb\\xe2\\x81\\xa0\\xef\\xbb\\xbf");
   EXPECT_EQ(printable("\xd8\x9c"), "\\xd8\\x9c") << "U+061C";
 }
 

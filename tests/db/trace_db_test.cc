@@ -79,6 +79,11 @@ TEST_F(OpenRefuses, AViewWhoseNameDiffersInCase) {
   }
 }
 
+TEST_F(OpenRefuses, AFileWithMoreBehindItsDatabase) {
+  std::filesystem::resize_file(path_, std::filesystem::file_size(path_) + (int64_t{1} << 30));
+  expect_refused(path_, "is damaged");
+}
+
 TEST_F(OpenRefuses, ATruncatedFileAtAnyLength) {
   const auto size = std::filesystem::file_size(path_);
   const std::string whole = read_text_file(path_);

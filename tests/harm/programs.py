@@ -32,6 +32,8 @@ def other_programs(folder):
     if (folder / "scripted_program_static").exists():
         command = [folder / "scripted_program_static", "nvtx", "say:x", "exit:3"]
         yield "linked statically", command, {}, bytes
+    yield ("with AddressSanitizer", [folder / "scripted_program_asan", "nvtx", "say:x", "exit:3"], {},
+           bytes)
 
 
 def mpi_programs(folder, decoder):

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -227,6 +228,19 @@ static void do_mount_namespace(const char* argument, struct Block block) {
   close(own);
 }
 
+// Children are in it, where /proc has other numbers; threads cannot be made any more.
+static void do_process_namespace(const char* argument, struct Block block) {
+  (void)argument, (void)block;
+  say("process namespace: %s", unshare(CLONE_NEWPID) == 0 ? "made" : strerror(errno));
+}
+static void do_no_proc(const char* argument, struct Block block) {
+  (void)argument, (void)block;
+  const int done = unshare(CLONE_NEWNS) == 0 &&
+                   mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+                   umount2("/proc", MNT_DETACH) == 0;
+  say("no /proc: %s", done ? "done" : strerror(errno));
+}
+
 // ---------------------------------------------------------------- sandboxes
 
 static void do_no_clock_counter(const char* argument, struct Block block) {
@@ -309,6 +323,8 @@ const struct Action kStateActions[] = {{"nvtx", do_nvtx},
                                        {"clear_environment", do_clear_environment},
                                        {"user_namespace", do_user_namespace},
                                        {"mount_namespace", do_mount_namespace},
+                                       {"process_namespace", do_process_namespace},
+                                       {"no_proc", do_no_proc},
                                        {"no_clock_counter", do_no_clock_counter},
                                        {"strict", do_strict},
                                        {"sandbox", do_sandbox},

@@ -16,7 +16,8 @@ from sources import CODE, files, lines, main
 LIBRARY = ["common", "db"]
 IN_PROCESS = ["common (header-only)"]  # never throws, exits, blocks, prints or allocates on a hot path
 # What the collector shares with code outside the profiled process.
-CONTRACT = ["profiler/spool", "profiler/cuda_records", "profiler/capture_range", "profiler/communication_kernels",
+CONTRACT = ["profiler/spool", "profiler/spool_name", "profiler/cuda_records", "profiler/capture_range",
+            "profiler/communication_kernels",
             "profiler/launcher_clock"]
 SCHEDULE = ["planner/schedule"]
 REPLAY = ["replay/ranks", "replay/step", "replay/measure"]
@@ -45,6 +46,7 @@ ROOMS = {
     "planner": LIBRARY + ["db/step", "planner/flow", "planner/referee", "planner/problem", "planner/search",
                           "planner/measure", "planner/workload", "planner/workload/align"] + SCHEDULE,
     "profiler/spool": ["hooks/mpi/functions"],
+    "profiler/spool_name": [],
     "profiler/cuda_records": ["profiler/spool"],
     "profiler/capture_range": IN_PROCESS,
     "profiler/communication_kernels": IN_PROCESS,

@@ -131,7 +131,7 @@ void* watch(void*) {
   while (true) {
     Session* running = session.load(std::memory_order_acquire);
     if (running == nullptr) return nullptr;
-    if (collector::program_has_ended()) return collector::before_end();
+    if (collector::program_has_ended(true)) return collector::before_end();
     pollfd waiting{signal_pipe[0], POLLIN, 0};
     const int ready = ::poll(&waiting, 1, static_cast<int>(running->next_tick_ms()));
     unsigned char byte = 0;

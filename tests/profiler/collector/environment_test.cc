@@ -35,13 +35,69 @@ TEST(Environment, ValuesThatLookLikeCredentials) {
 }
 
 TEST(Environment, ArgumentsThatNameASecret) {
-  for (const char* name : {"--token", "--hf-token", "--api-key", "API_KEY", "password", "--apikey",
-                           "--pass", "--pwd", "--db-pass"}) {
+  for (const char* name :
+       {"--token", "--hf-token", "--api-key", "API_KEY", "password", "--apikey", "--pass", "--pwd",
+        "--db-pass", "--hfToken", "authToken", "APIKey", "--key", "HAuthorization", "--dbpassword",
+        "storepass", "--otp", "token2"}) {
     EXPECT_TRUE(names_a_secret(name)) << name;
   }
-  for (const char* name : {"--tokens", "--max-tokens", "--key", "--tokenizer", "--author",
+  for (const char* name : {"--tokens", "--max-tokens", "--key-value", "--tokenizer", "--author",
                            "--passes", "--bypass", "-n", ""}) {
     EXPECT_FALSE(names_a_secret(name)) << name;
+  }
+}
+
+TEST(Environment, WhatIsShownOfAnArgument) {
+  // "S" and what follows it is the secret.
+  for (const std::string_view argument : {"--authToken=S3",
+                                          "--env=HF_TOKEN=S3",
+                                          "Authorization: Bearer S3",
+                                          "--header=X-Auth-Token: S3",
+                                          "-HAuthorization: Basic S3",
+                                          R"(--config={"api_key":"S3"})",
+                                          R"({"a": 1, "password": "S3"})",
+                                          "--user=admin:S3",
+                                          "-uadmin:S3",
+                                          "-pS3",
+                                          "-p=S3",
+                                          "password:S3",
+                                          "/token:S3",
+                                          "--key=S3",
+                                          "https://S3@github.com/x",
+                                          "postgres://me:S3@host/db",
+                                          "https://host/x?a=1&access_token=S3",
+                                          "https://host/x?sig=S3",
+                                          "Cookie: sid=S3",
+                                          "--set=auth.token=S3",
+                                          "me:S3@host",
+                                          "--proxy=me:S3@proxy:80",
+                                          "AccountKey=S3;x=1",
+                                          "Server=h;Pwd=S3;",
+                                          "run --token S3",
+                                          "mysql -u me -pS3",
+                                          "export TOKEN=S3; run",
+                                          "--x=hf_S3cr3t",
+                                          "a,ghp_S3cr3t",
+                                          "Bearer S3cret"}) {
+    EXPECT_LE(shown_bytes(argument), argument.find("S3")) << argument;
+  }
+  for (const std::string_view argument :
+       {"--max-tokens=128", "--tokenizer=gpt2", "--path=/a/b", "--model=Llama-3-8B", "--user=admin",
+        "--author=x:y", "tcp://me@host:1", "https://host:80/a", "--size=4:2", "user@host", "", "-n",
+        "--key-value=3", "--parallel=8"}) {
+    EXPECT_EQ(shown_bytes(argument), argument.size()) << argument;
+  }
+}
+
+TEST(Environment, WhatTheNextArgumentIs) {
+  for (const char* argument :
+       {"--token", "-p", "Bearer", "Authorization:", "--db-pass=", "password"}) {
+    EXPECT_EQ(next_argument(argument), Next::secret) << argument;
+  }
+  EXPECT_EQ(next_argument("--user"), Next::user);
+  EXPECT_EQ(next_argument("-u"), Next::user);
+  for (const char* argument : {"--token=x", "--max-tokens", "-n", "", "--user=x", "-H"}) {
+    EXPECT_EQ(next_argument(argument), Next::any) << argument;
   }
 }
 

@@ -54,6 +54,31 @@ TEST(Ring, RefusesWhenFullAndNotBefore) {
   EXPECT_TRUE(test.put(257, 16));
 }
 
+// A frame below the caller's, as a signal handler has.
+[[gnu::noinline]] bool reserve_below(Ring& ring, bool publish) {
+  char* volatile out = ring.reserve(16, 0);
+  if (out == nullptr) return false;
+  const RecordHeader head{2, 0, RecordType::mark, 0, 0, 7};
+  std::memcpy(out, &head, sizeof(head));
+  if (publish) ring.publish(16);
+  return true;
+}
+
+TEST(Ring, RefusesAHandlerThatInterruptsARecord) {
+  TestRing test(4096);
+  char* out = test.ring.reserve(16, 0);
+  EXPECT_FALSE(reserve_below(test.ring, true));
+  EXPECT_TRUE(test.ring.interrupted());
+  const RecordHeader head{2, 0, RecordType::mark, 0, 0, 5};
+  std::memcpy(out, &head, sizeof(head));
+  test.ring.publish(16);
+  EXPECT_FALSE(test.ring.interrupted());
+  EXPECT_TRUE(reserve_below(test.ring, true));
+  EXPECT_TRUE(reserve_below(test.ring, false)) << "and jumps out";
+  EXPECT_TRUE(test.put(8, 16));
+  EXPECT_EQ(test.take(), (std::vector<uint64_t>{5, 7, 8}));
+}
+
 TEST(Ring, KeepsRoomForWhatMustNotBeRefused) {
   TestRing test(4096);
   uint64_t accepted = 0;
