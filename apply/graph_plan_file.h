@@ -11,9 +11,7 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
-#include <string>
 #include <string_view>
-#include <vector>
 
 #include "apply/plan_file.h"
 
@@ -71,16 +69,13 @@ class GraphPlanView {
  public:
   // nullptr when all is well, else what is wrong. Nothing may be asked of a view that is not well.
   const char* open(std::span<const std::byte> file) {
-    if (file.size() < sizeof(header_)) return "shorter than its header";
-    std::memcpy(&header_, file.data(), sizeof(header_));
-    if (std::memcmp(header_.magic, kGraphPlanMagic, sizeof(kGraphPlanMagic)) != 0) {
-      return "not a plan for graphs";
-    }
-    if (header_.version != kGraphPlanVersion) return "of another version";
-    if (header_.header_bytes != sizeof(header_)) return "its header has another size";
+    const char* wrong = take_header(file, kGraphPlanMagic, kGraphPlanVersion, header_);
+    if (wrong != nullptr) return wrong;
     size_t at = sizeof(header_);
-    if (!take(file, at, header_.kernels, kernels_) || !take(file, at, header_.windows, windows_) ||
-        !take(file, at, header_.slices, slices_) || !take(file, at, header_.text_bytes, text_)) {
+    if (!take_array(file, at, header_.kernels, kernels_) ||
+        !take_array(file, at, header_.windows, windows_) ||
+        !take_array(file, at, header_.slices, slices_) ||
+        !take_array(file, at, header_.text_bytes, text_)) {
       return "its arrays do not fit into it";
     }
     if (at != file.size() || header_.file_bytes != file.size()) {
@@ -100,20 +95,6 @@ class GraphPlanView {
   }
 
  private:
-  template <typename T>
-  static bool take(std::span<const std::byte> file, size_t& at, uint32_t count,
-                   std::span<const T>& out) {
-    if (count > kMostEntries) return false;
-    const size_t bytes = count * sizeof(T);
-    if (bytes > file.size() - at ||
-        reinterpret_cast<uintptr_t>(file.data() + at) % alignof(T) != 0) {
-      return false;
-    }
-    out = {reinterpret_cast<const T*>(file.data() + at), count};
-    at += bytes;
-    return true;
-  }
-
   const char* check() const {
     if (kernels_.empty()) return "its step has no kernels";
     if (header_.mode > Mode::compare || header_.fetch > GraphFetch::load || header_.kept > 1) {
@@ -136,8 +117,7 @@ class GraphPlanView {
         return "a window is not at a kernel, or out of order";
       }
       last = window.kernel;
-      if (window.slices == 0 || window.first_slice > slices_.size() ||
-          window.slices > slices_.size() - window.first_slice) {
+      if (window.slices == 0 || !has_slices(window, slices_)) {
         return "a window's slices are missing";
       }
     }
@@ -155,50 +135,6 @@ class GraphPlanView {
   std::span<const GraphWindow> windows_;
   std::span<const GraphSlice> slices_;
   std::span<const char> text_;
-};
-
-// A plan while it is put together, outside the program that will read it.
-struct GraphPlanContent {
-  GraphPlanHeader header{};
-  std::vector<uint64_t> kernels{};
-  std::vector<GraphWindow> windows{};
-  std::vector<GraphSlice> slices{};
-  std::string folder{};
-
-  GraphPlanContent() {
-    header.blocks = kDefaultBlocks;
-    header.chunk_bytes = 4096;
-    header.deadline_pairs = kDefaultDeadlinePairs;
-    header.control_every = kDefaultControlEvery;
-    header.sample_capacity = kDefaultSampleCapacity;
-    header.ranks = 1;
-  }
-  // The file. Whether it is a good one, GraphPlanView says.
-  std::string encoded() const {
-    GraphPlanHeader head = header;
-    std::memcpy(head.magic, kGraphPlanMagic, sizeof(head.magic));
-    head.version = kGraphPlanVersion;
-    head.header_bytes = sizeof(head);
-    head.kernels = static_cast<uint32_t>(kernels.size());
-    head.windows = static_cast<uint32_t>(windows.size());
-    head.slices = static_cast<uint32_t>(slices.size());
-    head.text_bytes = static_cast<uint32_t>(folder.size());
-    head.folder = {0, head.text_bytes};
-    std::string file(sizeof(head), '\0');
-    append(file, kernels);
-    append(file, windows);
-    append(file, slices);
-    file += folder;
-    head.file_bytes = file.size();
-    std::memcpy(file.data(), &head, sizeof(head));
-    return file;
-  }
-
- private:
-  template <typename T>
-  static void append(std::string& file, const std::vector<T>& items) {
-    file.append(reinterpret_cast<const char*>(items.data()), items.size() * sizeof(T));
-  }
 };
 
 }  // namespace preserve::apply

@@ -76,7 +76,6 @@ inline constexpr std::string_view kOffNames[] = {
     "no core is idle: two for each rank are needed"};
 
 enum class Arm : uint8_t { original, null, applied };
-inline constexpr std::string_view kArmNames[] = {"original", "null", "applied"};
 inline constexpr size_t kArms = 3;
 
 // Why the step was lost from sight, each with its count.

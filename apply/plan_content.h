@@ -1,14 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-// A plan file while it is put together, outside the program that will read it.
+// Plan files while they are put together, outside the program that will read them.
 #pragma once
 
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "apply/graph_plan_file.h"
 #include "apply/plan_file.h"
 
 namespace preserve::apply {
+
+// `header` with what every plan file says of itself, then the arrays and the text.
+template <typename Header, typename... Items>
+std::string plan_file(Header header, const char (&magic)[8], uint32_t version,
+                      const std::string& text, const std::vector<Items>&... arrays) {
+  std::memcpy(header.magic, magic, sizeof(magic));
+  header.version = version;
+  header.header_bytes = sizeof(header);
+  header.text_bytes = static_cast<uint32_t>(text.size());
+  std::string file(sizeof(header), '\0');
+  (file.append(reinterpret_cast<const char*>(arrays.data()), arrays.size() * sizeof(Items)), ...);
+  file += text;
+  header.file_bytes = file.size();
+  std::memcpy(file.data(), &header, sizeof(header));
+  return file;
+}
 
 struct PlanContent {
   PlanContent() {
@@ -35,29 +52,37 @@ struct PlanContent {
   // The file. Whether it is a good one, PlanView says.
   std::string encoded() const {
     PlanHeader head = header;
-    std::memcpy(head.magic, kPlanMagic, sizeof(head.magic));
-    head.version = kPlanVersion;
-    head.header_bytes = sizeof(head);
     head.collectives = static_cast<uint32_t>(collectives.size());
     head.windows = static_cast<uint32_t>(windows.size());
     head.slices = static_cast<uint32_t>(slices.size());
     head.tensors = static_cast<uint32_t>(tensors.size());
-    head.text_bytes = static_cast<uint32_t>(text.size());
-    std::string file(sizeof(head), '\0');
-    append(file, collectives);
-    append(file, windows);
-    append(file, slices);
-    append(file, tensors);
-    file += text;
-    head.file_bytes = file.size();
-    std::memcpy(file.data(), &head, sizeof(head));
-    return file;
+    return plan_file(head, kPlanMagic, kPlanVersion, text, collectives, windows, slices, tensors);
   }
+};
 
- private:
-  template <typename T>
-  static void append(std::string& file, const std::vector<T>& items) {
-    file.append(reinterpret_cast<const char*>(items.data()), items.size() * sizeof(T));
+struct GraphPlanContent {
+  GraphPlanHeader header{};
+  std::vector<uint64_t> kernels{};
+  std::vector<GraphWindow> windows{};
+  std::vector<GraphSlice> slices{};
+  std::string folder{};
+
+  GraphPlanContent() {
+    header.blocks = kDefaultBlocks;
+    header.chunk_bytes = 4096;
+    header.deadline_pairs = kDefaultDeadlinePairs;
+    header.control_every = kDefaultControlEvery;
+    header.sample_capacity = kDefaultSampleCapacity;
+    header.ranks = 1;
+  }
+  // The file. Whether it is a good one, GraphPlanView says.
+  std::string encoded() const {
+    GraphPlanHeader head = header;
+    head.kernels = static_cast<uint32_t>(kernels.size());
+    head.windows = static_cast<uint32_t>(windows.size());
+    head.slices = static_cast<uint32_t>(slices.size());
+    head.folder = {0, static_cast<uint32_t>(folder.size())};
+    return plan_file(head, kGraphPlanMagic, kGraphPlanVersion, folder, kernels, windows, slices);
   }
 };
 

@@ -51,6 +51,9 @@ enum class Mode : uint8_t {
   compare    // arms alternate for ever as before a verdict; nothing is decided
 };
 
+inline constexpr std::string_view kModeNames[] = {"guard", "dry-run", "always", "original",
+                                                  "compare"};
+
 struct PlanText {
   uint32_t offset, bytes;  // in the text bytes
 };
@@ -119,20 +122,46 @@ static_assert(sizeof(PlanCollective) == 80 && sizeof(PlanWindow) == 16 && sizeof
 inline constexpr uint32_t kDefaultTurnNs = 1500, kDefaultIdleTurns = 2, kDefaultDeadlinePairs = 34,
                           kDefaultControlEvery = 32, kDefaultSampleCapacity = 1 << 16;
 
+// Of either kind of plan: the header, and nullptr when it is one.
+template <typename Header>
+const char* take_header(std::span<const std::byte> file, const char (&magic)[8], uint32_t version,
+                        Header& header) {
+  if (file.size() < sizeof(header)) return "shorter than its header";
+  std::memcpy(&header, file.data(), sizeof(header));
+  if (std::memcmp(header.magic, magic, sizeof(magic)) != 0) return "not a plan of this kind";
+  if (header.version != version) return "of another version";
+  return header.header_bytes == sizeof(header) ? nullptr : "its header has another size";
+}
+// The next array of the file, which begins at `at`.
+template <typename T>
+bool take_array(std::span<const std::byte> file, size_t& at, uint32_t count,
+                std::span<const T>& out) {
+  if (count > (sizeof(T) == 1 ? kMostEntries * 64 : kMostEntries)) return false;
+  const size_t bytes = count * sizeof(T);
+  if (bytes > file.size() - at || reinterpret_cast<uintptr_t>(file.data() + at) % alignof(T) != 0) {
+    return false;
+  }
+  out = {reinterpret_cast<const T*>(file.data() + at), count};
+  at += bytes;
+  return true;
+}
+template <typename Window, typename Slice>
+bool has_slices(const Window& window, std::span<const Slice> slices) {
+  return window.first_slice <= slices.size() && window.slices <= slices.size() - window.first_slice;
+}
+
 // A plan in memory that somebody else keeps.
 class PlanView {
  public:
   // nullptr when all is well, else what is wrong. Nothing may be asked of a view that is not well.
   const char* open(std::span<const std::byte> file) {
-    if (file.size() < sizeof(PlanHeader)) return "shorter than its header";
-    std::memcpy(&header_, file.data(), sizeof(header_));
-    if (std::memcmp(header_.magic, kPlanMagic, sizeof(kPlanMagic)) != 0) return "not a plan";
-    if (header_.version != kPlanVersion) return "of another version";
-    if (header_.header_bytes != sizeof(PlanHeader)) return "its header has another size";
+    if (const char* wrong = take_header(file, kPlanMagic, kPlanVersion, header_)) return wrong;
     size_t at = sizeof(PlanHeader);
-    if (!take(file, at, header_.collectives, collectives_) ||
-        !take(file, at, header_.windows, windows_) || !take(file, at, header_.slices, slices_) ||
-        !take(file, at, header_.tensors, tensors_) || !take(file, at, header_.text_bytes, text_)) {
+    if (!take_array(file, at, header_.collectives, collectives_) ||
+        !take_array(file, at, header_.windows, windows_) ||
+        !take_array(file, at, header_.slices, slices_) ||
+        !take_array(file, at, header_.tensors, tensors_) ||
+        !take_array(file, at, header_.text_bytes, text_)) {
       return "its arrays do not fit into it";
     }
     if (at != file.size() || header_.file_bytes != file.size())
@@ -152,19 +181,6 @@ class PlanView {
   std::string_view folder() const { return text(header_.folder); }
 
  private:
-  template <typename T>
-  static bool take(std::span<const std::byte> file, size_t& at, uint32_t count,
-                   std::span<const T>& out) {
-    if (count > (sizeof(T) == 1 ? kMostEntries * 64 : kMostEntries)) return false;
-    const size_t bytes = count * sizeof(T);
-    if (bytes > file.size() - at ||
-        reinterpret_cast<uintptr_t>(file.data() + at) % alignof(T) != 0) {
-      return false;
-    }
-    out = {reinterpret_cast<const T*>(file.data() + at), count};
-    at += bytes;
-    return true;
-  }
   bool is_text(PlanText text) const {
     return text.offset <= text_.size() && text.bytes <= text_.size() - text.offset;
   }
@@ -196,10 +212,7 @@ class PlanView {
         return "a window is not at a collective, or out of order";
       }
       last = window.collective;
-      if (window.first_slice > slices_.size() ||
-          window.slices > slices_.size() - window.first_slice) {
-        return "a window's slices are missing";
-      }
+      if (!has_slices(window, slices_)) return "a window's slices are missing";
     }
     for (const PlanSlice& slice : slices_) {
       if (slice.tensor >= tensors_.size() || slice.length_bytes == 0 ||

@@ -52,12 +52,13 @@ double median_abs_deviation(std::span<const double> values) {
 
 double quantile(std::span<const double> values, double q) {
   if (values.empty()) throw internal_error("quantile of no values");
-  std::vector<double> sorted(values.begin(), values.end());
-  std::sort(sorted.begin(), sorted.end());
-  const double position = std::clamp(q, 0.0, 1.0) * static_cast<double>(sorted.size() - 1);
-  const auto below = static_cast<size_t>(position);
-  const size_t above = std::min(below + 1, sorted.size() - 1);
-  return sorted[below] + (position - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+  std::vector<double> ordered(values.begin(), values.end());
+  const double position = std::clamp(q, 0.0, 1.0) * static_cast<double>(ordered.size() - 1);
+  const auto below = static_cast<int64_t>(position);
+  const auto at = ordered.begin() + below;
+  std::nth_element(ordered.begin(), at, ordered.end());
+  const double above = at + 1 == ordered.end() ? *at : *std::min_element(at + 1, ordered.end());
+  return *at + (position - static_cast<double>(below)) * (above - *at);
 }
 
 Interval median_interval(std::span<const double> values, double level) {

@@ -99,6 +99,7 @@ std::string man_option(const PageOption& option) {
   if (!option.value.empty() && !option.positional)
     head += fmt::format(" \\fI{}\\fR", troff(option.value));
   std::string out = fmt::format(".TP\n{}\n{}", head, troff(option.description));
+  if (!(option.choices.empty() && option.standard.empty()) && out.back() != '.') out += '.';
   if (!option.choices.empty()) {
     out += troff(fmt::format("\nOne of {}.", fmt::join(option.choices, ", ")));
   }

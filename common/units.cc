@@ -17,10 +17,20 @@ struct Unit {
 // Both signs for micro, U+00B5 and the Greek letter U+03BC.
 constexpr std::array kDurationUnits{Unit{"ns", 1},        Unit{"us", 1e3}, Unit{"\u00b5s", 1e3},
                                     Unit{"\u03bcs", 1e3}, Unit{"ms", 1e6}, Unit{"s", 1e9}};
-constexpr std::array kSizeUnits{Unit{"B", 1},          Unit{"", 1},     Unit{"K", 1024},
-                                Unit{"KiB", 1024},     Unit{"KB", 1e3}, Unit{"M", 1 << 20},
-                                Unit{"MiB", 1 << 20},  Unit{"MB", 1e6}, Unit{"G", 1u << 30},
-                                Unit{"GiB", 1u << 30}, Unit{"GB", 1e9}};
+constexpr std::array kSizeUnits{Unit{"B", 1},
+                                Unit{"", 1},
+                                Unit{"K", 1024},
+                                Unit{"KiB", 1024},
+                                Unit{"KB", 1e3},
+                                Unit{"M", 1 << 20},
+                                Unit{"MiB", 1 << 20},
+                                Unit{"MB", 1e6},
+                                Unit{"G", 1u << 30},
+                                Unit{"GiB", 1u << 30},
+                                Unit{"GB", 1e9},
+                                Unit{"T", 1ull << 40},
+                                Unit{"TiB", 1ull << 40},
+                                Unit{"TB", 1e12}};
 
 template <size_t N>
 int64_t parse_with_units(std::string_view text, const std::array<Unit, N>& units,
@@ -47,8 +57,9 @@ int64_t parse_duration_ns(std::string_view text) {
 }
 
 int64_t parse_size_bytes(std::string_view text) {
-  return parse_with_units(text, kSizeUnits, "size",
-                          "one of B, KiB, MiB, GiB (powers of 1024) or KB, MB, GB (as in 32MiB)");
+  return parse_with_units(
+      text, kSizeUnits, "size",
+      "one of B, KiB, MiB, GiB, TiB (powers of 1024) or KB, MB, GB, TB (as in 32MiB)");
 }
 
 std::string format_duration(double dur_ns) {

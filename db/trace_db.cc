@@ -263,7 +263,20 @@ void TraceDb::execute(const std::string& sql, std::span<const SqlValue> paramete
   sqlite3_reset(state_->repeated.get());
 }
 
+// A transaction waits for the disk twice with a rollback journal, for tens of milliseconds; with a
+// write-ahead log it need not. Where a file system can have none, SQLite keeps the journal.
+void TraceDb::State::begin_to_grow() {
+  const std::shared_ptr<sqlite3_stmt> mode = prepare("PRAGMA journal_mode = WAL");
+  if (sqlite3_step(mode.get()) != SQLITE_ROW) fail("cannot write");
+  const auto* name = reinterpret_cast<const char*>(sqlite3_column_text(mode.get(), 0));
+  const bool log = name != nullptr && std::string_view(name) == "wal";
+  sqlite3_reset(mode.get());
+  run(log ? "PRAGMA synchronous = NORMAL" : "PRAGMA synchronous = FULL");
+  growing = true;
+}
+
 void TraceDb::transaction(const std::function<void()>& changes) {
+  if (!state_->growing) state_->begin_to_grow();  // not before: append() may have been a mistake
   state_->run("BEGIN IMMEDIATE");
   try {
     changes();

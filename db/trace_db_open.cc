@@ -159,16 +159,7 @@ TraceDb TraceDb::open(const std::filesystem::path& path) {
 
 TraceDb TraceDb::append(const std::filesystem::path& path) {
   TraceDb db = checked(path, SQLITE_OPEN_READWRITE);
-  // A transaction waits for the disk twice with a rollback journal, for tens of milliseconds; with
-  // a write-ahead log it need not. Where a file system can have none, SQLite keeps the journal.
-  bool log = false;
-  {
-    Query mode = db.query("PRAGMA journal_mode = WAL");
-    log = mode.next() && mode.text(0) == "wal";
-  }
-  db.state_->run(log ? "PRAGMA synchronous = NORMAL" : "PRAGMA synchronous = FULL");
   db.state_->producing = true;
-  db.state_->growing = true;
   return db;
 }
 

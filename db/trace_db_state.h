@@ -45,7 +45,7 @@ struct TraceDb::State {
   sqlite3* handle = nullptr;
   Distrust distrust;
   bool producing = false;
-  bool growing = false;   // by append()
+  bool growing = false;   // by transaction()
   int64_t synced_ns = 0;  // when its transactions were last on the disk
   std::array<BulkInsert, kInsertCount> inserts;
   std::array<int64_t, kInsertCount> last_id{};
@@ -77,6 +77,7 @@ struct TraceDb::State {
       fail("cannot read");
     return {raw, &sqlite3_finalize};
   }
+  void begin_to_grow();
   BulkInsert& binder(Insert table) { return inserts[table]; }
   void step(Insert table) {
     if (!inserts[table].end_row()) fail("cannot add a row");

@@ -188,11 +188,53 @@ std::string collectives(const Report& report) {
   return csv.finish();
 }
 
+// A row per quantity that has an interval or a judgement; operators and windows have tables of
+// their own.
+std::string changes(const Report& report) {
+  Csv csv(
+      "earlier,quantity,scenario,before_low,before,before_high,after_low,after,after_high,change");
+  for (const Earlier& run : report.earlier) {
+    csv.row({run.path, "step_ns", Cell(), Cell(), cell(run.step_ns.before), Cell(), Cell(),
+             cell(run.step_ns.after), Cell(), run.step_word});
+    for (const SpeedupChange& change : run.speedups) {
+      csv.row({run.path, "speedup", change.scenario, change.before.low, change.before.estimate,
+               change.before.high, change.after.low, change.after.estimate, change.after.high,
+               change.word});
+    }
+  }
+  return csv.finish();
+}
+
+std::string operator_changes(const Report& report) {
+  Csv csv("earlier,operator,kind,before_operators,after_operators,before_ns,after_ns");
+  for (const Earlier& run : report.earlier) {
+    for (const OperatorChange& op : run.operators) {
+      csv.row({run.path, op.name, op.kind, cell(op.count.before), cell(op.count.after),
+               cell(op.dur_ns.before), cell(op.dur_ns.after)});
+    }
+  }
+  return csv.finish();
+}
+
+std::string window_changes(const Report& report) {
+  Csv csv(
+      "earlier,scenario,ordinal,window,before_used_bytes,after_used_bytes,"
+      "before_predicted_saved_ns,after_predicted_saved_ns");
+  for (const Earlier& run : report.earlier) {
+    for (const WindowChange& window : run.windows) {
+      csv.row({run.path, window.scenario, int64_t{window.ordinal}, window.name,
+               cell(window.used_bytes.before), cell(window.used_bytes.after),
+               cell(window.predicted_saved_ns.before), cell(window.predicted_saved_ns.after)});
+    }
+  }
+  return csv.finish();
+}
+
 struct NamedTable {
   std::string_view name;
   std::string (*write)(const Report&);
 };
-constexpr std::array<NamedTable, 10> kTables{{{kOperatorsCsv, operators},
+constexpr std::array<NamedTable, 13> kTables{{{kOperatorsCsv, operators},
                                               {"gains", gains},
                                               {"verdicts", verdicts},
                                               {"arms", arms},
@@ -201,7 +243,10 @@ constexpr std::array<NamedTable, 10> kTables{{{kOperatorsCsv, operators},
                                               {"windows", windows},
                                               {"prefetches", prefetches},
                                               {"ranks", ranks},
-                                              {"collectives", collectives}}};
+                                              {"collectives", collectives},
+                                              {kChangesCsv, changes},
+                                              {"operator_changes", operator_changes},
+                                              {"window_changes", window_changes}}};
 
 }  // namespace
 

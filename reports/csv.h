@@ -12,6 +12,7 @@
 namespace preserve::report {
 
 inline constexpr std::string_view kOperatorsCsv = "operators";
+inline constexpr std::string_view kChangesCsv = "changes";  // also of grids and explorations
 std::vector<std::string_view> csv_tables();  // every name that to_csv() takes
 std::string to_csv(const Report& report, std::string_view table);
 

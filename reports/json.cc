@@ -84,21 +84,23 @@ ordered_json write_recording(const Recording& recording) {
 }
 
 ordered_json write_step(const Step& step) {
-  return {{"rank", step.rank},
-          {"world_size", step.world_size},
-          {"source", step.source},
-          {"steps_total", step.steps_total},
-          {"steps_used", step.steps_used},
-          {"wall_ns", step.wall_ns},
-          {"wall_mad_ns", step.wall_mad_ns},
-          {"streams", step.streams},
-          {"operators", array_of(step.ops, [](const TimelineOp& op) -> ordered_json {
-             return {{"ordinal", op.ordinal},   {"name", op.name},
-                     {"kind", op.kind},         {"stream", op.stream},
-                     {"start_ns", op.start_ns}, {"dur_ns", op.dur_ns},
-                     {"mad_ns", op.mad_ns},     {"weight_bytes", op.weight_bytes},
-                     {"kv_bytes", op.kv_bytes}};
-           })}};
+  ordered_json json{{"rank", step.rank},
+                    {"world_size", step.world_size},
+                    {"source", step.source},
+                    {"steps_total", step.steps_total},
+                    {"steps_used", step.steps_used},
+                    {"wall_ns", step.wall_ns},
+                    {"wall_mad_ns", step.wall_mad_ns},
+                    {"streams", step.streams}};
+  if (step.left_out > 0) json["left_out"] = step.left_out;
+  json["operators"] = array_of(step.ops, [](const TimelineOp& op) -> ordered_json {
+    return {{"ordinal", op.ordinal},   {"name", op.name},
+            {"kind", op.kind},         {"stream", op.stream},
+            {"start_ns", op.start_ns}, {"dur_ns", op.dur_ns},
+            {"mad_ns", op.mad_ns},     {"weight_bytes", op.weight_bytes},
+            {"kv_bytes", op.kv_bytes}};
+  });
+  return json;
 }
 
 ordered_json write_rank_time(const RankTime& rank) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/cli.h"
+#include "common/cli_options.h"
 #include "common/error.h"
 #include "common/fail_if.h"
 #include "common/output_file.h"
@@ -32,7 +33,8 @@ or an explore.db of preserve-explore has a report of its own; of several, the la
 others too.
 
 report.csv holds the operators; report.TABLE.csv another table: gains, verdicts, arms, samples, why,
-windows, prefetches, ranks, collectives.
+windows, prefetches, ranks, collectives; of a comparison changes, operator_changes, window_changes.
+grid.csv and explore.csv hold the cells, grid.changes.csv and explore.changes.csv their comparison.
 
 Examples:
   preserve-report trace.db                                   what was recorded, as report.html
@@ -49,7 +51,8 @@ Exit codes:
 
 struct Options {
   std::vector<std::string> inputs, outputs, fail_if;
-  std::string format, baseline;
+  std::string baseline;
+  std::optional<Format> format;  // of all outputs
   bool force = false, verdict_only = false;
 };
 
@@ -76,13 +79,10 @@ std::vector<Target> open_outputs(const Options& options) {
   for (const std::string& name : names) {
     refuse_input_as_output(name, options.inputs);
     if (!options.baseline.empty()) refuse_input_as_output(name, {options.baseline});
-    if (name == "-" && options.format.empty())
-      throw usage_error("-o - needs --format html, json, md or csv");
+    if (name == "-" && !options.format) throw usage_error("-o - needs --format");
     if (name == "-" && ++to_stdout > 1) throw usage_error("-o - is given twice");
-    targets.push_back(
-        {OutputFile(name, options.force),
-         format_from_text(options.format.empty() ? std::string_view(name) : options.format),
-         table_of(name)});
+    targets.push_back({OutputFile(name, options.force),
+                       options.format ? *options.format : format_of(name), table_of(name)});
   }
   for (size_t i = 0; i < targets.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
@@ -164,11 +164,12 @@ std::string render_target(const Report& report, const Target& target) {
   return target.format == Format::csv ? to_csv(report, target.table)
                                       : render(report, target.format);
 }
-std::string render_target(const ExploreReport& report, const Target& target) {
-  return render(report, target.format);
-}
-std::string render_target(const GridReport& report, const Target& target) {
-  return render(report, target.format);
+// Of a grid or an exploration.
+template <typename CellReport>
+std::string render_target(const CellReport& report, const Target& target) {
+  return target.format == Format::csv && target.table == kChangesCsv
+             ? changes_csv(report)
+             : render(report, target.format);
 }
 
 template <typename AnyReport>
@@ -302,16 +303,13 @@ int main(int argc, char** argv) {
             ->required()
             ->type_name("INPUT...");
         app.add_option("-o,--output", options.outputs,
-                       "File to write, repeatable; the suffix .html, .json, .md or .csv is the "
-                       "format; - is standard "
-                       "output")
+                       "File to write, repeatable; its suffix is the format; - is standard output")
             ->type_name("FILE")
             ->default_str("report.html")
             ->allow_extra_args(false);
-        app.add_option("--format", options.format,
-                       "Format of all outputs, whatever their suffix: html, json, md, csv")
-            ->type_name("FORMAT")
-            ->check(CLI::IsMember({"html", "json", "md", "csv"}));
+        app.add_option("--format", options.format, "Format of all outputs, whatever their suffix")
+            ->transform(preserve::as_choice(preserve::report::kFormats))
+            ->type_name("FORMAT");
         app.add_flag("-f,--force", options.force, "Overwrite existing outputs");
         app.add_flag("--verdict", options.verdict_only,
                      "Only print the verdicts; write no file unless -o names one");

@@ -1,19 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reports/render.h"
 
+#include <fmt/format.h>
+
 #include "common/error.h"
 
 namespace preserve::report {
 
-Format format_from_text(std::string_view text) {
-  const std::string_view word =
-      text.substr(text.rfind('.') == std::string_view::npos ? 0 : text.rfind('.') + 1);
-  if (word == "html") return Format::html;
-  if (word == "json") return Format::json;
-  if (word == "md") return Format::md;
-  if (word == "csv") return Format::csv;
-  throw usage_error(
-      "'{}' says no format: end the name in .html, .json, .md or .csv, or pass --format", text);
+const char* to_string(Format format) {
+  switch (format) {
+    case Format::html:
+      return "html";
+    case Format::json:
+      return "json";
+    case Format::md:
+      return "md";
+    case Format::csv:
+      return "csv";
+  }
+  throw internal_error("unknown report format");
+}
+
+Format format_of(std::string_view name) {
+  const size_t dot = name.rfind('.');
+  const std::string_view suffix = dot == std::string_view::npos ? "" : name.substr(dot + 1);
+  std::string known;
+  for (const Format format : kFormats) {
+    if (suffix == to_string(format)) return format;
+    known += fmt::format(" .{}", to_string(format));
+  }
+  throw usage_error("'{}' says no format: end the name in one of{}, or pass --format", name, known);
 }
 
 }  // namespace preserve::report

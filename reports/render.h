@@ -4,6 +4,7 @@
 // people.
 #pragma once
 
+#include <initializer_list>
 #include <string>
 #include <string_view>
 
@@ -15,8 +16,11 @@ namespace preserve::report {
 inline constexpr const char* kReportVersion = "1.2";
 
 enum class Format { html, json, md, csv };
-// From a word ("html") or a file name's suffix (".html"); usage_error listing the formats.
-Format format_from_text(std::string_view text);
+inline constexpr std::initializer_list<Format> kFormats = {Format::html, Format::json, Format::md,
+                                                           Format::csv};
+const char* to_string(Format format);  // also the suffix of its files
+// By the suffix of a file name; usage_error listing the formats.
+Format format_of(std::string_view name);
 
 // `indent` as of nlohmann-json: spaces per level, -1: no line breaks.
 std::string to_json(const Report& report, int indent = 1);

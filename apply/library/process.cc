@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -148,6 +149,7 @@ void start_session(int rank, int ranks, std::string_view library, const Engine& 
   memory.header->ranks = static_cast<uint32_t>(ranks);
   const size_t kept = std::min(library.size(), sizeof(memory.header->library) - 1);
   std::memcpy(memory.header->library, library.data(), kept);
+  std::replace(memory.header->library, memory.header->library + kept, '\t', ' ');  // of MPICH
   share_board(memory.header->host);
   state->board->ranks.fetch_add(1);
   Engine used = engine;

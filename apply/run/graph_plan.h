@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "apply/graph_plan_file.h"
+#include "apply/plan_content.h"
 #include "apply/run/plan.h"
 #include "db/step/folded_step.h"
 

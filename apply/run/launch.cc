@@ -177,10 +177,10 @@ class Run {
     for (const std::string& remark : remarks) console_.warn(remark);
     if (outcomes.deciding() == nullptr) return;
     const std::vector<Block> blocks = blocks_of(outcomes);
-    ReplayResult result = result_of(outcomes, blocks, schedule_, planned_bytes_);
+    ReplayResult result = result_of(outcomes, blocks, schedule_, planned_bytes_, options_.mode);
     result.warnings = remarks;
     result.collective = collective();
-    console_.info(table_of(outcomes, result));
+    console_.info(table_of(outcomes, result, options_.mode));
     if (!writes_) return;
     write_apply_db(output_->temporary_path(), outcomes, blocks, result, meta(outcomes));
     output_->commit();
@@ -211,6 +211,7 @@ class Run {
             {"method", method.name},
             {"placement", method.placement},
             {"chunk_bytes", std::to_string(method.chunk_bytes)},
+            {"mode", std::string(kModeNames[static_cast<size_t>(options_.mode)])},
             {"via", for_graphs_ ? "inject" : std::string(kViaNames[deciding.via])},
             {"via_blocking_ns", fmt::format("{:.0f}", deciding.blocking_ns)},
             {"via_converted_ns", fmt::format("{:.0f}", deciding.converted_ns)},

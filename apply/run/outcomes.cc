@@ -8,6 +8,7 @@
 #include <fstream>
 #include <map>
 #include <tuple>
+#include <utility>
 
 #include "common/error.h"
 #include "common/stats.h"
@@ -54,7 +55,30 @@ const char* arm_name(Arm arm) {
   return arm == Arm::original ? kBaselineArm : arm == Arm::applied ? kPrefetchArm : kNullArm;
 }
 
-ArmResult arm_result(Arm arm, const std::vector<Block>& blocks, const Evidence* evidence) {
+// Of pairs of an original block with one of `arm`.
+std::vector<double> ratios_of(Arm arm, const std::vector<Block>& blocks) {
+  std::vector<double> ratios;
+  for (size_t i = 1; i < blocks.size(); ++i) {
+    const Block *original = &blocks[i - 1], *other = &blocks[i];
+    if (original->pair != other->pair || !original->counted || !other->counted) continue;
+    if (other->arm == Arm::original) std::swap(original, other);
+    if (original->arm != Arm::original || other->arm != arm || other->step_ns <= 0) continue;
+    ratios.push_back(static_cast<double>(original->step_ns) / static_cast<double>(other->step_ns));
+  }
+  return ratios;
+}
+
+Estimated median_of(const std::vector<double>& ratios) {
+  const Interval interval = median_interval(ratios, kConfidence);
+  Estimated found{interval.estimate};
+  if (static_cast<int64_t>(ratios.size()) >= kFewestPairs) {
+    found.low = interval.low;
+    found.high = interval.high;
+  }
+  return found;
+}
+
+ArmResult arm_result(Arm arm, const std::vector<Block>& blocks) {
   ArmResult result{.name = arm_name(arm)};
   std::vector<double> times_ns;
   for (const Block& block : blocks) {
@@ -69,9 +93,20 @@ ArmResult arm_result(Arm arm, const std::vector<Block>& blocks, const Evidence* 
       result.step_ns->high = interval.high;
     }
   }
-  if (evidence != nullptr && evidence->pairs > 0) {
-    result.pairs = static_cast<int64_t>(evidence->pairs);
-    result.speedup = of_log_ratio(*evidence);
+  return result;
+}
+
+ArmResult arm_result(Arm arm, const std::vector<Block>& blocks, const Evidence& evidence,
+                     Mode mode) {
+  ArmResult result = arm_result(arm, blocks);
+  const std::vector<double> ratios =
+      is_undecided(mode) ? ratios_of(arm, blocks) : std::vector<double>();
+  if (!ratios.empty()) {
+    result.pairs = static_cast<int64_t>(ratios.size());
+    result.speedup = median_of(ratios);
+  } else if (evidence.pairs > 0) {
+    result.pairs = static_cast<int64_t>(evidence.pairs);
+    result.speedup = of_log_ratio(evidence);
   }
   return result;
 }
@@ -116,8 +151,9 @@ void remark_on_loading(const Outcomes& outcomes, std::vector<std::string>& remar
         [](const Outcome& process) { return process.view.header().off == Off::other_library; });
     if (other) {
       remarks.emplace_back(
-          "the program's MPI library is not Open MPI, whose progress engine prefetching needs, so "
-          "the program ran as it is");
+          "the program's MPI library is not Open MPI and not of MPICH's kind, so the program ran "
+          "as "
+          "it is");
       return;
     }
     std::vector<std::string> names;
@@ -125,11 +161,13 @@ void remark_on_loading(const Outcomes& outcomes, std::vector<std::string>& remar
       std::string name = printable(process.view.program(), 80);
       if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
     }
-    remarks.push_back(
-        fmt::format("{} loaded the library, but none called MPI_Init of a shared MPI library, so "
-                    "the program ran as it is: {}",
-                    count_of(static_cast<int64_t>(outcomes.processes.size()), "process"),
-                    fmt::join(names, ", ")));
+    const auto count = static_cast<int64_t>(outcomes.processes.size());
+    remarks.push_back(fmt::format(
+        "{} {} loaded the library, but none called MPI_Init of a shared MPI library, so the "
+        "program "
+        "ran as it is: {} (a program that is linked statically, or starts without LD_PRELOAD, is "
+        "not seen)",
+        count, count == 1 ? "process" : "processes", fmt::join(names, ", ")));
     return;
   }
   std::vector<int64_t> missing;
@@ -301,14 +339,14 @@ std::vector<Block> blocks_of(const Outcomes& outcomes) {
 }
 
 ReplayResult result_of(const Outcomes& outcomes, const std::vector<Block>& blocks,
-                       const Schedule& schedule, int64_t planned_bytes) {
+                       const Schedule& schedule, int64_t planned_bytes, Mode mode) {
   const Outcome* deciding = outcomes.deciding();
   if (deciding == nullptr) throw internal_error("a result without a rank");
   const OutcomeHeader& header = deciding->view.header();
   ReplayResult result;
-  result.arms = {arm_result(Arm::original, blocks, nullptr),
-                 arm_result(Arm::applied, blocks, &header.applied),
-                 arm_result(Arm::null, blocks, &header.null)};
+  result.arms = {arm_result(Arm::original, blocks),
+                 arm_result(Arm::applied, blocks, header.applied, mode),
+                 arm_result(Arm::null, blocks, header.null, mode)};
   ArmResult& applied = result.arms[1];
   applied.issued_bytes = fetched_bytes(outcomes);
   result.passes = std::max(result.arms[1].pairs, result.arms[2].pairs);

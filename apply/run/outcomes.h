@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "apply/outcome_file.h"
+#include "apply/plan_file.h"
 #include "db/replay_result.h"
 #include "planner/schedule/schedule.h"
 
@@ -46,10 +47,16 @@ inline constexpr int64_t kBlockSteps = 2, kPairBlocks = 2;  // as apply/control 
 
 std::vector<Block> blocks_of(const Outcomes& outcomes);
 
-// The run as a replay's result: arms baseline (original), prefetch (applied), null. Intervals are
-// those of the confidence sequence by which the guard decided.
+// Whether how many pairs there are follows from nothing that they show.
+inline bool is_undecided(Mode mode) {
+  return mode == Mode::compare || mode == Mode::dry_run;
+}
+
+// The run as a replay's result: arms baseline (original), prefetch (applied), null. Speed-ups are
+// those of the confidence sequence by which the guard decided; where it does not decide medians of
+// all pairs, as a replay's are.
 ReplayResult result_of(const Outcomes& outcomes, const std::vector<Block>& blocks,
-                       const Schedule& schedule, int64_t planned_bytes);
+                       const Schedule& schedule, int64_t planned_bytes, Mode mode);
 
 // What must be known before the numbers are believed, or why there are none; sentences.
 std::vector<std::string> remarks_on(const Outcomes& outcomes, const Schedule& schedule,

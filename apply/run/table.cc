@@ -52,10 +52,10 @@ std::string arm_line(const char* name, const ArmResult& arm) {
 
 }  // namespace
 
-std::string table_of(const Outcomes& outcomes, const ReplayResult& result) {
+std::string table_of(const Outcomes& outcomes, const ReplayResult& result, Mode mode) {
   std::string out = rank_table(outcomes);
-  out +=
-      fmt::format("{:<10} {:>12} {:>9}   95 % interval, at any time\n", "arm", "step", "speedup");
+  out += fmt::format("{:<10} {:>12} {:>9}   95 % interval{}\n", "arm", "step", "speedup",
+                     is_undecided(mode) ? "" : ", at any time");
   out += arm_line("original", result.arms[0]) + arm_line("null", result.arms[2]) +
          arm_line("applied", result.arms[1]);
   out += fmt::format("{:<10} {:>12} {:>9}\n", "predicted",

@@ -10,6 +10,6 @@
 namespace preserve::apply {
 
 // The ranks and the arms; remarks are printed apart.
-std::string table_of(const Outcomes& outcomes, const ReplayResult& result);
+std::string table_of(const Outcomes& outcomes, const ReplayResult& result, Mode mode);
 
 }  // namespace preserve::apply

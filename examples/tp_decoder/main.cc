@@ -59,7 +59,7 @@ void print_result(const Options& options, const Result& result) {
   if (options.print_tokens) {
     const auto batch = static_cast<size_t>(options.batch);
     for (size_t i = 0; i < result.tokens.size(); ++i) {
-      fmt::print("token: step {} sequence {} id {} logit {:.6f}\n", i / batch, i % batch,
+      fmt::print("token: step {} sequence {} id {} logit {:.9g}\n", i / batch, i % batch,
                  result.tokens[i].id, static_cast<double>(result.tokens[i].logit));
     }
   }

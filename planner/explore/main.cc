@@ -63,7 +63,7 @@ std::vector<std::vector<ExploreCell>> cells_by_sheet(const Sweep& sweep, const T
 
 struct Counts {
   int64_t done = 0, not_available = 0, failed = 0;
-  std::string first_failure;
+  std::string first_failure, first_reason;  // of what failed, of what is not available
 };
 
 Counts count_cells(const TraceDb& db) {
@@ -72,7 +72,7 @@ Counts count_cells(const TraceDb& db) {
     if (cell.done()) {
       ++counts.done;
     } else if (cell.status == kExploreNotAvailable) {
-      ++counts.not_available;
+      if (counts.not_available++ == 0) counts.first_reason = cell.reason;
     } else if (counts.failed++ == 0) {
       counts.first_failure = cell.reason;
     }
@@ -187,8 +187,9 @@ class Exploration {
       console_.warn(fmt::format("{} failed; the first one: {}", count_of(counts.failed, "cell"),
                                 counts.first_failure));
     }
-    console_.info(fmt::format("{}: {} done, {} not available", count_of(sweep.cells(), "cell"),
-                              counts.done, counts.not_available));
+    console_.info(fmt::format("{}: {} done, {} not available{}", count_of(sweep.cells(), "cell"),
+                              counts.done, counts.not_available,
+                              counts.done == 0 ? "; the first one: " + counts.first_reason : ""));
     if (!outputs_.db.empty()) {
       console_.next(fmt::format("preserve-report {} -o explore.html", outputs_.db));
     }

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "common/cli_options.h"
 #include "common/error.h"
@@ -268,8 +269,45 @@ void Sweep::check_sheet(const SweepSheet& sheet, bool allow_uneven) const {
   }
 }
 
+void Sweep::check_memory(size_t sheet) const {
+  // Cells that need least: of what decides which bytes must fit into how many, all values or the
+  // best one, of other keys the first.
+  std::vector<int64_t> ids{first_.at(sheet)};
+  int64_t stride = 1;
+  const std::vector<SweepAxis>& axes = sheets_[sheet].axes;
+  for (auto axis = axes.rbegin(); axis != axes.rend(); ++axis) {
+    std::vector<int64_t> places(1, 0);
+    const std::vector<double>& numbers = axis->numbers;
+    if (axis->key == SweepKey::batch || axis->key == SweepKey::context) {
+      places[0] = std::min_element(numbers.begin(), numbers.end()) - numbers.begin();
+    } else if (axis->key == SweepKey::memory) {
+      places[0] = std::max_element(numbers.begin(), numbers.end()) - numbers.begin();
+    } else if (axis->key <= SweepKey::tp || axis->key == SweepKey::kv_heads) {
+      places.resize(axis->words.size());
+      std::iota(places.begin(), places.end(), 0);
+    }
+    std::vector<int64_t> product;
+    for (const int64_t id : ids) {
+      for (const int64_t place : places) product.push_back(id + place * stride);
+    }
+    ids = std::move(product);
+    stride *= static_cast<int64_t>(axis->words.size());
+  }
+  std::optional<ExploreCell> nearest;
+  const auto lacking = [](const ExploreCell& cell) {
+    return cell.rank_bytes + cell.workspace_bytes - cell.memory_bytes;
+  };
+  for (const int64_t id : ids) {
+    ExploreCell cell = this->cell(id);
+    if (cell.status != kExploreNotAvailable) return;
+    if (!nearest || lacking(cell) < lacking(*nearest)) nearest = std::move(cell);
+  }
+  if (nearest) throw usage_error("no cell can be run; what comes nearest: {}", nearest->reason);
+}
+
 void Sweep::check(bool allow_uneven) const {
   for (const SweepSheet& sheet : sheets_) check_sheet(sheet, allow_uneven);
+  for (size_t i = 0; i < sheets_.size() && !allow_uneven; ++i) check_memory(i);
 }
 
 ExplorePoint Sweep::point(int64_t id) const {

@@ -52,7 +52,8 @@ class Sweep {
 
   // usage_error or input_error for what cannot work: heads that the devices do not divide (unless
   // `allow_uneven`, where such cells are not available), types without an arithmetic rate,
-  // collectives without a time, and keys that would change nothing.
+  // collectives without a time, keys that would change nothing, and (unless `allow_uneven`) a sweep
+  // of which no cell fits the memory.
   void check(bool allow_uneven) const;
 
   const std::vector<SweepSheet>& sheets() const { return sheets_; }
@@ -66,6 +67,7 @@ class Sweep {
   const ModelConfig& model(const std::string& name) const;
   const DeviceModel& device(const std::string& name) const;
   void check_sheet(const SweepSheet& sheet, bool allow_uneven) const;
+  void check_memory(size_t sheet) const;
 
   std::vector<SweepSheet> sheets_;
   SweepInputs inputs_;

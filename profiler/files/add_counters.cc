@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/files/add_counters.h"
 
-#include <vector>
-
 #include "common/error.h"
 #include "common/output_file.h"
+#include "db/copy_rows.h"
 #include "db/next_stage.h"
 #include "db/trace_db.h"
 
@@ -38,21 +37,6 @@ void check(const TraceDb& times, const TraceDb& counted) {
   if (!times.meta("counters").empty() || !times.meta("kind").empty()) {
     throw input_error("{}: is not a recording of times: give the trace first, then the counters",
                       times.file());
-  }
-}
-
-void copy_all(TraceDb& db) {
-  std::vector<std::string> tables;
-  {
-    Query rows = db.query(
-        "SELECT name FROM part.sqlite_master WHERE type = 'table' AND name IN "
-        "(SELECT name FROM main.sqlite_master WHERE type = 'table') AND name NOT LIKE 'sqlite_%'");
-    while (rows.next()) tables.emplace_back(rows.text(0));
-  }
-  for (const std::string& table : tables) {
-    const bool is_meta = table == "meta";
-    db.execute(fmt::format("INSERT OR REPLACE INTO main.{0} SELECT * FROM part.{0}{1}", table,
-                           is_meta ? " WHERE key NOT IN ('finished', 'tool_version')" : ""));
   }
 }
 
@@ -94,7 +78,7 @@ int add_counters(const std::string& trace, const std::string& counters, const st
   TraceDb db = TraceDb::create(out.temporary_path());
   db.attach(trace, "part");
   db.attach(counters, "counted");
-  copy_all(db);
+  copy_rows(db, "part");
   const int64_t joined = join(db);
   const int64_t all = db.query_integer("SELECT COUNT(*) FROM here").value_or(0);
   if (joined == 0) {

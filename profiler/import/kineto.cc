@@ -13,6 +13,7 @@
 #include "profiler/import/kineto_event.h"
 #include "profiler/import/kineto_header.h"
 #include "profiler/import/process_names.h"
+#include "profiler/import/writers.h"
 
 namespace preserve::import {
 namespace {
@@ -148,10 +149,14 @@ void KinetoReader::read_document() {
         read_events(false);
       } else if (key == "deviceProperties" && json_.peek() == '[') {
         devices_ = read_device_properties(json_);
-      } else if (key == "distributedInfo" && json_.peek() == '{') {
+      } else if (holds_distribution(key) && json_.peek() == '{') {
         const Distribution own = read_distribution(json_);
         if (own.rank) distributed_rank_ = own.rank;
         if (own.world_size) world_size_ = own.world_size;
+      } else if (key == "rank" || key == "world_size") {
+        int64_t value = 0;
+        const bool good = json_.integer(value) && value >= (key == "rank" ? 0 : 1);
+        if (good) (key == "rank" ? distributed_rank_ : world_size_) = value;
       } else if (key == "baseTimeNanoseconds") {
         int64_t base = 0;
         if (json_.integer(base) && std::abs(base) < kTimeLimitNs) result_.base_ns = base;
@@ -244,7 +249,7 @@ void KinetoReader::use_event_of_process() {
   const ProcessNames::Process& own = names_.role_of(event_);
   switch (own.role.role) {
     case Role::device: {
-      if (names_.is_derived(event_)) return;
+      if (names_.is_derived(event_) || encloses_others(own.name, event_.name)) return;
       if (!event_.task_type.empty()) {
         const Task task = task_of(event_.task_type);
         if (task == Task::wait) return;

@@ -35,6 +35,10 @@ std::map<int64_t, gpu::DeviceFacts> read_device_properties(JsonReader& json) {
   return devices;
 }
 
+bool holds_distribution(std::string_view key) {
+  return key == "distributedInfo" || key == "metadata" || key == "otherData";
+}
+
 Distribution read_distribution(JsonReader& json) {
   Distribution own;
   json.begin_object();

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <string_view>
 
 #include "profiler/gpu/streams.h"
 #include "profiler/import/json_reader.h"
@@ -17,7 +18,10 @@ std::map<int64_t, gpu::DeviceFacts> read_device_properties(JsonReader& json);
 struct Distribution {
   std::optional<int64_t> rank{}, world_size{};
 };
-// "distributedInfo". The object comes next.
+// Whether a member may hold it: PyTorch's own, and those in which Chrome's format has room for what
+// a writer wants to say.
+bool holds_distribution(std::string_view key);
+// Of that member; the object comes next.
 Distribution read_distribution(JsonReader& json);
 
 }  // namespace preserve::import

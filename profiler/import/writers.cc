@@ -102,6 +102,13 @@ Role role_of_thread(std::string_view process_name, std::string_view name) {
   return Role::device;
 }
 
+bool encloses_others(std::string_view process_name, std::string_view operator_name) {
+  constexpr std::string_view kEnclosing[] = {"while", "conditional", "call"};
+  const std::string_view word = operator_name.substr(0, operator_name.find_first_of(".-_ ("));
+  return std::find(std::begin(kEnclosing), std::end(kEnclosing), word) != std::end(kEnclosing) &&
+         gpu::lower_case(process_name).find("tpu") != std::string::npos;
+}
+
 Task task_of(std::string_view type) {
   const std::string lower = gpu::lower_case(type.substr(0, 100));
   for (const char* part : {"wait", "record", "notify"}) {

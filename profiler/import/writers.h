@@ -31,6 +31,10 @@ ProcessRole role_of_process(std::string_view name);
 // Of a thread of a device: derived ones repeat what its streams say.
 Role role_of_thread(std::string_view process_name, std::string_view name);
 
+// Whether an operator of a device stands around others of its thread, whose time it repeats: loops
+// and branches of XLA on a TPU.
+bool encloses_others(std::string_view process_name, std::string_view operator_name);
+
 enum class Task : uint8_t { kernel, copy, wait };
 // What an Ascend task is, by its "Task Type".
 Task task_of(std::string_view type);

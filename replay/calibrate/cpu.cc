@@ -30,7 +30,8 @@ constexpr int kWindowsPerRound = 4;
 constexpr int kCollectivesPerRound = 4;
 constexpr int kTrialRounds = 40;  // that choose the chunk and the method of the survival curve
 constexpr int kFewestRounds = 4;
-constexpr int kHotReads = 8;  // in a row
+constexpr double kAgreement = 0.5;  // of the halves, of what the verdict allows
+constexpr int kHotReads = 8;        // in a row
 // Footprints of this and more take turns, so that a round stays short.
 constexpr int64_t kLargeBytes = 16 * kMiB;
 constexpr int64_t kMostTurns = 8;
@@ -383,11 +384,12 @@ bool CpuCalibration::measured_enough(int64_t spent_ns) {
   if (ranks_.rank() == 0 && !hosts.empty() && hosts.front().size() >= kFewestRounds) {
     const int64_t periods = spent_ns / options_.time_limit_ns;
     enough = periods >= options_.longest;
-    // Asked once per time limit: looking often would stop at the first lucky agreement.
+    // Asked once per time limit: looking often would stop at the first lucky agreement. And more
+    // strictly than for the verdict, for the next calibration is further away than a half is.
     if (!enough && periods > periods_asked_) {
       periods_asked_ = periods;
       enough = std::all_of(hosts.begin(), hosts.end(), [](const auto& rounds) {
-        return unsteady_reason(rounds, device_from(pooled(rounds))).empty();
+        return unsteady_reason(rounds, device_from(pooled(rounds)), kAgreement).empty();
       });
     }
   }

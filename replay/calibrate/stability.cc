@@ -20,6 +20,10 @@ namespace {
 constexpr double kBudgetTolerance = 0.10;
 constexpr double kRateTolerance = 0.05;
 constexpr int kResamples = 100;
+// Rounds are drawn with those after them, an eighth at a time (circular block bootstrap, Politis
+// and Romano 1992): the machine's clock drifts for seconds, and rounds drawn one by one would hide
+// it.
+constexpr size_t kBlocks = 8;
 constexpr size_t kFewestRounds = 4;  // of which two halves can be told apart
 
 CalibrationSamples pool(std::span<const CalibrationSamples* const> rounds) {
@@ -96,8 +100,13 @@ std::vector<DeviceInterval> intervals_of(const std::vector<CalibrationSamples>& 
   std::map<std::string, std::vector<double>> drawn;
   std::mt19937_64 random(1);
   std::vector<const CalibrationSamples*> draw(rounds.size());
+  const size_t block = (rounds.size() + kBlocks - 1) / kBlocks;
+  size_t from = 0;
   for (int i = 0; i < kResamples; ++i) {
-    for (const CalibrationSamples*& round : draw) round = &rounds[random() % rounds.size()];
+    for (size_t at = 0; at < draw.size(); ++at) {
+      if (at % block == 0) from = random() % rounds.size();
+      draw[at] = &rounds[(from + at % block) % rounds.size()];
+    }
     const CalibrationSamples samples = pool(draw);
     for (const Figure& figure : figures_of(device_from(samples), samples)) {
       drawn[figure.name].push_back(figure.value);
@@ -173,7 +182,7 @@ CalibrationSamples pooled(const std::vector<CalibrationSamples>& rounds) {
 }
 
 std::string unsteady_reason(const std::vector<CalibrationSamples>& rounds,
-                            const DeviceModel& device) {
+                            const DeviceModel& device, double part) {
   if (rounds.size() < kFewestRounds) return "too few rounds to tell";
   const CalibrationSamples all = pooled(rounds);
   if (2 * all.interrupted > all.taken) {
@@ -184,11 +193,11 @@ std::string unsteady_reason(const std::vector<CalibrationSamples>& rounds,
   for (const Watched& watch : watched(device)) {
     const double a = value_of(first, watch.figure), b = value_of(second, watch.figure);
     double low = std::min(a, b), high = std::max(a, b);
-    const double middle_value = (low + high) / 2;
-    bool apart = high - low > watch.tolerance * middle_value;
+    const double most = part * watch.tolerance * (low + high) / 2;
+    bool apart = high - low > most;
     if (const DeviceInterval* interval = find_interval(device, watch.figure)) {
       // Half the width: how far the figure itself may be off.
-      apart = apart || (interval->high - interval->low) / 2 > watch.tolerance * middle_value;
+      apart = apart || (interval->high - interval->low) / 2 > most;
       low = std::min(low, interval->low);
       high = std::max(high, interval->high);
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Do the figures of a calibration repeat? Its rounds are drawn anew, whole ones, for the intervals;
+// Do the figures of a calibration repeat? Its rounds are drawn anew, in blocks, for the intervals;
 // its two halves are compared. Pure.
 #pragma once
 
@@ -19,9 +19,9 @@ CalibrationSamples pooled(const std::vector<CalibrationSamples>& rounds);
 
 // Why the figures do not repeat: the halves or the ends of an interval differ by more than 10 % in
 // the budget or 5 % in a rate, or most samples were interrupted. Empty: they do. Without
-// `intervals` of the device only the halves are compared.
+// `intervals` of the device only the halves are compared. `part` of these 10 and 5 % is allowed.
 std::string unsteady_reason(const std::vector<CalibrationSamples>& rounds,
-                            const DeviceModel& device);
+                            const DeviceModel& device, double part = 1);
 
 // device_from() all rounds, with intervals and verdict. Of several hosts: the device of the one
 // that keeps least in its cache, then of the slowest memory, with a note on each; unsteady when any

@@ -305,7 +305,7 @@ void say_resumed(Console& console, const Arguments& arguments, const std::vector
 }
 
 int finish(Console& console, const Arguments& arguments, const std::vector<GridCell>& cells) {
-  fmt::print("{}\n{}", heat_maps(cells), grid_summary_text(cells));
+  fmt::print("{}\n{}", heat_map_text(cells), grid_summary_text(cells));
   console.next(fmt::format("preserve-report {} -o grid.html", arguments.output));
   const int64_t failed = count(cells, CellStatus::failed);
   if (failed > 0 && count(cells, CellStatus::done) == 0) {

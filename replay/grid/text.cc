@@ -3,13 +3,9 @@
 
 #include <fmt/format.h>
 
-#include <map>
-#include <set>
-#include <utility>
-#include <vector>
-
 #include "common/text.h"
 #include "common/units.h"
+#include "db/grid/heat_map.h"
 #include "db/grid/summary.h"
 
 namespace preserve {
@@ -22,42 +18,9 @@ std::string ratio_text(const Estimated& ratio) {
   return interval_text({*ratio.low, ratio.estimate, *ratio.high});
 }
 
-// The text of a cell of the table.
-std::string cell_mark(const GridCell& cell) {
-  switch (cell.status) {
-    case CellStatus::pending:
-      return "-";
-    case CellStatus::not_available:
-      return "N/A";
-    case CellStatus::failed:
-      return "failed";
-    case CellStatus::done:
-      return cell.choice == kDoNothing ? "=" : fmt::format("{:.3f}", cell.chosen_speedup);
-  }
-  return "-";
-}
-
-// Cells of one model and type, found by row and column.
-struct Table {
-  std::set<int64_t> batches;
-  std::map<int64_t, std::set<int64_t>> contexts;  // by ranks
-  std::map<std::pair<int64_t, std::pair<int64_t, int64_t>>, const GridCell*> cells;
-
-  void add(const GridCell& cell) {
-    const CellKey& key = cell.key;
-    batches.insert(key.batch);
-    contexts[key.ranks].insert(key.context);
-    cells[{key.batch, {key.ranks, key.context}}] = &cell;
-  }
-  std::string mark(int64_t batch, int64_t ranks, int64_t context) const {
-    const auto found = cells.find({batch, {ranks, context}});
-    return found == cells.end() ? "" : cell_mark(*found->second);
-  }
-};
-
-std::string text_of(const Table& table) {
+std::string text_of(const HeatMap& map) {
   std::string ranks_line = fmt::format("{:>6}", ""), context_line = fmt::format("{:>6}", "batch");
-  for (const auto& [ranks, contexts] : table.contexts) {
+  for (const auto& [ranks, contexts] : map.columns) {
     ranks_line += fmt::format("  {:<{}}", fmt::format("TP {}", ranks),
                               kCellWidth * static_cast<int>(contexts.size()));
     context_line += "  ";
@@ -67,12 +30,13 @@ std::string text_of(const Table& table) {
   }
   while (ranks_line.back() == ' ') ranks_line.pop_back();
   std::string out = ranks_line + "\n" + context_line + "\n";
-  for (const int64_t batch : table.batches) {
-    out += fmt::format("{:>6}", batch);
-    for (const auto& [ranks, contexts] : table.contexts) {
+  for (size_t row = 0; row < map.rows.size(); ++row) {
+    out += fmt::format("{:>6}", map.batches[row]);
+    auto cell = map.rows[row].begin();
+    for (const auto& [ranks, contexts] : map.columns) {
       out += "  ";
-      for (const int64_t context : contexts) {
-        out += fmt::format("{:>{}}", table.mark(batch, ranks, context), kCellWidth);
+      for (size_t i = 0; i < contexts.size(); ++i, ++cell) {
+        out += fmt::format("{:>{}}", *cell == nullptr ? "" : heat_mark(**cell), kCellWidth);
       }
     }
     out += "\n";
@@ -132,19 +96,11 @@ std::string cell_line(const GridCell& cell) {
                      cell.speedup ? ratio_text(*cell.speedup) : "no pair was counted", cell.choice);
 }
 
-std::string heat_maps(std::span<const GridCell> cells) {
-  std::vector<std::pair<std::string, std::string>> order;  // model and type as they come
-  std::map<std::pair<std::string, std::string>, Table> tables;
-  for (const GridCell& cell : cells) {
-    const std::pair name{cell.key.model, cell.key.dtype};
-    if (tables.find(name) == tables.end()) order.push_back(name);
-    tables[name].add(cell);
-  }
+std::string heat_map_text(std::span<const GridCell> cells) {
   std::string out =
       "Speed-up of the chosen plan. =: nothing is done; N/A: cannot be run; -: not measured yet\n";
-  for (const auto& name : order) {
-    out += fmt::format("\n{}, {}\n{}", printable(name.first), printable(name.second),
-                       text_of(tables.at(name)));
+  for (const HeatMap& map : heat_maps(cells)) {
+    out += fmt::format("\n{}, {}\n{}", printable(map.model), printable(map.dtype), text_of(map));
   }
   return out;
 }

@@ -15,7 +15,7 @@ std::string cell_line(const GridCell& cell);
 
 // One table per model and type: rows batch, columns ranks and context, chosen speed-up in each
 // cell.
-std::string heat_maps(std::span<const GridCell> cells);
+std::string heat_map_text(std::span<const GridCell> cells);
 
 // Counts, means and extremes.
 std::string grid_summary_text(std::span<const GridCell> cells);

@@ -64,7 +64,9 @@ std::string heat_table(const ExploreMap& map, const char* what,
 
 std::string speedups(const std::vector<ExploreMap>& maps) {
   std::string out = html_section("maps", "Speed-up over the baseline") + heat_legend("not reached");
+  out += "<div class=\"maps\">\n";
   for (const ExploreMap& map : maps) out += heat_table(map, "speed-up by flow", flow_speedup);
+  out += "</div>\n";
   if (maps.size() == kMaps) out += "<p>More maps are in the JSON report.</p>\n";
   return out + html_how(
                    "The number is the predicted step time of the baseline over that with the best "
@@ -96,7 +98,9 @@ std::string against_earlier(const ExploreReport& report) {
 std::string against_fused(const ExploreReport& report, const std::vector<ExploreMap>& maps) {
   if (report.figure != "fused") return "";
   std::string out = html_section("fused", "Against overlapping the collective with its operator");
+  out += "<div class=\"maps\">\n";
   for (const ExploreMap& map : maps) out += heat_table(map, "fused over flow", fused_ratio);
+  out += "</div>\n";
   return out + html_how(
                    "Above 1 the step with prefetching is faster than the one whose products "
                    "overlap their allreduces. Both are predicted.");
@@ -236,7 +240,7 @@ std::string all_cells(const ExploreReport& report) {
                time(cell.baseline_step_ns), time(cell.bfs_step_ns), time(cell.flow_step_ns),
                time(cell.all_hot_step_ns), cell.done() ? "done" : html_text(cell.reason)});
   }
-  std::string out = html_section("cells", "All cells") + table.finish();
+  std::string out = html_section("explored", "All cells") + table.finish();
   if (report.cells.size() > kRows) {
     out +=
         fmt::format("<p>{} more cells are in the JSON report.</p>\n", report.cells.size() - kRows);

@@ -82,5 +82,6 @@ std::string to_json(const ExploreReport& report);
 std::string to_html(const ExploreReport& report);
 std::string to_markdown(const ExploreReport& report);
 std::string to_csv(const ExploreReport& report);
+std::string changes_csv(const ExploreReport& report);  // a row per cell and earlier exploration
 
 }  // namespace preserve::report

@@ -129,6 +129,19 @@ std::string to_csv(const ExploreReport& report) {
   return out;
 }
 
+std::string changes_csv(const ExploreReport& report) {
+  std::string out =
+      "earlier,cell,baseline_before_ns,baseline_after_ns,flow_before_ns,flow_after_ns\r\n";
+  for (const ExploreComparison& earlier : report.earlier) {
+    for (const ExploreChange& cell : earlier.cells) {
+      out += fmt::format("{},{},{},{},{},{}\r\n", csv_text(earlier.path), csv_text(cell.name),
+                         cell.baseline_before_ns, cell.baseline_after_ns, cell.flow_before_ns,
+                         cell.flow_after_ns);
+    }
+  }
+  return out;
+}
+
 std::string to_markdown(const ExploreReport& report) {
   std::string out =
       fmt::format("### Preserve exploration\n\n**{}**\n\n", markdown_prose(report.sentence));

@@ -68,4 +68,20 @@ std::string to_csv(const GridReport& report) {
   return out;
 }
 
+std::string changes_csv(const GridReport& report) {
+  std::string out =
+      "earlier,model,dtype,ranks,batch,context,before,before_low,before_high,after,after_low,"
+      "after_high,change,chosen_before,chosen_after\r\n";
+  for (const GridComparison& earlier : report.earlier) {
+    for (const CellChange& change : earlier.cells) {
+      out += fmt::format("{},{},{},{},{},{},{},{},{},{},{}\r\n", csv_text(earlier.path),
+                         csv_text(change.key.model), csv_text(change.key.dtype), change.key.ranks,
+                         change.key.batch, change.key.context, ratio(change.speedup_before),
+                         ratio(change.speedup_after), csv_text(change.word),
+                         csv_text(change.before), csv_text(change.after));
+    }
+  }
+  return out;
+}
+
 }  // namespace preserve::report

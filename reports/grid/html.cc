@@ -137,10 +137,11 @@ std::string finding_section(const GridSummary& summary) {
 std::string speedups(const std::vector<HeatMap>& maps) {
   std::string out =
       html_section("heat", "Speed-up over the baseline") + heat_legend("not measured");
+  out += "<div class=\"maps\">\n";
   for (const HeatMap& map : maps) {
     out += heat_table(map, "speed-up of the chosen plan", chosen_cell);
   }
-  return out +
+  return out + "</div>\n" +
          html_how(
              "Rows are batch sizes, columns ranks and tokens per sequence; the number is the step "
              "time of the baseline over that of what was chosen. Where the interval of the "
@@ -164,6 +165,7 @@ std::string against_fused(const GridReport& report, const std::vector<HeatMap>& 
                                  {"Prefetch speed-up", Column::number},
                                  {"Overlap speed-up", Column::number},
                                  {"Overlap / prefetch", Column::number}});
+  out += "<div class=\"maps\">\n";
   for (const HeatMap& map : maps) {
     bool shown = false;
     for (const auto& row : map.rows) {
@@ -171,6 +173,7 @@ std::string against_fused(const GridReport& report, const std::vector<HeatMap>& 
     }
     if (shown) out += heat_table(map, "step of overlap over step of the prefetch plan", fused_cell);
   }
+  out += "</div>\n";
   const auto time_of = [](const CellArm* arm) {
     return arm == nullptr ? std::string("-") : html_time(arm->step_ns);
   };
@@ -263,7 +266,7 @@ std::string all_cells(const GridReport& report) {
 
 std::string to_html(const GridReport& report) {
   const GridSummary summary = summarise(report.cells);
-  const std::vector<HeatMap> maps = heat_maps(report);
+  const std::vector<HeatMap> maps = heat_maps(report.cells);
   return html_page("Preserve grid report",
                    header(report, summary) + speedups(maps) + against_earlier(report) +
                        finding_section(summary) + against_fused(report, maps) + published(report) +

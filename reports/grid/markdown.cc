@@ -60,7 +60,7 @@ std::string to_markdown(const GridReport& report) {
   out +=
       "Speed-up of the chosen plan; =: nothing is done, N/A: cannot be run, -: not measured "
       "yet.\n\n";
-  for (const HeatMap& map : heat_maps(report)) out += heat_table(map);
+  for (const HeatMap& map : heat_maps(report.cells)) out += heat_table(map);
   for (const GridComparison& earlier : report.earlier) {
     Table table = comparison_table(earlier);
     if (table.rows.size() > kComparedCells) table.rows.resize(kComparedCells);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "db/grid/cells.h"
+#include "db/grid/heat_map.h"
 #include "db/grid/summary.h"
 #include "reports/model/inputs.h"
 #include "reports/render.h"
@@ -52,19 +53,6 @@ GridReport build_grid_report(const InputFile& input);
 
 GridComparison compare_grids(const GridReport& before, const GridReport& now);
 
-// One heat map: cells of one model and type, found by row (batch) and column (ranks, context).
-struct HeatMap {
-  std::string model, dtype;
-  std::vector<int64_t> batches;
-  std::vector<std::pair<int64_t, std::vector<int64_t>>> columns;  // contexts by ranks
-  std::vector<std::vector<const GridCell*>> rows;  // [batch][column]; nullptr: not selected
-};
-// In the order of the cells; `report` must outlive them.
-std::vector<HeatMap> heat_maps(const GridReport& report);
-
-// The text of a cell: "1.043", "=", "N/A", "failed" or "-".
-std::string heat_mark(const GridCell& cell);
-
 // Speed-up that the paper publishes for this cell (Table of end-to-end times; 4 x Ascend 910B).
 std::optional<double> published_speedup(const CellKey& key);
 inline constexpr const char* kPublishedSource =
@@ -84,5 +72,6 @@ std::string to_json(const GridReport& report);
 std::string to_html(const GridReport& report);
 std::string to_markdown(const GridReport& report);
 std::string to_csv(const GridReport& report);
+std::string changes_csv(const GridReport& report);  // a row per cell and earlier grid
 
 }  // namespace preserve::report

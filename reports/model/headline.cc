@@ -32,15 +32,17 @@ std::string per_step(double dur_ns) {
 }
 
 Advice longer_windows(const PlanView& plan) {
-  return {fmt::format("Longer windows: with collectives of any length this cache would allow {}.",
-                      per_step(static_cast<double>(plan.cache_limited_step_ns))),
+  return {fmt::format("Longer windows: with collectives of any length and this cache a step could "
+                      "last {}.",
+                      format_duration(plan.cache_limited_step_ns)),
           plan.prefetch_step_ns - plan.cache_limited_step_ns};
 }
 
 Advice larger_cache(const PlanView& plan) {
-  return {fmt::format("More cache: with a cache of any size these windows would allow {}.",
-                      per_step(static_cast<double>(plan.window_limited_step_ns))),
-          plan.prefetch_step_ns - plan.window_limited_step_ns};
+  return {
+      fmt::format("More cache: with a cache of any size and these windows a step could last {}.",
+                  format_duration(plan.window_limited_step_ns)),
+      plan.prefetch_step_ns - plan.window_limited_step_ns};
 }
 
 std::optional<Advice> advice_for_bar(const WhyBar& bar) {
@@ -87,13 +89,20 @@ Advice best_advice(const Scenario& scenario, const std::string& verdict) {
                   "tolerance of 0.5 %.",
             0};
   }
-  std::vector<Advice> candidates{longer_windows(scenario.plan), larger_cache(scenario.plan)};
+  std::vector<Advice> candidates;
   for (const WhyBar& bar : scenario.why) {
     if (auto advice = advice_for_bar(bar)) candidates.push_back(std::move(*advice));
   }
-  Advice best =
-      *std::max_element(candidates.begin(), candidates.end(),
-                        [](const Advice& a, const Advice& b) { return a.worth_ns < b.worth_ns; });
+  const auto worth_more = [](const Advice& a, const Advice& b) { return a.worth_ns < b.worth_ns; };
+  if (verdict == "SLOW") {
+    const std::string without = "Not applying this plan: the program is faster without it.";
+    if (candidates.empty()) return {without + " preserve-tune --measure tries other plans.", 0};
+    Advice best = *std::max_element(candidates.begin(), candidates.end(), worth_more);
+    return {without + " " + best.text, best.worth_ns};
+  }
+  candidates.push_back(longer_windows(scenario.plan));
+  candidates.push_back(larger_cache(scenario.plan));
+  Advice best = *std::max_element(candidates.begin(), candidates.end(), worth_more);
   const int64_t to_all_hot_ns = scenario.plan.prefetch_step_ns - scenario.plan.all_hot_step_ns;
   if (best.worth_ns > to_all_hot_ns / kLittle) return best;
   if (to_all_hot_ns <= 0) return {"Nothing: the step is at its bound.", 0};
@@ -118,15 +127,29 @@ std::string prices_of(const PlanView& plan) {
   return "One more MiB, of cache or under any window, is worth nothing to this plan.";
 }
 
-std::string reason_of(const Scenario& scenario) {
+// What a slow step loses most by.
+std::string loss_of(const Scenario& scenario) {
+  const WhyBar* most = nullptr;
+  for (const WhyBar& bar : scenario.why) {
+    if (bar.part != "measured" || bar.total || bar.dur_ns <= 0) continue;
+    if (most == nullptr || bar.dur_ns > most->dur_ns) most = &bar;
+  }
+  if (most == nullptr) return "";
+  return fmt::format(" Most is lost by \"{}\" ({}): {}.", most->name, most->meaning,
+                     per_step(static_cast<double>(most->dur_ns)));
+}
+
+std::string reason_of(const Scenario& scenario, const std::string& verdict) {
   if (scenario.plan.verdict == "do-nothing") {
     return "";  // the sentence holds it
   }
-  return fmt::format("{} fetched per step under {} of {} windows; predicted: {}.",
-                     format_size(scenario.plan.prefetched_bytes),
-                     std::count_if(scenario.plan.windows.begin(), scenario.plan.windows.end(),
-                                   [](const Window& w) { return w.used_bytes > 0; }),
-                     scenario.plan.windows.size(), describe_speedup(scenario.plan.speedup));
+  const std::string plan =
+      fmt::format("{} fetched per step under {} of {} windows; predicted: {}.",
+                  format_size(scenario.plan.prefetched_bytes),
+                  std::count_if(scenario.plan.windows.begin(), scenario.plan.windows.end(),
+                                [](const Window& w) { return w.used_bytes > 0; }),
+                  scenario.plan.windows.size(), describe_speedup(scenario.plan.speedup));
+  return verdict == "SLOW" ? plan + loss_of(scenario) : plan;
 }
 
 void add_marks(const PlanView& plan, Headline& headline) {
@@ -156,7 +179,7 @@ Headline headline_of(const std::vector<const Scenario*>& group) {
                      : rank_of(best) > 0               ? best.measured->verdict
                                                        : "predicted";
   headline.sentence = best.sentence;
-  headline.reason = reason_of(best);
+  headline.reason = reason_of(best, headline.verdict);
   headline.prices = prices_of(best.plan);
   const Advice advice = best_advice(best, headline.verdict);
   headline.advice = advice.text;

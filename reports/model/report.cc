@@ -6,6 +6,7 @@
 #include <set>
 
 #include "common/error.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "db/step/folded_step.h"
 #include "planner/schedule/schedule_check.h"
@@ -169,11 +170,14 @@ void merge_warnings(std::vector<Warning>& warnings) {
 }
 
 std::string nothing_planned(const Report& report) {
-  if (!report.step) return "Recorded only: no step was found, so nothing can be planned.";
+  if (!report.step) {
+    return fmt::format("Recorded only, nothing can be planned: {}.", report.step.reason);
+  }
   return fmt::format(
-      "Recorded only: a decode step lasts {} (median of {} steps of rank {}); no schedule was "
+      "Recorded only: a decode step lasts {} (median of {} of rank {}); no schedule was "
       "given, so nothing is planned or measured.",
-      format_duration(report.step->wall_ns), report.step->steps_used, report.step->rank);
+      format_duration(report.step->wall_ns), count_of(report.step->steps_used, "step"),
+      report.step->rank);
 }
 
 template <typename A, typename B>

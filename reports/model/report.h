@@ -129,6 +129,7 @@ struct Step {
   int64_t steps_total = 0, steps_used = 0;
   int64_t wall_ns = 0, wall_mad_ns = 0;
   int32_t streams = 1;
+  int64_t left_out = 0;  // of a page that does not hold all operators (page/thinned.cc)
   std::vector<TimelineOp> ops;
 };
 

@@ -153,6 +153,10 @@ Arm view_arm(const TraceDb& db, const ArmResult& result) {
     const double median_ns = result.step_ns->estimate;
     arm.step_ns = {result.step_ns->interval().value_or(Interval{median_ns, median_ns, median_ns}),
                    ""};
+    if (!(arm.step_ns->low <= median_ns && median_ns <= arm.step_ns->high)) {
+      throw input_error("{}: is damaged: the step of arm {} lies outside its interval", db.file(),
+                        arm.name);
+    }
   }
   arm.speedup = known_interval(result.speedup,
                                result.name == kBaselineArm

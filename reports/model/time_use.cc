@@ -178,13 +178,24 @@ class Pass {
     return dur_ns;
   }
 
+  // One pass over all strings: a step may have as many names as operators.
+  std::unordered_map<int64_t, std::string> patterns_of_names() const {
+    std::unordered_map<int64_t, std::string> patterns;
+    for (const auto& [key, total] : totals_) patterns[key.name_id];
+    Query rows = db_.query("SELECT id, value FROM string");
+    while (rows.next()) {
+      const auto used = patterns.find(rows.integer(0));
+      if (used != patterns.end()) used->second = without_layer_numbers(clean(rows.text(1)));
+    }
+    return patterns;
+  }
+
   // Gathers the layers of a model: totals by name become totals by name without layer numbers.
   std::vector<OperatorTotal> totals_by_pattern() {
+    const std::unordered_map<int64_t, std::string> names = patterns_of_names();
     std::map<std::pair<std::string, size_t>, OperatorTotal> patterns;
     for (const auto& [key, total] : totals_) {
-      Query name = db_.query("SELECT value FROM string WHERE id = ?", {key.name_id});
-      const std::string pattern = without_layer_numbers(name.next() ? clean(name.text(0)) : "");
-      merge(patterns[{pattern, key.time_class}], total);
+      merge(patterns[{names.at(key.name_id), key.time_class}], total);
     }
     std::vector<OperatorTotal> rows;
     for (auto& [key, total] : patterns) {

@@ -190,7 +190,10 @@ void explain_measured(const Scenario& scenario, std::vector<WhyBar>& bars) {
                timed.slowed);
     way.change("all else", "other operators, gaps and ranks", prefetch_ns - way.reached_ns());
   } else {
-    way.change("all else", "operators were not timed in both arms, so nothing tells why",
+    way.change("all else",
+               scenario.plan.prefetched_bytes == 0
+                   ? "the plan fetches nothing: both arms run the same step, so this is noise"
+                   : "operators were not timed in both arms, so nothing tells why",
                prefetch_ns - way.reached_ns());
   }
   way.total("prefetch", "the step with the plan, as measured", prefetch_ns);

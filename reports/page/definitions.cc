@@ -17,7 +17,7 @@ namespace preserve::report {
 namespace {
 
 // Sections of the pages and the chapter that defines them.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 20> kChapters{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 23> kChapters{
     {{"timeline", "The recording"},
      {"time", "The recording"},
      {"ranks", "Against an earlier run"},
@@ -35,6 +35,9 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 20> kChapter
      {"findings", "The grid"},
      {"fused", "The grid"},
      {"published", "The grid"},
+     {"settings", "The grid"},
+     {"cells", "The grid"},
+     {"explored", "Explorations"},
      {"maps", "Explorations"},
      {"footprint", "Explorations"},
      {"design", "Explorations"}}};

@@ -86,7 +86,7 @@ std::string card(const Headline& headline, size_t index) {
   }
   out += fmt::format("<dt>What would help most</dt><dd>{}", html_text(headline.advice));
   if (headline.advice_worth_ns) {
-    out += fmt::format(" At most {} per step.", html_time(*headline.advice_worth_ns));
+    out += fmt::format(" Worth at most {} per step.", html_time(*headline.advice_worth_ns));
   }
   if (!headline.prices.empty()) {
     out += fmt::format("</dd><dt>More room</dt><dd>{}", html_text(headline.prices));

@@ -150,23 +150,11 @@ std::string time_classes(const TimeUse& use) {
              "hide prefetches; [unattributed] is time in which nothing recorded ran.");
 }
 
-// A browser opens some 400 bytes for each; the timeline is a still picture of more.
-constexpr size_t kEmbeddedOperators = 200'000;
+// Each is some 400 bytes that a browser opens before it draws; a longer step is thinned.
+constexpr size_t kEmbeddedOperators = 25'000;
 
 bool embeds_operators(const Report& report) {
   return !report.step || report.step->ops.size() <= kEmbeddedOperators;
-}
-
-Report without_operators(Report report) {
-  report.step =
-      Known<Step>::unknown(fmt::format("{} operators are too many for a page",
-                                       grouped(static_cast<long long>(report.step->ops.size()))));
-  for (Scenario& scenario : report.scenarios) {
-    scenario.operators.clear();
-    scenario.plan.occupancy_bytes.clear();
-    scenario.plan.windows.clear();
-  }
-  return report;
 }
 
 std::string timeline(const Report& report) {
@@ -187,17 +175,18 @@ std::string timeline(const Report& report) {
   }
   if (!embeds_operators(report)) {
     out += fmt::format(
-        "<p>Its {} operators are too many for a page that zooms: all of them are in the JSON "
-        "report.</p>\n",
-        grouped(static_cast<long long>(report.step->ops.size())));
+        "<p>Of its {} operators this page holds {} to zoom into: the longest, and those at both "
+        "ends of the prefetches that save most. All are in the JSON report.</p>\n",
+        grouped(static_cast<long long>(report.step->ops.size())),
+        grouped(static_cast<long long>(kEmbeddedOperators)));
   }
   return out + html_how(fmt::format("Bars begin at the median start and last the median length "
-                                    "over {} steps of rank {}, so waits that come and go leave "
+                                    "over {} of rank {}, so waits that come and go leave "
                                     "gaps; resting the pointer on a bar shows its name, length and "
                                     "bytes. A prefetch bar lies under the collective that hides it "
                                     "and is as long as its share of that window, the stand-in link "
                                     "included, which the recording does not have.",
-                                    report.step->steps_used, report.step->rank));
+                                    count_of(report.step->steps_used, "step"), report.step->rank));
 }
 
 // Links of the verdict cards lead to the first scenario of their schedule.
@@ -347,7 +336,7 @@ std::string to_html(const Report& report) {
                            collectives(report.time_use) + environment(report) + raw_counts(report);
   return html_page(
       "Preserve report", body,
-      embeds_operators(report) ? to_json(report, -1) : to_json(without_operators(report), -1));
+      to_json(embeds_operators(report) ? report : thinned(report, kEmbeddedOperators), -1));
 }
 
 }  // namespace preserve::report

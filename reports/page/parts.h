@@ -44,6 +44,10 @@ std::string html_definition_link(std::string_view section);
 // The whole page with the definitions at its end; `title` is ours. `json` is embedded as data.
 std::string html_page(std::string_view title, std::string_view body, std::string_view json);
 
+// Of a step of more than `most` operators what the page embeds: the ends of the prefetches that
+// save most, up to half of them, then the longest operators; ordinals stay. report.step is known.
+Report thinned(Report report, size_t most);
+
 // The verdict cards; the warnings, serious ones first (headline.cc).
 std::string html_headlines(const Report& report);
 std::string html_warnings(const Report& report);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <set>
 
 #include "common/units.h"
@@ -17,11 +18,14 @@ constexpr double kLane = 34, kBar = 22;
 
 struct Bar {
   int64_t start_ns, end_ns;
-  std::string css_class, name, hover;
+  std::string css_class, name;
+  size_t item = 0;      // for Lane::hover
+  size_t gathered = 1;  // operators that it stands for
 };
 struct Lane {
   std::string label;
-  std::vector<Bar> bars;  // ascending start
+  std::function<std::string(size_t item)> hover;  // made for the few bars that are drawn
+  std::vector<Bar> bars{};                        // ascending start
 };
 
 std::string hover_of(const TimelineOp& op) {
@@ -34,13 +38,14 @@ std::string hover_of(const TimelineOp& op) {
 
 // One lane of operators per stream that has some, then the communication of all streams.
 std::vector<Lane> operator_lanes(const Step& step) {
-  std::vector<Lane> streams(static_cast<size_t>(step.streams));
-  Lane communication{"collectives", {}};
+  const auto hover = [&step](size_t item) { return hover_of(step.ops[item]); };
+  std::vector<Lane> streams(static_cast<size_t>(step.streams), Lane{"", hover});
+  Lane communication{"collectives", hover};
   for (const TimelineOp& op : step.ops) {
     const bool communicates = op.kind == "collective" || op.kind == "p2p";
     Lane& lane = communicates ? communication : streams.at(static_cast<size_t>(op.stream));
-    lane.bars.push_back(
-        {op.start_ns, op.start_ns + op.dur_ns, kind_class(op.kind), op.name, hover_of(op)});
+    lane.bars.push_back({op.start_ns, op.start_ns + op.dur_ns, kind_class(op.kind), op.name,
+                         static_cast<size_t>(op.ordinal)});
   }
   std::vector<Lane> lanes;
   for (size_t i = 0; i < streams.size(); ++i) {
@@ -52,29 +57,33 @@ std::vector<Lane> operator_lanes(const Step& step) {
   return lanes;
 }
 
+std::string hover_of(const Window& window) {
+  constexpr size_t kMost = 2000;  // more would not fit on a screen
+  std::string text = fmt::format("under {}: {}", window.name, format_size(window.used_bytes));
+  for (const Prefetch& prefetch : window.prefetches) {
+    if (text.size() > kMost) return text + "\n...";
+    text += fmt::format("\n{} of {} for {}{}", format_size(prefetch.length_bytes), prefetch.tensor,
+                        prefetch.consumer, prefetch.next_step ? " (next step)" : "");
+  }
+  return text;
+}
+
 // Each window's prefetches, drawn from its start for as long as they take of its usable time.
 Lane prefetch_lane(const Step& step, const Scenario& scenario) {
-  Lane lane{fmt::format("prefetch: {}", scenario.label), {}};
-  for (const Window& window : scenario.plan.windows) {
+  const std::vector<Window>& windows = scenario.plan.windows;
+  Lane lane{fmt::format("prefetch: {}", scenario.label),
+            [&windows](size_t item) { return hover_of(windows[item]); }};
+  for (size_t i = 0; i < windows.size(); ++i) {
+    const Window& window = windows[i];
     if (window.used_bytes == 0) continue;
     const TimelineOp& op = step.ops.at(static_cast<size_t>(window.ordinal));
     const double part = window.capacity_bytes > 0
                             ? std::min(1.0, static_cast<double>(window.used_bytes) /
                                                 static_cast<double>(window.capacity_bytes))
                             : 1.0;
-    std::string hover = fmt::format("under {}: {}", window.name, format_size(window.used_bytes));
-    for (const Prefetch& prefetch : window.prefetches) {
-      hover +=
-          fmt::format("\n{} of {} for {}{}", format_size(prefetch.length_bytes), prefetch.tensor,
-                      prefetch.consumer, prefetch.next_step ? " (next step)" : "");
-      if (hover.size() > 2000) {  // more would not fit on a screen
-        hover += "\n...";
-        break;
-      }
-    }
     lane.bars.push_back({op.start_ns,
                          op.start_ns + static_cast<int64_t>(part * static_cast<double>(op.dur_ns)),
-                         "k-prefetch", format_size(window.used_bytes), hover});
+                         "k-prefetch", format_size(window.used_bytes), i});
   }
   return lane;
 }
@@ -98,10 +107,10 @@ std::vector<Bar> downsample(const std::vector<Bar>& bars, size_t limit, TimeRang
       }
     }
     if (widest == nullptr) continue;
-    out.push_back({widest->start_ns, widest->end_ns, widest->css_class, "",
-                   gathered == 1
-                       ? widest->hover
-                       : fmt::format("{} operators, the longest: {}", gathered, widest->hover)});
+    Bar bar = *widest;
+    bar.name.clear();
+    bar.gathered = gathered;
+    out.push_back(std::move(bar));
   }
   return out;
 }
@@ -119,7 +128,10 @@ void draw_lane(Svg& svg, const Lane& lane, double y, TimeRange range, size_t lim
   for (const Bar& bar : downsample(visible, limit, range)) {
     const double x = x_of(std::max(bar.start_ns, range.from_ns));
     const double width = std::max(0.4, x_of(std::min(bar.end_ns, range.to_ns)) - x);
-    svg.rect(x, y, width, kBar, bar.css_class, bar.hover);
+    const std::string hover = lane.hover(bar.item);
+    svg.rect(x, y, width, kBar, bar.css_class,
+             bar.gathered == 1 ? hover
+                               : fmt::format("{} operators, the longest: {}", bar.gathered, hover));
     constexpr double kCharacter = 7;  // of the 11 px label font
     const auto room = static_cast<size_t>(std::max(0.0, (width - 6) / kCharacter));
     if (room >= 6) svg.text(x + 4, y + 15, shorten(bar.name, room), "inside");

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "apply/graph_plan_file.h"
+#include "apply/plan_content.h"
 
 namespace preserve::apply {
 namespace {

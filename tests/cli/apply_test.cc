@@ -276,6 +276,38 @@ TEST_P(ApplyOnRanks, LeavesASolverItsResultsUnderItsOwnPlan) {
   EXPECT_GT(read_result(TraceDb::open(path("apply.db"))).arms[1].issued_bytes, 0) << applied.err;
 }
 
+// Whose library has no progress engine that takes callbacks.
+TEST_F(Apply, ConvertsTheCollectivesOfMpich) {
+  const std::string program = PRESERVE_PROGRAM_DIR "/mpich_sums_program";
+  if (!std::filesystem::exists(program)) GTEST_SKIP() << "no mpicxx.mpich";
+  const auto sums = [&](const std::string& steps) {
+    return std::vector<std::string>{"mpiexec.mpich", "-n", "2", program, steps};
+  };
+  std::vector<std::string> profile{"preserve-profile", "--touch", "-o", path("trace.db"), "--"};
+  const std::vector<std::string> recorded = sums("24");
+  profile.insert(profile.end(), recorded.begin(), recorded.end());
+  ASSERT_EQ(run(profile).exit_code, 0);
+  const test::Run tuned = run({"preserve-tune", "-f", path("trace.db"), "--device",
+                               path("device.json"), "--link", "100us"});
+  ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
+  choose_the_plan();
+  const test::Run plain = run(sums("40"));
+  ASSERT_THAT(plain.out, HasSubstr("hash: "));
+  const test::Run applied =
+      apply({"--no-guard", "--link", "100us", path("schedule.json")}, sums("40"));
+  EXPECT_EQ(applied.exit_code, 0) << applied.err;
+  EXPECT_EQ(applied.out, plain.out);
+  const TraceDb db = TraceDb::open(path("apply.db"));
+  EXPECT_EQ(db.meta("via"), "convert") << applied.err;
+  EXPECT_GT(read_result(db).arms[1].issued_bytes, 0) << applied.err;
+  // Without that way there is none.
+  const test::Run refused =
+      apply({"-f", "--no-guard", "--via", "progress", "--link", "100us", path("schedule.json")},
+            sums("40"));
+  EXPECT_EQ(refused.out, plain.out);
+  EXPECT_THAT(refused.err, HasSubstr("no progress engine"));
+}
+
 TEST_F(Apply, FindsTheRanksBehindAShell) {
   ASSERT_NO_FATAL_FAILURE(plan(2));
   for (const char* const how : {"exec \"$@\"", "\"$@\"; exit $?"}) {

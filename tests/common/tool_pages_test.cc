@@ -55,7 +55,7 @@ TEST_F(ToolPages, ManHasEveryOptionThatIsShown) {
   const std::string man = page("man");
   EXPECT_THAT(man, HasSubstr("preserve\\-eat \\- Eats\n"));
   EXPECT_THAT(man, HasSubstr("\\fB\\-f\\fR, \\fB\\-\\-fruit\\fR"));
-  EXPECT_THAT(man, HasSubstr("One of apple, pear."));
+  EXPECT_THAT(man, HasSubstr("yours.\nOne of apple, pear."));
   EXPECT_THAT(man, HasSubstr("\\&.starts with a dot, and has a \\e in it"));
   EXPECT_THAT(man, HasSubstr("\\&.first"));
   EXPECT_THAT(man, HasSubstr("\\fBinput\\fR"));

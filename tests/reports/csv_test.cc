@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <sstream>
 
+#include "reports/model/earlier.h"
 #include "reports/render.h"
 #include "tests/reports/scenario_files.h"
 #include "tests/support/synthetic_trace.h"
@@ -36,7 +37,10 @@ TEST(Csv, HasOneRowPerOperatorAndScenario) {
 
 TEST(Csv, OfEveryTableHasAsManyCellsAsColumns) {
   TemporaryDirectory directory;
-  const Report report = report_of(test::write_two_scenarios(directory.path()));
+  Report report = report_of(test::write_two_scenarios(directory.path()));
+  Report before = report;
+  before.scenarios[0].plan.windows[0].used_bytes /= 2;
+  report.earlier = {compare_with(before, report)};
   for (const std::string_view table : csv_tables()) {
     std::istringstream lines(to_csv(report, table));
     std::string line, header;
@@ -51,6 +55,10 @@ TEST(Csv, OfEveryTableHasAsManyCellsAsColumns) {
   }
   EXPECT_THAT(to_csv(report, "arms"), HasSubstr("\"200 us stand-in link\",\"prefetch\",44,44,"));
   EXPECT_THAT(to_csv(report, "samples"), HasSubstr("\"warm-up\""));
+  EXPECT_THAT(to_csv(report, "changes"), HasSubstr("\"step_ns\",,,"));
+  EXPECT_THAT(to_csv(report, "changes"), HasSubstr("\"speedup\",\"200 us stand-in link\",1.1"));
+  const std::string windows = to_csv(report, "window_changes");
+  EXPECT_EQ(std::count(windows.begin(), windows.end(), '\n'), 2) << "the one that differs";
 }
 
 }  // namespace

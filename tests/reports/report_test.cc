@@ -11,6 +11,7 @@
 #include "common/output_file.h"
 #include "db/replay_result.h"
 #include "planner/schedule/json_document.h"
+#include "planner/schedule/schedule_check.h"
 #include "replay/grid/cell_run.h"
 #include "replay/grid/text.h"
 #include "replay/measure/summary.h"
@@ -270,6 +271,7 @@ TEST(Report, OfATraceWithoutStepsStillShowsTheRecording) {
   const Report report = report_of({directory / "trace.db"});
   EXPECT_FALSE(report.step);
   EXPECT_THAT(report.step.reason, HasSubstr("no step was found"));
+  EXPECT_THAT(report.sentences[0], HasSubstr(report.step.reason));
   EXPECT_GT(report.time_use.operators, 0);
   EXPECT_THAT(schema_errors(to_json(report)), "");
   EXPECT_THAT(to_html(report), HasSubstr("no step was found"));
@@ -326,6 +328,28 @@ TEST(Report, SaysDoNothingWhenThatIsThePlan) {
   EXPECT_THAT(report_of({paths[0], directory / "none.json", directory / "none.db"}).sentences[0],
               AllOf(HasSubstr("Planned: do nothing"),
                     HasSubstr("Replayed all the same, it is 0.0 % faster")));
+}
+
+TEST(Inputs, AScheduleOfAnotherRecordingGoesWithTheReplayOfIt) {
+  TemporaryDirectory directory;
+  const auto paths = test::write_two_scenarios(directory.path());
+  const FoldedStep step = fold_step(TraceDb::open(paths[0]));
+  Schedule schedule = test::make_schedule(paths[0]);
+  schedule.signature = signature_of(step);
+  name_places(step, schedule);
+  test::write_schedule(paths[1], schedule);
+  const auto again = directory / "again.db";
+  test::write_synthetic_trace(again, {.layers = 2, .op_latency_ns = 1500});
+  EXPECT_THAT(
+      [&] {
+        report_of({again, paths[1]});
+      },
+      fails_with(ErrorKind::input, HasSubstr("another recording")));
+  test::write_replay(paths[2], paths[1], {},
+                     [&](TraceDb& db) { db.set_meta("trace_sha256", sha256_of_file(again)); });
+  const Report report = report_of({again, paths[1], paths[2]});
+  EXPECT_EQ(report.sentences.size(), 1U);
+  EXPECT_TRUE(report.step);
 }
 
 TEST(Inputs, OfAnotherTraceAreRefused) {
@@ -386,7 +410,8 @@ TEST(Inputs, WithNonsenseInTheReplayAreRefused) {
   };
   EXPECT_THAT([&] { with("DELETE FROM result"); }, fails_with("holds no result"));
   for (const char* sql :
-       {"UPDATE arm SET step_ns = -1", "UPDATE arm SET speedup = 9e999 WHERE id = 2",
+       {"UPDATE arm SET step_ns = -1", "UPDATE arm SET step_ns = 1e300",
+        "UPDATE arm SET speedup = 9e999 WHERE id = 2",
         "UPDATE arm SET speedup_low = NULL WHERE id = 2", "UPDATE arm SET speedup_low = 3",
         "UPDATE arm SET pairs = -1", "UPDATE result SET confidence_level = 2",
         "UPDATE result SET ranks = 0", "UPDATE result SET verdict = 'GOOD'"}) {

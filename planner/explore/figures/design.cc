@@ -14,6 +14,8 @@ namespace {
 
 using Step = double ExploreCell::*;
 
+constexpr size_t kFewSettings = 8;  // can be surveyed without counting them
+
 // tokens/s of one device per mm2 or per unit of cost.
 double density(const ExploreCell& cell, Step step, std::optional<double> ExploreCell::*size) {
   return static_cast<double>(cell.batch) * kNsPerS / (cell.*step) /
@@ -99,9 +101,19 @@ std::string optima(const std::vector<ExploreCell>& cells,
                    std::optional<double> ExploreCell::*size) {
   std::vector<std::vector<std::string>> rows{
       {"best cache", "without", "bfs", "gain", "flow", "gain"}};
-  for (const auto& [name, group] : by_capacity(cells))
+  std::map<int64_t, int64_t> settings;  // by the best cache with flow
+  for (const auto& [name, group] : by_capacity(cells)) {
     rows.push_back(optimum_row(name, group, size));
-  return text_table(rows);
+    ++settings[best(group, &ExploreCell::flow_step_ns, size).cache_bytes];
+  }
+  std::string text = text_table(rows);
+  if (rows.size() <= kFewSettings) return text;
+  text += "  settings by their best cache with flow:";
+  for (const auto& [cache_bytes, count] : settings) {
+    text += fmt::format(" {} {},", format_size(cache_bytes), count);
+  }
+  text.back() = '\n';
+  return text;
 }
 
 constexpr const char* kCapacities =

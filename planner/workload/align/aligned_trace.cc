@@ -6,29 +6,13 @@
 
 #include "common/as_index.h"
 #include "common/error.h"
+#include "db/copy_rows.h"
 #include "planner/workload/align/recording.h"
 
 namespace preserve::align {
 namespace {
 
 constexpr size_t kRowsAtOnce = 200;  // of one INSERT: fewer statements are prepared
-
-void copy_all(TraceDb& db, const std::filesystem::path& from) {
-  db.attach(from, "part");
-  std::vector<std::string> tables;
-  {
-    Query rows = db.query(
-        "SELECT name FROM part.sqlite_master WHERE type = 'table' AND name IN "
-        "(SELECT name FROM main.sqlite_master WHERE type = 'table') AND name NOT LIKE 'sqlite_%'");
-    while (rows.next()) tables.emplace_back(rows.text(0));
-  }
-  for (const std::string& table : tables) {
-    const bool is_meta = table == "meta";
-    db.execute(fmt::format("INSERT OR REPLACE INTO main.{0} SELECT * FROM part.{0}{1}", table,
-                           is_meta ? " WHERE key NOT IN ('finished', 'tool_version')" : ""));
-  }
-  db.detach("part");
-}
 
 // Rows of a temporary table, many at a time.
 class Rows {
@@ -151,7 +135,9 @@ void give(TraceDb& db, const AlignedStep& aligned) {
 void write_aligned_trace(const std::filesystem::path& from, const std::vector<AlignedStep>& aligned,
                          const std::string& model, const std::filesystem::path& to) {
   TraceDb db = TraceDb::create(to);
-  copy_all(db, from);
+  db.attach(from, "part");
+  copy_rows(db, "part");
+  db.detach("part");
   for (const AlignedStep& step : aligned) give(db, step);
   const std::string notes = db.meta("notes");
   db.set_meta("notes",

@@ -211,7 +211,8 @@ class ModelReader {
   // DBRX has an object for its experts.
   ConfigReader experts_keys() const {
     const json* nested = keys_.find({"ffn_config"});
-    if (nested == nullptr || !nested->is_object()) return keys_;
+    if (nested == nullptr) return keys_;
+    if (!nested->is_object()) throw keys_.error("ffn_config", "not an object");
     return {*nested, keys_.file(), keys_.place() + "/ffn_config"};
   }
 

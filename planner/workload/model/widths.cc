@@ -65,7 +65,7 @@ int64_t uniform_kv_heads(const ConfigReader& keys, const Family& family, int64_t
           keys.number({"num_key_value_heads", "num_kv_heads", "n_head_kv", "n_kv_heads"})) {
     return *value;
   }
-  if (const json* nested = keys.find({"attn_config"}); nested != nullptr && nested->is_object()) {
+  if (const json* nested = keys.find({"attn_config"})) {
     return object_in(keys, *nested, "attn_config").number_or({"kv_n_heads"}, heads);
   }
   return family.kv_heads > 0 ? family.kv_heads : heads;

@@ -16,6 +16,22 @@
 /** @typedef {{name: string, source: string, start: Float64Array, dur: Float64Array, endNs: number, lanes: Lane[],
  *   bytes: Float64Array}} Arm */
 
+/** Ordinals of windows and readers become places in the list of operators, of which the page of a long
+ * step does not hold all: `report` is changed. Returns the place of each ordinal.
+ * @param {{step: {operators: Operator[]}, scenarios: {plan: {windows: PlannedWindow[]}}[]}} report */
+export function placeOrdinals(report) {
+  const places = new Map(report.step.operators.map((op, place) => [op.ordinal, place]));
+  for (const {plan} of report.scenarios) {
+    for (const window of plan.windows) {
+      window.ordinal = /** @type {number} */ (places.get(window.ordinal));
+      for (const prefetch of window.prefetches) {
+        prefetch.consumer_ordinal = /** @type {number} */ (places.get(prefetch.consumer_ordinal));
+      }
+    }
+  }
+  return places;
+}
+
 /** @param {Operator[]} ops */
 function busiestStream(ops) {
   const busy = new Map();

@@ -23,7 +23,7 @@ function openForPrint() {
  * @param {Timeline} timeline */
 function linkWindows(timeline) {
   for (const link of document.querySelectorAll("a[data-ordinal]")) {
-    link.addEventListener("click", () => timeline.select(Number(link.getAttribute("data-ordinal"))));
+    link.addEventListener("click", () => timeline.selectOrdinal(Number(link.getAttribute("data-ordinal"))));
   }
 }
 

@@ -2,7 +2,7 @@
 // The timeline under the reader's hands: pointer, wheel, keys, search, a select of the scenario.
 // @ts-check
 
-import {armsOf, prefetchLane} from "./arms.mjs";
+import {armsOf, placeOrdinals, prefetchLane} from "./arms.mjs";
 import {coloursOf, hit, MINI_HEIGHT, Painter, placeRows} from "./draw.mjs";
 import {formatSize, formatTime} from "./format.mjs";
 import {traceEvents} from "./trace.mjs";
@@ -44,8 +44,8 @@ export function findOperators(ops, words) {
 /** What is known of an operator, a line per fact.
  * @param {import("./draw.mjs").Scene} scene @param {number} op */
 export function describeOperator(scene, op) {
-  const {name, kind, weight_bytes, kv_bytes} = scene.ops[op];
-  const lines = [`${op}. ${name} (${kind})`];
+  const {ordinal, name, kind, weight_bytes, kv_bytes} = scene.ops[op];
+  const lines = [`${ordinal}. ${name} (${kind})`];
   for (const arm of scene.arms) lines.push(`${arm.name} ${formatTime(arm.dur[op])}, from ${formatTime(arm.start[op])}`);
   if (weight_bytes > 0) lines.push(`weights ${formatSize(weight_bytes)}`);
   if (kv_bytes > 0) lines.push(`KV ${formatSize(kv_bytes)}`);
@@ -56,8 +56,8 @@ export function describeOperator(scene, op) {
     for (const p of window.prefetches) {
       if (p.consumer_ordinal !== op && window.ordinal !== op) continue;
       if (lines.length > 14) return [...lines, "…"];
-      lines.push(p.consumer_ordinal === op ? `${formatSize(p.length_bytes)} fetched under ${window.ordinal}. ${window.name}`
-        : `fetches ${formatSize(p.length_bytes)} of ${p.tensor} for ${p.consumer_ordinal}. ${p.consumer}`);
+      lines.push(p.consumer_ordinal === op ? `${formatSize(p.length_bytes)} fetched under ${scene.ops[window.ordinal].ordinal}. ${window.name}`
+        : `fetches ${formatSize(p.length_bytes)} of ${p.tensor} for ${scene.ops[p.consumer_ordinal].ordinal}. ${p.consumer}`);
     }
   }
   return lines;
@@ -67,6 +67,7 @@ export class Timeline {
   /** @param {HTMLElement} place @param {any} report */
   constructor(place, report) {
     this.report = report;
+    this.places = placeOrdinals(report);
     this.marked = /** @type {Set<number>} */ (new Set());
     this.selected = -1;
     this.found = 0;
@@ -106,8 +107,7 @@ export class Timeline {
     };
     const bar = make("div", {class: "bar"}, this.search, this.count,
       button("+", "Zoom in", () => this.zoom(0.5)), button("\u2212", "Zoom out", () => this.zoom(2)),
-      button("Show all", "Show the whole step", () => this.show({from: 0, to: this.scene.endNs})),
-      button("Perfetto JSON", "Save as JSON that Perfetto opens", () => this.save()));
+      button("Show all", "Show the whole step", () => this.show({from: 0, to: this.scene.endNs})), this.linkToTrace());
     if (this.report.scenarios.length > 1) bar.prepend(this.scenarioSelect());
     place.append(bar, make("div", {class: "canvas-box"}, this.canvas, this.tip), this.details, make("p", {class: "how"}, HELP));
     this.listen();
@@ -185,6 +185,13 @@ export class Timeline {
     this.repaint();
   }
 
+  /** The operator of that ordinal, when the page holds it.
+   * @param {number} ordinal */
+  selectOrdinal(ordinal) {
+    const place = this.places.get(ordinal);
+    if (place !== undefined) this.select(place);
+  }
+
   /** @param {number} step */
   find(step) {
     const hits = findOperators(this.scene.ops, this.search.value);
@@ -194,12 +201,21 @@ export class Timeline {
     this.select(hits.length > 0 ? hits[this.found] : -1);
   }
 
-  save() {
-    const json = JSON.stringify(traceEvents(this.scene.ops, this.scene.arms, this.scene.scenario));
-    const url = URL.createObjectURL(new Blob([json], {type: "application/json"}));
-    const link = make("a", {href: url, download: "timeline.json"});
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(url), 10000);
+  /** A link to the scene as a file, which is written when somebody comes near the link.
+   * @returns {HTMLAnchorElement} */
+  linkToTrace() {
+    const link = /** @type {HTMLAnchorElement} */ (make("a", {
+      href: "#timeline", download: "timeline.json", title: "Save as JSON that Perfetto opens"}, "Perfetto JSON"));
+    let written = /** @type {import("./draw.mjs").Scene | null} */ (null);
+    const write = () => {
+      if (written === this.scene) return;
+      if (written !== null) URL.revokeObjectURL(link.href);
+      written = this.scene;
+      const json = JSON.stringify(traceEvents(this.scene.ops, this.scene.arms, this.scene.scenario));
+      link.href = URL.createObjectURL(new Blob([json], {type: "application/json"}));
+    };
+    for (const near of ["pointerdown", "focus", "click"]) link.addEventListener(near, write);
+    return link;
   }
 
   listen() {

@@ -16,7 +16,7 @@ export function traceEvents(ops, arms, scenario) {
       events.push({ph: "M", pid, tid, name: "thread_name", args: {name: lane.name}});
       for (const i of lane.ops) {
         events.push({ph: "X", pid, tid, ts: us(arm.start[i]), dur: us(arm.dur[i]), name: ops[i].name,
-                     cat: ops[i].kind, args: {ordinal: i, bytes: ops[i].weight_bytes + ops[i].kv_bytes}});
+                     cat: ops[i].kind, args: {ordinal: ops[i].ordinal, bytes: ops[i].weight_bytes + ops[i].kv_bytes}});
       }
     });
   });

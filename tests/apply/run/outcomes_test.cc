@@ -94,12 +94,46 @@ TEST_F(OutcomesTest, OfAllRanksMakeOneResult) {
   EXPECT_EQ(blocks[0].step_ns, 1210) << "the slowest rank's";
   EXPECT_EQ(blocks[1].arm, Arm::applied);
   EXPECT_EQ(blocks[1].pair, blocks[0].pair);
-  const ReplayResult result = result_of(outcomes, blocks, schedule_, 1000);
+  const ReplayResult result = result_of(outcomes, blocks, schedule_, 1000, Mode::guard);
   EXPECT_EQ(result.verdict, Verdict::fast);
   ASSERT_TRUE(result.arms[1].speedup.has_value());
   EXPECT_NEAR(result.arms[1].speedup->estimate, 1.2, 1e-9);
   EXPECT_DOUBLE_EQ(result.arms[1].issued_bytes, 90);
   EXPECT_THAT(remarks(), IsEmpty());
+}
+
+// One pair that something else disturbed does not move them.
+TEST_F(OutcomesTest, AreMediansOfPairsWhereNothingIsDecided) {
+  for (const int number : {0, 1}) {
+    Left left = rank(number);
+    left.samples.clear();
+    for (uint32_t pair = 0; pair < 12; ++pair) {
+      const bool original_first = pair % 2 == 0;
+      for (uint32_t step = 0; step < 4; ++step) {
+        const bool original = (step < 2) == original_first;
+        const uint64_t dur_ns = pair == 5 && original ? 90'000 : original ? 1100 + pair : 1000;
+        left.samples.push_back({dur_ns, 4 * pair + step,
+                                original     ? Arm::original
+                                : pair == 11 ? Arm::null
+                                             : Arm::applied,
+                                1, 0});
+      }
+    }
+    write(left);
+  }
+  const Outcomes outcomes = read();
+  const std::vector<Block> blocks = blocks_of(outcomes);
+  const ReplayResult result = result_of(outcomes, blocks, schedule_, 1000, Mode::compare);
+  EXPECT_EQ(result.arms[1].pairs, 11);
+  EXPECT_DOUBLE_EQ(result.arms[1].speedup->estimate, 1.106);
+  ASSERT_TRUE(result.arms[1].speedup->interval());
+  EXPECT_GE(result.arms[1].speedup->interval()->low, 1.1);
+  EXPECT_LT(result.arms[1].speedup->interval()->high, 1.111);
+  EXPECT_EQ(result.arms[2].pairs, 1);
+  EXPECT_FALSE(result.arms[2].speedup->interval());
+  EXPECT_EQ(result.verdict, Verdict::fast);
+  EXPECT_NEAR(result_of(outcomes, blocks, schedule_, 1000, Mode::guard).arms[1].speedup->estimate,
+              1.2, 1e-9);
 }
 
 TEST_F(OutcomesTest, StepsThatRanksRanInDifferentArmsDoNotCount) {
@@ -120,7 +154,10 @@ TEST_F(OutcomesTest, SayWhyNothingHappened) {
   std::strcpy(shell.header.program, "/bin/sh");
   write(shell);
   EXPECT_THAT(remarks(),
-              Contains(testing::AllOf(HasSubstr("none called MPI_Init"), HasSubstr("/bin/sh"))));
+              Contains(testing::AllOf(HasSubstr("1 process loaded"),
+                                      HasSubstr("none called MPI_Init"), HasSubstr("/bin/sh"))));
+  write(shell);
+  EXPECT_THAT(remarks(), Contains(HasSubstr("2 processes loaded")));
   Left other = shell;
   other.header.state = State::off;
   other.header.off = Off::other_library;
@@ -140,7 +177,7 @@ TEST_F(OutcomesTest, NameRanksThatAreMissingLostOrOff) {
                              {HasSubstr("1 of 2 ranks left no outcome"), HasSubstr("rank 0: SLOW"),
                               HasSubstr("3 another size"), HasSubstr("gone, a.weight the first"),
                               HasSubstr("cut.outcome")}));
-  EXPECT_EQ(result_of(read(), {}, schedule_, 0).verdict, Verdict::slow);
+  EXPECT_EQ(result_of(read(), {}, schedule_, 0, Mode::guard).verdict, Verdict::slow);
 }
 
 TEST_F(OutcomesTest, ThatNeverFoundTheStepSaySo) {

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/output_file.h"
+#include "db/trace_db.h"
 #include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
@@ -59,14 +60,29 @@ TEST_F(Explore, WritesAllFormatsOfASweep) {
   EXPECT_EQ(text("again.csv"), csv);
 }
 
-TEST_F(Explore, GivesTheSameOnTwoRanksAsOnOne) {
+TEST_F(Explore, GivesTheSameOnOneTwoAndThreeRanksAlsoWhenResumed) {
+  const auto ranks = [](const char* count) {
+    return std::vector<std::string>{"mpirun", "--oversubscribe", "--allow-run-as-root", "-n",
+                                    count};
+  };
   const test::Run one = explore(small({"-o", "one.csv", "-j", "1"}));
   ASSERT_EQ(one.exit_code, 0) << one.err;
-  const test::Run two = explore(small({"-o", "two.csv", "-o", "two.db", "-j", "1"}),
-                                {"mpirun", "--oversubscribe", "--allow-run-as-root", "-n", "2"});
+  const test::Run two = explore(small({"-o", "two.csv", "-o", "some.db", "-j", "1"}), ranks("2"));
   ASSERT_EQ(two.exit_code, 0) << two.err;
   EXPECT_EQ(text("one.csv"), text("two.csv"));
   EXPECT_EQ(two.out, "");
+  {
+    TraceDb db = TraceDb::append(directory_ / "some.db");
+    db.transaction([&] {
+      db.execute("DELETE FROM explore_cell WHERE id IN (1, 4, 5, 8)");
+      db.set_meta("incomplete", "1");
+    });
+  }
+  const test::Run rest = explore(small({"-o", "three.csv", "-o", "some.db"}), ranks("3"));
+  ASSERT_EQ(rest.exit_code, 0) << rest.err;
+  EXPECT_THAT(rest.err, HasSubstr("4 of 8 cells are there"));
+  EXPECT_EQ(text("one.csv"), text("three.csv"));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "some.db-wal"));
 }
 
 TEST_F(Explore, PrintsTheFootprints) {
@@ -96,7 +112,10 @@ TEST_F(Explore, RefusesBeforeAnyWork) {
         std::pair(std::vector<std::string>{"--figure", "desing"}, "did you mean design"),
         std::pair(std::vector<std::string>{"--model", "qwen2-7b", "--device", "h100-sxm", "--tp",
                                            "8", "-o", "e.db"},
-                  "these do: 1, 2, 4")}) {
+                  "these do: 1, 2, 4"),
+        std::pair(std::vector<std::string>{"--model", "llama3-70b", "--device", "h100-sxm", "--tp",
+                                           "1", "-o", "e.db"},
+                  "no cell can be run")}) {
     const test::Run run = explore(options);
     EXPECT_EQ(run.exit_code, 2) << message;
     EXPECT_THAT(run.err, HasSubstr(message));

@@ -156,6 +156,7 @@ TEST(ExplorePoint, SearchesForBetterPlansWhenAskedTo) {
 // --- what must hold in every cell ----------------------------------------------------------------
 
 TEST(ExploreProperty, NoPlanBeatsAllHotAndFlowIsNeverBehind) {
+  double most = 1, most_ahead = 1;  // of flow over doing nothing and over bfs
   for (const char* model : {"llama3-8b", "qwen2-7b"}) {
     for (const int64_t batch : {1, 16, 64}) {
       for (const int64_t context : {2048, 32768}) {
@@ -171,15 +172,23 @@ TEST(ExploreProperty, NoPlanBeatsAllHotAndFlowIsNeverBehind) {
           EXPECT_LE(cell.flow_step_ns, cell.bfs_step_ns);
           EXPECT_LE(cell.flow_step_ns, cell.baseline_step_ns);
           EXPECT_LE(cell.fused_step_ns, cell.baseline_step_ns);
+          most = std::max(most, cell.baseline_step_ns / cell.flow_step_ns);
+          most_ahead = std::max(most_ahead, cell.bfs_step_ns / cell.flow_step_ns);
         }
       }
     }
   }
+  EXPECT_GT(most, 1.2) << "something was planned";
+  EXPECT_GT(most_ahead, 1.02);
 }
 
-double flow_speedup(const ExplorePoint& point) {
-  const ExploreCell cell = evaluate(point);
+ExploreCell done_cell(const ExplorePoint& point) {
+  ExploreCell cell = evaluate(point);
   EXPECT_TRUE(cell.done()) << cell.reason;
+  return cell;
+}
+
+double flow_speedup(const ExploreCell& cell) {
   return cell.baseline_step_ns / cell.flow_step_ns;
 }
 
@@ -191,7 +200,7 @@ TEST(ExploreProperty, ABiggerCacheNeverHurts) {
   double before = 1;
   for (const int64_t mib : {4, 16, 64, 128, 256}) {
     paper.point.cache_bytes = mib << 20;
-    const double here = flow_speedup(paper.point);
+    const double here = flow_speedup(done_cell(paper.point));
     EXPECT_GE(here, before * (1 - kNoise)) << mib;
     before = here;
   }
@@ -202,29 +211,40 @@ TEST(ExploreProperty, TheGainFallsWithTheBatchOnceProductsAreComputeBound) {
   PaperPoint paper("llama3-8b");
   paper.point.context = 512;
   paper.point.memory_bytes = int64_t{1} << 40;
-  double before = 100;
+  std::vector<double> gains;
+  double step_ns = 0;
   for (const int64_t batch : {256, 512, 1024, 2048}) {
     paper.point.batch = batch;
-    const double here = flow_speedup(paper.point);
-    EXPECT_LE(here, before * (1 + kNoise)) << batch;
-    before = here;
+    const ExploreCell cell = done_cell(paper.point);
+    EXPECT_GT(cell.baseline_step_ns, 1.4 * step_ns) << "arithmetic takes most of it, " << batch;
+    step_ns = cell.baseline_step_ns;
+    gains.push_back(flow_speedup(cell));
   }
-  EXPECT_LT(before, 1.2);
+  EXPECT_TRUE(std::is_sorted(gains.rbegin(), gains.rend())) << testing::PrintToString(gains);
+  EXPECT_GT(gains.front(), gains.back() + 0.05);
 }
 
 TEST(ExploreProperty, TheGainRisesWithTheContextUntilTheKvCacheOutgrowsTheCache) {
   PaperPoint paper("llama3-8b");
   paper.point.memory_bytes = int64_t{1} << 40;
   std::vector<double> gains;
+  std::vector<int64_t> kv_bytes;  // of one layer
   for (const int64_t context : {1024, 4096, 16384, 65536, 262144, 1048576}) {
     paper.point.context = context;
-    gains.push_back(flow_speedup(paper.point));
+    const ExploreCell cell = done_cell(paper.point);
+    gains.push_back(flow_speedup(cell));
+    kv_bytes.push_back(cell.kv_bytes);
   }
   const auto most = std::max_element(gains.begin(), gains.end());
   EXPECT_TRUE(std::is_sorted(gains.begin(), most + 1)) << testing::PrintToString(gains);
   EXPECT_TRUE(std::is_sorted(most, gains.end(), std::greater<>())) << testing::PrintToString(gains);
-  EXPECT_GT(most - gains.begin(), 1);
-  EXPECT_GT(gains.end() - most, 1);
+  // The largest of those whose KV fits is the best.
+  ASSERT_GT(gains.end() - most, 1);
+  const auto best = static_cast<size_t>(most - gains.begin());
+  EXPECT_LE(kv_bytes[best], paper.device.cache_bytes);
+  EXPECT_GT(kv_bytes[best + 1], paper.device.cache_bytes);
+  EXPECT_GT(*most, gains.front() + 0.05);
+  EXPECT_GT(*most, gains.back() + 0.05);
 }
 
 // --- hardware ------------------------------------------------------------------------------------

@@ -35,7 +35,8 @@ TEST(SweepKeys, ParseListsAndRanges) {
   EXPECT_THAT(parse_axis("context=1K:8K:log2").numbers, ElementsAre(1024, 2048, 4096, 8192));
   EXPECT_THAT(parse_axis("l2=8MiB:40MiB:+16MiB").words,
               ElementsAre("8388608", "25165824", "41943040"));
-  EXPECT_THAT(parse_axis("bandwidth=1600GB/s").numbers, ElementsAre(1.6e12));
+  EXPECT_THAT(parse_axis("bandwidth=1600GB/s,2TB/s").numbers, ElementsAre(1.6e12, 2e12));
+  EXPECT_THAT(parse_axis("memory=1GB,1GiB,1TiB").numbers, ElementsAre(1e9, 1 << 30, 0x1p40));
   EXPECT_THAT(parse_axis("allreduce=20us").numbers, ElementsAre(20'000));
   EXPECT_THAT(parse_axis("compute=0.5:4:log2").numbers, ElementsAre(0.5, 1, 2, 4));
 }
@@ -104,6 +105,14 @@ TEST(Sweep, RefusesWhatCannotWorkBeforeAnyWork) {
               fails_with("--whole-context"));
   EXPECT_THAT(check({"model=llama3-8b", "device=h100-sxm", "kv_heads=3"}),
               fails_with("cannot share"));
+  EXPECT_THAT(check({"model=llama3-70b", "device=h100-sxm", "dtype=fp16", "tp=1,2",
+                     "memory=16GB,64GB", "batch=4,1", "context=16K,4K"}),
+              fails_with(ErrorKind::usage, HasSubstr("llama3-70b on 2 in fp16, batch 1 and context "
+                                                     "4096, needs")));
+  EXPECT_NO_THROW(sweep_of({"model=llama3-70b", "device=h100-sxm", "dtype=fp16", "tp=1,2",
+                            "memory=16GB,90GB", "batch=4,1", "context=16K,4K"})
+                      .check(false))
+      << "one cell fits";
   EXPECT_THAT(check({"device=h100-sxm"}), fails_with("which model"));
   EXPECT_THAT(check({"model=llama3-8b"}), fails_with("which device"));
   EXPECT_THAT(

@@ -75,6 +75,8 @@ TEST_F(ConfigFile, HostileFilesAreRefusedWithTheKey) {
   EXPECT_THAT(adding(R"("layer_types":[1,2,3,4])"), refused_for("/layer_types"));
   EXPECT_THAT(adding(R"("num_local_experts":8)"), refused_for("/num_experts_per_tok"));
   EXPECT_THAT(adding(R"("quantization_config":7)"), refused_for("/quantization_config"));
+  EXPECT_THAT(adding(R"("attn_config":8)"), refused_for("/attn_config: not an object"));
+  EXPECT_THAT(adding(R"("ffn_config":[8])"), refused_for("/ffn_config: not an object"));
   EXPECT_THAT(adding(R"("kv_lora_rank":8)"), refused_for("/qk_rope_head_dim"));
   EXPECT_THAT(config(R"({"model_type":"llama","hidden_size":65,"intermediate_size":128,)"
                      R"("num_hidden_layers":2,"num_attention_heads":4,"vocab_size":100})"),

@@ -205,6 +205,22 @@ TEST_F(ImportNsys, RanksOfMpiCountMoreThanTheOrderOfGpus) {
               ElementsAre("0 30", "1 10"));
 }
 
+TEST_F(ImportNsys, TitlesOfProcessesSayTheirPlace) {
+  const int64_t other = kPid + (int64_t{1} << 24);
+  const auto imported =
+      import_sql(kStrings + kernel_table() + kernel(10, 20, 2, 1) + kernel(10, 40, 2, 1, other) +
+                 fmt::format("CREATE TABLE PROCESSES (globalPid INTEGER, pid INTEGER, name TEXT);"
+                             "INSERT INTO PROCESSES VALUES ({}, 1, 'VLLM::Worker_TP1'), ({}, 2, "
+                             "'VLLM::Worker_TP0');",
+                             kPid, other));
+  EXPECT_THAT(column(imported.db,
+                     "SELECT process.rank || ' ' || (op.end_ns - op.start_ns) FROM op JOIN stream "
+                     "ON stream.id = stream_id JOIN process ON process.id = process_id ORDER BY "
+                     "rank"),
+              ElementsAre("0 30", "1 10"));
+  EXPECT_THAT(imported.summary.warnings, testing::Contains(HasSubstr("0 are guessed")));
+}
+
 // NCCL's payloads, exported with --include-blobs=true: as bytes or in hexadecimal.
 TEST_F(ImportNsys, PayloadsOfNcclSayWhatItsKernelsDo) {
   const auto call = [](int64_t start, int text, int64_t bytes, bool as_text,

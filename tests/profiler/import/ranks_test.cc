@@ -191,16 +191,22 @@ TEST_F(ImportRanks, EachGpuOfAProcessIsAProcess) {
 
 // A peer's memory is copied to, nothing is computed there.
 TEST_F(ImportRanks, ProcessesThatCannotBeToldApartAreSaid) {
-  std::vector<std::string> events;
-  for (const int pid : {5000, 5001}) {
-    events.push_back(fmt::format(R"({{"ph": "X", "cat": "cuda_runtime", "name": "cudaLaunchKernel",
-        "pid": {}, "tid": 1, "ts": {}, "dur": 2, "args": {{"correlation": 3}}}})",
-                                 pid, pid));
-    events.push_back(kineto_kernel(kAllReduce, pid + 5, 5, 7, 3));
+  for (const auto& [first, second] :
+       {std::pair("5000", "5001"), std::pair(R"("0_5000")", R"("1_5000")")}) {
+    std::vector<std::string> events;
+    for (const char* pid : {first, second}) {
+      const int start = pid == first ? 5000 : 6000;
+      events.push_back(
+          fmt::format(R"({{"ph": "X", "cat": "cuda_runtime", "name": "cudaLaunchKernel",
+          "pid": {}, "tid": 1, "ts": {}, "dur": 2, "args": {{"correlation": 3}}}})",
+                      pid, start));
+      events.push_back(kineto_kernel(kAllReduce, start + 5, 5, 7, 3));
+    }
+    const auto file = write_text(directory_, "merged.json", kineto_document(events));
+    EXPECT_THAT(import_files(directory_, {file}).summary.warnings,
+                Contains(HasSubstr("2 processes launched what runs in it")))
+        << first;
   }
-  const auto file = write_text(directory_, "merged.json", kineto_document(events));
-  EXPECT_THAT(import_files(directory_, {file}).summary.warnings,
-              Contains(HasSubstr("2 processes launched what runs in it")));
 }
 
 TEST_F(ImportRanks, OneRankOfSeveralGpusMayComeAlone) {
@@ -242,6 +248,17 @@ TEST_F(ImportRanks, WhatTheNameOfAFileSaysIsAGuess) {
                      {file("llama_tp2_0.json", {kernel}), file("llama_tp2_1.json", {kernel})});
       },
       "has no rank, neither inside nor in its name");
+}
+
+TEST_F(ImportRanks, WritersPutTheirRankWhereTheFormatHasRoom) {
+  for (const char* head : {R"("rank": 3, "world_size": 4, )", R"("otherData": {"rank": "3"}, )",
+                           R"("metadata": {"host": "x", "rank": 3}, )"}) {
+    const auto path = write_text(directory_, "worker9.json",
+                                 kineto_document({kineto_kernel(kAllReduce, 10, 5, 7, 1)}, head));
+    EXPECT_THAT(column(import_files(directory_, {path}).db, "SELECT rank FROM process"),
+                ElementsAre("3"))
+        << head;
+  }
 }
 
 TEST_F(ImportRanks, GpusOfSeveralFilesAreCountedFileByFile) {

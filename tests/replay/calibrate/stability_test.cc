@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 
 namespace preserve {
@@ -89,6 +90,29 @@ TEST(Stability, AMemoryThatSlowsDownIsUnsteady) {
   const DeviceModel device = judged_device(rounds_of({}, {.memory = 12}));
   EXPECT_EQ(device.verdict, "unsteady");
   EXPECT_THAT(device.verdict_reason, HasSubstr("memory's rate"));
+}
+
+TEST(Stability, MoreIsMeasuredBeforeTheVerdictWouldBeUnsteady) {
+  const std::vector<CalibrationSamples> rounds = rounds_of({}, {.memory = 19.3});
+  const DeviceModel device = device_from(pooled(rounds));
+  EXPECT_EQ(unsteady_reason(rounds, device), "");
+  EXPECT_THAT(unsteady_reason(rounds, device, 0.5), HasSubstr("memory's rate"));
+}
+
+TEST(Stability, ADriftWidensIntervalsMoreThanNoiseDoes) {
+  std::mt19937_64 random(7);
+  std::vector<CalibrationSamples> rounds;
+  for (int i = 0; i < 48; ++i) {  // fast for a while in each half
+    rounds.push_back(round_of({.memory = i % 24 < 6 ? 20.0 : 16.0}, random));
+  }
+  const auto width = [](const std::vector<CalibrationSamples>& of) {
+    const DeviceModel device = judged_device(of);
+    const DeviceInterval* memory = find_interval(device, "memory_bandwidth_bytes_per_s");
+    return memory->high - memory->low;
+  };
+  const double drifting = width(rounds);
+  std::shuffle(rounds.begin(), rounds.end(), random);
+  EXPECT_GT(drifting, 1.5 * width(rounds));
 }
 
 TEST(Stability, ManyInterruptionsAreUnsteady) {

@@ -338,7 +338,7 @@ TEST_F(GridFiles, AreWorkedOnByOneAtATime) {
 
 TEST(GridText, ShowsEveryKindOfCell) {
   const auto cells = test::synthetic_cells();
-  EXPECT_EQ(heat_maps(std::vector(cells.end() - 12, cells.end())),
+  EXPECT_EQ(heat_map_text(std::vector(cells.end() - 12, cells.end())),
             "Speed-up of the chosen plan. =: nothing is done; N/A: cannot be run; -: not measured "
             "yet\n"
             "\n"

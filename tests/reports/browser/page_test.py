@@ -207,7 +207,7 @@ class Page(unittest.TestCase):
         folder = Path(self.folder.name) / "saved"
         folder.mkdir()
         self.browser.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
-        self.browser.evaluate("[...document.querySelectorAll('button')].find(b => b.textContent === 'Perfetto JSON').click()")
+        self.browser.click("a[download='timeline.json']")
         for _ in range(600):
             self.browser.evaluate("new Promise(done => setTimeout(done, 50))")
             if list(folder.glob("*.json")):

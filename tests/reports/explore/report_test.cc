@@ -2,6 +2,7 @@
 // The report of an exploration: maps find their cells, curves their optima, hostile names stay
 // text.
 #include "reports/explore/report.h"
+#include "reports/page/parts.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -126,8 +127,9 @@ TEST_F(Exploration, IsWrittenInEveryFormat) {
   }
   const std::string csv = to_csv(report);
   EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 7);
-  for (const char* id : {"maps", "footprint", "design", "cells"}) {
+  for (const char* id : {"maps", "footprint", "design", "explored"}) {
     EXPECT_THAT(to_html(report), HasSubstr(std::string("<h2 id=\"") + id + "\""));
+    EXPECT_THAT(html_definition_link(id), HasSubstr("#metrics-Explorations"));
   }
 }
 
@@ -171,6 +173,8 @@ TEST_F(Exploration, IsComparedWithAnotherByWhatVaries) {
   validate_json(nlohmann::json::parse(to_json(now)), kExploreReportSchema, "report.json");
   EXPECT_THAT(to_html(now), HasSubstr("<h2 id=\"earlier\""));
   EXPECT_THAT(to_markdown(now), HasSubstr("faster in 1"));
+  const std::string csv = changes_csv(now);
+  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 5);
 }
 
 TEST_F(Exploration, IsNamedWithoutOtherKinds) {

@@ -2,6 +2,7 @@
 // The report of a grid: golden texts, schema, hostile names, a page that a real browser accepts.
 #include "reports/grid/report.h"
 #include "common/text.h"
+#include "reports/page/parts.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -117,7 +118,7 @@ TEST(GridReport, PutsPublishedNumbersBesideTheSameCellAlone) {
 
 TEST(GridHeatMaps, HoldEveryCellAtItsPlace) {
   const GridReport report = synthetic_report();
-  const auto maps = heat_maps(report);
+  const auto maps = heat_maps(report.cells);
   ASSERT_EQ(maps.size(), 4U);
   size_t cells = 0;
   for (const HeatMap& map : maps) {
@@ -145,6 +146,7 @@ TEST(GridHtml, ShowsANumberInEveryMeasuredCell) {
   EXPECT_EQ(count_of(html, "<th "), count_of(html, "<th scope="));
   for (const char* id : {"heat", "findings", "fused", "published", "settings", "cells"}) {
     EXPECT_EQ(count_of(html, fmt::format("<h2 id=\"{}\"", id)), 1U) << id;
+    EXPECT_THAT(html_definition_link(id), HasSubstr("#metrics-The-grid")) << id;
   }
   for (const char* tag : {"table", "thead", "tbody", "tr", "th", "td", "ul", "li", "span", "p"}) {
     EXPECT_EQ(count_of(html, fmt::format("<{} ", tag)) + count_of(html, fmt::format("<{}>", tag)),
@@ -231,6 +233,11 @@ TEST(GridComparison, MeetsCellsAndJudgesThemByIntervals) {
   EXPECT_EQ(schema_errors(to_json(now)), "");
   EXPECT_THAT(to_html(now), AllOf(HasSubstr("<h2 id=\"earlier\""), HasSubstr("before.db")));
   EXPECT_THAT(to_markdown(now), HasSubstr("higher in 1"));
+  const std::string csv = changes_csv(now), first = csv.substr(csv.find('\n') + 1);
+  EXPECT_EQ(count_of(csv, "\r\n"), 4U);
+  EXPECT_THAT(first, HasSubstr(",\"llama3-8b\",\"int8\",4,8,4096,1.1"));
+  EXPECT_EQ(count_of(first.substr(0, first.find('\r')), ","),
+            count_of(csv.substr(0, csv.find('\r')), ","));
 }
 
 TEST(GridInputs, AreFilesOfOneKind) {

@@ -54,6 +54,16 @@ Scenario small_scenario() {
   return scenario;
 }
 
+TEST(Why, OfAPlanThatFetchesNothingTheDifferenceIsNoise) {
+  Scenario scenario = small_scenario();
+  scenario.plan.verdict = "do-nothing";
+  scenario.plan.windows.clear();
+  scenario.plan.prefetched_bytes = scenario.measured.value->planned_bytes = 0;
+  scenario.why = explain(scenario);
+  EXPECT_EQ(bar_named(scenario, "all else")->dur_ns, 615 - 650);
+  EXPECT_THAT(bar_named(scenario, "all else")->meaning, HasSubstr("this is noise"));
+}
+
 TEST(Why, DividesTheWayFromTheBaselineToTheMeasuredStep) {
   Scenario scenario = small_scenario();
   scenario.why = explain(scenario);
@@ -104,6 +114,16 @@ TEST(Why, BlamesNobodyWhenOperatorsWereNotTimed) {
   scenario.why = explain(scenario);
   EXPECT_EQ(bar_named(scenario, "slow-down of collectives"), nullptr);
   EXPECT_EQ(bar_named(scenario, "all else")->dur_ns, 615 - (650 - 100 + 10));
+}
+
+TEST(Headline, OfASlowPlanSaysNotToApplyItAndWhatItLosesBy) {
+  Scenario scenario = small_scenario();
+  scenario.measured.value->verdict = "SLOW";
+  scenario.measured.value->arms[1].step_ns = {Interval{700, 700, 700}, ""};
+  scenario.why = explain(scenario);
+  const std::vector<Headline> told = headlines({scenario});
+  EXPECT_THAT(told[0].advice, HasSubstr("Not applying this plan"));
+  EXPECT_THAT(told[0].reason, HasSubstr("Most is lost by \"all else\""));
 }
 
 TEST(Headline, PrefersWhatWasMeasuredInTheProgram) {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import {armsOf, bandwidth, layOut, makeLane, prefetchLane} from "../../../reports/page/script/arms.mjs";
+import {armsOf, bandwidth, layOut, makeLane, placeOrdinals, prefetchLane} from "../../../reports/page/script/arms.mjs";
 import {formatRate, formatSize, formatTick, formatTime, sortKey} from "../../../reports/page/script/format.mjs";
 import {sortedOrder} from "../../../reports/page/script/tables.mjs";
 import {describeOperator, findOperators, sceneOf} from "../../../reports/page/script/timeline.mjs";
@@ -136,6 +136,21 @@ test("an operator tells what is fetched for it", () => {
   const scene = sceneOf(report(), 0);
   assert.ok(describeOperator(scene, 2).includes("1.95 KiB fetched under 1. allreduce"));
   assert.ok(describeOperator(scene, 1).some((line) => line.startsWith("window: 1.95 KiB of 3.91 KiB")));
+});
+
+test("a page that does not hold all operators finds those of its windows", () => {
+  const long = report();
+  long.step.operators.forEach((operator, i) => void (operator.ordinal = [7, 40, 99][i]));
+  const window = long.scenarios[0].plan.windows[0];
+  window.ordinal = 40;
+  window.prefetches[0].consumer_ordinal = 99;
+  assert.equal(placeOrdinals(long).get(99), 2);
+  const scene = sceneOf(long, 0);
+  assert.ok(describeOperator(scene, 2).includes("1.95 KiB fetched under 40. allreduce"));
+  assert.equal(describeOperator(scene, 2)[0], "99. mlp (compute)");
+  const {traceEvents: events} = traceEvents(scene.ops, scene.arms, scene.scenario);
+  const exported = events.filter((event) => event.ph === "X").map((event) => event.args.ordinal);
+  assert.deepEqual(new Set(exported), new Set([7, 40, 99]));
 });
 
 test("the exported trace has both arms, flows and the occupancy", () => {

@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "apply/graph_plan_file.h"
 #include "apply/kernel_name.h"
 #include "apply/library/cuda/editor.h"
+#include "apply/plan_content.h"
 #include "tests/replay/cuda/emulated_driver.h"
 #include "tests/replay/cuda/emulated_graph.h"
 

@@ -214,6 +214,20 @@ TEST_F(Recordings, APrefillIsAlignedWithAllItsTokens) {
   }
 }
 
+// A chunk of a prompt beside sequences that decode: one batch, with an attention kernel for each
+// kind.
+TEST_F(Recordings, AChunkOfAPromptBesideDecodesIsAPrefillOfAllTokens) {
+  const Workload model = workload(8, 1, 515);
+  const TraceDb db = recorded(model, {.two_attention = true,
+                                      .messages = true,
+                                      .step_range = "execute_context_1(512)_generation_3(3)",
+                                      .phase = StepPhase::prefill});
+  const AlignedStep aligned = align(db);
+  EXPECT_THAT(aligned.summary,
+              AllOf(HasSubstr("prefill of 515 tokens"), HasSubstr("the step's annotation"),
+                    HasSubstr("bytes known for 100.0 %")));
+}
+
 // --- what the recording says
 // -----------------------------------------------------------------------
 

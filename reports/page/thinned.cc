@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "reports/page/parts.h"
+
+namespace preserve::report {
+namespace {
+
+class Kept {
+ public:
+  explicit Kept(size_t operators) : marks_(operators) {}
+
+  void add(int32_t ordinal) {
+    if (!has(ordinal)) ++count_;
+    marks_[static_cast<size_t>(ordinal)] = true;
+  }
+  bool has(int32_t ordinal) const { return marks_.at(static_cast<size_t>(ordinal)); }
+  size_t count() const { return count_; }
+
+ private:
+  std::vector<bool> marks_;
+  size_t count_ = 0;
+};
+
+// In this order equals are taken evenly from all of the step, not from its beginning.
+uint32_t bits_backwards(int32_t ordinal) {
+  uint32_t out = 0;
+  for (int bit = 0; bit < 32; ++bit)
+    out |= (static_cast<uint32_t>(ordinal) >> bit & 1) << (31 - bit);
+  return out;
+}
+
+// Both ends of prefetches, of windows that save most, until `most` operators are kept.
+void keep_windows(const std::vector<Scenario>& scenarios, size_t most, Kept& kept) {
+  std::vector<const Window*> windows;
+  for (const Scenario& scenario : scenarios) {
+    for (const Window& window : scenario.plan.windows) windows.push_back(&window);
+  }
+  std::stable_sort(windows.begin(), windows.end(), [](const Window* a, const Window* b) {
+    return std::pair(b->predicted_saved_ns, bits_backwards(a->ordinal)) <
+           std::pair(a->predicted_saved_ns, bits_backwards(b->ordinal));
+  });
+  for (const Window* window : windows) {
+    if (kept.count() + 1 + window->prefetches.size() > most) return;
+    kept.add(window->ordinal);
+    for (const Prefetch& prefetch : window->prefetches) kept.add(prefetch.consumer_ordinal);
+  }
+}
+
+void keep_longest(const std::vector<TimelineOp>& ops, size_t most, Kept& kept) {
+  std::vector<std::tuple<int64_t, uint32_t, int32_t>> by_length;
+  by_length.reserve(ops.size());
+  for (const TimelineOp& op : ops) {
+    by_length.emplace_back(-op.dur_ns, bits_backwards(op.ordinal), op.ordinal);
+  }
+  std::sort(by_length.begin(), by_length.end());
+  for (const auto& [length, order, ordinal] : by_length) {
+    if (kept.count() >= most) return;
+    kept.add(ordinal);
+  }
+}
+
+void leave_out(const Kept& kept, Scenario& scenario) {
+  std::erase_if(scenario.operators, [&](const OperatorTimes& op) { return !kept.has(op.ordinal); });
+  std::vector<int64_t> occupancy_bytes;
+  for (size_t i = 0; i < scenario.plan.occupancy_bytes.size(); ++i) {
+    if (kept.has(static_cast<int32_t>(i))) {
+      occupancy_bytes.push_back(scenario.plan.occupancy_bytes[i]);
+    }
+  }
+  scenario.plan.occupancy_bytes = std::move(occupancy_bytes);
+  std::erase_if(scenario.plan.windows,
+                [&](const Window& window) { return !kept.has(window.ordinal); });
+  for (Window& window : scenario.plan.windows) {
+    std::erase_if(window.prefetches,
+                  [&](const Prefetch& prefetch) { return !kept.has(prefetch.consumer_ordinal); });
+  }
+}
+
+}  // namespace
+
+Report thinned(Report report, size_t most) {
+  Step& step = *report.step.value;
+  Kept kept(step.ops.size());
+  for (const Scenario& scenario : report.scenarios) {  // the page links to these
+    for (const WhyBar& bar : scenario.why) {
+      for (const int32_t ordinal : bar.windows) kept.add(ordinal);
+    }
+  }
+  keep_windows(report.scenarios, most / 2, kept);
+  keep_longest(step.ops, most, kept);
+  step.left_out = static_cast<int64_t>(step.ops.size() - kept.count());
+  std::erase_if(step.ops, [&](const TimelineOp& op) { return !kept.has(op.ordinal); });
+  for (Scenario& scenario : report.scenarios) leave_out(kept, scenario);
+  return report;
+}
+
+}  // namespace preserve::report
