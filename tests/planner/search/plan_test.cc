@@ -14,6 +14,7 @@
 #include "planner/search/bounds.h"
 #include "planner/search/decompose.h"
 #include "planner/search/explain.h"
+#include "planner/search/reasons.h"
 #include "tests/planner/synthetic_step.h"
 #include "tests/planner/tiny_step.h"
 #include "tests/support/devices.h"
@@ -376,6 +377,25 @@ TEST(Plan, GivenAPlanItsHitsLeaveTheMemoryToTheStream) {
   const Planned planned = make_schedule(step, device, {});
   EXPECT_EQ(planned.schedule.plan.objective_ns,
             std::llround(price_to_ns(planned.solved->optimum.profit)));
+}
+
+TEST(Plan, SaysWhereFlowAndSimulatorDiffer) {
+  const Saving flow{100'000, 0, 10'000, 0};
+  EXPECT_EQ(where_they_differ(flow, {100'000, 0, 10'500, 0}), "");
+  EXPECT_THAT(where_they_differ(flow, {98'000, 5'000, 10'100, 0}),
+              testing::AllOf(HasSubstr("less by bytes evicted before they are read, "),
+                             HasSubstr("less by what is fetched and read"),
+                             testing::Not(HasSubstr("beside"))));
+  EXPECT_THAT(where_they_differ(flow, {100'000, 0, 6'000, 0}),
+              HasSubstr("more by what runs beside"));
+  // Where operators run one after another its terms explain what the simulator finds.
+  const FoldedStep step = synthetic_step();
+  const DeviceModel device = gpu_device();
+  Referee referee(step, device, {});
+  const Plan plan = make_schedule(step, device, {}).schedule.plan;
+  const Saving found = saving_of(referee, referee.orders_of(plan), referee.judge(plan));
+  EXPECT_GT(found.hits_ns, 0);
+  EXPECT_LE(std::abs(found.waiting_ns), 0.02 * found.hits_ns);
 }
 
 TEST(Plan, ExplainsEveryWindow) {
