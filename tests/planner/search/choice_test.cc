@@ -80,25 +80,12 @@ RC_GTEST_PROP(ChoiceProperty, NoPlanIsBelowABound, (uint64_t seed)) {
 
 // --- more to choose from -------------------------------------------------------------------------
 
-RC_GTEST_PROP(ChoiceProperty, MoreToChooseFromIsNeverWorse, (uint64_t seed)) {
-  const FoldedStep step = random_step(seed, 24);  // planned twelve times
-  DeviceModel device = random_device(seed);
-  const double all_ns = step_ns(step, device);
+RC_GTEST_PROP(ChoiceProperty, MoreWindowsAreNeverWorse, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  const DeviceModel device = random_device(seed);
   PlanOptions idle;
   idle.problem.windows = WindowsMode::idle;
-  RC_ASSERT(step_ns(step, device, idle) <= (1 + kTolerance) * all_ns);
-  PlanOptions less;
-  less.problem.budget_bytes = std::max(device.cache_budget_bytes / 2, kBlockBytes);
-  RC_ASSERT(all_ns <= (1 + kTolerance) * step_ns(step, device, less));
-  device.slowdown_per_byte_ns = 0;
-  const auto collectives = std::count_if(step.ops.begin(), step.ops.end(), [](const StepOp& op) {
-    return op.kind == OpKind::collective;
-  });
-  PlanOptions longer;
-  longer.problem.link_latency_ns = 5'000;
-  const double shorter_ns = step_ns(step, device);
-  RC_ASSERT(step_ns(step, device, longer) <=
-            (1 + kTolerance) * (shorter_ns + 5'000.0 * static_cast<double>(collectives)));
+  RC_ASSERT(step_ns(step, device, idle) <= (1 + kTolerance) * step_ns(step, device));
 }
 
 TEST(Choice, MoreIsNeverWorse) {
