@@ -91,11 +91,11 @@ TEST_F(GpuFlowTest, TheReplayGainsWhatTheCalibratedPlanPredicts) {
     const std::vector<ArmResult>& arms = record.result.arms;
     EXPECT_NEAR(record.result.fidelity.value(), 1, 0.01);
     EXPECT_EQ(record.result.verdict, Verdict::fast);
-    EXPECT_NEAR(arms[1].speedup->estimate, schedule.plan.speedup, 0.006);
+    EXPECT_NEAR(arms[1].speedup->estimate, schedule.plan.speedup, 0.008);
     const auto predicted_ns =
         static_cast<double>(schedule.plan.baseline_step_ns - schedule.plan.prefetch_step_ns);
     // A plan uses its windows to the end, where short ones lose a part to what varies.
-    EXPECT_GE(arms[0].step_ns->estimate - arms[1].step_ns->estimate, 0.93 * predicted_ns);
+    EXPECT_GE(arms[0].step_ns->estimate - arms[1].step_ns->estimate, 0.91 * predicted_ns);
   }
 }
 
