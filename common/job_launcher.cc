@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdlib>
@@ -20,6 +22,29 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::string_view kPreload = "LD_PRELOAD";
+constexpr uintmax_t kMostHostFileBytes = 1 << 20;
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+// Where the launcher's own words end: at the program, which is a path, or does not follow an option
+// whose value it could be.
+size_t end_of_options(const std::vector<std::string>& command) {
+  for (size_t i = 1; i < command.size(); ++i) {
+    if (command[i].starts_with("-")) continue;
+    const bool may_be_value = command[i - 1].starts_with("-") && i > 1;
+    if (may_be_value && command[i].find('/') == std::string::npos) continue;
+    std::error_code error;
+    if (fs::is_regular_file(command[i], error)
+            ? ::access(command[i].c_str(), X_OK) == 0
+            : !may_be_value && find_program(command[i]).code == 0) {
+      return i;
+    }
+  }
+  return command.size();
+}
 
 bool any_in(std::string_view text, std::initializer_list<std::string_view> words) {
   return std::any_of(words.begin(), words.end(), [text](std::string_view word) {
@@ -40,6 +65,11 @@ bool passes(const std::vector<std::string>& command, std::string_view option,
 std::vector<std::string> for_open_mpi(
     std::vector<std::string> command,
     const std::vector<std::pair<std::string, std::string>>& variables) {
+  // mpirun takes one of both ways. What runs on this host has them from its environment.
+  if (!variable("OMPI_MCA_mca_base_env_list").empty() ||
+      std::find(command.begin(), command.end(), "mca_base_env_list") != command.end()) {
+    return command;
+  }
   std::vector<std::string> options;
   for (const auto& [name, value] : variables) {
     if (!passes(command, "-x", name)) options.insert(options.end(), {"-x", name});
@@ -83,20 +113,49 @@ std::vector<std::string> for_hydra(
   return command;
 }
 
-// Likewise, unless --export lists something else.
+// The list of --export with ours: names, and a value where the list has one to be put in front of.
+std::string exported(const std::string& listed,
+                     const std::vector<std::pair<std::string, std::string>>& variables) {
+  std::vector<std::string> words;
+  bool all = false;
+  std::istringstream list(listed);
+  for (std::string word; std::getline(list, word, ',');) {
+    all = all || word == "ALL";
+    if (word != "NONE" && word != "NIL" && !word.empty()) words.push_back(word);
+  }
+  for (const auto& [name, value] : variables) {
+    const auto own = std::find_if(words.begin(), words.end(), [&](const std::string& word) {
+      return word.substr(0, word.find('=')) == name;
+    });
+    if (own == words.end()) {
+      if (!all) words.push_back(name);
+    } else if (own->size() > name.size() + 1) {
+      *own = fmt::format("{}={}{}", name, value,
+                         name == kPreload ? ":" + own->substr(name.size() + 1) : "");
+    }
+  }
+  return fmt::format("{}", fmt::join(words, ","));
+}
+
+// Likewise, unless --export or its variable lists something else.
 std::vector<std::string> for_slurm(
     std::vector<std::string> command,
     const std::vector<std::pair<std::string, std::string>>& variables) {
-  constexpr std::string_view kExport = "--export=";
-  for (std::string& argument : command) {
-    if (!argument.starts_with(kExport)) continue;
-    const std::string listed = argument.substr(kExport.size());
-    if (any_in(listed, {"ALL"})) continue;
-    argument = kExport;
-    if (listed != "NONE" && listed != "NIL" && !listed.empty()) argument += listed + ",";
-    std::vector<std::string_view> names;
-    for (const auto& variable : variables) names.push_back(variable.first);
-    argument += fmt::format("{}", fmt::join(names, ","));
+  constexpr std::string_view kExport = "--export";
+  const size_t end = end_of_options(command);
+  for (size_t i = 1; i < end; ++i) {
+    if (command[i].starts_with(fmt::format("{}=", kExport))) {
+      const std::string listed = command[i].substr(kExport.size() + 1);
+      command[i] = fmt::format("{}={}", kExport, exported(listed, variables));
+      return command;
+    }
+    if (command[i] == kExport && i + 1 < command.size()) {
+      command[i + 1] = exported(command[i + 1], variables);
+      return command;
+    }
+  }
+  if (const std::string listed = variable("SLURM_EXPORT_ENV"); !listed.empty()) {
+    command.insert(command.begin() + 1, fmt::format("{}={}", kExport, exported(listed, variables)));
   }
   return command;
 }
@@ -115,17 +174,14 @@ void add_hosts(std::string_view list, std::vector<std::string>& hosts) {
 }
 
 void add_hosts_of_file(const std::string& name, std::vector<std::string>& hosts) {
+  std::error_code error;  // a pipe's content is somebody else's
+  if (!fs::is_regular_file(name, error) || fs::file_size(name, error) > kMostHostFileBytes) return;
   std::ifstream file(name);
   for (std::string line; std::getline(file, line);) {
     std::istringstream words(line.substr(0, line.find('#')));
     std::string host;
     if (words >> host) add_hosts(host, hosts);
   }
-}
-
-std::string variable(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
 }
 
 }  // namespace
@@ -161,7 +217,8 @@ std::vector<std::string> passing_on(
 
 std::vector<std::string> named_hosts(const std::vector<std::string>& command) {
   std::vector<std::string> hosts;
-  for (size_t i = 1; i + 1 < command.size(); ++i) {
+  const size_t end = std::min(end_of_options(command), command.empty() ? 0 : command.size() - 1);
+  for (size_t i = 1; i < end; ++i) {
     const std::string& option = command[i];
     const auto is = [&option](std::initializer_list<std::string_view> names) {
       return std::find(names.begin(), names.end(), option) != names.end();

@@ -18,6 +18,24 @@ using ::testing::IsEmpty;
 const std::vector<std::pair<std::string, std::string>> kVariables{{"LD_PRELOAD", "/ours.so"},
                                                                   {"PRESERVE_MPI", "1"}};
 
+// What the batch system says of the machine that tests.
+class Environment : public testing::Test {
+ protected:
+  void SetUp() override {
+    for (const char* name :
+         {"OMPI_MCA_orte_default_hostfile", "PRTE_MCA_prte_default_hostfile", "HYDRA_HOST_FILE",
+          "PBS_NODEFILE", "PE_HOSTFILE", "SLURM_JOB_NUM_NODES"}) {
+      if (const char* value = std::getenv(name)) before_.emplace_back(name, value);
+      ::unsetenv(name);
+    }
+  }
+  void TearDown() override {
+    for (const auto& [name, value] : before_) ::setenv(name.c_str(), value.c_str(), 1);
+  }
+  std::vector<std::pair<std::string, std::string>> before_;
+};
+using NamedHosts = Environment;
+
 TEST(JobLauncher, OpenMpiPassesOnToEachProgram) {
   EXPECT_THAT(passing_on({"mpirun", "-n", "2", "a", ":", "-n", "1", "b"}, JobLauncher::open_mpi,
                          kVariables),
@@ -49,16 +67,34 @@ TEST(JobLauncher, SlurmPassesEverythingOnUnlessItWasToldOtherwise) {
   EXPECT_EQ(given("--export=PATH"), "--export=PATH,LD_PRELOAD,PRESERVE_MPI");
   EXPECT_EQ(given("--export=NONE"), "--export=LD_PRELOAD,PRESERVE_MPI");
   EXPECT_EQ(given("-N2"), "-N2");
+  EXPECT_EQ(given("--export=INSTALL_DIR"), "--export=INSTALL_DIR,LD_PRELOAD,PRESERVE_MPI")
+      << "no ALL among its words";
+  EXPECT_EQ(given("--export=ALL,LD_PRELOAD=/theirs.so"),
+            "--export=ALL,LD_PRELOAD=/ours.so:/theirs.so");
+  EXPECT_THAT(passing_on({"srun", "--export", "NONE", "/bin/true"}, JobLauncher::slurm, kVariables),
+              ElementsAre("srun", "--export", "LD_PRELOAD,PRESERVE_MPI", "/bin/true"));
+  EXPECT_THAT(passing_on({"srun", "/bin/true", "--export=A"}, JobLauncher::slurm, kVariables),
+              ElementsAre("srun", "/bin/true", "--export=A"))
+      << "the program's own";
+}
+
+TEST_F(NamedHosts, OfTheProgramsOwnWordsNone) {
+  const test::TemporaryDirectory folder;
+  const std::string file = (folder / "config").string();
+  std::ofstream(file) << "a\nb\n";
+  EXPECT_THAT(named_hosts({"mpirun", "-n", "2", "/bin/true", "-f", file}), IsEmpty());
+  EXPECT_THAT(named_hosts({"mpirun", "--oversubscribe", "/bin/true", "-H", "a,b"}), IsEmpty());
+  EXPECT_THAT(named_hosts({"mpirun", "-f", file, "/bin/true"}), ElementsAre("a", "b"));
+  EXPECT_THAT(named_hosts({"mpirun", "-f", "/dev/zero", "/bin/true"}), IsEmpty());
 }
 
 TEST(JobLauncher, IsNoneOfAnotherProgram) {
   EXPECT_EQ(job_launcher("/bin/sh"), JobLauncher::none);
   EXPECT_EQ(job_launcher("/nowhere/mpirunner"), JobLauncher::none);
   EXPECT_THAT(passing_on({"a", ":"}, JobLauncher::none, kVariables), ElementsAre("a", ":"));
-  EXPECT_EQ(job_launcher("mpirun"), JobLauncher::open_mpi);
 }
 
-TEST(NamedHosts, AreThoseOfOptionsAndFiles) {
+TEST_F(NamedHosts, AreThoseOfOptionsAndFiles) {
   const test::TemporaryDirectory folder;
   const std::string file = (folder / "hosts").string();
   std::ofstream(file) << "a slots=4  # the first\n\n#none\nb:2\na\n";
@@ -69,7 +105,7 @@ TEST(NamedHosts, AreThoseOfOptionsAndFiles) {
   EXPECT_THAT(named_hosts({}), IsEmpty());
 }
 
-TEST(NamedHosts, AreThoseOfTheBatchSystemWhereTheCommandNamesNone) {
+TEST_F(NamedHosts, AreThoseOfTheBatchSystemWhereTheCommandNamesNone) {
   const test::TemporaryDirectory folder;
   const std::string file = (folder / "hosts").string();
   std::ofstream(file) << "a\na\nb\n";
