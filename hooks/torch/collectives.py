@@ -216,8 +216,16 @@ class _Collectives:
         except (AttributeError, RuntimeError):  # without memory of its own
             return 0
 
-    def wrap_functional_wait(self, wait):
-        return self.wrap_wait(wait, lambda tensor: ("tensor", self.address(tensor)))
+    def wrap_functional_wait(self, wait, is_traced):
+        recorded = self.wrap_wait(wait, lambda tensor: ("tensor", self.address(tensor)))
+
+        def chosen(*args, **kwargs):
+            # Tensors of compilers and other people's classes have no address to ask for.
+            plain = len(args) == 1 and type(args[0]) is self.torch.Tensor
+            call = recorded if plain and not kwargs and not is_traced() else wait
+            return call(*args, **kwargs)
+
+        return chosen
 
     def wrap_wait(self, wait, key=id):
         function = self.library.function(b"c10d.wait")
@@ -261,7 +269,7 @@ def _record_functional(torch, library, collectives, is_traced):
                 if call is None:
                     continue
                 if name == "wait_tensor":
-                    operator._op = collectives.wrap_functional_wait(call)
+                    operator._op = collectives.wrap_functional_wait(call, is_traced)
                 else:
                     operator._op = collectives.wrap_functional(name, call, is_traced)
 

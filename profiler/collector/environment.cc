@@ -260,6 +260,9 @@ size_t shown_bytes(std::string_view argument) {
 Next next_argument(std::string_view argument) {
   if (is_scheme(argument) || argument == "-p" || argument == "-P") return Next::secret;
   if (names_a_user(argument) && !holds_value(argument)) return Next::user;
+  // -password, of which shown_bytes() makes -p and its value.
+  const bool option = argument.substr(0, 1) == "-" && !holds_value(argument);
+  if (option && names_a_secret(argument) && !looks_like_secret(argument)) return Next::secret;
   const bool open = shown_bytes(argument) == argument.size() && !argument.empty();
   if (!open || !names_a_secret(argument)) return Next::any;
   return holds_value(argument.substr(0, argument.size() - 1)) ? Next::any : Next::secret;

@@ -183,8 +183,8 @@ bool program_has_ended(bool if_unknown) {
     open_status();
     known = read_status(&status);
   }
-  if (!known && !if_unknown) return false;
-  if (known && (status.state != 'Z' || status.threads - 1 != threads.load())) return false;
+  if (!known) return if_unknown;  // not for good, nor for others
+  if (status.state != 'Z' || status.threads - 1 != threads.load()) return false;
   ended.store(true, std::memory_order_release);
   return true;
 }

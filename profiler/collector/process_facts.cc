@@ -71,13 +71,14 @@ std::string_view command_line() {
     const size_t end = std::min(all.find('\0', begin), all.size());
     const std::string_view argument = all.substr(begin, end - begin);
     const bool is_program = begin == 0;
+    const bool cut = end == sizeof(raw);  // what makes it a secret may be what is missing
     begin = end + 1;
     std::string_view shown = argument, hidden;
     if (!values) {
       shown = is_program ? argument.substr(argument.rfind('/') + 1) : option_name(argument);
       if (shown.empty()) continue;
     } else {
-      const bool secret = next == Next::secret ||
+      const bool secret = next == Next::secret || (cut && !is_program) ||
                           (next == Next::user && argument.find(':') != std::string_view::npos);
       shown = argument.substr(0, secret ? 0 : shown_bytes(argument));
       if (shown.size() < argument.size()) hidden = "***";

@@ -56,6 +56,19 @@ bool in_unseen_child() {
   return same != nullptr && same->load(std::memory_order_relaxed) == 0;
 }
 
+// Where the writer has left, threads of the program write, one at a time.
+std::atomic<bool> writing_instead{false};
+
+void write_instead(void (*write)(), int64_t patience_ns) {
+  const int64_t give_up_ns = safe_monotonic_ns() + patience_ns;
+  while (writing_instead.exchange(true, std::memory_order_acquire)) {
+    if (safe_monotonic_ns() >= give_up_ns) return;
+    ::usleep(100);
+  }
+  without_signals(write);
+  writing_instead.store(false, std::memory_order_release);
+}
+
 void shut_down() {
   int running = kRunning;
   if (g.run.load() != running) return;
@@ -64,7 +77,9 @@ void shut_down() {
   if (calls && g.pid != ::getpid()) return;  // a child whose fork ran no handlers has no writer
   if (!calls && (in_unseen_child() || g.writer_left.load())) return;
   if (!g.run.compare_exchange_strong(running, kStopping)) return;
-  if (g.writer_left.load(std::memory_order_acquire)) return without_signals(finish);
+  if (g.writer_left.load(std::memory_order_acquire)) {
+    return write_instead(finish, calls ? kWaitForWriterNs : 0);
+  }
   const int64_t give_up_ns = safe_monotonic_ns() + kWaitForWriterNs;
   if (calls) sem_post(&g.wake);
   while (g.run.load(std::memory_order_acquire) == kStopping && !muted &&
@@ -128,6 +143,7 @@ void start_over() {
   g.flushes_asked.store(0);
   g.flushes_done.store(0);
   g.writer_left.store(false);
+  writing_instead.store(false);
   g.pause_asked.store(false);
   if (auto* same = g.same_process.load(std::memory_order_acquire)) {
     same->store(1, std::memory_order_relaxed);
@@ -339,7 +355,7 @@ void flush_now() {
   if (g.pid != ::getpid()) return;
   const Unnoticed unnoticed;
   if (g.writer_left.load(std::memory_order_acquire)) {
-    return without_signals([] { write_everything(false); });
+    return write_instead([] { write_everything(false); }, 0);  // else somebody is at it
   }
   const uint64_t ticket = g.flushes_asked.fetch_add(1) + 1;
   const int64_t give_up_ns = safe_monotonic_ns() + kWaitForWriterNs;

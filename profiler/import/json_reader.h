@@ -71,7 +71,7 @@ class JsonReader {
     return next_after_space();
   }
   // No white space and not of kByteOrderMark.
-  static bool is_token(char c) { return c > ' '; }
+  static bool is_token(char c) { return static_cast<signed char>(c) > ' '; }
   char next_after_space();
   bool refill(const char*& keep);
   void skip_string();

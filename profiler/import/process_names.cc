@@ -30,11 +30,9 @@ ProcessNames::Process& ProcessNames::of(const Event& event) {
   if (!event.process_text.empty()) return named(event.process_text);
   if (last_ != nullptr && last_->id == event.process) return *last_;
   // What is beyond the limit shares one process without a name.
-  const int64_t id = numbered_.size() < kProcessLimit || numbered_.count(event.process) != 0
-                         ? event.process
-                         : numbered_.begin()->first;
-  last_ = &numbered_[id];
-  last_->id = id;
+  if (numbered_.size() >= kProcessLimit && numbered_.count(event.process) == 0) return others_;
+  last_ = &numbered_[event.process];
+  last_->id = event.process;
   return *last_;
 }
 

@@ -53,6 +53,7 @@ class ProcessNames {
 
   std::string file_;
   std::map<int64_t, Process> numbered_;
+  Process others_;                        // beyond the limit: all of them, without a name
   std::map<std::string, Process> named_;  // those whose id is a word
   std::map<std::pair<int64_t, int64_t>, std::string> threads_;
   Process* last_ = nullptr;  // numbered

@@ -100,6 +100,16 @@ void take_signals() {
   }
 }
 
+void give_signals_back() {
+  for (const int number : kSignals) {
+    struct sigaction there {};
+    if (::sigaction(number, nullptr, &there) == 0 && there.sa_handler == on_signal) {
+      there.sa_handler = SIG_DFL;
+      ::sigaction(number, &there, nullptr);
+    }
+  }
+}
+
 void* stop_for_signal(void*) {
   stop_session();
   return nullptr;
@@ -131,7 +141,10 @@ void* watch(void*) {
   while (true) {
     Session* running = session.load(std::memory_order_acquire);
     if (running == nullptr) return nullptr;
-    if (collector::program_has_ended(true)) return collector::before_end();
+    if (collector::program_has_ended(true)) {
+      give_signals_back();  // without /proc the program may live on, and nobody reads the pipe
+      return collector::before_end();
+    }
     pollfd waiting{signal_pipe[0], POLLIN, 0};
     const int ready = ::poll(&waiting, 1, static_cast<int>(running->next_tick_ms()));
     unsigned char byte = 0;
@@ -168,13 +181,7 @@ void after_fork_in_child() {
     if (end >= 0) ::close(end);
     end = -1;
   }
-  for (const int number : kSignals) {
-    struct sigaction there {};
-    if (::sigaction(number, nullptr, &there) == 0 && there.sa_handler == on_signal) {
-      there.sa_handler = SIG_DFL;
-      ::sigaction(number, &there, nullptr);
-    }
-  }
+  give_signals_back();
   pthread_mutex_init(&stop_mutex, nullptr);
 }
 

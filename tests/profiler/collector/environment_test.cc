@@ -90,8 +90,8 @@ TEST(Environment, WhatIsShownOfAnArgument) {
 }
 
 TEST(Environment, WhatTheNextArgumentIs) {
-  for (const char* argument :
-       {"--token", "-p", "Bearer", "Authorization:", "--db-pass=", "password"}) {
+  for (const char* argument : {"--token", "-p", "Bearer", "Authorization:", "--db-pass=",
+                               "password", "-password", "-passphrase", "-private-key"}) {
     EXPECT_EQ(next_argument(argument), Next::secret) << argument;
   }
   EXPECT_EQ(next_argument("--user"), Next::user);
