@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -119,8 +120,11 @@ class Moved {
   Moved(const FoldedStep& step, const std::filesystem::path& path)
       : trace_(step.trace_file), file_(path.string()) {
     const std::vector<OperatorPlace> places = places_of(step);
+    std::unordered_map<std::string, int32_t> streams;
     for (size_t i = 0; i < places.size(); ++i) {
       ordinals_.emplace(key(places[i]), static_cast<int32_t>(i));
+      const auto [first, is_first] = streams.emplace(places[i].path, step.ops[i].stream);
+      if (!is_first && first->second != step.ops[i].stream) ambiguous_.insert(places[i].path);
     }
   }
 
@@ -130,6 +134,12 @@ class Moved {
           "{}: names operator \"{}\" by ordinal alone, which holds for the recording that it was "
           "planned from: plan again with preserve-tune {}",
           file_, printable(name), trace_);
+    }
+    if (ambiguous_.contains(place->path)) {
+      throw input_error(
+          "{}: operator \"{}\" is on several streams of {}, which may take turns in another order "
+          "than in the recording that was planned from: plan again with preserve-tune {}",
+          file_, printable(place->path), trace_, trace_);
     }
     const auto found = ordinals_.find(key(*place));
     if (found != ordinals_.end()) return found->second;
@@ -146,6 +156,7 @@ class Moved {
 
   std::string trace_, file_;
   std::unordered_map<std::string, int32_t> ordinals_;
+  std::unordered_set<std::string> ambiguous_;
 };
 
 bool same_calls(const std::vector<SignatureCall>& a, const std::vector<SignatureCall>& b) {
@@ -184,6 +195,7 @@ void move_to(const FoldedStep& step, const std::filesystem::path& path, Schedule
       window.ordinal = moved.ordinal(window.place, window.name);
       for (PlannedPrefetch& prefetch : window.prefetches) {
         prefetch.consumer_ordinal = moved.ordinal(prefetch.consumer_place, prefetch.consumer);
+        prefetch.next_step = prefetch.consumer_ordinal <= window.ordinal;
       }
     }
     // Streams that do not wait for each other may take turns in another order.

@@ -23,8 +23,8 @@ void name_places(const FoldedStep& step, Schedule& schedule);
 
 // Makes a schedule that was planned from another recording of the program one of `step`: operators
 // are found by path and occurrence and get the ordinals that they have here. Throws input_error
-// naming `path` when the step has other collectives or lacks an operator, or a file before 1.3 has
-// no places.
+// naming `path` when the step has other collectives, lacks an operator or has it on several
+// streams, or a file before 1.3 has no places.
 void move_to(const FoldedStep& step, const std::filesystem::path& path, Schedule& schedule);
 
 // Of the signature, the chosen plan and the candidates. Throws input_error naming `path` and what

@@ -368,6 +368,7 @@ void PlanSearch::sweep(int64_t blocks, std::vector<Move>& moves, int64_t since) 
       judged_ = evaluate(before);
       best_.step_ns = judged_.step_ns;
       adopted_ = begun;
+      best_.complete = false;  // what seemed to help did not, all together
       std::fill(moves_saved_ns_.begin(), moves_saved_ns_.end(), 0.0);
     }
   }

@@ -380,15 +380,16 @@ void CpuCalibration::choose_survivor() {
 
 bool CpuCalibration::measured_enough(int64_t spent_ns) {
   bool enough = false;
-  const std::vector<std::vector<CalibrationSamples>> hosts = by_host(rounds_);
-  if (ranks_.rank() == 0 && !hosts.empty() && hosts.front().size() >= kFewestRounds) {
+  const size_t hosts = std::set(hosts_.begin(), hosts_.end()).size();
+  if (ranks_.rank() == 0 && rounds_.size() >= kFewestRounds * hosts) {
     const int64_t periods = spent_ns / options_.time_limit_ns;
     enough = periods >= options_.longest;
     // Asked once per time limit: looking often would stop at the first lucky agreement. And more
     // strictly than for the verdict, for the next calibration is further away than a half is.
     if (!enough && periods > periods_asked_) {
       periods_asked_ = periods;
-      enough = std::all_of(hosts.begin(), hosts.end(), [](const auto& rounds) {
+      const auto of_hosts = by_host(rounds_);
+      enough = std::all_of(of_hosts.begin(), of_hosts.end(), [](const auto& rounds) {
         return unsteady_reason(rounds, device_from(pooled(rounds)), kAgreement).empty();
       });
     }

@@ -57,7 +57,7 @@ std::string list_traces(const std::vector<InputSet>& runs) {
   return text;
 }
 
-// The recording on which one of `replays` ran a schedule that was planned from another one.
+// The recording on which one of `replays` ran the schedule: not always the one it was planned from.
 std::vector<InputSet>::iterator replayed_on(std::vector<InputSet>& runs,
                                             const std::vector<InputFile>& replays,
                                             const InputFile& schedule) {
@@ -65,24 +65,23 @@ std::vector<InputSet>::iterator replayed_on(std::vector<InputSet>& runs,
     const TraceDb db = TraceDb::open(replay.path);
     if (db.meta("schedule_sha256") != schedule.sha256) continue;
     const std::string trace = db.meta("trace_sha256");
-    return std::find_if(runs.begin(), runs.end(),
-                        [&](const InputSet& set) { return set.trace.sha256 == trace; });
+    const auto run = std::find_if(runs.begin(), runs.end(),
+                                  [&](const InputSet& set) { return set.trace.sha256 == trace; });
+    if (run != runs.end()) return run;
   }
   return runs.end();
 }
 
 void add_schedule(std::vector<InputSet>& runs, const std::vector<InputFile>& replays,
                   ScheduleInput input) {
-  auto run = std::find_if(runs.begin(), runs.end(), [&](const InputSet& set) {
-    return set.trace.sha256 == input.schedule.trace_sha256;
-  });
+  auto run = replayed_on(runs, replays, input.file);
   if (run == runs.end()) {
-    run = replayed_on(runs, replays, input.file);
-    if (run != runs.end()) {
-      const TraceDb db = TraceDb::open(run->trace.path);
-      move_to(planned_step(db, input.schedule.rank, input.schedule), input.file.path,
-              input.schedule);
-    }
+    run = std::find_if(runs.begin(), runs.end(), [&](const InputSet& set) {
+      return set.trace.sha256 == input.schedule.trace_sha256;
+    });
+  } else if (run->trace.sha256 != input.schedule.trace_sha256) {
+    const TraceDb db = TraceDb::open(run->trace.path);
+    move_to(planned_step(db, input.schedule.rank, input.schedule), input.file.path, input.schedule);
   }
   if (run == runs.end()) {
     throw input_error(
@@ -106,6 +105,13 @@ void add_replay(std::vector<InputSet>& runs, InputFile file) {
     if (replayed_ns != planned_ns) {
       throw input_error("{}: was replayed with a link of {} ns, but {} was planned for {} ns",
                         file.path.string(), replayed_ns, found->file.path.string(), planned_ns);
+    }
+    const std::string trace = clean(db.meta("trace_sha256"));
+    const bool by_calls = db.meta("executor") == "program";  // and by nothing of a recording
+    if (!trace.empty() && trace != run.trace.sha256 && !by_calls) {
+      throw input_error(
+          "{}: was replayed on another recording (SHA-256 {}), not on {}: name that trace",
+          file.path.string(), short_digest(trace), run.trace.path.string());
     }
     run.replays.push_back({std::move(file), static_cast<size_t>(found - run.schedules.begin())});
     return;
