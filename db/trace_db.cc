@@ -2,6 +2,10 @@
 // Rows and queries of a trace; files: trace_db_open.cc.
 #include "db/trace_db.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include <cerrno>
 #include <utility>
 
 #include "common/clock.h"
@@ -266,6 +270,13 @@ void TraceDb::execute(const std::string& sql, std::span<const SqlValue> paramete
 // A transaction waits for the disk twice with a rollback journal, for tens of milliseconds; with a
 // write-ahead log it need not. Where a file system can have none, SQLite keeps the journal.
 void TraceDb::State::begin_to_grow() {
+  // Of two commands that fill one file each would do the work of both.
+  if (writer < 0) writer = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  if (writer >= 0 && ::flock(writer, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    throw input_error(
+        "{}: another command is filling it: wait until that has ended, or name another output",
+        file);
+  }
   const std::shared_ptr<sqlite3_stmt> mode = prepare("PRAGMA journal_mode = WAL");
   if (sqlite3_step(mode.get()) != SQLITE_ROW) fail("cannot write");
   const auto* name = reinterpret_cast<const char*>(sqlite3_column_text(mode.get(), 0));
@@ -292,6 +303,7 @@ void TraceDb::transaction(const std::function<void()>& changes) {
   if (now_ns - state_->synced_ns < kIntervalNs) return;
   const int code = sqlite3_wal_checkpoint_v2(state_->handle, nullptr, SQLITE_CHECKPOINT_PASSIVE,
                                              nullptr, nullptr);
+  if (code == SQLITE_BUSY) return;  // somebody else is doing it
   if (code != SQLITE_OK) state_->fail("cannot write");
   state_->synced_ns = monotonic_ns();
   const int64_t pages = query_integer("PRAGMA page_count").value_or(0);

@@ -162,8 +162,8 @@ class TraceDb {
   static TraceDb open(const std::filesystem::path& path);
 
   // Existing file of the present schema that grows while it is in use (grid.db): complete at every
-  // moment, changed by execute() within transaction() alone, read by others meanwhile. Until it is
-  // closed, PATH-wal beside it has what came last.
+  // moment, changed by execute() within transaction() alone, by one writer (input_error else),
+  // read by others meanwhile. Until it is closed, PATH-wal beside it has what came last.
   static TraceDb append(const std::filesystem::path& path);
 
   TraceDb(TraceDb&&) noexcept;
@@ -196,7 +196,7 @@ class TraceDb {
   // A foreign file, read-only, under `name` beside this one ("main") until detach().
   void attach(const std::filesystem::path& path, const std::string& name);
   void detach(const std::string& name);
-  // After append(): all of `changes` is there, whatever ends us, or none; on the disk after 0.5 s.
+  // After append(): all of `changes` is there, or none; on the disk with the next one after 0.5 s.
   void transaction(const std::function<void()>& changes);
   // Ends the transaction; the file is complete afterwards and add() must not be called again.
   void finish();

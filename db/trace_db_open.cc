@@ -95,12 +95,15 @@ void check_tables(const TraceDb& db) {
 // that grows may be in its write-ahead log alone.
 void check_size(const TraceDb& db, const std::filesystem::path& path) {
   std::error_code none;
+  const auto size_bytes = static_cast<int64_t>(std::filesystem::file_size(path));
   const auto log_bytes = std::filesystem::file_size(path.string() + "-wal", none);
-  if (!none && log_bytes > 0) return;
+  // After the size: a file only grows meanwhile.
   const int64_t pages = db.query_integer("PRAGMA page_count").value_or(0);
   const int64_t page_bytes = db.query_integer("PRAGMA page_size").value_or(0);
-  const auto size_bytes = static_cast<int64_t>(std::filesystem::file_size(path));
-  if (size_bytes < pages * page_bytes) {
+  const bool has_log = !none && log_bytes > 0;
+  if (size_bytes < pages * page_bytes && !has_log) {
+    // Unless it grew just now.
+    if (static_cast<int64_t>(std::filesystem::file_size(path)) >= pages * page_bytes) return;
     throw input_error("{}: is truncated: {} of {} bytes", db.file(), size_bytes,
                       pages * page_bytes);
   }
@@ -119,7 +122,8 @@ void explain(int sqlite_code, const std::string& file) {
   // The latter: its log cannot be used from a folder that cannot be written.
   if (sqlite_code == SQLITE_READONLY || sqlite_code == SQLITE_CANTOPEN) {
     throw input_error(
-        "{}: was left incomplete by an interrupted command; run that command again to repair it",
+        "{}: is being written, or was left incomplete by an interrupted command: wait for that "
+        "command, or run it again to repair the file",
         file);
   }
 }

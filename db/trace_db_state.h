@@ -3,6 +3,7 @@
 #pragma once
 
 #include <sqlite3.h>
+#include <unistd.h>
 
 #include <array>
 #include <functional>
@@ -46,6 +47,7 @@ struct TraceDb::State {
   Distrust distrust;
   bool producing = false;
   bool growing = false;   // by transaction()
+  int writer = -1;        // holds the lock of the only one that makes it grow
   int64_t synced_ns = 0;  // when its transactions were last on the disk
   std::array<BulkInsert, kInsertCount> inserts;
   std::array<int64_t, kInsertCount> last_id{};
@@ -64,6 +66,8 @@ struct TraceDb::State {
       sqlite3_exec(handle, "PRAGMA journal_mode = DELETE", nullptr, nullptr, nullptr);
     }
     sqlite3_close_v2(handle);
+    // Not before: closing any descriptor of a file ends the locks that SQLite has on it.
+    if (writer >= 0) ::close(writer);
   }
   [[noreturn]] void fail(std::string_view doing) const {
     throw input_error("{}: {}: {}", file, doing, sqlite_error(handle));

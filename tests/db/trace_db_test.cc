@@ -12,6 +12,7 @@
 
 #include "common/error.h"
 #include "common/output_file.h"
+#include "tests/support/errors.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -23,6 +24,7 @@ namespace {
 using test::TemporaryDirectory;
 using testing::AllOf;
 using testing::AnyOf;
+using test::fails_with;
 using testing::HasSubstr;
 
 void expect_refused(const std::filesystem::path& path, const testing::Matcher<std::string>& text) {
@@ -272,6 +274,23 @@ TEST(TraceDb, AppendingLeavesNoTraceOfWhatAKilledWriterLeftHalfDone) {
   { const TraceDb db = TraceDb::append(path); }
   EXPECT_FALSE(std::filesystem::exists(path.string() + "-wal")) << "one file when it is closed";
   EXPECT_EQ(TraceDb::open(path).query_integer("SELECT count(*) FROM cell WHERE reason IS NULL"), 1);
+}
+
+TEST(TraceDb, OneWriterAtATimeMakesAFileGrow) {
+  const TemporaryDirectory directory;
+  const auto path = directory / "grid.db";
+  make_grid_file(path);
+  const auto change = [&path] {
+    TraceDb db = TraceDb::append(path);
+    db.transaction([&] { db.execute("UPDATE cell SET reason = 'x'"); });
+  };
+  {
+    TraceDb first = TraceDb::append(path);
+    first.transaction([] {});
+    EXPECT_THAT(change, fails_with(ErrorKind::input, HasSubstr("another command is filling it")));
+  }
+  change();
+  EXPECT_EQ(TraceDb::open(path).query_integer("SELECT count(*) FROM cell WHERE reason = 'x'"), 1);
 }
 
 TEST(TraceDb, AppendingRunsNoTriggersOfTheFile) {
