@@ -123,14 +123,15 @@ std::string exported(const std::string& listed,
     all = all || word == "ALL";
     if (word != "NONE" && word != "NIL" && !word.empty()) words.push_back(word);
   }
-  for (const auto& [name, value] : variables) {
+  for (const auto& given : variables) {
+    const std::string& name = given.first;
     const auto own = std::find_if(words.begin(), words.end(), [&](const std::string& word) {
       return word.substr(0, word.find('=')) == name;
     });
     if (own == words.end()) {
       if (!all) words.push_back(name);
     } else if (own->size() > name.size() + 1) {
-      *own = fmt::format("{}={}{}", name, value,
+      *own = fmt::format("{}={}{}", name, given.second,
                          name == kPreload ? ":" + own->substr(name.size() + 1) : "");
     }
   }
