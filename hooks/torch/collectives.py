@@ -117,25 +117,28 @@ class _Collectives:
             self.sequences[number] = facts.sequence + 1
         return facts
 
+    def begin(self, name, facts_of):
+        try:
+            facts = facts_of()
+            return facts, self.library.began(facts) if facts is not None else 0
+        except Exception as error:  # of another version, or wrong: the call itself will say so
+            self.library.mark("preserve: {} not recorded: {!r}".format(name, error).encode())
+            return None, 0
+
     def wrap(self, name, call, is_traced):
         called = _CALLED.get(name, name)
         function = self.library.function(("c10d." + called).encode())
         signature = inspect.signature(call)
-
-        def begin(args, kwargs):
-            try:
-                facts = self.facts(name, function, signature.bind(*args, **kwargs).arguments)
-                return facts, self.library.began(facts) if facts is not None else 0
-            except Exception as error:  # wrong arguments: the call itself will say so
-                self.library.mark("preserve: {} not recorded: {!r}".format(name, error).encode())
-                return None, 0
 
         @functools.wraps(call)
         def recorded(*args, **kwargs):
             # Inside another one: a part of it.
             if is_traced() or getattr(self.thread, "inside", False):
                 return call(*args, **kwargs)
-            facts, mark = begin(args, kwargs)
+            facts, mark = self.begin(
+                name,
+                lambda: self.facts(name, function, signature.bind(*args, **kwargs).arguments),
+            )
             if facts is None:
                 return call(*args, **kwargs)
             self.thread.inside = True
@@ -179,18 +182,12 @@ class _Collectives:
     def wrap_functional(self, name, call, is_traced):
         function = self.library.function(("c10d." + _FUNCTIONAL[name]).encode())
 
-        def begin(args, kwargs):
-            try:
-                facts = self.functional_facts(name, function, args, kwargs)
-                return facts, self.library.began(facts) if facts is not None else 0
-            except Exception as error:  # of another version, or wrong: the call itself will say so
-                self.library.mark("preserve: {} not recorded: {!r}".format(name, error).encode())
-                return None, 0
-
         def recorded(*args, **kwargs):
             if is_traced() or getattr(self.thread, "inside", False):
                 return call(*args, **kwargs)
-            facts, mark = begin(args, kwargs)
+            facts, mark = self.begin(
+                name, lambda: self.functional_facts(name, function, args, kwargs)
+            )
             if facts is None:
                 return call(*args, **kwargs)
             self.thread.inside = True

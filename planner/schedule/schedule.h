@@ -3,8 +3,8 @@
 // preserve-tune, preserve-replay, preserve-apply and preserve-report. Schema:
 // planner/schedule/schedule.schema.json (draft-07), "schema": "preserve/schedule", "version":
 // "1.3". Operators are named by ordinal in the folded step, which holds for the trace that was
-// planned, and by path and occurrence, which hold for every recording of the program; tensors by
-// name. 1.2 added the signature, 1.3 path and occurrence.
+// planned, and by path and occurrence, which hold for every recording of the program unless
+// several streams have the path; tensors by name. 1.2 added the signature, 1.3 path and occurrence.
 #pragma once
 
 #include <cstdint>
