@@ -195,37 +195,54 @@ struct Operand {
   StepAccess access;
 };
 
-void fold_accesses(const TraceDb& db, ProcessId process, const FoldedRows& folded_rows,
-                   FoldedStep& folded) {
-  std::unordered_map<std::string, int32_t> tensor_index;
+// Tensors that the accesses of these operators name, by row of table tensor.
+std::unordered_map<int64_t, StepTensor> tensors_between(const TraceDb& db, int64_t first_op,
+                                                        int64_t last_op) {
+  std::unordered_map<int64_t, StepTensor> tensors;
+  Query rows = db.query(
+      "SELECT tensor.id, string.value, role, bytes FROM tensor "
+      "JOIN string ON string.id = tensor.name_id WHERE tensor.id IN "
+      "(SELECT tensor_id FROM access WHERE op_id BETWEEN ? AND ?)",
+      {first_op, last_op});
+  while (rows.next()) {
+    tensors[rows.integer(0)] = {std::string(rows.text(1)), rows.tensor_role(2), rows.size(3)};
+  }
+  return tensors;
+}
+
+// Without a join of all these rows: that would look up four others for each.
+void fold_accesses(const TraceDb& db, const FoldedRows& folded_rows, FoldedStep& folded) {
+  const int64_t first_op = folded_rows.front().first, last_op = folded_rows.back().first;
+  const auto tensors = tensors_between(db, first_op, last_op);
+  std::unordered_map<std::string_view, int32_t> index_of_name;
   std::map<std::pair<int32_t, std::pair<int32_t, AccessMode>>, Operand> operands;
   Query rows = db.query(
-      "SELECT access.op_id, string.value, tensor.role, tensor.bytes, access.offset_bytes, "
-      "       access.bytes, access.mode, access.confidence, access.source "
-      "FROM step JOIN op ON op.step_id = step.id JOIN access ON access.op_id = op.id "
-      "JOIN tensor ON tensor.id = access.tensor_id JOIN string ON string.id = tensor.name_id "
-      "WHERE step.process_id = ? ORDER BY access.op_id, access.operand",
-      {process.value});
+      "SELECT op_id, tensor_id, offset_bytes, bytes, mode, confidence, source FROM access "
+      "WHERE op_id BETWEEN ? AND ? ORDER BY op_id, operand",
+      {first_op, last_op});
   while (rows.next()) {
     const auto ordinal = ordinal_in(folded_rows, rows.integer(0));
     if (!ordinal) continue;
-    const auto [entry, fresh] = tensor_index.try_emplace(
-        std::string(rows.text(1)), static_cast<int32_t>(folded.tensors.size()));
-    if (fresh) folded.tensors.push_back({entry->first, rows.tensor_role(2), 0, false});
+    const auto named = tensors.find(rows.integer(1));
+    if (named == tensors.end()) continue;
+    const auto [entry, fresh] =
+        index_of_name.try_emplace(named->second.name, static_cast<int32_t>(folded.tensors.size()));
+    if (fresh) folded.tensors.push_back(named->second);
     StepTensor& tensor = folded.tensors[static_cast<size_t>(entry->second)];
-    tensor.bytes = std::max(tensor.bytes, rows.size(3));
-    const AccessMode mode = rows.access_mode(6);
+    tensor.bytes = std::max(tensor.bytes, named->second.bytes);
+    const AccessMode mode = rows.access_mode(4);
     tensor.written = tensor.written || mode == AccessMode::write;
     Operand& operand = operands[{*ordinal, {entry->second, mode}}];
     // Some repetitions may have been looked at more closely than others.
-    if (rows.real(7) < operand.access.confidence && !operand.bytes.empty()) continue;
-    if (rows.real(7) > operand.access.confidence) operand = {};
-    operand.offsets.push_back(static_cast<double>(rows.size(4)));
-    operand.bytes.push_back(static_cast<double>(rows.size(5)));
+    const double confidence = rows.real(5);
+    if (confidence < operand.access.confidence && !operand.bytes.empty()) continue;
+    if (confidence > operand.access.confidence) operand = {};
+    operand.offsets.push_back(static_cast<double>(rows.size(2)));
+    operand.bytes.push_back(static_cast<double>(rows.size(3)));
     operand.access.tensor = entry->second;
     operand.access.mode = mode;
-    operand.access.confidence = rows.real(7);
-    operand.access.source = std::string(rows.text(8));
+    operand.access.confidence = confidence;
+    operand.access.source = std::string(rows.text(6));
   }
   for (auto& [key, operand] : operands) {
     operand.access.offset_bytes = static_cast<int64_t>(median(operand.offsets));
@@ -415,7 +432,7 @@ FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank, std::option
   }
   const std::vector<int32_t> ordinal_of = fold_steps(db, steps, folded);
   FoldedRows folded_rows = rows_of(steps, ordinal_of);
-  fold_accesses(db, source.process, folded_rows, folded);
+  fold_accesses(db, folded_rows, folded);
   fold_floors(db, folded_rows, folded);
   fold_gemms(db, source.process, folded_rows, folded);
   fold_collectives(db, steps.front(), folded_rows, folded);
