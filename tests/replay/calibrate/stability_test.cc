@@ -37,6 +37,7 @@ CalibrationSamples round_of(const Machine& machine, std::mt19937_64& random) {
   round.cold_ns = {noisy(probe / machine.memory)};
   round.hot_ns = {noisy(probe / machine.cache)};
   round.floor_ns = {150};
+  round.clock_ns = {2600};
   round.test_ns = {40};
   round.methods = {{"load",
                     "consumer",
