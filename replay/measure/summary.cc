@@ -40,7 +40,7 @@ std::string arm_table(const ReplayResult& result) {
       range = interval ? fmt::format("{:.3f} to {:.3f}", interval->low, interval->high)
                        : fmt::format("too few pairs ({})", arm.pairs);
     }
-    const std::string row = fmt::format(" {:>9}   {:<16} {}", speedup, range, meaning_of(arm.name));
+    const std::string row = fmt::format(" {:>9}   {:<17} {}", speedup, range, meaning_of(arm.name));
     out += row.substr(0, row.find_last_not_of(' ') + 1) + "\n";
   }
   return out;
