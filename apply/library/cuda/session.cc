@@ -91,8 +91,12 @@ void GraphSession::context_ready() {
                 kGraphFetchNames[static_cast<size_t>(plan_.header().fetch)].data(),
                 plan_.header().kept != 0 ? "_kept" : "");
   CUfunction function = nullptr;
-  if (!ok(driver_.priority_range(&kernel.priority, &greatest)) ||
-      !ok(driver_.load_module(&module, image_)) ||
+  const CUresult loaded = driver_.load_module(&module, image_);
+  if (loaded == CUDA_ERROR_NO_BINARY_FOR_GPU || loaded == CUDA_ERROR_UNSUPPORTED_PTX_VERSION) {
+    context->refusal = Refusal::no_module;  // an older GPU, perhaps beside others
+    return;
+  }
+  if (!ok(loaded) || !ok(driver_.priority_range(&kernel.priority, &greatest)) ||
       !ok(driver_.module_function(&function, module, name)) ||
       !ok(driver_.allocate(&kernel.applied, sizeof(uint32_t))) ||
       !ok(driver_.fill(kernel.applied, 0, 1))) {

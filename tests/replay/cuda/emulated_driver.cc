@@ -293,6 +293,7 @@ CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute* attributes,
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {
   const Entry entry;
   if (entry.fails) return CUDA_ERROR_UNKNOWN;
+  if (too_old) return CUDA_ERROR_NO_BINARY_FOR_GPU;
   return *module = static_cast<CUmodule>(const_cast<void*>(image)), CUDA_SUCCESS;
 }
 // The last of that name.
