@@ -209,7 +209,8 @@ CUresult cuGraphGetEdges(CUgraph graph, CUgraphNode* from, CUgraphNode* to, CUgr
 CUresult cuGraphNodeGetType(CUgraphNode node, CUgraphNodeType* type) {
   const Entry entry;
   if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return *type = node->type, CUDA_SUCCESS;
+  std::memcpy(type, &node->type, sizeof(*type));  // some are none of the enumeration's
+  return CUDA_SUCCESS;
 }
 CUresult cuGraphKernelNodeGetParams(CUgraphNode node, CUDA_KERNEL_NODE_PARAMS* params) {
   const Entry entry;

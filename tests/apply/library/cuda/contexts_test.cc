@@ -159,6 +159,35 @@ TEST(GraphContexts, AnOlderGpuBesideOthersIsLeftAlone) {
   EXPECT_EQ(process.header.off, Off::none);
 }
 
+// One template, several executables: in another context, and where it is refused the second time.
+TEST(GraphContexts, ATemplateThatIsInstantiatedAgain) {
+  Process process(test::decode_step(3));
+  process.capture();
+  const size_t nodes = process.program->graph()->nodes.size();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  emulated::current_device = 1;
+  process.session->context_ready();
+  CUgraphExec second = nullptr;
+  const auto begun = process.session->instantiating(process.program->graph(), 0);
+  EXPECT_TRUE(begun.matched);
+  ASSERT_EQ(cuGraphInstantiateWithFlags(&second, process.program->graph(), 0), CUDA_SUCCESS);
+  process.session->instantiated(process.program->graph(), second, begun, true);
+  std::swap(process.executable, second);
+  emulated::current_device = 0;
+  process.steps(40);  // by the switch that its nodes read
+  EXPECT_GT(process.window.fetched_bytes, 0u);
+  EXPECT_EQ(process.header.off, Off::none);
+  emulated::free_bytes = 0;
+  EXPECT_FALSE(process.session->instantiating(process.program->graph(), 0).matched);
+  EXPECT_EQ(process.program->graph()->nodes.size(), nodes);
+  emulated::free_bytes = size_t{1} << 30;
+  EXPECT_FALSE(process.session->instantiating(nullptr, 0).matched);
+  process.session->updating(process.executable, nullptr);
+  EXPECT_EQ(process.header.off, Off::none);
+  process.session->destroyed(second);
+  cuGraphExecDestroy(second);
+}
+
 TEST(GraphContexts, AGraphOfAContextThatNobodyPreparedIsLeftAlone) {
   Process process(test::decode_step(3));
   process.capture();
