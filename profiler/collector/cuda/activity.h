@@ -38,8 +38,6 @@ class ActivityDecoder {
 
   uint64_t records() const { return records_; }
   uint64_t unknown_kinds() const { return unknown_kinds_; }
-  // A forked child or a new spool file knows no names yet.
-  void forget_names();
 
  private:
   struct Name {

@@ -36,7 +36,8 @@ TraceDb overlapping_trace(const TemporaryDirectory& directory) {
 
 json exported(const TraceDb& db, const TemporaryDirectory& directory,
               const std::optional<std::filesystem::path>& schedule = std::nullopt) {
-  exporter::export_chrome(db, directory / "out.json", schedule);
+  Console console;
+  exporter::run_export(db.file(), "chrome", schedule, directory / "out.json", true, console);
   return json::parse(read_text_file(directory / "out.json"));
 }
 
