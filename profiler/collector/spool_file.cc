@@ -146,6 +146,11 @@ bool SpoolFile::write_chunk(Thread thread, const char* first, size_t first_bytes
   return append(thread, first, first_bytes, second, second_bytes);
 }
 
+bool SpoolFile::needs_next_half(size_t bytes) const {
+  const auto whole = static_cast<off_t>(sizeof(spool::ChunkHeader) + bytes);
+  return keep_last_ && whole > limit_ / 2 - (end_ - middle_) && whole <= limit_ / 2;
+}
+
 // Whenever the process is killed meanwhile, the file can be read: a header is written at once, and
 // what it stands for is there or is a gap.
 bool SpoolFile::next_half(std::string_view definitions, bool* lost) {

@@ -39,6 +39,8 @@ class SpoolFile {
   // Two parts because a ring wraps; either may be empty. False: nothing was written.
   bool write_chunk(Thread thread, const char* first, size_t first_bytes, const char* second,
                    size_t second_bytes);
+  // Whether another half would take a chunk of `bytes` that this one has no room for.
+  bool needs_next_half(size_t bytes) const;
   // The last chunk would fit into another half.
   bool half_is_full() const { return half_is_full_; }
   // Gives up the oldest half but for `definitions`: those that its chunks hold. `lost`: a half was

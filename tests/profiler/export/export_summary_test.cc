@@ -36,8 +36,7 @@ TraceDb overlapping_trace(const TemporaryDirectory& directory) {
 
 json exported(const TraceDb& db, const TemporaryDirectory& directory,
               const std::optional<std::filesystem::path>& schedule = std::nullopt) {
-  Console console;
-  exporter::run_export(db.file(), "chrome", schedule, directory / "out.json", true, console);
+  exporter::export_chrome(db, directory / "out.json", schedule);
   return json::parse(read_text_file(directory / "out.json"));
 }
 

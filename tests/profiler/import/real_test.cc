@@ -173,8 +173,7 @@ TEST(RealTraces, ExportsReadBackAsTheSameOperators) {
   if (path.empty()) GTEST_SKIP() << "no such trace";
   TemporaryDirectory directory, again;
   const auto first = import_files(directory, {path});
-  Console console;
-  exporter::run_export(first.db.file(), "chrome", {}, directory / "out.json.gz", true, console);
+  exporter::export_chrome(first.db, directory / "out.json.gz");
   const auto second = import_files(again, {directory / "out.json.gz"});
   const std::string times =
       "SELECT name || start_ns || ' ' || end_ns FROM op_named ORDER BY start_ns, end_ns, name";
