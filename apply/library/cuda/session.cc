@@ -192,7 +192,12 @@ bool GraphSession::edit(CUgraph graph, const Context& context, uint64_t& fetched
 GraphSession::Instantiation GraphSession::instantiating(CUgraph graph, uint64_t flags) {
   Instantiation begun{flags};
   const Lock lock(*this);
-  if (is_off()) return begun;
+  if (is_off()) {
+    // A template that still has our nodes gets its own shape back.
+    const Uncaptured uncaptured(driver_);
+    if (AddedNodes* added = graph == nullptr ? nullptr : find(graph)) take_out(*added);
+    return begun;
+  }
   const auto refuse = [&](Refusal refusal) {
     ++header_.graphs.refused[static_cast<size_t>(refusal)];
     return begun;

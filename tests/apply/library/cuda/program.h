@@ -52,11 +52,15 @@ class Program {
   // `weights`: every kernel is given a pointer to as many bytes of its own, as second parameter
   // (byte 8); 0: a null pointer.
   Program(const Step& step, size_t weight_bytes);
-  ~Program() { cuGraphDestroy(graph_); }
+  ~Program() { give_up_graph(); }
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
 
   CUgraph graph() const { return graph_; }
+  void give_up_graph() {  // the memory stays
+    if (graph_ != nullptr) cuGraphDestroy(graph_);
+    graph_ = nullptr;
+  }
   CUgraphNode node(size_t index) const { return nodes_[index]; }
   uint64_t weight(size_t index) const { return weights_.address() + index * weight_bytes_; }
   // What the nodes have left, which is taken away.
