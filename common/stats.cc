@@ -39,11 +39,13 @@ double geometric_mean(std::span<const double> values) {
 }  // namespace
 
 double median(std::span<const double> values) {
+  if (values.size() == 1) return values[0];  // of each operator of a step that ran once
   std::vector<double> copy(values.begin(), values.end());
   return median_in_place(copy);
 }
 
 double median_abs_deviation(std::span<const double> values) {
+  if (values.size() == 1) return 0;
   const double center = median(values);
   std::vector<double> deviations(values.begin(), values.end());
   for (double& value : deviations) value = std::fabs(value - center);

@@ -181,7 +181,8 @@ TraceDb TraceDb::checked(const std::filesystem::path& path, int flags) {
   }
   auto state = std::make_unique<State>();
   state->file = path.string();
-  if (sqlite3_open_v2(path.c_str(), &state->handle, flags, nullptr) != SQLITE_OK) {
+  if (sqlite3_open_v2(path.c_str(), &state->handle, flags | SQLITE_OPEN_NOMUTEX, nullptr) !=
+      SQLITE_OK) {
     state->fail("cannot open");
   }
   sqlite3_busy_timeout(state->handle, kPatienceMs);

@@ -46,6 +46,10 @@ bool is_invisible_control(uint32_t code) {
 }  // namespace
 
 std::string clean(std::string_view text, size_t limit) {
+  const auto plain = [](char c) { return c >= 0x20 && c < 0x7F; };
+  if (text.size() <= limit && std::all_of(text.begin(), text.end(), plain)) {
+    return std::string(text);  // as nearly all are
+  }
   std::string out;
   for (size_t at = 0; at < text.size();) {
     if (out.size() >= limit) return fmt::format("{}... ({} bytes)", out, text.size());

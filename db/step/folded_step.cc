@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 #include <set>
+#include <unordered_map>
 
 #include "common/error.h"
 #include "common/stats.h"
@@ -18,6 +19,11 @@ struct Source {
   ProcessId process;
   int64_t rank = 0, world_size = 1;
 };
+
+template <typename... Args>
+NoStepError no_step(fmt::format_string<Args...> format, Args&&... args) {
+  return NoStepError(fmt::format(format, std::forward<Args>(args)...));
+}
 
 Source choose_process(const TraceDb& db, std::optional<int64_t> rank) {
   std::vector<Source> sources;
@@ -35,13 +41,13 @@ Source choose_process(const TraceDb& db, std::optional<int64_t> rank) {
     }
     // Processes without a rank may be many; a rank is one process.
     if (!rows.is_null(1) && !numbered.insert(source.rank).second) {
-      throw input_error("{}: two processes with steps are both rank {}: these are several runs",
-                        db.file(), source.rank);
+      throw no_step("{}: two processes with steps are both rank {}: these are several runs",
+                    db.file(), source.rank);
     }
     ranks.insert(source.rank);
   }
   if (sources.empty()) {
-    throw input_error(
+    throw no_step(
         "{}: no step was found: no range named decode_step (or as in --step-range) and no "
         "repeating operator sequence; annotate the decode step with an NVTX range, or record more "
         "steps",
@@ -51,8 +57,8 @@ Source choose_process(const TraceDb& db, std::optional<int64_t> rank) {
   for (const Source& source : sources) {
     if (source.rank == *rank) return source;
   }
-  throw input_error("{}: has no steps of rank {}; ranks with steps: {}", db.file(), *rank,
-                    fmt::join(ranks, ", "));
+  throw no_step("{}: has no steps of rank {}; ranks with steps: {}", db.file(), *rank,
+                fmt::join(ranks, ", "));
 }
 
 // Medians of starts and of durations are taken one by one, so on a noisy machine a folded operator
@@ -130,7 +136,7 @@ std::vector<int32_t> fold_operators(const TraceDb& db, const std::vector<RawStep
     return collectives_of_stream[a] > collectives_of_stream[b];
   });
   const std::set<int64_t> asynchronous = asynchronous_streams(db);
-  std::map<int64_t, std::string> names;
+  std::unordered_map<int64_t, std::string> names;
   Query rows = db.query(
       "SELECT id, value FROM string WHERE id IN (SELECT name_id FROM op WHERE step_id = ?)",
       {steps.front().id});
@@ -148,6 +154,7 @@ std::vector<int32_t> fold_operators(const TraceDb& db, const std::vector<RawStep
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return ops[a].start_ns < ops[b].start_ns; });
   std::vector<int32_t> ordinal_of(count);
+  folded.ops.reserve(count);
   double explained_to_ns = 0;
   for (size_t position = 0; position < count; ++position) {
     ordinal_of[order[position]] = static_cast<int32_t>(position);
@@ -165,15 +172,22 @@ std::vector<int32_t> fold_operators(const TraceDb& db, const std::vector<RawStep
   return ordinal_of;
 }
 
-using OrdinalOfOp = std::map<int64_t, int32_t>;  // by row of table op
-
-OrdinalOfOp ordinals_of_ops(const std::vector<RawStep>& steps,
-                            const std::vector<int32_t>& ordinal_of) {
-  OrdinalOfOp ordinals;
+// By row of table op, ascending.
+FoldedRows rows_of(const std::vector<RawStep>& steps, const std::vector<int32_t>& ordinal_of) {
+  FoldedRows rows;
+  rows.reserve(steps.size() * ordinal_of.size());
   for (const RawStep& step : steps) {
-    for (size_t i = 0; i < step.ops.size(); ++i) ordinals[step.ops[i].id] = ordinal_of[i];
+    for (size_t i = 0; i < step.ops.size(); ++i) rows.emplace_back(step.ops[i].id, ordinal_of[i]);
   }
-  return ordinals;
+  std::sort(rows.begin(), rows.end());
+  return rows;
+}
+
+// Of a row of table op; nothing when it is of a step that was left out.
+std::optional<int32_t> ordinal_in(const FoldedRows& rows, int64_t op) {
+  const auto found = std::lower_bound(rows.begin(), rows.end(), std::pair(op, int32_t{0}));
+  if (found == rows.end() || found->first != op) return std::nullopt;
+  return found->second;
 }
 
 struct Operand {
@@ -181,37 +195,54 @@ struct Operand {
   StepAccess access;
 };
 
-void fold_accesses(const TraceDb& db, ProcessId process, const OrdinalOfOp& ordinal_of_op,
-                   FoldedStep& folded) {
-  std::map<std::string, int32_t> tensor_index;
+// Tensors that the accesses of these operators name, by row of table tensor.
+std::unordered_map<int64_t, StepTensor> tensors_between(const TraceDb& db, int64_t first_op,
+                                                        int64_t last_op) {
+  std::unordered_map<int64_t, StepTensor> tensors;
+  Query rows = db.query(
+      "SELECT tensor.id, string.value, role, bytes FROM tensor "
+      "JOIN string ON string.id = tensor.name_id WHERE tensor.id IN "
+      "(SELECT tensor_id FROM access WHERE op_id BETWEEN ? AND ?)",
+      {first_op, last_op});
+  while (rows.next()) {
+    tensors[rows.integer(0)] = {std::string(rows.text(1)), rows.tensor_role(2), rows.size(3)};
+  }
+  return tensors;
+}
+
+// Without a join of all these rows: that would look up four others for each.
+void fold_accesses(const TraceDb& db, const FoldedRows& folded_rows, FoldedStep& folded) {
+  const int64_t first_op = folded_rows.front().first, last_op = folded_rows.back().first;
+  const auto tensors = tensors_between(db, first_op, last_op);
+  std::unordered_map<std::string_view, int32_t> index_of_name;
   std::map<std::pair<int32_t, std::pair<int32_t, AccessMode>>, Operand> operands;
   Query rows = db.query(
-      "SELECT access.op_id, string.value, tensor.role, tensor.bytes, access.offset_bytes, "
-      "       access.bytes, access.mode, access.confidence, access.source "
-      "FROM step JOIN op ON op.step_id = step.id JOIN access ON access.op_id = op.id "
-      "JOIN tensor ON tensor.id = access.tensor_id JOIN string ON string.id = tensor.name_id "
-      "WHERE step.process_id = ? ORDER BY access.op_id, access.operand",
-      {process.value});
+      "SELECT op_id, tensor_id, offset_bytes, bytes, mode, confidence, source FROM access "
+      "WHERE op_id BETWEEN ? AND ? ORDER BY op_id, operand",
+      {first_op, last_op});
   while (rows.next()) {
-    const auto found = ordinal_of_op.find(rows.integer(0));
-    if (found == ordinal_of_op.end()) continue;  // a step that was left out
-    const auto [entry, fresh] = tensor_index.try_emplace(
-        std::string(rows.text(1)), static_cast<int32_t>(folded.tensors.size()));
-    if (fresh) folded.tensors.push_back({entry->first, rows.tensor_role(2), 0, false});
+    const auto ordinal = ordinal_in(folded_rows, rows.integer(0));
+    if (!ordinal) continue;
+    const auto named = tensors.find(rows.integer(1));
+    if (named == tensors.end()) continue;
+    const auto [entry, fresh] =
+        index_of_name.try_emplace(named->second.name, static_cast<int32_t>(folded.tensors.size()));
+    if (fresh) folded.tensors.push_back(named->second);
     StepTensor& tensor = folded.tensors[static_cast<size_t>(entry->second)];
-    tensor.bytes = std::max(tensor.bytes, rows.size(3));
-    const AccessMode mode = rows.access_mode(6);
+    tensor.bytes = std::max(tensor.bytes, named->second.bytes);
+    const AccessMode mode = rows.access_mode(4);
     tensor.written = tensor.written || mode == AccessMode::write;
-    Operand& operand = operands[{found->second, {entry->second, mode}}];
+    Operand& operand = operands[{*ordinal, {entry->second, mode}}];
     // Some repetitions may have been looked at more closely than others.
-    if (rows.real(7) < operand.access.confidence && !operand.bytes.empty()) continue;
-    if (rows.real(7) > operand.access.confidence) operand = {};
-    operand.offsets.push_back(static_cast<double>(rows.size(4)));
-    operand.bytes.push_back(static_cast<double>(rows.size(5)));
+    const double confidence = rows.real(5);
+    if (confidence < operand.access.confidence && !operand.bytes.empty()) continue;
+    if (confidence > operand.access.confidence) operand = {};
+    operand.offsets.push_back(static_cast<double>(rows.size(2)));
+    operand.bytes.push_back(static_cast<double>(rows.size(3)));
     operand.access.tensor = entry->second;
     operand.access.mode = mode;
-    operand.access.confidence = rows.real(7);
-    operand.access.source = std::string(rows.text(8));
+    operand.access.confidence = confidence;
+    operand.access.source = std::string(rows.text(6));
   }
   for (auto& [key, operand] : operands) {
     operand.access.offset_bytes = static_cast<int64_t>(median(operand.offsets));
@@ -220,19 +251,19 @@ void fold_accesses(const TraceDb& db, ProcessId process, const OrdinalOfOp& ordi
   }
 }
 
-void fold_floors(const TraceDb& db, const OrdinalOfOp& ordinal_of_op, FoldedStep& folded) {
+void fold_floors(const TraceDb& db, const FoldedRows& folded_rows, FoldedStep& folded) {
   std::map<int32_t, std::vector<double>> floors;
   Query rows = db.query("SELECT op_id, value FROM counter WHERE metric = 'floor_ns'");
   while (rows.next()) {
-    const auto found = ordinal_of_op.find(rows.integer(0));
-    if (found != ordinal_of_op.end()) floors[found->second].push_back(rows.real(1));
+    const auto ordinal = ordinal_in(folded_rows, rows.integer(0));
+    if (ordinal) floors[*ordinal].push_back(rows.real(1));
   }
   for (const auto& [ordinal, values] : floors) {
     folded.ops[static_cast<size_t>(ordinal)].floor_ns = median(values);
   }
 }
 
-void fold_gemms(const TraceDb& db, ProcessId process, const OrdinalOfOp& ordinal_of_op,
+void fold_gemms(const TraceDb& db, ProcessId process, const FoldedRows& folded_rows,
                 FoldedStep& folded) {
   std::map<int32_t, std::vector<StepGemm>> products;
   Query rows = db.query(
@@ -240,15 +271,15 @@ void fold_gemms(const TraceDb& db, ProcessId process, const OrdinalOfOp& ordinal
       "JOIN gemm ON gemm.op_id = op.id WHERE step.process_id = ?",
       {process.value});
   while (rows.next()) {
-    const auto found = ordinal_of_op.find(rows.integer(0));
-    if (found == ordinal_of_op.end()) continue;  // a step that was left out
+    const auto ordinal = ordinal_in(folded_rows, rows.integer(0));
+    if (!ordinal) continue;
     const StepGemm product{rows.integer(1), rows.integer(2), rows.integer(3),
                            std::string(rows.text(4))};
     if (product.m <= 0 || product.n <= 0 || product.k <= 0) {
       throw input_error("{}: is damaged: a matrix product of {} x {} x {}", db.file(), product.m,
                         product.n, product.k);
     }
-    products[found->second].push_back(product);
+    products[*ordinal].push_back(product);
   }
   for (auto& [ordinal, repeated] : products) {
     const bool same =
@@ -270,7 +301,7 @@ std::optional<int64_t> blocks_of(const Query& rows, int column) {
 }
 
 // Of the first repetition.
-void fold_collectives(const TraceDb& db, const RawStep& step, const OrdinalOfOp& ordinal_of_op,
+void fold_collectives(const TraceDb& db, const RawStep& step, const FoldedRows& folded_rows,
                       FoldedStep& folded) {
   Query rows = db.query(
       "SELECT op.id, function, bytes, ranks, communicator, blocking, dtype, counter.value "
@@ -278,9 +309,9 @@ void fold_collectives(const TraceDb& db, const RawStep& step, const OrdinalOfOp&
       "LEFT JOIN counter ON counter.op_id = op.id AND metric = 'blocks' WHERE op.step_id = ?",
       {step.id});
   while (rows.next()) {
-    const auto found = ordinal_of_op.find(rows.integer(0));
-    if (found == ordinal_of_op.end()) continue;
-    StepOp& op = folded.ops[static_cast<size_t>(found->second)];
+    const auto ordinal = ordinal_in(folded_rows, rows.integer(0));
+    if (!ordinal) continue;
+    StepOp& op = folded.ops[static_cast<size_t>(*ordinal)];
     if (op.kind != OpKind::collective && op.kind != OpKind::p2p) continue;
     if (!rows.is_null(2)) rows.size(2);  // a negative size is damage
     op.collective = StepCollective{.function = std::string(rows.text(1)),
@@ -354,7 +385,7 @@ FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank, std::option
                       db.file(), kind);
   }
   if (const std::string counters = db.meta("counters"); !counters.empty()) {
-    throw input_error(
+    throw no_step(
         "{}: recorded with --counters {}: its kernels ran one by one, so its times are not the "
         "program's. Record once more without --counters and use that; preserve-report shows what "
         "was counted here",
@@ -377,18 +408,18 @@ FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank, std::option
   }
   if (folded.steps_total == 0) {
     if (phase == StepPhase::prefill) {
-      throw input_error(
+      throw no_step(
           "{}: rank {} has no prefill step, only decode steps: plan these, or record the prompt "
           "too, in a range named prefill_step",
           db.file(), folded.rank);
     }
-    throw input_error(
+    throw no_step(
         "{}: rank {} has only prefill steps: record the decode phase, name its range with "
         "--step-range, or plan the prefill with preserve-tune --phase prefill",
         db.file(), folded.rank);
   }
   if (steps.empty()) {
-    throw input_error("{}: rank {} has steps but no operator ran in them", db.file(), folded.rank);
+    throw no_step("{}: rank {} has steps but no operator ran in them", db.file(), folded.rank);
   }
   if (folded.source == "detected") {
     folded.warnings.push_back(fmt::format(
@@ -400,12 +431,12 @@ FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank, std::option
                  "collective")));
   }
   const std::vector<int32_t> ordinal_of = fold_steps(db, steps, folded);
-  const OrdinalOfOp ordinal_of_op = ordinals_of_ops(steps, ordinal_of);
-  fold_accesses(db, source.process, ordinal_of_op, folded);
-  fold_floors(db, ordinal_of_op, folded);
-  fold_gemms(db, source.process, ordinal_of_op, folded);
-  fold_collectives(db, steps.front(), ordinal_of_op, folded);
-  if (rows != nullptr) rows->assign(ordinal_of_op.begin(), ordinal_of_op.end());
+  FoldedRows folded_rows = rows_of(steps, ordinal_of);
+  fold_accesses(db, folded_rows, folded);
+  fold_floors(db, folded_rows, folded);
+  fold_gemms(db, source.process, folded_rows, folded);
+  fold_collectives(db, steps.front(), folded_rows, folded);
+  if (rows != nullptr) *rows = std::move(folded_rows);
   return folded;
 }
 

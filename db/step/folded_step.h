@@ -10,9 +10,16 @@
 #include <utility>
 #include <vector>
 
+#include "common/error.h"
 #include "db/trace_db.h"
 
 namespace preserve {
+
+// The recording is sound and has no step of the kind that was asked for; says what to do.
+class NoStepError : public Error {
+ public:
+  explicit NoStepError(const std::string& message) : Error(ErrorKind::input, message) {}
+};
 
 struct StepTensor {
   std::string name;  // as the program named it, unique within the step
@@ -89,8 +96,8 @@ using FoldedRows = std::vector<std::pair<int64_t, int32_t>>;
 // steps) and of `phase`: decode, steps of unknown phase included, or prefill; nothing: decode where
 // it was recorded, else prefill, with a warning. When operator sequences differ, the most frequent
 // one is folded and the others are counted in a warning. The first step is left out when there are
-// more than three: it runs cold. Throws input_error, saying what to do, when the trace has no step,
-// no such rank, none of that phase, or is a recording of hardware counters.
+// more than three: it runs cold. Throws NoStepError when the trace has no step, no such rank, none
+// of that phase, or is a recording of hardware counters; another input_error when it is damaged.
 FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank = std::nullopt,
                      std::optional<StepPhase> phase = std::nullopt, FoldedRows* rows = nullptr);
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -44,9 +45,11 @@ class StepCheck {
   void grow(const StepAccess& access) {
     const auto tensor = as_index(access.tensor);
     if (access.tensor < 0 || tensor >= extents_.size()) return;  // no trace.db folds to this
-    const int64_t end = checked_add(access.offset_bytes, access.bytes,
-                                    fmt::format("{}: the end of \"{}\"", step_.trace_file,
-                                                printable(step_.tensors[tensor].name)));
+    int64_t end = 0;
+    if (__builtin_add_overflow(access.offset_bytes, access.bytes, &end)) {
+      throw input_error("{}: the end of \"{}\" does not fit into 64 bits", step_.trace_file,
+                        printable(step_.tensors[tensor].name));
+    }
     extents_[tensor] = std::max(extents_[tensor], end);
   }
 
@@ -90,8 +93,8 @@ class StepCheck {
 
   const FoldedStep& step_;
   std::string file_;
-  std::vector<int64_t> extents_;  // by tensor
-  std::unordered_map<std::string, int64_t> bytes_of_;
+  std::vector<int64_t> extents_;                            // by tensor
+  std::unordered_map<std::string_view, int64_t> bytes_of_;  // by name
 };
 
 // By ordinal.

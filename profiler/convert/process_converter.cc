@@ -425,8 +425,8 @@ void ProcessConverter::add_losses() {
   }
   if (image_.limit_reached && file_.gap_bytes() == 0) {
     summary_.warnings.push_back(who() +
-                                ": its spool reached the limit of --max-spool, and the newest "
-                                "records were dropped");
+                                ": its spool reached the limit of --max-spool, or the disk became "
+                                "short, and the newest records were dropped");
   }
   summary_.processes += 1;
   summary_.ranks += image_.rank ? 1 : 0;

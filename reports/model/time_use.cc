@@ -50,6 +50,7 @@ class Pass {
   explicit Pass(const TraceDb& db) : db_(db), sum_name_(db.file() + ": the sum of its times") {}
 
   TimeUse run() {
+    refuse_damage();
     find_spans();
     if (spans_.empty()) {
       use_.scope = "whole recording";
@@ -64,6 +65,14 @@ class Pass {
   }
 
  private:
+  // Everywhere, also outside the scope: what was not looked at is not known to be sound.
+  void refuse_damage() const {
+    Query damaged = db_.query(
+        "SELECT start_ns, end_ns FROM op "
+        "WHERE end_ns < start_ns OR typeof(end_ns - start_ns) <> 'integer' LIMIT 1");
+    if (damaged.next()) elapsed_ns(damaged.integer(0), damaged.integer(1), "operator");
+  }
+
   size_t rank_of_process(int64_t process) {
     const auto [place, is_new] = rank_index_.try_emplace(process, use_.ranks.size());
     if (is_new) {

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <future>
 
 #include "common/error.h"
 #include "common/text.h"
@@ -151,7 +152,7 @@ std::string time_classes(const TimeUse& use) {
 }
 
 // Each is some 400 bytes that a browser opens before it draws; a longer step is thinned.
-constexpr size_t kEmbeddedOperators = 25'000;
+constexpr size_t kEmbeddedOperators = 25'000, kThinnedTo = 10'000;
 
 bool embeds_operators(const Report& report) {
   return !report.step || report.step->ops.size() <= kEmbeddedOperators;
@@ -178,7 +179,7 @@ std::string timeline(const Report& report) {
         "<p>Of its {} operators this page holds {} to zoom into: the longest, and those at both "
         "ends of the prefetches that save most. All are in the JSON report.</p>\n",
         grouped(static_cast<long long>(report.step->ops.size())),
-        grouped(static_cast<long long>(kEmbeddedOperators)));
+        grouped(static_cast<long long>(kThinnedTo)));
   }
   return out + html_how(fmt::format("Bars begin at the median start and last the median length "
                                     "over {} of rank {}, so waits that come and go leave "
@@ -328,15 +329,17 @@ std::string raw_counts(const Report& report) {
 }  // namespace
 
 std::string to_html(const Report& report) {
+  // Of a long step as much work as the rest of the page.
+  std::future<std::string> data = std::async([&report] {
+    return to_json(embeds_operators(report) ? report : thinned(report, kThinnedTo), -1);
+  });
   const std::string body = html_headlines(report) + losses(report.recording) +
                            html_warnings(report) + timeline(report) + why(report) +
                            comparison(report) + counters(report.counters) + plans(report) +
                            cache(report) + html_earlier(report) + time_classes(report.time_use) +
                            html_ranks(report.time_use) + top_operators(report.time_use) +
                            collectives(report.time_use) + environment(report) + raw_counts(report);
-  return html_page(
-      "Preserve report", body,
-      to_json(embeds_operators(report) ? report : thinned(report, kEmbeddedOperators), -1));
+  return html_page("Preserve report", body, data.get());
 }
 
 }  // namespace preserve::report

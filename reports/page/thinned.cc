@@ -26,10 +26,11 @@ class Kept {
 
 // In this order equals are taken evenly from all of the step, not from its beginning.
 uint32_t bits_backwards(int32_t ordinal) {
-  uint32_t out = 0;
-  for (int bit = 0; bit < 32; ++bit)
-    out |= (static_cast<uint32_t>(ordinal) >> bit & 1) << (31 - bit);
-  return out;
+  auto bits = static_cast<uint32_t>(ordinal);
+  bits = (bits >> 1 & 0x55555555) | (bits & 0x55555555) << 1;
+  bits = (bits >> 2 & 0x33333333) | (bits & 0x33333333) << 2;
+  bits = (bits >> 4 & 0x0F0F0F0F) | (bits & 0x0F0F0F0F) << 4;
+  return __builtin_bswap32(bits);
 }
 
 // Both ends of prefetches, of windows that save most, until `most` operators are kept.

@@ -18,14 +18,16 @@ constexpr double kLane = 34, kBar = 22;
 
 struct Bar {
   int64_t start_ns, end_ns;
-  std::string css_class, name;
-  size_t item = 0;      // for Lane::hover
+  size_t item;          // for Lane::look_of
   size_t gathered = 1;  // operators that it stands for
+};
+struct Look {
+  std::string css_class, name, hover;
 };
 struct Lane {
   std::string label;
-  std::function<std::string(size_t item)> hover;  // made for the few bars that are drawn
-  std::vector<Bar> bars{};                        // ascending start
+  std::function<Look(size_t item)> look_of;  // made for the few bars that are drawn
+  std::vector<Bar> bars{};                   // ascending start
 };
 
 std::string hover_of(const TimelineOp& op) {
@@ -38,14 +40,16 @@ std::string hover_of(const TimelineOp& op) {
 
 // One lane of operators per stream that has some, then the communication of all streams.
 std::vector<Lane> operator_lanes(const Step& step) {
-  const auto hover = [&step](size_t item) { return hover_of(step.ops[item]); };
-  std::vector<Lane> streams(static_cast<size_t>(step.streams), Lane{"", hover});
-  Lane communication{"collectives", hover};
+  const auto look_of = [&step](size_t item) -> Look {
+    const TimelineOp& op = step.ops[item];
+    return {kind_class(op.kind), op.name, hover_of(op)};
+  };
+  std::vector<Lane> streams(static_cast<size_t>(step.streams), Lane{"", look_of});
+  Lane communication{"collectives", look_of};
   for (const TimelineOp& op : step.ops) {
     const bool communicates = op.kind == "collective" || op.kind == "p2p";
     Lane& lane = communicates ? communication : streams.at(static_cast<size_t>(op.stream));
-    lane.bars.push_back({op.start_ns, op.start_ns + op.dur_ns, kind_class(op.kind), op.name,
-                         static_cast<size_t>(op.ordinal)});
+    lane.bars.push_back({op.start_ns, op.start_ns + op.dur_ns, static_cast<size_t>(op.ordinal)});
   }
   std::vector<Lane> lanes;
   for (size_t i = 0; i < streams.size(); ++i) {
@@ -71,8 +75,10 @@ std::string hover_of(const Window& window) {
 // Each window's prefetches, drawn from its start for as long as they take of its usable time.
 Lane prefetch_lane(const Step& step, const Scenario& scenario) {
   const std::vector<Window>& windows = scenario.plan.windows;
-  Lane lane{fmt::format("prefetch: {}", scenario.label),
-            [&windows](size_t item) { return hover_of(windows[item]); }};
+  Lane lane{fmt::format("prefetch: {}", scenario.label), [&windows](size_t item) -> Look {
+              const Window& window = windows[item];
+              return {"k-prefetch", format_size(window.used_bytes), hover_of(window)};
+            }};
   for (size_t i = 0; i < windows.size(); ++i) {
     const Window& window = windows[i];
     if (window.used_bytes == 0) continue;
@@ -83,7 +89,7 @@ Lane prefetch_lane(const Step& step, const Scenario& scenario) {
                             : 1.0;
     lane.bars.push_back({op.start_ns,
                          op.start_ns + static_cast<int64_t>(part * static_cast<double>(op.dur_ns)),
-                         "k-prefetch", format_size(window.used_bytes), i});
+                         i});
   }
   return lane;
 }
@@ -107,10 +113,8 @@ std::vector<Bar> downsample(const std::vector<Bar>& bars, size_t limit, TimeRang
       }
     }
     if (widest == nullptr) continue;
-    Bar bar = *widest;
-    bar.name.clear();
-    bar.gathered = gathered;
-    out.push_back(std::move(bar));
+    out.push_back(*widest);
+    out.back().gathered = gathered;
   }
   return out;
 }
@@ -128,13 +132,15 @@ void draw_lane(Svg& svg, const Lane& lane, double y, TimeRange range, size_t lim
   for (const Bar& bar : downsample(visible, limit, range)) {
     const double x = x_of(std::max(bar.start_ns, range.from_ns));
     const double width = std::max(0.4, x_of(std::min(bar.end_ns, range.to_ns)) - x);
-    const std::string hover = lane.hover(bar.item);
-    svg.rect(x, y, width, kBar, bar.css_class,
-             bar.gathered == 1 ? hover
-                               : fmt::format("{} operators, the longest: {}", bar.gathered, hover));
+    const Look look = lane.look_of(bar.item);
+    svg.rect(x, y, width, kBar, look.css_class,
+             bar.gathered == 1
+                 ? look.hover
+                 : fmt::format("{} operators, the longest: {}", bar.gathered, look.hover));
+    if (bar.gathered > 1) continue;
     constexpr double kCharacter = 7;  // of the 11 px label font
     const auto room = static_cast<size_t>(std::max(0.0, (width - 6) / kCharacter));
-    if (room >= 6) svg.text(x + 4, y + 15, shorten(bar.name, room), "inside");
+    if (room >= 6) svg.text(x + 4, y + 15, shorten(look.name, room), "inside");
   }
 }
 

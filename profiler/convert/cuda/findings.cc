@@ -62,7 +62,8 @@ Findings find_out(const Run& run) {
                     run.cupti_version));
   }
   const Losses& lost = run.losses;
-  const int64_t all = lost.received + lost.dropped + lost.unreadable + lost.unknown_kind;
+  const int64_t all = lost.received + lost.dropped + lost.unreadable + lost.unknown_kind +
+                      lost.spool + lost.overwritten;
   const auto lose = [&](int64_t count, const char* what) {
     if (count > 0) found.losses.push_back(fmt::format("{} of {} GPU records {}", count, all, what));
   };
@@ -71,6 +72,8 @@ Findings find_out(const Run& run) {
   lose(lost.dropped, "dropped by CUPTI");
   lose(lost.unreadable, "unreadable");
   lose(lost.unknown_kind, "of an unknown kind");
+  lose(lost.spool, "missing");
+  lose(lost.overwritten, "overwritten");
   if (lost.discarded_buffers > 0) {
     found.losses.push_back(fmt::format(
         "{} buffers of GPU records (PRESERVE_CUDA_BUFFERS allows more)", lost.discarded_buffers));

@@ -229,7 +229,8 @@ void write_losses(const Run& run, const RowSummary& summary, const RowTarget& ta
   };
   const auto graphs = static_cast<int64_t>(run.graphs.size());
   add("cupti", "received",
-      lost.received + graphs + lost.dropped + lost.unreadable + lost.unknown_kind);
+      lost.received + graphs + lost.dropped + lost.unreadable + lost.unknown_kind + lost.spool +
+          lost.overwritten);
   const auto counted = static_cast<int64_t>(run.counter_values.size());
   add("cupti", "written", summary.ops - counted);
   add("cupti", "dropped", lost.dropped);
@@ -237,6 +238,8 @@ void write_losses(const Run& run, const RowSummary& summary, const RowTarget& ta
   add("cupti", "impossible_time", lost.impossible_time);
   add("cupti", "unreadable", lost.unreadable);
   add("cupti", "unknown_kind", lost.unknown_kind);
+  add("cupti", "missing", lost.spool);
+  add("cupti", "overwritten", lost.overwritten);
   add("cupti_buffers", "received", lost.discarded_buffers);
   add("cupti_buffers", "dropped", lost.discarded_buffers);
   const auto waits = static_cast<int64_t>(run.waits.size());

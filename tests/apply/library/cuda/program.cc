@@ -90,6 +90,11 @@ apply::Driver emulated_driver() {
   return driver;
 }
 
+const apply::Tensors& no_names() {
+  static const apply::Tensors none;
+  return none;
+}
+
 apply::PrefetchKernel emulated_prefetch() {
   static DeviceBlock word(16);
   make_prefetch_kernels();
@@ -186,7 +191,7 @@ Plan::Plan(const Step& step, const PlanShape& shape, const std::string& folder) 
                                static_cast<uint32_t>(content.slices.size()),
                                static_cast<uint32_t>(shape.slices), 0});
     for (size_t s = 0; s < shape.slices; ++s) {
-      content.slices.push_back({static_cast<uint32_t>((i + shape.ahead) % kernels), 8,
+      content.slices.push_back({static_cast<uint32_t>((i + shape.ahead) % kernels), 8, 0, 0,
                                 s * shape.slice_bytes, shape.slice_bytes});
     }
   }

@@ -21,6 +21,8 @@ namespace preserve::test {
 
 // Through the driver's table, every function of it emulated.
 apply::Driver emulated_driver();
+// Names that no plan of a test knows.
+const apply::Tensors& no_names();
 // The kernels of apply/library/cuda/prefetch.cu, as functions of the emulated driver.
 apply::PrefetchKernel emulated_prefetch();
 

@@ -105,6 +105,32 @@ TEST_F(CudaCollector, BuffersHaveAFixedBudget) {
   }
 }
 
+// What a full file does not take is counted; of the newest records none has lost its name.
+TEST_F(CudaCollector, ASpoolHasALimit) {
+  for (const char* keep : {"first", "last"}) {
+    SCOPED_TRACE(keep);
+    const Recorded recorded =
+        record({"steps", "8000"}, {"--max-spool", "2MiB", "--keep", keep, "--params", "off"});
+    ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+    const std::string lost = std::strcmp(keep, "first") == 0 ? "'missing'" : "'overwritten'";
+    const auto sum = [&](const std::string& kinds) {
+      return recorded.number(
+          "SELECT IFNULL(SUM(count), 0) FROM loss WHERE source = 'cupti' AND "
+          "kind IN (" +
+          kinds + ")");
+    };
+    EXPECT_GT(sum(lost), 0);
+    EXPECT_GE(sum("'received'"), 16'000);
+    EXPECT_EQ(sum("'received'"), sum("'written', " + lost));
+    EXPECT_GT(recorded.kernels(), 0);
+    EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op_named JOIN stream ON stream.id = stream_id "
+                              "WHERE stream.kind = 'gpu' AND op_named.name IN ('gemm_kernel', "
+                              "'ncclDevKernel_AllReduce_Sum_bf16_RING_LL')"),
+              recorded.kernels());
+    EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM device WHERE kind = 'gpu'"), 1);
+  }
+}
+
 TEST_F(CudaCollector, ExitCodeIsTheProgramsOwn) {
   const Recorded recorded = record({"exit", "2"});
   EXPECT_EQ(recorded.run.exit_code, 7);
