@@ -193,7 +193,8 @@ bool start() {
   begin_process();
   remember_launcher();
   return g.file.create(::getenv("PRESERVE_SPOOL_DIR"),
-                       static_cast<uint32_t>(g.flush_ns / 1'000'000), g.spool_limit, g.keep_last) &&
+                       static_cast<uint32_t>(g.flush_ns / 1'000'000), g.spool_limit, g.keep_last,
+                       environment_number("PRESERVE_LEAST_FREE", 0, INT64_MAX / 2, 0)) &&
          start_thread("preserve-spool", writer_main);
 }
 

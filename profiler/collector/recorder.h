@@ -9,7 +9,8 @@
 // Environment (set by preserve-profile): PRESERVE_SPOOL_DIR, without which nothing is recorded,
 // PRESERVE_FLUSH_MS, PRESERVE_RING_BYTES, PRESERVE_RING_TOTAL, PRESERVE_MAX_SPOOL (bytes of one
 // process's spool; what does not fit is dropped and counted), PRESERVE_KEEP_LAST=1 (the oldest
-// gives way instead), PRESERVE_SAMPLE (sampling.h), PRESERVE_MPI=0.
+// gives way instead), PRESERVE_LEAST_FREE (bytes of the disk that stay free), PRESERVE_SAMPLE
+// (sampling.h), PRESERVE_MPI=0.
 #pragma once
 
 #include <atomic>

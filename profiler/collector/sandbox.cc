@@ -157,7 +157,7 @@ Forbidden forbidden_by(const sock_fprog* filter) {
                     any({SYS_futex, SYS_clock_nanosleep}, true);
   forbidden.stack = any({SYS_sigaltstack}, false);
   forbidden.writer = any({SYS_write, SYS_fstat, SYS_newfstatat, SYS_ftruncate, SYS_pread64,
-                          SYS_close, SYS_exit, SYS_madvise, SYS_openat},
+                          SYS_close, SYS_exit, SYS_madvise, SYS_openat, SYS_fstatfs},
                          false) ||
                      any({SYS_futex, SYS_write}, true);
   forbidden.start = forbidden.calls ||

@@ -8,10 +8,13 @@
 #include <string_view>
 
 #include "apply/library/cuda/process.h"
+#include "hooks/cuda/callback_name.h"
 #include "hooks/cuda/cupti_library.h"
 
 namespace preserve::apply {
 namespace {
+
+using hooks::is_function;
 
 enum class Call : uint8_t {
   none,
@@ -54,11 +57,6 @@ constinit thread_local OpenCall open_call __attribute__((tls_model("initial-exec
 
 bool starts_with(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
-}
-// Callback names end in version and stream variant: _v2, _ptsz.
-bool is_function(std::string_view name, std::string_view function) {
-  return starts_with(name, function) &&
-         (name.size() == function.size() || name[function.size()] == '_');
 }
 
 Call call_of(std::string_view name) {
