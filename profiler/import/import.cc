@@ -17,8 +17,8 @@
 #include "profiler/import/align.h"
 #include "profiler/import/inspector.h"
 #include "profiler/import/json_reader.h"
-#include "profiler/import/kineto.h"
-#include "profiler/import/nsys.h"
+#include "profiler/import/kineto/file.h"
+#include "profiler/import/nsys/file.h"
 #include "profiler/import/rank_assignment.h"
 
 namespace preserve::import {

@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 
 #include "common/error.h"
-#include "profiler/import/writers.h"
+#include "profiler/import/kineto/writers.h"
 #include "tests/profiler/import/support.h"
 
 namespace preserve::test {

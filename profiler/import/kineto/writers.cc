@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "profiler/import/writers.h"
+#include "profiler/import/kineto/writers.h"
 
 #include <algorithm>
 #include <array>
