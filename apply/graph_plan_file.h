@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The plan for CUDA graphs as the library inside a program reads it: which kernels the recorded
-// step has, beside which of them something is prefetched, and which parameter of which kernel says
-// where that lies. One file, native byte order, arrays without gaps: GraphPlanHeader, uint64_t[]
-// (names of the step's kernels in order of their start, apply/kernel_name.h), GraphWindow[],
-// GraphSlice[], text bytes. PRESERVE_APPLY_GRAPH_PLAN names the file (an absolute path).
-// Header-only, allocates nothing and throws nothing: used on both sides.
+// step has, beside which of them something is prefetched, and which parameter of which kernel, or
+// which NVTX memory region, says where that lies. One file, native byte order, arrays without gaps:
+// GraphPlanHeader, uint64_t[] (names of the step's kernels in order of their start,
+// apply/kernel_name.h), GraphWindow[], GraphSlice[], PlanTensor[], text bytes.
+// PRESERVE_APPLY_GRAPH_PLAN names the file (an absolute path). Header-only, allocates nothing and
+// throws nothing: used on both sides.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +19,7 @@
 namespace preserve::apply {
 
 inline constexpr char kGraphPlanMagic[8] = {'P', 'R', 'S', 'V', 'G', 'R', 'P', '\n'};
-inline constexpr uint32_t kGraphPlanVersion = 1;
+inline constexpr uint32_t kGraphPlanVersion = 2;
 
 // How bytes are requested, as schedule.json's method names it. A ..._kept kernel asks the cache to
 // keep them longest (eviction "last").
@@ -32,19 +33,24 @@ struct GraphWindow {
   uint32_t reserved;
 };
 
-// What the parameter of `consumer` at byte `argument` points to, from `offset_bytes` on.
+// What the parameter of `consumer` at byte `argument` points to, or what the program calls
+// `tensor`, from `offset_bytes` on.
 struct GraphSlice {
   uint32_t consumer;  // position in the step
-  uint32_t argument;
+  uint32_t argument;  // kByName: the tensor counts
+  uint32_t tensor;    // number; 0 where the argument counts
+  uint32_t reserved;
   uint64_t offset_bytes, length_bytes;
 };
+
+inline constexpr uint32_t kByName = UINT32_MAX;
 
 struct GraphPlanHeader {
   char magic[8];
   uint32_t version;
   uint32_t header_bytes;
   uint64_t file_bytes;
-  uint32_t kernels, windows, slices, text_bytes;
+  uint32_t kernels, windows, slices, tensors, text_bytes;
   Mode mode;
   GraphFetch fetch;
   uint8_t kept;
@@ -57,10 +63,10 @@ struct GraphPlanHeader {
   uint32_t ranks;            // of the recording; for information alone
   PlanText folder;           // absolute; where outcomes go
   uint8_t digest[32];        // of the schedule.json
-  uint32_t reserved1;
+  uint64_t budget_bytes;     // of the cache that the plan counts on
 };
-static_assert(sizeof(GraphWindow) == 16 && sizeof(GraphSlice) == 24 &&
-              sizeof(GraphPlanHeader) == 112);
+static_assert(sizeof(GraphWindow) == 16 && sizeof(GraphSlice) == 32 &&
+              sizeof(GraphPlanHeader) == 120);
 
 inline constexpr uint32_t kDefaultBlocks = 8, kMostBlocks = 4096;
 
@@ -75,6 +81,7 @@ class GraphPlanView {
     if (!take_array(file, at, header_.kernels, kernels_) ||
         !take_array(file, at, header_.windows, windows_) ||
         !take_array(file, at, header_.slices, slices_) ||
+        !take_array(file, at, header_.tensors, tensors_) ||
         !take_array(file, at, header_.text_bytes, text_)) {
       return "its arrays do not fit into it";
     }
@@ -90,11 +97,16 @@ class GraphPlanView {
   std::span<const GraphSlice> slices(const GraphWindow& window) const {
     return slices_.subspan(window.first_slice, window.slices);
   }
+  std::span<const PlanTensor> tensors() const { return tensors_; }
+  std::string_view text() const { return {text_.data(), text_.size()}; }
   std::string_view folder() const {
-    return {text_.data() + header_.folder.offset, header_.folder.bytes};
+    return text().substr(header_.folder.offset, header_.folder.bytes);
   }
 
  private:
+  bool is_text(PlanText text) const {
+    return text.offset <= text_.size() && text.bytes <= text_.size() - text.offset;
+  }
   const char* check() const {
     if (kernels_.empty()) return "its step has no kernels";
     if (header_.mode > Mode::compare || header_.fetch > GraphFetch::load || header_.kept > 1) {
@@ -106,9 +118,7 @@ class GraphPlanView {
         header_.sample_capacity > 1 << 24 || header_.ranks == 0) {
       return "a number in its header is out of range";
     }
-    if (header_.folder.offset > text_.size() ||
-        header_.folder.bytes > text_.size() - header_.folder.offset || folder().empty() ||
-        folder()[0] != '/') {
+    if (!is_text(header_.folder) || folder().empty() || folder()[0] != '/') {
       return "its folder is not an absolute path";
     }
     int64_t last = -1;
@@ -122,10 +132,15 @@ class GraphPlanView {
       }
     }
     for (const GraphSlice& slice : slices_) {
-      if (slice.consumer >= kernels_.size() || slice.argument > UINT16_MAX ||
-          slice.length_bytes == 0 || slice.offset_bytes > UINT64_MAX - slice.length_bytes) {
+      const bool named = slice.argument == kByName;
+      if (slice.consumer >= kernels_.size() || (!named && slice.argument > UINT16_MAX) ||
+          (named && slice.tensor >= tensors_.size()) || slice.length_bytes == 0 ||
+          slice.offset_bytes > UINT64_MAX - slice.length_bytes) {
         return "a slice is damaged";
       }
+    }
+    for (const PlanTensor& tensor : tensors_) {
+      if (tensor.kind != TensorKind::region || !is_text(tensor.name)) return "a tensor is damaged";
     }
     return nullptr;
   }
@@ -134,6 +149,7 @@ class GraphPlanView {
   std::span<const uint64_t> kernels_;
   std::span<const GraphWindow> windows_;
   std::span<const GraphSlice> slices_;
+  std::span<const PlanTensor> tensors_;
   std::span<const char> text_;
 };
 

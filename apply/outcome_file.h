@@ -14,7 +14,7 @@
 namespace preserve::apply {
 
 inline constexpr char kOutcomeMagic[8] = {'P', 'R', 'S', 'V', 'O', 'U', 'T', '\n'};
-inline constexpr uint32_t kOutcomeVersion = 2;
+inline constexpr uint32_t kOutcomeVersion = 3;
 
 enum class State : uint8_t {
   loaded,     // no MPI_Init seen
@@ -48,6 +48,8 @@ enum class Off : uint8_t {
   other_bits,        // converted, a collective gives other bits
   inserted_call,     // a call in place of the program's failed
   no_idle_core,      // for a thread that fetches
+  memory_gone,       // memory that a graph fetches from was freed, and the graph launched again
+  template_gone,     // the program gave up the graph whose nodes were disabled just then
 };
 inline constexpr std::string_view kOffNames[] = {
     "",
@@ -73,7 +75,9 @@ inline constexpr std::string_view kOffNames[] = {
     "preserve-apply",
     "converted to non-blocking calls its collectives give other bits",
     "a non-blocking call in place of the program's own failed",
-    "no core is idle: two for each rank are needed"};
+    "no core is idle: two for each rank are needed",
+    "the program freed memory that the plan fetches from and launched the same CUDA graph again",
+    "the program destroyed the template of its CUDA graph while the plan was compared with none"};
 
 enum class Arm : uint8_t { original, null, applied };
 inline constexpr size_t kArms = 3;
@@ -108,8 +112,9 @@ enum class Refusal : uint8_t {
   capturing,  // it is launched into another capture
   changing,   // another thread changes it
   no_memory,
-  no_module,  // the prefetch kernel is not loaded in its context
-  failed,     // a call of the driver
+  no_module,     // the prefetch kernel is not loaded in its context
+  little_cache,  // the GPU, or the share of it that the process sees, has less than the plan needs
+  failed,        // a call of the driver
   count
 };
 inline constexpr std::string_view kRefusalNames[] = {
@@ -126,8 +131,10 @@ inline constexpr std::string_view kRefusalNames[] = {
     "it is too large",
     "it is launched into another capture",
     "another thread changed it",
-    "there was no memory to look at it",
+    "there was too little memory for it",
     "the prefetch kernel could not be loaded into its context",
+    "its GPU, or the share of one that the process has (MIG), has less cache than the plan counts "
+    "on",
     "a call of the driver failed"};
 
 // Of a program with CUDA graphs.
@@ -137,7 +144,7 @@ struct GraphCounts {
   uint64_t missing_bytes;  // per step, whose operands were not found in live memory
   uint64_t unpaired;       // launches whose times were not taken: too many under way
   uint32_t priorities;     // whether nodes have a priority of their own
-  uint32_t plain;          // whether arm original runs a graph without nodes of ours
+  uint32_t disables;       // whether the nodes are disabled in arm original, not just switched off
   uint64_t refused[static_cast<size_t>(Refusal::count)];
 };
 
@@ -207,7 +214,7 @@ struct OutcomeHeader {
   GraphCounts graphs;
 };
 static_assert(sizeof(WindowOutcome) == 24 && sizeof(TensorOutcome) == 16 &&
-              sizeof(StepSample) == 16 && sizeof(OutcomeHeader) == 976);
+              sizeof(StepSample) == 16 && sizeof(OutcomeHeader) == 984);
 
 inline size_t outcome_bytes(uint32_t windows, uint32_t tensors, uint32_t samples) {
   return sizeof(OutcomeHeader) + size_t{windows} * sizeof(WindowOutcome) +
@@ -237,7 +244,7 @@ class OutcomeView {
       return "cut, or longer than it says";
     }
     if (header_.via > 2) return "a value is unknown";
-    if (header_.state > State::off || header_.off > Off::no_idle_core) return "a value is unknown";
+    if (header_.state > State::off || header_.off > Off::template_gone) return "a value is unknown";
     const std::byte* at = file.data() + sizeof(OutcomeHeader);
     if (reinterpret_cast<uintptr_t>(at) % alignof(WindowOutcome) != 0) return "not aligned";
     windows_ = {reinterpret_cast<const WindowOutcome*>(at), header_.windows};

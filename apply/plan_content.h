@@ -65,6 +65,8 @@ struct GraphPlanContent {
   std::vector<uint64_t> kernels{};
   std::vector<GraphWindow> windows{};
   std::vector<GraphSlice> slices{};
+  std::vector<PlanTensor> tensors{};
+  std::string text{};
   std::string folder{};
 
   GraphPlanContent() {
@@ -75,14 +77,24 @@ struct GraphPlanContent {
     header.sample_capacity = kDefaultSampleCapacity;
     header.ranks = 1;
   }
+  uint32_t add_tensor(std::string_view name) {
+    tensors.push_back({TensorKind::region,
+                       0,
+                       0,
+                       {static_cast<uint32_t>(text.size()), static_cast<uint32_t>(name.size())}});
+    text += name;
+    return static_cast<uint32_t>(tensors.size() - 1);
+  }
   // The file. Whether it is a good one, GraphPlanView says.
   std::string encoded() const {
     GraphPlanHeader head = header;
     head.kernels = static_cast<uint32_t>(kernels.size());
     head.windows = static_cast<uint32_t>(windows.size());
     head.slices = static_cast<uint32_t>(slices.size());
-    head.folder = {0, static_cast<uint32_t>(folder.size())};
-    return plan_file(head, kGraphPlanMagic, kGraphPlanVersion, folder, kernels, windows, slices);
+    head.tensors = static_cast<uint32_t>(tensors.size());
+    head.folder = {static_cast<uint32_t>(text.size()), static_cast<uint32_t>(folder.size())};
+    return plan_file(head, kGraphPlanMagic, kGraphPlanVersion, text + folder, kernels, windows,
+                     slices, tensors);
   }
 };
 

@@ -177,6 +177,7 @@ class PlanView {
     return slices_.subspan(window.first_slice, window.slices);
   }
   std::span<const PlanTensor> tensors() const { return tensors_; }
+  std::string_view text() const { return {text_.data(), text_.size()}; }
   std::string_view text(PlanText text) const { return {text_.data() + text.offset, text.bytes}; }
   std::string_view folder() const { return text(header_.folder); }
 

@@ -256,7 +256,7 @@ CREATE TABLE result (
   predicted_speedup REAL NOT NULL, -- of the schedule; 1 when its verdict is do-nothing
   predicted_baseline_step_ns INTEGER NOT NULL, -- of the schedule
   predicted_prefetch_step_ns INTEGER NOT NULL, -- of the schedule
-  prediction_error  REAL,          -- predicted / measured speed-up - 1
+  prediction_error  REAL,          -- predicted / measured speed-up - 1; NULL from too few pairs
   predicted_saved_ns INTEGER NOT NULL, -- per step, sum over the plan
   realised_saved_ns INTEGER NOT NULL, -- per step, baseline minus prefetch arm of the operators that read
   collective_slowdown REAL,        -- time in the collectives that carry prefetches, prefetch arm / baseline, all ranks

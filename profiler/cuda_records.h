@@ -138,14 +138,16 @@ struct NameBody {
 };
 
 enum class LossPlace : uint32_t {
-  cupti,         // CUPTI dropped them: device buffers full, or no host buffer in time
-  discarded,     // our pool was empty: the buffer went nowhere; counts buffers, not records
-  unreadable,    // CUPTI could not read on in a buffer: one for the first record and all after it
-  unknown_kind,  // kinds that were not asked for
-  spool,         // the spool file could not take them
-  counter_ranges,   // kernels of a graph for which CUPTI's counter image had no room
-  counter_failed,   // launches whose counters could not be read
+  cupti,           // CUPTI dropped them: device buffers full, or no host buffer in time
+  discarded,       // our pool was empty: the buffer went nowhere; counts buffers, not records
+  unreadable,      // CUPTI could not read on in a buffer: one for the first record and all after it
+  unknown_kind,    // kinds that were not asked for
+  spool,           // the spool file could not take them
+  counter_ranges,  // kernels of a graph for which CUPTI's counter image had no room
+  counter_failed,  // launches whose counters could not be read
   counter_skipped,  // launches that were not measured because they wait for another rank
+  overwritten,      // records that were in the file and gave way to newer ones
+  count_,
 };
 struct LostBody {
   uint64_t count;  // since the last record of this place

@@ -190,7 +190,8 @@ void define_recording(CLI::App& app, LaunchOptions& launch) {
              throw usage_error("invalid --max-spool '{}': expected at least 4KiB", text);
            }
          },
-         "Disk for the raw recording of one process; what does not fit is dropped and counted")
+         "Disk for the raw recording of one process; what does not fit is dropped and counted. "
+         "All together leave half of the free disk")
       ->type_name("SIZE")
       ->default_str("10 % of the free disk, at most 8GiB");
   add_choice(app, "--keep", launch.keep_last, {{"first", false}, {"last", true}},

@@ -267,8 +267,8 @@ int launch(Console& console, const ReplayArguments& arguments, const ReplayWorld
   const MeasurementLock lock([&](const std::string& text) { console.info(text); });
   if (!start.text.empty()) console.info(start.text);
   if (!gpu) {
-    Transport transport =
-        compare_transport(TraceDb::open(arguments.request.trace), job.schedule.rank);
+    Transport transport = compare_transport(TraceDb::open(arguments.request.trace),
+                                            job.schedule.rank, arguments.launch.mpirun);
     for (const std::string& text : transport.warnings) console.warn(text);
     for (const std::string& text : transport.missing) console.info("as recorded: " + text);
     start.launch.environment = std::move(transport.missing);

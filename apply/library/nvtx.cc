@@ -2,7 +2,7 @@
 // Of NVTX only the memory regions matter here; ranges and marks cost one empty call.
 #include <nvtx3/nvToolsExt.h>
 
-#include "apply/library/process.h"
+#include "apply/library/regions.h"
 #include "hooks/listener.h"
 
 namespace preserve {
@@ -10,7 +10,7 @@ namespace preserve {
 using namespace apply;
 
 bool listener::nvtx_wanted() {
-  return has_plan();
+  return wants_regions();
 }
 int listener::push(uint16_t, std::string_view, const nvtx::Event*) {
   return NVTX_NO_PUSH_POP_TRACKING;
@@ -28,7 +28,7 @@ void listener::define_enumeration(uint16_t, uint64_t, const nvtxPayloadEnumAttr_
 
 void listener::define(nvtx::Definition what, uint16_t, const nvtx::Numbers& numbers,
                       std::string_view text) {
-  if (!has_plan()) return;
+  if (!wants_regions()) return;
   switch (what) {
     case nvtx::Definition::string:
       return tensors().define_string(numbers.id, text);
@@ -36,8 +36,7 @@ void listener::define(nvtx::Definition what, uint16_t, const nvtx::Numbers& numb
       return tensors().add_region(numbers.id, numbers.parent, numbers.base, numbers.bytes);
     case nvtx::Definition::region_name:
       tensors().name_region(numbers.id, numbers.base, numbers.parent, text);
-      if (tensors().least_bytes() != UINT64_MAX) watch_memory(&tensors());
-      return;
+      return region_named();
     case nvtx::Definition::region_resize:
       return tensors().resize_region(numbers.base, numbers.bytes);
     case nvtx::Definition::region_unregister:

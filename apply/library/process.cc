@@ -125,6 +125,13 @@ bool has_plan() {
   return state != nullptr && state->has_plan.load(std::memory_order_relaxed);
 }
 
+bool wants_regions() {
+  return has_plan();
+}
+void region_named() {
+  if (tensors().least_bytes() != UINT64_MAX) watch_memory(&tensors());
+}
+
 Tensors& tensors() {
   return state->tensors;
 }

@@ -3,13 +3,13 @@
 // both in children.
 #pragma once
 
+#include "apply/library/regions.h"
 #include "apply/library/session.h"
 
 namespace preserve::apply {
 
 // Whether there is a plan, and this process is the one that loaded it. Constant but for a fork.
 bool has_plan();
-Tensors& tensors();        // only with a plan
 Session* session();        // of an MPI rank; nullptr before MPI_Init
 OutcomeHeader* outcome();  // only with a plan
 // After MPI_Init. `library` in one line; `engine` is for plans that need the MPI library's.

@@ -80,9 +80,10 @@ class Tensors::Lock {
   bool taken_ = false;
 };
 
-bool Tensors::start(const PlanView& plan) {
-  plan_ = &plan;
-  count_ = static_cast<uint32_t>(plan.tensors().size());
+bool Tensors::start(std::span<const PlanTensor> tensors, std::string_view text) {
+  planned_ = tensors;
+  text_ = text;
+  count_ = static_cast<uint32_t>(tensors.size());
   slots_ = 16;
   while (slots_ < 2 * count_) slots_ *= 2;
   tensors_ = map_array<Tensor>(count_ + size_t{1});
@@ -96,9 +97,8 @@ bool Tensors::start(const PlanView& plan) {
   }
   for (uint32_t i = 0; i < count_; ++i) {
     new (&tensors_[i]) Tensor;
-    const PlanTensor& planned = plan.tensors()[i];
-    wants_allocations_ |= planned.kind == TensorKind::allocation;
-    uint64_t slot = hash_of(plan.text(planned.name)) & (slots_ - 1);
+    wants_allocations_ |= tensors[i].kind == TensorKind::allocation;
+    uint64_t slot = hash_of(name_of(i)) & (slots_ - 1);
     while (names_[slot] != 0) slot = (slot + 1) & (slots_ - 1);
     names_[slot] = i + 1;
   }
@@ -109,7 +109,7 @@ uint32_t Tensors::find(std::string_view name) const {
   for (uint64_t slot = hash_of(name) & (slots_ - 1); names_[slot] != 0;
        slot = (slot + 1) & (slots_ - 1)) {
     const uint32_t tensor = names_[slot] - 1;
-    if (plan_->text(plan_->tensors()[tensor].name) == name) return tensor;
+    if (name_of(tensor) == name) return tensor;
   }
   return kNone;
 }
@@ -302,6 +302,13 @@ Tensors::Place Tensors::at(uint32_t tensor, uint64_t offset_bytes, uint64_t leng
   if (offset_bytes >= bytes) return {};
   return {reinterpret_cast<const std::byte*>(base + offset_bytes),
           std::min(length_bytes, bytes - offset_bytes)};
+}
+
+Tensors::Place Tensors::registered(uint32_t tensor) const {
+  const Tensor& found = tensors_[tensor];
+  const uint64_t base = found.base.load();
+  if (base == 0) return {};
+  return {reinterpret_cast<const std::byte*>(base), found.bytes.load(std::memory_order_relaxed)};
 }
 
 }  // namespace preserve::apply

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "apply/outcome_file.h"
@@ -18,8 +19,10 @@ namespace preserve::apply {
 
 class Tensors {
  public:
-  // `plan` must live on. False when there is no memory; then nothing else may be called.
-  bool start(const PlanView& plan);
+  // What they look into must live on. False when there is no memory; then nothing else may be
+  // called.
+  bool start(std::span<const PlanTensor> tensors, std::string_view text);
+  bool start(const PlanView& plan) { return start(plan.tensors(), plan.text()); }
 
   // Whether the plan names memory that the program does not name. Constant.
   bool wants_allocations() const { return wants_allocations_; }
@@ -70,6 +73,8 @@ class Tensors {
     std::atomic<bool>& reading_;
   };
   Place at(uint32_t tensor, uint64_t offset_bytes, uint64_t length_bytes) const;
+  // As the program registered it last, mapped or not.
+  Place registered(uint32_t tensor) const;
 
  private:
   struct Tensor {
@@ -91,6 +96,9 @@ class Tensors {
   static constexpr uint32_t kUnnamed = 1 << 14;  // programs register a batch, then name it
   static constexpr uint32_t kNone = UINT32_MAX;
 
+  std::string_view name_of(uint32_t tensor) const {
+    return text_.substr(planned_[tensor].name.offset, planned_[tensor].name.bytes);
+  }
   uint32_t find(std::string_view name) const;
   Region* find_unnamed(uint64_t id, uint64_t base);
   void forget(Tensor& tensor);
@@ -99,7 +107,8 @@ class Tensors {
   void read_maps();
   void widen(uint64_t begin, uint64_t end);
 
-  const PlanView* plan_ = nullptr;
+  std::span<const PlanTensor> planned_;
+  std::string_view text_;
   uint32_t count_ = 0, slots_ = 0;
   Tensor* tensors_ = nullptr;
   uint32_t* names_ = nullptr;  // hash table of `slots_`: tensor + 1

@@ -44,14 +44,15 @@ void remark_on_process(const Outcome& process, std::vector<std::string>& remarks
                                   printable(process.view.library(), 100)));
   }
   if (graphs.edited == 0) return;
-  remarks.push_back(
-      fmt::format("{}: {} with {} of the plan, which take about {} of GPU memory{}", who,
-                  count_graphs(graphs.edited), count_of(static_cast<int64_t>(graphs.nodes), "node"),
-                  format_size(graphs.nodes * kNodeBytes),
-                  graphs.plain != 0 ? ", and one graph a second time for arm original" : ""));
-  if (graphs.plain == 0 && graphs.nodes > 0) {
+  remarks.push_back(fmt::format("{}: {} with {} of the plan, which take about {} of GPU memory",
+                                who, count_graphs(graphs.edited),
+                                count_of(static_cast<int64_t>(graphs.nodes), "node"),
+                                format_size(graphs.nodes * kNodeBytes)));
+  if (graphs.disables == 0 && graphs.nodes > 0 && header.locks > 0) {
     remarks.push_back(fmt::format(
-        "{}: arm original runs the nodes of the plan, switched off, as arm null does", who));
+        "{}: arm original runs the nodes of the plan, switched off, as arm null does: the program "
+        "destroyed the template of its graph, without which nodes cannot be disabled",
+        who));
   }
   if (graphs.priorities == 0 && graphs.nodes > 0) {
     remarks.push_back(fmt::format(
@@ -61,8 +62,8 @@ void remark_on_process(const Outcome& process, std::vector<std::string>& remarks
   }
   if (graphs.missing_bytes > 0) {
     remarks.push_back(fmt::format(
-        "{}: {} of the plan per step are not fetched: the parameters that name them point to no "
-        "live memory of the GPU, or their kernel is not in the graph",
+        "{}: {} of the plan per step are not fetched: the parameters or the NVTX regions that name "
+        "them point to no live memory of the GPU, or their kernel is not in the graph",
         who, format_size(graphs.missing_bytes)));
   }
   if (graphs.unpaired > 0) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <optional>
 #include <set>
 
@@ -46,8 +47,13 @@ std::optional<Operand> operand_of(const std::string& tensor) {
 class Compiler {
  public:
   Compiler(const Schedule& schedule, const FoldedStep& step,
-           const std::vector<int64_t>& kernel_streams, const PlanRequest& request)
-      : schedule_(schedule), step_(step), request_(request), name_(request.schedule.string()) {
+           const std::vector<int64_t>& kernel_streams, const std::set<std::string>& regions,
+           const PlanRequest& request)
+      : schedule_(schedule),
+        step_(step),
+        regions_(regions),
+        request_(request),
+        name_(request.schedule.string()) {
     set_header();
     positions_.resize(step.ops.size());
     for (const StepOp& op : step.ops) {
@@ -70,15 +76,15 @@ class Compiler {
       throw input_error(
           "{}: nothing of it can be applied to CUDA graphs{}{}", name_,
           unnamed_bytes_ > 0
-              ? ": its tensors are known by name alone, and graphs show parameters of kernels: "
-                "record with CUDA parameters (preserve-profile --params on)"
+              ? ": neither parameters of kernels nor NVTX memory regions say where its tensors "
+                "are: record with CUDA parameters (preserve-profile --params on)"
               : "",
           elsewhere_ > 0 ? ": none of its windows is at a kernel" : "");
     }
     if (unnamed_bytes_ > 0) {
       compiled_.warnings.push_back(fmt::format(
-          "{} per step are left out: no parameter of the kernel that reads them says where they "
-          "are (the first is {})",
+          "{} per step are left out: neither a parameter of the kernel that reads them nor an NVTX "
+          "memory region says where they are (the first is {})",
           format_size(static_cast<uint64_t>(unnamed_bytes_)), printable(first_unnamed_, 60)));
     }
     if (elsewhere_ > 0) {
@@ -105,6 +111,7 @@ class Compiler {
     header.kept = issue.eviction == "last" ? 1 : 0;
     header.mode = request_.mode;
     header.ranks = static_cast<uint32_t>(std::max<int64_t>(1, schedule_.ranks));
+    header.budget_bytes = static_cast<uint64_t>(std::max<int64_t>(0, schedule_.budget_bytes));
     if (issue.ctas > 0) {
       header.blocks = static_cast<uint32_t>(std::min<int64_t>(issue.ctas, kMostBlocks));
     }
@@ -137,12 +144,16 @@ class Compiler {
       const std::optional<uint32_t> consumer = position(prefetch.consumer_ordinal);
       const std::optional<Operand> operand = operand_of(prefetch.tensor);
       // The name says which parameter of that kernel it is, not which of another one.
-      if (!consumer || !operand || kernel_name(operand->kernel) != content.kernels[*consumer]) {
+      const bool by_argument =
+          consumer && operand && kernel_name(operand->kernel) == content.kernels[*consumer];
+      const bool by_name = !by_argument && consumer && regions_.contains(prefetch.tensor);
+      if (!by_argument && !by_name) {
         if (unnamed_bytes_ == 0) first_unnamed_ = prefetch.tensor;
         unnamed_bytes_ = checked_add(unnamed_bytes_, prefetch.length_bytes, "planned bytes");
         continue;
       }
-      content.slices.push_back({*consumer, operand->argument,
+      content.slices.push_back({*consumer, by_name ? kByName : operand->argument,
+                                by_name ? tensor_named(prefetch.tensor) : 0, 0,
                                 static_cast<uint64_t>(prefetch.offset_bytes),
                                 static_cast<uint64_t>(prefetch.length_bytes)});
       compiled_.planned_bytes =
@@ -152,14 +163,22 @@ class Compiler {
     if (slices > 0) content.windows.push_back({*kernel, first, slices, 0});
   }
 
+  uint32_t tensor_named(const std::string& name) {
+    const auto [place, added] = tensors_.try_emplace(name, 0);
+    if (added) place->second = compiled_.content.add_tensor(name);
+    return place->second;
+  }
+
   const Schedule& schedule_;
   const FoldedStep& step_;
+  const std::set<std::string>& regions_;
   const PlanRequest& request_;
   const std::string name_;
   CompiledGraphPlan compiled_;
   std::vector<std::optional<uint32_t>> positions_;  // of each operator among the kernels
   int64_t unnamed_bytes_ = 0, elsewhere_ = 0;
   std::string first_unnamed_;
+  std::map<std::string, uint32_t> tensors_;
 };
 
 }  // namespace
@@ -170,8 +189,9 @@ bool is_for_graphs(const Schedule& schedule) {
 
 CompiledGraphPlan compile_graph_plan(const Schedule& schedule, const FoldedStep& step,
                                      const std::vector<int64_t>& kernel_streams,
+                                     const std::set<std::string>& regions,
                                      const PlanRequest& request) {
-  CompiledGraphPlan compiled = Compiler(schedule, step, kernel_streams, request).compile();
+  CompiledGraphPlan compiled = Compiler(schedule, step, kernel_streams, regions, request).compile();
   const std::string file = compiled.content.encoded();
   GraphPlanView view;
   if (const char* error = view.open(std::as_bytes(std::span(file)))) {
@@ -195,7 +215,11 @@ CompiledGraphPlan compile_graph_plan(const Schedule& schedule, const PlanRequest
   std::vector<int64_t> streams;
   Query rows = db.query("SELECT id FROM stream WHERE kind = 'gpu'");
   while (rows.next()) streams.push_back(rows.integer(0));
-  return compile_graph_plan(schedule, step, streams, request);
+  std::set<std::string> regions;
+  Query names = db.query(
+      "SELECT s.value FROM tensor t JOIN string s ON s.id = t.name_id WHERE t.source = 'nvtx_mem'");
+  while (names.next()) regions.emplace(names.text(0));
+  return compile_graph_plan(schedule, step, streams, regions, request);
 }
 
 }  // namespace preserve::apply

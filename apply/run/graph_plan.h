@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -22,9 +23,11 @@ struct CompiledGraphPlan {
 };
 
 // `step`: as fold_step() gives it of the schedule's trace; `kernel_streams`: the ids of its streams
-// on GPUs. input_error, saying what to do, for what no graph can follow.
+// on GPUs; `regions`: names of its NVTX memory regions. input_error, saying what to do, for what no
+// graph can follow.
 CompiledGraphPlan compile_graph_plan(const Schedule& schedule, const FoldedStep& step,
                                      const std::vector<int64_t>& kernel_streams,
+                                     const std::set<std::string>& regions,
                                      const PlanRequest& request);
 
 // The same of the trace that the schedule names. input_error when it is gone or another one.

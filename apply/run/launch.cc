@@ -114,6 +114,7 @@ class Run {
       plan_ = compiled.content.encoded();
       planned_bytes_ = compiled.planned_bytes;
       warnings_ = std::move(compiled.warnings);
+      graph_names_ = !compiled.content.tensors.empty();
     } else {
       CompiledPlan compiled = compile_plan(schedule, request);
       plan_ = compiled.content.encoded();
@@ -129,22 +130,16 @@ class Run {
     const fs::path plan = folder_.path() / fmt::format("{}.plan", ::getpid());
     write_plan(plan, plan_);
     if (for_graphs_) {
-      return run_with({{kInjectionVariable, child_library("libpreserve_apply_graphs.so").string()},
-                       {kGraphPlanVariable, plan.string()}});
+      const fs::path library = child_library("libpreserve_apply_graphs.so");
+      std::vector<std::pair<std::string, std::string>> variables{
+          {kInjectionVariable, library.string()}, {kGraphPlanVariable, plan.string()}};
+      if (graph_names_) name_memory(library, variables);
+      return run_with(variables);
     }
     const fs::path library = child_library("libpreserve_apply.so");
-    // NVTX of the program names its tensors. Another tool that records them keeps its place.
     auto variables = preloading(library);
     variables.emplace_back(kPlanVariable, plan.string());
-    const char* injection = std::getenv("NVTX_INJECTION64_PATH");
-    if (injection == nullptr || *injection == '\0') {
-      variables.emplace_back("NVTX_INJECTION64_PATH", library.string());
-    } else {
-      console_.warn(fmt::format(
-          "NVTX_INJECTION64_PATH is set to {}: that tool gets the names of the program's memory, "
-          "and the plan cannot find its tensors by them",
-          printable(injection)));
-    }
+    name_memory(library, variables);
     return run_with(variables);
   }
 
@@ -171,6 +166,20 @@ class Run {
   }
 
  private:
+  // NVTX of the program names its tensors. Another tool that records them keeps its place.
+  void name_memory(const fs::path& library,
+                   std::vector<std::pair<std::string, std::string>>& variables) const {
+    const char* injection = std::getenv("NVTX_INJECTION64_PATH");
+    if (injection == nullptr || *injection == '\0') {
+      variables.emplace_back("NVTX_INJECTION64_PATH", library.string());
+      return;
+    }
+    console_.warn(fmt::format(
+        "NVTX_INJECTION64_PATH is set to {}: that tool gets the names of the program's memory, "
+        "and the plan cannot find its tensors by them",
+        printable(injection)));
+  }
+
   std::string collective() const {
     if (for_graphs_) return "graph";
     return schedule_.link_latency_ns > 0 ? "mpi+link" : "mpi";
@@ -221,6 +230,7 @@ class Run {
   int64_t planned_bytes_ = 0;
   std::vector<std::string> warnings_, tensor_names_;
   bool writes_ = false;
+  bool graph_names_ = false;  // the plan for graphs knows some of its tensors by name
   std::optional<OutputFile> output_;
 };
 

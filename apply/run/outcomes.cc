@@ -373,7 +373,7 @@ ReplayResult result_of(const Outcomes& outcomes, const std::vector<Block>& block
     }
   }
   result.predicted_saved_ns = std::llround(predicted_saved_ns);
-  if (applied.speedup) {
+  if (applied.speedup && applied.speedup->interval()) {
     result.prediction_error = result.predicted_speedup / applied.speedup->estimate - 1;
   }
   if (original_ns && applied.speedup) {

@@ -43,7 +43,7 @@ std::string arm_line(const char* name, const ArmResult& arm) {
                                 arm.step_ns ? format_duration(arm.step_ns->estimate) : "-");
   if (arm.speedup) {
     const auto interval = arm.speedup->interval();
-    out += fmt::format(" {:>9}   {}", format_ratio(arm.speedup->estimate),
+    out += fmt::format(" {:>9}   {}", interval ? format_ratio(interval->estimate) : "-",
                        interval ? fmt::format("{:.3f} to {:.3f}", interval->low, interval->high)
                                 : fmt::format("too few pairs ({})", arm.pairs));
   }

@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "hooks/mpi/tables.h"
 
@@ -13,6 +14,26 @@ namespace preserve::hooks {
 namespace {
 
 __attribute__((tls_model("initial-exec"))) thread_local int inside = 0;
+
+// The call of this thread whose end the listener waits for: one at most, since calls inside it are
+// not reported.
+struct Open {
+  uint64_t mark = 0;
+  uint32_t ranks = 0;
+  mpi::Function function{};
+  bool is = false;
+};
+__attribute__((tls_model("initial-exec"))) thread_local Open open;
+
+uint64_t begin(const mpi::Call& call) {
+  open = {listener::mpi_began(call), call.ranks, call.function, true};
+  return open.mark;
+}
+
+// Whether it was: the listener is told of an end once.
+bool end() {
+  return std::exchange(open.is, false);
+}
 
 struct Lock {
   Lock() { pthread_mutex_lock(&mutex); }
@@ -56,6 +77,17 @@ Inside::~Inside() {
   --inside;
 }
 
+Outside::Outside() : inside_(std::exchange(inside, 0)) {
+  if (!end()) return;
+  mpi::Call call;
+  call.function = open.function;
+  call.ranks = open.ranks;
+  listener::mpi_ended(call, open.mark, mpi::Outcome::failed);
+}
+Outside::~Outside() {
+  inside = inside_;
+}
+
 Report::Report(mpi::Function function, const Facts& facts) {
   call_.function = function;
   call_.bytes = facts.bytes;
@@ -72,15 +104,17 @@ Report::Report(mpi::Function function, const Facts& facts) {
       }
     }
   }
-  mark_ = listener::mpi_began(call_);
+  mark_ = begin(call_);
 }
 
 void Report::ended(int result) {
+  if (!end()) return;
   listener::mpi_ended(call_, mark_,
                       result == MPI_SUCCESS ? mpi::Outcome::done : mpi::Outcome::failed);
 }
 
 void Report::left(MPI_Request request) {
+  if (!end()) return;
   call_.request = request;
   listener::mpi_issued(call_, mark_);
   if (is_complete(request)) return listener::mpi_completed(call_, mark_);
@@ -99,7 +133,7 @@ Completion::Completion(mpi::Function function, int count, const MPI_Request* han
   call_.function = function;
   call_.thread = own_thread();
   if (count == 1 && handles != nullptr) call_.request = handle_at(handles);
-  mark_ = listener::mpi_began(call_);
+  mark_ = begin(call_);
   if (count <= 0 || handles == nullptr || requests.empty()) return;
   handles_ = few_;
   if (static_cast<size_t>(count) > sizeof(few_) / sizeof(few_[0])) {
@@ -132,7 +166,7 @@ void Completion::completed_all() {
 }
 
 void Completion::ended(mpi::Outcome outcome) {
-  if (active_) listener::mpi_ended(call_, mark_, outcome);
+  if (active_ && end()) listener::mpi_ended(call_, mark_, outcome);
 }
 
 void request_given_up(const MPI_Request* request) {

@@ -70,6 +70,19 @@ class Inside {
   Inside& operator=(const Inside&) = delete;
 };
 
+// The opposite, for as long as a function of the program runs that may not come back: the call that
+// it interrupts has failed, and calls that it makes itself are reported.
+class Outside {
+ public:
+  Outside();
+  ~Outside();
+  Outside(const Outside&) = delete;
+  Outside& operator=(const Outside&) = delete;
+
+ private:
+  const int inside_;
+};
+
 struct Facts {
   int64_t bytes = -1;
   MPI_Datatype type{};      // null: none

@@ -152,6 +152,14 @@ const Library& library() {
   return found;
 }
 
+__attribute__((tls_model("initial-exec"))) thread_local int asking = 0;
+struct Asking {
+  Asking() { ++asking; }
+  ~Asking() { --asking; }
+  Asking(const Asking&) = delete;
+  Asking& operator=(const Asking&) = delete;
+};
+
 // MPI_DATATYPE_NULL is legal next to MPI_IN_PLACE; to ask the library about it would end the
 // program.
 bool is_type(MPI_Datatype type) {
@@ -210,6 +218,10 @@ bool library_is_known() {
   return library().complete;
 }
 
+bool asking_library() {
+  return asking != 0;
+}
+
 bool is_in_place(const void* buffer) {
   if (!handles_are_numbers()) return buffer == MPI_IN_PLACE;
   return reinterpret_cast<intptr_t>(buffer) == kMpichInPlace;
@@ -237,6 +249,7 @@ bool is_complete(MPI_Request request) {
 }
 
 int64_t message_bytes(int64_t count, MPI_Datatype type) {
+  const Asking now;
   int size = 0;
   int64_t bytes = 0;
   if (count < 0 || !is_type(type) || library().type_size(type, &size) != MPI_SUCCESS || size < 0) {
@@ -246,6 +259,7 @@ int64_t message_bytes(int64_t count, MPI_Datatype type) {
 }
 
 uint16_t type_name(MPI_Datatype type, char* name, size_t room) {
+  const Asking now;
   char longer[kMostNameBytes];
   char* const to = handles_are_numbers() || room < MPI_MAX_OBJECT_NAME ? longer : name;
   int length = 0;
@@ -259,33 +273,39 @@ uint16_t type_name(MPI_Datatype type, char* name, size_t room) {
 }
 
 size_t library_version(char* text) {
+  const Asking now;
   int length = 0;
   if (library().version == nullptr || library().version(text, &length) != MPI_SUCCESS) return 0;
   return static_cast<size_t>(std::max(0, length));
 }
 
 bool was_spawned() {
+  const Asking now;
   MPI_Comm parent{};
   return library().comm_get_parent(&parent) == MPI_SUCCESS && is_communicator(parent);
 }
 
 int communicator_rank(MPI_Comm communicator) {
+  const Asking now;
   int rank = 0;
   return library().comm_rank(communicator, &rank) == MPI_SUCCESS ? rank : -1;
 }
 
 int communicator_size(MPI_Comm communicator) {
+  const Asking now;
   int size = 0;
   return library().comm_size(communicator, &size) == MPI_SUCCESS && size > 0 ? size : 0;
 }
 
 int partner_count(MPI_Comm communicator) {
+  const Asking now;
   if (!is_intercommunicator(communicator)) return communicator_size(communicator);
   int size = 0;
   return library().comm_remote_size(communicator, &size) == MPI_SUCCESS && size > 0 ? size : 0;
 }
 
 uint64_t members_hash(MPI_Comm communicator) {
+  const Asking now;
   MPI_Group group{};
   if (library().comm_group(communicator, &group) != MPI_SUCCESS) return 0;
   uint64_t hash = group_hash(group);

@@ -37,6 +37,9 @@ void* library_object(const char* name);
 // One of the two kinds, and everything below can be answered.
 bool library_is_known();
 
+// Whether this thread is in one of the questions below: an error there is not the program's.
+bool asking_library();
+
 // A handle as it is remembered and compared: of a number without what else the register held.
 template <typename Handle>
 Handle plain(Handle handle) {

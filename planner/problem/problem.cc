@@ -188,6 +188,11 @@ class Builder {
       since = footprints_[i] + (opens[i] ? 0 : since);
       problem_.traffic_bytes[i] = since;
     }
+    // A cache that forgets gradually holds more than the rule above finds room for.
+    for (size_t i = 0; i < assumed_.held_bytes.size(); ++i) {
+      const int64_t left = std::max<int64_t>(0, problem_.budget_bytes - assumed_.held_bytes[i]);
+      problem_.traffic_bytes[i] = std::min(problem_.traffic_bytes[i], left);
+    }
   }
 
   void find_consumers() {
@@ -212,9 +217,13 @@ class Builder {
   // Concave: full price until the operator's floor is reached, then one block for what is left.
   void add_demands(PlanConsumer& consumer, const ReadGain& gain) {
     const double scale = static_cast<double>(kPriceScale);
-    const auto price = static_cast<int64_t>(gain.saved_per_byte_ns * kBlockBytes * scale);
+    const double kept =
+        assumed_.kept_share.empty() ? 1 : assumed_.kept_share[as_index(consumer.ordinal)];
+    const auto whole_price = static_cast<int64_t>(gain.saved_per_byte_ns * kBlockBytes * scale);
     const auto most = static_cast<int64_t>(gain.most_ns * scale);
-    if (price <= 0 || most <= 0) return;
+    if (whole_price <= 0 || most <= 0) return;
+    const auto price =
+        std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(whole_price) * kept));
     const auto useful = static_cast<int64_t>(gain.useful_bytes / kBlockBytes);
     const int64_t blocks = std::min(consumer.blocks, useful);
     const int64_t full = std::min(blocks, most / price);

@@ -100,6 +100,8 @@ struct AssumedPlan {
   std::vector<int64_t>
       hit_bytes{};  // reads that hit: leave the memory to the stream, shorten the operator
   std::vector<int64_t> window_bytes{};  // of each window's stream: the most it moves
+  std::vector<int64_t> held_bytes{};    // fetched and unread: there is room for them
+  std::vector<double> kept_share{};     // of what arrives for its reads: not evicted before them
 };
 
 // The same problem when the reads of `assumed` already hit and its windows limit the streams.

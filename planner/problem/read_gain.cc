@@ -28,6 +28,7 @@ ReadGain read_gain(const StepOp& op, const DeviceModel& device, double hot_bytes
   // together cannot have cost more than its duration.
   const double scale = std::min(1.0, op.dur_ns / (gain.useful_bytes * cold_ns));
   gain.saved_per_byte_ns = scale * (cold_ns - hot_ns);
+  gain.hit_byte_ns = scale * hot_ns;
   const double floor_ns = std::max(static_cast<double>(device.op_floor_ns), op.floor_ns);
   gain.most_ns = std::clamp(op.dur_ns - floor_ns, 0.0, gain.useful_bytes * gain.saved_per_byte_ns);
   return gain;

@@ -13,6 +13,7 @@ namespace preserve {
 
 struct ReadGain {
   double saved_per_byte_ns = 0;
+  double hit_byte_ns = 0;   // that a byte still takes when it hits
   double most_ns = 0;       // down to the operator's known all-hot time and the device's floor
   double useful_bytes = 0;  // bytes that can have been read in the recorded time
   double read_bytes = 0;    // as recorded

@@ -151,10 +151,16 @@ class WindowFinder {
       const StepOp& op = step_.ops[i];
       if (op.start_ns < window_end_ns) continue;  // during the window: counted there
       if (op.accesses.empty()) return;            // unknown traffic, unknown cost
-      bytes += prefetch_rate_ * after_latency(elapsed_ns(i));
-      const int64_t more = blocks_of(bytes) - blocks;
-      blocks += more;
-      if (more > 0) stream.push_back({op.ordinal, ordinal, more, contention_ns(i)});
+      const auto arrive = [&](double ns, double cost_ns) {
+        bytes += prefetch_rate_ * after_latency(ns);
+        const int64_t more = blocks_of(bytes) - blocks;
+        blocks += more;
+        if (more > 0) stream.push_back({op.ordinal, ordinal, more, cost_ns});
+      };
+      const double hits_ns = std::min(reading_hits_ns(i), elapsed_ns(i));
+      const double rest_ns = elapsed_ns(i) - hits_ns;
+      if (hits_ns > 0) arrive(hits_ns, 0);
+      if (rest_ns > 0) arrive(rest_ns, contention_ns(i) * elapsed_ns(i) / rest_ns);
     }
   }
 
@@ -219,6 +225,11 @@ class WindowFinder {
     return std::min(gain.most_ns, gain.saved_per_byte_ns * hit_bytes(i));
   }
 
+  double reading_hits_ns(size_t i) const {
+    if (hit_bytes(i) <= 0) return 0;
+    return hit_bytes(i) * read_gain(step_.ops[i], device_, hot_bytes_per_s_).hit_byte_ns;
+  }
+
   double bytes_from_memory(size_t i) const {
     double bytes = -hit_bytes(i);
     for (const StepAccess& access : step_.ops[i].accesses) {
@@ -227,14 +238,17 @@ class WindowFinder {
     return std::max(0.0, bytes);
   }
 
-  // Time that an operator loses per byte prefetched during it: both together demand more than the
-  // memory provides, and share it in proportion.
+  // Time that an operator loses per byte prefetched during it. What hits it reads first, and leaves
+  // the memory to the stream; then both together demand more than the memory provides, and share it
+  // in proportion.
   double contention_ns(size_t i) const {
     const double dur_ns = step_.ops[i].dur_ns - hit_ns(i);
     if (dur_ns <= 0) return 0;
-    const double demand_rate = std::min(bytes_from_memory(i) / dur_ns, memory_rate_);
+    const double misses_ns = dur_ns - reading_hits_ns(i);
+    if (misses_ns <= 0) return 0;
+    const double demand_rate = std::min(bytes_from_memory(i) / misses_ns, memory_rate_);
     const double excess = std::max(0.0, demand_rate + prefetch_rate_ - memory_rate_);
-    const double running = std::min(1.0, dur_ns / std::max(elapsed_ns(i), 1e-9));
+    const double running = std::min(1.0, misses_ns / std::max(elapsed_ns(i), 1e-9));
     return running * excess / (prefetch_rate_ * memory_rate_);
   }
 

@@ -23,6 +23,9 @@
 
 namespace preserve {
 
+const char* const kStrategiesInWords =
+    "flow: the optimum of a flow, improved in the simulator; bfs: the paper's Algorithm 1; none";
+
 namespace {
 
 // Problems given the plan before, each the flow around that plan.
@@ -82,7 +85,8 @@ class Planner {
   struct Candidate {
     Plan plan;
     std::string what;
-    Saving saving;  // by the simulator, without fixed costs
+    Saving saving;                   // by the simulator, without fixed costs
+    std::vector<double> kept_share;  // likewise, by operator
   };
 
   static Solved solved(PlanProblem problem) {
@@ -190,6 +194,7 @@ class Planner {
     }
     PlanSearch search(*referee_, ring, limits);
     std::vector<SearchResult> judged;
+    judged.reserve(all.size());
     for (const Start& item : all) judged.push_back(search.judge(ring.amounts_of(item.windows)));
     const auto best = std::min_element(
         judged.begin(), judged.end(),
@@ -268,7 +273,21 @@ class Planner {
     }
     set_prediction(plan, judged, device_);
     const Saving saving = saving_of(*referee_, referee_->orders_of(plan), judged);
-    candidates_.push_back({std::move(plan), std::move(what), saving});
+    std::vector<double> kept_share = kept_share_of(plan, judged);
+    candidates_.push_back({std::move(plan), std::move(what), saving, std::move(kept_share)});
+  }
+
+  // Of the bytes that arrive for each operator, those that are still cached when it reads them.
+  std::vector<double> kept_share_of(const Plan& plan, const SimulationResult& judged) const {
+    std::vector<double> arrived(step_.ops.size(), 0), hit(step_.ops.size(), 0);
+    for (const SimulatedPrefetch& one : judged.prefetches) {
+      const auto consumer = as_index(
+          plan.windows[as_index(one.window)].prefetches[as_index(one.position)].consumer_ordinal);
+      arrived[consumer] += one.arrived_bytes;
+      hit[consumer] += one.hit_bytes;
+    }
+    for (size_t i = 0; i < hit.size(); ++i) hit[i] = arrived[i] > 0 ? hit[i] / arrived[i] : 1;
+    return hit;
   }
 
   // What the recorded step says of it.
@@ -285,9 +304,12 @@ class Planner {
   }
 
   // The flow around the plan: its optimum, the prices of windows and cache, and what limits them.
-  void price(Plan& plan) {
-    planned_.solved =
-        solved(build_problem_given(step_, device_, options_.problem, assume(plan.windows)));
+  void price(Candidate& chosen) {
+    Plan& plan = chosen.plan;
+    AssumedPlan assumed = assume(plan.windows);
+    assumed.kept_share = chosen.kept_share;
+    assumed.held_bytes = held_bytes(holdings_of(plan.windows), step_.ops.size());
+    planned_.solved = solved(build_problem_given(step_, device_, options_.problem, assumed));
     const SolvedProblem& around = *planned_.solved;
     plan.objective_ns = std::llround(price_to_ns(around.optimum.profit));
     promised_ = saving_of(around.problem, around.optimum);
@@ -317,10 +339,15 @@ class Planner {
       const bool none_in_the_model =
           options_.strategy == Strategy::flow && first_->optimum.profit == 0;
       do_nothing(none_in_the_model ? why_nothing() : why_not_worth_it(best->plan, best->what));
+      if (best->plan.strategy == Strategy::flow) {  // the promise that is not worth it
+        price(*best);
+        schedule().plan.objective_ns = best->plan.objective_ns;
+        add_difference(best->saving);
+      }
     } else {
       planned_.solved = first_;
       found_ = best->saving;
-      if (best->plan.strategy == Strategy::flow) price(best->plan);
+      if (best->plan.strategy == Strategy::flow) price(*best);
       best->plan.reasons.push_back(what_is_predicted(best->plan));
       schedule().plan = std::move(best->plan);
       candidates_.erase(best);
@@ -375,8 +402,12 @@ class Planner {
     if (s.plan.strategy != Strategy::flow) return;
     s.plan.reasons.push_back(what_is_certain(certificate_, s.plan.baseline_step_ns));
     s.plan.reasons.push_back(what_is_left(s));
-    const std::string differ = where_they_differ(promised_, found_);
-    if (!differ.empty()) s.plan.reasons.push_back(differ);
+    add_difference(found_);
+  }
+
+  void add_difference(const Saving& found) {
+    const std::string differ = where_they_differ(promised_, found);
+    if (!differ.empty()) schedule().plan.reasons.push_back(differ);
   }
 
   const FoldedStep& step_;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "common/as_index.h"
@@ -24,15 +25,19 @@ constexpr double kMostAsked = 1.05;
 constexpr int kMostCuts = 6;
 
 // Of the step: what is rounding; what all windows together must save by a change to be worth asking
-// for more, and to try that change once more.
+// for more, and to try that change once more; what the changes of one run by the smallest amount
+// must save together to be worth another look at all that lies near them.
 constexpr double kNegligible = 1e-7;
 constexpr double kWorth = 1e-4;
 constexpr double kWorthAgain = 1e-4;
+constexpr double kWorthAtLast = 2e-5;
 
-// Changes begin with this share of the largest window and become smaller by a factor.
+// Changes begin with this share of the largest window and become smaller by a factor. What helps is
+// tried again with more: a window may have far to go by steps that gain little each.
 constexpr int64_t kLargestChange = 2;
 constexpr int64_t kRefine = 8;
 constexpr int64_t kRefineAtOnce = 32;
+constexpr int64_t kMoreAgain = 4;
 constexpr size_t kMostShares = 4;  // of a window, from either end, that are changed at many at once
 constexpr int kMostSweeps = 4;
 constexpr int kMostLastSweeps = 24;
@@ -59,7 +64,8 @@ PlanSearch::PlanSearch(Referee& referee, const WindowRing& ring, const PlanLimit
       negligible_ns_(kNegligible * referee.baseline_step_ns()),
       worth_ns_(kWorth * referee.baseline_step_ns() /
                 static_cast<double>(std::max<size_t>(1, ring.windows().size()))),
-      worth_again_ns_(kWorthAgain * referee.baseline_step_ns()),
+      worth_again_ns_(kWorthAgain / kMoreAgain * referee.baseline_step_ns()),
+      worth_at_last_ns_(kWorthAtLast * referee.baseline_step_ns()),
       changed_(ring.windows().size(), 0) {}
 
 // --- judging -------------------------------------------------------------------------------------
@@ -248,7 +254,7 @@ void PlanSearch::try_windows(size_t first_move, size_t end_move, int64_t blocks,
     if (how_ == Sweep::alone) {
       try_alone(tried.front().move, std::move(trial));
     } else {
-      try_together(std::move(trial), std::move(tried));
+      try_together(blocks, std::move(trial), std::move(tried));
     }
   }
 }
@@ -264,7 +270,7 @@ void PlanSearch::try_alone(size_t move, Amounts trial) {
   }
 }
 
-void PlanSearch::try_together(Amounts trial, std::vector<Tried> tried) {
+void PlanSearch::try_together(int64_t blocks, Amounts trial, std::vector<Tried> tried) {
   Judged judged = glance(trial);
   for (size_t i = 0; i < tried.size(); ++i) {
     Tried& one = tried[i];
@@ -283,7 +289,10 @@ void PlanSearch::try_together(Amounts trial, std::vector<Tried> tried) {
   // All that help, else the one that helps most.
   bool adopted = false;
   const auto try_helping = [&] {
-    if (helping.empty()) return;
+    const double saved_ns =
+        std::accumulate(helping.begin(), helping.end(), 0.0,
+                        [](double ns, const Tried& one) { return ns + one.saved_ns; });
+    if (helping.empty() || (blocks == least_blocks_ && saved_ns < worth_at_last_ns_)) return;
     if (!tried.empty()) {
       Amounts part = best_.amounts;
       for (const Tried& one : helping) {
@@ -438,11 +447,12 @@ SearchResult PlanSearch::improve(SearchResult from) {
   how_ = Sweep::many_at_once;
   for (int64_t blocks = largest; blocks > least_blocks_; blocks /= kRefineAtOnce) {
     std::vector<Move> moves = kMoves;
-    int64_t since = kNever;
+    int64_t since = kNever, amount = blocks;
     for (int i = 0; i < kMostSweeps && !moves.empty(); ++i) {
       const int64_t begun = adopted_;
-      sweep(blocks, moves, since);
+      sweep(amount, moves, since);
       since = begun;
+      amount = std::min(amount * kMoreAgain, largest);
     }
   }
   drop_what_is_late();

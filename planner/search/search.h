@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a good plan to one that no single change betters under the referee. One run of the referee
-// tries a change at each of many windows whose effects lie apart: between two of them the time tells
-// what the first has gained. docs/planning.md.
+// tries a change at each of many windows whose effects lie apart: between two of them the time
+// tells what the first has gained. docs/planning.md.
 #pragma once
 
 #include <cstdint>
@@ -69,7 +69,7 @@ class PlanSearch {
                              const std::vector<Tried>& tried, Amounts& trial);
   void try_windows(size_t first_move, size_t end_move, int64_t blocks,
                    const std::vector<size_t>& windows);
-  void try_together(Amounts trial, std::vector<Tried> tried);
+  void try_together(int64_t blocks, Amounts trial, std::vector<Tried> tried);
   void try_alone(size_t move, Amounts trial);
   void sweep(int64_t blocks, std::vector<Move>& moves, int64_t since);
   bool is_confirmed(double before_ns);
@@ -82,7 +82,7 @@ class PlanSearch {
   double window_cost_ns_ = 0;
   Changes changes_;
   int64_t least_blocks_ = 1;
-  double negligible_ns_ = 0, worth_ns_ = 0, worth_again_ns_ = 0;
+  double negligible_ns_ = 0, worth_ns_ = 0, worth_again_ns_ = 0, worth_at_last_ns_ = 0;
   int64_t runs_left_ = 0, adopted_ = 0;
   std::vector<int64_t> changed_;  // by window: adopted_ when its bytes last changed
   std::vector<Move> moves_;       // of the sweep, and what each has saved

@@ -96,7 +96,8 @@ std::string answer_without_names(const FoldedStep& step, const DeviceModel& devi
       "  bytes        {}\n"
       "  gain         {}\n"
       "  what to do   name the weights and the KV-cache, and the ranges that read them, as in "
-      "docs/annotating.md; then record again\n",
+      "docs/annotating.md; or record the program as it is with preserve-profile --touch (MPI) or "
+      "--torch (PyTorch)\n",
       step.rank, collectives, format_duration(collective_ns), format_duration(step_ns),
       share(collective_ns, step_ns),
       step.source == "detected" ? "; the step is guessed from their period" : "", bytes, bound);

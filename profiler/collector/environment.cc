@@ -28,26 +28,45 @@ constexpr std::string_view kNames[] = {"RANK",
                                        "CUDA_LAUNCH_BLOCKING",
                                        "CUDA_DEVICE_MAX_CONNECTIONS",
                                        "MKL_NUM_THREADS"};
-constexpr std::string_view kSecretPrefixes[] = {
-    "hf_",         "sk-",    "sk_live_", "rk_live_", "ghp_",  "gho_",    "ghs_",       "ghu_",
-    "ghr_",        "gsk_",   "r8_",      "npm_",     "pypi-", "AKIA",    "ASIA",       "AIza",
-    "github_pat_", "glpat-", "xoxa-",    "xoxb-",    "xoxp-", "xapp-",   "whsec_",     "dckr_pat_",
-    "eyJ",         "nvapi-", "ya29.",    "hvs.",     "SG.",   "Bearer ", "-----BEGIN "};
+constexpr std::string_view kSecretPrefixes[] = {"hf_",         "sk-",       "sk_live_",
+                                                "sk_test_",    "rk_live_",  "rk_test_",
+                                                "ghp_",        "gho_",      "ghs_",
+                                                "ghu_",        "ghr_",      "gsk_",
+                                                "r8_",         "npm_",      "pypi-",
+                                                "AKIA",        "ASIA",      "AIza",
+                                                "github_pat_", "glpat-",    "glsa_",
+                                                "glrt-",       "gldt-",     "xoxa-",
+                                                "xoxb-",       "xoxe",      "xoxp-",
+                                                "xoxs-",       "xapp-",     "whsec_",
+                                                "dckr_pat_",   "dckr_oat_", "eyJ",
+                                                "nvapi-",      "ya29.",     "GOCSPX-",
+                                                "1//0",        "hvs.",      "hvb.",
+                                                "SG.",         "shpat_",    "shpss_",
+                                                "dop_v1_",     "doo_v1_",   "sq0atp-",
+                                                "sq0csp-",     "lin_api_",  "figd_",
+                                                "PMAK-",       "ATATT",     "ATBB",
+                                                "tskey-",      "pplx-",     "xai-",
+                                                "sntrys_",     "xkeysib-",  "AGE-SECRET-KEY-",
+                                                "LTAI",        "ntn_",      "secret_",
+                                                "ops_eyJ",     "Bearer ",   "-----BEGIN "};
 // Whole words: --max-tokens is a number, --hf-token and hfToken are not.
 constexpr std::string_view kSecretWords[] = {
     "token",      "secret",   "secrets",     "password",      "passwords", "passwd", "credential",
     "apikey",     "auth",     "credentials", "pass",          "pwd",       "pw",     "phrase",
     "passphrase", "passcode", "pin",         "authorization", "bearer",    "jwt",    "cookie",
     "otp",        "cookies",  "session",     "sig",           "signature", "sas",    "dsn",
-    "oauth",      "creds",    "cred",        "userpwd"};
+    "oauth",      "creds",    "cred",        "userpwd",       "mnemonic",  "totp",   "mfa",
+    "hmac",       "csrf",     "xsrf"};
 // Words that go on before it, written as one: dbpassword, storepass.
 constexpr std::string_view kSecretEnds[] = {"token",     "secret",     "password",   "passwd",
                                             "pass",      "apikey",     "secretkey",  "accesskey",
                                             "sessionid", "privatekey", "accountkey", "authkey"};
 constexpr std::string_view kHarmlessWords[] = {"bypass", "compass", "trespass"};
+constexpr std::string_view kKeyWords[] = {"key", "keys"};
 // user:password follows.
 constexpr std::string_view kUserWords[] = {"u", "user", "username", "login"};
 constexpr size_t kKeyLength = 20;  // shorter than the keys that services issue
+constexpr size_t kLongKeyLength = 32;
 
 bool is_upper(char c) {
   return c >= 'A' && c <= 'Z';
@@ -140,7 +159,8 @@ bool is_password_option(std::string_view option) {
   return option.size() >= 2 && option[0] == '-' && (option[1] == 'p' || option[1] == 'P');
 }
 
-// One word of at least kKeyLength characters with digits, and either both cases or only hex digits.
+// One word of at least kKeyLength characters with digits, and either both cases or only hex digits;
+// a longer one with letters and digits.
 bool word_is_key(std::string_view word) {
   if (word.size() < kKeyLength) return false;
   bool upper = false, lower_case = false, digit = false, hex = true;
@@ -150,7 +170,8 @@ bool word_is_key(std::string_view word) {
     digit |= is_digit(c);
     hex &= is_digit(c) || (lower(c) >= 'a' && lower(c) <= 'f');
   }
-  return digit && ((upper && lower_case) || (hex && (upper || lower_case)));
+  const bool both = upper && lower_case;
+  return digit && (upper || lower_case) && (both || hex || word.size() >= kLongKeyLength);
 }
 
 // scheme://user:password@host
@@ -177,13 +198,48 @@ bool holds_value(std::string_view argument) {
   return argument.find_first_of("=: ") != std::string_view::npos;
 }
 
-// Bytes before user:password@ and, in a URL, before a user that may be a token.
+// Whether a value begins with the text: "=x", ":x", ">x" of XML, and as a URL writes "=" and ":".
+bool assigns(std::string_view text) {
+  if (text.empty() || text.substr(0, 3) == "://") return false;
+  if (text[0] == '=' || text[0] == ':' || text[0] == '>') return true;
+  for (const std::string_view sign : {"%3d", "%3D", "%3a", "%3A"}) {
+    if (text.substr(0, 3) == sign) return true;
+  }
+  return false;
+}
+
+bool is_bound(char c) {
+  return std::string_view("/ =,;\"'").find(c) != std::string_view::npos;
+}
+
+size_t begin_of_user(std::string_view argument, size_t end) {
+  size_t begin = end;
+  while (begin > 0 && !is_bound(argument[begin - 1])) --begin;
+  return begin;
+}
+
+// Whether a user may end at this colon: not a scheme, the port of a URL's host, or a name in JSON.
+bool ends_user(std::string_view argument, size_t colon) {
+  const size_t begin = begin_of_user(argument, colon);
+  const std::string_view after = argument.substr(colon + 1);
+  if (after.substr(0, 2) == "//") return false;
+  if (begin == colon && begin > 0 && is_space_or_quote(argument[begin - 1])) return false;
+  if (begin < 3 || argument.substr(begin - 3, 3) != "://") return true;
+  size_t digits = 0;
+  while (digits < after.size() && is_digit(after[digits])) ++digits;
+  return digits == 0 || (digits < after.size() && after[digits] != '/');
+}
+
+// Bytes before user:password@ and, in a URL, before a user that may be a token. A password may hold
+// any character, so all between a user's colon and an @ is taken for one.
 size_t before_user(std::string_view argument) {
+  const size_t last = argument.rfind('@');
+  if (last == std::string_view::npos) return argument.size();
+  for (size_t colon = argument.find(':'); colon < last; colon = argument.find(':', colon + 1)) {
+    if (ends_user(argument, colon)) return begin_of_user(argument, colon);
+  }
   for (size_t at = argument.find('@'); at < argument.size(); at = argument.find('@', at + 1)) {
-    const size_t before = argument.find_last_of("/ =,;\"'", at);
-    const size_t begin = before == std::string_view::npos ? 0 : before + 1;
-    const size_t colon = argument.substr(begin, at - begin).find(':');
-    if (colon != std::string_view::npos && colon > 0) return begin;
+    const size_t begin = begin_of_user(argument, at);
     const bool web = begin >= 7 && (argument.substr(begin - 7, 7) == "http://" ||
                                     argument.substr(begin - 7, 7) == "ttps://");
     if (web && at > begin) return begin;
@@ -197,7 +253,9 @@ bool names_a_secret(std::string_view name) {
   for (size_t next = 0; next < name.size();) {
     if (word_names_a_secret(next_word(name, next, &next))) return true;
   }
-  return equal_ignoring_case(last_word(name), "key");  // --key-value=3 is none
+  if (is_any_of(last_word(name), kKeyWords)) return true;  // --key-value=3 is none
+  const bool short_option = name.size() > 2 && name[0] == '-' && name[1] != '-';
+  return short_option && names_a_secret(name.substr(2));  // -Dkey=X
 }
 
 bool environment_name_allowed(std::string_view name) {
@@ -234,14 +292,10 @@ size_t shown_bytes(std::string_view argument) {
     const std::string_view name = argument.substr(begin, end - begin);
     size_t mark = end;  // what stands between a name and its value
     while (mark < argument.size() && is_space_or_quote(argument[mark])) ++mark;
-    const bool assigned = mark < argument.size() &&
-                          (argument[mark] == '=' || argument[mark] == ':') &&
-                          argument.substr(mark, 3) != "://";
+    const bool assigned = assigns(argument.substr(mark));
     const bool followed = mark > end && mark < argument.size();
     if (assigned && names_a_secret(name)) return mark + 1;
-    if (followed && (is_scheme(name) || (name.substr(0, 1) == "-" && names_a_secret(name)))) {
-      return mark;
-    }
+    if (followed && (is_scheme(name) || names_a_secret(name))) return mark;
     if (is_password_option(name)) {
       if (name.size() > 2) return begin + 2;
       if (mark < argument.size()) return mark;

@@ -13,6 +13,7 @@
 #include <new>
 
 #include "hooks/unnoticed.h"
+#include "profiler/collector/c_library.h"
 #include "profiler/collector/clock_reading.h"
 #include "profiler/collector/foreign_process.h"
 #include "profiler/collector/state.h"
@@ -183,8 +184,8 @@ bool start() {
     }
     g.flush_ns = environment_number("PRESERVE_FLUSH_MS", 1, 3'600'000, kDefaultFlushMs) * 1'000'000;
     if (pthread_key_create(&g.exit_key, thread_exits) != 0) return false;
-    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-    ::at_quick_exit(shut_down);
+    (void)at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+    at_quick_exit<shut_down>();
     prepared = true;
   }
   sem_init(&g.wake, 0, 0);
@@ -192,7 +193,8 @@ bool start() {
   begin_process();
   remember_launcher();
   return g.file.create(::getenv("PRESERVE_SPOOL_DIR"),
-                       static_cast<uint32_t>(g.flush_ns / 1'000'000), g.spool_limit, g.keep_last) &&
+                       static_cast<uint32_t>(g.flush_ns / 1'000'000), g.spool_limit, g.keep_last,
+                       environment_number("PRESERVE_LEAST_FREE", 0, INT64_MAX / 2, 0)) &&
          start_thread("preserve-spool", writer_main);
 }
 
@@ -312,7 +314,7 @@ bool recording_wanted() {
   if (__builtin_expect(known != kUnknown, 1)) return known == kYes;
   const KeepErrno kept;
   const char* folder = ::getenv("PRESERVE_SPOOL_DIR");
-  const bool yes = folder != nullptr && *folder == '/' && !is_static_program();
+  const bool yes = folder != nullptr && *folder == '/' && is_glibc() && !is_static_program();
   if (yes) {
     sample_first = static_cast<uint32_t>(environment_number("PRESERVE_SAMPLE", 0, INT32_MAX, 0));
     choose_clock();  // everybody who reads ticks has asked this first

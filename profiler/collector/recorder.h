@@ -9,7 +9,8 @@
 // Environment (set by preserve-profile): PRESERVE_SPOOL_DIR, without which nothing is recorded,
 // PRESERVE_FLUSH_MS, PRESERVE_RING_BYTES, PRESERVE_RING_TOTAL, PRESERVE_MAX_SPOOL (bytes of one
 // process's spool; what does not fit is dropped and counted), PRESERVE_KEEP_LAST=1 (the oldest
-// gives way instead), PRESERVE_SAMPLE (sampling.h), PRESERVE_MPI=0.
+// gives way instead), PRESERVE_LEAST_FREE (bytes of the disk that stay free), PRESERVE_SAMPLE
+// (sampling.h), PRESERVE_MPI=0.
 #pragma once
 
 #include <atomic>
@@ -93,6 +94,9 @@ void* map_memory(size_t bytes);
 // writer thread on every pass. nullptr: none.
 using BackgroundSource = void (*)(SpoolFile& file);
 void set_background_source(BackgroundSource source);
+// Of a source, before a chunk of at most `bytes`: which half of the file takes it, counted from 0.
+// What was written before the half in front of it is gone.
+uint32_t half_for(size_t bytes);
 // Told of every push and pop of the program, and of every start and end (which may be on another
 // thread), on its thread. For recordings that follow ranges; nullptr, as it is without them, costs
 // one load.

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// A byte ring between one recording thread and the writer thread: no locks, no system calls,
-// records always contiguous (a pad record fills the rest before the end). Owns nothing: the memory
-// is given.
+// A byte ring between one recording thread and the writer thread: no locks, no system calls (but
+// in a signal handler that interrupts a record), records always contiguous (a pad record fills the
+// rest before the end). Owns nothing: the memory is given.
 //
 // A signal handler may record while its thread is between reserve() and publish(): refused too. A
 // handler that jumps out of there leaves nothing behind: whoever reserves from a frame that is not
-// below the interrupted one has not interrupted it.
+// below the interrupted one, and not on the stack of signal handlers while that one is elsewhere,
+// has not interrupted it.
 //
 // Full means refused, never overwritten. `keep` bytes stay free for records that must not be
 // refused later: every accepted push keeps room for its pop, so ranges stay balanced.
@@ -41,7 +42,8 @@ class Ring {
   // another record is being written.
   char* reserve(size_t bytes, size_t keep) {
     const auto frame = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
-    if (__builtin_expect(frame < writing_.load(std::memory_order_relaxed), 0)) return nullptr;
+    const uintptr_t begun = writing_.load(std::memory_order_relaxed);
+    if (__builtin_expect(begun != 0, 0) && interrupts(frame, begun)) return nullptr;
     writing_.store(frame, std::memory_order_relaxed);
     std::atomic_signal_fence(std::memory_order_seq_cst);
     const size_t offset = head_ & (size_ - 1);
@@ -71,6 +73,8 @@ class Ring {
     std::atomic_signal_fence(std::memory_order_seq_cst);
     writing_.store(0, std::memory_order_relaxed);
   }
+  // Whether this process may ask the kernel for the stack of its signal handlers.
+  static std::atomic<bool> may_ask;
   // Why reserve() has refused.
   bool interrupted() const { return writing_.load(std::memory_order_relaxed) != 0; }
   // More than half full, as far as this thread knows; asks the writer's side only when it may be
@@ -102,6 +106,9 @@ class Ring {
   void consume(uint64_t upto) { consumed_.store(upto, std::memory_order_release); }
 
  private:
+  // Whether what runs now, at `frame`, has interrupted what began a record at `begun`.
+  static bool interrupts(uintptr_t frame, uintptr_t begun);
+
   char* memory_ = nullptr;
   size_t size_ = 0;
   uint64_t head_ = 0;                  // recording thread's own

@@ -155,8 +155,9 @@ Forbidden forbidden_by(const sock_fprog* filter) {
                          SYS_rt_sigprocmask, SYS_rt_sigtimedwait},
                         false) ||
                     any({SYS_futex, SYS_clock_nanosleep}, true);
+  forbidden.stack = any({SYS_sigaltstack}, false);
   forbidden.writer = any({SYS_write, SYS_fstat, SYS_newfstatat, SYS_ftruncate, SYS_pread64,
-                          SYS_close, SYS_exit, SYS_madvise, SYS_openat},
+                          SYS_close, SYS_exit, SYS_madvise, SYS_openat, SYS_fstatfs},
                          false) ||
                      any({SYS_futex, SYS_write}, true);
   forbidden.start = forbidden.calls ||
@@ -186,6 +187,7 @@ void obey(const Forbidden& forbidden, bool all_threads) {
   while (all_threads && g.clock_asked.load() && safe_monotonic_ns() < give_up_ns) ::usleep(100);
   if (forbidden.start) g.start_forbidden.store(true);
   if (forbidden.calls) g.calls_forbidden.store(true);
+  if (forbidden.stack) Ring::may_ask.store(false);
   if (!all_threads || !forbidden.writer) return;
   pause_writer();
   // Nobody may write any more; the file ends like that of a killed process.

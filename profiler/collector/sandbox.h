@@ -14,6 +14,7 @@ struct Forbidden {
   bool calls = false;   // those that recording takes on threads of the program
   bool writer = false;  // those of the writer thread
   bool start = false;   // those that begin a recording
+  bool stack = false;   // to ask for the stack of signal handlers
 };
 // Nothing is forbidden by what is not a filter.
 Forbidden forbidden_by(const sock_fprog* filter);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -29,7 +30,8 @@ bool make_gap(int fd, off_t from, off_t to) {
 
 }  // namespace
 
-bool SpoolFile::create(const char* folder, uint32_t flush_ms, int64_t limit, bool keep_last) {
+bool SpoolFile::create(const char* folder, uint32_t flush_ms, int64_t limit, bool keep_last,
+                       int64_t least_free) {
   char host[HOST_NAME_MAX + 1] = "unknown";
   (void)::gethostname(host, sizeof(host) - 1);
   int low = -1;
@@ -67,6 +69,7 @@ bool SpoolFile::create(const char* folder, uint32_t flush_ms, int64_t limit, boo
   control_bytes_ = 0;
   end_ = 0;
   limit_ = limit;
+  least_free_ = least_free;
   begin_ = middle_ = 0;
   keep_last_ = keep_last && make_gap(fd_, 0, kPageBytes);  // of nothing yet: whether it can
   half_is_full_ = false;
@@ -133,17 +136,32 @@ bool SpoolFile::append(Thread thread, const char* first, size_t first_bytes, con
   return write_all(parts, 3);
 }
 
+bool SpoolFile::disk_is_short(off_t bytes) const {
+  struct statfs disk {};
+  return least_free_ > 0 && ::fstatfs(fd_, &disk) == 0 &&
+         static_cast<off_t>(disk.f_bavail) < (least_free_ + bytes) / disk.f_bsize;
+}
+
 bool SpoolFile::write_chunk(Thread thread, const char* first, size_t first_bytes,
                             const char* second, size_t second_bytes) {
   const auto bytes = static_cast<off_t>(sizeof(spool::ChunkHeader) + first_bytes + second_bytes);
   half_is_full_ = false;
   const off_t room = keep_last_ ? limit_ / 2 - (end_ - middle_) : limit_ - end_;
+  if (bytes <= room && disk_is_short(bytes)) {
+    stuck_ = limit_reached_ = true;
+    return false;
+  }
   if (bytes > room) {
     stuck_ = limit_reached_ = true;
     half_is_full_ = keep_last_ && bytes <= limit_ / 2;
     return false;
   }
   return append(thread, first, first_bytes, second, second_bytes);
+}
+
+bool SpoolFile::needs_next_half(size_t bytes) const {
+  const auto whole = static_cast<off_t>(sizeof(spool::ChunkHeader) + bytes);
+  return keep_last_ && whole > limit_ / 2 - (end_ - middle_) && whole <= limit_ / 2;
 }
 
 // Whenever the process is killed meanwhile, the file can be read: a header is written at once, and

@@ -28,8 +28,10 @@ class SpoolFile {
   // Creates <folder>/<host>-<pid>-<n>.spool with the first n that is free; it has this name as soon
   // as it has a header. Chunks of records that would make it longer than `limit` bytes are refused,
   // or, with `keep_last`, once a half is full, until next_half(). A file system without gaps keeps
-  // the first.
-  bool create(const char* folder, uint32_t flush_ms, int64_t limit, bool keep_last);
+  // the first. So are chunks that would leave less than `least_free` bytes of the disk, which other
+  // processes fill too.
+  bool create(const char* folder, uint32_t flush_ms, int64_t limit, bool keep_last,
+              int64_t least_free);
   // Once, before everything else; false: try again later.
   bool write_header();
   struct Thread {
@@ -39,6 +41,8 @@ class SpoolFile {
   // Two parts because a ring wraps; either may be empty. False: nothing was written.
   bool write_chunk(Thread thread, const char* first, size_t first_bytes, const char* second,
                    size_t second_bytes);
+  // Whether another half would take a chunk of `bytes` that this one has no room for.
+  bool needs_next_half(size_t bytes) const;
   // The last chunk would fit into another half.
   bool half_is_full() const { return half_is_full_; }
   // Gives up the oldest half but for `definitions`: those that its chunks hold. `lost`: a half was
@@ -56,6 +60,7 @@ class SpoolFile {
 
  private:
   bool still_ours();
+  bool disk_is_short(off_t bytes) const;
   bool write_all(const iovec* parts, int count);
   bool give_up(std::string_view definitions);
   bool append(Thread thread, const char* first, size_t first_bytes, const char* second,
@@ -66,7 +71,7 @@ class SpoolFile {
   bool stuck_ = false, was_stuck_ = false, limit_reached_ = false;
   bool keep_last_ = false, half_is_full_ = false;
   off_t end_ = 0;  // of the last whole chunk; 0: no header yet
-  off_t limit_ = 0;
+  off_t limit_ = 0, least_free_ = 0;
   off_t begin_ = 0, middle_ = 0;  // of the records that are kept; of their newer half
   spool::FileHeader header_{};
   ProcessFacts facts_{};

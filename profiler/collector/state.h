@@ -55,6 +55,7 @@ struct State {
   // written: counters that go with their half. Definitions that the older half holds.
   uint64_t ended_received[2][kSourceCount] = {}, ended_dropped[2][kSourceCount] = {};
   size_t older_definitions = 0;
+  uint32_t halves = 0;  // that were begun after the first
   uint64_t ended_sampled = 0, sampled_reported = 0;
   uint64_t looks_at_pages = 0;
   bool pages_take_long = false;

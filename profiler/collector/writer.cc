@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "profiler/collector/c_library.h"
 #include "profiler/collector/clock_reading.h"
 #include "profiler/collector/foreign_process.h"
 #include "profiler/collector/page_use.h"
@@ -113,6 +114,7 @@ void read_clock(bool last) {
 bool begin_next_half() {
   bool lost = false;
   if (!g.file.next_half(definitions.first(g.older_definitions), &lost)) return false;
+  ++g.halves;
   g.older_definitions = definitions.written();
   for (int source = 0; source < kSourceCount; ++source) {
     if (lost) {
@@ -155,6 +157,11 @@ bool write_records() {
 }
 
 }  // namespace
+
+uint32_t half_for(size_t bytes) {
+  if (g.file.needs_next_half(bytes)) (void)begin_next_half();
+  return g.halves;
+}
 
 // An anchor and the definitions first: what a record refers to was defined before it was made.
 // Statistics last: they speak of what is in the file. While the file takes no more (disk full)

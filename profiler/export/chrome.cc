@@ -33,6 +33,7 @@ struct PlannedPrefetch {
 struct Schedule {
   std::vector<PlannedPrefetch> prefetches;
   std::optional<StepPhase> phase{};  // of a prefill's plan; else as fold_step() chooses
+  std::string trace_sha256;
 };
 
 Schedule read_schedule(const std::filesystem::path& path) {
@@ -43,8 +44,9 @@ Schedule read_schedule(const std::filesystem::path& path) {
     if (json.at("schema") != "preserve/schedule") {
       throw input_error("{}: is not a schedule.json (its \"schema\" is another)", path.string());
     }
-    if (json.contains("trace") && json.at("trace").value("phase", "") == "prefill") {
-      schedule.phase = StepPhase::prefill;
+    if (json.contains("trace")) {
+      if (json.at("trace").value("phase", "") == "prefill") schedule.phase = StepPhase::prefill;
+      schedule.trace_sha256 = json.at("trace").value("sha256", "");
     }
     for (const auto& window : json.at("windows")) {
       const int64_t capacity_bytes = window.at("capacity_bytes").get<int64_t>();
@@ -61,6 +63,14 @@ Schedule read_schedule(const std::filesystem::path& path) {
     throw input_error("{}: cannot be read as a schedule: {}", path.string(), error.what());
   }
   return schedule;
+}
+
+// Windows are numbers of operators, which mean others in another trace.
+void require_same_trace(const Schedule& plan, const std::filesystem::path& schedule,
+                        const std::filesystem::path& trace) {
+  if (sha256_of_file(trace) == plan.trace_sha256) return;
+  throw input_error("{} was made from another trace than {}: plan again with preserve-tune {}",
+                    schedule.string(), trace.string(), trace.string());
 }
 
 class ChromeWriter {
@@ -390,7 +400,10 @@ int run_export(const std::filesystem::path& trace, const std::string& format,
   refuse_input_as_output(output, {trace.string(), schedule ? schedule->string() : ""});
   const TraceDb db = TraceDb::open(trace);
   std::optional<Schedule> plan;
-  if (schedule) plan = read_schedule(*schedule);
+  if (schedule) {
+    plan = read_schedule(*schedule);
+    require_same_trace(*plan, *schedule, trace);
+  }
   OutputFile out(output, force);
   const std::filesystem::path target = out.is_stdout() ? output : out.temporary_path();
   const ExportSummary summary = ChromeWriter(db, target, output.extension() == ".gz").write(plan);

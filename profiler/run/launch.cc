@@ -72,26 +72,33 @@ void refuse_shared_output(const std::string& pattern) {
       world, pattern);
 }
 
-// A long run must not fill the disk of the program.
-int64_t max_spool_bytes(const LaunchOptions& options, const fs::path& spool) {
-  constexpr int64_t kMost = int64_t{8} << 30, kShareOfFree = 10;
-  if (options.max_spool_bytes != 0) return options.max_spool_bytes;
+// A long run must not fill the disk of the program: `of_one` process, and what all leave free.
+struct SpoolBounds {
+  int64_t of_one, least_free;
+};
+SpoolBounds spool_bounds(const LaunchOptions& options, const fs::path& spool) {
+  constexpr int64_t kMost = int64_t{8} << 30, kShareOfFree = 10, kShareLeft = 2;
   std::error_code error;
   const fs::space_info space = fs::space(spool, error);
-  if (error) return kMost;
-  return std::clamp(static_cast<int64_t>(space.available / kShareOfFree), int64_t{1}, kMost);
+  const int64_t free = error ? INT64_MAX / 2 : static_cast<int64_t>(space.available);
+  const int64_t of_one = options.max_spool_bytes != 0
+                             ? options.max_spool_bytes
+                             : std::clamp(free / kShareOfFree, int64_t{1}, kMost);
+  return {of_one, error ? 0 : std::clamp(free - of_one, int64_t{0}, free / kShareLeft)};
 }
 
 std::vector<std::pair<std::string, std::string>> collector_environment(const LaunchOptions& options,
                                                                        const fs::path& library,
                                                                        const fs::path& spool) {
   const int64_t flush_ms = std::max<int64_t>(1, options.flush_period_ns / 1'000'000);
+  const SpoolBounds bounds = spool_bounds(options, spool);
   std::vector<std::pair<std::string, std::string>> variables{
       {kInjection, library.string()},
       {"PRESERVE_SPOOL_DIR", spool.string()},
       {"PRESERVE_FLUSH_MS", std::to_string(flush_ms)},
       {"PRESERVE_RING_BYTES", std::to_string(options.ring_bytes)},
-      {"PRESERVE_MAX_SPOOL", std::to_string(max_spool_bytes(options, spool))},
+      {"PRESERVE_MAX_SPOOL", std::to_string(bounds.of_one)},
+      {"PRESERVE_LEAST_FREE", std::to_string(bounds.least_free)},
       {"PRESERVE_KEEP_LAST", options.keep_last ? "1" : "0"},
       {"PRESERVE_SAMPLE", std::to_string(options.sample)},
       {"PRESERVE_ARGUMENTS", options.store_arguments ? "1" : "0"},
@@ -276,7 +283,7 @@ std::string expand_output_name(const std::string& pattern) {
       if (rank.empty()) {
         throw usage_error(
             "-o {}: %r needs a rank, and no launcher gave one (OMPI_COMM_WORLD_RANK, "
-            "PMI_RANK, RANK, SLURM_PROCID)",
+            "PMI_RANK, RANK, SLURM_PROCID, PMIX_RANK)",
             pattern);
       }
       name += rank;

@@ -8,6 +8,7 @@
 #include "common/error.h"
 #include "common/stats.h"
 #include "common/units.h"
+#include "replay/cpu/core_use.h"
 
 namespace preserve {
 namespace {
@@ -96,6 +97,12 @@ std::vector<std::string> notes_of(const CalibrationSamples& samples) {
       std::min<int64_t>(samples.ranks, static_cast<int64_t>(samples.host.cores.size())),
       count_of(static_cast<int64_t>(samples.host.cores.size()), "core"), samples.mpi_library));
   notes.push_back(samples.host.clock_note);
+  // What differs from one calibration of a virtual machine to the next, when nothing else does.
+  notes.push_back(
+      fmt::format("the core takes {:.3f} ns for a multiplication and an addition that depend on "
+                  "the one before; "
+                  "all rates follow it",
+                  best(samples.clock_ns) / kClockProbeSteps));
   notes.push_back(note("cold streaming read", samples.stream_ns, samples.probe_bytes));
   notes.push_back(note("cold sgemv", samples.cold_ns, samples.probe_bytes));
   notes.push_back(note("cached sgemv", samples.hot_ns, samples.probe_bytes));

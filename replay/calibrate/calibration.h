@@ -47,6 +47,7 @@ struct CalibrationSamples {
   std::vector<double> stream_ns;        // plain streaming read of probe_bytes, cold
   std::vector<double> cold_ns, hot_ns;  // sgemv over probe_bytes, cold and straight afterwards
   std::vector<double> floor_ns;         // sgemv over one row
+  std::vector<double> clock_ns;         // kClockProbeSteps steps that wait for nothing but the core
   std::vector<double> test_ns;          // one look
   std::vector<double> post_ns;          // the non-blocking call itself
   std::vector<MethodSamples> methods;
@@ -71,7 +72,7 @@ enum class SeriesKind {
 template <class Samples, class Use>
 void each_series(Samples& samples, Use use) {
   for (auto* series : {&samples.stream_ns, &samples.cold_ns, &samples.hot_ns, &samples.floor_ns,
-                       &samples.test_ns, &samples.post_ns}) {
+                       &samples.clock_ns, &samples.test_ns, &samples.post_ns}) {
     use(*series, SeriesKind::needed);
   }
   for (auto& method : samples.methods) {

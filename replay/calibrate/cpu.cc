@@ -208,6 +208,7 @@ void CpuCalibration::time_consumer() {
   const std::byte* row = cold_.next(4096);
   time_read(row, 4096);
   round_.floor_ns.push_back(time_read(row, 4096));
+  round_.clock_ns.push_back(static_cast<double>(clock_probe_ns()));
   round_.test_ns.push_back(ranks_.test_cost_ns(kLooks));
 }
 

@@ -159,6 +159,12 @@ Halves halves_of(const std::vector<CalibrationSamples>& rounds) {
   return {half(0, middle), half(middle, rounds.size() - middle)};
 }
 
+// By how much of itself the core's clock varied, without the twentieth at each end.
+double clock_range(const CalibrationSamples& samples) {
+  const std::vector<double>& ns = samples.clock_ns;
+  return (quantile(ns, 0.95) - quantile(ns, 0.05)) / median(ns);
+}
+
 double value_of(const std::vector<Figure>& figures, const std::string& name) {
   const auto at = std::find_if(figures.begin(), figures.end(),
                                [&](const Figure& figure) { return figure.name == name; });
@@ -215,6 +221,12 @@ DeviceModel judged_host(const std::vector<CalibrationSamples>& rounds) {
   DeviceModel device = device_from(all);
   device.intervals = intervals_of(rounds, figures_of(device, all));
   device.verdict_reason = unsteady_reason(rounds, device);
+  // Where it moves within seconds it moves more in minutes: rates repeat here and not later.
+  if (const double range = clock_range(all); range > kRateTolerance) {
+    device.verdict_reason +=
+        fmt::format("{}the core's clock varies by {:.0f} %, and with it every rate",
+                    device.verdict_reason.empty() ? "" : ", ", 100 * range);
+  }
   device.verdict = device.verdict_reason.empty() ? "steady" : "unsteady";
   if (device.verdict == "unsteady" && rounds.size() >= kFewestRounds) {
     // All rounds together may look like the better half: both belong to what may come.

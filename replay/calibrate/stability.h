@@ -23,9 +23,10 @@ CalibrationSamples pooled(const std::vector<CalibrationSamples>& rounds);
 std::string unsteady_reason(const std::vector<CalibrationSamples>& rounds,
                             const DeviceModel& device, double part = 1);
 
-// device_from() all rounds, with intervals and verdict. Of several hosts: the device of the one
-// that keeps least in its cache, then of the slowest memory, with a note on each; unsteady when any
-// is.
+// device_from() all rounds, with intervals and verdict, which is unsteady as well where the core's
+// clock varies by more than 5 %: measuring longer does not help against that. Of several hosts: the
+// device of the one that keeps least in its cache, then of the slowest memory, with a note on each;
+// unsteady when any is.
 DeviceModel judged_device(const std::vector<CalibrationSamples>& rounds);
 
 }  // namespace preserve

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether a thread that never waits had its core all the time. Other threads and the host of a
-// virtual machine take it for moments everywhere: what counts is how much of the time that was.
+// How fast this thread's core runs, and whether a thread that never waits had it all the time.
+// Other threads and the host of a virtual machine take it for moments everywhere: what counts is
+// how much of the time that was.
 #pragma once
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <ctime>
 
@@ -36,6 +38,24 @@ inline bool lost_core(const CoreUse& before, const CoreUse& after) {
   const int64_t wall_ns = after.wall_ns - before.wall_ns;
   const int64_t lost_ns = wall_ns - (after.cpu_ns - before.cpu_ns);
   return after.switches > before.switches && kLeastPart * lost_ns > wall_ns;
+}
+
+inline constexpr int kClockProbeSteps = 2000;
+
+// A chain of dependent multiplications: its time is the clock's, whatever memory does. The shortest
+// of three, so that a timer interrupt does not look like a slow clock.
+inline int64_t clock_probe_ns() {
+  int64_t shortest = INT64_MAX;
+  for (int round = 0; round < 3; ++round) {
+    uint64_t value = 1;
+    const int64_t start_ns = monotonic_ns();
+    for (int i = 0; i < kClockProbeSteps; ++i) {
+      value = value * 6364136223846793005u + 1442695040888963407u;
+      asm volatile("" : "+r"(value));
+    }
+    shortest = std::min(shortest, monotonic_ns() - start_ns);
+  }
+  return shortest;
 }
 
 }  // namespace preserve

@@ -44,23 +44,6 @@ int64_t scratch_bytes(const std::vector<ReplayArm>& arms) {
   return bytes;
 }
 
-// A chain of dependent multiplications: its time is the clock's, whatever memory does. The shortest
-// of three, so that a timer interrupt does not look like a slow clock.
-int64_t probe_clock_ns() {
-  constexpr int kSteps = 2000;
-  int64_t shortest = INT64_MAX;
-  for (int round = 0; round < 3; ++round) {
-    uint64_t value = 1;
-    const int64_t start_ns = monotonic_ns();
-    for (int i = 0; i < kSteps; ++i) {
-      value = value * 6364136223846793005u + 1442695040888963407u;
-      asm volatile("" : "+r"(value));
-    }
-    shortest = std::min(shortest, monotonic_ns() - start_ns);
-  }
-  return shortest;
-}
-
 // The slice as reads of a block that holds the same content at the same position.
 void add_hot(const TensorMemory& hot, const FetchSlice& slice, int64_t position,
              std::vector<FetchSlice>& out) {
@@ -275,7 +258,7 @@ ArmSample CpuExecutor::do_run(size_t arm, int steps) {
   ArmSample sample;
   sample.interrupted = ranks().max(lost ? 1 : 0) > 0;
   sample.step_ns = ranks().max(timed_ns / steps);
-  sample.probe_ns = ranks().max(probe_clock_ns());
+  sample.probe_ns = ranks().max(clock_probe_ns());
   const auto per_step = static_cast<int64_t>(checksum_ / static_cast<uint64_t>(steps));
   sample.checksum = static_cast<uint64_t>(ranks().sum(per_step));
   std::vector<OpInterval> last = current_;

@@ -14,7 +14,7 @@ namespace {
 constexpr int kCellWidth = 7;
 
 std::string ratio_text(const Estimated& ratio) {
-  if (!ratio.low) return format_ratio(ratio.estimate) + " [too few pairs]";
+  if (!ratio.low) return "too few pairs";
   return interval_text({*ratio.low, ratio.estimate, *ratio.high});
 }
 

@@ -140,7 +140,7 @@ void add_outcome(const OpTimes& times, const StepProgram& program, const ReplayA
   result.predicted_speedup = schedule.plan.speedup;
   result.predicted_baseline_step_ns = schedule.plan.baseline_step_ns;
   result.predicted_prefetch_step_ns = schedule.plan.prefetch_step_ns;
-  if (const auto& measured = result.arms[kPrefetch].speedup) {
+  if (const auto& measured = result.arms[kPrefetch].speedup; measured && measured->interval()) {
     result.prediction_error = result.predicted_speedup / measured->estimate - 1;
   }
   judge_savings(times, program, prefetch, schedule, result);

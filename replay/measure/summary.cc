@@ -36,11 +36,11 @@ std::string arm_table(const ReplayResult& result) {
     std::string speedup, range;
     if (arm.speedup) {
       const auto interval = arm.speedup->interval();
-      speedup = format_ratio(arm.speedup->estimate);
+      speedup = interval ? format_ratio(interval->estimate) : "-";
       range = interval ? fmt::format("{:.3f} to {:.3f}", interval->low, interval->high)
-                       : "too few pairs";
+                       : fmt::format("too few pairs ({})", arm.pairs);
     }
-    const std::string row = fmt::format(" {:>9}   {:<16} {}", speedup, range, meaning_of(arm.name));
+    const std::string row = fmt::format(" {:>9}   {:<17} {}", speedup, range, meaning_of(arm.name));
     out += row.substr(0, row.find_last_not_of(' ') + 1) + "\n";
   }
   return out;
@@ -79,7 +79,7 @@ std::string summary_of(const ReplayResult& result) {
                      result.passes, printable(result.stop_reason));
   out += fidelity_line(result);
   if (prefetch == nullptr) return out;
-  if (result.prediction_error && prefetch->speedup) {
+  if (result.prediction_error) {
     out += fmt::format("prediction: predicted {}, measured {} (error {:+.1f} %)\n",
                        format_ratio(result.predicted_speedup),
                        format_ratio(prefetch->speedup->estimate), 100 * *result.prediction_error);

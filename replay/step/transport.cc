@@ -2,10 +2,11 @@
 #include "replay/step/transport.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
+#include <map>
 #include <string_view>
 
 #include "common/text.h"
@@ -43,24 +44,47 @@ bool is_plain(std::string_view value) {
   return value.size() <= kMostValueBytes && value.find_first_not_of(kAllowed) == value.npos;
 }
 
+std::map<std::string, std::string> settings_here(const std::vector<std::string>& mpirun_options) {
+  std::map<std::string, std::string> settings;
+  const auto set = [&](const std::string& name, const std::string& value) {
+    if (is_transport(name)) settings[name] = value;
+  };
+  const auto assign = [&](const std::string& text) {
+    const size_t equals = text.find('=');
+    if (equals != text.npos) set(text.substr(0, equals), text.substr(equals + 1));
+  };
+  for (char** entry = ::environ; entry != nullptr && *entry != nullptr; ++entry) assign(*entry);
+  for (size_t i = 0; i + 1 < mpirun_options.size(); ++i) {
+    const std::string &option = mpirun_options[i], &next = mpirun_options[i + 1];
+    if (option == "-x") assign(next);
+    if (!option.ends_with("-mca") && !option.ends_with("-gmca")) continue;
+    if (i + 2 < mpirun_options.size()) set("OMPI_MCA_" + next, mpirun_options[i + 2]);
+  }
+  return settings;
+}
+
 }  // namespace
 
-Transport compare_transport(const TraceDb& db, int64_t rank) {
+Transport compare_transport(const TraceDb& db, int64_t rank,
+                            const std::vector<std::string>& mpirun_options) {
   Transport found;
+  std::map<std::string, std::string> here = settings_here(mpirun_options);
+  bool recorded = false;
   Query rows = db.query(
       "SELECT DISTINCT env.name, env.value FROM env JOIN process ON process.id = env.process_id"
       " WHERE process.rank = ? ORDER BY env.name",
       {rank});
   while (rows.next()) {
     const std::string name(rows.text(0)), value(rows.text(1));
+    recorded = true;
     if (!is_transport(name)) continue;
-    const char* here = std::getenv(name.c_str());
-    if (here != nullptr) {
-      if (value != here) {
+    if (const auto set = here.find(name); set != here.end()) {
+      if (value != set->second) {
         found.warnings.push_back(
             fmt::format("another transport than recorded: {} is {} here, it was {}",
-                        printable(name, 80), printable(here, 80), printable(value, 80)));
+                        printable(name, 80), printable(set->second, 80), printable(value, 80)));
       }
+      here.erase(set);
     } else if (is_plain(value) && !names_a_place(name)) {
       found.missing.push_back(name + "=" + value);
     } else {
@@ -69,6 +93,13 @@ Transport compare_transport(const TraceDb& db, int64_t rank) {
                       "files of this machine; set it yourself",
                       printable(name, 80), printable(value, 80)));
     }
+  }
+  // An older recording has no environment at all.
+  if (!recorded) return found;
+  for (const auto& [name, value] : here) {
+    found.warnings.push_back(
+        fmt::format("another transport than recorded: {} is {} here, it was not set",
+                    printable(name, 80), printable(value, 80)));
   }
   return found;
 }

@@ -19,9 +19,11 @@ struct Transport {
 };
 
 // Compares the transport settings in the recorded environment of `rank` (docs/formats.md,
-// Environment) with the environment of this process. A recording is a file from anywhere: values
+// Environment) with the environment of this process and what `mpirun_options` set (--mca NAME
+// VALUE, -x NAME=VALUE), which mpirun prefers. A recording is a file from anywhere: values
 // that name files or folders are not taken over, since libraries load code from such places.
-Transport compare_transport(const TraceDb& db, int64_t rank);
+Transport compare_transport(const TraceDb& db, int64_t rank,
+                            const std::vector<std::string>& mpirun_options = {});
 
 // A sentence when the recording's MPI library (meta.mpi_library) is another than `here`; empty when
 // it is the same or was not recorded.

@@ -37,7 +37,7 @@ TEST(GraphPlan, DamagedFilesAreRefused) {
   content.folder = "/tmp";
   content.kernels = {1, 2, 3};
   content.windows = {{1, 0, 1, 0}};
-  content.slices = {{2, 8, 0, 256}};
+  content.slices = {{2, 8, 0, 0, 0, 256}};
   const auto opened = [](const std::string& file) {
     GraphPlanView view;
     return view.open(std::as_bytes(std::span(file)));
@@ -58,6 +58,16 @@ TEST(GraphPlan, DamagedFilesAreRefused) {
             "a window is not at a kernel, or out of order");
   EXPECT_EQ(refused([](auto& c) { c.windows[0].slices = 2; }), "a window's slices are missing");
   EXPECT_EQ(refused([](auto& c) { c.slices[0].consumer = 3; }), "a slice is damaged");
+  EXPECT_EQ(refused([](auto& c) { c.slices[0].argument = kByName; }), "a slice is damaged");
+  GraphPlanContent named = content;
+  named.slices[0].argument = kByName;
+  named.slices[0].tensor = named.add_tensor("weight");
+  EXPECT_EQ(opened(named.encoded()), nullptr);
+  EXPECT_EQ(refused([](auto& c) {
+              c.add_tensor("weight");
+              c.tensors[0].name.bytes = UINT32_MAX;
+            }),
+            "a tensor is damaged");
   EXPECT_EQ(refused([](auto& c) { c.header.chunk_bytes = 24; }),
             "a number in its header is out of range");
   EXPECT_EQ(refused([](auto& c) { c.header.kept = 2; }),

@@ -1,66 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-// What planning gains, cell by cell: six models, the shipped devices, 2 to 8 ranks, three batch
-// sizes and two contexts.
+// What planning gains, cell by cell, and whether what a schedule says of its plan holds there.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdlib>
-#include <filesystem>
-#include <functional>
 #include <string>
 #include <vector>
 
-#include "common/error.h"
-#include "planner/search/plan.h"
-#include "planner/workload/workload.h"
 #include "tests/bench/metric.h"
-#include "tests/support/paths.h"
+#include "tests/bench/plan_cells.h"
 
 namespace preserve {
 namespace {
 
-namespace fs = std::filesystem;
-
-struct Cell {
-  std::string name;
-  FoldedStep step;
-  const DeviceModel* device;
-};
-
-void for_each_cell(const std::function<void(const Cell&)>& use) {
-  const fs::path examples = fs::path(PRESERVE_SOURCE_DIR) / "examples";
-  for (const std::string device_name :
-       {"a100-80g", "ascend-910b", "b200", "h100-sxm", "h200", "l40s", "rtx-pro-6000"}) {
-    const DeviceModel device = load_device(examples / "devices" / (device_name + ".json"));
-    for (const std::string model :
-         {"llama3-8b", "llama3-70b", "qwen2-7b", "qwen2-72b", "phi-3-small", "phi-3-medium"}) {
-      WorkloadSpec spec;
-      spec.model = load_model_config(examples / "models" / (model + ".json"));
-      // No published table of this device: an assumption, long enough to fill.
-      if (device.collectives.empty()) spec.allreduce_ns = 60'000;
-      for (const int64_t ranks : {2, 4, 8}) {
-        for (const int64_t batch : {1, 8, 64}) {
-          for (const int64_t context : {1024, 16384}) {
-            if (device_name == "rtx-pro-6000" && ranks != 8) continue;  // no table of fewer
-            spec.ranks = ranks;
-            spec.batch = batch;
-            spec.context = context;
-            try {
-              use({fmt::format("{} {} tp{} b{} {}", device_name, model, ranks, batch, context),
-                   make_workload(spec, device), &device});
-            } catch (const Error& error) {
-              if (error.kind() != ErrorKind::not_applicable) throw;  // else: no such cell
-            }
-          }
-        }
-      }
-    }
-  }
-}
-
-Schedule planned(const Cell& cell, WindowsMode windows) {
+Schedule planned(const bench::PlanCell& cell, WindowsMode windows) {
   PlanOptions options;
   options.problem.windows = windows;
   return make_schedule(cell.step, *cell.device, options).schedule;
+}
+
+// By how much the flow promises more or less than the simulator finds.
+double promise_percent(const Plan& plan) {
+  const auto promised_ns = static_cast<double>(plan.objective_ns);
+  const auto found_ns = static_cast<double>(plan.baseline_step_ns - plan.prefetch_step_ns);
+  return 100 * std::fabs(promised_ns - found_ns) / promised_ns;
+}
+
+bool says_why_promise_differs(const Plan& plan) {
+  return std::any_of(plan.reasons.begin(), plan.reasons.end(), [](const std::string& reason) {
+    return reason.starts_with("the flow promises ") && reason.find(" by ") != std::string::npos;
+  });
 }
 
 double percent(int64_t less_ns, int64_t more_ns) {
@@ -70,18 +39,20 @@ double percent(int64_t less_ns, int64_t more_ns) {
 // Every so many cells, one line each: to compare two versions of the planner.
 void print_cells(int every) {
   int number = 0;
-  for_each_cell([&](const Cell& cell) {
+  bench::for_each_plan_cell([&](const bench::PlanCell& cell) {
     if (number++ % every != 0) return;
     const auto start = std::chrono::steady_clock::now();
     const Plan plan = planned(cell, WindowsMode::collective).plan;
     const double took_ms =
         std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
     const nlohmann::ordered_json line{
-        {"cell", cell.name},
+        {"cell", cell.name()},
         {"operators", cell.step.ops.size()},
         {"step_ns", plan.baseline_step_ns},
         {"plan_ns", plan.prefetch_step_ns},
         {"idle_ns", planned(cell, WindowsMode::idle).plan.prefetch_step_ns},
+        {"promise_percent", plan.objective_ns > 0 ? promise_percent(plan) : 0},
+        {"reasons", plan.reasons},
         {"took_ms", took_ms}};
     std::printf("%s\n", line.dump().c_str());
     std::fflush(stdout);
@@ -89,9 +60,9 @@ void print_cells(int every) {
 }
 
 void summarise_cells() {
-  std::vector<double> gain_percent, to_bound_percent, idle_percent;
-  bool idle_never_worse = true;
-  for_each_cell([&](const Cell& cell) {
+  std::vector<double> gain_percent, to_bound_percent, idle_percent, promises_percent;
+  bool idle_never_worse = true, promises_explained = true;
+  bench::for_each_plan_cell([&](const bench::PlanCell& cell) {
     const Schedule schedule = planned(cell, WindowsMode::collective);
     const int64_t plan_ns = schedule.plan.prefetch_step_ns;
     const int64_t idle_ns = planned(cell, WindowsMode::idle).plan.prefetch_step_ns;
@@ -100,6 +71,11 @@ void summarise_cells() {
         percent(std::max({schedule.all_hot_step_ns, schedule.window_limited_step_ns,
                           schedule.cache_limited_step_ns}),
                 plan_ns));
+    if (schedule.plan.strategy == Strategy::flow) {
+      promises_percent.push_back(promise_percent(schedule.plan));
+      promises_explained = promises_explained && (promises_percent.back() <= 1 ||
+                                                  says_why_promise_differs(schedule.plan));
+    }
     idle_percent.push_back(percent(idle_ns, plan_ns));
     idle_never_worse = idle_never_worse && idle_percent.back() >= -0.02;
   });
@@ -108,6 +84,9 @@ void summarise_cells() {
                        true);
   bench::report_metric("plan_cells", "faster with idle windows", "%", idle_percent,
                        "never slower by more than 0.02 %", idle_never_worse);
+  bench::report_metric("plan_cells", "the flow's promise differs from the simulator's saving", "%",
+                       promises_percent, "beyond 1 % the schedule says which term",
+                       promises_explained);
 }
 
 }  // namespace

@@ -84,6 +84,18 @@ TEST_F(CliImport, ATraceBecomesAPlan) {
                    path("schedule.json"), "-o", path("view.json.gz")});
   EXPECT_EQ(drawn.exit_code, 0) << drawn.err;
   EXPECT_THAT(drawn.err, Not(HasSubstr(" 0 planned prefetches")));
+  // The same operators: only the digest tells that the plan is another trace's.
+  std::string other = decode_trace(0, 1);
+  other.replace(other.find("NVIDIA H100 80GB"), 11, "NVIDIA H200");
+  ASSERT_EQ(run_program({kProfile, "--import", file("other.json", other), "-o", path("other.db")})
+                .exit_code,
+            0);
+  const test::Run foreign =
+      run_program({kProfile, "--export", "chrome", path("other.db"), "--schedule",
+                   path("schedule.json"), "-o", path("other.json.gz")});
+  EXPECT_EQ(foreign.exit_code, 2);
+  EXPECT_THAT(foreign.err, HasSubstr("was made from another trace"));
+  EXPECT_FALSE(std::filesystem::exists(path("other.json.gz")));
 }
 
 TEST_F(CliImport, AModelSaysWhatItsKernelsRead) {

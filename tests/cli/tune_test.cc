@@ -119,10 +119,11 @@ TEST_F(PreserveTune, WithoutNamesItSaysWhatTheyCouldGain) {
   write_trace(spec);
   const test::Run run = tune_with_device({});
   ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.out, AllOf(HasSubstr("no operator reads a named tensor"),
-                             HasSubstr("collectives  9 per step, together 540.00 us of"),
-                             HasSubstr("could be fetched in 9 windows"),
-                             HasSubstr("gain         at most"), HasSubstr("docs/annotating.md")));
+  EXPECT_THAT(run.out,
+              AllOf(HasSubstr("no operator reads a named tensor"),
+                    HasSubstr("collectives  9 per step, together 540.00 us of"),
+                    HasSubstr("could be fetched in 9 windows"), HasSubstr("gain         at most"),
+                    HasSubstr("docs/annotating.md"), HasSubstr("--touch"), HasSubstr("--torch")));
   EXPECT_FALSE(fs::exists(directory_ / "schedule.json"));
 }
 

@@ -32,6 +32,8 @@ def other_programs(folder):
     if (folder / "scripted_program_static").exists():
         command = [folder / "scripted_program_static", "nvtx", "say:x", "exit:3"]
         yield "linked statically", command, {}, bytes
+    if (folder / "program_of_musl").exists():
+        yield "of musl", ["sh", "-c", '"$1"; exit $?', "sh", folder / "program_of_musl"], {}, bytes
     yield ("with AddressSanitizer", [folder / "scripted_program_asan", "nvtx", "say:x", "exit:3"], {},
            bytes)
 

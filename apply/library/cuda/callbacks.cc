@@ -8,10 +8,13 @@
 #include <string_view>
 
 #include "apply/library/cuda/process.h"
+#include "hooks/cuda/callback_name.h"
 #include "hooks/cuda/cupti_library.h"
 
 namespace preserve::apply {
 namespace {
+
+using hooks::is_function;
 
 enum class Call : uint8_t {
   none,
@@ -21,16 +24,22 @@ enum class Call : uint8_t {
   instantiate,  // without flags
   launch,
   update,
-  change,
   destroy_executable,
   destroy_graph,
-  destroy_node
+  destroy_node,
+  destroy_context,
+  give_up_primary,  // the context that a device's users share
+  free_memory,
+  unmap_memory
 };
 constexpr uint32_t kMostCalls = 2048;
 Call calls[kMostCalls] = {};
+bool per_thread[kMostCalls] = {};  // stream 0 is one of the calling thread's own
 
 struct Cupti {
+  decltype(&::cuptiGetVersion) version = nullptr;
   decltype(&::cuptiSubscribe) subscribe = nullptr;
+  decltype(&::cuptiSubscribe_v2) subscribe_v2 = nullptr;  // newer than the others
   decltype(&::cuptiEnableCallback) enable = nullptr;
   decltype(&::cuptiGetCallbackName) name = nullptr;
 };
@@ -42,16 +51,12 @@ struct OpenCall {
   GraphSession::Instantiation begun;
   unsigned long long* flags;  // of the program's own parameters, to be put back
   unsigned long long program_flags;
+  CUcontext primary;  // that may go
 };
 constinit thread_local OpenCall open_call __attribute__((tls_model("initial-exec"))) = {};
 
 bool starts_with(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
-}
-// Callback names end in version and stream variant: _v2, _ptsz.
-bool is_function(std::string_view name, std::string_view function) {
-  return starts_with(name, function) &&
-         (name.size() == function.size() || name[function.size()] == '_');
 }
 
 Call call_of(std::string_view name) {
@@ -63,12 +68,16 @@ Call call_of(std::string_view name) {
   if (is_function(name, "cuGraphExecDestroy")) return Call::destroy_executable;
   if (is_function(name, "cuGraphDestroy")) return Call::destroy_graph;
   if (is_function(name, "cuGraphDestroyNode")) return Call::destroy_node;
-  if (is_function(name, "cuGraphExecGetFlags") || is_function(name, "cuGraphExecGetId")) {
-    return Call::none;
+  if (is_function(name, "cuCtxDestroy")) return Call::destroy_context;
+  if (is_function(name, "cuDevicePrimaryCtxRelease") ||
+      is_function(name, "cuDevicePrimaryCtxReset")) {
+    return Call::give_up_primary;
   }
-  if (starts_with(name, "cuGraphExec") || is_function(name, "cuGraphNodeSetEnabled")) {
-    return Call::change;
+  if (is_function(name, "cuMemFree") || is_function(name, "cuMemFreeAsync") ||
+      is_function(name, "cuIpcCloseMemHandle")) {
+    return Call::free_memory;
   }
+  if (is_function(name, "cuMemUnmap")) return Call::unmap_memory;
   if (starts_with(name, "cuMemAlloc") || starts_with(name, "cuStreamCreate") ||
       is_function(name, "cuMemCreate") || starts_with(name, "cuCtxCreate")) {
     return Call::memory;
@@ -121,7 +130,12 @@ void after_instantiate(GraphSession& session, const void* params, bool done) {
   open_call.begun = {};
 }
 
-void before(GraphSession& session, Call call, const void* params) {
+CUstream stream_of(const cuGraphLaunch_params& launch, CUpti_CallbackId id) {
+  return launch.hStream == nullptr && per_thread[id] ? CU_STREAM_PER_THREAD : launch.hStream;
+}
+
+void before(GraphSession& session, CUpti_CallbackId id, const void* params) {
+  const Call call = calls[id];
   switch (call) {
     case Call::instantiate_with_flags:
     case Call::instantiate_with_params:
@@ -129,28 +143,39 @@ void before(GraphSession& session, Call call, const void* params) {
       return before_instantiate(session, call, params);
     case Call::launch: {
       const auto& launch = *static_cast<const cuGraphLaunch_params*>(params);
-      open_call.measured = session.launching(launch.hGraph, launch.hStream).measured;
+      open_call.measured = session.launching(launch.hGraph, stream_of(launch, id));
       return;
     }
     case Call::update: {
       const auto& update = *static_cast<const cuGraphExecUpdate_v2_params*>(params);
       return session.updating(update.hGraphExec, update.hGraph);
     }
-    case Call::change:  // its first parameter
-      return session.changed(*static_cast<const CUgraphExec*>(params));
-    case Call::destroy_executable:
+    case Call::destroy_executable:  // the first parameter, as of the others
+
       return session.destroyed(*static_cast<const CUgraphExec*>(params));
     case Call::destroy_graph:
       return session.destroyed(*static_cast<const CUgraph*>(params));
     case Call::destroy_node:
       return session.destroyed(*static_cast<const CUgraphNode*>(params));
+    case Call::destroy_context:
+      return session.destroyed(*static_cast<const CUcontext*>(params));
+    case Call::give_up_primary:
+      open_call.primary = session.primary_context(*static_cast<const CUdevice*>(params));
+      return;
+    case Call::free_memory:
+      return session.freed(*static_cast<const CUdeviceptr*>(params), 1);
+    case Call::unmap_memory: {
+      const auto& unmap = *static_cast<const cuMemUnmap_params*>(params);
+      return session.freed(unmap.ptr, unmap.size);
+    }
     case Call::none:
     case Call::memory:
       return;
   }
 }
 
-void after(GraphSession& session, Call call, const void* params, bool done) {
+void after(GraphSession& session, CUpti_CallbackId id, const void* params, bool done) {
+  const Call call = calls[id];
   switch (call) {
     case Call::memory:
       return session.context_ready();
@@ -160,13 +185,16 @@ void after(GraphSession& session, Call call, const void* params, bool done) {
       return after_instantiate(session, params, done);
     case Call::launch:
       if (open_call.measured) {
-        session.launched(static_cast<const cuGraphLaunch_params*>(params)->hStream, done);
+        const auto& launch = *static_cast<const cuGraphLaunch_params*>(params);
+        session.launched(launch.hGraph, stream_of(launch, id), done);
       }
       open_call.measured = false;
       return;
     case Call::update:
       return session.updated(static_cast<const cuGraphExecUpdate_v2_params*>(params)->hGraphExec,
                              done);
+    case Call::give_up_primary:
+      return session.primary_may_be_gone(*static_cast<const CUdevice*>(params), open_call.primary);
     default:
       return;
   }
@@ -182,12 +210,39 @@ void CUPTIAPI on_callback(void*, CUpti_CallbackDomain domain, CUpti_CallbackId i
   const auto& data = *static_cast<const CUpti_CallbackData*>(described);
   open_call.busy = true;
   if (data.callbackSite == CUPTI_API_ENTER) {
-    before(*session, calls[id], data.functionParams);
+    before(*session, id, data.functionParams);
   } else {
     const auto* result = static_cast<const CUresult*>(data.functionReturnValue);
-    after(*session, calls[id], data.functionParams, result != nullptr && *result == CUDA_SUCCESS);
+    after(*session, id, data.functionParams, result != nullptr && *result == CUDA_SUCCESS);
   }
   open_call.busy = false;
+}
+
+// As CUPTI has them since 13.2, whatever the headers are.
+constexpr uint32_t kSeveralTools = 130200;
+struct SubscriberParams {
+  size_t bytes;
+  const char* name;
+  char* other;
+  size_t other_bytes;
+  uint8_t beside_others;
+};
+static_assert(offsetof(SubscriberParams, other_bytes) ==
+              offsetof(CUpti_SubscriberParams, oldSubscriberSize));
+
+// Beside other tools where CUPTI and they allow it, else alone.
+bool subscribe(const Cupti& cupti, CUpti_SubscriberHandle& subscriber) {
+  uint32_t version = 0;
+  if (cupti.subscribe_v2 != nullptr && cupti.version(&version) == CUPTI_SUCCESS &&
+      version >= kSeveralTools) {
+    SubscriberParams params{offsetof(SubscriberParams, beside_others) + 1, "preserve-apply",
+                            nullptr, 0, 1};
+    if (cupti.subscribe_v2(&subscriber, on_callback, nullptr,
+                           reinterpret_cast<CUpti_SubscriberParams*>(&params)) == CUPTI_SUCCESS) {
+      return true;
+    }
+  }
+  return cupti.subscribe(&subscriber, on_callback, nullptr) == CUPTI_SUCCESS;
 }
 
 }  // namespace
@@ -196,12 +251,15 @@ Off listen_to_driver() {
   void* library = hooks::find_cupti();
   if (library == nullptr) return Off::no_callbacks;
   Cupti cupti;
+  cupti.version = reinterpret_cast<decltype(cupti.version)>(::dlsym(library, "cuptiGetVersion"));
+  cupti.subscribe_v2 =
+      reinterpret_cast<decltype(cupti.subscribe_v2)>(::dlsym(library, "cuptiSubscribe_v2"));
   cupti.subscribe = reinterpret_cast<decltype(cupti.subscribe)>(::dlsym(library, "cuptiSubscribe"));
   cupti.enable = reinterpret_cast<decltype(cupti.enable)>(::dlsym(library, "cuptiEnableCallback"));
   cupti.name = reinterpret_cast<decltype(cupti.name)>(::dlsym(library, "cuptiGetCallbackName"));
   CUpti_SubscriberHandle subscriber = nullptr;
-  if (cupti.subscribe == nullptr || cupti.enable == nullptr || cupti.name == nullptr ||
-      cupti.subscribe(&subscriber, on_callback, nullptr) != CUPTI_SUCCESS) {
+  if (cupti.version == nullptr || cupti.subscribe == nullptr || cupti.enable == nullptr ||
+      cupti.name == nullptr || !subscribe(cupti, subscriber)) {
     return Off::no_callbacks;
   }
   uint32_t enabled = 0;
@@ -210,6 +268,7 @@ Off listen_to_driver() {
     const char* name = nullptr;
     if (cupti.name(CUPTI_CB_DOMAIN_DRIVER_API, id, &name) != CUPTI_SUCCESS) break;
     calls[id] = name == nullptr ? Call::none : call_of(name);
+    per_thread[id] = name != nullptr && std::string_view(name).ends_with("_ptsz");
     if (calls[id] == Call::none) continue;
     const CUptiResult result = cupti.enable(1, subscriber, CUPTI_CB_DOMAIN_DRIVER_API, id);
     if (result == CUPTI_SUCCESS) ++enabled;

@@ -37,9 +37,13 @@ namespace preserve::apply {
   F(record_event, cuEventRecord, "cuEventRecord")                                                  \
   F(query_event, cuEventQuery, "cuEventQuery")                                                     \
   F(elapsed_ms, cuEventElapsedTime, "cuEventElapsedTime")                                          \
-  F(instantiate, cuGraphInstantiateWithFlags, "cuGraphInstantiateWithFlags")                       \
-  F(update_exec, cuGraphExecUpdate, "cuGraphExecUpdate_v2")                                        \
-  F(destroy_exec, cuGraphExecDestroy, "cuGraphExecDestroy")
+  F(set_enabled, cuGraphNodeSetEnabled, "cuGraphNodeSetEnabled")                                   \
+  F(current_device, cuCtxGetDevice, "cuCtxGetDevice")                                              \
+  F(device_attribute, cuDeviceGetAttribute, "cuDeviceGetAttribute")                                \
+  F(memory_info, cuMemGetInfo, "cuMemGetInfo_v2")                                                  \
+  F(primary_state, cuDevicePrimaryCtxGetState, "cuDevicePrimaryCtxGetState")                       \
+  F(retain_primary, cuDevicePrimaryCtxRetain, "cuDevicePrimaryCtxRetain")                          \
+  F(release_primary, cuDevicePrimaryCtxRelease, "cuDevicePrimaryCtxRelease_v2")
 
 struct Driver {
 #define PRESERVE_DRIVER_MEMBER(member, function, symbol) decltype(&::function) member = nullptr;

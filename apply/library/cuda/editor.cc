@@ -2,11 +2,15 @@
 #include "apply/library/cuda/editor.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace preserve::apply {
 namespace {
 
 constexpr uint64_t kAlign = 16;  // of bulk requests
+// Allocations that a graph fetches from beyond one for each slice: memory that is mapped piece by
+// piece, as by PyTorch's expandable segments, is several.
+constexpr size_t kSpareAllocations = 1024;
 
 uint32_t nodes_of(const GraphWindow& window) {
   return (window.slices + kMostRanges - 1) / kMostRanges;
@@ -57,10 +61,13 @@ Refusal Editor::list_slices(const TemplateGraph& graph, uint32_t first, AddedNod
     slices += window.slices;
   }
   if (nodes == 0) return Refusal::no_window;
+  const size_t allocations = slices + kSpareAllocations;
   if (!added.memory_.reserve(Scratch::bytes_of<CUgraphNode>(nodes) +
-                             Scratch::bytes_of<AddedNodes::Slice>(slices))) {
+                             Scratch::bytes_of<AddedNodes::Slice>(slices) +
+                             Scratch::bytes_of<CUdeviceptr>(allocations))) {
     return Refusal::no_memory;
   }
+  added.allocations_ = added.memory_.take<CUdeviceptr>(allocations);
   added.nodes_ = added.memory_.take<CUgraphNode>(nodes);
   added.slices_ = added.memory_.take<AddedNodes::Slice>(slices);
   uint32_t node = 0;
@@ -70,31 +77,61 @@ Refusal Editor::list_slices(const TemplateGraph& graph, uint32_t first, AddedNod
     for (uint32_t i = 0; i < window.slices; ++i) {
       const GraphSlice& planned = plan_.slices(window)[i];
       const size_t consumer = place(planned.consumer, first, kernels.size());
-      added.slices_[slice++] = {consumer < kernels.size() ? kernels[consumer].node : nullptr,
-                                &planned, node + i / kMostRanges};
+      const bool here = planned.argument != kByName && consumer < kernels.size();
+      added.slices_[slice++] = {here ? kernels[consumer].node : nullptr, &planned,
+                                node + i / kMostRanges};
     }
     node += nodes_of(window);
   }
   return Refusal::none;
 }
 
-// The allocation around `pointer`; nothing where there is none on a device.
-CUresult Editor::live_bytes(CUdeviceptr pointer, uint64_t& begin, uint64_t& end) const {
-  CUdeviceptr base = 0;
-  size_t bytes = 0;
-  CUmemorytype type{};
-  CUpointer_attribute names[] = {CU_POINTER_ATTRIBUTE_RANGE_START_ADDR,
-                                 CU_POINTER_ATTRIBUTE_RANGE_SIZE, CU_POINTER_ATTRIBUTE_MEMORY_TYPE};
-  void* values[] = {&base, &bytes, &type};
-  begin = end = 0;
-  // It succeeds, with zeros, for what is no memory of CUDA's.
-  const CUresult result = driver_.pointer_attributes(3, names, values, pointer);
-  if (result != CUDA_SUCCESS) return result;
-  if (type == CU_MEMORYTYPE_DEVICE && base <= pointer && pointer - base < bytes) {
-    begin = base;
-    end = base + bytes;
+// Where the slice's tensor begins; 0: unknown.
+CUdeviceptr Editor::operand(const AddedNodes::Slice& slice, CUresult& error) const {
+  const GraphSlice& planned = *slice.plan;
+  if (planned.argument == kByName) {
+    const Tensors::Place place = names_.registered(planned.tensor);
+    const bool fits = planned.offset_bytes <= place.bytes &&
+                      planned.length_bytes <= place.bytes - planned.offset_bytes;
+    return fits ? reinterpret_cast<CUdeviceptr>(place.begin) : 0;
   }
-  return result;
+  if (slice.consumer == nullptr) return 0;
+  return read_pointer(driver_, slice.consumer, planned.argument, error);
+}
+
+// Whether all of it is memory of the context's device, in one allocation or in several that follow
+// each other, which are noted.
+bool Editor::is_live(AddedNodes& added, CUdeviceptr begin, uint64_t bytes, CUresult& error) const {
+  const CUdeviceptr end = begin + bytes;
+  for (CUdeviceptr at = begin; at < end;) {
+    CUdeviceptr base = 0;
+    size_t size = 0;
+    CUmemorytype type{};
+    int device = -1;
+    CUpointer_attribute names[] = {
+        CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, CU_POINTER_ATTRIBUTE_RANGE_SIZE,
+        CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL};
+    void* values[] = {&base, &size, &type, &device};
+    // It succeeds, with zeros, for what is no memory of CUDA's.
+    error = driver_.pointer_attributes(std::size(names), names, values, at);
+    if (error != CUDA_SUCCESS || type != CU_MEMORYTYPE_DEVICE || base > at || at - base >= size ||
+        device != added.kernel_->device) {
+      return false;
+    }
+    const auto known = added.allocations();
+    const auto place = std::lower_bound(known.begin(), known.end(), base);
+    if (place == known.end() || *place != base) {
+      if (added.found_ == added.allocations_.size()) return false;
+      const auto index = static_cast<size_t>(place - known.begin());
+      std::move_backward(added.allocations_.begin() + index,
+                         added.allocations_.begin() + added.found_,
+                         added.allocations_.begin() + added.found_ + 1);
+      added.allocations_[index] = base;
+      ++added.found_;
+    }
+    at = base + size;
+  }
+  return true;
 }
 
 // The slices of one node, which stand together from the first of `slices` on.
@@ -106,15 +143,15 @@ CUresult Editor::fill(AddedNodes& added, uint32_t node, std::span<const AddedNod
   for (const AddedNodes::Slice& slice : slices) {
     if (slice.added != node) break;
     CUresult error = CUDA_SUCCESS;
-    CUdeviceptr pointer = 0;
-    if (slice.consumer != nullptr) {
-      pointer = read_pointer(driver_, slice.consumer, slice.plan->argument, error);
-    }
-    uint64_t live_begin = 0, live_end = 0;
-    if (error == CUDA_SUCCESS && pointer != 0) error = live_bytes(pointer, live_begin, live_end);
-    if (error != CUDA_SUCCESS) return error;
+    const CUdeviceptr pointer = operand(slice, error);
     const uint64_t length = slice.plan->length_bytes, offset = slice.plan->offset_bytes;
-    if (live_end == 0 || offset > live_end - pointer || length > live_end - pointer - offset) {
+    // A name's own bytes are known; those of a parameter must belong to where it points.
+    const uint64_t known = slice.plan->argument == kByName ? offset : 0;
+    const bool live = error == CUDA_SUCCESS && pointer != 0 &&
+                      offset + length <= UINT64_MAX - pointer &&
+                      is_live(added, pointer + known, offset + length - known, error);
+    if (error != CUDA_SUCCESS) return error;
+    if (!live) {
       added.missing_bytes_ += length;
       continue;
     }
@@ -130,7 +167,7 @@ CUresult Editor::fill(AddedNodes& added, uint32_t node, std::span<const AddedNod
 CUDA_KERNEL_NODE_PARAMS Editor::params_of(const PrefetchKernel& kernel, void** arguments) const {
   CUDA_KERNEL_NODE_PARAMS params{};
   params.func = kernel.function;
-  params.gridDimX = plan_.header().blocks;
+  params.gridDimX = std::min(plan_.header().blocks, kernel.most_blocks);
   params.gridDimY = params.gridDimZ = 1;
   params.blockDimX = kPrefetchThreads;
   params.blockDimY = params.blockDimZ = 1;
@@ -214,20 +251,9 @@ Refusal Editor::edit(CUgraph graph, const PrefetchKernel& kernel, AddedNodes& ad
   return Refusal::failed;
 }
 
-Refusal Editor::check(CUgraph graph) {
-  TemplateGraph read(driver_);
-  if (const Refusal refusal = read.read(graph); refusal != Refusal::none) return refusal;
-  const Match found = match(read.kernels());
-  if (found.refusal != Refusal::none) return found.refusal;
-  const size_t kernels = read.kernels().size();
-  for (const GraphWindow& window : plan_.windows()) {
-    if (place(window.kernel, found.first, kernels) < kernels) return Refusal::none;
-  }
-  return Refusal::no_window;
-}
-
 CUresult Editor::refresh(AddedNodes& added) {
   added.fetched_bytes_ = added.missing_bytes_ = 0;
+  added.found_ = 0;
   size_t slice = 0;
   for (uint32_t node = 0; node < added.nodes_.size(); ++node) {
     PrefetchArgs args;

@@ -13,15 +13,18 @@
 #include "apply/library/cuda/prefetch_args.h"
 #include "apply/library/cuda/scratch.h"
 #include "apply/library/cuda/template_graph.h"
+#include "apply/library/tensors.h"
 
 namespace preserve::apply {
 
 // What a context has for our nodes.
 struct PrefetchKernel {
   CUcontext context = nullptr;
-  CUfunction function = nullptr;  // nullptr: could not be loaded
-  CUdeviceptr applied = 0;        // the switch
-  int priority = 0;               // the lowest
+  CUfunction function = nullptr;      // nullptr: could not be loaded
+  CUdeviceptr applied = 0;            // the switch
+  int device = 0;                     // of the context
+  int priority = 0;                   // the lowest
+  uint32_t most_blocks = UINT32_MAX;  // that can run at once
   // Edges that wait for the beginning of a kernel (CUDA 12.3). Without them a prefetch waits for
   // what the collective waits for.
   bool has_start_edges = false;
@@ -31,10 +34,16 @@ struct PrefetchKernel {
 class AddedNodes {
  public:
   CUgraph graph() const { return graph_; }
+  const PrefetchKernel* kernel() const { return kernel_; }
   std::span<const CUgraphNode> nodes() const { return nodes_; }
   uint64_t fetched_bytes() const { return fetched_bytes_; }  // per launch, with what was found
   uint64_t missing_bytes() const { return missing_bytes_; }  // whose operands were not found
-  void forget() { graph_ = nullptr, nodes_ = {}, slices_ = {}, memory_.give_back(); }
+  // Where the allocations begin that it fetches from, ascending.
+  std::span<const CUdeviceptr> allocations() const { return allocations_.first(found_); }
+  void forget() {
+    graph_ = nullptr, nodes_ = {}, slices_ = {}, allocations_ = {}, found_ = 0;
+    memory_.give_back();
+  }
   // The program has taken `node` out of its graph, whose parameters are read no more.
   void forget(CUgraphNode node) {
     for (Slice& slice : slices_) {
@@ -45,7 +54,7 @@ class AddedNodes {
  private:
   friend class Editor;
   struct Slice {
-    CUgraphNode consumer;  // nullptr: is not in the graph
+    CUgraphNode consumer;  // nullptr: is not in the graph, or the slice has a name
     const GraphSlice* plan;
     uint32_t added;  // number of the node that fetches it
   };
@@ -54,19 +63,20 @@ class AddedNodes {
   Scratch memory_;
   std::span<CUgraphNode> nodes_;
   std::span<Slice> slices_;
+  std::span<CUdeviceptr> allocations_;
+  size_t found_ = 0;  // of these
   uint64_t fetched_bytes_ = 0, missing_bytes_ = 0;
 };
 
 class Editor {
  public:
-  // Both must live on.
-  Editor(const Driver& driver, const GraphPlanView& plan) : driver_(driver), plan_(plan) {}
+  // All must live on.
+  Editor(const Driver& driver, const GraphPlanView& plan, const Tensors& names)
+      : driver_(driver), plan_(plan), names_(names) {}
 
   // Anything but none: the graph has what it had before, and `added` has nothing. `error`: of
   // Refusal::failed.
   Refusal edit(CUgraph graph, const PrefetchKernel& kernel, AddedNodes& added, CUresult& error);
-  // What edit() would answer for a graph, as far as that follows from the graph. Changes nothing.
-  Refusal check(CUgraph graph);
   // Looks up the addresses in an edited graph again, which the program may have changed.
   CUresult refresh(AddedNodes& added);
 
@@ -81,13 +91,15 @@ class Editor {
   Refusal list_slices(const TemplateGraph& graph, uint32_t first, AddedNodes& added) const;
   CUresult fill(AddedNodes& added, uint32_t node, std::span<const AddedNodes::Slice> slices,
                 PrefetchArgs& args) const;
-  CUresult live_bytes(CUdeviceptr pointer, uint64_t& begin, uint64_t& end) const;
+  CUdeviceptr operand(const AddedNodes::Slice& slice, CUresult& error) const;
+  bool is_live(AddedNodes& added, CUdeviceptr begin, uint64_t bytes, CUresult& error) const;
   CUDA_KERNEL_NODE_PARAMS params_of(const PrefetchKernel& kernel, void** arguments) const;
   CUresult add(TemplateGraph& graph, const TemplateGraph::Kernel& beside, PrefetchArgs& args,
                AddedNodes& added, uint32_t node) const;
 
   const Driver& driver_;
   const GraphPlanView& plan_;
+  const Tensors& names_;
 };
 
 }  // namespace preserve::apply

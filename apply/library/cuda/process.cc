@@ -11,14 +11,18 @@
 #include <new>
 
 #include "apply/library/own_files.h"
+#include "apply/library/regions.h"
 #include "common/clock.h"
+#include "common/launcher_variables.h"
 #include "hooks/listener.h"
 
 namespace preserve::apply {
 namespace {
 
 struct State {
+  std::atomic<bool> has_plan{false};
   GraphPlanView plan;
+  Tensors names;
   Driver driver;
   std::atomic<GraphSession*> session{nullptr};
 };
@@ -28,13 +32,15 @@ State* state = nullptr;  // never destroyed: the driver may call until the very 
 
 // CUDA does not survive a fork, and the mapped outcome is the parent's.
 void in_child() {
-  if (state != nullptr) state->session.store(nullptr, std::memory_order_relaxed);
+  if (state == nullptr) return;
+  state->has_plan.store(false, std::memory_order_relaxed);
+  state->session.store(nullptr, std::memory_order_relaxed);
 }
 
 // The number that a launcher of ranks gave this process, as any of these say it; else 0.
 int32_t rank_of_process() {
-  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "RANK"}) {
-    const char* text = ::getenv(name);
+  for (const RankVariables& launcher : kRankVariables) {
+    const char* text = ::getenv(launcher.rank);
     if (text == nullptr || *text == '\0') continue;
     char* end = nullptr;
     const long rank = ::strtol(text, &end, 10);
@@ -67,19 +73,34 @@ OutcomeHeader* make_outcome() {
   return static_cast<OutcomeHeader*>(memory);
 }
 
-void start() {
+void load() {
   const char* plan = ::getenv("PRESERVE_APPLY_GRAPH_PLAN");
   if (plan == nullptr || *plan != '/') return;
   state = new (state_memory) State;
-  if (state->plan.open(map_plan(plan)) != nullptr) return;
+  if (state->plan.open(map_plan(plan)) != nullptr ||
+      !state->names.start(state->plan.tensors(), state->plan.text()) ||
+      ::pthread_atfork(nullptr, nullptr, in_child) != 0) {
+    return;
+  }
+  state->has_plan.store(true, std::memory_order_release);
+}
+
+// Libcuda or NVTX, whichever the program begins to use first.
+bool has_plan() {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  ::pthread_once(&once, load);
+  return state != nullptr && state->has_plan.load(std::memory_order_acquire);
+}
+
+void start() {
+  if (!has_plan()) return;
   OutcomeHeader* header = make_outcome();
-  if (header == nullptr || ::pthread_atfork(nullptr, nullptr, in_child) != 0) return;
+  if (header == nullptr) return;
   auto* window = reinterpret_cast<WindowOutcome*>(header + 1);
   auto* samples = reinterpret_cast<StepSample*>(window + 1);
-  auto* session = new (session_memory)
-      GraphSession({state->driver, state->plan, header, rank_of_process(), window,
-                    std::span(samples, state->plan.header().sample_capacity), prefetch_image(),
-                    monotonic_ns, false});
+  auto* session = new (session_memory) GraphSession(
+      {state->driver, state->plan, state->names, header, rank_of_process(), window,
+       std::span(samples, state->plan.header().sample_capacity), prefetch_image(), monotonic_ns});
   const char* missing = nullptr;
   if (!state->driver.load(missing)) {
     std::snprintf(header->library, sizeof(header->library), "no %s", missing);
@@ -98,6 +119,14 @@ void start() {
 GraphSession* graph_session() {
   return state == nullptr ? nullptr : state->session.load(std::memory_order_acquire);
 }
+
+bool wants_regions() {
+  return has_plan() && !state->plan.tensors().empty();
+}
+Tensors& tensors() {
+  return state->names;
+}
+void region_named() {}  // a graph's addresses are looked up when it is instantiated or updated
 
 }  // namespace preserve::apply
 

@@ -1,37 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apply/library/cuda/session.h"
 
+#include <algorithm>
 #include <cstdio>
-#include <mutex>
+#include <iterator>
 
 namespace preserve::apply {
 namespace {
 
 constexpr int kStartEdges = 12030;  // CUDA version
-constexpr double kNsPerMs = 1e6;
+// Of the GPU's memory, that an instantiation with our nodes must find: what they need, about, and
+// much more than that, since the program would see the error.
+constexpr size_t kNodeBytes = 10'000, kSpareBytes = 64 << 20;
 
 }  // namespace
-
-// The calls around which this is held long, those that make or change graphs, are rare.
-class GraphSession::Lock {
- public:
-  explicit Lock(GraphSession& session) : mutex_(&session.mutex_), taken_(true) {
-    ::pthread_mutex_lock(mutex_);
-  }
-  // Nobody waits on the way to a launch.
-  Lock(GraphSession& session, std::try_to_lock_t)
-      : mutex_(&session.mutex_), taken_(::pthread_mutex_trylock(mutex_) == 0) {}
-  ~Lock() {
-    if (taken_) ::pthread_mutex_unlock(mutex_);
-  }
-  Lock(const Lock&) = delete;
-  Lock& operator=(const Lock&) = delete;
-  bool taken() const { return taken_; }
-
- private:
-  pthread_mutex_t* mutex_;
-  const bool taken_;
-};
 
 GraphSession::GraphSession(const Surroundings& around)
     : driver_(around.driver),
@@ -42,8 +24,7 @@ GraphSession::GraphSession(const Surroundings& around)
       samples_(around.samples),
       image_(around.image),
       clock_(around.clock),
-      exchanges_(around.exchanges),
-      editor_(around.driver, around.plan),
+      editor_(around.driver, around.plan, around.names),
       guard_({around.plan.header().mode, around.plan.header().deadline_pairs,
               around.plan.header().control_every}) {
   header_.state = State::searching;
@@ -55,6 +36,7 @@ bool GraphSession::ok(CUresult result) {
 }
 
 void GraphSession::turn_off(Off off) {
+  must_look_.store(true, std::memory_order_relaxed);
   if (off_.exchange(true, std::memory_order_relaxed)) return;
   header_.state = State::off;
   header_.off = off;
@@ -62,44 +44,117 @@ void GraphSession::turn_off(Off off) {
   if (header_.decided_ns == 0) header_.decided_ns = clock_();
 }
 
+// --- contexts and memory ------------------------------------------------------------------------
+
+GraphSession::Context* GraphSession::find(CUcontext context) {
+  for (Context& known : contexts_) {
+    if (known.kernel.context == context) return &known;
+  }
+  return nullptr;
+}
+
 GraphSession::Context* GraphSession::current_context() {
   CUcontext current = nullptr;
   if (driver_.current_context(&current) != CUDA_SUCCESS || current == nullptr) return nullptr;
-  for (size_t i = 0; i < context_count_; ++i) {
-    if (contexts_[i].kernel.context == current) return &contexts_[i];
-  }
-  if (context_count_ == kMostContexts) return nullptr;
-  Context& context = contexts_[context_count_++];
-  context.kernel.context = current;
-  return &context;
+  return find(current);
 }
 
 void GraphSession::context_ready() {
+  CUcontext current = nullptr;
   const Lock lock(*this);
-  if (is_off()) return;
-  const size_t known = context_count_;
-  Context* context = current_context();
-  if (context == nullptr || context_count_ == known) return;
+  if (is_off() || driver_.current_context(&current) != CUDA_SUCCESS || current == nullptr ||
+      find(current) != nullptr) {
+    return;
+  }
+  Context* context = find(static_cast<CUcontext>(nullptr));
+  if (context == nullptr) return;
+  context->kernel.context = current;
   const Uncaptured uncaptured(driver_);
   if (!ok(uncaptured.result())) return;
   PrefetchKernel& kernel = context->kernel;
   CUmodule module = nullptr;
-  int greatest = 0, version = 0;
+  int greatest = 0, version = 0, cache_bytes = 0, processors = 0;
+  if (!ok(driver_.version(&version)) || !ok(driver_.current_device(&kernel.device)) ||
+      !ok(driver_.device_attribute(&cache_bytes, CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE,
+                                   kernel.device)) ||
+      !ok(driver_.device_attribute(&processors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+                                   kernel.device))) {
+    return;
+  }
+  if (static_cast<uint64_t>(cache_bytes) < plan_.header().budget_bytes) {
+    context->refusal = Refusal::little_cache;
+    return;
+  }
   char name[48];
   std::snprintf(name, sizeof(name), "preserve_%s%s",
                 kGraphFetchNames[static_cast<size_t>(plan_.header().fetch)].data(),
                 plan_.header().kept != 0 ? "_kept" : "");
   CUfunction function = nullptr;
-  if (!ok(driver_.version(&version)) || !ok(driver_.priority_range(&kernel.priority, &greatest)) ||
-      !ok(driver_.load_module(&module, image_)) ||
+  const CUresult loaded = driver_.load_module(&module, image_);
+  if (loaded == CUDA_ERROR_NO_BINARY_FOR_GPU || loaded == CUDA_ERROR_UNSUPPORTED_PTX_VERSION) {
+    context->refusal = Refusal::no_module;  // an older GPU, perhaps beside others
+    return;
+  }
+  if (!ok(loaded) || !ok(driver_.priority_range(&kernel.priority, &greatest)) ||
       !ok(driver_.module_function(&function, module, name)) ||
       !ok(driver_.allocate(&kernel.applied, sizeof(uint32_t))) ||
       !ok(driver_.fill(kernel.applied, 0, 1))) {
     return;
   }
   kernel.has_start_edges = version >= kStartEdges;
+  kernel.most_blocks = static_cast<uint32_t>(std::max(processors, 1));
   kernel.function = function;
 }
+
+// Retaining one that is there changes nothing but a count.
+CUcontext GraphSession::primary_context(CUdevice device) const {
+  unsigned flags = 0;
+  int active = 0;
+  CUcontext context = nullptr;
+  if (driver_.primary_state(device, &flags, &active) != CUDA_SUCCESS || active == 0 ||
+      driver_.retain_primary(&context, device) != CUDA_SUCCESS) {
+    return nullptr;
+  }
+  return driver_.release_primary(device) == CUDA_SUCCESS ? context : nullptr;
+}
+
+void GraphSession::primary_may_be_gone(CUdevice device, CUcontext context) {
+  unsigned flags = 0;
+  int active = 0;
+  if (context == nullptr ||
+      (driver_.primary_state(device, &flags, &active) == CUDA_SUCCESS && active != 0)) {
+    return;
+  }
+  destroyed(context);
+}
+
+// What it held goes with it: no call of the driver.
+void GraphSession::destroyed(CUcontext context) {
+  const Lock lock(*this);
+  Context* known = context == nullptr ? nullptr : find(context);
+  if (known == nullptr) return;
+  for (Executable& executable : executables_) {
+    if (executable.handle != nullptr && executable.context == known) forget(executable);
+  }
+  for (AddedNodes& added : graphs_) {
+    if (added.graph() != nullptr && added.kernel() == &known->kernel) added.forget();
+  }
+  *known = {};
+}
+
+void GraphSession::freed(CUdeviceptr begin, uint64_t bytes) {
+  const Lock lock(*this);
+  for (Executable& executable : executables_) {
+    if (executable.handle == nullptr) continue;
+    const auto all = executable.allocations;
+    const auto first = std::lower_bound(all.begin(), all.end(), begin);
+    if (first == all.end() || *first - begin >= bytes) continue;
+    executable.stale = true;
+    must_look_.store(true, std::memory_order_relaxed);
+  }
+}
+
+// --- graphs --------------------------------------------------------------------------------------
 
 AddedNodes* GraphSession::find(CUgraph graph) {
   for (AddedNodes& added : graphs_) {
@@ -123,8 +178,10 @@ bool GraphSession::edit(CUgraph graph, const Context& context, uint64_t& fetched
   }
   added = find(static_cast<CUgraph>(nullptr));
   CUresult error = CUDA_SUCCESS;
-  const Refusal refusal =
-      added == nullptr ? Refusal::no_memory : editor_.edit(graph, context.kernel, *added, error);
+  Refusal refusal = added == nullptr ? Refusal::no_memory : context.refusal;
+  if (refusal == Refusal::none) {
+    refusal = editor_.edit(graph, context.kernel, *added, error);
+  }
   if (refusal != Refusal::none) {
     ++header_.graphs.refused[static_cast<size_t>(refusal)];
     if (refusal == Refusal::failed) turn_off(Off::driver_failed);
@@ -138,25 +195,36 @@ bool GraphSession::edit(CUgraph graph, const Context& context, uint64_t& fetched
 GraphSession::Instantiation GraphSession::instantiating(CUgraph graph, uint64_t flags) {
   Instantiation begun{flags};
   const Lock lock(*this);
-  if (is_off()) return begun;
-  if ((flags & CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH) != 0) {
-    ++header_.graphs.refused[static_cast<size_t>(Refusal::device_launch)];
-    return begun;
-  }
+  if (graph == nullptr) return begun;
   const Uncaptured uncaptured(driver_);
-  Context* context = ok(uncaptured.result()) ? current_context() : nullptr;
-  if (context == nullptr) return begun;
-  // Of the first graph of the plan alone, since it costs the graph's memory a second time. Without
-  // memory for two the arm original has our nodes, switched off.
-  if (exchanges_ && !has_plain_ && find(graph) == nullptr &&
-      editor_.check(graph) == Refusal::none) {
-    has_plain_ = driver_.instantiate(&begun.plain, graph, flags) == CUDA_SUCCESS;
-    if (!has_plain_) begun.plain = nullptr;
-  }
-  begun.matched = edit(graph, *context, begun.fetched_bytes);
-  if (begun.matched) begun.flags |= CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY;
-  if (begun.matched && plan_.header().mode == Mode::original) take_out(*find(graph));
+  const bool matched =
+      !is_off() && ok(uncaptured.result()) && prepare(graph, flags, begun.fetched_bytes);
+  begun.matched = matched;
+  if (matched) begun.flags |= CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY;
+  if (matched && plan_.header().mode != Mode::original) return begun;
+  // A template that has our nodes from before gets its own shape back.
+  if (AddedNodes* added = find(graph)) take_out(*added);
   return begun;
+}
+
+bool GraphSession::prepare(CUgraph graph, uint64_t flags, uint64_t& fetched_bytes) {
+  const auto refuse = [&](Refusal refusal) {
+    ++header_.graphs.refused[static_cast<size_t>(refusal)];
+    return false;
+  };
+  if ((flags & CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH) != 0) {
+    return refuse(Refusal::device_launch);
+  }
+  Context* context = current_context();
+  if (context == nullptr) return refuse(Refusal::no_module);
+  // What the program's own nodes need is not known; an instantiation that fails is the program's.
+  size_t free_bytes = 0, total_bytes = 0;
+  if (!ok(driver_.memory_info(&free_bytes, &total_bytes))) return false;
+  if (find(static_cast<CUgraphExec>(nullptr)) == nullptr ||
+      free_bytes < kSpareBytes + plan_.windows().size() * kNodeBytes) {
+    return refuse(Refusal::no_memory);
+  }
+  return edit(graph, *context, fetched_bytes);
 }
 
 void GraphSession::take_out(AddedNodes& added) {
@@ -166,22 +234,25 @@ void GraphSession::take_out(AddedNodes& added) {
 
 void GraphSession::instantiated(CUgraph graph, CUgraphExec executable, const Instantiation& begun,
                                 bool done) {
-  if (!begun.matched && begun.plain == nullptr) return;
   const Lock lock(*this);
+  // One that went without a word, as with its context.
+  if (done && find(executable) != nullptr) forget(*find(executable));
+  if (!begun.matched) return;
   const Uncaptured uncaptured(driver_);
+  AddedNodes* added = find(graph);
   Executable* entry = find(static_cast<CUgraphExec>(nullptr));
-  if (!done || !begun.matched || entry == nullptr) {
-    if (begun.plain != nullptr) (void)driver_.destroy_exec(begun.plain);
-    has_plain_ = has_plain_ && begun.plain == nullptr;
-    AddedNodes* added = done ? nullptr : find(graph);
+  // The nodes may be there from an instantiation in another context, whose switch they read.
+  Context* context = added == nullptr ? current_context() : find(added->kernel()->context);
+  if (!done || entry == nullptr || context == nullptr) {
     // It may have failed for our nodes: without them the program's next attempt is its own.
-    if (added != nullptr) take_out(*added);
-    if (!done) turn_off(Off::driver_failed);
-    return;
+    if (!done && added != nullptr) take_out(*added);
+    return turn_off(Off::driver_failed);
   }
-  const AddedNodes* added = find(graph);
-  *entry = {executable, begun.plain, current_context(), 0, begun.fetched_bytes};
-  header_.graphs.plain = has_plain_ ? 1 : 0;
+  entry->handle = executable;
+  entry->graph = graph;
+  entry->context = context;
+  entry->fetched_bytes = begun.fetched_bytes;
+  if (added != nullptr) follow_memory(*entry, *added);
   ++header_.graphs.edited;
   header_.rank = rank_;
   header_.graphs.nodes += added == nullptr ? 0 : added->nodes().size();
@@ -189,221 +260,81 @@ void GraphSession::instantiated(CUgraph graph, CUgraphExec executable, const Ins
       (begun.flags & CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY) != 0 ? 1 : 0;
 }
 
+void GraphSession::follow_memory(Executable& executable, const AddedNodes& added) {
+  const auto all = added.allocations();
+  executable.stale = false;
+  executable.allocations = {};
+  if (all.empty()) return executable.memory.give_back();
+  if (!executable.memory.reserve(Scratch::bytes_of<CUdeviceptr>(all.size()))) {
+    return turn_off(Off::driver_failed);  // memory that cannot be followed is not fetched
+  }
+  executable.allocations = executable.memory.take<CUdeviceptr>(all.size());
+  std::copy(all.begin(), all.end(), executable.allocations.begin());
+}
+
 void GraphSession::updating(CUgraphExec executable, CUgraph graph) {
   const Lock lock(*this);
   Executable* known = find(executable);
-  if (known == nullptr) return;
+  if (known == nullptr || executable == nullptr || graph == nullptr) return;
   const Uncaptured uncaptured(driver_);
-  if (known->plain != nullptr) {
-    // While the graph is still the program's own; one that was edited before is not.
-    CUgraphExecUpdateResultInfo info{};
-    if (find(graph) != nullptr || driver_.update_exec(known->plain, graph, &info) != CUDA_SUCCESS) {
-      drop_plain(*known);
-    }
-  }
+  disable(*known, false);
   // The nodes must be added although the plan may be off: the executable graph has them.
-  if (plan_.header().mode == Mode::original || known->context == nullptr) return;
-  (void)edit(graph, *known->context, known->fetched_bytes);
+  if (plan_.header().mode == Mode::original) return;
+  if (edit(graph, *known->context, known->fetched_bytes)) follow_memory(*known, *find(graph));
 }
 
 void GraphSession::updated(CUgraphExec executable, bool done) {
   const Lock lock(*this);
-  if (done || find(executable) == nullptr) return;
+  if (done || executable == nullptr || find(executable) == nullptr) return;
   // It will be instantiated afresh, each time, with a look at all of it.
   turn_off(Off::graph_changes);
 }
 
-void GraphSession::drop_plain(Executable& executable) {
-  if (executable.plain == nullptr) return;
-  (void)driver_.destroy_exec(executable.plain);
-  executable.plain = nullptr;
-  has_plain_ = false;
-  header_.graphs.plain = 0;
+// A node is named by the one of the template, so that must still be there.
+void GraphSession::disable(Executable& executable, bool disabled) {
+  const AddedNodes* added = executable.graph == nullptr ? nullptr : find(executable.graph);
+  if (added == nullptr || executable.disabled == disabled) return;
+  executable.disabled = disabled;
+  for (const CUgraphNode node : added->nodes()) {
+    if (!ok(driver_.set_enabled(executable.handle, node, disabled ? 0 : 1))) return;
+  }
 }
 
-void GraphSession::changed(CUgraphExec executable) {
-  const Lock lock(*this);
-  Executable* known = find(executable);
-  if (known == nullptr) return;
-  const Uncaptured uncaptured(driver_);
-  drop_plain(*known);
+void GraphSession::forget(Executable& executable) {
+  if (hot_ == &executable) {
+    hot_ = nullptr;
+    lost_ = true;
+    oldest_ = pending_count_ = 0;
+    header_.state = is_off() ? State::off : State::searching;
+  }
+  executable.memory.give_back();
+  executable.handle = nullptr;
+  executable.graph = nullptr;
+  executable.context = nullptr;
+  executable.launches = 0;
+  executable.fetched_bytes = 0;
+  executable.disabled = executable.stale = false;
+  executable.allocations = {};
 }
 
 void GraphSession::destroyed(CUgraphExec executable) {
   const Lock lock(*this);
-  Executable* known = find(executable);
-  if (known == nullptr) return;
-  const Uncaptured uncaptured(driver_);
-  drop_plain(*known);
-  if (hot_ == known) {
-    hot_ = nullptr;
-    lost_ = true;
-    header_.state = is_off() ? State::off : State::searching;
-  }
-  *known = {};
+  Executable* known = executable == nullptr ? nullptr : find(executable);
+  if (known != nullptr) forget(*known);
 }
 
 void GraphSession::destroyed(CUgraph graph) {
   const Lock lock(*this);
-  AddedNodes* known = find(graph);
-  if (known != nullptr) known->forget();
+  if (graph == nullptr) return;
+  if (AddedNodes* known = find(graph)) known->forget();
+  for (Executable& executable : executables_) {
+    if (executable.graph == graph) executable.graph = nullptr;
+  }
 }
 
 void GraphSession::destroyed(CUgraphNode node) {
   const Lock lock(*this);
   for (AddedNodes& added : graphs_) added.forget(node);
-}
-
-// --- launches ------------------------------------------------------------------------------------
-
-// Events belong to one context.
-bool GraphSession::make_hot(Executable& executable) {
-  if (events_of_ != nullptr && events_of_ != executable.context) return false;
-  events_of_ = executable.context;
-  for (Pending& pending : pending_) {
-    if (pending.begin != nullptr) continue;
-    if (!ok(driver_.create_event(&pending.begin, CU_EVENT_DEFAULT)) ||
-        !ok(driver_.create_event(&pending.end, CU_EVENT_DEFAULT))) {
-      return false;
-    }
-  }
-  hot_ = &executable;
-  ++header_.locks;
-  header_.locked_ns = clock_();
-  update_state();
-  return true;
-}
-
-bool GraphSession::set_switch(Context& context, CUstream stream, bool applied) {
-  if (context.applied == applied || context.kernel.applied == 0) return true;
-  context.applied = applied;
-  return ok(driver_.write_value(stream, context.kernel.applied, applied ? 1 : 0,
-                                CU_STREAM_WRITE_VALUE_DEFAULT));
-}
-
-GraphSession::Launch GraphSession::launching(CUgraphExec executable, CUstream stream) {
-  const Launch as_it_is{executable, false};
-  const Lock lock(*this, std::try_to_lock);
-  Executable* known = lock.taken() ? find(executable) : nullptr;
-  if (known == nullptr || known->context == nullptr) return as_it_is;
-  const Uncaptured uncaptured(driver_);
-  CUstreamCaptureStatus capture{};
-  if (!ok(uncaptured.result())) return as_it_is;
-  const CUresult asked = driver_.is_capturing(stream, &capture);
-  // The legacy stream cannot be asked while others are captured.
-  if (asked == CUDA_ERROR_STREAM_CAPTURE_IMPLICIT) return as_it_is;
-  if (!ok(asked)) return as_it_is;
-  if (capture != CU_STREAM_CAPTURE_STATUS_NONE) {
-    ++header_.graphs.refused[static_cast<size_t>(Refusal::capturing)];
-    return as_it_is;
-  }
-  collect();
-  ++known->launches;
-  if (!is_off() && hot_ == nullptr && known->launches >= kHotLaunches) make_hot(*known);
-  if (is_off()) {
-    (void)set_switch(*known->context, stream, false);
-    return {known->plain != nullptr ? known->plain : executable, false};
-  }
-  if (hot_ != known) return as_it_is;
-  if (lost_ && pending_count_ == 0) lose();
-  if (lost_ || pending_count_ == kMostPending) {
-    lost_ = true;
-    ++header_.graphs.unpaired;
-    return as_it_is;
-  }
-  const Arm arm =
-      place_of(next_step_, guard_.decision(), plan_.header().mode, plan_.header().control_every)
-          .arm;
-  if (!begin(*known, stream, arm)) return as_it_is;
-  return {arm == Arm::original && known->plain != nullptr ? known->plain : executable, true};
-}
-
-bool GraphSession::begin(Executable& executable, CUstream stream, Arm arm) {
-  Pending& pending = pending_[(oldest_ + pending_count_) % kMostPending];
-  pending.arm = arm;
-  return set_switch(*executable.context, stream, arm == Arm::applied) &&
-         ok(driver_.record_event(pending.begin, stream));
-}
-
-void GraphSession::launched(CUstream stream, bool done) {
-  const Lock lock(*this);
-  if (is_off()) {
-    lost_ = true;
-    return;
-  }
-  const Uncaptured uncaptured(driver_);
-  Pending& pending = pending_[(oldest_ + pending_count_) % kMostPending];
-  if (!done || !ok(driver_.record_event(pending.end, stream))) {
-    lost_ = true;
-    return;
-  }
-  ++pending_count_;
-  ++next_step_;
-}
-
-// The times of the launches that are over, in order.
-void GraphSession::collect() {
-  while (pending_count_ > 0 && !is_off()) {
-    const Pending& pending = pending_[oldest_];
-    const CUresult over = driver_.query_event(pending.end);
-    if (over == CUDA_ERROR_NOT_READY) return;
-    float ms = 0;
-    if (!ok(over) || !ok(driver_.elapsed_ms(&ms, pending.begin, pending.end))) return;
-    oldest_ = (oldest_ + 1) % kMostPending;
-    --pending_count_;
-    end_step(pending.arm, ms * kNsPerMs, hot_ == nullptr ? 0 : hot_->fetched_bytes);
-  }
-}
-
-void GraphSession::end_step(Arm arm, double dur_ns, uint64_t fetched_bytes) {
-  if (lost_) return;
-  if (guard_.begin() != arm) {  // a decision that does not wait has changed the arms ahead
-    lost_ = true;
-    return;
-  }
-  const uint32_t step = guard_.step();
-  const Guard::Ended ended = guard_.end(dur_ns, 0);
-  if (header_.samples < samples_.size()) {
-    samples_[header_.samples] = {static_cast<uint64_t>(dur_ns), step, arm, 0, 0};
-  }
-  ++header_.samples;
-  if (arm == Arm::applied) {
-    ++window_.opened;
-    window_.fetched_bytes += fetched_bytes;
-    header_.fetched_bytes += fetched_bytes;
-  }
-  for (size_t i = 0; i < kArms; ++i) {
-    header_.steps[i] = guard_.steps()[i];
-    header_.disturbed[i] = guard_.disturbed()[i];
-  }
-  if (ended.pair) {
-    for (uint64_t i = header_.samples - kPairSteps; i < header_.samples; ++i) {
-      if (i < samples_.size()) samples_[i].counted = 1;
-    }
-    header_.null = guard_.null();
-    header_.applied = guard_.applied();
-    header_.control = guard_.control();
-  }
-  if (ended.decision) header_.decided_ns = clock_();
-  update_state();
-}
-
-// The pair that was begun does not count, and the next launch begins another one.
-void GraphSession::lose() {
-  guard_.lose();
-  next_step_ = guard_.step();
-  lost_ = false;
-}
-
-void GraphSession::update_state() {
-  const Decision& decision = guard_.decision();
-  if (guard_.is_off()) return turn_off(decision.off);
-  if (decision.state == State::on && decision.from_step <= guard_.step()) {
-    header_.state = State::on;
-    header_.off_step = decision.from_step;
-  } else if (!is_off()) {
-    header_.state = State::measuring;
-  }
 }
 
 }  // namespace preserve::apply

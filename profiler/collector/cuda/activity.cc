@@ -6,7 +6,6 @@
 #include <cupti_activity_deprecated.h>
 
 #include <cstring>
-#include <new>
 
 namespace preserve::cuda {
 namespace {
@@ -146,7 +145,8 @@ char* write_record(char* out, RecordType type, const void* body, size_t body_byt
 }
 
 ActivityDecoder::ActivityDecoder(uint32_t cupti_version)
-    : generation_(cupti_version), names_(new (std::nothrow) Name[kNames]) {}
+    : generation_(cupti_version),
+      names_(static_cast<Name*>(std::calloc(kNames, sizeof(Name))), std::free) {}
 
 void ActivityDecoder::forget_names() {
   if (names_) std::memset(static_cast<void*>(names_.get()), 0, kNames * sizeof(Name));

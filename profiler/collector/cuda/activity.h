@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 
 #include "profiler/cuda_records.h"
@@ -38,7 +39,7 @@ class ActivityDecoder {
 
   uint64_t records() const { return records_; }
   uint64_t unknown_kinds() const { return unknown_kinds_; }
-  // A forked child or a new spool file knows no names yet.
+  // What reads the next records knows no names yet.
   void forget_names();
 
  private:
@@ -61,7 +62,7 @@ class ActivityDecoder {
   size_t context(const void* record, char* out);
 
   Generation generation_;
-  std::unique_ptr<Name[]> names_;  // nullptr: no memory for it
+  std::unique_ptr<Name[], decltype(&std::free)> names_;  // nullptr: no memory for it
   uint32_t names_used_ = 0, last_id_ = 0;
   uint64_t records_ = 0, unknown_kinds_ = 0;
 };

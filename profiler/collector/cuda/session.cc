@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <iterator>
+#include <utility>
 
 #include "profiler/collector/cuda/thread_record.h"
 #include "profiler/collector/recorder.h"
@@ -274,44 +276,81 @@ void Session::on_buffer_completed(CUcontext, uint32_t, uint8_t* buffer, size_t,
   collector::wake_writer();
 }
 
+namespace {
+alignas(8) char chunk[kChunkBytes];  // one writer thread
+}  // namespace
+
+// Where the file keeps the newest records, an older half takes its names and counts along.
+void Session::begin_chunk() {
+  used_ = 0;
+  records_ = decoder_.records();
+  const uint32_t half = collector::half_for(kChunkBytes);
+  if (half == half_) return;
+  for (; half_ != half; ++half_) {
+    const Counts gone = std::exchange(said_[0], std::exchange(said_[1], {}));
+    for (size_t i = 0; i < std::size(gone.lost); ++i) unsaid_.lost[i] += gone.lost[i];
+    unsaid_.at(LossPlace::overwritten) += gone.written;
+  }
+  decoder_.forget_names();
+  std::memcpy(chunk, setup_, setup_bytes_);
+  used_ = setup_bytes_;
+}
+
+void Session::end_chunk(collector::SpoolFile& file) {
+  const uint64_t records = decoder_.records() - records_;
+  if (used_ == 0) return;
+  if (file.write_chunk({}, chunk, used_, nullptr, 0)) {
+    said_[1].written += records;
+  } else {
+    unsaid_.at(LossPlace::spool) += records;
+    decoder_.forget_names();
+  }
+}
+
+void Session::say_again(const void* record, const char* written, size_t bytes) {
+  const CUpti_ActivityKind kind = static_cast<const CUpti_Activity*>(record)->kind;
+  if (kind != CUPTI_ACTIVITY_KIND_DEVICE && kind != CUPTI_ACTIVITY_KIND_CONTEXT) return;
+  if (setup_bytes_ + bytes > sizeof(setup_)) return;
+  std::memcpy(setup_ + setup_bytes_, written, bytes);
+  setup_bytes_ += bytes;
+}
+
 void Session::write(collector::SpoolFile& file) {
-  alignas(8) static char chunk[kChunkBytes];  // one writer thread
-  size_t used = 0;
-  const auto put = [&] {
-    if (used > 0) file.write_chunk({}, chunk, used, nullptr, 0);
-    used = 0;
-  };
-  uint64_t cut_off =
-      0;  // buffers in which CUPTI itself cannot read on; how much was left is unknown
+  begin_chunk();
   pool_.drain([&](uint8_t* buffer, size_t valid_bytes) {
     CUpti_Activity* record = nullptr;
     CUptiResult result = CUPTI_SUCCESS;
     while ((result = api_.next_record(buffer, valid_bytes, &record)) == CUPTI_SUCCESS) {
-      if (used + ActivityDecoder::kMaxBytes > kChunkBytes) put();
-      used += decoder_.decode(record, chunk + used);
+      if (used_ + ActivityDecoder::kMaxBytes > kChunkBytes) {
+        end_chunk(file);
+        begin_chunk();
+      }
+      const size_t bytes = decoder_.decode(record, chunk + used_);
+      say_again(record, chunk + used_, bytes);
+      used_ += bytes;
     }
-    cut_off += result != CUPTI_ERROR_MAX_LIMIT_REACHED;
+    // CUPTI itself cannot read on; how much was left is unknown.
+    unsaid_.at(LossPlace::unreadable) += result != CUPTI_ERROR_MAX_LIMIT_REACHED;
   });
+  end_chunk(file);
   size_t dropped = 0;
   const State now = state();
   const bool alive = now == State::armed || now == State::recording || now == State::draining;
   if (alive && api_.dropped_records(nullptr, 0, &dropped) != CUPTI_SUCCESS) dropped = 0;
-  const LostBody losses[] = {
-      {dropped, LossPlace::cupti, 0},
-      {pool_.take_discarded(), LossPlace::discarded, 0},
-      {cut_off, LossPlace::unreadable, 0},
-      {decoder_.unknown_kinds() - unknown_reported_, LossPlace::unknown_kind, 0},
-      {counters_.take_dropped(), LossPlace::counter_ranges, 0},
-      {counters_.take_failed(), LossPlace::counter_failed, 0},
-      {counters_.take_skipped(), LossPlace::counter_skipped, 0}};
+  unsaid_.at(LossPlace::cupti) += dropped;
+  unsaid_.at(LossPlace::discarded) += pool_.take_discarded();
+  unsaid_.at(LossPlace::unknown_kind) += decoder_.unknown_kinds() - unknown_reported_;
+  unsaid_.at(LossPlace::counter_ranges) += counters_.take_dropped();
+  unsaid_.at(LossPlace::counter_failed) += counters_.take_failed();
+  unsaid_.at(LossPlace::counter_skipped) += counters_.take_skipped();
   unknown_reported_ = decoder_.unknown_kinds();
-  for (const LostBody& lost : losses) {
+  for (uint32_t i = 0; i < std::size(unsaid_.lost); ++i) {
+    const LostBody lost{std::exchange(unsaid_.lost[i], 0), static_cast<LossPlace>(i), 0};
     if (lost.count == 0) continue;
-    if (used + 64 > kChunkBytes) put();
-    used = static_cast<size_t>(write_record(chunk + used, RecordType::lost, &lost, sizeof(lost)) -
-                               chunk);
+    said_[1].lost[i] += lost.count;
+    // Beside the records, which a full file does not take.
+    file.add_control(static_cast<spool::RecordType>(RecordType::lost), &lost, sizeof(lost));
   }
-  put();
 }
 
 bool Session::degrade(const char* what, CUptiResult result) {

@@ -14,6 +14,7 @@
 #include "hooks/listener.h"
 #include "hooks/unnoticed.h"
 #include "profiler/collector/bounded_lock.h"
+#include "profiler/collector/c_library.h"
 #include "profiler/collector/recorder.h"
 #include "profiler/collector/ticks.h"
 
@@ -242,7 +243,7 @@ void in_child() {
 }
 
 __attribute__((constructor)) void at_load() {
-  if (!recording_wanted() || ::pthread_atfork(before_fork, in_parent, in_child) != 0) return;
+  if (!recording_wanted() || !at_fork(before_fork, in_parent, in_child)) return;
   sigset_t faults;
   ::sigemptyset(&faults);
   ::sigaddset(&faults, SIGSEGV);

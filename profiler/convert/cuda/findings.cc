@@ -4,8 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
-#include <vector>
 
 namespace preserve::cuda {
 namespace {
@@ -18,18 +16,6 @@ bool launches_graphs(const Run& run) {
     if (launch.kind == LaunchKind::graph) return true;
   }
   return false;
-}
-
-size_t computing_gpus(const Run& run) {
-  std::vector<bool> computes(run.streams.size());
-  for (const Activity& activity : run.activities) {
-    if (!activity.is_copy) computes[activity.stream] = true;
-  }
-  std::set<int64_t> gpus;
-  for (size_t i = 0; i < computes.size(); ++i) {
-    if (computes[i]) gpus.insert(run.streams[i].device);
-  }
-  return gpus.size();
 }
 
 }  // namespace
@@ -46,13 +32,6 @@ Findings find_out(const Run& run) {
     if (state == State::degraded) note("GPU activity is not recorded: " + text);
     if (state == State::noted) note(text);
   }
-  if (const size_t gpus = computing_gpus(run); gpus > 1) {
-    note(
-        fmt::format("the process ran kernels on {} GPUs, which are taken for one: what runs on one "
-                    "hides communication of another, so exposed times and windows are too short; "
-                    "plan from a program with a process per GPU",
-                    gpus));
-  }
   if (run.recorded.size() > 1 && run.cupti_version != 0 && run.cupti_version < kCorrelationsRight &&
       launches_graphs(run)) {
     note(
@@ -62,7 +41,8 @@ Findings find_out(const Run& run) {
                     run.cupti_version));
   }
   const Losses& lost = run.losses;
-  const int64_t all = lost.received + lost.dropped + lost.unreadable + lost.unknown_kind;
+  const int64_t all = lost.received + lost.dropped + lost.unreadable + lost.unknown_kind +
+                      lost.spool + lost.overwritten;
   const auto lose = [&](int64_t count, const char* what) {
     if (count > 0) found.losses.push_back(fmt::format("{} of {} GPU records {}", count, all, what));
   };
@@ -71,6 +51,8 @@ Findings find_out(const Run& run) {
   lose(lost.dropped, "dropped by CUPTI");
   lose(lost.unreadable, "unreadable");
   lose(lost.unknown_kind, "of an unknown kind");
+  lose(lost.spool, "missing");
+  lose(lost.overwritten, "overwritten");
   if (lost.discarded_buffers > 0) {
     found.losses.push_back(fmt::format(
         "{} buffers of GPU records (PRESERVE_CUDA_BUFFERS allows more)", lost.discarded_buffers));

@@ -341,7 +341,8 @@ void RunReader::add_lost(std::string_view tail) {
       &Losses::dropped,        &Losses::discarded_buffers,
       &Losses::unreadable,     &Losses::unknown_kind,
       &Losses::spool,          &Losses::counter_ranges,
-      &Losses::counter_failed, &Losses::counter_skipped};
+      &Losses::counter_failed, &Losses::counter_skipped,
+      &Losses::overwritten};
   LostBody body{};
   if (!take(tail, body)) return;
   const auto place = static_cast<size_t>(body.place);

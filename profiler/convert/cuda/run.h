@@ -117,7 +117,7 @@ struct Losses {
   int64_t impossible_time = 0;  // of these: end before start, or not a time
   int64_t dropped = 0;          // by CUPTI, before they reached us
   int64_t discarded_buffers = 0;
-  int64_t unreadable = 0, unknown_kind = 0, spool = 0;
+  int64_t unreadable = 0, unknown_kind = 0, spool = 0, overwritten = 0;
   int64_t counter_ranges = 0, counter_failed = 0, counter_skipped = 0;  // LossPlace
   int64_t counter_unplaced = 0;  // counters without their launch
   int64_t waits_without_time = 0;

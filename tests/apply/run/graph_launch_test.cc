@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // preserve-apply of a GPU's schedule, as a user runs it, on a machine without a GPU: the program
-// loads the library as libcuda does, and goes on without a driver.
+// loads the library as libcuda does, and goes on without a driver, or with an emulated one.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -105,6 +105,142 @@ TEST_F(GraphLaunch, RefusesAnotherWayAnotherToolAndAnotherTrace) {
   schedule_.trace_path = "gone.db";
   EXPECT_EQ(apply({}).exit_code, 2);
 }
+
+#ifdef PRESERVE_GRAPH_PROGRAM
+
+// A loop of three layers, whose plan fetches the norm's weight of the second beside a collective.
+class EmulatedGraphLaunch : public testing::Test {
+ protected:
+  static constexpr int kKernels = 9;
+  EmulatedGraphLaunch() {
+    TraceDb db = TraceDb::create(folder_ / "trace.db");
+    const ProcessId process = db.add(ProcessRow{"host", 1, {}, {}, {}, "loop", 0, 1'000'000});
+    const DeviceId device = db.add(DeviceRow{"host", "gpu", "GPU", 50 << 20});
+    const StreamId stream = db.add(StreamRow{process, device, StreamKind::gpu, 7, "GPU 0"});
+    TensorRow weight;
+    weight.process = process;
+    weight.name = db.intern("layers.1.norm");
+    weight.bytes = 4096;
+    weight.source = "nvtx_mem";
+    db.add(weight);
+    const char* names[] = {"void vllm::norm<float>(float*)", "gemm", "cross_device_reduce"};
+    for (int i = 0; i < kSteps; ++i) {
+      const int64_t start_ns = 1000 + i * 10'000;
+      const StepId step =
+          db.add(StepRow{process, i, StepPhase::decode, start_ns, start_ns + 9000, "nvtx"});
+      for (int k = 0; k < kKernels; ++k) {
+        const StringId name = db.intern(k == 0 ? "embedding" : names[k % 3]);
+        db.add(OpRow{stream,
+                     k % 3 == 2 ? OpKind::collective : OpKind::compute,
+                     name,
+                     start_ns + k * 1000,
+                     start_ns + k * 1000 + 900,
+                     {},
+                     {},
+                     {},
+                     {},
+                     step});
+      }
+    }
+    db.finish();
+    schedule_.trace_path = (folder_ / "trace.db").string();
+    schedule_.trace_sha256 = sha256_of_file(folder_ / "trace.db");
+    schedule_.step_ops = kKernels;
+    schedule_.budget_bytes = 1 << 20;
+    schedule_.device_name = "GPU";
+    schedule_.method = IssueMethod{"bulk_l2", "spare", 4096, 2};
+    schedule_.plan.strategy = Strategy::flow;
+    schedule_.plan.verdict = PlanVerdict::prefetch;
+    plan("vllm::norm.1.arg8");
+  }
+  void plan(const std::string& tensor) {
+    PlannedWindow window;
+    window.ordinal = 2;
+    window.name = "cross_device_reduce";
+    window.binds = "window";
+    window.used_bytes = 2048;
+    PlannedPrefetch prefetch;
+    prefetch.tensor = tensor;
+    prefetch.consumer_ordinal = 3;
+    prefetch.consumer = "void vllm::norm<float>(float*)";
+    prefetch.length_bytes = 2048;
+    window.prefetches = {prefetch};
+    schedule_.plan.windows = {window};
+  }
+  test::Run run(std::vector<std::string> options, const std::vector<std::string>& program,
+                const std::vector<std::string>& more = {}) {
+    std::ofstream(folder_ / "schedule.json") << to_json(schedule_);
+    std::vector<std::string> command{PRESERVE_BIN_DIR "/preserve-apply", "-f", "schedule.json"};
+    command.insert(command.end(), options.begin(), options.end());
+    command.insert(command.end(), {"--", PRESERVE_GRAPH_PROGRAM});
+    command.insert(command.end(), program.begin(), program.end());
+    std::vector<std::string> environment = more;
+    if (more.empty() || more[0].find("PRESERVE_CUPTI=") != 0) {
+      environment.emplace_back("PRESERVE_CUPTI=" PRESERVE_EMULATED_LIBCUDA);
+    }
+    return test::run_program(command, environment, folder_.path());
+  }
+  static std::string alone(const std::vector<std::string>& program) {
+    std::vector<std::string> command{PRESERVE_GRAPH_PROGRAM};
+    command.insert(command.end(), program.begin(), program.end());
+    return test::run_program(command).out;
+  }
+  static int requests(const test::Run& run) {
+    const size_t at = run.err.find(" requests");
+    return at == std::string::npos ? -1 : std::stoi(run.err.substr(run.err.rfind('\n', at) + 1));
+  }
+  std::string number(const std::string& query) const {
+    const TraceDb db = TraceDb::open(folder_ / "apply.db");
+    Query rows = db.query(query.c_str());
+    return rows.next() ? std::string(rows.text(0)) : "none";
+  }
+  test::TemporaryDirectory folder_;
+  Schedule schedule_;
+};
+
+TEST_F(EmulatedGraphLaunch, ThePlanComesIntoTheProgramsGraphAndItsOutputStays) {
+  for (const char* of_template : {"keep", "give-up"}) {
+    const std::vector<std::string> program{"120", of_template, "fork"};
+    const test::Run applied = run({"--compare"}, program);
+    EXPECT_EQ(applied.exit_code, 0) << applied.err;
+    EXPECT_EQ(applied.out, alone(program));
+    EXPECT_GT(requests(applied), 0) << applied.err;
+    EXPECT_THAT(applied.err,
+                HasSubstr("1 graph with 1 node of the plan, which take about 9.8 KiB"));
+    EXPECT_EQ(applied.err.find("switched off, as arm null does") == std::string::npos,
+              std::string_view(of_template) == "keep");
+    EXPECT_EQ(number("SELECT value FROM meta WHERE key = 'via'"), "inject");
+    EXPECT_EQ(number("SELECT count(DISTINCT arm_id) FROM sample"), "3");
+  }
+}
+
+TEST_F(EmulatedGraphLaunch, NvtxRegionsSayWhereTensorsAre) {
+  plan("layers.1.norm");
+  const test::Run named = run({"--compare"}, {"60", "keep", "named"});
+  EXPECT_EQ(named.out, alone({"60", "keep", "named"}));
+  EXPECT_GT(requests(named), 0) << named.err;
+  EXPECT_THAT(named.err, testing::Not(HasSubstr("not fetched")));
+  const test::Run unnamed = run({"--compare"}, {"60", "keep", "-"});
+  EXPECT_THAT(unnamed.err, HasSubstr("2.0 KiB of the plan per step are not fetched"));
+  EXPECT_EQ(requests(unnamed), 0);
+  const test::Run held =
+      run({"--compare"}, {"60", "keep", "named"}, {"NVTX_INJECTION64_PATH=/opt/other.so"});
+  EXPECT_THAT(held.err, HasSubstr("NVTX_INJECTION64_PATH is set to /opt/other.so"));
+  plan("layers.7.norm");
+  const test::Run other = run({}, {"60", "keep", "named"});
+  EXPECT_EQ(other.exit_code, 2);
+  EXPECT_THAT(other.err, HasSubstr("neither parameters of kernels nor NVTX memory regions"));
+}
+
+TEST_F(EmulatedGraphLaunch, WithoutCuptiTheProgramRunsAsItIs) {
+  const test::Run applied =
+      run({"--compare"}, {"20", "keep", "-"}, {"PRESERVE_CUPTI=/nowhere/libcupti.so"});
+  EXPECT_EQ(applied.exit_code, 0);
+  EXPECT_EQ(applied.out, alone({"20", "keep", "-"}));
+  EXPECT_THAT(applied.err, HasSubstr("CUPTI is missing, or another tool holds it"));
+}
+
+#endif
 
 }  // namespace
 }  // namespace preserve

@@ -54,7 +54,7 @@ class GraphPlanTest : public testing::Test {
     schedule_.plan.windows.push_back(added);
   }
   CompiledGraphPlan compile() const {
-    return compile_graph_plan(schedule_, step_, {7},
+    return compile_graph_plan(schedule_, step_, {7}, {"layers.0.weight", "layers.1.weight"},
                               {"schedule.json", std::string(64, 'c'), "/tmp/folder"});
   }
   auto refusal(const char* text) const {
@@ -87,9 +87,26 @@ TEST_F(GraphPlanTest, HasTheKernelsOfTheStepAndWhereTheirOperandsAre) {
   EXPECT_TRUE(is_for_graphs(schedule_));
 }
 
-TEST_F(GraphPlanTest, LeavesOutWhatNoParameterTells) {
+TEST_F(GraphPlanTest, TensorsWithARegionAreFoundByName) {
+  window(4, {prefetch("layers.1.weight", 0, 128, 2048), prefetch("layers.1.weight", 4, 0, 64),
+             prefetch("layers.0.weight", 0, 0, 32)});
+  const CompiledGraphPlan compiled = compile();
+  const GraphPlanContent& plan = compiled.content;
+  ASSERT_EQ(plan.slices.size(), 5u);
+  EXPECT_EQ(plan.slices[0].argument, 16u);
+  EXPECT_EQ(plan.slices[2].argument, kByName);
+  EXPECT_EQ(plan.slices[2].offset_bytes, 128u);
+  EXPECT_EQ(plan.slices[2].tensor, plan.slices[3].tensor);
+  ASSERT_EQ(plan.tensors.size(), 2u);
+  const PlanText name = plan.tensors[plan.slices[4].tensor].name;
+  EXPECT_EQ(plan.text.substr(name.offset, name.bytes), "layers.0.weight");
+  EXPECT_THAT(compiled.warnings, IsEmpty());
+  EXPECT_EQ(compiled.planned_bytes, 5120 + 2048 + 64 + 32);
+}
+
+TEST_F(GraphPlanTest, LeavesOutWhatNeitherParameterNorRegionTells) {
   window(1, {prefetch("cutlass::gemm.0.arg16", 4, 0, 64)});    // beside a copy
-  window(4, {prefetch("layers.0.weight", 0, 0, 2048),          // by name alone
+  window(4, {prefetch("layers.2.weight", 0, 0, 2048),          // that the recording inferred
              prefetch("cutlass::gemm.0.arg16", 0, 0, 1024)});  // of another kernel
   const CompiledGraphPlan compiled = compile();
   EXPECT_EQ(compiled.content.windows.size(), 1u);
@@ -104,7 +121,7 @@ TEST_F(GraphPlanTest, RefusesWhatNoGraphCanFollow) {
   EXPECT_THAT([&] { compile(); }, refusal("is not one of a GPU"));
   schedule_.plan.method->name = "load";
   schedule_.plan.windows[0].prefetches = {prefetch("weight.arg", 4, 0, 64)};
-  EXPECT_THAT([&] { compile(); }, refusal("parameters of kernels"));
+  EXPECT_THAT([&] { compile(); }, refusal("neither parameters of kernels nor NVTX"));
   step_.ops.erase(step_.ops.begin(), step_.ops.end());
   EXPECT_THAT([&] { compile(); }, refusal("no kernels of a GPU"));
 }

@@ -24,7 +24,8 @@ TEST(Environment, ValuesThatLookLikeCredentials) {
        {"hf_abcdefghijkl", "sk-1234567890", "ghp_0123456789abcdef", "AKIAIOSFODNN7EXAMPLE",
         "eyJhbGciOiJIUzI1NiJ9.e30.x", "0123456789abcdef0123456789abcdef",
         "user:aB3dE5fG7hI9jK1lM3nO5p@host", "http://me:pw@host:80/path", "--proxy=socks5://a:b@c",
-        "https://host/?next=ftp://x:y@z"}) {
+        "https://host/?next=ftp://x:y@z", "abcdefghij0123456789abcdefghijkl",
+        "ABCDEFGHIJ0123456789ABCDEFGHIJKL"}) {
     EXPECT_TRUE(looks_like_secret(value)) << value;
   }
   for (const char* value :
@@ -78,13 +79,32 @@ TEST(Environment, WhatIsShownOfAnArgument) {
                                           "export TOKEN=S3; run",
                                           "--x=hf_S3cr3t",
                                           "a,ghp_S3cr3t",
-                                          "Bearer S3cret"}) {
+                                          "Bearer S3cret",
+                                          "me:S3/a@host",
+                                          "me:S3=a@host",
+                                          "me:S3,a@host",
+                                          "me:S3;a b'c@host",
+                                          "--proxy=me:S3/=,;@proxy:80",
+                                          "--redis=:S3@host",
+                                          ":S3/x@host",
+                                          "https://me:S3/a@host",
+                                          "https://host:80/ me:S3,a@other",
+                                          "-Dkey=S3",
+                                          "-Dauth=S3",
+                                          "--api-keys=S3,S4",
+                                          "<password>S3</password>",
+                                          "password%3DS3",
+                                          "login me password S3",
+                                          "HF_TOKEN S3",
+                                          "--x=sk_test_S3xxx",
+                                          "AGE-SECRET-KEY-S3xxx"}) {
     EXPECT_LE(shown_bytes(argument), argument.find("S3")) << argument;
   }
   for (const std::string_view argument :
        {"--max-tokens=128", "--tokenizer=gpt2", "--path=/a/b", "--model=Llama-3-8B", "--user=admin",
         "--author=x:y", "tcp://me@host:1", "https://host:80/a", "--size=4:2", "user@host", "", "-n",
-        "--key-value=3", "--parallel=8"}) {
+        "--key-value=3", "--parallel=8", "https://host:80/a@b", "https://host:80/a@b:c",
+        "{\"mail\": \"me@host\"}", "pkg@1.2:3"}) {
     EXPECT_EQ(shown_bytes(argument), argument.size()) << argument;
   }
 }

@@ -170,6 +170,14 @@ TEST(MpiRecording, CallsThatAreNotRecordedAreCountedByName) {
   EXPECT_THAT(recording.run.err, HasSubstr("MPI_Neighbor_allgather 2"));
 }
 
+TEST(MpiRecording, AnErrorHandlerMayComeBackOrLeaveTheCall) {
+  const Recording recording(mpirun(2, {kMpiProgram, "errors"}));
+  ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  EXPECT_EQ(recording.list("SELECT name || ' ' || COUNT(*) FROM collective_named GROUP BY name "
+                           "ORDER BY name"),
+            "MPI_Allreduce 40,MPI_Barrier 4");
+}
+
 TEST(MpiRecording, ALeafRangeAroundACallNamesIt) {
   const Recording recording(mpirun(2, {kMpiProgram, "annotated"}));
   ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;

@@ -2,7 +2,10 @@
 #include "profiler/collector/ring.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <rapidcheck/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
 
 #include <cstring>
 #include <thread>
@@ -81,6 +84,74 @@ TEST(Ring, RefusesAHandlerThatInterruptsARecord) {
   std::memcpy(out, &next, sizeof(next));
   test.ring.publish(16);
   EXPECT_EQ(test.take(), (std::vector<uint64_t>{5, 7, 8}));
+}
+
+// Handlers on a stack of their own that lies above that of the thread.
+struct Handler {
+  Ring* ring;
+  bool publish;
+  bool accepted = false;
+  static inline Handler* now = nullptr;
+  static void run(int) { now->accepted = reserve_below(*now->ring, now->publish); }
+  bool interrupts(Ring& interrupted, bool and_publishes) {
+    *this = {&interrupted, and_publishes};
+    now = this;
+    raise(SIGUSR1);
+    return accepted;
+  }
+};
+
+void record_with_handlers(Ring& ring) {
+  Handler handler{};
+  EXPECT_TRUE(handler.interrupts(ring, true)) << "between two records";
+  char* out = ring.reserve(16, 0);
+  EXPECT_FALSE(handler.interrupts(ring, true));
+  const RecordHeader head{2, 0, RecordType::mark, 0, 0, 5};
+  std::memcpy(out, &head, sizeof(head));
+  ring.publish(16);
+  EXPECT_TRUE(handler.interrupts(ring, false)) << "and jumps out";
+  EXPECT_TRUE(reserve_below(ring, true));
+}
+
+TEST(Ring, RefusesAHandlerOnAStackAboveThatOfTheThread) {
+  constexpr size_t kStack = size_t{1} << 20;
+  char* const memory = static_cast<char*>(
+      mmap(nullptr, 2 * kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(memory, MAP_FAILED);
+  struct Given {
+    Ring* ring;
+    char* handlers;
+  };
+  TestRing test(4096);
+  Given given{&test.ring, memory + kStack};
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  ASSERT_EQ(pthread_attr_setstack(&attributes, memory, kStack), 0);
+  pthread_t thread;
+  ASSERT_EQ(pthread_create(
+                &thread, &attributes,
+                [](void* from) -> void* {
+                  const Given& its = *static_cast<Given*>(from);
+                  stack_t other{}, before{};
+                  other.ss_sp = its.handlers;
+                  other.ss_size = kStack;
+                  sigaltstack(&other, &before);
+                  struct sigaction action {
+                  }, old{};
+                  action.sa_handler = Handler::run;
+                  action.sa_flags = SA_ONSTACK;
+                  sigaction(SIGUSR1, &action, &old);
+                  record_with_handlers(*its.ring);
+                  sigaction(SIGUSR1, &old, nullptr);
+                  sigaltstack(&before, nullptr);
+                  return nullptr;
+                },
+                &given),
+            0);
+  pthread_join(thread, nullptr);
+  pthread_attr_destroy(&attributes);
+  munmap(memory, 2 * kStack);
+  EXPECT_EQ(test.take(), (std::vector<uint64_t>{7, 5, 7}));
 }
 
 TEST(Ring, KeepsRoomForWhatMustNotBeRefused) {

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <iterator>
+#include <sstream>
 
 #include "tests/profiler/collector/recording.h"
 
@@ -14,6 +16,7 @@ namespace preserve::test {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 const std::string kOddProgram = PRESERVE_PROGRAM_DIR "/odd_program";
 const std::string kNames = "SELECT name FROM range_named ORDER BY start_ns";
@@ -94,6 +97,32 @@ TEST(Unharmed, AStaticProgramIsNotRecorded) {
   EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
   EXPECT_EQ(recording.run.out, "alive\n");
   EXPECT_THAT(recording.run.err, HasSubstr("nothing was recorded"));
+}
+
+// Programs of musl, which the environment of a shell or mpirun makes load the module, are ended by
+// their loader over one function that musl lacks, or a library that is not its own.
+TEST(Unharmed, TheModuleNeedsNothingThatGlibcAloneHas) {
+  const std::string library = PRESERVE_BIN_DIR "/../lib/preserve/libpreserve_collect.so";
+  const auto fields = [](const std::string& text) {
+    std::istringstream stream(text);
+    return std::vector<std::string>(std::istream_iterator<std::string>(stream), {});
+  };
+  const test::Run symbols =
+      run_program({"nm", "-D", "--undefined-only", "--without-symbol-versions", library});
+  ASSERT_EQ(symbols.exit_code, 0) << symbols.err;
+  const std::vector<std::string> words = fields(symbols.out);
+  for (size_t i = 0; i + 1 < words.size(); i += 2) {
+    const std::string& name = words[i + 1];
+    if (words[i] != "U") continue;  // w: may be missing
+    EXPECT_NE(name, "sem_clockwait");
+    const bool own = name.starts_with("_") && name != "__errno_location" && name != "__environ" &&
+                     name != "__cxa_atexit" && name != "__cxa_finalize";
+    EXPECT_FALSE(own) << name;
+  }
+  const test::Run needs = run_program({"readelf", "-dW", library});
+  ASSERT_EQ(needs.exit_code, 0) << needs.err;
+  EXPECT_THAT(needs.out, HasSubstr("[libc.so.6]"));
+  EXPECT_THAT(needs.out, Not(HasSubstr("[ld-linux")));
 }
 
 TEST(Unharmed, AStandInForMpiWithoutPmpiNames) {

@@ -3,6 +3,7 @@
 // in `annotated`. Knows nothing of Preserve.
 #include <mpi.h>
 #include <nvtx3/nvToolsExt.h>
+#include <setjmp.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -247,6 +248,49 @@ void five_allreduces() {
   for (int i = 0; i < 5; ++i) MPI_Allreduce(&value, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
 }
 
+// Error handlers that leave the failed call in the three ways there are; what is called afterwards,
+// from deeper functions, is called by the program.
+jmp_buf after_error;
+void come_back(MPI_Comm* comm, int*, ...) {
+  MPI_Barrier(*comm);
+}
+void jump(MPI_Comm*, int*, ...) {
+  longjmp(after_error, 1);
+}
+void raise_code(MPI_Comm*, int* code, ...) {
+  throw *code;
+}
+void fail() {
+  int value = 0;
+  MPI_Bcast(&value, -1, MPI_INT, 0, MPI_COMM_WORLD);
+}
+void handle_errors_by(MPI_Comm_errhandler_function* function) {
+  MPI_Errhandler handler{};
+  MPI_Comm_create_errhandler(function, &handler);
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, handler);
+  MPI_Errhandler_free(&handler);
+}
+void errors() {
+  handle_errors_by(come_back);
+  fail();
+  five_allreduces();
+  handle_errors_by(jump);
+  if (setjmp(after_error) == 0) fail();
+  five_allreduces();
+  if (setjmp(after_error) == 0) {
+    MPI_Request none = MPI_REQUEST_NULL;
+    MPI_Waitall(-1, &none, MPI_STATUSES_IGNORE);
+  }
+  five_allreduces();
+  handle_errors_by(raise_code);
+  try {
+    fail();
+  } catch (int code) {
+    if (code != MPI_SUCCESS) MPI_Barrier(MPI_COMM_WORLD);
+  }
+  five_allreduces();
+}
+
 // Most of the program's memory on huge pages, where the machine gives them.
 void huge_pages() {
   constexpr size_t kBytes = size_t{64} << 20, kHugePage = size_t{2} << 20;
@@ -279,6 +323,7 @@ int main(int argc, char** argv) {
   if (std::strcmp(mode, "undescribed") == 0) undescribed();
   if (std::strcmp(mode, "five") == 0) five_allreduces();
   if (std::strcmp(mode, "huge") == 0) huge_pages();
+  if (std::strcmp(mode, "errors") == 0) errors();
   MPI_Finalize();
   return 0;
 }

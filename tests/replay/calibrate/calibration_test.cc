@@ -33,6 +33,7 @@ CalibrationSamples plausible() {
   samples.stream_ns = samples.cold_ns = {cold_ns, cold_ns, cold_ns};
   samples.hot_ns = {hot_ns, hot_ns};
   samples.floor_ns = {150};
+  samples.clock_ns = {2600};
   samples.test_ns = {40};
   samples.post_ns = {500};
   samples.methods = {

@@ -19,6 +19,7 @@ struct Machine {
   int64_t kept_bytes = 4 * kMiB;
   double noise = 0.01;
   int64_t interrupted = 0;
+  double clock_ns = 2600;
 };
 
 CalibrationSamples round_of(const Machine& machine, std::mt19937_64& random) {
@@ -37,6 +38,7 @@ CalibrationSamples round_of(const Machine& machine, std::mt19937_64& random) {
   round.cold_ns = {noisy(probe / machine.memory)};
   round.hot_ns = {noisy(probe / machine.cache)};
   round.floor_ns = {150};
+  round.clock_ns = {machine.clock_ns};
   round.test_ns = {40};
   round.methods = {{"load",
                     "consumer",
@@ -113,6 +115,20 @@ TEST(Stability, ADriftWidensIntervalsMoreThanNoiseDoes) {
   const double drifting = width(rounds);
   std::shuffle(rounds.begin(), rounds.end(), random);
   EXPECT_GT(drifting, 1.5 * width(rounds));
+}
+
+// Both halves agree, and the next calibration may differ all the same.
+TEST(Stability, AClockThatMovesIsUnsteadyThoughTheRatesAgree) {
+  std::mt19937_64 random(7);
+  std::vector<CalibrationSamples> rounds;
+  for (int i = 0; i < 20; ++i)
+    rounds.push_back(round_of({.clock_ns = 2600.0 + 200 * (i % 2)}, random));
+  EXPECT_EQ(unsteady_reason(rounds, device_from(pooled(rounds)), 0.5), "") << "no need for more";
+  const DeviceModel device = judged_device(rounds);
+  EXPECT_EQ(device.verdict, "unsteady");
+  EXPECT_THAT(device.verdict_reason, HasSubstr("clock varies by 7 %"));
+  for (size_t i = 0; i < rounds.size(); ++i) rounds[i].clock_ns = {2600.0 + 100 * (i % 2)};
+  EXPECT_EQ(judged_device(rounds).verdict, "steady");
 }
 
 TEST(Stability, ManyInterruptionsAreUnsteady) {

@@ -134,7 +134,7 @@ void drain() {
   }
 }
 
-void run_graph(const CUgraphExec_st& executable) {
+void run_graph(const CUgraphExec_st& executable, const std::vector<bool>& enabled) {
   std::vector<bool> done(executable.nodes.size());
   for (size_t count = 0; count < done.size(); ++count) {
     std::vector<size_t> ready;
@@ -144,7 +144,7 @@ void run_graph(const CUgraphExec_st& executable) {
       if (can) ready.push_back(i);
     }
     const size_t next = ready[device.random() % ready.size()];
-    executable.nodes[next].work();
+    if (enabled[next]) executable.nodes[next].work();
     done[next] = true;
   }
 }
@@ -411,8 +411,10 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) {
   return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  std::vector<bool> enabled;  // later changes are for later launches
+  for (const CUgraphExec_st::Node& node : executable->nodes) enabled.push_back(node.enabled);
   return enqueue(
-      stream, [executable] { run_graph(*executable); }, false);
+      stream, [executable, enabled] { run_graph(*executable, enabled); }, false);
 }
 
 cudaError_t cudaStreamBeginCaptureToGraph(cudaStream_t stream, cudaGraph_t graph,

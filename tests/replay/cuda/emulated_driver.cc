@@ -16,10 +16,6 @@ extern "C" void emulated_cuda_enqueue(cudaStream_t stream, void (*work)(void*), 
 
 namespace preserve::emulated {
 
-int driver_calls = 0, failing_call = 0;
-bool failing_on = false;
-int driver_version = 13000;
-
 namespace {
 
 std::deque<CUfunc_st> functions;
@@ -40,11 +36,8 @@ Leftovers& leftovers() {
   return all;
 }
 
-bool fails() {
-  ++driver_calls;
-  return failing_call > 0 &&
-         (failing_on ? driver_calls >= failing_call : driver_calls == failing_call);
-}
+uint64_t last_id = 0;
+std::set<CUgraph> graphs;
 
 bool is_default(const CUgraphEdgeData& edge) {
   return edge.from_port == 0 && edge.to_port == 0 && edge.type == 0;
@@ -79,11 +72,12 @@ Work work_of(const CUgraphNode_st& node) {
 CUgraphExec_st make_executable(const CUgraph_st& graph, unsigned long long flags) {
   CUgraphExec_st made;
   made.flags = flags;
+  made.of = graph.id;
   // In an order in which each node comes after those that it waits for.
   std::map<const CUgraphNode_st*, size_t> index;
   for (size_t i = 0; i < graph.nodes.size(); ++i) index[graph.nodes[i].get()] = i;
   for (const auto& node : graph.nodes) {
-    CUgraphExec_st::Node copy{work_of(*node), {}, {}, node->type, node->priority};
+    CUgraphExec_st::Node copy{work_of(*node), {}, {}, node->type, node->priority, node->id};
     for (const CUgraphNode_st* before : node->after) copy.after.push_back(index.at(before));
     for (const auto& [from, data] : node->edges) {
       copy.edges.push_back({index.at(from), data.from_port});
@@ -102,6 +96,7 @@ CUfunction make_function(const std::string& name, std::vector<size_t> parameter_
 }
 
 void drain() {
+  const std::lock_guard<std::recursive_mutex> lock(driver_mutex());
   cudaDeviceSynchronize();
 }
 
@@ -111,24 +106,27 @@ using namespace preserve::emulated;
 
 extern "C" {
 
-CUresult cuDriverGetVersion(int* version) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
-  return *version = driver_version, CUDA_SUCCESS;
-}
-
 CUresult cuGraphCreate(CUgraph* graph, unsigned) {
-  return static_cast<CUresult>(cudaGraphCreate(graph, 0));
+  const std::lock_guard<std::recursive_mutex> lock(driver_mutex());
+  const cudaError_t result = cudaGraphCreate(graph, 0);
+  (*graph)->id = ++last_id;
+  graphs.insert(*graph);
+  return static_cast<CUresult>(result);
 }
 CUresult cuGraphDestroy(CUgraph graph) {
+  const std::lock_guard<std::recursive_mutex> lock(driver_mutex());
+  graphs.erase(graph);
   return static_cast<CUresult>(cudaGraphDestroy(graph));
 }
 
 CUresult cuGraphAddNode(CUgraphNode* node, CUgraph graph, const CUgraphNode* after,
                         const CUgraphEdgeData* edges, size_t count, CUgraphNodeParams* params) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   auto made = std::make_unique<CUgraphNode_st>();
   made->type = params->type;
   made->graph = graph;
+  made->id = ++last_id;
   made->kernel = params->type == CU_GRAPH_NODE_TYPE_KERNEL;
   std::set<CUgraphNode> seen;
   for (size_t i = 0; i < count; ++i) {
@@ -164,7 +162,8 @@ CUresult cuGraphAddNode(CUgraphNode* node, CUgraph graph, const CUgraphNode* aft
 }
 
 CUresult cuGraphDestroyNode(CUgraphNode node) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   auto& nodes = node->graph->nodes;
   for (const auto& other : nodes) {
     for (const auto& [from, data] : other->edges) {
@@ -178,7 +177,8 @@ CUresult cuGraphDestroyNode(CUgraphNode node) {
 }
 
 CUresult cuGraphGetNodes(CUgraph graph, CUgraphNode* nodes, size_t* count) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   for (size_t i = 0; nodes != nullptr && i < std::min(*count, graph->nodes.size()); ++i) {
     nodes[i] = graph->nodes[i].get();
   }
@@ -188,7 +188,8 @@ CUresult cuGraphGetNodes(CUgraph graph, CUgraphNode* nodes, size_t* count) {
 
 CUresult cuGraphGetEdges(CUgraph graph, CUgraphNode* from, CUgraphNode* to, CUgraphEdgeData* data,
                          size_t* count) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   size_t found = 0;
   for (const auto& node : graph->nodes) {
     for (const auto& [before, edge] : node->edges) {
@@ -206,20 +207,25 @@ CUresult cuGraphGetEdges(CUgraph graph, CUgraphNode* from, CUgraphNode* to, CUgr
 }
 
 CUresult cuGraphNodeGetType(CUgraphNode node, CUgraphNodeType* type) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
-  return *type = node->type, CUDA_SUCCESS;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
+  std::memcpy(type, &node->type, sizeof(*type));  // some are none of the enumeration's
+  return CUDA_SUCCESS;
 }
 CUresult cuGraphKernelNodeGetParams(CUgraphNode node, CUDA_KERNEL_NODE_PARAMS* params) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   return *params = node->params, CUDA_SUCCESS;
 }
 CUresult cuGraphKernelNodeSetParams(CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS* params) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   return keep(*params, *node), CUDA_SUCCESS;
 }
 CUresult cuGraphKernelNodeGetAttribute(CUgraphNode node, CUkernelNodeAttrID attribute,
                                        CUkernelNodeAttrValue* value) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   if (attribute != CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE) {
     return CUDA_ERROR_INVALID_VALUE;
   }
@@ -228,21 +234,25 @@ CUresult cuGraphKernelNodeGetAttribute(CUgraphNode node, CUkernelNodeAttrID attr
 }
 CUresult cuGraphKernelNodeSetAttribute(CUgraphNode node, CUkernelNodeAttrID attribute,
                                        const CUkernelNodeAttrValue* value) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   if (attribute != CU_LAUNCH_ATTRIBUTE_PRIORITY) return CUDA_ERROR_INVALID_VALUE;
   return node->priority = value->priority, CUDA_SUCCESS;
 }
 
 CUresult cuFuncGetName(const char** name, CUfunction function) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   return *name = function->name.c_str(), CUDA_SUCCESS;
 }
 CUresult cuKernelGetName(const char**, CUkernel) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   return CUDA_ERROR_INVALID_HANDLE;  // all kernels here are functions
 }
 CUresult cuFuncGetParamInfo(CUfunction function, size_t index, size_t* offset, size_t* bytes) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   if (index >= function->parameter_bytes.size()) return CUDA_ERROR_INVALID_VALUE;
   *offset = 0;
   for (size_t i = 0; i <= index; ++i) {
@@ -253,13 +263,15 @@ CUresult cuFuncGetParamInfo(CUfunction function, size_t index, size_t* offset, s
   return CUDA_SUCCESS;
 }
 CUresult cuKernelGetParamInfo(CUkernel, size_t, size_t*, size_t*) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   return CUDA_ERROR_INVALID_HANDLE;
 }
 
 CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute* attributes, void** data,
                                 CUdeviceptr pointer) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   const Allocation found = allocation_around(pointer);
   for (unsigned i = 0; i < count; ++i) {
     if (attributes[i] == CU_POINTER_ATTRIBUTE_RANGE_START_ADDR) {
@@ -269,6 +281,9 @@ CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute* attributes,
     } else if (attributes[i] == CU_POINTER_ATTRIBUTE_MEMORY_TYPE) {
       const auto type = found.bytes > 0 ? CU_MEMORYTYPE_DEVICE : CUmemorytype{};
       std::memcpy(data[i], &type, sizeof(type));
+    } else if (attributes[i] == CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL) {
+      const int ordinal = found.bytes > 0 ? memory_device : -2;
+      std::memcpy(data[i], &ordinal, sizeof(ordinal));
     } else {
       return CUDA_ERROR_INVALID_VALUE;
     }
@@ -276,29 +291,16 @@ CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute* attributes,
   return CUDA_SUCCESS;
 }
 
-CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode* mode) {
-  static thread_local CUstreamCaptureMode current = CU_STREAM_CAPTURE_MODE_GLOBAL;
-  if (fails()) return CUDA_ERROR_UNKNOWN;
-  std::swap(current, *mode);
-  return CUDA_SUCCESS;
-}
-
-CUresult cuCtxGetCurrent(CUcontext* context) {
-  static char place;
-  if (fails()) return CUDA_ERROR_UNKNOWN;
-  return *context = reinterpret_cast<CUcontext>(&place), CUDA_SUCCESS;
-}
-CUresult cuCtxGetStreamPriorityRange(int* least, int* greatest) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
-  return *least = 0, *greatest = -5, CUDA_SUCCESS;
-}
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
+  if (too_old) return CUDA_ERROR_NO_BINARY_FOR_GPU;
   return *module = static_cast<CUmodule>(const_cast<void*>(image)), CUDA_SUCCESS;
 }
 // The last of that name.
 CUresult cuModuleGetFunction(CUfunction* function, CUmodule, const char* name) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   *function = nullptr;
   for (CUfunc_st& known : functions) {
     if (known.name == name) *function = &known;
@@ -306,7 +308,8 @@ CUresult cuModuleGetFunction(CUfunction* function, CUmodule, const char* name) {
   return *function == nullptr ? CUDA_ERROR_NOT_FOUND : CUDA_SUCCESS;
 }
 CUresult cuMemAlloc(CUdeviceptr* address, size_t bytes) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   void* memory = nullptr;
   const cudaError_t result = cudaMalloc(&memory, bytes);
   *address = reinterpret_cast<CUdeviceptr>(memory);
@@ -314,13 +317,15 @@ CUresult cuMemAlloc(CUdeviceptr* address, size_t bytes) {
   return static_cast<CUresult>(result);
 }
 CUresult cuMemsetD32(CUdeviceptr address, unsigned value, size_t count) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   drain();
   std::fill_n(reinterpret_cast<unsigned*>(address), count, value);
   return CUDA_SUCCESS;
 }
 CUresult cuStreamWriteValue32(CUstream stream, CUdeviceptr address, cuuint32_t value, unsigned) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   auto* write = new std::pair<CUdeviceptr, cuuint32_t>(address, value);
   emulated_cuda_enqueue(
       stream,
@@ -333,31 +338,37 @@ CUresult cuStreamWriteValue32(CUstream stream, CUdeviceptr address, cuuint32_t v
   return CUDA_SUCCESS;
 }
 CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus* status) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   *status = stream != nullptr && stream->capturing != nullptr ? CU_STREAM_CAPTURE_STATUS_ACTIVE
                                                               : CU_STREAM_CAPTURE_STATUS_NONE;
   return CUDA_SUCCESS;
 }
 CUresult cuEventCreate(CUevent* event, unsigned) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   return *event = &leftovers().events.emplace_back(), CUDA_SUCCESS;
 }
 CUresult cuEventRecord(CUevent event, CUstream stream) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   return static_cast<CUresult>(cudaEventRecord(event, stream));
 }
 CUresult cuEventQuery(CUevent event) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   return event->completed == event->recorded ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }
 CUresult cuEventElapsedTime(float* ms, CUevent begin, CUevent end) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   return static_cast<CUresult>(cudaEventElapsedTime(ms, begin, end));
 }
 
 CUresult cuGraphInstantiateWithFlags(CUgraphExec* executable, CUgraph graph,
                                      unsigned long long flags) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   const cudaError_t result = cudaGraphInstantiate(executable, graph, flags);
   if (result == cudaSuccess) {
     **executable = make_executable(*graph, flags);
@@ -366,17 +377,37 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec* executable, CUgraph graph,
   return static_cast<CUresult>(result);
 }
 CUresult cuGraphExecDestroy(CUgraphExec executable) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   leftovers().executables.erase(executable);
   return static_cast<CUresult>(cudaGraphExecDestroy(executable));
 }
+// Named by the node of the template, which must still be there.
+CUresult cuGraphNodeSetEnabled(CUgraphExec executable, CUgraphNode node, unsigned enabled) {
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
+  const auto of = std::find_if(graphs.begin(), graphs.end(),
+                               [&](CUgraph graph) { return graph->id == executable->of; });
+  if (of == graphs.end() || std::none_of((*of)->nodes.begin(), (*of)->nodes.end(),
+                                         [&](const auto& known) { return known.get() == node; })) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  for (auto& own : executable->nodes) {
+    if (own.of != node->id) continue;
+    if (own.type != CU_GRAPH_NODE_TYPE_KERNEL) return CUDA_ERROR_INVALID_VALUE;
+    return own.enabled = enabled != 0, CUDA_SUCCESS;
+  }
+  return CUDA_ERROR_INVALID_VALUE;
+}
 CUresult cuGraphLaunch(CUgraphExec executable, CUstream stream) {
+  const std::lock_guard<std::recursive_mutex> lock(driver_mutex());
   return static_cast<CUresult>(cudaGraphLaunch(executable, stream));
 }
 
 CUresult cuGraphExecUpdate(CUgraphExec executable, CUgraph graph,
                            CUgraphExecUpdateResultInfo* info) {
-  if (fails()) return CUDA_ERROR_UNKNOWN;
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
   drain();
   CUgraphExec_st fresh = make_executable(*graph, executable->flags);
   const auto leaves = [](const CUgraphExec_st& of) {
@@ -398,6 +429,12 @@ CUresult cuGraphExecUpdate(CUgraphExec executable, CUgraph graph,
   if (!same) {
     info->result = CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED;
     return CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE;
+  }
+  // Parameters alone: what its nodes are called, and which are disabled, stays.
+  fresh.of = executable->of;
+  for (size_t i = 0; i < fresh.nodes.size(); ++i) {
+    fresh.nodes[i].of = executable->nodes[i].of;
+    fresh.nodes[i].enabled = executable->nodes[i].enabled;
   }
   *executable = std::move(fresh);
   return CUDA_SUCCESS;

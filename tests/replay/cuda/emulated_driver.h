@@ -25,6 +25,15 @@ extern bool failing_on;
 // As drivers before CUDA 12.3: no edges that wait for the beginning of a kernel.
 extern int driver_version;
 
+// Of the calling thread. Device `i` has one context.
+extern thread_local int current_device;
+CUcontext context_of(int device);
+// What the device says of itself, and the one on which all memory lies.
+extern int cache_bytes, processors, memory_device;
+extern size_t free_bytes;
+extern bool too_old;  // for the image of a module
+extern bool primary_active;
+
 void drain();  // runs everything that was put into streams
 
 }  // namespace preserve::emulated

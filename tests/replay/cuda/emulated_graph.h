@@ -4,9 +4,11 @@
 
 #include <cuda.h>
 
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,9 +39,11 @@ struct CUgraphNode_st {
   std::vector<void*> argument_pointers;
   int priority = 0;
   bool device_updatable = false;
+  uint64_t id = 0;  // no other node has or had it; 0: made by the runtime
 };
 struct CUgraph_st {
   std::vector<std::unique_ptr<CUgraphNode_st>> nodes;
+  uint64_t id = 0;  // no other graph has or had it
 };
 struct CUgraphExec_st {
   struct Node {
@@ -49,9 +53,12 @@ struct CUgraphExec_st {
     std::vector<std::pair<size_t, int>> edges{};  // node and port
     CUgraphNodeType type = CU_GRAPH_NODE_TYPE_KERNEL;
     int priority = 0;
+    uint64_t of = 0;  // the node of the template
+    bool enabled = true;
   };
   std::vector<Node> nodes;
   unsigned long long flags = 0;
+  uint64_t of = 0;  // the template
 };
 struct CUstream_st {
   struct Entry {
@@ -63,3 +70,15 @@ struct CUstream_st {
   CUgraph_st* capturing = nullptr;
   std::vector<CUgraphNode_st*> last;  // of the capture
 };
+
+namespace preserve::emulated {
+
+// One call of the driver at a time, as of a driver that is called from several threads.
+std::recursive_mutex& driver_mutex();
+struct Entry {
+  Entry();
+  const std::lock_guard<std::recursive_mutex> lock;
+  bool fails;
+};
+
+}  // namespace preserve::emulated

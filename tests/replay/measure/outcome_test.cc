@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/measure/outcome.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "replay/measure/summary.h"
 
 namespace preserve {
 namespace {
@@ -113,6 +116,18 @@ TEST_F(OutcomeTest, WithoutACountedSampleNothingIsClaimed) {
   EXPECT_FALSE(result.fidelity);
   EXPECT_FALSE(result.prediction_error);
   EXPECT_EQ(result.winner, "baseline");
+}
+
+// One pair of a busy machine would read as "0.440x, error +127 %".
+TEST_F(OutcomeTest, FromTooFewPairsNeitherRatioNorErrorIsClaimed) {
+  result_.arms[1] = arm("prefetch", 140'000, Estimated{0.44});
+  result_.arms[1].pairs = 1;
+  const ReplayResult result = outcome();
+  EXPECT_FALSE(result.prediction_error);
+  const std::string text = summary_of(result);
+  EXPECT_THAT(text, testing::HasSubstr("too few pairs (1)"));
+  EXPECT_THAT(text, testing::Not(testing::HasSubstr("0.440")));
+  EXPECT_THAT(text, testing::Not(testing::HasSubstr("error")));
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ class TransportTest : public testing::Test {
   TransportTest() { ::unsetenv("OMPI_MCA_btl"); }
   ~TransportTest() override { ::unsetenv("OMPI_MCA_btl"); }
 
-  Transport compare(const std::vector<std::pair<std::string, std::string>>& recorded) {
+  Transport compare(const std::vector<std::pair<std::string, std::string>>& recorded,
+                    const std::vector<std::string>& mpirun_options = {}) {
     const auto path = directory_ / "trace.db";
     test::write_synthetic_trace(path, {}, [&](TraceDb& db) {
       const auto rank0 = db.query_integer("SELECT id FROM process WHERE rank = 0");
@@ -29,7 +30,7 @@ class TransportTest : public testing::Test {
       }
       db.set_meta("mpi_library", "Open MPI v9.9.9");
     });
-    return compare_transport(TraceDb::open(path), 0);
+    return compare_transport(TraceDb::open(path), 0, mpirun_options);
   }
 
   test::TemporaryDirectory directory_;
@@ -49,6 +50,23 @@ TEST_F(TransportTest, WhatIsSetHereStaysAndADifferenceIsSaid) {
   EXPECT_THAT(found.warnings, ElementsAre(HasSubstr("OMPI_MCA_btl is self,vader here")));
   ::setenv("OMPI_MCA_btl", "self,tcp", 1);
   EXPECT_THAT(compare({{"OMPI_MCA_btl", "self,tcp"}}).warnings, IsEmpty());
+}
+
+TEST_F(TransportTest, OptionsForMpirunAreWhatCounts) {
+  const Transport found = compare(
+      {{"OMPI_MCA_btl", "self,tcp"}, {"UCX_TLS", "tcp"}},
+      {"--mca", "btl", "self,vader", "-x", "UCX_TLS=tcp", "--mca", "plm_base_verbose", "1"});
+  EXPECT_THAT(found.missing, IsEmpty());
+  EXPECT_THAT(found.warnings,
+              ElementsAre(HasSubstr("OMPI_MCA_btl is self,vader here, it was self,tcp")));
+}
+
+TEST_F(TransportTest, WhatOnlyThisMachineSetsIsSaid) {
+  ::setenv("OMPI_MCA_btl", "self,vader", 1);
+  EXPECT_THAT(compare({{"OMP_NUM_THREADS", "1"}}).warnings,
+              ElementsAre(HasSubstr("OMPI_MCA_btl is self,vader here, it was not set")));
+  EXPECT_THAT(compare({}).warnings, IsEmpty())
+      << "a recording without its environment says nothing";
 }
 
 TEST_F(TransportTest, WhatMpirunSetsItselfIsNotCompared) {

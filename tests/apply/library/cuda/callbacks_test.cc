@@ -1,58 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// CUPTI's callbacks around the program's calls of the emulated driver. A CUPTI of three functions
-// is in this executable.
-#include <cupti.h>
+// CUPTI's callbacks around the program's calls of the emulated driver.
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
-#include <map>
 #include <memory>
 
 #include "apply/library/cuda/process.h"
 #include "hooks/cuda/cupti_library.h"
+#include "tests/apply/library/cuda/cupti.h"
 #include "tests/apply/library/cuda/program.h"
+#include "tests/replay/cuda/emulated_cuda.h"
 
 namespace {
-
-CUpti_CallbackFunc callback = nullptr;
-bool held_by_other = false;
-std::map<std::string, bool> enabled;
-const char* const kNames[] = {nullptr,
-                              "cuInit",
-                              "cuGraphInstantiateWithFlags",
-                              "cuGraphInstantiateWithParams_ptsz",
-                              "cuGraphLaunch_ptsz",
-                              "cuGraphExecUpdate_v2",
-                              "cuGraphExecKernelNodeSetParams_v2",
-                              "cuGraphExecDestroy",
-                              "cuGraphDestroy",
-                              "cuGraphDestroyNode",
-                              "cuMemAlloc_v2",
-                              "cuGraphExecGetFlags"};
-constexpr uint32_t kCalls = std::size(kNames);
 
 std::unique_ptr<preserve::apply::GraphSession> session;
 
 }  // namespace
-
-extern "C" __attribute__((visibility("default"))) CUptiResult cuptiSubscribe(
-    CUpti_SubscriberHandle*, CUpti_CallbackFunc function, void*) {
-  if (held_by_other) return CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED;
-  callback = function;
-  return CUPTI_SUCCESS;
-}
-extern "C" __attribute__((visibility("default"))) CUptiResult cuptiEnableCallback(
-    uint32_t, CUpti_SubscriberHandle, CUpti_CallbackDomain, CUpti_CallbackId id) {
-  enabled[kNames[id]] = true;
-  return CUPTI_SUCCESS;
-}
-extern "C" __attribute__((visibility("default"))) CUptiResult cuptiGetCallbackName(
-    CUpti_CallbackDomain, uint32_t id, const char** name) {
-  if (id >= kCalls) return CUPTI_ERROR_INVALID_PARAMETER;
-  *name = kNames[id];
-  return CUPTI_SUCCESS;
-}
 
 void* preserve::hooks::find_cupti() {
   return ::dlopen(nullptr, RTLD_NOW);
@@ -65,31 +29,19 @@ namespace preserve {
 namespace {
 
 using namespace apply;
-
-// The program's call, with CUPTI around it.
-template <typename Params, typename Function>
-CUresult call(const char* name, Params& params, Function function) {
-  uint32_t id = 1;
-  while (id < kCalls && std::strcmp(kNames[id], name) != 0) ++id;
-  CUresult result = CUDA_SUCCESS;
-  CUpti_CallbackData data{};
-  data.functionParams = &params;
-  data.functionReturnValue = &result;
-  data.callbackSite = CUPTI_API_ENTER;
-  if (enabled[name]) callback(nullptr, CUPTI_CB_DOMAIN_DRIVER_API, id, &data);
-  result = function();
-  data.callbackSite = CUPTI_API_EXIT;
-  if (enabled[name]) callback(nullptr, CUPTI_CB_DOMAIN_DRIVER_API, id, &data);
-  return result;
-}
+using test::call;
 
 class GraphCallbacks : public testing::Test {
  protected:
   GraphCallbacks() {
     cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
+    begin();
+  }
+  void begin() {
+    header_ = {};
     session = std::make_unique<GraphSession>(
-        GraphSession::Surroundings{driver_, plan_.view(), &header_, 0, &window_, samples_, "image",
-                                   [] { return int64_t{7}; }, false});
+        GraphSession::Surroundings{driver_, plan_.view(), test::no_names(), &header_, 0, &window_,
+                                   samples_, "image", [] { return int64_t{7}; }});
     EXPECT_EQ(listen_to_driver(), Off::none);
     cuMemAlloc_v2_params allocate{};
     call("cuMemAlloc_v2", allocate, [] { return CUDA_SUCCESS; });
@@ -98,6 +50,15 @@ class GraphCallbacks : public testing::Test {
     emulated::drain();
     session.reset();
     cudaStreamDestroy(stream_);
+  }
+  CUgraphExec instantiate(CUgraph graph) {
+    CUgraphExec executable = nullptr;
+    cuGraphInstantiateWithFlags_params params{&executable, graph, 0};
+    EXPECT_EQ(call("cuGraphInstantiateWithFlags", params,
+                   [&] { return cuGraphInstantiateWithFlags(&executable, graph, params.flags); }),
+              CUDA_SUCCESS);
+    EXPECT_EQ(header_.graphs.edited, 1u);
+    return executable;
   }
   void launches(CUgraphExec executable, int count) {
     for (int i = 0; i < count; ++i) {
@@ -108,7 +69,7 @@ class GraphCallbacks : public testing::Test {
   }
   const test::Step step_ = test::decode_step(2);
   const test::Plan plan_{step_, {}};
-  const Driver driver_ = test::emulated_driver();
+  Driver driver_ = test::emulated_driver();
   OutcomeHeader header_{};
   WindowOutcome window_{};
   std::vector<StepSample> samples_ = std::vector<StepSample>(64);
@@ -116,8 +77,8 @@ class GraphCallbacks : public testing::Test {
 };
 
 TEST_F(GraphCallbacks, FollowAGraphFromItsInstantiationToItsEnd) {
-  EXPECT_FALSE(enabled["cuInit"]);
-  EXPECT_FALSE(enabled["cuGraphExecGetFlags"]);
+  EXPECT_FALSE(test::listens_to("cuInit"));
+  EXPECT_FALSE(test::listens_to("cuGraphExecGetFlags"));
   test::Program first(step_, 1024), again(step_, 1024);
   const std::vector<uint64_t> expected = first.result();
   CUgraphExec executable = nullptr;
@@ -174,10 +135,83 @@ TEST_F(GraphCallbacks, FailedInstantiationTakesTheNodesOut) {
   EXPECT_EQ(header_.off, Off::driver_failed);
 }
 
+// Whichever call gives memory up, the next launch fetches nothing from it.
+TEST_F(GraphCallbacks, FreedMemoryIsSeenInEveryCallThatFrees) {
+  EXPECT_FALSE(test::listens_to("cuMemFreeHost"));
+  EXPECT_FALSE(test::listens_to("cuGraphExecKernelNodeSetParams_v2"));
+  for (const char* name :
+       {"cuMemFree_v2", "cuMemFreeAsync_ptsz", "cuIpcCloseMemHandle", "cuMemUnmap"}) {
+    begin();
+    test::Program program(step_, 1024);
+    const CUgraphExec executable = instantiate(program.graph());
+    launches(executable, 20);
+    EXPECT_EQ(header_.off, Off::none);
+    cuMemUnmap_params freed{emulated::allocation_around(program.weight(0)).base, 1 << 20};
+    call(name, freed, [] { return CUDA_SUCCESS; });
+    launches(executable, 1);
+    EXPECT_EQ(header_.off, Off::memory_gone) << name;
+    cuGraphExecDestroy(executable);
+  }
+}
+
+TEST_F(GraphCallbacks, ContextsGoByTheirHandleOrWithTheirDevice) {
+  struct Way {
+    const char* call;
+    bool still_active;
+  };
+  for (const Way& way :
+       {Way{"cuCtxDestroy_v2", true}, Way{"cuDevicePrimaryCtxReset_v2", false},
+        Way{"cuDevicePrimaryCtxRelease_v2", false}, Way{"cuDevicePrimaryCtxRelease_v2", true}}) {
+    begin();
+    test::Program program(step_, 1024);
+    const CUgraphExec executable = instantiate(program.graph());
+    launches(executable, 10);
+    EXPECT_EQ(header_.state, State::measuring);
+    const auto end = [&] {
+      emulated::primary_active = way.still_active;
+      return CUDA_SUCCESS;
+    };
+    const bool by_handle = std::strcmp(way.call, "cuCtxDestroy_v2") == 0;
+    cuCtxDestroy_v2_params context{emulated::context_of(0)};
+    cuDevicePrimaryCtxReset_v2_params device{0};
+    if (by_handle) {
+      call(way.call, context, end);
+    } else {
+      call(way.call, device, end);
+    }
+    EXPECT_EQ(header_.state, by_handle || !way.still_active ? State::searching : State::measuring);
+    emulated::primary_active = true;
+    cuGraphExecDestroy(executable);
+  }
+}
+
+// In the functions of per-thread streams 0 is another one than in the others.
+TEST_F(GraphCallbacks, TheDefaultStreamIsTheOneThatTheCallMeans) {
+  begin();
+  test::Program program(step_, 1024);
+  const CUgraphExec executable = instantiate(program.graph());
+  static std::vector<CUstream> asked;
+  asked.clear();
+  driver_.is_capturing = [](CUstream stream, CUstreamCaptureStatus* status) {
+    asked.push_back(stream);
+    return *status = CU_STREAM_CAPTURE_STATUS_ACTIVE, CUDA_SUCCESS;
+  };
+  cuGraphLaunch_params launch{executable, nullptr};
+  call("cuGraphLaunch", launch, [] { return CUDA_SUCCESS; });
+  call("cuGraphLaunch_ptsz", launch, [] { return CUDA_SUCCESS; });
+  EXPECT_EQ(asked, (std::vector<CUstream>{nullptr, CU_STREAM_PER_THREAD}));
+  driver_.is_capturing = cuStreamIsCapturing;
+  cuGraphExecDestroy(executable);
+}
+
 TEST_F(GraphCallbacks, AnotherToolThatHoldsCuptiIsSaid) {
-  held_by_other = true;
+  test::held_by_other = true;
   EXPECT_EQ(listen_to_driver(), Off::no_callbacks);
-  held_by_other = false;
+  // CUPTI 13.2 takes several that agree.
+  test::cupti_version = 130500;
+  EXPECT_EQ(listen_to_driver(), Off::none);
+  test::held_by_other = false;
+  test::cupti_version = 130000;
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 
 #include "tests/apply/library/cuda/program.h"
@@ -58,10 +59,12 @@ class GraphEditor : public ::testing::Test {
   void TearDown() override { emulated::failing_call = 0; }
 
   Refusal edit(const Plan& plan, CUgraph graph) {
-    return Editor(driver, plan.view()).edit(graph, prefetch, added, error);
+    return Editor(driver, plan.view(), names).edit(graph, prefetch, added, error);
   }
 
   const Driver driver = test::emulated_driver();
+  Tensors own_names;
+  const Tensors& names = own_names;
   PrefetchKernel prefetch = test::emulated_prefetch();
   AddedNodes added;
   CUresult error = CUDA_SUCCESS;
@@ -163,6 +166,79 @@ TEST_F(GraphEditor, OperandsThatAreNoLiveMemoryAreLeftOut) {
   EXPECT_EQ(added.missing_bytes(), 256u);
 }
 
+// NVTX regions, as far as they are registered now, in place of parameters.
+TEST_F(GraphEditor, TensorsOfANameLieWhereTheProgramSaysTheyAre) {
+  const Step step = test::decode_step(2);
+  Program program(step, 0);
+  PlanShape shape;
+  shape.slices = 1;
+  Plan plan(step, shape);
+  plan.content.slices[0].argument = plan.content.slices[1].argument = kByName;
+  plan.content.slices[0].tensor = plan.content.add_tensor("layers.0.weight");
+  plan.content.slices[1].tensor = plan.content.add_tensor("layers.1.weight");
+  plan.content.slices[0].offset_bytes = 64;
+  plan.encode();
+  ASSERT_TRUE(own_names.start(plan.view().tensors(), plan.view().text()));
+  Editor editor(driver, plan.view(), names);
+  ASSERT_EQ(editor.edit(program.graph(), prefetch, added, error), Refusal::none);
+  EXPECT_EQ(added.missing_bytes(), 2u * 256);  // nobody has named anything yet
+  const test::DeviceBlock block(320), other(4096);
+  own_names.add_region(1, 9, block.address(), 320);
+  own_names.name_region(1, 0, 0, "layers.0.weight");
+  own_names.add_region(2, 9, other.address(), 100);  // smaller than planned
+  own_names.name_region(2, 0, 0, "layers.1.weight");
+  ASSERT_EQ(editor.refresh(added), CUDA_SUCCESS);
+  EXPECT_EQ(added.missing_bytes(), 256u);
+  EXPECT_THAT(added.allocations(), testing::ElementsAre(block.address()));
+  program.result();
+  ASSERT_FALSE(emulated::requests().empty());
+  EXPECT_EQ(emulated::requests().front().address, block.address() + 64);
+  own_names.remove_region(1, 0);
+  own_names.resize_region(other.address(), 512);
+  ASSERT_EQ(editor.refresh(added), CUDA_SUCCESS);
+  EXPECT_THAT(added.allocations(), testing::ElementsAre(other.address()));
+  // A name for what is no memory of the GPU, or of another one.
+  own_names.resize_region(other.address(), 8192);
+  plan.content.slices[1].length_bytes = 8192;
+  plan.encode();
+  const test::Program unknown(step, 0);
+  ASSERT_EQ(editor.edit(unknown.graph(), prefetch, added, error), Refusal::none);
+  EXPECT_EQ(added.missing_bytes(), 256u + 8192);
+  emulated::memory_device = 1;
+  ASSERT_EQ(editor.refresh(added), CUDA_SUCCESS);
+  EXPECT_EQ(added.fetched_bytes(), 0u);
+  emulated::memory_device = 0;
+}
+
+// NCCL's own nodes and what else captures bring along.
+TEST_F(GraphEditor, NodesThatAreNoKernelsStandBetweenThem) {
+  Step step = test::decode_step(2);
+  step.nodes[2].kernel = step.nodes[5].kernel =
+      "_Z30ncclDevKernel_AllReduce_Sum_bf16P12ncclDevComm";
+  const Plan plan(step, {});
+  // host function -> collective -> event, and a copy at the side
+  Step captured = step;
+  for (size_t at : {size_t{2}, size_t{4}}) {
+    captured.nodes.insert(captured.nodes.begin() + static_cast<ptrdiff_t>(at), Step::Node{});
+  }
+  for (size_t i = 1; i < captured.nodes.size(); ++i) captured.nodes[i].after = {i - 1};
+  for (const CUgraphNodeType type :
+       {CU_GRAPH_NODE_TYPE_HOST, CU_GRAPH_NODE_TYPE_MEMCPY, CU_GRAPH_NODE_TYPE_MEMSET,
+        CU_GRAPH_NODE_TYPE_GRAPH, CU_GRAPH_NODE_TYPE_EMPTY, CU_GRAPH_NODE_TYPE_WAIT_EVENT,
+        CU_GRAPH_NODE_TYPE_EVENT_RECORD, CU_GRAPH_NODE_TYPE_BATCH_MEM_OP}) {
+    Program program(captured, 1024);
+    program.node(2)->type = program.node(4)->type = type;
+    const Listed before = list(program.graph());
+    const std::vector<uint64_t> result = program.result();
+    ASSERT_EQ(edit(plan, program.graph()), Refusal::none) << type;
+    EXPECT_EQ(added.nodes().size(), 2u);
+    EXPECT_THAT(list(program.graph()).edges,
+                testing::Contains(std::tuple(program.node(3), added.nodes()[0], 2, 1)));
+    EXPECT_TRUE(is_part(before, list(program.graph())));
+    EXPECT_EQ(program.result(), result);
+  }
+}
+
 TEST_F(GraphEditor, MoreSlicesThanOneNodeTakesGoIntoSeveral) {
   const Step step = test::decode_step(2);
   Program program(step, 4096);
@@ -187,13 +263,13 @@ TEST_F(GraphEditor, RefusesByName) {
     return refusal;
   };
   CUgraphNode node = program.node(4);
-  const auto as_type = [&](CUgraphNodeType type) {
-    return refusal_with([&] { node->type = type; },
+  const auto as_type = [&](uint32_t type) {
+    return refusal_with([&] { std::memcpy(&node->type, &type, sizeof(type)); },
                         [&] { node->type = CU_GRAPH_NODE_TYPE_KERNEL; });
   };
   EXPECT_EQ(as_type(CU_GRAPH_NODE_TYPE_CONDITIONAL), Refusal::conditional);
   EXPECT_EQ(as_type(CU_GRAPH_NODE_TYPE_MEM_ALLOC), Refusal::memory_nodes);
-  EXPECT_EQ(as_type(static_cast<CUgraphNodeType>(99)), Refusal::unknown_node);
+  EXPECT_EQ(as_type(99), Refusal::unknown_node);
   EXPECT_EQ(as_type(CU_GRAPH_NODE_TYPE_HOST), Refusal::another_step);
   EXPECT_EQ(
       refusal_with([&] { node->device_updatable = true; }, [&] { node->device_updatable = false; }),
@@ -319,7 +395,7 @@ RC_GTEST_PROP(GraphEdit, AddsLeavesAloneAndTheSameToTheSameGraph, ()) {
   const Driver driver = test::emulated_driver();
   PrefetchKernel prefetch = test::emulated_prefetch();
   prefetch.has_start_edges = *rc::gen::arbitrary<bool>();
-  Editor editor(driver, plan.view());
+  Editor editor(driver, plan.view(), test::no_names());
   AddedNodes first_added, second_added;
   CUresult error = CUDA_SUCCESS;
   Program first(step, 1024);
@@ -356,7 +432,7 @@ TEST_F(GraphEditor, RefreshesAddressesThatTheProgramHasChanged) {
   const Step step = test::decode_step(2);
   Program program(step, 1024);
   const Plan plan(step, {});
-  Editor editor(driver, plan.view());
+  Editor editor(driver, plan.view(), names);
   ASSERT_EQ(editor.edit(program.graph(), prefetch, added, error), Refusal::none);
   const test::DeviceBlock moved(1024);
   auto* weights = static_cast<uint64_t*>(moved.memory);

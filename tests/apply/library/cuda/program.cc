@@ -18,6 +18,9 @@ void preserve_load_kept(preserve::apply::PrefetchArgs);
 }
 
 namespace preserve::test {
+
+bool runs_prefetches = true;
+
 namespace {
 
 void ok(CUresult result) {
@@ -59,6 +62,7 @@ CUfunction kernel_named(const std::string& name) {
 CUfunction prefetch_named(const char* name, void (*kernel)(apply::PrefetchArgs)) {
   return emulated::make_function(name, {sizeof(apply::PrefetchArgs)},
                                  [kernel](void** arguments, unsigned blocks, unsigned threads) {
+                                   if (!runs_prefetches) return;
                                    apply::PrefetchArgs args;
                                    std::memcpy(&args, arguments[0], sizeof(args));
                                    emulated::recording = true;
@@ -88,6 +92,11 @@ apply::Driver emulated_driver() {
   PRESERVE_DRIVER_FUNCTIONS(PRESERVE_EMULATED)
 #undef PRESERVE_EMULATED
   return driver;
+}
+
+const apply::Tensors& no_names() {
+  static const apply::Tensors none;
+  return none;
 }
 
 apply::PrefetchKernel emulated_prefetch() {
@@ -186,7 +195,7 @@ Plan::Plan(const Step& step, const PlanShape& shape, const std::string& folder) 
                                static_cast<uint32_t>(content.slices.size()),
                                static_cast<uint32_t>(shape.slices), 0});
     for (size_t s = 0; s < shape.slices; ++s) {
-      content.slices.push_back({static_cast<uint32_t>((i + shape.ahead) % kernels), 8,
+      content.slices.push_back({static_cast<uint32_t>((i + shape.ahead) % kernels), 8, 0, 0,
                                 s * shape.slice_bytes, shape.slice_bytes});
     }
   }

@@ -1,110 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// A program under the session, on the emulated driver: how CUPTI's callbacks would call it.
 #include "apply/library/cuda/session.h"
 
 #include <gtest/gtest.h>
 
-#include <cstring>
-#include <memory>
-
-#include "tests/apply/library/cuda/program.h"
-#include "tests/replay/cuda/emulated_cuda.h"
-#include "tests/replay/cuda/emulated_gpu.h"
+#include "tests/apply/library/cuda/process.h"
 
 namespace preserve {
 namespace {
 
 using namespace apply;
-using test::Plan;
-using test::PlanShape;
+using test::Process;
 using test::Program;
 using test::Step;
 
 constexpr size_t kOriginal = static_cast<size_t>(Arm::original),
                  kNull = static_cast<size_t>(Arm::null),
                  kApplied = static_cast<size_t>(Arm::applied);
-
-class Process {
- public:
-  explicit Process(const Step& step, Mode mode = Mode::guard, bool exchanges = true)
-      : step_(step), plan_(step, shape()), exchanges_(exchanges) {
-    plan_.content.header.mode = mode;
-    plan_.encode();
-    cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
-    session = std::make_unique<GraphSession>(
-        GraphSession::Surroundings{driver_, plan_.view(), &header, 3, &window, samples, "image",
-                                   [] { return int64_t{7}; }, exchanges});
-    emulated::driver_calls = 0;
-    session->context_ready();
-  }
-  ~Process() {
-    emulated::failing_call = 0;
-    emulated::failing_on = false;
-    emulated::drain();
-    if (executable != nullptr) destroy();
-    cudaStreamDestroy(stream);
-  }
-  Process(const Process&) = delete;
-  Process& operator=(const Process&) = delete;
-
-  void capture(size_t weight_bytes = 512) {
-    if (program != nullptr) session->destroyed(program->graph());  // a new one may get its address
-    program = std::make_unique<Program>(step_, weight_bytes);
-  }
-  CUresult instantiate() {
-    GraphSession::Instantiation begun = session->instantiating(program->graph(), 0);
-    if (!exchanges_) begun.flags = 0;
-    const CUresult result = cuGraphInstantiateWithFlags(&executable, program->graph(), begun.flags);
-    session->instantiated(program->graph(), executable, begun, result == CUDA_SUCCESS);
-    return result;
-  }
-  CUresult update() {
-    session->updating(executable, program->graph());
-    CUgraphExecUpdateResultInfo info{};
-    const CUresult result = cuGraphExecUpdate(executable, program->graph(), &info);
-    session->updated(executable, result == CUDA_SUCCESS);
-    return result;
-  }
-  void destroy() {
-    session->destroyed(executable);
-    cuGraphExecDestroy(executable);
-    executable = nullptr;
-  }
-  void launch(bool drained = true) {
-    emulated::requests().clear();
-    const GraphSession::Launch launch = session->launching(executable, stream);
-    launched = exchanges_ ? launch.executable : executable;
-    cuGraphLaunch(launched, stream);
-    if (launch.measured) session->launched(stream, true);
-    if (!drained) return;
-    emulated::drain();
-    fetched = !emulated::requests().empty();
-  }
-  void steps(int count) {
-    for (int i = 0; i < count; ++i) launch();
-  }
-  std::vector<uint64_t> result() { return program->result_of(executable); }
-
-  OutcomeHeader header{};
-  WindowOutcome window{};
-  std::vector<StepSample> samples = std::vector<StepSample>(4096);
-  std::unique_ptr<GraphSession> session;
-  std::unique_ptr<Program> program;
-  CUgraphExec executable = nullptr, launched = nullptr;
-  CUstream stream = nullptr;
-  bool fetched = false;
-
- private:
-  static PlanShape shape() {
-    PlanShape shape;
-    shape.slices = 1;
-    return shape;
-  }
-  const Driver driver_ = test::emulated_driver();
-  Step step_;
-  Plan plan_;
-  const bool exchanges_;
-};
 
 TEST(GraphSession, ArmsOfTheGraphThatRunsMostFollowTheirOrder) {
   Process process(test::decode_step(3));
@@ -113,7 +24,6 @@ TEST(GraphSession, ArmsOfTheGraphThatRunsMostFollowTheirOrder) {
   EXPECT_EQ(process.header.graphs.edited, 1u);
   EXPECT_EQ(process.header.rank, 3);
   EXPECT_EQ(process.header.graphs.nodes, 3u);
-  EXPECT_EQ(process.header.graphs.plain, 1u);
   EXPECT_EQ(process.header.graphs.priorities, 1u);
   process.steps(7);  // not known to be the one that runs most
   EXPECT_EQ(process.header.state, State::searching);
@@ -122,26 +32,41 @@ TEST(GraphSession, ArmsOfTheGraphThatRunsMostFollowTheirOrder) {
     process.launch();
     const Arm arm = place_of(step, {}, Mode::guard, kDefaultControlEvery).arm;
     EXPECT_EQ(process.fetched, arm == Arm::applied) << step;
-    EXPECT_EQ(process.launched != process.executable, arm == Arm::original) << step;
+    EXPECT_EQ(process.disabled(), arm == Arm::original ? 3u : 0u) << step;
   }
+  EXPECT_EQ(process.header.graphs.disables, 1u);
   EXPECT_EQ(process.header.state, State::measuring);
   EXPECT_EQ(process.header.samples, 39u);
   for (size_t arm : {kOriginal, kNull, kApplied}) EXPECT_GT(process.header.steps[arm], 0u);
   EXPECT_EQ(process.window.fetched_bytes, process.window.opened * 3 * 256);
 }
 
-TEST(GraphSession, WithoutExchangeTheOriginalArmHasNodesThatAreOff) {
-  Process process(test::decode_step(3), Mode::guard, false);
+// As PyTorch does, unless it is asked to keep it.
+TEST(GraphSession, WithoutTheTemplateTheOriginalArmHasNodesThatAreOff) {
+  Process process(test::decode_step(3));
   process.capture();
   ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
-  EXPECT_EQ(process.header.graphs.plain, 0u);
-  EXPECT_EQ(process.header.graphs.priorities, 0u);
+  process.session->destroyed(process.program->graph());
   process.steps(7);
   for (uint32_t step = 0; step < 20; ++step) {
     process.launch();
     EXPECT_EQ(process.fetched,
               place_of(step, {}, Mode::guard, kDefaultControlEvery).arm == Arm::applied);
+    EXPECT_EQ(process.disabled(), 0u);
   }
+  EXPECT_EQ(process.header.graphs.disables, 0u);
+  EXPECT_EQ(process.header.off, Off::none);
+}
+
+TEST(GraphSession, TemplateThatGoesWhileItsNodesAreDisabledEndsThePlanAtTheNextLaunch) {
+  Process process(test::decode_step(3));
+  process.capture();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  while (process.disabled() == 0) process.launch();
+  process.session->destroyed(process.program->graph());
+  EXPECT_EQ(process.header.off, Off::none);  // the program may just be ending
+  EXPECT_TRUE(process.all_off());
+  EXPECT_EQ(process.header.off, Off::template_gone);
 }
 
 TEST(GraphSession, ResultsAreTheSameInEveryArmAndAfterUpdates) {
@@ -153,13 +78,20 @@ TEST(GraphSession, ResultsAreTheSameInEveryArmAndAfterUpdates) {
   for (int i = 0; i < 30; ++i) {
     process.launch();
     EXPECT_EQ(process.result(), expected) << i;
-    EXPECT_EQ(process.program->result_of(process.launched), expected) << i;
     if (i % 5 != 4) continue;
-    process.capture();  // the same step in other memory
+    // The same step in other memory. The template of the executable goes at the last.
+    Program other(step, 512);
+    process.session->updating(process.executable, other.graph());
+    EXPECT_EQ(process.disabled(), 0u);
+    CUgraphExecUpdateResultInfo info{};
+    ASSERT_EQ(cuGraphExecUpdate(process.executable, other.graph(), &info), CUDA_SUCCESS);
+    process.session->updated(process.executable, true);
+    EXPECT_EQ(other.result_of(process.executable), expected);
+    process.session->destroyed(other.graph());
+    process.capture();
     ASSERT_EQ(process.update(), CUDA_SUCCESS);
   }
   EXPECT_EQ(process.header.off, Off::none);
-  EXPECT_EQ(process.header.graphs.plain, 1u);
 }
 
 TEST(GraphSession, DryRunAndOriginalFetchNothing) {
@@ -190,18 +122,6 @@ TEST(GraphSession, LaunchesFarAheadAreNotMeasured) {
   EXPECT_GT(process.header.samples, 10u);
 }
 
-TEST(GraphSession, ChangedExecutablesHaveNoPlainOneAnyMore) {
-  Process process(test::decode_step(3));
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
-  process.session->changed(process.executable);
-  EXPECT_EQ(process.header.graphs.plain, 0u);
-  for (int i = 0; i < 20; ++i) {
-    process.launch();
-    EXPECT_EQ(process.launched, process.executable);
-  }
-}
-
 TEST(GraphSession, AnotherTopologyTurnsThePlanOffAndTheProgramGoesOn) {
   Process process(test::decode_step(3));
   process.capture();
@@ -221,6 +141,26 @@ TEST(GraphSession, AnotherTopologyTurnsThePlanOffAndTheProgramGoesOn) {
   EXPECT_FALSE(process.fetched);
 }
 
+TEST(GraphSession, AfterThePlanATemplateHasItsOwnShapeAgain) {
+  Process process(test::decode_step(3));
+  process.capture();
+  const size_t nodes = process.program->graph()->nodes.size();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  CUgraphExec first = process.executable;
+  EXPECT_EQ(process.program->graph()->nodes.size(), nodes + 3);
+  process.session->turn_off(Off::slow);
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  EXPECT_EQ(process.program->graph()->nodes.size(), nodes);
+  // Neither executable is refused an update: that of before has the nodes, that of after has none.
+  process.capture();
+  EXPECT_EQ(process.update(), CUDA_SUCCESS);
+  std::swap(first, process.executable);
+  process.capture();
+  EXPECT_EQ(process.update(), CUDA_SUCCESS);
+  process.session->destroyed(first);
+  cuGraphExecDestroy(first);
+}
+
 TEST(GraphSession, LaunchIntoACaptureIsLeftAlone) {
   Process process(test::decode_step(3));
   process.capture();
@@ -230,10 +170,7 @@ TEST(GraphSession, LaunchIntoACaptureIsLeftAlone) {
   cuGraphCreate(&outer, 0);
   process.stream->capturing = outer;
   const int calls = emulated::driver_calls;
-  const GraphSession::Launch launch =
-      process.session->launching(process.executable, process.stream);
-  EXPECT_EQ(launch.executable, process.executable);
-  EXPECT_FALSE(launch.measured);
+  EXPECT_FALSE(process.session->launching(process.executable, process.stream));
   EXPECT_EQ(emulated::driver_calls, calls + 3);  // relaxed, asked, as before
   process.stream->capturing = nullptr;
   cuGraphDestroy(outer);
@@ -279,20 +216,34 @@ TEST(GraphSession, FailingCallAtAnyPlaceTurnsThePlanOffForGood) {
           CUDA_SUCCESS);
     });
     process.session->instantiated(process.program->graph(), process.executable, begun, true);
-    for (int i = 0; i < 11; ++i) {
-      const GraphSession::Launch launch =
-          process.session->launching(process.executable, process.stream);
-      own([&] { EXPECT_EQ(cuGraphLaunch(launch.executable, process.stream), CUDA_SUCCESS); });
-      EXPECT_FALSE(launch.measured && process.header.off != Off::none);
-      if (launch.measured) process.session->launched(process.stream, true);
+    std::unique_ptr<Program> other;
+    for (int i = 0; i < 16; ++i) {
+      if (i == 12) {  // the same step in other memory; a refusal is seen by the program
+        own([&] { other = std::make_unique<Program>(step, 512); });
+        process.session->updating(process.executable, other->graph());
+        bool done = false;
+        own([&] {
+          CUgraphExecUpdateResultInfo info{};
+          done = cuGraphExecUpdate(process.executable, other->graph(), &info) == CUDA_SUCCESS;
+          EXPECT_TRUE(done || process.header.off != Off::none);
+        });
+        process.session->updated(process.executable, done);
+        if (done) process.session->destroyed(process.program->graph());
+        if (done) process.program.swap(other);
+      }
+      const bool measured = process.session->launching(process.executable, process.stream);
+      own([&] { EXPECT_EQ(cuGraphLaunch(process.executable, process.stream), CUDA_SUCCESS); });
+      EXPECT_FALSE(measured && process.header.off != Off::none);
+      if (measured) process.session->launched(process.executable, process.stream, true);
       own([&] {
         emulated::drain();
         EXPECT_EQ(process.program->left(), expected) << failing;
       });
     }
+    if (other != nullptr) process.session->destroyed(other->graph());
     EXPECT_TRUE(process.header.off == Off::none || process.header.off == Off::driver_failed);
     // Unless it is one of the last.
-    EXPECT_TRUE(!on || process.header.off != Off::none || failing + 12 > emulated::driver_calls);
+    EXPECT_TRUE(!on || process.header.off != Off::none || failing + 20 > emulated::driver_calls);
     return emulated::driver_calls;
   };
   const int calls = run(0, false);

@@ -49,6 +49,46 @@ TEST_F(CudaCollector, GraphReplaysKnowWhatWasCaptured) {
   EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 4);
 }
 
+// Each communicates while the other computes: taken for one device nothing would be exposed.
+TEST_F(CudaCollector, SeveralGpusOfAProcessAreSeveralDevices) {
+  const Recorded recorded = record({"two_gpus", "6"});
+  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  EXPECT_THAT(recorded.run.err, testing::HasSubstr("2 GPUs: they are ranks 0 to 1"));
+  EXPECT_THAT(recorded.rows("SELECT rank || ' of ' || world_size || ' ' || (SELECT COUNT(*) FROM "
+                            "step WHERE process_id = process.id) || ' ' || COUNT(DISTINCT pid) "
+                            "FROM process GROUP BY id ORDER BY rank"),
+              testing::ElementsAre("0 of 2 6 1", "1 of 2 6 1"));
+  EXPECT_THAT(
+      recorded.rows("SELECT process.rank || ' ' || stream.name || ' ' || COUNT(*) FROM op "
+                    "JOIN stream ON stream.id = op.stream_id JOIN process ON process.id = "
+                    "stream.process_id JOIN range ON range.id = op.range_id JOIN stream AS thread "
+                    "ON thread.id = range.stream_id AND thread.process_id = process.id "
+                    "WHERE op.step_id IS NOT NULL GROUP BY op.stream_id ORDER BY 1"),
+      testing::ElementsAre("0 GPU 0 stream 7 12", "1 GPU 1 stream 7 12"));
+  const test::Run summary =
+      test::run_program({PRESERVE_BIN_DIR "/preserve-profile", "--summary", recorded.trace});
+  const test::Run exported =
+      test::run_program({PRESERVE_BIN_DIR "/preserve-profile", "--export", "chrome", recorded.trace,
+                         "-o", folder_ / "trace.json"});
+  EXPECT_EQ(exported.exit_code, 0) << exported.err;
+  std::ifstream events(folder_ / "trace.json");
+  const std::string chrome{std::istreambuf_iterator<char>(events), {}};
+  for (const char* rank : {"0", "1"}) {
+    EXPECT_THAT(chrome, testing::HasSubstr(std::string("\"rank ") + rank + " "));
+    EXPECT_THAT(summary.out, testing::ContainsRegex(std::string("RANK ") + rank +
+                                                    " of 2[^R]*600.00 us exposed"));
+    // The windows are its own communication, and hold none of the other's.
+    const test::Run tune = test::run_program(
+        {PRESERVE_BIN_DIR "/preserve-tune", "-f", recorded.trace, "--rank", rank, "--device",
+         PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json", "-o", folder_ / "schedule.json"});
+    ASSERT_EQ(tune.exit_code, 0) << tune.err;
+    std::ifstream in(folder_ / "schedule.json");
+    const std::string schedule{std::istreambuf_iterator<char>(in), {}};
+    EXPECT_THAT(schedule, testing::HasSubstr(std::string("\"rank\": ") + rank));
+    EXPECT_THAT(schedule, testing::ContainsRegex("\"usable_ns\": 9[0-9]{4},"));
+  }
+}
+
 TEST_F(CudaCollector, GraphCapturedBeforeTheRangeIsKnownInside) {
   const Recorded recorded = record({"profiler", "3"}, {"--capture-range", "profiler"});
   ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
@@ -102,6 +142,32 @@ TEST_F(CudaCollector, BuffersHaveAFixedBudget) {
         "'dropped'");
     EXPECT_GE(kernels, 1);
     EXPECT_TRUE(kernels == 4000 || lost > 0) << kernels << " kernels, " << lost << " buffers lost";
+  }
+}
+
+// What a full file does not take is counted; of the newest records none has lost its name.
+TEST_F(CudaCollector, ASpoolHasALimit) {
+  for (const char* keep : {"first", "last"}) {
+    SCOPED_TRACE(keep);
+    const Recorded recorded =
+        record({"steps", "8000"}, {"--max-spool", "2MiB", "--keep", keep, "--params", "off"});
+    ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+    const std::string lost = std::strcmp(keep, "first") == 0 ? "'missing'" : "'overwritten'";
+    const auto sum = [&](const std::string& kinds) {
+      return recorded.number(
+          "SELECT IFNULL(SUM(count), 0) FROM loss WHERE source = 'cupti' AND "
+          "kind IN (" +
+          kinds + ")");
+    };
+    EXPECT_GT(sum(lost), 0);
+    EXPECT_GE(sum("'received'"), 16'000);
+    EXPECT_EQ(sum("'received'"), sum("'written', " + lost));
+    EXPECT_GT(recorded.kernels(), 0);
+    EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op_named JOIN stream ON stream.id = stream_id "
+                              "WHERE stream.kind = 'gpu' AND op_named.name IN ('gemm_kernel', "
+                              "'ncclDevKernel_AllReduce_Sum_bf16_RING_LL')"),
+              recorded.kernels());
+    EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM device WHERE kind = 'gpu'"), 1);
   }
 }
 

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// A process with one graph under a session, on the emulated driver: how CUPTI's callbacks would
+// call it.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "apply/library/cuda/session.h"
+#include "tests/apply/library/cuda/program.h"
+#include "tests/replay/cuda/emulated_cuda.h"
+#include "tests/replay/cuda/emulated_gpu.h"
+
+namespace preserve::test {
+
+using apply::GraphSession;
+using apply::Mode;
+
+class Process {
+ public:
+  explicit Process(const Step& step, Mode mode = Mode::guard) : step_(step), plan_(step, shape()) {
+    plan_.content.header.mode = mode;
+    plan_.content.header.budget_bytes = 40 << 20;
+    plan_.encode();
+    cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    session = std::make_unique<GraphSession>(
+        GraphSession::Surroundings{driver_, plan_.view(), no_names(), &header, 3, &window, samples,
+                                   "image", [] { return int64_t{7}; }});
+    emulated::driver_calls = 0;
+    session->context_ready();
+  }
+  ~Process() {
+    emulated::failing_call = 0;
+    emulated::failing_on = false;
+    emulated::current_device = emulated::memory_device = 0;
+    emulated::cache_bytes = 50 << 20;
+    emulated::free_bytes = size_t{1} << 30;
+    emulated::drain();
+    if (executable != nullptr) destroy();
+    cudaStreamDestroy(stream);
+  }
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+
+  void capture(size_t weight_bytes = 512) {
+    give_up_template();
+    program = std::make_unique<Program>(step_, weight_bytes);
+  }
+  void give_up_template() {
+    if (program != nullptr) session->destroyed(program->graph());  // a new one may get its address
+    program.reset();
+  }
+  CUresult instantiate() {
+    const GraphSession::Instantiation begun = session->instantiating(program->graph(), 0);
+    const CUresult result = cuGraphInstantiateWithFlags(&executable, program->graph(), begun.flags);
+    session->instantiated(program->graph(), executable, begun, result == CUDA_SUCCESS);
+    return result;
+  }
+  CUresult update() {
+    session->updating(executable, program->graph());
+    CUgraphExecUpdateResultInfo info{};
+    const CUresult result = cuGraphExecUpdate(executable, program->graph(), &info);
+    session->updated(executable, result == CUDA_SUCCESS);
+    return result;
+  }
+  void destroy() {
+    session->destroyed(executable);
+    cuGraphExecDestroy(executable);
+    executable = nullptr;
+  }
+  void launch(bool drained = true) {
+    emulated::requests().clear();
+    const bool measured = session->launching(executable, stream);
+    cuGraphLaunch(executable, stream);
+    if (measured) session->launched(executable, stream, true);
+    if (!drained) return;
+    emulated::drain();
+    fetched = !emulated::requests().empty();
+  }
+  size_t disabled() const {
+    return static_cast<size_t>(std::count_if(executable->nodes.begin(), executable->nodes.end(),
+                                             [](const auto& node) { return !node.enabled; }));
+  }
+  bool all_off() {  // and nothing is fetched any more
+    for (int i = 0; i < 8; ++i) {
+      launch();
+      if (fetched) return false;
+    }
+    return session->is_off();
+  }
+  void steps(int count) {
+    for (int i = 0; i < count; ++i) launch();
+  }
+  std::vector<uint64_t> result() { return program->result_of(executable); }
+
+  apply::OutcomeHeader header{};
+  apply::WindowOutcome window{};
+  std::vector<apply::StepSample> samples = std::vector<apply::StepSample>(4096);
+  std::unique_ptr<GraphSession> session;
+  std::unique_ptr<Program> program;
+  CUgraphExec executable = nullptr;
+  CUstream stream = nullptr;
+  bool fetched = false;
+
+ private:
+  static PlanShape shape() {
+    PlanShape shape;
+    shape.slices = 1;
+    return shape;
+  }
+  const apply::Driver driver_ = emulated_driver();
+  Step step_;
+  Plan plan_;
+};
+
+}  // namespace preserve::test

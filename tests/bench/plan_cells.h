@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// The steps on which planning is compared: six models, the shipped devices, 2 to 8 ranks, three
+// batch sizes and two contexts.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "common/error.h"
+#include "planner/search/plan.h"
+#include "planner/workload/workload.h"
+#include "tests/support/paths.h"
+
+namespace preserve::bench {
+
+struct PlanCell {
+  std::string device_name, model;  // of examples/devices and examples/models
+  WorkloadSpec spec;
+  FoldedStep step;
+  const DeviceModel* device = nullptr;
+
+  std::string name() const {
+    return fmt::format("{} {} tp{} b{} {}", device_name, model, spec.ranks, spec.batch,
+                       spec.context);
+  }
+};
+
+inline std::filesystem::path example(const std::string& folder, const std::string& name) {
+  return std::filesystem::path(PRESERVE_SOURCE_DIR) / "examples" / folder / (name + ".json");
+}
+
+inline void for_each_plan_cell(const std::function<void(const PlanCell&)>& use) {
+  for (const std::string device_name :
+       {"a100-80g", "ascend-910b", "b200", "h100-sxm", "h200", "l40s", "rtx-pro-6000"}) {
+    const DeviceModel device = load_device(example("devices", device_name));
+    for (const std::string model :
+         {"llama3-8b", "llama3-70b", "qwen2-7b", "qwen2-72b", "phi-3-small", "phi-3-medium"}) {
+      WorkloadSpec spec;
+      spec.model = load_model_config(example("models", model));
+      // No published table of this device: an assumption, long enough to fill.
+      if (device.collectives.empty()) spec.allreduce_ns = 60'000;
+      for (const int64_t ranks : {2, 4, 8}) {
+        for (const int64_t batch : {1, 8, 64}) {
+          for (const int64_t context : {1024, 16384}) {
+            if (device_name == "rtx-pro-6000" && ranks != 8) continue;  // no table of fewer
+            spec.ranks = ranks;
+            spec.batch = batch;
+            spec.context = context;
+            try {
+              use({device_name, model, spec, make_workload(spec, device), &device});
+            } catch (const Error& error) {
+              if (error.kind() != ErrorKind::not_applicable) throw;  // else: no such cell
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace preserve::bench
