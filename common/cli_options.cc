@@ -97,17 +97,6 @@ CLI::Validator as_size_bytes() {
       [](const std::string& text) { return std::to_string(parse_size_bytes(text)); });
 }
 
-CLI::Validator as_count(int64_t most) {
-  return transformer([most](const std::string& text) {
-    const std::optional<int64_t> count = parse_count(text);
-    if (!count || *count > most) {
-      throw usage_error("invalid number '{}': expected a whole number from 1 to {}, as 4096 or 4K",
-                        printable(text), most);
-    }
-    return std::to_string(*count);
-  });
-}
-
 CLI::Validator as_shipped_file(const std::string& folder) {
   return transformer([folder](const std::string& text) -> std::string {
     namespace fs = std::filesystem;

@@ -31,9 +31,6 @@ CLI::Validator as_duration_ns(int64_t least_ns = 0,
 // "32MiB" -> "33554432".
 CLI::Validator as_size_bytes();
 
-// "8K" -> "8192"; from 1 to `most`.
-CLI::Validator as_count(int64_t most);
-
 // The name of a file, or of one of those in examples/<folder>, which come with the tools:
 // "h100-sxm" -> ".../examples/devices/h100-sxm.json".
 CLI::Validator as_shipped_file(const std::string& folder);

@@ -16,6 +16,7 @@
 
 #include "common/child_process.h"
 #include "common/error.h"
+#include "common/launcher_variables.h"
 
 namespace preserve {
 namespace {
@@ -33,10 +34,14 @@ void end_at_once(int signal) {
   ::_exit(128 + signal);
 }
 
-std::string first_set(std::initializer_list<const char*> names) {
-  for (const char* name : names) {
-    const char* value = std::getenv(name);
-    if (value != nullptr && *value != '\0') return value;
+std::string variable(const char* name) {
+  const char* value = name == nullptr ? nullptr : std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+std::string first_set(const char* RankVariables::*name) {
+  for (const RankVariables& launcher : kRankVariables) {
+    if (std::string value = variable(launcher.*name); !value.empty()) return value;
   }
   return "";
 }
@@ -101,7 +106,7 @@ std::filesystem::path child_library(const std::string& file_name) {
 }
 
 std::vector<std::pair<std::string, std::string>> preloading(const std::filesystem::path& library) {
-  const std::string before = first_set({"LD_PRELOAD"}), options = first_set({"ASAN_OPTIONS"});
+  const std::string before = variable("LD_PRELOAD"), options = variable("ASAN_OPTIONS");
   const std::string no_order = "verify_asan_link_order=0";  // the program's own come later and win
   return {{"LD_PRELOAD", before.empty() ? library.string() : library.string() + ":" + before},
           {"ASAN_OPTIONS", options.empty() ? no_order : no_order + ":" + options}};
@@ -131,11 +136,11 @@ Loading loading_of(const std::string& program) {
 }
 
 std::string launched_rank() {
-  return first_set({"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "RANK", "SLURM_PROCID"});
+  return first_set(&RankVariables::rank);
 }
 
 std::string launched_ranks() {
-  return first_set({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE", "SLURM_NTASKS"});
+  return first_set(&RankVariables::size);
 }
 
 EndOnSignal::EndOnSignal(std::string file, std::string text) {

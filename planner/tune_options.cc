@@ -75,9 +75,7 @@ void check_measuring(const TuneOptions& options) {
 }
 
 void define_planning(CLI::App& app, PlanOptions& plan) {
-  app.add_option("--strategy", plan.strategy,
-                 "flow: the optimum of a flow, improved in the simulator; bfs: "
-                 "the paper's Algorithm 1; none")
+  app.add_option("--strategy", plan.strategy, kStrategiesInWords)
       ->transform(as_choice(kStrategies))
       ->type_name("WORD")
       ->capture_default_str();

@@ -293,8 +293,7 @@ int main(int argc, char** argv) {
   preserve::report::Options options;
   return preserve::run_tool(
       argc, argv,
-      {"preserve-report",
-       "Shows what was recorded, planned and measured, as html, json, md or csv.",
+      {"preserve-report", "Shows what was recorded, planned and measured.",
        preserve::report::kFooter, fmt::format("report {}", preserve::report::kReportVersion)},
       [&](CLI::App& app) {
         app.add_option("inputs", options.inputs,

@@ -66,11 +66,11 @@ const Library& library() {
 bool is_basic(MPI_Datatype type) {
   char name[MPI_MAX_OBJECT_NAME];
   const std::string_view text{name, hooks::type_name(type, name, sizeof(name))};
-  constexpr std::string_view basic[] = {
+  constexpr std::string_view kBasic[] = {
       "MPI_FLOAT",         "MPI_DOUBLE",        "MPI_INT",       "MPI_LONG",     "MPI_UNSIGNED",
       "MPI_UNSIGNED_LONG", "MPI_INT32_T",       "MPI_INT64_T",   "MPI_UINT32_T", "MPI_UINT64_T",
       "MPI_LONG_LONG",     "MPI_LONG_LONG_INT", "MPI_FLOAT_INT", "MPI_2INT"};
-  return std::find(std::begin(basic), std::end(basic), text) != std::end(basic);
+  return std::find(std::begin(kBasic), std::end(kBasic), text) != std::end(kBasic);
 }
 bool is_double(MPI_Datatype type) {
   char name[MPI_MAX_OBJECT_NAME];

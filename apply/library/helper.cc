@@ -88,8 +88,8 @@ void Helper::post(uint32_t index) {
 uint64_t Helper::take_back() {
   posted_.store(number_ << 32, std::memory_order_relaxed);
   const uint64_t fetched = fetched_.load(std::memory_order_relaxed);
-  constexpr uint64_t low = (uint64_t{1} << 24) - 1;
-  return fetched >> 40 == (number_ & low) ? fetched & ((uint64_t{1} << 40) - 1) : 0;
+  constexpr uint64_t kLow = (uint64_t{1} << 24) - 1;
+  return fetched >> 40 == (number_ & kLow) ? fetched & ((uint64_t{1} << 40) - 1) : 0;
 }
 
 void* Helper::run(void* helper) {

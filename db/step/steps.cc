@@ -3,12 +3,13 @@
 
 #include <algorithm>
 #include <functional>
-#include <map>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "common/error.h"
+#include "db/step/period.h"
 #include "db/step/quality.h"
 
 namespace preserve {
@@ -31,9 +32,6 @@ const std::vector<Family> kFamilies{
     {{"*_forward_step*: 0 ctx reqs*"}, {"*_forward_step*ctx reqs*"}},
     // Frameworks that know no phases
     {{}, {}, {"ProfilerStep#*", "execute_model*", "*_forward_step*"}}};
-
-constexpr double kMinAgreement = 0.9;  // of the positions of two consecutive blocks
-constexpr size_t kMaxCandidates = 32;  // periods tried; each costs one pass
 
 struct StepSpan {
   int64_t start_ns = 0, end_ns = 0;
@@ -157,20 +155,61 @@ uint64_t mix(uint64_t hash, uint64_t value) {
 // for recordings of any length.
 constexpr size_t kWindow = 1'000'000;
 
+// Of one stream. Rows of operators are looked through once for all streams, and then between the
+// first and the last one only: producers insert process by process and stream by stream.
+struct StreamOperators {
+  int64_t stream = 0, operators = 0, collectives = 0;
+  int64_t communication = 0;    // collectives and calls between two
+  int64_t first = 0, last = 0;  // rows
+};
+using Operators = std::unordered_map<int64_t, StreamOperators>;  // by stream
+
+Operators operators_by_stream(const TraceDb& db) {
+  Operators all;
+  StreamOperators* last = nullptr;
+  Query rows = db.query(
+      "SELECT id, stream_id, kind = 'collective', kind IN ('collective', 'p2p') FROM op ORDER BY "
+      "id");
+  while (rows.next()) {
+    const int64_t stream = rows.integer(1);
+    if (last == nullptr || last->stream != stream) last = &all[stream];
+    last->stream = stream;
+    last->last = rows.integer(0);
+    if (last->operators++ == 0) last->first = last->last;
+    last->collectives += rows.integer(2);
+    last->communication += rows.integer(3);
+  }
+  return all;
+}
+
+// Those of `process`.
+std::vector<StreamOperators> streams_of(const TraceDb& db, const Operators& all,
+                                        ProcessId process) {
+  std::vector<StreamOperators> streams;
+  Query rows = db.query("SELECT id FROM stream WHERE process_id = ? ORDER BY id", {process.value});
+  while (rows.next()) {
+    const auto found = all.find(rows.integer(0));
+    if (found != all.end()) streams.push_back(found->second);
+  }
+  return streams;
+}
+
 // What one stream repeats, a window at a time: its collectives, or all its operators.
 class Sequence {
  public:
   enum class Of { collectives, operators };
 
   // Within a stream, ids rise with the start: sorting by it again would cost more than all else.
-  Sequence(const TraceDb& db, int64_t stream, Of of)
+  Sequence(const TraceDb& db, const StreamOperators& stream, Of of)
       : of_(of),
-        rows_(db.query(std::string("SELECT op.name_id, op.start_ns, op.end_ns, collective.bytes, "
-                                   "collective.communicator FROM op ") +
-                           (of == Of::operators ? "LEFT " : "") +
-                           "JOIN collective ON collective.op_id = op.id WHERE op.stream_id = ? "
-                           "ORDER BY op.id",
-                       {stream})) {}
+        rows_(
+            db.query(std::string("SELECT op.name_id, op.start_ns, op.end_ns, ") +
+                         (stream.communication == 0 ? "NULL, NULL FROM op "
+                          : of == Of::operators
+                              ? "bytes, communicator FROM op LEFT JOIN collective ON op_id = op.id "
+                              : "bytes, communicator FROM op JOIN collective ON op_id = op.id ") +
+                         "WHERE op.stream_id = ? AND op.id BETWEEN ? AND ? ORDER BY op.id",
+                     {stream.stream, stream.first, stream.last})) {}
   void fill() {
     while (symbols_.size() < kWindow && (more_ = rows_.next())) {
       uint64_t symbol = mix(0, static_cast<uint64_t>(rows_.integer(0)));
@@ -203,7 +242,7 @@ class Sequence {
   int64_t last_end_ns_ = INT64_MIN;
 };
 
-std::vector<StepSpan> blocks_of(const TraceDb& db, int64_t stream, Sequence::Of of,
+std::vector<StepSpan> blocks_of(const TraceDb& db, const StreamOperators& stream, Sequence::Of of,
                                 const std::function<Period(const std::vector<uint64_t>&)>& find) {
   std::vector<StepSpan> spans;
   for (Sequence sequence(db, stream, of); sequence.more();) {
@@ -231,55 +270,32 @@ Period period_of_collectives(const std::vector<uint64_t>& symbols) {
   return std::adjacent_find(first, last, std::not_equal_to<>()) == last ? Period{} : period;
 }
 
-struct BusyStream {
-  int64_t stream = 0, collectives = 0, operators = 0;
-};
-
-// The stream with most collectives, and then most operators. Counted here: SQLite would sort all
-// operators to group them.
-BusyStream busiest_stream(const TraceDb& db, ProcessId process) {
-  std::map<int64_t, BusyStream> streams;
-  BusyStream* last = nullptr;
-  Query rows = db.query(
-      "SELECT op.stream_id, op.kind = 'collective' FROM op JOIN stream ON stream.id = op.stream_id "
-      "WHERE stream.process_id = ?",
-      {process.value});
-  while (rows.next()) {
-    const int64_t stream = rows.integer(0);
-    if (last == nullptr || last->stream != stream) last = &streams[stream];
-    last->stream = stream;
-    last->collectives += rows.integer(1);
-    ++last->operators;
-  }
+// Blocks of the sequence on the stream with most collectives, and then most operators.
+std::vector<StepSpan> detect(const TraceDb& db, const std::vector<StreamOperators>& streams,
+                             const StepOptions& options) {
   const auto busiest = std::max_element(streams.begin(), streams.end(), [](auto& a, auto& b) {
-    return std::pair(a.second.collectives, a.second.operators) <
-           std::pair(b.second.collectives, b.second.operators);
+    return std::pair(a.collectives, a.operators) < std::pair(b.collectives, b.operators);
   });
-  return busiest == streams.end() ? BusyStream{} : busiest->second;
-}
-
-// Blocks of the sequence on that stream.
-std::vector<StepSpan> detect(const TraceDb& db, ProcessId process, const StepOptions& options) {
-  const auto [stream, collectives, operators] = busiest_stream(db, process);
-  if (operators == 0) return {};
+  if (busiest == streams.end()) return {};
+  const StreamOperators& stream = *busiest;
   if (options.collectives > 0) {
     return blocks_of(db, stream, Sequence::Of::collectives, [&](const auto& symbols) {
       return repetition_of(symbols, static_cast<size_t>(options.collectives));
     });
   }
   std::vector<StepSpan> spans;
-  if (collectives > 0) {
+  if (stream.collectives > 0) {
     spans = blocks_of(db, stream, Sequence::Of::collectives, period_of_collectives);
     if (!spans.empty()) return spans;
   }
   spans = blocks_of(db, stream, Sequence::Of::operators,
                     [](const auto& symbols) { return find_period(symbols); });
-  if (spans.empty() || collectives == 0) return spans;
+  if (spans.empty() || stream.collectives == 0) return spans;
   const StepSpan& middle = spans[spans.size() / 2];
   const auto inside = db.query_integer(
       "SELECT COUNT(*) FROM op WHERE stream_id = ? AND kind = 'collective' "
       "AND start_ns >= ? AND start_ns < ?",
-      {stream, middle.start_ns, middle.end_ns});
+      {stream.stream, middle.start_ns, middle.end_ns});
   return inside.value_or(0) > 1 ? spans : std::vector<StepSpan>{};
 }
 
@@ -298,21 +314,36 @@ std::vector<KnownStep> add_steps(TraceDb& db, ProcessId process, const std::vect
   return steps;
 }
 
-// Sets op.step_id of every operator of `process` that starts within a step and has none yet. One
-// UPDATE per run of consecutive row numbers: producers insert stream by stream, so runs are long.
-void attribute_operators(TraceDb& db, ProcessId process, const std::vector<KnownStep>& steps) {
+// Sets op.step_id of every operator of `streams` that starts within a step and has none yet. One
+// UPDATE per run of consecutive row numbers, which are long.
+void attribute_operators(TraceDb& db, const std::vector<StreamOperators>& streams,
+                         const std::vector<KnownStep>& steps) {
   struct Run {
     int64_t first = 0, last = 0;
     StepId step;
   };
   std::vector<Run> runs;
+  if (streams.empty() || steps.empty()) return;
+  int64_t first = INT64_MAX, last = 0;
+  std::unordered_set<int64_t> own;
+  for (const StreamOperators& stream : streams) {
+    first = std::min(first, stream.first);
+    last = std::max(last, stream.last);
+    own.insert(stream.stream);
+  }
   {
     Query rows = db.query(
-        "SELECT op.id, op.start_ns FROM op JOIN stream ON stream.id = op.stream_id "
-        "WHERE stream.process_id = ? AND op.step_id IS NULL ORDER BY op.id",
-        {process.value});
+        "SELECT id, start_ns, stream_id FROM op WHERE id BETWEEN ? AND ? AND step_id IS NULL "
+        "ORDER BY id",
+        {first, last});
+    int64_t stream = 0;  // of the row before
+    bool is_own = false;
     while (rows.next()) {
-      const StepId step = step_at(steps, rows.integer(1));
+      if (const int64_t other = rows.integer(2); other != stream) {
+        stream = other;
+        is_own = own.count(stream) != 0;
+      }
+      const StepId step = is_own ? step_at(steps, rows.integer(1)) : StepId{};
       if (!step) continue;
       const int64_t op = rows.integer(0);
       if (!runs.empty() && runs.back().step == step && runs.back().last + 1 == op) {
@@ -328,99 +359,7 @@ void attribute_operators(TraceDb& db, ProcessId process, const std::vector<Known
   }
 }
 
-struct Candidate {
-  size_t length = 0, begin = 0, support = 0;
-};
-
-// Distances between equal symbols that occur often, with the first place where each starts.
-std::vector<Candidate> candidate_periods(const std::vector<uint64_t>& symbols, size_t min_repeats) {
-  std::unordered_map<uint64_t, size_t> last_seen;
-  std::unordered_map<size_t, Candidate> by_length;
-  for (size_t i = 0; i < symbols.size(); ++i) {
-    const auto [entry, fresh] = last_seen.try_emplace(symbols[i], i);
-    if (fresh) continue;
-    Candidate& candidate = by_length[i - entry->second];
-    if (candidate.support++ == 0) candidate.begin = entry->second;
-    candidate.length = i - entry->second;
-    entry->second = i;
-  }
-  std::vector<Candidate> candidates;
-  for (const auto& [length, candidate] : by_length) {
-    if (candidate.support + 1 >= min_repeats) candidates.push_back(candidate);
-  }
-  // Coverage of a distance is at most support * length; ties to the shorter, then the earlier.
-  std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
-    const size_t cover_a = a.support * a.length, cover_b = b.support * b.length;
-    if (cover_a != cover_b) return cover_a > cover_b;
-    return a.length != b.length ? a.length < b.length : a.begin < b.begin;
-  });
-  if (candidates.size() > kMaxCandidates) candidates.resize(kMaxCandidates);
-  return candidates;
-}
-
-// Whether the block of `length` symbols at `begin` and the one that follows it agree.
-bool repeats_at(const std::vector<uint64_t>& symbols, size_t begin, size_t length) {
-  size_t equal = 0;
-  for (size_t i = begin; i < begin + length; ++i) equal += symbols[i] == symbols[i + length];
-  return static_cast<double>(equal) >= kMinAgreement * static_cast<double>(length);
-}
-
-void keep_longer(const Period& other, Period& best) {
-  const size_t cover = other.repeats * other.length, best_cover = best.repeats * best.length;
-  if (cover > best_cover || (cover == best_cover && other.length < best.length)) best = other;
-}
-
-// Of blocks of `length` symbols from `begin` on.
-Period longest_stretch(const std::vector<uint64_t>& symbols, size_t length, size_t begin,
-                       size_t min_repeats) {
-  Period best;
-  size_t repeats = 1;
-  const auto consider = [&] {
-    if (repeats >= min_repeats) keep_longer({length, begin, repeats}, best);
-  };
-  for (size_t block = begin; block + 2 * length <= symbols.size(); block += length) {
-    if (repeats_at(symbols, block, length)) {
-      ++repeats;
-    } else {
-      consider();
-      begin = block + length;
-      repeats = 1;
-    }
-  }
-  consider();
-  return best;
-}
-
-// The distance may first show in the middle of the first block: begins where the repetition does.
-Period extended(const std::vector<uint64_t>& symbols, Period period) {
-  while (period.length != 0 && period.begin > 0 &&
-         symbols[period.begin - 1] == symbols[period.begin - 1 + period.length]) {
-    --period.begin;
-  }
-  while (period.length != 0 &&
-         period.begin + (period.repeats + 1) * period.length <= symbols.size() &&
-         repeats_at(symbols, period.begin + (period.repeats - 1) * period.length, period.length)) {
-    ++period.repeats;
-  }
-  return period;
-}
-
 }  // namespace
-
-Period find_period(const std::vector<uint64_t>& symbols, size_t min_repeats) {
-  Period best;
-  for (const Candidate& candidate : candidate_periods(symbols, min_repeats)) {
-    keep_longer(longest_stretch(symbols, candidate.length, candidate.begin, min_repeats), best);
-  }
-  return extended(symbols, best);
-}
-
-Period repetition_of(const std::vector<uint64_t>& symbols, size_t length) {
-  constexpr size_t kTwice = 2;
-  if (length == 0 || length > symbols.size() / kTwice) return {};
-  Period best = longest_stretch(symbols, length, 0, kTwice);
-  return extended(symbols, best);
-}
 
 std::vector<KnownStep> mark_annotated_steps(TraceDb& db, ProcessId process,
                                             const StepOptions& options) {
@@ -458,21 +397,24 @@ StepSummary mark_steps(TraceDb& db, const StepOptions& options) {
     while (rows.next()) processes.emplace_back(ProcessId{rows.integer(0)}, rows.integer(1));
   }
   StepSummary summary;
+  std::optional<Operators> operators;
   for (const auto& [process, marked] : processes) {
     summary.annotated += marked;
     if (marked > 0) continue;
     std::vector<StepSpan> spans = annotated_spans(db, process, options);
+    if (!operators) operators = operators_by_stream(db);
+    const std::vector<StreamOperators> streams = streams_of(db, *operators, process);
     const char* source = "nvtx";
     int64_t* count = &summary.annotated;
     if (!spans.empty()) {
       spans = without_overlaps(std::move(spans));
       follow_launches(db, process, spans);
     } else {
-      spans = without_overlaps(detect(db, process, options));
+      spans = without_overlaps(detect(db, streams, options));
       source = options.collectives > 0 ? "counted" : "detected";
       count = options.collectives > 0 ? &summary.counted : &summary.detected;
     }
-    attribute_operators(db, process, add_steps(db, process, spans, source));
+    attribute_operators(db, streams, add_steps(db, process, spans, source));
     *count += static_cast<int64_t>(spans.size());
   }
   add_quality(db);

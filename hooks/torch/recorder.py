@@ -109,7 +109,7 @@ class _Modules:
             entry = self.add_root(module)
         number, root = entry[1], entry[2]
         if root is not None and depth == 0:
-            root.called(module)
+            root.called(module, kwargs)
             number = self.number(root.prefix.rstrip(".") or self.step_name(args, kwargs))
         if number is None:
             return False
@@ -137,11 +137,21 @@ class _Modules:
         first = has_layers and not self.has_model
         self.has_model = self.has_model or has_layers
         self.roots += 1
+        self.say_who_calls_from_cpp(module)
         prefix = "{}{}.".format(type(module).__name__.lower(), self.roots)
         root = _Root(self, module, "" if first else prefix)
         entry = (weakref.ref(module), None, root)
         self.known[id(module)] = entry
         return entry
+
+    def say_who_calls_from_cpp(self, module):
+        parallel = getattr(getattr(self.torch.nn, "parallel", None), "DistributedDataParallel", None)
+        if not isinstance(parallel, type) or not isinstance(module, parallel):
+            return
+        if any(parameter.device.type == "cpu" for parameter in module.parameters()):
+            self.library.mark(
+                b"preserve: DistributedDataParallel calls its collectives from C++: on CPU tensors they are not recorded"
+            )
 
     def step_name(self, args, kwargs):
         """A language model gets token ids, [sequences, tokens each]: one token each is a decode step."""
@@ -162,14 +172,20 @@ class _Root:
         self.calls = 0
         self.regions = {}  # name -> (address, size)
         self.cache_owners = []  # (weak reference, path, attribute)
+        self.arguments = set()  # caches that were handed over
         self.look(module)
 
-    def called(self, module):
+    def called(self, module, kwargs):
         # Memory may move (to another device, a new cache): rarely for weights, so ever more rarely
         # looked at.
         self.calls += 1
         if self.calls & (self.calls - 1) == 0:
             self.look(module)
+            for name, value in kwargs.items():
+                if value is not None and name not in self.arguments and _CACHE.match(name):
+                    self.arguments.add(name)
+                    text = "preserve: {} is an argument: a cache that no module has as an attribute is not named"
+                    self.modules.library.mark(text.format(name).encode())
         for owner, path, attribute in self.cache_owners:
             self.name_cache(owner(), path, attribute)
 

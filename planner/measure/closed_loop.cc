@@ -175,11 +175,7 @@ void ClosedLoop::judge_alone(const ReplayFindings& findings) {
 
 // Continues with the way of issuing that measured best, and corrects the model of it.
 void ClosedLoop::learn() {
-  const auto best =
-      std::min_element(measured_.begin(), measured_.end(), [](const Entry& a, const Entry& b) {
-        return measured_better(a.measured.found.speedup, b.measured.found.speedup);
-      });
-  lead_with(best->measured.issue);
+  lead_with(best().issue);
   std::vector<const MeasuredPlan*> evidence;
   for (const Entry& entry : measured_) {
     if (entry.measured.issue == issue_ && !entry.busy) evidence.push_back(&entry.measured);
@@ -250,14 +246,16 @@ std::string ClosedLoop::why_chosen(const Entry& entry) const {
   return text;
 }
 
+const MeasuredPlan& ClosedLoop::best() const {
+  const auto better = [](const Entry& a, const Entry& b) {
+    return measured_better(a.measured.found.speedup, b.measured.found.speedup);
+  };
+  return std::min_element(measured_.begin(), measured_.end(), better)->measured;
+}
+
 std::string ClosedLoop::best_measurement() const {
-  const auto best =
-      std::min_element(measured_.begin(), measured_.end(), [](const Entry& a, const Entry& b) {
-        return measured_better(a.measured.found.speedup, b.measured.found.speedup);
-      });
-  return fmt::format("{}{}, predicted {}, by {}", measured_text(best->measured.found.speedup),
-                     link_remark(), format_ratio(best->measured.plan.speedup),
-                     describe(best->measured.issue));
+  return fmt::format("{}{}, predicted {}, by {}", measured_text(best().found.speedup),
+                     link_remark(), format_ratio(best().plan.speedup), describe(best().issue));
 }
 
 std::string ClosedLoop::link_remark() const {

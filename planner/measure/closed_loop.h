@@ -60,6 +60,7 @@ class ClosedLoop {
   std::optional<size_t> winner() const;
   void lead_with(const IssueMethod& issue);
   void do_nothing(Schedule& schedule) const;
+  const MeasuredPlan& best() const;
   std::string best_measurement() const;
   std::string link_remark() const;
   std::string why_chosen(const Entry& entry) const;

@@ -23,6 +23,9 @@
 
 namespace preserve {
 
+const char* const kStrategiesInWords =
+    "flow: the optimum of a flow, improved in the simulator; bfs: the paper's Algorithm 1; none";
+
 namespace {
 
 // Problems given the plan before, each the flow around that plan.
@@ -191,6 +194,7 @@ class Planner {
     }
     PlanSearch search(*referee_, ring, limits);
     std::vector<SearchResult> judged;
+    judged.reserve(all.size());
     for (const Start& item : all) judged.push_back(search.judge(ring.amounts_of(item.windows)));
     const auto best = std::min_element(
         judged.begin(), judged.end(),

@@ -45,4 +45,7 @@ SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& 
 Planned make_schedule(const FoldedStep& step, const DeviceModel& device,
                       const PlanOptions& options);
 
+// What each strategy is, for --help.
+extern const char* const kStrategiesInWords;
+
 }  // namespace preserve

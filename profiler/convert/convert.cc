@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "common/text.h"
 #include "profiler/clocks/hosts.h"
+#include "profiler/convert/gpu_processes.h"
 #include "profiler/convert/host_device.h"
 #include "profiler/convert/process_converter.h"
 #include "profiler/spool_name.h"
@@ -58,6 +59,15 @@ std::vector<std::filesystem::path> files_ending(const std::filesystem::path& fol
   if (error) throw input_error("{}: cannot read the folder: {}", folder.string(), error.message());
   std::sort(files.begin(), files.end());
   return files;
+}
+
+// What hooks inside the program could not do, as the marks that they left say it.
+void add_notes_of_hooks(const TraceDb& db, std::vector<std::string>& warnings) {
+  constexpr size_t kMostNotes = 20;
+  Query notes = db.query("SELECT value FROM string WHERE value GLOB 'preserve: *' ORDER BY id");
+  for (size_t i = 0; i < kMostNotes && notes.next(); ++i) {
+    warnings.push_back(printable(notes.text(0)));
+  }
 }
 
 }  // namespace
@@ -142,6 +152,7 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
   std::map<std::string, DeviceId> devices;
   double anonymous_bytes = 0, huge_bytes = 0;
   std::vector<clocks::Process> processes;
+  std::vector<RecordedProcess> recorded;
   for (const size_t i : order) {
     if (images[i]->rank) {  // not the launcher and its helpers
       anonymous_bytes += static_cast<double>(images[i]->anonymous_bytes);
@@ -158,8 +169,14 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
       done += static_cast<double>(bytes);
       if (options.progress) options.progress(done, total);
     });
-    processes.push_back({converter.process(), images[i]->host, images[i]->host,
-                         std::move(images[i]->launchers_clock), images[i]->clock.last_ns()});
+    recorded.push_back({converter.process(), converter.who(), images[i]->rank,
+                        images[i]->world_size, converter.gpus()});
+    std::vector<ProcessId> rows = converter.gpus();
+    if (rows.empty()) rows.push_back(converter.process());
+    for (const ProcessId row : rows) {
+      processes.push_back({row, images[i]->host, images[i]->host, images[i]->launchers_clock,
+                           images[i]->clock.last_ns()});
+    }
     images[i].reset();
   }
   if (anonymous_bytes > 0) {
@@ -167,6 +184,9 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
   }
   clocks::Outcome clocks = clocks::to_one_clock(db, processes);
   summary.notes = std::move(clocks.notes);
+  for (std::string& note : count_gpus_as_ranks(db, recorded)) {
+    summary.notes.push_back(std::move(note));
+  }
   summary.warnings.insert(summary.warnings.end(), clocks.warnings.begin(), clocks.warnings.end());
   if (!clocks.apart.empty()) {
     summary.warnings.push_back(fmt::format(
@@ -174,6 +194,7 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
         "launcher by TCP and have no collective in common with theirs",
         printable(fmt::format("{}", fmt::join(clocks.apart, ", ")))));
   }
+  add_notes_of_hooks(db, summary.warnings);
   summary.complete = summary.complete && !options.interrupted;
   db.set_meta("incomplete", summary.complete ? "0" : "1");
   summary.steps = mark_steps(db, options.steps);

@@ -10,6 +10,7 @@
 #include "common/text.h"
 #include "common/units.h"
 #include "profiler/convert/cuda/findings.h"
+#include "profiler/convert/gpu_processes.h"
 
 namespace preserve {
 namespace {
@@ -21,17 +22,16 @@ constexpr double kAncestorConfidence = 0.5;
 }  // namespace
 
 void ProcessConverter::add_process() {
-  ProcessRow row;
-  row.host = image_.host;
-  row.pid = file_.header().pid;
-  row.ppid = file_.header().ppid;
-  row.rank = image_.rank;
-  row.world_size = image_.world_size;
-  row.command = image_.command;
-  row.start_ns = image_.clock.first_ns();
-  row.end_ns = image_.clock.last_ns();
-  row.complete = image_.complete;
-  process_ = db_.add(row);
+  row_.host = image_.host;
+  row_.pid = file_.header().pid;
+  row_.ppid = file_.header().ppid;
+  row_.rank = image_.rank;
+  row_.world_size = image_.world_size;
+  row_.command = image_.command;
+  row_.start_ns = image_.clock.first_ns();
+  row_.end_ns = image_.clock.last_ns();
+  row_.complete = image_.complete;
+  process_ = db_.add(row_);
   constexpr std::string_view kPrefix = "env.";
   for (const auto& [name, value] : file_.facts()) {
     if (name.substr(0, kPrefix.size()) == kPrefix) {
@@ -71,7 +71,9 @@ void ProcessConverter::run(const std::function<void(size_t bytes)>& done) {
   if (tensors_->count() > 0) tensors_->assign_to_modules(db_, range_names_);
   for (Thread& thread : threads) convert_thread(thread);
   add_background();
+  const int64_t before = db_.query_integer("SELECT MAX(id) FROM op").value_or(0);
   add_cuda();
+  gpus_ = one_process_per_gpu(db_, process_, row_, before);
   add_losses();
 }
 
@@ -345,9 +347,11 @@ void ProcessConverter::add_cuda() {
     memory.push_back(
         {region.base, region.bytes, region.from_ns, region.to_ns, region.row, region.role});
   }
-  std::map<uint64_t, ModuleOfRange> modules;  // by occurrence of a range
-  const auto add_by_range = [&](OpId op, StringId range, uint64_t instance, int64_t start_ns) {
-    const auto [module, fresh] = modules.try_emplace(instance);
+  // By GPU, each of which reads its own part of what a range names, and occurrence of the range.
+  std::map<std::pair<int64_t, uint64_t>, ModuleOfRange> modules;
+  const auto add_by_range = [&](OpId op, int64_t gpu, StringId range, uint64_t instance,
+                                int64_t start_ns) {
+    const auto [module, fresh] = modules.try_emplace({gpu, instance});
     if (fresh) {
       module->second.tensors = tensors_->of_module(static_cast<uint32_t>(range.value));
       module->second.own = module->second.tensors != nullptr;
@@ -428,8 +432,9 @@ void ProcessConverter::add_losses() {
                                 ": its spool reached the limit of --max-spool, or the disk became "
                                 "short, and the newest records were dropped");
   }
-  summary_.processes += 1;
-  summary_.ranks += image_.rank ? 1 : 0;
+  const int64_t processes = std::max<int64_t>(std::ssize(gpus_), 1);
+  summary_.processes += processes;
+  summary_.ranks += image_.rank ? processes : 0;
   summary_.complete = summary_.complete && image_.complete;
 }
 

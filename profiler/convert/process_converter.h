@@ -45,7 +45,10 @@ class ProcessConverter {
   // How often run() reads what a thread recorded, and is told of each time in `done`.
   static constexpr int kReadings = 3;
   void run(const std::function<void(size_t bytes)>& done);
-  ProcessId process() const { return process_; }  // after run()
+  // After run().
+  ProcessId process() const { return process_; }
+  const std::vector<ProcessId>& gpus() const { return gpus_; }  // one_process_per_gpu()
+  std::string who() const;
 
  private:
   void add_process();
@@ -71,7 +74,6 @@ class ProcessConverter {
                      double confidence);
   void add_background();
   void add_cuda();
-  std::string who() const;
   void add_touch_cost(const TouchCost& cost);
   void add_losses();
   void add_loss(const char* source, LossCount& count);
@@ -102,7 +104,9 @@ class ProcessConverter {
   const StepOptions& step_options_;
   const gpu::KernelRules& kernel_rules_;
   ConvertSummary& summary_;
+  ProcessRow row_;
   ProcessId process_;
+  std::vector<ProcessId> gpus_;
   std::unique_ptr<Tensors> tensors_;
   std::unique_ptr<Touches> touches_;
   std::map<uint32_t, StreamId> async_streams_;  // by thread

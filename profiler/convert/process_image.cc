@@ -4,24 +4,14 @@
 #include <algorithm>
 #include <charconv>
 
+#include "common/launcher_variables.h"
+
 namespace preserve {
 
 using spool::DefinitionBody;
 using spool::RecordType;
 
 namespace {
-
-// What each launcher says of a process: Open MPI, Hydra, torchrun, srun; PMIx tells the size only
-// to who asks it. A rank and a size that do not belong together are a guess, and so is a rank that
-// the size does not hold.
-struct RankVariables {
-  const char *rank, *size;
-};
-constexpr RankVariables kLaunchers[] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
-                                        {"PMI_RANK", "PMI_SIZE"},
-                                        {"RANK", "WORLD_SIZE"},
-                                        {"SLURM_PROCID", "SLURM_NTASKS"},
-                                        {"PMIX_RANK", nullptr}};
 
 std::optional<int64_t> number(const SpoolFileReader& file, const char* name) {
   const std::string_view text = file.fact(std::string("env.") + name);
@@ -156,7 +146,9 @@ void ProcessImage::read_statistics(const std::map<uint64_t, spool::StatisticsBod
 void ProcessImage::read_facts(const SpoolFileReader& file) {
   host = file.fact("host");
   command = file.fact("command");
-  for (const RankVariables& launcher : kLaunchers) {
+  // A rank and a size that do not belong together are a guess, and so is a rank that the size does
+  // not hold.
+  for (const RankVariables& launcher : kRankVariables) {
     rank = number(file, launcher.rank);
     if (launcher.size != nullptr) world_size = number(file, launcher.size);
     const bool fits = launcher.size == nullptr || (world_size && rank && *rank < *world_size);

@@ -281,10 +281,16 @@ void report_merged(const TraceDb& merged, size_t inputs, Console& console) {
   const auto rows = [&](const char* table) {
     return merged.query_integer(fmt::format("SELECT COUNT(*) FROM {}", table)).value_or(0);
   };
+  // One that was resized has several rows.
+  const int64_t tensors =
+      merged
+          .query_integer(
+              "SELECT COUNT(*) FROM (SELECT DISTINCT process_id, name_id, base FROM tensor)")
+          .value_or(0);
   console.info(fmt::format(
       "{}: {} with {} processes, {} ranges, {} operators, {} collectives, {} tensors, {} steps",
       merged.file(), count_of(static_cast<int64_t>(inputs), "file"), rows("process"), rows("range"),
-      rows("op"), rows("collective"), rows("tensor"), rows("step")));
+      rows("op"), rows("collective"), tensors, rows("step")));
   report_quality(merged, console);
 }
 

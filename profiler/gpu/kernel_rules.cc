@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <iterator>
 #include <sstream>
 
 #include "common/error.h"
@@ -92,6 +93,7 @@ constexpr BuiltIn kBuiltIn[] = {
     {"*marlin*", KernelClass::matmul},
     {"*machete*", KernelClass::matmul},
     {"*matmul*", KernelClass::matmul},
+    {"triton_tem_fused_*mm_*", KernelClass::matmul},
     {"*_mm_kernel*", KernelClass::matmul},
     {"*wvsplitk*", KernelClass::matmul},
     {"*llmm*", KernelClass::matmul},
@@ -114,6 +116,8 @@ constexpr BuiltIn kBuiltIn[] = {
     {"*catarray*", KernelClass::copy},
     {"memcpy *", KernelClass::copy},
     {"memset *", KernelClass::copy},
+    {"zecommandlistappendmemory*", KernelClass::copy},
+    {"zecommandlistappendimage*", KernelClass::copy},
     {"*copybuffer*", KernelClass::copy},
     {"*fillbuffer*", KernelClass::copy},
     {"*reduce*", KernelClass::reduction},
@@ -225,8 +229,15 @@ KernelIdentity KernelRules::identify(std::string_view name) const {
   const std::string whole = lower_case(name.substr(0, kNameLimit));
   const std::string qualified = lower_case(qualified_name(name)).substr(0, kNameLimit);
   const std::string_view short_name = qualified.empty() ? stem(whole) : qualified;
+  // torch.compile names a kernel by all operators fused into it, also by a collective whose result
+  // it only takes.
+  const bool fused = glob_matches("triton_???_fused_*", short_name);
+  const size_t of_layers = rules_.size() - std::size(kBuiltIn);
+  const size_t of_communication = of_layers - std::size(kCommunicationKernels);
   for (const std::string_view candidate : {short_name, std::string_view(whole)}) {
-    for (const KernelRule& rule : rules_) {
+    for (size_t i = 0; i < rules_.size(); ++i) {
+      if (fused && i >= of_communication && i < of_layers) continue;
+      const KernelRule& rule = rules_[i];
       if (glob_matches(rule.pattern, candidate)) return {rule.kernel_class, rule.function};
     }
     if (short_name.size() == whole.size()) break;

@@ -62,6 +62,22 @@ std::vector<std::string> parse_strings(std::string_view text) {
 
 }  // namespace
 
+void fuse(CollectiveFacts& facts, const CollectiveFacts& call) {
+  const auto to_one_peer = [](const std::string& function) {
+    return function == "send" || function == "recv" || function == "sendrecv";
+  };
+  if (facts.function != call.function) {
+    const bool exchange = to_one_peer(facts.function) && to_one_peer(call.function);
+    facts.function = exchange ? "sendrecv" : "unknown";
+  }
+  if (facts.dtype != call.dtype) facts.dtype.clear();
+  int64_t sum = 0;
+  const bool known =
+      facts.bytes && call.bytes && !__builtin_add_overflow(*facts.bytes, *call.bytes, &sum);
+  facts.bytes = known ? std::optional<int64_t>(sum) : std::nullopt;
+  facts.peer.reset();
+}
+
 std::string lower_case(std::string_view text) {
   std::string out(text);
   for (char& c : out) {

@@ -36,6 +36,9 @@ struct CollectiveFacts {
   double confidence = 0.5;  // of a name alone: the function, no bytes
 };
 
+// Of several calls that one kernel carries out: `call` is added to those that `facts` describes.
+void fuse(CollectiveFacts& facts, const CollectiveFacts& call);
+
 struct Operand {
   std::vector<int64_t> dims{};
   std::string dtype{};  // as the framework writes it; empty unknown

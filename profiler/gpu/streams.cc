@@ -15,21 +15,21 @@ std::vector<StreamId> StreamTable::add_rows(
     const std::function<DeviceFacts(int64_t device)>& facts,
     const std::function<std::string(const Stream&)>& name) const {
   std::map<int64_t, DeviceId> devices;
+  for (const Stream& stream : streams_) devices[stream.device];
+  for (auto& [number, row] : devices) {
+    const DeviceFacts known = facts(number);
+    row = db.add(DeviceRow{.host = host,
+                           .kind = "gpu",
+                           .name = known.name,
+                           .cache_bytes = known.cache_bytes,
+                           .memory_bytes = known.memory_bytes,
+                           .memory_bandwidth_bytes_per_s = known.bandwidth_bytes_per_s,
+                           .units = known.units});
+  }
   std::vector<StreamId> rows;
   for (const Stream& stream : streams_) {
-    const auto [device, fresh] = devices.try_emplace(stream.device);
-    if (fresh) {
-      const DeviceFacts known = facts(stream.device);
-      device->second = db.add(DeviceRow{.host = host,
-                                        .kind = "gpu",
-                                        .name = known.name,
-                                        .cache_bytes = known.cache_bytes,
-                                        .memory_bytes = known.memory_bytes,
-                                        .memory_bandwidth_bytes_per_s = known.bandwidth_bytes_per_s,
-                                        .units = known.units});
-    }
     rows.push_back(db.add(StreamRow{.process = process(stream),
-                                    .device = device->second,
+                                    .device = devices[stream.device],
                                     .kind = StreamKind::gpu,
                                     .native_id = stream.number,
                                     .name = name ? name(stream) : std::string()}));

@@ -34,8 +34,9 @@ class StreamTable {
   auto begin() const { return streams_.begin(); }
   auto end() const { return streams_.end(); }
 
-  // Adds a row for each stream, and for each device before its first stream. `process` says whose a
-  // stream is; `facts` is asked once per device; `name` gives a stream's name, which may be empty.
+  // Adds a row for each device, in the order of their numbers, and for each stream. `process` says
+  // whose a stream is; `facts` is asked once per device; `name` gives a stream's name, which may be
+  // empty.
   std::vector<StreamId> add_rows(TraceDb& db,
                                  const std::function<ProcessId(const Stream&)>& process,
                                  const std::string& host,

@@ -6,23 +6,6 @@ namespace {
 
 constexpr double kAlone = 0.9, kInGroup = 0.72, kByFunction = 0.45;
 
-// Of another call that the same kernel carried out.
-void fuse(gpu::CollectiveFacts& facts, const gpu::CollectiveFacts& call) {
-  const auto one_way = [](const std::string& function) {
-    return function == "send" || function == "recv";
-  };
-  if (facts.function != call.function) {
-    const bool exchange =
-        (one_way(facts.function) || facts.function == "sendrecv") && one_way(call.function);
-    facts.function = exchange ? "sendrecv" : "unknown";
-  }
-  int64_t sum = 0;
-  const bool known =
-      facts.bytes && call.bytes && !__builtin_add_overflow(*facts.bytes, *call.bytes, &sum);
-  facts.bytes = known ? std::optional<int64_t>(sum) : std::nullopt;
-  facts.peer.reset();
-}
-
 bool may_carry_out(const std::string& function, const gpu::CollectiveFacts& call) {
   if (function.empty() || function == call.function) return true;
   return function == "sendrecv" && (call.function == "send" || call.function == "recv");

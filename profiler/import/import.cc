@@ -17,8 +17,8 @@
 #include "profiler/import/align.h"
 #include "profiler/import/inspector.h"
 #include "profiler/import/json_reader.h"
-#include "profiler/import/kineto.h"
-#include "profiler/import/nsys.h"
+#include "profiler/import/kineto/file.h"
+#include "profiler/import/nsys/file.h"
 #include "profiler/import/rank_assignment.h"
 
 namespace preserve::import {
@@ -298,7 +298,10 @@ void Importer::use_inspector_logs() {
     if (log.other_lines != 0) db_.add_loss({}, "nccl_inspector", "no_collective", log.other_lines);
     if (log.written != used)
       db_.add_loss({}, "nccl_inspector", "outside_trace", log.written - used);
-    if (used == 0) {
+    if (log.written == 0) {
+      summary_.warnings.push_back(fmt::format("{}: has no collective in its {} lines", file,
+                                              log.other_lines + log.bad_lines));
+    } else if (used == 0) {
       std::set<int64_t> sizes;
       for (const auto& each : log.communicators) sizes.insert(each.ranks);
       summary_.warnings.push_back(fmt::format(

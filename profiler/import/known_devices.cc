@@ -23,6 +23,7 @@ struct Entry {
 // The particular before the general: "H100 PCIe" before "H100", 80 GB before 40 GB.
 constexpr Entry kEntries[] = {
     {"GB10", 0, 24, 273},
+    {"RTX PRO 6000 Blackwell Server", 0, 128, 1597},
     {"RTX PRO 6000", 0, 128, 1792},
     {"B300", 0, 126, 8000},
     {"GB300", 0, 126, 8000},
@@ -33,9 +34,12 @@ constexpr Entry kEntries[] = {
     {"GH200", 0, 50, 4000},
     {"H100 NVL", 0, 50, 3900},
     {"H100 PCIe", 0, 50, 2000},
+    {"H100 80GB HBM2e", 0, 50, 2000},
     {"H100", 0, 50, 3350},
     {"H800 PCIe", 0, 50, 2000},
     {"A100 PCIe", 70, 40, 1935},
+    {"A100 80GB PCIe", 0, 40, 1935},
+    {"A800 80GB PCIe", 0, 40, 1935},
     {"H800", 0, 50, 3350},
     {"H20 3e", 0, 60, 4800},
     {"H20", 0, 60, 4000},
@@ -63,6 +67,7 @@ constexpr Entry kEntries[] = {
     {"RTX A5000", 0, 6, 768},
     {"RTX A4000", 0, 4, 448},
     {"V100", 0, 6, 900},
+    {"P100 PCIE 12GB", 0, 3, 549},
     {"P100", 0, 4, 732},
     {"T4", 0, 4, 320},
     {"MI355X", 0, 256, 8000},
@@ -79,6 +84,12 @@ constexpr Entry kEntries[] = {
 
 // A name with one of these is another product than the same name without it, or a part of one.
 constexpr std::string_view kOtherProducts[] = {"laptop", "mobile", "max", "mig", "grid"};
+
+// "8q" of "NVIDIA A40-8Q": a virtual GPU with that many GB of one.
+bool is_virtual_profile(std::string_view word) {
+  return word.size() > 1 && word.find_first_not_of("0123456789") == word.size() - 1 &&
+         std::string_view("abcq").find(word.back()) != std::string_view::npos;
+}
 
 bool is_word_character(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z');
@@ -116,6 +127,12 @@ std::optional<int64_t> memory_in(std::string_view words) {
 std::optional<KnownDevice> known_device(std::string_view name,
                                         std::optional<int64_t> memory_bytes) {
   const std::string words = words_of(name);
+  for (std::string_view rest = words; rest.size() > 1;) {
+    rest.remove_prefix(1);
+    const std::string_view word = rest.substr(0, rest.find(' '));
+    if (is_virtual_profile(word)) return std::nullopt;
+    rest.remove_prefix(word.size());
+  }
   if (!memory_bytes) memory_bytes = memory_in(words);
   for (const Entry& entry : kEntries) {
     const std::string wanted = words_of(entry.words);

@@ -148,6 +148,8 @@ class ProcessBuilder {
     }
     shortest_ns_[activity.name] =
         std::min(shortest_ns_[activity.name], activity.end_ns - activity.start_ns);
+    first_start_ns_ = std::min(first_start_ns_, activity.start_ns);
+    last_start_ns_ = std::max(last_start_ns_, activity.start_ns);
     calls_.add(activity);
   }
   void add(const Launch& launch) { calls_.add(launch); }
@@ -245,6 +247,8 @@ class ProcessBuilder {
   std::vector<size_t> process_of_stream_;
   std::vector<bool> runs_kernels_;    // by stream
   std::vector<int64_t> shortest_ns_;  // activity, by name
+  int64_t first_start_ns_ = std::numeric_limits<int64_t>::max();
+  int64_t last_start_ns_ = std::numeric_limits<int64_t>::min();
   std::vector<std::string> scopes_{{}};
   std::vector<RangeId> open_rows_;  // of the open ranges, `processes_.size()` each
   gpu::LaunchJoin<GpuActivity, Launch> calls_;

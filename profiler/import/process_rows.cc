@@ -30,7 +30,8 @@ constexpr Impossible kImpossible[] = {{1'000'000'000, 1, 1, true},
                                       {1'000'000, 4, 10, false}};
 constexpr int64_t kSuspectNs = 1'000'000;
 constexpr size_t kLookAhead = 64;  // successors that are looked at
-// The last one of a stream cannot last so much longer than all that ran before it.
+// The last one of a stream cannot last so much longer than all that ran before it, nor than it took
+// for everything on all streams to begin.
 constexpr int64_t kCertainNs = 1'000'000'000;
 constexpr int64_t kMostTimesBefore = 1000;
 constexpr int64_t kLeastBefore = 8;
@@ -77,8 +78,11 @@ void ProcessBuilder::write_ops(StreamSorter& activities) {
         return true;
       }
     }
-    return dur_ns >= kCertainNs && last && activity.stream == stream && before >= kLeastBefore &&
-           dur_ns / kMostTimesBefore > activity.start_ns - first_ns;
+    if (dur_ns < kCertainNs || !last) return false;
+    const bool beyond_its_stream = activity.stream == stream && before >= kLeastBefore &&
+                                   dur_ns / kMostTimesBefore > activity.start_ns - first_ns;
+    return beyond_its_stream || (calls_.activities() > kLeastBefore &&
+                                 dur_ns / kMostTimesBefore > last_start_ns_ - first_start_ns_);
   };
   const auto write = [&](const GpuActivity& activity) {
     if (activity.stream != stream) {
@@ -130,8 +134,7 @@ void ProcessBuilder::leave_out_impossible(const GpuActivity& activity) {
     Query name = db_.query("SELECT value FROM string WHERE id = ?", {int64_t{activity.name}});
     throw input_error(
         "{}: '{}' on stream {} lasts {} by its record, over the whole runs of later operators of "
-        "the "
-        "same stream, or {} times as long as all before it; --partial imports the rest",
+        "same stream, or {} times as long as all else; --partial imports the rest",
         source_file, name.next() ? printable(name.text(0), 80) : "",
         streams_[activity.stream].number, format_duration(activity.end_ns - activity.start_ns),
         kMostTimesBefore);

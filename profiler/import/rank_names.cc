@@ -14,7 +14,7 @@ namespace {
 constexpr size_t kMostDigits = 6;
 // Slowest first.
 constexpr std::array kDimensions{"pp", "dp", "cp", "tp", "ep"};
-constexpr std::string_view kSeparators = " _-.:=#";  // of a word and its number
+constexpr std::string_view kSeparators = " _-.:=#[(";  // of a word and its number
 
 bool is_letter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
@@ -36,6 +36,8 @@ std::optional<int64_t> number_after(std::string_view text, std::string_view word
   std::optional<int64_t> found;
   for (size_t at = text.find(word); at != std::string_view::npos; at = text.find(word, at + 1)) {
     if (at > 0 && is_letter(text[at - 1])) continue;
+    // "local_rank1": of one host only.
+    if (at > 0 && text.substr(0, at - 1).ends_with("local")) continue;
     std::string_view rest = text.substr(at + word.size());
     if (!rest.empty() && separators.find(rest.front()) != std::string_view::npos) {
       rest.remove_prefix(1);
@@ -84,7 +86,7 @@ RankName rank_in_file_name(std::string_view file_name) {
   RankName name;
   const std::string lower = gpu::lower_case(file_name);
   for (const char* word : {"rank", "worker"}) {
-    if (!name.rank) name.rank = number_after(lower, word, "_-.=");
+    if (!name.rank) name.rank = number_after(lower, word, kSeparators);
   }
   for (const char* dimension : kDimensions) {
     std::string word(dimension);

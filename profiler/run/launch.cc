@@ -283,7 +283,7 @@ std::string expand_output_name(const std::string& pattern) {
       if (rank.empty()) {
         throw usage_error(
             "-o {}: %r needs a rank, and no launcher gave one (OMPI_COMM_WORLD_RANK, "
-            "PMI_RANK, RANK, SLURM_PROCID)",
+            "PMI_RANK, RANK, SLURM_PROCID, PMIX_RANK)",
             pattern);
       }
       name += rank;

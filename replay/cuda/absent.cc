@@ -11,10 +11,6 @@ std::unique_ptr<GpuDevice> open_cuda_device(int) {
       "13.0 or newer, or leave out the GPU");
 }
 
-bool has_cuda() {
-  return false;
-}
-
 int count_cuda_devices() {
   return 0;
 }

@@ -236,10 +236,6 @@ std::unique_ptr<GpuDevice> open_cuda_device(int ordinal) {
   return std::make_unique<cuda::CudaDevice>(ordinal);
 }
 
-bool has_cuda() {
-  return true;
-}
-
 int count_cuda_devices() {
   int devices = 0;
   if (cudaGetDeviceCount(&devices) == cudaSuccess) return devices;

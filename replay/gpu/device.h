@@ -172,9 +172,6 @@ class GpuDevice {
 // was built without CUDA, no driver or no device is there, the driver is too old.
 std::unique_ptr<GpuDevice> open_cuda_device(int ordinal);
 
-// Built with CUDA.
-bool has_cuda();
-
 // CUDA devices that this process may use; 0 where open_cuda_device() would say what is missing.
 int count_cuda_devices();
 

@@ -208,15 +208,6 @@ std::vector<InputSet> read_runs(const std::vector<fs::path>& paths) {
   return runs;
 }
 
-InputSet read_inputs(const std::vector<fs::path>& paths) {
-  std::vector<InputSet> runs = read_runs(paths);
-  if (runs.size() > 1) {
-    throw usage_error("{} and {} are both recordings", runs[0].trace.path.string(),
-                      runs[1].trace.path.string());
-  }
-  return std::move(runs.front());
-}
-
 std::vector<InputFile> all_of_kind(const std::vector<fs::path>& paths, InputKind kind) {
   std::vector<InputFile> files;
   const fs::path* other = nullptr;

@@ -46,8 +46,6 @@ struct InputSet {
 
 // One per recording, in the order of `paths`.
 std::vector<InputSet> read_runs(const std::vector<std::filesystem::path>& paths);
-// Of one recording.
-InputSet read_inputs(const std::vector<std::filesystem::path>& paths);
 
 // All of `paths`, when they are of `kind`; none, when none is. usage_error when only some are.
 std::vector<InputFile> all_of_kind(const std::vector<std::filesystem::path>& paths, InputKind kind);

@@ -3,9 +3,6 @@
 // off: the same loop of MPI_Allreduce on MPI_COMM_SELF in child processes with and without it,
 // alternating.
 #include <mpi.h>
-#include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
@@ -17,7 +14,9 @@
 
 #include "apply/outcome_file.h"
 #include "common/error.h"
+#include "common/private_folder.h"
 #include "tests/apply/library/scripted_mpi.h"
+#include "tests/bench/measured_child.h"
 #include "tests/bench/metric.h"
 #include "tests/support/paths.h"
 
@@ -43,28 +42,13 @@ int loop(int argc, char** argv) {
 }
 
 double run_child(const fs::path& plan) {
-  int pipe_ends[2];
-  if (pipe(pipe_ends) != 0) throw internal_error("pipe failed");
-  const pid_t pid = fork();
-  if (pid == 0) {
-    dup2(pipe_ends[1], STDOUT_FILENO);
-    close(pipe_ends[0]);
-    setenv("OMPI_MCA_ess_singleton_isolated", "1", 1);  // one process, without mpirun
-    if (!plan.empty()) {
-      setenv("LD_PRELOAD", PRESERVE_PLUGIN_DIR "/libpreserve_apply.so", 1);
-      setenv("PRESERVE_APPLY_PLAN", plan.c_str(), 1);
-    }
-    execl("/proc/self/exe", "bench_apply_calls", "loop", nullptr);
-    _exit(127);
+  // One process, without mpirun.
+  std::vector<std::string> environment{"OMPI_MCA_ess_singleton_isolated=1"};
+  if (!plan.empty()) {
+    environment.emplace_back("LD_PRELOAD=" PRESERVE_PLUGIN_DIR "/libpreserve_apply.so");
+    environment.push_back("PRESERVE_APPLY_PLAN=" + plan.string());
   }
-  close(pipe_ends[1]);
-  char text[64] = {};
-  const ssize_t bytes = read(pipe_ends[0], text, sizeof(text) - 1);
-  close(pipe_ends[0]);
-  int status = 0;
-  waitpid(pid, &status, 0);
-  if (bytes <= 0 || status != 0) throw internal_error("the measured loop failed");
-  return std::stod(text);
+  return preserve::bench::measured_child("loop", std::move(environment));
 }
 
 // That the last child had the plan, saw all calls, and was off; the folder is emptied but for it.
@@ -88,9 +72,8 @@ void check_outcome(const fs::path& folder, const fs::path& plan) {
 
 int main(int argc, char** argv) {
   if (argc == 2 && std::strcmp(argv[1], "loop") == 0) return loop(argc, argv);
-  std::string name = (fs::temp_directory_path() / "preserve-bench.XXXXXX").string();
-  if (mkdtemp(name.data()) == nullptr) throw internal_error("mkdtemp failed");
-  const fs::path folder = name, plan = folder / "2-ranks.plan";
+  const preserve::PrivateFolder own("preserve-bench");
+  const fs::path folder = own.path(), plan = folder / "2-ranks.plan";
   preserve::apply::PlanContent content = preserve::apply::scripted_plan();
   content.header.folder = content.add_text(folder.string());
   std::ofstream(plan, std::ios::binary) << content.encoded();
@@ -102,7 +85,6 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%.1f ns, and %.1f ns more with a plan that is off\n", bare.back(),
                  added.back());
   }
-  fs::remove_all(folder);
   using preserve::bench::report_metric;
   report_metric("apply calls", "MPI_Allreduce on one rank, a plan loaded but off, beyond without",
                 "ns", added, "at most 300 ns", preserve::median(added) <= 300);

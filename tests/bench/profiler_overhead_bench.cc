@@ -5,8 +5,6 @@
 // that leave time to flush, as a decode step does; and the plain loop with the ring of the default
 // size.
 #include <nvtx3/nvToolsExt.h>
-#include <stdlib.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,8 +15,10 @@
 #include <vector>
 
 #include "common/error.h"
+#include "common/private_folder.h"
 #include "profiler/convert/convert.h"
 #include "profiler/convert/process_image.h"
+#include "tests/bench/measured_child.h"
 #include "tests/bench/metric.h"
 #include "tests/support/paths.h"
 
@@ -59,31 +59,15 @@ int loop(int bursts, int pairs, useconds_t pause_us) {
   return 0;
 }
 
-double run_child(const fs::path& spool, const char* mode, const char* ring = nullptr) {
-  int pipe_ends[2];
-  if (pipe(pipe_ends) != 0) throw internal_error("pipe failed");
-  const pid_t pid = fork();
-  if (pid == 0) {
-    dup2(pipe_ends[1], STDOUT_FILENO);
-    close(pipe_ends[0]);
-    if (!spool.empty()) {
-      setenv("NVTX_INJECTION64_PATH", PRESERVE_PLUGIN_DIR "/libpreserve_collect.so", 1);
-      setenv("LD_PRELOAD", PRESERVE_PLUGIN_DIR "/libpreserve_collect.so", 1);
-      setenv("PRESERVE_SPOOL_DIR", spool.c_str(), 1);
-      setenv("PRESERVE_FLUSH_MS", "20", 1);
-      if (ring != nullptr) setenv("PRESERVE_RING_BYTES", ring, 1);
-    }
-    execl("/proc/self/exe", "bench_profiler_overhead", mode, nullptr);
-    _exit(127);
+double run_child(const fs::path& spool, const char* mode, const std::string& ring = {}) {
+  std::vector<std::string> environment;
+  if (!spool.empty()) {
+    environment = {"NVTX_INJECTION64_PATH=" PRESERVE_PLUGIN_DIR "/libpreserve_collect.so",
+                   "LD_PRELOAD=" PRESERVE_PLUGIN_DIR "/libpreserve_collect.so",
+                   "PRESERVE_SPOOL_DIR=" + spool.string(), "PRESERVE_FLUSH_MS=20"};
+    if (!ring.empty()) environment.push_back("PRESERVE_RING_BYTES=" + ring);
   }
-  close(pipe_ends[1]);
-  char text[64] = {};
-  const ssize_t bytes = read(pipe_ends[0], text, sizeof(text) - 1);
-  close(pipe_ends[0]);
-  int status = 0;
-  waitpid(pid, &status, 0);
-  if (bytes <= 0 || status != 0) throw internal_error("the measured loop failed");
-  return std::stod(text);
+  return preserve::bench::measured_child(mode, std::move(environment));
 }
 
 // Part of the records that were dropped; the folder is emptied.
@@ -105,8 +89,8 @@ double dropped_part(const fs::path& folder) {
 int main(int argc, char** argv) {
   if (argc == 2 && std::strcmp(argv[1], "burst") == 0) return loop(kBursts, kBurstPairs, kPauseUs);
   if (argc == 2 && std::strcmp(argv[1], "plain") == 0) return loop(1, kPlainPairs, 0);
-  std::string folder = (fs::temp_directory_path() / "preserve-bench.XXXXXX").string();
-  if (mkdtemp(folder.data()) == nullptr) throw internal_error("mkdtemp failed");
+  const preserve::PrivateFolder own("preserve-bench");
+  const fs::path& folder = own.path();
   std::vector<double> burst, plain, bare, plain_dropped, flood, flood_dropped;
   for (int i = 0; i < kRepetitions; ++i) {
     const double without = run_child({}, "burst");
@@ -120,7 +104,6 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%.1f ns in a burst, %.1f ns in the plain loop, %.1f %% dropped\n",
                  burst.back(), plain.back(), plain_dropped.back());
   }
-  fs::remove_all(folder);
   using preserve::bench::report_metric;
   const auto report_cost = [](const char* what, const std::vector<double>& ns) {
     report_metric("profiler", what, "ns", ns, "at most 60 ns", preserve::median(ns) <= kTargetNs);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What measuring costs in addition to the measured steps: judging all samples (a bootstrap per arm), which
-// happens between passes while every rank waits.
+// What measuring costs in addition to the measured steps: judging all samples (a bootstrap per
+// arm), which happens between passes while every rank waits.
 #include <vector>
 
 #include "common/clock.h"

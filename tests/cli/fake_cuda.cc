@@ -29,10 +29,6 @@ std::unique_ptr<GpuDevice> open_cuda_device(int ordinal) {
   return std::make_unique<test::FakeGpu>(properties);
 }
 
-bool has_cuda() {
-  return true;
-}
-
 int count_cuda_devices() {
   return 1;
 }

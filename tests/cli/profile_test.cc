@@ -171,7 +171,13 @@ TEST(ProfileCli, MergeCountsNamesMissingRanksAndKnowsOneProcessor) {
     };
   };
   write_synthetic_trace(folder / "a.db", {.ranks = 1}, rank(0));
-  write_synthetic_trace(folder / "b.db", {.ranks = 1}, rank(2));
+  write_synthetic_trace(folder / "b.db", {.ranks = 1}, [&](TraceDb& db) {
+    rank(2)(db);
+    db.execute(
+        "INSERT INTO tensor SELECT id + 1000, process_id, name_id, role, base, bytes / 2, source, "
+        "1, 2 "
+        "FROM tensor");  // each was of another size once
+  });
   const test::Run run =
       run_program({kProfile, "--merge", "a.db", "b.db", "-o", "c.db"}, {}, folder.path());
   ASSERT_EQ(run.exit_code, 0) << run.err;
@@ -179,6 +185,8 @@ TEST(ProfileCli, MergeCountsNamesMissingRanksAndKnowsOneProcessor) {
   EXPECT_THAT(run.err, HasSubstr("2 files with 2 processes, "));
   EXPECT_THAT(run.err, HasSubstr(" 12 steps\n"));
   const TraceDb merged = TraceDb::open(folder / "c.db");
+  const int64_t tensor_rows = merged.query_integer("SELECT COUNT(*) FROM tensor").value_or(0);
+  EXPECT_THAT(run.err, HasSubstr(fmt::format(", {} tensors, ", tensor_rows / 3 * 2)));
   EXPECT_EQ(merged.query_integer("SELECT COUNT(*) FROM device"), 1);
   EXPECT_EQ(merged.query_integer("SELECT COUNT(*) FROM stream WHERE device_id NOT IN (SELECT id "
                                  "FROM device) OR device_id IS NULL"),

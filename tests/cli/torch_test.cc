@@ -55,16 +55,27 @@ TEST_F(TorchStandIn, TheProgramSeesNoDifference) {
 }
 
 TEST_F(TorchStandIn, ModulesAreRangesInsideTheStep) {
-  EXPECT_THAT(
-      texts(*recording_,
-            "SELECT name || ' ' || COUNT(*) FROM range_named WHERE end_ns IS NOT NULL "
-            "GROUP BY name ORDER BY name"),
-      ElementsAre("decode_step 5", "head 5", "l0 6", "l1 5", "module2 1", "prefill_step 1"));
+  EXPECT_THAT(texts(*recording_,
+                    "SELECT name || ' ' || COUNT(*) FROM range_named WHERE kind = 'push_pop' "
+                    "GROUP BY name ORDER BY name"),
+              ElementsAre("decode_step 5", "distributeddataparallel3 1", "head 5", "l0 6", "l1 5",
+                          "module2 1", "prefill_step 1"));
   // After the error nothing is left open.
-  EXPECT_EQ(recording_->number("SELECT COUNT(*) FROM range WHERE end_ns IS NULL"), 0);
-  EXPECT_EQ(recording_->number("SELECT COUNT(*) FROM range_named WHERE depth <> (name NOT LIKE "
-                               "'%step' AND name <> 'module2')"),
-            0);
+  EXPECT_EQ(
+      recording_->number("SELECT COUNT(*) FROM range WHERE end_ns IS NULL AND kind <> 'mark'"), 0);
+  EXPECT_EQ(
+      recording_->number("SELECT COUNT(*) FROM range_named WHERE kind = 'push_pop' AND depth <> "
+                         "(name NOT LIKE '%step' AND name NOT IN ('module2', "
+                         "'distributeddataparallel3'))"),
+      0);
+}
+
+TEST_F(TorchStandIn, WhatTheHookDoesNotSeeIsSaid) {
+  for (const char* part :
+       {"preserve: DistributedDataParallel calls its collectives from C++",
+        "preserve: past_key_values is an argument: a cache that no module has"}) {
+    EXPECT_THAT(recording_->run.err, HasSubstr(part));
+  }
 }
 
 TEST_F(TorchStandIn, MemoryHasTheNamesOfItsModules) {

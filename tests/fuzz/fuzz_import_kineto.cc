@@ -3,7 +3,7 @@
 // times as much. Every eighth length takes the whole way, decompression and joins included.
 #include <optional>
 
-#include "profiler/import/kineto.h"
+#include "profiler/import/kineto/file.h"
 #include "tests/fuzz/fuzz_import.h"
 
 namespace {

@@ -11,6 +11,7 @@
 
 #include "db/trace_db.h"
 #include "planner/schedule/schedule.h"
+#include "reports/model/inputs.h"
 
 namespace preserve::test {
 
@@ -41,3 +42,12 @@ std::vector<std::filesystem::path> write_two_scenarios(const std::filesystem::pa
 std::string golden(const std::string& name, const std::string& actual);
 
 }  // namespace preserve::test
+
+namespace preserve::report {
+
+// Of one recording.
+inline InputSet read_inputs(const std::vector<std::filesystem::path>& paths) {
+  return read_runs(paths).at(0);
+}
+
+}  // namespace preserve::report

@@ -8,10 +8,13 @@
 #include <string_view>
 
 #include "apply/library/cuda/process.h"
+#include "hooks/cuda/callback_name.h"
 #include "hooks/cuda/cupti_library.h"
 
 namespace preserve::apply {
 namespace {
+
+using hooks::is_function;
 
 enum class Call : uint8_t {
   none,
@@ -34,7 +37,9 @@ Call calls[kMostCalls] = {};
 bool per_thread[kMostCalls] = {};  // stream 0 is one of the calling thread's own
 
 struct Cupti {
+  decltype(&::cuptiGetVersion) version = nullptr;
   decltype(&::cuptiSubscribe) subscribe = nullptr;
+  decltype(&::cuptiSubscribe_v2) subscribe_v2 = nullptr;  // newer than the others
   decltype(&::cuptiEnableCallback) enable = nullptr;
   decltype(&::cuptiGetCallbackName) name = nullptr;
 };
@@ -52,11 +57,6 @@ constinit thread_local OpenCall open_call __attribute__((tls_model("initial-exec
 
 bool starts_with(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
-}
-// Callback names end in version and stream variant: _v2, _ptsz.
-bool is_function(std::string_view name, std::string_view function) {
-  return starts_with(name, function) &&
-         (name.size() == function.size() || name[function.size()] == '_');
 }
 
 Call call_of(std::string_view name) {
@@ -218,18 +218,48 @@ void CUPTIAPI on_callback(void*, CUpti_CallbackDomain domain, CUpti_CallbackId i
   open_call.busy = false;
 }
 
+// As CUPTI has them since 13.2, whatever the headers are.
+constexpr uint32_t kSeveralTools = 130200;
+struct SubscriberParams {
+  size_t bytes;
+  const char* name;
+  char* other;
+  size_t other_bytes;
+  uint8_t beside_others;
+};
+static_assert(offsetof(SubscriberParams, other_bytes) ==
+              offsetof(CUpti_SubscriberParams, oldSubscriberSize));
+
+// Beside other tools where CUPTI and they allow it, else alone.
+bool subscribe(const Cupti& cupti, CUpti_SubscriberHandle& subscriber) {
+  uint32_t version = 0;
+  if (cupti.subscribe_v2 != nullptr && cupti.version(&version) == CUPTI_SUCCESS &&
+      version >= kSeveralTools) {
+    SubscriberParams params{offsetof(SubscriberParams, beside_others) + 1, "preserve-apply",
+                            nullptr, 0, 1};
+    if (cupti.subscribe_v2(&subscriber, on_callback, nullptr,
+                           reinterpret_cast<CUpti_SubscriberParams*>(&params)) == CUPTI_SUCCESS) {
+      return true;
+    }
+  }
+  return cupti.subscribe(&subscriber, on_callback, nullptr) == CUPTI_SUCCESS;
+}
+
 }  // namespace
 
 Off listen_to_driver() {
   void* library = hooks::find_cupti();
   if (library == nullptr) return Off::no_callbacks;
   Cupti cupti;
+  cupti.version = reinterpret_cast<decltype(cupti.version)>(::dlsym(library, "cuptiGetVersion"));
+  cupti.subscribe_v2 =
+      reinterpret_cast<decltype(cupti.subscribe_v2)>(::dlsym(library, "cuptiSubscribe_v2"));
   cupti.subscribe = reinterpret_cast<decltype(cupti.subscribe)>(::dlsym(library, "cuptiSubscribe"));
   cupti.enable = reinterpret_cast<decltype(cupti.enable)>(::dlsym(library, "cuptiEnableCallback"));
   cupti.name = reinterpret_cast<decltype(cupti.name)>(::dlsym(library, "cuptiGetCallbackName"));
   CUpti_SubscriberHandle subscriber = nullptr;
-  if (cupti.subscribe == nullptr || cupti.enable == nullptr || cupti.name == nullptr ||
-      cupti.subscribe(&subscriber, on_callback, nullptr) != CUPTI_SUCCESS) {
+  if (cupti.version == nullptr || cupti.subscribe == nullptr || cupti.enable == nullptr ||
+      cupti.name == nullptr || !subscribe(cupti, subscriber)) {
     return Off::no_callbacks;
   }
   uint32_t enabled = 0;

@@ -33,9 +33,12 @@ bool GraphSession::make_hot(Executable& executable) {
 
 bool GraphSession::set_switch(Context& context, CUstream stream, bool applied) {
   if (context.applied == applied || context.kernel.applied == 0) return true;
+  if (!ok(driver_.write_value(stream, context.kernel.applied, applied ? 1 : 0,
+                              CU_STREAM_WRITE_VALUE_DEFAULT))) {
+    return false;  // what is still on is tried again at the next launch
+  }
   context.applied = applied;
-  return ok(driver_.write_value(stream, context.kernel.applied, applied ? 1 : 0,
-                                CU_STREAM_WRITE_VALUE_DEFAULT));
+  return true;
 }
 
 bool GraphSession::launching(CUgraphExec executable, CUstream stream) {

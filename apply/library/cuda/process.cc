@@ -13,6 +13,7 @@
 #include "apply/library/own_files.h"
 #include "apply/library/regions.h"
 #include "common/clock.h"
+#include "common/launcher_variables.h"
 #include "hooks/listener.h"
 
 namespace preserve::apply {
@@ -38,8 +39,8 @@ void in_child() {
 
 // The number that a launcher of ranks gave this process, as any of these say it; else 0.
 int32_t rank_of_process() {
-  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "RANK"}) {
-    const char* text = ::getenv(name);
+  for (const RankVariables& launcher : kRankVariables) {
+    const char* text = ::getenv(launcher.rank);
     if (text == nullptr || *text == '\0') continue;
     char* end = nullptr;
     const long rank = ::strtol(text, &end, 10);

@@ -4,6 +4,7 @@
 
 #include <sys/mman.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -35,7 +36,7 @@ class Scratch {
 
   template <typename T>
   static constexpr size_t bytes_of(size_t count) {
-    return (count * sizeof(T) + kAlign - 1) / kAlign * kAlign;
+    return (count * sizeof(std::array<T, 1>) + kAlign - 1) / kAlign * kAlign;
   }
   // Of what was reserved as the sum of bytes_of(); empty when that is used up.
   template <typename T>

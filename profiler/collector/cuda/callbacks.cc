@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "hooks/cuda/callback_name.h"
 #include "profiler/collector/cuda/thread_record.h"
 
 namespace preserve::cuda {
@@ -26,6 +27,8 @@ struct DescribedLaunch {
 };
 
 namespace {
+
+using hooks::is_function;
 
 bool record(const DescribedLaunch& launch) {
   return record_on_thread(RecordType::launch, launch.body, {}, launch.parameters,
@@ -50,12 +53,6 @@ __thread OpenCall open_call __attribute__((tls_model("initial-exec"))) = {};
 
 bool starts_with(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
-}
-
-// Callback names end in version and stream variant: _v2, _ptsz, _ptds, _v7000.
-bool is_function(std::string_view name, std::string_view function) {
-  return starts_with(name, function) &&
-         (name.size() == function.size() || name[function.size()] == '_');
 }
 
 bool describes_node(CallKind kind) {

@@ -72,7 +72,8 @@ class Pairing {
       const auto ranks = run_.communicator_ranks.find(static_cast<uint64_t>(*facts.communicator));
       if (ranks != run_.communicator_ranks.end()) facts.ranks = ranks->second;
     }
-    for (size_t i = 1; i < calls.size(); ++i) fuse(facts, *calls[i]);
+    for (size_t i = 1; i < calls.size(); ++i) gpu::fuse(facts, *calls[i]);
+    if (calls.size() > 1) facts.sequence.reset();
     facts.source = source;
     facts.confidence = confidence;
     matched_ += static_cast<int64_t>(calls.size());
@@ -82,21 +83,6 @@ class Pairing {
     if (!known.bytes) known.bytes = facts.bytes;
     if (!known.ranks) known.ranks = facts.ranks;
     if (!known.communicator) known.communicator = facts.communicator;
-  }
-
-  // Of another call that the same launch carried out.
-  static void fuse(gpu::CollectiveFacts& facts, const LibraryCall& call) {
-    const bool exchange = (facts.function == "send" || facts.function == "recv") &&
-                          (call.function == "send" || call.function == "recv") &&
-                          call.function != facts.function;
-    if (facts.function != call.function) facts.function = exchange ? "sendrecv" : "unknown";
-    if (facts.dtype != call.dtype) facts.dtype.clear();
-    int64_t sum = 0;
-    const bool known =
-        facts.bytes && call.bytes && !__builtin_add_overflow(*facts.bytes, *call.bytes, &sum);
-    facts.bytes = known ? std::optional<int64_t>(sum) : std::nullopt;
-    facts.sequence.reset();
-    facts.peer.reset();
   }
 
   const Run& run_;

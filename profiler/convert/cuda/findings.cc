@@ -4,8 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
-#include <vector>
 
 namespace preserve::cuda {
 namespace {
@@ -18,18 +16,6 @@ bool launches_graphs(const Run& run) {
     if (launch.kind == LaunchKind::graph) return true;
   }
   return false;
-}
-
-size_t computing_gpus(const Run& run) {
-  std::vector<bool> computes(run.streams.size());
-  for (const Activity& activity : run.activities) {
-    if (!activity.is_copy) computes[activity.stream] = true;
-  }
-  std::set<int64_t> gpus;
-  for (size_t i = 0; i < computes.size(); ++i) {
-    if (computes[i]) gpus.insert(run.streams[i].device);
-  }
-  return gpus.size();
 }
 
 }  // namespace
@@ -45,13 +31,6 @@ Findings find_out(const Run& run) {
   for (const auto& [state, text] : run.states) {
     if (state == State::degraded) note("GPU activity is not recorded: " + text);
     if (state == State::noted) note(text);
-  }
-  if (const size_t gpus = computing_gpus(run); gpus > 1) {
-    note(
-        fmt::format("the process ran kernels on {} GPUs, which are taken for one: what runs on one "
-                    "hides communication of another, so exposed times and windows are too short; "
-                    "plan from a program with a process per GPU",
-                    gpus));
   }
   if (run.recorded.size() > 1 && run.cupti_version != 0 && run.cupti_version < kCorrelationsRight &&
       launches_graphs(run)) {

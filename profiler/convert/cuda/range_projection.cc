@@ -30,9 +30,10 @@ RangeProjection::Place RangeProjection::place(const Activity& activity) {
   if (activity.origin == kNone || activity.origin == activity.launch) return place;
   // Replays of one graph are told apart by their launch; without one the capture stands for all.
   const uint32_t replay = activity.launch == kNone ? 0 : activity.launch + 1;
+  const int64_t gpu = run_.streams[activity.stream].device;
   path_.clear();
   for (uint32_t range = range_of(activity.origin); range != 0; range = parent_of(range)) {
-    const auto known = index_.find({range, replay});
+    const auto known = index_.find({range, replay, gpu});
     if (known != index_.end()) {
       place.projected = known->second;
       break;
@@ -42,7 +43,7 @@ RangeProjection::Place RangeProjection::place(const Activity& activity) {
   for (auto range = path_.rbegin(); range != path_.rend(); ++range) {
     ranges_.push_back({*range, activity.stream, place.projected, place.host});
     place.projected = static_cast<uint32_t>(ranges_.size());
-    index_.emplace(Key{*range, replay}, place.projected);
+    index_.emplace(Key{*range, replay, gpu}, place.projected);
   }
   for (uint32_t i = place.projected; i != 0; i = ranges_[i - 1].parent) {
     Projected& range = ranges_[i - 1];

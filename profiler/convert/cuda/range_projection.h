@@ -34,11 +34,14 @@ class RangeProjection {
  private:
   struct Key {
     uint32_t range, replay;
+    int64_t gpu;
     friend bool operator==(const Key&, const Key&) = default;
   };
   struct KeyHash {
     size_t operator()(const Key& key) const {
-      const uint64_t h = (uint64_t{key.range} << 32 | key.replay) * 0x9e3779b97f4a7c15u;
+      const uint64_t h =
+          ((uint64_t{key.range} << 32 | key.replay) + static_cast<uint64_t>(key.gpu)) *
+          0x9e3779b97f4a7c15u;
       return static_cast<size_t>(h ^ (h >> 32));
     }
   };

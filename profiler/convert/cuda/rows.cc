@@ -23,7 +23,12 @@ std::optional<int64_t> positive(int64_t value) {
   return value > 0 ? std::optional<int64_t>(value) : std::nullopt;
 }
 
-std::vector<StreamId> add_streams(const Run& run, const RowTarget& target) {
+gpu::StreamTable::Stream stream_of(const GraphBody& graph) {
+  return {graph.place.device, graph.place.context, graph.place.stream};
+}
+
+std::vector<StreamId> add_streams(Run& run, const RowTarget& target) {
+  for (const GraphBody& graph : run.graphs) run.streams.index(stream_of(graph));
   const auto facts_of = [&](int64_t device) {
     gpu::DeviceFacts facts{"unknown GPU"};
     const auto known = run.devices.find(static_cast<uint32_t>(device));
@@ -121,7 +126,7 @@ class OpWriter {
                          kernel_class == KernelClass::attention ||
                          kernel_class == KernelClass::embedding;
     if (!operands.empty() || !streams || host == 0 || !target_.add_by_range) return;
-    target_.add_by_range(op, target_.ranges[host - 1].name,
+    target_.add_by_range(op, run_.streams[activity.stream].device, target_.ranges[host - 1].name,
                          uint64_t{place.projected} << 32 | place.host, activity.start_ns);
   }
 
@@ -171,18 +176,10 @@ class OpWriter {
     if (run_.graphs.empty()) return;
     std::sort(run_.graphs.begin(), run_.graphs.end(),
               [](const GraphBody& a, const GraphBody& b) { return a.start_ns < b.start_ns; });
-    std::map<std::pair<int64_t, int64_t>, StreamId> streams;  // numbered within a context
-    for (size_t i = 0; i < run_.streams.size(); ++i) {
-      streams.try_emplace({run_.streams[i].context, run_.streams[i].number}, streams_[i]);
-    }
     const StringId name = target_.db.intern("CUDA graph");
     for (const GraphBody& graph : run_.graphs) {
-      const auto [stream, fresh] = streams.try_emplace({graph.place.context, graph.place.stream});
-      if (fresh) {
-        stream->second = target_.db.add(
-            StreamRow{target_.process, {}, StreamKind::gpu, graph.place.stream, "graph launches"});
-      }
-      OpRow row{stream->second, OpKind::other, name, graph.start_ns, graph.end_ns};
+      const uint32_t stream = run_.streams.index(stream_of(graph));
+      OpRow row{streams_[stream], OpKind::other, name, graph.start_ns, graph.end_ns};
       row.correlation_id = graph.place.correlation;
       row.graph_id = graph.place.graph;
       target_.db.add(row);

@@ -33,8 +33,10 @@ struct RowTarget {
   const gpu::KernelRules& rules;
   const std::vector<NamedMemory>& named_memory;
   // For a kernel whose parameters say nothing: adds the accesses that the names of its ranges tell.
-  // `range`: the innermost one's name; `instance`: differs between two occurrences of a range.
-  std::function<void(OpId op, StringId range, uint64_t instance, int64_t start_ns)> add_by_range{};
+  // `gpu`: number of the device; `range`: the innermost one's name; `instance`: differs between two
+  // occurrences of a range.
+  std::function<void(OpId op, int64_t gpu, StringId range, uint64_t instance, int64_t start_ns)>
+      add_by_range{};
 };
 
 struct RowSummary {

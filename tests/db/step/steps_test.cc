@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "db/step/steps.h"
+#include "db/step/period.h"
 
 #include <gtest/gtest.h>
 

@@ -60,8 +60,12 @@ graph = torch.fx.GraphModule()  # made by the compiler
 graph.forward = lambda x: x
 graph(torch.Tensor(1, 4))
 sampler = torch.nn.Module()  # a root of its own
-sampler.forward = lambda x: x
-sampler(torch.Tensor(1, 4))
+sampler.forward = lambda x, past_key_values=None: x
+sampler(torch.Tensor(1, 4), past_key_values=[torch.Tensor(4, address=0x70000)])
+parallel = torch.nn.parallel.DistributedDataParallel()
+parallel._parameters["weight"] = torch.Tensor(1, address=None)
+parallel.forward = lambda x: x
+parallel(torch.Tensor(1, 4))
 replica = Model()  # as DataParallel makes them, in every step
 for _, part in replica.named_modules():
     part._is_replica = True

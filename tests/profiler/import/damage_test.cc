@@ -175,6 +175,9 @@ TEST_F(ImportDamage, ADurationOverManySuccessorsIsImpossible) {
   for (int i = 0; i < 10; ++i) events.push_back(kineto_kernel("k", 100 + 60 * i, 50, 7, i + 1));
   events.push_back(kineto_kernel("endless", 700, 5e6, 7, 99));
   expect_refused([&] { import_text(kineto_document(events)); }, "'endless' on stream 7");
+  // And alone on its stream.
+  events.back() = kineto_kernel("endless", 300, 5e6, 8, 99);
+  expect_refused([&] { import_text(kineto_document(events)); }, "'endless' on stream 8");
 }
 
 TEST_F(ImportDamage, KernelsWithoutTimeStampsAreCountedNotPlacedAtZero) {

@@ -89,6 +89,9 @@ TEST(ImportInspector, LinesOfOtherKindsAreReadPast) {
               ElementsAre("2048", "4096"));
   EXPECT_THAT(column(imported.db, "SELECT kind || count FROM loss_nonzero"),
               Contains("no_collective4"));
+  const auto only_others = import_files(directory, {trace, write_text(directory, "p2p", other)});
+  EXPECT_THAT(only_others.summary.warnings,
+              Contains(HasSubstr("p2p: has no collective in its 2 lines")));
 }
 
 // The plugin leaves out small messages; the numbers that are missing say which.

@@ -34,6 +34,9 @@ TEST(RankNames, OfFilesAreWholeWords) {
                {"multirank-decode-rank1.json", 1},
                {"rank_trace_rank0.json", 0},
                {"worker3.json", 3},
+               {"rank_3_local_rank_1.json", 3},
+               {"node1-local-rank0.json", {}},
+               {"decode [Rank 2].json", 2},
                {"frank7.json", {}},
                {"rank3b.json", {}},
                {"llama_tp4_0.json", {}},
@@ -286,7 +289,11 @@ TEST(KnownDevices, WholeWordsOfTheName) {
   EXPECT_EQ(bandwidth("NVIDIA H20"), 4000);
   EXPECT_EQ(bandwidth("NVIDIA A100-SXM4-80GB"), 2039);
   EXPECT_EQ(bandwidth("NVIDIA A100-SXM4-40GB"), 1555);
-  EXPECT_EQ(bandwidth("NVIDIA A100 80GB PCIe"), 2039);
+  EXPECT_EQ(bandwidth("NVIDIA A100 80GB PCIe"), 1935);
+  EXPECT_EQ(bandwidth("NVIDIA H100 80GB HBM2e"), 2000);
+  EXPECT_EQ(bandwidth("Tesla P100-PCIE-12GB"), 549);
+  EXPECT_EQ(bandwidth("Tesla P100-PCIE-16GB"), 732);
+  EXPECT_EQ(bandwidth("NVIDIA RTX PRO 6000 Blackwell Server Edition"), 1597);
   EXPECT_EQ(bandwidth("A100"), 1555);
   EXPECT_EQ(bandwidth("NVIDIA A800 40GB Active"), 1555);
   EXPECT_EQ(bandwidth("NVIDIA L4"), 300);
@@ -300,6 +307,8 @@ TEST(KnownDevices, WholeWordsOfTheName) {
   EXPECT_EQ(bandwidth("NVIDIA GeForce RTX 5090 Laptop GPU"), 896);
   EXPECT_EQ(bandwidth("NVIDIA GeForce RTX 4090 Laptop GPU"), 0);
   EXPECT_EQ(bandwidth("NVIDIA A100-SXM4-40GB MIG 1g.5gb"), 0);
+  EXPECT_EQ(bandwidth("NVIDIA A40-8Q"), 0);
+  EXPECT_EQ(bandwidth("NVIDIA GeForce RTX 4090 D"), 1008);
   EXPECT_EQ(bandwidth("AMD Instinct MI300X"), 5300);
   EXPECT_EQ(bandwidth(""), 0);
 }

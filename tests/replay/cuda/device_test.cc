@@ -32,7 +32,6 @@ using namespace cuda;
 
 TEST(CudaDevice, WithoutADriverItSaysSo) {
   if (count_cuda_devices() > 0) GTEST_SKIP() << "this machine has a GPU";
-  EXPECT_TRUE(has_cuda());
   EXPECT_THAT([] { open_cuda_device(0); },
               fails_with(ErrorKind::input, testing::AnyOf(HasSubstr("NVIDIA driver is missing"),
                                                           HasSubstr("shows no GPU"),
@@ -124,7 +123,6 @@ TEST(CudaProducts, WithoutADriverNothingCanBeMultiplied) {
 #else
 
 TEST(CudaDevice, BuiltWithoutCudaItSaysSo) {
-  EXPECT_FALSE(has_cuda());
   EXPECT_EQ(count_cuda_devices(), 0);
   EXPECT_THAT([] { open_cuda_device(0); },
               fails_with(ErrorKind::input, HasSubstr("built without CUDA")));

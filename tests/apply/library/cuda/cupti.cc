@@ -42,6 +42,7 @@ uint32_t number_of(const char* function) {
 namespace preserve::test {
 
 bool held_by_other = false;
+uint32_t cupti_version = 130000;
 
 bool listens_to(const char* function) {
   const uint32_t id = number_of(function);
@@ -59,6 +60,20 @@ void announce(const char* function, CUpti_ApiCallbackSite site, void* params, CU
 
 }  // namespace preserve::test
 
+extern "C" __attribute__((visibility("default"))) CUptiResult cuptiGetVersion(uint32_t* version) {
+  return *version = preserve::test::cupti_version, CUPTI_SUCCESS;
+}
+extern "C" __attribute__((visibility("default"))) CUptiResult cuptiSubscribe_v2(
+    CUpti_SubscriberHandle*, CUpti_CallbackFunc function, void*, CUpti_SubscriberParams* params) {
+  const auto* bytes = reinterpret_cast<const unsigned char*>(params);
+  constexpr size_t kAllowsOthers = CUpti_SubscriberParams_STRUCT_SIZE;  // since 13.2
+  const bool allows = params->structSize > kAllowsOthers && bytes[kAllowsOthers] == 1;
+  if (preserve::test::held_by_other && !(allows && preserve::test::cupti_version >= 130200)) {
+    return CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED;
+  }
+  callback = function;
+  return CUPTI_SUCCESS;
+}
 extern "C" __attribute__((visibility("default"))) CUptiResult cuptiSubscribe(
     CUpti_SubscriberHandle*, CUpti_CallbackFunc function, void*) {
   if (preserve::test::held_by_other) return CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED;

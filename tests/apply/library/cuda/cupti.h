@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A CUPTI of three functions, in the executable or library that has this: one subscriber is told of
+// A CUPTI of a few functions, in the executable or library that has this: one subscriber is told of
 // the calls of the driver that a program makes through call().
 #pragma once
 
@@ -10,7 +10,8 @@
 
 namespace preserve::test {
 
-extern bool held_by_other;  // no subscriber is taken
+extern bool held_by_other;  // no subscriber is taken that asks to be the only one
+extern uint32_t cupti_version;
 bool listens_to(const char* function);
 void announce(const char* function, CUpti_ApiCallbackSite site, void* params, CUresult* result);
 

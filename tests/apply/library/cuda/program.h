@@ -23,6 +23,8 @@ namespace preserve::test {
 apply::Driver emulated_driver();
 // Names that no plan of a test knows.
 const apply::Tensors& no_names();
+// Whether prefetch kernels do anything when they are launched.
+extern bool runs_prefetches;
 // The kernels of apply/library/cuda/prefetch.cu, as functions of the emulated driver.
 apply::PrefetchKernel emulated_prefetch();
 
@@ -52,11 +54,15 @@ class Program {
   // `weights`: every kernel is given a pointer to as many bytes of its own, as second parameter
   // (byte 8); 0: a null pointer.
   Program(const Step& step, size_t weight_bytes);
-  ~Program() { cuGraphDestroy(graph_); }
+  ~Program() { give_up_graph(); }
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
 
   CUgraph graph() const { return graph_; }
+  void give_up_graph() {  // the memory stays
+    if (graph_ != nullptr) cuGraphDestroy(graph_);
+    graph_ = nullptr;
+  }
   CUgraphNode node(size_t index) const { return nodes_[index]; }
   uint64_t weight(size_t index) const { return weights_.address() + index * weight_bytes_; }
   // What the nodes have left, which is taken away.

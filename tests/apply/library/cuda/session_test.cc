@@ -141,6 +141,26 @@ TEST(GraphSession, AnotherTopologyTurnsThePlanOffAndTheProgramGoesOn) {
   EXPECT_FALSE(process.fetched);
 }
 
+TEST(GraphSession, AfterThePlanATemplateHasItsOwnShapeAgain) {
+  Process process(test::decode_step(3));
+  process.capture();
+  const size_t nodes = process.program->graph()->nodes.size();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  CUgraphExec first = process.executable;
+  EXPECT_EQ(process.program->graph()->nodes.size(), nodes + 3);
+  process.session->turn_off(Off::slow);
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  EXPECT_EQ(process.program->graph()->nodes.size(), nodes);
+  // Neither executable is refused an update: that of before has the nodes, that of after has none.
+  process.capture();
+  EXPECT_EQ(process.update(), CUDA_SUCCESS);
+  std::swap(first, process.executable);
+  process.capture();
+  EXPECT_EQ(process.update(), CUDA_SUCCESS);
+  process.session->destroyed(first);
+  cuGraphExecDestroy(first);
+}
+
 TEST(GraphSession, LaunchIntoACaptureIsLeftAlone) {
   Process process(test::decode_step(3));
   process.capture();
@@ -196,7 +216,21 @@ TEST(GraphSession, FailingCallAtAnyPlaceTurnsThePlanOffForGood) {
           CUDA_SUCCESS);
     });
     process.session->instantiated(process.program->graph(), process.executable, begun, true);
-    for (int i = 0; i < 11; ++i) {
+    std::unique_ptr<Program> other;
+    for (int i = 0; i < 16; ++i) {
+      if (i == 12) {  // the same step in other memory; a refusal is seen by the program
+        own([&] { other = std::make_unique<Program>(step, 512); });
+        process.session->updating(process.executable, other->graph());
+        bool done = false;
+        own([&] {
+          CUgraphExecUpdateResultInfo info{};
+          done = cuGraphExecUpdate(process.executable, other->graph(), &info) == CUDA_SUCCESS;
+          EXPECT_TRUE(done || process.header.off != Off::none);
+        });
+        process.session->updated(process.executable, done);
+        if (done) process.session->destroyed(process.program->graph());
+        if (done) process.program.swap(other);
+      }
       const bool measured = process.session->launching(process.executable, process.stream);
       own([&] { EXPECT_EQ(cuGraphLaunch(process.executable, process.stream), CUDA_SUCCESS); });
       EXPECT_FALSE(measured && process.header.off != Off::none);
@@ -206,9 +240,10 @@ TEST(GraphSession, FailingCallAtAnyPlaceTurnsThePlanOffForGood) {
         EXPECT_EQ(process.program->left(), expected) << failing;
       });
     }
+    if (other != nullptr) process.session->destroyed(other->graph());
     EXPECT_TRUE(process.header.off == Off::none || process.header.off == Off::driver_failed);
     // Unless it is one of the last.
-    EXPECT_TRUE(!on || process.header.off != Off::none || failing + 12 > emulated::driver_calls);
+    EXPECT_TRUE(!on || process.header.off != Off::none || failing + 20 > emulated::driver_calls);
     return emulated::driver_calls;
   };
   const int calls = run(0, false);

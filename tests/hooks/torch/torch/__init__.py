@@ -89,7 +89,16 @@ class Module:
             yield from module.named_modules(prefix + ("." if prefix else "") + name)
 
 
+    def parameters(self):
+        for _, module in self.named_modules():
+            yield from module._parameters.values()
+
+
 class Embedding(Module):
+    pass
+
+
+class DistributedDataParallel(Module):
     pass
 
 
@@ -129,7 +138,12 @@ def init_process_group(backend):
 __version__ = "0.0"
 fx = types.SimpleNamespace(GraphModule=GraphModule)
 sys.modules[__name__ + "._dynamo"] = types.ModuleType(__name__ + "._dynamo")
-nn = types.SimpleNamespace(Module=Module, Embedding=Embedding, Parameter=Parameter)
+nn = types.SimpleNamespace(
+    Module=Module,
+    Embedding=Embedding,
+    Parameter=Parameter,
+    parallel=types.SimpleNamespace(DistributedDataParallel=DistributedDataParallel),
+)
 ops = types.SimpleNamespace(
     _c10d_functional=types.SimpleNamespace(
         all_reduce=Packet(after), all_gather_into_tensor=Packet(after), wait_tensor=Packet(lambda tensor: tensor)

@@ -49,6 +49,46 @@ TEST_F(CudaCollector, GraphReplaysKnowWhatWasCaptured) {
   EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 4);
 }
 
+// Each communicates while the other computes: taken for one device nothing would be exposed.
+TEST_F(CudaCollector, SeveralGpusOfAProcessAreSeveralDevices) {
+  const Recorded recorded = record({"two_gpus", "6"});
+  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  EXPECT_THAT(recorded.run.err, testing::HasSubstr("2 GPUs: they are ranks 0 to 1"));
+  EXPECT_THAT(recorded.rows("SELECT rank || ' of ' || world_size || ' ' || (SELECT COUNT(*) FROM "
+                            "step WHERE process_id = process.id) || ' ' || COUNT(DISTINCT pid) "
+                            "FROM process GROUP BY id ORDER BY rank"),
+              testing::ElementsAre("0 of 2 6 1", "1 of 2 6 1"));
+  EXPECT_THAT(
+      recorded.rows("SELECT process.rank || ' ' || stream.name || ' ' || COUNT(*) FROM op "
+                    "JOIN stream ON stream.id = op.stream_id JOIN process ON process.id = "
+                    "stream.process_id JOIN range ON range.id = op.range_id JOIN stream AS thread "
+                    "ON thread.id = range.stream_id AND thread.process_id = process.id "
+                    "WHERE op.step_id IS NOT NULL GROUP BY op.stream_id ORDER BY 1"),
+      testing::ElementsAre("0 GPU 0 stream 7 12", "1 GPU 1 stream 7 12"));
+  const test::Run summary =
+      test::run_program({PRESERVE_BIN_DIR "/preserve-profile", "--summary", recorded.trace});
+  const test::Run exported =
+      test::run_program({PRESERVE_BIN_DIR "/preserve-profile", "--export", "chrome", recorded.trace,
+                         "-o", folder_ / "trace.json"});
+  EXPECT_EQ(exported.exit_code, 0) << exported.err;
+  std::ifstream events(folder_ / "trace.json");
+  const std::string chrome{std::istreambuf_iterator<char>(events), {}};
+  for (const char* rank : {"0", "1"}) {
+    EXPECT_THAT(chrome, testing::HasSubstr(std::string("\"rank ") + rank + " "));
+    EXPECT_THAT(summary.out, testing::ContainsRegex(std::string("RANK ") + rank +
+                                                    " of 2[^R]*600.00 us exposed"));
+    // The windows are its own communication, and hold none of the other's.
+    const test::Run tune = test::run_program(
+        {PRESERVE_BIN_DIR "/preserve-tune", "-f", recorded.trace, "--rank", rank, "--device",
+         PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json", "-o", folder_ / "schedule.json"});
+    ASSERT_EQ(tune.exit_code, 0) << tune.err;
+    std::ifstream in(folder_ / "schedule.json");
+    const std::string schedule{std::istreambuf_iterator<char>(in), {}};
+    EXPECT_THAT(schedule, testing::HasSubstr(std::string("\"rank\": ") + rank));
+    EXPECT_THAT(schedule, testing::ContainsRegex("\"usable_ns\": 9[0-9]{4},"));
+  }
+}
+
 TEST_F(CudaCollector, GraphCapturedBeforeTheRangeIsKnownInside) {
   const Recorded recorded = record({"profiler", "3"}, {"--capture-range", "profiler"});
   ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;

@@ -3,7 +3,6 @@
 #include "tests/profiler/collector/cuda/fake_counters.h"
 
 #include <cupti.h>
-
 #include <time.h>
 
 #include <atomic>
@@ -28,10 +27,12 @@ int failure(const char* what) {
 
 }  // namespace fake
 
+uint32_t fake_device = 0;
+uint64_t fake_kernel_ns = 1000;
+
 namespace {
 
 using namespace fake;
-
 constexpr uint32_t kLaunchKernel = CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel;
 constexpr uint32_t kGraphLaunch = CUPTI_DRIVER_TRACE_CBID_cuGraphLaunch;
 constexpr uint32_t kBeginCapture = CUPTI_DRIVER_TRACE_CBID_cuStreamBeginCapture_v2;
@@ -72,6 +73,7 @@ uint64_t next_node = 1;
 std::set<std::string> names;  // records point into it
 
 const char* context_handle = "context";
+uint64_t kernel_start = 0;  // of the last one of device 0
 
 const char* keep(const char* name) {
   return names.insert(name).first->c_str();
@@ -114,10 +116,12 @@ void append_kernel(const char* name, uint32_t id, uint64_t node) {
   if (!kernels) return;
   CUpti_ActivityKernel10 kernel{};
   kernel.kind = CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL;
-  kernel.start = now();
-  kernel.end = kernel.start + 1000;
+  if (fake_device == 0) kernel_start = now();
+  kernel.start = kernel_start;
+  kernel.end = kernel.start + fake_kernel_ns;
+  kernel.deviceId = fake_device;
   kernel.streamId = 7;
-  kernel.contextId = 1;
+  kernel.contextId = 1 + fake_device;
   kernel.correlationId = id;
   kernel.graphNodeId = node;
   kernel.graphId = node == 0 ? 0 : 3;
@@ -151,7 +155,7 @@ void call(uint32_t cbid, CUpti_ApiCallbackSite site, uint32_t id, const void* pa
   data.symbolName = symbol;
   data.correlationId = id;
   data.context = reinterpret_cast<CUcontext>(const_cast<char*>(context_handle));
-  data.contextUid = 1;
+  data.contextUid = 1 + fake_device;
   callback(callback_data, CUPTI_CB_DOMAIN_DRIVER_API, cbid, &data);
 }
 

@@ -22,6 +22,9 @@
 extern "C" {
 // A launch of `name` on this thread: callbacks, and an activity record unless it is captured.
 void fake_launch(const char* name, uint64_t function, void** parameters);
+// Where launches run, and for how long; on any device but the first (0) while its last kernel ran.
+extern uint32_t fake_device;
+extern uint64_t fake_kernel_ns;
 void fake_capture(int begin);
 // Clones the captured nodes; launching runs all of them under one correlation id.
 void fake_instantiate();

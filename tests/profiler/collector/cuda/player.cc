@@ -61,6 +61,26 @@ void capture_graph() {
   fake_instantiate();
 }
 
+// One thread, two GPUs: while one computes, the other communicates, and the reverse.
+void run_on_two_gpus(int steps) {
+  fake_kernel_ns = 100'000;
+  const char* const all_reduce = "ncclDevKernel_AllReduce_Sum_bf16_RING_LL";
+  for (const uint64_t weight : {0x7000000000, 0x7100000000}) fake_allocate(weight, 64 << 20);
+  for (int step = 0; step < steps; ++step) {
+    nvtxRangePushA("decode_step");
+    for (const bool first : {true, false}) {
+      for (const uint32_t device : {0u, 1u}) {
+        fake_device = device;
+        const bool computes = first == (device == 0);
+        const uint64_t weight = device == 0 ? 0x7000000000 : 0x7100000000;
+        launch(computes ? "gemm_kernel" : all_reduce, computes ? weight : 0);
+      }
+      usleep(200);
+    }
+    nvtxRangePop();
+  }
+}
+
 void replay(int steps) {
   for (int step = 0; step < steps; ++step) {
     nvtxRangePushA("decode_step");
@@ -155,6 +175,8 @@ int main(int argc, char** argv) {
   } else if (scenario == "graph") {
     capture_graph();
     replay(count);
+  } else if (scenario == "two_gpus") {
+    run_on_two_gpus(count);
   } else if (scenario == "profiler") {
     capture_graph();
     replay(5);

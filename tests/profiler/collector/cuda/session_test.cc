@@ -85,6 +85,26 @@ __attribute__((destructor(101))) void remove_the_folder() {
   std::filesystem::remove_all(folder, error);
 }
 
+// Three that each run `steps` steps of five kernels.
+std::vector<std::thread> launching_threads(cuda::Session& session, int steps) {
+  std::vector<std::thread> threads;
+  threads.reserve(3);
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&session, steps] {
+      int number = 1;
+      uint64_t pointer = 0x1000;
+      void* parameters[] = {&pointer, &number};
+      for (int step = 0; step < steps; ++step) {
+        session.on_range({collector::RangeEvent::push, "step"});
+        for (int k = 0; k < 5; ++k)
+          fake_launch("kernel", 0x10 + static_cast<uint64_t>(k), parameters);
+        session.on_range({collector::RangeEvent::pop, {}});
+      }
+    });
+  }
+  return threads;
+}
+
 TEST(CudaSession, LaunchesWhileItIsFlushedSwitchedAndStopped) {
   const cuda::CuptiApi api = fake_api();
   cuda::SessionOptions options;
@@ -96,21 +116,7 @@ TEST(CudaSession, LaunchesWhileItIsFlushedSwitchedAndStopped) {
   running = &session;
   collector::set_background_source([](collector::SpoolFile& file) { running->write(file); });
   std::atomic<bool> stop{false};
-  std::vector<std::thread> threads;
-  threads.reserve(3);
-  for (int i = 0; i < 3; ++i) {
-    threads.emplace_back([&] {
-      int number = 1;
-      uint64_t pointer = 0x1000;
-      void* parameters[] = {&pointer, &number};
-      for (int step = 0; step < 200; ++step) {
-        session.on_range({collector::RangeEvent::push, "step"});
-        for (int k = 0; k < 5; ++k)
-          fake_launch("kernel", 0x10 + static_cast<uint64_t>(k), parameters);
-        session.on_range({collector::RangeEvent::pop, {}});
-      }
-    });
-  }
+  std::vector<std::thread> threads = launching_threads(session, 200);
   std::thread ticker([&] {
     while (!stop.load()) session.tick();
   });
@@ -257,21 +263,7 @@ TEST(CudaSession, CountsWhileThreadsLaunchAndTheRangeSwitchesAndItEnds) {
     cuda::Session session(api, options);
     ASSERT_TRUE(session.start()) << session.reason();
     EXPECT_EQ(fake_kernels_enabled(), 0);
-    std::vector<std::thread> threads;
-    threads.reserve(3);
-    for (int i = 0; i < 3; ++i) {
-      threads.emplace_back([&] {
-        int number = 1;
-        uint64_t pointer = 0x1000;
-        void* parameters[] = {&pointer, &number};
-        for (int step = 0; step < 50; ++step) {
-          session.on_range({collector::RangeEvent::push, "step"});
-          for (int k = 0; k < 5; ++k)
-            fake_launch("kernel", 0x10 + static_cast<uint64_t>(k), parameters);
-          session.on_range({collector::RangeEvent::pop, {}});
-        }
-      });
-    }
+    std::vector<std::thread> threads = launching_threads(session, 50);
     std::thread stopper([&] { session.stop(); });
     stopper.join();
     for (std::thread& thread : threads) thread.join();

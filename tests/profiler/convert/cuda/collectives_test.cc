@@ -73,13 +73,14 @@ TEST(CudaConvert, FusedCallsOfOneKernelAddUp) {
   recording.name(1, "ncclDevKernel_SendRecv");
   recording.reader.add(nccl_call("ncclSend", 100, false), {90, 1, 0});
   recording.reader.add(nccl_call("ncclRecv", 50, false), {91, 1, 0});
+  recording.reader.add(nccl_call("ncclSend", 10, false), {92, 1, 0});  // as an all-to-all does
   recording.launch(100, 1);
   recording.kernel(1, 200, 300, 1);
   const Converted trace(recording);
   EXPECT_THAT(
       trace.rows("SELECT function || ' ' || bytes || ' ' || op.kind FROM collective JOIN op ON "
                  "op.id = op_id"),
-      testing::ElementsAre("sendrecv 150 p2p"));
+      testing::ElementsAre("sendrecv 160 p2p"));
 }
 
 TEST(CudaConvert, CallsOfAnotherThreadAreNotMixedIn) {

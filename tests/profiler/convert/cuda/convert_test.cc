@@ -8,6 +8,7 @@
 #include <random>
 
 #include "profiler/convert/cuda/findings.h"
+#include "profiler/convert/gpu_processes.h"
 #include "tests/profiler/convert/cuda/converted.h"
 
 namespace preserve {
@@ -233,16 +234,41 @@ TEST(CudaFindings, SeveralRangesWithGraphsAreDoubtedBeforeCuda131Update1) {
   }
 }
 
-TEST(CudaFindings, SeveralGpusOfAProcessAreSaid) {
-  for (const uint32_t device : {0u, 1u}) {
-    CudaRecording recording;
-    recording.name(1, "k");
-    recording.kernel(1, 100, 200, 1);
-    recording.kernel(1, 100, 200, 2, 0, 7, device);
-    EXPECT_THAT(cuda::find_out(recording.reader.finish()).notes,
-                testing::Conditional(device == 0, testing::IsEmpty(),
-                                     testing::ElementsAre(testing::HasSubstr("on 2 GPUs"))));
+// "rank/ranks" of processes with that rank (-1: none) and number of GPUs, once GPUs are counted.
+std::vector<std::string> ranks_of(const std::vector<std::pair<int64_t, int>>& recorded,
+                                  std::vector<std::string>& notes) {
+  TraceDb db = TraceDb::create(":memory:");
+  std::vector<RecordedProcess> processes;
+  for (const auto& [rank, gpus] : recorded) {
+    ProcessRow row{"host", 42};
+    if (rank >= 0) {
+      row.rank = rank;
+      row.world_size = 3;
+    }
+    RecordedProcess& process = processes.emplace_back();
+    process = {db.add(row), "process 42", row.rank, row.world_size};
+    for (int gpu = 0; gpu < gpus; ++gpu) {
+      process.gpus.push_back(gpu == 0 ? process.id : db.add(row));
+    }
   }
+  notes = count_gpus_as_ranks(db, processes);
+  std::vector<std::string> ranks;
+  Query rows = db.query(
+      "SELECT IFNULL(rank, '-') || '/' || IFNULL(world_size, '-') FROM process ORDER BY id");
+  while (rows.next()) ranks.emplace_back(rows.text(0));
+  return ranks;
+}
+
+TEST(GpuProcesses, EveryGpuIsARankWhereAProcessHasSeveral) {
+  std::vector<std::string> notes;
+  EXPECT_THAT(ranks_of({{0, 2}, {1, 0}, {2, 3}, {-1, 2}}, notes),
+              testing::ElementsAre("0/6", "1/6", "2/6", "3/6", "4/6", "5/6", "-/-", "-/-"));
+  EXPECT_THAT(notes, testing::ElementsAre(testing::HasSubstr("2 GPUs: they are ranks 0 to 1 of"),
+                                          testing::HasSubstr("3 GPUs: they are ranks 3 to 5 of")));
+  EXPECT_THAT(ranks_of({{-1, 0}, {-1, 2}, {-1, 1}}, notes),
+              testing::ElementsAre("-/-", "0/3", "1/3", "2/3"));
+  EXPECT_THAT(ranks_of({{0, 1}, {1, 1}, {2, 0}}, notes), testing::ElementsAre("0/3", "1/3", "2/3"));
+  EXPECT_THAT(notes, testing::IsEmpty());
 }
 
 TEST(CudaFindings, WhatIsLostIsCountedAgainstAll) {

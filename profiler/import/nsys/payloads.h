@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "profiler/import/foreign_db.h"
+#include "profiler/import/nsys/foreign_db.h"
 
 namespace preserve::import {
 

@@ -8,9 +8,9 @@
 #include <string>
 #include <utility>
 
-#include "profiler/import/kineto_event.h"
+#include "profiler/import/kineto/event.h"
+#include "profiler/import/kineto/writers.h"
 #include "profiler/import/rank_names.h"
-#include "profiler/import/writers.h"
 
 namespace preserve::import {
 

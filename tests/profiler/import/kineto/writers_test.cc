@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 
 #include "common/error.h"
-#include "profiler/import/writers.h"
+#include "profiler/import/kineto/writers.h"
 #include "tests/profiler/import/support.h"
 
 namespace preserve::test {
@@ -119,11 +119,18 @@ TEST_F(ImportWriters, IntelKernelsAndLaunches) {
        span(0, 64, "oneccl_allreduce_small<float>", 1000, 25, R"("device": 0, "correlation": 1)",
             R"(, "cat": "kernel")"),
        process_name("4000", "DEVICE<GPU>"),
-       span(4000, 1, "gemm[SIMD16]", 1100, 40, R"("id": "0")", R"(, "cat": "gpu_op")")});
-  EXPECT_THAT(operators(imported.db), ElementsAre("collective oneccl_allreduce_small<float> 25000",
-                                                  "compute gemm[SIMD16] 40000"));
+       span(4000, 1, "gemm[SIMD16]", 1100, 40, R"("id": "0")", R"(, "cat": "gpu_op")"),
+       span(4000, 1, "zeCommandListAppendMemoryCopy(M2D)[64 bytes]", 1150, 4, R"("id": "1")",
+            R"(, "cat": "gpu_op")")});
+  EXPECT_THAT(
+      operators(imported.db),
+      ElementsAre("collective oneccl_allreduce_small<float> 25000", "compute gemm[SIMD16] 40000",
+                  "copy zeCommandListAppendMemoryCopy(M2D)[64 bytes] 4000"));
   EXPECT_THAT(column(imported.db, "SELECT SUM(count) FROM loss WHERE kind = 'unmatched'"),
-              ElementsAre("1"));
+              ElementsAre("2"));
+  refuse({process_name("4001", "HOST<node>"), span(4001, 1, "zeCommandListAppendLaunchKernel", 1100,
+                                                   40, R"("id": "0")", R"(, "cat": "cpu_op")")},
+         "it looks like a trace of Intel's unitrace");
 }
 
 TEST_F(ImportWriters, ProcessesWhoseIdIsAWord) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "profiler/import/kineto_header.h"
+#include "profiler/import/kineto/header.h"
 
 #include "common/text.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "profiler/import/process_names.h"
+#include "profiler/import/kineto/process_names.h"
 
 #include "common/error.h"
 

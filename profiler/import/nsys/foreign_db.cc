@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "profiler/import/foreign_db.h"
+#include "profiler/import/nsys/foreign_db.h"
 
 namespace preserve::import {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "profiler/import/nsys_payloads.h"
+#include "profiler/import/nsys/payloads.h"
 
 #include <algorithm>
 #include <cstring>

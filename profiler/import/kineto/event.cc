@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "profiler/import/kineto_event.h"
+#include "profiler/import/kineto/event.h"
 
 #include <fmt/format.h>
 #include <algorithm>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "profiler/import/nsys.h"
+#include "profiler/import/nsys/file.h"
 
 #include <algorithm>
 #include <limits>
@@ -8,8 +8,8 @@
 
 #include "common/error.h"
 #include "common/text.h"
-#include "profiler/import/foreign_db.h"
-#include "profiler/import/nsys_payloads.h"
+#include "profiler/import/nsys/foreign_db.h"
+#include "profiler/import/nsys/payloads.h"
 
 namespace preserve::import {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "profiler/import/writers.h"
+#include "profiler/import/kineto/writers.h"
 
 #include <algorithm>
 #include <array>
@@ -131,7 +131,7 @@ std::string_view writer_of(const std::map<int64_t, std::string>& processes,
   if (any_holds(processes, "device:") || any_holds(processes, "host:cpu")) {
     return "JAX or TensorFlow";
   }
-  if (any_holds(processes, "device<")) return "Intel's unitrace";
+  if (any_holds(processes, "device<") || any_holds(processes, "host<")) return "Intel's unitrace";
   if (any_holds(processes, "cpu functions")) return "PyTorch's first profiler";
   if (any_holds(processes, "hsa api") || any_holds(processes, "hip api")) return "rocprof";
   if (any_holds(unknown, "devtools") || any_holds(unknown, "blink") || any_holds(unknown, "v8")) {

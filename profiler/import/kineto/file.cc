@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "profiler/import/kineto.h"
+#include "profiler/import/kineto/file.h"
 
 #include <algorithm>
 #include <limits>
@@ -10,10 +10,10 @@
 #include "common/error.h"
 #include "common/text.h"
 #include "profiler/import/json_reader.h"
-#include "profiler/import/kineto_event.h"
-#include "profiler/import/kineto_header.h"
-#include "profiler/import/process_names.h"
-#include "profiler/import/writers.h"
+#include "profiler/import/kineto/event.h"
+#include "profiler/import/kineto/header.h"
+#include "profiler/import/kineto/process_names.h"
+#include "profiler/import/kineto/writers.h"
 
 namespace preserve::import {
 namespace {
