@@ -283,9 +283,10 @@ alignas(8) char chunk[kChunkBytes];  // one writer thread
 // Where the file keeps the newest records, an older half takes its names and counts along.
 void Session::begin_chunk() {
   used_ = 0;
-  records_ = decoder_.records();
-  const uint32_t half = collector::half_for(kChunkBytes);
-  if (half == half_) return;
+  operators_ = decoder_.operators();
+  chunk_bytes_ = collector::chunk_bytes(kChunkBytes);
+  const uint32_t half = collector::half_for(chunk_bytes_);
+  if (half == half_ && !setup_is_due_) return;
   for (; half_ != half; ++half_) {
     const Counts gone = std::exchange(said_[0], std::exchange(said_[1], {}));
     for (size_t i = 0; i < std::size(gone.lost); ++i) unsaid_.lost[i] += gone.lost[i];
@@ -294,16 +295,18 @@ void Session::begin_chunk() {
   decoder_.forget_names();
   std::memcpy(chunk, setup_, setup_bytes_);
   used_ = setup_bytes_;
+  setup_is_due_ = false;
 }
 
 void Session::end_chunk(collector::SpoolFile& file) {
-  const uint64_t records = decoder_.records() - records_;
+  const uint64_t operators = decoder_.operators() - operators_;
   if (used_ == 0) return;
   if (file.write_chunk({}, chunk, used_, nullptr, 0)) {
-    said_[1].written += records;
+    said_[1].written += operators;
   } else {
-    unsaid_.at(LossPlace::spool) += records;
+    unsaid_.at(LossPlace::spool) += operators;
     decoder_.forget_names();
+    setup_is_due_ = true;
   }
 }
 
@@ -321,7 +324,7 @@ void Session::write(collector::SpoolFile& file) {
     CUpti_Activity* record = nullptr;
     CUptiResult result = CUPTI_SUCCESS;
     while ((result = api_.next_record(buffer, valid_bytes, &record)) == CUPTI_SUCCESS) {
-      if (used_ + ActivityDecoder::kMaxBytes > kChunkBytes) {
+      if (used_ + ActivityDecoder::kMaxBytes > chunk_bytes_) {
         end_chunk(file);
         begin_chunk();
       }
