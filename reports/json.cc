@@ -92,7 +92,10 @@ ordered_json write_step(const Step& step) {
                     {"wall_ns", step.wall_ns},
                     {"wall_mad_ns", step.wall_mad_ns},
                     {"streams", step.streams}};
-  if (step.left_out > 0) json["left_out"] = step.left_out;
+  if (step.left_out > 0) {
+    json["left_out"] = step.left_out;
+    json["left_out_bytes"] = step.left_out_bytes;
+  }
   json["operators"] = array_of(step.ops, [](const TimelineOp& op) -> ordered_json {
     return {{"ordinal", op.ordinal},   {"name", op.name},
             {"kind", op.kind},         {"stream", op.stream},
@@ -290,6 +293,10 @@ ordered_json write_scenario(const Scenario& scenario) {
                     {"stand_in_link", scenario.link_latency_ns > 0},
                     {"plan", write_plan(scenario.plan)}};
   put(json, "measured", scenario.measured, write_measured);
+  if (scenario.left_out_baseline_ns != 0 || scenario.left_out_prefetch_ns != 0) {
+    json["left_out"] = {{"baseline_ns", scenario.left_out_baseline_ns},
+                        {"prefetch_ns", scenario.left_out_prefetch_ns}};
+  }
   json["why"] = array_of(scenario.why, write_why);
   json["operators"] = array_of(scenario.operators, [](const OperatorTimes& op) -> ordered_json {
     ordered_json row{{"ordinal", op.ordinal},

@@ -80,7 +80,9 @@ double parse_number(const KeyInfo& info, std::string_view text) {
       const auto bytes = static_cast<double>(parse_size_bytes(text));
       const auto least = static_cast<double>(info.key == SweepKey::l2 ? kLeastCache : kLeastBytes);
       if (bytes < least || bytes > kMostBytes) {
-        refuse(info, text, fmt::format("{} to {}", format_size(least), format_size(kMostBytes)));
+        refuse(info, text,
+               fmt::format("{} to 1000 TB{}", format_size(least),
+                           info.kind == ValueKind::rate ? ", per second" : ""));
       }
       return bytes;
     }

@@ -273,9 +273,13 @@ ThreadLog* attach_thread() {
   return log;
 }
 
-// Here, since a program that gives up system calls may use NVTX for the first time after that.
+// Here, since a program that gives up system calls may use NVTX for the first time after that: NVTX
+// then opens this module by name, which takes memory, and the C library's first is not without
+// system calls.
 __attribute__((constructor)) void at_load() {
-  (void)recording_wanted();
+  if (!recording_wanted()) return;
+  void* volatile first = ::malloc(1);
+  ::free(first);
 }
 __attribute__((destructor)) void at_exit() {
   shut_down();

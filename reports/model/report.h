@@ -129,7 +129,8 @@ struct Step {
   int64_t steps_total = 0, steps_used = 0;
   int64_t wall_ns = 0, wall_mad_ns = 0;
   int32_t streams = 1;
-  int64_t left_out = 0;  // of a page that does not hold all operators (page/thinned.cc)
+  // Of a page that does not hold all operators (page/thinned.cc): how many, and what they read.
+  int64_t left_out = 0, left_out_bytes = 0;
   std::vector<TimelineOp> ops;
 };
 
@@ -236,6 +237,9 @@ struct Scenario {
   PlanView plan;
   Known<Measured> measured;
   std::vector<OperatorTimes> operators;
+  // How much longer than recorded those that a page leaves out last in each arm, on the stream that
+  // is busiest.
+  int64_t left_out_baseline_ns = 0, left_out_prefetch_ns = 0;
   std::string sentence;  // the verdict in words
   std::vector<WhyBar> why;
 };

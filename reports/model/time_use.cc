@@ -70,7 +70,7 @@ class Pass {
     Query damaged = db_.query(
         "SELECT start_ns, end_ns FROM op "
         "WHERE end_ns < start_ns OR typeof(end_ns - start_ns) <> 'integer' LIMIT 1");
-    if (damaged.next()) elapsed_ns(damaged.integer(0), damaged.integer(1), "operator");
+    if (damaged.next()) elapsed_ns(damaged.integer(0), damaged.integer(1), "an operator");
   }
 
   size_t rank_of_process(int64_t process) {
@@ -101,7 +101,7 @@ class Pass {
         "WHERE n <= 3 OR ordinal > least "
         "ORDER BY (SELECT rank FROM process WHERE process.id = process_id), process_id, ordinal");
     while (rows.next()) {
-      elapsed_ns(rows.integer(2), rows.integer(3), "step");
+      elapsed_ns(rows.integer(2), rows.integer(3), "a step");
       const size_t rank = rank_of_process(rows.integer(1));
       spans_.emplace(rows.integer(0), Span{rank, rows.integer(2), rows.integer(3)});
       ++use_.ranks[rank].steps;
@@ -144,7 +144,7 @@ class Pass {
         if (current == left.end()) continue;
       }
       const PassOp op{time_class_of(to_text(rows.op_kind(1))), rows.integer(3), rows.integer(4)};
-      count(rows.integer(2), op.time_class, elapsed_ns(op.start_ns, op.end_ns, "operator"));
+      count(rows.integer(2), op.time_class, elapsed_ns(op.start_ns, op.end_ns, "an operator"));
       ops.push_back(op);
     }
     if (current != left.end()) sweep_span(current->second, ops), left.erase(current);
@@ -168,11 +168,11 @@ class Pass {
                                       "stream_id WHERE process_id = ?",
                                       {process})
                                    .value_or(rows.integer(4));
-        elapsed_ns(rows.integer(3), end_ns, "recording");
+        elapsed_ns(rows.integer(3), end_ns, "a recording");
         sweep.emplace(rows.integer(3), end_ns);
       }
       const PassOp op{time_class_of(to_text(rows.op_kind(1))), rows.integer(3), rows.integer(4)};
-      count(rows.integer(2), op.time_class, elapsed_ns(op.start_ns, op.end_ns, "operator"));
+      count(rows.integer(2), op.time_class, elapsed_ns(op.start_ns, op.end_ns, "an operator"));
       sweep->add(op.time_class, op.start_ns, op.end_ns);
     }
     if (sweep) sweep->finish(use_.ranks[rank], sum_name_);
@@ -181,7 +181,7 @@ class Pass {
   int64_t elapsed_ns(int64_t start_ns, int64_t end_ns, const char* what) const {
     int64_t dur_ns = 0;
     if (end_ns < start_ns || __builtin_sub_overflow(end_ns, start_ns, &dur_ns)) {
-      throw input_error("{}: a {} lasts from {} ns to {} ns: the file is damaged", db_.file(), what,
+      throw input_error("{}: {} lasts from {} ns to {} ns: the file is damaged", db_.file(), what,
                         start_ns, end_ns);
     }
     return dur_ns;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cmath>
 #include <tuple>
 #include <utility>
 
@@ -63,6 +64,42 @@ void keep_longest(const std::vector<TimelineOp>& ops, size_t most, Kept& kept) {
   }
 }
 
+int32_t busiest_stream(const Step& step) {
+  std::vector<double> busy_ns(static_cast<size_t>(std::max(1, step.streams)));
+  for (const TimelineOp& op : step.ops) {
+    busy_ns.at(static_cast<size_t>(op.stream)) += static_cast<double>(op.dur_ns);
+  }
+  return static_cast<int32_t>(std::max_element(busy_ns.begin(), busy_ns.end()) - busy_ns.begin());
+}
+
+// As script/arms.mjs lays them out: otherwise the arms would be as long as if nothing had changed
+// for those.
+void sum_left_out(const Step& step, const Kept& kept, Scenario& scenario) {
+  const auto any = [&](std::optional<int64_t> OperatorTimes::*time) {
+    return std::any_of(scenario.operators.begin(), scenario.operators.end(),
+                       [&](const OperatorTimes& op) { return (op.*time).has_value(); });
+  };
+  const bool timed = any(&OperatorTimes::baseline_ns) && any(&OperatorTimes::prefetch_ns);
+  const int32_t busiest = busiest_stream(step);
+  double baseline_ns = 0, prefetch_ns = 0;
+  for (const OperatorTimes& op : scenario.operators) {
+    const TimelineOp& recorded = step.ops.at(static_cast<size_t>(op.ordinal));
+    if (kept.has(op.ordinal) || recorded.stream != busiest) continue;
+    const auto dur_ns = static_cast<double>(recorded.dur_ns);
+    const auto link_ns =
+        static_cast<double>(op.kind == "collective" ? scenario.link_latency_ns : 0);
+    const auto ns = [](const std::optional<int64_t>& time, double otherwise) {
+      return time ? static_cast<double>(*time) : otherwise;
+    };
+    const double base_ns = timed ? ns(op.baseline_ns, dur_ns + link_ns) : dur_ns + link_ns;
+    baseline_ns += base_ns - dur_ns;
+    prefetch_ns += ns(timed ? op.prefetch_ns : op.predicted_ns, base_ns) - dur_ns;
+  }
+  constexpr double kMost = 9e15;  // exact in the browser
+  scenario.left_out_baseline_ns = std::llround(std::clamp(baseline_ns, -kMost, kMost));
+  scenario.left_out_prefetch_ns = std::llround(std::clamp(prefetch_ns, -kMost, kMost));
+}
+
 void leave_out(const Kept& kept, Scenario& scenario) {
   std::erase_if(scenario.operators, [&](const OperatorTimes& op) { return !kept.has(op.ordinal); });
   std::vector<int64_t> occupancy_bytes;
@@ -93,6 +130,10 @@ Report thinned(Report report, size_t most) {
   keep_windows(report.scenarios, most / 2, kept);
   keep_longest(step.ops, most, kept);
   step.left_out = static_cast<int64_t>(step.ops.size() - kept.count());
+  for (const TimelineOp& op : step.ops) {
+    if (!kept.has(op.ordinal)) step.left_out_bytes += op.weight_bytes + op.kv_bytes;
+  }
+  for (Scenario& scenario : report.scenarios) sum_left_out(step, kept, scenario);
   std::erase_if(step.ops, [&](const TimelineOp& op) { return !kept.has(op.ordinal); });
   for (Scenario& scenario : report.scenarios) leave_out(kept, scenario);
   return report;

@@ -2,6 +2,7 @@
 // Today's plans against those of an older preserve-tune (PRESERVE_TUNE_BEFORE), cell by cell, both
 // judged by today's simulator. A line per cell goes to standard error.
 #include <algorithm>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,7 @@ Schedule planned_before(const bench::PlanCell& cell, const std::string& output) 
 
 void compare(const std::string& output) {
   std::vector<double> faster_percent;
+  std::map<std::string, std::vector<double>> by_device;
   bench::for_each_plan_cell([&](const bench::PlanCell& cell) {
     const Plan now = make_schedule(cell.step, *cell.device, {}).schedule.plan;
     const Schedule schedule = planned_before(cell, output);
@@ -50,6 +52,7 @@ void compare(const std::string& output) {
     faster_percent.push_back(100 * (static_cast<double>(before.prefetch_step_ns) /
                                         static_cast<double>(now.prefetch_step_ns) -
                                     1));
+    by_device[cell.device_name].push_back(faster_percent.back());
     const nlohmann::ordered_json line{{"cell", cell.name()},
                                       {"step_ns", now.baseline_step_ns},
                                       {"now_ns", now.prefetch_step_ns},
@@ -62,6 +65,11 @@ void compare(const std::string& output) {
                                    [](double percent) { return percent < -0.005; });
   bench::report_metric("plan_gain", "faster than the plan before the search", "%", faster_percent,
                        "", true);
+  for (const auto& [device, percents] : by_device) {
+    bench::report_metric("plan_gain", device + ": faster", "%", percents, "", true);
+    bench::report_metric("plan_gain", device + ": worst cell", "%",
+                         {*std::min_element(percents.begin(), percents.end())}, "", true);
+  }
   bench::report_metric("plan_gain", "worst cell", "%", {*worst}, "none slower by 0.005 %",
                        worse == 0);
   bench::report_metric("plan_gain", "best cell", "%", {*best}, "", true);

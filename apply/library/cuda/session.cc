@@ -44,8 +44,7 @@ void GraphSession::turn_off(Off off) {
   if (header_.decided_ns == 0) header_.decided_ns = clock_();
 }
 
-// --- contexts and memory
-// --------------------------------------------------------------------------
+// --- contexts and memory ------------------------------------------------------------------------
 
 GraphSession::Context* GraphSession::find(CUcontext context) {
   for (Context& known : contexts_) {
@@ -91,8 +90,12 @@ void GraphSession::context_ready() {
                 kGraphFetchNames[static_cast<size_t>(plan_.header().fetch)].data(),
                 plan_.header().kept != 0 ? "_kept" : "");
   CUfunction function = nullptr;
-  if (!ok(driver_.priority_range(&kernel.priority, &greatest)) ||
-      !ok(driver_.load_module(&module, image_)) ||
+  const CUresult loaded = driver_.load_module(&module, image_);
+  if (loaded == CUDA_ERROR_NO_BINARY_FOR_GPU || loaded == CUDA_ERROR_UNSUPPORTED_PTX_VERSION) {
+    context->refusal = Refusal::no_module;  // an older GPU, perhaps beside others
+    return;
+  }
+  if (!ok(loaded) || !ok(driver_.priority_range(&kernel.priority, &greatest)) ||
       !ok(driver_.module_function(&function, module, name)) ||
       !ok(driver_.allocate(&kernel.applied, sizeof(uint32_t))) ||
       !ok(driver_.fill(kernel.applied, 0, 1))) {
@@ -192,34 +195,36 @@ bool GraphSession::edit(CUgraph graph, const Context& context, uint64_t& fetched
 GraphSession::Instantiation GraphSession::instantiating(CUgraph graph, uint64_t flags) {
   Instantiation begun{flags};
   const Lock lock(*this);
-  if (is_off()) {
-    // A template that still has our nodes gets its own shape back.
-    const Uncaptured uncaptured(driver_);
-    if (AddedNodes* added = graph == nullptr ? nullptr : find(graph)) take_out(*added);
-    return begun;
-  }
+  if (graph == nullptr) return begun;
+  const Uncaptured uncaptured(driver_);
+  const bool matched =
+      !is_off() && ok(uncaptured.result()) && prepare(graph, flags, begun.fetched_bytes);
+  begun.matched = matched;
+  if (matched) begun.flags |= CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY;
+  if (matched && plan_.header().mode != Mode::original) return begun;
+  // A template that has our nodes from before gets its own shape back.
+  if (AddedNodes* added = find(graph)) take_out(*added);
+  return begun;
+}
+
+bool GraphSession::prepare(CUgraph graph, uint64_t flags, uint64_t& fetched_bytes) {
   const auto refuse = [&](Refusal refusal) {
     ++header_.graphs.refused[static_cast<size_t>(refusal)];
-    return begun;
+    return false;
   };
   if ((flags & CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH) != 0) {
     return refuse(Refusal::device_launch);
   }
-  const Uncaptured uncaptured(driver_);
-  if (!ok(uncaptured.result())) return begun;
   Context* context = current_context();
   if (context == nullptr) return refuse(Refusal::no_module);
   // What the program's own nodes need is not known; an instantiation that fails is the program's.
   size_t free_bytes = 0, total_bytes = 0;
-  if (!ok(driver_.memory_info(&free_bytes, &total_bytes))) return begun;
+  if (!ok(driver_.memory_info(&free_bytes, &total_bytes))) return false;
   if (find(static_cast<CUgraphExec>(nullptr)) == nullptr ||
       free_bytes < kSpareBytes + plan_.windows().size() * kNodeBytes) {
     return refuse(Refusal::no_memory);
   }
-  begun.matched = edit(graph, *context, begun.fetched_bytes);
-  if (begun.matched) begun.flags |= CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY;
-  if (begun.matched && plan_.header().mode == Mode::original) take_out(*find(graph));
-  return begun;
+  return edit(graph, *context, fetched_bytes);
 }
 
 void GraphSession::take_out(AddedNodes& added) {
@@ -236,7 +241,8 @@ void GraphSession::instantiated(CUgraph graph, CUgraphExec executable, const Ins
   const Uncaptured uncaptured(driver_);
   AddedNodes* added = find(graph);
   Executable* entry = find(static_cast<CUgraphExec>(nullptr));
-  Context* context = current_context();
+  // The nodes may be there from an instantiation in another context, whose switch they read.
+  Context* context = added == nullptr ? current_context() : find(added->kernel()->context);
   if (!done || entry == nullptr || context == nullptr) {
     // It may have failed for our nodes: without them the program's next attempt is its own.
     if (!done && added != nullptr) take_out(*added);
@@ -269,7 +275,7 @@ void GraphSession::follow_memory(Executable& executable, const AddedNodes& added
 void GraphSession::updating(CUgraphExec executable, CUgraph graph) {
   const Lock lock(*this);
   Executable* known = find(executable);
-  if (known == nullptr || executable == nullptr) return;
+  if (known == nullptr || executable == nullptr || graph == nullptr) return;
   const Uncaptured uncaptured(driver_);
   disable(*known, false);
   // The nodes must be added although the plan may be off: the executable graph has them.

@@ -116,6 +116,7 @@ class GraphSession {
   AddedNodes* find(CUgraph graph);
   Executable* find(CUgraphExec executable);
   // Whether it has the plan's nodes now.
+  bool prepare(CUgraph graph, uint64_t flags, uint64_t& fetched_bytes);
   bool edit(CUgraph graph, const Context& context, uint64_t& fetched_bytes);
   void take_out(AddedNodes& added);
   void follow_memory(Executable& executable, const AddedNodes& added);

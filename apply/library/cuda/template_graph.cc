@@ -158,15 +158,15 @@ Refusal TemplateGraph::read_kernels() {
   size_t count = 0;
   for (size_t i = 0; i < nodes_.size(); ++i) {
     const CUgraphNode node = nodes_[order_[i]];
-    CUgraphNodeType type{};
-    if (!ok(driver_.node_type(node, &type))) return Refusal::failed;
+    CUgraphNodeType told{};
+    if (!ok(driver_.node_type(node, &told))) return Refusal::failed;
+    uint32_t type = 0;  // a newer driver's may be none of the enumeration's
+    std::memcpy(&type, &told, sizeof(type));
     if (type == CU_GRAPH_NODE_TYPE_CONDITIONAL) return Refusal::conditional;
     if (type == CU_GRAPH_NODE_TYPE_MEM_ALLOC || type == CU_GRAPH_NODE_TYPE_MEM_FREE) {
       return Refusal::memory_nodes;
     }
-    if (type < CU_GRAPH_NODE_TYPE_KERNEL || type > CU_GRAPH_NODE_TYPE_BATCH_MEM_OP) {
-      return Refusal::unknown_node;
-    }
+    if (type > CU_GRAPH_NODE_TYPE_BATCH_MEM_OP) return Refusal::unknown_node;
     if (type != CU_GRAPH_NODE_TYPE_KERNEL) continue;
     CUkernelNodeAttrValue attribute{};
     CUDA_KERNEL_NODE_PARAMS params{};

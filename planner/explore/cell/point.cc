@@ -217,7 +217,7 @@ class Evaluation {
     const auto allreduce = std::find_if(step.ops.begin(), step.ops.end(), [](const StepOp& op) {
       return op.collective && op.collective->function == "allreduce";
     });
-    if (allreduce != step.ops.end()) cell_.allreduce_ns = allreduce->dur_ns;
+    if (allreduce != step.ops.end()) cell_.allreduce_ns = finite(allreduce->dur_ns);
     int64_t widest = 0, logits = 0;
     for (const StepOp& op : step.ops) {
       if (!op.gemm) continue;
@@ -270,11 +270,17 @@ class Evaluation {
 
   // --- times ---
 
+  double finite(double dur_ns) const {
+    if (std::isfinite(dur_ns)) return dur_ns;
+    throw input_error("{} on {}: the step never ends: the device states a rate close to 0",
+                      cell_.model, cell_.device);
+  }
+
   bool measure_times() {
     const FoldedStep& step = step_.workload.step;
     // Of what no plan changes, any period does.
     const Stretch any = stretch_of(cycle_.head, cycle_.head + cycle_.period);
-    cell_.baseline_step_ns = sum(any, [&](size_t i) { return step.ops[i].dur_ns; });
+    cell_.baseline_step_ns = finite(sum(any, [&](size_t i) { return step.ops[i].dur_ns; }));
     Referee referee(step, device_, {});
     const double shorter_hot_ns =
         step_.whole() ? 0 : Referee(shorter_.step, device_, {}).all_hot_step_ns();

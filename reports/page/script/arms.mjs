@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The report's operators as lanes of two arms on one axis. An arm's operators begin where the
-// recorded ones do, moved by what the operators before them on the busiest stream take less or more.
+// recorded ones do, moved by what the operators before them on the busiest stream take less or more;
+// of a long step those that the page does not hold are taken to be spread evenly.
 // @ts-check
 
 /** @typedef {{ordinal: number, name: string, kind: string, stream: number, start_ns: number, dur_ns: number,
@@ -11,10 +12,11 @@
  *   PlannedWindow */
 /** @typedef {{label: string, link_latency_ns: number, plan: {windows: PlannedWindow[], budget_bytes: number,
  *   cache: {occupancy_bytes: number[]}}, measured: object | null,
+ *   left_out?: {baseline_ns: number, prefetch_ns: number},
  *   operators: {predicted_ns: number|null, baseline_ns: number|null, prefetch_ns: number|null}[]}} Scenario */
 /** @typedef {{name: string, ops: Int32Array, start: Float64Array, end: Float64Array}} Lane */
 /** @typedef {{name: string, source: string, start: Float64Array, dur: Float64Array, endNs: number, lanes: Lane[],
- *   bytes: Float64Array}} Arm */
+ *   bytes: Float64Array, bytesLeftOut: number}} Arm */
 
 /** Ordinals of windows and readers become places in the list of operators, of which the page of a long
  * step does not hold all: `report` is changed. Returns the place of each ordinal.
@@ -41,19 +43,21 @@ function busiestStream(ops) {
   return best;
 }
 
-/** @param {Operator[]} ops by start @param {Float64Array} dur @param {number} wallNs */
-export function layOut(ops, dur, wallNs) {
+/** @param {Operator[]} ops by start @param {Float64Array} dur @param {number} wallNs
+ * @param {number} leftOutNs what all operators that are not in `ops` take longer than recorded */
+export function layOut(ops, dur, wallNs, leftOutNs = 0) {
   const main = busiestStream(ops);
   const start = new Float64Array(ops.length);
   const busyUntil = new Map();
   let shift = 0, end = 0;
   ops.forEach((op, i) => {
-    start[i] = Math.max(op.start_ns + shift, busyUntil.get(op.stream) ?? 0, 0);
+    const stretched = wallNs > 0 ? leftOutNs * op.start_ns / wallNs : 0;
+    start[i] = Math.max(op.start_ns + shift + stretched, busyUntil.get(op.stream) ?? 0, 0);
     busyUntil.set(op.stream, start[i] + dur[i]);
     end = Math.max(end, start[i] + dur[i]);
     if (op.stream === main) shift += dur[i] - op.dur_ns;
   });
-  return {start, endNs: Math.max(end, wallNs + shift)};
+  return {start, endNs: Math.max(end, wallNs + shift + leftOutNs)};
 }
 
 /** @param {string} name @param {number[]} members @param {Float64Array} start @param {Float64Array} dur
@@ -84,29 +88,33 @@ function lanesOf(ops, start, dur) {
   return lanes;
 }
 
-/** @param {string} name @param {string} source @param {Operator[]} ops @param {Float64Array} dur
- * @param {number} wallNs @returns {Arm} */
-function makeArm(name, source, ops, dur, wallNs) {
-  const {start, endNs} = layOut(ops, dur, wallNs);
+/** @typedef {{wall_ns: number, operators: Operator[], left_out_bytes?: number}} Step */
+
+/** @param {string} name @param {string} source @param {Step} step @param {Float64Array} dur @param {number} leftOutNs
+ * @returns {Arm} */
+function makeArm(name, source, step, dur, leftOutNs = 0) {
+  const ops = step.operators;
+  const {start, endNs} = layOut(ops, dur, step.wall_ns, leftOutNs);
   const bytes = Float64Array.from(ops, (op) => op.weight_bytes + op.kv_bytes);
-  return {name, source, start, dur, endNs, lanes: lanesOf(ops, start, dur), bytes};
+  return {name, source, start, dur, endNs, lanes: lanesOf(ops, start, dur), bytes,
+          bytesLeftOut: step.left_out_bytes ?? 0};
 }
 
 /** Baseline and prefetch arm of a scenario; the recording alone without one.
- * @param {{wall_ns: number, operators: Operator[]}} step @param {Scenario | null} scenario @returns {Arm[]} */
+ * @param {Step} step @param {Scenario | null} scenario @returns {Arm[]} */
 export function armsOf(step, scenario) {
   const ops = step.operators;
   const recorded = (/** @type {number} */ i) =>
     ops[i].dur_ns + (ops[i].kind === "collective" && scenario ? scenario.link_latency_ns : 0);
   if (scenario === null) {
-    return [makeArm("recorded", "median of the recorded steps", ops, Float64Array.from(ops, (op) => op.dur_ns), step.wall_ns)];
+    return [makeArm("recorded", "median of the recorded steps", step, Float64Array.from(ops, (op) => op.dur_ns))];
   }
   const rows = scenario.operators;
   const timed = rows.some((row) => row.prefetch_ns !== null) && rows.some((row) => row.baseline_ns !== null);
   const base = Float64Array.from(ops, (_, i) => (timed ? rows[i].baseline_ns : null) ?? recorded(i));
   const fetch = Float64Array.from(ops, (_, i) => (timed ? rows[i].prefetch_ns : rows[i].predicted_ns) ?? base[i]);
-  const arms = [makeArm("baseline", timed ? "measured" : "recorded", ops, base, step.wall_ns),
-                makeArm("prefetch", timed ? "measured" : "predicted", ops, fetch, step.wall_ns)];
+  const arms = [makeArm("baseline", timed ? "measured" : "recorded", step, base, scenario.left_out?.baseline_ns),
+                makeArm("prefetch", timed ? "measured" : "predicted", step, fetch, scenario.left_out?.prefetch_ns)];
   for (const window of scenario.plan.windows) {
     for (const prefetch of window.prefetches) {
       const reader = prefetch.consumer_ordinal;
@@ -127,11 +135,13 @@ export function prefetchLane(arm, windows) {
   return makeLane("prefetches", used, start, dur);
 }
 
-/** Bytes per second read from memory in each pixel of the view, if each operator reads evenly.
+/** Bytes per second read from memory in each pixel of the view, if each operator reads evenly, and
+ * those that the page does not hold read evenly over the step.
  * @param {Arm} arm @param {{from: number, to: number}} view @param {number} pixels */
 export function bandwidth(arm, view, pixels) {
   const rates = new Float64Array(pixels);
   const scale = pixels / (view.to - view.from);
+  rates.fill(arm.bytesLeftOut / arm.endNs * 1e9, 0, Math.max(0, Math.ceil((arm.endNs - view.from) * scale)));
   for (let i = 0; i < arm.start.length; ++i) {
     const from = arm.start[i], to = from + arm.dur[i];
     if (arm.bytes[i] === 0 || to <= view.from || from >= view.to || to <= from) continue;

@@ -136,6 +136,15 @@ TEST(ExplorePoint, FailsWithoutACollectiveTime) {
   EXPECT_THAT(cell.reason, HasSubstr("allreduce"));
 }
 
+TEST(ExplorePoint, FailsWhenItsStepNeverEnds) {
+  test::PaperPoint paper("llama3-8b");
+  paper.device.memory_bandwidth_bytes_per_s = 1e-300;
+  const ExploreCell cell = evaluate(paper.point);
+  EXPECT_EQ(cell.status, kExploreFailed);
+  EXPECT_THAT(cell.reason, HasSubstr("llama3-8b on ascend-910b: the step never ends"));
+  EXPECT_EQ(cell.baseline_step_ns, 0) << "what is written holds finite numbers alone";
+}
+
 TEST(ExplorePoint, SearchesForBetterPlansWhenAskedTo) {
   const ModelConfig model = example_model("stories42m");
   const DeviceModel device = example_device("h100-sxm");

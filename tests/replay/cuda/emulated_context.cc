@@ -12,6 +12,7 @@ thread_local int current_device = 0;
 int cache_bytes = 50 << 20, processors = 132, memory_device = 0;
 size_t free_bytes = size_t{1} << 30;
 bool primary_active = true;
+bool too_old = false;
 
 std::recursive_mutex& driver_mutex() {
   static std::recursive_mutex mutex;

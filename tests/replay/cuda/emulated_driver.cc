@@ -209,7 +209,8 @@ CUresult cuGraphGetEdges(CUgraph graph, CUgraphNode* from, CUgraphNode* to, CUgr
 CUresult cuGraphNodeGetType(CUgraphNode node, CUgraphNodeType* type) {
   const Entry entry;
   if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return *type = node->type, CUDA_SUCCESS;
+  std::memcpy(type, &node->type, sizeof(*type));  // some are none of the enumeration's
+  return CUDA_SUCCESS;
 }
 CUresult cuGraphKernelNodeGetParams(CUgraphNode node, CUDA_KERNEL_NODE_PARAMS* params) {
   const Entry entry;
@@ -293,6 +294,7 @@ CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute* attributes,
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {
   const Entry entry;
   if (entry.fails) return CUDA_ERROR_UNKNOWN;
+  if (too_old) return CUDA_ERROR_NO_BINARY_FOR_GPU;
   return *module = static_cast<CUmodule>(const_cast<void*>(image)), CUDA_SUCCESS;
 }
 // The last of that name.

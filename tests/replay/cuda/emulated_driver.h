@@ -31,6 +31,7 @@ CUcontext context_of(int device);
 // What the device says of itself, and the one on which all memory lies.
 extern int cache_bytes, processors, memory_device;
 extern size_t free_bytes;
+extern bool too_old;  // for the image of a module
 extern bool primary_active;
 
 void drain();  // runs everything that was put into streams

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "tests/support/errors.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve::report {
@@ -136,6 +137,22 @@ TEST(TimeUse, CoversTheWholeRecordingWhenThereIsNoStep) {
   EXPECT_EQ(use.ranks[0].steps, 0);
   EXPECT_EQ(use.operators, 2 * 21);
   EXPECT_EQ(use.ranks[0].classes[5].exclusive_ns, 20 * 200);
+}
+
+// Wherever it is: in the first step, which is not in scope, or in no step.
+TEST(TimeUse, OfADamagedOperatorIsRefused) {
+  for (const char* change :
+       {"end_ns = start_ns - 5", "end_ns = start_ns - 5, step_id = NULL",
+        "start_ns = -9223372036854775807", "end_ns = 9223372036854775807, start_ns = -2"}) {
+    test::TemporaryDirectory directory;
+    test::write_synthetic_trace(directory / "trace.db", {.layers = 1}, [&](TraceDb& db) {
+      db.execute("PRAGMA ignore_check_constraints = 1");
+      db.execute(fmt::format("UPDATE op SET {} WHERE id = 3", change));
+    });
+    EXPECT_THAT([&] { summarise_time(TraceDb::open(directory / "trace.db")); },
+                test::fails_with("the file is damaged"))
+        << change;
+  }
 }
 
 }  // namespace

@@ -125,6 +125,18 @@ test("memory reads add up to the bytes", () => {
   assert.equal(rates[0], 1000 / 100e-9);
 });
 
+test("operators that a long step's page leaves out move the others evenly, and read evenly", () => {
+  const ops = [op(0, "qkv", "compute", 0, 10), op(9, "down", "compute", 200, 10)];
+  const {start, endNs} = layOut(ops, Float64Array.of(10, 10), 400, -100);
+  assert.deepEqual([...start, endNs], [0, 150, 300]);
+  const {step, scenarios} = report();
+  const [arm, prefetch] = armsOf({...step, left_out_bytes: 3500}, {...scenarios[0], left_out: {baseline_ns: 35, prefetch_ns: -10}});
+  assert.deepEqual([arm.endNs, prefetch.endNs], [385, 270]);
+  const rates = bandwidth(arm, {from: 0, to: 770}, 154);
+  assert.ok(Math.abs(rates.reduce((a, b) => a + b, 0) * 5e-9 - 8500) < 1e-6);
+  assert.equal(rates[153], 0);
+});
+
 test("search ignores case, and hostile names are only text", () => {
   const ops = [{name: "Layers.0.QKV"}, {name: "</script><script>"}, {name: "layers.1.qkv"}];
   assert.deepEqual(findOperators(ops, " qkv "), [0, 2]);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What goes on around the graphs of a session: memory, contexts, several GPUs, threads.
+// What goes on around the graphs of a session: memory, contexts, several GPUs.
 #include <gtest/gtest.h>
-
-#include <thread>
 
 #include "tests/apply/library/cuda/process.h"
 
@@ -147,73 +145,55 @@ TEST(GraphContexts, ALittleMemoryIsLeftToTheProgram) {
   EXPECT_TRUE(process.session->instantiating(process.program->graph(), 0).matched);
 }
 
+TEST(GraphContexts, AnOlderGpuBesideOthersIsLeftAlone) {
+  Process process(test::decode_step(3));
+  process.capture();
+  emulated::current_device = 1;
+  emulated::too_old = true;
+  process.session->context_ready();
+  emulated::too_old = false;
+  EXPECT_FALSE(process.session->instantiating(process.program->graph(), 0).matched);
+  EXPECT_EQ(process.header.graphs.refused[static_cast<size_t>(Refusal::no_module)], 1u);
+  emulated::current_device = 0;
+  EXPECT_TRUE(process.session->instantiating(process.program->graph(), 0).matched);
+  EXPECT_EQ(process.header.off, Off::none);
+}
+
+// One template, several executables: in another context, and where it is refused the second time.
+TEST(GraphContexts, ATemplateThatIsInstantiatedAgain) {
+  Process process(test::decode_step(3));
+  process.capture();
+  const size_t nodes = process.program->graph()->nodes.size();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  emulated::current_device = 1;
+  process.session->context_ready();
+  CUgraphExec second = nullptr;
+  const auto begun = process.session->instantiating(process.program->graph(), 0);
+  EXPECT_TRUE(begun.matched);
+  ASSERT_EQ(cuGraphInstantiateWithFlags(&second, process.program->graph(), 0), CUDA_SUCCESS);
+  process.session->instantiated(process.program->graph(), second, begun, true);
+  std::swap(process.executable, second);
+  emulated::current_device = 0;
+  process.steps(40);  // by the switch that its nodes read
+  EXPECT_GT(process.window.fetched_bytes, 0u);
+  EXPECT_EQ(process.header.off, Off::none);
+  emulated::free_bytes = 0;
+  EXPECT_FALSE(process.session->instantiating(process.program->graph(), 0).matched);
+  EXPECT_EQ(process.program->graph()->nodes.size(), nodes);
+  emulated::free_bytes = size_t{1} << 30;
+  EXPECT_FALSE(process.session->instantiating(nullptr, 0).matched);
+  process.session->updating(process.executable, nullptr);
+  EXPECT_EQ(process.header.off, Off::none);
+  process.session->destroyed(second);
+  cuGraphExecDestroy(second);
+}
+
 TEST(GraphContexts, AGraphOfAContextThatNobodyPreparedIsLeftAlone) {
   Process process(test::decode_step(3));
   process.capture();
   emulated::current_device = 2;
   EXPECT_FALSE(process.session->instantiating(process.program->graph(), 0).matched);
   EXPECT_EQ(process.header.graphs.refused[static_cast<size_t>(Refusal::no_module)], 1u);
-}
-
-// As programs do that capture and launch on a thread for each stream.
-TEST(GraphContexts, CallsComeFromSeveralThreadsAtOnce) {
-  constexpr int kThreads = 4, kRounds = 3, kLaunches = 12;
-  const Step step = test::decode_step(2);
-  Process process(step, Mode::compare);
-  struct Of {
-    std::unique_ptr<Program> first, second;
-    CUstream stream = nullptr;
-  };
-  std::vector<Of> of(kThreads);
-  std::vector<uint64_t> expected;
-  for (Of& each : of) {
-    each.first = std::make_unique<Program>(step, 512);
-    each.second = std::make_unique<Program>(step, 512);
-    cudaStreamCreateWithFlags(&each.stream, cudaStreamNonBlocking);
-    expected = each.first->result();
-  }
-  std::vector<std::thread> threads;
-  for (Of& each : of) {
-    threads.emplace_back([&] {
-      GraphSession& session = *process.session;
-      for (int round = 0; round < kRounds; ++round) {
-        session.context_ready();
-        CUgraphExec executable = nullptr;
-        const auto begun = session.instantiating(each.first->graph(), 0);
-        cuGraphInstantiateWithFlags(&executable, each.first->graph(), begun.flags);
-        session.instantiated(each.first->graph(), executable, begun, true);
-        const auto launches = [&] {
-          for (int i = 0; i < kLaunches; ++i) {
-            const bool measured = session.launching(executable, each.stream);
-            cuGraphLaunch(executable, each.stream);
-            if (measured) session.launched(executable, each.stream, true);
-          }
-          emulated::drain();
-        };
-        launches();
-        session.updating(executable, each.second->graph());
-        CUgraphExecUpdateResultInfo info{};
-        const CUresult result = cuGraphExecUpdate(executable, each.second->graph(), &info);
-        session.updated(executable, result == CUDA_SUCCESS);
-        launches();
-        session.freed(16, 16);
-        session.destroyed(emulated::context_of(7));
-        session.destroyed(executable);
-        cuGraphExecDestroy(executable);
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(process.header.off, Off::none);
-  EXPECT_EQ(process.header.graphs.edited, unsigned{kThreads * kRounds});
-  EXPECT_GT(process.header.locks, 0u);
-  for (Of& each : of) {
-    EXPECT_EQ(each.first->left(), expected);
-    EXPECT_EQ(each.second->left(), expected);
-    process.session->destroyed(each.first->graph());
-    process.session->destroyed(each.second->graph());
-    cudaStreamDestroy(each.stream);
-  }
 }
 
 }  // namespace

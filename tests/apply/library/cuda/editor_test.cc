@@ -6,6 +6,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 
 #include "tests/apply/library/cuda/program.h"
@@ -262,13 +263,13 @@ TEST_F(GraphEditor, RefusesByName) {
     return refusal;
   };
   CUgraphNode node = program.node(4);
-  const auto as_type = [&](CUgraphNodeType type) {
-    return refusal_with([&] { node->type = type; },
+  const auto as_type = [&](uint32_t type) {
+    return refusal_with([&] { std::memcpy(&node->type, &type, sizeof(type)); },
                         [&] { node->type = CU_GRAPH_NODE_TYPE_KERNEL; });
   };
   EXPECT_EQ(as_type(CU_GRAPH_NODE_TYPE_CONDITIONAL), Refusal::conditional);
   EXPECT_EQ(as_type(CU_GRAPH_NODE_TYPE_MEM_ALLOC), Refusal::memory_nodes);
-  EXPECT_EQ(as_type(static_cast<CUgraphNodeType>(99)), Refusal::unknown_node);
+  EXPECT_EQ(as_type(99), Refusal::unknown_node);
   EXPECT_EQ(as_type(CU_GRAPH_NODE_TYPE_HOST), Refusal::another_step);
   EXPECT_EQ(
       refusal_with([&] { node->device_updatable = true; }, [&] { node->device_updatable = false; }),

@@ -23,6 +23,8 @@ namespace preserve::test {
 apply::Driver emulated_driver();
 // Names that no plan of a test knows.
 const apply::Tensors& no_names();
+// Whether prefetch kernels do anything when they are launched.
+extern bool runs_prefetches;
 // The kernels of apply/library/cuda/prefetch.cu, as functions of the emulated driver.
 apply::PrefetchKernel emulated_prefetch();
 
