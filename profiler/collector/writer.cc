@@ -164,7 +164,7 @@ uint32_t half_for(size_t bytes) {
 }
 
 size_t chunk_bytes(size_t bytes) {
-  return g.keep_last ? std::min(bytes, static_cast<size_t>(g.spool_limit) / 4) : bytes;
+  return g.keep_last ? std::min(bytes, static_cast<size_t>(g.spool_limit) / 8) : bytes;
 }
 
 // An anchor and the definitions first: what a record refers to was defined before it was made.

@@ -122,6 +122,7 @@ class Session {
   uint32_t range_depth_ = 0;  // of the thread that owns it
 
   // Writer thread.
+  void enter_half(uint32_t half);
   void begin_chunk();
   void end_chunk(collector::SpoolFile& file);
   void say_again(const void* record, const char* written, size_t bytes);
