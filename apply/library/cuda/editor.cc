@@ -108,16 +108,21 @@ bool Editor::is_live(AddedNodes& added, CUdeviceptr begin, uint64_t bytes, CUres
     size_t size = 0;
     CUmemorytype type{};
     int device = -1;
-    CUpointer_attribute names[] = {
-        CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, CU_POINTER_ATTRIBUTE_RANGE_SIZE,
-        CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL};
-    void* values[] = {&base, &size, &type, &device};
+    CUpointer_attribute names[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
+                                   CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL};
+    void* values[] = {&type, &device};
     // It succeeds, with zeros, for what is no memory of CUDA's.
     error = driver_.pointer_attributes(std::size(names), names, values, at);
-    if (error != CUDA_SUCCESS || type != CU_MEMORYTYPE_DEVICE || base > at || at - base >= size ||
-        device != added.kernel_->device) {
+    if (error != CUDA_SUCCESS || type != CU_MEMORYTYPE_DEVICE || device != added.kernel_->device) {
       return false;
     }
+    // The piece that is mapped; the attributes know only the reservation around it.
+    error = driver_.address_range(&base, &size, at);
+    if (error == CUDA_ERROR_NOT_FOUND || error == CUDA_ERROR_INVALID_VALUE) {
+      error = CUDA_SUCCESS;
+      return false;
+    }
+    if (error != CUDA_SUCCESS || base > at || at - base >= size) return false;
     const auto known = added.allocations();
     const auto place = std::lower_bound(known.begin(), known.end(), base);
     if (place == known.end() || *place != base) {

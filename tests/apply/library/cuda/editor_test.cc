@@ -166,6 +166,21 @@ TEST_F(GraphEditor, OperandsThatAreNoLiveMemoryAreLeftOut) {
   EXPECT_EQ(added.missing_bytes(), 256u);
 }
 
+// Memory that is mapped into a larger reservation, as PyTorch's expandable segments are.
+TEST_F(GraphEditor, OnlyWhatIsMappedOfAReservationIsLive) {
+  const Step step = test::decode_step(2);
+  Program program(step, 384);  // the last slice of the last kernel ends beyond what is mapped
+  const emulated::Allocation mapped = emulated::allocation_around(program.weight(0));
+  emulated::reserved = {mapped.base - 4096, mapped.bytes + (1 << 20)};
+  PlanShape shape;
+  shape.ahead = 3;
+  const Refusal refusal = edit(Plan(step, shape), program.graph());
+  emulated::reserved = {};
+  ASSERT_EQ(refusal, Refusal::none);
+  EXPECT_EQ(added.missing_bytes(), 256u);
+  EXPECT_THAT(added.allocations(), testing::ElementsAre(mapped.base));
+}
+
 // NVTX regions, as far as they are registered now, in place of parameters.
 TEST_F(GraphEditor, TensorsOfANameLieWhereTheProgramSaysTheyAre) {
   const Step step = test::decode_step(2);
