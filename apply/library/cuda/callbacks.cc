@@ -24,6 +24,11 @@ enum class Call : uint8_t {
   instantiate,  // without flags
   launch,
   update,
+  clone,
+  add_child,
+  add_node,  // of any kind
+  add_node_with_edges,
+  update_child,
   destroy_executable,
   destroy_graph,
   destroy_node,
@@ -65,6 +70,11 @@ Call call_of(std::string_view name) {
   if (is_function(name, "cuGraphInstantiate")) return Call::instantiate;
   if (is_function(name, "cuGraphLaunch")) return Call::launch;
   if (is_function(name, "cuGraphExecUpdate")) return Call::update;
+  if (is_function(name, "cuGraphClone")) return Call::clone;
+  if (is_function(name, "cuGraphAddChildGraphNode")) return Call::add_child;
+  if (is_function(name, "cuGraphAddNode_v2")) return Call::add_node_with_edges;
+  if (is_function(name, "cuGraphAddNode")) return Call::add_node;
+  if (is_function(name, "cuGraphExecChildGraphNodeSetParams")) return Call::update_child;
   if (is_function(name, "cuGraphExecDestroy")) return Call::destroy_executable;
   if (is_function(name, "cuGraphDestroy")) return Call::destroy_graph;
   if (is_function(name, "cuGraphDestroyNode")) return Call::destroy_node;
@@ -130,6 +140,12 @@ void after_instantiate(GraphSession& session, const void* params, bool done) {
   open_call.begun = {};
 }
 
+void before_node(GraphSession& session, const CUgraphNodeParams* params) {
+  if (params != nullptr && params->type == CU_GRAPH_NODE_TYPE_GRAPH) {
+    session.copying(params->graph.graph);
+  }
+}
+
 CUstream stream_of(const cuGraphLaunch_params& launch, CUpti_CallbackId id) {
   return launch.hStream == nullptr && per_thread[id] ? CU_STREAM_PER_THREAD : launch.hStream;
 }
@@ -150,8 +166,19 @@ void before(GraphSession& session, CUpti_CallbackId id, const void* params) {
       const auto& update = *static_cast<const cuGraphExecUpdate_v2_params*>(params);
       return session.updating(update.hGraphExec, update.hGraph);
     }
+    case Call::clone:
+      return session.copying(static_cast<const cuGraphClone_params*>(params)->originalGraph);
+    case Call::add_child:
+      return session.copying(
+          static_cast<const cuGraphAddChildGraphNode_params*>(params)->childGraph);
+    case Call::add_node:
+      return before_node(session, static_cast<const cuGraphAddNode_params*>(params)->nodeParams);
+    case Call::add_node_with_edges:
+      return before_node(session, static_cast<const cuGraphAddNode_v2_params*>(params)->nodeParams);
+    case Call::update_child:
+      return session.copying(
+          static_cast<const cuGraphExecChildGraphNodeSetParams_params*>(params)->childGraph);
     case Call::destroy_executable:  // the first parameter, as of the others
-
       return session.destroyed(*static_cast<const CUgraphExec*>(params));
     case Call::destroy_graph:
       return session.destroyed(*static_cast<const CUgraph*>(params));

@@ -135,6 +135,48 @@ TEST_F(GraphCallbacks, FailedInstantiationTakesTheNodesOut) {
   EXPECT_EQ(header_.off, Off::driver_failed);
 }
 
+// Nobody would follow the copy's nodes.
+TEST_F(GraphCallbacks, ACopyIsMadeOfAGraphWithoutOurNodes) {
+  CUgraphNodeParams params{};
+  params.type = CU_GRAPH_NODE_TYPE_GRAPH;
+  const auto of = [&](CUgraph graph) { return params.graph.graph = graph, &params; };
+  const auto done = [] { return CUDA_SUCCESS; };
+  const std::vector<std::function<void(CUgraph)>> ways = {
+      [&](CUgraph graph) {
+        cuGraphClone_params clone{nullptr, graph};
+        call("cuGraphClone", clone, done);
+      },
+      [&](CUgraph graph) {
+        cuGraphAddChildGraphNode_params add{nullptr, nullptr, nullptr, 0, graph};
+        call("cuGraphAddChildGraphNode", add, done);
+      },
+      [&](CUgraph graph) {
+        cuGraphAddNode_params add{nullptr, nullptr, nullptr, 0, of(graph)};
+        call("cuGraphAddNode", add, done);
+      },
+      [&](CUgraph graph) {
+        cuGraphAddNode_v2_params add{nullptr, nullptr, nullptr, nullptr, 0, of(graph)};
+        call("cuGraphAddNode_v2", add, done);
+      },
+      [&](CUgraph graph) {
+        cuGraphExecChildGraphNodeSetParams_params set{nullptr, nullptr, graph};
+        call("cuGraphExecChildGraphNodeSetParams", set, done);
+      }};
+  for (const auto& copy : ways) {
+    begin();
+    test::Program program(step_, 1024);
+    const size_t nodes = program.graph()->nodes.size();
+    const CUgraphExec executable = instantiate(program.graph());
+    EXPECT_GT(program.graph()->nodes.size(), nodes);
+    copy(program.graph());
+    EXPECT_EQ(program.graph()->nodes.size(), nodes);
+    launches(executable, 20);
+    EXPECT_EQ(header_.off, Off::none);
+    EXPECT_GT(header_.fetched_bytes, 0u);
+    cuGraphExecDestroy(executable);
+  }
+}
+
 // Whichever call gives memory up, the next launch fetches nothing from it.
 TEST_F(GraphCallbacks, FreedMemoryIsSeenInEveryCallThatFrees) {
   EXPECT_FALSE(test::listens_to("cuMemFreeHost"));

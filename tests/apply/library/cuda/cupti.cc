@@ -27,6 +27,11 @@ const char* const kNames[] = {nullptr,
                               "cuCtxDestroy_v2",
                               "cuDevicePrimaryCtxReset_v2",
                               "cuDevicePrimaryCtxRelease_v2",
+                              "cuGraphClone",
+                              "cuGraphAddChildGraphNode",
+                              "cuGraphAddNode",
+                              "cuGraphAddNode_v2",
+                              "cuGraphExecChildGraphNodeSetParams",
                               "cuGraphLaunch"};
 constexpr uint32_t kCalls = std::size(kNames);
 bool enabled[kCalls] = {};

@@ -225,6 +225,27 @@ TEST_F(GraphEditor, TensorsOfANameLieWhereTheProgramSaysTheyAre) {
   emulated::memory_device = 0;
 }
 
+// The program may free between two graphs what only the second one reads.
+TEST_F(GraphEditor, WhatAnotherGraphReadsIsNotFetchedThoughItHasAName) {
+  const Step step = test::decode_step(2);
+  Step half;
+  half.nodes.assign(step.nodes.begin(), step.nodes.begin() + 3);
+  Program program(half, 512);
+  PlanShape shape;
+  shape.slices = 1;
+  Plan plan(step, shape);
+  plan.content.slices[0].argument = kByName;
+  plan.content.slices[0].tensor = plan.content.add_tensor("layers.1.norm");
+  plan.encode();
+  ASSERT_TRUE(own_names.start(plan.view().tensors(), plan.view().text()));
+  const test::DeviceBlock block(4096);
+  own_names.add_region(1, 9, block.address(), 4096);
+  own_names.name_region(1, 0, 0, "layers.1.norm");
+  ASSERT_EQ(edit(plan, program.graph()), Refusal::none);
+  EXPECT_EQ(added.fetched_bytes(), 0u);
+  EXPECT_EQ(added.missing_bytes(), 256u);
+}
+
 // NCCL's own nodes and what else captures bring along.
 TEST_F(GraphEditor, NodesThatAreNoKernelsStandBetweenThem) {
   Step step = test::decode_step(2);
