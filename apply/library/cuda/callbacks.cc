@@ -33,7 +33,8 @@ enum class Call : uint8_t {
   destroy_graph,
   destroy_node,
   destroy_context,
-  give_up_primary,  // the context that a device's users share
+  release_primary,  // the context that a device's users share
+  reset_primary,
   free_memory,
   unmap_memory
 };
@@ -44,6 +45,7 @@ bool per_thread[kMostCalls] = {};  // stream 0 is one of the calling thread's ow
 struct Cupti {
   decltype(&::cuptiGetVersion) version = nullptr;
   decltype(&::cuptiSubscribe) subscribe = nullptr;
+  decltype(&::cuptiUnsubscribe) unsubscribe = nullptr;
   decltype(&::cuptiSubscribe_v2) subscribe_v2 = nullptr;  // newer than the others
   decltype(&::cuptiEnableCallback) enable = nullptr;
   decltype(&::cuptiGetCallbackName) name = nullptr;
@@ -56,7 +58,6 @@ struct OpenCall {
   GraphSession::Instantiation begun;
   unsigned long long* flags;  // of the program's own parameters, to be put back
   unsigned long long program_flags;
-  CUcontext primary;  // that may go
 };
 constinit thread_local OpenCall open_call __attribute__((tls_model("initial-exec"))) = {};
 
@@ -78,11 +79,11 @@ Call call_of(std::string_view name) {
   if (is_function(name, "cuGraphExecDestroy")) return Call::destroy_executable;
   if (is_function(name, "cuGraphDestroy")) return Call::destroy_graph;
   if (is_function(name, "cuGraphDestroyNode")) return Call::destroy_node;
-  if (is_function(name, "cuCtxDestroy")) return Call::destroy_context;
-  if (is_function(name, "cuDevicePrimaryCtxRelease") ||
-      is_function(name, "cuDevicePrimaryCtxReset")) {
-    return Call::give_up_primary;
+  if (is_function(name, "cuCtxDestroy") || is_function(name, "cuCtxDetach")) {
+    return Call::destroy_context;
   }
+  if (is_function(name, "cuDevicePrimaryCtxRelease")) return Call::release_primary;
+  if (is_function(name, "cuDevicePrimaryCtxReset")) return Call::reset_primary;
   if (is_function(name, "cuMemFree") || is_function(name, "cuMemFreeAsync") ||
       is_function(name, "cuIpcCloseMemHandle")) {
     return Call::free_memory;
@@ -186,9 +187,6 @@ void before(GraphSession& session, CUpti_CallbackId id, const void* params) {
       return session.destroyed(*static_cast<const CUgraphNode*>(params));
     case Call::destroy_context:
       return session.destroyed(*static_cast<const CUcontext*>(params));
-    case Call::give_up_primary:
-      open_call.primary = session.primary_context(*static_cast<const CUdevice*>(params));
-      return;
     case Call::free_memory:
       return session.freed(*static_cast<const CUdeviceptr*>(params), 1);
     case Call::unmap_memory: {
@@ -197,6 +195,8 @@ void before(GraphSession& session, CUpti_CallbackId id, const void* params) {
     }
     case Call::none:
     case Call::memory:
+    case Call::release_primary:
+    case Call::reset_primary:
       return;
   }
 }
@@ -220,8 +220,11 @@ void after(GraphSession& session, CUpti_CallbackId id, const void* params, bool 
     case Call::update:
       return session.updated(static_cast<const cuGraphExecUpdate_v2_params*>(params)->hGraphExec,
                              done);
-    case Call::give_up_primary:
-      return session.primary_may_be_gone(*static_cast<const CUdevice*>(params), open_call.primary);
+    case Call::release_primary:
+    case Call::reset_primary:
+      if (!done) return;
+      return session.primary_given_up(*static_cast<const CUdevice*>(params),
+                                      call == Call::reset_primary);
     default:
       return;
   }
@@ -282,11 +285,13 @@ Off listen_to_driver() {
   cupti.subscribe_v2 =
       reinterpret_cast<decltype(cupti.subscribe_v2)>(::dlsym(library, "cuptiSubscribe_v2"));
   cupti.subscribe = reinterpret_cast<decltype(cupti.subscribe)>(::dlsym(library, "cuptiSubscribe"));
+  cupti.unsubscribe =
+      reinterpret_cast<decltype(cupti.unsubscribe)>(::dlsym(library, "cuptiUnsubscribe"));
   cupti.enable = reinterpret_cast<decltype(cupti.enable)>(::dlsym(library, "cuptiEnableCallback"));
   cupti.name = reinterpret_cast<decltype(cupti.name)>(::dlsym(library, "cuptiGetCallbackName"));
   CUpti_SubscriberHandle subscriber = nullptr;
-  if (cupti.version == nullptr || cupti.subscribe == nullptr || cupti.enable == nullptr ||
-      cupti.name == nullptr || !subscribe(cupti, subscriber)) {
+  if (cupti.version == nullptr || cupti.subscribe == nullptr || cupti.unsubscribe == nullptr ||
+      cupti.enable == nullptr || cupti.name == nullptr || !subscribe(cupti, subscriber)) {
     return Off::no_callbacks;
   }
   uint32_t enabled = 0;
@@ -300,7 +305,9 @@ Off listen_to_driver() {
     const CUptiResult result = cupti.enable(1, subscriber, CUPTI_CB_DOMAIN_DRIVER_API, id);
     if (result == CUPTI_SUCCESS) ++enabled;
   }
-  return enabled > 0 ? Off::none : Off::no_callbacks;
+  if (enabled > 0) return Off::none;
+  (void)cupti.unsubscribe(subscriber);  // another tool may have it
+  return Off::no_callbacks;
 }
 
 }  // namespace preserve::apply

@@ -82,6 +82,16 @@ void GraphSession::context_ready() {
                                    kernel.device))) {
     return;
   }
+  // Retaining one that is there, as the current one is, changes nothing but a count.
+  CUcontext primary = nullptr;
+  unsigned flags = 0;
+  int active = 0;
+  if (!ok(driver_.primary_state(kernel.device, &flags, &active)) ||
+      (active != 0 && (!ok(driver_.retain_primary(&primary, kernel.device)) ||
+                       !ok(driver_.release_primary(kernel.device))))) {
+    return;
+  }
+  context->primary = primary == current;
   if (static_cast<uint64_t>(cache_bytes) < plan_.header().budget_bytes) {
     context->refusal = Refusal::little_cache;
     return;
@@ -107,26 +117,22 @@ void GraphSession::context_ready() {
   kernel.function = function;
 }
 
-// Retaining one that is there changes nothing but a count.
-CUcontext GraphSession::primary_context(CUdevice device) const {
-  unsigned flags = 0;
-  int active = 0;
-  CUcontext context = nullptr;
-  if (driver_.primary_state(device, &flags, &active) != CUDA_SUCCESS || active == 0 ||
-      driver_.retain_primary(&context, device) != CUDA_SUCCESS) {
-    return nullptr;
+void GraphSession::primary_given_up(CUdevice device, bool reset) {
+  CUcontext primary = nullptr;
+  {
+    const Lock lock(*this);
+    for (const Context& known : contexts_) {
+      if (known.primary && known.kernel.device == device) primary = known.kernel.context;
+    }
   }
-  return driver_.release_primary(device) == CUDA_SUCCESS ? context : nullptr;
-}
-
-void GraphSession::primary_may_be_gone(CUdevice device, CUcontext context) {
   unsigned flags = 0;
   int active = 0;
-  if (context == nullptr ||
-      (driver_.primary_state(device, &flags, &active) == CUDA_SUCCESS && active != 0)) {
+  // One that was reset may be there again, as another.
+  if (primary == nullptr ||
+      (!reset && driver_.primary_state(device, &flags, &active) == CUDA_SUCCESS && active != 0)) {
     return;
   }
-  destroyed(context);
+  destroyed(primary);
 }
 
 // What it held goes with it: no call of the driver.

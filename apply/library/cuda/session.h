@@ -35,9 +35,8 @@ class GraphSession {
 
   // The calling thread has a context: loads the kernels into it, once. Never during a capture.
   void context_ready();
-  // That of a device, if it is there; and what is asked once it may have gone.
-  CUcontext primary_context(CUdevice device) const;
-  void primary_may_be_gone(CUdevice device, CUcontext context);
+  // The one that a device's users share was given up by one of them, or `reset`, which destroys it.
+  void primary_given_up(CUdevice device, bool reset);
   // It is about to be destroyed, with all graphs in it.
   void destroyed(CUcontext context);
   // Memory of the GPU, from the beginning of an allocation on, is about to be freed or unmapped.
@@ -77,6 +76,7 @@ class GraphSession {
   struct Context {
     PrefetchKernel kernel;            // its context is nullptr: free
     Refusal refusal = Refusal::none;  // of all its graphs
+    bool primary = false;             // of its device
     bool applied = false;             // what was written to the switch last
     bool fetched = false;             // whether it ever was true
     bool ended = false;               // a write that ends its fetches for good is under way

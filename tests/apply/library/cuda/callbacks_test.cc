@@ -202,7 +202,8 @@ TEST_F(GraphCallbacks, ContextsGoByTheirHandleOrWithTheirDevice) {
     bool still_active;
   };
   for (const Way& way :
-       {Way{"cuCtxDestroy_v2", true}, Way{"cuDevicePrimaryCtxReset_v2", false},
+       {Way{"cuCtxDestroy_v2", true}, Way{"cuCtxDetach", true},
+        Way{"cuDevicePrimaryCtxReset_v2", false}, Way{"cuDevicePrimaryCtxReset_v2", true},
         Way{"cuDevicePrimaryCtxRelease_v2", false}, Way{"cuDevicePrimaryCtxRelease_v2", true}}) {
     begin();
     test::Program program(step_, 1024);
@@ -213,7 +214,8 @@ TEST_F(GraphCallbacks, ContextsGoByTheirHandleOrWithTheirDevice) {
       emulated::primary_active = way.still_active;
       return CUDA_SUCCESS;
     };
-    const bool by_handle = std::strcmp(way.call, "cuCtxDestroy_v2") == 0;
+    const bool by_handle = std::string_view(way.call).starts_with("cuCtx");
+    const bool reset = std::string_view(way.call) == "cuDevicePrimaryCtxReset_v2";
     cuCtxDestroy_v2_params context{emulated::context_of(0)};
     cuDevicePrimaryCtxReset_v2_params device{0};
     if (by_handle) {
@@ -221,7 +223,8 @@ TEST_F(GraphCallbacks, ContextsGoByTheirHandleOrWithTheirDevice) {
     } else {
       call(way.call, device, end);
     }
-    EXPECT_EQ(header_.state, by_handle || !way.still_active ? State::searching : State::measuring);
+    EXPECT_EQ(header_.state,
+              by_handle || reset || !way.still_active ? State::searching : State::measuring);
     emulated::primary_active = true;
     cuGraphExecDestroy(executable);
   }
@@ -254,6 +257,11 @@ TEST_F(GraphCallbacks, AnotherToolThatHoldsCuptiIsSaid) {
   EXPECT_EQ(listen_to_driver(), Off::none);
   test::held_by_other = false;
   test::cupti_version = 130000;
+  // Nor is CUPTI held without need.
+  test::refuses_callbacks = true;
+  EXPECT_EQ(listen_to_driver(), Off::no_callbacks);
+  EXPECT_FALSE(test::is_subscribed());
+  test::refuses_callbacks = false;
 }
 
 }  // namespace
