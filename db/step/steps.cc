@@ -167,17 +167,16 @@ using Operators = std::unordered_map<int64_t, StreamOperators>;  // by stream
 Operators operators_by_stream(const TraceDb& db) {
   Operators all;
   StreamOperators* last = nullptr;
-  Query rows = db.query(
-      "SELECT id, stream_id, kind = 'collective', kind IN ('collective', 'p2p') FROM op ORDER BY "
-      "id");
+  Query rows = db.query("SELECT id, stream_id, kind FROM op ORDER BY id");
   while (rows.next()) {
     const int64_t stream = rows.integer(1);
     if (last == nullptr || last->stream != stream) last = &all[stream];
     last->stream = stream;
     last->last = rows.integer(0);
     if (last->operators++ == 0) last->first = last->last;
-    last->collectives += rows.integer(2);
-    last->communication += rows.integer(3);
+    const OpKind kind = rows.op_kind(2);
+    last->collectives += kind == OpKind::collective ? 1 : 0;
+    last->communication += kind == OpKind::collective || kind == OpKind::p2p ? 1 : 0;
   }
   return all;
 }
@@ -333,10 +332,9 @@ void attribute_operators(TraceDb& db, const std::vector<StreamOperators>& stream
     own.insert(stream.stream);
   }
   {
-    Query rows = db.query(
-        "SELECT id, start_ns, stream_id FROM op WHERE id BETWEEN ? AND ? AND step_id IS NULL "
-        "ORDER BY id",
-        {first, last});
+    Query rows =
+        db.query("SELECT id, start_ns, stream_id FROM op WHERE id BETWEEN ? AND ? ORDER BY id",
+                 {first, last});
     int64_t stream = 0;  // of the row before
     bool is_own = false;
     while (rows.next()) {
@@ -355,7 +353,7 @@ void attribute_operators(TraceDb& db, const std::vector<StreamOperators>& stream
     }
   }
   for (const Run& run : runs) {
-    db.execute("UPDATE op SET step_id = ? WHERE id BETWEEN ? AND ?",
+    db.execute("UPDATE op SET step_id = ? WHERE id BETWEEN ? AND ? AND step_id IS NULL",
                {run.step.value, run.first, run.last});
   }
 }

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <iterator>
 
@@ -115,6 +116,17 @@ constexpr Argument kArguments[] = {{"correlation", As::number, &Event::correlati
                                    {"Process Group Name"},
                                    {"Process Group Ranks"}};
 
+// Where to look for a key by its first letter: most keys of an event begin as none of them does.
+constexpr std::array<uint8_t, 256> first_arguments() {
+  std::array<uint8_t, 256> first{};
+  first.fill(std::size(kArguments));
+  for (size_t i = std::size(kArguments); i-- > 0;) {
+    first[static_cast<unsigned char>(kArguments[i].key.front())] = static_cast<uint8_t>(i);
+  }
+  return first;
+}
+constexpr std::array<uint8_t, 256> kFirstArgument = first_arguments();
+
 class EventReader {
  public:
   EventReader(JsonReader& json, Event& event) : json_(json), event_(event) {}
@@ -212,11 +224,11 @@ void EventReader::read_arguments() {
 
 void EventReader::read_argument(std::string_view key) {
   if (key.empty()) return json_.skip_value();
-  // The first letter tells most of them apart without a comparison of texts.
   const auto* known =
-      std::find_if(std::begin(kArguments), std::end(kArguments), [&](const Argument& argument) {
-        return argument.key.front() == key.front() && argument.key == key;
-      });
+      std::find_if(std::begin(kArguments) + kFirstArgument[static_cast<unsigned char>(key.front())],
+                   std::end(kArguments), [&](const Argument& argument) {
+                     return argument.key.front() == key.front() && argument.key == key;
+                   });
   if (known == std::end(kArguments)) return json_.skip_value();
   switch (known->as) {
     case As::number:
