@@ -49,7 +49,7 @@ enum class Off : uint8_t {
   inserted_call,     // a call in place of the program's failed
   no_idle_core,      // for a thread that fetches
   memory_gone,       // memory that a graph fetches from was freed, and the graph launched again
-  template_gone,     // the program gave up the graph whose nodes were disabled just then
+  copied,            // a graph with nodes of the plan was made a part of another
 };
 inline constexpr std::string_view kOffNames[] = {
     "",
@@ -77,7 +77,7 @@ inline constexpr std::string_view kOffNames[] = {
     "a non-blocking call in place of the program's own failed",
     "no core is idle: two for each rank are needed",
     "the program freed memory that the plan fetches from and launched the same CUDA graph again",
-    "the program destroyed the template of its CUDA graph while the plan was compared with none"};
+    "the program captured the launch of a CUDA graph of the plan into another graph"};
 
 enum class Arm : uint8_t { original, null, applied };
 inline constexpr size_t kArms = 3;
@@ -244,7 +244,7 @@ class OutcomeView {
       return "cut, or longer than it says";
     }
     if (header_.via > 2) return "a value is unknown";
-    if (header_.state > State::off || header_.off > Off::template_gone) return "a value is unknown";
+    if (header_.state > State::off || header_.off > Off::copied) return "a value is unknown";
     const std::byte* at = file.data() + sizeof(OutcomeHeader);
     if (reinterpret_cast<uintptr_t>(at) % alignof(WindowOutcome) != 0) return "not aligned";
     windows_ = {reinterpret_cast<const WindowOutcome*>(at), header_.windows};

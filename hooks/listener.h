@@ -125,6 +125,9 @@ bool mpi_wanted();
 uint64_t mpi_began(const mpi::Call& call);
 // Of every call but one that left a request.
 void mpi_ended(const mpi::Call& call, uint64_t mark, mpi::Outcome outcome);
+// An error handler of the program has come back into a call whose end was reported as failed before
+// it, since many do not: the call goes on, and its end will be reported again.
+void mpi_resumed();
 // A blocking allreduce between its mpi_began() and mpi_ended(): to be run here, as it is or in
 // another way that gives the program the same. Returns MPI's result.
 int mpi_allreduce(const mpi::Allreduce& call, uint64_t mark);

@@ -79,24 +79,25 @@ enum class RecordType : uint8_t {
   undescribed,  // DefinitionBody: id is how often, since the start, the MPI function of the text
                 // was called
   sampled,      // DefinitionBody: id is how many NVTX records, since the start, --sample left out
-  touch,        // DefinitionBody: id is ticks, when `bytes` at `base` were touched first since the MPI
-                // call before; parent 1: written. base 0: what that cost the process, id in ns,
-                // parent faults, bytes intervals; the text is a call that ended it
-  pages,        // DefinitionBody: of `bytes` of anonymous memory that the process had now, id were
-                // on huge pages
-  host_clock,   // DefinitionBody: id is CLOCK_MONOTONIC here in ns, parent the launcher's at that
-                // moment, base the round trip in ns by which that is known
-  count_,       // 64 and up: cuda_records.h
+  touch,  // DefinitionBody: id is ticks, when `bytes` at `base` were touched first since the MPI
+          // call before; parent 1: written. base 0: what that cost the process, id in ns,
+          // parent faults, bytes intervals; the text is a call that ended it
+  pages,  // DefinitionBody: of `bytes` of anonymous memory that the process had now, id were
+          // on huge pages
+  host_clock,  // DefinitionBody: id is CLOCK_MONOTONIC here in ns, parent the launcher's at that
+               // moment, base the round trip in ns by which that is known
+  count_,      // 64 and up: cuda_records.h
 };
 
 enum RecordFlags : uint8_t {
-  kHasEvent = 1,       // an EventBody follows
-  kTextCut = 2,        // the message was longer than kMaxTextBytes
-  kBlobLeftOut = 4,    // the payload was longer than kMaxBlobBytes
-  kNonBlocking = 8,    // mpi: from the call to the completion of its request
-  kIssued = 16,        // mpi, with kNonBlocking: only the call that started it
-  kFileWasFull = 32,   // trailer: for a while the file took no more
-  kLimitReached = 64,  // trailer: records beyond the limit of the file were dropped
+  kHasEvent = 1,        // an EventBody follows
+  kTextCut = 2,         // the message was longer than kMaxTextBytes
+  kBlobLeftOut = 4,     // the payload was longer than kMaxBlobBytes
+  kNonBlocking = 8,     // mpi: from the call to the completion of its request
+  kIssued = 16,         // mpi, with kNonBlocking: only the call that started it
+  kFileWasFull = 32,    // trailer: for a while the file took no more
+  kLimitReached = 64,   // trailer: records beyond the limit of the file were dropped
+  kDiskWasShort = 128,  // trailer: for a while it took no more, to leave other files their part
 };
 
 struct RecordHeader {

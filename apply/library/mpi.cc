@@ -95,6 +95,9 @@ void listener::mpi_ended(const mpi::Call& call, uint64_t, mpi::Outcome) {
   }
 }
 
+// Its window was closed, and stays so.
+void listener::mpi_resumed() {}
+
 int listener::mpi_allreduce(const mpi::Allreduce& call, uint64_t mark) {
   Session* rank = session();
   if (rank == nullptr || mark == Session::as_it_is) return call.run();

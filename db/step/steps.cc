@@ -202,14 +202,15 @@ class Sequence {
   // Within a stream, ids rise with the start: sorting by it again would cost more than all else.
   Sequence(const TraceDb& db, const StreamOperators& stream, Of of)
       : of_(of),
-        rows_(
-            db.query(std::string("SELECT op.name_id, op.start_ns, op.end_ns, ") +
-                         (stream.communication == 0 ? "NULL, NULL FROM op "
-                          : of == Of::operators
-                              ? "bytes, communicator FROM op LEFT JOIN collective ON op_id = op.id "
-                              : "bytes, communicator FROM op JOIN collective ON op_id = op.id ") +
-                         "WHERE op.stream_id = ? AND op.id BETWEEN ? AND ? ORDER BY op.id",
-                     {stream.stream, stream.first, stream.last})) {}
+        rows_(db.query(
+            std::string("SELECT op.name_id, op.start_ns, op.end_ns, ") +
+                (of == Of::collectives
+                     ? "bytes, communicator FROM op JOIN collective ON op_id = op.id "
+                 : stream.communication == 0
+                     ? "NULL, NULL FROM op "
+                     : "bytes, communicator FROM op LEFT JOIN collective ON op_id = op.id ") +
+                "WHERE op.stream_id = ? AND op.id BETWEEN ? AND ? ORDER BY op.id",
+            {stream.stream, stream.first, stream.last})) {}
   void fill() {
     while (symbols_.size() < kWindow && (more_ = rows_.next())) {
       uint64_t symbol = mix(0, static_cast<uint64_t>(rows_.integer(0)));

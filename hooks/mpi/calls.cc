@@ -15,14 +15,6 @@ namespace {
 
 __attribute__((tls_model("initial-exec"))) thread_local int inside = 0;
 
-// The call of this thread whose end the listener waits for: one at most, since calls inside it are
-// not reported.
-struct Open {
-  uint64_t mark = 0;
-  uint32_t ranks = 0;
-  mpi::Function function{};
-  bool is = false;
-};
 __attribute__((tls_model("initial-exec"))) thread_local Open open;
 
 uint64_t begin(const mpi::Call& call) {
@@ -30,7 +22,7 @@ uint64_t begin(const mpi::Call& call) {
   return open.mark;
 }
 
-// Whether it was: the listener is told of an end once.
+// Whether it was: the listener is told of an end once, but where the call is resumed.
 bool end() {
   return std::exchange(open.is, false);
 }
@@ -77,7 +69,7 @@ Inside::~Inside() {
   --inside;
 }
 
-Outside::Outside() : inside_(std::exchange(inside, 0)) {
+Outside::Outside() : inside_(std::exchange(inside, 0)), interrupted_(open) {
   if (!end()) return;
   mpi::Call call;
   call.function = open.function;
@@ -86,6 +78,11 @@ Outside::Outside() : inside_(std::exchange(inside, 0)) {
 }
 Outside::~Outside() {
   inside = inside_;
+}
+void Outside::came_back() {
+  if (!interrupted_.is) return;
+  listener::mpi_resumed();
+  open = interrupted_;
 }
 
 Report::Report(mpi::Function function, const Facts& facts) {

@@ -70,6 +70,15 @@ class Inside {
   Inside& operator=(const Inside&) = delete;
 };
 
+// The call of a thread whose end the listener waits for: one at most, since calls inside it are not
+// reported.
+struct Open {
+  uint64_t mark = 0;
+  uint32_t ranks = 0;
+  mpi::Function function{};
+  bool is = false;
+};
+
 // The opposite, for as long as a function of the program runs that may not come back: the call that
 // it interrupts has failed, and calls that it makes itself are reported.
 class Outside {
@@ -78,9 +87,11 @@ class Outside {
   ~Outside();
   Outside(const Outside&) = delete;
   Outside& operator=(const Outside&) = delete;
+  void came_back();  // what becomes of the call is for its own result to say
 
  private:
   const int inside_;
+  const Open interrupted_;
 };
 
 struct Facts {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Error handlers of the program run inside an MPI call, and may leave it by longjmp or an exception
 // instead of coming back. No wrapper sees that, so each handler is called through a function of
-// ours, before which the call is over.
+// ours, before which the call is over, until the handler has come back.
 #include <array>
 #include <atomic>
 #include <cstdarg>
@@ -26,8 +26,9 @@ void call_handler(void* object, int* code, ...) {
   va_start(rest, code);
   for (void*& one : more) one = va_arg(rest, void*);
   va_end(rest);
-  const Outside outside;
+  Outside outside;
   handlers[index].load(std::memory_order_acquire)(object, code, more[0], more[1], more[2], more[3]);
+  outside.came_back();
 }
 
 constexpr auto kCallers = []<size_t... index>(std::index_sequence<index...>) {

@@ -113,7 +113,7 @@ class WindowFinder {
   OwnArrival arrival_during_window(Window& window) const {
     const StepOp& op = step_.ops[as_index(window.ordinal)];
     double length_ns = elapsed_ns(as_index(window.ordinal));
-    double cost_ns = contention_ns(as_index(window.ordinal));
+    double cost_ns = contention_ns(as_index(window.ordinal), elapsed_ns(as_index(window.ordinal)));
     double stretch = 1;
     if (op.kind == OpKind::collective) {
       length_ns = op.dur_ns - busy_.within(op.start_ns, op.start_ns + op.dur_ns) +
@@ -160,7 +160,7 @@ class WindowFinder {
       const double hits_ns = std::min(reading_hits_ns(i), elapsed_ns(i));
       const double rest_ns = elapsed_ns(i) - hits_ns;
       if (hits_ns > 0) arrive(hits_ns, 0);
-      if (rest_ns > 0) arrive(rest_ns, contention_ns(i) * elapsed_ns(i) / rest_ns);
+      if (rest_ns > 0) arrive(rest_ns, contention_ns(i, rest_ns));
     }
   }
 
@@ -238,17 +238,17 @@ class WindowFinder {
     return std::max(0.0, bytes);
   }
 
-  // Time that an operator loses per byte prefetched during it. What hits it reads first, and leaves
-  // the memory to the stream; then both together demand more than the memory provides, and share it
-  // in proportion.
-  double contention_ns(size_t i) const {
+  // Time that an operator loses per byte prefetched during `interval_ns` of it. What hits it reads
+  // first, and leaves the memory to the stream; then both together demand more than the memory
+  // provides, and share it in proportion.
+  double contention_ns(size_t i, double interval_ns) const {
     const double dur_ns = step_.ops[i].dur_ns - hit_ns(i);
     if (dur_ns <= 0) return 0;
     const double misses_ns = dur_ns - reading_hits_ns(i);
     if (misses_ns <= 0) return 0;
     const double demand_rate = std::min(bytes_from_memory(i) / misses_ns, memory_rate_);
     const double excess = std::max(0.0, demand_rate + prefetch_rate_ - memory_rate_);
-    const double running = std::min(1.0, misses_ns / std::max(elapsed_ns(i), 1e-9));
+    const double running = std::min(1.0, misses_ns / std::max(interval_ns, 1e-9));
     return running * excess / (prefetch_rate_ * memory_rate_);
   }
 
@@ -257,7 +257,7 @@ class WindowFinder {
     const StepOp& op = step_.ops[i];
     if (op.accesses.empty() || op.kind == OpKind::collective || op.kind == OpKind::p2p)
       return false;
-    return contention_ns(i) <= 0;
+    return contention_ns(i, elapsed_ns(i)) <= 0;
   }
 
   const FoldedStep& step_;

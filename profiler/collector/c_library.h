@@ -18,8 +18,10 @@ const char* gnu_get_libc_version() noexcept __attribute__((weak));
 
 namespace preserve::collector {
 
+// With all that the collector cannot do without: other C libraries may have a part of it.
 inline bool is_glibc() {
-  return gnu_get_libc_version != nullptr;
+  return gnu_get_libc_version != nullptr && sem_clockwait != nullptr &&
+         __register_atfork != nullptr;
 }
 
 inline bool at_fork(void (*before)(), void (*in_parent)(), void (*in_child)()) {

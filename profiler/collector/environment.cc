@@ -45,9 +45,8 @@ constexpr std::string_view kSecretPrefixes[] = {"hf_",         "sk-",       "sk_
                                                 "dop_v1_",     "doo_v1_",   "sq0atp-",
                                                 "sq0csp-",     "lin_api_",  "figd_",
                                                 "PMAK-",       "ATATT",     "ATBB",
-                                                "tskey-",      "pplx-",     "xai-",
-                                                "sntrys_",     "xkeysib-",  "AGE-SECRET-KEY-",
-                                                "LTAI",        "ntn_",      "secret_",
+                                                "tskey-",      "sntrys_",   "xkeysib-",
+                                                "LTAI",        "ntn_",      "AGE-SECRET-KEY-",
                                                 "ops_eyJ",     "Bearer ",   "-----BEGIN "};
 // Whole words: --max-tokens is a number, --hf-token and hfToken are not.
 constexpr std::string_view kSecretWords[] = {
@@ -61,7 +60,7 @@ constexpr std::string_view kSecretWords[] = {
 constexpr std::string_view kSecretEnds[] = {"token",     "secret",     "password",   "passwd",
                                             "pass",      "apikey",     "secretkey",  "accesskey",
                                             "sessionid", "privatekey", "accountkey", "authkey"};
-constexpr std::string_view kHarmlessWords[] = {"bypass", "compass", "trespass"};
+constexpr std::string_view kHarmlessWords[] = {"bypass", "compass", "trespass", "spin"};
 constexpr std::string_view kKeyWords[] = {"key", "keys"};
 // user:password follows.
 constexpr std::string_view kUserWords[] = {"u", "user", "username", "login"};
@@ -109,8 +108,13 @@ bool is_any_of(std::string_view word, const std::string_view (&words)[count]) {
   return false;
 }
 
+std::string_view without_number(std::string_view word) {  // token2
+  while (!word.empty() && is_digit(word.back())) word.remove_suffix(1);
+  return word;
+}
+
 bool word_names_a_secret(std::string_view word) {
-  while (!word.empty() && is_digit(word.back())) word.remove_suffix(1);  // token2
+  word = without_number(word);
   if (is_any_of(word, kSecretWords)) return true;
   if (is_any_of(word, kHarmlessWords)) return false;
   for (const std::string_view end : kSecretEnds) {
@@ -144,6 +148,15 @@ std::string_view last_word(std::string_view name) {
     if (!word.empty()) last = word;
   }
   return last;
+}
+
+// -Dkey=X, -Dauth=X. A whole word: letters before the end of one make other words, as -bypass.
+bool short_option_names_a_secret(std::string_view option) {
+  if (option.size() <= 2 || option[0] != '-' || option[1] == '-') return false;
+  size_t next = 0;
+  if (is_any_of(without_number(next_word(option, 0, &next)), kHarmlessWords)) return false;
+  const std::string_view word = without_number(next_word(option, 2, &next));
+  return is_any_of(word, kSecretWords) || (next == option.size() && is_any_of(word, kKeyWords));
 }
 
 bool names_a_user(std::string_view option) {
@@ -254,8 +267,7 @@ bool names_a_secret(std::string_view name) {
     if (word_names_a_secret(next_word(name, next, &next))) return true;
   }
   if (is_any_of(last_word(name), kKeyWords)) return true;  // --key-value=3 is none
-  const bool short_option = name.size() > 2 && name[0] == '-' && name[1] != '-';
-  return short_option && names_a_secret(name.substr(2));  // -Dkey=X
+  return short_option_names_a_secret(name);
 }
 
 bool environment_name_allowed(std::string_view name) {

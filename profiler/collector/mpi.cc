@@ -53,6 +53,10 @@ void listener::mpi_ended(const mpi::Call& call, uint64_t mark, mpi::Outcome outc
   if (const CallWatch* watching = watch()) watching->ended(call.function);
 }
 
+void listener::mpi_resumed() {
+  if (const CallWatch* watching = watch()) watching->began();
+}
+
 void listener::mpi_issued(const mpi::Call& call, uint64_t mark) {
   mpi::Call issued;
   issued.peer = call.peer;

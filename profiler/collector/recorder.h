@@ -98,6 +98,8 @@ void set_background_source(BackgroundSource source);
 // Of a source, before a chunk of at most `bytes`: which half of the file takes it, counted from 0.
 // What was written before the half in front of it is gone.
 uint32_t half_for(size_t bytes);
+// Of a source: the size for its chunks, at most `bytes`, of which a half of the file takes some.
+size_t chunk_bytes(size_t bytes);
 // Told of every push and pop of the program, and of every start and end (which may be on another
 // thread), on its thread. For recordings that follow ranges; nullptr, as it is without them, costs
 // one load.

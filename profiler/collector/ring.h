@@ -6,7 +6,8 @@
 // A signal handler may record while its thread is between reserve() and publish(): refused too. A
 // handler that jumps out of there leaves nothing behind: whoever reserves from a frame that is not
 // below the interrupted one, and not on the stack of signal handlers while that one is elsewhere,
-// has not interrupted it.
+// has not interrupted it. Where the kernel does not tell of such a stack, nor has one from a frame
+// close above.
 //
 // Full means refused, never overwritten. `keep` bytes stay free for records that must not be
 // refused later: every accepted push keeps room for its pop, so ranges stay balanced.

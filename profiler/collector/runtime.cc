@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The few functions of the C++ runtime that the module's code calls. Those of libstdc++ bring its
 // exceptions along, which need what glibc alone has (c_library.h).
-#include <sched.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
+
+#include "hooks/unnoticed.h"
 
 namespace {
 
@@ -21,7 +23,8 @@ extern "C" {
 __attribute__((visibility("hidden"))) int __cxa_guard_acquire(Guard* guard) {
   while (guard->busy.exchange(1, std::memory_order_acquire) != 0) {
     if (guard->done.load(std::memory_order_acquire) != 0) return 0;
-    ::sched_yield();
+    const preserve::KeepErrno kept;
+    ::usleep(100);  // the one in front may be of a lower real-time priority
   }
   if (guard->done.load(std::memory_order_relaxed) == 0) return 1;
   guard->busy.store(0, std::memory_order_release);

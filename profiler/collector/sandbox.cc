@@ -163,7 +163,7 @@ Forbidden forbidden_by(const sock_fprog* filter) {
                         false) ||
                     any({SYS_futex, SYS_clock_nanosleep}, true);
   forbidden.clock = any({SYS_clock_gettime}, true);
-  forbidden.stack = any({SYS_sigaltstack}, false);
+  forbidden.stack = any({SYS_sigaltstack}, true);
   forbidden.writer =
       any({SYS_write, SYS_fstat, SYS_newfstatat, SYS_ftruncate, SYS_pread64, SYS_close, SYS_exit,
            SYS_madvise, SYS_openat, SYS_fstatfs, SYS_clock_gettime},

@@ -73,7 +73,7 @@ bool SpoolFile::create(const char* folder, uint32_t flush_ms, int64_t limit, boo
   begin_ = middle_ = 0;
   keep_last_ = keep_last && make_gap(fd_, 0, kPageBytes);  // of nothing yet: whether it can
   half_is_full_ = false;
-  stuck_ = was_stuck_ = limit_reached_ = false;
+  stuck_ = was_stuck_ = limit_reached_ = disk_was_short_ = false;
   return true;
 }
 
@@ -138,8 +138,9 @@ bool SpoolFile::append(Thread thread, const char* first, size_t first_bytes, con
 
 bool SpoolFile::disk_is_short(off_t bytes) const {
   struct statfs disk {};
-  return least_free_ > 0 && ::fstatfs(fd_, &disk) == 0 &&
-         static_cast<off_t>(disk.f_bavail) < (least_free_ + bytes) / disk.f_bsize;
+  if (least_free_ == 0 || ::fstatfs(fd_, &disk) != 0) return false;
+  const auto unit = static_cast<off_t>(disk.f_frsize > 0 ? disk.f_frsize : disk.f_bsize);
+  return unit > 0 && static_cast<off_t>(disk.f_bavail) < (least_free_ + bytes) / unit;
 }
 
 bool SpoolFile::write_chunk(Thread thread, const char* first, size_t first_bytes,
@@ -148,7 +149,7 @@ bool SpoolFile::write_chunk(Thread thread, const char* first, size_t first_bytes
   half_is_full_ = false;
   const off_t room = keep_last_ ? limit_ / 2 - (end_ - middle_) : limit_ - end_;
   if (bytes <= room && disk_is_short(bytes)) {
-    stuck_ = limit_reached_ = true;
+    stuck_ = disk_was_short_ = true;
     return false;
   }
   if (bytes > room) {
@@ -222,7 +223,8 @@ void SpoolFile::add_anchor() {
 void SpoolFile::add_trailer() {
   add_control(spool::RecordType::trailer, nullptr, 0, 0,
               static_cast<uint8_t>((was_stuck_ ? spool::kFileWasFull : 0) |
-                                   (limit_reached_ ? spool::kLimitReached : 0)));
+                                   (limit_reached_ ? spool::kLimitReached : 0) |
+                                   (disk_was_short_ ? spool::kDiskWasShort : 0)));
 }
 
 bool SpoolFile::write_control() {

@@ -68,7 +68,7 @@ class SpoolFile {
 
   static constexpr size_t kControlBytes = 64 << 10;
   int fd_ = -1;
-  bool stuck_ = false, was_stuck_ = false, limit_reached_ = false;
+  bool stuck_ = false, was_stuck_ = false, limit_reached_ = false, disk_was_short_ = false;
   bool keep_last_ = false, half_is_full_ = false;
   off_t end_ = 0;  // of the last whole chunk; 0: no header yet
   off_t limit_ = 0, least_free_ = 0;

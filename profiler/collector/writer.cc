@@ -163,6 +163,10 @@ uint32_t half_for(size_t bytes) {
   return g.halves;
 }
 
+size_t chunk_bytes(size_t bytes) {
+  return g.keep_last ? std::min(bytes, static_cast<size_t>(g.spool_limit) / 8) : bytes;
+}
+
 // An anchor and the definitions first: what a record refers to was defined before it was made.
 // Statistics last: they speak of what is in the file. While the file takes no more (disk full)
 // rings fill up and refuse, and only the end writes statistics: what is lost is counted.

@@ -429,8 +429,13 @@ void ProcessConverter::add_losses() {
   }
   if (image_.limit_reached && file_.gap_bytes() == 0) {
     summary_.warnings.push_back(who() +
-                                ": its spool reached the limit of --max-spool, or the disk became "
-                                "short, and the newest records were dropped");
+                                ": its spool reached the limit of --max-spool, and the newest "
+                                "records were dropped");
+  }
+  if (image_.disk_was_short) {
+    summary_.warnings.push_back(who() +
+                                ": its spool took no more while the disk was short, and newer "
+                                "records may have been dropped");
   }
   const int64_t processes = std::max<int64_t>(std::ssize(gpus_), 1);
   summary_.processes += processes;

@@ -86,6 +86,7 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
         complete = true;
         file_was_full = (record.head.flags & spool::kFileWasFull) != 0;
         limit_reached = (record.head.flags & spool::kLimitReached) != 0;
+        disk_was_short = (record.head.flags & spool::kDiskWasShort) != 0;
       } else if (record.head.type == RecordType::undescribed) {
         DefinitionBody calls{};
         std::string_view function, blob;

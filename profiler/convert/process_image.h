@@ -62,6 +62,7 @@ class ProcessImage {
   bool complete = false;
   bool file_was_full = false;
   bool limit_reached = false;  // of its spool
+  bool disk_was_short = false;
   TickClock clock;
   std::vector<clocks::Reading> launchers_clock;
   LossCount nvtx, mpi;

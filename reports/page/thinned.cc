@@ -64,12 +64,19 @@ void keep_longest(const std::vector<TimelineOp>& ops, size_t most, Kept& kept) {
   }
 }
 
-int32_t busiest_stream(const Step& step) {
+// Of what is kept, since the page has no other operators to find it by.
+int32_t busiest_stream(const Step& step, const Kept& kept) {
   std::vector<double> busy_ns(static_cast<size_t>(std::max(1, step.streams)));
   for (const TimelineOp& op : step.ops) {
+    if (!kept.has(op.ordinal)) continue;
     busy_ns.at(static_cast<size_t>(op.stream)) += static_cast<double>(op.dur_ns);
   }
   return static_cast<int32_t>(std::max_element(busy_ns.begin(), busy_ns.end()) - busy_ns.begin());
+}
+
+int64_t exact_in_browser(double sum) {
+  constexpr double kMost = 9e15;
+  return std::llround(std::clamp(sum, -kMost, kMost));
 }
 
 // As script/arms.mjs lays them out: otherwise the arms would be as long as if nothing had changed
@@ -80,7 +87,7 @@ void sum_left_out(const Step& step, const Kept& kept, Scenario& scenario) {
                        [&](const OperatorTimes& op) { return (op.*time).has_value(); });
   };
   const bool timed = any(&OperatorTimes::baseline_ns) && any(&OperatorTimes::prefetch_ns);
-  const int32_t busiest = busiest_stream(step);
+  const int32_t busiest = busiest_stream(step, kept);
   double baseline_ns = 0, prefetch_ns = 0;
   for (const OperatorTimes& op : scenario.operators) {
     const TimelineOp& recorded = step.ops.at(static_cast<size_t>(op.ordinal));
@@ -95,9 +102,8 @@ void sum_left_out(const Step& step, const Kept& kept, Scenario& scenario) {
     baseline_ns += base_ns - dur_ns;
     prefetch_ns += ns(timed ? op.prefetch_ns : op.predicted_ns, base_ns) - dur_ns;
   }
-  constexpr double kMost = 9e15;  // exact in the browser
-  scenario.left_out_baseline_ns = std::llround(std::clamp(baseline_ns, -kMost, kMost));
-  scenario.left_out_prefetch_ns = std::llround(std::clamp(prefetch_ns, -kMost, kMost));
+  scenario.left_out_baseline_ns = exact_in_browser(baseline_ns);
+  scenario.left_out_prefetch_ns = exact_in_browser(prefetch_ns);
 }
 
 void leave_out(const Kept& kept, Scenario& scenario) {
@@ -130,9 +136,12 @@ Report thinned(Report report, size_t most) {
   keep_windows(report.scenarios, most / 2, kept);
   keep_longest(step.ops, most, kept);
   step.left_out = static_cast<int64_t>(step.ops.size() - kept.count());
+  double left_out_bytes = 0;
   for (const TimelineOp& op : step.ops) {
-    if (!kept.has(op.ordinal)) step.left_out_bytes += op.weight_bytes + op.kv_bytes;
+    if (kept.has(op.ordinal)) continue;
+    left_out_bytes += static_cast<double>(op.weight_bytes) + static_cast<double>(op.kv_bytes);
   }
+  step.left_out_bytes = exact_in_browser(left_out_bytes);
   for (Scenario& scenario : report.scenarios) sum_left_out(step, kept, scenario);
   std::erase_if(step.ops, [&](const TimelineOp& op) { return !kept.has(op.ordinal); });
   for (Scenario& scenario : report.scenarios) leave_out(kept, scenario);

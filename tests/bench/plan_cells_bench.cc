@@ -23,7 +23,8 @@ Schedule planned(const bench::PlanCell& cell, WindowsMode windows) {
 double promise_percent(const Plan& plan) {
   const auto promised_ns = static_cast<double>(plan.objective_ns);
   const auto found_ns = static_cast<double>(plan.baseline_step_ns - plan.prefetch_step_ns);
-  return 100 * std::fabs(promised_ns - found_ns) / promised_ns;
+  const double off_ns = std::fabs(promised_ns - found_ns);
+  return off_ns > 0 ? 100 * off_ns / std::max(promised_ns, 1.0) : 0;
 }
 
 bool says_why_promise_differs(const Plan& plan) {
@@ -51,7 +52,7 @@ void print_cells(int every) {
         {"step_ns", plan.baseline_step_ns},
         {"plan_ns", plan.prefetch_step_ns},
         {"idle_ns", planned(cell, WindowsMode::idle).plan.prefetch_step_ns},
-        {"promise_percent", plan.objective_ns > 0 ? promise_percent(plan) : 0},
+        {"promise_percent", promise_percent(plan)},
         {"reasons", plan.reasons},
         {"took_ms", took_ms}};
     std::printf("%s\n", line.dump().c_str());

@@ -24,11 +24,17 @@ enum class Call : uint8_t {
   instantiate,  // without flags
   launch,
   update,
+  clone,
+  add_child,
+  add_node,  // of any kind
+  add_node_with_edges,
+  update_child,
   destroy_executable,
   destroy_graph,
   destroy_node,
   destroy_context,
-  give_up_primary,  // the context that a device's users share
+  release_primary,  // the context that a device's users share
+  reset_primary,
   free_memory,
   unmap_memory
 };
@@ -39,6 +45,7 @@ bool per_thread[kMostCalls] = {};  // stream 0 is one of the calling thread's ow
 struct Cupti {
   decltype(&::cuptiGetVersion) version = nullptr;
   decltype(&::cuptiSubscribe) subscribe = nullptr;
+  decltype(&::cuptiUnsubscribe) unsubscribe = nullptr;
   decltype(&::cuptiSubscribe_v2) subscribe_v2 = nullptr;  // newer than the others
   decltype(&::cuptiEnableCallback) enable = nullptr;
   decltype(&::cuptiGetCallbackName) name = nullptr;
@@ -51,7 +58,6 @@ struct OpenCall {
   GraphSession::Instantiation begun;
   unsigned long long* flags;  // of the program's own parameters, to be put back
   unsigned long long program_flags;
-  CUcontext primary;  // that may go
 };
 constinit thread_local OpenCall open_call __attribute__((tls_model("initial-exec"))) = {};
 
@@ -65,14 +71,19 @@ Call call_of(std::string_view name) {
   if (is_function(name, "cuGraphInstantiate")) return Call::instantiate;
   if (is_function(name, "cuGraphLaunch")) return Call::launch;
   if (is_function(name, "cuGraphExecUpdate")) return Call::update;
+  if (is_function(name, "cuGraphClone")) return Call::clone;
+  if (is_function(name, "cuGraphAddChildGraphNode")) return Call::add_child;
+  if (is_function(name, "cuGraphAddNode_v2")) return Call::add_node_with_edges;
+  if (is_function(name, "cuGraphAddNode")) return Call::add_node;
+  if (is_function(name, "cuGraphExecChildGraphNodeSetParams")) return Call::update_child;
   if (is_function(name, "cuGraphExecDestroy")) return Call::destroy_executable;
   if (is_function(name, "cuGraphDestroy")) return Call::destroy_graph;
   if (is_function(name, "cuGraphDestroyNode")) return Call::destroy_node;
-  if (is_function(name, "cuCtxDestroy")) return Call::destroy_context;
-  if (is_function(name, "cuDevicePrimaryCtxRelease") ||
-      is_function(name, "cuDevicePrimaryCtxReset")) {
-    return Call::give_up_primary;
+  if (is_function(name, "cuCtxDestroy") || is_function(name, "cuCtxDetach")) {
+    return Call::destroy_context;
   }
+  if (is_function(name, "cuDevicePrimaryCtxRelease")) return Call::release_primary;
+  if (is_function(name, "cuDevicePrimaryCtxReset")) return Call::reset_primary;
   if (is_function(name, "cuMemFree") || is_function(name, "cuMemFreeAsync") ||
       is_function(name, "cuIpcCloseMemHandle")) {
     return Call::free_memory;
@@ -130,6 +141,12 @@ void after_instantiate(GraphSession& session, const void* params, bool done) {
   open_call.begun = {};
 }
 
+void before_node(GraphSession& session, const CUgraphNodeParams* params) {
+  if (params != nullptr && params->type == CU_GRAPH_NODE_TYPE_GRAPH) {
+    session.copying(params->graph.graph);
+  }
+}
+
 CUstream stream_of(const cuGraphLaunch_params& launch, CUpti_CallbackId id) {
   return launch.hStream == nullptr && per_thread[id] ? CU_STREAM_PER_THREAD : launch.hStream;
 }
@@ -150,8 +167,19 @@ void before(GraphSession& session, CUpti_CallbackId id, const void* params) {
       const auto& update = *static_cast<const cuGraphExecUpdate_v2_params*>(params);
       return session.updating(update.hGraphExec, update.hGraph);
     }
+    case Call::clone:
+      return session.copying(static_cast<const cuGraphClone_params*>(params)->originalGraph);
+    case Call::add_child:
+      return session.copying(
+          static_cast<const cuGraphAddChildGraphNode_params*>(params)->childGraph);
+    case Call::add_node:
+      return before_node(session, static_cast<const cuGraphAddNode_params*>(params)->nodeParams);
+    case Call::add_node_with_edges:
+      return before_node(session, static_cast<const cuGraphAddNode_v2_params*>(params)->nodeParams);
+    case Call::update_child:
+      return session.copying(
+          static_cast<const cuGraphExecChildGraphNodeSetParams_params*>(params)->childGraph);
     case Call::destroy_executable:  // the first parameter, as of the others
-
       return session.destroyed(*static_cast<const CUgraphExec*>(params));
     case Call::destroy_graph:
       return session.destroyed(*static_cast<const CUgraph*>(params));
@@ -159,9 +187,6 @@ void before(GraphSession& session, CUpti_CallbackId id, const void* params) {
       return session.destroyed(*static_cast<const CUgraphNode*>(params));
     case Call::destroy_context:
       return session.destroyed(*static_cast<const CUcontext*>(params));
-    case Call::give_up_primary:
-      open_call.primary = session.primary_context(*static_cast<const CUdevice*>(params));
-      return;
     case Call::free_memory:
       return session.freed(*static_cast<const CUdeviceptr*>(params), 1);
     case Call::unmap_memory: {
@@ -170,6 +195,8 @@ void before(GraphSession& session, CUpti_CallbackId id, const void* params) {
     }
     case Call::none:
     case Call::memory:
+    case Call::release_primary:
+    case Call::reset_primary:
       return;
   }
 }
@@ -193,8 +220,11 @@ void after(GraphSession& session, CUpti_CallbackId id, const void* params, bool 
     case Call::update:
       return session.updated(static_cast<const cuGraphExecUpdate_v2_params*>(params)->hGraphExec,
                              done);
-    case Call::give_up_primary:
-      return session.primary_may_be_gone(*static_cast<const CUdevice*>(params), open_call.primary);
+    case Call::release_primary:
+    case Call::reset_primary:
+      if (!done) return;
+      return session.primary_given_up(*static_cast<const CUdevice*>(params),
+                                      call == Call::reset_primary);
     default:
       return;
   }
@@ -255,11 +285,13 @@ Off listen_to_driver() {
   cupti.subscribe_v2 =
       reinterpret_cast<decltype(cupti.subscribe_v2)>(::dlsym(library, "cuptiSubscribe_v2"));
   cupti.subscribe = reinterpret_cast<decltype(cupti.subscribe)>(::dlsym(library, "cuptiSubscribe"));
+  cupti.unsubscribe =
+      reinterpret_cast<decltype(cupti.unsubscribe)>(::dlsym(library, "cuptiUnsubscribe"));
   cupti.enable = reinterpret_cast<decltype(cupti.enable)>(::dlsym(library, "cuptiEnableCallback"));
   cupti.name = reinterpret_cast<decltype(cupti.name)>(::dlsym(library, "cuptiGetCallbackName"));
   CUpti_SubscriberHandle subscriber = nullptr;
-  if (cupti.version == nullptr || cupti.subscribe == nullptr || cupti.enable == nullptr ||
-      cupti.name == nullptr || !subscribe(cupti, subscriber)) {
+  if (cupti.version == nullptr || cupti.subscribe == nullptr || cupti.unsubscribe == nullptr ||
+      cupti.enable == nullptr || cupti.name == nullptr || !subscribe(cupti, subscriber)) {
     return Off::no_callbacks;
   }
   uint32_t enabled = 0;
@@ -273,7 +305,9 @@ Off listen_to_driver() {
     const CUptiResult result = cupti.enable(1, subscriber, CUPTI_CB_DOMAIN_DRIVER_API, id);
     if (result == CUPTI_SUCCESS) ++enabled;
   }
-  return enabled > 0 ? Off::none : Off::no_callbacks;
+  if (enabled > 0) return Off::none;
+  (void)cupti.unsubscribe(subscriber);  // another tool may have it
+  return Off::no_callbacks;
 }
 
 }  // namespace preserve::apply

@@ -24,6 +24,7 @@ namespace preserve::apply {
   F(function_parameter, cuFuncGetParamInfo, "cuFuncGetParamInfo")                                  \
   F(kernel_parameter, cuKernelGetParamInfo, "cuKernelGetParamInfo")                                \
   F(pointer_attributes, cuPointerGetAttributes, "cuPointerGetAttributes")                          \
+  F(address_range, cuMemGetAddressRange, "cuMemGetAddressRange_v2")                                \
   F(exchange_capture_mode, cuThreadExchangeStreamCaptureMode, "cuThreadExchangeStreamCaptureMode") \
   F(current_context, cuCtxGetCurrent, "cuCtxGetCurrent")                                           \
   F(priority_range, cuCtxGetStreamPriorityRange, "cuCtxGetStreamPriorityRange")                    \

@@ -77,25 +77,25 @@ Refusal Editor::list_slices(const TemplateGraph& graph, uint32_t first, AddedNod
     for (uint32_t i = 0; i < window.slices; ++i) {
       const GraphSlice& planned = plan_.slices(window)[i];
       const size_t consumer = place(planned.consumer, first, kernels.size());
-      const bool here = planned.argument != kByName && consumer < kernels.size();
-      added.slices_[slice++] = {here ? kernels[consumer].node : nullptr, &planned,
-                                node + i / kMostRanges};
+      added.slices_[slice++] = {consumer < kernels.size() ? kernels[consumer].node : nullptr,
+                                &planned, node + i / kMostRanges};
     }
     node += nodes_of(window);
   }
   return Refusal::none;
 }
 
-// Where the slice's tensor begins; 0: unknown.
+// Where the slice's tensor begins; 0: unknown, or not what this graph reads: the program may give
+// that up while the graph runs.
 CUdeviceptr Editor::operand(const AddedNodes::Slice& slice, CUresult& error) const {
   const GraphSlice& planned = *slice.plan;
+  if (slice.consumer == nullptr) return 0;
   if (planned.argument == kByName) {
     const Tensors::Place place = names_.registered(planned.tensor);
     const bool fits = planned.offset_bytes <= place.bytes &&
                       planned.length_bytes <= place.bytes - planned.offset_bytes;
     return fits ? reinterpret_cast<CUdeviceptr>(place.begin) : 0;
   }
-  if (slice.consumer == nullptr) return 0;
   return read_pointer(driver_, slice.consumer, planned.argument, error);
 }
 
@@ -108,16 +108,21 @@ bool Editor::is_live(AddedNodes& added, CUdeviceptr begin, uint64_t bytes, CUres
     size_t size = 0;
     CUmemorytype type{};
     int device = -1;
-    CUpointer_attribute names[] = {
-        CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, CU_POINTER_ATTRIBUTE_RANGE_SIZE,
-        CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL};
-    void* values[] = {&base, &size, &type, &device};
+    CUpointer_attribute names[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
+                                   CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL};
+    void* values[] = {&type, &device};
     // It succeeds, with zeros, for what is no memory of CUDA's.
     error = driver_.pointer_attributes(std::size(names), names, values, at);
-    if (error != CUDA_SUCCESS || type != CU_MEMORYTYPE_DEVICE || base > at || at - base >= size ||
-        device != added.kernel_->device) {
+    if (error != CUDA_SUCCESS || type != CU_MEMORYTYPE_DEVICE || device != added.kernel_->device) {
       return false;
     }
+    // The piece that is mapped; the attributes know only the reservation around it.
+    error = driver_.address_range(&base, &size, at);
+    if (error == CUDA_ERROR_NOT_FOUND || error == CUDA_ERROR_INVALID_VALUE) {
+      error = CUDA_SUCCESS;
+      return false;
+    }
+    if (error != CUDA_SUCCESS || base > at || at - base >= size) return false;
     const auto known = added.allocations();
     const auto place = std::lower_bound(known.begin(), known.end(), base);
     if (place == known.end() || *place != base) {
@@ -138,7 +143,7 @@ bool Editor::is_live(AddedNodes& added, CUdeviceptr begin, uint64_t bytes, CUres
 CUresult Editor::fill(AddedNodes& added, uint32_t node, std::span<const AddedNodes::Slice> slices,
                       PrefetchArgs& args) const {
   args = {};
-  args.applied = reinterpret_cast<const uint32_t*>(added.kernel_->applied);
+  args.applied = reinterpret_cast<const PrefetchSwitch*>(added.kernel_->applied);
   args.chunk_bytes = plan_.header().chunk_bytes;
   for (const AddedNodes::Slice& slice : slices) {
     if (slice.added != node) break;
@@ -254,11 +259,14 @@ Refusal Editor::edit(CUgraph graph, const PrefetchKernel& kernel, AddedNodes& ad
 CUresult Editor::refresh(AddedNodes& added) {
   added.fetched_bytes_ = added.missing_bytes_ = 0;
   added.found_ = 0;
+  added.stale_ = false;
   size_t slice = 0;
   for (uint32_t node = 0; node < added.nodes_.size(); ++node) {
-    PrefetchArgs args;
-    CUresult error = fill(added, node, added.slices_.subspan(slice), args);
+    const std::span<const AddedNodes::Slice> slices = added.slices_.subspan(slice);
     while (slice < added.slices_.size() && added.slices_[slice].added == node) ++slice;
+    if (added.nodes_[node] == nullptr) continue;
+    PrefetchArgs args;
+    CUresult error = fill(added, node, slices, args);
     void* arguments[] = {&args};
     const CUDA_KERNEL_NODE_PARAMS params = params_of(*added.kernel_, arguments);
     if (error == CUDA_SUCCESS) error = driver_.set_kernel_params(added.nodes_[node], &params);

@@ -5,6 +5,7 @@
 // is captured again can update the executable one of the first capture. Allocates no heap.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 
@@ -21,7 +22,7 @@ namespace preserve::apply {
 struct PrefetchKernel {
   CUcontext context = nullptr;
   CUfunction function = nullptr;      // nullptr: could not be loaded
-  CUdeviceptr applied = 0;            // the switch
+  CUdeviceptr applied = 0;            // its PrefetchSwitch
   int device = 0;                     // of the context
   int priority = 0;                   // the lowest
   uint32_t most_blocks = UINT32_MAX;  // that can run at once
@@ -35,17 +36,23 @@ class AddedNodes {
  public:
   CUgraph graph() const { return graph_; }
   const PrefetchKernel* kernel() const { return kernel_; }
+  // nullptr: the program has taken it out.
   std::span<const CUgraphNode> nodes() const { return nodes_; }
   uint64_t fetched_bytes() const { return fetched_bytes_; }  // per launch, with what was found
   uint64_t missing_bytes() const { return missing_bytes_; }  // whose operands were not found
   // Where the allocations begin that it fetches from, ascending.
   std::span<const CUdeviceptr> allocations() const { return allocations_.first(found_); }
+  // Some of these were freed since it was edited or refreshed.
+  bool is_stale() const { return stale_; }
+  void set_stale() { stale_ = true; }
   void forget() {
-    graph_ = nullptr, nodes_ = {}, slices_ = {}, allocations_ = {}, found_ = 0;
+    stale_ = false, graph_ = nullptr, nodes_ = {}, slices_ = {}, allocations_ = {}, found_ = 0;
     memory_.give_back();
   }
-  // The program has taken `node` out of its graph, whose parameters are read no more.
+  // The program has taken `node` out of its graph: one of its own, whose parameters are read no
+  // more, or of ours.
   void forget(CUgraphNode node) {
+    std::replace(nodes_.begin(), nodes_.end(), node, CUgraphNode{});
     for (Slice& slice : slices_) {
       if (slice.consumer == node) slice.consumer = nullptr;
     }
@@ -54,7 +61,7 @@ class AddedNodes {
  private:
   friend class Editor;
   struct Slice {
-    CUgraphNode consumer;  // nullptr: is not in the graph, or the slice has a name
+    CUgraphNode consumer;  // nullptr: is not in the graph
     const GraphSlice* plan;
     uint32_t added;  // number of the node that fetches it
   };
@@ -65,6 +72,7 @@ class AddedNodes {
   std::span<Slice> slices_;
   std::span<CUdeviceptr> allocations_;
   size_t found_ = 0;  // of these
+  bool stale_ = false;
   uint64_t fetched_bytes_ = 0, missing_bytes_ = 0;
 };
 

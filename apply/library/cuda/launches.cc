@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The arm of each launch, and what follows from the times.
 #include <algorithm>
+#include <cstddef>
 #include <iterator>
 
 #include "apply/library/cuda/session.h"
@@ -35,21 +36,44 @@ bool GraphSession::set_switch(Context& context, CUstream stream, bool applied) {
   if (context.applied == applied || context.kernel.applied == 0) return true;
   if (!ok(driver_.write_value(stream, context.kernel.applied, applied ? 1 : 0,
                               CU_STREAM_WRITE_VALUE_DEFAULT))) {
-    return false;  // what is still on is tried again at the next launch
+    return false;
   }
   context.applied = applied;
+  context.fetched = context.fetched || applied;
   return true;
 }
 
+// Before what is launched into `stream` next: fetches of others may go on until they come by such
+// a write. `again`: what is launched may fetch from freed memory, so that it needs its own.
+void GraphSession::end_fetches(Context& context, CUstream stream, bool again) {
+  if (!context.fetched || (context.ended && !again)) return;
+  // One that fails is tried again at the next launch.
+  context.ended =
+      ok(driver_.write_value(stream, context.kernel.applied + offsetof(PrefetchSwitch, ended), 1,
+                             CU_STREAM_WRITE_VALUE_DEFAULT)) ||
+      context.ended;
+}
+
+bool GraphSession::must_look() const {
+  return std::any_of(std::begin(contexts_), std::end(contexts_),
+                     [&](const Context& context) {
+                       return context.fetched &&
+                              (context.unfollowed || (is_off() && !context.ended));
+                     }) ||
+         std::any_of(std::begin(executables_), std::end(executables_),
+                     [](const Executable& executable) {
+                       return executable.handle != nullptr && executable.stale;
+                     });
+}
+
 bool GraphSession::launching(CUgraphExec executable, CUstream stream) {
-  const Lock lock(*this, must_look_.load(std::memory_order_relaxed));
-  if (lock.taken() && is_off()) {
-    const auto fetches = [](const Context& context) { return context.applied; };
-    must_look_.store(std::any_of(std::begin(contexts_), std::end(contexts_), fetches),
-                     std::memory_order_relaxed);
-  }
-  Executable* known = lock.taken() && executable != nullptr ? find(executable) : nullptr;
-  if (known == nullptr) return false;
+  const bool looks = must_look_.load(std::memory_order_relaxed);
+  const Lock lock(*this, looks);
+  if (!lock.taken()) return false;
+  if (looks) must_look_.store(must_look(), std::memory_order_relaxed);
+  Executable* known = executable == nullptr ? nullptr : find(executable);
+  Context* context = known != nullptr ? known->context : looks ? current_context() : nullptr;
+  if (context == nullptr || (known == nullptr && !context->unfollowed)) return false;
   const Uncaptured uncaptured(driver_);
   CUstreamCaptureStatus capture{};
   if (!ok(uncaptured.result())) return false;
@@ -58,20 +82,25 @@ bool GraphSession::launching(CUgraphExec executable, CUstream stream) {
   if (asked == CUDA_ERROR_STREAM_CAPTURE_IMPLICIT) return false;
   if (!ok(asked)) return false;
   if (capture != CU_STREAM_CAPTURE_STATUS_NONE) {
+    if (known == nullptr) return false;
     ++header_.graphs.refused[static_cast<size_t>(Refusal::capturing)];
+    leave_unfollowed(context, Off::copied);
+    return false;
+  }
+  if (known == nullptr) {
+    end_fetches(*context, stream, true);
     return false;
   }
   collect();
   ++known->launches;
   if (known->stale) turn_off(Off::memory_gone);
-  if (known->disabled && known->graph == nullptr) turn_off(Off::template_gone);
   if (!is_off() && hot_ == nullptr && known->launches >= kHotLaunches) make_hot(*known);
   if (is_off()) {
-    (void)set_switch(*known->context, stream, false);
+    end_fetches(*context, stream, known->stale || context->unfollowed);
     return false;
   }
   if (hot_ != known) {
-    if (hot_ != nullptr) (void)set_switch(*known->context, stream, applied_);
+    if (hot_ != nullptr) (void)set_switch(*context, stream, applied_);
     return false;
   }
   if (lost_ && pending_count_ == 0) lose();

@@ -16,7 +16,8 @@ constexpr uint32_t kLineBytes = 128;
 // turn are dealt to the blocks first, so that the queues of all SMs work on neighbouring addresses.
 template <typename Request>
 __device__ void each_piece(const PrefetchArgs& args, uint32_t piece_bytes, Request request) {
-  if (*static_cast<const volatile uint32_t*>(args.applied) == 0) return;
+  const uint64_t both = *reinterpret_cast<const volatile uint64_t*>(args.applied);
+  if (static_cast<uint32_t>(both) == 0 || both >> 32 != 0) return;
   const uint64_t step = uint64_t{apply::kPrefetchThreads} * gridDim.x * piece_bytes;
   const uint64_t first = (uint64_t{threadIdx.x} * gridDim.x + blockIdx.x) * piece_bytes;
   for (uint32_t i = 0; i < args.ranges; ++i) {

@@ -12,8 +12,14 @@ inline constexpr uint32_t kMostRanges = 64;  // of one node; more are several no
 struct PrefetchRange {
   uint64_t address, bytes;  // multiples of 16
 };
+// In device memory, of one context; read at once. Only what is written to `ended` stays for good:
+// writes to `applied` come from several streams, in no order.
+struct alignas(8) PrefetchSwitch {
+  uint32_t applied;  // 0: nothing is fetched
+  uint32_t ended;    // 1: nothing is, whatever is written to the other
+};
 struct PrefetchArgs {
-  const uint32_t* applied;  // the switch, in device memory; 0: nothing is fetched
+  const PrefetchSwitch* applied;
   uint32_t ranges;
   uint32_t chunk_bytes;  // per bulk request
   PrefetchRange range[kMostRanges];

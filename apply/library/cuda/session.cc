@@ -60,6 +60,7 @@ GraphSession::Context* GraphSession::current_context() {
 }
 
 void GraphSession::context_ready() {
+  if (is_off()) return;  // every allocation comes by here
   CUcontext current = nullptr;
   const Lock lock(*this);
   if (is_off() || driver_.current_context(&current) != CUDA_SUCCESS || current == nullptr ||
@@ -81,6 +82,16 @@ void GraphSession::context_ready() {
                                    kernel.device))) {
     return;
   }
+  // Retaining one that is there, as the current one is, changes nothing but a count.
+  CUcontext primary = nullptr;
+  unsigned flags = 0;
+  int active = 0;
+  if (!ok(driver_.primary_state(kernel.device, &flags, &active)) ||
+      (active != 0 && (!ok(driver_.retain_primary(&primary, kernel.device)) ||
+                       !ok(driver_.release_primary(kernel.device))))) {
+    return;
+  }
+  context->primary = primary == current;
   if (static_cast<uint64_t>(cache_bytes) < plan_.header().budget_bytes) {
     context->refusal = Refusal::little_cache;
     return;
@@ -97,8 +108,8 @@ void GraphSession::context_ready() {
   }
   if (!ok(loaded) || !ok(driver_.priority_range(&kernel.priority, &greatest)) ||
       !ok(driver_.module_function(&function, module, name)) ||
-      !ok(driver_.allocate(&kernel.applied, sizeof(uint32_t))) ||
-      !ok(driver_.fill(kernel.applied, 0, 1))) {
+      !ok(driver_.allocate(&kernel.applied, sizeof(PrefetchSwitch))) ||
+      !ok(driver_.fill(kernel.applied, 0, sizeof(PrefetchSwitch) / sizeof(uint32_t)))) {
     return;
   }
   kernel.has_start_edges = version >= kStartEdges;
@@ -106,26 +117,22 @@ void GraphSession::context_ready() {
   kernel.function = function;
 }
 
-// Retaining one that is there changes nothing but a count.
-CUcontext GraphSession::primary_context(CUdevice device) const {
-  unsigned flags = 0;
-  int active = 0;
-  CUcontext context = nullptr;
-  if (driver_.primary_state(device, &flags, &active) != CUDA_SUCCESS || active == 0 ||
-      driver_.retain_primary(&context, device) != CUDA_SUCCESS) {
-    return nullptr;
+void GraphSession::primary_given_up(CUdevice device, bool reset) {
+  CUcontext primary = nullptr;
+  {
+    const Lock lock(*this);
+    for (const Context& known : contexts_) {
+      if (known.primary && known.kernel.device == device) primary = known.kernel.context;
+    }
   }
-  return driver_.release_primary(device) == CUDA_SUCCESS ? context : nullptr;
-}
-
-void GraphSession::primary_may_be_gone(CUdevice device, CUcontext context) {
   unsigned flags = 0;
   int active = 0;
-  if (context == nullptr ||
-      (driver_.primary_state(device, &flags, &active) == CUDA_SUCCESS && active != 0)) {
+  // One that was reset may be there again, as another.
+  if (primary == nullptr ||
+      (!reset && driver_.primary_state(device, &flags, &active) == CUDA_SUCCESS && active != 0)) {
     return;
   }
-  destroyed(context);
+  destroyed(primary);
 }
 
 // What it held goes with it: no call of the driver.
@@ -143,14 +150,19 @@ void GraphSession::destroyed(CUcontext context) {
 }
 
 void GraphSession::freed(CUdeviceptr begin, uint64_t bytes) {
+  if (!edited_.load(std::memory_order_relaxed)) return;
   const Lock lock(*this);
-  for (Executable& executable : executables_) {
-    if (executable.handle == nullptr) continue;
-    const auto all = executable.allocations;
+  const auto fetches = [&](std::span<const CUdeviceptr> all) {
     const auto first = std::lower_bound(all.begin(), all.end(), begin);
-    if (first == all.end() || *first - begin >= bytes) continue;
+    return first != all.end() && *first - begin < bytes;
+  };
+  for (Executable& executable : executables_) {
+    if (executable.handle == nullptr || !fetches(executable.allocations)) continue;
     executable.stale = true;
     must_look_.store(true, std::memory_order_relaxed);
+  }
+  for (AddedNodes& added : graphs_) {
+    if (added.graph() != nullptr && fetches(added.allocations())) added.set_stale();
   }
 }
 
@@ -169,7 +181,13 @@ GraphSession::Executable* GraphSession::find(CUgraphExec executable) {
   return nullptr;
 }
 
-bool GraphSession::edit(CUgraph graph, const Context& context, uint64_t& fetched_bytes) {
+// Of these nobody knows when they are launched, or what they fetch from: no plan from now on.
+void GraphSession::leave_unfollowed(Context* context, Off off) {
+  if (context != nullptr) context->unfollowed = true;
+  turn_off(off);
+}
+
+bool GraphSession::edit(CUgraph graph, Context& context, uint64_t& fetched_bytes) {
   AddedNodes* added = find(graph);
   if (added != nullptr) {
     if (!ok(editor_.refresh(*added))) return false;
@@ -184,9 +202,11 @@ bool GraphSession::edit(CUgraph graph, const Context& context, uint64_t& fetched
   }
   if (refusal != Refusal::none) {
     ++header_.graphs.refused[static_cast<size_t>(refusal)];
-    if (refusal == Refusal::failed) turn_off(Off::driver_failed);
+    // Some nodes may be there that could not be taken out again.
+    if (refusal == Refusal::failed) leave_unfollowed(&context, Off::driver_failed);
     return false;
   }
+  edited_.store(true, std::memory_order_relaxed);
   fetched_bytes = added->fetched_bytes();
   header_.graphs.missing_bytes = added->missing_bytes();
   return true;
@@ -228,8 +248,30 @@ bool GraphSession::prepare(CUgraph graph, uint64_t flags, uint64_t& fetched_byte
 }
 
 void GraphSession::take_out(AddedNodes& added) {
-  for (const CUgraphNode node : added.nodes()) (void)ok(driver_.destroy_node(node));
+  enable_all(added.graph());
+  for (const CUgraphNode node : added.nodes()) {
+    if (node == nullptr || ok(driver_.destroy_node(node))) continue;
+    leave_unfollowed(find(added.kernel()->context), Off::driver_failed);
+  }
   added.forget();
+}
+
+// While the template still names the nodes of its executable graphs.
+void GraphSession::enable_all(CUgraph graph) {
+  for (Executable& executable : executables_) {
+    if (executable.handle == nullptr || executable.graph != graph) continue;
+    disable(executable, false);
+    executable.graph = nullptr;
+  }
+}
+
+void GraphSession::copying(CUgraph graph) {
+  if (!edited_.load(std::memory_order_relaxed)) return;
+  const Lock lock(*this);
+  AddedNodes* added = graph == nullptr ? nullptr : find(graph);
+  if (added == nullptr) return;
+  const Uncaptured uncaptured(driver_);
+  take_out(*added);
 }
 
 void GraphSession::instantiated(CUgraph graph, CUgraphExec executable, const Instantiation& begun,
@@ -246,6 +288,7 @@ void GraphSession::instantiated(CUgraph graph, CUgraphExec executable, const Ins
   if (!done || entry == nullptr || context == nullptr) {
     // It may have failed for our nodes: without them the program's next attempt is its own.
     if (!done && added != nullptr) take_out(*added);
+    if (done && added != nullptr) return leave_unfollowed(context, Off::driver_failed);
     return turn_off(Off::driver_failed);
   }
   entry->handle = executable;
@@ -262,11 +305,13 @@ void GraphSession::instantiated(CUgraph graph, CUgraphExec executable, const Ins
 
 void GraphSession::follow_memory(Executable& executable, const AddedNodes& added) {
   const auto all = added.allocations();
-  executable.stale = false;
+  executable.stale = added.is_stale();
+  if (executable.stale) must_look_.store(true, std::memory_order_relaxed);
   executable.allocations = {};
   if (all.empty()) return executable.memory.give_back();
   if (!executable.memory.reserve(Scratch::bytes_of<CUdeviceptr>(all.size()))) {
-    return turn_off(Off::driver_failed);  // memory that cannot be followed is not fetched
+    executable.stale = true;  // memory that cannot be followed is not fetched
+    return turn_off(Off::driver_failed);
   }
   executable.allocations = executable.memory.take<CUdeviceptr>(all.size());
   std::copy(all.begin(), all.end(), executable.allocations.begin());
@@ -280,12 +325,16 @@ void GraphSession::updating(CUgraphExec executable, CUgraph graph) {
   disable(*known, false);
   // The nodes must be added although the plan may be off: the executable graph has them.
   if (plan_.header().mode == Mode::original) return;
-  if (edit(graph, *known->context, known->fetched_bytes)) follow_memory(*known, *find(graph));
+  if (edit(graph, *known->context, known->fetched_bytes))
+    return follow_memory(*known, *find(graph));
+  if (find(graph) != nullptr) known->stale = true;  // some of its nodes may have new addresses
 }
 
 void GraphSession::updated(CUgraphExec executable, bool done) {
   const Lock lock(*this);
-  if (done || executable == nullptr || find(executable) == nullptr) return;
+  Executable* known = done || executable == nullptr ? nullptr : find(executable);
+  if (known == nullptr) return;
+  known->stale = true;  // what it fetched from before is followed no more
   // It will be instantiated afresh, each time, with a look at all of it.
   turn_off(Off::graph_changes);
 }
@@ -296,6 +345,7 @@ void GraphSession::disable(Executable& executable, bool disabled) {
   if (added == nullptr || executable.disabled == disabled) return;
   executable.disabled = disabled;
   for (const CUgraphNode node : added->nodes()) {
+    if (node == nullptr) continue;
     if (!ok(driver_.set_enabled(executable.handle, node, disabled ? 0 : 1))) return;
   }
 }
@@ -326,7 +376,11 @@ void GraphSession::destroyed(CUgraphExec executable) {
 void GraphSession::destroyed(CUgraph graph) {
   const Lock lock(*this);
   if (graph == nullptr) return;
-  if (AddedNodes* known = find(graph)) known->forget();
+  if (AddedNodes* known = find(graph)) {
+    const Uncaptured uncaptured(driver_);
+    enable_all(graph);
+    known->forget();
+  }
   for (Executable& executable : executables_) {
     if (executable.graph == graph) executable.graph = nullptr;
   }

@@ -35,9 +35,8 @@ class GraphSession {
 
   // The calling thread has a context: loads the kernels into it, once. Never during a capture.
   void context_ready();
-  // That of a device, if it is there; and what is asked once it may have gone.
-  CUcontext primary_context(CUdevice device) const;
-  void primary_may_be_gone(CUdevice device, CUcontext context);
+  // The one that a device's users share was given up by one of them, or `reset`, which destroys it.
+  void primary_given_up(CUdevice device, bool reset);
   // It is about to be destroyed, with all graphs in it.
   void destroyed(CUcontext context);
   // Memory of the GPU, from the beginning of an allocation on, is about to be freed or unmapped.
@@ -55,6 +54,8 @@ class GraphSession {
   // cuGraphExecUpdate begins and ends.
   void updating(CUgraphExec executable, CUgraph graph);
   void updated(CUgraphExec executable, bool done);
+  // A copy of it is about to be made: a clone, or a part of another graph.
+  void copying(CUgraph graph);
   void destroyed(CUgraphExec executable);
   void destroyed(CUgraph graph);
   void destroyed(CUgraphNode node);  // of a graph
@@ -75,7 +76,11 @@ class GraphSession {
   struct Context {
     PrefetchKernel kernel;            // its context is nullptr: free
     Refusal refusal = Refusal::none;  // of all its graphs
+    bool primary = false;             // of its device
     bool applied = false;             // what was written to the switch last
+    bool fetched = false;             // whether it ever was true
+    bool ended = false;               // a write that ends its fetches for good is under way
+    bool unfollowed = false;          // nodes of ours are in graphs that nobody follows
     CUevent begin[kMostPending] = {}, end[kMostPending] = {};  // once they are needed
   };
   struct Executable {
@@ -117,14 +122,18 @@ class GraphSession {
   Executable* find(CUgraphExec executable);
   // Whether it has the plan's nodes now.
   bool prepare(CUgraph graph, uint64_t flags, uint64_t& fetched_bytes);
-  bool edit(CUgraph graph, const Context& context, uint64_t& fetched_bytes);
+  bool edit(CUgraph graph, Context& context, uint64_t& fetched_bytes);
   void take_out(AddedNodes& added);
+  void enable_all(CUgraph graph);
+  void leave_unfollowed(Context* context, Off off);
   void follow_memory(Executable& executable, const AddedNodes& added);
   void disable(Executable& executable, bool disabled);
   void forget(Executable& executable);
   bool make_hot(Executable& executable);
   bool begin(Executable& executable, CUstream stream, Arm arm);
   bool set_switch(Context& context, CUstream stream, bool applied);
+  void end_fetches(Context& context, CUstream stream, bool again);
+  bool must_look() const;
   void collect();
   void end_step(Arm arm, double dur_ns, uint64_t fetched_bytes);
   void lose();
@@ -146,6 +155,7 @@ class GraphSession {
   std::atomic<bool> off_{false};
   // The next launch must be looked at, if need be waited for: fetches may have to end.
   std::atomic<bool> must_look_{false};
+  std::atomic<bool> edited_{false};  // any graph, ever
   Context contexts_[kMostContexts];
   AddedNodes graphs_[kMostGraphs];
   Executable executables_[kMostExecutables];

@@ -178,22 +178,26 @@ uint32_t ActivityDecoder::intern(const char* text, char*& out) {
 }
 
 size_t ActivityDecoder::decode(const void* record, char* out) {
-  ++records_;
   switch (as<CUpti_Activity>(record).kind) {
     case CUPTI_ACTIVITY_KIND_KERNEL:
     case CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL:
+      ++operators_;
       return kernel(record, out);
     case CUPTI_ACTIVITY_KIND_MEMCPY:
+      ++operators_;
       return copy(record, out);
     case CUPTI_ACTIVITY_KIND_MEMCPY2:
+      ++operators_;
       return peer_copy(record, out);
     case CUPTI_ACTIVITY_KIND_MEMSET:
+      ++operators_;
       return fill(record, out);
     case CUPTI_ACTIVITY_KIND_MEMORY2:
       return memory(record, out);
     case CUPTI_ACTIVITY_KIND_MEMORY_POOL:
       return pool(record, out);
     case CUPTI_ACTIVITY_KIND_GRAPH_TRACE:
+      ++operators_;
       return graph(record, out);
     case CUPTI_ACTIVITY_KIND_OVERHEAD:
       return overhead(record, out);

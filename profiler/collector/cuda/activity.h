@@ -37,7 +37,8 @@ class ActivityDecoder {
   // kinds that are not recorded.
   size_t decode(const void* record, char* out);
 
-  uint64_t records() const { return records_; }
+  // What the converter counts as records: of kernels, copies, fills and launches of whole graphs.
+  uint64_t operators() const { return operators_; }
   uint64_t unknown_kinds() const { return unknown_kinds_; }
   // What reads the next records knows no names yet.
   void forget_names();
@@ -64,7 +65,7 @@ class ActivityDecoder {
   Generation generation_;
   std::unique_ptr<Name[], decltype(&std::free)> names_;  // nullptr: no memory for it
   uint32_t names_used_ = 0, last_id_ = 0;
-  uint64_t records_ = 0, unknown_kinds_ = 0;
+  uint64_t operators_ = 0, unknown_kinds_ = 0;
 };
 
 // Lays out one record without text or blob; returns its end.

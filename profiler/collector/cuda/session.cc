@@ -281,10 +281,7 @@ alignas(8) char chunk[kChunkBytes];  // one writer thread
 }  // namespace
 
 // Where the file keeps the newest records, an older half takes its names and counts along.
-void Session::begin_chunk() {
-  used_ = 0;
-  records_ = decoder_.records();
-  const uint32_t half = collector::half_for(kChunkBytes);
+void Session::enter_half(uint32_t half) {
   if (half == half_) return;
   for (; half_ != half; ++half_) {
     const Counts gone = std::exchange(said_[0], std::exchange(said_[1], {}));
@@ -292,18 +289,30 @@ void Session::begin_chunk() {
     unsaid_.at(LossPlace::overwritten) += gone.written;
   }
   decoder_.forget_names();
+  setup_is_due_ = true;
+}
+
+// Only before a record: a new half gives up an old one.
+void Session::begin_chunk() {
+  operators_ = decoder_.operators();
+  chunk_bytes_ = collector::chunk_bytes(kChunkBytes);
+  enter_half(collector::half_for(chunk_bytes_));
+  used_ = 0;
+  if (!setup_is_due_) return;
   std::memcpy(chunk, setup_, setup_bytes_);
   used_ = setup_bytes_;
+  setup_is_due_ = false;
 }
 
 void Session::end_chunk(collector::SpoolFile& file) {
-  const uint64_t records = decoder_.records() - records_;
+  const uint64_t operators = decoder_.operators() - operators_;
   if (used_ == 0) return;
   if (file.write_chunk({}, chunk, used_, nullptr, 0)) {
-    said_[1].written += records;
+    said_[1].written += operators;
   } else {
-    unsaid_.at(LossPlace::spool) += records;
+    unsaid_.at(LossPlace::spool) += operators;
     decoder_.forget_names();
+    setup_is_due_ = true;
   }
 }
 
@@ -316,14 +325,16 @@ void Session::say_again(const void* record, const char* written, size_t bytes) {
 }
 
 void Session::write(collector::SpoolFile& file) {
-  begin_chunk();
+  enter_half(collector::half_for(0));
+  bool begun = false;
   pool_.drain([&](uint8_t* buffer, size_t valid_bytes) {
     CUpti_Activity* record = nullptr;
     CUptiResult result = CUPTI_SUCCESS;
     while ((result = api_.next_record(buffer, valid_bytes, &record)) == CUPTI_SUCCESS) {
-      if (used_ + ActivityDecoder::kMaxBytes > kChunkBytes) {
-        end_chunk(file);
+      if (!begun || used_ + ActivityDecoder::kMaxBytes > chunk_bytes_) {
+        if (begun) end_chunk(file);
         begin_chunk();
+        begun = true;
       }
       const size_t bytes = decoder_.decode(record, chunk + used_);
       say_again(record, chunk + used_, bytes);
@@ -332,7 +343,7 @@ void Session::write(collector::SpoolFile& file) {
     // CUPTI itself cannot read on; how much was left is unknown.
     unsaid_.at(LossPlace::unreadable) += result != CUPTI_ERROR_MAX_LIMIT_REACHED;
   });
-  end_chunk(file);
+  if (begun) end_chunk(file);
   size_t dropped = 0;
   const State now = state();
   const bool alive = now == State::armed || now == State::recording || now == State::draining;

@@ -122,21 +122,25 @@ class Session {
   uint32_t range_depth_ = 0;  // of the thread that owns it
 
   // Writer thread.
+  void enter_half(uint32_t half);
   void begin_chunk();
   void end_chunk(collector::SpoolFile& file);
   void say_again(const void* record, const char* written, size_t bytes);
   uint64_t unknown_reported_ = 0;
-  size_t used_ = 0;       // of the chunk
-  uint64_t records_ = 0;  // that the decoder had read when the chunk began
-  uint32_t half_ = 0;     // of the file, which takes the chunk
+  size_t used_ = 0;         // of the chunk
+  size_t chunk_bytes_ = 0;  // that it may have
+  uint64_t operators_ = 0;  // that the decoder had read when the chunk began
+  uint32_t half_ = 0;       // of the file, which takes the chunk
   struct Counts {
     uint64_t written = 0, lost[static_cast<size_t>(LossPlace::count_)] = {};
     uint64_t& at(LossPlace place) { return lost[static_cast<size_t>(place)]; }
   };
   Counts said_[2];  // in the half before that one, and in it
   Counts unsaid_;   // losses; what goes with an older half is said again
-  // Devices and contexts, which CUPTI tells of once, for each half of the file.
+  // Devices and contexts, which CUPTI tells of once, for each half of the file, and again after a
+  // chunk that it did not take.
   size_t setup_bytes_ = 0;
+  bool setup_is_due_ = false;
   alignas(8) char setup_[size_t{16} << 10];
 };
 

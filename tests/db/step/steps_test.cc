@@ -192,6 +192,20 @@ TEST(MarkSteps, TheCountOfCollectivesCanBeGiven) {
       << "begins where the repetition does";
 }
 
+TEST(MarkSteps, AGivenCountFindsNothingWhereNobodyCommunicates) {
+  const test::TemporaryDirectory directory;
+  TraceDb db = TraceDb::create(directory / "t.db");
+  const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
+  const StreamId stream = db.add(StreamRow{.process = process});
+  for (int64_t i = 0; i < 60; ++i) {
+    db.add(OpRow{.stream = stream,
+                 .name = db.intern("op " + std::to_string(i % 3)),
+                 .start_ns = i * 100,
+                 .end_ns = i * 100 + 50});
+  }
+  EXPECT_EQ(mark_steps(db, {.collectives = 3}).all(), 0);
+}
+
 TEST(MarkSteps, ThePeriodCanBeAskedForWhereRangesNameSteps) {
   const test::TemporaryDirectory directory;
   TraceDb db = TraceDb::create(directory / "t.db");

@@ -25,7 +25,8 @@ TEST(Environment, ValuesThatLookLikeCredentials) {
         "eyJhbGciOiJIUzI1NiJ9.e30.x", "0123456789abcdef0123456789abcdef",
         "user:aB3dE5fG7hI9jK1lM3nO5p@host", "http://me:pw@host:80/path", "--proxy=socks5://a:b@c",
         "https://host/?next=ftp://x:y@z", "abcdefghij0123456789abcdefghijkl",
-        "ABCDEFGHIJ0123456789ABCDEFGHIJKL"}) {
+        "ABCDEFGHIJ0123456789ABCDEFGHIJKL", "xai-aB3dE5fG7hI9jK1lM3nO5p",
+        "pplx-0123456789abcdef0123456789abcdef", "secret_aB3dE5fG7hI9jK1lM3nO5p"}) {
     EXPECT_TRUE(looks_like_secret(value)) << value;
   }
   for (const char* value :
@@ -37,13 +38,15 @@ TEST(Environment, ValuesThatLookLikeCredentials) {
 
 TEST(Environment, ArgumentsThatNameASecret) {
   for (const char* name :
-       {"--token", "--hf-token", "--api-key", "API_KEY", "password", "--apikey", "--pass", "--pwd",
-        "--db-pass", "--hfToken", "authToken", "APIKey", "--key", "HAuthorization", "--dbpassword",
-        "storepass", "--otp", "token2"}) {
+       {"--token", "--hf-token",     "--api-key",    "API_KEY",   "password",    "--apikey",
+        "--pass",  "--pwd",          "--db-pass",    "--hfToken", "authToken",   "APIKey",
+        "--key",   "HAuthorization", "--dbpassword", "storepass", "--otp",       "token2",
+        "-Dkey",   "-Dauth",         "-Dpin1",       "-Dauth-x",  "-Ddbpassword"}) {
     EXPECT_TRUE(names_a_secret(name)) << name;
   }
-  for (const char* name : {"--tokens", "--max-tokens", "--key-value", "--tokenizer", "--author",
-                           "--passes", "--bypass", "-n", ""}) {
+  for (const char* name :
+       {"--tokens", "--max-tokens", "--key-value", "--tokenizer", "--author", "--passes",
+        "--bypass", "-bypass", "-compass", "-trespass", "-spin", "-bypass2", "-n", ""}) {
     EXPECT_FALSE(names_a_secret(name)) << name;
   }
 }
@@ -100,11 +103,29 @@ TEST(Environment, WhatIsShownOfAnArgument) {
                                           "AGE-SECRET-KEY-S3xxx"}) {
     EXPECT_LE(shown_bytes(argument), argument.find("S3")) << argument;
   }
-  for (const std::string_view argument :
-       {"--max-tokens=128", "--tokenizer=gpt2", "--path=/a/b", "--model=Llama-3-8B", "--user=admin",
-        "--author=x:y", "tcp://me@host:1", "https://host:80/a", "--size=4:2", "user@host", "", "-n",
-        "--key-value=3", "--parallel=8", "https://host:80/a@b", "https://host:80/a@b:c",
-        "{\"mail\": \"me@host\"}", "pkg@1.2:3"}) {
+  for (const std::string_view argument : {"--max-tokens=128",
+                                          "--tokenizer=gpt2",
+                                          "--path=/a/b",
+                                          "--model=Llama-3-8B",
+                                          "--user=admin",
+                                          "--author=x:y",
+                                          "tcp://me@host:1",
+                                          "https://host:80/a",
+                                          "--size=4:2",
+                                          "user@host",
+                                          "",
+                                          "-n",
+                                          "--key-value=3",
+                                          "--parallel=8",
+                                          "https://host:80/a@b",
+                                          "https://host:80/a@b:c",
+                                          "{\"mail\": \"me@host\"}",
+                                          "pkg@1.2:3",
+                                          "--model=xai-org/grok-1",
+                                          "pplx-7b-chat",
+                                          "--data=secret_santa.txt",
+                                          "-bypass=1",
+                                          "-spin=3"}) {
     EXPECT_EQ(shown_bytes(argument), argument.size()) << argument;
   }
 }

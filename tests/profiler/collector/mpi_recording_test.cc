@@ -175,7 +175,9 @@ TEST(MpiRecording, AnErrorHandlerMayComeBackOrLeaveTheCall) {
   ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;
   EXPECT_EQ(recording.list("SELECT name || ' ' || COUNT(*) FROM collective_named GROUP BY name "
                            "ORDER BY name"),
-            "MPI_Allreduce 40,MPI_Barrier 4");
+            "MPI_Allreduce 42,MPI_Barrier 4");
+  // Only handlers that leave end it: a Wait that failed is an operator too.
+  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM op_named WHERE name = 'MPI_Waitall'"), 2);
 }
 
 TEST(MpiRecording, ALeafRangeAroundACallNamesIt) {

@@ -49,15 +49,17 @@ TEST(Recorder, RingsPassFromThreadToThreadWhileTheyAreWritten) {
 // As where many processes together fill it.
 TEST(Recorder, LeavesAPartOfTheDiskFree) {
   const TemporaryDirectory folder;
-  const test::Run run = run_program(
-      {PRESERVE_PROGRAM_DIR "/recorder_program", "4", "50"},
-      {"PRESERVE_SPOOL_DIR=" + folder.path().string(), "PRESERVE_LEAST_FREE=4000000000000000000"},
-      folder.path());
+  const test::Run run =
+      run_program({PRESERVE_PROGRAM_DIR "/recorder_program", "4", "50"},
+                  {"PRESERVE_SPOOL_DIR=" + folder.path().string(), "PRESERVE_KEEP_LAST=1",
+                   "PRESERVE_LEAST_FREE=4000000000000000000"},
+                  folder.path());
   ASSERT_EQ(run.exit_code, 0) << run.err;
   const SpoolFileReader file(spool_files(folder.path()).at(0));
   const ProcessImage image(file);
   EXPECT_TRUE(image.complete);
-  EXPECT_TRUE(image.limit_reached);
+  EXPECT_TRUE(image.disk_was_short);
+  EXPECT_FALSE(image.limit_reached);
   EXPECT_TRUE(image.threads.empty());
   EXPECT_EQ(image.nvtx.stated, 200);
 }

@@ -113,7 +113,8 @@ void record_with_handlers(Ring& ring) {
   EXPECT_TRUE(reserve_below(ring, true));
 }
 
-TEST(Ring, RefusesAHandlerOnAStackAboveThatOfTheThread) {
+// On a thread whose stack for signal handlers lies right above its own. `flags`: of that stack.
+void record_below_a_stack_for_handlers(TestRing& test, int flags, void (*record)(Ring&)) {
   constexpr size_t kStack = size_t{1} << 20;
   char* const memory = static_cast<char*>(
       mmap(nullptr, 2 * kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
@@ -121,9 +122,10 @@ TEST(Ring, RefusesAHandlerOnAStackAboveThatOfTheThread) {
   struct Given {
     Ring* ring;
     char* handlers;
+    int flags;
+    void (*record)(Ring&);
   };
-  TestRing test(4096);
-  Given given{&test.ring, memory + kStack};
+  Given given{&test.ring, memory + kStack, flags, record};
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   ASSERT_EQ(pthread_attr_setstack(&attributes, memory, kStack), 0);
@@ -135,13 +137,14 @@ TEST(Ring, RefusesAHandlerOnAStackAboveThatOfTheThread) {
                   stack_t other{}, before{};
                   other.ss_sp = its.handlers;
                   other.ss_size = kStack;
+                  other.ss_flags = its.flags;
                   sigaltstack(&other, &before);
                   struct sigaction action {
                   }, old{};
                   action.sa_handler = Handler::run;
                   action.sa_flags = SA_ONSTACK;
                   sigaction(SIGUSR1, &action, &old);
-                  record_with_handlers(*its.ring);
+                  its.record(*its.ring);
                   sigaction(SIGUSR1, &old, nullptr);
                   sigaltstack(&before, nullptr);
                   return nullptr;
@@ -151,7 +154,28 @@ TEST(Ring, RefusesAHandlerOnAStackAboveThatOfTheThread) {
   pthread_join(thread, nullptr);
   pthread_attr_destroy(&attributes);
   munmap(memory, 2 * kStack);
+}
+
+TEST(Ring, RefusesAHandlerOnAStackAboveThatOfTheThread) {
+  TestRing test(4096);
+  record_below_a_stack_for_handlers(test, 0, record_with_handlers);
   EXPECT_EQ(test.take(), (std::vector<uint64_t>{7, 5, 7}));
+}
+
+// The kernel says there that there is no stack for handlers.
+TEST(Ring, RefusesAHandlerOnAStackThatIsDisarmed) {
+  constexpr int kAutodisarm = static_cast<int>(1U << 31);  // SS_AUTODISARM of linux/signal.h
+  TestRing test(4096);
+  record_below_a_stack_for_handlers(test, kAutodisarm, [](Ring& ring) {
+    Handler handler{};
+    char* out = ring.reserve(16, 0);
+    EXPECT_FALSE(handler.interrupts(ring, true));
+    const RecordHeader head{2, 0, RecordType::mark, 0, 0, 5};
+    std::memcpy(out, &head, sizeof(head));
+    ring.publish(16);
+    EXPECT_TRUE(handler.interrupts(ring, true)) << "between two records";
+  });
+  EXPECT_EQ(test.take(), (std::vector<uint64_t>{5, 7}));
 }
 
 TEST(Ring, KeepsRoomForWhatMustNotBeRefused) {

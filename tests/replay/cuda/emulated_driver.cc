@@ -89,6 +89,8 @@ CUgraphExec_st make_executable(const CUgraph_st& graph, unsigned long long flags
 
 }  // namespace
 
+Allocation reserved;
+
 CUfunction make_function(const std::string& name, std::vector<size_t> parameter_bytes,
                          std::function<void(void**, unsigned, unsigned)> call) {
   functions.push_back({name, std::move(parameter_bytes), std::move(call)});
@@ -272,7 +274,8 @@ CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute* attributes,
                                 CUdeviceptr pointer) {
   const Entry entry;
   if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  const Allocation found = allocation_around(pointer);
+  const bool in_reserved = pointer - reserved.base < reserved.bytes;
+  const Allocation found = in_reserved ? reserved : allocation_around(pointer);
   for (unsigned i = 0; i < count; ++i) {
     if (attributes[i] == CU_POINTER_ATTRIBUTE_RANGE_START_ADDR) {
       std::memcpy(data[i], &found.base, sizeof(found.base));
@@ -289,6 +292,14 @@ CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute* attributes,
     }
   }
   return CUDA_SUCCESS;
+}
+// What is mapped, not what is reserved.
+CUresult cuMemGetAddressRange(CUdeviceptr* base, size_t* bytes, CUdeviceptr pointer) {
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
+  const Allocation found = allocation_around(pointer);
+  if (found.bytes == 0) return CUDA_ERROR_NOT_FOUND;
+  return *base = found.base, *bytes = found.bytes, CUDA_SUCCESS;
 }
 
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/replay/cuda/emulated_cuda.h"
+
 namespace preserve::emulated {
 
 // A kernel that modules and tests may name. Lives as long as the process.
@@ -33,6 +35,9 @@ extern int cache_bytes, processors, memory_device;
 extern size_t free_bytes;
 extern bool too_old;  // for the image of a module
 extern bool primary_active;
+// An address range (cuMemAddressReserve) around memory, which the attributes of a pointer show in
+// place of what is mapped.
+extern Allocation reserved;
 
 void drain();  // runs everything that was put into streams
 

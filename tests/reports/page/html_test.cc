@@ -116,6 +116,15 @@ TEST(Html, OfALongStepHoldsTheLongestOperatorsAndThePrefetches) {
   EXPECT_EQ(held.size(), 10'000U);
   EXPECT_EQ(held.count(20'100), 1U) << "one of the longest";
   EXPECT_EQ(held.count(19'900), 0U);
+  const auto gone = [&](const auto& op) { return held.count(op.ordinal) == 0; };
+  int64_t bytes = 0, slower_ns = 0;
+  for (const TimelineOp& op : ops) bytes += gone(op) ? op.weight_bytes + op.kv_bytes : 0;
+  for (const OperatorTimes& op : report.scenarios[0].operators) {
+    if (gone(op)) slower_ns += *op.baseline_ns - ops[static_cast<size_t>(op.ordinal)].dur_ns;
+  }
+  EXPECT_EQ(data["step"]["left_out_bytes"], bytes);
+  EXPECT_GT(slower_ns, 0);
+  EXPECT_EQ(data["scenarios"][0]["left_out"]["baseline_ns"], slower_ns);
   for (TimelineOp& op : ops) op.dur_ns = 1;
   const nlohmann::json same = embedded_in(to_html(report))["step"]["operators"];
   EXPECT_NEAR(same[5'000]["ordinal"].get<double>(), 15'000, 1'000) << "equals: from everywhere";

@@ -135,6 +135,48 @@ TEST_F(GraphCallbacks, FailedInstantiationTakesTheNodesOut) {
   EXPECT_EQ(header_.off, Off::driver_failed);
 }
 
+// Nobody would follow the copy's nodes.
+TEST_F(GraphCallbacks, ACopyIsMadeOfAGraphWithoutOurNodes) {
+  CUgraphNodeParams params{};
+  params.type = CU_GRAPH_NODE_TYPE_GRAPH;
+  const auto of = [&](CUgraph graph) { return params.graph.graph = graph, &params; };
+  const auto done = [] { return CUDA_SUCCESS; };
+  const std::vector<std::function<void(CUgraph)>> ways = {
+      [&](CUgraph graph) {
+        cuGraphClone_params clone{nullptr, graph};
+        call("cuGraphClone", clone, done);
+      },
+      [&](CUgraph graph) {
+        cuGraphAddChildGraphNode_params add{nullptr, nullptr, nullptr, 0, graph};
+        call("cuGraphAddChildGraphNode", add, done);
+      },
+      [&](CUgraph graph) {
+        cuGraphAddNode_params add{nullptr, nullptr, nullptr, 0, of(graph)};
+        call("cuGraphAddNode", add, done);
+      },
+      [&](CUgraph graph) {
+        cuGraphAddNode_v2_params add{nullptr, nullptr, nullptr, nullptr, 0, of(graph)};
+        call("cuGraphAddNode_v2", add, done);
+      },
+      [&](CUgraph graph) {
+        cuGraphExecChildGraphNodeSetParams_params set{nullptr, nullptr, graph};
+        call("cuGraphExecChildGraphNodeSetParams", set, done);
+      }};
+  for (const auto& copy : ways) {
+    begin();
+    test::Program program(step_, 1024);
+    const size_t nodes = program.graph()->nodes.size();
+    const CUgraphExec executable = instantiate(program.graph());
+    EXPECT_GT(program.graph()->nodes.size(), nodes);
+    copy(program.graph());
+    EXPECT_EQ(program.graph()->nodes.size(), nodes);
+    launches(executable, 20);
+    EXPECT_EQ(header_.off, Off::none);
+    EXPECT_GT(header_.fetched_bytes, 0u);
+    cuGraphExecDestroy(executable);
+  }
+}
+
 // Whichever call gives memory up, the next launch fetches nothing from it.
 TEST_F(GraphCallbacks, FreedMemoryIsSeenInEveryCallThatFrees) {
   EXPECT_FALSE(test::listens_to("cuMemFreeHost"));
@@ -160,7 +202,8 @@ TEST_F(GraphCallbacks, ContextsGoByTheirHandleOrWithTheirDevice) {
     bool still_active;
   };
   for (const Way& way :
-       {Way{"cuCtxDestroy_v2", true}, Way{"cuDevicePrimaryCtxReset_v2", false},
+       {Way{"cuCtxDestroy_v2", true}, Way{"cuCtxDetach", true},
+        Way{"cuDevicePrimaryCtxReset_v2", false}, Way{"cuDevicePrimaryCtxReset_v2", true},
         Way{"cuDevicePrimaryCtxRelease_v2", false}, Way{"cuDevicePrimaryCtxRelease_v2", true}}) {
     begin();
     test::Program program(step_, 1024);
@@ -171,7 +214,8 @@ TEST_F(GraphCallbacks, ContextsGoByTheirHandleOrWithTheirDevice) {
       emulated::primary_active = way.still_active;
       return CUDA_SUCCESS;
     };
-    const bool by_handle = std::strcmp(way.call, "cuCtxDestroy_v2") == 0;
+    const bool by_handle = std::string_view(way.call).starts_with("cuCtx");
+    const bool reset = std::string_view(way.call) == "cuDevicePrimaryCtxReset_v2";
     cuCtxDestroy_v2_params context{emulated::context_of(0)};
     cuDevicePrimaryCtxReset_v2_params device{0};
     if (by_handle) {
@@ -179,7 +223,8 @@ TEST_F(GraphCallbacks, ContextsGoByTheirHandleOrWithTheirDevice) {
     } else {
       call(way.call, device, end);
     }
-    EXPECT_EQ(header_.state, by_handle || !way.still_active ? State::searching : State::measuring);
+    EXPECT_EQ(header_.state,
+              by_handle || reset || !way.still_active ? State::searching : State::measuring);
     emulated::primary_active = true;
     cuGraphExecDestroy(executable);
   }
@@ -212,6 +257,11 @@ TEST_F(GraphCallbacks, AnotherToolThatHoldsCuptiIsSaid) {
   EXPECT_EQ(listen_to_driver(), Off::none);
   test::held_by_other = false;
   test::cupti_version = 130000;
+  // Nor is CUPTI held without need.
+  test::refuses_callbacks = true;
+  EXPECT_EQ(listen_to_driver(), Off::no_callbacks);
+  EXPECT_FALSE(test::is_subscribed());
+  test::refuses_callbacks = false;
 }
 
 }  // namespace

@@ -42,6 +42,86 @@ TEST(GraphContexts, FreedMemoryIsNotFetched) {
   moved.session->destroyed(kept->graph());
 }
 
+// What a launch into one stream writes may wait there while another stream goes on.
+TEST(GraphContexts, FreedMemoryIsNotFetchedWhateverOtherStreamsWaitFor) {
+  const Step step = test::decode_step(3);
+  Process process(step);
+  process.capture();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Program other(step, 512);
+  const auto begun = process.session->instantiating(other.graph(), 0);
+  CUgraphExec second = nullptr;
+  ASSERT_EQ(cuGraphInstantiateWithFlags(&second, other.graph(), begun.flags), CUDA_SUCCESS);
+  process.session->instantiated(other.graph(), second, begun, true);
+  CUstream beside = nullptr;
+  cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking);
+  const auto fetches = [&](CUgraphExec executable) {
+    emulated::requests().clear();
+    process.session->launching(executable, beside);
+    cuGraphLaunch(executable, beside);
+    cudaStreamSynchronize(beside);
+    return !emulated::requests().empty();
+  };
+  while (!process.fetched) process.launch();
+  process.session->turn_off(Off::slow);
+  CUevent_st held{1, 0};
+  process.stream->queue.push_back({{}, &held, 1});
+  process.launch(false);  // its write waits
+  EXPECT_TRUE(fetches(second));
+  process.session->freed(emulated::allocation_around(other.weight(0)).base, 1);
+  EXPECT_FALSE(fetches(second));
+  EXPECT_FALSE(fetches(second));
+  held.completed = 1;
+  emulated::drain();
+  process.session->destroyed(other.graph());
+  process.session->destroyed(second);
+  cuGraphExecDestroy(second);
+  cudaStreamDestroy(beside);
+}
+
+// It becomes a part of a graph whose launches nobody can tell from others.
+TEST(GraphContexts, AfterALaunchIntoACaptureNoGraphFetches) {
+  Process process(test::decode_step(3));
+  process.capture();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  CUgraphExec unknown = nullptr;
+  ASSERT_EQ(cuGraphInstantiateWithFlags(&unknown, process.program->graph(), 0), CUDA_SUCCESS);
+  while (!process.fetched) process.launch();
+  CUgraph outer = nullptr;
+  cuGraphCreate(&outer, 0);
+  process.stream->capturing = outer;
+  EXPECT_FALSE(process.session->launching(process.executable, process.stream));
+  process.stream->capturing = nullptr;
+  cuGraphDestroy(outer);
+  EXPECT_EQ(process.header.off, Off::copied);
+  CUstream beside = nullptr;
+  cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking);
+  CUevent_st held{1, 0};
+  process.stream->queue.push_back({{}, &held, 1});
+  process.launch(false);  // its write waits
+  emulated::requests().clear();
+  EXPECT_FALSE(process.session->launching(unknown, beside));
+  cuGraphLaunch(unknown, beside);
+  cudaStreamSynchronize(beside);
+  EXPECT_TRUE(emulated::requests().empty());
+  held.completed = 1;
+  emulated::drain();
+  cuGraphExecDestroy(unknown);
+  cudaStreamDestroy(beside);
+}
+
+TEST(GraphContexts, MemoryThatIsFreedDuringAnInstantiationIsNotFetched) {
+  Process process(test::decode_step(3));
+  process.capture();
+  const auto begun = process.session->instantiating(process.program->graph(), 0);
+  ASSERT_EQ(cuGraphInstantiateWithFlags(&process.executable, process.program->graph(), begun.flags),
+            CUDA_SUCCESS);
+  process.session->freed(emulated::allocation_around(process.program->weight(0)).base, 1);
+  process.session->instantiated(process.program->graph(), process.executable, begun, true);
+  EXPECT_TRUE(process.all_off());
+  EXPECT_EQ(process.header.off, Off::memory_gone);
+}
+
 TEST(GraphContexts, ContextsOfOtherDevicesFollowTheArms) {
   const Step step = test::decode_step(3);
   Process process(step);

@@ -25,8 +25,14 @@ const char* const kNames[] = {nullptr,
                               "cuMemUnmap",
                               "cuIpcCloseMemHandle",
                               "cuCtxDestroy_v2",
+                              "cuCtxDetach",
                               "cuDevicePrimaryCtxReset_v2",
                               "cuDevicePrimaryCtxRelease_v2",
+                              "cuGraphClone",
+                              "cuGraphAddChildGraphNode",
+                              "cuGraphAddNode",
+                              "cuGraphAddNode_v2",
+                              "cuGraphExecChildGraphNodeSetParams",
                               "cuGraphLaunch"};
 constexpr uint32_t kCalls = std::size(kNames);
 bool enabled[kCalls] = {};
@@ -43,6 +49,11 @@ namespace preserve::test {
 
 bool held_by_other = false;
 uint32_t cupti_version = 130000;
+bool refuses_callbacks = false;
+
+bool is_subscribed() {
+  return callback != nullptr;
+}
 
 bool listens_to(const char* function) {
   const uint32_t id = number_of(function);
@@ -82,8 +93,13 @@ extern "C" __attribute__((visibility("default"))) CUptiResult cuptiSubscribe(
 }
 extern "C" __attribute__((visibility("default"))) CUptiResult cuptiEnableCallback(
     uint32_t, CUpti_SubscriberHandle, CUpti_CallbackDomain, CUpti_CallbackId id) {
+  if (preserve::test::refuses_callbacks) return CUPTI_ERROR_INVALID_PARAMETER;
   enabled[id] = true;
   return CUPTI_SUCCESS;
+}
+extern "C" __attribute__((visibility("default"))) CUptiResult cuptiUnsubscribe(
+    CUpti_SubscriberHandle) {
+  return callback = nullptr, CUPTI_SUCCESS;
 }
 extern "C" __attribute__((visibility("default"))) CUptiResult cuptiGetCallbackName(
     CUpti_CallbackDomain, uint32_t id, const char** name) {

@@ -12,6 +12,8 @@ namespace preserve::test {
 
 extern bool held_by_other;  // no subscriber is taken that asks to be the only one
 extern uint32_t cupti_version;
+extern bool refuses_callbacks;
+bool is_subscribed();
 bool listens_to(const char* function);
 void announce(const char* function, CUpti_ApiCallbackSite site, void* params, CUresult* result);
 

@@ -166,6 +166,21 @@ TEST_F(GraphEditor, OperandsThatAreNoLiveMemoryAreLeftOut) {
   EXPECT_EQ(added.missing_bytes(), 256u);
 }
 
+// Memory that is mapped into a larger reservation, as PyTorch's expandable segments are.
+TEST_F(GraphEditor, OnlyWhatIsMappedOfAReservationIsLive) {
+  const Step step = test::decode_step(2);
+  Program program(step, 384);  // the last slice of the last kernel ends beyond what is mapped
+  const emulated::Allocation mapped = emulated::allocation_around(program.weight(0));
+  emulated::reserved = {mapped.base - 4096, mapped.bytes + (1 << 20)};
+  PlanShape shape;
+  shape.ahead = 3;
+  const Refusal refusal = edit(Plan(step, shape), program.graph());
+  emulated::reserved = {};
+  ASSERT_EQ(refusal, Refusal::none);
+  EXPECT_EQ(added.missing_bytes(), 256u);
+  EXPECT_THAT(added.allocations(), testing::ElementsAre(mapped.base));
+}
+
 // NVTX regions, as far as they are registered now, in place of parameters.
 TEST_F(GraphEditor, TensorsOfANameLieWhereTheProgramSaysTheyAre) {
   const Step step = test::decode_step(2);
@@ -208,6 +223,27 @@ TEST_F(GraphEditor, TensorsOfANameLieWhereTheProgramSaysTheyAre) {
   ASSERT_EQ(editor.refresh(added), CUDA_SUCCESS);
   EXPECT_EQ(added.fetched_bytes(), 0u);
   emulated::memory_device = 0;
+}
+
+// The program may free between two graphs what only the second one reads.
+TEST_F(GraphEditor, WhatAnotherGraphReadsIsNotFetchedThoughItHasAName) {
+  const Step step = test::decode_step(2);
+  Step half;
+  half.nodes.assign(step.nodes.begin(), step.nodes.begin() + 3);
+  Program program(half, 512);
+  PlanShape shape;
+  shape.slices = 1;
+  Plan plan(step, shape);
+  plan.content.slices[0].argument = kByName;
+  plan.content.slices[0].tensor = plan.content.add_tensor("layers.1.norm");
+  plan.encode();
+  ASSERT_TRUE(own_names.start(plan.view().tensors(), plan.view().text()));
+  const test::DeviceBlock block(4096);
+  own_names.add_region(1, 9, block.address(), 4096);
+  own_names.name_region(1, 0, 0, "layers.1.norm");
+  ASSERT_EQ(edit(plan, program.graph()), Refusal::none);
+  EXPECT_EQ(added.fetched_bytes(), 0u);
+  EXPECT_EQ(added.missing_bytes(), 256u);
 }
 
 // NCCL's own nodes and what else captures bring along.

@@ -105,7 +105,8 @@ apply::PrefetchKernel emulated_prefetch() {
   apply::PrefetchKernel kernel;
   ok(cuModuleGetFunction(&kernel.function, nullptr, "preserve_bulk_l2"));
   kernel.applied = word.address();
-  std::memset(word.memory, 1, word.bytes);
+  const apply::PrefetchSwitch on{1, 0};
+  std::memcpy(word.memory, &on, sizeof(on));
   kernel.has_start_edges = true;
   return kernel;
 }

@@ -63,7 +63,7 @@ class RandomProcess {
 
   void act() {
     Slot& slot = slots_[*rc::gen::inRange<size_t>(0, slots_.size())];
-    switch (*rc::gen::inRange(0, 9)) {
+    switch (*rc::gen::inRange(0, 11)) {
       case 0:
         return give_up_template(slot);
       case 1:
@@ -76,6 +76,11 @@ class RandomProcess {
         return free_memory();
       case 5:
         if (*rc::gen::inRange(0, 4) == 0) end_context();
+        return;
+      case 6:
+        return destroy_node(slot);
+      case 7:
+        if (slot.has_template) ours([&] { session_->copying(slot.program->graph()); });
         return;
       default:
         if (slot.executable == nullptr) return instantiate(slot);
@@ -146,6 +151,15 @@ class RandomProcess {
     ours([&] { session_->destroyed(slot.executable); });
     own([&] { cuGraphExecDestroy(slot.executable); });
     slot.executable = nullptr;
+  }
+  // The last of its graph, if that is one of ours: no program wants to wait for its own work less.
+  void destroy_node(Slot& slot) {
+    if (!slot.has_template || *rc::gen::inRange(0, 4) != 0) return;
+    const auto& nodes = slot.program->graph()->nodes;
+    if (nodes.size() == step_.nodes.size()) return;
+    const CUgraphNode node = nodes.back().get();
+    ours([&] { session_->destroyed(node); });
+    own([&] { RC_ASSERT(cuGraphDestroyNode(node) == CUDA_SUCCESS); });
   }
   // Its memory stays: the executable uses it.
   void give_up_template(Slot& slot) {

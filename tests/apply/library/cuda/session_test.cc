@@ -58,15 +58,50 @@ TEST(GraphSession, WithoutTheTemplateTheOriginalArmHasNodesThatAreOff) {
   EXPECT_EQ(process.header.off, Off::none);
 }
 
-TEST(GraphSession, TemplateThatGoesWhileItsNodesAreDisabledEndsThePlanAtTheNextLaunch) {
+TEST(GraphSession, TemplateThatGoesWhileItsNodesAreDisabledLeavesThemEnabled) {
   Process process(test::decode_step(3));
   process.capture();
   ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
   while (process.disabled() == 0) process.launch();
   process.session->destroyed(process.program->graph());
-  EXPECT_EQ(process.header.off, Off::none);  // the program may just be ending
-  EXPECT_TRUE(process.all_off());
-  EXPECT_EQ(process.header.off, Off::template_gone);
+  EXPECT_EQ(process.disabled(), 0u);
+  process.program->give_up_graph();
+  process.steps(20);
+  EXPECT_EQ(process.header.off, Off::none);
+  EXPECT_EQ(process.header.graphs.disables, 0u);
+  EXPECT_GT(process.window.fetched_bytes, 0u);
+}
+
+TEST(GraphSession, ACopyIsMadeWithoutNodesAndTheExecutableKeepsIts) {
+  Process process(test::decode_step(3));
+  process.capture();
+  const size_t nodes = process.program->graph()->nodes.size();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  while (process.disabled() == 0) process.launch();
+  process.session->copying(process.program->graph());
+  EXPECT_EQ(process.program->graph()->nodes.size(), nodes);
+  EXPECT_EQ(process.disabled(), 0u);
+  while (!process.fetched) process.launch();
+  ASSERT_EQ(process.update(), CUDA_SUCCESS);  // gives them back
+  process.steps(20);
+  EXPECT_EQ(process.header.off, Off::none);
+}
+
+TEST(GraphSession, ANodeOfOursThatTheProgramDestroysIsUsedNoMore) {
+  Process process(test::decode_step(3));
+  process.capture();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  const CUgraphNode ours = process.program->graph()->nodes.back().get();
+  process.session->destroyed(ours);
+  ASSERT_EQ(cuGraphDestroyNode(ours), CUDA_SUCCESS);
+  process.steps(20);
+  EXPECT_EQ(process.header.off, Off::none);
+  process.destroy();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  EXPECT_EQ(process.header.off, Off::none);
+  process.session->turn_off(Off::slow);
+  process.session->instantiating(process.program->graph(), 0);  // without the others
+  EXPECT_EQ(process.header.off, Off::slow);
 }
 
 TEST(GraphSession, ResultsAreTheSameInEveryArmAndAfterUpdates) {
@@ -174,6 +209,7 @@ TEST(GraphSession, LaunchIntoACaptureIsLeftAlone) {
   EXPECT_EQ(emulated::driver_calls, calls + 3);  // relaxed, asked, as before
   process.stream->capturing = nullptr;
   cuGraphDestroy(outer);
+  EXPECT_EQ(process.header.off, Off::copied);
 }
 
 TEST(GraphSession, DeviceLaunchAndOtherGraphsAreCountedByName) {

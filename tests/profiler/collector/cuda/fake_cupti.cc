@@ -65,7 +65,7 @@ struct End {
 } end_of_library;
 bool enabled_driver[2048] = {}, enabled_resource[64] = {}, enabled_runtime[2048] = {};
 std::atomic<uint32_t> correlation{0};
-std::atomic<uint64_t> requests{0}, flushes{0};
+std::atomic<uint64_t> flushes{0};
 uint8_t* buffer = nullptr;
 size_t buffer_bytes = 0, used = 0;
 std::vector<Node> captured, executable;
@@ -102,7 +102,6 @@ void append(const Record& record) {
   if (buffer == nullptr) {
     size_t max_records = 0;
     requested(&buffer, &buffer_bytes, &max_records);
-    ++requests;
     used = 0;
     if (buffer == nullptr) return;
   }
@@ -182,6 +181,7 @@ size_t size_of(CUpti_ActivityKind kind) {
   return kind == CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL ? sizeof(CUpti_ActivityKernel10)
          : kind == CUPTI_ACTIVITY_KIND_MEMORY2         ? sizeof(CUpti_ActivityMemory4)
          : kind == CUPTI_ACTIVITY_KIND_GRAPH_TRACE     ? sizeof(CUpti_ActivityGraphTrace2)
+         : kind == CUPTI_ACTIVITY_KIND_DEVICE          ? sizeof(CUpti_ActivityDevice5)
                                                        : 0;
 }
 
@@ -264,6 +264,14 @@ void fake_allocate(uint64_t address, uint64_t bytes) {
   append(record);
 }
 
+void fake_device_appears(const char* name) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  CUpti_ActivityDevice5 device{};
+  device.kind = CUPTI_ACTIVITY_KIND_DEVICE;
+  device.name = keep(name);
+  append(device);
+}
+
 void fake_incomplete_record() {
   const std::lock_guard<std::mutex> lock(mutex);
   append(CUpti_ActivityKernel10{});
@@ -296,11 +304,6 @@ void fake_driver_ready() {
   CUpti_ResourceData data{};
   callback(callback_data, CUPTI_CB_DOMAIN_RESOURCE, CUPTI_CBID_RESOURCE_CU_INIT_FINISHED, &data);
 }
-void fake_unload_module() {
-  CUpti_ResourceData data{};
-  callback(callback_data, CUPTI_CB_DOMAIN_RESOURCE, CUPTI_CBID_RESOURCE_MODULE_UNLOAD_STARTING,
-           &data);
-}
 void fake_hold_flushes(bool (*step)()) {
   flush_step = step;
 }
@@ -315,9 +318,6 @@ void fake_destroy_context() {
   call(kDestroy, CUPTI_API_EXIT, 0, nullptr, nullptr);
 }
 
-int fake_subscribed() {
-  return callback != nullptr;
-}
 int fake_kernels_enabled() {
   return kernels;
 }
@@ -332,9 +332,6 @@ int fake_has_timestamp_callback() {
 }
 uint64_t fake_flushes() {
   return flushes;
-}
-uint64_t fake_buffers_requested() {
-  return requests;
 }
 
 // ---------------------------------------------------------------- what the collector calls

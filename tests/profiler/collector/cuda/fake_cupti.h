@@ -30,23 +30,21 @@ void fake_capture(int begin);
 void fake_instantiate();
 void fake_graph_launch();
 void fake_allocate(uint64_t address, uint64_t bytes);
+void fake_device_appears(const char* name);
 void fake_incomplete_record();  // as a forced flush may hand out
 void fake_profiler(int start);
 void fake_fatal(const char* message);
 void fake_warning(const char* message);
 void fake_destroy_context();
-void fake_driver_ready();  // the callback at the end of cuInit
-void fake_unload_module();
+void fake_driver_ready();                    // the callback at the end of cuInit
 void fake_second_parameter(uint64_t bytes);  // of every kernel
 // From now on flushes wait, until `step` returns true.
 void fake_hold_flushes(bool (*step)());
 // What the tool did.
-int fake_subscribed();
 int fake_kernels_enabled();
 int fake_enabled(int kind);  // CUpti_ActivityKind
 int fake_has_timestamp_callback();
-int fake_hardware_trace();  // 1: asked for when the driver was ready, -1: too early
-uint64_t fake_buffers_requested();
+int fake_hardware_trace();    // 1: asked for when the driver was ready, -1: too early
 uint64_t fake_flushes();      // calls of cuptiActivityFlushAll
 int fake_counting_objects();  // of the host functions and the range profiler, not given back
 int fake_counting_sessions();

@@ -8,7 +8,11 @@
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <memory>
 #include <set>
+#include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -241,6 +245,36 @@ TEST(CudaSession, WhatAContextRecordedIsFetchedBeforeItEnds) {
   fake_destroy_context();
   EXPECT_EQ(fake_flushes(), flushes + 1);
   session.stop();
+}
+
+// CUPTI tells of a device once, and the chunk with it may be one that the file does not take.
+TEST(CudaSession, DevicesAreWrittenAgainAfterAChunkThatDidNotFit) {
+  constexpr int64_t kLimit = 32 << 10;
+  const test::TemporaryDirectory spools;
+  const auto file = std::make_unique<collector::SpoolFile>();
+  ASSERT_TRUE(file->create(spools.path().c_str(), 1, kLimit, false, 0));
+  ASSERT_TRUE(file->write_header());
+  const cuda::CuptiApi api = fake_api();
+  cuda::Session session(api, {});
+  ASSERT_TRUE(session.start());
+  uint64_t pointer = 0x1000;
+  int number = 1;
+  void* parameters[] = {&pointer, &number};
+  fake_device_appears("Card of a test");
+  const auto write_kernels = [&](int kernels) {
+    for (int i = 0; i < kernels; ++i) fake_launch("kernel", 0x10, parameters);
+    session.tick();
+    session.write(*file);
+  };
+  write_kernels(500);
+  EXPECT_TRUE(file->stuck());
+  write_kernels(1);
+  EXPECT_FALSE(file->stuck());
+  session.stop();
+  file->close();
+  std::ifstream in(std::filesystem::directory_iterator(spools.path())->path());
+  const std::string written(std::istreambuf_iterator<char>(in), {});
+  EXPECT_THAT(written, testing::HasSubstr("Card of a test"));
 }
 
 TEST(CudaSession, SecondOneOfAProcessIsRefused) {
