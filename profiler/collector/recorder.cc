@@ -83,8 +83,7 @@ void shut_down() {
   }
   const int64_t give_up_ns = safe_monotonic_ns() + kWaitForWriterNs;
   if (calls) sem_post(&g.wake);
-  while (g.run.load(std::memory_order_acquire) == kStopping && !muted &&
-         safe_monotonic_ns() < give_up_ns) {
+  while (g.run.load(std::memory_order_acquire) == kStopping && safe_monotonic_ns() < give_up_ns) {
     if (calls) ::usleep(100);
   }
 }
@@ -332,6 +331,11 @@ ThreadLog* attach_this_thread(Source source) {
   ThreadLog* log = attach_thread();
   if (log == nullptr) count_lost(source);
   return log;
+}
+
+void mute_this_thread() {
+  muted = true;
+  tls_log = nullptr;
 }
 
 void count_lost(Source source) {

@@ -78,6 +78,7 @@ inline ThreadLog* this_thread(Source source) {
 
 // This thread may make no system call and read no clock any more: it counts what it loses.
 extern __thread bool muted __attribute__((tls_model("initial-exec")));
+void mute_this_thread();
 void count_lost(Source source);  // one record that finds no ring
 
 // Whether PRESERVE_SPOOL_DIR asked for a recording. Constant for the life of the process.

@@ -141,6 +141,13 @@ bool stops(uint32_t result, bool refusal_too) {
 
 constexpr auto kPatienceNs = int64_t{100'000'000};
 
+// Neither a counter nor a call is left that tells the time.
+void live_without_time() {
+  if (!asking_is_an_error.load() || !tsc_is_an_error.load()) return;
+  g.start_forbidden.store(true);
+  g.calls_forbidden.store(true);
+}
+
 }  // namespace
 
 Forbidden forbidden_by(const sock_fprog* filter) {
@@ -155,11 +162,13 @@ Forbidden forbidden_by(const sock_fprog* filter) {
                          SYS_rt_sigprocmask, SYS_rt_sigtimedwait},
                         false) ||
                     any({SYS_futex, SYS_clock_nanosleep}, true);
+  forbidden.clock = any({SYS_clock_gettime}, true);
   forbidden.stack = any({SYS_sigaltstack}, true);
-  forbidden.writer = any({SYS_write, SYS_fstat, SYS_newfstatat, SYS_ftruncate, SYS_pread64,
-                          SYS_close, SYS_exit, SYS_madvise, SYS_openat, SYS_fstatfs},
-                         false) ||
-                     any({SYS_futex, SYS_write}, true);
+  forbidden.writer =
+      any({SYS_write, SYS_fstat, SYS_newfstatat, SYS_ftruncate, SYS_pread64, SYS_close, SYS_exit,
+           SYS_madvise, SYS_openat, SYS_fstatfs, SYS_clock_gettime},
+          false) ||
+      any({SYS_futex, SYS_write}, true);
   forbidden.start = forbidden.calls ||
                     any({SYS_openat, SYS_access, SYS_fcntl, SYS_fstat, SYS_newfstatat, SYS_close,
                          SYS_clone, SYS_clone3, SYS_mprotect, SYS_getppid, SYS_uname},
@@ -174,11 +183,7 @@ void leave_tsc() {
   const KeepErrno kept;
   if (ticks_are_tsc.load(std::memory_order_relaxed)) continue_without_tsc();
   tsc_is_an_error.store(true, std::memory_order_relaxed);
-}
-
-void mute_this_thread() {
-  muted = true;
-  tls_log = nullptr;
+  live_without_time();
 }
 
 void obey(const Forbidden& forbidden, bool all_threads) {
@@ -188,6 +193,12 @@ void obey(const Forbidden& forbidden, bool all_threads) {
   if (forbidden.start) g.start_forbidden.store(true);
   if (forbidden.calls) g.calls_forbidden.store(true);
   if (forbidden.stack) Ring::may_ask.store(false);
+  if (forbidden.clock && !asking_is_an_error.load()) {
+    if (!ticks_are_tsc.load()) tsc_is_an_error.store(true);  // the C library may ask then
+    (void)safe_monotonic_ns();
+    asking_is_an_error.store(true);
+    live_without_time();
+  }
   if (!all_threads || !forbidden.writer) return;
   pause_writer();
   // Nobody may write any more; the file ends like that of a killed process.

@@ -14,6 +14,7 @@ struct Forbidden {
   bool calls = false;   // those that recording takes on threads of the program
   bool writer = false;  // those of the writer thread
   bool start = false;   // those that begin a recording
+  bool clock = false;   // to ask for the time
   bool stack = false;   // to ask for the stack of signal handlers
 };
 // Nothing is forbidden by what is not a filter.
@@ -21,8 +22,6 @@ Forbidden forbidden_by(const sock_fprog* filter);
 
 // The program's threads no longer read the time-stamp counter; the file's clock goes on.
 void leave_tsc();
-// The calling thread records nothing any more: what it does is counted as dropped.
-void mute_this_thread();
 // Before a filter for the calling thread, or for all of them.
 void obey(const Forbidden& forbidden, bool all_threads);
 // Around a call that only a process of one thread may make.

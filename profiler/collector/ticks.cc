@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -11,18 +12,33 @@
 #include <cpuid.h>
 #endif
 
+#include "hooks/unnoticed.h"
+#include "profiler/collector/recorder.h"
+
 namespace preserve::collector {
 
 std::atomic<bool> ticks_are_tsc{false};
 std::atomic<bool> tsc_is_an_error{false};
+std::atomic<bool> asking_is_an_error{false};
+__thread bool may_ask_time __attribute__((tls_model("initial-exec"))) = false;
 
 namespace {
 
 Anchor first;                           // from when the counter was chosen
 Anchor left;                            // and when it was left; no ticks: it never was
 double ticks_per_ns = 1;                // after that
+std::atomic<int64_t> known_ns{0};       // since then
 constexpr int64_t kRateNs = 5'000'000;  // over which the rate is known to 10 millionths
 constexpr int kAnchorTries = 8;  // an interrupt in between shows as a wide gap; one of 8 is clean
+
+// So that whoever waits for a time comes to an end, and not at once.
+int64_t time_goes_on() {
+  constexpr int64_t kStepNs = 1000;
+#if defined(__x86_64__)
+  for (int i = 0; i < 25; ++i) __builtin_ia32_pause();  // about as long, on most processors
+#endif
+  return known_ns.fetch_add(kStepNs, std::memory_order_relaxed) + kStepNs;
+}
 
 bool processor_promises_invariant_tsc() {
 #if defined(__x86_64__)
@@ -60,6 +76,19 @@ void choose_clock() {
   first = take_anchor();
 }
 
+int64_t asked_monotonic_ns() {
+  const KeepErrno kept;
+  timespec now{};
+  if ((asking_is_an_error.load(std::memory_order_relaxed) && !may_ask_time) ||
+      ::syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now) != 0) {
+    mute_this_thread();
+    return time_goes_on();
+  }
+  const int64_t now_ns = now.tv_sec * 1'000'000'000LL + now.tv_nsec;
+  known_ns.store(now_ns, std::memory_order_relaxed);
+  return now_ns;
+}
+
 bool in_tsc_units() {
   return ticks_are_tsc.load() || left.ticks != 0;
 }
@@ -76,6 +105,7 @@ void continue_without_tsc() {
   ticks_per_ns =
       static_cast<double>(now.ticks - first.ticks) / static_cast<double>(now.ns - first.ns);
   left = now;
+  known_ns.store(now.ns, std::memory_order_relaxed);
   ticks_are_tsc.store(false, std::memory_order_release);
 }
 

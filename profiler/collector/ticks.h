@@ -22,12 +22,16 @@ extern std::atomic<bool> ticks_are_tsc;
 // Where reading it ends the program; the C library's clock reads it too.
 extern std::atomic<bool> tsc_is_an_error;
 
-// CLOCK_MONOTONIC on a thread of the program.
+// And where asking the kernel for the time does, but for the thread that no filter can reach.
+extern std::atomic<bool> asking_is_an_error;
+extern __thread bool may_ask_time __attribute__((tls_model("initial-exec")));
+int64_t asked_monotonic_ns();
+
+// CLOCK_MONOTONIC on a thread of the program. Where there is none any more: the last that is known
+// and the time that such readings took; the thread then records nothing any more.
 inline int64_t safe_monotonic_ns() {
   if (__builtin_expect(!tsc_is_an_error.load(std::memory_order_relaxed), 1)) return monotonic_ns();
-  timespec now{};
-  ::syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
+  return asked_monotonic_ns();
 }
 
 uint64_t ticks_at(int64_t ns);  // without the counter

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // System calls after which the recorder must not go on as before, in the place of the C library's
 // functions. Each makes the program's call itself and gives its result.
+#include "profiler/collector/recorder.h"
 #include "profiler/collector/sandbox.h"
 
 #if defined(__x86_64__)
@@ -50,7 +51,7 @@ void before_filter(long mode, const sock_fprog* filter, bool all_threads) {
   if (mode != SECCOMP_MODE_STRICT) return;
   leave_tsc();  // the mode forbids it too
   mute_this_thread();
-  obey({.calls = true, .writer = false, .start = true}, false);
+  obey({.calls = true, .writer = false, .start = true, .clock = true}, false);
 }
 
 }  // namespace

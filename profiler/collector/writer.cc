@@ -203,6 +203,7 @@ void finish() {
 }
 
 void* writer_main(void*) {
+  may_ask_time = true;
   (void)g.file.write_header();
   read_clock(false);
   int64_t clock_pause_ns = kFirstClockNs, clock_ns = safe_monotonic_ns() + clock_pause_ns;

@@ -282,19 +282,22 @@ static void do_sandbox(const char* argument, struct Block block) {
   }
 }
 
-// Only what a single thread that computes and writes needs.
+// Only what a single thread that computes and writes needs; prctl too when that follows.
 static void do_tight_sandbox(const char* argument, struct Block block) {
   (void)block;
-  struct sock_filter code[] = {SANDBOX_LOAD,
-                               SANDBOX_IF(read, SECCOMP_RET_ALLOW),
-                               SANDBOX_IF(write, SECCOMP_RET_ALLOW),
-                               SANDBOX_IF(brk, SECCOMP_RET_ALLOW),
-                               SANDBOX_IF(mmap, SECCOMP_RET_ALLOW),
-                               SANDBOX_IF(munmap, SECCOMP_RET_ALLOW),
-                               SANDBOX_IF(rt_sigreturn, SECCOMP_RET_ALLOW),
-                               SANDBOX_IF(exit, SECCOMP_RET_ALLOW),
-                               SANDBOX_IF(exit_group, SECCOMP_RET_ALLOW),
-                               BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)};
+  const unsigned rest = SECCOMP_RET_KILL_PROCESS;
+  struct sock_filter code[] = {
+      SANDBOX_LOAD,
+      SANDBOX_IF(prctl, strstr(argument, "prctl") ? SECCOMP_RET_ALLOW : rest),
+      SANDBOX_IF(read, SECCOMP_RET_ALLOW),
+      SANDBOX_IF(write, SECCOMP_RET_ALLOW),
+      SANDBOX_IF(brk, SECCOMP_RET_ALLOW),
+      SANDBOX_IF(mmap, SECCOMP_RET_ALLOW),
+      SANDBOX_IF(munmap, SECCOMP_RET_ALLOW),
+      SANDBOX_IF(rt_sigreturn, SECCOMP_RET_ALLOW),
+      SANDBOX_IF(exit, SECCOMP_RET_ALLOW),
+      SANDBOX_IF(exit_group, SECCOMP_RET_ALLOW),
+      BPF_STMT(BPF_RET | BPF_K, rest)};
   const struct sock_fprog program = {sizeof(code) / sizeof(*code), code};
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   const unsigned flags = strstr(argument, "all") ? SECCOMP_FILTER_FLAG_TSYNC : 0;
