@@ -64,9 +64,16 @@ std::vector<std::filesystem::path> files_ending(const std::filesystem::path& fol
 // What hooks inside the program could not do, as the marks that they left say it.
 void add_notes_of_hooks(const TraceDb& db, std::vector<std::string>& warnings) {
   constexpr size_t kMostNotes = 20;
-  Query notes = db.query("SELECT value FROM string WHERE value GLOB 'preserve: *' ORDER BY id");
-  for (size_t i = 0; i < kMostNotes && notes.next(); ++i) {
-    warnings.push_back(printable(notes.text(0)));
+  // The plus keeps SQLite from going through all ranges where no such text is.
+  Query notes = db.query(
+      "SELECT value FROM string WHERE value GLOB 'preserve: *' AND "
+      "+id IN (SELECT name_id FROM range WHERE kind = 'mark') ORDER BY id");
+  size_t count = 0;
+  while (notes.next()) {
+    if (++count <= kMostNotes) warnings.push_back(printable(notes.text(0)));
+  }
+  if (count > kMostNotes) {
+    warnings.push_back(fmt::format("preserve: and {} more notes", count - kMostNotes));
   }
 }
 

@@ -107,6 +107,37 @@ std::vector<ProcessId> one_process_per_gpu(TraceDb& db, ProcessId process, const
   return processes;
 }
 
+namespace {
+
+// Where other ranks are in recordings of their own, nobody knows how many GPUs come before.
+bool holds_every_rank(const std::vector<RecordedProcess>& processes) {
+  int64_t ranks = 0;
+  for (const RecordedProcess& process : processes) {
+    if (process.rank && *process.rank != ranks++) return false;
+  }
+  return processes.front().world_size == ranks;
+}
+
+// Only the first GPU has the rank of its process; merge_traces() counts the others.
+std::vector<std::string> leave_ranks_to_merging(TraceDb& db,
+                                                const std::vector<RecordedProcess>& processes) {
+  std::vector<std::string> notes;
+  for (const RecordedProcess& process : processes) {
+    for (size_t i = 1; process.rank && i < process.gpus.size(); ++i) {
+      db.execute("UPDATE process SET rank = NULL, world_size = NULL WHERE id = ?",
+                 {process.gpus[i].value});
+    }
+    if (!process.rank || process.gpus.size() < 2) continue;
+    notes.push_back(
+        fmt::format("{} ran kernels on {} GPUs: a process each, the first is rank {}; merged with "
+                    "the recordings of all other ranks, each GPU is a rank",
+                    process.name, process.gpus.size(), *process.rank));
+  }
+  return notes;
+}
+
+}  // namespace
+
 std::vector<std::string> count_gpus_as_ranks(TraceDb& db,
                                              const std::vector<RecordedProcess>& processes) {
   std::vector<std::string> notes;
@@ -114,6 +145,7 @@ std::vector<std::string> count_gpus_as_ranks(TraceDb& db,
                                    [](const auto& process) { return process.gpus.size() > 1; });
   if (!several) return notes;
   const bool ranked = processes.front().rank.has_value();
+  if (ranked && !holds_every_rank(processes)) return leave_ranks_to_merging(db, processes);
   std::vector<std::tuple<ProcessId, int64_t, std::optional<int64_t>>> numbered;
   int64_t before = 0;  // ranked: how many ranks more than processes; else: ranks
   for (const RecordedProcess& process : processes) {

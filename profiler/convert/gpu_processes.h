@@ -27,7 +27,8 @@ struct RecordedProcess {
 };
 // Counts GPUs as ranks where some process ran kernels on several, so that each can be planned.
 // `processes`: by rank, those without one last; where none has a rank they are counted in that
-// order. A sentence for each process that became several.
+// order. Where ranks are missing, only the first GPU of each keeps its rank: merge_traces() counts
+// when it has them all. A sentence for each process that became several.
 std::vector<std::string> count_gpus_as_ranks(TraceDb& db,
                                              const std::vector<RecordedProcess>& processes);
 

@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
-#include <set>
+#include <vector>
 
 #include "common/error.h"
 #include "common/output_file.h"
@@ -102,6 +102,43 @@ class Merger {
     db_.detach("part");
   }
 
+  // Recordings of single ranks could not know how many GPUs the ranks before them have: of a
+  // process on several, only the first row has its rank.
+  void count_gpus_as_ranks() {
+    std::map<std::string, int64_t> ranks;
+    std::map<int64_t, std::vector<int64_t>> gpus;  // processes of a rank
+    int64_t world_size = 0, processes = 0;
+    {
+      Query rows =
+          db_.query("SELECT host, pid, start_ns, id, rank, world_size FROM process ORDER BY id");
+      while (rows.next()) {
+        auto rank = rows.optional_integer(4);
+        const std::string key = key_of(rows);
+        if (rank) {
+          ranks.emplace(key, *rank);
+        } else if (const auto first = ranks.find(key); first != ranks.end()) {
+          rank = first->second;
+        }
+        if (!rank) continue;
+        gpus[*rank].push_back(rows.integer(3));
+        world_size = std::max(world_size, rows.optional_integer(5).value_or(0));
+        ++processes;
+      }
+    }
+    const auto ranks_present = static_cast<int64_t>(gpus.size());
+    if (processes == ranks_present || ranks_present != world_size || gpus.begin()->first != 0 ||
+        gpus.rbegin()->first != world_size - 1) {
+      return;
+    }
+    int64_t next = 0;
+    for (const auto& [rank, rows] : gpus) {
+      for (const int64_t id : rows) {
+        db_.execute("UPDATE process SET rank = ?, world_size = ? WHERE id = ?",
+                    {next++, processes, id});
+      }
+    }
+  }
+
   // Each file has one clock, and those of one host have the same, unless collectives say otherwise.
   void align_clocks(Console& console) {
     const clocks::Outcome outcome = clocks::to_one_clock(db_, processes_of_clocks_);
@@ -166,11 +203,17 @@ class Merger {
                       part.file(), kind(counters), kind(*counters_));
   }
 
+  // Of one run of a program: columns host, pid, start_ns.
+  static std::string key_of(const Query& row) {
+    return fmt::format("{} {} {}", row.text(0), row.integer(1), row.integer(2));
+  }
+
   void check_processes(const TraceDb& part) {
     Query rows = part.query("SELECT host, pid, start_ns, rank FROM process");
     while (rows.next()) {
-      const auto key = fmt::format("{} {} {}", rows.text(0), rows.integer(1), rows.integer(2));
-      if (!processes_.insert(key).second) {
+      // Once per GPU in one file.
+      const auto [holder, is_new] = processes_.emplace(key_of(rows), part.file());
+      if (!is_new && holder->second != part.file()) {
         throw input_error("{}: holds process {} which another input holds too: each run only once",
                           part.file(), rows.integer(1));
       }
@@ -234,7 +277,7 @@ class Merger {
   std::map<std::string, int64_t> offsets_{{"process", 0}, {"device", 0}, {"stream", 0},
                                           {"range", 0},   {"op", 0},     {"tensor", 0},
                                           {"step", 0}};
-  std::set<std::string> processes_;
+  std::map<std::string, std::string> processes_;  // and the file of each
   std::vector<clocks::Process> processes_of_clocks_;
   std::map<int64_t, std::string> ranks_;  // and the file of each
   bool complete_ = true;
@@ -252,6 +295,7 @@ void write_merged(const std::vector<std::string>& inputs, const fs::path& output
       merger.add(input);
       console.progress("merging", ++done, static_cast<double>(inputs.size()));
     }
+    merger.count_gpus_as_ranks();
     merger.align_clocks(console);
     merger.join_processors();
     db.set_meta("incomplete", merger.complete() ? "0" : "1");

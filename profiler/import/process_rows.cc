@@ -30,8 +30,9 @@ constexpr Impossible kImpossible[] = {{1'000'000'000, 1, 1, true},
                                       {1'000'000, 4, 10, false}};
 constexpr int64_t kSuspectNs = 1'000'000;
 constexpr size_t kLookAhead = 64;  // successors that are looked at
-// The last one of a stream cannot last so much longer than all that ran before it, nor than it took
-// for everything on all streams to begin.
+// The last one of a stream cannot last so much longer than all that ran before it. Nor can it than
+// it took for everything on all streams to begin, where others of its name are short: a single one
+// may decode for seconds, and one that communicates waits.
 constexpr int64_t kCertainNs = 1'000'000'000;
 constexpr int64_t kMostTimesBefore = 1000;
 constexpr int64_t kLeastBefore = 8;
@@ -81,8 +82,13 @@ void ProcessBuilder::write_ops(StreamSorter& activities) {
     if (dur_ns < kCertainNs || !last) return false;
     const bool beyond_its_stream = activity.stream == stream && before >= kLeastBefore &&
                                    dur_ns / kMostTimesBefore > activity.start_ns - first_ns;
-    return beyond_its_stream || (calls_.activities() > kLeastBefore &&
-                                 dur_ns / kMostTimesBefore > last_start_ns_ - first_start_ns_);
+    if (beyond_its_stream) return true;
+    const gpu::KernelClass kind = identity(activity.name).kernel_class;
+    const bool waits = activity.communication != 0 || kind == gpu::KernelClass::collective ||
+                       kind == gpu::KernelClass::p2p;
+    return !waits && calls_.activities() > kLeastBefore &&
+           dur_ns / kMostTimesBefore >
+               std::max(last_start_ns_ - first_start_ns_, shortest_ns_[activity.name]);
   };
   const auto write = [&](const GpuActivity& activity) {
     if (activity.stream != stream) {

@@ -14,7 +14,7 @@ namespace {
 constexpr size_t kMostDigits = 6;
 // Slowest first.
 constexpr std::array kDimensions{"pp", "dp", "cp", "tp", "ep"};
-constexpr std::string_view kSeparators = " _-.:=#[(";  // of a word and its number
+constexpr std::string_view kSeparators = " _-.:=#";  // of a word and its number
 
 bool is_letter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
@@ -28,6 +28,11 @@ std::optional<int64_t> leading_number(std::string_view text) {
   int64_t value = 0;
   std::from_chars(text.data(), text.data() + digits, value);
   return value;
+}
+
+// What else may follow `word`: "worker(1).json" is a second download, "worker[4821]" has a pid.
+std::string separators_of(std::string_view word) {
+  return std::string(kSeparators) + (word == "rank" ? "[(" : "");
 }
 
 // The number after the last whole `word` of `text` that has one, at most one separator between.
@@ -55,7 +60,7 @@ RankName rank_in_label(std::string_view label) {
   const std::string lower = gpu::lower_case(label);
   for (const std::string word : {"rank", "worker"}) {
     if (!name.rank && (lower.starts_with(word) || lower.find(" " + word) != std::string::npos)) {
-      name.rank = number_after(lower, word, kSeparators);
+      name.rank = number_after(lower, word, separators_of(word));
     }
   }
   // Dimensions at the front: "TP00-PP01", "tp_rank=1"; or where programs put them in their title,
@@ -86,7 +91,7 @@ RankName rank_in_file_name(std::string_view file_name) {
   RankName name;
   const std::string lower = gpu::lower_case(file_name);
   for (const char* word : {"rank", "worker"}) {
-    if (!name.rank) name.rank = number_after(lower, word, kSeparators);
+    if (!name.rank) name.rank = number_after(lower, word, separators_of(word));
   }
   for (const char* dimension : kDimensions) {
     std::string word(dimension);

@@ -17,6 +17,7 @@ namespace preserve::test {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -193,6 +194,38 @@ TEST(ProfileCli, MergeCountsNamesMissingRanksAndKnowsOneProcessor) {
             0);
   EXPECT_EQ(merged.query_integer("SELECT COUNT(*) FROM quality"), 2);
   EXPECT_EQ(merged.meta("mpi_library"), "Open MPI v4.1.4");
+}
+
+// As recordings with -o trace.%r.db leave them: a process per GPU, only the first has a rank.
+TEST(ProfileCli, MergeCountsGpusOfRanksThatWereRecordedApart) {
+  const TemporaryDirectory folder;
+  const auto rank = [](int64_t number) {
+    return [number](TraceDb& db) {
+      db.execute(
+          "UPDATE process SET pid = 100 + ?1, start_ns = 5, world_size = IIF(rank, NULL, MAX(2, ?1 "
+          "+ 1)), "
+          "rank = IIF(rank, NULL, ?1)",
+          {number});
+    };
+  };
+  for (int64_t i : {0, 1, 2}) {
+    write_synthetic_trace(folder.path() / fmt::format("{}.db", i), {.ranks = 2}, rank(i));
+  }
+  const auto merged = [&](const char* first, const char* second) {
+    const test::Run run = run_program({kProfile, "--merge", first, second, "-o", "c.db", "--force"},
+                                      {}, folder.path());
+    EXPECT_EQ(run.exit_code, 0) << run.err;
+    std::vector<std::string> ranks;
+    const TraceDb trace = TraceDb::open(folder / "c.db");
+    Query rows = trace.query(
+        "SELECT pid || ' ' || IFNULL(rank || '/' || world_size, '-') FROM process ORDER BY pid, "
+        "id");
+    while (rows.next()) ranks.emplace_back(rows.text(0));
+    return ranks;
+  };
+  EXPECT_THAT(merged("1.db", "0.db"), ElementsAre("100 0/4", "100 1/4", "101 2/4", "101 3/4"));
+  // Ranks are missing: how many GPUs they have is not known.
+  EXPECT_THAT(merged("0.db", "2.db"), ElementsAre("100 0/2", "100 -", "102 2/3", "102 -"));
 }
 
 struct RefusedMerge {

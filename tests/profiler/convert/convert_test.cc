@@ -271,6 +271,19 @@ TEST(Convert, WhatTheCollectorDoesNotCountIsReceivedWhenItIsBad) {
               ::testing::ElementsAre("received 3", "unmatched 2", "written 1"));
 }
 
+TEST(Convert, MarksOfHooksAreWarningsUpToTwenty) {
+  const TemporaryDirectory folder;
+  SpoolWriter spool(folder / "a.spool");
+  spool.push("preserve: a range of the program", 100);
+  for (int i = 0; i < 23; ++i) spool.mark(fmt::format("preserve: note {}", i), 101 + i);
+  spool.pop(200);
+  spool.finish();
+  const auto warnings = Converted({folder / "a.spool"}).summary.warnings;
+  ASSERT_EQ(warnings.size(), 21U);
+  EXPECT_EQ(warnings.front(), "preserve: note 0");
+  EXPECT_EQ(warnings.back(), "preserve: and 3 more notes");
+}
+
 TEST(Convert, ARecordIsLostInOneWayOnly) {
   const TemporaryDirectory folder;
   SpoolWriter spool(folder / "a.spool");

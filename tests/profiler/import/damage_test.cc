@@ -175,9 +175,16 @@ TEST_F(ImportDamage, ADurationOverManySuccessorsIsImpossible) {
   for (int i = 0; i < 10; ++i) events.push_back(kineto_kernel("k", 100 + 60 * i, 50, 7, i + 1));
   events.push_back(kineto_kernel("endless", 700, 5e6, 7, 99));
   expect_refused([&] { import_text(kineto_document(events)); }, "'endless' on stream 7");
-  // And alone on its stream.
-  events.back() = kineto_kernel("endless", 300, 5e6, 8, 99);
-  expect_refused([&] { import_text(kineto_document(events)); }, "'endless' on stream 8");
+  // And alone on its stream, among short ones of its name.
+  events.back() = kineto_kernel("k", 300, 5e6, 8, 99);
+  expect_refused([&] { import_text(kineto_document(events)); }, "'k' on stream 8");
+  // One of another name may wait or decode for seconds, one that communicates among others, too.
+  events.back() = kineto_kernel("decode", 300, 5e6, 8, 99);
+  EXPECT_EQ(import_text(kineto_document(events)).summary.kernels, 11);
+  const char* all_reduce = "ncclDevKernel_AllReduce_Sum_bf16_RING_LL";
+  events.back() = kineto_kernel(all_reduce, 300, 1.5e6, 8, 99);
+  events.push_back(kineto_kernel(all_reduce, 200, 10, 9, 98));
+  EXPECT_EQ(import_text(kineto_document(events)).summary.kernels, 12);
 }
 
 TEST_F(ImportDamage, KernelsWithoutTimeStampsAreCountedNotPlacedAtZero) {

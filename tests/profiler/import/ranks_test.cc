@@ -37,6 +37,9 @@ TEST(RankNames, OfFilesAreWholeWords) {
                {"rank_3_local_rank_1.json", 3},
                {"node1-local-rank0.json", {}},
                {"decode [Rank 2].json", 2},
+               {"decode_rank(2).json", 2},
+               {"worker(1).json", {}},
+               {"worker[1].json", {}},
                {"frank7.json", {}},
                {"rank3b.json", {}},
                {"llama_tp4_0.json", {}},
@@ -56,6 +59,7 @@ TEST(RankNames, OfProcesses) {
               ElementsAre(std::pair("pp", 1), std::pair("tp", 0)));
   EXPECT_EQ(rank_in_label("rank 3: python").rank, 3);
   EXPECT_EQ(rank_in_label("[Rank1] 0").rank, 1);
+  EXPECT_EQ(rank_in_label("python rank[2]").rank, 2);
   EXPECT_EQ(rank_in_label("worker_1 (python)").rank, 1);
   EXPECT_THAT(rank_in_label("TP-1 50").place, ElementsAre(std::pair("tp", 1)));
   EXPECT_THAT(rank_in_label("VLLM::Worker_DP1_TP0").place,
@@ -64,7 +68,7 @@ TEST(RankNames, OfProcesses) {
   EXPECT_THAT(rank_in_label("tp_rank=1, pp_rank=0").place,
               ElementsAre(std::pair("pp", 0), std::pair("tp", 1)));
   for (const char* none : {"python3", "GPU 0", "frank 3", "[12] 5", "TPU", "", "[", "tp", "dpkg 3",
-                           "cp1252x", "epoch 3", "tp_size"}) {
+                           "cp1252x", "epoch 3", "tp_size", "Worker(12345)", "worker[4821]"}) {
     EXPECT_FALSE(rank_in_label(none).says_anything()) << none;
   }
 }

@@ -265,6 +265,9 @@ TEST(GpuProcesses, EveryGpuIsARankWhereAProcessHasSeveral) {
               testing::ElementsAre("0/6", "1/6", "2/6", "3/6", "4/6", "5/6", "-/-", "-/-"));
   EXPECT_THAT(notes, testing::ElementsAre(testing::HasSubstr("2 GPUs: they are ranks 0 to 1 of"),
                                           testing::HasSubstr("3 GPUs: they are ranks 3 to 5 of")));
+  // Where ranks are in files of their own, only merging them can count.
+  EXPECT_THAT(ranks_of({{1, 2}, {-1, 1}}, notes), testing::ElementsAre("1/3", "-/-", "-/-"));
+  EXPECT_THAT(notes, testing::ElementsAre(testing::HasSubstr("2 GPUs: a process each, the first")));
   EXPECT_THAT(ranks_of({{-1, 0}, {-1, 2}, {-1, 1}}, notes),
               testing::ElementsAre("-/-", "0/3", "1/3", "2/3"));
   EXPECT_THAT(ranks_of({{0, 1}, {1, 1}, {2, 0}}, notes), testing::ElementsAre("0/3", "1/3", "2/3"));
