@@ -209,11 +209,12 @@ class Merger {
   }
 
   void check_processes(const TraceDb& part) {
+    ++inputs_;
     Query rows = part.query("SELECT host, pid, start_ns, rank FROM process");
     while (rows.next()) {
-      // Once per GPU in one file.
-      const auto [holder, is_new] = processes_.emplace(key_of(rows), part.file());
-      if (!is_new && holder->second != part.file()) {
+      // Once per GPU in one input.
+      const auto [holder, is_new] = processes_.emplace(key_of(rows), inputs_);
+      if (!is_new && holder->second != inputs_) {
         throw input_error("{}: holds process {} which another input holds too: each run only once",
                           part.file(), rows.integer(1));
       }
@@ -277,7 +278,8 @@ class Merger {
   std::map<std::string, int64_t> offsets_{{"process", 0}, {"device", 0}, {"stream", 0},
                                           {"range", 0},   {"op", 0},     {"tensor", 0},
                                           {"step", 0}};
-  std::map<std::string, std::string> processes_;  // and the file of each
+  size_t inputs_ = 0;                        // so far
+  std::map<std::string, size_t> processes_;  // and the input of each
   std::vector<clocks::Process> processes_of_clocks_;
   std::map<int64_t, std::string> ranks_;  // and the file of each
   bool complete_ = true;
