@@ -91,8 +91,8 @@ int waited = 0;
 void wait_for_others() {
   if (!waits) return;
   ++waited;
-  if (std::async(std::launch::async, others).wait_for(std::chrono::minutes(1)) !=
-      std::future_status::ready) {
+  const std::future<void> done = std::async(std::launch::async, others);
+  if (done.wait_for(std::chrono::minutes(1)) != std::future_status::ready) {
     std::fputs("the other thread waits for a call of the driver\n", stderr);
     std::abort();
   }
