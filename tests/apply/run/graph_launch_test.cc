@@ -96,6 +96,11 @@ TEST_F(GraphLaunch, RefusesAnotherWayAnotherToolAndAnotherTrace) {
   const test::Run way = apply({"--via", "progress"});
   EXPECT_EQ(way.exit_code, 2);
   EXPECT_THAT(way.err, HasSubstr("--via progress is for MPI programs"));
+  for (const char* not_built : {"torch", "stream"}) {
+    const test::Run refused = apply({"--via", not_built});
+    EXPECT_EQ(refused.exit_code, 2);
+    EXPECT_THAT(refused.err, HasSubstr("only once inject has been run on a GPU")) << not_built;
+  }
   EXPECT_EQ(apply({"--via", "inject"}).exit_code, 7);
   const test::Run tool = apply({}, {"CUDA_INJECTION64_PATH=/opt/other.so"});
   EXPECT_EQ(tool.exit_code, 2);
