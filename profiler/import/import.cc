@@ -365,8 +365,6 @@ void Importer::add_operands() {
       fmt::format("operands: {} kernels by recorded shapes, {} inferred from duration and "
                   "bandwidth, {} unknown",
                   accesses.from_shapes, accesses.inferred, accesses.unknown));
-  summary_.accesses_from_shapes = accesses.from_shapes;
-  summary_.accesses_inferred = accesses.inferred;
   if (captures_.empty()) return;
   summary_.notes.push_back(
       fmt::format("captures: {} of {} that ran have their operands from one", accesses.joined,
