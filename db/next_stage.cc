@@ -6,15 +6,18 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "common/shell_word.h"
+
 namespace preserve {
 
-std::string next_command(const TraceDb& db, const std::string& name) {
+std::string next_command(const TraceDb& db, const std::string& path) {
+  const std::string name = shell_word(path);
   const std::string kind = db.meta("kind");
   if (kind == "grid") return fmt::format("preserve-report {} -o grid.html", name);
   if (kind == "replay" || kind == "apply") {
-    const auto or_usual = [&](const char* key, const char* usual) {
-      const std::string path = db.meta(key);
-      return path.empty() ? usual : path;
+    const auto or_usual = [&](const char* key, const char* usual) -> std::string {
+      const std::string named = db.meta(key);
+      return named.empty() ? usual : shell_word(named);
     };
     return fmt::format("preserve-report {} {} {} -o report.html",
                        or_usual("trace_path", "trace.db"),

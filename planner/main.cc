@@ -12,6 +12,7 @@
 #include "common/cli.h"
 #include "common/error.h"
 #include "common/output_file.h"
+#include "common/shell_word.h"
 #include "common/text.h"
 #include "common/units.h"
 #include "db/losses.h"
@@ -264,14 +265,15 @@ int plan_step(const TuneOptions& options, const DeviceModel& device, Task& task,
   task.output.write(to_json(schedule));
   summarise(options, step, device, schedule, console);
   if (!task.output.is_stdout() && !trace.empty()) {
-    const std::string output = task.output.path().string();
-    std::string next = fmt::format("preserve-replay {} {}", trace, output);
-    for (const std::string& word : options.replays.replay_words) next += " " + word;
+    const std::string recording = shell_word(trace);
+    const std::string output = shell_word(task.output.path().string());
+    std::string next = fmt::format("preserve-replay {} {}", recording, output);
+    for (const std::string& word : options.replays.replay_words) next += " " + shell_word(word);
     if (schedule.plan.verdict == PlanVerdict::do_nothing) {
       // A replay of nothing shows the noise of the machine; the plans that were rejected can be
       // tried.
       next = schedule.candidates.empty()
-                 ? fmt::format("preserve-report {} {} -o report.html", trace, output)
+                 ? fmt::format("preserve-report {} {} -o report.html", recording, output)
                  : next + " --candidates";
     }
     console.next(next);

@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "common/output_file.h"
 #include "common/private_folder.h"
+#include "common/shell_word.h"
 #include "common/text.h"
 #include "common/units.h"
 #include "planner/schedule/device.h"
@@ -147,7 +148,8 @@ std::string next_command(const Arguments& arguments) {
   if (!std::filesystem::exists("trace.db", error)) {
     return "preserve-profile -o trace.db -- COMMAND";
   }
-  return fmt::format("preserve-tune trace.db --device {} -o schedule.json", arguments.output);
+  return fmt::format("preserve-tune trace.db --device {} -o schedule.json",
+                     shell_word(arguments.output));
 }
 
 int run_gpu(Console& console, const Arguments& arguments) {

@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/output_file.h"
+#include "common/shell_word.h"
 #include "common/text.h"
 #include "common/units.h"
 #include "planner/explore/options.h"
@@ -191,7 +192,7 @@ class Exploration {
                               counts.done, counts.not_available,
                               counts.done == 0 ? "; the first one: " + counts.first_reason : ""));
     if (!outputs_.db.empty()) {
-      console_.next(fmt::format("preserve-report {} -o explore.html", outputs_.db));
+      console_.next(fmt::format("preserve-report {} -o explore.html", shell_word(outputs_.db)));
     }
     return kExitDone;
   }

@@ -9,6 +9,7 @@
 
 #include "common/error.h"
 #include "common/output_file.h"
+#include "common/shell_word.h"
 #include "common/text.h"
 #include "common/units.h"
 #include "planner/schedule/json_document.h"
@@ -458,13 +459,13 @@ void require_same_trace(const Schedule& schedule, const fs::path& schedule_path,
   if (actual == schedule.trace_sha256) return;
   if (schedule.trace_sha256.empty()) {
     throw input_error("{} was planned from a model, not from {}: plan again with preserve-tune {}",
-                      schedule_path.string(), trace_path.string(), trace_path.string());
+                      schedule_path.string(), trace_path.string(), shell_word(trace_path.string()));
   }
   throw input_error(
       "{} was made from another trace: it expects sha256 {} ({}), but {} has {}; plan again with "
       "preserve-tune {}, or, where both recorded one program, replay with --other-recording",
       schedule_path.string(), schedule.trace_sha256, schedule.trace_path, trace_path.string(),
-      actual, trace_path.string());
+      actual, shell_word(trace_path.string()));
 }
 
 }  // namespace preserve

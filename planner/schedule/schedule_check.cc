@@ -11,6 +11,7 @@
 
 #include "common/as_index.h"
 #include "common/error.h"
+#include "common/shell_word.h"
 #include "common/text.h"
 #include "common/units.h"
 
@@ -136,13 +137,13 @@ class Moved {
       throw input_error(
           "{}: names operator \"{}\" by ordinal alone, which holds for the recording that it was "
           "planned from: plan again with preserve-tune {}",
-          file_, printable(name), trace_);
+          file_, printable(name), shell_word(trace_));
     }
     if (ambiguous_.contains(place->path)) {
       throw input_error(
           "{}: operator \"{}\" is on several streams of {}, which may take turns in another order "
           "than in the recording that was planned from: plan again with preserve-tune {}",
-          file_, printable(place->path), trace_, trace_);
+          file_, printable(place->path), trace_, shell_word(trace_));
     }
     const auto found = ordinals_.find(key(*place));
     if (found != ordinals_.end()) return found->second;
@@ -190,7 +191,7 @@ void move_to(const FoldedStep& step, const std::filesystem::path& path, Schedule
     throw input_error(
         "{}: its collectives are not those of the step of rank {} in {}: this is a recording of "
         "another program or of another step; plan again with preserve-tune {}",
-        path.string(), step.rank, step.trace_file, step.trace_file);
+        path.string(), step.rank, step.trace_file, shell_word(step.trace_file));
   }
   const Moved moved(step, path);
   each_plan(schedule, [&](Plan& plan) {

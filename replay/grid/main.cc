@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/grid/main.h"
+#include "common/shell_word.h"
 #include "common/text.h"
 
 #include <fmt/format.h>
@@ -306,7 +307,7 @@ void say_resumed(Console& console, const Arguments& arguments, const std::vector
 
 int finish(Console& console, const Arguments& arguments, const std::vector<GridCell>& cells) {
   fmt::print("{}\n{}", heat_map_text(cells), grid_summary_text(cells));
-  console.next(fmt::format("preserve-report {} -o grid.html", arguments.output));
+  console.next(fmt::format("preserve-report {} -o grid.html", shell_word(arguments.output)));
   const int64_t failed = count(cells, CellStatus::failed);
   if (failed > 0 && count(cells, CellStatus::done) == 0) {
     throw input_error("no cell could be measured; the reasons are above and in {}",

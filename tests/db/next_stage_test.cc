@@ -15,6 +15,16 @@ std::string next_of(const test::SyntheticTrace& spec, const char* key, const cha
   return next_command(TraceDb::open(folder / "t.db"), "NAME");
 }
 
+TEST(NextStage, QuotesNamesForTheShell) {
+  const test::TemporaryDirectory folder;
+  test::write_synthetic_trace(folder / "t.db", {}, [](TraceDb& db) {
+    db.set_meta("kind", "replay");
+    db.set_meta("trace_path", "x;reboot");
+  });
+  EXPECT_EQ(next_command(TraceDb::open(folder / "t.db"), "my replay.db"),
+            "preserve-report 'x;reboot' schedule.json 'my replay.db' -o report.html");
+}
+
 TEST(NextStage, FollowsFromWhatIsInTheFile) {
   EXPECT_THAT(next_of({}, "note", ""), testing::HasSubstr("preserve-tune NAME --device "));
   EXPECT_EQ(next_of({}, "counters", "dram"), "preserve-report NAME -o report.html");
