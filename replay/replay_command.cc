@@ -10,6 +10,7 @@
 #include "common/error.h"
 #include "common/fail_if.h"
 #include "common/output_file.h"
+#include "common/shell_word.h"
 #include "common/text.h"
 #include "common/units.h"
 #include "db/step/quality.h"
@@ -213,8 +214,9 @@ int finish(Console& console, const ReplayArguments& arguments, OutputFile& outpu
   for (const std::string& warning : result.warnings) console.warn(warning);
   fmt::print("{}", summary_of(result));
   output.commit();
-  console.next(fmt::format("preserve-report {} {} {} -o report.html", arguments.request.trace,
-                           arguments.request.schedule, arguments.output));
+  console.next(fmt::format("preserve-report {} {} {} -o report.html",
+                           shell_word(arguments.request.trace),
+                           shell_word(arguments.request.schedule), shell_word(arguments.output)));
   return arguments.fail_if_slower ? check(console, arguments, result) : kExitDone;
 }
 

@@ -12,6 +12,7 @@
 #include "common/error.h"
 #include "common/fail_if.h"
 #include "common/output_file.h"
+#include "common/shell_word.h"
 #include "db/next_stage.h"
 #include "db/step/quality.h"
 #include "reports/csv.h"
@@ -127,13 +128,13 @@ void say_next(const Report& report, const std::vector<Target>& targets, const Op
     return console.next(next_command(TraceDb::open(trace), trace));
   for (const Scenario& scenario : report.scenarios) {
     if (!scenario.measured && scenario.plan.verdict == "prefetch") {
-      return console.next(
-          fmt::format("preserve-replay {} {} -o replay.db", trace, scenario.schedule_path));
+      return console.next(fmt::format("preserve-replay {} {} -o replay.db", shell_word(trace),
+                                      shell_word(scenario.schedule_path)));
     }
   }
   for (const Target& target : targets) {
     if (target.format == Format::html && !target.file.is_stdout()) {
-      return console.next(fmt::format("xdg-open {}", target.file.path().string()));
+      return console.next(fmt::format("xdg-open {}", shell_word(target.file.path().string())));
     }
   }
   if (options.outputs.empty()) console.next("preserve-report INPUT... -o report.html");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/run/launch.h"
+#include "common/shell_word.h"
 #include "common/text.h"
 
 #include <limits.h>
@@ -210,7 +211,7 @@ void report_missing(const TraceDb& db, const LaunchOptions& options, Console& co
 std::string where_it_is(const fs::path& spool, const fs::path& output) {
   return fmt::format(
       "the recording is kept; make its trace with: preserve-profile --convert {} -o {}",
-      spool.string(), output.string());
+      shell_word(spool.string()), shell_word(output.string()));
 }
 
 // Returns false when there was nothing to convert.
