@@ -17,6 +17,7 @@
 #include "common/foreground_child.h"
 #include "common/job_launcher.h"
 #include "common/output_file.h"
+#include "common/shell_word.h"
 #include "common/text.h"
 #include "common/units.h"
 
@@ -168,9 +169,10 @@ class Run {
     if (!writes_) return;
     write_apply_db(output_->temporary_path(), outcomes, blocks, result, meta(outcomes));
     output_->commit();
-    console_.next(fmt::format("preserve-report {} {} {} -o report.html",
-                              schedule_.trace_path.empty() ? "trace.db" : schedule_.trace_path,
-                              options_.schedule, options_.output));
+    console_.next(
+        fmt::format("preserve-report {} {} {} -o report.html",
+                    schedule_.trace_path.empty() ? "trace.db" : shell_word(schedule_.trace_path),
+                    shell_word(options_.schedule), shell_word(options_.output)));
   }
 
  private:
