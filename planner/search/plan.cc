@@ -266,13 +266,14 @@ class Planner {
     if (known) return;
     plan.cache_peak_bytes = peak_bytes(holdings_of(plan.windows), step_.ops.size());
     for (PlannedWindow& window : plan.windows) describe_window(window);
-    const SimulationResult judged = referee_->judge(plan);
+    const PrefetchOrders orders = referee_->orders_of(plan);
+    const SimulationResult judged = referee_->judge(plan, orders);
     for (const SimulatedPrefetch& found : judged.prefetches) {
       plan.windows[as_index(found.window)].prefetches[as_index(found.position)].predicted_saved_ns =
           found.saved_ns;
     }
     set_prediction(plan, judged, device_);
-    const Saving saving = saving_of(*referee_, referee_->orders_of(plan), judged);
+    const Saving saving = saving_of(*referee_, orders, judged);
     std::vector<double> kept_share = kept_share_of(plan, judged);
     candidates_.push_back({std::move(plan), std::move(what), saving, std::move(kept_share)});
   }
@@ -460,26 +461,6 @@ std::vector<std::vector<PlannedWindow>> narrower_plans(const FoldedStep& step,
 }
 
 }  // namespace
-
-bool same_prefetches(const std::vector<PlannedWindow>& a, const std::vector<PlannedWindow>& b) {
-  const auto orders = [](const std::vector<PlannedWindow>& windows) {
-    std::vector<std::pair<int32_t, const PlannedPrefetch*>> all;
-    for (const PlannedWindow& window : windows) {
-      for (const PlannedPrefetch& prefetch : window.prefetches) {
-        all.emplace_back(window.ordinal, &prefetch);
-      }
-    }
-    return all;
-  };
-  const auto of_a = orders(a), of_b = orders(b);
-  return std::equal(of_a.begin(), of_a.end(), of_b.begin(), of_b.end(),
-                    [](const auto& x, const auto& y) {
-                      return x.first == y.first && x.second->tensor == y.second->tensor &&
-                             x.second->consumer_ordinal == y.second->consumer_ordinal &&
-                             x.second->offset_bytes == y.second->offset_bytes &&
-                             x.second->length_bytes == y.second->length_bytes;
-                    });
-}
 
 SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,
                          const IssueMethod& issue, const PlanOptions& options) {
