@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Editing a CUDA graph before it is instantiated, on the emulated driver: the time of a real
-// driver's calls is not in it, but how it grows with the graph is.
+// CUDA graphs of a program under a plan, on the emulated driver: what editing one before it is
+// instantiated takes, without the time of a real driver's calls, and what is added to each free.
 #include <cstdlib>
 #include <ctime>
 #include <map>
 #include <vector>
 
 #include "apply/library/cuda/editor.h"
-#include "tests/apply/library/cuda/program.h"
+#include "tests/apply/library/cuda/process.h"
 #include "tests/bench/metric.h"
 
 using namespace preserve;
@@ -41,6 +41,40 @@ std::vector<double> us_per_edit(const apply::Driver& driver, size_t nodes) {
   return all_us;
 }
 
+// Of memory that no graph fetches from, while `graphs` of one process fetch from memory of their
+// own.
+std::vector<double> ns_per_free(size_t graphs) {
+  constexpr int kRuns = 9, kFrees = 10'000;
+  const test::Step step = test::decode_step(3);
+  test::Process process(step);
+  std::vector<std::unique_ptr<test::Program>> programs;
+  std::vector<CUgraphExec> executables;
+  for (size_t i = 0; i < graphs; ++i) {
+    const CUgraph graph = programs.emplace_back(new test::Program(step, 512))->graph();
+    const auto begun = process.session->instantiating(graph, 0);
+    CUgraphExec& executable = executables.emplace_back();
+    if (!begun.matched ||
+        cuGraphInstantiateWithFlags(&executable, graph, begun.flags) != CUDA_SUCCESS) {
+      std::exit(EXIT_FAILURE);
+    }
+    process.session->instantiated(graph, executable, begun, true);
+  }
+  std::vector<double> all_ns;
+  for (int run = 0; run < kRuns; ++run) {
+    const double start_us = thread_us();
+    for (CUdeviceptr at = 4096; at < 4096 * (kFrees + 1); at += 4096) {
+      process.session->freed(at, 1);
+    }
+    all_ns.push_back((thread_us() - start_us) * 1e3 / kFrees);
+  }
+  for (size_t i = 0; i < graphs; ++i) {
+    process.session->destroyed(executables[i]);
+    cuGraphExecDestroy(executables[i]);
+    process.session->destroyed(programs[i]->graph());
+  }
+  return all_ns;
+}
+
 }  // namespace
 
 int main() {
@@ -60,5 +94,9 @@ int main() {
       bench::report_metric("apply graphs", metric, "us", us, "", true);
     }
   }
+  const std::vector<double> one_ns = ns_per_free(1), many_ns = ns_per_free(200);
+  bench::report_metric("apply graphs", "a free beside 1 graph", "ns", one_ns, "", true);
+  bench::report_metric("apply graphs", "a free beside 200 graphs", "ns", many_ns,
+                       "at most 3 times that beside 1", median(many_ns) <= 3 * median(one_ns));
   return EXIT_SUCCESS;
 }
