@@ -124,7 +124,7 @@ StreamId TraceDb::add(const StreamRow& row) {
 RangeId TraceDb::add(const RangeRow& row) {
   const int64_t id = ++state_->last_id[kRange];
   state_->binder(kRange)
-      .integer(id)
+      .null()  // SQLite numbers on as last_id does, and need not look whether a number is taken
       .id(row.stream)
       .id(row.parent)
       .text(to_text(row.kind))
@@ -145,7 +145,7 @@ OpId TraceDb::add(const OpRow& row) {
   }
   const int64_t id = ++state_->last_id[kOp];
   state_->binder(kOp)
-      .integer(id)
+      .null()  // as of ranges
       .id(row.stream)
       .text(to_text(row.kind))
       .id(row.name)
@@ -158,6 +158,10 @@ OpId TraceDb::add(const OpRow& row) {
       .id(row.step);
   state_->step(kOp);
   return {id};
+}
+
+OpId TraceDb::next_op() const {
+  return {state_->last_id[kOp] + 1};
 }
 
 void TraceDb::add(const CollectiveRow& row) {

@@ -179,6 +179,7 @@ class TraceDb {
   StreamId add(const StreamRow& row);
   RangeId add(const RangeRow& row);
   OpId add(const OpRow& row);
+  OpId next_op() const;  // what the next one will be
   void add(const CollectiveRow& row);
   TensorId add(const TensorRow& row);
   void add(const AccessRow& row);

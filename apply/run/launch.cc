@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apply/run/launch.h"
 
+#include <charconv>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -45,12 +46,19 @@ void require_link(const LaunchOptions& options, const Schedule& schedule) {
       planned_ns == 0 ? "no link" : short_duration(planned_ns));
 }
 
+// A recording counts each GPU of a process as a rank, and what a plan adds to a graph follows from
+// the graph alone: of a GPU's schedule there may be fewer processes, each with several GPUs.
 void require_ranks(const LaunchOptions& options, const Schedule& schedule) {
   const std::string started = launched_ranks();
   if (started.empty() || started == std::to_string(schedule.ranks)) return;
-  throw input_error("{} was planned for {}, but {} were started: record and tune with {}",
+  int64_t processes = 0;
+  std::from_chars(started.data(), started.data() + started.size(), processes);
+  const bool for_graphs = is_for_graphs(schedule);
+  if (for_graphs && processes > 0 && schedule.ranks % processes == 0) return;
+  throw input_error("{} was planned for {}, but {} were started: record and tune with {}{}",
                     options.schedule, count_of(schedule.ranks, "rank"), printable(started, 20),
-                    printable(started, 20));
+                    printable(started, 20),
+                    for_graphs ? " (each GPU of a process is a rank of the recording)" : "");
 }
 
 // A program without an interpreter loads no library of ours; a script has none, but what runs it.

@@ -88,7 +88,8 @@ std::vector<StepSpan> annotated_spans(const TraceDb& db, ProcessId process,
 // Moves each span to where the operators launched inside it ran, up to the next one's first.
 // Processes without a GPU keep their spans; so do recordings that link no operator to any
 // annotation.
-void follow_launches(const TraceDb& db, ProcessId process, std::vector<StepSpan>& spans) {
+void follow_launches(const TraceDb& db, ProcessId process, const OperatorSource& operators,
+                     std::vector<StepSpan>& spans) {
   std::unordered_map<int64_t, size_t> span_of_range;
   for (size_t i = 0; i < spans.size(); ++i) span_of_range[spans[i].range] = i;
   {
@@ -103,24 +104,18 @@ void follow_launches(const TraceDb& db, ProcessId process, std::vector<StepSpan>
     }
   }
   std::vector<StepSpan> moved(spans.size());
-  Query rows = db.query(
-      "SELECT op.range_id, MIN(op.start_ns), MAX(op.end_ns) FROM op "
-      "JOIN stream ON stream.id = op.stream_id "
-      "WHERE stream.process_id = ? AND stream.kind = 'gpu' AND op.range_id IS NOT NULL "
-      "GROUP BY op.range_id",
-      {process.value});
   bool any = false;
-  while (rows.next()) {
-    const auto found = span_of_range.find(rows.integer(0));
-    if (found == span_of_range.end()) continue;
+  operators.launched([&](int64_t range, int64_t start_ns, int64_t end_ns) {
+    const auto found = span_of_range.find(range);
+    if (found == span_of_range.end()) return;
     StepSpan& span = moved[found->second];
     const bool first = span.range == 0;
-    span.start_ns = first ? rows.integer(1) : std::min(span.start_ns, rows.integer(1));
-    span.end_ns = first ? rows.integer(2) : std::max(span.end_ns, rows.integer(2));
+    span.start_ns = first ? start_ns : std::min(span.start_ns, start_ns);
+    span.end_ns = first ? end_ns : std::max(span.end_ns, end_ns);
     span.range = spans[found->second].range;
     span.phase = spans[found->second].phase;
     any = true;
-  }
+  });
   if (!any) return;
   std::erase_if(moved, [](const StepSpan& span) { return span.range == 0; });
   std::sort(moved.begin(), moved.end(), [](const StepSpan& a, const StepSpan& b) {
@@ -155,13 +150,8 @@ uint64_t mix(uint64_t hash, uint64_t value) {
 // for recordings of any length.
 constexpr size_t kWindow = 1'000'000;
 
-// Of one stream. Rows of operators are looked through once for all streams, and then between the
-// first and the last one only: producers insert process by process and stream by stream.
-struct StreamOperators {
-  int64_t stream = 0, operators = 0, collectives = 0;
-  int64_t communication = 0;    // collectives and calls between two
-  int64_t first = 0, last = 0;  // rows
-};
+// Rows of operators are looked through once for all streams, and then between the first and the
+// last one only: producers insert process by process and stream by stream.
 using Operators = std::unordered_map<int64_t, StreamOperators>;  // by stream
 
 Operators operators_by_stream(const TraceDb& db) {
@@ -181,45 +171,76 @@ Operators operators_by_stream(const TraceDb& db) {
   return all;
 }
 
-// Those of `process`.
-std::vector<StreamOperators> streams_of(const TraceDb& db, const Operators& all,
-                                        ProcessId process) {
-  std::vector<StreamOperators> streams;
-  Query rows = db.query("SELECT id FROM stream WHERE process_id = ? ORDER BY id", {process.value});
-  while (rows.next()) {
-    const auto found = all.find(rows.integer(0));
-    if (found != all.end()) streams.push_back(found->second);
+// Those of one process in the file.
+class WrittenOperators : public OperatorSource {
+ public:
+  WrittenOperators(const TraceDb& db, const Operators& all, ProcessId process)
+      : db_(db), process_(process) {
+    Query rows =
+        db.query("SELECT id FROM stream WHERE process_id = ? ORDER BY id", {process.value});
+    while (rows.next()) {
+      const auto found = all.find(rows.integer(0));
+      if (found != all.end()) streams_.push_back(found->second);
+    }
   }
-  return streams;
-}
+  const std::vector<StreamOperators>& streams() const override { return streams_; }
 
-// What one stream repeats, a window at a time: its collectives, or all its operators.
+  Next sequence(const StreamOperators& stream, Of of) const override {
+    const bool communicates = of == Of::communication;
+    // Within a stream, ids rise with the start: sorting by it again would cost more than all else.
+    Query found =
+        db_.query(std::string("SELECT op.name_id, op.start_ns, op.end_ns, ") +
+                      (communicates ? "bytes, communicator, op.kind FROM op "
+                                      "JOIN collective ON op_id = op.id "
+                       : stream.communication == 0
+                           ? "NULL, NULL FROM op "
+                           : "bytes, communicator FROM op LEFT JOIN collective ON op_id = op.id ") +
+                      "WHERE op.stream_id = ? AND op.id BETWEEN ? AND ? ORDER BY op.id",
+                  {stream.stream, stream.first, stream.last});
+    return [rows = std::move(found), communicates](StepOperator& op) mutable {
+      if (!rows.next()) return false;
+      op = {.start_ns = rows.integer(1),
+            .end_ns = rows.integer(2),
+            .name = rows.integer(0),
+            .kind = communicates ? rows.op_kind(5) : OpKind::other,
+            .bytes = rows.optional_integer(3).value_or(-1),
+            .communicator = rows.optional_integer(4).value_or(-1)};
+      return true;
+    };
+  }
+
+  void launched(const Take& take) const override {
+    Query rows = db_.query(
+        "SELECT op.range_id, MIN(op.start_ns), MAX(op.end_ns) FROM op "
+        "JOIN stream ON stream.id = op.stream_id "
+        "WHERE stream.process_id = ? AND stream.kind = 'gpu' AND op.range_id IS NOT NULL "
+        "GROUP BY op.range_id",
+        {process_.value});
+    while (rows.next()) take(rows.integer(0), rows.integer(1), rows.integer(2));
+  }
+
+ private:
+  const TraceDb& db_;
+  ProcessId process_;
+  std::vector<StreamOperators> streams_;
+};
+
+using Of = OperatorSource::Of;
+
+// What one stream repeats, a window at a time: its communication, or all its operators.
 class Sequence {
  public:
-  enum class Of { collectives, operators };
-
-  // Within a stream, ids rise with the start: sorting by it again would cost more than all else.
-  Sequence(const TraceDb& db, const StreamOperators& stream, Of of)
-      : of_(of),
-        rows_(db.query(
-            std::string("SELECT op.name_id, op.start_ns, op.end_ns, ") +
-                (of == Of::collectives
-                     ? "bytes, communicator FROM op JOIN collective ON op_id = op.id "
-                 : stream.communication == 0
-                     ? "NULL, NULL FROM op "
-                     : "bytes, communicator FROM op LEFT JOIN collective ON op_id = op.id ") +
-                "WHERE op.stream_id = ? AND op.id BETWEEN ? AND ? ORDER BY op.id",
-            {stream.stream, stream.first, stream.last})) {}
+  Sequence(OperatorSource::Next next, Of of) : of_(of), next_(std::move(next)) {}
   void fill() {
-    while (symbols_.size() < kWindow && (more_ = rows_.next())) {
-      uint64_t symbol = mix(0, static_cast<uint64_t>(rows_.integer(0)));
-      symbol = mix(symbol, static_cast<uint64_t>(rows_.optional_integer(3).value_or(-1)));
-      symbols_.push_back(
-          mix(symbol, static_cast<uint64_t>(rows_.optional_integer(4).value_or(-1))));
+    StepOperator op;
+    while (symbols_.size() < kWindow && (more_ = next_(op))) {
+      uint64_t symbol = mix(0, static_cast<uint64_t>(op.name));
+      symbol = mix(symbol, static_cast<uint64_t>(op.bytes));
+      symbols_.push_back(mix(symbol, static_cast<uint64_t>(op.communicator)));
       // What runs between two collectives belongs to the second one.
-      const bool after_last = of_ == Of::collectives && last_end_ns_ != INT64_MIN;
-      starts_.push_back(after_last ? last_end_ns_ : rows_.integer(1));
-      last_end_ns_ = std::max(last_end_ns_, rows_.integer(2));
+      const bool after_last = of_ == Of::communication && last_end_ns_ != INT64_MIN;
+      starts_.push_back(after_last ? last_end_ns_ : op.start_ns);
+      last_end_ns_ = std::max(last_end_ns_, op.end_ns);
     }
   }
   void drop(size_t count) {
@@ -235,17 +256,19 @@ class Sequence {
 
  private:
   Of of_;
-  Query rows_;
+  OperatorSource::Next next_;
   bool more_ = true;
   std::vector<uint64_t> symbols_;
   std::vector<int64_t> starts_;
   int64_t last_end_ns_ = INT64_MIN;
 };
 
-std::vector<StepSpan> blocks_of(const TraceDb& db, const StreamOperators& stream, Sequence::Of of,
-                                const std::function<Period(const std::vector<uint64_t>&)>& find) {
+using FindPeriod = std::function<Period(const std::vector<uint64_t>&)>;
+
+std::vector<StepSpan> blocks_of(const OperatorSource& operators, const StreamOperators& stream,
+                                Of of, const FindPeriod& find) {
   std::vector<StepSpan> spans;
-  for (Sequence sequence(db, stream, of); sequence.more();) {
+  for (Sequence sequence(operators.sequence(stream, of), of); sequence.more();) {
     sequence.fill();
     const Period period = find(sequence.symbols());
     // The last block may continue after the window: it starts the next one.
@@ -271,32 +294,34 @@ Period period_of_collectives(const std::vector<uint64_t>& symbols) {
 }
 
 // Blocks of the sequence on the stream with most collectives, and then most operators.
-std::vector<StepSpan> detect(const TraceDb& db, const std::vector<StreamOperators>& streams,
-                             const StepOptions& options) {
+std::vector<StepSpan> detect(const OperatorSource& operators, const StepOptions& options) {
+  const std::vector<StreamOperators>& streams = operators.streams();
   const auto busiest = std::max_element(streams.begin(), streams.end(), [](auto& a, auto& b) {
     return std::pair(a.collectives, a.operators) < std::pair(b.collectives, b.operators);
   });
   if (busiest == streams.end()) return {};
   const StreamOperators& stream = *busiest;
   if (options.collectives > 0) {
-    return blocks_of(db, stream, Sequence::Of::collectives, [&](const auto& symbols) {
+    return blocks_of(operators, stream, Of::communication, [&](const auto& symbols) {
       return repetition_of(symbols, static_cast<size_t>(options.collectives));
     });
   }
   std::vector<StepSpan> spans;
   if (stream.collectives > 0) {
-    spans = blocks_of(db, stream, Sequence::Of::collectives, period_of_collectives);
+    spans = blocks_of(operators, stream, Of::communication, period_of_collectives);
     if (!spans.empty()) return spans;
   }
-  spans = blocks_of(db, stream, Sequence::Of::operators,
+  spans = blocks_of(operators, stream, Of::operators,
                     [](const auto& symbols) { return find_period(symbols); });
   if (spans.empty() || stream.collectives == 0) return spans;
   const StepSpan& middle = spans[spans.size() / 2];
-  const auto inside = db.query_integer(
-      "SELECT COUNT(*) FROM op WHERE stream_id = ? AND kind = 'collective' "
-      "AND start_ns >= ? AND start_ns < ?",
-      {stream.stream, middle.start_ns, middle.end_ns});
-  return inside.value_or(0) > 1 ? spans : std::vector<StepSpan>{};
+  int64_t inside = 0;
+  const OperatorSource::Next next = operators.sequence(stream, Of::communication);
+  for (StepOperator op; next(op);) {
+    const bool in_middle = op.start_ns >= middle.start_ns && op.start_ns < middle.end_ns;
+    if (op.kind == OpKind::collective && in_middle) ++inside;
+  }
+  return inside > 1 ? spans : std::vector<StepSpan>{};
 }
 
 std::vector<KnownStep> add_steps(TraceDb& db, ProcessId process, const std::vector<StepSpan>& spans,
@@ -387,37 +412,47 @@ StepId step_at(const std::vector<KnownStep>& steps, int64_t ns) {
   return (after - 1)->step;
 }
 
-StepSummary mark_steps(TraceDb& db, const StepOptions& options) {
-  std::vector<std::pair<ProcessId, int64_t>> processes;  // and how many steps are marked already
-  {
-    Query rows = db.query(
-        "SELECT id, (SELECT COUNT(*) FROM step WHERE process_id = process.id AND source = 'nvtx') "
-        "FROM process ORDER BY id");
-    while (rows.next()) processes.emplace_back(ProcessId{rows.integer(0)}, rows.integer(1));
+std::vector<KnownStep> find_steps(TraceDb& db, ProcessId process, const OperatorSource& operators,
+                                  const StepOptions& options) {
+  std::vector<StepSpan> spans = annotated_spans(db, process, options);
+  if (spans.empty()) {
+    spans = without_overlaps(detect(operators, options));
+    return add_steps(db, process, spans, options.collectives > 0 ? "counted" : "detected");
   }
+  spans = without_overlaps(std::move(spans));
+  follow_launches(db, process, operators, spans);
+  return add_steps(db, process, spans, "nvtx");
+}
+
+StepSummary finish_steps(TraceDb& db) {
   StepSummary summary;
-  std::optional<Operators> operators;
-  for (const auto& [process, marked] : processes) {
-    summary.annotated += marked;
-    if (marked > 0) continue;
-    std::vector<StepSpan> spans = annotated_spans(db, process, options);
-    if (!operators) operators = operators_by_stream(db);
-    const std::vector<StreamOperators> streams = streams_of(db, *operators, process);
-    const char* source = "nvtx";
-    int64_t* count = &summary.annotated;
-    if (!spans.empty()) {
-      spans = without_overlaps(std::move(spans));
-      follow_launches(db, process, spans);
-    } else {
-      spans = without_overlaps(detect(db, streams, options));
-      source = options.collectives > 0 ? "counted" : "detected";
-      count = options.collectives > 0 ? &summary.counted : &summary.detected;
+  {
+    Query rows = db.query("SELECT source, COUNT(*) FROM step GROUP BY source");
+    while (rows.next()) {
+      if (rows.text(0) == "nvtx") summary.annotated = rows.integer(1);
+      if (rows.text(0) == "detected") summary.detected = rows.integer(1);
+      if (rows.text(0) == "counted") summary.counted = rows.integer(1);
     }
-    attribute_operators(db, streams, add_steps(db, process, spans, source));
-    *count += static_cast<int64_t>(spans.size());
   }
   add_quality(db);
   return summary;
+}
+
+StepSummary mark_steps(TraceDb& db, const StepOptions& options) {
+  std::vector<ProcessId> processes;  // those whose steps are not marked already
+  {
+    Query rows = db.query(
+        "SELECT id FROM process WHERE id NOT IN "
+        "(SELECT process_id FROM step WHERE source = 'nvtx') ORDER BY id");
+    while (rows.next()) processes.push_back({rows.integer(0)});
+  }
+  std::optional<Operators> all;
+  for (const ProcessId process : processes) {
+    if (!all) all = operators_by_stream(db);
+    const WrittenOperators operators(db, *all, process);
+    attribute_operators(db, operators.streams(), find_steps(db, process, operators, options));
+  }
+  return finish_steps(db);
 }
 
 }  // namespace preserve

@@ -9,6 +9,7 @@
 // itself is no step: any loop repeats one.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -42,6 +43,41 @@ struct KnownStep {
 std::vector<KnownStep> mark_annotated_steps(TraceDb& db, ProcessId process,
                                             const StepOptions& options = {});
 StepId step_at(const std::vector<KnownStep>& steps, int64_t ns);  // no row outside of all steps
+
+// For producers that hold the operators of a process back until their steps are known. The producer
+// says what they are, and fills OpRow::step with step_at(); finish_steps() takes the place of
+// mark_steps().
+struct StepOperator {
+  int64_t start_ns = 0, end_ns = 0;
+  int64_t name = 0;  // row of table string
+  OpKind kind = OpKind::other;
+  int64_t bytes = -1, communicator = -1;  // of communication; -1 unknown
+};
+struct StreamOperators {
+  int64_t stream = 0;  // row of table stream
+  int64_t operators = 0, collectives = 0;
+  int64_t communication = 0;    // collectives and calls between two
+  int64_t first = 0, last = 0;  // all are between them, as the source numbers operators
+};
+class OperatorSource {
+ public:
+  enum class Of { communication, operators };
+  using Next = std::function<bool(StepOperator&)>;  // false: there is no other
+
+  virtual ~OperatorSource() = default;
+  // Those that have operators, by row.
+  virtual const std::vector<StreamOperators>& streams() const = 0;
+  // In order of start; of all operators the kind need not be filled in.
+  virtual Next sequence(const StreamOperators& stream, Of of) const = 0;
+  // Where and when GPUs ran what was launched in a range (row of table range); a range may come
+  // several times.
+  using Take = std::function<void(int64_t range, int64_t start_ns, int64_t end_ns)>;
+  virtual void launched(const Take& take) const = 0;
+};
+std::vector<KnownStep> find_steps(TraceDb& db, ProcessId process, const OperatorSource& operators,
+                                  const StepOptions& options = {});
+// Fills quality for every process with steps. `db` must still be producing.
+StepSummary finish_steps(TraceDb& db);
 
 // The phase that the name of an annotation says by the built-in list; nothing: it names no step.
 std::optional<StepPhase> annotated_phase(const TraceDb& db, const std::string& name);

@@ -93,7 +93,11 @@ void listener::mpi_spawned() {
 
 void listener::mpi_ending() {
   if (const CallWatch* watching = watch()) watching->ending();
-  flush_last();
+  begin_last_flush();
+}
+
+void listener::mpi_left() {
+  flush_now();
 }
 
 int listener::mpi_allreduce(const mpi::Allreduce& call, uint64_t) {

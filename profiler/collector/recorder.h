@@ -128,8 +128,9 @@ extern std::atomic<const CallWatch*> call_watch;
 void wake_writer();
 // Asks the writer thread to write everything recorded so far and waits for it, at most 2 s.
 void flush_now();
-// The same where the program may be ended at any moment afterwards.
-void flush_last();
+// Asks for the same, and for the launcher's clock once more, and waits for neither: the program may
+// be ended at any moment after the flush_now() that follows.
+void begin_last_flush();
 
 // Written straight to where it stays: the stack of a thread of the program may be small.
 struct Blob {

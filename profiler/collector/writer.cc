@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "profiler/collector/c_library.h"
+#include "hooks/c_library.h"
 #include "profiler/collector/clock_reading.h"
 #include "profiler/collector/foreign_process.h"
 #include "profiler/collector/page_use.h"

@@ -2,10 +2,6 @@
 #include "profiler/gpu/activity_rows.h"
 
 namespace preserve::gpu {
-namespace {
-
-// Message size of one rank, as table collective defines it: what the library's call is given as
-// count.
 std::optional<int64_t> message_bytes(const CollectiveFacts& facts) {
   if (facts.bytes) return facts.bytes;
   const auto elements = facts.function == "reduce_scatter" && facts.out_elements
@@ -20,16 +16,15 @@ std::optional<int64_t> message_bytes(const CollectiveFacts& facts) {
   return bytes;
 }
 
-}  // namespace
-
 OpId add_op(TraceDb& db, const Activity& activity, StreamId stream, OpKind kind, StringId name,
-            RangeId range) {
+            RangeId range, StepId step) {
   OpRow row{.stream = stream,
             .kind = kind,
             .name = name,
             .start_ns = activity.start_ns,
             .end_ns = activity.end_ns,
-            .range = range};
+            .range = range,
+            .step = step};
   if (activity.correlation != 0) row.correlation_id = activity.correlation;
   if (activity.graph != 0) row.graph_id = activity.graph;
   if (activity.graph_node != kNoNode) row.graph_node_id = activity.graph_node;

@@ -9,12 +9,14 @@ namespace preserve::gpu {
 
 // The operator of `activity`, with its times as they are; a copy also gets the counter copy_bytes.
 OpId add_op(TraceDb& db, const Activity& activity, StreamId stream, OpKind kind, StringId name,
-            RangeId range);
+            RangeId range, StepId step = {});
 
-// Bytes come from the number of elements where `facts` has no bytes. `blocking`: the host waited.
+// Message size of one rank, as table collective defines it: what the library's call is given as
+// count. Of the number of elements where `facts` has no bytes; nothing when that is unknown, too.
+std::optional<int64_t> message_bytes(const CollectiveFacts& facts);
+// `blocking`: the host waited.
+void add_collective(TraceDb& db, OpId op, const CollectiveFacts& facts, bool blocking);
 // What was learnt later of a collective whose bytes are not known.
 void complete_collective(TraceDb& db, OpId op, const CollectiveFacts& facts);
-
-void add_collective(TraceDb& db, OpId op, const CollectiveFacts& facts, bool blocking);
 
 }  // namespace preserve::gpu

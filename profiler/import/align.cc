@@ -65,6 +65,7 @@ void shift(TraceDb& db, ProcessId process, int64_t by_ns) {
       "WHERE stream_id IN (SELECT id FROM stream WHERE process_id = ?2)",
       "UPDATE range SET start_ns = start_ns + ?1, end_ns = end_ns + ?1 "
       "WHERE stream_id IN (SELECT id FROM stream WHERE process_id = ?2)",
+      "UPDATE step SET start_ns = start_ns + ?1, end_ns = end_ns + ?1 WHERE process_id = ?2",
       "UPDATE process SET start_ns = start_ns + ?1, end_ns = end_ns + ?1 WHERE id = ?2"};
   for (const char* statement : kStatements) db.execute(statement, {by_ns, process.value});
 }

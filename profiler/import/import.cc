@@ -91,6 +91,7 @@ class Importer {
 
   const ImportOptions& options_;
   TraceDb& db_;
+  const StepOptions* early_steps_ = nullptr;  // of those that are found as files are read
   gpu::KernelRules rules_;
   std::vector<ImportedProcess> processes_;
   std::optional<int64_t> world_size_;
@@ -174,7 +175,7 @@ void Importer::read_kineto_file(const std::filesystem::path& path) {
       continue;
     }
     builder->row.command = command_only(builder->row.command);
-    add(builder->finish(result.base_ns));
+    add(builder->finish(result.base_ns, early_steps_));
     if (captures) captures_.add(builder->take_captures());
   }
 }
@@ -210,7 +211,7 @@ void Importer::read_nsys_file(const std::filesystem::path& path) {
     builder->row.command = command_only(builder->row.command);
     if (builder->row.start_ns > builder->row.end_ns)
       builder->row.start_ns = builder->row.end_ns = 0;
-    add(builder->finish(0));
+    add(builder->finish(0, early_steps_));
   }
 }
 
@@ -364,8 +365,6 @@ void Importer::add_operands() {
       fmt::format("operands: {} kernels by recorded shapes, {} inferred from duration and "
                   "bandwidth, {} unknown",
                   accesses.from_shapes, accesses.inferred, accesses.unknown));
-  summary_.accesses_from_shapes = accesses.from_shapes;
-  summary_.accesses_inferred = accesses.inferred;
   if (captures_.empty()) return;
   summary_.notes.push_back(
       fmt::format("captures: {} of {} that ran have their operands from one", accesses.joined,
@@ -390,8 +389,14 @@ ImportSummary Importer::run() {
       throw input_error("{}: is given twice", path.string());
     }
   }
-  for (const auto& path : options_.files) {
-    switch (format_of(path)) {
+  std::vector<Format> formats;
+  for (const auto& path : options_.files) formats.push_back(format_of(path));
+  // What a log says of collectives may tell steps apart: they are found once it was used.
+  const bool logs = std::count(formats.begin(), formats.end(), Format::inspector) != 0;
+  early_steps_ = logs ? nullptr : &options_.steps;
+  for (size_t i = 0; i < formats.size(); ++i) {
+    const auto& path = options_.files[i];
+    switch (formats[i]) {
       case Format::kineto:
         read_kineto_file(path);
         break;
@@ -417,7 +422,8 @@ ImportSummary Importer::run() {
   check_ranks();
   use_inspector_logs();
   align();
-  const StepSummary steps = mark_steps(db_, options_.steps);
+  const StepSummary steps =
+      early_steps_ == nullptr ? mark_steps(db_, options_.steps) : finish_steps(db_);
   summary_.steps = steps.all();
   const gpu::PhaseSummary phases = gpu::tell_phases(db_);
   summary_.notes.push_back(fmt::format(

@@ -96,7 +96,7 @@ uint32_t ProcessBuilder::range_name(std::string_view name, RangeClass range_clas
   return id;
 }
 
-std::vector<ImportedProcess> ProcessBuilder::finish(int64_t base_ns) {
+std::vector<ImportedProcess> ProcessBuilder::finish(int64_t base_ns, const StepOptions* steps) {
   base_ns_ = base_ns;
   row.start_ns += base_ns;
   row.end_ns += base_ns;
@@ -108,7 +108,8 @@ std::vector<ImportedProcess> ProcessBuilder::finish(int64_t base_ns) {
   match_launches(launched);
   StreamSorter located;
   place_in_ranges(launched, located);
-  write_ops(located);
+  make_ops(located);
+  write_ops(steps);
   write_losses();
   for (ImportedProcess& process : processes_) {
     process.operands = operands_;

@@ -4,7 +4,8 @@
 //   1. activities with launches by correlation id; several activities of one launch are a graph
 //      replay, numbered in order
 //   2. launches with the ranges of their thread, by time: innermost range, shapes, module path
-//   3. activities into rows, stream by stream in order of start
+//   3. activities into operators, stream by stream in order of start
+//   4. operators into rows, once the steps that they belong to are known
 // A process that ran kernels on several GPUs becomes one process of trace.db per GPU: what runs on
 // one GPU hides nothing of another.
 // Ranges of frameworks are only kept when something was launched inside; annotations always.
@@ -20,9 +21,11 @@
 #include <unordered_map>
 #include <vector>
 
+#include "db/step/steps.h"
 #include "db/trace_db.h"
 #include "profiler/gpu/kernel_rules.h"
 #include "profiler/gpu/launch_join.h"
+#include "profiler/gpu/record_log.h"
 #include "profiler/gpu/record_sorter.h"
 #include "profiler/gpu/records.h"
 #include "profiler/gpu/streams.h"
@@ -171,8 +174,8 @@ class ProcessBuilder {
 
   // Writes everything; `base_ns` is added to all times. Call once. One process per GPU that ran
   // kernels, at least one. input_error for an activity that cannot have lasted as long as it says,
-  // unless `partial`.
-  std::vector<ImportedProcess> finish(int64_t base_ns);
+  // unless `partial`. Steps are found unless `steps` is null: then mark_steps() has to.
+  std::vector<ImportedProcess> finish(int64_t base_ns, const StepOptions* steps);
   // The graphs that were captured, once; after finish(), or in place of it where the file is of use
   // for nothing else.
   CapturedGraphs take_captures();
@@ -231,8 +234,18 @@ class ProcessBuilder {
   static void close_ranges(const GpuActivity& launched, std::vector<OpenRange>& open);
   RangeId keep_range(const std::vector<OpenRange>& open, size_t index, size_t process);
   StreamId thread_row(uint32_t thread, size_t process);
-  void write_ops(StreamSorter& activities);
-  void write_op(GpuActivity activity);
+  // An operator whose row is not written yet.
+  struct WaitingOp {
+    gpu::Activity activity;
+    uint32_t range = 0;
+    OpKind kind = OpKind::other;
+    int64_t bytes = -1, communicator = -1;  // of communication; -1 unknown
+  };
+  class WaitingOps;
+
+  void make_ops(StreamSorter& activities);
+  void make_op(GpuActivity activity);
+  void write_ops(const StepOptions* steps);
   void leave_out_impossible(const GpuActivity& activity);
   gpu::CollectiveFacts communication_facts(const GpuActivity& activity,
                                            const gpu::KernelIdentity& identity) const;
@@ -262,6 +275,9 @@ class ProcessBuilder {
   std::unordered_map<uint32_t, int64_t> tokens_;  // by name of a range
   gpu::StreamTable streams_;
   std::vector<StreamId> stream_rows_;
+  gpu::RecordLog<WaitingOp> waiting_ops_;
+  std::vector<StreamOperators> ops_of_stream_;  // by stream; numbered from 0
+  OpId first_op_;
   std::vector<Thread> threads_;
   std::map<std::pair<int64_t, int64_t>, uint32_t> thread_index_;  // by process and thread
   std::pair<int64_t, int64_t> last_thread_;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The last join of ProcessBuilder: activities in order of stream and start become rows of op,
-// collective and counter, and the operators whose operands are worth naming are passed on.
+// The last joins of ProcessBuilder: activities in order of stream and start become operators, those
+// whose operands are worth naming are passed on, and all become rows of op, collective and counter.
 #include <algorithm>
 #include <deque>
 
@@ -60,7 +60,58 @@ gpu::CollectiveFacts ProcessBuilder::communication_facts(
   return facts;
 }
 
-void ProcessBuilder::write_ops(StreamSorter& activities) {
+// What is waiting of one process.
+class ProcessBuilder::WaitingOps : public OperatorSource {
+ public:
+  WaitingOps(const ProcessBuilder& builder, size_t process) : builder_(builder) {
+    for (size_t i = 0; i < builder.ops_of_stream_.size(); ++i) {
+      const StreamOperators& stream = builder.ops_of_stream_[i];
+      if (builder.process_of_stream_[i] == process && stream.operators > 0) {
+        streams_.push_back(stream);
+      }
+    }
+  }
+  const std::vector<StreamOperators>& streams() const override { return streams_; }
+
+  Next sequence(const StreamOperators& stream, Of of) const override {
+    return [pass = pass_over(stream), all = of == Of::operators](StepOperator& op) mutable {
+      WaitingOp waiting;
+      while (pass.next(waiting)) {
+        if (!all && waiting.kind != OpKind::collective && waiting.kind != OpKind::p2p) continue;
+        op = {.start_ns = waiting.activity.start_ns,
+              .end_ns = waiting.activity.end_ns,
+              .name = waiting.activity.name,
+              .kind = waiting.kind,
+              .bytes = waiting.bytes,
+              .communicator = waiting.communicator};
+        return true;
+      }
+      return false;
+    };
+  }
+
+  void launched(const Take& take) const override {
+    for (const StreamOperators& stream : streams_) {
+      auto pass = pass_over(stream);
+      for (WaitingOp op; pass.next(op);) {
+        if (op.range != 0) take(op.range, op.activity.start_ns, op.activity.end_ns);
+      }
+    }
+  }
+
+ private:
+  gpu::RecordLog<WaitingOp>::Pass pass_over(const StreamOperators& stream) const {
+    return {builder_.waiting_ops_, static_cast<size_t>(stream.first),
+            static_cast<size_t>(stream.last) + 1};
+  }
+
+  const ProcessBuilder& builder_;
+  std::vector<StreamOperators> streams_;
+};
+
+void ProcessBuilder::make_ops(StreamSorter& activities) {
+  first_op_ = db_.next_op();
+  ops_of_stream_.resize(streams_.size());
   activities.sort();
   struct Waiting {
     GpuActivity activity;
@@ -90,14 +141,14 @@ void ProcessBuilder::write_ops(StreamSorter& activities) {
            dur_ns / kMostTimesBefore >
                std::max(last_start_ns_ - first_start_ns_, shortest_ns_[activity.name]);
   };
-  const auto write = [&](const GpuActivity& activity) {
+  const auto make = [&](const GpuActivity& activity) {
     if (activity.stream != stream) {
       stream = activity.stream;
       before = 0;
       first_ns = activity.start_ns;
     }
     ++before;
-    write_op(activity);
+    make_op(activity);
   };
   const auto release = [&](const GpuActivity* next) {
     while (!waiting.empty()) {
@@ -108,7 +159,7 @@ void ProcessBuilder::write_ops(StreamSorter& activities) {
       if (settled && is_impossible(activity, front.holds, last)) {
         leave_out_impossible(activity);
       } else if (settled || activity.end_ns - activity.start_ns < kSuspectNs) {
-        write(activity);
+        make(activity);
       } else {
         return;
       }
@@ -126,7 +177,7 @@ void ProcessBuilder::write_ops(StreamSorter& activities) {
     }
     release(&activity);
     if (waiting.empty() && activity.end_ns - activity.start_ns < kSuspectNs) {
-      write(activity);
+      make(activity);
       continue;
     }
     waiting.push_back({activity});
@@ -150,7 +201,7 @@ void ProcessBuilder::leave_out_impossible(const GpuActivity& activity) {
   latest_ns_ = std::max(latest_ns_, activity.start_ns + base_ns_);
 }
 
-void ProcessBuilder::write_op(GpuActivity activity) {
+void ProcessBuilder::make_op(GpuActivity activity) {
   ImportedProcess& result = processes_[process_of(activity)];
   const gpu::KernelIdentity& kernel = identity(activity.name);
   const bool communicates =
@@ -168,12 +219,26 @@ void ProcessBuilder::write_op(GpuActivity activity) {
   }
   activity.start_ns += base_ns_;
   activity.end_ns += base_ns_;
-  const OpId op = gpu::add_op(db_, activity, stream_rows_[activity.stream], kind, {activity.name},
-                              {activity.range});
+  const auto number = static_cast<int64_t>(waiting_ops_.size());
+  const OpId op{first_op_.value + number};
+  WaitingOp waiting{.activity = activity, .range = activity.range, .kind = kind};
   ++result.activities;
   latest_ns_ = std::max(latest_ns_, activity.end_ns);
-  // A kernel: the host call had returned.
-  if (communicates) gpu::add_collective(db_, op, facts, false);
+  StreamOperators& stream = ops_of_stream_[activity.stream];
+  if (stream.operators++ == 0) {
+    stream.stream = stream_rows_[activity.stream].value;
+    stream.first = number;
+  }
+  stream.last = number;
+  if (communicates) {
+    ++stream.communication;
+    if (kind == OpKind::collective) ++stream.collectives;
+    waiting.bytes = gpu::message_bytes(facts).value_or(-1);
+    waiting.communicator = facts.communicator.value_or(-1);
+    // A kernel: the host call had returned.
+    gpu::add_collective(db_, op, facts, false);
+  }
+  waiting_ops_.add(waiting);
   if (activity.is_copy) return;
   ++result.kernels;
   const bool may_learn = activity.replay != 0 && !facts.bytes && !facts.in_elements;
@@ -190,6 +255,20 @@ void ProcessBuilder::write_op(GpuActivity activity) {
        .replay = activity.replay,
        .in_replay = activity.in_replay,
        .tokens = activity.tokens});
+}
+
+void ProcessBuilder::write_ops(const StepOptions* steps) {
+  std::vector<std::vector<KnownStep>> known(processes_.size());
+  for (size_t process = 0; steps != nullptr && process < processes_.size(); ++process) {
+    known[process] = find_steps(db_, processes_[process].id, WaitingOps(*this, process), *steps);
+  }
+  gpu::RecordLog<WaitingOp>::Pass pass(waiting_ops_, 0, waiting_ops_.size());
+  for (WaitingOp op; pass.next(op);) {
+    const gpu::Activity& activity = op.activity;
+    gpu::add_op(db_, activity, stream_rows_[activity.stream], op.kind, {activity.name}, {op.range},
+                step_at(known[process_of_stream_[activity.stream]], activity.start_ns));
+  }
+  waiting_ops_ = gpu::RecordLog<WaitingOp>();
 }
 
 // What could not be used of the file counts for its first process.

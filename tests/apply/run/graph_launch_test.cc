@@ -111,6 +111,18 @@ TEST_F(GraphLaunch, RefusesAnotherWayAnotherToolAndAnotherTrace) {
   EXPECT_EQ(apply({}).exit_code, 2);
 }
 
+TEST_F(GraphLaunch, AProcessWithSeveralGpusIsSeveralRanksOfTheRecording) {
+  schedule_.ranks = 8;
+  EXPECT_EQ(apply({}, {"OMPI_COMM_WORLD_SIZE=8"}).exit_code, 7);
+  EXPECT_EQ(apply({}, {"OMPI_COMM_WORLD_SIZE=2"}).exit_code, 7);
+  for (const char* other : {"OMPI_COMM_WORLD_SIZE=3", "OMPI_COMM_WORLD_SIZE=16"}) {
+    const test::Run refused = apply({}, {other});
+    EXPECT_EQ(refused.exit_code, 2) << other;
+    EXPECT_THAT(refused.err, HasSubstr("planned for 8 ranks, but"));
+    EXPECT_THAT(refused.err, HasSubstr("each GPU of a process is a rank of the recording"));
+  }
+}
+
 #ifdef PRESERVE_GRAPH_PROGRAM
 
 // A loop of three layers, whose plan fetches the norm's weight of the second beside a collective.

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "profiler/gpu/record_log.h"
 #include "profiler/gpu/record_sorter.h"
 
 namespace preserve::gpu {
@@ -38,6 +39,22 @@ TEST(RecordSorter, MergesManyRuns) {
     ASSERT_EQ(value, i);
   }
   EXPECT_FALSE(sorter.next(value));
+}
+
+RC_GTEST_PROP(RecordLog, GivesBackAnyPartAsOftenAsAsked, ()) {
+  RecordLog<int64_t> log(sizeof(int64_t) * *rc::gen::inRange<size_t>(1, 2000));
+  const auto count = *rc::gen::inRange<size_t>(0, 5000);  // more than a pass reads ahead
+  for (size_t i = 0; i < count; ++i) log.add(static_cast<int64_t>(i));
+  RC_ASSERT(log.size() == count);
+  const auto end = *rc::gen::inRange<size_t>(0, count + 1);
+  const auto first = *rc::gen::inRange<size_t>(0, end + 1);
+  RecordLog<int64_t>::Pass pass(log, first, end), other(log, 0, count);
+  int64_t record = 0;
+  for (size_t i = first; i < end; ++i) {
+    RC_ASSERT(pass.next(record) && record == static_cast<int64_t>(i));
+    RC_ASSERT(other.next(record) && record == static_cast<int64_t>(i - first));
+  }
+  RC_ASSERT(!pass.next(record));
 }
 
 }  // namespace

@@ -34,6 +34,8 @@ std::string one_rank(int rank, int world_size, double shift_us) {
         fmt::format(
             R"(, "Collective name": "allreduce", "In msg nelems": 8, "dtype": "Float", "Process Group Name": "tp", "Seq": {})",
             i)));
+    events.push_back(kineto_event("user_annotation", fmt::format("ProfilerStep#{}", i),
+                                  990 + 100 * i + shift_us, 95, 1));
   }
   return kineto_document(
       events,
@@ -45,6 +47,10 @@ TEST_F(ImportDamage, ClocksOfRanksAreAlignedByTheirCollectives) {
       import_files(directory_, {write_text(directory_, "a.json", one_rank(0, 2, 0)),
                                 write_text(directory_, "b.json", one_rank(1, 2, 777))});
   EXPECT_THAT(column(imported.db, "SELECT COUNT(DISTINCT end_ns) FROM op"), ElementsAre("5"));
+  EXPECT_THAT(column(imported.db,
+                     "SELECT COUNT(*) FROM op JOIN step ON step.id = step_id "
+                     "WHERE op.start_ns BETWEEN step.start_ns AND step.end_ns"),
+              ElementsAre("10"));
   EXPECT_THAT(
       imported.summary.notes,
       testing::Contains(HasSubstr("rank 1: clock shifted by -777.00 us, ends of 5 collectives")));
