@@ -36,6 +36,14 @@ Exit codes: those of the command, 128+N when signal N killed it, 130 after Ctrl-
 schedule that cannot be applied; 125 preserve-apply failed; 126 the command cannot be executed; 127 it was
 not found.)";
 
+// Why a word is none of the ways there are, where a user may well expect it to be one.
+std::string refuse_unproven(std::string& way) {
+  if (way != "torch" && way != "stream") return {};
+  return "there is no '" + way +
+         "': CUDA programs are reached by inject alone, and another way is added only once inject "
+         "has been run on a GPU";
+}
+
 struct Arguments {
   apply::LaunchOptions launch;
   bool dry_run = false, no_guard = false, original = false, compare = false;
@@ -57,7 +65,8 @@ void define(CLI::App& app, Arguments& given) {
                  "method is of one. A schedule of a GPU is always applied by inject: nodes in the "
                  "program's CUDA graphs")
       ->transform(as_choice({apply::Via::progress, apply::Via::convert, apply::Via::spare,
-                             apply::Via::measured, apply::Via::inject}));
+                             apply::Via::measured, apply::Via::inject}))
+      ->transform(CLI::Validator(refuse_unproven, ""));
   app.add_option("--link", launch.link_latency_ns,
                  "Stand-in for a network link: adds this to every collective, with and without the "
                  "plan; the schedule must be planned for it")
@@ -98,8 +107,8 @@ int main(int argc, char** argv) {
   char** const end = std::find(argv, argv + argc, std::string_view("--"));
   const std::vector<std::string> command(end == argv + argc ? end : end + 1, argv + argc);
   const ToolInfo info{"preserve-apply",
-                      "Runs a program with a prefetch schedule, for as long as that pays.",
-                      kFooter, fmt::format("schedule {}", kScheduleVersion),
+                      "Runs a program with a prefetch schedule, for as long as that pays.", kFooter,
+                      fmt::format("schedule {}", kScheduleVersion),
                       "[OPTIONS] SCHEDULE.JSON -- COMMAND [ARGUMENT...]"};
   return run_tool(
       static_cast<int>(end - argv), argv, info, [&](CLI::App& app) { define(app, given); },

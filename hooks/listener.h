@@ -141,7 +141,12 @@ void mpi_lost(const mpi::Call& call, uint64_t mark);
 void mpi_rank(int rank, int ranks, std::string_view library);
 // Instead, of one that MPI_Comm_spawn started: its ranks count another MPI_COMM_WORLD.
 void mpi_spawned();
-void mpi_ending();  // the launcher may kill this process from here on
+// MPI is about to end here. Other ranks may already be waiting inside of it for this one: not the
+// moment to wait for anything.
+void mpi_ending();
+// MPI has ended here, or is about to be aborted: the moment to wait for what must not be lost,
+// shortly, since the launcher may end this process from here on.
+void mpi_left();
 // One call of a function that is not described; always the same pointer for the same function.
 void mpi_undescribed(const char* name);
 

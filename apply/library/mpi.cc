@@ -143,6 +143,8 @@ void listener::mpi_ending() {
   }
 }
 
+void listener::mpi_left() {}
+
 void listener::mpi_undescribed(const char*) {
   if (has_plan()) __atomic_fetch_add(&outcome()->undescribed, 1, __ATOMIC_RELAXED);
 }

@@ -12,6 +12,7 @@
 
 #include "apply/library/own_files.h"
 #include "common/clock.h"
+#include "hooks/c_library.h"
 #include "hooks/unnoticed.h"
 
 namespace preserve::apply {
@@ -66,7 +67,7 @@ void in_child() {
 void load() {
   const Unnoticed unnoticed;
   const char* plan = ::getenv("PRESERVE_APPLY_PLAN");
-  if (plan == nullptr || *plan != '/') return;
+  if (plan == nullptr || *plan != '/' || !hooks::is_glibc()) return;
   state = new (state_memory) State;
   if (state->plan.open(map_plan(plan)) != nullptr) return;
   if (!state->tensors.start(state->plan)) return;
@@ -82,7 +83,7 @@ void load() {
   if (memory == nullptr) return;
   std::memcpy(memory, &header, sizeof(header));
   state->header = static_cast<OutcomeHeader*>(memory);
-  if (::pthread_atfork(nullptr, nullptr, in_child) != 0) return;
+  if (!hooks::at_fork(nullptr, nullptr, in_child)) return;
   state->has_plan.store(true, std::memory_order_release);
   if (state->tensors.wants_allocations()) watch_memory(&state->tensors);
 }

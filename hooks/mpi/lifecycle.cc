@@ -20,6 +20,10 @@ void report_ending() {
   if (listener::mpi_wanted()) listener::mpi_ending();
 }
 
+void report_left() {
+  if (listener::mpi_wanted()) listener::mpi_left();
+}
+
 }  // namespace
 
 PRESERVE_MPI(Init, (int* argc, char*** argv), (argc, argv)) {
@@ -36,14 +40,19 @@ PRESERVE_MPI(Init_thread, (int* argc, char*** argv, int required, int* provided)
   return result;
 }
 
-// Launchers may kill what is left once every rank has finalised: have everything on disk before.
+// Launchers may kill what is left once every rank has finalised. But a rank that comes late into
+// MPI_Finalize can find the others waiting where they answer it no more (MPICH over UCX before 4.2,
+// from 20 ms on): what is to be done for the end is done beside it, and waited for behind it.
 PRESERVE_MPI(Finalize, (), ()) {
   report_ending();
-  return blocking<mpi::kFinalize>([] { return Facts{}; }, [&] { return real(); });
+  const int result = blocking<mpi::kFinalize>([] { return Facts{}; }, [&] { return real(); });
+  report_left();
+  return result;
 }
 
 PRESERVE_MPI(Abort, (MPI_Comm comm, int code), (comm, code)) {
   report_ending();
+  report_left();
   return real(comm, code);
 }
 

@@ -8,6 +8,7 @@
 #include "common/text.h"
 #include "common/units.h"
 #include "planner/measure/issue_variants.h"
+#include "planner/search/decompose.h"
 
 namespace preserve {
 namespace {

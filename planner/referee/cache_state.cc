@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <iterator>
+#include <limits>
 
 #include "common/as_index.h"
 
@@ -27,12 +28,22 @@ double CacheState::resident_bytes(int32_t tensor, int64_t begin, int64_t end) co
   return resident;
 }
 
+double CacheState::touched_at(int32_t tensor, int64_t at) const {
+  for (const Fragment& fragment : tensors_[as_index(tensor)]) {
+    if (fragment.begin <= at && at < fragment.end) return fragment.since_bytes;
+  }
+  return -std::numeric_limits<double>::infinity();
+}
+
 void CacheState::touch(int32_t tensor, int64_t begin, int64_t end, double since_bytes) {
   if (begin >= end) return;
   Fragments& fragments = tensors_[as_index(tensor)];
-  if (fragments.empty() ||
-      (fragments.size() == 1 && begin <= fragments[0].begin && fragments[0].end <= end)) {
-    fragments.assign(1, {begin, end, since_bytes});
+  if (fragments.empty()) {
+    fragments.push_back({begin, end, since_bytes});
+    return;
+  }
+  if (fragments.size() == 1 && begin <= fragments[0].begin && fragments[0].end <= end) {
+    fragments[0] = {begin, end, since_bytes};
     return;
   }
   const auto first =

@@ -23,6 +23,8 @@ class CacheState {
 
   // Expected bytes of [begin, end) of a tensor that are still cached.
   double resident_bytes(int32_t tensor, int64_t begin, int64_t end) const;
+  // clock_bytes() when byte `at` of a tensor was touched last; -infinity: never.
+  double touched_at(int32_t tensor, int64_t at) const;
   // [begin, end) is in the cache, with the age it has had since clock_bytes() was `since_bytes`.
   void touch(int32_t tensor, int64_t begin, int64_t end, double since_bytes);
 

@@ -27,11 +27,32 @@ bool PrefetchStream::follow(const PrefetchOrders& orders, size_t op_count) {
   waiting_ = std::move(waiting);
   places_for_next_step_ = std::move(places);
   orders_ = &orders;
-  for_next_step_ = std::move(for_next_step);
+  for_next_step_before_ = std::exchange(for_next_step_, std::move(for_next_step));
   read_.assign(orders.prefetches.size(), 0);
   last_start_.resize(op_count, -1);
   running_.resize(op_count, 0);
   return same;
+}
+
+void PrefetchStream::assume_arrived() {
+  double since_bytes = cache_.clock_bytes();
+  for (const Prefetch& prefetch : for_next_step_) {
+    since_bytes -= static_cast<double>(prefetch.end - prefetch.begin);
+  }
+  if (!for_next_step_before_.empty()) {
+    since_bytes = std::numeric_limits<double>::infinity();
+    for (const Prefetch& prefetch : for_next_step_before_) {
+      since_bytes = std::min(since_bytes, cache_.touched_at(prefetch.tensor, prefetch.begin));
+      // What is fetched no more.
+      cache_.touch(prefetch.tensor, prefetch.begin, prefetch.end,
+                   -std::numeric_limits<double>::infinity());
+    }
+  }
+  for (size_t i = 0; i < for_next_step_.size(); ++i) {
+    const Prefetch& prefetch = for_next_step_[i];
+    cache_.touch(prefetch.tensor, prefetch.begin, prefetch.end, since_bytes);
+    waiting_[places_for_next_step_[i]] = static_cast<double>(prefetch.end - prefetch.begin);
+  }
 }
 
 void PrefetchStream::open_window(size_t window, int64_t step, double now_ns) {

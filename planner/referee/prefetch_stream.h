@@ -54,6 +54,10 @@ class PrefetchStream {
   // fetch for the next step what the orders before did, so that it has arrived.
   bool follow(const PrefetchOrders& orders, size_t op_count);
 
+  // Other orders than those before have been followed for long: what they fetch for the next step
+  // has arrived, as old as what the orders before had fetched. For a stream that outlasts its
+  // window, for which the step waits.
+  void assume_arrived();
   // Nothing has been fetched for the next step.
   void forget() { std::fill(waiting_.begin(), waiting_.end(), 0.0); }
 
@@ -108,7 +112,8 @@ class PrefetchStream {
   const StreamRates& rates_;
   CacheState& cache_;
   const PrefetchOrders* orders_ = nullptr;
-  std::vector<Prefetch> for_next_step_;  // of orders_, and where they are there
+  std::vector<Prefetch> for_next_step_;         // of orders_, and where they are there
+  std::vector<Prefetch> for_next_step_before_;  // of the orders before
   std::vector<size_t> places_for_next_step_;
   std::deque<Batch> queue_;
   bool moving_ = false;      // the front batch's prefetch `next` is being transferred

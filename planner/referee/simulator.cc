@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
-#include <unordered_map>
 
 #include "common/as_index.h"
 #include "common/error.h"
@@ -85,13 +84,20 @@ double cache_rate(const DeviceModel& device, const PrefetchMethod* method) {
   return positive_rate(device, device.cache_read_bandwidth_bytes_per_s, "cache read bandwidth");
 }
 
+using TensorsByName = std::unordered_map<std::string_view, int32_t>;
+
+TensorsByName tensors_by_name(const FoldedStep& step) {
+  TensorsByName tensors(step.tensors.size());
+  for (size_t i = 0; i < step.tensors.size(); ++i) {
+    tensors.emplace(step.tensors[i].name, static_cast<int32_t>(i));
+  }
+  return tensors;
+}
+
 class PlanReader {
  public:
-  PlanReader(const FoldedStep& step, const Plan& plan) : step_(step), plan_(plan) {
-    for (size_t i = 0; i < step.tensors.size(); ++i) {
-      tensors_.emplace(step.tensors[i].name, static_cast<int32_t>(i));
-    }
-  }
+  PlanReader(const FoldedStep& step, const TensorsByName& tensors, const Plan& plan)
+      : step_(step), tensors_(tensors), plan_(plan) {}
 
   PrefetchOrders read() const {
     PrefetchOrders orders;
@@ -158,8 +164,8 @@ class PlanReader {
   }
 
   const FoldedStep& step_;
+  const TensorsByName& tensors_;
   const Plan& plan_;
-  std::unordered_map<std::string, int32_t> tensors_;
 };
 
 // --- the simulations -----------------------------------------------------------------------------
@@ -255,6 +261,7 @@ Referee::Referee(const FoldedStep& step, const DeviceModel& device,
       models_(recorded_models(step, options.link_latency_ns)),
       device_(device),
       has_method_(method_of(device, options) != nullptr),
+      tensors_(tensors_by_name(step)),
       engine_(step, order_, device, hardware_, models_) {
   static const PrefetchOrders kNone;
   engine_.follow(kNone);
@@ -275,7 +282,7 @@ double Referee::run_all_hot() const {
 }
 
 PrefetchOrders Referee::orders_of(const Plan& plan) const {
-  PrefetchOrders orders = PlanReader(step_, plan).read();
+  PrefetchOrders orders = PlanReader(step_, tensors_, plan).read();
   if (!has_method_ && !orders.prefetches.empty()) {
     throw input_error("device {} has no prefetch method, but the plan prefetches", device_.name);
   }
@@ -288,10 +295,16 @@ Referee::Steady Referee::run(const PrefetchOrders& orders) {
   return run_until_steady();
 }
 
-Referee::Steady Referee::glance(const PrefetchOrders& orders) {
+Referee::Steady Referee::glance(const PrefetchOrders& orders, bool exactly) {
   const bool same_arrivals = engine_.follow(orders);
   if (!steady_) return run_until_steady();
-  if (!same_arrivals) engine_.run();
+  if (!same_arrivals) {
+    if (exactly || hardware_.stream.stops_with_window) {
+      engine_.run();
+    } else {
+      engine_.assume_arrived();
+    }
+  }
   const EngineStep& step = engine_.run();
   return {step.step_ns, true, &step};
 }
@@ -331,8 +344,7 @@ Referee::Steady Referee::run_until_steady() {
   return run;
 }
 
-SimulationResult Referee::judge(const Plan& plan) {
-  const PrefetchOrders orders = orders_of(plan);
+SimulationResult Referee::judge(const Plan& plan, const PrefetchOrders& orders) {
   const Steady planned = run(orders);
   SimulationResult result;
   result.baseline_step_ns = baseline_step_ns_;

@@ -10,6 +10,8 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "db/step/folded_step.h"
@@ -78,12 +80,15 @@ class Referee {
     const EngineStep* last = nullptr;  // until the next call
   };
   Steady run(const PrefetchOrders& orders);
-  // The same from one repetition after the orders before, where those were steady, or from two
-  // where they fetched something else for the next step: what differs then is how much older bytes
-  // that survive from the last step are.
-  Steady glance(const PrefetchOrders& orders);
+  // The same from one repetition after the orders before, where those were steady: what differs
+  // is how much older bytes that survive from the last step are. Where the orders before fetched
+  // something else for the next step, `exactly` runs the repetition that fetches it first; without,
+  // and where a step waits for its prefetches, it is taken to have arrived.
+  Steady glance(const PrefetchOrders& orders, bool exactly);
 
-  SimulationResult judge(const Plan& plan);
+  SimulationResult judge(const Plan& plan) { return judge(plan, orders_of(plan)); }
+  // `orders`: those of the plan.
+  SimulationResult judge(const Plan& plan, const PrefetchOrders& orders);
 
  private:
   Steady run_until_steady();
@@ -96,6 +101,7 @@ class Referee {
   std::vector<OpModel> models_;
   const DeviceModel& device_;
   bool has_method_ = false;
+  std::unordered_map<std::string_view, int32_t> tensors_;  // of the step, by name
   StepEngine engine_;
   double baseline_step_ns_ = 0, all_hot_step_ns_ = 0;
   bool steady_ = false;           // after the last run

@@ -139,6 +139,10 @@ double StepEngine::memory_share(double stream_bytes_per_ns) const {
 
 void StepEngine::advance_to_next_change() {
   stream_.settle(clock_[kReal]);
+  if (events_[kReal].first_at() <= clock_[kReal]) {  // now: no clock moves
+    handle(events_[kReal].pop());
+    return;
+  }
   const double stream_bytes_per_ns = stream_.demand_bytes_per_ns();
   double memory_speed = 1, collective_speed = 1;
   if (stream_bytes_per_ns > 0) {
@@ -210,7 +214,10 @@ void StepEngine::start(int32_t op) {
   const bool in_two_parts = running.misses_ns > 0;
   const double first_ns = in_two_parts ? running.hits_ns : alone_ns;
   const double now = clock_[running.clock];
-  events_[running.clock].push({now + first_ns, in_two_parts ? Change::misses : Change::over, op});
+  const bool misses_now = in_two_parts && first_ns <= 0 && events_[kReal].first_at() > now;
+  if (!misses_now) {
+    events_[running.clock].push({now + first_ns, in_two_parts ? Change::misses : Change::over, op});
+  }
   for (const int32_t follower : followers_of(index)) {
     const double at_ns = order_.rules[as_index(follower)].share * alone_ns;
     if (!in_two_parts || at_ns < first_ns) {
@@ -220,6 +227,7 @@ void StepEngine::start(int32_t op) {
   if (window_of_[index] >= 0) {
     stream_.open_window(as_index(window_of_[index]), step_number_, clock_[kReal]);
   }
+  if (misses_now) begin_misses(op);
 }
 
 void StepEngine::begin_misses(int32_t op) {
@@ -255,7 +263,8 @@ double StepEngine::read_operands(size_t op) {
     prefetched_bytes += hit;
   }
   double missing_bytes = 0, hit_bytes = 0, touched_bytes = 0;
-  for (const Access& access : accesses_of(op)) {
+  const std::span<const Access> accesses = accesses_of(op);
+  for (const Access& access : accesses) {
     const double hit = cache_.resident_bytes(access.tensor, access.begin, access.end);
     const auto bytes = static_cast<double>(access.end - access.begin);
     if (access.read) hit_bytes += hit;
@@ -268,7 +277,7 @@ double StepEngine::read_operands(size_t op) {
   prefetched_bytes = std::min(prefetched_bytes, touched_bytes);
   running_[op].touched_bytes = touched_bytes - prefetched_bytes;
   const double since_bytes = cache_.clock_bytes() - prefetched_bytes;
-  for (const Access& access : accesses_of(op)) {
+  for (const Access& access : accesses) {
     cache_.touch(access.tensor, access.begin, access.end, since_bytes);
   }
   return missing_bytes;

@@ -57,6 +57,9 @@ class StepEngine {
   // Prefetches by `orders` from the next repetition on; before the first call there are none. True
   // when they fetch for the next step what the orders before did.
   bool follow(const PrefetchOrders& orders);
+  // After follow(), where a step waits for its prefetches: what they fetch for the next has
+  // arrived.
+  void assume_arrived() { stream_.assume_arrived(); }
   // What the cache holds now, to begin with again later; then nothing has been fetched ahead.
   void keep_state() { kept_ = cache_; }
   void restore_state();

@@ -60,7 +60,9 @@ PrefetchOrders WindowRing::orders_of(const Amounts& amounts, std::vector<Owner>*
   // Blocks of each consumer that earlier windows fetch. Those that open after it are of the step
   // before, so they come first.
   std::vector<int64_t> taken(problem_.consumers.size(), 0);
+  size_t count = 0;
   for (size_t window = 0; window < windows_.size(); ++window) {
+    count += amounts[window].size();
     for (const Share& share : amounts[window]) {
       const bool next_step =
           problem_.consumers[as_index(share.consumer)].ordinal <= windows_[window];
@@ -69,6 +71,8 @@ PrefetchOrders WindowRing::orders_of(const Amounts& amounts, std::vector<Owner>*
   }
   std::vector<int64_t> taken_by_next(problem_.consumers.size(), 0);
   PrefetchOrders orders;
+  orders.prefetches.reserve(count);
+  orders.windows.reserve(windows_.size());
   if (owners != nullptr) owners->clear();
   for (size_t window = 0; window < windows_.size(); ++window) {
     const WindowShares& shares = amounts[window];

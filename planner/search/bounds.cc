@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "common/as_index.h"
 
@@ -10,7 +11,8 @@ namespace preserve {
 
 namespace {
 
-constexpr int kPriceSteps = 40;
+constexpr int kPriceSteps = 34;
+constexpr double kGolden = 0.6180339887498949;  // of the range of prices, kept in each step
 
 // An operator that a plan can shorten: hits save `saved_per_byte_ns` each, up to `most_bytes`.
 struct Gain {
@@ -146,12 +148,23 @@ class Bounds {
     if (!one_after_another()) return baseline_ns_ - saved_by_what_arrives_ns();
     double low = 0, high = 0;
     for (const OpModel& model : models_) high = std::max(high, model.saved_per_hit_byte_ns);
-    double best_ns = 0;
+    // Concave in the price: one of two inner prices stays one when the range shrinks.
+    double a = high - kGolden * (high - low), b = low + kGolden * (high - low);
+    double at_a = step_at_price_ns(a), at_b = step_at_price_ns(b);
+    double best_ns = std::max(at_a, at_b);
     for (int i = 0; i < kPriceSteps; ++i) {
-      const double a = low + (high - low) / 3, b = high - (high - low) / 3;
-      const double at_a = step_at_price_ns(a), at_b = step_at_price_ns(b);
+      if (at_a < at_b) {
+        low = std::exchange(a, b);
+        at_a = at_b;
+        b = low + kGolden * (high - low);
+        at_b = step_at_price_ns(b);
+      } else {
+        high = std::exchange(b, a);
+        at_b = at_a;
+        a = high - kGolden * (high - low);
+        at_a = step_at_price_ns(a);
+      }
       best_ns = std::max({best_ns, at_a, at_b});
-      (at_a < at_b ? low : high) = at_a < at_b ? a : b;
     }
     return std::min(best_ns, baseline_ns_);
   }

@@ -32,8 +32,14 @@ Changes::Changes(const WindowRing& ring, const PlanLimits& limits)
       budget_blocks_(limits.budget_bytes / kBlockBytes) {}
 
 void Changes::begin(const Amounts& amounts) {
-  left_ = left_blocks(amounts);
-  held_ = held_blocks(amounts);
+  left_of_plan_ = left_blocks(amounts);
+  held_by_plan_ = held_blocks(amounts);
+  begin_again();
+}
+
+void Changes::begin_again() {
+  left_ = left_of_plan_;
+  held_ = held_by_plan_;
 }
 
 // --- the limits ----------------------------------------------------------------------------------

@@ -44,6 +44,8 @@ class Changes {
 
   // Changes of this plan follow, all of which fit together.
   void begin(const Amounts& amounts);
+  // Others of the same plan.
+  void begin_again();
   // False, and nothing changed: there is no such share, or the limits do not allow it.
   bool apply(const Move& move, size_t window, int64_t blocks, Amounts& amounts);
   Full full(size_t window, const Amounts& amounts) const;
@@ -64,7 +66,8 @@ class Changes {
   const WindowRing& ring_;
   PlanLimits limits_;
   int64_t least_blocks_ = 1, budget_blocks_ = 0;
-  std::vector<int64_t> left_, held_;  // what the changes may still take
+  std::vector<int64_t> left_of_plan_, held_by_plan_;  // by consumer; by window
+  std::vector<int64_t> left_, held_;                  // the changes so far included
 };
 
 int64_t sum(const WindowShares& shares);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <deque>
 #include <tuple>
+#include <utility>
 
 #include "common/as_index.h"
 #include "common/error.h"
@@ -208,17 +209,20 @@ class Taker {
 };
 
 void check_each_byte_once(const std::vector<PlannedWindow>& windows) {
-  std::vector<const PlannedPrefetch*> all;
+  std::vector<std::pair<int32_t, const PlannedPrefetch*>> all;  // by consumer
   for (const PlannedWindow& window : windows) {
-    for (const PlannedPrefetch& prefetch : window.prefetches) all.push_back(&prefetch);
+    for (const PlannedPrefetch& prefetch : window.prefetches) {
+      all.emplace_back(prefetch.consumer_ordinal, &prefetch);
+    }
   }
-  std::sort(all.begin(), all.end(), [](const PlannedPrefetch* a, const PlannedPrefetch* b) {
-    return std::tie(a->consumer_ordinal, a->tensor, a->offset_bytes) <
-           std::tie(b->consumer_ordinal, b->tensor, b->offset_bytes);
+  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
+    if (a.first != b.first) return a.first < b.first;
+    return std::tie(a.second->tensor, a.second->offset_bytes) <
+           std::tie(b.second->tensor, b.second->offset_bytes);
   });
   for (size_t i = 1; i < all.size(); ++i) {
-    const PlannedPrefetch& a = *all[i - 1];
-    const PlannedPrefetch& b = *all[i];
+    const PlannedPrefetch& a = *all[i - 1].second;
+    const PlannedPrefetch& b = *all[i].second;
     if (a.consumer_ordinal == b.consumer_ordinal && a.tensor == b.tensor &&
         b.offset_bytes < a.offset_bytes + a.length_bytes) {
       throw internal_error("the plan fetches byte {} of {} twice for operator {}", b.offset_bytes,
@@ -286,6 +290,26 @@ std::vector<Holding> holdings_of(const std::vector<PlannedWindow>& windows) {
     }
   }
   return holdings;
+}
+
+bool same_prefetches(const std::vector<PlannedWindow>& a, const std::vector<PlannedWindow>& b) {
+  const auto orders = [](const std::vector<PlannedWindow>& windows) {
+    std::vector<std::pair<int32_t, const PlannedPrefetch*>> all;
+    for (const PlannedWindow& window : windows) {
+      for (const PlannedPrefetch& prefetch : window.prefetches) {
+        all.emplace_back(window.ordinal, &prefetch);
+      }
+    }
+    return all;
+  };
+  const auto of_a = orders(a), of_b = orders(b);
+  return std::equal(of_a.begin(), of_a.end(), of_b.begin(), of_b.end(),
+                    [](const auto& x, const auto& y) {
+                      return x.first == y.first && x.second->tensor == y.second->tensor &&
+                             x.second->consumer_ordinal == y.second->consumer_ordinal &&
+                             x.second->offset_bytes == y.second->offset_bytes &&
+                             x.second->length_bytes == y.second->length_bytes;
+                    });
 }
 
 }  // namespace preserve

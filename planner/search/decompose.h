@@ -34,4 +34,7 @@ int64_t peak_bytes(const std::vector<Holding>& holdings, size_t op_count);
 // Holdings of a plan whose arrival times are unknown: from the window's operator on.
 std::vector<Holding> holdings_of(const std::vector<PlannedWindow>& windows);
 
+// Fetch the same bytes in the same windows in the same order.
+bool same_prefetches(const std::vector<PlannedWindow>& a, const std::vector<PlannedWindow>& b);
+
 }  // namespace preserve

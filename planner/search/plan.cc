@@ -34,6 +34,7 @@ constexpr size_t kMostOpsForReplans = 20'000;  // of larger steps one
 
 // Of small steps every start is improved, not only the best.
 constexpr size_t kMostOpsForAllStarts = 64;
+constexpr int kMostHalvings = 2;
 
 int64_t fetched_bytes(const Plan& plan) {
   int64_t bytes = 0;
@@ -266,13 +267,14 @@ class Planner {
     if (known) return;
     plan.cache_peak_bytes = peak_bytes(holdings_of(plan.windows), step_.ops.size());
     for (PlannedWindow& window : plan.windows) describe_window(window);
-    const SimulationResult judged = referee_->judge(plan);
+    const PrefetchOrders orders = referee_->orders_of(plan);
+    const SimulationResult judged = referee_->judge(plan, orders);
     for (const SimulatedPrefetch& found : judged.prefetches) {
       plan.windows[as_index(found.window)].prefetches[as_index(found.position)].predicted_saved_ns =
           found.saved_ns;
     }
     set_prediction(plan, judged, device_);
-    const Saving saving = saving_of(*referee_, referee_->orders_of(plan), judged);
+    const Saving saving = saving_of(*referee_, orders, judged);
     std::vector<double> kept_share = kept_share_of(plan, judged);
     candidates_.push_back({std::move(plan), std::move(what), saving, std::move(kept_share)});
   }
@@ -425,61 +427,41 @@ class Planner {
 };
 
 // The best plans where there is less to choose from: those that a search with more must not miss.
-// Less cache and shorter windows only for small steps, which are searched quickly.
+// Less cache, halved so often, and shorter windows only for small steps, which are searched
+// quickly.
 std::vector<std::vector<PlannedWindow>> narrower_plans(const FoldedStep& step,
                                                        const DeviceModel& device,
-                                                       const PlanOptions& options,
-                                                       bool with_less_budget) {
+                                                       const PlanOptions& options, int halvings) {
   std::vector<std::vector<PlannedWindow>> plans;
   if (options.strategy != Strategy::flow) return plans;
-  const auto plan = [&](const PlanOptions& narrower, bool less_budget_too) {
+  const auto plan = [&](const PlanOptions& narrower, int further_halvings) {
     Planner planner(step, device, narrower);
-    planner.run(narrower_plans(step, device, narrower, less_budget_too));
+    planner.run(narrower_plans(step, device, narrower, further_halvings));
     plans.push_back(planner.best_windows());
   };
   PlanOptions narrower = options;
   narrower.candidates = 1;
   if (options.problem.windows == WindowsMode::idle && outlasts_window(device)) {
     narrower.problem.windows = WindowsMode::collective;
-    plan(narrower, with_less_budget);
+    plan(narrower, halvings);
     narrower.problem.windows = WindowsMode::idle;
   }
-  if (!with_less_budget || step.ops.size() > kMostOpsForAllStarts) return plans;
+  if (halvings == 0 || step.ops.size() > kMostOpsForAllStarts) return plans;
   if (options.problem.link_latency_ns > 0) {
     narrower.problem.link_latency_ns = 0;
-    plan(narrower, true);
+    plan(narrower, halvings);
     narrower.problem.link_latency_ns = options.problem.link_latency_ns;
   }
   const int64_t budget_bytes = options.problem.budget_bytes.value_or(device.cache_budget_bytes);
   narrower.problem.budget_bytes = budget_bytes / 2;
   if (budget_bytes / 2 >= std::max(options.min_prefetch_bytes, kBlockBytes) &&
       budget_bytes <= device.cache_bytes) {
-    plan(narrower, false);
+    plan(narrower, halvings - 1);
   }
   return plans;
 }
 
 }  // namespace
-
-bool same_prefetches(const std::vector<PlannedWindow>& a, const std::vector<PlannedWindow>& b) {
-  const auto orders = [](const std::vector<PlannedWindow>& windows) {
-    std::vector<std::pair<int32_t, const PlannedPrefetch*>> all;
-    for (const PlannedWindow& window : windows) {
-      for (const PlannedPrefetch& prefetch : window.prefetches) {
-        all.emplace_back(window.ordinal, &prefetch);
-      }
-    }
-    return all;
-  };
-  const auto of_a = orders(a), of_b = orders(b);
-  return std::equal(of_a.begin(), of_a.end(), of_b.begin(), of_b.end(),
-                    [](const auto& x, const auto& y) {
-                      return x.first == y.first && x.second->tensor == y.second->tensor &&
-                             x.second->consumer_ordinal == y.second->consumer_ordinal &&
-                             x.second->offset_bytes == y.second->offset_bytes &&
-                             x.second->length_bytes == y.second->length_bytes;
-                    });
-}
 
 SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,
                          const IssueMethod& issue, const PlanOptions& options) {
@@ -494,7 +476,7 @@ SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& 
 
 Planned make_schedule(const FoldedStep& step, const DeviceModel& device,
                       const PlanOptions& options) {
-  return Planner(step, device, options).run(narrower_plans(step, device, options, true));
+  return Planner(step, device, options).run(narrower_plans(step, device, options, kMostHalvings));
 }
 
 }  // namespace preserve

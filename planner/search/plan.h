@@ -34,9 +34,6 @@ struct Planned {
   std::shared_ptr<const SolvedProblem> solved;
 };
 
-// Fetch the same bytes in the same windows in the same order.
-bool same_prefetches(const std::vector<PlannedWindow>& a, const std::vector<PlannedWindow>& b);
-
 // Sets prefetch_step_ns and speedup by the referee's judgement of a plan issued by `issue`, which
 // it returns; an empty one for a plan that fetches nothing. Baseline and windows are set already.
 SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,

@@ -19,6 +19,9 @@ constexpr int64_t kFewestRuns = 12;
 constexpr int64_t kMostRuns = 1000;
 constexpr int64_t kMostRunsAlone = 10'000;
 
+// Of steps up to this size it is not assumed that what is fetched for the next step arrives.
+constexpr int64_t kMostOpsExactly = 64;
+
 // A plan asks for at most this much of what the referee sees arrive in time. Cutting what is late
 // lets later prefetches begin earlier, so it is looked at again, a few times.
 constexpr double kMostAsked = 1.05;
@@ -60,6 +63,7 @@ PlanSearch::PlanSearch(Referee& referee, const WindowRing& ring, const PlanLimit
       ring_(ring),
       window_cost_ns_(static_cast<double>(limits.window_cost_ns)),
       changes_(ring, limits),
+      apart_(ring),
       least_blocks_(changes_.least_blocks()),
       negligible_ns_(kNegligible * referee.baseline_step_ns()),
       worth_ns_(kWorth * referee.baseline_step_ns() /
@@ -78,7 +82,7 @@ PlanSearch::Judged PlanSearch::evaluate(const Amounts& amounts) {
 // To see where a change may help.
 PlanSearch::Judged PlanSearch::glance(const Amounts& amounts) {
   orders_ = ring_.orders_of(amounts, &owners_);
-  return described(referee_.glance(orders_));
+  return described(referee_.glance(orders_, exactly_));
 }
 
 PlanSearch::Judged PlanSearch::described(const Referee::Steady& run) {
@@ -139,26 +143,15 @@ double PlanSearch::region_ns(const Judged& judged, size_t from, size_t to) {
   return to > from ? ns : ns + judged.last_step_ns;
 }
 
-// Windows over which the bytes of this one are held, itself included.
-size_t PlanSearch::reach(size_t window) const {
-  const WindowShares& shares = best_.amounts[window];
-  size_t windows = 1;
-  if (shares.empty()) return windows;
-  const int64_t until = ring_.distance(window, shares.back().consumer);
-  for (size_t i = ring_.next(window); i != window && ring_.distance_to_window(window, i) < until;
-       i = ring_.next(i)) {
-    ++windows;
-  }
-  return windows;
-}
-
 // All windows, or those that a change after `since` may concern.
 std::vector<size_t> PlanSearch::windows_near_changes(int64_t since) const {
   const size_t count = changed_.size();
   std::vector<uint8_t> near(count, since == kNever ? 1 : 0);
   if (since != kNever) {
     size_t around = 1;
-    for (size_t window = 0; window < count; ++window) around = std::max(around, reach(window));
+    for (size_t window = 0; window < count; ++window) {
+      around = std::max(around, WindowsApart::reach(ring_, best_.amounts, window));
+    }
     for (size_t window = 0; window < count; ++window) {
       if (changed_[window] <= since) continue;
       size_t i = (window + count - std::min(around, count)) % count;
@@ -172,105 +165,107 @@ std::vector<size_t> PlanSearch::windows_near_changes(int64_t since) const {
   return windows;
 }
 
-// Groups of windows whose bytes are not held over the next of the group; as many as runs are left.
-std::vector<std::vector<size_t>> PlanSearch::apart(std::vector<size_t> windows) const {
-  if (how_ == Sweep::alone) return {std::move(windows)};
-  const size_t count = changed_.size();
-  std::vector<std::vector<size_t>> groups;
-  std::vector<size_t> left;
-  while (!windows.empty() && static_cast<int64_t>(groups.size()) < runs_left_) {
-    std::vector<size_t>& group = groups.emplace_back();
-    left.clear();
-    for (const size_t window : windows) {
-      const bool fits = group.empty() || (window - group.back() > reach(group.back()) &&
-                                          group.front() + count - window > reach(window));
-      (fits ? group : left).push_back(window);
-    }
-    windows.swap(left);
-  }
-  return groups;
-}
-
-void PlanSearch::adopt(Amounts amounts, Judged judged) {
+void PlanSearch::adopt(const Amounts& amounts, Judged judged) {
   ++adopted_;
   for (size_t window = 0; window < amounts.size(); ++window) {
     if (amounts[window] != best_.amounts[window]) changed_[window] = adopted_;
   }
-  best_.amounts = std::move(amounts);
+  best_.amounts = amounts;
   best_.step_ns = judged.step_ns;
   judged_ = std::move(judged);
 }
 
 // Fewer blocks need save nothing, but not more than rounding may be lost.
-bool PlanSearch::adopt_if_good(bool fewer, Amounts amounts, Judged judged) {
+bool PlanSearch::adopt_if_good(bool fewer, const Amounts& amounts, Judged judged) {
   const double least_ns = fewer ? -negligible_ns_ : negligible_ns_;
   if (best_.step_ns - judged.step_ns < least_ns) return false;
   if (judged.late_bytes > judged_.late_bytes) return false;
-  adopt(std::move(amounts), std::move(judged));
+  adopt(amounts, std::move(judged));
   return true;
 }
 
 // Nothing where the change is not possible, or concerns a window that another of the run changes.
-std::optional<PlanSearch::Tried> PlanSearch::apply(size_t move, size_t window, int64_t blocks,
-                                                   const std::vector<Tried>& tried,
-                                                   Amounts& trial) {
+std::optional<PlanSearch::Tried> PlanSearch::apply(size_t move, size_t window, int64_t blocks) {
   const Change change = moves_[move].change;
   const bool two = change == Change::later || change == Change::earlier;
   Tried one{move, change == Change::earlier ? ring_.previous(window) : window, 0, 0};
   one.second = two ? ring_.next(one.first) : one.first;
-  const bool taken =
-      !tried.empty() && (one.first == tried.back().second || one.second == tried.front().first);
-  if (taken || !changes_.apply(moves_[move], window, blocks, trial)) return {};
+  const bool taken = in_run_[one.first] != 0 || in_run_[one.second] != 0;
+  if (taken || !changes_.apply(moves_[move], window, blocks, trial_)) return {};
+  in_run_[one.first] = in_run_[one.second] = 1;
   return one;
 }
 
-// Each of the moves at each of the windows, in each run another at every window. Where one leaves
-// no room for another, that one is tried later.
+// What follows are changes of the best plan.
+void PlanSearch::begin_run(int64_t& begun) {
+  if (begun == adopted_) {
+    changes_.begin_again();
+  } else {
+    changes_.begin(best_.amounts);
+    apart_.begin(best_.amounts);
+    begun = adopted_;
+  }
+  trial_ = best_.amounts;
+  apart_.begin_run();
+  in_run_.assign(changed_.size(), 0);
+}
+
+// Each of the moves at each of the windows; in one run as many windows as lie apart, those that
+// were tried least first. Where one leaves no room for another, that one is tried later.
 void PlanSearch::try_windows(size_t first_move, size_t end_move, int64_t blocks,
                              const std::vector<size_t>& windows) {
   const size_t moves = end_move - first_move;
   std::vector<uint8_t> open(windows.size() * moves, 1);
+  std::vector<size_t> times(windows.size(), 0), order(windows.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  int64_t begun = kNever;
   for (;;) {
     if (runs_left_ <= 0) {
       best_.complete = false;
       return;
     }
-    changes_.begin(best_.amounts);
-    Amounts trial = best_.amounts;
+    begin_run(begun);
     std::vector<Tried> tried;
-    for (size_t w = 0; w < windows.size() && (tried.empty() || how_ != Sweep::alone); ++w) {
+    for (const size_t w : order) {
+      if (how_ == Sweep::alone ? !tried.empty() : !apart_.is_apart(windows[w])) continue;
       for (size_t m = 0; m < moves; ++m) {
         uint8_t& still = open[w * moves + m];
         if (still == 0) continue;
-        const std::optional<Tried> one = apply(first_move + m, windows[w], blocks, tried, trial);
+        const std::optional<Tried> one = apply(first_move + m, windows[w], blocks);
         if (one || tried.empty()) still = 0;
         if (!one) continue;
         tried.push_back(*one);
+        apart_.occupy(windows[w]);
+        ++times[w];
         break;
       }
     }
     if (tried.empty()) return;
     best_.changes += static_cast<int64_t>(tried.size());
     if (how_ == Sweep::alone) {
-      try_alone(tried.front().move, std::move(trial));
+      try_alone(tried.front().move, trial_);
     } else {
-      try_together(blocks, std::move(trial), std::move(tried));
+      std::sort(tried.begin(), tried.end(),
+                [](const Tried& a, const Tried& b) { return a.first < b.first; });
+      try_together(blocks, trial_, std::move(tried));
+      std::stable_sort(order.begin(), order.end(),
+                       [&](size_t a, size_t b) { return times[a] < times[b]; });
     }
   }
 }
 
-void PlanSearch::try_alone(size_t move, Amounts trial) {
+void PlanSearch::try_alone(size_t move, const Amounts& trial) {
   Judged judged = evaluate(trial);
   const double saved_ns = best_.step_ns - judged.step_ns;
   const bool in_time = judged.late_bytes <= judged_.late_bytes;
-  if (adopt_if_good(is_fewer(moves_[move].change), std::move(trial), std::move(judged))) {
+  if (adopt_if_good(is_fewer(moves_[move].change), trial, std::move(judged))) {
     moves_saved_ns_[move] = worth_again_ns_;
   } else if (in_time) {
     best_.most_saved_ns = std::max(best_.most_saved_ns, saved_ns);
   }
 }
 
-void PlanSearch::try_together(int64_t blocks, Amounts trial, std::vector<Tried> tried) {
+void PlanSearch::try_together(int64_t blocks, const Amounts& trial, std::vector<Tried> tried) {
   Judged judged = glance(trial);
   for (size_t i = 0; i < tried.size(); ++i) {
     Tried& one = tried[i];
@@ -300,7 +295,7 @@ void PlanSearch::try_together(int64_t blocks, Amounts trial, std::vector<Tried> 
         part[one.second] = trial[one.second];
       }
       judged = glance(part);
-      adopted = adopt_if_good(std::all_of(helping.begin(), helping.end(), fewer), std::move(part),
+      adopted = adopt_if_good(std::all_of(helping.begin(), helping.end(), fewer), part,
                               std::move(judged));
     } else {
       adopted = adopt_if_good(std::all_of(helping.begin(), helping.end(), fewer), trial,
@@ -366,19 +361,21 @@ void PlanSearch::sweep(int64_t blocks, std::vector<Move>& moves, int64_t since) 
       try_windows(move, move + 1, blocks, windows);
     }
   } else {
-    size_t reached = 0;
-    for (const std::vector<size_t>& group : apart(windows)) {
-      try_windows(0, moves_.size(), blocks, group);
-      reached += group.size();
-    }
-    if (reached < windows.size()) best_.complete = false;
-    if (adopted_ != begun && !is_confirmed(before_ns)) {
+    const int64_t changes = best_.changes;
+    for (;;) {
+      try_windows(0, moves_.size(), blocks, windows);
+      if (adopted_ == begun || is_confirmed(before_ns)) break;
+      // What seemed to help did not, all together: look more closely, or leave it.
       best_.amounts = before;
       judged_ = evaluate(before);
       best_.step_ns = judged_.step_ns;
       adopted_ = begun;
-      best_.complete = false;  // what seemed to help did not, all together
       std::fill(moves_saved_ns_.begin(), moves_saved_ns_.end(), 0.0);
+      if (std::exchange(exactly_, true)) {
+        best_.complete = false;
+        break;
+      }
+      best_.changes = changes;
     }
   }
   moves.clear();
@@ -422,7 +419,7 @@ bool PlanSearch::drop_what_is_late() {
   if (cut == best_.amounts) return false;
   Judged judged = evaluate(cut);
   if (judged.step_ns > best_.step_ns + negligible_ns_) return false;
-  adopt(std::move(cut), std::move(judged));
+  adopt(cut, std::move(judged));
   return true;
 }
 
@@ -439,6 +436,7 @@ SearchResult PlanSearch::improve(SearchResult from) {
   const auto operators = static_cast<int64_t>(referee_.models().size());
   runs_left_ = std::min(kMostRuns, kFewestRuns + kMostOperators / std::max<int64_t>(1, operators));
   if (best_.amounts.empty() || ring_.problem().consumers.empty()) return best_;
+  exactly_ = operators <= kMostOpsExactly;
   const int64_t for_the_end = runs_left_ / 2;
   runs_left_ -= for_the_end;
   judged_ = evaluate(best_.amounts);

@@ -10,6 +10,7 @@
 
 #include "planner/referee/simulator.h"
 #include "planner/search/amounts.h"
+#include "planner/search/apart.h"
 #include "planner/search/changes.h"
 
 namespace preserve {
@@ -58,19 +59,17 @@ class PlanSearch {
   void cut_to_arrived(Amounts& amounts) const;
   static double region_ns(const Judged& judged, size_t from, size_t to);
   double fixed_ns(const Amounts& amounts, const Tried& one) const;
-  size_t reach(size_t window) const;
   std::vector<size_t> windows_near_changes(int64_t since) const;
-  std::vector<std::vector<size_t>> apart(std::vector<size_t> windows) const;
 
-  void adopt(Amounts amounts, Judged judged);
+  void adopt(const Amounts& amounts, Judged judged);
   std::vector<Move> every_move() const;
-  bool adopt_if_good(bool fewer, Amounts amounts, Judged judged);
-  std::optional<Tried> apply(size_t move, size_t window, int64_t blocks,
-                             const std::vector<Tried>& tried, Amounts& trial);
+  bool adopt_if_good(bool fewer, const Amounts& amounts, Judged judged);
+  std::optional<Tried> apply(size_t move, size_t window, int64_t blocks);
+  void begin_run(int64_t& begun);
   void try_windows(size_t first_move, size_t end_move, int64_t blocks,
                    const std::vector<size_t>& windows);
-  void try_together(int64_t blocks, Amounts trial, std::vector<Tried> tried);
-  void try_alone(size_t move, Amounts trial);
+  void try_together(int64_t blocks, const Amounts& trial, std::vector<Tried> tried);
+  void try_alone(size_t move, const Amounts& trial);
   void sweep(int64_t blocks, std::vector<Move>& moves, int64_t since);
   bool is_confirmed(double before_ns);
   int64_t largest_change() const;
@@ -81,6 +80,7 @@ class PlanSearch {
   const WindowRing& ring_;
   double window_cost_ns_ = 0;
   Changes changes_;
+  WindowsApart apart_;
   int64_t least_blocks_ = 1;
   double negligible_ns_ = 0, worth_ns_ = 0, worth_again_ns_ = 0, worth_at_last_ns_ = 0;
   int64_t runs_left_ = 0, adopted_ = 0;
@@ -88,6 +88,9 @@ class PlanSearch {
   std::vector<Move> moves_;       // of the sweep, and what each has saved
   std::vector<double> moves_saved_ns_;
   Sweep how_ = Sweep::many_at_once;
+  bool exactly_ = true;  // glances run the repetition in which other bytes are fetched ahead
+  Amounts trial_;
+  std::vector<uint8_t> in_run_;  // by window: a change of this run takes from it or adds to it
   PrefetchOrders orders_;
   std::vector<WindowRing::Owner> owners_;
   std::vector<double> arrived_bytes_;  // of orders_

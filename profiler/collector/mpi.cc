@@ -26,7 +26,7 @@ void record(const mpi::Call& call, uint64_t start_ticks, uint8_t flags) {
   head.ticks = start_ticks;
   std::memcpy(out, &head, sizeof(head));
   std::memcpy(out + sizeof(head), &body, sizeof(body));
-  std::memcpy(out + sizeof(head) + sizeof(body), type.data(), type.size());
+  copy_text(out + sizeof(head) + sizeof(body), type);
   end_record(*log, bytes);
 }
 
@@ -93,7 +93,11 @@ void listener::mpi_spawned() {
 
 void listener::mpi_ending() {
   if (const CallWatch* watching = watch()) watching->ending();
-  flush_last();
+  begin_last_flush();
+}
+
+void listener::mpi_left() {
+  flush_now();
 }
 
 int listener::mpi_allreduce(const mpi::Allreduce& call, uint64_t) {

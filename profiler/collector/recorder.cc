@@ -12,8 +12,8 @@
 #include <algorithm>
 #include <new>
 
+#include "hooks/c_library.h"
 #include "hooks/unnoticed.h"
-#include "profiler/collector/c_library.h"
 #include "profiler/collector/clock_reading.h"
 #include "profiler/collector/foreign_process.h"
 #include "profiler/collector/state.h"
@@ -183,8 +183,8 @@ bool start() {
     }
     g.flush_ns = environment_number("PRESERVE_FLUSH_MS", 1, 3'600'000, kDefaultFlushMs) * 1'000'000;
     if (pthread_key_create(&g.exit_key, thread_exits) != 0) return false;
-    (void)at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
-    at_quick_exit<shut_down>();
+    (void)hooks::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+    hooks::at_quick_exit<shut_down>();
     prepared = true;
   }
   sem_init(&g.wake, 0, 0);
@@ -317,7 +317,7 @@ bool recording_wanted() {
   if (__builtin_expect(known != kUnknown, 1)) return known == kYes;
   const KeepErrno kept;
   const char* folder = ::getenv("PRESERVE_SPOOL_DIR");
-  const bool yes = folder != nullptr && *folder == '/' && is_glibc() && !is_static_program();
+  const bool yes = folder != nullptr && *folder == '/' && hooks::is_glibc() && !is_static_program();
   if (yes) {
     sample_first = static_cast<uint32_t>(environment_number("PRESERVE_SAMPLE", 0, INT32_MAX, 0));
     choose_clock();  // everybody who reads ticks has asked this first
@@ -376,9 +376,9 @@ void flush_now() {
   }
 }
 
-void flush_last() {
+void begin_last_flush() {
   g.clock_due.store(true);
-  flush_now();
+  if (g.run.load(std::memory_order_acquire) == kRunning) wake_writer();
 }
 
 std::atomic<RangeWatch> range_watch{nullptr};

@@ -128,8 +128,9 @@ extern std::atomic<const CallWatch*> call_watch;
 void wake_writer();
 // Asks the writer thread to write everything recorded so far and waits for it, at most 2 s.
 void flush_now();
-// The same where the program may be ended at any moment afterwards.
-void flush_last();
+// Asks for the same, and for the launcher's clock once more, and waits for neither: the program may
+// be ended at any moment after the flush_now() that follows.
+void begin_last_flush();
 
 // Written straight to where it stays: the stack of a thread of the program may be small.
 struct Blob {
@@ -154,6 +155,15 @@ inline spool::RecordHeader header(spool::RecordType type, size_t bytes, size_t t
           flags,
           domain,
           ticks_now()};
+}
+
+// By the C library. Of a length that it knows to be small the compiler makes a string instruction,
+// which takes longer to start than all the rest of a record.
+inline void copy_text(char* out, std::string_view text) {
+  if (text.empty()) return;
+  size_t bytes = text.size();
+  asm("" : "+r"(bytes));
+  std::memcpy(out, text.data(), bytes);
 }
 
 // Counts a record that the ring did not take as received and dropped.

@@ -73,6 +73,10 @@ void require_same_trace(const Schedule& plan, const std::filesystem::path& sched
                     schedule.string(), trace.string(), trace.string());
 }
 
+struct ExportSummary {
+  int64_t operators = 0, ranges = 0, counters = 0, arrows = 0, prefetches = 0;
+};
+
 class ChromeWriter {
  public:
   ChromeWriter(const TraceDb& db, const std::filesystem::path& path, bool compress)
@@ -383,13 +387,6 @@ ExportSummary ChromeWriter::write(const std::optional<Schedule>& schedule) {
 }
 
 }  // namespace
-
-ExportSummary export_chrome(const TraceDb& db, const std::filesystem::path& path,
-                            const std::optional<std::filesystem::path>& schedule) {
-  std::optional<Schedule> plan;
-  if (schedule) plan = read_schedule(*schedule);
-  return ChromeWriter(db, path, path.extension() == ".gz").write(plan);
-}
 
 int run_export(const std::filesystem::path& trace, const std::string& format,
                const std::optional<std::filesystem::path>& schedule,

@@ -12,18 +12,11 @@
 #include <optional>
 
 #include "common/cli.h"
-#include "db/trace_db.h"
 
 namespace preserve::exporter {
 
-struct ExportSummary {
-  int64_t operators = 0, ranges = 0, counters = 0, arrows = 0, prefetches = 0;
-};
-
-// Writes to `path`, gzip-compressed when its name ends in .gz ("-" is standard output).
-ExportSummary export_chrome(const TraceDb& db, const std::filesystem::path& path,
-                            const std::optional<std::filesystem::path>& schedule = std::nullopt);
-
+// Writes to `output`, gzip-compressed when its name ends in .gz ("-" is standard output).
+// input_error for a schedule of another trace, usage_error for another format.
 int run_export(const std::filesystem::path& trace, const std::string& format,
                const std::optional<std::filesystem::path>& schedule,
                const std::filesystem::path& output, bool force, Console& console);

@@ -28,7 +28,6 @@ struct ImportOptions {
 
 struct ImportSummary {
   int64_t processes = 0, activities = 0, kernels = 0, steps = 0;
-  int64_t accesses_from_shapes = 0, accesses_inferred = 0;
   uint64_t text_bytes = 0;              // of JSON, after decompression
   int64_t rows = 0;                     // of nsys event tables
   std::vector<std::string> notes{};     // facts worth a line: clock shifts, residuals, sources

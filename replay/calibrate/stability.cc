@@ -178,6 +178,7 @@ std::vector<std::vector<CalibrationSamples>> by_host(
   std::map<std::string, std::vector<CalibrationSamples>> hosts;
   for (const CalibrationSamples& round : rounds) hosts[round.host.host].push_back(round);
   std::vector<std::vector<CalibrationSamples>> all;
+  all.reserve(hosts.size());
   for (auto& [name, own] : hosts) all.push_back(std::move(own));
   return all;
 }

@@ -57,6 +57,7 @@ std::vector<std::string> launcher_environment(bool crowded) {
 
 }  // namespace
 
+// Not kRankVariables: ranks of torchrun, and of srun without PMIx, cannot reach each other by MPI.
 std::optional<Launcher> find_launcher() {
   for (const auto& [rank, ranks] : {std::pair("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
                                     std::pair("PMI_RANK", "PMI_SIZE")}) {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Editing a CUDA graph before it is instantiated, on the emulated driver: the time of a real
-// driver's calls is not in it, but how it grows with the graph is.
+// CUDA graphs of a program under a plan, on the emulated driver: what editing one before it is
+// instantiated takes, without the time of a real driver's calls, and what is added to each free.
 #include <cstdlib>
 #include <ctime>
 #include <map>
 #include <vector>
 
 #include "apply/library/cuda/editor.h"
-#include "tests/apply/library/cuda/program.h"
+#include "tests/apply/library/cuda/process.h"
 #include "tests/bench/metric.h"
 
 using namespace preserve;
@@ -41,6 +41,48 @@ std::vector<double> us_per_edit(const apply::Driver& driver, size_t nodes) {
   return all_us;
 }
 
+// What is added to calls of a program that do not concern the plan, while `graphs` fetch from
+// memory of their own.
+struct Beside {
+  std::vector<double> ns_per_free, ns_per_launch;
+};
+Beside beside(size_t graphs) {
+  constexpr int kRuns = 9, kCalls = 10'000;
+  const test::Step step = test::decode_step(3);
+  test::Process process(step);
+  std::vector<std::unique_ptr<test::Program>> programs;
+  std::vector<CUgraphExec> executables;
+  for (size_t i = 0; i < graphs; ++i) {
+    const CUgraph graph = programs.emplace_back(new test::Program(step, 512))->graph();
+    const auto begun = process.session->instantiating(graph, 0);
+    CUgraphExec& executable = executables.emplace_back();
+    if (!begun.matched ||
+        cuGraphInstantiateWithFlags(&executable, graph, begun.flags) != CUDA_SUCCESS) {
+      std::exit(EXIT_FAILURE);
+    }
+    process.session->instantiated(graph, executable, begun, true);
+  }
+  Beside all;
+  const auto ns_per_call = [&](auto call) {
+    const double start_us = thread_us();
+    for (uint64_t i = 1; i <= kCalls; ++i) call(i);
+    return (thread_us() - start_us) * 1e3 / kCalls;
+  };
+  CUgraphExec_st other;
+  for (int run = 0; run < kRuns; ++run) {
+    all.ns_per_free.push_back(
+        ns_per_call([&](uint64_t i) { process.session->freed(i * 4096, 1); }));
+    all.ns_per_launch.push_back(
+        ns_per_call([&](uint64_t) { (void)process.session->launching(&other, process.stream); }));
+  }
+  for (size_t i = 0; i < graphs; ++i) {
+    process.session->destroyed(executables[i]);
+    cuGraphExecDestroy(executables[i]);
+    process.session->destroyed(programs[i]->graph());
+  }
+  return all;
+}
+
 }  // namespace
 
 int main() {
@@ -60,5 +102,12 @@ int main() {
       bench::report_metric("apply graphs", metric, "us", us, "", true);
     }
   }
+  const Beside one = beside(1), many = beside(200);
+  bench::report_metric("apply graphs", "a free beside 1 graph", "ns", one.ns_per_free, "", true);
+  bench::report_metric("apply graphs", "a free beside 200 graphs", "ns", many.ns_per_free,
+                       "at most 3 times that beside 1",
+                       median(many.ns_per_free) <= 3 * median(one.ns_per_free));
+  bench::report_metric("apply graphs", "a launch of no graph of the plan beside 200", "ns",
+                       many.ns_per_launch, "at most 1000 ns", median(many.ns_per_launch) <= 1000);
   return EXIT_SUCCESS;
 }

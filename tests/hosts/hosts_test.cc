@@ -27,6 +27,7 @@ const std::string kTwoHosts = PRESERVE_SOURCE_DIR "/scripts/two-hosts";
 const std::string kTwoNodes = PRESERVE_SOURCE_DIR "/scripts/two-nodes";
 constexpr double kShiftNs = 50e6, kPpm = 20;
 constexpr int kSkipped = 77;
+constexpr int kTimedOut = 124;  // says timeout
 
 bool is_there(const std::string& program) {
   return fs::exists(kPrograms + program);
@@ -167,8 +168,16 @@ TEST_P(Namespaces, AreRecordedAsHostsOnOneClock) {
   const std::string program = mpich ? "mpich_hosts_program" : "hosts_program";
   NEEDS(program);
   const std::string other = shifting("[ \"$(hostname)\" = right ]");
-  run_ = run({kTwoHosts, kProfile, "-o", "trace.db", "--", mpich ? "mpiexec.mpich" : "mpirun", "-n",
-              "2", other, kPrograms + program, "50", "4000"});
+  // MPICH 4.0 over UCX may hang in MPI_Finalize on a busy machine, with or without a profiler
+  // (docs/hosts.md).
+  const auto record = [&] {
+    return run({"timeout", "-k", "30", "-s", "INT", "60", kTwoHosts, kProfile, "-f", "-o",
+                "trace.db", "--", mpich ? "mpiexec.mpich" : "mpirun", "-n", "2", other,
+                kPrograms + program, "50", "4000"});
+  };
+  run_ = record();
+  // Rarely; whether it hangs each time would show here.
+  if (mpich && run_.exit_code == kTimedOut) run_ = record();
   if (run_.exit_code == kSkipped) GTEST_SKIP() << run_.err;
   ASSERT_EQ(run_.exit_code, 0) << run_.err;
   EXPECT_EQ(number("SELECT rank FROM process WHERE host = 'left'"), 0);

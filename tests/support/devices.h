@@ -69,12 +69,4 @@ inline DeviceModel tiny_device(int64_t budget_bytes) {
   return device;
 }
 
-// The same prefetching with the core that computes, so that nothing arrives after a window.
-inline DeviceModel tiny_core_device(int64_t budget_bytes) {
-  DeviceModel device = tiny_device(budget_bytes);
-  device.kind = "cpu";
-  device.methods[0].placement = "consumer";
-  return device;
-}
-
 }  // namespace preserve::test

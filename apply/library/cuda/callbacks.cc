@@ -5,6 +5,7 @@
 #include <cupti.h>
 #include <dlfcn.h>
 
+#include <atomic>
 #include <string_view>
 
 #include "apply/library/cuda/process.h"
@@ -29,10 +30,13 @@ enum class Call : uint8_t {
   add_node,  // of any kind
   add_node_with_edges,
   update_child,
+  set_node,             // of any kind: its parameters
+  set_executable_node,  // the same, of an executable graph
   destroy_executable,
   destroy_graph,
   destroy_node,
   destroy_context,
+  destroy_green_context,
   release_primary,  // the context that a device's users share
   reset_primary,
   free_memory,
@@ -50,6 +54,11 @@ struct Cupti {
   decltype(&::cuptiEnableCallback) enable = nullptr;
   decltype(&::cuptiGetCallbackName) name = nullptr;
 };
+Cupti cupti;
+CUpti_SubscriberHandle subscriber = nullptr;
+using Needs = GraphSession::Needs;
+std::atomic<Needs> listening{Needs::nothing};
+std::atomic<bool> changes_listening{false};
 
 // The call of this thread that is in progress.
 struct OpenCall {
@@ -76,12 +85,15 @@ Call call_of(std::string_view name) {
   if (is_function(name, "cuGraphAddNode_v2")) return Call::add_node_with_edges;
   if (is_function(name, "cuGraphAddNode")) return Call::add_node;
   if (is_function(name, "cuGraphExecChildGraphNodeSetParams")) return Call::update_child;
+  if (is_function(name, "cuGraphNodeSetParams")) return Call::set_node;
+  if (is_function(name, "cuGraphExecNodeSetParams")) return Call::set_executable_node;
   if (is_function(name, "cuGraphExecDestroy")) return Call::destroy_executable;
   if (is_function(name, "cuGraphDestroy")) return Call::destroy_graph;
   if (is_function(name, "cuGraphDestroyNode")) return Call::destroy_node;
   if (is_function(name, "cuCtxDestroy") || is_function(name, "cuCtxDetach")) {
     return Call::destroy_context;
   }
+  if (is_function(name, "cuGreenCtxDestroy")) return Call::destroy_green_context;
   if (is_function(name, "cuDevicePrimaryCtxRelease")) return Call::release_primary;
   if (is_function(name, "cuDevicePrimaryCtxReset")) return Call::reset_primary;
   if (is_function(name, "cuMemFree") || is_function(name, "cuMemFreeAsync") ||
@@ -179,6 +191,12 @@ void before(GraphSession& session, CUpti_CallbackId id, const void* params) {
     case Call::update_child:
       return session.copying(
           static_cast<const cuGraphExecChildGraphNodeSetParams_params*>(params)->childGraph);
+    case Call::set_node:
+      return before_node(session,
+                         static_cast<const cuGraphNodeSetParams_params*>(params)->nodeParams);
+    case Call::set_executable_node:
+      return before_node(session,
+                         static_cast<const cuGraphExecNodeSetParams_params*>(params)->nodeParams);
     case Call::destroy_executable:  // the first parameter, as of the others
       return session.destroyed(*static_cast<const CUgraphExec*>(params));
     case Call::destroy_graph:
@@ -187,6 +205,8 @@ void before(GraphSession& session, CUpti_CallbackId id, const void* params) {
       return session.destroyed(*static_cast<const CUgraphNode*>(params));
     case Call::destroy_context:
       return session.destroyed(*static_cast<const CUcontext*>(params));
+    case Call::destroy_green_context:
+      return session.destroyed(*static_cast<const CUgreenCtx*>(params));
     case Call::free_memory:
       return session.freed(*static_cast<const CUdeviceptr*>(params), 1);
     case Call::unmap_memory: {
@@ -230,6 +250,28 @@ void after(GraphSession& session, CUpti_CallbackId id, const void* params, bool 
   }
 }
 
+// Calls that are many, and of which nothing is to be known once no graph fetches any more.
+bool is_frequent(Call call) {
+  return call == Call::memory || call == Call::launch || call == Call::free_memory ||
+         call == Call::unmap_memory;
+}
+
+// The program pays nothing for a plan that is off. What CUPTI does not disable is listened to.
+void listen_less(Needs needs) {
+  if (changes_listening.exchange(true, std::memory_order_acquire)) return;  // one at a time
+  if (needs == Needs::nothing) {
+    (void)cupti.unsubscribe(subscriber);
+  } else {
+    for (uint32_t id = 1; id < kMostCalls; ++id) {
+      if (is_frequent(calls[id])) {
+        (void)cupti.enable(0, subscriber, CUPTI_CB_DOMAIN_DRIVER_API, id);
+      }
+    }
+  }
+  listening.store(needs, std::memory_order_relaxed);
+  changes_listening.store(false, std::memory_order_release);
+}
+
 void CUPTIAPI on_callback(void*, CUpti_CallbackDomain domain, CUpti_CallbackId id,
                           const void* described) {
   GraphSession* session = graph_session();
@@ -244,6 +286,8 @@ void CUPTIAPI on_callback(void*, CUpti_CallbackDomain domain, CUpti_CallbackId i
   } else {
     const auto* result = static_cast<const CUresult*>(data.functionReturnValue);
     after(*session, id, data.functionParams, result != nullptr && *result == CUDA_SUCCESS);
+    const Needs needs = session->needs();
+    if (needs < listening.load(std::memory_order_relaxed)) listen_less(needs);
   }
   open_call.busy = false;
 }
@@ -261,7 +305,7 @@ static_assert(offsetof(SubscriberParams, other_bytes) ==
               offsetof(CUpti_SubscriberParams, oldSubscriberSize));
 
 // Beside other tools where CUPTI and they allow it, else alone.
-bool subscribe(const Cupti& cupti, CUpti_SubscriberHandle& subscriber) {
+bool subscribe() {
   uint32_t version = 0;
   if (cupti.subscribe_v2 != nullptr && cupti.version(&version) == CUPTI_SUCCESS &&
       version >= kSeveralTools) {
@@ -280,7 +324,6 @@ bool subscribe(const Cupti& cupti, CUpti_SubscriberHandle& subscriber) {
 Off listen_to_driver() {
   void* library = hooks::find_cupti();
   if (library == nullptr) return Off::no_callbacks;
-  Cupti cupti;
   cupti.version = reinterpret_cast<decltype(cupti.version)>(::dlsym(library, "cuptiGetVersion"));
   cupti.subscribe_v2 =
       reinterpret_cast<decltype(cupti.subscribe_v2)>(::dlsym(library, "cuptiSubscribe_v2"));
@@ -289,12 +332,12 @@ Off listen_to_driver() {
       reinterpret_cast<decltype(cupti.unsubscribe)>(::dlsym(library, "cuptiUnsubscribe"));
   cupti.enable = reinterpret_cast<decltype(cupti.enable)>(::dlsym(library, "cuptiEnableCallback"));
   cupti.name = reinterpret_cast<decltype(cupti.name)>(::dlsym(library, "cuptiGetCallbackName"));
-  CUpti_SubscriberHandle subscriber = nullptr;
   if (cupti.version == nullptr || cupti.subscribe == nullptr || cupti.unsubscribe == nullptr ||
-      cupti.enable == nullptr || cupti.name == nullptr || !subscribe(cupti, subscriber)) {
+      cupti.enable == nullptr || cupti.name == nullptr || !subscribe()) {
     return Off::no_callbacks;
   }
   uint32_t enabled = 0;
+  listening.store(Needs::all, std::memory_order_relaxed);
   // Names end where the library's list ends; gaps do not occur.
   for (uint32_t id = 1; id < kMostCalls; ++id) {
     const char* name = nullptr;

@@ -27,6 +27,7 @@ namespace preserve::apply {
   F(address_range, cuMemGetAddressRange, "cuMemGetAddressRange_v2")                                \
   F(exchange_capture_mode, cuThreadExchangeStreamCaptureMode, "cuThreadExchangeStreamCaptureMode") \
   F(current_context, cuCtxGetCurrent, "cuCtxGetCurrent")                                           \
+  F(green_context, cuCtxFromGreenCtx, "cuCtxFromGreenCtx")                                         \
   F(priority_range, cuCtxGetStreamPriorityRange, "cuCtxGetStreamPriorityRange")                    \
   F(load_module, cuModuleLoadData, "cuModuleLoadData")                                             \
   F(module_function, cuModuleGetFunction, "cuModuleGetFunction")                                   \
@@ -60,8 +61,10 @@ class Uncaptured {
  public:
   explicit Uncaptured(const Driver& driver)
       : driver_(driver), result_(driver.exchange_capture_mode(&mode_)) {}
+  // Tried twice: the mode is the program's.
   ~Uncaptured() {
-    if (result_ == CUDA_SUCCESS) (void)driver_.exchange_capture_mode(&mode_);
+    if (result_ != CUDA_SUCCESS || driver_.exchange_capture_mode(&mode_) == CUDA_SUCCESS) return;
+    (void)driver_.exchange_capture_mode(&mode_);
   }
   Uncaptured(const Uncaptured&) = delete;
   Uncaptured& operator=(const Uncaptured&) = delete;

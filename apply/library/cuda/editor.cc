@@ -63,12 +63,15 @@ Refusal Editor::list_slices(const TemplateGraph& graph, uint32_t first, AddedNod
   if (nodes == 0) return Refusal::no_window;
   const size_t allocations = slices + kSpareAllocations;
   if (!added.memory_.reserve(Scratch::bytes_of<CUgraphNode>(nodes) +
+                             Scratch::bytes_of<uint32_t>(nodes) +
                              Scratch::bytes_of<AddedNodes::Slice>(slices) +
                              Scratch::bytes_of<CUdeviceptr>(allocations))) {
     return Refusal::no_memory;
   }
   added.allocations_ = added.memory_.take<CUdeviceptr>(allocations);
   added.nodes_ = added.memory_.take<CUgraphNode>(nodes);
+  added.beside_ = added.memory_.take<uint32_t>(nodes);
+  added.own_nodes_ = graph.nodes();
   added.slices_ = added.memory_.take<AddedNodes::Slice>(slices);
   uint32_t node = 0;
   size_t slice = 0;
@@ -182,6 +185,7 @@ CUDA_KERNEL_NODE_PARAMS Editor::params_of(const PrefetchKernel& kernel, void** a
 
 CUresult Editor::add(TemplateGraph& graph, const TemplateGraph::Kernel& beside, PrefetchArgs& args,
                      AddedNodes& added, uint32_t node) const {
+  added.beside_[node] = beside.index;
   void* arguments[] = {&args};
   const CUDA_KERNEL_NODE_PARAMS kernel = params_of(*added.kernel_, arguments);
   CUgraphNodeParams params{};
@@ -248,12 +252,62 @@ Refusal Editor::edit(CUgraph graph, const PrefetchKernel& kernel, AddedNodes& ad
     if (error != CUDA_SUCCESS) break;
   }
   if (error == CUDA_SUCCESS) return Refusal::none;
-  // One that cannot be taken out again is a leaf that does nothing as long as the switch is off.
-  for (const CUgraphNode extra : added.nodes_) {
-    if (extra != nullptr) (void)driver_.destroy_node(extra);
+  bool left = false;
+  (void)take_out(added, left);
+  return Refusal::failed;
+}
+
+Refusal Editor::edit(CUgraph graph, const PrefetchKernel& kernel, const AddedShape& shape,
+                     AddedNodes& added, CUresult& error) {
+  const size_t nodes = shape.beside.size();
+  for (bool again : {true, false}) {
+    error = CUDA_SUCCESS;
+    added.forget();
+    TemplateGraph read(driver_);
+    const Refusal refusal = read.read_shape(graph);
+    error = read.error();
+    if (refusal == Refusal::failed && again) continue;
+    if (refusal != Refusal::none) return refusal;
+    if (read.nodes() != shape.own_nodes) return Refusal::another_step;
+    if (!added.memory_.reserve(Scratch::bytes_of<CUgraphNode>(nodes) +
+                               Scratch::bytes_of<uint32_t>(nodes))) {
+      return Refusal::no_memory;
+    }
+    added.nodes_ = added.memory_.take<CUgraphNode>(nodes);
+    added.beside_ = added.memory_.take<uint32_t>(nodes);
+    added.own_nodes_ = shape.own_nodes;
+    added.graph_ = graph;
+    added.kernel_ = &kernel;
+    added.fetched_bytes_ = added.missing_bytes_ = 0;
+    PrefetchArgs args{};
+    args.applied = reinterpret_cast<const PrefetchSwitch*>(kernel.applied);
+    args.chunk_bytes = plan_.header().chunk_bytes;
+    for (uint32_t i = 0; i < nodes && error == CUDA_SUCCESS; ++i) {
+      const uint32_t beside = added.beside_[i] = shape.beside[i];
+      if (beside == AddedShape::kTakenOut) continue;
+      error = add(read, {read.node(beside), beside, 0}, args, added, i);
+    }
+    if (error == CUDA_SUCCESS) return Refusal::none;
+    bool left = false;
+    (void)take_out(added, left);
+    if (left) break;
+  }
+  return Refusal::failed;
+}
+
+// One that cannot be taken out is a leaf that does nothing as long as the switch is off.
+CUresult Editor::take_out(AddedNodes& added, bool& left) {
+  CUresult first_error = CUDA_SUCCESS;
+  left = false;
+  for (const CUgraphNode node : added.nodes_) {
+    if (node == nullptr) continue;
+    const CUresult error = driver_.destroy_node(node);
+    if (error == CUDA_SUCCESS) continue;
+    if (first_error == CUDA_SUCCESS) first_error = error;
+    left = driver_.destroy_node(node) != CUDA_SUCCESS || left;
   }
   added.forget();
-  return Refusal::failed;
+  return first_error;
 }
 
 CUresult Editor::refresh(AddedNodes& added) {

@@ -31,11 +31,23 @@ struct PrefetchKernel {
   bool has_start_edges = false;
 };
 
+// Where nodes stand that were added to a graph: what every graph must have that updates an
+// executable one which was made of that graph.
+struct AddedShape {
+  static constexpr uint32_t kTakenOut = UINT32_MAX;  // by the program
+  uint32_t own_nodes = 0;            // of the program, all before those that were added
+  std::span<const uint32_t> beside;  // for each that was added the number of a kernel among these
+  friend bool operator==(const AddedShape& a, const AddedShape& b) {
+    return a.own_nodes == b.own_nodes &&
+           std::equal(a.beside.begin(), a.beside.end(), b.beside.begin(), b.beside.end());
+  }
+};
+
 // Nodes that were added to one graph, in order. Its memory is its own.
 class AddedNodes {
  public:
-  CUgraph graph() const { return graph_; }
   const PrefetchKernel* kernel() const { return kernel_; }
+  AddedShape shape() const { return {own_nodes_, beside_}; }
   // nullptr: the program has taken it out.
   std::span<const CUgraphNode> nodes() const { return nodes_; }
   uint64_t fetched_bytes() const { return fetched_bytes_; }  // per launch, with what was found
@@ -47,12 +59,17 @@ class AddedNodes {
   void set_stale() { stale_ = true; }
   void forget() {
     stale_ = false, graph_ = nullptr, nodes_ = {}, slices_ = {}, allocations_ = {}, found_ = 0;
+    own_nodes_ = 0, beside_ = {};
     memory_.give_back();
   }
   // The program has taken `node` out of its graph: one of its own, whose parameters are read no
   // more, or of ours.
   void forget(CUgraphNode node) {
-    std::replace(nodes_.begin(), nodes_.end(), node, CUgraphNode{});
+    for (size_t i = 0; i < nodes_.size(); ++i) {
+      if (nodes_[i] != node) continue;
+      nodes_[i] = nullptr;
+      beside_[i] = AddedShape::kTakenOut;
+    }
     for (Slice& slice : slices_) {
       if (slice.consumer == node) slice.consumer = nullptr;
     }
@@ -69,6 +86,8 @@ class AddedNodes {
   const PrefetchKernel* kernel_ = nullptr;
   Scratch memory_;
   std::span<CUgraphNode> nodes_;
+  uint32_t own_nodes_ = 0;
+  std::span<uint32_t> beside_;
   std::span<Slice> slices_;
   std::span<CUdeviceptr> allocations_;
   size_t found_ = 0;  // of these
@@ -85,8 +104,14 @@ class Editor {
   // Anything but none: the graph has what it had before, and `added` has nothing. `error`: of
   // Refusal::failed.
   Refusal edit(CUgraph graph, const PrefetchKernel& kernel, AddedNodes& added, CUresult& error);
+  // The same for a graph of any kernels: nodes of this shape, which fetch nothing. By few calls of
+  // the driver, each of which is tried twice: without these nodes the program's update is refused.
+  Refusal edit(CUgraph graph, const PrefetchKernel& kernel, const AddedShape& shape,
+               AddedNodes& added, CUresult& error);
   // Looks up the addresses in an edited graph again, which the program may have changed.
   CUresult refresh(AddedNodes& added);
+  // Each is tried twice. `left`: some are still in the graph.
+  CUresult take_out(AddedNodes& added, bool& left);
 
  private:
   struct Match {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The arm of each launch, and what follows from the times.
 #include <algorithm>
-#include <cstddef>
-#include <iterator>
 
 #include "apply/library/cuda/session.h"
 
@@ -13,67 +11,19 @@ constexpr double kNsPerMs = 1e6;
 
 }  // namespace
 
-// Events belong to one context, which must be the calling thread's.
-bool GraphSession::make_hot(Executable& executable) {
-  Context& context = *executable.context;
-  if (current_context() != &context) return false;
-  for (size_t i = 0; i < kMostPending; ++i) {
-    if (context.end[i] != nullptr) continue;
-    if (!ok(driver_.create_event(&context.begin[i], CU_EVENT_DEFAULT)) ||
-        !ok(driver_.create_event(&context.end[i], CU_EVENT_DEFAULT))) {
-      return false;
-    }
-  }
-  hot_ = &executable;
-  header_.graphs.disables = executable.graph != nullptr ? 1 : 0;
-  ++header_.locks;
-  header_.locked_ns = clock_();
-  update_state();
-  return true;
-}
-
-bool GraphSession::set_switch(Context& context, CUstream stream, bool applied) {
-  if (context.applied == applied || context.kernel.applied == 0) return true;
-  if (!ok(driver_.write_value(stream, context.kernel.applied, applied ? 1 : 0,
-                              CU_STREAM_WRITE_VALUE_DEFAULT))) {
-    return false;
-  }
-  context.applied = applied;
-  context.fetched = context.fetched || applied;
-  return true;
-}
-
-// Before what is launched into `stream` next: fetches of others may go on until they come by such
-// a write. `again`: what is launched may fetch from freed memory, so that it needs its own.
-void GraphSession::end_fetches(Context& context, CUstream stream, bool again) {
-  if (!context.fetched || (context.ended && !again)) return;
-  // One that fails is tried again at the next launch.
-  context.ended =
-      ok(driver_.write_value(stream, context.kernel.applied + offsetof(PrefetchSwitch, ended), 1,
-                             CU_STREAM_WRITE_VALUE_DEFAULT)) ||
-      context.ended;
-}
-
-bool GraphSession::must_look() const {
-  return std::any_of(std::begin(contexts_), std::end(contexts_),
-                     [&](const Context& context) {
-                       return context.fetched &&
-                              (context.unfollowed || (is_off() && !context.ended));
-                     }) ||
-         std::any_of(std::begin(executables_), std::end(executables_),
-                     [](const Executable& executable) {
-                       return executable.handle != nullptr && executable.stale;
-                     });
-}
-
 bool GraphSession::launching(CUgraphExec executable, CUstream stream) {
   const bool looks = must_look_.load(std::memory_order_relaxed);
-  const Lock lock(*this, looks);
-  if (!lock.taken()) return false;
-  if (looks) must_look_.store(must_look(), std::memory_order_relaxed);
-  Executable* known = executable == nullptr ? nullptr : find(executable);
-  Context* context = known != nullptr ? known->context : looks ? current_context() : nullptr;
-  if (context == nullptr || (known == nullptr && !context->unfollowed)) return false;
+  const CUcontext current = looks ? current_context() : nullptr;
+  Executable* known = nullptr;
+  Context* context = nullptr;
+  {
+    const Lock lock(*this, looks);
+    if (!lock.taken()) return false;
+    if (looks) must_look_.store(must_look(), std::memory_order_relaxed);
+    known = executable == nullptr ? nullptr : find(executable);
+    context = known != nullptr ? known->context : current != nullptr ? find(current) : nullptr;
+    if (context == nullptr || (known == nullptr && !context->unfollowed)) return false;
+  }
   const Uncaptured uncaptured(driver_);
   CUstreamCaptureStatus capture{};
   if (!ok(uncaptured.result())) return false;
@@ -83,7 +33,8 @@ bool GraphSession::launching(CUgraphExec executable, CUstream stream) {
   if (!ok(asked)) return false;
   if (capture != CU_STREAM_CAPTURE_STATUS_NONE) {
     if (known == nullptr) return false;
-    ++header_.graphs.refused[static_cast<size_t>(Refusal::capturing)];
+    const Lock lock(*this);
+    (void)refuse(Refusal::capturing);
     leave_unfollowed(context, Off::copied);
     return false;
   }
@@ -91,72 +42,156 @@ bool GraphSession::launching(CUgraphExec executable, CUstream stream) {
     end_fetches(*context, stream, true);
     return false;
   }
-  collect();
-  ++known->launches;
-  if (known->stale) turn_off(Off::memory_gone);
-  if (!is_off() && hot_ == nullptr && known->launches >= kHotLaunches) make_hot(*known);
-  if (is_off()) {
-    end_fetches(*context, stream, known->stale || context->unfollowed);
-    return false;
-  }
-  if (hot_ != known) {
-    if (hot_ != nullptr) (void)set_switch(*context, stream, applied_);
-    return false;
-  }
-  if (lost_ && pending_count_ == 0) lose();
-  if (lost_ || pending_count_ == kMostPending) {
-    lost_ = true;
-    ++header_.graphs.unpaired;
-    return false;
-  }
-  const Arm arm =
-      place_of(next_step_, guard_.decision(), plan_.header().mode, plan_.header().control_every)
-          .arm;
-  return begin(*known, stream, arm);
+  return launching(*known, *context, stream);
 }
 
-bool GraphSession::begin(Executable& executable, CUstream stream, Arm arm) {
-  const uint32_t place = (oldest_ + pending_count_) % kMostPending;
-  pending_[place] = arm;
-  applied_ = arm == Arm::applied;
-  disable(executable, arm == Arm::original);
-  if (executable.graph == nullptr) header_.graphs.disables = 0;
-  return !is_off() && set_switch(*executable.context, stream, applied_) &&
-         ok(driver_.record_event(executable.context->begin[place], stream));
+bool GraphSession::launching(Executable& known, Context& context, CUstream stream) {
+  enum class Way : uint8_t { off, measured, followed, alone } way = Way::alone;
+  bool again = false, first = false;
+  {
+    const Lock lock(*this);
+    ++known.launches;
+    if (known.stale) set_off(Off::memory_gone);
+    again = known.stale || context.unfollowed;
+    first = hot_ == nullptr && known.launches >= kHotLaunches && !known.retired;
+    if (is_off()) {
+      way = Way::off;
+    } else if (launching_ == nullptr && (first || hot_ == &known)) {
+      way = Way::measured;
+      launching_ = hot_ = &known;
+    } else if (hot_ == &known) {  // another thread is at it
+      lost_ = true;
+      ++header_.graphs.unpaired;
+    } else if (hot_ != nullptr) {
+      way = Way::followed;
+    }
+  }
+  if (way == Way::measured) return measure(known, context, stream, first);
+  if (way == Way::off) end_fetches(context, stream, again);
+  if (way == Way::followed) (void)follow_arm(context, stream);
+  return false;
+}
+
+// Events belong to one context, which must be the calling thread's.
+bool GraphSession::make_events(Context& context) {
+  if (current_context() != context.kernel.context) return false;
+  for (size_t i = 0; i < kMostPending; ++i) {
+    if (context.end[i] != nullptr) continue;
+    if (!ok(driver_.create_event(&context.begin[i], CU_EVENT_DEFAULT)) ||
+        !ok(driver_.create_event(&context.end[i], CU_EVENT_DEFAULT))) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// Who comes here has `launching_`, and with it events and pending launches, alone.
+bool GraphSession::measure(Executable& executable, Context& context, CUstream stream, bool first) {
+  const bool ready = !first || make_events(context);
+  if (ready) collect(executable, context);
+  uint32_t place = 0;
+  Arm arm = Arm::original;
+  bool goes_on = false, again = false;
+  {
+    const Lock lock(*this);
+    again = executable.stale || context.unfollowed;
+    if (!ready && hot_ == &executable) hot_ = nullptr;
+    goes_on = hot_ == &executable && !is_off();
+    if (!goes_on) {
+      launching_ = nullptr;
+    } else {
+      if (first) locked(executable);
+      if (executable.graph == nullptr) header_.graphs.disables = 0;
+      if (lost_ && pending_count_ == 0) lose();
+      measuring_ = !lost_ && pending_count_ < kMostPending;
+      if (!measuring_) {
+        lost_ = true;
+        ++header_.graphs.unpaired;
+        return true;
+      }
+      place = (oldest_ + pending_count_) % kMostPending;
+      arm =
+          place_of(next_step_, guard_.decision(), plan_.header().mode, plan_.header().control_every)
+              .arm;
+      pending_[place] = arm;
+      applied_ = arm == Arm::applied;
+    }
+  }
+  if (goes_on) return begin(executable, context, stream, place, arm);
+  if (is_off()) end_fetches(context, stream, again);
+  return false;
+}
+
+void GraphSession::locked(const Executable& executable) {
+  header_.graphs.disables = executable.graph != nullptr ? 1 : 0;
+  ++header_.locks;
+  header_.locked_ns = clock_();
+  update_state();
+}
+
+bool GraphSession::begin(Executable& executable, Context& context, CUstream stream, uint32_t place,
+                         Arm arm) {
+  const bool named = disable(executable, arm == Arm::original);
+  if (named && follow_arm(context, stream) && !is_off() &&
+      ok(driver_.record_event(context.begin[place], stream))) {
+    return true;
+  }
+  const Lock lock(*this);
+  if (!named) ++header_.graphs.unpaired;
+  lost_ = true;
+  launching_ = nullptr;
+  measuring_ = false;
+  return false;
 }
 
 void GraphSession::launched(CUgraphExec executable, CUstream stream, bool done) {
+  CUevent end = nullptr;
+  {
+    const Lock lock(*this);
+    if (measuring_ && done && !is_off() && hot_ != nullptr && hot_ == launching_ &&
+        hot_->handle == executable) {
+      end = hot_->context->end[(oldest_ + pending_count_) % kMostPending];
+    }
+  }
+  bool recorded = false;
+  if (end != nullptr) {
+    const Uncaptured uncaptured(driver_);
+    recorded = ok(driver_.record_event(end, stream));
+  }
   const Lock lock(*this);
-  if (is_off() || hot_ == nullptr || hot_->handle != executable) {
+  if (recorded && hot_ != nullptr && hot_ == launching_) {
+    ++pending_count_;
+    ++next_step_;
+  } else if (measuring_) {
     lost_ = true;
-    return;
   }
-  const Uncaptured uncaptured(driver_);
-  const uint32_t place = (oldest_ + pending_count_) % kMostPending;
-  if (!done || !ok(driver_.record_event(hot_->context->end[place], stream))) {
-    lost_ = true;
-    return;
-  }
-  ++pending_count_;
-  ++next_step_;
+  launching_ = nullptr;
+  measuring_ = false;
 }
 
 // The times of the launches that are over, in order.
-void GraphSession::collect() {
-  while (hot_ != nullptr && pending_count_ > 0 && !is_off()) {
-    const Context& context = *hot_->context;
-    const CUresult over = driver_.query_event(context.end[oldest_]);
+void GraphSession::collect(Executable& executable, Context& context) {
+  while (!is_off()) {
+    CUevent begin = nullptr, end = nullptr;
+    {
+      const Lock lock(*this);
+      if (hot_ != &executable || pending_count_ == 0) return;
+      begin = context.begin[oldest_], end = context.end[oldest_];
+    }
+    const CUresult over = driver_.query_event(end);
     if (over == CUDA_ERROR_NOT_READY) return;
     float ms = 0;
-    if (!ok(over) || !ok(driver_.elapsed_ms(&ms, context.begin[oldest_], context.end[oldest_]))) {
-      return;
-    }
+    if (!ok(over) || !ok(driver_.elapsed_ms(&ms, begin, end))) return;
+    const Lock lock(*this);
+    if (hot_ != &executable || pending_count_ == 0) return;
     const Arm arm = pending_[oldest_];
     oldest_ = (oldest_ + 1) % kMostPending;
     --pending_count_;
-    end_step(arm, ms * kNsPerMs, hot_->fetched_bytes);
+    end_step(arm, ms * kNsPerMs, executable.fetched_bytes);
   }
 }
+
+// --- with the lock: what follows from the times --------------------------------------------------
 
 void GraphSession::end_step(Arm arm, double dur_ns, uint64_t fetched_bytes) {
   if (lost_) return;
@@ -200,7 +235,7 @@ void GraphSession::lose() {
 
 void GraphSession::update_state() {
   const Decision& decision = guard_.decision();
-  if (guard_.is_off()) return turn_off(decision.off);
+  if (guard_.is_off()) return set_off(decision.off);
   if (decision.state == State::on && decision.from_step <= guard_.step()) {
     header_.state = State::on;
     header_.off_step = decision.from_step;

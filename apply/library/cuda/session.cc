@@ -2,13 +2,11 @@
 #include "apply/library/cuda/session.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <iterator>
 
 namespace preserve::apply {
 namespace {
 
-constexpr int kStartEdges = 12030;  // CUDA version
 // Of the GPU's memory, that an instantiation with our nodes must find: what they need, about, and
 // much more than that, since the program would see the error.
 constexpr size_t kNodeBytes = 10'000, kSpareBytes = 64 << 20;
@@ -36,298 +34,374 @@ bool GraphSession::ok(CUresult result) {
 }
 
 void GraphSession::turn_off(Off off) {
+  const Lock lock(*this);
+  set_off(off);
+}
+
+void GraphSession::set_off(Off off) {
   must_look_.store(true, std::memory_order_relaxed);
-  if (off_.exchange(true, std::memory_order_relaxed)) return;
-  header_.state = State::off;
-  header_.off = off;
-  header_.off_step = guard_.step();
-  if (header_.decided_ns == 0) header_.decided_ns = clock_();
+  if (!off_.exchange(true, std::memory_order_relaxed)) {
+    header_.state = State::off;
+    header_.off = off;
+    header_.off_step = guard_.step();
+    if (header_.decided_ns == 0) header_.decided_ns = clock_();
+  }
+  update_needs();
 }
 
-// --- contexts and memory ------------------------------------------------------------------------
+// --- tables --------------------------------------------------------------------------------------
 
-GraphSession::Context* GraphSession::find(CUcontext context) {
-  for (Context& known : contexts_) {
-    if (known.kernel.context == context) return &known;
-  }
-  return nullptr;
-}
-
-GraphSession::Context* GraphSession::current_context() {
-  CUcontext current = nullptr;
-  if (driver_.current_context(&current) != CUDA_SUCCESS || current == nullptr) return nullptr;
-  return find(current);
-}
-
-void GraphSession::context_ready() {
-  if (is_off()) return;  // every allocation comes by here
-  CUcontext current = nullptr;
-  const Lock lock(*this);
-  if (is_off() || driver_.current_context(&current) != CUDA_SUCCESS || current == nullptr ||
-      find(current) != nullptr) {
-    return;
-  }
-  Context* context = find(static_cast<CUcontext>(nullptr));
-  if (context == nullptr) return;
-  context->kernel.context = current;
-  const Uncaptured uncaptured(driver_);
-  if (!ok(uncaptured.result())) return;
-  PrefetchKernel& kernel = context->kernel;
-  CUmodule module = nullptr;
-  int greatest = 0, version = 0, cache_bytes = 0, processors = 0;
-  if (!ok(driver_.version(&version)) || !ok(driver_.current_device(&kernel.device)) ||
-      !ok(driver_.device_attribute(&cache_bytes, CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE,
-                                   kernel.device)) ||
-      !ok(driver_.device_attribute(&processors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
-                                   kernel.device))) {
-    return;
-  }
-  // Retaining one that is there, as the current one is, changes nothing but a count.
-  CUcontext primary = nullptr;
-  unsigned flags = 0;
-  int active = 0;
-  if (!ok(driver_.primary_state(kernel.device, &flags, &active)) ||
-      (active != 0 && (!ok(driver_.retain_primary(&primary, kernel.device)) ||
-                       !ok(driver_.release_primary(kernel.device))))) {
-    return;
-  }
-  context->primary = primary == current;
-  if (static_cast<uint64_t>(cache_bytes) < plan_.header().budget_bytes) {
-    context->refusal = Refusal::little_cache;
-    return;
-  }
-  char name[48];
-  std::snprintf(name, sizeof(name), "preserve_%s%s",
-                kGraphFetchNames[static_cast<size_t>(plan_.header().fetch)].data(),
-                plan_.header().kept != 0 ? "_kept" : "");
-  CUfunction function = nullptr;
-  const CUresult loaded = driver_.load_module(&module, image_);
-  if (loaded == CUDA_ERROR_NO_BINARY_FOR_GPU || loaded == CUDA_ERROR_UNSUPPORTED_PTX_VERSION) {
-    context->refusal = Refusal::no_module;  // an older GPU, perhaps beside others
-    return;
-  }
-  if (!ok(loaded) || !ok(driver_.priority_range(&kernel.priority, &greatest)) ||
-      !ok(driver_.module_function(&function, module, name)) ||
-      !ok(driver_.allocate(&kernel.applied, sizeof(PrefetchSwitch))) ||
-      !ok(driver_.fill(kernel.applied, 0, sizeof(PrefetchSwitch) / sizeof(uint32_t)))) {
-    return;
-  }
-  kernel.has_start_edges = version >= kStartEdges;
-  kernel.most_blocks = static_cast<uint32_t>(std::max(processors, 1));
-  kernel.function = function;
-}
-
-void GraphSession::primary_given_up(CUdevice device, bool reset) {
-  CUcontext primary = nullptr;
-  {
-    const Lock lock(*this);
-    for (const Context& known : contexts_) {
-      if (known.primary && known.kernel.device == device) primary = known.kernel.context;
-    }
-  }
-  unsigned flags = 0;
-  int active = 0;
-  // One that was reset may be there again, as another.
-  if (primary == nullptr ||
-      (!reset && driver_.primary_state(device, &flags, &active) == CUDA_SUCCESS && active != 0)) {
-    return;
-  }
-  destroyed(primary);
-}
-
-// What it held goes with it: no call of the driver.
-void GraphSession::destroyed(CUcontext context) {
-  const Lock lock(*this);
-  Context* known = context == nullptr ? nullptr : find(context);
-  if (known == nullptr) return;
-  for (Executable& executable : executables_) {
-    if (executable.handle != nullptr && executable.context == known) forget(executable);
-  }
-  for (AddedNodes& added : graphs_) {
-    if (added.graph() != nullptr && added.kernel() == &known->kernel) added.forget();
-  }
-  *known = {};
-}
-
-void GraphSession::freed(CUdeviceptr begin, uint64_t bytes) {
-  if (!edited_.load(std::memory_order_relaxed)) return;
-  const Lock lock(*this);
-  const auto fetches = [&](std::span<const CUdeviceptr> all) {
-    const auto first = std::lower_bound(all.begin(), all.end(), begin);
-    return first != all.end() && *first - begin < bytes;
-  };
-  for (Executable& executable : executables_) {
-    if (executable.handle == nullptr || !fetches(executable.allocations)) continue;
-    executable.stale = true;
-    must_look_.store(true, std::memory_order_relaxed);
-  }
-  for (AddedNodes& added : graphs_) {
-    if (added.graph() != nullptr && fetches(added.allocations())) added.set_stale();
-  }
-}
-
-// --- graphs --------------------------------------------------------------------------------------
-
-AddedNodes* GraphSession::find(CUgraph graph) {
-  for (AddedNodes& added : graphs_) {
-    if (added.graph() == graph) return &added;
+GraphSession::Graph* GraphSession::find(CUgraph graph) {
+  for (Graph& known : graphs_) {
+    if (known.handle == graph) return &known;
   }
   return nullptr;
 }
 GraphSession::Executable* GraphSession::find(CUgraphExec executable) {
-  for (Executable& known : executables_) {
+  for (Executable& known : std::span(executables_).first(used_executables_)) {
     if (known.handle == executable) return &known;
   }
   return nullptr;
+}
+GraphSession::Executable* GraphSession::free_executable() {
+  if (Executable* given_up = find(static_cast<CUgraphExec>(nullptr))) return given_up;
+  return used_executables_ == kMostExecutables ? nullptr : &executables_[used_executables_];
+}
+GraphSession::Context* GraphSession::context_of(const Graph& graph) {
+  const CUcontext context =
+      graph.added.kernel() == nullptr ? nullptr : graph.added.kernel()->context;
+  return context == nullptr ? nullptr : find(context);
+}
+
+// The known graph, marked, or nullptr. Waits for a mark of another thread.
+GraphSession::Graph* GraphSession::mark(CUgraph graph, Graph::Mark mark) {
+  Graph* known = find(graph);
+  while (known != nullptr && known->mark != Graph::Mark::none) {
+    ::pthread_cond_wait(&unmarked_, &mutex_);
+    known = find(graph);
+  }
+  if (known != nullptr) known->mark = mark;
+  return known;
+}
+void GraphSession::unmark(Graph& graph) {
+  graph.mark = Graph::Mark::none;
+  ::pthread_cond_broadcast(&unmarked_);
+}
+
+// A free place for nodes of `handle`, marked. False: there is none.
+bool GraphSession::change(Graph* graph, CUgraph handle) {
+  if (graph == nullptr) return refuse(Refusal::no_memory);
+  graph->handle = handle;
+  graph->mark = Graph::Mark::changed;
+  graph->frees = followed_.free_count();
+  edited_.store(true, std::memory_order_relaxed);
+  return true;
+}
+// Ends it: with its nodes, or with none.
+void GraphSession::changed(Graph& graph, Refusal refusal) {
+  if (refusal != Refusal::none) {
+    graph.added.forget();
+    graph.handle = nullptr;
+  } else if (followed_.freed_since(graph.frees, graph.added.allocations())) {
+    graph.added.set_stale();
+  }
+  unmark(graph);
+  follow(graph.added.allocations());
+  update_needs();
+}
+
+bool GraphSession::refuse(Refusal refusal) {
+  ++header_.graphs.refused[static_cast<size_t>(refusal)];
+  return false;
 }
 
 // Of these nobody knows when they are launched, or what they fetch from: no plan from now on.
 void GraphSession::leave_unfollowed(Context* context, Off off) {
   if (context != nullptr) context->unfollowed = true;
-  turn_off(off);
+  set_off(off);
 }
 
-bool GraphSession::edit(CUgraph graph, Context& context, uint64_t& fetched_bytes) {
-  AddedNodes* added = find(graph);
-  if (added != nullptr) {
-    if (!ok(editor_.refresh(*added))) return false;
-    fetched_bytes = added->fetched_bytes();
-    return true;
+void GraphSession::follow_memory(Executable& executable, const Graph& graph) {
+  const auto all = graph.added.allocations();
+  const AddedShape shape = graph.added.shape();
+  executable.stale = graph.added.is_stale();
+  if (executable.stale) must_look_.store(true, std::memory_order_relaxed);
+  executable.allocations = {};
+  executable.shape = {};
+  if (!executable.memory.reserve(Scratch::bytes_of<CUdeviceptr>(all.size()) +
+                                 Scratch::bytes_of<uint32_t>(shape.beside.size()))) {
+    executable.stale = true;  // memory that cannot be followed is not fetched
+    return set_off(Off::driver_failed);
   }
-  added = find(static_cast<CUgraph>(nullptr));
-  CUresult error = CUDA_SUCCESS;
-  Refusal refusal = added == nullptr ? Refusal::no_memory : context.refusal;
-  if (refusal == Refusal::none) {
-    refusal = editor_.edit(graph, context.kernel, *added, error);
-  }
-  if (refusal != Refusal::none) {
-    ++header_.graphs.refused[static_cast<size_t>(refusal)];
-    // Some nodes may be there that could not be taken out again.
-    if (refusal == Refusal::failed) leave_unfollowed(&context, Off::driver_failed);
-    return false;
-  }
-  edited_.store(true, std::memory_order_relaxed);
-  fetched_bytes = added->fetched_bytes();
-  header_.graphs.missing_bytes = added->missing_bytes();
-  return true;
+  executable.allocations = executable.memory.take<CUdeviceptr>(all.size());
+  std::copy(all.begin(), all.end(), executable.allocations.begin());
+  const std::span<uint32_t> beside = executable.memory.take<uint32_t>(shape.beside.size());
+  std::copy(shape.beside.begin(), shape.beside.end(), beside.begin());
+  executable.shape = {shape.own_nodes, beside};
 }
+
+void GraphSession::forget(Executable& executable) {
+  if (hot_ == &executable) forget_hot();
+  executable.memory.give_back();
+  executable.handle = nullptr;
+  executable.graph = nullptr;
+  executable.context = nullptr;
+  executable.launches = 0;
+  executable.fetched_bytes = 0;
+  executable.disabled = executable.stale = executable.retired = false;
+  executable.shape = {};
+  executable.allocations = {};
+  update_needs();
+}
+
+void GraphSession::forget_hot() {
+  hot_ = nullptr;
+  lost_ = true;
+  oldest_ = pending_count_ = 0;
+  header_.state = is_off() ? State::off : State::searching;
+}
+
+// --- graphs --------------------------------------------------------------------------------------
 
 GraphSession::Instantiation GraphSession::instantiating(CUgraph graph, uint64_t flags) {
   Instantiation begun{flags};
-  const Lock lock(*this);
   if (graph == nullptr) return begun;
   const Uncaptured uncaptured(driver_);
-  const bool matched =
+  begun.matched =
       !is_off() && ok(uncaptured.result()) && prepare(graph, flags, begun.fetched_bytes);
-  begun.matched = matched;
-  if (matched) begun.flags |= CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY;
-  if (matched && plan_.header().mode != Mode::original) return begun;
+  if (begun.matched) {
+    const Lock lock(*this);
+    ++instantiations_;
+    begun.flags |= CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY;
+  }
   // A template that has our nodes from before gets its own shape back.
-  if (AddedNodes* added = find(graph)) take_out(*added);
+  if (!begun.matched || plan_.header().mode == Mode::original) take_out(graph);
   return begun;
 }
 
 bool GraphSession::prepare(CUgraph graph, uint64_t flags, uint64_t& fetched_bytes) {
-  const auto refuse = [&](Refusal refusal) {
-    ++header_.graphs.refused[static_cast<size_t>(refusal)];
-    return false;
-  };
-  if ((flags & CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH) != 0) {
-    return refuse(Refusal::device_launch);
+  const CUcontext current = current_context();
+  Context* context = nullptr;
+  {
+    const Lock lock(*this);
+    if ((flags & CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH) != 0) {
+      return refuse(Refusal::device_launch);
+    }
+    context = current == nullptr ? nullptr : find(current);
+    if (context == nullptr) return refuse(Refusal::no_module);
   }
-  Context* context = current_context();
-  if (context == nullptr) return refuse(Refusal::no_module);
   // What the program's own nodes need is not known; an instantiation that fails is the program's.
   size_t free_bytes = 0, total_bytes = 0;
   if (!ok(driver_.memory_info(&free_bytes, &total_bytes))) return false;
-  if (find(static_cast<CUgraphExec>(nullptr)) == nullptr ||
-      free_bytes < kSpareBytes + plan_.windows().size() * kNodeBytes) {
-    return refuse(Refusal::no_memory);
+  {
+    const Lock lock(*this);
+    if (free_executable() == nullptr ||
+        free_bytes < kSpareBytes + plan_.windows().size() * kNodeBytes) {
+      return refuse(Refusal::no_memory);
+    }
   }
   return edit(graph, *context, fetched_bytes);
 }
 
-void GraphSession::take_out(AddedNodes& added) {
-  enable_all(added.graph());
-  for (const CUgraphNode node : added.nodes()) {
-    if (node == nullptr || ok(driver_.destroy_node(node))) continue;
-    leave_unfollowed(find(added.kernel()->context), Off::driver_failed);
+bool GraphSession::edit(CUgraph graph, Context& context, uint64_t& fetched_bytes) {
+  Graph* place = nullptr;
+  bool known = false;
+  {
+    const Lock lock(*this);
+    place = mark(graph, Graph::Mark::changed);
+    known = place != nullptr;
+    if (known) {
+      place->frees = followed_.free_count();
+    } else if (context.kernel.function == nullptr) {
+      return refuse(context.refusal == Refusal::none ? Refusal::no_module : context.refusal);
+    } else {
+      place = find(static_cast<CUgraph>(nullptr));
+      if (!change(place, graph)) return false;
+    }
   }
-  added.forget();
+  CUresult error = CUDA_SUCCESS;
+  const Refusal refusal =
+      known ? Refusal::none : editor_.edit(graph, context.kernel, place->added, error);
+  const bool refreshed = !known || ok(editor_.refresh(place->added));
+  const Lock lock(*this);
+  if (refusal != Refusal::none) {
+    (void)refuse(refusal);
+    // Some nodes may be there that could not be taken out again.
+    if (refusal == Refusal::failed) leave_unfollowed(&context, Off::driver_failed);
+  } else if (!refreshed) {
+    place->added.set_stale();
+  } else {
+    fetched_bytes = place->added.fetched_bytes();
+    header_.graphs.missing_bytes = place->added.missing_bytes();
+  }
+  changed(*place, refusal);
+  return refusal == Refusal::none && refreshed;
+}
+
+// Nodes that fetch nothing, where an executable graph has some that `graph` is to update.
+bool GraphSession::edit(CUgraph graph, Context& context, const AddedShape& shape) {
+  take_out(graph);
+  Graph* place = nullptr;
+  {
+    const Lock lock(*this);
+    place = find(static_cast<CUgraph>(nullptr));
+    if (!change(place, graph)) return false;
+  }
+  CUresult error = CUDA_SUCCESS;
+  const Refusal refusal = editor_.edit(graph, context.kernel, shape, place->added, error);
+  const Lock lock(*this);
+  if (refusal != Refusal::none) (void)refuse(refusal);
+  if (refusal == Refusal::failed) leave_unfollowed(&context, Off::driver_failed);
+  changed(*place, refusal);
+  return refusal == Refusal::none;
+}
+
+void GraphSession::take_out(CUgraph handle) {
+  Graph* graph = nullptr;
+  Context* context = nullptr;
+  {
+    const Lock lock(*this);
+    graph = mark(handle, Graph::Mark::changed);
+    if (graph == nullptr) return;
+    context = context_of(*graph);
+  }
+  enable_all(*graph);
+  bool left = false;
+  (void)ok(editor_.take_out(graph->added, left));
+  const Lock lock(*this);
+  if (left) leave_unfollowed(context, Off::driver_failed);
+  graph->handle = nullptr;
+  unmark(*graph);
+  update_needs();
 }
 
 // While the template still names the nodes of its executable graphs.
-void GraphSession::enable_all(CUgraph graph) {
+void GraphSession::enable_all(Graph& graph) {
   for (Executable& executable : executables_) {
-    if (executable.handle == nullptr || executable.graph != graph) continue;
-    disable(executable, false);
-    executable.graph = nullptr;
+    CUgraphExec handle = nullptr;
+    {
+      const Lock lock(*this);
+      if (executable.handle == nullptr || executable.graph != graph.handle) continue;
+      executable.graph = nullptr;
+      if (!executable.disabled) continue;
+      if (launching_ == &executable) {  // by another thread, which may not be interrupted
+        executable.retired = true;
+        if (hot_ == &executable) forget_hot();
+        continue;
+      }
+      executable.disabled = false;
+      handle = executable.handle;
+    }
+    for (const CUgraphNode node : graph.added.nodes()) {
+      if (node != nullptr && !ok(driver_.set_enabled(handle, node, 1))) break;
+    }
   }
 }
 
-void GraphSession::copying(CUgraph graph) {
-  if (!edited_.load(std::memory_order_relaxed)) return;
+// A node is named by the one of the template, which must still be there. False: another thread is
+// changing that.
+bool GraphSession::disable(Executable& executable, bool disabled) {
+  Graph* graph = nullptr;
+  CUgraphExec handle = nullptr;
+  {
+    const Lock lock(*this);
+    if (executable.graph == nullptr || executable.disabled == disabled) return true;
+    graph = find(executable.graph);
+    if (graph == nullptr) return true;
+    if (graph->mark != Graph::Mark::none) return false;
+    graph->mark = Graph::Mark::nodes_named;
+    executable.disabled = disabled;
+    handle = executable.handle;
+  }
+  for (const CUgraphNode node : graph->added.nodes()) {
+    if (node != nullptr && !ok(driver_.set_enabled(handle, node, disabled ? 0 : 1))) break;
+  }
   const Lock lock(*this);
-  AddedNodes* added = graph == nullptr ? nullptr : find(graph);
-  if (added == nullptr) return;
+  unmark(*graph);
+  return true;
+}
+
+void GraphSession::copying(CUgraph graph) {
+  if (!edited_.load(std::memory_order_relaxed) || graph == nullptr) return;
   const Uncaptured uncaptured(driver_);
-  take_out(*added);
+  take_out(graph);
 }
 
 void GraphSession::instantiated(CUgraph graph, CUgraphExec executable, const Instantiation& begun,
                                 bool done) {
-  const Lock lock(*this);
-  // One that went without a word, as with its context.
-  if (done && find(executable) != nullptr) forget(*find(executable));
-  if (!begun.matched) return;
-  const Uncaptured uncaptured(driver_);
-  AddedNodes* added = find(graph);
-  Executable* entry = find(static_cast<CUgraphExec>(nullptr));
-  // The nodes may be there from an instantiation in another context, whose switch they read.
-  Context* context = added == nullptr ? current_context() : find(added->kernel()->context);
-  if (!done || entry == nullptr || context == nullptr) {
-    // It may have failed for our nodes: without them the program's next attempt is its own.
-    if (!done && added != nullptr) take_out(*added);
-    if (done && added != nullptr) return leave_unfollowed(context, Off::driver_failed);
-    return turn_off(Off::driver_failed);
+  const CUcontext current = begun.matched ? current_context() : nullptr;
+  {
+    const Lock lock(*this);
+    if (begun.matched) --instantiations_;
+    // One that went without a word, as with its context.
+    if (done && find(executable) != nullptr) forget(*find(executable));
+    if (!begun.matched) return;
+    if (done) return add(graph, executable, current, begun);
   }
-  entry->handle = executable;
-  entry->graph = graph;
-  entry->context = context;
-  entry->fetched_bytes = begun.fetched_bytes;
-  if (added != nullptr) follow_memory(*entry, *added);
-  ++header_.graphs.edited;
-  header_.rank = rank_;
-  header_.graphs.nodes += added == nullptr ? 0 : added->nodes().size();
-  header_.graphs.priorities =
-      (begun.flags & CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY) != 0 ? 1 : 0;
+  // It may have failed for our nodes: without them the program's next attempt is its own.
+  const Uncaptured uncaptured(driver_);
+  take_out(graph);
+  turn_off(Off::driver_failed);
 }
 
-void GraphSession::follow_memory(Executable& executable, const AddedNodes& added) {
-  const auto all = added.allocations();
-  executable.stale = added.is_stale();
-  if (executable.stale) must_look_.store(true, std::memory_order_relaxed);
-  executable.allocations = {};
-  if (all.empty()) return executable.memory.give_back();
-  if (!executable.memory.reserve(Scratch::bytes_of<CUdeviceptr>(all.size()))) {
-    executable.stale = true;  // memory that cannot be followed is not fetched
-    return turn_off(Off::driver_failed);
+void GraphSession::add(CUgraph handle, CUgraphExec executable, CUcontext current,
+                       const Instantiation& begun) {
+  Graph* graph = mark(handle, Graph::Mark::changed);
+  Executable* entry = free_executable();
+  // The nodes may be there from an instantiation in another context, whose switch they read.
+  Context* context = graph != nullptr     ? context_of(*graph)
+                     : current != nullptr ? find(current)
+                                          : nullptr;
+  if (entry == nullptr || context == nullptr) {
+    leave_unfollowed(graph != nullptr ? context : nullptr, Off::driver_failed);
+  } else {
+    if (entry == executables_ + used_executables_) ++used_executables_;
+    entry->handle = executable;
+    entry->graph = handle;
+    entry->context = context;
+    entry->fetched_bytes = begun.fetched_bytes;
+    if (graph != nullptr) follow_memory(*entry, *graph);
+    ++header_.graphs.edited;
+    header_.rank = rank_;
+    header_.graphs.nodes += graph == nullptr ? 0 : graph->added.nodes().size();
+    header_.graphs.priorities =
+        (begun.flags & CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY) != 0 ? 1 : 0;
   }
-  executable.allocations = executable.memory.take<CUdeviceptr>(all.size());
-  std::copy(all.begin(), all.end(), executable.allocations.begin());
+  if (graph != nullptr) unmark(*graph);
+  update_needs();
 }
 
 void GraphSession::updating(CUgraphExec executable, CUgraph graph) {
-  const Lock lock(*this);
-  Executable* known = find(executable);
-  if (known == nullptr || executable == nullptr || graph == nullptr) return;
+  if (executable == nullptr || graph == nullptr) return;
+  Executable* known = nullptr;
+  {
+    const Lock lock(*this);
+    known = find(executable);
+    if (known == nullptr || known->shape.beside.empty()) return;
+  }
   const Uncaptured uncaptured(driver_);
-  disable(*known, false);
-  // The nodes must be added although the plan may be off: the executable graph has them.
-  if (plan_.header().mode == Mode::original) return;
-  if (edit(graph, *known->context, known->fetched_bytes))
-    return follow_memory(*known, *find(graph));
-  if (find(graph) != nullptr) known->stale = true;  // some of its nodes may have new addresses
+  (void)disable(*known, false);
+  // The nodes must be there although the plan may be off: the executable graph has them, and
+  // without them the driver would refuse what it takes from the program alone.
+  uint64_t fetched_bytes = 0;
+  const bool edited = !is_off() && edit(graph, *known->context, fetched_bytes);
+  {
+    const Lock lock(*this);
+    const Graph* place = find(graph);
+    if (place != nullptr && place->added.shape() == known->shape) {
+      if (edited) {
+        known->fetched_bytes = fetched_bytes;
+        return follow_memory(*known, *place);
+      }
+      known->stale = true;  // some of its nodes may have new addresses
+      return must_look_.store(true, std::memory_order_relaxed);
+    }
+  }
+  if (!edit(graph, *known->context, known->shape)) return;
+  const Lock lock(*this);
+  known->fetched_bytes = 0;
+  if (const Graph* place = find(graph)) follow_memory(*known, *place);
+  set_off(Off::graph_changes);
 }
 
 void GraphSession::updated(CUgraphExec executable, bool done) {
@@ -336,35 +410,7 @@ void GraphSession::updated(CUgraphExec executable, bool done) {
   if (known == nullptr) return;
   known->stale = true;  // what it fetched from before is followed no more
   // It will be instantiated afresh, each time, with a look at all of it.
-  turn_off(Off::graph_changes);
-}
-
-// A node is named by the one of the template, so that must still be there.
-void GraphSession::disable(Executable& executable, bool disabled) {
-  const AddedNodes* added = executable.graph == nullptr ? nullptr : find(executable.graph);
-  if (added == nullptr || executable.disabled == disabled) return;
-  executable.disabled = disabled;
-  for (const CUgraphNode node : added->nodes()) {
-    if (node == nullptr) continue;
-    if (!ok(driver_.set_enabled(executable.handle, node, disabled ? 0 : 1))) return;
-  }
-}
-
-void GraphSession::forget(Executable& executable) {
-  if (hot_ == &executable) {
-    hot_ = nullptr;
-    lost_ = true;
-    oldest_ = pending_count_ = 0;
-    header_.state = is_off() ? State::off : State::searching;
-  }
-  executable.memory.give_back();
-  executable.handle = nullptr;
-  executable.graph = nullptr;
-  executable.context = nullptr;
-  executable.launches = 0;
-  executable.fetched_bytes = 0;
-  executable.disabled = executable.stale = false;
-  executable.allocations = {};
+  set_off(Off::graph_changes);
 }
 
 void GraphSession::destroyed(CUgraphExec executable) {
@@ -374,21 +420,35 @@ void GraphSession::destroyed(CUgraphExec executable) {
 }
 
 void GraphSession::destroyed(CUgraph graph) {
-  const Lock lock(*this);
   if (graph == nullptr) return;
-  if (AddedNodes* known = find(graph)) {
-    const Uncaptured uncaptured(driver_);
-    enable_all(graph);
-    known->forget();
+  Graph* known = nullptr;
+  {
+    const Lock lock(*this);
+    known = mark(graph, Graph::Mark::changed);
+    for (Executable& executable : executables_) {
+      if (known == nullptr && executable.graph == graph) executable.graph = nullptr;
+    }
   }
-  for (Executable& executable : executables_) {
-    if (executable.graph == graph) executable.graph = nullptr;
-  }
+  if (known == nullptr) return;
+  const Uncaptured uncaptured(driver_);
+  enable_all(*known);
+  const Lock lock(*this);
+  known->added.forget();
+  known->handle = nullptr;
+  unmark(*known);
+  update_needs();
 }
 
 void GraphSession::destroyed(CUgraphNode node) {
   const Lock lock(*this);
-  for (AddedNodes& added : graphs_) added.forget(node);
+  for (Graph& graph : graphs_) {
+    // Not while another thread names it to the driver. A graph that is being changed is another.
+    while (graph.mark == Graph::Mark::nodes_named &&
+           std::count(graph.added.nodes().begin(), graph.added.nodes().end(), node) > 0) {
+      ::pthread_cond_wait(&unmarked_, &mutex_);
+    }
+    if (graph.handle != nullptr && graph.mark != Graph::Mark::changed) graph.added.forget(node);
+  }
 }
 
 }  // namespace preserve::apply

@@ -2,8 +2,13 @@
 // The CUDA graphs of one process under a plan: edits each before it is instantiated, chooses the
 // arm of each launch of the one that runs most, takes the times by events, and turns the plan off
 // when the guard says so or when any call of ours fails. Graphs of other contexts follow its arms.
-// Knows neither CUPTI nor a clock of its own. Calls come from any thread of the program; a launch
-// that finds another call inside goes on at once.
+// Knows neither CUPTI nor a clock of its own.
+//
+// Calls come from any thread of the program, and the driver may keep one waiting until another has
+// launched what the GPUs wait for. So no lock is held around a call of the driver: the lock guards
+// tables, a graph whose nodes are being changed is marked, and a launch that finds what it needs
+// taken goes on unmeasured. Only who destroys, copies or changes a graph waits for the mark on that
+// graph, as the nodes that another thread names to the driver must not go meanwhile.
 #pragma once
 
 #include <pthread.h>
@@ -14,6 +19,7 @@
 
 #include "apply/control/guard.h"
 #include "apply/library/cuda/editor.h"
+#include "apply/library/cuda/followed_memory.h"
 #include "apply/outcome_file.h"
 
 namespace preserve::apply {
@@ -39,6 +45,7 @@ class GraphSession {
   void primary_given_up(CUdevice device, bool reset);
   // It is about to be destroyed, with all graphs in it.
   void destroyed(CUcontext context);
+  void destroyed(CUgreenCtx context);
   // Memory of the GPU, from the beginning of an allocation on, is about to be freed or unmapped.
   void freed(CUdeviceptr begin, uint64_t bytes);
 
@@ -67,6 +74,14 @@ class GraphSession {
   bool is_off() const { return off_.load(std::memory_order_relaxed); }
   void turn_off(Off off);
 
+  // Of which calls of the program this must still be told. Never more than before.
+  enum class Needs : uint8_t {
+    nothing,
+    changes,  // of graphs: nodes that do nothing are still in some
+    all
+  };
+  Needs needs() const { return needs_.load(std::memory_order_relaxed); }
+
  private:
   static constexpr size_t kMostContexts = 16, kMostGraphs = 256, kMostExecutables = 512;
   static constexpr uint32_t kHotLaunches = 8;
@@ -80,8 +95,17 @@ class GraphSession {
     bool applied = false;             // what was written to the switch last
     bool fetched = false;             // whether it ever was true
     bool ended = false;               // a write that ends its fetches for good is under way
-    bool unfollowed = false;          // nodes of ours are in graphs that nobody follows
+    CUevent ending = nullptr;         // after that write
+    bool ending_recorded = false;
+    bool settled = false;     // it is done
+    bool unfollowed = false;  // nodes of ours are in graphs that nobody follows
     CUevent begin[kMostPending] = {}, end[kMostPending] = {};  // once they are needed
+  };
+  struct Graph {
+    CUgraph handle = nullptr;  // nullptr: free
+    enum class Mark : uint8_t { none, nodes_named, changed } mark = Mark::none;
+    uint64_t frees = 0;  // before it was changed
+    AddedNodes added;    // who sets the mark has it alone; with nodes_named all may read it
   };
   struct Executable {
     CUgraphExec handle = nullptr;  // nullptr: free
@@ -91,10 +115,12 @@ class GraphSession {
     uint64_t fetched_bytes = 0;
     bool disabled = false;  // its nodes of ours
     bool stale = false;     // it fetches from memory that was freed
+    bool retired = false;   // its nodes could not be enabled again
     Scratch memory;
+    AddedShape shape;                    // of its nodes of ours
     std::span<CUdeviceptr> allocations;  // that it fetches from, ascending
   };
-  // The calls around which this is held long, those that make or change graphs, are rare.
+  // Of the tables. Never held around a call of the driver.
   class Lock {
    public:
     explicit Lock(GraphSession& session) : mutex_(&session.mutex_), taken_(true) {
@@ -116,29 +142,50 @@ class GraphSession {
     const bool taken_;
   };
 
-  Context* find(CUcontext context);
-  Context* current_context();
-  AddedNodes* find(CUgraph graph);
-  Executable* find(CUgraphExec executable);
-  // Whether it has the plan's nodes now.
+  // Without the lock.
+  CUcontext current_context() const;
+  bool load(Context& context);
   bool prepare(CUgraph graph, uint64_t flags, uint64_t& fetched_bytes);
   bool edit(CUgraph graph, Context& context, uint64_t& fetched_bytes);
-  void take_out(AddedNodes& added);
-  void enable_all(CUgraph graph);
-  void leave_unfollowed(Context* context, Off off);
-  void follow_memory(Executable& executable, const AddedNodes& added);
-  void disable(Executable& executable, bool disabled);
-  void forget(Executable& executable);
-  bool make_hot(Executable& executable);
-  bool begin(Executable& executable, CUstream stream, Arm arm);
-  bool set_switch(Context& context, CUstream stream, bool applied);
+  bool edit(CUgraph graph, Context& context, const AddedShape& shape);
+  void take_out(CUgraph graph);
+  void take_out(Graph& graph);
+  void enable_all(Graph& graph);
+  bool disable(Executable& executable, bool disabled);
+  bool launching(Executable& executable, Context& context, CUstream stream);
+  bool measure(Executable& executable, Context& context, CUstream stream, bool first);
+  bool make_events(Context& context);
+  void collect(Executable& executable, Context& context);
+  bool begin(Executable& executable, Context& context, CUstream stream, uint32_t place, Arm arm);
+  bool follow_arm(Context& context, CUstream stream);
   void end_fetches(Context& context, CUstream stream, bool again);
+  void settle(Context& context, CUstream stream, bool written);
+  bool ok(CUresult result);
+
+  // With the lock.
+  Context* find(CUcontext context);
+  Context* context_of(const Graph& graph);
+  Graph* find(CUgraph graph);
+  Executable* find(CUgraphExec executable);
+  Executable* free_executable();
+  Graph* mark(CUgraph graph, Graph::Mark mark);
+  bool change(Graph* graph, CUgraph handle);
+  void changed(Graph& graph, Refusal refusal);
+  void unmark(Graph& graph);
+  void add(CUgraph handle, CUgraphExec executable, CUcontext current, const Instantiation& begun);
+  bool refuse(Refusal refusal);
+  void leave_unfollowed(Context* context, Off off);
+  void follow_memory(Executable& executable, const Graph& graph);
+  void follow(std::span<const CUdeviceptr> allocations);
+  void forget(Executable& executable);
+  void forget_hot();
   bool must_look() const;
-  void collect();
+  void locked(const Executable& executable);
   void end_step(Arm arm, double dur_ns, uint64_t fetched_bytes);
   void lose();
   void update_state();
-  bool ok(CUresult result);
+  void update_needs();
+  void set_off(Off off);
 
   const Driver& driver_;
   const GraphPlanView& plan_;
@@ -152,16 +199,23 @@ class GraphSession {
   Guard guard_;
 
   pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
+  pthread_cond_t unmarked_ = PTHREAD_COND_INITIALIZER;
   std::atomic<bool> off_{false};
+  std::atomic<Needs> needs_{Needs::all};
   // The next launch must be looked at, if need be waited for: fetches may have to end.
   std::atomic<bool> must_look_{false};
   std::atomic<bool> edited_{false};  // any graph, ever
   Context contexts_[kMostContexts];
-  AddedNodes graphs_[kMostGraphs];
+  Graph graphs_[kMostGraphs];
   Executable executables_[kMostExecutables];
+  size_t used_executables_ = 0;  // none of those from here on ever was
+  size_t instantiations_ = 0;    // of graphs of the plan, under way
+  FollowedMemory followed_;
   Executable* hot_ = nullptr;
-  bool applied_ = false;            // the arm that it is in
-  Arm pending_[kMostPending] = {};  // launches of it that may not be over
+  Executable* launching_ = nullptr;  // between launching() and launched()
+  bool measuring_ = false;           // that launch
+  bool applied_ = false;             // the arm that `hot_` is in
+  Arm pending_[kMostPending] = {};   // launches of it that may not be over
   uint32_t oldest_ = 0, pending_count_ = 0;
   uint32_t next_step_ = 0;  // as the guard will count it
   bool lost_ = false;       // some launches were not measured

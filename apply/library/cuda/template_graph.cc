@@ -39,6 +39,13 @@ bool TemplateGraph::ok(CUresult result) {
 }
 
 Refusal TemplateGraph::read(CUgraph graph) {
+  Refusal refusal = read_shape(graph);
+  if (refusal == Refusal::none && !order()) refusal = Refusal::unknown_edge;
+  if (refusal == Refusal::none) refusal = read_kernels();
+  return refusal;
+}
+
+Refusal TemplateGraph::read_shape(CUgraph graph) {
   size_t nodes = 0, edges = 0;
   if (!ok(driver_.graph_nodes(graph, nullptr, &nodes)) ||
       !ok(driver_.graph_edges(graph, nullptr, nullptr, nullptr, &edges))) {
@@ -69,8 +76,6 @@ Refusal TemplateGraph::read(CUgraph graph) {
   marks_ = memory_.take<uint32_t>(nodes + 1);
   Refusal refusal = read_nodes(graph);
   if (refusal == Refusal::none) refusal = read_edges(graph);
-  if (refusal == Refusal::none && !order()) refusal = Refusal::unknown_edge;
-  if (refusal == Refusal::none) refusal = read_kernels();
   return refusal;
 }
 
@@ -184,13 +189,15 @@ Refusal TemplateGraph::read_kernels() {
     }
   }
   kernels_ = kernels_.first(count);
-  sort_edges(to_index_);
-  for (uint32_t& mark : marks_) mark = 0;
   return Refusal::none;
 }
 
 std::span<CUgraphNode> TemplateGraph::predecessors(const Kernel& kernel,
                                                    std::span<CUgraphNode> out) {
+  if (mark_ == 0) {  // the first to ask
+    sort_edges(to_index_);
+    for (uint32_t& mark : marks_) mark = 0;
+  }
   ++mark_;
   size_t count = 0;
   for (uint32_t i = first_edge_[kernel.index]; i < first_edge_[kernel.index + 1]; ++i) {

@@ -21,6 +21,8 @@ class TemplateGraph {
 
   // Anything but none: nothing else may be asked of it.
   Refusal read(CUgraph graph);
+  // Nodes and edges alone: no kernels.
+  Refusal read_shape(CUgraph graph);
   CUresult error() const { return error_; }  // of Refusal::failed
 
   struct Kernel {
@@ -30,6 +32,7 @@ class TemplateGraph {
   };
   std::span<const Kernel> kernels() const { return kernels_; }  // in topological order
   uint32_t nodes() const { return static_cast<uint32_t>(nodes_.size()); }
+  CUgraphNode node(uint32_t index) const { return nodes_[index]; }  // as the driver lists them
 
   // The nodes that `kernel` waits for, without duplicates, in the order of the driver's edges.
   // `out` has room for as many as there are nodes.

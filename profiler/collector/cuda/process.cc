@@ -19,8 +19,8 @@
 
 #include <new>
 
+#include "hooks/c_library.h"
 #include "hooks/listener.h"
-#include "profiler/collector/c_library.h"
 #include "profiler/collector/cuda/session.h"
 #include "profiler/collector/foreign_process.h"
 #include "profiler/collector/recorder.h"
@@ -207,9 +207,9 @@ void start_session() {
     // Only now: what was registered last runs first, and libcupti registers the end of its own
     // objects as it is loaded, the recorder its end as it starts. Both must still live for the last
     // flush.
-    (void)collector::at_fork(nullptr, nullptr, after_fork_in_child);
+    (void)hooks::at_fork(nullptr, nullptr, after_fork_in_child);
     ::atexit(stop_session);
-    collector::at_quick_exit<stop_session>();
+    hooks::at_quick_exit<stop_session>();
     hooked = true;
   }
   if (::pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK) == 0 &&

@@ -11,10 +11,10 @@
 #include <algorithm>
 #include <atomic>
 
+#include "hooks/c_library.h"
 #include "hooks/listener.h"
 #include "hooks/unnoticed.h"
 #include "profiler/collector/bounded_lock.h"
-#include "profiler/collector/c_library.h"
 #include "profiler/collector/recorder.h"
 #include "profiler/collector/ticks.h"
 
@@ -243,7 +243,7 @@ void in_child() {
 }
 
 __attribute__((constructor)) void at_load() {
-  if (!recording_wanted() || !at_fork(before_fork, in_parent, in_child)) return;
+  if (!recording_wanted() || !hooks::at_fork(before_fork, in_parent, in_child)) return;
   sigset_t faults;
   ::sigemptyset(&faults);
   ::sigaddset(&faults, SIGSEGV);

@@ -14,6 +14,7 @@
 #include "planner/measure/issue_variants.h"
 #include "planner/problem/problem.h"
 #include "planner/problem/read_gain.h"
+#include "planner/search/decompose.h"
 #include "tests/planner/measure/scripted_world.h"
 #include "tests/planner/synthetic_step.h"
 #include "tests/support/synthetic_trace.h"

@@ -101,8 +101,9 @@ TEST(Unharmed, AStaticProgramIsNotRecorded) {
 
 // Programs of musl, which the environment of a shell or mpirun makes load the module, are ended by
 // their loader over one function that musl lacks, or a library that is not its own.
-TEST(Unharmed, TheModuleNeedsNothingThatGlibcAloneHas) {
-  const std::string library = PRESERVE_BIN_DIR "/../lib/preserve/libpreserve_collect.so";
+class NeedsNoGlibc : public ::testing::TestWithParam<const char*> {};
+TEST_P(NeedsNoGlibc, AModuleThatTheEnvironmentLoads) {
+  const std::string library = PRESERVE_BIN_DIR "/../lib/preserve/" + std::string(GetParam());
   const auto fields = [](const std::string& text) {
     std::istringstream stream(text);
     return std::vector<std::string>(std::istream_iterator<std::string>(stream), {});
@@ -116,7 +117,8 @@ TEST(Unharmed, TheModuleNeedsNothingThatGlibcAloneHas) {
     if (words[i] != "U") continue;  // w: may be missing
     EXPECT_NE(name, "sem_clockwait");
     const bool own = name.starts_with("_") && name != "__errno_location" && name != "__environ" &&
-                     name != "__cxa_atexit" && name != "__cxa_finalize";
+                     name != "__cxa_atexit" && name != "__cxa_finalize" &&
+                     name != "__sched_cpucount";
     EXPECT_FALSE(own) << name;
   }
   const test::Run needs = run_program({"readelf", "-dW", library});
@@ -124,6 +126,11 @@ TEST(Unharmed, TheModuleNeedsNothingThatGlibcAloneHas) {
   EXPECT_THAT(needs.out, HasSubstr("[libc.so.6]"));
   EXPECT_THAT(needs.out, Not(HasSubstr("[ld-linux")));
 }
+INSTANTIATE_TEST_SUITE_P(Modules, NeedsNoGlibc,
+                         ::testing::Values("libpreserve_collect.so", "libpreserve_apply.so"),
+                         [](const auto& module) {
+                           return std::string(module.param).substr(sizeof("libpreserve_") - 1, 5);
+                         });
 
 TEST(Unharmed, AStandInForMpiWithoutPmpiNames) {
   for (const std::vector<std::string>& options : {std::vector<std::string>{}, {"--no-mpi"}}) {

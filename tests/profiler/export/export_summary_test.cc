@@ -34,15 +34,18 @@ TraceDb overlapping_trace(const TemporaryDirectory& directory) {
       .db;
 }
 
-json exported(const TraceDb& db, const TemporaryDirectory& directory,
+json exported(const std::filesystem::path& trace, const TemporaryDirectory& directory,
               const std::optional<std::filesystem::path>& schedule = std::nullopt) {
-  exporter::export_chrome(db, directory / "out.json", schedule);
+  Console console;
+  console.configure(true, 0, Console::Color::never);
+  exporter::run_export(trace, "chrome", schedule, directory / "out.json", true, console);
   return json::parse(read_text_file(directory / "out.json"));
 }
 
 TEST(ChromeExport, SlicesOfATrackNestOrAreApart) {
   TemporaryDirectory directory;
-  const json document = exported(overlapping_trace(directory), directory);
+  overlapping_trace(directory);
+  const json document = exported(directory / "imported.db", directory);
   std::map<std::pair<int64_t, int64_t>, std::vector<std::pair<double, double>>> tracks;
   for (const json& event : document.at("traceEvents")) {
     if (event.at("ph") != "X") continue;
@@ -67,7 +70,8 @@ TEST(ChromeExport, SlicesOfATrackNestOrAreApart) {
 
 TEST(ChromeExport, ArrowsHaveTwoEnds) {
   TemporaryDirectory directory;
-  const json document = exported(overlapping_trace(directory), directory);
+  overlapping_trace(directory);
+  const json document = exported(directory / "imported.db", directory);
   std::map<int64_t, std::string> ends;
   for (const json& event : document.at("traceEvents")) {
     const std::string phase = event.at("ph");
@@ -80,15 +84,15 @@ TEST(ChromeExport, ArrowsHaveTwoEnds) {
 TEST(ChromeExport, AnyTraceOfOursIsExported) {
   TemporaryDirectory directory;
   write_synthetic_trace(directory / "trace.db", {.ranks = 2, .layers = 2, .steps = 3});
-  const TraceDb db = TraceDb::open(directory / "trace.db");
-  const json document = exported(db, directory);
+  const json document = exported(directory / "trace.db", directory);
   int64_t operators = 0;
   bool counter = false;
   for (const json& event : document.at("traceEvents")) {
     operators += event.value("cat", "") == "host_op" || event.value("cat", "") == "kernel" ? 1 : 0;
     counter = counter || event.at("ph") == "C";
   }
-  EXPECT_EQ(operators, db.query_integer("SELECT COUNT(*) FROM op"));
+  EXPECT_EQ(operators,
+            TraceDb::open(directory / "trace.db").query_integer("SELECT COUNT(*) FROM op"));
   EXPECT_TRUE(counter);
 }
 
@@ -97,36 +101,41 @@ TEST(ChromeExport, ThePlanOfAPrefillIsDrawnInPrefills) {
   write_synthetic_trace(
       directory / "trace.db", {.ranks = 1, .layers = 2, .steps = 5},
       [](TraceDb& db) { db.execute("UPDATE step SET phase = 'prefill' WHERE ordinal < 2"); });
-  const TraceDb db = TraceDb::open(directory / "trace.db");
+  const std::string digest = sha256_of_file(directory / "trace.db");
   const auto drawn = [&](const char* trace) {
     const auto schedule =
         write_text(directory, "schedule.json",
-                   fmt::format(R"({{"schema": "preserve/schedule", "version": "1.2", "trace": {},
+                   fmt::format(R"({{"schema": "preserve/schedule", "version": "1.2",
+          "trace": {{"sha256": "{}", {}}},
           "windows": [{{"ordinal": 4, "usable_ns": 8000, "capacity_bytes": 800, "prefetches": [
           {{"tensor": "w1", "consumer": "gemm", "length_bytes": 100}}]}}]}})",
-                               trace));
-    const json document = exported(db, directory, schedule);
+                               digest, trace));
+    const json document = exported(directory / "trace.db", directory, schedule);
     int64_t prefetches = 0;
     for (const json& event : document.at("traceEvents")) {
       prefetches += event.value("cat", "") == "prefetch" ? 1 : 0;
     }
     return prefetches;
   };
-  EXPECT_EQ(drawn(R"({"rank": 0, "phase": "prefill"})"), 2);
-  EXPECT_EQ(drawn(R"({"rank": 0})"), 3);
+  EXPECT_EQ(drawn(R"("rank": 0, "phase": "prefill")"), 2);
+  EXPECT_EQ(drawn(R"("rank": 0)"), 3);
 }
 
 TEST(ChromeExport, PlannedPrefetchesOfEveryRankHaveTheRateOfTheirMethod) {
   TemporaryDirectory directory;
   write_synthetic_trace(directory / "trace.db", {.ranks = 2, .layers = 2, .steps = 3});
-  const TraceDb db = TraceDb::open(directory / "trace.db");
-  const auto schedule =
-      write_text(directory, "schedule.json", R"({"schema": "preserve/schedule", "version": "1.0",
-    "trace": {"rank": 0}, "windows": [{"ordinal": 4, "usable_ns": 8000, "capacity_bytes": 800,
-      "prefetches": [
+  const std::string digest = sha256_of_file(directory / "trace.db");
+  const auto planned = [&](const std::string& windows) {
+    const std::string text = fmt::format(
+        R"({{"schema": "preserve/schedule", "version": "1.0", "trace": {{"sha256": "{}"}}{}}})",
+        digest, windows);
+    return exported(directory / "trace.db", directory,
+                    write_text(directory, "schedule.json", text));
+  };
+  const json document = planned(R"(, "windows": [{"ordinal": 4, "usable_ns": 8000,
+      "capacity_bytes": 800, "prefetches": [
       {"tensor": "w1", "consumer": "gemm", "length_bytes": 100},
-      {"tensor": "w2", "consumer": "gemm", "length_bytes": 300}]}]})");
-  const json document = exported(db, directory, schedule);
+      {"tensor": "w2", "consumer": "gemm", "length_bytes": 300}]}])");
   std::map<int64_t, std::vector<double>> durations;  // of each process
   for (const json& event : document.at("traceEvents")) {
     if (event.value("cat", "") == "prefetch") durations[event.at("pid")].push_back(event.at("dur"));
@@ -135,12 +144,15 @@ TEST(ChromeExport, PlannedPrefetchesOfEveryRankHaveTheRateOfTheirMethod) {
   for (const auto& [process, of_rank] : durations) {
     EXPECT_THAT(of_rank, testing::ElementsAre(1, 3, 1, 3, 1, 3)) << process;
   }
-  for (const char* bad :
-       {"{}", "[", R"({"schema": "preserve/schedule"})",
-        R"({"schema": "preserve/schedule", "windows": [{"ordinal": 4}]})",
-        R"({"schema": "preserve/schedule", "windows": [{"ordinal": 4000, "usable_ns": 1,
-                              "capacity_bytes": 1, "prefetches": [{"tensor": "a", "consumer": "b", "length_bytes": 1}]}]})"}) {
-    EXPECT_THROW(exported(db, directory, write_text(directory, "bad.json", bad)), Error) << bad;
+  for (const char* bad : {"", R"(, "windows": [{"ordinal": 4}])",
+                          R"(, "windows": [{"ordinal": 4000, "usable_ns": 1, "capacity_bytes": 1,
+      "prefetches": [{"tensor": "a", "consumer": "b", "length_bytes": 1}]}])"}) {
+    EXPECT_THROW(planned(bad), Error) << bad;
+  }
+  for (const char* bad : {"{}", "[", R"({"schema": "preserve/schedule", "windows": []})"}) {
+    EXPECT_THROW(
+        exported(directory / "trace.db", directory, write_text(directory, "bad.json", bad)), Error)
+        << bad;
   }
 }
 

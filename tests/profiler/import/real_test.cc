@@ -173,7 +173,9 @@ TEST(RealTraces, ExportsReadBackAsTheSameOperators) {
   if (path.empty()) GTEST_SKIP() << "no such trace";
   TemporaryDirectory directory, again;
   const auto first = import_files(directory, {path});
-  exporter::export_chrome(first.db, directory / "out.json.gz");
+  Console console;
+  exporter::run_export(directory / "imported.db", "chrome", std::nullopt, directory / "out.json.gz",
+                       false, console);
   const auto second = import_files(again, {directory / "out.json.gz"});
   const std::string times =
       "SELECT name || start_ns || ' ' || end_ns FROM op_named ORDER BY start_ns, end_ns, name";

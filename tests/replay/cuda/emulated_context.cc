@@ -55,6 +55,11 @@ CUresult cuCtxGetCurrent(CUcontext* context) {
   if (entry.fails) return CUDA_ERROR_UNKNOWN;
   return *context = context_of(current_device), CUDA_SUCCESS;
 }
+CUresult cuCtxFromGreenCtx(CUcontext* context, CUgreenCtx green) {
+  const Entry entry;
+  if (entry.fails) return CUDA_ERROR_UNKNOWN;
+  return *context = reinterpret_cast<CUcontext>(green), CUDA_SUCCESS;
+}
 CUresult cuCtxGetDevice(CUdevice* device) {
   const Entry entry;
   if (entry.fails) return CUDA_ERROR_UNKNOWN;

@@ -11,6 +11,7 @@
 #include "tests/apply/library/cuda/cupti.h"
 #include "tests/apply/library/cuda/program.h"
 #include "tests/replay/cuda/emulated_cuda.h"
+#include "tests/replay/cuda/emulated_gpu.h"
 
 namespace {
 
@@ -161,6 +162,14 @@ TEST_F(GraphCallbacks, ACopyIsMadeOfAGraphWithoutOurNodes) {
       [&](CUgraph graph) {
         cuGraphExecChildGraphNodeSetParams_params set{nullptr, nullptr, graph};
         call("cuGraphExecChildGraphNodeSetParams", set, done);
+      },
+      [&](CUgraph graph) {
+        cuGraphNodeSetParams_params set{nullptr, of(graph)};
+        call("cuGraphNodeSetParams", set, done);
+      },
+      [&](CUgraph graph) {
+        cuGraphExecNodeSetParams_params set{nullptr, nullptr, of(graph)};
+        call("cuGraphExecNodeSetParams", set, done);
       }};
   for (const auto& copy : ways) {
     begin();
@@ -202,7 +211,7 @@ TEST_F(GraphCallbacks, ContextsGoByTheirHandleOrWithTheirDevice) {
     bool still_active;
   };
   for (const Way& way :
-       {Way{"cuCtxDestroy_v2", true}, Way{"cuCtxDetach", true},
+       {Way{"cuCtxDestroy_v2", true}, Way{"cuCtxDetach", true}, Way{"cuGreenCtxDestroy", true},
         Way{"cuDevicePrimaryCtxReset_v2", false}, Way{"cuDevicePrimaryCtxReset_v2", true},
         Way{"cuDevicePrimaryCtxRelease_v2", false}, Way{"cuDevicePrimaryCtxRelease_v2", true}}) {
     begin();
@@ -214,7 +223,7 @@ TEST_F(GraphCallbacks, ContextsGoByTheirHandleOrWithTheirDevice) {
       emulated::primary_active = way.still_active;
       return CUDA_SUCCESS;
     };
-    const bool by_handle = std::string_view(way.call).starts_with("cuCtx");
+    const bool by_handle = !std::string_view(way.call).starts_with("cuDevice");
     const bool reset = std::string_view(way.call) == "cuDevicePrimaryCtxReset_v2";
     cuCtxDestroy_v2_params context{emulated::context_of(0)};
     cuDevicePrimaryCtxReset_v2_params device{0};
@@ -239,7 +248,7 @@ TEST_F(GraphCallbacks, TheDefaultStreamIsTheOneThatTheCallMeans) {
   asked.clear();
   driver_.is_capturing = [](CUstream stream, CUstreamCaptureStatus* status) {
     asked.push_back(stream);
-    return *status = CU_STREAM_CAPTURE_STATUS_ACTIVE, CUDA_SUCCESS;
+    return *status = CU_STREAM_CAPTURE_STATUS_NONE, CUDA_SUCCESS;
   };
   cuGraphLaunch_params launch{executable, nullptr};
   call("cuGraphLaunch", launch, [] { return CUDA_SUCCESS; });
@@ -247,6 +256,51 @@ TEST_F(GraphCallbacks, TheDefaultStreamIsTheOneThatTheCallMeans) {
   EXPECT_EQ(asked, (std::vector<CUstream>{nullptr, CU_STREAM_PER_THREAD}));
   driver_.is_capturing = cuStreamIsCapturing;
   cuGraphExecDestroy(executable);
+}
+
+// What a program calls often costs it nothing once nothing is fetched for good, and CUPTI is
+// another tool's once no graph has nodes of the plan.
+TEST_F(GraphCallbacks, APlanThatIsOffListensNoLongerThanItMust) {
+  const char* const often[] = {"cuGraphLaunch_ptsz", "cuMemAlloc_v2", "cuMemFree_v2", "cuMemUnmap"};
+  const char* const seldom[] = {"cuGraphInstantiateWithFlags", "cuGraphExecUpdate_v2",
+                                "cuGraphDestroy", "cuGraphExecDestroy"};
+  test::Program program(step_, 1024), again(step_, 1024);
+  const CUgraphExec executable = instantiate(program.graph());
+  while (window_.fetched_bytes == 0) launches(executable, 1);
+  session->turn_off(Off::slow);
+  for (int launch = 0; launch < 2; ++launch) {  // the second knows that the first has ended it
+    for (const char* name : often) EXPECT_TRUE(test::listens_to(name)) << name;
+    launches(executable, 1);
+  }
+  for (const char* name : often) EXPECT_FALSE(test::listens_to(name)) << name;
+  for (const char* name : seldom) EXPECT_TRUE(test::listens_to(name)) << name;
+  emulated::requests().clear();
+  launches(executable, 10);
+  EXPECT_TRUE(emulated::requests().empty());
+  // The executable graph has the nodes, and is updated as before.
+  CUgraphExecUpdateResultInfo info{};
+  cuGraphExecUpdate_v2_params update{executable, again.graph(), &info};
+  EXPECT_EQ(call("cuGraphExecUpdate_v2", update,
+                 [&] { return cuGraphExecUpdate(executable, again.graph(), &info); }),
+            CUDA_SUCCESS);
+  const auto done = [] { return CUDA_SUCCESS; };
+  for (const CUgraph graph : {program.graph(), again.graph()}) {
+    EXPECT_TRUE(test::is_subscribed());
+    cuGraphDestroy_params destroy{graph};
+    call("cuGraphDestroy", destroy, done);
+  }
+  EXPECT_TRUE(test::is_subscribed());
+  cuGraphExecDestroy_params end{executable};
+  call("cuGraphExecDestroy", end, [&] { return cuGraphExecDestroy(executable); });
+  EXPECT_FALSE(test::is_subscribed());
+}
+
+TEST_F(GraphCallbacks, APlanThatIsOffBeforeAnyGraphGivesCuptiUp) {
+  session->turn_off(Off::driver_failed);
+  EXPECT_TRUE(test::is_subscribed());
+  cuMemAlloc_v2_params allocate{};
+  call("cuMemAlloc_v2", allocate, [] { return CUDA_SUCCESS; });
+  EXPECT_FALSE(test::is_subscribed());
 }
 
 TEST_F(GraphCallbacks, AnotherToolThatHoldsCuptiIsSaid) {

@@ -33,7 +33,10 @@ const char* const kNames[] = {nullptr,
                               "cuGraphAddNode",
                               "cuGraphAddNode_v2",
                               "cuGraphExecChildGraphNodeSetParams",
-                              "cuGraphLaunch"};
+                              "cuGraphLaunch",
+                              "cuGraphNodeSetParams",
+                              "cuGraphExecNodeSetParams",
+                              "cuGreenCtxDestroy"};
 constexpr uint32_t kCalls = std::size(kNames);
 bool enabled[kCalls] = {};
 
@@ -57,7 +60,7 @@ bool is_subscribed() {
 
 bool listens_to(const char* function) {
   const uint32_t id = number_of(function);
-  return id < kCalls && enabled[id];
+  return is_subscribed() && id < kCalls && enabled[id];
 }
 
 void announce(const char* function, CUpti_ApiCallbackSite site, void* params, CUresult* result) {
@@ -92,9 +95,9 @@ extern "C" __attribute__((visibility("default"))) CUptiResult cuptiSubscribe(
   return CUPTI_SUCCESS;
 }
 extern "C" __attribute__((visibility("default"))) CUptiResult cuptiEnableCallback(
-    uint32_t, CUpti_SubscriberHandle, CUpti_CallbackDomain, CUpti_CallbackId id) {
+    uint32_t enable, CUpti_SubscriberHandle, CUpti_CallbackDomain, CUpti_CallbackId id) {
   if (preserve::test::refuses_callbacks) return CUPTI_ERROR_INVALID_PARAMETER;
-  enabled[id] = true;
+  enabled[id] = enable != 0;
   return CUPTI_SUCCESS;
 }
 extern "C" __attribute__((visibility("default"))) CUptiResult cuptiUnsubscribe(

@@ -19,7 +19,9 @@ using apply::Mode;
 
 class Process {
  public:
-  explicit Process(const Step& step, Mode mode = Mode::guard) : step_(step), plan_(step, shape()) {
+  explicit Process(const Step& step, Mode mode = Mode::guard,
+                   const apply::Driver& driver = emulated_driver())
+      : driver_(driver), step_(step), plan_(step, shape()) {
     plan_.content.header.mode = mode;
     plan_.content.header.budget_bytes = 40 << 20;
     plan_.encode();
@@ -109,7 +111,7 @@ class Process {
     shape.slices = 1;
     return shape;
   }
-  const apply::Driver driver_ = emulated_driver();
+  const apply::Driver driver_;
   Step step_;
   Plan plan_;
 };

@@ -3,6 +3,11 @@
 // prefetch kernels are emulated are too much for ThreadSanitizer.
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <future>
 #include <thread>
 
 #include "tests/apply/library/cuda/process.h"
@@ -75,6 +80,129 @@ TEST(GraphThreads, CallsComeFromSeveralThreadsAtOnce) {
     process.session->destroyed(each.second->graph());
     cudaStreamDestroy(each.stream);
   }
+}
+
+// A driver in which each call of a thread that `waits` ends once another thread has done `others`:
+// what the GPUs wait for, when their queues are full and a collective runs on them.
+thread_local bool waits = false;
+std::function<void()> others;
+int waited = 0;
+
+void wait_for_others() {
+  if (!waits) return;
+  ++waited;
+  const std::future<void> done = std::async(std::launch::async, others);
+  if (done.wait_for(std::chrono::minutes(1)) != std::future_status::ready) {
+    std::fputs("the other thread waits for a call of the driver\n", stderr);
+    std::abort();
+  }
+}
+template <auto Function>
+struct Waiting;
+template <typename... Of, CUresult (*Function)(Of...)>
+struct Waiting<Function> {
+  static CUresult call(Of... of) {
+    wait_for_others();
+    return Function(of...);
+  }
+};
+Driver waiting_driver() {
+  Driver driver = test::emulated_driver();
+#define PRESERVE_WAITING(member, function, symbol) driver.member = Waiting<&::function>::call;
+  PRESERVE_DRIVER_FUNCTIONS(PRESERVE_WAITING)
+#undef PRESERVE_WAITING
+  return driver;
+}
+
+struct Instantiated {
+  Instantiated(GraphSession& of, CUgraph graph) : session(of) {
+    const auto begun = session.instantiating(graph, 0);
+    cuGraphInstantiateWithFlags(&executable, graph, begun.flags);
+    session.instantiated(graph, executable, begun, true);
+  }
+  ~Instantiated() {
+    session.destroyed(executable);
+    cuGraphExecDestroy(executable);
+  }
+  Instantiated(const Instantiated&) = delete;
+  Instantiated& operator=(const Instantiated&) = delete;
+  bool update(CUgraph graph) {
+    session.updating(executable, graph);
+    CUgraphExecUpdateResultInfo info{};
+    const bool done = cuGraphExecUpdate(executable, graph, &info) == CUDA_SUCCESS;
+    session.updated(executable, done);
+    return done;
+  }
+  void launch(CUstream stream) {
+    const bool measured = session.launching(executable, stream);
+    cuGraphLaunch(executable, stream);
+    if (measured) session.launched(executable, stream, true);
+    emulated::drain();
+  }
+  GraphSession& session;
+  CUgraphExec executable = nullptr;
+};
+
+TEST(GraphThreads, NoCallOfTheDriverKeepsAnotherThreadWaiting) {
+  const Step step = test::decode_step(1);
+  test::runs_prefetches = false;
+  Process process(step, Mode::compare, waiting_driver());
+  GraphSession& session = *process.session;
+  CUstream beside = nullptr;
+  cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking);
+  int device = 0;
+  // All that a program does with graphs, in this context and in another.
+  others = [&] {
+    emulated::current_device = device;
+    session.context_ready();
+    Program first(step, 512), second(step, 512);
+    const std::vector<uint64_t> expected = first.result();
+    Instantiated other(session, first.graph());
+    other.launch(beside);
+    EXPECT_EQ(first.left(), expected);
+    EXPECT_TRUE(other.update(second.graph()));
+    session.copying(first.graph());
+    session.freed(16, 16);
+    other.launch(beside);
+    EXPECT_EQ(second.left(), expected);
+    session.destroyed(first.node(0));
+    session.destroyed(first.graph());
+    session.destroyed(second.graph());
+    session.destroyed(emulated::context_of(7));
+  };
+  const auto waiting = [](auto call) {
+    waits = true;
+    call();
+    waits = false;
+  };
+  for (device = 0; device < 2; ++device) {
+    waited = 0;
+    Program first(step, 512), second(step, 512);
+    const std::vector<uint64_t> expected = first.result();
+    emulated::current_device = 2 + device;
+    waiting([&] { session.context_ready(); });
+    emulated::current_device = 0;
+    std::unique_ptr<Instantiated> graph;
+    waiting([&] { graph = std::make_unique<Instantiated>(session, first.graph()); });
+    waiting([&] {
+      for (int i = 0; i < 14; ++i) graph->launch(process.stream);
+    });
+    EXPECT_EQ(first.left(), expected);
+    waiting([&] { EXPECT_TRUE(graph->update(second.graph())); });
+    waiting([&] { session.copying(second.graph()); });
+    EXPECT_EQ(process.header.off, Off::none);
+    EXPECT_GT(process.header.samples, 0u);
+    EXPECT_GT(waited, 100);
+    if (device == 1) session.turn_off(Off::slow);
+    waiting([&] {
+      for (int i = 0; i < 3; ++i) graph->launch(process.stream);
+      EXPECT_TRUE(graph->update(second.graph()));
+      session.destroyed(first.graph());
+      session.destroyed(second.graph());
+    });
+    EXPECT_EQ(second.left(), expected);
+  }
+  cudaStreamDestroy(beside);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The environment loads the collector into every dynamic program of a run, those of other C
+// The environment loads our modules into every dynamic program of a run, those of other C
 // libraries (musl) too, which end a program that needs a function they lack. So what glibc alone
-// has is referred to weakly, by its own name, and the collector stays idle where it is missing.
+// has is referred to weakly, by its own name, and a module stays idle where it is missing.
 #pragma once
 
 #include <semaphore.h>
@@ -16,9 +16,9 @@ const char* gnu_get_libc_version() noexcept __attribute__((weak));
 }
 #pragma weak sem_clockwait
 
-namespace preserve::collector {
+namespace preserve::hooks {
 
-// With all that the collector cannot do without: other C libraries may have a part of it.
+// With all that the modules cannot do without: other C libraries may have a part of it.
 inline bool is_glibc() {
   return gnu_get_libc_version != nullptr && sem_clockwait != nullptr &&
          __register_atfork != nullptr;
@@ -35,4 +35,4 @@ void at_quick_exit() {
   (void)__cxa_at_quick_exit([](void*) { function(); }, &__dso_handle);
 }
 
-}  // namespace preserve::collector
+}  // namespace preserve::hooks
