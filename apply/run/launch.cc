@@ -58,8 +58,9 @@ void require_ranks(const LaunchOptions& options, const Schedule& schedule, Conso
   const bool is_number = std::from_chars(started.data(), end, processes).ptr == end;
   const bool for_graphs = is_for_graphs(schedule);
   if (for_graphs && is_number && processes > 0 && processes < schedule.ranks) {
-    console.warn(fmt::format("{} of a schedule of {}: the plan is for as many GPUs as it has ranks",
-                             count_of(processes, "process"), count_of(schedule.ranks, "rank")));
+    console.warn(fmt::format(
+        "{} {} of a schedule of {}: the plan is for as many GPUs as it has ranks", processes,
+        processes == 1 ? "process" : "processes", count_of(schedule.ranks, "rank")));
     return;
   }
   throw input_error("{} was planned for {}, but {} were started: record and tune with {}{}",
