@@ -144,7 +144,9 @@ void mpi_spawned();
 // MPI is about to end here. Other ranks may already be waiting inside of it for this one: not the
 // moment to wait for anything.
 void mpi_ending();
-void mpi_left();  // the launcher may kill this process from here on
+// MPI has ended here, or is about to be aborted: the moment to wait for what must not be lost,
+// shortly, since the launcher may end this process from here on.
+void mpi_left();
 // One call of a function that is not described; always the same pointer for the same function.
 void mpi_undescribed(const char* name);
 

@@ -47,14 +47,20 @@ void require_link(const LaunchOptions& options, const Schedule& schedule) {
 }
 
 // A recording counts each GPU of a process as a rank, and what a plan adds to a graph follows from
-// the graph alone: of a GPU's schedule there may be fewer processes, each with several GPUs.
-void require_ranks(const LaunchOptions& options, const Schedule& schedule) {
+// the graph alone: of a GPU's schedule there may be fewer processes, some with several GPUs. Which,
+// it does not say.
+void require_ranks(const LaunchOptions& options, const Schedule& schedule, Console& console) {
   const std::string started = launched_ranks();
   if (started.empty() || started == std::to_string(schedule.ranks)) return;
   int64_t processes = 0;
-  std::from_chars(started.data(), started.data() + started.size(), processes);
+  const char* end = started.data() + started.size();
+  const bool is_number = std::from_chars(started.data(), end, processes).ptr == end;
   const bool for_graphs = is_for_graphs(schedule);
-  if (for_graphs && processes > 0 && schedule.ranks % processes == 0) return;
+  if (for_graphs && is_number && processes > 0 && processes < schedule.ranks) {
+    console.warn(fmt::format("{} of a schedule of {}: the plan is for as many GPUs as it has ranks",
+                             count_of(processes, "process"), count_of(schedule.ranks, "rank")));
+    return;
+  }
   throw input_error("{} was planned for {}, but {} were started: record and tune with {}{}",
                     options.schedule, count_of(schedule.ranks, "rank"), printable(started, 20),
                     printable(started, 20),
@@ -265,7 +271,7 @@ int apply_command(const LaunchOptions& options, Console& console) {
   const Schedule schedule = load_schedule(options.schedule);
   refuse_second();
   require_link(options, schedule);
-  require_ranks(options, schedule);
+  require_ranks(options, schedule, console);
   if (options.output == "-") {
     throw usage_error("apply.db is a database and cannot go to standard output");
   }

@@ -27,7 +27,7 @@ struct RecordingQuality {
   bool too_noisy() const;
 };
 
-// For mark_steps(): fills the table for every process with decode steps.
+// For finish_steps(): fills the table for every process with decode steps.
 void add_quality(TraceDb& db);
 
 // Of the rank whose steps are least alike; nothing for files without such rows, as those of models.

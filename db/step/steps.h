@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Finds the repeated step of a recording. Producers (converter, importers, replay) call
-// mark_steps() once, just before TraceDb::finish(); readers find the result in the tables step and
+// Finds the repeated step of a recording. Producers call mark_steps() once, just before
+// TraceDb::finish(), or, where operators wait for their steps (importers), find_steps() for each
+// process and then finish_steps(); readers find the result in the tables step and
 // op.step_id.
 //
 // A step is an annotated range (NVTX decode_step, ProfilerStep#7, ...) when there is one, else a

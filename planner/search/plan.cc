@@ -34,6 +34,7 @@ constexpr size_t kMostOpsForReplans = 20'000;  // of larger steps one
 
 // Of small steps every start is improved, not only the best.
 constexpr size_t kMostOpsForAllStarts = 64;
+constexpr int kMostHalvings = 2;
 
 int64_t fetched_bytes(const Plan& plan) {
   int64_t bytes = 0;
@@ -426,36 +427,36 @@ class Planner {
 };
 
 // The best plans where there is less to choose from: those that a search with more must not miss.
-// Less cache and shorter windows only for small steps, which are searched quickly.
+// Less cache, halved so often, and shorter windows only for small steps, which are searched
+// quickly.
 std::vector<std::vector<PlannedWindow>> narrower_plans(const FoldedStep& step,
                                                        const DeviceModel& device,
-                                                       const PlanOptions& options,
-                                                       bool with_less_budget) {
+                                                       const PlanOptions& options, int halvings) {
   std::vector<std::vector<PlannedWindow>> plans;
   if (options.strategy != Strategy::flow) return plans;
-  const auto plan = [&](const PlanOptions& narrower, bool less_budget_too) {
+  const auto plan = [&](const PlanOptions& narrower, int further_halvings) {
     Planner planner(step, device, narrower);
-    planner.run(narrower_plans(step, device, narrower, less_budget_too));
+    planner.run(narrower_plans(step, device, narrower, further_halvings));
     plans.push_back(planner.best_windows());
   };
   PlanOptions narrower = options;
   narrower.candidates = 1;
   if (options.problem.windows == WindowsMode::idle && outlasts_window(device)) {
     narrower.problem.windows = WindowsMode::collective;
-    plan(narrower, with_less_budget);
+    plan(narrower, halvings);
     narrower.problem.windows = WindowsMode::idle;
   }
-  if (!with_less_budget || step.ops.size() > kMostOpsForAllStarts) return plans;
+  if (halvings == 0 || step.ops.size() > kMostOpsForAllStarts) return plans;
   if (options.problem.link_latency_ns > 0) {
     narrower.problem.link_latency_ns = 0;
-    plan(narrower, true);
+    plan(narrower, halvings);
     narrower.problem.link_latency_ns = options.problem.link_latency_ns;
   }
   const int64_t budget_bytes = options.problem.budget_bytes.value_or(device.cache_budget_bytes);
   narrower.problem.budget_bytes = budget_bytes / 2;
   if (budget_bytes / 2 >= std::max(options.min_prefetch_bytes, kBlockBytes) &&
       budget_bytes <= device.cache_bytes) {
-    plan(narrower, false);
+    plan(narrower, halvings - 1);
   }
   return plans;
 }
@@ -475,7 +476,7 @@ SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& 
 
 Planned make_schedule(const FoldedStep& step, const DeviceModel& device,
                       const PlanOptions& options) {
-  return Planner(step, device, options).run(narrower_plans(step, device, options, true));
+  return Planner(step, device, options).run(narrower_plans(step, device, options, kMostHalvings));
 }
 
 }  // namespace preserve

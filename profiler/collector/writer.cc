@@ -239,6 +239,8 @@ void* writer_main(void*) {
     const uint64_t asked = g.flushes_asked.load(std::memory_order_acquire);
     const bool last = g.clock_due.exchange(false) || stopping;
     if (last || safe_monotonic_ns() >= clock_ns) {
+      // The launcher may take a second to answer, and end this process meanwhile.
+      if (last && !stopping) write_everything(false);
       read_clock(last);
       clock_pause_ns = std::min(2 * clock_pause_ns, kClockNs);
       clock_ns = safe_monotonic_ns() + clock_pause_ns;

@@ -5,14 +5,12 @@
 #pragma once
 
 #include <algorithm>
-#include <cerrno>
+#include <cstdint>
 #include <cstdio>
-#include <cstring>
 #include <memory>
 #include <type_traits>
 #include <vector>
 
-#include "common/error.h"
 #include "profiler/gpu/record_sorter.h"
 
 namespace preserve::gpu {
@@ -54,10 +52,8 @@ class RecordLog {
       constexpr size_t kAhead = 1024;
       ahead_.resize(std::min(kAhead, std::min(end_, log_->spilled_) - at_));
       cursor_ = 0;
-      if (!log_->seek(at_) || std::fread(ahead_.data(), sizeof(Record), ahead_.size(),
-                                         log_->file_.get()) != ahead_.size()) {
-        throw input_error("cannot read back a temporary file: {}", std::strerror(errno));
-      }
+      read_at(log_->file_.get(), static_cast<int64_t>(at_) * kBytes, ahead_.data(),
+              static_cast<int64_t>(ahead_.size()) * kBytes);
     }
 
     const RecordLog* log_;
@@ -66,26 +62,19 @@ class RecordLog {
   };
 
  private:
-  struct Close {
-    void operator()(std::FILE* file) const { std::fclose(file); }
-  };
+  static constexpr auto kBytes = static_cast<int64_t>(sizeof(Record));
 
-  bool seek(size_t record) const {
-    return std::fseek(file_.get(), static_cast<long>(record * sizeof(Record)), SEEK_SET) == 0;
-  }
   void spill() {
     if (!file_) file_.reset(unnamed_temporary_file());
-    if (!seek(spilled_) || std::fwrite(latest_.data(), sizeof(Record), latest_.size(),
-                                       file_.get()) != latest_.size()) {
-      throw input_error("cannot write a temporary file: {}", std::strerror(errno));
-    }
+    write_at(file_.get(), static_cast<int64_t>(spilled_) * kBytes, latest_.data(),
+             static_cast<int64_t>(latest_.size()) * kBytes);
     spilled_ += latest_.size();
     latest_.clear();
   }
 
   size_t batch_, spilled_ = 0;  // of the file
   std::vector<Record> latest_;
-  std::unique_ptr<std::FILE, Close> file_;
+  std::unique_ptr<std::FILE, CloseFile> file_;
 };
 
 }  // namespace preserve::gpu

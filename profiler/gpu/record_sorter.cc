@@ -4,8 +4,12 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <string>
+
+#include "common/error.h"
 
 namespace preserve::gpu {
 
@@ -25,6 +29,37 @@ std::FILE* unnamed_temporary_file() {
     throw input_error("{}: cannot make a temporary file there: {}", folder, std::strerror(error));
   }
   return file;
+}
+
+namespace {
+
+constexpr int64_t kOnce = 1 << 30;  // Linux moves at most 2 GiB less a page in a call
+
+}  // namespace
+
+void write_at(std::FILE* file, int64_t begin, const void* from, int64_t bytes) {
+  const auto* at = static_cast<const char*>(from);
+  while (bytes > 0) {
+    const ssize_t part =
+        ::pwrite(::fileno(file), at, static_cast<size_t>(std::min(bytes, kOnce)), begin);
+    if (part < 0 && errno == EINTR) continue;
+    if (part < 0) throw input_error("cannot write a temporary file: {}", std::strerror(errno));
+    at += part, begin += part, bytes -= part;
+  }
+}
+
+void read_at(std::FILE* file, int64_t begin, void* to, int64_t bytes) {
+  auto* at = static_cast<char*>(to);
+  while (bytes > 0) {
+    const ssize_t part =
+        ::pread(::fileno(file), at, static_cast<size_t>(std::min(bytes, kOnce)), begin);
+    if (part < 0 && errno == EINTR) continue;
+    if (part <= 0) {
+      throw input_error("cannot read back a temporary file: {}",
+                        part < 0 ? std::strerror(errno) : "it is shorter than what was written");
+    }
+    at += part, begin += part, bytes -= part;
+  }
 }
 
 }  // namespace preserve::gpu

@@ -9,14 +9,11 @@
 #pragma once
 
 #include <algorithm>
-#include <cerrno>
+#include <cstdint>
 #include <cstdio>
-#include <cstring>
 #include <memory>
 #include <type_traits>
 #include <vector>
-
-#include "common/error.h"
 
 namespace preserve::gpu {
 
@@ -25,6 +22,12 @@ inline constexpr size_t kSorterBytes = 8 << 20;
 
 // A new file that has no name any more, open for writing and reading.
 std::FILE* unnamed_temporary_file();
+// All of it, or input_error; past the buffer and the position of `file`.
+void write_at(std::FILE* file, int64_t begin, const void* from, int64_t bytes);
+void read_at(std::FILE* file, int64_t begin, void* to, int64_t bytes);
+struct CloseFile {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
 
 template <typename Record, typename Less>
 class RecordSorter {
@@ -73,6 +76,8 @@ class RecordSorter {
   }
 
  private:
+  static constexpr auto kBytes = static_cast<long>(sizeof(Record));
+
   struct Run {
     long begin = 0, count = 0;  // in records of the spill file
     std::vector<Record> ahead{};
@@ -84,9 +89,6 @@ class RecordSorter {
   };
   struct Later {
     bool operator()(const Head& a, const Head& b) const { return Less()(b.record, a.record); }
-  };
-  struct Close {
-    void operator()(std::FILE* file) const { std::fclose(file); }
   };
 
   // What was read is not needed again: the next sorter gets its memory.
@@ -108,10 +110,7 @@ class RecordSorter {
     if (!file_) file_.reset(unnamed_temporary_file());
     sort_batch();
     const auto count = static_cast<long>(records_.size());
-    if (std::fwrite(records_.data(), sizeof(Record), records_.size(), file_.get()) !=
-        records_.size()) {
-      throw input_error("cannot write a temporary file: {}", std::strerror(errno));
-    }
+    write_at(file_.get(), spilled_ * kBytes, records_.data(), count * kBytes);
     runs_.push_back({spilled_, count});
     spilled_ += count;
     records_.clear();
@@ -135,11 +134,7 @@ class RecordSorter {
       const auto wanted = std::min<long>(run.count, static_cast<long>(ahead_));
       if (wanted == 0) return false;
       run.ahead.resize(static_cast<size_t>(wanted));
-      if (std::fseek(file_.get(), run.begin * static_cast<long>(sizeof(Record)), SEEK_SET) != 0 ||
-          std::fread(run.ahead.data(), sizeof(Record), run.ahead.size(), file_.get()) !=
-              run.ahead.size()) {
-        throw input_error("cannot read back a temporary file: {}", std::strerror(errno));
-      }
+      read_at(file_.get(), run.begin * kBytes, run.ahead.data(), wanted * kBytes);
       run.begin += wanted;
       run.count -= wanted;
       run.cursor = 0;
@@ -153,7 +148,7 @@ class RecordSorter {
   std::vector<Record> records_;
   std::vector<Run> runs_;
   std::vector<Head> heap_;
-  std::unique_ptr<std::FILE, Close> file_;
+  std::unique_ptr<std::FILE, CloseFile> file_;
   Later later_;
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Operands of an imported process -> tables tensor, access and gemm. Runs after mark_steps(),
+// Operands of an imported process -> tables tensor, access and gemm. Runs after finish_steps(),
 // because names count within a step: the k-th operator of a kind is the same operator in every
 // step, so its weight has the same name in every step and folds.
 //

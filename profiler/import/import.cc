@@ -160,6 +160,11 @@ void Importer::read_kineto_file(const std::filesystem::path& path) {
     summary_.warnings.push_back(
         fmt::format("{}: events that were not understood: {}", file, list_of(result.unknown)));
   }
+  if (result.strings_cut != 0) {
+    summary_.warnings.push_back(fmt::format("{}: {} cut: longer than {} KiB", file,
+                                            count_of(result.strings_cut, "text"),
+                                            JsonReader::kDefaultWindow >> 10));
+  }
   if (result.frames_left_out != 0) {
     db_.set_meta("python_frames_left_out", std::to_string(result.frames_left_out));
   }

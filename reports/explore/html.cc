@@ -153,7 +153,7 @@ std::string footprints(const ExploreReport& report) {
   }
   return html_section("footprint", "Footprint of a layer") + svg.finish() + table.finish() +
          html_how(
-             "Blue is attention weights, light blue KV, grey MLP; the black line is the cache. "
+             "Blue is attention weights, light blue KV, grey MLP; the upright line is the cache. "
              "What "
              "lies left of the line could be held at once.");
 }

@@ -52,8 +52,7 @@ const char* class_of(Column kind) {
 }  // namespace
 
 HtmlTable::HtmlTable(std::string_view caption, std::vector<Head> heads) : heads_(std::move(heads)) {
-  out_ = fmt::format("<div class=\"scroll tall\"><table><caption>{}</caption><thead><tr>",
-                     escape_html(caption));
+  out_ = fmt::format("<table><caption>{}</caption><thead><tr>", escape_html(caption));
   for (const Head& head : heads_) {
     out_ +=
         fmt::format("<th scope=\"col\"{}>{}</th>", class_of(head.kind), escape_html(head.title));
@@ -69,10 +68,13 @@ void HtmlTable::row(const std::vector<std::string>& cells, std::string_view id) 
                    : fmt::format("<td{}>{}</td>", css_class, cells[i]);
   }
   out_ += "</tr>\n";
+  ++rows_;
 }
 
 std::string HtmlTable::finish() {
-  return std::move(out_) + "</tbody></table></div>\n";
+  constexpr size_t kMostInPlace = 24;
+  return fmt::format("<div class=\"scroll{}\">{}</tbody></table></div>\n",
+                     rows_ > kMostInPlace ? " tall" : "", out_);
 }
 
 std::string html_text(std::string_view text) {

@@ -25,6 +25,7 @@ class HtmlTable {
  private:
   std::vector<Head> heads_;
   std::string out_;
+  size_t rows_ = 0;
 };
 
 std::string html_text(std::string_view text);

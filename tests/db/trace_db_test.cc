@@ -222,6 +222,19 @@ TEST_F(OpenRefuses, NoViewButItsOwnIsRun) {
             db.query_integer("SELECT count(*) FROM op"));
 }
 
+// Importers number operators before their rows are there.
+TEST(TraceDb, OperatorsAreNumberedOneAfterAnother) {
+  const TemporaryDirectory directory;
+  TraceDb db = TraceDb::create(directory / "t.db");
+  const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
+  const StreamId stream = db.add(StreamRow{.process = process, .kind = StreamKind::gpu});
+  const OpId promised = db.next_op();
+  EXPECT_EQ(db.add(OpRow{.stream = stream, .name = db.intern("a")}), promised);
+  db.add(OpRow{.stream = stream, .name = db.intern("b")});
+  db.execute("DELETE FROM op WHERE id = (SELECT MAX(id) FROM op)");
+  EXPECT_THROW(db.finish(), Error);
+}
+
 TEST(TraceDb, NegativeDurationsAreRefused) {
   const TemporaryDirectory directory;
   TraceDb db = TraceDb::create(directory / "t.db");

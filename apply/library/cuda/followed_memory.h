@@ -64,7 +64,7 @@ class FollowedMemory {
   }
 
  private:
-  static constexpr uint64_t kRemembered = 256;  // while a graph is edited
+  static constexpr uint64_t kRemembered = 4096;  // while a graph is edited
   Range frees_[kRemembered] = {};
   uint64_t free_count_ = 0;
   bool known_ = true;

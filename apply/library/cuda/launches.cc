@@ -91,12 +91,13 @@ bool GraphSession::measure(Executable& executable, Context& context, CUstream st
   if (ready) collect(executable, context);
   uint32_t place = 0;
   Arm arm = Arm::original;
-  bool again = false;
+  bool goes_on = false, again = false;
   {
     const Lock lock(*this);
     again = executable.stale || context.unfollowed;
     if (!ready && hot_ == &executable) hot_ = nullptr;
-    if (hot_ != &executable || is_off()) {
+    goes_on = hot_ == &executable && !is_off();
+    if (!goes_on) {
       launching_ = nullptr;
     } else {
       if (first) locked(executable);
@@ -116,9 +117,9 @@ bool GraphSession::measure(Executable& executable, Context& context, CUstream st
       applied_ = arm == Arm::applied;
     }
   }
-  if (is_off()) return end_fetches(context, stream, again), false;
-  if (!ready) return false;
-  return begin(executable, context, stream, place, arm);
+  if (goes_on) return begin(executable, context, stream, place, arm);
+  if (is_off()) end_fetches(context, stream, again);
+  return false;
 }
 
 void GraphSession::locked(const Executable& executable) {
@@ -152,8 +153,11 @@ void GraphSession::launched(CUgraphExec executable, CUstream stream, bool done) 
       end = hot_->context->end[(oldest_ + pending_count_) % kMostPending];
     }
   }
-  const Uncaptured uncaptured(driver_);
-  const bool recorded = end != nullptr && ok(driver_.record_event(end, stream));
+  bool recorded = false;
+  if (end != nullptr) {
+    const Uncaptured uncaptured(driver_);
+    recorded = ok(driver_.record_event(end, stream));
+  }
   const Lock lock(*this);
   if (recorded && hot_ != nullptr && hot_ == launching_) {
     ++pending_count_;

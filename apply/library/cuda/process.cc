@@ -37,24 +37,36 @@ void in_child() {
   state->session.store(nullptr, std::memory_order_relaxed);
 }
 
-// The number that a launcher of ranks gave this process, as any of these say it; else 0.
-int32_t rank_of_process() {
+// From 0 to before 2^20; -1: not such a number.
+int32_t number_of(const char* variable) {
+  const char* text = variable == nullptr ? nullptr : ::getenv(variable);
+  if (text == nullptr || *text == '\0') return -1;
+  char* end = nullptr;
+  const long number = ::strtol(text, &end, 10);
+  return *end == '\0' && number >= 0 && number < 1 << 20 ? static_cast<int32_t>(number) : -1;
+}
+
+struct Place {
+  int32_t rank = 0;
+  uint32_t ranks = 1;  // processes, which may be fewer than the plan's ranks: those are GPUs
+};
+
+// What a launcher of ranks says of this process; of one without a launcher, it is alone.
+Place place_of_process() {
   for (const RankVariables& launcher : kRankVariables) {
-    const char* text = ::getenv(launcher.rank);
-    if (text == nullptr || *text == '\0') continue;
-    char* end = nullptr;
-    const long rank = ::strtol(text, &end, 10);
-    if (*end == '\0' && rank >= 0 && rank < 1 << 20) return static_cast<int32_t>(rank);
+    const int32_t rank = number_of(launcher.rank), ranks = number_of(launcher.size);
+    if (rank < 0) continue;
+    return {rank, ranks > rank ? static_cast<uint32_t>(ranks) : state->plan.header().ranks};
   }
-  return 0;
+  return {};
 }
 
 // Header, one window for all, and the samples. In memory of our own where the folder has no room.
-OutcomeHeader* make_outcome() {
+OutcomeHeader* make_outcome(Place place) {
   const GraphPlanHeader& plan = state->plan.header();
   OutcomeHeader header{};
   describe(header);
-  header.ranks = plan.ranks;
+  header.ranks = place.ranks;
   header.windows = 1;
   header.sample_capacity = plan.sample_capacity;
   const size_t bytes = outcome_bytes(1, 0, plan.sample_capacity);
@@ -94,12 +106,13 @@ bool has_plan() {
 
 void start() {
   if (!has_plan()) return;
-  OutcomeHeader* header = make_outcome();
+  const Place place = place_of_process();
+  OutcomeHeader* header = make_outcome(place);
   if (header == nullptr) return;
   auto* window = reinterpret_cast<WindowOutcome*>(header + 1);
   auto* samples = reinterpret_cast<StepSample*>(window + 1);
   auto* session = new (session_memory) GraphSession(
-      {state->driver, state->plan, state->names, header, rank_of_process(), window,
+      {state->driver, state->plan, state->names, header, place.rank, window,
        std::span(samples, state->plan.header().sample_capacity), prefetch_image(), monotonic_ns});
   const char* missing = nullptr;
   if (!state->driver.load(missing)) {

@@ -58,10 +58,14 @@ GraphSession::Graph* GraphSession::find(CUgraph graph) {
   return nullptr;
 }
 GraphSession::Executable* GraphSession::find(CUgraphExec executable) {
-  for (Executable& known : executables_) {
+  for (Executable& known : std::span(executables_).first(used_executables_)) {
     if (known.handle == executable) return &known;
   }
   return nullptr;
+}
+GraphSession::Executable* GraphSession::free_executable() {
+  if (Executable* given_up = find(static_cast<CUgraphExec>(nullptr))) return given_up;
+  return used_executables_ == kMostExecutables ? nullptr : &executables_[used_executables_];
 }
 GraphSession::Context* GraphSession::context_of(const Graph& graph) {
   const CUcontext context =
@@ -191,7 +195,7 @@ bool GraphSession::prepare(CUgraph graph, uint64_t flags, uint64_t& fetched_byte
   if (!ok(driver_.memory_info(&free_bytes, &total_bytes))) return false;
   {
     const Lock lock(*this);
-    if (find(static_cast<CUgraphExec>(nullptr)) == nullptr ||
+    if (free_executable() == nullptr ||
         free_bytes < kSpareBytes + plan_.windows().size() * kNodeBytes) {
       return refuse(Refusal::no_memory);
     }
@@ -343,7 +347,7 @@ void GraphSession::instantiated(CUgraph graph, CUgraphExec executable, const Ins
 void GraphSession::add(CUgraph handle, CUgraphExec executable, CUcontext current,
                        const Instantiation& begun) {
   Graph* graph = mark(handle, Graph::Mark::changed);
-  Executable* entry = find(static_cast<CUgraphExec>(nullptr));
+  Executable* entry = free_executable();
   // The nodes may be there from an instantiation in another context, whose switch they read.
   Context* context = graph != nullptr     ? context_of(*graph)
                      : current != nullptr ? find(current)
@@ -351,6 +355,7 @@ void GraphSession::add(CUgraph handle, CUgraphExec executable, CUcontext current
   if (entry == nullptr || context == nullptr) {
     leave_unfollowed(graph != nullptr ? context : nullptr, Off::driver_failed);
   } else {
+    if (entry == executables_ + used_executables_) ++used_executables_;
     entry->handle = executable;
     entry->graph = handle;
     entry->context = context;

@@ -167,6 +167,7 @@ class GraphSession {
   Context* context_of(const Graph& graph);
   Graph* find(CUgraph graph);
   Executable* find(CUgraphExec executable);
+  Executable* free_executable();
   Graph* mark(CUgraph graph, Graph::Mark mark);
   bool change(Graph* graph, CUgraph handle);
   void changed(Graph& graph, Refusal refusal);
@@ -207,7 +208,8 @@ class GraphSession {
   Context contexts_[kMostContexts];
   Graph graphs_[kMostGraphs];
   Executable executables_[kMostExecutables];
-  size_t instantiations_ = 0;  // of graphs of the plan, under way
+  size_t used_executables_ = 0;  // none of those from here on ever was
+  size_t instantiations_ = 0;    // of graphs of the plan, under way
   FollowedMemory followed_;
   Executable* hot_ = nullptr;
   Executable* launching_ = nullptr;  // between launching() and launched()

@@ -112,6 +112,7 @@ KinetoFile KinetoReader::read() {
     result_.damage = error.what();
   }
   result_.text_bytes = json_.offset();
+  result_.strings_cut = static_cast<int64_t>(json_.strings_cut());
   if (begun_count_ != 0) builder().lose("unfinished_event", static_cast<int64_t>(begun_count_));
   // Events of no rank, beside ranks: metadata and the spans of the whole file.
   if (const auto none = ranks_.find({}); ranks_.size() > 1 && none != ranks_.end()) {

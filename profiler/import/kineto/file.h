@@ -27,6 +27,7 @@ struct KinetoFile {
   size_t launching_processes = 0;  // at most, of one rank
   bool replays = false;            // graphs
   int64_t frames_left_out = 0;     // Python stack frames that are no modules
+  int64_t strings_cut = 0;         // names and texts longer than JsonReader's window
   // Events with a duration that were not understood, by what they say they are; all are counted in
   // loss kind unknown_event.
   std::map<std::string, int64_t> unknown{};

@@ -92,7 +92,7 @@ export class Painter {
   axis(scene, view) {
     const c = this.context;
     c.textAlign = "center";
-    for (const tick of ticksOf(view, this.plot / 110)) {
+    for (const tick of ticksOf(view, Math.max(4, this.plot / 110))) {
       const x = Math.round(this.x(tick, view)) + 0.5;
       c.fillStyle = this.colours.line;
       c.fillRect(x, MINI_HEIGHT + AXIS - 4, 1, scene.height);
@@ -258,8 +258,9 @@ export class Painter {
       const title = row.kind === "title";
       c.textAlign = title ? "left" : "right";
       c.fillStyle = title ? this.colours.text : this.colours.soft;
-      const label = title ? row.label : row.label.slice(0, room);
-      c.fillText(label, title ? 0 : this.gutter - 8, row.y + (title ? 12 : Math.min(row.height, LANE) / 2 + 1));
+      const x = title ? 0 : this.gutter - 8, y = row.y + (title ? 12 : Math.min(row.height, LANE) / 2 + 1);
+      const lines = title || row.label.length <= room ? [row.label] : row.label.split(" ").map((word) => word.slice(0, room));
+      lines.slice(0, row.height > LANE ? 2 : 1).forEach((line, at) => c.fillText(line, x, y + 13 * at));
     }
   }
 

@@ -75,7 +75,7 @@ class ScriptedRank {
  public:
   explicit ScriptedRank(const PlanContent& content = scripted_plan(), uint32_t ranks = 2,
                         Board* shared = nullptr)
-      : board(shared != nullptr ? *shared : own_board_),
+      : board(shared != nullptr ? *shared : own_board),
         file_(content.encoded()),
         words_(file_.size() / 8 + 1),
         pages_(8192) {
@@ -149,7 +149,7 @@ class ScriptedRank {
   }
 
   Tensors tensors;
-  Board own_board_;
+  Board own_board;
   Board& board;
   uint64_t communicator = 7;
   std::string ways;          // of each allreduce: as it is, noted, probed, converted

@@ -114,8 +114,12 @@ TEST_F(GraphLaunch, RefusesAnotherWayAnotherToolAndAnotherTrace) {
 TEST_F(GraphLaunch, AProcessWithSeveralGpusIsSeveralRanksOfTheRecording) {
   schedule_.ranks = 8;
   EXPECT_EQ(apply({}, {"OMPI_COMM_WORLD_SIZE=8"}).exit_code, 7);
-  EXPECT_EQ(apply({}, {"OMPI_COMM_WORLD_SIZE=2"}).exit_code, 7);
-  for (const char* other : {"OMPI_COMM_WORLD_SIZE=3", "OMPI_COMM_WORLD_SIZE=16"}) {
+  for (const char* fewer : {"OMPI_COMM_WORLD_SIZE=2", "OMPI_COMM_WORLD_SIZE=7"}) {
+    const test::Run run = apply({}, {fewer});
+    EXPECT_EQ(run.exit_code, 7) << fewer;
+    EXPECT_THAT(run.err, HasSubstr("of a schedule of 8 ranks")) << fewer;
+  }
+  for (const char* other : {"OMPI_COMM_WORLD_SIZE=2x", "OMPI_COMM_WORLD_SIZE=16"}) {
     const test::Run refused = apply({}, {other});
     EXPECT_EQ(refused.exit_code, 2) << other;
     EXPECT_THAT(refused.err, HasSubstr("planned for 8 ranks, but"));

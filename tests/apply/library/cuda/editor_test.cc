@@ -50,8 +50,7 @@ bool is_part(const Listed& part, const Listed& whole) {
                      [&](const auto& edge) { return edges.count(edge) == 1; });
 }
 
-class GraphEditor : public ::testing::Test {
- protected:
+struct GraphEditor : public ::testing::Test {
   void SetUp() override {
     emulated::requests().clear();
     emulated::driver_calls = emulated::failing_call = 0;
@@ -350,7 +349,7 @@ TEST_F(GraphEditor, WorkGrowsWithTheGraphAndNoFaster) {
     return emulated::driver_calls;
   };
   const int few = calls(4), many = calls(1667);  // 12 and 5,001 nodes
-  EXPECT_LT(many, few / 12 * 5001 * 1.1);
+  EXPECT_LT(many, few / 12.0 * 5001 * 1.1);
 }
 
 TEST_F(GraphEditor, FailingCallAtAnyPlaceLeavesTheProgramAsItIs) {

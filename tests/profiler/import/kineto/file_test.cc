@@ -37,6 +37,13 @@ TEST_F(ImportKineto, KernelsBecomeOperatorsWithTheirLaunch) {
   EXPECT_EQ(imported.summary.kernels, 1);
 }
 
+TEST_F(ImportKineto, ATextThatIsCutIsSaid) {
+  const auto imported = import_text(
+      kineto_document({kineto_kernel("k", 110, 5, 7, 1), kineto_launch(100, 1),
+                       kineto_event("cpu_op", std::string(600 << 10, 'n'), 99, 9, 70)}));
+  EXPECT_THAT(imported.summary.warnings, testing::Contains(HasSubstr("1 text cut: longer than")));
+}
+
 TEST_F(ImportKineto, BareArrayOfEventsIsATrace) {
   const auto imported = import_text("[" + kineto_kernel("k", 1, 1, 7, 1) + ",\n]");
   EXPECT_EQ(imported.summary.kernels, 1);
