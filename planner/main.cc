@@ -255,6 +255,10 @@ int plan_step(const TuneOptions& options, const DeviceModel& device, Task& task,
   std::optional<Schedule> made = make(options, step, device, dimacs, console);
   if (!made) return 128 + StopSignals::received();
   Schedule& schedule = *made;
+  if (!options.measure) {  // that plan belongs to a corrected device
+    std::string idle = what_idle_windows_gain(step, device, options.plan, schedule);
+    if (!idle.empty()) schedule.plan.reasons.push_back(std::move(idle));
+  }
   // The trace for replay; a model that was not written as one has none.
   const std::string& trace = options.trace_file();
   schedule.trace_path = trace;

@@ -17,6 +17,7 @@ namespace {
 
 constexpr int64_t kMiB = 1 << 20;
 constexpr int64_t kLongerNs = 1000;
+constexpr double kWorthSayingPercent = 0.1;
 // Planning again takes seconds beyond, and so do trials of so many windows and operators.
 constexpr size_t kMostOpsToPlanAgain = 20'000;
 constexpr size_t kMostOpsOfTrials = 5'000'000;
@@ -166,6 +167,26 @@ Sensitivity sensitivity(const FoldedStep& step, const DeviceModel& device,
     found.changes = what_if(step, device, options, schedule);
   }
   return found;
+}
+
+std::string what_idle_windows_gain(const FoldedStep& step, const DeviceModel& device,
+                                   const PlanOptions& options, const Schedule& schedule) {
+  if (options.strategy != Strategy::flow || options.problem.windows == WindowsMode::idle ||
+      !outlasts_window(device) || step.ops.size() > kMostOpsToPlanAgain) {
+    return {};
+  }
+  PlanOptions idle = options;
+  idle.candidates = 1;
+  idle.problem.windows = WindowsMode::idle;
+  const Plan plan = make_schedule(step, device, idle).schedule.plan;
+  const int64_t gained_ns = schedule.plan.prefetch_step_ns - plan.prefetch_step_ns;
+  const double percent =
+      100 * static_cast<double>(gained_ns) / static_cast<double>(plan.baseline_step_ns);
+  if (percent < kWorthSayingPercent) return {};
+  return fmt::format(
+      "idle windows would gain {} more, {:.2f} % of the step; not used because no slow-down of "
+      "operators beside a prefetch is calibrated: plan with --windows idle and replay it",
+      format_duration(gained_ns), percent);
 }
 
 }  // namespace preserve
