@@ -263,13 +263,10 @@ void fold_floors(const TraceDb& db, const FoldedRows& folded_rows, FoldedStep& f
   }
 }
 
-void fold_gemms(const TraceDb& db, ProcessId process, const FoldedRows& folded_rows,
-                FoldedStep& folded) {
+void fold_gemms(const TraceDb& db, const FoldedRows& folded_rows, FoldedStep& folded) {
   std::map<int32_t, std::vector<StepGemm>> products;
-  Query rows = db.query(
-      "SELECT gemm.op_id, m, n, k, dtype FROM step JOIN op ON op.step_id = step.id "
-      "JOIN gemm ON gemm.op_id = op.id WHERE step.process_id = ?",
-      {process.value});
+  Query rows = db.query("SELECT op_id, m, n, k, dtype FROM gemm WHERE op_id BETWEEN ? AND ?",
+                        {folded_rows.front().first, folded_rows.back().first});
   while (rows.next()) {
     const auto ordinal = ordinal_in(folded_rows, rows.integer(0));
     if (!ordinal) continue;
@@ -306,13 +303,13 @@ void fold_collectives(const TraceDb& db, const RawStep& step, const FoldedRows& 
   Query rows = db.query(
       "SELECT op.id, function, bytes, ranks, communicator, blocking, dtype, counter.value "
       "FROM op JOIN collective ON collective.op_id = op.id "
-      "LEFT JOIN counter ON counter.op_id = op.id AND metric = 'blocks' WHERE op.step_id = ?",
+      "LEFT JOIN counter ON counter.op_id = op.id AND metric = 'blocks' "
+      "WHERE op.step_id = ? AND op.kind IN ('collective', 'p2p')",
       {step.id});
   while (rows.next()) {
     const auto ordinal = ordinal_in(folded_rows, rows.integer(0));
     if (!ordinal) continue;
     StepOp& op = folded.ops[static_cast<size_t>(*ordinal)];
-    if (op.kind != OpKind::collective && op.kind != OpKind::p2p) continue;
     if (!rows.is_null(2)) rows.size(2);  // a negative size is damage
     op.collective = StepCollective{.function = std::string(rows.text(1)),
                                    .bytes = rows.optional_integer(2),
@@ -434,7 +431,7 @@ FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank, std::option
   FoldedRows folded_rows = rows_of(steps, ordinal_of);
   fold_accesses(db, folded_rows, folded);
   fold_floors(db, folded_rows, folded);
-  fold_gemms(db, source.process, folded_rows, folded);
+  fold_gemms(db, folded_rows, folded);
   fold_collectives(db, steps.front(), folded_rows, folded);
   if (rows != nullptr) *rows = std::move(folded_rows);
   return folded;

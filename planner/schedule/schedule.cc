@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <tuple>
 
@@ -404,6 +405,31 @@ std::string describe(const IssueMethod& method) {
   if (method.eviction != "normal") text += ", evicted last";
   if (method.issue == "before") text += ", before the collective";
   return text;
+}
+
+PlannedStep planned_step(const Schedule& schedule) {
+  return {schedule.rank, schedule.prefill};
+}
+
+std::optional<PlannedStep> peek_planned_step(const fs::path& path) {
+  std::string head(size_t{16} << 10, '\0');
+  std::ifstream file(path, std::ios::binary);
+  file.read(head.data(), static_cast<std::streamsize>(head.size()));
+  head.resize(static_cast<size_t>(file.gcount()));
+  std::optional<PlannedStep> planned;
+  bool in_trace = false;
+  const auto look = [&](int depth, json::parse_event_t event, const json& value) {
+    if (depth == 1 && event == json::parse_event_t::key) in_trace = value == "trace";
+    if (depth == 1 && event == json::parse_event_t::object_end && in_trace) {
+      const json rank = value.value("rank", json());
+      if (rank.is_number_integer()) {
+        planned = {rank.get<int64_t>(), value.value("phase", json()) == "prefill"};
+      }
+    }
+    return true;
+  };
+  std::ignore = json::parse(head, look, false);  // breaks off where the beginning ends
+  return planned;
 }
 
 Schedule load_schedule(const fs::path& path) {

@@ -136,6 +136,20 @@ std::string describe(const IssueMethod& method);
 // Windows that fetch anything.
 int64_t used_windows(const Plan& plan);
 
+// What a file says first: the step that it plans.
+struct PlannedStep {
+  int64_t rank = 0;
+  bool prefill = false;
+
+  bool operator==(const PlannedStep&) const = default;
+};
+
+PlannedStep planned_step(const Schedule& schedule);
+
+// From the beginning of the file alone, so that others can begin with that step while the rest of a
+// long file is read. Nothing is checked: load_schedule() may refuse the file or find another step.
+std::optional<PlannedStep> peek_planned_step(const std::filesystem::path& path);
+
 // Reads, validates against the schema (input_error with JSON pointer; a newer major version is
 // refused naming both), then checks ranges: lengths positive, no byte twice per use, sums agree.
 Schedule load_schedule(const std::filesystem::path& path);

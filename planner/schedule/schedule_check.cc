@@ -249,8 +249,9 @@ void check_schedule(const Schedule& schedule, const std::filesystem::path& path,
   for (const Plan& plan : schedule.candidates) check.check(plan);
 }
 
-FoldedStep planned_step(const TraceDb& db, std::optional<int64_t> rank, const Schedule& schedule) {
-  return fold_step(db, rank, schedule.prefill ? std::optional(StepPhase::prefill) : std::nullopt);
+FoldedStep fold_planned(const TraceDb& db, const PlannedStep& planned) {
+  return fold_step(db, planned.rank,
+                   planned.prefill ? std::optional(StepPhase::prefill) : std::nullopt);
 }
 
 }  // namespace preserve

@@ -6,7 +6,6 @@
 #pragma once
 
 #include <filesystem>
-#include <optional>
 #include <vector>
 
 #include "db/step/folded_step.h"
@@ -32,7 +31,7 @@ void move_to(const FoldedStep& step, const std::filesystem::path& path, Schedule
 void check_schedule(const Schedule& schedule, const std::filesystem::path& path,
                     const FoldedStep& step);
 
-// The step of `rank` that `schedule` plans: fold_step() of its phase.
-FoldedStep planned_step(const TraceDb& db, std::optional<int64_t> rank, const Schedule& schedule);
+// fold_step() of that rank and phase.
+FoldedStep fold_planned(const TraceDb& db, const PlannedStep& planned);
 
 }  // namespace preserve

@@ -26,7 +26,7 @@ void record(const mpi::Call& call, uint64_t start_ticks, uint8_t flags) {
   head.ticks = start_ticks;
   std::memcpy(out, &head, sizeof(head));
   std::memcpy(out + sizeof(head), &body, sizeof(body));
-  std::memcpy(out + sizeof(head) + sizeof(body), type.data(), type.size());
+  copy_text(out + sizeof(head) + sizeof(body), type);
   end_record(*log, bytes);
 }
 

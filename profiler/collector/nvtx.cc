@@ -57,7 +57,7 @@ void fill(char* out, RecordType type, uint16_t domain, uint64_t range, std::stri
       event.category, event.payload_type, static_cast<uint32_t>(blob.bytes)};
   std::memcpy(out, &body, sizeof(body));
   out += sizeof(body);
-  std::memcpy(out, text.data(), text.size());
+  copy_text(out, text);
   out += spool::padded(text.size());
   for (size_t i = 0; blob.bytes > 0 && i < event.payload_count; ++i) {
     const nvtxPayloadData_t& part = event.payloads[i];
@@ -76,8 +76,9 @@ uint8_t cut(std::string_view& text) {
 }
 
 // `keep_more` is what must stay free behind the record. False when it was dropped.
-bool record_event(ThreadLog& log, RecordType type, uint16_t domain, uint64_t range,
-                  std::string_view text, const Event& event, size_t keep_more) {
+[[gnu::noinline]] bool record_event(ThreadLog& log, RecordType type, uint16_t domain,
+                                    uint64_t range, std::string_view text, const Event& event,
+                                    size_t keep_more) {
   const uint8_t flags = cut(text);
   const BlobSize blob = blob_size(event);
   const size_t bytes = record_bytes(text, blob);
@@ -88,34 +89,39 @@ bool record_event(ThreadLog& log, RecordType type, uint16_t domain, uint64_t ran
   return true;
 }
 
-inline bool record_text(ThreadLog& log, RecordType type, uint16_t domain, std::string_view text,
-                        size_t keep_more) {
+// Part of each caller: of a pop, which has no text, much of it goes away.
+[[gnu::always_inline]] inline bool record_text(ThreadLog& log, RecordType type, uint16_t domain,
+                                               std::string_view text, size_t keep_more) {
   const uint8_t flags = cut(text);
   const size_t bytes = sizeof(spool::RecordHeader) + spool::padded(text.size());
   char* out = begin_record(log, kNvtx, bytes, keep_more);
   if (out == nullptr) return false;
   *reinterpret_cast<spool::RecordHeader*>(out) = header(type, bytes, text.size(), domain, flags);
-  std::memcpy(out + sizeof(spool::RecordHeader), text.data(), text.size());
+  copy_text(out + sizeof(spool::RecordHeader), text);
   end_record(log, bytes);
   return true;
 }
 
-inline bool record(ThreadLog& log, RecordType type, uint16_t domain, std::string_view text,
-                   const Event* event, size_t keep_more) {
+[[gnu::always_inline]] inline bool record(ThreadLog& log, RecordType type, uint16_t domain,
+                                          std::string_view text, const Event* event,
+                                          size_t keep_more) {
   return event != nullptr ? record_event(log, type, domain, 0, text, *event, keep_more)
                           : record_text(log, type, domain, text, keep_more);
 }
 
-// A pop with a payload is larger than the room kept for it: false, and nothing counted, when full.
-bool record_pop_with_payload(ThreadLog& log, uint16_t domain, const Event& event) {
+// Larger than the room kept for it: where it does not fit the payload is left out.
+[[gnu::noinline]] void record_pop_with_payload(ThreadLog& log, uint16_t domain,
+                                               const Event& event) {
   const BlobSize blob = blob_size(event);
   const size_t bytes = record_bytes({}, blob);
   char* out = log.ring.reserve(bytes, log.open_pushes * kPopBytes + 8);
-  if (out == nullptr) return false;
+  if (out == nullptr) {
+    record_text(log, RecordType::pop, domain, {}, 0);
+    return;
+  }
   log.count(log.received[kNvtx]);
   fill(out, RecordType::pop, domain, 0, {}, event, blob, 0);
   end_record(log, bytes);
-  return true;
 }
 
 // A start or an end, which may be on two threads.
@@ -155,6 +161,35 @@ void count_skipped(ThreadLog& log, size_t slot) {
 inline bool to_record(ThreadLog& log, uint16_t domain, std::string_view text, const Event* event) {
   if (__builtin_expect(sample_first == 0, 1)) return true;
   return log.names.next(domain, event == nullptr ? 0 : event->string_id, text);
+}
+
+int skip_push(ThreadLog& log, size_t slot) {
+  ++log.skipped[slot];
+  ++log.skipped_pushes;
+  return static_cast<int>(log.open_pushes + log.skipped_pushes - 1);
+}
+
+[[gnu::always_inline]] inline int record_push(ThreadLog& log, uint16_t domain,
+                                              std::string_view text, const Event* event) {
+  if (record(log, RecordType::push, domain, text, event, kPopBytes)) {
+    return static_cast<int>(log.open_pushes++);
+  }
+  const size_t slot = skip_slot(domain);
+  log.sampled_out &= ~(uint64_t{1} << slot);
+  return skip_push(log, slot);
+}
+
+// Where not every push is recorded.
+[[gnu::noinline]] int choose_push(ThreadLog& log, uint16_t domain, std::string_view text,
+                                  const Event* event) {
+  const size_t slot = skip_slot(domain);
+  // Inside a refused range everything of its domain is refused, so that pops find their pushes.
+  if (log.skipped[slot] == 0) {
+    if (to_record(log, domain, text, event)) return record_push(log, domain, text, event);
+    log.sampled_out |= uint64_t{1} << slot;
+  }
+  count_skipped(log, slot);
+  return skip_push(log, slot);
 }
 
 // In the number of a range that was left out: its end is left out too, on whatever thread it comes.
@@ -253,22 +288,10 @@ int listener::push(uint16_t domain, std::string_view text, const nvtx::Event* ev
   watch_range(RangeEvent::push, text, event);
   ThreadLog* log = this_thread(kNvtx);
   if (log == nullptr) return NVTX_NO_PUSH_POP_TRACKING;
-  const size_t slot = skip_slot(domain);
-  uint32_t& skipped = log->skipped[slot];
-  // Inside a refused range everything of its domain is refused, so that pops find their pushes.
-  if (__builtin_expect(log->skipped_pushes != 0, 0) && skipped != 0) {
-    count_skipped(*log, slot);
-  } else if (!to_record(*log, domain, text, event)) {
-    log->sampled_out |= uint64_t{1} << slot;
-    count_skipped(*log, slot);
-  } else if (record(*log, spool::RecordType::push, domain, text, event, kPopBytes)) {
-    return static_cast<int>(log->open_pushes++);
-  } else {
-    log->sampled_out &= ~(uint64_t{1} << slot);
+  if (__builtin_expect((log->skipped_pushes | sample_first) != 0, 0)) {
+    return choose_push(*log, domain, text, event);
   }
-  ++skipped;
-  ++log->skipped_pushes;
-  return static_cast<int>(log->open_pushes + log->skipped_pushes - 1);
+  return record_push(*log, domain, text, event);
 }
 
 int listener::pop(uint16_t domain, const nvtx::Event* event) {
@@ -284,8 +307,10 @@ int listener::pop(uint16_t domain, const nvtx::Event* event) {
   }
   const bool matched = log->open_pushes > 0;
   if (matched) --log->open_pushes;  // gives back the room that was kept for this record
-  if (event == nullptr || !record_pop_with_payload(*log, domain, *event)) {
-    record(*log, spool::RecordType::pop, domain, {}, nullptr, 0);
+  if (__builtin_expect(event != nullptr, 0)) {
+    record_pop_with_payload(*log, domain, *event);
+  } else {
+    record_text(*log, spool::RecordType::pop, domain, {}, 0);
   }
   return matched ? static_cast<int>(log->open_pushes) : NVTX_NO_PUSH_POP_TRACKING;
 }

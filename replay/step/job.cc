@@ -34,7 +34,7 @@ StepProgram program_of_rank(const TraceDb& db, int64_t rank, const std::vector<i
         fmt::format("rank {} was not recorded; it replays the step of rank {}", rank, planned));
     return job.program;
   }
-  const FoldedStep step = planned_step(db, rank, job.schedule);
+  const FoldedStep step = fold_planned(db, {rank, job.schedule.prefill});
   StepProgram own = program_of(step);
   if (same_operators(own, job.program)) {
     check_schedule(job.schedule, schedule_path, step);  // its tensors may be smaller ones
@@ -59,7 +59,7 @@ ReplayJob load_job(const ReplayRequest& request, std::optional<int64_t> rank) {
   job.losses = loss_sentences(db);
   job.pages = db.meta("pages");
   const std::vector<int64_t> recorded = ranks_with_steps(db);
-  const FoldedStep step = planned_step(db, job.schedule.rank, job.schedule);
+  const FoldedStep step = fold_planned(db, planned_step(job.schedule));
   if (moves) {
     move_to(step, request.schedule, job.schedule);
     job.schedule.trace_sha256 = trace_sha256;
@@ -78,7 +78,7 @@ ReplayJob load_job(const ReplayRequest& request, std::optional<int64_t> rank) {
   job.recorded_step_ns = job.program.step_ns;
   for (const int64_t other : recorded) {
     if (other == job.schedule.rank) continue;
-    const double wall_ns = planned_step(db, other, job.schedule).wall_ns;
+    const double wall_ns = fold_planned(db, {other, job.schedule.prefill}).wall_ns;
     job.recorded_step_ns = std::max(job.recorded_step_ns, static_cast<int64_t>(wall_ns));
   }
   if (job.arms[1].windows.empty()) {

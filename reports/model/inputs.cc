@@ -81,7 +81,7 @@ void add_schedule(std::vector<InputSet>& runs, const std::vector<InputFile>& rep
     });
   } else if (run->trace.sha256 != input.schedule.trace_sha256) {
     const TraceDb db = TraceDb::open(run->trace.path);
-    move_to(planned_step(db, input.schedule.rank, input.schedule), input.file.path, input.schedule);
+    move_to(fold_planned(db, planned_step(input.schedule)), input.file.path, input.schedule);
   }
   if (run == runs.end()) {
     throw input_error(
@@ -120,6 +120,14 @@ void add_replay(std::vector<InputSet>& runs, InputFile file) {
       "{}: is the replay of a schedule with SHA-256 {}, which was not given (given: {}): add the "
       "schedule.json that it ran, or replay the present one again with preserve-replay",
       file.path.string(), short_digest(digest), list_schedules(runs));
+}
+
+std::optional<EarlyStep> fold_early(const InputFile& trace, const InputFile& schedule) {
+  const std::optional<PlannedStep> planned = peek_planned_step(schedule.path);
+  if (!planned) return std::nullopt;
+  return EarlyStep{*planned, std::async(std::launch::async, [path = trace.path, step = *planned] {
+                     return fold_planned(TraceDb::open(path), step);
+                   })};
 }
 
 void refuse_repeated(const std::vector<fs::path>& paths) {
@@ -182,7 +190,7 @@ std::vector<InputSet> read_runs(const std::vector<fs::path>& paths) {
           throw usage_error("{} and {} are the same recording", other.trace.path.string(),
                             path.string());
         }
-        runs.push_back({std::move(file), {}, {}});
+        runs.push_back({std::move(file), {}, {}, {}});
         break;
       case InputKind::schedule:
         schedules.push_back(std::move(file));
@@ -199,6 +207,9 @@ std::vector<InputSet> read_runs(const std::vector<fs::path>& paths) {
   if (runs.empty()) {
     throw usage_error("no trace.db among the inputs: name the recording that {} belongs to",
                       paths.empty() ? "the report" : paths.front().string());
+  }
+  if (runs.size() == 1 && !schedules.empty()) {
+    runs.front().early_step = fold_early(runs.front().trace, schedules.front());
   }
   for (InputFile& file : schedules) {
     Schedule schedule = load_schedule(file.path);

@@ -7,10 +7,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <future>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "db/step/folded_step.h"
 #include "db/trace_db.h"
 #include "planner/schedule/schedule.h"
 
@@ -38,10 +40,17 @@ struct ReplayInput {
   size_t schedule = 0;  // index into InputSet::schedules
 };
 
+// The step that a schedule names in its first lines, folded while the rest of it is read.
+struct EarlyStep {
+  PlannedStep planned;
+  std::shared_future<FoldedStep> folded;
+};
+
 struct InputSet {
   InputFile trace;
   std::vector<ScheduleInput> schedules;
   std::vector<ReplayInput> replays;
+  std::optional<EarlyStep> early_step;
 };
 
 // One per recording, in the order of `paths`.

@@ -88,25 +88,27 @@ Step view_step(const FoldedStep& folded) {
 }
 
 // All schedules of one report are drawn over the same folded step.
-std::optional<int64_t> common_rank(const InputSet& inputs) {
-  std::optional<int64_t> rank;
-  for (const ScheduleInput& input : inputs.schedules) {
-    if (rank && *rank != input.schedule.rank) {
-      throw input_error("{} is for rank {}, {} for rank {}: make one report for each",
-                        inputs.schedules.front().file.path.string(), *rank,
-                        input.file.path.string(), input.schedule.rank);
-    }
-    rank = input.schedule.rank;
+void require_one_rank(const std::vector<ScheduleInput>& schedules) {
+  const ScheduleInput& first = schedules.front();
+  for (const ScheduleInput& input : schedules) {
+    if (input.schedule.rank == first.schedule.rank) continue;
+    throw input_error("{} is for rank {}, {} for rank {}: make one report for each",
+                      first.file.path.string(), first.schedule.rank, input.file.path.string(),
+                      input.schedule.rank);
   }
-  return rank;
+}
+
+FoldedStep fold_reported(const TraceDb& db, const InputSet& inputs) {
+  if (inputs.schedules.empty()) return fold_step(db);
+  require_one_rank(inputs.schedules);
+  const PlannedStep planned = planned_step(inputs.schedules.front().schedule);
+  const auto& early = inputs.early_step;
+  return early && early->planned == planned ? early->folded.get() : fold_planned(db, planned);
 }
 
 Known<Step> fold(const TraceDb& db, const InputSet& inputs, std::vector<Warning>& warnings) {
   try {
-    const FoldedStep folded =
-        inputs.schedules.empty()
-            ? fold_step(db)
-            : planned_step(db, common_rank(inputs), inputs.schedules.front().schedule);
+    const FoldedStep folded = fold_reported(db, inputs);
     for (const std::string& text : folded.warnings) {
       warnings.push_back({clean(db.file()), clean(text)});
     }

@@ -174,22 +174,24 @@ void read_operator_times(const TraceDb& db, int64_t rank, std::vector<OperatorTi
   const bool has_rank =
       db.query_integer("SELECT 1 FROM arm_op WHERE rank = ? LIMIT 1", {rank}).has_value();
   if (!has_rank) rank = db.query_integer("SELECT MIN(rank) FROM arm_op").value_or(rank);
-  Query times = db.query(
-      "SELECT arm.name, ordinal, median_ns FROM arm_op JOIN arm ON arm.id = arm_id "
-      "WHERE rank = ? AND arm.name IN ('baseline', 'prefetch', 'hot')",
-      {rank});
   int64_t foreign = 0;
-  while (times.next()) {
-    const int64_t ordinal = times.integer(1);
-    if (ordinal < 0 || ordinal >= static_cast<int64_t>(rows.size())) {
-      ++foreign;
-      continue;
+  const auto read = [&](const char* arm, std::optional<int64_t> OperatorTimes::*time_ns) {
+    Query times = db.query(
+        "SELECT ordinal, median_ns FROM arm_op "
+        "WHERE arm_id IN (SELECT id FROM arm WHERE name = ?) AND rank = ?",
+        {std::string(arm), rank});
+    while (times.next()) {
+      const int64_t ordinal = times.integer(0);
+      if (ordinal < 0 || ordinal >= static_cast<int64_t>(rows.size())) {
+        ++foreign;
+        continue;
+      }
+      rows[static_cast<size_t>(ordinal)].*time_ns = times.integer(1);
     }
-    OperatorTimes& row = rows[static_cast<size_t>(ordinal)];
-    (times.text(0) == "baseline"   ? row.baseline_ns
-     : times.text(0) == "prefetch" ? row.prefetch_ns
-                                   : row.hot_ns) = times.integer(2);
-  }
+  };
+  read("baseline", &OperatorTimes::baseline_ns);
+  read("prefetch", &OperatorTimes::prefetch_ns);
+  read("hot", &OperatorTimes::hot_ns);
   if (foreign > 0) {
     warnings.push_back(
         {clean(db.file()), fmt::format("{} replayed operators are not in the step and "

@@ -86,6 +86,8 @@ TEST_F(DeviceFile, NewerVersionsAreRefusedNamingBoth) {
                 testing::AllOf(HasSubstr("device version " + version), HasSubstr("up to 1.2")));
   }
   EXPECT_THAT(error_after("\"1.2\"", "\"one\""), HasSubstr("invalid version 'one'"));
+  EXPECT_THAT(error_after("\"1.2\"", "\"1." + std::string(300'000, '0') + "2\""),
+              HasSubstr("at /version"));
 }
 
 TEST_F(DeviceFile, RoundTrips) {
@@ -181,7 +183,8 @@ TEST(CarefulDevice, TakesTheEndsThatPromiseLess) {
   EXPECT_EQ(careful.methods[1].bandwidth_bytes_per_s, 1.6e10);  // has no interval
   EXPECT_EQ(careful.slowdown_per_byte_ns, sample().slowdown_per_byte_ns);
   ASSERT_EQ(said.size(), 1U);  // the rate moved by less than a tenth
-  EXPECT_THAT(said[0], testing::AllOf(HasSubstr("cache_budget_bytes 6.0 MiB"), HasSubstr("9.0 MiB")));
+  EXPECT_THAT(said[0],
+              testing::AllOf(HasSubstr("cache_budget_bytes 6.0 MiB"), HasSubstr("9.0 MiB")));
 }
 
 TEST(CarefulDevice, CostsCountAtTheirHighEnd) {

@@ -115,6 +115,38 @@ TEST(Schedule, RefusesBrokenPlans) {
               HasSubstr("at /trace/sha256"));
 }
 
+// The expressions of the schema bound what they match: std::regex recurses once for each character.
+TEST(Schedule, RefusesTextOfAnyLength) {
+  const std::string digits(300'000, '0');
+  EXPECT_THAT(error_after([&](Schedule& s) { s.plan.windows[0].place->path = digits; }),
+              HasSubstr("at /windows/0/path"));
+  EXPECT_EQ(error_after([&](Schedule& s) { s.plan.windows[0].place->path += digits; }), "accepted");
+  std::string text = to_json(sample());
+  text.replace(text.find("\"1.3\""), 5, "\"1." + digits + "3\"");
+  EXPECT_THAT(error_of(text), HasSubstr("at /version"));
+}
+
+TEST(Schedule, NamesItsStepFirst) {
+  const test::TemporaryDirectory folder;
+  const auto peek = [&](const std::string& text) {
+    std::ofstream(folder / "schedule.json") << text;
+    return peek_planned_step(folder / "schedule.json");
+  };
+  Schedule schedule = sample();
+  schedule.rank = 3;
+  schedule.prefill = true;
+  schedule.warnings = {std::string(1 << 16, 'w')};  // longer than what is looked at
+  const std::string text = to_json(schedule);
+  EXPECT_EQ(peek(text), planned_step(schedule));
+  EXPECT_EQ(peek(text.substr(0, text.find("\"device\""))), planned_step(schedule));
+  for (const char* other :
+       {"", "{", "[1]", R"({"trace": [{"rank": 1}]})", R"({"trace": {"rank": "1"}})",
+        R"({"device": {"rank": 1}})", R"({"device": {"trace": {"rank": 1}}})"}) {
+    EXPECT_EQ(peek(other), std::nullopt) << other;
+  }
+  EXPECT_EQ(peek_planned_step(folder / "missing.json"), std::nullopt);
+}
+
 TEST(Schedule, AByteServesTwoUses) {
   Schedule schedule = sample();
   schedule.plan.windows[0].prefetches[1] = prefetch("a", 5, 0, 20);  // another consumer
