@@ -36,12 +36,10 @@ Exit codes: those of the command, 128+N when signal N killed it, 130 after Ctrl-
 schedule that cannot be applied; 125 preserve-apply failed; 126 the command cannot be executed; 127 it was
 not found.)";
 
-// Why a word is none of the ways there are, where a user may well expect it to be one.
-std::string refuse_unproven(std::string& way) {
+// A word that is none of the ways there are, where a user may well expect it to be one.
+std::string refuse_missing_way(std::string& way) {
   if (way != "torch" && way != "stream") return {};
-  return "there is no '" + way +
-         "': CUDA programs are reached by inject alone, and another way is added only once inject "
-         "has been run on a GPU";
+  return "there is no '" + way + "': CUDA programs are reached by inject alone";
 }
 
 struct Arguments {
@@ -66,7 +64,7 @@ void define(CLI::App& app, Arguments& given) {
                  "program's CUDA graphs")
       ->transform(as_choice({apply::Via::progress, apply::Via::convert, apply::Via::spare,
                              apply::Via::measured, apply::Via::inject}))
-      ->transform(CLI::Validator(refuse_unproven, ""));
+      ->transform(CLI::Validator(refuse_missing_way, ""));
   app.add_option("--link", launch.link_latency_ns,
                  "Stand-in for a network link: adds this to every collective, with and without the "
                  "plan; the schedule must be planned for it")

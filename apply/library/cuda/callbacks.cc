@@ -257,11 +257,14 @@ bool is_frequent(Call call) {
 }
 
 // The program pays nothing for a plan that is off. What CUPTI does not disable is listened to.
-void listen_less(Needs needs) {
+void listen_less(const GraphSession& session) {
+  if (session.needs() >= listening.load(std::memory_order_relaxed)) return;
   if (changes_listening.exchange(true, std::memory_order_acquire)) return;  // one at a time
-  if (needs == Needs::nothing) {
+  // Another thread may have been here in between.
+  const Needs needs = session.needs(), before = listening.load(std::memory_order_relaxed);
+  if (needs < before && needs == Needs::nothing) {
     (void)cupti.unsubscribe(subscriber);
-  } else {
+  } else if (needs < before) {
     for (uint32_t id = 1; id < kMostCalls; ++id) {
       if (is_frequent(calls[id])) {
         (void)cupti.enable(0, subscriber, CUPTI_CB_DOMAIN_DRIVER_API, id);
@@ -286,8 +289,7 @@ void CUPTIAPI on_callback(void*, CUpti_CallbackDomain domain, CUpti_CallbackId i
   } else {
     const auto* result = static_cast<const CUresult*>(data.functionReturnValue);
     after(*session, id, data.functionParams, result != nullptr && *result == CUDA_SUCCESS);
-    const Needs needs = session->needs();
-    if (needs < listening.load(std::memory_order_relaxed)) listen_less(needs);
+    listen_less(*session);
   }
   open_call.busy = false;
 }

@@ -37,12 +37,16 @@ void GraphSession::context_ready() {
     context = find(static_cast<CUcontext>(nullptr));
     if (context == nullptr) return;
     context->kernel.context = current;  // without a function it is no graph's
+    context->loading = true;
   }
   Context loaded;
   loaded.kernel.context = current;
-  if (!load(loaded)) return;
+  const bool done = load(loaded);
   const Lock lock(*this);
-  if (context->kernel.context == current) *context = loaded;
+  if (context->kernel.context != current) return;
+  if (done) *context = loaded;
+  context->loading = false;
+  ::pthread_cond_broadcast(&unmarked_);
 }
 
 bool GraphSession::load(Context& context) {
@@ -134,6 +138,7 @@ void GraphSession::destroyed(CUcontext context) {
     graph.handle = nullptr;
   }
   *known = {};
+  ::pthread_cond_broadcast(&unmarked_);
   update_needs();
 }
 
@@ -170,12 +175,15 @@ void GraphSession::follow(std::span<const CUdeviceptr> allocations) {
 
 // --- how fetches end -----------------------------------------------------------------------------
 
-// Of a launch that is not measured, in the arm that the one that is was launched in last.
-bool GraphSession::follow_arm(Context& context, CUstream stream) {
+// `chosen`: by the launch that is measured. Another one gets the arm that this was launched in
+// last. Chosen together with the write, so that nobody else writes what the measured launch is to
+// wait for.
+bool GraphSession::follow_arm(Context& context, CUstream stream, std::optional<bool> chosen) {
   bool applied = false;
   CUdeviceptr to = 0;
   {
     const Lock lock(*this);
+    if (chosen) applied_ = *chosen;
     to = context.kernel.applied;
     if (context.applied == applied_ || to == 0 || is_off()) return true;
     applied = context.applied = applied_;
@@ -192,7 +200,7 @@ void GraphSession::end_fetches(Context& context, CUstream stream, bool again) {
   {
     const Lock lock(*this);
     if (!context.fetched || context.settled) return;
-    writes = !context.ended || again;
+    writes = !context.ended || context.ending_state != Context::Ending::recorded || again;
     to = context.kernel.applied + offsetof(PrefetchSwitch, ended);
   }
   // One that fails is tried again at the next launch.
@@ -204,14 +212,18 @@ void GraphSession::end_fetches(Context& context, CUstream stream, bool again) {
   settle(context, stream, writes);
 }
 
-// Once the write is done, launches need no look any more. `written`: into this stream.
+// Once the write is done, launches need no look any more. `written`: into this stream. What fails
+// is tried again after another write; one thread at a time makes the event and records it.
 void GraphSession::settle(Context& context, CUstream stream, bool written) {
+  using Ending = Context::Ending;
   CUevent ending = nullptr;
   bool recorded = false;
   {
     const Lock lock(*this);
+    recorded = context.ending_state == Ending::recorded;
+    if (!recorded && (context.ending_state == Ending::claimed || !written)) return;
+    if (!recorded) context.ending_state = Ending::claimed;
     ending = context.ending;
-    recorded = context.ending_recorded;
   }
   if (recorded) {
     if (driver_.query_event(ending) != CUDA_SUCCESS) return;
@@ -219,15 +231,14 @@ void GraphSession::settle(Context& context, CUstream stream, bool written) {
     context.settled = true;
     return update_needs();
   }
-  if (!written) return;
-  if (ending == nullptr) {
-    if (driver_.create_event(&ending, CU_EVENT_DISABLE_TIMING) != CUDA_SUCCESS) return;
-    const Lock lock(*this);
-    context.ending = ending;
-  }
-  if (driver_.record_event(ending, stream) != CUDA_SUCCESS) return;
+  // Events belong to one context, which must be the calling thread's.
+  recorded = current_context() == context.kernel.context &&
+             (ending != nullptr ||
+              driver_.create_event(&ending, CU_EVENT_DISABLE_TIMING) == CUDA_SUCCESS) &&
+             driver_.record_event(ending, stream) == CUDA_SUCCESS;
   const Lock lock(*this);
-  context.ending_recorded = true;
+  context.ending = ending;
+  context.ending_state = recorded ? Ending::recorded : Ending::none;
 }
 
 bool GraphSession::must_look() const {

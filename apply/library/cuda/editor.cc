@@ -225,6 +225,7 @@ Refusal Editor::edit(CUgraph graph, const PrefetchKernel& kernel, AddedNodes& ad
                      CUresult& error) {
   error = CUDA_SUCCESS;
   added.forget();
+  added.left_ = false;
   if (kernel.function == nullptr) return Refusal::no_module;
   TemplateGraph read(driver_);
   Refusal refusal = read.read(graph);
@@ -252,8 +253,7 @@ Refusal Editor::edit(CUgraph graph, const PrefetchKernel& kernel, AddedNodes& ad
     if (error != CUDA_SUCCESS) break;
   }
   if (error == CUDA_SUCCESS) return Refusal::none;
-  bool left = false;
-  (void)take_out(added, left);
+  (void)take_out(added);
   return Refusal::failed;
 }
 
@@ -263,6 +263,7 @@ Refusal Editor::edit(CUgraph graph, const PrefetchKernel& kernel, const AddedSha
   for (bool again : {true, false}) {
     error = CUDA_SUCCESS;
     added.forget();
+    added.left_ = false;
     TemplateGraph read(driver_);
     const Refusal refusal = read.read_shape(graph);
     error = read.error();
@@ -282,29 +283,38 @@ Refusal Editor::edit(CUgraph graph, const PrefetchKernel& kernel, const AddedSha
     PrefetchArgs args{};
     args.applied = reinterpret_cast<const PrefetchSwitch*>(kernel.applied);
     args.chunk_bytes = plan_.header().chunk_bytes;
-    for (uint32_t i = 0; i < nodes && error == CUDA_SUCCESS; ++i) {
+    bool fits = true;
+    for (uint32_t i = 0; i < nodes && error == CUDA_SUCCESS && fits; ++i) {
       const uint32_t beside = added.beside_[i] = shape.beside[i];
       if (beside == AddedShape::kTakenOut) continue;
-      error = add(read, {read.node(beside), beside, 0}, args, added, i);
+      CUgraphNodeType type{};
+      error = driver_.node_type(read.node(beside), &type);
+      fits = type == CU_GRAPH_NODE_TYPE_KERNEL;
+      if (error == CUDA_SUCCESS && fits) {
+        error = add(read, {read.node(beside), beside, 0}, args, added, i);
+      }
+    }
+    if (error == CUDA_SUCCESS && !fits) {  // the driver refuses such an update for what it is
+      error = take_out(added);
+      return added.left() ? Refusal::failed : Refusal::another_step;
     }
     if (error == CUDA_SUCCESS) return Refusal::none;
-    bool left = false;
-    (void)take_out(added, left);
-    if (left) break;
+    (void)take_out(added);
+    if (added.left()) break;
   }
   return Refusal::failed;
 }
 
 // One that cannot be taken out is a leaf that does nothing as long as the switch is off.
-CUresult Editor::take_out(AddedNodes& added, bool& left) {
+CUresult Editor::take_out(AddedNodes& added) {
   CUresult first_error = CUDA_SUCCESS;
-  left = false;
+  added.left_ = false;
   for (const CUgraphNode node : added.nodes_) {
     if (node == nullptr) continue;
     const CUresult error = driver_.destroy_node(node);
     if (error == CUDA_SUCCESS) continue;
     if (first_error == CUDA_SUCCESS) first_error = error;
-    left = driver_.destroy_node(node) != CUDA_SUCCESS || left;
+    added.left_ = driver_.destroy_node(node) != CUDA_SUCCESS || added.left_;
   }
   added.forget();
   return first_error;

@@ -57,6 +57,13 @@ class AddedNodes {
   // Some of these were freed since it was edited or refreshed.
   bool is_stale() const { return stale_; }
   void set_stale() { stale_ = true; }
+  // The last take_out: some could not be taken out of the graph.
+  bool left() const { return left_; }
+  // In its graph, with the program's own, unless the program has changed that since.
+  size_t nodes_then() const {
+    return own_nodes_ + nodes_.size() -
+           static_cast<size_t>(std::count(nodes_.begin(), nodes_.end(), nullptr));
+  }
   void forget() {
     stale_ = false, graph_ = nullptr, nodes_ = {}, slices_ = {}, allocations_ = {}, found_ = 0;
     own_nodes_ = 0, beside_ = {};
@@ -91,7 +98,7 @@ class AddedNodes {
   std::span<Slice> slices_;
   std::span<CUdeviceptr> allocations_;
   size_t found_ = 0;  // of these
-  bool stale_ = false;
+  bool stale_ = false, left_ = false;
   uint64_t fetched_bytes_ = 0, missing_bytes_ = 0;
 };
 
@@ -110,8 +117,8 @@ class Editor {
                AddedNodes& added, CUresult& error);
   // Looks up the addresses in an edited graph again, which the program may have changed.
   CUresult refresh(AddedNodes& added);
-  // Each is tried twice. `left`: some are still in the graph.
-  CUresult take_out(AddedNodes& added, bool& left);
+  // Each is tried twice.
+  CUresult take_out(AddedNodes& added);
 
  private:
   struct Match {

@@ -68,7 +68,7 @@ bool GraphSession::launching(Executable& known, Context& context, CUstream strea
   }
   if (way == Way::measured) return measure(known, context, stream, first);
   if (way == Way::off) end_fetches(context, stream, again);
-  if (way == Way::followed) (void)follow_arm(context, stream);
+  if (way == Way::followed) (void)follow_arm(context, stream, {});
   return false;
 }
 
@@ -110,16 +110,17 @@ bool GraphSession::measure(Executable& executable, Context& context, CUstream st
         return true;
       }
       place = (oldest_ + pending_count_) % kMostPending;
-      arm =
-          place_of(next_step_, guard_.decision(), plan_.header().mode, plan_.header().control_every)
-              .arm;
+      arm = arm_of(next_step_);
       pending_[place] = arm;
-      applied_ = arm == Arm::applied;
     }
   }
   if (goes_on) return begin(executable, context, stream, place, arm);
   if (is_off()) end_fetches(context, stream, again);
   return false;
+}
+
+Arm GraphSession::arm_of(uint32_t step) const {
+  return place_of(step, guard_.decision(), plan_.header().mode, plan_.header().control_every).arm;
 }
 
 void GraphSession::locked(const Executable& executable) {
@@ -131,8 +132,8 @@ void GraphSession::locked(const Executable& executable) {
 
 bool GraphSession::begin(Executable& executable, Context& context, CUstream stream, uint32_t place,
                          Arm arm) {
-  const bool named = disable(executable, arm == Arm::original);
-  if (named && follow_arm(context, stream) && !is_off() &&
+  const bool named = disable(executable, arm == Arm::original, false);
+  if (named && follow_arm(context, stream, arm == Arm::applied) && !is_off() &&
       ok(driver_.record_event(context.begin[place], stream))) {
     return true;
   }
@@ -146,17 +147,21 @@ bool GraphSession::begin(Executable& executable, Context& context, CUstream stre
 
 void GraphSession::launched(CUgraphExec executable, CUstream stream, bool done) {
   CUevent end = nullptr;
+  Executable* enabled = nullptr;
   {
     const Lock lock(*this);
     if (measuring_ && done && !is_off() && hot_ != nullptr && hot_ == launching_ &&
         hot_->handle == executable) {
       end = hot_->context->end[(oldest_ + pending_count_) % kMostPending];
+      // The sooner, the less likely is it that the template goes before.
+      if (arm_of(next_step_ + 1) != Arm::original) enabled = hot_;
     }
   }
   bool recorded = false;
   if (end != nullptr) {
     const Uncaptured uncaptured(driver_);
     recorded = ok(driver_.record_event(end, stream));
+    if (recorded && enabled != nullptr) (void)disable(*enabled, false, false);
   }
   const Lock lock(*this);
   if (recorded && hot_ != nullptr && hot_ == launching_) {

@@ -121,6 +121,12 @@ void GraphSession::leave_unfollowed(Context* context, Off off) {
   set_off(off);
 }
 
+// Some of the nodes may be there that were to be taken out again.
+void GraphSession::failed(Context& context, const AddedNodes& added) {
+  if (added.left()) context.unfollowed = true;
+  set_off(Off::driver_failed);
+}
+
 void GraphSession::follow_memory(Executable& executable, const Graph& graph) {
   const auto all = graph.added.allocations();
   const AddedShape shape = graph.added.shape();
@@ -161,21 +167,39 @@ void GraphSession::forget_hot() {
   header_.state = is_off() ? State::off : State::searching;
 }
 
+// The nodes of this template go, and nobody names them any more.
+void GraphSession::detach(CUgraph graph) {
+  for (Executable& executable : executables_) {
+    if (executable.handle == nullptr || executable.graph != graph) continue;
+    executable.graph = nullptr;
+    if (!executable.disabled) continue;
+    executable.retired = true;
+    if (hot_ == &executable) forget_hot();
+  }
+}
+
 // --- graphs --------------------------------------------------------------------------------------
 
 GraphSession::Instantiation GraphSession::instantiating(CUgraph graph, uint64_t flags) {
   Instantiation begun{flags};
   if (graph == nullptr) return begun;
   const Uncaptured uncaptured(driver_);
-  begun.matched =
-      !is_off() && ok(uncaptured.result()) && prepare(graph, flags, begun.fetched_bytes);
-  if (begun.matched) {
+  bool may_match = ok(uncaptured.result());
+  if (may_match) {  // before the nodes are there: its end must be told of, whatever turns the plan
+                    // off
     const Lock lock(*this);
-    ++instantiations_;
-    begun.flags |= CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY;
+    may_match = !is_off();
+    if (may_match) ++instantiations_;
   }
+  begun.matched = may_match && prepare(graph, flags, begun.fetched_bytes);
+  if (begun.matched) begun.flags |= CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY;
   // A template that has our nodes from before gets its own shape back.
   if (!begun.matched || plan_.header().mode == Mode::original) take_out(graph);
+  if (may_match && !begun.matched) {
+    const Lock lock(*this);
+    --instantiations_;
+    update_needs();
+  }
   return begun;
 }
 
@@ -188,6 +212,10 @@ bool GraphSession::prepare(CUgraph graph, uint64_t flags, uint64_t& fetched_byte
       return refuse(Refusal::device_launch);
     }
     context = current == nullptr ? nullptr : find(current);
+    while (context != nullptr && context->loading) {
+      ::pthread_cond_wait(&unmarked_, &mutex_);
+      context = find(current);
+    }
     if (context == nullptr) return refuse(Refusal::no_module);
   }
   // What the program's own nodes need is not known; an instantiation that fails is the program's.
@@ -204,6 +232,7 @@ bool GraphSession::prepare(CUgraph graph, uint64_t flags, uint64_t& fetched_byte
 }
 
 bool GraphSession::edit(CUgraph graph, Context& context, uint64_t& fetched_bytes) {
+  if (has_changed(graph)) take_out(graph);
   Graph* place = nullptr;
   bool known = false;
   {
@@ -226,8 +255,7 @@ bool GraphSession::edit(CUgraph graph, Context& context, uint64_t& fetched_bytes
   const Lock lock(*this);
   if (refusal != Refusal::none) {
     (void)refuse(refusal);
-    // Some nodes may be there that could not be taken out again.
-    if (refusal == Refusal::failed) leave_unfollowed(&context, Off::driver_failed);
+    if (refusal == Refusal::failed) failed(context, place->added);
   } else if (!refreshed) {
     place->added.set_stale();
   } else {
@@ -251,9 +279,25 @@ bool GraphSession::edit(CUgraph graph, Context& context, const AddedShape& shape
   const Refusal refusal = editor_.edit(graph, context.kernel, shape, place->added, error);
   const Lock lock(*this);
   if (refusal != Refusal::none) (void)refuse(refusal);
-  if (refusal == Refusal::failed) leave_unfollowed(&context, Off::driver_failed);
+  if (refusal == Refusal::failed) failed(context, place->added);
   changed(*place, refusal);
   return refusal == Refusal::none;
+}
+
+// Nodes of the program's own were added to an edited graph, or taken out.
+bool GraphSession::has_changed(CUgraph handle) {
+  Graph* graph = nullptr;
+  {
+    const Lock lock(*this);
+    graph = mark(handle, Graph::Mark::nodes_named);
+    if (graph == nullptr) return false;
+  }
+  size_t nodes = 0;
+  const bool counted = ok(driver_.graph_nodes(handle, nullptr, &nodes));
+  const Lock lock(*this);
+  const bool changed = counted && nodes != graph->added.nodes_then();
+  unmark(*graph);
+  return changed;
 }
 
 void GraphSession::take_out(CUgraph handle) {
@@ -264,52 +308,32 @@ void GraphSession::take_out(CUgraph handle) {
     graph = mark(handle, Graph::Mark::changed);
     if (graph == nullptr) return;
     context = context_of(*graph);
+    detach(handle);
   }
-  enable_all(*graph);
-  bool left = false;
-  (void)ok(editor_.take_out(graph->added, left));
+  (void)ok(editor_.take_out(graph->added));
   const Lock lock(*this);
-  if (left) leave_unfollowed(context, Off::driver_failed);
+  if (graph->added.left()) leave_unfollowed(context, Off::driver_failed);
   graph->handle = nullptr;
   unmark(*graph);
   update_needs();
 }
 
-// While the template still names the nodes of its executable graphs.
-void GraphSession::enable_all(Graph& graph) {
-  for (Executable& executable : executables_) {
-    CUgraphExec handle = nullptr;
-    {
-      const Lock lock(*this);
-      if (executable.handle == nullptr || executable.graph != graph.handle) continue;
-      executable.graph = nullptr;
-      if (!executable.disabled) continue;
-      if (launching_ == &executable) {  // by another thread, which may not be interrupted
-        executable.retired = true;
-        if (hot_ == &executable) forget_hot();
-        continue;
-      }
-      executable.disabled = false;
-      handle = executable.handle;
-    }
-    for (const CUgraphNode node : graph.added.nodes()) {
-      if (node != nullptr && !ok(driver_.set_enabled(handle, node, 1))) break;
-    }
-  }
-}
-
-// A node is named by the one of the template, which must still be there. False: another thread is
-// changing that.
-bool GraphSession::disable(Executable& executable, bool disabled) {
+// The calling thread launches or updates it. A node is named by the one of the template, which must
+// still be there. False: another thread is changing that, and it stays as it is.
+bool GraphSession::disable(Executable& executable, bool disabled, bool waits) {
   Graph* graph = nullptr;
   CUgraphExec handle = nullptr;
   {
     const Lock lock(*this);
     if (executable.graph == nullptr || executable.disabled == disabled) return true;
     graph = find(executable.graph);
+    if (graph != nullptr && graph->mark != Graph::Mark::none && !waits) return false;
+    graph = mark(executable.graph, Graph::Mark::nodes_named);
     if (graph == nullptr) return true;
-    if (graph->mark != Graph::Mark::none) return false;
-    graph->mark = Graph::Mark::nodes_named;
+    if (executable.graph == nullptr) {  // it went meanwhile, and another has its address
+      unmark(*graph);
+      return true;
+    }
     executable.disabled = disabled;
     handle = executable.handle;
   }
@@ -380,8 +404,8 @@ void GraphSession::updating(CUgraphExec executable, CUgraph graph) {
     if (known == nullptr || known->shape.beside.empty()) return;
   }
   const Uncaptured uncaptured(driver_);
-  (void)disable(*known, false);
-  // The nodes must be there although the plan may be off: the executable graph has them, and
+  (void)disable(*known, false, true);
+  // The nodes must  be there although the plan may be off: the executable graph has them, and
   // without them the driver would refuse what it takes from the program alone.
   uint64_t fetched_bytes = 0;
   const bool edited = !is_off() && edit(graph, *known->context, fetched_bytes);
@@ -421,18 +445,10 @@ void GraphSession::destroyed(CUgraphExec executable) {
 
 void GraphSession::destroyed(CUgraph graph) {
   if (graph == nullptr) return;
-  Graph* known = nullptr;
-  {
-    const Lock lock(*this);
-    known = mark(graph, Graph::Mark::changed);
-    for (Executable& executable : executables_) {
-      if (known == nullptr && executable.graph == graph) executable.graph = nullptr;
-    }
-  }
-  if (known == nullptr) return;
-  const Uncaptured uncaptured(driver_);
-  enable_all(*known);
   const Lock lock(*this);
+  Graph* known = mark(graph, Graph::Mark::changed);
+  detach(graph);
+  if (known == nullptr) return;
   known->added.forget();
   known->handle = nullptr;
   unmark(*known);

@@ -8,13 +8,19 @@
 // launched what the GPUs wait for. So no lock is held around a call of the driver: the lock guards
 // tables, a graph whose nodes are being changed is marked, and a launch that finds what it needs
 // taken goes on unmeasured. Only who destroys, copies or changes a graph waits for the mark on that
-// graph, as the nodes that another thread names to the driver must not go meanwhile.
+// graph, as the nodes that another thread names to the driver must not go meanwhile, and who
+// instantiates one for its context.
+//
+// An executable graph is named to the driver only by a thread of which the program itself launches
+// or updates it: any other one may find it destroyed, or being launched. So one whose nodes are
+// disabled when its template goes stays as it is, and is measured no more.
 #pragma once
 
 #include <pthread.h>
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "apply/control/guard.h"
@@ -94,9 +100,10 @@ class GraphSession {
     bool primary = false;             // of its device
     bool applied = false;             // what was written to the switch last
     bool fetched = false;             // whether it ever was true
+    bool loading = false;             // what was not found is not known yet
     bool ended = false;               // a write that ends its fetches for good is under way
     CUevent ending = nullptr;         // after that write
-    bool ending_recorded = false;
+    enum class Ending : uint8_t { none, claimed, recorded } ending_state = Ending::none;
     bool settled = false;     // it is done
     bool unfollowed = false;  // nodes of ours are in graphs that nobody follows
     CUevent begin[kMostPending] = {}, end[kMostPending] = {};  // once they are needed
@@ -126,7 +133,8 @@ class GraphSession {
     explicit Lock(GraphSession& session) : mutex_(&session.mutex_), taken_(true) {
       ::pthread_mutex_lock(mutex_);
     }
-    // Nobody waits on the way to a launch, unless there is a reason.
+    // The first one of a launch is only tried, unless fetches may have to end. The others, of a
+    // launch that is measured or follows, are waited for: each is held for a look at the tables.
     Lock(GraphSession& session, bool waits)
         : mutex_(&session.mutex_),
           taken_((waits ? ::pthread_mutex_lock(mutex_) : ::pthread_mutex_trylock(mutex_)) == 0) {}
@@ -148,16 +156,15 @@ class GraphSession {
   bool prepare(CUgraph graph, uint64_t flags, uint64_t& fetched_bytes);
   bool edit(CUgraph graph, Context& context, uint64_t& fetched_bytes);
   bool edit(CUgraph graph, Context& context, const AddedShape& shape);
+  bool has_changed(CUgraph graph);
   void take_out(CUgraph graph);
-  void take_out(Graph& graph);
-  void enable_all(Graph& graph);
-  bool disable(Executable& executable, bool disabled);
+  bool disable(Executable& executable, bool disabled, bool waits);
   bool launching(Executable& executable, Context& context, CUstream stream);
   bool measure(Executable& executable, Context& context, CUstream stream, bool first);
   bool make_events(Context& context);
   void collect(Executable& executable, Context& context);
   bool begin(Executable& executable, Context& context, CUstream stream, uint32_t place, Arm arm);
-  bool follow_arm(Context& context, CUstream stream);
+  bool follow_arm(Context& context, CUstream stream, std::optional<bool> chosen);
   void end_fetches(Context& context, CUstream stream, bool again);
   void settle(Context& context, CUstream stream, bool written);
   bool ok(CUresult result);
@@ -175,12 +182,15 @@ class GraphSession {
   void add(CUgraph handle, CUgraphExec executable, CUcontext current, const Instantiation& begun);
   bool refuse(Refusal refusal);
   void leave_unfollowed(Context* context, Off off);
+  void failed(Context& context, const AddedNodes& added);
   void follow_memory(Executable& executable, const Graph& graph);
   void follow(std::span<const CUdeviceptr> allocations);
   void forget(Executable& executable);
   void forget_hot();
+  void detach(CUgraph graph);
   bool must_look() const;
   void locked(const Executable& executable);
+  Arm arm_of(uint32_t step) const;
   void end_step(Arm arm, double dur_ns, uint64_t fetched_bytes);
   void lose();
   void update_state();
@@ -214,7 +224,7 @@ class GraphSession {
   Executable* hot_ = nullptr;
   Executable* launching_ = nullptr;  // between launching() and launched()
   bool measuring_ = false;           // that launch
-  bool applied_ = false;             // the arm that `hot_` is in
+  bool applied_ = false;             // the arm that `hot_` was launched in last
   Arm pending_[kMostPending] = {};   // launches of it that may not be over
   uint32_t oldest_ = 0, pending_count_ = 0;
   uint32_t next_step_ = 0;  // as the guard will count it

@@ -99,7 +99,7 @@ TEST_F(GraphLaunch, RefusesAnotherWayAnotherToolAndAnotherTrace) {
   for (const char* not_built : {"torch", "stream"}) {
     const test::Run refused = apply({"--via", not_built});
     EXPECT_EQ(refused.exit_code, 2);
-    EXPECT_THAT(refused.err, HasSubstr("only once inject has been run on a GPU")) << not_built;
+    EXPECT_THAT(refused.err, HasSubstr("CUDA programs are reached by inject alone")) << not_built;
   }
   EXPECT_EQ(apply({"--via", "inject"}).exit_code, 7);
   const test::Run tool = apply({}, {"CUDA_INJECTION64_PATH=/opt/other.so"});

@@ -110,6 +110,30 @@ TEST(GraphContexts, AfterALaunchIntoACaptureNoGraphFetches) {
   cudaStreamDestroy(beside);
 }
 
+// What fails as fetches end is tried again, and an event is only made in the context it is for.
+TEST(GraphContexts, TheEndOfFetchesIsTriedAgain) {
+  apply::Driver driver = test::emulated_driver();
+  static int failures;
+  driver.create_event = [](CUevent* event, unsigned flags) {
+    if (flags == CU_EVENT_DISABLE_TIMING && failures-- > 0) return CUDA_ERROR_OUT_OF_MEMORY;
+    return cuEventCreate(event, flags);
+  };
+  failures = 2;
+  Process process(test::decode_step(3), Mode::guard, driver);
+  process.capture();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  while (!process.fetched) process.launch();
+  process.session->turn_off(Off::slow);
+  process.steps(2);
+  emulated::current_device = 1;
+  process.steps(2);
+  emulated::current_device = 0;
+  EXPECT_EQ(process.session->needs(), GraphSession::Needs::all);
+  process.steps(2);
+  EXPECT_EQ(process.session->needs(), GraphSession::Needs::changes);
+  EXPECT_EQ(failures, -1);
+}
+
 TEST(GraphContexts, MemoryThatIsFreedDuringAnInstantiationIsNotFetched) {
   Process process(test::decode_step(3));
   process.capture();

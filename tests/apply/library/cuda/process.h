@@ -74,6 +74,7 @@ class Process {
   void launch(bool drained = true) {
     emulated::requests().clear();
     const bool measured = session->launching(executable, stream);
+    launched_without = disabled();
     cuGraphLaunch(executable, stream);
     if (measured) session->launched(executable, stream, true);
     if (!drained) return;
@@ -104,6 +105,7 @@ class Process {
   CUgraphExec executable = nullptr;
   CUstream stream = nullptr;
   bool fetched = false;
+  size_t launched_without = 0;  // nodes, which were disabled
 
  private:
   static PlanShape shape() {

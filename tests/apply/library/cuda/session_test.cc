@@ -32,7 +32,7 @@ TEST(GraphSession, ArmsOfTheGraphThatRunsMostFollowTheirOrder) {
     process.launch();
     const Arm arm = place_of(step, {}, Mode::guard, kDefaultControlEvery).arm;
     EXPECT_EQ(process.fetched, arm == Arm::applied) << step;
-    EXPECT_EQ(process.disabled(), arm == Arm::original ? 3u : 0u) << step;
+    EXPECT_EQ(process.launched_without, arm == Arm::original ? 3u : 0u) << step;
   }
   EXPECT_EQ(process.header.graphs.disables, 1u);
   EXPECT_EQ(process.header.state, State::measuring);
@@ -52,18 +52,21 @@ TEST(GraphSession, WithoutTheTemplateTheOriginalArmHasNodesThatAreOff) {
     process.launch();
     EXPECT_EQ(process.fetched,
               place_of(step, {}, Mode::guard, kDefaultControlEvery).arm == Arm::applied);
-    EXPECT_EQ(process.disabled(), 0u);
+    EXPECT_EQ(process.launched_without, 0u);
   }
   EXPECT_EQ(process.header.graphs.disables, 0u);
   EXPECT_EQ(process.header.off, Off::none);
 }
 
-TEST(GraphSession, TemplateThatGoesWhileItsNodesAreDisabledLeavesThemEnabled) {
+// The driver is not told: another thread may destroy the executable graph at the same time.
+TEST(GraphSession, TemplateThatGoesAfterALaunchWithoutNodesLeavesThemEnabled) {
   Process process(test::decode_step(3));
   process.capture();
   ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
-  while (process.disabled() == 0) process.launch();
+  while (process.launched_without == 0 || process.disabled() > 0) process.launch();
+  const int calls = emulated::driver_calls;
   process.session->destroyed(process.program->graph());
+  EXPECT_EQ(emulated::driver_calls, calls);
   EXPECT_EQ(process.disabled(), 0u);
   process.program->give_up_graph();
   process.steps(20);
@@ -77,7 +80,7 @@ TEST(GraphSession, ACopyIsMadeWithoutNodesAndTheExecutableKeepsIts) {
   process.capture();
   const size_t nodes = process.program->graph()->nodes.size();
   ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
-  while (process.disabled() == 0) process.launch();
+  while (process.launched_without == 0 || process.disabled() > 0) process.launch();
   process.session->copying(process.program->graph());
   EXPECT_EQ(process.program->graph()->nodes.size(), nodes);
   EXPECT_EQ(process.disabled(), 0u);
@@ -250,31 +253,78 @@ TEST(GraphSession, AnUpdateToOtherKernelsIsNotRefusedForOurNodes) {
   }
 }
 
-// By another thread, which cannot wait for the launch.
-TEST(GraphSession, TemplateThatGoesDuringALaunchLeavesTheNodesDisabled) {
+// Nodes of the program's own that come or go before it is instantiated again: updates of what is
+// made of it then must get the shape that it has.
+TEST(GraphSession, ATemplateThatTheProgramHasChangedIsEditedAfresh) {
   Process process(test::decode_step(3));
   process.capture();
-  const std::vector<uint64_t> expected = process.program->result();
   ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
-  while (process.disabled() == 0) process.launch();
-  ASSERT_TRUE(process.session->launching(process.executable, process.stream));
-  process.session->destroyed(process.program->graph());
-  process.program->give_up_graph();
-  EXPECT_EQ(process.disabled(), 3u);
-  cuGraphLaunch(process.executable, process.stream);
-  process.session->launched(process.executable, process.stream, true);
-  const uint64_t samples = process.header.samples;
-  process.steps(20);
-  EXPECT_EQ(process.header.samples, samples);
-  EXPECT_EQ(process.result(), expected);
-  // Another one is measured in its place.
+  const auto add_own = [](CUgraph graph) {
+    CUgraphNode own = nullptr;
+    CUgraphNodeParams params{};
+    params.type = CU_GRAPH_NODE_TYPE_EMPTY;
+    ASSERT_EQ(cuGraphAddNode(&own, graph, nullptr, nullptr, 0, &params), CUDA_SUCCESS);
+  };
+  add_own(process.program->graph());
   process.destroy();
-  process.program = nullptr;
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  EXPECT_EQ(process.header.graphs.edited, 2u);
+  process.capture();
+  add_own(process.program->graph());
+  EXPECT_EQ(process.update(), CUDA_SUCCESS);
+  EXPECT_EQ(process.header.off, Off::none);
+}
+
+// As many nodes, but no kernel where ours are to stand.
+TEST(GraphSession, AnUpdateWithoutThePlansKernelsIsNoFailureOfOurs) {
+  Process process(test::decode_step(1));
   process.capture();
   ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
-  process.steps(30);
-  EXPECT_GT(process.header.samples, samples);
+  process.steps(12);
+  Step step = test::decode_step(1);
+  for (Step::Node& node : step.nodes) node.kernel.clear();
+  Program other(step, 512);
+  process.session->updating(process.executable, other.graph());
   EXPECT_EQ(process.header.off, Off::none);
+  EXPECT_EQ(other.graph()->nodes.size(), step.nodes.size());
+  process.session->updated(process.executable, false);
+  EXPECT_EQ(process.header.off, Off::graph_changes);
+}
+
+// The thread that destroys it names no executable graph to the driver: another one may be launching
+// or destroying that at the same time.
+TEST(GraphSession, TemplateThatGoesBetweenLaunchesWithoutNodesLeavesThemDisabled) {
+  for (const bool launching : {true, false}) {
+    Process process(test::decode_step(3));
+    process.capture();
+    const std::vector<uint64_t> expected = process.program->result();
+    ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+    while (process.disabled() == 0) process.launch();
+    if (launching) {
+      ASSERT_TRUE(process.session->launching(process.executable, process.stream));
+    }
+    const int calls = emulated::driver_calls;
+    process.session->destroyed(process.program->graph());
+    EXPECT_EQ(emulated::driver_calls, calls);
+    process.program->give_up_graph();
+    EXPECT_EQ(process.disabled(), 3u);
+    if (launching) {
+      cuGraphLaunch(process.executable, process.stream);
+      process.session->launched(process.executable, process.stream, true);
+    }
+    const uint64_t samples = process.header.samples;
+    process.steps(20);
+    EXPECT_EQ(process.header.samples, samples);
+    EXPECT_EQ(process.result(), expected);
+    // Another one is measured in its place.
+    process.destroy();
+    process.program = nullptr;
+    process.capture();
+    ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+    process.steps(30);
+    EXPECT_GT(process.header.samples, samples);
+    EXPECT_EQ(process.header.off, Off::none);
+  }
 }
 
 // Whichever call fails: the plan goes, the program's own calls and results stay as they are.

@@ -3,6 +3,7 @@
 // prefetch kernels are emulated are too much for ThreadSanitizer.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -203,6 +204,153 @@ TEST(GraphThreads, NoCallOfTheDriverKeepsAnotherThreadWaiting) {
     EXPECT_EQ(second.left(), expected);
   }
   cudaStreamDestroy(beside);
+}
+
+// The plan goes off while nodes are added: the end of that instantiation must still be told of.
+TEST(GraphThreads, AnInstantiationIsFollowedToItsEnd) {
+  Driver driver = test::emulated_driver();
+  driver.memory_info = Waiting<&cuMemGetInfo>::call;
+  Process process(test::decode_step(1), Mode::compare, driver);
+  process.capture();
+  others = [&] {
+    process.session->turn_off(Off::slow);
+    EXPECT_EQ(process.session->needs(), GraphSession::Needs::changes);
+  };
+  waits = true;
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  waits = false;
+  process.give_up_template();
+  process.destroy();
+  EXPECT_EQ(process.session->needs(), GraphSession::Needs::nothing);
+}
+
+std::atomic<int> writes_beside{0}, writes_measured{0}, events_created{0};
+CUstream measured_stream = nullptr;
+CUresult count_write(CUstream stream, CUdeviceptr to, cuuint32_t value, unsigned flags) {
+  ++(stream == measured_stream ? writes_measured : writes_beside);
+  return cuStreamWriteValue32(stream, to, value, flags);
+}
+
+// A second executable graph of the context is launched while the nodes of the measured one are
+// disabled: the switch is written in order with the measured launch.
+TEST(GraphThreads, TheMeasuredLaunchWritesItsOwnArm) {
+  const Step step = test::decode_step(1);
+  test::runs_prefetches = false;
+  Driver driver = test::emulated_driver();
+  driver.set_enabled = Waiting<&cuGraphNodeSetEnabled>::call;
+  driver.write_value = count_write;
+  Process process(step, Mode::compare, driver);
+  process.capture();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Program second(step, 512);
+  Instantiated other(*process.session, second.graph());
+  CUstream beside = nullptr;
+  cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking);
+  others = [&] { other.launch(beside); };
+  measured_stream = process.stream;
+  process.steps(8);
+  writes_beside = writes_measured = 0;
+  waited = 0;
+  waits = true;
+  process.steps(40);
+  waits = false;
+  EXPECT_GT(waited, 10);
+  EXPECT_GT(writes_measured, 10);
+  EXPECT_EQ(writes_beside, 0);
+  EXPECT_EQ(process.header.off, Off::none);
+  process.session->destroyed(second.graph());
+  cudaStreamDestroy(beside);
+}
+
+// A template is instantiated again while another thread launches what was made of it before, in
+// every arm: no launch waits, and an update finds the nodes enabled.
+TEST(GraphThreads, ALaunchDoesNotWaitForItsTemplate) {
+  const Step step = test::decode_step(1);
+  test::runs_prefetches = false;
+  Driver driver = test::emulated_driver();
+  driver.set_kernel_params = Waiting<&cuGraphKernelNodeSetParams>::call;
+  Process process(step, Mode::compare, driver);
+  process.capture();
+  const std::vector<uint64_t> expected = process.program->result();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  while (process.disabled() == 0) process.launch();
+  others = [&] { process.steps(20); };
+  waited = 0;
+  waits = true;
+  EXPECT_TRUE(process.session->instantiating(process.program->graph(), 0).matched);
+  waits = false;
+  EXPECT_EQ(waited, 1);
+  EXPECT_GT(process.header.graphs.unpaired, 0u);
+  const uint64_t samples = process.header.samples;
+  process.steps(20);
+  EXPECT_GT(process.header.samples, samples);
+  while (process.disabled() == 0) process.launch();
+  EXPECT_EQ(process.update(), CUDA_SUCCESS);
+  EXPECT_EQ(process.disabled(), 0u);
+  process.program->left();
+  EXPECT_EQ(process.result(), expected);
+  EXPECT_EQ(process.header.off, Off::none);
+}
+
+// Two launches end the fetches at once: one event, which counts once it was recorded.
+TEST(GraphThreads, OneThreadRecordsThatFetchesHaveEnded) {
+  const Step step = test::decode_step(1);
+  Driver driver = test::emulated_driver();
+  driver.create_event = [](CUevent* event, unsigned flags) {
+    ++events_created;
+    wait_for_others();
+    return cuEventCreate(event, flags);
+  };
+  test::runs_prefetches = false;
+  Process process(step, Mode::compare, driver);
+  process.capture();
+  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Program second(step, 512);
+  Instantiated other(*process.session, second.graph());
+  CUstream beside = nullptr;
+  cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking);
+  process.steps(30);
+  process.session->turn_off(Off::slow);
+  others = [&] {
+    for (int i = 0; i < 2; ++i) other.launch(beside);
+    EXPECT_EQ(process.session->needs(), GraphSession::Needs::all);
+  };
+  events_created = 0;
+  waits = true;
+  process.launch();
+  waits = false;
+  EXPECT_EQ(events_created, 1);
+  process.launch();
+  EXPECT_EQ(process.session->needs(), GraphSession::Needs::changes);
+  process.session->destroyed(second.graph());
+  cudaStreamDestroy(beside);
+}
+
+// The module of the context is still being loaded when another thread instantiates there.
+TEST(GraphThreads, AnInstantiationWaitsForItsContext) {
+  static std::future<bool> matched;
+  Driver driver = test::emulated_driver();
+  driver.load_module = [](CUmodule* module, const void* image) {
+    if (others)
+      matched = std::async(std::launch::async, [] {
+        others();
+        return true;
+      });
+    return cuModuleLoadData(module, image);
+  };
+  others = nullptr;
+  const Step step = test::decode_step(1);
+  Process process(step, Mode::compare, driver);
+  Program program(step, 512);
+  others = [&] {
+    emulated::current_device = 1;
+    EXPECT_TRUE(process.session->instantiating(program.graph(), 0).matched);
+  };
+  emulated::current_device = 1;
+  process.session->context_ready();
+  emulated::current_device = 0;
+  EXPECT_TRUE(matched.get());
+  process.session->destroyed(program.graph());
 }
 
 }  // namespace
