@@ -61,8 +61,8 @@ BulkInsert& BulkInsert::null() {
   return *this;
 }
 
-bool BulkInsert::end_row() {
-  return ++rows_ < kRows || flush();
+bool BulkInsert::is_full() const {
+  return rows_ == kRows;
 }
 
 bool BulkInsert::write(sqlite3_stmt* statement, size_t first_row, size_t rows) {

@@ -40,9 +40,10 @@ class BulkInsert {
   BulkInsert& text(std::string_view value);
   BulkInsert& text_or_null(std::string_view value) { return value.empty() ? null() : text(value); }
   BulkInsert& null();
-  // False when a row was refused; which one is not known any more.
-  bool end_row();
-  // Writes what has gathered.
+  void end_row() { ++rows_; }
+  bool is_empty() const { return rows_ == 0; }
+  bool is_full() const;  // then flush() must come before the next row
+  // Writes what has gathered. False when a row was refused; which one is not known any more.
   bool flush();
 
  private:

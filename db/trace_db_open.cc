@@ -226,13 +226,6 @@ void TraceDb::detach(const std::string& name) {
 
 void TraceDb::finish() {
   set_meta("finished", "1");
-  for (const auto& [table, name] : {std::pair(kRange, "range"), std::pair(kOp, "op")}) {
-    const auto last = query_integer(fmt::format("SELECT MAX(id) FROM {}", name));
-    if (state_->last_id[table] > 0 && last != state_->last_id[table]) {
-      throw internal_error("{}: rows of {} were added or deleted between those of add()", file(),
-                           name);
-    }
-  }
   // The two look-ups that every stage makes; built once here, after the bulk, because maintaining
   // them row by row costs more than everything else together.
   state_->run(

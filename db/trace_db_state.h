@@ -84,12 +84,21 @@ struct TraceDb::State {
   void begin_to_grow();
   BulkInsert& binder(Insert table) { return inserts[table]; }
   void step(Insert table) {
-    if (!inserts[table].end_row()) fail("cannot add a row");
+    inserts[table].end_row();
+    if (inserts[table].is_full()) write(table);
   }
   // A query sees every row that was added.
   void flush() {
-    for (BulkInsert& insert : inserts) {
-      if (!insert.flush()) fail("cannot add a row");
+    for (size_t table = 0; table < inserts.size(); ++table) {
+      if (!inserts[table].is_empty()) write(static_cast<Insert>(table));
+    }
+  }
+  void write(Insert table) {
+    if (!inserts[table].flush()) fail("cannot add a row");
+    // These are numbered by SQLite, on from the last one, and named before they are written.
+    if ((table == kOp || table == kRange) &&
+        sqlite3_last_insert_rowid(handle) != last_id[table]) {
+      throw internal_error("{}: rows were added or deleted between those of add()", file);
     }
   }
 };

@@ -232,6 +232,7 @@ TEST(TraceDb, OperatorsAreNumberedOneAfterAnother) {
   EXPECT_EQ(db.add(OpRow{.stream = stream, .name = db.intern("a")}), promised);
   db.add(OpRow{.stream = stream, .name = db.intern("b")});
   db.execute("DELETE FROM op WHERE id = (SELECT MAX(id) FROM op)");
+  db.add(OpRow{.stream = stream, .name = db.intern("c")});
   EXPECT_THROW(db.finish(), Error);
 }
 
