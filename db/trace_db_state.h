@@ -96,8 +96,7 @@ struct TraceDb::State {
   void write(Insert table) {
     if (!inserts[table].flush()) fail("cannot add a row");
     // These are numbered by SQLite, on from the last one, and named before they are written.
-    if ((table == kOp || table == kRange) &&
-        sqlite3_last_insert_rowid(handle) != last_id[table]) {
+    if ((table == kOp || table == kRange) && sqlite3_last_insert_rowid(handle) != last_id[table]) {
       throw internal_error("{}: rows were added or deleted between those of add()", file);
     }
   }

@@ -264,9 +264,9 @@ int report(const Options& options, Console& console) {
     std::vector<Target> targets = open_outputs(options);
     return report_explored(explored, targets, console);
   }
+  std::vector<Target> targets = open_outputs(options);
   const std::vector<InputSet> runs = read_runs(inputs);
   const InputSet& input_set = runs.back();
-  std::vector<Target> targets = open_outputs(options);
   Report report = build_report(input_set);
   for (size_t i = 0; i + 1 < runs.size(); ++i) {
     const Report earlier = build_report(runs[i]);

@@ -41,9 +41,11 @@ void PrefetchStream::assume_arrived() {
   }
   if (!for_next_step_before_.empty()) {
     since_bytes = std::numeric_limits<double>::infinity();
+    // All before any is touched: two may fetch the same bytes.
     for (const Prefetch& prefetch : for_next_step_before_) {
       since_bytes = std::min(since_bytes, cache_.touched_at(prefetch.tensor, prefetch.begin));
-      // What is fetched no more.
+    }
+    for (const Prefetch& prefetch : for_next_step_before_) {  // what is fetched no more
       cache_.touch(prefetch.tensor, prefetch.begin, prefetch.end,
                    -std::numeric_limits<double>::infinity());
     }

@@ -18,6 +18,8 @@ class JsonRules {
  public:
   // Keeps no reference to `schema`, a draft-07 schema.
   explicit JsonRules(const nlohmann::json& schema);
+  JsonRules(const JsonRules&) = delete;  // rules point at each other
+  JsonRules& operator=(const JsonRules&) = delete;
 
   // True: `document` satisfies the schema. False: perhaps not.
   bool accepts(const nlohmann::json& document) const;

@@ -22,7 +22,9 @@ class WindowsApart {
   // Changes of this plan follow; begin_run() before those of each run.
   void begin(const Amounts& amounts);
   void begin_run() { beside_.assign(reach_.size(), Beside::nothing); }
-  // The bytes of the window are held over none that the run changes, nor theirs over it.
+  // The bytes of the window are held over none that the run changes, nor theirs over it. Of a
+  // change that moves bytes to a neighbour the neighbour is not asked about: what seemed to help
+  // together is confirmed by the whole step.
   bool is_apart(size_t window) const;
   void occupy(size_t window);
 

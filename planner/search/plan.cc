@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 #include <optional>
+#include <tuple>
 #include <utility>
 
 #include "common/as_index.h"
@@ -427,39 +429,54 @@ class Planner {
 };
 
 // The best plans where there is less to choose from: those that a search with more must not miss.
-// Less cache, halved so often, and shorter windows only for small steps, which are searched
-// quickly.
-std::vector<std::vector<PlannedWindow>> narrower_plans(const FoldedStep& step,
-                                                       const DeviceModel& device,
-                                                       const PlanOptions& options, int halvings) {
-  std::vector<std::vector<PlannedWindow>> plans;
-  if (options.strategy != Strategy::flow) return plans;
-  const auto plan = [&](const PlanOptions& narrower, int further_halvings) {
-    Planner planner(step, device, narrower);
-    planner.run(narrower_plans(step, device, narrower, further_halvings));
-    plans.push_back(planner.best_windows());
-  };
-  PlanOptions narrower = options;
-  narrower.candidates = 1;
-  if (options.problem.windows == WindowsMode::idle && outlasts_window(device)) {
-    narrower.problem.windows = WindowsMode::collective;
-    plan(narrower, halvings);
-    narrower.problem.windows = WindowsMode::idle;
+// Less cache (halved at most kMostHalvings times) and no link only for small steps, which are
+// searched quickly.
+class NarrowerPlans {
+ public:
+  NarrowerPlans(const FoldedStep& step, const DeviceModel& device) : step_(step), device_(device) {}
+
+  std::vector<std::vector<PlannedWindow>> of(const PlanOptions& options,
+                                             int halvings = kMostHalvings) {
+    std::vector<std::vector<PlannedWindow>> plans;
+    if (options.strategy != Strategy::flow) return plans;
+    PlanOptions narrower = options;
+    narrower.candidates = 1;
+    if (options.problem.windows == WindowsMode::idle && outlasts_window(device_)) {
+      narrower.problem.windows = WindowsMode::collective;
+      plans.push_back(best(narrower, halvings));
+      narrower.problem.windows = WindowsMode::idle;
+    }
+    if (halvings == 0 || step_.ops.size() > kMostOpsForAllStarts) return plans;
+    if (options.problem.link_latency_ns > 0) {
+      narrower.problem.link_latency_ns = 0;
+      plans.push_back(best(narrower, halvings));
+      narrower.problem.link_latency_ns = options.problem.link_latency_ns;
+    }
+    const int64_t budget_bytes = options.problem.budget_bytes.value_or(device_.cache_budget_bytes);
+    narrower.problem.budget_bytes = budget_bytes / 2;
+    if (budget_bytes / 2 >= std::max(options.min_prefetch_bytes, kBlockBytes) &&
+        budget_bytes <= device_.cache_bytes) {
+      plans.push_back(best(narrower, halvings - 1));
+    }
+    return plans;
   }
-  if (halvings == 0 || step.ops.size() > kMostOpsForAllStarts) return plans;
-  if (options.problem.link_latency_ns > 0) {
-    narrower.problem.link_latency_ns = 0;
-    plan(narrower, halvings);
-    narrower.problem.link_latency_ns = options.problem.link_latency_ns;
+
+ private:
+  // Several ways lead to the same narrower choice.
+  const std::vector<PlannedWindow>& best(const PlanOptions& options, int halvings) {
+    const ProblemOptions& problem = options.problem;
+    const auto key = std::tuple(problem.windows, problem.link_latency_ns, halvings);
+    const auto known = known_.find(key);
+    if (known != known_.end()) return known->second;
+    Planner planner(step_, device_, options);
+    planner.run(of(options, halvings));
+    return known_[key] = planner.best_windows();
   }
-  const int64_t budget_bytes = options.problem.budget_bytes.value_or(device.cache_budget_bytes);
-  narrower.problem.budget_bytes = budget_bytes / 2;
-  if (budget_bytes / 2 >= std::max(options.min_prefetch_bytes, kBlockBytes) &&
-      budget_bytes <= device.cache_bytes) {
-    plan(narrower, halvings - 1);
-  }
-  return plans;
-}
+
+  const FoldedStep& step_;
+  const DeviceModel& device_;
+  std::map<std::tuple<WindowsMode, int64_t, int>, std::vector<PlannedWindow>> known_;
+};
 
 }  // namespace
 
@@ -476,7 +493,7 @@ SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& 
 
 Planned make_schedule(const FoldedStep& step, const DeviceModel& device,
                       const PlanOptions& options) {
-  return Planner(step, device, options).run(narrower_plans(step, device, options, kMostHalvings));
+  return Planner(step, device, options).run(NarrowerPlans(step, device).of(options));
 }
 
 }  // namespace preserve

@@ -362,6 +362,7 @@ void PlanSearch::sweep(int64_t blocks, std::vector<Move>& moves, int64_t since) 
     }
   } else {
     const int64_t changes = best_.changes;
+    const double most_saved_ns = best_.most_saved_ns;
     for (;;) {
       try_windows(0, moves_.size(), blocks, windows);
       if (adopted_ == begun || is_confirmed(before_ns)) break;
@@ -376,6 +377,7 @@ void PlanSearch::sweep(int64_t blocks, std::vector<Move>& moves, int64_t since) 
         break;
       }
       best_.changes = changes;
+      best_.most_saved_ns = most_saved_ns;
     }
   }
   moves.clear();

@@ -125,9 +125,11 @@ void add_replay(std::vector<InputSet>& runs, InputFile file) {
 std::optional<EarlyStep> fold_early(const InputFile& trace, const InputFile& schedule) {
   const std::optional<PlannedStep> planned = peek_planned_step(schedule.path);
   if (!planned) return std::nullopt;
-  return EarlyStep{*planned, std::async(std::launch::async, [path = trace.path, step = *planned] {
-                     return fold_planned(TraceDb::open(path), step);
-                   })};
+  // Where no thread can be had it is folded when it is asked for.
+  return EarlyStep{*planned, std::async(std::launch::async | std::launch::deferred,
+                                        [path = trace.path, step = *planned] {
+                                          return fold_planned(TraceDb::open(path), step);
+                                        })};
 }
 
 void refuse_repeated(const std::vector<fs::path>& paths) {

@@ -98,17 +98,20 @@ void require_one_rank(const std::vector<ScheduleInput>& schedules) {
   }
 }
 
-FoldedStep fold_reported(const TraceDb& db, const InputSet& inputs) {
-  if (inputs.schedules.empty()) return fold_step(db);
+// The early one, or one made here, which goes to `made`.
+const FoldedStep& fold_reported(const TraceDb& db, const InputSet& inputs, FoldedStep& made) {
+  if (inputs.schedules.empty()) return made = fold_step(db);
   require_one_rank(inputs.schedules);
   const PlannedStep planned = planned_step(inputs.schedules.front().schedule);
   const auto& early = inputs.early_step;
-  return early && early->planned == planned ? early->folded.get() : fold_planned(db, planned);
+  if (early && early->planned == planned) return early->folded.get();
+  return made = fold_planned(db, planned);
 }
 
 Known<Step> fold(const TraceDb& db, const InputSet& inputs, std::vector<Warning>& warnings) {
   try {
-    const FoldedStep folded = fold_reported(db, inputs);
+    FoldedStep made;
+    const FoldedStep& folded = fold_reported(db, inputs, made);
     for (const std::string& text : folded.warnings) {
       warnings.push_back({clean(db.file()), clean(text)});
     }

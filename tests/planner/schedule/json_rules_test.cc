@@ -28,7 +28,7 @@ bool valid(const json& document, const json& schema_document) {
   return valijson::Validator().validate(schema, Adapter(document), nullptr);
 }
 
-// Every keyword, and every member of a schedule, which a long one repeats.
+// Nearly every keyword, and every member of a schedule, which a long one repeats.
 json sample() {
   return json::parse(R"({
     "schema": "preserve/schedule", "version": "1.3",
@@ -120,6 +120,20 @@ RC_GTEST_PROP(JsonRules, AcceptNothingThatTheValidatorRefuses, ()) {
   const bool accepted = rules.accepts(document);
   RC_TAG(accepted);
   if (accepted) RC_ASSERT(valid(document, schema));
+}
+
+// Keywords that the schema of a schedule does not use, that of a device does.
+TEST(JsonRules, BoundArraysAndNumbersAsTheValidatorDoes) {
+  const json schema = json::parse(R"({"properties": {
+    "a": {"type": "array", "minItems": 1, "maxItems": 2},
+    "n": {"type": "number", "exclusiveMinimum": 0}}})");
+  const JsonRules rules(schema);
+  for (const char* text : {R"({"a": []})", R"({"a": [1]})", R"({"a": [1, 2]})",
+                           R"({"a": [1, 2, 3]})", R"({"a": 1})", R"({"n": 0})", R"({"n": 0.0})",
+                           R"({"n": -1})", R"({"n": 1e-9})", R"({"n": 7})", R"({"n": "7"})"}) {
+    const json document = json::parse(text);
+    EXPECT_EQ(rules.accepts(document), valid(document, schema)) << text;
+  }
 }
 
 TEST(JsonRules, LeaveUnknownKeywordsToTheValidator) {

@@ -259,6 +259,17 @@ TEST(Choice, SearchesStepsWithManyWindows) {
               testing::Contains(testing::MatchesRegex("none of .* single changes.*")));
 }
 
+// Of a step that is searched at a glance, with bytes for the next step taken to have arrived.
+TEST(Choice, NoSingleChangeSavesMuchInAStepOfManyOperators) {
+  test::SyntheticStep spec;
+  spec.layers = 12;
+  const FoldedStep step = synthetic_step(spec);
+  ASSERT_GT(step.ops.size(), 100U);
+  const Planned planned = make_schedule(step, gpu_device(), {});
+  ASSERT_EQ(planned.schedule.plan.strategy, Strategy::flow);
+  EXPECT_LE(most_saved_by_one_change_ns(step, gpu_device(), planned), kTolerance * step.wall_ns);
+}
+
 TEST(Choice, NoSingleChangeSavesMuchInAModelsStep) {
   for (const uint64_t seed : {1, 2, 3}) {
     test::SyntheticStep spec;
