@@ -11,8 +11,8 @@
 // graph, as the nodes that another thread names to the driver must not go meanwhile, and who
 // instantiates one for its context.
 //
-// An executable graph is named to the driver only by a thread of which the program itself launches
-// or updates it: any other one may find it destroyed, or being launched. So one whose nodes are
+// An executable graph is named to the driver only by a thread on which the program itself launches
+// or updates it: any other could find it destroyed, or being launched. So one whose nodes are
 // disabled when its template goes stays as it is, and is measured no more.
 #pragma once
 
