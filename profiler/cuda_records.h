@@ -74,8 +74,7 @@ struct CopyBody {
   Place place;
   int64_t bytes;
   CopyKind kind;
-  uint8_t source_memory, target_memory;  // CUpti_ActivityMemoryKind
-  uint8_t reserved;
+  uint8_t reserved[3];
   uint32_t source_device, target_device;  // of peer copies
   uint32_t reserved2;
 };

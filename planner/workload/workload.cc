@@ -177,8 +177,4 @@ Workload generate_workload(const WorkloadSpec& spec, const DeviceModel& device) 
   return workload;
 }
 
-FoldedStep make_workload(const WorkloadSpec& spec, const DeviceModel& device) {
-  return generate_workload(spec, device).step;
-}
-
 }  // namespace preserve

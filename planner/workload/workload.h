@@ -62,9 +62,6 @@ struct Workload {
 // arithmetic rate or the collective time. Doubts go to FoldedStep::warnings.
 Workload generate_workload(const WorkloadSpec& spec, const DeviceModel& device);
 
-// Its step alone.
-FoldedStep make_workload(const WorkloadSpec& spec, const DeviceModel& device);
-
 // Steps of a generated trace; all are alike, so one would do, but readers expect repetition.
 inline constexpr int64_t kWorkloadSteps = 3;
 

@@ -11,7 +11,7 @@
 namespace preserve {
 
 // Writes a finished file at `path`, usually OutputFile::temporary_path(). `step` must come from
-// make_workload(): one stream, whole ns.
+// generate_workload(): one stream, whole ns.
 void write_workload_trace(const FoldedStep& step, const DeviceModel& device,
                           const std::filesystem::path& path);
 

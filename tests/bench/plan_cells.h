@@ -50,7 +50,7 @@ inline void for_each_plan_cell(const std::function<void(const PlanCell&)>& use) 
             spec.batch = batch;
             spec.context = context;
             try {
-              use({device_name, model, spec, make_workload(spec, device), &device});
+              use({device_name, model, spec, generate_workload(spec, device).step, &device});
             } catch (const Error& error) {
               if (error.kind() != ErrorKind::not_applicable) throw;  // else: no such cell
             }

@@ -261,8 +261,6 @@ size_t ActivityDecoder::copy(const void* record, char* out) {
                                                                                  generation_);
   body.bytes = static_cast<int64_t>(from.bytes);
   body.kind = copy_kind(from.copyKind);
-  body.source_memory = from.srcKind;
-  body.target_memory = from.dstKind;
   body.source_device = body.target_device = from.deviceId;
   return finish(out, out, RecordType::copy, body);
 }
@@ -276,8 +274,6 @@ size_t ActivityDecoder::peer_copy(const void* record, char* out) {
       body.place, record, generation_);
   body.bytes = static_cast<int64_t>(from.bytes);
   body.kind = CopyKind::peer;
-  body.source_memory = from.srcKind;
-  body.target_memory = from.dstKind;
   body.source_device = from.srcDeviceId;
   body.target_device = from.dstDeviceId;
   return finish(out, out, RecordType::copy, body);
@@ -292,7 +288,6 @@ size_t ActivityDecoder::fill(const void* record, char* out) {
                                                                                  generation_);
   body.bytes = static_cast<int64_t>(from.bytes);
   body.kind = CopyKind::fill;
-  body.target_memory = static_cast<uint8_t>(from.memoryKind);
   body.source_device = body.target_device = from.deviceId;
   return finish(out, out, RecordType::copy, body);
 }

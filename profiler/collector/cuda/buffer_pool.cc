@@ -74,11 +74,4 @@ void BufferPool::release(Slot& slot) {
   slot.state.store(kFree, std::memory_order_release);
 }
 
-size_t BufferPool::lent() const {
-  size_t lent = 0;
-  for (size_t i = 0; i < count_; ++i)
-    lent += slots_[i].state.load(std::memory_order_relaxed) == kLent;
-  return lent;
-}
-
 }  // namespace preserve::cuda

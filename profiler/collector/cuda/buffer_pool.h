@@ -50,7 +50,6 @@ class BufferPool {
     return drained;
   }
   uint64_t take_discarded() { return discarded_.exchange(0, std::memory_order_relaxed); }
-  size_t lent() const;
   size_t mapped_bytes() const { return mapped_.load(std::memory_order_relaxed); }
 
  private:

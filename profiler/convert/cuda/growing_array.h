@@ -29,7 +29,6 @@ class SpilledBytes {
   // At least `bytes`; where they lie now.
   void* grow(size_t bytes);
   size_t size() const { return bytes_; }
-  bool in_file() const { return file_ != nullptr; }
   // Out of memory, where they are in a file.
   void forget() const;
 

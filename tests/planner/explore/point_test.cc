@@ -305,7 +305,7 @@ TEST(ExploreFused, OverlapsTheLongerOfBothWithTheOther) {
   spec.batch = 1024;
   spec.context = 512;
   spec.allreduce_ns = 400'000;
-  const FoldedStep step = make_workload(spec, paper.device);
+  const FoldedStep step = generate_workload(spec, paper.device).step;
   const std::vector<double> saved_ns = fused_savings_ns(step, paper.device, spec.allreduce_ns);
   for (size_t i = 0; i < step.ops.size(); ++i) {
     if (saved_ns[i] == 0) continue;

@@ -94,7 +94,7 @@ TEST(MeasuredSteps, AreMetWithin15Percent) {
     spec.context = step.context;
     spec.type = step.type;
     spec.engine_overhead = step.engine_overhead;
-    const double ms = make_workload(spec, device(step.device)).wall_ns / 1e6;
+    const double ms = generate_workload(spec, device(step.device)).step.wall_ns / 1e6;
     EXPECT_NEAR(ms / step.ms, 1, 0.15) << step.source << " on " << step.ranks << " " << step.device
                                        << ": " << ms << " for " << step.ms << " ms";
   }
@@ -150,14 +150,15 @@ TEST(GeneratedSteps, ContextsOfEachSequence) {
     }
     return StepOp();
   };
-  const StepOp uneven = core(make_workload(spec, device("h100-sxm")));
+  const StepOp uneven = core(generate_workload(spec, device("h100-sxm")).step);
   EXPECT_EQ(uneven.accesses[0].bytes, 4000 * 8 * 128 * 2);
   spec.contexts = {2000, 2000};
-  const StepOp even = core(make_workload(spec, device("h100-sxm")));
+  const StepOp even = core(generate_workload(spec, device("h100-sxm")).step);
   EXPECT_EQ(even.accesses[0].bytes, uneven.accesses[0].bytes);
   EXPECT_GE(uneven.dur_ns, even.dur_ns);
   spec.contexts = {2000};
-  EXPECT_THAT([&] { make_workload(spec, device("h100-sxm")); }, fails_with("names 1 sequences"));
+  EXPECT_THAT([&] { generate_workload(spec, device("h100-sxm")); },
+              fails_with("names 1 sequences"));
 }
 
 TEST(GeneratedSteps, ExpertsAreReadButOfUnknownRole) {
@@ -167,7 +168,7 @@ TEST(GeneratedSteps, ExpertsAreReadButOfUnknownRole) {
       R"("num_attention_heads":8,"vocab_size":1000,"num_local_experts":8,"num_experts_per_tok":2)");
   const auto experts_read = [&](int64_t batch) {
     spec.batch = batch;
-    const FoldedStep step = make_workload(spec, device("h100-sxm"));
+    const FoldedStep step = generate_workload(spec, device("h100-sxm")).step;
     for (const StepTensor& tensor : step.tensors) {
       if (tensor.name != "layers.0.mlp.experts.down.weight") continue;
       EXPECT_EQ(tensor.role, TensorRole::unknown) << "never prefetched";
@@ -199,14 +200,15 @@ TEST(GeneratedSteps, EngineOverheadIsOperatorsOfItsOwn) {
   EXPECT_NEAR(slow.step.wall_ns / plain.step.wall_ns, 1.4, 1e-4);
   EXPECT_EQ(slow.step.ops.size(), plain.step.ops.size() + 32 + 2);
   spec.engine_overhead = 0.9;
-  EXPECT_THAT([&] { make_workload(spec, device("h100-sxm")); }, fails_with("--engine-overhead"));
+  EXPECT_THAT([&] { generate_workload(spec, device("h100-sxm")); },
+              fails_with("--engine-overhead"));
 }
 
 TEST(GeneratedSteps, FourBitsWhereTheDeviceHasThem) {
   WorkloadSpec spec;
   spec.model = model_of(kLlama3Small);
   spec.type = WeightType::fp4;
-  EXPECT_THAT([&] { make_workload(spec, device("h100-sxm")); },
+  EXPECT_THAT([&] { generate_workload(spec, device("h100-sxm")); },
               fails_with("no fp4 arithmetic rate"));
   const Workload fp4 = generate_workload(spec, device("b200"));
   spec.type = WeightType::fp8;

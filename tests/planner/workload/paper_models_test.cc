@@ -40,12 +40,12 @@ WorkloadSpec paper_spec(const std::string& model) {
 Schedule planned(const WorkloadSpec& spec, const DeviceModel& device) {
   PlanOptions options;
   options.candidates = 8;
-  return make_schedule(make_workload(spec, device), device, options).schedule;
+  return make_schedule(generate_workload(spec, device).step, device, options).schedule;
 }
 
 // What the plan saves under the referee, over the optimum of the flow of the step as recorded.
 double kept_share(const WorkloadSpec& spec, const DeviceModel& device) {
-  const FoldedStep step = make_workload(spec, device);
+  const FoldedStep step = generate_workload(spec, device).step;
   const Schedule schedule = planned(spec, device);
   const SimulationResult referee = simulate(step, device, schedule.plan);
   EXPECT_EQ(schedule.plan.strategy, Strategy::flow);

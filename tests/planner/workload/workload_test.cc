@@ -93,7 +93,8 @@ TEST(Workload, BytesPerLayerByHand) {
   for (const LayerBytes& model : whole) {
     for (const int64_t ranks : {1, 2}) {
       const FoldedStep step =
-          make_workload(example(model.model, ranks, 1, 1024, WeightType::fp16), roomy_device());
+          generate_workload(example(model.model, ranks, 1, 1024, WeightType::fp16), roomy_device())
+              .step;
       EXPECT_EQ(read_bytes(step, "layers.0.attn.qkv"), model.qkv / ranks) << model.model;
       EXPECT_EQ(read_bytes(step, "layers.0.attn.o_proj"), model.o_proj / ranks) << model.model;
       EXPECT_EQ(read_bytes(step, "layers.0.mlp.gate_up"), model.gate_up / ranks) << model.model;
@@ -120,7 +121,7 @@ TEST(Workload, FootprintsOfThePaperModels) {
       AttentionShape& shape = *spec.model.layers.front().attention;
       if (shape.heads % ranks != 0 || shape.kv_heads % ranks != 0) continue;
       shape.window = 0;  // the paper's figure reads the whole context
-      const FoldedStep step = make_workload(spec, roomy_device());
+      const FoldedStep step = generate_workload(spec, roomy_device()).step;
       const auto parts = static_cast<double>(ranks);
       const auto mb = [&](const char* op) {
         return static_cast<double>(read_bytes(step, std::string("layers.0.") + op)) / 1e6;
@@ -136,7 +137,7 @@ TEST(Workload, FootprintsOfThePaperModels) {
 TEST(Workload, KeyValueHeadsThatDoNotDivideGoByTheFullestRank) {
   // 10 heads on 4 ranks: 3 + 3 + 2 + 2.
   const WorkloadSpec spec = example("phi-3-medium", 4, 1, 1024, WeightType::fp16);
-  const FoldedStep step = make_workload(spec, example_device("h100-sxm"));
+  const FoldedStep step = generate_workload(spec, example_device("h100-sxm")).step;
   EXPECT_EQ(read_bytes(step, "layers.0.attn.core"), 2 * 3 * 128 * 1024 * 2);
   EXPECT_THAT(step.warnings, testing::Contains(HasSubstr("do not divide the 10 key-value heads")));
 }
@@ -145,7 +146,7 @@ TEST(Workload, MoreRanksThanKeyValueHeadsHoldCopies) {
   const auto step = [](int64_t ranks) {
     WorkloadSpec spec = example("llama3-8b", ranks, 1, 1024, WeightType::fp16);
     spec.allreduce_ns = 5000;
-    return make_workload(spec, example_device("h100-sxm"));
+    return generate_workload(spec, example_device("h100-sxm")).step;
   };
   const FoldedStep eight = step(8), sixteen = step(16);
   EXPECT_EQ(read_bytes(sixteen, "layers.0.attn.core"), read_bytes(eight, "layers.0.attn.core"));
@@ -156,7 +157,8 @@ TEST(Workload, MoreRanksThanKeyValueHeadsHoldCopies) {
 TEST(Workload, RanksMustDivideTheModel) {
   const auto split = [](const char* model, int64_t ranks) {
     return [=] {
-      make_workload(example(model, ranks, 1, 1024, WeightType::fp16), example_device("h100-sxm"));
+      generate_workload(example(model, ranks, 1, 1024, WeightType::fp16),
+                        example_device("h100-sxm"));
     };
   };
   EXPECT_THAT(split("qwen2-7b", 8), fails_with("8 ranks do not divide the 28 attention heads"));
@@ -170,7 +172,7 @@ TEST(Workload, SizesThatOverflowAreRefused) {
   AttentionShape& shape = *spec.model.layers.front().attention;
   shape.kv_heads = shape.heads = shape.head_dim = 1 << 20;
   spec.batch = 4;
-  const auto make = [&] { make_workload(spec, roomy_device()); };
+  const auto make = [&] { generate_workload(spec, roomy_device()); };
   EXPECT_THAT(make, fails_with("its widths cannot be right"));
   shape.heads = shape.kv_heads = shape.head_dim = 1 << 14;
   spec.batch = 1 << 16;
@@ -187,7 +189,7 @@ TEST(Workload, SizesThatOverflowAreRefused) {
 TEST(Workload, StepLooksLikeARecordedOne) {
   const WorkloadSpec spec = example("llama3-8b", 4, 4, 4096, WeightType::fp16);
   const DeviceModel device = example_device("h100-sxm");
-  const FoldedStep step = make_workload(spec, device);
+  const FoldedStep step = generate_workload(spec, device).step;
   EXPECT_EQ(step.ops.size(), 2u + 32 * 11 + 4);
   EXPECT_EQ(step.source, "model");
   EXPECT_EQ(step.world_size, 4);
@@ -231,9 +233,9 @@ TEST(Workload, StepLooksLikeARecordedOne) {
 TEST(Workload, LargeBatchesAreBoundByArithmetic) {
   const DeviceModel device = example_device("h100-sxm");
   const FoldedStep small =
-      make_workload(example("llama3-8b", 4, 1, 1024, WeightType::fp16), device);
+      generate_workload(example("llama3-8b", 4, 1, 1024, WeightType::fp16), device).step;
   const FoldedStep large =
-      make_workload(example("llama3-8b", 4, 1024, 1024, WeightType::fp16), device);
+      generate_workload(example("llama3-8b", 4, 1024, 1024, WeightType::fp16), device).step;
   const StepOp& memory_bound = op_named(small, "layers.0.mlp.gate_up");
   EXPECT_LT(memory_bound.floor_ns, memory_bound.dur_ns / 2);
   const StepOp& compute_bound = op_named(large, "layers.0.mlp.gate_up");
@@ -241,33 +243,37 @@ TEST(Workload, LargeBatchesAreBoundByArithmetic) {
 }
 
 TEST(Workload, OneRankHasNoCollectives) {
-  const FoldedStep step =
-      make_workload(example("llama3-8b", 1, 1, 1024, WeightType::fp16), example_device("h100-sxm"));
+  const FoldedStep step = generate_workload(example("llama3-8b", 1, 1, 1024, WeightType::fp16),
+                                            example_device("h100-sxm"))
+                              .step;
   for (const StepOp& op : step.ops) EXPECT_NE(op.kind, OpKind::collective) << op.name;
 }
 
 TEST(Workload, WhatDoesNotFitIsNotApplicable) {
   const DeviceModel device = example_device("h100-sxm");
   // GiB: 70.6e9 parameters of two bytes
-  EXPECT_THAT([&] { make_workload(example("llama3-70b", 1, 1, 1024, WeightType::fp16), device); },
-              fails_with(ErrorKind::not_applicable, HasSubstr("131.")));
-  EXPECT_NO_THROW(make_workload(example("llama3-70b", 4, 1, 1024, WeightType::fp16), device));
+  EXPECT_THAT(
+      [&] { generate_workload(example("llama3-70b", 1, 1, 1024, WeightType::fp16), device); },
+      fails_with(ErrorKind::not_applicable, HasSubstr("131.")));
+  EXPECT_NO_THROW(generate_workload(example("llama3-70b", 4, 1, 1024, WeightType::fp16), device));
   DeviceModel unknown = device;
   unknown.memory_bytes = 0;
-  EXPECT_THAT(make_workload(example("llama3-70b", 2, 1, 1024, WeightType::fp16), unknown).warnings,
-              testing::Contains(HasSubstr("does not state its memory")));
+  EXPECT_THAT(
+      generate_workload(example("llama3-70b", 2, 1, 1024, WeightType::fp16), unknown).step.warnings,
+      testing::Contains(HasSubstr("does not state its memory")));
 }
 
 TEST(Workload, DevicesThatLackARateAreRefused) {
   const auto step_on = [](const char* device, int64_t ranks, WeightType type) {
-    return
-        [=] { make_workload(example("llama3-8b", ranks, 1, 1024, type), example_device(device)); };
+    return [=] {
+      generate_workload(example("llama3-8b", ranks, 1, 1024, type), example_device(device));
+    };
   };
   EXPECT_THAT(step_on("a100-80g", 2, WeightType::fp8), fails_with("no fp8 arithmetic rate"));
   EXPECT_THAT(step_on("ascend-910b", 4, WeightType::int8), fails_with("--allreduce-time"));
   WorkloadSpec spec = example("llama3-8b", 4, 1, 1024, WeightType::int8);
   spec.allreduce_ns = 30'000;
-  const FoldedStep step = make_workload(spec, example_device("ascend-910b"));
+  const FoldedStep step = generate_workload(spec, example_device("ascend-910b")).step;
   EXPECT_DOUBLE_EQ(op_named(step, "layers.0.attn.allreduce").dur_ns, 30'000);
 }
 
@@ -278,10 +284,11 @@ TEST(Workload, DoubtsAreStated) {
     layer.attention->heads = layer.attention->kv_heads = 24;
     layer.mlp->columns = 14'400;
   }
-  EXPECT_THAT(make_workload(six, device).warnings,
+  EXPECT_THAT(generate_workload(six, device).step.warnings,
               testing::Contains(HasSubstr("6 ranks is interpolated")));
-  EXPECT_THAT(make_workload(example("llama3-8b", 2, 16384, 4, WeightType::fp16), device).warnings,
-              testing::Contains(HasSubstr("extrapolated")));
+  EXPECT_THAT(
+      generate_workload(example("llama3-8b", 2, 16384, 4, WeightType::fp16), device).step.warnings,
+      testing::Contains(HasSubstr("extrapolated")));
 }
 
 // --- the trace -----------------------------------------------------------------------------------
@@ -335,7 +342,7 @@ TEST(Workload, TraceOutFoldsBackToTheSameStep) {
   const TemporaryDirectory directory;
   for (const WeightType type : {WeightType::fp16, WeightType::int8}) {
     const DeviceModel device = example_device("h200");
-    const FoldedStep step = make_workload(example("qwen2-7b", 4, 3, 1000, type), device);
+    const FoldedStep step = generate_workload(example("qwen2-7b", 4, 3, 1000, type), device).step;
     fs::remove(directory / "trace.db");
     write_workload_trace(step, device, directory / "trace.db");
     expect_same(step, fold_step(TraceDb::open(directory / "trace.db")));
