@@ -42,8 +42,8 @@ class OutcomesTest : public testing::Test {
     left.header.state = State::measuring;
     left.header.locks = 1;
     left.header.followed = number == 0 ? 0 : 1;
-    constexpr double infinite = std::numeric_limits<double>::infinity();
-    left.header.null = left.header.control = {0, 0, -infinite, infinite};
+    constexpr double kInfinite = std::numeric_limits<double>::infinity();
+    left.header.null = left.header.control = {0, 0, -kInfinite, kInfinite};
     left.header.applied = {20, std::log(1.2), std::log(1.1), std::log(1.3)};
     // A pair, (original, applied), of which the second rank is the slower one. The first step of an
     // arm says nothing.

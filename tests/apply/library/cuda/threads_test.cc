@@ -40,6 +40,7 @@ TEST(GraphThreads, CallsComeFromSeveralThreadsAtOnce) {
     expected = each.first->result();
   }
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (Of& each : of) {
     threads.emplace_back([&] {
       GraphSession& session = *process.session;
