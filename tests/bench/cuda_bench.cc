@@ -84,13 +84,15 @@ double convert(int64_t& ops) {
   }
   TraceDb db = TraceDb::create(folder / "trace.db");
   const ProcessId process = db.add(ProcessRow{"host", 1});
-  std::vector<cuda::HostRange> ranges{{db.intern("decode_step"), {}, 0}};
+  cuda::GrowingArray<cuda::HostRange> ranges;
+  ranges.push_back({db.intern("decode_step"), {}, 0});
   for (int layer = 0; layer < 80; ++layer) {
     ranges.push_back({db.intern("layers." + std::to_string(layer)), {}, 0});
   }
   cuda::Run run = reader.finish();
   const gpu::KernelRules rules;
-  ops = cuda::write_rows(run, {db, process, "host", ranges, rules, {}}).ops;
+  const std::vector<cuda::NamedMemory> no_names;
+  ops = cuda::write_rows(run, {db, process, "host", ranges, rules, no_names}).ops;
   db.finish();
   return seconds_since(start);
 }

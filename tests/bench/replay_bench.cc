@@ -25,7 +25,7 @@ int main() {
   for (int round = 0; round < 21; ++round) {
     const int64_t start_ns = monotonic_ns();
     discard_samples(samples);
-    const std::vector<ArmResult> results = evaluate(samples, arms, options, 500);
+    const std::vector<ArmResult> results = evaluate(samples, arms, options);
     look_ms.push_back(static_cast<double>(monotonic_ns() - start_ns) / 1e6);
     if (results.size() != arms.size()) return 1;
   }
