@@ -39,7 +39,7 @@ class Hosts : public ::testing::Test {
  protected:
   // A shell script that gives the program behind it another clock where `condition` holds.
   std::string shifting(const std::string& condition) {
-    const std::string file = (folder_ / "shifting").string();
+    std::string file = (folder_ / "shifting").string();
     std::ofstream(file) << "#!/bin/sh\nif " << condition
                         << "; then\nexport LD_PRELOAD=$LD_PRELOAD:" << kPrograms
                         << "libshifted_clock.so SHIFTED_CLOCK=" << static_cast<int64_t>(kShiftNs)
@@ -48,7 +48,7 @@ class Hosts : public ::testing::Test {
     fs::permissions(file, fs::perms::owner_all);
     return file;
   }
-  test::Run run(std::vector<std::string> argv) {
+  test::Run run(const std::vector<std::string>& argv) {
     return run_program(argv, kAllowRoot, folder_.path());
   }
   std::string file(const char* name) const { return (folder_ / name).string(); }

@@ -41,6 +41,7 @@ TEST(LayerCycle, FindsThePeriodAfterTheHead) {
 
 TEST(LayerCycle, TakesUnlikeLayersAsOnePeriod) {
   std::vector<LayerShape> layers;
+  layers.reserve(5);
   for (int i = 0; i < 5; ++i) layers.push_back(layer(100 + i));
   const LayerCycle cycle = find_cycle(layers);
   EXPECT_EQ(cycle.head + cycle.period, 5);

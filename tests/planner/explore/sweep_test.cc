@@ -251,7 +251,7 @@ TEST(ExploreRun, LosesNoFinishedCellWhenItIsKilled) {
 TEST(ExploreResults, RefuseAnotherSweepAndOtherFiles) {
   const TemporaryDirectory directory;
   const fs::path file = directory / "explore.db";
-  ExploreResults(file, kIdentity, 2, false);
+  { const ExploreResults begun(file, kIdentity, 2, false); }
   SweepIdentity other = kIdentity;
   other[0].second = "s:batch=1,4";
   EXPECT_THAT([&] { ExploreResults(file, other, 2, false); },

@@ -180,7 +180,7 @@ TEST(Schedule, OneOfVersion1_1HasNoSignature) {
   std::string text = to_json(sample());
   text.replace(text.find("\"1.3\""), 5, "\"1.1\"");
   const size_t begin = text.find("  \"signature\"");
-  text.erase(begin, text.find("]", begin) + 3 - begin);
+  text.erase(begin, text.find(']', begin) + 3 - begin);
   const test::TemporaryDirectory folder;
   std::ofstream(folder / "schedule.json") << text;
   EXPECT_TRUE(load_schedule(folder / "schedule.json").signature.empty());

@@ -305,7 +305,7 @@ TEST(Plan, CandidatesDifferAndAreAsManyAsAsked) {
 }
 
 TEST(Plan, SaysWhyItDoesNothing) {
-  const auto reason = [](const DeviceModel& device, PlanOptions options = {}) {
+  const auto reason = [](const DeviceModel& device, const PlanOptions& options = {}) {
     const Schedule schedule = make_schedule(synthetic_step(), device, options).schedule;
     EXPECT_EQ(schedule.plan.verdict, PlanVerdict::do_nothing);
     EXPECT_EQ(schedule.plan.strategy, Strategy::none);

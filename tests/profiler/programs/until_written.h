@@ -17,7 +17,7 @@ namespace preserve::test {
 inline std::filesystem::path own_spool() {
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", error)) {
-    const std::filesystem::path target = std::filesystem::read_symlink(entry.path(), error);
+    std::filesystem::path target = std::filesystem::read_symlink(entry.path(), error);
     const std::string name = target.filename().string();
     if (!error && (name.ends_with(".spool") || name.ends_with(".spool.new"))) return target;
   }

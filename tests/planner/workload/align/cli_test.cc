@@ -34,7 +34,7 @@ class TuneTraceWithModel : public testing::Test {
   // Of llama3-8b on 8 ranks, 16 sequences.
   void record(const EngineTrace& engine, const std::function<void(TraceDb&)>& tweak = {}) {
     WorkloadOptions options;
-    options.model = kModel;
+    options.model = model_;
     WorkloadSpec spec = workload_spec(options);
     spec.ranks = 8;
     spec.batch = 16;
@@ -53,7 +53,7 @@ class TuneTraceWithModel : public testing::Test {
   json schedule(const char* name) { return json::parse(read_text_file(directory_ / name)); }
   bool exists(const char* name) { return fs::exists(directory_ / name); }
 
-  const std::string kModel = kExamples + "models/llama3-8b.json";
+  const std::string model_ = kExamples + "models/llama3-8b.json";
   TemporaryDirectory directory_;
 };
 
@@ -61,7 +61,7 @@ TEST_F(TuneTraceWithModel, PlansARecordingThatNamesNothing) {
   record({.ranks_recorded = 2, .messages = true});
   const test::Run without = tune({});
   EXPECT_THAT(without.out, HasSubstr("no operator reads a named tensor"));
-  const test::Run run = tune({"--model", kModel, "--context", "2000", "--explain"});
+  const test::Run run = tune({"--model", model_, "--context", "2000", "--explain"});
   ASSERT_EQ(run.exit_code, 0) << run.err;
   EXPECT_THAT(run.out,
               AllOf(HasSubstr("16 tokens (the messages of the allreduces) on 8 ranks"),
@@ -73,7 +73,7 @@ TEST_F(TuneTraceWithModel, PlansARecordingThatNamesNothing) {
   EXPECT_THAT(plan.dump(), HasSubstr("layers.1.attn.qkv.weight"));
   EXPECT_TRUE(exists("trace-model.db"));
   EXPECT_THAT(run.err, HasSubstr("preserve-replay trace-model.db schedule.json"));
-  EXPECT_EQ(tune({"--model", kModel}).exit_code, 2) << "nothing is overwritten";
+  EXPECT_EQ(tune({"--model", model_}).exit_code, 2) << "nothing is overwritten";
 }
 
 TEST_F(TuneTraceWithModel, RefusesWhatDoesNotGoTogether) {
@@ -85,18 +85,18 @@ TEST_F(TuneTraceWithModel, RefusesWhatDoesNotGoTogether) {
     EXPECT_THAT(run.err, HasSubstr(text));
     EXPECT_FALSE(exists("s.json") || exists("t.db"));
   };
-  refused({"--model", kModel, "--print", "step"}, "--print");
-  refused({"--model", kModel, "--engine-overhead", "1.4"}, "--engine-overhead");
-  refused({"--model", kModel, "--allreduce-time", "9us"}, "--allreduce-time");
+  refused({"--model", model_, "--print", "step"}, "--print");
+  refused({"--model", model_, "--engine-overhead", "1.4"}, "--engine-overhead");
+  refused({"--model", model_, "--allreduce-time", "9us"}, "--allreduce-time");
   refused({"--model", kExamples + "models/qwen2-7b.json", "--tp", "4"}, "the model has");
   refused({"--model", "absent.json"}, "absent.json");
-  refused({"--model", kModel, "--phase", "prefill"}, "no prefill step");
+  refused({"--model", model_, "--phase", "prefill"}, "no prefill step");
 }
 
 TEST_F(TuneTraceWithModel, EachPhaseGetsItsSchedule) {
   record({.steps = 8, .messages = true},
          [](TraceDb& db) { db.execute("UPDATE step SET phase = 'prefill' WHERE ordinal < 3"); });
-  const std::vector<std::string> model{"--model", kModel, "--context", "2000", "-f"};
+  const std::vector<std::string> model{"--model", model_, "--context", "2000", "-f"};
   const auto with = [&](std::vector<std::string> options) {
     options.insert(options.end(), model.begin(), model.end());
     return tune(options);
@@ -115,7 +115,7 @@ TEST_F(TuneTraceWithModel, EachPhaseGetsItsSchedule) {
 
 TEST_F(TuneTraceWithModel, ARecordingOfPrefillsAloneIsPlannedWithAWarning) {
   record({.messages = true, .phase = StepPhase::prefill});
-  const test::Run run = tune({"--model", kModel});
+  const test::Run run = tune({"--model", model_});
   ASSERT_EQ(run.exit_code, 0) << run.err;
   EXPECT_THAT(run.err, HasSubstr("only prefill steps were recorded"));
   EXPECT_EQ(schedule("schedule.json")["trace"]["phase"], "prefill");
@@ -127,7 +127,7 @@ TEST_F(TuneTraceWithModel, OneRankGetsItsBytesButNoPlan) {
     db.execute("DELETE FROM collective");
     db.execute("DELETE FROM op WHERE kind = 'collective'");
   });
-  const test::Run run = tune({"--model", kModel, "--tp", "8"});
+  const test::Run run = tune({"--model", model_, "--tp", "8"});
   ASSERT_EQ(run.exit_code, 0) << run.err;
   EXPECT_THAT(run.out, HasSubstr("no plan: the step has no collective"));
   EXPECT_TRUE(exists("trace-model.db"));
