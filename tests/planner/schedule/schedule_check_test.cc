@@ -175,7 +175,8 @@ TEST_F(ScheduleCheck, OperatorsAreFoundByPathAndOccurrenceInOtherRecordings) {
 TEST_F(ScheduleCheck, WhatAnotherRecordingLacksIsRefused) {
   schedule_.signature = signature_of(step_);
   name_places(step_, schedule_);
-  const auto error_of_moving = [&](const FoldedStep& other, const Schedule& schedule) -> std::string {
+  const auto error_of_moving = [&](const FoldedStep& other,
+                                   const Schedule& schedule) -> std::string {
     Schedule moved = schedule;
     try {
       move_to(other, "plan.json", moved);
