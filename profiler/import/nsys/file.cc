@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <set>
+#include <unordered_map>
 
 #include "common/error.h"
 #include "common/text.h"
@@ -220,15 +221,19 @@ void NsysReader::read_activities(const std::string& table, bool copies, const ch
                               "globalPid", "demangledName", "graphId", "graphNodeId", "bytes"}));
   const bool whole_graphs = table == kGraphTable;
   bool noted = false;
-  std::map<std::pair<ProcessBuilder*, int64_t>, uint32_t> names;
+  const bool has_graph = columns.count("graphId") != 0;
+  const bool has_node = columns.count("graphNodeId") != 0;
+  std::map<ProcessBuilder*, std::unordered_map<int64_t, uint32_t>> names;
   int64_t last_pid = 0, last_name_id = -1;
   uint32_t last_name = 0;
   ProcessBuilder* owner = nullptr;
+  std::unordered_map<int64_t, uint32_t>* own_names = nullptr;
   while (rows.next()) {
     ++result_.rows;
     const int64_t pid = rows.integer(6);
     if (owner == nullptr || pid != last_pid) {
       owner = &process(pid);
+      own_names = &names[owner];
       last_pid = pid;
       last_name_id = -1;
     }
@@ -269,7 +274,7 @@ void NsysReader::read_activities(const std::string& table, bool copies, const ch
     }
     const int64_t name_id = rows.integer(7);
     if (last_name_id < 0 || name_id != last_name_id) {
-      uint32_t& known = names[{owner, name_id}];
+      uint32_t& known = (*own_names)[name_id];
       if (known == 0) {
         const std::string& text = name != nullptr ? std::string(name) : string_at(name_id);
         known = owner->kernel_name(text.empty() ? "unnamed kernel" : text);
@@ -278,10 +283,8 @@ void NsysReader::read_activities(const std::string& table, bool copies, const ch
       last_name_id = name_id;
     }
     activity.name = last_name;
-    if (!rows.is_null(8) && rows.integer(8) > 0) {
-      activity.graph = rows.integer(8);
-    }
-    if (!rows.is_null(9) && rows.integer(9) > 0) activity.graph_node = rows.integer(9);
+    if (has_graph) activity.graph = std::max<int64_t>(0, rows.integer(8));
+    if (has_node && rows.integer(9) > 0) activity.graph_node = rows.integer(9);
     if (copies && rows.is_integer(10)) activity.bytes = rows.integer(10);
     owner->add(activity);
   }
