@@ -163,7 +163,7 @@ class EventReader {
 // Known enough to say that the event is of no use; the rest of it need not be looked at.
 bool EventReader::is_left_out() const {
   if (event_.phase != 'X' &&
-      std::string_view("MBEb").find(event_.phase) == std::string_view::npos) {
+      std::string_view("MBEbS").find(event_.phase) == std::string_view::npos) {
     return true;
   }
   if (event_.category == Category::ignored) return true;

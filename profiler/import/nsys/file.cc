@@ -157,19 +157,25 @@ void NsysReader::find_whole_graphs() {
   while (rows.next()) whole_graphs_.emplace(rows.integer(0) & kProcessMask, rows.integer(1));
 }
 
-// What the export has of GPU work in tables that are not read, for a message.
+// What the export has of GPU work in tables that are not read, for a message: by their names, or
+// because what is in them lasts and has a place on a GPU.
 std::string NsysReader::other_gpu_tables() {
   std::string list;
   Rows tables(file_,
-              "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE "
-              "VIRTUAL%' AND (name LIKE '%WORKLOAD%' OR name LIKE 'CUPTI_ACTIVITY_KIND_%' OR "
-              "name LIKE 'GPU_%' OR name LIKE 'VULKAN_%' OR name LIKE 'OPENACC_%')");
+              "SELECT name, name LIKE '%WORKLOAD%' OR name LIKE 'CUPTI_ACTIVITY_KIND_%' OR "
+              "name LIKE 'GPU_%' OR name LIKE 'VULKAN_%' OR name LIKE 'OPENACC_%' "
+              "FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'");
   while (tables.next()) {
     const std::string table(tables.text(0));
-    if (table.find('"') != std::string::npos ||
+    if (table.find_first_of("\"'") != std::string::npos ||
         std::find(std::begin(kHostTables), std::end(kHostTables), table) != std::end(kHostTables)) {
       continue;
     }
+    const auto columns = columns_of(file_, table);
+    const auto has = [&](const char* column) { return columns.count(column) != 0; };
+    const bool runs_on_a_gpu =
+        has("start") && has("end") && (has("deviceId") || has("streamId") || has("gpuId"));
+    if (tables.integer(1) == 0 && !runs_on_a_gpu) continue;
     Rows any(file_, fmt::format("SELECT 1 FROM \"{}\" LIMIT 1", table));
     if (any.next()) list += (list.empty() ? "" : ", ") + printable(table, 60);
   }
@@ -215,10 +221,23 @@ void NsysReader::read_activities(const std::string& table, bool copies, const ch
                         file_.file(), table, needed);
     }
   }
+  std::string name_column = "demangledName";
+  for (const char* other : {"shortName", "mangledName"}) {
+    if (columns.count(name_column) == 0) name_column = other;
+  }
+  if (name == nullptr && columns.count(name_column) == 0) {
+    if (!partial_) {
+      throw input_error(
+          "{}: table {} has no column 'demangledName': unknown Nsight Systems schema; --partial "
+          "imports its kernels without names",
+          file_.file(), table);
+    }
+    result_.notes.push_back("the export does not say what its kernels are called");
+  }
   // Context and green context come before the stream: streams are numbered per context.
   Rows rows(file_, select_of(columns, table,
                              {"start", "end", "deviceId", "contextId", "streamId", "correlationId",
-                              "globalPid", "demangledName", "graphId", "graphNodeId", "bytes"}));
+                              "globalPid", name_column, "graphId", "graphNodeId", "bytes"}));
   const bool whole_graphs = table == kGraphTable;
   bool noted = false;
   const bool has_graph = columns.count("graphId") != 0;
