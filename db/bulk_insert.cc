@@ -4,11 +4,6 @@
 #include <sqlite3.h>
 
 namespace preserve {
-namespace {
-
-constexpr size_t kRows = 64;  // per statement; more gains nothing
-
-}  // namespace
 
 BulkInsert::~BulkInsert() {
   finalize();
@@ -16,6 +11,8 @@ BulkInsert::~BulkInsert() {
 
 bool BulkInsert::prepare(sqlite3* handle, const std::string& into, int columns) {
   columns_ = static_cast<size_t>(columns);
+  cells_.resize(kRows * columns_);
+  bound_.resize(kRows * columns_);  // NULL, as the parameters of a new statement are
   std::string row = "(?";
   for (int i = 1; i < columns; ++i) row += ",?";
   row += ')';
@@ -34,55 +31,29 @@ void BulkInsert::finalize() {
   one_ = many_ = nullptr;
 }
 
-BulkInsert& BulkInsert::integer(int64_t value) {
-  Cell cell{Type::integer, 0, {}};
-  cell.integer = value;
-  cells_.push_back(cell);
-  return *this;
-}
-
-BulkInsert& BulkInsert::real(double value) {
-  Cell cell{Type::real, 0, {}};
-  cell.real = value;
-  cells_.push_back(cell);
-  return *this;
-}
-
-BulkInsert& BulkInsert::text(std::string_view value) {
-  Cell cell{Type::text, static_cast<uint32_t>(value.size()), {}};
-  cell.offset = texts_.size();
-  cells_.push_back(cell);
-  texts_ += value;
-  return *this;
-}
-
-BulkInsert& BulkInsert::null() {
-  cells_.push_back(Cell{Type::null, 0, {}});
-  return *this;
-}
-
-bool BulkInsert::is_full() const {
-  return rows_ == kRows;
-}
-
-bool BulkInsert::write(sqlite3_stmt* statement, size_t first_row, size_t rows) {
-  const Cell* cell = cells_.data() + first_row * columns_;
-  for (int position = 1; position <= static_cast<int>(rows * columns_); ++position, ++cell) {
-    switch (cell->type) {
-      case Type::integer:
-        sqlite3_bind_int64(statement, position, cell->integer);
-        break;
-      case Type::real:
-        sqlite3_bind_double(statement, position, cell->real);
-        break;
-      case Type::text:  // stays where it is until after the step
-        sqlite3_bind_text(statement, position, texts_.data() + cell->offset,
-                          static_cast<int>(cell->bytes), SQLITE_STATIC);
-        break;
-      case Type::null:
-        sqlite3_bind_null(statement, position);
-    }
+void BulkInsert::bind(sqlite3_stmt* statement, int position, const Cell& cell) const {
+  switch (cell.type) {
+    case Type::integer:
+      sqlite3_bind_int64(statement, position, static_cast<int64_t>(cell.value));
+      break;
+    case Type::real:
+      sqlite3_bind_double(statement, position, std::bit_cast<double>(cell.value));
+      break;
+    case Type::text:  // stays where it is until after the step
+      sqlite3_bind_text(statement, position, texts_.data() + cell.value,
+                        static_cast<int>(cell.bytes), SQLITE_STATIC);
+      break;
+    case Type::word:
+      sqlite3_bind_text(statement, position,
+                        reinterpret_cast<const char*>(static_cast<uintptr_t>(cell.value)), -1,
+                        SQLITE_STATIC);
+      break;
+    case Type::null:
+      sqlite3_bind_null(statement, position);
   }
+}
+
+bool BulkInsert::run(sqlite3_stmt* statement) {
   const int code = sqlite3_step(statement);
   sqlite3_reset(statement);
   return code == SQLITE_DONE;
@@ -91,12 +62,24 @@ bool BulkInsert::write(sqlite3_stmt* statement, size_t first_row, size_t rows) {
 bool BulkInsert::flush() {
   bool good = true;
   if (rows_ == kRows) {
-    good = write(many_, 0, kRows);
+    // Of a text SQLite keeps where it lies, not what it says.
+    const bool moved = bound_texts_ != texts_.data();
+    for (size_t i = 0; i < cells_.size(); ++i) {
+      if (bound_[i] == cells_[i] && !(moved && cells_[i].type == Type::text)) continue;
+      bind(many_, static_cast<int>(i) + 1, cells_[i]);
+      bound_[i] = cells_[i];
+    }
+    bound_texts_ = texts_.data();
+    good = run(many_);
   } else {
-    for (size_t row = 0; good && row < rows_; ++row) good = write(one_, row, 1);
+    for (size_t row = 0; good && row < rows_; ++row) {
+      for (size_t column = 0; column < columns_; ++column) {
+        bind(one_, static_cast<int>(column) + 1, cells_[row * columns_ + column]);
+      }
+      good = run(one_);
+    }
   }
-  rows_ = 0;
-  cells_.clear();
+  rows_ = next_cell_ = 0;
   texts_.clear();
   return good;
 }

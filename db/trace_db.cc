@@ -114,7 +114,7 @@ StreamId TraceDb::add(const StreamRow& row) {
       .integer(id)
       .id(row.process)
       .id(row.device)
-      .text(to_text(row.kind))
+      .word(to_text(row.kind))
       .integer(row.native_id)
       .text_or_null(name);
   state_->step(kStream);
@@ -127,7 +127,7 @@ RangeId TraceDb::add(const RangeRow& row) {
       .null()  // SQLite numbers on as last_id does, and need not look whether a number is taken
       .id(row.stream)
       .id(row.parent)
-      .text(to_text(row.kind))
+      .word(to_text(row.kind))
       .id(row.domain)
       .id(row.name)
       .integer(row.depth)
@@ -147,7 +147,7 @@ OpId TraceDb::add(const OpRow& row) {
   state_->binder(kOp)
       .null()  // as of ranges
       .id(row.stream)
-      .text(to_text(row.kind))
+      .word(to_text(row.kind))
       .id(row.name)
       .integer(row.start_ns)
       .integer(row.end_ns)
@@ -165,6 +165,7 @@ OpId TraceDb::next_op() const {
 }
 
 void TraceDb::add(const CollectiveRow& row) {
+  state_->require(row.confidence >= 0 && row.confidence <= 1, "a confidence beyond 0 to 1");
   state_->binder(kCollective)
       .id(row.op)
       .text(row.function)
@@ -181,12 +182,13 @@ void TraceDb::add(const CollectiveRow& row) {
 }
 
 TensorId TraceDb::add(const TensorRow& row) {
+  state_->require(row.bytes >= 0, "a negative size");
   const int64_t id = ++state_->last_id[kTensor];
   state_->binder(kTensor)
       .integer(id)
       .id(row.process)
       .id(row.name)
-      .text(to_text(row.role))
+      .word(to_text(row.role))
       .integer(row.base)
       .integer(row.bytes)
       .text(row.source)
@@ -197,19 +199,22 @@ TensorId TraceDb::add(const TensorRow& row) {
 }
 
 void TraceDb::add(const AccessRow& row) {
+  state_->require(row.offset_bytes >= 0 && row.bytes >= 0, "a negative size");
+  state_->require(row.confidence >= 0 && row.confidence <= 1, "a confidence beyond 0 to 1");
   state_->binder(kAccess)
       .id(row.op)
       .integer(row.operand)
       .id(row.tensor)
       .integer(row.offset_bytes)
       .integer(row.bytes)
-      .text(to_text(row.mode))
+      .word(to_text(row.mode))
       .text(row.source)
       .real(row.confidence);
   state_->step(kAccess);
 }
 
 void TraceDb::add(const GemmRow& row) {
+  state_->require(row.m > 0 && row.n > 0 && row.k > 0, "an empty product");
   state_->binder(kGemm)
       .id(row.op)
       .integer(row.m)
@@ -226,7 +231,7 @@ StepId TraceDb::add(const StepRow& row) {
       .integer(id)
       .id(row.process)
       .integer(row.ordinal)
-      .text(to_text(row.phase))
+      .word(to_text(row.phase))
       .integer(row.start_ns)
       .integer(row.end_ns)
       .text(row.source);

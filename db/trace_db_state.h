@@ -72,6 +72,10 @@ struct TraceDb::State {
   [[noreturn]] void fail(std::string_view doing) const {
     throw input_error("{}: {}: {}", file, doing, sqlite_error(handle));
   }
+  // What the CHECKs of a table ask for and no type of add() says.
+  void require(bool good, const char* else_what) const {
+    if (!good) throw input_error("{}: cannot add a row: {}", file, else_what);
+  }
   void run(const char* sql) const {
     if (sqlite3_exec(handle, sql, nullptr, nullptr, nullptr) != SQLITE_OK) fail("cannot set up");
   }

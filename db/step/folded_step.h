@@ -108,7 +108,7 @@ std::vector<StepPhase> recorded_phases(const TraceDb& db,
 
 // The same of one process, without what its operators read and send: operators, times and spread.
 // Of a long recording evenly spaced steps, at most about `most_operators` in all. No operators when
-// there is nothing to fold. Also while `db` is still producing, once op_by_step exists.
+// there is nothing to fold. Also while `db` is still producing.
 FoldedStep fold_times(const TraceDb& db, ProcessId process, int64_t most_operators);
 
 // Ranks that have steps, ascending; {0} for a trace without ranks but with steps.

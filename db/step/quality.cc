@@ -34,8 +34,6 @@ void add_quality(TraceDb& db) {
     while (rows.next()) processes.push_back({rows.integer(0)});
   }
   if (processes.empty()) return;
-  // What finish() makes anyway: without it every process would look through all operators.
-  db.execute("CREATE INDEX IF NOT EXISTS op_by_step ON op (step_id) WHERE step_id IS NOT NULL");
   for (const ProcessId process : processes) {
     const FoldedStep step = fold_times(db, process, kMostOperators);
     if (step.ops.empty()) continue;

@@ -4,34 +4,23 @@
 // matter of three sorts and merges, in the same memory for ten thousand events or ten million.
 //
 // add() all, then sort() once, then next() until false. Equal records come in an unspecified order,
-// so `Less` should be total where that matters. The spill file lies in $TMPDIR, else in /var/tmp,
-// which unlike /tmp is never memory. Errors (no room for it) are input_error.
+// so `Less` should be total where that matters. File and errors: temporary_file.h.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdio>
-#include <memory>
-#include <type_traits>
 #include <vector>
+
+#include "profiler/gpu/packed_records.h"
 
 namespace preserve::gpu {
 
 // Bytes of records one sorter holds before it spills.
 inline constexpr size_t kSorterBytes = 8 << 20;
 
-// A new file that has no name any more, open for writing and reading.
-std::FILE* unnamed_temporary_file();
-// All of it, or input_error; past the buffer and the position of `file`.
-void write_at(std::FILE* file, int64_t begin, const void* from, int64_t bytes);
-void read_at(std::FILE* file, int64_t begin, void* to, int64_t bytes);
-struct CloseFile {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
-
 template <typename Record, typename Less>
 class RecordSorter {
-  static_assert(std::is_trivially_copyable_v<Record>);
+  static_assert(kIsPackable<Record>);
 
  public:
   explicit RecordSorter(size_t batch_bytes = kSorterBytes)
@@ -76,10 +65,8 @@ class RecordSorter {
   }
 
  private:
-  static constexpr auto kBytes = static_cast<long>(sizeof(Record));
-
   struct Run {
-    long begin = 0, count = 0;  // in records of the spill file
+    size_t block = 0, count = 0;  // that come next, of the spilled ones
     std::vector<Record> ahead{};
     size_t cursor = 0;
   };
@@ -96,7 +83,7 @@ class RecordSorter {
     std::vector<Record>().swap(records_);
     std::vector<Run>().swap(runs_);
     cursor_ = 0;
-    file_.reset();
+    spilled_ = PackedRecords(sizeof(Record));
     return false;
   }
   // Traces are mostly in order already; finding that out costs one pass.
@@ -107,16 +94,12 @@ class RecordSorter {
   }
   void spill() {
     if (records_.empty()) return;
-    if (!file_) file_.reset(unnamed_temporary_file());
     sort_batch();
-    const auto count = static_cast<long>(records_.size());
-    write_at(file_.get(), spilled_ * kBytes, records_.data(), count * kBytes);
-    runs_.push_back({spilled_, count});
-    spilled_ += count;
+    runs_.push_back({spilled_.blocks(), records_.size()});
+    spilled_.append(records_.data(), records_.size());
     records_.clear();
   }
   void start_merge() {
-    ahead_ = std::max<size_t>(64, batch_ / runs_.size());
     for (size_t run = 0; run < runs_.size(); ++run) {
       Head head{{}, run};
       if (advance(run, head.record)) heap_.push_back(head);
@@ -131,11 +114,10 @@ class RecordSorter {
   bool advance(size_t index, Record& record) {
     Run& run = runs_[index];
     if (run.cursor == run.ahead.size()) {
-      const auto wanted = std::min<long>(run.count, static_cast<long>(ahead_));
+      const size_t wanted = std::min(run.count, PackedRecords::kBlock);
       if (wanted == 0) return false;
-      run.ahead.resize(static_cast<size_t>(wanted));
-      read_at(file_.get(), run.begin * kBytes, run.ahead.data(), wanted * kBytes);
-      run.begin += wanted;
+      run.ahead.resize(wanted);
+      spilled_.read(run.block++, wanted, run.ahead.data());
       run.count -= wanted;
       run.cursor = 0;
     }
@@ -143,12 +125,11 @@ class RecordSorter {
     return true;
   }
 
-  size_t batch_, size_ = 0, cursor_ = 0, ahead_ = 0;
-  long spilled_ = 0;
+  size_t batch_, size_ = 0, cursor_ = 0;
   std::vector<Record> records_;
   std::vector<Run> runs_;
   std::vector<Head> heap_;
-  std::unique_ptr<std::FILE, CloseFile> file_;
+  PackedRecords spilled_{sizeof(Record)};
   Later later_;
 };
 

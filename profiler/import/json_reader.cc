@@ -6,70 +6,15 @@
 #include <cstdlib>
 #include <cstring>
 
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
-
 #include "common/error.h"
+#include "profiler/import/json_scan.h"
 
 namespace preserve::import {
 namespace {
 
-// Slack after the window: 16-byte loads may read past the last byte of text.
-constexpr size_t kSlack = 32;
-
-#if defined(__SSE2__)
-int mask_of_quote_or_escape(const char* at) {
-  const __m128i block = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
-  return _mm_movemask_epi8(_mm_or_si128(_mm_cmpeq_epi8(block, _mm_set1_epi8('"')),
-                                        _mm_cmpeq_epi8(block, _mm_set1_epi8('\\'))));
-}
-// Quotes and brackets: '[' | 0x20 is '{' and ']' | 0x20 is '}', so two comparisons find all four.
-int mask_of_structure(const char* at) {
-  const __m128i block = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
-  const __m128i folded = _mm_or_si128(block, _mm_set1_epi8(0x20));
-  const __m128i brackets = _mm_or_si128(_mm_cmpeq_epi8(folded, _mm_set1_epi8('{')),
-                                        _mm_cmpeq_epi8(folded, _mm_set1_epi8('}')));
-  return _mm_movemask_epi8(_mm_or_si128(brackets, _mm_cmpeq_epi8(block, _mm_set1_epi8('"'))));
-}
-#endif
-
-// First quote or backslash in [at, end), or end.
-const char* find_quote_or_escape(const char* at, const char* end) {
-#if defined(__SSE2__)
-  for (; at < end; at += 16) {
-    if (const int mask = mask_of_quote_or_escape(at); mask != 0) {
-      return std::min(at + __builtin_ctz(static_cast<unsigned>(mask)), end);
-    }
-  }
-  return end;
-#else
-  while (at < end && *at != '"' && *at != '\\') ++at;
-  return at;
-#endif
-}
-
-const char* find_structure(const char* at, const char* end) {
-#if defined(__SSE2__)
-  for (; at < end; at += 16) {
-    if (const int mask = mask_of_structure(at); mask != 0) {
-      return std::min(at + __builtin_ctz(static_cast<unsigned>(mask)), end);
-    }
-  }
-  return end;
-#else
-  while (at < end && *at != '"' && (*at | 0x20) != '{' && (*at | 0x20) != '}') ++at;
-  return at;
-#endif
-}
-
-bool is_number_char(char c) {
-  return (c >= '0' && c <= '9') || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E';
-}
-
-bool is_word_char(char c) {
-  return is_number_char(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
+// Slack after the window, of zeros: blocks and keys are read past the last byte of text.
+constexpr size_t kSlack = 64;
+static_assert(kSlack >= kStructureBlock && kSlack >= JsonReader::kKeyLimit);
 
 void append_utf8(std::string& out, uint32_t code) {
   if (code < 0x80) {
@@ -148,8 +93,8 @@ char JsonReader::next_after_space() {
     while (position_ < end_) {
       const char c = *position_;
       if (is_token(c)) return c;
-      const bool mark = offset() < kByteOrderMark.size() && c == kByteOrderMark[offset()];
-      if (c != ' ' && c != '\n' && c != '\t' && c != '\r' && !mark) return c;
+      if (!is_space(c) && !(offset() < kByteOrderMark.size() && c == kByteOrderMark[offset()]))
+        return c;
       ++position_;
     }
     const char* keep = position_;
@@ -169,7 +114,31 @@ void JsonReader::expect(char bracket) {
   first_in_container_ = true;
 }
 
+// Of a key, from the comma before it to the value after it, that lies in the window as a whole and
+// has no escapes; false: not done.
+bool JsonReader::short_key(std::string_view& key) {
+  constexpr std::ptrdiff_t kRoom = 128;
+  if (end_ - position_ < kRoom) return false;
+  const char* at = after_space(position_);
+  if ((*at == ',') == first_in_container_) return false;
+  if (*at == ',') at = after_space(at + 1);
+  if (*at != '"' || end_ - at < kRoom / 2) return false;
+  const char* const text = at + 1;
+  const char* const quote = find_quote_or_escape(text, text + kKeyLimit - 16);
+  if (*quote != '"') return false;
+  at = after_space(quote + 1);
+  if (*at != ':') return false;
+  at = after_space(at + 1);
+  if (at >= end_) return false;
+  position_ = at;
+  first_in_container_ = false;
+  std::memcpy(key_.data(), text, kKeyLimit);  // of a constant size: a few instructions
+  key = {key_.data(), static_cast<size_t>(quote - text)};
+  return true;
+}
+
 bool JsonReader::next_key(std::string_view& key) {
+  if (short_key(key)) return true;
   char c = next_significant();
   if (c == ',' && !first_in_container_) {
     ++position_;
@@ -367,13 +336,38 @@ bool parse_decimal(std::string_view text, int64_t& whole, int& thousandths, bool
 
 }  // namespace
 
+// Of a number of the usual length that lies in the window as a whole; false: not done.
+bool JsonReader::short_decimal(int64_t& whole, int& thousandths) {
+  constexpr std::ptrdiff_t kMostDigits = 18;
+  const char* at = position_;
+  const bool negative = *at == '-';
+  if (negative) ++at;
+  const char* const digits = at;
+  int64_t value = 0;
+  for (; is_digit(*at); ++at) {
+    if (at - digits == kMostDigits) return false;
+    value = value * 10 + (*at - '0');
+  }
+  if (at == digits) return false;
+  int fraction = 0;
+  if (*at == '.') {
+    for (int weight = 100; is_digit(*++at); weight /= 10) fraction += weight * (*at - '0');
+  }
+  if (at >= end_ || is_number_char(*at)) return false;
+  position_ = at;
+  whole = negative ? -value : value;
+  thousandths = negative ? -fraction : fraction;
+  return true;
+}
+
 bool JsonReader::decimal(int64_t& whole, int& thousandths) {
   const char first = peek();
   const bool quoted = first == '"';
-  if (!quoted && first != '-' && (first < '0' || first > '9')) {
+  if (!quoted && first != '-' && !is_digit(first)) {
     skip_value();
     return false;
   }
+  if (!quoted && short_decimal(whole, thousandths)) return true;
   const std::string_view text = quoted ? string() : number_text();
   bool negative = false;
   if (parse_decimal(text, whole, thousandths, negative)) {
@@ -398,45 +392,41 @@ bool JsonReader::integer(int64_t& value) {
   return decimal(value, thousandths);
 }
 
-// After the closing quote of the string that starts after `at`, or null when the window ends
-// first.
-const char* JsonReader::string_end(const char* at) const {
-  while (true) {
-    at = find_quote_or_escape(at, end_);
-    if (at == end_) return nullptr;
-    if (*at == '"') return at + 1;
-    if (at + 1 >= end_) return nullptr;
-    at += 2;
-  }
-}
-
 // Passes over the inside of `depth` open brackets. With `keep`, bytes from there on stay in the
 // window as long as they fit in half of it; *keep becomes null when they do not.
 void JsonReader::skip_nested(int64_t depth, const char** keep) {
-  while (depth > 0) {
-    position_ = find_structure(position_, end_);
-    if (position_ < end_) {
-      const char c = *position_;
-      if (c != '"') {
-        depth += (c == '{' || c == '[') ? 1 : -1;
-        ++position_;
-        continue;
+  bool in_string = false;
+  while (true) {
+    const Structure structure = structure_at(position_);
+    // Up to the first backslash, or the end of the window.
+    size_t count = std::min<size_t>(kStructureBlock, static_cast<size_t>(end_ - position_));
+    if (structure.escapes != 0) {
+      count = std::min(count, static_cast<size_t>(__builtin_ctzll(structure.escapes)));
+    }
+    const uint64_t within = count == kStructureBlock ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
+    const uint64_t quotes = structure.quotes & within;
+    const uint64_t outside = (in_string ? odd_up_to(quotes) : ~odd_up_to(quotes)) & within;
+    for (uint64_t brackets = (structure.open | structure.close) & outside; brackets != 0;
+         brackets &= brackets - 1) {
+      const int next = __builtin_ctzll(brackets);
+      depth += (structure.open >> next & 1) != 0 ? 1 : -1;
+      if (depth == 0) {
+        position_ += next + 1;
+        return;
       }
-      if (const char* after = string_end(position_ + 1); after != nullptr) {
-        position_ = after;
-        continue;
-      }
+    }
+    in_string = in_string != (__builtin_parityll(quotes) != 0);
+    position_ += count;
+    if (count == kStructureBlock) continue;
+    const std::ptrdiff_t escape = in_string ? 2 : 1;  // outside of a string it is no escape
+    if (position_ < end_ && end_ - position_ >= escape) {
+      position_ += escape;
+      continue;
     }
     const bool keeping =
         keep != nullptr && *keep != nullptr && static_cast<size_t>(end_ - *keep) < window_ / 2;
     if (keep != nullptr && !keeping) *keep = nullptr;
     const char* from = keeping ? *keep : position_;
-    const bool in_string = position_ < end_;
-    if (!keeping && in_string && from == buffer_.get()) {  // a string as long as the window
-      ++position_;
-      skip_string();
-      continue;
-    }
     if (!refill(from)) {
       position_ = end_;
       truncated_ = true;

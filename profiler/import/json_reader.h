@@ -65,9 +65,10 @@ class JsonReader {
  private:
   [[noreturn]] void fail(std::string_view what);
   void expect(char bracket);
-  // White space is rare between the tokens of long texts.
+  // Between two tokens mostly lies nothing, or a space.
   char next_significant() {
     if (position_ < end_ && is_token(*position_)) return *position_;
+    if (end_ - position_ > 1 && *position_ == ' ' && is_token(position_[1])) return *++position_;
     return next_after_space();
   }
   // No white space and not of kByteOrderMark.
@@ -75,10 +76,11 @@ class JsonReader {
   char next_after_space();
   bool refill(const char*& keep);
   void skip_string();
-  const char* string_end(const char* at) const;
   void skip_nested(int64_t depth, const char** keep);
   std::string_view unescaped(std::string_view raw);
   std::string_view number_text();
+  bool short_decimal(int64_t& whole, int& thousandths);
+  bool short_key(std::string_view& key);
 
   ByteSource& source_;
   std::string file_;

@@ -21,10 +21,10 @@ extern const std::string_view kViewsSql;
 
 namespace {
 
+using test::fails_with;
 using test::TemporaryDirectory;
 using testing::AllOf;
 using testing::AnyOf;
-using test::fails_with;
 using testing::HasSubstr;
 
 void expect_refused(const std::filesystem::path& path, const testing::Matcher<std::string>& text) {
@@ -170,6 +170,62 @@ TEST(TraceDb, RowsComeBackAsTheyWentIn) {
   EXPECT_FALSE(rows.next());
   EXPECT_EQ(db.query_integer("SELECT count FROM loss_nonzero"), 3);
   EXPECT_EQ(db.query_integer("SELECT complete FROM process"), 0);
+}
+
+// Statements keep what was bound to them; texts of one length lie in the same places.
+TEST(TraceDb, RowsDoNotMixWithThoseBeforeThem) {
+  const TemporaryDirectory directory;
+  constexpr int64_t kRows = 1000;
+  const auto metric = [](int64_t i) {
+    return i < 700 ? fmt::format("m{:04}", i % 7) : fmt::format("{:0{}}", i, i % 90 + 4);
+  };
+  const auto number = [](int64_t i, int64_t period) {
+    return i / 64 % period == 0 ? std::nullopt : std::optional(i % (period * 5));
+  };
+  {
+    TraceDb db = TraceDb::create(directory / "t.db");
+    const ProcessId process = db.add(ProcessRow{.host = "h"});
+    const StreamId stream = db.add(StreamRow{.process = process, .kind = StreamKind::gpu});
+    const StringId name = db.intern("kernel");
+    for (int64_t i = 0; i < kRows; ++i) {
+      const OpId op = db.add(OpRow{.stream = stream,
+                                   .kind = i / 70 % 2 == 0 ? OpKind::copy : OpKind::compute,
+                                   .name = name,
+                                   .start_ns = i,
+                                   .end_ns = i + 1,
+                                   .correlation_id = number(i, 2),
+                                   .graph_id = number(i, 3)});
+      db.add_counter(op, metric(i), i % 3 == 0 ? -0.5 : static_cast<double>(i));
+    }
+    db.finish();
+  }
+  const TraceDb db = TraceDb::open(directory / "t.db");
+  Query rows = db.query(
+      "SELECT kind, correlation_id, graph_id, metric, value FROM op JOIN counter ON op_id = id "
+      "ORDER BY id");
+  for (int64_t i = 0; i < kRows; ++i) {
+    ASSERT_TRUE(rows.next());
+    EXPECT_EQ(rows.op_kind(0), i / 70 % 2 == 0 ? OpKind::copy : OpKind::compute);
+    EXPECT_EQ(rows.optional_integer(1), number(i, 2));
+    EXPECT_EQ(rows.optional_integer(2), number(i, 3));
+    EXPECT_EQ(rows.text(3), metric(i));
+    EXPECT_EQ(rows.real(4), i % 3 == 0 ? -0.5 : static_cast<double>(i));
+  }
+  EXPECT_FALSE(rows.next());
+}
+
+TEST(TraceDb, RowsThatTheSchemaForbidsAreRefused) {
+  const TemporaryDirectory directory;
+  TraceDb db = TraceDb::create(directory / "t.db");
+  EXPECT_THROW(db.add(AccessRow{.op = {1}, .tensor = {1}, .bytes = -1, .source = "s"}), Error);
+  EXPECT_THROW(db.add(AccessRow{.op = {1}, .tensor = {1}, .offset_bytes = -1, .source = "s"}),
+               Error);
+  EXPECT_THROW(db.add(AccessRow{.op = {1}, .tensor = {1}, .source = "s", .confidence = 1.5}),
+               Error);
+  EXPECT_THROW(db.add(CollectiveRow{.op = {1}, .function = "f", .source = "s", .confidence = -0.1}),
+               Error);
+  EXPECT_THROW(db.add(TensorRow{.process = {1}, .name = {1}, .bytes = -1, .source = "s"}), Error);
+  EXPECT_THROW(db.add(GemmRow{.op = {1}, .m = 1, .n = 0, .k = 1, .source = "s"}), Error);
 }
 
 TEST(TraceDb, EqualNamesAreStoredOnceAndBadBytesReplaced) {

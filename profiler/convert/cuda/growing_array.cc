@@ -11,7 +11,7 @@
 #include <new>
 
 #include "common/error.h"
-#include "profiler/gpu/record_sorter.h"
+#include "profiler/gpu/temporary_file.h"
 
 namespace preserve::cuda {
 namespace {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstring>
 #include <iterator>
 
 #include "common/text.h"
@@ -78,7 +79,7 @@ int64_t id_of(std::string_view text) {
   return static_cast<int64_t>(hash_of(text) >> 2);
 }
 
-// Members of "args" that are used.
+// Members of "args" that are used, those of one first letter together.
 enum class As : uint8_t { number, from_zero, id, text, shapes, communication };
 struct Argument {
   std::string_view key;
@@ -87,36 +88,36 @@ struct Argument {
   std::string Event::*text = nullptr;
 };
 constexpr Argument kArguments[] = {{"correlation", As::number, &Event::correlation},
+                                   {"context", As::id, &Event::context},
+                                   {"correlation_id", As::from_zero, &Event::correlation},
+                                   {"connection_id", As::from_zero, &Event::correlation},
+                                   {"count"},
                                    {"stream", As::id, &Event::stream},
                                    {"device", As::id, &Event::device},
-                                   {"context", As::id, &Event::context},
+                                   {"dtype"},
+                                   {"data_type"},
                                    {"bytes", As::number, &Event::bytes},
                                    {"graph id", As::number, &Event::graph},
                                    {"graph node id", As::number, &Event::graph_node},
-                                   {"correlation_id", As::from_zero, &Event::correlation},
-                                   {"connection_id", As::from_zero, &Event::correlation},
                                    {"name", As::text, nullptr, &Event::text},
                                    {"labels", As::text, nullptr, &Event::text},
                                    {"Task Type", As::text, nullptr, &Event::task_type},
                                    {"kernel", As::text, nullptr, &Event::kernel},
-                                   {"data_type"},
-                                   {"count"},
                                    {"Input Dims", As::shapes, nullptr, &Event::dims},
                                    {"Input dims", As::shapes, nullptr, &Event::dims},
                                    {"Input type", As::shapes, nullptr, &Event::types},
-                                   {"dtype"},
+                                   {"In msg nelems"},
                                    {"Src Rank"},
+                                   {"Seq"},
                                    {"Dst Rank"},
                                    {"Comms Id"},
-                                   {"Group size"},
-                                   {"In msg nelems"},
-                                   {"Out msg nelems"},
-                                   {"Seq"},
                                    {"Collective name"},
+                                   {"Group size"},
+                                   {"Out msg nelems"},
                                    {"Process Group Name"},
                                    {"Process Group Ranks"}};
 
-// Where to look for a key by its first letter: most keys of an event begin as none of them does.
+// Where those of a letter begin: most keys of an event begin as none of them does.
 constexpr std::array<uint8_t, 256> first_arguments() {
   std::array<uint8_t, 256> first{};
   first.fill(std::size(kArguments));
@@ -126,6 +127,22 @@ constexpr std::array<uint8_t, 256> first_arguments() {
   return first;
 }
 constexpr std::array<uint8_t, 256> kFirstArgument = first_arguments();
+
+const Argument* argument_named(std::string_view key) {
+  if (key.empty()) return nullptr;
+  const char letter = key.front();
+  for (size_t i = kFirstArgument[static_cast<unsigned char>(letter)];
+       i < std::size(kArguments) && kArguments[i].key.front() == letter; ++i) {
+    if (kArguments[i].key == key) return &kArguments[i];
+  }
+  return nullptr;
+}
+
+// Without a call of memcmp, as its length is not known to be a constant elsewhere.
+template <size_t N>
+bool is(std::string_view text, const char (&word)[N]) {
+  return text.size() == N - 1 && std::memcmp(text.data(), word, N - 1) == 0;
+}
 
 class EventReader {
  public:
@@ -145,7 +162,10 @@ class EventReader {
 
 // Known enough to say that the event is of no use; the rest of it need not be looked at.
 bool EventReader::is_left_out() const {
-  if (std::string_view("XMBEb").find(event_.phase) == std::string_view::npos) return true;
+  if (event_.phase != 'X' &&
+      std::string_view("MBEbS").find(event_.phase) == std::string_view::npos) {
+    return true;
+  }
   if (event_.category == Category::ignored) return true;
   if (event_.category == Category::python && !event_.name.empty() &&
       !event_.name.starts_with("nn.Module")) {
@@ -164,17 +184,17 @@ bool EventReader::read() {
   json_.begin_object();
   std::string_view key;
   while (json_.next_key(key)) {
-    if (key == "ph") {
+    if (is(key, "ph")) {
       const std::string_view phase =
           json_.peek() == '"' ? json_.string() : (json_.skip_value(), "?");
       event_.phase = phase.size() == 1 ? phase[0] : '?';
-    } else if (key == "cat" && json_.peek() == '"') {
+    } else if (is(key, "cat") && json_.peek() == '"') {
       const std::string_view text = json_.string();
       event_.category = category_of(text);
       if (event_.category == Category::none) event_.category_text.assign(text);
-    } else if (key == "name" && json_.peek() == '"') {
+    } else if (is(key, "name") && json_.peek() == '"') {
       event_.name.assign(json_.string());
-    } else if (key == "pid") {
+    } else if (is(key, "pid")) {
       if (json_.peek() == '"') {
         event_.process_text.assign(json_.string());
         event_.process = id_of(event_.process_text);
@@ -182,18 +202,18 @@ bool EventReader::read() {
         event_.process = id();
       }
       continue;
-    } else if (key == "tid") {
+    } else if (is(key, "tid")) {
       event_.thread = id();
       continue;
-    } else if (key == "ts") {
+    } else if (is(key, "ts")) {
       event_.has_time = true;
       event_.good_time = json_.decimal(event_.time, event_.time_thousandths);
       continue;
-    } else if (key == "dur") {
+    } else if (is(key, "dur")) {
       event_.has_duration = true;
       event_.good_duration = json_.decimal(event_.duration, event_.duration_thousandths);
       continue;
-    } else if (key == "args" && json_.peek() == '{') {
+    } else if (is(key, "args") && json_.peek() == '{') {
       read_arguments();
       continue;
     } else {
@@ -223,13 +243,8 @@ void EventReader::read_arguments() {
 }
 
 void EventReader::read_argument(std::string_view key) {
-  if (key.empty()) return json_.skip_value();
-  const auto* known =
-      std::find_if(std::begin(kArguments) + kFirstArgument[static_cast<unsigned char>(key.front())],
-                   std::end(kArguments), [&](const Argument& argument) {
-                     return argument.key.front() == key.front() && argument.key == key;
-                   });
-  if (known == std::end(kArguments)) return json_.skip_value();
+  const Argument* known = argument_named(key);
+  if (known == nullptr) return json_.skip_value();
   switch (known->as) {
     case As::number:
       (void)json_.integer(event_.*known->number);

@@ -201,6 +201,7 @@ void KinetoReader::use_event() {
     case 'E':
       return begin_or_end();
     case 'b':
+    case 'S':  // the same in older files
       choose_rank();
       return not_understood();
     default:

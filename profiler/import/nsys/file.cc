@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <set>
+#include <unordered_map>
 
 #include "common/error.h"
 #include "common/text.h"
@@ -156,19 +157,25 @@ void NsysReader::find_whole_graphs() {
   while (rows.next()) whole_graphs_.emplace(rows.integer(0) & kProcessMask, rows.integer(1));
 }
 
-// What the export has of GPU work in tables that are not read, for a message.
+// What the export has of GPU work in tables that are not read, for a message: by their names, or
+// because what is in them lasts and has a place on a GPU.
 std::string NsysReader::other_gpu_tables() {
   std::string list;
   Rows tables(file_,
-              "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE "
-              "VIRTUAL%' AND (name LIKE '%WORKLOAD%' OR name LIKE 'CUPTI_ACTIVITY_KIND_%' OR "
-              "name LIKE 'GPU_%' OR name LIKE 'VULKAN_%' OR name LIKE 'OPENACC_%')");
+              "SELECT name, name LIKE '%WORKLOAD%' OR name LIKE 'CUPTI_ACTIVITY_KIND_%' OR "
+              "name LIKE 'GPU_%' OR name LIKE 'VULKAN_%' OR name LIKE 'OPENACC_%' "
+              "FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'");
   while (tables.next()) {
     const std::string table(tables.text(0));
-    if (table.find('"') != std::string::npos ||
+    if (table.find_first_of("\"'") != std::string::npos ||
         std::find(std::begin(kHostTables), std::end(kHostTables), table) != std::end(kHostTables)) {
       continue;
     }
+    const auto columns = columns_of(file_, table);
+    const auto has = [&](const char* column) { return columns.count(column) != 0; };
+    const bool runs_on_a_gpu =
+        has("start") && has("end") && (has("deviceId") || has("streamId") || has("gpuId"));
+    if (tables.integer(1) == 0 && !runs_on_a_gpu) continue;
     Rows any(file_, fmt::format("SELECT 1 FROM \"{}\" LIMIT 1", table));
     if (any.next()) list += (list.empty() ? "" : ", ") + printable(table, 60);
   }
@@ -214,21 +221,38 @@ void NsysReader::read_activities(const std::string& table, bool copies, const ch
                         file_.file(), table, needed);
     }
   }
+  std::string name_column = "demangledName";
+  for (const char* other : {"shortName", "mangledName"}) {
+    if (columns.count(name_column) == 0) name_column = other;
+  }
+  if (name == nullptr && columns.count(name_column) == 0) {
+    if (!partial_) {
+      throw input_error(
+          "{}: table {} has no column 'demangledName': unknown Nsight Systems schema; --partial "
+          "imports its kernels without names",
+          file_.file(), table);
+    }
+    result_.notes.push_back("the export does not say what its kernels are called");
+  }
   // Context and green context come before the stream: streams are numbered per context.
   Rows rows(file_, select_of(columns, table,
                              {"start", "end", "deviceId", "contextId", "streamId", "correlationId",
-                              "globalPid", "demangledName", "graphId", "graphNodeId", "bytes"}));
+                              "globalPid", name_column, "graphId", "graphNodeId", "bytes"}));
   const bool whole_graphs = table == kGraphTable;
   bool noted = false;
-  std::map<std::pair<ProcessBuilder*, int64_t>, uint32_t> names;
+  const bool has_graph = columns.count("graphId") != 0;
+  const bool has_node = columns.count("graphNodeId") != 0;
+  std::map<ProcessBuilder*, std::unordered_map<int64_t, uint32_t>> names;
   int64_t last_pid = 0, last_name_id = -1;
   uint32_t last_name = 0;
   ProcessBuilder* owner = nullptr;
+  std::unordered_map<int64_t, uint32_t>* own_names = nullptr;
   while (rows.next()) {
     ++result_.rows;
     const int64_t pid = rows.integer(6);
     if (owner == nullptr || pid != last_pid) {
       owner = &process(pid);
+      own_names = &names[owner];
       last_pid = pid;
       last_name_id = -1;
     }
@@ -269,7 +293,7 @@ void NsysReader::read_activities(const std::string& table, bool copies, const ch
     }
     const int64_t name_id = rows.integer(7);
     if (last_name_id < 0 || name_id != last_name_id) {
-      uint32_t& known = names[{owner, name_id}];
+      uint32_t& known = (*own_names)[name_id];
       if (known == 0) {
         const std::string& text = name != nullptr ? std::string(name) : string_at(name_id);
         known = owner->kernel_name(text.empty() ? "unnamed kernel" : text);
@@ -278,10 +302,8 @@ void NsysReader::read_activities(const std::string& table, bool copies, const ch
       last_name_id = name_id;
     }
     activity.name = last_name;
-    if (!rows.is_null(8) && rows.integer(8) > 0) {
-      activity.graph = rows.integer(8);
-    }
-    if (!rows.is_null(9) && rows.integer(9) > 0) activity.graph_node = rows.integer(9);
+    if (has_graph) activity.graph = std::max<int64_t>(0, rows.integer(8));
+    if (has_node && rows.integer(9) > 0) activity.graph_node = rows.integer(9);
     if (copies && rows.is_integer(10)) activity.bytes = rows.integer(10);
     owner->add(activity);
   }

@@ -2,8 +2,10 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <array>
 #include <vector>
 
+#include "profiler/gpu/packed_records.h"
 #include "profiler/gpu/record_log.h"
 #include "profiler/gpu/record_sorter.h"
 
@@ -55,6 +57,34 @@ RC_GTEST_PROP(RecordLog, GivesBackAnyPartAsOftenAsAsked, ()) {
     RC_ASSERT(other.next(record) && record == static_cast<int64_t>(i - first));
   }
   RC_ASSERT(!pass.next(record));
+}
+
+// A record of an odd number of words, and one of an even number.
+template <size_t kWords>
+void comes_back_as_it_was() {
+  using Record = std::array<uint64_t, kWords>;
+  const auto word = rc::gen::oneOf(rc::gen::inRange<uint64_t>(0, 3), rc::gen::arbitrary<uint64_t>(),
+                                   rc::gen::just(UINT64_MAX));
+  const auto few = *rc::gen::container<std::vector<Record>>(rc::gen::container<Record>(word));
+  std::vector<Record> records;  // several blocks, the last mostly not full
+  const auto count = few.empty() ? 0 : *rc::gen::inRange<size_t>(0, 3 * PackedRecords::kBlock);
+  for (size_t i = 0; i < count; ++i) records.push_back(few[i * i % few.size()]);
+  PackedRecords packed(sizeof(Record));
+  packed.append(records.data(), records.size());
+  packed.append(records.data(), records.size());
+  std::vector<Record> back(2 * records.size());
+  const size_t half = packed.blocks() / 2;
+  for (size_t block = packed.blocks(); block-- > 0;) {
+    const size_t first = block % std::max<size_t>(1, half) * PackedRecords::kBlock;
+    packed.read(block, std::min(PackedRecords::kBlock, records.size() - first),
+                back.data() + (block < half ? 0 : records.size()) + first);
+  }
+  for (size_t i = 0; i < back.size(); ++i) RC_ASSERT(back[i] == records[i % records.size()]);
+}
+RC_GTEST_PROP(PackedRecords, ComeBackAsTheyWere, ()) {
+  comes_back_as_it_was<1>();
+  comes_back_as_it_was<4>();
+  comes_back_as_it_was<15>();
 }
 
 }  // namespace

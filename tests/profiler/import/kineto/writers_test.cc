@@ -187,6 +187,7 @@ TEST_F(ImportWriters, AFileWhoseWorkIsNotSeenIsNotCalledEmpty) {
   const auto imported = import_events(events, true);
   EXPECT_THAT(column(imported.db, "SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
               ElementsAre("unknown_event2"));
+  refuse({event('S', "GPU"), event('F', "GPU")}, "1 of category 'GPU' (phase S)");
   refuse({kineto_event("cpu_op", "aten::mm", 1, 2, 3)},
          "holds no GPU activity in its 1 events, of them 1 of the host; it looks like a trace of "
          "the PyTorch profiler without GPU activities");

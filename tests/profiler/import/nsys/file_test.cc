@@ -92,6 +92,22 @@ TEST_F(ImportNsys, TablesAndColumnsMayBeAbsent) {
               ElementsAre("1"));
 }
 
+TEST_F(ImportNsys, NamesOfKernelsMayBeInOtherColumns) {
+  const auto table = [](const std::string& name_column) {
+    return kStrings + "CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (start INTEGER, end INTEGER" +
+           name_column + "); INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL VALUES (10, 20" +
+           (name_column.empty() ? "" : ", 2") + ");";
+  };
+  for (const char* column_name : {"shortName", "mangledName"}) {
+    const auto imported = import_sql(table(fmt::format(", {} INTEGER", column_name)));
+    EXPECT_THAT(column(imported.db, "SELECT kind || ' ' || name FROM op_named"),
+                ElementsAre("collective ncclDevKernel_AllReduce_Sum_bf16_RING_LL"));
+  }
+  expect_refused(table(""), "has no column 'demangledName'");
+  EXPECT_THAT(import_sql(table(""), true).summary.warnings,
+              testing::Contains(HasSubstr("does not say what its kernels are called")));
+}
+
 TEST_F(ImportNsys, GraphColumnsAreUsedWhereTheyExist) {
   const auto imported =
       import_sql(kStrings + kernel_table(", graphId INTEGER, graphNodeId INTEGER") +
@@ -270,6 +286,13 @@ TEST_F(ImportNsys, OtherGpuWorkIsNamed) {
                      "INSERT INTO CUPTI_ACTIVITY_KIND_CDP_KERNEL VALUES (1);",
                  "no GPU activity is recognised, but there are rows in "
                  "CUPTI_ACTIVITY_KIND_CDP_KERNEL");
+  // Of a schema that is not known: what lasts and has a place on a GPU.
+  expect_refused(kStrings +
+                     "CREATE TABLE CUDA_KERNELS (start INTEGER, end INTEGER, streamId INTEGER);"
+                     "INSERT INTO CUDA_KERNELS VALUES (1, 2, 7);"
+                     "CREATE TABLE OSRT_API (start INTEGER, end INTEGER, globalTid INTEGER);"
+                     "INSERT INTO OSRT_API VALUES (1, 2, 7);",
+                 "no GPU activity is recognised, but there are rows in CUDA_KERNELS;");
 }
 
 TEST_F(ImportNsys, BadRowsAreRefusedOrCounted) {

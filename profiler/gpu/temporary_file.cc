@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "profiler/gpu/record_sorter.h"
+#include "profiler/gpu/temporary_file.h"
 
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
