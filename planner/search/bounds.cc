@@ -90,10 +90,7 @@ class Bounds {
         windows_(windows),
         candidate_bytes_(step.ops.size(), 0),
         reads_bytes_(step.ops.size(), 0) {
-    for (const PlanConsumer& consumer : problem.consumers) {
-      candidate_bytes_[as_index(consumer.ordinal)] =
-          static_cast<double>(consumer.blocks * kBlockBytes);
-    }
+    find_candidates();
     const double most_age_bytes =
         oldest_cached_bytes(device) + static_cast<double>(problem.budget_bytes);
     const std::vector<double> reused = reused_bytes(step, most_age_bytes);
@@ -123,19 +120,17 @@ class Bounds {
       gains.clear();
     };
     // Around the ring, from the first window on.
-    const auto first = std::upper_bound(
-        problem_.consumers.begin(), problem_.consumers.end(), windows_.front(),
-        [](int32_t ordinal, const PlanConsumer& item) { return ordinal < item.ordinal; });
-    for (auto consumer = first; consumer != problem_.consumers.end(); ++consumer) {
-      while (window + 1 < windows_.size() && windows_[window + 1] < consumer->ordinal) {
+    const auto first = std::upper_bound(readers_.begin(), readers_.end(), windows_.front());
+    for (auto reader = first; reader != readers_.end(); ++reader) {
+      while (window + 1 < windows_.size() && windows_[window + 1] < *reader) {
         close();
         ++window;
       }
-      gains.push_back(gain_of(consumer->ordinal));
+      gains.push_back(gain_of(*reader));
     }
     if (window + 1 < windows_.size()) close();
-    for (auto consumer = problem_.consumers.begin(); consumer != first; ++consumer) {
-      gains.push_back(gain_of(consumer->ordinal));
+    for (auto reader = readers_.begin(); reader != first; ++reader) {
+      gains.push_back(gain_of(*reader));
     }
     close();
     return baseline_ns_ - saved_ns;
@@ -171,6 +166,32 @@ class Bounds {
   }
 
  private:
+  // An operator may also find what is fetched for a later reader of the same bytes.
+  void find_candidates() {
+    struct Range {
+      int64_t begin = std::numeric_limits<int64_t>::max(), end = 0;
+    };
+    std::vector<Range> fetched(step_.tensors.size());
+    for (const PlanConsumer& consumer : problem_.consumers) {
+      for (const Slice& slice : consumer.slices) {
+        Range& range = fetched[as_index(slice.tensor)];
+        range.begin = std::min(range.begin, slice.offset_bytes);
+        range.end = std::max(range.end, slice.offset_bytes + slice.blocks * kBlockBytes);
+      }
+    }
+    for (const StepOp& op : step_.ops) {
+      double& bytes = candidate_bytes_[as_index(op.ordinal)];
+      for (const StepAccess& access : op.accesses) {
+        if (access.mode != AccessMode::read) continue;
+        const Range& range = fetched[as_index(access.tensor)];
+        const int64_t most = std::min(access.offset_bytes + access.bytes, range.end) -
+                             std::max(access.offset_bytes, range.begin);
+        bytes += static_cast<double>(std::max<int64_t>(0, most));
+      }
+      if (bytes > 0) readers_.push_back(op.ordinal);
+    }
+  }
+
   double rate() const { return hardware_.stream.rate_bytes_per_ns; }
   bool outlasts() const { return !hardware_.stream.stops_with_window; }
 
@@ -207,9 +228,7 @@ class Bounds {
       for (const int32_t window : windows_) bytes += moved_in_window(as_index(window));
     }
     std::vector<Gain> gains;
-    for (const PlanConsumer& consumer : problem_.consumers) {
-      gains.push_back(gain_of(consumer.ordinal));
-    }
+    for (const int32_t reader : readers_) gains.push_back(gain_of(reader));
     return most_saved_ns(gains, bytes);
   }
 
@@ -304,6 +323,7 @@ class Bounds {
   double baseline_ns_;
   const std::vector<int32_t>& windows_;
   std::vector<double> candidate_bytes_, reads_bytes_;  // by ordinal
+  std::vector<int32_t> readers_;                       // of candidates, ascending
   std::vector<Way> ways_;
   std::vector<size_t> end_of_ways_;  // by ordinal
   double operators_ns_ = 0;
