@@ -36,6 +36,7 @@ class Slopes {
     std::fill(tree_.begin(), tree_.end(), 0);
     total_ = 0;
   }
+  size_t count() const { return slope_.size(); }
   int64_t total() const { return total_; }
   int64_t slope(size_t k) const { return slope_[k]; }
   int64_t length(size_t k) const { return length_[k]; }
@@ -82,8 +83,13 @@ class Dynamic {
   }
 
   FlowSolution solve() {
-    const int64_t wrap = best_wrap();
-    if (!evaluate(wrap, true)) throw internal_error("flow: the chosen wrap is infeasible");
+    // Mostly nothing is worth carrying over the cut: then the second walk is the last.
+    Point none;
+    if (problem_.hold[cut_] > 0) none.next = evaluate(1, false);
+    none.value = evaluate(0, true);
+    const int64_t wrap = none.rises() ? best_wrap(none) : 0;
+    if (wrap > 0) none.value = evaluate(wrap, true);
+    if (!none.value) throw internal_error("flow: the chosen wrap is infeasible");
     return walk_back(wrap);
   }
 
@@ -112,7 +118,7 @@ class Dynamic {
   }
 
   uint32_t slope_index(int64_t slope) const {
-    size_t low = 0, high = slope_count_;
+    size_t low = 0, high = slopes_.count();
     while (low < high) {
       const size_t middle = (low + high) / 2;
       if (slopes_.slope(middle) > slope)
@@ -124,7 +130,6 @@ class Dynamic {
   }
 
   void order_insertions() {
-    slope_count_ = distinct_slopes(problem_).size();
     const size_t first = (cut_ + 1) % nodes_;
     const auto by_node = [](const auto& item, size_t node) { return as_index(item.node) < node; };
     auto supply =
@@ -212,14 +217,10 @@ class Dynamic {
   };
   Point probe(int64_t z) { return {z, evaluate(z, false), evaluate(z + 1, false)}; }
 
-  // The least z that maximises h on [0, hold of the cut].
-  int64_t best_wrap() {
-    const int64_t limit = problem_.hold[cut_];
-    if (limit == 0) return 0;
-    Point low = probe(0);
-    if (!low.rises()) return 0;
+  // The least z that maximises h on [0, hold of the cut]; `low`: 0, where h rises.
+  int64_t best_wrap(Point low) {
     // Invariant: h rises at low, does not rise at high (or high is the limit).
-    Point high{limit, std::nullopt, std::nullopt};
+    Point high{problem_.hold[cut_], std::nullopt, std::nullopt};
     for (bool bisect = false; high.z - low.z > 1; bisect = !bisect) {
       int64_t z = low.z + (high.z - low.z) / 2;
       if (!bisect && high.value && high.next) z = where_tangents_meet(low, high);
@@ -270,7 +271,6 @@ class Dynamic {
   const FlowProblem& problem_;
   size_t nodes_;
   size_t cut_ = 0;
-  size_t slope_count_ = 0;
   Slopes slopes_;
   std::vector<Insertion> insertions_;
   std::vector<size_t> end_of_node_;

@@ -22,19 +22,18 @@ bool overlap(const Range& a, const Range& b) {
   return a.begin < b.end && b.begin < a.end;
 }
 
-// `range` without `holes` (any order, may overlap), ascending.
-std::vector<Range> without(Range range, std::vector<Range> holes) {
+// Each part of `range` without `holes` (any order, may overlap), ascending.
+template <typename Use>
+void each_part_without(std::vector<Range>& holes, Range range, const Use& use) {
   std::sort(holes.begin(), holes.end(),
             [](const Range& a, const Range& b) { return a.begin < b.begin; });
-  std::vector<Range> left;
   for (const Range& hole : holes) {
     if (!overlap(range, hole)) continue;
-    if (hole.begin > range.begin) left.push_back({range.begin, hole.begin});
+    if (hole.begin > range.begin) use(Range{range.begin, hole.begin});
     range.begin = std::max(range.begin, hole.end);
-    if (range.begin >= range.end) return left;
+    if (range.begin >= range.end) return;
   }
-  left.push_back(range);
-  return left;
+  use(range);
 }
 
 class Candidates {
@@ -62,18 +61,19 @@ class Candidates {
   std::vector<Slice> of(const StepOp& op) {
     std::vector<Slice> slices;
     if (op.kind == OpKind::collective || op.kind == OpKind::p2p) return slices;
-    std::vector<std::pair<int32_t, Range>> taken;  // of this operator: a byte counts once per use
+    taken_.clear();
     for (const StepAccess& access : op.accesses) {
       if (access.mode != AccessMode::read) continue;
       const Range range = clip(access);
       if (range.end - range.begin < access.bytes) ++notes_.clipped_accesses;
       if (range.begin >= range.end || !may_travel(access, range)) continue;
-      std::vector<Range> holes = written_[as_index(access.tensor)];
-      for (const auto& [tensor, other] : taken) {
-        if (tensor == access.tensor) holes.push_back(other);
+      holes_ = written_[as_index(access.tensor)];
+      for (const auto& [tensor, other] : taken_) {
+        if (tensor == access.tensor) holes_.push_back(other);
       }
-      taken.emplace_back(access.tensor, range);
-      for (const Range& part : without(range, holes)) add(access, part, op.ordinal, slices);
+      taken_.emplace_back(access.tensor, range);
+      each_part_without(holes_, range,
+                        [&](const Range& part) { add(access, part, op.ordinal, slices); });
     }
     return slices;
   }
@@ -139,9 +139,11 @@ class Candidates {
   const FoldedStep& step_;
   int64_t cache_bytes_;
   ProblemNotes& notes_;
-  std::vector<std::vector<Use>> uses_;       // per tensor, by ordinal
-  std::vector<std::vector<Range>> written_;  // per tensor
-  std::vector<int64_t> passed_;              // bytes streamed before each operator
+  std::vector<std::vector<Use>> uses_;            // per tensor, by ordinal
+  std::vector<std::vector<Range>> written_;       // per tensor
+  std::vector<int64_t> passed_;                   // bytes streamed before each operator
+  std::vector<std::pair<int32_t, Range>> taken_;  // of one operator: a byte counts once per use
+  std::vector<Range> holes_;                      // of one read
 };
 
 }  // namespace

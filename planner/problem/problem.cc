@@ -106,11 +106,9 @@ int64_t choose_budget(const DeviceModel& device, const std::optional<int64_t>& w
 // --------------------------------------------------------
 
 // Bytes that an operator streams through the cache, whatever part of them was prefetched.
-int64_t footprint(const FoldedStep& step, const StepOp& op, double hot_bytes_per_s) {
+int64_t footprint(const StepOp& op, double hot_bytes_per_s, const std::string& what) {
   int64_t bytes = 0;
-  for (const StepAccess& access : op.accesses) {
-    bytes = checked_add(bytes, access.bytes, step.trace_file + ": bytes of an operator");
-  }
+  for (const StepAccess& access : op.accesses) bytes = checked_add(bytes, access.bytes, what);
   if (op.accesses.empty() && op.collective && op.collective->bytes) {
     bytes = std::max<int64_t>(0, *op.collective->bytes);
   }
@@ -173,11 +171,13 @@ class Builder {
     const size_t count = step_.ops.size();
     footprints_.reserve(count);
     int64_t total = 0;
+    const std::string of_operator = step_.trace_file + ": bytes of an operator";
+    const std::string of_step = step_.trace_file + ": bytes of the step";
     for (const StepOp& op : step_.ops) {
-      footprints_.push_back(footprint(step_, op, hot_bytes_per_s_));
-      total = checked_add(total, footprints_.back(), step_.trace_file + ": bytes of the step");
+      footprints_.push_back(footprint(op, hot_bytes_per_s_, of_operator));
+      total = checked_add(total, footprints_.back(), of_step);
     }
-    checked_add(total, total, step_.trace_file + ": bytes of the step");
+    checked_add(total, total, of_step);
     problem_.traffic_bytes.assign(count, 0);
     if (problem_.windows.empty()) return;  // nothing is ever held
     std::vector<uint8_t> opens(count, 0);

@@ -38,11 +38,8 @@ double CacheState::touched_at(int32_t tensor, int64_t at) const {
 void CacheState::touch(int32_t tensor, int64_t begin, int64_t end, double since_bytes) {
   if (begin >= end) return;
   Fragments& fragments = tensors_[as_index(tensor)];
-  if (fragments.empty()) {
-    fragments.push_back({begin, end, since_bytes});
-    return;
-  }
-  if (fragments.size() == 1 && begin <= fragments[0].begin && fragments[0].end <= end) {
+  if (fragments.empty() || (begin <= fragments.front().begin && fragments.back().end <= end)) {
+    fragments.resize(1);
     fragments[0] = {begin, end, since_bytes};
     return;
   }
@@ -68,6 +65,18 @@ void CacheState::touch(int32_t tensor, int64_t begin, int64_t end, double since_
   } else {
     fragments.erase(first + static_cast<std::ptrdiff_t>(count), last);
   }
+}
+
+std::vector<CacheState::Held> CacheState::held() const {
+  std::vector<Held> held;
+  for (size_t tensor = 0; tensor < tensors_.size(); ++tensor) {
+    for (const Fragment& fragment : tensors_[tensor]) {
+      const double age_bytes = clock_bytes_ - fragment.since_bytes;
+      if (age_bytes > oldest_bytes_) continue;
+      held.push_back({static_cast<int32_t>(tensor), fragment.begin, fragment.end, age_bytes});
+    }
+  }
+  return held;
 }
 
 }  // namespace preserve

@@ -28,6 +28,14 @@ class CacheState {
   // [begin, end) is in the cache, with the age it has had since clock_bytes() was `since_bytes`.
   void touch(int32_t tensor, int64_t begin, int64_t end, double since_bytes);
 
+  // All that later reads can tell of the cache: what is not yet as old as makes no difference.
+  struct Held {
+    int32_t tensor = 0;
+    int64_t begin = 0, end = 0;
+    double age_bytes = 0;
+  };
+  std::vector<Held> held() const;
+
  private:
   struct Fragment {
     int64_t begin = 0, end = 0;

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <utility>
 
-#include "common/as_index.h"
 #include "common/error.h"
 
 namespace preserve {
@@ -57,6 +56,12 @@ void PrefetchStream::assume_arrived() {
   }
 }
 
+std::vector<double> PrefetchStream::arrived_for_next_step() const {
+  std::vector<double> arrived_bytes;
+  for (const size_t place : places_for_next_step_) arrived_bytes.push_back(waiting_[place]);
+  return arrived_bytes;
+}
+
 void PrefetchStream::open_window(size_t window, int64_t step, double now_ns) {
   queue_.push_back({.window = window, .step = step, .ready_ns = now_ns + rates_.start_latency_ns});
 }
@@ -74,33 +79,18 @@ bool PrefetchStream::overtaken(const Prefetch& prefetch, int64_t step) const {
   return last_start_[as_index(prefetch.consumer)] >= step + (prefetch.next_step ? 1 : 0);
 }
 
-void PrefetchStream::consumer_starts(int32_t consumer, std::span<const uint32_t> prefetches,
-                                     int64_t step) {
-  last_start_[as_index(consumer)] = step;
-  running_[as_index(consumer)] = 1;
-  if (moving_) {
-    const Batch& batch = queue_.front();
-    const Prefetch& current =
-        orders_->prefetches[orders_->windows[batch.window].first + batch.next];
-    if (current.consumer == consumer && overtaken(current, batch.step)) {
-      finish_current(1 - remaining_bytes_ / transfer_bytes_);
-      pass_over_during(consumer);
-    }
-  }
-  for (const uint32_t prefetch : prefetches) {
-    read_[prefetch] = waiting_[prefetch];
-    waiting_[prefetch] = 0;
-  }
+// Ends the transfer under way if the consumer, which starts, overtakes it.
+void PrefetchStream::cut_for(int32_t consumer) {
+  const Batch& batch = queue_.front();
+  const Prefetch& current = orders_->prefetches[orders_->windows[batch.window].first + batch.next];
+  if (current.consumer != consumer || !overtaken(current, batch.step)) return;
+  finish_current(1 - remaining_bytes_ / transfer_bytes_);
+  pass_over_during(consumer);
 }
 
 void PrefetchStream::pass_over_during(int32_t consumer) {
   const bool runs = running_[as_index(consumer)] != 0;
   if (runs && !rates_.stops_with_window) passing_ = consumer;
-}
-
-void PrefetchStream::consumer_ends(int32_t consumer) {
-  running_[as_index(consumer)] = 0;
-  if (passing_ == consumer) passing_ = kNone;
 }
 
 // Ends the transfer under way after `share_done` of it: the front of the range has arrived.

@@ -14,6 +14,7 @@
 #include <span>
 #include <vector>
 
+#include "common/as_index.h"
 #include "planner/referee/cache_state.h"
 
 namespace preserve {
@@ -60,13 +61,26 @@ class PrefetchStream {
   void assume_arrived();
   // Nothing has been fetched for the next step.
   void forget() { std::fill(waiting_.begin(), waiting_.end(), 0.0); }
+  // Bytes that have arrived for the next step, by prefetch for it.
+  std::vector<double> arrived_for_next_step() const;
 
   void open_window(size_t window, int64_t step, double now_ns);
   void close_window(size_t window, int64_t step);
   // The consumer of `prefetches` starts: cuts what is still under way for it. The bytes of each
   // that are in time are in arrived_bytes() until it is read again a step later.
-  void consumer_starts(int32_t consumer, std::span<const uint32_t> prefetches, int64_t step);
-  void consumer_ends(int32_t consumer);
+  void consumer_starts(int32_t consumer, std::span<const uint32_t> prefetches, int64_t step) {
+    last_start_[as_index(consumer)] = step;
+    running_[as_index(consumer)] = 1;
+    if (moving_) cut_for(consumer);
+    for (const uint32_t prefetch : prefetches) {
+      read_[prefetch] = waiting_[prefetch];
+      waiting_[prefetch] = 0;
+    }
+  }
+  void consumer_ends(int32_t consumer) {
+    running_[as_index(consumer)] = 0;
+    if (passing_ == consumer) passing_ = kNone;
+  }
   double arrived_bytes(size_t prefetch) const { return read_[prefetch]; }
 
   // Starts the next transfer when its time has come. Call after every event, before demand.
@@ -105,6 +119,7 @@ class PrefetchStream {
   };
 
   void start_transfer(double now_ns);
+  void cut_for(int32_t consumer);
   bool overtaken(const Prefetch& prefetch, int64_t step) const;
   void pass_over_during(int32_t consumer);
   void finish_current(double share_done);

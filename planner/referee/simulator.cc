@@ -14,7 +14,7 @@ namespace preserve {
 namespace {
 
 constexpr int32_t kMostSteps = 16;
-constexpr double kSteady = 1e-9;  // relative change from one repetition to the next
+constexpr double kSteady = 1e-9;  // relative difference of states that are alike
 
 // --- what may be wrong with the inputs -----------------------------------------------------------
 
@@ -174,6 +174,18 @@ bool same(double a, double b) {
   return std::fabs(a - b) <= kSteady * std::max({1.0, a, b});
 }
 
+bool same(const StepEngine::State& a, const StepEngine::State& b) {
+  const auto same_bytes = [](double x, double y) { return same(x, y); };
+  const auto same_held = [](const CacheState::Held& x, const CacheState::Held& y) {
+    return x.tensor == y.tensor && x.begin == y.begin && x.end == y.end &&
+           same(x.age_bytes, y.age_bytes);
+  };
+  return std::equal(a.cached.begin(), a.cached.end(), b.cached.begin(), b.cached.end(),
+                    same_held) &&
+         std::equal(a.arrived_bytes.begin(), a.arrived_bytes.end(), b.arrived_bytes.begin(),
+                    b.arrived_bytes.end(), same_bytes);
+}
+
 std::vector<OpModel> recorded_models(const FoldedStep& step, int64_t link_latency_ns) {
   std::vector<OpModel> models;
   models.reserve(step.ops.size());
@@ -309,29 +321,16 @@ Referee::Steady Referee::glance(const PrefetchOrders& orders, bool exactly) {
   return {step.step_ns, true, &step};
 }
 
-// Two repetitions are alike when each operator is, and what was fetched although it was cached:
-// times alone agree while the cache still fills.
-bool Referee::same_as_before(const EngineStep& step) {
-  const bool same_bytes = same(step.redundant_bytes, redundant_bytes_before_);
-  redundant_bytes_before_ = step.redundant_bytes;
-  const bool same_ops = std::equal(before_.begin(), before_.end(), step.ops.begin(), step.ops.end(),
-                                   [](const EngineOp& a, const EngineOp& b) {
-                                     return same(a.start_ns, b.start_ns) &&
-                                            same(a.dur_ns, b.dur_ns) &&
-                                            same(a.hit_bytes, b.hit_bytes);
-                                   });
-  before_ = step.ops;
-  return same_ops && same_bytes;
-}
-
 Referee::Steady Referee::run_until_steady() {
   // The first step finds the cache of another plan and no prefetches of a step before it.
   std::vector<double> step_times_ns;
   Steady run;
-  before_.clear();
+  StepEngine::State before = engine_.state();
   while (step_times_ns.size() < kMostSteps && !run.steady) {
     run.last = &engine_.run();
-    run.steady = same_as_before(*run.last);
+    StepEngine::State after = engine_.state();
+    run.steady = same(before, after);
+    before = std::move(after);
     step_times_ns.push_back(run.last->step_ns);
   }
   run.step_ns = step_times_ns.back();

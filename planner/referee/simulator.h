@@ -93,7 +93,6 @@ class Referee {
  private:
   Steady run_until_steady();
   double run_all_hot() const;
-  bool same_as_before(const EngineStep& step);
 
   const FoldedStep& step_;
   RecordedOrder order_;
@@ -104,9 +103,7 @@ class Referee {
   std::unordered_map<std::string_view, int32_t> tensors_;  // of the step, by name
   StepEngine engine_;
   double baseline_step_ns_ = 0, all_hot_step_ns_ = 0;
-  bool steady_ = false;           // after the last run
-  std::vector<EngineOp> before_;  // of its repetitions
-  double redundant_bytes_before_ = 0;
+  bool steady_ = false;  // after the last run
 };
 
 // Judges one plan from the recorded step. Throws as the referee does.

@@ -81,20 +81,6 @@ void StepEngine::restore_state() {
   stream_.forget();
 }
 
-std::span<const uint32_t> StepEngine::prefetches_of(size_t op) const {
-  return std::span(prefetches_by_consumer_)
-      .subspan(first_of_consumer_[op], first_of_consumer_[op + 1] - first_of_consumer_[op]);
-}
-
-std::span<const StepEngine::Access> StepEngine::accesses_of(size_t op) const {
-  return std::span(accesses_).subspan(first_access_[op], first_access_[op + 1] - first_access_[op]);
-}
-
-std::span<const int32_t> StepEngine::followers_of(size_t op) const {
-  return std::span(followers_)
-      .subspan(first_follower_[op], first_follower_[op + 1] - first_follower_[op]);
-}
-
 const EngineStep& StepEngine::run() {
   begin();
   while (!is_over()) advance_to_next_change();
@@ -218,7 +204,7 @@ void StepEngine::start(int32_t op) {
   if (!misses_now) {
     events_[running.clock].push({now + first_ns, in_two_parts ? Change::misses : Change::over, op});
   }
-  for (const int32_t follower : followers_of(index)) {
+  for (const int32_t follower : of(index, followers_, first_follower_)) {
     const double at_ns = order_.rules[as_index(follower)].share * alone_ns;
     if (!in_two_parts || at_ns < first_ns) {
       events_[running.clock].push({now + at_ns, Change::reached, follower});
@@ -240,7 +226,7 @@ void StepEngine::begin_misses(int32_t op) {
   const double now = clock_[kMemory];
   events_[kMemory].push({now + running.misses_ns, Change::over, op});
   const double alone_ns = running.hits_ns + running.misses_ns;
-  for (const int32_t follower : followers_of(index)) {
+  for (const int32_t follower : of(index, followers_, first_follower_)) {
     const double at_ns = order_.rules[as_index(follower)].share * alone_ns;
     if (at_ns >= running.hits_ns) {
       events_[kMemory].push({now + at_ns - running.hits_ns, Change::reached, follower});
@@ -250,7 +236,7 @@ void StepEngine::begin_misses(int32_t op) {
 
 // What the operator finds in the cache and leaves there. Returns the bytes that it must fetch.
 double StepEngine::read_operands(size_t op) {
-  const std::span<const uint32_t> prefetches = prefetches_of(op);
+  const std::span<const uint32_t> prefetches = of(op, prefetches_by_consumer_, first_of_consumer_);
   stream_.consumer_starts(static_cast<int32_t>(op), prefetches, step_number_);
   double prefetched_bytes = 0;
   for (const uint32_t prefetch : prefetches) {
@@ -263,7 +249,7 @@ double StepEngine::read_operands(size_t op) {
     prefetched_bytes += hit;
   }
   double missing_bytes = 0, hit_bytes = 0, touched_bytes = 0;
-  const std::span<const Access> accesses = accesses_of(op);
+  const std::span<const Access> accesses = of(op, accesses_, first_access_);
   for (const Access& access : accesses) {
     const double hit = cache_.resident_bytes(access.tensor, access.begin, access.end);
     const auto bytes = static_cast<double>(access.end - access.begin);

@@ -65,6 +65,12 @@ class StepEngine {
   void restore_state();
   // The next repetition; the cache is carried over. The result is valid until the next call.
   const EngineStep& run();
+  // What one repetition leaves to the next: from alike states repetitions are alike.
+  struct State {
+    std::vector<CacheState::Held> cached;
+    std::vector<double> arrived_bytes;  // by prefetch for the next step
+  };
+  State state() const { return {cache_.held(), stream_.arrived_for_next_step()}; }
 
  private:
   enum class Change { over, reached, start, misses, step_over };
@@ -118,9 +124,12 @@ class StepEngine {
   void start(int32_t op);
   void begin_misses(int32_t op);
   double read_operands(size_t op);
-  std::span<const uint32_t> prefetches_of(size_t op) const;
-  std::span<const Access> accesses_of(size_t op) const;
-  std::span<const int32_t> followers_of(size_t op) const;
+  // The items of one operator.
+  template <typename Item>
+  static std::span<const Item> of(size_t op, const std::vector<Item>& items,
+                                  const std::vector<uint32_t>& first) {
+    return {items.data() + first[op], items.data() + first[op + 1]};
+  }
   void finish(int32_t op);
   void release_ready();
   void condition_met(int32_t op);

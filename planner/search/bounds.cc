@@ -90,10 +90,7 @@ class Bounds {
         windows_(windows),
         candidate_bytes_(step.ops.size(), 0),
         reads_bytes_(step.ops.size(), 0) {
-    for (const PlanConsumer& consumer : problem.consumers) {
-      candidate_bytes_[as_index(consumer.ordinal)] =
-          static_cast<double>(consumer.blocks * kBlockBytes);
-    }
+    find_candidates();
     const double most_age_bytes =
         oldest_cached_bytes(device) + static_cast<double>(problem.budget_bytes);
     const std::vector<double> reused = reused_bytes(step, most_age_bytes);
@@ -123,19 +120,17 @@ class Bounds {
       gains.clear();
     };
     // Around the ring, from the first window on.
-    const auto first = std::upper_bound(
-        problem_.consumers.begin(), problem_.consumers.end(), windows_.front(),
-        [](int32_t ordinal, const PlanConsumer& item) { return ordinal < item.ordinal; });
-    for (auto consumer = first; consumer != problem_.consumers.end(); ++consumer) {
-      while (window + 1 < windows_.size() && windows_[window + 1] < consumer->ordinal) {
+    const auto first = std::upper_bound(readers_.begin(), readers_.end(), windows_.front());
+    for (auto reader = first; reader != readers_.end(); ++reader) {
+      while (window + 1 < windows_.size() && windows_[window + 1] < *reader) {
         close();
         ++window;
       }
-      gains.push_back(gain_of(consumer->ordinal));
+      gains.push_back(gain_of(*reader));
     }
     if (window + 1 < windows_.size()) close();
-    for (auto consumer = problem_.consumers.begin(); consumer != first; ++consumer) {
-      gains.push_back(gain_of(consumer->ordinal));
+    for (auto reader = readers_.begin(); reader != first; ++reader) {
+      gains.push_back(gain_of(*reader));
     }
     close();
     return baseline_ns_ - saved_ns;
@@ -143,9 +138,10 @@ class Bounds {
 
   // Every byte that hits has been moved by the stream, which shares the memory with the operators.
   // For any price of a moved byte the sum of what each operator then does best is a lower bound.
-  double window_limited_ns() const {
+  double window_limited_ns() {
     if (windows_.empty() || rate() <= 0) return baseline_ns_;
     if (!one_after_another()) return baseline_ns_ - saved_by_what_arrives_ns();
+    find_ways();
     double low = 0, high = 0;
     for (const OpModel& model : models_) high = std::max(high, model.saved_per_hit_byte_ns);
     // Concave in the price: one of two inner prices stays one when the range shrinks.
@@ -170,6 +166,32 @@ class Bounds {
   }
 
  private:
+  // An operator may also find what is fetched for a later reader of the same bytes.
+  void find_candidates() {
+    struct Range {
+      int64_t begin = std::numeric_limits<int64_t>::max(), end = 0;
+    };
+    std::vector<Range> fetched(step_.tensors.size());
+    for (const PlanConsumer& consumer : problem_.consumers) {
+      for (const Slice& slice : consumer.slices) {
+        Range& range = fetched[as_index(slice.tensor)];
+        range.begin = std::min(range.begin, slice.offset_bytes);
+        range.end = std::max(range.end, slice.offset_bytes + slice.blocks * kBlockBytes);
+      }
+    }
+    for (const StepOp& op : step_.ops) {
+      double& bytes = candidate_bytes_[as_index(op.ordinal)];
+      for (const StepAccess& access : op.accesses) {
+        if (access.mode != AccessMode::read) continue;
+        const Range& range = fetched[as_index(access.tensor)];
+        const int64_t most = std::min(access.offset_bytes + access.bytes, range.end) -
+                             std::max(access.offset_bytes, range.begin);
+        bytes += static_cast<double>(std::max<int64_t>(0, most));
+      }
+      if (bytes > 0) readers_.push_back(op.ordinal);
+    }
+  }
+
   double rate() const { return hardware_.stream.rate_bytes_per_ns; }
   bool outlasts() const { return !hardware_.stream.stops_with_window; }
 
@@ -206,34 +228,59 @@ class Bounds {
       for (const int32_t window : windows_) bytes += moved_in_window(as_index(window));
     }
     std::vector<Gain> gains;
-    for (const PlanConsumer& consumer : problem_.consumers) {
-      gains.push_back(gain_of(consumer.ordinal));
-    }
+    for (const int32_t reader : readers_) gains.push_back(gain_of(reader));
     return most_saved_ns(gains, bytes);
   }
 
-  double step_at_price_ns(double price_ns) const {
-    double sum_ns = 0, operators_ns = 0;
-    for (size_t i = 0; i < models_.size(); ++i) {
-      operators_ns += models_[i].base_ns;
-      sum_ns += models_[i].collective ? collective_at_price_ns(i, price_ns)
-                                      : operator_at_price_ns(i, price_ns);
-    }
-    const double idle_ns = std::max(0.0, baseline_ns_ - operators_ns);
-    return sum_ns + idle_ns * (outlasts() ? 1 - price_ns * rate() : 1);
-  }
+  // One way in which an operator may go: what hits costs the price of a byte, what the stream moves
+  // meanwhile brings it in.
+  struct Way {
+    double dur_ns = 0, hits_less_moved = 0;
+    double at(double price_ns) const { return dur_ns + price_ns * hits_less_moved; }
+  };
 
   bool may_move_during(size_t op) const { return outlasts() && op >= as_index(windows_.front()); }
 
-  double collective_at_price_ns(size_t op, double price_ns) const {
-    const double per_byte_ns = hardware_.slowdown_per_byte_ns - price_ns;
-    const bool moves = as_index(windows_.front()) <= op && per_byte_ns < 0;
-    return models_[op].base_ns + (moves ? per_byte_ns * moved_in_window(op) : 0);
+  // Of each operator those that are the best at some price, and where those of the next begin.
+  void find_ways() {
+    std::vector<Way> of_op;
+    for (size_t op = 0; op < models_.size(); ++op) {
+      of_op.clear();
+      models_[op].collective ? ways_of_collective(op, of_op) : ways_of_operator(op, of_op);
+      for (const Way& way : of_op) {
+        const bool worse = std::any_of(of_op.begin(), of_op.end(), [&](const Way& other) {
+          return other.dur_ns <= way.dur_ns && other.hits_less_moved <= way.hits_less_moved &&
+                 (other.at(1) < way.at(1) || &other < &way);
+        });
+        if (!worse) ways_.push_back(way);
+      }
+      end_of_ways_.push_back(ways_.size());
+      operators_ns_ += models_[op].base_ns;
+    }
   }
 
-  // The least of: its duration, plus the price of each byte that hits, less that of each byte that
-  // the stream moves meanwhile. Linear between the places where one limit meets another.
-  double operator_at_price_ns(size_t op, double price_ns) const {
+  double step_at_price_ns(double price_ns) const {
+    double sum_ns = 0;
+    size_t i = 0;
+    for (const size_t end : end_of_ways_) {
+      double best_ns = ways_[i].at(price_ns);
+      for (++i; i < end; ++i) best_ns = std::min(best_ns, ways_[i].at(price_ns));
+      sum_ns += best_ns;
+    }
+    const double idle_ns = std::max(0.0, baseline_ns_ - operators_ns_);
+    return sum_ns + idle_ns * (outlasts() ? 1 - price_ns * rate() : 1);
+  }
+
+  void ways_of_collective(size_t op, std::vector<Way>& ways) const {
+    ways.push_back({models_[op].base_ns, 0});
+    if (op < as_index(windows_.front())) return;
+    const double moved = moved_in_window(op);
+    ways.push_back({models_[op].base_ns + hardware_.slowdown_per_byte_ns * moved, -moved});
+  }
+
+  // With nothing, with all, and with as much read from the cache as is where one limit meets
+  // another: in between both terms are linear.
+  void ways_of_operator(size_t op, std::vector<Way>& ways) const {
     const OpModel& model = models_[op];
     const double saved_ns = model.saved_per_hit_byte_ns;
     const double reads = reads_bytes_[op];
@@ -245,29 +292,28 @@ class Bounds {
       return alone_ns(hits) > 0 ? (reads - hits) / alone_ns(hits) : 0;
     };
     const double memory = std::max({hardware_.memory_bytes_per_ns, demand(0), demand(most)});
-    const auto at = [&](double hits) {
-      double dur_ns = alone_ns(hits), moved = 0;
-      if (may_move_during(op)) {
-        const double free = std::max(0.0, memory * dur_ns - (reads - hits));
-        moved = std::min(rate() * dur_ns, free);
-        if (price_ns * memory > 1 && free < rate() * dur_ns && rate() < memory) {
-          moved = rate() * (reads - hits) / (memory - rate());  // worth waiting for
-          dur_ns = (reads - hits + moved) / memory;
-        }
+    const auto add = [&](double hits) {
+      const double dur_ns = alone_ns(hits);
+      if (!may_move_during(op)) return ways.push_back({dur_ns, hits});
+      const double free = std::max(0.0, memory * dur_ns - (reads - hits));
+      ways.push_back({dur_ns, hits - std::min(rate() * dur_ns, free)});
+      if (free < rate() * dur_ns && rate() < memory) {  // waits until the stream has moved more
+        const double moved = rate() * (reads - hits) / (memory - rate());
+        ways.push_back({(reads - hits + moved) / memory, hits - moved});
       }
-      return dur_ns + price_ns * (hits - moved);
     };
-    double best_ns = std::min(at(0), at(most));
     const auto consider = [&](double hits) {
-      if (hits > 0 && hits < most) best_ns = std::min(best_ns, at(hits));
+      if (hits > 0 && hits < most) add(hits);
     };
+    add(0);
+    if (most <= 0) return;
+    add(most);
     if (saved_ns > 0) consider((model.base_ns - model.floor_ns) / saved_ns);
     // Where the stream's rate, or nothing at all, is exactly what the memory has left.
     for (const double left : {memory, memory - rate()}) {
       if (left * saved_ns != 1) consider((reads - left * model.base_ns) / (1 - left * saved_ns));
       consider(reads - left * model.floor_ns);
     }
-    return best_ns;
   }
 
   const FoldedStep& step_;
@@ -277,6 +323,10 @@ class Bounds {
   double baseline_ns_;
   const std::vector<int32_t>& windows_;
   std::vector<double> candidate_bytes_, reads_bytes_;  // by ordinal
+  std::vector<int32_t> readers_;                       // of candidates, ascending
+  std::vector<Way> ways_;
+  std::vector<size_t> end_of_ways_;  // by ordinal
+  double operators_ns_ = 0;
 };
 
 }  // namespace
@@ -284,7 +334,7 @@ class Bounds {
 StepBounds step_bounds(const FoldedStep& step, const DeviceModel& device,
                        const PlanProblem& problem, const Referee& referee,
                        const std::vector<int32_t>& windows) {
-  const Bounds bounds(step, device, problem, referee, windows);
+  Bounds bounds(step, device, problem, referee, windows);
   const double all_hot_ns = referee.all_hot_step_ns();
   return {all_hot_ns, std::max(all_hot_ns, bounds.window_limited_ns()),
           std::max(all_hot_ns, bounds.cache_limited_ns())};

@@ -43,6 +43,23 @@ class SliceCursor {
   int64_t used_ = 0;
 };
 
+// Nodes from which the next edge without spare room leads to a node where a block is worth more.
+std::vector<uint8_t> nodes_before_full_edges(const FlowProblem& flow,
+                                             const FlowSolution& solution) {
+  const size_t nodes = flow.hold.size();
+  std::vector<uint8_t> blocked(nodes, 0);
+  for (size_t walked = 2 * nodes; walked-- > 0;) {
+    const size_t edge = walked % nodes, next = (edge + 1) % nodes;
+    const bool full = solution.held[edge] == flow.hold[edge];
+    if (full) {
+      blocked[edge] = solution.price[next] > solution.price[edge];
+    } else {
+      blocked[edge] = blocked[next];
+    }
+  }
+  return blocked;
+}
+
 class Taker {
  public:
   Taker(const FoldedStep& step, const PlanProblem& problem, const FlowSolution& solution)
@@ -140,45 +157,9 @@ class Taker {
     prefetches.push_back(std::move(prefetch));
   }
 
-  // A used-up window limits itself. Unused capacity although bytes would still pay: the cache
-  // limits.
-  std::string what_binds(const Window& window, const std::vector<uint8_t>& blocked) const {
-    int64_t capacity = 0;
-    bool cache = false;
-    for (const int32_t index : window.supplies) {
-      const FlowSupply& supply = problem_.flow.supplies[as_index(index)];
-      if (price_above_cost(supply) > 0) return "window";
-      capacity += supply.capacity;
-      cache = cache || blocked[as_index(supply.node)];
-    }
-    if (capacity == 0) return "window";
-    if (cache) return "cache";
-    return problem_.consumers.empty() ? "none" : "candidates";
-  }
-
-  int64_t price_above_cost(const FlowSupply& supply) const {
-    return std::max<int64_t>(0, solution_.price[as_index(supply.node)] - supply.cost);
-  }
-
-  // Nodes from which the next edge without spare room leads to a node where a block is worth more.
-  std::vector<uint8_t> nodes_before_full_edges() const {
-    const size_t nodes = problem_.flow.hold.size();
-    std::vector<uint8_t> blocked(nodes, 0);
-    for (size_t walked = 2 * nodes; walked-- > 0;) {
-      const size_t edge = walked % nodes, next = (edge + 1) % nodes;
-      const bool full = solution_.held[edge] == problem_.flow.hold[edge];
-      if (full) {
-        blocked[edge] = solution_.price[next] > solution_.price[edge];
-      } else {
-        blocked[edge] = blocked[next];
-      }
-    }
-    return blocked;
-  }
-
   Decomposition finish() {
     if (!queue_.empty()) throw internal_error("a fetched block was never read");
-    const std::vector<uint8_t> blocked = nodes_before_full_edges();
+    const std::vector<WindowPrice> prices = window_prices(problem_, solution_);
     for (size_t i = 0; i < windows_.size(); ++i) {
       const Window& window = problem_.windows[i];
       // The walk may have begun in the middle of what this window fetches.
@@ -187,13 +168,12 @@ class Taker {
                          return distance(window.ordinal, a.consumer_ordinal) <
                                 distance(window.ordinal, b.consumer_ordinal);
                        });
-      const auto own = as_index(window.supplies.front());
       windows_[i].ordinal = window.ordinal;
       windows_[i].name = step_.ops[as_index(window.ordinal)].name;
       windows_[i].usable_ns = window.usable_ns;
       windows_[i].capacity_bytes = window.capacity_bytes;
-      windows_[i].shadow_price_ns_per_mib = per_mib(price_above_cost(problem_.flow.supplies[own]));
-      windows_[i].binds = what_binds(window, blocked);
+      windows_[i].shadow_price_ns_per_mib = prices[i].ns_per_mib;
+      windows_[i].binds = prices[i].binds;
     }
     result_.windows = std::move(windows_);
     return std::move(result_);
@@ -263,6 +243,35 @@ Decomposition decompose(const FoldedStep& step, const PlanProblem& problem,
   Decomposition result = Taker(step, problem, solution).run();
   check_decomposition(step, problem, solution, result);
   return result;
+}
+
+std::vector<WindowPrice> window_prices(const PlanProblem& problem, const FlowSolution& solution) {
+  const std::vector<uint8_t> blocked = nodes_before_full_edges(problem.flow, solution);
+  const auto price_above_cost = [&](int32_t index) {
+    const FlowSupply& supply = problem.flow.supplies[as_index(index)];
+    return std::max<int64_t>(0, solution.price[as_index(supply.node)] - supply.cost);
+  };
+  // A used-up window limits itself. Unused capacity although bytes would still pay: the cache
+  // limits.
+  const auto what_binds = [&](const Window& window) {
+    int64_t capacity = 0;
+    bool cache = false;
+    for (const int32_t index : window.supplies) {
+      const FlowSupply& supply = problem.flow.supplies[as_index(index)];
+      if (price_above_cost(index) > 0) return "window";
+      capacity += supply.capacity;
+      cache = cache || blocked[as_index(supply.node)];
+    }
+    if (capacity == 0) return "window";
+    if (cache) return "cache";
+    return problem.consumers.empty() ? "none" : "candidates";
+  };
+  std::vector<WindowPrice> prices;
+  prices.reserve(problem.windows.size());
+  for (const Window& window : problem.windows) {
+    prices.push_back({per_mib(price_above_cost(window.supplies.front())), what_binds(window)});
+  }
+  return prices;
 }
 
 std::vector<int64_t> held_bytes(const std::vector<Holding>& holdings, size_t op_count) {

@@ -27,6 +27,14 @@ struct Decomposition {
 Decomposition decompose(const FoldedStep& step, const PlanProblem& problem,
                         const FlowSolution& solution);
 
+// What one more block of each window would save, and what limits the window: "window", "cache",
+// "candidates" or "none"; by window of the problem.
+struct WindowPrice {
+  double ns_per_mib = 0;
+  const char* binds = "none";
+};
+std::vector<WindowPrice> window_prices(const PlanProblem& problem, const FlowSolution& solution);
+
 // Bytes held over each operator of a steady step, and the most of them.
 std::vector<int64_t> held_bytes(const std::vector<Holding>& holdings, size_t op_count);
 int64_t peak_bytes(const std::vector<Holding>& holdings, size_t op_count);

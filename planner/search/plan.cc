@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <numeric>
 #include <optional>
 #include <tuple>
 #include <utility>
@@ -65,23 +64,22 @@ class Planner {
   Planner(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options)
       : step_(step), device_(device), options_(options) {}
 
-  // `narrower`: further plans to begin with.
-  Planned run(const std::vector<std::vector<PlannedWindow>>& narrower) {
+  // `narrower`: further plans to begin with. `best`, where wanted: what the best plan fetches,
+  // whether or not it is worth it.
+  Planned run(const std::vector<std::vector<PlannedWindow>>& narrower,
+              std::vector<PlannedWindow>* best = nullptr) {
     first_ = solved(build_problem(step_, device_, options_.problem));
     describe();
     for (const Window& window : problem().windows) windows_.push_back(window.ordinal);
     if (options_.strategy == Strategy::bfs) add_bfs();
     if (options_.strategy == Strategy::flow && method_ != nullptr) search(narrower);
-    choose();
+    choose(best);
     set_bounds();
     name_places(step_, schedule());
     schedule().warnings =
         plan_warnings(step_, device_, options_.problem, problem().notes, schedule());
     return std::move(planned_);
   }
-
-  // What the best plan fetches, whether or not it is worth it.
-  const std::vector<PlannedWindow>& best_windows() const { return best_windows_; }
 
  private:
   using Solved = std::shared_ptr<const SolvedProblem>;
@@ -216,8 +214,8 @@ class Planner {
     const Amounts amounts = certificate_.amounts;
     add(Strategy::flow, ring.planned_windows(amounts), "the plan of the search");
     const auto enough = [&] { return candidates_.size() >= as_index(options_.candidates); };
-    std::vector<size_t> by_time(all.size());
-    std::iota(by_time.begin(), by_time.end(), size_t{0});
+    std::vector<size_t> by_time;
+    for (size_t i = 0; i < all.size(); ++i) by_time.push_back(i);
     std::stable_sort(by_time.begin(), by_time.end(),
                      [&](size_t a, size_t b) { return judged[a].step_ns < judged[b].step_ns; });
     for (const size_t i : by_time) {
@@ -296,15 +294,20 @@ class Planner {
 
   // What the recorded step says of it.
   void describe_window(PlannedWindow& window) const {
-    const std::vector<Window>& windows = problem().windows;
-    const auto known = std::lower_bound(
-        windows.begin(), windows.end(), window.ordinal,
-        [](const Window& item, int32_t ordinal) { return item.ordinal < ordinal; });
     window.binds = "none";
     window.capacity_bytes = window.used_bytes;
-    if (known == windows.end() || known->ordinal != window.ordinal) return;
-    window.usable_ns = known->usable_ns;
-    window.capacity_bytes = std::max(window.used_bytes, known->capacity_bytes);
+    const auto known = find_window(problem(), window.ordinal);
+    if (!known) return;
+    window.usable_ns = problem().windows[*known].usable_ns;
+    window.capacity_bytes = std::max(window.used_bytes, problem().windows[*known].capacity_bytes);
+  }
+
+  static std::optional<size_t> find_window(const PlanProblem& in, int32_t ordinal) {
+    const auto found =
+        std::lower_bound(in.windows.begin(), in.windows.end(), ordinal,
+                         [](const Window& item, int32_t value) { return item.ordinal < value; });
+    if (found == in.windows.end() || found->ordinal != ordinal) return {};
+    return as_index(found - in.windows.begin());
   }
 
   // The flow around the plan: its optimum, the prices of windows and cache, and what limits them.
@@ -318,27 +321,23 @@ class Planner {
     plan.objective_ns = std::llround(price_to_ns(around.optimum.profit));
     promised_ = saving_of(around.problem, around.optimum);
     plan.cache_shadow_price_ns_per_mib = cache_price_ns_per_mib(around.problem, around.optimum);
-    const std::vector<PlannedWindow> priced = optimal_windows(around);
+    const std::vector<WindowPrice> prices = window_prices(around.problem, around.optimum);
     for (PlannedWindow& window : plan.windows) {
-      const auto of = std::lower_bound(
-          priced.begin(), priced.end(), window.ordinal,
-          [](const PlannedWindow& item, int32_t ordinal) { return item.ordinal < ordinal; });
-      if (of == priced.end() || of->ordinal != window.ordinal) continue;
-      window.shadow_price_ns_per_mib = of->shadow_price_ns_per_mib;
-      window.binds = of->binds;
+      const auto of = find_window(around.problem, window.ordinal);
+      if (!of) continue;
+      window.shadow_price_ns_per_mib = prices[*of].ns_per_mib;
+      window.binds = prices[*of].binds;
     }
   }
-
-  // --- the choice ---
 
   static bool is_better(const Candidate& a, const Candidate& b) {
     return a.plan.prefetch_step_ns < b.plan.prefetch_step_ns;
   }
 
-  void choose() {
+  void choose(std::vector<PlannedWindow>* best_windows) {
     if (candidates_.empty()) return do_nothing(why_nothing());
     const auto best = std::min_element(candidates_.begin(), candidates_.end(), is_better);
-    best_windows_ = best->plan.windows;
+    if (best_windows != nullptr) *best_windows = best->plan.windows;
     if (best->plan.speedup < 1 + kVerdictTolerance) {
       const bool none_in_the_model =
           options_.strategy == Strategy::flow && first_->optimum.profit == 0;
@@ -423,7 +422,6 @@ class Planner {
   Planned planned_;
   std::vector<int32_t> windows_;  // at which the plans may fetch
   std::vector<Candidate> candidates_;
-  std::vector<PlannedWindow> best_windows_;
   SearchResult certificate_;
   Saving promised_, found_;  // of the chosen plan, by the flow and by the simulator
 };
@@ -469,8 +467,9 @@ class NarrowerPlans {
     const auto known = known_.find(key);
     if (known != known_.end()) return known->second;
     Planner planner(step_, device_, options);
-    planner.run(of(options, halvings));
-    return known_[key] = planner.best_windows();
+    std::vector<PlannedWindow> windows;
+    planner.run(of(options, halvings), &windows);
+    return known_[key] = std::move(windows);
   }
 
   const FoldedStep& step_;

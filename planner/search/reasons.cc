@@ -95,7 +95,9 @@ std::string what_is_left(const Schedule& schedule) {
       {schedule.all_hot_step_ns, "every read hot"},
       {schedule.window_limited_step_ns, "only the windows limit"},
       {schedule.cache_limited_step_ns, "only the cache limits"}};
-  const auto best = std::max_element(std::begin(bounds), std::end(bounds));
+  const auto best =
+      std::max_element(std::begin(bounds), std::end(bounds),
+                       [](const auto& a, const auto& b) { return a.first < b.first; });
   return fmt::format("no plan is below {} ({}); this one is within {:.2f} % of that",
                      format_duration(best->first), best->second,
                      100 * (static_cast<double>(schedule.plan.prefetch_step_ns) /

@@ -119,6 +119,15 @@ RC_GTEST_PROP(ChoiceProperty, NoPlanIsBelowABound, (uint64_t seed)) {
   for (const Plan& plan : schedule.candidates) RC_ASSERT(plan.prefetch_step_ns + 1 >= bound_ns);
 }
 
+// One operator finds what is fetched for a later reader of the same bytes.
+TEST(Choice, NoPlanIsBelowABoundWhereBytesFetchedForAnotherHit) {
+  const FoldedStep step = random_step(966032672392);
+  const Schedule schedule = make_schedule(step, random_device(966032672392), {}).schedule;
+  ASSERT_FALSE(schedule.candidates.empty());
+  EXPECT_GE(schedule.candidates[0].prefetch_step_ns + 1, schedule.window_limited_step_ns);
+  EXPECT_GE(schedule.candidates[0].prefetch_step_ns + 1, schedule.cache_limited_step_ns);
+}
+
 // --- more to choose from -------------------------------------------------------------------------
 
 RC_GTEST_PROP(ChoiceProperty, MoreWindowsAreNeverWorse, (uint64_t seed)) {
