@@ -226,10 +226,11 @@ void TraceDb::detach(const std::string& name) {
 
 void TraceDb::finish() {
   set_meta("finished", "1");
-  // The two look-ups that every stage makes; built once here, after the bulk, because maintaining
+  // The look-ups that every stage makes; built once here, after the bulk, because maintaining
   // them row by row costs more than everything else together.
   state_->run(
       "CREATE INDEX IF NOT EXISTS op_by_step ON op (step_id) WHERE step_id IS NOT NULL;"
+      "CREATE INDEX IF NOT EXISTS step_by_process ON step (process_id);"
       "CREATE INDEX tensor_by_process ON tensor (process_id)");
   for (BulkInsert& insert : state_->inserts) insert.finalize();
   state_->repeated.reset();

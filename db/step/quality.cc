@@ -34,8 +34,10 @@ void add_quality(TraceDb& db) {
     while (rows.next()) processes.push_back({rows.integer(0)});
   }
   if (processes.empty()) return;
-  // What finish() makes anyway: without it every process would look through all operators.
+  // What finish() makes anyway: without them every process would look through all operators and
+  // steps.
   db.execute("CREATE INDEX IF NOT EXISTS op_by_step ON op (step_id) WHERE step_id IS NOT NULL");
+  db.execute("CREATE INDEX IF NOT EXISTS step_by_process ON step (process_id)");
   for (const ProcessId process : processes) {
     const FoldedStep step = fold_times(db, process, kMostOperators);
     if (step.ops.empty()) continue;

@@ -234,7 +234,8 @@ class RunReader {
     uint32_t graph = 0;
     std::vector<uint64_t> kernels{};
   };
-  std::unordered_map<uint32_t, Cloned> cloned_;  // of each thread: the nodes cloned last
+  std::unordered_map<uint32_t, Cloned> cloned_;   // of each thread: the nodes cloned last
+  std::unordered_map<uint32_t, size_t> counted_;  // counter_launches by launch, the last of each
   bool has_counters_ = false;
   std::vector<MemoryEvent> memory_;
   std::vector<ClockPoint> clock_points_;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "db/step/steps.h"
+#include "db/step/annotations.h"
 #include "db/step/period.h"
 
 #include <gtest/gtest.h>
@@ -210,7 +211,8 @@ TEST(MarkSteps, ThePeriodCanBeAskedForWhereRangesNameSteps) {
   const test::TemporaryDirectory directory;
   TraceDb db = TraceDb::create(directory / "t.db");
   write_loop(db, {.bytes = {8, 16, 8, 16, 32}, .range = "decode_step"});
-  EXPECT_EQ(mark_annotated_steps(db, ProcessId{1}, {.by_period = true}).size(), 0u);
+  StepNames names({.by_period = true});
+  EXPECT_EQ(mark_annotated_steps(db, ProcessId{1}, names).size(), 0u);
   EXPECT_EQ(mark_steps(db, {.by_period = true}).detected, 5);
   EXPECT_EQ(most_collectives_of_a_step(db), 5);
 }
