@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <map>
 #include <unordered_map>
 #include <vector>
 
@@ -101,9 +102,9 @@ class Tensors {
   void add_rows(TraceDb& db, Names& names, ProcessId process, std::span<const Touch> touches);
 
   std::vector<Region> regions_;
-  std::unordered_map<uint64_t, size_t> by_id_, by_base_;  // live regions
-  std::unordered_map<uint64_t, std::vector<size_t>> by_heap_;
-  std::unordered_map<uint64_t, std::string> heaps_;
+  std::map<uint64_t, size_t> by_id_, by_base_;  // live regions
+  std::map<uint64_t, std::vector<size_t>> by_heap_;
+  std::map<uint64_t, std::string> heaps_;
   std::vector<Tensor> tensors_;
   std::vector<Mapped> mapped_;
   std::vector<const Mapped*> touched_;
