@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -43,6 +45,19 @@ void write_stderr(std::string_view text) {
   (void)!std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
+// Messages repeat what stands in files and on the command line. Of what is no text only the ends of
+// lines and tabs reach a terminal.
+std::string safe_for_terminal(std::string_view text) {
+  std::string out;
+  while (true) {
+    const size_t end = std::min(text.find_first_of("\n\t"), text.size());
+    out += printable(text.substr(0, end), SIZE_MAX);
+    if (end == text.size()) return out;
+    out += text[end];
+    text.remove_prefix(end + 1);
+  }
+}
+
 // CLI11 2.1 cannot be told the usage line, and does not know of a command after the options.
 std::string help_text(const CLI::App& app, const ToolInfo& info) {
   std::string text = app.help();
@@ -62,8 +77,9 @@ void Console::configure(bool quiet, int verbosity, Color color) {
 
 void Console::line(std::string_view prefix, const char* ansi, std::string_view text) {
   clear_progress();
-  write_stderr(color_ && *ansi ? fmt::format("{}{}\x1b[0m{}\n", ansi, prefix, text)
-                               : fmt::format("{}{}\n", prefix, text));
+  const std::string safe = safe_for_terminal(text);
+  write_stderr(color_ && *ansi ? fmt::format("{}{}\x1b[0m{}\n", ansi, prefix, safe)
+                               : fmt::format("{}{}\n", prefix, safe));
 }
 
 void Console::info(std::string_view text) {

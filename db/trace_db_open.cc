@@ -152,10 +152,11 @@ TraceDb TraceDb::create(const std::filesystem::path& path) {
                  .c_str());
   state->run(std::string(kSchemaSql).c_str());
   state->run(std::string(kViewsSql).c_str());
-  // The two look-ups that every stage makes. Operators mostly come in the order of steps: then to
+  // The look-ups that every stage makes. Operators mostly come in the order of steps: then to
   // extend an index row by row costs half of sorting all of them at the end.
   state->run(
       "CREATE INDEX op_by_step ON op (step_id) WHERE step_id IS NOT NULL;"
+      "CREATE INDEX step_by_process ON step (process_id);"
       "CREATE INDEX tensor_by_process ON tensor (process_id)");
   for (int i = 0; i < kInsertCount; ++i) {
     if (!state->inserts[i].prepare(state->handle, kInserts[i].into, kInserts[i].columns)) {

@@ -77,11 +77,14 @@ void undo_false_overlaps(const std::vector<RawStep>& steps, std::vector<StepOp>&
   }
 }
 
-std::set<int64_t> asynchronous_streams(const TraceDb& db) {
-  std::set<int64_t> streams;
-  Query rows = db.query("SELECT id FROM stream WHERE kind = 'async'");
-  while (rows.next()) streams.insert(rows.integer(0));
-  return streams;
+std::set<int64_t> asynchronous_of(const TraceDb& db, const std::vector<int64_t>& streams) {
+  std::set<int64_t> asynchronous;
+  for (const int64_t stream : streams) {
+    if (db.query_integer("SELECT 1 FROM stream WHERE id = ? AND kind = 'async'", {stream})) {
+      asynchronous.insert(stream);
+    }
+  }
+  return asynchronous;
 }
 
 // What recurs in every repetition on one stream: medians of its operators and of the gaps before,
@@ -135,7 +138,11 @@ std::vector<int32_t> fold_operators(const TraceDb& db, const std::vector<RawStep
   std::stable_sort(folded.streams.begin(), folded.streams.end(), [&](int64_t a, int64_t b) {
     return collectives_of_stream[a] > collectives_of_stream[b];
   });
-  const std::set<int64_t> asynchronous = asynchronous_streams(db);
+  const std::set<int64_t> asynchronous = asynchronous_of(db, folded.streams);
+  std::map<int64_t, int32_t> index_of_stream;
+  for (const int64_t stream : folded.streams) {
+    index_of_stream.emplace(stream, static_cast<int32_t>(index_of_stream.size()));
+  }
   std::unordered_map<int64_t, std::string> names;
   Query rows = db.query(
       "SELECT id, value FROM string WHERE id IN (SELECT name_id FROM op WHERE step_id = ?)",
@@ -145,9 +152,7 @@ std::vector<int32_t> fold_operators(const TraceDb& db, const std::vector<RawStep
     const RawOp& raw = steps.front().ops[i];
     const auto name = names.find(raw.name_id);
     ops[i].name = name == names.end() ? fmt::format("string {}", raw.name_id) : name->second;
-    ops[i].stream =
-        static_cast<int32_t>(std::find(folded.streams.begin(), folded.streams.end(), raw.stream) -
-                             folded.streams.begin());
+    ops[i].stream = index_of_stream.at(raw.stream);
   }
   std::vector<size_t> order(count);
   std::iota(order.begin(), order.end(), size_t{0});

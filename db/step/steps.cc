@@ -3,129 +3,18 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 
 #include "common/error.h"
+#include "db/step/annotations.h"
 #include "db/step/period.h"
 #include "db/step/quality.h"
 
 namespace preserve {
 namespace {
-
-// What engines call their step, most specific first: the first family that occurs is used, because
-// engines nest annotations of other frameworks. [[] is a literal bracket. A mixed batch counts as
-// prefill.
-struct Family {
-  std::vector<std::string> decode{}, prefill{}, unknown{};
-};
-const std::vector<Family> kFamilies{
-    {{"decode_step*", "decode step*"}, {"prefill_step*", "prefill step*"}},
-    // SGLang
-    {{"step[[]DECODE*"}, {"step[[]EXTEND*", "step[[]PREFILL*", "step[[]MIXED*"}},
-    {{"*forward_decode*"}, {"*forward_extend*"}},
-    // vLLM: numbers of context and generation requests
-    {{"execute_*context_0(*generation_*"}, {"execute_*context_[1-9]*generation_*"}},
-    // TensorRT-LLM
-    {{"*_forward_step*: 0 ctx reqs*"}, {"*_forward_step*ctx reqs*"}},
-    // Frameworks that know no phases
-    {{}, {}, {"ProfilerStep#*", "execute_model*", "*_forward_step*"}}};
-
-struct StepSpan {
-  int64_t start_ns = 0, end_ns = 0;
-  int64_t range = 0;  // row of the annotation, 0 for a detected step
-  StepPhase phase = StepPhase::unknown;
-};
-
-// Ranges of `process` whose name matches one of the globs, as spans.
-void append_annotated(const TraceDb& db, ProcessId process, const std::vector<std::string>& globs,
-                      StepPhase phase, std::unordered_set<int64_t>& known,
-                      std::vector<StepSpan>& spans) {
-  for (const std::string& glob : globs) {
-    // Most globs match no name at all; then the ranges need not be looked through.
-    if (!db.query_integer("SELECT 1 FROM string WHERE value GLOB ? LIMIT 1", {glob})) continue;
-    Query rows = db.query(
-        "SELECT range.start_ns, range.end_ns, range.id FROM range "
-        "JOIN stream ON stream.id = range.stream_id "
-        "WHERE stream.process_id = ? AND range.kind <> 'mark' AND range.end_ns IS NOT NULL "
-        "AND range.name_id IN (SELECT id FROM string WHERE value GLOB ?)",
-        {process.value, glob});
-    while (rows.next()) {
-      // A range that matches two globs ("0 ctx reqs" is also "ctx reqs") is what the first one
-      // says.
-      const int64_t range = rows.integer(2);
-      if (known.insert(range).second) {
-        spans.push_back({rows.integer(0), rows.integer(1), range, phase});
-      }
-    }
-  }
-}
-
-std::vector<StepSpan> annotated_spans(const TraceDb& db, ProcessId process,
-                                      const StepOptions& options) {
-  std::vector<StepSpan> spans;
-  if (options.by_period || options.collectives > 0) return spans;
-  std::unordered_set<int64_t> known;
-  const auto append = [&](const Family& family) {
-    append_annotated(db, process, family.decode, StepPhase::decode, known, spans);
-    append_annotated(db, process, family.prefill, StepPhase::prefill, known, spans);
-    append_annotated(db, process, family.unknown, StepPhase::unknown, known, spans);
-  };
-  if (!options.decode_globs.empty() || !options.prefill_globs.empty()) {
-    append({options.decode_globs, options.prefill_globs, {}});
-    return spans;
-  }
-  for (const Family& family : kFamilies) {
-    append(family);
-    if (!spans.empty()) break;
-  }
-  return spans;
-}
-
-// A host thread runs ahead of its GPU: the operators that a step launched run after its annotation.
-// Moves each span to where the operators launched inside it ran, up to the next one's first.
-// Processes without a GPU keep their spans; so do recordings that link no operator to any
-// annotation.
-void follow_launches(const TraceDb& db, ProcessId process, const OperatorSource& operators,
-                     std::vector<StepSpan>& spans) {
-  std::unordered_map<int64_t, size_t> span_of_range;
-  for (size_t i = 0; i < spans.size(); ++i) span_of_range[spans[i].range] = i;
-  {
-    // Parents have smaller row numbers than what they enclose.
-    Query rows = db.query(
-        "SELECT range.id, range.parent_id FROM range JOIN stream ON stream.id = range.stream_id "
-        "WHERE stream.process_id = ? AND range.parent_id IS NOT NULL ORDER BY range.id",
-        {process.value});
-    while (rows.next()) {
-      const auto parent = span_of_range.find(rows.integer(1));
-      if (parent != span_of_range.end()) span_of_range.try_emplace(rows.integer(0), parent->second);
-    }
-  }
-  std::vector<StepSpan> moved(spans.size());
-  bool any = false;
-  operators.launched([&](int64_t range, int64_t start_ns, int64_t end_ns) {
-    const auto found = span_of_range.find(range);
-    if (found == span_of_range.end()) return;
-    StepSpan& span = moved[found->second];
-    const bool first = span.range == 0;
-    span.start_ns = first ? start_ns : std::min(span.start_ns, start_ns);
-    span.end_ns = first ? end_ns : std::max(span.end_ns, end_ns);
-    span.range = spans[found->second].range;
-    span.phase = spans[found->second].phase;
-    any = true;
-  });
-  if (!any) return;
-  std::erase_if(moved, [](const StepSpan& span) { return span.range == 0; });
-  std::sort(moved.begin(), moved.end(), [](const StepSpan& a, const StepSpan& b) {
-    return a.start_ns != b.start_ns ? a.start_ns < b.start_ns : a.range < b.range;
-  });
-  for (size_t i = 0; i + 1 < moved.size(); ++i) {
-    moved[i].end_ns = std::min(moved[i].end_ns, moved[i + 1].start_ns);
-  }
-  spans = std::move(moved);
-}
 
 // Only outermost, non-overlapping steps: an annotation nested in a step is not another step.
 std::vector<StepSpan> without_overlaps(std::vector<StepSpan> spans) {
@@ -174,15 +63,8 @@ Operators operators_by_stream(const TraceDb& db) {
 // Those of one process in the file.
 class WrittenOperators : public OperatorSource {
  public:
-  WrittenOperators(const TraceDb& db, const Operators& all, ProcessId process)
-      : db_(db), process_(process) {
-    Query rows =
-        db.query("SELECT id FROM stream WHERE process_id = ? ORDER BY id", {process.value});
-    while (rows.next()) {
-      const auto found = all.find(rows.integer(0));
-      if (found != all.end()) streams_.push_back(found->second);
-    }
-  }
+  explicit WrittenOperators(const TraceDb& db) : db_(db) {}
+  void add(const StreamOperators& stream) { streams_.push_back(stream); }
   const std::vector<StreamOperators>& streams() const override { return streams_; }
 
   Next sequence(const StreamOperators& stream, Of of) const override {
@@ -210,18 +92,21 @@ class WrittenOperators : public OperatorSource {
   }
 
   void launched(const Take& take) const override {
-    Query rows = db_.query(
-        "SELECT op.range_id, MIN(op.start_ns), MAX(op.end_ns) FROM op "
-        "JOIN stream ON stream.id = op.stream_id "
-        "WHERE stream.process_id = ? AND stream.kind = 'gpu' AND op.range_id IS NOT NULL "
-        "GROUP BY op.range_id",
-        {process_.value});
-    while (rows.next()) take(rows.integer(0), rows.integer(1), rows.integer(2));
+    for (const StreamOperators& stream : streams_) {
+      if (!db_.query_integer("SELECT 1 FROM stream WHERE id = ? AND kind = 'gpu'",
+                             {stream.stream})) {
+        continue;
+      }
+      Query rows = db_.query(
+          "SELECT range_id, start_ns, end_ns FROM op "
+          "WHERE stream_id = ? AND id BETWEEN ? AND ? AND range_id IS NOT NULL",
+          {stream.stream, stream.first, stream.last});
+      while (rows.next()) take(rows.integer(0), rows.integer(1), rows.integer(2));
+    }
   }
 
  private:
   const TraceDb& db_;
-  ProcessId process_;
   std::vector<StreamOperators> streams_;
 };
 
@@ -339,6 +224,59 @@ std::vector<KnownStep> add_steps(TraceDb& db, ProcessId process, const std::vect
   return steps;
 }
 
+std::unordered_map<int64_t, int64_t> processes_of_streams(const TraceDb& db) {
+  std::unordered_map<int64_t, int64_t> process_of_stream;
+  Query rows = db.query("SELECT id, process_id FROM stream");
+  while (rows.next()) process_of_stream[rows.integer(0)] = rows.integer(1);
+  return process_of_stream;
+}
+
+// By process.
+std::map<int64_t, RangeWindow> windows_of_ranges(
+    const TraceDb& db, const std::unordered_map<int64_t, int64_t>& process_of_stream) {
+  std::map<int64_t, RangeWindow> windows;
+  RangeWindow* window = nullptr;
+  int64_t stream = 0;  // of the row before
+  Query rows = db.query("SELECT id, stream_id FROM range ORDER BY id");
+  while (rows.next()) {
+    const int64_t id = rows.integer(0);
+    if (window == nullptr || rows.integer(1) != stream) {
+      stream = rows.integer(1);
+      const auto process = process_of_stream.find(stream);
+      if (process == process_of_stream.end()) continue;
+      window = &windows.try_emplace(process->second, RangeWindow{id, id}).first->second;
+    }
+    window->last = id;
+  }
+  return windows;
+}
+
+// Processes whose ranges lie between each other's are looked at together; no range is gone through
+// twice. Those without ranges come alone, with an empty window.
+std::vector<std::pair<std::vector<int64_t>, RangeWindow>> together(
+    const std::vector<int64_t>& processes, const std::map<int64_t, RangeWindow>& windows) {
+  std::vector<std::pair<std::vector<int64_t>, RangeWindow>> groups;
+  for (const int64_t process : processes) {
+    const auto found = windows.find(process);
+    groups.push_back({{process}, found == windows.end() ? RangeWindow{0, -1} : found->second});
+  }
+  std::stable_sort(groups.begin(), groups.end(),
+                   [](const auto& a, const auto& b) { return a.second.first < b.second.first; });
+  std::vector<std::pair<std::vector<int64_t>, RangeWindow>> merged;
+  for (auto& [group, window] : groups) {
+    if (merged.empty() || window.first > merged.back().second.last) {
+      merged.emplace_back(std::move(group), window);
+      continue;
+    }
+    merged.back().first.push_back(group.front());
+    merged.back().second.last = std::max(merged.back().second.last, window.last);
+  }
+  for (auto& [group, window] : merged) std::sort(group.begin(), group.end());
+  std::sort(merged.begin(), merged.end(),
+            [](const auto& a, const auto& b) { return a.first.front() < b.first.front(); });
+  return merged;
+}
+
 // Sets op.step_id of every operator of `streams` that starts within a step and has none yet. One
 // UPDATE per run of consecutive row numbers, which are long.
 void attribute_operators(TraceDb& db, const std::vector<StreamOperators>& streams,
@@ -348,26 +286,13 @@ void attribute_operators(TraceDb& db, const std::vector<StreamOperators>& stream
     StepId step;
   };
   std::vector<Run> runs;
-  if (streams.empty() || steps.empty()) return;
-  int64_t first = INT64_MAX, last = 0;
-  std::unordered_set<int64_t> own;
+  if (steps.empty()) return;
   for (const StreamOperators& stream : streams) {
-    first = std::min(first, stream.first);
-    last = std::max(last, stream.last);
-    own.insert(stream.stream);
-  }
-  {
-    Query rows =
-        db.query("SELECT id, start_ns, stream_id FROM op WHERE id BETWEEN ? AND ? ORDER BY id",
-                 {first, last});
-    int64_t stream = 0;  // of the row before
-    bool is_own = false;
+    Query rows = db.query(
+        "SELECT id, start_ns FROM op WHERE stream_id = ? AND id BETWEEN ? AND ? ORDER BY id",
+        {stream.stream, stream.first, stream.last});
     while (rows.next()) {
-      if (const int64_t other = rows.integer(2); other != stream) {
-        stream = other;
-        is_own = own.count(stream) != 0;
-      }
-      const StepId step = is_own ? step_at(steps, rows.integer(1)) : StepId{};
+      const StepId step = step_at(steps, rows.integer(1));
       if (!step) continue;
       const int64_t op = rows.integer(0);
       if (!runs.empty() && runs.back().step == step && runs.back().last + 1 == op) {
@@ -385,9 +310,10 @@ void attribute_operators(TraceDb& db, const std::vector<StreamOperators>& stream
 
 }  // namespace
 
-std::vector<KnownStep> mark_annotated_steps(TraceDb& db, ProcessId process,
-                                            const StepOptions& options) {
-  return add_steps(db, process, without_overlaps(annotated_spans(db, process, options)), "nvtx");
+std::vector<KnownStep> mark_annotated_steps(TraceDb& db, ProcessId process, StepNames& names,
+                                            RangeWindow window) {
+  SpansOfProcesses spans = annotated_spans(db, {{process}}, window, names);
+  return add_steps(db, process, without_overlaps(std::move(spans[process.value])), "nvtx");
 }
 
 std::optional<StepPhase> annotated_phase(const TraceDb& db, const std::string& name) {
@@ -396,7 +322,7 @@ std::optional<StepPhase> annotated_phase(const TraceDb& db, const std::string& n
       return db.query_integer("SELECT ? GLOB ?", {name, glob}) == 1;
     });
   };
-  for (const Family& family : kFamilies) {
+  for (const StepFamily& family : known_step_families()) {
     if (named(family.decode)) return StepPhase::decode;
     if (named(family.prefill)) return StepPhase::prefill;
     if (named(family.unknown)) return StepPhase::unknown;
@@ -412,16 +338,23 @@ StepId step_at(const std::vector<KnownStep>& steps, int64_t ns) {
   return (after - 1)->step;
 }
 
-std::vector<KnownStep> find_steps(TraceDb& db, ProcessId process, const OperatorSource& operators,
-                                  const StepOptions& options) {
-  std::vector<StepSpan> spans = annotated_spans(db, process, options);
-  if (spans.empty()) {
-    spans = without_overlaps(detect(operators, options));
-    return add_steps(db, process, spans, options.collectives > 0 ? "counted" : "detected");
+std::vector<std::vector<KnownStep>> find_steps(TraceDb& db, const std::vector<StepSearch>& searches,
+                                               StepNames& names, RangeWindow window) {
+  SpansOfProcesses annotated = annotated_spans(db, searches, window, names);
+  for (auto& [process, spans] : annotated) spans = without_overlaps(std::move(spans));
+  follow_launches(db, searches, window, annotated);
+  const StepOptions& options = names.options();
+  std::vector<std::vector<KnownStep>> steps;
+  for (const StepSearch& search : searches) {
+    if (const auto found = annotated.find(search.process.value); found != annotated.end()) {
+      steps.push_back(add_steps(db, search.process, found->second, "nvtx"));
+      continue;
+    }
+    steps.push_back(add_steps(db, search.process,
+                              without_overlaps(detect(*search.operators, options)),
+                              options.collectives > 0 ? "counted" : "detected"));
   }
-  spans = without_overlaps(std::move(spans));
-  follow_launches(db, process, operators, spans);
-  return add_steps(db, process, spans, "nvtx");
+  return steps;
 }
 
 StepSummary finish_steps(TraceDb& db) {
@@ -439,18 +372,36 @@ StepSummary finish_steps(TraceDb& db) {
 }
 
 StepSummary mark_steps(TraceDb& db, const StepOptions& options) {
-  std::vector<ProcessId> processes;  // those whose steps are not marked already
+  std::vector<int64_t> processes;  // those whose steps are not marked already
   {
     Query rows = db.query(
         "SELECT id FROM process WHERE id NOT IN "
         "(SELECT process_id FROM step WHERE source = 'nvtx') ORDER BY id");
-    while (rows.next()) processes.push_back({rows.integer(0)});
+    while (rows.next()) processes.push_back(rows.integer(0));
   }
-  std::optional<Operators> all;
-  for (const ProcessId process : processes) {
-    if (!all) all = operators_by_stream(db);
-    const WrittenOperators operators(db, *all, process);
-    attribute_operators(db, operators.streams(), find_steps(db, process, operators, options));
+  if (processes.empty()) return finish_steps(db);
+  std::map<int64_t, WrittenOperators> operators;
+  for (const int64_t process : processes) operators.try_emplace(process, db);
+  const std::unordered_map<int64_t, int64_t> process_of_stream = processes_of_streams(db);
+  {
+    const Operators all = operators_by_stream(db);
+    for (const auto& [stream, process] :
+         std::map(process_of_stream.begin(), process_of_stream.end())) {
+      const auto own = operators.find(process);
+      const auto found = all.find(stream);
+      if (own != operators.end() && found != all.end()) own->second.add(found->second);
+    }
+  }
+  StepNames names(options);
+  std::map<int64_t, RangeWindow> windows;
+  if (!names.meanings(db).empty()) windows = windows_of_ranges(db, process_of_stream);
+  for (const auto& [group, window] : together(processes, windows)) {
+    std::vector<StepSearch> searches;
+    for (const int64_t process : group) searches.push_back({{process}, &operators.at(process)});
+    const std::vector<std::vector<KnownStep>> steps = find_steps(db, searches, names, window);
+    for (size_t i = 0; i < group.size(); ++i) {
+      attribute_operators(db, operators.at(group[i]).streams(), steps[i]);
+    }
   }
   return finish_steps(db);
 }

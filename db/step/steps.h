@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Finds the repeated step of a recording. Producers call mark_steps() once, just before
-// TraceDb::finish(), or, where operators wait for their steps (importers), find_steps() for each
-// process and then finish_steps(); readers find the result in the tables step and
+// TraceDb::finish(), or, where operators wait for their steps (importers), find_steps() for the
+// processes and then finish_steps(); readers find the result in the tables step and
 // op.step_id.
 //
 // A step is an annotated range (NVTX decode_step, ProfilerStep#7, ...) when there is one, else a
@@ -10,6 +10,7 @@
 // itself is no step: any loop repeats one.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -41,8 +42,13 @@ struct KnownStep {
   int64_t start_ns = 0, end_ns = 0;
   StepId step;
 };
-std::vector<KnownStep> mark_annotated_steps(TraceDb& db, ProcessId process,
-                                            const StepOptions& options = {});
+class StepNames;  // annotations.h
+// Rows of table range, both ends included, that hold all ranges of the processes asked for.
+struct RangeWindow {
+  int64_t first = 0, last = INT64_MAX;
+};
+std::vector<KnownStep> mark_annotated_steps(TraceDb& db, ProcessId process, StepNames& names,
+                                            RangeWindow window = {});
 StepId step_at(const std::vector<KnownStep>& steps, int64_t ns);  // no row outside of all steps
 
 // For producers that hold the operators of a process back until their steps are known. The producer
@@ -75,8 +81,13 @@ class OperatorSource {
   using Take = std::function<void(int64_t range, int64_t start_ns, int64_t end_ns)>;
   virtual void launched(const Take& take) const = 0;
 };
-std::vector<KnownStep> find_steps(TraceDb& db, ProcessId process, const OperatorSource& operators,
-                                  const StepOptions& options = {});
+struct StepSearch {
+  ProcessId process;
+  const OperatorSource* operators = nullptr;
+};
+// Of several processes that were written together, in their order.
+std::vector<std::vector<KnownStep>> find_steps(TraceDb& db, const std::vector<StepSearch>& searches,
+                                               StepNames& names, RangeWindow window = {});
 // Fills quality for every process with steps. `db` must still be producing.
 StepSummary finish_steps(TraceDb& db);
 

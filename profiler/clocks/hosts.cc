@@ -28,19 +28,18 @@ bool differs(const Line& line, const std::vector<Reading>& readings) {
 // Those that measured, and those that share their clock with one that did.
 std::vector<Found> by_round_trips(const std::vector<Process>& processes) {
   std::vector<Found> found;
+  std::set<int64_t> measured;
   std::map<std::string, Found> of_clock;
   for (const Process& process : processes) {
     const std::optional<Line> line = line_through(process.readings, process.end_ns);
     if (!line) continue;
     found.push_back({process.id, "round_trips", *line, differs(*line, process.readings)});
     of_clock.emplace(process.clock, found.back());
+    measured.insert(process.id.value);
   }
   for (const Process& process : processes) {
     const auto same = of_clock.find(process.clock);
-    const bool known = std::any_of(found.begin(), found.end(), [&](const Found& each) {
-      return each.process.value == process.id.value;
-    });
-    if (known || same == of_clock.end()) continue;
+    if (same == of_clock.end() || !measured.insert(process.id.value).second) continue;
     found.push_back(same->second);
     found.back().process = process.id;
     found.back().line.readings = 0;
@@ -91,10 +90,10 @@ Outcome to_one_clock(TraceDb& db, const std::vector<Process>& processes) {
     for (const Found& each : measured) known.push_back(each.process.value);
   }
   std::map<std::string, size_t> group_of_clock;
+  std::set<int64_t> known;
+  for (const Found& each : measured) known.insert(each.process.value);
   for (const Process& process : processes) {
-    const bool known =
-        !measured.empty() && std::count(groups[0].begin(), groups[0].end(), process.id.value) > 0;
-    if (known) continue;
+    if (known.count(process.id.value) > 0) continue;
     const auto [group, fresh] = group_of_clock.try_emplace(process.clock, groups.size());
     if (fresh) {
       groups.emplace_back();

@@ -12,6 +12,7 @@
 
 #include "common/error.h"
 #include "common/text.h"
+#include "db/step/annotations.h"
 #include "profiler/clocks/hosts.h"
 #include "profiler/convert/gpu_processes.h"
 #include "profiler/convert/host_device.h"
@@ -25,23 +26,25 @@ namespace {
 // claim a rank the one with most communication, then most records, has it.
 void settle_ranks(std::vector<std::unique_ptr<ProcessImage>>& images,
                   std::vector<std::string>& warnings) {
-  std::map<int64_t, ProcessImage*> owners;
-  const auto weight = [](const ProcessImage& image) {
-    size_t bytes = 0;
-    for (const auto& [thread, chunks] : image.threads) {
-      for (const std::string_view chunk : chunks) bytes += chunk.size();
-    }
-    return std::pair(image.mpi.stated, bytes);
+  struct Owner {
+    ProcessImage* image = nullptr;
+    std::pair<int64_t, size_t> weight{};
   };
+  std::map<int64_t, Owner> owners;
   for (const auto& image : images) {
     if (!image->rank) continue;
-    ProcessImage*& owner = owners[*image->rank];
-    if (owner == nullptr) {
-      owner = image.get();
+    size_t bytes = 0;
+    for (const auto& [thread, chunks] : image->threads) {
+      for (const std::string_view chunk : chunks) bytes += chunk.size();
+    }
+    const Owner claims{image.get(), {image->mpi.stated, bytes}};
+    Owner& owner = owners[*image->rank];
+    if (owner.image == nullptr) {
+      owner = claims;
       continue;
     }
-    ProcessImage* loser = weight(*image) > weight(*owner) ? owner : image.get();
-    if (loser == owner) owner = image.get();
+    ProcessImage* loser = claims.weight > owner.weight ? owner.image : image.get();
+    if (loser == owner.image) owner = claims;
     warnings.push_back(
         fmt::format("several processes say that they are rank {}; the busiest is", *loser->rank));
     loser->rank.reset();
@@ -156,6 +159,7 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
   gpu::KernelRules kernel_rules;
   for (const std::string& file : options.kernel_rules) kernel_rules.add_file(file);
   Names names(db);
+  StepNames step_names(options.steps);
   std::map<std::string, DeviceId> devices;
   double anonymous_bytes = 0, huge_bytes = 0;
   std::vector<clocks::Process> processes;
@@ -170,7 +174,7 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
     }
     auto [device, added] = devices.try_emplace(images[i]->host);
     if (added) device->second = db.add(host_device(images[i]->host));
-    ProcessConverter converter(readers[i], *images[i], db, names, device->second, options.steps,
+    ProcessConverter converter(readers[i], *images[i], db, names, device->second, step_names,
                                kernel_rules, summary);
     converter.run([&](size_t bytes) {
       done += static_cast<double>(bytes);

@@ -12,6 +12,8 @@
 namespace preserve {
 namespace {
 
+constexpr size_t kMostGpus = 1024;  // of a process; more are numbers of a damaged recording
+
 // On which `process` ran more than copies, in order of their numbers.
 std::vector<DeviceId> computing_devices(const TraceDb& db, ProcessId process, int64_t before) {
   std::vector<DeviceId> devices;
@@ -25,20 +27,21 @@ std::vector<DeviceId> computing_devices(const TraceDb& db, ProcessId process, in
           (streams.value_or(0) < 2 ? " LIMIT 1" : "") + ") ORDER BY device_id",
       {process.value, before});
   while (rows.next()) devices.push_back({rows.integer(0)});
+  if (devices.size() > kMostGpus) devices.resize(1);
   return devices;
 }
 
 // The ranges of `from`'s threads around what runs in `to`, and those that need not nest around it.
-void copy_ranges(TraceDb& db, ProcessId from, ProcessId to, int64_t before) {
+void copy_ranges(TraceDb& db, ProcessId from, ProcessId to, int64_t before, int64_t first_range) {
   db.execute(
       "CREATE TEMP TABLE around AS WITH RECURSIVE up (id) AS ("
       "SELECT range_id FROM op WHERE id > ?3 AND range_id IS NOT NULL AND stream_id IN "
       "(SELECT id FROM stream WHERE process_id = ?1) "
       "UNION SELECT parent_id FROM up JOIN range USING (id) WHERE parent_id IS NOT NULL) "
       "SELECT range.* FROM range JOIN stream ON stream.id = stream_id "
-      "WHERE process_id = ?2 AND stream.kind = 'thread' "
+      "WHERE range.id >= ?4 AND process_id = ?2 AND stream.kind = 'thread' "
       "AND (range.kind = 'start_end' OR range.id IN (SELECT id FROM up))",
-      {to.value, from.value, before});
+      {to.value, from.value, before, first_range});
   std::map<int64_t, StreamId> threads;
   {
     Query rows = db.query(
@@ -76,7 +79,7 @@ void copy_ranges(TraceDb& db, ProcessId from, ProcessId to, int64_t before) {
     db.execute("INSERT INTO copied VALUES (?, ?)", {old, copy.value});
   }
   for (const auto& [table, column, after] :
-       {std::tuple("op", "range_id", before), {"range", "parent_id", int64_t{0}}}) {
+       {std::tuple("op", "range_id", before), {"range", "parent_id", first_range - 1}}) {
     db.execute(fmt::format("UPDATE {0} SET {1} = (SELECT new FROM copied WHERE old = {1}) WHERE "
                            "id > ? AND {1} IN (SELECT old FROM copied) AND stream_id IN "
                            "(SELECT id FROM stream WHERE process_id = ? AND kind = 'gpu')",
@@ -88,7 +91,7 @@ void copy_ranges(TraceDb& db, ProcessId from, ProcessId to, int64_t before) {
 }  // namespace
 
 std::vector<ProcessId> one_process_per_gpu(TraceDb& db, ProcessId process, const ProcessRow& row,
-                                           int64_t before) {
+                                           int64_t before, int64_t first_range) {
   std::vector<ProcessId> processes;
   for (const DeviceId device : computing_devices(db, process, before)) {
     if (processes.empty()) {
@@ -100,7 +103,7 @@ std::vector<ProcessId> one_process_per_gpu(TraceDb& db, ProcessId process, const
     db.execute(
         "UPDATE stream SET process_id = ? WHERE process_id = ? AND device_id = ? AND kind = 'gpu'",
         {own.value, process.value, device.value});
-    copy_ranges(db, process, own, before);
+    copy_ranges(db, process, own, before, first_range);
     db.execute("DROP TABLE temp.around");
     db.execute("DROP TABLE temp.copied");
   }

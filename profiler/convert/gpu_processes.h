@@ -14,10 +14,10 @@
 namespace preserve {
 
 // Moves the GPUs after the first of `process` to processes like `row`. What it ran on GPUs is all
-// written, behind the operator `before`. The processes that ran kernels, in the order of their
-// GPUs; empty for one without any.
+// written, behind the operator `before`, and its ranges from row `first_range` on. The processes
+// that ran kernels, in the order of their GPUs; empty for one without any.
 std::vector<ProcessId> one_process_per_gpu(TraceDb& db, ProcessId process, const ProcessRow& row,
-                                           int64_t before);
+                                           int64_t before, int64_t first_range);
 
 struct RecordedProcess {
   ProcessId id;

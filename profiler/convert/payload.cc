@@ -4,6 +4,7 @@
 #include <nvtx3/nvToolsExt.h>
 #include <nvtx3/nvToolsExtPayload.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -14,6 +15,8 @@ namespace preserve {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+constexpr size_t kMostEntries = 256;  // of a schema; each event repeats them
 
 template <typename T>
 std::optional<Json> number_at(std::string_view bytes, uint64_t offset) {
@@ -83,8 +86,11 @@ std::optional<Json> enumerator_at(const PayloadSchema& schema, std::string_view 
                : schema.static_bytes == 2 ? number_at<uint16_t>(bytes, offset)
                                           : number_at<uint32_t>(bytes, offset);
   if (!value) return std::nullopt;
-  for (const PayloadSchema::Entry& entry : schema.entries) {
-    if (entry.offset == value->get<uint64_t>()) return Json(entry.name);
+  const auto found = std::lower_bound(
+      schema.entries.begin(), schema.entries.end(), value->get<uint64_t>(),
+      [](const PayloadSchema::Entry& entry, uint64_t sought) { return entry.offset < sought; });
+  if (found != schema.entries.end() && found->offset == value->get<uint64_t>()) {
+    return Json(found->name);
   }
   return value;
 }
@@ -121,7 +127,8 @@ PayloadSchema read_schema(std::string_view name, const spool::DefinitionBody& bo
   schema.name = name;
   schema.static_bytes = body.parent;
   schema.enumeration = enumeration;
-  while (blob.size() >= sizeof(spool::SchemaEntry)) {
+  while (blob.size() >= sizeof(spool::SchemaEntry) &&
+         (enumeration || schema.entries.size() < kMostEntries)) {
     spool::SchemaEntry entry{};
     std::memcpy(&entry, blob.data(), sizeof(entry));
     blob.remove_prefix(sizeof(entry));
@@ -129,6 +136,11 @@ PayloadSchema read_schema(std::string_view name, const spool::DefinitionBody& bo
     schema.entries.push_back(
         {entry.type, entry.offset, entry.flags, std::string(blob.substr(0, entry.name_bytes))});
     blob.remove_prefix(spool::padded(entry.name_bytes));
+  }
+  // An enumerator is looked for by its value; of equal ones the first counts.
+  if (enumeration) {
+    std::stable_sort(schema.entries.begin(), schema.entries.end(),
+                     [](const auto& a, const auto& b) { return a.offset < b.offset; });
   }
   return schema;
 }

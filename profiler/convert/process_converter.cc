@@ -46,9 +46,10 @@ void ProcessConverter::run(const std::function<void(size_t bytes)>& done) {
     done(bytes);
   };
   add_process();
+  const int64_t first_range = db_.query_integer("SELECT MAX(id) FROM range").value_or(0) + 1;
   tensors_ =
       std::make_unique<Tensors>(db_, names_, process_, std::move(image_.regions), image_.touches);
-  touches_ = std::make_unique<Touches>(image_.touches, tensors_->mapped());
+  touches_ = std::make_unique<Touches>(image_.touches, tensors_->touched());
   summary_.tensors += tensors_->count();
   // Ranges of all threads first: they say what the steps are and whose tensors are whose.
   std::vector<Thread> threads;
@@ -66,14 +67,14 @@ void ProcessConverter::run(const std::function<void(size_t bytes)>& done) {
   // A device runs later than its host: where there is one, mark_steps() follows the launches at the
   // end.
   if (!image_.cuda.has_activities()) {
-    steps_ = mark_annotated_steps(db_, process_, step_options_);
+    steps_ = mark_annotated_steps(db_, process_, step_names_, {.first = first_range});
   }
   if (tensors_->count() > 0) tensors_->assign_to_modules(db_, range_names_);
   for (Thread& thread : threads) convert_thread(thread);
   add_background();
   const int64_t before = db_.query_integer("SELECT MAX(id) FROM op").value_or(0);
   add_cuda();
-  gpus_ = one_process_per_gpu(db_, process_, row_, before);
+  gpus_ = one_process_per_gpu(db_, process_, row_, before, first_range);
   add_losses();
 }
 

@@ -31,14 +31,14 @@ namespace preserve {
 class ProcessConverter {
  public:
   ProcessConverter(const SpoolFileReader& file, ProcessImage& image, TraceDb& db, Names& names,
-                   DeviceId device, const StepOptions& step_options,
-                   const gpu::KernelRules& kernel_rules, ConvertSummary& summary)
+                   DeviceId device, StepNames& step_names, const gpu::KernelRules& kernel_rules,
+                   ConvertSummary& summary)
       : file_(file),
         image_(image),
         db_(db),
         names_(names),
         device_(device),
-        step_options_(step_options),
+        step_names_(step_names),
         kernel_rules_(kernel_rules),
         summary_(summary) {}
 
@@ -101,7 +101,7 @@ class ProcessConverter {
   TraceDb& db_;
   Names& names_;
   DeviceId device_;
-  const StepOptions& step_options_;
+  StepNames& step_names_;
   const gpu::KernelRules& kernel_rules_;
   ConvertSummary& summary_;
   ProcessRow row_;

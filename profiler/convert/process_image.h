@@ -8,7 +8,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "profiler/clocks/clock_line.h"
@@ -70,7 +69,7 @@ class ProcessImage {
   LossCount cuda_calls;                         // records of launches, graph nodes and collectives
   cuda::RunReader cuda;  // has the activities; the threads add their launches
 
-  std::unordered_map<uint64_t, std::string_view> strings;
+  std::map<uint64_t, std::string_view> strings;
   std::map<uint64_t, std::string_view> domains, thread_names;
   PayloadSchemas schemas;
   std::vector<RegionEvent> regions;

@@ -2,6 +2,8 @@
 #include "profiler/convert/tensors.h"
 
 #include <algorithm>
+#include <set>
+#include <utility>
 
 #include "db/utf8.h"
 #include "hooks/memory/allocations.h"
@@ -115,46 +117,88 @@ void Tensors::apply(const RegionEvent& event) {
   }
 }
 
-// It was filled once, perhaps while it was followed already.
-bool Tensors::is_only_read(const Region& region, std::span<const Touch> by_address) {
-  constexpr int64_t kReadsPerWrite = 10;
-  const auto before = [](const Touch& touch, uint64_t address) { return touch.begin < address; };
-  int64_t reads = 0, writes = 0;
-  for (auto touch = std::lower_bound(by_address.begin(), by_address.end(), region.base, before);
-       touch != by_address.end() && touch->begin - region.base < region.bytes; ++touch) {
-    const bool living =
-        std::any_of(region.periods.begin(), region.periods.end(), [&](const Period& period) {
-          return period.from_ns <= touch->ns && touch->ns < period.to_ns;
-        });
-    if (living) ++(touch->write ? writes : reads);
+// In one sweep over time: an address belongs to many allocations one after the other.
+std::vector<const Tensors::Mapped*> touched_allocations(
+    std::span<const Touch> by_time, const std::vector<Tensors::Mapped>& mapped) {
+  constexpr int kMostTried = 64;  // overlapping ones
+  std::vector<const Tensors::Mapped*> touched, begins, ends;
+  if (by_time.empty()) return touched;
+  for (const Tensors::Mapped& region : mapped) {
+    if (region.is_allocation) begins.push_back(&region);
   }
-  return reads > 0 && writes * kReadsPerWrite <= reads;
+  ends = begins;
+  std::stable_sort(begins.begin(), begins.end(),
+                   [](const auto* a, const auto* b) { return a->from_ns < b->from_ns; });
+  std::stable_sort(ends.begin(), ends.end(),
+                   [](const auto* a, const auto* b) { return a->to_ns < b->to_ns; });
+  std::set<std::pair<uint64_t, const Tensors::Mapped*>> live;  // by base
+  auto begin = begins.begin(), end = ends.begin();
+  for (const Touch& touch : by_time) {
+    for (; begin != begins.end() && (*begin)->from_ns <= touch.ns; ++begin) {
+      live.emplace((*begin)->base, *begin);
+    }
+    for (; end != ends.end() && (*end)->to_ns <= touch.ns; ++end) {
+      live.erase({(*end)->base, *end});
+    }
+    auto at = live.upper_bound({touch.begin, mapped.data() + mapped.size()});
+    const Tensors::Mapped* found = nullptr;
+    for (int i = 0; i < kMostTried && found == nullptr && at != live.begin(); ++i) {
+      const Tensors::Mapped* region = (--at)->second;
+      if (touch.begin - region->base < region->bytes) found = region;
+    }
+    touched.push_back(found);
+  }
+  return touched;
 }
 
 void Tensors::add_rows(TraceDb& db, Names& names, ProcessId process,
                        std::span<const Touch> touches) {
-  std::vector<Touch> by_address(touches.begin(), touches.end());
-  std::sort(by_address.begin(), by_address.end(),
-            [](const Touch& a, const Touch& b) { return a.begin < b.begin; });
-  for (Region& region : regions_) {
-    // Memory that nobody named cannot be found again in another run.
-    if (region.name.empty()) continue;
-    const StringId name{names.id(region.name)};
+  // Memory that nobody named cannot be found again in another run.
+  std::erase_if(regions_, [](const Region& region) { return region.name.empty(); });
+  std::vector<size_t> region_of;  // by place in mapped_
+  for (size_t i = 0; i < regions_.size(); ++i) {
+    const Region& region = regions_[i];
     const bool is_allocation = region.name.starts_with(hooks::kAllocationPrefix);
-    if (is_allocation && is_only_read(region, by_address)) region.role = TensorRole::weight;
+    for (const Period& period : region.periods) {
+      mapped_.push_back({region.base,
+                         period.bytes,
+                         period.from_ns,
+                         period.to_ns,
+                         {},
+                         region.role,
+                         is_allocation});
+      region_of.push_back(i);
+    }
+  }
+  touched_ = touched_allocations(touches, mapped_);
+  struct Counts {
+    int64_t reads = 0, writes = 0;
+    // It was filled once, perhaps while it was followed already.
+    bool only_read() const { return reads > 0 && writes * 10 <= reads; }
+  };
+  std::vector<Counts> counts(regions_.size());
+  for (size_t i = 0; i < touched_.size(); ++i) {
+    if (touched_[i] == nullptr) continue;
+    Counts& own = counts[region_of[static_cast<size_t>(touched_[i] - mapped_.data())]];
+    ++(touches[i].write ? own.writes : own.reads);
+  }
+  size_t place = 0;
+  for (size_t i = 0; i < regions_.size(); ++i) {
+    Region& region = regions_[i];
+    if (counts[i].only_read()) region.role = TensorRole::weight;
+    const StringId name{names.id(region.name)};
     for (Period& period : region.periods) {
+      Mapped& mapped = mapped_[place++];
       TensorRow row;
       row.process = process;
       row.name = name;
-      row.role = region.role;
+      row.role = mapped.role = region.role;
       row.base = static_cast<int64_t>(region.base);
       row.bytes = static_cast<int64_t>(std::min<uint64_t>(period.bytes, INT64_MAX));
-      row.source = is_allocation ? "allocation" : "nvtx_mem";
+      row.source = mapped.is_allocation ? "allocation" : "nvtx_mem";
       row.valid_from_ns = period.from_ns;
       if (period.to_ns != kForever) row.valid_to_ns = period.to_ns;
-      period.row = db.add(row);
-      mapped_.push_back({region.base, period.bytes, period.from_ns, period.to_ns, period.row,
-                         region.role, is_allocation});
+      period.row = mapped.row = db.add(row);
     }
     tensors_.push_back({region.role, std::move(region.periods), -1});
     tensor_names_.push_back(region.name);

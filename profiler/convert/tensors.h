@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <map>
 #include <unordered_map>
 #include <vector>
 
@@ -48,7 +49,8 @@ struct Touch {
 
 class Tensors {
  public:
-  // Adds the rows. Events in any order; touches tell what an allocation without a name is for.
+  // Adds the rows. Events in any order; touches, by time, tell what an allocation without a name is
+  // for.
   Tensors(TraceDb& db, Names& names, ProcessId process, std::vector<RegionEvent> events,
           std::span<const Touch> touches = {});
 
@@ -79,6 +81,8 @@ class Tensors {
     bool is_allocation = false;  // nobody named it
   };
   const std::vector<Mapped>& mapped() const { return mapped_; }
+  // By touch: the allocation that was touched; nullptr: none that is known.
+  const std::vector<const Mapped*>& touched() const { return touched_; }
   // The tensors of a range name; nullptr when it has none.
   const std::vector<uint32_t>* of_module(uint32_t range_name) const;
   Tensor& tensor(uint32_t index) { return tensors_[index]; }
@@ -92,21 +96,25 @@ class Tensors {
     std::vector<Period> periods;
     bool live;
   };
-  static bool is_only_read(const Region& region, std::span<const Touch> by_address);
   void apply(const RegionEvent& event);
   Region* find_live(const RegionEvent& event);
   void end_period(Region& region, int64_t ns);
   void add_rows(TraceDb& db, Names& names, ProcessId process, std::span<const Touch> touches);
 
   std::vector<Region> regions_;
-  std::unordered_map<uint64_t, size_t> by_id_, by_base_;  // live regions
-  std::unordered_map<uint64_t, std::vector<size_t>> by_heap_;
-  std::unordered_map<uint64_t, std::string> heaps_;
+  std::map<uint64_t, size_t> by_id_, by_base_;  // live regions
+  std::map<uint64_t, std::vector<size_t>> by_heap_;
+  std::map<uint64_t, std::string> heaps_;
   std::vector<Tensor> tensors_;
   std::vector<Mapped> mapped_;
+  std::vector<const Mapped*> touched_;
   std::vector<std::string> tensor_names_;
   std::unordered_map<uint32_t, std::vector<uint32_t>> modules_;
   int64_t unmatched_ = 0, unmatched_uncounted_ = 0;
 };
+
+// By touch: the allocation among `mapped` that was touched; nullptr: none that lived then.
+std::vector<const Tensors::Mapped*> touched_allocations(std::span<const Touch> by_time,
+                                                        const std::vector<Tensors::Mapped>& mapped);
 
 }  // namespace preserve

@@ -8,6 +8,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <map>
 #include <unordered_map>
 #include <vector>
 
@@ -60,7 +61,7 @@ class ThreadReader {
   LossCount* nvtx_ = nullptr;
   LossCount* mpi_ = nullptr;
   bool first_ = true;
-  std::unordered_map<uint32_t, uint32_t> string_names_;  // registered string -> name
+  std::map<uint32_t, uint32_t> string_names_;  // registered string -> name
   std::unordered_map<uint16_t, uint32_t> domain_names_;
   uint32_t tid_ = 0, first_range_ = 1;
 };

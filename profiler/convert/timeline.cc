@@ -16,10 +16,11 @@ void Timeline::push(int64_t ns, uint32_t name, uint32_t domain) {
 }
 
 const OpenRange* Timeline::innermost_of(uint32_t domain) const {
-  const auto found = std::find_if(open_.rbegin(), open_.rend(), [domain](const OpenRange& range) {
-    return range.domain == domain;
-  });
-  return found == open_.rend() ? nullptr : &*found;
+  const auto end =
+      open_.rbegin() + static_cast<std::ptrdiff_t>(std::min(open_.size(), kMostLookedAt));
+  const auto found = std::find_if(
+      open_.rbegin(), end, [domain](const OpenRange& range) { return range.domain == domain; });
+  return found == end ? nullptr : &*found;
 }
 
 // Domains may be interleaved without nesting: then a range in the middle ends.
@@ -38,10 +39,10 @@ void Timeline::call(TimelineCall call) {
   last_call_end_ns_ = call.end_ns;
   last_ns_ = std::max(last_ns_, call.end_ns);
   // The range that was innermost when the call began, not when it ended.
-  const auto around = std::find_if(open_.rbegin(), open_.rend(), [&call](const OpenRange& range) {
-    return range.start_ns <= call.start_ns;
-  });
-  call.range = around == open_.rend() ? kNoRange : around->index;
+  const auto after = std::upper_bound(
+      open_.begin(), open_.end(), call.start_ns,
+      [](int64_t start_ns, const OpenRange& range) { return start_ns < range.start_ns; });
+  call.range = after == open_.begin() ? kNoRange : (after - 1)->index;
   listener_.called(call);
 }
 

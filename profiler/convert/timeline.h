@@ -48,6 +48,9 @@ class Timeline {
 
   // Records in order of time; a time before its predecessor is taken as the predecessor's.
   void push(int64_t ns, uint32_t name, uint32_t domain);
+  // How many open ranges a pop looks through for one of its domain: a recording that never ends
+  // ranges of another costs each pop no more than that.
+  static constexpr size_t kMostLookedAt = 4096;
   // The innermost open range of that domain ends; false when none is open.
   bool pop(int64_t ns, uint32_t domain);
   void call(TimelineCall call);  // at its end; calls of one thread do not overlap

@@ -18,8 +18,9 @@ inline constexpr double kWholeConfidence = 0.5, kPiecesConfidence = 0.9;
 
 class Touches {
  public:
-  // `touches` by time and `mapped` must live on.
-  Touches(std::span<const Touch> touches, std::span<const Tensors::Mapped> mapped);
+  // `touches`, by time, and what each of them touched (touched_allocations()); both must live on.
+  Touches(std::span<const Touch> touches, const std::vector<const Tensors::Mapped*>& touched)
+      : touches_(touches), touched_(touched) {}
 
   struct Access {
     TensorId tensor;
@@ -31,11 +32,8 @@ class Touches {
   std::vector<Access> between(int64_t start_ns, int64_t end_ns) const;
 
  private:
-  const Tensors::Mapped* find(const Touch& touch) const;
-
   std::span<const Touch> touches_;
-  std::vector<const Tensors::Mapped*> by_base_;  // allocations alone
-  uint64_t most_bytes_ = 0;                      // of one
+  const std::vector<const Tensors::Mapped*>& touched_;
 };
 
 }  // namespace preserve

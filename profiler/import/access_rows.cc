@@ -80,8 +80,6 @@ class AccessWriter {
   ImportedProcess& process_;
   const GraphCaptures& captures_;
   std::map<std::pair<uint32_t, int64_t>, GraphCaptures::Join> joins_;  // by replayed graph, tokens
-  // Lists and paths of captures, as this process numbers them.
-  std::map<std::pair<const CapturedGraphs*, uint32_t>, uint32_t> lists_, paths_;
   std::vector<Step> steps_;
   size_t step_ = 0;
   std::vector<std::string> bases_;
@@ -126,7 +124,7 @@ uint32_t AccessWriter::base_of(const OperandUse& use) {
   const auto [entry, fresh] = base_index_.try_emplace({use.scope, use.op_name, kernel},
                                                       static_cast<uint32_t>(bases_.size()));
   if (fresh) {
-    const std::string& scope = process_.scopes[use.scope];
+    const std::string& scope = process_.source->scopes[use.scope];
     const std::string op = use.op_name != 0 ? text(use.op_name) : kernel_stem(text(use.name));
     bases_.push_back(scope.empty() ? op : scope + "/" + op);
   }
@@ -156,7 +154,7 @@ const AccessWriter::Meaning& AccessWriter::meaning_of(const OperandUse& use) {
   const auto [entry, fresh] = meanings_.try_emplace({use.op_name, use.name, use.operands});
   if (fresh) {
     const std::string &op = text(use.op_name), &kernel = text(use.name);
-    const auto& operands = process_.operands.at(use.operands);
+    const auto& operands = process_.source->operands.at(use.operands);
     entry->second = {gpu::operand_bytes(op, kernel, use.kernel_class, operands),
                      gpu::product_shape(op, kernel, use.kernel_class, operands)};
   }
@@ -204,7 +202,8 @@ bool AccessWriter::write_shapes(const OperandUse& use, Key key, bool in_step) {
 const GraphCaptures::Join& AccessWriter::join_of(const OperandUse& use) {
   const auto [entry, fresh] = joins_.try_emplace({use.replay, use.tokens});
   if (fresh) {
-    entry->second = captures_.join(process_.replayed[use.replay - 1], process_.rank, use.tokens);
+    entry->second =
+        captures_.join(process_.source->replayed[use.replay - 1], process_.rank, use.tokens);
     (entry->second.why == GraphCaptures::Why::joined      ? summary_.joined
      : entry->second.why == GraphCaptures::Why::ambiguous ? summary_.ambiguous
                                                           : summary_.apart) += 1;
@@ -216,7 +215,8 @@ const GraphCaptures::Join& AccessWriter::join_of(const OperandUse& use) {
 void AccessWriter::take_from_capture(OperandUse& use) {
   const GraphCaptures::Join& join = join_of(use);
   if (join.why != GraphCaptures::Why::joined) return;
-  const CapturedCall* call = join.calls[process_.replayed[use.replay - 1].node_of[use.in_replay]];
+  const CapturedCall* call =
+      join.calls[process_.source->replayed[use.replay - 1].node_of[use.in_replay]];
   if (call == nullptr) return;
   if (use.kernel_class == gpu::KernelClass::collective) {
     gpu::CollectiveFacts facts = join.from->communications[call->communication];
@@ -235,13 +235,13 @@ void AccessWriter::take_from_capture(OperandUse& use) {
     return entry->second;
   };
   use.op_name = call->op_name;
-  use.operands = number(lists_, join.from, call->operands, [&] {
-    return process_.operands.add(join.from->operands.at(call->operands));
+  use.operands = number(process_.source->lists, join.from, call->operands, [&] {
+    return process_.source->operands.add(join.from->operands.at(call->operands));
   });
   if (!join.in_module) return;
-  use.scope = number(paths_, join.from, call->scope, [&] {
-    process_.scopes.push_back(join.from->scopes[call->scope]);
-    return static_cast<uint32_t>(process_.scopes.size() - 1);
+  use.scope = number(process_.source->paths, join.from, call->scope, [&] {
+    process_.source->scopes.push_back(join.from->scopes[call->scope]);
+    return static_cast<uint32_t>(process_.source->scopes.size() - 1);
   });
 }
 

@@ -9,6 +9,7 @@ namespace {
 
 // Share of the kernels that are products by name which must stand where the framework multiplied.
 constexpr double kLeastAgreement = 0.9;
+constexpr size_t kComparisonLimit = 500'000'000;  // calls of captures, for all replays
 
 using Calls = std::vector<const CapturedCall*>;
 using Node = ReplayedGraph::Node;
@@ -134,6 +135,8 @@ GraphCaptures::Join GraphCaptures::join(const ReplayedGraph& replay, std::option
   for (const CapturedGraphs& file : files_) {
     if (file.rank && rank && *file.rank != *rank) continue;
     for (const CapturedGraph& graph : file.graphs) {
+      compared_ += 1 + graph.calls.size();
+      if (compared_ > kComparisonLimit) return {};
       Calls calls = is_named(graph) ? by_name(replay, graph) : Calls{};
       if (calls.empty()) calls = by_place(replay, graph);
       if (!calls.empty()) fitting.push_back({&file, &graph, std::move(calls)});

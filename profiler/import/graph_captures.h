@@ -78,6 +78,7 @@ class GraphCaptures {
 
  private:
   std::vector<CapturedGraphs> files_;
+  mutable size_t compared_ = 0;  // calls; beyond a limit nothing fits any more
 };
 
 }  // namespace preserve::import

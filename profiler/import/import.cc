@@ -85,13 +85,14 @@ class Importer {
   void add_captures(ProcessBuilder& builder);
   void add_operands();
   void check_ranks();
-  bool describes(const InspectedCommunicator& communicator, const ImportedProcess& process) const;
+  std::vector<InspectedProcess> inspected_by(const InspectorLog& log) const;
   void use_inspector_logs();
   void align();
 
   const ImportOptions& options_;
   TraceDb& db_;
-  const StepOptions* early_steps_ = nullptr;  // of those that are found as files are read
+  StepNames step_names_{options_.steps};
+  StepNames* early_steps_ = nullptr;  // of those that are found as files are read
   gpu::KernelRules rules_;
   std::vector<ImportedProcess> processes_;
   std::optional<int64_t> world_size_;
@@ -266,38 +267,46 @@ void Importer::check_ranks() {
   summary_.warnings.push_back(fmt::format("rank {} of {} is missing", list, *world_size_));
 }
 
-// Whether a communicator of a log is what `process` sees. Its rank is the one in the communicator,
-// so it names a rank of the run only where the communicator holds all of them; the process id does
-// where the trace has it; a single log and a single process were given for each other.
-bool Importer::describes(const InspectedCommunicator& communicator,
-                         const ImportedProcess& process) const {
-  const auto pid_of = [&](const ImportedProcess& of) {
-    return db_.query_integer("SELECT pid FROM process WHERE id = ?", {of.id.value}).value_or(0);
-  };
-  const auto with_pid =
-      std::count_if(processes_.begin(), processes_.end(), [&](const ImportedProcess& other) {
-        return communicator.pid != 0 && pid_of(other) == communicator.pid;
-      });
-  if (with_pid == 1) return pid_of(process) == communicator.pid;
+// Which process a communicator of a log is seen by. Its rank is the one in the communicator, so it
+// names a rank of the run only where the communicator holds all of them; the process id does where
+// the trace has it; a single log and a single process were given for each other.
+std::vector<InspectedProcess> Importer::inspected_by(const InspectorLog& log) const {
+  std::vector<InspectedProcess> inspected;
+  std::map<int64_t, std::vector<size_t>> with_pid;
+  std::map<int64_t, size_t> with_rank;
+  for (const ImportedProcess& process : processes_) {
+    const int64_t pid =
+        db_.query_integer("SELECT pid FROM process WHERE id = ?", {process.id.value}).value_or(0);
+    with_pid[pid].push_back(inspected.size());
+    if (process.rank) with_rank.emplace(*process.rank, inspected.size());
+    inspected.push_back({process.id});
+  }
   const int64_t world = std::max(world_size_.value_or(1), std::ssize(processes_));
-  if (process.rank && world == communicator.ranks) return *process.rank == communicator.rank;
-  return processes_.size() == 1 && logs_.size() == 1 && world == 1;
+  for (const InspectedCommunicator& communicator : log.communicators) {
+    const auto of_pid = with_pid.find(communicator.pid);
+    const auto of_rank = with_rank.find(communicator.rank);
+    if (communicator.pid != 0 && of_pid != with_pid.end() && of_pid->second.size() == 1) {
+      inspected[of_pid->second.front()].communicators.push_back(&communicator);
+    } else if (world == communicator.ranks && of_rank != with_rank.end()) {
+      inspected[of_rank->second].communicators.push_back(&communicator);
+    } else if (world == 1 && logs_.size() == 1 &&
+               (!processes_.front().rank || communicator.ranks != 1)) {
+      inspected.front().communicators.push_back(&communicator);
+    }
+  }
+  // Of one communicator in one log only one rank may be this process.
+  for (size_t i = 0; i < inspected.size(); ++i) {
+    const auto& own = inspected[i].communicators;
+    const bool several = std::any_of(
+        own.begin(), own.end(), [&](const auto* each) { return each->rank != own.front()->rank; });
+    if (!processes_[i].rank && several) inspected[i].communicators.clear();
+  }
+  return inspected;
 }
 
 void Importer::use_inspector_logs() {
   for (const auto& [file, log] : logs_) {
-    int64_t used = 0;
-    for (const ImportedProcess& process : processes_) {
-      std::vector<const InspectedCommunicator*> own;
-      std::set<int64_t> ranks;  // of one communicator in one log: only one may be this process
-      for (const InspectedCommunicator& communicator : log.communicators) {
-        if (!describes(communicator, process)) continue;
-        own.push_back(&communicator);
-        ranks.insert(communicator.rank);
-      }
-      if (!process.rank && ranks.size() > 1) continue;
-      used += apply_inspector(db_, process.id, own);
-    }
+    const int64_t used = apply_inspector(db_, inspected_by(log));
     db_.add_loss({}, "nccl_inspector", "received", log.received);
     db_.add_loss({}, "nccl_inspector", "written", used);
     if (log.bad_lines != 0) db_.add_loss({}, "nccl_inspector", "bad_line", log.bad_lines);
@@ -398,7 +407,7 @@ ImportSummary Importer::run() {
   for (const auto& path : options_.files) formats.push_back(format_of(path));
   // What a log says of collectives may tell steps apart: they are found once it was used.
   const bool logs = std::count(formats.begin(), formats.end(), Format::inspector) != 0;
-  early_steps_ = logs ? nullptr : &options_.steps;
+  early_steps_ = logs ? nullptr : &step_names_;
   for (size_t i = 0; i < formats.size(); ++i) {
     const auto& path = options_.files[i];
     switch (formats[i]) {

@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <tuple>
 
 #include "common/error.h"
 #include "profiler/gpu/records.h"
@@ -19,8 +21,8 @@ namespace {
 
 constexpr size_t kLineLimit = 1 << 20;
 constexpr int64_t kRecordLimit = 2'000'000;
-constexpr double kConfidence = 0.95;  // the library's own numbers, matched by order
-constexpr int64_t kComparisonLimit = 500'000'000;
+constexpr double kConfidence = 0.95;               // the library's own numbers, matched by order
+constexpr int64_t kComparisonLimit = 500'000'000;  // for one log
 constexpr size_t kCompared = 512;  // collectives by which a place in the log is recognised
 // |ln(ratio)| of two durations of one collective: a factor of 2, for clocks in whole µs and timers
 // of the host.
@@ -128,15 +130,16 @@ double log_ratio(const InspectedCollective& logged, const Recorded& recorded) {
 
 // The trace is a window of the log, which has gaps: the collective i of the trace has sequence
 // number first + i, whether that is in the log or not. The first number for which durations agree
-// best; nothing when none fits, or when finding out would take too long. `log` by rising sequence
-// without repetition.
+// best; nothing when none fits, or when finding out would take more than the comparisons that are
+// left. `log` by rising sequence without repetition.
 std::optional<int64_t> best_window(const std::vector<Recorded>& trace,
-                                   const std::vector<const InspectedCollective*>& log) {
+                                   const std::vector<const InspectedCollective*>& log,
+                                   int64_t& left) {
   if (log.empty() || trace.empty()) return std::nullopt;
   const auto length = static_cast<int64_t>(trace.size());
   std::optional<int64_t> best;
   double best_cost = 0;
-  int64_t comparisons = 0;
+  left -= length;
   size_t from = 0;
   for (int64_t first = std::max<int64_t>(0, log.front()->sequence - length + 1);
        first <= log.back()->sequence; ++first) {
@@ -151,9 +154,9 @@ std::optional<int64_t> best_window(const std::vector<Recorded>& trace,
       fits = log[at]->function == recorded.function;
       cost += log_ratio(*log[at], recorded) - kAbsentCost;
       any = true;
-      ++comparisons;
+      --left;
     }
-    if (++comparisons > kComparisonLimit) return std::nullopt;
+    if (--left < 0) return std::nullopt;
     if (fits && any && (!best || cost < best_cost)) {
       best = first;
       best_cost = cost;
@@ -180,7 +183,7 @@ struct Assignment {
 
 // What a communicator's log says of the trace; empty when it does not fit.
 std::vector<Assignment> assign(const std::vector<Recorded>& trace,
-                               const InspectedCommunicator& communicator) {
+                               const InspectedCommunicator& communicator, int64_t& left) {
   const bool by_function = counts_by_function(communicator.collectives);
   std::vector<std::string> functions{{}};
   if (by_function) {
@@ -205,7 +208,7 @@ std::vector<Assignment> assign(const std::vector<Recorded>& trace,
       if (by_function && logged.function != function) continue;
       if (log.empty() || log.back()->sequence != logged.sequence) log.push_back(&logged);
     }
-    const std::optional<int64_t> first = best_window(own, log);
+    const std::optional<int64_t> first = best_window(own, log, left);
     if (!first) continue;
     for (const InspectedCollective* logged : log) {
       const int64_t i = logged->sequence - *first;
@@ -230,6 +233,7 @@ bool looks_like_inspector(std::string_view head) {
 
 InspectorLog read_inspector(ByteSource& source, const std::string& file, bool partial) {
   InspectorLog log;
+  std::map<std::tuple<int64_t, int64_t, int64_t>, size_t> known;  // communicators of `log`
   Lines lines(source);
   std::string text;
   bool too_long = false;
@@ -253,16 +257,10 @@ InspectorLog read_inspector(ByteSource& source, const std::string& file, bool pa
       continue;
     }
     ++log.written;
-    const auto same = [&](const InspectedCommunicator& each) {
-      return each.communicator == line.header.communicator && each.rank == line.header.rank &&
-             each.pid == line.header.pid;
-    };
-    auto found = std::find_if(log.communicators.begin(), log.communicators.end(), same);
-    if (found == log.communicators.end()) {
-      log.communicators.push_back(std::move(line.header));
-      found = log.communicators.end() - 1;
-    }
-    found->collectives.push_back(std::move(line.collective));
+    const auto [found, fresh] = known.try_emplace(
+        {line.header.communicator, line.header.rank, line.header.pid}, log.communicators.size());
+    if (fresh) log.communicators.push_back(std::move(line.header));
+    log.communicators[found->second].collectives.push_back(std::move(line.collective));
   }
   if (!source.damage().empty() && !partial) throw input_error("{}: {}", file, source.damage());
   for (InspectedCommunicator& each : log.communicators) {
@@ -272,27 +270,29 @@ InspectorLog read_inspector(ByteSource& source, const std::string& file, bool pa
   return log;
 }
 
-int64_t apply_inspector(TraceDb& db, ProcessId process,
-                        const std::vector<const InspectedCommunicator*>& communicators) {
+namespace {
+
+// The collectives of `process` in the table of apply_inspector().
+std::vector<Recorded> collectives_of(const TraceDb& db, ProcessId process) {
   std::vector<Recorded> trace;
-  {
-    Query rows = db.query(
-        "SELECT op.id, op.end_ns - op.start_ns, collective.function FROM collective "
-        "JOIN op ON op.id = collective.op_id JOIN stream ON stream.id = op.stream_id "
-        "JOIN string ON string.id = op.name_id "
-        "WHERE stream.process_id = ? AND string.value LIKE '%nccl%' AND op.kind = 'collective' "
-        "ORDER BY op.start_ns, op.id",
-        {process.value});
-    while (rows.next()) {
-      trace.push_back({rows.integer(0), rows.integer(1), std::string(rows.text(2))});
-    }
+  Query rows = db.query(
+      "SELECT op_id, dur_ns, function FROM inspected WHERE process_id = ? ORDER BY start_ns, op_id",
+      {process.value});
+  while (rows.next()) {
+    trace.push_back({rows.integer(0), rows.integer(1), std::string(rows.text(2))});
   }
+  return trace;
+}
+
+int64_t apply(TraceDb& db, const InspectedProcess& inspected, int64_t& comparisons_left) {
+  const std::vector<Recorded> trace = collectives_of(db, inspected.process);
   // Which of several communicators a kernel belongs to is not recorded: the one that explains most
   // of the trace, the first of equal ones.
   const InspectedCommunicator* best = nullptr;
   std::vector<Assignment> assignments;
-  for (const InspectedCommunicator* communicator : communicators) {
-    std::vector<Assignment> own = assign(trace, *communicator);
+  for (const InspectedCommunicator* communicator : inspected.communicators) {
+    if (comparisons_left < 0) break;
+    std::vector<Assignment> own = assign(trace, *communicator, comparisons_left);
     if (own.size() <= assignments.size()) continue;
     best = communicator;
     assignments = std::move(own);
@@ -311,6 +311,26 @@ int64_t apply_inspector(TraceDb& db, ProcessId process,
         {recorded->op, logged->bytes, best->ranks, best->communicator, logged->sequence,
          kConfidence});
   }
+  return changed;
+}
+
+}  // namespace
+
+int64_t apply_inspector(TraceDb& db, const std::vector<InspectedProcess>& processes) {
+  // Once for all processes: each by itself would go through the collectives of all.
+  db.execute(
+      "CREATE TEMP TABLE inspected (process_id INTEGER, start_ns INTEGER, op_id INTEGER, "
+      "dur_ns INTEGER, function TEXT, PRIMARY KEY (process_id, start_ns, op_id)) WITHOUT ROWID");
+  db.execute(
+      "INSERT INTO inspected SELECT process_id, start_ns, op.id, end_ns - start_ns, function "
+      "FROM collective JOIN op ON op.id = collective.op_id "
+      "JOIN stream ON stream.id = op.stream_id JOIN string ON string.id = op.name_id "
+      "WHERE string.value LIKE '%nccl%' AND op.kind = 'collective'");
+  int64_t changed = 0, comparisons_left = kComparisonLimit;
+  for (const InspectedProcess& process : processes) {
+    if (!process.communicators.empty()) changed += apply(db, process, comparisons_left);
+  }
+  db.execute("DROP TABLE inspected");
   return changed;
 }
 

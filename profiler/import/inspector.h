@@ -36,10 +36,14 @@ bool looks_like_inspector(std::string_view head);
 // input_error at the first bad line unless `partial`, which counts them.
 InspectorLog read_inspector(ByteSource& source, const std::string& file, bool partial);
 
-// Fills in the collectives of the process that one of `communicators` describes; returns how many
-// changed. Messages may be absent from a log (it leaves out small ones): only a collective whose
-// place in the sequence is in the log, with a duration that fits, gets its facts.
-int64_t apply_inspector(TraceDb& db, ProcessId process,
-                        const std::vector<const InspectedCommunicator*>& communicators);
+// A process of the trace, and what may describe it.
+struct InspectedProcess {
+  ProcessId process;
+  std::vector<const InspectedCommunicator*> communicators{};
+};
+// Fills in the collectives of each process that one of its communicators describes; returns how
+// many changed. Messages may be absent from a log (it leaves out small ones): only a collective
+// whose place in the sequence is in the log, with a duration that fits, gets its facts.
+int64_t apply_inspector(TraceDb& db, const std::vector<InspectedProcess>& processes);
 
 }  // namespace preserve::import

@@ -13,6 +13,9 @@ namespace {
 // One launch with more activities than this is not a graph but a file without correlation ids.
 constexpr size_t kReplayLimit = 200'000;
 constexpr size_t kOpenRangeLimit = 1000;  // nesting beyond this is not kept
+// Of one process, which get the annotations of its threads even where nothing was launched on them
+// inside: a copy for each of thousands would be a file of any size.
+constexpr size_t kAnnotatedGpus = 16;
 constexpr size_t kWaitingLimit = 10'000;  // calls of one group
 constexpr size_t kScopeLimit = 100'000;
 constexpr size_t kCommunicationLimit = 1'000'000;
@@ -68,7 +71,7 @@ uint32_t ProcessBuilder::thread(int64_t process, int64_t thread) {
   last_thread_ = {process, thread};
   const auto [entry, fresh] =
       thread_index_.try_emplace(last_thread_, static_cast<uint32_t>(threads_.size()));
-  if (fresh) threads_.push_back({thread});
+  if (fresh) threads_.push_back(thread);
   return last_thread_index_ = entry->second;
 }
 
@@ -96,7 +99,7 @@ uint32_t ProcessBuilder::range_name(std::string_view name, RangeClass range_clas
   return id;
 }
 
-std::vector<ImportedProcess> ProcessBuilder::finish(int64_t base_ns, const StepOptions* steps) {
+std::vector<ImportedProcess> ProcessBuilder::finish(int64_t base_ns, StepNames* steps) {
   base_ns_ = base_ns;
   row.start_ns += base_ns;
   row.end_ns += base_ns;
@@ -111,11 +114,9 @@ std::vector<ImportedProcess> ProcessBuilder::finish(int64_t base_ns, const StepO
   make_ops(located);
   write_ops(steps);
   write_losses();
-  for (ImportedProcess& process : processes_) {
-    process.operands = operands_;
-    process.scopes = scopes_;
-    process.replayed = replayed_;
-  }
+  const auto source = std::make_shared<OperandSource>(
+      OperandSource{.operands = operands_, .scopes = scopes_, .replayed = replayed_});
+  for (ImportedProcess& process : processes_) process.source = source;
   return std::move(processes_);
 }
 
@@ -127,11 +128,11 @@ bool ProcessBuilder::all_devices_alike() const {
 
 // Numbers of activities and of properties may differ (visible devices); GPUs of one machine that
 // all have one name need no number.
-gpu::DeviceFacts ProcessBuilder::device_facts(int64_t device) const {
+gpu::DeviceFacts ProcessBuilder::device_facts(int64_t device, bool all_alike) const {
   gpu::DeviceFacts facts;
   if (const auto own = devices.find(device); own != devices.end()) {
     facts = own->second;
-  } else if (all_devices_alike()) {
+  } else if (all_alike) {
     facts = devices.begin()->second;
   }
   if (const auto known = known_device(facts.name, facts.memory_bytes)) {
@@ -167,20 +168,23 @@ void ProcessBuilder::add_processes() {
                           .rank_name = rank_name,
                           .source_file = source_file});
   }
+  std::vector<bool> has_streams(count);
   for (const auto& stream : streams_) {
     const auto found = process_of_device.find(stream.device);
     const size_t process = found == process_of_device.end() ? 0 : found->second;
     int64_t& lowest = processes_[process].first_device;
-    const bool first = std::find(process_of_stream_.begin(), process_of_stream_.end(), process) ==
-                       process_of_stream_.end();
-    lowest = first ? stream.device : std::min(lowest, stream.device);
+    lowest = has_streams[process] ? std::min(lowest, stream.device) : stream.device;
+    has_streams[process] = true;
     process_of_stream_.push_back(process);
   }
+  kept_.resize(count);
+  first_range_ = db_.query_integer("SELECT MAX(id) FROM range").value_or(0) + 1;
   size_t next = 0;
+  const bool all_alike = all_devices_alike();
   stream_rows_ = streams_.add_rows(
       db_, [&](const auto&) { return processes_[process_of_stream_[next++]].id; }, row.host,
       [&](int64_t device) {
-        gpu::DeviceFacts facts = device_facts(device);
+        gpu::DeviceFacts facts = device_facts(device, all_alike);
         const auto found = process_of_device.find(device);
         auto& bandwidth =
             processes_[found == process_of_device.end() ? 0 : found->second].bandwidth_bytes_per_s;
@@ -301,8 +305,9 @@ void ProcessBuilder::open_range(const HostRange& range, std::vector<OpenRange>& 
          (open.back().range.thread != range.thread || open.back().range.end_ns <= range.start_ns)) {
     open.pop_back();
   }
+  const size_t annotated = std::min(processes_.size(), kAnnotatedGpus);
   if (!range.nests) {
-    for (size_t process = 0; process < processes_.size(); ++process) {
+    for (size_t process = 0; process < annotated; ++process) {
       RangeRow apart{.stream = thread_row(range.thread, process),
                      .kind = RangeKind::start_end,
                      .domain = {range.domain},
@@ -329,33 +334,29 @@ void ProcessBuilder::open_range(const HostRange& range, std::vector<OpenRange>& 
     entry.scope = scope_of(relative ? outer + "/" + path->second : path->second);
   }
   open.push_back(entry);
-  open_rows_.resize((open.size() - 1) * processes_.size());
-  open_rows_.resize(open.size() * processes_.size());
-  for (size_t process = 0; process < processes_.size(); ++process) {
-    if (range.range_class == RangeClass::annotation) keep_range(open, open.size() - 1, process);
-  }
+  if (range.range_class != RangeClass::annotation) return;
+  for (size_t process = 0; process < annotated; ++process) keep_range(open, process);
 }
 
-// Writes the range at `index` of the stack, and those around it first, unless they are written.
-RangeId ProcessBuilder::keep_range(const std::vector<OpenRange>& open, size_t index,
-                                   size_t process) {
-  RangeId parent;
-  for (size_t i = 0; i <= index; ++i) {
-    const HostRange& range = open[i].range;
-    RangeId& written = open_rows_[i * processes_.size() + process];
-    if (!written) {
-      RangeRow row_of_range{.stream = thread_row(range.thread, process),
-                            .parent = parent,
-                            .domain = {range.domain},
-                            .name = {range.name},
-                            .depth = static_cast<int64_t>(i),
-                            .start_ns = range.start_ns + base_ns_};
-      if (!range.open) row_of_range.end_ns = range.end_ns + base_ns_;
-      written = db_.add(row_of_range);
-    }
-    parent = written;
+// Writes the innermost range, and those around it first, unless they are written.
+RangeId ProcessBuilder::keep_range(const std::vector<OpenRange>& open, size_t process) {
+  std::vector<KeptRange>& kept = kept_[process];
+  while (!kept.empty() &&
+         (kept.size() > open.size() || kept.back().number != open[kept.size() - 1].number)) {
+    kept.pop_back();
   }
-  return parent;
+  for (size_t i = kept.size(); i < open.size(); ++i) {
+    const HostRange& range = open[i].range;
+    RangeRow row_of_range{.stream = thread_row(range.thread, process),
+                          .parent = kept.empty() ? RangeId{} : kept.back().row,
+                          .domain = {range.domain},
+                          .name = {range.name},
+                          .depth = static_cast<int64_t>(i),
+                          .start_ns = range.start_ns + base_ns_};
+    if (!range.open) row_of_range.end_ns = range.end_ns + base_ns_;
+    kept.push_back({open[i].number, db_.add(row_of_range)});
+  }
+  return kept.back().row;
 }
 
 void ProcessBuilder::close_ranges(const GpuActivity& launched, std::vector<OpenRange>& open) {
@@ -368,8 +369,7 @@ void ProcessBuilder::close_ranges(const GpuActivity& launched, std::vector<OpenR
 void ProcessBuilder::locate(GpuActivity& activity, std::vector<OpenRange>& open) {
   close_ranges(activity, open);
   if (open.empty()) return;
-  activity.range =
-      static_cast<uint32_t>(keep_range(open, open.size() - 1, process_of(activity)).value);
+  activity.range = static_cast<uint32_t>(keep_range(open, process_of(activity)).value);
   activity.scope = open.back().scope;
   const gpu::KernelIdentity& kernel = identity(activity.name);
   const bool communicates = kernel.kernel_class == gpu::KernelClass::collective ||
@@ -400,14 +400,13 @@ void ProcessBuilder::locate(GpuActivity& activity, std::vector<OpenRange>& open)
 }
 
 StreamId ProcessBuilder::thread_row(uint32_t thread, size_t process) {
-  Thread& entry = threads_[thread];
-  entry.rows.resize(processes_.size());
-  StreamId& of_process = entry.rows[process];
-  if (!of_process) {
-    of_process = db_.add(StreamRow{
-        .process = processes_[process].id, .kind = StreamKind::thread, .native_id = entry.native});
+  StreamId& row_of_thread = thread_rows_[{thread, process}];
+  if (!row_of_thread) {
+    row_of_thread = db_.add(StreamRow{.process = processes_[process].id,
+                                      .kind = StreamKind::thread,
+                                      .native_id = threads_[thread]});
   }
-  return of_process;
+  return row_of_thread;
 }
 
 }  // namespace preserve::import

@@ -15,13 +15,14 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
 #include <unordered_map>
 #include <vector>
 
-#include "db/step/steps.h"
+#include "db/step/annotations.h"
 #include "db/trace_db.h"
 #include "profiler/gpu/kernel_rules.h"
 #include "profiler/gpu/launch_join.h"
@@ -40,7 +41,7 @@ struct GpuActivity : gpu::Activity {
   // Filled by the joins.
   bool launched = false;     // a launch was found
   bool from_replay = false;  // shares its launch with other activities
-  uint32_t replay = 0;       // ImportedProcess::replayed, counted from 1; 0 none
+  uint32_t replay = 0;       // OperandSource::replayed, counted from 1; 0 none
   uint32_t in_replay = 0;    // its number in the replay
   int64_t tokens = 0;        // that the replay works on, 0 unknown
   uint32_t capture = 0;      // no activity: a call of this captured graph, counted from 1
@@ -48,7 +49,7 @@ struct GpuActivity : gpu::Activity {
   int64_t launch_ns = 0;
   uint32_t range = 0;     // row of table range, 0 none
   uint32_t operands = 0;  // OperandTable, 0 none
-  uint32_t scope = 0;     // ImportedProcess::scopes: module path around the launch
+  uint32_t scope = 0;     // OperandSource::scopes: module path around the launch
   uint32_t op_name = 0;   // row of table string: operator that has the operands
 };
 
@@ -100,6 +101,15 @@ struct ByStart {
 };
 using OperandUses = gpu::RecordSorter<OperandUse, ByStart>;
 
+// What operands are made of, of all processes of one ProcessBuilder.
+struct OperandSource {
+  gpu::OperandTable operands{};
+  std::vector<std::string> scopes{{}};
+  std::vector<ReplayedGraph> replayed{};
+  // Lists and paths of captures, as they are numbered here.
+  std::map<std::pair<const CapturedGraphs*, uint32_t>, uint32_t> lists{}, paths{};
+};
+
 // Everything about one imported process that later steps need.
 struct ImportedProcess {
   ProcessId id;
@@ -108,9 +118,7 @@ struct ImportedProcess {
   std::string source_file;   // for messages; processes of one file share a clock
   int64_t first_device = 0;  // lowest device number, as the file counts them
   OperandUses uses{};
-  gpu::OperandTable operands{};
-  std::vector<std::string> scopes{{}};
-  std::vector<ReplayedGraph> replayed{};
+  std::shared_ptr<OperandSource> source{};
   std::optional<int64_t> bandwidth_bytes_per_s{};
   int64_t activities = 0, kernels = 0, unmatched = 0;
   int64_t shift_ns = 0;  // by which the rows were moved after `uses` was filled
@@ -175,7 +183,7 @@ class ProcessBuilder {
   // Writes everything; `base_ns` is added to all times. Call once. One process per GPU that ran
   // kernels, at least one. input_error for an activity that cannot have lasted as long as it says,
   // unless `partial`. Steps are found unless `steps` is null: then mark_steps() has to.
-  std::vector<ImportedProcess> finish(int64_t base_ns, const StepOptions* steps);
+  std::vector<ImportedProcess> finish(int64_t base_ns, StepNames* steps);
   // The graphs that were captured, once; after finish(), or in place of it where the file is of use
   // for nothing else.
   CapturedGraphs take_captures();
@@ -204,10 +212,6 @@ class ProcessBuilder {
   using LaunchedSorter = gpu::RecordSorter<GpuActivity, ByLaunch>;
   using StreamSorter = gpu::RecordSorter<GpuActivity, ByStream>;
 
-  struct Thread {
-    int64_t native;
-    std::vector<StreamId> rows{};  // by process
-  };
   struct OpenRange {
     HostRange range;
     uint32_t scope = 0;
@@ -216,7 +220,7 @@ class ProcessBuilder {
   };
 
   bool all_devices_alike() const;
-  gpu::DeviceFacts device_facts(int64_t device) const;
+  gpu::DeviceFacts device_facts(int64_t device, bool all_alike) const;
   void add_processes();
   size_t process_of(const GpuActivity& activity) const {
     return process_of_stream_[activity.stream];
@@ -232,7 +236,7 @@ class ProcessBuilder {
   void locate(GpuActivity& activity, std::vector<OpenRange>& open);
   void open_range(const HostRange& range, std::vector<OpenRange>& open);
   static void close_ranges(const GpuActivity& launched, std::vector<OpenRange>& open);
-  RangeId keep_range(const std::vector<OpenRange>& open, size_t index, size_t process);
+  RangeId keep_range(const std::vector<OpenRange>& open, size_t process);
   StreamId thread_row(uint32_t thread, size_t process);
   // An operator whose row is not written yet.
   struct WaitingOp {
@@ -245,7 +249,7 @@ class ProcessBuilder {
 
   void make_ops(StreamSorter& activities);
   void make_op(GpuActivity activity);
-  void write_ops(const StepOptions* steps);
+  void write_ops(StepNames* steps);
   void leave_out_impossible(const GpuActivity& activity);
   gpu::CollectiveFacts communication_facts(const GpuActivity& activity,
                                            const gpu::KernelIdentity& identity) const;
@@ -263,7 +267,14 @@ class ProcessBuilder {
   int64_t first_start_ns_ = std::numeric_limits<int64_t>::max();
   int64_t last_start_ns_ = std::numeric_limits<int64_t>::min();
   std::vector<std::string> scopes_{{}};
-  std::vector<RangeId> open_rows_;  // of the open ranges, `processes_.size()` each
+  // Of the open ranges those that are written, the outermost first; by process. What is at its end
+  // may have been closed.
+  struct KeptRange {
+    uint32_t number;
+    RangeId row;
+  };
+  std::vector<std::vector<KeptRange>> kept_;
+  int64_t first_range_ = 0;  // row
   gpu::LaunchJoin<GpuActivity, Launch> calls_;
   gpu::RecordSorter<HostRange, ByLaunch> ranges_;
   gpu::RecordSorter<CaptureCall, ByThread> capture_calls_;
@@ -278,7 +289,8 @@ class ProcessBuilder {
   gpu::RecordLog<WaitingOp> waiting_ops_;
   std::vector<StreamOperators> ops_of_stream_;  // by stream; numbered from 0
   OpId first_op_;
-  std::vector<Thread> threads_;
+  std::vector<int64_t> threads_;                                  // as the system numbers them
+  std::map<std::pair<uint32_t, size_t>, StreamId> thread_rows_;   // by thread and process
   std::map<std::pair<int64_t, int64_t>, uint32_t> thread_index_;  // by process and thread
   std::pair<int64_t, int64_t> last_thread_;
   uint32_t last_thread_index_ = kNoThread;

@@ -63,14 +63,8 @@ gpu::CollectiveFacts ProcessBuilder::communication_facts(
 // What is waiting of one process.
 class ProcessBuilder::WaitingOps : public OperatorSource {
  public:
-  WaitingOps(const ProcessBuilder& builder, size_t process) : builder_(builder) {
-    for (size_t i = 0; i < builder.ops_of_stream_.size(); ++i) {
-      const StreamOperators& stream = builder.ops_of_stream_[i];
-      if (builder.process_of_stream_[i] == process && stream.operators > 0) {
-        streams_.push_back(stream);
-      }
-    }
-  }
+  explicit WaitingOps(const ProcessBuilder& builder) : builder_(builder) {}
+  void add(const StreamOperators& stream) { streams_.push_back(stream); }
   const std::vector<StreamOperators>& streams() const override { return streams_; }
 
   Next sequence(const StreamOperators& stream, Of of) const override {
@@ -257,10 +251,18 @@ void ProcessBuilder::make_op(GpuActivity activity) {
        .tokens = activity.tokens});
 }
 
-void ProcessBuilder::write_ops(const StepOptions* steps) {
+void ProcessBuilder::write_ops(StepNames* steps) {
   std::vector<std::vector<KnownStep>> known(processes_.size());
-  for (size_t process = 0; steps != nullptr && process < processes_.size(); ++process) {
-    known[process] = find_steps(db_, processes_[process].id, WaitingOps(*this, process), *steps);
+  if (steps != nullptr) {
+    std::vector<WaitingOps> waiting(processes_.size(), WaitingOps(*this));
+    for (size_t i = 0; i < ops_of_stream_.size(); ++i) {
+      if (ops_of_stream_[i].operators > 0) waiting[process_of_stream_[i]].add(ops_of_stream_[i]);
+    }
+    std::vector<StepSearch> searches;
+    for (size_t process = 0; process < processes_.size(); ++process) {
+      searches.push_back({processes_[process].id, &waiting[process]});
+    }
+    known = find_steps(db_, searches, *steps, {.first = first_range_});
   }
   gpu::RecordLog<WaitingOp>::Pass pass(waiting_ops_, 0, waiting_ops_.size());
   for (WaitingOp op; pass.next(op);) {
@@ -287,13 +289,14 @@ void ProcessBuilder::write_losses() {
   }
   const ProcessId first = processes_.front().id;
   if (losses_.find("impossible_duration") != losses_.end()) {
-    for (const ImportedProcess& process : processes_) {
-      db_.execute(
-          "UPDATE process SET complete = 0, end_ns = MAX(?2, COALESCE((SELECT MAX(range.end_ns) "
-          "FROM range JOIN stream ON stream.id = stream_id WHERE process_id = ?1), 0)) "
-          "WHERE id = ?1",
-          {process.id.value, latest_ns_});
-    }
+    db_.execute("UPDATE process SET complete = 0, end_ns = MAX(?, 0) WHERE id >= ?",
+                {latest_ns_, first.value});
+    db_.execute(
+        "UPDATE process SET end_ns = MAX(process.end_ns, last_ns) FROM (SELECT process_id, "
+        "MAX(range.end_ns) AS last_ns FROM range JOIN stream ON stream.id = stream_id "
+        "WHERE range.id >= ? GROUP BY process_id) WHERE process_id = process.id "
+        "AND last_ns IS NOT NULL",
+        {first_range_});
   }
   for (const auto& [kind, count] : losses_) db_.add_loss(first, "import", kind, count);
   if (dropped_ranges_ != 0) db_.add_loss(first, "import", "range_too_deep", dropped_ranges_);

@@ -86,14 +86,15 @@ void Ranks::by_devices() {
   if (processes_.size() < 2) return;
   std::map<int64_t, ImportedProcess*> by_device;
   for (ImportedProcess& process : processes_) {
-    const auto communicates = db_.query_integer(
-        "SELECT 1 FROM collective JOIN op ON op.id = op_id JOIN stream ON stream.id = stream_id "
-        "WHERE process_id = ? LIMIT 1",
-        {process.id.value});
     const bool same_file = process.source_file == processes_.front().source_file;
-    if (process.rank || !communicates || !same_file) return;
+    if (process.rank || !same_file) return;
     by_device[process.first_device] = &process;
   }
+  // Of all at once: for each by itself the collectives of those before would be gone through again.
+  const auto communicate = db_.query_integer(
+      "SELECT COUNT(DISTINCT process_id) FROM collective JOIN op ON op.id = op_id "
+      "JOIN stream ON stream.id = stream_id");
+  if (communicate != std::ssize(processes_)) return;
   if (by_device.size() != processes_.size()) return;  // each counts its own visible devices
   int64_t rank = 0;
   for (auto& [device, process] : by_device) {

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "common/cli.h"
+
 namespace preserve {
 namespace {
 
@@ -31,6 +33,18 @@ TEST(Printable, KeepsOtherAlphabets) {
                            "\xd8\xb7\xd8\xa8\xd9\x82\xd8\xa9", "\xe2\x82\xac", "\xe5\xb1\x82"}) {
     EXPECT_EQ(printable(text), text);
   }
+}
+
+// A file may be named like that, and so may a value on the command line.
+TEST(Printable, MessagesDoNotReachATerminalAsTheyAre) {
+  Console console;
+  console.set_tool("tool");
+  testing::internal::CaptureStderr();
+  console.error("no file 'a\x1b[31m\r\xe2\x80\xae'\nTry\tthis");
+  console.warn("\x1b]0;title\x07");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(),
+            "tool: error: no file 'a\\x1b[31m\\x0d\\xe2\\x80\\xae'\nTry\tthis\n"
+            "warning: \\x1b]0;title\\x07\n");
 }
 
 TEST(Printable, CutsLongText) {

@@ -7,12 +7,14 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "script.h"
@@ -202,7 +204,66 @@ static void do_cancel(const char* argument, struct Block block) {
   say("cancel: %s", result == PTHREAD_CANCELED ? "done" : "not done");
 }
 
+// Threads that somebody else starts, also a profiler, get this stack.
+static void do_default_stack(const char* argument, struct Block block) {
+  (void)block;
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, (size_t)atol(argument));
+  say("default stack: %s", strerror(pthread_setattr_default_np(&attributes)));
+  pthread_attr_destroy(&attributes);
+}
+
+// Uses NVTX after the C library has ended everything else of a thread, several times.
+static pthread_key_t at_thread_end;
+static void on_thread_end(void* times) {
+  use_nvtx("");
+  use_nvtx("string");
+  if ((uintptr_t)times > 1) pthread_setspecific(at_thread_end, (void*)((uintptr_t)times - 1));
+}
+static void do_thread_end(const char* argument, struct Block block) {
+  (void)argument, (void)block;
+  pthread_key_create(&at_thread_end, on_thread_end);
+  pthread_setspecific(at_thread_end, (void*)3);
+}
+
+// A stack that the thread library does not know of.
+static ucontext_t here, there;
+static struct Block coroutine_block;
+static void run_coroutine(void) {
+  run_block(coroutine_block);
+  swapcontext(&there, &here);
+  run_block(coroutine_block);
+}
+static void do_coroutine(const char* argument, struct Block block) {
+  (void)argument;
+  static char stack[32 << 10];
+  coroutine_block = block;
+  getcontext(&there);
+  there.uc_stack.ss_sp = stack;
+  there.uc_stack.ss_size = sizeof(stack);
+  there.uc_link = &here;
+  makecontext(&there, run_coroutine, 0);
+  swapcontext(&here, &there);
+  use_nvtx("");
+  swapcontext(&here, &there);
+  say("coroutine: done");
+}
+
 // ---------------------------------------------------------------- signals
+
+// Stopped as by Ctrl-Z, and continued by a child.
+static void do_stop(const char* argument, struct Block block) {
+  (void)argument, (void)block;
+  const pid_t stopped = getpid(), child = fork();
+  if (child == 0) {
+    sleep_ms(100);
+    kill(stopped, SIGCONT);
+    _exit(0);
+  }
+  raise(SIGSTOP);
+  report_child("stop", child);
+}
 
 enum { kTimerHits = 20, kTimerUs = 500 };
 static volatile sig_atomic_t hits;
@@ -363,6 +424,10 @@ const struct Action kProcessActions[] = {{"fork", do_fork},
                                          {"threads", do_threads},
                                          {"detached", do_detached},
                                          {"cancel", do_cancel},
+                                         {"default_stack", do_default_stack},
+                                         {"thread_end", do_thread_end},
+                                         {"coroutine", do_coroutine},
+                                         {"stop", do_stop},
                                          {"timer", do_timer},
                                          {"handler", do_handler},
                                          {"catch_file_size", do_catch_file_size},

@@ -15,7 +15,8 @@ STATE = ["descriptors", "close_all:3", "occupy:3", "occupy:60", "occupy:200", "f
          "limit_memory:0", "limit_memory:1000", "limit_memory:30000", "limit_locked:0",
          "limit_processes:0", "remove_folder", "chroot", "drop_root", "clear_environment",
          "user_namespace", "mount_namespace", "process_namespace", "no_proc", "no_clock_counter", "exec_missing", "system",
-         "children", "cancel", "at_end"]
+         "children", "cancel", "at_end",
+         "thread_end"]
 CHILDREN = ["fork", "_Fork", "clone", "spawn", "forks:2"]
 THREADS = ["thread", "small_thread", "threads:100"]
 WHOLE_ENDS = ["exit:0", "exit:3", "_exit:4", "quick_exit:5", "abort", "kill:9", "kill:15",

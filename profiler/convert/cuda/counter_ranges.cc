@@ -13,14 +13,20 @@ namespace {
 
 class ActivityMaker {
  public:
-  explicit ActivityMaker(Run& run) : run_(run), nodes_(run) {}
+  explicit ActivityMaker(Run& run) : run_(run), nodes_(run) {
+    for (auto& [handle, executables] : run.executables) {
+      std::stable_sort(
+          executables.begin(), executables.end(),
+          [](const Executable& a, const Executable& b) { return a.time_ns < b.time_ns; });
+    }
+  }
 
   void add(const CounterLaunch& counted) {
     const Launch& launch = run_.launches[counted.launch];
     summary_.measured += static_cast<int64_t>(counted.values.size());
     if (launch.kind == LaunchKind::graph) {
       ++summary_.graphs;
-      const std::vector<uint64_t> nodes = nodes_in_order(launch);
+      const std::vector<uint64_t> nodes = nodes_in_order(launch, counted.total);
       if (counted.total == nodes.size() && counted.values.size() == nodes.size()) {
         for (size_t i = 0; i < nodes.size(); ++i) add(counted, i, nodes[i], counted.values[i]);
         return;
@@ -36,15 +42,17 @@ class ActivityMaker {
 
  private:
   // Kernel nodes of the graph that this launch ran, in the order of their capture; empty when that
-  // order is not known to be the order of execution.
-  std::vector<uint64_t> nodes_in_order(const Launch& launch) const {
+  // order is not known to be the order of execution, or when they are not `wanted`.
+  std::vector<uint64_t> nodes_in_order(const Launch& launch, uint64_t wanted) const {
     const auto known = run_.executables.find(launch.function);
     if (known == run_.executables.end()) return {};
-    const Executable* executable = nullptr;  // handles are reused: the latest before the launch
-    for (const Executable& candidate : known->second) {
-      if (candidate.time_ns <= launch.time_ns) executable = &candidate;
-    }
-    if (executable == nullptr) return {};
+    // Handles are reused: the latest before the launch.
+    const auto after = std::upper_bound(
+        known->second.begin(), known->second.end(), launch.time_ns,
+        [](int64_t ns, const Executable& candidate) { return ns < candidate.time_ns; });
+    if (after == known->second.begin()) return {};
+    const Executable* executable = &*(after - 1);
+    if (executable->nodes.size() != wanted) return {};
     std::vector<std::pair<uint32_t, uint64_t>> order;
     uint64_t stream = 0;
     uint32_t tid = 0;

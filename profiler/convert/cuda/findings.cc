@@ -3,7 +3,7 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <set>
 
 namespace preserve::cuda {
 namespace {
@@ -22,10 +22,9 @@ bool launches_graphs(const Run& run) {
 
 Findings find_out(const Run& run) {
   Findings found;
+  std::set<std::string> known;
   const auto note = [&](const std::string& text) {
-    if (text.empty() ||
-        std::find(found.notes.begin(), found.notes.end(), text) != found.notes.end())
-      return;
+    if (text.empty() || !known.insert(text).second) return;
     found.notes.push_back(text);
   };
   for (const auto& [state, text] : run.states) {

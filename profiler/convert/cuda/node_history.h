@@ -3,7 +3,7 @@
 #pragma once
 
 #include <cstdint>
-#include <unordered_map>
+#include <map>
 #include <vector>
 
 #include "profiler/convert/cuda/run.h"
@@ -22,7 +22,7 @@ class NodeHistory {
     int64_t time_ns;
     uint32_t launch;
   };
-  std::unordered_map<uint64_t, std::vector<Meaning>> meanings_;
+  std::map<uint64_t, std::vector<Meaning>> meanings_;
 };
 
 }  // namespace preserve::cuda

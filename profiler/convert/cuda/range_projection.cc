@@ -6,6 +6,11 @@
 #include "profiler/convert/cuda/rows.h"
 
 namespace preserve::cuda {
+namespace {
+
+constexpr size_t kMostDepth = 200;  // of nested ranges that are followed
+
+}  // namespace
 
 // Parents come first, or the table is wrong.
 uint32_t RangeProjection::parent_of(uint32_t range) const {
@@ -15,7 +20,7 @@ uint32_t RangeProjection::parent_of(uint32_t range) const {
 
 // A step that captures and then replays has both inside one decode_step: it is not another one.
 bool RangeProjection::around_replay(uint32_t range, uint32_t around) const {
-  for (; around != 0; around = parent_of(around)) {
+  for (size_t depth = 0; around != 0 && depth < kMostDepth; around = parent_of(around), ++depth) {
     if (host_[around - 1].name == host_[range - 1].name) return true;
   }
   return false;
@@ -32,7 +37,8 @@ RangeProjection::Place RangeProjection::place(const Activity& activity) {
   const uint32_t replay = activity.launch == kNone ? 0 : activity.launch + 1;
   const int64_t gpu = run_.streams[activity.stream].device;
   path_.clear();
-  for (uint32_t range = range_of(activity.origin); range != 0; range = parent_of(range)) {
+  for (uint32_t range = range_of(activity.origin); range != 0 && path_.size() < kMostDepth;
+       range = parent_of(range)) {
     const auto known = index_.find({range, replay, gpu});
     if (known != index_.end()) {
       place.projected = known->second;
@@ -45,7 +51,9 @@ RangeProjection::Place RangeProjection::place(const Activity& activity) {
     place.projected = static_cast<uint32_t>(ranges_.size());
     index_.emplace(Key{*range, replay, gpu}, place.projected);
   }
-  for (uint32_t i = place.projected; i != 0; i = ranges_[i - 1].parent) {
+  size_t depth = 0;
+  for (uint32_t i = place.projected; i != 0 && depth < kMostDepth;
+       i = ranges_[i - 1].parent, ++depth) {
     Projected& range = ranges_[i - 1];
     range.start_ns = std::min(range.start_ns, activity.start_ns);
     range.end_ns = std::max(range.end_ns, activity.end_ns);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "profiler/convert/cuda/demangle.h"
@@ -29,6 +30,10 @@ gpu::StreamTable::Stream stream_of(const GraphBody& graph) {
 
 std::vector<StreamId> add_streams(Run& run, const RowTarget& target) {
   for (const GraphBody& graph : run.graphs) run.streams.index(stream_of(graph));
+  std::map<int64_t, const CounterSetup*> setups;  // the last of each device with a chip
+  for (const CounterSetup& setup : run.counter_setups) {
+    if (!setup.chip.empty()) setups[setup.body.device] = &setup;
+  }
   const auto facts_of = [&](int64_t device) {
     gpu::DeviceFacts facts{"unknown GPU"};
     const auto known = run.devices.find(static_cast<uint32_t>(device));
@@ -40,9 +45,8 @@ std::vector<StreamId> add_streams(Run& run, const RowTarget& target) {
       facts.bandwidth_bytes_per_s = positive(body.bandwidth_bytes_per_s);
       facts.units = positive(body.units);
     }
-    for (const CounterSetup& setup : run.counter_setups) {
-      if (setup.body.device == device && !setup.chip.empty()) facts.name = "NVIDIA " + setup.chip;
-    }
+    const auto setup = setups.find(device);
+    if (setup != setups.end()) facts.name = "NVIDIA " + setup->second->chip;
     return facts;
   };
   return run.streams.add_rows(
@@ -190,16 +194,21 @@ class OpWriter {
   // Waits are not operators: a step would be made of them. They are ranges on the stream that was
   // waited for, or on the first of its context.
   void write_waits() {
-    const StringId domain = run_.waits.empty() ? StringId{} : target_.db.intern("CUDA");
+    if (run_.waits.empty()) return;
+    const StringId domain = target_.db.intern("CUDA");
+    std::map<int64_t, size_t> first_of_context;
+    std::map<std::pair<int64_t, int64_t>, size_t> by_number;  // by context and number
+    for (size_t i = 0; i < run_.streams.size(); ++i) {
+      const gpu::StreamTable::Stream& stream = run_.streams[i];
+      first_of_context.try_emplace(stream.context, i);
+      by_number.insert_or_assign({stream.context, stream.number}, i);
+    }
     for (const Wait& wait : run_.waits) {
-      size_t found = run_.streams.size();
-      for (size_t i = run_.streams.size(); i-- > 0;) {
-        if (run_.streams[i].context != wait.context) continue;
-        if (found == run_.streams.size() || run_.streams[found].number != wait.stream) found = i;
-      }
-      if (found == run_.streams.size()) continue;
+      const auto first = first_of_context.find(wait.context);
+      if (first == first_of_context.end()) continue;
+      const auto numbered = by_number.find({wait.context, wait.stream});
       RangeRow row{};
-      row.stream = streams_[found];
+      row.stream = streams_[numbered == by_number.end() ? first->second : numbered->second];
       row.kind = RangeKind::start_end;
       row.domain = domain;
       row.name = target_.db.intern(wait_name(wait.type));

@@ -418,11 +418,18 @@ void RunReader::leave_out_graphs_beyond_ranges() {
     launched.insert(launch.correlation);
     if (launch.outer_correlation != 0) launched.insert(launch.outer_correlation);
   }
+  // Capture ranges may be many: by their start, and how far all up to here reach.
+  std::vector<std::pair<int64_t, int64_t>> reach = run_.recorded;
+  std::sort(reach.begin(), reach.end());
+  for (size_t i = 1; i < reach.size(); ++i) {
+    reach[i].second = std::max(reach[i].second, reach[i - 1].second);
+  }
   const auto beyond = [&](const GraphBody& graph) {
+    const auto after =
+        std::upper_bound(reach.begin(), reach.end(), graph.start_ns,
+                         [](int64_t ns, const auto& range) { return ns < range.first; });
     return launched.count(graph.place.correlation) == 0 &&
-           std::none_of(run_.recorded.begin(), run_.recorded.end(), [&](const auto& range) {
-             return graph.start_ns >= range.first && graph.start_ns < range.second;
-           });
+           (after == reach.begin() || graph.start_ns >= (after - 1)->second);
   };
   run_.graphs.erase(std::remove_if(run_.graphs.begin(), run_.graphs.end(), beyond),
                     run_.graphs.end());

@@ -131,17 +131,17 @@ struct Run {
   gpu::StreamTable streams;
   std::vector<std::string> names{{}};
   std::map<uint32_t, std::pair<DeviceBody, std::string>> devices;
-  std::unordered_map<uint64_t, Function> functions;
+  std::map<uint64_t, Function> functions;
   GrowingArray<char> parameters;  // bytes of all launches
   std::vector<Allocation> allocations;
   std::vector<TensorMap> tensor_maps;
   std::vector<LibraryCall> calls;
-  std::unordered_map<uint64_t, uint32_t> communicator_ranks;
+  std::map<uint64_t, uint32_t> communicator_ranks;
   GrowingArray<Wait> waits;
   std::map<uint32_t, int64_t> external_ids;  // records by CUpti_ExternalCorrelationKind
   Pools pools;
   std::vector<GraphBody> graphs;  // launches recorded as a whole
-  std::unordered_map<uint64_t, std::vector<Executable>> executables;  // by handle
+  std::map<uint64_t, std::vector<Executable>> executables;  // by handle
   std::vector<CounterLaunch> counter_launches;
   std::vector<std::array<double, kCounters>> counter_values;  // of activities
   std::vector<CounterSetup> counter_setups;
@@ -226,15 +226,16 @@ class RunReader {
   void build_allocations();
 
   Run run_;
-  std::unordered_map<uint32_t, uint32_t> name_index_;  // spool's number -> index of names
+  std::map<uint32_t, uint32_t> name_index_;  // spool's number -> index of names
   std::unordered_map<std::string_view, uint32_t> text_index_;
   std::deque<std::string> texts_;                       // what text_index_ points into
-  std::unordered_map<uint32_t, uint32_t> last_launch_;  // of each thread
+  std::map<uint32_t, uint32_t> last_launch_;  // of each thread
   struct Cloned {
     uint32_t graph = 0;
     std::vector<uint64_t> kernels{};
   };
-  std::unordered_map<uint32_t, Cloned> cloned_;  // of each thread: the nodes cloned last
+  std::map<uint32_t, Cloned> cloned_;   // of each thread: the nodes cloned last
+  std::unordered_map<uint32_t, size_t> counted_;  // counter_launches by launch, the last of each
   bool has_counters_ = false;
   std::vector<MemoryEvent> memory_;
   std::vector<ClockPoint> clock_points_;

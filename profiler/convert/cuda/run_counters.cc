@@ -25,12 +25,12 @@ void RunReader::add_counters(std::string_view tail, const Position& position) {
   }
   std::vector<CounterLaunch>& counted = run_.counter_launches;
   if (body.first == 0) {
+    counted_[last->second] = counted.size();
     counted.push_back({last->second, body.device, body.total, position.time_ns, {}});
   }
-  const auto mine = std::find_if(counted.rbegin(), counted.rend(), [&](const CounterLaunch& other) {
-    return other.launch == last->second;
-  });
-  if (mine == counted.rend() || mine->values.size() != body.first) {  // one before it was lost
+  const auto place = counted_.find(last->second);
+  CounterLaunch* mine = place == counted_.end() ? nullptr : &counted[place->second];
+  if (mine == nullptr || mine->values.size() != body.first) {  // one before it was lost
     run_.losses.counter_unplaced += body.count;
     return;
   }

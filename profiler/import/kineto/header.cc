@@ -4,6 +4,11 @@
 #include "common/text.h"
 
 namespace preserve::import {
+namespace {
+
+constexpr size_t kDeviceLimit = 1000;  // each rank of the file gets them all
+
+}  // namespace
 
 std::map<int64_t, gpu::DeviceFacts> read_device_properties(JsonReader& json) {
   std::map<int64_t, gpu::DeviceFacts> devices;
@@ -30,7 +35,7 @@ std::map<int64_t, gpu::DeviceFacts> read_device_properties(JsonReader& json) {
         json.skip_value();
       }
     }
-    if (id >= 0) devices[id] = std::move(facts);
+    if (id >= 0 && devices.size() < kDeviceLimit) devices[id] = std::move(facts);
   }
   return devices;
 }

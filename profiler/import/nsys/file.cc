@@ -19,6 +19,9 @@ namespace {
 constexpr int64_t kProcessMask = static_cast<int64_t>(0xffffffffff000000u);
 constexpr int64_t kThreadMask = 0xffffff;
 constexpr int64_t kTimeLimitNs = std::numeric_limits<int64_t>::max() / 4;
+constexpr size_t kProcessLimit = 1000;
+constexpr size_t kDeviceLimit = 1000;           // each process gets them all
+constexpr size_t kVisibleDeviceLimit = 10'000;  // of all processes
 constexpr const char* kGraphTable = "CUPTI_ACTIVITY_KIND_GRAPH_TRACE";
 // Calls and waits of the host.
 constexpr std::string_view kHostTables[] = {"CUPTI_ACTIVITY_KIND_RUNTIME",
@@ -79,7 +82,9 @@ class NsysReader {
   TraceDb& db_;
   const gpu::KernelRules& rules_;
   std::map<int64_t, std::unique_ptr<ProcessBuilder>> processes_;  // by global pid
-  std::unordered_map<int64_t, std::string> strings_;              // of StringIds, those referred to
+  // Of StringIds, those referred to. Ordered: the file chooses the numbers, and could choose such
+  // that a hash table has them all in one place.
+  std::map<int64_t, std::string> strings_;
   std::unique_ptr<Rows> string_rows_;
   std::set<std::pair<int64_t, int64_t>> whole_graphs_;  // process and correlation
   NsysFile result_;
@@ -88,6 +93,9 @@ class NsysReader {
 ProcessBuilder& NsysReader::process(int64_t global_pid) {
   std::unique_ptr<ProcessBuilder>& builder = processes_[global_pid & kProcessMask];
   if (!builder) {
+    if (processes_.size() > kProcessLimit) {
+      throw input_error("{}: has more than {} processes", file_.file(), kProcessLimit);
+    }
     builder = std::make_unique<ProcessBuilder>(db_, rules_);
     builder->row.pid = (global_pid >> 24) & kThreadMask;
     builder->partial = partial_;
@@ -427,7 +435,7 @@ void NsysReader::read_devices() {
     if (rows.integer(3) > 0) facts.memory_bytes = rows.integer(3);
     if (rows.integer(4) > 0) facts.bandwidth_bytes_per_s = rows.integer(4);
     if (rows.integer(5) > 0) facts.units = rows.integer(5);
-    devices[rows.integer(0)] = std::move(facts);
+    if (devices.size() < kDeviceLimit) devices[rows.integer(0)] = std::move(facts);
   }
   for (auto& [global_pid, builder] : processes_) builder->devices = devices;
   // A process counts its visible devices from 0; the export maps them to GPUs where it can.
@@ -435,7 +443,7 @@ void NsysReader::read_devices() {
   if (map_columns.count("gpuId") == 0 || map_columns.count("cudaId") == 0) return;
   Rows map_rows(file_,
                 select_of(map_columns, "TARGET_INFO_CUDA_DEVICE", {"gpuId", "cudaId", "pid"}));
-  while (map_rows.next()) {
+  for (size_t i = 0; i < kVisibleDeviceLimit && map_rows.next(); ++i) {
     const auto gpu = devices.find(map_rows.integer(0));
     if (gpu == devices.end()) continue;
     for (auto& [global_pid, builder] : processes_) {

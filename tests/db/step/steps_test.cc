@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "db/step/steps.h"
+#include "db/step/annotations.h"
 #include "db/step/period.h"
 
 #include <gtest/gtest.h>
@@ -114,6 +115,52 @@ TEST(MarkSteps, NestedAnnotationsAreOneStep) {
   EXPECT_EQ(mark_steps(db).annotated, 1);
 }
 
+// The GPUs of one process, whose ranges were written one by one: each follows its own launches.
+TEST(MarkSteps, RangesOfSeveralProcessesMayLieBetweenEachOther) {
+  const test::TemporaryDirectory directory;
+  TraceDb db = TraceDb::create(directory / "t.db");
+  constexpr int kProcesses = 3, kSteps = 4;
+  std::vector<StreamId> threads, gpus;
+  for (int i = 0; i < kProcesses; ++i) {
+    const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
+    threads.push_back(db.add(StreamRow{.process = process}));
+    gpus.push_back(db.add(StreamRow{.process = process, .kind = StreamKind::gpu}));
+  }
+  std::vector<std::vector<RangeId>> inner(kProcesses);
+  for (int64_t step = 0; step < kSteps; ++step) {
+    for (size_t i = 0; i < kProcesses; ++i) {
+      const int64_t start_ns = 1000 * step;
+      const RangeId outer = db.add(RangeRow{.stream = threads[i],
+                                            .name = db.intern("decode_step"),
+                                            .start_ns = start_ns,
+                                            .end_ns = start_ns + 100});
+      inner[i].push_back(db.add(RangeRow{.stream = threads[i],
+                                         .parent = outer,
+                                         .name = db.intern("mlp"),
+                                         .depth = 1,
+                                         .start_ns = start_ns,
+                                         .end_ns = start_ns + 100}));
+    }
+  }
+  for (int64_t i = 0; i < kProcesses; ++i) {
+    for (int64_t step = 0; step < kSteps; ++step) {
+      const auto place = static_cast<size_t>(i);
+      const int64_t start_ns = 1000 * step + 500 + i;  // later than its range
+      db.add(OpRow{.stream = gpus[place],
+                   .name = db.intern("gemm"),
+                   .start_ns = start_ns,
+                   .end_ns = start_ns + 10,
+                   .range = inner[place][static_cast<size_t>(step)]});
+    }
+  }
+  EXPECT_EQ(mark_steps(db).annotated, kProcesses * kSteps);
+  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM op JOIN step ON step.id = step_id "
+                             "JOIN stream ON stream.id = stream_id "
+                             "WHERE step.process_id = stream.process_id "
+                             "AND step.start_ns = op.start_ns"),
+            kProcesses * kSteps);
+}
+
 // One rank whose thread runs these collectives (bytes of each, one step after the other), with a
 // computation before each. Ranges around the steps, named as given.
 struct Loop {
@@ -210,7 +257,8 @@ TEST(MarkSteps, ThePeriodCanBeAskedForWhereRangesNameSteps) {
   const test::TemporaryDirectory directory;
   TraceDb db = TraceDb::create(directory / "t.db");
   write_loop(db, {.bytes = {8, 16, 8, 16, 32}, .range = "decode_step"});
-  EXPECT_EQ(mark_annotated_steps(db, ProcessId{1}, {.by_period = true}).size(), 0u);
+  StepNames names({.by_period = true});
+  EXPECT_EQ(mark_annotated_steps(db, ProcessId{1}, names).size(), 0u);
   EXPECT_EQ(mark_steps(db, {.by_period = true}).detected, 5);
   EXPECT_EQ(most_collectives_of_a_step(db), 5);
 }

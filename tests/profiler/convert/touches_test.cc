@@ -19,7 +19,8 @@ class TouchesTest : public testing::Test {
     mapped_.push_back({0x30'000'000, kMiB, 0, 9000, TensorId{4}, TensorRole::weight, false});
   }
   std::vector<Touches::Access> between(int64_t start_ns, int64_t end_ns) const {
-    return Touches(touches_, mapped_).between(start_ns, end_ns);
+    const auto touched = touched_allocations(touches_, mapped_);
+    return Touches(touches_, touched).between(start_ns, end_ns);
   }
   std::vector<Tensors::Mapped> mapped_;
   std::vector<Touch> touches_;
