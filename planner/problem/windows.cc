@@ -288,12 +288,16 @@ class WindowFinder {
     return of ? method_.operator_slowdown_per_byte_ns[*of] : std::nullopt;
   }
 
-  // Leaves enough bandwidth to prefetch at full rate. An operator of unknown traffic is not quiet.
+  // Leaves enough bandwidth to prefetch at full rate, as it was recorded: one that does because its
+  // reads hit stops doing so as soon as a prefetch for it is late. An operator of unknown traffic
+  // is not quiet.
   bool is_quiet(size_t i) const {
     const StepOp& op = step_.ops[i];
     if (op.accesses.empty() || op.kind == OpKind::collective || op.kind == OpKind::p2p)
       return false;
-    return contention_ns(i, elapsed_ns(i)) <= 0;
+    double bytes = 0;
+    for (const StepAccess& access : op.accesses) bytes += static_cast<double>(access.bytes);
+    return bytes <= op.dur_ns * (memory_rate_ - prefetch_rate_);
   }
 
   const FoldedStep& step_;
