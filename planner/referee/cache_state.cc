@@ -23,7 +23,9 @@ double CacheState::resident_bytes(int32_t tensor, int64_t begin, int64_t end) co
   for (const Fragment& fragment : tensors_[as_index(tensor)]) {
     const int64_t overlap = std::min(end, fragment.end) - std::max(begin, fragment.begin);
     if (overlap <= 0) continue;
-    resident += static_cast<double>(overlap) * survival(clock_bytes_ - fragment.since_bytes);
+    double age = clock_bytes_ - fragment.since_bytes;
+    if (fragment.since_reread >= 0) age += reread_bytes_ - fragment.since_reread;
+    resident += static_cast<double>(overlap) * survival(age);
   }
   return resident;
 }
@@ -35,15 +37,16 @@ double CacheState::touched_at(int32_t tensor, int64_t at) const {
   return -std::numeric_limits<double>::infinity();
 }
 
-void CacheState::touch(int32_t tensor, int64_t begin, int64_t end, double since_bytes) {
+void CacheState::touch(int32_t tensor, const Fragment& touched) {
+  const int64_t begin = touched.begin, end = touched.end;
   if (begin >= end) return;
   Fragments& fragments = tensors_[as_index(tensor)];
   if (fragments.empty()) {
-    fragments.push_back({begin, end, since_bytes});
+    fragments.push_back(touched);
     return;
   }
   if (fragments.size() == 1 && begin <= fragments[0].begin && fragments[0].end <= end) {
-    fragments[0] = {begin, end, since_bytes};
+    fragments[0] = touched;
     return;
   }
   const auto first =
@@ -55,10 +58,11 @@ void CacheState::touch(int32_t tensor, int64_t begin, int64_t end, double since_
   Fragment parts[3];
   size_t count = 0;
   if (first != last && first->begin < begin)
-    parts[count++] = {first->begin, begin, first->since_bytes};
-  parts[count++] = {begin, end, since_bytes};
+    parts[count++] = {first->begin, begin, first->since_bytes, first->since_reread};
+  parts[count++] = touched;
   if (first != last && std::prev(last)->end > end) {
-    parts[count++] = {end, std::prev(last)->end, std::prev(last)->since_bytes};
+    const Fragment& rest = *std::prev(last);
+    parts[count++] = {end, rest.end, rest.since_bytes, rest.since_reread};
   }
   const auto replaced = std::min(count, as_index(last - first));
   std::copy(parts, parts + replaced, first);

@@ -204,6 +204,24 @@ TEST(Simulator, TrafficInBetweenEvicts) {
   EXPECT_DOUBLE_EQ(result.prefetches[0].saved_ns, 0);
 }
 
+// In a cache that forgets what was used longest ago, what was fetched first and is read meanwhile
+// is used after what waits: that is older by both.
+TEST(Simulator, ReadingWhatWasFetchedFirstAgesWhatWaits) {
+  for (const int64_t others : {0, 10'000}) {
+    TinyStep step;
+    const int32_t window = step.collective(20'000);
+    const int32_t first = step.reader("first", 60'000, 6'000);
+    step.reader("others", others, 1'000);
+    const int32_t second = step.reader("second", 200'000, 20'000);
+    Plan plan;
+    prefetch(plan, *step, window, first, 60'000);
+    prefetch(plan, *step, window, second, 90'000);
+    const SimulationResult result = simulate(*step, tiny_device(150'000), plan);
+    EXPECT_NEAR(result.prefetches[0].hit_bytes, 60'000, 1);
+    EXPECT_NEAR(result.prefetches[1].evicted_bytes, others == 0 ? 0 : 90'000, 1);
+  }
+}
+
 TEST(Simulator, TheSurvivalCurveDecidesHowMuchIsLeft) {
   TinyStep step;
   const int32_t window = step.collective(10'000);
