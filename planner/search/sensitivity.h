@@ -25,8 +25,8 @@ struct Sensitivity {
 Sensitivity sensitivity(const FoldedStep& step, const DeviceModel& device,
                         const PlanOptions& options, const Schedule& schedule);
 
-// Where the windows are chosen automatically and some beside quiet operators are left out, since the
-// device does not say how much prefetches slow these: adds to the schedule's reasons what such
+// Where the windows are chosen automatically and some beside quiet operators are left out, since
+// the device does not say how much prefetches slow these: adds to the schedule's reasons what such
 // windows would gain, and to its candidates the plan that has them, where it gains 0.1 % of the
 // step. Not of steps that are too large to plan again.
 void offer_idle_windows(const FoldedStep& step, const DeviceModel& device,
