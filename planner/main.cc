@@ -256,8 +256,7 @@ int plan_step(const TuneOptions& options, const DeviceModel& device, Task& task,
   if (!made) return 128 + StopSignals::received();
   Schedule& schedule = *made;
   if (!options.measure) {  // that plan belongs to a corrected device
-    std::string idle = what_idle_windows_gain(step, device, options.plan, schedule);
-    if (!idle.empty()) schedule.plan.reasons.push_back(std::move(idle));
+    offer_idle_windows(step, device, options.plan, schedule);
   }
   // The trace for replay; a model that was not written as one has none.
   const std::string& trace = options.trace_file();

@@ -88,11 +88,12 @@ void define_planning(CLI::App& app, PlanOptions& plan) {
       ->transform(as_duration_ns(0, kLongestLinkNs))
       ->type_name("LATENCY")
       ->default_str("0");
-  app.add_option("--windows", plan.problem.windows,
-                 "collective: prefetch during collectives; idle: also while operators leave memory "
-                 "idle, which "
-                 "may slow them down")
-      ->transform(as_choice({WindowsMode::collective, WindowsMode::idle}))
+  app.add_option(
+         "--windows", plan.problem.windows,
+         "When to prefetch. collective: during collectives; idle: also while operators leave "
+         "memory idle, which may slow them down; auto: beside operators only where the "
+         "device file says how much that slows them")
+      ->transform(as_choice({WindowsMode::automatic, WindowsMode::collective, WindowsMode::idle}))
       ->type_name("WORD")
       ->capture_default_str();
   app.add_option("--candidates", plan.candidates, "Plans in the schedule for replay to choose from")

@@ -151,7 +151,7 @@ class Compiler {
     if (content.windows.empty()) {
       throw input_error(
           "{}: none of its windows is at a collective, and preserve-apply prefetches during "
-          "collectives alone: plan without --windows idle",
+          "collectives alone: plan with --windows collective",
           name_);
     }
     if (elsewhere == 0) return;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "planner/measure/replay_findings.h"
 
+#include <algorithm>
 #include <set>
 #include <string>
 #include <vector>
@@ -23,8 +24,10 @@ class FindingsReader {
     if (arm.pairs == 0) return found;
     const std::vector<double> plan_ns = op_times(arm.name);
     std::set<int32_t> consumers, carriers;
+    size_t windows = 0;
     for (const PlannedWindow& window : plan.windows) {
-      if (window.used_bytes > 0) carriers.insert(window.ordinal);
+      windows += window.used_bytes > 0;
+      if (window.used_bytes > 0 && is_collective(window.ordinal)) carriers.insert(window.ordinal);
       for (const PlannedPrefetch& prefetch : window.prefetches) {
         consumers.insert(prefetch.consumer_ordinal);
       }
@@ -33,11 +36,19 @@ class FindingsReader {
         difference(baseline_ns_, std::vector<double>(baseline_ns_.size()), consumers);
     found.saved_ns = difference(baseline_ns_, plan_ns, consumers);
     found.collectives_added_ns = difference(plan_ns, baseline_ns_, carriers);
-    if (arm.name == kPrefetchArm) found.window_cost_ns = window_cost_ns(carriers.size());
+    if (arm.name == kPrefetchArm) found.window_cost_ns = window_cost_ns(windows);
     return found;
   }
 
  private:
+  // A schedule of 1.1 does not list them, and has no other windows.
+  bool is_collective(int32_t ordinal) const {
+    const std::vector<SignatureCall>& calls = schedule_.signature;
+    return calls.empty() || std::any_of(calls.begin(), calls.end(), [&](const SignatureCall& call) {
+             return call.ordinal == ordinal;
+           });
+  }
+
   // From arm null: the windows of schedule.plan with nothing to fetch.
   std::optional<Interval> window_cost_ns(size_t windows) const {
     const ArmResult* null = result_.find_arm("null");

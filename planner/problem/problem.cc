@@ -304,7 +304,15 @@ class Builder {
 }  // namespace
 
 const char* to_string(WindowsMode mode) {
+  if (mode == WindowsMode::automatic) return "auto";
   return mode == WindowsMode::idle ? "idle" : "collective";
+}
+
+WindowsMode settled_windows(const DeviceModel& device, const ProblemOptions& options) {
+  if (options.windows != WindowsMode::automatic) return options.windows;
+  const PrefetchMethod* method = choose_method(device, options.method);
+  const bool any = method != nullptr && method->operator_slowdown_per_byte_ns.any();
+  return any && outlasts_window(device) ? WindowsMode::automatic : WindowsMode::collective;
 }
 
 const PrefetchMethod* choose_method(const DeviceModel& device, const std::string& name) {

@@ -20,12 +20,13 @@ namespace preserve {
 inline constexpr int64_t kBlockBytes = 4096;     // a page, and less than any piece worth a request
 inline constexpr int64_t kPriceScale = 1 << 16;  // rounding stays below 1e-4 on any known device
 
-enum class WindowsMode { collective, idle };
+// automatic: idle windows where the device says how much prefetches slow what may run beside them.
+enum class WindowsMode { automatic, collective, idle };
 const char* to_string(WindowsMode mode);
 
 struct ProblemOptions {
   std::optional<int64_t> budget_bytes{};  // default: the device's
-  WindowsMode windows = WindowsMode::collective;
+  WindowsMode windows = WindowsMode::automatic;
   int64_t link_latency_ns = 0;  // added to every collective
   std::string method{};         // PrefetchMethod by name; default: the device's first
 };
@@ -119,6 +120,9 @@ IssueMethod issue_method(const PrefetchMethod& method);
 inline bool outlasts_window(const DeviceModel& device) {
   return device.kind != "cpu";
 }
+
+// collective where `options` are automatic and the device's method leaves no idle window.
+WindowsMode settled_windows(const DeviceModel& device, const ProblemOptions& options);
 
 inline double price_to_ns(int64_t price) {
   return static_cast<double>(price) / static_cast<double>(kPriceScale);

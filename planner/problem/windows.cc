@@ -2,6 +2,7 @@
 #include "planner/problem/windows.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "common/as_index.h"
 #include "common/units.h"
@@ -60,7 +61,7 @@ class WindowFinder {
 
   WindowSupplies find() {
     const bool outlasts = outlasts_window(device_);
-    choose_windows(outlasts && options_.windows == WindowsMode::idle);
+    choose_windows(outlasts && options_.windows != WindowsMode::collective);
     WindowSupplies found;
     for (size_t w = 0; w < windows_.size(); ++w) {
       const OwnArrival own = arrival_during_window(windows_[w]);
@@ -98,8 +99,23 @@ class WindowFinder {
       if (quiet && !stretch) opens[i] = 1;
       stretch = quiet;
     }
+    if (options_.windows == WindowsMode::automatic) close_where_slowdown_is_unknown(opens);
     for (size_t i = 0; i < count; ++i) {
       if (opens[i]) windows_.push_back({.ordinal = static_cast<int32_t>(i)});
+    }
+  }
+
+  // Leaves an idle window only where the slow-down is known of all that its stream may run beside:
+  // up to the next window, an operator of unknown traffic, or the end of the step.
+  void close_where_slowdown_is_unknown(std::vector<uint8_t>& opens) const {
+    bool unknown = false;
+    for (size_t i = step_.ops.size(); i-- > 0;) {
+      const StepOp& op = step_.ops[i];
+      const bool ends = op.kind == OpKind::collective || op.accesses.empty();
+      unknown = !ends && (unknown || !slowdown_of(op));
+      if (ends || opens[i] == 0) continue;
+      if (unknown) opens[i] = 0;
+      unknown = unknown && opens[i] == 0;
     }
   }
 
@@ -113,20 +129,17 @@ class WindowFinder {
   OwnArrival arrival_during_window(Window& window) const {
     const StepOp& op = step_.ops[as_index(window.ordinal)];
     double length_ns = elapsed_ns(as_index(window.ordinal));
-    double cost_ns = contention_ns(as_index(window.ordinal), elapsed_ns(as_index(window.ordinal)));
-    double stretch = 1;
+    Beside beside = cost_beside(as_index(window.ordinal), length_ns, op.dur_ns);
     if (op.kind == OpKind::collective) {
       length_ns = op.dur_ns - busy_.within(op.start_ns, op.start_ns + op.dur_ns) +
                   static_cast<double>(options_.link_latency_ns);
       // A collective that is slowed down lasts longer, and so does the window.
-      cost_ns = device_.slowdown_per_byte_ns;
-      const double slowed = 1 - cost_ns * prefetch_rate_;
-      if (slowed > 0) stretch = 1 / slowed;
+      beside = slowed_by(device_.slowdown_per_byte_ns);
     }
     const double start_ns = static_cast<double>(method_.start_latency_ns) + op.mad_ns;
     window.usable_ns = static_cast<int64_t>(std::max(0.0, length_ns - start_ns));
-    const double bytes = static_cast<double>(window.usable_ns) * prefetch_rate_ * stretch;
-    return {{window.ordinal, window.ordinal, blocks_of(bytes), cost_ns},
+    const double bytes = static_cast<double>(window.usable_ns) * prefetch_rate_ * beside.stretch;
+    return {{window.ordinal, window.ordinal, blocks_of(bytes), beside.cost_ns},
             std::max(0.0, start_ns - length_ns)};
   }
 
@@ -151,16 +164,16 @@ class WindowFinder {
       const StepOp& op = step_.ops[i];
       if (op.start_ns < window_end_ns) continue;  // during the window: counted there
       if (op.accesses.empty()) return;            // unknown traffic, unknown cost
-      const auto arrive = [&](double ns, double cost_ns) {
-        bytes += prefetch_rate_ * after_latency(ns);
+      const auto arrive = [&](double ns, const Beside& beside) {
+        bytes += prefetch_rate_ * beside.stretch * after_latency(ns);
         const int64_t more = blocks_of(bytes) - blocks;
         blocks += more;
-        if (more > 0) stream.push_back({op.ordinal, ordinal, more, cost_ns});
+        if (more > 0) stream.push_back({op.ordinal, ordinal, more, beside.cost_ns});
       };
       const double hits_ns = std::min(reading_hits_ns(i), elapsed_ns(i));
       const double rest_ns = elapsed_ns(i) - hits_ns;
-      if (hits_ns > 0) arrive(hits_ns, 0);
-      if (rest_ns > 0) arrive(rest_ns, contention_ns(i, rest_ns));
+      if (hits_ns > 0) arrive(hits_ns, slowed_by(slowdown_of(op).value_or(0)));
+      if (rest_ns > 0) arrive(rest_ns, cost_beside(i, rest_ns, op.dur_ns - hit_ns(i) - hits_ns));
     }
   }
 
@@ -252,12 +265,39 @@ class WindowFinder {
     return running * excess / (prefetch_rate_ * memory_rate_);
   }
 
-  // Leaves enough bandwidth to prefetch at full rate. An operator of unknown traffic is not quiet.
+  // What bytes cost beside an operator, and how many more arrive because it lasts longer.
+  struct Beside {
+    double cost_ns = 0, stretch = 1;  // per byte
+  };
+  Beside slowed_by(double slowdown_ns) const {
+    const double left = 1 - slowdown_ns * prefetch_rate_;  // of the time, for the operator
+    return {slowdown_ns, left > 0 ? 1 / left : 1};
+  }
+  // In `interval_ns`, of which it runs for `running_ns` and misses: it shares the memory, and is
+  // slowed down besides.
+  Beside cost_beside(size_t i, double interval_ns, double running_ns) const {
+    const double running = std::clamp(running_ns / std::max(interval_ns, 1e-9), 0.0, 1.0);
+    Beside beside = slowed_by(running * slowdown_of(step_.ops[i]).value_or(0));
+    beside.cost_ns += contention_ns(i, interval_ns);
+    return beside;
+  }
+
+  std::optional<double> slowdown_of(const StepOp& op) const {
+    if (!method_.operator_slowdown_per_byte_ns.any()) return std::nullopt;
+    const std::optional<OperatorClass> of = operator_class(step_, op);
+    return of ? method_.operator_slowdown_per_byte_ns[*of] : std::nullopt;
+  }
+
+  // Leaves enough bandwidth to prefetch at full rate, as it was recorded: one that does because its
+  // reads hit stops doing so as soon as a prefetch for it is late. An operator of unknown traffic
+  // is not quiet.
   bool is_quiet(size_t i) const {
     const StepOp& op = step_.ops[i];
     if (op.accesses.empty() || op.kind == OpKind::collective || op.kind == OpKind::p2p)
       return false;
-    return contention_ns(i, elapsed_ns(i)) <= 0;
+    double bytes = 0;
+    for (const StepAccess& access : op.accesses) bytes += static_cast<double>(access.bytes);
+    return bytes <= op.dur_ns * (memory_rate_ - prefetch_rate_);
   }
 
   const FoldedStep& step_;

@@ -18,12 +18,17 @@ CacheState::CacheState(const DeviceModel& device, size_t tensors)
   last_ = measured ? device.survival.back().hit_fraction : 0;
 }
 
+double CacheState::age_of(const Fragment& fragment) const {
+  const double age_bytes = clock_bytes_ - fragment.since_bytes;
+  return fragment.is_read() ? age_bytes : age_bytes + reread_bytes_ - fragment.since_reread;
+}
+
 double CacheState::resident_bytes(int32_t tensor, int64_t begin, int64_t end) const {
   double resident = 0;
   for (const Fragment& fragment : tensors_[as_index(tensor)]) {
     const int64_t overlap = std::min(end, fragment.end) - std::max(begin, fragment.begin);
     if (overlap <= 0) continue;
-    resident += static_cast<double>(overlap) * survival(clock_bytes_ - fragment.since_bytes);
+    resident += static_cast<double>(overlap) * survival(age_of(fragment));
   }
   return resident;
 }
@@ -35,12 +40,13 @@ double CacheState::touched_at(int32_t tensor, int64_t at) const {
   return -std::numeric_limits<double>::infinity();
 }
 
-void CacheState::touch(int32_t tensor, int64_t begin, int64_t end, double since_bytes) {
+void CacheState::touch(int32_t tensor, const Fragment& touched) {
+  const int64_t begin = touched.begin, end = touched.end;
   if (begin >= end) return;
   Fragments& fragments = tensors_[as_index(tensor)];
   if (fragments.empty() || (begin <= fragments.front().begin && fragments.back().end <= end)) {
     fragments.resize(1);
-    fragments[0] = {begin, end, since_bytes};
+    fragments[0] = touched;
     return;
   }
   const auto first =
@@ -52,10 +58,11 @@ void CacheState::touch(int32_t tensor, int64_t begin, int64_t end, double since_
   Fragment parts[3];
   size_t count = 0;
   if (first != last && first->begin < begin)
-    parts[count++] = {first->begin, begin, first->since_bytes};
-  parts[count++] = {begin, end, since_bytes};
+    parts[count++] = {first->begin, begin, first->since_bytes, first->since_reread};
+  parts[count++] = touched;
   if (first != last && std::prev(last)->end > end) {
-    parts[count++] = {end, std::prev(last)->end, std::prev(last)->since_bytes};
+    const Fragment& rest = *std::prev(last);
+    parts[count++] = {end, rest.end, rest.since_bytes, rest.since_reread};
   }
   const auto replaced = std::min(count, as_index(last - first));
   std::copy(parts, parts + replaced, first);
@@ -71,9 +78,10 @@ std::vector<CacheState::Held> CacheState::held() const {
   std::vector<Held> held;
   for (size_t tensor = 0; tensor < tensors_.size(); ++tensor) {
     for (const Fragment& fragment : tensors_[tensor]) {
-      const double age_bytes = clock_bytes_ - fragment.since_bytes;
+      const double age_bytes = age_of(fragment);
       if (age_bytes > oldest_bytes_) continue;
-      held.push_back({static_cast<int32_t>(tensor), fragment.begin, fragment.end, age_bytes});
+      held.push_back({static_cast<int32_t>(tensor), fragment.begin, fragment.end, age_bytes,
+                      fragment.is_read()});
     }
   }
   return held;

@@ -26,21 +26,36 @@ class CacheState {
   // clock_bytes() when byte `at` of a tensor was touched last; -infinity: never.
   double touched_at(int32_t tensor, int64_t at) const;
   // [begin, end) is in the cache, with the age it has had since clock_bytes() was `since_bytes`.
-  void touch(int32_t tensor, int64_t begin, int64_t end, double since_bytes);
+  void touch(int32_t tensor, int64_t begin, int64_t end, double since_bytes) {
+    touch(tensor, {begin, end, since_bytes, kRead});
+  }
+  // What was fetched has not been read: others that were fetched before it and are read meanwhile
+  // are touched after it.
+  void fetch(int32_t tensor, int64_t begin, int64_t end, double since_bytes, double since_reread) {
+    touch(tensor, {begin, end, since_bytes, since_reread});
+  }
+  double reread_bytes() const { return reread_bytes_; }
+  void reread(double bytes) { reread_bytes_ += bytes; }
 
   // All that later reads can tell of the cache: what is not yet as old as makes no difference.
   struct Held {
     int32_t tensor = 0;
     int64_t begin = 0, end = 0;
     double age_bytes = 0;
+    bool is_read = true;  // else what was fetched before it and is read meanwhile ages it
   };
   std::vector<Held> held() const;
 
  private:
+  static constexpr double kRead = -1;
   struct Fragment {
     int64_t begin = 0, end = 0;
     double since_bytes = 0;
+    double since_reread = kRead;
+    bool is_read() const { return since_reread < 0; }
   };
+  double age_of(const Fragment& fragment) const;
+  void touch(int32_t tensor, const Fragment& touched);
   using Fragments = std::vector<Fragment>;  // by begin, disjoint; rarely more than three
 
   double survival(double age_bytes) const {
@@ -50,7 +65,7 @@ class CacheState {
   const DeviceModel* device_;
   double oldest_bytes_ = 0, last_ = 0;  // from that age on the curve is flat
   std::vector<Fragments> tensors_;
-  double clock_bytes_ = 0;
+  double clock_bytes_ = 0, reread_bytes_ = 0;
 };
 
 }  // namespace preserve

@@ -51,7 +51,7 @@ void PrefetchStream::assume_arrived() {
   }
   for (size_t i = 0; i < for_next_step_.size(); ++i) {
     const Prefetch& prefetch = for_next_step_[i];
-    cache_.touch(prefetch.tensor, prefetch.begin, prefetch.end, since_bytes);
+    cache_.fetch(prefetch.tensor, prefetch.begin, prefetch.end, since_bytes, cache_.reread_bytes());
     waiting_[places_for_next_step_[i]] = static_cast<double>(prefetch.end - prefetch.begin);
   }
 }
@@ -100,7 +100,8 @@ void PrefetchStream::finish_current(double share_done) {
   const Prefetch& prefetch = orders_->prefetches[index];
   const auto length = static_cast<double>(prefetch.end - prefetch.begin);
   const int64_t arrived = std::llround(length * std::clamp(share_done, 0.0, 1.0));
-  cache_.touch(prefetch.tensor, prefetch.begin, prefetch.begin + arrived, since_bytes_);
+  cache_.fetch(prefetch.tensor, prefetch.begin, prefetch.begin + arrived, since_bytes_,
+               since_reread_);
   waiting_[index] = static_cast<double>(arrived);
   moving_ = false;
   ++batch.next;
@@ -124,6 +125,7 @@ void PrefetchStream::start_transfer(double now_ns) {
     const double resident = cache_.resident_bytes(prefetch.tensor, prefetch.begin, prefetch.end);
     redundant_bytes_ += resident;
     since_bytes_ = cache_.clock_bytes();
+    since_reread_ = cache_.reread_bytes();
     cache_.pass(resident);
     transfer_bytes_ = static_cast<double>(prefetch.end - prefetch.begin) - resident;
     remaining_bytes_ = transfer_bytes_;

@@ -134,6 +134,7 @@ class PrefetchStream {
   bool moving_ = false;      // the front batch's prefetch `next` is being transferred
   int32_t passing_ = kNone;  // the running consumer whose late bytes it passes over
   double transfer_bytes_ = 0, remaining_bytes_ = 0;
+  double since_reread_ = 0;
   double since_bytes_ = 0;           // age of what is being transferred: that of its first byte
   std::vector<int64_t> last_start_;  // by ordinal: last step in which it started
   std::vector<char> running_;        // by ordinal

@@ -67,11 +67,18 @@ EngineHardware hardware_of(const DeviceModel& device, const PrefetchMethod* meth
                       hardware.slowdown_per_byte_ns);
   }
   if (method != nullptr) {
+    for (const OperatorClass of : kOperatorClasses) {
+      const double ns = method->operator_slowdown_per_byte_ns[of].value_or(0);
+      if (ns >= 0 && std::isfinite(ns)) continue;
+      throw input_error("device {}: operator_slowdown_per_byte_ns of {} operators is {}",
+                        device.name, to_string(of), ns);
+    }
     hardware.stream.rate_bytes_per_ns =
         std::min(hardware.memory_bytes_per_ns,
                  positive_rate(device, method->bandwidth_bytes_per_s, "prefetch bandwidth"));
     hardware.stream.start_latency_ns = static_cast<double>(method->start_latency_ns);
     hardware.stream.stops_with_window = device.kind == "cpu";
+    hardware.operator_slowdown_per_byte_ns = method->operator_slowdown_per_byte_ns;
   }
   return hardware;
 }
@@ -178,7 +185,7 @@ bool same(const StepEngine::State& a, const StepEngine::State& b) {
   const auto same_bytes = [](double x, double y) { return same(x, y); };
   const auto same_held = [](const CacheState::Held& x, const CacheState::Held& y) {
     return x.tensor == y.tensor && x.begin == y.begin && x.end == y.end &&
-           same(x.age_bytes, y.age_bytes);
+           x.is_read == y.is_read && same(x.age_bytes, y.age_bytes);
   };
   return std::equal(a.cached.begin(), a.cached.end(), b.cached.begin(), b.cached.end(),
                     same_held) &&
@@ -192,6 +199,7 @@ std::vector<OpModel> recorded_models(const FoldedStep& step, int64_t link_latenc
   for (const StepOp& op : step.ops) {
     OpModel model;
     model.collective = op.kind == OpKind::collective;
+    model.operator_class = operator_class(step, op);
     model.base_ns = op.dur_ns + (model.collective ? static_cast<double>(link_latency_ns) : 0.0);
     models.push_back(model);
   }

@@ -3,9 +3,9 @@
 // with the strategies that make plans, so it judges all of them, and any schedule.json, alike.
 // Event by event: operators start in the recorded order with the recorded gaps and overlaps, demand
 // reads and prefetches share the memory bandwidth, the cache forgets along the device's survival
-// curve, collectives are lengthened by the traffic during them. The step repeats until it is
-// steady, because the last window of a step prefetches for the next. Model and limits:
-// docs/simulator.md.
+// curve, collectives are lengthened by the traffic during them, other operators by what the device
+// says of their class. The step repeats until it is steady, because the last window of a step
+// prefetches for the next. Model and limits: docs/simulator.md.
 #pragma once
 
 #include <cstdint>

@@ -51,6 +51,7 @@ StepEngine::StepEngine(const FoldedStep& step, const RecordedOrder& order,
     }
   }
   window_of_.resize(count);
+  for (const OperatorClass of : kOperatorClasses) slows_operators_ |= slowdown_ns(of) > 0;
   static const PrefetchOrders kNone;
   follow(kNone);
 }
@@ -123,6 +124,18 @@ double StepEngine::memory_share(double stream_bytes_per_ns) const {
   return wanted > limit ? limit / wanted : 1.0;
 }
 
+double StepEngine::slowdown_ns(OperatorClass of) const {
+  return hardware_.operator_slowdown_per_byte_ns[of].value_or(0);
+}
+
+StepEngine::Clock StepEngine::clock_of(const OpModel& model, bool misses) const {
+  if (model.collective) return kCollective;
+  if (!model.operator_class || slowdown_ns(*model.operator_class) <= 0) {
+    return misses ? kMemory : kReal;
+  }
+  return static_cast<Clock>(kSlowed + 2 * static_cast<int>(*model.operator_class) + misses);
+}
+
 void StepEngine::advance_to_next_change() {
   stream_.settle(clock_[kReal]);
   if (events_[kReal].first_at() <= clock_[kReal]) {  // now: no clock moves
@@ -151,10 +164,20 @@ void StepEngine::advance_to_next_change() {
   consider(kReal, 1);
   consider(kMemory, memory_speed);
   consider(kCollective, collective_speed);
+  double lost[kOperatorClassCount] = {};  // of the operators' own time, by what moves beside them
+  for (size_t i = 0; slows_operators_ && i < kOperatorClassCount; ++i) {
+    lost[i] = slowdown_ns(kOperatorClasses[i]) * stream_bytes_per_ns * memory_speed;
+    consider(static_cast<Clock>(kSlowed + 2 * i), 1 - lost[i]);
+    consider(static_cast<Clock>(kSlowed + 2 * i + 1), memory_speed - lost[i]);
+  }
   if (!std::isfinite(dur_ns)) throw internal_error("the simulated step stands still");
   clock_[kReal] += dur_ns;
   clock_[kMemory] += memory_speed * dur_ns;
   clock_[kCollective] += collective_speed * dur_ns;
+  for (size_t i = 0; slows_operators_ && i < kOperatorClassCount; ++i) {
+    clock_[kSlowed + 2 * i] += (1 - lost[i]) * dur_ns;
+    clock_[kSlowed + 2 * i + 1] += (memory_speed - lost[i]) * dur_ns;
+  }
   stream_.advance(dur_ns, memory_speed);
   if (first == kClocks) return;
   const Event event = events_[first].pop();
@@ -189,9 +212,8 @@ void StepEngine::start(int32_t op) {
       std::max(model.floor_ns, model.base_ns - (done.hit_bytes - model.base_hit_bytes) *
                                                    model.saved_per_hit_byte_ns);
   done.start_ns = clock_[kReal];
-  if (model.collective) {
-    running.clock = kCollective;
-  } else if (missing_bytes > 0 && alone_ns > 0) {
+  running.clock = clock_of(model, false);
+  if (!model.collective && missing_bytes > 0 && alone_ns > 0) {
     running.missing_bytes = missing_bytes;
     running.hits_ns = std::min(alone_ns, done.hit_bytes * model.hit_byte_ns);
     running.misses_ns = alone_ns - running.hits_ns;
@@ -200,7 +222,8 @@ void StepEngine::start(int32_t op) {
   const bool in_two_parts = running.misses_ns > 0;
   const double first_ns = in_two_parts ? running.hits_ns : alone_ns;
   const double now = clock_[running.clock];
-  const bool misses_now = in_two_parts && first_ns <= 0 && events_[kReal].first_at() > now;
+  const bool misses_now =
+      in_two_parts && first_ns <= 0 && events_[kReal].first_at() > clock_[kReal];
   if (!misses_now) {
     events_[running.clock].push({now + first_ns, in_two_parts ? Change::misses : Change::over, op});
   }
@@ -219,17 +242,17 @@ void StepEngine::start(int32_t op) {
 void StepEngine::begin_misses(int32_t op) {
   const auto index = as_index(op);
   Running& running = running_[index];
-  running.clock = kMemory;
+  running.clock = clock_of(models_[index], true);
   running.demand_bytes_per_ns = running.missing_bytes / running.misses_ns;
   demand_bytes_per_ns_ += running.demand_bytes_per_ns;
   ++memory_operators_;
-  const double now = clock_[kMemory];
-  events_[kMemory].push({now + running.misses_ns, Change::over, op});
+  const double now = clock_[running.clock];
+  events_[running.clock].push({now + running.misses_ns, Change::over, op});
   const double alone_ns = running.hits_ns + running.misses_ns;
   for (const int32_t follower : of(index, followers_, first_follower_)) {
     const double at_ns = order_.rules[as_index(follower)].share * alone_ns;
     if (at_ns >= running.hits_ns) {
-      events_[kMemory].push({now + at_ns - running.hits_ns, Change::reached, follower});
+      events_[running.clock].push({now + at_ns - running.hits_ns, Change::reached, follower});
     }
   }
 }
@@ -262,6 +285,7 @@ double StepEngine::read_operands(size_t op) {
   // All that the operator touches is one block, as old as its first byte.
   prefetched_bytes = std::min(prefetched_bytes, touched_bytes);
   running_[op].touched_bytes = touched_bytes - prefetched_bytes;
+  cache_.reread(prefetched_bytes);
   const double since_bytes = cache_.clock_bytes() - prefetched_bytes;
   for (const Access& access : accesses) {
     cache_.touch(access.tensor, access.begin, access.end, since_bytes);
@@ -275,7 +299,7 @@ void StepEngine::finish(int32_t op) {
   EngineOp& done = result_.ops[index];
   done.dur_ns = clock_[kReal] - done.start_ns;
   cache_.pass(running.touched_bytes);
-  if (running.clock == kMemory) {
+  if (running.misses_ns > 0) {
     demand_bytes_per_ns_ -= running.demand_bytes_per_ns;
     if (--memory_operators_ == 0) demand_bytes_per_ns_ = 0;  // no rounding is carried on
   } else if (running.clock == kCollective) {

@@ -2,12 +2,14 @@
 // The event loop of the referee: runs the step again and again, with or without a prefetch stream.
 // Three clocks make it near linear in operators however many run at once: real time; memory time,
 // which slows down while demand reads and prefetches together want more than the memory gives;
-// collective time, which slows down with the prefetch traffic. An operator lives on one of them, so
-// its end is known when it starts. Times in ns, rates in bytes/ns.
+// collective time, which slows down with the prefetch traffic. Where the device says that it slows
+// other operators too, each of their classes has its own real and memory time. An operator lives on
+// one clock at a time, so its end is known when it starts. Times in ns, rates in bytes/ns.
 #pragma once
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <queue>
 #include <span>
 #include <vector>
@@ -15,6 +17,7 @@
 #include "planner/referee/cache_state.h"
 #include "planner/referee/prefetch_stream.h"
 #include "planner/referee/recorded_order.h"
+#include "planner/schedule/operator_class.h"
 
 namespace preserve {
 
@@ -26,11 +29,13 @@ struct OpModel {
   double saved_per_hit_byte_ns = 0;
   double hit_byte_ns = 0;  // that a hit still takes; the hits are read first
   bool collective = false;
+  std::optional<OperatorClass> operator_class{};
 };
 
 struct EngineHardware {
   double memory_bytes_per_ns = 0;
-  double slowdown_per_byte_ns = 0;
+  double slowdown_per_byte_ns = 0;  // of collectives
+  OperatorSlowdowns operator_slowdown_per_byte_ns{};
   StreamRates stream;
 };
 
@@ -104,7 +109,8 @@ class StepEngine {
     Event first_{kNever};
     std::priority_queue<Event, std::vector<Event>, std::greater<>> rest_;
   };
-  enum Clock { kReal, kMemory, kCollective, kClocks };
+  // From kSlowed on a real and a memory time of each class of operators, if any is slowed down.
+  enum Clock { kReal, kMemory, kCollective, kSlowed, kClocks = kSlowed + 2 * kOperatorClassCount };
   struct Access {
     int32_t tensor = 0;
     bool read = false;
@@ -134,6 +140,9 @@ class StepEngine {
   void release_ready();
   void condition_met(int32_t op);
   double memory_share(double stream_bytes_per_ns) const;
+  double slowdown_ns(OperatorClass of) const;
+  // The clock of an operator while it reads what hits, or nothing; and while it misses.
+  Clock clock_of(const OpModel& model, bool misses) const;
 
   const RecordedOrder& order_;
   const EngineHardware& hardware_;
@@ -156,6 +165,7 @@ class StepEngine {
   std::vector<uint32_t> first_of_consumer_;       // by ordinal, and the end
 
   int64_t step_number_ = -1;
+  bool slows_operators_ = false;  // else the clocks from kSlowed on stand still
   double clock_[kClocks] = {};
   Events events_[kClocks];
   std::vector<Running> running_;

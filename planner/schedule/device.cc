@@ -20,6 +20,8 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
+constexpr const char* kSlowdowns = "operator_slowdown_per_byte_ns";
+
 PrefetchMethod read_method(const json& value) {
   PrefetchMethod method;
   method.name = value.at("name");
@@ -31,6 +33,12 @@ PrefetchMethod read_method(const json& value) {
   method.ctas = value.value("ctas", int64_t{0});
   method.eviction = value.value("eviction", std::string());
   method.issue = value.value("issue", std::string());
+  const json slowdowns = value.value(kSlowdowns, json::object());
+  for (const OperatorClass of : kOperatorClasses) {
+    if (slowdowns.contains(to_string(of))) {
+      method.operator_slowdown_per_byte_ns[of] = slowdowns[to_string(of)].get<double>();
+    }
+  }
   return method;
 }
 
@@ -217,6 +225,10 @@ std::string to_json(const DeviceModel& device) {
                        {"ctas", method.ctas}});
     if (!method.eviction.empty()) methods.back()["eviction"] = method.eviction;
     if (!method.issue.empty()) methods.back()["issue"] = method.issue;
+    for (const OperatorClass of : kOperatorClasses) {
+      const std::optional<double>& ns = method.operator_slowdown_per_byte_ns[of];
+      if (ns) methods.back()[kSlowdowns][to_string(of)] = *ns;
+    }
   }
   ordered_json collectives = ordered_json::array();
   for (const CollectiveFit& fit : device.collectives) {
@@ -336,12 +348,22 @@ DeviceModel careful_device(const DeviceModel& device, std::vector<std::string>& 
         method_figure(method, "hit_read_bandwidth_bytes_per_s"),
         method.hit_read_bandwidth_bytes_per_s, true,
         [&](double end) { method.hit_read_bandwidth_bytes_per_s = end; }, format_rate);
+    for (const OperatorClass of : kOperatorClasses) {
+      std::optional<double>& ns = method.operator_slowdown_per_byte_ns[of];
+      if (!ns) continue;
+      replace(
+          slowdown_figure(method, of), *ns, false, [&](double end) { ns = end; }, number);
+    }
   }
   return careful;
 }
 
 std::string method_figure(const PrefetchMethod& method, std::string_view figure) {
   return fmt::format("methods/{}/{}/{}", method.name, method.placement, figure);
+}
+
+std::string slowdown_figure(const PrefetchMethod& method, OperatorClass of) {
+  return method_figure(method, fmt::format("{}/{}", kSlowdowns, to_string(of)));
 }
 
 const PrefetchMethod* find_method(const DeviceModel& device, std::string_view name,

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "planner/schedule/operator_class.h"
+
 namespace preserve {
 
 // Share of a freshly prefetched footprint that is still cached when it is read, against the size of
@@ -32,6 +34,8 @@ struct PrefetchMethod {
   // GPU only: "before" or "after" the collective's start, as the start latency was measured; empty:
   // after.
   std::string issue{};
+  // What it does to operators that it runs beside. Empty where it ends with its collective (CPU).
+  OperatorSlowdowns operator_slowdown_per_byte_ns{};
 };
 
 // Collective time without prefetching: latency + bytes / bandwidth (least-squares fit), over one
@@ -117,7 +121,8 @@ struct DeviceModel {
 inline constexpr int64_t kMostWindowCostNs = 10'000'000;
 
 // Written into new files; every 1.x is read. 1.1 added eviction, window_cost_ns, multiprocessors
-// and measurements; 1.2 intervals, verdict, operators and flops_fp4_per_s.
+// and measurements; 1.2 intervals, verdict, operators, flops_fp4_per_s and
+// operator_slowdown_per_byte_ns.
 inline constexpr const char* kDeviceVersion = "1.2";
 
 // Reads and validates against the schema, then checks what a schema cannot: finite positive rates,
@@ -133,11 +138,13 @@ const PrefetchMethod* find_method(const DeviceModel& device, std::string_view na
 inline constexpr const char* kBudgetFigure = "cache_budget_bytes";
 // The name of a method's figure in an interval.
 std::string method_figure(const PrefetchMethod& method, std::string_view figure);
+std::string slowdown_figure(const PrefetchMethod& method, OperatorClass of);
 // nullptr when the file has none for this figure.
 const DeviceInterval* find_interval(const DeviceModel& device, std::string_view figure);
 
 // The device with the end of each interval that promises less: a smaller budget, slower prefetches,
-// slower hits, dearer windows. `said` gets a sentence per figure that moved by more than a tenth.
+// slower hits, dearer windows, operators that are slowed down more. `said` gets a sentence per
+// figure that moved by more than a tenth.
 DeviceModel careful_device(const DeviceModel& device, std::vector<std::string>& said);
 
 // Hit fraction at a footprint: linear between points, flat outside; 1 below the budget and 0 above

@@ -32,8 +32,7 @@ class StepCheck {
 
   void check(const Plan& plan) const {
     for (const PlannedWindow& window : plan.windows) {
-      const StepOp& op = named(window.ordinal, window.name, "window");
-      if (!window.prefetches.empty()) require_free(op);
+      named(window.ordinal, window.name, "window");
       for (const PlannedPrefetch& prefetch : window.prefetches) {
         named(prefetch.consumer_ordinal, prefetch.consumer, "consumer");
         require_bytes(prefetch);
@@ -54,26 +53,15 @@ class StepCheck {
     extents_[tensor] = std::max(extents_[tensor], end);
   }
 
-  const StepOp& named(int32_t ordinal, const std::string& name, const char* role) const {
+  void named(int32_t ordinal, const std::string& name, const char* role) const {
     if (ordinal < 0 || as_index(ordinal) >= step_.ops.size()) {
       throw input_error("{}: names operator {} as {}, but the step of {} has {}", file_, ordinal,
                         role, step_.trace_file, step_.ops.size());
     }
     const StepOp& op = step_.ops[as_index(ordinal)];
-    if (op.name == name) return op;
+    if (op.name == name) return;
     throw input_error("{}: calls operator {}, a {}, \"{}\", but {} calls it \"{}\"", file_, ordinal,
                       role, printable(name), step_.trace_file, printable(op.name));
-  }
-
-  void require_free(const StepOp& op) const {
-    if (op.kind == OpKind::collective || op.kind == OpKind::p2p) return;
-    const bool idle = std::all_of(op.accesses.begin(), op.accesses.end(),
-                                  [](const StepAccess& access) { return access.bytes == 0; });
-    if (idle) return;
-    throw input_error(
-        "{}: prefetches during operator {} \"{}\", which computes; that is done only during "
-        "collectives and idle operators",
-        file_, op.ordinal, printable(op.name));
   }
 
   void require_bytes(const PlannedPrefetch& prefetch) const {

@@ -114,7 +114,7 @@ class Planner {
     }
     s.budget_bytes = problem().budget_bytes;
     s.link_latency_ns = options_.problem.link_latency_ns;
-    s.windows_mode = to_string(options_.problem.windows);
+    s.windows_mode = options_.problem.windows == WindowsMode::collective ? "collective" : "idle";
     referee_.emplace(step_, device_,
                      SimulationOptions{s.method.name, s.method.placement, s.link_latency_ns});
   }
@@ -439,10 +439,10 @@ class NarrowerPlans {
     if (options.strategy != Strategy::flow) return plans;
     PlanOptions narrower = options;
     narrower.candidates = 1;
-    if (options.problem.windows == WindowsMode::idle && outlasts_window(device_)) {
+    if (options.problem.windows != WindowsMode::collective && outlasts_window(device_)) {
       narrower.problem.windows = WindowsMode::collective;
       plans.push_back(best(narrower, halvings));
-      narrower.problem.windows = WindowsMode::idle;
+      narrower.problem.windows = options.problem.windows;
     }
     if (halvings == 0 || step_.ops.size() > kMostOpsForAllStarts) return plans;
     if (options.problem.link_latency_ns > 0) {
@@ -490,8 +490,8 @@ SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& 
   return result;
 }
 
-Planned make_schedule(const FoldedStep& step, const DeviceModel& device,
-                      const PlanOptions& options) {
+Planned make_schedule(const FoldedStep& step, const DeviceModel& device, PlanOptions options) {
+  options.problem.windows = settled_windows(device, options.problem);
   return Planner(step, device, options).run(NarrowerPlans(step, device).of(options));
 }
 

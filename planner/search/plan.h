@@ -39,8 +39,7 @@ struct Planned {
 SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,
                          const IssueMethod& issue, const PlanOptions& options);
 
-Planned make_schedule(const FoldedStep& step, const DeviceModel& device,
-                      const PlanOptions& options);
+Planned make_schedule(const FoldedStep& step, const DeviceModel& device, PlanOptions options);
 
 // What each strategy is, for --help.
 extern const char* const kStrategiesInWords;

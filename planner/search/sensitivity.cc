@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
+#include <set>
 #include <utility>
 
 #include "common/as_index.h"
@@ -114,6 +116,23 @@ int64_t saved_ns(const Plan& plan) {
   return plan.baseline_step_ns - plan.prefetch_step_ns;
 }
 
+// Classes of operators in the step whose slow-down the device does not have: "attention, small".
+// Empty: it has all, or its prefetches end with their window.
+std::string classes_without_slowdown(const FoldedStep& step, const DeviceModel& device,
+                                     const PlanOptions& options) {
+  const PrefetchMethod* method = choose_method(device, options.problem.method);
+  if (method == nullptr || !outlasts_window(device)) return {};
+  std::set<OperatorClass> lacking;
+  for (const StepOp& op : step.ops) {
+    const std::optional<OperatorClass> of = operator_class(step, op);
+    if (of && !method->operator_slowdown_per_byte_ns[*of]) lacking.insert(*of);
+  }
+  std::string names;
+  for (const OperatorClass of : lacking)
+    names += (names.empty() ? "" : ", ") + std::string(to_string(of));
+  return names;
+}
+
 std::vector<WhatIf> what_if(const FoldedStep& step, const DeviceModel& device,
                             const PlanOptions& options, const Schedule& schedule) {
   std::vector<WhatIf> changes;
@@ -142,7 +161,12 @@ std::vector<WhatIf> what_if(const FoldedStep& step, const DeviceModel& device,
     changed.slowdown_per_byte_ns = 0;
     consider("collectives that prefetching does not slow down", changed, same);
   }
-  if (options.problem.windows == WindowsMode::collective && outlasts_window(device)) {
+  const WindowsMode windows = options.problem.windows;
+  const bool more_windows = windows == WindowsMode::collective
+                                ? outlasts_window(device)
+                                : windows == WindowsMode::automatic &&
+                                      !classes_without_slowdown(step, device, options).empty();
+  if (more_windows) {
     PlanOptions idle = same;
     idle.problem.windows = WindowsMode::idle;
     consider("windows beside quiet operators (--windows idle)", device, idle);
@@ -169,24 +193,35 @@ Sensitivity sensitivity(const FoldedStep& step, const DeviceModel& device,
   return found;
 }
 
-std::string what_idle_windows_gain(const FoldedStep& step, const DeviceModel& device,
-                                   const PlanOptions& options, const Schedule& schedule) {
-  if (options.strategy != Strategy::flow || options.problem.windows == WindowsMode::idle ||
-      !outlasts_window(device) || step.ops.size() > kMostOpsToPlanAgain) {
-    return {};
+void offer_idle_windows(const FoldedStep& step, const DeviceModel& device,
+                        const PlanOptions& options, Schedule& schedule) {
+  const std::string lacking = classes_without_slowdown(step, device, options);
+  if (options.strategy != Strategy::flow || lacking.empty() ||
+      options.problem.windows != WindowsMode::automatic || step.ops.size() > kMostOpsToPlanAgain) {
+    return;
   }
   PlanOptions idle = options;
   idle.candidates = 1;
   idle.problem.windows = WindowsMode::idle;
-  const Plan plan = make_schedule(step, device, idle).schedule.plan;
+  Plan plan = make_schedule(step, device, idle).schedule.plan;
   const int64_t gained_ns = schedule.plan.prefetch_step_ns - plan.prefetch_step_ns;
   const double percent =
       100 * static_cast<double>(gained_ns) / static_cast<double>(plan.baseline_step_ns);
-  if (percent < kWorthSayingPercent) return {};
-  return fmt::format(
-      "idle windows would gain {} more, {:.2f} % of the step; not used because no slow-down of "
-      "operators beside a prefetch is calibrated: plan with --windows idle and replay it",
-      format_duration(gained_ns), percent);
+  if (percent < kWorthSayingPercent) return;
+  const bool offered = options.candidates > 1;
+  schedule.plan.reasons.push_back(fmt::format(
+      "idle windows would gain {} more, {:.2f} % of the step; not used because the device file "
+      "does not say how much prefetches slow operators of class {}: preserve-calibrate --device "
+      "cuda:0 measures that on the GPU; {}",
+      format_duration(gained_ns), percent, lacking,
+      offered ? "the first candidate has these windows"
+              : "--windows idle uses these windows all the same"));
+  if (!offered) return;
+  plan.reasons.insert(plan.reasons.begin(),
+                      "with idle windows, as if prefetches slowed no operator of class " + lacking);
+  schedule.candidates.insert(schedule.candidates.begin(), std::move(plan));
+  schedule.candidates.resize(
+      std::min(schedule.candidates.size(), as_index(options.candidates - 1)));
 }
 
 }  // namespace preserve

@@ -25,10 +25,11 @@ struct Sensitivity {
 Sensitivity sensitivity(const FoldedStep& step, const DeviceModel& device,
                         const PlanOptions& options, const Schedule& schedule);
 
-// What windows beside quiet operators would gain over the chosen plan, and why it does without
-// them. Empty: below 0.1 % of the step, or they are in use, or the step is too large to plan again,
-// or the device's prefetches end with their window.
-std::string what_idle_windows_gain(const FoldedStep& step, const DeviceModel& device,
-                                   const PlanOptions& options, const Schedule& schedule);
+// Where the windows are chosen automatically and some beside quiet operators are left out, since
+// the device does not say how much prefetches slow these: adds to the schedule's reasons what such
+// windows would gain, and to its candidates the plan that has them, where it gains 0.1 % of the
+// step. Not of steps that are too large to plan again.
+void offer_idle_windows(const FoldedStep& step, const DeviceModel& device,
+                        const PlanOptions& options, Schedule& schedule);
 
 }  // namespace preserve

@@ -261,6 +261,38 @@ TEST_F(PreserveTune, EveryStrategyAndOptionIsAccepted) {
   EXPECT_EQ(schedule().plan.windows.size(), 9u);
 }
 
+// Without what calibration says of operators beside prefetches the default is collectives alone.
+TEST_F(PreserveTune, IdleWindowsAreUsedWhereTheDeviceFileSaysWhatTheyCost) {
+  DeviceModel device = test::gpu_device();
+  device.memory_bandwidth_bytes_per_s = 20e9;
+  device.cache_read_bandwidth_bytes_per_s = 60e9;
+  device.methods[0].bandwidth_bytes_per_s = 10e9;
+  const auto planned = [&](const std::vector<std::string>& arguments) {
+    std::ofstream(directory_ / "device.json") << to_json(device);
+    std::vector<std::string> all = arguments;
+    all.insert(all.end(), {"--force"});
+    const test::Run run = tune_with_device(all);
+    EXPECT_EQ(run.exit_code, 0) << run.err;
+    return schedule();
+  };
+  const Schedule collective = planned({"--windows", "collective", "--candidates", "1"});
+  EXPECT_EQ(collective.windows_mode, "collective");
+  const Schedule unknown = planned({});
+  EXPECT_EQ(unknown.windows_mode, "collective");
+  EXPECT_EQ(unknown.plan.windows.size(), collective.plan.windows.size());
+  EXPECT_EQ(unknown.plan.prefetch_step_ns, collective.plan.prefetch_step_ns);
+  for (const OperatorClass of : kOperatorClasses) {
+    device.methods[0].operator_slowdown_per_byte_ns[of] = 1e-6;
+  }
+  const Schedule known = planned({});
+  EXPECT_EQ(known.windows_mode, "idle");
+  EXPECT_LE(known.plan.prefetch_step_ns, unknown.plan.prefetch_step_ns);
+  EXPECT_EQ(to_json(planned({"--windows", "auto"})), to_json(known));
+  const test::Run bad = tune({"trace.db", "--device", "device.json", "--windows", "all", "-f"});
+  EXPECT_EQ(bad.exit_code, 2);
+  EXPECT_THAT(bad.err, HasSubstr("auto"));
+}
+
 TEST_F(PreserveTune, ExplainsWindowByWindow) {
   const test::Run run = tune_with_device({"--explain"});
   ASSERT_EQ(run.exit_code, 0) << run.err;

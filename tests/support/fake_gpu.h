@@ -43,7 +43,8 @@ struct FakeGpuProperties {
   double host_link_bytes_per_s = 20e9;
   double link_slowdown = 1;  // factor on the time of transfers over the host link during a prefetch
   double chase_hit_ns = 150, chase_far_ns = 250, chase_miss_ns = 350;
-  double chase_slowdown = 1;  // the same of chases
+  double chase_slowdown = 1;       // the same of chases
+  double few_blocks_slowdown = 1;  // the same of reads in a chosen number of blocks
   double flops_per_s = 50e12;
   std::vector<GpuElement> multiplies;  // types of gemm nodes that it can run
   bool has_nccl = false;

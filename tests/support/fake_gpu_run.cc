@@ -242,7 +242,8 @@ double FakeGpuRun::move_block_ns(size_t index) {
     rate = shared_rate(index, demand);
     state.cold_demand = demand;
   }
-  return static_cast<double>(bytes) * 1e9 / rate;
+  const bool slowed = what.kind == GpuNodeKind::read && what.ctas > 0 && prefetching();
+  return static_cast<double>(bytes) * 1e9 / rate * (slowed ? properties_.few_blocks_slowdown : 1);
 }
 
 double FakeGpuRun::hit_rate(const GpuNode& node, int halves) const {

@@ -84,7 +84,9 @@ class Evaluation {
         // The plans of the search differ from layer to layer.
         fewest_layers_(point.search ? static_cast<int64_t>(point.model->layers.size())
                                     : fewest_layers),
-        model_(changed_model(point)) {}
+        model_(changed_model(point)) {
+    options_.problem.windows = WindowsMode::collective;  // on every device alike
+  }
 
   ExploreCell run() {
     device_ = changed_device(point_);

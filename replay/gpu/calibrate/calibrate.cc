@@ -23,6 +23,8 @@ constexpr int64_t kHops = 24;  // as long as a prefetch of half of L2 lasts, or 
 constexpr int kLeaves[] = {0, 1, 2, 4, 8, kLeafPlaces, 32, 64};
 constexpr int kShortChain = 8, kLongChain = 72;
 constexpr int kRetiredParts[] = {4, 8};
+// Of an operator, the part that a prefetch beside it should take: then all of it is beside it.
+constexpr double kPartBeside = 1.0 / 3;
 // A collective's part of the device.
 constexpr int kMostStandInCtas = 16;
 // Where the driver does not know the link: sixteen lanes of PCIe 4.
@@ -59,6 +61,7 @@ class GpuCalibration {
   void add_arrived(CalibrationRounds& rounds, std::vector<ArrivedTimes>& times) const;
   void add_retired(CalibrationRounds& rounds);
   void add_evictions(CalibrationRounds& rounds);
+  void add_operators(CalibrationRounds& rounds);
   void add_victims(CalibrationRounds& rounds);
 
   GpuDevice& device_;
@@ -213,6 +216,21 @@ void GpuCalibration::add_evictions(CalibrationRounds& rounds) {
   }
 }
 
+void GpuCalibration::add_operators(CalibrationRounds& rounds) {
+  samples_.operators = plan_operators(facts_, issues_);
+  for (OperatorTimes& one : samples_.operators) {
+    const int graph = device_.add(operator_graph(memory_, one, false));
+    device_.run(graph, 1);
+    const double alone_ns = device_.run(graph, options_.runs_per_value).op_ns.at(0);
+    device_.drop(graph);
+    const double rate = saving_rate(one.issue, samples_.grid, samples_.footprints) / kNsPerS;
+    one.fetched_bytes = std::min(part_of_l2(facts_, kHeldParts),
+                                 whole_blocks(std::llround(rate * alone_ns * kPartBeside)));
+    rounds.add(operator_graph(memory_, one, false), {{&one.alone_ns, op_time(0)}});
+    rounds.add(operator_graph(memory_, one, true), {{&one.beside_ns, op_time(0)}});
+  }
+}
+
 void GpuCalibration::add_victims(CalibrationRounds& rounds) {
   LinkTimes& link = samples_.link.emplace();
   link.fetched_bytes = part_of_l2(facts_, kHeldParts);
@@ -246,6 +264,7 @@ void GpuCalibration::run_second() {
   add_arrived(rounds, samples_.survival);
   add_retired(rounds);
   add_evictions(rounds);
+  add_operators(rounds);
   add_victims(rounds);
   samples_.second = rounds.run("the chosen ways", options_.time_limit_ns / 2);
 }

@@ -11,6 +11,7 @@
 #include "common/units.h"
 #include "replay/calibrate/survival.h"
 #include "replay/gpu/calibrate/fits.h"
+#include "replay/gpu/calibrate/slowdown.h"
 
 namespace preserve {
 namespace {
@@ -229,6 +230,11 @@ std::vector<std::string> notes_of(const GpuCalibrationSamples& samples) {
   notes.push_back(
       "slowdown_per_byte_ns: of a transfer over the host link, which stands for a collective; "
       "preserve-replay measures real ones");
+  if (!samples.operators.empty()) {
+    notes.emplace_back(
+        "operator_slowdown_per_byte_ns: of kernels that read on all SMs (product), in 2 blocks "
+        "(attention) and in 1 (small), as slowly as their waiting for memory makes them");
+  }
   return notes;
 }
 
@@ -362,6 +368,7 @@ DeviceModel device_from(const GpuCalibrationSamples& samples) {
   device.methods = methods_of(samples);
   device.measurements = measurements_of(samples);
   device.notes = notes_of(samples);
+  add_slowdowns(samples, device);
   if (device.methods.empty()) {
     device.notes.push_back("no way of prefetching makes the consumer faster on this GPU");
   } else {

@@ -75,6 +75,15 @@ struct LinkTimes {
   int64_t link_bytes = 0, fetched_bytes = 0;
   Series alone_ns, beside_ns;  // without and with a prefetch
 };
+// A stand-in for operators of one class, read cold: without a prefetch, and with one that is over
+// before the operator is.
+struct OperatorTimes {
+  GpuIssue issue;
+  OperatorClass of = OperatorClass::small;
+  int ctas = 0;  // 0: as many as fill the device
+  int64_t bytes = 0, fetched_bytes = 0;
+  Series alone_ns, beside_ns;
+};
 struct ChaseTimes {
   int64_t hops = 0;
   Series hit_ns, hit_beside_ns, miss_ns, miss_beside_ns;
@@ -122,6 +131,7 @@ struct GpuCalibrationSamples {
   std::vector<ArrivedTimes> survival;  // the best way at growing footprints
   std::vector<RetiredTimes> retired;
   std::vector<EvictionTimes> evictions;
+  std::vector<OperatorTimes> operators;  // of each chosen way, every class
   std::optional<LinkTimes> link;
   std::optional<ChaseTimes> chase;
 };

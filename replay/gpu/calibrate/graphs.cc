@@ -168,6 +168,16 @@ GpuGraph link_graph(const CalibrationMemory& memory, const LinkTimes& times,
   return builder.graph();
 }
 
+GpuGraph operator_graph(const CalibrationMemory& memory, const OperatorTimes& times,
+                        bool fetching) {
+  Builder builder(memory);
+  const int flushed = builder.flush();
+  const int op = builder.read({memory.traffic.address, times.bytes}, {flushed}, 0);
+  builder.graph().nodes[op].ctas = times.ctas;
+  if (fetching) builder.prefetch(times.issue, times.fetched_bytes, flushed);
+  return builder.graph();
+}
+
 GpuGraph chase_graph(const CalibrationMemory& memory, int64_t hops, bool cached, int64_t bytes,
                      const GpuIssue* issue) {
   Builder builder(memory);

@@ -33,6 +33,8 @@ GpuGraph eviction_graph(const CalibrationMemory& memory, const GpuIssue& issue,
                         const EvictionTimes& times);  // 0: the consumer
 // 0: the transfer. Without `issue` nothing is prefetched.
 GpuGraph link_graph(const CalibrationMemory& memory, const LinkTimes& times, const GpuIssue* issue);
+// 0: the operator. `fetching`: beside the prefetch.
+GpuGraph operator_graph(const CalibrationMemory& memory, const OperatorTimes& times, bool fetching);
 // 0: the chase, over lines that are cached or not.
 GpuGraph chase_graph(const CalibrationMemory& memory, int64_t hops, bool cached, int64_t bytes,
                      const GpuIssue* issue);

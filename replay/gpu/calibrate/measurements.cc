@@ -135,6 +135,14 @@ void add_eviction(const GpuCalibrationSamples& samples, Measurements& out) {
 }
 
 void add_victims(const GpuCalibrationSamples& samples, Measurements& out) {
+  for (const OperatorTimes& times : samples.operators) {
+    const std::string name =
+        fmt::format("operator.{}.{}", to_string(times.of), name_of(times.issue));
+    const std::string note = fmt::format("reading {} bytes, beside {} prefetched bytes",
+                                         times.bytes, times.fetched_bytes);
+    out.add(name + ".alone", "ns", times.alone_ns, note);
+    out.add(name + ".beside", "ns", times.beside_ns, note);
+  }
   if (samples.link) {
     const std::string note = fmt::format("{} bytes to host memory, beside {} prefetched bytes",
                                          samples.link->link_bytes, samples.link->fetched_bytes);

@@ -32,6 +32,9 @@ std::vector<WindowTimes> plan_grid(const GpuFacts& facts, double memory_bytes_pe
 // truth.
 RampTimes plan_ramp(const GpuFacts& facts, const GpuIssue& issue, StartWay way,
                     double saved_bytes_per_ns);
+// Without fetched_bytes, which a third of the stand-in's time should take.
+std::vector<OperatorTimes> plan_operators(const GpuFacts& facts,
+                                          const std::vector<GpuIssue>& issues);
 std::vector<EvictionTimes> plan_evictions(const GpuFacts& facts);
 
 }  // namespace preserve

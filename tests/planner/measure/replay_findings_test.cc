@@ -70,6 +70,12 @@ class FindingsTest : public testing::Test {
   int files_ = 0;
 };
 
+TEST_F(FindingsTest, AWindowBesideAnOperatorIsNoCollective) {
+  EXPECT_DOUBLE_EQ(read().plans[0].collectives_added_ns, 100);
+  schedule_.signature = {{.ordinal = 1, .function = "allreduce"}};  // and the window is at 0
+  EXPECT_DOUBLE_EQ(read().plans[0].collectives_added_ns, 0);
+}
+
 TEST_F(FindingsTest, AreThoseOfEachPlan) {
   const ReplayFindings findings = read();
   EXPECT_FALSE(findings.busy);

@@ -210,6 +210,79 @@ TEST(Problem, IdleWindowsNeedKnownLowTraffic) {
   EXPECT_EQ(problem.flow.hold.size(), 6u);
 }
 
+TEST(Problem, OperatorsThatAreSlowedCostAndLastLonger) {
+  TinyStep steps;
+  steps.reader("w", 200 * kKiB, 30'000);
+  steps.collective(5'000);
+  steps.reader("v", 100 * kKiB, 15'000);
+  const int32_t norm = steps.reader("norm", 4 * kKiB, 5'000);
+  const int32_t next = steps.reader("norm2", 4 * kKiB, 5'000);
+  steps.reader("u", 500 * kKiB, 51'200);  // at the memory's rate
+  DeviceModel device = tiny_device(150 * kKiB);
+  device.methods[0].bandwidth_bytes_per_s = 8e9;
+  OperatorSlowdowns& slowdowns = device.methods[0].operator_slowdown_per_byte_ns;
+  slowdowns[OperatorClass::small] = 0.025;  // a fifth of the time: a quarter more arrives
+  slowdowns[OperatorClass::product] = 0.01;
+  ProblemOptions idle;
+  idle.windows = WindowsMode::idle;
+  device.cache_read_bandwidth_bytes_per_s = 1e15;  // a byte that hits saves 0.1 ns
+  const PlanProblem problem = build_problem(*steps, device, idle);
+  ASSERT_EQ(problem.windows.size(), 2u);
+  EXPECT_EQ(problem.windows[1].ordinal, norm);
+  const Window& window = problem.windows[1];
+  ASSERT_EQ(window.supplies.size(), 2u);  // beside "u" a byte costs 0.1 + 0.01 ns
+  const auto supply = [&](size_t i) {
+    return problem.flow.supplies[static_cast<size_t>(window.supplies[i])];
+  };
+  EXPECT_EQ(supply(0).capacity, static_cast<int64_t>(4'900 * 8 * 1.25) / 4096);
+  EXPECT_EQ(supply(1).capacity, static_cast<int64_t>(5'000 * 8 * 1.25) / 4096);
+  EXPECT_EQ(problem.supply_op[static_cast<size_t>(window.supplies[1])], next);
+  for (const size_t i : {size_t{0}, size_t{1}}) {
+    EXPECT_NEAR(price_to_ns(supply(i).cost), 0.025 * 4096, 1e-3);
+  }
+}
+
+TEST(Problem, WindowsAreIdleWhereEverySlowdownBesideIsKnown) {
+  TinyStep steps;
+  steps.reader("w", 200 * kKiB, 30'000);
+  steps.collective(5'000);
+  steps.reader("v", 100 * kKiB, 15'000);
+  const int32_t first = steps.reader("norm", 4 * kKiB, 5'000);
+  steps.reader("u", 100 * kKiB, 10'240);  // a product, at the memory's rate
+  const int32_t second = steps.reader("norm2", 4 * kKiB, 5'000);
+  steps.add(OpKind::compute, "unknown", 5'000);  // where the stream ends
+  DeviceModel device = tiny_device(150 * kKiB);
+  device.methods[0].bandwidth_bytes_per_s = 8e9;
+  const auto windows = [&](WindowsMode mode) {
+    ProblemOptions options;
+    options.windows = mode;
+    std::vector<int32_t> ordinals;
+    for (const Window& window : build_problem(*steps, device, options).windows) {
+      ordinals.push_back(window.ordinal);
+    }
+    return ordinals;
+  };
+  using Ordinals = std::vector<int32_t>;
+  const ProblemOptions automatic;
+  EXPECT_EQ(windows(WindowsMode::automatic), Ordinals({1}));
+  EXPECT_EQ(settled_windows(device, automatic), WindowsMode::collective);
+  OperatorSlowdowns& slowdowns = device.methods[0].operator_slowdown_per_byte_ns;
+  slowdowns[OperatorClass::attention] = 0;
+  EXPECT_EQ(windows(WindowsMode::automatic), Ordinals({1}));
+  slowdowns[OperatorClass::small] = 0.001;
+  EXPECT_EQ(windows(WindowsMode::automatic), Ordinals({1, second}));
+  slowdowns[OperatorClass::product] = 0.001;
+  EXPECT_EQ(windows(WindowsMode::automatic), Ordinals({1, first, second}));
+  EXPECT_EQ(windows(WindowsMode::idle), Ordinals({1, first, second}));
+  EXPECT_EQ(windows(WindowsMode::collective), Ordinals({1}));
+  EXPECT_EQ(settled_windows(device, automatic), WindowsMode::automatic);
+  steps->ops[static_cast<size_t>(second)].kind = OpKind::copy;  // has no class
+  EXPECT_EQ(windows(WindowsMode::automatic), Ordinals({1}));    // the first one's stream gets there
+  device.kind = "cpu";
+  EXPECT_EQ(windows(WindowsMode::automatic), Ordinals({1}));
+  EXPECT_EQ(settled_windows(device, automatic), WindowsMode::collective);
+}
+
 TEST(Problem, TheStreamGoesOnBehindTheWindowWhereMemoryIsIdle) {
   TinyStep steps;
   steps.reader("w", 200 * kKiB, 20'480);  // at the memory's rate

@@ -120,6 +120,34 @@ TEST_F(DeviceFile, ReadsFilesOfTheFirstVersion) {
   EXPECT_TRUE(load_device(path()).measurements.empty());
 }
 
+TEST_F(DeviceFile, KeepsWhatSlowsOperators) {
+  EXPECT_THAT(to_json(sample()), testing::Not(HasSubstr("operator_slowdown")));
+  DeviceModel device = sample();
+  device.methods[1].operator_slowdown_per_byte_ns[OperatorClass::attention] = 2.5e-5;
+  device.methods[1].operator_slowdown_per_byte_ns[OperatorClass::small] = 0;
+  const std::string text = to_json(device);
+  std::ofstream(path()) << text;
+  const DeviceModel read = load_device(path());
+  EXPECT_EQ(to_json(read), text);
+  EXPECT_FALSE(read.methods[0].operator_slowdown_per_byte_ns.any());
+  const OperatorSlowdowns& slowdowns = read.methods[1].operator_slowdown_per_byte_ns;
+  EXPECT_EQ(slowdowns[OperatorClass::attention], 2.5e-5);
+  EXPECT_EQ(slowdowns[OperatorClass::small], 0);  // measured, and nothing
+  EXPECT_EQ(slowdowns[OperatorClass::product], std::nullopt);
+  const auto refused = [&](const std::string& value) {
+    std::string other = text;
+    const size_t at = other.find("2.5e-05");
+    EXPECT_NE(at, std::string::npos) << text;
+    return error_of(other.replace(at, 7, value));
+  };
+  EXPECT_THAT(refused("-1e-9"), HasSubstr("/methods/1/operator_slowdown_per_byte_ns/attention"));
+  EXPECT_THAT(refused("1001"), HasSubstr("/methods/1/operator_slowdown_per_byte_ns/attention"));
+  EXPECT_THAT(refused("null"), HasSubstr("/methods/1/operator_slowdown_per_byte_ns/attention"));
+  EXPECT_THAT(refused("NaN"), HasSubstr("is not JSON"));
+  EXPECT_THAT(refused("1e999"), HasSubstr("is not JSON"));
+  EXPECT_THAT(refused("0, \"fast\": 0"), HasSubstr("/methods/1/operator_slowdown_per_byte_ns"));
+}
+
 TEST_F(DeviceFile, RefusesMeasurementsThatAreNone) {
   EXPECT_THAT(error_after("812.5", "1e19"), HasSubstr("/measurements/0"));
   EXPECT_THAT(error_after("812.5", "1e999"), HasSubstr("is not JSON"));
@@ -189,11 +217,18 @@ TEST(CarefulDevice, TakesTheEndsThatPromiseLess) {
 
 TEST(CarefulDevice, CostsCountAtTheirHighEnd) {
   DeviceModel device = sample();
-  device.intervals = {{"slowdown_per_byte_ns", 0.0005, 0.002, 9}, {"window_cost_ns", 0, 1500, 9}};
+  device.intervals = {{"slowdown_per_byte_ns", 0.0005, 0.002, 9},
+                      {"window_cost_ns", 0, 1500, 9},
+                      {"methods/bulk_l2/spare/operator_slowdown_per_byte_ns/small", 0, 3e-5, 9},
+                      {"methods/bulk_l2/spare/operator_slowdown_per_byte_ns/product", 0, 1, 9}};
+  device.methods[1].operator_slowdown_per_byte_ns[OperatorClass::small] = 2e-5;
   std::vector<std::string> said;
   const DeviceModel careful = careful_device(device, said);
   EXPECT_EQ(careful.slowdown_per_byte_ns, 0.002);
   EXPECT_EQ(careful.window_cost_ns, 1500);
+  EXPECT_EQ(careful.methods[1].operator_slowdown_per_byte_ns[OperatorClass::small], 3e-5);
+  // An interval without a figure makes none.
+  EXPECT_FALSE(careful.methods[1].operator_slowdown_per_byte_ns[OperatorClass::product]);
 }
 
 }  // namespace

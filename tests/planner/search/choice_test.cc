@@ -8,6 +8,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <random>
 #include <vector>
 
 #include "common/as_index.h"
@@ -108,11 +109,25 @@ RC_GTEST_PROP(ChoiceProperty, PromisesWhatIsFoundOrSaysWhy, (uint64_t seed)) {
   if (said) RC_ASSERT(differ_ns >= 0.01 * promised_ns - rounding_ns);
 }
 
-RC_GTEST_PROP(ChoiceProperty, NoPlanIsBelowABound, (uint64_t seed)) {
+// Of every class or of some, from nothing to most of the time that a byte takes.
+DeviceModel with_slowdowns(DeviceModel device, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  PrefetchMethod& method = device.methods[0];
+  for (const OperatorClass of : kOperatorClasses) {
+    if (random() % 4 == 0) continue;
+    const double part = 0.001 * static_cast<double>(random() % 1000);
+    method.operator_slowdown_per_byte_ns[of] = part * part * 1e9 / method.bandwidth_bytes_per_s;
+  }
+  return device;
+}
+
+RC_GTEST_PROP(ChoiceProperty, NoPlanIsBelowABound, (uint64_t seed, bool slows)) {
   const FoldedStep step = random_step(seed);
   PlanOptions options;
   options.problem.windows = WindowsMode::idle;
-  const Schedule schedule = make_schedule(step, random_device(seed), options).schedule;
+  DeviceModel device = random_device(seed);
+  if (slows) device = with_slowdowns(device, seed);
+  const Schedule schedule = make_schedule(step, device, options).schedule;
   const int64_t bound_ns = std::max(
       {schedule.all_hot_step_ns, schedule.window_limited_step_ns, schedule.cache_limited_step_ns});
   RC_ASSERT(schedule.plan.prefetch_step_ns + 1 >= bound_ns);
@@ -136,6 +151,14 @@ RC_GTEST_PROP(ChoiceProperty, MoreWindowsAreNeverWorse, (uint64_t seed)) {
   PlanOptions idle;
   idle.problem.windows = WindowsMode::idle;
   RC_ASSERT(step_ns(step, device, idle) <= (1 + kTolerance) * step_ns(step, device));
+}
+
+RC_GTEST_PROP(ChoiceProperty, KnownSlowdownsAreNeverWorse, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  const DeviceModel device = with_slowdowns(random_device(seed), seed);
+  PlanOptions collective;
+  collective.problem.windows = WindowsMode::collective;
+  RC_ASSERT(step_ns(step, device) <= (1 + kTolerance) * step_ns(step, device, collective));
 }
 
 TEST(Choice, MoreIsNeverWorse) {

@@ -431,33 +431,6 @@ TEST(Plan, ExplainsWhyWindowsAreNotFullerAndWhatWouldGain) {
                                    HasSubstr("planned again with"), HasSubstr("prefetch rate")));
 }
 
-TEST(Plan, SaysWhatIdleWindowsWouldGain) {
-  PlanOptions idle;
-  idle.problem.windows = WindowsMode::idle;
-  int said = 0, not_said = 0;
-  for (uint64_t seed = 0; seed < 12; ++seed) {
-    const FoldedStep step = random_step(seed, 30);
-    DeviceModel device = random_device(seed);
-    device.kind = "gpu";
-    const Schedule schedule = make_schedule(step, device, {}).schedule;
-    const int64_t gained_ns = schedule.plan.prefetch_step_ns -
-                              make_schedule(step, device, idle).schedule.plan.prefetch_step_ns;
-    const bool worth = static_cast<double>(gained_ns) >=
-                       1e-3 * static_cast<double>(schedule.plan.baseline_step_ns);
-    const std::string text = what_idle_windows_gain(step, device, {}, schedule);
-    EXPECT_EQ(text.empty(), !worth) << "seed " << seed << ": " << text;
-    if (worth) {
-      EXPECT_THAT(text, HasSubstr("would gain " + format_duration(gained_ns)));
-    }
-    ++(worth ? said : not_said);
-    EXPECT_EQ(what_idle_windows_gain(step, device, idle, schedule), "");
-    device.kind = "cpu";  // prefetches end with their window
-    EXPECT_EQ(what_idle_windows_gain(step, device, {}, schedule), "");
-  }
-  EXPECT_GT(said, 0);
-  EXPECT_GT(not_said, 0);
-}
-
 TEST(Plan, ExplainsThatTheCacheIsFull) {
   const FoldedStep step = synthetic_step();
   PlanOptions small;

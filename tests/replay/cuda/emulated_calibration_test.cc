@@ -77,9 +77,10 @@ class Beside final : public GpuDevice {
   static Shape shape_of(const GpuGraph& graph) {
     Shape shape{graph.as_graph};
     for (const GpuNode& node : graph.nodes) {
-      shape.insert(shape.end(), {static_cast<int>(node.kind), static_cast<int>(node.fetch),
-                                 static_cast<int>(node.eviction), node.sm_half, node.with_start_of,
-                                 node.link_bytes > 0});
+      shape.insert(shape.end(),
+                   {static_cast<int>(node.kind), static_cast<int>(node.fetch),
+                    static_cast<int>(node.eviction), node.sm_half, node.with_start_of,
+                    node.link_bytes > 0, node.kind == GpuNodeKind::read && node.ctas > 0});
     }
     return shape;
   }

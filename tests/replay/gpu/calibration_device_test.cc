@@ -134,6 +134,28 @@ TEST(GpuCalibrationDevice, FindsThePropertiesOfRandomGpus) {
   }
 }
 
+TEST(GpuCalibrationDevice, HowMuchPrefetchesSlowOperatorsBesideThem) {
+  FakeGpuProperties properties = small_gpu();
+  properties.facts.sms = 16;  // so that few blocks read a part of what the memory gives
+  for (const double slowdown : {1.0, 1.25, 1.6}) {
+    SCOPED_TRACE(slowdown);
+    properties.few_blocks_slowdown = slowdown;
+    FakeGpu gpu(properties);
+    const DeviceModel device = calibrate(gpu);
+    ASSERT_FALSE(device.methods.empty());
+    for (const PrefetchMethod& method : device.methods) {
+      const double byte_ns = 1e9 / method.bandwidth_bytes_per_s;
+      const OperatorSlowdowns& slowdowns = method.operator_slowdown_per_byte_ns;
+      // While bytes move, so much of the time is lost.
+      const double lost = 1 - 1 / slowdown, within = 0.05;
+      EXPECT_NEAR(slowdowns[OperatorClass::product].value_or(-1) / byte_ns, 0, within);
+      EXPECT_NEAR(slowdowns[OperatorClass::attention].value_or(-1) / byte_ns, lost, within);
+      EXPECT_NEAR(slowdowns[OperatorClass::small].value_or(-1) / byte_ns, lost, within);
+      EXPECT_NE(find_interval(device, slowdown_figure(method, OperatorClass::small)), nullptr);
+    }
+  }
+}
+
 TEST(GpuCalibrationDevice, NoiseStaysOutOfTheMedians) {
   for (uint64_t seed = 1; seed <= 3; ++seed) {
     SCOPED_TRACE(seed);

@@ -164,6 +164,47 @@ TEST(GpuCalibration, WhatTheSamplesWereMadeOfComesOut) {
   EXPECT_EQ(device.methods[0].chunk_bytes, 4096);
 }
 
+OperatorTimes operator_times(OperatorClass of, int64_t bytes, Series alone_ns, Series beside_ns) {
+  return {kBulk, of, 0, bytes, 2 * kMiB, std::move(alone_ns), std::move(beside_ns)};
+}
+
+TEST(GpuCalibration, SlowdownsAreBeyondWhatSharingTheMemoryCosts) {
+  GpuCalibrationSamples samples = plausible();
+  const double fetched = 2 * kMiB;
+  // As fast as the memory: beside it a byte costs 1 / kCold by sharing alone.
+  const double product_ns = 16 * kMiB / kCold, sharing_ns = fetched / kCold;
+  samples.operators = {
+      operator_times(OperatorClass::product, 16 * kMiB, Series(3, product_ns),
+                     Series(3, product_ns + sharing_ns + 300)),
+      operator_times(OperatorClass::attention, 1 << 10, Series(3, 20'000),
+                     {21'900, 22'000, 22'300}),
+      operator_times(OperatorClass::small, 1 << 10, Series(3, 20'000), Series(3, 19'900))};
+  const DeviceModel device = device_from(samples);
+  const PrefetchMethod& method = device.methods.at(0);
+  const OperatorSlowdowns& slowdowns = method.operator_slowdown_per_byte_ns;
+  EXPECT_NEAR(*slowdowns[OperatorClass::product], 300 / fetched, 1e-8);
+  EXPECT_NEAR(*slowdowns[OperatorClass::attention], 2'000 / fetched, 1e-8);
+  EXPECT_EQ(slowdowns[OperatorClass::small], 0);  // noise makes nothing faster
+  const DeviceInterval* interval =
+      find_interval(device, slowdown_figure(method, OperatorClass::attention));
+  ASSERT_NE(interval, nullptr);
+  EXPECT_NEAR(interval->low, 1'900 / fetched, 1e-8);
+  EXPECT_NEAR(interval->high, 2'300 / fetched, 1e-8);
+  EXPECT_EQ(interval->n, 3);
+  EXPECT_THAT(device.notes, Contains(HasSubstr("in 2 blocks (attention)")));
+}
+
+TEST(GpuCalibration, SlowdownsThatDoNotRepeatAreNotKnown) {
+  GpuCalibrationSamples samples = plausible();
+  samples.operators = {operator_times(OperatorClass::attention, 1 << 10, Series(3, 20'000),
+                                      {20'000, 22'000, 24'000})};
+  const DeviceModel device = device_from(samples);
+  EXPECT_FALSE(device.methods.at(0).operator_slowdown_per_byte_ns.any());
+  EXPECT_THAT(device.intervals, IsEmpty());
+  EXPECT_THAT(device.notes, Contains(AllOf(HasSubstr("operator_slowdown_per_byte_ns/attention"),
+                                           HasSubstr("its rounds differ"))));
+}
+
 TEST(GpuCalibration, FewestCtasOfTheBest) {
   const GpuCalibrationSamples samples = plausible();
   EXPECT_THAT(choose_issues(samples.grid, samples.footprints), ElementsAre(kBulk));
@@ -290,6 +331,12 @@ RC_GTEST_PROP(GpuCalibration, NoSamplesMakeAFileThatIsRefused, ()) {
   disturb(samples.memory_read_ns);
   disturb(samples.long_chain.step_ns);
   disturb(samples.link->beside_ns);
+  for (const OperatorClass of : kOperatorClasses) {
+    samples.operators.push_back(
+        operator_times(of, *rc::gen::inRange(1, 1 << 24), Series(3), Series(3)));
+    disturb(samples.operators.back().alone_ns);
+    disturb(samples.operators.back().beside_ns);
+  }
   const test::TemporaryDirectory directory;
   std::ofstream(directory / "device.json") << to_json(device_from(samples));
   const DeviceModel device = load_device(directory / "device.json");

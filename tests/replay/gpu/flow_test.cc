@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "common/output_file.h"
@@ -97,6 +98,24 @@ TEST_F(GpuFlowTest, TheReplayGainsWhatTheCalibratedPlanPredicts) {
     // A plan uses its windows to the end, where short ones lose a part to what varies.
     EXPECT_GE(arms[0].step_ns->estimate - arms[1].step_ns->estimate, 0.91 * predicted_ns);
   }
+}
+
+// Attention that leaves the memory idle; calibration finds that prefetches do not slow it beyond
+// what sharing the memory costs.
+TEST_F(GpuFlowTest, WindowsBesideOperatorsAreReplayed) {
+  spec_.op_latency_ns = 9'000;
+  spec_.allreduce_ns = 3'000;
+  const Schedule schedule = plan_for(calibrate());
+  ASSERT_EQ(schedule.plan.verdict, PlanVerdict::prefetch);
+  EXPECT_EQ(schedule.windows_mode, "idle");
+  const FoldedStep step = fold_step(TraceDb::open(trace_));
+  const bool beside = std::any_of(
+      schedule.plan.windows.begin(), schedule.plan.windows.end(), [&](const PlannedWindow& window) {
+        return window.used_bytes > 0 &&
+               step.ops[static_cast<size_t>(window.ordinal)].kind == OpKind::compute;
+      });
+  EXPECT_TRUE(beside);
+  EXPECT_EQ(replay(schedule).result.verdict, Verdict::fast);
 }
 
 // CUDA calls edges from the start of a kernel best effort: a plan is issued as it was calibrated.
