@@ -21,10 +21,10 @@ extern const std::string_view kViewsSql;
 
 namespace {
 
+using test::fails_with;
 using test::TemporaryDirectory;
 using testing::AllOf;
 using testing::AnyOf;
-using test::fails_with;
 using testing::HasSubstr;
 
 void expect_refused(const std::filesystem::path& path, const testing::Matcher<std::string>& text) {
@@ -78,6 +78,19 @@ TEST_F(OpenRefuses, AViewWhoseNameDiffersInCase) {
     change(path_,
            fmt::format("DROP TABLE {}; CREATE VIEW {} AS {}", table, other, kEndless).c_str());
     expect_refused(path_, "views where tables should be");
+  }
+}
+
+// SQLite works it out for every row that is read, at any cost.
+TEST_F(OpenRefuses, AComputedColumn) {
+  for (const char* kind : {"VIRTUAL", "STORED"}) {
+    test::write_synthetic_trace(path_);
+    change(path_,
+           fmt::format("DROP TABLE counter; CREATE TABLE counter (op_id INTEGER, metric TEXT, "
+                       "value AS (length(hex(zeroblob(400000000)))) {})",
+                       kind)
+               .c_str());
+    expect_refused(path_, "computed columns");
   }
 }
 
