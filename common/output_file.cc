@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -88,6 +89,7 @@ void OutputFile::write(std::string_view text) {
     return;
   }
   {
+    ::signal(SIGXFSZ, SIG_IGN);  // a file that gets too long fails, and can be spoken of
     std::ofstream out(temporary_, std::ios::binary | std::ios::trunc);
     out.write(text.data(), static_cast<std::streamsize>(text.size()));
     out.close();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a trace file begins and ends, and what a foreign one has to be before anything reads it.
 #include <cctype>
+#include <csignal>
 #include <utility>
 
 #include "db/trace_db_state.h"
@@ -88,6 +89,11 @@ void check_tables(const TraceDb& db) {
   if (odd.value_or(0) > 0) {
     throw input_error("{}: has views where tables should be: no preserve tool wrote it", db.file());
   }
+  // So may a column that is computed when it is read.
+  if (db.query_integer("SELECT 1 FROM sqlite_master AS each, pragma_table_xinfo(each.name) AS own "
+                       "WHERE each.type = 'table' AND own.hidden <> 0 LIMIT 1")) {
+    throw input_error("{}: has computed columns: no preserve tool wrote it", db.file());
+  }
 }
 
 // A truncated file opens well, and one with more behind it (a hole of any size, which its checksum
@@ -131,6 +137,7 @@ void explain(int sqlite_code, const std::string& file) {
 }  // namespace
 
 TraceDb TraceDb::create(const std::filesystem::path& path) {
+  ::signal(SIGXFSZ, SIG_IGN);  // a file that gets too long fails then, and can be spoken of
   auto state = std::make_unique<State>();
   state->file = path.string();
   // URIs so that other files can be attached read-only; absolute so that the path is never one.

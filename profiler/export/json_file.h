@@ -6,6 +6,7 @@
 #include <zlib.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -18,6 +19,7 @@ namespace preserve::exporter {
 class JsonFile {
  public:
   JsonFile(const std::filesystem::path& path, bool compress) : path_(path.string()) {
+    ::signal(SIGXFSZ, SIG_IGN);  // a file that gets too long fails, and can be spoken of
     if (path == "-") {
       plain_ = stdout;
     } else if (compress) {

@@ -4,7 +4,6 @@
 #include "common/text.h"
 
 #include <limits.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -237,7 +236,6 @@ bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& op
   ConvertSummary summary;
   std::string next;
   {
-    ::signal(SIGXFSZ, SIG_IGN);  // the write that is too long fails; only now: the child had ours
     const EndOnSignal guard(output.temporary_path().string(),
                             fmt::format("\n{}\n", where_it_is(folder, output.path())));
     TraceDb db = TraceDb::create(output.temporary_path());

@@ -263,7 +263,7 @@ std::string summarize(const TraceDb& db) {
   if (const std::string counters = db.meta("counters"); !counters.empty()) {
     text += fmt::format(
         "recorded with --counters {}: kernels ran one by one, so no time here is the program's\n\n",
-        counters);
+        printable(counters));
   }
   print_devices(db, text);
   if (const std::optional<RecordingQuality> quality = worst_quality(db)) {

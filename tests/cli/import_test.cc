@@ -223,5 +223,22 @@ TEST_F(CliImport, UsersRulesDecide) {
   EXPECT_THAT(run_program({kProfile, "--summary", path("trace.db")}).out, HasSubstr("allgather"));
 }
 
+// The limit may be that of a batch system; the signal that comes with it would end the tool.
+TEST_F(CliImport, AnOutputBeyondTheLimitOfFileSizesIsRefusedInWords) {
+  const std::string trace = (directory_ / "rank0.json").string(),
+                    out = (directory_ / "t.db").string();
+  std::ofstream(trace) << decode_trace(0, 1);
+  const std::string limited = "ulimit -f 16; exec \"$@\"";
+  const test::Run imported =
+      run_program({"sh", "-c", limited, "sh", kProfile, "--import", trace, "-o", out});
+  EXPECT_EQ(imported.exit_code, 2) << imported.err;
+  EXPECT_THAT(imported.err, HasSubstr("error: "));
+  EXPECT_FALSE(std::filesystem::exists(out));
+  ASSERT_EQ(run_program({kProfile, "--import", trace, "-o", out}).exit_code, 0);
+  const test::Run exported = run_program({"sh", "-c", limited, "sh", kProfile, "--export", "chrome",
+                                          out, "-o", (directory_ / "e.json").string()});
+  EXPECT_EQ(exported.exit_code, 2) << exported.err;
+}
+
 }  // namespace
 }  // namespace preserve::test

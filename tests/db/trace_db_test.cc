@@ -81,6 +81,19 @@ TEST_F(OpenRefuses, AViewWhoseNameDiffersInCase) {
   }
 }
 
+// SQLite works it out for every row that is read, at any cost.
+TEST_F(OpenRefuses, AComputedColumn) {
+  for (const char* kind : {"VIRTUAL", "STORED"}) {
+    test::write_synthetic_trace(path_);
+    change(path_,
+           fmt::format("DROP TABLE counter; CREATE TABLE counter (op_id INTEGER, metric TEXT, "
+                       "value AS (length(hex(zeroblob(400000000)))) {})",
+                       kind)
+               .c_str());
+    expect_refused(path_, "computed columns");
+  }
+}
+
 TEST_F(OpenRefuses, AFileWithMoreBehindItsDatabase) {
   std::filesystem::resize_file(path_, std::filesystem::file_size(path_) + (int64_t{1} << 30));
   expect_refused(path_, "is damaged");
