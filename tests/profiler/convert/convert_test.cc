@@ -462,23 +462,6 @@ RC_GTEST_PROP(RangeRows, ARowThatCouldNotWaitIsCompletedLater, ()) {
   RC_ASSERT(rows_with(3) == rows_with(RangeRows::kMostWaiting));
 }
 
-// A thread that never ends the ranges of one domain: what lies far below them is not looked for.
-TEST(RangeRows, ARangeFarBelowOthersIsNotEnded) {
-  TraceDb db = TraceDb::create(":memory:");
-  ThreadShape shape;
-  RangeRows rows(db, StreamId{1}, RangeId{1}, shape, {});
-  Timeline timeline(rows);
-  timeline.push(1, 1, 0);
-  for (size_t i = 1; i < Timeline::kMostLookedAt; ++i) timeline.push(2, 2, 1);
-  ASSERT_TRUE(timeline.pop(3, 0));
-  timeline.push(4, 2, 1);
-  EXPECT_FALSE(timeline.pop(5, 0)) << "nothing of it is open";
-  EXPECT_TRUE(timeline.pop(6, 1));
-  timeline.push(7, 3, 2);
-  for (size_t i = 0; i < Timeline::kMostLookedAt; ++i) timeline.push(8, 2, 1);
-  EXPECT_FALSE(timeline.pop(9, 2));
-}
-
 // A boundary that had to go before the next call was known takes its time from that call.
 TEST(Segments, NothingOverlapsWhenTooMuchHappensInsideACall) {
   const auto segments_with = [](size_t most_waiting) {
