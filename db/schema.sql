@@ -2,8 +2,8 @@
 -- trace.db. One file holds one run: a recorded program, a
 -- replay of its schedule, or a grid of replays. Times are integer ns on CLOCK_MONOTONIC of the host, sizes integer bytes.
 -- A fact that is not known is NULL, never 0. Nothing is changed after the file was closed.
--- Checks of three and more words are chains of OR: SQLite builds a temporary table for each row that an
--- IN of that many is checked for, which halves the speed of inserting.
+-- Checks are run on what comes from another file; what a producer adds is seen to by TraceDb::add(). Those of three and
+-- more words are chains of OR: SQLite builds a temporary table for each row that an IN of that many is checked for.
 
 -- Facts about the file itself: tool_version, clock, incomplete (0 or 1), finished (1), counters (dram,l2: a
 -- recording of hardware counters, whose times are not the program's), mpi_library (its name and version), pages (huge or

@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <sys/file.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <utility>
 
 #include "common/clock.h"
@@ -94,6 +96,7 @@ ProcessId TraceDb::add(const ProcessRow& row) {
 DeviceId TraceDb::add(const DeviceRow& row) {
   const int64_t id = ++state_->last_id[kDevice];
   const std::string name = valid_utf8(row.name);
+  state_->require(row.kind == "cpu" || row.kind == "gpu", "a device of no known kind");
   state_->binder(kDevice)
       .integer(id)
       .text(row.host)
@@ -226,6 +229,10 @@ void TraceDb::add(const GemmRow& row) {
 }
 
 StepId TraceDb::add(const StepRow& row) {
+  constexpr std::string_view kSources[] = {"nvtx", "detected", "counted", "replay", "model"};
+  state_->require(
+      std::find(std::begin(kSources), std::end(kSources), row.source) != std::end(kSources),
+      "a step of no known source");
   const int64_t id = ++state_->last_id[kStep];
   state_->binder(kStep)
       .integer(id)

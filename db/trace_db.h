@@ -189,7 +189,8 @@ class TraceDb {
   void add_counter(OpId op, std::string_view metric, double value);
   void add_loss(ProcessId process, std::string_view source, std::string_view kind, int64_t count);
   void set_meta(std::string_view key, std::string_view value);
-  // Any other statement, with ? parameters, while producing.
+  // Any other statement, with ? parameters, while producing. The CHECKs of a new file's tables are
+  // not run, but where another file is attached.
   void execute(const std::string& sql, std::initializer_list<SqlValue> parameters = {}) {
     execute(sql, std::span(parameters.begin(), parameters.size()));
   }

@@ -217,6 +217,22 @@ class Corrector {
 
   // --- what a byte costs its collective, in addition
 
+  struct Carried {
+    double windows = 0, share = 0;  // of all bytes that the plan asks for
+  };
+  Carried carried_by_collectives(const Plan& plan) const {
+    Carried carried;
+    double bytes = 0, all_bytes = 0;
+    for (const PlannedWindow& window : plan.windows) {
+      all_bytes += static_cast<double>(window.used_bytes);
+      if (step_.ops.at(as_index(window.ordinal)).kind != OpKind::collective) continue;
+      bytes += static_cast<double>(window.used_bytes);
+      carried.windows += window.used_bytes > 0;
+    }
+    if (all_bytes > 0) carried.share = bytes / all_bytes;
+    return carried;
+  }
+
   void correct_slowdown() {
     if (std::any_of(plans_.begin(), plans_.end(),
                     [](const MeasuredPlan* plan) { return !plan->found.by_operator; })) {
@@ -225,11 +241,12 @@ class Corrector {
     const double rate = method().bandwidth_bytes_per_s / kNsPerS;
     const double before = out_.device.slowdown_per_byte_ns;
     const auto window_ns = static_cast<double>(out_.device.window_cost_ns);
-    double cost_ns = median_over([window_ns](const MeasuredPlan& measured) {
-      if (measured.found.issued_bytes <= 0) return 0.0;
-      const double added_ns = measured.found.collectives_added_ns -
-                              window_ns * static_cast<double>(used_windows(measured.plan));
-      return std::max(0.0, added_ns / measured.found.issued_bytes);
+    double cost_ns = median_over([&](const MeasuredPlan& measured) {
+      const Carried carried = carried_by_collectives(measured.plan);
+      const double bytes = measured.found.issued_bytes * carried.share;
+      if (bytes <= 0) return 0.0;
+      const double added_ns = measured.found.collectives_added_ns - window_ns * carried.windows;
+      return std::max(0.0, added_ns / bytes);
     });
     cost_ns = std::min(cost_ns, kMostSlowdown / rate);
     // As a part of the time that fetching the byte takes.

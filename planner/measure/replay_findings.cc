@@ -44,9 +44,10 @@ class FindingsReader {
   // A schedule of 1.1 does not list them, and has no other windows.
   bool is_collective(int32_t ordinal) const {
     const std::vector<SignatureCall>& calls = schedule_.signature;
-    return calls.empty() || std::any_of(calls.begin(), calls.end(), [&](const SignatureCall& call) {
-             return call.ordinal == ordinal;
-           });
+    const auto at = std::lower_bound(
+        calls.begin(), calls.end(), ordinal,
+        [](const SignatureCall& call, int32_t wanted) { return call.ordinal < wanted; });
+    return calls.empty() || (at != calls.end() && at->ordinal == ordinal);
   }
 
   // From arm null: the windows of schedule.plan with nothing to fetch.

@@ -129,7 +129,8 @@ class WindowFinder {
   OwnArrival arrival_during_window(Window& window) const {
     const StepOp& op = step_.ops[as_index(window.ordinal)];
     double length_ns = elapsed_ns(as_index(window.ordinal));
-    Beside beside = cost_beside(as_index(window.ordinal), length_ns, op.dur_ns);
+    Beside beside = cost_beside(as_index(window.ordinal), length_ns,
+                                op.dur_ns - hit_ns(as_index(window.ordinal)));
     if (op.kind == OpKind::collective) {
       length_ns = op.dur_ns - busy_.within(op.start_ns, op.start_ns + op.dur_ns) +
                   static_cast<double>(options_.link_latency_ns);

@@ -33,11 +33,39 @@ double CacheState::resident_bytes(int32_t tensor, int64_t begin, int64_t end) co
   return resident;
 }
 
-double CacheState::touched_at(int32_t tensor, int64_t at) const {
+const CacheState::Fragment* CacheState::find(int32_t tensor, int64_t at) const {
   for (const Fragment& fragment : tensors_[as_index(tensor)]) {
-    if (fragment.begin <= at && at < fragment.end) return fragment.since_bytes;
+    if (fragment.begin <= at && at < fragment.end) return &fragment;
   }
-  return -std::numeric_limits<double>::infinity();
+  return nullptr;
+}
+
+double CacheState::touched_at(int32_t tensor, int64_t at) const {
+  const Fragment* fragment = find(tensor, at);
+  return fragment == nullptr ? -std::numeric_limits<double>::infinity()
+                             : clock_bytes_ - age_of(*fragment);
+}
+
+void CacheState::reread(int32_t tensor, int64_t begin, double bytes) {
+  const Fragment* reread = find(tensor, begin);
+  if (reread == nullptr || bytes <= 0) return;
+  const double since_bytes = reread->since_bytes;
+  reread_bytes_ += bytes;
+  const auto waits = [&](int32_t fetched) {
+    bool any = false;
+    for (Fragment& fragment : tensors_[as_index(fetched)]) {
+      if (fragment.is_read()) continue;
+      any = true;
+      if (fragment.since_bytes < since_bytes) fragment.since_reread += bytes;
+    }
+    return any;
+  };
+  // Of each tensor once, however often it was fetched.
+  std::sort(waiting_.begin(), waiting_.end());
+  waiting_.erase(std::unique(waiting_.begin(), waiting_.end()), waiting_.end());
+  waiting_.erase(std::remove_if(waiting_.begin(), waiting_.end(),
+                                [&](int32_t fetched) { return !waits(fetched); }),
+                 waiting_.end());
 }
 
 void CacheState::touch(int32_t tensor, const Fragment& touched) {
@@ -78,10 +106,15 @@ std::vector<CacheState::Held> CacheState::held() const {
   std::vector<Held> held;
   for (size_t tensor = 0; tensor < tensors_.size(); ++tensor) {
     for (const Fragment& fragment : tensors_[tensor]) {
-      const double age_bytes = age_of(fragment);
-      if (age_bytes > oldest_bytes_) continue;
-      held.push_back({static_cast<int32_t>(tensor), fragment.begin, fragment.end, age_bytes,
-                      fragment.is_read()});
+      double age_bytes = age_of(fragment);
+      double fetched_bytes = fragment.is_read() ? 0 : clock_bytes_ - fragment.since_bytes;
+      if (age_bytes > oldest_bytes_) {
+        if (last_ <= 0) continue;
+        age_bytes = oldest_bytes_;
+        fetched_bytes = 0;
+      }
+      held.push_back(
+          {static_cast<int32_t>(tensor), fragment.begin, fragment.end, age_bytes, fetched_bytes});
     }
   }
   return held;

@@ -23,26 +23,29 @@ class CacheState {
 
   // Expected bytes of [begin, end) of a tensor that are still cached.
   double resident_bytes(int32_t tensor, int64_t begin, int64_t end) const;
-  // clock_bytes() when byte `at` of a tensor was touched last; -infinity: never.
+  // clock_bytes() when a byte as old as byte `at` of a tensor was touched; -infinity: never.
   double touched_at(int32_t tensor, int64_t at) const;
   // [begin, end) is in the cache, with the age it has had since clock_bytes() was `since_bytes`.
   void touch(int32_t tensor, int64_t begin, int64_t end, double since_bytes) {
     touch(tensor, {begin, end, since_bytes, kRead});
   }
   // What was fetched has not been read: others that were fetched before it and are read meanwhile
-  // are touched after it.
+  // are touched after it. Those fetched after it were counted then.
   void fetch(int32_t tensor, int64_t begin, int64_t end, double since_bytes, double since_reread) {
     touch(tensor, {begin, end, since_bytes, since_reread});
+    waiting_.push_back(tensor);
   }
   double reread_bytes() const { return reread_bytes_; }
-  void reread(double bytes) { reread_bytes_ += bytes; }
+  // `bytes` of what was fetched at `begin` are read, and are still cached.
+  void reread(int32_t tensor, int64_t begin, double bytes);
 
-  // All that later reads can tell of the cache: what is not yet as old as makes no difference.
+  // All that later reads can tell of the cache. Ages at which the survival curve is flat are alike,
+  // and what is as old as the last of them is left out where nothing survives it.
   struct Held {
     int32_t tensor = 0;
     int64_t begin = 0, end = 0;
     double age_bytes = 0;
-    bool is_read = true;  // else what was fetched before it and is read meanwhile ages it
+    double fetched_bytes = 0;  // of what waits to be read: its age without what was read meanwhile
   };
   std::vector<Held> held() const;
 
@@ -55,6 +58,7 @@ class CacheState {
     bool is_read() const { return since_reread < 0; }
   };
   double age_of(const Fragment& fragment) const;
+  const Fragment* find(int32_t tensor, int64_t at) const;
   void touch(int32_t tensor, const Fragment& touched);
   using Fragments = std::vector<Fragment>;  // by begin, disjoint; rarely more than three
 
@@ -65,6 +69,7 @@ class CacheState {
   const DeviceModel* device_;
   double oldest_bytes_ = 0, last_ = 0;  // from that age on the curve is flat
   std::vector<Fragments> tensors_;
+  std::vector<int32_t> waiting_;  // tensors of which something may wait to be read
   double clock_bytes_ = 0, reread_bytes_ = 0;
 };
 

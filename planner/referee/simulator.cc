@@ -185,7 +185,7 @@ bool same(const StepEngine::State& a, const StepEngine::State& b) {
   const auto same_bytes = [](double x, double y) { return same(x, y); };
   const auto same_held = [](const CacheState::Held& x, const CacheState::Held& y) {
     return x.tensor == y.tensor && x.begin == y.begin && x.end == y.end &&
-           x.is_read == y.is_read && same(x.age_bytes, y.age_bytes);
+           same(x.age_bytes, y.age_bytes) && same(x.fetched_bytes, y.fetched_bytes);
   };
   return std::equal(a.cached.begin(), a.cached.end(), b.cached.begin(), b.cached.end(),
                     same_held) &&

@@ -285,7 +285,10 @@ double StepEngine::read_operands(size_t op) {
   // All that the operator touches is one block, as old as its first byte.
   prefetched_bytes = std::min(prefetched_bytes, touched_bytes);
   running_[op].touched_bytes = touched_bytes - prefetched_bytes;
-  cache_.reread(prefetched_bytes);
+  for (const uint32_t prefetch : prefetches) {
+    const Prefetch& planned = orders_->prefetches[prefetch];
+    cache_.reread(planned.tensor, planned.begin, result_.hit_prefetch_bytes[prefetch]);
+  }
   const double since_bytes = cache_.clock_bytes() - prefetched_bytes;
   for (const Access& access : accesses) {
     cache_.touch(access.tensor, access.begin, access.end, since_bytes);

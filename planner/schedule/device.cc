@@ -332,7 +332,7 @@ DeviceModel careful_device(const DeviceModel& device, std::vector<std::string>& 
       [&](double end) { careful.cache_budget_bytes = static_cast<int64_t>(end); }, size);
   replace(
       "slowdown_per_byte_ns", device.slowdown_per_byte_ns, false,
-      [&](double end) { careful.slowdown_per_byte_ns = end; }, number);
+      [&](double end) { careful.slowdown_per_byte_ns = std::min(end, kMostSlowdownNs); }, number);
   replace(
       "window_cost_ns", static_cast<double>(device.window_cost_ns), false,
       [&](double end) {
@@ -352,7 +352,8 @@ DeviceModel careful_device(const DeviceModel& device, std::vector<std::string>& 
       std::optional<double>& ns = method.operator_slowdown_per_byte_ns[of];
       if (!ns) continue;
       replace(
-          slowdown_figure(method, of), *ns, false, [&](double end) { ns = end; }, number);
+          slowdown_figure(method, of), *ns, false,
+          [&](double end) { ns = std::min(end, kMostSlowdownNs); }, number);
     }
   }
   return careful;

@@ -117,8 +117,9 @@ struct DeviceModel {
   std::vector<std::string> notes;  // how measured: n, clocks, spread, date
 };
 
-// The schema's limit of window_cost_ns.
+// The schema's limits of window_cost_ns, and of slow-downs per byte.
 inline constexpr int64_t kMostWindowCostNs = 10'000'000;
+inline constexpr double kMostSlowdownNs = 1000;
 
 // Written into new files; every 1.x is read. 1.1 added eviction, window_cost_ns, multiprocessors
 // and measurements; 1.2 intervals, verdict, operators, flops_fp4_per_s and

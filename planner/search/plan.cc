@@ -491,7 +491,9 @@ SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& 
 }
 
 Planned make_schedule(const FoldedStep& step, const DeviceModel& device, PlanOptions options) {
-  options.problem.windows = settled_windows(device, options.problem);
+  WindowsMode& windows = options.problem.windows;
+  const bool as_paper = options.strategy == Strategy::bfs && windows == WindowsMode::automatic;
+  windows = as_paper ? WindowsMode::collective : settled_windows(device, options.problem);
   return Planner(step, device, options).run(NarrowerPlans(step, device).of(options));
 }
 

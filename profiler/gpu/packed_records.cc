@@ -55,7 +55,7 @@ char* pack(const char* records, size_t record_bytes, size_t count, char* out) {
   return out;
 }
 
-// False when the bytes up to `end` are not what pack() wrote; kPair more may be read.
+// False when the bytes up to `end` are not what pack() wrote; 2 * kPair more may be read.
 bool unpack(const char* packed, const char* end, size_t record_bytes, size_t count, char* records) {
   const char* before = kBeforeFirst.data();
   for (size_t i = 0; i < count; ++i, before = records, records += record_bytes) {
@@ -66,7 +66,7 @@ bool unpack(const char* packed, const char* end, size_t record_bytes, size_t cou
       const uint64_t mask = bytes >= kWord ? ~uint64_t{0} : (uint64_t{1} << (8 * bytes)) - 1;
       const uint64_t value = word_at(before + at) ^ (word_at(packed) & mask);
       std::memcpy(records + at, &value, kWord);
-      packed += bytes;
+      packed += std::min(bytes, kWord);
     };
     std::memcpy(records, before, record_bytes);
     size_t at = 0;
@@ -77,6 +77,7 @@ bool unpack(const char* packed, const char* end, size_t record_bytes, size_t cou
       take(at, both & 0xf);
       take(at + kWord, both >> 4);
     }
+    if (packed > end) return false;
     if (at < record_bytes) take(at, static_cast<unsigned char>(*lengths) & 0xf);
     if (packed > end) return false;
   }

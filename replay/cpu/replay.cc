@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "common/as_index.h"
 #include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
@@ -87,11 +88,25 @@ std::map<std::string, std::string> meta_of(const ReplayJob& job, const CpuPlan& 
   };
 }
 
+// A core that reads for an operator fetches nothing.
+void require_free_core(const StepProgram& program, const ArmWindow& window) {
+  const ProgramOp& op = program.ops.at(as_index(window.ordinal));
+  const bool reads = !op.weights.empty() || !op.reads.empty() || !op.writes.empty();
+  if (!reads || op.kind == OpKind::collective || op.kind == OpKind::p2p) return;
+  throw input_error(
+      "the plan fetches beside operator {} \"{}\", which a CPU replay cannot do: plan with "
+      "--windows collective",
+      window.ordinal, printable(op.name));
+}
+
 }  // namespace
 
 CpuPlan plan_for_cpu(const ReplayJob& job, const ReplayRequest& request, const HostCores& host) {
   CpuPlan plan;
   plan.arms = job.arms;
+  for (const ReplayArm& arm : plan.arms) {
+    for (const ArmWindow& window : arm.windows) require_free_core(job.rank_program, window);
+  }
   plan.options.link_latency_ns = job.schedule.link_latency_ns;
   plan.options.hot_block_bytes = hot_block_bytes(job.schedule, host);
   plan.options.pages = pages_of(job.pages);

@@ -103,6 +103,14 @@ void judge_savings(const OpTimes& times, const StepProgram& program, const Repla
   result.predicted_saved_ns = std::llround(predicted);
   result.realised_saved_ns = std::llround(saved_ns(times, prefetch.consumers));
 
+  double carried_bytes = 0, planned_bytes = 0;
+  for (const ArmWindow& window : prefetch.windows) {
+    const bool carries = program.ops[static_cast<size_t>(window.ordinal)].collective.has_value();
+    for (const TensorSlice& slice : window.slices) {
+      planned_bytes += static_cast<double>(slice.bytes);
+      if (carries) carried_bytes += static_cast<double>(slice.bytes);
+    }
+  }
   std::vector<int32_t> carriers;
   double carriers_ns = 0;
   for (const ArmWindow& window : prefetch.windows) {
@@ -115,7 +123,8 @@ void judge_savings(const OpTimes& times, const StepProgram& program, const Repla
   }
   if (carriers_ns <= 0) return;
   const double added_ns = -saved_ns(times, carriers);
-  const double fetched_bytes = result.arms[kPrefetch].issued_bytes;
+  const double fetched_bytes =
+      planned_bytes > 0 ? result.arms[kPrefetch].issued_bytes * carried_bytes / planned_bytes : 0;
   result.collective_slowdown = 1 + added_ns / carriers_ns;
   if (fetched_bytes > 0) result.slowdown_per_byte_ns = std::max(0.0, added_ns / fetched_bytes);
 }

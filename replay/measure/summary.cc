@@ -85,12 +85,14 @@ std::string summary_of(const ReplayResult& result) {
                        format_ratio(prefetch->speedup->estimate), 100 * *result.prediction_error);
   }
   if (result.planned_bytes > 0) {
-    out += fmt::format(
-        "fetched {} of {} planned per step and rank, saved {} (predicted {}); "
-        "collectives that carry it take {} the time\n",
-        format_size(prefetch->issued_bytes), format_size(result.planned_bytes),
-        format_duration(result.realised_saved_ns), format_duration(result.predicted_saved_ns),
-        format_ratio(result.collective_slowdown.value_or(1)));
+    out += fmt::format("fetched {} of {} planned per step and rank, saved {} (predicted {})",
+                       format_size(prefetch->issued_bytes), format_size(result.planned_bytes),
+                       format_duration(result.realised_saved_ns),
+                       format_duration(result.predicted_saved_ns));
+    out += result.collective_slowdown
+               ? fmt::format("; collectives that carry it take {} the time\n",
+                             format_ratio(*result.collective_slowdown))
+               : "\n";
   }
   return out;
 }

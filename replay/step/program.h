@@ -56,7 +56,7 @@ bool same_operators(const StepProgram& a, const StepProgram& b);
 enum class ArmKind { baseline, plan, null_plan, useless, hot, overlap };
 
 struct ArmWindow {
-  int32_t ordinal = 0;  // of the collective or idle operator
+  int32_t ordinal = 0;  // of its operator, mostly a collective
   std::vector<TensorSlice> slices;
 };
 

@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "common/error.h"
 #include "common/text.h"
@@ -232,7 +233,8 @@ void NsysReader::read_activities(const std::string& table, bool copies, const ch
   for (const char* other : {"shortName", "mangledName"}) {
     if (columns.count(name_column) == 0) name_column = other;
   }
-  if (name == nullptr && columns.count(name_column) == 0) {
+  bool nameless = name == nullptr && columns.count(name_column) == 0;
+  const auto refuse_or_say = [&] {
     if (!partial_) {
       throw input_error(
           "{}: table {} has no column 'demangledName': unknown Nsight Systems schema; --partial "
@@ -240,7 +242,7 @@ void NsysReader::read_activities(const std::string& table, bool copies, const ch
           file_.file(), table);
     }
     result_.notes.push_back("the export does not say what its kernels are called");
-  }
+  };
   // Context and green context come before the stream: streams are numbered per context.
   Rows rows(file_, select_of(columns, table,
                              {"start", "end", "deviceId", "contextId", "streamId", "correlationId",
@@ -255,6 +257,7 @@ void NsysReader::read_activities(const std::string& table, bool copies, const ch
   ProcessBuilder* owner = nullptr;
   std::map<int64_t, uint32_t>* own_names = nullptr;
   while (rows.next()) {
+    if (std::exchange(nameless, false)) refuse_or_say();
     ++result_.rows;
     const int64_t pid = rows.integer(6);
     if (owner == nullptr || pid != last_pid) {

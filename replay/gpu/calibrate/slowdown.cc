@@ -15,7 +15,6 @@ namespace {
 // Of the operator's time alone: where the interval leaves more of it open on either side, the
 // figure does not repeat.
 constexpr double kRepeats = 0.05;
-constexpr double kMostSlowdownNs = 1000;  // the schema's limit
 
 double rounded(double slowdown_ns) {
   return std::round(std::clamp(slowdown_ns, 0.0, kMostSlowdownNs) * 1e9) / 1e9;
@@ -25,7 +24,8 @@ double rounded(double slowdown_ns) {
 
 Series slowdown_per_byte(const OperatorTimes& times, double prefetch_bytes_per_s,
                          double memory_bytes_per_s) {
-  const double prefetch = prefetch_bytes_per_s / kNsPerS, memory = memory_bytes_per_s / kNsPerS;
+  const double memory = memory_bytes_per_s / kNsPerS;
+  const double prefetch = std::min(prefetch_bytes_per_s / kNsPerS, memory);  // as in the model
   Series slowdowns = minus(times.beside_ns, times.alone_ns);
   for (size_t i = 0; i < slowdowns.size(); ++i) {
     const double demand =

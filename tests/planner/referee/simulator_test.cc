@@ -148,6 +148,28 @@ TEST(Simulator, ReadingWhatWasFetchedFirstAgesWhatWaits) {
   }
 }
 
+TEST(Simulator, WhatWasFetchedLaterAndReadFirstAgesNothingTwice) {
+  TinyStep step;
+  const int32_t early = step.collective(20'000), late = step.collective(20'000);
+  const int32_t first = step.reader("first", 60'000, 21'000);
+  const int32_t second = step.reader("second", 90'000, 21'000);
+  Plan plan;
+  prefetch(plan, *step, early, second, 90'000);
+  prefetch(plan, *step, late, first, 60'000);
+  const SimulationResult result = simulate(*step, tiny_device(151'000), plan);
+  EXPECT_NEAR(result.ops[3].hit_bytes, 90'000, 1);
+}
+
+TEST(Simulator, ACacheThatKeepsAShareForEverIsWarmInTheRecordedStepToo) {
+  TinyStep step;
+  step.collective(20'000);
+  step.reader("small", 100'000, 10'000);
+  step.reader("large", 400'000, 40'000);
+  DeviceModel device = tiny_device(150'000);
+  device.survival = {{100'000, 1}, {150'000, 0.5}, {200'000, 0.2}};
+  EXPECT_NEAR(simulate(*step, device, {}).step_ns, 70'000, 1e-6);
+}
+
 TEST(Simulator, TheSurvivalCurveDecidesHowMuchIsLeft) {
   TinyStep step;
   const int32_t window = step.collective(10'000);
