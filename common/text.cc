@@ -27,18 +27,36 @@ size_t control_bytes(std::string_view text) {
   return reorders_or_hides || isolates_or_hides ? 3 : 0;
 }
 
+// Bytes of the UTF-8 character at the front; 0 when there is none: to a terminal that reads bytes
+// 0x80 to 0x9f are controls.
+size_t character_bytes(std::string_view text) {
+  const auto lead = static_cast<unsigned char>(text[0]);
+  const size_t bytes = lead < 0x80   ? 1
+                       : lead < 0xc2 ? 0
+                       : lead < 0xe0 ? 2
+                       : lead < 0xf0 ? 3
+                       : lead < 0xf5 ? 4
+                                     : 0;
+  if (bytes > text.size()) return 0;
+  for (size_t i = 1; i < bytes; ++i) {
+    if ((static_cast<unsigned char>(text[i]) & 0xc0) != 0x80) return 0;
+  }
+  return bytes;
+}
+
 }  // namespace
 
 std::string printable(std::string_view text, size_t limit) {
   std::string out;
   while (!text.empty()) {
     if (out.size() >= limit) return out + "...";
-    const size_t hidden = control_bytes(text);
+    const size_t character = character_bytes(text);
+    const size_t hidden = character == 0 ? 1 : control_bytes(text);
     for (const char c : text.substr(0, hidden)) {
       out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
     }
-    if (hidden == 0) out += text[0];
-    text.remove_prefix(hidden == 0 ? 1 : hidden);
+    if (hidden == 0) out += text.substr(0, character);
+    text.remove_prefix(hidden == 0 ? character : hidden);
   }
   return out;
 }

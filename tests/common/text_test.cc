@@ -25,6 +25,9 @@ TEST(Printable, ShowsCharactersThatReorderTheTextAfterThem) {
   EXPECT_EQ(printable("\xe2\x81\xa6"), "\\xe2\\x81\\xa6") << "U+2066";
   EXPECT_EQ(printable("a\u200Bb\u2060\uFEFF"), "a\\xe2\\x80\\x8bb\\xe2\\x81\\xa0\\xef\\xbb\\xbf");
   EXPECT_EQ(printable("\xd8\x9c"), "\\xd8\\x9c") << "U+061C";
+  EXPECT_EQ(printable("a\x9b[2J\xc3\xa4\xf0\x9f\x98\x80\xe2\x82"),
+            "a\\x9b[2J\xc3\xa4\xf0\x9f\x98\x80\\xe2\\x82")
+      << "bytes that are no UTF-8";
 }
 
 TEST(Printable, KeepsOtherAlphabets) {

@@ -2,6 +2,7 @@
 // Actions on processes, threads and signals, and every way to end.
 #include <errno.h>
 #include <nvtx3/nvToolsExt.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -255,13 +256,18 @@ static void do_coroutine(const char* argument, struct Block block) {
 // Stopped as by Ctrl-Z, and continued by a child.
 static void do_stop(const char* argument, struct Block block) {
   (void)argument, (void)block;
+  int goes_on[2];
+  if (pipe(goes_on) != 0) return say("stop: no pipe");
   const pid_t stopped = getpid(), child = fork();
-  if (child == 0) {
-    sleep_ms(100);
-    kill(stopped, SIGCONT);
+  if (child == 0) {  // as often as it takes: when it stops nobody knows
+    close(goes_on[1]);
+    struct pollfd end = {goes_on[0], POLLIN, 0};
+    while (poll(&end, 1, 10) == 0) kill(stopped, SIGCONT);
     _exit(0);
   }
-  raise(SIGSTOP);
+  close(goes_on[0]);
+  if (child > 0) raise(SIGSTOP);
+  close(goes_on[1]);
   report_child("stop", child);
 }
 

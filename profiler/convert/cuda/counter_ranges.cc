@@ -27,7 +27,8 @@ class ActivityMaker {
     if (launch.kind == LaunchKind::graph) {
       ++summary_.graphs;
       const std::vector<uint64_t> nodes = nodes_in_order(launch, counted.total);
-      if (counted.total == nodes.size() && counted.values.size() == nodes.size()) {
+      if (!nodes.empty() && counted.total == nodes.size() &&
+          counted.values.size() == nodes.size()) {
         for (size_t i = 0; i < nodes.size(); ++i) add(counted, i, nodes[i], counted.values[i]);
         return;
       }
@@ -42,7 +43,7 @@ class ActivityMaker {
 
  private:
   // Kernel nodes of the graph that this launch ran, in the order of their capture; empty when that
-  // order is not known to be the order of execution, or when they are not `wanted`.
+  // order is not known to be the order of execution, or when they are not as many as `wanted`.
   std::vector<uint64_t> nodes_in_order(const Launch& launch, uint64_t wanted) const {
     const auto known = run_.executables.find(launch.function);
     if (known == run_.executables.end()) return {};

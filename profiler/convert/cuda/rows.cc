@@ -7,6 +7,8 @@
 #include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
 
 #include "profiler/convert/cuda/demangle.h"
 #include "profiler/convert/cuda/findings.h"
@@ -178,11 +180,17 @@ class OpWriter {
   // Launches of graphs that were recorded as a whole: known time, unknown content.
   void write_whole_graphs() {
     if (run_.graphs.empty()) return;
-    std::sort(run_.graphs.begin(), run_.graphs.end(),
-              [](const GraphBody& a, const GraphBody& b) { return a.start_ns < b.start_ns; });
-    const StringId name = target_.db.intern("CUDA graph");
+    // The rows of a stream lie together: whoever looks for its steps goes through no others.
+    std::vector<std::pair<uint32_t, GraphBody>> graphs;
+    graphs.reserve(run_.graphs.size());
     for (const GraphBody& graph : run_.graphs) {
-      const uint32_t stream = run_.streams.index(stream_of(graph));
+      graphs.emplace_back(run_.streams.index(stream_of(graph)), graph);
+    }
+    std::sort(graphs.begin(), graphs.end(), [](const auto& a, const auto& b) {
+      return std::pair(a.first, a.second.start_ns) < std::pair(b.first, b.second.start_ns);
+    });
+    const StringId name = target_.db.intern("CUDA graph");
+    for (const auto& [stream, graph] : graphs) {
       OpRow row{streams_[stream], OpKind::other, name, graph.start_ns, graph.end_ns};
       row.correlation_id = graph.place.correlation;
       row.graph_id = graph.place.graph;

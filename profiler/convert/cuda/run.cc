@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
-#include <unordered_set>
+#include <set>
 
 namespace preserve::cuda {
 namespace {
@@ -412,7 +412,7 @@ void RunReader::add_state(const spool::RecordHeader& head, std::string_view tail
 // inside the capture range, or ran there where the launch is not known.
 void RunReader::leave_out_graphs_beyond_ranges() {
   if (run_.graphs.empty() || run_.states.empty()) return;
-  std::unordered_set<uint32_t> launched;
+  std::set<uint32_t> launched;
   for (const Launch& launch : run_.launches) {
     if (launch.kind != LaunchKind::graph) continue;
     launched.insert(launch.correlation);

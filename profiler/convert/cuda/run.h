@@ -140,7 +140,7 @@ struct Run {
   GrowingArray<Wait> waits;
   std::map<uint32_t, int64_t> external_ids;  // records by CUpti_ExternalCorrelationKind
   Pools pools;
-  std::vector<GraphBody> graphs;  // launches recorded as a whole
+  std::vector<GraphBody> graphs;                            // launches recorded as a whole
   std::map<uint64_t, std::vector<Executable>> executables;  // by handle
   std::vector<CounterLaunch> counter_launches;
   std::vector<std::array<double, kCounters>> counter_values;  // of activities
@@ -228,13 +228,13 @@ class RunReader {
   Run run_;
   std::map<uint32_t, uint32_t> name_index_;  // spool's number -> index of names
   std::unordered_map<std::string_view, uint32_t> text_index_;
-  std::deque<std::string> texts_;                       // what text_index_ points into
+  std::deque<std::string> texts_;             // what text_index_ points into
   std::map<uint32_t, uint32_t> last_launch_;  // of each thread
   struct Cloned {
     uint32_t graph = 0;
     std::vector<uint64_t> kernels{};
   };
-  std::map<uint32_t, Cloned> cloned_;   // of each thread: the nodes cloned last
+  std::map<uint32_t, Cloned> cloned_;             // of each thread: the nodes cloned last
   std::unordered_map<uint32_t, size_t> counted_;  // counter_launches by launch, the last of each
   bool has_counters_ = false;
   std::vector<MemoryEvent> memory_;

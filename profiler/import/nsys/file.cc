@@ -5,7 +5,6 @@
 #include <limits>
 #include <map>
 #include <set>
-#include <unordered_map>
 
 #include "common/error.h"
 #include "common/text.h"
@@ -250,11 +249,11 @@ void NsysReader::read_activities(const std::string& table, bool copies, const ch
   bool noted = false;
   const bool has_graph = columns.count("graphId") != 0;
   const bool has_node = columns.count("graphNodeId") != 0;
-  std::map<ProcessBuilder*, std::unordered_map<int64_t, uint32_t>> names;
+  std::map<ProcessBuilder*, std::map<int64_t, uint32_t>> names;  // ordered, as strings_
   int64_t last_pid = 0, last_name_id = -1;
   uint32_t last_name = 0;
   ProcessBuilder* owner = nullptr;
-  std::unordered_map<int64_t, uint32_t>* own_names = nullptr;
+  std::map<int64_t, uint32_t>* own_names = nullptr;
   while (rows.next()) {
     ++result_.rows;
     const int64_t pid = rows.integer(6);
@@ -448,7 +447,10 @@ void NsysReader::read_devices() {
     if (gpu == devices.end()) continue;
     for (auto& [global_pid, builder] : processes_) {
       if (map_rows.is_null(2) || builder->row.pid == (map_rows.integer(2) & kThreadMask)) {
-        builder->devices[map_rows.integer(1)] = gpu->second;
+        const int64_t visible = map_rows.integer(1);
+        if (builder->devices.size() >= kDeviceLimit && builder->devices.count(visible) == 0)
+          continue;
+        builder->devices[visible] = gpu->second;
       }
     }
   }
