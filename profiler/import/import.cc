@@ -165,6 +165,10 @@ void Importer::read_kineto_file(const std::filesystem::path& path) {
                                             count_of(result.strings_cut, "text"),
                                             JsonReader::kDefaultWindow >> 10));
   }
+  if (result.devices_left_out != 0) {
+    summary_.warnings.push_back(
+        fmt::format("{}: describes too many GPUs: {} left out", file, result.devices_left_out));
+  }
   if (result.frames_left_out != 0) {
     db_.set_meta("python_frames_left_out", std::to_string(result.frames_left_out));
   }
