@@ -12,8 +12,6 @@
 namespace preserve {
 namespace {
 
-constexpr size_t kMostGpus = 1024;  // of a process; more are numbers of a damaged recording
-
 // On which `process` ran more than copies, in order of their numbers.
 std::vector<DeviceId> computing_devices(const TraceDb& db, ProcessId process, int64_t before) {
   std::vector<DeviceId> devices;
@@ -27,7 +25,6 @@ std::vector<DeviceId> computing_devices(const TraceDb& db, ProcessId process, in
           (streams.value_or(0) < 2 ? " LIMIT 1" : "") + ") ORDER BY device_id",
       {process.value, before});
   while (rows.next()) devices.push_back({rows.integer(0)});
-  if (devices.size() > kMostGpus) devices.resize(1);
   return devices;
 }
 
@@ -91,9 +88,18 @@ void copy_ranges(TraceDb& db, ProcessId from, ProcessId to, int64_t before, int6
 }  // namespace
 
 std::vector<ProcessId> one_process_per_gpu(TraceDb& db, ProcessId process, const ProcessRow& row,
-                                           int64_t before, int64_t first_range) {
+                                           int64_t before, int64_t first_range,
+                                           const std::string& name,
+                                           std::vector<std::string>& warnings) {
+  std::vector<DeviceId> devices = computing_devices(db, process, before);
+  if (devices.size() > kMostGpus) {
+    warnings.push_back(
+        fmt::format("{} ran kernels on {} GPUs, as a damaged recording says: they stay one process",
+                    name, devices.size()));
+    devices.resize(1);
+  }
   std::vector<ProcessId> processes;
-  for (const DeviceId device : computing_devices(db, process, before)) {
+  for (const DeviceId device : devices) {
     if (processes.empty()) {
       processes.push_back(process);
       continue;

@@ -13,11 +13,16 @@
 
 namespace preserve {
 
+constexpr size_t kMostGpus = 1024;  // of a process; more are numbers of a damaged recording
+
 // Moves the GPUs after the first of `process` to processes like `row`. What it ran on GPUs is all
 // written, behind the operator `before`, and its ranges from row `first_range` on. The processes
-// that ran kernels, in the order of their GPUs; empty for one without any.
+// that ran kernels, in the order of their GPUs; empty for one without any. More than kMostGpus stay
+// one process, and `warnings` gets a sentence about `name`.
 std::vector<ProcessId> one_process_per_gpu(TraceDb& db, ProcessId process, const ProcessRow& row,
-                                           int64_t before, int64_t first_range);
+                                           int64_t before, int64_t first_range,
+                                           const std::string& name,
+                                           std::vector<std::string>& warnings);
 
 struct RecordedProcess {
   ProcessId id;

@@ -16,7 +16,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr size_t kMostEntries = 256;  // of a schema; each event repeats them
+constexpr size_t kMostEntries = 256;  // of a schema
 
 template <typename T>
 std::optional<Json> number_at(std::string_view bytes, uint64_t offset) {
@@ -127,8 +127,9 @@ PayloadSchema read_schema(std::string_view name, const spool::DefinitionBody& bo
   schema.name = name;
   schema.static_bytes = body.parent;
   schema.enumeration = enumeration;
-  while (blob.size() >= sizeof(spool::SchemaEntry) &&
-         (enumeration || schema.entries.size() < kMostEntries)) {
+  while (blob.size() >= sizeof(spool::SchemaEntry)) {
+    schema.clipped = !enumeration && schema.entries.size() == kMostEntries;
+    if (schema.clipped) break;
     spool::SchemaEntry entry{};
     std::memcpy(&entry, blob.data(), sizeof(entry));
     blob.remove_prefix(sizeof(entry));
@@ -177,7 +178,7 @@ std::string payload_json(const spool::EventBody& body, std::string_view blob, ui
         blob.remove_prefix(sizeof(head));
         if (head.bytes > blob.size()) break;
         const auto schema = schemas.find({domain, head.schema_id});
-        if (schema != schemas.end()) {
+        if (schema != schemas.end() && !schema->second.enumeration) {
           value.push_back(decode(schema->second, blob.substr(0, head.bytes), domain, schemas));
         } else {
           value.push_back(Json{{"schema_id", head.schema_id}, {"bytes", head.bytes}});

@@ -22,13 +22,15 @@ struct PayloadSchema {
   std::string name;
   uint64_t static_bytes = 0;
   bool enumeration = false;  // then an entry's offset is its value
+  bool clipped = false;      // it had more entries than are kept
   std::vector<Entry> entries;
 };
 
 // Schemas of one domain number and id.
 using PayloadSchemas = std::map<std::pair<uint16_t, uint64_t>, PayloadSchema>;
 
-// From the blob of a definition; entries that do not fit are left out.
+// From the blob of a definition; entries that do not fit are left out, and those after the 256th:
+// each event repeats them.
 PayloadSchema read_schema(std::string_view name, const spool::DefinitionBody& body,
                           std::string_view blob, bool enumeration);
 

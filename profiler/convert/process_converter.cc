@@ -74,7 +74,7 @@ void ProcessConverter::run(const std::function<void(size_t bytes)>& done) {
   add_background();
   const int64_t before = db_.query_integer("SELECT MAX(id) FROM op").value_or(0);
   add_cuda();
-  gpus_ = one_process_per_gpu(db_, process_, row_, before, first_range);
+  gpus_ = one_process_per_gpu(db_, process_, row_, before, first_range, who(), summary_.warnings);
   add_losses();
 }
 

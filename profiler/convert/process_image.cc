@@ -198,10 +198,14 @@ void ProcessImage::read_definition(const SpoolRecord& record, bool counted) {
       thread_names[body.id] = body.parent != 0 ? string(body.parent) : text;
       break;
     case RecordType::schema:
-    case RecordType::enumeration:
-      schemas[{record.head.domain, body.id}] =
-          read_schema(text, body, blob, record.head.type == RecordType::enumeration);
+    case RecordType::enumeration: {
+      PayloadSchema& schema = schemas[{record.head.domain, body.id}];
+      schema = read_schema(text, body, blob, record.head.type == RecordType::enumeration);
+      if (!schema.clipped) break;
+      ++nvtx.clipped;
+      nvtx.uncounted += counted ? 0 : 1;
       break;
+    }
     case RecordType::rank:
       if (body.base == 1) {
         spawned = true;
@@ -233,7 +237,7 @@ void ProcessImage::add_touch(const DefinitionBody& body, std::string_view text, 
   }
   const std::optional<int64_t> ns = clock.ns(body.id);
   if (!ns || body.bytes > UINT64_MAX - body.base) return damaged_definition(counted);
-  touches.push_back({*ns, body.base, body.bytes, body.parent != 0});
+  touches.push_back({*ns, body.base, body.bytes, body.parent != 0, counted});
 }
 
 void ProcessImage::add_region_event(const SpoolRecord& record, const DefinitionBody& body,

@@ -27,9 +27,10 @@ struct LossCount {
   int64_t dropped = 0;    // by the collector: no room
   int64_t sampled = 0;    // by the collector: --sample
   int64_t unmatched = 0;  // the end of something whose beginning is missing, or the reverse
-  int64_t clipped = 0;    // a message or payload was too long
+  int64_t clipped = 0;    // a message, payload or schema was too long
   int64_t damaged = 0;    // no sense could be made of it
-  // Of unmatched and damaged: what the collector does not count, so it is received only now.
+  // Of unmatched, clipped and damaged: what the collector does not count, so it is received only
+  // now.
   int64_t uncounted = 0;
 
   void damage_uncounted() {

@@ -118,8 +118,9 @@ void Tensors::apply(const RegionEvent& event) {
 }
 
 // In one sweep over time: an address belongs to many allocations one after the other.
-std::vector<const Tensors::Mapped*> touched_allocations(
-    std::span<const Touch> by_time, const std::vector<Tensors::Mapped>& mapped) {
+std::vector<const Tensors::Mapped*> touched_allocations(std::span<const Touch> by_time,
+                                                        const std::vector<Tensors::Mapped>& mapped,
+                                                        std::vector<size_t>& given_up) {
   constexpr int kMostTried = 64;  // overlapping ones
   std::vector<const Tensors::Mapped*> touched, begins, ends;
   if (by_time.empty()) return touched;
@@ -142,7 +143,11 @@ std::vector<const Tensors::Mapped*> touched_allocations(
     }
     auto at = live.upper_bound({touch.begin, mapped.data() + mapped.size()});
     const Tensors::Mapped* found = nullptr;
-    for (int i = 0; i < kMostTried && found == nullptr && at != live.begin(); ++i) {
+    for (int i = 0; found == nullptr && at != live.begin(); ++i) {
+      if (i == kMostTried) {
+        given_up.push_back(touched.size());
+        break;
+      }
       const Tensors::Mapped* region = (--at)->second;
       if (touch.begin - region->base < region->bytes) found = region;
     }
@@ -170,7 +175,12 @@ void Tensors::add_rows(TraceDb& db, Names& names, ProcessId process,
       region_of.push_back(i);
     }
   }
-  touched_ = touched_allocations(touches, mapped_);
+  std::vector<size_t> given_up;
+  touched_ = touched_allocations(touches, mapped_, given_up);
+  for (const size_t i : given_up) {
+    ++unmatched_;
+    unmatched_uncounted_ += touches[i].counted ? 0 : 1;
+  }
   struct Counts {
     int64_t reads = 0, writes = 0;
     // It was filled once, perhaps while it was followed already.

@@ -45,6 +45,7 @@ struct Touch {
   int64_t ns;
   uint64_t begin, bytes;  // what was unprotected by it: whole pages
   bool write;
+  bool counted = false;  // among the records that the collector received
 };
 
 class Tensors {
@@ -113,8 +114,10 @@ class Tensors {
   int64_t unmatched_ = 0, unmatched_uncounted_ = 0;
 };
 
-// By touch: the allocation among `mapped` that was touched; nullptr: none that lived then.
+// By touch: the allocation among `mapped` that was touched; nullptr: none that lived then, or none
+// of the 64 that begin closest before it: `given_up` gets the places of those.
 std::vector<const Tensors::Mapped*> touched_allocations(std::span<const Touch> by_time,
-                                                        const std::vector<Tensors::Mapped>& mapped);
+                                                        const std::vector<Tensors::Mapped>& mapped,
+                                                        std::vector<size_t>& given_up);
 
 }  // namespace preserve

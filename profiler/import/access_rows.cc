@@ -41,7 +41,7 @@ std::string kernel_stem(std::string_view name) {
 class AccessWriter {
  public:
   AccessWriter(TraceDb& db, ImportedProcess& process, const GraphCaptures& captures)
-      : db_(db), process_(process), captures_(captures) {}
+      : db_(db), process_(process), captures_(captures), comparisons_left_(captures.limit()) {}
 
   AccessSummary run();
 
@@ -79,7 +79,9 @@ class AccessWriter {
   TraceDb& db_;
   ImportedProcess& process_;
   const GraphCaptures& captures_;
-  std::map<std::pair<uint32_t, int64_t>, GraphCaptures::Join> joins_;  // by replayed graph, tokens
+  int64_t comparisons_left_;
+  std::map<uint32_t, std::vector<GraphCaptures::Fitting>> fitting_;    // by replayed graph
+  std::map<std::pair<uint32_t, int64_t>, GraphCaptures::Join> joins_;  // by that, tokens
   std::vector<Step> steps_;
   size_t step_ = 0;
   std::vector<std::string> bases_;
@@ -202,11 +204,16 @@ bool AccessWriter::write_shapes(const OperandUse& use, Key key, bool in_step) {
 const GraphCaptures::Join& AccessWriter::join_of(const OperandUse& use) {
   const auto [entry, fresh] = joins_.try_emplace({use.replay, use.tokens});
   if (fresh) {
-    entry->second =
-        captures_.join(process_.source->replayed[use.replay - 1], process_.rank, use.tokens);
-    (entry->second.why == GraphCaptures::Why::joined      ? summary_.joined
-     : entry->second.why == GraphCaptures::Why::ambiguous ? summary_.ambiguous
-                                                          : summary_.apart) += 1;
+    using Why = GraphCaptures::Why;
+    const ReplayedGraph& replay = process_.source->replayed[use.replay - 1];
+    const auto [fitting, unseen] = fitting_.try_emplace(use.replay);
+    if (unseen) fitting->second = captures_.fitting(replay, process_.rank, comparisons_left_);
+    entry->second = GraphCaptures::join(replay, fitting->second, use.tokens, comparisons_left_);
+    const Why why = entry->second.why;
+    ++(why == Why::joined      ? summary_.joined
+       : why == Why::ambiguous ? summary_.ambiguous
+       : why == Why::too_many  ? summary_.too_many
+                               : summary_.apart);
   }
   return entry->second;
 }

@@ -16,8 +16,8 @@ namespace preserve::import {
 
 struct AccessSummary {
   int64_t from_shapes = 0, inferred = 0, unknown = 0;  // kernels, communication and copies excluded
-  int64_t joined = 0, ambiguous = 0,
-          apart = 0;  // replayed graphs: with a capture, with several, with none
+  // Replayed graphs: with a capture, with several, with none, not compared to the end.
+  int64_t joined = 0, ambiguous = 0, apart = 0, too_many = 0;
 };
 
 // Consumes process.uses. `db` is still producing. Kernels of replays get what `captures` say.

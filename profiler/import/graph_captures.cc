@@ -9,7 +9,6 @@ namespace {
 
 // Share of the kernels that are products by name which must stand where the framework multiplied.
 constexpr double kLeastAgreement = 0.9;
-constexpr size_t kComparisonLimit = 500'000'000;  // calls of captures, for all replays
 
 using Calls = std::vector<const CapturedCall*>;
 using Node = ReplayedGraph::Node;
@@ -108,6 +107,18 @@ bool alike(const CapturedGraph& a, const CapturedGraph& b) {
                     });
 }
 
+// By node of the replay; empty when the graph is another one.
+Calls calls_of(const ReplayedGraph& replay, const CapturedGraph& graph) {
+  Calls calls = is_named(graph) ? by_name(replay, graph) : Calls{};
+  return calls.empty() ? by_place(replay, graph) : calls;
+}
+
+// Takes what comparing with `graph` costs.
+bool is_enough(int64_t& left, const CapturedGraph& graph) {
+  left -= 1 + std::ssize(graph.calls);
+  return left >= 0;
+}
+
 // The first kernel of an operator that reads operands has them; those after it read what it left.
 void leave_to_first(const ReplayedGraph& replay, Calls& calls) {
   std::unordered_map<uint32_t, size_t> taken;  // by operator
@@ -124,40 +135,41 @@ void leave_to_first(const ReplayedGraph& replay, Calls& calls) {
 
 }  // namespace
 
-GraphCaptures::Join GraphCaptures::join(const ReplayedGraph& replay, std::optional<int64_t> rank,
-                                        int64_t tokens) const {
-  struct Candidate {
-    const CapturedGraphs* from;
-    const CapturedGraph* graph;
-    Calls calls;
-  };
-  std::vector<Candidate> fitting;
+std::vector<GraphCaptures::Fitting> GraphCaptures::fitting(const ReplayedGraph& replay,
+                                                           std::optional<int64_t> rank,
+                                                           int64_t& left) const {
+  std::vector<Fitting> fitting;
   for (const CapturedGraphs& file : files_) {
     if (file.rank && rank && *file.rank != *rank) continue;
     for (const CapturedGraph& graph : file.graphs) {
-      compared_ += 1 + graph.calls.size();
-      if (compared_ > kComparisonLimit) return {};
-      Calls calls = is_named(graph) ? by_name(replay, graph) : Calls{};
-      if (calls.empty()) calls = by_place(replay, graph);
-      if (!calls.empty()) fitting.push_back({&file, &graph, std::move(calls)});
+      if (!is_enough(left, graph)) return {};
+      if (!calls_of(replay, graph).empty()) fitting.push_back({&file, &graph});
     }
   }
+  return fitting;
+}
+
+GraphCaptures::Join GraphCaptures::join(const ReplayedGraph& replay, std::vector<Fitting> fitting,
+                                        int64_t tokens, int64_t& left) {
+  if (left < 0) return {Why::too_many};
   if (tokens > 0) {
     int64_t smallest = INT64_MAX;
-    for (const Candidate& each : fitting) {
+    for (const Fitting& each : fitting) {
       if (each.graph->tokens >= tokens) smallest = std::min(smallest, each.graph->tokens);
     }
-    std::erase_if(fitting, [&](const Candidate& each) {
+    std::erase_if(fitting, [&](const Fitting& each) {
       return each.graph->tokens != 0 && each.graph->tokens != smallest;
     });
   }
   if (fitting.empty()) return {};
-  Candidate& first = fitting.front();
-  for (const Candidate& other : fitting) {
+  const Fitting& first = fitting.front();
+  for (const Fitting& other : fitting) {
+    if (!is_enough(left, *other.graph)) return {Why::too_many};
     if (other.from != first.from || !alike(*other.graph, *first.graph)) return {Why::ambiguous};
   }
-  leave_to_first(replay, first.calls);
-  return {Why::joined, first.from, std::move(first.calls), fitting.size() == 1};
+  Calls calls = calls_of(replay, *first.graph);
+  leave_to_first(replay, calls);
+  return {Why::joined, first.from, std::move(calls), fitting.size() == 1};
 }
 
 }  // namespace preserve::import

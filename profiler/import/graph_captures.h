@@ -62,23 +62,36 @@ struct ReplayedGraph {
 
 class GraphCaptures {
  public:
+  // `limit`: of calls that are compared for one process.
+  explicit GraphCaptures(int64_t limit) : limit_(limit) {}
+  int64_t limit() const { return limit_; }
   void add(CapturedGraphs graphs) { files_.push_back(std::move(graphs)); }
   bool empty() const { return files_.empty(); }
 
-  // Nothing fits; or several do, and which one is not known.
-  enum class Why { none, joined, ambiguous };
+  struct Fitting {
+    const CapturedGraphs* from;
+    const CapturedGraph* graph;
+  };
+  // The captures that fit, whatever the tokens; those of another rank are not looked at. `left`:
+  // calls that may still be compared; below 0 there was not enough, and the answer means nothing.
+  std::vector<Fitting> fitting(const ReplayedGraph& replay, std::optional<int64_t> rank,
+                               int64_t& left) const;
+
+  // Nothing fits; or several do, and which one is not known; or there was too much to compare.
+  enum class Why { none, joined, ambiguous, too_many };
   struct Join {
     Why why = Why::none;
     const CapturedGraphs* from = nullptr;
     std::vector<const CapturedCall*> calls{};  // by node; nullptr: none, or nothing that is its own
     bool in_module = false;                    // one graph fits: its module paths are this one's
   };
-  // `tokens`: of the replay, 0 unknown. Captures of another rank than `rank` are not looked at.
-  Join join(const ReplayedGraph& replay, std::optional<int64_t> rank, int64_t tokens) const;
+  // The one of `fitting`. `tokens`: of the replay, 0 unknown. `left` as above.
+  static Join join(const ReplayedGraph& replay, std::vector<Fitting> fitting, int64_t tokens,
+                   int64_t& left);
 
  private:
+  int64_t limit_;
   std::vector<CapturedGraphs> files_;
-  mutable size_t compared_ = 0;  // calls; beyond a limit nothing fits any more
 };
 
 }  // namespace preserve::import

@@ -15,7 +15,7 @@
 #include "profiler/gpu/phases.h"
 #include "profiler/import/access_rows.h"
 #include "profiler/import/align.h"
-#include "profiler/import/inspector.h"
+#include "profiler/import/inspected_processes.h"
 #include "profiler/import/json_reader.h"
 #include "profiler/import/kineto/file.h"
 #include "profiler/import/nsys/file.h"
@@ -85,7 +85,6 @@ class Importer {
   void add_captures(ProcessBuilder& builder);
   void add_operands();
   void check_ranks();
-  std::vector<InspectedProcess> inspected_by(const InspectorLog& log) const;
   void use_inspector_logs();
   void align();
 
@@ -97,7 +96,7 @@ class Importer {
   std::vector<ImportedProcess> processes_;
   std::optional<int64_t> world_size_;
   std::vector<std::pair<std::string, InspectorLog>> logs_;
-  GraphCaptures captures_;
+  GraphCaptures captures_{options_.limits.captured_calls};
   ImportSummary summary_;
 };
 
@@ -165,6 +164,10 @@ void Importer::read_kineto_file(const std::filesystem::path& path) {
     summary_.warnings.push_back(fmt::format("{}: {} cut: longer than {} KiB", file,
                                             count_of(result.strings_cut, "text"),
                                             JsonReader::kDefaultWindow >> 10));
+  }
+  if (result.devices_left_out != 0) {
+    summary_.warnings.push_back(
+        fmt::format("{}: describes too many GPUs: {} left out", file, result.devices_left_out));
   }
   if (result.frames_left_out != 0) {
     db_.set_meta("python_frames_left_out", std::to_string(result.frames_left_out));
@@ -267,56 +270,27 @@ void Importer::check_ranks() {
   summary_.warnings.push_back(fmt::format("rank {} of {} is missing", list, *world_size_));
 }
 
-// Which process a communicator of a log is seen by. Its rank is the one in the communicator, so it
-// names a rank of the run only where the communicator holds all of them; the process id does where
-// the trace has it; a single log and a single process were given for each other.
-std::vector<InspectedProcess> Importer::inspected_by(const InspectorLog& log) const {
-  std::vector<InspectedProcess> inspected;
-  std::map<int64_t, std::vector<size_t>> with_pid;
-  std::map<int64_t, size_t> with_rank;
-  for (const ImportedProcess& process : processes_) {
-    const int64_t pid =
-        db_.query_integer("SELECT pid FROM process WHERE id = ?", {process.id.value}).value_or(0);
-    with_pid[pid].push_back(inspected.size());
-    if (process.rank) with_rank.emplace(*process.rank, inspected.size());
-    inspected.push_back({process.id});
-  }
-  const int64_t world = std::max(world_size_.value_or(1), std::ssize(processes_));
-  for (const InspectedCommunicator& communicator : log.communicators) {
-    const auto of_pid = with_pid.find(communicator.pid);
-    const auto of_rank = with_rank.find(communicator.rank);
-    if (communicator.pid != 0 && of_pid != with_pid.end() && of_pid->second.size() == 1) {
-      inspected[of_pid->second.front()].communicators.push_back(&communicator);
-    } else if (world == communicator.ranks && of_rank != with_rank.end()) {
-      inspected[of_rank->second].communicators.push_back(&communicator);
-    } else if (world == 1 && logs_.size() == 1 &&
-               (!processes_.front().rank || communicator.ranks != 1)) {
-      inspected.front().communicators.push_back(&communicator);
-    }
-  }
-  // Of one communicator in one log only one rank may be this process.
-  for (size_t i = 0; i < inspected.size(); ++i) {
-    const auto& own = inspected[i].communicators;
-    const bool several = std::any_of(
-        own.begin(), own.end(), [&](const auto* each) { return each->rank != own.front()->rank; });
-    if (!processes_[i].rank && several) inspected[i].communicators.clear();
-  }
-  return inspected;
-}
-
 void Importer::use_inspector_logs() {
-  for (const auto& [file, log] : logs_) {
-    const int64_t used = apply_inspector(db_, inspected_by(log));
+  const std::vector<InspectorUse> uses =
+      logs_.empty() ? std::vector<InspectorUse>{}
+                    : apply_inspectors(db_, inspected_by(db_, processes_, world_size_, logs_),
+                                       options_.limits);
+  for (size_t i = 0; i < uses.size(); ++i) {
+    const auto& [file, log] = logs_[i];
+    const auto [used, too_long] = uses[i];
     db_.add_loss({}, "nccl_inspector", "received", log.received);
     db_.add_loss({}, "nccl_inspector", "written", used);
     if (log.bad_lines != 0) db_.add_loss({}, "nccl_inspector", "bad_line", log.bad_lines);
     if (log.other_lines != 0) db_.add_loss({}, "nccl_inspector", "no_collective", log.other_lines);
     if (log.written != used)
       db_.add_loss({}, "nccl_inspector", "outside_trace", log.written - used);
+    if (too_long != 0) {
+      summary_.warnings.push_back(file + ": too long to be compared with the trace");
+    }
     if (log.written == 0) {
       summary_.warnings.push_back(fmt::format("{}: has no collective in its {} lines", file,
                                               log.other_lines + log.bad_lines));
-    } else if (used == 0) {
+    } else if (used == 0 && too_long == 0) {
       std::set<int64_t> sizes;
       for (const auto& each : log.communicators) sizes.insert(each.ranks);
       summary_.warnings.push_back(fmt::format(
@@ -324,7 +298,7 @@ void Importer::use_inspector_logs() {
           "have {} ranks, and a rank in a communicator says which rank of the run it is only when "
           "they have all of them",
           file, log.written, fmt::join(sizes, ", ")));
-    } else {
+    } else if (used != 0) {
       summary_.notes.push_back(fmt::format("{}: {} collectives matched", file, used));
     }
   }
@@ -374,15 +348,17 @@ void Importer::add_operands() {
     accesses.joined += own.joined;
     accesses.ambiguous += own.ambiguous;
     accesses.apart += own.apart;
+    accesses.too_many += own.too_many;
   }
   summary_.notes.push_back(
       fmt::format("operands: {} kernels by recorded shapes, {} inferred from duration and "
                   "bandwidth, {} unknown",
                   accesses.from_shapes, accesses.inferred, accesses.unknown));
   if (captures_.empty()) return;
-  summary_.notes.push_back(
-      fmt::format("captures: {} of {} that ran have their operands from one", accesses.joined,
-                  count_of(accesses.joined + accesses.ambiguous + accesses.apart, "graph")));
+  summary_.notes.push_back(fmt::format(
+      "captures: {} of {} that ran have their operands from one", accesses.joined,
+      count_of(accesses.joined + accesses.ambiguous + accesses.apart + accesses.too_many,
+               "graph")));
   if (accesses.ambiguous > 0) {
     summary_.warnings.push_back(fmt::format(
         "captures: several fit to {} that ran, and nothing says for which batch they ran: give the "
@@ -392,6 +368,11 @@ void Importer::add_operands() {
   if (accesses.apart > 0) {
     summary_.warnings.push_back(fmt::format("captures: none has the kernels of {} that ran",
                                             count_of(accesses.apart, "graph")));
+  }
+  if (accesses.too_many > 0) {
+    summary_.warnings.push_back(fmt::format(
+        "captures: too much to compare for {} that ran: give the captures of fewer sizes",
+        count_of(accesses.too_many, "graph")));
   }
 }
 

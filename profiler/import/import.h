@@ -14,6 +14,7 @@
 #include "common/cli.h"
 #include "db/step/steps.h"
 #include "db/trace_db.h"
+#include "profiler/import/comparison_limits.h"
 
 namespace preserve::import {
 
@@ -22,6 +23,7 @@ struct ImportOptions {
   std::vector<std::filesystem::path> kernel_rules{};  // read before the built-in table
   bool partial = false;
   StepOptions steps{};
+  ComparisonLimits limits{};
   // Called with the finished trace, which it may replace, before the trace gets its name.
   std::function<void(const std::filesystem::path& trace)> complete{};
 };

@@ -21,9 +21,8 @@ namespace {
 
 constexpr size_t kLineLimit = 1 << 20;
 constexpr int64_t kRecordLimit = 2'000'000;
-constexpr double kConfidence = 0.95;               // the library's own numbers, matched by order
-constexpr int64_t kComparisonLimit = 500'000'000;  // for one log
-constexpr size_t kCompared = 512;  // collectives by which a place in the log is recognised
+constexpr double kConfidence = 0.95;  // the library's own numbers, matched by order
+constexpr size_t kCompared = 512;     // collectives by which a place in the log is recognised
 // |ln(ratio)| of two durations of one collective: a factor of 2, for clocks in whole µs and timers
 // of the host.
 constexpr double kDurationsAgree = 0.6931;
@@ -181,7 +180,8 @@ struct Assignment {
   const InspectedCollective* logged;
 };
 
-// What a communicator's log says of the trace; empty when it does not fit.
+// What a communicator's log says of the trace; empty when it does not fit. Means nothing where
+// `left` ran out.
 std::vector<Assignment> assign(const std::vector<Recorded>& trace,
                                const InspectedCommunicator& communicator, int64_t& left) {
   const bool by_function = counts_by_function(communicator.collectives);
@@ -272,7 +272,7 @@ InspectorLog read_inspector(ByteSource& source, const std::string& file, bool pa
 
 namespace {
 
-// The collectives of `process` in the table of apply_inspector().
+// The collectives of `process` in the table of apply_inspectors().
 std::vector<Recorded> collectives_of(const TraceDb& db, ProcessId process) {
   std::vector<Recorded> trace;
   Query rows = db.query(
@@ -284,26 +284,33 @@ std::vector<Recorded> collectives_of(const TraceDb& db, ProcessId process) {
   return trace;
 }
 
-int64_t apply(TraceDb& db, const InspectedProcess& inspected, int64_t& comparisons_left) {
+void apply(TraceDb& db, const InspectedProcess& inspected, int64_t per_communicator,
+           int64_t& left_of_log, InspectorUse& use) {
   const std::vector<Recorded> trace = collectives_of(db, inspected.process);
   // Which of several communicators a kernel belongs to is not recorded: the one that explains most
   // of the trace, the first of equal ones.
   const InspectedCommunicator* best = nullptr;
   std::vector<Assignment> assignments;
   for (const InspectedCommunicator* communicator : inspected.communicators) {
-    if (comparisons_left < 0) break;
-    std::vector<Assignment> own = assign(trace, *communicator, comparisons_left);
+    const int64_t most = std::min(per_communicator, left_of_log);
+    int64_t left = most;
+    std::vector<Assignment> own = assign(trace, *communicator, left);
+    left_of_log -= most - left;
+    // The one that was not looked at to its end may be the best.
+    if (left < 0) {
+      ++use.too_long;
+      return;
+    }
     if (own.size() <= assignments.size()) continue;
     best = communicator;
     assignments = std::move(own);
   }
-  int64_t changed = 0;
   for (const auto& [recorded, logged] : assignments) {
-    changed += db.query_integer(
-                     "SELECT COUNT(*) FROM collective "
-                     "WHERE op_id = ?1 AND (bytes IS NULL OR confidence < ?2)",
-                     {recorded->op, kConfidence})
-                   .value_or(0);
+    use.changed += db.query_integer(
+                         "SELECT COUNT(*) FROM collective "
+                         "WHERE op_id = ?1 AND (bytes IS NULL OR confidence < ?2)",
+                         {recorded->op, kConfidence})
+                       .value_or(0);
     db.execute(
         "UPDATE collective SET bytes = ?2, ranks = COALESCE(ranks, ?3), communicator = ?4, "
         "sequence = ?5, source = 'nccl_inspector', confidence = ?6 "
@@ -311,13 +318,14 @@ int64_t apply(TraceDb& db, const InspectedProcess& inspected, int64_t& compariso
         {recorded->op, logged->bytes, best->ranks, best->communicator, logged->sequence,
          kConfidence});
   }
-  return changed;
 }
 
 }  // namespace
 
-int64_t apply_inspector(TraceDb& db, const std::vector<InspectedProcess>& processes) {
-  // Once for all processes: each by itself would go through the collectives of all.
+std::vector<InspectorUse> apply_inspectors(TraceDb& db,
+                                           const std::vector<std::vector<InspectedProcess>>& logs,
+                                           const ComparisonLimits& limits) {
+  // Once for all logs and processes: each by itself would go through the collectives of all.
   db.execute(
       "CREATE TEMP TABLE inspected (process_id INTEGER, start_ns INTEGER, op_id INTEGER, "
       "dur_ns INTEGER, function TEXT, PRIMARY KEY (process_id, start_ns, op_id)) WITHOUT ROWID");
@@ -326,12 +334,16 @@ int64_t apply_inspector(TraceDb& db, const std::vector<InspectedProcess>& proces
       "FROM collective JOIN op ON op.id = collective.op_id "
       "JOIN stream ON stream.id = op.stream_id JOIN string ON string.id = op.name_id "
       "WHERE string.value LIKE '%nccl%' AND op.kind = 'collective'");
-  int64_t changed = 0, comparisons_left = kComparisonLimit;
-  for (const InspectedProcess& process : processes) {
-    if (!process.communicators.empty()) changed += apply(db, process, comparisons_left);
+  std::vector<InspectorUse> uses;
+  for (const std::vector<InspectedProcess>& processes : logs) {
+    InspectorUse& use = uses.emplace_back();
+    int64_t left = limits.per_log;
+    for (const InspectedProcess& process : processes) {
+      apply(db, process, limits.per_communicator, left, use);
+    }
   }
   db.execute("DROP TABLE inspected");
-  return changed;
+  return uses;
 }
 
 }  // namespace preserve::import

@@ -9,6 +9,7 @@
 
 #include "db/trace_db.h"
 #include "profiler/import/byte_source.h"
+#include "profiler/import/comparison_limits.h"
 
 namespace preserve::import {
 
@@ -41,9 +42,16 @@ struct InspectedProcess {
   ProcessId process;
   std::vector<const InspectedCommunicator*> communicators{};
 };
-// Fills in the collectives of each process that one of its communicators describes; returns how
-// many changed. Messages may be absent from a log (it leaves out small ones): only a collective
-// whose place in the sequence is in the log, with a duration that fits, gets its facts.
-int64_t apply_inspector(TraceDb& db, const std::vector<InspectedProcess>& processes);
+// What became of a log.
+struct InspectorUse {
+  int64_t changed = 0;   // collectives
+  int64_t too_long = 0;  // processes that got nothing: a limit ended the search for the best place
+};
+// Fills in the collectives of each process that one of its communicators describes, log by log.
+// Messages may be absent from a log (it leaves out small ones): only a collective whose place in
+// the sequence is in the log, with a duration that fits, gets its facts.
+std::vector<InspectorUse> apply_inspectors(TraceDb& db,
+                                           const std::vector<std::vector<InspectedProcess>>& logs,
+                                           const ComparisonLimits& limits);
 
 }  // namespace preserve::import

@@ -8,7 +8,7 @@
 namespace preserve::cuda {
 namespace {
 
-constexpr size_t kMostDepth = 200;  // of nested ranges that are followed
+constexpr size_t kMostDepth = 200;  // of nested ranges that are followed and projected
 
 }  // namespace
 
@@ -37,8 +37,8 @@ RangeProjection::Place RangeProjection::place(const Activity& activity) {
   const uint32_t replay = activity.launch == kNone ? 0 : activity.launch + 1;
   const int64_t gpu = run_.streams[activity.stream].device;
   path_.clear();
-  for (uint32_t range = range_of(activity.origin); range != 0 && path_.size() < kMostDepth;
-       range = parent_of(range)) {
+  uint32_t range = range_of(activity.origin);
+  for (; range != 0 && path_.size() < kMostDepth; range = parent_of(range)) {
     const auto known = index_.find({range, replay, gpu});
     if (known != index_.end()) {
       place.projected = known->second;
@@ -46,17 +46,20 @@ RangeProjection::Place RangeProjection::place(const Activity& activity) {
     }
     if (!around_replay(range, place.host)) path_.push_back(range);
   }
-  for (auto range = path_.rbegin(); range != path_.rend(); ++range) {
-    ranges_.push_back({*range, activity.stream, place.projected, place.host});
+  const Projected* known = place.projected == 0 ? nullptr : &ranges_[place.projected - 1];
+  const bool cut = known == nullptr ? range != 0 : known->cut;
+  uint32_t depth = known == nullptr ? 0 : known->depth;
+  for (; !path_.empty() && depth < kMostDepth; path_.pop_back()) {
+    ranges_.push_back({path_.back(), activity.stream, place.projected, place.host, ++depth, cut});
     place.projected = static_cast<uint32_t>(ranges_.size());
-    index_.emplace(Key{*range, replay, gpu}, place.projected);
+    index_.emplace(Key{path_.back(), replay, gpu}, place.projected);
   }
-  size_t depth = 0;
-  for (uint32_t i = place.projected; i != 0 && depth < kMostDepth;
-       i = ranges_[i - 1].parent, ++depth) {
-    Projected& range = ranges_[i - 1];
-    range.start_ns = std::min(range.start_ns, activity.start_ns);
-    range.end_ns = std::max(range.end_ns, activity.end_ns);
+  placed_ += place.projected != 0 ? 1 : 0;
+  too_deep_ += cut || !path_.empty() ? 1 : 0;
+  for (uint32_t i = place.projected; i != 0; i = ranges_[i - 1].parent) {
+    Projected& around = ranges_[i - 1];
+    around.start_ns = std::min(around.start_ns, activity.start_ns);
+    around.end_ns = std::max(around.end_ns, activity.end_ns);
   }
   return place;
 }
@@ -83,6 +86,11 @@ GrowingArray<RangeId> RangeProjection::write(TraceDb& db,
     row.end_ns = range.end_ns;
     rows.push_back(db.add(row));
     depths.push_back(row.depth);
+  }
+  if (too_deep_ > 0) {
+    db.add_loss({}, "cuda_graph_range", "received", placed_);
+    db.add_loss({}, "cuda_graph_range", "written", placed_ - too_deep_);
+    db.add_loss({}, "cuda_graph_range", "too_deep", too_deep_);
   }
   return rows;
 }

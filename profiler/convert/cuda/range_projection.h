@@ -28,7 +28,8 @@ class RangeProjection {
   uint32_t host_range(const Place& place) const {
     return place.projected != 0 ? ranges_[place.projected - 1].host : place.host;
   }
-  // Adds the projected ranges, parents first; the row of number i is at [i - 1].
+  // Adds the projected ranges, parents first; the row of number i is at [i - 1]. Operators in more
+  // ranges than are followed are counted in table loss.
   GrowingArray<RangeId> write(TraceDb& db, const std::vector<StreamId>& streams) const;
 
  private:
@@ -49,6 +50,8 @@ class RangeProjection {
     uint32_t host, stream;
     uint32_t parent;  // projected, 0: `around`
     uint32_t around;  // host range around the replay
+    uint32_t depth;   // how many projected ones it is in, with itself
+    bool cut;         // some of the ranges around it are left out
     int64_t start_ns = INT64_MAX, end_ns = INT64_MIN;
   };
   uint32_t parent_of(uint32_t range) const;
@@ -59,6 +62,7 @@ class RangeProjection {
   std::unordered_map<Key, uint32_t, KeyHash> index_;  // number of the projected range
   GrowingArray<Projected> ranges_;
   std::vector<uint32_t> path_;
+  int64_t placed_ = 0, too_deep_ = 0;  // operators in ranges of a capture
 };
 
 }  // namespace preserve::cuda

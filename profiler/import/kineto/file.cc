@@ -149,7 +149,7 @@ void KinetoReader::read_document() {
         found = true;
         read_events(false);
       } else if (key == "deviceProperties" && json_.peek() == '[') {
-        devices_ = read_device_properties(json_);
+        devices_ = read_device_properties(json_, result_.devices_left_out);
       } else if (holds_distribution(key) && json_.peek() == '{') {
         const Distribution own = read_distribution(json_);
         if (own.rank) distributed_rank_ = own.rank;

@@ -28,6 +28,7 @@ struct KinetoFile {
   bool replays = false;            // graphs
   int64_t frames_left_out = 0;     // Python stack frames that are no modules
   int64_t strings_cut = 0;         // names and texts longer than JsonReader's window
+  int64_t devices_left_out = 0;    // properties of more GPUs than are kept
   // Events with a duration that were not understood, by what they say they are; all are counted in
   // loss kind unknown_event.
   std::map<std::string, int64_t> unknown{};

@@ -10,7 +10,7 @@ constexpr size_t kDeviceLimit = 1000;  // each rank of the file gets them all
 
 }  // namespace
 
-std::map<int64_t, gpu::DeviceFacts> read_device_properties(JsonReader& json) {
+std::map<int64_t, gpu::DeviceFacts> read_device_properties(JsonReader& json, int64_t& left_out) {
   std::map<int64_t, gpu::DeviceFacts> devices;
   json.begin_array();
   while (json.next_element()) {
@@ -35,7 +35,12 @@ std::map<int64_t, gpu::DeviceFacts> read_device_properties(JsonReader& json) {
         json.skip_value();
       }
     }
-    if (id >= 0 && devices.size() < kDeviceLimit) devices[id] = std::move(facts);
+    if (id < 0) continue;
+    if (devices.size() < kDeviceLimit) {
+      devices[id] = std::move(facts);
+    } else {
+      ++left_out;
+    }
   }
   return devices;
 }

@@ -12,8 +12,9 @@
 
 namespace preserve::import {
 
-// "deviceProperties", by number of the device. The array comes next.
-std::map<int64_t, gpu::DeviceFacts> read_device_properties(JsonReader& json);
+// "deviceProperties", by number of the device. The array comes next. `left_out`: those after the
+// first 1000.
+std::map<int64_t, gpu::DeviceFacts> read_device_properties(JsonReader& json, int64_t& left_out);
 
 struct Distribution {
   std::optional<int64_t> rank{}, world_size{};

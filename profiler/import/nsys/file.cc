@@ -428,6 +428,7 @@ void NsysReader::read_devices() {
     return;
   }
   std::map<int64_t, gpu::DeviceFacts> devices;
+  int64_t left_out = 0;
   Rows rows(file_,
             select_of(columns, "TARGET_INFO_GPU",
                       {"id", "name", "l2CacheSize", "totalMemory", "memoryBandwidth", "smCount"}));
@@ -437,7 +438,14 @@ void NsysReader::read_devices() {
     if (rows.integer(3) > 0) facts.memory_bytes = rows.integer(3);
     if (rows.integer(4) > 0) facts.bandwidth_bytes_per_s = rows.integer(4);
     if (rows.integer(5) > 0) facts.units = rows.integer(5);
-    if (devices.size() < kDeviceLimit) devices[rows.integer(0)] = std::move(facts);
+    if (devices.size() < kDeviceLimit) {
+      devices[rows.integer(0)] = std::move(facts);
+    } else {
+      ++left_out;
+    }
+  }
+  if (left_out != 0) {
+    result_.notes.push_back(fmt::format("describes too many GPUs: {} left out", left_out));
   }
   for (auto& [global_pid, builder] : processes_) builder->devices = devices;
   // A process counts its visible devices from 0; the export maps them to GPUs where it can.
@@ -445,7 +453,12 @@ void NsysReader::read_devices() {
   if (map_columns.count("gpuId") == 0 || map_columns.count("cudaId") == 0) return;
   Rows map_rows(file_,
                 select_of(map_columns, "TARGET_INFO_CUDA_DEVICE", {"gpuId", "cudaId", "pid"}));
-  for (size_t i = 0; i < kVisibleDeviceLimit && map_rows.next(); ++i) {
+  for (size_t i = 0; map_rows.next(); ++i) {
+    if (i == kVisibleDeviceLimit) {
+      result_.notes.push_back(fmt::format(
+          "names more than {} visible devices of its processes: the rest is left out", i));
+      break;
+    }
     const auto gpu = devices.find(map_rows.integer(0));
     if (gpu == devices.end()) continue;
     for (auto& [global_pid, builder] : processes_) {

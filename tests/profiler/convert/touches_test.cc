@@ -19,7 +19,9 @@ class TouchesTest : public testing::Test {
     mapped_.push_back({0x30'000'000, kMiB, 0, 9000, TensorId{4}, TensorRole::weight, false});
   }
   std::vector<Touches::Access> between(int64_t start_ns, int64_t end_ns) const {
-    const auto touched = touched_allocations(touches_, mapped_);
+    std::vector<size_t> given_up;
+    const auto touched = touched_allocations(touches_, mapped_, given_up);
+    EXPECT_TRUE(given_up.empty());
     return Touches(touches_, touched).between(start_ns, end_ns);
   }
   std::vector<Tensors::Mapped> mapped_;
@@ -61,6 +63,47 @@ TEST_F(TouchesTest, CountWhereTheyBelong) {
   EXPECT_EQ(between(200, 300).size(), 1U) << "named and unknown memory is left out";
   ASSERT_EQ(between(900, 1100).size(), 1U);
   EXPECT_EQ(between(900, 1100)[0].tensor.value, 3) << "who lived there then";
+}
+
+// A pool, and pieces of it that live in it one after the other.
+TEST_F(TouchesTest, BelongToTheInnermostAllocationOfTheTime) {
+  mapped_.clear();
+  mapped_.push_back({0x10'000'000, 64 * kMiB, 0, 9000, TensorId{1}, TensorRole::unknown, true});
+  mapped_.push_back({0x10'100'000, kMiB, 100, 200, TensorId{2}, TensorRole::unknown, true});
+  mapped_.push_back({0x10'100'000, 2 * kMiB, 200, 300, TensorId{3}, TensorRole::unknown, true});
+  for (const int64_t ns : {50, 100, 199, 200, 299, 300, 9000}) {
+    touches_.push_back({ns, 0x10'100'000, 0x1000, false});
+  }
+  touches_.insert(touches_.begin() + 4, {250, 0x10'100'000 + 2 * kMiB, 0x1000, false});
+  std::vector<size_t> given_up;
+  std::vector<int64_t> tensors;
+  for (const auto* allocation : touched_allocations(touches_, mapped_, given_up)) {
+    tensors.push_back(allocation == nullptr ? 0 : allocation->row.value);
+  }
+  EXPECT_EQ(tensors, (std::vector<int64_t>{1, 2, 2, 3, 1, 3, 1, 0}));
+  EXPECT_TRUE(given_up.empty());
+}
+
+TEST_F(TouchesTest, BehindTooManyAllocationsAreGivenUpAndSaid) {
+  mapped_.clear();
+  mapped_.push_back({0x10'000'000, 64 * kMiB, 0, 9000, TensorId{1}, TensorRole::unknown, true});
+  const auto piece = [](int i) { return 0x10'000'000 + 0x10000 * static_cast<uint64_t>(i); };
+  for (int i = 1; i <= 64; ++i) {
+    mapped_.push_back({piece(i), 0x1000, 0, 9000, TensorId{1 + i}, TensorRole::unknown, true});
+  }
+  touches_ = {{100, piece(63) + 0x2000, 0x1000, false},  // 63 begin closer
+              {200, piece(64) + 0x2000, 0x1000, false},  // 64
+              {300, piece(64) + 0x800, 0x800, false},
+              {400, 0x1000, 0x1000, false}};
+  std::vector<size_t> given_up;
+  const auto touched = touched_allocations(touches_, mapped_, given_up);
+  ASSERT_NE(touched[0], nullptr);
+  EXPECT_EQ(touched[0]->row.value, 1);
+  EXPECT_EQ(touched[1], nullptr);
+  ASSERT_NE(touched[2], nullptr);
+  EXPECT_EQ(touched[2]->row.value, 65);
+  EXPECT_EQ(touched[3], nullptr);
+  EXPECT_EQ(given_up, std::vector<size_t>{1}) << "where nothing lived, nothing is lost";
 }
 
 }  // namespace

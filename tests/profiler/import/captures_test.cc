@@ -193,6 +193,31 @@ TEST_F(ImportCaptures, ARunThatCapturesOnTheSideIsARankOfItsOwn) {
   EXPECT_EQ(import_files(directory_, files).summary.kernels, 20);
 }
 
+// Each process counts for itself, and how many tokens there are costs nothing again.
+TEST_F(ImportCaptures, WhatIsTooMuchToCompareIsSaid) {
+  std::vector<std::filesystem::path> files{
+      write("captures.json", {capture(100, 2), capture(400, 4), capture(700, 8)},
+            R"("distributedInfo": {"world_size": 2}, )")};
+  for (const int rank : {0, 1}) {
+    std::vector<std::vector<std::string>> replays;
+    for (const int tokens : {1, 3, 4, 5}) {
+      replays.push_back(replay(10'000 * tokens, 20 + tokens, tokens));
+    }
+    files.push_back(
+        write(rank == 0 ? "rank0.json" : "rank1.json", replays,
+              fmt::format(R"("distributedInfo": {{"rank": {}, "world_size": 2}}, )", rank)));
+  }
+  // Three captures of five calls: 18 for the graph, and 6 for each number of tokens.
+  const Imported enough = import_files(directory_, files, false, {.captured_calls = 18 + 4 * 6});
+  EXPECT_THAT(products(enough.db), testing::SizeIs(2 * 4 * 2));
+  EXPECT_THAT(enough.summary.warnings, testing::Not(Contains(HasSubstr("captures: "))));
+  const Imported less = import_files(directory_, files, false, {.captured_calls = 17});
+  EXPECT_THAT(products(less.db), IsEmpty());
+  EXPECT_THAT(less.summary.warnings,
+              Contains(HasSubstr("captures: too much to compare for 8 graphs that ran")));
+  EXPECT_THAT(less.summary.warnings, testing::Not(Contains(HasSubstr("none has the kernels"))));
+}
+
 TEST_F(ImportCaptures, AloneAreRefused) {
   expect_refused([&] { import_files(directory_, {write("capture.json", {capture(100, 4)})}); },
                  "give the trace of their replays with it");

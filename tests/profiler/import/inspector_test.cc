@@ -153,6 +153,63 @@ TEST(ImportInspector, ARankInAPartOfTheRunIsNoRank) {
   EXPECT_THAT(with_ranks(4, 1), ElementsAre("1 2048", "1 4096"));
 }
 
+// The second communicator explains the whole trace, the first one a part of it by chance.
+class ImportInspectorLimits : public testing::Test {
+ protected:
+  ImportInspectorLimits() {
+    std::string lines;
+    for (int i = 0; i < 100; ++i) lines += line(i, 1000, i == 50 ? 20 : 9'000);
+    for (int i = 0; i < 300; ++i) {
+      std::string other = line(i, 2048, i == 200 ? 20 : i == 201 ? 300 : 9'000);
+      lines += other.replace(other.find("0x7f"), 4, "0x1f");
+    }
+    files_ = {write_text(directory_, "trace.json", trace_of({20, 300})),
+              write_text(directory_, "log", lines)};
+  }
+  TemporaryDirectory directory_;
+  std::vector<std::filesystem::path> files_;
+};
+
+TEST_F(ImportInspectorLimits, TheBestCommunicatorCountsWithinThem) {
+  EXPECT_THAT(column(import_files(directory_, files_).db, "SELECT bytes FROM collective"),
+              ElementsAre("2048", "2048"));
+}
+
+TEST_F(ImportInspectorLimits, NothingIsGuessedOfALogThatIsTooLong) {
+  for (const import::ComparisonLimits& limits :
+       {import::ComparisonLimits{.per_log = 600}, import::ComparisonLimits{.per_communicator = 600},
+        import::ComparisonLimits{.per_communicator = 0}}) {
+    const auto imported = import_files(directory_, files_, false, limits);
+    EXPECT_THAT(column(imported.db, "SELECT source FROM collective"),
+                ElementsAre("kernel_name", "kernel_name"));
+    EXPECT_THAT(imported.summary.warnings,
+                Contains(HasSubstr("log: too long to be compared with the trace")));
+    EXPECT_THAT(imported.summary.warnings, Not(Contains(HasSubstr("could be matched"))));
+    EXPECT_THAT(column(imported.db,
+                       "SELECT kind || count FROM loss_nonzero WHERE source = "
+                       "'nccl_inspector'"),
+                ElementsAre("outside_trace400"));
+  }
+}
+
+// Each process writes a log of its own.
+TEST(ImportInspector, EveryLogIsUsed) {
+  TemporaryDirectory directory;
+  std::vector<std::filesystem::path> files;
+  for (const int rank : {0, 1, 2}) {
+    std::string text = trace_of({20, 300});
+    text.replace(text.find("\"rank\": 0, \"world_size\": 1"), 26,
+                 fmt::format("\"rank\": {}, \"world_size\": 3", rank));
+    files.push_back(write_text(directory, fmt::format("{}.json", rank).c_str(), text));
+    std::string log = line(5, 100 + rank, 21, "AllReduce", rank);
+    log.replace(log.find("\"n_ranks\": 8"), 12, "\"n_ranks\": 3");
+    files.push_back(write_text(directory, fmt::format("{}.log", rank).c_str(), log));
+  }
+  const auto imported = import_files(directory, files);
+  EXPECT_THAT(column(imported.db, "SELECT bytes FROM collective WHERE bytes > 0 ORDER BY op_id"),
+              ElementsAre("100", "101", "102"));
+}
+
 TEST(ImportInspector, AloneItIsNoTrace) {
   TemporaryDirectory directory;
   const auto log = write_text(directory, "log", line(5, 2048, 21));

@@ -11,7 +11,9 @@
 namespace preserve::test {
 namespace {
 
+using testing::Contains;
 using testing::ElementsAre;
+using testing::HasSubstr;
 
 std::string kernel_on(int device, double start_us, int correlation, const char* name = "gemm") {
   return kineto_event("kernel", name, start_us, 0.5, 7,
@@ -85,6 +87,46 @@ TEST(ImportSizes, DevicesThatAreMappedForEveryProcess) {
   EXPECT_THAT(column(imported.db, "SELECT COUNT(*) FROM op"), ElementsAre("30001"));
   EXPECT_THAT(column(imported.db, "SELECT DISTINCT name FROM device ORDER BY name"),
               ElementsAre("GPU 0", "GPU 1", "GPU 2", "GPU 3"));
+  EXPECT_THAT(imported.summary.warnings,
+              Contains(HasSubstr("x.sqlite: describes too many GPUs: 29001 left out")));
+  EXPECT_THAT(imported.summary.warnings, Contains(HasSubstr("more than 10000 visible devices")));
+}
+
+TEST(ImportSizes, MoreProcessesThanARunHasAreRefused) {
+  const TemporaryDirectory directory;
+  for (const int processes : {1000, 1001}) {
+    const auto path = write_sqlite(
+        directory, fmt::format("{}.sqlite", processes).c_str(),
+        fmt::format("CREATE TABLE StringIds (id INTEGER PRIMARY KEY, value TEXT);"
+                    "INSERT INTO StringIds VALUES (1, 'gemm');"
+                    "CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (start, end, deviceId, contextId, "
+                    "streamId, correlationId, globalPid, demangledName);"
+                    "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < {}) "
+                    "INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL SELECT i, i + 5, 0, 1, 7, 0, i << 24, "
+                    "1 FROM c;",
+                    processes));
+    if (processes == 1000) {
+      EXPECT_EQ(import_files(directory, {path}, true).summary.processes, processes);
+    } else {
+      expect_refused([&] { import_files(directory, {path}, true); },
+                     "1001.sqlite: has more than 1000 processes");
+    }
+  }
+}
+
+TEST(ImportSizes, DescriptionsOfMoreGpusThanAFileHas) {
+  const TemporaryDirectory directory;
+  std::string devices;
+  for (int i = 0; i < 1003; ++i) {
+    devices += fmt::format(R"({}{{"id": {}, "name": "GPU {}"}})", i == 0 ? "" : ", ", i, i);
+  }
+  const auto imported = import_files(
+      directory, {write_text(directory, "rank0.json",
+                             kineto_document({kernel_on(0, 1, 1)},
+                                             "\"deviceProperties\": [" + devices + "], "))});
+  EXPECT_THAT(column(imported.db, "SELECT name FROM device"), ElementsAre("GPU 0"));
+  EXPECT_THAT(imported.summary.warnings,
+              Contains(HasSubstr("rank0.json: describes too many GPUs: 3 left out")));
 }
 
 TEST(ImportSizes, AsManyCommunicatorsAsLines) {

@@ -56,13 +56,14 @@ std::filesystem::path write_sqlite(const TemporaryDirectory& directory, const ch
 }
 
 Imported import_files(const TemporaryDirectory& directory,
-                      const std::vector<std::filesystem::path>& files, bool partial) {
+                      const std::vector<std::filesystem::path>& files, bool partial,
+                      const import::ComparisonLimits& limits) {
   const auto path = directory / "imported.db";
   std::filesystem::remove(path);
   import::ImportSummary summary;
   {
     TraceDb db = TraceDb::create(path);
-    summary = import::import_traces({.files = files, .partial = partial}, db);
+    summary = import::import_traces({.files = files, .partial = partial, .limits = limits}, db);
     db.finish();
   }
   return {std::move(summary), TraceDb::open(path)};

@@ -31,7 +31,8 @@ struct Imported {
   TraceDb db;
 };
 Imported import_files(const TemporaryDirectory& directory,
-                      const std::vector<std::filesystem::path>& files, bool partial = false);
+                      const std::vector<std::filesystem::path>& files, bool partial = false,
+                      const import::ComparisonLimits& limits = {});
 
 // One Kineto event; `rest` is appended inside the object (", \"args\": {...}").
 std::string kineto_event(const std::string& category, const std::string& name, double start_us,

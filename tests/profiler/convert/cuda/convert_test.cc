@@ -137,6 +137,58 @@ TEST(CudaConvert, StepThatCapturesAndReplaysIsOneStep) {
                                  "layers.0.mlp < decode_step", "layers.0.allreduce < decode_step"));
 }
 
+// A kernel in all 300 ranges of its capture, then one in the outer ones.
+class DeepRanges : public testing::Test {
+ protected:
+  static Converted convert(int ranges, uint32_t inner, uint32_t outer) {
+    std::vector<std::pair<std::string, uint32_t>> names;
+    for (int i = 0; i < ranges; ++i) {
+      names.emplace_back("r" + std::to_string(i + 1), static_cast<uint32_t>(i));
+    }
+    names.emplace_back("decode_step", 0);
+    CudaRecording recording;
+    recording.name(1, "gemm");
+    recording.launch(100, 1, 1, inner);
+    recording.node(101, 1001, NodeEvent::created);
+    recording.launch(110, 2, 1, outer);
+    recording.node(111, 1002, NodeEvent::created);
+    recording.launch(1000, 50, 1, static_cast<uint32_t>(names.size()), cuda::LaunchKind::graph);
+    recording.kernel(1, 1100, 1200, 50, 1001);
+    recording.kernel(1, 1200, 1900, 50, 1002);
+    recording.kernel(1, 1900, 2000, 50, 1001);
+    return Converted(recording, names);
+  }
+  static void expect_children_inside(const Converted& trace) {
+    EXPECT_THAT(trace.rows("SELECT child.id FROM range child JOIN range parent ON parent.id = "
+                           "child.parent_id WHERE parent.kind = 'start_end' AND "
+                           "(child.start_ns < parent.start_ns OR child.end_ns > parent.end_ns)"),
+                testing::IsEmpty());
+  }
+};
+
+TEST_F(DeepRanges, UpToTheLimitAreAllThere) {
+  const Converted trace = convert(200, 200, 20);
+  EXPECT_THAT(trace.rows("SELECT COUNT(*) FROM range WHERE kind = 'start_end'"),
+              testing::ElementsAre("200"));
+  expect_children_inside(trace);
+  EXPECT_EQ(trace.loss("cuda_graph_range", "too_deep"), 0);
+}
+
+TEST_F(DeepRanges, BeyondTheLimitAreCounted) {
+  const Converted inner_first = convert(300, 300, 20);
+  expect_children_inside(inner_first);
+  EXPECT_EQ(inner_first.loss("cuda_graph_range", "received"), 3);
+  EXPECT_EQ(inner_first.loss("cuda_graph_range", "written"), 1);
+  EXPECT_EQ(inner_first.loss("cuda_graph_range", "too_deep"), 2);
+  // 50 ranges are known when the deeper ones are hung below them.
+  const Converted hung = convert(220, 50, 220);
+  expect_children_inside(hung);
+  EXPECT_THAT(hung.rows("SELECT MAX(depth) FROM range WHERE kind = 'start_end'"),
+              testing::ElementsAre("200"));
+  EXPECT_EQ(hung.loss("cuda_graph_range", "too_deep"), 1);
+  EXPECT_THAT(hung.paths()[1], testing::StartsWith("r200 < r199 < "));
+}
+
 TEST(CudaConvert, RecycledNodeNumberMeansWhatItLastMeant) {
   CudaRecording recording;
   recording.name(1, "k");
@@ -272,6 +324,31 @@ TEST(GpuProcesses, EveryGpuIsARankWhereAProcessHasSeveral) {
               testing::ElementsAre("-/-", "0/3", "1/3", "2/3"));
   EXPECT_THAT(ranks_of({{0, 1}, {1, 1}, {2, 0}}, notes), testing::ElementsAre("0/3", "1/3", "2/3"));
   EXPECT_THAT(notes, testing::IsEmpty());
+}
+
+TEST(GpuProcesses, MoreGpusThanAnyoneHasStayOneProcess) {
+  for (const int64_t gpus : {int64_t{kMostGpus}, int64_t{kMostGpus} + 1}) {
+    TraceDb db = TraceDb::create(":memory:");
+    const ProcessRow row{"host", 42};
+    const ProcessId process = db.add(row);
+    const StringId name = db.intern("kernel");
+    for (int64_t gpu = 0; gpu < gpus; ++gpu) {
+      const DeviceId device = db.add(DeviceRow{"host", "gpu", "GPU"});
+      const StreamId stream = db.add(StreamRow{process, device, StreamKind::gpu, 7, ""});
+      db.add(OpRow{
+          .stream = stream, .kind = OpKind::compute, .name = name, .start_ns = 1, .end_ns = 2});
+    }
+    std::vector<std::string> warnings;
+    const auto processes = one_process_per_gpu(db, process, row, 0, 1, "rank 3", warnings);
+    if (gpus == int64_t{kMostGpus}) {
+      EXPECT_EQ(processes.size(), kMostGpus);
+      EXPECT_THAT(warnings, testing::IsEmpty());
+    } else {
+      EXPECT_EQ(processes.size(), 1U);
+      EXPECT_THAT(warnings,
+                  testing::ElementsAre(testing::HasSubstr("rank 3 ran kernels on 1025 GPUs")));
+    }
+  }
 }
 
 TEST(CudaFindings, WhatIsLostIsCountedAgainstAll) {
