@@ -162,6 +162,16 @@ void* map_own_memory(size_t bytes) {
   return memory;
 }
 
+// In a child of vfork the thread is the parent's, and so is the memory. A thread that is started
+// there dies with the child, while the C library counts it as one of the parent's: the parent would
+// never see its last thread end. The C library keeps the thread's number in it; the kernel gives
+// another. So it is in a child whose fork ran no handlers, which is left alone too.
+bool on_borrowed_thread() {
+  clockid_t clock = 0;
+  if (pthread_getcpuclockid(pthread_self(), &clock) != 0) return false;
+  return ~(clock >> 3) != ::gettid();  // how glibc and musl make the clock of a thread
+}
+
 // Once per process, and again in a forked child. Runs under start_lock.
 bool start() {
   static bool prepared = false;  // survives a fork
@@ -202,6 +212,7 @@ bool running() {
   const int run = g.run.load(std::memory_order_acquire);
   if (run == kRunning) return true;
   if (run != kIdle || !recording_wanted() || g.start_forbidden.load()) return false;
+  if (on_borrowed_thread()) return false;
   if (!g.start_lock.take()) return false;
   if (g.run.load() == kIdle) g.run.store(start() ? kRunning : kFailed, std::memory_order_release);
   g.start_lock.release();
