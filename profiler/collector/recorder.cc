@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/collector/recorder.h"
 
+#include <linux/kcmp.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -164,12 +166,13 @@ void* map_own_memory(size_t bytes) {
 
 // In a child of vfork the thread is the parent's, and so is the memory. A thread that is started
 // there dies with the child, while the C library counts it as one of the parent's: the parent would
-// never see its last thread end. The C library keeps the thread's number in it; the kernel gives
-// another. So it is in a child whose fork ran no handlers, which is left alone too.
+// never see its last thread end. The C library keeps the thread's number, the kernel gives another;
+// so it is in a child whose fork ran no handlers, but that has memory of its own.
 bool on_borrowed_thread() {
   clockid_t clock = 0;
   if (pthread_getcpuclockid(pthread_self(), &clock) != 0) return false;
-  return ~(clock >> 3) != ::gettid();  // how glibc and musl make the clock of a thread
+  if (~(clock >> 3) == ::gettid()) return false;  // how glibc and musl make the clock of a thread
+  return ::syscall(SYS_kcmp, ::getpid(), ::getppid(), KCMP_VM, 0, 0) == 0;
 }
 
 // Once per process, and again in a forked child. Runs under start_lock.
