@@ -164,6 +164,7 @@ TEST_F(ImportDamage, ADurationOverManySuccessorsIsImpossible) {
   // Less long, but far longer than others of its name, and outside of graphs.
   const auto among_others = [](double long_us, int inside, const std::string& more) {
     std::vector<std::string> events;
+    events.reserve(11);
     for (int i = 0; i < 10; ++i) events.push_back(kineto_kernel("k", 100 + 60 * i, 50, 7, i + 1));
     events.push_back(kineto_kernel("k", 1000, long_us, 7, 11, more));
     for (int i = 0; i < inside; ++i) {
@@ -178,6 +179,7 @@ TEST_F(ImportDamage, ADurationOverManySuccessorsIsImpossible) {
   // Seconds over a single one, and at the end of a stream of microseconds.
   expect_refused([&] { import_text(trace(2'000'000, 1, 50)); }, "lasts 2.00 s by its record");
   std::vector<std::string> events;
+  events.reserve(11);
   for (int i = 0; i < 10; ++i) events.push_back(kineto_kernel("k", 100 + 60 * i, 50, 7, i + 1));
   events.push_back(kineto_kernel("endless", 700, 5e6, 7, 99));
   expect_refused([&] { import_text(kineto_document(events)); }, "'endless' on stream 7");

@@ -76,6 +76,7 @@ TEST(RankNames, OfProcesses) {
 TEST(RankNames, PlacesAreCountedInTheOrderOfLaunchers) {
   const auto ranks = [](const std::vector<const char*>& labels) {
     std::vector<RankName> names;
+    names.reserve(labels.size());
     for (const char* label : labels) names.push_back(rank_in_label(label));
     return ranks_of(names);
   };
