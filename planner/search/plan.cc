@@ -214,8 +214,8 @@ class Planner {
     const Amounts amounts = certificate_.amounts;
     add(Strategy::flow, ring.planned_windows(amounts), "the plan of the search");
     const auto enough = [&] { return candidates_.size() >= as_index(options_.candidates); };
-    std::vector<size_t> by_time;
-    for (size_t i = 0; i < all.size(); ++i) by_time.push_back(i);
+    std::vector<size_t> by_time(all.size());
+    for (size_t i = 0; i < all.size(); ++i) by_time[i] = i;
     std::stable_sort(by_time.begin(), by_time.end(),
                      [&](size_t a, size_t b) { return judged[a].step_ns < judged[b].step_ns; });
     for (const size_t i : by_time) {
