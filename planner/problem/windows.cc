@@ -106,13 +106,13 @@ class WindowFinder {
   }
 
   // Leaves an idle window only where the slow-down is known of all that its stream may run beside:
-  // up to the next window, an operator of unknown traffic, or the end of the step.
+  // up to the next window or the end of the step, without operators of unknown traffic.
   void close_where_slowdown_is_unknown(std::vector<uint8_t>& opens) const {
     bool unknown = false;
     for (size_t i = step_.ops.size(); i-- > 0;) {
       const StepOp& op = step_.ops[i];
-      const bool ends = op.kind == OpKind::collective || op.accesses.empty();
-      unknown = !ends && (unknown || !slowdown_of(op));
+      const bool ends = op.kind == OpKind::collective;
+      unknown = !ends && (unknown || (!op.accesses.empty() && !slowdown_of(op)));
       if (ends || opens[i] == 0) continue;
       if (unknown) opens[i] = 0;
       unknown = unknown && opens[i] == 0;
@@ -164,7 +164,7 @@ class WindowFinder {
     for (size_t i = from + 1; i < count && i != to; ++i) {
       const StepOp& op = step_.ops[i];
       if (op.start_ns < window_end_ns) continue;  // during the window: counted there
-      if (op.accesses.empty()) return;            // unknown traffic, unknown cost
+      if (op.accesses.empty()) continue;          // unknown traffic, unknown cost
       const auto arrive = [&](double ns, const Beside& beside) {
         bytes += prefetch_rate_ * beside.stretch * after_latency(ns);
         const int64_t more = blocks_of(bytes) - blocks;

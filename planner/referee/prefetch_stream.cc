@@ -69,7 +69,7 @@ void PrefetchStream::open_window(size_t window, int64_t step, double now_ns) {
 void PrefetchStream::close_window(size_t window, int64_t step) {
   for (auto batch = queue_.begin(); batch != queue_.end(); ++batch) {
     if (batch->window != window || batch->step != step) continue;
-    if (batch == queue_.begin() && moving_) finish_current(1 - remaining_bytes_ / transfer_bytes_);
+    if (batch == queue_.begin() && moving_) finish_current(1 - remaining_ns_ / transfer_ns_);
     queue_.erase(batch);
     return;
   }
@@ -84,7 +84,7 @@ void PrefetchStream::cut_for(int32_t consumer) {
   const Batch& batch = queue_.front();
   const Prefetch& current = orders_->prefetches[orders_->windows[batch.window].first + batch.next];
   if (current.consumer != consumer || !overtaken(current, batch.step)) return;
-  finish_current(1 - remaining_bytes_ / transfer_bytes_);
+  finish_current(1 - remaining_ns_ / transfer_ns_);
   pass_over_during(consumer);
 }
 
@@ -127,10 +127,12 @@ void PrefetchStream::start_transfer(double now_ns) {
     since_bytes_ = cache_.clock_bytes();
     since_reread_ = cache_.reread_bytes();
     cache_.pass(resident);
-    transfer_bytes_ = static_cast<double>(prefetch.end - prefetch.begin) - resident;
-    remaining_bytes_ = transfer_bytes_;
+    // What is cached and what is not lie mixed: both take their time.
+    const double missing = static_cast<double>(prefetch.end - prefetch.begin) - resident;
+    transfer_ns_ = missing / rates_.rate_bytes_per_ns + resident / rates_.cached_rate_bytes_per_ns;
+    remaining_ns_ = transfer_ns_;
+    demand_bytes_per_ns_ = missing / transfer_ns_;
     moving_ = true;
-    if (transfer_bytes_ < 1) finish_current(1);
   }
 }
 

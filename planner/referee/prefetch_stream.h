@@ -41,7 +41,8 @@ struct PrefetchOrders {
 
 // How the stream issues it.
 struct StreamRates {
-  double rate_bytes_per_ns = 0;
+  double rate_bytes_per_ns = 0;         // from memory
+  double cached_rate_bytes_per_ns = 0;  // of what is still cached, and only read there
   double start_latency_ns = 0;
   bool stops_with_window = false;  // the prefetching core is the one that runs the next operator
 };
@@ -83,25 +84,31 @@ class PrefetchStream {
   }
   double arrived_bytes(size_t prefetch) const { return read_[prefetch]; }
 
+  // Nothing is known to arrive while operators of unknown traffic run.
+  void pause() { ++paused_; }
+  void go_on() { --paused_; }
+
   // Starts the next transfer when its time has come. Call after every event, before demand.
   void settle(double now_ns) {
-    if (!moving_ && passing_ == kNone && !queue_.empty()) start_transfer(now_ns);
+    if (!moving_ && passing_ == kNone && paused_ == 0 && !queue_.empty()) start_transfer(now_ns);
   }
-  double demand_bytes_per_ns() const { return moving_ ? rates_.rate_bytes_per_ns : 0; }
+  // From memory, while it moves.
+  double demand_bytes_per_ns() const { return moving_ && paused_ == 0 ? demand_bytes_per_ns_ : 0; }
   // Time until something changes by itself when `share` of the demand is granted; infinity:
   // nothing.
   double next_change_ns(double now_ns, double share) const {
-    if (moving_) return remaining_bytes_ / (rates_.rate_bytes_per_ns * share);
-    if (passing_ != kNone || queue_.empty()) return std::numeric_limits<double>::infinity();
+    if (moving_ && paused_ == 0) return remaining_ns_ / share;
+    if (moving_ || passing_ != kNone || paused_ > 0 || queue_.empty())
+      return std::numeric_limits<double>::infinity();
     return std::max(0.0, queue_.front().ready_ns - now_ns);
   }
   void advance(double dur_ns, double share) {
-    if (!moving_) return;
-    const double moved = std::min(remaining_bytes_, rates_.rate_bytes_per_ns * share * dur_ns);
-    remaining_bytes_ -= moved;
-    cache_.pass(moved);
-    // Less than a thousandth of a byte is the rounding of the clock, not a transfer.
-    if (remaining_bytes_ < 1e-3) finish_current(1);
+    if (!moving_ || paused_ > 0) return;
+    const double moved_ns = std::min(remaining_ns_, share * dur_ns);
+    remaining_ns_ -= moved_ns;
+    cache_.pass(moved_ns * demand_bytes_per_ns_);
+    // Less than the time of a thousandth of a byte is the rounding of the clock, not a transfer.
+    if (remaining_ns_ * rates_.rate_bytes_per_ns < 1e-3) finish_current(1);
   }
   // Nothing is under way then: a window has been closed, or the step has waited for it.
   void start_next_step();
@@ -132,8 +139,10 @@ class PrefetchStream {
   std::vector<size_t> places_for_next_step_;
   std::deque<Batch> queue_;
   bool moving_ = false;      // the front batch's prefetch `next` is being transferred
+  int paused_ = 0;           // by so many operators
   int32_t passing_ = kNone;  // the running consumer whose late bytes it passes over
-  double transfer_bytes_ = 0, remaining_bytes_ = 0;
+  double transfer_ns_ = 0, remaining_ns_ = 0;  // alone
+  double demand_bytes_per_ns_ = 0;
   double since_reread_ = 0;
   double since_bytes_ = 0;           // age of what is being transferred: that of its first byte
   std::vector<int64_t> last_start_;  // by ordinal: last step in which it started

@@ -57,6 +57,14 @@ const PrefetchMethod* method_of(const DeviceModel& device, const SimulationOptio
                     device.name, options.method, options.placement);
 }
 
+// At which reads that hit are served.
+double cache_rate(const DeviceModel& device, const PrefetchMethod* method) {
+  if (method != nullptr && method->hit_read_bandwidth_bytes_per_s > 0) {
+    return method->hit_read_bandwidth_bytes_per_s / kNsPerS;
+  }
+  return positive_rate(device, device.cache_read_bandwidth_bytes_per_s, "cache read bandwidth");
+}
+
 EngineHardware hardware_of(const DeviceModel& device, const PrefetchMethod* method) {
   EngineHardware hardware;
   hardware.memory_bytes_per_ns =
@@ -76,19 +84,13 @@ EngineHardware hardware_of(const DeviceModel& device, const PrefetchMethod* meth
     hardware.stream.rate_bytes_per_ns =
         std::min(hardware.memory_bytes_per_ns,
                  positive_rate(device, method->bandwidth_bytes_per_s, "prefetch bandwidth"));
+    hardware.stream.cached_rate_bytes_per_ns =
+        std::max(hardware.stream.rate_bytes_per_ns, cache_rate(device, method));
     hardware.stream.start_latency_ns = static_cast<double>(method->start_latency_ns);
     hardware.stream.stops_with_window = device.kind == "cpu";
     hardware.operator_slowdown_per_byte_ns = method->operator_slowdown_per_byte_ns;
   }
   return hardware;
-}
-
-// At which reads that hit are served.
-double cache_rate(const DeviceModel& device, const PrefetchMethod* method) {
-  if (method != nullptr && method->hit_read_bandwidth_bytes_per_s > 0) {
-    return method->hit_read_bandwidth_bytes_per_s / kNsPerS;
-  }
-  return positive_rate(device, device.cache_read_bandwidth_bytes_per_s, "cache read bandwidth");
 }
 
 using TensorsByName = std::unordered_map<std::string_view, int32_t>;

@@ -233,6 +233,7 @@ void StepEngine::start(int32_t op) {
       events_[running.clock].push({now + at_ns, Change::reached, follower});
     }
   }
+  if (pauses_stream(op)) stream_.pause();
   if (window_of_[index] >= 0) {
     stream_.open_window(as_index(window_of_[index]), step_number_, clock_[kReal]);
   }
@@ -255,6 +256,13 @@ void StepEngine::begin_misses(int32_t op) {
       events_[running.clock].push({now + at_ns - running.hits_ns, Change::reached, follower});
     }
   }
+}
+
+// One that lasts and of whose traffic nothing is known, beside a stream that could go on there.
+bool StepEngine::pauses_stream(int32_t op) const {
+  const auto index = as_index(op);
+  return !hardware_.stream.stops_with_window && !models_[index].collective &&
+         window_of_[index] < 0 && of(index, accesses_, first_access_).empty();
 }
 
 // What the operator finds in the cache and leaves there. Returns the bytes that it must fetch.
@@ -312,6 +320,7 @@ void StepEngine::finish(int32_t op) {
     stream_.close_window(as_index(window_of_[index]), step_number_);
   }
   stream_.consumer_ends(op);
+  if (pauses_stream(op)) stream_.go_on();
   over_[as_index(place_by_end_[index])] = 1;
   ++finished_;
   release_ready();

@@ -129,6 +129,7 @@ class StepEngine {
   void handle(const Event& event);
   void start(int32_t op);
   void begin_misses(int32_t op);
+  bool pauses_stream(int32_t op) const;
   double read_operands(size_t op);
   // The items of one operator.
   template <typename Item>

@@ -80,26 +80,53 @@ void Changes::drop_small(Amounts& amounts) const {
   }
 }
 
-void Changes::keep_to_budget(Amounts& amounts) const {
+void Changes::keep_to_budget(Amounts& amounts, size_t kept_window, int32_t kept_consumer) const {
   std::vector<int64_t> held = held_blocks(amounts);
-  const auto take = [&](size_t window, int64_t blocks) {
-    const Share last = amounts[window].back();
-    const int64_t fewer = last.blocks - blocks < least_blocks_ ? last.blocks : blocks;
-    add_blocks(amounts[window], ring_, window, last.consumer, -fewer);
-    hold(held, window, last.consumer, -fewer);
+  // The share of `from` that is read last, if it is held when `window` opens.
+  const auto last_held = [&](size_t from, size_t window) -> const Share* {
+    const WindowShares& shares = amounts[from];
+    auto last = shares.rbegin();
+    if (last != shares.rend() && from == kept_window && last->consumer == kept_consumer) ++last;
+    if (last == shares.rend()) return nullptr;
+    const bool is_held = from == window || ring_.distance(from, last->consumer) >
+                                               ring_.distance_to_window(from, window);
+    return is_held ? &*last : nullptr;
   };
   for (size_t window = 0; window < amounts.size(); ++window) {
     // Its own first, then what earlier windows still hold.
     size_t from = window;
     do {
-      while (held[window] > budget_blocks_ && !amounts[from].empty() &&
-             (from == window || ring_.distance(from, amounts[from].back().consumer) >
-                                    ring_.distance_to_window(from, window))) {
-        take(from, held[window] - budget_blocks_);
+      while (held[window] > budget_blocks_) {
+        const Share* found = last_held(from, window);
+        if (found == nullptr) break;
+        const Share last = *found;
+        const int64_t over = held[window] - budget_blocks_;
+        const int64_t fewer = last.blocks - over < least_blocks_ ? last.blocks : over;
+        add_blocks(amounts[from], ring_, from, last.consumer, -fewer);
+        hold(held, from, last.consumer, -fewer);
       }
       from = ring_.previous(from);
     } while (held[window] > budget_blocks_ && from != window);
   }
+}
+
+void Changes::fill(size_t window, int32_t consumer, Amounts& amounts) const {
+  const int64_t there = ring_.problem().consumers[as_index(consumer)].blocks;
+  const int64_t supply = limits_.most_bytes[window] / kBlockBytes;
+  const int64_t filled = std::min({there, supply, budget_blocks_});
+  if (filled < least_blocks_) return;
+  int64_t elsewhere = there - filled, beside = supply - filled;
+  for (size_t i = 0; i < amounts.size(); ++i) {
+    for (Share& share : amounts[i]) {
+      if (i != window && share.consumer != consumer) continue;
+      int64_t& left = share.consumer != consumer ? beside : elsewhere;
+      share.blocks = i == window && share.consumer == consumer ? 0 : std::min(share.blocks, left);
+      left -= share.blocks;
+    }
+    std::erase_if(amounts[i], [](const Share& share) { return share.blocks == 0; });
+  }
+  add_blocks(amounts[window], ring_, window, consumer, filled);
+  keep_to_budget(amounts, window, consumer);
 }
 
 // Blocks that the window may still fetch for the consumer in this trial.

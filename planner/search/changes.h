@@ -40,7 +40,10 @@ class Changes {
   int64_t least_blocks() const { return least_blocks_; }
 
   void drop_small(Amounts& amounts) const;
-  void keep_to_budget(Amounts& amounts) const;
+  void keep_to_budget(Amounts& amounts) const { keep_to_budget(amounts, kNoWindow, 0); }
+  // The window fetches all that it may for the consumer, taken from whatever holds it: the same
+  // bytes in other windows, what else the window fetches, and other bytes in the cache.
+  void fill(size_t window, int32_t consumer, Amounts& amounts) const;
 
   // Changes of this plan follow, all of which fit together.
   void begin(const Amounts& amounts);
@@ -51,6 +54,9 @@ class Changes {
   Full full(size_t window, const Amounts& amounts) const;
 
  private:
+  static constexpr size_t kNoWindow = ~size_t{0};
+  // What `kept_window` fetches for `kept_consumer` is not touched.
+  void keep_to_budget(Amounts& amounts, size_t kept_window, int32_t kept_consumer) const;
   void hold(std::vector<int64_t>& held, size_t window, int32_t consumer, int64_t blocks) const;
   std::vector<int64_t> held_blocks(const Amounts& amounts) const;
   std::vector<int64_t> left_blocks(const Amounts& amounts) const;

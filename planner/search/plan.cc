@@ -3,9 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
+#include <numeric>
 #include <optional>
-#include <tuple>
 #include <utility>
 
 #include "common/as_index.h"
@@ -33,9 +32,11 @@ namespace {
 constexpr int kMostReplans = 3;
 constexpr size_t kMostOpsForReplans = 20'000;  // of larger steps one
 
-// Of small steps every start is improved, not only the best.
+// The best start is improved; of steps up to a size some more, and of small ones all.
+constexpr size_t kMostOpsForSomeStarts = 2'000;
+constexpr size_t kSomeStarts = 3;
 constexpr size_t kMostOpsForAllStarts = 64;
-constexpr int kMostHalvings = 2;
+constexpr double kPartsOfCache[] = {0.8, 0.6, 0.5, 0.33, 0.25};
 
 int64_t fetched_bytes(const Plan& plan) {
   int64_t bytes = 0;
@@ -64,15 +65,14 @@ class Planner {
   Planner(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options)
       : step_(step), device_(device), options_(options) {}
 
-  // `narrower`: further plans to begin with. `best`, where wanted: what the best plan fetches,
+  // `narrower`: a further plan to begin with. `best`, where wanted: what the best plan fetches,
   // whether or not it is worth it.
-  Planned run(const std::vector<std::vector<PlannedWindow>>& narrower,
-              std::vector<PlannedWindow>* best = nullptr) {
+  Planned run(std::vector<PlannedWindow> narrower, std::vector<PlannedWindow>* best = nullptr) {
     first_ = solved(build_problem(step_, device_, options_.problem));
     describe();
     for (const Window& window : problem().windows) windows_.push_back(window.ordinal);
     if (options_.strategy == Strategy::bfs) add_bfs();
-    if (options_.strategy == Strategy::flow && method_ != nullptr) search(narrower);
+    if (options_.strategy == Strategy::flow && method_ != nullptr) search(std::move(narrower));
     choose(best);
     set_bounds();
     name_places(step_, schedule());
@@ -148,9 +148,9 @@ class Planner {
     starts.push_back({plan_bfs(step_, problem()), "the plan of bfs"});
     if (is_small()) {
       // What fits into less cache fits, and is not always where a search from more of it ends.
-      for (const int64_t part : {2, 4}) {
+      for (const double part : kPartsOfCache) {
         ProblemOptions less = options_.problem;
-        less.budget_bytes = problem().budget_bytes / part;
+        less.budget_bytes = std::llround(part * static_cast<double>(problem().budget_bytes));
         if (*less.budget_bytes < kBlockBytes) break;
         const PlanProblem given = build_problem(step_, device_, less);
         starts.push_back({decompose(step_, given, solve_flow(given.flow)).windows,
@@ -173,51 +173,38 @@ class Planner {
     return assumed;
   }
 
-  void search(const std::vector<std::vector<PlannedWindow>>& narrower) {
+  void search(std::vector<PlannedWindow> narrower) {
     std::vector<Start> all = starts();
-    for (const std::vector<PlannedWindow>& windows : narrower) {
-      if (!windows.empty()) all.push_back({windows, "the plan with less to choose from"});
-    }
+    if (!narrower.empty()) all.push_back({std::move(narrower), "the plan without idle windows"});
     for (const Start& item : all) {
       for (const PlannedWindow& window : item.windows) windows_.push_back(window.ordinal);
     }
     std::sort(windows_.begin(), windows_.end());
     windows_.erase(std::unique(windows_.begin(), windows_.end()), windows_.end());
     const WindowRing ring(step_, problem(), windows_);
-    PlanLimits limits{problem().budget_bytes, device_.window_cost_ns, options_.min_prefetch_bytes,
-                      std::vector<int64_t>(windows_.size(), 0)};
-    for (const Start& item : all) {
-      for (const PlannedWindow& window : item.windows) {
-        const auto at = std::lower_bound(windows_.begin(), windows_.end(), window.ordinal);
-        int64_t& most = limits.most_bytes[as_index(at - windows_.begin())];
-        most = std::max(most, window.capacity_bytes);
-      }
-    }
-    PlanSearch search(*referee_, ring, limits);
+    PlanSearch search(*referee_, ring, limits_of(all));
     std::vector<SearchResult> judged;
     judged.reserve(all.size());
     for (const Start& item : all) judged.push_back(search.judge(ring.amounts_of(item.windows)));
-    const auto best = std::min_element(
-        judged.begin(), judged.end(),
-        [](const SearchResult& a, const SearchResult& b) { return a.step_ns < b.step_ns; });
-    certificate_ = search.improve(*best);
-    if (is_small()) {
-      for (auto other = judged.begin(); other != judged.end(); ++other) {
-        const bool known = std::any_of(
-            judged.begin(), other, [&](const auto& one) { return one.amounts == other->amounts; });
-        if (known || other->amounts == best->amounts) continue;
-        SearchResult improved = search.improve(*other);
-        if (improved.step_ns < certificate_.step_ns) certificate_ = std::move(improved);
-      }
-      certificate_ = search.settle(std::move(certificate_));
+    std::vector<size_t> by_time(all.size());
+    std::iota(by_time.begin(), by_time.end(), size_t{0});
+    std::stable_sort(by_time.begin(), by_time.end(),
+                     [&](size_t a, size_t b) { return is_shorter(judged[a], judged[b]); });
+    const bool some = step_.ops.size() <= kMostOpsForSomeStarts;
+    const size_t improved = is_small() ? all.size() : some ? kSomeStarts : 1;
+    for (size_t i = 0; i < std::min(improved, all.size()); ++i) {
+      const SearchResult& start = judged[by_time[i]];
+      const bool known = std::any_of(by_time.begin(), by_time.begin() + i, [&](size_t other) {
+        return judged[other].amounts == start.amounts;
+      });
+      if (known) continue;
+      SearchResult found = search.improve(start);
+      if (i == 0 || is_shorter(found, certificate_)) certificate_ = std::move(found);
     }
+    if (is_small()) certificate_ = search.settle(search.refill(std::move(certificate_)));
     const Amounts amounts = certificate_.amounts;
     add(Strategy::flow, ring.planned_windows(amounts), "the plan of the search");
     const auto enough = [&] { return candidates_.size() >= as_index(options_.candidates); };
-    std::vector<size_t> by_time(all.size());
-    for (size_t i = 0; i < all.size(); ++i) by_time[i] = i;
-    std::stable_sort(by_time.begin(), by_time.end(),
-                     [&](size_t a, size_t b) { return judged[a].step_ns < judged[b].step_ns; });
     for (const size_t i : by_time) {
       if (enough()) break;
       const bool bfs = all[i].what == "the plan of bfs";
@@ -230,6 +217,34 @@ class Planner {
       add(Strategy::flow, ring.planned_windows(search.judge(scaled(amounts, quarters)).amounts),
           fmt::format("{} % of each window's bytes", 25 * quarters));
     }
+  }
+
+  // Of each window the flow supplies most where all reads hit, which leave it the memory, or none
+  // does, which last longer; given a plan it may be more.
+  PlanLimits limits_of(const std::vector<Start>& starts) const {
+    PlanLimits limits{problem().budget_bytes, device_.window_cost_ns, options_.min_prefetch_bytes,
+                      std::vector<int64_t>(windows_.size(), 0)};
+    const auto supplies = [&](int32_t ordinal, int64_t bytes) {
+      const auto at = std::lower_bound(windows_.begin(), windows_.end(), ordinal);
+      if (at == windows_.end() || *at != ordinal) return;
+      int64_t& most = limits.most_bytes[as_index(at - windows_.begin())];
+      most = std::max(most, bytes);
+    };
+    for (const Start& start : starts) {
+      for (const PlannedWindow& window : start.windows) {
+        supplies(window.ordinal, window.capacity_bytes);
+      }
+    }
+    if (outlasts_window(device_) && step_.ops.size() <= kMostOpsForSomeStarts) {
+      AssumedPlan all_hit;
+      all_hit.hit_bytes.assign(step_.ops.size(), 0);
+      for (const PlanConsumer& consumer : problem().consumers) {
+        all_hit.hit_bytes[as_index(consumer.ordinal)] = consumer.blocks * kBlockBytes;
+      }
+      const PlanProblem given = build_problem_given(step_, device_, options_.problem, all_hit);
+      for (const Window& window : given.windows) supplies(window.ordinal, window.capacity_bytes);
+    }
+    return limits;
   }
 
   static Amounts scaled(Amounts amounts, int64_t quarters) {
@@ -426,57 +441,6 @@ class Planner {
   Saving promised_, found_;  // of the chosen plan, by the flow and by the simulator
 };
 
-// The best plans where there is less to choose from: those that a search with more must not miss.
-// Less cache (halved at most kMostHalvings times) and no link only for small steps, which are
-// searched quickly.
-class NarrowerPlans {
- public:
-  NarrowerPlans(const FoldedStep& step, const DeviceModel& device) : step_(step), device_(device) {}
-
-  std::vector<std::vector<PlannedWindow>> of(const PlanOptions& options,
-                                             int halvings = kMostHalvings) {
-    std::vector<std::vector<PlannedWindow>> plans;
-    if (options.strategy != Strategy::flow) return plans;
-    PlanOptions narrower = options;
-    narrower.candidates = 1;
-    if (options.problem.windows != WindowsMode::collective && outlasts_window(device_)) {
-      narrower.problem.windows = WindowsMode::collective;
-      plans.push_back(best(narrower, halvings));
-      narrower.problem.windows = options.problem.windows;
-    }
-    if (halvings == 0 || step_.ops.size() > kMostOpsForAllStarts) return plans;
-    if (options.problem.link_latency_ns > 0) {
-      narrower.problem.link_latency_ns = 0;
-      plans.push_back(best(narrower, halvings));
-      narrower.problem.link_latency_ns = options.problem.link_latency_ns;
-    }
-    const int64_t budget_bytes = options.problem.budget_bytes.value_or(device_.cache_budget_bytes);
-    narrower.problem.budget_bytes = budget_bytes / 2;
-    if (budget_bytes / 2 >= std::max(options.min_prefetch_bytes, kBlockBytes) &&
-        budget_bytes <= device_.cache_bytes) {
-      plans.push_back(best(narrower, halvings - 1));
-    }
-    return plans;
-  }
-
- private:
-  // Several ways lead to the same narrower choice.
-  const std::vector<PlannedWindow>& best(const PlanOptions& options, int halvings) {
-    const ProblemOptions& problem = options.problem;
-    const auto key = std::tuple(problem.windows, problem.link_latency_ns, halvings);
-    const auto known = known_.find(key);
-    if (known != known_.end()) return known->second;
-    Planner planner(step_, device_, options);
-    std::vector<PlannedWindow> windows;
-    planner.run(of(options, halvings), &windows);
-    return known_[key] = std::move(windows);
-  }
-
-  const FoldedStep& step_;
-  const DeviceModel& device_;
-  std::map<std::tuple<WindowsMode, int64_t, int>, std::vector<PlannedWindow>> known_;
-};
-
 }  // namespace
 
 SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,
@@ -494,7 +458,15 @@ Planned make_schedule(const FoldedStep& step, const DeviceModel& device, PlanOpt
   WindowsMode& windows = options.problem.windows;
   const bool as_paper = options.strategy == Strategy::bfs && windows == WindowsMode::automatic;
   windows = as_paper ? WindowsMode::collective : settled_windows(device, options.problem);
-  return Planner(step, device, options).run(NarrowerPlans(step, device).of(options));
+  std::vector<PlannedWindow> narrower;  // a search with more to choose from must not miss it
+  const bool idle_too = windows != WindowsMode::collective && outlasts_window(device);
+  if (options.strategy == Strategy::flow && idle_too) {
+    PlanOptions fewer = options;
+    fewer.candidates = 1;
+    fewer.problem.windows = WindowsMode::collective;
+    Planner(step, device, fewer).run({}, &narrower);
+  }
+  return Planner(step, device, options).run(std::move(narrower));
 }
 
 }  // namespace preserve

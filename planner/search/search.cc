@@ -31,7 +31,7 @@ constexpr int kMostCuts = 6;
 // for more, and to try that change once more; what the changes of one run by the smallest amount
 // must save together to be worth another look at all that lies near them.
 constexpr double kNegligible = 1e-7;
-constexpr double kWorth = 1e-4;
+constexpr double kWorth = 3e-5;
 constexpr double kWorthAgain = 1e-4;
 constexpr double kWorthAtLast = 2e-5;
 
@@ -39,7 +39,7 @@ constexpr double kWorthAtLast = 2e-5;
 // tried again with more: a window may have far to go by steps that gain little each.
 constexpr int64_t kLargestChange = 2;
 constexpr int64_t kRefine = 8;
-constexpr int64_t kRefineAtOnce = 32;
+constexpr int64_t kRefineAtOnce = 4;
 constexpr int64_t kMoreAgain = 4;
 constexpr size_t kMostShares = 4;  // of a window, from either end, that are changed at many at once
 constexpr int kMostSweeps = 4;

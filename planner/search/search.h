@@ -24,6 +24,10 @@ struct SearchResult {
   bool complete = false;  // every single change was among them
 };
 
+inline bool is_shorter(const SearchResult& a, const SearchResult& b) {
+  return a.step_ns < b.step_ns;
+}
+
 class PlanSearch {
  public:
   // The references must outlive the search.
@@ -33,6 +37,9 @@ class PlanSearch {
   SearchResult judge(Amounts amounts);
   // Improves what judge() returned.
   SearchResult improve(SearchResult from);
+  // Fills each window for each consumer, whatever else changes by it, and improves the best of
+  // these plans, until none is better: larger changes than the single ones, for small steps.
+  SearchResult refill(SearchResult from);
   // Tries every single change by itself until none helps: exact, for small steps.
   SearchResult settle(SearchResult from);
 

@@ -187,6 +187,23 @@ TEST(Choice, MoreIsNeverWorse) {
   }
 }
 
+// Steps on which a plan for more cache was worse by up to 1.5 % of the step.
+TEST(Choice, MoreCacheIsNotWorse) {
+  for (const uint64_t seed : {42, 50, 59, 91}) {
+    const FoldedStep step = random_step(seed);
+    const DeviceModel device = random_device(seed);
+    double least_ns = step_ns(step, device);
+    for (const double times : {1.5, 2.2, 2.6, 3.3}) {
+      PlanOptions more;
+      more.problem.budget_bytes =
+          std::llround(times * static_cast<double>(device.cache_budget_bytes));
+      const double found_ns = step_ns(step, device, more);
+      EXPECT_LE(found_ns, (1 + kTolerance) * least_ns) << seed << ", budget times " << times;
+      least_ns = std::min(least_ns, found_ns);
+    }
+  }
+}
+
 // --- no single change helps ----------------------------------------------------------------------
 
 // The most that one window's bytes, a chunk more, a chunk less or none, or one share moved to a
