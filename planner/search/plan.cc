@@ -34,7 +34,7 @@ constexpr size_t kMostOpsForReplans = 20'000;  // of larger steps one
 
 // The best start is improved; of steps up to a size some more, and of small ones all.
 constexpr size_t kMostOpsForSomeStarts = 2'000;
-constexpr size_t kSomeStarts = 3;
+constexpr size_t kSomeStarts = 2;
 constexpr size_t kMostOpsForAllStarts = 64;
 constexpr double kPartsOfCache[] = {0.8, 0.6, 0.5, 0.33, 0.25};
 
