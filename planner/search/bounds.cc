@@ -32,9 +32,10 @@ double most_saved_ns(std::vector<Gain>& gains, double bytes) {
   return saved_ns;
 }
 
-// Bytes that each operator reads and that were touched so recently that a plan, which lets others
-// come earlier, may turn them into hits without fetching them.
-std::vector<double> reused_bytes(const FoldedStep& step, double most_age_bytes) {
+// Bytes that each operator reads and that were touched so recently that a plan may turn them into
+// hits without fetching them from memory. `most_age_bytes`: by tensor.
+std::vector<double> reused_bytes(const FoldedStep& step,
+                                 const std::vector<double>& most_age_bytes) {
   struct Touch {
     int64_t begin, end;
     double at_bytes;
@@ -48,7 +49,7 @@ std::vector<double> reused_bytes(const FoldedStep& step, double most_age_bytes) 
       for (const StepAccess& access : op.accesses) {
         std::vector<Touch>& of_tensor = touches[as_index(access.tensor)];
         std::erase_if(of_tensor, [&](const Touch& touch) {
-          return passed_bytes - touch.at_bytes > most_age_bytes;
+          return passed_bytes - touch.at_bytes > most_age_bytes[as_index(access.tensor)];
         });
         double again = 0;
         for (const Touch& touch : of_tensor) {
@@ -71,6 +72,18 @@ std::vector<double> reused_bytes(const FoldedStep& step, double most_age_bytes) 
   return reused;
 }
 
+// How long ago the bytes of each tensor may have been touched that still hit, though they are not
+// fetched from memory: a plan lets others come earlier, and each prefetch of bytes that are still
+// cached makes them young again.
+std::vector<double> oldest_reused_bytes(const PlanProblem& problem, size_t tensors,
+                                        double oldest_bytes) {
+  std::vector<double> ages(tensors, oldest_bytes + static_cast<double>(problem.budget_bytes));
+  for (const PlanConsumer& consumer : problem.consumers) {
+    for (const Slice& slice : consumer.slices) ages[as_index(slice.tensor)] += oldest_bytes;
+  }
+  return ages;
+}
+
 // From this age on nothing is cached any more.
 double oldest_cached_bytes(const DeviceModel& device) {
   if (device.survival.empty()) return static_cast<double>(device.cache_budget_bytes);
@@ -91,9 +104,8 @@ class Bounds {
         candidate_bytes_(step.ops.size(), 0),
         reads_bytes_(step.ops.size(), 0) {
     find_candidates();
-    const double most_age_bytes =
-        oldest_cached_bytes(device) + static_cast<double>(problem.budget_bytes);
-    const std::vector<double> reused = reused_bytes(step, most_age_bytes);
+    const std::vector<double> reused = reused_bytes(
+        step, oldest_reused_bytes(problem, step.tensors.size(), oldest_cached_bytes(device)));
     for (size_t i = 0; i < models_.size(); ++i) {
       OpModel& model = models_[i];
       for (const StepAccess& access : step.ops[i].accesses) {
