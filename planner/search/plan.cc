@@ -36,7 +36,7 @@ constexpr size_t kMostOpsForReplans = 20'000;  // of larger steps one
 constexpr size_t kMostOpsForSomeStarts = 2'000;
 constexpr size_t kSomeStarts = 2;
 constexpr size_t kMostOpsForAllStarts = 64;
-constexpr double kPartsOfCache[] = {0.8, 0.6, 0.5, 0.33, 0.25};
+constexpr double kPartsOfCache[] = {0.95, 0.85, 0.7, 0.5, 0.33, 0.25};
 
 int64_t fetched_bytes(const Plan& plan) {
   int64_t bytes = 0;
@@ -119,13 +119,15 @@ class Planner {
                      SimulationOptions{s.method.name, s.method.placement, s.link_latency_ns});
   }
 
-  bool is_small() const { return step_.ops.size() <= kMostOpsForAllStarts; }
+  bool is_up_to(size_t operators) const { return step_.ops.size() <= operators; }
+  bool is_small() const { return is_up_to(kMostOpsForAllStarts); }
 
   // --- candidates ---
 
   struct Start {
     std::vector<PlannedWindow> windows;
     std::string what;
+    bool in_less_cache = false;
   };
 
   std::vector<PlannedWindow> optimal_windows(const SolvedProblem& of) const {
@@ -146,16 +148,16 @@ class Planner {
       starts.push_back({std::move(windows), "the optimum of the flow given a plan"});
     }
     starts.push_back({plan_bfs(step_, problem()), "the plan of bfs"});
-    if (is_small()) {
-      // What fits into less cache fits, and is not always where a search from more of it ends.
-      for (const double part : kPartsOfCache) {
-        ProblemOptions less = options_.problem;
-        less.budget_bytes = std::llround(part * static_cast<double>(problem().budget_bytes));
-        if (*less.budget_bytes < kBlockBytes) break;
-        const PlanProblem given = build_problem(step_, device_, less);
-        starts.push_back({decompose(step_, given, solve_flow(given.flow)).windows,
-                          "the optimum of the flow in less cache"});
-      }
+    if (!is_up_to(kMostOpsForSomeStarts)) return starts;
+    // What fits into less cache fits. A flow that fills the cache may lose much of it where the
+    // simulator finds that it holds less.
+    for (const double part : kPartsOfCache) {
+      ProblemOptions less = options_.problem;
+      less.budget_bytes = std::llround(part * static_cast<double>(problem().budget_bytes));
+      if (*less.budget_bytes < kBlockBytes) break;
+      const PlanProblem given = build_problem(step_, device_, less);
+      starts.push_back({decompose(step_, given, solve_flow(given.flow)).windows,
+                        "the optimum of the flow in less cache", true});
     }
     return starts;
   }
@@ -190,17 +192,7 @@ class Planner {
     std::iota(by_time.begin(), by_time.end(), size_t{0});
     std::stable_sort(by_time.begin(), by_time.end(),
                      [&](size_t a, size_t b) { return is_shorter(judged[a], judged[b]); });
-    const bool some = step_.ops.size() <= kMostOpsForSomeStarts;
-    const size_t improved = is_small() ? all.size() : some ? kSomeStarts : 1;
-    for (size_t i = 0; i < std::min(improved, all.size()); ++i) {
-      const SearchResult& start = judged[by_time[i]];
-      const bool known = std::any_of(by_time.begin(), by_time.begin() + i, [&](size_t other) {
-        return judged[other].amounts == start.amounts;
-      });
-      if (known) continue;
-      SearchResult found = search.improve(start);
-      if (i == 0 || is_shorter(found, certificate_)) certificate_ = std::move(found);
-    }
+    improve(search, all, judged, by_time);
     if (is_small()) certificate_ = search.settle(search.refill(std::move(certificate_)));
     const Amounts amounts = certificate_.amounts;
     add(Strategy::flow, ring.planned_windows(amounts), "the plan of the search");
@@ -216,6 +208,26 @@ class Planner {
       if (enough()) break;
       add(Strategy::flow, ring.planned_windows(search.judge(scaled(amounts, quarters)).amounts),
           fmt::format("{} % of each window's bytes", 25 * quarters));
+    }
+  }
+
+  // The best starts. Those in less cache resemble each other, so that of larger steps one is improved
+  // only if it is the best of all.
+  void improve(PlanSearch& search, const std::vector<Start>& all,
+               const std::vector<SearchResult>& judged, const std::vector<size_t>& by_time) {
+    size_t left = is_small() ? all.size() : is_up_to(kMostOpsForSomeStarts) ? kSomeStarts : 1;
+    std::vector<const Amounts*> improved;
+    for (const size_t i : by_time) {
+      const bool is_best = i == by_time.front();
+      if (all[i].in_less_cache && !is_best && !is_small()) continue;
+      if (left-- == 0) break;
+      const bool known = std::any_of(improved.begin(), improved.end(), [&](const Amounts* other) {
+        return *other == judged[i].amounts;
+      });
+      if (known) continue;
+      improved.push_back(&judged[i].amounts);
+      SearchResult found = search.improve(judged[i]);
+      if (is_best || is_shorter(found, certificate_)) certificate_ = std::move(found);
     }
   }
 
@@ -235,7 +247,7 @@ class Planner {
         supplies(window.ordinal, window.capacity_bytes);
       }
     }
-    if (outlasts_window(device_) && step_.ops.size() <= kMostOpsForSomeStarts) {
+    if (outlasts_window(device_) && is_up_to(kMostOpsForSomeStarts)) {
       AssumedPlan all_hit;
       all_hit.hit_bytes.assign(step_.ops.size(), 0);
       for (const PlanConsumer& consumer : problem().consumers) {
