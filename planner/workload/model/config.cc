@@ -201,7 +201,7 @@ class ModelReader {
     shape.gated = family_.gated && !family_.squared_relu_experts;
     shape.shared_columns = shared_columns(shape.columns);
     if (keys_.has("shared_expert_intermediate_size")) shape.other_parameters += model_.hidden;
-    if (family_.mlp_bias) {
+    if (family_.biases.mlp) {
       shape.other_parameters +=
           count * (1 + (shape.gated ? 2 * shape.columns : shape.columns) + model_.hidden);
     }
@@ -276,8 +276,8 @@ class ModelReader {
     const int64_t queries = heads * head_dim, keys = shape.kv_heads * head_dim;
     const bool all = keys_.flag_or({"use_bias", "bias"}, false);
     const auto stated = keys_.flag({"attention_bias", "qkv_bias", "add_qkv_bias", "use_qkv_bias"});
-    if (stated.value_or(family_.query_bias || all)) shape.other_parameters += queries + 2 * keys;
-    if (all || family_.output_bias || (stated.value_or(false) && !family_.query_bias)) {
+    if (stated.value_or(family_.biases.query || all)) shape.other_parameters += queries + 2 * keys;
+    if (all || family_.biases.output || (stated.value_or(false) && !family_.biases.query)) {
       shape.other_parameters += model_.hidden;
     }
     const bool norms =
@@ -305,7 +305,7 @@ class ModelReader {
     MlpShape shape;
     shape.gated = family_.gated;
     shape.columns = mlp_columns_[index];
-    const bool bias = keys_.flag_or({"mlp_bias", "use_mlp_bias"}, family_.mlp_bias);
+    const bool bias = keys_.flag_or({"mlp_bias", "use_mlp_bias"}, family_.biases.mlp);
     if (bias) shape.other_parameters = shape.columns * (shape.gated ? 2 : 1) + model_.hidden;
     return shape;
   }

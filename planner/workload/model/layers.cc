@@ -206,7 +206,7 @@ class LayerKinds {
     for (size_t i = 0; i < kinds_.size(); ++i) {
       const auto layer = static_cast<int64_t>(i);
       const bool slides = upper ? layer >= first
-                          : family_.sliding == Sliding::even && nth == 0
+                          : family_.slides_even && nth == 0
                               ? layer % 2 == 0
                               : nth == 0 || (layer + 1) % nth != 0;
       if (slides) kinds_[i].window = *window;
@@ -219,7 +219,7 @@ class LayerKinds {
     if (pattern != nullptr && pattern->is_string()) {  // "LLLG"
       return static_cast<int64_t>(pattern->get_ref<const std::string&>().size());
     }
-    return keys_.number_or({"sliding_window_pattern"}, family_.sliding_nth, 0, kMostLayers);
+    return keys_.number_or({"sliding_window_pattern"}, family_.unslid_nth, 0, kMostLayers);
   }
 
   void slide_llama4() {
