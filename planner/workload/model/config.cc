@@ -59,20 +59,17 @@ Text find_text(const std::filesystem::path& path) {
   if (!document.is_object()) throw refuse();
   const ConfigReader whole(document, file, "");
   std::string model_type = whole.word({"model_type"}).value_or("");
-  std::string place;
-  json text = document;
+  ConfigReader keys = whole;
   // Some models that also see repeat a width of their text beside it.
   const bool flat = whole.find(kHiddenNames) != nullptr && find_family(model_type) != nullptr;
   for (const char* nested : kNestedNames) {
     if (flat || !document.contains(nested)) continue;
-    if (!document[nested].is_object()) throw whole.error(nested, "not an object");
-    text = document[nested];
-    place = std::string("/") + nested;
+    keys = whole.object(document[nested], nested);
     break;
   }
-  ConfigReader keys(std::move(text), file, place);
-  if (place.empty() && model_type.empty() && keys.find(kHiddenNames) == nullptr) throw refuse();
-  if (!place.empty()) model_type = keys.word({"model_type"}).value_or(model_type);
+  const bool within = !keys.place().empty();
+  if (!within && model_type.empty() && keys.find(kHiddenNames) == nullptr) throw refuse();
+  if (within) model_type = keys.word({"model_type"}).value_or(model_type);
   return {whole, std::move(keys), std::move(model_type)};
 }
 
@@ -211,9 +208,7 @@ class ModelReader {
   // DBRX has an object for its experts.
   ConfigReader experts_keys() const {
     const json* nested = keys_.find({"ffn_config"});
-    if (nested == nullptr) return keys_;
-    if (!nested->is_object()) throw keys_.error("ffn_config", "not an object");
-    return {*nested, keys_.file(), keys_.place() + "/ffn_config"};
+    return nested == nullptr ? keys_ : keys_.object(*nested, "ffn_config");
   }
 
   int64_t shared_columns(int64_t columns) const {
@@ -262,9 +257,9 @@ class ModelReader {
     shape.heads = heads;
     shape.window = window;
     if (latent()) {
-      shape.latent_rope = *required("qk_rope_head_dim");
-      shape.latent = *required("kv_lora_rank") + shape.latent_rope;
-      shape.head_dim = *required("qk_nope_head_dim") + shape.latent_rope;
+      shape.latent_rope = keys_.required({"qk_rope_head_dim"});
+      shape.latent = keys_.required({"kv_lora_rank"}) + shape.latent_rope;
+      shape.head_dim = keys_.required({"qk_nope_head_dim"}) + shape.latent_rope;
       shape.query_rank = keys_.number_or({"q_lora_rank"}, 0);
       shape.value_dim = keys_.number_or({"v_head_dim"}, model_.hidden / heads);
       shape.other_parameters = shape.latent - shape.latent_rope + shape.query_rank;
@@ -288,12 +283,6 @@ class ModelReader {
       shape.other_parameters += queries + keys;
     }
     return shape;
-  }
-
-  std::optional<int64_t> required(const char* name) const {
-    const auto value = keys_.number({name});
-    if (!value) throw keys_.error(name, "missing");
-    return value;
   }
 
   std::optional<MlpShape> mlp(size_t index) {

@@ -205,10 +205,9 @@ class LayerKinds {
     const int64_t first = upper ? keys_.number_or({"max_window_layers"}, 0, 0, kMostLayers) : 0;
     for (size_t i = 0; i < kinds_.size(); ++i) {
       const auto layer = static_cast<int64_t>(i);
-      const bool slides = upper ? layer >= first
-                          : family_.slides_even && nth == 0
-                              ? layer % 2 == 0
-                              : nth == 0 || (layer + 1) % nth != 0;
+      const bool slides = upper                             ? layer >= first
+                          : family_.slides_even && nth == 0 ? layer % 2 == 0
+                                                            : nth == 0 || (layer + 1) % nth != 0;
       if (slides) kinds_[i].window = *window;
     }
   }
