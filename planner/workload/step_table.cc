@@ -13,12 +13,7 @@ namespace {
 using nlohmann::ordered_json;
 
 int64_t bytes_of(const StepOp& op) {
-  if (op.collective) return op.collective->bytes.value_or(0);
-  int64_t bytes = 0;
-  for (const StepAccess& access : op.accesses) {
-    if (access.mode == AccessMode::read) bytes += access.bytes;
-  }
-  return bytes;
+  return op.collective ? op.collective->bytes.value_or(0) : read_bytes(op);
 }
 
 std::string shape_of(const StepOp& op) {

@@ -132,6 +132,14 @@ WeightType kv_type_of(const WorkloadSpec& spec) {
   return type == WeightType::fp4 ? WeightType::fp8 : type;
 }
 
+int64_t read_bytes(const StepOp& op) {
+  int64_t bytes = 0;
+  for (const StepAccess& access : op.accesses) {
+    if (access.mode == AccessMode::read) bytes += access.bytes;
+  }
+  return bytes;
+}
+
 Workload generate_workload(const WorkloadSpec& spec, const DeviceModel& device) {
   check_spec(spec);
   check_split(spec);

@@ -62,6 +62,9 @@ struct Workload {
 // arithmetic rate or the collective time. Doubts go to FoldedStep::warnings.
 Workload generate_workload(const WorkloadSpec& spec, const DeviceModel& device);
 
+// Of all that an operator accesses.
+int64_t read_bytes(const StepOp& op);
+
 // Steps of a generated trace; all are alike, so one would do, but readers expect repetition.
 inline constexpr int64_t kWorkloadSteps = 3;
 

@@ -17,8 +17,6 @@ namespace preserve {
 namespace {
 
 constexpr int64_t kMostBatch = 1 << 20;
-constexpr auto kTypes = {WeightType::fp16, WeightType::int8, WeightType::fp8, WeightType::int4,
-                         WeightType::fp4};
 
 // Measured steps over the sums of their operators; docs/model-steps.md lists them.
 struct EngineOverhead {
@@ -121,7 +119,7 @@ CLI::Option* add_model_options(CLI::App& app, WorkloadOptions& options, const ch
       ->default_str(std::to_string(spec.context));
   add(app, model, "--dtype", spec.type,
       "Weights of the layers, and KV-cache (default: as the file says)", "WORD")
-      ->transform(as_choice(kTypes, {{"bf16", WeightType::fp16}}));
+      ->transform(as_choice(kWeightTypes, {{"bf16", WeightType::fp16}}));
   add(app, model, "--kv-dtype", spec.kv_type, "KV-cache (default: --dtype, or as the file says)",
       "WORD")
       ->transform(as_choice({WeightType::fp16, WeightType::int8, WeightType::fp8, WeightType::fp4},

@@ -54,14 +54,6 @@ int64_t layer_of(std::string_view name) {
   return layer;
 }
 
-int64_t read_bytes(const StepOp& op) {
-  int64_t bytes = 0;
-  for (const StepAccess& access : op.accesses) {
-    if (access.mode == AccessMode::read) bytes += access.bytes;
-  }
-  return bytes;
-}
-
 // The step of the kept layers.
 struct ShortStep {
   Workload workload;
