@@ -17,7 +17,16 @@ enum class Column { text, number, wide };
 struct Head {
   std::string title;  // HTML as it is; Markdown begins words in lower case
   Column kind = Column::text;
+
+  Head(const char* text) : title(text) {}
+  Head(std::string text, Column of) : title(std::move(text)), kind(of) {}
 };
+inline Head number(std::string title) {
+  return {std::move(title), Column::number};
+}
+inline Head wide(std::string title) {
+  return {std::move(title), Column::wide};
+}
 
 struct Cell {
   enum class Style { plain, name, strong, unknown };
@@ -53,5 +62,6 @@ Table counter_table(const std::vector<CounterTotal>& totals);
 
 const Arm* arm_named(const Measured& measured, std::string_view name);  // null: no such arm
 std::string signed_percent(double value);                               // "+1.2 %"
+std::string speedup_text(const Interval& speedup);                      // "1.043x [1.031x, 1.055x]"
 
 }  // namespace preserve::report

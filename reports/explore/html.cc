@@ -126,11 +126,8 @@ std::string footprints(const ExploreReport& report) {
           "layer and rank. The line is the capacity of the cache.");
   const auto width_of = [&](int64_t bytes) { return static_cast<double>(bytes) / longest * kPlot; };
   svg.size_axis(0, longest, 0, bottom);
-  HtmlTable table("Bytes of one layer on one rank", {{"Cell"},
-                                                     {"Attention weights", Column::number},
-                                                     {"KV", Column::number},
-                                                     {"MLP", Column::number},
-                                                     {"Cache", Column::number}});
+  HtmlTable table("Bytes of one layer on one rank", {"Cell", number("Attention weights"),
+                                                     number("KV"), number("MLP"), number("Cache")});
   double y = 5;
   for (const ExploreCell* cell : cells) {
     const std::string name = cell_name(*cell);
@@ -147,8 +144,9 @@ std::string footprints(const ExploreReport& report) {
     }
     const double at = kLeft + width_of(cell->cache_bytes);
     svg.line(at, y - 3, at, y + kBar + 3, "mark");
-    table.row({html_name(name), html_size(cell->attention_weight_bytes), html_size(cell->kv_bytes),
-               html_size(cell->mlp_bytes), html_size(cell->cache_bytes)});
+    table.row({html_name(name), format_size(cell->attention_weight_bytes),
+               format_size(cell->kv_bytes), format_size(cell->mlp_bytes),
+               format_size(cell->cache_bytes)});
     y += kRow;
   }
   return html_section("footprint", "Footprint of a layer") + svg.finish() + table.finish() +
@@ -198,20 +196,19 @@ std::string curve_chart(const CapacityCurve& curve) {
 std::string designs(const ExploreReport& report) {
   const std::vector<CapacityCurve> curves = capacity_curves(report);
   if (curves.empty()) return "";
-  HtmlTable table("The best capacity of the cache", {{"Devices", Column::wide},
-                                                     {"Without prefetching", Column::number},
-                                                     {"With flow", Column::number},
-                                                     {"Gain", Column::number}});
+  HtmlTable table("The best capacity of the cache", {wide("Devices"), number("Without prefetching"),
+                                                     number("With flow"), number("Gain")});
   std::string charts;
   for (size_t i = 0; i < std::min(kRows, curves.size()); ++i) {
     const CapacityCurve& curve = curves[i];
     const ExploreCell& without = *curve.cells[curve.best_baseline];
     const ExploreCell& with = *curve.cells[curve.best_flow];
-    table.row({html_text(curve.name), html_size(without.cache_bytes), html_size(with.cache_bytes),
+    table.row({escape_html(curve.name), format_size(without.cache_bytes),
+               format_size(with.cache_bytes),
                format_ratio(density(curve, with, with.flow_step_ns) /
                             density(curve, without, without.baseline_step_ns))});
     if (i < kCurves) {
-      charts += fmt::format("<h3>{}</h3>\n", html_text(curve.name)) + curve_chart(curve);
+      charts += fmt::format("<h3>{}</h3>\n", escape_html(curve.name)) + curve_chart(curve);
     }
   }
   return html_section("design", "Capacity of the cache") + table.finish() + charts +
@@ -223,22 +220,16 @@ std::string designs(const ExploreReport& report) {
 }
 
 std::string all_cells(const ExploreReport& report) {
-  HtmlTable table("Cells", {{"Cell"},
-                            {"Device"},
-                            {"Cache", Column::number},
-                            {"Baseline", Column::number},
-                            {"bfs", Column::number},
-                            {"flow", Column::number},
-                            {"All hot", Column::number},
-                            {"Status", Column::wide}});
+  HtmlTable table("Cells", {"Cell", "Device", number("Cache"), number("Baseline"), number("bfs"),
+                            number("flow"), number("All hot"), wide("Status")});
   for (size_t i = 0; i < std::min(kRows, report.cells.size()); ++i) {
     const ExploreCell& cell = report.cells[i];
     const auto time = [&](double step_ns) {
       return cell.done() ? format_duration(step_ns) : std::string();
     };
-    table.row({html_name(cell_name(cell)), html_name(cell.device), html_size(cell.cache_bytes),
+    table.row({html_name(cell_name(cell)), html_name(cell.device), format_size(cell.cache_bytes),
                time(cell.baseline_step_ns), time(cell.bfs_step_ns), time(cell.flow_step_ns),
-               time(cell.all_hot_step_ns), cell.done() ? "done" : html_text(cell.reason)});
+               time(cell.all_hot_step_ns), cell.done() ? "done" : escape_html(cell.reason)});
   }
   std::string out = html_section("explored", "All cells") + table.finish();
   if (report.cells.size() > kRows) {
@@ -253,14 +244,14 @@ std::string all_cells(const ExploreReport& report) {
 std::string to_html(const ExploreReport& report) {
   std::string body =
       fmt::format("<h1>Preserve exploration</h1>\n<p class=\"card plain verdict\">{}</p>\n",
-                  html_text(report.sentence));
+                  escape_html(report.sentence));
   for (const ExploreComparison& earlier : report.earlier) {
-    body += fmt::format("<p class=\"card plain verdict\">{}</p>\n", html_text(earlier.sentence));
+    body += fmt::format("<p class=\"card plain verdict\">{}</p>\n", escape_html(earlier.sentence));
   }
   if (!report.warnings.empty()) {
     body += "<div class=\"alert\" id=\"warnings\"><b>Warnings.</b><ul>\n";
     for (const std::string& warning : report.warnings) {
-      body += fmt::format("<li>{}</li>\n", html_text(warning));
+      body += fmt::format("<li>{}</li>\n", escape_html(warning));
     }
     body += "</ul></div>\n";
   }

@@ -41,9 +41,9 @@ std::string csv_of(const ordered_json& value) {
 }
 
 std::string heat_table(const ExploreMap& map) {
-  Table table{"", {{map.row_key.empty() ? "cell" : map.row_key, Column::number}}};
+  Table table{"", {number(map.row_key.empty() ? "cell" : map.row_key)}};
   for (const std::string& column : map.columns) {
-    table.heads.push_back({fmt::format("{} {}", map.column_key, column), Column::number});
+    table.heads.push_back(number(fmt::format("{} {}", map.column_key, column)));
   }
   for (size_t row = 0; row < map.rows.size(); ++row) {
     std::vector<Cell>& cells = table.rows.emplace_back();
@@ -159,10 +159,7 @@ std::string to_markdown(const ExploreReport& report) {
     if (!table.rows.empty()) out += markdown_table(table);
   }
   Table best{"",
-             {{"best cache"},
-              {"without prefetching", Column::number},
-              {"with flow", Column::number},
-              {"gain", Column::number}}};
+             {"best cache", number("without prefetching"), number("with flow"), number("gain")}};
   for (const CapacityCurve& curve : capacity_curves(report)) {
     const ExploreCell& without = *curve.cells[curve.best_baseline];
     const ExploreCell& with = *curve.cells[curve.best_flow];

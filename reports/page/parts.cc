@@ -6,6 +6,7 @@
 #include <openssl/sha.h>
 
 #include <array>
+#include <cmath>
 
 #include "common/error.h"
 #include "common/units.h"
@@ -77,10 +78,6 @@ std::string HtmlTable::finish() {
                      rows_ > kMostInPlace ? " tall" : "", out_);
 }
 
-std::string html_text(std::string_view text) {
-  return escape_html(text);
-}
-
 std::string html_name(std::string_view name) {
   constexpr size_t kShown = 60;
   const std::string shown = shorten(name, kShown);
@@ -89,12 +86,11 @@ std::string html_name(std::string_view name) {
                      escape_html(shown));
 }
 
-std::string html_time(int64_t dur_ns) {
-  return format_duration(dur_ns);
+std::string html_signed_time(int64_t dur_ns) {
+  return fmt::format("{}{}", dur_ns < 0 ? "\u2212" : "+",
+                     format_duration(std::fabs(static_cast<double>(dur_ns))));
 }
-std::string html_size(int64_t size_bytes) {
-  return format_size(size_bytes);
-}
+
 std::string html_percent(double share) {
   return fmt::format("{:.1f} %", share * 100);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pieces that every section of the page is made of: tables, names, numbers. All escaping of
-// HTML happens here and in chart.cc. Internal to the reports library.
+// The pieces that every section of the page is made of: tables, names, numbers. What goes into them
+// as text is escaped here, in chart.cc or by escape_html(). Internal to the reports library.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@
 
 namespace preserve::report {
 
-// A table whose cells are finished HTML (from the functions below).
+// A table whose cells are finished HTML (from escape_html() and the functions below).
 class HtmlTable {
  public:
   // A long table scrolls in a box of its own, and prints in full.
@@ -28,11 +28,9 @@ class HtmlTable {
   size_t rows_ = 0;
 };
 
-std::string html_text(std::string_view text);
 std::string html_name(std::string_view name);  // monospaced, cut in the middle, whole as hover text
-std::string html_time(int64_t dur_ns);
-std::string html_size(int64_t size_bytes);
 std::string html_percent(double share);
+std::string html_signed_time(int64_t dur_ns);  // "+1.20 us", with a minus that is as wide
 std::string html_unknown(std::string_view reason);
 std::string html_how(std::string_view two_sentences);
 std::string html_folded(std::string_view summary, std::string_view html);  // closed until asked for
