@@ -13,7 +13,6 @@
 #include "planner/schedule/schedule_check.h"
 #include "reports/model/counters.h"
 #include "reports/model/headline.h"
-#include "reports/model/machines.h"
 #include "reports/model/scenario.h"
 #include "reports/model/time_use.h"
 #include "reports/text.h"

@@ -41,6 +41,9 @@ struct Machine {
   bool gpu = false;  // units are multiprocessors, else cores
 };
 
+// The hosts and devices of a trace.db or replay.db.
+std::vector<Machine> read_machines(const TraceDb& db);
+
 struct Loss {
   std::optional<int64_t> rank;
   std::string source, kind;

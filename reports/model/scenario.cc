@@ -9,7 +9,6 @@
 #include "common/text.h"
 #include "common/units.h"
 #include "db/replay_result.h"
-#include "reports/model/machines.h"
 #include "reports/model/tried_plans.h"
 #include "reports/model/why.h"
 #include "reports/text.h"

@@ -31,12 +31,6 @@ std::string ratio_text(const ExploreCell& cell, double ExploreCell::*over,
   return cell.done() ? fmt::format("{:.3f}", cell.*over / (cell.*under)) : "N/A";
 }
 
-std::string tokens_text(const ExploreCell& cell) {
-  constexpr int64_t kThousand = 1024;
-  return cell.context % kThousand == 0 ? fmt::format("{}K", cell.context / kThousand)
-                                       : fmt::format("{}", cell.context);
-}
-
 std::string batch_context_maps(const std::vector<ExploreCell>& cells,
                                const std::function<std::string(const ExploreCell&)>& group,
                                const std::function<std::string(const ExploreCell&)>& value) {
@@ -52,7 +46,7 @@ std::string batch_context_maps(const std::vector<ExploreCell>& cells,
     std::map<int64_t, std::string> contexts;
     std::map<int64_t, std::map<int64_t, std::string>> rows;
     for (const ExploreCell* cell : groups[name]) {
-      contexts[cell->context] = tokens_text(*cell);
+      contexts[cell->context] = tokens_text(cell->context);
       rows[cell->batch][cell->context] = value(*cell);
     }
     std::vector<std::vector<std::string>> table{{"batch"}};

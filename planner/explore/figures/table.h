@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "db/explore/cells.h"
+#include "db/grid/cells.h"
 
 namespace preserve {
 
@@ -23,7 +24,5 @@ std::string ratio_text(const ExploreCell& cell, double ExploreCell::*over,
 std::string batch_context_maps(const std::vector<ExploreCell>& cells,
                                const std::function<std::string(const ExploreCell&)>& group,
                                const std::function<std::string(const ExploreCell&)>& value);
-
-std::string tokens_text(const ExploreCell& cell);  // "16K"
 
 }  // namespace preserve
