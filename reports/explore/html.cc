@@ -78,16 +78,7 @@ std::string against_earlier(const ExploreReport& report) {
   if (report.earlier.empty()) return "";
   std::string out = html_section("earlier", "Against an earlier exploration");
   for (const ExploreComparison& earlier : report.earlier) {
-    const Table table = comparison_table(earlier);
-    if (!table.rows.empty()) out += html_table(table);
-    if (earlier.cells.size() > table.rows.size()) {
-      out += fmt::format("<p>{} more cells are in the JSON report.</p>\n",
-                         earlier.cells.size() - table.rows.size());
-    }
-    if (earlier.only_before + earlier.only_after > 0) {
-      out += fmt::format("<p>{} done only there, {} only here.</p>\n",
-                         count_of(earlier.only_before, "cell"), earlier.only_after);
-    }
+    out += html_comparison(earlier, "done only");
   }
   return out + html_how(
                    "Cells meet by what either exploration varies; what each keeps fixed may "
@@ -231,30 +222,18 @@ std::string all_cells(const ExploreReport& report) {
                time(cell.baseline_step_ns), time(cell.bfs_step_ns), time(cell.flow_step_ns),
                time(cell.all_hot_step_ns), cell.done() ? "done" : escape_html(cell.reason)});
   }
-  std::string out = html_section("explored", "All cells") + table.finish();
-  if (report.cells.size() > kRows) {
-    out +=
-        fmt::format("<p>{} more cells are in the JSON report.</p>\n", report.cells.size() - kRows);
-  }
-  return out;
+  return html_section("explored", "All cells") + table.finish() +
+         html_more(report.cells.size(), kRows, "cells");
 }
 
 }  // namespace
 
 std::string to_html(const ExploreReport& report) {
-  std::string body =
-      fmt::format("<h1>Preserve exploration</h1>\n<p class=\"card plain verdict\">{}</p>\n",
-                  escape_html(report.sentence));
+  std::string body = "<h1>Preserve exploration</h1>\n" + html_card("plain", report.sentence);
   for (const ExploreComparison& earlier : report.earlier) {
-    body += fmt::format("<p class=\"card plain verdict\">{}</p>\n", escape_html(earlier.sentence));
+    body += html_card("plain", earlier.sentence);
   }
-  if (!report.warnings.empty()) {
-    body += "<div class=\"alert\" id=\"warnings\"><b>Warnings.</b><ul>\n";
-    for (const std::string& warning : report.warnings) {
-      body += fmt::format("<li>{}</li>\n", escape_html(warning));
-    }
-    body += "</ul></div>\n";
-  }
+  body += html_warning_list(report.warnings);
   const std::vector<ExploreMap> maps = explore_maps(report, kMaps);
   body += speedups(maps) + against_earlier(report) + against_fused(report, maps) +
           footprints(report) + designs(report) + all_cells(report);

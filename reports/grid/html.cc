@@ -91,35 +91,15 @@ std::string heat_table(const HeatMap& map, const std::string& what,
 std::string header(const GridReport& report, const GridSummary& summary) {
   const auto& mean = summary.mean_chosen ? summary.mean_chosen : summary.mean_chosen_all;
   const char* css_class = mean && mean->low > 1 ? "fast" : "plain";
-  std::string out =
-      fmt::format("<h1>Preserve grid report</h1>\n<p class=\"card {} verdict\">{}</p>\n", css_class,
-                  escape_html(report.sentence));
-  for (const GridComparison& earlier : report.earlier) {
-    out += fmt::format("<p class=\"card plain verdict\">{}</p>\n", escape_html(earlier.sentence));
-  }
-  if (report.warnings.empty()) return out;
-  out += "<div class=\"alert\" id=\"warnings\"><b>Warnings.</b><ul>\n";
-  for (const std::string& warning : report.warnings) {
-    out += fmt::format("<li>{}</li>\n", escape_html(warning));
-  }
-  return out + "</ul></div>\n";
+  std::string out = "<h1>Preserve grid report</h1>\n" + html_card(css_class, report.sentence);
+  for (const GridComparison& earlier : report.earlier) out += html_card("plain", earlier.sentence);
+  return out + html_warning_list(report.warnings);
 }
 
 std::string against_earlier(const GridReport& report) {
   if (report.earlier.empty()) return "";
   std::string out = html_section("earlier", "Against an earlier grid");
-  for (const GridComparison& earlier : report.earlier) {
-    const Table table = comparison_table(earlier);
-    out += html_table(table);
-    if (earlier.cells.size() > table.rows.size()) {
-      out += fmt::format("<p>{} more cells are in the JSON report.</p>\n",
-                         earlier.cells.size() - table.rows.size());
-    }
-    if (earlier.only_before + earlier.only_after > 0) {
-      out += fmt::format("<p>{} only there, {} only here.</p>\n",
-                         count_of(earlier.only_before, "cell"), earlier.only_after);
-    }
-  }
+  for (const GridComparison& earlier : report.earlier) out += html_comparison(earlier, "only");
   return out +
          html_how(
              "Undecided means that the intervals of the two plans overlap, so the grids do not "

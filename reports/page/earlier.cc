@@ -19,11 +19,6 @@ std::string time_or_none(const std::optional<int64_t>& dur_ns) {
   return dur_ns ? format_duration(*dur_ns) : "none";
 }
 
-std::string first_rows(const char* noun, size_t rows) {
-  if (rows <= kRows) return "";
-  return fmt::format("<p>{} more {} are in the JSON report.</p>\n", rows - kRows, noun);
-}
-
 std::string operator_changes(const Earlier& earlier) {
   HtmlTable table("Operators over all layers, time per step",
                   {"Operator", "Class", number("Count before"), number("Count now"),
@@ -34,7 +29,7 @@ std::string operator_changes(const Earlier& earlier) {
                grouped(op.count.after.value_or(0)), time_or_none(op.dur_ns.before),
                time_or_none(op.dur_ns.after), html_signed_time(op.dur_ns.difference())});
   }
-  return table.finish() + first_rows("operators", earlier.operators.size());
+  return table.finish() + html_more(earlier.operators.size(), kRows, "operators");
 }
 
 std::string window_changes(const Earlier& earlier) {
@@ -52,7 +47,7 @@ std::string window_changes(const Earlier& earlier) {
                time_or_none(w.predicted_saved_ns.before),
                time_or_none(w.predicted_saved_ns.after)});
   }
-  return table.finish() + first_rows("windows", earlier.windows.size());
+  return table.finish() + html_more(earlier.windows.size(), kRows, "windows");
 }
 
 // A row per run, this one last.

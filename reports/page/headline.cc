@@ -99,9 +99,7 @@ std::string html_headlines(const Report& report) {
   std::string out = "<h1>Preserve report</h1>\n";
   for (size_t i = 0; i < report.headlines.size(); ++i) out += card(report.headlines[i], i);
   if (report.headlines.empty()) {
-    for (const std::string& sentence : report.sentences) {
-      out += fmt::format("<p class=\"card plain verdict\">{}</p>\n", escape_html(sentence));
-    }
+    for (const std::string& sentence : report.sentences) out += html_card("plain", sentence);
   }
   for (const Earlier& run : report.earlier) {
     out += fmt::format(

@@ -112,6 +112,24 @@ std::string html_section(std::string_view id, std::string_view title) {
   return fmt::format("<h2 id=\"{}\">{}{}</h2>\n", id, escape_html(title), html_definition_link(id));
 }
 
+std::string html_card(std::string_view css_class, std::string_view sentence) {
+  return fmt::format("<p class=\"card {} verdict\">{}</p>\n", css_class, escape_html(sentence));
+}
+
+std::string html_warning_list(const std::vector<std::string>& warnings) {
+  if (warnings.empty()) return "";
+  std::string out = "<div class=\"alert\" id=\"warnings\"><b>Warnings.</b><ul>\n";
+  for (const std::string& warning : warnings) {
+    out += fmt::format("<li>{}</li>\n", escape_html(warning));
+  }
+  return out + "</ul></div>\n";
+}
+
+std::string html_more(size_t rows, size_t shown, std::string_view nouns) {
+  if (rows <= shown) return "";
+  return fmt::format("<p>{} more {} are in the JSON report.</p>\n", rows - shown, nouns);
+}
+
 std::string html_page(std::string_view title, std::string_view body, std::string_view json) {
   std::string page(kReportPage);
   // Text from files comes last, so that a {{mark}} in it is never looked for.

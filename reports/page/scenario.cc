@@ -159,12 +159,7 @@ std::string windows_table(const PlanView& plan, size_t index) {
                format_duration(w.shadow_price_ns_per_mib), prefetch_list(w)},
               window_id(index, w.ordinal));
   }
-  std::string out = table.finish();
-  if (plan.windows.size() > rows) {
-    out +=
-        fmt::format("<p>{} more windows are in the JSON report.</p>\n", plan.windows.size() - rows);
-  }
-  return out;
+  return table.finish() + html_more(plan.windows.size(), rows, "windows");
 }
 
 std::string tried_table(const PlanView& plan) {
