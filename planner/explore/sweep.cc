@@ -15,6 +15,7 @@
 #include "planner/explore/cell/hardware.h"
 #include "planner/schedule/collective_time.h"
 #include "planner/workload/operator_times.h"
+#include "planner/workload/workload.h"
 
 namespace preserve {
 namespace {
@@ -103,11 +104,10 @@ void set_number(SweepKey key, double number, ExplorePoint& point) {
 // --- checks --------------------------------------------------------------------------------------
 
 void check_divides(const ModelConfig& model, int64_t ranks) {
-  std::string reason;
-  if (ranks_divide(model, ranks, &reason)) return;
+  if (undivided(model, ranks).empty()) return;
   std::vector<int64_t> fit;
   for (int64_t count = 1; count <= kMostRanksListed; ++count) {
-    if (ranks_divide(model, count)) fit.push_back(count);
+    if (undivided(model, count).empty()) fit.push_back(count);
   }
   throw usage_error(
       "tp={}: {} ranks do not divide the heads and columns of {}; of 1 to {} these do: {}", ranks,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "planner/workload/step_table.h"
 
+#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -89,15 +90,7 @@ std::string as_json(const Workload& workload) {
 }  // namespace
 
 const char* to_string(TableFormat format) {
-  switch (format) {
-    case TableFormat::text:
-      return "text";
-    case TableFormat::csv:
-      return "csv";
-    case TableFormat::json:
-      return "json";
-  }
-  throw internal_error("no such table format");
+  return std::array{"text", "csv", "json"}.at(static_cast<size_t>(format));
 }
 
 std::string step_table(const Workload& workload, TableFormat format) {

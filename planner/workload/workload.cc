@@ -42,23 +42,6 @@ void check_spec(const WorkloadSpec& spec) {
   }
 }
 
-void check_split(const WorkloadSpec& spec) {
-  const auto divides = [&](const char* what, int64_t count) {
-    if (count % spec.ranks == 0) return;
-    throw not_applicable_error("--tp: {} ranks do not divide the {} {} of {}", spec.ranks, count,
-                               what, spec.model.name);
-  };
-  for (const LayerShape& layer : spec.model.layers) {
-    if (layer.attention) divides("attention heads", layer.attention->heads);
-    if (layer.mixer) divides("columns of a layer without attention", layer.mixer->out_columns);
-    if (layer.mlp) divides("MLP columns", layer.mlp->columns);
-    if (layer.experts) {
-      divides("columns of an expert", layer.experts->columns);
-      divides("columns of the shared experts", layer.experts->shared_columns);
-    }
-  }
-}
-
 // Several layers may be uneven; the first one is named.
 void doubt_uneven_heads(const WorkloadSpec& spec, std::vector<std::string>& warnings) {
   for (const LayerShape& layer : spec.model.layers) {
@@ -132,6 +115,25 @@ WeightType kv_type_of(const WorkloadSpec& spec) {
   return type == WeightType::fp4 ? WeightType::fp8 : type;
 }
 
+std::string undivided(const ModelConfig& model, int64_t ranks) {
+  std::string reason;
+  const auto divides = [&](const char* what, int64_t count) {
+    if (count % ranks == 0 || !reason.empty()) return;
+    reason =
+        fmt::format("--tp: {} ranks do not divide the {} {} of {}", ranks, count, what, model.name);
+  };
+  for (const LayerShape& layer : model.layers) {
+    if (layer.attention) divides("attention heads", layer.attention->heads);
+    if (layer.mixer) divides("columns of a layer without attention", layer.mixer->out_columns);
+    if (layer.mlp) divides("MLP columns", layer.mlp->columns);
+    if (layer.experts) {
+      divides("columns of an expert", layer.experts->columns);
+      divides("columns of the shared experts", layer.experts->shared_columns);
+    }
+  }
+  return reason;
+}
+
 int64_t read_bytes(const StepOp& op) {
   int64_t bytes = 0;
   for (const StepAccess& access : op.accesses) {
@@ -142,7 +144,9 @@ int64_t read_bytes(const StepOp& op) {
 
 Workload generate_workload(const WorkloadSpec& spec, const DeviceModel& device) {
   check_spec(spec);
-  check_split(spec);
+  if (const std::string uneven = undivided(spec.model, spec.ranks); !uneven.empty()) {
+    throw not_applicable_error("{}", uneven);
+  }
   const int64_t parameters = parameter_count(spec.model);
   WorkloadSpec whole = spec;
   if (whole.contexts.empty()) whole.contexts.assign(static_cast<size_t>(spec.batch), spec.context);

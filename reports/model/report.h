@@ -75,6 +75,8 @@ struct RankTime {
   int64_t steps = 0;    // in `scope`; 0 when the scope is the whole recording
   int64_t wall_ns = 0;
   std::array<ClassTime, kTimeClasses.size()> classes;
+
+  std::string name() const { return rank ? std::to_string(*rank) : process; }
 };
 
 // All operators of one kind whose names differ in layer numbers alone: "layers.*.mlp.down". The

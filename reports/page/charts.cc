@@ -20,10 +20,6 @@ double share(double part, double whole) {
   return whole > 0 ? part / whole : 0;
 }
 
-std::string rank_name(const RankTime& rank) {
-  return rank.rank ? fmt::format("rank {}", *rank.rank) : rank.process;
-}
-
 }  // namespace
 
 std::string kind_class(const std::string& kind) {
@@ -40,7 +36,7 @@ std::string class_chart(const TimeUse& use) {
   for (size_t r = 0; r < rows; ++r) {
     const RankTime& rank = use.ranks[r];
     const double y = static_cast<double>(r) * kRow + 5;
-    svg.row_label(y + 12, rank_name(rank));
+    svg.row_label(y + 12, (rank.rank ? "rank " : "") + rank.name());
     double x = kLeft;
     for (size_t c = 0; c < kTimeClasses.size(); ++c) {
       const double part = share(static_cast<double>(rank.classes[c].exclusive_ns),

@@ -102,9 +102,6 @@ std::string html_ranks(const TimeUse& use) {
   const auto [least, most] = std::minmax_element(
       use.ranks.begin(), use.ranks.end(),
       [&](const RankTime& a, const RankTime& b) { return working_ns(a) < working_ns(b); });
-  const auto name = [](const RankTime& rank) {
-    return rank.rank ? fmt::format("{}", *rank.rank) : escape_html(rank.process);
-  };
   const int64_t step_ns = most->wall_ns / std::max<int64_t>(1, most->steps);
   const double skew = step_ns > 0 ? static_cast<double>(working_ns(*most) - working_ns(*least)) /
                                         static_cast<double>(step_ns)
@@ -116,7 +113,7 @@ std::string html_ranks(const TimeUse& use) {
        number("All else"), "Remark"});
   for (const RankTime& rank : use.ranks) {
     const int64_t wall_ns = rank.wall_ns / std::max<int64_t>(1, rank.steps);
-    table.row({name(rank), grouped(rank.steps), format_duration(wall_ns),
+    table.row({escape_html(rank.name()), grouped(rank.steps), format_duration(wall_ns),
                format_duration(wall_ns - working_ns(rank)), format_duration(working_ns(rank)),
                &rank == &*most    ? "slowest: the others wait for it"
                : &rank == &*least ? "fastest"

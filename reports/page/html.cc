@@ -122,7 +122,7 @@ std::string time_classes(const TimeUse& use) {
        number("Operators")});
   for (const RankTime& rank : use.ranks) {
     const int64_t steps = std::max<int64_t>(rank.steps, 1);
-    const std::string name = rank.rank ? fmt::format("{}", *rank.rank) : escape_html(rank.process);
+    const std::string name = escape_html(rank.name());
     for (size_t c = 0; c < kTimeClasses.size(); ++c) {
       const ClassTime& time = rank.classes[c];
       if (time.busy_ns == 0 && time.operators == 0) continue;
