@@ -2,6 +2,7 @@
 #include "planner/schedule/schedule.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -273,15 +274,7 @@ void check_integers(const ordered_json& value) {
 }  // namespace
 
 const char* to_string(Strategy strategy) {
-  switch (strategy) {
-    case Strategy::none:
-      return "none";
-    case Strategy::bfs:
-      return "bfs";
-    case Strategy::flow:
-      return "flow";
-  }
-  return "?";
+  return std::array{"none", "bfs", "flow"}.at(static_cast<size_t>(strategy));
 }
 
 const char* to_string(PlanVerdict verdict) {

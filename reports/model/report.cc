@@ -250,15 +250,7 @@ std::vector<Machine> read_machines(const TraceDb& db) {
 }
 
 const char* to_text(Severity severity) {
-  switch (severity) {
-    case Severity::serious:
-      return "serious";
-    case Severity::caution:
-      return "caution";
-    case Severity::note:
-      return "note";
-  }
-  return "caution";
+  return std::array{"serious", "caution", "note"}.at(static_cast<size_t>(severity));
 }
 
 std::string describe(const Loss& loss) {
