@@ -59,9 +59,7 @@ std::string time_table(const TimeUse& use) {
 
 std::string counters(const std::vector<CounterTotal>& totals) {
   if (totals.empty()) return "";
-  Table table = counter_table(totals);
-  if (table.rows.size() > kRows) table.rows.erase(table.rows.begin() + kRows, table.rows.end());
-  return "Bytes per kernel:\n\n" + markdown_table(table);
+  return "Bytes per kernel:\n\n" + markdown_table(counter_table(totals), kRows);
 }
 
 std::string earlier(const Earlier& earlier) {

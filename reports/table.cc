@@ -71,16 +71,16 @@ std::string html_table(const Table& table) {
   return html.finish();
 }
 
-std::string markdown_table(const Table& table) {
+std::string markdown_table(const Table& table, size_t most_rows) {
   std::string out = "|", line = "|";
   for (const Head& head : table.heads) {
     out += fmt::format(" {} |", markdown_title(head.title));
     line += head.kind == Column::number ? "---:|" : "---|";
   }
   out += "\n" + line + "\n";
-  for (const std::vector<Cell>& row : table.rows) {
+  for (size_t i = 0; i < std::min(most_rows, table.rows.size()); ++i) {
     out += "|";
-    for (const Cell& cell : row) out += fmt::format(" {} |", markdown_cell(cell));
+    for (const Cell& cell : table.rows[i]) out += fmt::format(" {} |", markdown_cell(cell));
     out += "\n";
   }
   return out + "\n";

@@ -3,6 +3,7 @@
 // (text.h); each printer escapes for its format.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -54,7 +55,8 @@ struct Table {
 };
 
 std::string html_table(const Table& table);
-std::string markdown_table(const Table& table);  // without the caption, an empty line at the end
+// Without the caption, an empty line at the end; at most so many rows.
+std::string markdown_table(const Table& table, size_t most_rows = SIZE_MAX);
 
 // What both pages show.
 Table comparison_table(const std::vector<Scenario>& scenarios);

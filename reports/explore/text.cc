@@ -143,9 +143,7 @@ std::string to_markdown(const ExploreReport& report) {
   out += "\nSpeed-up of strategy flow, predicted; =: nothing is done, N/A: cannot be run.\n\n";
   for (const ExploreMap& map : explore_maps(report, kMarkdownMaps)) out += heat_table(map);
   for (const ExploreComparison& earlier : report.earlier) {
-    Table table = comparison_table(earlier);
-    if (table.rows.size() > kMarkdownRows) table.rows.resize(kMarkdownRows);
-    if (!table.rows.empty()) out += markdown_table(table);
+    if (!earlier.cells.empty()) out += markdown_table(comparison_table(earlier), kMarkdownRows);
   }
   Table best{"",
              {"best cache", number("without prefetching"), number("with flow"), number("gain")}};
@@ -156,9 +154,8 @@ std::string to_markdown(const ExploreReport& report) {
                          format_size(with.cache_bytes),
                          format_ratio(density(curve, with, with.flow_step_ns) /
                                       density(curve, without, without.baseline_step_ns))});
-    if (best.rows.size() == kMarkdownRows) break;
   }
-  return best.rows.empty() ? out : out + markdown_table(best);
+  return best.rows.empty() ? out : out + markdown_table(best, kMarkdownRows);
 }
 
 }  // namespace preserve::report

@@ -60,9 +60,7 @@ std::string to_markdown(const GridReport& report) {
       "yet.\n\n";
   for (const HeatMap& map : heat_maps(report.cells)) out += heat_table(map);
   for (const GridComparison& earlier : report.earlier) {
-    Table table = comparison_table(earlier);
-    if (table.rows.size() > kComparedCells) table.rows.resize(kComparedCells);
-    out += markdown_table(table);
+    out += markdown_table(comparison_table(earlier), kComparedCells);
   }
   out += published(report);
   for (const auto& [name, value] : report.facts) {

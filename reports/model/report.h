@@ -26,6 +26,9 @@ struct Known {
   std::string reason;
 
   static Known unknown(std::string why) { return {std::nullopt, std::move(why)}; }
+  static Known of(std::optional<T> value, std::string otherwise) {
+    return value ? Known{std::move(value), ""} : unknown(std::move(otherwise));
+  }
   explicit operator bool() const { return value.has_value(); }
   const T& operator*() const { return *value; }
   const T* operator->() const { return &*value; }
