@@ -11,9 +11,7 @@
 #include "common/units.h"
 #include "db/step/folded_step.h"
 #include "planner/schedule/schedule_check.h"
-#include "reports/model/counters.h"
-#include "reports/model/headline.h"
-#include "reports/model/scenario.h"
+#include "reports/model/parts.h"
 #include "reports/model/time_use.h"
 #include "reports/text.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "reports/model/scenario.h"
+#include "reports/model/parts.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,8 +9,6 @@
 #include "common/text.h"
 #include "common/units.h"
 #include "db/replay_result.h"
-#include "reports/model/tried_plans.h"
-#include "reports/model/why.h"
 #include "reports/text.h"
 
 namespace preserve::report {

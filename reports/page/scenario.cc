@@ -6,7 +6,6 @@
 #include "common/units.h"
 #include "db/replay_result.h"
 #include "reports/model/gains.h"
-#include "reports/model/scenario.h"
 #include "reports/page/charts.h"
 #include "reports/page/parts.h"
 #include "reports/text.h"
