@@ -138,7 +138,7 @@ class Moved {
     throw input_error(
         "{}: operator \"{}\", number {} of its path, is not in {}: plan again with preserve-tune "
         "{}",
-        file_, printable(place->path), place->occurrence, trace_, trace_);
+        file_, printable(place->path), place->occurrence, trace_, shell_word(trace_));
   }
 
  private:
