@@ -360,9 +360,8 @@ int main(int argc, char** argv) {
       "  preserve-tune trace.db --device device.json --measure -- --oversubscribe\n"
       "\nSizes: 32MiB, 4MB; times: 200us, 1.5ms, 60s.\n"
       "Exit codes: 0 done (also when the verdict is do-nothing or no tensor is named), 2 usage or "
-      "bad input (also when "
-      "preserve-replay cannot\nmeasure), 3 internal, 4 the model does not fit the ranks or the "
-      "device, 130 interrupted.",
+      "bad input (also when preserve-replay cannot\nmeasure), 3 internal, 4 the model does not fit "
+      "the ranks or the device, 130 interrupted.",
       fmt::format("trace schema {}, schedule {}, device {}", preserve::kTraceSchemaVersion,
                   preserve::kScheduleVersion, preserve::kDeviceVersion)};
   return preserve::run_tool(

@@ -311,8 +311,7 @@ int main(int argc, char** argv) {
             ->allow_extra_args(false);
         app.add_option("--fail-if", options.fail_if,
                        "slower=N%: exit 1 when a measured schedule is slower than the baseline by "
-                       "more than N % with "
-                       "its whole confidence interval; repeatable")
+                       "more than N % with its whole confidence interval; repeatable")
             ->type_name("CONDITION")
             ->allow_extra_args(false);
       },

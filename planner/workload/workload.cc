@@ -94,8 +94,7 @@ std::string summarise(const WorkloadSpec& spec, const Workload& workload, int64_
                       format_size(bytes.head + bytes.embedding), format_size(bytes.kv),
                       bytes.state > 0 ? fmt::format(", state {}", format_size(bytes.state)) : "");
   text += fmt::format(
-      "step {}: one token of each of {} (time per output token, without the first), "
-      "engine "
+      "step {}: one token of each of {} (time per output token, without the first), engine "
       "overhead {:g}\n",
       format_duration(workload.step.wall_ns), count_of(spec.batch, "sequence"),
       spec.engine_overhead);
@@ -181,9 +180,8 @@ Workload generate_workload(const WorkloadSpec& spec, const DeviceModel& device) 
   doubt_index(spec.model, parameters, step.warnings);
   if (device.memory_bytes == 0) {
     step.warnings.push_back(
-        fmt::format("{} does not state its memory: whether {} per rank fit is "
-                    "unknown",
-                    device.name, format_size(workload.bytes.total)));
+        fmt::format("{} does not state its memory: whether {} per rank fit is unknown", device.name,
+                    format_size(workload.bytes.total)));
   }
   workload.summary = summarise(spec, workload, parameters, times);
   return workload;

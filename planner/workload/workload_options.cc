@@ -113,8 +113,7 @@ CLI::Option* add_model_options(CLI::App& app, WorkloadOptions& options, const ch
       ->default_str("as recorded, else 1");
   add(app, model, "--context", options.context,
       "Tokens per sequence in the KV-cache, as 8K: one number, one for each sequence "
-      "(1000,3*8192), or "
-      "uniform:LEAST:MOST",
+      "(1000,3*8192), or uniform:LEAST:MOST",
       "N")
       ->default_str(std::to_string(spec.context));
   add(app, model, "--dtype", spec.type,
@@ -135,9 +134,8 @@ void add_workload_options(CLI::App& app, WorkloadOptions& options) {
   CLI::Option* model =
       add_model_options(app, options,
                         "Plan a decode step made from this Hugging Face config.json instead of a "
-                        "trace, or give "
-                        "the kernels of the trace the weights and KV of this model; or a name from "
-                        "examples/models");
+                        "trace, or give the kernels of the trace the weights and KV of this model; "
+                        "or a name from examples/models");
   CLI::Option* allreduce =
       add(app, model, "--allreduce-time", spec.allreduce_ns,
           "Length of every collective, as in 20us, instead of the device file's fit", "TIME")

@@ -82,8 +82,7 @@ std::string against_earlier(const ExploreReport& report) {
   }
   return out + html_how(
                    "Cells meet by what either exploration varies; what each keeps fixed may "
-                   "differ, and is "
-                   "the change that the numbers show. All of it is predicted.");
+                   "differ, and is the change that the numbers show. All of it is predicted.");
 }
 
 std::string against_fused(const ExploreReport& report, const std::vector<ExploreMap>& maps) {
@@ -143,8 +142,7 @@ std::string footprints(const ExploreReport& report) {
   return html_section("footprint", "Footprint of a layer") + svg.finish() + table.finish() +
          html_how(
              "Blue is attention weights, light blue KV, grey MLP; the upright line is the cache. "
-             "What "
-             "lies left of the line could be held at once.");
+             "What lies left of the line could be held at once.");
 }
 
 std::string curve_chart(const CapacityCurve& curve) {
@@ -205,9 +203,8 @@ std::string designs(const ExploreReport& report) {
   return html_section("design", "Capacity of the cache") + table.finish() + charts +
          html_how(
              "Green is with prefetching by flow, grey without; both optima are marked, and the "
-             "gain is "
-             "the one over the other. Throughput "
-             "is per area of a device where the constants of an area model were given.");
+             "gain is the one over the other. Throughput is per area of a device where the "
+             "constants of an area model were given.");
 }
 
 std::string all_cells(const ExploreReport& report) {

@@ -293,8 +293,7 @@ void check_consistency(const Report& report) {
       sum_ns += time.exclusive_ns;
       if (time.busy_ns < time.exclusive_ns) {
         throw internal_error(
-            "the report does not add up: a class of {} is busy for less than its "
-            "own time",
+            "the report does not add up: a class of {} is busy for less than its own time",
             rank.process);
       }
     }

@@ -78,20 +78,17 @@ std::string comparison(const Report& report) {
   if (report.scenarios.empty()) {
     return html_section("comparison", "Baseline against prefetch") +
            "<p>Nothing was planned or measured: no schedule was given. preserve-tune makes one, "
-           "preserve-replay "
-           "measures it.</p>\n";
+           "preserve-replay measures it.</p>\n";
   }
   std::string out = html_section("comparison", "Baseline against prefetch") +
                     html_table(comparison_table(report.scenarios));
   for (const Scenario& scenario : report.scenarios) out += html_measured(scenario);
   return out + html_how(
                    "Each arm is one variant of the step, timed in interleaved pairs with the "
-                   "baseline; its "
-                   "speed-up is the median of the pairs' ratios and the brackets hold its "
-                   "confidence interval. "
-                   "FAST or SLOW means that the whole interval lies more than 0.5 % from 1, SAME "
-                   "that it lies "
-                   "within, AMBG that the samples do not decide.");
+                   "baseline; its speed-up is the median of the pairs' ratios and the brackets "
+                   "hold its confidence interval. FAST or SLOW means that the whole interval lies "
+                   "more than 0.5 % from 1, SAME that it lies within, AMBG that the samples do not "
+                   "decide.");
 }
 
 // Several measurements of one schedule share its plan: the place of the first of them.
@@ -140,10 +137,9 @@ std::string time_classes(const TimeUse& use) {
          table.finish() +
          html_how(
              "Each moment belongs to one class: compute before copy before collective, so a "
-             "collective that runs "
-             "during compute costs nothing here and shows under Busy alone. Only time in class "
-             "collective can "
-             "hide prefetches; [unattributed] is time in which nothing recorded ran.");
+             "collective that runs during compute costs nothing here and shows under Busy alone. "
+             "Only time in class collective can hide prefetches; [unattributed] is time in which "
+             "nothing recorded ran.");
 }
 
 // Each is some 400 bytes that a browser opens before it draws; a longer step is thinned.
@@ -210,10 +206,9 @@ std::string plans(const Report& report) {
   }
   return out + html_how(
                    "In the chart each column is a window: its outline is what fits into the "
-                   "window, the filled "
-                   "part what is planned. \"Limited by\" says what stops a window from doing more, "
-                   "and the worth "
-                   "of 1 MiB more is the gain per step if that window were longer by one MiB.");
+                   "window, the filled part what is planned. \"Limited by\" says what stops a "
+                   "window from doing more, and the worth of 1 MiB more is the gain per step if "
+                   "that window were longer by one MiB.");
 }
 
 std::string cache(const Report& report) {
@@ -232,10 +227,8 @@ std::string cache(const Report& report) {
   }
   return out + html_how(
                    "The area is what was prefetched and not yet read; it rises under a collective "
-                   "and falls when "
-                   "its reader has run. It must stay below the dashed line, the calibrated budget; "
-                   "it is planned, "
-                   "not measured.");
+                   "and falls when its reader has run. It must stay below the dashed line, the "
+                   "calibrated budget; it is planned, not measured.");
 }
 
 std::string top_operators(const TimeUse& use) {
@@ -252,10 +245,8 @@ std::string top_operators(const TimeUse& use) {
   return html_section("operators", "Top operators") + operator_chart(use) + table.finish() +
          html_how(
              "Operators whose names differ in layer numbers alone are one row, [others] is what is "
-             "not listed, so "
-             "the table adds up to all operator time. Prefetching can shorten compute that reads "
-             "weights or KV, never a "
-             "collective.");
+             "not listed, so the table adds up to all operator time. Prefetching can shorten "
+             "compute that reads weights or KV, never a collective.");
 }
 
 std::string counters(const std::vector<CounterTotal>& totals) {
@@ -286,9 +277,8 @@ std::string collectives(const TimeUse& use) {
   return out + collective_chart(use) + table.finish() +
          html_how(
              "A collective's length is the time inside the call, so on a rank that arrives early "
-             "it includes "
-             "waiting for the others. The longer and the steadier it is, the more can be "
-             "prefetched under it.");
+             "it includes waiting for the others. The longer and the steadier it is, the more can "
+             "be prefetched under it.");
 }
 
 std::string raw_counts(const Report& report) {
@@ -304,8 +294,7 @@ std::string raw_counts(const Report& report) {
   return html_section("counts", "Raw counts") + rows.finish() + inputs.finish() +
          html_how(
              "Counts are of the whole recording, not of the steps in scope. The digests tie "
-             "schedule and replay "
-             "to this very trace.");
+             "schedule and replay to this very trace.");
 }
 
 }  // namespace

@@ -104,8 +104,7 @@ std::string gain_table(const Scenario& scenario) {
          html_how(
              "A ratio below 1 is faster with the plan; collectives above 1 are what fetching costs "
              "them. Predicted is what the plan was to save of each operator, kept the share of "
-             "that "
-             "which was saved.");
+             "that which was saved.");
 }
 
 std::string bounds_table(const PlanView& plan) {
@@ -144,8 +143,7 @@ std::string prefetch_list(const Window& window) {
 std::string windows_table(const PlanView& plan, size_t index) {
   if (plan.windows.empty()) return "<p>Nothing is prefetched under any collective.</p>\n";
   HtmlTable table(fmt::format("{} windows, {} prefetched per step: what is prefetched under which "
-                              "collective, for whom, "
-                              "and what limits it",
+                              "collective, for whom, and what limits it",
                               plan.windows.size(), format_size(plan.prefetched_bytes)),
                   {"Window", number("Usable"), number("Fits"), number("Planned"), number("Saves"),
                    "Limited by", number("Worth of 1 MiB more"), wide("Prefetches")});

@@ -94,9 +94,7 @@ const Family& family_of(const Text& text, bool assume_llama) {
                                           (value->is_number_integer() && *value == 0) ||
                                           (value->is_array() && value->empty()));
     if (value == nullptr || off) continue;
-    throw text.keys.error(key,
-                          "{}, which is not modelled: record a run instead "
-                          "(preserve-profile)",
+    throw text.keys.error(key, "{}, which is not modelled: record a run instead (preserve-profile)",
                           why);
   }
   if (const Family* family = find_family(text.model_type)) return *family;
