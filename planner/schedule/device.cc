@@ -5,7 +5,6 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
 #include "planner/schedule/json_document.h"

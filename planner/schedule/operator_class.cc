@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "planner/schedule/operator_class.h"
 
-#include <algorithm>
-
 #include "common/as_index.h"
 #include "db/step/folded_step.h"
 

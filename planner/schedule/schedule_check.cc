@@ -13,7 +13,6 @@
 #include "common/error.h"
 #include "common/shell_word.h"
 #include "common/text.h"
-#include "common/units.h"
 
 namespace preserve {
 namespace {

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "common/as_index.h"
-#include "common/error.h"
 #include "common/units.h"
 
 namespace preserve {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "planner/workload/workload.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "common/error.h"

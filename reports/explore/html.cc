@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <set>
 
-#include "common/text.h"
 #include "common/units.h"
 #include "reports/explore/report.h"
 #include "reports/page/chart.h"

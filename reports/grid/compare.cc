@@ -7,7 +7,6 @@
 #include <map>
 
 #include "common/text.h"
-#include "common/units.h"
 #include "reports/grid/report.h"
 #include "reports/text.h"
 

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "common/text.h"
 #include "common/units.h"
 #include "reports/grid/report.h"
 #include "reports/page/heat.h"

@@ -4,12 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "common/units.h"
 #include "reports/page/chart.h"
 #include "reports/table.h"
-#include "reports/text.h"
 
 namespace preserve::report {
 namespace {

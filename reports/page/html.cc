@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <future>
 
-#include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
 #include "reports/page/charts.h"

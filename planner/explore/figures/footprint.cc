@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "planner/explore/figures/figure.h"
 #include "planner/explore/figures/table.h"
 

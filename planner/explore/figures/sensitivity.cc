@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
-
 #include "common/units.h"
 #include "planner/explore/figures/figure.h"
 #include "planner/explore/figures/table.h"

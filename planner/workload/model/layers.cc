@@ -2,7 +2,6 @@
 #include "planner/workload/model/layers.h"
 
 #include <algorithm>
-#include <charconv>
 #include <set>
 #include <string>
 

@@ -2,7 +2,6 @@
 #include "planner/workload/model/widths.h"
 
 #include <algorithm>
-#include <array>
 
 namespace preserve {
 namespace {
