@@ -31,6 +31,12 @@ std::string ratio_text(const ExploreCell& cell, double ExploreCell::*over,
   return cell.done() ? fmt::format("{:.3f}", cell.*over / (cell.*under)) : "N/A";
 }
 
+std::string tokens_text(int64_t context) {
+  constexpr int64_t kThousand = 1024;
+  return context % kThousand == 0 ? fmt::format("{}K", context / kThousand)
+                                  : fmt::format("{}", context);
+}
+
 std::string batch_context_maps(const std::vector<ExploreCell>& cells,
                                const std::function<std::string(const ExploreCell&)>& group,
                                const std::function<std::string(const ExploreCell&)>& value) {

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "db/explore/cells.h"
-#include "db/grid/cells.h"
 
 namespace preserve {
 
@@ -24,5 +23,7 @@ std::string ratio_text(const ExploreCell& cell, double ExploreCell::*over,
 std::string batch_context_maps(const std::vector<ExploreCell>& cells,
                                const std::function<std::string(const ExploreCell&)>& group,
                                const std::function<std::string(const ExploreCell&)>& value);
+
+std::string tokens_text(int64_t context);  // "16K"
 
 }  // namespace preserve
