@@ -98,6 +98,16 @@ std::vector<Task> tasks_of(const TuneOptions& options) {
   return tasks;
 }
 
+// Those with steps of that phase.
+std::vector<int64_t> other_ranks(const TraceDb& db, int64_t rank, StepPhase phase) {
+  std::vector<int64_t> ranks = ranks_with_steps(db);
+  std::erase_if(ranks, [&](int64_t other) {
+    const std::vector<StepPhase> phases = recorded_phases(db, other);
+    return other == rank || std::find(phases.begin(), phases.end(), phase) == phases.end();
+  });
+  return ranks;
+}
+
 // The steps of the recording with what the model says of their kernels, on all ranks: replay runs
 // them all, from the copy of the trace that is written.
 void align_steps(const TuneOptions& options, const DeviceModel& device, const TraceDb& db,
@@ -115,12 +125,7 @@ void align_steps(const TuneOptions& options, const DeviceModel& device, const Tr
     task.step = planned.step;
     const StepPhase phase =
         task.step.phase == StepPhase::prefill ? StepPhase::prefill : StepPhase::decode;
-    for (const int64_t rank : ranks_with_steps(db)) {
-      const std::vector<StepPhase> phases = recorded_phases(db, rank);
-      if (rank == task.step.rank ||
-          std::find(phases.begin(), phases.end(), phase) == phases.end()) {
-        continue;
-      }
+    for (const int64_t rank : other_ranks(db, task.step.rank, phase)) {
       all.push_back(align::align_step(db, rank, phase, options.workload, device, options.force));
       console.detail(all.back().summary);
     }
@@ -147,12 +152,7 @@ FoldedStep step_to_plan(const TraceDb& db, const TuneOptions& options,
   FoldedStep step = fold_step(db, options.rank, phase);
   if (options.rank) return step;
   const FoldedStep lowest = step;
-  for (const int64_t rank : ranks_with_steps(db)) {
-    const std::vector<StepPhase> phases = recorded_phases(db, rank);
-    if (rank == lowest.rank ||
-        std::find(phases.begin(), phases.end(), step.phase) == phases.end()) {
-      continue;
-    }
+  for (const int64_t rank : other_ranks(db, lowest.rank, step.phase)) {
     FoldedStep other = fold_step(db, rank, step.phase);
     if (other.ops.size() == lowest.ops.size() &&
         in_collectives_ns(other) < kAlike * in_collectives_ns(lowest) &&
@@ -305,8 +305,9 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
   const DeviceModel measured =
       with_collectives(load_device(options.device), options.workload.collectives);
   if (options.shows_step()) return show_step(options, measured, console);
+  std::vector<std::string> fits;
   if (!options.trace.empty()) {  // a wrong input before a taken output
-    check_device_fits(TraceDb::open(options.trace), measured, options.device, options.force);
+    fits = check_device_fits(TraceDb::open(options.trace), measured, options.device, options.force);
   }
   std::vector<Task> tasks = tasks_of(options);
   std::optional<OutputFile> dimacs;
@@ -318,11 +319,7 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
     doubts.insert(doubts.begin(), fmt::format("{} is unsteady: {}", options.device,
                                               printable(measured.verdict_reason, 300)));
   }
-  if (!options.trace.empty()) {
-    const std::vector<std::string> fits =
-        check_device_fits(TraceDb::open(options.trace), measured, options.device, options.force);
-    doubts.insert(doubts.end(), fits.begin(), fits.end());
-  }
+  doubts.insert(doubts.end(), fits.begin(), fits.end());
   for (const std::string& sentence : doubts) console.warn(sentence);
   std::vector<std::string> losses;
   if (options.trace.empty()) {
@@ -363,9 +360,8 @@ int main(int argc, char** argv) {
       "  preserve-tune trace.db --device device.json --measure -- --oversubscribe\n"
       "\nSizes: 32MiB, 4MB; times: 200us, 1.5ms, 60s.\n"
       "Exit codes: 0 done (also when the verdict is do-nothing or no tensor is named), 2 usage or "
-      "bad input (also when "
-      "preserve-replay cannot\nmeasure), 3 internal, 4 the model does not fit the ranks or the "
-      "device, 130 interrupted.",
+      "bad input (also when preserve-replay cannot\nmeasure), 3 internal, 4 the model does not fit "
+      "the ranks or the device, 130 interrupted.",
       fmt::format("trace schema {}, schedule {}, device {}", preserve::kTraceSchemaVersion,
                   preserve::kScheduleVersion, preserve::kDeviceVersion)};
   return preserve::run_tool(

@@ -1,36 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
-#include <nlohmann/json.hpp>
 
-#include "common/error.h"
+#include "reports/json_parts.h"
 #include "reports/render.h"
 
 namespace preserve::report {
 namespace {
 
-using nlohmann::ordered_json;
-
-// Ratios carry no more digits than they mean; that also keeps them equal between compilers.
-ordered_json ratio(double value) {
-  if (!std::isfinite(value)) throw internal_error("a ratio of the report is not a number");
-  return std::round(value * 1e6) / 1e6;
-}
-
-ordered_json interval_of_ratio(const Interval& interval) {
-  return {{"low", ratio(interval.low)},
-          {"estimate", ratio(interval.estimate)},
-          {"high", ratio(interval.high)}};
-}
-
 ordered_json interval_of_ns(const Interval& interval) {
   return {{"low", std::llround(interval.low)},
           {"estimate", std::llround(interval.estimate)},
           {"high", std::llround(interval.high)}};
-}
-
-template <typename T>
-ordered_json optional(const std::optional<T>& value) {
-  return value ? ordered_json(*value) : ordered_json(nullptr);
 }
 
 // "name": value, or "name": null with "name_reason".
@@ -42,13 +22,6 @@ void put(ordered_json& object, const std::string& name, const Known<T>& known, W
     object[name] = nullptr;
     object[name + "_reason"] = known.reason;
   }
-}
-
-template <typename Rows, typename Write>
-ordered_json array_of(const Rows& rows, Write write) {
-  ordered_json array = ordered_json::array();
-  for (const auto& row : rows) array.push_back(write(row));
-  return array;
 }
 
 ordered_json write_named(const NamedText& text) {
@@ -231,8 +204,7 @@ ordered_json write_arm(const Arm& arm) {
   for (const Sample& sample : arm.taken) {
     taken["pair"].push_back(sample.pair);
     taken["step_ns"].push_back(sample.step_ns);
-    taken["discarded"].push_back(sample.discarded.empty() ? ordered_json(nullptr)
-                                                          : ordered_json(sample.discarded));
+    taken["discarded"].push_back(text_or_null(sample.discarded));
   }
   json["taken"] = std::move(taken);
   return json;
@@ -254,9 +226,9 @@ ordered_json write_headline(const Headline& headline) {
           {"prices", headline.prices},
           {"marks", array_of(headline.marks, [](const Headline::Mark& mark) -> ordered_json {
              return {{"name", mark.name},
-                     {"low", mark.low ? ratio(*mark.low) : ordered_json(nullptr)},
+                     {"low", ratio(mark.low)},
                      {"estimate", ratio(mark.estimate)},
-                     {"high", mark.high ? ratio(*mark.high) : ordered_json(nullptr)}};
+                     {"high", ratio(mark.high)}};
            })}};
 }
 
@@ -276,8 +248,7 @@ ordered_json write_measured(const Measured& measured) {
                     {"machines", array_of(measured.machines, write_machine)},
                     {"arms", array_of(measured.arms, write_arm)}};
   put(json, "speedup", measured.speedup, interval_of_ratio);
-  json["verdict"] =
-      measured.verdict.empty() ? ordered_json(nullptr) : ordered_json(measured.verdict);
+  json["verdict"] = text_or_null(measured.verdict);
   put(json, "fidelity", measured.fidelity, write_fidelity);
   put(json, "prediction_error", measured.prediction_error, ratio);
   put(json, "collective_slowdown", measured.collective_slowdown, ratio);

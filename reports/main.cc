@@ -121,6 +121,16 @@ bool any_condition_holds(const Report& report, const std::vector<double>& limits
   return holds;
 }
 
+// Of the first page; false: there is none.
+bool say_open(const std::vector<Target>& targets, Console& console) {
+  for (const Target& target : targets) {
+    if (target.format != Format::html || target.file.is_stdout()) continue;
+    console.next(fmt::format("xdg-open {}", shell_word(target.file.path().string())));
+    return true;
+  }
+  return false;
+}
+
 void say_next(const Report& report, const std::vector<Target>& targets, const Options& options,
               Console& console) {
   const std::string trace = report.inputs.front().path.string();
@@ -132,11 +142,7 @@ void say_next(const Report& report, const std::vector<Target>& targets, const Op
                                       shell_word(scenario.schedule_path)));
     }
   }
-  for (const Target& target : targets) {
-    if (target.format == Format::html && !target.file.is_stdout()) {
-      return console.next(fmt::format("xdg-open {}", shell_word(target.file.path().string())));
-    }
-  }
+  if (say_open(targets, console)) return;
   if (options.outputs.empty()) console.next("preserve-report INPUT... -o report.html");
 }
 
@@ -187,44 +193,24 @@ bool stdout_taken(const std::vector<Target>& targets) {
                      [](const Target& target) { return target.file.is_stdout(); });
 }
 
-void say_open(const std::vector<Target>& targets, Console& console) {
-  for (const Target& target : targets) {
-    if (target.format != Format::html || target.file.is_stdout()) continue;
-    return console.next(fmt::format("xdg-open {}", target.file.path().string()));
-  }
-}
-
-template <typename AnyReport>
-void say_sentences(const AnyReport& report) {
-  fmt::print("{}\n", report.sentence);
-  for (const auto& earlier : report.earlier) fmt::print("{}\n", earlier.sentence);
-}
-
-int report_grid(const std::vector<InputFile>& inputs, const std::vector<double>& limits,
-                std::vector<Target>& targets, Console& console) {
-  GridReport report = build_grid_report(inputs.back());
+// Of a grid or an exploration; `fails`: does a condition hold?
+template <typename CellReport, typename Comparison, typename Fails>
+int report_cells(const std::vector<InputFile>& inputs, CellReport (*build)(const InputFile&),
+                 Comparison (*compare)(const CellReport&, const CellReport&), Fails&& fails,
+                 std::vector<Target> targets, Console& console) {
+  CellReport report = build(inputs.back());
   for (size_t i = 0; i + 1 < inputs.size(); ++i) {
-    report.earlier.push_back(compare_grids(build_grid_report(inputs[i]), report));
+    report.earlier.push_back(compare(build(inputs[i]), report));
   }
   for (const std::string& warning : report.warnings) console.warn(warning);
-  const bool failed = any_cell_fails(report, limits, console);
+  const bool failed = fails(report);
   write_all(report, targets, console);
-  if (!stdout_taken(targets)) say_sentences(report);
+  if (!stdout_taken(targets)) {
+    fmt::print("{}\n", report.sentence);
+    for (const Comparison& earlier : report.earlier) fmt::print("{}\n", earlier.sentence);
+  }
   say_open(targets, console);
   return failed ? kExitCheckFailed : kExitDone;
-}
-
-int report_explored(const std::vector<InputFile>& inputs, std::vector<Target>& targets,
-                    Console& console) {
-  ExploreReport report = build_explore_report(inputs.back());
-  for (size_t i = 0; i + 1 < inputs.size(); ++i) {
-    report.earlier.push_back(compare_explorations(build_explore_report(inputs[i]), report));
-  }
-  for (const std::string& warning : report.warnings) console.warn(warning);
-  write_all(report, targets, console);
-  if (!stdout_taken(targets)) say_sentences(report);
-  say_open(targets, console);
-  return kExitDone;
 }
 
 // --baseline as what it is: a recording, grid or exploration goes before the others.
@@ -252,8 +238,11 @@ int report(const Options& options, Console& console) {
   }
   if (const auto grids = all_of_kind(inputs, InputKind::grid); !grids.empty()) {
     refuse_json_baseline(baseline_is_json, "grid.db");
-    std::vector<Target> targets = open_outputs(options);
-    return report_grid(grids, limits, targets, console);
+    const auto fails = [&](const GridReport& grid) {
+      return any_cell_fails(grid, limits, console);
+    };
+    return report_cells(grids, build_grid_report, compare_grids, fails, open_outputs(options),
+                        console);
   }
   if (const auto explored = all_of_kind(inputs, InputKind::explore); !explored.empty()) {
     refuse_json_baseline(baseline_is_json, "explore.db");
@@ -261,8 +250,9 @@ int report(const Options& options, Console& console) {
       throw usage_error("--fail-if needs a measurement, {} has none",
                         explored.back().path.string());
     }
-    std::vector<Target> targets = open_outputs(options);
-    return report_explored(explored, targets, console);
+    return report_cells(
+        explored, build_explore_report, compare_explorations,
+        [](const ExploreReport&) { return false; }, open_outputs(options), console);
   }
   std::vector<Target> targets = open_outputs(options);
   const std::vector<InputSet> runs = read_runs(inputs);
@@ -321,8 +311,7 @@ int main(int argc, char** argv) {
             ->allow_extra_args(false);
         app.add_option("--fail-if", options.fail_if,
                        "slower=N%: exit 1 when a measured schedule is slower than the baseline by "
-                       "more than N % with "
-                       "its whole confidence interval; repeatable")
+                       "more than N % with its whole confidence interval; repeatable")
             ->type_name("CONDITION")
             ->allow_extra_args(false);
       },

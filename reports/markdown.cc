@@ -16,12 +16,8 @@ constexpr size_t kRows = 20;  // a comment is not the place for more
 
 std::string plan_table(const std::vector<Scenario>& scenarios) {
   Table table{"",
-              {{"plan for"},
-               {"strategy"},
-               {"verdict"},
-               {"prefetched per step", Column::number},
-               {"cache peak / budget", Column::number},
-               {"bounds: all hot, window, cache"}}};
+              {"plan for", "strategy", "verdict", number("prefetched per step"),
+               number("cache peak / budget"), "bounds: all hot, window, cache"}};
   std::set<std::string> told;  // several measurements of one schedule share its plan
   for (const Scenario& s : scenarios) {
     if (!told.insert(s.schedule_sha256).second) continue;
@@ -37,9 +33,9 @@ std::string plan_table(const std::vector<Scenario>& scenarios) {
 }
 
 std::string time_table(const TimeUse& use) {
-  Table table{"", {{"rank"}}};
-  for (const char* name : kTimeClasses) table.heads.push_back({name, Column::number});
-  table.heads.push_back({"wall per step", Column::number});
+  Table table{"", {"rank"}};
+  for (const char* name : kTimeClasses) table.heads.push_back(number(name));
+  table.heads.push_back(number("wall per step"));
   for (size_t r = 0; r < std::min(use.ranks.size(), kRows); ++r) {
     const RankTime& rank = use.ranks[r];
     std::vector<Cell> row{rank.rank ? Cell(fmt::format("{}", *rank.rank))
@@ -63,9 +59,7 @@ std::string time_table(const TimeUse& use) {
 
 std::string counters(const std::vector<CounterTotal>& totals) {
   if (totals.empty()) return "";
-  Table table = counter_table(totals);
-  if (table.rows.size() > kRows) table.rows.erase(table.rows.begin() + kRows, table.rows.end());
-  return "Bytes per kernel:\n\n" + markdown_table(table);
+  return "Bytes per kernel:\n\n" + markdown_table(counter_table(totals), kRows);
 }
 
 std::string earlier(const Earlier& earlier) {
@@ -73,7 +67,7 @@ std::string earlier(const Earlier& earlier) {
     return dur_ns ? format_duration(*dur_ns) : std::string("none");
   };
   std::string out = fmt::format("{}\n\n", markdown_prose(earlier.sentence));
-  Table table{"", {{"operator"}, {"kind"}, {"before", Column::number}, {"now", Column::number}}};
+  Table table{"", {"operator", "kind", number("before"), number("now")}};
   for (size_t i = 0; i < std::min(earlier.operators.size(), kRows); ++i) {
     const OperatorChange& op = earlier.operators[i];
     table.rows.push_back(

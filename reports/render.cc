@@ -3,22 +3,14 @@
 
 #include <fmt/format.h>
 
+#include <array>
+
 #include "common/error.h"
 
 namespace preserve::report {
 
 const char* to_string(Format format) {
-  switch (format) {
-    case Format::html:
-      return "html";
-    case Format::json:
-      return "json";
-    case Format::md:
-      return "md";
-    case Format::csv:
-      return "csv";
-  }
-  throw internal_error("unknown report format");
+  return std::array{"html", "json", "md", "csv"}.at(static_cast<size_t>(format));
 }
 
 Format format_of(std::string_view name) {

@@ -16,13 +16,13 @@ namespace {
 std::string html_cell(const Cell& cell) {
   switch (cell.style) {
     case Cell::Style::plain:
-      return html_text(cell.text);
+      return escape_html(cell.text);
     case Cell::Style::name:
       return html_name(cell.text);
     case Cell::Style::strong:
-      return fmt::format("<span class=\"strong\">{}</span>", html_text(cell.text));
+      return fmt::format("<span class=\"strong\">{}</span>", escape_html(cell.text));
     case Cell::Style::unknown:
-      return fmt::format("<span class=\"unknown\">{}</span>", html_text(cell.text));
+      return fmt::format("<span class=\"unknown\">{}</span>", escape_html(cell.text));
   }
   return "";
 }
@@ -56,9 +56,7 @@ Cell time_of(const Arm* arm) {
 }
 
 Cell speedup_of(const Known<Interval>& speedup) {
-  if (!speedup) return unknown_cell("unknown: " + speedup.reason);
-  return fmt::format("{} [{}, {}]", format_ratio(speedup->estimate), format_ratio(speedup->low),
-                     format_ratio(speedup->high));
+  return speedup ? Cell(speedup_text(*speedup)) : unknown_cell("unknown: " + speedup.reason);
 }
 
 }  // namespace
@@ -73,16 +71,16 @@ std::string html_table(const Table& table) {
   return html.finish();
 }
 
-std::string markdown_table(const Table& table) {
+std::string markdown_table(const Table& table, size_t most_rows) {
   std::string out = "|", line = "|";
   for (const Head& head : table.heads) {
     out += fmt::format(" {} |", markdown_title(head.title));
     line += head.kind == Column::number ? "---:|" : "---|";
   }
   out += "\n" + line + "\n";
-  for (const std::vector<Cell>& row : table.rows) {
+  for (size_t i = 0; i < std::min(most_rows, table.rows.size()); ++i) {
     out += "|";
-    for (const Cell& cell : row) out += fmt::format(" {} |", markdown_cell(cell));
+    for (const Cell& cell : table.rows[i]) out += fmt::format(" {} |", markdown_cell(cell));
     out += "\n";
   }
   return out + "\n";
@@ -94,20 +92,20 @@ const Arm* arm_named(const Measured& measured, std::string_view name) {
   return found == measured.arms.end() ? nullptr : &*found;
 }
 
+std::string speedup_text(const Interval& speedup) {
+  return fmt::format("{} [{}, {}]", format_ratio(speedup.estimate), format_ratio(speedup.low),
+                     format_ratio(speedup.high));
+}
+
 std::string signed_percent(double value) {
   return fmt::format("{:+.1f} %", value * 100);
 }
 
 Table comparison_table(const std::vector<Scenario>& scenarios) {
   Table table{"Baseline against prefetch, all scenarios",
-              {{"Collectives"},
-               {"Verdict"},
-               {"Baseline", Column::number},
-               {"Prefetch", Column::number},
-               {"Measured speed-up", Column::number},
-               {"Predicted", Column::number},
-               {"Prediction error", Column::number},
-               {"Fidelity", Column::number}}};
+              {"Collectives", "Verdict", number("Baseline"), number("Prefetch"),
+               number("Measured speed-up"), number("Predicted"), number("Prediction error"),
+               number("Fidelity")}};
   for (const Scenario& s : scenarios) {
     const std::string predicted = format_ratio(s.plan.speedup);
     if (!s.measured) {
@@ -130,14 +128,8 @@ Table comparison_table(const std::vector<Scenario>& scenarios) {
 
 Table counter_table(const std::vector<CounterTotal>& totals) {
   Table table{"Bytes per kernel, mean over its runs",
-              {{"Kernel"},
-               {"In range"},
-               {"Count", Column::number},
-               {"DRAM read", Column::number},
-               {"DRAM written", Column::number},
-               {"L2 read", Column::number},
-               {"L2 written", Column::number},
-               {"Named bytes read", Column::number}}};
+              {"Kernel", "In range", number("Count"), number("DRAM read"), number("DRAM written"),
+               number("L2 read"), number("L2 written"), number("Named bytes read")}};
   for (const CounterTotal& total : totals) {
     std::vector<Cell> row{name_cell(total.name), name_cell(total.range), grouped(total.count)};
     for (const auto& bytes : total.metrics) {

@@ -3,6 +3,7 @@
 // (text.h); each printer escapes for its format.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -17,7 +18,16 @@ enum class Column { text, number, wide };
 struct Head {
   std::string title;  // HTML as it is; Markdown begins words in lower case
   Column kind = Column::text;
+
+  Head(const char* text) : title(text) {}
+  Head(std::string text, Column of) : title(std::move(text)), kind(of) {}
 };
+inline Head number(std::string title) {
+  return {std::move(title), Column::number};
+}
+inline Head wide(std::string title) {
+  return {std::move(title), Column::wide};
+}
 
 struct Cell {
   enum class Style { plain, name, strong, unknown };
@@ -45,7 +55,8 @@ struct Table {
 };
 
 std::string html_table(const Table& table);
-std::string markdown_table(const Table& table);  // without the caption, an empty line at the end
+// Without the caption, an empty line at the end; at most so many rows.
+std::string markdown_table(const Table& table, size_t most_rows = SIZE_MAX);
 
 // What both pages show.
 Table comparison_table(const std::vector<Scenario>& scenarios);
@@ -53,5 +64,6 @@ Table counter_table(const std::vector<CounterTotal>& totals);
 
 const Arm* arm_named(const Measured& measured, std::string_view name);  // null: no such arm
 std::string signed_percent(double value);                               // "+1.2 %"
+std::string speedup_text(const Interval& speedup);                      // "1.043x [1.031x, 1.055x]"
 
 }  // namespace preserve::report

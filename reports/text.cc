@@ -6,34 +6,18 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "db/utf8.h"
+
 namespace preserve::report {
 namespace {
 
-// Length of the well-formed UTF-8 sequence at the start of `text`, 0 when there is none (Unicode
-// 15, table 3-7); `code` is its code point.
+// Length of the character at the start of valid UTF-8; `code` is its code point.
 size_t decode(std::string_view text, uint32_t& code) {
-  const auto byte = [&](size_t i) -> uint32_t {
-    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0;
-  };
-  const auto follows = [&](size_t i) { return (byte(i) & 0xC0) == 0x80; };
-  const uint32_t first = byte(0);
-  if (first < 0x80) {
-    code = first;
-    return 1;
-  }
-  if (first >= 0xC2 && first <= 0xDF && follows(1)) {
-    code = (first & 0x1F) << 6 | (byte(1) & 0x3F);
-    return 2;
-  }
-  if ((first & 0xF0) == 0xE0 && follows(1) && follows(2)) {
-    code = (first & 0x0F) << 12 | (byte(1) & 0x3F) << 6 | (byte(2) & 0x3F);
-    return code >= 0x800 && (code < 0xD800 || code > 0xDFFF) ? 3 : 0;
-  }
-  if (first >= 0xF0 && first <= 0xF4 && follows(1) && follows(2) && follows(3)) {
-    code = (first & 0x07) << 18 | (byte(1) & 0x3F) << 12 | (byte(2) & 0x3F) << 6 | (byte(3) & 0x3F);
-    return code >= 0x10000 && code <= 0x10FFFF ? 4 : 0;
-  }
-  return 0;
+  const auto byte = [&](size_t i) -> uint32_t { return static_cast<unsigned char>(text[i]); };
+  const size_t length = byte(0) < 0x80 ? 1 : byte(0) < 0xE0 ? 2 : byte(0) < 0xF0 ? 3 : 4;
+  code = length == 1 ? byte(0) : byte(0) & (0x7Fu >> length);
+  for (size_t i = 1; i < length; ++i) code = code << 6 | (byte(i) & 0x3F);
+  return length;
 }
 
 // Characters that change how others are shown without being seen themselves.
@@ -50,22 +34,19 @@ std::string clean(std::string_view text, size_t limit) {
   if (text.size() <= limit && std::all_of(text.begin(), text.end(), plain)) {
     return std::string(text);  // as nearly all are
   }
+  constexpr size_t kLongest = 4;  // bytes of a character
+  const std::string valid = valid_utf8(text.substr(0, limit + kLongest));
   std::string out;
-  for (size_t at = 0; at < text.size();) {
+  for (size_t at = 0; at < valid.size();) {
     if (out.size() >= limit) return fmt::format("{}... ({} bytes)", out, text.size());
     uint32_t code = 0;
-    const size_t length = decode(text.substr(at), code);
-    if (length == 0) {
-      out += "\xEF\xBF\xBD";
-      ++at;
-      continue;
-    }
+    const size_t length = decode(std::string_view(valid).substr(at), code);
     if (code < 0x20 || code == 0x7F) {
       out += fmt::format("\\x{:02x}", code);
     } else if (is_invisible_control(code)) {
       out += fmt::format("\\u{:04x}", code);
     } else {
-      out += text.substr(at, length);
+      out += valid.substr(at, length);
     }
     at += length;
   }

@@ -192,22 +192,4 @@ SweepAxis parse_axis(std::string_view text) {
   return parse_axis(found->key, text.substr(equals + 1));
 }
 
-std::string value_text(const SweepAxis& axis, size_t index) {
-  if (axis.numbers.empty()) return axis.words.at(index);
-  const double number = axis.numbers.at(index);
-  switch (info_of(axis.key).kind) {
-    case ValueKind::size:
-      return format_size(number);
-    case ValueKind::rate:
-      return format_rate(number);
-    case ValueKind::duration:
-      return format_duration(number);
-    case ValueKind::factor:
-    case ValueKind::count:
-    case ValueKind::word:
-      break;
-  }
-  return axis.words.at(index);
-}
-
 }  // namespace preserve

@@ -55,7 +55,4 @@ SweepAxis parse_axis(SweepKey key, std::string_view values);
 
 inline constexpr size_t kMostAxisValues = 100'000;
 
-// "8.0 MiB", "16K", "200.00 us": for people.
-std::string value_text(const SweepAxis& axis, size_t index);
-
 }  // namespace preserve

@@ -52,8 +52,8 @@ std::string digests(const std::vector<SweepSheet>& sheets, SweepKey key, const c
 }
 
 // Cells of each sheet, for the text of a figure.
-std::vector<std::vector<ExploreCell>> cells_by_sheet(const Sweep& sweep, const TraceDb& db) {
-  std::vector<std::vector<ExploreCell>> sheets(sweep.sheets().size());
+SheetCells cells_by_sheet(const Sweep& sweep, const TraceDb& db) {
+  SheetCells sheets(sweep.sheets().size());
   size_t sheet = 0;
   read_explore_cells(db, [&](const ExploreCell& cell) {
     while (sheet + 1 < sheets.size() && cell.id >= sweep.first_cell(sheet + 1)) ++sheet;

@@ -2,7 +2,6 @@
 // The command line of preserve-explore.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 

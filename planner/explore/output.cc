@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "planner/explore/output.h"
 
+#include <fmt/ranges.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -63,21 +65,13 @@ struct CloseFile {
 }  // namespace
 
 void write_explore_csv(const TraceDb& db, const TextSink& sink) {
-  bool first = true;
-  std::string header;
-  for (const Named& column : values_of({})) {
-    header += (header.empty() ? "" : ",") + column.name;
-  }
-  sink(header + "\n");
+  std::vector<std::string> words;
+  for (const Named& column : values_of({})) words.push_back(column.name);
+  sink(fmt::format("{}\n", fmt::join(words, ",")));
   read_explore_cells(db, [&](const ExploreCell& cell) {
-    std::string line;
-    first = true;
-    for (const Named& column : values_of(cell)) {
-      if (!first) line += ',';
-      first = false;
-      line += csv_text(column.value);
-    }
-    sink(line + "\n");
+    words.clear();
+    for (const Named& column : values_of(cell)) words.push_back(csv_text(column.value));
+    sink(fmt::format("{}\n", fmt::join(words, ",")));
   });
 }
 

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <numeric>
+#include <type_traits>
+#include <variant>
 
 #include "common/cli_options.h"
 #include "common/error.h"
@@ -13,16 +15,15 @@
 #include "planner/explore/cell/hardware.h"
 #include "planner/schedule/collective_time.h"
 #include "planner/workload/operator_times.h"
+#include "planner/workload/workload.h"
 
 namespace preserve {
 namespace {
 
 constexpr int64_t kMostRanksListed = 64;
-constexpr auto kTypes = {WeightType::fp16, WeightType::int8, WeightType::fp8, WeightType::int4,
-                         WeightType::fp4};
 
 WeightType type_of(const std::string& word) {
-  for (const WeightType type : kTypes) {
+  for (const WeightType type : kWeightTypes) {
     if (word == to_string(type)) return type;
   }
   throw usage_error("invalid dtype={}: expected fp16, int8, fp8, int4 or fp4", printable(word));
@@ -31,6 +32,14 @@ WeightType type_of(const std::string& word) {
 std::vector<double> numbers_or(const SweepSheet& sheet, SweepKey key, double otherwise) {
   const SweepAxis* axis = sheet.find(key);
   return axis == nullptr ? std::vector{otherwise} : axis->numbers;
+}
+
+template <typename Input>
+const Input& named(const std::vector<Input>& inputs, const std::string& name) {
+  const auto found = std::find_if(inputs.begin(), inputs.end(),
+                                  [&](const Input& input) { return input.name == name; });
+  if (found == inputs.end()) throw internal_error("no input {}", name);
+  return *found;
 }
 
 // Loads each word of the sheets' axis once; `load` gives the name that the word then becomes.
@@ -58,14 +67,47 @@ void replace_words(std::vector<SweepSheet>& sheets, SweepKey key, Load&& load) {
   }
 }
 
+using Member = std::variant<int64_t ExplorePoint::*, std::optional<int64_t> ExplorePoint::*,
+                            std::optional<double> ExplorePoint::*>;
+constexpr std::pair<SweepKey, Member> kMembers[] = {
+    {SweepKey::tp, &ExplorePoint::ranks},
+    {SweepKey::batch, &ExplorePoint::batch},
+    {SweepKey::context, &ExplorePoint::context},
+    {SweepKey::kv_heads, &ExplorePoint::kv_heads},
+    {SweepKey::l2, &ExplorePoint::cache_bytes},
+    {SweepKey::memory, &ExplorePoint::memory_bytes},
+    {SweepKey::bandwidth, &ExplorePoint::memory_bandwidth_bytes_per_s},
+    {SweepKey::compute, &ExplorePoint::arithmetic_factor},
+    {SweepKey::allreduce, &ExplorePoint::allreduce_ns},
+    {SweepKey::network_latency, &ExplorePoint::network_latency_ns},
+    {SweepKey::network_bandwidth, &ExplorePoint::network_bandwidth_bytes_per_s},
+};
+
+void set_number(SweepKey key, double number, ExplorePoint& point) {
+  for (const auto& [known, member] : kMembers) {
+    if (known != key) continue;
+    std::visit(
+        [&](auto place) {
+          using Value = std::decay_t<decltype(point.*place)>;
+          if constexpr (std::is_same_v<Value, std::optional<double>>) {
+            point.*place = number;
+          } else {
+            point.*place = static_cast<int64_t>(number);
+          }
+        },
+        member);
+    return;
+  }
+  throw internal_error("{}= has no place in a cell", info_of(key).name);
+}
+
 // --- checks --------------------------------------------------------------------------------------
 
 void check_divides(const ModelConfig& model, int64_t ranks) {
-  std::string reason;
-  if (ranks_divide(model, ranks, &reason)) return;
+  if (undivided(model, ranks).empty()) return;
   std::vector<int64_t> fit;
   for (int64_t count = 1; count <= kMostRanksListed; ++count) {
-    if (ranks_divide(model, count)) fit.push_back(count);
+    if (undivided(model, count).empty()) fit.push_back(count);
   }
   throw usage_error(
       "tp={}: {} ranks do not divide the heads and columns of {}; of 1 to {} these do: {}", ranks,
@@ -233,17 +275,11 @@ Sweep::Sweep(std::vector<SweepSheet> sheets, SweepInputs inputs, const SweepSett
 }
 
 const ModelConfig& Sweep::model(const std::string& name) const {
-  const auto found = std::find_if(inputs_.models.begin(), inputs_.models.end(),
-                                  [&](const ModelConfig& model) { return model.name == name; });
-  if (found == inputs_.models.end()) throw internal_error("no model {}", name);
-  return *found;
+  return named(inputs_.models, name);
 }
 
 const DeviceModel& Sweep::device(const std::string& name) const {
-  const auto found = std::find_if(inputs_.devices.begin(), inputs_.devices.end(),
-                                  [&](const DeviceModel& device) { return device.name == name; });
-  if (found == inputs_.devices.end()) throw internal_error("no device {}", name);
-  return *found;
+  return named(inputs_.devices, name);
 }
 
 void Sweep::check_sheet(const SweepSheet& sheet, bool allow_uneven) const {
@@ -324,51 +360,14 @@ ExplorePoint Sweep::point(int64_t id) const {
     const auto place = static_cast<size_t>(rest % size);
     rest /= size;
     const std::string& word = axis->words[place];
-    const double number = axis->numbers.empty() ? 0 : axis->numbers[place];
-    const auto count = static_cast<int64_t>(number);
-    switch (axis->key) {
-      case SweepKey::model:
-        point.model = &model(word);
-        break;
-      case SweepKey::device:
-        point.device = &device(word);
-        break;
-      case SweepKey::dtype:
-        point.type = type_of(word);
-        break;
-      case SweepKey::tp:
-        point.ranks = count;
-        break;
-      case SweepKey::batch:
-        point.batch = count;
-        break;
-      case SweepKey::context:
-        point.context = count;
-        break;
-      case SweepKey::kv_heads:
-        point.kv_heads = count;
-        break;
-      case SweepKey::l2:
-        point.cache_bytes = count;
-        break;
-      case SweepKey::memory:
-        point.memory_bytes = count;
-        break;
-      case SweepKey::bandwidth:
-        point.memory_bandwidth_bytes_per_s = number;
-        break;
-      case SweepKey::compute:
-        point.arithmetic_factor = number;
-        break;
-      case SweepKey::allreduce:
-        point.allreduce_ns = count;
-        break;
-      case SweepKey::network_latency:
-        point.network_latency_ns = number;
-        break;
-      case SweepKey::network_bandwidth:
-        point.network_bandwidth_bytes_per_s = number;
-        break;
+    if (axis->key == SweepKey::model) {
+      point.model = &model(word);
+    } else if (axis->key == SweepKey::device) {
+      point.device = &device(word);
+    } else if (axis->key == SweepKey::dtype) {
+      point.type = type_of(word);
+    } else {
+      set_number(axis->key, axis->numbers[place], point);
     }
   }
   return point;

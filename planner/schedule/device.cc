@@ -5,10 +5,10 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
 #include "planner/schedule/json_document.h"
+#include "planner/schedule/json_fields.h"
 
 namespace preserve {
 
@@ -21,283 +21,190 @@ using nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
 constexpr const char* kSlowdowns = "operator_slowdown_per_byte_ns";
+const JsonFormat kFormat{"preserve/device", "device", kDeviceVersion, kDeviceSchema};
 
-PrefetchMethod read_method(const json& value) {
-  PrefetchMethod method;
-  method.name = value.at("name");
-  method.placement = value.at("placement");
-  method.bandwidth_bytes_per_s = value.at("bandwidth_bytes_per_s");
-  method.start_latency_ns = value.at("start_latency_ns");
-  method.hit_read_bandwidth_bytes_per_s = value.value("hit_read_bandwidth_bytes_per_s", 0.0);
-  method.chunk_bytes = value.value("chunk_bytes", int64_t{0});
-  method.ctas = value.value("ctas", int64_t{0});
-  method.eviction = value.value("eviction", std::string());
-  method.issue = value.value("issue", std::string());
-  const json slowdowns = value.value(kSlowdowns, json::object());
-  for (const OperatorClass of : kOperatorClasses) {
-    if (slowdowns.contains(to_string(of))) {
-      method.operator_slowdown_per_byte_ns[of] = slowdowns[to_string(of)].get<double>();
-    }
-  }
-  return method;
+}  // namespace
+
+// --- fields, in the order in which files have them -----------------------------------------------
+
+template <typename Fields>
+static void describe(Fields& fields, FieldsOf<Fields, SurvivalPoint>& point) {
+  fields("footprint_bytes", point.footprint_bytes);
+  fields("hit_fraction", point.hit_fraction);
 }
 
-CollectiveFit read_collective(const json& value) {
-  CollectiveFit fit;
-  fit.function = value.at("function");
-  fit.library = value.at("library");
-  fit.ranks = value.at("ranks");
-  fit.latency_ns = value.at("latency_ns");
-  fit.bandwidth_bytes_per_s = value.at("bandwidth_bytes_per_s");
-  fit.max_relative_error = value.value("max_relative_error", 0.0);
-  fit.min_bytes = value.value("min_bytes", int64_t{0});
-  fit.max_bytes = value.value("max_bytes", int64_t{0});
-  return fit;
+template <typename Fields>
+static void describe(Fields& fields, FieldsOf<Fields, PrefetchMethod>& method) {
+  fields("name", method.name);
+  fields("placement", method.placement);
+  fields("bandwidth_bytes_per_s", method.bandwidth_bytes_per_s);
+  fields("start_latency_ns", method.start_latency_ns);
+  fields.or_default("hit_read_bandwidth_bytes_per_s", method.hit_read_bandwidth_bytes_per_s);
+  fields.or_default("chunk_bytes", method.chunk_bytes);
+  fields.or_default("ctas", method.ctas);
+  fields.if_any("eviction", method.eviction);
+  fields.if_any("issue", method.issue);
+  auto& slowdowns = method.operator_slowdown_per_byte_ns;
+  fields.group_if(slowdowns.any(), kSlowdowns, [&](auto& by_class) {
+    for (const OperatorClass of : kOperatorClasses) by_class.if_any(to_string(of), slowdowns[of]);
+  });
 }
 
-OperatorTable read_operator(const json& value) {
-  OperatorTable table;
-  table.operation = value.at("operation");
-  table.dtype = value.at("dtype");
-  table.engine = value.at("engine");
-  table.version = value.at("version");
-  table.kernel = value.at("kernel");
-  table.source = value.at("source");
-  table.rows = value.at("rows");
-  table.median_relative_error = value.at("median_relative_error");
-  table.p90_relative_error = value.at("p90_relative_error");
-  table.latency_ns = value.at("latency_ns");
-  table.bandwidth_bytes_per_s = value.at("bandwidth_bytes_per_s");
-  for (const json& axis : value.at("axes")) {
-    table.axes.push_back({axis.at("name"), axis.at("knots").get<std::vector<int64_t>>()});
-  }
-  table.factors = value.at("factors").get<std::vector<double>>();
-  return table;
+template <typename Fields>
+static void describe(Fields& fields, FieldsOf<Fields, CollectiveFit>& fit) {
+  fields("function", fit.function);
+  fields("library", fit.library);
+  fields("ranks", fit.ranks);
+  fields("latency_ns", fit.latency_ns);
+  fields("bandwidth_bytes_per_s", fit.bandwidth_bytes_per_s);
+  fields.or_default("max_relative_error", fit.max_relative_error);
+  fields.or_default("min_bytes", fit.min_bytes);
+  fields.or_default("max_bytes", fit.max_bytes);
 }
 
-DeviceMeasurement read_measurement(const json& value) {
-  DeviceMeasurement measurement;
-  measurement.name = value.at("name");
-  measurement.unit = value.at("unit");
-  measurement.median = value.at("median");
-  measurement.mad = value.at("mad");
-  measurement.n = value.at("n");
-  measurement.note = value.value("note", std::string());
-  return measurement;
+template <typename Fields>
+static void describe(Fields& fields, FieldsOf<Fields, OperatorTable::Axis>& axis) {
+  fields("name", axis.name);
+  fields("knots", axis.knots);
 }
 
-DeviceModel read_device(const json& document) {
-  DeviceModel device;
-  device.name = document.at("name");
-  device.kind = document.at("kind");
-  device.source = document.at("source");
-  device.ranks = document.value("ranks", int64_t{1});
-  device.multiprocessors = document.value("multiprocessors", int64_t{0});
-  device.cache_bytes = document.at("cache_bytes");
-  device.cache_budget_bytes = document.at("cache_budget_bytes");
-  device.memory_bytes = document.value("memory_bytes", int64_t{0});
-  device.memory_bandwidth_bytes_per_s = document.at("memory_bandwidth_bytes_per_s");
-  device.cache_read_bandwidth_bytes_per_s = document.at("cache_read_bandwidth_bytes_per_s");
-  device.slowdown_per_byte_ns = document.value("slowdown_per_byte_ns", 0.0);
-  device.window_cost_ns = document.value("window_cost_ns", int64_t{0});
-  device.op_floor_ns = document.value("op_floor_ns", int64_t{0});
-  device.flops_fp16_per_s = document.value("flops_fp16_per_s", 0.0);
-  device.flops_fp8_per_s = document.value("flops_fp8_per_s", 0.0);
-  device.flops_fp4_per_s = document.value("flops_fp4_per_s", 0.0);
-  device.flops_int8_per_s = document.value("flops_int8_per_s", 0.0);
-  for (const json& point : document.value("survival", json::array())) {
-    device.survival.push_back({point.at("footprint_bytes"), point.at("hit_fraction")});
-  }
-  for (const json& method : document.at("methods")) device.methods.push_back(read_method(method));
-  for (const json& fit : document.value("collectives", json::array())) {
-    device.collectives.push_back(read_collective(fit));
-  }
-  for (const json& table : document.value("operators", json::array())) {
-    device.operators.push_back(read_operator(table));
-  }
-  for (const json& measurement : document.value("measurements", json::array())) {
-    device.measurements.push_back(read_measurement(measurement));
-  }
-  for (const json& interval : document.value("intervals", json::array())) {
-    device.intervals.push_back(
-        {interval.at("figure"), interval.at("low"), interval.at("high"), interval.at("n")});
-  }
-  if (document.contains("verdict")) {
-    device.verdict = document["verdict"].at("result");
-    device.verdict_reason = document["verdict"].value("reason", std::string());
-  }
-  device.notes = document.value("notes", std::vector<std::string>{});
-  return device;
+template <typename Fields>
+static void describe(Fields& fields, FieldsOf<Fields, OperatorTable>& table) {
+  fields("operation", table.operation);
+  fields("dtype", table.dtype);
+  fields("engine", table.engine);
+  fields("version", table.version);
+  fields("kernel", table.kernel);
+  fields("source", table.source);
+  fields("rows", table.rows);
+  fields("median_relative_error", table.median_relative_error);
+  fields("p90_relative_error", table.p90_relative_error);
+  fields("latency_ns", table.latency_ns);
+  fields("bandwidth_bytes_per_s", table.bandwidth_bytes_per_s);
+  fields("axes", table.axes);
+  fields("factors", table.factors);
 }
 
-void check_operator(const OperatorTable& table, size_t index, const fs::path& path) {
+template <typename Fields>
+static void describe(Fields& fields, FieldsOf<Fields, DeviceMeasurement>& measurement) {
+  fields("name", measurement.name);
+  fields("unit", measurement.unit);
+  fields("median", measurement.median);
+  fields("mad", measurement.mad);
+  fields("n", measurement.n);
+  fields.if_any("note", measurement.note);
+}
+
+template <typename Fields>
+static void describe(Fields& fields, FieldsOf<Fields, DeviceInterval>& interval) {
+  fields("figure", interval.figure);
+  fields("low", interval.low);
+  fields("high", interval.high);
+  fields("n", interval.n);
+}
+
+template <typename Fields>
+static void describe(Fields& fields, FieldsOf<Fields, DeviceModel>& device) {
+  fields("name", device.name);
+  fields("kind", device.kind);
+  fields("source", device.source);
+  fields.or_default("ranks", device.ranks);
+  fields.or_default("multiprocessors", device.multiprocessors);
+  fields("cache_bytes", device.cache_bytes);
+  fields("cache_budget_bytes", device.cache_budget_bytes);
+  fields.or_default("memory_bytes", device.memory_bytes);
+  fields("memory_bandwidth_bytes_per_s", device.memory_bandwidth_bytes_per_s);
+  fields("cache_read_bandwidth_bytes_per_s", device.cache_read_bandwidth_bytes_per_s);
+  fields.or_default("slowdown_per_byte_ns", device.slowdown_per_byte_ns);
+  fields.or_default("window_cost_ns", device.window_cost_ns);
+  fields.or_default("op_floor_ns", device.op_floor_ns);
+  fields.or_default("flops_fp16_per_s", device.flops_fp16_per_s);
+  fields.or_default("flops_fp8_per_s", device.flops_fp8_per_s);
+  fields.or_default("flops_fp4_per_s", device.flops_fp4_per_s);
+  fields.or_default("flops_int8_per_s", device.flops_int8_per_s);
+  fields.or_default("survival", device.survival);
+  fields("methods", device.methods);
+  fields.or_default("collectives", device.collectives);
+  fields.or_default("operators", device.operators);
+  fields.or_default("measurements", device.measurements);
+  fields.or_default("notes", device.notes);
+  fields.if_any("intervals", device.intervals);
+  fields.group_if(!device.verdict.empty(), "verdict", [&](auto& verdict) {
+    verdict("result", device.verdict);
+    verdict.or_default("reason", device.verdict_reason);
+  });
+}
+
+// --- what a schema cannot say --------------------------------------------------------------------
+
+namespace {
+
+void check_operator(const OperatorTable& table, const std::string& at, const fs::path& path) {
   const std::vector<const char*> names = table.operation == "gemm"
                                              ? std::vector{"m", "n", "k"}
                                              : std::vector{"streams", "context", "group"};
   size_t size = 1;
   for (size_t i = 0; i < table.axes.size(); ++i) {
     const OperatorTable::Axis& axis = table.axes[i];
+    const std::string here = fmt::format("{}/axes/{}", at, i);
     if (axis.name != names[i]) {
-      throw input_error("{}: at /operators/{}/axes/{}/name: '{}', but axis {} of {} is {}",
-                        path.string(), index, i, printable(axis.name), i, table.operation,
-                        names[i]);
+      throw error_at(path, here + "/name", "'{}', but axis {} of {} is {}", printable(axis.name), i,
+                     table.operation, names[i]);
     }
     if (!std::is_sorted(axis.knots.begin(), axis.knots.end(), std::less_equal<>())) {
-      throw input_error("{}: at /operators/{}/axes/{}/knots: knots must ascend", path.string(),
-                        index, i);
+      throw error_at(path, here + "/knots", "knots must ascend");
     }
     size *= axis.knots.size();
   }
   if (table.factors.size() != size) {
-    throw input_error("{}: at /operators/{}/factors: {} factors for a grid of {}", path.string(),
-                      index, table.factors.size(), size);
+    throw error_at(path, at + "/factors", "{} factors for a grid of {}", table.factors.size(),
+                   size);
   }
 }
 
-// What a schema cannot say.
 void check_device(const DeviceModel& device, const fs::path& path) {
   if (device.cache_bytes == 0) {
-    throw input_error("{}: at /cache_bytes: a device without a cache cannot hold prefetched bytes",
-                      path.string());
+    throw error_at(path, "/cache_bytes", "a device without a cache cannot hold prefetched bytes");
   }
   if (device.cache_budget_bytes > device.cache_bytes) {
-    throw input_error(
-        "{}: at /cache_budget_bytes: {} is more than the whole cache (cache_bytes {})",
-        path.string(), device.cache_budget_bytes, device.cache_bytes);
+    throw error_at(path, "/cache_budget_bytes", "{} is more than the whole cache (cache_bytes {})",
+                   device.cache_budget_bytes, device.cache_bytes);
   }
   for (const DeviceInterval& interval : device.intervals) {
-    if (interval.low > interval.high) {
-      throw input_error("{}: at /intervals: that of {} ends before it begins", path.string(),
-                        printable(interval.figure));
-    }
+    if (interval.low <= interval.high) continue;
+    throw error_at(path, "/intervals", "that of {} ends before it begins",
+                   printable(interval.figure));
   }
   for (size_t i = 1; i < device.survival.size(); ++i) {
-    if (device.survival[i].footprint_bytes <= device.survival[i - 1].footprint_bytes) {
-      throw input_error(
-          "{}: at /survival/{}/footprint_bytes: points must ascend, but {} follows {}",
-          path.string(), i, device.survival[i].footprint_bytes,
-          device.survival[i - 1].footprint_bytes);
-    }
+    const int64_t before = device.survival[i - 1].footprint_bytes;
+    const int64_t here = device.survival[i].footprint_bytes;
+    if (before < here) continue;
+    throw error_at(path, fmt::format("/survival/{}/footprint_bytes", i),
+                   "points must ascend, but {} follows {}", here, before);
   }
-  for (size_t i = 0; i < device.operators.size(); ++i) check_operator(device.operators[i], i, path);
+  for (size_t i = 0; i < device.operators.size(); ++i) {
+    check_operator(device.operators[i], fmt::format("/operators/{}", i), path);
+  }
 }
 
 }  // namespace
 
 DeviceModel load_device(const fs::path& path) {
-  const json document = parse_json_file(path);
-  if (!document.is_object() || document.value("schema", json()) != "preserve/device") {
-    throw input_error(
-        "{} is not a device file: it lacks \"schema\": \"preserve/device\"; preserve-calibrate "
-        "makes one for this machine, examples/devices has published ones",
-        path.string());
-  }
-  check_version(document, "device", kDeviceVersion, path);
-  validate_json(document, kDeviceSchema, path);
-  DeviceModel device = read_device(document);
+  const json document = load_json(
+      path, kFormat,
+      " is not a device file: it lacks \"schema\": \"preserve/device\"; preserve-calibrate makes "
+      "one for this machine, examples/devices has published ones");
+  DeviceModel device;
+  FieldReader reader(document);
+  describe(reader, device);
   check_device(device, path);
   return device;
 }
 
 std::string to_json(const DeviceModel& device) {
-  ordered_json measurements = ordered_json::array();
-  for (const DeviceMeasurement& measurement : device.measurements) {
-    measurements.push_back({{"name", measurement.name},
-                            {"unit", measurement.unit},
-                            {"median", measurement.median},
-                            {"mad", measurement.mad},
-                            {"n", measurement.n}});
-    if (!measurement.note.empty()) measurements.back()["note"] = measurement.note;
-  }
-  ordered_json survival = ordered_json::array();
-  for (const SurvivalPoint& point : device.survival) {
-    survival.push_back(
-        {{"footprint_bytes", point.footprint_bytes}, {"hit_fraction", point.hit_fraction}});
-  }
-  ordered_json methods = ordered_json::array();
-  for (const PrefetchMethod& method : device.methods) {
-    methods.push_back({{"name", method.name},
-                       {"placement", method.placement},
-                       {"bandwidth_bytes_per_s", method.bandwidth_bytes_per_s},
-                       {"start_latency_ns", method.start_latency_ns},
-                       {"hit_read_bandwidth_bytes_per_s", method.hit_read_bandwidth_bytes_per_s},
-                       {"chunk_bytes", method.chunk_bytes},
-                       {"ctas", method.ctas}});
-    if (!method.eviction.empty()) methods.back()["eviction"] = method.eviction;
-    if (!method.issue.empty()) methods.back()["issue"] = method.issue;
-    for (const OperatorClass of : kOperatorClasses) {
-      const std::optional<double>& ns = method.operator_slowdown_per_byte_ns[of];
-      if (ns) methods.back()[kSlowdowns][to_string(of)] = *ns;
-    }
-  }
-  ordered_json collectives = ordered_json::array();
-  for (const CollectiveFit& fit : device.collectives) {
-    collectives.push_back({{"function", fit.function},
-                           {"library", fit.library},
-                           {"ranks", fit.ranks},
-                           {"latency_ns", fit.latency_ns},
-                           {"bandwidth_bytes_per_s", fit.bandwidth_bytes_per_s},
-                           {"max_relative_error", fit.max_relative_error},
-                           {"min_bytes", fit.min_bytes},
-                           {"max_bytes", fit.max_bytes}});
-  }
-  ordered_json intervals = ordered_json::array();
-  for (const DeviceInterval& interval : device.intervals) {
-    intervals.push_back({{"figure", interval.figure},
-                         {"low", interval.low},
-                         {"high", interval.high},
-                         {"n", interval.n}});
-  }
-  ordered_json operators = ordered_json::array();
-  for (const OperatorTable& table : device.operators) {
-    ordered_json axes = ordered_json::array();
-    for (const OperatorTable::Axis& axis : table.axes) {
-      axes.push_back({{"name", axis.name}, {"knots", axis.knots}});
-    }
-    operators.push_back({{"operation", table.operation},
-                         {"dtype", table.dtype},
-                         {"engine", table.engine},
-                         {"version", table.version},
-                         {"kernel", table.kernel},
-                         {"source", table.source},
-                         {"rows", table.rows},
-                         {"median_relative_error", table.median_relative_error},
-                         {"p90_relative_error", table.p90_relative_error},
-                         {"latency_ns", table.latency_ns},
-                         {"bandwidth_bytes_per_s", table.bandwidth_bytes_per_s},
-                         {"axes", axes},
-                         {"factors", table.factors}});
-  }
-  ordered_json document{
-      {"schema", "preserve/device"},
-      {"version", kDeviceVersion},
-      {"name", device.name},
-      {"kind", device.kind},
-      {"source", device.source},
-      {"ranks", device.ranks},
-      {"multiprocessors", device.multiprocessors},
-      {"cache_bytes", device.cache_bytes},
-      {"cache_budget_bytes", device.cache_budget_bytes},
-      {"memory_bytes", device.memory_bytes},
-      {"memory_bandwidth_bytes_per_s", device.memory_bandwidth_bytes_per_s},
-      {"cache_read_bandwidth_bytes_per_s", device.cache_read_bandwidth_bytes_per_s},
-      {"slowdown_per_byte_ns", device.slowdown_per_byte_ns},
-      {"window_cost_ns", device.window_cost_ns},
-      {"op_floor_ns", device.op_floor_ns},
-      {"flops_fp16_per_s", device.flops_fp16_per_s},
-      {"flops_fp8_per_s", device.flops_fp8_per_s},
-      {"flops_fp4_per_s", device.flops_fp4_per_s},
-      {"flops_int8_per_s", device.flops_int8_per_s},
-      {"survival", survival},
-      {"methods", methods},
-      {"collectives", collectives},
-      {"operators", operators},
-      {"measurements", measurements},
-      {"notes", device.notes}};
-  if (!intervals.empty()) document["intervals"] = intervals;
-  if (!device.verdict.empty()) {
-    document["verdict"] = {{"result", device.verdict}, {"reason", device.verdict_reason}};
-  }
+  ordered_json document{{"schema", kFormat.schema}, {"version", kFormat.version}};
+  FieldWriter writer(document);
+  describe(writer, device);
   return dump_json(document);
 }
 

@@ -45,10 +45,6 @@ std::string plain_words(const std::string& what) {
 
 }  // namespace
 
-json parse_json_file(const std::filesystem::path& path) {
-  return parse_json_text(read_text_file(path), path);
-}
-
 json parse_json_text(const std::string& text, const std::filesystem::path& path) {
   try {
     return json::parse(text);
@@ -78,8 +74,7 @@ void validate_json(const json& document, std::string_view schema_text,
   for (const auto& error : results) {
     if (error.context.size() > deepest.context.size()) deepest = error;
   }
-  throw input_error("{}: at {}: {}", path.string(), json_pointer(deepest.context),
-                    deepest.description);
+  throw error_at(path, json_pointer(deepest.context), "{}", deepest.description);
 }
 
 namespace {
@@ -95,22 +90,33 @@ std::optional<std::pair<int, int>> version_of(std::string_view text) {
   return version;
 }
 
-}  // namespace
-
-void check_version(const json& document, std::string_view noun, std::string_view known,
+void check_version(const json& document, const JsonFormat& format,
                    const std::filesystem::path& path) {
   const json version = document.value("version", json());
-  if (!version.is_string()) throw input_error("{}: at /version: not a string", path.string());
+  if (!version.is_string()) throw error_at(path, "/version", "not a string");
   const auto& text = version.get_ref<const std::string&>();
   const auto number = version_of(text);
   if (!number) {
-    throw input_error("{}: at /version: invalid version '{}': expected {}", path.string(),
-                      printable(text), known);
+    throw error_at(path, "/version", "invalid version '{}': expected {}", printable(text),
+                   format.version);
   }
-  if (*number > *version_of(known)) {
+  if (*number > *version_of(format.version)) {
     throw input_error("{} has {} version {}, this program reads versions up to {}: use a newer one",
-                      path.string(), noun, text, known);
+                      path.string(), format.noun, text, format.version);
   }
+}
+
+}  // namespace
+
+json load_json(const std::filesystem::path& path, const JsonFormat& format,
+               std::string_view otherwise) {
+  json document = parse_json_text(read_text_file(path), path);
+  if (!document.is_object() || document.value("schema", json()) != format.schema) {
+    throw input_error("{}{}", path.string(), otherwise);
+  }
+  check_version(document, format, path);
+  validate_json(document, format.rules, path);
+  return document;
 }
 
 std::string dump_json(const nlohmann::ordered_json& document) {

@@ -9,22 +9,37 @@
 #include <string>
 #include <string_view>
 
+#include "common/error.h"
+
 namespace preserve {
 
-// Parses the file. NaN, infinities, numbers outside double and trailing text are refused.
-nlohmann::json parse_json_file(const std::filesystem::path& path);
-
-// The same of a text that was read from `path`.
+// Parses a text that was read from `path`. NaN, infinities, numbers outside double and trailing
+// text are refused.
 nlohmann::json parse_json_text(const std::string& text, const std::filesystem::path& path);
 
 // Checks `document` against `schema` (the text of a draft-07 schema).
 void validate_json(const nlohmann::json& document, std::string_view schema,
                    const std::filesystem::path& path);
 
-// Refuses a file of a newer version than `known` ("1.1"), major or minor, and names both: what it
-// adds may change what the rest means. `noun` is "schedule" or "device".
-void check_version(const nlohmann::json& document, std::string_view noun, std::string_view known,
-                   const std::filesystem::path& path);
+// A format of files: what their "schema" is ("preserve/device"), how messages call them ("device"),
+// the newest version known ("1.1") and the text of the draft-07 schema.
+struct JsonFormat {
+  std::string_view schema, noun, version, rules;
+};
+
+// Reads a file of that format. `otherwise`: said behind the name of a file of another one. A file
+// of a newer version, major or minor, is refused, naming both: what it adds may change what the
+// rest means.
+nlohmann::json load_json(const std::filesystem::path& path, const JsonFormat& format,
+                         std::string_view otherwise);
+
+// What is wrong at an RFC 6901 pointer of a document.
+template <typename... Args>
+[[nodiscard]] Error error_at(const std::filesystem::path& path, std::string_view pointer,
+                             fmt::format_string<Args...> format, Args&&... args) {
+  return input_error("{}: at {}: {}", path.string(), pointer,
+                     fmt::format(format, std::forward<Args>(args)...));
+}
 
 // The text of a document as files hold it: two-space indent, final newline, invalid UTF-8 replaced.
 std::string dump_json(const nlohmann::ordered_json& document);

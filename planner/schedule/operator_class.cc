@@ -1,24 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "planner/schedule/operator_class.h"
 
-#include <algorithm>
-
 #include "common/as_index.h"
-#include "common/error.h"
 #include "db/step/folded_step.h"
 
 namespace preserve {
 
 const char* to_string(OperatorClass operator_class) {
-  switch (operator_class) {
-    case OperatorClass::product:
-      return "product";
-    case OperatorClass::attention:
-      return "attention";
-    case OperatorClass::small:
-      return "small";
-  }
-  throw internal_error("unknown class of operators");
+  return std::array{"product", "attention", "small"}.at(static_cast<size_t>(operator_class));
 }
 
 std::optional<OperatorClass> operator_class(const FoldedStep& step, const StepOp& op) {

@@ -13,7 +13,6 @@
 #include "common/error.h"
 #include "common/shell_word.h"
 #include "common/text.h"
-#include "common/units.h"
 
 namespace preserve {
 namespace {
@@ -138,7 +137,7 @@ class Moved {
     throw input_error(
         "{}: operator \"{}\", number {} of its path, is not in {}: plan again with preserve-tune "
         "{}",
-        file_, printable(place->path), place->occurrence, trace_, trace_);
+        file_, printable(place->path), place->occurrence, trace_, shell_word(trace_));
   }
 
  private:

@@ -99,22 +99,19 @@ TimedOperator OperatorTimes::from_table(const OperatorTable& table, std::array<d
   if (const size_t at = table.kernel.find(kScaled); at != std::string::npos) {
     timed.source = "table of another device, scaled";
     warnings_.insert(fmt::format(
-        "{} times were not measured on {}: those of {} are scaled to its "
-        "memory",
-        table.operation, device_.name, printable(table.kernel.substr(at + kScaled.size()))));
+        "{} times were not measured on {}: those of {} are scaled to its memory", table.operation,
+        device_.name, printable(table.kernel.substr(at + kScaled.size()))));
   }
   if (time.extrapolated) {
     timed.source = "table, extrapolated";
     warnings_.insert(
-        fmt::format("some {}s are outside what was measured on {}: their times are "
-                    "extrapolated",
+        fmt::format("some {}s are outside what was measured on {}: their times are extrapolated",
                     table.operation == "gemm" ? "matrix product" : "attention", device_.name));
   }
   if (!same_type) {
     timed.source = "table of another type, by bytes";
     warnings_.insert(
-        fmt::format("{} has no {} times of that type: those of {} with as many bytes "
-                    "are taken",
+        fmt::format("{} has no {} times of that type: those of {} with as many bytes are taken",
                     device_.name, table.operation, table.dtype));
   }
   return timed;
@@ -196,8 +193,7 @@ TimedOperator OperatorTimes::collective(const std::string& function, int64_t ran
   if (time.extrapolated) {
     timed.source = "fit, extrapolated";
     warnings_.insert(fmt::format(
-        "{} of {} on {} ranks is outside the sizes measured on {}: its {} "
-        "is extrapolated",
+        "{} of {} on {} ranks is outside the sizes measured on {}: its {} is extrapolated",
         function, format_size(size_bytes), ranks, device_.name, format_duration(time.dur_ns)));
   }
   if (time.between_ranks) {

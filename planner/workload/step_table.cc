@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "planner/workload/step_table.h"
 
+#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -13,12 +14,7 @@ namespace {
 using nlohmann::ordered_json;
 
 int64_t bytes_of(const StepOp& op) {
-  if (op.collective) return op.collective->bytes.value_or(0);
-  int64_t bytes = 0;
-  for (const StepAccess& access : op.accesses) {
-    if (access.mode == AccessMode::read) bytes += access.bytes;
-  }
-  return bytes;
+  return op.collective ? op.collective->bytes.value_or(0) : read_bytes(op);
 }
 
 std::string shape_of(const StepOp& op) {
@@ -94,15 +90,7 @@ std::string as_json(const Workload& workload) {
 }  // namespace
 
 const char* to_string(TableFormat format) {
-  switch (format) {
-    case TableFormat::text:
-      return "text";
-    case TableFormat::csv:
-      return "csv";
-    case TableFormat::json:
-      return "json";
-  }
-  throw internal_error("no such table format");
+  return std::array{"text", "csv", "json"}.at(static_cast<size_t>(format));
 }
 
 std::string step_table(const Workload& workload, TableFormat format) {

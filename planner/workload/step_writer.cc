@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "common/as_index.h"
-#include "common/error.h"
 #include "common/units.h"
 
 namespace preserve {
@@ -256,8 +255,7 @@ class StepWriter {
     }
     result_.step.warnings.emplace_back(
         "the allgather of the logits is taken to last as long as an allreduce of the gathered "
-        "size: "
-        "the device file has no allgather");
+        "size: the device file has no allgather");
     collective("sample.allgather", "allgather", bytes,
                checked_mul(bytes, spec_.ranks, "the logits"));
   }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "planner/workload/workload.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "common/error.h"
@@ -39,23 +38,6 @@ void check_spec(const WorkloadSpec& spec) {
   if (!(spec.engine_overhead >= 1 && spec.engine_overhead <= kMostOverhead)) {
     throw usage_error("invalid --engine-overhead {}: expected 1 to {}", spec.engine_overhead,
                       kMostOverhead);
-  }
-}
-
-void check_split(const WorkloadSpec& spec) {
-  const auto divides = [&](const char* what, int64_t count) {
-    if (count % spec.ranks == 0) return;
-    throw not_applicable_error("--tp: {} ranks do not divide the {} {} of {}", spec.ranks, count,
-                               what, spec.model.name);
-  };
-  for (const LayerShape& layer : spec.model.layers) {
-    if (layer.attention) divides("attention heads", layer.attention->heads);
-    if (layer.mixer) divides("columns of a layer without attention", layer.mixer->out_columns);
-    if (layer.mlp) divides("MLP columns", layer.mlp->columns);
-    if (layer.experts) {
-      divides("columns of an expert", layer.experts->columns);
-      divides("columns of the shared experts", layer.experts->shared_columns);
-    }
   }
 }
 
@@ -111,8 +93,7 @@ std::string summarise(const WorkloadSpec& spec, const Workload& workload, int64_
                       format_size(bytes.head + bytes.embedding), format_size(bytes.kv),
                       bytes.state > 0 ? fmt::format(", state {}", format_size(bytes.state)) : "");
   text += fmt::format(
-      "step {}: one token of each of {} (time per output token, without the first), "
-      "engine "
+      "step {}: one token of each of {} (time per output token, without the first), engine "
       "overhead {:g}\n",
       format_duration(workload.step.wall_ns), count_of(spec.batch, "sequence"),
       spec.engine_overhead);
@@ -132,9 +113,38 @@ WeightType kv_type_of(const WorkloadSpec& spec) {
   return type == WeightType::fp4 ? WeightType::fp8 : type;
 }
 
+std::string undivided(const ModelConfig& model, int64_t ranks) {
+  std::string reason;
+  const auto divides = [&](const char* what, int64_t count) {
+    if (count % ranks == 0 || !reason.empty()) return;
+    reason =
+        fmt::format("--tp: {} ranks do not divide the {} {} of {}", ranks, count, what, model.name);
+  };
+  for (const LayerShape& layer : model.layers) {
+    if (layer.attention) divides("attention heads", layer.attention->heads);
+    if (layer.mixer) divides("columns of a layer without attention", layer.mixer->out_columns);
+    if (layer.mlp) divides("MLP columns", layer.mlp->columns);
+    if (layer.experts) {
+      divides("columns of an expert", layer.experts->columns);
+      divides("columns of the shared experts", layer.experts->shared_columns);
+    }
+  }
+  return reason;
+}
+
+int64_t read_bytes(const StepOp& op) {
+  int64_t bytes = 0;
+  for (const StepAccess& access : op.accesses) {
+    if (access.mode == AccessMode::read) bytes += access.bytes;
+  }
+  return bytes;
+}
+
 Workload generate_workload(const WorkloadSpec& spec, const DeviceModel& device) {
   check_spec(spec);
-  check_split(spec);
+  if (const std::string uneven = undivided(spec.model, spec.ranks); !uneven.empty()) {
+    throw not_applicable_error("{}", uneven);
+  }
   const int64_t parameters = parameter_count(spec.model);
   WorkloadSpec whole = spec;
   if (whole.contexts.empty()) whole.contexts.assign(static_cast<size_t>(spec.batch), spec.context);
@@ -169,9 +179,8 @@ Workload generate_workload(const WorkloadSpec& spec, const DeviceModel& device) 
   doubt_index(spec.model, parameters, step.warnings);
   if (device.memory_bytes == 0) {
     step.warnings.push_back(
-        fmt::format("{} does not state its memory: whether {} per rank fit is "
-                    "unknown",
-                    device.name, format_size(workload.bytes.total)));
+        fmt::format("{} does not state its memory: whether {} per rank fit is unknown", device.name,
+                    format_size(workload.bytes.total)));
   }
   workload.summary = summarise(spec, workload, parameters, times);
   return workload;

@@ -62,6 +62,12 @@ struct Workload {
 // arithmetic rate or the collective time. Doubts go to FoldedStep::warnings.
 Workload generate_workload(const WorkloadSpec& spec, const DeviceModel& device);
 
+// Which part of the model so many ranks do not divide; empty: they divide all of it.
+std::string undivided(const ModelConfig& model, int64_t ranks);
+
+// Of all that an operator accesses.
+int64_t read_bytes(const StepOp& op);
+
 // Steps of a generated trace; all are alike, so one would do, but readers expect repetition.
 inline constexpr int64_t kWorkloadSteps = 3;
 

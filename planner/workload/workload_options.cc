@@ -17,8 +17,6 @@ namespace preserve {
 namespace {
 
 constexpr int64_t kMostBatch = 1 << 20;
-constexpr auto kTypes = {WeightType::fp16, WeightType::int8, WeightType::fp8, WeightType::int4,
-                         WeightType::fp4};
 
 // Measured steps over the sums of their operators; docs/model-steps.md lists them.
 struct EngineOverhead {
@@ -115,13 +113,12 @@ CLI::Option* add_model_options(CLI::App& app, WorkloadOptions& options, const ch
       ->default_str("as recorded, else 1");
   add(app, model, "--context", options.context,
       "Tokens per sequence in the KV-cache, as 8K: one number, one for each sequence "
-      "(1000,3*8192), or "
-      "uniform:LEAST:MOST",
+      "(1000,3*8192), or uniform:LEAST:MOST",
       "N")
       ->default_str(std::to_string(spec.context));
   add(app, model, "--dtype", spec.type,
       "Weights of the layers, and KV-cache (default: as the file says)", "WORD")
-      ->transform(as_choice(kTypes, {{"bf16", WeightType::fp16}}));
+      ->transform(as_choice(kWeightTypes, {{"bf16", WeightType::fp16}}));
   add(app, model, "--kv-dtype", spec.kv_type, "KV-cache (default: --dtype, or as the file says)",
       "WORD")
       ->transform(as_choice({WeightType::fp16, WeightType::int8, WeightType::fp8, WeightType::fp4},
@@ -137,9 +134,8 @@ void add_workload_options(CLI::App& app, WorkloadOptions& options) {
   CLI::Option* model =
       add_model_options(app, options,
                         "Plan a decode step made from this Hugging Face config.json instead of a "
-                        "trace, or give "
-                        "the kernels of the trace the weights and KV of this model; or a name from "
-                        "examples/models");
+                        "trace, or give the kernels of the trace the weights and KV of this model; "
+                        "or a name from examples/models");
   CLI::Option* allreduce =
       add(app, model, "--allreduce-time", spec.allreduce_ns,
           "Length of every collective, as in 20us, instead of the device file's fit", "TIME")

@@ -145,14 +145,9 @@ ExploreComparison compare_explorations(const ExploreReport& before, const Explor
 
 Table comparison_table(const ExploreComparison& comparison) {
   Table table{fmt::format("Cells done in {} and in this exploration", comparison.path),
-              {{"Cell"},
-               {"Baseline before", Column::number},
-               {"Baseline now", Column::number},
-               {"Flow before", Column::number},
-               {"Flow now", Column::number},
-               {"Flow, before / now", Column::number},
-               {"Speed-up before", Column::number},
-               {"Speed-up now", Column::number}}};
+              {"Cell", number("Baseline before"), number("Baseline now"), number("Flow before"),
+               number("Flow now"), number("Flow, before / now"), number("Speed-up before"),
+               number("Speed-up now")}};
   for (size_t i = 0; i < std::min(kRows, comparison.cells.size()); ++i) {
     const ExploreChange& cell = comparison.cells[i];
     table.rows.push_back({name_cell(cell.name), format_duration(cell.baseline_before_ns),

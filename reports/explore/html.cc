@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <set>
 
-#include "common/text.h"
 #include "common/units.h"
 #include "reports/explore/report.h"
 #include "reports/page/chart.h"
@@ -78,21 +77,11 @@ std::string against_earlier(const ExploreReport& report) {
   if (report.earlier.empty()) return "";
   std::string out = html_section("earlier", "Against an earlier exploration");
   for (const ExploreComparison& earlier : report.earlier) {
-    const Table table = comparison_table(earlier);
-    if (!table.rows.empty()) out += html_table(table);
-    if (earlier.cells.size() > table.rows.size()) {
-      out += fmt::format("<p>{} more cells are in the JSON report.</p>\n",
-                         earlier.cells.size() - table.rows.size());
-    }
-    if (earlier.only_before + earlier.only_after > 0) {
-      out += fmt::format("<p>{} done only there, {} only here.</p>\n",
-                         count_of(earlier.only_before, "cell"), earlier.only_after);
-    }
+    out += html_comparison(earlier, "done only");
   }
   return out + html_how(
                    "Cells meet by what either exploration varies; what each keeps fixed may "
-                   "differ, and is "
-                   "the change that the numbers show. All of it is predicted.");
+                   "differ, and is the change that the numbers show. All of it is predicted.");
 }
 
 std::string against_fused(const ExploreReport& report, const std::vector<ExploreMap>& maps) {
@@ -126,11 +115,8 @@ std::string footprints(const ExploreReport& report) {
           "layer and rank. The line is the capacity of the cache.");
   const auto width_of = [&](int64_t bytes) { return static_cast<double>(bytes) / longest * kPlot; };
   svg.size_axis(0, longest, 0, bottom);
-  HtmlTable table("Bytes of one layer on one rank", {{"Cell"},
-                                                     {"Attention weights", Column::number},
-                                                     {"KV", Column::number},
-                                                     {"MLP", Column::number},
-                                                     {"Cache", Column::number}});
+  HtmlTable table("Bytes of one layer on one rank", {"Cell", number("Attention weights"),
+                                                     number("KV"), number("MLP"), number("Cache")});
   double y = 5;
   for (const ExploreCell* cell : cells) {
     const std::string name = cell_name(*cell);
@@ -147,15 +133,15 @@ std::string footprints(const ExploreReport& report) {
     }
     const double at = kLeft + width_of(cell->cache_bytes);
     svg.line(at, y - 3, at, y + kBar + 3, "mark");
-    table.row({html_name(name), html_size(cell->attention_weight_bytes), html_size(cell->kv_bytes),
-               html_size(cell->mlp_bytes), html_size(cell->cache_bytes)});
+    table.row({html_name(name), format_size(cell->attention_weight_bytes),
+               format_size(cell->kv_bytes), format_size(cell->mlp_bytes),
+               format_size(cell->cache_bytes)});
     y += kRow;
   }
   return html_section("footprint", "Footprint of a layer") + svg.finish() + table.finish() +
          html_how(
              "Blue is attention weights, light blue KV, grey MLP; the upright line is the cache. "
-             "What "
-             "lies left of the line could be held at once.");
+             "What lies left of the line could be held at once.");
 }
 
 std::string curve_chart(const CapacityCurve& curve) {
@@ -198,72 +184,52 @@ std::string curve_chart(const CapacityCurve& curve) {
 std::string designs(const ExploreReport& report) {
   const std::vector<CapacityCurve> curves = capacity_curves(report);
   if (curves.empty()) return "";
-  HtmlTable table("The best capacity of the cache", {{"Devices", Column::wide},
-                                                     {"Without prefetching", Column::number},
-                                                     {"With flow", Column::number},
-                                                     {"Gain", Column::number}});
+  HtmlTable table("The best capacity of the cache", {wide("Devices"), number("Without prefetching"),
+                                                     number("With flow"), number("Gain")});
   std::string charts;
   for (size_t i = 0; i < std::min(kRows, curves.size()); ++i) {
     const CapacityCurve& curve = curves[i];
     const ExploreCell& without = *curve.cells[curve.best_baseline];
     const ExploreCell& with = *curve.cells[curve.best_flow];
-    table.row({html_text(curve.name), html_size(without.cache_bytes), html_size(with.cache_bytes),
+    table.row({escape_html(curve.name), format_size(without.cache_bytes),
+               format_size(with.cache_bytes),
                format_ratio(density(curve, with, with.flow_step_ns) /
                             density(curve, without, without.baseline_step_ns))});
     if (i < kCurves) {
-      charts += fmt::format("<h3>{}</h3>\n", html_text(curve.name)) + curve_chart(curve);
+      charts += fmt::format("<h3>{}</h3>\n", escape_html(curve.name)) + curve_chart(curve);
     }
   }
   return html_section("design", "Capacity of the cache") + table.finish() + charts +
          html_how(
              "Green is with prefetching by flow, grey without; both optima are marked, and the "
-             "gain is "
-             "the one over the other. Throughput "
-             "is per area of a device where the constants of an area model were given.");
+             "gain is the one over the other. Throughput is per area of a device where the "
+             "constants of an area model were given.");
 }
 
 std::string all_cells(const ExploreReport& report) {
-  HtmlTable table("Cells", {{"Cell"},
-                            {"Device"},
-                            {"Cache", Column::number},
-                            {"Baseline", Column::number},
-                            {"bfs", Column::number},
-                            {"flow", Column::number},
-                            {"All hot", Column::number},
-                            {"Status", Column::wide}});
+  HtmlTable table("Cells", {"Cell", "Device", number("Cache"), number("Baseline"), number("bfs"),
+                            number("flow"), number("All hot"), wide("Status")});
   for (size_t i = 0; i < std::min(kRows, report.cells.size()); ++i) {
     const ExploreCell& cell = report.cells[i];
     const auto time = [&](double step_ns) {
       return cell.done() ? format_duration(step_ns) : std::string();
     };
-    table.row({html_name(cell_name(cell)), html_name(cell.device), html_size(cell.cache_bytes),
+    table.row({html_name(cell_name(cell)), html_name(cell.device), format_size(cell.cache_bytes),
                time(cell.baseline_step_ns), time(cell.bfs_step_ns), time(cell.flow_step_ns),
-               time(cell.all_hot_step_ns), cell.done() ? "done" : html_text(cell.reason)});
+               time(cell.all_hot_step_ns), cell.done() ? "done" : escape_html(cell.reason)});
   }
-  std::string out = html_section("explored", "All cells") + table.finish();
-  if (report.cells.size() > kRows) {
-    out +=
-        fmt::format("<p>{} more cells are in the JSON report.</p>\n", report.cells.size() - kRows);
-  }
-  return out;
+  return html_section("explored", "All cells") + table.finish() +
+         html_more(report.cells.size(), kRows, "cells");
 }
 
 }  // namespace
 
 std::string to_html(const ExploreReport& report) {
-  std::string body =
-      fmt::format("<h1>Preserve exploration</h1>\n<p class=\"card plain verdict\">{}</p>\n",
-                  html_text(report.sentence));
+  std::string body = "<h1>Preserve exploration</h1>\n" + html_card("plain", report.sentence);
   for (const ExploreComparison& earlier : report.earlier) {
-    body += fmt::format("<p class=\"card plain verdict\">{}</p>\n", html_text(earlier.sentence));
+    body += html_card("plain", earlier.sentence);
   }
-  if (!report.warnings.empty()) {
-    body += "<div class=\"alert\" id=\"warnings\"><b>Warnings.</b><ul>\n";
-    for (const std::string& warning : report.warnings) {
-      body += fmt::format("<li>{}</li>\n", html_text(warning));
-    }
-    body += "</ul></div>\n";
-  }
+  body += html_warning_list(report.warnings);
   const std::vector<ExploreMap> maps = explore_maps(report, kMaps);
   body += speedups(maps) + against_earlier(report) + against_fused(report, maps) +
           footprints(report) + designs(report) + all_cells(report);

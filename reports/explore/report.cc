@@ -7,7 +7,6 @@
 #include <cstdlib>
 #include <map>
 
-#include "common/error.h"
 #include "common/stats.h"
 #include "common/units.h"
 #include "reports/text.h"

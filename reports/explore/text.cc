@@ -3,18 +3,16 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <variant>
 
 #include "common/units.h"
 #include "reports/explore/report.h"
+#include "reports/json_parts.h"
 #include "reports/table.h"
 #include "reports/text.h"
 
 namespace preserve::report {
 namespace {
-
-using nlohmann::ordered_json;
 
 constexpr size_t kMarkdownMaps = 6, kMarkdownRows = 20;  // a comment is not the place for more
 
@@ -41,9 +39,9 @@ std::string csv_of(const ordered_json& value) {
 }
 
 std::string heat_table(const ExploreMap& map) {
-  Table table{"", {{map.row_key.empty() ? "cell" : map.row_key, Column::number}}};
+  Table table{"", {number(map.row_key.empty() ? "cell" : map.row_key)}};
   for (const std::string& column : map.columns) {
-    table.heads.push_back({fmt::format("{} {}", map.column_key, column), Column::number});
+    table.heads.push_back(number(fmt::format("{} {}", map.column_key, column)));
   }
   for (size_t row = 0; row < map.rows.size(); ++row) {
     std::vector<Cell>& cells = table.rows.emplace_back();
@@ -55,61 +53,52 @@ std::string heat_table(const ExploreMap& map) {
   return (map.title.empty() ? "" : markdown_prose(map.title) + ":\n\n") + markdown_table(table);
 }
 
+ordered_json write_change(const ExploreChange& cell) {
+  return {{"name", cell.name},
+          {"baseline_before_ns", cell.baseline_before_ns},
+          {"baseline_after_ns", cell.baseline_after_ns},
+          {"flow_before_ns", cell.flow_before_ns},
+          {"flow_after_ns", cell.flow_after_ns}};
+}
+
 ordered_json write_comparison(const ExploreComparison& comparison) {
-  ordered_json cells = ordered_json::array();
-  for (const ExploreChange& cell : comparison.cells) {
-    cells.push_back({{"name", cell.name},
-                     {"baseline_before_ns", cell.baseline_before_ns},
-                     {"baseline_after_ns", cell.baseline_after_ns},
-                     {"flow_before_ns", cell.flow_before_ns},
-                     {"flow_after_ns", cell.flow_after_ns}});
-  }
   return {{"path", comparison.path},
           {"sentence", comparison.sentence},
           {"only_before", comparison.only_before},
           {"only_after", comparison.only_after},
-          {"cells", cells}};
+          {"cells", array_of(comparison.cells, write_change)}};
+}
+
+ordered_json write_axis(const ExploreAxis& axis) {
+  return {{"key", clean(axis.key)},
+          {"values", array_of(axis.values, [](const std::string& word) { return clean(word); })}};
+}
+
+ordered_json write_sheet(const ExploreSheet& sheet) {
+  return {{"title", clean(sheet.title)},
+          {"first_id", sheet.first_id},
+          {"cells", sheet.cells},
+          {"axes", array_of(sheet.axes, write_axis)}};
+}
+
+ordered_json write_cell(const ExploreCell& cell) {
+  ordered_json row = ordered_json::object();
+  const std::vector<SqlValue> values = explore_values(cell);
+  for (size_t i = 0; i < values.size(); ++i) row[explore_columns()[i]] = json_of(values[i]);
+  return row;
 }
 
 }  // namespace
 
 std::string to_json(const ExploreReport& report) {
-  ordered_json sheets = ordered_json::array();
-  for (const ExploreSheet& sheet : report.sheets) {
-    ordered_json axes = ordered_json::array();
-    for (const ExploreAxis& axis : sheet.axes) {
-      ordered_json values = ordered_json::array();
-      for (const std::string& value : axis.values) values.push_back(clean(value));
-      axes.push_back({{"key", clean(axis.key)}, {"values", std::move(values)}});
-    }
-    sheets.push_back({{"title", clean(sheet.title)},
-                      {"first_id", sheet.first_id},
-                      {"cells", sheet.cells},
-                      {"axes", std::move(axes)}});
-  }
-  ordered_json cells = ordered_json::array();
-  for (const ExploreCell& cell : report.cells) {
-    ordered_json row = ordered_json::object();
-    const std::vector<SqlValue> values = explore_values(cell);
-    for (size_t i = 0; i < values.size(); ++i) row[explore_columns()[i]] = json_of(values[i]);
-    cells.push_back(std::move(row));
-  }
-  ordered_json json{{"schema", "preserve/explore-report"},
-                    {"version", kExploreReportVersion},
-                    {"tool_version", PRESERVE_VERSION},
-                    {"input",
-                     {{"path", clean(report.input.path.string())},
-                      {"bytes", report.input.bytes},
-                      {"sha256", report.input.sha256}}},
-                    {"complete", report.complete},
-                    {"figure", report.figure},
-                    {"sentence", report.sentence},
-                    {"warnings", report.warnings},
-                    {"sheets", std::move(sheets)},
-                    {"cells", std::move(cells)}};
-  for (const ExploreComparison& earlier : report.earlier) {
-    json["earlier"].push_back(write_comparison(earlier));
-  }
+  ordered_json json =
+      report_of("preserve/explore-report", kExploreReportVersion, report.input, report.complete);
+  json["figure"] = report.figure;
+  json["sentence"] = report.sentence;
+  json["warnings"] = report.warnings;
+  json["sheets"] = array_of(report.sheets, write_sheet);
+  json["cells"] = array_of(report.cells, write_cell);
+  if (!report.earlier.empty()) json["earlier"] = array_of(report.earlier, write_comparison);
   return json.dump(1) + "\n";
 }
 
@@ -154,15 +143,10 @@ std::string to_markdown(const ExploreReport& report) {
   out += "\nSpeed-up of strategy flow, predicted; =: nothing is done, N/A: cannot be run.\n\n";
   for (const ExploreMap& map : explore_maps(report, kMarkdownMaps)) out += heat_table(map);
   for (const ExploreComparison& earlier : report.earlier) {
-    Table table = comparison_table(earlier);
-    if (table.rows.size() > kMarkdownRows) table.rows.resize(kMarkdownRows);
-    if (!table.rows.empty()) out += markdown_table(table);
+    if (!earlier.cells.empty()) out += markdown_table(comparison_table(earlier), kMarkdownRows);
   }
   Table best{"",
-             {{"best cache"},
-              {"without prefetching", Column::number},
-              {"with flow", Column::number},
-              {"gain", Column::number}}};
+             {"best cache", number("without prefetching"), number("with flow"), number("gain")}};
   for (const CapacityCurve& curve : capacity_curves(report)) {
     const ExploreCell& without = *curve.cells[curve.best_baseline];
     const ExploreCell& with = *curve.cells[curve.best_flow];
@@ -170,9 +154,8 @@ std::string to_markdown(const ExploreReport& report) {
                          format_size(with.cache_bytes),
                          format_ratio(density(curve, with, with.flow_step_ns) /
                                       density(curve, without, without.baseline_step_ns))});
-    if (best.rows.size() == kMarkdownRows) break;
   }
-  return best.rows.empty() ? out : out + markdown_table(best);
+  return best.rows.empty() ? out : out + markdown_table(best, kMarkdownRows);
 }
 
 }  // namespace preserve::report

@@ -7,7 +7,6 @@
 #include <map>
 
 #include "common/text.h"
-#include "common/units.h"
 #include "reports/grid/report.h"
 #include "reports/text.h"
 
@@ -83,12 +82,8 @@ GridComparison compare_grids(const GridReport& before, const GridReport& now) {
 
 Table comparison_table(const GridComparison& comparison) {
   Table table{fmt::format("Plans measured in {} and in this grid", comparison.path),
-              {{"Cell"},
-               {"Before", Column::number},
-               {"Now", Column::number},
-               {"Judgement"},
-               {"Chosen before", Column::number},
-               {"Chosen now", Column::number}}};
+              {"Cell", number("Before"), number("Now"), "Judgement", number("Chosen before"),
+               number("Chosen now")}};
   const auto speedup = [](const std::optional<Estimated>& value) {
     return value ? Cell(ratio_text(value)) : unknown_cell("unknown");
   };

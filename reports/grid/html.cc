@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "common/text.h"
 #include "common/units.h"
 #include "reports/grid/report.h"
 #include "reports/page/heat.h"
@@ -91,35 +90,15 @@ std::string heat_table(const HeatMap& map, const std::string& what,
 std::string header(const GridReport& report, const GridSummary& summary) {
   const auto& mean = summary.mean_chosen ? summary.mean_chosen : summary.mean_chosen_all;
   const char* css_class = mean && mean->low > 1 ? "fast" : "plain";
-  std::string out =
-      fmt::format("<h1>Preserve grid report</h1>\n<p class=\"card {} verdict\">{}</p>\n", css_class,
-                  html_text(report.sentence));
-  for (const GridComparison& earlier : report.earlier) {
-    out += fmt::format("<p class=\"card plain verdict\">{}</p>\n", html_text(earlier.sentence));
-  }
-  if (report.warnings.empty()) return out;
-  out += "<div class=\"alert\" id=\"warnings\"><b>Warnings.</b><ul>\n";
-  for (const std::string& warning : report.warnings) {
-    out += fmt::format("<li>{}</li>\n", html_text(warning));
-  }
-  return out + "</ul></div>\n";
+  std::string out = "<h1>Preserve grid report</h1>\n" + html_card(css_class, report.sentence);
+  for (const GridComparison& earlier : report.earlier) out += html_card("plain", earlier.sentence);
+  return out + html_warning_list(report.warnings);
 }
 
 std::string against_earlier(const GridReport& report) {
   if (report.earlier.empty()) return "";
   std::string out = html_section("earlier", "Against an earlier grid");
-  for (const GridComparison& earlier : report.earlier) {
-    const Table table = comparison_table(earlier);
-    out += html_table(table);
-    if (earlier.cells.size() > table.rows.size()) {
-      out += fmt::format("<p>{} more cells are in the JSON report.</p>\n",
-                         earlier.cells.size() - table.rows.size());
-    }
-    if (earlier.only_before + earlier.only_after > 0) {
-      out += fmt::format("<p>{} only there, {} only here.</p>\n",
-                         count_of(earlier.only_before, "cell"), earlier.only_after);
-    }
-  }
+  for (const GridComparison& earlier : report.earlier) out += html_comparison(earlier, "only");
   return out +
          html_how(
              "Undecided means that the intervals of the two plans overlap, so the grids do not "
@@ -158,13 +137,9 @@ std::string against_fused(const GridReport& report, const std::vector<HeatMap>& 
            "<p>The arm overlap (matrix product in chunks whose allreduces overlap the next chunk) "
            "was not measured: the executor has none.</p>\n";
   }
-  HtmlTable table("Step times", {{"Cell"},
-                                 {"Baseline", Column::number},
-                                 {"Prefetch", Column::number},
-                                 {"Overlap", Column::number},
-                                 {"Prefetch speed-up", Column::number},
-                                 {"Overlap speed-up", Column::number},
-                                 {"Overlap / prefetch", Column::number}});
+  HtmlTable table("Step times", {"Cell", number("Baseline"), number("Prefetch"), number("Overlap"),
+                                 number("Prefetch speed-up"), number("Overlap speed-up"),
+                                 number("Overlap / prefetch")});
   out += "<div class=\"maps\">\n";
   for (const HeatMap& map : maps) {
     bool shown = false;
@@ -175,7 +150,7 @@ std::string against_fused(const GridReport& report, const std::vector<HeatMap>& 
   }
   out += "</div>\n";
   const auto time_of = [](const CellArm* arm) {
-    return arm == nullptr ? std::string("-") : html_time(arm->step_ns);
+    return arm == nullptr ? std::string("-") : format_duration(arm->step_ns);
   };
   for (const GridCell& cell : report.cells) {
     if (!cell.fused) continue;
@@ -193,10 +168,9 @@ std::string against_fused(const GridReport& report, const std::vector<HeatMap>& 
 }
 
 std::string published(const GridReport& report) {
-  HtmlTable table("Cells that the paper publishes", {{"Cell"},
-                                                     {"Published", Column::number},
-                                                     {"Plan measured here", Column::number},
-                                                     {"Predicted here", Column::number}});
+  HtmlTable table(
+      "Cells that the paper publishes",
+      {"Cell", number("Published"), number("Plan measured here"), number("Predicted here")});
   bool any = false;
   for (const GridCell& cell : report.cells) {
     const auto value = published_speedup(cell.key);
@@ -204,7 +178,7 @@ std::string published(const GridReport& report) {
     any = true;
     const bool done = cell.status == CellStatus::done;
     table.row({html_name(name_of(cell.key)), format_ratio(*value),
-               done ? ratio_text(cell.speedup) : html_text(heat_mark(cell)),
+               done ? ratio_text(cell.speedup) : escape_html(heat_mark(cell)),
                done ? format_ratio(cell.predicted_speedup) : "-"});
   }
   std::string out = html_section("published", "Next to the published numbers");
@@ -220,8 +194,8 @@ std::string published(const GridReport& report) {
 }
 
 std::string settings(const GridReport& report) {
-  HtmlTable table("How it was measured", {{"Fact"}, {"Value", Column::wide}});
-  for (const auto& [name, value] : report.facts) table.row({html_text(name), html_name(value)});
+  HtmlTable table("How it was measured", {"Fact", wide("Value")});
+  for (const auto& [name, value] : report.facts) table.row({escape_html(name), html_name(value)});
   table.row({"File", html_name(clean(report.input.path.string()))});
   table.row({"SHA-256 of the file", html_name(report.input.sha256)});
   table.row({"Reported by", fmt::format("preserve {}", PRESERVE_VERSION)});
@@ -229,35 +203,28 @@ std::string settings(const GridReport& report) {
 }
 
 std::string all_cells(const GridReport& report) {
-  HtmlTable table("Measured cells", {{"Cell"},
-                                     {"Plan"},
-                                     {"Modelled step", Column::number},
-                                     {"Predicted", Column::number},
-                                     {"Plan measured", Column::number},
-                                     {"Verdict"},
-                                     {"Chosen"},
-                                     {"Fidelity", Column::number},
-                                     {"Saving realised", Column::number},
-                                     {"Took", Column::number}});
-  HtmlTable others("Cells without a number",
-                   {{"Cell"}, {"Status"}, {"Took", Column::number}, {"Reason", Column::wide}});
+  HtmlTable table(
+      "Measured cells",
+      {"Cell", "Plan", number("Modelled step"), number("Predicted"), number("Plan measured"),
+       "Verdict", "Chosen", number("Fidelity"), number("Saving realised"), number("Took")});
+  HtmlTable others("Cells without a number", {"Cell", "Status", number("Took"), wide("Reason")});
   bool any_other = false;
   for (const GridCell& cell : report.cells) {
     if (cell.status != CellStatus::done) {
       any_other = true;
       others.row({html_name(name_of(cell.key)),
                   cell.status == CellStatus::not_available ? "N/A" : to_text(cell.status),
-                  cell.status == CellStatus::pending ? "" : html_time(cell.dur_ns),
-                  html_text(cell.reason)});
+                  cell.status == CellStatus::pending ? "" : format_duration(cell.dur_ns),
+                  escape_html(cell.reason)});
       continue;
     }
     const auto share = realised_share(cell);
-    table.row({html_name(name_of(cell.key)), html_text(cell.plan_verdict),
-               html_time(cell.modelled_step_ns), format_ratio(cell.predicted_speedup),
+    table.row({html_name(name_of(cell.key)), escape_html(cell.plan_verdict),
+               format_duration(cell.modelled_step_ns), format_ratio(cell.predicted_speedup),
                ratio_text(cell.speedup),
-               html_text(to_string(cell.verdict)) + (cell.busy ? " (busy)" : ""),
-               html_text(cell.choice), cell.fidelity ? format_ratio(*cell.fidelity) : "-",
-               share ? fmt::format("{:.0f} %", 100 * *share) : "-", html_time(cell.dur_ns)});
+               escape_html(to_string(cell.verdict)) + (cell.busy ? " (busy)" : ""),
+               escape_html(cell.choice), cell.fidelity ? format_ratio(*cell.fidelity) : "-",
+               share ? fmt::format("{:.0f} %", 100 * *share) : "-", format_duration(cell.dur_ns)});
   }
   return html_section("cells", "All cells") + table.finish() + (any_other ? others.finish() : "");
 }

@@ -1,35 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cmath>
-#include <nlohmann/json.hpp>
-
-#include "common/error.h"
 #include "reports/grid/report.h"
-#include "reports/text.h"
+#include "reports/json_parts.h"
 
 namespace preserve::report {
 namespace {
-
-using nlohmann::ordered_json;
-
-ordered_json ratio(const std::optional<double>& value) {
-  if (!value) return nullptr;
-  if (!std::isfinite(*value)) throw internal_error("a ratio of the report is not a number");
-  return std::round(*value * 1e6) / 1e6;
-}
-
-ordered_json measured(const std::optional<Estimated>& value) {
-  if (!value) return nullptr;
-  return {{"low", ratio(value->low)},
-          {"estimate", ratio(value->estimate)},
-          {"high", ratio(value->high)}};
-}
-
-ordered_json interval(const std::optional<Interval>& value) {
-  if (!value) return nullptr;
-  return {{"low", ratio(value->low)},
-          {"estimate", ratio(value->estimate)},
-          {"high", ratio(value->high)}};
-}
 
 ordered_json cell_id(const GridCell* cell) {
   return cell == nullptr ? ordered_json(nullptr) : ordered_json(cell->id);
@@ -38,7 +12,7 @@ ordered_json cell_id(const GridCell* cell) {
 ordered_json write_measured(const GridCell& cell) {
   ordered_json arms = ordered_json::object();
   for (const CellArm& arm : cell.arms) {
-    arms[arm.name] = {{"step_ns", arm.step_ns}, {"speedup", measured(arm.speedup)}};
+    arms[arm.name] = {{"step_ns", arm.step_ns}, {"speedup", estimated_ratio(arm.speedup)}};
   }
   return {{"collective", cell.collective},
           {"plan", cell.plan_verdict},
@@ -52,13 +26,13 @@ ordered_json write_measured(const GridCell& cell) {
             {"cache_limited_step_ns", cell.cache_limited_step_ns}}},
           {"planned_bytes", cell.planned_bytes},
           {"issued_bytes", cell.issued_bytes},
-          {"speedup", measured(cell.speedup)},
+          {"speedup", estimated_ratio(cell.speedup)},
           {"verdict", to_string(cell.verdict)},
           {"pairs", cell.pairs},
           {"busy", cell.busy},
           {"choice", cell.choice},
           {"chosen_speedup", ratio(cell.chosen_speedup)},
-          {"fused_ratio", measured(cell.fused)},
+          {"fused_ratio", estimated_ratio(cell.fused)},
           {"fidelity", ratio(cell.fidelity)},
           {"predicted_saved_ns", cell.predicted_saved_ns},
           {"realised_saved_ns", cell.realised_saved_ns},
@@ -74,10 +48,9 @@ ordered_json write_cell(const GridCell& cell) {
           {"batch", cell.key.batch},
           {"context", cell.key.context},
           {"status", to_text(cell.status)},
-          {"reason", cell.reason.empty() ? ordered_json(nullptr) : ordered_json(cell.reason)},
+          {"reason", text_or_null(cell.reason)},
           {"dur_ns", cell.dur_ns},
-          {"finished_at",
-           cell.finished_at.empty() ? ordered_json(nullptr) : ordered_json(cell.finished_at)},
+          {"finished_at", text_or_null(cell.finished_at)},
           {"published_speedup", ratio(published_speedup(cell.key))},
           {"measured", done ? write_measured(cell) : ordered_json(nullptr)}};
 }
@@ -93,9 +66,9 @@ ordered_json write_summary(const GridSummary& summary) {
           {"rejected", summary.rejected},
           {"slower_plans", summary.slower_plans},
           {"meant_cells", summary.meant_cells},
-          {"mean_chosen", interval(summary.mean_chosen)},
-          {"mean_plans", interval(summary.mean_plans)},
-          {"mean_chosen_all", interval(summary.mean_chosen_all)},
+          {"mean_chosen", interval_of_ratio(summary.mean_chosen)},
+          {"mean_plans", interval_of_ratio(summary.mean_plans)},
+          {"mean_chosen_all", interval_of_ratio(summary.mean_chosen_all)},
           {"slowest_chosen", ratio(summary.slowest_chosen)},
           {"best_cell", cell_id(summary.best)},
           {"worst_plan_cell", cell_id(summary.worst_plan)},
@@ -109,19 +82,18 @@ ordered_json write_summary(const GridSummary& summary) {
           {"fidelity_worst_cell", cell_id(summary.fidelity_worst)}};
 }
 
+ordered_json write_change(const CellChange& change) {
+  return {{"model", change.key.model},
+          {"dtype", change.key.dtype},
+          {"ranks", change.key.ranks},
+          {"batch", change.key.batch},
+          {"context", change.key.context},
+          {"before", estimated_ratio(change.speedup_before)},
+          {"after", estimated_ratio(change.speedup_after)},
+          {"change", text_or_null(change.word)}};
+}
+
 ordered_json write_comparison(const GridComparison& comparison) {
-  ordered_json cells = ordered_json::array();
-  for (const CellChange& change : comparison.cells) {
-    cells.push_back(
-        {{"model", change.key.model},
-         {"dtype", change.key.dtype},
-         {"ranks", change.key.ranks},
-         {"batch", change.key.batch},
-         {"context", change.key.context},
-         {"before", measured(change.speedup_before)},
-         {"after", measured(change.speedup_after)},
-         {"change", change.word.empty() ? ordered_json(nullptr) : ordered_json(change.word)}});
-  }
   return {{"path", comparison.path},
           {"sentence", comparison.sentence},
           {"higher", comparison.higher},
@@ -129,33 +101,21 @@ ordered_json write_comparison(const GridComparison& comparison) {
           {"undecided", comparison.undecided},
           {"only_before", comparison.only_before},
           {"only_after", comparison.only_after},
-          {"cells", cells}};
+          {"cells", array_of(comparison.cells, write_change)}};
 }
 
 }  // namespace
 
 std::string to_json(const GridReport& report) {
-  const GridSummary summary = summarise(report.cells);
-  ordered_json facts = ordered_json::object();
-  for (const auto& [name, value] : report.facts) facts[name] = value;
-  ordered_json cells = ordered_json::array();
-  for (const GridCell& cell : report.cells) cells.push_back(write_cell(cell));
-  ordered_json json{{"schema", "preserve/grid-report"},
-                    {"version", kGridReportVersion},
-                    {"tool_version", PRESERVE_VERSION},
-                    {"input",
-                     {{"path", clean(report.input.path.string())},
-                      {"bytes", report.input.bytes},
-                      {"sha256", report.input.sha256}}},
-                    {"complete", report.complete},
-                    {"sentence", report.sentence},
-                    {"warnings", report.warnings},
-                    {"facts", facts},
-                    {"summary", write_summary(summary)},
-                    {"cells", cells}};
-  for (const GridComparison& earlier : report.earlier) {
-    json["earlier"].push_back(write_comparison(earlier));
-  }
+  ordered_json json =
+      report_of("preserve/grid-report", kGridReportVersion, report.input, report.complete);
+  json["sentence"] = report.sentence;
+  json["warnings"] = report.warnings;
+  json["facts"] = ordered_json::object();
+  for (const auto& [name, value] : report.facts) json["facts"][name] = value;
+  json["summary"] = write_summary(summarise(report.cells));
+  json["cells"] = array_of(report.cells, write_cell);
+  if (!report.earlier.empty()) json["earlier"] = array_of(report.earlier, write_comparison);
   return json.dump(1) + "\n";
 }
 

@@ -11,11 +11,10 @@ namespace {
 constexpr size_t kComparedCells = 20;  // a comment is not the place for more
 
 std::string heat_table(const HeatMap& map) {
-  Table table{"", {{"batch", Column::number}}};
+  Table table{"", {number("batch")}};
   for (const auto& [ranks, contexts] : map.columns) {
     for (const int64_t context : contexts) {
-      table.heads.push_back(
-          {fmt::format("TP {}, {}", ranks, tokens_text(context)), Column::number});
+      table.heads.push_back(number(fmt::format("TP {}, {}", ranks, tokens_text(context))));
     }
   }
   for (size_t row = 0; row < map.batches.size(); ++row) {
@@ -30,8 +29,7 @@ std::string heat_table(const HeatMap& map) {
 }
 
 std::string published(const GridReport& report) {
-  Table table{"",
-              {{"cell"}, {"published", Column::number}, {"plan measured here", Column::number}}};
+  Table table{"", {"cell", number("published"), number("plan measured here")}};
   for (const GridCell& cell : report.cells) {
     const auto value = published_speedup(cell.key);
     if (!value) continue;
@@ -62,9 +60,7 @@ std::string to_markdown(const GridReport& report) {
       "yet.\n\n";
   for (const HeatMap& map : heat_maps(report.cells)) out += heat_table(map);
   for (const GridComparison& earlier : report.earlier) {
-    Table table = comparison_table(earlier);
-    if (table.rows.size() > kComparedCells) table.rows.resize(kComparedCells);
-    out += markdown_table(table);
+    out += markdown_table(comparison_table(earlier), kComparedCells);
   }
   out += published(report);
   for (const auto& [name, value] : report.facts) {

@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <set>
@@ -155,7 +154,7 @@ std::string ratio_text(const std::optional<Estimated>& ratio) {
 }
 
 Table finding_table(const GridSummary& summary) {
-  Table table{"Over all valid cells", {{"What", Column::wide}, {"Found", Column::wide}}};
+  Table table{"Over all valid cells", {wide("What"), wide("Found")}};
   const auto row = [&](const char* what, bool measured, auto found) {
     table.rows.push_back({what, measured ? Cell(found()) : unknown_cell("not measured")});
   };

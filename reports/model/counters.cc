@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "reports/model/counters.h"
+#include "reports/model/parts.h"
 
 #include <algorithm>
 #include <cmath>

@@ -28,15 +28,11 @@ using nlohmann::json;
 // Reads values that the schema has found well-typed; integers may still be too large.
 class Document {
  public:
-  explicit Document(const std::filesystem::path& path) : path_(path), root_(parse_json_file(path)) {
-    if (!root_.is_object() || root_.value("schema", json()) != "preserve/report") {
-      throw input_error(
-          "{}: invalid baseline: expected the report.json of an earlier run, or a recording",
-          path.string());
-    }
-    check_version(root_, "report", kReportVersion, path);
-    validate_json(root_, kReportSchema, path);
-  }
+  explicit Document(const std::filesystem::path& path)
+      : path_(path),
+        root_(load_json(
+            path, {"preserve/report", "report", kReportVersion, kReportSchema},
+            ": invalid baseline: expected the report.json of an earlier run, or a recording")) {}
   const json& root() const { return root_; }
   std::string path() const { return clean(path_.string()); }
 

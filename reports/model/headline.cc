@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "reports/model/headline.h"
+#include "reports/model/parts.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string_view>
 
 #include "common/units.h"
 
@@ -45,39 +46,30 @@ Advice larger_cache(const PlanView& plan) {
       plan.prefetch_step_ns - plan.window_limited_step_ns};
 }
 
-std::optional<Advice> advice_for_bar(const WhyBar& bar) {
-  if (bar.part != "measured" || bar.total || bar.dur_ns <= 0) return std::nullopt;
-  if (bar.name == "late") {
-    return Advice{
-        "Earlier fetching: bytes that were missing when their window ended cost the "
-        "most; let preserve-tune --measure try other ways to issue prefetches.",
-        bar.dur_ns};
-  }
-  if (bar.name == "evicted") {
-    return Advice{
-        "A smaller budget: bytes were fetched in time and had left the cache when their readers "
-        "ran; plan with a smaller --budget, or let preserve-tune --measure try other plans.",
-        bar.dur_ns};
-  }
-  if (bar.name == "read no faster") {
-    return Advice{
-        "A better device model: even with everything cached the readers do not save what was "
-        "predicted; calibrate again, and let preserve-tune --measure try other plans.",
-        bar.dur_ns};
-  }
-  if (bar.name == "evicted or read no faster") {
-    return Advice{
-        "A better device model: bytes were fetched in time and their readers saved less than "
-        "predicted; calibrate again, and let preserve-tune --measure try other plans.",
-        bar.dur_ns};
-  }
-  if (bar.name == "slow-down of collectives") {
-    return Advice{
-        "Gentler fetching: collectives that carry prefetches got longer; let "
-        "preserve-tune --measure try other ways to issue prefetches.",
-        bar.dur_ns};
-  }
-  return std::nullopt;
+// What would help against each bar that makes the measured step longer.
+struct Remedy {
+  std::string_view bar, advice;
+};
+constexpr Remedy kRemedies[] = {
+    {"late",
+     "Earlier fetching: bytes that were missing when their window ended cost the most; let "
+     "preserve-tune --measure try other ways to issue prefetches."},
+    {"evicted",
+     "A smaller budget: bytes were fetched in time and had left the cache when their readers ran; "
+     "plan with a smaller --budget, or let preserve-tune --measure try other plans."},
+    {"read no faster",
+     "A better device model: even with everything cached the readers do not save what was "
+     "predicted; calibrate again, and let preserve-tune --measure try other plans."},
+    {"evicted or read no faster",
+     "A better device model: bytes were fetched in time and their readers saved less than "
+     "predicted; calibrate again, and let preserve-tune --measure try other plans."},
+    {"slow-down of collectives",
+     "Gentler fetching: collectives that carry prefetches got longer; let preserve-tune --measure "
+     "try other ways to issue prefetches."},
+};
+
+bool is_loss(const WhyBar& bar) {
+  return bar.part == "measured" && !bar.total && bar.dur_ns > 0;
 }
 
 // Of measured bars only where the scenario is measured well enough to believe them.
@@ -91,7 +83,10 @@ Advice best_advice(const Scenario& scenario, const std::string& verdict) {
   }
   std::vector<Advice> candidates;
   for (const WhyBar& bar : scenario.why) {
-    if (auto advice = advice_for_bar(bar)) candidates.push_back(std::move(*advice));
+    for (const Remedy& remedy : kRemedies) {
+      if (!is_loss(bar) || bar.name != remedy.bar) continue;
+      candidates.push_back({std::string(remedy.advice), bar.dur_ns});
+    }
   }
   const auto worth_more = [](const Advice& a, const Advice& b) { return a.worth_ns < b.worth_ns; };
   if (verdict == "SLOW") {
@@ -131,8 +126,7 @@ std::string prices_of(const PlanView& plan) {
 std::string loss_of(const Scenario& scenario) {
   const WhyBar* most = nullptr;
   for (const WhyBar& bar : scenario.why) {
-    if (bar.part != "measured" || bar.total || bar.dur_ns <= 0) continue;
-    if (most == nullptr || bar.dur_ns > most->dur_ns) most = &bar;
+    if (is_loss(bar) && (most == nullptr || bar.dur_ns > most->dur_ns)) most = &bar;
   }
   if (most == nullptr) return "";
   return fmt::format(" Most is lost by \"{}\" ({}): {}.", most->name, most->meaning,

@@ -132,6 +132,10 @@ std::optional<EarlyStep> fold_early(const InputFile& trace, const InputFile& sch
                                         })};
 }
 
+InputFile input_file(const fs::path& path, InputKind kind) {
+  return {path, kind, static_cast<int64_t>(fs::file_size(path)), sha256_of_file(path)};
+}
+
 void refuse_repeated(const std::vector<fs::path>& paths) {
   for (size_t i = 0; i < paths.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
@@ -163,19 +167,7 @@ InputKind recognise(const fs::path& path) {
 }
 
 const char* to_text(InputKind kind) {
-  switch (kind) {
-    case InputKind::trace:
-      return "trace";
-    case InputKind::schedule:
-      return "schedule";
-    case InputKind::replay:
-      return "replay";
-    case InputKind::grid:
-      return "grid";
-    case InputKind::explore:
-      return "explore";
-  }
-  return "trace";
+  return std::array{"trace", "schedule", "replay", "grid", "explore"}.at(static_cast<size_t>(kind));
 }
 
 std::vector<InputSet> read_runs(const std::vector<fs::path>& paths) {
@@ -183,8 +175,7 @@ std::vector<InputSet> read_runs(const std::vector<fs::path>& paths) {
   std::vector<InputSet> runs;
   std::vector<InputFile> schedules, replays;
   for (const fs::path& path : paths) {
-    InputFile file{path, recognise(path), static_cast<int64_t>(fs::file_size(path)),
-                   sha256_of_file(path)};
+    InputFile file = input_file(path, recognise(path));
     switch (file.kind) {
       case InputKind::trace:
         for (const InputSet& other : runs) {
@@ -229,7 +220,7 @@ std::vector<InputFile> all_of_kind(const std::vector<fs::path>& paths, InputKind
       other = &path;
       continue;
     }
-    files.push_back({path, kind, static_cast<int64_t>(fs::file_size(path)), sha256_of_file(path)});
+    files.push_back(input_file(path, kind));
   }
   if (files.empty() || other == nullptr) {
     refuse_repeated(paths);

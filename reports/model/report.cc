@@ -11,10 +11,7 @@
 #include "common/units.h"
 #include "db/step/folded_step.h"
 #include "planner/schedule/schedule_check.h"
-#include "reports/model/counters.h"
-#include "reports/model/headline.h"
-#include "reports/model/machines.h"
-#include "reports/model/scenario.h"
+#include "reports/model/parts.h"
 #include "reports/model/time_use.h"
 #include "reports/text.h"
 
@@ -251,15 +248,7 @@ std::vector<Machine> read_machines(const TraceDb& db) {
 }
 
 const char* to_text(Severity severity) {
-  switch (severity) {
-    case Severity::serious:
-      return "serious";
-    case Severity::caution:
-      return "caution";
-    case Severity::note:
-      return "note";
-  }
-  return "caution";
+  return std::array{"serious", "caution", "note"}.at(static_cast<size_t>(severity));
 }
 
 std::string describe(const Loss& loss) {
@@ -304,8 +293,7 @@ void check_consistency(const Report& report) {
       sum_ns += time.exclusive_ns;
       if (time.busy_ns < time.exclusive_ns) {
         throw internal_error(
-            "the report does not add up: a class of {} is busy for less than its "
-            "own time",
+            "the report does not add up: a class of {} is busy for less than its own time",
             rank.process);
       }
     }

@@ -26,6 +26,9 @@ struct Known {
   std::string reason;
 
   static Known unknown(std::string why) { return {std::nullopt, std::move(why)}; }
+  static Known of(std::optional<T> value, std::string otherwise) {
+    return value ? Known{std::move(value), ""} : unknown(std::move(otherwise));
+  }
   explicit operator bool() const { return value.has_value(); }
   const T& operator*() const { return *value; }
   const T* operator->() const { return &*value; }
@@ -40,6 +43,9 @@ struct Machine {
   std::optional<int64_t> cache_bytes, memory_bandwidth_bytes_per_s, units;
   bool gpu = false;  // units are multiprocessors, else cores
 };
+
+// The hosts and devices of a trace.db or replay.db.
+std::vector<Machine> read_machines(const TraceDb& db);
 
 struct Loss {
   std::optional<int64_t> rank;
@@ -72,6 +78,8 @@ struct RankTime {
   int64_t steps = 0;    // in `scope`; 0 when the scope is the whole recording
   int64_t wall_ns = 0;
   std::array<ClassTime, kTimeClasses.size()> classes;
+
+  std::string name() const { return rank ? std::to_string(*rank) : process; }
 };
 
 // All operators of one kind whose names differ in layer numbers alone: "layers.*.mlp.down". The

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "reports/model/scenario.h"
+#include "reports/model/parts.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,9 +9,6 @@
 #include "common/text.h"
 #include "common/units.h"
 #include "db/replay_result.h"
-#include "reports/model/machines.h"
-#include "reports/model/tried_plans.h"
-#include "reports/model/why.h"
 #include "reports/text.h"
 
 namespace preserve::report {
@@ -119,8 +116,7 @@ std::vector<OperatorTimes> expected_operators(const Step& step, const Scenario& 
 // --- the replay ----------------------------------------------------------------------------------
 
 Known<Interval> known_interval(const std::optional<Estimated>& value, const std::string& reason) {
-  const auto interval = value ? value->interval() : std::nullopt;
-  return interval ? Known<Interval>{interval, ""} : Known<Interval>::unknown(reason);
+  return Known<Interval>::of(value ? value->interval() : std::nullopt, reason);
 }
 
 void read_samples(const TraceDb& db, const std::string& name, Arm& arm) {
@@ -200,18 +196,14 @@ void read_operator_times(const TraceDb& db, int64_t rank, std::vector<OperatorTi
   }
 }
 
-Known<double> known_number(const std::optional<double>& value, const char* reason) {
-  return value ? Known<double>{value, ""} : Known<double>::unknown(reason);
-}
-
 Known<Fidelity> view_fidelity(const ReplayResult& result) {
   if (!result.fidelity) {
     return Known<Fidelity>::unknown("the replay has no counted baseline sample");
   }
   const char* reason = "the replay has no times per operator";
-  return {Fidelity{*result.fidelity, known_number(result.fidelity_op_median, reason),
-                   known_number(result.fidelity_op_p10, reason),
-                   known_number(result.fidelity_op_p90, reason)},
+  return {Fidelity{*result.fidelity, Known<double>::of(result.fidelity_op_median, reason),
+                   Known<double>::of(result.fidelity_op_p10, reason),
+                   Known<double>::of(result.fidelity_op_p90, reason)},
           ""};
 }
 
@@ -246,7 +238,7 @@ Measured view_replay(const TraceDb& db, const ReplayResult& result, int64_t rank
   if (measured.speedup) {
     measured.busy = result.busy;
     measured.verdict = to_string(result.verdict);
-    measured.prediction_error = known_number(result.prediction_error, "nothing was predicted");
+    measured.prediction_error = Known<double>::of(result.prediction_error, "nothing was predicted");
   }
   measured.fidelity = view_fidelity(result);
   if (measured.fidelity && std::fabs(measured.fidelity->step - 1) > kPoorFidelity) {
@@ -262,8 +254,8 @@ Measured view_replay(const TraceDb& db, const ReplayResult& result, int64_t rank
                            ratio),
          Severity::serious});
   }
-  measured.collective_slowdown =
-      known_number(result.collective_slowdown, "no window with a prefetch was timed in both arms");
+  measured.collective_slowdown = Known<double>::of(
+      result.collective_slowdown, "no window with a prefetch was timed in both arms");
   return measured;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "reports/model/tried_plans.h"
+#include "reports/model/parts.h"
 
 #include <fmt/format.h>
 

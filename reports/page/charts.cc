@@ -4,27 +4,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "common/units.h"
 #include "reports/page/chart.h"
-#include "reports/text.h"
+#include "reports/table.h"
 
 namespace preserve::report {
 namespace {
 
 constexpr double kRow = 26, kBar = 16;
 
-std::string time_text(double dur_ns) {
-  return format_duration(dur_ns);
-}
-
 double share(double part, double whole) {
   return whole > 0 ? part / whole : 0;
-}
-
-std::string rank_name(const RankTime& rank) {
-  return rank.rank ? fmt::format("rank {}", *rank.rank) : rank.process;
 }
 
 }  // namespace
@@ -43,7 +34,7 @@ std::string class_chart(const TimeUse& use) {
   for (size_t r = 0; r < rows; ++r) {
     const RankTime& rank = use.ranks[r];
     const double y = static_cast<double>(r) * kRow + 5;
-    svg.row_label(y + 12, rank_name(rank));
+    svg.row_label(y + 12, (rank.rank ? "rank " : "") + rank.name());
     double x = kLeft;
     for (size_t c = 0; c < kTimeClasses.size(); ++c) {
       const double part = share(static_cast<double>(rank.classes[c].exclusive_ns),
@@ -79,10 +70,8 @@ std::string collective_chart(const TimeUse& use) {
     svg.row_label(y + 12, name);
     svg.rect(x_of(group.p10_ns), y, std::max(1.0, x_of(group.p90_ns) - x_of(group.p10_ns)), kBar,
              "k-collective",
-             fmt::format("{}: p10 {}, median {}, p90 {}", name,
-                         time_text(static_cast<double>(group.p10_ns)),
-                         time_text(static_cast<double>(group.median_ns)),
-                         time_text(static_cast<double>(group.p90_ns))));
+             fmt::format("{}: p10 {}, median {}, p90 {}", name, format_duration(group.p10_ns),
+                         format_duration(group.median_ns), format_duration(group.p90_ns)));
     svg.line(x_of(group.median_ns), y - 3, x_of(group.median_ns), y + kBar + 3, "mark");
   }
   return svg.finish();
@@ -102,8 +91,7 @@ std::string operator_chart(const TimeUse& use) {
     const double part = std::min(1.0, static_cast<double>(total.total_ns) / longest);
     svg.row_label(y + 12, total.name);
     svg.rect(kLeft, y, part * kPlot, kBar, kind_class(total.kind),
-             fmt::format("{} ({}): {}", total.name, total.kind,
-                         time_text(static_cast<double>(total.total_ns))));
+             fmt::format("{} ({}): {}", total.name, total.kind, format_duration(total.total_ns)));
   }
   return svg.finish();
 }
@@ -135,8 +123,7 @@ std::string arms_chart(const Measured& measured) {
     svg.rect(x_of(arm.speedup->low), y,
              std::max(2.0, x_of(arm.speedup->high) - x_of(arm.speedup->low)), kBar,
              arm.name == "prefetch" ? "k-prefetch" : "k-other",
-             fmt::format("{}: {} [{}, {}]", arm.name, format_ratio(arm.speedup->estimate),
-                         format_ratio(arm.speedup->low), format_ratio(arm.speedup->high)));
+             fmt::format("{}: {}", arm.name, speedup_text(*arm.speedup)));
     svg.line(x_of(arm.speedup->estimate), y - 3, x_of(arm.speedup->estimate), y + kBar + 3, "mark");
     y += kRow;
   }

@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "common/units.h"
 #include "reports/page/parts.h"
@@ -15,90 +14,63 @@ namespace {
 
 constexpr size_t kRows = 200;  // more are in report.json
 
-std::string interval(const Interval& value) {
-  return fmt::format("{} [{}, {}]", format_ratio(value.estimate), format_ratio(value.low),
-                     format_ratio(value.high));
-}
-
 std::string time_or_none(const std::optional<int64_t>& dur_ns) {
-  return dur_ns ? html_time(*dur_ns) : "none";
-}
-
-std::string signed_time(int64_t dur_ns) {
-  return fmt::format("{}{}", dur_ns < 0 ? "\u2212" : "+",
-                     format_duration(std::fabs(static_cast<double>(dur_ns))));
-}
-
-std::string first_rows(const char* noun, size_t rows) {
-  if (rows <= kRows) return "";
-  return fmt::format("<p>{} more {} are in the JSON report.</p>\n", rows - kRows, noun);
+  return dur_ns ? format_duration(*dur_ns) : "none";
 }
 
 std::string operator_changes(const Earlier& earlier) {
-  HtmlTable table("Operators over all layers, time per step", {{"Operator"},
-                                                               {"Class"},
-                                                               {"Count before", Column::number},
-                                                               {"Count now", Column::number},
-                                                               {"Before", Column::number},
-                                                               {"Now", Column::number},
-                                                               {"Difference", Column::number}});
+  HtmlTable table("Operators over all layers, time per step",
+                  {"Operator", "Class", number("Count before"), number("Count now"),
+                   number("Before"), number("Now"), number("Difference")});
   for (size_t i = 0; i < std::min(kRows, earlier.operators.size()); ++i) {
     const OperatorChange& op = earlier.operators[i];
-    table.row({html_name(op.name), html_text(op.kind), grouped(op.count.before.value_or(0)),
+    table.row({html_name(op.name), escape_html(op.kind), grouped(op.count.before.value_or(0)),
                grouped(op.count.after.value_or(0)), time_or_none(op.dur_ns.before),
-               time_or_none(op.dur_ns.after), signed_time(op.dur_ns.difference())});
+               time_or_none(op.dur_ns.after), html_signed_time(op.dur_ns.difference())});
   }
-  return table.finish() + first_rows("operators", earlier.operators.size());
+  return table.finish() + html_more(earlier.operators.size(), kRows, "operators");
 }
 
 std::string window_changes(const Earlier& earlier) {
   if (earlier.windows.empty()) return "";
   HtmlTable table("Windows in which another plan fetches other bytes",
-                  {{"Window"},
-                   {"Scenario"},
-                   {"Bytes before", Column::number},
-                   {"Bytes now", Column::number},
-                   {"Predicted to save before", Column::number},
-                   {"Now", Column::number}});
+                  {"Window", "Scenario", number("Bytes before"), number("Bytes now"),
+                   number("Predicted to save before"), number("Now")});
   const auto size = [](const std::optional<int64_t>& bytes) {
-    return bytes ? html_size(*bytes) : "none";
+    return bytes ? format_size(*bytes) : "none";
   };
   for (size_t i = 0; i < std::min(kRows, earlier.windows.size()); ++i) {
     const WindowChange& w = earlier.windows[i];
-    table.row({fmt::format("{}. {}", w.ordinal, html_name(w.name)), html_text(w.scenario),
+    table.row({fmt::format("{}. {}", w.ordinal, html_name(w.name)), escape_html(w.scenario),
                size(w.used_bytes.before), size(w.used_bytes.after),
                time_or_none(w.predicted_saved_ns.before),
                time_or_none(w.predicted_saved_ns.after)});
   }
-  return table.finish() + first_rows("windows", earlier.windows.size());
+  return table.finish() + html_more(earlier.windows.size(), kRows, "windows");
 }
 
 // A row per run, this one last.
 std::string runs_table(const Report& report) {
-  HtmlTable table("Runs side by side", {{"Run"},
-                                        {"Command"},
-                                        {"Recorded step", Column::number},
-                                        {"This run's step"},
-                                        {"Also differs", Column::wide}});
+  HtmlTable table("Runs side by side", {"Run", "Command", number("Recorded step"),
+                                        "This run's step", wide("Also differs")});
   for (const Earlier& run : report.earlier) {
     table.row({html_name(run.path), html_name(run.command), time_or_none(run.step_ns.before),
-               html_text(run.step_word),
-               html_text(fmt::format("{}", fmt::join(run.differences, ", ")))});
+               escape_html(run.step_word),
+               escape_html(fmt::format("{}", fmt::join(run.differences, ", ")))});
   }
   table.row({html_name(clean(report.inputs.front().path.string())) + " (this run)",
              html_name(report.recording.command),
-             report.step ? html_time(report.step->wall_ns) : "none", "", ""});
+             report.step ? format_duration(report.step->wall_ns) : "none", "", ""});
   return table.finish();
 }
 
 std::string speedup_changes(const Earlier& earlier) {
   if (earlier.speedups.empty()) return "";
-  HtmlTable table(
-      "Measured speed-up of the plan",
-      {{"Scenario"}, {"Before", Column::number}, {"Now", Column::number}, {"Judgement"}});
+  HtmlTable table("Measured speed-up of the plan",
+                  {"Scenario", number("Before"), number("Now"), "Judgement"});
   for (const SpeedupChange& change : earlier.speedups) {
-    table.row({html_text(change.scenario), interval(change.before), interval(change.after),
-               html_text(change.word)});
+    table.row({escape_html(change.scenario), speedup_text(change.before),
+               speedup_text(change.after), escape_html(change.word)});
   }
   return table.finish();
 }
@@ -110,7 +82,7 @@ std::string html_earlier(const Report& report) {
   std::string out = html_section("earlier", "Against an earlier run") + runs_table(report);
   for (const Earlier& run : report.earlier) {
     const std::string changes = speedup_changes(run) + operator_changes(run) + window_changes(run);
-    out += fmt::format("<h3>{}</h3>\n", html_text(run.path));
+    out += fmt::format("<h3>{}</h3>\n", escape_html(run.path));
     out += report.earlier.size() == 1 ? changes : html_folded("What changed", changes);
   }
   return out +
@@ -129,9 +101,6 @@ std::string html_ranks(const TimeUse& use) {
   const auto [least, most] = std::minmax_element(
       use.ranks.begin(), use.ranks.end(),
       [&](const RankTime& a, const RankTime& b) { return working_ns(a) < working_ns(b); });
-  const auto name = [](const RankTime& rank) {
-    return rank.rank ? fmt::format("{}", *rank.rank) : html_text(rank.process);
-  };
   const int64_t step_ns = most->wall_ns / std::max<int64_t>(1, most->steps);
   const double skew = step_ns > 0 ? static_cast<double>(working_ns(*most) - working_ns(*least)) /
                                         static_cast<double>(step_ns)
@@ -139,16 +108,12 @@ std::string html_ranks(const TimeUse& use) {
   HtmlTable table(
       fmt::format("Ranks, mean per step; the slowest works {} of a step longer than the fastest",
                   html_percent(skew)),
-      {{"Rank"},
-       {"Steps", Column::number},
-       {"Step", Column::number},
-       {"In collectives and messages", Column::number},
-       {"All else", Column::number},
-       {"Remark"}});
+      {"Rank", number("Steps"), number("Step"), number("In collectives and messages"),
+       number("All else"), "Remark"});
   for (const RankTime& rank : use.ranks) {
     const int64_t wall_ns = rank.wall_ns / std::max<int64_t>(1, rank.steps);
-    table.row({name(rank), grouped(rank.steps), html_time(wall_ns),
-               html_time(wall_ns - working_ns(rank)), html_time(working_ns(rank)),
+    table.row({escape_html(rank.name()), grouped(rank.steps), format_duration(wall_ns),
+               format_duration(wall_ns - working_ns(rank)), format_duration(working_ns(rank)),
                &rank == &*most    ? "slowest: the others wait for it"
                : &rank == &*least ? "fastest"
                                   : ""});

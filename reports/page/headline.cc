@@ -27,9 +27,8 @@ const char* css_class(const Headline::Mark& mark) {
 }
 
 std::string value_of(const Headline::Mark& mark) {
-  if (!mark.low) return format_ratio(mark.estimate);
-  return fmt::format("{} [{}, {}]", format_ratio(mark.estimate), format_ratio(*mark.low),
-                     format_ratio(*mark.high));
+  return mark.low ? speedup_text({*mark.low, mark.estimate, *mark.high})
+                  : format_ratio(mark.estimate);
 }
 
 // Every speed-up on one axis, the line at 1.
@@ -68,7 +67,7 @@ std::string marks_chart(const Headline& headline) {
 std::string marks_list(const Headline& headline) {
   std::string out = "<ul class=\"marks\">";
   for (const Headline::Mark& mark : headline.marks) {
-    out += fmt::format("<li>{}: {}</li>", html_text(mark.name), html_text(value_of(mark)));
+    out += fmt::format("<li>{}: {}</li>", escape_html(mark.name), escape_html(value_of(mark)));
   }
   return out + "</ul>\n";
 }
@@ -77,19 +76,19 @@ std::string card(const Headline& headline, size_t index) {
   std::string out = fmt::format(
       "<section class=\"card {}\" aria-labelledby=\"verdict-{}\">\n<h2 class=\"verdict\" "
       "id=\"verdict-{}\"><span class=\"word\">{}</span> {}</h2>\n",
-      css_class(headline.verdict), index, index, html_text(headline.verdict),
-      html_text(headline.sentence));
+      css_class(headline.verdict), index, index, escape_html(headline.verdict),
+      escape_html(headline.sentence));
   out += marks_chart(headline) + marks_list(headline) + "<dl>";
   if (!headline.reason.empty()) {
     out += fmt::format("<dt>Why</dt><dd>{} <a href=\"#why-{}\">Where the time goes</a></dd>",
-                       html_text(headline.reason), index);
+                       escape_html(headline.reason), index);
   }
-  out += fmt::format("<dt>What would help most</dt><dd>{}", html_text(headline.advice));
+  out += fmt::format("<dt>What would help most</dt><dd>{}", escape_html(headline.advice));
   if (headline.advice_worth_ns) {
-    out += fmt::format(" Worth at most {} per step.", html_time(*headline.advice_worth_ns));
+    out += fmt::format(" Worth at most {} per step.", format_duration(*headline.advice_worth_ns));
   }
   if (!headline.prices.empty()) {
-    out += fmt::format("</dd><dt>More room</dt><dd>{}", html_text(headline.prices));
+    out += fmt::format("</dd><dt>More room</dt><dd>{}", escape_html(headline.prices));
   }
   return out + "</dd></dl></section>\n";
 }
@@ -100,14 +99,12 @@ std::string html_headlines(const Report& report) {
   std::string out = "<h1>Preserve report</h1>\n";
   for (size_t i = 0; i < report.headlines.size(); ++i) out += card(report.headlines[i], i);
   if (report.headlines.empty()) {
-    for (const std::string& sentence : report.sentences) {
-      out += fmt::format("<p class=\"card plain verdict\">{}</p>\n", html_text(sentence));
-    }
+    for (const std::string& sentence : report.sentences) out += html_card("plain", sentence);
   }
   for (const Earlier& run : report.earlier) {
     out += fmt::format(
         "<p class=\"card plain verdict\">{} <a href=\"#earlier\">What changed</a></p>\n",
-        html_text(run.sentence));
+        escape_html(run.sentence));
   }
   return out;
 }
@@ -117,7 +114,7 @@ std::string html_warnings(const Report& report) {
   std::string out = "<div class=\"alert\" id=\"warnings\"><b>Warnings.</b><ul>\n";
   for (const Warning& warning : report.warnings) {
     out += fmt::format("<li class=\"{0}\"><b>{0}</b> {1}: {2}</li>\n", to_text(warning.severity),
-                       html_name(warning.source), html_text(warning.text));
+                       html_name(warning.source), escape_html(warning.text));
   }
   return out + "</ul></div>\n";
 }

@@ -6,6 +6,7 @@
 #include <openssl/sha.h>
 
 #include <array>
+#include <cmath>
 
 #include "common/error.h"
 #include "common/units.h"
@@ -77,10 +78,6 @@ std::string HtmlTable::finish() {
                      rows_ > kMostInPlace ? " tall" : "", out_);
 }
 
-std::string html_text(std::string_view text) {
-  return escape_html(text);
-}
-
 std::string html_name(std::string_view name) {
   constexpr size_t kShown = 60;
   const std::string shown = shorten(name, kShown);
@@ -89,12 +86,11 @@ std::string html_name(std::string_view name) {
                      escape_html(shown));
 }
 
-std::string html_time(int64_t dur_ns) {
-  return format_duration(dur_ns);
+std::string html_signed_time(int64_t dur_ns) {
+  return fmt::format("{}{}", dur_ns < 0 ? "\u2212" : "+",
+                     format_duration(std::fabs(static_cast<double>(dur_ns))));
 }
-std::string html_size(int64_t size_bytes) {
-  return format_size(size_bytes);
-}
+
 std::string html_percent(double share) {
   return fmt::format("{:.1f} %", share * 100);
 }
@@ -114,6 +110,24 @@ std::string html_folded(std::string_view summary, std::string_view html) {
 
 std::string html_section(std::string_view id, std::string_view title) {
   return fmt::format("<h2 id=\"{}\">{}{}</h2>\n", id, escape_html(title), html_definition_link(id));
+}
+
+std::string html_card(std::string_view css_class, std::string_view sentence) {
+  return fmt::format("<p class=\"card {} verdict\">{}</p>\n", css_class, escape_html(sentence));
+}
+
+std::string html_warning_list(const std::vector<std::string>& warnings) {
+  if (warnings.empty()) return "";
+  std::string out = "<div class=\"alert\" id=\"warnings\"><b>Warnings.</b><ul>\n";
+  for (const std::string& warning : warnings) {
+    out += fmt::format("<li>{}</li>\n", escape_html(warning));
+  }
+  return out + "</ul></div>\n";
+}
+
+std::string html_more(size_t rows, size_t shown, std::string_view nouns) {
+  if (rows <= shown) return "";
+  return fmt::format("<p>{} more {} are in the JSON report.</p>\n", rows - shown, nouns);
 }
 
 std::string html_page(std::string_view title, std::string_view body, std::string_view json) {

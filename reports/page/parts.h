@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pieces that every section of the page is made of: tables, names, numbers. All escaping of
-// HTML happens here and in chart.cc. Internal to the reports library.
+// The pieces that every section of the page is made of: tables, names, numbers. What goes into them
+// as text is escaped here, in chart.cc or by escape_html(). Internal to the reports library.
 #pragma once
+
+#include <fmt/format.h>
 
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "common/text.h"
 #include "reports/model/report.h"
 #include "reports/table.h"
 
 namespace preserve::report {
 
-// A table whose cells are finished HTML (from the functions below).
+// A table whose cells are finished HTML (from escape_html() and the functions below).
 class HtmlTable {
  public:
   // A long table scrolls in a box of its own, and prints in full.
@@ -28,15 +31,30 @@ class HtmlTable {
   size_t rows_ = 0;
 };
 
-std::string html_text(std::string_view text);
 std::string html_name(std::string_view name);  // monospaced, cut in the middle, whole as hover text
-std::string html_time(int64_t dur_ns);
-std::string html_size(int64_t size_bytes);
 std::string html_percent(double share);
+std::string html_signed_time(int64_t dur_ns);  // "+1.20 us", with a minus that is as wide
 std::string html_unknown(std::string_view reason);
 std::string html_how(std::string_view two_sentences);
 std::string html_folded(std::string_view summary, std::string_view html);  // closed until asked for
 std::string html_section(std::string_view id, std::string_view title);
+std::string html_card(std::string_view css_class, std::string_view sentence);
+// Warnings that say nothing of their source or weight.
+std::string html_warning_list(const std::vector<std::string>& warnings);
+// "12 more windows are in the JSON report."; empty when all of `rows` are `shown`.
+std::string html_more(size_t rows, size_t shown, std::string_view nouns);
+
+// A grid or an exploration against another: the table of the cells that both have, and how many
+// are `only` there and here ("done only").
+template <typename Comparison>
+std::string html_comparison(const Comparison& comparison, const char* only) {
+  const Table table = comparison_table(comparison);
+  std::string out = table.rows.empty() ? "" : html_table(table);
+  out += html_more(comparison.cells.size(), table.rows.size(), "cells");
+  if (comparison.only_before + comparison.only_after == 0) return out;
+  return out + fmt::format("<p>{} {} there, {} only here.</p>\n",
+                           count_of(comparison.only_before, "cell"), only, comparison.only_after);
+}
 
 // docs/metrics.md, and a link from a section to its chapter of it (definitions.cc).
 std::string html_definitions();

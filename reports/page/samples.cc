@@ -12,7 +12,6 @@
 #include "reports/page/chart.h"
 #include "reports/page/charts.h"
 #include "reports/table.h"
-#include "reports/text.h"
 
 namespace preserve::report {
 namespace {

@@ -6,7 +6,6 @@
 #include "common/units.h"
 #include "db/replay_result.h"
 #include "reports/model/gains.h"
-#include "reports/model/scenario.h"
 #include "reports/page/charts.h"
 #include "reports/page/parts.h"
 #include "reports/text.h"
@@ -22,9 +21,7 @@ std::string interval_of_time(const Known<Interval>& step_ns) {
 }
 
 std::string interval_of_speedup(const Known<Interval>& speedup) {
-  if (!speedup) return html_unknown(speedup.reason);
-  return fmt::format("{} [{}, {}]", format_ratio(speedup->estimate), format_ratio(speedup->low),
-                     format_ratio(speedup->high));
+  return speedup ? speedup_text(*speedup) : html_unknown(speedup.reason);
 }
 
 std::string cell(const Known<double>& value, std::string (*write)(double)) {
@@ -36,17 +33,13 @@ std::string discarded_text(const Arm& arm) {
   for (const auto& [reason, count] : arm.discarded) {
     text += fmt::format("{}{} {}", text.empty() ? "" : ", ", grouped(count), reason);
   }
-  return text.empty() ? "none" : html_text(text);
+  return text.empty() ? "none" : escape_html(text);
 }
 
 std::string arms_table(const Measured& measured) {
   HtmlTable table("Arms: every variant of the step that was measured",
-                  {{"Arm"},
-                   {"Step, median [interval]", Column::number},
-                   {"Speed-up over baseline", Column::number},
-                   {"Samples", Column::number},
-                   {"Pairs", Column::number},
-                   {"Discarded", Column::wide}});
+                  {"Arm", number("Step, median [interval]"), number("Speed-up over baseline"),
+                   number("Samples"), number("Pairs"), wide("Discarded")});
   for (const Arm& arm : measured.arms) {
     const std::string speedup = arm.name == "baseline" ? "" : interval_of_speedup(arm.speedup);
     table.row({html_name(arm.name), interval_of_time(arm.step_ns), speedup, grouped(arm.samples),
@@ -58,7 +51,7 @@ std::string arms_table(const Measured& measured) {
 std::string trust_table(const Scenario& scenario) {
   const Measured& measured = *scenario.measured;
   HtmlTable table("How far prediction and replay can be trusted",
-                  {{"Metric"}, {"Value", Column::number}, {"Meaning", Column::wide}});
+                  {"Metric", number("Value"), wide("Meaning")});
   table.row({"Predicted speed-up", format_ratio(scenario.plan.speedup),
              "by the device model, before the replay"});
   table.row({"Measured speed-up", interval_of_speedup(measured.speedup),
@@ -88,51 +81,41 @@ std::string trust_table(const Scenario& scenario) {
 std::string gain_table(const Scenario& scenario) {
   const std::vector<OperatorGain> gains = operator_gains(scenario);
   if (gains.empty()) return "";
-  HtmlTable table("Where the gain is: time per step on one rank, by operator over all layers",
-                  {{"Operator"},
-                   {"Class"},
-                   {"Count", Column::number},
-                   {"Recorded", Column::number},
-                   {"Baseline", Column::number},
-                   {"Prefetch", Column::number},
-                   {"Ratio", Column::number},
-                   {"Saved", Column::number},
-                   {"Predicted", Column::number},
-                   {"Kept", Column::number}});
+  HtmlTable table(
+      "Where the gain is: time per step on one rank, by operator over all layers",
+      {"Operator", "Class", number("Count"), number("Recorded"), number("Baseline"),
+       number("Prefetch"), number("Ratio"), number("Saved"), number("Predicted"), number("Kept")});
   constexpr size_t kRows = 200;  // every operator is in the CSV
   for (size_t i = 0; i < std::min(kRows, gains.size()); ++i) {
     const OperatorGain& gain = gains[i];
     const auto ratio = [](int64_t part, int64_t whole) {
       return static_cast<double>(part) / static_cast<double>(whole);
     };
-    table.row(
-        {html_name(gain.name), html_text(gain.kind), grouped(gain.operators),
-         html_time(gain.recorded_ns), html_time(gain.baseline_ns), html_time(gain.prefetch_ns),
-         gain.baseline_ns > 0 ? format_ratio(ratio(gain.prefetch_ns, gain.baseline_ns)) : "",
-         html_time(gain.saved_ns()), html_time(gain.predicted_saved_ns),
-         gain.predicted_saved_ns > 0 ? html_percent(ratio(gain.saved_ns(), gain.predicted_saved_ns))
-                                     : ""});
+    table.row({html_name(gain.name), escape_html(gain.kind), grouped(gain.operators),
+               format_duration(gain.recorded_ns), format_duration(gain.baseline_ns),
+               format_duration(gain.prefetch_ns),
+               gain.baseline_ns > 0 ? format_ratio(ratio(gain.prefetch_ns, gain.baseline_ns)) : "",
+               format_duration(gain.saved_ns()), format_duration(gain.predicted_saved_ns),
+               gain.predicted_saved_ns > 0
+                   ? html_percent(ratio(gain.saved_ns(), gain.predicted_saved_ns))
+                   : ""});
   }
   return table.finish() +
          html_how(
              "A ratio below 1 is faster with the plan; collectives above 1 are what fetching costs "
              "them. Predicted is what the plan was to save of each operator, kept the share of "
-             "that "
-             "which was saved.");
+             "that which was saved.");
 }
 
 std::string bounds_table(const PlanView& plan) {
   HtmlTable table("What the model predicts, and what no plan can beat",
-                  {{"Step"},
-                   {"Time", Column::number},
-                   {"Speed-up", Column::number},
-                   {"Meaning", Column::wide}});
+                  {"Step", number("Time"), number("Speed-up"), wide("Meaning")});
   const auto row = [&](const char* name, int64_t step_ns, const char* meaning) {
     const std::string speedup = step_ns > 0
                                     ? format_ratio(static_cast<double>(plan.baseline_step_ns) /
                                                    static_cast<double>(step_ns))
                                     : "";
-    table.row({name, html_time(step_ns), speedup, meaning});
+    table.row({name, format_duration(step_ns), speedup, meaning});
   };
   row("Baseline", plan.baseline_step_ns, "as recorded, with the stand-in link where there is one");
   row("This plan", plan.prefetch_step_ns, "with the prefetches below");
@@ -147,7 +130,7 @@ std::string prefetch_list(const Window& window) {
   std::string text;
   for (size_t i = 0; i < window.prefetches.size() && i < kListed; ++i) {
     const Prefetch& p = window.prefetches[i];
-    text += fmt::format("{}{} of {} for {}. {}{}", i > 0 ? "<br>" : "", html_size(p.length_bytes),
+    text += fmt::format("{}{} of {} for {}. {}{}", i > 0 ? "<br>" : "", format_size(p.length_bytes),
                         html_name(p.tensor), p.consumer_ordinal, html_name(p.consumer),
                         p.next_step ? " (next step)" : "");
   }
@@ -160,46 +143,30 @@ std::string prefetch_list(const Window& window) {
 std::string windows_table(const PlanView& plan, size_t index) {
   if (plan.windows.empty()) return "<p>Nothing is prefetched under any collective.</p>\n";
   HtmlTable table(fmt::format("{} windows, {} prefetched per step: what is prefetched under which "
-                              "collective, for whom, "
-                              "and what limits it",
-                              plan.windows.size(), html_size(plan.prefetched_bytes)),
-                  {{"Window"},
-                   {"Usable", Column::number},
-                   {"Fits", Column::number},
-                   {"Planned", Column::number},
-                   {"Saves", Column::number},
-                   {"Limited by"},
-                   {"Worth of 1 MiB more", Column::number},
-                   {"Prefetches", Column::wide}});
+                              "collective, for whom, and what limits it",
+                              plan.windows.size(), format_size(plan.prefetched_bytes)),
+                  {"Window", number("Usable"), number("Fits"), number("Planned"), number("Saves"),
+                   "Limited by", number("Worth of 1 MiB more"), wide("Prefetches")});
   const size_t rows = std::min(plan.windows.size(), kWindowRows);
   for (size_t i = 0; i < rows; ++i) {
     const Window& w = plan.windows[i];
-    table.row(
-        {fmt::format("{}. {}", w.ordinal, html_name(w.name)), html_time(w.usable_ns),
-         html_size(w.capacity_bytes), html_size(w.used_bytes), html_time(w.predicted_saved_ns),
-         html_text(w.binds), format_duration(w.shadow_price_ns_per_mib), prefetch_list(w)},
-        window_id(index, w.ordinal));
+    table.row({fmt::format("{}. {}", w.ordinal, html_name(w.name)), format_duration(w.usable_ns),
+               format_size(w.capacity_bytes), format_size(w.used_bytes),
+               format_duration(w.predicted_saved_ns), escape_html(w.binds),
+               format_duration(w.shadow_price_ns_per_mib), prefetch_list(w)},
+              window_id(index, w.ordinal));
   }
-  std::string out = table.finish();
-  if (plan.windows.size() > rows) {
-    out +=
-        fmt::format("<p>{} more windows are in the JSON report.</p>\n", plan.windows.size() - rows);
-  }
-  return out;
+  return table.finish() + html_more(plan.windows.size(), rows, "windows");
 }
 
 std::string tried_table(const PlanView& plan) {
   if (plan.tried.empty()) return {};
   HtmlTable table("Plans that were measured before this one was chosen",
-                  {{"Issued by"},
-                   {"Strategy"},
-                   {"Prefetched", Column::number},
-                   {"Predicted", Column::number},
-                   {"Measured speed-up", Column::number},
-                   {"Pairs", Column::number}});
+                  {"Issued by", "Strategy", number("Prefetched"), number("Predicted"),
+                   number("Measured speed-up"), number("Pairs")});
   for (const TriedPlan& tried : plan.tried) {
-    table.row({html_text(tried.issue) + (tried.chosen ? " (chosen)" : ""),
-               html_text(tried.strategy), html_size(tried.prefetched_bytes),
+    table.row({escape_html(tried.issue) + (tried.chosen ? " (chosen)" : ""),
+               escape_html(tried.strategy), format_size(tried.prefetched_bytes),
                format_ratio(tried.predicted_speedup), interval_of_speedup(tried.speedup),
                std::to_string(tried.pairs)});
   }
@@ -209,7 +176,7 @@ std::string tried_table(const PlanView& plan) {
 }  // namespace
 
 std::string html_measured(const Scenario& scenario) {
-  std::string out = fmt::format("<h3>Measured with {}</h3>\n", html_text(scenario.label));
+  std::string out = fmt::format("<h3>Measured with {}</h3>\n", escape_html(scenario.label));
   if (scenario.link_latency_ns > 0) {
     out += fmt::format(
         "<p>The link is a stand-in: each collective is followed by {} of waiting, in place of a "
@@ -221,7 +188,7 @@ std::string html_measured(const Scenario& scenario) {
            fmt::format(
                "<p>Not measured: {}. Run preserve-replay on this schedule to learn whether the "
                "prediction holds.</p>\n",
-               html_text(scenario.measured.reason));
+               escape_html(scenario.measured.reason));
   }
   out += arms_chart(*scenario.measured);
   out += arms_table(*scenario.measured);
@@ -229,7 +196,7 @@ std::string html_measured(const Scenario& scenario) {
   out += drift_chart(*scenario.measured);
   out += trust_table(scenario);
   out += gain_table(scenario);
-  HtmlTable facts("What the file says about itself", {{"Fact"}, {"Value", Column::wide}});
+  HtmlTable facts("What the file says about itself", {"Fact", wide("Value")});
   for (const NamedText& fact : scenario.measured->facts)
     facts.row({html_name(fact.name), html_name(fact.value)});
   return out + html_folded("Facts of the measurement", facts.finish());
@@ -237,19 +204,19 @@ std::string html_measured(const Scenario& scenario) {
 
 std::string html_plan(const Scenario& scenario, size_t index) {
   const PlanView& plan = scenario.plan;
-  std::string out = fmt::format("<h3>Plan for {}</h3>\n", html_text(scenario.label));
+  std::string out = fmt::format("<h3>Plan for {}</h3>\n", escape_html(scenario.label));
   out += fmt::format(
       "<p>Strategy {}, verdict <span class=\"strong\">{}</span>. Device {}; bytes are fetched by "
       "{} on the {} side, in chunks of {}; cache budget {}, planned peak {}; one more MiB of cache "
       "is worth {} per step.</p>\n",
-      html_name(plan.strategy), html_text(plan.verdict), html_name(plan.device),
-      html_name(plan.method), html_text(plan.placement), html_size(plan.chunk_bytes),
-      html_size(plan.budget_bytes), html_size(plan.cache_peak_bytes),
+      html_name(plan.strategy), escape_html(plan.verdict), html_name(plan.device),
+      html_name(plan.method), escape_html(plan.placement), format_size(plan.chunk_bytes),
+      format_size(plan.budget_bytes), format_size(plan.cache_peak_bytes),
       format_duration(plan.cache_shadow_price_ns_per_mib));
   if (!plan.reasons.empty()) {
     out += "<ul>";
     for (const std::string& reason : plan.reasons)
-      out += fmt::format("<li>{}</li>", html_text(reason));
+      out += fmt::format("<li>{}</li>", escape_html(reason));
     out += "</ul>\n";
   }
   return out + tried_table(plan) + window_chart(plan) + bounds_table(plan) +

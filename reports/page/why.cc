@@ -14,10 +14,8 @@ namespace {
 
 constexpr double kRow = 26, kBar = 16;
 
-std::string signed_time(const WhyBar& bar) {
-  if (bar.total) return format_duration(bar.dur_ns);
-  return fmt::format("{}{}", bar.dur_ns < 0 ? "\u2212" : "+",
-                     format_duration(std::abs(static_cast<double>(bar.dur_ns))));
+std::string time_of(const WhyBar& bar) {
+  return bar.total ? format_duration(bar.dur_ns) : html_signed_time(bar.dur_ns);
 }
 
 struct Span {
@@ -59,7 +57,7 @@ std::string waterfall(const std::vector<WhyBar>& bars, const std::vector<Span>& 
     const char* colour = bars[i].total ? "k-other" : bars[i].dur_ns < 0 ? "k-prefetch" : "k-loss";
     svg.row_label(y + 12, bars[i].name);
     svg.rect(x_of(low), y, std::max(1.5, x_of(high) - x_of(low)), kBar, colour, bars[i].meaning);
-    svg.value(x_of(high) + 6, y + 12, signed_time(bars[i]));
+    svg.value(x_of(high) + 6, y + 12, time_of(bars[i]));
     y += kRow;
   }
   return svg.finish();
@@ -72,7 +70,7 @@ std::string window_links(const WhyBar& bar, const Scenario& scenario, size_t ind
                                      [&](const Window& w) { return w.ordinal == ordinal; });
     if (window == scenario.plan.windows.end()) continue;
     const std::string name =
-        fmt::format("{}. {}", ordinal, html_text(shorten(window->name, kLabelCharacters)));
+        fmt::format("{}. {}", ordinal, escape_html(shorten(window->name, kLabelCharacters)));
     const bool listed =
         window - scenario.plan.windows.begin() < static_cast<ptrdiff_t>(kWindowRows);
     text += text.empty() ? "" : ", ";
@@ -91,7 +89,7 @@ std::string window_id(size_t scenario, int32_t ordinal) {
 
 std::string html_why(const Scenario& scenario, size_t index, bool with_bounds) {
   if (scenario.why.empty()) return "";
-  std::string out = fmt::format("<h3>{}</h3>\n", html_text(scenario.label));
+  std::string out = fmt::format("<h3>{}</h3>\n", escape_html(scenario.label));
   for (const char* part : {"measured", "predicted"}) {
     std::vector<WhyBar> bars;
     std::copy_if(scenario.why.begin(), scenario.why.end(), std::back_inserter(bars),
@@ -101,12 +99,9 @@ std::string html_why(const Scenario& scenario, size_t index, bool with_bounds) {
     out += waterfall(bars, spans_of(bars));
     HtmlTable table(measured ? "From the baseline to the step with the plan, per step"
                              : "From the predicted step to what no plan can beat, per step",
-                    {{"Part"},
-                     {"Time", Column::number},
-                     {"What it is", Column::wide},
-                     {"Windows it comes from", Column::wide}});
+                    {"Part", number("Time"), wide("What it is"), wide("Windows it comes from")});
     for (const WhyBar& bar : bars) {
-      table.row({html_text(bar.name), html_text(signed_time(bar)), html_text(bar.meaning),
+      table.row({escape_html(bar.name), escape_html(time_of(bar)), escape_html(bar.meaning),
                  window_links(bar, scenario, index)});
     }
     out += table.finish();

@@ -240,6 +240,7 @@ TEST_F(PreserveReport, OfAGridStandsAlone) {
   EXPECT_THAT(run.err, AllOf(HasSubstr("warning: 1 cell failed"), EndsWith("xdg-open g.html\n")));
   EXPECT_EQ(nlohmann::json::parse(read_text_file(directory_ / "g.json")).at("schema"),
             "preserve/grid-report");
+  EXPECT_THAT(report({"grid.db", "-o", "a page.html"}).err, EndsWith("xdg-open 'a page.html'\n"));
   EXPECT_THAT(report({"grid.db", "--format", "csv", "-o", "-"}).out, StartsWith("model,dtype,"));
   const test::Run mixed = report({"grid.db", "trace.db", "-o", "m.html"});
   EXPECT_EQ(mixed.exit_code, 2);

@@ -54,14 +54,6 @@ int64_t layer_of(std::string_view name) {
   return layer;
 }
 
-int64_t read_bytes(const StepOp& op) {
-  int64_t bytes = 0;
-  for (const StepAccess& access : op.accesses) {
-    if (access.mode == AccessMode::read) bytes += access.bytes;
-  }
-  return bytes;
-}
-
 // The step of the kept layers.
 struct ShortStep {
   Workload workload;
@@ -92,10 +84,6 @@ class Evaluation {
     device_ = changed_device(point_);
     describe();
     try {
-      if (!ranks_divide(model_, point_.ranks, &cell_.reason)) {
-        cell_.status = kExploreNotAvailable;
-        return cell_;
-      }
       evaluate();
     } catch (const Error& error) {
       const bool impossible = error.kind() == ErrorKind::not_applicable;
@@ -421,33 +409,6 @@ class Evaluation {
 
 ExploreCell evaluate(const ExplorePoint& point, int64_t fewest_layers) {
   return Evaluation(point, fewest_layers).run();
-}
-
-bool ranks_divide(const ModelConfig& model, int64_t ranks, std::string* reason) {
-  // One layer of each kind, on a device that nothing is asked of but bandwidth.
-  ModelConfig kinds = model;
-  kinds.layers.clear();
-  for (const LayerShape& layer : model.layers) {
-    const bool seen =
-        std::find(kinds.layers.begin(), kinds.layers.end(), layer) != kinds.layers.end();
-    if (!seen) kinds.layers.push_back(layer);
-  }
-  DeviceModel device;
-  device.memory_bandwidth_bytes_per_s = 1;
-  device.flops_fp16_per_s = device.flops_fp8_per_s = device.flops_fp4_per_s =
-      device.flops_int8_per_s = 1;
-  WorkloadSpec spec;
-  spec.model = std::move(kinds);
-  spec.ranks = ranks;
-  spec.allreduce_ns = 1;
-  try {
-    generate_workload(spec, device);
-    return true;
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::not_applicable) throw;
-    if (reason != nullptr) *reason = error.what();
-    return false;
-  }
 }
 
 }  // namespace preserve

@@ -38,7 +38,4 @@ inline constexpr int64_t kFewestLayers = 8;
 // planned with no fewer, and its step is that of these and, for the others, of one in the middle.
 ExploreCell evaluate(const ExplorePoint& point, int64_t fewest_layers = kFewestLayers);
 
-// Whether `ranks` divide the model; what preserve-tune says where they do not goes to `reason`.
-bool ranks_divide(const ModelConfig& model, int64_t ranks, std::string* reason = nullptr);
-
 }  // namespace preserve

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "planner/explore/figures/design.h"
-
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <map>
 
 #include "common/units.h"
+#include "planner/explore/figures/figure.h"
 #include "planner/explore/figures/table.h"
 
 namespace preserve {
@@ -36,7 +35,7 @@ std::vector<std::pair<std::string, std::vector<const ExploreCell*>>> by_capacity
     if (!counts(cell) || cell.cache_bytes < cell.activation_bytes) continue;
     const std::string name = fmt::format(
         "{} {} on {} {}, batch {}, context {}, {}, allreduce {}", cell.model, cell.dtype,
-        cell.ranks, cell.device, cell.batch, tokens_text(cell),
+        cell.ranks, cell.device, cell.batch, tokens_text(cell.context),
         format_rate(cell.memory_bandwidth_bytes_per_s), format_duration(cell.allreduce_ns));
     const auto [place, fresh] = places.try_emplace(name, groups.size());
     if (fresh) groups.emplace_back(name, std::vector<const ExploreCell*>{});
@@ -137,7 +136,7 @@ std::vector<SweepSheet> design_sheets() {
                 "network_latency=20us", "network_bandwidth=84GB/s"})};
 }
 
-std::string design_text(const Sweep& sweep, const std::vector<std::vector<ExploreCell>>& cells) {
+std::string design_text(const Sweep& sweep, const SheetCells& cells) {
   std::string text = fmt::format(
       "Throughput per area and cost by the capacity of the cache; constants {}. A device has the\n"
       "area of its cache, arithmetic, memory and network links. front: no smaller device is "

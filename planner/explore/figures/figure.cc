@@ -9,10 +9,6 @@
 #include "common/cli_options.h"
 #include "common/error.h"
 #include "common/text.h"
-#include "planner/explore/figures/design.h"
-#include "planner/explore/figures/footprint.h"
-#include "planner/explore/figures/sensitivity.h"
-#include "planner/explore/figures/speedup.h"
 
 namespace preserve {
 namespace {

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "planner/explore/figures/footprint.h"
-
 #include <fmt/format.h>
 
-#include <algorithm>
-
+#include "planner/explore/figures/figure.h"
 #include "planner/explore/figures/table.h"
 
 namespace preserve {
@@ -34,7 +31,7 @@ std::vector<SweepSheet> footprint_sheets() {
                     "context=16K", "allreduce=20us"})};
 }
 
-std::string footprint_text(const Sweep& sweep, const std::vector<std::vector<ExploreCell>>& cells) {
+std::string footprint_text(const Sweep& sweep, const SheetCells& cells) {
   std::vector<Cache> caches;
   for (const DeviceModel& device : sweep.inputs().devices) {
     caches.push_back({device.name, static_cast<double>(device.cache_bytes)});
@@ -53,7 +50,7 @@ std::string footprint_text(const Sweep& sweep, const std::vector<std::vector<Exp
     if (cell.device != sweep.inputs().devices.front().name) continue;
     const int64_t attention = cell.attention_weight_bytes + cell.kv_bytes;
     std::vector<std::string>& row = rows.emplace_back();
-    row = {cell.model, cell.dtype, std::to_string(cell.batch), tokens_text(cell),
+    row = {cell.model, cell.dtype, std::to_string(cell.batch), tokens_text(cell.context),
            std::to_string(cell.ranks)};
     if (attention + cell.mlp_bytes == 0) {
       row.insert(row.end(), {"N/A", "N/A", "N/A", "N/A"});

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "planner/explore/figures/sensitivity.h"
-
-#include <fmt/format.h>
-
 #include "common/units.h"
+#include "planner/explore/figures/figure.h"
 #include "planner/explore/figures/table.h"
 
 namespace preserve {
@@ -32,8 +29,7 @@ std::vector<SweepSheet> sensitivity_sheets() {
           varied("batch", "batch=1:256:log2")};
 }
 
-std::string sensitivity_text(const Sweep& sweep,
-                             const std::vector<std::vector<ExploreCell>>& cells) {
+std::string sensitivity_text(const Sweep& sweep, const SheetCells& cells) {
   std::string text =
       "Speed-up over no prefetching. all hot: bound, everything cached. fused: product and\n"
       "allreduce overlapped, no prefetching.\n";
@@ -45,7 +41,7 @@ std::string sensitivity_text(const Sweep& sweep,
     for (const ExploreCell& cell : cells[i]) {
       rows.push_back(
           {cell.model, std::to_string(cell.ranks), cell.dtype, std::to_string(cell.batch),
-           tokens_text(cell), std::to_string(cell.kv_heads), format_size(cell.cache_bytes),
+           tokens_text(cell.context), std::to_string(cell.kv_heads), format_size(cell.cache_bytes),
            format_rate(cell.memory_bandwidth_bytes_per_s),
            cell.done() ? format_duration(cell.allreduce_ns) : "N/A",
            cell.done() ? format_duration(cell.baseline_step_ns) : "N/A",

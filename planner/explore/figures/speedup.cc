@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "planner/explore/figures/speedup.h"
-
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,6 +6,7 @@
 #include <optional>
 
 #include "common/units.h"
+#include "planner/explore/figures/figure.h"
 #include "planner/explore/figures/table.h"
 
 namespace preserve {
@@ -84,7 +83,7 @@ std::vector<SweepSheet> speedup_sheets() {
                 "dtype=int8", "tp=4", "batch=4", "context=16K", "allreduce=5us:300us:+5us"})};
 }
 
-std::string speedup_text(const Sweep&, const std::vector<std::vector<ExploreCell>>& cells) {
+std::string speedup_text(const Sweep&, const SheetCells& cells) {
   std::string text =
       "Speed-up over no prefetching, bfs / flow. N/A: weights, KV and workspace exceed the "
       "memory.\n";
@@ -103,7 +102,8 @@ std::string speedup_text(const Sweep&, const std::vector<std::vector<ExploreCell
     }
     if (best == nullptr) continue;
     text += fmt::format("largest with {}: {:.3f}, {}, batch {}, context {}\n", name,
-                        speedup(*best, step), group_name(*best), best->batch, tokens_text(*best));
+                        speedup(*best, step), group_name(*best), best->batch,
+                        tokens_text(best->context));
   }
   return text + "Published points, against the length of an allreduce\n" +
          published_text(cells.back());
@@ -115,7 +115,7 @@ std::vector<SweepSheet> fused_sheets() {
                 "context=128:32K:log2", "network_latency=15us", "network_bandwidth=84GB/s"})};
 }
 
-std::string fused_text(const Sweep&, const std::vector<std::vector<ExploreCell>>& cells) {
+std::string fused_text(const Sweep&, const SheetCells& cells) {
   std::string text =
       "Step with overlapped product and allreduce over step with prefetching, bfs / flow. Above 1\n"
       "prefetching is faster. N/A: weights, KV and workspace exceed the memory.\n";
@@ -143,7 +143,7 @@ std::string fused_text(const Sweep&, const std::vector<std::vector<ExploreCell>>
       });
       return found == cells.end() ? std::string("none") : std::to_string((*found)->batch);
     };
-    rows.push_back({tokens_text(*column.front()), crossover(&ExploreCell::bfs_step_ns),
+    rows.push_back({tokens_text(column.front()->context), crossover(&ExploreCell::bfs_step_ns),
                     crossover(&ExploreCell::flow_step_ns)});
   }
   return text + text_table(rows);

@@ -31,10 +31,10 @@ std::string ratio_text(const ExploreCell& cell, double ExploreCell::*over,
   return cell.done() ? fmt::format("{:.3f}", cell.*over / (cell.*under)) : "N/A";
 }
 
-std::string tokens_text(const ExploreCell& cell) {
+std::string tokens_text(int64_t context) {
   constexpr int64_t kThousand = 1024;
-  return cell.context % kThousand == 0 ? fmt::format("{}K", cell.context / kThousand)
-                                       : fmt::format("{}", cell.context);
+  return context % kThousand == 0 ? fmt::format("{}K", context / kThousand)
+                                  : fmt::format("{}", context);
 }
 
 std::string batch_context_maps(const std::vector<ExploreCell>& cells,
@@ -52,7 +52,7 @@ std::string batch_context_maps(const std::vector<ExploreCell>& cells,
     std::map<int64_t, std::string> contexts;
     std::map<int64_t, std::map<int64_t, std::string>> rows;
     for (const ExploreCell* cell : groups[name]) {
-      contexts[cell->context] = tokens_text(*cell);
+      contexts[cell->context] = tokens_text(cell->context);
       rows[cell->batch][cell->context] = value(*cell);
     }
     std::vector<std::vector<std::string>> table{{"batch"}};

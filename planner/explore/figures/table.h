@@ -24,6 +24,6 @@ std::string batch_context_maps(const std::vector<ExploreCell>& cells,
                                const std::function<std::string(const ExploreCell&)>& group,
                                const std::function<std::string(const ExploreCell&)>& value);
 
-std::string tokens_text(const ExploreCell& cell);  // "16K"
+std::string tokens_text(int64_t context);  // "16K"
 
 }  // namespace preserve

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The trace with what a model gave to its operators: a copy, since no stage changes its input.
-#include <algorithm>
 #include <map>
 #include <set>
 
 #include "common/as_index.h"
-#include "common/error.h"
 #include "db/copy_rows.h"
 #include "planner/workload/align/recording.h"
 

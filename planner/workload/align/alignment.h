@@ -9,6 +9,7 @@
 #include <optional>
 #include <vector>
 
+#include "common/as_index.h"
 #include "planner/workload/align/sequence.h"
 
 namespace preserve::align {
@@ -30,5 +31,27 @@ struct Alignment {
 
 // input_error when together they are too long to be compared.
 Alignment align(const std::vector<Recorded>& recorded, const std::vector<Modelled>& modelled);
+
+// A recorded step beside the step of a model, and how they are aligned.
+struct Pair {
+  const FoldedStep& step;  // the recorded one
+  const FoldedStep& model;
+  std::vector<Recorded> recorded{};
+  std::vector<Modelled> modelled{};
+  Alignment alignment{};
+
+  const StepOp& recorded_op(size_t index) const {
+    return step.ops[as_index(recorded[index].ordinal)];
+  }
+  const StepOp& model_op(size_t index) const {
+    return model.ops[as_index(modelled[index].ordinal)];
+  }
+  // Of all its kernels.
+  double dur_ns(const Match& match) const {
+    double sum_ns = 0;
+    for (size_t i = match.recorded; i < match.recorded_end; ++i) sum_ns += recorded[i].dur_ns;
+    return sum_ns;
+  }
+};
 
 }  // namespace preserve::align

@@ -44,16 +44,10 @@ std::string layer_of(const std::string& name) {
 
 class Table {
  public:
-  Table(const Alignment& alignment, const std::vector<Recorded>& recorded,
-        const std::vector<Modelled>& modelled, const FoldedStep& step, const Workload& workload)
-      : recorded_(recorded),
-        modelled_(modelled),
-        step_(step),
-        model_(workload.step),
-        matched_ops_(step.ops.size(), false) {
-    for (const Match& match : alignment.matches) add(match);
+  explicit Table(const Pair& pair) : pair_(pair), matched_ops_(pair.step.ops.size(), false) {
+    for (const Match& match : pair.alignment.matches) add(match);
     for (size_t i = 0; i < matched_ops_.size(); ++i) {
-      if (!matched_ops_[i]) leave_over(step.ops[i]);
+      if (!matched_ops_[i]) leave_over(pair.step.ops[i]);
     }
   }
 
@@ -75,13 +69,13 @@ class Table {
 
  private:
   void add(const Match& match) {
-    const StepOp& first = model_.ops[as_index(modelled_[match.modelled].ordinal)];
-    Row row{.ordinal = recorded_[match.recorded].ordinal};
+    const StepOp& first = pair_.model_op(match.modelled);
+    Row row{.ordinal = pair_.recorded[match.recorded].ordinal, .dur_ns = pair_.dur_ns(match)};
     const std::string layer = layer_of(first.name);
     row.what = first.name.substr(layer.empty() ? 0 : layer.size() + 1);
-    const StepOp& last = model_.ops[as_index(modelled_[match.modelled_end - 1].ordinal)];
+    const StepOp& last = pair_.model_op(match.modelled_end - 1);
     if (&last != &first) row.what += " + " + last.name.substr(layer.empty() ? 0 : layer.size() + 1);
-    const Modelled& part = modelled_[match.modelled];
+    const Modelled& part = pair_.modelled[match.modelled];
     const int32_t parts = static_cast<int32_t>(match.modelled_end - match.modelled);
     if (&last == &first && parts < part.parts) {
       row.what += parts == 1 ? fmt::format(" ({} of {})", part.part + 1, part.parts)
@@ -89,10 +83,9 @@ class Table {
                                            part.parts);
     }
     for (size_t i = match.recorded; i < match.recorded_end; ++i) {
-      const StepOp& op = step_.ops[as_index(recorded_[i].ordinal)];
+      const StepOp& op = pair_.recorded_op(i);
       matched_ops_[as_index(op.ordinal)] = true;
       row.kernels += (row.kernels.empty() ? "" : " + ") + printable(op.name, kNameWidth);
-      row.dur_ns += op.dur_ns;
       for (const StepAccess& access : op.accesses) {
         if (access.source != "model" || access.mode != AccessMode::read) continue;
         row.bytes += static_cast<double>(access.bytes);
@@ -138,10 +131,7 @@ class Table {
     return text;
   }
 
-  const std::vector<Recorded>& recorded_;
-  const std::vector<Modelled>& modelled_;
-  const FoldedStep& step_;
-  const FoldedStep& model_;
+  const Pair& pair_;
   std::vector<Block> blocks_;
   std::vector<bool> matched_ops_;
   std::map<std::string, std::pair<int64_t, double>> left_;  // by name: number, time
@@ -149,10 +139,8 @@ class Table {
 
 }  // namespace
 
-std::string alignment_table(const Alignment& alignment, const std::vector<Recorded>& recorded,
-                            const std::vector<Modelled>& modelled, const FoldedStep& step,
-                            const Workload& workload) {
-  return Table(alignment, recorded, modelled, step, workload).text();
+std::string alignment_table(const Pair& pair) {
+  return Table(pair).text();
 }
 
 }  // namespace preserve::align

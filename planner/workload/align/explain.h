@@ -4,14 +4,11 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "planner/workload/align/alignment.h"
 
 namespace preserve::align {
 
-std::string alignment_table(const Alignment& alignment, const std::vector<Recorded>& recorded,
-                            const std::vector<Modelled>& modelled, const FoldedStep& step,
-                            const Workload& workload);
+std::string alignment_table(const Pair& pair);
 
 }  // namespace preserve::align

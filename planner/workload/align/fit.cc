@@ -7,7 +7,6 @@
 #include <cmath>
 #include <optional>
 
-#include "common/as_index.h"
 #include "common/text.h"
 #include "common/units.h"
 
@@ -28,13 +27,8 @@ constexpr double kAlike = 0.35;
 
 class Judge {
  public:
-  Judge(const Alignment& alignment, const std::vector<Recorded>& recorded,
-        const std::vector<Modelled>& modelled, const FoldedStep& step, const Workload& workload)
-      : alignment_(alignment),
-        recorded_(recorded),
-        modelled_(modelled),
-        step_(step),
-        model_(workload.step) {}
+  explicit Judge(const Pair& pair)
+      : pair_(pair), recorded_(pair.recorded), modelled_(pair.modelled) {}
 
   Fit run(double memory_bytes_per_s, int64_t cache_bytes) {
     find_span();
@@ -48,23 +42,14 @@ class Judge {
   }
 
  private:
-  const StepOp& model_op(size_t index) const {
-    return model_.ops[as_index(modelled_[index].ordinal)];
-  }
-  bool is_head(size_t index) const { return model_op(index).name == "lm_head"; }
-
-  double dur_ns(const Match& match) const {
-    double sum_ns = 0;
-    for (size_t i = match.recorded; i < match.recorded_end; ++i) sum_ns += recorded_[i].dur_ns;
-    return sum_ns;
-  }
+  bool is_head(size_t index) const { return pair_.model_op(index).name == "lm_head"; }
 
   // Speculative decoding runs a draft model before the step's model or after it, each time up to a
   // product as long as the head, which they share. Nothing else may stay over there.
   void find_span() {
     end_ = recorded_.size();
     const Match *head = nullptr, *first = nullptr, *before_head = nullptr;
-    for (const Match& match : alignment_.matches) {
+    for (const Match& match : pair_.alignment.matches) {
       if (!reads_much(modelled_[match.modelled].kind)) continue;
       if (first == nullptr) first = &match;
       if (is_head(match.modelled)) {
@@ -74,7 +59,7 @@ class Judge {
       }
     }
     if (head == nullptr || before_head == nullptr || head->misfit > kAlike) return;
-    const double head_ns = dur_ns(*head);
+    const double head_ns = pair_.dur_ns(*head);
     const auto like_head = [&](const Recorded& item) {
       return item.kind == Kind::product && std::fabs(std::log(item.dur_ns / head_ns)) < kAlike;
     };
@@ -110,7 +95,7 @@ class Judge {
       layers_ += modelled_[i].kind == Kind::attention ? 1 : 0;
     }
     fit_.head = false;
-    for (const Match& match : alignment_.matches) {
+    for (const Match& match : pair_.alignment.matches) {
       const Kind kind = modelled_[match.modelled].kind;
       if (!reads_much(kind)) continue;
       for (size_t i = match.recorded; i < match.recorded_end; ++i) {
@@ -143,7 +128,7 @@ class Judge {
   }
 
   std::string kernel(size_t index) const {
-    const StepOp& op = step_.ops[as_index(recorded_[index].ordinal)];
+    const StepOp& op = pair_.recorded_op(index);
     std::string text = fmt::format("operator {} {} ({})", op.ordinal, printable(op.name, 80),
                                    format_duration(op.dur_ns));
     if (op.gemm) text += fmt::format(" multiplies with {} x {}", op.gemm->n, op.gemm->k);
@@ -151,7 +136,7 @@ class Judge {
   }
 
   std::string expected(size_t index) const {
-    const StepOp& op = model_op(index);
+    const StepOp& op = pair_.model_op(index);
     return op.gemm ? fmt::format("{} ({} x {})", op.name, op.gemm->n, op.gemm->k) : op.name;
   }
 
@@ -175,7 +160,7 @@ class Judge {
   std::string first_difference() const {
     std::string first;
     size_t recorded = begin_, modelled = 0;
-    for (const Match& match : alignment_.matches) {
+    for (const Match& match : pair_.alignment.matches) {
       first = difference_between(recorded, match.recorded, modelled, match.modelled);
       if (!first.empty()) break;
       if (match.shapes_agree && !*match.shapes_agree) {
@@ -199,20 +184,20 @@ class Judge {
   std::string first_too_fast(double memory_bytes_per_s, int64_t cache_bytes) const {
     double bytes = 0, too_fast_bytes = 0;
     std::string first;
-    for (const Match& match : alignment_.matches) {
+    for (const Match& match : pair_.alignment.matches) {
       if (modelled_[match.modelled].kind != Kind::product) continue;
-      double reads = 0, dur_ns = 0;
+      const double dur_ns = pair_.dur_ns(match);
+      double reads = 0;
       for (size_t i = match.modelled; i < match.modelled_end; ++i) {
         reads += static_cast<double>(modelled_[i].bytes);
       }
-      for (size_t i = match.recorded; i < match.recorded_end; ++i) dur_ns += recorded_[i].dur_ns;
       bytes += reads;
       if (reads < kLeastBytes || reads * kNsPerS <= kTooFast * memory_bytes_per_s * dur_ns)
         continue;
       too_fast_bytes += reads;
       if (first.empty()) {
         first = fmt::format("{} would read {} of {} at {}, memory has {}", kernel(match.recorded),
-                            format_size(reads), model_op(match.modelled).name,
+                            format_size(reads), pair_.model_op(match.modelled).name,
                             format_rate(dur_ns > 0 ? reads * kNsPerS / dur_ns : 0),
                             format_rate(memory_bytes_per_s));
       }
@@ -222,11 +207,9 @@ class Judge {
     return first;
   }
 
-  const Alignment& alignment_;
+  const Pair& pair_;
   const std::vector<Recorded>& recorded_;
   const std::vector<Modelled>& modelled_;
-  const FoldedStep& step_;
-  const FoldedStep& model_;
   Fit fit_;
   size_t begin_ = 0, end_ = 0;  // what is recorded of the model
   int64_t kernels_ = 0, attention_ = 0, matched_attention_ = 0, layers_ = 0;
@@ -234,10 +217,8 @@ class Judge {
 
 }  // namespace
 
-Fit judge(const Alignment& alignment, const std::vector<Recorded>& recorded,
-          const std::vector<Modelled>& modelled, const FoldedStep& step, const Workload& workload,
-          double memory_bytes_per_s, int64_t cache_bytes) {
-  return Judge(alignment, recorded, modelled, step, workload).run(memory_bytes_per_s, cache_bytes);
+Fit judge(const Pair& pair, double memory_bytes_per_s, int64_t cache_bytes) {
+  return Judge(pair).run(memory_bytes_per_s, cache_bytes);
 }
 
 }  // namespace preserve::align

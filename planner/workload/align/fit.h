@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
 #include "planner/workload/align/alignment.h"
 
@@ -22,8 +21,6 @@ struct Fit {
 };
 
 // `memory_bytes_per_s`: of the fastest device that the recording may be of.
-Fit judge(const Alignment& alignment, const std::vector<Recorded>& recorded,
-          const std::vector<Modelled>& modelled, const FoldedStep& step, const Workload& workload,
-          double memory_bytes_per_s, int64_t cache_bytes);
+Fit judge(const Pair& pair, double memory_bytes_per_s, int64_t cache_bytes);
 
 }  // namespace preserve::align

@@ -18,23 +18,22 @@ constexpr double kMostDoubt = 0.4;  // taken off where durations disagree by a f
 
 class OperandWriter {
  public:
-  OperandWriter(const std::vector<Recorded>& recorded, const std::vector<Modelled>& modelled,
-                const Workload& workload, const gpu::KernelRules& rules,
-                const OperandRules& options, FoldedStep& step)
-      : recorded_(recorded),
-        modelled_(modelled),
-        model_(workload.step),
+  OperandWriter(const Pair& pair, const gpu::KernelRules& rules, double kv_confidence,
+                FoldedStep& step)
+      : pair_(pair),
+        recorded_(pair.recorded),
+        modelled_(pair.modelled),
         rules_(rules),
-        options_(options),
+        kv_confidence_(kv_confidence),
         step_(step) {
     for (size_t i = 0; i < step.tensors.size(); ++i) {
       tensors_.emplace(step.tensors[i].name, static_cast<int32_t>(i));
     }
   }
 
-  std::vector<Given> run(const Alignment& alignment) {
+  std::vector<Given> run() {
     int32_t after = 0;  // the first operator after the previous match
-    for (const Match& match : alignment.matches) {
+    for (const Match& match : pair_.alignment.matches) {
       const Kind kind = modelled_[match.modelled].kind;
       if (kind == Kind::collective) {
         give_message(match);
@@ -53,7 +52,7 @@ class OperandWriter {
     if (match.shapes_agree.value_or(false)) return kConfirmed;
     double confidence = kMatched * (match.same_kind ? 1 : kOtherKind);
     confidence *= 1 - kMostDoubt * std::min(1.0, match.misfit / 2);
-    return kind == Kind::attention ? confidence * options_.kv_confidence : confidence;
+    return kind == Kind::attention ? confidence * kv_confidence_ : confidence;
   }
 
   // Named by the program: neither guessed by an importer nor from a model.
@@ -66,7 +65,7 @@ class OperandWriter {
   }
 
   int32_t tensor_of(int32_t modelled) {
-    const StepTensor& tensor = model_.tensors[as_index(modelled)];
+    const StepTensor& tensor = pair_.model.tensors[as_index(modelled)];
     const auto [found, fresh] =
         tensors_.try_emplace(tensor.name, static_cast<int32_t>(step_.tensors.size()));
     if (fresh) step_.tensors.push_back({tensor.name, tensor.role, tensor.bytes, false});
@@ -75,8 +74,7 @@ class OperandWriter {
 
   // Each kernel of a split operator reads as large a share as it runs long.
   std::vector<double> shares_until(const Match& match) const {
-    double sum_ns = 0;
-    for (size_t i = match.recorded; i < match.recorded_end; ++i) sum_ns += recorded_[i].dur_ns;
+    const double sum_ns = pair_.dur_ns(match);
     std::vector<double> until{0};
     double done_ns = 0;
     for (size_t i = match.recorded; i < match.recorded_end; ++i) {
@@ -99,7 +97,7 @@ class OperandWriter {
     std::vector<Slice> slices;  // an operator that is cut reads one tensor
     for (size_t i = match.modelled; i < match.modelled_end; ++i) {
       const Modelled& part = modelled_[i];
-      const StepOp& op = model_.ops[as_index(part.ordinal)];
+      const StepOp& op = pair_.model_op(i);
       if (slices.empty() || slices.back().op != &op) {
         slices.push_back({&op, part.parts > 1, part.offset_bytes, part.offset_bytes, 0});
       }
@@ -158,9 +156,9 @@ class OperandWriter {
 
   // New keys and values: by the kernel that stores them, else by the product that makes them.
   void give_writes(const Match& match, int32_t after) {
-    const StepOp& core = model_.ops[as_index(modelled_[match.modelled].ordinal)];
+    const StepOp& core = pair_.model_op(match.modelled);
     if (core.ordinal == 0) return;
-    const StepOp& writer = model_.ops[as_index(core.ordinal) - 1];
+    const StepOp& writer = pair_.model.ops[as_index(core.ordinal) - 1];
     StepOp* store = nullptr;
     for (int32_t i = after; i < recorded_[match.recorded].ordinal; ++i) {
       StepOp& op = step_.ops[as_index(i)];
@@ -173,14 +171,14 @@ class OperandWriter {
       const int32_t tensor = tensor_of(write.tensor);
       step_.tensors[as_index(tensor)].written = true;
       store->accesses.push_back({tensor, write.offset_bytes, write.bytes, AccessMode::write,
-                                 kMatched * options_.kv_confidence, "model"});
+                                 kMatched * kv_confidence_, "model"});
     }
     given_.push_back({.ordinal = store->ordinal, .reads = true});
   }
 
   void give_message(const Match& match) {
     StepOp& op = operator_of(recorded_[match.recorded]);
-    const StepOp& modelled = model_.ops[as_index(modelled_[match.modelled].ordinal)];
+    const StepOp& modelled = pair_.model_op(match.modelled);
     if (!op.collective || op.collective->bytes || !modelled.collective) return;
     if (op.collective->function != modelled.collective->function) return;
     op.collective->bytes = modelled.collective->bytes;
@@ -188,11 +186,11 @@ class OperandWriter {
     given_.push_back({.ordinal = op.ordinal, .message = true});
   }
 
+  const Pair& pair_;
   const std::vector<Recorded>& recorded_;
   const std::vector<Modelled>& modelled_;
-  const FoldedStep& model_;
   const gpu::KernelRules& rules_;
-  const OperandRules& options_;
+  double kv_confidence_;
   FoldedStep& step_;
   std::unordered_map<std::string, int32_t> tensors_;  // by name
   std::vector<Given> given_;
@@ -204,11 +202,9 @@ bool is_guess(const StepAccess& access) {
   return access.source == "shapes" || access.source == "inferred";
 }
 
-std::vector<Given> give_operands(const Alignment& alignment, const std::vector<Recorded>& recorded,
-                                 const std::vector<Modelled>& modelled, const Workload& workload,
-                                 const gpu::KernelRules& rules, const OperandRules& options,
-                                 FoldedStep& step) {
-  return OperandWriter(recorded, modelled, workload, rules, options, step).run(alignment);
+std::vector<Given> give_operands(const Pair& pair, const gpu::KernelRules& rules,
+                                 double kv_confidence, FoldedStep& step) {
+  return OperandWriter(pair, rules, kv_confidence, step).run();
 }
 
 }  // namespace preserve::align

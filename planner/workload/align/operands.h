@@ -19,15 +19,10 @@ struct Given {
   bool floor = false;    // floor_ns
 };
 
-struct OperandRules {
-  double kv_confidence = 0.8;  // less where the length of the context is assumed
-};
-
-// `step` is changed. An operator whose operands the program itself named keeps them.
-std::vector<Given> give_operands(const Alignment& alignment, const std::vector<Recorded>& recorded,
-                                 const std::vector<Modelled>& modelled, const Workload& workload,
-                                 const gpu::KernelRules& rules, const OperandRules& options,
-                                 FoldedStep& step);
+// `step`, the recorded one of `pair`, is changed. `kv_confidence` is less where the length of the
+// context is assumed. An operator whose operands the program itself named keeps them.
+std::vector<Given> give_operands(const Pair& pair, const gpu::KernelRules& rules,
+                                 double kv_confidence, FoldedStep& step);
 
 // Said by an importer, from shapes or durations, about memory without a name of its own.
 bool is_guess(const StepAccess& access);

@@ -86,25 +86,20 @@ double memory_bandwidth(const TraceDb& db, const FoldedStep& step, const DeviceM
 
 // Tokens of each sequence whose keys and values attention can have read in its time; nothing where
 // no attention of the model was found.
-std::optional<int64_t> context_by_time(const Alignment& alignment,
-                                       const std::vector<Recorded>& recorded,
-                                       const std::vector<Modelled>& modelled,
-                                       const WorkloadSpec& spec, double memory_bytes_per_s,
-                                       double floor_ns) {
+std::optional<int64_t> context_by_time(const Pair& pair, const WorkloadSpec& spec,
+                                       double memory_bytes_per_s, double floor_ns) {
   double most_bytes = 0;  // of the layers whose attention has no window
-  for (const Modelled& item : modelled) {
+  for (const Modelled& item : pair.modelled) {
     if (item.kind == Kind::attention) {
       most_bytes = std::max(most_bytes, static_cast<double>(item.bytes));
     }
   }
   std::vector<double> tokens;
-  for (const Match& match : alignment.matches) {
-    const Modelled& item = modelled[match.modelled];
+  for (const Match& match : pair.alignment.matches) {
+    const Modelled& item = pair.modelled[match.modelled];
     if (item.kind != Kind::attention || static_cast<double>(item.bytes) < most_bytes) continue;
-    double dur_ns = 0;
-    for (size_t i = match.recorded; i < match.recorded_end; ++i) dur_ns += recorded[i].dur_ns;
-    const double bytes =
-        std::max(0.0, dur_ns - floor_ns) * kReachedBandwidth * memory_bytes_per_s / kNsPerS;
+    const double reading_ns = std::max(0.0, pair.dur_ns(match) - floor_ns);
+    const double bytes = reading_ns * kReachedBandwidth * memory_bytes_per_s / kNsPerS;
     tokens.push_back(static_cast<double>(spec.context) * bytes / most_bytes);
   }
   if (tokens.empty()) return std::nullopt;
@@ -115,9 +110,9 @@ std::string share(double part, double whole) {
   return fmt::format("{:.1f} %", whole > 0 ? 100 * part / whole : 100);
 }
 
-std::string summarise(const FoldedStep& step, const Expected& expected, const Alignment& alignment,
-                      const Fit& fit) {
+std::string summarise(const Pair& pair, const Expected& expected, const Fit& fit) {
   const WorkloadSpec& spec = expected.spec;
+  const FoldedStep& step = pair.step;
   double weights = 0, kv = 0;
   for (const StepOp& op : step.ops) {
     for (const StepAccess& access : op.accesses) {
@@ -138,7 +133,7 @@ std::string summarise(const FoldedStep& step, const Expected& expected, const Al
       step.rank, spec.model.name, size, share(fit.matched_ns, fit.reading_ns),
       format_duration(fit.matched_ns), format_duration(fit.reading_ns), format_size(weights),
       format_size(kv), std::llround(fit.matched), count_of(std::llround(fit.operators), "operator"),
-      fit.head ? "" : ", without the head", alignment.scale);
+      fit.head ? "" : ", without the head", pair.alignment.scale);
   if (fit.drafts > 0) {
     text += fmt::format("  {} before or after it are of another model, a draft: {}, not counted\n",
                         count_of(fit.drafts, "kernel"), format_duration(fit.draft_ns));
@@ -151,13 +146,12 @@ std::string summarise(const FoldedStep& step, const Expected& expected, const Al
 }
 
 // The cheapest of the orders in which engines run the model.
-void align_orders(const std::vector<Recorded>& recorded, const Workload& workload,
-                  Alignment& alignment, std::vector<Modelled>& modelled) {
+void align_orders(const Workload& workload, Pair& pair) {
   for (std::vector<Modelled>& order : modelled_sequences(workload)) {
-    Alignment other = align(recorded, order);
-    if (!modelled.empty() && other.cost >= alignment.cost) continue;
-    alignment = std::move(other);
-    modelled = std::move(order);
+    Alignment other = align(pair.recorded, order);
+    if (!pair.modelled.empty() && other.cost >= pair.alignment.cost) continue;
+    pair.alignment = std::move(other);
+    pair.modelled = std::move(order);
   }
 }
 
@@ -174,15 +168,12 @@ AlignedStep align_step(const TraceDb& db, std::optional<int64_t> rank,
   roomy.memory_bytes = 0;  // the recording shows that it fitted
   Workload workload = generate_workload(expected.spec, roomy);
   const gpu::KernelRules rules;
-  const std::vector<Recorded> recorded = recorded_sequence(step, rules);
-  std::vector<Modelled> modelled;
-  Alignment alignment;
-  align_orders(recorded, workload, alignment, modelled);
+  Pair pair{.step = step, .model = workload.step, .recorded = recorded_sequence(step, rules)};
+  align_orders(workload, pair);
   const double memory_bytes_per_s = memory_bandwidth(db, step, device);
   if (!expected.context_known) {
-    const std::optional<int64_t> context =
-        context_by_time(alignment, recorded, modelled, expected.spec, memory_bytes_per_s,
-                        static_cast<double>(device.op_floor_ns));
+    const std::optional<int64_t> context = context_by_time(pair, expected.spec, memory_bytes_per_s,
+                                                           static_cast<double>(device.op_floor_ns));
     if (context && !expected.prefill) {
       // Only bytes and times of attention change, which nothing was matched by.
       expected.spec.context = *context;
@@ -194,8 +185,7 @@ AlignedStep align_step(const TraceDb& db, std::optional<int64_t> rank,
         "say --context",
         count_of(expected.spec.context, "token"), expected.context_from));
   }
-  const Fit fit =
-      judge(alignment, recorded, modelled, step, workload, memory_bytes_per_s, device.cache_bytes);
+  const Fit fit = judge(pair, memory_bytes_per_s, device.cache_bytes);
   if (!fit.disagreement.empty()) {
     const std::string text = fmt::format("{}: the step of rank {} is not one of {} on {}: {}",
                                          db.file(), step.rank, expected.spec.model.name,
@@ -207,11 +197,10 @@ AlignedStep align_step(const TraceDb& db, std::optional<int64_t> rank,
     step.warnings.push_back(text);
   }
   step.warnings.insert(step.warnings.end(), expected.warnings.begin(), expected.warnings.end());
-  const OperandRules operands{.kv_confidence =
-                                  expected.context_known ? kStatedContext : kGuessedContext};
-  out.given = give_operands(alignment, recorded, modelled, workload, rules, operands, step);
-  out.summary = summarise(step, expected, alignment, fit);
-  out.table = alignment_table(alignment, recorded, modelled, step, workload);
+  out.given =
+      give_operands(pair, rules, expected.context_known ? kStatedContext : kGuessedContext, step);
+  out.summary = summarise(pair, expected, fit);
+  out.table = alignment_table(pair);
   return out;
 }
 

@@ -46,14 +46,6 @@ std::optional<Kind> kind_of(const StepOp& op, const OperatorNote& note) {
   return std::nullopt;
 }
 
-int64_t read_bytes(const StepOp& op) {
-  int64_t bytes = 0;
-  for (const StepAccess& access : op.accesses) {
-    if (access.mode == AccessMode::read) bytes += access.bytes;
-  }
-  return bytes;
-}
-
 // The name without its layer: "attn.qkv" of "layers.3.attn.qkv".
 std::string_view name_in_layer(std::string_view name) {
   constexpr std::string_view kLayers = "layers.";

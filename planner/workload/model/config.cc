@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <string_view>
 
 #include "common/error.h"
 #include "common/text.h"
@@ -59,20 +58,17 @@ Text find_text(const std::filesystem::path& path) {
   if (!document.is_object()) throw refuse();
   const ConfigReader whole(document, file, "");
   std::string model_type = whole.word({"model_type"}).value_or("");
-  std::string place;
-  json text = document;
+  ConfigReader keys = whole;
   // Some models that also see repeat a width of their text beside it.
   const bool flat = whole.find(kHiddenNames) != nullptr && find_family(model_type) != nullptr;
   for (const char* nested : kNestedNames) {
     if (flat || !document.contains(nested)) continue;
-    if (!document[nested].is_object()) throw whole.error(nested, "not an object");
-    text = document[nested];
-    place = std::string("/") + nested;
+    keys = whole.object(document[nested], nested);
     break;
   }
-  ConfigReader keys(std::move(text), file, place);
-  if (place.empty() && model_type.empty() && keys.find(kHiddenNames) == nullptr) throw refuse();
-  if (!place.empty()) model_type = keys.word({"model_type"}).value_or(model_type);
+  const bool within = !keys.place().empty();
+  if (!within && model_type.empty() && keys.find(kHiddenNames) == nullptr) throw refuse();
+  if (within) model_type = keys.word({"model_type"}).value_or(model_type);
   return {whole, std::move(keys), std::move(model_type)};
 }
 
@@ -97,9 +93,7 @@ const Family& family_of(const Text& text, bool assume_llama) {
                                           (value->is_number_integer() && *value == 0) ||
                                           (value->is_array() && value->empty()));
     if (value == nullptr || off) continue;
-    throw text.keys.error(key,
-                          "{}, which is not modelled: record a run instead "
-                          "(preserve-profile)",
+    throw text.keys.error(key, "{}, which is not modelled: record a run instead (preserve-profile)",
                           why);
   }
   if (const Family* family = find_family(text.model_type)) return *family;
@@ -201,7 +195,7 @@ class ModelReader {
     shape.gated = family_.gated && !family_.squared_relu_experts;
     shape.shared_columns = shared_columns(shape.columns);
     if (keys_.has("shared_expert_intermediate_size")) shape.other_parameters += model_.hidden;
-    if (family_.mlp_bias) {
+    if (family_.biases.mlp) {
       shape.other_parameters +=
           count * (1 + (shape.gated ? 2 * shape.columns : shape.columns) + model_.hidden);
     }
@@ -211,9 +205,7 @@ class ModelReader {
   // DBRX has an object for its experts.
   ConfigReader experts_keys() const {
     const json* nested = keys_.find({"ffn_config"});
-    if (nested == nullptr) return keys_;
-    if (!nested->is_object()) throw keys_.error("ffn_config", "not an object");
-    return {*nested, keys_.file(), keys_.place() + "/ffn_config"};
+    return nested == nullptr ? keys_ : keys_.object(*nested, "ffn_config");
   }
 
   int64_t shared_columns(int64_t columns) const {
@@ -262,9 +254,9 @@ class ModelReader {
     shape.heads = heads;
     shape.window = window;
     if (latent()) {
-      shape.latent_rope = *required("qk_rope_head_dim");
-      shape.latent = *required("kv_lora_rank") + shape.latent_rope;
-      shape.head_dim = *required("qk_nope_head_dim") + shape.latent_rope;
+      shape.latent_rope = keys_.required({"qk_rope_head_dim"});
+      shape.latent = keys_.required({"kv_lora_rank"}) + shape.latent_rope;
+      shape.head_dim = keys_.required({"qk_nope_head_dim"}) + shape.latent_rope;
       shape.query_rank = keys_.number_or({"q_lora_rank"}, 0);
       shape.value_dim = keys_.number_or({"v_head_dim"}, model_.hidden / heads);
       shape.other_parameters = shape.latent - shape.latent_rope + shape.query_rank;
@@ -276,8 +268,8 @@ class ModelReader {
     const int64_t queries = heads * head_dim, keys = shape.kv_heads * head_dim;
     const bool all = keys_.flag_or({"use_bias", "bias"}, false);
     const auto stated = keys_.flag({"attention_bias", "qkv_bias", "add_qkv_bias", "use_qkv_bias"});
-    if (stated.value_or(family_.query_bias || all)) shape.other_parameters += queries + 2 * keys;
-    if (all || family_.output_bias || (stated.value_or(false) && !family_.query_bias)) {
+    if (stated.value_or(family_.biases.query || all)) shape.other_parameters += queries + 2 * keys;
+    if (all || family_.biases.output || (stated.value_or(false) && !family_.biases.query)) {
       shape.other_parameters += model_.hidden;
     }
     const bool norms =
@@ -290,12 +282,6 @@ class ModelReader {
     return shape;
   }
 
-  std::optional<int64_t> required(const char* name) const {
-    const auto value = keys_.number({name});
-    if (!value) throw keys_.error(name, "missing");
-    return value;
-  }
-
   std::optional<MlpShape> mlp(size_t index) {
     if (mlp_columns_.empty()) {
       mlp_columns_ = read_mlp_columns(keys_, family_, model_.hidden, static_cast<size_t>(layers_),
@@ -305,7 +291,7 @@ class ModelReader {
     MlpShape shape;
     shape.gated = family_.gated;
     shape.columns = mlp_columns_[index];
-    const bool bias = keys_.flag_or({"mlp_bias", "use_mlp_bias"}, family_.mlp_bias);
+    const bool bias = keys_.flag_or({"mlp_bias", "use_mlp_bias"}, family_.biases.mlp);
     if (bias) shape.other_parameters = shape.columns * (shape.gated ? 2 : 1) + model_.hidden;
     return shape;
   }

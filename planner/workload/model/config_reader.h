@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/error.h"
@@ -42,8 +43,10 @@ class ConfigReader {
                     int64_t most = kMostWidth) const {
     return number(names, least, most).value_or(fallback);
   }
+  // One of `names`; refused when there is none.
+  int64_t required(Names names, int64_t least = 1, int64_t most = kMostWidth) const;
   // One of `names`, else the default of the library that writes the file, which `warnings` then
-  // states; 0: there is none, and the first of `names` is missing.
+  // states; 0: there is none, and one of `names` is required.
   int64_t number_or_default(Names names, int64_t otherwise, std::string_view model_type,
                             std::vector<std::string>& warnings, int64_t most = kMostWidth) const;
   std::optional<bool> flag(Names names) const;
@@ -53,6 +56,11 @@ class ConfigReader {
   std::optional<std::vector<int64_t>> numbers(const char* name, size_t count, int64_t least,
                                               int64_t most = kMostWidth) const;
   std::optional<std::vector<std::string>> words(Names names, size_t count) const;
+  // A list with an entry per layer; refused when it is none of `count` `nouns`.
+  void check_list(const char* name, const nlohmann::json& value, size_t count,
+                  const char* nouns) const;
+  // The keys of an object that is found at `name`; refused when it is none.
+  ConfigReader object(const nlohmann::json& value, const std::string& name) const;
 
   template <typename... Args>
   [[nodiscard]] Error error(std::string_view name, fmt::format_string<Args...> format,
@@ -65,6 +73,10 @@ class ConfigReader {
   const std::string& place() const { return place_; }
 
  private:
+  std::pair<const char*, const nlohmann::json*> first_of(Names names) const;
+  int64_t whole_number(const char* name, const nlohmann::json& value, int64_t least,
+                       int64_t most) const;
+
   nlohmann::json document_;
   std::string file_, place_;
 };

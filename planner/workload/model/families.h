@@ -19,16 +19,19 @@ enum class Mixer {
   gated_recurrence
 };
 
-// Which layers slide when a window is stated and no key lists the layers.
-enum class Sliding { every, even, all_but_each_nth };
+struct Biases {
+  bool query = false;  // of queries, keys and values
+  bool output = false, mlp = false;
+};
 
+// By default as Llama.
 struct Family {
-  std::string_view model_type;
+  std::string_view model_type{};
   bool gated = true;            // the MLP has gate, up and down
   bool attends = true;          // else every layer is its mixer and nothing else
   bool latent = false;          // attention keeps a latent (MLA), whose sizes must be stated
   bool halved_columns = false;  // gate and up have half the stated width each
-  bool query_bias = false, output_bias = false, mlp_bias = false;
+  Biases biases{};
   bool layer_norm = false;  // norms have a bias
   int norms = 2;            // of the hidden size, per layer
   bool final_norm = true;
@@ -38,8 +41,10 @@ struct Family {
   bool learned_positions = false;
   bool squared_relu_experts = false;  // experts have no gate
   Mixer mixer = Mixer::none;
-  Sliding sliding = Sliding::every;
-  int64_t sliding_nth = 0;
+  // Which layers slide when a window is stated and no key lists the layers: all but each
+  // so-manieth; 0: the even ones alone, or all.
+  int64_t unslid_nth = 0;
+  bool slides_even = false;
   // Defaults of the library; 0: the key must be there.
   int64_t hidden = 0, intermediate = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0;
   int64_t vocabulary = 0, window = 0;

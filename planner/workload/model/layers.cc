@@ -2,7 +2,6 @@
 #include "planner/workload/model/layers.h"
 
 #include <algorithm>
-#include <charconv>
 #include <set>
 #include <string>
 
@@ -56,52 +55,45 @@ class LayerKinds {
       routes_by_list_ = true;
       return true;
     }
-    if (const auto words =
-            keys_.words({"layer_types", "layers_block_type", "layer_block_types"}, kinds_.size())) {
-      for (size_t i = 0; i < kinds_.size(); ++i) kinds_[i] = kind_of_word((*words)[i]);
-      slides_by_list_ = true;
-      return true;
-    }
+    if (read_words({"layer_types", "layers_block_type", "layer_block_types"})) return true;
     if (const json* list = keys_.find({"block_types", "_block_types"})) return tile(*list);
-    if (const auto words = keys_.words({"attention_layers"}, kinds_.size())) {
-      for (size_t i = 0; i < kinds_.size(); ++i) kinds_[i] = kind_of_word((*words)[i]);
-      slides_by_list_ = true;
-      return true;
-    }
+    if (read_words({"attention_layers"})) return true;
     if (keys_.has("attention_types")) {
       throw keys_.error("attention_types",
                         "stated without attention_layers, which is not modelled");
     }
     if (const auto types = keys_.numbers("attn_type_list", kinds_.size(), 0, 1)) {
-      for (size_t i = 0; i < kinds_.size(); ++i) mix_unless(i, (*types)[i] == 1);
+      mix_unless([&](int64_t layer) { return (*types)[as_index(layer)] == 1; });
       return true;
     }
     for (const char* name : {"attn_layer_indices", "full_attn_idxs"}) {
       if (!keys_.has(name)) continue;
       const std::set<int64_t> attending = indices(name);
-      for (size_t i = 0; i < kinds_.size(); ++i) {
-        mix_unless(i, attending.contains(static_cast<int64_t>(i)));
-      }
+      mix_unless([&](int64_t layer) { return attending.contains(layer); });
       return true;
     }
     return false;
   }
 
+  bool read_words(ConfigReader::Names names) {
+    const auto words = keys_.words(names, kinds_.size());
+    if (!words) return false;
+    for (size_t i = 0; i < kinds_.size(); ++i) kinds_[i] = kind_of_word((*words)[i]);
+    slides_by_list_ = true;
+    return true;
+  }
+
   // Repeats the kinds of the first layers over all.
   bool tile(const json& list) {
     if (!list.is_array() || list.empty()) throw keys_.error("block_types", "not a list of words");
-    for (size_t i = 0; i < kinds_.size(); ++i) {
-      const json& word = list[i % list.size()];
-      const bool attends = word == "attention";
-      if (!attends && word != "recurrent") {
-        throw keys_.error("block_types", "layers of the kind {} are not understood",
-                          printable(word.dump(-1, ' ', false, json::error_handler_t::replace)));
-      }
-      mix_unless(i, attends);
-      if (attends) {
-        kinds_[i].window = keys_.number_or({"attention_window_size"}, 2048, 1, kLongestWindow);
-      }
-    }
+    mix_unless([&](int64_t layer) {
+      const json& word = list[as_index(layer) % list.size()];
+      if (word == "attention" || word == "recurrent") return word == "attention";
+      throw keys_.error("block_types", "layers of the kind {} are not understood",
+                        printable(word.dump(-1, ' ', false, json::error_handler_t::replace)));
+    });
+    const int64_t window = keys_.number_or({"attention_window_size"}, 2048, 1, kLongestWindow);
+    for (LayerKind& kind : kinds_) kind.window = kind.attention ? window : 0;
     slides_by_list_ = true;
     return true;
   }
@@ -153,9 +145,12 @@ class LayerKinds {
     return result;
   }
 
-  void mix_unless(size_t layer, bool attends) {
-    kinds_[layer].attention = attends;
-    kinds_[layer].mixer = !attends;
+  template <typename Attends>
+  void mix_unless(Attends attends) {
+    for (size_t i = 0; i < kinds_.size(); ++i) {
+      kinds_[i].attention = attends(static_cast<int64_t>(i));
+      kinds_[i].mixer = !kinds_[i].attention;
+    }
   }
 
   // --- periods ---
@@ -171,13 +166,9 @@ class LayerKinds {
     const auto most = static_cast<int64_t>(kMostLayers);
     if (const auto period = keys_.number({"attn_layer_period"}, 1, most)) {
       const int64_t offset = keys_.number_or({"attn_layer_offset"}, 0, 0, most);
-      for (size_t i = 0; i < kinds_.size(); ++i) {
-        mix_unless(i, static_cast<int64_t>(i) % *period == offset % *period);
-      }
+      mix_unless([&](int64_t layer) { return layer % *period == offset % *period; });
     } else if (const auto interval = keys_.number({"full_attention_interval"}, 1, most)) {
-      for (size_t i = 0; i < kinds_.size(); ++i) {
-        mix_unless(i, (static_cast<int64_t>(i) + 1) % *interval == 0);
-      }
+      mix_unless([&](int64_t layer) { return (layer + 1) % *interval == 0; });
     } else {
       throw keys_.error(
           family_.model_type == "nemotron_h" ? "hybrid_override_pattern" : "layer_types",
@@ -205,10 +196,9 @@ class LayerKinds {
     const int64_t first = upper ? keys_.number_or({"max_window_layers"}, 0, 0, kMostLayers) : 0;
     for (size_t i = 0; i < kinds_.size(); ++i) {
       const auto layer = static_cast<int64_t>(i);
-      const bool slides = upper ? layer >= first
-                          : family_.sliding == Sliding::even && nth == 0
-                              ? layer % 2 == 0
-                              : nth == 0 || (layer + 1) % nth != 0;
+      const bool slides = upper                             ? layer >= first
+                          : family_.slides_even && nth == 0 ? layer % 2 == 0
+                                                            : nth == 0 || (layer + 1) % nth != 0;
       if (slides) kinds_[i].window = *window;
     }
   }
@@ -219,7 +209,7 @@ class LayerKinds {
     if (pattern != nullptr && pattern->is_string()) {  // "LLLG"
       return static_cast<int64_t>(pattern->get_ref<const std::string&>().size());
     }
-    return keys_.number_or({"sliding_window_pattern"}, family_.sliding_nth, 0, kMostLayers);
+    return keys_.number_or({"sliding_window_pattern"}, family_.unslid_nth, 0, kMostLayers);
   }
 
   void slide_llama4() {

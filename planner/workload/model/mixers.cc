@@ -13,8 +13,8 @@ class MixerReader {
     // Falcon's Mamba states an `expand` that it does not use.
     const auto stated = norms ? std::nullopt : keys_.number({"intermediate_size"});
     const int64_t width = stated.value_or(expanded());
-    const int64_t state = need({"mamba_d_state", "state_size"});
-    const int64_t kernel = need({"mamba_d_conv", "conv_kernel"});
+    const int64_t state = keys_.required({"mamba_d_state", "state_size"});
+    const int64_t kernel = keys_.required({"mamba_d_conv", "conv_kernel"});
     const int64_t rank = keys_.number_or({"mamba_dt_rank", "time_step_rank"}, (hidden_ + 15) / 16);
     return {.in_rows = 2 * width,
             .out_columns = width,
@@ -25,9 +25,9 @@ class MixerReader {
   }
 
   MixerShape mamba2() const {
-    const int64_t heads = need({"mamba_num_heads", "mamba_n_heads", "num_heads"});
-    const int64_t groups = need({"n_groups", "mamba_n_groups"});
-    const int64_t state = need({"ssm_state_size", "mamba_d_state", "state_size"});
+    const int64_t heads = keys_.required({"mamba_num_heads", "mamba_n_heads", "num_heads"});
+    const int64_t groups = keys_.required({"n_groups", "mamba_n_groups"});
+    const int64_t state = keys_.required({"ssm_state_size", "mamba_d_state", "state_size"});
     const int64_t kernel = keys_.number_or({"conv_kernel", "mamba_d_conv"}, 4);
     const auto width = keys_.number({"mamba_head_dim", "mamba_d_head"});
     const int64_t inner = width ? heads * *width : keys_.number_or({"mamba_d_ssm"}, expanded());
@@ -39,10 +39,10 @@ class MixerReader {
   }
 
   MixerShape gated_delta() const {
-    const int64_t key_heads = need({"linear_num_key_heads"});
-    const int64_t value_heads = need({"linear_num_value_heads"});
-    const int64_t key_dim = need({"linear_key_head_dim"});
-    const int64_t value_dim = need({"linear_value_head_dim"});
+    const int64_t key_heads = keys_.required({"linear_num_key_heads"});
+    const int64_t value_heads = keys_.required({"linear_num_value_heads"});
+    const int64_t key_dim = keys_.required({"linear_key_head_dim"});
+    const int64_t value_dim = keys_.required({"linear_value_head_dim"});
     const int64_t kernel = keys_.number_or({"linear_conv_kernel_dim"}, 4);
     const int64_t keys = key_heads * key_dim, values = value_heads * value_dim;
     return {.in_rows = 2 * keys + 2 * values + 2 * value_heads,
@@ -82,12 +82,6 @@ class MixerReader {
   }
 
  private:
-  int64_t need(ConfigReader::Names names) const {
-    const auto value = keys_.number(names);
-    if (!value) throw keys_.error(*names.begin(), "missing");
-    return *value;
-  }
-
   int64_t expanded() const {
     return keys_.number_or({"mamba_expand", "expand"}, 2, 1, 64) * hidden_;
   }

@@ -16,7 +16,7 @@ constexpr int64_t kLargestGroup = 1 << 20;
 
 class QuantizationReader {
  public:
-  QuantizationReader(const ConfigReader& keys, const ConfigReader& own) : keys_(keys), own_(own) {}
+  explicit QuantizationReader(ConfigReader own) : own_(std::move(own)) {}
 
   NumberFormat weights() const {
     const std::string method = own_.word({"quant_method"}).value_or("");
@@ -41,15 +41,15 @@ class QuantizationReader {
       if (format.group > 0) format.scale_bytes = 4;
       return format;
     }
-    throw error("quant_method",
-                "'{}' is not understood: state --dtype and remove the key, or take "
-                "the configuration of the model that was quantised",
-                printable(method));
+    throw own_.error("quant_method",
+                     "'{}' is not understood: state --dtype and remove the key, or take "
+                     "the configuration of the model that was quantised",
+                     printable(method));
   }
 
   WeightType kv() const {
     if (const json* scheme = own_.find({"kv_cache_scheme"})) {
-      const ConfigReader cache(*scheme, keys_.file(), "/quantization_config/kv_cache_scheme");
+      const ConfigReader cache(*scheme, own_.file(), own_.place() + "/kv_cache_scheme");
       return of_bits(cache.number_or({"num_bits"}, 8, 1, 16),
                      cache.word({"type"}).value_or("float"), "kv_cache_scheme")
           .type;
@@ -89,22 +89,16 @@ class QuantizationReader {
     return text.find(part) != std::string_view::npos;
   }
 
-  template <typename... Args>
-  [[nodiscard]] Error error(const std::string& name, fmt::format_string<Args...> format,
-                            Args&&... args) const {
-    return keys_.error("quantization_config/" + name, format, std::forward<Args>(args)...);
-  }
-
   NumberFormat blocks_of_fp8() const {
     const json* block = own_.find({"weight_block_size"});
     if (block == nullptr) return WeightType::fp8;
     if (!block->is_array() || block->size() != 2) {
-      throw error("weight_block_size", "not a list of two numbers");
+      throw own_.error("weight_block_size", "not a list of two numbers");
     }
     int64_t group = 1;
     for (const json& side : *block) {
       if (!side.is_number_integer() || side < 1 || side > kLargestGroup) {
-        throw error("weight_block_size", "not two whole numbers from 1 to {}", kLargestGroup);
+        throw own_.error("weight_block_size", "not two whole numbers from 1 to {}", kLargestGroup);
       }
       group *= side.get<int64_t>();
     }
@@ -114,21 +108,21 @@ class QuantizationReader {
   NumberFormat of_groups() const {
     const json* groups = own_.find({"config_groups"});
     if (groups == nullptr || !groups->is_object() || groups->empty()) {
-      throw error("config_groups", "missing");
+      throw own_.error("config_groups", "missing");
     }
     std::optional<NumberFormat> format;
     for (const auto& [name, group] : groups->items()) {
       const json weights = group.is_object() ? group.value("weights", json()) : json();
       if (!weights.is_object()) continue;
-      const ConfigReader keys(weights, keys_.file(), "/quantization_config/config_groups");
+      const ConfigReader keys(weights, own_.file(), own_.place() + "/config_groups");
       const int64_t bits = keys.number_or({"num_bits"}, 8, 1, 16);
       const std::string type = keys.word({"type"}).value_or("int");
       NumberFormat one = of_bits(bits, type, "config_groups");
       if (one.group > 0) one.group = keys.number_or({"group_size"}, one.group, 1, kLargestGroup);
       if (format && *format != one) {
-        throw error("config_groups",
-                    "weights of different formats: plan with --dtype and the "
-                    "configuration of the model that was quantised");
+        throw own_.error("config_groups",
+                         "weights of different formats: plan with --dtype and the "
+                         "configuration of the model that was quantised");
       }
       format = one;
     }
@@ -143,12 +137,12 @@ class QuantizationReader {
     if (word == "NVFP4" || word == "FP4") return WeightType::fp4;
     if (word == "INT8" || word == "W8A8_SQ_PER_CHANNEL") return WeightType::int8;
     if (word == "W4A16_AWQ" || word == "W4A8_AWQ") return of_integers(4, own_);
-    throw error(name, "'{}' is not understood", printable(word));
+    throw own_.error(name, "'{}' is not understood", printable(word));
   }
 
   NumberFormat of_integers(int64_t bits, const ConfigReader& keys) const {
     if (bits == 8) return WeightType::int8;
-    if (bits != 4) throw error("bits", "{} is neither 4 nor 8", bits);
+    if (bits != 4) throw own_.error("bits", "{} is neither 4 nor 8", bits);
     NumberFormat format = WeightType::int4;
     const int64_t group =
         keys.number_or({"group_size", "q_group_size"}, format.group, -1, kLargestGroup);
@@ -160,11 +154,10 @@ class QuantizationReader {
     if (bits == 16) return WeightType::fp16;
     if (bits == 8) return type == "float" ? WeightType::fp8 : WeightType::int8;
     if (bits == 4) return type == "float" ? WeightType::fp4 : WeightType::int4;
-    throw error(name, "num_bits {} is not 4, 8 or 16", bits);
+    throw own_.error(name, "num_bits {} is not 4, 8 or 16", bits);
   }
 
-  const ConfigReader& keys_;
-  const ConfigReader& own_;
+  const ConfigReader own_;
 };
 
 }  // namespace
@@ -176,9 +169,8 @@ const json* find_quantization(const ConfigReader& keys) {
 void read_quantization(const ConfigReader& keys, ModelConfig& model) {
   const json* config = find_quantization(keys);
   if (config == nullptr) return;
-  if (!config->is_object()) throw keys.error("quantization_config", "not an object");
-  const ConfigReader own(*config, keys.file(), "/quantization_config");
-  const QuantizationReader reader(keys, own);
+  const ConfigReader own = keys.object(*config, "quantization_config");
+  const QuantizationReader reader(own);
   model.attention_weights = model.mlp_weights = model.expert_weights = reader.weights();
   const size_t layers = model.layers.size();
   if (reader.leaves("attn", layers)) model.attention_weights = NumberFormat();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "planner/workload/model/weight_type.h"
 
-#include "common/error.h"
+#include <array>
+
 #include "common/units.h"
 
 namespace preserve {
@@ -10,36 +11,22 @@ namespace {
 // Scale and zero point of GPTQ and AWQ: 16 and 4 bits.
 constexpr double kInt4ScaleBytes = 2.5;
 
-int64_t bits_of(WeightType type) {
-  switch (type) {
-    case WeightType::fp16:
-      return 16;
-    case WeightType::int8:
-    case WeightType::fp8:
-      return 8;
-    case WeightType::int4:
-    case WeightType::fp4:
-      return 4;
-  }
-  throw internal_error("no such weight type");
+struct TypeFacts {
+  const char* name;
+  int64_t bits;
+};
+// In the order of the enumerators.
+constexpr std::array<TypeFacts, kWeightTypes.size()> kTypes{
+    {{"fp16", 16}, {"int8", 8}, {"fp8", 8}, {"int4", 4}, {"fp4", 4}}};
+
+const TypeFacts& facts_of(WeightType type) {
+  return kTypes.at(static_cast<size_t>(type));
 }
 
 }  // namespace
 
 const char* to_string(WeightType type) {
-  switch (type) {
-    case WeightType::fp16:
-      return "fp16";
-    case WeightType::int8:
-      return "int8";
-    case WeightType::fp8:
-      return "fp8";
-    case WeightType::int4:
-      return "int4";
-    case WeightType::fp4:
-      return "fp4";
-  }
-  throw internal_error("no such weight type");
+  return facts_of(type).name;
 }
 
 NumberFormat::NumberFormat(WeightType format) : type(format) {
@@ -48,7 +35,7 @@ NumberFormat::NumberFormat(WeightType format) : type(format) {
 }
 
 int64_t NumberFormat::bytes(int64_t elements) const {
-  const int64_t numbers = (checked_mul(elements, bits_of(type), "the model's size") + 7) / 8;
+  const int64_t numbers = (checked_mul(elements, facts_of(type).bits, "the model's size") + 7) / 8;
   if (group == 0) return numbers;
   const int64_t groups = (elements + group - 1) / group;
   const double scales = static_cast<double>(groups) * scale_bytes;

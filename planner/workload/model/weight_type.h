@@ -3,12 +3,15 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 
 namespace preserve {
 
 // fp16: bfloat16 too. int4 stands for all formats of four bits that are multiplied as 16-bit
 // numbers (GPTQ, AWQ, NF4); fp4 for those that the hardware multiplies (NVFP4, MXFP4).
 enum class WeightType { fp16, int8, fp8, int4, fp4 };
+inline constexpr auto kWeightTypes = {WeightType::fp16, WeightType::int8, WeightType::fp8,
+                                      WeightType::int4, WeightType::fp4};
 const char* to_string(WeightType type);
 
 // A type with its scales: `scale_bytes` for each `group` numbers; group 0: too few scales to count.

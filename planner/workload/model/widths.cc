@@ -2,7 +2,6 @@
 #include "planner/workload/model/widths.h"
 
 #include <algorithm>
-#include <array>
 
 namespace preserve {
 namespace {
@@ -11,25 +10,17 @@ using nlohmann::json;
 
 constexpr double kMostMultiple = 1 << 10;  // of the hidden size
 
-ConfigReader object_in(const ConfigReader& keys, const json& value, const std::string& name) {
-  if (!value.is_object()) throw keys.error(name, "not an object");
-  return {value, keys.file(), keys.place() + "/" + name};
-}
-
 // The blocks of a model whose layers were chosen one by one (Nemotron of the Puzzle kind).
 std::vector<ConfigReader> blocks(const ConfigReader& keys, const char* part, size_t layers) {
   const json* list = keys.find({"block_configs"});
   std::vector<ConfigReader> result;
   if (list == nullptr) return result;
-  if (!list->is_array() || list->size() != layers) {
-    throw keys.error("block_configs", "not a list of {} objects, one for each layer", layers);
-  }
+  keys.check_list("block_configs", *list, layers, "objects");
   for (size_t i = 0; i < layers; ++i) {
-    const std::string place = fmt::format("block_configs/{}", i);
-    const ConfigReader block = object_in(keys, (*list)[i], place);
+    const ConfigReader block = keys.object((*list)[i], fmt::format("block_configs/{}", i));
     const json* inner = block.find({part});
     if (inner == nullptr) throw block.error(part, "missing");
-    result.push_back(object_in(block, *inner, part));
+    result.push_back(block.object(*inner, part));
     for (const char* other : {"replace_with_linear", "mamba", "moe", "window_length",
                               "num_sink_tokens", "parallel_blocks"}) {
       const json* value = result.back().find({other});
@@ -66,7 +57,7 @@ int64_t uniform_kv_heads(const ConfigReader& keys, const Family& family, int64_t
     return *value;
   }
   if (const json* nested = keys.find({"attn_config"})) {
-    return object_in(keys, *nested, "attn_config").number_or({"kv_n_heads"}, heads);
+    return keys.object(*nested, "attn_config").number_or({"kv_n_heads"}, heads);
   }
   return family.kv_heads > 0 ? family.kv_heads : heads;
 }
@@ -87,10 +78,8 @@ std::vector<int64_t> kv_heads_of(const ConfigReader& keys, const Family& family,
       result.push_back(0);
     } else if (const auto count = block.number({"num_key_value_heads"})) {
       result.push_back(*count);
-    } else if (const auto group = block.number({"n_heads_in_group"}, 1, heads[i])) {
-      result.push_back(heads[i] / *group);
     } else {
-      throw block.error("n_heads_in_group", "missing");
+      result.push_back(heads[i] / block.required({"n_heads_in_group"}, 1, heads[i]));
     }
   }
   if (chosen.empty()) result.assign(layers, uniform_kv_heads(keys, family, heads.front()));
@@ -178,9 +167,7 @@ std::vector<int64_t> read_mlp_columns(const ConfigReader& keys, const Family& fa
                                       std::vector<std::string>& warnings) {
   std::vector<int64_t> columns;
   if (const json* list = keys.find({"ffn_multipliers"})) {
-    if (!list->is_array() || list->size() != layers) {
-      throw keys.error("ffn_multipliers", "not a list of {} numbers, one for each layer", layers);
-    }
+    keys.check_list("ffn_multipliers", *list, layers, "numbers");
     const int64_t divisor = keys.number_or({"ffn_dim_divisor"}, 256);
     for (const json& item : *list) {
       columns.push_back(openelm_columns(

@@ -3,8 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "reports/model/headline.h"
-#include "reports/model/why.h"
+#include "reports/model/parts.h"
 
 namespace preserve::report {
 namespace {
