@@ -87,9 +87,7 @@ constexpr Mode kModes[] = {
        options.files.assign(files.begin(), files.end());
        options.kernel_rules.assign(given.launch.kernel_rules.begin(),
                                    given.launch.kernel_rules.end());
-       options.steps = {.decode_globs = given.launch.step_globs,
-                        .by_period = given.launch.step_period,
-                        .collectives = given.launch.step_collectives};
+       options.steps = given.launch.steps;
        if (given.model.given()) {
          return import_with_model(options, given.model, given.device, given.launch.output,
                                   given.launch.force, console);
@@ -153,6 +151,18 @@ CLI::Option* add_choice(CLI::App& app, const char* name, Value& value,
       help);
 }
 
+// An option that takes a size from 4 KiB on.
+CLI::Option* add_size(CLI::App& app, const char* name, int64_t& bytes, int64_t most_bytes,
+                      const char* expected, const char* help) {
+  const auto read = [=, &bytes](const std::string& text) {
+    bytes = parse_size_bytes(text);
+    if (bytes < 4096 || bytes > most_bytes) {
+      throw usage_error("invalid {} '{}': expected {}", name, text, expected);
+    }
+  };
+  return app.add_option_function<std::string>(name, read, help)->type_name("SIZE");
+}
+
 // An option that may be given several times, each time with one value.
 CLI::Option* add_repeatable(CLI::App& app, const char* name, std::vector<std::string>& values,
                             const char* help) {
@@ -160,39 +170,17 @@ CLI::Option* add_repeatable(CLI::App& app, const char* name, std::vector<std::st
 }
 
 void define_recording(CLI::App& app, LaunchOptions& launch) {
-  app.add_option_function<std::string>(
-         "--flush-period",
-         [&launch](const std::string& text) {
-           launch.flush_period_ns = parse_duration_ns(text);
-           if (launch.flush_period_ns < 1'000'000 || launch.flush_period_ns > 3600'000'000'000) {
-             throw usage_error("invalid --flush-period '{}': expected 1ms to 3600s", text);
-           }
-         },
-         "How often records go to disk: what a killed process may lose")
+  app.add_option("--flush-period", launch.flush_period_ns,
+                 "How often records go to disk: what a killed process may lose")
+      ->transform(as_duration_ns(1'000'000, 3600'000'000'000))
       ->type_name("TIME")
       ->default_str("100ms");
-  app.add_option_function<std::string>(
-         "--ring-size",
-         [&launch](const std::string& text) {
-           launch.ring_bytes = parse_size_bytes(text);
-           if (launch.ring_bytes < 4096 || launch.ring_bytes > (int64_t{1} << 30)) {
-             throw usage_error("invalid --ring-size '{}': expected 4KiB to 1GiB", text);
-           }
-         },
-         "Memory per recording thread; raise it when records were dropped")
-      ->type_name("SIZE")
+  add_size(app, "--ring-size", launch.ring_bytes, int64_t{1} << 30, "4KiB to 1GiB",
+           "Memory per recording thread; raise it when records were dropped")
       ->default_str("1MiB");
-  app.add_option_function<std::string>(
-         "--max-spool",
-         [&launch](const std::string& text) {
-           launch.max_spool_bytes = parse_size_bytes(text);
-           if (launch.max_spool_bytes < 4096) {
-             throw usage_error("invalid --max-spool '{}': expected at least 4KiB", text);
-           }
-         },
-         "Disk for the raw recording of one process; what does not fit is dropped and counted. "
-         "All together leave half of the free disk")
-      ->type_name("SIZE")
+  add_size(app, "--max-spool", launch.max_spool_bytes, INT64_MAX, "at least 4KiB",
+           "Disk for the raw recording of one process; what does not fit is dropped and counted. "
+           "All together leave half of the free disk")
       ->default_str("10 % of the free disk, at most 8GiB");
   add_choice(app, "--keep", launch.keep_last, {{"first", false}, {"last", true}},
              "Of a recording that reaches --max-spool: the oldest or the newest records")
@@ -261,14 +249,14 @@ void define(CLI::App& app, Arguments& given) {
                             ->capture_default_str();
   app.add_flag("-f,--force", launch.force, "Overwrite an existing output");
   define_recording(app, launch);
-  add_repeatable(app, "--step-range", launch.step_globs,
+  add_repeatable(app, "--step-range", launch.steps.decode_globs,
                  "Name of the range that is a decode step, with * and ? (repeatable)")
       ->type_name("GLOB");
-  app.add_option("--step-collectives", launch.step_collectives,
+  app.add_option("--step-collectives", launch.steps.collectives,
                  "A step has this many collectives, whatever ranges say")
       ->check(CLI::Range(int64_t{1}, int64_t{1'000'000}))
       ->type_name("N");
-  add_choice(app, "--period", launch.step_period, {{"ranges", false}, {"auto", true}},
+  add_choice(app, "--period", launch.steps.by_period, {{"ranges", false}, {"auto", true}},
              "How steps are found: by ranges that name them, else guessed from the period of the "
              "sequence of collectives; auto: always guessed")
       ->type_name("ranges|auto")

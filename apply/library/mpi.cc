@@ -50,11 +50,6 @@ void detach() {
 // once.
 Conversion conversion;
 
-bool waits(mpi::Function function) {
-  return function >= mpi::kWait && function <= mpi::kWaitsome;
-}
-static_assert(mpi::kWaitall == mpi::kWait + 1 && mpi::kWaitany == mpi::kWait + 2 &&
-              mpi::kWaitsome == mpi::kWait + 3);
 bool is_blocking(mpi::Function function) {
   return function < mpi::kIallreduce;
 }
@@ -80,7 +75,7 @@ uint64_t listener::mpi_began(const mpi::Call& call) {
       rank->message();
       break;
     case mpi::Kind::other:
-      if (waits(call.function)) rank->wait_began(call.request);
+      if (mpi::is_wait(call.function)) rank->wait_began(call.request);
   }
   return 0;
 }
@@ -90,7 +85,7 @@ void listener::mpi_ended(const mpi::Call& call, uint64_t, mpi::Outcome) {
   if (rank == nullptr) return;
   if (is_collective(call.function)) {
     if (is_blocking(call.function)) rank->ended(call.ranks);
-  } else if (waits(call.function)) {
+  } else if (mpi::is_wait(call.function)) {
     rank->wait_ended();
   }
 }

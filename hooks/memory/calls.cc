@@ -2,7 +2,6 @@
 // Calls by which a program gets memory and gives it up. They cost something only while a listener
 // wants to know. Not seen: an allocator inside the executable, and system calls made without the C
 // library.
-#include <dlfcn.h>
 #include <errno.h>
 #include <malloc.h>
 #include <stdarg.h>
@@ -12,10 +11,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <atomic>
-
 #include "hooks/listener.h"
 #include "hooks/mpi/calls.h"
+#include "hooks/next_of.h"
 
 // The bounds of the module's own code, from the linker.
 extern "C" const char __ehdr_start[] __attribute__((visibility("hidden")));
@@ -24,19 +22,18 @@ extern "C" const char etext[] __attribute__((visibility("hidden")));
 namespace preserve::hooks {
 namespace {
 
-// The next function of a name: the C library's, or that of another allocator. To look for it may
-// free a message, which finds nullptr and stays.
-template <typename F>
-F* next(std::atomic<F*>& known, const char* name) {
-  F* function = known.load(std::memory_order_acquire);
-  if (__builtin_expect(function != nullptr, 1)) return function;
+// To look for it may free a message, which finds nullptr and stays.
+void* find_unless_looking(const char* name) {
   static thread_local bool looking __attribute__((tls_model("initial-exec"))) = false;
   if (looking) return nullptr;
   looking = true;
-  function = reinterpret_cast<F*>(::dlsym(RTLD_NEXT, name));
-  known.store(function, std::memory_order_release);
+  void* function = find_next(name);
   looking = false;
   return function;
+}
+template <SymbolName name, typename Function>
+Function* next() {
+  return next_of<name, Function, find_unless_looking>();
 }
 
 void goes(const void* begin, size_t bytes, int protection = PROT_NONE) {
@@ -65,13 +62,12 @@ void* block_came(void* block, size_t bytes, const void* caller) {
   return block;
 }
 
-using Map = void* (*)(void*, size_t, int, int, int, off_t);
+using Map = void*(void*, size_t, int, int, int, off_t);
 
-void* map(std::atomic<decltype(::mmap)*>& known, const char* name, const void* caller,
-          void* address, size_t bytes, int protection, int flags, int file, off_t offset) {
+void* map(Map* real, const void* caller, void* address, size_t bytes, int protection, int flags,
+          int file, off_t offset) {
   const size_t least = listener::memory_least_bytes();
   if ((flags & MAP_FIXED) != 0) goes(address, bytes);
-  const Map real = next(known, name);
   void* memory = real != nullptr ? real(address, bytes, protection, flags, file, offset)
                                  : reinterpret_cast<void*>(::syscall(
                                        SYS_mmap, address, bytes, protection, flags, file, offset));
@@ -91,21 +87,18 @@ using namespace preserve::hooks;
 #define PRESERVE_VISIBLE extern "C" __attribute__((visibility("default")))
 
 PRESERVE_VISIBLE void* malloc(size_t bytes) noexcept {
-  static std::atomic<void* (*)(size_t)> known{nullptr};
-  auto* real = next(known, "malloc");
+  auto* real = next<"malloc", void*(size_t)>();
   return real == nullptr ? nullptr : block_came(real(bytes), bytes, __builtin_return_address(0));
 }
 
 PRESERVE_VISIBLE void* calloc(size_t count, size_t size) noexcept {
-  static std::atomic<void* (*)(size_t, size_t)> known{nullptr};
-  auto* real = next(known, "calloc");
+  auto* real = next<"calloc", void*(size_t, size_t)>();
   return real == nullptr ? nullptr
                          : block_came(real(count, size), count * size, __builtin_return_address(0));
 }
 
 PRESERVE_VISIBLE int posix_memalign(void** block, size_t alignment, size_t bytes) noexcept {
-  static std::atomic<int (*)(void**, size_t, size_t)> known{nullptr};
-  auto* real = next(known, "posix_memalign");
+  auto* real = next<"posix_memalign", int(void**, size_t, size_t)>();
   if (real == nullptr) return ENOMEM;
   const int error = real(block, alignment, bytes);
   if (error == 0) block_came(*block, bytes, __builtin_return_address(0));
@@ -113,43 +106,37 @@ PRESERVE_VISIBLE int posix_memalign(void** block, size_t alignment, size_t bytes
 }
 
 PRESERVE_VISIBLE void* aligned_alloc(size_t alignment, size_t bytes) noexcept {
-  static std::atomic<void* (*)(size_t, size_t)> known{nullptr};
-  auto* real = next(known, "aligned_alloc");
+  auto* real = next<"aligned_alloc", void*(size_t, size_t)>();
   return real == nullptr ? nullptr
                          : block_came(real(alignment, bytes), bytes, __builtin_return_address(0));
 }
 
 PRESERVE_VISIBLE void* memalign(size_t alignment, size_t bytes) noexcept {
-  static std::atomic<void* (*)(size_t, size_t)> known{nullptr};
-  auto* real = next(known, "memalign");
+  auto* real = next<"memalign", void*(size_t, size_t)>();
   return real == nullptr ? nullptr
                          : block_came(real(alignment, bytes), bytes, __builtin_return_address(0));
 }
 
 PRESERVE_VISIBLE void free(void* block) noexcept {
-  static std::atomic<void (*)(void*)> known{nullptr};
   block_goes(block);
-  if (auto* real = next(known, "free")) real(block);
+  if (auto* real = next<"free", void(void*)>()) real(block);
 }
 
 PRESERVE_VISIBLE void* realloc(void* block, size_t bytes) noexcept {
-  static std::atomic<void* (*)(void*, size_t)> known{nullptr};
   block_goes(block);
-  auto* real = next(known, "realloc");
+  auto* real = next<"realloc", void*(void*, size_t)>();
   return real == nullptr ? nullptr
                          : block_came(real(block, bytes), bytes, __builtin_return_address(0));
 }
 
 PRESERVE_VISIBLE int munmap(void* address, size_t bytes) noexcept {
-  static std::atomic<int (*)(void*, size_t)> known{nullptr};
   goes(address, bytes);
-  if (auto* real = next(known, "munmap")) return real(address, bytes);
+  if (auto* real = next<"munmap", int(void*, size_t)>()) return real(address, bytes);
   return static_cast<int>(::syscall(SYS_munmap, address, bytes));
 }
 
 PRESERVE_VISIBLE void* mremap(void* address, size_t bytes, size_t new_bytes, int flags,
                               ...) noexcept {
-  static std::atomic<decltype(::mremap)*> known{nullptr};
   void* target = nullptr;
   if ((flags & MREMAP_FIXED) != 0) {
     va_list more;
@@ -159,35 +146,33 @@ PRESERVE_VISIBLE void* mremap(void* address, size_t bytes, size_t new_bytes, int
     goes(target, new_bytes);
   }
   goes(address, bytes);
-  if (auto* real = next(known, "mremap")) return real(address, bytes, new_bytes, flags, target);
+  if (auto* real = next<"mremap", void*(void*, size_t, size_t, int, ...)>())
+    return real(address, bytes, new_bytes, flags, target);
   return reinterpret_cast<void*>(::syscall(SYS_mremap, address, bytes, new_bytes, flags, target));
 }
 
 PRESERVE_VISIBLE int mprotect(void* address, size_t bytes, int protection) noexcept {
-  static std::atomic<int (*)(void*, size_t, int)> known{nullptr};
   goes(address, bytes, protection);
-  if (auto* real = next(known, "mprotect")) return real(address, bytes, protection);
+  if (auto* real = next<"mprotect", int(void*, size_t, int)>())
+    return real(address, bytes, protection);
   return static_cast<int>(::syscall(SYS_mprotect, address, bytes, protection));
 }
 
 // Its size is not said: everything behind it is looked for anew.
 PRESERVE_VISIBLE int shmdt(const void* address) noexcept {
-  static std::atomic<int (*)(const void*)> known{nullptr};
   goes(address, UINTPTR_MAX - reinterpret_cast<uintptr_t>(address));
-  if (auto* real = next(known, "shmdt")) return real(address);
+  if (auto* real = next<"shmdt", int(const void*)>()) return real(address);
   return static_cast<int>(::syscall(SYS_shmdt, address));
 }
 
 PRESERVE_VISIBLE void* mmap(void* address, size_t bytes, int protection, int flags, int file,
                             off_t offset) noexcept {
-  static std::atomic<decltype(::mmap)*> known{nullptr};
-  return map(known, "mmap", __builtin_return_address(0), address, bytes, protection, flags, file,
-             offset);
+  return map(next<"mmap", Map>(), __builtin_return_address(0), address, bytes, protection, flags,
+             file, offset);
 }
 
 PRESERVE_VISIBLE void* mmap64(void* address, size_t bytes, int protection, int flags, int file,
                               off64_t offset) noexcept {
-  static std::atomic<decltype(::mmap)*> known{nullptr};
-  return map(known, "mmap64", __builtin_return_address(0), address, bytes, protection, flags, file,
-             offset);
+  return map(next<"mmap64", Map>(), __builtin_return_address(0), address, bytes, protection, flags,
+             file, offset);
 }

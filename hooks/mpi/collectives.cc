@@ -71,200 +71,96 @@ PRESERVE_MPI_NONBLOCKING(Iallreduce,
                          (send, receive, count, type, op, comm, request),
                          message(count, type, comm))
 
-PRESERVE_MPI_BLOCKING(Scan,
-                      (const void* send, void* receive, int count, MPI_Datatype type, MPI_Op op,
-                       MPI_Comm comm),
-                      (send, receive, count, type, op, comm), message(count, type, comm))
-PRESERVE_MPI_NONBLOCKING(Iscan,
-                         (const void* send, void* receive, int count, MPI_Datatype type, MPI_Op op,
-                          MPI_Comm comm, MPI_Request* request),
-                         (send, receive, count, type, op, comm, request),
-                         message(count, type, comm))
+// A collective and its non-blocking form, which takes a request in addition.
+#define PRESERVE_MPI_BOTH(name, non_blocking_name, parameters, arguments, facts)    \
+  PRESERVE_MPI_BLOCKING(name, parameters, arguments, facts)                         \
+  PRESERVE_MPI_NONBLOCKING(non_blocking_name,                                       \
+                           (PRESERVE_MPI_INSIDE parameters, MPI_Request * request), \
+                           (PRESERVE_MPI_INSIDE arguments, request), facts)
+#define PRESERVE_MPI_INSIDE(...) __VA_ARGS__
 
-PRESERVE_MPI_BLOCKING(Exscan,
-                      (const void* send, void* receive, int count, MPI_Datatype type, MPI_Op op,
-                       MPI_Comm comm),
-                      (send, receive, count, type, op, comm), message(count, type, comm))
-PRESERVE_MPI_NONBLOCKING(Iexscan,
-                         (const void* send, void* receive, int count, MPI_Datatype type, MPI_Op op,
-                          MPI_Comm comm, MPI_Request* request),
-                         (send, receive, count, type, op, comm, request),
-                         message(count, type, comm))
-
-PRESERVE_MPI_BLOCKING(Reduce,
-                      (const void* send, void* receive, int count, MPI_Datatype type, MPI_Op op,
-                       int root, MPI_Comm comm),
-                      (send, receive, count, type, op, root, comm),
-                      rooted_message(count, type, root, comm))
-PRESERVE_MPI_NONBLOCKING(Ireduce,
-                         (const void* send, void* receive, int count, MPI_Datatype type, MPI_Op op,
-                          int root, MPI_Comm comm, MPI_Request* request),
-                         (send, receive, count, type, op, root, comm, request),
-                         rooted_message(count, type, root, comm))
-
-PRESERVE_MPI_BLOCKING(Bcast, (void* buffer, int count, MPI_Datatype type, int root, MPI_Comm comm),
-                      (buffer, count, type, root, comm), rooted_message(count, type, root, comm))
-PRESERVE_MPI_NONBLOCKING(Ibcast,
-                         (void* buffer, int count, MPI_Datatype type, int root, MPI_Comm comm,
-                          MPI_Request* request),
-                         (buffer, count, type, root, comm, request),
-                         rooted_message(count, type, root, comm))
-
-PRESERVE_MPI_BLOCKING(Barrier, (MPI_Comm comm), (comm), no_message(comm))
-PRESERVE_MPI_NONBLOCKING(Ibarrier, (MPI_Comm comm, MPI_Request* request), (comm, request),
-                         no_message(comm))
-
-PRESERVE_MPI_BLOCKING(Allgather,
-                      (const void* send, int send_count, MPI_Datatype send_type, void* receive,
-                       int receive_count, MPI_Datatype receive_type, MPI_Comm comm),
-                      (send, send_count, send_type, receive, receive_count, receive_type, comm),
-                      part(one_part(send, send_count, send_type, receive_count, receive_type),
-                           comm))
-PRESERVE_MPI_NONBLOCKING(
-    Iallgather,
-    (const void* send, int send_count, MPI_Datatype send_type, void* receive, int receive_count,
-     MPI_Datatype receive_type, MPI_Comm comm, MPI_Request* request),
-    (send, send_count, send_type, receive, receive_count, receive_type, comm, request),
-    part(one_part(send, send_count, send_type, receive_count, receive_type), comm))
-
-PRESERVE_MPI_BLOCKING(
-    Allgatherv,
+PRESERVE_MPI_BOTH(Scan, Iscan,
+                  (const void* send, void* receive, int count, MPI_Datatype type, MPI_Op op,
+                   MPI_Comm comm),
+                  (send, receive, count, type, op, comm), message(count, type, comm))
+PRESERVE_MPI_BOTH(Exscan, Iexscan,
+                  (const void* send, void* receive, int count, MPI_Datatype type, MPI_Op op,
+                   MPI_Comm comm),
+                  (send, receive, count, type, op, comm), message(count, type, comm))
+PRESERVE_MPI_BOTH(Reduce, Ireduce,
+                  (const void* send, void* receive, int count, MPI_Datatype type, MPI_Op op,
+                   int root, MPI_Comm comm),
+                  (send, receive, count, type, op, root, comm),
+                  rooted_message(count, type, root, comm))
+PRESERVE_MPI_BOTH(Bcast, Ibcast,
+                  (void* buffer, int count, MPI_Datatype type, int root, MPI_Comm comm),
+                  (buffer, count, type, root, comm), rooted_message(count, type, root, comm))
+PRESERVE_MPI_BOTH(Barrier, Ibarrier, (MPI_Comm comm), (comm), no_message(comm))
+PRESERVE_MPI_BOTH(Allgather, Iallgather,
+                  (const void* send, int send_count, MPI_Datatype send_type, void* receive,
+                   int receive_count, MPI_Datatype receive_type, MPI_Comm comm),
+                  (send, send_count, send_type, receive, receive_count, receive_type, comm),
+                  part(one_part(send, send_count, send_type, receive_count, receive_type), comm))
+PRESERVE_MPI_BOTH(
+    Allgatherv, Iallgatherv,
     (const void* send, int send_count, MPI_Datatype send_type, void* receive,
      const int* receive_counts, const int* displacements, MPI_Datatype receive_type, MPI_Comm comm),
     (send, send_count, send_type, receive, receive_counts, displacements, receive_type, comm),
     part(one_part(send, send_count, send_type, own_count(send, receive_counts, comm), receive_type),
          comm))
-PRESERVE_MPI_NONBLOCKING(Iallgatherv,
-                         (const void* send, int send_count, MPI_Datatype send_type, void* receive,
-                          const int* receive_counts, const int* displacements,
-                          MPI_Datatype receive_type, MPI_Comm comm, MPI_Request* request),
-                         (send, send_count, send_type, receive, receive_counts, displacements,
-                          receive_type, comm, request),
-                         part(one_part(send, send_count, send_type,
+PRESERVE_MPI_BOTH(Gather, Igather,
+                  (const void* send, int send_count, MPI_Datatype send_type, void* receive,
+                   int receive_count, MPI_Datatype receive_type, int root, MPI_Comm comm),
+                  (send, send_count, send_type, receive, receive_count, receive_type, root, comm),
+                  rooted_part(one_part(send, send_count, send_type, receive_count, receive_type),
+                              root, comm))
+PRESERVE_MPI_BOTH(Gatherv, Igatherv,
+                  (const void* send, int send_count, MPI_Datatype send_type, void* receive,
+                   const int* receive_counts, const int* displacements, MPI_Datatype receive_type,
+                   int root, MPI_Comm comm),
+                  (send, send_count, send_type, receive, receive_counts, displacements,
+                   receive_type, root, comm),
+                  rooted_part(one_part(send, send_count, send_type,
                                        own_count(send, receive_counts, comm), receive_type),
-                              comm))
-
-PRESERVE_MPI_BLOCKING(
-    Gather,
-    (const void* send, int send_count, MPI_Datatype send_type, void* receive, int receive_count,
-     MPI_Datatype receive_type, int root, MPI_Comm comm),
-    (send, send_count, send_type, receive, receive_count, receive_type, root, comm),
-    rooted_part(one_part(send, send_count, send_type, receive_count, receive_type), root, comm))
-PRESERVE_MPI_NONBLOCKING(
-    Igather,
-    (const void* send, int send_count, MPI_Datatype send_type, void* receive, int receive_count,
-     MPI_Datatype receive_type, int root, MPI_Comm comm, MPI_Request* request),
-    (send, send_count, send_type, receive, receive_count, receive_type, root, comm, request),
-    rooted_part(one_part(send, send_count, send_type, receive_count, receive_type), root, comm))
-
-PRESERVE_MPI_BLOCKING(Gatherv,
-                      (const void* send, int send_count, MPI_Datatype send_type, void* receive,
-                       const int* receive_counts, const int* displacements,
-                       MPI_Datatype receive_type, int root, MPI_Comm comm),
-                      (send, send_count, send_type, receive, receive_counts, displacements,
-                       receive_type, root, comm),
-                      rooted_part(one_part(send, send_count, send_type,
-                                           own_count(send, receive_counts, comm), receive_type),
-                                  root, comm))
-PRESERVE_MPI_NONBLOCKING(Igatherv,
-                         (const void* send, int send_count, MPI_Datatype send_type, void* receive,
-                          const int* receive_counts, const int* displacements,
-                          MPI_Datatype receive_type, int root, MPI_Comm comm, MPI_Request* request),
-                         (send, send_count, send_type, receive, receive_counts, displacements,
-                          receive_type, root, comm, request),
-                         rooted_part(one_part(send, send_count, send_type,
-                                              own_count(send, receive_counts, comm), receive_type),
-                                     root, comm))
-
-PRESERVE_MPI_BLOCKING(
-    Scatter,
-    (const void* send, int send_count, MPI_Datatype send_type, void* receive, int receive_count,
-     MPI_Datatype receive_type, int root, MPI_Comm comm),
-    (send, send_count, send_type, receive, receive_count, receive_type, root, comm),
-    rooted_part(one_part(receive, receive_count, receive_type, send_count, send_type), root, comm))
-PRESERVE_MPI_NONBLOCKING(
-    Iscatter,
-    (const void* send, int send_count, MPI_Datatype send_type, void* receive, int receive_count,
-     MPI_Datatype receive_type, int root, MPI_Comm comm, MPI_Request* request),
-    (send, send_count, send_type, receive, receive_count, receive_type, root, comm, request),
-    rooted_part(one_part(receive, receive_count, receive_type, send_count, send_type), root, comm))
-
-PRESERVE_MPI_BLOCKING(Scatterv,
-                      (const void* send, const int* send_counts, const int* displacements,
-                       MPI_Datatype send_type, void* receive, int receive_count,
-                       MPI_Datatype receive_type, int root, MPI_Comm comm),
-                      (send, send_counts, displacements, send_type, receive, receive_count,
-                       receive_type, root, comm),
-                      rooted_part(one_part(receive, receive_count, receive_type,
-                                           own_count(receive, send_counts, comm), send_type),
-                                  root, comm))
-PRESERVE_MPI_NONBLOCKING(Iscatterv,
-                         (const void* send, const int* send_counts, const int* displacements,
-                          MPI_Datatype send_type, void* receive, int receive_count,
-                          MPI_Datatype receive_type, int root, MPI_Comm comm, MPI_Request* request),
-                         (send, send_counts, displacements, send_type, receive, receive_count,
-                          receive_type, root, comm, request),
-                         rooted_part(one_part(receive, receive_count, receive_type,
-                                              own_count(receive, send_counts, comm), send_type),
-                                     root, comm))
-
-PRESERVE_MPI_BLOCKING(Reduce_scatter,
-                      (const void* send, void* receive, const int* counts, MPI_Datatype type,
-                       MPI_Op op, MPI_Comm comm),
-                      (send, receive, counts, type, op, comm),
-                      message(sum(counts, communicator_size(comm)), type, comm))
-PRESERVE_MPI_NONBLOCKING(Ireduce_scatter,
-                         (const void* send, void* receive, const int* counts, MPI_Datatype type,
-                          MPI_Op op, MPI_Comm comm, MPI_Request* request),
-                         (send, receive, counts, type, op, comm, request),
-                         message(sum(counts, communicator_size(comm)), type, comm))
-
-PRESERVE_MPI_BLOCKING(Reduce_scatter_block,
-                      (const void* send, void* receive, int count, MPI_Datatype type, MPI_Op op,
-                       MPI_Comm comm),
-                      (send, receive, count, type, op, comm),
-                      message(int64_t{count} * communicator_size(comm), type, comm))
-PRESERVE_MPI_NONBLOCKING(Ireduce_scatter_block,
-                         (const void* send, void* receive, int count, MPI_Datatype type, MPI_Op op,
-                          MPI_Comm comm, MPI_Request* request),
-                         (send, receive, count, type, op, comm, request),
-                         message(int64_t{count} * communicator_size(comm), type, comm))
-
-PRESERVE_MPI_BLOCKING(Alltoall,
-                      (const void* send, int send_count, MPI_Datatype send_type, void* receive,
-                       int receive_count, MPI_Datatype receive_type, MPI_Comm comm),
-                      (send, send_count, send_type, receive, receive_count, receive_type, comm),
-                      part(one_part(send, to_each(send_count, comm), send_type,
-                                    to_each(receive_count, comm), receive_type),
-                           comm))
-PRESERVE_MPI_NONBLOCKING(Ialltoall,
-                         (const void* send, int send_count, MPI_Datatype send_type, void* receive,
-                          int receive_count, MPI_Datatype receive_type, MPI_Comm comm,
-                          MPI_Request* request),
-                         (send, send_count, send_type, receive, receive_count, receive_type, comm,
-                          request),
-                         part(one_part(send, to_each(send_count, comm), send_type,
-                                       to_each(receive_count, comm), receive_type),
-                              comm))
-
-PRESERVE_MPI_BLOCKING(
-    Alltoallv,
-    (const void* send, const int* send_counts, const int* send_displacements,
-     MPI_Datatype send_type, void* receive, const int* receive_counts,
-     const int* receive_displacements, MPI_Datatype receive_type, MPI_Comm comm),
-    (send, send_counts, send_displacements, send_type, receive, receive_counts,
-     receive_displacements, receive_type, comm),
-    part(one_part(send, is_in_place(send) ? 0 : sum(send_counts, partner_count(comm)), send_type,
-                  sum(receive_counts, partner_count(comm)), receive_type),
-         comm))
-PRESERVE_MPI_NONBLOCKING(
-    Ialltoallv,
-    (const void* send, const int* send_counts, const int* send_displacements,
-     MPI_Datatype send_type, void* receive, const int* receive_counts,
-     const int* receive_displacements, MPI_Datatype receive_type, MPI_Comm comm,
-     MPI_Request* request),
-    (send, send_counts, send_displacements, send_type, receive, receive_counts,
-     receive_displacements, receive_type, comm, request),
-    part(one_part(send, is_in_place(send) ? 0 : sum(send_counts, partner_count(comm)), send_type,
-                  sum(receive_counts, partner_count(comm)), receive_type),
-         comm))
+                              root, comm))
+PRESERVE_MPI_BOTH(Scatter, Iscatter,
+                  (const void* send, int send_count, MPI_Datatype send_type, void* receive,
+                   int receive_count, MPI_Datatype receive_type, int root, MPI_Comm comm),
+                  (send, send_count, send_type, receive, receive_count, receive_type, root, comm),
+                  rooted_part(one_part(receive, receive_count, receive_type, send_count, send_type),
+                              root, comm))
+PRESERVE_MPI_BOTH(Scatterv, Iscatterv,
+                  (const void* send, const int* send_counts, const int* displacements,
+                   MPI_Datatype send_type, void* receive, int receive_count,
+                   MPI_Datatype receive_type, int root, MPI_Comm comm),
+                  (send, send_counts, displacements, send_type, receive, receive_count,
+                   receive_type, root, comm),
+                  rooted_part(one_part(receive, receive_count, receive_type,
+                                       own_count(receive, send_counts, comm), send_type),
+                              root, comm))
+PRESERVE_MPI_BOTH(Reduce_scatter, Ireduce_scatter,
+                  (const void* send, void* receive, const int* counts, MPI_Datatype type, MPI_Op op,
+                   MPI_Comm comm),
+                  (send, receive, counts, type, op, comm),
+                  message(sum(counts, communicator_size(comm)), type, comm))
+PRESERVE_MPI_BOTH(Reduce_scatter_block, Ireduce_scatter_block,
+                  (const void* send, void* receive, int count, MPI_Datatype type, MPI_Op op,
+                   MPI_Comm comm),
+                  (send, receive, count, type, op, comm),
+                  message(int64_t{count} * communicator_size(comm), type, comm))
+PRESERVE_MPI_BOTH(Alltoall, Ialltoall,
+                  (const void* send, int send_count, MPI_Datatype send_type, void* receive,
+                   int receive_count, MPI_Datatype receive_type, MPI_Comm comm),
+                  (send, send_count, send_type, receive, receive_count, receive_type, comm),
+                  part(one_part(send, to_each(send_count, comm), send_type,
+                                to_each(receive_count, comm), receive_type),
+                       comm))
+PRESERVE_MPI_BOTH(Alltoallv, Ialltoallv,
+                  (const void* send, const int* send_counts, const int* send_displacements,
+                   MPI_Datatype send_type, void* receive, const int* receive_counts,
+                   const int* receive_displacements, MPI_Datatype receive_type, MPI_Comm comm),
+                  (send, send_counts, send_displacements, send_type, receive, receive_counts,
+                   receive_displacements, receive_type, comm),
+                  part(one_part(send, is_in_place(send) ? 0 : sum(send_counts, partner_count(comm)),
+                                send_type, sum(receive_counts, partner_count(comm)), receive_type),
+                       comm))

@@ -1,91 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The MPI calls that are recorded, and those of PyTorch's c10d: their number in a spool, the name
-// of the operator, and what trace.db calls the operation. Numbers are part of the spool format:
-// append only.
+// The MPI calls that are recorded, and those of PyTorch's c10d: the name of the operator, and what
+// trace.db calls the operation. Their places are their numbers in a spool, so: append only.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <string_view>
 
 namespace preserve::mpi {
-
-enum Function : uint16_t {
-  kAllreduce,
-  kReduce,
-  kBcast,
-  kAllgather,
-  kAllgatherv,
-  kGather,
-  kGatherv,
-  kScatter,
-  kScatterv,
-  kReduceScatter,
-  kReduceScatterBlock,
-  kAlltoall,
-  kAlltoallv,
-  kScan,
-  kExscan,
-  kBarrier,
-  kIallreduce,
-  kIreduce,
-  kIbcast,
-  kIallgather,
-  kIallgatherv,
-  kIgather,
-  kIgatherv,
-  kIscatter,
-  kIscatterv,
-  kIreduceScatter,
-  kIreduceScatterBlock,
-  kIalltoall,
-  kIalltoallv,
-  kIscan,
-  kIexscan,
-  kIbarrier,
-  kSend,
-  kSsend,
-  kBsend,
-  kRsend,
-  kRecv,
-  kSendrecv,
-  kSendrecvReplace,
-  kIsend,
-  kIssend,
-  kIbsend,
-  kIrsend,
-  kIrecv,
-  kWait,
-  kWaitall,
-  kWaitany,
-  kWaitsome,
-  kTest,
-  kTestall,
-  kTestany,
-  kTestsome,
-  kInit,
-  kInitThread,
-  kFinalize,
-  kC10dAllReduce,
-  kC10dReduce,
-  kC10dBroadcast,
-  kC10dAllGather,
-  kC10dAllGatherIntoTensor,
-  kC10dGather,
-  kC10dScatter,
-  kC10dReduceScatter,
-  kC10dReduceScatterTensor,
-  kC10dAllToAll,
-  kC10dAllToAllSingle,
-  kC10dBarrier,
-  kC10dSend,
-  kC10dRecv,
-  kC10dIsend,
-  kC10dIrecv,
-  kC10dWait,
-  kFunctionCount,
-};
 
 enum class Kind : uint8_t { collective, p2p, other };
 
@@ -169,13 +93,34 @@ inline constexpr FunctionInfo kFunctions[] = {
     {"c10d.irecv", "recv", Kind::p2p},
     {"c10d.wait", "", Kind::other},
 };
-static_assert(sizeof(kFunctions) / sizeof(kFunctions[0]) == kFunctionCount);
+
+// The place of a function in the table.
+enum Function : uint16_t { kFunctionCount = std::size(kFunctions) };
 
 // The number of a name; kFunctionCount when it is not recorded.
 constexpr Function function_named(std::string_view name) {
   uint16_t number = 0;
   while (number < kFunctionCount && kFunctions[number].name != name) ++number;
   return static_cast<Function>(number);
+}
+
+inline constexpr Function kAllreduce = function_named("MPI_Allreduce");
+inline constexpr Function kBarrier = function_named("MPI_Barrier");
+inline constexpr Function kIallreduce = function_named("MPI_Iallreduce");
+inline constexpr Function kWait = function_named("MPI_Wait");
+inline constexpr Function kWaitall = function_named("MPI_Waitall");
+inline constexpr Function kWaitany = function_named("MPI_Waitany");
+inline constexpr Function kWaitsome = function_named("MPI_Waitsome");
+inline constexpr Function kTest = function_named("MPI_Test");
+inline constexpr Function kTestall = function_named("MPI_Testall");
+inline constexpr Function kTestany = function_named("MPI_Testany");
+inline constexpr Function kTestsome = function_named("MPI_Testsome");
+
+constexpr bool is_wait(uint16_t function) {  // one of the four
+  return function >= kWait && function <= kWaitsome;
+}
+constexpr bool is_test(uint16_t function) {
+  return function >= kTest && function <= kTestsome;
 }
 
 // The collective that stands for all of one operation, blocking or not: trace.db does not tell

@@ -27,14 +27,15 @@ void report_left() {
 }  // namespace
 
 PRESERVE_MPI(Init, (int* argc, char*** argv), (argc, argv)) {
-  const int result = blocking<mpi::kInit>([] { return Facts{}; }, [&] { return real(argc, argv); });
+  const int result = blocking<mpi::function_named("MPI_Init")>([] { return Facts{}; },
+                                                               [&] { return real(argc, argv); });
   report_rank(result);
   return result;
 }
 
 PRESERVE_MPI(Init_thread, (int* argc, char*** argv, int required, int* provided),
              (argc, argv, required, provided)) {
-  const int result = blocking<mpi::kInitThread>(
+  const int result = blocking<mpi::function_named("MPI_Init_thread")>(
       [] { return Facts{}; }, [&] { return real(argc, argv, required, provided); });
   report_rank(result);
   return result;
@@ -45,7 +46,8 @@ PRESERVE_MPI(Init_thread, (int* argc, char*** argv, int required, int* provided)
 // from 20 ms on): what is to be done for the end is done beside it, and waited for behind it.
 PRESERVE_MPI(Finalize, (), ()) {
   report_ending();
-  const int result = blocking<mpi::kFinalize>([] { return Facts{}; }, [&] { return real(); });
+  const int result =
+      blocking<mpi::function_named("MPI_Finalize")>([] { return Facts{}; }, [&] { return real(); });
   report_left();
   return result;
 }

@@ -15,47 +15,26 @@ Facts to_peer(int64_t count, MPI_Datatype type, MPI_Comm comm, int peer) {
 
 }  // namespace
 
-PRESERVE_MPI_BLOCKING(Send,
-                      (const void* buffer, int count, MPI_Datatype type, int peer, int tag,
-                       MPI_Comm comm),
-                      (buffer, count, type, peer, tag, comm), to_peer(count, type, comm, peer))
-PRESERVE_MPI_BLOCKING(Ssend,
-                      (const void* buffer, int count, MPI_Datatype type, int peer, int tag,
-                       MPI_Comm comm),
-                      (buffer, count, type, peer, tag, comm), to_peer(count, type, comm, peer))
-PRESERVE_MPI_BLOCKING(Bsend,
-                      (const void* buffer, int count, MPI_Datatype type, int peer, int tag,
-                       MPI_Comm comm),
-                      (buffer, count, type, peer, tag, comm), to_peer(count, type, comm, peer))
-PRESERVE_MPI_BLOCKING(Rsend,
-                      (const void* buffer, int count, MPI_Datatype type, int peer, int tag,
-                       MPI_Comm comm),
-                      (buffer, count, type, peer, tag, comm), to_peer(count, type, comm, peer))
-PRESERVE_MPI_NONBLOCKING(Isend,
-                         (const void* buffer, int count, MPI_Datatype type, int peer, int tag,
-                          MPI_Comm comm, MPI_Request* request),
-                         (buffer, count, type, peer, tag, comm, request),
-                         to_peer(count, type, comm, peer))
-PRESERVE_MPI_NONBLOCKING(Issend,
-                         (const void* buffer, int count, MPI_Datatype type, int peer, int tag,
-                          MPI_Comm comm, MPI_Request* request),
-                         (buffer, count, type, peer, tag, comm, request),
-                         to_peer(count, type, comm, peer))
-PRESERVE_MPI_NONBLOCKING(Ibsend,
-                         (const void* buffer, int count, MPI_Datatype type, int peer, int tag,
-                          MPI_Comm comm, MPI_Request* request),
-                         (buffer, count, type, peer, tag, comm, request),
-                         to_peer(count, type, comm, peer))
-PRESERVE_MPI_NONBLOCKING(Irsend,
-                         (const void* buffer, int count, MPI_Datatype type, int peer, int tag,
-                          MPI_Comm comm, MPI_Request* request),
-                         (buffer, count, type, peer, tag, comm, request),
-                         to_peer(count, type, comm, peer))
-PRESERVE_MPI_NONBLOCKING(Irecv,
-                         (void* buffer, int count, MPI_Datatype type, int peer, int tag,
-                          MPI_Comm comm, MPI_Request* request),
-                         (buffer, count, type, peer, tag, comm, request),
-                         to_peer(count, type, comm, peer))
+#define PRESERVE_MPI_SENDS(name)                                                                  \
+  PRESERVE_MPI_BLOCKING(                                                                          \
+      name, (const void* buffer, int count, MPI_Datatype type, int peer, int tag, MPI_Comm comm), \
+      (buffer, count, type, peer, tag, comm), to_peer(count, type, comm, peer))
+#define PRESERVE_MPI_TRANSFERS(name, pointer)                                                \
+  PRESERVE_MPI_NONBLOCKING(name,                                                             \
+                           (pointer buffer, int count, MPI_Datatype type, int peer, int tag, \
+                            MPI_Comm comm, MPI_Request* request),                            \
+                           (buffer, count, type, peer, tag, comm, request),                  \
+                           to_peer(count, type, comm, peer))
+PRESERVE_MPI_SENDS(Send)
+PRESERVE_MPI_SENDS(Ssend)
+PRESERVE_MPI_SENDS(Bsend)
+PRESERVE_MPI_SENDS(Rsend)
+PRESERVE_MPI_TRANSFERS(Isend, const void*)
+PRESERVE_MPI_TRANSFERS(Issend, const void*)
+PRESERVE_MPI_TRANSFERS(Ibsend, const void*)
+PRESERVE_MPI_TRANSFERS(Irsend, const void*)
+PRESERVE_MPI_TRANSFERS(Irecv, void*)
+
 PRESERVE_MPI_BLOCKING(Recv,
                       (void* buffer, int count, MPI_Datatype type, int peer, int tag, MPI_Comm comm,
                        MPI_Status* status),

@@ -16,32 +16,32 @@ namespace {
 
 using nvtx::Definition;
 
-const char* nonnull(const char* text) {
-  return text == nullptr ? "" : text;
+// Functions that end in _a take char, those in _w wchar_t; those of no domain are of domain 0.
+template <typename Char>
+auto text_of(const Char* text) {
+  if constexpr (sizeof(Char) == 1) {
+    return Bounded(text);
+  } else {
+    return Utf8(text);
+  }
 }
 
 // --- push and pop: the hot path ---
 
-int NVTX_API push_a(const char* message) {
-  return listener::push(0, bounded(nonnull(message)), nullptr);
-}
-int NVTX_API push_w(const wchar_t* message) {
-  Utf8 text(message);
-  return listener::push(0, text.view(), nullptr);
+template <typename Char>
+int NVTX_API push(const Char* message) {
+  return listener::push(0, text_of(message).view(), nullptr);
 }
 int NVTX_API pop_default() {
   return listener::pop(0, nullptr);
 }
 
-int push_attributes(uint16_t domain, const nvtxEventAttributes_t* attributes) {
+int NVTX_API domain_push_ex(nvtxDomainHandle_t domain, const nvtxEventAttributes_t* attributes) {
   const Attributes read(attributes);
-  return listener::push(domain, read.text(), read.event());
+  return listener::push(domain_number(domain), read.text(), read.event());
 }
 int NVTX_API push_ex(const nvtxEventAttributes_t* attributes) {
-  return push_attributes(0, attributes);
-}
-int NVTX_API domain_push_ex(nvtxDomainHandle_t domain, const nvtxEventAttributes_t* attributes) {
-  return push_attributes(domain_number(domain), attributes);
+  return domain_push_ex(nullptr, attributes);
 }
 int NVTX_API domain_pop(nvtxDomainHandle_t domain) {
   return listener::pop(domain_number(domain), nullptr);
@@ -49,44 +49,35 @@ int NVTX_API domain_pop(nvtxDomainHandle_t domain) {
 
 // --- marks and start/end ranges ---
 
-void NVTX_API mark_a(const char* message) {
-  listener::mark(0, bounded(nonnull(message)), nullptr);
-}
-void NVTX_API mark_w(const wchar_t* message) {
-  listener::mark(0, Utf8(message).view(), nullptr);
-}
-void NVTX_API mark_ex(const nvtxEventAttributes_t* attributes) {
-  const Attributes read(attributes);
-  listener::mark(0, read.text(), read.event());
+template <typename Char>
+void NVTX_API mark(const Char* message) {
+  listener::mark(0, text_of(message).view(), nullptr);
 }
 void NVTX_API domain_mark_ex(nvtxDomainHandle_t domain, const nvtxEventAttributes_t* attributes) {
   const Attributes read(attributes);
   listener::mark(domain_number(domain), read.text(), read.event());
 }
+void NVTX_API mark_ex(const nvtxEventAttributes_t* attributes) {
+  domain_mark_ex(nullptr, attributes);
+}
 
-nvtxRangeId_t range_start(uint16_t domain, std::string_view text, const nvtx::Event* event) {
-  return listener::start(domain, next_id(), text, event);
-}
-nvtxRangeId_t NVTX_API range_start_a(const char* message) {
-  return range_start(0, bounded(nonnull(message)), nullptr);
-}
-nvtxRangeId_t NVTX_API range_start_w(const wchar_t* message) {
-  return range_start(0, Utf8(message).view(), nullptr);
-}
-nvtxRangeId_t NVTX_API range_start_ex(const nvtxEventAttributes_t* attributes) {
-  const Attributes read(attributes);
-  return range_start(0, read.text(), read.event());
+template <typename Char>
+nvtxRangeId_t NVTX_API range_start(const Char* message) {
+  return listener::start(0, next_id(), text_of(message).view(), nullptr);
 }
 nvtxRangeId_t NVTX_API domain_range_start_ex(nvtxDomainHandle_t domain,
                                              const nvtxEventAttributes_t* attributes) {
   const Attributes read(attributes);
-  return range_start(domain_number(domain), read.text(), read.event());
+  return listener::start(domain_number(domain), next_id(), read.text(), read.event());
 }
-void NVTX_API range_end_default(nvtxRangeId_t id) {
-  listener::end(0, id, nullptr);
+nvtxRangeId_t NVTX_API range_start_ex(const nvtxEventAttributes_t* attributes) {
+  return domain_range_start_ex(nullptr, attributes);
 }
 void NVTX_API domain_range_end(nvtxDomainHandle_t domain, nvtxRangeId_t id) {
   listener::end(domain_number(domain), id, nullptr);
+}
+void NVTX_API range_end_default(nvtxRangeId_t id) {
+  domain_range_end(nullptr, id);
 }
 
 // --- names ---
@@ -97,61 +88,38 @@ uint16_t new_domain_number() {
   const uint32_t number = count.fetch_add(1, std::memory_order_relaxed) + 1;
   return static_cast<uint16_t>(number < UINT16_MAX ? number : UINT16_MAX);
 }
-nvtxDomainHandle_t create_domain(std::string_view name) {
+template <typename Char>
+nvtxDomainHandle_t NVTX_API domain_create(const Char* name) {
   const uint16_t number = new_domain_number();
-  listener::define(Definition::domain, number, {number, 0, 0, 0}, name);
+  listener::define(Definition::domain, number, {number, 0, 0, 0}, text_of(name).view());
   return reinterpret_cast<nvtxDomainHandle_t>(uintptr_t{number});
-}
-nvtxDomainHandle_t NVTX_API domain_create_a(const char* name) {
-  return create_domain(bounded(nonnull(name)));
-}
-nvtxDomainHandle_t NVTX_API domain_create_w(const wchar_t* name) {
-  return create_domain(Utf8(name).view());
 }
 void NVTX_API domain_destroy(nvtxDomainHandle_t) {}  // its ranges stay
 
-nvtxStringHandle_t register_string(nvtxDomainHandle_t domain, std::string_view text) {
+template <typename Char>
+nvtxStringHandle_t NVTX_API domain_register_string(nvtxDomainHandle_t domain, const Char* text) {
   // 32 bits in a record: id 0 says "no registered string", and a wrap takes 4 billion
   // registrations.
   const uint64_t id = next_id() & UINT32_MAX;
-  listener::define(Definition::string, domain_number(domain), {id, 0, 0, 0}, text);
+  listener::define(Definition::string, domain_number(domain), {id, 0, 0, 0}, text_of(text).view());
   return reinterpret_cast<nvtxStringHandle_t>(uintptr_t{id});
 }
-nvtxStringHandle_t NVTX_API domain_register_string_a(nvtxDomainHandle_t domain, const char* text) {
-  return register_string(domain, bounded(nonnull(text)));
-}
-nvtxStringHandle_t NVTX_API domain_register_string_w(nvtxDomainHandle_t domain,
-                                                     const wchar_t* text) {
-  return register_string(domain, Utf8(text).view());
-}
 
-void NVTX_API name_category_a(uint32_t category, const char* name) {
-  listener::define(Definition::category, 0, {category, 0, 0, 0}, bounded(nonnull(name)));
-}
-void NVTX_API name_category_w(uint32_t category, const wchar_t* name) {
-  listener::define(Definition::category, 0, {category, 0, 0, 0}, Utf8(name).view());
-}
-void NVTX_API domain_name_category_a(nvtxDomainHandle_t domain, uint32_t category,
-                                     const char* name) {
+template <typename Char>
+void NVTX_API domain_name_category(nvtxDomainHandle_t domain, uint32_t category, const Char* name) {
   listener::define(Definition::category, domain_number(domain), {category, 0, 0, 0},
-                   bounded(nonnull(name)));
+                   text_of(name).view());
 }
-void NVTX_API domain_name_category_w(nvtxDomainHandle_t domain, uint32_t category,
-                                     const wchar_t* name) {
-  listener::define(Definition::category, domain_number(domain), {category, 0, 0, 0},
-                   Utf8(name).view());
+template <typename Char>
+void NVTX_API name_category(uint32_t category, const Char* name) {
+  domain_name_category(nullptr, category, name);
 }
 
 // Thread id 0 is taken as the caller, as programs pass it when they have no system thread id.
-uint64_t thread_number(uint32_t id) {
-  return id != 0 ? id : static_cast<uint64_t>(::syscall(SYS_gettid));
-}
-void NVTX_API name_thread_a(uint32_t thread, const char* name) {
-  listener::define(Definition::thread_name, 0, {thread_number(thread), 0, 0, 0},
-                   bounded(nonnull(name)));
-}
-void NVTX_API name_thread_w(uint32_t thread, const wchar_t* name) {
-  listener::define(Definition::thread_name, 0, {thread_number(thread), 0, 0, 0}, Utf8(name).view());
+template <typename Char>
+void NVTX_API name_thread(uint32_t thread, const Char* name) {
+  const uint64_t id = thread != 0 ? thread : static_cast<uint64_t>(::syscall(SYS_gettid));
+  listener::define(Definition::thread_name, 0, {id, 0, 0, 0}, text_of(name).view());
 }
 
 nvtxResourceHandle_t NVTX_API resource_create(nvtxDomainHandle_t domain,
@@ -223,35 +191,36 @@ extern "C" __attribute__((visibility("default"))) int InitializeInjectionNvtx2(
     return 0;
   }
   const Slot core[] = {{NVTX_CBID_CORE_MarkEx, any(mark_ex)},
-                       {NVTX_CBID_CORE_MarkA, any(mark_a)},
-                       {NVTX_CBID_CORE_MarkW, any(mark_w)},
+                       {NVTX_CBID_CORE_MarkA, any(mark<char>)},
+                       {NVTX_CBID_CORE_MarkW, any(mark<wchar_t>)},
                        {NVTX_CBID_CORE_RangeStartEx, any(range_start_ex)},
-                       {NVTX_CBID_CORE_RangeStartA, any(range_start_a)},
-                       {NVTX_CBID_CORE_RangeStartW, any(range_start_w)},
+                       {NVTX_CBID_CORE_RangeStartA, any(range_start<char>)},
+                       {NVTX_CBID_CORE_RangeStartW, any(range_start<wchar_t>)},
                        {NVTX_CBID_CORE_RangeEnd, any(range_end_default)},
                        {NVTX_CBID_CORE_RangePushEx, any(push_ex)},
-                       {NVTX_CBID_CORE_RangePushA, any(push_a)},
-                       {NVTX_CBID_CORE_RangePushW, any(push_w)},
+                       {NVTX_CBID_CORE_RangePushA, any(push<char>)},
+                       {NVTX_CBID_CORE_RangePushW, any(push<wchar_t>)},
                        {NVTX_CBID_CORE_RangePop, any(pop_default)},
-                       {NVTX_CBID_CORE_NameCategoryA, any(name_category_a)},
-                       {NVTX_CBID_CORE_NameCategoryW, any(name_category_w)},
-                       {NVTX_CBID_CORE_NameOsThreadA, any(name_thread_a)},
-                       {NVTX_CBID_CORE_NameOsThreadW, any(name_thread_w)}};
-  const Slot core2[] = {{NVTX_CBID_CORE2_DomainMarkEx, any(domain_mark_ex)},
-                        {NVTX_CBID_CORE2_DomainRangeStartEx, any(domain_range_start_ex)},
-                        {NVTX_CBID_CORE2_DomainRangeEnd, any(domain_range_end)},
-                        {NVTX_CBID_CORE2_DomainRangePushEx, any(domain_push_ex)},
-                        {NVTX_CBID_CORE2_DomainRangePop, any(domain_pop)},
-                        {NVTX_CBID_CORE2_DomainResourceCreate, any(resource_create)},
-                        {NVTX_CBID_CORE2_DomainResourceDestroy, any(resource_destroy)},
-                        {NVTX_CBID_CORE2_DomainNameCategoryA, any(domain_name_category_a)},
-                        {NVTX_CBID_CORE2_DomainNameCategoryW, any(domain_name_category_w)},
-                        {NVTX_CBID_CORE2_DomainRegisterStringA, any(domain_register_string_a)},
-                        {NVTX_CBID_CORE2_DomainRegisterStringW, any(domain_register_string_w)},
-                        {NVTX_CBID_CORE2_DomainCreateA, any(domain_create_a)},
-                        {NVTX_CBID_CORE2_DomainCreateW, any(domain_create_w)},
-                        {NVTX_CBID_CORE2_DomainDestroy, any(domain_destroy)},
-                        {NVTX_CBID_CORE2_Initialize, any(initialize)}};
+                       {NVTX_CBID_CORE_NameCategoryA, any(name_category<char>)},
+                       {NVTX_CBID_CORE_NameCategoryW, any(name_category<wchar_t>)},
+                       {NVTX_CBID_CORE_NameOsThreadA, any(name_thread<char>)},
+                       {NVTX_CBID_CORE_NameOsThreadW, any(name_thread<wchar_t>)}};
+  const Slot core2[] = {
+      {NVTX_CBID_CORE2_DomainMarkEx, any(domain_mark_ex)},
+      {NVTX_CBID_CORE2_DomainRangeStartEx, any(domain_range_start_ex)},
+      {NVTX_CBID_CORE2_DomainRangeEnd, any(domain_range_end)},
+      {NVTX_CBID_CORE2_DomainRangePushEx, any(domain_push_ex)},
+      {NVTX_CBID_CORE2_DomainRangePop, any(domain_pop)},
+      {NVTX_CBID_CORE2_DomainResourceCreate, any(resource_create)},
+      {NVTX_CBID_CORE2_DomainResourceDestroy, any(resource_destroy)},
+      {NVTX_CBID_CORE2_DomainNameCategoryA, any(domain_name_category<char>)},
+      {NVTX_CBID_CORE2_DomainNameCategoryW, any(domain_name_category<wchar_t>)},
+      {NVTX_CBID_CORE2_DomainRegisterStringA, any(domain_register_string<char>)},
+      {NVTX_CBID_CORE2_DomainRegisterStringW, any(domain_register_string<wchar_t>)},
+      {NVTX_CBID_CORE2_DomainCreateA, any(domain_create<char>)},
+      {NVTX_CBID_CORE2_DomainCreateW, any(domain_create<wchar_t>)},
+      {NVTX_CBID_CORE2_DomainDestroy, any(domain_destroy)},
+      {NVTX_CBID_CORE2_Initialize, any(initialize)}};
   const bool done = take_slots(*callbacks, NVTX_CB_MODULE_CORE, core, sizeof(core) / sizeof(*core));
   take_slots(*callbacks, NVTX_CB_MODULE_CORE2, core2, sizeof(core2) / sizeof(*core2));
   return done ? 1 : 0;

@@ -36,7 +36,7 @@ Utf8::Utf8(const wchar_t* text) {
 Message::Message(int32_t type, const nvtxMessageValue_t& value) {
   switch (type) {
     case NVTX_MESSAGE_TYPE_ASCII:
-      if (value.ascii != nullptr) text_ = bounded(value.ascii);
+      text_ = bounded(value.ascii);
       break;
     case NVTX_MESSAGE_TYPE_UNICODE:
       text_ = (new (wide_) Utf8(value.unicode))->view();

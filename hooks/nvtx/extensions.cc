@@ -17,22 +17,24 @@ using nvtx::Definition;
 
 // ---------------------------------------------------------------- payloads
 
+// The number that the program chose, where it did.
+template <typename Attributes>
+uint64_t id_of(const Attributes& attributes, uint64_t has_id) {
+  return (attributes.fieldMask & has_id) != 0 && attributes.schemaId != 0
+             ? attributes.schemaId
+             : NVTX_PAYLOAD_SCHEMA_ID_DYNAMIC_START + next_id();
+}
+
 uint64_t schema_register(nvtxDomainHandle_t domain, const nvtxPayloadSchemaAttr_t* attributes) {
   if (attributes == nullptr) return 0;
-  const auto has = [attributes](uint64_t field) { return (attributes->fieldMask & field) != 0; };
-  const uint64_t id = has(NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_SCHEMA_ID) && attributes->schemaId != 0
-                          ? attributes->schemaId
-                          : NVTX_PAYLOAD_SCHEMA_ID_DYNAMIC_START + next_id();
+  const uint64_t id = id_of(*attributes, NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_SCHEMA_ID);
   listener::define_schema(domain_number(domain), id, *attributes);
   return id;
 }
 
 uint64_t enum_register(nvtxDomainHandle_t domain, const nvtxPayloadEnumAttr_t* attributes) {
   if (attributes == nullptr) return 0;
-  const auto has = [attributes](uint64_t field) { return (attributes->fieldMask & field) != 0; };
-  const uint64_t id = has(NVTX_PAYLOAD_ENUM_ATTR_FIELD_SCHEMA_ID) && attributes->schemaId != 0
-                          ? attributes->schemaId
-                          : NVTX_PAYLOAD_SCHEMA_ID_DYNAMIC_START + next_id();
+  const uint64_t id = id_of(*attributes, NVTX_PAYLOAD_ENUM_ATTR_FIELD_SCHEMA_ID);
   listener::define_enumeration(domain_number(domain), id, *attributes);
   return id;
 }

@@ -13,9 +13,20 @@
 namespace preserve::hooks {
 
 inline std::string_view bounded(const char* text) {
+  if (text == nullptr) return {};
   // One byte more than kept, so that a cut is noticed.
   return {text, ::strnlen(text, nvtx::kMaxTextBytes + 1)};
 }
+
+// A narrow message, which may be nullptr, as Utf8 is a wide one.
+class Bounded {
+ public:
+  explicit Bounded(const char* text) : text_(bounded(text)) {}
+  std::string_view view() const { return text_; }
+
+ private:
+  const std::string_view text_;
+};
 
 // A wide message as UTF-8, cut at nvtx::kMaxTextBytes.
 class Utf8 {

@@ -125,36 +125,44 @@ class _Collectives:
             self.library.mark("preserve: {} not recorded: {!r}".format(name, error).encode())
             return None, 0
 
+    def around(self, name, call, is_traced, facts_of, key_of):
+        """`facts_of` the arguments; `key_of` the result is what is waited for later, None: nothing."""
+
+        def recorded(*args, **kwargs):
+            # Inside another one: a part of it.
+            if is_traced() or getattr(self.thread, "inside", False):
+                return call(*args, **kwargs)
+            facts, mark = self.begin(name, lambda: facts_of(args, kwargs))
+            if facts is None:
+                return call(*args, **kwargs)
+            self.thread.inside = True
+            key, failed = None, True
+            try:
+                result = call(*args, **kwargs)
+                failed = False
+                key = key_of(result)
+                return result
+            finally:
+                self.thread.inside = False
+                if key is not None:
+                    self.issue(key, facts, mark)
+                else:
+                    self.library.ended(facts, mark, 1 if failed else 0)
+
+        return recorded
+
     def wrap(self, name, call, is_traced):
         called = _CALLED.get(name, name)
         function = self.library.function(("c10d." + called).encode())
         signature = inspect.signature(call)
 
-        @functools.wraps(call)
-        def recorded(*args, **kwargs):
-            # Inside another one: a part of it.
-            if is_traced() or getattr(self.thread, "inside", False):
-                return call(*args, **kwargs)
-            facts, mark = self.begin(
-                name,
-                lambda: self.facts(name, function, signature.bind(*args, **kwargs).arguments),
-            )
-            if facts is None:
-                return call(*args, **kwargs)
-            self.thread.inside = True
-            work, failed = None, True
-            try:
-                work = call(*args, **kwargs)
-                failed = False
-            finally:
-                self.thread.inside = False
-                if hasattr(work, "wait"):
-                    self.issue(id(work), facts, mark)
-                else:
-                    self.library.ended(facts, mark, 1 if failed else 0)
-            return work
+        def facts_of(args, kwargs):
+            return self.facts(name, function, signature.bind(*args, **kwargs).arguments)
 
-        return recorded
+        def key_of(work):
+            return id(work) if hasattr(work, "wait") else None
+
+        return functools.wraps(call)(self.around(name, call, is_traced, facts_of, key_of))
 
     def issue(self, key, facts, mark):
         self.library.issued(facts, mark)
@@ -182,29 +190,14 @@ class _Collectives:
     def wrap_functional(self, name, call, is_traced):
         function = self.library.function(("c10d." + _FUNCTIONAL[name]).encode())
 
-        def recorded(*args, **kwargs):
-            if is_traced() or getattr(self.thread, "inside", False):
-                return call(*args, **kwargs)
-            facts, mark = self.begin(
-                name, lambda: self.functional_facts(name, function, args, kwargs)
-            )
-            if facts is None:
-                return call(*args, **kwargs)
-            self.thread.inside = True
-            address, failed = 0, True
-            try:
-                result = call(*args, **kwargs)
-                failed = False
-                address = self.address(result[-1] if isinstance(result, (list, tuple)) else result)
-                return result
-            finally:
-                self.thread.inside = False
-                if address != 0:
-                    self.issue(("tensor", address), facts, mark)
-                else:
-                    self.library.ended(facts, mark, 1 if failed else 0)
+        def facts_of(args, kwargs):
+            return self.functional_facts(name, function, args, kwargs)
 
-        return recorded
+        def key_of(result):
+            address = self.address(result[-1] if isinstance(result, (list, tuple)) else result)
+            return ("tensor", address) if address != 0 else None
+
+        return self.around(name, call, is_traced, facts_of, key_of)
 
     @staticmethod
     def address(tensor):

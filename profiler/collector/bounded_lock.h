@@ -5,6 +5,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -46,5 +47,15 @@ class BoundedLock {
   std::atomic<uintptr_t> holder_{0};
   std::atomic<bool> abandoned_{false};  // somebody has waited in vain; until it is released
 };
+
+// A mutex that is held around calls of CUPTI: one that does not come back must not keep the program
+// from going on and ending.
+inline bool lock_in_time(pthread_mutex_t& mutex) {
+  constexpr time_t kWaitS = 2;
+  timespec until{};
+  ::clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_sec += kWaitS;
+  return pthread_mutex_timedlock(&mutex, &until) == 0;
+}
 
 }  // namespace preserve::collector

@@ -25,7 +25,7 @@ struct ConvertOptions {
 };
 
 struct ConvertSummary {
-  int64_t processes = 0, ranks = 0;
+  int64_t processes = 0;
   int64_t records = 0;  // read from spools
   int64_t operators = 0, collectives = 0, ranges = 0, tensors = 0;
   bool complete = true;

@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "db/trace_db.h"
+#include "profiler/gpu/activity_rows.h"
 
 namespace preserve {
 
@@ -22,8 +23,7 @@ class Names {
   // Of an id() that was given before.
   std::string text(uint32_t id) const {
     if (const auto known = texts_.find(id); known != texts_.end()) return known->second;
-    Query row = db_.query("SELECT value FROM string WHERE id = ?", {int64_t{id}});
-    return row.next() ? std::string(row.text(0)) : std::string();
+    return gpu::text_of(db_, id);
   }
 
  private:

@@ -89,7 +89,7 @@ std::optional<Operator> OperatorRules::classify(const Segment& segment) {
   const bool leaf = range != nullptr && shape_.is_leaf(range->index);
   if (segment.call != nullptr) {
     const spool::MpiBody& body = segment.call->body;
-    if (body.function >= mpi::kTest && body.function <= mpi::kTestsome) return std::nullopt;
+    if (mpi::is_test(body.function)) return std::nullopt;
     const mpi::Kind kind = mpi::kFunctions[body.function].kind;
     const bool issued = (segment.call->flags & spool::kNonBlocking) != 0;
     const OpKind op = issued || kind == mpi::Kind::other ? OpKind::other

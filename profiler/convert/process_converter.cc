@@ -114,32 +114,18 @@ void ProcessConverter::read_thread(Thread& thread) {
     ++added;
   };
   RangeRows rows(db_, thread.stream, thread.first_range, thread.shape, written);
-  struct Listener : TimelineListener {
-    Listener(RangeRows& to, std::function<void(const TimelineCall&)> call)
-        : rows(to), on_call(std::move(call)) {}
-    void opened(OpenRanges open) override { rows.opened(open); }
-    void closed(OpenRanges open, size_t place, int64_t end_ns) override {
-      rows.closed(open, place, end_ns);
-    }
-    void called(const TimelineCall& call) override {
-      rows.called(call);
-      on_call(call);
-    }
-    RangeRows& rows;
-    std::function<void(const TimelineCall&)> on_call;
-  } listener(rows, [&](const TimelineCall& call) {
-    if ((call.flags & spool::kIssued) == 0) return;
-    issued_.add(
-        {call.body.tid, call.start_ns, static_cast<int64_t>(issued_.size()),
-         call.range == kNoRange ? RangeId{} : RangeId{thread.first_range.value + call.range}});
-  });
-  ThreadReader reader(image_, names_, listener, looked_at_);
+  ThreadReader reader(image_, names_, rows, looked_at_);
   reader.on_payload = [&](uint32_t range, std::string json) {
     rows.add_payload(range, std::move(json));
   };
   reader.on_loose = [&](const LooseEvent& event) {
     thread.has_loose = true;
     loose_.count(event);
+  };
+  reader.on_issued = [&](const TimelineCall& call) {
+    issued_.add(
+        {call.body.tid, call.start_ns, static_cast<int64_t>(issued_.size()),
+         call.range == kNoRange ? RangeId{} : RangeId{thread.first_range.value + call.range}});
   };
   reader.on_finished = [&](const TimelineCall& call) {
     finished_.add({call, static_cast<int64_t>(finished_.size())});
@@ -152,11 +138,7 @@ void ProcessConverter::read_thread(Thread& thread) {
 // Marks and start/end ranges, once all threads are read: a range may end on another thread.
 void ProcessConverter::read_loose(const Thread& thread) {
   if (!thread.has_loose) return;
-  struct : TimelineListener {
-    void opened(OpenRanges /*open*/) override {}
-    void closed(OpenRanges /*open*/, size_t /*place*/, int64_t /*end_ns*/) override {}
-    void called(const TimelineCall& /*call*/) override {}
-  } nothing_else;
+  TimelineListener nothing_else;
   const std::function<void(size_t)> done = [this](size_t bytes) { file_.looked_at(bytes); };
   ThreadReader reader(image_, names_, nothing_else, done);
   reader.on_loose = [&](const LooseEvent& event) {
@@ -438,9 +420,7 @@ void ProcessConverter::add_losses() {
                                 ": its spool took no more while the disk was short, and newer "
                                 "records may have been dropped");
   }
-  const int64_t processes = std::max<int64_t>(std::ssize(gpus_), 1);
-  summary_.processes += processes;
-  summary_.ranks += image_.rank ? processes : 0;
+  summary_.processes += std::max<int64_t>(std::ssize(gpus_), 1);
   summary_.complete = summary_.complete && image_.complete;
 }
 

@@ -41,10 +41,6 @@ TickClock read_clock(const SpoolFileReader& file) {
   return {file.header().clock, std::move(anchors)};
 }
 
-}  // namespace
-
-namespace {
-
 constexpr int64_t kMost = int64_t{1} << 48;  // a thread that records every ns for three days
 
 }  // namespace
@@ -87,41 +83,12 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
         file_was_full = (record.head.flags & spool::kFileWasFull) != 0;
         limit_reached = (record.head.flags & spool::kLimitReached) != 0;
         disk_was_short = (record.head.flags & spool::kDiskWasShort) != 0;
-      } else if (record.head.type == RecordType::undescribed) {
-        DefinitionBody calls{};
-        std::string_view function, blob;
-        if (record.definition(&calls, &function, &blob)) {
-          undescribed[std::string(function)] = calls.id;
-        }
-      } else if (record.head.type == RecordType::pages) {
-        DefinitionBody pages{};
-        std::string_view text, blob;
-        if (!record.definition(&pages, &text, &blob)) {
-          nvtx.damage_uncounted();
-        } else if (pages.bytes > anonymous_bytes) {
-          anonymous_bytes = pages.bytes;
-          huge_bytes = pages.id;
-        }
-      } else if (record.head.type == RecordType::host_clock) {
-        DefinitionBody reading{};
-        std::string_view text, blob;
-        if (record.definition(&reading, &text, &blob)) {
-          launchers_clock.push_back({static_cast<int64_t>(reading.id),
-                                     static_cast<int64_t>(reading.parent),
-                                     static_cast<int64_t>(reading.base)});
-        } else {
-          nvtx.damage_uncounted();
-        }
-      } else if (record.head.type == RecordType::sampled) {
-        DefinitionBody count{};
-        std::string_view text, blob;
-        if (!record.definition(&count, &text, &blob) || !nvtx.set_sampled(count.id)) {
-          nvtx.damage_uncounted();
-        }
       } else if (is_definition(record.head.type)) {
         read_definition(record, false);
       } else if (cuda::is_cuda_record(static_cast<uint8_t>(record.head.type))) {
         cuda.add(record.head, record.tail, {});
+      } else {
+        read_process_record(record);
       }
     }
     if (cursor.damaged()) nvtx.damage_uncounted();
@@ -132,6 +99,34 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
   read_thread_definitions(file);
   std::sort(touches.begin(), touches.end(),
             [](const Touch& a, const Touch& b) { return a.ns < b.ns; });
+}
+
+// What is said of the process as a whole, in the form of definitions.
+void ProcessImage::read_process_record(const SpoolRecord& record) {
+  DefinitionBody body{};
+  std::string_view text, blob;
+  const bool whole = record.definition(&body, &text, &blob);
+  switch (record.head.type) {
+    case RecordType::undescribed:
+      if (whole) undescribed[std::string(text)] = body.id;
+      return;
+    case RecordType::pages:
+      if (!whole) return nvtx.damage_uncounted();
+      if (body.bytes <= anonymous_bytes) return;
+      anonymous_bytes = body.bytes;
+      huge_bytes = body.id;
+      return;
+    case RecordType::host_clock:
+      if (!whole) return nvtx.damage_uncounted();
+      launchers_clock.push_back({static_cast<int64_t>(body.id), static_cast<int64_t>(body.parent),
+                                 static_cast<int64_t>(body.base)});
+      return;
+    case RecordType::sampled:
+      if (!whole || !nvtx.set_sampled(body.id)) nvtx.damage_uncounted();
+      return;
+    default:
+      return;
+  }
 }
 
 void ProcessImage::read_statistics(const std::map<uint64_t, spool::StatisticsBody>& statistics) {

@@ -89,6 +89,7 @@ class ProcessImage {
 
  private:
   void read_facts(const SpoolFileReader& file);
+  void read_process_record(const SpoolRecord& record);
   void read_statistics(const std::map<uint64_t, spool::StatisticsBody>& statistics);
   // `counted`: by the collector, as a record of a thread.
   void read_definition(const SpoolRecord& record, bool counted);

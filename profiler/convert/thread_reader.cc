@@ -175,6 +175,7 @@ void ThreadReader::read_mpi(const SpoolRecord& record, int64_t ns) {
   const bool issued = (call.flags & spool::kIssued) != 0;
   if ((call.flags & spool::kNonBlocking) == 0 || issued) {
     timeline_.call(call);
+    if (issued && on_issued) on_issued(call);
   } else if (on_finished) {
     on_finished(call);
   }

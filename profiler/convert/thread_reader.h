@@ -29,7 +29,8 @@ class ThreadReader {
   // Whoever wants them sets these before reading.
   std::function<void(uint32_t range, std::string json)> on_payload{};  // before the range is closed
   std::function<void(const LooseEvent& event)> on_loose{};
-  // Non-blocking communication that was seen to complete.
+  // A call that began non-blocking communication; the communication that was seen to complete.
+  std::function<void(const TimelineCall& call)> on_issued{};
   std::function<void(const TimelineCall& call)> on_finished{};
 
   // The first time: counts the records and hands on those of CUDA. `first_range`: number of this

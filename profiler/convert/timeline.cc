@@ -33,7 +33,7 @@ bool Timeline::pop(int64_t ns, uint32_t domain) {
   return true;
 }
 
-void Timeline::call(TimelineCall call) {
+void Timeline::call(TimelineCall& call) {
   call.start_ns = std::max(call.start_ns, last_call_end_ns_);
   call.end_ns = std::max(call.start_ns, call.end_ns);
   last_call_end_ns_ = call.end_ns;

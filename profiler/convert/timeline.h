@@ -36,10 +36,10 @@ class TimelineListener {
  public:
   virtual ~TimelineListener() = default;
   // The last one of `open` is new.
-  virtual void opened(OpenRanges open) = 0;
+  virtual void opened(OpenRanges /*open*/) {}
   // open[place] ends, and leaves `open` after this.
-  virtual void closed(OpenRanges open, size_t place, int64_t end_ns) = 0;
-  virtual void called(const TimelineCall& call) = 0;  // at its end
+  virtual void closed(OpenRanges /*open*/, size_t /*place*/, int64_t /*end_ns*/) {}
+  virtual void called(const TimelineCall& /*call*/) {}  // at its end
 };
 
 class Timeline {
@@ -53,7 +53,8 @@ class Timeline {
   static constexpr size_t kMostLookedAt = 4096;
   // The innermost open range of that domain ends; false when none is open.
   bool pop(int64_t ns, uint32_t domain);
-  void call(TimelineCall call);  // at its end; calls of one thread do not overlap
+  // At its end; calls of one thread do not overlap. Sets what depends on those before.
+  void call(TimelineCall& call);
 
   OpenRanges open() const { return open_; }
   uint32_t innermost() const { return open_.empty() ? kNoRange : open_.back().index; }

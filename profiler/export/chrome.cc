@@ -85,40 +85,36 @@ class ChromeWriter {
   ExportSummary write(const std::optional<Schedule>& schedule);
 
  private:
+  template <typename... Values>
+  void put(fmt::format_string<Values...> format, Values&&... values) {
+    fmt::format_to(std::back_inserter(file_.text()), format, std::forward<Values>(values)...);
+  }
   void begin_event() {
-    file_.text() += first_ ? "\n" : ",\n";
+    put("{}", first_ ? "\n" : ",\n");
     first_ = false;
   }
   // Time stamps are µs with three digits: exact ns, as Kineto writes them.
-  void time(const char* key, int64_t ns) {
-    fmt::format_to(std::back_inserter(file_.text()), ", \"{}\": {}.{:03}", key, ns / 1000,
-                   ns % 1000);
-  }
+  void time(const char* key, int64_t ns) { put(", \"{}\": {}.{:03}", key, ns / 1000, ns % 1000); }
   void slice(std::string_view category, std::string_view name, int64_t process, int64_t track,
              int64_t start_ns, int64_t end_ns) {
     begin_event();
-    fmt::format_to(std::back_inserter(file_.text()),
-                   R"({{"ph": "X", "cat": "{}", "name": {}, "pid": {}, "tid": {})", category,
-                   json_text(name), process, track);
+    put(R"({{"ph": "X", "cat": "{}", "name": {}, "pid": {}, "tid": {})", category, json_text(name),
+        process, track);
     time("ts", start_ns - base_ns_);
     time("dur", end_ns - start_ns);
   }
   void name_track(const char* what, int64_t process, int64_t track, const std::string& name) {
     begin_event();
-    fmt::format_to(
-        std::back_inserter(file_.text()),
-        R"({{"ph": "M", "name": "{}", "pid": {}, "tid": {}, "ts": 0, "args": {{"name": {}}}}})",
+    put(R"({{"ph": "M", "name": "{}", "pid": {}, "tid": {}, "ts": 0, "args": {{"name": {}}}}})",
         what, process, track, json_text(name));
   }
   void arrow(bool begin, int64_t id, const char* category, int64_t process, int64_t track,
              int64_t ns) {
     begin_event();
-    fmt::format_to(std::back_inserter(file_.text()),
-                   R"({{"ph": "{}", "id": {}, "cat": "{}", "name": "{}", "pid": {}, "tid": {}{})",
-                   begin ? "s" : "f", id, category, category, process, track,
-                   begin ? "" : R"(, "bp": "e")");
+    put(R"({{"ph": "{}", "id": {}, "cat": "{}", "name": "{}", "pid": {}, "tid": {}{})",
+        begin ? "s" : "f", id, category, category, process, track, begin ? "" : R"(, "bp": "e")");
     time("ts", ns - base_ns_);
-    file_.text() += "}";
+    put("}}");
   }
   void write_processes();
   void write_operators();
@@ -161,29 +157,25 @@ void ChromeWriter::write_operator(Query& rows, int64_t track) {
         : kind == "copy" ? "gpu_memcpy"
                          : "kernel",
         rows.text(4), process, track, start_ns, rows.integer(6));
-  std::string& text = file_.text();
-  fmt::format_to(std::back_inserter(text), R"(, "args": {{"kind": "{}")", kind);
+  put(R"(, "args": {{"kind": "{}")", kind);
   if (gpu) {
-    fmt::format_to(std::back_inserter(text), R"(, "device": {}, "stream": {})",
-                   rows.optional_integer(17).value_or(0), rows.integer(7));
+    put(R"(, "device": {}, "stream": {})", rows.optional_integer(17).value_or(0), rows.integer(7));
   }
   if (const auto id = rows.optional_integer(8)) {
-    fmt::format_to(std::back_inserter(text), R"(, "correlation": {})", *id);
+    put(R"(, "correlation": {})", *id);
   }
   if (const auto id = rows.optional_integer(9)) {
-    fmt::format_to(std::back_inserter(text), R"(, "graph id": {}, "graph node id": {})", *id,
-                   rows.optional_integer(10).value_or(0));
+    put(R"(, "graph id": {}, "graph node id": {})", *id, rows.optional_integer(10).value_or(0));
   }
   if (const auto step = rows.optional_integer(11)) {
-    fmt::format_to(std::back_inserter(text), R"(, "step": {})", *step);
+    put(R"(, "step": {})", *step);
   }
   if (!rows.is_null(12)) {
-    fmt::format_to(
-        std::back_inserter(text), R"(, "function": {}, "bytes": {}, "ranks": {}, "source": {})",
-        json_text(rows.text(12)), rows.is_null(13) ? "null" : std::to_string(rows.integer(13)),
+    put(R"(, "function": {}, "bytes": {}, "ranks": {}, "source": {})", json_text(rows.text(12)),
+        rows.is_null(13) ? "null" : std::to_string(rows.integer(13)),
         rows.is_null(14) ? "null" : std::to_string(rows.integer(14)), json_text(rows.text(15)));
   }
-  text += "}}";
+  put("}}}}");
 }
 
 void ChromeWriter::write_operators() {
@@ -242,7 +234,7 @@ void ChromeWriter::write_ranges() {
     ++summary_.ranges;
     if (rows.text(3) == "push_pop") {
       slice("user_annotation", rows.text(4), process, track, start_ns, end_ns);
-      file_.text() += "}";
+      put("}}");
       continue;
     }
     // Start/end ranges need not nest: asynchronous slices have their own rows. Marks have no
@@ -251,14 +243,13 @@ void ChromeWriter::write_ranges() {
     for (const bool begin : {true, false}) {
       if (mark && !begin) break;
       begin_event();
-      fmt::format_to(std::back_inserter(file_.text()),
-                     R"({{"ph": "{}", "cat": "range", "name": {}, "id": {}, "pid": {}, "tid": {})",
-                     mark    ? "i"
-                     : begin ? "b"
-                             : "e",
-                     json_text(rows.text(4)), rows.integer(0), process, track);
+      put(R"({{"ph": "{}", "cat": "range", "name": {}, "id": {}, "pid": {}, "tid": {})",
+          mark    ? "i"
+          : begin ? "b"
+                  : "e",
+          json_text(rows.text(4)), rows.integer(0), process, track);
       time("ts", (begin ? start_ns : end_ns) - base_ns_);
-      file_.text() += "}";
+      put("}}");
     }
   }
 }
@@ -268,10 +259,9 @@ void ChromeWriter::write_ranges() {
 void ChromeWriter::write_counters() {
   const auto value = [&](std::string_view name, int64_t process, int64_t ns, double at) {
     begin_event();
-    fmt::format_to(std::back_inserter(file_.text()),
-                   R"({{"ph": "C", "name": {}, "pid": {}, "tid": 0)", json_text(name), process);
+    put(R"({{"ph": "C", "name": {}, "pid": {}, "tid": 0)", json_text(name), process);
     time("ts", ns - base_ns_);
-    fmt::format_to(std::back_inserter(file_.text()), R"(, "args": {{"value": {:.6g}}}}})", at);
+    put(R"(, "args": {{"value": {:.6g}}}}})", at);
     ++summary_.counters;
   };
   Query reads = db_.query(
@@ -357,8 +347,8 @@ void ChromeWriter::write_plan(const Schedule& schedule, const FoldedStep& folded
                  end_ns = static_cast<int64_t>(at_ns + dur_ns);
       slice("prefetch", prefetch.tensor, folded.process.value, kPlanTrack,
             std::max(start_ns, base_ns_), std::max(end_ns, std::max(start_ns, base_ns_)));
-      fmt::format_to(std::back_inserter(file_.text()), R"(, "args": {{"bytes": {}, "for": {}}}}})",
-                     prefetch.length_bytes, json_text(prefetch.consumer));
+      put(R"(, "args": {{"bytes": {}, "for": {}}}}})", prefetch.length_bytes,
+          json_text(prefetch.consumer));
       at_ns += dur_ns;
       ++summary_.prefetches;
     }
@@ -370,9 +360,7 @@ ExportSummary ChromeWriter::write(const std::optional<Schedule>& schedule) {
                     "SELECT MIN(t) FROM (SELECT MIN(start_ns) AS t FROM op UNION ALL "
                     "SELECT MIN(start_ns) FROM range)")
                  .value_or(0);
-  fmt::format_to(
-      std::back_inserter(file_.text()),
-      "{{\"schemaVersion\": 1, \"displayTimeUnit\": \"ns\", \"baseTimeNanoseconds\": {}, "
+  put("{{\"schemaVersion\": 1, \"displayTimeUnit\": \"ns\", \"baseTimeNanoseconds\": {}, "
       "\"traceEvents\": [",
       base_ns_);
   write_processes();
@@ -381,7 +369,7 @@ ExportSummary ChromeWriter::write(const std::optional<Schedule>& schedule) {
   write_counters();
   write_collective_arrows();
   if (schedule) write_plan(*schedule);
-  file_.text() += "\n]}\n";
+  put("\n]}}\n");
   file_.close();
   return summary_;
 }

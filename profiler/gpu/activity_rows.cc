@@ -2,6 +2,12 @@
 #include "profiler/gpu/activity_rows.h"
 
 namespace preserve::gpu {
+
+std::string text_of(const TraceDb& db, int64_t string) {
+  Query row = db.query("SELECT value FROM string WHERE id = ?", {string});
+  return row.next() ? std::string(row.text(0)) : std::string();
+}
+
 std::optional<int64_t> message_bytes(const CollectiveFacts& facts) {
   if (facts.bytes) return facts.bytes;
   const auto elements = facts.function == "reduce_scatter" && facts.out_elements

@@ -2,10 +2,15 @@
 // A joined activity -> its rows in trace.db: the operator, and what is known of its communication.
 #pragma once
 
+#include <string>
+
 #include "db/trace_db.h"
 #include "profiler/gpu/records.h"
 
 namespace preserve::gpu {
+
+// Of a row of table string; empty when there is none.
+std::string text_of(const TraceDb& db, int64_t string);
 
 // The operator of `activity`, with its times as they are; a copy also gets the counter copy_bytes.
 OpId add_op(TraceDb& db, const Activity& activity, StreamId stream, OpKind kind, StringId name,

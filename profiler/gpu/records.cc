@@ -76,6 +76,7 @@ void fuse(CollectiveFacts& facts, const CollectiveFacts& call) {
       facts.bytes && call.bytes && !__builtin_add_overflow(*facts.bytes, *call.bytes, &sum);
   facts.bytes = known ? std::optional<int64_t>(sum) : std::nullopt;
   facts.peer.reset();
+  facts.sequence.reset();
 }
 
 std::string lower_case(std::string_view text) {

@@ -40,10 +40,15 @@ std::string kernel_stem(std::string_view name) {
 
 class AccessWriter {
  public:
-  AccessWriter(TraceDb& db, ImportedProcess& process, const GraphCaptures& captures)
-      : db_(db), process_(process), captures_(captures), comparisons_left_(captures.limit()) {}
+  AccessWriter(TraceDb& db, ImportedProcess& process, const GraphCaptures& captures,
+               AccessSummary& summary)
+      : db_(db),
+        process_(process),
+        captures_(captures),
+        comparisons_left_(captures.limit()),
+        summary_(summary) {}
 
-  AccessSummary run();
+  void run();
 
  private:
   // Same operator in each step: base name and how many of that base came before it in the step.
@@ -92,7 +97,7 @@ class AccessWriter {
   std::map<std::tuple<uint32_t, uint32_t, uint32_t>, Meaning> meanings_;
   std::map<std::tuple<Key, std::string, int64_t, bool>, TensorId> tensors_;
   std::vector<Inferred> inferred_;
-  AccessSummary summary_;
+  AccessSummary& summary_;
 };
 
 void AccessWriter::load_steps() {
@@ -114,10 +119,7 @@ bool AccessWriter::enter_step(int64_t start_ns) {
 
 const std::string& AccessWriter::text(uint32_t name) {
   const auto [entry, fresh] = texts_.try_emplace(name);
-  if (fresh) {
-    Query rows = db_.query("SELECT value FROM string WHERE id = ?", {int64_t{name}});
-    if (rows.next()) entry->second.assign(rows.text(0));
-  }
+  if (fresh) entry->second = gpu::text_of(db_, name);
   return entry->second;
 }
 
@@ -293,7 +295,7 @@ void AccessWriter::write_inferred() {
   }
 }
 
-AccessSummary AccessWriter::run() {
+void AccessWriter::run() {
   load_steps();
   process_.uses.sort();
   OperandUse use;
@@ -320,14 +322,13 @@ AccessSummary AccessWriter::run() {
     }
   }
   write_inferred();
-  return summary_;
 }
 
 }  // namespace
 
-AccessSummary add_access_rows(TraceDb& db, ImportedProcess& process,
-                              const GraphCaptures& captures) {
-  return AccessWriter(db, process, captures).run();
+void add_access_rows(TraceDb& db, ImportedProcess& process, const GraphCaptures& captures,
+                     AccessSummary& summary) {
+  AccessWriter(db, process, captures, summary).run();
 }
 
 }  // namespace preserve::import

@@ -20,7 +20,9 @@ struct AccessSummary {
   int64_t joined = 0, ambiguous = 0, apart = 0, too_many = 0;
 };
 
-// Consumes process.uses. `db` is still producing. Kernels of replays get what `captures` say.
-AccessSummary add_access_rows(TraceDb& db, ImportedProcess& process, const GraphCaptures& captures);
+// Consumes process.uses and adds to `summary`. `db` is still producing. Kernels of replays get what
+// `captures` say.
+void add_access_rows(TraceDb& db, ImportedProcess& process, const GraphCaptures& captures,
+                     AccessSummary& summary);
 
 }  // namespace preserve::import

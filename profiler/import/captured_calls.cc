@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "db/step/stated_tokens.h"
+#include "profiler/gpu/activity_rows.h"
 #include "profiler/gpu/operand_bytes.h"
 #include "profiler/import/process_builder.h"
 
@@ -73,10 +74,7 @@ CapturedGraphs ProcessBuilder::take_captures() {
   std::unordered_map<uint32_t, std::string> names;
   const auto name_of = [&](uint32_t id) -> const std::string& {
     const auto [entry, fresh] = names.try_emplace(id);
-    if (fresh) {
-      Query rows = db_.query("SELECT value FROM string WHERE id = ?", {int64_t{id}});
-      if (rows.next()) entry->second.assign(rows.text(0));
-    }
+    if (fresh) entry->second = gpu::text_of(db_, id);
     return entry->second;
   };
   for (CapturedGraph& graph : captured_) {
@@ -124,9 +122,7 @@ int64_t ProcessBuilder::tokens_of(const std::vector<OpenRange>& open) {
   for (size_t i = open.size(); i-- > 0;) {
     const auto [entry, fresh] = tokens_.try_emplace(open[i].range.name, 0);
     if (fresh) {
-      Query rows =
-          db_.query("SELECT value FROM string WHERE id = ?", {int64_t{open[i].range.name}});
-      const std::string name(rows.next() ? rows.text(0) : "");
+      const std::string name = gpu::text_of(db_, open[i].range.name);
       entry->second = stated_tokens(name, StepPhase::decode)
                           .value_or(stated_tokens(name, StepPhase::prefill).value_or(0));
     }

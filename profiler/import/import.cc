@@ -134,7 +134,6 @@ void Importer::read_kineto_file(const std::filesystem::path& path) {
       read_kineto([&] { return open_bytes(path); }, file, options_.partial, db_, rules_);
   if (!result.damage.empty())
     summary_.warnings.push_back(result.damage + "; what came before was imported");
-  summary_.text_bytes += result.text_bytes;
   const bool captures = std::any_of(result.processes.begin(), result.processes.end(),
                                     [](const auto& each) { return each->captures_graphs(); });
   if (result.activities == 0 && captures && options_.files.size() == 1) {
@@ -208,7 +207,6 @@ void Importer::add_captures(ProcessBuilder& builder) {
 
 void Importer::read_nsys_file(const std::filesystem::path& path) {
   NsysFile file = read_nsys(path, options_.partial, db_, rules_);
-  summary_.rows += file.rows;
   for (const std::string& note : file.notes) {
     summary_.warnings.push_back(fmt::format("{}: {}", path.string(), note));
   }
@@ -326,11 +324,10 @@ void Importer::align() {
                       alignment.matched));
       continue;
     }
-    const auto duration = [](int64_t dur_ns) { return format_duration(dur_ns); };
     summary_.notes.push_back(fmt::format(
         "{}: clock shifted by {}, ends of {} collectives agree within {} (median), {} (worst)", who,
-        duration(alignment.shift_ns), alignment.matched, duration(alignment.residual_median_ns),
-        duration(alignment.residual_max_ns)));
+        format_duration(alignment.shift_ns), alignment.matched,
+        format_duration(alignment.residual_median_ns), format_duration(alignment.residual_max_ns)));
     db_.set_meta(fmt::format("clock_residual_ns_process_{}", process.id.value),
                  std::to_string(alignment.residual_median_ns));
     // Uses carry times of their own; shift them with the rows.
@@ -341,14 +338,7 @@ void Importer::align() {
 void Importer::add_operands() {
   AccessSummary accesses;
   for (ImportedProcess& process : processes_) {
-    const AccessSummary own = add_access_rows(db_, process, captures_);
-    accesses.from_shapes += own.from_shapes;
-    accesses.inferred += own.inferred;
-    accesses.unknown += own.unknown;
-    accesses.joined += own.joined;
-    accesses.ambiguous += own.ambiguous;
-    accesses.apart += own.apart;
-    accesses.too_many += own.too_many;
+    add_access_rows(db_, process, captures_, accesses);
   }
   summary_.notes.push_back(
       fmt::format("operands: {} kernels by recorded shapes, {} inferred from duration and "

@@ -30,8 +30,6 @@ struct ImportOptions {
 
 struct ImportSummary {
   int64_t processes = 0, activities = 0, kernels = 0, steps = 0;
-  uint64_t text_bytes = 0;              // of JSON, after decompression
-  int64_t rows = 0;                     // of nsys event tables
   std::vector<std::string> notes{};     // facts worth a line: clock shifts, residuals, sources
   std::vector<std::string> warnings{};  // what had to be assumed or was lost
 };

@@ -39,11 +39,7 @@ int32_t hex4(std::string_view text, size_t at) {
   if (at + 4 > text.size()) return -1;
   int32_t value = 0;
   for (size_t i = at; i < at + 4; ++i) {
-    const char c = text[i];
-    const int digit = c >= '0' && c <= '9'   ? c - '0'
-                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                             : -1;
+    const int digit = hex_digit(text[i]);
     if (digit < 0) return -1;
     value = value * 16 + digit;
   }
@@ -61,7 +57,7 @@ JsonReader::JsonReader(ByteSource& source, std::string file, size_t window)
 }
 
 void JsonReader::fail(std::string_view what) {
-  if (truncated_) {
+  if (position_ == end_) {
     throw input_error(
         "{}: stops in the middle, after {} bytes of text{}{}; --partial takes what came before",
         file_, offset(), source_.damage().empty() ? "" : ": ", source_.damage());
@@ -108,7 +104,6 @@ char JsonReader::peek() {
 
 void JsonReader::expect(char bracket) {
   const char c = next_significant();
-  if (position_ == end_) truncated_ = true;
   if (c != bracket) fail(fmt::format("expected '{}'", bracket));
   ++position_;
   first_in_container_ = true;
@@ -150,17 +145,13 @@ bool JsonReader::next_key(std::string_view& key) {
   } else if (!first_in_container_ && position_ != end_) {
     fail("expected ',' or '}' in an object");
   }
-  if (position_ == end_) truncated_ = true;
   if (c != '"') fail("expected a key in double quotes");
   first_in_container_ = false;
   const std::string_view text = string();
   const size_t length = std::min(text.size(), kKeyLimit);
   std::memcpy(key_.data(), text.data(), length);
   key = {key_.data(), length};
-  if (next_significant() != ':') {
-    if (position_ == end_) truncated_ = true;
-    fail("expected ':' after a key");
-  }
+  if (next_significant() != ':') fail("expected ':' after a key");
   ++position_;
   return true;
 }
@@ -174,7 +165,6 @@ bool JsonReader::next_element(bool may_end) {
   }
   if (position_ == end_) {
     if (may_end && source_.damage().empty()) return false;
-    truncated_ = true;
     fail("");
   }
   if (!first_in_container_) {
@@ -194,7 +184,6 @@ bool JsonReader::next_element(bool may_end) {
 
 std::string_view JsonReader::string() {
   const char opening = next_significant();
-  if (position_ == end_) truncated_ = true;
   if (opening != '"') fail("expected a string");
   const char* begin = ++position_;
   bool escaped = false;
@@ -220,7 +209,7 @@ std::string_view JsonReader::string() {
       return scratch_;
     }
     if (!refill(begin)) {
-      truncated_ = true;
+      position_ = end_;
       fail("");
     }
   }
@@ -241,7 +230,6 @@ void JsonReader::skip_string() {
     const char* keep = position_;
     if (!refill(keep)) {
       position_ = end_;
-      truncated_ = true;
       fail("");
     }
   }
@@ -309,56 +297,28 @@ std::string_view JsonReader::number_text() {
 
 namespace {
 
-// sign, digits and up to three fraction digits of a plain decimal; false for exponents and
-// overflow.
-bool parse_decimal(std::string_view text, int64_t& whole, int& thousandths, bool& negative) {
-  size_t i = 0;
-  negative = !text.empty() && text[0] == '-';
-  if (negative) ++i;
-  uint64_t value = 0;
-  const size_t first_digit = i;
-  for (; i < text.size() && text[i] >= '0' && text[i] <= '9'; ++i) {
-    if (value > (INT64_MAX - 9) / 10) return false;
-    value = value * 10 + static_cast<uint64_t>(text[i] - '0');
-  }
-  if (i == first_digit) return false;
-  thousandths = 0;
-  if (i < text.size() && text[i] == '.') {
-    int weight = 100;
-    for (++i; i < text.size() && text[i] >= '0' && text[i] <= '9'; ++i) {
-      thousandths += weight * (text[i] - '0');
-      weight /= 10;
-    }
-  }
-  whole = static_cast<int64_t>(value);
-  return i == text.size();
-}
-
-}  // namespace
-
-// Of a number of the usual length that lies in the window as a whole; false: not done.
-bool JsonReader::short_decimal(int64_t& whole, int& thousandths) {
-  constexpr std::ptrdiff_t kMostDigits = 18;
-  const char* at = position_;
+// Sign, digits and up to three fraction digits of a plain decimal, which something else follows.
+// Returns its end; nullptr: there is none, or it is too large.
+const char* read_decimal(const char* at, int64_t& whole, int& thousandths) {
   const bool negative = *at == '-';
   if (negative) ++at;
   const char* const digits = at;
   int64_t value = 0;
   for (; is_digit(*at); ++at) {
-    if (at - digits == kMostDigits) return false;
+    if (value > (INT64_MAX - 9) / 10) return nullptr;
     value = value * 10 + (*at - '0');
   }
-  if (at == digits) return false;
+  if (at == digits) return nullptr;
   int fraction = 0;
   if (*at == '.') {
     for (int weight = 100; is_digit(*++at); weight /= 10) fraction += weight * (*at - '0');
   }
-  if (at >= end_ || is_number_char(*at)) return false;
-  position_ = at;
   whole = negative ? -value : value;
   thousandths = negative ? -fraction : fraction;
-  return true;
+  return at;
 }
+
+}  // namespace
 
 bool JsonReader::decimal(int64_t& whole, int& thousandths) {
   const char first = peek();
@@ -367,20 +327,19 @@ bool JsonReader::decimal(int64_t& whole, int& thousandths) {
     skip_value();
     return false;
   }
-  if (!quoted && short_decimal(whole, thousandths)) return true;
-  const std::string_view text = quoted ? string() : number_text();
-  bool negative = false;
-  if (parse_decimal(text, whole, thousandths, negative)) {
-    if (negative) {
-      whole = -whole;
-      thousandths = -thousandths;
+  if (!quoted) {  // mostly it lies in the window as a whole
+    const char* end = read_decimal(position_, whole, thousandths);
+    if (end != nullptr && end < end_ && !is_number_char(*end)) {
+      position_ = end;
+      return true;
     }
-    return true;
   }
+  const std::string text((quoted ? string() : number_text()).substr(0, 64));
+  const char* end = read_decimal(text.c_str(), whole, thousandths);
+  if (end != nullptr && *end == '\0') return true;
   char* rest = nullptr;
-  const std::string copy(text.substr(0, 64));
-  const double real = std::strtod(copy.c_str(), &rest);
-  if (copy.empty() || *rest != '\0' || !std::isfinite(real) || std::fabs(real) >= 9e15)
+  const double real = std::strtod(text.c_str(), &rest);
+  if (text.empty() || *rest != '\0' || !std::isfinite(real) || std::fabs(real) >= 9e15)
     return false;
   whole = static_cast<int64_t>(real);
   thousandths = static_cast<int>((real - static_cast<double>(whole)) * 1000);
@@ -429,7 +388,6 @@ void JsonReader::skip_nested(int64_t depth, const char** keep) {
     const char* from = keeping ? *keep : position_;
     if (!refill(from)) {
       position_ = end_;
-      truncated_ = true;
       fail("");
     }
     if (keeping) *keep = from;
@@ -438,10 +396,7 @@ void JsonReader::skip_nested(int64_t depth, const char** keep) {
 
 void JsonReader::skip_value() {
   const char c = next_significant();
-  if (position_ == end_) {
-    truncated_ = true;
-    fail("");
-  }
+  if (position_ == end_) fail("");
   if (c == '"') {
     ++position_;
     skip_string();

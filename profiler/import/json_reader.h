@@ -5,8 +5,7 @@
 // values that nobody asks for are passed over without being tokenized, so their inside is not
 // validated.
 //
-// Errors are input_error with the byte offset. truncated() tells a text that stops from a wrong
-// one.
+// Errors are input_error with the byte offset; a text that stops is told from a wrong one.
 #pragma once
 
 #include <array>
@@ -56,13 +55,13 @@ class JsonReader {
   uint64_t offset() const {  // bytes of text consumed
     return consumed_before_ + static_cast<uint64_t>(position_ - buffer_.get());
   }
-  bool truncated() const { return truncated_; }
   uint64_t strings_cut() const { return strings_cut_; }
 
   static constexpr size_t kDefaultWindow = 512 << 10;
   static constexpr size_t kKeyLimit = 64;
 
  private:
+  // At the end of the text nothing is wrong but that.
   [[noreturn]] void fail(std::string_view what);
   void expect(char bracket);
   // Between two tokens mostly lies nothing, or a space.
@@ -79,7 +78,6 @@ class JsonReader {
   void skip_nested(int64_t depth, const char** keep);
   std::string_view unescaped(std::string_view raw);
   std::string_view number_text();
-  bool short_decimal(int64_t& whole, int& thousandths);
   bool short_key(std::string_view& key);
 
   ByteSource& source_;
@@ -90,7 +88,6 @@ class JsonReader {
   const char* end_;
   uint64_t consumed_before_ = 0;  // bytes of text that have left the window
   uint64_t strings_cut_ = 0;
-  bool truncated_ = false;
   bool first_in_container_ = true;
   std::string scratch_;
   std::array<char, kKeyLimit> key_{};

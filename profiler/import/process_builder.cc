@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "common/error.h"
-#include "profiler/import/call_pairing.h"
+#include "profiler/gpu/call_pairing.h"
 #include "profiler/import/known_devices.h"
 
 namespace preserve::import {
@@ -16,6 +16,7 @@ constexpr size_t kOpenRangeLimit = 1000;  // nesting beyond this is not kept
 // Of one process, which get the annotations of its threads even where nothing was launched on them
 // inside: a copy for each of thousands would be a file of any size.
 constexpr size_t kAnnotatedGpus = 16;
+constexpr gpu::PairConfidence kPaired{.alone = 0.9, .in_group = 0.72, .by_function = 0.45};
 constexpr size_t kWaitingLimit = 10'000;  // calls of one group
 constexpr size_t kScopeLimit = 100'000;
 constexpr size_t kCommunicationLimit = 1'000'000;
@@ -280,7 +281,7 @@ void ProcessBuilder::pair_waiting(StreamSorter& out) {
   for (const GpuActivity& launch : waiting_launches_) {
     functions.push_back(identity(launch.name).function);
   }
-  std::vector<gpu::CollectiveFacts> facts = pair_calls(calls, functions);
+  std::vector<gpu::CollectiveFacts> facts = gpu::pair_calls(calls, functions, kPaired);
   for (size_t i = 0; i < facts.size(); ++i) {
     if (facts[i].confidence != 0 && (facts[i].bytes || facts[i].communicator)) {
       const auto ranks = communicator_ranks.find(facts[i].communicator.value_or(0));

@@ -77,7 +77,7 @@ struct HostRange {
   uint32_t domain = 0;  // row of table string, 0 default
   uint32_t operands = 0;
   uint32_t communication = 0;  // of the operator: kernels launched inside carry it out
-  uint32_t call = 0;           // of a library: paired with kernels by order (call_pairing.h)
+  uint32_t call = 0;           // of a library: paired with kernels by order (gpu/call_pairing.h)
   RangeClass range_class = RangeClass::annotation;
   bool open = false;  // the recording ended inside
   bool nests = true;  // false: NVTX start/end, which need not

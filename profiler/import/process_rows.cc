@@ -182,11 +182,10 @@ void ProcessBuilder::make_ops(StreamSorter& activities) {
 
 void ProcessBuilder::leave_out_impossible(const GpuActivity& activity) {
   if (!partial) {
-    Query name = db_.query("SELECT value FROM string WHERE id = ?", {int64_t{activity.name}});
     throw input_error(
         "{}: '{}' on stream {} lasts {} by its record, over the whole runs of later operators "
         "of the same stream, or {} times as long as all else; --partial imports the rest",
-        source_file, name.next() ? printable(name.text(0), 80) : "",
+        source_file, printable(gpu::text_of(db_, activity.name), 80),
         streams_[activity.stream].number, format_duration(activity.end_ns - activity.start_ns),
         kMostTimesBefore);
   }

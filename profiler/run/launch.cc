@@ -225,9 +225,7 @@ bool convert(const fs::path& folder, OutputFile& output, const LaunchOptions& op
         count_of(static_cast<int64_t>(convert_options.unwritten.size()), "recording")));
   }
   if (files.empty()) return false;
-  convert_options.steps = {.decode_globs = options.step_globs,
-                           .by_period = options.step_period,
-                           .collectives = options.step_collectives};
+  convert_options.steps = options.steps;
   convert_options.kernel_rules = options.kernel_rules;
   convert_options.interrupted = child.interrupted;
   convert_options.progress = [&console](double done, double total) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/cli.h"
+#include "db/step/steps.h"
 
 namespace preserve {
 
@@ -33,9 +34,7 @@ struct LaunchOptions {
   std::vector<std::string> kernel_rules;  // files of more rules
   std::string keep_spool;                 // folder; empty: temporary
   bool store_arguments = false;           // else of the command line the names of options alone
-  std::vector<std::string> step_globs;
-  int64_t step_collectives = 0;  // of a step; 0: not known
-  bool step_period = false;      // guess the steps even where ranges name them
+  StepOptions steps{};
   std::vector<std::string> command;
 };
 

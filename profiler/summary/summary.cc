@@ -159,10 +159,6 @@ std::string share(int64_t part, int64_t whole) {
   return fmt::format("{:.1f} %", 100.0 * static_cast<double>(part) / static_cast<double>(whole));
 }
 
-std::string duration(int64_t dur_ns) {
-  return format_duration(dur_ns);
-}
-
 void print_losses(const TraceDb& db, std::string& text) {
   Query rows = db.query(
       "SELECT rank, source, kind, SUM(count) FROM loss_nonzero GROUP BY 1, 2, 3 ORDER BY 4 DESC, "
@@ -195,8 +191,8 @@ void print_devices(const TraceDb& db, std::string& text) {
 void print_process(const ProcessSummary& process, std::string& text) {
   text += fmt::format("{}\n", process.label);
   text += fmt::format("  operators     {}, wall {}, busy {} ({}), summed {}\n", process.operators,
-                      duration(process.wall_ns), duration(process.busy_ns),
-                      share(process.busy_ns, process.wall_ns), duration(process.summed_ns));
+                      format_duration(process.wall_ns), format_duration(process.busy_ns),
+                      share(process.busy_ns, process.wall_ns), format_duration(process.summed_ns));
   text +=
       process.steps == 0
           ? "  steps         none found\n"
@@ -204,9 +200,9 @@ void print_process(const ProcessSummary& process, std::string& text) {
                         process.steps, process.step_source, process.decode, process.prefill,
                         process.steps - process.decode - process.prefill,
                         format_duration(process.step_median_ns));
-  text +=
-      fmt::format("  communication {} of the wall time, {} exposed (nothing else ran)\n",
-                  share(process.communication_ns, process.wall_ns), duration(process.exposed_ns));
+  text += fmt::format("  communication {} of the wall time, {} exposed (nothing else ran)\n",
+                      share(process.communication_ns, process.wall_ns),
+                      format_duration(process.exposed_ns));
   text += fmt::format(
       "  compute time  {} launched in a range; bytes known for {}, inferred for {}, unknown for "
       "{}\n",
@@ -218,10 +214,10 @@ void print_process(const ProcessSummary& process, std::string& text) {
   text += fmt::format("  {:<14} {:>9} {:>12} {:>9}\n", "class", "count", "busy", "of wall");
   for (const ClassTime& each : process.classes) {
     text += fmt::format("  {:<14} {:>9} {:>12} {:>9}\n", each.name, each.count,
-                        duration(each.busy_ns), share(each.busy_ns, process.wall_ns));
+                        format_duration(each.busy_ns), share(each.busy_ns, process.wall_ns));
   }
   text += fmt::format("  {:<14} {:>9} {:>12} {:>9}\n", "[idle]", "",
-                      duration(process.wall_ns - process.busy_ns),
+                      format_duration(process.wall_ns - process.busy_ns),
                       share(process.wall_ns - process.busy_ns, process.wall_ns));
   if (!process.collectives.empty()) {
     text += fmt::format("  {:<14} {:>9} {:>12} {:>9} {:>10} {:>10} {:>10}\n", "collective", "count",

@@ -6,6 +6,7 @@
 #include <cupti_activity_deprecated.h>
 
 #include <cstring>
+#include <string_view>
 
 namespace preserve::cuda {
 namespace {
@@ -110,39 +111,46 @@ CopyKind copy_kind(uint8_t kind) {
   }
 }
 
+// What copies and fills have in common. With...: the first generations of `Record` that have it.
+template <typename Record, typename WithNode, typename WithGraph, typename WithChannel>
+CopyBody copy_body(const void* record, const Generation& generation, CopyKind kind) {
+  const auto& from = as<Record>(record);
+  CopyBody body{};
+  set_times(from, body.start_ns, body.end_ns);
+  body.place = place_of(from);
+  set_graph<WithNode, WithGraph, WithChannel>(body.place, record, generation);
+  body.bytes = static_cast<int64_t>(from.bytes);
+  body.kind = kind;
+  body.source_device = body.target_device = from.deviceId;
+  return body;
+}
+
+// One record without a blob; returns its bytes.
 template <typename Body>
-size_t finish(char* out, char* end, RecordType type, const Body& body) {
-  return static_cast<size_t>(write_record(end, type, &body, sizeof(body)) - out);
+size_t write(char* out, RecordType type, const Body& body, std::string_view text = {}) {
+  const size_t bytes = sizeof(spool::RecordHeader) + sizeof(body) + spool::padded(text.size());
+  const spool::RecordHeader header{static_cast<uint16_t>(bytes / 8),
+                                   static_cast<uint16_t>(text.size()),
+                                   static_cast<spool::RecordType>(type),
+                                   0,
+                                   0,
+                                   0};
+  std::memcpy(out, &header, sizeof(header));
+  std::memcpy(out + sizeof(header), &body, sizeof(body));
+  if (text.empty()) return bytes;
+  std::memset(out + bytes - 8, 0, 8);
+  std::memcpy(out + sizeof(header) + sizeof(body), text.data(), text.size());
+  return bytes;
 }
 
 }  // namespace
 
 Generation::Generation(uint32_t cupti_version)
-    : version(cupti_version),
-      kernel(kernel_generation(cupti_version)),
+    : kernel(kernel_generation(cupti_version)),
       graph_node(cupti_version >= kCuda110),
       graph_id(cupti_version >= kCuda111),
       channel(cupti_version >= kCuda116),
       overhead_correlation(cupti_version >= kCuda122) {}
-
-char* write_record(char* out, RecordType type, const void* body, size_t body_bytes,
-                   const char* text, size_t text_bytes, uint64_t ticks) {
-  const size_t bytes = sizeof(spool::RecordHeader) + body_bytes + spool::padded(text_bytes);
-  const spool::RecordHeader header{static_cast<uint16_t>(bytes / 8),
-                                   static_cast<uint16_t>(text_bytes),
-                                   static_cast<spool::RecordType>(type),
-                                   0,
-                                   0,
-                                   ticks};
-  std::memcpy(out, &header, sizeof(header));
-  if (body_bytes > 0) std::memcpy(out + sizeof(header), body, body_bytes);
-  char* tail = out + sizeof(header) + body_bytes;
-  if (text_bytes > 0) {
-    std::memset(tail + spool::padded(text_bytes) - 8, 0, 8);
-    std::memcpy(tail, text, text_bytes);
-  }
-  return out + bytes;
-}
 
 ActivityDecoder::ActivityDecoder(uint32_t cupti_version)
     : generation_(cupti_version),
@@ -169,7 +177,7 @@ uint32_t ActivityDecoder::intern(const char* text, char*& out) {
     }
   }
   const NameBody body{++last_id_, 0};
-  out = write_record(out, RecordType::name, &body, sizeof(body), text, bytes);
+  out += write(out, RecordType::name, body, {text, bytes});
   if (slot != nullptr) {
     *slot = {hash.a, hash.b, body.id};
     ++names_used_;
@@ -183,28 +191,60 @@ size_t ActivityDecoder::decode(const void* record, char* out) {
     case CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL:
       ++operators_;
       return kernel(record, out);
-    case CUPTI_ACTIVITY_KIND_MEMCPY:
+    case CUPTI_ACTIVITY_KIND_MEMCPY: {
       ++operators_;
-      return copy(record, out);
-    case CUPTI_ACTIVITY_KIND_MEMCPY2:
+      const CopyKind kind = copy_kind(as<CUpti_ActivityMemcpy>(record).copyKind);
+      return write(out, RecordType::copy,
+                   copy_body<CUpti_ActivityMemcpy, CUpti_ActivityMemcpy3, CUpti_ActivityMemcpy4,
+                             CUpti_ActivityMemcpy5>(record, generation_, kind));
+    }
+    case CUPTI_ACTIVITY_KIND_MEMCPY2: {
       ++operators_;
-      return peer_copy(record, out);
+      CopyBody body =
+          copy_body<CUpti_ActivityMemcpyPtoP, CUpti_ActivityMemcpyPtoP2, CUpti_ActivityMemcpyPtoP3,
+                    CUpti_ActivityMemcpyPtoP4>(record, generation_, CopyKind::peer);
+      body.source_device = as<CUpti_ActivityMemcpyPtoP>(record).srcDeviceId;
+      body.target_device = as<CUpti_ActivityMemcpyPtoP>(record).dstDeviceId;
+      return write(out, RecordType::copy, body);
+    }
     case CUPTI_ACTIVITY_KIND_MEMSET:
       ++operators_;
-      return fill(record, out);
+      return write(out, RecordType::copy,
+                   copy_body<CUpti_ActivityMemset, CUpti_ActivityMemset2, CUpti_ActivityMemset3,
+                             CUpti_ActivityMemset4>(record, generation_, CopyKind::fill));
     case CUPTI_ACTIVITY_KIND_MEMORY2:
       return memory(record, out);
-    case CUPTI_ACTIVITY_KIND_MEMORY_POOL:
-      return pool(record, out);
-    case CUPTI_ACTIVITY_KIND_GRAPH_TRACE:
+    case CUPTI_ACTIVITY_KIND_MEMORY_POOL: {
+      const auto& from = as<CUpti_ActivityMemoryPool>(record);
+      const PoolBody body{static_cast<int64_t>(from.timestamp), from.address,
+                          static_cast<int64_t>(from.size), from.deviceId,
+                          static_cast<uint32_t>(from.memoryPoolOperationType)};
+      return write(out, RecordType::pool, body);
+    }
+    case CUPTI_ACTIVITY_KIND_GRAPH_TRACE: {
       ++operators_;
-      return graph(record, out);
-    case CUPTI_ACTIVITY_KIND_OVERHEAD:
-      return overhead(record, out);
+      const auto& from = as<CUpti_ActivityGraphTrace>(record);
+      GraphBody body{};
+      set_times(from, body.start_ns, body.end_ns);
+      body.place = place_of(from);
+      body.place.graph = from.graphId;
+      return write(out, RecordType::graph, body);
+    }
+    case CUPTI_ACTIVITY_KIND_OVERHEAD: {
+      const auto& from = as<CUpti_ActivityOverhead>(record);
+      OverheadBody body{0, 0, static_cast<uint32_t>(from.overheadKind), 0};
+      set_times(from, body.start_ns, body.end_ns);
+      if (generation_.overhead_correlation) {
+        body.correlation = as<CUpti_ActivityOverhead2>(record).correlationId;
+      }
+      return write(out, RecordType::overhead, body);
+    }
     case CUPTI_ACTIVITY_KIND_DEVICE:
       return device(record, out);
-    case CUPTI_ACTIVITY_KIND_CONTEXT:
-      return context(record, out);
+    case CUPTI_ACTIVITY_KIND_CONTEXT: {
+      const auto& from = as<CUpti_ActivityContext>(record);
+      return write(out, RecordType::context, ContextBody{from.contextId, from.deviceId});
+    }
     case CUPTI_ACTIVITY_KIND_SYNCHRONIZATION: {
       const auto& from = as<CUpti_ActivitySynchronization>(record);
       SynchronizeBody body{0,
@@ -214,13 +254,13 @@ size_t ActivityDecoder::decode(const void* record, char* out) {
                            from.contextId,
                            from.streamId};
       set_times(from, body.start_ns, body.end_ns);
-      return finish(out, out, RecordType::synchronize, body);
+      return write(out, RecordType::synchronize, body);
     }
     case CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION: {
       const auto& from = as<CUpti_ActivityExternalCorrelation>(record);
       const ExternalBody body{from.externalId, static_cast<uint32_t>(from.externalKind),
                               from.correlationId};
-      return finish(out, out, RecordType::external, body);
+      return write(out, RecordType::external, body);
     }
     case CUPTI_ACTIVITY_KIND_CUDA_EVENT:
       return 0;  // comes with synchronization before CUDA 12.9, asked for or not
@@ -249,52 +289,11 @@ size_t ActivityDecoder::kernel(const void* record, char* out) {
   if (generation_.kernel >= 10 && as<CUpti_ActivityKernel10>(record).isDeviceLaunched != 0) {
     body.flags = kDeviceLaunched;
   }
-  return finish(out, end, RecordType::kernel, body);
-}
-
-size_t ActivityDecoder::copy(const void* record, char* out) {
-  const auto& from = as<CUpti_ActivityMemcpy>(record);
-  CopyBody body{};
-  set_times(from, body.start_ns, body.end_ns);
-  body.place = place_of(from);
-  set_graph<CUpti_ActivityMemcpy3, CUpti_ActivityMemcpy4, CUpti_ActivityMemcpy5>(body.place, record,
-                                                                                 generation_);
-  body.bytes = static_cast<int64_t>(from.bytes);
-  body.kind = copy_kind(from.copyKind);
-  body.source_device = body.target_device = from.deviceId;
-  return finish(out, out, RecordType::copy, body);
-}
-
-size_t ActivityDecoder::peer_copy(const void* record, char* out) {
-  const auto& from = as<CUpti_ActivityMemcpyPtoP>(record);
-  CopyBody body{};
-  set_times(from, body.start_ns, body.end_ns);
-  body.place = place_of(from);
-  set_graph<CUpti_ActivityMemcpyPtoP2, CUpti_ActivityMemcpyPtoP3, CUpti_ActivityMemcpyPtoP4>(
-      body.place, record, generation_);
-  body.bytes = static_cast<int64_t>(from.bytes);
-  body.kind = CopyKind::peer;
-  body.source_device = from.srcDeviceId;
-  body.target_device = from.dstDeviceId;
-  return finish(out, out, RecordType::copy, body);
-}
-
-size_t ActivityDecoder::fill(const void* record, char* out) {
-  const auto& from = as<CUpti_ActivityMemset>(record);
-  CopyBody body{};
-  set_times(from, body.start_ns, body.end_ns);
-  body.place = place_of(from);
-  set_graph<CUpti_ActivityMemset2, CUpti_ActivityMemset3, CUpti_ActivityMemset4>(body.place, record,
-                                                                                 generation_);
-  body.bytes = static_cast<int64_t>(from.bytes);
-  body.kind = CopyKind::fill;
-  body.source_device = body.target_device = from.deviceId;
-  return finish(out, out, RecordType::copy, body);
+  return static_cast<size_t>(end - out) + write(end, RecordType::kernel, body);
 }
 
 size_t ActivityDecoder::memory(const void* record, char* out) {
   const auto& from = as<CUpti_ActivityMemory2>(record);
-  char* end = out;
   MemoryBody body{};
   body.time_ns = static_cast<int64_t>(from.timestamp);
   body.address = from.address;
@@ -309,34 +308,7 @@ size_t ActivityDecoder::memory(const void* record, char* out) {
   if (from.memoryPoolConfig.memoryPoolType != CUPTI_ACTIVITY_MEMORY_POOL_TYPE_INVALID) {
     body.pool = from.memoryPoolConfig.address;
   }
-  return finish(out, end, RecordType::memory, body);
-}
-
-size_t ActivityDecoder::pool(const void* record, char* out) {
-  const auto& from = as<CUpti_ActivityMemoryPool>(record);
-  const PoolBody body{static_cast<int64_t>(from.timestamp), from.address,
-                      static_cast<int64_t>(from.size), from.deviceId,
-                      static_cast<uint32_t>(from.memoryPoolOperationType)};
-  return finish(out, out, RecordType::pool, body);
-}
-
-size_t ActivityDecoder::graph(const void* record, char* out) {
-  const auto& from = as<CUpti_ActivityGraphTrace>(record);
-  GraphBody body{};
-  set_times(from, body.start_ns, body.end_ns);
-  body.place = place_of(from);
-  body.place.graph = from.graphId;
-  return finish(out, out, RecordType::graph, body);
-}
-
-size_t ActivityDecoder::overhead(const void* record, char* out) {
-  const auto& from = as<CUpti_ActivityOverhead>(record);
-  OverheadBody body{0, 0, static_cast<uint32_t>(from.overheadKind), 0};
-  set_times(from, body.start_ns, body.end_ns);
-  if (generation_.overhead_correlation) {
-    body.correlation = as<CUpti_ActivityOverhead2>(record).correlationId;
-  }
-  return finish(out, out, RecordType::overhead, body);
+  return write(out, RecordType::memory, body);
 }
 
 size_t ActivityDecoder::device(const void* record, char* out) {
@@ -351,14 +323,7 @@ size_t ActivityDecoder::device(const void* record, char* out) {
   body.major = from.computeCapabilityMajor;
   body.minor = from.computeCapabilityMinor;
   const size_t text_bytes = from.name == nullptr ? 0 : ::strnlen(from.name, 256);
-  return static_cast<size_t>(
-      write_record(out, RecordType::device, &body, sizeof(body), from.name, text_bytes) - out);
-}
-
-size_t ActivityDecoder::context(const void* record, char* out) {
-  const auto& from = as<CUpti_ActivityContext>(record);
-  const ContextBody body{from.contextId, from.deviceId};
-  return finish(out, out, RecordType::context, body);
+  return write(out, RecordType::device, body, {from.name, text_bytes});
 }
 
 }  // namespace preserve::cuda

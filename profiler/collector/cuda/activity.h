@@ -21,7 +21,6 @@ namespace preserve::cuda {
 // What each CUPTI version (cuptiGetVersion) put into its records.
 struct Generation {
   explicit Generation(uint32_t cupti_version);
-  uint32_t version;
   uint8_t kernel;  // n of CUpti_ActivityKernel<n>
   bool graph_node, graph_id, channel, overhead_correlation;
 };
@@ -52,24 +51,13 @@ class ActivityDecoder {
 
   uint32_t intern(const char* text, char*& out);
   size_t kernel(const void* record, char* out);
-  size_t copy(const void* record, char* out);
-  size_t peer_copy(const void* record, char* out);
-  size_t fill(const void* record, char* out);
   size_t memory(const void* record, char* out);
-  size_t pool(const void* record, char* out);
-  size_t graph(const void* record, char* out);
-  size_t overhead(const void* record, char* out);
   size_t device(const void* record, char* out);
-  size_t context(const void* record, char* out);
 
   Generation generation_;
   std::unique_ptr<Name[], decltype(&std::free)> names_;  // nullptr: no memory for it
   uint32_t names_used_ = 0, last_id_ = 0;
   uint64_t operators_ = 0, unknown_kinds_ = 0;
 };
-
-// Lays out one record without text or blob; returns its end.
-char* write_record(char* out, RecordType type, const void* body, size_t body_bytes,
-                   const char* text = nullptr, size_t text_bytes = 0, uint64_t ticks = 0);
 
 }  // namespace preserve::cuda

@@ -51,10 +51,6 @@ struct OpenCall {
 };
 __thread OpenCall open_call __attribute__((tls_model("initial-exec"))) = {};
 
-bool starts_with(std::string_view text, std::string_view prefix) {
-  return text.substr(0, prefix.size()) == prefix;
-}
-
 bool describes_node(CallKind kind) {
   return kind == CallKind::node_add || kind == CallKind::node_set ||
          kind == CallKind::node_set_exec;
@@ -111,7 +107,7 @@ CallKind driver_call_kind(const char* text) {
       is_function(name, "cuDevicePrimaryCtxRelease")) {
     return CallKind::context_end;
   }
-  if (starts_with(name, "cuGraphInstantiate")) return CallKind::instantiate;
+  if (name.starts_with("cuGraphInstantiate")) return CallKind::instantiate;
   if (is_function(name, "cuMemMap")) return CallKind::map;
   if (is_function(name, "cuMemUnmap")) return CallKind::unmap;
   if (is_function(name, "cuTensorMapEncodeTiled")) return CallKind::tensor_map;
@@ -122,15 +118,15 @@ CallKind driver_call_kind(const char* text) {
     return CallKind::capture_begin;
   }
   if (is_function(name, "cuStreamEndCapture")) return CallKind::capture_end;
-  if (starts_with(name, "cuMemcpy") || starts_with(name, "cuMemset")) return CallKind::copy;
+  if (name.starts_with("cuMemcpy") || name.starts_with("cuMemset")) return CallKind::copy;
   return CallKind::none;
 }
 
 bool runtime_call_wanted(const char* text) {
   const std::string_view name(text);
-  return starts_with(name, "cudaLaunchKernel") || starts_with(name, "__cudaLaunchKernel") ||
-         starts_with(name, "cudaLaunchCooperativeKernel") || is_function(name, "cudaGraphLaunch") ||
-         starts_with(name, "cudaMemcpy") || starts_with(name, "cudaMemset");
+  return name.starts_with("cudaLaunchKernel") || name.starts_with("__cudaLaunchKernel") ||
+         name.starts_with("cudaLaunchCooperativeKernel") || is_function(name, "cudaGraphLaunch") ||
+         name.starts_with("cudaMemcpy") || name.starts_with("cudaMemset");
 }
 
 bool Callbacks::enable(CUpti_SubscriberHandle subscriber) {

@@ -58,8 +58,7 @@ CUptiResult CounterMetrics::open(const char* chip, const uint8_t* availability, 
 
 void CounterMetrics::close() {
   if (host_ != nullptr) {
-    CUpti_Profiler_Host_Deinitialize_Params params{};
-    params.structSize = CUpti_Profiler_Host_Deinitialize_Params_STRUCT_SIZE;
+    auto params = PRESERVE_CUPTI_PARAMS(Profiler_Host_Deinitialize);
     params.pHostObject = host_;
     (void)api_.host_deinitialize(&params);
     host_ = nullptr;
@@ -78,22 +77,19 @@ CUptiResult CounterMetrics::build(const char* chip, const uint8_t* availability,
   close();
   count_ = kept_count;
   counters_ = kept_counters;
-  CUpti_Profiler_Host_Initialize_Params start{};
-  start.structSize = CUpti_Profiler_Host_Initialize_Params_STRUCT_SIZE;
+  auto start = PRESERVE_CUPTI_PARAMS(Profiler_Host_Initialize);
   start.profilerType = CUPTI_PROFILER_TYPE_RANGE_PROFILER;
   start.pChipName = chip;
   start.pCounterAvailabilityImage = availability;
   CUptiResult result = api_.host_initialize(&start);
   if (result != CUPTI_SUCCESS) return result;
   host_ = start.pHostObject;
-  CUpti_Profiler_Host_ConfigAddMetrics_Params add{};
-  add.structSize = CUpti_Profiler_Host_ConfigAddMetrics_Params_STRUCT_SIZE;
+  auto add = PRESERVE_CUPTI_PARAMS(Profiler_Host_ConfigAddMetrics);
   add.pHostObject = host_;
   add.ppMetricNames = names_;
   add.numMetrics = count;
   if ((result = api_.host_add_metrics(&add)) != CUPTI_SUCCESS) return result;
-  CUpti_Profiler_Host_GetConfigImageSize_Params size{};
-  size.structSize = CUpti_Profiler_Host_GetConfigImageSize_Params_STRUCT_SIZE;
+  auto size = PRESERVE_CUPTI_PARAMS(Profiler_Host_GetConfigImageSize);
   size.pHostObject = host_;
   if ((result = api_.host_config_size(&size)) != CUPTI_SUCCESS) return result;
   if (size.configImageSize == 0 || size.configImageSize > kMaxConfigBytes)
@@ -101,14 +97,12 @@ CUptiResult CounterMetrics::build(const char* chip, const uint8_t* availability,
   config_ = static_cast<uint8_t*>(std::calloc(1, size.configImageSize));
   if (config_ == nullptr) return CUPTI_ERROR_OUT_OF_MEMORY;
   config_bytes_ = size.configImageSize;
-  CUpti_Profiler_Host_GetConfigImage_Params image{};
-  image.structSize = CUpti_Profiler_Host_GetConfigImage_Params_STRUCT_SIZE;
+  auto image = PRESERVE_CUPTI_PARAMS(Profiler_Host_GetConfigImage);
   image.pHostObject = host_;
   image.configImageSize = config_bytes_;
   image.pConfigImage = config_;
   if ((result = api_.host_config(&image)) != CUPTI_SUCCESS) return result;
-  CUpti_Profiler_Host_GetNumOfPasses_Params number{};
-  number.structSize = CUpti_Profiler_Host_GetNumOfPasses_Params_STRUCT_SIZE;
+  auto number = PRESERVE_CUPTI_PARAMS(Profiler_Host_GetNumOfPasses);
   number.configImageSize = config_bytes_;
   number.pConfigImage = config_;
   result = api_.host_passes(&number);
@@ -120,8 +114,7 @@ CUptiResult CounterMetrics::evaluate(const uint8_t* image, size_t image_bytes, s
                                      double (&values)[kCounters]) const {
   for (double& value : values) value = -1;
   double found[kCounters] = {};
-  CUpti_Profiler_Host_EvaluateToGpuValues_Params params{};
-  params.structSize = CUpti_Profiler_Host_EvaluateToGpuValues_Params_STRUCT_SIZE;
+  auto params = PRESERVE_CUPTI_PARAMS(Profiler_Host_EvaluateToGpuValues);
   params.pHostObject = host_;
   params.pCounterDataImage = image;
   params.counterDataImageSize = image_bytes;

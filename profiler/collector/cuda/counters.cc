@@ -2,7 +2,6 @@
 #include "profiler/collector/cuda/counters.h"
 
 #include <stdio.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -11,11 +10,14 @@
 #include <new>
 
 #include "common/glob.h"
+#include "profiler/collector/bounded_lock.h"
 #include "profiler/collector/cuda/thread_record.h"
 #include "profiler/communication_kernels.h"
 
 namespace preserve::cuda {
 namespace {
+
+using collector::lock_in_time;
 
 constexpr size_t kMaxAvailabilityBytes = size_t{4} << 20;
 
@@ -46,13 +48,6 @@ CUstream stream_of(CallKind kind, const void* call) {
                     offsetof(cuLaunchCooperativeKernel_params, hStream));
       return static_cast<const cuLaunchKernel_params*>(call)->hStream;
   }
-}
-
-template <typename Params>
-Params params_of(size_t struct_size) {
-  Params params{};
-  params.structSize = struct_size;
-  return params;
 }
 
 }  // namespace
@@ -97,7 +92,7 @@ void Counters::announce() {
 
 void Counters::stop() {
   set_measuring(false);
-  if (wanted() && lock()) pthread_mutex_unlock(&mutex_);
+  if (wanted() && lock_in_time(mutex_)) pthread_mutex_unlock(&mutex_);
 }
 
 void Counters::note_context(CUcontext handle) {
@@ -117,13 +112,6 @@ bool Counters::is_captured(CallKind kind, const CUpti_CallbackData& call,
   const CUresult result = api_.stream_is_capturing(stream_of(kind, call.functionParams), &status);
   // The legacy stream may not be asked while others capture; it cannot be captured itself.
   return result == CUDA_SUCCESS && status != CU_STREAM_CAPTURE_STATUS_NONE;
-}
-
-bool Counters::lock() {
-  timespec until{};
-  ::clock_gettime(CLOCK_REALTIME, &until);
-  until.tv_sec += kLockNs / 1'000'000'000;
-  return pthread_mutex_timedlock(&mutex_, &until) == 0;
 }
 
 // Waiting for a kernel here is safe only where the kernel itself waits for nobody. A captured
@@ -165,7 +153,7 @@ void Counters::before(CallKind kind, const CUpti_CallbackData& call) {
     skipped_.fetch_add(1, std::memory_order_relaxed);
     return;
   }
-  if (!lock()) {
+  if (!lock_in_time(mutex_)) {
     failed_.fetch_add(1, std::memory_order_relaxed);
     return;
   }
@@ -226,12 +214,9 @@ Counters::Context* Counters::context_of(CUcontext handle) {
 
 CUptiResult Counters::set_up(Context& context, const char*& what) {
   uint32_t device = 0;
-  auto chip =
-      params_of<CUpti_Device_GetChipName_Params>(CUpti_Device_GetChipName_Params_STRUCT_SIZE);
-  auto initialize =
-      params_of<CUpti_Profiler_Initialize_Params>(CUpti_Profiler_Initialize_Params_STRUCT_SIZE);
-  auto enable =
-      params_of<CUpti_RangeProfiler_Enable_Params>(CUpti_RangeProfiler_Enable_Params_STRUCT_SIZE);
+  auto chip = PRESERVE_CUPTI_PARAMS(Device_GetChipName);
+  auto initialize = PRESERVE_CUPTI_PARAMS(Profiler_Initialize);
+  auto enable = PRESERVE_CUPTI_PARAMS(RangeProfiler_Enable);
   what = "the profiler does not start";
   CUptiResult result = api_.profiler_initialize(&initialize);
   if (result == CUPTI_SUCCESS) result = api_.device_id(context.handle, &device);
@@ -269,8 +254,7 @@ CUptiResult Counters::set_up(Context& context, const char*& what) {
 // What this device can count (partitions and virtual GPUs have less); nullptr: not known.
 uint8_t* Counters::availability(CUcontext handle) {
   if (api_.counter_availability == nullptr) return nullptr;
-  auto params = params_of<CUpti_Profiler_GetCounterAvailability_Params>(
-      CUpti_Profiler_GetCounterAvailability_Params_STRUCT_SIZE);
+  auto params = PRESERVE_CUPTI_PARAMS(Profiler_GetCounterAvailability);
   params.ctx = handle;
   if (api_.counter_availability(&params) != CUPTI_SUCCESS ||
       params.counterAvailabilityImageSize == 0 ||
@@ -290,8 +274,7 @@ Counters::Image* Counters::image_of(Context& context, CallKind kind) {
   Image& image = is_graph ? context.graph : context.launch;
   if (image.bytes != nullptr) return &image;
   for (size_t ranges = is_graph ? kGraphRanges : kLaunchRanges; ranges > 0; ranges /= 2) {
-    auto size = params_of<CUpti_RangeProfiler_GetCounterDataSize_Params>(
-        CUpti_RangeProfiler_GetCounterDataSize_Params_STRUCT_SIZE);
+    auto size = PRESERVE_CUPTI_PARAMS(RangeProfiler_GetCounterDataSize);
     size.pRangeProfilerObject = context.profiler;
     size.pMetricNames = context.metrics.names();
     size.numMetrics = context.metrics.count();
@@ -309,13 +292,11 @@ Counters::Image* Counters::image_of(Context& context, CallKind kind) {
 }
 
 bool Counters::start(Context& context, Image& image) {
-  auto initialize = params_of<CUpti_RangeProfiler_CounterDataImage_Initialize_Params>(
-      CUpti_RangeProfiler_CounterDataImage_Initialize_Params_STRUCT_SIZE);
+  auto initialize = PRESERVE_CUPTI_PARAMS(RangeProfiler_CounterDataImage_Initialize);
   initialize.pRangeProfilerObject = context.profiler;
   initialize.counterDataSize = image.size;
   initialize.pCounterData = image.bytes;
-  auto configure = params_of<CUpti_RangeProfiler_SetConfig_Params>(
-      CUpti_RangeProfiler_SetConfig_Params_STRUCT_SIZE);
+  auto configure = PRESERVE_CUPTI_PARAMS(RangeProfiler_SetConfig);
   configure.pRangeProfilerObject = context.profiler;
   configure.configSize = context.metrics.config_bytes();
   configure.pConfig = context.metrics.config();
@@ -327,8 +308,7 @@ bool Counters::start(Context& context, Image& image) {
   configure.numNestingLevels = 1;
   configure.minNestingLevel = 1;
   configure.targetNestingLevel = 1;
-  auto start =
-      params_of<CUpti_RangeProfiler_Start_Params>(CUpti_RangeProfiler_Start_Params_STRUCT_SIZE);
+  auto start = PRESERVE_CUPTI_PARAMS(RangeProfiler_Start);
   start.pRangeProfilerObject = context.profiler;
   CUptiResult result = api_.range_image_init(&initialize);
   if (result == CUPTI_SUCCESS) result = api_.range_configure(&configure);
@@ -341,14 +321,11 @@ bool Counters::start(Context& context, Image& image) {
 }
 
 bool Counters::finish(Context& context, Image& image, uint32_t correlation) {
-  auto stop =
-      params_of<CUpti_RangeProfiler_Stop_Params>(CUpti_RangeProfiler_Stop_Params_STRUCT_SIZE);
+  auto stop = PRESERVE_CUPTI_PARAMS(RangeProfiler_Stop);
   stop.pRangeProfilerObject = context.profiler;
-  auto decode = params_of<CUpti_RangeProfiler_DecodeData_Params>(
-      CUpti_RangeProfiler_DecodeData_Params_STRUCT_SIZE);
+  auto decode = PRESERVE_CUPTI_PARAMS(RangeProfiler_DecodeData);
   decode.pRangeProfilerObject = context.profiler;
-  auto info = params_of<CUpti_RangeProfiler_GetCounterDataInfo_Params>(
-      CUpti_RangeProfiler_GetCounterDataInfo_Params_STRUCT_SIZE);
+  auto info = PRESERVE_CUPTI_PARAMS(RangeProfiler_GetCounterDataInfo);
   info.pCounterDataImage = image.bytes;
   info.counterDataImageSize = image.size;
   if (api_.range_stop(&stop) != CUPTI_SUCCESS || stop.isAllPassSubmitted == 0 ||
@@ -410,7 +387,7 @@ void Counters::refuse(const char* what, const char* chip, uint32_t device, CUpti
 }
 
 void Counters::on_context_destroyed(CUcontext handle) {
-  if (!wanted() || !lock()) return;
+  if (!wanted() || !lock_in_time(mutex_)) return;
   for (size_t i = 0; i < context_count_; ++i) {
     auto* context = reinterpret_cast<Context*>(memory_ + i * sizeof(Context));
     if (context->handle == handle) release(*context);
@@ -420,8 +397,7 @@ void Counters::on_context_destroyed(CUcontext handle) {
 
 void Counters::release(Context& context) {
   if (context.profiler != nullptr) {
-    auto params = params_of<CUpti_RangeProfiler_Disable_Params>(
-        CUpti_RangeProfiler_Disable_Params_STRUCT_SIZE);
+    auto params = PRESERVE_CUPTI_PARAMS(RangeProfiler_Disable);
     params.pRangeProfilerObject = context.profiler;
     (void)api_.range_disable(&params);
   }

@@ -6,7 +6,7 @@
 //
 // A kernel that is measured runs alone: the launch waits for it. So nothing is measured that may
 // wait for another rank (see skips()), nor while a stream is captured, where waiting is forbidden.
-// One launch at a time: a launch that waits longer than kLockNs for its turn runs unmeasured.
+// One launch at a time: a launch that waits too long for its turn runs unmeasured.
 //
 // before() and after() are called by CUPTI on the program's threads; the rest as Session says.
 // Memory: kContexts times two images of at most kImageBytes. Errors mean fewer counters; the first
@@ -32,7 +32,6 @@ class Counters {
   static constexpr size_t kContexts = 16;
   static constexpr size_t kImageBytes = size_t{64} << 20;
   static constexpr size_t kLaunchRanges = 4, kGraphRanges = 2048;
-  static constexpr int64_t kLockNs = 2'000'000'000;
   using Complain = void (*)(const char* why);
 
   // `groups`: CounterGroup. 0: everything below does nothing.
@@ -44,7 +43,7 @@ class Counters {
   // Says in the spool that this is a recording of counters.
   void announce();
   void set_measuring(bool on) { measuring_.store(on, std::memory_order_release); }
-  // Waits for the launch that is being measured, at most kLockNs; afterwards nothing is.
+  // Waits for the launch that is being measured, a bounded time; afterwards nothing is.
   void stop();
 
   void before(CallKind kind, const CUpti_CallbackData& call);
@@ -73,7 +72,6 @@ class Counters {
   bool skips(CallKind kind, const CUpti_CallbackData& call);
   void note_context(CUcontext handle);
   bool is_captured(CallKind kind, const CUpti_CallbackData& call, bool others_capture) const;
-  bool lock();
   Context* context_of(CUcontext handle);
   CUptiResult set_up(Context& context, const char*& what);
   uint8_t* availability(CUcontext handle);

@@ -4,6 +4,8 @@
 #include <dlfcn.h>
 #include <stdio.h>
 
+#include <type_traits>
+
 #include "hooks/cuda/cupti_library.h"
 
 namespace preserve::cuda {
@@ -18,9 +20,9 @@ bool CuptiApi::load(char* why, size_t why_bytes) {
 }
 
 bool CuptiApi::resolve(void* library, char* why, size_t why_bytes) {
-#define PRESERVE_CUPTI_RESOLVE(member, symbol, required)                                \
+#define PRESERVE_CUPTI_RESOLVE(member, symbol, need)                                    \
   member = reinterpret_cast<decltype(member)>(::dlsym(library, #symbol));               \
-  if (required && member == nullptr) {                                                  \
+  if (CuptiNeed::need == CuptiNeed::recording && member == nullptr) {                   \
     ::snprintf(why, why_bytes, "the libcupti of this process is too old: no " #symbol); \
     return false;                                                                       \
   }
@@ -29,23 +31,22 @@ bool CuptiApi::resolve(void* library, char* why, size_t why_bytes) {
   // The driver is loaded (it called us), or this is a test without one.
   void* driver = ::dlopen("libcuda.so.1", RTLD_NOLOAD | RTLD_LAZY);
   void* scope = driver != nullptr ? driver : RTLD_DEFAULT;
-  func_param_info =
-      reinterpret_cast<decltype(func_param_info)>(::dlsym(scope, "cuFuncGetParamInfo"));
-  kernel_param_info =
-      reinterpret_cast<decltype(kernel_param_info)>(::dlsym(scope, "cuKernelGetParamInfo"));
-  stream_is_capturing =
-      reinterpret_cast<decltype(stream_is_capturing)>(::dlsym(scope, "cuStreamIsCapturing"));
+  const auto take = [scope](auto& function, const char* name) {
+    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(::dlsym(scope, name));
+  };
+  take(func_param_info, "cuFuncGetParamInfo");
+  take(kernel_param_info, "cuKernelGetParamInfo");
+  take(stream_is_capturing, "cuStreamIsCapturing");
   return true;
 }
 
 bool CuptiApi::reads_counters() const {
-  return device_id != nullptr && chip_name != nullptr && profiler_initialize != nullptr &&
-         host_initialize != nullptr && host_deinitialize != nullptr &&
-         host_add_metrics != nullptr && host_config_size != nullptr && host_config != nullptr &&
-         host_passes != nullptr && host_evaluate != nullptr && range_enable != nullptr &&
-         range_disable != nullptr && range_configure != nullptr && range_start != nullptr &&
-         range_stop != nullptr && range_decode != nullptr && range_image_size != nullptr &&
-         range_image_init != nullptr && range_image_info != nullptr;
+  bool all = true;
+#define PRESERVE_CUPTI_READS(member, symbol, need) \
+  all = all && (CuptiNeed::need != CuptiNeed::counters || member != nullptr);
+  PRESERVE_CUPTI_FUNCTIONS(PRESERVE_CUPTI_READS)
+#undef PRESERVE_CUPTI_READS
+  return all;
 }
 
 const char* CuptiApi::text(CUptiResult result) const {

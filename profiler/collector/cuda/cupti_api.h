@@ -12,54 +12,67 @@
 
 namespace preserve::cuda {
 
-// name in the table, symbol, whether recording is impossible without it
-#define PRESERVE_CUPTI_FUNCTIONS(F)                                        \
-  F(get_version, cuptiGetVersion, true)                                    \
-  F(subscribe, cuptiSubscribe, true)                                       \
-  F(subscribe_v2, cuptiSubscribe_v2, false)                                \
-  F(unsubscribe, cuptiUnsubscribe, true)                                   \
-  F(enable_callback, cuptiEnableCallback, true)                            \
-  F(enable_domain, cuptiEnableDomain, true)                                \
-  F(get_callback_name, cuptiGetCallbackName, true)                         \
-  F(register_callbacks, cuptiActivityRegisterCallbacks, true)              \
-  F(register_timestamp, cuptiActivityRegisterTimestampCallback, false)     \
-  F(get_timestamp, cuptiGetTimestamp, false)                               \
-  F(activity_enable, cuptiActivityEnable, true)                            \
-  F(activity_disable, cuptiActivityDisable, true)                          \
-  F(next_record, cuptiActivityGetNextRecord, true)                         \
-  F(dropped_records, cuptiActivityGetNumDroppedRecords, true)              \
-  F(flush_all, cuptiActivityFlushAll, true)                                \
-  F(flush_period, cuptiActivityFlushPeriod, false)                         \
-  F(set_attribute, cuptiActivitySetAttribute, true)                        \
-  F(set_thread_id_type, cuptiSetThreadIdType, false)                       \
-  F(all_sync_records, cuptiActivityEnableAllSyncRecords, false)            \
-  F(graph_node_id, cuptiGetGraphNodeId, false)                             \
-  F(graph_id, cuptiGetGraphId, false)                                      \
-  F(hw_trace, cuptiActivityEnableHWTrace, false)                           \
-  F(result_string, cuptiGetResultString, false)                            \
-  F(device_id, cuptiGetDeviceId, false)                                    \
-  F(chip_name, cuptiDeviceGetChipName, false)                              \
-  F(profiler_initialize, cuptiProfilerInitialize, false)                   \
-  F(counter_availability, cuptiProfilerGetCounterAvailability, false)      \
-  F(host_initialize, cuptiProfilerHostInitialize, false)                   \
-  F(host_deinitialize, cuptiProfilerHostDeinitialize, false)               \
-  F(host_add_metrics, cuptiProfilerHostConfigAddMetrics, false)            \
-  F(host_config_size, cuptiProfilerHostGetConfigImageSize, false)          \
-  F(host_config, cuptiProfilerHostGetConfigImage, false)                   \
-  F(host_passes, cuptiProfilerHostGetNumOfPasses, false)                   \
-  F(host_evaluate, cuptiProfilerHostEvaluateToGpuValues, false)            \
-  F(range_enable, cuptiRangeProfilerEnable, false)                         \
-  F(range_disable, cuptiRangeProfilerDisable, false)                       \
-  F(range_configure, cuptiRangeProfilerSetConfig, false)                   \
-  F(range_start, cuptiRangeProfilerStart, false)                           \
-  F(range_stop, cuptiRangeProfilerStop, false)                             \
-  F(range_decode, cuptiRangeProfilerDecodeData, false)                     \
-  F(range_image_size, cuptiRangeProfilerGetCounterDataSize, false)         \
-  F(range_image_init, cuptiRangeProfilerCounterDataImageInitialize, false) \
-  F(range_image_info, cuptiRangeProfilerGetCounterDataInfo, false)
+// What cannot be done without a function.
+enum class CuptiNeed { recording, counters, nothing };
+
+// name in the table, symbol, CuptiNeed
+#define PRESERVE_CUPTI_FUNCTIONS(F)                                           \
+  F(get_version, cuptiGetVersion, recording)                                  \
+  F(subscribe, cuptiSubscribe, recording)                                     \
+  F(subscribe_v2, cuptiSubscribe_v2, nothing)                                 \
+  F(unsubscribe, cuptiUnsubscribe, recording)                                 \
+  F(enable_callback, cuptiEnableCallback, recording)                          \
+  F(enable_domain, cuptiEnableDomain, recording)                              \
+  F(get_callback_name, cuptiGetCallbackName, recording)                       \
+  F(register_callbacks, cuptiActivityRegisterCallbacks, recording)            \
+  F(register_timestamp, cuptiActivityRegisterTimestampCallback, nothing)      \
+  F(get_timestamp, cuptiGetTimestamp, nothing)                                \
+  F(activity_enable, cuptiActivityEnable, recording)                          \
+  F(activity_disable, cuptiActivityDisable, recording)                        \
+  F(next_record, cuptiActivityGetNextRecord, recording)                       \
+  F(dropped_records, cuptiActivityGetNumDroppedRecords, recording)            \
+  F(flush_all, cuptiActivityFlushAll, recording)                              \
+  F(flush_period, cuptiActivityFlushPeriod, nothing)                          \
+  F(set_attribute, cuptiActivitySetAttribute, recording)                      \
+  F(set_thread_id_type, cuptiSetThreadIdType, nothing)                        \
+  F(all_sync_records, cuptiActivityEnableAllSyncRecords, nothing)             \
+  F(graph_node_id, cuptiGetGraphNodeId, nothing)                              \
+  F(graph_id, cuptiGetGraphId, nothing)                                       \
+  F(hw_trace, cuptiActivityEnableHWTrace, nothing)                            \
+  F(result_string, cuptiGetResultString, nothing)                             \
+  F(device_id, cuptiGetDeviceId, counters)                                    \
+  F(chip_name, cuptiDeviceGetChipName, counters)                              \
+  F(profiler_initialize, cuptiProfilerInitialize, counters)                   \
+  F(counter_availability, cuptiProfilerGetCounterAvailability, nothing)       \
+  F(host_initialize, cuptiProfilerHostInitialize, counters)                   \
+  F(host_deinitialize, cuptiProfilerHostDeinitialize, counters)               \
+  F(host_add_metrics, cuptiProfilerHostConfigAddMetrics, counters)            \
+  F(host_config_size, cuptiProfilerHostGetConfigImageSize, counters)          \
+  F(host_config, cuptiProfilerHostGetConfigImage, counters)                   \
+  F(host_passes, cuptiProfilerHostGetNumOfPasses, counters)                   \
+  F(host_evaluate, cuptiProfilerHostEvaluateToGpuValues, counters)            \
+  F(range_enable, cuptiRangeProfilerEnable, counters)                         \
+  F(range_disable, cuptiRangeProfilerDisable, counters)                       \
+  F(range_configure, cuptiRangeProfilerSetConfig, counters)                   \
+  F(range_start, cuptiRangeProfilerStart, counters)                           \
+  F(range_stop, cuptiRangeProfilerStop, counters)                             \
+  F(range_decode, cuptiRangeProfilerDecodeData, counters)                     \
+  F(range_image_size, cuptiRangeProfilerGetCounterDataSize, counters)         \
+  F(range_image_init, cuptiRangeProfilerCounterDataImageInitialize, counters) \
+  F(range_image_info, cuptiRangeProfilerGetCounterDataInfo, counters)
+
+// A structure of arguments of CUPTI's functions for counters, of the size that the headers know.
+#define PRESERVE_CUPTI_PARAMS(name) \
+  preserve::cuda::params_of<CUpti_##name##_Params>(CUpti_##name##_Params_STRUCT_SIZE)
+template <typename Params>
+Params params_of(size_t struct_size) {
+  Params params{};
+  params.structSize = struct_size;
+  return params;
+}
 
 struct CuptiApi {
-#define PRESERVE_CUPTI_MEMBER(member, symbol, required) decltype(&::symbol) member = nullptr;
+#define PRESERVE_CUPTI_MEMBER(member, symbol, need) decltype(&::symbol) member = nullptr;
   PRESERVE_CUPTI_FUNCTIONS(PRESERVE_CUPTI_MEMBER)
 #undef PRESERVE_CUPTI_MEMBER
   // Of the driver; missing ones leave the layout of kernel parameters unknown.

@@ -9,6 +9,7 @@
 #include <iterator>
 #include <utility>
 
+#include "profiler/collector/bounded_lock.h"
 #include "profiler/collector/cuda/thread_record.h"
 #include "profiler/collector/recorder.h"
 #include "profiler/collector/spool_file.h"
@@ -17,9 +18,10 @@
 namespace preserve::cuda {
 namespace {
 
+using collector::lock_in_time;
+
 constexpr int kClockTries = 100;
 constexpr size_t kChunkBytes = size_t{256} << 10;
-constexpr time_t kLockWaitS = 2;
 constexpr uint32_t kMaxNotes = 64;  // of one process
 
 int64_t read_clock(clockid_t id) {
@@ -36,14 +38,6 @@ constexpr ActivityKind kKinds[] = {{CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, "kern
                                    {CUPTI_ACTIVITY_KIND_SYNCHRONIZATION, "waits"},
                                    {CUPTI_ACTIVITY_KIND_OVERHEAD, "its own overhead"},
                                    {CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION, "external ids"}};
-
-// A call of CUPTI that does not come back must not keep the program from ending.
-bool lock_in_time(pthread_mutex_t& mutex) {
-  timespec until{};
-  ::clock_gettime(CLOCK_REALTIME, &until);
-  until.tv_sec += kLockWaitS;
-  return pthread_mutex_timedlock(&mutex, &until) == 0;
-}
 
 uint32_t version_of(const CuptiApi& api) {
   uint32_t version = 0;

@@ -197,7 +197,7 @@ void call_ended(uint16_t function) {
   if (stopped.load(std::memory_order_relaxed)) return;
   if (calls.fetch_sub(1) != 1 || requests.load() != 0 || pauses.load() != 0) return;
   // Polling: what follows is no computation yet.
-  if (function >= mpi::kTest && function <= mpi::kTestsome) return;
+  if (mpi::is_test(function)) return;
   const Unnoticed unnoticed;
   if (!lock.take()) return;
   // A call that begins now unprotects once it has the lock.

@@ -2,7 +2,6 @@
 // SIGSEGV belongs to us and to the program: its own handler sees every fault that is none of ours,
 // and it may set and read it as without us. No thread may block the signal: the kernel ends a
 // process whose fault finds it blocked.
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -10,28 +9,18 @@
 
 #include <atomic>
 
+#include "hooks/next_of.h"
 #include "hooks/unnoticed.h"
 #include "profiler/collector/touch/pages.h"
 
 namespace preserve::collector::touch {
 namespace {
 
-using Sigaction = int (*)(int, const struct sigaction*, struct sigaction*);
-using Sigmask = int (*)(int, const sigset_t*, sigset_t*);
-
-template <typename F>
-F next(std::atomic<F>& known, const char* name) {
-  F function = known.load(std::memory_order_acquire);
-  if (function == nullptr) {
-    function = reinterpret_cast<F>(::dlsym(RTLD_NEXT, name));
-    known.store(function, std::memory_order_release);
-  }
-  return function;
-}
+using Sigmask = int(int, const sigset_t*, sigset_t*);
 
 int real_sigaction(int number, const struct sigaction* action, struct sigaction* old) {
-  static std::atomic<Sigaction> known{nullptr};
-  return next(known, "sigaction")(number, action, old);
+  using Sigaction = int(int, const struct sigaction*, struct sigaction*);
+  return hooks::next_of<"sigaction", Sigaction>()(number, action, old);
 }
 
 std::atomic<bool> installed{false};
@@ -56,8 +45,7 @@ void call_programs(int number, siginfo_t* info, void* context) {
   }
   sigset_t blocked = action.sa_mask;
   if ((action.sa_flags & SA_NODEFER) == 0) sigaddset(&blocked, number);
-  static std::atomic<Sigmask> known{nullptr};
-  (void)next(known, "pthread_sigmask")(SIG_BLOCK, &blocked, nullptr);
+  (void)hooks::next_of<"pthread_sigmask", Sigmask>()(SIG_BLOCK, &blocked, nullptr);
   if ((action.sa_flags & SA_RESETHAND) != 0) programs.sa_handler = SIG_DFL;
   if ((action.sa_flags & SA_SIGINFO) != 0) {
     action.sa_sigaction(number, info, context);
@@ -80,11 +68,10 @@ sigset_t without_faults(const sigset_t& set) {
   return allowed;
 }
 
-int mask(std::atomic<Sigmask>& known, const char* name, int how, const sigset_t* set,
-         sigset_t* old) {
-  if (set == nullptr || how == SIG_UNBLOCK) return next(known, name)(how, set, old);
+int mask(Sigmask* real, int how, const sigset_t* set, sigset_t* old) {
+  if (set == nullptr || how == SIG_UNBLOCK) return real(how, set, old);
   const sigset_t allowed = without_faults(*set);
-  return next(known, name)(how, &allowed, old);
+  return real(how, &allowed, old);
 }
 
 }  // namespace
@@ -118,8 +105,9 @@ PRESERVE_VISIBLE int sigaction(int number, const struct sigaction* action,
 }
 
 PRESERVE_VISIBLE sighandler_t signal(int number, sighandler_t handler) noexcept {
-  static std::atomic<sighandler_t (*)(int, sighandler_t)> known{nullptr};
-  if (number != SIGSEGV || !installed.load()) return next(known, "signal")(number, handler);
+  if (number != SIGSEGV || !installed.load()) {
+    return preserve::hooks::next_of<"signal", sighandler_t(int, sighandler_t)>()(number, handler);
+  }
   const sighandler_t before = programs.sa_handler;
   programs = {};
   programs.sa_handler = handler;
@@ -128,11 +116,9 @@ PRESERVE_VISIBLE sighandler_t signal(int number, sighandler_t handler) noexcept 
 }
 
 PRESERVE_VISIBLE int pthread_sigmask(int how, const sigset_t* set, sigset_t* old) noexcept {
-  static std::atomic<Sigmask> known{nullptr};
-  return mask(known, "pthread_sigmask", how, set, old);
+  return mask(preserve::hooks::next_of<"pthread_sigmask", Sigmask>(), how, set, old);
 }
 
 PRESERVE_VISIBLE int sigprocmask(int how, const sigset_t* set, sigset_t* old) noexcept {
-  static std::atomic<Sigmask> known{nullptr};
-  return mask(known, "sigprocmask", how, set, old);
+  return mask(preserve::hooks::next_of<"sigprocmask", Sigmask>(), how, set, old);
 }

@@ -3,7 +3,6 @@
 // is protected, or they would fail with EFAULT. Not covered: system calls made without the C
 // library, asynchronous ones (io_uring), and what takes a name or a small structure that lies in a
 // large allocation.
-#include <dlfcn.h>
 #include <errno.h>
 #include <spawn.h>
 #include <stdarg.h>
@@ -14,25 +13,19 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include <atomic>
-
+#include "hooks/next_of.h"
 #include "profiler/collector/touch/pages.h"
 
 using preserve::collector::touch::Pause;
 
 // The function `name` as the C library declares it, with `failed` as its result where there is
 // none.
-#define PRESERVE_PAUSED(result, name, parameters, arguments, failed)            \
-  extern "C" __attribute__((visibility("default"))) result name parameters {    \
-    static std::atomic<result(*) parameters> known{nullptr};                    \
-    auto* real = known.load(std::memory_order_acquire);                         \
-    if (real == nullptr) {                                                      \
-      real = reinterpret_cast<result(*) parameters>(::dlsym(RTLD_NEXT, #name)); \
-      known.store(real, std::memory_order_release);                             \
-    }                                                                           \
-    if (real == nullptr) return errno = ENOSYS, failed;                         \
-    const Pause pause(__builtin_return_address(0));                             \
-    return real arguments;                                                      \
+#define PRESERVE_PAUSED(result, name, parameters, arguments, failed)         \
+  extern "C" __attribute__((visibility("default"))) result name parameters { \
+    auto* real = preserve::hooks::next_of<#name, result parameters>();       \
+    if (real == nullptr) return errno = ENOSYS, failed;                      \
+    const Pause pause(__builtin_return_address(0));                          \
+    return real arguments;                                                   \
   }
 
 PRESERVE_PAUSED(ssize_t, read, (int file, void* to, size_t bytes), (file, to, bytes), -1)
@@ -109,12 +102,7 @@ PRESERVE_PAUSED(int, posix_spawnp,
 
 // Drivers take addresses in here.
 extern "C" __attribute__((visibility("default"))) int ioctl(int file, unsigned long request, ...) {
-  static std::atomic<int (*)(int, unsigned long, void*)> known{nullptr};
-  auto* real = known.load(std::memory_order_acquire);
-  if (real == nullptr) {
-    real = reinterpret_cast<int (*)(int, unsigned long, void*)>(::dlsym(RTLD_NEXT, "ioctl"));
-    known.store(real, std::memory_order_release);
-  }
+  auto* real = preserve::hooks::next_of<"ioctl", int(int, unsigned long, ...)>();
   if (real == nullptr) return errno = ENOSYS, -1;
   va_list more;
   va_start(more, request);

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "profiler/gpu/records.h"
+#include "profiler/gpu/call_pairing.h"
 
 namespace preserve::cuda {
 namespace {
@@ -25,9 +25,9 @@ class Pairing {
  public:
   Pairing(const Run& run, CollectivesByLaunch& out) : run_(run), out_(out) {}
 
-  void add(const LibraryCall* call) {
+  void add(const LibraryCall& call) {
     if (!launches_.empty()) settle();
-    (call->from_plugin ? plugin_ : payload_).push_back(call);
+    (call.from_plugin ? plugin_ : payload_).push_back(call);
   }
   void add(const Candidate& launch) {
     if (!plugin_.empty() || !payload_.empty()) launches_.push_back(launch);
@@ -43,40 +43,24 @@ class Pairing {
   int64_t matched() const { return matched_; }
 
  private:
-  void pair(const std::vector<const LibraryCall*>& calls, double factor, const char* source) {
-    if (calls.empty() || launches_.empty()) return;
-    if (calls.size() == launches_.size()) {
-      const double confidence = (calls.size() == 1 ? kReported : kInGroup) * factor;
-      for (size_t i = 0; i < calls.size(); ++i) {
-        give(launches_[i].launch, {calls[i]}, source, confidence);
-      }
-    } else if (launches_.size() == 1) {
-      give(launches_[0].launch, calls, source, kInGroup * factor);
-    } else {
-      size_t next = 0;
-      for (const LibraryCall* call : calls) {
-        for (size_t i = next; i < launches_.size(); ++i) {
-          if (launches_[i].identity->function != call->function) continue;
-          give(launches_[i].launch, {call}, source, kGuessed * factor);
-          next = i + 1;
-          break;
-        }
-      }
+  void pair(const std::vector<gpu::CollectiveFacts>& calls, double factor, const char* source) {
+    std::vector<std::string> functions;
+    for (const Candidate& launch : launches_) functions.push_back(launch.identity->function);
+    std::vector<gpu::CollectiveFacts> facts = gpu::pair_calls(
+        calls, functions, {kReported * factor, kInGroup * factor, kGuessed * factor});
+    for (size_t i = 0; i < facts.size(); ++i) {
+      if (facts[i].confidence == 0) continue;
+      facts[i].source = source;
+      matched_ += facts.size() == 1 ? std::ssize(calls) : 1;
+      give(launches_[i].launch, facts[i]);
     }
   }
 
-  void give(uint32_t launch, const std::vector<const LibraryCall*>& calls, const char* source,
-            double confidence) {
-    gpu::CollectiveFacts facts = *calls.front();
+  void give(uint32_t launch, gpu::CollectiveFacts& facts) {
     if (facts.communicator) {
       const auto ranks = run_.communicator_ranks.find(static_cast<uint64_t>(*facts.communicator));
       if (ranks != run_.communicator_ranks.end()) facts.ranks = ranks->second;
     }
-    for (size_t i = 1; i < calls.size(); ++i) gpu::fuse(facts, *calls[i]);
-    if (calls.size() > 1) facts.sequence.reset();
-    facts.source = source;
-    facts.confidence = confidence;
-    matched_ += static_cast<int64_t>(calls.size());
     const auto [entry, fresh] = out_.try_emplace(launch, facts);
     if (fresh) return;
     gpu::CollectiveFacts& known = entry->second;
@@ -87,7 +71,7 @@ class Pairing {
 
   const Run& run_;
   CollectivesByLaunch& out_;
-  std::vector<const LibraryCall*> plugin_, payload_;
+  std::vector<gpu::CollectiveFacts> plugin_, payload_;
   std::vector<Candidate> launches_;
   int64_t matched_ = 0;
 };
@@ -135,7 +119,7 @@ CollectivesByLaunch assign_calls(const Run& run, const std::vector<gpu::KernelId
   for (size_t i = 0; i < events.size(); ++i) {
     if (i > 0 && events[i].tid != events[i - 1].tid) pairing.settle();
     if (events[i].is_call) {
-      pairing.add(&run.calls[events[i].index]);
+      pairing.add(run.calls[events[i].index]);
     } else {
       pairing.add(Candidate{events[i].index, &identities[names[events[i].index]]});
     }

@@ -37,94 +37,54 @@ std::string next_word(std::string_view& text) {
 void RunReader::add(const spool::RecordHeader& head, std::string_view tail,
                     const Position& position) {
   ++order_;
+  const Record record{head, position, tail};
   switch (static_cast<RecordType>(head.type)) {
     case RecordType::kernel:
-      return add_kernel(tail);
+      return read<KernelBody>(record);
     case RecordType::copy:
-      return add_copy(tail);
-    case RecordType::memory:
-      return add_memory(tail);
-    case RecordType::launch:
-      return add_launch(head, tail, position);
-    case RecordType::function:
-      return add_function(head, tail);
-    case RecordType::node:
-      return add_node(tail, position);
-    case RecordType::mapping:
-      return add_mapping(tail, position);
-    case RecordType::collective:
-      return add_collective(head, tail, position);
-    case RecordType::counters:
-      return add_counters(tail, position);
-    case RecordType::counter_setup:
-      return add_counter_setup(head, tail);
-    case RecordType::executable:
-      return add_executable(tail, position);
-    case RecordType::lost:
-      return add_lost(tail);
-    case RecordType::clock:
-      return add_clock(tail);
-    case RecordType::name: {
-      NameBody body{};
-      if (!take(tail, body)) return;
-      name_index_[body.id] = constant_name(tail.substr(0, head.text_bytes));
-      return;
-    }
-    case RecordType::device: {
-      DeviceBody body{};
-      if (!take(tail, body)) return;
-      run_.devices[body.id] = {body, std::string(tail.substr(0, head.text_bytes))};
-      return;
-    }
-    case RecordType::graph: {
-      GraphBody body{};
-      if (!take(tail, body)) return;
-      if (body.start_ns > 0 && body.end_ns >= body.start_ns && body.end_ns <= kLatestNs) {
-        run_.graphs.push_back(body);
-      } else {  // one that was launched by the device has no start of its own
-        ++run_.losses.received;
-        ++run_.losses.zero_timestamp;
-      }
-      return;
-    }
-    case RecordType::overhead: {
-      OverheadBody body{};
-      if (!take(tail, body)) return;
-      auto& [count, total_ns] = run_.overheads[body.kind];
-      ++count;
-      const bool possible =
-          body.start_ns > 0 && body.end_ns > body.start_ns && body.end_ns <= kLatestNs;
-      if (possible && __builtin_add_overflow(total_ns, body.end_ns - body.start_ns, &total_ns)) {
-        total_ns = INT64_MAX;
-      }
-      return;
-    }
-    case RecordType::tensor_map: {
-      TensorMap map{position.time_ns, {}};
-      if (take(tail, map.body)) run_.tensor_maps.push_back(map);
-      return;
-    }
-    case RecordType::communicator: {
-      CommunicatorBody body{};
-      if (take(tail, body)) run_.communicator_ranks[body.id] = body.ranks;
-      return;
-    }
-    case RecordType::state:
-      return add_state(head, tail, position);
+      return read<CopyBody>(record);
     case RecordType::synchronize:
-      return add_wait(tail);
-    case RecordType::external: {
-      ExternalBody body{};
-      if (take(tail, body)) ++run_.external_ids[body.kind];
-      return;
-    }
-    case RecordType::pool: {
-      PoolBody body{};
-      if (!take(tail, body)) return;
-      if (body.operation == kPoolCreated) ++run_.pools.created;
-      run_.pools.largest_bytes = std::max(run_.pools.largest_bytes, body.bytes);
-      return;
-    }
+      return read<SynchronizeBody>(record);
+    case RecordType::memory:
+      return read<MemoryBody>(record);
+    case RecordType::pool:
+      return read<PoolBody>(record);
+    case RecordType::overhead:
+      return read<OverheadBody>(record);
+    case RecordType::external:
+      return read<ExternalBody>(record);
+    case RecordType::graph:
+      return read<GraphBody>(record);
+    case RecordType::device:
+      return read<DeviceBody>(record);
+    case RecordType::name:
+      return read<NameBody>(record);
+    case RecordType::lost:
+      return read<LostBody>(record);
+    case RecordType::clock:
+      return read<ClockBody>(record);
+    case RecordType::state:
+      return read<StateBody>(record);
+    case RecordType::launch:
+      return read<LaunchBody>(record);
+    case RecordType::function:
+      return read<FunctionBody>(record);
+    case RecordType::node:
+      return read<NodeBody>(record);
+    case RecordType::mapping:
+      return read<MappingBody>(record);
+    case RecordType::tensor_map:
+      return read<TensorMapBody>(record);
+    case RecordType::communicator:
+      return read<CommunicatorBody>(record);
+    case RecordType::collective:
+      return read<CollectiveBody>(record);
+    case RecordType::counter_setup:
+      return read<CounterSetupBody>(record);
+    case RecordType::counters:
+      return read<CounterBody>(record);
+    case RecordType::executable:
+      return read<ExecutableBody>(record);
     default:
       return;  // context: its streams say which device it is on
   }
@@ -171,9 +131,7 @@ void RunReader::add_activity(const Place& place, int64_t start_ns, int64_t end_n
   run_.activities.push_back(activity);
 }
 
-void RunReader::add_kernel(std::string_view tail) {
-  KernelBody body{};
-  if (!take(tail, body)) return;
+void RunReader::take(const KernelBody& body, const Record& /*record*/) {
   Activity activity;
   activity.name = name(body.name);
   activity.blocks = product(body.grid);
@@ -184,9 +142,7 @@ void RunReader::add_kernel(std::string_view tail) {
   add_activity(body.place, body.start_ns, body.end_ns, activity);
 }
 
-void RunReader::add_copy(std::string_view tail) {
-  CopyBody body{};
-  if (!take(tail, body)) return;
+void RunReader::take(const CopyBody& body, const Record& /*record*/) {
   const auto kind = static_cast<size_t>(body.kind);
   Activity activity;
   activity.name = constant_name(kCopyNames[kind < std::size(kCopyNames) ? kind : 0]);
@@ -195,9 +151,7 @@ void RunReader::add_copy(std::string_view tail) {
   add_activity(body.place, body.start_ns, body.end_ns, activity);
 }
 
-void RunReader::add_wait(std::string_view tail) {
-  SynchronizeBody body{};
-  if (!take(tail, body)) return;
+void RunReader::take(const SynchronizeBody& body, const Record& /*record*/) {
   if (body.start_ns <= 0 || body.end_ns < body.start_ns || body.end_ns > kLatestNs) {
     ++run_.losses.waits_without_time;
     return;
@@ -205,9 +159,7 @@ void RunReader::add_wait(std::string_view tail) {
   run_.waits.push_back({body.start_ns, body.end_ns, body.type, body.context, body.stream});
 }
 
-void RunReader::add_memory(std::string_view tail) {
-  MemoryBody body{};
-  if (!take(tail, body)) return;
+void RunReader::take(const MemoryBody& body, const Record& /*record*/) {
   if (body.time_ns < 0 || body.time_ns > kLatestNs) {
     ++run_.losses.damaged;
     return;
@@ -216,11 +168,53 @@ void RunReader::add_memory(std::string_view tail) {
                      body.release != 0 ? MemoryEvent::release : MemoryEvent::allocate, true});
 }
 
-void RunReader::add_mapping(std::string_view tail, const Position& position) {
-  MappingBody body{};
-  if (!take(tail, body)) return;
-  memory_.push_back({position.time_ns, body.address, body.bytes,
+void RunReader::take(const MappingBody& body, const Record& record) {
+  memory_.push_back({record.position.time_ns, body.address, body.bytes,
                      body.unmapped != 0 ? MemoryEvent::unmap : MemoryEvent::allocate, false});
+}
+
+void RunReader::take(const NameBody& body, const Record& record) {
+  name_index_[body.id] = constant_name(record.text());
+}
+
+void RunReader::take(const DeviceBody& body, const Record& record) {
+  run_.devices[body.id] = {body, std::string(record.text())};
+}
+
+void RunReader::take(const GraphBody& body, const Record& /*record*/) {
+  if (body.start_ns > 0 && body.end_ns >= body.start_ns && body.end_ns <= kLatestNs) {
+    run_.graphs.push_back(body);
+  } else {  // one that was launched by the device has no start of its own
+    ++run_.losses.received;
+    ++run_.losses.zero_timestamp;
+  }
+}
+
+void RunReader::take(const OverheadBody& body, const Record& /*record*/) {
+  auto& [count, total_ns] = run_.overheads[body.kind];
+  ++count;
+  const bool possible =
+      body.start_ns > 0 && body.end_ns > body.start_ns && body.end_ns <= kLatestNs;
+  if (possible && __builtin_add_overflow(total_ns, body.end_ns - body.start_ns, &total_ns)) {
+    total_ns = INT64_MAX;
+  }
+}
+
+void RunReader::take(const TensorMapBody& body, const Record& record) {
+  run_.tensor_maps.push_back({record.position.time_ns, body});
+}
+
+void RunReader::take(const CommunicatorBody& body, const Record& /*record*/) {
+  run_.communicator_ranks[body.id] = body.ranks;
+}
+
+void RunReader::take(const ExternalBody& body, const Record& /*record*/) {
+  ++run_.external_ids[body.kind];
+}
+
+void RunReader::take(const PoolBody& body, const Record& /*record*/) {
+  if (body.operation == kPoolCreated) ++run_.pools.created;
+  run_.pools.largest_bytes = std::max(run_.pools.largest_bytes, body.bytes);
 }
 
 // Allocations come from the writer thread, mappings from the threads that made them.
@@ -252,15 +246,12 @@ void RunReader::build_allocations() {
   }
 }
 
-void RunReader::add_launch(const spool::RecordHeader& head, std::string_view tail,
-                           const Position& position) {
-  LaunchBody body{};
-  if (!take(tail, body)) return;
+void RunReader::take(const LaunchBody& body, const Record& record) {
   Launch launch;
-  launch.time_ns = position.time_ns;
-  launch.tid = position.tid;
+  launch.time_ns = record.position.time_ns;
+  launch.tid = record.position.tid;
   launch.context = body.context;
-  launch.range = position.range;
+  launch.range = record.position.range;
   launch.order = order_;
   launch.stream = body.stream;
   launch.function = body.function;
@@ -268,56 +259,49 @@ void RunReader::add_launch(const spool::RecordHeader& head, std::string_view tai
   launch.outer_correlation = body.outer_correlation;
   launch.kind = body.kind;
   launch.parameters_cut = (body.flags & kParametersCut) != 0;
-  const size_t text = spool::padded(head.text_bytes);
+  const std::string_view parameters = record.blob();
   if (body.parameter_bytes > 0 && body.parameter_bytes <= kMaxParameterBytes &&
-      tail.size() >= text + body.parameter_bytes &&
+      parameters.size() >= body.parameter_bytes &&
       run_.parameters.size() < kNone - size_t{kMaxParameterBytes}) {
     launch.parameters = static_cast<uint32_t>(run_.parameters.size());
     launch.parameter_bytes = body.parameter_bytes;
-    run_.parameters.append(tail.data() + text, body.parameter_bytes);
+    run_.parameters.append(parameters.data(), body.parameter_bytes);
   }
-  last_launch_[position.tid] = static_cast<uint32_t>(run_.launches.size());
+  last_launch_[record.position.tid] = static_cast<uint32_t>(run_.launches.size());
   run_.launches.push_back(launch);
 }
 
-void RunReader::add_function(const spool::RecordHeader& head, std::string_view tail) {
-  FunctionBody body{};
-  if (!take(tail, body)) return;
+void RunReader::take(const FunctionBody& body, const Record& record) {
   Function function;
-  function.name = constant_name(tail.substr(0, head.text_bytes));
-  tail.remove_prefix(std::min(spool::padded(head.text_bytes), tail.size()));
+  function.name = constant_name(record.text());
+  const std::string_view layout = record.blob();
   if (body.parameters <= kMaxParameters &&
-      tail.size() >= body.parameters * sizeof(ParameterLayout)) {
+      layout.size() >= body.parameters * sizeof(ParameterLayout)) {
     function.layout.resize(body.parameters);
     if (body.parameters > 0) {
-      std::memcpy(function.layout.data(), tail.data(), body.parameters * sizeof(ParameterLayout));
+      std::memcpy(function.layout.data(), layout.data(), body.parameters * sizeof(ParameterLayout));
     }
     function.layout_known = true;
   }
   run_.functions[body.id] = std::move(function);
 }
 
-void RunReader::add_node(std::string_view tail, const Position& position) {
-  NodeBody body{};
-  if (!take(tail, body)) return;
-  Node node{position.time_ns, body.node, body.original, kNone, body.event};
-  const auto last = last_launch_.find(position.tid);
+void RunReader::take(const NodeBody& body, const Record& record) {
+  Node node{record.position.time_ns, body.node, body.original, kNone, body.event};
+  const auto last = last_launch_.find(record.position.tid);
   // Cloning copies nodes; the call around it (an instantiation) says nothing about them.
   if (body.in_launch != 0 && last != last_launch_.end() && body.event != NodeEvent::cloned) {
     node.launch = last->second;
   }
   run_.nodes.push_back(node);
   if (body.event != NodeEvent::cloned) return;
-  Cloned& cloned = cloned_[position.tid];
+  Cloned& cloned = cloned_[record.position.tid];
   if (cloned.graph != body.graph) cloned = {body.graph, {}};
   if (body.type == kKernelNode) cloned.kernels.push_back(body.node);
 }
 
-void RunReader::add_collective(const spool::RecordHeader& head, std::string_view tail,
-                               const Position& position) {
-  CollectiveBody body{};
-  if (!take(tail, body)) return;
-  std::string_view words = tail.substr(0, head.text_bytes);
+void RunReader::take(const CollectiveBody& body, const Record& record) {
+  std::string_view words = record.text();
   LibraryCall call;
   call.function = gpu::collective_function(next_word(words));
   call.dtype = next_word(words);
@@ -332,10 +316,10 @@ void RunReader::add_collective(const spool::RecordHeader& head, std::string_view
   if (body.sequence <= INT64_MAX) call.sequence = static_cast<int64_t>(body.sequence);
   if (body.peer >= 0) call.peer = body.peer;
   call.from_plugin = true;
-  add(std::move(call), position);
+  add(std::move(call), record.position);
 }
 
-void RunReader::add_lost(std::string_view tail) {
+void RunReader::take(const LostBody& body, const Record& /*record*/) {
   static constexpr int64_t Losses::*kPlaces[] = {
       // by LossPlace
       &Losses::dropped,        &Losses::discarded_buffers,
@@ -343,15 +327,11 @@ void RunReader::add_lost(std::string_view tail) {
       &Losses::spool,          &Losses::counter_ranges,
       &Losses::counter_failed, &Losses::counter_skipped,
       &Losses::overwritten};
-  LostBody body{};
-  if (!take(tail, body)) return;
   const auto place = static_cast<size_t>(body.place);
   if (place < std::size(kPlaces)) run_.losses.*kPlaces[place] += static_cast<int64_t>(body.count);
 }
 
-void RunReader::add_clock(std::string_view tail) {
-  ClockBody body{};
-  if (!take(tail, body)) return;
+void RunReader::take(const ClockBody& body, const Record& /*record*/) {
   run_.cupti_version = body.cupti_version;
   if (body.monotonic_ns < 0 || body.monotonic_ns > kLatestNs || body.realtime_ns < 0 ||
       body.realtime_ns > kLatestNs) {
@@ -395,16 +375,13 @@ void RunReader::shift_activity_times() {
   }
 }
 
-void RunReader::add_state(const spool::RecordHeader& head, std::string_view tail,
-                          const Position& position) {
-  StateBody body{};
-  if (!take(tail, body)) return;
-  run_.states.emplace_back(body.state, std::string(tail.substr(0, head.text_bytes)));
+void RunReader::take(const StateBody& body, const Record& record) {
+  run_.states.emplace_back(body.state, std::string(record.text()));
   if (body.state == State::recording) {
-    run_.recorded.emplace_back(position.time_ns, INT64_MAX);
+    run_.recorded.emplace_back(record.position.time_ns, INT64_MAX);
   } else if (body.state != State::noted && !run_.recorded.empty()) {
     int64_t& end_ns = run_.recorded.back().second;
-    end_ns = std::min(end_ns, position.time_ns);
+    end_ns = std::min(end_ns, record.position.time_ns);
   }
 }
 

@@ -7,6 +7,7 @@
 // each). Times are CLOCK_MONOTONIC ns.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
@@ -191,36 +192,52 @@ class RunReader {
     enum Kind : uint8_t { allocate, release, unmap } kind;
     bool on_activity_clock;  // else: seen in a driver call
   };
-  // Takes the body off the front of `tail`.
-  template <typename Body>
-  bool take(std::string_view& tail, Body& body) {
-    if (tail.size() < sizeof(Body)) {
-      ++run_.losses.damaged;
-      return false;
+  struct Record {
+    const spool::RecordHeader& head;
+    const Position& position;
+    std::string_view tail;  // what follows the body
+    std::string_view text() const { return tail.substr(0, head.text_bytes); }
+    std::string_view blob() const {
+      return tail.substr(std::min(spool::padded(head.text_bytes), tail.size()));
     }
-    std::memcpy(static_cast<void*>(&body), tail.data(), sizeof(Body));
-    tail.remove_prefix(sizeof(Body));
-    return true;
+  };
+  template <typename Body>
+  void read(Record record) {
+    if (record.tail.size() < sizeof(Body)) {
+      ++run_.losses.damaged;
+      return;
+    }
+    Body body{};
+    std::memcpy(static_cast<void*>(&body), record.tail.data(), sizeof(Body));
+    record.tail.remove_prefix(sizeof(Body));
+    take(body, record);
   }
   uint32_t name(uint32_t spool_id);
   uint32_t constant_name(std::string_view text);
   void add_activity(const Place& place, int64_t start_ns, int64_t end_ns, Activity activity);
-  void add_kernel(std::string_view tail);
-  void add_copy(std::string_view tail);
-  void add_memory(std::string_view tail);
-  void add_wait(std::string_view tail);
-  void add_launch(const spool::RecordHeader& head, std::string_view tail, const Position& position);
-  void add_function(const spool::RecordHeader& head, std::string_view tail);
-  void add_node(std::string_view tail, const Position& position);
-  void add_mapping(std::string_view tail, const Position& position);
-  void add_collective(const spool::RecordHeader& head, std::string_view tail,
-                      const Position& position);
-  void add_counters(std::string_view tail, const Position& position);
-  void add_counter_setup(const spool::RecordHeader& head, std::string_view tail);
-  void add_executable(std::string_view tail, const Position& position);
-  void add_lost(std::string_view tail);
-  void add_clock(std::string_view tail);
-  void add_state(const spool::RecordHeader& head, std::string_view tail, const Position& position);
+  void take(const KernelBody& body, const Record& record);
+  void take(const CopyBody& body, const Record& record);
+  void take(const SynchronizeBody& body, const Record& record);
+  void take(const MemoryBody& body, const Record& record);
+  void take(const PoolBody& body, const Record& record);
+  void take(const OverheadBody& body, const Record& record);
+  void take(const ExternalBody& body, const Record& record);
+  void take(const GraphBody& body, const Record& record);
+  void take(const DeviceBody& body, const Record& record);
+  void take(const NameBody& body, const Record& record);
+  void take(const LostBody& body, const Record& record);
+  void take(const ClockBody& body, const Record& record);
+  void take(const StateBody& body, const Record& record);
+  void take(const LaunchBody& body, const Record& record);
+  void take(const FunctionBody& body, const Record& record);
+  void take(const NodeBody& body, const Record& record);
+  void take(const MappingBody& body, const Record& record);
+  void take(const TensorMapBody& body, const Record& record);
+  void take(const CommunicatorBody& body, const Record& record);
+  void take(const CollectiveBody& body, const Record& record);
+  void take(const CounterSetupBody& body, const Record& record);
+  void take(const CounterBody& body, const Record& record);
+  void take(const ExecutableBody& body, const Record& record);
   void shift_activity_times();
   void leave_out_graphs_beyond_ranges();
   void build_allocations();

@@ -85,7 +85,7 @@ class KinetoReader {
   std::map<std::pair<int64_t, int64_t>, std::vector<Event>> begun_;  // by process and thread
   size_t begun_count_ = 0;
   std::map<int64_t, gpu::DeviceFacts> devices_;
-  std::optional<int64_t> distributed_rank_, world_size_;
+  Distribution distribution_;
 };
 
 // Makes the rank that the event belongs to the present one.
@@ -111,7 +111,6 @@ KinetoFile KinetoReader::read() {
     builder().lose("unreadable_rest");
     result_.damage = error.what();
   }
-  result_.text_bytes = json_.offset();
   result_.strings_cut = static_cast<int64_t>(json_.strings_cut());
   if (begun_count_ != 0) builder().lose("unfinished_event", static_cast<int64_t>(begun_count_));
   // Events of no rank, beside ranks: metadata and the spans of the whole file.
@@ -128,9 +127,9 @@ KinetoFile KinetoReader::read() {
     if (rank.host_process) own.row.command = names_.name_of(*rank.host_process);
     result_.launching_processes = std::max(result_.launching_processes, rank.launching.size());
     own.devices = devices_;
-    own.row.world_size = world_size_;
+    own.row.world_size = distribution_.world_size;
     own.row.rank = own.rank_name.rank;
-    if (ranks_.size() == 1 && distributed_rank_) own.row.rank = distributed_rank_;
+    if (ranks_.size() == 1 && distribution_.rank) own.row.rank = distribution_.rank;
     result_.activities += static_cast<int64_t>(own.activities());
     result_.processes.push_back(std::move(rank.builder));
   }
@@ -150,18 +149,10 @@ void KinetoReader::read_document() {
         read_events(false);
       } else if (key == "deviceProperties" && json_.peek() == '[') {
         devices_ = read_device_properties(json_, result_.devices_left_out);
-      } else if (holds_distribution(key) && json_.peek() == '{') {
-        const Distribution own = read_distribution(json_);
-        if (own.rank) distributed_rank_ = own.rank;
-        if (own.world_size) world_size_ = own.world_size;
-      } else if (key == "rank" || key == "world_size") {
-        int64_t value = 0;
-        const bool good = json_.integer(value) && value >= (key == "rank" ? 0 : 1);
-        if (good) (key == "rank" ? distributed_rank_ : world_size_) = value;
       } else if (key == "baseTimeNanoseconds") {
         int64_t base = 0;
         if (json_.integer(base) && std::abs(base) < kTimeLimitNs) result_.base_ns = base;
-      } else {
+      } else if (!distribution_.read(json_, key)) {
         json_.skip_value();
       }
     }

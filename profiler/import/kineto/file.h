@@ -22,7 +22,6 @@ namespace preserve::import {
 struct KinetoFile {
   std::vector<std::unique_ptr<ProcessBuilder>> processes{};  // at least one
   int64_t base_ns = 0;                                       // to add to all times
-  uint64_t text_bytes = 0;                                   // of JSON
   int64_t events = 0, host_events = 0, activities = 0;
   size_t launching_processes = 0;  // at most, of one rank
   bool replays = false;            // graphs

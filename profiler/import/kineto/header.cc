@@ -8,6 +8,14 @@ namespace {
 
 constexpr size_t kDeviceLimit = 1000;  // each rank of the file gets them all
 
+bool read_number(JsonReader& json, std::string_view key, Distribution& own) {
+  if (key != "rank" && key != "world_size") return false;
+  int64_t value = 0;
+  const bool good = json.integer(value) && value >= (key == "rank" ? 0 : 1);
+  if (good) (key == "rank" ? own.rank : own.world_size) = value;
+  return true;
+}
+
 }  // namespace
 
 std::map<int64_t, gpu::DeviceFacts> read_device_properties(JsonReader& json, int64_t& left_out) {
@@ -45,25 +53,15 @@ std::map<int64_t, gpu::DeviceFacts> read_device_properties(JsonReader& json, int
   return devices;
 }
 
-bool holds_distribution(std::string_view key) {
-  return key == "distributedInfo" || key == "metadata" || key == "otherData";
-}
-
-Distribution read_distribution(JsonReader& json) {
-  Distribution own;
+bool Distribution::read(JsonReader& json, std::string_view key) {
+  if (read_number(json, key, *this)) return true;
+  const bool holds = key == "distributedInfo" || key == "metadata" || key == "otherData";
+  if (!holds || json.peek() != '{') return false;
   json.begin_object();
-  std::string_view key;
   while (json.next_key(key)) {
-    int64_t value = 0;
-    if (key == "rank") {
-      if (json.integer(value) && value >= 0) own.rank = value;
-    } else if (key == "world_size") {
-      if (json.integer(value) && value > 0) own.world_size = value;
-    } else {
-      json.skip_value();
-    }
+    if (!read_number(json, key, *this)) json.skip_value();
   }
-  return own;
+  return true;
 }
 
 }  // namespace preserve::import

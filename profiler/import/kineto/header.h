@@ -16,13 +16,13 @@ namespace preserve::import {
 // first 1000.
 std::map<int64_t, gpu::DeviceFacts> read_device_properties(JsonReader& json, int64_t& left_out);
 
+// Which rank wrote the file: "rank" and "world_size" of the file itself, of PyTorch's own member,
+// or of those in which Chrome's format has room for what a writer wants to say.
 struct Distribution {
   std::optional<int64_t> rank{}, world_size{};
+
+  // A member of the file, of which the value comes next; false: it is not about that.
+  bool read(JsonReader& json, std::string_view key);
 };
-// Whether a member may hold it: PyTorch's own, and those in which Chrome's format has room for what
-// a writer wants to say.
-bool holds_distribution(std::string_view key);
-// Of that member; the object comes next.
-Distribution read_distribution(JsonReader& json);
 
 }  // namespace preserve::import

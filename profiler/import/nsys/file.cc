@@ -258,7 +258,6 @@ void NsysReader::read_activities(const std::string& table, bool copies, const ch
   std::map<int64_t, uint32_t>* own_names = nullptr;
   while (rows.next()) {
     if (std::exchange(nameless, false)) refuse_or_say();
-    ++result_.rows;
     const int64_t pid = rows.integer(6);
     if (owner == nullptr || pid != last_pid) {
       owner = &process(pid);
@@ -346,7 +345,6 @@ void NsysReader::read_launches() {
   ProcessBuilder* owner = nullptr;
   int64_t last_pid = -1;
   while (rows.next()) {
-    ++result_.rows;
     const int64_t tid = rows.integer(2);
     if (owner == nullptr || (tid & kProcessMask) != last_pid) {
       last_pid = tid & kProcessMask;
@@ -387,7 +385,6 @@ void NsysReader::read_nvtx() {
   const NsysPayloads payloads(file_);
   std::string text;
   while (rows.next()) {
-    ++result_.rows;
     const int64_t tid = rows.integer(5);
     const auto found = processes_.find(tid & kProcessMask);
     ProcessBuilder* owner = found != processes_.end() ? found->second.get() : nullptr;

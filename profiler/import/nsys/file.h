@@ -20,7 +20,6 @@ namespace preserve::import {
 struct NsysFile {
   std::vector<std::unique_ptr<ProcessBuilder>> processes{};
   std::string version{};             // "3.24.14", empty unknown
-  int64_t rows = 0;                  // read from event tables
   std::vector<std::string> notes{};  // what had to be assumed
 };
 

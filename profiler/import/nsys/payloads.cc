@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "profiler/import/json_scan.h"
+
 namespace preserve::import {
 namespace {
 
@@ -42,15 +44,9 @@ std::optional<int64_t> NcclPayload::*field_named(std::string_view name) {
 
 // "0A1f..." as bytes; what is no such text comes back as it is.
 std::string from_hexadecimal(std::string_view text) {
-  const auto digit = [](char c) {
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-  };
   std::string bytes;
   for (size_t i = 0; i + 1 < text.size(); i += 2) {
-    const int high = digit(text[i]), low = digit(text[i + 1]);
+    const int high = hex_digit(text[i]), low = hex_digit(text[i + 1]);
     if (high < 0 || low < 0) return std::string(text);
     bytes += static_cast<char>(high * 16 + low);
   }

@@ -187,8 +187,8 @@ TEST(JsonReader, BytesOfZeroAreOrdinaryInStrings) {
 TEST(JsonReader, AMillionLevelsCostNoStack) {
   Repeat source("[", "[[[[[[[[[[", 1'000'000, "");
   JsonReader reader(source, "deep.json");
-  EXPECT_THROW(reader.skip_value(), Error);
-  EXPECT_TRUE(reader.truncated());
+  EXPECT_THAT([&] { reader.skip_value(); },
+              testing::ThrowsMessage<Error>(testing::HasSubstr("stops in the middle")));
   std::string closed(1'000'000, '[');
   closed += std::string(1'000'000, ']');
   Dribble whole(closed + " 7", 1 << 16);
