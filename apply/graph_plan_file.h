@@ -19,7 +19,7 @@
 namespace preserve::apply {
 
 inline constexpr char kGraphPlanMagic[8] = {'P', 'R', 'S', 'V', 'G', 'R', 'P', '\n'};
-inline constexpr uint32_t kGraphPlanVersion = 2;
+inline constexpr uint32_t kGraphPlanVersion = 3;
 
 // How bytes are requested, as schedule.json's method names it. A ..._kept kernel asks the cache to
 // keep them longest (eviction "last").
@@ -62,53 +62,27 @@ struct GraphPlanHeader {
   uint32_t sample_capacity;  // steps whose times are kept
   uint32_t ranks;            // of the recording; for information alone
   PlanText folder;           // absolute; where outcomes go
-  uint8_t digest[32];        // of the schedule.json
   uint64_t budget_bytes;     // of the cache that the plan counts on
 };
 static_assert(sizeof(GraphWindow) == 16 && sizeof(GraphSlice) == 32 &&
-              sizeof(GraphPlanHeader) == 120);
+              sizeof(GraphPlanHeader) == 88);
 
 inline constexpr uint32_t kDefaultBlocks = 8, kMostBlocks = 4096;
 
-// A plan in memory that somebody else keeps.
-class GraphPlanView {
+class GraphPlanView : public PlanArrays<GraphPlanHeader, uint64_t, GraphWindow, GraphSlice> {
  public:
   // nullptr when all is well, else what is wrong. Nothing may be asked of a view that is not well.
   const char* open(std::span<const std::byte> file) {
-    const char* wrong = take_header(file, kGraphPlanMagic, kGraphPlanVersion, header_);
-    if (wrong != nullptr) return wrong;
-    size_t at = sizeof(header_);
-    if (!take_array(file, at, header_.kernels, kernels_) ||
-        !take_array(file, at, header_.windows, windows_) ||
-        !take_array(file, at, header_.slices, slices_) ||
-        !take_array(file, at, header_.tensors, tensors_) ||
-        !take_array(file, at, header_.text_bytes, text_)) {
-      return "its arrays do not fit into it";
-    }
-    if (at != file.size() || header_.file_bytes != file.size()) {
-      return "cut, or longer than it says";
-    }
-    return check();
+    const char* wrong =
+        PlanArrays::open(file, kGraphPlanMagic, kGraphPlanVersion, &GraphPlanHeader::kernels);
+    return wrong != nullptr ? wrong : check();
   }
 
-  const GraphPlanHeader& header() const { return header_; }
-  std::span<const uint64_t> kernels() const { return kernels_; }
-  std::span<const GraphWindow> windows() const { return windows_; }
-  std::span<const GraphSlice> slices(const GraphWindow& window) const {
-    return slices_.subspan(window.first_slice, window.slices);
-  }
-  std::span<const PlanTensor> tensors() const { return tensors_; }
-  std::string_view text() const { return {text_.data(), text_.size()}; }
-  std::string_view folder() const {
-    return text().substr(header_.folder.offset, header_.folder.bytes);
-  }
+  std::span<const uint64_t> kernels() const { return steps_; }
 
  private:
-  bool is_text(PlanText text) const {
-    return text.offset <= text_.size() && text.bytes <= text_.size() - text.offset;
-  }
   const char* check() const {
-    if (kernels_.empty()) return "its step has no kernels";
+    if (steps_.empty()) return "its step has no kernels";
     if (header_.mode > Mode::compare || header_.fetch > GraphFetch::load || header_.kept > 1) {
       return "asks for what this version does not know";
     }
@@ -118,24 +92,16 @@ class GraphPlanView {
         header_.sample_capacity > 1 << 24 || header_.ranks == 0) {
       return "a number in its header is out of range";
     }
-    if (!is_text(header_.folder) || folder().empty() || folder()[0] != '/') {
-      return "its folder is not an absolute path";
+    if (!is_in_order(&GraphWindow::kernel)) {
+      return "a window is not at a kernel, or out of order";
     }
-    int64_t last = -1;
     for (const GraphWindow& window : windows_) {
-      if (window.kernel <= last || window.kernel >= kernels_.size()) {
-        return "a window is not at a kernel, or out of order";
-      }
-      last = window.kernel;
-      if (window.slices == 0 || !has_slices(window, slices_)) {
-        return "a window's slices are missing";
-      }
+      if (window.slices == 0 || !has_slices(window)) return "a window's slices are missing";
     }
     for (const GraphSlice& slice : slices_) {
       const bool named = slice.argument == kByName;
-      if (slice.consumer >= kernels_.size() || (!named && slice.argument > UINT16_MAX) ||
-          (named && slice.tensor >= tensors_.size()) || slice.length_bytes == 0 ||
-          slice.offset_bytes > UINT64_MAX - slice.length_bytes) {
+      if (slice.consumer >= steps_.size() || (!named && slice.argument > UINT16_MAX) ||
+          (named && slice.tensor >= tensors_.size()) || !is_range(slice)) {
         return "a slice is damaged";
       }
     }
@@ -144,13 +110,6 @@ class GraphPlanView {
     }
     return nullptr;
   }
-
-  GraphPlanHeader header_{};
-  std::span<const uint64_t> kernels_;
-  std::span<const GraphWindow> windows_;
-  std::span<const GraphSlice> slices_;
-  std::span<const PlanTensor> tensors_;
-  std::span<const char> text_;
 };
 
 }  // namespace preserve::apply

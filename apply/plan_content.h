@@ -11,35 +11,18 @@
 
 namespace preserve::apply {
 
-// `header` with what every plan file says of itself, then the arrays and the text.
-template <typename Header, typename... Items>
-std::string plan_file(Header header, const char (&magic)[8], uint32_t version,
-                      const std::string& text, const std::vector<Items>&... arrays) {
-  std::memcpy(header.magic, magic, sizeof(magic));
-  header.version = version;
-  header.header_bytes = sizeof(header);
-  header.text_bytes = static_cast<uint32_t>(text.size());
-  std::string file(sizeof(header), '\0');
-  (file.append(reinterpret_cast<const char*>(arrays.data()), arrays.size() * sizeof(Items)), ...);
-  file += text;
-  header.file_bytes = file.size();
-  std::memcpy(file.data(), &header, sizeof(header));
-  return file;
-}
-
-struct PlanContent {
-  PlanContent() {
-    header.turn_ns = kDefaultTurnNs;
-    header.idle_turns = kDefaultIdleTurns;
+// What both kinds of plan have.
+template <typename Header, typename Window, typename Slice>
+struct PlanParts {
+  PlanParts() {
     header.deadline_pairs = kDefaultDeadlinePairs;
     header.control_every = kDefaultControlEvery;
     header.sample_capacity = kDefaultSampleCapacity;
   }
 
-  PlanHeader header{};
-  std::vector<PlanCollective> collectives{};
-  std::vector<PlanWindow> windows{};
-  std::vector<PlanSlice> slices{};
+  Header header{};
+  std::vector<Window> windows{};
+  std::vector<Slice> slices{};
   std::vector<PlanTensor> tensors{};
   std::string text{};
 
@@ -48,53 +31,65 @@ struct PlanContent {
     text += added;
     return place;
   }
+  uint32_t add_tensor(std::string_view name, TensorKind kind = TensorKind::region) {
+    tensors.push_back({kind, 0, 0, add_text(name)});
+    return static_cast<uint32_t>(tensors.size() - 1);
+  }
 
-  // The file. Whether it is a good one, PlanView says.
-  std::string encoded() const {
-    PlanHeader head = header;
-    head.collectives = static_cast<uint32_t>(collectives.size());
+ protected:
+  template <typename Step>
+  std::string file(const char (&magic)[8], uint32_t version, uint32_t Header::*count,
+                   const std::vector<Step>& steps) const {
+    Header head = header;
+    std::memcpy(head.magic, magic, sizeof(magic));
+    head.version = version;
+    head.header_bytes = sizeof(head);
+    head.*count = static_cast<uint32_t>(steps.size());
     head.windows = static_cast<uint32_t>(windows.size());
     head.slices = static_cast<uint32_t>(slices.size());
     head.tensors = static_cast<uint32_t>(tensors.size());
-    return plan_file(head, kPlanMagic, kPlanVersion, text, collectives, windows, slices, tensors);
+    head.text_bytes = static_cast<uint32_t>(text.size());
+    std::string file(sizeof(head), '\0');
+    const auto append = [&](const auto& array) {
+      file.append(reinterpret_cast<const char*>(array.data()), array.size() * sizeof(array[0]));
+    };
+    append(steps);
+    append(windows);
+    append(slices);
+    append(tensors);
+    file += text;
+    head.file_bytes = file.size();
+    std::memcpy(file.data(), &head, sizeof(head));
+    return file;
   }
 };
 
-struct GraphPlanContent {
-  GraphPlanHeader header{};
-  std::vector<uint64_t> kernels{};
-  std::vector<GraphWindow> windows{};
-  std::vector<GraphSlice> slices{};
-  std::vector<PlanTensor> tensors{};
-  std::string text{};
-  std::string folder{};
+struct PlanContent : PlanParts<PlanHeader, PlanWindow, PlanSlice> {
+  PlanContent() {
+    header.turn_ns = kDefaultTurnNs;
+    header.idle_turns = kDefaultIdleTurns;
+  }
 
+  std::vector<PlanCollective> collectives{};
+
+  // The file. Whether it is a good one, PlanView says.
+  std::string encoded() const {
+    return file(kPlanMagic, kPlanVersion, &PlanHeader::collectives, collectives);
+  }
+};
+
+struct GraphPlanContent : PlanParts<GraphPlanHeader, GraphWindow, GraphSlice> {
   GraphPlanContent() {
     header.blocks = kDefaultBlocks;
     header.chunk_bytes = 4096;
-    header.deadline_pairs = kDefaultDeadlinePairs;
-    header.control_every = kDefaultControlEvery;
-    header.sample_capacity = kDefaultSampleCapacity;
     header.ranks = 1;
   }
-  uint32_t add_tensor(std::string_view name) {
-    tensors.push_back({TensorKind::region,
-                       0,
-                       0,
-                       {static_cast<uint32_t>(text.size()), static_cast<uint32_t>(name.size())}});
-    text += name;
-    return static_cast<uint32_t>(tensors.size() - 1);
-  }
+
+  std::vector<uint64_t> kernels{};
+
   // The file. Whether it is a good one, GraphPlanView says.
   std::string encoded() const {
-    GraphPlanHeader head = header;
-    head.kernels = static_cast<uint32_t>(kernels.size());
-    head.windows = static_cast<uint32_t>(windows.size());
-    head.slices = static_cast<uint32_t>(slices.size());
-    head.tensors = static_cast<uint32_t>(tensors.size());
-    head.folder = {static_cast<uint32_t>(text.size()), static_cast<uint32_t>(folder.size())};
-    return plan_file(head, kGraphPlanMagic, kGraphPlanVersion, text + folder, kernels, windows,
-                     slices, tensors);
+    return file(kGraphPlanMagic, kGraphPlanVersion, &GraphPlanHeader::kernels, kernels);
   }
 };
 

@@ -15,7 +15,7 @@
 namespace preserve::apply {
 
 inline constexpr char kPlanMagic[8] = {'P', 'R', 'S', 'V', 'P', 'L', 'N', '\n'};
-inline constexpr uint32_t kPlanVersion = 1;
+inline constexpr uint32_t kPlanVersion = 2;
 inline constexpr int64_t kAnyBytes = INT64_MIN;  // of a collective whose ranks differ
 inline constexpr uint32_t kMostEntries = 1 << 20, kMostCollectives = 4096;
 
@@ -113,11 +113,10 @@ struct PlanHeader {
   uint32_t control_every;    // guard: after FAST, one pair in so many still compares
   uint32_t sample_capacity;  // steps whose times are kept
   uint32_t reserved1;
-  PlanText folder;     // absolute; where outcomes go
-  uint8_t digest[32];  // of the schedule.json
+  PlanText folder;  // absolute; where outcomes go
 };
 static_assert(sizeof(PlanCollective) == 80 && sizeof(PlanWindow) == 16 && sizeof(PlanSlice) == 24 &&
-              sizeof(PlanTensor) == 24 && sizeof(PlanHeader) == 128);
+              sizeof(PlanTensor) == 24 && sizeof(PlanHeader) == 96);
 
 inline constexpr uint32_t kDefaultTurnNs = 1500, kDefaultIdleTurns = 2, kDefaultDeadlinePairs = 34,
                           kDefaultControlEvery = 32, kDefaultSampleCapacity = 1 << 16;
@@ -145,35 +144,14 @@ bool take_array(std::span<const std::byte> file, size_t& at, uint32_t count,
   at += bytes;
   return true;
 }
-template <typename Window, typename Slice>
-bool has_slices(const Window& window, std::span<const Slice> slices) {
-  return window.first_slice <= slices.size() && window.slices <= slices.size() - window.first_slice;
-}
 
-// A plan in memory that somebody else keeps.
-class PlanView {
+// What both kinds of plan have. A plan in memory that somebody else keeps.
+template <typename Header, typename Step, typename Window, typename Slice>
+class PlanArrays {
  public:
-  // nullptr when all is well, else what is wrong. Nothing may be asked of a view that is not well.
-  const char* open(std::span<const std::byte> file) {
-    if (const char* wrong = take_header(file, kPlanMagic, kPlanVersion, header_)) return wrong;
-    size_t at = sizeof(PlanHeader);
-    if (!take_array(file, at, header_.collectives, collectives_) ||
-        !take_array(file, at, header_.windows, windows_) ||
-        !take_array(file, at, header_.slices, slices_) ||
-        !take_array(file, at, header_.tensors, tensors_) ||
-        !take_array(file, at, header_.text_bytes, text_)) {
-      return "its arrays do not fit into it";
-    }
-    if (at != file.size() || header_.file_bytes != file.size())
-      return "cut, or longer than it says";
-    return check();
-  }
-
-  const PlanHeader& header() const { return header_; }
-  std::span<const PlanCollective> collectives() const { return collectives_; }
-  std::span<const PlanWindow> windows() const { return windows_; }
-  std::span<const PlanSlice> slices() const { return slices_; }
-  std::span<const PlanSlice> slices(const PlanWindow& window) const {
+  const Header& header() const { return header_; }
+  std::span<const Window> windows() const { return windows_; }
+  std::span<const Slice> slices(const Window& window) const {
     return slices_.subspan(window.first_slice, window.slices);
   }
   std::span<const PlanTensor> tensors() const { return tensors_; }
@@ -181,14 +159,71 @@ class PlanView {
   std::string_view text(PlanText text) const { return {text_.data() + text.offset, text.bytes}; }
   std::string_view folder() const { return text(header_.folder); }
 
- private:
+ protected:
+  // nullptr when the arrays and the folder are there, else what is wrong.
+  const char* open(std::span<const std::byte> file, const char (&magic)[8], uint32_t version,
+                   uint32_t Header::*steps) {
+    if (const char* wrong = take_header(file, magic, version, header_)) return wrong;
+    size_t at = sizeof(header_);
+    if (!take_array(file, at, header_.*steps, steps_) ||
+        !take_array(file, at, header_.windows, windows_) ||
+        !take_array(file, at, header_.slices, slices_) ||
+        !take_array(file, at, header_.tensors, tensors_) ||
+        !take_array(file, at, header_.text_bytes, text_)) {
+      return "its arrays do not fit into it";
+    }
+    if (at != file.size() || header_.file_bytes != file.size()) {
+      return "cut, or longer than it says";
+    }
+    if (!is_text(header_.folder) || folder().empty() || folder()[0] != '/') {
+      return "its folder is not an absolute path";
+    }
+    return nullptr;
+  }
+
   bool is_text(PlanText text) const {
     return text.offset <= text_.size() && text.bytes <= text_.size() - text.offset;
   }
+  bool is_in_order(uint32_t Window::*position) const {
+    int64_t last = -1;
+    for (const Window& window : windows_) {
+      if (window.*position <= last || window.*position >= steps_.size()) return false;
+      last = window.*position;
+    }
+    return true;
+  }
+  bool has_slices(const Window& window) const {
+    return window.first_slice <= slices_.size() &&
+           window.slices <= slices_.size() - window.first_slice;
+  }
+  static bool is_range(const Slice& slice) {
+    return slice.length_bytes != 0 && slice.offset_bytes <= UINT64_MAX - slice.length_bytes;
+  }
 
+  Header header_{};
+  std::span<const Step> steps_;
+  std::span<const Window> windows_;
+  std::span<const Slice> slices_;
+  std::span<const PlanTensor> tensors_;
+
+ private:
+  std::span<const char> text_;
+};
+
+class PlanView : public PlanArrays<PlanHeader, PlanCollective, PlanWindow, PlanSlice> {
+ public:
+  // nullptr when all is well, else what is wrong. Nothing may be asked of a view that is not well.
+  const char* open(std::span<const std::byte> file) {
+    const char* wrong = PlanArrays::open(file, kPlanMagic, kPlanVersion, &PlanHeader::collectives);
+    return wrong != nullptr ? wrong : check();
+  }
+
+  std::span<const PlanCollective> collectives() const { return steps_; }
+
+ private:
   const char* check() const {
-    if (collectives_.empty()) return "its step has no collectives";
-    if (collectives_.size() > kMostCollectives) return "its step has too many collectives";
+    if (steps_.empty()) return "its step has no collectives";
+    if (steps_.size() > kMostCollectives) return "its step has too many collectives";
     if (header_.via > Via::measured || header_.method > Method::prefetcht2_paced ||
         header_.mode > Mode::compare) {
       return "asks for what this version does not know";
@@ -199,27 +234,19 @@ class PlanView {
         header_.control_every == 0 || header_.sample_capacity > 1 << 24) {
       return "a number in its header is out of range";
     }
-    if (!is_text(header_.folder) || folder().empty() || folder()[0] != '/') {
-      return "its folder is not an absolute path";
-    }
-    for (const PlanCollective& collective : collectives_) {
+    for (const PlanCollective& collective : steps_) {
       if (collective.type_bytes > sizeof(collective.type) || collective.after_messages > kEither) {
         return "a collective is damaged";
       }
     }
-    int64_t last = -1;
+    if (!is_in_order(&PlanWindow::collective)) {
+      return "a window is not at a collective, or out of order";
+    }
     for (const PlanWindow& window : windows_) {
-      if (window.collective <= last || window.collective >= collectives_.size()) {
-        return "a window is not at a collective, or out of order";
-      }
-      last = window.collective;
-      if (!has_slices(window, slices_)) return "a window's slices are missing";
+      if (!has_slices(window)) return "a window's slices are missing";
     }
     for (const PlanSlice& slice : slices_) {
-      if (slice.tensor >= tensors_.size() || slice.length_bytes == 0 ||
-          slice.offset_bytes > UINT64_MAX - slice.length_bytes) {
-        return "a slice is damaged";
-      }
+      if (slice.tensor >= tensors_.size() || !is_range(slice)) return "a slice is damaged";
     }
     for (const PlanTensor& tensor : tensors_) {
       if (tensor.kind > TensorKind::allocation || !is_text(tensor.name)) {
@@ -228,13 +255,6 @@ class PlanView {
     }
     return nullptr;
   }
-
-  PlanHeader header_{};
-  std::span<const PlanCollective> collectives_;
-  std::span<const PlanWindow> windows_;
-  std::span<const PlanSlice> slices_;
-  std::span<const PlanTensor> tensors_;
-  std::span<const char> text_;
 };
 
 }  // namespace preserve::apply

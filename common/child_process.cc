@@ -31,10 +31,13 @@ constexpr std::array kStopSignals{SIGINT, SIGTERM, SIGHUP};
 std::atomic<int> g_received{0};
 std::atomic<pid_t> g_forward_to{0};
 std::atomic<bool> g_interrupted{false};
-std::array<struct sigaction, kStopSignals.size()> g_before;
 
-void remember(int number) {
-  g_received.store(number);
+struct sigaction remembering() {
+  g_received.store(0);
+  struct sigaction action {};
+  action.sa_handler = [](int number) { g_received.store(number); };
+  action.sa_flags = SA_RESTART;  // poll() wakes up nevertheless
+  return action;
 }
 
 // The terminal sends its signals to the whole foreground group, so the child has those already: a
@@ -108,21 +111,19 @@ void keep_last(std::string& text, std::string_view piece) {
 
 }  // namespace
 
-StopSignals::StopSignals() {
-  g_received.store(0);
-  struct sigaction action {};
-  action.sa_handler = remember;
-  action.sa_flags = SA_RESTART;  // poll() wakes up nevertheless
+StopHandlers::StopHandlers(const struct sigaction& action) {
   for (size_t i = 0; i < kStopSignals.size(); ++i) {
-    handle_unless_ignored(kStopSignals[i], action, g_before[i]);
+    handle_unless_ignored(kStopSignals[i], action, before_[i]);
   }
 }
 
-StopSignals::~StopSignals() {
+StopHandlers::~StopHandlers() {
   for (size_t i = 0; i < kStopSignals.size(); ++i) {
-    ::sigaction(kStopSignals[i], &g_before[i], nullptr);
+    ::sigaction(kStopSignals[i], &before_[i], nullptr);
   }
 }
+
+StopSignals::StopSignals() : handlers_(remembering()) {}
 
 const std::atomic<int>& StopSignals::received() {
   return g_received;

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/types.h>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
@@ -17,16 +18,29 @@
 
 namespace preserve {
 
-// While it exists SIGINT, SIGTERM and SIGHUP are stored here instead of ending the process; those
-// that were ignored before (nohup) stay ignored. One at a time.
+// While it exists SIGINT, SIGTERM and SIGHUP are handled so, apart from those that were ignored
+// before: nohup and background shells do that, and it stays so.
+class StopHandlers {
+ public:
+  explicit StopHandlers(const struct sigaction& action);
+  ~StopHandlers();
+  StopHandlers(const StopHandlers&) = delete;
+  StopHandlers& operator=(const StopHandlers&) = delete;
+
+ private:
+  std::array<struct sigaction, 3> before_;
+};
+
+// While it exists SIGINT, SIGTERM and SIGHUP are stored here instead of ending the process. One at
+// a time.
 class StopSignals {
  public:
   StopSignals();
-  ~StopSignals();
-  StopSignals(const StopSignals&) = delete;
-  StopSignals& operator=(const StopSignals&) = delete;
 
   static const std::atomic<int>& received();  // number of the last one, 0 for none
+
+ private:
+  StopHandlers handlers_;
 };
 
 // How a child starts. It gets default actions for the signals that we handle.

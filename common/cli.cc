@@ -14,6 +14,7 @@
 
 #include "common/cli_options.h"
 #include "common/clock.h"
+#include "common/environment.h"
 #include "common/error.h"
 #include "common/text.h"
 #include "common/tool_pages.h"
@@ -24,16 +25,14 @@ namespace {
 constexpr int64_t kProgressLinePeriodNs = 5'000'000'000;
 constexpr int64_t kProgressPeriodNs = 100'000'000;  // 10 Hz: more only costs the terminal
 
-bool set_and_not_empty(const char* name) {
-  const char* value = std::getenv(name);
-  return value != nullptr && *value != '\0';
-}
-
 // --color beats the environment; NO_COLOR beats FORCE_COLOR (no-color.org); else a capable TTY.
 bool use_color(Console::Color choice, int fd) {
   if (choice != Console::Color::automatic) return choice == Console::Color::always;
-  if (set_and_not_empty("NO_COLOR")) return false;
-  if (set_and_not_empty("FORCE_COLOR") || set_and_not_empty("CLICOLOR_FORCE")) return true;
+  if (!environment_variable("NO_COLOR").empty()) return false;
+  if (!environment_variable("FORCE_COLOR").empty() ||
+      !environment_variable("CLICOLOR_FORCE").empty()) {
+    return true;
+  }
   const char* term = std::getenv("TERM");
   return ::isatty(fd) != 0 && term != nullptr && std::string_view(term) != "dumb";
 }

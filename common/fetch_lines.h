@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bringing bytes into the cache of a CPU, in the ways that replay/cpu/fetch_method.h describes.
-// Header-only: also used inside foreign processes.
+// Ways of bringing bytes into the cache of a CPU. Which one works is a property of the processor,
+// so preserve-calibrate measures them all and schedule.json names the chosen one:
+//   load              one real load per cache line; never dropped, holds the core while it waits
+//   prefetcht0/1/2    hints back to back; some processors drop them when the miss queue is full
+//   prefetcht0_paced, prefetcht2_paced   hints, with one real load per 16 lines that the next hints
+//                     depend on, so that the miss queue never overflows
+// Header-only, free of exceptions, allocations and locks: also used inside foreign processes.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace preserve {
 
@@ -62,4 +68,22 @@ void by_paced_hint(const std::byte* begin, int64_t bytes) noexcept {
 }
 
 }  // namespace fetch_lines
+
+// Fetches [begin, begin + bytes). Changes nothing, except that the bytes may be cached afterwards.
+using FetchFunction = void (*)(const std::byte* begin, int64_t bytes);
+
+struct FetchMethod {
+  std::string_view name;
+  FetchFunction fetch;
+};
+
+inline constexpr FetchMethod kFetchMethods[] = {
+    {"load", fetch_lines::by_load},
+    {"prefetcht0", fetch_lines::by_hint<3>},
+    {"prefetcht1", fetch_lines::by_hint<2>},
+    {"prefetcht2", fetch_lines::by_hint<1>},
+    {"prefetcht0_paced", fetch_lines::by_paced_hint<3>},
+    {"prefetcht2_paced", fetch_lines::by_paced_hint<1>},
+};
+
 }  // namespace preserve

@@ -14,18 +14,15 @@
 #include <cstring>
 #include <fstream>
 
-#include "common/child_process.h"
+#include "common/environment.h"
 #include "common/error.h"
 #include "common/launcher_variables.h"
 
 namespace preserve {
 namespace {
 
-constexpr std::array kStopSignals{SIGINT, SIGTERM, SIGHUP};
-
 // Of EndOnSignal, for its handler.
 std::string g_file, g_text;
-std::array<struct sigaction, kStopSignals.size()> g_before;
 
 // Only calls that are allowed in a signal handler.
 void end_at_once(int signal) {
@@ -34,14 +31,19 @@ void end_at_once(int signal) {
   ::_exit(128 + signal);
 }
 
-std::string variable(const char* name) {
-  const char* value = name == nullptr ? nullptr : std::getenv(name);
-  return value == nullptr ? "" : value;
+struct sigaction ending(std::string file, std::string text) {
+  g_file = std::move(file);
+  g_text = std::move(text);
+  struct sigaction action {};
+  action.sa_handler = end_at_once;
+  sigfillset(&action.sa_mask);
+  return action;
 }
 
 std::string first_set(const char* RankVariables::*name) {
   for (const RankVariables& launcher : kRankVariables) {
-    if (std::string value = variable(launcher.*name); !value.empty()) return value;
+    if (launcher.*name == nullptr) continue;
+    if (std::string value = environment_variable(launcher.*name); !value.empty()) return value;
   }
   return "";
 }
@@ -106,7 +108,8 @@ std::filesystem::path child_library(const std::string& file_name) {
 }
 
 std::vector<std::pair<std::string, std::string>> preloading(const std::filesystem::path& library) {
-  const std::string before = variable("LD_PRELOAD"), options = variable("ASAN_OPTIONS");
+  const std::string before = environment_variable("LD_PRELOAD"),
+                    options = environment_variable("ASAN_OPTIONS");
   const std::string no_order = "verify_asan_link_order=0";  // the program's own come later and win
   return {{"LD_PRELOAD", before.empty() ? library.string() : library.string() + ":" + before},
           {"ASAN_OPTIONS", options.empty() ? no_order : no_order + ":" + options}};
@@ -143,23 +146,7 @@ std::string launched_ranks() {
   return first_set(&RankVariables::size);
 }
 
-EndOnSignal::EndOnSignal(std::string file, std::string text) {
-  g_file = std::move(file);
-  g_text = std::move(text);
-  struct sigaction action {};
-  action.sa_handler = end_at_once;
-  sigfillset(&action.sa_mask);
-  for (size_t i = 0; i < kStopSignals.size(); ++i) {
-    ::sigaction(kStopSignals[i], nullptr, &g_before[i]);
-    // nohup and background shells set signals to ignored: that stays so.
-    if (g_before[i].sa_handler != SIG_IGN) ::sigaction(kStopSignals[i], &action, nullptr);
-  }
-}
-
-EndOnSignal::~EndOnSignal() {
-  for (size_t i = 0; i < kStopSignals.size(); ++i) {
-    ::sigaction(kStopSignals[i], &g_before[i], nullptr);
-  }
-}
+EndOnSignal::EndOnSignal(std::string file, std::string text)
+    : handlers_(ending(std::move(file), std::move(text))) {}
 
 }  // namespace preserve

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "common/child_process.h"
+
 namespace preserve {
 
 // Exit codes of a launcher beside the child's own, as timeout(1) and env(1) have them.
@@ -56,9 +58,9 @@ std::string launched_ranks();  // how many there are
 class EndOnSignal {
  public:
   EndOnSignal(std::string file, std::string text);
-  ~EndOnSignal();
-  EndOnSignal(const EndOnSignal&) = delete;
-  EndOnSignal& operator=(const EndOnSignal&) = delete;
+
+ private:
+  StopHandlers handlers_;
 };
 
 }  // namespace preserve

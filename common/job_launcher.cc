@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "common/child_process.h"
+#include "common/environment.h"
 #include "common/foreground_child.h"
 
 namespace preserve {
@@ -23,11 +24,6 @@ namespace {
 
 constexpr std::string_view kPreload = "LD_PRELOAD";
 constexpr uintmax_t kMostHostFileBytes = 1 << 20;
-
-std::string variable(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
 
 // Where the launcher's own words end: at the program, which is a path, or does not follow an option
 // whose value it could be.
@@ -66,7 +62,7 @@ std::vector<std::string> for_open_mpi(
     std::vector<std::string> command,
     const std::vector<std::pair<std::string, std::string>>& variables) {
   // mpirun takes one of both ways. What runs on this host has them from its environment.
-  if (!variable("OMPI_MCA_mca_base_env_list").empty() ||
+  if (!environment_variable("OMPI_MCA_mca_base_env_list").empty() ||
       std::find(command.begin(), command.end(), "mca_base_env_list") != command.end()) {
     return command;
   }
@@ -155,7 +151,7 @@ std::vector<std::string> for_slurm(
       return command;
     }
   }
-  if (const std::string listed = variable("SLURM_EXPORT_ENV"); !listed.empty()) {
+  if (const std::string listed = environment_variable("SLURM_EXPORT_ENV"); !listed.empty()) {
     command.insert(command.begin() + 1, fmt::format("{}={}", kExport, exported(listed, variables)));
   }
   return command;
@@ -232,14 +228,14 @@ std::vector<std::string> named_hosts(const std::vector<std::string>& command) {
   if (!hosts.empty()) return hosts;
   for (const char* name : {"OMPI_MCA_orte_default_hostfile", "PRTE_MCA_prte_default_hostfile",
                            "HYDRA_HOST_FILE", "PBS_NODEFILE", "PE_HOSTFILE"}) {
-    add_hosts_of_file(variable(name), hosts);
+    add_hosts_of_file(environment_variable(name), hosts);
   }
   return hosts;
 }
 
 bool on_several_hosts(JobLauncher launcher, const std::vector<std::string>& command) {
   if (launcher == JobLauncher::none) return false;
-  const std::string nodes = variable("SLURM_JOB_NUM_NODES");
+  const std::string nodes = environment_variable("SLURM_JOB_NUM_NODES");
   return launcher == JobLauncher::slurm || (!nodes.empty() && nodes != "1") ||
          named_hosts(command).size() > 1;
 }

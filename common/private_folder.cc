@@ -10,13 +10,16 @@
 
 namespace preserve {
 
-PrivateFolder::PrivateFolder(const std::string& name) {
+std::filesystem::path temporary_folder() {
   std::error_code error;
-  const std::filesystem::path place = std::filesystem::temp_directory_path(error);
-  if (error) {
-    throw input_error("no folder for temporary files: {}; set TMPDIR to one that can be written",
-                      error.message());
-  }
+  std::filesystem::path place = std::filesystem::temp_directory_path(error);
+  if (!error) place = std::filesystem::canonical(place, error);
+  if (!error) return place;
+  throw input_error("no folder for temporary files: {}; set TMPDIR to one that can be written",
+                    error.message());
+}
+
+PrivateFolder::PrivateFolder(const std::string& name, const std::filesystem::path& place) {
   std::string pattern = (place / (name + "-XXXXXX")).string();
   if (::mkdtemp(pattern.data()) == nullptr) {
     throw input_error("cannot create a folder in {}: {}; set TMPDIR to one that can be written",

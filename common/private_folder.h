@@ -8,11 +8,14 @@
 
 namespace preserve {
 
+// The folder for temporary files (TMPDIR), an absolute path. input_error when there is none.
+std::filesystem::path temporary_folder();
+
 class PrivateFolder {
  public:
-  // In the folder for temporary files (TMPDIR), "<name>-XXXXXX". input_error when that is
-  // impossible.
-  explicit PrivateFolder(const std::string& name);
+  // "<name>-XXXXXX" in `place`. input_error when that is impossible.
+  explicit PrivateFolder(const std::string& name,
+                         const std::filesystem::path& place = temporary_folder());
   ~PrivateFolder();
   PrivateFolder(const PrivateFolder&) = delete;
   PrivateFolder& operator=(const PrivateFolder&) = delete;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <random>
 
+#include "common/enum_words.h"
 #include "common/error.h"
 
 namespace preserve {
@@ -107,17 +108,8 @@ Verdict judge_speedup(const Interval& speedup, double tolerance) {
 }
 
 std::string_view to_string(Verdict verdict) {
-  switch (verdict) {
-    case Verdict::fast:
-      return "FAST";
-    case Verdict::same:
-      return "SAME";
-    case Verdict::slow:
-      return "SLOW";
-    case Verdict::ambiguous:
-      return "AMBG";
-  }
-  return "AMBG";
+  constexpr std::string_view kWords[] = {"FAST", "SAME", "SLOW", "AMBG"};
+  return word_of(kWords, verdict);
 }
 
 bool surely_faster(const PairedSpeedup& plan) {

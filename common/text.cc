@@ -3,13 +3,10 @@
 
 #include <fmt/format.h>
 
+#include "common/utf8.h"
+
 namespace preserve {
 namespace {
-
-bool lies_between(char c, unsigned char first, unsigned char last) {
-  const auto byte = static_cast<unsigned char>(c);
-  return byte >= first && byte <= last;
-}
 
 // How many bytes, in UTF-8, are a character that terminals act on, or show nothing of, instead of
 // showing it.
@@ -27,29 +24,13 @@ size_t control_bytes(std::string_view text) {
   return reorders_or_hides || isolates_or_hides ? 3 : 0;
 }
 
-// Bytes of the UTF-8 character at the front; 0 when there is none: to a terminal that reads bytes
-// 0x80 to 0x9f are controls.
-size_t character_bytes(std::string_view text) {
-  const auto lead = static_cast<unsigned char>(text[0]);
-  const size_t bytes = lead < 0x80   ? 1
-                       : lead < 0xc2 ? 0
-                       : lead < 0xe0 ? 2
-                       : lead < 0xf0 ? 3
-                       : lead < 0xf5 ? 4
-                                     : 0;
-  if (bytes > text.size()) return 0;
-  for (size_t i = 1; i < bytes; ++i) {
-    if ((static_cast<unsigned char>(text[i]) & 0xc0) != 0x80) return 0;
-  }
-  return bytes;
-}
-
 }  // namespace
 
 std::string printable(std::string_view text, size_t limit) {
   std::string out;
   while (!text.empty()) {
     if (out.size() >= limit) return out + "...";
+    // To a terminal that reads bytes 0x80 to 0x9f are controls.
     const size_t character = character_bytes(text);
     const size_t hidden = character == 0 ? 1 : control_bytes(text);
     for (const char c : text.substr(0, hidden)) {

@@ -5,6 +5,8 @@
 #pragma once
 
 #include <bit>
+#include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -18,6 +20,16 @@ struct sqlite3_stmt;
 
 namespace preserve {
 
+// A text that is never freed, as the words of an enumeration.
+struct Word {
+  const char* text;
+};
+
+// NULL for an empty text.
+inline std::optional<std::string_view> or_null(std::string_view text) {
+  return text.empty() ? std::nullopt : std::optional(text);
+}
+
 class BulkInsert {
  public:
   BulkInsert() = default;
@@ -29,28 +41,14 @@ class BulkInsert {
   bool prepare(sqlite3* handle, const std::string& into, int columns);
   void finalize();
 
-  // One row: its values from left to right, then end_row(). Texts are copied.
-  BulkInsert& integer(int64_t value) { return cell(Type::integer, static_cast<uint64_t>(value)); }
-  BulkInsert& integer(const std::optional<int64_t>& value) {
-    return value ? integer(*value) : null();
+  // One row: its values from left to right. Texts are copied; an empty optional, and the id of no
+  // row, is NULL.
+  template <typename... Values>
+  void add(const Values&... values) {
+    (put(values), ...);
+    ++rows_;
   }
-  template <typename Tag>
-  BulkInsert& id(Id<Tag> value) {  // 0: no row
-    return value ? integer(value.value) : null();
-  }
-  BulkInsert& real(double value) { return cell(Type::real, std::bit_cast<uint64_t>(value)); }
-  BulkInsert& text(std::string_view value) {
-    const size_t offset = texts_.size();
-    texts_ += value;
-    return cell(Type::text, offset, static_cast<uint32_t>(value.size()));
-  }
-  BulkInsert& text_or_null(std::string_view value) { return value.empty() ? null() : text(value); }
-  // One that is never freed, as the words of an enumeration.
-  BulkInsert& word(const char* value) {
-    return cell(Type::word, reinterpret_cast<uintptr_t>(value));
-  }
-  BulkInsert& null() { return cell(Type::null, 0); }
-  void end_row() { ++rows_; }
+
   bool is_empty() const { return rows_ == 0; }
   bool is_full() const { return rows_ == kRows; }  // then flush() must come before the next row
   // Writes what has gathered. False when a row was refused; which one is not known any more.
@@ -66,9 +64,25 @@ class BulkInsert {
     uint64_t value = 0;  // its bits; text: the offset in texts_; word: the address
     bool operator==(const Cell&) const = default;
   };
-  BulkInsert& cell(Type type, uint64_t value, uint32_t bytes = 0) {
+  void put(std::nullptr_t) { cell(Type::null, 0); }
+  void put(std::integral auto value) { cell(Type::integer, static_cast<uint64_t>(value)); }
+  void put(double value) { cell(Type::real, std::bit_cast<uint64_t>(value)); }
+  void put(Word word) { cell(Type::word, reinterpret_cast<uintptr_t>(word.text)); }
+  void put(std::string_view text) {
+    cell(Type::text, texts_.size(), static_cast<uint32_t>(text.size()));
+    texts_ += text;
+  }
+  template <typename Tag>
+  void put(Id<Tag> id) {
+    id ? put(id.value) : put(nullptr);
+  }
+  template <typename Value>
+  void put(const std::optional<Value>& value) {
+    value ? put(*value) : put(nullptr);
+  }
+
+  void cell(Type type, uint64_t value, uint32_t bytes = 0) {
     cells_[next_cell_++] = {type, bytes, value};
-    return *this;
   }
   void bind(sqlite3_stmt* statement, int position, const Cell& cell) const;
   static bool run(sqlite3_stmt* statement);

@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -88,6 +89,22 @@ inline std::string question_marks(size_t values) {
   std::string marks;
   for (size_t i = 0; i < values; ++i) marks += i == 0 ? "?" : ", ?";
   return marks;
+}
+
+// `others`: columns that the array does not have, with their values.
+template <typename Row, size_t N>
+void insert_row(TraceDb& db, std::string_view table, const std::array<Column<Row>, N>& columns,
+                const Row& row, const std::vector<std::pair<std::string, SqlValue>>& others = {}) {
+  std::vector<SqlValue> values;
+  append_values(columns, row, values);
+  std::string names = column_list(columns);
+  for (const auto& [name, value] : others) {
+    names += ", " + name;
+    values.push_back(value);
+  }
+  db.execute(
+      fmt::format("INSERT INTO {} ({}) VALUES ({})", table, names, question_marks(values.size())),
+      values);
 }
 
 // A row of a SELECT of column_list(); `first` is the position of its first column.

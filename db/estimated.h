@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 
 #include "common/stats.h"
 
@@ -17,5 +18,13 @@ struct Estimated {
     return Interval{*low, estimate, *high};
   }
 };
+
+// Of the values of as many pairs; nothing of none.
+inline std::optional<Estimated> estimated_median(std::span<const double> values, double level) {
+  if (values.empty()) return std::nullopt;
+  const Interval interval = median_interval(values, level);
+  if (values.size() < kFewestPairs) return Estimated{interval.estimate};
+  return Estimated{interval.estimate, interval.low, interval.high};
+}
 
 }  // namespace preserve

@@ -80,21 +80,19 @@ const ArmResult* ReplayResult::find_arm(std::string_view name) const {
 }
 
 void write_result(TraceDb& db, const ReplayResult& result) {
-  for (const ArmResult& arm : result.arms) {
-    std::vector<SqlValue> values;
-    append_values(kArmColumns, arm, values);
-    db.execute(fmt::format("INSERT INTO arm ({}) VALUES ({})", column_list(kArmColumns),
-                           question_marks(values.size())),
-               values);
-  }
-  std::vector<SqlValue> values;
-  append_values(kResultColumns, result, values);
-  db.execute(fmt::format("INSERT INTO result ({}) VALUES ({})", column_list(kResultColumns),
-                         question_marks(values.size())),
-             values);
+  for (const ArmResult& arm : result.arms) insert_row(db, "arm", kArmColumns, arm);
+  insert_row(db, "result", kResultColumns, result);
   for (const std::string& text : result.warnings) {
     db.execute("INSERT INTO warning (text) VALUES (?)", {text});
   }
+}
+
+void write_sample(TraceDb& db, size_t arm, int64_t pair, int64_t position, int64_t step_ns,
+                  const std::string& discarded) {
+  db.execute(
+      "INSERT INTO sample (arm_id, pair, position, step_ns, discarded) VALUES (?, ?, ?, ?, ?)",
+      {static_cast<int64_t>(arm + 1), pair, position, step_ns,
+       discarded.empty() ? SqlValue(nullptr) : SqlValue(discarded)});
 }
 
 ReplayResult read_result(const TraceDb& db) {

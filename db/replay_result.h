@@ -86,6 +86,10 @@ struct ReplayResult {
 // Once, while `db` is producing and before any sample is added; rows of arm are numbered from 1 in
 // the order of `arms`. The executor's facts are not written: they are in meta.
 void write_result(TraceDb& db, const ReplayResult& result);
+// One of the measurement's samples, of the arm at that place of `arms`; `discarded`: why it does
+// not count, empty where it does.
+void write_sample(TraceDb& db, size_t arm, int64_t pair, int64_t position, int64_t step_ns,
+                  const std::string& discarded);
 
 // input_error naming the file when it is not a replay, or a value is missing or out of range.
 ReplayResult read_result(const TraceDb& db);

@@ -66,9 +66,8 @@ StringId TraceDb::intern(std::string_view text) {
     id = query_integer("SELECT id FROM string WHERE value = ?", {repaired}).value_or(0);
   }
   if (id == 0) {
-    id = ++state_->last_id[kString];
-    state_->binder(kString).integer(id).text(repaired);
-    state_->step(kString);
+    id = state_->next_id(kString);
+    state_->add(kString, id, repaired);
   }
   // Under the original bytes, so that a repeated bad name is looked up only once.
   state_->strings.emplace(std::string(text), id);
@@ -76,68 +75,32 @@ StringId TraceDb::intern(std::string_view text) {
 }
 
 ProcessId TraceDb::add(const ProcessRow& row) {
-  const int64_t id = ++state_->last_id[kProcess];
-  const std::string host = valid_utf8(row.host), command = valid_utf8(row.command);
-  state_->binder(kProcess)
-      .integer(id)
-      .text(host)
-      .integer(row.pid)
-      .integer(row.ppid)
-      .integer(row.rank)
-      .integer(row.world_size)
-      .text(command)
-      .integer(row.start_ns)
-      .integer(row.end_ns)
-      .integer(row.complete ? 1 : 0);
-  state_->step(kProcess);
+  const int64_t id = state_->next_id(kProcess);
+  state_->add(kProcess, id, valid_utf8(row.host), row.pid, row.ppid, row.rank, row.world_size,
+              valid_utf8(row.command), row.start_ns, row.end_ns, row.complete);
   return {id};
 }
 
 DeviceId TraceDb::add(const DeviceRow& row) {
-  const int64_t id = ++state_->last_id[kDevice];
-  const std::string name = valid_utf8(row.name);
   state_->require(row.kind == "cpu" || row.kind == "gpu", "a device of no known kind");
-  state_->binder(kDevice)
-      .integer(id)
-      .text(row.host)
-      .text(row.kind)
-      .text(name)
-      .integer(row.cache_bytes)
-      .integer(row.memory_bytes)
-      .integer(row.memory_bandwidth_bytes_per_s)
-      .integer(row.units);
-  state_->step(kDevice);
+  const int64_t id = state_->next_id(kDevice);
+  state_->add(kDevice, id, row.host, row.kind, valid_utf8(row.name), row.cache_bytes,
+              row.memory_bytes, row.memory_bandwidth_bytes_per_s, row.units);
   return {id};
 }
 
 StreamId TraceDb::add(const StreamRow& row) {
-  const int64_t id = ++state_->last_id[kStream];
-  const std::string name = valid_utf8(row.name);
-  state_->binder(kStream)
-      .integer(id)
-      .id(row.process)
-      .id(row.device)
-      .word(to_text(row.kind))
-      .integer(row.native_id)
-      .text_or_null(name);
-  state_->step(kStream);
+  const int64_t id = state_->next_id(kStream);
+  state_->add(kStream, id, row.process, row.device, Word{to_text(row.kind)}, row.native_id,
+              or_null(valid_utf8(row.name)));
   return {id};
 }
 
 RangeId TraceDb::add(const RangeRow& row) {
-  const int64_t id = ++state_->last_id[kRange];
-  state_->binder(kRange)
-      .null()  // SQLite numbers on as last_id does, and need not look whether a number is taken
-      .id(row.stream)
-      .id(row.parent)
-      .word(to_text(row.kind))
-      .id(row.domain)
-      .id(row.name)
-      .integer(row.depth)
-      .integer(row.start_ns)
-      .integer(row.end_ns)
-      .text_or_null(row.payload);
-  state_->step(kRange);
+  const int64_t id = state_->next_id(kRange);
+  // SQLite numbers on as next_id() does, and need not look whether a number is taken.
+  state_->add(kRange, nullptr, row.stream, row.parent, Word{to_text(row.kind)}, row.domain,
+              row.name, row.depth, row.start_ns, row.end_ns, or_null(row.payload));
   return {id};
 }
 
@@ -146,20 +109,10 @@ OpId TraceDb::add(const OpRow& row) {
     throw internal_error("{}: an operator ends {} ns before it starts", file(),
                          row.start_ns - row.end_ns);
   }
-  const int64_t id = ++state_->last_id[kOp];
-  state_->binder(kOp)
-      .null()  // as of ranges
-      .id(row.stream)
-      .word(to_text(row.kind))
-      .id(row.name)
-      .integer(row.start_ns)
-      .integer(row.end_ns)
-      .integer(row.correlation_id)
-      .integer(row.graph_id)
-      .integer(row.graph_node_id)
-      .id(row.range)
-      .id(row.step);
-  state_->step(kOp);
+  const int64_t id = state_->next_id(kOp);
+  // Numbered as ranges are.
+  state_->add(kOp, nullptr, row.stream, Word{to_text(row.kind)}, row.name, row.start_ns, row.end_ns,
+              row.correlation_id, row.graph_id, row.graph_node_id, row.range, row.step);
   return {id};
 }
 
@@ -169,63 +122,28 @@ OpId TraceDb::next_op() const {
 
 void TraceDb::add(const CollectiveRow& row) {
   state_->require(row.confidence >= 0 && row.confidence <= 1, "a confidence beyond 0 to 1");
-  state_->binder(kCollective)
-      .id(row.op)
-      .text(row.function)
-      .integer(row.bytes)
-      .text_or_null(row.dtype)
-      .integer(row.ranks)
-      .integer(row.communicator)
-      .integer(row.sequence)
-      .integer(row.peer)
-      .integer(row.blocking ? 1 : 0)
-      .text(row.source)
-      .real(row.confidence);
-  state_->step(kCollective);
+  state_->add(kCollective, row.op, row.function, row.bytes, or_null(row.dtype), row.ranks,
+              row.communicator, row.sequence, row.peer, row.blocking, row.source, row.confidence);
 }
 
 TensorId TraceDb::add(const TensorRow& row) {
   state_->require(row.bytes >= 0, "a negative size");
-  const int64_t id = ++state_->last_id[kTensor];
-  state_->binder(kTensor)
-      .integer(id)
-      .id(row.process)
-      .id(row.name)
-      .word(to_text(row.role))
-      .integer(row.base)
-      .integer(row.bytes)
-      .text(row.source)
-      .integer(row.valid_from_ns)
-      .integer(row.valid_to_ns);
-  state_->step(kTensor);
+  const int64_t id = state_->next_id(kTensor);
+  state_->add(kTensor, id, row.process, row.name, Word{to_text(row.role)}, row.base, row.bytes,
+              row.source, row.valid_from_ns, row.valid_to_ns);
   return {id};
 }
 
 void TraceDb::add(const AccessRow& row) {
   state_->require(row.offset_bytes >= 0 && row.bytes >= 0, "a negative size");
   state_->require(row.confidence >= 0 && row.confidence <= 1, "a confidence beyond 0 to 1");
-  state_->binder(kAccess)
-      .id(row.op)
-      .integer(row.operand)
-      .id(row.tensor)
-      .integer(row.offset_bytes)
-      .integer(row.bytes)
-      .word(to_text(row.mode))
-      .text(row.source)
-      .real(row.confidence);
-  state_->step(kAccess);
+  state_->add(kAccess, row.op, row.operand, row.tensor, row.offset_bytes, row.bytes,
+              Word{to_text(row.mode)}, row.source, row.confidence);
 }
 
 void TraceDb::add(const GemmRow& row) {
   state_->require(row.m > 0 && row.n > 0 && row.k > 0, "an empty product");
-  state_->binder(kGemm)
-      .id(row.op)
-      .integer(row.m)
-      .integer(row.n)
-      .integer(row.k)
-      .text_or_null(row.dtype)
-      .text(row.source);
-  state_->step(kGemm);
+  state_->add(kGemm, row.op, row.m, row.n, row.k, or_null(row.dtype), row.source);
 }
 
 StepId TraceDb::add(const StepRow& row) {
@@ -233,16 +151,9 @@ StepId TraceDb::add(const StepRow& row) {
   state_->require(
       std::find(std::begin(kSources), std::end(kSources), row.source) != std::end(kSources),
       "a step of no known source");
-  const int64_t id = ++state_->last_id[kStep];
-  state_->binder(kStep)
-      .integer(id)
-      .id(row.process)
-      .integer(row.ordinal)
-      .word(to_text(row.phase))
-      .integer(row.start_ns)
-      .integer(row.end_ns)
-      .text(row.source);
-  state_->step(kStep);
+  const int64_t id = state_->next_id(kStep);
+  state_->add(kStep, id, row.process, row.ordinal, Word{to_text(row.phase)}, row.start_ns,
+              row.end_ns, row.source);
   return {id};
 }
 
@@ -252,8 +163,7 @@ void TraceDb::add_env(ProcessId process, std::string_view name, std::string_view
 }
 
 void TraceDb::add_counter(OpId op, std::string_view metric, double value) {
-  state_->binder(kCounter).id(op).text(metric).real(value);
-  state_->step(kCounter);
+  state_->add(kCounter, op, metric, value);
 }
 
 void TraceDb::add_loss(ProcessId process, std::string_view source, std::string_view kind,

@@ -86,11 +86,14 @@ struct TraceDb::State {
     return {raw, &sqlite3_finalize};
   }
   void begin_to_grow();
-  BulkInsert& binder(Insert table) { return inserts[table]; }
-  void step(Insert table) {
-    inserts[table].end_row();
+  int64_t next_id(Insert table) { return ++last_id[table]; }
+
+  template <typename... Values>
+  void add(Insert table, const Values&... values) {
+    inserts[table].add(values...);
     if (inserts[table].is_full()) write(table);
   }
+
   // A query sees every row that was added.
   void flush() {
     for (size_t table = 0; table < inserts.size(); ++table) {

@@ -70,29 +70,36 @@ void define(CLI::App& app, Arguments& arguments) {
 }
 
 void print_summary(const DeviceModel& device, FILE* stream) {
+  const bool on_gpu = device.kind == "gpu";
+  const std::string per_rank = on_gpu ? "" : ", per rank";
+  const auto line = [&](const std::string& label, const std::string& text) {
+    fmt::print(stream, "  {:<24}{}\n", label, text);
+  };
   fmt::print(stream, "{}\n", device.name);
-  fmt::print(stream, "  ranks measured at once  {}\n", device.ranks);
-  fmt::print(stream, "  memory, per rank        {}\n",
-             format_rate(device.memory_bandwidth_bytes_per_s));
-  fmt::print(stream, "  cache, per rank         {}\n",
-             format_rate(device.cache_read_bandwidth_bytes_per_s));
+  if (!on_gpu) line("ranks measured at once", std::to_string(device.ranks));
+  line("memory" + per_rank, format_rate(device.memory_bandwidth_bytes_per_s));
+  line((on_gpu ? "L2" : "cache") + per_rank, format_rate(device.cache_read_bandwidth_bytes_per_s));
   const DeviceInterval* budget = find_interval(device, kBudgetFigure);
-  fmt::print(stream, "  cache budget, per rank  {}{} of {} shared\n",
-             format_size(device.cache_budget_bytes),
-             budget == nullptr
-                 ? ""
-                 : fmt::format(" ({} to {})", format_size(static_cast<int64_t>(budget->low)),
-                               format_size(static_cast<int64_t>(budget->high))),
-             format_size(device.cache_bytes));
+  line("cache budget" + per_rank,
+       fmt::format("{}{} of {}{}", format_size(device.cache_budget_bytes),
+                   budget == nullptr
+                       ? ""
+                       : fmt::format(" ({} to {})", format_size(static_cast<int64_t>(budget->low)),
+                                     format_size(static_cast<int64_t>(budget->high))),
+                   format_size(device.cache_bytes), on_gpu ? "" : " shared"));
   if (device.methods.empty()) {
-    fmt::print(stream, "  prefetching             no method makes the reader faster\n");
+    line("prefetching", "no method makes the reader faster");
     return;
   }
   const PrefetchMethod& best = device.methods.front();
-  fmt::print(stream, "  best prefetch           {} on the {} core, {}, then read at {}\n",
-             best.name, best.placement, format_rate(best.bandwidth_bytes_per_s),
-             format_rate(best.hit_read_bandwidth_bytes_per_s));
-  if (device.verdict == "steady") fmt::print(stream, "  verdict                 steady\n");
+  const std::string rate = format_rate(best.bandwidth_bytes_per_s);
+  const std::string how =
+      on_gpu ? fmt::format("in chunks of {} by {}, {} after {}", format_size(best.chunk_bytes),
+                           count_of(best.ctas, "CTA"), rate, format_duration(best.start_latency_ns))
+             : fmt::format("on the {} core, {}", best.placement, rate);
+  line("best prefetch", fmt::format("{} {}, then read at {}", best.name, how,
+                                    format_rate(best.hit_read_bandwidth_bytes_per_s)));
+  if (device.verdict == "steady") line("verdict", "steady");
 }
 
 CalibrateOptions options_of(const Arguments& arguments) {
@@ -122,26 +129,6 @@ std::optional<DeviceModel> check_gpu_arguments(const Arguments& arguments) {
   return load_device(arguments.published);
 }
 
-void print_gpu_summary(const DeviceModel& device, FILE* stream) {
-  fmt::print(stream, "{}\n", device.name);
-  fmt::print(stream, "  memory                  {}\n",
-             format_rate(device.memory_bandwidth_bytes_per_s));
-  fmt::print(stream, "  L2                      {}\n",
-             format_rate(device.cache_read_bandwidth_bytes_per_s));
-  fmt::print(stream, "  cache budget            {} of {}\n", format_size(device.cache_budget_bytes),
-             format_size(device.cache_bytes));
-  if (device.methods.empty()) {
-    fmt::print(stream, "  prefetching             no method makes the reader faster\n");
-    return;
-  }
-  const PrefetchMethod& best = device.methods.front();
-  fmt::print(stream,
-             "  best prefetch           {} in chunks of {} by {}, {} after {}, then read at {}\n",
-             best.name, format_size(best.chunk_bytes), count_of(best.ctas, "CTA"),
-             format_rate(best.bandwidth_bytes_per_s), format_duration(best.start_latency_ns),
-             format_rate(best.hit_read_bandwidth_bytes_per_s));
-}
-
 // The next stage needs a recording as well.
 std::string next_command(const Arguments& arguments) {
   std::error_code error;
@@ -150,6 +137,16 @@ std::string next_command(const Arguments& arguments) {
   }
   return fmt::format("preserve-tune trace.db --device {} -o schedule.json",
                      shell_word(arguments.output));
+}
+
+void report(Console& console, const Arguments& arguments, const DeviceModel& device,
+            bool to_stdout) {
+  print_summary(device, to_stdout ? stderr : stdout);
+  if (device.verdict == "unsteady") {
+    console.warn(fmt::format("unsteady: {}: rerun on a quiet machine",
+                             printable(device.verdict_reason, 300)));
+  }
+  if (!to_stdout) console.next(next_command(arguments));
 }
 
 int run_gpu(Console& console, const Arguments& arguments) {
@@ -184,28 +181,12 @@ int run_gpu(Console& console, const Arguments& arguments) {
         "--allreduce-time; or take them from --published NAME of examples/devices");
   }
   output.write(to_json(device));
-  const bool to_stdout = output.is_stdout();
-  print_gpu_summary(device, to_stdout ? stderr : stdout);
-  if (!to_stdout) {
-    console.next(next_command(arguments));
-  }
+  report(console, arguments, device, output.is_stdout());
   return kExitDone;
 }
 
 int64_t longest_ns(const CalibrateOptions& options) {
   return checked_mul(options.longest, options.time_limit_ns, "time limit");
-}
-
-void report(Console& console, const Arguments& arguments, const DeviceModel& device,
-            bool to_stdout) {
-  print_summary(device, to_stdout ? stderr : stdout);
-  if (device.verdict == "unsteady") {
-    console.warn(fmt::format("unsteady: {}: rerun on a quiet machine",
-                             printable(device.verdict_reason, 300)));
-  }
-  if (!to_stdout) {
-    console.next(next_command(arguments));
-  }
 }
 
 // In each rank process; rank 0 writes.

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "common/cli_options.h"
+#include "common/enum_words.h"
 #include "common/error.h"
 #include "common/fail_if.h"
 #include "common/output_file.h"
@@ -25,15 +26,8 @@
 
 namespace preserve {
 const char* to_string(Collectives collectives) {
-  switch (collectives) {
-    case Collectives::automatic:
-      return "automatic";
-    case Collectives::nccl:
-      return "nccl";
-    case Collectives::stand_in:
-      break;
-  }
-  return "stand-in";
+  constexpr const char* kWords[] = {"automatic", "nccl", "stand-in"};
+  return word_of(kWords, collectives);
 }
 
 namespace {

@@ -41,7 +41,6 @@ class ConfidenceSequence {
     found.high = mean_ + half;
     return found;
   }
-  uint64_t count() const { return count_; }
 
  private:
   static constexpr double kError = 0.05;

@@ -208,4 +208,26 @@ std::optional<Decision> Guard::verdict() const {
   return std::nullopt;
 }
 
+Guard::Ended end_step(Guard& guard, Arm arm, double dur_ns, double fetch_ns, OutcomeHeader& header,
+                      std::span<StepSample> samples) {
+  const uint32_t step = guard.step();
+  const Guard::Ended ended = guard.end(dur_ns, fetch_ns);
+  if (header.samples < samples.size()) {
+    samples[header.samples] = {static_cast<uint64_t>(dur_ns), step, arm, 0, 0};
+  }
+  ++header.samples;
+  for (size_t i = 0; i < kArms; ++i) {
+    header.steps[i] = guard.steps()[i];
+    header.disturbed[i] = guard.disturbed()[i];
+  }
+  if (!ended.pair) return ended;
+  for (uint64_t i = header.samples - kPairSteps; i < header.samples; ++i) {
+    if (i < samples.size()) samples[i].counted = 1;
+  }
+  header.null = guard.null();
+  header.applied = guard.applied();
+  header.control = guard.control();
+  return ended;
+}
+
 }  // namespace preserve::apply

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "apply/control/blame.h"
 #include "apply/control/evidence.h"
@@ -118,5 +119,9 @@ class Guard {
   uint32_t recent_ = 0;                      // ever
   double quartile_ns_ = 0, median_ns_ = 0;   // upper quartile; 0: not known yet
 };
+
+// Ends the step that `guard` began in `arm`, and notes it and what follows in the outcome.
+Guard::Ended end_step(Guard& guard, Arm arm, double dur_ns, double fetch_ns, OutcomeHeader& header,
+                      std::span<StepSample> samples);
 
 }  // namespace preserve::apply

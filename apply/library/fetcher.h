@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <span>
 
 #include "apply/library/tensors.h"
@@ -12,24 +13,14 @@
 
 namespace preserve::apply {
 
-using FetchFunction = void (*)(const std::byte* begin, int64_t bytes);
-inline FetchFunction function_of(Method method) {
-  switch (method) {
-    case Method::load:
-      return fetch_lines::by_load;
-    case Method::prefetcht0:
-      return fetch_lines::by_hint<3>;
-    case Method::prefetcht1:
-      return fetch_lines::by_hint<2>;
-    case Method::prefetcht2:
-      return fetch_lines::by_hint<1>;
-    case Method::prefetcht0_paced:
-      return fetch_lines::by_paced_hint<3>;
-    case Method::prefetcht2_paced:
-      return fetch_lines::by_paced_hint<1>;
+// Method counts the ways of fetching in the order of kFetchMethods.
+constexpr bool names_are_methods() {
+  for (size_t i = 0; i < std::size(kMethodNames); ++i) {
+    if (kMethodNames[i] != kFetchMethods[i].name) return false;
   }
-  return fetch_lines::by_load;
+  return std::size(kMethodNames) == std::size(kFetchMethods);
 }
+static_assert(names_are_methods());
 
 using Clock = int64_t (*)();  // monotonic, ns
 
@@ -38,7 +29,7 @@ class Fetcher {
   Fetcher(const PlanView& plan, Tensors& tensors, Clock clock)
       : Fetcher(plan, tensors, clock, plan.header().method) {}
   Fetcher(const PlanView& plan, Tensors& tensors, Clock clock, Method method)
-      : fetch_(function_of(method)),
+      : fetch_(kFetchMethods[static_cast<size_t>(method)].fetch),
         tensors_(tensors),
         clock_(clock),
         most_bytes_(plan.header().chunk_bytes),

@@ -2,11 +2,11 @@
 #include "apply/library/own_files.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstring>
 
 #include "common/clock.h"
@@ -53,6 +53,18 @@ void* map_own(size_t bytes) {
   void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   return memory == MAP_FAILED ? nullptr : memory;
+}
+
+void name_outcome(char (&path)[PATH_MAX], std::string_view folder, const OutcomeHeader& header) {
+  const int length =
+      std::snprintf(path, sizeof(path), "%.*s/%s.%u.outcome", static_cast<int>(folder.size()),
+                    folder.data(), header.host, header.pid);
+  if (length <= 0 || static_cast<size_t>(length) >= sizeof(path)) path[0] = '\0';
+}
+
+void* map_outcome(const char* path, size_t bytes, bool keep) {
+  void* memory = map_file(path, bytes, keep);
+  return memory != nullptr ? memory : map_own(bytes);
 }
 
 void describe(OutcomeHeader& header) {

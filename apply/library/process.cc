@@ -73,13 +73,8 @@ void load() {
   if (!state->tensors.start(state->plan)) return;
   OutcomeHeader header{};
   describe(header);
-  const std::string_view folder = state->plan.folder();
-  const int length =
-      std::snprintf(state->path, sizeof(state->path), "%.*s/%s.%u.outcome",
-                    static_cast<int>(folder.size()), folder.data(), header.host, header.pid);
-  if (length <= 0 || static_cast<size_t>(length) >= sizeof(state->path)) state->path[0] = '\0';
-  void* memory = map_file(state->path, sizeof(header), false);
-  if (memory == nullptr) memory = map_own(sizeof(header));
+  name_outcome(state->path, state->plan.folder(), header);
+  void* memory = map_outcome(state->path, sizeof(header), false);
   if (memory == nullptr) return;
   std::memcpy(memory, &header, sizeof(header));
   state->header = static_cast<OutcomeHeader*>(memory);
@@ -102,8 +97,7 @@ __attribute__((constructor)) void at_start() {
 OutcomeMemory grow() {
   const PlanHeader& plan = state->plan.header();
   const size_t bytes = outcome_bytes(plan.windows, plan.tensors, plan.sample_capacity);
-  void* memory = map_file(state->path, bytes, true);
-  if (memory == nullptr) memory = map_own(bytes);
+  void* memory = map_outcome(state->path, bytes, true);
   if (memory == nullptr) return {};
   auto* header = static_cast<OutcomeHeader*>(memory);
   *header = *state->header;

@@ -216,30 +216,12 @@ void Session::begin_step() {
 }
 
 void Session::end_step(int64_t now_ns) {
-  OutcomeHeader& header = *outcome_.header;
-  const auto dur_ns = static_cast<uint64_t>(now_ns - step_begin_ns_);
-  const uint32_t step = guard_.step();
-  const Guard::Ended ended = guard_.end(static_cast<double>(dur_ns), fetch_ns_);
-  if (header.samples < outcome_.samples.size()) {
-    outcome_.samples[header.samples] = {dur_ns, step, arm_, 0, 0};
-  }
-  ++header.samples;
-  for (size_t arm = 0; arm < kArms; ++arm) {
-    header.steps[arm] = guard_.steps()[arm];
-    header.disturbed[arm] = guard_.disturbed()[arm];
-  }
-  if (ended.pair) {
-    for (uint64_t i = header.samples - kPairSteps; i < header.samples; ++i) {
-      if (i < outcome_.samples.size()) outcome_.samples[i].counted = 1;
-    }
-    header.null = guard_.null();
-    header.applied = guard_.applied();
-    header.control = guard_.control();
-  }
-  if (ended.decision) {
-    board_.publish(*ended.decision);
-    header.decided_ns = now_ns;
-  }
+  const Guard::Ended ended =
+      apply::end_step(guard_, arm_, static_cast<double>(now_ns - step_begin_ns_), fetch_ns_,
+                      *outcome_.header, outcome_.samples);
+  if (!ended.decision) return;
+  board_.publish(*ended.decision);
+  outcome_.header->decided_ns = now_ns;
 }
 
 void Session::heed_board() {

@@ -37,10 +37,8 @@ void write_blocks(TraceDb& db, const std::vector<Block>& blocks, const ReplayRes
   for (const Block& block : blocks) {
     const size_t arm = block.arm == Arm::original ? 0 : block.arm == Arm::applied ? 1 : 2;
     if (arm >= result.arms.size()) continue;
-    db.execute(
-        "INSERT INTO sample (arm_id, pair, position, step_ns, discarded) VALUES (?, ?, ?, ?, ?)",
-        {static_cast<int64_t>(arm + 1), block.pair, block.position, block.step_ns,
-         block.counted ? SqlValue(nullptr) : SqlValue("unpaired")});
+    write_sample(db, arm, block.pair, block.position, block.step_ns,
+                 block.counted ? "" : "unpaired");
   }
 }
 

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "apply/kernel_name.h"
+#include "common/enum_words.h"
 #include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
@@ -100,14 +101,13 @@ class Compiler {
   void set_header() {
     const IssueMethod& issue = method_of(schedule_, schedule_.plan);
     GraphPlanHeader& header = compiled_.content.header;
-    const auto found = std::find(std::begin(kGraphFetchNames), std::end(kGraphFetchNames),
-                                 std::string_view(issue.name));
-    if (found == std::end(kGraphFetchNames)) {
+    const auto fetch = find_word<GraphFetch>(kGraphFetchNames, issue.name);
+    if (!fetch) {
       throw input_error("{}: its prefetch method \"{}\" of {} is not one of a GPU ({})", name_,
                         printable(issue.name, 60), printable(schedule_.device_name, 60),
                         fmt::join(kGraphFetchNames, ", "));
     }
-    header.fetch = static_cast<GraphFetch>(found - std::begin(kGraphFetchNames));
+    header.fetch = *fetch;
     header.kept = issue.eviction == "last" ? 1 : 0;
     header.mode = request_.mode;
     header.ranks = static_cast<uint32_t>(std::max<int64_t>(1, schedule_.ranks));
@@ -119,11 +119,7 @@ class Compiler {
       header.chunk_bytes = static_cast<uint32_t>(
           std::clamp(issue.chunk_bytes / 16 * 16, kLeastChunkBytes, kMostChunkBytes));
     }
-    for (size_t i = 0; i < sizeof(header.digest); ++i) {
-      header.digest[i] =
-          static_cast<uint8_t>(std::stoul(request_.schedule_sha256.substr(2 * i, 2), nullptr, 16));
-    }
-    compiled_.content.folder = request_.folder.string();
+    header.folder = compiled_.content.add_text(request_.folder.string());
   }
 
   std::optional<uint32_t> position(int32_t ordinal) const {

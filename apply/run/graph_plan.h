@@ -16,11 +16,7 @@ namespace preserve::apply {
 // Whether its prefetches are made by kernels.
 bool is_for_graphs(const Schedule& schedule);
 
-struct CompiledGraphPlan {
-  GraphPlanContent content;
-  int64_t planned_bytes = 0;            // per step, of the windows that are applied
-  std::vector<std::string> warnings{};  // what of the schedule is left out, and why
-};
+using CompiledGraphPlan = Compiled<GraphPlanContent>;
 
 // `step`: as fold_step() gives it of the schedule's trace; `kernel_streams`: the ids of its streams
 // on GPUs; `regions`: names of its NVTX memory regions. input_error, saying what to do, for what no

@@ -15,31 +15,29 @@
 #include <string>
 #include <thread>
 
+#include "common/environment.h"
 #include "common/error.h"
 #include "common/foreground_child.h"
+#include "common/private_folder.h"
 
 namespace preserve::apply {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::string variable(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
-
 // Equal for all launchers of one job on this host, and for no others at the same time.
 std::string job_name() {
-  if (const std::string job = variable("PMIX_NAMESPACE"); !job.empty()) return "pmix." + job;
-  if (const std::string job = variable("SLURM_JOB_ID"); !job.empty()) {
-    return "slurm." + job + "." + variable("SLURM_STEP_ID");
+  if (const std::string job = environment_variable("PMIX_NAMESPACE"); !job.empty())
+    return "pmix." + job;
+  if (const std::string job = environment_variable("SLURM_JOB_ID"); !job.empty()) {
+    return "slurm." + job + "." + environment_variable("SLURM_STEP_ID");
   }
   return "parent." + std::to_string(::getppid());
 }
 
 std::string rank_on_host() {
   for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"}) {
-    if (std::string rank = variable(name); !rank.empty()) return rank;
+    if (std::string rank = environment_variable(name); !rank.empty()) return rank;
   }
   return launched_rank();
 }
@@ -68,20 +66,10 @@ bool runs(const fs::path& mark) {
 }  // namespace
 
 JobFolder::JobFolder(const std::optional<fs::path>& shared) {
-  std::error_code error;
-  fs::path place = shared ? *shared : fs::temp_directory_path(error);
-  if (!error) place = fs::canonical(place, error);
-  if (error) {
-    throw input_error("no folder for temporary files: {}; set TMPDIR to one that can be written",
-                      error.message());
-  }
+  const fs::path place = shared ? fs::weakly_canonical(*shared) : temporary_folder();
   if (launched_rank().empty()) {
-    std::string pattern = (place / "preserve-apply-XXXXXX").string();
-    if (::mkdtemp(pattern.data()) == nullptr) {
-      throw input_error("cannot create a folder in {}: {}; set TMPDIR to one that can be written",
-                        place.string(), std::strerror(errno));
-    }
-    path_ = pattern;
+    own_.emplace("preserve-apply", place);
+    path_ = own_->path();
     return;
   }
   path_ = place / fmt::format("preserve-apply-{}-{:016x}", ::geteuid(),

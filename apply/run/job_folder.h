@@ -8,6 +8,8 @@
 #include <filesystem>
 #include <optional>
 
+#include "common/private_folder.h"
+
 namespace preserve::apply {
 
 class JobFolder {
@@ -28,6 +30,7 @@ class JobFolder {
  private:
   std::filesystem::path mark() const;
 
+  std::optional<PrivateFolder> own_;  // before mpirun
   std::filesystem::path path_;
   bool reports_ = true;
 };

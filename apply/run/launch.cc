@@ -13,6 +13,7 @@
 #include "apply/run/outcomes.h"
 #include "apply/run/plan.h"
 #include "apply/run/table.h"
+#include "common/environment.h"
 #include "common/error.h"
 #include "common/foreground_child.h"
 #include "common/job_launcher.h"
@@ -82,13 +83,11 @@ void require_way(const LaunchOptions& options, bool for_graphs) {
       options.schedule, to_string(*options.via));
 }
 
-bool is_set(const char* variable) {
-  const char* value = std::getenv(variable);
-  return value != nullptr && *value != '\0';
-}
-
 void refuse_second() {
-  if (!is_set(kPlanVariable) && !is_set(kGraphPlanVariable)) return;
+  if (environment_variable(kPlanVariable).empty() &&
+      environment_variable(kGraphPlanVariable).empty()) {
+    return;
+  }
   throw usage_error("preserve-apply is running already around this command: use it only once");
 }
 
@@ -113,29 +112,23 @@ class Run {
       : options_(options), schedule_(schedule), console_(console) {
     PlanRequest request;
     request.schedule = options.schedule;
-    request.schedule_sha256 = sha256_of_file(options.schedule);
     request.folder = folder_.path();
     request.mode = options.mode;
     request.via = options.via;
-    schedule_sha256_ = request.schedule_sha256;
     require_way(options, for_graphs_);
     if (for_graphs_) {
-      if (is_set(kInjectionVariable)) {
+      if (const std::string set = environment_variable(kInjectionVariable); !set.empty()) {
         throw input_error(
             "{} is set to {}: libcuda loads one tool alone, and the plan comes into the program's "
             "CUDA graphs that way",
-            kInjectionVariable, printable(std::getenv(kInjectionVariable)));
+            kInjectionVariable, printable(set));
       }
-      CompiledGraphPlan compiled = compile_graph_plan(schedule, request);
-      plan_ = compiled.content.encoded();
-      planned_bytes_ = compiled.planned_bytes;
-      warnings_ = std::move(compiled.warnings);
+      const CompiledGraphPlan compiled = compile_graph_plan(schedule, request);
+      keep(compiled);
       graph_names_ = !compiled.content.tensors.empty();
     } else {
-      CompiledPlan compiled = compile_plan(schedule, request);
-      plan_ = compiled.content.encoded();
-      planned_bytes_ = compiled.planned_bytes;
-      warnings_ = std::move(compiled.warnings);
+      const CompiledPlan compiled = compile_plan(schedule, request);
+      keep(compiled);
       tensor_names_ = tensor_names(compiled.content);
     }
     writes_ = folder_.reports() && (launched_rank().empty() || launched_rank() == "0");
@@ -183,11 +176,18 @@ class Run {
   }
 
  private:
+  template <typename Content>
+  void keep(const Compiled<Content>& compiled) {
+    plan_ = compiled.content.encoded();
+    planned_bytes_ = compiled.planned_bytes;
+    warnings_ = compiled.warnings;
+  }
+
   // NVTX of the program names its tensors. Another tool that records them keeps its place.
   void name_memory(const fs::path& library,
                    std::vector<std::pair<std::string, std::string>>& variables) const {
-    const char* injection = std::getenv("NVTX_INJECTION64_PATH");
-    if (injection == nullptr || *injection == '\0') {
+    const std::string injection = environment_variable("NVTX_INJECTION64_PATH");
+    if (injection.empty()) {
       variables.emplace_back("NVTX_INJECTION64_PATH", library.string());
       return;
     }
@@ -241,7 +241,7 @@ class Run {
   Console& console_;
   const JobLauncher launcher_ = job_launcher(options_.command.front());
   JobFolder folder_{shared_folder()};
-  std::string schedule_sha256_;
+  const std::string schedule_sha256_ = sha256_of_file(options_.schedule);
   const bool for_graphs_ = is_for_graphs(schedule_);
   std::string plan_;  // the file
   int64_t planned_bytes_ = 0;

@@ -68,16 +68,6 @@ std::vector<double> ratios_of(Arm arm, const std::vector<Block>& blocks) {
   return ratios;
 }
 
-Estimated median_of(const std::vector<double>& ratios) {
-  const Interval interval = median_interval(ratios, kConfidence);
-  Estimated found{interval.estimate};
-  if (static_cast<int64_t>(ratios.size()) >= kFewestPairs) {
-    found.low = interval.low;
-    found.high = interval.high;
-  }
-  return found;
-}
-
 ArmResult arm_result(Arm arm, const std::vector<Block>& blocks) {
   ArmResult result{.name = arm_name(arm)};
   std::vector<double> times_ns;
@@ -85,14 +75,7 @@ ArmResult arm_result(Arm arm, const std::vector<Block>& blocks) {
     if (block.arm == arm && block.counted) times_ns.push_back(static_cast<double>(block.step_ns));
   }
   result.counted = static_cast<int64_t>(times_ns.size());
-  if (!times_ns.empty()) {
-    const Interval interval = median_interval(times_ns);
-    result.step_ns = Estimated{interval.estimate};
-    if (result.counted >= kFewestPairs) {
-      result.step_ns->low = interval.low;
-      result.step_ns->high = interval.high;
-    }
-  }
+  result.step_ns = estimated_median(times_ns, kConfidence);
   return result;
 }
 
@@ -103,7 +86,7 @@ ArmResult arm_result(Arm arm, const std::vector<Block>& blocks, const Evidence& 
       is_undecided(mode) ? ratios_of(arm, blocks) : std::vector<double>();
   if (!ratios.empty()) {
     result.pairs = static_cast<int64_t>(ratios.size());
-    result.speedup = median_of(ratios);
+    result.speedup = estimated_median(ratios, kConfidence);
   } else if (evidence.pairs > 0) {
     result.pairs = static_cast<int64_t>(evidence.pairs);
     result.speedup = of_log_ratio(evidence);
@@ -277,8 +260,8 @@ Outcomes read_outcomes(const fs::path& folder) {
     if (wrong.empty()) {
       outcomes.processes.push_back(std::move(outcome));
     } else {
-      outcomes.damaged.push_back(
-          fmt::format("{}: {}", printable(entry.path().filename().string()), wrong));
+      outcomes.damaged.push_back(fmt::format("an outcome is lost: {}: {}",
+                                             printable(entry.path().filename().string()), wrong));
     }
   }
   const auto key = [](const Outcome& outcome) {
@@ -385,8 +368,7 @@ ReplayResult result_of(const Outcomes& outcomes, const std::vector<Block>& block
 
 std::vector<std::string> remarks_on(const Outcomes& outcomes, const Schedule& schedule,
                                     const std::vector<std::string>& tensor_names) {
-  std::vector<std::string> remarks;
-  for (const std::string& file : outcomes.damaged) remarks.push_back("an outcome is lost: " + file);
+  std::vector<std::string> remarks = outcomes.damaged;
   remark_on_loading(outcomes, remarks);
   remark_on_off(outcomes, schedule, remarks);
   remark_on_surprises(outcomes, remarks);

@@ -25,7 +25,7 @@ struct Outcome {
 
 struct Outcomes {
   std::vector<Outcome> processes;      // ranks first, by rank, then the others by process id
-  std::vector<std::string> damaged{};  // files that could not be read, with the reason
+  std::vector<std::string> damaged{};  // remarks on files that could not be read
 
   std::vector<const Outcome*> ranks() const;
   // The rank whose measurements decided for all; nullptr when no rank loaded the library.

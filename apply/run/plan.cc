@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 
+#include "common/enum_words.h"
 #include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
@@ -49,11 +50,7 @@ class Compiler {
           "--method of the device file",
           name_, describe(issue));
     }
-    const auto found =
-        std::find(std::begin(kMethodNames), std::end(kMethodNames), std::string_view(issue.name));
-    if (found != std::end(kMethodNames)) {
-      return static_cast<Method>(found - std::begin(kMethodNames));
-    }
+    if (const auto found = find_word<Method>(kMethodNames, issue.name)) return *found;
     throw input_error(
         "{}: its prefetch method \"{}\" of {} is not one of a processor ({}): preserve-apply works "
         "on programs whose collectives run on processors",
@@ -73,10 +70,6 @@ class Compiler {
     header.chunk_bytes =
         static_cast<uint32_t>(std::clamp(chunk_bytes, kLeastChunkBytes, kMostChunkBytes));
     header.link_latency_ns = schedule_.link_latency_ns;
-    for (size_t i = 0; i < sizeof(header.digest); ++i) {
-      header.digest[i] =
-          static_cast<uint8_t>(std::stoul(request_.schedule_sha256.substr(2 * i, 2), nullptr, 16));
-    }
   }
 
   void add_collective(const SignatureCall& call) {
@@ -107,15 +100,11 @@ class Compiler {
   }
 
   uint32_t tensor_named(const std::string& name) {
-    PlanContent& content = compiled_.content;
-    const auto [found, added] =
-        tensors_.try_emplace(name, static_cast<uint32_t>(content.tensors.size()));
+    const auto [found, added] = tensors_.try_emplace(name, 0);
     if (added) {
-      PlanTensor tensor{};
-      tensor.kind =
-          name.starts_with(hooks::kAllocationPrefix) ? TensorKind::allocation : TensorKind::region;
-      tensor.name = content.add_text(name);
-      content.tensors.push_back(tensor);
+      const bool is_allocation = name.starts_with(hooks::kAllocationPrefix);
+      found->second = compiled_.content.add_tensor(
+          name, is_allocation ? TensorKind::allocation : TensorKind::region);
     }
     return found->second;
   }

@@ -17,17 +17,19 @@ namespace preserve::apply {
 
 struct PlanRequest {
   std::filesystem::path schedule;  // for messages
-  std::string schedule_sha256;     // 64 hexadecimal digits
   std::filesystem::path folder;    // absolute; where the library leaves outcomes
   Mode mode = Mode::guard;
   std::optional<Via> via{};  // as the schedule's method and a measurement say
 };
 
-struct CompiledPlan {
-  PlanContent content;
+template <typename Content>
+struct Compiled {
+  Content content;
   int64_t planned_bytes = 0;            // per step, of the windows that are applied
   std::vector<std::string> warnings{};  // what of the schedule is left out, and why
 };
+
+using CompiledPlan = Compiled<PlanContent>;
 
 // Of a schedule whose verdict is prefetch. input_error, saying what to do, for one that no program
 // on processors can follow: without signature, for a GPU, with a way of fetching that is not built.

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "common/enum_words.h"
 #include "common/error.h"
 #include "db/columns.h"
 
@@ -67,9 +68,7 @@ constexpr std::array kArmColumns{
 }
 
 CellStatus status_of(const TraceDb& db, std::string_view text) {
-  for (size_t i = 0; i < kStatuses.size(); ++i) {
-    if (text == kStatuses[i]) return static_cast<CellStatus>(i);
-  }
+  if (const auto status = find_word<CellStatus>(kStatuses, text)) return *status;
   refuse(db, fmt::format("status '{}'", text));
 }
 
@@ -110,7 +109,7 @@ void read_arms(const TraceDb& db, std::vector<GridCell>& cells) {
 }  // namespace
 
 const char* to_text(CellStatus status) {
-  return kStatuses[static_cast<size_t>(status)];
+  return word_of(kStatuses, status);
 }
 
 std::string tokens_text(int64_t count) {
@@ -159,11 +158,8 @@ std::vector<GridCell> read_cells(const TraceDb& db) {
 }
 
 void insert_cell(TraceDb& db, const GridCell& cell) {
-  std::vector<SqlValue> values{cell.id, std::string(to_text(cell.status))};
-  append_values(kKeyColumns, cell.key, values);
-  db.execute(fmt::format("INSERT INTO cell (id, status, {}) VALUES ({})", column_list(kKeyColumns),
-                         question_marks(values.size())),
-             values);
+  insert_row(db, "cell", kKeyColumns, cell.key,
+             {{"id", cell.id}, {"status", std::string(to_text(cell.status))}});
 }
 
 void update_cell(TraceDb& db, const GridCell& cell) {
@@ -180,11 +176,7 @@ void update_cell(TraceDb& db, const GridCell& cell) {
   db.execute("DELETE FROM cell_arm WHERE cell_id = ?", {cell.id});
   if (!done) return;
   for (const CellArm& arm : cell.arms) {
-    values = {cell.id};
-    append_values(kArmColumns, arm, values);
-    db.execute(fmt::format("INSERT INTO cell_arm (cell_id, {}) VALUES ({})",
-                           column_list(kArmColumns), question_marks(values.size())),
-               values);
+    insert_row(db, "cell_arm", kArmColumns, arm, {{"cell_id", cell.id}});
   }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/calibrate/cpu.h"
 
+#include <fmt/chrono.h>
+
 #include <algorithm>
 #include <ctime>
 #include <functional>
@@ -117,10 +119,7 @@ CpuCalibration::CpuCalibration(const Ranks& ranks, const HostCores& host,
   round_.all_ranks = ranks.size();
   round_.probe_bytes = probe_bytes(host, round_.ranks);
   round_.mpi_library = ranks.library();
-  const std::time_t now = std::time(nullptr);
-  char date[32] = {};
-  std::strftime(date, sizeof date, "%Y-%m-%d", std::gmtime(&now));
-  round_.date = date;
+  round_.date = fmt::format("{:%Y-%m-%d}", fmt::gmtime(std::time(nullptr)));
   // All ranks have a spare core or none has: they must do the same.
   const bool has_spare = ranks.min(spare_cpu() ? 1 : 0) == 1;
   for (const FetchMethod& method : kFetchMethods) {

@@ -6,9 +6,11 @@
 #include <utility>
 
 #include "common/error.h"
+#include "common/rounded_up.h"
 #include "common/stats.h"
 #include "common/units.h"
 #include "replay/cpu/core_use.h"
+#include "replay/cpu/fetch_method.h"
 #include "replay/ranks/spin.h"
 
 namespace preserve {
@@ -18,17 +20,13 @@ constexpr int64_t kPageBytes = 4096;
 constexpr int kPadRounds = 2;  // the second sees the ranks' real overlap
 constexpr int kStepsPerPadRound = 7;
 
-int64_t page_aligned(int64_t bytes) {
-  return (bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
-}
-
 // Reads start at a whole word, as the program's did.
 constexpr int64_t kWordBytes = 4;
 
 int64_t tensors_bytes(const StepProgram& program) {
   int64_t bytes = 0;
   for (const ProgramTensor& tensor : program.tensors) {
-    bytes = checked_add(bytes, page_aligned(tensor.bytes), "size of all tensors");
+    bytes = checked_add(bytes, rounded_up(tensor.bytes, kPageBytes), "size of all tensors");
   }
   return bytes;
 }
@@ -38,7 +36,7 @@ int64_t scratch_bytes(const std::vector<ReplayArm>& arms) {
   for (const ReplayArm& arm : arms) {
     if (arm.kind != ArmKind::useless) continue;
     for (const ArmWindow& window : arm.windows) {
-      for (const TensorSlice& slice : window.slices) bytes += page_aligned(slice.bytes);
+      for (const TensorSlice& slice : window.slices) bytes += rounded_up(slice.bytes, kPageBytes);
     }
   }
   return bytes;
@@ -94,7 +92,7 @@ void CpuExecutor::bind_program() {
   int64_t at = 0;
   for (const ProgramTensor& tensor : program().tensors) {
     tensor_at_.push_back(at);
-    at += page_aligned(tensor.bytes);
+    at += rounded_up(tensor.bytes, kPageBytes);
   }
   std::map<std::pair<std::string, int64_t>, int> collectives;  // buffers are shared by equal calls
   for (const ProgramOp& op : program().ops) {
@@ -139,7 +137,7 @@ void CpuExecutor::bind_arm(const ReplayArm& arm, int64_t& scratch_at) {
     for (const TensorSlice& slice : window.slices) {
       if (arm.kind == ArmKind::useless) {
         bound.slices.push_back({scratch_.data() + scratch_at, slice.bytes});
-        scratch_at += page_aligned(slice.bytes);
+        scratch_at += rounded_up(slice.bytes, kPageBytes);
       } else {
         bound.slices.push_back(
             {memory_.data() + tensor_at_[slice.tensor] + slice.offset_bytes, slice.bytes});

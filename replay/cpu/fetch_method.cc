@@ -9,9 +9,9 @@
 namespace preserve {
 
 FetchFunction find_fetch_method(std::string_view name) {
-  if (const FetchFunction fetch = known_fetch_method(name)) return fetch;
   std::string known;
   for (const FetchMethod& method : kFetchMethods) {
+    if (method.name == name) return method.fetch;
     known += (known.empty() ? "" : ", ") + std::string(method.name);
   }
   throw input_error(

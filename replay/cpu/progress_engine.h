@@ -3,7 +3,6 @@
 // function once per turn of its loop, so that prefetches fill the wait of an unchanged call. A
 // function gets no argument, returns how many requests it completed (none), must return within a
 // microsecond or two, or the end of the collective is noticed late, and must not call MPI.
-// Header-only, like fetch_cursor.h and for the same reason.
 #pragma once
 
 #include <dlfcn.h>

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <random>
 
+#include "common/rounded_up.h"
 #include "common/units.h"
 #include "replay/cuda/error.h"
 #include "replay/cuda/open_device.h"
@@ -102,11 +103,10 @@ class CudaDevice : public GpuDevice {
 GpuAddress CudaDevice::allocate(int64_t bytes) {
   if (bytes <= 0) throw internal_error("{} bytes of device memory were asked for", bytes);
   // Whole periods of the pattern; cudaMalloc aligns to 256.
-  const size_t whole =
-      static_cast<size_t>((bytes + kGpuPatternBytes - 1) / kGpuPatternBytes * kGpuPatternBytes);
+  const size_t whole = static_cast<size_t>(rounded_up(bytes, kGpuPatternBytes));
   DeviceMemory memory(whole + kGpuPatternBytes);
   const auto given = reinterpret_cast<GpuAddress>(memory.get());
-  const GpuAddress address = (given + kGpuPatternBytes - 1) / kGpuPatternBytes * kGpuPatternBytes;
+  const GpuAddress address = rounded_up(given, kGpuPatternBytes);
   fill_pattern(reinterpret_cast<void*>(address), whole, main_.get());
   PRESERVE_CUDA_CALL(cudaStreamSynchronize, main_.get());
   memory_.push_back(std::move(memory));

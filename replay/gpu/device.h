@@ -10,6 +10,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace preserve {
@@ -58,11 +59,14 @@ inline bool tells_nothing(const GpuState& state) {
 // Above it the GPU is not ours alone; a desktop's drawing stays below.
 inline constexpr int kBusyPercent = 10;
 
-// How bytes are prefetched. Names as in device.json.
+// How bytes are prefetched. Words as in device.json.
 enum class GpuFetch { bulk_l2, prefetch_l2, load };
+inline constexpr std::string_view kGpuFetchWords[] = {"bulk_l2", "prefetch_l2", "load"};
 enum class GpuEviction { normal, last };
+inline constexpr std::string_view kGpuEvictionWords[] = {"normal", "last"};
 // Element types of a matrix product's weights and activations.
 enum class GpuElement { fp16, bf16, fp8, int8 };
+inline constexpr std::string_view kGpuElementWords[] = {"fp16", "bf16", "fp8", "int8"};
 
 enum class GpuNodeKind {
   // Streams `ranges` through all its CTAs and sums what it read; then stores to `writes` what is
@@ -77,17 +81,17 @@ enum class GpuNodeKind {
 
 struct GpuNode {
   GpuNodeKind kind = GpuNodeKind::read;
-  int op = -1;             // slot that its time goes into; several nodes may share one; -1: none
-  std::vector<int> after;  // earlier nodes that it waits for
+  int op = -1;  // slot that its time goes into; several nodes may share one; -1: none
+  std::vector<int> after = {};  // earlier nodes that it waits for
   // Begins when every block of after[0] has begun, instead of ended (launch-order edge).
   bool with_start_of = false;
   int ctas = 0;     // 0: as many as fill the device (read), or one (chase)
   int sm_half = 0;  // 1 or 2: only on SMs of that half of a split L2 (sm_halves()); 0: any
-  std::vector<GpuRange> ranges;
+  std::vector<GpuRange> ranges = {};
   // read: the i-th byte of a range is taken from its first `wrap_bytes` again and again, which stay
   // cached. Multiple of kGpuPatternBytes; 0: every byte from its own place.
   int64_t wrap_bytes = 0;
-  std::vector<GpuRange> writes;
+  std::vector<GpuRange> writes = {};
   // Held inside the kernel: before its work begins and after it is done. 0 for gemm and collective.
   int64_t wait_before_ns = 0, wait_after_ns = 0;
   GpuFetch fetch = GpuFetch::bulk_l2;
@@ -97,7 +101,7 @@ struct GpuNode {
   int64_t hops = 0;
   int64_t m = 0, n = 0, k = 0;
   GpuElement element = GpuElement::fp16;
-  std::string function;
+  std::string function = {};
   int64_t message_bytes = 0;
   int stream = 0;  // only where the nodes are launched one by one: 0 main, 1 side
 };

@@ -7,6 +7,7 @@
 
 #include "common/clock.h"
 #include "common/error.h"
+#include "common/rounded_up.h"
 
 namespace preserve {
 namespace {
@@ -14,10 +15,6 @@ namespace {
 constexpr int kWaitRounds = 2;  // the second sees what the waits themselves change
 constexpr int kRunsPerRound = 5;
 constexpr int kStepsPerRun = 4;
-
-int64_t whole_patterns(int64_t bytes) {
-  return (bytes + kGpuPatternBytes - 1) / kGpuPatternBytes * kGpuPatternBytes;
-}
 
 ReplayArm baseline_arm() {
   ReplayArm arm;
@@ -31,7 +28,7 @@ std::optional<int64_t> set_aside(const ReplayArm& arm, const GpuFacts& facts) {
     return std::nullopt;
   }
   const int64_t wanted = arm.cache_peak_bytes > 0 ? arm.cache_peak_bytes : arm.planned_bytes;
-  return std::min(facts.persisting_l2_max_bytes, whole_patterns(wanted));
+  return std::min(facts.persisting_l2_max_bytes, rounded_up(wanted, kGpuPatternBytes));
 }
 
 }  // namespace
@@ -57,8 +54,9 @@ GpuExecutor::~GpuExecutor() = default;
 
 void GpuExecutor::allocate(const GpuPlan& plan) {
   for (const ProgramTensor& tensor : program().tensors) {
-    memory_.tensors.push_back(tensor.bytes > 0 ? device_.allocate(whole_patterns(tensor.bytes))
-                                               : GpuAddress{0});
+    memory_.tensors.push_back(tensor.bytes > 0
+                                  ? device_.allocate(rounded_up(tensor.bytes, kGpuPatternBytes))
+                                  : GpuAddress{0});
   }
   memory_.hot = {device_.allocate(plan.hot_bytes), plan.hot_bytes};
   if (plan.useless_bytes > 0) {

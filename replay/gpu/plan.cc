@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "common/error.h"
+#include "common/rounded_up.h"
 #include "common/text.h"
 #include "common/units.h"
 #include "planner/schedule/device_name.h"
@@ -25,16 +26,12 @@ constexpr int64_t kGraphBytes = int64_t{64} << 20;    // nodes, tables, time sta
 constexpr int kLeastComputeMajor = 8;                 // prefetch.global.L2 with a size
 constexpr int kBulkComputeMajor = 9;                  // cp.async.bulk.prefetch.L2
 
-int64_t whole_patterns(int64_t bytes) {
-  return (bytes + kGpuPatternBytes - 1) / kGpuPatternBytes * kGpuPatternBytes;
-}
-
 // What the driver takes for an allocation: whole pages of 2 MiB, which small ones share.
 int64_t allocated_bytes(int64_t bytes) {
   constexpr int64_t kPageBytes = int64_t{2} << 20;
   if (bytes == 0) return 0;
-  const int64_t own = whole_patterns(bytes) + kGpuPatternBytes;
-  return own < kPageBytes / 2 ? own : (own + kPageBytes - 1) / kPageBytes * kPageBytes;
+  const int64_t own = rounded_up(bytes, kGpuPatternBytes) + kGpuPatternBytes;
+  return own < kPageBytes / 2 ? own : rounded_up(own, kPageBytes);
 }
 
 // How an arm fetches on this GPU. An arm that fetches nothing needs no method: its plan may name
@@ -82,7 +79,7 @@ int64_t useless_bytes(const std::vector<ReplayArm>& arms, const GpuFacts& facts)
   }
   if (bytes == 0) return 0;
   const int64_t most = kUselessCaches * std::max(facts.l2_bytes, kLeastHotBytes);
-  return whole_patterns(std::min(bytes + kGpuPatternBytes, most));
+  return rounded_up(std::min(bytes + kGpuPatternBytes, most), kGpuPatternBytes);
 }
 
 int64_t memory_of(const StepProgram& program, const GpuPlan& plan) {
@@ -152,7 +149,8 @@ GpuPlan plan_for_gpu(const ReplayJob& job, const ReplayRequest& request, const G
   }
   // Read from any place of the pattern on, so a pattern longer than what is repeated.
   plan.hot_bytes =
-      whole_patterns(std::max(kLeastHotBytes, facts.l2_bytes / kHotShare)) + kGpuPatternBytes;
+      rounded_up(std::max(kLeastHotBytes, facts.l2_bytes / kHotShare), kGpuPatternBytes) +
+      kGpuPatternBytes;
   plan.useless_bytes = useless_bytes(plan.arms, facts);
   add_overlap(job, fits, plan);
   plan.memory_bytes = memory_of(job.rank_program, plan);

@@ -12,15 +12,8 @@ constexpr int64_t kHoldNs = 200'000;  // far longer than anything takes to begin
 constexpr int kTimes = 4;
 
 GpuGraph two_nodes() {
-  GpuNode held;
-  held.kind = GpuNodeKind::stand_in;
-  held.op = 0;
-  held.ctas = 1;
-  held.hold_ns = kHoldNs;
-  GpuNode with;
-  with.op = 1;
-  with.after = {0};
-  with.with_start_of = true;
+  const GpuNode held{.kind = GpuNodeKind::stand_in, .op = 0, .ctas = 1, .hold_ns = kHoldNs};
+  const GpuNode with{.op = 1, .after = {0}, .with_start_of = true};
   return {.nodes = {held, with}, .ops = 2};
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 
+#include "common/enum_words.h"
 #include "common/error.h"
 #include "common/units.h"
 #include "replay/gpu/graph_check.h"
@@ -48,14 +49,6 @@ std::vector<GpuRange> piece_of(const std::vector<GpuRange>& ranges, int part, in
   return piece;
 }
 
-std::optional<GpuElement> element_of(const std::string& dtype) {
-  if (dtype == "fp16") return GpuElement::fp16;
-  if (dtype == "bf16") return GpuElement::bf16;
-  if (dtype == "fp8") return GpuElement::fp8;
-  if (dtype == "int8") return GpuElement::int8;
-  return std::nullopt;
-}
-
 int64_t bytes_of(const std::vector<TensorSlice>& slices) {
   int64_t bytes = 0;
   for (const TensorSlice& slice : slices) bytes += slice.bytes;
@@ -97,12 +90,10 @@ class GraphBuilder {
   }
 
   void add_wait(int op, int64_t dur_ns) {
-    GpuNode node;
-    node.op = op;
-    node.ctas = 1;
-    node.wait_before_ns = op < 0 ? dur_ns : 0;
-    node.wait_after_ns = op < 0 ? 0 : dur_ns;
-    chain(std::move(node));
+    chain({.op = op,
+           .ctas = 1,
+           .wait_before_ns = op < 0 ? dur_ns : 0,
+           .wait_after_ns = op < 0 ? 0 : dur_ns});
   }
 
   bool overlaps(size_t op) const {
@@ -151,35 +142,33 @@ class GraphBuilder {
 
   GpuNode product_node(size_t index) const {
     const ProgramOp& op = program_.ops[index];
-    GpuNode node;
-    node.kind = GpuNodeKind::gemm;
-    node.op = static_cast<int>(index);
-    node.m = op.gemm->m;
-    node.n = op.gemm->n;
-    node.k = op.gemm->k;
-    node.element = *product_of(op, rules_);
-    node.ranges = ranges_of({op.weights.front()});
+    GpuNode node{.kind = GpuNodeKind::gemm,
+                 .op = static_cast<int>(index),
+                 .ranges = ranges_of({op.weights.front()}),
+                 .m = op.gemm->m,
+                 .n = op.gemm->n,
+                 .k = op.gemm->k,
+                 .element = *product_of(op, rules_)};
     if (arm_.kind == ArmKind::hot) node.ranges[0].address = memory_.hot.address;
     return node;
   }
 
   GpuNode communication_node(size_t index) const {
     const ProgramOp& op = program_.ops[index];
-    GpuNode node;
-    node.op = static_cast<int>(index);
+    const int slot = static_cast<int>(index);
     const int64_t message_bytes = op.collective ? op.collective->bytes.value_or(0) : 0;
     if (op.collective && rules_.nccl) {
-      node.kind = GpuNodeKind::collective;
-      node.function = op.collective->function;
-      node.message_bytes = message_bytes;
-      return node;
+      return {.kind = GpuNodeKind::collective,
+              .op = slot,
+              .function = op.collective->function,
+              .message_bytes = message_bytes};
     }
-    node.kind = GpuNodeKind::stand_in;
     const int64_t blocks = op.collective ? op.collective->blocks.value_or(kStandInCtas) : 1;
-    node.ctas = static_cast<int>(std::clamp<int64_t>(blocks, 1, rules_.sms));
-    node.hold_ns = op.dur_ns + (op.collective ? rules_.network_latency_ns : 0);
-    node.link_bytes = movable_bytes(message_bytes, op.dur_ns);
-    return node;
+    return {.kind = GpuNodeKind::stand_in,
+            .op = slot,
+            .ctas = static_cast<int>(std::clamp<int64_t>(blocks, 1, rules_.sms)),
+            .hold_ns = op.dur_ns + (op.collective ? rules_.network_latency_ns : 0),
+            .link_bytes = movable_bytes(message_bytes, op.dur_ns)};
   }
 
   int64_t movable_bytes(int64_t message_bytes, int64_t dur_ns) const {
@@ -328,16 +317,11 @@ class GraphBuilder {
 }  // namespace
 
 std::optional<GpuFetch> gpu_fetch(const std::string& method) {
-  if (method == "bulk_l2") return GpuFetch::bulk_l2;
-  if (method == "prefetch_l2") return GpuFetch::prefetch_l2;
-  if (method == "load") return GpuFetch::load;
-  return std::nullopt;
+  return find_word<GpuFetch>(kGpuFetchWords, method);
 }
 
 std::optional<GpuEviction> gpu_eviction(const std::string& eviction) {
-  if (eviction == "normal") return GpuEviction::normal;
-  if (eviction == "last") return GpuEviction::last;
-  return std::nullopt;
+  return find_word<GpuEviction>(kGpuEvictionWords, eviction);
 }
 
 bool communicates(const ProgramOp& op) {
@@ -346,7 +330,7 @@ bool communicates(const ProgramOp& op) {
 
 std::optional<GpuElement> product_of(const ProgramOp& op, const GraphRules& rules) {
   if (!op.gemm || communicates(op)) return std::nullopt;
-  const std::optional<GpuElement> element = element_of(op.gemm->dtype);
+  const std::optional<GpuElement> element = find_word<GpuElement>(kGpuElementWords, op.gemm->dtype);
   const auto& can = rules.multiplies;
   if (!element || std::find(can.begin(), can.end(), *element) == can.end()) return std::nullopt;
   if (op.weights.front().offset_bytes % static_cast<int64_t>(kAlignment) != 0) return std::nullopt;
@@ -385,10 +369,9 @@ GpuGraph streamed_products(const StepProgram& program, const GraphMemory& memory
   for (const ProgramOp& op : program.ops) {
     if (!streamed_when_hot(op, rules, memory)) continue;
     const TensorSlice& slice = op.weights.front();
-    GpuNode node;
-    node.ranges = {covering(
-        memory.tensors[slice.tensor] + static_cast<GpuAddress>(slice.offset_bytes), slice.bytes)};
-    graph.nodes.push_back(std::move(node));
+    graph.nodes.push_back({.ranges = {covering(memory.tensors[slice.tensor] +
+                                                   static_cast<GpuAddress>(slice.offset_bytes),
+                                               slice.bytes)}});
   }
   return graph;
 }

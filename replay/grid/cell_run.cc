@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/grid/cell_run.h"
 
-#include <fmt/format.h>
+#include <fmt/chrono.h>
 
 #include <algorithm>
 #include <cmath>
@@ -19,15 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kReasonBytes = 500;
-
-std::string now_utc() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  char text[32];
-  const size_t length = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return {text, length};
-}
 
 // Our own signal ended the child, so its end does not count for the cell.
 bool stopped() {
@@ -141,7 +132,7 @@ CellRun run_cell(const CellSettings& settings, const GridCell& cell, const fs::p
   const auto finish = [&] {
     result.stopped = stopped();
     result.cell.dur_ns = monotonic_ns() - start_ns;
-    result.cell.finished_at = now_utc();
+    result.cell.finished_at = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
     return result;
   };
   const ChildRun tune =

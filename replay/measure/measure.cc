@@ -39,15 +39,6 @@ std::vector<double> paired_ratios(const std::vector<double>& baseline,
   return ratios;
 }
 
-// Interval only from enough values.
-std::optional<Estimated> estimate_of(const std::vector<double>& values,
-                                     const MeasureOptions& options) {
-  if (values.empty()) return std::nullopt;
-  if (values.size() < kFewestPairs) return Estimated{median(values)};
-  const Interval interval = median_interval(values, options.level);
-  return Estimated{interval.estimate, interval.low, interval.high};
-}
-
 // The first two arms are what the measurement is about; without either a pass has no meaning.
 void discard_unpaired(std::vector<MeasuredSample>& samples) {
   std::set<int> unpaired;
@@ -130,10 +121,10 @@ std::vector<ArmResult> evaluate(const std::vector<MeasuredSample>& samples,
     std::copy_if(by_pair.begin(), by_pair.end(), std::back_inserter(counted),
                  [](double step_ns) { return step_ns > 0; });
     result.counted = static_cast<int64_t>(counted.size());
-    result.step_ns = estimate_of(counted, options);
+    result.step_ns = estimated_median(counted, options.level);
     const std::vector<double> ratios = paired_ratios(baseline, by_pair);
     result.pairs = static_cast<int64_t>(ratios.size());
-    if (arm > 0) result.speedup = estimate_of(ratios, options);
+    if (arm > 0) result.speedup = estimated_median(ratios, options.level);
   }
   return results;
 }
@@ -152,9 +143,9 @@ ReplayResult judge(const std::vector<MeasuredSample>& samples, const std::vector
   const std::optional<Estimated>& speedup = result.arms[prefetch].speedup;
   const std::optional<Interval> interval = speedup ? speedup->interval() : std::nullopt;
   if (interval && !result.busy) result.verdict = judge_speedup(*interval);
-  result.overlap_ratio = estimate_of(
+  result.overlap_ratio = estimated_median(
       paired_ratios(counted_by_pair(samples, overlap), counted_by_pair(samples, prefetch)),
-      options);
+      options.level);
   return result;
 }
 

@@ -13,9 +13,11 @@
 namespace preserve {
 namespace {
 
+constexpr size_t kFirstSample = 1;  // measure() starts with one run to size the samples
+
 // Median and spread of every operator of this rank, arm by arm, then all ranks' on rank 0.
 OpTimes gather_op_times(const Ranks& ranks, const RankExecutor& executor,
-                        const Measurement& measurement, size_t first_sample) {
+                        const Measurement& measurement) {
   OpTimes times;
   times.arms = measurement.result.arms.size();
   times.ranks = static_cast<size_t>(ranks.size());
@@ -27,7 +29,7 @@ OpTimes gather_op_times(const Ranks& ranks, const RankExecutor& executor,
       for (size_t i = 0; i < measurement.samples.size(); ++i) {
         const MeasuredSample& sample = measurement.samples[i];
         if (sample.arm != arm || !sample.discarded.empty()) continue;
-        values.push_back(static_cast<double>(executor.op_ns(first_sample + i)[op]));
+        values.push_back(static_cast<double>(executor.op_ns(kFirstSample + i)[op]));
       }
       mine.push_back(values.empty() ? 0 : median(values));
       mine.push_back(values.empty() ? 0 : median_abs_deviation(values));
@@ -76,13 +78,13 @@ std::vector<std::vector<OpInterval>> gather_steps(const Ranks& ranks,
   return steps;
 }
 
-double mean_fetched_bytes(const RankExecutor& executor, const Measurement& measurement, size_t arm,
-                          size_t first_sample) {
+double mean_fetched_bytes(const RankExecutor& executor, const Measurement& measurement,
+                          size_t arm) {
   double bytes = 0;
   int64_t counted = 0;
   for (size_t i = 0; i < measurement.samples.size(); ++i) {
     if (measurement.samples[i].arm != arm || !measurement.samples[i].discarded.empty()) continue;
-    bytes += static_cast<double>(executor.fetched_bytes(first_sample + i));
+    bytes += static_cast<double>(executor.fetched_bytes(kFirstSample + i));
     ++counted;
   }
   return counted == 0 ? 0 : bytes / static_cast<double>(counted);
@@ -92,17 +94,16 @@ double mean_fetched_bytes(const RankExecutor& executor, const Measurement& measu
 
 ReplayRecord measure_on_ranks(const Ranks& ranks, RankExecutor& executor, const ReplayJob& job,
                               const std::string& host, const MeasureOptions& options) {
-  const size_t first_sample = 1;  // measure() starts with one run to size the samples
   ReplayRecord record;
   Measurement measurement = measure(executor, options, monotonic_ns);
-  record.op_times = gather_op_times(ranks, executor, measurement, first_sample);
+  record.op_times = gather_op_times(ranks, executor, measurement);
   record.steps = gather_steps(ranks, executor);
   record.hosts = ranks.all_texts(host);
   for (const std::string& pid : ranks.all_texts(std::to_string(::getpid()))) {
     record.pids.push_back(std::stoll(pid));
   }
   for (size_t arm = 0; arm < executor.arms().size(); ++arm) {
-    const double mine = mean_fetched_bytes(executor, measurement, arm, first_sample);
+    const double mine = mean_fetched_bytes(executor, measurement, arm);
     const int64_t all = ranks.sum(static_cast<int64_t>(mine));
     measurement.result.arms[arm].issued_bytes = static_cast<double>(all) / ranks.size();
   }

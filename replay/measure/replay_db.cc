@@ -116,11 +116,8 @@ void write_samples(TraceDb& db, const std::vector<MeasuredSample>& samples) {
   std::map<std::string, int64_t> discarded;
   for (const MeasuredSample& sample : samples) {
     if (!sample.discarded.empty()) ++discarded[sample.discarded];
-    db.execute(
-        "INSERT INTO sample (arm_id, pair, position, step_ns, discarded) VALUES (?, ?, ?, ?, ?)",
-        {static_cast<int64_t>(sample.arm + 1), int64_t{sample.pair}, int64_t{sample.position},
-         sample.value.step_ns,
-         sample.discarded.empty() ? SqlValue(nullptr) : SqlValue(sample.discarded)});
+    write_sample(db, sample.arm, sample.pair, sample.position, sample.value.step_ns,
+                 sample.discarded);
   }
   const auto total = static_cast<int64_t>(samples.size());
   int64_t counted = total;

@@ -2,8 +2,9 @@
 #include "replay/ranks/collective_buffers.h"
 
 #include <algorithm>
-#include <map>
+#include <string_view>
 
+#include "common/enum_words.h"
 #include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
@@ -12,19 +13,9 @@
 namespace preserve {
 namespace {
 
-const std::map<std::string, CollectiveFunction>& functions() {
-  static const std::map<std::string, CollectiveFunction> all{
-      {"allreduce", CollectiveFunction::allreduce},
-      {"allgather", CollectiveFunction::allgather},
-      {"reduce_scatter", CollectiveFunction::reduce_scatter},
-      {"alltoall", CollectiveFunction::alltoall},
-      {"broadcast", CollectiveFunction::broadcast},
-      {"reduce", CollectiveFunction::reduce},
-      {"gather", CollectiveFunction::gather},
-      {"scatter", CollectiveFunction::scatter},
-      {"barrier", CollectiveFunction::barrier}};
-  return all;
-}
+constexpr std::string_view kFunctionWords[] = {"allreduce", "allgather", "reduce_scatter",
+                                               "alltoall",  "broadcast", "reduce",
+                                               "gather",    "scatter",   "barrier"};
 
 // One side is as long as the ranks together: for some the input, for some the output.
 bool has_long_side(CollectiveFunction function) {
@@ -37,16 +28,16 @@ bool has_long_side(CollectiveFunction function) {
 }  // namespace
 
 bool RankCollective::known(const std::string& function) {
-  return functions().count(function) != 0;
+  return find_word<CollectiveFunction>(kFunctionWords, function).has_value();
 }
 
 CollectiveBuffers collective_buffers(const std::string& function, int64_t bytes, int ranks) {
-  const auto found = functions().find(function);
-  if (found == functions().end()) {
+  const auto found = find_word<CollectiveFunction>(kFunctionWords, function);
+  if (!found) {
     throw input_error("collective \"{}\" is none that a replay can repeat", printable(function));
   }
   CollectiveBuffers buffers;
-  buffers.function = found->second;
+  buffers.function = *found;
   const int64_t most = (int64_t{1} << 30) / ranks;  // elements: counts of MPI are int
   const int64_t count = std::max<int64_t>(1, bytes / static_cast<int64_t>(sizeof(float)));
   if (count > most) {

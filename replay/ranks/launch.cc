@@ -14,11 +14,11 @@
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
-#include <sstream>
 
 #include "common/child_process.h"
 #include "common/cli_options.h"
 #include "common/error.h"
+#include "common/foreground_child.h"
 #include "common/text.h"
 #include "common/units.h"
 
@@ -155,12 +155,7 @@ void check_launch_options(const LaunchOptions& options, const std::vector<std::s
 }
 
 std::filesystem::path find_mpirun() {
-  const char* path = std::getenv("PATH");
-  std::istringstream folders(path == nullptr ? "" : path);
-  for (std::string folder; std::getline(folders, folder, ':');) {
-    std::filesystem::path candidate = std::filesystem::path(folder) / "mpirun";
-    if (::access(candidate.c_str(), X_OK) == 0) return candidate;
-  }
+  if (const Program mpirun = find_program("mpirun"); mpirun.code == 0) return mpirun.path;
   throw input_error(
       "cannot find mpirun in PATH, which starts several ranks: install openmpi-bin, or start this "
       "tool with a launcher of your own");

@@ -34,7 +34,7 @@ TEST(KernelName, IsTheSameMangledAndDemangled) {
 
 TEST(GraphPlan, DamagedFilesAreRefused) {
   GraphPlanContent content;
-  content.folder = "/tmp";
+  content.header.folder = content.add_text("/tmp");
   content.kernels = {1, 2, 3};
   content.windows = {{1, 0, 1, 0}};
   content.slices = {{2, 8, 0, 0, 0, 256}};
@@ -53,7 +53,7 @@ TEST(GraphPlan, DamagedFilesAreRefused) {
     change(damaged);
     return std::string(opened(damaged.encoded()));
   };
-  EXPECT_EQ(refused([](auto& c) { c.folder = "tmp"; }), "its folder is not an absolute path");
+  EXPECT_EQ(refused([](auto& c) { c.text = "tmp/"; }), "its folder is not an absolute path");
   EXPECT_EQ(refused([](auto& c) { c.windows[0].kernel = 3; }),
             "a window is not at a kernel, or out of order");
   EXPECT_EQ(refused([](auto& c) { c.windows[0].slices = 2; }), "a window's slices are missing");

@@ -70,10 +70,6 @@ struct OpenCall {
 };
 constinit thread_local OpenCall open_call __attribute__((tls_model("initial-exec"))) = {};
 
-bool starts_with(std::string_view text, std::string_view prefix) {
-  return text.substr(0, prefix.size()) == prefix;
-}
-
 Call call_of(std::string_view name) {
   if (is_function(name, "cuGraphInstantiateWithFlags")) return Call::instantiate_with_flags;
   if (is_function(name, "cuGraphInstantiateWithParams")) return Call::instantiate_with_params;
@@ -101,8 +97,8 @@ Call call_of(std::string_view name) {
     return Call::free_memory;
   }
   if (is_function(name, "cuMemUnmap")) return Call::unmap_memory;
-  if (starts_with(name, "cuMemAlloc") || starts_with(name, "cuStreamCreate") ||
-      is_function(name, "cuMemCreate") || starts_with(name, "cuCtxCreate")) {
+  if (name.starts_with("cuMemAlloc") || name.starts_with("cuStreamCreate") ||
+      is_function(name, "cuMemCreate") || name.starts_with("cuCtxCreate")) {
     return Call::memory;
   }
   return Call::none;

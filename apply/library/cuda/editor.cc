@@ -172,30 +172,23 @@ CUresult Editor::fill(AddedNodes& added, uint32_t node, std::span<const AddedNod
   return CUDA_SUCCESS;
 }
 
-CUDA_KERNEL_NODE_PARAMS Editor::params_of(const PrefetchKernel& kernel, void** arguments) const {
-  CUDA_KERNEL_NODE_PARAMS params{};
+template <typename Params>
+void Editor::set_kernel(const PrefetchKernel& kernel, void** arguments, Params& params) const {
   params.func = kernel.function;
   params.gridDimX = std::min(plan_.header().blocks, kernel.most_blocks);
   params.gridDimY = params.gridDimZ = 1;
   params.blockDimX = kPrefetchThreads;
   params.blockDimY = params.blockDimZ = 1;
   params.kernelParams = arguments;
-  return params;
 }
 
 CUresult Editor::add(TemplateGraph& graph, const TemplateGraph::Kernel& beside, PrefetchArgs& args,
                      AddedNodes& added, uint32_t node) const {
   added.beside_[node] = beside.index;
   void* arguments[] = {&args};
-  const CUDA_KERNEL_NODE_PARAMS kernel = params_of(*added.kernel_, arguments);
   CUgraphNodeParams params{};
   params.type = CU_GRAPH_NODE_TYPE_KERNEL;
-  params.kernel.func = kernel.func;
-  params.kernel.gridDimX = kernel.gridDimX;
-  params.kernel.gridDimY = params.kernel.gridDimZ = 1;
-  params.kernel.blockDimX = kernel.blockDimX;
-  params.kernel.blockDimY = params.kernel.blockDimZ = 1;
-  params.kernel.kernelParams = arguments;
+  set_kernel(*added.kernel_, arguments, params.kernel);
   CUresult result = CUDA_SUCCESS;
   if (added.kernel_->has_start_edges) {
     CUgraphEdgeData edge{};
@@ -332,7 +325,8 @@ CUresult Editor::refresh(AddedNodes& added) {
     PrefetchArgs args;
     CUresult error = fill(added, node, slices, args);
     void* arguments[] = {&args};
-    const CUDA_KERNEL_NODE_PARAMS params = params_of(*added.kernel_, arguments);
+    CUDA_KERNEL_NODE_PARAMS params{};
+    set_kernel(*added.kernel_, arguments, params);
     if (error == CUDA_SUCCESS) error = driver_.set_kernel_params(added.nodes_[node], &params);
     if (error != CUDA_SUCCESS) return error;
   }

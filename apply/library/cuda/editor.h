@@ -133,7 +133,8 @@ class Editor {
                 PrefetchArgs& args) const;
   CUdeviceptr operand(const AddedNodes::Slice& slice, CUresult& error) const;
   bool is_live(AddedNodes& added, CUdeviceptr begin, uint64_t bytes, CUresult& error) const;
-  CUDA_KERNEL_NODE_PARAMS params_of(const PrefetchKernel& kernel, void** arguments) const;
+  template <typename Params>
+  void set_kernel(const PrefetchKernel& kernel, void** arguments, Params& params) const;
   CUresult add(TemplateGraph& graph, const TemplateGraph::Kernel& beside, PrefetchArgs& args,
                AddedNodes& added, uint32_t node) const;
 

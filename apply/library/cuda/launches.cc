@@ -204,28 +204,11 @@ void GraphSession::end_step(Arm arm, double dur_ns, uint64_t fetched_bytes) {
     lost_ = true;
     return;
   }
-  const uint32_t step = guard_.step();
-  const Guard::Ended ended = guard_.end(dur_ns, 0);
-  if (header_.samples < samples_.size()) {
-    samples_[header_.samples] = {static_cast<uint64_t>(dur_ns), step, arm, 0, 0};
-  }
-  ++header_.samples;
+  const Guard::Ended ended = apply::end_step(guard_, arm, dur_ns, 0, header_, samples_);
   if (arm == Arm::applied) {
     ++window_.opened;
     window_.fetched_bytes += fetched_bytes;
     header_.fetched_bytes += fetched_bytes;
-  }
-  for (size_t i = 0; i < kArms; ++i) {
-    header_.steps[i] = guard_.steps()[i];
-    header_.disturbed[i] = guard_.disturbed()[i];
-  }
-  if (ended.pair) {
-    for (uint64_t i = header_.samples - kPairSteps; i < header_.samples; ++i) {
-      if (i < samples_.size()) samples_[i].counted = 1;
-    }
-    header_.null = guard_.null();
-    header_.applied = guard_.applied();
-    header_.control = guard_.control();
   }
   if (ended.decision) header_.decided_ns = clock_();
   update_state();

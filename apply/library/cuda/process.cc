@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apply/library/cuda/process.h"
 
-#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -72,15 +71,8 @@ OutcomeHeader* make_outcome(Place place) {
   const size_t bytes = outcome_bytes(1, 0, plan.sample_capacity);
   header.file_bytes = bytes;
   char path[PATH_MAX];
-  const std::string_view folder = state->plan.folder();
-  const int length =
-      std::snprintf(path, sizeof(path), "%.*s/%s.%u.outcome", static_cast<int>(folder.size()),
-                    folder.data(), header.host, header.pid);
-  void* memory = nullptr;
-  if (length > 0 && static_cast<size_t>(length) < sizeof(path)) {
-    memory = map_file(path, bytes, false);
-  }
-  if (memory == nullptr) memory = map_own(bytes);
+  name_outcome(path, state->plan.folder(), header);
+  void* memory = map_outcome(path, bytes, false);
   if (memory != nullptr) std::memcpy(memory, &header, sizeof(header));
   return static_cast<OutcomeHeader*>(memory);
 }

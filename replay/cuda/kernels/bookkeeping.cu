@@ -153,11 +153,6 @@ __global__ void sm_latency(uint64_t* out, uint32_t sm, uint64_t chain, uint32_t 
   out[1] = static_cast<uint64_t>(end - begin);
 }
 
-template <typename Function>
-Kernel kernel(Function* function, int threads) {
-  return {reinterpret_cast<const void*>(function), threads};
-}
-
 }  // namespace
 
 Kernel opening_kernel() {

@@ -12,6 +12,11 @@ struct Kernel {
   int threads;  // per block
 };
 
+template <typename Function>
+Kernel kernel(Function* function, int threads) {
+  return {reinterpret_cast<const void*>(function), threads};
+}
+
 // Nodes; each takes one NodeArgs. `half`: the variant for GpuNode::sm_half.
 Kernel read_kernel(bool half);
 Kernel prefetch_kernel(GpuFetch fetch, GpuEviction eviction, bool half);

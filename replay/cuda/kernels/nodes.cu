@@ -133,11 +133,6 @@ __global__ void stamp(const NodeArgs node) {
   reduce_max(&node.slot->last, now);
 }
 
-template <typename Function>
-Kernel kernel(Function* function, int threads) {
-  return {reinterpret_cast<const void*>(function), threads};
-}
-
 }  // namespace
 
 Kernel read_kernel(bool half) {

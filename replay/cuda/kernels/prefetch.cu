@@ -126,7 +126,7 @@ Kernel prefetch_kernel(GpuFetch fetch, GpuEviction eviction, bool half) {
   const int threads = fetch == GpuFetch::bulk_l2       ? kBulkThreads
                       : fetch == GpuFetch::prefetch_l2 ? kLineThreads
                                                        : kLoadThreads;
-  return {reinterpret_cast<const void*>(function), threads};
+  return kernel(function, threads);
 }
 
 }  // namespace preserve::cuda

@@ -5,7 +5,9 @@
 #include <map>
 #include <tuple>
 
+#include "common/enum_words.h"
 #include "common/error.h"
+#include "common/rounded_up.h"
 #include "replay/cuda/device_memory.h"
 #include "replay/cuda/error.h"
 #include "replay/cuda/libraries/shared_library.h"
@@ -40,20 +42,6 @@ Types types_of(GpuElement element) {
   throw internal_error("unknown element type");
 }
 
-const char* name_of(GpuElement element) {
-  switch (element) {
-    case GpuElement::fp16:
-      return "fp16";
-    case GpuElement::bf16:
-      return "bf16";
-    case GpuElement::fp8:
-      return "fp8";
-    case GpuElement::int8:
-      return "int8";
-  }
-  return "?";
-}
-
 }  // namespace
 
 struct MatrixProducts::Product {
@@ -68,19 +56,26 @@ struct MatrixProducts::Library {
   SharedLibrary library{{.sonames = {"libcublasLt.so.13", "libcublasLt.so.12"},
                          .variable = "PRESERVE_CUBLASLT",
                          .wheel_folders = {"nvidia/cu13/lib", "nvidia/cublas/lib"}}};
-  decltype(&cublasLtCreate) create = nullptr;
-  decltype(&cublasLtDestroy) destroy = nullptr;
-  decltype(&cublasLtGetStatusString) status_string = nullptr;
-  decltype(&cublasLtMatmulDescCreate) description_create = nullptr;
-  decltype(&cublasLtMatmulDescDestroy) description_destroy = nullptr;
-  decltype(&cublasLtMatmulDescSetAttribute) description_set = nullptr;
-  decltype(&cublasLtMatrixLayoutCreate) layout_create = nullptr;
-  decltype(&cublasLtMatrixLayoutDestroy) layout_destroy = nullptr;
-  decltype(&cublasLtMatmulPreferenceCreate) preference_create = nullptr;
-  decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy = nullptr;
-  decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set = nullptr;
-  decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic = nullptr;
-  decltype(&cublasLtMatmul) multiply = nullptr;
+  decltype(&cublasLtCreate) create = library.need("cublasLtCreate");
+  decltype(&cublasLtDestroy) destroy = library.need("cublasLtDestroy");
+  decltype(&cublasLtGetStatusString) status_string = library.need("cublasLtGetStatusString");
+  decltype(&cublasLtMatmulDescCreate) description_create = library.need("cublasLtMatmulDescCreate");
+  decltype(&cublasLtMatmulDescDestroy) description_destroy =
+      library.need("cublasLtMatmulDescDestroy");
+  decltype(&cublasLtMatmulDescSetAttribute) description_set =
+      library.need("cublasLtMatmulDescSetAttribute");
+  decltype(&cublasLtMatrixLayoutCreate) layout_create = library.need("cublasLtMatrixLayoutCreate");
+  decltype(&cublasLtMatrixLayoutDestroy) layout_destroy =
+      library.need("cublasLtMatrixLayoutDestroy");
+  decltype(&cublasLtMatmulPreferenceCreate) preference_create =
+      library.need("cublasLtMatmulPreferenceCreate");
+  decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy =
+      library.need("cublasLtMatmulPreferenceDestroy");
+  decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set =
+      library.need("cublasLtMatmulPreferenceSetAttribute");
+  decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic =
+      library.need("cublasLtMatmulAlgoGetHeuristic");
+  decltype(&cublasLtMatmul) multiply = library.need("cublasLtMatmul");
 
   std::string problem;  // empty: usable
   cublasLtHandle_t handle = nullptr;
@@ -88,20 +83,7 @@ struct MatrixProducts::Library {
   std::map<Shape, Product> products;
 
   Library() {
-    const bool complete = library.found() && library.resolve(create, "cublasLtCreate") &&
-                          library.resolve(destroy, "cublasLtDestroy") &&
-                          library.resolve(status_string, "cublasLtGetStatusString") &&
-                          library.resolve(description_create, "cublasLtMatmulDescCreate") &&
-                          library.resolve(description_destroy, "cublasLtMatmulDescDestroy") &&
-                          library.resolve(description_set, "cublasLtMatmulDescSetAttribute") &&
-                          library.resolve(layout_create, "cublasLtMatrixLayoutCreate") &&
-                          library.resolve(layout_destroy, "cublasLtMatrixLayoutDestroy") &&
-                          library.resolve(preference_create, "cublasLtMatmulPreferenceCreate") &&
-                          library.resolve(preference_destroy, "cublasLtMatmulPreferenceDestroy") &&
-                          library.resolve(preference_set, "cublasLtMatmulPreferenceSetAttribute") &&
-                          library.resolve(heuristic, "cublasLtMatmulAlgoGetHeuristic") &&
-                          library.resolve(multiply, "cublasLtMatmul");
-    if (!complete) {
+    if (!library.found()) {
       problem = library.problem();
       return;
     }
@@ -246,14 +228,14 @@ const MatrixProducts::Product& MatrixProducts::prepare(int64_t m, int64_t n, int
   Library& library = need();
   const auto [at, is_new] = library.products.try_emplace({m, n, k, element});
   if (!is_new) return at->second;
-  const int64_t padded = (m + kRowBlock - 1) / kRowBlock * kRowBlock;
+  const int64_t padded = rounded_up(m, kRowBlock);
   if (library.try_prepare(at->second, m, n, k, element) ||
       library.try_prepare(at->second, padded, n, k, element)) {
     return at->second;
   }
   library.products.erase(at);
   throw input_error("cuBLASLt has no algorithm for {} by {} by {} in {} on this GPU", m, n, k,
-                    name_of(element));
+                    word_of(kGpuElementWords, element));
 }
 
 MatrixProducts::Scratch MatrixProducts::scratch(const Product& product) {

@@ -33,33 +33,18 @@ struct Nccl::Functions {
   SharedLibrary library{{.sonames = {"libnccl.so.2"},
                          .variable = "PRESERVE_NCCL",
                          .wheel_folders = {"nvidia/nccl/lib"}}};
-  decltype(&ncclGetVersion) get_version = nullptr;
-  decltype(&ncclGetUniqueId) get_unique_id = nullptr;
-  decltype(&ncclCommInitRank) comm_init_rank = nullptr;
-  decltype(&ncclCommDestroy) comm_destroy = nullptr;
-  decltype(&ncclAllReduce) all_reduce = nullptr;
-  decltype(&ncclAllGather) all_gather = nullptr;
-  decltype(&ncclReduceScatter) reduce_scatter = nullptr;
-  decltype(&ncclBroadcast) broadcast = nullptr;
-  decltype(&ncclReduce) reduce = nullptr;
-  decltype(&ncclGetErrorString) error_string = nullptr;
-  decltype(&ncclGetLastError) last_error = nullptr;
+  decltype(&ncclGetVersion) get_version = library.need("ncclGetVersion");
+  decltype(&ncclGetUniqueId) get_unique_id = library.need("ncclGetUniqueId");
+  decltype(&ncclCommInitRank) comm_init_rank = library.need("ncclCommInitRank");
+  decltype(&ncclCommDestroy) comm_destroy = library.need("ncclCommDestroy");
+  decltype(&ncclAllReduce) all_reduce = library.need("ncclAllReduce");
+  decltype(&ncclAllGather) all_gather = library.need("ncclAllGather");
+  decltype(&ncclReduceScatter) reduce_scatter = library.need("ncclReduceScatter");
+  decltype(&ncclBroadcast) broadcast = library.need("ncclBroadcast");
+  decltype(&ncclReduce) reduce = library.need("ncclReduce");
+  decltype(&ncclGetErrorString) error_string = library.need("ncclGetErrorString");
+  decltype(&ncclGetLastError) last_error = library.need("ncclGetLastError");
   ncclComm_t communicator = nullptr;
-  bool complete = false;
-
-  Functions() {
-    complete = library.found() && library.resolve(get_version, "ncclGetVersion") &&
-               library.resolve(get_unique_id, "ncclGetUniqueId") &&
-               library.resolve(comm_init_rank, "ncclCommInitRank") &&
-               library.resolve(comm_destroy, "ncclCommDestroy") &&
-               library.resolve(all_reduce, "ncclAllReduce") &&
-               library.resolve(all_gather, "ncclAllGather") &&
-               library.resolve(reduce_scatter, "ncclReduceScatter") &&
-               library.resolve(broadcast, "ncclBroadcast") &&
-               library.resolve(reduce, "ncclReduce") &&
-               library.resolve(error_string, "ncclGetErrorString") &&
-               library.resolve(last_error, "ncclGetLastError");
-  }
 
   void check(ncclResult_t result, const char* call) const {
     if (result == ncclSuccess) return;
@@ -80,7 +65,7 @@ Nccl::~Nccl() {
 
 Nccl::Functions& Nccl::need() {
   if (!functions_) functions_ = std::make_unique<Functions>();
-  if (!functions_->complete) {
+  if (!functions_->library.found()) {
     throw input_error(
         "cannot load NCCL: {}; install it, or name the library in PRESERVE_NCCL or a Python "
         "environment's "

@@ -59,38 +59,21 @@ double pcie_bytes_per_s(unsigned generation, unsigned lanes) {
 
 struct Nvml::Functions {
   SharedLibrary library{{.sonames = {"libnvidia-ml.so.1"}, .variable = "", .wheel_folders = {}}};
-  int (*init)() = nullptr;
-  int (*shutdown)() = nullptr;
-  int (*by_bus_id)(const char*, void**) = nullptr;
-  int (*driver)(char*, unsigned) = nullptr;
-  int (*clock)(void*, int, unsigned*) = nullptr;
-  int (*temperature)(void*, int, unsigned*) = nullptr;
-  int (*utilisation)(void*, Utilisation*) = nullptr;
-  int (*processes)(void*, unsigned*, Process*) = nullptr;
-  int (*throttle)(void*, unsigned long long*) = nullptr;
-  int (*mig_mode)(void*, unsigned*, unsigned*) = nullptr;
-  int (*link_generation)(void*, unsigned*) = nullptr;
-  int (*link_lanes)(void*, unsigned*) = nullptr;
-
-  // What there is besides these three is used; drivers drop functions that were long superseded.
-  bool resolve() {
-    if (!library.found() || !library.resolve(init, "nvmlInit_v2") ||
-        !library.resolve(shutdown, "nvmlShutdown") ||
-        !library.resolve(by_bus_id, "nvmlDeviceGetHandleByPciBusId_v2")) {
-      return false;
-    }
-    library.resolve_optional(driver, "nvmlSystemGetDriverVersion");
-    library.resolve_optional(clock, "nvmlDeviceGetClockInfo");
-    library.resolve_optional(temperature, "nvmlDeviceGetTemperature");
-    library.resolve_optional(utilisation, "nvmlDeviceGetUtilizationRates");
-    library.resolve_optional(processes, "nvmlDeviceGetComputeRunningProcesses_v3");
-    library.resolve_optional(throttle, "nvmlDeviceGetCurrentClocksEventReasons") ||
-        library.resolve_optional(throttle, "nvmlDeviceGetCurrentClocksThrottleReasons");
-    library.resolve_optional(mig_mode, "nvmlDeviceGetMigMode");
-    library.resolve_optional(link_generation, "nvmlDeviceGetMaxPcieLinkGeneration");
-    library.resolve_optional(link_lanes, "nvmlDeviceGetMaxPcieLinkWidth");
-    return true;
-  }
+  int (*init)() = library.need("nvmlInit_v2");
+  int (*shutdown)() = library.need("nvmlShutdown");
+  int (*by_bus_id)(const char*, void**) = library.need("nvmlDeviceGetHandleByPciBusId_v2");
+  // What there is of these is used; drivers drop functions that were long superseded.
+  int (*driver)(char*, unsigned) = library.find_any({"nvmlSystemGetDriverVersion"});
+  int (*clock)(void*, int, unsigned*) = library.find_any({"nvmlDeviceGetClockInfo"});
+  int (*temperature)(void*, int, unsigned*) = library.find_any({"nvmlDeviceGetTemperature"});
+  int (*utilisation)(void*, Utilisation*) = library.find_any({"nvmlDeviceGetUtilizationRates"});
+  int (*running)(void*, unsigned*,
+                 Process*) = library.find_any({"nvmlDeviceGetComputeRunningProcesses_v3"});
+  int (*throttle)(void*, unsigned long long*) = library.find_any(
+      {"nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"});
+  int (*mig_mode)(void*, unsigned*, unsigned*) = library.find_any({"nvmlDeviceGetMigMode"});
+  int (*generation)(void*, unsigned*) = library.find_any({"nvmlDeviceGetMaxPcieLinkGeneration"});
+  int (*lanes)(void*, unsigned*) = library.find_any({"nvmlDeviceGetMaxPcieLinkWidth"});
 };
 
 // False also where there is no such function.
@@ -102,7 +85,7 @@ bool succeeds(int (*function)(Parameters...), Arguments... arguments) {
 Nvml::Nvml(const std::string& pci_bus_id, std::function<void()> pause)
     : pause_(std::move(pause)), functions_(std::make_unique<Functions>()) {
   if (!pause_) pause_ = [] { std::this_thread::sleep_for(kPause); };
-  if (!functions_->resolve() || functions_->init() != kNvmlSuccess) {
+  if (!functions_->library.found() || functions_->init() != kNvmlSuccess) {
     functions_.reset();
     return;
   }
@@ -122,9 +105,8 @@ std::string Nvml::driver() {
 
 double Nvml::host_link_bytes_per_s() {
   unsigned generation = 0, lanes = 0;
-  const bool known = device_ != nullptr &&
-                     succeeds(functions_->link_generation, device_, &generation) &&
-                     succeeds(functions_->link_lanes, device_, &lanes);
+  const bool known = device_ != nullptr && succeeds(functions_->generation, device_, &generation) &&
+                     succeeds(functions_->lanes, device_, &lanes);
   return known ? pcie_bytes_per_s(generation, lanes) : 0;
 }
 
@@ -135,14 +117,14 @@ bool Nvml::mig() {
 }
 
 std::vector<int64_t> Nvml::compute_pids() {
-  if (device_ == nullptr || functions_->processes == nullptr) return {};
+  if (device_ == nullptr || functions_->running == nullptr) return {};
   std::vector<Process> processes(64);
   int result = kNvmlInsufficientSize;
   auto count = static_cast<unsigned>(processes.size());
   for (int attempt = 0; attempt < 3 && result == kNvmlInsufficientSize; ++attempt) {
     processes.resize(std::max<size_t>(processes.size(), count));
     count = static_cast<unsigned>(processes.size());
-    result = functions_->processes(device_, &count, processes.data());
+    result = functions_->running(device_, &count, processes.data());
   }
   std::vector<int64_t> pids;
   if (result != kNvmlSuccess) return pids;

@@ -4,20 +4,15 @@
 #include <dlfcn.h>
 #include <link.h>
 
-#include <cstdlib>
 #include <filesystem>
 
+#include "common/environment.h"
 #include "common/error.h"
 
 namespace preserve::cuda {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string environment(const std::string& name) {
-  const char* value = name.empty() ? nullptr : std::getenv(name.c_str());
-  return value == nullptr ? "" : value;
-}
 
 std::string loader_error() {
   const char* error = ::dlerror();
@@ -50,19 +45,21 @@ SharedLibrary::SharedLibrary(const LibrarySearch& search) {
   for (const std::string& name : search.sonames) {
     if (open(name, RTLD_NOW | RTLD_NOLOAD)) return;
   }
-  if (const std::string given = environment(search.variable); !given.empty()) {
+  if (const std::string given = environment_variable(search.variable); !given.empty()) {
     if (!open(given, RTLD_NOW | RTLD_LOCAL)) {
       problem_ = fmt::format("{} names {}, which cannot be loaded: {}", search.variable, given,
                              loader_error());
     }
     return;
   }
-  if (const std::string packages = environment("PRESERVE_SITE_PACKAGES"); !packages.empty()) {
+  if (const std::string packages = environment_variable("PRESERVE_SITE_PACKAGES");
+      !packages.empty()) {
     for (const std::string& folder : search.wheel_folders) {
       if (open_in(packages + "/" + folder, search)) return;
     }
   }
-  for (const std::string& root : {environment("CUDA_HOME"), std::string("/usr/local/cuda")}) {
+  for (const std::string& root :
+       {environment_variable("CUDA_HOME"), std::string("/usr/local/cuda")}) {
     if (root.empty()) continue;
     for (const char* folder : {"/lib64", "/lib", "/targets/x86_64-linux/lib"}) {
       if (open_in(root + folder, search)) return;
@@ -74,13 +71,17 @@ SharedLibrary::SharedLibrary(const LibrarySearch& search) {
   problem_ = fmt::format("{} is not on this machine ({})", search.sonames.front(), loader_error());
 }
 
-void* SharedLibrary::symbol_if_any(const char* name) const {
-  return handle_ == nullptr ? nullptr : ::dlsym(handle_, name);
+SharedLibrary::Symbol SharedLibrary::find_any(std::initializer_list<const char*> names) const {
+  void* found = nullptr;
+  for (const char* name : names) {
+    if (found == nullptr && handle_ != nullptr) found = ::dlsym(handle_, name);
+  }
+  return {found};
 }
 
-void* SharedLibrary::symbol(const char* name) {
-  void* found = symbol_if_any(name);
-  if (found == nullptr && handle_ != nullptr) {
+SharedLibrary::Symbol SharedLibrary::need(const char* name) {
+  const Symbol found = find_any({name});
+  if (found.address == nullptr && handle_ != nullptr) {
     handle_ = nullptr;
     problem_ = fmt::format("{} has no {}: another version is needed", path_, name);
   }

@@ -2,6 +2,7 @@
 // Libraries that are used where they are found, and needed nowhere: NCCL, cuBLASLt, NVML.
 #pragma once
 
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -26,22 +27,20 @@ class SharedLibrary {
   // Why it was not found; a clause for a sentence.
   const std::string& problem() const { return problem_; }
 
-  // False when the library has no such function; then it counts as not found.
-  template <typename Function>
-  bool resolve(Function*& function, const char* name) {
-    function = reinterpret_cast<Function*>(symbol(name));
-    return function != nullptr;
-  }
-  // The same, but nothing is wrong when it has not.
-  template <typename Function>
-  bool resolve_optional(Function*& function, const char* name) {
-    function = reinterpret_cast<Function*>(symbol_if_any(name));
-    return function != nullptr;
-  }
+  // An address that becomes a pointer to a function of whatever type.
+  struct Symbol {
+    void* address = nullptr;
+    template <typename Function>
+    operator Function*() const {
+      return reinterpret_cast<Function*>(address);
+    }
+  };
+  // nullptr when the library has no such function; then it counts as not found.
+  Symbol need(const char* name);
+  // The first of the names that it has. Nothing is wrong when it has none.
+  Symbol find_any(std::initializer_list<const char*> names) const;
 
  private:
-  void* symbol(const char* name);
-  void* symbol_if_any(const char* name) const;
   bool open(const std::string& path, int flags);
   bool open_in(const std::string& folder, const LibrarySearch& search);
 

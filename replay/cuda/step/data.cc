@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "common/rounded_up.h"
 #include "replay/cuda/error.h"
 
 namespace preserve::cuda {
@@ -14,10 +15,6 @@ constexpr int kReadBlocksPerSm =
     4;  // more gain nothing, and leave no room for what runs at the same time
 constexpr uint32_t kMostChunkBytes = 1U << 30;
 constexpr size_t kFillAlignment = 16;
-
-bool is_own_kernel(const GpuNode& node) {
-  return node.kind != GpuNodeKind::gemm && node.kind != GpuNodeKind::collective;
-}
 
 uint64_t unit_bytes(const GpuNode& node) {
   if (node.kind != GpuNodeKind::prefetch) return kReadUnitBytes;
@@ -33,8 +30,7 @@ uint64_t unit_bytes(const GpuNode& node) {
 }
 
 DeviceMemory filled(size_t bytes) {
-  const size_t whole =
-      (std::max<size_t>(bytes, 1) + kFillAlignment - 1) / kFillAlignment * kFillAlignment;
+  const size_t whole = rounded_up(std::max<size_t>(bytes, 1), kFillAlignment);
   DeviceMemory memory(whole);
   fill_pattern(memory.get(), whole, nullptr);
   return memory;
@@ -48,7 +44,7 @@ void grow(size_t& most, size_t bytes) {
 
 void fill_pattern(void* memory, size_t bytes, cudaStream_t stream) {
   auto address = reinterpret_cast<uint64_t>(memory);
-  uint64_t length = (bytes + kFillAlignment - 1) / kFillAlignment * kFillAlignment;
+  uint64_t length = rounded_up(bytes, kFillAlignment);
   const Kernel fill = fill_kernel();
   const auto blocks = static_cast<unsigned>(std::clamp<uint64_t>(length / 16384, 1, 4096));
   void* arguments[] = {&address, &length};
@@ -97,7 +93,7 @@ StepData::StepData(const DeviceParts& parts, const GpuGraph& graph, const StepPl
 
 StepData::Offsets StepData::add_tables(const GpuNode& node) {
   Offsets offsets;
-  if (!is_own_kernel(node)) return offsets;
+  if (is_library(node)) return offsets;
   const bool has_ranges = node.kind == GpuNodeKind::read || node.kind == GpuNodeKind::prefetch;
   if (has_ranges) {
     const bool lines = node.kind == GpuNodeKind::prefetch && node.fetch == GpuFetch::prefetch_l2;

@@ -7,9 +7,6 @@
 namespace preserve::cuda {
 namespace {
 
-bool is_library(const GpuNode& node) {
-  return node.kind == GpuNodeKind::gemm || node.kind == GpuNodeKind::collective;
-}
 bool is_stamped(const GpuNode& node) {
   return !is_library(node) && node.kind != GpuNodeKind::prefetch;
 }

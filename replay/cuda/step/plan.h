@@ -10,6 +10,11 @@
 
 namespace preserve::cuda {
 
+// What a library does in kernels of its own.
+inline bool is_library(const GpuNode& node) {
+  return node.kind == GpuNodeKind::gemm || node.kind == GpuNodeKind::collective;
+}
+
 enum class StepRole { node, stamp, closing };
 
 struct StepNode {

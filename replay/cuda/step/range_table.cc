@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "common/error.h"
+#include "common/rounded_up.h"
 
 namespace preserve::cuda {
 namespace {
@@ -18,14 +19,14 @@ DeviceRange entry_of(const GpuRange& range, bool whole_lines) {
   const auto bytes = static_cast<uint64_t>(range.bytes);
   if (!whole_lines || bytes == 0) return {range.address, bytes, 0};
   const uint64_t begin = range.address / kLineBytes * kLineBytes;
-  const uint64_t end = (range.address + bytes + kLineBytes - 1) / kLineBytes * kLineBytes;
+  const uint64_t end = rounded_up(range.address + bytes, kLineBytes);
   return {begin, end - begin, 0};
 }
 
 }  // namespace
 
 size_t DeviceImage::add(size_t bytes, size_t alignment) {
-  const size_t offset = (bytes_.size() + alignment - 1) / alignment * alignment;
+  const size_t offset = rounded_up(bytes_.size(), alignment);
   bytes_.resize(offset + bytes);
   return offset;
 }

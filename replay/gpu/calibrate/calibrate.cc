@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/gpu/calibrate/calibrate.h"
 
+#include <fmt/chrono.h>
+
 #include <algorithm>
 #include <cmath>
 #include <ctime>
@@ -29,13 +31,6 @@ constexpr double kPartBeside = 1.0 / 3;
 constexpr int kMostStandInCtas = 16;
 // Where the driver does not know the link: sixteen lanes of PCIe 4.
 constexpr double kLinkBytesPerS = 25e9;
-
-std::string today() {
-  const std::time_t now = std::time(nullptr);
-  char date[32] = {};
-  std::strftime(date, sizeof date, "%Y-%m-%d", std::gmtime(&now));
-  return date;
-}
 
 class GpuCalibration {
  public:
@@ -272,7 +267,7 @@ void GpuCalibration::run_second() {
 GpuCalibrationSamples GpuCalibration::run() {
   const int64_t start_ns = options_.clock();
   samples_.facts = facts_;
-  samples_.date = today();
+  samples_.date = fmt::format("{:%Y-%m-%d}", fmt::gmtime(std::time(nullptr)));
   samples_.runs_per_value = options_.runs_per_value;
   samples_.before = device_.state();
   take_memory();

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 
+#include "common/enum_words.h"
 #include "common/error.h"
 #include "common/stats.h"
 #include "common/text.h"
@@ -38,16 +39,15 @@ std::vector<Cell> cells_of(const std::vector<WindowTimes>& grid,
   std::vector<Cell> cells;
   std::map<int64_t, double> best_ns;  // by hold
   for (const WindowTimes& window : grid) {
-    const FootprintTimes* reference = find_bytes(footprints, window.bytes);
-    if (reference == nullptr) throw internal_error("no cold read of {} bytes", window.bytes);
+    const FootprintTimes& reference = cold_read_of(footprints, window.bytes);
     auto cell = std::find_if(cells.begin(), cells.end(),
                              [&](const Cell& one) { return one.issue == window.issue; });
     if (cell == cells.end()) cell = cells.insert(cells.end(), {window.issue, {}, 0, 0});
-    const double saved_ns = std::max(0.0, median(minus(reference->cold_ns, window.read_ns)));
+    const double saved_ns = std::max(0.0, median(minus(reference.cold_ns, window.read_ns)));
     cell->saved_ns[window.hold_ns] = saved_ns;
     best_ns[window.hold_ns] = std::max(best_ns[window.hold_ns], saved_ns);
     if (window.hold_ns == cell->saved_ns.rbegin()->first) {
-      cell->saved_of_longest = saved_ns / std::max(median(reference->cold_ns), 1.0);
+      cell->saved_of_longest = saved_ns / std::max(median(reference.cold_ns), 1.0);
     }
   }
   for (Cell& cell : cells) {
@@ -75,15 +75,14 @@ Cell fewest_ctas(const std::vector<Cell>& cells) {
 
 // Rate of reading again what was read, of footprints that the cache surely holds.
 double cache_read_bandwidth(const GpuCalibrationSamples& samples) {
-  std::vector<SizedTime> points;
+  const ReadFit fit = fit_again(samples);
+  if (fit.bandwidth_bytes_per_s > 0) return fit.bandwidth_bytes_per_s;
   double best = 1;
   for (const FootprintTimes& footprint : samples.footprints) {
     if (footprint.bytes > samples.facts.l2_bytes / 2) continue;
-    points.push_back({footprint.bytes, median(footprint.again_ns)});
     best = std::max(best, median(rates(footprint.bytes, footprint.again_ns)));
   }
-  const ReadFit fit = fit_reads(points);
-  return fit.bandwidth_bytes_per_s > 0 ? fit.bandwidth_bytes_per_s : best;
+  return best;
 }
 
 PrefetchMethod method_of(const GpuCalibrationSamples& samples, const RampTimes& leaf) {
@@ -91,7 +90,7 @@ PrefetchMethod method_of(const GpuCalibrationSamples& samples, const RampTimes& 
   const Series arriving = prefetch_rates(samples, leaf);
   const Series start_ns = fit_ramp(samples, leaf).start_ns;
   PrefetchMethod method;
-  method.name = to_string(issue.fetch);
+  method.name = word_of(kGpuFetchWords, issue.fetch);
   method.placement = "spare";
   if (!arriving.empty()) method.bandwidth_bytes_per_s = std::round(median(arriving));
   if (!start_ns.empty()) {
@@ -101,7 +100,7 @@ PrefetchMethod method_of(const GpuCalibrationSamples& samples, const RampTimes& 
       std::round(fit_arrived(samples.arrived, issue).bandwidth_bytes_per_s);
   method.chunk_bytes = issue.chunk_bytes;
   method.ctas = issue.ctas;
-  method.eviction = to_string(issue.eviction);
+  method.eviction = word_of(kGpuEvictionWords, issue.eviction);
   method.issue = "before";  // a leaf, as all of this was measured
   return method;
 }
@@ -109,9 +108,8 @@ PrefetchMethod method_of(const GpuCalibrationSamples& samples, const RampTimes& 
 double survivors(const GpuCalibrationSamples& samples, GpuEviction eviction) {
   for (const EvictionTimes& times : samples.evictions) {
     if (times.set_aside != SetAside::as_found || times.eviction != eviction) continue;
-    const FootprintTimes* reference = find_bytes(samples.references, times.bytes);
-    if (reference == nullptr) throw internal_error("no cold read of {} bytes", times.bytes);
-    return median(hit_share(reference->cold_ns, times.read_ns, reference->again_ns));
+    const FootprintTimes& reference = cold_read_of(samples.references, times.bytes);
+    return median(hit_share(reference.cold_ns, times.read_ns, reference.again_ns));
   }
   return 0;
 }
@@ -133,12 +131,11 @@ std::vector<SurvivalPoint> survival_of(const GpuCalibrationSamples& samples) {
   std::vector<SurvivalPoint> measured;
   for (const ArrivedTimes& point : samples.survival) {
     const ReadFit hit = fit_arrived(samples.arrived, point.issue);
-    const FootprintTimes* reference = find_bytes(samples.references, point.bytes);
-    if (reference == nullptr) throw internal_error("no cold read of {} bytes", point.bytes);
+    const FootprintTimes& reference = cold_read_of(samples.references, point.bytes);
     if (hit.bandwidth_bytes_per_s <= 0) continue;
     const Series hot_ns(point.read_ns.size(), hit.time_ns(point.bytes));
-    if (median(minus(reference->cold_ns, hot_ns)) <= 0) continue;  // nothing tells them apart
-    measured.push_back({point.bytes, median(hit_share(reference->cold_ns, point.read_ns, hot_ns))});
+    if (median(minus(reference.cold_ns, hot_ns)) <= 0) continue;  // nothing tells them apart
+    measured.push_back({point.bytes, median(hit_share(reference.cold_ns, point.read_ns, hot_ns))});
   }
   return never_rising(measured);
 }
@@ -239,46 +236,6 @@ std::vector<std::string> notes_of(const GpuCalibrationSamples& samples) {
 }
 
 }  // namespace
-
-std::string_view to_string(GpuFetch fetch) {
-  switch (fetch) {
-    case GpuFetch::bulk_l2:
-      return "bulk_l2";
-    case GpuFetch::prefetch_l2:
-      return "prefetch_l2";
-    case GpuFetch::load:
-      return "load";
-  }
-  throw internal_error("unknown way of fetching");
-}
-
-std::string_view to_string(GpuEviction eviction) {
-  return eviction == GpuEviction::last ? "last" : "normal";
-}
-
-std::string_view to_string(StartWay way) {
-  switch (way) {
-    case StartWay::leaf:
-      return "leaf";
-    case StartWay::launch_order:
-      return "launch_order";
-    case StartWay::side_stream:
-      return "side_stream";
-  }
-  throw internal_error("unknown way of starting");
-}
-
-std::string_view to_string(SetAside set_aside) {
-  switch (set_aside) {
-    case SetAside::as_found:
-      return "default";
-    case SetAside::none:
-      return "zero";
-    case SetAside::largest:
-      return "largest";
-  }
-  throw internal_error("unknown set-aside");
-}
 
 int64_t set_aside_bytes(const GpuFacts& facts, SetAside set_aside) {
   if (set_aside == SetAside::none) return 0;

@@ -58,12 +58,14 @@ struct HalfTimes {
 // How a prefetch comes to run during a collective: as a leaf of the graph, by an edge that fires
 // when the collective has begun, in a second stream without a graph.
 enum class StartWay { leaf, launch_order, side_stream };
+inline constexpr std::string_view kStartWayWords[] = {"leaf", "launch_order", "side_stream"};
 // Growing windows of one way of issuing: by size of what is prefetched, then by hold.
 struct RampTimes {
   StartWay way = StartWay::leaf;
   std::vector<WindowTimes> windows;
 };
 enum class SetAside { as_found, none, largest };
+inline constexpr std::string_view kSetAsideWords[] = {"default", "zero", "largest"};
 // Prefetched bytes read after `traffic_bytes` of other reads.
 struct EvictionTimes {
   SetAside set_aside = SetAside::as_found;
@@ -141,10 +143,6 @@ struct GpuCalibrationSamples {
 // fills what L2 holds, or all ways would look the same.
 inline constexpr int64_t kRankHoldsNs[] = {3'000, 10'000, 25'000};
 
-std::string_view to_string(GpuFetch fetch);        // "bulk_l2", as in device.json
-std::string_view to_string(GpuEviction eviction);  // "normal", "last"
-std::string_view to_string(StartWay way);          // "launch_order"
-std::string_view to_string(SetAside set_aside);    // "default", "zero", "largest"
 int64_t set_aside_bytes(const GpuFacts& facts, SetAside set_aside);
 
 // What kept the GPU from being ours alone before the measurement; empty: nothing.

@@ -135,30 +135,29 @@ Series hit_share(const Series& cold_ns, const Series& read_ns, const Series& hot
   return divided(minus(cold_ns, read_ns), minus(cold_ns, hot_ns));
 }
 
-const FootprintTimes* find_bytes(const std::vector<FootprintTimes>& times, int64_t bytes) {
-  const auto found = std::find_if(times.begin(), times.end(),
-                                  [&](const FootprintTimes& one) { return one.bytes == bytes; });
-  return found == times.end() ? nullptr : &*found;
+const FootprintTimes& cold_read_of(const std::vector<FootprintTimes>& times, int64_t bytes) {
+  for (const FootprintTimes& one : times) {
+    if (one.bytes == bytes) return one;
+  }
+  throw internal_error("no cold read of {} bytes", bytes);
 }
 
-const ArrivedTimes* find_arrived(const std::vector<ArrivedTimes>& times, const GpuIssue& issue,
-                                 int64_t bytes) {
-  const auto found = std::find_if(times.begin(), times.end(), [&](const ArrivedTimes& one) {
-    return one.bytes == bytes && one.issue == issue;
-  });
-  return found == times.end() ? nullptr : &*found;
+const Series& warm_read_of(const std::vector<ArrivedTimes>& arrived, const GpuIssue& issue,
+                           const FootprintTimes& reference) {
+  for (const ArrivedTimes& one : arrived) {
+    if (one.bytes == reference.bytes && one.issue == issue) return one.read_ns;
+  }
+  return reference.again_ns;
 }
 
 Series saved_share(const WindowTimes& window, const std::vector<FootprintTimes>& references,
                    const std::vector<ArrivedTimes>& arrived) {
-  const FootprintTimes* reference = find_bytes(references, window.bytes);
-  if (reference == nullptr) throw internal_error("no cold read of {} bytes", window.bytes);
+  const FootprintTimes& reference = cold_read_of(references, window.bytes);
   // What this way of issuing leaves in the cache may be read more slowly than what a read left
   // there; the planner knows that rate, so here it must not count as bytes that are missing.
-  const ArrivedTimes* all_there = find_arrived(arrived, window.issue, window.bytes);
-  const Series& hot_ns = all_there != nullptr ? all_there->read_ns : reference->again_ns;
-  if (median(minus(reference->cold_ns, hot_ns)) <= 0) return {};
-  return hit_share(reference->cold_ns, window.read_ns, hot_ns);
+  const Series& hot_ns = warm_read_of(arrived, window.issue, reference);
+  if (median(minus(reference.cold_ns, hot_ns)) <= 0) return {};
+  return hit_share(reference.cold_ns, window.read_ns, hot_ns);
 }
 
 double ReadFit::time_ns(int64_t bytes) const {
@@ -177,6 +176,15 @@ ReadFit fit_reads(const std::vector<SizedTime>& points) {
   ramps_ns.reserve(line.size());
   for (const Point& point : line) ramps_ns.push_back(point.y - ns_per_byte * point.x);
   return {kNsPerS / ns_per_byte, median(ramps_ns)};
+}
+
+ReadFit fit_again(const GpuCalibrationSamples& samples) {
+  std::vector<SizedTime> points;
+  for (const FootprintTimes& footprint : samples.footprints) {
+    if (footprint.bytes > samples.facts.l2_bytes / 2) continue;
+    points.push_back({footprint.bytes, median(footprint.again_ns)});
+  }
+  return fit_reads(points);
 }
 
 ReadFit fit_arrived(const std::vector<ArrivedTimes>& arrived, const GpuIssue& issue) {

@@ -22,10 +22,12 @@ Series added_by_leaf(const GpuCalibrationSamples& samples, Series LeafTimes::*ti
 // puts outside 0..1 stays there: clamping each round would shift the median.
 Series hit_share(const Series& cold_ns, const Series& read_ns, const Series& hot_ns);
 
-// The entry of those bytes (and way of issuing); nullptr when there is none.
-const FootprintTimes* find_bytes(const std::vector<FootprintTimes>& times, int64_t bytes);
-const ArrivedTimes* find_arrived(const std::vector<ArrivedTimes>& times, const GpuIssue& issue,
-                                 int64_t bytes);
+// The entry of those bytes, which must be there.
+const FootprintTimes& cold_read_of(const std::vector<FootprintTimes>& times, int64_t bytes);
+// Reading those bytes when all of them are there: what this way of issuing left in the cache, where
+// that was measured; else what a read left there.
+const Series& warm_read_of(const std::vector<ArrivedTimes>& arrived, const GpuIssue& issue,
+                           const FootprintTimes& reference);
 
 // Time of reading cached bytes = ramp + bytes / bandwidth.
 struct ReadFit {
@@ -40,6 +42,8 @@ struct SizedTime {
 // Through the median of the slopes between all points (Theil 1950, Sen 1968).
 ReadFit fit_reads(const std::vector<SizedTime>& points);
 
+// Of reading again what was read, of footprints that the cache surely holds.
+ReadFit fit_again(const GpuCalibrationSamples& samples);
 // Of reading what was fetched in that way.
 ReadFit fit_arrived(const std::vector<ArrivedTimes>& arrived, const GpuIssue& issue);
 

@@ -21,46 +21,34 @@ class Builder {
     return static_cast<int>(graph_.nodes.size()) - 1;
   }
   int read(GpuRange range, std::vector<int> after, int op = -1, int sm_half = 0) {
-    GpuNode node;
-    node.kind = GpuNodeKind::read;
-    node.ranges = {range};
-    node.after = std::move(after);
-    node.op = op;
-    node.sm_half = sm_half;
-    return add(std::move(node));
+    return add({.op = op, .after = std::move(after), .sm_half = sm_half, .ranges = {range}});
   }
   int flush(int op = -1) { return read(memory_.flush, {}, op); }
   int hold(int64_t hold_ns, std::vector<int> after, int op = -1) {
-    GpuNode node;
-    node.kind = GpuNodeKind::stand_in;
-    node.ctas = memory_.stand_in_ctas;
-    node.hold_ns = hold_ns;
-    node.after = std::move(after);
-    node.op = op;
-    return add(std::move(node));
+    return add({.kind = GpuNodeKind::stand_in,
+                .op = op,
+                .after = std::move(after),
+                .ctas = memory_.stand_in_ctas,
+                .hold_ns = hold_ns});
   }
   GpuNode prefetch_node(const GpuIssue& issue, int64_t bytes, int after) const {
-    GpuNode node;
-    node.kind = GpuNodeKind::prefetch;
-    node.ranges = {head(bytes)};
-    node.fetch = issue.fetch;
-    node.ctas = issue.ctas;
-    node.chunk_bytes = issue.chunk_bytes;
-    node.eviction = issue.eviction;
-    node.after = {after};
-    return node;
+    return {.kind = GpuNodeKind::prefetch,
+            .after = {after},
+            .ctas = issue.ctas,
+            .ranges = {head(bytes)},
+            .fetch = issue.fetch,
+            .eviction = issue.eviction,
+            .chunk_bytes = issue.chunk_bytes};
   }
   int prefetch(const GpuIssue& issue, int64_t bytes, int after) {
     return add(prefetch_node(issue, bytes, after));
   }
   int chase(int64_t hops, int after, int op = -1) {
-    GpuNode node;
-    node.kind = GpuNodeKind::chase;
-    node.ranges = {memory_.chain};
-    node.hops = hops;
-    node.after = {after};
-    node.op = op;
-    return add(std::move(node));
+    return add({.kind = GpuNodeKind::chase,
+                .op = op,
+                .after = {after},
+                .ranges = {memory_.chain},
+                .hops = hops});
   }
   GpuRange head(int64_t bytes) const { return {memory_.data.address, bytes}; }
   GpuGraph& graph() { return graph_; }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every series as a measurement of device.json. Names: docs/replay.md.
+#include <fmt/format.h>
+
 #include <cmath>
 
-#include "common/error.h"
+#include "common/enum_words.h"
 #include "common/stats.h"
 #include "replay/gpu/calibrate/calibration.h"
 #include "replay/gpu/calibrate/fits.h"
@@ -37,14 +39,8 @@ class Measurements {
 };
 
 std::string name_of(const GpuIssue& issue) {
-  return fmt::format("{}.{}x{}{}", to_string(issue.fetch), issue.ctas, issue.chunk_bytes,
-                     issue.eviction == GpuEviction::last ? ".last" : "");
-}
-
-const FootprintTimes& reference_of(const std::vector<FootprintTimes>& references, int64_t bytes) {
-  const FootprintTimes* found = find_bytes(references, bytes);
-  if (found == nullptr) throw internal_error("no cold read of {} bytes", bytes);
-  return *found;
+  return fmt::format("{}.{}x{}{}", word_of(kGpuFetchWords, issue.fetch), issue.ctas,
+                     issue.chunk_bytes, issue.eviction == GpuEviction::last ? ".last" : "");
 }
 
 void add_reads(const GpuCalibrationSamples& samples, Measurements& out) {
@@ -67,13 +63,7 @@ void add_reads(const GpuCalibrationSamples& samples, Measurements& out) {
 // Prefetch rates of single windows: with the start in them, and where the window was long enough
 // for everything a lower bound.
 void add_grid(const GpuCalibrationSamples& samples, Measurements& out) {
-  std::vector<SizedTime> again;
-  for (const FootprintTimes& footprint : samples.footprints) {
-    if (footprint.bytes <= samples.facts.l2_bytes / 2) {
-      again.push_back({footprint.bytes, median(footprint.again_ns)});
-    }
-  }
-  const double hit_bytes_per_s = fit_reads(again).bandwidth_bytes_per_s;
+  const double hit_bytes_per_s = fit_again(samples).bandwidth_bytes_per_s;
   for (const WindowTimes& window : samples.grid) {
     const Series shares = saved_share(window, samples.footprints, {});
     Series values = scaled(shares, static_cast<double>(window.bytes) * 1e9);
@@ -93,12 +83,11 @@ void add_prefetches(const GpuCalibrationSamples& samples, Measurements& out) {
   for (size_t i = 0; i < samples.retired.size(); ++i) {
     const RetiredTimes& retired = samples.retired[i];
     const std::string name = fmt::format("retired.{}", name_of(retired.issue));
-    const FootprintTimes& reference = reference_of(samples.references, retired.bytes);
-    const ArrivedTimes* all_there = find_arrived(samples.arrived, retired.issue, retired.bytes);
+    const FootprintTimes& reference = cold_read_of(samples.references, retired.bytes);
     out.add(fmt::format("{}.{}.issue", name, retired.bytes), "ns", retired.issue_ns);
     out.add(fmt::format("{}.{}.there", name, retired.bytes), "1",
             hit_share(reference.cold_ns, retired.read_ns,
-                      all_there != nullptr ? all_there->read_ns : reference.again_ns));
+                      warm_read_of(samples.arrived, retired.issue, reference)));
     const bool is_last =
         i + 1 == samples.retired.size() || !(samples.retired[i + 1].issue == retired.issue);
     if (is_last) out.add(name + ".rate", "bytes/s", retired_rates(retired.issue, samples.retired));
@@ -107,8 +96,8 @@ void add_prefetches(const GpuCalibrationSamples& samples, Measurements& out) {
 
 void add_ramps(const GpuCalibrationSamples& samples, Measurements& out) {
   for (const RampTimes& ramp : samples.ramps) {
-    const std::string name =
-        fmt::format("{}.{}", to_string(ramp.way), name_of(ramp.windows.front().issue));
+    const std::string name = fmt::format("{}.{}", word_of(kStartWayWords, ramp.way),
+                                         name_of(ramp.windows.front().issue));
     out.add("start." + name, "ns", fit_ramp(samples, ramp).start_ns);
     if (ramp.way == StartWay::leaf) {
       out.add("rate." + name, "bytes/s", prefetch_rates(samples, ramp));
@@ -126,9 +115,10 @@ void add_eviction(const GpuCalibrationSamples& samples, Measurements& out) {
   out.add_fact("set_aside.largest", "bytes",
                static_cast<double>(samples.facts.persisting_l2_max_bytes));
   for (const EvictionTimes& times : samples.evictions) {
-    const FootprintTimes& reference = reference_of(samples.references, times.bytes);
-    out.add(fmt::format("evict.{}.{}", to_string(times.set_aside), to_string(times.eviction)), "1",
-            hit_share(reference.cold_ns, times.read_ns, reference.again_ns),
+    const FootprintTimes& reference = cold_read_of(samples.references, times.bytes);
+    out.add(fmt::format("evict.{}.{}", word_of(kSetAsideWords, times.set_aside),
+                        word_of(kGpuEvictionWords, times.eviction)),
+            "1", hit_share(reference.cold_ns, times.read_ns, reference.again_ns),
             fmt::format("{} bytes, set-aside {}, after reading {} others", times.bytes,
                         set_aside_bytes(samples.facts, times.set_aside), times.traffic_bytes));
   }

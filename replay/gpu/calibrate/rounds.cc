@@ -68,7 +68,6 @@ void CalibrationRounds::run_one(Experiment& experiment) {
 
 RoundsSeen CalibrationRounds::run(std::string_view phase, int64_t time_limit_ns) {
   const int64_t start_ns = options_.clock();
-  std::vector<double> probes_ns;
   std::vector<bool> held_down;
   RoundsSeen seen;
   // The first round is there to warm up.
@@ -83,31 +82,26 @@ RoundsSeen CalibrationRounds::run(std::string_view phase, int64_t time_limit_ns)
     for (size_t i = 0; i < count; ++i) {
       run_one(experiments_[round % 2 == 0 ? i : count - 1 - i]);
     }
-    probes_ns.push_back(static_cast<double>(std::max(probe_before_ns, device_.probe_clock_ns())));
+    seen.probe_ns.push_back(
+        static_cast<double>(std::max(probe_before_ns, device_.probe_clock_ns())));
     const std::string throttle = device_.state().throttle;
     held_down.push_back(!throttle.empty());
     if (!throttle.empty()) seen.reason = throttle;
   }
   for (const Experiment& experiment : experiments_) device_.drop(experiment.graph);
-  const RoundsSeen counted = discard(probes_ns, held_down);
-  seen.counted = counted.counted;
-  seen.throttled = counted.throttled;
-  seen.only_throttled = counted.only_throttled;
-  seen.probe_ns = counted.probe_ns;
+  discard(held_down, seen);
   return seen;
 }
 
 // Takes the values of rounds that do not count out of every series.
-RoundsSeen CalibrationRounds::discard(const std::vector<double>& probes_ns,
-                                      const std::vector<bool>& held_down) {
-  const double usual_ns = median(probes_ns);
-  std::vector<bool> keeps(probes_ns.size(), true);
-  RoundsSeen seen;
-  for (size_t i = 1; i < probes_ns.size(); ++i) {
-    keeps[i] = !held_down[i] && probes_ns[i] <= kThrottledProbe * usual_ns;
+void CalibrationRounds::discard(const std::vector<bool>& held_down, RoundsSeen& seen) {
+  const double usual_ns = median(seen.probe_ns);
+  std::vector<bool> keeps(seen.probe_ns.size(), true);
+  for (size_t i = 1; i < keeps.size(); ++i) {
+    keeps[i] = !held_down[i] && seen.probe_ns[i] <= kThrottledProbe * usual_ns;
     if (!keeps[i]) ++seen.throttled;
   }
-  const int rounds = static_cast<int>(probes_ns.size()) - 1;
+  const int rounds = static_cast<int>(keeps.size()) - 1;
   seen.only_throttled = rounds - seen.throttled < options_.least_rounds;
   if (seen.only_throttled) keeps.assign(keeps.size(), true);
   keeps[0] = false;
@@ -121,10 +115,8 @@ RoundsSeen CalibrationRounds::discard(const std::vector<double>& probes_ns,
   for (Experiment& experiment : experiments_) {
     for (const Take& take : experiment.takes) keep(*take.series);
   }
-  seen.probe_ns = probes_ns;
   keep(seen.probe_ns);
   seen.counted = static_cast<int>(seen.probe_ns.size());
-  return seen;
 }
 
 }  // namespace preserve

@@ -44,7 +44,7 @@ class CalibrationRounds {
 
   std::vector<GpuRun> runs_of(const Experiment& experiment);
   void run_one(Experiment& experiment);
-  RoundsSeen discard(const std::vector<double>& probes_ns, const std::vector<bool>& held_down);
+  void discard(const std::vector<bool>& held_down, RoundsSeen& seen);
 
   GpuDevice& device_;
   const GpuCalibrateOptions& options_;

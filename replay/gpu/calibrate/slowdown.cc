@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/enum_words.h"
 #include "common/error.h"
 #include "common/stats.h"
 #include "common/units.h"
@@ -39,7 +40,7 @@ Series slowdown_per_byte(const OperatorTimes& times, double prefetch_bytes_per_s
 void add_slowdowns(const GpuCalibrationSamples& samples, DeviceModel& device) {
   for (const OperatorTimes& times : samples.operators) {
     for (PrefetchMethod& method : device.methods) {
-      const bool same = method.name == to_string(times.issue.fetch) &&
+      const bool same = method.name == word_of(kGpuFetchWords, times.issue.fetch) &&
                         method.ctas == times.issue.ctas &&
                         method.chunk_bytes == times.issue.chunk_bytes;
       if (!same || times.alone_ns.empty() || times.fetched_bytes <= 0) continue;

@@ -55,7 +55,7 @@ class GraphPlanTest : public testing::Test {
   }
   CompiledGraphPlan compile() const {
     return compile_graph_plan(schedule_, step_, {7}, {"layers.0.weight", "layers.1.weight"},
-                              {"schedule.json", std::string(64, 'c'), "/tmp/folder"});
+                              {"schedule.json", "/tmp/folder"});
   }
   auto refusal(const char* text) const {
     return testing::ThrowsMessage<Error>(

@@ -186,9 +186,9 @@ TEST(FetchCursor, GoesThroughAllSlicesInPieces) {
   const std::vector<FetchSlice> slices{{memory.data(), 100}, {nullptr, 0}, {memory.data(), 64}};
   FetchCursor cursor(slices);
   std::vector<int64_t> fetched;
-  while (cursor.step(known_fetch_method("load"), 64)) fetched.push_back(cursor.fetched_bytes());
+  while (cursor.step(find_fetch_method("load"), 64)) fetched.push_back(cursor.fetched_bytes());
   EXPECT_THAT(fetched, testing::ElementsAre(64, 100, 164));
-  EXPECT_FALSE(FetchCursor().step(known_fetch_method("load"), 64));
+  EXPECT_FALSE(FetchCursor().step(find_fetch_method("load"), 64));
 }
 
 // A progress engine that is turned by hand, and a call that waits for `turns` of them.

@@ -51,15 +51,15 @@ TEST(CudaLibrary, FoundInTheProcess) {
   SharedLibrary library(search_for("libc.so.6"));
   EXPECT_TRUE(library.found());
   EXPECT_THAT(library.path(), HasSubstr("libc.so.6"));
-  int (*function)(const char*) = nullptr;
-  EXPECT_TRUE(library.resolve(function, "atoi"));
+  int (*function)(const char*) = library.need("atoi");
+  ASSERT_NE(function, nullptr);
   EXPECT_EQ(function("42"), 42);
 }
 
 TEST(CudaLibrary, OfAnotherVersionIsNotFound) {
   SharedLibrary library(search_for("libc.so.6"));
-  void (*function)() = nullptr;
-  EXPECT_FALSE(library.resolve(function, "preserve_no_such_function"));
+  void (*function)() = library.need("preserve_no_such_function");
+  EXPECT_EQ(function, nullptr);
   EXPECT_FALSE(library.found());
   EXPECT_THAT(library.problem(), HasSubstr("has no preserve_no_such_function"));
 }

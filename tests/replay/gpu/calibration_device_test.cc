@@ -5,6 +5,7 @@
 
 #include <random>
 
+#include "common/enum_words.h"
 #include "common/error.h"
 #include "common/stats.h"
 #include "tests/replay/gpu/small_gpu.h"
@@ -103,7 +104,7 @@ TEST(GpuCalibrationDevice, FindsThePropertiesOfRandomGpus) {
 
     ASSERT_FALSE(device.methods.empty());
     const PrefetchMethod& best = device.methods.front();
-    EXPECT_EQ(best.name, to_string(random.best.fetch));
+    EXPECT_EQ(best.name, word_of(kGpuFetchWords, random.best.fetch));
     EXPECT_EQ(best.ctas, random.best.ctas);
     EXPECT_EQ(best.chunk_bytes, random.best.chunk_bytes);
     EXPECT_EQ(best.placement, "spare");
@@ -172,7 +173,7 @@ TEST(GpuCalibrationDevice, NoiseStaysOutOfTheMedians) {
     EXPECT_NEAR(device.cache_read_bandwidth_bytes_per_s / random.properties.hot_bytes_per_s, 1,
                 0.06);
     ASSERT_FALSE(device.methods.empty());
-    EXPECT_EQ(device.methods.front().name, to_string(random.best.fetch));
+    EXPECT_EQ(device.methods.front().name, word_of(kGpuFetchWords, random.best.fetch));
     EXPECT_NEAR(device.methods.front().bandwidth_bytes_per_s / random.best.rate, 1, 0.15);
     EXPECT_GT(measured(device, "memory.read").mad, 0);
     EXPECT_EQ(measured(device, "memory.read").n, 9);

@@ -264,7 +264,7 @@ TEST(GpuCalibration, WhereReadingCachedIsNoFasterNothingIsDividedByNothing) {
 TEST(GpuCalibration, WhatSavesNothingHasNoStart) {
   GpuCalibrationSamples samples = plausible();
   for (WindowTimes& window : samples.ramps[0].windows) {
-    window.read_ns = find_bytes(samples.references, window.bytes)->cold_ns;
+    window.read_ns = cold_read_of(samples.references, window.bytes).cold_ns;
   }
   ASSERT_EQ(samples.ramps[1].way, StartWay::side_stream);  // which does save: a start over no rate
   const DeviceModel device = device_from(samples);

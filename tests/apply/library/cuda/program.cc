@@ -185,7 +185,7 @@ std::vector<uint64_t> Program::result() {
 }
 
 Plan::Plan(const Step& step, const PlanShape& shape, const std::string& folder) {
-  content.folder = folder;
+  content.header.folder = content.add_text(folder);
   content.header.blocks = 2;
   for (const Step::Node& node : step.nodes) {
     if (!node.kernel.empty()) content.kernels.push_back(apply::kernel_name(node.kernel));
