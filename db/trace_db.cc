@@ -352,9 +352,6 @@ bool Query::next() {
   throw input_error("{}: cannot read: {}", *file_,
                     sqlite_error(sqlite3_db_handle(statement_.get())));
 }
-int Query::columns() const {
-  return sqlite3_column_count(statement_.get());
-}
 bool Query::is_null(int column) const {
   return sqlite3_column_type(statement_.get(), column) == SQLITE_NULL;
 }

@@ -128,7 +128,6 @@ struct StepRow {
 class Query {
  public:
   bool next();
-  int columns() const;
   bool is_null(int column) const;
   bool is_number(int column) const;
   int64_t integer(int column) const;
