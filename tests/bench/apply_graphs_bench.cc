@@ -99,11 +99,11 @@ int main() {
       bench::report_metric("apply graphs", metric, "us", us, "at most 6 times that of 999 nodes",
                            median_us[nodes] <= 6 * median_us[999]);
     } else {
-      bench::report_metric("apply graphs", metric, "us", us, "", true);
+      bench::report_metric("apply graphs", metric, "us", us);
     }
   }
   const Beside one = beside(1), many = beside(200);
-  bench::report_metric("apply graphs", "a free beside 1 graph", "ns", one.ns_per_free, "", true);
+  bench::report_metric("apply graphs", "a free beside 1 graph", "ns", one.ns_per_free);
   bench::report_metric("apply graphs", "a free beside 200 graphs", "ns", many.ns_per_free,
                        "at most 3 times that beside 1",
                        median(many.ns_per_free) <= 3 * median(one.ns_per_free));

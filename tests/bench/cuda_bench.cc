@@ -3,7 +3,6 @@
 // CUPTI record -> spool record (inside the profiled process), spool record -> trace.db (offline).
 #include <chrono>
 #include <cstring>
-#include <random>
 
 #include "profiler/convert/cuda/rows.h"
 #include "tests/bench/metric.h"

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Cells of preserve-explore per second and core: a model of 80 layers, planned by bfs and flow.
-#include <chrono>
 #include <cstdlib>
-#include <iterator>
 
 #include "tests/bench/metric.h"
 #include "tests/planner/explore/points.h"
@@ -28,12 +26,12 @@ int main() {
   }
   std::vector<double> cells_per_s;
   for (int i = 0; i < 11; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    for (const ExplorePoint& point : points) {
-      if (!evaluate(point).done()) return EXIT_FAILURE;
-    }
-    const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - start;
-    cells_per_s.push_back(static_cast<double>(points.size()) / wall.count());
+    bool done = true;
+    const double wall_s = bench::seconds_of([&] {
+      for (const ExplorePoint& point : points) done = done && evaluate(point).done();
+    });
+    if (!done) return EXIT_FAILURE;
+    cells_per_s.push_back(static_cast<double>(points.size()) / wall_s);
   }
   bench::report_metric("explore", "cells of an 80-layer model, bfs and flow, one core", "cells/s",
                        cells_per_s, "at least 200", median(cells_per_s) >= 200);

@@ -5,8 +5,6 @@
 //   bench_import [--megabytes N]    N: size of the generated JSON, default 2048
 // With PRESERVE_REAL_TRACES, the largest trace in it is measured too, against Python's json module.
 #include <sqlite3.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -19,41 +17,27 @@
 #include <string>
 #include <vector>
 
-#include "tests/bench/metric.h"
+#include "tests/bench/measured_child.h"
 #include "tests/support/paths.h"
+#include "tests/support/synthetic_trace.h"
 
 namespace {
 
 namespace fs = std::filesystem;
+using namespace preserve;
 
-struct Cost {
-  double cpu_s = 0, peak_mb = 0;
-};
-
-Cost run(const std::vector<std::string>& arguments) {
-  std::vector<char*> argv;
-  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
-  argv.push_back(nullptr);
-  const pid_t child = fork();
-  if (child == 0) {
+bench::Cost run(const std::vector<std::string>& arguments) {
+  return bench::cost_of([&] {
+    std::vector<char*> argv;
+    for (const std::string& argument : arguments)
+      argv.push_back(const_cast<char*>(argument.c_str()));
+    argv.push_back(nullptr);
     execvp(argv[0], argv.data());
-    _exit(127);
-  }
-  int status = 0;
-  rusage usage{};
-  wait4(child, &status, 0, &usage);
-  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-    std::fprintf(stderr, "%s failed\n", argv[0]);
-    std::exit(1);
-  }
-  const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
-  };
-  return {seconds(usage.ru_utime) + seconds(usage.ru_stime),
-          static_cast<double>(usage.ru_maxrss) / 1024};
+    std::_Exit(127);
+  });
 }
 
-Cost import_file(const fs::path& file, const fs::path& folder) {
+bench::Cost import_file(const fs::path& file, const fs::path& folder) {
   return run({PRESERVE_BIN_DIR "/preserve-profile", "-q", "-f", "--import", file.string(), "-o",
               (folder / "trace.db").string()});
 }
@@ -194,20 +178,19 @@ struct Series {
 Series measure(const fs::path& file, const fs::path& folder, double amount, int repeats) {
   Series series;
   for (int i = 0; i < repeats; ++i) {
-    const Cost cost = import_file(file, folder);
+    const bench::Cost cost = import_file(file, folder);
     series.rate.push_back(amount / cost.cpu_s);
-    series.peak_mb.push_back(cost.peak_mb);
+    series.peak_mb.push_back(cost.peak_bytes / (1 << 20));
   }
   return series;
 }
 
 void report(const std::string& what, const Series& series, const std::string& unit,
             double least_rate, const std::string& target) {
-  using preserve::bench::report_metric;
-  report_metric("import", what, unit, series.rate, target,
-                preserve::median(series.rate) >= least_rate);
-  report_metric("import", what + ", peak memory", "MB", series.peak_mb, "at most 200 MB",
-                preserve::median(series.peak_mb) <= 200);
+  bench::report_metric("import", what, unit, series.rate, target,
+                       median(series.rate) >= least_rate);
+  bench::report_metric("import", what + ", peak memory", "MB", series.peak_mb, "at most 200 MB",
+                       median(series.peak_mb) <= 200);
 }
 
 }  // namespace
@@ -220,9 +203,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: bench_import [--megabytes N]\n");
     return 2;
   }
-  std::string pattern = (fs::temp_directory_path() / "preserve_import_XXXXXX").string();
-  if (mkdtemp(pattern.data()) == nullptr) return 1;
-  const fs::path folder = pattern;
+  const test::TemporaryDirectory own;
+  const fs::path& folder = own.path();
   constexpr double kMega = 1e6;
 
   if (const fs::path real = unpack_largest(folder); !real.empty()) {
@@ -234,8 +216,8 @@ int main(int argc, char** argv) {
     for (const double rate : ours.rate) {
       ratios.push_back(rate * run({"python3", "-c", script}).cpu_s / size_mb);
     }
-    preserve::bench::report_metric("import", "speed against python3 json.load, same file", "x",
-                                   ratios, "at least 4x", preserve::median(ratios) >= 4);
+    bench::report_metric("import", "speed against python3 json.load, same file", "x", ratios,
+                         "at least 4x", median(ratios) >= 4);
     fs::remove(real);
   }
   const fs::path generated = folder / "generated.json";
@@ -247,6 +229,5 @@ int main(int argc, char** argv) {
   const auto rows = static_cast<double>(generate_nsys(nsys, 1'000'000));
   report("rows of an Nsight Systems export", measure(nsys, folder, rows / kMega, 3),
          "million rows/s", 1, "at least 1 million rows/s");
-  fs::remove_all(folder);
   return 0;
 }

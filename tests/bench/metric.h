@@ -3,6 +3,7 @@
 // docs/performance.md. Chatter goes to stderr.
 #pragma once
 
+#include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -12,11 +13,19 @@
 
 namespace preserve::bench {
 
+// That a call of `work` takes.
+template <typename Work>
+double seconds_of(Work work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
 // `target` in words as the requirement states it ("at most 60 ns"), empty when there is none;
 // `met`: the median reaches it. Interval: of the median, 95 %.
 inline void report_metric(const std::string& area, const std::string& metric,
                           const std::string& unit, const std::vector<double>& values,
-                          const std::string& target, bool met) {
+                          const std::string& target = "", bool met = true) {
   const Interval interval = median_interval(values);
   const nlohmann::ordered_json line{{"area", area},        {"metric", metric},
                                     {"unit", unit},        {"median", interval.estimate},

@@ -80,9 +80,8 @@ void summarise_cells() {
     idle_percent.push_back(percent(idle_ns, plan_ns));
     idle_never_worse = idle_never_worse && idle_percent.back() >= -0.02;
   });
-  bench::report_metric("plan_cells", "predicted gain of a cell", "%", gain_percent, "", true);
-  bench::report_metric("plan_cells", "plan above the highest bound", "%", to_bound_percent, "",
-                       true);
+  bench::report_metric("plan_cells", "predicted gain of a cell", "%", gain_percent);
+  bench::report_metric("plan_cells", "plan above the highest bound", "%", to_bound_percent);
   bench::report_metric("plan_cells", "faster with idle windows", "%", idle_percent,
                        "never slower by more than 0.02 %", idle_never_worse);
   bench::report_metric("plan_cells", "the flow's promise differs from the simulator's saving", "%",
@@ -91,10 +90,9 @@ void summarise_cells() {
   const auto beyond = std::count_if(promises_percent.begin(), promises_percent.end(),
                                     [](double percent) { return percent > 1; });
   bench::report_metric("plan_cells", "plans whose promise differs by more than 1 %", "",
-                       {static_cast<double>(beyond)}, "", true);
+                       {static_cast<double>(beyond)});
   bench::report_metric("plan_cells", "most by which a promise differs", "%",
-                       {*std::max_element(promises_percent.begin(), promises_percent.end())}, "",
-                       true);
+                       {*std::max_element(promises_percent.begin(), promises_percent.end())});
 }
 
 }  // namespace

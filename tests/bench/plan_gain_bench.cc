@@ -63,16 +63,15 @@ void compare(const std::string& output) {
   const auto [worst, best] = std::minmax_element(faster_percent.begin(), faster_percent.end());
   const auto worse = std::count_if(faster_percent.begin(), faster_percent.end(),
                                    [](double percent) { return percent < -0.005; });
-  bench::report_metric("plan_gain", "faster than the plan before the search", "%", faster_percent,
-                       "", true);
+  bench::report_metric("plan_gain", "faster than the plan before the search", "%", faster_percent);
   for (const auto& [device, percents] : by_device) {
-    bench::report_metric("plan_gain", device + ": faster", "%", percents, "", true);
+    bench::report_metric("plan_gain", device + ": faster", "%", percents);
     bench::report_metric("plan_gain", device + ": worst cell", "%",
-                         {*std::min_element(percents.begin(), percents.end())}, "", true);
+                         {*std::min_element(percents.begin(), percents.end())});
   }
   bench::report_metric("plan_gain", "worst cell", "%", {*worst}, "none slower by 0.005 %",
                        worse == 0);
-  bench::report_metric("plan_gain", "best cell", "%", {*best}, "", true);
+  bench::report_metric("plan_gain", "best cell", "%", {*best});
 }
 
 }  // namespace

@@ -5,9 +5,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
-#include <functional>
 
 #include "planner/search/decompose.h"
 #include "planner/search/plan.h"
@@ -17,12 +15,6 @@
 
 namespace preserve {
 namespace {
-
-double seconds(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 double peak_gib() {
   rusage usage{};
@@ -47,12 +39,12 @@ void bench_size(const Size& size) {
   const DeviceModel device = test::gpu_device();
   std::vector<double> exact_s, whole_s;
   for (int i = 0; i < size.repetitions; ++i) {
-    exact_s.push_back(seconds([&] {
+    exact_s.push_back(bench::seconds_of([&] {
       const PlanProblem problem = build_problem(step, device, {});
       const FlowSolution optimum = solve_flow(problem.flow);
       decompose(step, problem, optimum);
     }));
-    whole_s.push_back(seconds([&] { make_schedule(step, device, {}); }));
+    whole_s.push_back(bench::seconds_of([&] { make_schedule(step, device, {}); }));
   }
   const std::string ops = size.name;
   bench::report_metric("planner", "exact plan, " + ops + " operators", "s", exact_s, size.target,
@@ -93,15 +85,14 @@ void bench_against_bfs(int instances) {
                        "never worse on 5,000 random instances", worse == 0);
   bench::report_metric("planner",
                        "random instances where bfs, which may ask for more than arrives, is faster",
-                       "", {static_cast<double>(worse)}, "", true);
+                       "", {static_cast<double>(worse)});
   bench::report_metric(
       "planner", "there by at most", "%",
-      {std::max(0.0, -*std::min_element(advantage_percent.begin(), advantage_percent.end()))}, "",
-      true);
+      {std::max(0.0, -*std::min_element(advantage_percent.begin(), advantage_percent.end()))});
   bench::report_metric("planner", "random instances where bfs beats the optimum of the flow alone",
-                       "%", {100.0 * bfs_beats_pure_flow / instances}, "", true);
+                       "%", {100.0 * bfs_beats_pure_flow / instances});
   bench::report_metric("planner", "random instances where the plan of bfs was chosen", "%",
-                       {100.0 * referee_took_bfs / instances}, "", true);
+                       {100.0 * referee_took_bfs / instances});
 }
 
 }  // namespace

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Speed of the converter, from spool files to a finished trace.db: a made recording of a decoder
 // with nested ranges, collectives and named tensors. One push or pop or MPI call is one record.
-#include <time.h>
-
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -18,12 +16,6 @@ constexpr int kRepetitions = 5;
 constexpr int kSteps = 4000;
 constexpr int kLayers = 32;
 constexpr double kTargetRate = 1e6;
-
-double seconds() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
 
 void write_decoder_spool(const std::filesystem::path& path) {
   using preserve::test::SpoolWriter;
@@ -60,11 +52,12 @@ int main() {
   std::vector<double> rates;
   for (int i = 0; i < kRepetitions; ++i) {
     std::filesystem::remove(folder / "trace.db");
-    const double start = seconds();
-    preserve::TraceDb db = preserve::TraceDb::create(folder / "trace.db");
-    const preserve::ConvertSummary summary = preserve::convert_spools({folder / "made.spool"}, db);
-    db.finish();
-    const double took = seconds() - start;
+    preserve::ConvertSummary summary;
+    const double took = preserve::bench::seconds_of([&] {
+      preserve::TraceDb db = preserve::TraceDb::create(folder / "trace.db");
+      summary = preserve::convert_spools({folder / "made.spool"}, db);
+      db.finish();
+    });
     rates.push_back(static_cast<double>(summary.records) / took);
     std::fprintf(stderr, "%lld records, %lld operators in %.2f s\n",
                  static_cast<long long>(summary.records), static_cast<long long>(summary.operators),

@@ -2,12 +2,7 @@
 // Time and memory of converting recordings that are larger than memory should hold: 20 million
 // ranges of a CPU program, 20 million kernels that were launched one by one and 20 million of
 // replayed graphs. Arguments: another number of them, and which (ranges, kernels, graphs). The
-// conversion runs in a process of its own, because a process never gives its peak back.
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <chrono>
+// conversion runs in a process of its own.
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -17,7 +12,7 @@
 #include "profiler/convert/convert.h"
 #include "profiler/cuda_records.h"
 #include "profiler/spool.h"
-#include "tests/bench/metric.h"
+#include "tests/bench/measured_child.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace {
@@ -179,27 +174,15 @@ void write_kernels(const std::filesystem::path& path, int64_t kernels, bool grap
   file.finish(ns + 10'000'000);
 }
 
-struct Cost {
-  double seconds = 0, peak_bytes = 0;
-};
-
-Cost convert(const std::filesystem::path& spool, const std::filesystem::path& trace) {
-  const auto start = std::chrono::steady_clock::now();
-  const pid_t child = ::fork();
-  if (child == 0) {
+bench::Cost convert(const std::filesystem::path& spool, const std::filesystem::path& trace) {
+  return bench::cost_of([&] {
     TraceDb db = TraceDb::create(trace);
     const ConvertSummary summary = convert_spools({spool}, db);
     db.finish();
     std::fprintf(stderr, "%lld ranges, %lld operators, %lld steps\n",
                  static_cast<long long>(summary.ranges), static_cast<long long>(summary.operators),
                  static_cast<long long>(summary.steps.annotated + summary.steps.detected));
-    std::_Exit(0);
-  }
-  int status = 0;
-  rusage usage{};
-  if (child < 0 || ::wait4(child, &status, 0, &usage) != child || status != 0) std::exit(1);
-  return {std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(),
-          static_cast<double>(usage.ru_maxrss) * 1024};
+  });
 }
 
 }  // namespace
@@ -214,10 +197,10 @@ int main(int argc, char** argv) {
     } else {
       write_kernels(folder / "large.spool", records, kind == "graphs");
     }
-    const Cost cost = convert(folder / "large.spool", folder / "trace.db");
+    const bench::Cost cost = convert(folder / "large.spool", folder / "trace.db");
     const std::string what = std::to_string(records / 1'000'000) + " million " +
                              (kind == "graphs" ? "kernels of graphs" : kind) + " to trace.db";
-    bench::report_metric("profiler", what, "s", {cost.seconds}, "", true);
+    bench::report_metric("profiler", what, "s", {cost.wall_s});
     bench::report_metric("profiler", what + ": peak memory", "MB", {cost.peak_bytes / 1e6},
                          "at most 300 MB", cost.peak_bytes <= kMostBytes);
   }

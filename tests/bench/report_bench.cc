@@ -2,9 +2,7 @@
 // How long preserve-report takes, from start to exit, as a user waits for it, a schedule and its
 // replay included: the page of 100,000 operators, in many steps and in one, all four formats of a
 // million.
-#include <chrono>
 #include <cstdio>
-#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -41,10 +39,9 @@ bool measure(const Size& size) {
   for (const std::string& output : size.outputs) command.insert(command.end(), {"-o", output});
   std::vector<double> seconds;
   for (int i = 0; i < kRepetitions; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    const test::Run run = test::run_program(command, {}, directory.path());
+    test::Run run;
     seconds.push_back(
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+        bench::seconds_of([&] { run = test::run_program(command, {}, directory.path()); }));
     if (run.exit_code != 0) {
       std::fprintf(stderr, "%s", run.err.c_str());
       return false;

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // How long the step of a model with 80 layers takes to be made from its config and a device file.
-#include <chrono>
-
 #include "planner/schedule/device.h"
 #include "planner/workload/workload.h"
 #include "tests/bench/metric.h"
@@ -18,10 +16,9 @@ int main() {
   std::vector<double> wall_ms;
   size_t operators = 0;
   for (int i = 0; i < 101; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    operators += generate_workload(spec, device).step.ops.size();
-    const std::chrono::duration<double, std::milli> wall = std::chrono::steady_clock::now() - start;
-    wall_ms.push_back(wall.count());
+    wall_ms.push_back(1e3 * bench::seconds_of([&] {
+                        operators += generate_workload(spec, device).step.ops.size();
+                      }));
   }
   if (operators == 0) return 1;
   bench::report_metric("planner", "step of llama3-70b (80 layers) from its config", "ms", wall_ms,

@@ -14,18 +14,19 @@
 #include "common/output_file.h"
 #include "db/replay_result.h"
 #include "planner/schedule/schedule.h"
+#include "tests/support/commands.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
 
-using test::TemporaryDirectory;
+using test::mpirun;
+using test::Words;
+using test::words;
 using testing::HasSubstr;
 
 const std::string kBin = PRESERVE_BIN_DIR;
-const std::vector<std::string> kMpi{"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-                                    "ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0"};
 
 constexpr const char* kTinyConfig =
     R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama",
@@ -51,43 +52,34 @@ class Apply : public testing::Test {
   }
 
   std::string path(const std::string& name) const { return (directory_.path() / name).string(); }
-  test::Run run(std::vector<std::string> argv) const {
+  test::Run run(Words argv) const {
     if (argv[0].starts_with("preserve-")) argv[0] = kBin + "/" + argv[0];
-    return test::run_program(argv, kMpi, directory_.path());
+    return test::run_program(argv, test::kMpi, directory_.path());
   }
-  std::vector<std::string> decoder(int ranks, const std::string& tokens) const {
-    return {"mpirun",
-            "--oversubscribe",
-            "-n",
-            std::to_string(ranks),
-            kBin + "/tp_decoder",
-            "--config",
-            path("tiny.json"),
-            "--tokens",
-            tokens,
-            "--print-tokens"};
+  Words decoder(int ranks, const std::string& tokens) const {
+    return mpirun(ranks, {kBin + "/tp_decoder", "--config", path("tiny.json"), "--tokens", tokens,
+                          "--print-tokens"});
   }
-  // schedule.json of the decoder, with a link under which there is time to prefetch.
-  void plan(int ranks) const {
-    std::vector<std::string> profile{"preserve-profile", "-f", "-o", path("trace.db"), "--"};
-    const std::vector<std::string> command = decoder(ranks, "24");
-    profile.insert(profile.end(), command.begin(), command.end());
-    const test::Run profiled = run(profile);
-    ASSERT_EQ(profiled.exit_code, 0) << profiled.err;
-    const test::Run tuned = run({"preserve-tune", "-f", path("trace.db"), "--device",
-                                 path("device.json"), "--link", "100us"});
-    ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
+  Words solver(int ranks, const char* size, const char* iterations, const char* result) const {
+    return mpirun(ranks, {kBin + "/cg", size, iterations, path(result)});
+  }
+  // schedule.json of a program, with a link under which there is time to prefetch.
+  void plan_for(const Words& command, const Words& options = {}) const {
+    succeeded(run(words("preserve-profile", "-f", options, "-o", path("trace.db"), "--", command)));
+    const test::Run tuned = succeeded(run({"preserve-tune", "-f", path("trace.db"), "--device",
+                                           path("device.json"), "--link", "100us"}));
     choose_the_plan();
     ASSERT_EQ(load_schedule(path("schedule.json")).plan.verdict, PlanVerdict::prefetch)
-        << tuned.out;
+        << tuned.out << tuned.err;
   }
-  test::Run apply(const std::vector<std::string>& options,
-                  const std::vector<std::string>& command) const {
-    std::vector<std::string> argv{"preserve-apply"};
-    argv.insert(argv.end(), options.begin(), options.end());
-    argv.emplace_back("--");
-    argv.insert(argv.end(), command.begin(), command.end());
-    return run(argv);
+  void plan(int ranks) const { plan_for(decoder(ranks, "24")); }
+  test::Run apply(const Words& options, const Words& command) const {
+    return run(words("preserve-apply", options, "--", command));
+  }
+  // Under that plan, whatever it costs.
+  test::Run apply_plan(const Words& command, const Words& options = {}) const {
+    return succeeded(apply(
+        words("-f", "--no-guard", options, "--link", "100us", path("schedule.json")), command));
   }
   // Changes schedule.json as text.
   void edit(const std::function<void(Schedule&)>& change) const {
@@ -106,7 +98,7 @@ class Apply : public testing::Test {
     });
   }
 
-  TemporaryDirectory directory_;
+  test::TemporaryDirectory directory_;
 };
 
 // Without what is measured.
@@ -123,13 +115,10 @@ class ApplyOnRanks : public Apply, public testing::WithParamInterface<int> {};
 
 TEST_P(ApplyOnRanks, LeavesTheDecodersResultsBitForBit) {
   ASSERT_NO_FATAL_FAILURE(plan(GetParam()));
-  const std::vector<std::string> command = decoder(GetParam(), "80");
-  const test::Run plain = run(command);
-  ASSERT_EQ(plain.exit_code, 0) << plain.err;
+  const Words command = decoder(GetParam(), "80");
+  const test::Run plain = succeeded(run(command));
   ASSERT_THAT(tokens_of(plain.out), HasSubstr("checksum:"));
-  const test::Run applied =
-      apply({"--no-guard", "--link", "100us", path("schedule.json")}, command);
-  EXPECT_EQ(applied.exit_code, 0) << applied.err;
+  const test::Run applied = apply_plan(command);
   EXPECT_EQ(tokens_of(applied.out), tokens_of(plain.out));
   EXPECT_THAT(applied.err,
               testing::AllOf(HasSubstr("applied"), HasSubstr("predicted"), HasSubstr("fetched")));
@@ -140,10 +129,7 @@ TEST_P(ApplyOnRanks, LeavesTheDecodersResultsBitForBit) {
   EXPECT_GT(result.arms[1].issued_bytes, 0);
   EXPECT_LE(result.arms[1].issued_bytes, static_cast<double>(result.planned_bytes));
   // Converted where that changes no bit, as it does at some numbers of ranks.
-  const test::Run converted = apply({"-f", "-o", path("converted.db"), "--no-guard", "--via",
-                                     "convert", "--link", "100us", path("schedule.json")},
-                                    command);
-  EXPECT_EQ(converted.exit_code, 0) << converted.err;
+  const test::Run converted = apply_plan(command, {"-o", path("converted.db"), "--via", "convert"});
   EXPECT_EQ(tokens_of(converted.out), tokens_of(plain.out));
   const TraceDb converted_db = TraceDb::open(path("converted.db"));
   EXPECT_EQ(converted_db.meta("via"), "convert");
@@ -154,9 +140,9 @@ TEST_P(ApplyOnRanks, LeavesTheDecodersResultsBitForBit) {
     EXPECT_GT(GetParam(), 2);
   }
 
-  const test::Run report = run({"preserve-report", path("trace.db"), path("schedule.json"),
-                                path("apply.db"), "-o", path("report.md")});
-  EXPECT_EQ(report.exit_code, 0) << report.err;
+  const test::Run report =
+      succeeded(run({"preserve-report", path("trace.db"), path("schedule.json"), path("apply.db"),
+                     "-o", path("report.md")}));
   EXPECT_THAT(read_text_file(path("report.md")), HasSubstr("in the program itself"));
   const test::Run learnt =
       run({"preserve-tune", "-f", path("trace.db"), "--device", path("device.json"), "--link",
@@ -169,11 +155,9 @@ INSTANTIATE_TEST_SUITE_P(Ranks, ApplyOnRanks, testing::Values(2, 3, 4, 5));
 
 TEST_F(Apply, WorksBehindMpirun) {
   ASSERT_NO_FATAL_FAILURE(plan(2));
-  const test::Run applied =
-      run({"mpirun", "--oversubscribe", "-n", "2", kBin + "/preserve-apply", "--link", "100us",
-           path("schedule.json"), "--", kBin + "/tp_decoder", "--config", path("tiny.json"),
-           "--tokens", "80"});
-  EXPECT_EQ(applied.exit_code, 0) << applied.err;
+  const test::Run applied = succeeded(
+      run(mpirun(2, {kBin + "/preserve-apply", "--link", "100us", path("schedule.json"), "--",
+                     kBin + "/tp_decoder", "--config", path("tiny.json"), "--tokens", "80"})));
   EXPECT_EQ(applied.err.find("rank   state"), applied.err.rfind("rank   state"))
       << "one launcher reports for all:\n"
       << applied.err;
@@ -182,8 +166,8 @@ TEST_F(Apply, WorksBehindMpirun) {
 
 TEST_F(Apply, RefusesWhatItCannotApply) {
   ASSERT_NO_FATAL_FAILURE(plan(2));
-  const std::vector<std::string> command = decoder(2, "8");
-  const auto refusal = [&](const std::vector<std::string>& options) {
+  const Words command = decoder(2, "8");
+  const auto refusal = [&](const Words& options) {
     const test::Run refused = apply(options, command);
     EXPECT_EQ(refused.exit_code, 2) << refused.err;
     EXPECT_EQ(refused.out, "");
@@ -209,11 +193,9 @@ TEST_F(Apply, RefusesWhatItCannotApply) {
 TEST_F(Apply, FetchesOnSpareCoresWhereThereAreSome) {
   ASSERT_NO_FATAL_FAILURE(plan(2));
   edit([](Schedule& s) { s.plan.method = IssueMethod{"prefetcht0", "spare", 4096}; });
-  const std::vector<std::string> command = decoder(2, "60");
+  const Words command = decoder(2, "60");
   const test::Run plain = run(command);
-  const test::Run applied =
-      apply({"--no-guard", "--link", "100us", path("schedule.json")}, command);
-  EXPECT_EQ(applied.exit_code, 0) << applied.err;
+  const test::Run applied = apply_plan(command);
   EXPECT_EQ(tokens_of(applied.out), tokens_of(plain.out));
   const TraceDb db = TraceDb::open(path("apply.db"));
   EXPECT_EQ(db.meta("via"), "spare");
@@ -227,9 +209,8 @@ TEST_F(Apply, FetchesOnSpareCoresWhereThereAreSome) {
 TEST_F(Apply, SaysWhyNothingHappened) {
   ASSERT_NO_FATAL_FAILURE(plan(2));
   const std::string schedule = path("schedule.json");
-  const test::Run three = apply({"--link", "100us", schedule}, decoder(3, "8"));
-  EXPECT_EQ(three.exit_code, 0) << three.err;
-  EXPECT_THAT(three.err, HasSubstr("another number of ranks"));
+  EXPECT_THAT(apply({"--link", "100us", schedule}, decoder(3, "8")),
+              test::exits(0, HasSubstr("another number of ranks")));
   const test::Run no_mpi =
       apply({"-f", "--link", "100us", schedule}, {"sh", "-c", "echo hello; exit 7"});
   EXPECT_EQ(no_mpi.exit_code, 7);
@@ -250,28 +231,14 @@ TEST_F(Apply, SaysWhyNothingHappened) {
 // The solver names none of its memory: it is recorded by page protection, and its own plan finds
 // its allocations by size and order.
 TEST_P(ApplyOnRanks, LeavesASolverItsResultsUnderItsOwnPlan) {
-  const auto cg = [&](const std::string& iterations, const std::string& result) {
-    return std::vector<std::string>{
-        "mpirun", "--oversubscribe", "-n",        std::to_string(GetParam()), kBin + "/cg",
-        "16",     iterations,        path(result)};
+  const auto cg = [&](const char* iterations, const char* result) {
+    return solver(GetParam(), "16", iterations, result);
   };
-  std::vector<std::string> profile{"preserve-profile", "--touch", "-o", path("solver.db"), "--"};
-  const std::vector<std::string> recorded = cg("40", "recorded.bin");
-  profile.insert(profile.end(), recorded.begin(), recorded.end());
-  const test::Run profiled = run(profile);
-  ASSERT_EQ(profiled.exit_code, 0) << profiled.err;
-  const test::Run tuned = run({"preserve-tune", "-f", path("solver.db"), "--device",
-                               path("device.json"), "--link", "100us"});
-  ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
-  choose_the_plan();
-  ASSERT_EQ(load_schedule(path("schedule.json")).plan.verdict, PlanVerdict::prefetch)
-      << tuned.out << tuned.err;
+  ASSERT_NO_FATAL_FAILURE(plan_for(cg("40", "recorded.bin"), {"--touch"}));
   ASSERT_EQ(run(cg("40", "plain.bin")).exit_code, 0);
   EXPECT_EQ(read_text_file(path("recorded.bin")), read_text_file(path("plain.bin")));
   ASSERT_EQ(run(cg("80", "plain.bin")).exit_code, 0);
-  const test::Run applied =
-      apply({"--no-guard", "--link", "100us", path("schedule.json")}, cg("80", "applied.bin"));
-  EXPECT_EQ(applied.exit_code, 0) << applied.err;
+  const test::Run applied = apply_plan(cg("80", "applied.bin"));
   EXPECT_EQ(read_text_file(path("applied.bin")), read_text_file(path("plain.bin")));
   EXPECT_GT(read_result(TraceDb::open(path("apply.db"))).arms[1].issued_bytes, 0) << applied.err;
 }
@@ -281,21 +248,12 @@ TEST_F(Apply, ConvertsTheCollectivesOfMpich) {
   const std::string program = PRESERVE_PROGRAM_DIR "/mpich_sums_program";
   if (!std::filesystem::exists(program)) GTEST_SKIP() << "no mpicxx.mpich";
   const auto sums = [&](const std::string& steps) {
-    return std::vector<std::string>{"mpiexec.mpich", "-n", "2", program, steps};
+    return Words{"mpiexec.mpich", "-n", "2", program, steps};
   };
-  std::vector<std::string> profile{"preserve-profile", "--touch", "-o", path("trace.db"), "--"};
-  const std::vector<std::string> recorded = sums("24");
-  profile.insert(profile.end(), recorded.begin(), recorded.end());
-  ASSERT_EQ(run(profile).exit_code, 0);
-  const test::Run tuned = run({"preserve-tune", "-f", path("trace.db"), "--device",
-                               path("device.json"), "--link", "100us"});
-  ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
-  choose_the_plan();
+  ASSERT_NO_FATAL_FAILURE(plan_for(sums("24"), {"--touch"}));
   const test::Run plain = run(sums("40"));
   ASSERT_THAT(plain.out, HasSubstr("hash: "));
-  const test::Run applied =
-      apply({"--no-guard", "--link", "100us", path("schedule.json")}, sums("40"));
-  EXPECT_EQ(applied.exit_code, 0) << applied.err;
+  const test::Run applied = apply_plan(sums("40"));
   EXPECT_EQ(applied.out, plain.out);
   const TraceDb db = TraceDb::open(path("apply.db"));
   EXPECT_EQ(db.meta("via"), "convert") << applied.err;
@@ -311,13 +269,9 @@ TEST_F(Apply, ConvertsTheCollectivesOfMpich) {
 TEST_F(Apply, FindsTheRanksBehindAShell) {
   ASSERT_NO_FATAL_FAILURE(plan(2));
   for (const char* const how : {"exec \"$@\"", "\"$@\"; exit $?"}) {
-    const std::vector<std::string> ranks = decoder(2, "40");
-    std::vector<std::string> command{ranks.begin(), ranks.begin() + 4};
-    command.insert(command.end(), {"sh", "-c", how, "sh"});
-    command.insert(command.end(), ranks.begin() + 4, ranks.end());
-    const test::Run applied =
-        apply({"-f", "--no-guard", "--link", "100us", path("schedule.json")}, command);
-    EXPECT_EQ(applied.exit_code, 0) << applied.err;
+    const Words ranks = decoder(2, "40");
+    const test::Run applied = apply_plan(words(Words(ranks.begin(), ranks.begin() + 4), "sh", "-c",
+                                               how, "sh", Words(ranks.begin() + 4, ranks.end())));
     EXPECT_GT(read_result(TraceDb::open(path("apply.db"))).arms[1].issued_bytes, 0) << applied.err;
   }
 }
@@ -327,7 +281,7 @@ TEST_F(Apply, LeavesProgramsTheirSignalsChildrenAndEnds) {
   ASSERT_NO_FATAL_FAILURE(plan(2));
   const std::string program = PRESERVE_PROGRAM_DIR "/touch_program";
   for (const char* const part : {"signals", "release", "peers", "abort", "crash"}) {
-    const std::vector<std::string> command{"mpirun", "--oversubscribe", "-n", "2", program, part};
+    const Words command = mpirun(2, {program, part});
     const test::Run plain = run(command);
     const test::Run applied = apply({"-f", "--link", "100us", path("schedule.json")}, command);
     EXPECT_EQ(applied.exit_code, plain.exit_code) << part << ": " << applied.err;
@@ -340,8 +294,7 @@ TEST_F(Apply, SaysWhichProgramsItCannotReach) {
   ASSERT_NO_FATAL_FAILURE(plan(2));
   const std::string schedule = path("schedule.json");
   const test::Run other =
-      apply({"--link", "100us", schedule}, {PRESERVE_PROGRAM_DIR "/mpi_stub_program"});
-  EXPECT_EQ(other.exit_code, 0) << other.err;
+      succeeded(apply({"--link", "100us", schedule}, {PRESERVE_PROGRAM_DIR "/mpi_stub_program"}));
   EXPECT_EQ(other.out, "ok\n");
   EXPECT_THAT(other.err, HasSubstr("not Open MPI"));
   // An executable that asks for no loader.
@@ -352,21 +305,16 @@ TEST_F(Apply, SaysWhichProgramsItCannotReach) {
   std::ofstream(path("static"), std::ios::binary)
       .write(reinterpret_cast<const char*>(&head), sizeof(head));
   std::filesystem::permissions(path("static"), std::filesystem::perms::owner_all);
-  const test::Run refused = apply({"-f", "--link", "100us", schedule}, {path("static")});
-  EXPECT_EQ(refused.exit_code, 2);
-  EXPECT_THAT(refused.err, HasSubstr("linked statically"));
+  EXPECT_THAT(apply({"-f", "--link", "100us", schedule}, {path("static")}),
+              test::exits(2, HasSubstr("linked statically")));
 }
 
 // Another program's plan: whatever it finds in the solver's memory, its results stay.
 TEST_F(Apply, LeavesAForeignSolverAlone) {
   ASSERT_NO_FATAL_FAILURE(plan(2));
-  const auto cg = [&](const std::string& result) {
-    return std::vector<std::string>{"mpirun", "--oversubscribe", "-n", "2", kBin + "/cg", "12",
-                                    "40",     path(result)};
-  };
-  ASSERT_EQ(run(cg("plain.bin")).exit_code, 0);
-  const test::Run applied = apply({"--link", "100us", path("schedule.json")}, cg("applied.bin"));
-  EXPECT_EQ(applied.exit_code, 0) << applied.err;
+  succeeded(run(solver(2, "12", "40", "plain.bin")));
+  const test::Run applied = succeeded(
+      apply({"--link", "100us", path("schedule.json")}, solver(2, "12", "40", "applied.bin")));
   EXPECT_THAT(applied.err, HasSubstr("without recognising the step"));
   EXPECT_EQ(read_text_file(path("applied.bin")), read_text_file(path("plain.bin")));
 }

@@ -6,8 +6,8 @@
 #include <filesystem>
 
 #include "planner/schedule/device.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
@@ -15,7 +15,6 @@ namespace {
 using testing::AllOf;
 using testing::Contains;
 using testing::HasSubstr;
-using testing::Not;
 
 const std::string kPublished = PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json";
 
@@ -32,13 +31,13 @@ class CalibrateGpu : public testing::Test {
 };
 
 TEST_F(CalibrateGpu, WritesAndSaysWhatItFound) {
-  const test::Run run = calibrate("busy", {"--published", kPublished, "-o", "device.json"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run =
+      succeeded(calibrate("busy", {"--published", kPublished, "-o", "device.json"}));
   EXPECT_THAT(run.out, AllOf(HasSubstr("Simulated GPU"), HasSubstr("best prefetch"),
                              HasSubstr("48.0 KiB of 64.0 KiB")));
   EXPECT_THAT(run.err, AllOf(HasSubstr("other processes compute on the GPU (pid 4711)"),
                              HasSubstr("next: preserve-profile"),
-                             Not(HasSubstr("arithmetic rates and collectives"))));
+                             testing::Not(HasSubstr("arithmetic rates and collectives"))));
   const DeviceModel device = load_device(directory_ / "device.json");
   EXPECT_EQ(device.kind, "gpu");
   EXPECT_EQ(device.source, "measured");
@@ -53,8 +52,7 @@ TEST_F(CalibrateGpu, WritesAndSaysWhatItFound) {
 }
 
 TEST_F(CalibrateGpu, StandardOutputIsTheFileAlone) {
-  const test::Run run = calibrate("throttled", {"-o", "-"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(calibrate("throttled", {"-o", "-"}));
   EXPECT_EQ(run.out.substr(0, 1), "{");
   EXPECT_EQ(run.out.substr(run.out.size() - 2), "}\n");
   EXPECT_THAT(run.err, AllOf(HasSubstr("best prefetch"), HasSubstr("power cap"),
@@ -63,13 +61,9 @@ TEST_F(CalibrateGpu, StandardOutputIsTheFileAlone) {
 
 TEST_F(CalibrateGpu, WhatCannotBeMeasuredLeavesNothing) {
   for (const auto& [matter, said] : {std::pair{"mig", "MIG"}, {"full", "1.0 MiB are free"}}) {
-    const test::Run run = calibrate(matter, {"-o", "device.json"});
-    EXPECT_EQ(run.exit_code, 2);
-    EXPECT_THAT(run.err, HasSubstr(said));
+    EXPECT_THAT(calibrate(matter, {"-o", "device.json"}), test::exits(2, HasSubstr(said)));
   }
-  const test::Run other = calibrate("", {"-o", "device.json"}, "cuda:1");
-  EXPECT_EQ(other.exit_code, 2);
-  EXPECT_THAT(other.err, HasSubstr("cuda:1"));
+  EXPECT_THAT(calibrate("", {"-o", "device.json"}, "cuda:1"), test::exits(2, HasSubstr("cuda:1")));
   EXPECT_TRUE(std::filesystem::is_empty(directory_.path()));
 }
 

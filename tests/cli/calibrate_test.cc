@@ -11,15 +11,12 @@
 #include "planner/schedule/device.h"
 #include "replay/cpu/host_cores.h"
 #include "replay/ranks/launch.h"
+#include "tests/support/commands.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
-
-// Open MPI leaks at exit, from plug-ins that are unloaded by then, so no suppression can name them.
-// Leaks of our own code are looked for in the tests that do not start MPI.
-const std::string kNoLeakCheck = "ASAN_OPTIONS=detect_leaks=0";
 
 using testing::HasSubstr;
 
@@ -29,17 +26,15 @@ const std::string kPublished = PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.j
 
 class CalibrateCli : public testing::Test {
  protected:
-  test::Run calibrate(std::vector<std::string> more, std::vector<std::string> environment = {}) {
-    more.insert(more.begin(), {kCalibrate, "--quick", "--color", "never"});
-    environment.push_back(kNoLeakCheck);
-    return test::run_program(more, environment, directory_.path());
+  test::Run calibrate(const test::Words& more, const test::Words& environment = {}) {
+    return test::run_program(test::words(kCalibrate, "--quick", "--color", "never", more),
+                             test::words(environment, test::kNoLeakCheck), directory_.path());
   }
   test::TemporaryDirectory directory_;
 };
 
 TEST_F(CalibrateCli, WritesAValidDeviceFile) {
-  const test::Run run = calibrate({"--ranks", "1", "-o", "device.json"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(calibrate({"--ranks", "1", "-o", "device.json"}));
   EXPECT_THAT(run.out, HasSubstr("memory, per rank"));
   EXPECT_THAT(run.err, HasSubstr("next: preserve-profile"));
   const DeviceModel device = load_device(directory_ / "device.json");
@@ -60,8 +55,7 @@ TEST_F(CalibrateCli, WritesAValidDeviceFile) {
 }
 
 TEST_F(CalibrateCli, StandardOutputIsTheFileAlone) {
-  const test::Run run = calibrate({"--ranks", "1", "-o", "-"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(calibrate({"--ranks", "1", "-o", "-"}));
   EXPECT_EQ(run.out.substr(0, 1), "{");
   EXPECT_THAT(run.out, HasSubstr("\"schema\": \"preserve/device\""));
   EXPECT_THAT(run.err, HasSubstr("memory, per rank"));
@@ -70,9 +64,8 @@ TEST_F(CalibrateCli, StandardOutputIsTheFileAlone) {
 TEST_F(CalibrateCli, MoreRanksThanCoresIsAWarningAndANote) {
   const int ranks = static_cast<int>(find_host_cores().cores.size()) + 1;
   if (ranks > 17) GTEST_SKIP() << "too many cores to oversubscribe for a test";
-  const test::Run run = calibrate({"--ranks", std::to_string(ranks), "-o", "device.json"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.err, HasSubstr("oversubscribed"));
+  EXPECT_THAT(calibrate({"--ranks", std::to_string(ranks), "-o", "device.json"}),
+              test::exits(0, HasSubstr("oversubscribed")));
   EXPECT_THAT(load_device(directory_ / "device.json").notes,
               testing::Contains(HasSubstr("more ranks than cores")));
 }
@@ -102,9 +95,8 @@ TEST_F(CalibrateCli, BadOptionsLeaveNothing) {
 const std::vector<std::string> kNoGpu{"CUDA_VISIBLE_DEVICES=-1"};
 
 TEST_F(CalibrateCli, WithoutAGpuItSaysWhatIsMissing) {
-  const test::Run run = calibrate({"--device", "cuda:0", "-o", "device.json"}, kNoGpu);
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, testing::ContainsRegex("CUDA|driver"));
+  EXPECT_THAT(calibrate({"--device", "cuda:0", "-o", "device.json"}, kNoGpu),
+              test::exits(2, testing::ContainsRegex("CUDA|driver")));
   EXPECT_TRUE(std::filesystem::is_empty(directory_.path()));
 }
 
@@ -119,54 +111,46 @@ TEST_F(CalibrateCli, WithoutAGpuNothingIsWaitedFor) {
 }
 
 TEST_F(CalibrateCli, AGpuNeedsNoMpi) {
-  const test::Run run = calibrate({"--device", "cuda:0", "-o", "device.json"},
-                                  {"PATH=/nonexistent", "CUDA_VISIBLE_DEVICES=-1"});
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, testing::Not(HasSubstr("mpirun")));
+  EXPECT_THAT(calibrate({"--device", "cuda:0", "-o", "device.json"},
+                        {"PATH=/nonexistent", "CUDA_VISIBLE_DEVICES=-1"}),
+              test::exits(2, testing::Not(HasSubstr("mpirun"))));
 }
 
 TEST_F(CalibrateCli, AGpuIsMeasuredByOneProcess) {
-  std::vector<std::string> launched = kNoGpu;
-  launched.insert(launched.end(), {"OMPI_COMM_WORLD_RANK=1", "OMPI_COMM_WORLD_SIZE=4"});
-  const test::Run run = calibrate({"--device", "cuda:0", "-o", "device.json"}, launched);
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, HasSubstr("without mpirun"));
+  EXPECT_THAT(calibrate({"--device", "cuda:0", "-o", "device.json"},
+                        test::words(kNoGpu, "OMPI_COMM_WORLD_RANK=1", "OMPI_COMM_WORLD_SIZE=4")),
+              test::exits(2, HasSubstr("without mpirun")));
 }
 
 TEST_F(CalibrateCli, ThePublishedFileIsCheckedBeforeTheGpu) {
-  const test::Run missing =
-      calibrate({"--device", "cuda:0", "--published", "none.json", "-o", "device.json"}, kNoGpu);
-  EXPECT_EQ(missing.exit_code, 2);
-  EXPECT_THAT(missing.err, HasSubstr("none.json"));
+  EXPECT_THAT(
+      calibrate({"--device", "cuda:0", "--published", "none.json", "-o", "device.json"}, kNoGpu),
+      test::exits(2, HasSubstr("none.json")));
 
   std::filesystem::copy_file(kPublished, directory_ / "published.json");
-  const test::Run same = calibrate(
-      {"--device", "cuda:0", "--published", "published.json", "-f", "-o", "published.json"},
-      kNoGpu);
-  EXPECT_EQ(same.exit_code, 2);
-  EXPECT_THAT(same.err, HasSubstr("is an input"));
+  EXPECT_THAT(calibrate({"--device", "cuda:0", "--published", "published.json", "-f", "-o",
+                         "published.json"},
+                        kNoGpu),
+              test::exits(2, HasSubstr("is an input")));
 
   DeviceModel of_a_cpu = load_device(kPublished);
   of_a_cpu.kind = "cpu";
   std::ofstream(directory_ / "cpu.json") << to_json(of_a_cpu);
-  const test::Run cpu =
-      calibrate({"--device", "cuda:0", "--published", "cpu.json", "-o", "device.json"}, kNoGpu);
-  EXPECT_EQ(cpu.exit_code, 2);
-  EXPECT_THAT(cpu.err, HasSubstr("not about a GPU"));
+  EXPECT_THAT(
+      calibrate({"--device", "cuda:0", "--published", "cpu.json", "-o", "device.json"}, kNoGpu),
+      test::exits(2, HasSubstr("not about a GPU")));
   EXPECT_FALSE(std::filesystem::exists(directory_ / "device.json"));
 }
 
 TEST_F(CalibrateCli, HelpNamesGpus) {
-  const test::Run run = calibrate({"--help"});
-  EXPECT_EQ(run.exit_code, 0);
+  const test::Run run = succeeded(calibrate({"--help"}));
   EXPECT_THAT(run.out, HasSubstr("cuda:N"));
   EXPECT_THAT(run.out, HasSubstr("--published"));
 }
 
 TEST_F(CalibrateCli, WithoutMpirunItSaysSo) {
-  const test::Run run = calibrate({"--ranks", "2", "-o", "device.json"}, {"PATH=/nonexistent"});
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, HasSubstr("cannot find mpirun in PATH"));
+  EXPECT_THAT(calibrate({"--ranks", "2", "-o", "device.json"}, {"PATH=/nonexistent"}),
+              test::exits(2, HasSubstr("cannot find mpirun in PATH")));
   EXPECT_TRUE(std::filesystem::is_empty(directory_.path()));
 }
 

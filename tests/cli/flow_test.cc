@@ -9,8 +9,9 @@
 
 #include "common/output_file.h"
 #include "db/trace_db.h"
+#include "tests/support/commands.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
@@ -21,11 +22,6 @@ using test::TemporaryDirectory;
 using testing::HasSubstr;
 
 const std::string kBin = PRESERVE_BIN_DIR;
-// Open MPI leaks at exit, from plug-ins that are unloaded by then, so no suppression can name them.
-// Leaks of our own code are looked for in the tests that do not start MPI. The collector is
-// preloaded into programs, so in sanitized builds its run-time library is not the first one there.
-const std::vector<std::string> kMpi{"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-                                    "ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0"};
 
 // A model of a few MB: big enough to leave the L2, small enough for any machine.
 constexpr const char* kTinyConfig =
@@ -43,64 +39,50 @@ std::string checksum_of(const std::string& text) {
 class Flow : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    directory_ = new TemporaryDirectory;
+    directory_ = std::make_unique<TemporaryDirectory>();
     std::ofstream(path("tiny.json")) << kTinyConfig;
-    profiled_ = new Finished(
-        run({"preserve-profile", "-o", path("trace.db"), "--", "mpirun", "--oversubscribe", "-n",
-             "2", kBin + "/tp_decoder", "--config", path("tiny.json"), "--tokens", "24"}));
-    calibrated_ = new Finished(
-        run({"preserve-calibrate", "--quick", "--ranks", "2", "-o", path("device.json")}));
+    profiled_ = run(test::words("preserve-profile", "-o", path("trace.db"), "--", decoder()));
+    calibrated_ = run({"preserve-calibrate", "--quick", "--ranks", "2", "-o", path("device.json")});
   }
-  static void TearDownTestSuite() {
-    delete profiled_;
-    delete calibrated_;
-    delete directory_;
-  }
+  static void TearDownTestSuite() { directory_.reset(); }
 
   static std::string path(const char* name) { return (*directory_ / name).string(); }
   static Finished run(std::vector<std::string> argv) {
     if (argv[0].rfind("preserve-", 0) == 0) argv[0] = kBin + "/" + argv[0];
-    return test::run_program(argv, kMpi, directory_->path());
+    return test::run_program(argv, test::kMpi, directory_->path());
+  }
+  static test::Words decoder() {
+    return test::mpirun(2, {kBin + "/tp_decoder", "--config", path("tiny.json"), "--tokens", "24"});
   }
   static void tune_replay_report(const std::string& link, const std::string& suffix) {
     const std::string schedule = path(("schedule" + suffix + ".json").c_str());
     // Forced: the machine of a test may be busy.
-    std::vector<std::string> tune{"preserve-tune",     "--force", path("trace.db"), "--device",
-                                  path("device.json"), "-o",      schedule};
-    if (!link.empty()) tune.insert(tune.end(), {"--link", link});
-    const Finished tuned = run(tune);
-    ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
-    const Finished replayed =
+    succeeded(run(test::words("preserve-tune", "--force", path("trace.db"), "--device",
+                              path("device.json"), "-o", schedule,
+                              link.empty() ? test::Words{} : test::Words{"--link", link})));
+    const Finished replayed = succeeded(
         run({"preserve-replay", path("trace.db"), schedule, "-o",
-             path(("replay" + suffix + ".db").c_str()), "--time-limit", "1s", "--oversubscribe"});
-    ASSERT_EQ(replayed.exit_code, 0) << replayed.err;
+             path(("replay" + suffix + ".db").c_str()), "--time-limit", "1s", "--oversubscribe"}));
     EXPECT_THAT(replayed.out, testing::ContainsRegex("FAST|SAME|SLOW|AMBG"));
     const std::string report = path(("report" + suffix + ".json").c_str());
-    const Finished reported = run({"preserve-report", path("trace.db"), schedule,
-                                   path(("replay" + suffix + ".db").c_str()), "-o", report, "-o",
-                                   path(("report" + suffix + ".html").c_str())});
-    ASSERT_EQ(reported.exit_code, 0) << reported.err;
+    succeeded(run({"preserve-report", path("trace.db"), schedule,
+                   path(("replay" + suffix + ".db").c_str()), "-o", report, "-o",
+                   path(("report" + suffix + ".html").c_str())}));
     EXPECT_EQ(json::parse(read_text_file(report)).at("schema"), "preserve/report");
   }
 
-  static TemporaryDirectory* directory_;
-  static Finished* profiled_;
-  static Finished* calibrated_;
+  static inline std::unique_ptr<TemporaryDirectory> directory_;
+  static inline Finished profiled_, calibrated_;
 };
-TemporaryDirectory* Flow::directory_ = nullptr;
-Finished* Flow::profiled_ = nullptr;
-Finished* Flow::calibrated_ = nullptr;
 
 TEST_F(Flow, ProfilingChangesNeitherResultNorExitCode) {
-  ASSERT_EQ(profiled_->exit_code, 0) << profiled_->err;
-  const Finished plain = run({"mpirun", "--oversubscribe", "-n", "2", kBin + "/tp_decoder",
-                              "--config", path("tiny.json"), "--tokens", "24"});
-  ASSERT_EQ(plain.exit_code, 0) << plain.err;
-  EXPECT_EQ(checksum_of(profiled_->out), checksum_of(plain.out));
+  ASSERT_EQ(profiled_.exit_code, 0) << profiled_.err;
+  const Finished plain = succeeded(run(decoder()));
+  EXPECT_EQ(checksum_of(profiled_.out), checksum_of(plain.out));
 }
 
 TEST_F(Flow, TheTraceHoldsEveryRankStepAndTensor) {
-  ASSERT_EQ(profiled_->exit_code, 0) << profiled_->err;
+  ASSERT_EQ(profiled_.exit_code, 0) << profiled_.err;
   const TraceDb db = TraceDb::open(path("trace.db"));
   EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM process WHERE complete = 1 AND rank IN (0, 1)"),
             2);
@@ -124,36 +106,33 @@ TEST_F(Flow, TheTraceHoldsEveryRankStepAndTensor) {
 }
 
 TEST_F(Flow, CollectivesAsTheyAre) {
-  ASSERT_EQ(profiled_->exit_code, 0) << profiled_->err;
-  ASSERT_EQ(calibrated_->exit_code, 0) << calibrated_->err;
+  ASSERT_EQ(profiled_.exit_code, 0) << profiled_.err;
+  ASSERT_EQ(calibrated_.exit_code, 0) << calibrated_.err;
   tune_replay_report("", "");
 }
 
 TEST_F(Flow, AStandInLinkIsPlannedKeptAndLabelled) {
-  ASSERT_EQ(profiled_->exit_code, 0) << profiled_->err;
-  ASSERT_EQ(calibrated_->exit_code, 0) << calibrated_->err;
+  ASSERT_EQ(profiled_.exit_code, 0) << profiled_.err;
+  ASSERT_EQ(calibrated_.exit_code, 0) << calibrated_.err;
   tune_replay_report("200us", "-link");
   if (HasFatalFailure()) return;
   const json schedule = json::parse(read_text_file(path("schedule-link.json")));
   EXPECT_EQ(schedule.at("link_latency_ns"), 200'000);
-  const Finished mismatch = run({"preserve-replay", path("trace.db"), path("schedule-link.json"),
-                                 "-o", path("no.db"), "--link", "100us"});
-  EXPECT_EQ(mismatch.exit_code, 2);
-  EXPECT_THAT(mismatch.err, testing::AllOf(HasSubstr("100"), HasSubstr("200")));
+  EXPECT_THAT(run({"preserve-replay", path("trace.db"), path("schedule-link.json"), "-o",
+                   path("no.db"), "--link", "100us"}),
+              test::exits(2, testing::AllOf(HasSubstr("100"), HasSubstr("200"))));
   EXPECT_FALSE(std::filesystem::exists(path("no.db")));
   EXPECT_THAT(read_text_file(path("report-link.html")), HasSubstr("stand-in"));
 }
 
 TEST_F(Flow, AScheduleOfAnotherTraceIsRefused) {
-  ASSERT_EQ(calibrated_->exit_code, 0) << calibrated_->err;
+  ASSERT_EQ(calibrated_.exit_code, 0) << calibrated_.err;
   test::write_synthetic_trace(path("other.db"));
-  const Finished tuned = run({"preserve-tune", path("other.db"), "--device", path("device.json"),
-                              "-o", path("other.json")});
-  ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
-  const Finished refused =
-      run({"preserve-replay", path("trace.db"), path("other.json"), "-o", path("refused.db")});
-  EXPECT_EQ(refused.exit_code, 2);
-  EXPECT_THAT(refused.err, HasSubstr("other.json"));
+  succeeded(run({"preserve-tune", path("other.db"), "--device", path("device.json"), "-o",
+                 path("other.json")}));
+  EXPECT_THAT(
+      run({"preserve-replay", path("trace.db"), path("other.json"), "-o", path("refused.db")}),
+      test::exits(2, HasSubstr("other.json")));
   EXPECT_FALSE(std::filesystem::exists(path("refused.db")));
 }
 

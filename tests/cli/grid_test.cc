@@ -13,9 +13,10 @@
 #include "db/grid/cells.h"
 #include "db/replay_result.h"
 #include "tests/reports/scenario_files.h"
+#include "tests/support/commands.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
 #include "tests/support/synthetic_grid.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
@@ -45,31 +46,23 @@ class GridCli : public testing::Test {
  protected:
   GridCli() { std::ofstream(directory_ / "device.json") << kDevice; }
 
-  static std::vector<std::string> command(std::vector<std::string> words,
-                                          const std::string& tool = PRESERVE_BIN_DIR
-                                          "/preserve-replay") {
-    std::vector<std::string> argv{tool, "--grid"};
-    argv.insert(argv.end(), words.begin(), words.end());
-    // Oversubscribed: the tests run on whatever machine there is.
-    for (const char* word :
-         {"--models", PRESERVE_SOURCE_DIR "/examples/models", "--device-file", "device.json",
-          "--time-limit", "50ms", "--oversubscribe", "--color", "never"}) {
-      argv.emplace_back(word);
-    }
-    return argv;
+  // Oversubscribed: the tests run on whatever machine there is.
+  static test::Words command(const test::Words& words,
+                             const std::string& tool = PRESERVE_BIN_DIR "/preserve-replay") {
+    return test::words(tool, "--grid", words, "--models", PRESERVE_SOURCE_DIR "/examples/models",
+                       "--device-file", "device.json", "--time-limit", "50ms", "--oversubscribe",
+                       "--color", "never");
   }
-  test::Run run(const std::vector<std::string>& argv) const {
-    // Open MPI leaks at exit; see replay_test.
-    return test::run_program(argv, {"ASAN_OPTIONS=detect_leaks=0"}, directory_.path());
+  test::Run run(const test::Words& argv) const {
+    return test::run_program(argv, {test::kNoLeakCheck}, directory_.path());
   }
   test::Run grid(const std::vector<std::string>& words) const { return run(command(words)); }
   std::vector<GridCell> cells() const { return read_cells(TraceDb::open(directory_ / "grid.db")); }
-  std::vector<std::string> leftovers() const {
-    std::vector<std::string> names;
-    for (const auto& entry : fs::directory_iterator(directory_.path())) {
-      const std::string name = entry.path().filename().string();
-      if (name != "device.json" && name != "grid.db" && name != "tools") names.push_back(name);
-    }
+  test::Words leftovers() const {
+    test::Words names = test::names_in(directory_.path());
+    std::erase_if(names, [](const std::string& name) {
+      return name == "device.json" || name == "grid.db" || name == "tools";
+    });
     return names;
   }
 
@@ -114,12 +107,10 @@ TEST_F(ScriptedGrid, ResumesAfterItWasKilled) {
   ASSERT_EQ(before.size(), 4U);
   EXPECT_EQ(before[1].status, CellStatus::done) << before[1].reason;
   EXPECT_EQ(before[2].status, CellStatus::pending);
-  const test::Run other = scripted({"tp=4", "dtype=fp16"});
-  EXPECT_EQ(other.exit_code, 2);
-  EXPECT_THAT(other.err, HasSubstr("selection \"tp=2 batch=1,4"));
+  EXPECT_THAT(scripted({"tp=4", "dtype=fp16"}),
+              test::exits(2, HasSubstr("selection \"tp=2 batch=1,4")));
 
-  const test::Run rest = scripted(small_);
-  ASSERT_EQ(rest.exit_code, 0) << rest.err;
+  const test::Run rest = succeeded(scripted(small_));
   EXPECT_THAT(rest.err, HasSubstr("resuming grid.db: 2 of 4"));
   EXPECT_THAT(rest.err, HasSubstr("next: preserve-report grid.db -o grid.html"));
   EXPECT_THAT(rest.out, AllOf(HasSubstr("stories42m, fp16"), HasSubstr("stories110m, fp16"),
@@ -133,8 +124,7 @@ TEST_F(ScriptedGrid, ResumesAfterItWasKilled) {
   EXPECT_THAT(leftovers(), testing::IsEmpty());
   EXPECT_EQ(TraceDb::open(directory_ / "grid.db").meta("executor"), "cpu");
 
-  const test::Run again = scripted(small_);
-  EXPECT_EQ(again.exit_code, 0);
+  const test::Run again = succeeded(scripted(small_));
   EXPECT_EQ(again.out, rest.out) << "nothing left to measure";
 }
 
@@ -150,10 +140,9 @@ TEST_F(ScriptedGrid, BeginsWithTheCellsOfTheHeadline) {
     EXPECT_EQ(cell.status == CellStatus::done, first) << name_of(cell.key) << cell.reason;
   }
   EXPECT_EQ(before[0].key.ranks, 2) << "cells keep their numbers";
-  const test::Run rest = scripted(words);
-  EXPECT_EQ(rest.exit_code, 0) << rest.err;
-  EXPECT_THAT(rest.err, AllOf(HasSubstr("[2/4] stories42m fp16 tp2 batch 16"),
-                              HasSubstr("[4/4] stories42m fp16 tp4 batch 16")));
+  EXPECT_THAT(scripted(words),
+              test::exits(0, AllOf(HasSubstr("[2/4] stories42m fp16 tp2 batch 16"),
+                                   HasSubstr("[4/4] stories42m fp16 tp4 batch 16"))));
 }
 
 TEST_F(ScriptedGrid, ASignalLeavesTheCellPendingAndNothingBehind) {
@@ -166,17 +155,14 @@ TEST_F(ScriptedGrid, ASignalLeavesTheCellPendingAndNothingBehind) {
 
 TEST_F(ScriptedGrid, FailedCellsAreRetriedOnlyWhenAsked) {
   write_script("preserve-replay", "[ $n = 2 ] && { echo 'error: no core' >&2; exit 2; }");
-  const test::Run run = scripted(small_);
-  EXPECT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(scripted(small_));
   EXPECT_EQ(cells()[1].status, CellStatus::failed);
   EXPECT_THAT(cells()[1].reason, HasSubstr("no core"));
   EXPECT_THAT(run.out, HasSubstr("failed"));
   const test::Run same = scripted(small_);
   EXPECT_THAT(same.err,
               AllOf(HasSubstr("1 cell failed; with --retry-failed"), Not(HasSubstr("/4]"))));
-  std::vector<std::string> retry = small_;
-  retry.emplace_back("--retry-failed");
-  EXPECT_EQ(scripted(retry).exit_code, 0);
+  succeeded(scripted(test::words(small_, "--retry-failed")));
   EXPECT_EQ(cells()[1].status, CellStatus::done);
 }
 
@@ -199,9 +185,8 @@ TEST_F(GridCli, SaysWhyACellHasNoNumber) {
 
 TEST_F(GridCli, MeasuresWithTheRealToolsAndKeepsTheirFiles) {
   fs::create_directory(directory_ / "cells");
-  const test::Run run = grid(
-      {"models=stories42m", "tp=2", "batch=1", "context=256", "dtype=fp16", "--keep", "cells"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  succeeded(grid(
+      {"models=stories42m", "tp=2", "batch=1", "context=256", "dtype=fp16", "--keep", "cells"}));
   const fs::path cell = directory_ / "cells" / "stories42m-fp16-tp2-batch1-context256";
   for (const char* name : {"trace.db", "schedule.json", "replay.db"}) {
     EXPECT_TRUE(fs::exists(cell / name)) << name;
@@ -215,12 +200,11 @@ TEST_F(GridCli, MeasuresWithTheRealToolsAndKeepsTheirFiles) {
 }
 
 TEST_F(GridCli, StopsWhereEveryReplayFailsAlike) {
-  const test::Run run = test::run_program(
-      command({"models=stories42m", "tp=2", "batch=1,2,3,4,5,6,7", "context=256", "dtype=fp16"}),
-      {"PATH=/nonexistent"}, directory_.path());
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, AllOf(HasSubstr("5 cells in a row failed alike"), HasSubstr("openmpi-bin"),
-                             Not(HasSubstr("[6/7]"))));
+  EXPECT_THAT(test::run_program(command({"models=stories42m", "tp=2", "batch=1,2,3,4,5,6,7",
+                                         "context=256", "dtype=fp16"}),
+                                {"PATH=/nonexistent"}, directory_.path()),
+              test::exits(2, AllOf(HasSubstr("5 cells in a row failed alike"),
+                                   HasSubstr("openmpi-bin"), Not(HasSubstr("[6/7]")))));
   for (const GridCell& cell : cells()) {
     EXPECT_EQ(cell.status, CellStatus::pending)
         << "the same command resumes once mpirun is installed";
@@ -230,9 +214,8 @@ TEST_F(GridCli, StopsWhereEveryReplayFailsAlike) {
 }
 
 TEST_F(GridCli, LetsPlansBeMeasuredBeforeTheyAreChosen) {
-  const test::Run run = grid({"models=stories42m", "tp=2", "batch=1", "context=256", "dtype=fp16",
-                              "--device", "cpu", "--closed-loop", "--measure-time", "1s"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  succeeded(grid({"models=stories42m", "tp=2", "batch=1", "context=256", "dtype=fp16", "--device",
+                  "cpu", "--closed-loop", "--measure-time", "1s"}));
   EXPECT_EQ(cells()[0].status, CellStatus::done) << cells()[0].reason;
   const TraceDb db = TraceDb::open(directory_ / "grid.db");
   EXPECT_EQ(db.meta("grid_closed_loop"), "1.00 s");
@@ -241,9 +224,7 @@ TEST_F(GridCli, LetsPlansBeMeasuredBeforeTheyAreChosen) {
 
 TEST_F(GridCli, RefusesBadWordsBeforeAnyWork) {
   const auto refused = [&](const std::vector<std::string>& words, const char* message) {
-    const test::Run run = grid(words);
-    EXPECT_EQ(run.exit_code, 2) << message;
-    EXPECT_THAT(run.err, HasSubstr(message));
+    EXPECT_THAT(grid(words), test::exits(2, HasSubstr(message))) << message;
     EXPECT_FALSE(fs::exists(directory_ / "grid.db")) << message;
     EXPECT_THAT(leftovers(), testing::IsEmpty()) << message;
   };
@@ -257,17 +238,14 @@ TEST_F(GridCli, RefusesBadWordsBeforeAnyWork) {
   refused({"--keep", "no-such-folder", "dtype=fp16"}, "is not a folder");
   refused({"-o", "no/such/grid.db", "dtype=fp16"}, "cannot make no/such/grid.db.work");
   refused({"-f", "-o", "device.json", "dtype=fp16"}, "device.json is an input");
-  const test::Run bare = run({PRESERVE_BIN_DIR "/preserve-replay", "--grid", "dtype=fp16"});
-  EXPECT_EQ(bare.exit_code, 2);
-  EXPECT_THAT(bare.err, HasSubstr("--device-file is missing"));
+  EXPECT_THAT(run({PRESERVE_BIN_DIR "/preserve-replay", "--grid", "dtype=fp16"}),
+              test::exits(2, HasSubstr("--device-file is missing")));
 }
 
 TEST_F(GridCli, RefusesAFileThatIsNotItsOwn) {
   const auto refused = [&](const char* message) {
     const std::string before = read_text_file(directory_ / "grid.db");
-    const test::Run run = grid(small_);
-    EXPECT_EQ(run.exit_code, 2) << message;
-    EXPECT_THAT(run.err, HasSubstr(message));
+    EXPECT_THAT(grid(small_), test::exits(2, HasSubstr(message))) << message;
     EXPECT_EQ(read_text_file(directory_ / "grid.db"), before) << "not touched";
   };
   std::ofstream(directory_ / "grid.db") << "something else";
@@ -282,8 +260,7 @@ TEST_F(GridCli, RefusesAFileThatIsNotItsOwn) {
 }
 
 TEST_F(GridCli, ExplainsItself) {
-  const test::Run help = run({PRESERVE_BIN_DIR "/preserve-replay", "--grid", "--help"});
-  EXPECT_EQ(help.exit_code, 0);
+  const test::Run help = succeeded(run({PRESERVE_BIN_DIR "/preserve-replay", "--grid", "--help"}));
   EXPECT_THAT(help.out, AllOf(HasSubstr("Examples:"), HasSubstr("Exit codes:"),
                               HasSubstr("--grid [KEY=VALUES...]"), HasSubstr("--retry-failed")));
   EXPECT_THAT(run({PRESERVE_BIN_DIR "/preserve-replay", "--help"}).out, HasSubstr("--grid"));

@@ -10,14 +10,14 @@
 #include <vector>
 
 #include "common/output_file.h"
+#include "tests/support/commands.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve::test {
 namespace {
 
 using testing::HasSubstr;
-using testing::Not;
 
 constexpr const char* kProfile = PRESERVE_BIN_DIR "/preserve-profile";
 
@@ -69,32 +69,27 @@ class CliImport : public testing::Test {
 
 TEST_F(CliImport, ATraceBecomesAPlan) {
   const std::string source = file("rank0.json", decode_trace(0, 1));
-  const test::Run imported = run_program({kProfile, "--import", source, "-o", path("trace.db")});
-  ASSERT_EQ(imported.exit_code, 0) << imported.err;
+  const test::Run imported =
+      succeeded(run_program({kProfile, "--import", source, "-o", path("trace.db")}));
   EXPECT_EQ(imported.out, "");
   EXPECT_THAT(imported.err, HasSubstr("6 annotated, 0 counted, 0 guessed; 6 decode"));
   EXPECT_THAT(imported.err, HasSubstr(" && preserve-tune"));
-  const test::Run tuned = run_program(
-      {PRESERVE_BIN_DIR "/preserve-tune", path("trace.db"), "--device",
-       PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json", "-o", path("schedule.json")});
-  ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
-  EXPECT_THAT(tuned.err, HasSubstr("inferred"));
-  const test::Run drawn =
-      run_program({kProfile, "--export", "chrome", path("trace.db"), "--schedule",
-                   path("schedule.json"), "-o", path("view.json.gz")});
-  EXPECT_EQ(drawn.exit_code, 0) << drawn.err;
-  EXPECT_THAT(drawn.err, Not(HasSubstr(" 0 planned prefetches")));
+  EXPECT_THAT(run_program({PRESERVE_BIN_DIR "/preserve-tune", path("trace.db"), "--device",
+                           PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json", "-o",
+                           path("schedule.json")}),
+              exits(0, HasSubstr("inferred")));
+  EXPECT_THAT(run_program({kProfile, "--export", "chrome", path("trace.db"), "--schedule",
+                           path("schedule.json"), "-o", path("view.json.gz")}),
+              exits(0, testing::Not(HasSubstr(" 0 planned prefetches"))));
   // The same operators: only the digest tells that the plan is another trace's.
   std::string other = decode_trace(0, 1);
   other.replace(other.find("NVIDIA H100 80GB"), 11, "NVIDIA H200");
   ASSERT_EQ(run_program({kProfile, "--import", file("other.json", other), "-o", path("other.db")})
                 .exit_code,
             0);
-  const test::Run foreign =
-      run_program({kProfile, "--export", "chrome", path("other.db"), "--schedule",
-                   path("schedule.json"), "-o", path("other.json.gz")});
-  EXPECT_EQ(foreign.exit_code, 2);
-  EXPECT_THAT(foreign.err, HasSubstr("was made from another trace"));
+  EXPECT_THAT(run_program({kProfile, "--export", "chrome", path("other.db"), "--schedule",
+                           path("schedule.json"), "-o", path("other.json.gz")}),
+              exits(2, HasSubstr("was made from another trace")));
   EXPECT_FALSE(std::filesystem::exists(path("other.json.gz")));
 }
 
@@ -108,21 +103,16 @@ TEST_F(CliImport, AModelSaysWhatItsKernelsRead) {
                     layers));
   };
   const std::string source = file("rank0.json", decode_trace(0, 1));
-  const auto with = [&](const std::string& model, std::vector<std::string> options) {
-    std::vector<std::string> words{kProfile, "--import", source, "--model",       model,
-                                   "--tp",   "2",        "-o",   path("trace.db")};
-    words.insert(words.end(), options.begin(), options.end());
-    return run_program(words);
+  const auto with = [&](const std::string& model, const Words& options) {
+    return run_program(words(kProfile, "--import", source, "--model", model, "--tp", "2", "-o",
+                             path("trace.db"), options));
   };
   EXPECT_THAT(with(config(8), {}).err, HasSubstr("--model needs --device"));
-  const test::Run refused = with(config(9), {"--device", "h100-sxm"});
-  EXPECT_EQ(refused.exit_code, 2);
-  EXPECT_THAT(refused.err, HasSubstr(path("trace.db") + ": the step of rank 0 is not one of"));
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory_.path()), {}), 2)
-      << "only the inputs";
-  const test::Run run = with(config(8), {"--device", "h100-sxm"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.err, HasSubstr("bytes known for 100.0 % of the time of products and attention"));
+  EXPECT_THAT(with(config(9), {"--device", "h100-sxm"}),
+              exits(2, HasSubstr(path("trace.db") + ": the step of rank 0 is not one of")));
+  EXPECT_THAT(names_in(directory_.path()), testing::SizeIs(2)) << "only the inputs";
+  EXPECT_THAT(with(config(8), {"--device", "h100-sxm"}),
+              exits(0, HasSubstr("bytes known for 100.0 % of the time of products and attention")));
   EXPECT_THAT(run_program({kProfile, "--summary", path("trace.db")}).out,
               HasSubstr("Nothing was lost."));
 }
@@ -130,31 +120,27 @@ TEST_F(CliImport, AModelSaysWhatItsKernelsRead) {
 TEST_F(CliImport, SummaryGoesToStandardOutput) {
   const std::string source = file("t.json", decode_trace(0, 1));
   ASSERT_EQ(run_program({kProfile, "--import", source, "-o", path("trace.db")}).exit_code, 0);
-  const test::Run summary = run_program({kProfile, "--summary", path("trace.db")});
-  EXPECT_EQ(summary.exit_code, 0);
+  const test::Run summary = succeeded(run_program({kProfile, "--summary", path("trace.db")}));
   EXPECT_THAT(summary.out, HasSubstr("Nothing was lost."));
   EXPECT_THAT(summary.out, HasSubstr("allreduce"));
   EXPECT_THAT(summary.out, HasSubstr("RANK 0 of 1, python3"));
 }
 
 TEST_F(CliImport, SeveralRanksAreOneTraceWithTheirResidual) {
-  const test::Run run = run_program({kProfile, "--import", file("a.json", decode_trace(0, 2)),
-                                     file("b.json", decode_trace(1, 2)), "-o", path("trace.db")});
-  EXPECT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.err,
-              HasSubstr("rank 1: clock shifted by 0 ns, ends of 96 collectives agree within"));
+  EXPECT_THAT(
+      run_program({kProfile, "--import", file("a.json", decode_trace(0, 2)),
+                   file("b.json", decode_trace(1, 2)), "-o", path("trace.db")}),
+      exits(0, HasSubstr("rank 1: clock shifted by 0 ns, ends of 96 collectives agree within")));
 }
 
 TEST_F(CliImport, BadInputLeavesNothingBehind) {
   const std::string whole = decode_trace(0, 1);
   const std::string cut = file("cut.json", whole.substr(0, whole.size() / 2));
-  const test::Run refused = run_program({kProfile, "--import", cut, "-o", path("trace.db")});
-  EXPECT_EQ(refused.exit_code, 2);
-  EXPECT_THAT(refused.err, HasSubstr("cut.json: stops in the middle"));
+  EXPECT_THAT(run_program({kProfile, "--import", cut, "-o", path("trace.db")}),
+              exits(2, HasSubstr("cut.json: stops in the middle")));
   EXPECT_FALSE(std::filesystem::exists(directory_ / "trace.db"));
   const test::Run partial =
-      run_program({kProfile, "--import", cut, "--partial", "-o", path("trace.db")});
-  EXPECT_EQ(partial.exit_code, 0);
+      succeeded(run_program({kProfile, "--import", cut, "--partial", "-o", path("trace.db")}));
   EXPECT_THAT(partial.err, HasSubstr("1 unreadable_rest"));
   const test::Run again =
       run_program({kProfile, "--import", cut, "--partial", "-o", path("trace.db")});
@@ -163,20 +149,18 @@ TEST_F(CliImport, BadInputLeavesNothingBehind) {
 
 TEST_F(CliImport, ModesDoNotMix) {
   const std::string source = file("t.json", decode_trace(0, 1));
-  for (const std::vector<std::string>& arguments :
-       std::vector<std::vector<std::string>>{{"--import", source, "--summary", "x.db"},
-                                             {"--partial", "--summary", "x.db"},
-                                             {"--schedule", "s.json", "--summary", "x.db"},
-                                             {"--export", "otf2", "x.db"},
-                                             {"--summary", "absent.db"},
-                                             {"--import", "absent.json"},
-                                             {"--import", source, "--kernel-rules", "absent.txt"},
-                                             {"--import", source, "-o", "-"}}) {
-    std::vector<std::string> argv{kProfile};
-    argv.insert(argv.end(), arguments.begin(), arguments.end());
-    const test::Run run = run_program(argv, {}, directory_.path());
-    EXPECT_EQ(run.exit_code, 2) << fmt::format("{}", fmt::join(arguments, " ")) << run.err;
-    EXPECT_THAT(run.err, HasSubstr("error:"));
+  for (const Words& arguments :
+       std::vector<Words>{{"--import", source, "--summary", "x.db"},
+                          {"--partial", "--summary", "x.db"},
+                          {"--schedule", "s.json", "--summary", "x.db"},
+                          {"--export", "otf2", "x.db"},
+                          {"--summary", "absent.db"},
+                          {"--import", "absent.json"},
+                          {"--import", source, "--kernel-rules", "absent.txt"},
+                          {"--import", source, "-o", "-"}}) {
+    EXPECT_THAT(run_program(words(kProfile, arguments), {}, directory_.path()),
+                exits(2, HasSubstr("error:")))
+        << fmt::format("{}", fmt::join(arguments, " "));
   }
   EXPECT_THAT(run_program({kProfile, "--summary", "x.db", "-o", "y"}).err, HasSubstr("-o"));
   EXPECT_THAT(run_program({kProfile, "--summary", "x.db", "--step-range", "s"}).err,
@@ -188,27 +172,23 @@ TEST_F(CliImport, ASummaryThatCannotBeWrittenIsAnError) {
                 {kProfile, "--import", file("t.json", decode_trace(0, 1)), "-o", path("trace.db")})
                 .exit_code,
             0);
-  const test::Run run = run_program(
-      {"sh", "-c", "exec \"$0\" --summary \"$1\" >/dev/full", kProfile, path("trace.db")});
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, HasSubstr("cannot write to standard output"));
+  EXPECT_THAT(run_program({"sh", "-c", "exec \"$0\" --summary \"$1\" >/dev/full", kProfile,
+                           path("trace.db")}),
+              exits(2, HasSubstr("cannot write to standard output")));
 }
 
 TEST_F(CliImport, AnInputIsNeverTheOutput) {
   const std::string source = file("t.json", decode_trace(0, 1));
   const std::string rules = file("rules.txt", "mine compute\n");
   ASSERT_EQ(run_program({kProfile, "--import", source, "-o", path("trace.db")}).exit_code, 0);
-  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
-           {"--import", source, "-o", source},
-           {"--import", source, "--kernel-rules", rules, "-o", rules},
-           {"--export", "chrome", path("trace.db"), "-o", path("trace.db")},
-           {"--merge", path("trace.db"), "-o", path("trace.db")}}) {
+  for (const Words& arguments :
+       std::vector<Words>{{"--import", source, "-o", source},
+                          {"--import", source, "--kernel-rules", rules, "-o", rules},
+                          {"--export", "chrome", path("trace.db"), "-o", path("trace.db")},
+                          {"--merge", path("trace.db"), "-o", path("trace.db")}}) {
     const std::string before = read_text_file(arguments.back());
-    std::vector<std::string> argv{kProfile, "-f"};
-    argv.insert(argv.end(), arguments.begin(), arguments.end());
-    const test::Run run = run_program(argv);
-    EXPECT_EQ(run.exit_code, 2) << fmt::format("{}", fmt::join(arguments, " "));
-    EXPECT_THAT(run.err, HasSubstr("is an input"));
+    EXPECT_THAT(run_program(words(kProfile, "-f", arguments)), exits(2, HasSubstr("is an input")))
+        << fmt::format("{}", fmt::join(arguments, " "));
     EXPECT_EQ(read_text_file(arguments.back()), before);
   }
 }
@@ -229,10 +209,8 @@ TEST_F(CliImport, AnOutputBeyondTheLimitOfFileSizesIsRefusedInWords) {
                     out = (directory_ / "t.db").string();
   std::ofstream(trace) << decode_trace(0, 1);
   const std::string limited = "ulimit -f 16; exec \"$@\"";
-  const test::Run imported =
-      run_program({"sh", "-c", limited, "sh", kProfile, "--import", trace, "-o", out});
-  EXPECT_EQ(imported.exit_code, 2) << imported.err;
-  EXPECT_THAT(imported.err, HasSubstr("error: "));
+  EXPECT_THAT(run_program({"sh", "-c", limited, "sh", kProfile, "--import", trace, "-o", out}),
+              exits(2, HasSubstr("error: ")));
   EXPECT_FALSE(std::filesystem::exists(out));
   ASSERT_EQ(run_program({kProfile, "--import", trace, "-o", out}).exit_code, 0);
   const test::Run exported = run_program({"sh", "-c", limited, "sh", kProfile, "--export", "chrome",

@@ -10,21 +10,20 @@
 #include "common/output_file.h"
 #include "planner/schedule/device.h"
 #include "planner/schedule/schedule.h"
+#include "tests/support/commands.h"
 #include "tests/support/devices.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
 
 namespace fs = std::filesystem;
+using test::names_in;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
-
-// Open MPI leaks at exit, from plug-ins that are unloaded by then, so no suppression can name them.
-const std::string kNoLeakCheck = "ASAN_OPTIONS=detect_leaks=0";
 
 DeviceModel box() {
   DeviceModel device = test::cpu_device();
@@ -34,15 +33,6 @@ DeviceModel box() {
   other.bandwidth_bytes_per_s = 14e9;
   device.methods.push_back(other);
   return device;
-}
-
-std::vector<std::string> names_in(const fs::path& folder) {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    names.push_back(entry.path().filename().string());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
 }
 
 class MeasureCli : public testing::Test {
@@ -71,16 +61,12 @@ class MeasureCli : public testing::Test {
   }
 
   // After the options come those of preserve-replay.
-  test::Run measure(std::vector<std::string> options = {},
-                    std::vector<std::string> replay_words = {"--oversubscribe"}) const {
-    std::vector<std::string> argv{
-        tool_.string(), "trace.db", "--device", "device.json", "--measure", "--link",
-        "100us",        "--rounds", "1",        "--color",     "never"};
-    argv.insert(argv.end(), options.begin(), options.end());
-    argv.emplace_back("--");
-    argv.insert(argv.end(), replay_words.begin(), replay_words.end());
-    return test::run_program(argv, {kNoLeakCheck, "TMPDIR=" + (directory_ / "tmp").string()},
-                             directory_.path());
+  test::Run measure(const test::Words& options = {},
+                    const test::Words& replay_words = {"--oversubscribe"}) const {
+    return test::run_program(
+        test::words(tool_, "trace.db", "--device", "device.json", "--measure", "--link", "100us",
+                    "--rounds", "1", "--color", "never", options, "--", replay_words),
+        {test::kNoLeakCheck, "TMPDIR=" + (directory_ / "tmp").string()}, directory_.path());
   }
 
   void expect_nothing_left(const test::Run& run) const {
@@ -99,8 +85,7 @@ class MeasureCli : public testing::Test {
 };
 
 TEST_F(MeasureCli, EveryPlanIsMeasuredAndRecorded) {
-  const test::Run run = measure({"--measure-time", "1s", "--keep-replays", "kept"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(measure({"--measure-time", "1s", "--keep-replays", "kept"}));
   EXPECT_THAT(run.err, AllOf(HasSubstr("replay 1: measuring"), HasSubstr("next: preserve-replay")));
   EXPECT_THAT(run.out, HasSubstr("95 % interval"));
   EXPECT_THAT(names_in(directory_ / "tmp"), IsEmpty());
@@ -123,9 +108,8 @@ TEST_F(MeasureCli, EveryPlanIsMeasuredAndRecorded) {
 
   // The same files again need leave.
   fs::remove(directory_ / "schedule.json");
-  const test::Run again = measure({"--measure-time", "1s", "--keep-replays", "kept"});
-  EXPECT_EQ(again.exit_code, 2);
-  EXPECT_THAT(again.err, HasSubstr("schedule-1.json"));
+  EXPECT_THAT(measure({"--measure-time", "1s", "--keep-replays", "kept"}),
+              test::exits(2, HasSubstr("schedule-1.json")));
 }
 
 TEST_F(MeasureCli, WhatReplayRefusesIsRefused) {
@@ -183,9 +167,9 @@ TEST_F(MeasureCli, ReplayGetsItsTimeAndItsOptions) {
 TEST_F(MeasureCli, OptionsThatDoNotGoTogetherAreRefused) {
   expect_refused(measure({"--dimacs", "flow.min"}), "--dimacs");
   expect_refused(measure({"--measure-time", "0"}), "--measure-time");
-  const auto tune = [&](std::vector<std::string> argv) {
-    argv.insert(argv.begin(), {tool_.string(), "trace.db", "--device", "device.json"});
-    return test::run_program(argv, {}, directory_.path());
+  const auto tune = [&](const test::Words& more) {
+    return test::run_program(test::words(tool_, "trace.db", "--device", "device.json", more), {},
+                             directory_.path());
   };
   expect_refused(tune({"--", "--oversubscribe"}), "--measure");
   expect_refused(tune({"--measure-time", "3s"}), "--measure-time requires --measure");
@@ -197,8 +181,7 @@ TEST_F(MeasureCli, OptionsThatDoNotGoTogetherAreRefused) {
 
 TEST_F(MeasureCli, WithNothingToMeasureNothingIsReplayed) {
   stand_in("touch replayed; exit 2");
-  const test::Run run = measure({"--strategy", "none"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  succeeded(measure({"--strategy", "none"}));
   EXPECT_FALSE(fs::exists(directory_ / "replayed"));
   EXPECT_EQ(load_schedule(directory_ / "schedule.json").plan.verdict, PlanVerdict::do_nothing);
 }

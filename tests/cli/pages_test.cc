@@ -5,8 +5,8 @@
 
 #include <fstream>
 
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
@@ -19,9 +19,8 @@ TEST_P(PagesCli, EveryFormIsMade) {
   const std::string name = GetParam();
   const test::TemporaryDirectory folder;
   const auto page = [&](const std::string& form) {
-    const test::Run run =
-        test::run_program({PRESERVE_BIN_DIR "/" + name, "--tool-page", form}, {}, folder.path());
-    EXPECT_EQ(run.exit_code, 0) << run.err;
+    const test::Run run = succeeded(
+        test::run_program({PRESERVE_BIN_DIR "/" + name, "--tool-page", form}, {}, folder.path()));
     std::ofstream(folder / form.c_str()) << run.out;
     return run.out;
   };
@@ -32,8 +31,7 @@ TEST_P(PagesCli, EveryFormIsMade) {
   EXPECT_THAT(page("bash"), HasSubstr("complete -o filenames"));
   EXPECT_THAT(page("zsh"), HasSubstr("#compdef " + name));
   EXPECT_THAT(page("fish"), HasSubstr("complete -c " + name + " "));
-  const test::Run bash = test::run_program({"bash", "-n", "bash"}, {}, folder.path());
-  EXPECT_EQ(bash.exit_code, 0) << bash.err;
+  succeeded(test::run_program({"bash", "-n", "bash"}, {}, folder.path()));
   const test::Run other = test::run_program({PRESERVE_BIN_DIR "/" + name, "--tool-page", "tcsh"});
   EXPECT_EQ(other.exit_code, 2);
 }

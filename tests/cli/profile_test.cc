@@ -10,7 +10,10 @@
 #include <fstream>
 
 #include "common/foreground_child.h"
+#include "common/output_file.h"
 #include "tests/profiler/collector/recording.h"
+#include "tests/support/commands.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
 
 namespace preserve::test {
@@ -23,11 +26,20 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 size_t files_in(const fs::path& folder) {
-  return static_cast<size_t>(
-      std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
+  return names_in(folder).size();
 }
 
-TEST(ProfileCli, OutputAndExitCodePassThrough) {
+class ProfileCli : public testing::Test {
+ protected:
+  test::Run profile(const Words& arguments, const Words& environment = {}) const {
+    return run_program(words(kProfile, arguments), environment, folder_.path());
+  }
+  // Of a.db and b.db.
+  test::Run merge() const { return profile({"--merge", "a.db", "b.db", "-o", "c.db"}); }
+  const TemporaryDirectory folder_;
+};
+
+TEST_F(ProfileCli, OutputAndExitCodePassThrough) {
   const Recording recording({kNvtxProgram, "exit", "37"});
   EXPECT_EQ(recording.run.exit_code, 37);
   EXPECT_EQ(recording.run.out, "to stdout\n");
@@ -38,29 +50,24 @@ TEST(ProfileCli, OutputAndExitCodePassThrough) {
   EXPECT_EQ(recording.number("SELECT complete FROM process"), 1);
 }
 
-TEST(ProfileCli, CountersThatNothingCountedAreSaid) {
+TEST_F(ProfileCli, CountersThatNothingCountedAreSaid) {
   const Recording recording({kNvtxProgram, "range", "a"}, {"--counters", "dram"});
   EXPECT_EQ(recording.run.exit_code, 0);
   EXPECT_THAT(recording.run.err, HasSubstr("warning: --counters: no kernel was counted"));
 }
 
-TEST(ProfileCli, StandardInputReachesTheCommand) {
+TEST_F(ProfileCli, StandardInputReachesTheCommand) {
   const Recording recording({"/bin/sh", "-c", "printf 'one\\ntwo\\n' | " + kNvtxProgram + " cat"});
   EXPECT_EQ(recording.run.out, "one\ntwo\n");
 }
 
-TEST(ProfileCli, QuietSaysNothing) {
+TEST_F(ProfileCli, QuietSaysNothing) {
   const Recording recording({kNvtxProgram, "range", "a"}, {"-q"});
   EXPECT_EQ(recording.run.exit_code, 0);
   EXPECT_EQ(recording.run.err, "");
 }
 
-TEST(ProfileCli, UsageErrorsComeBeforeTheRun) {
-  const TemporaryDirectory folder;
-  const auto profile = [&folder](std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), kProfile);
-    return run_program(arguments, {}, folder.path());
-  };
+TEST_F(ProfileCli, UsageErrorsComeBeforeTheRun) {
   const std::string touch = "/usr/bin/touch";
   EXPECT_EQ(profile({}).exit_code, 2);
   EXPECT_EQ(profile({"--"}).exit_code, 2);
@@ -73,75 +80,62 @@ TEST(ProfileCli, UsageErrorsComeBeforeTheRun) {
   EXPECT_EQ(profile({"--flush-period", "soon", "--", touch, "ran"}).exit_code, 2);
   EXPECT_EQ(profile({"--ring-size", "1", "--", touch, "ran"}).exit_code, 2);
   EXPECT_EQ(profile({"--merge", "a.db", "--", touch, "ran"}).exit_code, 2);
-  std::ofstream(folder / "there.db") << "precious";
-  const test::Run existing = profile({"-o", "there.db", "--", touch, "ran"});
-  EXPECT_EQ(existing.exit_code, 2);
-  EXPECT_THAT(existing.err, HasSubstr("-f"));
-  EXPECT_EQ(files_in(folder.path()), 1U) << "a refused command ran, or something was left";
+  std::ofstream(folder_ / "there.db") << "precious";
+  EXPECT_THAT(profile({"-o", "there.db", "--", touch, "ran"}), exits(2, HasSubstr("-f")));
+  EXPECT_EQ(files_in(folder_.path()), 1U) << "a refused command ran, or something was left";
 }
 
-TEST(ProfileCli, CommandsThatCannotRun) {
-  const TemporaryDirectory folder;
-  std::ofstream(folder / "not-executable") << "text";
-  EXPECT_EQ(run_program({kProfile, "--", "no-such-command-anywhere"}, {}, folder.path()).exit_code,
-            127);
-  EXPECT_EQ(run_program({kProfile, "--", "./not-there"}, {}, folder.path()).exit_code, 127);
-  EXPECT_EQ(run_program({kProfile, "--", "./not-executable"}, {}, folder.path()).exit_code, 126);
-  EXPECT_EQ(run_program({kProfile, "--", "/"}, {}, folder.path()).exit_code, 126);
-  EXPECT_EQ(files_in(folder.path()), 1U);
+TEST_F(ProfileCli, CommandsThatCannotRun) {
+  std::ofstream(folder_ / "not-executable") << "text";
+  EXPECT_EQ(profile({"--", "no-such-command-anywhere"}).exit_code, 127);
+  EXPECT_EQ(profile({"--", "./not-there"}).exit_code, 127);
+  EXPECT_EQ(profile({"--", "./not-executable"}).exit_code, 126);
+  EXPECT_EQ(profile({"--", "/"}).exit_code, 126);
+  EXPECT_EQ(files_in(folder_.path()), 1U);
 }
 
-TEST(ProfileCli, NothingRecordedLeavesTheOlderTrace) {
-  const TemporaryDirectory folder;
-  std::ofstream(folder / "trace.db") << "older";
-  const test::Run run = run_program({kProfile, "-f", "--", "/bin/true"}, {}, folder.path());
-  EXPECT_EQ(run.exit_code, 0);
-  EXPECT_THAT(run.err, HasSubstr("the older trace.db is kept"));
-  EXPECT_EQ(fs::file_size(folder / "trace.db"), 5U);
+TEST_F(ProfileCli, NothingRecordedLeavesTheOlderTrace) {
+  std::ofstream(folder_ / "trace.db") << "older";
+  EXPECT_THAT(profile({"-f", "--", "/bin/true"}),
+              exits(0, HasSubstr("the older trace.db is kept")));
+  EXPECT_EQ(fs::file_size(folder_ / "trace.db"), 5U);
 }
 
-TEST(ProfileCli, MergeOpensItsInputsReadOnlyWhateverTheirNames) {
-  const TemporaryDirectory folder;
+TEST_F(ProfileCli, MergeOpensItsInputsReadOnlyWhateverTheirNames) {
   const std::vector<std::string> names{"a?mode=rwc.db", "b#c%41.db"};
   for (int64_t rank : {0, 1}) {
     write_synthetic_trace(
-        folder.path() / names[static_cast<size_t>(rank)], {.ranks = 1}, [rank](TraceDb& db) {
+        folder_.path() / names[static_cast<size_t>(rank)], {.ranks = 1}, [rank](TraceDb& db) {
           db.execute("UPDATE process SET rank = ?1, world_size = 2, pid = ?1", {rank});
           db.add_loss({1}, "nvtx", "dropped", 7);
           db.set_meta("incomplete", "1");
         });
-    fs::permissions(folder.path() / names[static_cast<size_t>(rank)], fs::perms::owner_read);
+    fs::permissions(folder_.path() / names[static_cast<size_t>(rank)], fs::perms::owner_read);
   }
-  fs::create_directory(folder / "out");
-  const auto before = files_in(folder.path());
-  const test::Run run = run_program(
-      {kProfile, "--merge", names[0], names[1], "-o", "out/merged.db"}, {}, folder.path());
-  ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_EQ(files_in(folder.path()), before);
-  EXPECT_EQ(TraceDb::open(folder / "out/merged.db").query_integer("SELECT COUNT(*) FROM process"),
+  fs::create_directory(folder_ / "out");
+  const auto before = files_in(folder_.path());
+  const test::Run run = succeeded(profile({"--merge", names[0], names[1], "-o", "out/merged.db"}));
+  EXPECT_EQ(files_in(folder_.path()), before);
+  EXPECT_EQ(TraceDb::open(folder_ / "out/merged.db").query_integer("SELECT COUNT(*) FROM process"),
             2);
   EXPECT_THAT(run.err, HasSubstr("7"));
   EXPECT_THAT(run.err, HasSubstr("dropped"));
   EXPECT_THAT(run.err, HasSubstr("incomplete"));
 }
 
-TEST(ProfileCli, MergedCountersStayCounters) {
-  const TemporaryDirectory folder;
+TEST_F(ProfileCli, MergedCountersStayCounters) {
   for (int64_t rank : {0, 1}) {
     write_synthetic_trace(
-        folder / (rank == 0 ? "a.db" : "b.db"), {.ranks = 1}, [rank](TraceDb& db) {
+        folder_ / (rank == 0 ? "a.db" : "b.db"), {.ranks = 1}, [rank](TraceDb& db) {
           db.execute("UPDATE process SET rank = ?1, world_size = 2, pid = ?1", {rank});
           db.set_meta("counters", "dram");
         });
   }
-  const test::Run run =
-      run_program({kProfile, "--merge", "a.db", "b.db", "-o", "c.db"}, {}, folder.path());
-  ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_EQ(TraceDb::open(folder / "c.db").meta("counters"), "dram");
+  succeeded(merge());
+  EXPECT_EQ(TraceDb::open(folder_ / "c.db").meta("counters"), "dram");
 }
 
-TEST(ProfileCli, MergeKeepsMatrixProducts) {
-  const TemporaryDirectory folder;
+TEST_F(ProfileCli, MergeKeepsMatrixProducts) {
   const auto rank = [](int64_t number) {
     return [number](TraceDb& db) {
       db.execute("UPDATE process SET rank = ?1, world_size = 2, pid = ?1 + 1", {number});
@@ -149,18 +143,15 @@ TEST(ProfileCli, MergeKeepsMatrixProducts) {
       db.execute("INSERT INTO gemm SELECT MIN(id), 4, 8, 16, 'fp16', 'model' FROM op");
     };
   };
-  write_synthetic_trace(folder / "a.db", {.ranks = 1}, rank(0));
-  write_synthetic_trace(folder / "b.db", {.ranks = 1}, rank(1));
-  const test::Run run =
-      run_program({kProfile, "--merge", "a.db", "b.db", "-o", "c.db"}, {}, folder.path());
-  ASSERT_EQ(run.exit_code, 0) << run.err;
-  const TraceDb merged = TraceDb::open(folder / "c.db");
+  write_synthetic_trace(folder_ / "a.db", {.ranks = 1}, rank(0));
+  write_synthetic_trace(folder_ / "b.db", {.ranks = 1}, rank(1));
+  succeeded(merge());
+  const TraceDb merged = TraceDb::open(folder_ / "c.db");
   EXPECT_EQ(merged.query_integer("SELECT COUNT(*) FROM process"), 2);
   EXPECT_EQ(merged.query_integer("SELECT rank FROM gemm JOIN op_named ON op_named.id = op_id"), 1);
 }
 
-TEST(ProfileCli, MergeCountsNamesMissingRanksAndKnowsOneProcessor) {
-  const TemporaryDirectory folder;
+TEST_F(ProfileCli, MergeCountsNamesMissingRanksAndKnowsOneProcessor) {
   const auto rank = [](int64_t number) {
     return [number](TraceDb& db) {
       db.execute("UPDATE process SET rank = ?1, world_size = 4, pid = ?1 + 1", {number});
@@ -171,21 +162,19 @@ TEST(ProfileCli, MergeCountsNamesMissingRanksAndKnowsOneProcessor) {
       db.set_meta("mpi_library", "Open MPI v4.1.4");
     };
   };
-  write_synthetic_trace(folder / "a.db", {.ranks = 1}, rank(0));
-  write_synthetic_trace(folder / "b.db", {.ranks = 1}, [&](TraceDb& db) {
+  write_synthetic_trace(folder_ / "a.db", {.ranks = 1}, rank(0));
+  write_synthetic_trace(folder_ / "b.db", {.ranks = 1}, [&](TraceDb& db) {
     rank(2)(db);
     db.execute(
         "INSERT INTO tensor SELECT id + 1000, process_id, name_id, role, base, bytes / 2, source, "
         "1, 2 "
         "FROM tensor");  // each was of another size once
   });
-  const test::Run run =
-      run_program({kProfile, "--merge", "a.db", "b.db", "-o", "c.db"}, {}, folder.path());
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(merge());
   EXPECT_THAT(run.err, HasSubstr("warning: no input has rank 1, 3 of 4"));
   EXPECT_THAT(run.err, HasSubstr("2 files with 2 processes, "));
   EXPECT_THAT(run.err, HasSubstr(" 12 steps\n"));
-  const TraceDb merged = TraceDb::open(folder / "c.db");
+  const TraceDb merged = TraceDb::open(folder_ / "c.db");
   const int64_t tensor_rows = merged.query_integer("SELECT COUNT(*) FROM tensor").value_or(0);
   EXPECT_THAT(run.err, HasSubstr(fmt::format(", {} tensors, ", tensor_rows / 3 * 2)));
   EXPECT_EQ(merged.query_integer("SELECT COUNT(*) FROM device"), 1);
@@ -197,8 +186,7 @@ TEST(ProfileCli, MergeCountsNamesMissingRanksAndKnowsOneProcessor) {
 }
 
 // As recordings with -o trace.%r.db leave them: a process per GPU, only the first has a rank.
-TEST(ProfileCli, MergeCountsGpusOfRanksThatWereRecordedApart) {
-  const TemporaryDirectory folder;
+TEST_F(ProfileCli, MergeCountsGpusOfRanksThatWereRecordedApart) {
   const auto rank = [](int64_t number) {
     return [number](TraceDb& db) {
       db.execute(
@@ -209,23 +197,16 @@ TEST(ProfileCli, MergeCountsGpusOfRanksThatWereRecordedApart) {
     };
   };
   for (int64_t i : {0, 1, 2}) {
-    write_synthetic_trace(folder.path() / fmt::format("{}.db", i), {.ranks = 2}, rank(i));
+    write_synthetic_trace(folder_.path() / fmt::format("{}.db", i), {.ranks = 2}, rank(i));
   }
   const auto merged = [&](const char* first, const char* second) {
-    const test::Run run = run_program({kProfile, "--merge", first, second, "-o", "c.db", "--force"},
-                                      {}, folder.path());
-    EXPECT_EQ(run.exit_code, 0) << run.err;
-    std::vector<std::string> ranks;
-    const TraceDb trace = TraceDb::open(folder / "c.db");
-    Query rows = trace.query(
-        "SELECT pid || ' ' || IFNULL(rank || '/' || world_size, '-') FROM process ORDER BY pid, "
-        "id");
-    while (rows.next()) ranks.emplace_back(rows.text(0));
-    return ranks;
+    succeeded(profile({"--merge", first, second, "-o", "c.db", "--force"}));
+    return test::rows(TraceDb::open(folder_ / "c.db"),
+                      "SELECT pid, rank, world_size FROM process ORDER BY pid, id");
   };
-  EXPECT_THAT(merged("1.db", "0.db"), ElementsAre("100 0/4", "100 1/4", "101 2/4", "101 3/4"));
+  EXPECT_THAT(merged("1.db", "0.db"), ElementsAre("100 0 4", "100 1 4", "101 2 4", "101 3 4"));
   // Ranks are missing: how many GPUs they have is not known.
-  EXPECT_THAT(merged("0.db", "2.db"), ElementsAre("100 0/2", "100 -", "102 2/3", "102 -"));
+  EXPECT_THAT(merged("0.db", "2.db"), ElementsAre("100 0 2", "100 - -", "102 2 3", "102 - -"));
 }
 
 struct RefusedMerge {
@@ -233,25 +214,22 @@ struct RefusedMerge {
   const char* change;  // of the second input, SQL
   const char* message;
 };
-class MergeRefuses : public ::testing::TestWithParam<RefusedMerge> {};
+class MergeRefuses : public ProfileCli, public ::testing::WithParamInterface<RefusedMerge> {};
 
 TEST_P(MergeRefuses, NamingTheInput) {
-  const TemporaryDirectory folder;
   const auto with = [](const char* sql) { return [sql](TraceDb& db) { db.execute(sql); }; };
-  write_synthetic_trace(folder / "a.db", {.ranks = 1}, with("UPDATE process SET pid = 100"));
-  write_synthetic_trace(folder / "b.db", {.ranks = 1},
+  write_synthetic_trace(folder_ / "a.db", {.ranks = 1}, with("UPDATE process SET pid = 100"));
+  write_synthetic_trace(folder_ / "b.db", {.ranks = 1},
                         with("UPDATE process SET rank = 1, pid = 200"));
   // Behind the back of finish(), which checks.
-  const test::Run changed =
-      run_program({"sqlite3", (folder / "b.db").string(), GetParam().change}, {}, folder.path());
-  ASSERT_EQ(changed.exit_code, 0) << changed.err;
-  const test::Run run =
-      run_program({kProfile, "--merge", "a.db", "b.db", "-o", "c.db"}, {}, folder.path());
+  succeeded(
+      run_program({"sqlite3", (folder_ / "b.db").string(), GetParam().change}, {}, folder_.path()));
+  const test::Run run = merge();
   EXPECT_EQ(run.exit_code, 2) << run.err;
   EXPECT_THAT(run.err, HasSubstr(GetParam().message));
   EXPECT_THAT(run.err, HasSubstr("b.db"));
   EXPECT_THAT(run.err, Not(HasSubstr("c.db")));
-  EXPECT_EQ(files_in(folder.path()), 2U);
+  EXPECT_EQ(files_in(folder_.path()), 2U);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -272,39 +250,37 @@ INSTANTIATE_TEST_SUITE_P(
                      "is damaged: a row of op refers to a missing row of string"}),
     [](const auto& refused) { return std::string(refused.param.name); });
 
-TEST(ProfileCli, AnotherToolsInjectionIsRefusedByName) {
+TEST_F(ProfileCli, AnotherToolsInjectionIsRefusedByName) {
   const Recording recording({kNvtxProgram, "range", "a"}, {},
                             {"NVTX_INJECTION64_PATH=/opt/other/libother.so"});
   EXPECT_EQ(recording.run.exit_code, 2);
   EXPECT_THAT(recording.run.err, HasSubstr("/opt/other/libother.so"));
 }
 
-TEST(ProfileCli, AnExistingPreloadIsKept) {
+TEST_F(ProfileCli, AnExistingPreloadIsKept) {
   // A sanitized preserve-profile would object to being loaded behind another library.
   const Recording recording({"/bin/sh", "-c", "echo $LD_PRELOAD"}, {},
                             {"LD_PRELOAD=libm.so.6", "ASAN_OPTIONS=verify_asan_link_order=0"});
   EXPECT_THAT(recording.run.out, EndsWith("libpreserve_collect.so:libm.so.6\n"));
 }
 
-TEST(ProfileCli, NothingRecordedIsExplained) {
+TEST_F(ProfileCli, NothingRecordedIsExplained) {
   const Recording recording({"/bin/sh", "-c", "exit 5"});
   EXPECT_EQ(recording.run.exit_code, 5);
   EXPECT_THAT(recording.run.err, HasSubstr("nothing was recorded"));
   EXPECT_FALSE(fs::exists(recording.file()));
 }
 
-TEST(ProfileCli, OnlyAllowedEnvironmentIsStored) {
-  const Recording recording(
+TEST_F(ProfileCli, OnlyAllowedEnvironmentIsStored) {
+  const Recorded recording(
       {kNvtxProgram, "range", "a", "--api-key", "key-on-command-line", "--authToken=S3cr3t",
        "Authorization: Bearer S3cr3t", "--config={\"api_key\":\"S3cr3t\"}", "--user=admin:S3cr3t",
        "-pS3cr3t", "--header: S3cr3t", "--env=HF=S3cr3t"},
       {},
       {"HF_TOKEN=hf_abcdefghijklmnop", "OMP_NUM_THREADS=3", "NCCL_SECRET_TOKEN=sesame-sesame",
        "OMP_PLACES=hf_abcdefghijklmnop", "NCCL_NET=0123456789abcdef0123456789abcdef", "EDITOR=ed"});
-  ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;
   EXPECT_EQ(recording.list("SELECT value FROM env WHERE name = 'OMP_NUM_THREADS'"), "3");
-  std::ifstream file(recording.file(), std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  const std::string bytes = read_text_file(recording.file());
   for (const char* secret : {"hf_abcdef", "sesame", "0123456789abcdef", "EDITOR", "HF_TOKEN",
                              "key-on-command-line", "S3cr3t"}) {
     EXPECT_THAT(bytes, Not(HasSubstr(secret)));
@@ -313,88 +289,69 @@ TEST(ProfileCli, OnlyAllowedEnvironmentIsStored) {
             "nvtx_program --api-key --authToken --config --user -p --env");
 }
 
-TEST(ProfileCli, ArgumentsAreStoredOnRequestButForSecrets) {
+TEST_F(ProfileCli, ArgumentsAreStoredOnRequestButForSecrets) {
   const Recording recording({kNvtxProgram, "range", "a", "--api-key", "key-on-command-line"},
                             {"--store-arguments"});
   EXPECT_THAT(recording.list("SELECT command FROM process"),
               EndsWith("/nvtx_program range a --api-key ***"));
 }
 
-TEST(ProfileCli, SeveralRanksCannotShareAnOutput) {
+TEST_F(ProfileCli, SeveralRanksCannotShareAnOutput) {
   const Recording recording({kNvtxProgram, "range", "a"}, {},
                             {"OMPI_COMM_WORLD_SIZE=2", "OMPI_COMM_WORLD_RANK=0"});
   EXPECT_EQ(recording.run.exit_code, 2);
   EXPECT_THAT(recording.run.err, HasSubstr("trace.%r.db"));
 }
 
-TEST(ProfileCli, KeptSpoolConvertsAgain) {
-  const TemporaryDirectory folder;
-  const test::Run kept =
-      run_program({kProfile, "-o", "a.db", "--keep-spool", "raw", "--", kNvtxProgram, "threads"},
-                  {}, folder.path());
-  ASSERT_EQ(kept.exit_code, 0) << kept.err;
-  EXPECT_EQ(files_in(folder / "raw"), 1U);
-  const test::Run again =
-      run_program({kProfile, "--convert", "raw", "-o", "b.db"}, {}, folder.path());
-  ASSERT_EQ(again.exit_code, 0) << again.err;
-  const char* everything = "SELECT COUNT(*) || ' ' || SUM(start_ns) || ' ' || SUM(end_ns) FROM op";
-  const TraceDb first = TraceDb::open(folder / "a.db"), second = TraceDb::open(folder / "b.db");
-  Query one = first.query(everything), two = second.query(everything);
-  ASSERT_TRUE(one.next() && two.next());
-  EXPECT_EQ(one.text(0), two.text(0));
+TEST_F(ProfileCli, KeptSpoolConvertsAgain) {
+  succeeded(profile({"-o", "a.db", "--keep-spool", "raw", "--", kNvtxProgram, "threads"}));
+  EXPECT_EQ(files_in(folder_ / "raw"), 1U);
+  succeeded(profile({"--convert", "raw", "-o", "b.db"}));
+  const char* everything = "SELECT COUNT(*), SUM(start_ns), SUM(end_ns) FROM op";
+  EXPECT_EQ(rows(TraceDb::open(folder_ / "a.db"), everything),
+            rows(TraceDb::open(folder_ / "b.db"), everything));
   const test::Run used =
-      run_program({kProfile, "-o", "c.db", "--keep-spool", "raw", "--", kNvtxProgram, "threads"},
-                  {}, folder.path());
+      profile({"-o", "c.db", "--keep-spool", "raw", "--", kNvtxProgram, "threads"});
   EXPECT_EQ(used.exit_code, 2);
 }
 
 // The name is taken while the command runs.
-TEST(ProfileCli, ARecordingOutlivesATraceThatCannotBeWritten) {
-  const TemporaryDirectory folder;
-  const test::Run run = run_program({kProfile, "-o", "t.db", "--", "/bin/sh", "-c",
-                                     kNvtxProgram + " range a; echo mine > t.db; exit 7"},
-                                    {"TMPDIR=" + folder.path().string()}, folder.path());
+TEST_F(ProfileCli, ARecordingOutlivesATraceThatCannotBeWritten) {
+  const test::Run run = profile(
+      {"-o", "t.db", "--", "/bin/sh", "-c", kNvtxProgram + " range a; echo mine > t.db; exit 7"},
+      {"TMPDIR=" + folder_.path().string()});
   EXPECT_EQ(run.exit_code, 7) << run.err;
-  EXPECT_EQ(fs::file_size(folder / "t.db"), 5U);
+  EXPECT_EQ(fs::file_size(folder_ / "t.db"), 5U);
   const std::string command = "preserve-profile --convert ";
   const size_t at = run.err.rfind(command);
   ASSERT_NE(at, std::string::npos) << run.err;
   EXPECT_EQ(run.err.find('\n', at), run.err.size() - 1) << "it is not the last line";
   const size_t begin = at + command.size();
   const std::string spool = run.err.substr(begin, run.err.find(' ', begin) - begin);
-  const test::Run again =
-      run_program({kProfile, "--convert", spool, "-o", "u.db"}, {}, folder.path());
-  ASSERT_EQ(again.exit_code, 0) << again.err;
-  EXPECT_EQ(TraceDb::open(folder / "u.db").query_integer("SELECT COUNT(*) FROM range"), 1);
-  const test::Run limited =
+  succeeded(profile({"--convert", spool, "-o", "u.db"}));
+  EXPECT_EQ(TraceDb::open(folder_ / "u.db").query_integer("SELECT COUNT(*) FROM range"), 1);
+  EXPECT_THAT(
       run_program({"/bin/sh", "-c",
                    "ulimit -f 20; exec " + kProfile + " -o v.db -- " + kNvtxProgram + " range a"},
-                  {"TMPDIR=" + folder.path().string()}, folder.path());
-  EXPECT_EQ(limited.exit_code, 125) << limited.err;
-  EXPECT_THAT(limited.err, HasSubstr(command));
+                  {"TMPDIR=" + folder_.path().string()}, folder_.path()),
+      exits(125, HasSubstr(command)));
 }
 
-TEST(ProfileCli, ASpoolThatCannotBeReadCostsOneProcess) {
-  const TemporaryDirectory folder;
-  const test::Run kept =
-      run_program({kProfile, "-o", "a.db", "--keep-spool", "raw", "--", kNvtxProgram, "range", "a"},
-                  {}, folder.path());
-  ASSERT_EQ(kept.exit_code, 0) << kept.err;
-  std::ofstream(folder / "raw" / "0-1-0.spool") << "";
-  const test::Run run =
-      run_program({kProfile, "--convert", "raw", "-o", "b.db"}, {}, folder.path());
-  ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.err, HasSubstr("0-1-0.spool: is too short"));
-  const TraceDb db = TraceDb::open(folder / "b.db");
+TEST_F(ProfileCli, ASpoolThatCannotBeReadCostsOneProcess) {
+  succeeded(profile({"-o", "a.db", "--keep-spool", "raw", "--", kNvtxProgram, "range", "a"}));
+  std::ofstream(folder_ / "raw" / "0-1-0.spool") << "";
+  EXPECT_THAT(profile({"--convert", "raw", "-o", "b.db"}),
+              exits(0, HasSubstr("0-1-0.spool: is too short")));
+  const TraceDb db = TraceDb::open(folder_ / "b.db");
   EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM range"), 1);
   EXPECT_EQ(db.query_integer("SELECT count FROM loss WHERE source = 'spool' AND kind = 'damaged'"),
             1);
   EXPECT_EQ(db.meta("incomplete"), "1");
 }
 
-TEST(ProfileCliDeathTest, AStopSignalEndsTheConversionAtOnce) {
-  const TemporaryDirectory folder;
-  const fs::path unfinished = folder / "unfinished.db";
+using ProfileCliDeathTest = ProfileCli;
+TEST_F(ProfileCliDeathTest, AStopSignalEndsTheConversionAtOnce) {
+  const fs::path unfinished = folder_ / "unfinished.db";
   std::ofstream(unfinished) << "part";
   EXPECT_EXIT(
       {
@@ -405,18 +362,13 @@ TEST(ProfileCliDeathTest, AStopSignalEndsTheConversionAtOnce) {
   EXPECT_FALSE(fs::exists(unfinished));
 }
 
-TEST(ProfileCli, ForeignSpoolsAreRefused) {
-  const TemporaryDirectory folder;
-  fs::create_directory(folder / "raw");
-  std::ofstream(folder / "raw" / "x.spool") << std::string(5000, 'x');
-  const test::Run foreign =
-      run_program({kProfile, "--convert", "raw", "-o", "t.db"}, {}, folder.path());
-  EXPECT_EQ(foreign.exit_code, 2);
-  EXPECT_THAT(foreign.err, HasSubstr("raw/x.spool: is not a preserve spool file"));
-  EXPECT_EQ(files_in(folder.path()), 1U);
-  EXPECT_EQ(
-      run_program({kProfile, "--convert", "nowhere", "-o", "t.db"}, {}, folder.path()).exit_code,
-      2);
+TEST_F(ProfileCli, ForeignSpoolsAreRefused) {
+  fs::create_directory(folder_ / "raw");
+  std::ofstream(folder_ / "raw" / "x.spool") << std::string(5000, 'x');
+  EXPECT_THAT(profile({"--convert", "raw", "-o", "t.db"}),
+              exits(2, HasSubstr("raw/x.spool: is not a preserve spool file")));
+  EXPECT_EQ(files_in(folder_.path()), 1U);
+  EXPECT_EQ(profile({"--convert", "nowhere", "-o", "t.db"}).exit_code, 2);
 }
 
 // A preserve-profile in a process group of its own, whose command has said that it is ready: what
@@ -456,7 +408,7 @@ class Waiting {
   pid_t pid_ = 0;
 };
 
-TEST(ProfileCli, InterruptLeavesAnIncompleteTrace) {
+TEST_F(ProfileCli, InterruptLeavesAnIncompleteTrace) {
   Waiting waiting;
   EXPECT_EQ(waiting.end(true, SIGINT), 130);
   EXPECT_EQ(waiting.db().meta("incomplete"), "1");
@@ -464,13 +416,13 @@ TEST(ProfileCli, InterruptLeavesAnIncompleteTrace) {
   EXPECT_EQ(waiting.files(), 1U);
 }
 
-TEST(ProfileCli, SignalsToTheProfilerReachTheCommand) {
+TEST_F(ProfileCli, SignalsToTheProfilerReachTheCommand) {
   Waiting waiting;
   EXPECT_EQ(waiting.end(false, SIGTERM), 128 + SIGTERM);
   EXPECT_EQ(waiting.db().query_integer(kBeforeTheSignal), 1);
 }
 
-TEST(ProfileCli, SpoolsAreRemovedAndTmpdirIsObeyed) {
+TEST_F(ProfileCli, SpoolsAreRemovedAndTmpdirIsObeyed) {
   const TemporaryDirectory temporary;
   const Recording recording(
       {"/bin/sh", "-c", "ls -d $TMPDIR/preserve-spool.*; " + kNvtxProgram + " range a"}, {},
@@ -479,7 +431,7 @@ TEST(ProfileCli, SpoolsAreRemovedAndTmpdirIsObeyed) {
   EXPECT_EQ(files_in(temporary.path()), 0U);
 }
 
-TEST(ProfileCli, ProgramsOutsideAreUntouched) {
+TEST_F(ProfileCli, ProgramsOutsideAreUntouched) {
   // The collector alone, without a folder to write into, records nothing and disturbs nothing.
   const test::Run run =
       run_program({kNvtxProgram, "exit", "3"},

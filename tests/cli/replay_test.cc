@@ -12,15 +12,13 @@
 #include "db/replay_result.h"
 #include "db/trace_db.h"
 #include "tests/replay/step/simple_schedule.h"
+#include "tests/support/commands.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
+#include "tests/support/rows.h"
 
 namespace preserve {
 namespace {
-
-// Open MPI leaks at exit, from plug-ins that are unloaded by then, so no suppression can name them.
-// Leaks of our own code are looked for in the tests that do not start MPI.
-const std::string kNoLeakCheck = "ASAN_OPTIONS=detect_leaks=0";
 
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -39,22 +37,18 @@ class ReplayCli : public testing::Test {
   }
 
   // Oversubscribed: the tests run on whatever machine there is.
-  test::Run replay(std::vector<std::string> more = {}, const std::string& output = "replay.db",
-                   std::vector<std::string> environment = {}) const {
-    std::vector<std::string> argv{
-        kReplay,        trace_.string(), schedule_.string(), "-o",      output,
-        "--time-limit", "300ms",         "--oversubscribe",  "--color", "never"};
-    argv.insert(argv.end(), more.begin(), more.end());
-    environment.push_back(kNoLeakCheck);
-    return test::run_program(argv, environment, directory_.path());
+  test::Run replay(const test::Words& more = {}, const std::string& output = "replay.db",
+                   const test::Words& environment = {}) const {
+    return test::run_program(test::words(kReplay, trace_, schedule_, "-o", output, "--time-limit",
+                                         "300ms", "--oversubscribe", "--color", "never", more),
+                             test::words(environment, test::kNoLeakCheck), directory_.path());
   }
 
-  std::vector<std::string> leftovers() const {
-    std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(directory_.path())) {
-      const std::string name = entry.path().filename().string();
-      if (name != "trace.db" && name != "schedule.json") names.push_back(name);
-    }
+  test::Words leftovers() const {
+    test::Words names = test::names_in(directory_.path());
+    std::erase_if(names, [](const std::string& name) {
+      return name == "trace.db" || name == "schedule.json";
+    });
     return names;
   }
 
@@ -65,16 +59,12 @@ class ReplayCli : public testing::Test {
 };
 
 TEST_F(ReplayCli, MeasuresAllArmsAndKeepsItsBooks) {
-  const test::Run run = replay({"--candidates"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(replay({"--candidates"}));
   EXPECT_THAT(run.out, HasSubstr("baseline"));
   EXPECT_THAT(run.err, HasSubstr("next: preserve-report"));
 
   const TraceDb db = TraceDb::open(directory_ / "replay.db");
-  std::vector<std::string> arms;
-  Query names = db.query("SELECT name FROM arm ORDER BY id");
-  while (names.next()) arms.emplace_back(names.text(0));
-  EXPECT_THAT(arms,
+  EXPECT_THAT(test::rows(db, "SELECT name FROM arm ORDER BY id"),
               testing::ElementsAre("baseline", "prefetch", "null", "useless", "hot", "prefetch-1"));
   const auto count = [&](const char* sql) { return db.query_integer(sql).value_or(-1); };
   EXPECT_EQ(count("SELECT count(*) FROM sample WHERE discarded IS NULL") +
@@ -110,8 +100,7 @@ TEST_F(ReplayCli, TheLinkIsLabelledEverywhere) {
   plan.link_latency_ns = 50'000;
   plan.wrap = true;
   test::write_simple_schedule(schedule_, trace_, plan);
-  const test::Run run = replay({"--link", "50us"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(replay({"--link", "50us"}));
   EXPECT_THAT(run.out, HasSubstr("with a 50 us stand-in link"));
   const TraceDb db = TraceDb::open(directory_ / "replay.db");
   EXPECT_EQ(db.meta("collective"), "mpi+link");
@@ -130,9 +119,7 @@ TEST_F(ReplayCli, ADoNothingScheduleShowsTheNoise) {
   test::SimplePlan plan;
   plan.bytes_per_window = 0;
   test::write_simple_schedule(schedule_, trace_, plan);
-  const test::Run run = replay();
-  ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.err, HasSubstr("fetches nothing"));
+  EXPECT_THAT(replay(), test::exits(0, HasSubstr("fetches nothing")));
 }
 
 TEST_F(ReplayCli, WhatTheRecordingLacksIsSaidFirst) {
@@ -141,8 +128,7 @@ TEST_F(ReplayCli, WhatTheRecordingLacksIsSaidFirst) {
     db.set_meta("incomplete", "1");
   });
   test::write_simple_schedule(schedule_, trace_);
-  const test::Run run = replay();
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(replay());
   const size_t lost = run.err.find("dropped");
   ASSERT_NE(lost, std::string::npos) << run.err;
   EXPECT_LT(lost, run.err.find("measuring"));
@@ -152,8 +138,7 @@ TEST_F(ReplayCli, ASpareCoreCanFetch) {
   test::SimplePlan plan;
   plan.placement = "spare";
   test::write_simple_schedule(schedule_, trace_, plan);
-  const test::Run run = replay();
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  succeeded(replay());
   EXPECT_EQ(TraceDb::open(directory_ / "replay.db").meta("cores_per_rank"), "2");
 }
 
@@ -173,8 +158,7 @@ TEST_F(ReplayCli, EveryPlanIsIssuedItsOwnWay) {
   if (std::thread::hardware_concurrency() >= 4) arms = {"prefetch", "prefetch-1", "prefetch-2"};
   std::vector<std::string> uncounted, idle;
   for (int attempt = 0; attempt < 5; ++attempt) {  // nor one that others use for the moment
-    const test::Run run = replay({"-f", "--candidates"});
-    ASSERT_EQ(run.exit_code, 0) << run.err;
+    succeeded(replay({"-f", "--candidates"}));
     const TraceDb db = TraceDb::open(directory_ / "replay.db");
     EXPECT_EQ(db.meta("cores_per_rank"), "2");
     EXPECT_EQ(db.meta("placement"), "consumer");
@@ -202,48 +186,37 @@ TEST_F(ReplayCli, TheRecordedTransportIsUsed) {
                "OMPI_MCA_mpi_warn_on_fork", "0");
   });
   test::write_simple_schedule(schedule_, trace_);
-  const test::Run run = replay();
-  ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.err, HasSubstr("as recorded: OMPI_MCA_mpi_warn_on_fork=0"));
+  EXPECT_THAT(replay(), test::exits(0, HasSubstr("as recorded: OMPI_MCA_mpi_warn_on_fork=0")));
 }
 
 TEST_F(ReplayCli, WordsBehindTwoDashesAreForMpirun) {
   const test::Run version = replay({"--", "--version"});
   EXPECT_THAT(version.out, HasSubstr("mpirun"));
-  const test::Run start = replay({"--", "-x", "PRESERVE_TEST", "--mca", "no_such_parameter", "1"});
-  EXPECT_EQ(start.exit_code, 0) << start.err;
+  succeeded(replay({"--", "-x", "PRESERVE_TEST", "--mca", "no_such_parameter", "1"}));
   const test::Run stray = replay({"stray"});
   EXPECT_EQ(stray.exit_code, 2);
   EXPECT_THAT(stray.err, HasSubstr("unexpected argument stray: options for mpirun go behind --"));
 }
 
 TEST_F(ReplayCli, JoinsALauncher) {
-  const test::Run run = test::run_program(
-      {"mpirun", "--oversubscribe", "-n", "2", kReplay, trace_.string(), schedule_.string(), "-o",
-       "replay.db", "--time-limit", "200ms", "--oversubscribe"},
-      {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", kNoLeakCheck},
-      directory_.path());
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  succeeded(test::run_program(test::mpirun(2, {kReplay, trace_, schedule_, "-o", "replay.db",
+                                               "--time-limit", "200ms", "--oversubscribe"}),
+                              test::kMpi, directory_.path()));
   EXPECT_EQ(read_result(TraceDb::open(directory_ / "replay.db")).ranks, 2);
 }
 
 TEST_F(ReplayCli, TheWrongNumberOfRanksIsRefused) {
-  const test::Run run = test::run_program(
-      {"mpirun", "--oversubscribe", "-n", "1", kReplay, trace_.string(), schedule_.string(), "-o",
-       "replay.db", "--oversubscribe"},
-      {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", kNoLeakCheck},
-      directory_.path());
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, HasSubstr("recorded with 2 ranks, but 1 were started"));
+  EXPECT_THAT(test::run_program(test::mpirun(1, {kReplay, trace_, schedule_, "-o", "replay.db",
+                                                 "--oversubscribe"}),
+                                test::kMpi, directory_.path()),
+              test::exits(2, HasSubstr("recorded with 2 ranks, but 1 were started")));
   EXPECT_THAT(leftovers(), IsEmpty());
 }
 
 TEST_F(ReplayCli, AScheduleOfAnotherTraceIsRefused) {
   spec_.layers = 3;
   test::write_synthetic_trace(trace_, spec_);
-  const test::Run run = replay();
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, HasSubstr("schedule.json"));
+  EXPECT_THAT(replay(), test::exits(2, HasSubstr("schedule.json")));
   EXPECT_THAT(leftovers(), IsEmpty());
 }
 
@@ -253,9 +226,7 @@ TEST_F(ReplayCli, AnUnknownTensorIsRefused) {
   ASSERT_NE(text.find(name), std::string::npos);
   text.replace(text.find(name), name.size(), "mlp.no_such.weight");
   std::ofstream(schedule_) << text;
-  const test::Run run = replay();
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, HasSubstr("mlp.no_such.weight"));
+  EXPECT_THAT(replay(), test::exits(2, HasSubstr("mlp.no_such.weight")));
 }
 
 TEST_F(ReplayCli, TooManyRanksNeedLeave) {
@@ -263,18 +234,16 @@ TEST_F(ReplayCli, TooManyRanksNeedLeave) {
   spec_.steps = 3;
   test::write_synthetic_trace(trace_, spec_);
   test::write_simple_schedule(schedule_, trace_);
-  const test::Run run = test::run_program(
-      {kReplay, trace_.string(), schedule_.string(), "-o", "replay.db"}, {}, directory_.path());
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, testing::AnyOf(HasSubstr("--oversubscribe"), HasSubstr("memory")));
+  EXPECT_THAT(test::run_program({kReplay, trace_.string(), schedule_.string(), "-o", "replay.db"},
+                                {}, directory_.path()),
+              test::exits(2, testing::AnyOf(HasSubstr("--oversubscribe"), HasSubstr("memory"))));
 }
 
 TEST_F(ReplayCli, ALoneRankNeedsNoMpi) {
   spec_.ranks = 1;
   test::write_synthetic_trace(trace_, spec_);
   test::write_simple_schedule(schedule_, trace_);
-  const test::Run run = replay({}, "replay.db", {"PATH=/nonexistent"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  succeeded(replay({}, "replay.db", {"PATH=/nonexistent"}));
   const TraceDb db = TraceDb::open(directory_ / "replay.db");
   EXPECT_EQ(read_result(db).ranks, 1);
   EXPECT_EQ(db.meta("mpi_library"), "no MPI");
@@ -289,22 +258,17 @@ TEST_F(ReplayCli, WhereMpiCannotBeLoadedItNamesThePackage) {
   const auto rank_of_a_launcher = [&] {
     return test::run_program({(bin / "preserve-replay").string(), trace_.string(),
                               schedule_.string(), "-o", "replay.db"},
-                             {"OMPI_COMM_WORLD_RANK=0", "OMPI_COMM_WORLD_SIZE=2", kNoLeakCheck},
+                             {"OMPI_COMM_WORLD_RANK=0", "OMPI_COMM_WORLD_SIZE=2", test::kNoLeakCheck},
                              directory_.path());
   };
-  const test::Run incomplete = rank_of_a_launcher();
-  EXPECT_EQ(incomplete.exit_code, 2);
-  EXPECT_THAT(incomplete.err, HasSubstr("libpreserve_mpi.so is missing"));
+  EXPECT_THAT(rank_of_a_launcher(), test::exits(2, HasSubstr("libpreserve_mpi.so is missing")));
   std::ofstream(lib / "libpreserve_mpi.so") << "loads as little as one whose libmpi is missing";
-  const test::Run without_mpi = rank_of_a_launcher();
-  EXPECT_EQ(without_mpi.exit_code, 2);
-  EXPECT_THAT(without_mpi.err, HasSubstr("install openmpi-bin"));
+  EXPECT_THAT(rank_of_a_launcher(), test::exits(2, HasSubstr("install openmpi-bin")));
 }
 
 TEST_F(ReplayCli, WithoutMpirunItSaysSo) {
-  const test::Run run = replay({}, "replay.db", {"PATH=/nonexistent"});
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, HasSubstr("openmpi-bin"));
+  EXPECT_THAT(replay({}, "replay.db", {"PATH=/nonexistent"}),
+              test::exits(2, HasSubstr("openmpi-bin")));
   EXPECT_THAT(leftovers(), IsEmpty());
 }
 
@@ -312,17 +276,16 @@ TEST_F(ReplayCli, AnExistingOutputNeedsForce) {
   std::ofstream(directory_ / "replay.db") << "mine";
   EXPECT_EQ(replay().exit_code, 2);
   EXPECT_EQ(read_text_file(directory_ / "replay.db"), "mine");
-  const test::Run run = replay({"-f"});
-  EXPECT_EQ(run.exit_code, 0) << run.err;
+  succeeded(replay({"-f"}));
 }
 
 TEST_F(ReplayCli, AnInputIsNeverTheOutput) {
   std::ofstream(directory_ / "device.json") << "{}";
   for (const char* input : {"trace.db", "schedule.json", "device.json"}) {
     const std::string before = read_text_file(directory_ / input);
-    const test::Run run = replay({"-f", "--device-file", "device.json"}, input);
-    EXPECT_EQ(run.exit_code, 2) << input;
-    EXPECT_THAT(run.err, HasSubstr("is an input")) << input;
+    EXPECT_THAT(replay({"-f", "--device-file", "device.json"}, input),
+                test::exits(2, HasSubstr("is an input")))
+        << input;
     EXPECT_EQ(read_text_file(directory_ / input), before) << input;
   }
 }
@@ -359,18 +322,14 @@ TEST_F(ReplayCli, BadOptionsAreRefusedBeforeTheRun) {
                                               {"--device", "cpu", "--collective", "nccl"},
                                               {"--device-file", "no-such.json"},
                                               {"surplus"}}) {
-    const test::Run run = replay(bad);
-    EXPECT_EQ(run.exit_code, 2) << bad[0];
-    EXPECT_THAT(run.err, HasSubstr("preserve-replay: error:"));
+    EXPECT_THAT(replay(bad), test::exits(2, HasSubstr("preserve-replay: error:"))) << bad[0];
     EXPECT_THAT(leftovers(), IsEmpty());
   }
 }
 
 TEST_F(ReplayCli, ALinkThatNoTimeLimitAllowsIsRefused) {
   test::write_simple_schedule(schedule_, trace_, {.link_latency_ns = 3'600'000'000'000});
-  const test::Run run = replay();
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, HasSubstr("invalid --time-limit 300.00 ms"));
+  EXPECT_THAT(replay(), test::exits(2, HasSubstr("invalid --time-limit 300.00 ms")));
   EXPECT_THAT(leftovers(), IsEmpty());
 }
 

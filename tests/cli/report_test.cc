@@ -8,9 +8,10 @@
 
 #include "common/output_file.h"
 #include "tests/reports/scenario_files.h"
+#include "tests/support/commands.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
 #include "tests/support/synthetic_grid.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
@@ -19,55 +20,37 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
-using ::testing::Not;
 using ::testing::StartsWith;
 
 class PreserveReport : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    shared_ = new test::TemporaryDirectory;
+    shared_ = std::make_unique<test::TemporaryDirectory>();
     test::write_two_scenarios(shared_->path());
   }
-  static void TearDownTestSuite() {
-    delete shared_;
-    shared_ = nullptr;
-  }
-  void SetUp() override {
-    for (const auto& entry : fs::directory_iterator(shared_->path())) {
-      fs::copy_file(entry.path(), directory_.path() / entry.path().filename());
-    }
-  }
+  static void TearDownTestSuite() { shared_.reset(); }
+  void SetUp() override { fs::copy(shared_->path(), directory_.path()); }
 
-  test::Run report(std::vector<std::string> arguments) const {
-    arguments.insert(arguments.begin(), PRESERVE_BIN_DIR "/preserve-report");
-    return test::run_program(arguments, {}, directory_.path());
+  test::Run report(const test::Words& arguments) const {
+    return test::run_program(test::words(PRESERVE_BIN_DIR "/preserve-report", arguments), {},
+                             directory_.path());
   }
-  std::vector<std::string> names() const {
-    std::vector<std::string> names;
-    for (const auto& entry : fs::directory_iterator(directory_.path()))
-      names.push_back(entry.path().filename());
-    std::sort(names.begin(), names.end());
-    return names;
-  }
+  test::Words names() const { return test::names_in(directory_.path()); }
 
   test::TemporaryDirectory directory_;
-  static test::TemporaryDirectory* shared_;
+  static inline std::unique_ptr<test::TemporaryDirectory> shared_;
 };
-test::TemporaryDirectory* PreserveReport::shared_ = nullptr;
 
-const std::vector<std::string> kAll{"trace.db", "schedule.json", "replay.db", "schedule-link.json",
-                                    "replay-link.db"};
+const test::Words kAll{"trace.db", "schedule.json", "replay.db", "schedule-link.json",
+                       "replay-link.db"};
 
-std::vector<std::string> all_and(std::initializer_list<std::string> more) {
-  std::vector<std::string> arguments = kAll;
-  arguments.insert(arguments.end(), more);
-  return arguments;
+test::Words all_and(const test::Words& more) {
+  return test::words(kAll, more);
 }
 
 TEST_F(PreserveReport, WritesTheTableThatTheNameSays) {
-  const test::Run run =
-      report(all_and({"-q", "-o", "r.arms.csv", "-o", "r.windows.csv", "-o", "my.run.csv"}));
-  EXPECT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(
+      report(all_and({"-q", "-o", "r.arms.csv", "-o", "r.windows.csv", "-o", "my.run.csv"})));
   EXPECT_THAT(read_text_file(directory_ / "r.arms.csv"), StartsWith("scenario,arm,samples,"));
   EXPECT_THAT(read_text_file(directory_ / "r.windows.csv"), StartsWith("scenario,ordinal,window"));
   EXPECT_THAT(read_text_file(directory_ / "my.run.csv"), StartsWith("scenario,ordinal,operator"));
@@ -75,9 +58,8 @@ TEST_F(PreserveReport, WritesTheTableThatTheNameSays) {
 
 TEST_F(PreserveReport, ComparesWithAnEarlierRun) {
   ASSERT_EQ(report(all_and({"-q", "-o", "before.json"})).exit_code, 0);
-  const test::Run run =
-      report(all_and({"-q", "--baseline", "before.json", "-o", "r.json", "-o", "r.html"}));
-  EXPECT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(
+      report(all_and({"-q", "--baseline", "before.json", "-o", "r.json", "-o", "r.html"})));
   const auto json = nlohmann::json::parse(read_text_file(directory_ / "r.json"));
   EXPECT_EQ(json.at("earlier").at(0).at("step"), "undecided");
   EXPECT_THAT(read_text_file(directory_ / "r.html"), HasSubstr("Against an earlier run"));
@@ -89,9 +71,9 @@ TEST_F(PreserveReport, ComparesWithAnEarlierRun) {
 TEST_F(PreserveReport, ComparesRecordings) {
   test::write_synthetic_trace(directory_ / "before.db", {.layers = 1});
   test::write_synthetic_trace(directory_ / "third.db", {.layers = 3});
-  const test::Run run = report({"before.db", "third.db", "trace.db", "schedule.json", "replay.db",
-                                "-o", "r.json", "-o", "r.html", "-o", "r.md"});
-  EXPECT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run =
+      succeeded(report({"before.db", "third.db", "trace.db", "schedule.json", "replay.db", "-o",
+                        "r.json", "-o", "r.html", "-o", "r.md"}));
   EXPECT_THAT(run.out, AllOf(HasSubstr("Against before.db: the recorded step is slower"),
                              HasSubstr("Against third.db: the recorded step is faster")));
   const auto json = nlohmann::json::parse(read_text_file(directory_ / "r.json"));
@@ -108,8 +90,7 @@ TEST_F(PreserveReport, ComparesRecordings) {
 
 TEST_F(PreserveReport, WritesEveryFormatAndPrintsTheVerdicts) {
   const test::Run run =
-      report(all_and({"-o", "r.html", "-o", "r.json", "-o", "r.md", "-o", "r.csv"}));
-  EXPECT_EQ(run.exit_code, 0) << run.err;
+      succeeded(report(all_and({"-o", "r.html", "-o", "r.json", "-o", "r.md", "-o", "r.csv"})));
   EXPECT_THAT(run.out, AllOf(StartsWith("Measured:"), HasSubstr("with real collectives"),
                              HasSubstr("with a 200 us stand-in link: FAST.\n")));
   EXPECT_THAT(run.err,
@@ -134,16 +115,14 @@ TEST_F(PreserveReport, DefaultsToReportHtml) {
 }
 
 TEST_F(PreserveReport, PipesOneFormatCleanly) {
-  const test::Run run = report(all_and({"--format", "json", "-o", "-"}));
-  EXPECT_EQ(run.exit_code, 0);
+  const test::Run run = succeeded(report(all_and({"--format", "json", "-o", "-"})));
   EXPECT_TRUE(nlohmann::json::accept(run.out));
   EXPECT_THAT(report(all_and({"-o", "-"})).err, HasSubstr("-o - needs --format"));
 }
 
 TEST_F(PreserveReport, PrintsOnlyVerdictsWhenAsked) {
   const std::vector<std::string> before = names();
-  const test::Run run = report(all_and({"--verdict", "-q"}));
-  EXPECT_EQ(run.exit_code, 0);
+  const test::Run run = succeeded(report(all_and({"--verdict", "-q"})));
   EXPECT_THAT(run.err, "");
   EXPECT_EQ(std::count(run.out.begin(), run.out.end(), '\n'), 2);
   EXPECT_EQ(names(), before);
@@ -161,9 +140,8 @@ TEST_F(PreserveReport, NamesTheNextStage) {
 
 TEST_F(PreserveReport, KeepsExistingFilesWithoutForce) {
   OutputFile(directory_ / "r.html", false).write("mine");
-  const test::Run run = report(all_and({"-o", "r.html"}));
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, AllOf(HasSubstr("r.html exists already"), HasSubstr("-f")));
+  EXPECT_THAT(report(all_and({"-o", "r.html"})),
+              test::exits(2, AllOf(HasSubstr("r.html exists already"), HasSubstr("-f"))));
   EXPECT_EQ(read_text_file(directory_ / "r.html"), "mine");
   EXPECT_EQ(report(all_and({"-o", "r.html", "-f"})).exit_code, 0);
   EXPECT_NE(read_text_file(directory_ / "r.html"), "mine");
@@ -171,10 +149,8 @@ TEST_F(PreserveReport, KeepsExistingFilesWithoutForce) {
 
 TEST_F(PreserveReport, ChecksEveryOutputBeforeAnyWork) {
   const std::vector<std::string> before = names();
-  const auto fails_with = [&](std::initializer_list<std::string> more, const char* message) {
-    const test::Run run = report(all_and(more));
-    EXPECT_EQ(run.exit_code, 2) << message;
-    EXPECT_THAT(run.err, HasSubstr(message));
+  const auto fails_with = [&](const test::Words& more, const char* message) {
+    EXPECT_THAT(report(all_and(more)), test::exits(2, HasSubstr(message))) << message;
     EXPECT_EQ(names(), before) << "nothing half-written";
   };
   fails_with({"-o", "ok.html", "-o", "missing/r.html"}, "cannot write missing/r.html");
@@ -188,22 +164,19 @@ TEST_F(PreserveReport, RefusesFilesThatDoNotBelongTogether) {
   const test::Run schedule = report({"other.db", "schedule.json", "-o", "r.html"});
   EXPECT_EQ(schedule.exit_code, 2);
   EXPECT_THAT(schedule.err, HasSubstr("planned from another recording"));
-  const test::Run replay = report({"trace.db", "schedule.json", "replay-link.db", "-o", "r.html"});
-  EXPECT_EQ(replay.exit_code, 2);
-  EXPECT_THAT(replay.err, HasSubstr("which was not given"));
+  EXPECT_THAT(report({"trace.db", "schedule.json", "replay-link.db", "-o", "r.html"}),
+              test::exits(2, HasSubstr("which was not given")));
   EXPECT_FALSE(fs::exists(directory_ / "r.html"));
 }
 
 TEST_F(PreserveReport, RefusesDamagedFiles) {
   fs::resize_file(directory_ / "replay.db", 5000);
-  const test::Run truncated = report({"trace.db", "schedule.json", "replay.db", "-o", "r.html"});
-  EXPECT_EQ(truncated.exit_code, 2);
-  EXPECT_THAT(truncated.err, HasSubstr("replay.db"));
+  EXPECT_THAT(report({"trace.db", "schedule.json", "replay.db", "-o", "r.html"}),
+              test::exits(2, HasSubstr("replay.db")));
   OutputFile(directory_ / "schedule.json", true)
       .write("{\"schema\": \"preserve/schedule\", \"version\": \"2.0\"}");
-  const test::Run newer = report({"trace.db", "schedule.json", "-o", "r.html"});
-  EXPECT_EQ(newer.exit_code, 2);
-  EXPECT_THAT(newer.err, AllOf(HasSubstr("schedule.json"), HasSubstr("2.0")));
+  EXPECT_THAT(report({"trace.db", "schedule.json", "-o", "r.html"}),
+              test::exits(2, AllOf(HasSubstr("schedule.json"), HasSubstr("2.0"))));
 }
 
 TEST_F(PreserveReport, FailsTheCheckThatWasAskedForOnly) {
@@ -211,9 +184,8 @@ TEST_F(PreserveReport, FailsTheCheckThatWasAskedForOnly) {
   test::write_replay(directory_ / "replay.db", directory_ / "schedule.json",
                      {.prefetch_speedup = 0.9});
   EXPECT_EQ(report(all_and({"--verdict"})).exit_code, 0);
-  const test::Run run = report(all_and({"-o", "r.md", "--fail-if", "slower=5%"}));
-  EXPECT_EQ(run.exit_code, 1);
-  EXPECT_THAT(run.err, HasSubstr("check failed: slower than 5 %"));
+  EXPECT_THAT(report(all_and({"-o", "r.md", "--fail-if", "slower=5%"})),
+              test::exits(1, HasSubstr("check failed: slower than 5 %")));
   EXPECT_TRUE(fs::exists(directory_ / "r.md")) << "the report explains the failure";
   EXPECT_EQ(report(all_and({"--verdict", "--fail-if", "slower=20%"})).exit_code, 0);
 }
@@ -221,30 +193,27 @@ TEST_F(PreserveReport, FailsTheCheckThatWasAskedForOnly) {
 TEST_F(PreserveReport, RefusesConditionsThatCannotBeChecked) {
   for (const char* condition : {"slower", "slower=", "slower=%", "slower=x%", "slower=-1%",
                                 "slower=5", "slower=nan%", "faster=5%"}) {
-    const test::Run run = report(all_and({"--verdict", "--fail-if", condition}));
-    EXPECT_EQ(run.exit_code, 2) << condition;
-    EXPECT_THAT(run.err, HasSubstr("invalid --fail-if")) << condition;
+    EXPECT_THAT(report(all_and({"--verdict", "--fail-if", condition})),
+                test::exits(2, HasSubstr("invalid --fail-if")))
+        << condition;
   }
-  const test::Run run = report({"trace.db", "-o", "r.html", "--fail-if", "slower=5%"});
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, HasSubstr("needs a measurement"));
+  EXPECT_THAT(report({"trace.db", "-o", "r.html", "--fail-if", "slower=5%"}),
+              test::exits(2, HasSubstr("needs a measurement")));
   EXPECT_FALSE(fs::exists(directory_ / "r.html"));
 }
 
 TEST_F(PreserveReport, OfAGridStandsAlone) {
   test::write_synthetic_grid(directory_ / "grid.db");
   const test::Run run =
-      report({"grid.db", "-o", "g.html", "-o", "g.json", "-o", "g.md", "-o", "g.csv"});
-  EXPECT_EQ(run.exit_code, 0) << run.err;
+      succeeded(report({"grid.db", "-o", "g.html", "-o", "g.json", "-o", "g.md", "-o", "g.csv"}));
   EXPECT_THAT(run.out, StartsWith("Measured on NVIDIA H100"));
   EXPECT_THAT(run.err, AllOf(HasSubstr("warning: 1 cell failed"), EndsWith("xdg-open g.html\n")));
   EXPECT_EQ(nlohmann::json::parse(read_text_file(directory_ / "g.json")).at("schema"),
             "preserve/grid-report");
   EXPECT_THAT(report({"grid.db", "-o", "a page.html"}).err, EndsWith("xdg-open 'a page.html'\n"));
   EXPECT_THAT(report({"grid.db", "--format", "csv", "-o", "-"}).out, StartsWith("model,dtype,"));
-  const test::Run mixed = report({"grid.db", "trace.db", "-o", "m.html"});
-  EXPECT_EQ(mixed.exit_code, 2);
-  EXPECT_THAT(mixed.err, HasSubstr("does not belong to it"));
+  EXPECT_THAT(report({"grid.db", "trace.db", "-o", "m.html"}),
+              test::exits(2, HasSubstr("does not belong to it")));
   EXPECT_EQ(report({"grid.db", "--verdict", "--fail-if", "slower=5%"}).exit_code, 0);
   const test::Run failed = report({"grid.db", "--verdict", "--fail-if", "slower=1%"});
   EXPECT_EQ(failed.exit_code, 1);
@@ -255,15 +224,13 @@ TEST_F(PreserveReport, RefusesADamagedGrid) {
   test::write_synthetic_grid(directory_ / "grid.db", test::synthetic_cells(), [](TraceDb& db) {
     db.execute("UPDATE cell SET chosen_speedup = 1.5 WHERE id = 1");
   });
-  const test::Run run = report({"grid.db", "-o", "g.html"});
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, HasSubstr("grid.db: is damaged"));
+  EXPECT_THAT(report({"grid.db", "-o", "g.html"}),
+              test::exits(2, HasSubstr("grid.db: is damaged")));
   EXPECT_FALSE(fs::exists(directory_ / "g.html"));
 }
 
 TEST_F(PreserveReport, ExplainsItself) {
-  const test::Run help = report({"--help"});
-  EXPECT_EQ(help.exit_code, 0);
+  const test::Run help = succeeded(report({"--help"}));
   EXPECT_THAT(help.out,
               AllOf(HasSubstr("Examples:"), HasSubstr("Exit codes:"), HasSubstr("--fail-if")));
   EXPECT_THAT(report({"--version"}).out, StartsWith("preserve-report "));

@@ -22,26 +22,16 @@ const std::string kFolder = PRESERVE_SOURCE_DIR "/tests/hooks/torch/";
 const std::string kTensors =
     "(SELECT string.value AS name, tensor.* FROM tensor JOIN string ON string.id = name_id)";
 
-std::vector<std::string> texts(const Recording& recording, const std::string& sql) {
-  std::vector<std::string> found;
-  const TraceDb trace = recording.db();
-  Query rows = trace.query(sql);
-  while (rows.next()) found.emplace_back(rows.text(0));
-  return found;
-}
-
 class TorchStandIn : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    recording_ = new Recording({"python3", kFolder + "program.py"}, {"--torch"});
+    recording_ =
+        std::make_unique<Recording>(std::vector<std::string>{"python3", kFolder + "program.py"},
+                                    std::vector<std::string>{"--torch"});
   }
-  static void TearDownTestSuite() {
-    delete recording_;
-    recording_ = nullptr;
-  }
-  static Recording* recording_;
+  static void TearDownTestSuite() { recording_.reset(); }
+  static inline std::unique_ptr<Recording> recording_;
 };
-Recording* TorchStandIn::recording_ = nullptr;
 
 TEST_F(TorchStandIn, TheProgramSeesNoDifference) {
   const test::Run plain = run_program({"python3", kFolder + "program.py"});
@@ -55,19 +45,17 @@ TEST_F(TorchStandIn, TheProgramSeesNoDifference) {
 }
 
 TEST_F(TorchStandIn, ModulesAreRangesInsideTheStep) {
-  EXPECT_THAT(texts(*recording_,
-                    "SELECT name || ' ' || COUNT(*) FROM range_named WHERE kind = 'push_pop' "
-                    "GROUP BY name ORDER BY name"),
+  EXPECT_THAT(recording_->rows("SELECT name, COUNT(*) FROM range_named WHERE kind = 'push_pop' "
+                               "GROUP BY name ORDER BY name"),
               ElementsAre("decode_step 5", "distributeddataparallel3 1", "head 5", "l0 6", "l1 5",
                           "module2 1", "prefill_step 1"));
   // After the error nothing is left open.
   EXPECT_EQ(
       recording_->number("SELECT COUNT(*) FROM range WHERE end_ns IS NULL AND kind <> 'mark'"), 0);
-  EXPECT_EQ(
-      recording_->number("SELECT COUNT(*) FROM range_named WHERE kind = 'push_pop' AND depth <> "
-                         "(name NOT LIKE '%step' AND name NOT IN ('module2', "
-                         "'distributeddataparallel3'))"),
-      0);
+  EXPECT_EQ(recording_->number(
+                "SELECT COUNT(*) FROM range_named WHERE kind = 'push_pop' AND depth <> (name NOT "
+                "LIKE '%step' AND name NOT IN ('module2', 'distributeddataparallel3'))"),
+            0);
 }
 
 TEST_F(TorchStandIn, WhatTheHookDoesNotSeeIsSaid) {
@@ -79,9 +67,7 @@ TEST_F(TorchStandIn, WhatTheHookDoesNotSeeIsSaid) {
 }
 
 TEST_F(TorchStandIn, MemoryHasTheNamesOfItsModules) {
-  EXPECT_THAT(texts(*recording_, "SELECT name || ' ' || bytes || ' ' || role FROM " + kTensors +
-                                     " "
-                                     "ORDER BY name"),
+  EXPECT_THAT(recording_->rows("SELECT name, bytes, role FROM " + kTensors + " ORDER BY name"),
               ElementsAre("head.weight 1600 weight", "l0.bias 8 weight", "l0.k_cache 256 kv",
                           "l0.kv_cache.0 32 kv", "l0.kv_cache.cache_v 512 kv",
                           "l0.kv_cache.past_key_value.k 16 kv", "l0.weight 128 weight",
@@ -90,16 +76,15 @@ TEST_F(TorchStandIn, MemoryHasTheNamesOfItsModules) {
 }
 
 TEST_F(TorchStandIn, CollectivesOfGloo) {
-  EXPECT_THAT(texts(*recording_,
-                    "SELECT function || ' ' || bytes || ' ' || dtype || ' ' || ranks || ' ' || "
-                    "COUNT(*) FROM collective GROUP BY function, bytes ORDER BY 1"),
-              ElementsAre("allgather 32 float32 4 1", "allreduce 1024 float32 4 1",
-                          "allreduce 16 float32 4 12", "allreduce 2048 float32 4 1",
+  EXPECT_THAT(recording_->rows("SELECT function, bytes, dtype, ranks, COUNT(*) FROM collective "
+                               "GROUP BY function, bytes ORDER BY 1, 2"),
+              ElementsAre("allgather 32 float32 4 1", "allreduce 16 float32 4 12",
+                          "allreduce 1024 float32 4 1", "allreduce 2048 float32 4 1",
                           "broadcast 16 float32 4 1"));
   EXPECT_EQ(recording_->number("SELECT COUNT(DISTINCT communicator) FROM collective"), 1);
   EXPECT_EQ(recording_->number("SELECT MAX(sequence) FROM collective"), 15);
   EXPECT_EQ(recording_->number("SELECT peer FROM collective WHERE function = 'broadcast'"), 2);
-  EXPECT_THAT(texts(*recording_, "SELECT rank || '/' || world_size FROM process"),
+  EXPECT_THAT(recording_->rows("SELECT rank || '/' || world_size FROM process"),
               ElementsAre("3/4"));
 }
 
@@ -139,32 +124,29 @@ TEST(Torch, ADecoderOfTwoRanks) {
     std::smatch found;
     return std::regex_search(out, found, std::regex("checksum: (\\w+)")) ? found.str(1) : out;
   };
-  const Recording recording(command, {"--torch"});
-  ASSERT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  const Recorded recording(command, {"--torch"});
   EXPECT_EQ(checksum(recording.run.out), checksum(run_program(command).out));
-  EXPECT_THAT(texts(recording, "SELECT rank || '/' || world_size FROM process ORDER BY rank"),
+  EXPECT_THAT(recording.rows("SELECT rank || '/' || world_size FROM process ORDER BY rank"),
               ElementsAre("0/2", "1/2"));
-  EXPECT_THAT(texts(recording,
-                    "SELECT phase || ' ' || source || ' ' || COUNT(*) FROM step GROUP "
-                    "BY phase ORDER BY phase"),
-              ElementsAre("decode nvtx 10", "prefill nvtx 2"));
+  EXPECT_THAT(
+      recording.rows("SELECT phase, source, COUNT(*) FROM step GROUP BY phase ORDER BY phase"),
+      ElementsAre("decode nvtx 10", "prefill nvtx 2"));
   // Two per layer and step; of one token 64 numbers of 4 bytes, of the prompt 16 times as much.
-  EXPECT_THAT(texts(recording,
-                    "SELECT function || ' ' || bytes || ' ' || COUNT(*) FROM collective "
-                    "GROUP BY bytes ORDER BY bytes"),
+  EXPECT_THAT(recording.rows(
+                  "SELECT function, bytes, COUNT(*) FROM collective GROUP BY bytes ORDER BY bytes"),
               ElementsAre("allreduce 256 40", "allreduce 4096 8"));
-  EXPECT_THAT(texts(recording, "SELECT DISTINCT name FROM " + kTensors +
-                                   " WHERE role = 'kv' ORDER BY "
-                                   "name"),
+  EXPECT_THAT(recording.rows("SELECT DISTINCT name FROM " + kTensors +
+                             " WHERE role = 'kv' ORDER BY "
+                             "name"),
               ElementsAre("layers.0.attention.k_cache", "layers.0.attention.v_cache",
                           "layers.1.attention.k_cache", "layers.1.attention.v_cache"));
   EXPECT_EQ(recording.number("SELECT SUM(bytes) FROM " + kTensors +
                              " WHERE name = "
                              "'layers.1.mlp.down.weight'"),
             64 * 128 * 4);
-  EXPECT_THAT(texts(recording, "SELECT DISTINCT name FROM range_named"),
+  EXPECT_THAT(recording.rows("SELECT DISTINCT name FROM range_named"),
               Contains("layers.1.attention.o"));
-  EXPECT_THAT(texts(recording, "SELECT DISTINCT name FROM range_named"), Not(Contains("embed")));
+  EXPECT_THAT(recording.rows("SELECT DISTINCT name FROM range_named"), Not(Contains("embed")));
 }
 
 }  // namespace

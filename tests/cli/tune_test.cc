@@ -10,14 +10,17 @@
 #include "common/output_file.h"
 #include "planner/schedule/device.h"
 #include "planner/schedule/schedule.h"
+#include "tests/support/commands.h"
 #include "tests/support/devices.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
 
 namespace fs = std::filesystem;
+using test::Words;
+using test::words;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
@@ -34,13 +37,12 @@ class PreserveTune : public testing::Test {
     test::write_synthetic_trace(directory_ / "trace.db", spec);
   }
 
-  test::Run tune(std::vector<std::string> arguments) const {
-    arguments.insert(arguments.begin(), PRESERVE_BIN_DIR "/preserve-tune");
-    return test::run_program(arguments, {}, directory_.path());
+  test::Run tune(const Words& arguments) const {
+    return test::run_program(words(PRESERVE_BIN_DIR "/preserve-tune", arguments), {},
+                             directory_.path());
   }
-  test::Run tune_with_device(std::vector<std::string> arguments) const {
-    arguments.insert(arguments.end(), {"trace.db", "--device", "device.json"});
-    return tune(std::move(arguments));
+  test::Run tune_with_device(const Words& arguments) const {
+    return tune(words(arguments, "trace.db", "--device", "device.json"));
   }
   // Exit 2, the message, and no output.
   void expect_refused(const test::Run& run, const std::string& message) const {
@@ -57,8 +59,7 @@ class PreserveTune : public testing::Test {
 };
 
 TEST_F(PreserveTune, WritesAScheduleForTheTrace) {
-  const test::Run run = tune_with_device({});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(tune_with_device({}));
   EXPECT_THAT(run.out, HasSubstr("prefetch: predicted"));
   EXPECT_THAT(run.err, HasSubstr("next: preserve-replay trace.db schedule.json\n"));
   const Schedule planned = schedule();
@@ -73,17 +74,15 @@ TEST_F(PreserveTune, WritesAScheduleForTheTrace) {
 }
 
 TEST_F(PreserveTune, StandardOutputCarriesOnlyTheSchedule) {
-  const test::Run run = tune_with_device({"-o", "-"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(tune_with_device({"-o", "-"}));
   EXPECT_EQ(nlohmann::json::parse(run.out).at("schema"), "preserve/schedule");
   EXPECT_THAT(run.err, HasSubstr("predicted"));
 }
 
 TEST_F(PreserveTune, OneFileForBothStreamsKeepsTheirOrder) {
-  const test::Run run = test::run_program(
+  const test::Run run = succeeded(test::run_program(
       {"sh", "-c", PRESERVE_BIN_DIR "/preserve-tune trace.db --device device.json 2>&1"}, {},
-      directory_.path());
-  ASSERT_EQ(run.exit_code, 0) << run.out;
+      directory_.path()));
   EXPECT_LT(run.out.find("predicted"), run.out.find("next: "));
 }
 
@@ -117,8 +116,7 @@ TEST_F(PreserveTune, WithoutNamesItSaysWhatTheyCouldGain) {
   test::SyntheticTrace spec;
   spec.name_tensors = false;
   write_trace(spec);
-  const test::Run run = tune_with_device({});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(tune_with_device({}));
   EXPECT_THAT(run.out,
               AllOf(HasSubstr("no operator reads a named tensor"),
                     HasSubstr("collectives  9 per step, together 540.00 us of"),
@@ -135,9 +133,8 @@ TEST_F(PreserveTune, ANoisyRecordingIsRefusedUnlessForced) {
     db.execute("UPDATE quality SET varying = 0.4 WHERE process_id = 2");
   });
   expect_refused(tune_with_device({}), "too noisy to plan from: rank 1: ");
-  const test::Run run = tune_with_device({"--force"});
-  EXPECT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.err, HasSubstr("warning: trace.db: rank 1: "));
+  EXPECT_THAT(tune_with_device({"--force"}),
+              test::exits(0, HasSubstr("warning: trace.db: rank 1: ")));
 }
 
 TEST_F(PreserveTune, PlansForTheRankThatWaitsLeast) {
@@ -148,10 +145,10 @@ TEST_F(PreserveTune, PlansForTheRankThatWaitsLeast) {
         "UPDATE op SET end_ns = start_ns + 40000 WHERE kind = 'collective' AND stream_id IN "
         "(SELECT stream.id FROM stream JOIN process ON process.id = process_id WHERE rank = 1)");
   });
-  const test::Run run = tune_with_device({});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.err, HasSubstr("planned for rank 1, which waits least: 360.00 us of a step in "
-                                 "collectives, rank 0 540.00 us"));
+  EXPECT_THAT(
+      tune_with_device({}),
+      test::exits(0, HasSubstr("planned for rank 1, which waits least: 360.00 us of a step in "
+                               "collectives, rank 0 540.00 us")));
   EXPECT_EQ(schedule().rank, 1);
   EXPECT_EQ(tune_with_device({"--rank", "0", "--force"}).exit_code, 0);
   EXPECT_EQ(schedule().rank, 0);
@@ -165,8 +162,7 @@ TEST_F(PreserveTune, SaysLossesOfTheRecordingFirst) {
     db.execute("UPDATE access SET confidence = 0.5");
     db.execute("UPDATE process SET complete = 0 WHERE rank = 1");
   });
-  const test::Run run = tune_with_device({});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(tune_with_device({}));
   const size_t lost = run.err.find("777 records of nvtx"), torn = run.err.find("was cut off"),
                other = run.err.find("low confidence");
   EXPECT_LT(lost, torn) << run.err;
@@ -184,8 +180,7 @@ TEST_F(PreserveTune, DoingNothingLeavesTheRejectedPlanToReplay) {
   device.methods[0].hit_read_bandwidth_bytes_per_s = 20.05e9;
   device.slowdown_per_byte_ns = 0;
   std::ofstream(directory_ / "device.json") << to_json(device);
-  const test::Run run = tune_with_device({});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(tune_with_device({}));
   EXPECT_THAT(run.out, AllOf(HasSubstr("do-nothing: "), HasSubstr("below 0.5 %"),
                              Not(HasSubstr("prefers"))));
   EXPECT_THAT(run.err, HasSubstr("next: preserve-replay trace.db schedule.json --candidates\n"));
@@ -204,9 +199,7 @@ TEST_F(PreserveTune, DoingNothingLeavesTheRejectedPlanToReplay) {
 TEST_F(PreserveTune, NeverOverwritesUnasked) {
   ASSERT_EQ(tune_with_device({}).exit_code, 0);
   const std::string before = read_text_file(directory_ / "schedule.json");
-  const test::Run run = tune_with_device({"--strategy", "none"});
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, HasSubstr("-f"));
+  EXPECT_THAT(tune_with_device({"--strategy", "none"}), test::exits(2, HasSubstr("-f")));
   EXPECT_EQ(read_text_file(directory_ / "schedule.json"), before);
   EXPECT_EQ(tune_with_device({"--strategy", "none", "-f"}).exit_code, 0);
   EXPECT_EQ(schedule().plan.verdict, PlanVerdict::do_nothing);
@@ -217,16 +210,14 @@ TEST_F(PreserveTune, NoFileIsTwoThings) {
   const std::string model = PRESERVE_SOURCE_DIR "/examples/models/llama3-8b.json";
   const std::string device = PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json";
   std::filesystem::copy_file(model, directory_ / "model.json");
-  for (const std::vector<std::string>& arguments :
-       std::vector<std::vector<std::string>>{{"-o", "model.json"},
-                                             {"--trace-out", "model.json"},
-                                             {"-o", "new", "--trace-out", "new"},
-                                             {"-o", "new", "--dimacs", "./new"}}) {
-    std::vector<std::string> words{"--model", "model.json", "--tp", "8", "--device", device, "-f"};
-    words.insert(words.end(), arguments.begin(), arguments.end());
-    const test::Run run = tune(words);
-    EXPECT_EQ(run.exit_code, 2) << arguments.back();
-    EXPECT_THAT(run.err, HasSubstr("choose another name"));
+  for (const Words& arguments : std::vector<Words>{{"-o", "model.json"},
+                                                   {"--trace-out", "model.json"},
+                                                   {"-o", "new", "--trace-out", "new"},
+                                                   {"-o", "new", "--dimacs", "./new"}}) {
+    EXPECT_THAT(
+        tune(words("--model", "model.json", "--tp", "8", "--device", device, "-f", arguments)),
+        test::exits(2, HasSubstr("choose another name")))
+        << arguments.back();
     EXPECT_EQ(read_text_file(directory_ / "model.json"), read_text_file(model));
     EXPECT_FALSE(std::filesystem::exists(directory_ / "new"));
   }
@@ -244,17 +235,14 @@ TEST_F(PreserveTune, ALinkLengthensWindowsAndStep) {
 }
 
 TEST_F(PreserveTune, EveryStrategyAndOptionIsAccepted) {
-  for (const std::vector<std::string>& arguments :
-       std::vector<std::vector<std::string>>{{"--strategy", "bfs"},
-                                             {"--windows", "idle"},
-                                             {"--rank", "1"},
-                                             {"--budget", "1MiB"},
-                                             {"--candidates", "1"},
-                                             {"--method", "load"},
-                                             {"--min-prefetch", "64KiB"}}) {
-    std::vector<std::string> all = arguments;
-    all.insert(all.end(), {"-f"});
-    const test::Run run = tune_with_device(all);
+  for (const Words& arguments : std::vector<Words>{{"--strategy", "bfs"},
+                                                   {"--windows", "idle"},
+                                                   {"--rank", "1"},
+                                                   {"--budget", "1MiB"},
+                                                   {"--candidates", "1"},
+                                                   {"--method", "load"},
+                                                   {"--min-prefetch", "64KiB"}}) {
+    const test::Run run = tune_with_device(words(arguments, "-f"));
     EXPECT_EQ(run.exit_code, 0) << fmt::format("{}: {}", fmt::join(arguments, " "), run.err);
     EXPECT_NO_THROW(schedule());
   }
@@ -267,12 +255,9 @@ TEST_F(PreserveTune, IdleWindowsAreUsedWhereTheDeviceFileSaysWhatTheyCost) {
   device.memory_bandwidth_bytes_per_s = 20e9;
   device.cache_read_bandwidth_bytes_per_s = 60e9;
   device.methods[0].bandwidth_bytes_per_s = 10e9;
-  const auto planned = [&](const std::vector<std::string>& arguments) {
+  const auto planned = [&](const Words& arguments) {
     std::ofstream(directory_ / "device.json") << to_json(device);
-    std::vector<std::string> all = arguments;
-    all.insert(all.end(), {"--force"});
-    const test::Run run = tune_with_device(all);
-    EXPECT_EQ(run.exit_code, 0) << run.err;
+    succeeded(tune_with_device(words(arguments, "--force")));
     return schedule();
   };
   const Schedule collective = planned({"--windows", "collective", "--candidates", "1"});
@@ -288,14 +273,12 @@ TEST_F(PreserveTune, IdleWindowsAreUsedWhereTheDeviceFileSaysWhatTheyCost) {
   EXPECT_EQ(known.windows_mode, "idle");
   EXPECT_LE(known.plan.prefetch_step_ns, unknown.plan.prefetch_step_ns);
   EXPECT_EQ(to_json(planned({"--windows", "auto"})), to_json(known));
-  const test::Run bad = tune({"trace.db", "--device", "device.json", "--windows", "all", "-f"});
-  EXPECT_EQ(bad.exit_code, 2);
-  EXPECT_THAT(bad.err, HasSubstr("auto"));
+  EXPECT_THAT(tune({"trace.db", "--device", "device.json", "--windows", "all", "-f"}),
+              test::exits(2, HasSubstr("auto")));
 }
 
 TEST_F(PreserveTune, ExplainsWindowByWindow) {
-  const test::Run run = tune_with_device({"--explain"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(tune_with_device({"--explain"}));
   for (const PlannedWindow& window : schedule().plan.windows) {
     EXPECT_THAT(run.out, HasSubstr(window.name));
   }
@@ -328,17 +311,13 @@ TEST_F(PreserveTune, AnOutsideSolverConfirmsTheOptimum) {
 TEST_F(PreserveTune, PlansAModelWithoutARecording) {
   const std::string models = PRESERVE_SOURCE_DIR "/examples/models",
                     devices = PRESERVE_SOURCE_DIR "/examples/devices";
-  const std::vector<std::string> model{"--model",  models + "/llama3-8b.json", "--tp", "4",
-                                       "--device", devices + "/h100-sxm.json"};
-  std::vector<std::string> arguments = model;
-  test::Run run = tune(arguments);
-  ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.err, Not(HasSubstr("next:")));  // there is no trace to replay
+  const Words model{"--model",  models + "/llama3-8b.json", "--tp", "4",
+                    "--device", devices + "/h100-sxm.json"};
+  // There is no trace to replay.
+  EXPECT_THAT(tune(model), test::exits(0, Not(HasSubstr("next:"))));
   EXPECT_EQ(schedule().trace_sha256, "");
-  arguments.insert(arguments.end(), {"--trace-out", "model.db", "-f"});
-  run = tune(arguments);
-  ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.err, HasSubstr("next: preserve-replay model.db schedule.json"));
+  EXPECT_THAT(tune(words(model, "--trace-out", "model.db", "-f")),
+              test::exits(0, HasSubstr("next: preserve-replay model.db schedule.json")));
   EXPECT_EQ(schedule().trace_sha256, sha256_of_file(directory_ / "model.db"));
   const Plan from_model = schedule().plan;
   ASSERT_EQ(tune({"model.db", "--device", devices + "/h100-sxm.json", "-f"}).exit_code, 0);
@@ -388,8 +367,7 @@ TEST_F(PreserveTune, SaysWhatATraceLacks) {
 }
 
 TEST_F(PreserveTune, HelpNamesDefaultsAndExitCodes) {
-  const test::Run run = tune({"--help"});
-  EXPECT_EQ(run.exit_code, 0);
+  const test::Run run = succeeded(tune({"--help"}));
   EXPECT_THAT(run.out, AllOf(HasSubstr("--explain"), HasSubstr("16.0 KiB"), HasSubstr("Exit codes"),
                              HasSubstr("200us")));
 }

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "common/error.h"
+#include "tests/support/errors.h"
 
 namespace preserve {
 namespace {
@@ -35,14 +36,10 @@ TEST(Units, Sizes) {
 }
 
 TEST(Units, TheErrorNamesTheTextAndTheUnits) {
-  try {
-    parse_duration_ns("200");
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), testing::HasSubstr("'200'"));
-    EXPECT_THAT(error.what(), testing::HasSubstr("ns, us, ms, s"));
-    EXPECT_EQ(error.kind(), ErrorKind::usage);
-  }
+  EXPECT_THAT(
+      [] { parse_duration_ns("200"); },
+      test::fails_with(ErrorKind::usage, testing::AllOf(testing::HasSubstr("'200'"),
+                                                        testing::HasSubstr("ns, us, ms, s"))));
 }
 
 TEST(Units, Printing) {

@@ -10,18 +10,16 @@ namespace preserve {
 namespace {
 
 std::string next_of(const test::SyntheticTrace& spec, const char* key, const char* value) {
-  const test::TemporaryDirectory folder;
-  test::write_synthetic_trace(folder / "t.db", spec, [&](TraceDb& db) { db.set_meta(key, value); });
-  return next_command(TraceDb::open(folder / "t.db"), "NAME");
+  return next_command(test::synthetic_trace(spec, [&](TraceDb& db) { db.set_meta(key, value); }),
+                      "NAME");
 }
 
 TEST(NextStage, QuotesNamesForTheShell) {
-  const test::TemporaryDirectory folder;
-  test::write_synthetic_trace(folder / "t.db", {}, [](TraceDb& db) {
+  const TraceDb replay = test::synthetic_trace({}, [](TraceDb& db) {
     db.set_meta("kind", "replay");
     db.set_meta("trace_path", "x;reboot");
   });
-  EXPECT_EQ(next_command(TraceDb::open(folder / "t.db"), "my replay.db"),
+  EXPECT_EQ(next_command(replay, "my replay.db"),
             "preserve-report 'x;reboot' schedule.json 'my replay.db' -o report.html");
 }
 

@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "common/output_file.h"
 #include "tests/support/errors.h"
+#include "tests/support/rows.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -23,13 +24,12 @@ namespace {
 
 using test::fails_with;
 using test::TemporaryDirectory;
-using testing::AllOf;
-using testing::AnyOf;
+using testing::ElementsAre;
 using testing::HasSubstr;
 
 void expect_refused(const std::filesystem::path& path, const testing::Matcher<std::string>& text) {
   EXPECT_THAT([&] { TraceDb::open(path); },
-              testing::ThrowsMessage<Error>(AllOf(HasSubstr(path.string()), text)));
+              testing::ThrowsMessage<Error>(testing::AllOf(HasSubstr(path.string()), text)));
 }
 void expect_refused(const std::filesystem::path& path, const char* text) {
   expect_refused(path, HasSubstr(text));
@@ -106,7 +106,7 @@ TEST_F(OpenRefuses, ATruncatedFileAtAnyLength) {
     std::ofstream(path_, std::ios::binary | std::ios::trunc)
         << whole.substr(0, static_cast<size_t>(static_cast<double>(size) * part));
     // Which of the two depends on whether the pages of the schema are there.
-    expect_refused(path_, AnyOf(HasSubstr("not a readable"), HasSubstr("is truncated")));
+    expect_refused(path_, testing::AnyOf(HasSubstr("not a readable"), HasSubstr("is truncated")));
   }
   std::ofstream(path_, std::ios::binary | std::ios::trunc) << "";
   expect_refused(path_, "another program");
@@ -169,18 +169,10 @@ TEST(TraceDb, RowsComeBackAsTheyWentIn) {
     db.finish();
   }
   const TraceDb db = TraceDb::open(directory / "t.db");
-  Query rows = db.query(
-      "SELECT rank, name, dur_ns, function, bytes, dtype, blocking "
-      "FROM collective_named");
-  ASSERT_TRUE(rows.next());
-  EXPECT_EQ(rows.integer(0), 3);
-  EXPECT_EQ(rows.text(1), "ar");
-  EXPECT_EQ(rows.integer(2), 3);
-  EXPECT_EQ(rows.text(3), "allreduce");
-  EXPECT_EQ(rows.integer(4), 64);
-  EXPECT_TRUE(rows.is_null(5));
-  EXPECT_EQ(rows.integer(6), 0);
-  EXPECT_FALSE(rows.next());
+  EXPECT_THAT(
+      test::rows(
+          db, "SELECT rank, name, dur_ns, function, bytes, dtype, blocking FROM collective_named"),
+      ElementsAre("3 ar 3 allreduce 64 - 0"));
   EXPECT_EQ(db.query_integer("SELECT count FROM loss_nonzero"), 3);
   EXPECT_EQ(db.query_integer("SELECT complete FROM process"), 0);
 }
@@ -228,8 +220,7 @@ TEST(TraceDb, RowsDoNotMixWithThoseBeforeThem) {
 }
 
 TEST(TraceDb, RowsThatTheSchemaForbidsAreRefused) {
-  const TemporaryDirectory directory;
-  TraceDb db = TraceDb::create(directory / "t.db");
+  TraceDb db = TraceDb::create(":memory:");
   EXPECT_THROW(db.add(AccessRow{.op = {1}, .tensor = {1}, .bytes = -1, .source = "s"}), Error);
   EXPECT_THROW(db.add(AccessRow{.op = {1}, .tensor = {1}, .offset_bytes = -1, .source = "s"}),
                Error);
@@ -242,24 +233,20 @@ TEST(TraceDb, RowsThatTheSchemaForbidsAreRefused) {
 }
 
 TEST(TraceDb, EqualNamesAreStoredOnceAndBadBytesReplaced) {
-  const TemporaryDirectory directory;
-  TraceDb db = TraceDb::create(directory / "t.db");
+  TraceDb db = TraceDb::create(":memory:");
   EXPECT_EQ(db.intern("a"), db.intern("a"));
   EXPECT_NE(db.intern("a"), db.intern("b"));
   const StringId bad = db.intern(std::string_view("x\xff\xc0\xafy", 5));
   const StringId cut = db.intern(std::string_view("nul\0tail", 8));
   db.finish();
-  Query rows =
-      db.query("SELECT value FROM string WHERE id IN (?, ?) ORDER BY id", {bad.value, cut.value});
-  ASSERT_TRUE(rows.next());
-  EXPECT_EQ(rows.text(0), "x\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdy");
-  ASSERT_TRUE(rows.next());
-  EXPECT_EQ(rows.text(0), "nul");
+  EXPECT_THAT(
+      test::rows(db, fmt::format("SELECT value FROM string WHERE id IN ({}, {}) ORDER BY id",
+                                 bad.value, cut.value)),
+      ElementsAre("x\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdy", "nul"));
 }
 
 TEST(TraceDb, CoverageAddsUpAlsoForOverlappingOperators) {
-  const TemporaryDirectory directory;
-  TraceDb db = TraceDb::create(directory / "t.db");
+  TraceDb db = TraceDb::create(":memory:");
   const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
   const StreamId stream = db.add(StreamRow{.process = process, .kind = StreamKind::gpu});
   const StringId name = db.intern("k");
@@ -268,17 +255,12 @@ TEST(TraceDb, CoverageAddsUpAlsoForOverlappingOperators) {
         .stream = stream, .kind = OpKind::compute, .name = name, .start_ns = start, .end_ns = end});
   }
   db.finish();
-  Query rows = db.query("SELECT wall_ns, attributed_ns, idle_ns FROM stream_coverage");
-  ASSERT_TRUE(rows.next());
-  EXPECT_EQ(rows.integer(0), 30);
-  EXPECT_EQ(rows.integer(1), 22);
-  EXPECT_EQ(rows.integer(2), 8);
+  EXPECT_THAT(test::rows(db, "SELECT wall_ns, attributed_ns, idle_ns FROM stream_coverage"),
+              ElementsAre("30 22 8"));
 }
 
 TEST(TraceDb, AFinishedTraceIsNotChanged) {
-  const TemporaryDirectory directory;
-  test::write_synthetic_trace(directory / "t.db");
-  TraceDb db = TraceDb::open(directory / "t.db");
+  TraceDb db = test::synthetic_trace();
   EXPECT_THROW(db.set_meta("a", "b"), Error);
   EXPECT_THROW(db.query("DELETE FROM op").next(), Error);
 }
@@ -293,8 +275,7 @@ TEST_F(OpenRefuses, NoViewButItsOwnIsRun) {
 
 // Importers number operators before their rows are there.
 TEST(TraceDb, OperatorsAreNumberedOneAfterAnother) {
-  const TemporaryDirectory directory;
-  TraceDb db = TraceDb::create(directory / "t.db");
+  TraceDb db = TraceDb::create(":memory:");
   const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
   const StreamId stream = db.add(StreamRow{.process = process, .kind = StreamKind::gpu});
   const OpId promised = db.next_op();
@@ -306,27 +287,28 @@ TEST(TraceDb, OperatorsAreNumberedOneAfterAnother) {
 }
 
 TEST(TraceDb, NegativeDurationsAreRefused) {
-  const TemporaryDirectory directory;
-  TraceDb db = TraceDb::create(directory / "t.db");
+  TraceDb db = TraceDb::create(":memory:");
   EXPECT_THROW(db.add(OpRow{.stream = {1}, .name = {1}, .start_ns = 5, .end_ns = 4}), Error);
 }
 
-void make_grid_file(const std::filesystem::path& path) {
-  TraceDb db = TraceDb::create(path);
-  db.execute(
-      "INSERT INTO cell (model, ranks, batch, context, dtype, status) VALUES "
-      "('m', 2, 1, 1024, 'fp16', 'pending')");
-  db.finish();
-}
+class Appending : public testing::Test {
+ protected:
+  Appending() {
+    TraceDb db = TraceDb::create(path_);
+    db.execute(
+        "INSERT INTO cell (model, ranks, batch, context, dtype, status) VALUES "
+        "('m', 2, 1, 1024, 'fp16', 'pending')");
+    db.finish();
+  }
+  TemporaryDirectory directory_;
+  std::filesystem::path path_ = directory_ / "grid.db";
+};
 
-TEST(TraceDb, AppendingKeepsWholeTransactionsOnly) {
-  const TemporaryDirectory directory;
-  const auto path = directory / "grid.db";
-  make_grid_file(path);
+TEST_F(Appending, KeepsWholeTransactionsOnly) {
   {
-    TraceDb db = TraceDb::append(path);
+    TraceDb db = TraceDb::append(path_);
     db.transaction([&] { db.execute("UPDATE cell SET status = 'failed', reason = 'x'"); });
-    EXPECT_EQ(TraceDb::open(path).query_integer("SELECT count(*) FROM cell WHERE reason = 'x'"), 1)
+    EXPECT_EQ(TraceDb::open(path_).query_integer("SELECT count(*) FROM cell WHERE reason = 'x'"), 1)
         << "others see it at once";
     EXPECT_THROW(db.transaction([&] {
       db.execute("UPDATE cell SET reason = 'y'");
@@ -335,53 +317,46 @@ TEST(TraceDb, AppendingKeepsWholeTransactionsOnly) {
                  Error);
     db.transaction([&] { db.execute("UPDATE cell SET pairs = 3"); });
   }
-  const TraceDb db = TraceDb::open(path);
+  const TraceDb db = TraceDb::open(path_);
   EXPECT_EQ(db.query_integer("SELECT count(*) FROM cell WHERE reason = 'x' AND pairs = 3"), 1);
 }
 
-TEST(TraceDb, AppendingLeavesNoTraceOfWhatAKilledWriterLeftHalfDone) {
-  const TemporaryDirectory directory;
-  const auto path = directory / "grid.db";
-  make_grid_file(path);
+TEST_F(Appending, LeavesNoTraceOfWhatAKilledWriterLeftHalfDone) {
   const pid_t writer = fork();
   if (writer == 0) {
-    TraceDb db = TraceDb::append(path);
+    TraceDb db = TraceDb::append(path_);
     db.transaction([&] {
       db.execute("UPDATE cell SET reason = ?", {std::string(size_t{10'000'000}, 'x')});
       _exit(0);  // as if killed: more is written than the cache holds, nothing is committed
     });
   }
   waitpid(writer, nullptr, 0);
-  ASSERT_TRUE(std::filesystem::exists(path.string() + "-wal"));
-  EXPECT_EQ(TraceDb::open(path).query_integer("SELECT count(*) FROM cell WHERE reason IS NULL"), 1);
-  { const TraceDb db = TraceDb::append(path); }
-  EXPECT_FALSE(std::filesystem::exists(path.string() + "-wal")) << "one file when it is closed";
-  EXPECT_EQ(TraceDb::open(path).query_integer("SELECT count(*) FROM cell WHERE reason IS NULL"), 1);
+  ASSERT_TRUE(std::filesystem::exists(path_.string() + "-wal"));
+  EXPECT_EQ(TraceDb::open(path_).query_integer("SELECT count(*) FROM cell WHERE reason IS NULL"),
+            1);
+  { const TraceDb db = TraceDb::append(path_); }
+  EXPECT_FALSE(std::filesystem::exists(path_.string() + "-wal")) << "one file when it is closed";
+  EXPECT_EQ(TraceDb::open(path_).query_integer("SELECT count(*) FROM cell WHERE reason IS NULL"),
+            1);
 }
 
-TEST(TraceDb, OneWriterAtATimeMakesAFileGrow) {
-  const TemporaryDirectory directory;
-  const auto path = directory / "grid.db";
-  make_grid_file(path);
-  const auto change = [&path] {
-    TraceDb db = TraceDb::append(path);
+TEST_F(Appending, OneWriterAtATimeMakesAFileGrow) {
+  const auto change = [&] {
+    TraceDb db = TraceDb::append(path_);
     db.transaction([&] { db.execute("UPDATE cell SET reason = 'x'"); });
   };
   {
-    TraceDb first = TraceDb::append(path);
+    TraceDb first = TraceDb::append(path_);
     first.transaction([] {});
     EXPECT_THAT(change, fails_with(ErrorKind::input, HasSubstr("another command is filling it")));
   }
   change();
-  EXPECT_EQ(TraceDb::open(path).query_integer("SELECT count(*) FROM cell WHERE reason = 'x'"), 1);
+  EXPECT_EQ(TraceDb::open(path_).query_integer("SELECT count(*) FROM cell WHERE reason = 'x'"), 1);
 }
 
-TEST(TraceDb, AppendingRunsNoTriggersOfTheFile) {
-  const TemporaryDirectory directory;
-  const auto path = directory / "grid.db";
-  make_grid_file(path);
-  change(path, "CREATE TRIGGER t AFTER UPDATE ON cell BEGIN UPDATE cell SET pairs = 99; END");
-  TraceDb db = TraceDb::append(path);
+TEST_F(Appending, RunsNoTriggersOfTheFile) {
+  change(path_, "CREATE TRIGGER t AFTER UPDATE ON cell BEGIN UPDATE cell SET pairs = 99; END");
+  TraceDb db = TraceDb::append(path_);
   db.transaction([&] { db.execute("UPDATE cell SET reason = 'x'"); });
   EXPECT_EQ(db.query_integer("SELECT pairs FROM cell"), std::nullopt);
 }
@@ -414,9 +389,7 @@ TEST(Schema, EveryTableAndColumnIsCommented) {
 TEST(Schema, EveryViewIsCommentedAndRuns) {
   std::istringstream lines{std::string(kViewsSql)};
   std::string line, previous;
-  const TemporaryDirectory directory;
-  test::write_synthetic_trace(directory / "t.db");
-  const TraceDb db = TraceDb::open(directory / "t.db");
+  const TraceDb db = test::synthetic_trace();
   while (std::getline(lines, line)) {
     if (line.rfind("CREATE VIEW ", 0) == 0) {
       EXPECT_EQ(previous.rfind("--", 0), 0u) << line;

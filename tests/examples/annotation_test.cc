@@ -14,10 +14,7 @@
 namespace tp_decoder::test {
 namespace {
 
-using preserve::test::TemporaryDirectory;
 using testing::Contains;
-using testing::ElementsAre;
-using testing::ElementsAreArray;
 using testing::Pair;
 
 constexpr int64_t kPrompt = 5, kSteps = 3;
@@ -82,7 +79,7 @@ class Annotation : public testing::Test {
     return read_probe(out);
   }
 
-  const TemporaryDirectory directory_;
+  const preserve::test::TemporaryDirectory directory_;
   const std::string config_ = write_config(directory_, tiny_config());
   preserve::test::Run run_;
 };
@@ -106,7 +103,7 @@ TEST_F(Annotation, EveryStepRunsItsModulesInOrder) {
   for (size_t i = 0; i < seen.steps.size(); ++i) {
     std::vector<std::string> expected = modules;
     expected.insert(expected.begin(), i == 0 ? "prefill_step" : "decode_step");
-    EXPECT_THAT(seen.steps[i], ElementsAreArray(expected));
+    EXPECT_THAT(seen.steps[i], testing::ElementsAreArray(expected));
   }
 }
 

@@ -18,29 +18,20 @@ namespace {
 using preserve::test::TemporaryDirectory;
 using testing::AllOf;
 using testing::HasSubstr;
-using testing::IsEmpty;
-using testing::Not;
 
-std::string refusal(const nlohmann::json& config) {
+std::string refusal_of_text(const std::string& text, const char* name = "broken.json") {
   const TemporaryDirectory directory;
+  std::ofstream(directory / name, std::ios::binary) << text;
   try {
-    load_config(write_config(directory, config), false);
+    load_config(directory / name, false);
   } catch (const Error& error) {
     return error.what();
   }
   return "accepted";
 }
 
-std::string refusal_of_text(const std::string& text) {
-  const TemporaryDirectory directory;
-  const std::string path = directory / "broken.json";
-  std::ofstream(path, std::ios::binary) << text;
-  try {
-    load_config(path, false);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "accepted";
+std::string refusal(const nlohmann::json& config) {
+  return refusal_of_text(config.dump(), "tiny.json");
 }
 
 TEST(Config, EveryNumberIsCheckedAndNamed) {
@@ -178,7 +169,7 @@ TEST(CommandLine, BadOptionsEndWithExitTwo) {
     const auto run = run_decoder(0, bad.arguments);
     EXPECT_EQ(run.exit_code, 2) << bad.message << run.out << run.err;
     EXPECT_THAT(run.err, HasSubstr(bad.message));
-    EXPECT_THAT(run.out, Not(HasSubstr("checksum")));
+    EXPECT_THAT(run.out, testing::Not(HasSubstr("checksum")));
   }
 }
 
@@ -197,7 +188,7 @@ TEST(CommandLine, HelpGoesToStandardOutput) {
   const auto run = run_decoder(0, {"--help"});
   EXPECT_EQ(run.exit_code, 0);
   EXPECT_THAT(run.out, AllOf(HasSubstr("--max-context"), HasSubstr("Exit codes: 0 done, 2")));
-  EXPECT_THAT(run.err, IsEmpty());
+  EXPECT_THAT(run.err, testing::IsEmpty());
 }
 
 }  // namespace

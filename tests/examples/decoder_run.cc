@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/examples/decoder_run.h"
+#include "tests/support/commands.h"
 #include "tests/support/paths.h"
 
 #include <gtest/gtest.h>
@@ -11,6 +12,7 @@
 namespace tp_decoder::test {
 
 using preserve::test::Run;
+using preserve::test::words;
 
 nlohmann::json tiny_config() {
   return {{"model_type", "llama"},    {"hidden_size", 48},        {"num_hidden_layers", 2},
@@ -22,20 +24,15 @@ nlohmann::json tiny_config() {
 Run run_decoder(int ranks, const std::vector<std::string>& arguments,
                 const std::vector<std::string>& environment,
                 const std::vector<std::string>& wrapper) {
-  std::vector<std::string> command = wrapper;
+  std::vector<std::string> launcher;
   if (ranks > 0) {
     // Quiet, more ranks than cores, and no pinning: tests share the machine.
-    command.insert(command.end(), {"mpirun", "-q", "--oversubscribe", "--bind-to", "none", "-n",
-                                   std::to_string(ranks)});
+    launcher = {"mpirun", "-q", "--oversubscribe",    "--bind-to",
+                "none",   "-n", std::to_string(ranks)};
   }
-  command.push_back(PRESERVE_BIN_DIR "/tp_decoder");
-  command.insert(command.end(), arguments.begin(), arguments.end());
-  std::vector<std::string> extended = environment;
-  extended.insert(extended.end(),
-                  {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-                   // Open MPI leaks at exit; the collector is preloaded before the sanitizer.
-                   "ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0"});
-  return preserve::test::run_program(command, extended);
+  return preserve::test::run_program(
+      words(wrapper, launcher, PRESERVE_BIN_DIR "/tp_decoder", arguments),
+      words(environment, preserve::test::kMpi));
 }
 
 std::string value_of(const Run& run, const std::string& key) {

@@ -10,7 +10,6 @@ namespace tp_decoder::test {
 namespace {
 
 using preserve::TraceDb;
-using preserve::test::TemporaryDirectory;
 
 constexpr int64_t kPrompt = 5, kSteps = 6, kFloat = 4;
 
@@ -26,7 +25,7 @@ class Profiled : public testing::Test {
     ASSERT_EQ(profiled_.exit_code, 0) << profiled_.err;
   }
 
-  const TemporaryDirectory directory_;
+  const preserve::test::TemporaryDirectory directory_;
   const std::string config_ = write_config(directory_, tiny_config());
   const std::string trace_ = directory_ / "trace.db";
   preserve::test::Run plain_, profiled_;

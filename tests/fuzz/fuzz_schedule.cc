@@ -1,45 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 // Any bytes as schedule.json and as device.json: refused with an Error, or read; what was read is
 // written and read again to the same text. Nothing else may be thrown.
-#include <unistd.h>
-
-#include <cstdint>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <string>
-
 #include "common/error.h"
 #include "planner/schedule/device.h"
 #include "planner/schedule/schedule.h"
+#include "tests/fuzz/fuzz_files.h"
 
 namespace {
 
-const std::filesystem::path& scratch() {
-  static const std::filesystem::path path =
-      std::filesystem::temp_directory_path() /
-      ("preserve_fuzz_schedule." + std::to_string(::getpid()));
-  static const bool registered = std::atexit([] { std::filesystem::remove(path); }) == 0;
-  static_cast<void>(registered);
-  return path;
-}
-
-void write(const std::string& text) {
-  std::ofstream(scratch(), std::ios::binary | std::ios::trunc) << text;
-}
-
 template <typename Load>
 void round_trip(const std::string& input, Load load) {
-  write(input);
+  static const auto path = preserve::fuzz::input_file(".json");
+  preserve::fuzz::write_file(path, input.data(), input.size());
   std::string text;
   try {
-    text = to_json(load(scratch()));
+    text = to_json(load(path));
   } catch (const preserve::Error& error) {
     if (error.kind() != preserve::ErrorKind::input) std::abort();
     return;
   }
-  write(text);
-  if (to_json(load(scratch())) != text) std::abort();
+  preserve::fuzz::write_file(path, text.data(), text.size());
+  if (to_json(load(path)) != text) std::abort();
 }
 
 }  // namespace

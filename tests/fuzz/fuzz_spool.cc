@@ -1,23 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Arbitrary bytes as a spool file: the converter gives a trace whose losses add up, or an input
 // error, never anything else.
-#include <unistd.h>
-
-#include <cstdint>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <string>
-
 #include "common/error.h"
 #include "profiler/convert/convert.h"
+#include "tests/fuzz/fuzz_files.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const std::filesystem::path folder = std::filesystem::temp_directory_path();
-  const std::string stem = "preserve-fuzz-spool-" + std::to_string(getpid());
-  const std::filesystem::path spool = folder / (stem + ".spool"), trace = folder / (stem + ".db");
-  std::ofstream(spool, std::ios::binary)
-      .write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));
+  static const auto spool = preserve::fuzz::input_file(".spool"),
+                    trace = preserve::fuzz::input_file(".db");
+  preserve::fuzz::write_file(spool, data, size);
   std::filesystem::remove(trace);
   try {
     preserve::TraceDb db = preserve::TraceDb::create(trace);

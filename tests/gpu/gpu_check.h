@@ -8,10 +8,7 @@
 
 #include <filesystem>
 #include <fstream>
-#include <functional>
-#include <map>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "common/output_file.h"
 #include "tests/support/paths.h"
@@ -28,18 +25,28 @@ class GpuCheck : public testing::Test {
     fs::create_directories(folder_ / "bundle/scripts");
     fs::copy_file(PRESERVE_SOURCE_DIR "/scripts/gpu-check", folder_ / "bundle/scripts/gpu-check");
     program("python3", "exit 1");
+    play_gpu();
   }
   void program(const std::string& name, const std::string& body) {
     const fs::path path = folder_ / "bundle/bin" / name.c_str();
     std::ofstream(path) << "#!/bin/bash\n" << body << "\n";
     fs::permissions(path, fs::perms::owner_all);
   }
-  // A GPU whose steps last 1000 us, and `node_ns`, `graph_ns` when profiled.
-  void play_gpu(int node_ns, int graph_ns) {
+  void play_decode(const std::string& says) {
     program("gpu_decode",
             "[ \"$1\" = --probe ] && { echo '{\"gpu\":\"NVIDIA H100 Fake "
-            "9000\",\"driver_cuda\":13000}'; exit; }\n"
-            "echo \"{\\\"step_ns\\\":${FAKE_STEP_NS:-1000000}}\"");
+            "9000\",\"driver_cuda\":13000}'; exit; }\n" +
+                says);
+  }
+  // A profiler that records nothing but `what`.
+  void play_profiler(const std::string& says, const std::string& what = "echo trace") {
+    program("preserve-profile",
+            "while [ \"$1\" != -- ]; do [ \"$1\" = -o ] && out=$2; shift; done; shift\n" + what +
+                " >\"$out\"; echo '" + says + "' >&2; exec \"$@\"");
+  }
+  // A GPU whose steps last 1000 us, and `node_ns`, `graph_ns` when profiled.
+  void play_gpu(int node_ns = 1'000'000, int graph_ns = 1'000'000) {
+    play_decode("echo \"{\\\"step_ns\\\":${FAKE_STEP_NS:-1000000}}\"");
     program("preserve-profile",
             "while [ \"$1\" != -- ]; do [ \"$1\" = -o ] && out=$2; [ \"$1\" = graph ] && graph=1; "
             "shift; done\n"
@@ -74,7 +81,7 @@ class GpuCheck : public testing::Test {
     double grid_fidelity = 0.99, grid_error = 0.01;
     double null = 1.001;  // of the loops themselves, original over null
   };
-  void play_tools() { play_tools(Findings()); }
+  void play_tools() { play_tools({}); }
   void play_tools(const Findings& found) {
     for (const char* file : {"devices/h100-sxm.json", "models/llama3-8b.json"}) {
       const fs::path path = folder_ / "bundle/examples" / file;
@@ -150,10 +157,7 @@ class GpuCheck : public testing::Test {
     const std::string says =
         "echo \"{\\\"step_ns\\\":${FAKE_STEP_NS:-1000000},\\\"mean_step_ns\\\":1012000,"
         "\\\"checksum\\\":\\\"${FAKE_SUM:-aa}\\\"}\"";
-    program("gpu_decode",
-            "[ \"$1\" = --probe ] && { echo '{\"gpu\":\"NVIDIA H100 Fake "
-            "9000\",\"driver_cuda\":13000}'; exit; }\n" +
-                says);
+    play_decode(says);
     program("python3", "case $2 in --probe|*nvidia*) exit 0 ;; esac\n" + says);
     program("preserve-apply",
             "echo \"${0##*/} $*\" >>\"${0%/*}/calls\"\n"
@@ -178,6 +182,17 @@ class GpuCheck : public testing::Test {
       if (check["check"] == name) return check["result"];
     }
     return "absent";
+  }
+  // What `check` says of each of the results, when it ends with `code`.
+  using Results = std::vector<std::pair<std::string, std::string>>;
+  test::Run expect(int code, const Results& results,
+                   const std::vector<std::string>& environment = {}) {
+    const test::Run run = check(environment);
+    EXPECT_EQ(run.exit_code, code) << run.out << run.err;
+    const nlohmann::json found = summary();
+    for (const auto& [name, what] : results)
+      EXPECT_EQ(result(found, name), what) << name << run.out;
+    return run;
   }
   TemporaryDirectory folder_;
 };

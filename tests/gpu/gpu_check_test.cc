@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The logic of scripts/gpu-check without a GPU.
 #include "tests/gpu/gpu_check.h"
+#include "tests/support/exits.h"
 
 namespace preserve {
 namespace {
@@ -12,39 +13,32 @@ TEST_F(GpuCheck, WithoutAGpuItSaysSo) {
   program("gpu_decode",
           "echo 'gpu_decode: no GPU: no CUDA-capable device is detected' >&2; exit 2");
   program("preserve-profile", "exit 0");
-  const test::Run run = check();
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, testing::HasSubstr("no usable NVIDIA GPU"));
+  EXPECT_THAT(check(), test::exits(2, testing::HasSubstr("no usable NVIDIA GPU")));
   EXPECT_FALSE(fs::exists(folder_ / "out"));
 }
 
 TEST_F(GpuCheck, WithoutItsProgramsItSaysSo) {
-  const test::Run run = check();
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, testing::HasSubstr("missing"));
+  fs::remove(folder_ / "bundle/bin/gpu_decode");
+  EXPECT_THAT(check(), test::exits(2, testing::HasSubstr("missing")));
 }
 
 TEST_F(GpuCheck, GoodRun) {
   play_gpu(1'020'000, 1'005'000);
-  const test::Run run = check();
-  EXPECT_EQ(run.exit_code, 0) << run.out << run.err;
-  const nlohmann::json found = summary();
-  EXPECT_EQ(found["gpu"], "NVIDIA H100 Fake 9000");
-  EXPECT_EQ(result(found, "GPU tests"), "ok");
-  EXPECT_EQ(result(found, "GPU device tests"), "ok");
+  const test::Run run = expect(0, {{"GPU tests", "ok"},
+                                   {"GPU device tests", "ok"},
+                                   {"overhead, every graph node", "ok"},
+                                   {"overhead, whole graphs", "ok"},
+                                   {"trace of a graph decode loop", "ok"},
+                                   {"counters", "ok"},
+                                   {"PyTorch decode loop", "skipped"}});
+  EXPECT_EQ(summary()["gpu"], "NVIDIA H100 Fake 9000");
   EXPECT_THAT(run.out, testing::ContainsRegex("GPU device tests +ok +2 +tests passed, 1 skipped"));
-  EXPECT_EQ(result(found, "overhead, every graph node"), "ok");
-  EXPECT_EQ(result(found, "overhead, whole graphs"), "ok");
-  EXPECT_EQ(result(found, "trace of a graph decode loop"), "ok");
-  EXPECT_EQ(result(found, "counters"), "ok");
-  EXPECT_EQ(result(found, "PyTorch decode loop"), "skipped");
   EXPECT_THAT(run.out, testing::HasSubstr("2.00 %"));
   EXPECT_TRUE(fs::exists(folder_ / "out/NVIDIA-H100-Fake-9000/overhead.csv"));
   EXPECT_TRUE(fs::exists(folder_ / "out/NVIDIA-H100-Fake-9000/summary.csv"));
 }
 
 TEST_F(GpuCheck, DriversVersionOfBothKernelModules) {
-  play_gpu(1'000'000, 1'000'000);
   const std::pair<const char*, const char*> cases[] = {
       {"NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024",
        "550.54.15"},
@@ -58,7 +52,6 @@ TEST_F(GpuCheck, DriversVersionOfBothKernelModules) {
 }
 
 TEST_F(GpuCheck, LibrariesOfPythonsWheelsAreUsed) {
-  play_gpu(1'000'000, 1'000'000);
   program("gpu_device_test", "echo \"[       OK ] ${PRESERVE_SITE_PACKAGES:-none}\"");
   const fs::path found = folder_ / "out/NVIDIA-H100-Fake-9000/gpu_device_test.txt";
   ASSERT_EQ(check().exit_code, 0);
@@ -72,123 +65,90 @@ TEST_F(GpuCheck, LibrariesOfPythonsWheelsAreUsed) {
 
 TEST_F(GpuCheck, TooMuchOverheadFails) {
   play_gpu(1'050'000, 1'005'000);
-  EXPECT_EQ(check().exit_code, 1);
-  EXPECT_EQ(result(summary(), "overhead, every graph node"), "FAILED");
-  EXPECT_EQ(result(summary(), "overhead, whole graphs"), "ok");
+  expect(1, {{"overhead, every graph node", "FAILED"}, {"overhead, whole graphs", "ok"}});
 }
 
 TEST_F(GpuCheck, FailingTestsFail) {
-  play_gpu(1'000'000, 1'000'000);
   program("gpu_test", "echo '[  FAILED  ] Gpu.Something'; exit 1");
-  EXPECT_EQ(check().exit_code, 1);
-  EXPECT_EQ(result(summary(), "GPU tests"), "FAILED");
+  expect(1, {{"GPU tests", "FAILED"}});
 }
 
 TEST_F(GpuCheck, CountersThatCannotBeTrueFail) {
-  play_gpu(1'000'000, 1'000'000);
   play_report(5 << 20);
-  EXPECT_EQ(check().exit_code, 1);
-  EXPECT_EQ(result(summary(), "counters"), "FAILED");
+  expect(1, {{"counters", "FAILED"}});
 }
 
 TEST_F(GpuCheck, ForbiddenCountersAreSkippedWithTheReason) {
-  play_gpu(1'000'000, 1'000'000);
   program(
       "preserve-profile",
       "while [ \"$1\" != -- ]; do [ \"$1\" = -o ] && out=$2; [ \"$1\" = --counters ] && echo "
       "'preserve: counters are not recorded: the driver allows them to administrators only' "
       ">&2; shift; done; shift; echo trace >\"$out\"; echo ', 640 operators,' >&2; exec \"$@\"");
-  const test::Run run = check();
-  EXPECT_EQ(run.exit_code, 0) << run.out;
-  EXPECT_EQ(result(summary(), "counters"), "skipped");
-  EXPECT_THAT(run.out, testing::HasSubstr("administrators"));
+  EXPECT_THAT(expect(0, {{"counters", "skipped"}}).out, testing::HasSubstr("administrators"));
 }
 
 // An overhead of nothing is no good news where nothing was recorded.
 TEST_F(GpuCheck, ARecordingWithoutTheGpuIsNoSuccess) {
-  play_gpu(1'000'000, 1'000'000);
-  const auto play_profiler = [this](const std::string& says) {
-    program("preserve-profile",
-            "while [ \"$1\" != -- ]; do [ \"$1\" = -o ] && out=$2; shift; done; shift\n"
-            "echo trace >\"$out\"; echo '" +
-                says + "' >&2; exec \"$@\"");
-  };
   program("python3", "exit 0");
-  const char* rows[] = {"overhead", "trace of a graph decode loop", "PyTorch decode loop"};
+  const auto all = [](const char* what) {
+    return Results{
+        {"overhead", what}, {"trace of a graph decode loop", what}, {"PyTorch decode loop", what}};
+  };
   play_profiler("preserve: GPU activity is not recorded: no libcupti was found (...)");
-  EXPECT_EQ(check().exit_code, 0);
-  for (const char* row : rows) EXPECT_EQ(result(summary(), row), "skipped") << row;
+  expect(0, all("skipped"));
   for (const char* says : {"preserve: GPU activity is not recorded: CUPTI refuses to start (999)",
                            "x.db: 1 processes, 9 ranges, 41 operators, 0 collectives"}) {
+    SCOPED_TRACE(says);
     play_profiler(says);
-    EXPECT_EQ(check().exit_code, 1) << says;
-    for (const char* row : rows) EXPECT_EQ(result(summary(), row), "FAILED") << row << says;
+    expect(1, all("FAILED"));
   }
 }
 
 TEST_F(GpuCheck, FailingDeviceTestsFail) {
-  play_gpu(1'000'000, 1'000'000);
   program("gpu_device_test",
           "echo '[  FAILED  ] Gpu.One (3 ms)'; echo '[  FAILED  ] Gpu.One'; exit 1");
-  const test::Run run = check();
-  EXPECT_EQ(run.exit_code, 1);
-  EXPECT_THAT(run.out, testing::ContainsRegex("GPU device tests +FAILED +1 "));
-  EXPECT_EQ(result(summary(), "GPU tests"), "ok");
+  EXPECT_THAT(expect(1, {{"GPU tests", "ok"}}).out,
+              testing::ContainsRegex("GPU device tests +FAILED +1 "));
 }
 
 // In place of timeout(1) stands one that ends the hanging program at once and notes the limit.
 TEST_F(GpuCheck, HangingProgramEndsWithTheBudget) {
-  play_gpu(1'000'000, 1'000'000);
   program("gpu_test", "exec sleep 1000");
   program("timeout",
           "case $3 in */gpu_test) echo \"$2\" >\"${0%/*}/limit\"; "
           "exec /usr/bin/timeout 0.1 \"${@:3}\" ;; esac; exec \"${@:3}\"");
-  const test::Run run = check({"GPU_CHECK_BUDGET_S=77"});
-  EXPECT_EQ(run.exit_code, 1) << run.out;
-  EXPECT_EQ(result(summary(), "GPU tests"), "FAILED");
+  expect(1, {{"GPU tests", "FAILED"}}, {"GPU_CHECK_BUDGET_S=77"});
   const double limit_s = std::stod(read_text_file(folder_ / "bundle/bin/limit"));
   EXPECT_GT(limit_s, 0);
   EXPECT_LE(limit_s, 77);
 }
 
 TEST_F(GpuCheck, TraceThatIsTooLargeIsNotKept) {
-  play_gpu(1'000'000, 1'000'000);
-  program("preserve-profile",
-          "while [ \"$1\" != -- ]; do [ \"$1\" = -o ] && out=$2; shift; done; shift\n"
-          "head -c 5000000 /dev/zero >\"$out\"; echo ', 640 operators,' >&2; exec \"$@\"");
+  play_profiler(", 640 operators,", "head -c 5000000 /dev/zero");
   EXPECT_EQ(check().exit_code, 1);
   EXPECT_FALSE(fs::exists(folder_ / "out/NVIDIA-H100-Fake-9000/trace.db"));
 }
 
 TEST_F(GpuCheck, WithoutTheMeasuringToolsTheyAreSkipped) {
-  play_gpu(1'000'000, 1'000'000);
-  EXPECT_EQ(check().exit_code, 0);
-  EXPECT_EQ(result(summary(), "calibration"), "skipped");
-  EXPECT_EQ(result(summary(), "replay"), "skipped");
-  EXPECT_EQ(result(summary(), "grid"), "skipped");
+  expect(0, {{"calibration", "skipped"}, {"replay", "skipped"}, {"grid", "skipped"}});
 }
 
 TEST_F(GpuCheck, TargetsThatAreMet) {
-  play_gpu(1'000'000, 1'000'000);
   play_tools();
-  const test::Run run = check();
-  EXPECT_EQ(run.exit_code, 0) << run.out << run.err;
-  const nlohmann::json found = summary();
-  for (const char* name :
-       {"calibration", "tuning by measurement", "replay", "replay of the recording", "grid"}) {
-    EXPECT_EQ(result(found, name), "ok") << name;
+  const test::Run run =
+      expect(0, {{"calibration", "ok"},
+                 {"tuning by measurement", "ok"},
+                 {"replay", "ok"},
+                 {"replay of the recording", "ok"},
+                 {"grid", "ok"},
+                 {"target: baseline within 5 %", "ok"},
+                 {"target: prediction within 3 points", "ok"},
+                 {"target: 90 % of the saving realised", "ok"},
+                 {"target: grid, no cell slower than 0.995x after the choice", "ok"}});
+  for (const char* part :
+       {"see grid.html", "3.00 TB/s", "1.030x", "[1.027, 1.033] FAST", "95.0", "2 of 8 cells"}) {
+    EXPECT_THAT(run.out, testing::HasSubstr(part));
   }
-  for (const char* name :
-       {"baseline within 5 %", "prediction within 3 points", "90 % of the saving realised"}) {
-    EXPECT_EQ(result(found, std::string("target: ") + name), "ok") << name;
-  }
-  EXPECT_EQ(result(found, "target: grid, no cell slower than 0.995x after the choice"), "ok");
-  EXPECT_THAT(run.out, testing::HasSubstr("see grid.html"));
-  EXPECT_THAT(run.out, testing::HasSubstr("3.00 TB/s"));
-  EXPECT_THAT(run.out, testing::HasSubstr("1.030x"));
-  EXPECT_THAT(run.out, testing::HasSubstr("[1.027, 1.033] FAST"));
-  EXPECT_THAT(run.out, testing::HasSubstr("95.0"));
-  EXPECT_THAT(run.out, testing::HasSubstr("2 of 8 cells"));
   for (const char* file : {"device.json", "schedule.json", "model.db", "replay.db", "report.json",
                            "report.html", "grid.csv", "grid.json"}) {
     EXPECT_TRUE(fs::exists(folder_ / "out/NVIDIA-H100-Fake-9000" / file)) << file;
@@ -198,120 +158,89 @@ TEST_F(GpuCheck, TargetsThatAreMet) {
 TEST_F(GpuCheck, TargetsThatAreMissed) {
   const struct {
     const char* target;
-    std::function<void(Findings&)> change;
+    Findings findings;
     int missed = 1;
   } cases[] = {
       // The tools' tables are one: what the model's baseline misses, the recording's misses too.
-      {"target: baseline within 5 %", [](Findings& found) { found.fidelity = 1.06; }, 2},
-      {"target: baseline within 5 %", [](Findings& found) { found.fidelity = 0; }},
-      {"target: prediction within 3 points", [](Findings& found) { found.predicted = 1.07; }},
-      {"target: prediction within 3 points", [](Findings& found) { found.predicted = 0.99; }},
-      {"target: 90 % of the saving realised", [](Findings& found) { found.realised_ns = "50000"; }},
-      {"target: grid, fidelity of every cell within 5 %",
-       [](Findings& found) { found.grid_fidelity = 1.06; }},
-      {"target: grid, prediction of every plan within 3 points",
-       [](Findings& found) { found.grid_error = 0.031; }}};
+      {"target: baseline within 5 %", {.fidelity = 1.06}, 2},
+      {"target: baseline within 5 %", {.fidelity = 0}},
+      {"target: prediction within 3 points", {.predicted = 1.07}},
+      {"target: prediction within 3 points", {.predicted = 0.99}},
+      {"target: 90 % of the saving realised", {.realised_ns = "50000"}},
+      {"target: grid, fidelity of every cell within 5 %", {.grid_fidelity = 1.06}},
+      {"target: grid, prediction of every plan within 3 points", {.grid_error = 0.031}}};
   for (const auto& each : cases) {
-    play_gpu(1'000'000, 1'000'000);
-    Findings findings;
-    each.change(findings);
-    play_tools(findings);
-    const test::Run run = check({"GPU_CHECK_PAIRS=1"});
-    EXPECT_EQ(run.exit_code, 1) << run.out;
-    const nlohmann::json found = summary();
+    play_gpu();
+    play_tools(each.findings);
+    expect(1, {{each.target, "missed"}}, {"GPU_CHECK_PAIRS=1"});
     int missed = 0;
-    for (const nlohmann::json& row : found["checks"]) missed += row["result"] == "missed";
+    for (const nlohmann::json& row : summary()["checks"]) missed += row["result"] == "missed";
     EXPECT_EQ(missed, each.missed) << each.target;
-    EXPECT_EQ(result(found, each.target), "missed") << run.out;
   }
 }
 
 TEST_F(GpuCheck, APlanThatDoesNothingHasNoSavingToRealise) {
-  play_gpu(1'000'000, 1'000'000);
-  Findings findings;
-  findings.planned_ns = findings.realised_ns = "0";
-  findings.predicted = findings.speedup = 1;
-  play_tools(findings);
-  EXPECT_EQ(check().exit_code, 0);
-  EXPECT_EQ(result(summary(), "target: 90 % of the saving realised"), "skipped");
+  play_tools({.speedup = 1, .predicted = 1, .planned_ns = "0", .realised_ns = "0"});
+  expect(0, {{"target: 90 % of the saving realised", "skipped"}});
 }
 
 TEST_F(GpuCheck, AReplayWithTooFewSamplesFails) {
-  play_gpu(1'000'000, 1'000'000);
-  Findings findings;
-  findings.low = 0;
-  play_tools(findings);
-  EXPECT_EQ(check().exit_code, 1);
-  EXPECT_EQ(result(summary(), "replay"), "FAILED");
-  EXPECT_EQ(result(summary(), "target: baseline within 5 %"), "absent");
+  play_tools({.low = 0});
+  expect(1, {{"replay", "FAILED"}, {"target: baseline within 5 %", "absent"}});
 }
 
 TEST_F(GpuCheck, WhatFailsSaysWhyAndTheRestGoesOn) {
-  play_gpu(1'000'000, 1'000'000);
   play_tools();
   program("preserve-tune", "echo 'preserve-tune: error: no such thing' >&2; exit 2");
-  const test::Run run = check();
-  EXPECT_EQ(run.exit_code, 1);
-  EXPECT_EQ(result(summary(), "tuning by measurement"), "FAILED");
-  EXPECT_THAT(run.out, testing::HasSubstr("no such thing"));
-  EXPECT_EQ(result(summary(), "grid"), "ok");
+  EXPECT_THAT(expect(1, {{"tuning by measurement", "FAILED"}, {"grid", "ok"}}).out,
+              testing::HasSubstr("no such thing"));
   program("preserve-calibrate", "exit 3");
-  EXPECT_EQ(check().exit_code, 1);
-  EXPECT_EQ(result(summary(), "calibration"), "FAILED");
-  EXPECT_EQ(result(summary(), "grid"), "skipped");
+  expect(1, {{"calibration", "FAILED"}, {"grid", "skipped"}});
 }
 
 // A GPU without published figures is calibrated, and replays what was recorded on it.
 TEST_F(GpuCheck, AnUnknownGpuReplaysItsRecordingOnly) {
-  play_gpu(1'000'000, 1'000'000);
   play_tools();
   fs::remove(folder_ / "bundle/examples/devices/h100-sxm.json");
-  EXPECT_EQ(check().exit_code, 0);
-  EXPECT_EQ(result(summary(), "calibration"), "ok");
-  EXPECT_EQ(result(summary(), "replay"), "skipped");
-  EXPECT_EQ(result(summary(), "replay of the recording"), "ok");
-  EXPECT_EQ(result(summary(), "target: recording within 5 %"), "ok");
+  expect(0, {{"calibration", "ok"},
+             {"replay", "skipped"},
+             {"replay of the recording", "ok"},
+             {"target: recording within 5 %", "ok"}});
   EXPECT_THAT(calls(), testing::Not(testing::HasSubstr("--published")));
 }
 
 TEST_F(GpuCheck, AGridThatRunsOutOfTimeKeepsItsCells) {
-  play_gpu(1'000'000, 1'000'000);
   play_tools();
   program("preserve-replay",
           "while [ $# -gt 0 ]; do case $1 in -o) out=$2 ;; --grid) grid=1 ;; esac; shift; done\n"
           "echo db >\"$out\"; [ -z \"$grid\" ] || exit 124");  // as timeout(1) says it
-  const test::Run run = check({"GPU_CHECK_PAIRS=1"});
-  EXPECT_EQ(run.exit_code, 0) << run.out;
-  EXPECT_EQ(result(summary(), "grid"), "ok");
-  EXPECT_THAT(run.out, testing::HasSubstr("2 of 8 cells"));
+  EXPECT_THAT(expect(0, {{"grid", "ok"}}, {"GPU_CHECK_PAIRS=1"}).out,
+              testing::HasSubstr("2 of 8 cells"));
 }
 
 TEST_F(GpuCheck, PlansAreAppliedToTheLoopsThemselves) {
-  play_gpu(1'000'000, 1'000'000);
   play_tools();
   play_loops();
-  const test::Run run = check({"GPU_CHECK_PAIRS=1"});
-  EXPECT_EQ(run.exit_code, 0) << run.out;
-  const nlohmann::json found = summary();
+  const std::vector<std::string> pairs{"GPU_CHECK_PAIRS=1"};
+  Results results;
   for (const std::string name : {"applied", "PyTorch"}) {
-    EXPECT_EQ(result(found, name + ": plan in the loop"), "ok") << run.out;
-    EXPECT_EQ(result(found, "target: " + name + ": the same bits"), "ok");
-    EXPECT_EQ(result(found, "target: " + name + ": null within 0.3 %"), "ok");
-    EXPECT_EQ(result(found, "target: " + name + " within 2 points of replayed"), "ok");
-    EXPECT_EQ(result(found, "target: " + name + " within 3 points of predicted"), "ok");
+    results.emplace_back(name + ": plan in the loop", "ok");
+    for (const char* met : {": the same bits", ": null within 0.3 %",
+                            " within 2 points of replayed", " within 3 points of predicted"}) {
+      results.emplace_back("target: " + name + met, "ok");
+    }
   }
+  const test::Run run = expect(0, results, pairs);
   // Half of the steps 1,000,000 ns, a quarter 999,001, a quarter 970,874; all of them 1,012,000.
   EXPECT_THAT(run.out, testing::ContainsRegex("PyTorch: change of an arm +ok +39.1 us"));
   play_loops("bb");
-  EXPECT_EQ(check({"GPU_CHECK_PAIRS=1"}).exit_code, 1);
-  EXPECT_EQ(result(summary(), "target: applied: the same bits"), "missed");
-  EXPECT_EQ(result(summary(), "target: PyTorch: the same bits"), "missed");
+  expect(
+      1,
+      {{"target: applied: the same bits", "missed"}, {"target: PyTorch: the same bits", "missed"}},
+      pairs);
   play_loops();
-  Findings findings;
-  findings.null = 1.004;
-  play_tools(findings);
-  EXPECT_EQ(check({"GPU_CHECK_PAIRS=1"}).exit_code, 1);
-  EXPECT_EQ(result(summary(), "target: PyTorch: null within 0.3 %"), "missed");
+  play_tools({.null = 1.004});
+  expect(1, {{"target: PyTorch: null within 0.3 %", "missed"}}, pairs);
 }
 
 TEST_F(GpuCheck, ThePyTorchLoopSaysWhyItDoesNotRun) {
@@ -328,7 +257,6 @@ TEST_F(GpuCheck, ThePyTorchLoopSaysWhyItDoesNotRun) {
 
 // The words that the scripts' fakes accept are words that the real tools have.
 TEST_F(GpuCheck, TheRealToolsKnowTheOptions) {
-  play_gpu(1'000'000, 1'000'000);
   play_tools();
   play_loops();
   ASSERT_EQ(check({"GPU_CHECK_PAIRS=1"}).exit_code, 0);

@@ -11,11 +11,12 @@
 #include "replay/gpu/device.h"
 #include "replay/gpu/graph_check.h"
 #include "tests/support/errors.h"
+#include "tests/support/gpu_nodes.h"
 
 namespace preserve {
 namespace {
 
-using test::fails_with;
+using namespace test;
 using testing::AllOf;
 using testing::HasSubstr;
 
@@ -56,35 +57,9 @@ class GpuDeviceTest : public testing::Test {
   std::unique_ptr<GpuDevice> gpu_;
 };
 
-GpuNode read_of(std::vector<GpuRange> ranges, int op, std::vector<int> after = {}) {
-  GpuNode node;
-  node.op = op;
-  node.ranges = std::move(ranges);
-  node.after = std::move(after);
-  return node;
-}
 GpuNode wait_of(int64_t ns, int op, std::vector<int> after = {}) {
-  GpuNode node = read_of({}, op, std::move(after));
+  GpuNode node = node_of(GpuNodeKind::read, op, std::move(after));
   node.wait_after_ns = ns;
-  return node;
-}
-GpuNode stand_in_of(int64_t hold_ns, int op, std::vector<int> after = {}) {
-  GpuNode node;
-  node.kind = GpuNodeKind::stand_in;
-  node.op = op;
-  node.ctas = 16;
-  node.hold_ns = hold_ns;
-  node.after = std::move(after);
-  return node;
-}
-GpuNode prefetch_of(const GpuRange& range, GpuFetch fetch, std::vector<int> after) {
-  GpuNode node;
-  node.kind = GpuNodeKind::prefetch;
-  node.ranges = {range};
-  node.fetch = fetch;
-  node.ctas = 16;
-  node.chunk_bytes = 4096;
-  node.after = std::move(after);
   return node;
 }
 
@@ -145,7 +120,7 @@ TEST_F(GpuDeviceTest, GraphAndStreamsReadTheSame) {
   const GpuRange memory = allocate(16 * kMiB);
   std::vector<GpuNode> nodes{
       read_of({{memory.address, 8 * kMiB}}, 0), stand_in_of(30'000, 1, {0}),
-      prefetch_of({memory.address + 8 * kMiB, 8 * kMiB}, GpuFetch::prefetch_l2, {0}),
+      prefetch_of({memory.address + 8 * kMiB, 8 * kMiB}, {0}, GpuFetch::prefetch_l2),
       read_of({{memory.address + 8 * kMiB, 8 * kMiB}}, 2, {1})};
   nodes[2].stream = 1;
   const GpuRun graph = run(nodes, 3);
@@ -214,7 +189,7 @@ TEST_F(GpuDeviceTest, PrefetchedReadIsFasterThanCold) {
   const GpuRange weights = allocate(gpu_->facts().l2_bytes / 3 / 4096 * 4096);
   const auto read_ns = [&](std::optional<GpuFetch> fetch) {
     std::vector<GpuNode> nodes{read_of({flush}, 0)};
-    if (fetch) nodes.push_back(prefetch_of(weights, *fetch, {0}));
+    if (fetch) nodes.push_back(prefetch_of(weights, {0}, *fetch));
     nodes.push_back(wait_of(100'000, 1, {static_cast<int>(nodes.size()) - 1}));
     nodes.push_back(read_of({weights}, 2, {static_cast<int>(nodes.size()) - 1}));
     return run(nodes, 3).op_ns[2];
@@ -237,7 +212,7 @@ TEST_F(GpuDeviceTest, EvictionPolicyIsTaken) {
   const GpuRange weights = allocate(4 * kMiB);
   for (const GpuFetch fetch : {GpuFetch::bulk_l2, GpuFetch::prefetch_l2, GpuFetch::load}) {
     if (fetch == GpuFetch::bulk_l2 && gpu_->facts().compute_major < 9) continue;
-    GpuNode node = prefetch_of(weights, fetch, {});
+    GpuNode node = prefetch_of(weights, {}, fetch);
     node.eviction = GpuEviction::last;
     EXPECT_EQ(run({node, read_of({weights}, 0, {0})}, 1).checksum, pattern_sum(0, weights.bytes));
   }
@@ -246,12 +221,7 @@ TEST_F(GpuDeviceTest, EvictionPolicyIsTaken) {
 TEST_F(GpuDeviceTest, ChaseTakesALatencyPerHop) {
   const GpuRange memory = allocate(kMiB);
   gpu_->make_chain(memory.address, memory.bytes, 7);
-  GpuNode node;
-  node.kind = GpuNodeKind::chase;
-  node.op = 0;
-  node.ranges = {memory};
-  node.hops = 1000;
-  const GpuRun chased = run({node}, 1);
+  const GpuRun chased = run({chase_of(memory, 1000)}, 1);
   EXPECT_GT(chased.op_ns[0] / 1000, 30);
   EXPECT_LT(chased.op_ns[0] / 1000, 3000);
 }
@@ -266,7 +236,7 @@ TEST_F(GpuDeviceTest, HalvesOfL2PartitionTheSms) {
   // More pieces than blocks, so that some are drawn by ticket.
   const GpuRange memory = allocate(kEmulated ? 2 * kMiB : 16 * kMiB);
   for (const int half : {1, 2}) {
-    GpuNode prefetch = prefetch_of(memory, GpuFetch::prefetch_l2, {});
+    GpuNode prefetch = prefetch_of(memory, {}, GpuFetch::prefetch_l2);
     prefetch.sm_half = half;
     GpuNode read = read_of({memory}, 0, {0});
     read.sm_half = half;
@@ -284,14 +254,9 @@ TEST_F(GpuDeviceTest, CollectiveOfOneRank) {
   gpu_->join(id, 0, 1);
   const GpuRange memory = allocate(kMiB);
   for (const bool as_graph : {true, false}) {
-    GpuNode collective;
-    collective.kind = GpuNodeKind::collective;
-    collective.function = "allreduce";
-    collective.message_bytes = 64 << 10;
-    collective.op = 1;
-    collective.after = {0};
     const GpuRun reduced =
-        run({read_of({memory}, 0), collective, read_of({memory}, 2, {1})}, 3, kTimes, as_graph);
+        run({read_of({memory}, 0), allreduce_of(64 << 10, 1, {0}), read_of({memory}, 2, {1})}, 3,
+            kTimes, as_graph);
     EXPECT_EQ(reduced.checksum, 2 * pattern_sum(0, memory.bytes));
     EXPECT_GT(reduced.op_ns[1], 0);
     EXPECT_LT(reduced.op_ns[1], 1e6);
@@ -304,13 +269,7 @@ TEST_F(GpuDeviceTest, ProductsOfEveryTypeThatIsSupported) {
        {GpuElement::fp16, GpuElement::bf16, GpuElement::fp8, GpuElement::int8}) {
     if (!gpu_->can_multiply(element)) continue;
     any = true;
-    GpuNode product;
-    product.kind = GpuNodeKind::gemm;
-    product.op = 0;
-    product.m = 1;
-    product.n = 4096;
-    product.k = 4096;
-    product.element = element;
+    GpuNode product = product_of(1, 4096, 4096, element, {});
     product.ranges = {allocate(weight_bytes(product))};
     GpuNode second = product;
     second.op = 1;

@@ -5,11 +5,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
 
 #include "db/trace_db.h"
-#include "tests/support/synthetic_trace.h"
+#include "tests/support/commands.h"
+#include "tests/support/exits.h"
 
 namespace preserve {
 namespace {
@@ -36,12 +36,9 @@ class Gpu : public testing::Test {
   }
   void profile(const std::vector<std::string>& options, const std::vector<std::string>& arguments) {
     trace_ = folder_ / "trace.db";
-    std::vector<std::string> argv{tool("preserve-profile"), "-f", "-o", trace_};
-    argv.insert(argv.end(), options.begin(), options.end());
-    argv.insert(argv.end(), {"--", tool("gpu_decode")});
-    argv.insert(argv.end(), arguments.begin(), arguments.end());
-    const test::Run run = test::run_program(argv);
-    ASSERT_EQ(run.exit_code, 0) << run.err;
+    const test::Run run =
+        succeeded(test::run_program(test::words(tool("preserve-profile"), "-f", "-o", trace_,
+                                                options, "--", tool("gpu_decode"), arguments)));
     EXPECT_EQ(run.err.find("GPU activity is not recorded"), std::string::npos) << run.err;
   }
   int64_t lost() const {

@@ -43,7 +43,6 @@ static void run_child(struct Block block) {
 }
 
 static void do_fork(const char* argument, struct Block block) {
-  (void)argument;
   const pid_t child = fork();
   if (child == 0) run_child(block);
   report_child("fork", child);
@@ -51,7 +50,6 @@ static void do_fork(const char* argument, struct Block block) {
 
 // fork without the handlers of pthread_atfork
 static void do_plain_fork(const char* argument, struct Block block) {
-  (void)argument;
   const pid_t child = _Fork();
   if (child == 0) run_child(block);
   report_child("_Fork", child);
@@ -59,7 +57,6 @@ static void do_plain_fork(const char* argument, struct Block block) {
 
 // Nothing of the C library notices.
 static void do_clone(const char* argument, struct Block block) {
-  (void)argument;
   const pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
   if (child == 0) run_child(block);
   report_child("clone", child);
@@ -73,7 +70,6 @@ static int run_sharing_memory(void* unused) {
 }
 // A child in the memory of its parent, which waits for it, as vfork makes one.
 static void do_vfork(const char* argument, struct Block block) {
-  (void)argument;
   static char stack[64 << 10] __attribute__((aligned(16)));
   shared_memory_block = block;
   report_child("vfork", clone(run_sharing_memory, stack + sizeof(stack),
@@ -86,14 +82,12 @@ static void do_forks(const char* argument, struct Block block) {
 
 // The child outlives its parent.
 static void do_orphan(const char* argument, struct Block block) {
-  (void)argument;
   if (fork() != 0) return;
   sleep_ms(40);
   run_child(block);
 }
 
 static void do_daemon(const char* argument, struct Block block) {
-  (void)argument;
   if (fork() != 0) _exit(0);
   setsid();
   if (fork() != 0) _exit(0);
@@ -118,26 +112,22 @@ static void do_exec(const char* argument, struct Block block) {
 }
 
 static void do_exec_missing(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   execl("/nonexistent/program", "program", (char*)NULL);
   say("exec: %s", strerror(errno));
 }
 
 static void do_spawn(const char* argument, struct Block block) {
-  (void)argument;
   pid_t child = -1;
   errno = posix_spawn(&child, "/proc/self/exe", NULL, NULL, arguments_of(block), environ);
   report_child("spawn", child);
 }
 
 static void do_system(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   say("system: %d", system("exit 3"));
 }
 
 // No child but its own.
 static void do_children(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   const pid_t child = waitpid(-1, NULL, WNOHANG);
   say("children: %s", child < 0 ? strerror(errno) : "some");
 }
@@ -176,11 +166,9 @@ static void join_new_thread(struct Block block, size_t stack_bytes) {
   if (start_thread(&thread, run_thread, block, stack_bytes)) pthread_join(thread, NULL);
 }
 static void do_thread(const char* argument, struct Block block) {
-  (void)argument;
   join_new_thread(block, 0);
 }
 static void do_small_thread(const char* argument, struct Block block) {
-  (void)argument;
   join_new_thread(block, 16 << 10);  // PTHREAD_STACK_MIN
 }
 static void do_threads(const char* argument, struct Block block) {
@@ -194,7 +182,6 @@ static void do_detached(const char* argument, struct Block block) {
   }
 }
 static void do_cancel(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   static char* words[] = {"nvtx", "nvtx:string", "sleep:1"};
   pthread_t thread;
   void* result = NULL;
@@ -207,7 +194,6 @@ static void do_cancel(const char* argument, struct Block block) {
 
 // Threads that somebody else starts, also a profiler, get this stack.
 static void do_default_stack(const char* argument, struct Block block) {
-  (void)block;
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, (size_t)atol(argument));
@@ -223,7 +209,6 @@ static void on_thread_end(void* times) {
   if ((uintptr_t)times > 1) pthread_setspecific(at_thread_end, (void*)((uintptr_t)times - 1));
 }
 static void do_thread_end(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   pthread_key_create(&at_thread_end, on_thread_end);
   pthread_setspecific(at_thread_end, (void*)3);
 }
@@ -237,7 +222,6 @@ static void run_coroutine(void) {
   run_block(coroutine_block);
 }
 static void do_coroutine(const char* argument, struct Block block) {
-  (void)argument;
   static char stack[32 << 10];
   coroutine_block = block;
   getcontext(&there);
@@ -255,7 +239,6 @@ static void do_coroutine(const char* argument, struct Block block) {
 
 // Stopped as by Ctrl-Z, and continued by a child.
 static void do_stop(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   int goes_on[2];
   if (pipe(goes_on) != 0) return say("stop: no pipe");
   const pid_t stopped = getpid(), child = fork();
@@ -306,7 +289,6 @@ static void set_timer(int microseconds) {
 // A timer interrupts NVTX calls; the handler makes NVTX calls too, or does what the argument says:
 // fork, exit, jump.
 static void do_timer(const char* argument, struct Block block) {
-  (void)block;
   in_handler = argument;
   hits = 0;
   nvtxInitialize(NULL);  // NVTX's header waits for it without end, also in what interrupts it
@@ -327,7 +309,6 @@ static void do_timer(const char* argument, struct Block block) {
 }
 
 static void do_handler(const char* argument, struct Block block) {
-  (void)block;
   static char small_stack[16 << 10];
   const int apart = strcmp(argument, "stack") == 0;
   if (apart) sigaltstack(&(stack_t){.ss_sp = small_stack, .ss_size = sizeof(small_stack)}, NULL);
@@ -342,12 +323,10 @@ static void on_file_size(int signal) {
   (void)!write(2, text, sizeof(text) - 1);
 }
 static void do_catch_file_size(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   signal(SIGXFSZ, on_file_size);
 }
 
 static void do_block_signals(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   sigset_t all;
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, NULL);
@@ -355,7 +334,6 @@ static void do_block_signals(const char* argument, struct Block block) {
 
 // The mask as the program set it, and what waits behind it.
 static void do_signals(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   sigset_t pending, mask;
   sigpending(&pending);
   sigprocmask(SIG_SETMASK, NULL, &mask);
@@ -370,36 +348,28 @@ static void do_signals(const char* argument, struct Block block) {
 // ---------------------------------------------------------------- ways to end
 
 static void do_exit(const char* argument, struct Block block) {
-  (void)block;
   exit(atoi(argument));
 }
 static void do_exit_at_once(const char* argument, struct Block block) {
-  (void)block;
   _exit(atoi(argument));
 }
 static void do_quick_exit(const char* argument, struct Block block) {
-  (void)block;
   quick_exit(atoi(argument));
 }
 static void do_thread_exit(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   pthread_exit(NULL);
 }
 // The system call that ends this thread alone.
 static void do_system_exit(const char* argument, struct Block block) {
-  (void)block;
   syscall(SYS_exit, atoi(argument));
 }
 static void do_abort(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   abort();
 }
 static void do_kill(const char* argument, struct Block block) {
-  (void)block;
   kill(getpid(), atoi(argument));
 }
 static void do_fault(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   static volatile int* volatile nowhere = NULL;
   *nowhere = 1;
 }
@@ -408,7 +378,6 @@ static void nvtx_at_end(void) {
   use_nvtx("string");
 }
 static void do_at_end(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   atexit(nvtx_at_end);
   at_quick_exit(nvtx_at_end);
 }

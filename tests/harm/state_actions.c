@@ -61,14 +61,12 @@ void use_nvtx(const char* kind) {
 }
 
 static void do_nvtx(const char* argument, struct Block block) {
-  (void)block;
   use_nvtx(argument);
 }
 
 // A range for every millisecond, named by their number, until somebody kills the process. The
 // number is also in the file that the argument names.
 static void do_steady(const char* argument, struct Block block) {
-  (void)block;
   const int file = open(argument, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (file < 0 || ftruncate(file, sizeof(long)) != 0) return;
   volatile long* shown = mmap(NULL, sizeof(long), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -84,26 +82,21 @@ static void do_steady(const char* argument, struct Block block) {
 }
 
 static void do_errno(const char* argument, struct Block block) {
-  (void)block;
   errno = 77;
   use_nvtx(argument);
   say("errno: %d", errno);
 }
 
 static void do_say(const char* argument, struct Block block) {
-  (void)block;
   say("says %s", argument);
 }
 static void do_buffered(const char* argument, struct Block block) {
-  (void)block;
   printf("buffered %s\n", argument);  // comes out when the C library ends the process
 }
 static void do_complain(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   fprintf(stderr, "complaint\n");
 }
 static void do_sleep(const char* argument, struct Block block) {
-  (void)block;
   sleep_ms(atoi(argument));
 }
 
@@ -117,7 +110,6 @@ static int low_end(void) {
 }
 
 static void do_descriptors(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   int open_count = 0;
   for (int i = 0, end = low_end(); i < end; ++i) open_count += fcntl(i, F_GETFD) >= 0;
   const int lowest = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -126,13 +118,11 @@ static void do_descriptors(const char* argument, struct Block block) {
 }
 
 static void do_close_all(const char* argument, struct Block block) {
-  (void)block;
   close_range((unsigned)atoi(argument), ~0u, 0);
 }
 
 // Files of the program's own behind ten numbers from the argument on.
 static void do_occupy(const char* argument, struct Block block) {
-  (void)block;
   const int first = atoi(argument);
   char path[] = "/tmp/scripted_program_XXXXXX";
   const int file = mkstemp(path);
@@ -150,7 +140,6 @@ static void do_occupy(const char* argument, struct Block block) {
 
 // Opens files until no descriptor is left, and uses NVTX then.
 static void do_fill(const char* argument, struct Block block) {
-  (void)block;
   static int files[4096];
   const struct rlimit limit = {64, 64};
   setrlimit(RLIMIT_NOFILE, &limit);
@@ -168,16 +157,13 @@ static void limit(const char* name, int resource, rlim_t value) {
   if (setrlimit(resource, &both) != 0) say("%s: %s", name, strerror(errno));
 }
 static void do_limit_file(const char* argument, struct Block block) {
-  (void)block;
   limit("file", RLIMIT_FSIZE, (rlim_t)atol(argument));
 }
 static void do_limit_descriptors(const char* argument, struct Block block) {
-  (void)block;
   limit("descriptors", RLIMIT_NOFILE, (rlim_t)atol(argument));
 }
 // In KiB over what is mapped now.
 static void do_limit_memory(const char* argument, struct Block block) {
-  (void)block;
   long pages = 0;
   FILE* file = fopen("/proc/self/statm", "re");
   if (file && fscanf(file, "%ld", &pages) != 1) pages = 0;
@@ -185,23 +171,19 @@ static void do_limit_memory(const char* argument, struct Block block) {
   limit("memory", RLIMIT_AS, (rlim_t)pages * 4096 + (rlim_t)atol(argument) * 1024);
 }
 static void do_limit_processes(const char* argument, struct Block block) {
-  (void)block;
   limit("processes", RLIMIT_NPROC, (rlim_t)atol(argument));
 }
 static void do_limit_locked(const char* argument, struct Block block) {
-  (void)block;
   limit("locked", RLIMIT_MEMLOCK, (rlim_t)atol(argument));
 }
 
 // ---------------------------------------------------------------- folders and privileges
 
 static void do_remove_folder(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   char path[] = "/tmp/odd_folder_XXXXXX";
   if (mkdtemp(path) && chdir(path) == 0) rmdir(path);
 }
 static void do_chroot(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   char path[] = "/tmp/odd_folder_XXXXXX";
   if (!mkdtemp(path)) return;
   const int error = chroot(path) == 0 && chdir("/") == 0 ? 0 : errno;
@@ -209,20 +191,16 @@ static void do_chroot(const char* argument, struct Block block) {
   (void)!rmdir(error == 0 ? "/" : path);
 }
 static void do_drop_root(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   const int done = setgroups(0, NULL) == 0 && setgid(65534) == 0 && setuid(65534) == 0;
   say("drop root: %s, now %d", done ? "done" : strerror(errno), (int)getuid());
 }
 static void do_clear_environment(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   clearenv();
 }
 static void do_user_namespace(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   say("user namespace: %s", unshare(CLONE_NEWUSER) == 0 ? "entered" : strerror(errno));
 }
 static void do_mount_namespace(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   const int own = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
   say("mount namespace: %s", setns(own, CLONE_NEWNS) == 0 ? "entered" : strerror(errno));
   close(own);
@@ -230,11 +208,9 @@ static void do_mount_namespace(const char* argument, struct Block block) {
 
 // Children are in it, where /proc has other numbers; threads cannot be made any more.
 static void do_process_namespace(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   say("process namespace: %s", unshare(CLONE_NEWPID) == 0 ? "made" : strerror(errno));
 }
 static void do_no_proc(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   const int done = unshare(CLONE_NEWNS) == 0 &&
                    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
                    umount2("/proc", MNT_DETACH) == 0;
@@ -244,11 +220,9 @@ static void do_no_proc(const char* argument, struct Block block) {
 // ---------------------------------------------------------------- sandboxes
 
 static void do_no_clock_counter(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   prctl(PR_SET_TSC, PR_TSC_SIGSEGV);
 }
 static void do_strict(const char* argument, struct Block block) {
-  (void)argument, (void)block;
   prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT);
 }
 
@@ -259,7 +233,6 @@ static void do_strict(const char* argument, struct Block block) {
 // A server's sandbox: no files, no processes and threads any more. "kill" or "refuse", for all
 // threads when "_all" follows.
 static void do_sandbox(const char* argument, struct Block block) {
-  (void)block;
   const unsigned kill = strncmp(argument, "kill", 4) == 0;
   const unsigned no = kill ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | EPERM;
   struct sock_filter code[] = {SANDBOX_LOAD,
@@ -284,7 +257,6 @@ static void do_sandbox(const char* argument, struct Block block) {
 
 // Only what a single thread that computes and writes needs; prctl too when that follows.
 static void do_tight_sandbox(const char* argument, struct Block block) {
-  (void)block;
   const unsigned rest = SECCOMP_RET_KILL_PROCESS;
   struct sock_filter code[] = {
       SANDBOX_LOAD,

@@ -10,14 +10,14 @@
 
 #include "common/clock.h"
 #include "tests/profiler/collector/recording.h"
+#include "tests/support/exits.h"
 
 namespace preserve {
 namespace {
 
-using test::kAllowRoot;
 using test::kProfile;
-using test::run_program;
-using test::TemporaryDirectory;
+using test::mpirun;
+using test::Words;
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
@@ -49,7 +49,12 @@ class Hosts : public ::testing::Test {
     return file;
   }
   test::Run run(const std::vector<std::string>& argv) {
-    return run_program(argv, kAllowRoot, folder_.path());
+    return test::run_program(argv, test::kAllowRoot, folder_.path());
+  }
+  // trace.db of a command that ends well.
+  void record(const Words& command) {
+    run_ = run(test::words(kProfile, "-f", "-o", "trace.db", "--", command));
+    ASSERT_EQ(run_.exit_code, 0) << run_.err;
   }
   std::string file(const char* name) const { return (folder_ / name).string(); }
   TraceDb db() const { return TraceDb::open(file("trace.db")); }
@@ -99,31 +104,23 @@ class Hosts : public ::testing::Test {
         << run_.err;
   }
   // The same operators, in order, whoever recorded them.
-  std::string operators(const std::string& trace) const {
-    const TraceDb opened = TraceDb::open(trace);
-    Query rows = opened.query(
+  Words operators(const std::string& trace) const {
+    return test::rows(
+        TraceDb::open(trace),
         "SELECT p.rank, s.value, c.function, c.bytes, c.dtype, c.ranks, c.sequence, c.peer, "
         "c.blocking FROM collective AS c JOIN op ON op.id = c.op_id JOIN stream ON stream.id = "
         "op.stream_id JOIN process AS p ON p.id = stream.process_id JOIN string AS s ON s.id = "
         "op.name_id ORDER BY p.rank, op.start_ns, op.id");
-    std::string text;
-    while (rows.next()) {
-      for (int column = 0; column < 9; ++column) text += std::string(rows.text(column)) + " ";
-      text += "\n";
-    }
-    return text;
   }
 
-  TemporaryDirectory folder_;
+  test::TemporaryDirectory folder_;
   const int64_t from_ns_ = monotonic_ns();
   test::Run run_;
 };
 
 TEST_F(Hosts, RanksWithAnotherClockComeOntoTheLaunchers) {
   const std::string other = shifting("[ \"$OMPI_COMM_WORLD_RANK\" = 1 ]");
-  run_ = run({kProfile, "-o", "trace.db", "--", "mpirun", "--oversubscribe", "-n", "2", other,
-              kPrograms + "hosts_program", "50", "4000"});
-  ASSERT_EQ(run_.exit_code, 0) << run_.err;
+  ASSERT_NO_FATAL_FAILURE(record(mpirun(2, {other, kPrograms + "hosts_program", "50", "4000"})));
   EXPECT_EQ(number("SELECT COUNT(*) FROM clock WHERE source = 'round_trips' AND readings >= 2"), 2);
   EXPECT_EQ(number("SELECT offset_ns FROM clock JOIN process ON id = process_id WHERE rank = 0"),
             0);
@@ -134,10 +131,8 @@ TEST_F(Hosts, RanksWithAnotherClockComeOntoTheLaunchers) {
 
 TEST_F(Hosts, FilesOfSeveralLaunchersComeOntoOneClockByTheirCollectives) {
   const std::string other = shifting("[ \"$OMPI_COMM_WORLD_RANK\" = 1 ]");
-  const test::Run recorded =
-      run({"mpirun", "--oversubscribe", "-n", "2", kProfile, "-o", "trace.%r.db", "--", other,
-           kPrograms + "hosts_program", "200", "1000"});
-  ASSERT_EQ(recorded.exit_code, 0) << recorded.err;
+  succeeded(run(mpirun(2, {kProfile, "-o", "trace.%r.db", "--", other, kPrograms + "hosts_program",
+                           "200", "1000"})));
   run_ = run({kProfile, "--merge", "trace.0.db", "trace.1.db", "-o", "trace.db"});
   ASSERT_EQ(run_.exit_code, 0) << run_.err;
   EXPECT_EQ(number("SELECT readings FROM clock WHERE source = 'collectives'"), 200);
@@ -223,12 +218,9 @@ class Mpich : public Hosts, public ::testing::WithParamInterface<const char*> {}
 
 TEST_P(Mpich, IsRecordedAsOpenMpiIs) {
   NEEDS("mpich_mpi_program");
-  run_ = run({kProfile, "-o", "trace.db", "--", "mpirun", "--oversubscribe", "-n", "2",
-              kPrograms + "mpi_program", GetParam()});
-  ASSERT_EQ(run_.exit_code, 0) << run_.err;
-  const test::Run mpich = run({kProfile, "-o", "mpich.db", "--", "mpiexec.mpich", "-n", "2",
-                               kPrograms + "mpich_mpi_program", GetParam()});
-  ASSERT_EQ(mpich.exit_code, 0) << mpich.err;
+  ASSERT_NO_FATAL_FAILURE(record(mpirun(2, {kPrograms + "mpi_program", GetParam()})));
+  const test::Run mpich = succeeded(run({kProfile, "-o", "mpich.db", "--", "mpiexec.mpich", "-n",
+                                         "2", kPrograms + "mpich_mpi_program", GetParam()}));
   EXPECT_EQ(operators(file("mpich.db")), operators(file("trace.db")));
   EXPECT_EQ(TraceDb::open(file("mpich.db")).meta("mpi_library").substr(0, 5), "MPICH");
   EXPECT_EQ(TraceDb::open(file("mpich.db")).query_integer("SELECT COUNT(*) FROM loss_nonzero"), 0);
@@ -241,12 +233,8 @@ INSTANTIATE_TEST_SUITE_P(Modes, Mpich,
 TEST_F(Hosts, SessionsLargeCountsAndPartitionedMessagesOfMpi4AreCountedByName) {
   NEEDS("mpich_mpi4_program");
   for (const std::string mode : {"world", "session"}) {
-    const std::vector<std::string> command{"mpiexec.mpich", "-n", "2",
-                                           kPrograms + "mpich_mpi4_program", mode};
-    std::vector<std::string> argv{kProfile, "-f", "-o", "trace.db", "--"};
-    argv.insert(argv.end(), command.begin(), command.end());
-    run_ = run(argv);
-    ASSERT_EQ(run_.exit_code, 0) << run_.err;
+    ASSERT_NO_FATAL_FAILURE(
+        record({"mpiexec.mpich", "-n", "2", kPrograms + "mpich_mpi4_program", mode}));
     EXPECT_THAT(run_.out, testing::AllOf(HasSubstr("0 of 2: 127 2"), HasSubstr("1 of 2: 127 1")));
     EXPECT_EQ(number("SELECT COUNT(*) FROM process WHERE rank IN (0, 1) AND world_size = 2"), 2);
     EXPECT_EQ(number("SELECT COUNT(*) FROM collective WHERE function = 'allreduce'"), 2);
@@ -259,16 +247,13 @@ TEST_F(Hosts, SessionsLargeCountsAndPartitionedMessagesOfMpi4AreCountedByName) {
 
 TEST_F(Hosts, AnMpiLibraryThatWasOpenedPrivatelyIsFound) {
   NEEDS("mpich_module.so");
-  run_ = run({kProfile, "-o", "trace.db", "--", "mpiexec.mpich", "-n", "1",
-              kPrograms + "opens_program", kPrograms + "mpich_module.so", "3", "0"});
-  ASSERT_EQ(run_.exit_code, 0) << run_.err;
+  ASSERT_NO_FATAL_FAILURE(record({"mpiexec.mpich", "-n", "1", kPrograms + "opens_program",
+                                  kPrograms + "mpich_module.so", "3", "0"}));
   EXPECT_EQ(number("SELECT COUNT(*) FROM collective"), 3);
 }
 
 TEST_F(Hosts, SpawnedProcessesHaveNoRank) {
-  run_ = run({kProfile, "-o", "trace.db", "--", "mpirun", "--oversubscribe", "-n", "1",
-              kPrograms + "spawn_program"});
-  ASSERT_EQ(run_.exit_code, 0) << run_.err;
+  ASSERT_NO_FATAL_FAILURE(record(mpirun(1, {kPrograms + "spawn_program"})));
   EXPECT_EQ(number("SELECT COUNT(*) FROM process WHERE rank IS NULL AND world_size IS NULL"), 1);
   EXPECT_EQ(number("SELECT COUNT(*) FROM process WHERE rank = 0 AND world_size = 1"), 1);
   EXPECT_EQ(number("SELECT COUNT(*) FROM collective WHERE function = 'allreduce'"), 2);
@@ -284,11 +269,8 @@ TEST_P(Fortran, IsRecordedThroughEachOfItsBindings) {
   const std::string program = fmt::format("{}_{}", library, form);
   NEEDS(program);
   const bool mpich = std::string(library) == "mpich";
-  std::vector<std::string> argv{kProfile, "-o", "trace.db", "--", "mpirun", "--oversubscribe"};
-  if (mpich) argv = {kProfile, "-o", "trace.db", "--", "mpiexec.mpich"};
-  argv.insert(argv.end(), {"-n", "2", kPrograms + program});
-  run_ = run(argv);
-  ASSERT_EQ(run_.exit_code, 0) << run_.err;
+  ASSERT_NO_FATAL_FAILURE(record(mpich ? Words{"mpiexec.mpich", "-n", "2", kPrograms + program}
+                                       : mpirun(2, {kPrograms + program})));
   const auto calls = [&](const char* function, int bytes, const char* type) {
     return number(
         fmt::format("SELECT COUNT(*) FROM collective WHERE function = '{}' AND bytes = {} "

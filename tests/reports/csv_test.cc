@@ -10,22 +10,17 @@
 
 #include "reports/model/earlier.h"
 #include "reports/render.h"
-#include "tests/reports/scenario_files.h"
-#include "tests/support/synthetic_trace.h"
+#include "tests/reports/two_scenarios.h"
 
 namespace preserve::report {
 namespace {
 
-using test::TemporaryDirectory;
 using ::testing::HasSubstr;
 
-Report report_of(const std::vector<std::filesystem::path>& paths) {
-  return build_report(read_inputs(paths));
-}
+struct Csv : TwoScenarios {};
 
-TEST(Csv, HasOneRowPerOperatorAndScenario) {
-  TemporaryDirectory directory;
-  const Report report = report_of(test::write_two_scenarios(directory.path()));
+TEST_F(Csv, HasOneRowPerOperatorAndScenario) {
+  const Report report = report_of(paths);
   const std::string csv = to_csv(report);
   const auto rows = static_cast<size_t>(std::count(csv.begin(), csv.end(), '\n'));
   EXPECT_EQ(rows, 1 + 2 * report.step->ops.size());
@@ -35,9 +30,8 @@ TEST(Csv, HasOneRowPerOperatorAndScenario) {
             0U);
 }
 
-TEST(Csv, OfEveryTableHasAsManyCellsAsColumns) {
-  TemporaryDirectory directory;
-  Report report = report_of(test::write_two_scenarios(directory.path()));
+TEST_F(Csv, OfEveryTableHasAsManyCellsAsColumns) {
+  Report report = report_of(paths);
   Report before = report;
   before.scenarios[0].plan.windows[0].used_bytes /= 2;
   report.earlier = {compare_with(before, report)};

@@ -10,15 +10,13 @@
 #include "common/error.h"
 #include "common/output_file.h"
 #include "db/replay_result.h"
-#include "planner/schedule/json_document.h"
 #include "planner/schedule/schedule_check.h"
 #include "replay/grid/cell_run.h"
 #include "replay/grid/text.h"
 #include "replay/measure/summary.h"
 #include "reports/render.h"
-#include "tests/reports/scenario_files.h"
+#include "tests/reports/two_scenarios.h"
 #include "tests/support/errors.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 extern const std::string_view kReportSchema;
@@ -28,13 +26,8 @@ namespace preserve::report {
 namespace {
 
 using test::fails_with;
-using test::TemporaryDirectory;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-Report report_of(const std::vector<std::filesystem::path>& paths) {
-  return build_report(read_inputs(paths));
-}
 
 // What differs from run to run: the folder, and digests and sizes of SQLite files.
 std::string without_accidents(std::string json, const std::filesystem::path& directory) {
@@ -56,27 +49,22 @@ std::string without_samples(const std::string& text) {
   return json.dump(1) + "\n";
 }
 
-// What the shipped schema says against a report; empty when nothing.
 std::string schema_errors(const std::string& text) {
-  try {
-    validate_json(nlohmann::json::parse(text), kReportSchema, "report.json");
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
+  return report::schema_errors(text, kReportSchema);
 }
 
-TEST(Report, OfTwoScenariosIsTheGoldenOne) {
-  TemporaryDirectory directory;
-  const Report report = report_of(test::write_two_scenarios(directory.path()));
+struct ReportFiles : TwoScenarios {};
+struct InputFiles : TwoScenarios {};
+
+TEST_F(ReportFiles, OfTwoScenariosIsTheGoldenOne) {
+  const Report report = report_of(paths);
   const std::string json = without_samples(without_accidents(to_json(report), directory.path()));
   EXPECT_EQ(json, test::golden("two_scenarios.json", json)) << "UPDATE_GOLDEN=1 rewrites it";
   EXPECT_THAT(schema_errors(to_json(report)), "");
 }
 
-TEST(Report, SaysTheVerdictOfEachScenarioAndNamesTheStandIn) {
-  TemporaryDirectory directory;
-  const Report report = report_of(test::write_two_scenarios(directory.path()));
+TEST_F(ReportFiles, SaysTheVerdictOfEachScenarioAndNamesTheStandIn) {
+  const Report report = report_of(paths);
   ASSERT_EQ(report.sentences.size(), 2U);
   EXPECT_THAT(report.sentences[0],
               AllOf(HasSubstr("Measured:"), HasSubstr("with real collectives")));
@@ -84,9 +72,7 @@ TEST(Report, SaysTheVerdictOfEachScenarioAndNamesTheStandIn) {
               AllOf(HasSubstr("14.2 % faster ["), HasSubstr("with a 200 us stand-in link: FAST.")));
 }
 
-TEST(Report, NamesStandInsForCollectives) {
-  TemporaryDirectory directory;
-  const auto paths = test::write_two_scenarios(directory.path());
+TEST_F(ReportFiles, NamesStandInsForCollectives) {
   test::write_replay(directory / "replay.db", directory / "schedule.json", {},
                      [](TraceDb& db) { db.set_meta("collective", "stand-in"); });
   test::write_replay(directory / "replay-link.db", directory / "schedule-link.json", {},
@@ -97,9 +83,8 @@ TEST(Report, NamesStandInsForCollectives) {
               HasSubstr("with a 200 us stand-in link and stand-in collectives"));
 }
 
-TEST(Report, CarriesEverySampleOfAnArm) {
-  TemporaryDirectory directory;
-  const Report report = report_of(test::write_two_scenarios(directory.path()));
+TEST_F(ReportFiles, CarriesEverySampleOfAnArm) {
+  const Report report = report_of(paths);
   const Arm& arm = report.scenarios[1].measured->arms[1];
   ASSERT_EQ(arm.taken.size(), 45U);
   EXPECT_EQ(arm.taken_every, 1);
@@ -108,9 +93,7 @@ TEST(Report, CarriesEverySampleOfAnArm) {
   EXPECT_EQ(arm.taken[44].discarded, "");
 }
 
-TEST(Report, PutsSeriousWarningsFirst) {
-  TemporaryDirectory directory;
-  const auto paths = test::write_two_scenarios(directory.path());
+TEST_F(ReportFiles, PutsSeriousWarningsFirst) {
   test::write_replay(paths[2], paths[1], {.warning = "a caution"},
                      [](TraceDb& db) { db.execute("UPDATE result SET fidelity = 1.5"); });
   const Report report = report_of({paths[0], paths[1], paths[2]});
@@ -119,9 +102,7 @@ TEST(Report, PutsSeriousWarningsFirst) {
   EXPECT_EQ(report.warnings.back().severity, Severity::caution);
 }
 
-TEST(Report, MatchesReplaysToSchedulesInWhateverOrder) {
-  TemporaryDirectory directory;
-  std::vector<std::filesystem::path> paths = test::write_two_scenarios(directory.path());
+TEST_F(ReportFiles, MatchesReplaysToSchedulesInWhateverOrder) {
   const std::vector<std::filesystem::path> shuffled{paths[4], paths[1], paths[3], paths[0],
                                                     paths[2]};
   const Report report = report_of(shuffled);
@@ -133,9 +114,8 @@ TEST(Report, MatchesReplaysToSchedulesInWhateverOrder) {
   }
 }
 
-TEST(Report, CarriesLossesAndTheWarningsOfEveryStage) {
-  TemporaryDirectory directory;
-  const Report report = report_of(test::write_two_scenarios(directory.path()));
+TEST_F(ReportFiles, CarriesLossesAndTheWarningsOfEveryStage) {
+  const Report report = report_of(paths);
   ASSERT_EQ(report.recording.losses.size(), 1U);
   EXPECT_EQ(report.recording.losses[0].count, 3);
   std::string all;
@@ -147,9 +127,7 @@ TEST(Report, CarriesLossesAndTheWarningsOfEveryStage) {
   }
 }
 
-TEST(Report, SaysAWarningOfTwoSchedulesOnce) {
-  TemporaryDirectory directory;
-  auto paths = test::write_two_scenarios(directory.path());
+TEST_F(ReportFiles, SaysAWarningOfTwoSchedulesOnce) {
   for (const auto& [path, link_ns] : {std::pair(paths[1], 0), std::pair(paths[3], 200'000)}) {
     Schedule schedule = test::make_schedule(paths[0], link_ns);
     schedule.warnings = {"bytes are unknown"};
@@ -161,9 +139,7 @@ TEST(Report, SaysAWarningOfTwoSchedulesOnce) {
               AllOf(HasSubstr("schedule.json, "), HasSubstr("schedule-link.json")));
 }
 
-TEST(Report, WarnsOfAReplayThatIsNotTheRecordedStep) {
-  TemporaryDirectory directory;
-  const auto paths = test::write_two_scenarios(directory.path());
+TEST_F(ReportFiles, WarnsOfAReplayThatIsNotTheRecordedStep) {
   const auto warnings = [&](double share_of_recorded) {
     test::write_replay(paths[2], paths[1], {}, [&](TraceDb& db) {
       db.execute("UPDATE result SET fidelity = ?", {share_of_recorded});
@@ -179,9 +155,7 @@ TEST(Report, WarnsOfAReplayThatIsNotTheRecordedStep) {
   EXPECT_THAT(warnings(0.8), HasSubstr("the recorded step, so its verdict says little"));
 }
 
-TEST(Report, ShowsWhatTheReplayDecided) {
-  TemporaryDirectory directory;
-  const auto paths = test::write_two_scenarios(directory.path());
+TEST_F(ReportFiles, ShowsWhatTheReplayDecided) {
   const ReplayResult result = read_result(TraceDb::open(paths[4]));
   const Report report = report_of(paths);
   const Measured& measured = *report.scenarios[1].measured;
@@ -199,9 +173,7 @@ TEST(Report, ShowsWhatTheReplayDecided) {
 
 // A measurement whose interval ends so near to 1 that fewer resamples, another seed or another
 // estimator would give other digits: every reader must print those that the replay decided.
-TEST(Report, SummaryGridAndReportHaveOneIntervalAndOneVerdict) {
-  TemporaryDirectory directory;
-  const auto paths = test::write_two_scenarios(directory.path());
+TEST_F(ReportFiles, SummaryGridAndReportHaveOneIntervalAndOneVerdict) {
   test::write_replay(paths[2], paths[1],
                      {.prefetch_speedup = 1.009, .pairs = 400, .noise = 0.05, .overlap_arm = true});
   const ReplayResult result = read_result(TraceDb::open(paths[2]));
@@ -229,9 +201,8 @@ TEST(Report, SummaryGridAndReportHaveOneIntervalAndOneVerdict) {
               HasSubstr(fmt::format("{:.3f}, {:.3f}", interval.low, interval.high)));
 }
 
-TEST(Report, OccupancyRisesUnderWindowsFallsAtReadersAndWraps) {
-  TemporaryDirectory directory;
-  const Report report = report_of(test::write_two_scenarios(directory.path()));
+TEST_F(ReportFiles, OccupancyRisesUnderWindowsFallsAtReadersAndWraps) {
+  const Report report = report_of(paths);
   const PlanView& plan = report.scenarios[1].plan;
   ASSERT_EQ(plan.occupancy_bytes.size(), report.step->ops.size());
   const Window& last = plan.windows.back();
@@ -244,8 +215,7 @@ TEST(Report, OccupancyRisesUnderWindowsFallsAtReadersAndWraps) {
   EXPECT_EQ(plan.occupancy_bytes[before_reader + 1], 0);
 }
 
-TEST(Report, OfATraceAloneSaysWhatIsMissing) {
-  TemporaryDirectory directory;
+TEST_F(ReportFiles, OfATraceAloneSaysWhatIsMissing) {
   test::write_synthetic_trace(directory / "trace.db");
   const Report report = report_of({directory / "trace.db"});
   EXPECT_THAT(report.sentences, ::testing::ElementsAre(HasSubstr("no schedule was given")));
@@ -253,9 +223,7 @@ TEST(Report, OfATraceAloneSaysWhatIsMissing) {
   EXPECT_THAT(to_csv(report), HasSubstr("\"recorded\",0,\"embed\",\"compute\",1000,,,,\r\n"));
 }
 
-TEST(Report, OfAnUnreplayedScheduleSaysThatNothingWasMeasured) {
-  TemporaryDirectory directory;
-  const auto paths = test::write_two_scenarios(directory.path());
+TEST_F(ReportFiles, OfAnUnreplayedScheduleSaysThatNothingWasMeasured) {
   const Report report = report_of({paths[0], paths[1]});
   EXPECT_THAT(report.sentences, ::testing::ElementsAre(HasSubstr("Not measured (no replay.db")));
   EXPECT_THAT(schema_errors(to_json(report)), "");
@@ -265,8 +233,7 @@ TEST(Report, OfAnUnreplayedScheduleSaysThatNothingWasMeasured) {
               HasSubstr("no replay.db"));
 }
 
-TEST(Report, OfATraceWithoutStepsStillShowsTheRecording) {
-  TemporaryDirectory directory;
+TEST_F(ReportFiles, OfATraceWithoutStepsStillShowsTheRecording) {
   test::write_synthetic_trace(directory / "trace.db", {.steps = 1, .annotate_steps = false});
   const Report report = report_of({directory / "trace.db"});
   EXPECT_FALSE(report.step);
@@ -277,9 +244,7 @@ TEST(Report, OfATraceWithoutStepsStillShowsTheRecording) {
   EXPECT_THAT(to_html(report), HasSubstr("no step was found"));
 }
 
-TEST(Report, OfAReplayWithoutPrefetchArmGivesTheReason) {
-  TemporaryDirectory directory;
-  const auto paths = test::write_two_scenarios(directory.path());
+TEST_F(ReportFiles, OfAReplayWithoutPrefetchArmGivesTheReason) {
   test::write_replay(paths[2], paths[1], {.prefetch_arm = false});
   const Report report = report_of({paths[0], paths[1], paths[2]});
   EXPECT_FALSE(report.scenarios[0].measured->speedup);
@@ -287,9 +252,7 @@ TEST(Report, OfAReplayWithoutPrefetchArmGivesTheReason) {
   EXPECT_THAT(schema_errors(to_json(report)), "");
 }
 
-TEST(Report, OfTooFewPairsShowsNoInterval) {
-  TemporaryDirectory directory;
-  const auto paths = test::write_two_scenarios(directory.path());
+TEST_F(ReportFiles, OfTooFewPairsShowsNoInterval) {
   test::write_replay(paths[2], paths[1], {.pairs = 2});  // one of them is a warm-up
   const Report report = report_of({paths[0], paths[1], paths[2]});
   const Measured& measured = *report.scenarios[0].measured;
@@ -301,18 +264,14 @@ TEST(Report, OfTooFewPairsShowsNoInterval) {
   EXPECT_THAT(schema_errors(to_json(report)), "");
 }
 
-TEST(Report, JudgesNothingOnABusyMachine) {
-  TemporaryDirectory directory;
-  const auto paths = test::write_two_scenarios(directory.path());
+TEST_F(ReportFiles, JudgesNothingOnABusyMachine) {
   test::write_replay(paths[2], paths[1], {.busy = true});
   const Report report = report_of({paths[0], paths[1], paths[2]});
   EXPECT_EQ(report.scenarios[0].measured->verdict, "AMBG");
   EXPECT_THAT(report.sentences[0], HasSubstr("too busy to decide"));
 }
 
-TEST(Report, SaysDoNothingWhenThatIsThePlan) {
-  TemporaryDirectory directory;
-  const auto paths = test::write_two_scenarios(directory.path());
+TEST_F(ReportFiles, SaysDoNothingWhenThatIsThePlan) {
   Schedule schedule = test::make_schedule(paths[0]);
   schedule.plan.verdict = PlanVerdict::do_nothing;
   schedule.plan.reasons = {"the windows are too short"};
@@ -330,9 +289,7 @@ TEST(Report, SaysDoNothingWhenThatIsThePlan) {
                     HasSubstr("Replayed all the same, it is 0.0 % faster")));
 }
 
-TEST(Inputs, AScheduleOfAnotherRecordingGoesWithTheReplayOfIt) {
-  TemporaryDirectory directory;
-  const auto paths = test::write_two_scenarios(directory.path());
+TEST_F(InputFiles, AScheduleOfAnotherRecordingGoesWithTheReplayOfIt) {
   const FoldedStep step = fold_step(TraceDb::open(paths[0]));
   Schedule schedule = test::make_schedule(paths[0]);
   schedule.signature = signature_of(step);
@@ -352,9 +309,7 @@ TEST(Inputs, AScheduleOfAnotherRecordingGoesWithTheReplayOfIt) {
   EXPECT_TRUE(report.step);
 }
 
-TEST(Inputs, OfAnotherTraceAreRefused) {
-  TemporaryDirectory directory;
-  const auto paths = test::write_two_scenarios(directory.path());
+TEST_F(InputFiles, OfAnotherTraceAreRefused) {
   test::write_synthetic_trace(directory / "other.db", {.layers = 3});
   EXPECT_THAT(
       [&] {
@@ -371,9 +326,7 @@ TEST(Inputs, OfAnotherTraceAreRefused) {
   EXPECT_THAT([&] { report_of({paths[0], paths[0]}); }, fails_with("given twice"));
 }
 
-TEST(Inputs, ThatAreNoneOfOursAreRefused) {
-  TemporaryDirectory directory;
-  const auto paths = test::write_two_scenarios(directory.path());
+TEST_F(InputFiles, ThatAreNoneOfOursAreRefused) {
   OutputFile(directory / "empty", false).write("");
   OutputFile(directory / "text", false).write("hello");
   OutputFile(directory / "other.json", false).write("{\"a\": 1}");
@@ -388,17 +341,13 @@ TEST(Inputs, ThatAreNoneOfOursAreRefused) {
   EXPECT_THAT([&] { report_of({directory.path()}); }, fails_with("not a regular file"));
 }
 
-TEST(Inputs, WithALinkThatDiffersFromThePlansAreRefused) {
-  TemporaryDirectory directory;
-  const auto paths = test::write_two_scenarios(directory.path());
+TEST_F(InputFiles, WithALinkThatDiffersFromThePlansAreRefused) {
   test::write_replay(paths[2], paths[1], {},
                      [](TraceDb& db) { db.execute("UPDATE result SET link_latency_ns = 5000"); });
   EXPECT_THAT([&] { report_of({paths[0], paths[1], paths[2]}); }, fails_with("link of 5000 ns"));
 }
 
-TEST(Inputs, WithNonsenseInTheReplayAreRefused) {
-  TemporaryDirectory directory;
-  const auto paths = test::write_two_scenarios(directory.path());
+TEST_F(InputFiles, WithNonsenseInTheReplayAreRefused) {
   const auto with = [&](const std::string& sql) {
     test::write_replay(paths[2], paths[1], {}, [&](TraceDb& db) { db.execute(sql); });
     report_of({paths[0], paths[1], paths[2]});
@@ -417,9 +366,7 @@ TEST(Inputs, WithNonsenseInTheReplayAreRefused) {
   EXPECT_NO_THROW(with("UPDATE arm_op SET ordinal = ordinal + 1000000"));
 }
 
-TEST(Inputs, SchedulesThatDoNotFitTheStepAreRefused) {
-  TemporaryDirectory directory;
-  const auto paths = test::write_two_scenarios(directory.path());
+TEST_F(InputFiles, SchedulesThatDoNotFitTheStepAreRefused) {
   Schedule schedule = test::make_schedule(paths[0]);
   schedule.plan.windows[0].prefetches[0].offset_bytes = int64_t{1} << 50;
   test::write_schedule(directory / "far.json", schedule);
@@ -431,8 +378,7 @@ TEST(Inputs, SchedulesThatDoNotFitTheStepAreRefused) {
                  AllOf(HasSubstr("far.json"), HasSubstr("from byte 1125899906842624 on"))));
 }
 
-TEST(Inputs, ADamagedTraceIsNamed) {
-  TemporaryDirectory directory;
+TEST_F(InputFiles, ADamagedTraceIsNamed) {
   const auto with = [&](const std::string& sql) {
     test::write_synthetic_trace(directory / "trace.db", {}, [&](TraceDb& db) {
       db.execute("PRAGMA ignore_check_constraints = 1");
@@ -447,9 +393,8 @@ TEST(Inputs, ADamagedTraceIsNamed) {
   EXPECT_THAT([&] { with("UPDATE access SET bytes = -1"); }, fails_with("damaged"));
 }
 
-TEST(CheckConsistency, FindsNumbersThatDoNotAddUp) {
-  TemporaryDirectory directory;
-  Report report = report_of(test::write_two_scenarios(directory.path()));
+TEST_F(ReportFiles, WithNumbersThatDoNotAddUpAreFound) {
+  Report report = report_of(paths);
   check_consistency(report);
   Report time = report, bytes = report, operators = report;
   time.time_use.ranks[0].classes[0].exclusive_ns -= 1;
@@ -460,17 +405,15 @@ TEST(CheckConsistency, FindsNumbersThatDoNotAddUp) {
   EXPECT_THROW(check_consistency(operators), Error);
 }
 
-TEST(Markdown, HoldsVerdictsAndTables) {
-  TemporaryDirectory directory;
-  const std::string text = to_markdown(report_of(test::write_two_scenarios(directory.path())));
+TEST_F(ReportFiles, HoldVerdictsAndTablesInMarkdown) {
+  const std::string text = to_markdown(report_of(paths));
   EXPECT_THAT(text, AllOf(HasSubstr("### Preserve report"),
                           HasSubstr("| 200 us stand-in link | **FAST** |"),
                           HasSubstr("\\[unattributed\\]")));
 }
 
 // A schedule of preserve-tune --measure brings the plans that were tried, in JSON and on the page.
-TEST(Report, ShowsThePlansThatWereMeasured) {
-  const TemporaryDirectory directory;
+TEST_F(ReportFiles, ShowsThePlansThatWereMeasured) {
   test::write_synthetic_trace(directory / "trace.db", {.layers = 2});
   Schedule schedule = test::make_schedule(directory / "trace.db");
   schedule.candidates = {schedule.plan, schedule.plan};

@@ -5,7 +5,6 @@
 
 #include <cmath>
 #include <cstdlib>
-#include <fstream>
 
 #include "common/output_file.h"
 #include "db/replay_result.h"

@@ -153,4 +153,10 @@ void write_synthetic_trace(const std::filesystem::path& path, const SyntheticTra
   db.finish();
 }
 
+TraceDb synthetic_trace(const SyntheticTrace& spec, const std::function<void(TraceDb&)>& tweak) {
+  const TemporaryDirectory directory;
+  write_synthetic_trace(directory / "trace.db", spec, tweak);
+  return TraceDb::open(directory / "trace.db");
+}
+
 }  // namespace preserve::test

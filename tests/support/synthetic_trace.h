@@ -35,6 +35,9 @@ struct SyntheticTrace {
 // Writes a finished trace.db at `path` (replacing it). `tweak` runs before finish().
 void write_synthetic_trace(const std::filesystem::path& path, const SyntheticTrace& spec = {},
                            const std::function<void(TraceDb&)>& tweak = {});
+// Open, of a file that is gone.
+TraceDb synthetic_trace(const SyntheticTrace& spec = {},
+                        const std::function<void(TraceDb&)>& tweak = {});
 
 // A directory of its own, removed with everything in it at the end of the test.
 class TemporaryDirectory {

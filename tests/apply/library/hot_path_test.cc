@@ -8,7 +8,6 @@
 #include <ucontext.h>
 
 #include <cstdlib>
-#include <vector>
 
 #include "tests/apply/library/scripted_mpi.h"
 
@@ -166,8 +165,7 @@ TEST_P(AfterTheLock, NothingIsAllocatedLockedOrAskedOfTheSystem) {
   plan.header.via = GetParam().via;
   plan.header.mode = GetParam().mode;
   plan.header.link_latency_ns = 5'000;
-  ScriptedRank rank(plan);
-  rank.load();
+  LoadedRank rank(plan);
   rank.board.ready = 1;  // the other rank
   rank.probed = {true, true, 10, 5};
   rank.ways.reserve(1 << 14);  // the script's own

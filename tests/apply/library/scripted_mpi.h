@@ -171,4 +171,12 @@ class ScriptedRank {
   uint64_t jitter_ = 1;
 };
 
+// One that has loaded its weights.
+struct LoadedRank : ScriptedRank {
+  template <typename... Of>
+  explicit LoadedRank(const Of&... of) : ScriptedRank(of...) {
+    load();
+  }
+};
+
 }  // namespace preserve::apply

@@ -14,8 +14,7 @@ namespace {
 constexpr size_t kOriginal = 0, kNull = 1, kApplied = 2;
 
 TEST(Session, FetchesNothingBeforeTheStepWasSeenTwice) {
-  ScriptedRank rank;
-  rank.load();
+  LoadedRank rank;
   rank.steps(2);
   EXPECT_EQ(rank.seen().locks, 1U);
   EXPECT_EQ(scripted_attached, 1);
@@ -29,8 +28,7 @@ TEST(Session, FetchesNothingBeforeTheStepWasSeenTwice) {
 }
 
 TEST(Session, DropsWhatTheWaitWasTooShortFor) {
-  ScriptedRank rank;
-  rank.load();
+  LoadedRank rank;
   rank.steps(2);
   for (int i = 0; i < 4; ++i) rank.step(0, 3);
   // Of three turns two are left to the last rank to come, so one chunk of 1 KiB for each of four
@@ -42,8 +40,7 @@ TEST(Session, DropsWhatTheWaitWasTooShortFor) {
 TEST(Session, FetchesNothingInTheNullArm) {
   PlanContent plan = scripted_plan();
   plan.header.mode = Mode::dry_run;
-  ScriptedRank rank(plan);
-  rank.load();
+  LoadedRank rank(plan);
   rank.steps(40);
   EXPECT_EQ(rank.seen().fetched_bytes, 0U);
   EXPECT_GT(rank.seen().steps[kNull], 10U);
@@ -55,8 +52,7 @@ TEST(Session, FetchesNothingInTheNullArm) {
 TEST(Session, OnlyCountsWhenTheOriginalWasAskedFor) {
   PlanContent plan = scripted_plan();
   plan.header.mode = Mode::original;
-  ScriptedRank rank(plan);
-  rank.load();
+  LoadedRank rank(plan);
   rank.steps(20);
   EXPECT_EQ(scripted_attached, 0);
   EXPECT_EQ(rank.seen().steps[kOriginal], 17U);
@@ -64,15 +60,13 @@ TEST(Session, OnlyCountsWhenTheOriginalWasAskedFor) {
 }
 
 TEST(Session, TurnsAFastPlanOnAndASlowOneOff) {
-  ScriptedRank fast;
-  fast.load();
+  LoadedRank fast;
   fast.steps(200, 0.05);
   EXPECT_EQ(fast.seen().state, State::on);
   EXPECT_GT(fast.seen().applied.low, 0.03);
   EXPECT_EQ(scripted_attached, 1);
 
-  ScriptedRank slow;
-  slow.load();
+  LoadedRank slow;
   slow.steps(202, -0.05);
   EXPECT_EQ(slow.seen().state, State::off);
   EXPECT_EQ(slow.seen().off, Off::slow);
@@ -84,8 +78,7 @@ TEST(Session, TurnsAFastPlanOnAndASlowOneOff) {
 }
 
 TEST(Session, KeepsTheTimeOfEveryStepWithItsArm) {
-  ScriptedRank rank;
-  rank.load();
+  LoadedRank rank;
   rank.steps(2 + 13);
   ASSERT_EQ(rank.seen().samples, 12U);
   for (uint32_t i = 0; i < 12; ++i) {
@@ -108,8 +101,7 @@ struct Surprising {
 class Surprised : public testing::TestWithParam<Surprising> {};
 
 TEST_P(Surprised, StopsFetchingAtOnceAndRelocks) {
-  ScriptedRank rank;
-  rank.load();
+  LoadedRank rank;
   rank.steps(2 + 7);
   for (const int64_t bytes : GetParam().calls) rank.allreduce(bytes, 10);
   EXPECT_EQ(rank.seen().surprises[static_cast<size_t>(GetParam().surprise)], 1U);
@@ -136,8 +128,7 @@ INSTANTIATE_TEST_SUITE_P(Calls, Surprised,
                          [](const auto& chosen) { return chosen.param.name; });
 
 TEST(Session, PassesStepsOfAnotherShapeThrough) {
-  ScriptedRank rank;
-  rank.load();
+  LoadedRank rank;
   for (int i = 0; i < 30; ++i) rank.allreduce(4096, 10);
   EXPECT_EQ(rank.seen().locks, 0U);
   EXPECT_EQ(rank.seen().turns, 0U);
@@ -146,8 +137,7 @@ TEST(Session, PassesStepsOfAnotherShapeThrough) {
 }
 
 TEST(Session, TakesCollectivesOfAnotherThreadForASurprise) {
-  ScriptedRank rank;
-  rank.load();
+  LoadedRank rank;
   rank.steps(2);
   rank.allreduce(100, 10, 2);
   EXPECT_EQ(rank.seen().surprises[static_cast<size_t>(Surprise::other_thread)], 1U);
@@ -158,8 +148,7 @@ TEST(Session, TakesCollectivesOfAnotherThreadForASurprise) {
 }
 
 TEST(Session, SurvivesCollectivesOfManyThreadsAtOnce) {
-  ScriptedRank rank;
-  rank.load();
+  LoadedRank rank;
   rank.steps(4);
   Session& session = rank.session();
   std::vector<std::thread> threads;
@@ -181,8 +170,7 @@ TEST(Session, SurvivesCollectivesOfManyThreadsAtOnce) {
 }
 
 TEST(Session, SaysSoWhenTheRankCountDiffers) {
-  ScriptedRank rank(scripted_plan(), 3);
-  rank.load();
+  LoadedRank rank(scripted_plan(), 3);
   rank.steps(20);
   EXPECT_EQ(rank.seen().off, Off::rank_count);
   EXPECT_EQ(rank.seen().fetched_bytes, 0U);
@@ -199,8 +187,7 @@ TEST(Session, SaysSoWhenTheStepIsAmbiguous) {
 }
 
 TEST(Session, SaysSoWithoutAProgressEngine) {
-  ScriptedRank rank;
-  rank.load();
+  LoadedRank rank;
   scripted_refusal = Off::no_progress;
   rank.steps(20);
   EXPECT_EQ(rank.seen().off, Off::no_progress);
@@ -215,8 +202,7 @@ TEST(Session, SaysSoWhenNoTensorIsInMemory) {
 }
 
 TEST(Session, FetchesNoTensorThatIsUnmappedUnderWay) {
-  ScriptedRank rank;
-  rank.load();
+  LoadedRank rank;
   rank.steps(2 + 3);
   const uint64_t fetched = rank.seen().fetched_bytes;
   rank.tensors.release(rank.pages().base(), 4096);
@@ -230,8 +216,7 @@ TEST(Session, FetchesNoTensorThatIsUnmappedUnderWay) {
 }
 
 TEST(Session, FetchesAgainWhatIsRegisteredAgain) {
-  ScriptedRank rank;
-  rank.load();
+  LoadedRank rank;
   rank.steps(2 + 2);
   rank.tensors.remove_region(1, 0);
   rank.steps(1);
@@ -243,8 +228,7 @@ TEST(Session, FetchesAgainWhatIsRegisteredAgain) {
 }
 
 TEST(Session, DetachesBeforeTheProgramEndsMpi) {
-  ScriptedRank rank;
-  rank.load();
+  LoadedRank rank;
   rank.steps(5);
   EXPECT_EQ(scripted_attached, 1);
   rank.session().ending();
@@ -255,8 +239,7 @@ TEST(Session, DetachesBeforeTheProgramEndsMpi) {
 }
 
 TEST(Session, DoesNothingInAChild) {
-  ScriptedRank rank;
-  rank.load();
+  LoadedRank rank;
   rank.steps(2 + 2);
   rank.session().began(ScriptedRank::allreduce(100), 1, true);
   Session::forget_window();
@@ -267,9 +250,7 @@ TEST(Session, DoesNothingInAChild) {
 // --- several ranks ---
 
 TEST(Session, AllRanksOfAHostFollowTheFirstOne) {
-  ScriptedRank first, second;
-  first.load();
-  second.load();
+  LoadedRank first, second;
   int64_t first_ns = 1, second_ns = 1;
   const auto step = [](ScriptedRank& rank, int64_t& now_ns, double gain) {
     scripted_now_ns = now_ns;
@@ -318,23 +299,20 @@ void non_blocking_step(ScriptedRank& rank, bool wait_for_all) {
 }
 
 TEST(Session, FetchesInTheWaitForANonBlockingCollective) {
-  ScriptedRank rank(non_blocking_plan());
-  rank.load();
+  LoadedRank rank(non_blocking_plan());
   for (int i = 0; i < 2 + 4; ++i) non_blocking_step(rank, false);
   EXPECT_EQ(rank.seen().locks, 1U);
   EXPECT_EQ(rank.seen().fetched_bytes, 2 * 8192U);
 }
 
 TEST(Session, FetchesTheOldestWindowInAWaitForSeveral) {
-  ScriptedRank rank(non_blocking_plan());
-  rank.load();
+  LoadedRank rank(non_blocking_plan());
   for (int i = 0; i < 2 + 4; ++i) non_blocking_step(rank, true);
   EXPECT_EQ(rank.seen().fetched_bytes, 2 * 4096U);
 }
 
 TEST(Session, ForgetsRequestsThatAreNeverWaitedFor) {
-  ScriptedRank rank(non_blocking_plan());
-  rank.load();
+  LoadedRank rank(non_blocking_plan());
   const int request = 0;
   for (int i = 0; i < 200; ++i) {
     for (int call = 0; call < 2; ++call) {
@@ -355,8 +333,7 @@ TEST(Session, ForgetsRequestsThatAreNeverWaitedFor) {
 TEST(Session, AddsTheLinkToEveryCollectiveInEveryArm) {
   PlanContent plan = scripted_plan();
   plan.header.link_latency_ns = 50'000;
-  ScriptedRank rank(plan);
-  rank.load();
+  LoadedRank rank(plan);
   const int64_t before = scripted_now_ns;
   rank.allreduce(4096, 0);
   EXPECT_GE(scripted_now_ns - before, 50'000);
@@ -373,8 +350,7 @@ TEST(Session, AddsTheLinkToEveryCollectiveInEveryArm) {
 TEST(Session, FetchesWhileTheLinkLasts) {
   PlanContent plan = scripted_plan();
   plan.header.link_latency_ns = 50'000;
-  ScriptedRank rank(plan);
-  rank.load();
+  LoadedRank rank(plan);
   for (int i = 0; i < 2 + 4; ++i) rank.step(0, 0);
   EXPECT_EQ(rank.seen().fetched_bytes, 2 * 8192U);
 }

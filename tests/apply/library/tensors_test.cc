@@ -18,8 +18,7 @@ TensorState state_of(ScriptedRank& rank, size_t tensor) {
 }
 
 TEST(Tensors, AreUsedOnlyOnceTheirPagesWereChecked) {
-  ScriptedRank rank;
-  rank.load();
+  LoadedRank rank;
   EXPECT_TRUE(rank.tensors.has_news());
   EXPECT_EQ(rank.tensors.at(0, 0, 64).bytes, 0U);
   rank.tensors.check();
@@ -43,8 +42,7 @@ TEST(Tensors, AreFoundByARegisteredStringToo) {
 }
 
 TEST(Tensors, GrowAndShrinkWithTheirRegion) {
-  ScriptedRank rank;
-  rank.load();
+  LoadedRank rank;
   rank.tensors.check();
   rank.tensors.resize_region(rank.pages().base() + 4096, 100);
   EXPECT_EQ(rank.tensors.at(1, 0, 4096).bytes, 100U);
@@ -58,8 +56,7 @@ TEST(Tensors, GrowAndShrinkWithTheirRegion) {
 }
 
 TEST(Tensors, AreNotUsedWhereTheirPagesCannotBeRead) {
-  ScriptedRank rank;
-  rank.load();
+  LoadedRank rank;
   ASSERT_EQ(::mprotect(rank.pages().memory(), 4096, PROT_NONE), 0);
   rank.tensors.check();
   EXPECT_TRUE(rank.tensors.any_mapped());
@@ -78,8 +75,7 @@ TEST(Tensors, MayLieInSeveralMappingsInARow) {
 }
 
 TEST(Tensors, GoWithTheirRegionAndTheirHeap) {
-  ScriptedRank rank;
-  rank.load();
+  LoadedRank rank;
   rank.tensors.check();
   rank.tensors.remove_region(0, rank.pages().base());
   EXPECT_EQ(state_of(rank, 0), TensorState::gone);
@@ -90,8 +86,7 @@ TEST(Tensors, GoWithTheirRegionAndTheirHeap) {
 }
 
 TEST(Tensors, GoWithTheirMemory) {
-  ScriptedRank rank;
-  rank.load();
+  LoadedRank rank;
   rank.tensors.check();
   rank.tensors.release(rank.pages().base() - 4096, 4096);  // ends before
   rank.tensors.release(rank.pages().base() + 8192, 4096);  // begins behind

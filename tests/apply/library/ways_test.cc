@@ -185,8 +185,7 @@ TEST(Convert, EndsWithNoticeWhenACallFails) {
 }
 
 TEST(Spare, WaitsForNobody) {
-  ScriptedRank rank(plan_via(Via::spare));
-  rank.load();
+  LoadedRank rank(plan_via(Via::spare));
   rank.steps(2 + 5);  // no thread is there
   EXPECT_EQ(scripted_attached, 1);
   EXPECT_EQ(rank.seen().fetched_bytes, 0U);
@@ -195,8 +194,7 @@ TEST(Spare, WaitsForNobody) {
 
 TEST(Spare, FetchesOnAnotherCore) {
   // The thread goes on for a while.
-  static ScriptedRank rank(plan_via(Via::spare));
-  rank.load();
+  static LoadedRank rank(plan_via(Via::spare));
   rank.tensors.check();
   static const PlanContent content = plan_via(Via::spare);
   static const std::string file = content.encoded();

@@ -8,8 +8,9 @@
 
 #include "common/output_file.h"
 #include "planner/schedule/schedule.h"
+#include "tests/support/commands.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
@@ -70,13 +71,11 @@ class GraphLaunch : public testing::Test {
     schedule_.plan.verdict = PlanVerdict::prefetch;
     schedule_.plan.windows = {window};
   }
-  test::Run apply(std::vector<std::string> options,
-                  const std::vector<std::string>& environment = {}) {
+  test::Run apply(const test::Words& options, const test::Words& environment = {}) {
     std::ofstream(folder_ / "schedule.json") << to_json(schedule_);
-    std::vector<std::string> command{PRESERVE_BIN_DIR "/preserve-apply", "schedule.json"};
-    command.insert(command.end(), options.begin(), options.end());
-    command.insert(command.end(), {"--", PRESERVE_INJECTED, "7"});
-    return test::run_program(command, environment, folder_.path());
+    return test::run_program(test::words(PRESERVE_BIN_DIR "/preserve-apply", "schedule.json",
+                                         options, "--", PRESERVE_INJECTED, "7"),
+                             environment, folder_.path());
   }
   test::TemporaryDirectory folder_;
   Schedule schedule_;
@@ -93,13 +92,12 @@ TEST_F(GraphLaunch, WithoutADriverTheProgramRunsAsItIs) {
 }
 
 TEST_F(GraphLaunch, RefusesAnotherWayAnotherToolAndAnotherTrace) {
-  const test::Run way = apply({"--via", "progress"});
-  EXPECT_EQ(way.exit_code, 2);
-  EXPECT_THAT(way.err, HasSubstr("--via progress is for MPI programs"));
+  EXPECT_THAT(apply({"--via", "progress"}),
+              test::exits(2, HasSubstr("--via progress is for MPI programs")));
   for (const char* not_built : {"torch", "stream"}) {
-    const test::Run refused = apply({"--via", not_built});
-    EXPECT_EQ(refused.exit_code, 2);
-    EXPECT_THAT(refused.err, HasSubstr("CUDA programs are reached by inject alone")) << not_built;
+    EXPECT_THAT(apply({"--via", not_built}),
+                test::exits(2, HasSubstr("CUDA programs are reached by inject alone")))
+        << not_built;
   }
   EXPECT_EQ(apply({"--via", "inject"}).exit_code, 7);
   const test::Run tool = apply({}, {"CUDA_INJECTION64_PATH=/opt/other.so"});
@@ -115,9 +113,7 @@ TEST_F(GraphLaunch, AProcessWithSeveralGpusIsSeveralRanksOfTheRecording) {
   schedule_.ranks = 8;
   EXPECT_EQ(apply({}, {"OMPI_COMM_WORLD_SIZE=8"}).exit_code, 7);
   for (const char* fewer : {"OMPI_COMM_WORLD_SIZE=2", "OMPI_COMM_WORLD_SIZE=7"}) {
-    const test::Run run = apply({}, {fewer});
-    EXPECT_EQ(run.exit_code, 7) << fewer;
-    EXPECT_THAT(run.err, HasSubstr("of a schedule of 8 ranks")) << fewer;
+    EXPECT_THAT(apply({}, {fewer}), test::exits(7, HasSubstr("of a schedule of 8 ranks"))) << fewer;
   }
   for (const char* other : {"OMPI_COMM_WORLD_SIZE=2x", "OMPI_COMM_WORLD_SIZE=16"}) {
     const test::Run refused = apply({}, {other});
@@ -188,23 +184,19 @@ class EmulatedGraphLaunch : public testing::Test {
     window.prefetches = {prefetch};
     schedule_.plan.windows = {window};
   }
-  test::Run run(std::vector<std::string> options, const std::vector<std::string>& program,
-                const std::vector<std::string>& more = {}) {
+  test::Run run(const test::Words& options, const test::Words& program,
+                const test::Words& more = {}) {
     std::ofstream(folder_ / "schedule.json") << to_json(schedule_);
-    std::vector<std::string> command{PRESERVE_BIN_DIR "/preserve-apply", "-f", "schedule.json"};
-    command.insert(command.end(), options.begin(), options.end());
-    command.insert(command.end(), {"--", PRESERVE_GRAPH_PROGRAM});
-    command.insert(command.end(), program.begin(), program.end());
-    std::vector<std::string> environment = more;
+    test::Words environment = more;
     if (more.empty() || more[0].find("PRESERVE_CUPTI=") != 0) {
       environment.emplace_back("PRESERVE_CUPTI=" PRESERVE_EMULATED_LIBCUDA);
     }
-    return test::run_program(command, environment, folder_.path());
+    return test::run_program(test::words(PRESERVE_BIN_DIR "/preserve-apply", "-f", "schedule.json",
+                                         options, "--", PRESERVE_GRAPH_PROGRAM, program),
+                             environment, folder_.path());
   }
-  static std::string alone(const std::vector<std::string>& program) {
-    std::vector<std::string> command{PRESERVE_GRAPH_PROGRAM};
-    command.insert(command.end(), program.begin(), program.end());
-    return test::run_program(command).out;
+  static std::string alone(const test::Words& program) {
+    return test::run_program(test::words(PRESERVE_GRAPH_PROGRAM, program)).out;
   }
   static int requests(const test::Run& run) {
     const size_t at = run.err.find(" requests");
@@ -222,8 +214,7 @@ class EmulatedGraphLaunch : public testing::Test {
 TEST_F(EmulatedGraphLaunch, ThePlanComesIntoTheProgramsGraphAndItsOutputStays) {
   for (const char* of_template : {"keep", "give-up"}) {
     const std::vector<std::string> program{"120", of_template, "fork"};
-    const test::Run applied = run({"--compare"}, program);
-    EXPECT_EQ(applied.exit_code, 0) << applied.err;
+    const test::Run applied = succeeded(run({"--compare"}, program));
     EXPECT_EQ(applied.out, alone(program));
     EXPECT_GT(requests(applied), 0) << applied.err;
     EXPECT_THAT(applied.err,
@@ -248,15 +239,13 @@ TEST_F(EmulatedGraphLaunch, NvtxRegionsSayWhereTensorsAre) {
       run({"--compare"}, {"60", "keep", "named"}, {"NVTX_INJECTION64_PATH=/opt/other.so"});
   EXPECT_THAT(held.err, HasSubstr("NVTX_INJECTION64_PATH is set to /opt/other.so"));
   plan("layers.7.norm");
-  const test::Run other = run({}, {"60", "keep", "named"});
-  EXPECT_EQ(other.exit_code, 2);
-  EXPECT_THAT(other.err, HasSubstr("neither parameters of kernels nor NVTX memory regions"));
+  EXPECT_THAT(run({}, {"60", "keep", "named"}),
+              test::exits(2, HasSubstr("neither parameters of kernels nor NVTX memory regions")));
 }
 
 TEST_F(EmulatedGraphLaunch, WithoutCuptiTheProgramRunsAsItIs) {
   const test::Run applied =
-      run({"--compare"}, {"20", "keep", "-"}, {"PRESERVE_CUPTI=/nowhere/libcupti.so"});
-  EXPECT_EQ(applied.exit_code, 0);
+      succeeded(run({"--compare"}, {"20", "keep", "-"}, {"PRESERVE_CUPTI=/nowhere/libcupti.so"}));
   EXPECT_EQ(applied.out, alone({"20", "keep", "-"}));
   EXPECT_THAT(applied.err, HasSubstr("CUPTI is missing, or another tool holds it"));
 }

@@ -17,7 +17,6 @@ namespace {
 
 using testing::Contains;
 using testing::HasSubstr;
-using testing::IsEmpty;
 
 struct Left {  // by one process
   OutcomeHeader header{};
@@ -99,7 +98,7 @@ TEST_F(OutcomesTest, OfAllRanksMakeOneResult) {
   ASSERT_TRUE(result.arms[1].speedup.has_value());
   EXPECT_NEAR(result.arms[1].speedup->estimate, 1.2, 1e-9);
   EXPECT_DOUBLE_EQ(result.arms[1].issued_bytes, 90);
-  EXPECT_THAT(remarks(), IsEmpty());
+  EXPECT_THAT(remarks(), testing::IsEmpty());
 }
 
 // One pair that something else disturbed does not move them.

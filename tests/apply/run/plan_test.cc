@@ -10,9 +10,7 @@
 namespace preserve::apply {
 namespace {
 
-using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::IsEmpty;
 
 PlannedPrefetch prefetch(const std::string& tensor, int64_t offset_bytes, int64_t length_bytes) {
   PlannedPrefetch result;
@@ -78,7 +76,7 @@ TEST_F(CompiledPlanTest, HasTheStepItsWindowsAndItsTensors) {
   EXPECT_EQ(plan.tensors[0].bytes, 192U);
   EXPECT_EQ(plan.tensors[1].kind, TensorKind::allocation);
   EXPECT_EQ(compiled.planned_bytes, 448);
-  EXPECT_THAT(compiled.warnings, IsEmpty());
+  EXPECT_THAT(compiled.warnings, testing::IsEmpty());
 }
 
 TEST_F(CompiledPlanTest, FillsWindowsAsCalibrationFoundToPayUnlessAskedOtherwise) {
@@ -94,7 +92,7 @@ TEST_F(CompiledPlanTest, LeavesOutWindowsElsewhere) {
   schedule_.plan.windows.push_back(window(8, {}));  // fetches nothing
   const CompiledPlan compiled = compile();
   EXPECT_EQ(compiled.content.windows.size(), 2U);
-  EXPECT_THAT(compiled.warnings, ElementsAre(HasSubstr("1 window")));
+  EXPECT_THAT(compiled.warnings, testing::ElementsAre(HasSubstr("1 window")));
 }
 
 TEST_F(CompiledPlanTest, IsRefusedWhereNoProgramOnProcessorsCanFollowIt) {

@@ -16,8 +16,6 @@
 namespace preserve {
 namespace {
 
-using testing::HasSubstr;
-
 GridCell cell_with(double low, double estimate, double high) {
   GridCell cell = test::measured_cell({"m", "fp16", 4, 1, 4096}, estimate);
   cell.speedup = Estimated{estimate, low, high};
@@ -103,7 +101,7 @@ TEST(GridCells, ThatNoGridHoldsAreRefused) {
         "UPDATE cell_arm SET cell_id = 999 WHERE cell_id = 1",
         "INSERT INTO cell_arm VALUES (48, 'baseline', 5, NULL, NULL, NULL)"}) {
     EXPECT_THAT([&] { read_damaged(sql); },
-                test::fails_with(ErrorKind::input, HasSubstr("grid.db: is damaged")))
+                test::fails_with(ErrorKind::input, testing::HasSubstr("grid.db: is damaged")))
         << sql;
   }
 }

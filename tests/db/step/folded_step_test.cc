@@ -7,36 +7,22 @@
 #include "common/error.h"
 #include "db/losses.h"
 #include "db/step/phase.h"
+#include "tests/support/errors.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
 
+using test::fails_with;
+using test::synthetic_trace;
 using test::SyntheticTrace;
-using test::TemporaryDirectory;
 using testing::AllOf;
 using testing::HasSubstr;
 
-TraceDb written(const TemporaryDirectory& directory, const SyntheticTrace& spec,
-                const std::function<void(TraceDb&)>& tweak = {}) {
-  test::write_synthetic_trace(directory / "trace.db", spec, tweak);
-  return TraceDb::open(directory / "trace.db");
-}
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 TEST(FoldedStep, OperatorsKeepTheirOrderNamesAndTimes) {
-  const TemporaryDirectory directory;
   SyntheticTrace spec;
   spec.layers = 2;
-  const FoldedStep step = fold_step(written(directory, spec));
+  const FoldedStep step = fold_step(synthetic_trace(spec));
   ASSERT_EQ(step.ops.size(), 2u * 9 + 3);
   EXPECT_EQ(step.ops[0].name, "embed");
   EXPECT_EQ(step.ops[2].name, "layers.0.attn.qkv");
@@ -53,10 +39,9 @@ TEST(FoldedStep, OperatorsKeepTheirOrderNamesAndTimes) {
 }
 
 TEST(FoldedStep, AccessesNameTensorsOnce) {
-  const TemporaryDirectory directory;
   SyntheticTrace spec;
   spec.layers = 2;
-  const FoldedStep step = fold_step(written(directory, spec));
+  const FoldedStep step = fold_step(synthetic_trace(spec));
   EXPECT_EQ(step.tensors.size(), 2u * 5 + 1);
   ASSERT_EQ(step.ops[2].accesses.size(), 1u);
   const StepAccess& access = step.ops[2].accesses[0];
@@ -70,8 +55,7 @@ constexpr const char* kQkvProducts =
     "ON string.id = op.name_id WHERE string.value = 'layers.0.attn.qkv'";
 
 TEST(FoldedStep, AccessesAreThoseOfTheRepetitionsThatKnowThemBest) {
-  const TemporaryDirectory directory;
-  const FoldedStep step = fold_step(written(directory, SyntheticTrace{}, [](TraceDb& db) {
+  const FoldedStep step = fold_step(synthetic_trace({}, [](TraceDb& db) {
     db.execute("UPDATE access SET confidence = 0.5");
     db.execute(
         "UPDATE access SET confidence = 0.9, offset_bytes = 128, bytes = 64 WHERE op_id IN "
@@ -90,9 +74,8 @@ TEST(FoldedStep, AccessesAreThoseOfTheRepetitionsThatKnowThemBest) {
 }
 
 TEST(FoldedStep, AProductIsKeptWhenAllRepetitionsAgree) {
-  const TemporaryDirectory directory;
   const FoldedStep step =
-      fold_step(written(directory, {}, [](TraceDb& db) { db.execute(kQkvProducts); }));
+      fold_step(synthetic_trace({}, [](TraceDb& db) { db.execute(kQkvProducts); }));
   EXPECT_EQ(step.ops[2].gemm, (StepGemm{4, 256, 2048, "fp16"}));
   EXPECT_FALSE(step.ops[1].gemm);
   for (const char* odd : {"UPDATE gemm SET m = 5 WHERE op_id = (SELECT MAX(op_id) FROM gemm)",
@@ -101,7 +84,7 @@ TEST(FoldedStep, AProductIsKeptWhenAllRepetitionsAgree) {
                           "JOIN op ON op.id = op_id JOIN stream ON stream.id = stream_id "
                           "JOIN process ON process.id = process_id WHERE rank = 0 "
                           "ORDER BY op_id DESC LIMIT 1)"}) {
-    const FoldedStep other = fold_step(written(directory, {}, [&](TraceDb& db) {
+    const FoldedStep other = fold_step(synthetic_trace({}, [&](TraceDb& db) {
       db.execute(kQkvProducts);
       db.execute(
           "DELETE FROM gemm WHERE op_id IN (SELECT op.id FROM op JOIN stream ON "
@@ -113,13 +96,13 @@ TEST(FoldedStep, AProductIsKeptWhenAllRepetitionsAgree) {
 }
 
 TEST(FoldedStep, BlocksOfACollectiveAreACount) {
-  const TemporaryDirectory directory;
   const auto with_blocks = [&](const char* value) {
-    return fold_step(written(directory, {},
-                             [&](TraceDb& db) {
-                               db.execute(std::string("INSERT INTO counter SELECT id, 'blocks', ") +
-                                          value + " FROM op WHERE kind = 'collective'");
-                             }))
+    return fold_step(synthetic_trace(
+                         {},
+                         [&](TraceDb& db) {
+                           db.execute(std::string("INSERT INTO counter SELECT id, 'blocks', ") +
+                                      value + " FROM op WHERE kind = 'collective'");
+                         }))
         .ops[5]
         .collective->blocks;
   };
@@ -130,17 +113,15 @@ TEST(FoldedStep, BlocksOfACollectiveAreACount) {
 }
 
 TEST(FoldedStep, StepsAreFoundByPeriodicityWithoutAnnotation) {
-  const TemporaryDirectory directory;
   SyntheticTrace spec;
   spec.annotate_steps = false;
-  const FoldedStep step = fold_step(written(directory, spec));
+  const FoldedStep step = fold_step(synthetic_trace(spec));
   EXPECT_EQ(step.source, "detected");
   EXPECT_EQ(step.ops.size(), static_cast<size_t>(spec.layers) * 9 + 3);
 }
 
 TEST(FoldedStep, OddStepsAreLeftOutAndCounted) {
-  const TemporaryDirectory directory;
-  const FoldedStep step = fold_step(written(directory, {}, [](TraceDb& db) {
+  const FoldedStep step = fold_step(synthetic_trace({}, [](TraceDb& db) {
     db.execute(
         "UPDATE op SET step_id = NULL WHERE id = (SELECT MIN(id) FROM op WHERE step_id = 3)");
   }));
@@ -150,9 +131,8 @@ TEST(FoldedStep, OddStepsAreLeftOutAndCounted) {
 }
 
 TEST(FoldedStep, MedianIgnoresAnOutlier) {
-  const TemporaryDirectory directory;
   SyntheticTrace spec;
-  const FoldedStep step = fold_step(written(directory, spec, [](TraceDb& db) {
+  const FoldedStep step = fold_step(synthetic_trace(spec, [](TraceDb& db) {
     db.execute("UPDATE op SET end_ns = end_ns + 100 WHERE step_id = 3 AND kind = 'collective'");
   }));
   EXPECT_DOUBLE_EQ(step.ops[5].dur_ns, static_cast<double>(spec.allreduce_ns));
@@ -161,8 +141,7 @@ TEST(FoldedStep, MedianIgnoresAnOutlier) {
 // Every second repetition has a long first operator that pushes the rest back: the median start of
 // the second operator lies inside the median first one, though they never overlapped.
 TEST(FoldedStep, OperatorsThatNeverOverlapDoNotOverlapWhenFolded) {
-  const TemporaryDirectory directory;
-  TraceDb db = TraceDb::create(directory / "t.db");
+  TraceDb db = TraceDb::create(":memory:");
   const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
   const StreamId stream = db.add(StreamRow{.process = process});
   const StringId names[]{db.intern("a"), db.intern("b"), db.intern("c")};
@@ -188,7 +167,7 @@ TEST(FoldedStep, OperatorsThatNeverOverlapDoNotOverlapWhenFolded) {
     base += 1000;
   }
   db.finish();
-  const FoldedStep step = fold_step(TraceDb::open(directory / "t.db"));
+  const FoldedStep step = fold_step(db);
   for (size_t i = 1; i < step.ops.size(); ++i) {
     EXPECT_GE(step.ops[i].start_ns, step.ops[i - 1].start_ns + step.ops[i - 1].dur_ns) << i;
   }
@@ -196,8 +175,7 @@ TEST(FoldedStep, OperatorsThatNeverOverlapDoNotOverlapWhenFolded) {
 }
 
 TEST(FoldedStep, RealOverlapsAreKept) {
-  const TemporaryDirectory directory;
-  TraceDb db = TraceDb::create(directory / "t.db");
+  TraceDb db = TraceDb::create(":memory:");
   const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
   const StreamId stream = db.add(StreamRow{.process = process, .kind = StreamKind::gpu});
   const StringId name = db.intern("kernel");
@@ -213,16 +191,15 @@ TEST(FoldedStep, RealOverlapsAreKept) {
         .stream = stream, .name = name, .start_ns = base + 15, .end_ns = base + 40, .step = step});
   }
   db.finish();
-  const FoldedStep step = fold_step(TraceDb::open(directory / "t.db"));
+  const FoldedStep step = fold_step(db);
   EXPECT_DOUBLE_EQ(step.ops[1].start_ns, 15);
 }
 
 TEST(FoldedStep, EachRankIsFoldedOnItsOwn) {
-  const TemporaryDirectory directory;
-  const TraceDb db = written(directory, {});
+  const TraceDb db = synthetic_trace();
   EXPECT_THAT(ranks_with_steps(db), testing::ElementsAre(0, 1));
   EXPECT_EQ(fold_step(db, 1).rank, 1);
-  EXPECT_THAT(error_of([&] { fold_step(db, 7); }), HasSubstr("ranks with steps: 0, 1"));
+  EXPECT_THAT([&] { fold_step(db, 7); }, fails_with("ranks with steps: 0, 1"));
 }
 
 TEST(FoldedStep, DamagedRowsAreNamed) {
@@ -238,22 +215,20 @@ TEST(FoldedStep, DamagedRowsAreNamed) {
       {"UPDATE process SET rank = 0", "both rank 0"},
   };
   for (const auto& [sql, expected] : damages) {
-    const TemporaryDirectory directory;
-    const TraceDb db = written(directory, {}, [&, statement = sql](TraceDb& producing) {
+    const TraceDb db = synthetic_trace({}, [&, statement = sql](TraceDb& producing) {
       producing.execute("PRAGMA ignore_check_constraints = ON");
       producing.execute(statement);
     });
-    EXPECT_THAT(error_of([&] { fold_step(db); }),
-                AllOf(HasSubstr(expected), HasSubstr(directory.path().string())))
+    EXPECT_THAT([&] { fold_step(db); },
+                testing::ThrowsMessage<Error>(AllOf(HasSubstr(expected), HasSubstr(db.file()))))
         << sql;
   }
 }
 
 TEST(FoldedStep, IsNoLongerThanWhatRunsInIt) {
-  const TemporaryDirectory directory;
-  const double whole_ns = fold_step(written(directory, {})).wall_ns;
+  const double whole_ns = fold_step(synthetic_trace()).wall_ns;
   // A request that is waited for steps later.
-  const TraceDb db = written(directory, {}, [](TraceDb& producing) {
+  const TraceDb db = synthetic_trace({}, [](TraceDb& producing) {
     producing.execute(
         "INSERT INTO stream (id, process_id, kind, native_id) VALUES (99, 1, 'async', 0);"
         "UPDATE op SET stream_id = 99, end_ns = end_ns + 1000000000 "
@@ -264,17 +239,15 @@ TEST(FoldedStep, IsNoLongerThanWhatRunsInIt) {
 }
 
 TEST(Losses, NamesFromTheFileAreMadeSafeForATerminal) {
-  const TemporaryDirectory directory;
-  const TraceDb db = written(directory, {}, [](TraceDb& producing) {
+  const TraceDb db = synthetic_trace({}, [](TraceDb& producing) {
     producing.add_loss({1}, "nvtx", "\x1b[31mred\xe2\x80\xae", 1);
   });
   EXPECT_THAT(loss_sentences(db), testing::ElementsAre(HasSubstr("\\x1b[31mred\\xe2\\x80\\xae")));
 }
 
 TEST(Losses, AreToldInSentences) {
-  const TemporaryDirectory directory;
-  EXPECT_TRUE(loss_sentences(written(directory, {})).empty());
-  const TraceDb db = written(directory, {}, [](TraceDb& producing) {
+  EXPECT_TRUE(loss_sentences(synthetic_trace()).empty());
+  const TraceDb db = synthetic_trace({}, [](TraceDb& producing) {
     producing.add_loss({1}, "nvtx", "dropped", 777);
     producing.add_loss({1}, "nvtx", "received", 1000);
     producing.execute("UPDATE process SET complete = 0 WHERE id = 2");
@@ -283,17 +256,16 @@ TEST(Losses, AreToldInSentences) {
               testing::ElementsAre(HasSubstr("777 records of nvtx of rank 0 are dropped"),
                                    HasSubstr("recording of rank 1 was cut off")));
   const TraceDb cut =
-      written(directory, {}, [](TraceDb& producing) { producing.set_meta("incomplete", "1"); });
+      synthetic_trace({}, [](TraceDb& producing) { producing.set_meta("incomplete", "1"); });
   EXPECT_THAT(loss_sentences(cut), testing::ElementsAre(HasSubstr("is incomplete")));
 }
 
 TEST(FoldedStep, NoStepSaysWhatToDo) {
-  const TemporaryDirectory directory;
   SyntheticTrace spec;
   spec.steps = 1;
   spec.annotate_steps = false;
-  const TraceDb db = written(directory, spec);
-  EXPECT_THAT(error_of([&] { fold_step(db); }), HasSubstr("annotate the decode step"));
+  const TraceDb db = synthetic_trace(spec);
+  EXPECT_THAT([&] { fold_step(db); }, fails_with("annotate the decode step"));
 }
 
 // --- phases --------------------------------------------------------------------------------------
@@ -303,8 +275,7 @@ void set_phase(TraceDb& db, const std::string& phase, const std::string& conditi
 }
 
 TEST(FoldedStep, ARecordingOfPrefillsAloneIsFoldedWithAWarning) {
-  const TemporaryDirectory directory;
-  const TraceDb db = written(directory, {}, [](TraceDb& made) { set_phase(made, "prefill", "1"); });
+  const TraceDb db = synthetic_trace({}, [](TraceDb& made) { set_phase(made, "prefill", "1"); });
   const FoldedStep step = fold_step(db);
   EXPECT_EQ(step.phase, StepPhase::prefill);
   EXPECT_EQ(step.steps_total, SyntheticTrace().steps);
@@ -312,13 +283,13 @@ TEST(FoldedStep, ARecordingOfPrefillsAloneIsFoldedWithAWarning) {
   EXPECT_THAT(step.warnings.front(), HasSubstr("only prefill steps"));
   EXPECT_EQ(recorded_phases(db), std::vector{StepPhase::prefill});
   EXPECT_TRUE(fold_step(db, 0, StepPhase::prefill).warnings.empty()) << "asked for";
-  EXPECT_THAT(error_of([&] { fold_step(db, 0, StepPhase::decode); }),
-              AllOf(HasSubstr("only prefill"), HasSubstr("--phase prefill")));
+  EXPECT_THAT([&] { fold_step(db, 0, StepPhase::decode); },
+              testing::ThrowsMessage<Error>(
+                  AllOf(HasSubstr("only prefill"), HasSubstr("--phase prefill"))));
 }
 
 TEST(FoldedStep, EachPhaseOfAMixedRecordingIsFoldedByItself) {
-  const TemporaryDirectory directory;
-  const TraceDb db = written(directory, {}, [](TraceDb& made) {
+  const TraceDb db = synthetic_trace({}, [](TraceDb& made) {
     set_phase(made, "decode", "1");
     set_phase(made, "prefill", "ordinal < 2");
   });
@@ -335,18 +306,17 @@ TEST(FoldedStep, EachPhaseOfAMixedRecordingIsFoldedByItself) {
                              "WHERE op.id = ? AND string.value = ?",
                              {row, prefill.ops.at(static_cast<size_t>(ordinal)).name}),
             1);
-  EXPECT_THAT(error_of([&] { fold_step(written(directory, {}), 0, StepPhase::prefill); }),
-              HasSubstr("no prefill step"));
+  EXPECT_THAT([&] { fold_step(synthetic_trace(), 0, StepPhase::prefill); },
+              fails_with("no prefill step"));
 }
 
 TEST(Phase, TheReasonIsTheRangeOrTheAttentionKernels) {
-  const TemporaryDirectory directory;
-  const TraceDb named = written(directory, {});
+  const TraceDb named = synthetic_trace();
   EXPECT_THAT(phase_reason(named, fold_step(named)), HasSubstr("its range is named decode_step"));
 
   SyntheticTrace bare;
   bare.annotate_steps = false;
-  const TraceDb told = written(directory, bare, [](TraceDb& db) {
+  const TraceDb told = synthetic_trace(bare, [](TraceDb& db) {
     db.execute(
         "UPDATE string SET value = 'void flash_fwd_kernel<int>' WHERE value LIKE '%attn.core'");
     set_phase(db, "prefill", "1");
@@ -354,8 +324,7 @@ TEST(Phase, TheReasonIsTheRangeOrTheAttentionKernels) {
   EXPECT_THAT(phase_reason(told, fold_step(told)),
               HasSubstr("100 % of its attention time are kernels such as void flash_fwd_kernel"));
 
-  const TraceDb unsaid =
-      written(directory, bare, [](TraceDb& db) { set_phase(db, "unknown", "1"); });
+  const TraceDb unsaid = synthetic_trace(bare, [](TraceDb& db) { set_phase(db, "unknown", "1"); });
   EXPECT_THAT(phase_reason(unsaid, fold_step(unsaid)), HasSubstr("taken for decode"));
 }
 

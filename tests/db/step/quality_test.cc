@@ -12,17 +12,14 @@
 namespace preserve {
 namespace {
 
-using test::TemporaryDirectory;
-using testing::AllOf;
 using testing::HasSubstr;
 
 constexpr int kOperators = 10, kSteps = 21;
 constexpr int64_t kOperatorNs = 100'000, kGapNs = 10'000;
 
 // A rank whose operators last kOperatorNs each, and longer by what `extra_ns` says.
-TraceDb recording(const TemporaryDirectory& folder,
-                  const std::function<int64_t(int step, int op)>& extra_ns) {
-  TraceDb db = TraceDb::create(folder / "t.db");
+TraceDb recording(const std::function<int64_t(int step, int op)>& extra_ns) {
+  TraceDb db = TraceDb::create(":memory:");
   const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1, .rank = 3});
   const StreamId stream = db.add(StreamRow{.process = process});
   int64_t t = 0;
@@ -45,8 +42,7 @@ TraceDb recording(const TemporaryDirectory& folder,
 }
 
 TEST(Quality, StepsThatAreAlike) {
-  const TemporaryDirectory folder;
-  const TraceDb db = recording(folder, [](int, int) { return 0; });
+  const TraceDb db = recording([](int, int) { return 0; });
   const RecordingQuality quality = worst_quality(db).value();
   EXPECT_EQ(quality.rank, 3);
   EXPECT_EQ(quality.steps, kSteps);
@@ -61,24 +57,22 @@ TEST(Quality, StepsThatAreAlike) {
 }
 
 TEST(Quality, EveryStepLosesItsTimeElsewhere) {
-  const TemporaryDirectory folder;
   const TraceDb db =
-      recording(folder, [](int step, int op) { return op == step % kOperators ? 2'000'000 : 0; });
+      recording([](int step, int op) { return op == step % kOperators ? 2'000'000 : 0; });
   const RecordingQuality quality = worst_quality(db).value();
   EXPECT_DOUBLE_EQ(quality.step_ns, kOperators * (kOperatorNs + kGapNs) + 2e6);
   EXPECT_DOUBLE_EQ(quality.repeating_ns, kOperators * (kOperatorNs + kGapNs));
   EXPECT_TRUE(quality.too_noisy());
   EXPECT_THAT([&] { require_quality(db, false); },
-              test::fails_with(ErrorKind::input,
-                               AllOf(HasSubstr("too noisy to plan from"), HasSubstr("--force"),
-                                     HasSubstr("64.5 % of the step"))));
+              test::fails_with(ErrorKind::input, testing::AllOf(HasSubstr("too noisy to plan from"),
+                                                                HasSubstr("--force"),
+                                                                HasSubstr("64.5 % of the step"))));
   require_quality(db, true);
 }
 
 TEST(Quality, AFewInterruptedStepsAreCountedAndHarmless) {
-  const TemporaryDirectory folder;
   const TraceDb db =
-      recording(folder, [](int step, int op) { return step % 7 == 1 && op == 4 ? 4'000'000 : 0; });
+      recording([](int step, int op) { return step % 7 == 1 && op == 4 ? 4'000'000 : 0; });
   const RecordingQuality quality = worst_quality(db).value();
   EXPECT_EQ(quality.interrupted, 3);
   EXPECT_DOUBLE_EQ(quality.irregular(), 0);
@@ -86,8 +80,7 @@ TEST(Quality, AFewInterruptedStepsAreCountedAndHarmless) {
 }
 
 TEST(Quality, OperatorsThatNeverLastTheSame) {
-  const TemporaryDirectory folder;
-  const TraceDb db = recording(folder, [](int step, int op) {
+  const TraceDb db = recording([](int step, int op) {
     return ((step + op) % 3 - 1) * kOperatorNs * 3 / 4;  // the step as a whole hardly differs
   });
   const RecordingQuality quality = worst_quality(db).value();
@@ -97,8 +90,7 @@ TEST(Quality, OperatorsThatNeverLastTheSame) {
 }
 
 TEST(Quality, OfALongRecordingEvenlySpacedStepsAreEnough) {
-  const TemporaryDirectory folder;
-  const TraceDb db = recording(folder, [](int step, int) { return step >= 15 ? 50'000 : 0; });
+  const TraceDb db = recording([](int step, int) { return step >= 15 ? 50'000 : 0; });
   const FoldedStep all = fold_times(db, ProcessId{1}, kSteps * kOperators);
   EXPECT_EQ(all.steps_total, kSteps / 2 + 1);
   const FoldedStep few = fold_times(db, ProcessId{1}, 40);

@@ -70,11 +70,14 @@ RC_GTEST_PROP(FindPeriod, FindsTheLengthOfADistinctBlockAnywhere, ()) {
   RC_ASSERT(period.begin == before);
 }
 
+// Of a process of its own.
+StreamId add_thread(TraceDb& db) {
+  return db.add(StreamRow{.process = db.add(ProcessRow{.host = "h", .pid = 1})});
+}
+
 TEST(MarkSteps, EveryOperatorOfAnAnnotatedStepIsAttributed) {
-  const test::TemporaryDirectory directory;
   const test::SyntheticTrace spec;
-  test::write_synthetic_trace(directory / "t.db", spec);
-  const TraceDb db = TraceDb::open(directory / "t.db");
+  const TraceDb db = test::synthetic_trace(spec);
   EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM step"), spec.steps * spec.ranks);
   EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM op WHERE step_id IS NULL"), 0);
   EXPECT_EQ(
@@ -86,10 +89,8 @@ TEST(MarkSteps, EveryOperatorOfAnAnnotatedStepIsAttributed) {
 }
 
 TEST(MarkSteps, OwnNamesReplaceTheBuiltInOnes) {
-  const test::TemporaryDirectory directory;
-  TraceDb db = TraceDb::create(directory / "t.db");
-  const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
-  const StreamId stream = db.add(StreamRow{.process = process});
+  TraceDb db = TraceDb::create(":memory:");
+  const StreamId stream = add_thread(db);
   for (int i = 0; i < 4; ++i) {
     db.add(RangeRow{.stream = stream,
                     .name = db.intern("token " + std::to_string(i)),
@@ -105,10 +106,8 @@ TEST(MarkSteps, OwnNamesReplaceTheBuiltInOnes) {
 }
 
 TEST(MarkSteps, NestedAnnotationsAreOneStep) {
-  const test::TemporaryDirectory directory;
-  TraceDb db = TraceDb::create(directory / "t.db");
-  const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
-  const StreamId stream = db.add(StreamRow{.process = process});
+  TraceDb db = TraceDb::create(":memory:");
+  const StreamId stream = add_thread(db);
   const StringId name = db.intern("decode_step");
   db.add(RangeRow{.stream = stream, .name = name, .start_ns = 0, .end_ns = 100});
   db.add(RangeRow{.stream = stream, .name = name, .start_ns = 10, .end_ns = 60});
@@ -117,8 +116,7 @@ TEST(MarkSteps, NestedAnnotationsAreOneStep) {
 
 // The GPUs of one process, whose ranges were written one by one: each follows its own launches.
 TEST(MarkSteps, RangesOfSeveralProcessesMayLieBetweenEachOther) {
-  const test::TemporaryDirectory directory;
-  TraceDb db = TraceDb::create(directory / "t.db");
+  TraceDb db = TraceDb::create(":memory:");
   constexpr int kProcesses = 3, kSteps = 4;
   std::vector<StreamId> threads, gpus;
   for (int i = 0; i < kProcesses; ++i) {
@@ -170,8 +168,7 @@ struct Loop {
   std::vector<int64_t> before{};  // collectives before the first step
 };
 void write_loop(TraceDb& db, const Loop& loop) {
-  const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
-  const StreamId stream = db.add(StreamRow{.process = process});
+  const StreamId stream = add_thread(db);
   int64_t t = 0;
   const auto run = [&](int64_t bytes) {
     db.add(
@@ -208,8 +205,7 @@ int64_t most_collectives_of_a_step(const TraceDb& db) {
 }
 
 TEST(MarkSteps, TheWholeSequenceOfCollectivesIsTheGuess) {
-  const test::TemporaryDirectory directory;
-  TraceDb db = TraceDb::create(directory / "t.db");
+  TraceDb db = TraceDb::create(":memory:");
   write_loop(db, {.bytes = {2048, 2048, 2048, 2048, 2048, 16}, .before = {4, 512, 512, 512}});
   const StepSummary steps = mark_steps(db);
   EXPECT_EQ(steps.detected, 5);
@@ -221,15 +217,13 @@ TEST(MarkSteps, TheWholeSequenceOfCollectivesIsTheGuess) {
 }
 
 TEST(MarkSteps, OneAllreduceByItselfIsNoStep) {
-  const test::TemporaryDirectory directory;
-  TraceDb db = TraceDb::create(directory / "t.db");
+  TraceDb db = TraceDb::create(":memory:");
   write_loop(db, {.bytes = {2048}, .steps = 60});
   EXPECT_EQ(mark_steps(db).all(), 0);
 }
 
 TEST(MarkSteps, TheCountOfCollectivesCanBeGiven) {
-  const test::TemporaryDirectory directory;
-  TraceDb db = TraceDb::create(directory / "t.db");
+  TraceDb db = TraceDb::create(":memory:");
   write_loop(db, {.bytes = {8, 8, 8}, .steps = 20, .range = "decode_step", .before = {4, 4}});
   const StepSummary steps = mark_steps(db, {.collectives = 3});
   EXPECT_EQ(steps.counted, 20);
@@ -240,10 +234,8 @@ TEST(MarkSteps, TheCountOfCollectivesCanBeGiven) {
 }
 
 TEST(MarkSteps, AGivenCountFindsNothingWhereNobodyCommunicates) {
-  const test::TemporaryDirectory directory;
-  TraceDb db = TraceDb::create(directory / "t.db");
-  const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
-  const StreamId stream = db.add(StreamRow{.process = process});
+  TraceDb db = TraceDb::create(":memory:");
+  const StreamId stream = add_thread(db);
   for (int64_t i = 0; i < 60; ++i) {
     db.add(OpRow{.stream = stream,
                  .name = db.intern("op " + std::to_string(i % 3)),
@@ -254,8 +246,7 @@ TEST(MarkSteps, AGivenCountFindsNothingWhereNobodyCommunicates) {
 }
 
 TEST(MarkSteps, ThePeriodCanBeAskedForWhereRangesNameSteps) {
-  const test::TemporaryDirectory directory;
-  TraceDb db = TraceDb::create(directory / "t.db");
+  TraceDb db = TraceDb::create(":memory:");
   write_loop(db, {.bytes = {8, 16, 8, 16, 32}, .range = "decode_step"});
   StepNames names({.by_period = true});
   EXPECT_EQ(mark_annotated_steps(db, ProcessId{1}, names).size(), 0u);

@@ -9,42 +9,35 @@
 
 #include "common/output_file.h"
 #include "db/trace_db.h"
+#include "tests/support/commands.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
 
 using nlohmann::json;
-using test::TemporaryDirectory;
 using testing::HasSubstr;
 
 const std::string kExplore = std::string(PRESERVE_BIN_DIR) + "/preserve-explore";
 
 class Explore : public testing::Test {
  protected:
-  test::Run explore(std::vector<std::string> options, std::vector<std::string> launcher = {}) {
-    launcher.push_back(kExplore);
-    launcher.insert(launcher.end(), options.begin(), options.end());
-    return test::run_program(launcher, {}, directory_.path());
+  test::Run explore(const test::Words& options, const test::Words& launcher = {}) {
+    return test::run_program(test::words(launcher, kExplore, options), {}, directory_.path());
   }
   std::string text(const char* name) { return read_text_file(directory_ / name); }
 
-  TemporaryDirectory directory_;
+  test::TemporaryDirectory directory_;
   const std::vector<std::string> small_{
       "--model", "llama3-8b,qwen2-7b", "--device", "h100-sxm", "--sweep", "batch=1,8", "--sweep",
       "tp=2,4",  "--context",          "4K",       "--dtype",  "fp8"};
-  std::vector<std::string> small(std::vector<std::string> more) const {
-    std::vector<std::string> words = small_;
-    words.insert(words.end(), more.begin(), more.end());
-    return words;
-  }
+  test::Words small(const test::Words& more) const { return test::words(small_, more); }
 };
 
 TEST_F(Explore, WritesAllFormatsOfASweep) {
-  const test::Run run = explore(small({"-o", "e.db", "-o", "e.csv", "-o", "e.json"}));
-  ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.err, HasSubstr("8 cells: 8 done"));
+  EXPECT_THAT(explore(small({"-o", "e.db", "-o", "e.csv", "-o", "e.json"})),
+              test::exits(0, HasSubstr("8 cells: 8 done")));
   const std::string csv = text("e.csv");
   EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 9);
   const json document = json::parse(text("e.json"));
@@ -54,8 +47,7 @@ TEST_F(Explore, WritesAllFormatsOfASweep) {
   EXPECT_GT(cell["speedup_flow"], 1.0);
   EXPECT_DOUBLE_EQ(cell["speedup_flow"],
                    cell["baseline_step_ns"].get<double>() / cell["flow_step_ns"].get<double>());
-  const test::Run again = explore(small({"-o", "e.db", "-o", "again.csv"}));
-  ASSERT_EQ(again.exit_code, 0) << again.err;
+  const test::Run again = succeeded(explore(small({"-o", "e.db", "-o", "again.csv"})));
   EXPECT_THAT(again.err, HasSubstr("resuming e.db: 8 of 8 cells"));
   EXPECT_EQ(text("again.csv"), csv);
 }
@@ -65,10 +57,9 @@ TEST_F(Explore, GivesTheSameOnOneTwoAndThreeRanksAlsoWhenResumed) {
     return std::vector<std::string>{"mpirun", "--oversubscribe", "--allow-run-as-root", "-n",
                                     count};
   };
-  const test::Run one = explore(small({"-o", "one.csv", "-j", "1"}));
-  ASSERT_EQ(one.exit_code, 0) << one.err;
-  const test::Run two = explore(small({"-o", "two.csv", "-o", "some.db", "-j", "1"}), ranks("2"));
-  ASSERT_EQ(two.exit_code, 0) << two.err;
+  const test::Run one = succeeded(explore(small({"-o", "one.csv", "-j", "1"})));
+  const test::Run two =
+      succeeded(explore(small({"-o", "two.csv", "-o", "some.db", "-j", "1"}), ranks("2")));
   EXPECT_EQ(text("one.csv"), text("two.csv"));
   EXPECT_EQ(two.out, "");
   {
@@ -78,16 +69,14 @@ TEST_F(Explore, GivesTheSameOnOneTwoAndThreeRanksAlsoWhenResumed) {
       db.set_meta("incomplete", "1");
     });
   }
-  const test::Run rest = explore(small({"-o", "three.csv", "-o", "some.db"}), ranks("3"));
-  ASSERT_EQ(rest.exit_code, 0) << rest.err;
-  EXPECT_THAT(rest.err, HasSubstr("4 of 8 cells are there"));
+  EXPECT_THAT(explore(small({"-o", "three.csv", "-o", "some.db"}), ranks("3")),
+              test::exits(0, HasSubstr("4 of 8 cells are there")));
   EXPECT_EQ(text("one.csv"), text("three.csv"));
   EXPECT_FALSE(std::filesystem::exists(directory_ / "some.db-wal"));
 }
 
 TEST_F(Explore, PrintsTheFootprints) {
-  const test::Run run = explore({"--figure", "footprint", "--model", "llama3-8b"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(explore({"--figure", "footprint", "--model", "llama3-8b"}));
   EXPECT_THAT(run.out, HasSubstr("41.9  268.4      310.4  176.2"));
   EXPECT_THAT(run.out, HasSubstr("ascend-910b: 192.0 MB"));
 }
@@ -116,9 +105,7 @@ TEST_F(Explore, RefusesBeforeAnyWork) {
         std::pair(std::vector<std::string>{"--model", "llama3-70b", "--device", "h100-sxm", "--tp",
                                            "1", "-o", "e.db"},
                   "no cell can be run")}) {
-    const test::Run run = explore(options);
-    EXPECT_EQ(run.exit_code, 2) << message;
-    EXPECT_THAT(run.err, HasSubstr(message));
+    EXPECT_THAT(explore(options), test::exits(2, HasSubstr(message))) << message;
     EXPECT_FALSE(std::filesystem::exists(directory_ / "e.db"));
   }
 }

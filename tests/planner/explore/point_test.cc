@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 
 #include "planner/explore/cell/fused.h"
 #include "planner/explore/cell/hardware.h"
@@ -14,7 +15,6 @@ namespace preserve {
 namespace {
 
 using test::example_device;
-using test::example_model;
 using test::PaperPoint;
 using testing::HasSubstr;
 
@@ -111,43 +111,32 @@ TEST(ExplorePoint, SplitsTheBytesAmongTheDevices) {
   EXPECT_NEAR(static_cast<double>(cell.mlp_bytes) / 1e6, 88.1, 0.1);
 }
 
-TEST(ExplorePoint, SaysWhatDoesNotFit) {
-  PaperPoint paper("llama3-70b");
-  paper.point.ranks = 1;
-  const ExploreCell cell = evaluate(paper.point);
-  EXPECT_EQ(cell.status, kExploreNotAvailable);
-  EXPECT_THAT(cell.reason, HasSubstr("needs"));
-  EXPECT_GT(cell.rank_bytes, cell.memory_bytes);
-  EXPECT_EQ(cell.flow_step_ns, 0);
-}
-
-TEST(ExplorePoint, SaysWhatDoesNotDivide) {
-  PaperPoint paper("qwen2-7b");
-  paper.point.ranks = 8;
-  const ExploreCell cell = evaluate(paper.point);
-  EXPECT_EQ(cell.status, kExploreNotAvailable);
-  EXPECT_THAT(cell.reason, HasSubstr("28 attention heads"));
-}
-
-TEST(ExplorePoint, FailsWithoutACollectiveTime) {
-  PaperPoint paper("llama3-8b");
-  paper.point.allreduce_ns.reset();
-  const ExploreCell cell = evaluate(paper.point);
-  EXPECT_EQ(cell.status, kExploreFailed);
-  EXPECT_THAT(cell.reason, HasSubstr("allreduce"));
-}
-
-TEST(ExplorePoint, FailsWhenItsStepNeverEnds) {
-  test::PaperPoint paper("llama3-8b");
-  paper.device.memory_bandwidth_bytes_per_s = 1e-300;
-  const ExploreCell cell = evaluate(paper.point);
-  EXPECT_EQ(cell.status, kExploreFailed);
-  EXPECT_THAT(cell.reason, HasSubstr("llama3-8b on ascend-910b: the step never ends"));
-  EXPECT_EQ(cell.baseline_step_ns, 0) << "what is written holds finite numbers alone";
+TEST(ExplorePoint, SaysWhyThereIsNoNumber) {
+  const struct {
+    const char *model, *status, *reason;
+    std::function<void(PaperPoint&)> change;
+  } all[] = {
+      {"llama3-70b", kExploreNotAvailable, "needs", [](PaperPoint& of) { of.point.ranks = 1; }},
+      {"qwen2-7b", kExploreNotAvailable, "28 attention heads",
+       [](PaperPoint& of) { of.point.ranks = 8; }},
+      {"llama3-8b", kExploreFailed, "allreduce",
+       [](PaperPoint& of) { of.point.allreduce_ns.reset(); }},
+      {"llama3-8b", kExploreFailed, "llama3-8b on ascend-910b: the step never ends",
+       [](PaperPoint& of) { of.device.memory_bandwidth_bytes_per_s = 1e-300; }}};
+  for (const auto& [model, status, reason, change] : all) {
+    PaperPoint paper(model);
+    change(paper);
+    const ExploreCell cell = evaluate(paper.point);
+    EXPECT_EQ(cell.status, status) << reason;
+    EXPECT_THAT(cell.reason, HasSubstr(reason));
+    EXPECT_EQ(cell.baseline_step_ns, 0) << "what is written holds finite numbers alone";
+    EXPECT_EQ(cell.flow_step_ns, 0) << reason;
+    EXPECT_TRUE(std::string(reason) != "needs" || cell.rank_bytes > cell.memory_bytes);
+  }
 }
 
 TEST(ExplorePoint, SearchesForBetterPlansWhenAskedTo) {
-  const ModelConfig model = example_model("stories42m");
+  const ModelConfig model = test::example_model("stories42m");
   const DeviceModel device = example_device("h100-sxm");
   ExplorePoint point;
   point.model = &model;

@@ -25,14 +25,9 @@ namespace {
 using test::run_loop;
 using test::World;
 using testing::AllOf;
-using testing::AnyOf;
-using testing::Contains;
-using testing::Each;
 using testing::HasSubstr;
 using testing::IsEmpty;
-using testing::Le;
 using testing::Not;
-using testing::SizeIs;
 
 constexpr int64_t kLinkNs = 200'000;
 
@@ -105,6 +100,11 @@ class ClosedLoopTest : public testing::Test {
   }
   ClosedLoop loop(int rounds = 2) const { return {step_, device_, linked(), rounds}; }
 
+  Schedule choose(const World& world) const {
+    ClosedLoop loop = this->loop();
+    return run_loop(loop, world);
+  }
+
   FoldedStep step_ = cpu_step();
   DeviceModel device_ = cpu_device();
 };
@@ -124,8 +124,7 @@ TEST_F(ClosedLoopTest, AWinnerIsChosenAndMeasuredOnceMore) {
 }
 
 TEST_F(ClosedLoopTest, TheResultIsAScheduleThatLoads) {
-  ClosedLoop loop = this->loop();
-  Schedule chosen = run_loop(loop, world());
+  const Schedule chosen = choose(world());
   const test::TemporaryDirectory folder;
   std::ofstream(folder / "schedule.json") << to_json(chosen);
   const Schedule read = load_schedule(folder / "schedule.json");
@@ -137,11 +136,9 @@ TEST_F(ClosedLoopTest, WhatAWindowCostsIsLearntAndPlannedWith) {
   step_ = cpu_step(128 << 10, 64 << 10);
   device_.cache_budget_bytes = 4 << 20;  // what fits, one window of a layer can fetch nearly alone
   World world = this->world();
-  ClosedLoop cheap = this->loop();
-  const Plan without = run_loop(cheap, world).plan;
+  const Plan without = choose(world).plan;
   world.truth.window_cost_ns = 40'000;
-  ClosedLoop loop = this->loop();
-  const Schedule chosen = run_loop(loop, world);
+  const Schedule chosen = choose(world);
   EXPECT_THAT(all_reasons(chosen), HasSubstr("cost of a window: 40.00 us instead of 0 ns"));
   EXPECT_THAT(all_reasons(chosen), Not(HasSubstr("lengthens its collective")));
   EXPECT_LT(used_windows(chosen.plan), used_windows(without));
@@ -154,8 +151,7 @@ TEST_F(ClosedLoopTest, AnotherMethodWinsWhereItIsBetter) {
   world.issued = [](const IssueMethod& issue, PrefetchMethod& method) {
     if (issue.name == "load") method.hit_read_bandwidth_bytes_per_s = 26e9;  // hardly helps
   };
-  ClosedLoop loop = this->loop();
-  const Schedule chosen = run_loop(loop, world);
+  const Schedule chosen = choose(world);
   EXPECT_EQ(chosen.plan.verdict, PlanVerdict::prefetch);
   EXPECT_EQ(chosen.method.name, "prefetcht1");
   EXPECT_FALSE(chosen.plan.method);  // the schedule's own
@@ -170,8 +166,7 @@ TEST_F(ClosedLoopTest, DoesNothingWhereNothingWins) {
   world.truth.methods[0].hit_read_bandwidth_bytes_per_s = 25.1e9;
   world.truth.methods[1].hit_read_bandwidth_bytes_per_s = 25.1e9;
   world.truth.slowdown_per_byte_ns = 0.02;
-  ClosedLoop loop = this->loop();
-  const Schedule chosen = run_loop(loop, world);
+  const Schedule chosen = choose(world);
   EXPECT_EQ(chosen.plan.verdict, PlanVerdict::do_nothing);
   EXPECT_EQ(chosen.plan.strategy, Strategy::none);
   EXPECT_THAT(chosen.plan.windows, IsEmpty());
@@ -184,8 +179,7 @@ TEST_F(ClosedLoopTest, DoesNothingWhereNothingWins) {
 TEST_F(ClosedLoopTest, TooFewPairsDecideNothing) {
   World world = this->world();
   world.pairs = kFewestPairs - 1;
-  ClosedLoop loop = this->loop();
-  const Schedule chosen = run_loop(loop, world);
+  const Schedule chosen = choose(world);
   EXPECT_EQ(chosen.plan.verdict, PlanVerdict::do_nothing);
   EXPECT_THAT(chosen.plan.reasons.back(),
               AllOf(HasSubstr("too few pairs"), HasSubstr("a longer --measure-time")));
@@ -222,7 +216,7 @@ TEST_F(ClosedLoopTest, LuckIsNotChosen) {
   while (loop.next()) {
     ReplayFindings findings = world.replay(*loop.next());
     if (loop.purpose() == "the winner alone") {
-      ASSERT_THAT(findings.plans, SizeIs(1));
+      ASSERT_THAT(findings.plans, testing::SizeIs(1));
       findings.plans[0].speedup.interval = {0.99, 1.0, 1.01};
     }
     loop.take(findings);

@@ -18,11 +18,8 @@
 namespace preserve {
 namespace {
 
-using test::TinyStep;
-using test::World;
 using testing::AllOf;
 using testing::Contains;
-using testing::Each;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
@@ -61,7 +58,7 @@ class CorrectionTest : public testing::Test {
     return correct_device(*step_, device_, plans);
   }
 
-  TinyStep step_;
+  test::TinyStep step_;
   DeviceModel device_;
   int32_t window_ = 0, reader_ = 0;
 };
@@ -188,7 +185,7 @@ RC_GTEST_FIXTURE_PROP(CorrectionTest, AreBoundedWhateverWasMeasured, ()) {
 
 // A machine that differs from the device file in one number: the correction closes most of the gap.
 RC_GTEST_FIXTURE_PROP(CorrectionTest, GoTowardTheTruth, ()) {
-  World world;
+  test::World world;
   world.step = &*step_;
   world.truth = device_;
   const double truth = *rc::gen::inRange(150, 800) / 10.0 * 1e9;

@@ -18,7 +18,6 @@
 namespace preserve {
 namespace {
 
-using testing::Contains;
 using testing::HasSubstr;
 
 class LearnedTest : public testing::Test {
@@ -82,7 +81,7 @@ TEST_F(LearnedTest, AMethodThatDeliversHalfIsHalfAsFast) {
             device_.methods[0].bandwidth_bytes_per_s);
   EXPECT_LT(corrected.device.methods[1].bandwidth_bytes_per_s,
             device_.methods[1].bandwidth_bytes_per_s);
-  EXPECT_THAT(corrected.changes, Contains(HasSubstr("arrived in time")));
+  EXPECT_THAT(corrected.changes, testing::Contains(HasSubstr("arrived in time")));
   EXPECT_EQ(corrected.device.slowdown_per_byte_ns, device_.slowdown_per_byte_ns);
 }
 

@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <string>
 
 #include "db/step/folded_step.h"
 #include "planner/measure/closed_loop.h"

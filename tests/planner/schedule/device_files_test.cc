@@ -17,8 +17,8 @@
 #include "common/stats.h"
 #include "planner/schedule/collective_time.h"
 #include "planner/schedule/device.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
@@ -26,7 +26,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 using test::run_program;
-using test::TemporaryDirectory;
 
 const fs::path kDevices = fs::path(PRESERVE_SOURCE_DIR) / "examples/devices";
 const std::string kFitCollectives = std::string(PRESERVE_SOURCE_DIR) + "/scripts/fit-collectives";
@@ -85,7 +84,7 @@ class FitCollectives : public testing::Test {
     return run_program(argv);
   }
 
-  TemporaryDirectory directory_;
+  test::TemporaryDirectory directory_;
 };
 
 // 4 us + bytes at 100 GB/s up to 64 KiB, then 10 us + bytes at 400 GB/s.
@@ -101,8 +100,7 @@ TEST_F(FitCollectives, FindsTheLinesAndTheirRanges) {
     table << "4," << elements << ",all_reduce,graph,bfloat16," << two_lines_us(2 * elements) / 1e3
           << "\n4," << elements << ",all_reduce,eager,bfloat16,1\n";
   }
-  const test::Run run = fit(table.str(), {"--kernel-source", "graph"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(fit(table.str(), {"--kernel-source", "graph"}));
   const json entries = json::parse(run.out);
   ASSERT_EQ(entries.size(), 2u) << run.out;
   EXPECT_EQ(entries[0]["function"], "allreduce");
@@ -127,8 +125,7 @@ TEST_F(FitCollectives, ReadsTheOtherFormAndPoolsNeighbours) {
     }
     table << "0,99,8," << bytes << ",all_reduce,4\n";  // two nodes
   }
-  const test::Run run = fit(table.str(), {"--one-node"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(fit(table.str(), {"--one-node"}));
   const json entries = json::parse(run.out);
   ASSERT_EQ(entries.size(), 1u) << run.out;
   EXPECT_NEAR(entries[0]["latency_ns"].get<double>(), 20'000, 20);
@@ -226,9 +223,9 @@ TEST_P(RealCollectives, TheScriptMakesTheShippedFits) {
   for (const auto& [library, source, pieces] :
        {std::tuple("custom", "vLLM_custom_graph", shortest),
         std::tuple("custom-eager", "vLLM_custom_eager", "2")}) {
-    const test::Run run = run_program({kFitCollectives, "--library", library, "--kernel-source",
-                                       source, "--shortest", pieces, (folder_ / table).string()});
-    ASSERT_EQ(run.exit_code, 0) << run.err;
+    const test::Run run =
+        succeeded(run_program({kFitCollectives, "--library", library, "--kernel-source", source,
+                               "--shortest", pieces, (folder_ / table).string()}));
     for (json& fit : json::parse(run.out)) made.push_back(std::move(fit));
   }
   const json file = json::parse(read_text_file(kDevices / (std::string(name) + ".json")));

@@ -12,7 +12,6 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::IsEmpty;
 
 class DeviceFits : public testing::Test {
  protected:
@@ -28,7 +27,7 @@ class DeviceFits : public testing::Test {
 };
 
 TEST_F(DeviceFits, TheDeviceOfTheRecording) {
-  EXPECT_THAT(check("cpu", 2), IsEmpty());
+  EXPECT_THAT(check("cpu", 2), testing::IsEmpty());
 }
 
 TEST_F(DeviceFits, AnotherKindIsRefusedUnlessForced) {

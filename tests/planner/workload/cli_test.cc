@@ -6,15 +6,14 @@
 #include <nlohmann/json.hpp>
 
 #include "common/output_file.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
 
 using nlohmann::json;
 
-using test::TemporaryDirectory;
 using testing::HasSubstr;
 
 const std::string kTune = std::string(PRESERVE_BIN_DIR) + "/preserve-tune";
@@ -37,13 +36,12 @@ class TuneModel : public testing::Test {
 
   json schedule(const char* name) { return json::parse(read_text_file(directory_ / name)); }
 
-  TemporaryDirectory directory_;
+  test::TemporaryDirectory directory_;
 };
 
 TEST_F(TuneModel, PlansWithoutARecording) {
-  const test::Run run =
-      tune_model("llama3-8b", {"--tp", "4", "--batch", "4", "--dtype", "int8", "-o", "s.json"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  succeeded(
+      tune_model("llama3-8b", {"--tp", "4", "--batch", "4", "--dtype", "int8", "-o", "s.json"}));
   const json plan = schedule("s.json");
   EXPECT_EQ(plan["trace"]["sha256"], "") << "there is no trace to recognise";
   EXPECT_EQ(plan["trace"]["ranks"], 4);
@@ -51,12 +49,10 @@ TEST_F(TuneModel, PlansWithoutARecording) {
 }
 
 TEST_F(TuneModel, TheWrittenTraceGivesTheSamePlan) {
-  const test::Run model = tune_model(
-      "qwen2-7b", {"--tp", "4", "--context", "8192", "--trace-out", "t.db", "-o", "model.json"});
-  ASSERT_EQ(model.exit_code, 0) << model.err;
-  const test::Run trace =
-      tune({"t.db", "--device", kExamples + "devices/h100-sxm.json", "-o", "trace.json"});
-  ASSERT_EQ(trace.exit_code, 0) << trace.err;
+  const test::Run model = succeeded(tune_model(
+      "qwen2-7b", {"--tp", "4", "--context", "8192", "--trace-out", "t.db", "-o", "model.json"}));
+  const test::Run trace = succeeded(
+      tune({"t.db", "--device", kExamples + "devices/h100-sxm.json", "-o", "trace.json"}));
   json from_model = schedule("model.json"), from_trace = schedule("trace.json");
   EXPECT_EQ(from_model["trace"], from_trace["trace"]);
   from_model.erase("warnings");  // doubts of the generator are not in the trace
@@ -65,8 +61,7 @@ TEST_F(TuneModel, TheWrittenTraceGivesTheSamePlan) {
 }
 
 TEST_F(TuneModel, OneRankGivesTheStepWithoutAPlan) {
-  const test::Run run = tune_model("llama3-8b", {"--tp", "1", "-o", "s.json"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(tune_model("llama3-8b", {"--tp", "1", "-o", "s.json"}));
   EXPECT_THAT(run.out, HasSubstr("8030261248 parameters"));
   EXPECT_THAT(run.out, HasSubstr("131072 bytes of KV per token"));
   EXPECT_THAT(run.out, HasSubstr("no plan: one rank"));
@@ -78,13 +73,11 @@ TEST_F(TuneModel, PrintsTheStepAsATable) {
     return tune_model("llama3-8b",
                       {"--tp", "2", "--print", "step", "--format", format, "-o", "s.json"});
   };
-  const test::Run csv = table("csv");
-  ASSERT_EQ(csv.exit_code, 0) << csv.err;
+  const test::Run csv = succeeded(table("csv"));
   EXPECT_THAT(csv.out,
               testing::StartsWith("ordinal,operator,class,bytes,m,n,k,dtype,dur_ns,time_source\n"));
   EXPECT_THAT(csv.out, HasSubstr("layers.31.mlp.down,product,58720256,1,4096,7168,fp16,"));
-  const test::Run text = table("json");
-  ASSERT_EQ(text.exit_code, 0) << text.err;
+  const test::Run text = succeeded(table("json"));
   const json document = json::parse(text.out);
   double sum_ns = 0;
   for (const json& row : document["operators"]) sum_ns += row["dur_ns"].get<double>();

@@ -19,8 +19,8 @@
 #include "planner/workload/workload.h"
 #include "planner/workload/workload_options.h"
 #include "tests/support/errors.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
@@ -342,10 +342,8 @@ TEST_P(RealOperators, RowsOutOfTheFitAreMetWithin8Percent) {
   fitted.close();
   const std::string path = (directory / "device.json").string();
   fs::copy_file(kSource / "examples/devices/ascend-910b.json", path);
-  const test::Run run =
-      test::run_program({(kSource / "scripts/make-device-presets").string(), "--source", "a test",
-                         "--device", path, (directory / "fitted.csv").string()});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  succeeded(test::run_program({(kSource / "scripts/make-device-presets").string(), "--source",
+                               "a test", "--device", path, (directory / "fitted.csv").string()}));
   const DeviceModel fit = load_device(path);
   std::map<std::string, std::vector<double>> errors;  // by class and type
   for (const HeldOut& row : rows) {

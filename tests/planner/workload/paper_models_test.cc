@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "planner/referee/simulator.h"
 #include "planner/search/plan.h"

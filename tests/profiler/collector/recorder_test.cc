@@ -7,8 +7,8 @@
 #include "profiler/convert/convert.h"
 #include "profiler/convert/process_image.h"
 #include "profiler/convert/spool_reader.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve::test {
 namespace {
@@ -17,13 +17,11 @@ TEST(Recorder, RingsPassFromThreadToThreadWhileTheyAreWritten) {
   const TemporaryDirectory folder;
   constexpr int kThreads = 2000, kRecords = 50;
   // Room for 64 rings: nearly every thread gets one that another has left.
-  const test::Run run =
-      run_program({PRESERVE_PROGRAM_DIR "/recorder_program", std::to_string(kThreads),
-                   std::to_string(kRecords)},
-                  {"PRESERVE_SPOOL_DIR=" + folder.path().string(), "PRESERVE_FLUSH_MS=1",
-                   "PRESERVE_RING_BYTES=4096", "PRESERVE_RING_TOTAL=262144"},
-                  folder.path());
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  succeeded(run_program({PRESERVE_PROGRAM_DIR "/recorder_program", std::to_string(kThreads),
+                         std::to_string(kRecords)},
+                        {"PRESERVE_SPOOL_DIR=" + folder.path().string(), "PRESERVE_FLUSH_MS=1",
+                         "PRESERVE_RING_BYTES=4096", "PRESERVE_RING_TOTAL=262144"},
+                        folder.path()));
   const auto files = spool_files(folder.path());
   ASSERT_EQ(files.size(), 1U);
   const SpoolFileReader file(files[0]);
@@ -49,12 +47,10 @@ TEST(Recorder, RingsPassFromThreadToThreadWhileTheyAreWritten) {
 // As where many processes together fill it.
 TEST(Recorder, LeavesAPartOfTheDiskFree) {
   const TemporaryDirectory folder;
-  const test::Run run =
-      run_program({PRESERVE_PROGRAM_DIR "/recorder_program", "4", "50"},
-                  {"PRESERVE_SPOOL_DIR=" + folder.path().string(), "PRESERVE_KEEP_LAST=1",
-                   "PRESERVE_LEAST_FREE=4000000000000000000"},
-                  folder.path());
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  succeeded(run_program({PRESERVE_PROGRAM_DIR "/recorder_program", "4", "50"},
+                        {"PRESERVE_SPOOL_DIR=" + folder.path().string(), "PRESERVE_KEEP_LAST=1",
+                         "PRESERVE_LEAST_FREE=4000000000000000000"},
+                        folder.path()));
   const SpoolFileReader file(spool_files(folder.path()).at(0));
   const ProcessImage image(file);
   EXPECT_TRUE(image.complete);

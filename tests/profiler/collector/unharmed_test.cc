@@ -11,42 +11,38 @@
 #include <sstream>
 
 #include "tests/profiler/collector/recording.h"
+#include "tests/support/exits.h"
 
 namespace preserve::test {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 const std::string kOddProgram = PRESERVE_PROGRAM_DIR "/odd_program";
 const std::string kNames = "SELECT name FROM range_named ORDER BY start_ns";
 
 TEST(Unharmed, AProgramWhoseFirstThreadEndsEndsWithItsLast) {
-  const Recording recording({kOddProgram, "first-thread-ends"});
-  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  const Recorded recording({kOddProgram, "first-thread-ends"});
   EXPECT_EQ(recording.run.out, "exit handler\n");
   EXPECT_EQ(recording.list(kNames), "first thread,after the first thread");
   EXPECT_EQ(recording.number("SELECT complete FROM process"), 1);
 }
 
 TEST(Unharmed, AFirstThreadThatTheCLibraryDoesNotSeeEndLosesNothing) {
-  const Recording recording({PRESERVE_PROGRAM_DIR "/scripted_program", "nvtx", "system_exit:0"});
-  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  const Recorded recording({PRESERVE_PROGRAM_DIR "/scripted_program", "nvtx", "system_exit:0"});
   EXPECT_EQ(recording.list(kNames), "range");
 }
 
 TEST(Unharmed, WhatAThreadWithoutSystemCallsLosesIsCounted) {
-  const Recording recording(
+  const Recorded recording(
       {PRESERVE_PROGRAM_DIR "/scripted_program", "nvtx", "strict", "nvtx:hot", "system_exit:0"});
-  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
   EXPECT_EQ(recording.list(kNames), "range");
   EXPECT_EQ(recording.number("SELECT count FROM loss WHERE kind = 'dropped'"), 40'000);
 }
 
 TEST(Unharmed, TimesGoOnWithoutTheTimeStampCounter) {
-  const Recording recording({PRESERVE_PROGRAM_DIR "/scripted_program", "nvtx:mark", "sleep:20",
-                             "no_clock_counter", "nvtx:mark", "sleep:20", "nvtx:mark"});
-  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  const Recorded recording({PRESERVE_PROGRAM_DIR "/scripted_program", "nvtx:mark", "sleep:20",
+                            "no_clock_counter", "nvtx:mark", "sleep:20", "nvtx:mark"});
   EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range AS a JOIN range AS b ON b.id = a.id + 1 "
                              "WHERE b.start_ns - a.start_ns >= 20000000"),
             2);
@@ -54,47 +50,41 @@ TEST(Unharmed, TimesGoOnWithoutTheTimeStampCounter) {
 }
 
 TEST(Unharmed, AProgramThatMayWriteNoFileIsNotEndedByOurs) {
-  const Recording recording({kOddProgram, "no-files"});
-  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  const Recorded recording({kOddProgram, "no-files"});
   EXPECT_EQ(recording.run.out, "alive\n");
 }
 
 TEST(Unharmed, AChildThatTheCLibraryDoesNotKnowRecordsAndEnds) {
-  const Recording recording({kOddProgram, "unseen-fork"});
-  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  const Recorded recording({kOddProgram, "unseen-fork"});
   EXPECT_EQ(recording.number("SELECT COUNT(*) FROM process WHERE complete"), 2);
-  EXPECT_EQ(recording.list("SELECT name FROM range_named WHERE name NOT LIKE 'first%' ORDER BY "
-                           "start_ns"),
-            "parent,child,parent after");
+  EXPECT_EQ(
+      recording.list("SELECT name FROM range_named WHERE name NOT LIKE 'first%' ORDER BY start_ns"),
+      "parent,child,parent after");
   EXPECT_EQ(recording.number("SELECT SUM(count) FROM loss WHERE kind = 'dropped'"), 1);
 }
 
 TEST(Unharmed, AProgramWithoutTheTimeStampCounter) {
-  const Recording recording({kOddProgram, "no-tsc"});
-  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  const Recorded recording({kOddProgram, "no-tsc"});
   EXPECT_EQ(recording.list(kNames), "without time-stamp counter");
 }
 
 TEST(Unharmed, ThousandsOfShortThreadsLoseNothing) {
   // The writer gives no ring on meanwhile.
-  const Recording recording({kOddProgram, "short-threads"}, {"--flush-period", "3600s"});
-  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  const Recorded recording({kOddProgram, "short-threads"}, {"--flush-period", "3600s"});
   EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range"), 2000);
   EXPECT_EQ(recording.number("SELECT COUNT(*) FROM loss_nonzero"), 0);
 }
 
 TEST(Unharmed, AServerThatDropsRootIsRecorded) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root";
-  const Recording recording({kOddProgram, "drops-root"});
-  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  const Recorded recording({kOddProgram, "drops-root"});
   EXPECT_EQ(recording.list(kNames), "as nobody");
 }
 
 TEST(Unharmed, AStaticProgramIsNotRecorded) {
   const std::string program = PRESERVE_PROGRAM_DIR "/static_program";
   if (!std::filesystem::exists(program)) GTEST_SKIP() << "no static C library";
-  const Recording recording({program, "plain"});
-  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  const Recorded recording({program, "plain"});
   EXPECT_EQ(recording.run.out, "alive\n");
   EXPECT_THAT(recording.run.err, HasSubstr("nothing was recorded"));
 }
@@ -108,9 +98,8 @@ TEST_P(NeedsNoGlibc, AModuleThatTheEnvironmentLoads) {
     std::istringstream stream(text);
     return std::vector<std::string>(std::istream_iterator<std::string>(stream), {});
   };
-  const test::Run symbols =
-      run_program({"nm", "-D", "--undefined-only", "--without-symbol-versions", library});
-  ASSERT_EQ(symbols.exit_code, 0) << symbols.err;
+  const test::Run symbols = succeeded(
+      run_program({"nm", "-D", "--undefined-only", "--without-symbol-versions", library}));
   const std::vector<std::string> words = fields(symbols.out);
   for (size_t i = 0; i + 1 < words.size(); i += 2) {
     const std::string& name = words[i + 1];
@@ -121,10 +110,9 @@ TEST_P(NeedsNoGlibc, AModuleThatTheEnvironmentLoads) {
                      name != "__sched_cpucount";
     EXPECT_FALSE(own) << name;
   }
-  const test::Run needs = run_program({"readelf", "-dW", library});
-  ASSERT_EQ(needs.exit_code, 0) << needs.err;
+  const test::Run needs = succeeded(run_program({"readelf", "-dW", library}));
   EXPECT_THAT(needs.out, HasSubstr("[libc.so.6]"));
-  EXPECT_THAT(needs.out, Not(HasSubstr("[ld-linux")));
+  EXPECT_THAT(needs.out, testing::Not(HasSubstr("[ld-linux")));
 }
 INSTANTIATE_TEST_SUITE_P(Modules, NeedsNoGlibc,
                          ::testing::Values("libpreserve_collect.so", "libpreserve_apply.so"),
@@ -134,8 +122,7 @@ INSTANTIATE_TEST_SUITE_P(Modules, NeedsNoGlibc,
 
 TEST(Unharmed, AStandInForMpiWithoutPmpiNames) {
   for (const std::vector<std::string>& options : {std::vector<std::string>{}, {"--no-mpi"}}) {
-    const Recording recording({PRESERVE_PROGRAM_DIR "/mpi_stub_program"}, options);
-    EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+    const Recorded recording({PRESERVE_PROGRAM_DIR "/mpi_stub_program"}, options);
     EXPECT_EQ(recording.run.out, "ok\n");
   }
 }
@@ -157,10 +144,9 @@ TEST(Unharmed, ASpoolHasALimit) {
   const TemporaryDirectory folder;
   constexpr int64_t kLimit = 16 << 10, kControl = 64 << 10;  // one ring does not fit
   const std::string spools = (folder / "spools").string();
-  const Recording recording({kNvtxProgram, "flood", "100000"},
-                            {"--ring-size", "16KiB", "--flush-period", "5ms", "--keep-spool",
-                             spools, "--max-spool", "16KiB"});
-  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  const Recorded recording({kNvtxProgram, "flood", "100000"},
+                           {"--ring-size", "16KiB", "--flush-period", "5ms", "--keep-spool", spools,
+                            "--max-spool", "16KiB"});
   EXPECT_THAT(recording.run.err, HasSubstr("--max-spool"));
   for (const auto& file : std::filesystem::directory_iterator(spools)) {
     EXPECT_LE(static_cast<int64_t>(file.file_size()), kLimit + kControl);
@@ -174,10 +160,9 @@ constexpr int64_t kHotRecords = 1 + 5 * 40'000 + 2;  // of nvtx_program hot 4000
 TEST(Unharmed, OfALongRecordingTheNewestRecordsCanBeKept) {
   const TemporaryDirectory folder;
   const std::string spools = (folder / "spools").string();
-  const Recording recording(
+  const Recorded recording(
       {kNvtxProgram, "hot", "40000"},
       {"--keep", "last", "--max-spool", "2MiB", "--flush-period", "5ms", "--keep-spool", spools});
-  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
   for (const auto& file : std::filesystem::directory_iterator(spools)) {
     struct stat status {};
     ASSERT_EQ(::stat(file.path().c_str(), &status), 0);
@@ -186,8 +171,8 @@ TEST(Unharmed, OfALongRecordingTheNewestRecordsCanBeKept) {
   }
   EXPECT_EQ(recording.list("SELECT name FROM range_named ORDER BY start_ns DESC LIMIT 1"), "after");
   EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range_named WHERE name = 'early'"), 0);
-  EXPECT_GT(recording.number("SELECT COUNT(*) FROM range_named WHERE name = 'registered' AND "
-                             "domain = 'hot'"),
+  EXPECT_GT(recording.number(
+                "SELECT COUNT(*) FROM range_named WHERE name = 'registered' AND domain = 'hot'"),
             1000);
   EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range_named WHERE name LIKE 'unregistered%'"),
             0);
@@ -197,13 +182,12 @@ TEST(Unharmed, OfALongRecordingTheNewestRecordsCanBeKept) {
 }
 
 TEST(Unharmed, AHotLoopCanBeSampled) {
-  const Recording recording({kNvtxProgram, "hot", "40000"},
-                            {"--sample=10", "--flush-period", "10ms"});
-  EXPECT_EQ(recording.run.exit_code, 0) << recording.run.err;
+  const Recorded recording({kNvtxProgram, "hot", "40000"},
+                           {"--sample=10", "--flush-period", "10ms"});
   EXPECT_EQ(recording.number("SELECT count FROM loss WHERE kind = 'received'"), kHotRecords);
   EXPECT_GT(recording.number("SELECT count FROM loss WHERE kind = 'sampled'"), kHotRecords / 2);
-  EXPECT_EQ(recording.number("SELECT SUM(count) FROM loss WHERE kind NOT IN ('received', "
-                             "'written', 'sampled')"),
+  EXPECT_EQ(recording.number(
+                "SELECT SUM(count) FROM loss WHERE kind NOT IN ('received', 'written', 'sampled')"),
             -1);
   EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range WHERE end_ns IS NULL"), 0);
   EXPECT_EQ(recording.list("SELECT COUNT(*) > 10 FROM range_named GROUP BY name ORDER BY name"),

@@ -10,8 +10,10 @@
 #include <fstream>
 
 #include "common/error.h"
+#include "common/output_file.h"
 #include "profiler/convert/range_rows.h"
 #include "profiler/convert/segments.h"
+#include "tests/support/rows.h"
 #include "tests/support/spool_writer.h"
 #include "tests/support/synthetic_trace.h"
 
@@ -26,12 +28,7 @@ class Converted {
     summary = convert_spools(files, db_);
     db_.finish();
   }
-  std::vector<std::string> lines(const std::string& sql) const {
-    std::vector<std::string> out;
-    Query rows = db_.query(sql);
-    while (rows.next()) out.emplace_back(rows.text(0));
-    return out;
-  }
+  std::vector<std::string> rows(const std::string& sql) const { return test::rows(db_, sql); }
   int64_t number(const std::string& sql) const { return db_.query_integer(sql).value_or(-1); }
   ConvertSummary summary;
 
@@ -41,13 +38,22 @@ class Converted {
   TraceDb db_;
 };
 
+// One spool and what becomes of it.
+class OneSpool : TemporaryDirectory, public SpoolWriter {
+ public:
+  explicit OneSpool(std::vector<std::pair<std::string, std::string>> facts = {})
+      : SpoolWriter(path() / "a.spool", std::move(facts)) {}
+  Converted converted() {
+    finish();
+    return Converted({path() / "a.spool"});
+  }
+};
+
 constexpr const char* kOps =
-    "SELECT kind || ' ' || name || ' ' || start_ns || '-' || end_ns FROM op_named ORDER BY id";
+    "SELECT kind, name, start_ns || '-' || end_ns FROM op_named ORDER BY id";
 
 TEST(Convert, GoldenRecording) {
-  const TemporaryDirectory folder;
-  SpoolWriter spool(folder / "a.spool",
-                    {{"env.OMPI_COMM_WORLD_RANK", "1"}, {"env.OMPI_COMM_WORLD_SIZE", "2"}});
+  OneSpool spool({{"env.OMPI_COMM_WORLD_RANK", "1"}, {"env.OMPI_COMM_WORLD_SIZE", "2"}});
   spool.domain(3, "model");
   spool.region("layers.0.mlp.weight", 0x1000, 4096, 5);
   spool.region("layers.0.attn.kv", 0x9000, 512, 5);
@@ -63,40 +69,35 @@ TEST(Convert, GoldenRecording) {
     spool.pop(t + 75'000, 3);
     spool.pop(t + 75'100, 3);
   }
-  spool.finish();
-  const Converted converted({folder / "a.spool"});
-  const std::vector<std::string> ops = converted.lines(kOps);
+  const Converted converted = spool.converted();
+  const std::vector<std::string> ops = converted.rows(kOps);
   ASSERT_EQ(ops.size(), 19U);
   EXPECT_THAT(std::vector<std::string>(ops.begin(), ops.begin() + 5),
               ::testing::ElementsAre(
                   "compute layers.0.attn 10100-30100", "collective layers.0.allreduce 30300-50000",
                   "other decode_step 50100-72000", "compute layers.0.mlp 72000-85000",
                   "compute after decode_step 85100-110000"));
+  EXPECT_THAT(converted.rows("SELECT name, depth, domain, COALESCE(parent_id, 0) FROM range_named "
+                             "ORDER BY id LIMIT 4"),
+              ::testing::ElementsAre("decode_step 0 model 0", "layers.0.attn 1 model 1",
+                                     "layers.0.allreduce 1 model 1", "layers.0.mlp 1 model 1"));
+  EXPECT_THAT(converted.rows("SELECT op, tensor, mode, offset_bytes || '+' || bytes FROM "
+                             "access_named ORDER BY op_id, operand LIMIT 6"),
+              ::testing::ElementsAre("layers.0.attn layers.0.attn.kv read 0+512",
+                                     "layers.0.attn layers.0.attn.kv write 512+0",
+                                     "layers.0.mlp layers.0.mlp.weight read 0+4096",
+                                     "layers.0.attn layers.0.attn.kv read 0+576",
+                                     "layers.0.attn layers.0.attn.kv write 512+64",
+                                     "layers.0.mlp layers.0.mlp.weight read 0+4096"));
   EXPECT_THAT(
-      converted.lines("SELECT name || ' ' || depth || ' ' || domain || ' ' || COALESCE(parent_id, "
-                      "0) FROM range_named ORDER BY id LIMIT 4"),
-      ::testing::ElementsAre("decode_step 0 model 0", "layers.0.attn 1 model 1",
-                             "layers.0.allreduce 1 model 1", "layers.0.mlp 1 model 1"));
-  EXPECT_THAT(
-      converted.lines("SELECT op || ' ' || tensor || ' ' || mode || ' ' || offset_bytes || '+' || "
-                      "bytes FROM access_named ORDER BY op_id, operand LIMIT 6"),
-      ::testing::ElementsAre("layers.0.attn layers.0.attn.kv read 0+512",
-                             "layers.0.attn layers.0.attn.kv write 512+0",
-                             "layers.0.mlp layers.0.mlp.weight read 0+4096",
-                             "layers.0.attn layers.0.attn.kv read 0+576",
-                             "layers.0.attn layers.0.attn.kv write 512+64",
-                             "layers.0.mlp layers.0.mlp.weight read 0+4096"));
-  EXPECT_THAT(
-      converted.lines("SELECT rank || ' ' || function || ' ' || bytes || ' ' || sequence FROM "
-                      "collective_named LIMIT 2"),
+      converted.rows("SELECT rank, function, bytes, sequence FROM collective_named LIMIT 2"),
       ::testing::ElementsAre("1 allreduce 8192 0", "1 allreduce 8192 1"));
   EXPECT_EQ(converted.summary.steps.annotated, 4);
   EXPECT_TRUE(converted.summary.losses.empty());
 }
 
 TEST(Convert, AHeapGivesItsRegionsRoleAndEnd) {
-  const TemporaryDirectory folder;
-  SpoolWriter spool(folder / "a.spool");
+  OneSpool spool;
   const uint64_t heap = spool.heap("model.kv_cache", 1);
   spool.region("block.0", 0x1000, 64, 2, heap);
   spool.region("layers.0.mlp.weight", 0x2000, 64, 3, heap);
@@ -104,33 +105,29 @@ TEST(Convert, AHeapGivesItsRegionsRoleAndEnd) {
   spool.end_heap(heap, 500);
   spool.push("range", 1000);
   spool.pop(1100);
-  spool.finish();
-  const Converted converted({folder / "a.spool"});
+  const Converted converted = spool.converted();
   EXPECT_THAT(
-      converted.lines("SELECT value || ' ' || role || ' ' || COALESCE(valid_to_ns, '') FROM tensor "
-                      "JOIN string ON string.id = name_id ORDER BY tensor.id"),
+      converted.rows("SELECT value, role, COALESCE(valid_to_ns, '') FROM tensor JOIN string ON "
+                     "string.id = name_id ORDER BY tensor.id"),
       ::testing::ElementsAre("block.0 kv 500", "layers.0.mlp.weight weight 500", "other unknown "));
 }
 
 TEST(Convert, ThreadsThatRunTheSameModuleReadItsTensorOnceEach) {
-  const TemporaryDirectory folder;
-  SpoolWriter spool(folder / "a.spool");
+  OneSpool spool;
   spool.region("mlp.weight", 0x1000, 64, 1);
   for (const uint32_t tid : {5U, 6U}) {
     spool.thread(tid);
     spool.push("mlp", 1000 * tid);
     spool.pop(1000 * tid + 500);
   }
-  spool.finish();
-  const Converted converted({folder / "a.spool"});
+  const Converted converted = spool.converted();
   EXPECT_EQ(converted.number("SELECT COUNT(*) FROM stream"), 2);
   EXPECT_EQ(converted.number("SELECT COUNT(*) FROM access"), 2);
 }
 
 // One operator per step, then `own_ns` of the step's own time, then another operator.
 std::vector<std::string> names_with_own_time(const std::vector<int64_t>& own_ns) {
-  const TemporaryDirectory folder;
-  SpoolWriter spool(folder / "a.spool");
+  OneSpool spool;
   int64_t t = 1000;
   for (const int64_t ns : own_ns) {
     spool.push("step", t);
@@ -141,8 +138,7 @@ std::vector<std::string> names_with_own_time(const std::vector<int64_t>& own_ns)
     spool.pop(t += 200);
     t += 300;
   }
-  spool.finish();
-  return Converted({folder / "a.spool"}).lines("SELECT name FROM op_named ORDER BY start_ns");
+  return spool.converted().rows("SELECT name FROM op_named ORDER BY start_ns");
 }
 
 std::vector<std::string> repeated(const std::vector<std::string>& step, int times) {
@@ -167,8 +163,7 @@ TEST(Convert, LoadDoesNotMakeOperatorsOfWhatIsShort) {
 }
 
 std::vector<std::string> names_with_polls(int64_t polls, int64_t poll_ns) {
-  const TemporaryDirectory folder;
-  SpoolWriter spool(folder / "a.spool");
+  OneSpool spool;
   int64_t t = 1000;
   for (int step = 0; step < 4; ++step) {
     spool.call(mpi::kAllreduce, 64, t, t + 3000);
@@ -176,8 +171,7 @@ std::vector<std::string> names_with_polls(int64_t polls, int64_t poll_ns) {
     t += 90'000;
     for (int64_t i = 0; i < polls; ++i, t += poll_ns) spool.call(mpi::kTest, -1, t, t + 100);
   }
-  spool.finish();
-  return Converted({folder / "a.spool"}).lines("SELECT name FROM op_named ORDER BY start_ns");
+  return spool.converted().rows("SELECT name FROM op_named ORDER BY start_ns");
 }
 
 TEST(Convert, HowOftenAProgramAsksIsNoOperator) {
@@ -196,8 +190,7 @@ TEST(Convert, TruncatedAnywhereIsReadAsFarAsItGoes) {
     spool.pop(1050 + 100 * i);
   }
   spool.finish();
-  std::ifstream in(folder / "whole.spool", std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(in), {}};
+  const std::string bytes = read_text_file(folder / "whole.spool");
   int64_t most = 0;
   for (size_t size = 0; size < bytes.size(); size += 8) {
     std::ofstream(folder / "torn.spool", std::ios::binary) << bytes.substr(0, size);
@@ -231,9 +224,11 @@ TEST(Convert, NewerAndForeignFilesAreRefused) {
                   fmt::format("version 9, this program reads version {}", spool::kVersion))));
 }
 
+constexpr const char* kUnexplained =
+    "SELECT COALESCE(SUM(CASE kind WHEN 'received' THEN count ELSE -count END), 0) FROM loss";
+
 TEST(Convert, DamagedRecordsAreCounted) {
-  const TemporaryDirectory folder;
-  SpoolWriter spool(folder / "a.spool");
+  OneSpool spool;
   spool.push("good", 100);
   spool.raw({2, 0, static_cast<spool::RecordType>(200), 0, 0, 110}, "");  // unknown type
   spool.raw({3, 900, spool::RecordType::push, 0, 0, 120}, "12345678");    // text beyond its end
@@ -242,8 +237,7 @@ TEST(Convert, DamagedRecordsAreCounted) {
   spool.pop(140);
   spool.pop(150);                                             // nothing open
   spool.raw({0, 0, spool::RecordType::push, 0, 0, 160}, "");  // of no length
-  spool.finish();
-  const Converted converted({folder / "a.spool"});
+  const Converted converted = spool.converted();
   EXPECT_EQ(converted.number("SELECT COUNT(*) FROM range"), 1);
   EXPECT_EQ(converted.number("SELECT count FROM loss WHERE source = 'mpi' AND kind = 'damaged'"),
             1);
@@ -251,91 +245,74 @@ TEST(Convert, DamagedRecordsAreCounted) {
             1);
   EXPECT_GE(converted.number("SELECT count FROM loss WHERE source = 'nvtx' AND kind = 'damaged'"),
             3);
-  EXPECT_EQ(converted.number(
-                "SELECT SUM(CASE kind WHEN 'received' THEN count ELSE -count END) FROM loss"),
-            0);
+  EXPECT_EQ(converted.number(kUnexplained), 0);
 }
 
-constexpr const char* kUnexplained =
-    "SELECT SUM(CASE kind WHEN 'received' THEN count ELSE -count END) FROM loss";
-
 TEST(Convert, WhatTheCollectorDoesNotCountIsReceivedWhenItIsBad) {
-  const TemporaryDirectory folder;
-  SpoolWriter spool(folder / "a.spool");
+  OneSpool spool;
   spool.stray_name("weights", 50);
   spool.stray_name("cache", 60);
   spool.mark("only record", 100);
-  spool.finish();
-  const Converted converted({folder / "a.spool"});
-  EXPECT_THAT(converted.lines("SELECT kind || ' ' || count FROM loss ORDER BY kind"),
+  const Converted converted = spool.converted();
+  EXPECT_THAT(converted.rows("SELECT kind, count FROM loss ORDER BY kind"),
               ::testing::ElementsAre("received 3", "unmatched 2", "written 1"));
 }
 
 TEST(Convert, MarksOfHooksAreWarningsUpToTwenty) {
-  const TemporaryDirectory folder;
-  SpoolWriter spool(folder / "a.spool");
+  OneSpool spool;
   spool.push("preserve: a range of the program", 100);
   for (int i = 0; i < 23; ++i) spool.mark(fmt::format("preserve: note {}", i), 101 + i);
   spool.pop(200);
-  spool.finish();
-  const auto warnings = Converted({folder / "a.spool"}).summary.warnings;
+  const auto warnings = spool.converted().summary.warnings;
   ASSERT_EQ(warnings.size(), 21U);
   EXPECT_EQ(warnings.front(), "preserve: note 0");
   EXPECT_EQ(warnings.back(), "preserve: and 3 more notes");
 }
 
 TEST(Convert, ARecordIsLostInOneWayOnly) {
-  const TemporaryDirectory folder;
-  SpoolWriter spool(folder / "a.spool");
+  OneSpool spool;
   spool.raw({2, 0, spool::RecordType::pop, spool::kTextCut, 0, 110}, "");  // nothing is open
   spool.raw({2, 0, spool::RecordType::range_end, spool::kTextCut, 0, 120}, "");
-  spool.finish();
-  const Converted converted({folder / "a.spool"});
-  EXPECT_THAT(converted.lines("SELECT kind || ' ' || count FROM loss ORDER BY kind"),
+  const Converted converted = spool.converted();
+  EXPECT_THAT(converted.rows("SELECT kind, count FROM loss ORDER BY kind"),
               ::testing::ElementsAre("received 2", "unmatched 2", "written 0"));
 }
 
 TEST(Convert, CountersAndClocksThatCannotBeTrueAreDamage) {
-  const TemporaryDirectory folder;
   for (const uint64_t dropped : {uint64_t{1} << 63, UINT64_MAX, uint64_t{1} << 50}) {
     for (const int64_t anchor_ns : {INT64_MAX, int64_t{1} << 62}) {
-      SpoolWriter spool(folder / "a.spool");
+      OneSpool spool;
       spool.push("range", 100);
       spool.pop(200);
       spool.dropped = dropped;
       spool.last_anchor_ns = anchor_ns;
-      spool.finish();
-      const Converted converted({folder / "a.spool"});
+      const Converted converted = spool.converted();
       EXPECT_EQ(converted.number("SELECT count FROM loss WHERE kind = 'damaged'"), 2);
       EXPECT_EQ(converted.number("SELECT count FROM loss WHERE kind = 'written'"), 2);
       EXPECT_EQ(converted.number(kUnexplained), 0);
-      EXPECT_EQ(converted.lines("SELECT start_ns || '-' || end_ns FROM range").front(), "100-200");
+      EXPECT_EQ(converted.rows("SELECT start_ns || '-' || end_ns FROM range").front(), "100-200");
     }
   }
 }
 
 TEST(Convert, ThreadsThatHadOneNumberAfterEachOtherAreTwo) {
-  const TemporaryDirectory folder;
-  SpoolWriter spool(folder / "a.spool");
+  OneSpool spool;
   spool.push("left open by the first", 100);
   spool.next_thread();
   spool.push("second", 300);
   spool.pop(400);
-  spool.finish();
-  const Converted converted({folder / "a.spool"});
+  const Converted converted = spool.converted();
   EXPECT_EQ(converted.number("SELECT COUNT(*) FROM stream"), 2);
-  EXPECT_EQ(converted.lines("SELECT depth FROM range_named WHERE name = 'second'").front(), "0");
+  EXPECT_EQ(converted.rows("SELECT depth FROM range_named WHERE name = 'second'").front(), "0");
 }
 
 TEST(Convert, DroppedRecordsComeFromTheStatistics) {
-  const TemporaryDirectory folder;
-  SpoolWriter spool(folder / "a.spool");
+  OneSpool spool;
   spool.push("range", 100);
   spool.pop(200);
   spool.dropped = 10;
-  spool.finish();
-  const Converted converted({folder / "a.spool"});
-  EXPECT_THAT(converted.lines("SELECT kind || ' ' || count FROM loss ORDER BY kind"),
+  const Converted converted = spool.converted();
+  EXPECT_THAT(converted.rows("SELECT kind, count FROM loss ORDER BY kind"),
               ::testing::ElementsAre("dropped 10", "received 12", "written 2"));
 }
 
@@ -357,13 +334,11 @@ TEST(Convert, OneRankIsOneProcess) {
 TEST(Convert, ARankIsNotGuessed) {
   using Facts = std::vector<std::pair<std::string, std::string>>;
   const auto rank_of = [](const Facts& facts) {
-    const TemporaryDirectory folder;
-    SpoolWriter spool(folder / "a.spool", facts);
+    OneSpool spool(facts);
     spool.push("step", 100);
     spool.pop(200);
-    spool.finish();
-    return Converted({folder / "a.spool"})
-        .lines("SELECT ifnull(rank, 'none') || ' of ' || ifnull(world_size, 'none') FROM process")
+    return spool.converted()
+        .rows("SELECT ifnull(rank, 'none') || ' of ' || ifnull(world_size, 'none') FROM process")
         .at(0);
   };
   EXPECT_EQ(rank_of({{"env.PMI_RANK", "1"}, {"env.PMI_SIZE", "4"}}), "1 of 4");
@@ -378,8 +353,7 @@ TEST(Convert, ARankIsNotGuessed) {
 // Random programs: pushes, pops and calls of one thread in any order, at rising times, some of them
 // in a second domain that does not nest with the first.
 RC_GTEST_PROP(Convert, RandomTimelinesKeepTheInvariants, ()) {
-  const TemporaryDirectory folder;
-  SpoolWriter spool(folder / "a.spool");
+  OneSpool spool;
   spool.domain(1, "other");
   const auto actions = *rc::gen::container<std::vector<int>>(rc::gen::inRange(0, 7));
   int64_t t = 1000;
@@ -407,26 +381,23 @@ RC_GTEST_PROP(Convert, RandomTimelinesKeepTheInvariants, ()) {
       }
     }
   }
-  spool.finish();
-  const Converted converted({folder / "a.spool"});
+  const Converted converted = spool.converted();
   const auto none = [&converted](const char* sql) { return converted.number(sql) == 0; };
   RC_ASSERT(
-      none("SELECT COUNT(*) FROM stream_coverage "
-           "WHERE attributed_ns + idle_ns <> wall_ns OR idle_ns < 0 OR attributed_ns < 0"));
+      none("SELECT COUNT(*) FROM stream_coverage WHERE attributed_ns + idle_ns <> wall_ns OR "
+           "idle_ns < 0 OR attributed_ns < 0"));
   RC_ASSERT(
-      none("SELECT COUNT(*) FROM (SELECT start_ns, LAG(end_ns) OVER (PARTITION BY stream_id "
-           "ORDER BY id) AS before FROM op) WHERE start_ns < before"));
+      none("SELECT COUNT(*) FROM (SELECT start_ns, LAG(end_ns) OVER (PARTITION BY stream_id ORDER "
+           "BY id) AS before FROM op) WHERE start_ns < before"));
   RC_ASSERT(
-      none("SELECT COUNT(*) FROM range AS c JOIN range AS p ON p.id = c.parent_id WHERE "
-           "c.depth <> p.depth + 1 OR c.start_ns < p.start_ns OR "
-           "COALESCE(c.end_ns, 1e18) > COALESCE(p.end_ns, 1e18)"));
+      none("SELECT COUNT(*) FROM range AS c JOIN range AS p ON p.id = c.parent_id WHERE c.depth <> "
+           "p.depth + 1 OR c.start_ns < p.start_ns OR COALESCE(c.end_ns, 1e18) > "
+           "COALESCE(p.end_ns, 1e18)"));
   RC_ASSERT(none("SELECT COUNT(*) FROM range WHERE parent_id IS NULL AND depth <> 0"));
   RC_ASSERT(
-      none("SELECT COUNT(*) FROM op JOIN range ON range.id = op.range_id WHERE "
-           "op.start_ns < range.start_ns OR op.end_ns > COALESCE(range.end_ns, 1e18)"));
-  RC_ASSERT(
-      none("SELECT COALESCE(SUM(CASE kind WHEN 'received' THEN count ELSE -count END), 0) "
-           "FROM loss"));
+      none("SELECT COUNT(*) FROM op JOIN range ON range.id = op.range_id WHERE op.start_ns < "
+           "range.start_ns OR op.end_ns > COALESCE(range.end_ns, 1e18)"));
+  RC_ASSERT(none(kUnexplained));
   const auto calls = std::count(actions.begin(), actions.end(), 6);
   RC_ASSERT(converted.number("SELECT COUNT(*) FROM collective") == calls);
 }
@@ -451,12 +422,9 @@ RC_GTEST_PROP(RangeRows, ARowThatCouldNotWaitIsCompletedLater, ()) {
       }
     }
     rows.finish(timeline.open());
-    std::vector<std::string> out;
-    Query query = db.query(
-        "SELECT id || ' ' || COALESCE(parent_id, 0) || ' ' || name_id || ' ' || depth || ' ' || "
-        "start_ns || '-' || COALESCE(end_ns, '') || ' ' || payload FROM range ORDER BY id");
-    while (query.next()) out.emplace_back(query.text(0));
-    return out;
+    return test::rows(
+        db,
+        "SELECT id, parent_id, name_id, depth, start_ns, end_ns, payload FROM range ORDER BY id");
   };
   RC_ASSERT(rows_with(1) == rows_with(RangeRows::kMostWaiting));
   RC_ASSERT(rows_with(3) == rows_with(RangeRows::kMostWaiting));

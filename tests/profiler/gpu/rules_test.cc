@@ -4,19 +4,18 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
-#include "common/error.h"
 #include "common/glob.h"
 #include "profiler/gpu/kernel_rules.h"
 #include "profiler/gpu/operand_bytes.h"
 #include "profiler/import/known_devices.h"
 #include "tests/profiler/import/support.h"
+#include "tests/support/errors.h"
 
 namespace preserve::gpu {
 namespace {
 
 using test::TemporaryDirectory;
 using testing::ElementsAre;
-using testing::HasSubstr;
 using testing::IsEmpty;
 
 TEST(KernelRules, KernelsOfRealTraces) {
@@ -138,12 +137,7 @@ TEST(KernelRules, BadRulesAreRefusedWithTheirLine) {
   TemporaryDirectory directory;
   for (const char* line : {"*x*", "*x* gemms", "*x* matmul a b"}) {
     const auto path = test::write_text(directory, "rules", std::string("# one\n") + line + "\n");
-    try {
-      KernelRules().add_file(path);
-      FAIL() << line;
-    } catch (const Error& error) {
-      EXPECT_THAT(error.what(), HasSubstr("rules:2:"));
-    }
+    EXPECT_THAT([&] { KernelRules().add_file(path); }, test::fails_with("rules:2:")) << line;
   }
 }
 

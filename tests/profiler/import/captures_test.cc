@@ -89,14 +89,14 @@ class ImportCaptures : public testing::Test {
 
 std::vector<std::string> products(const TraceDb& db) {
   return column(db,
-                "SELECT string.value || ' ' || m || 'x' || n || 'x' || k FROM gemm JOIN op ON "
-                "op.id = op_id JOIN string ON string.id = name_id ORDER BY start_ns");
+                "SELECT string.value, m || 'x' || n || 'x' || k FROM gemm JOIN op ON op.id = op_id "
+                "JOIN string ON string.id = name_id ORDER BY start_ns");
 }
 std::vector<std::string> weights(const TraceDb& db) {
-  return column(db,
-                "SELECT DISTINCT string.value || ' ' || access.bytes FROM access JOIN tensor ON "
-                "tensor.id = tensor_id JOIN string ON string.id = tensor.name_id WHERE "
-                "tensor.role = 'weight' ORDER BY 1");
+  return column(
+      db,
+      "SELECT DISTINCT string.value, access.bytes FROM access JOIN tensor ON tensor.id = tensor_id "
+      "JOIN string ON string.id = tensor.name_id WHERE tensor.role = 'weight' ORDER BY 1");
 }
 
 TEST_F(ImportCaptures, GiveOperandsAndMessagesToTheirReplays) {
@@ -109,9 +109,8 @@ TEST_F(ImportCaptures, GiveOperandsAndMessagesToTheirReplays) {
                             "second_gemm 4x256x512"));
     EXPECT_THAT(weights(imported.db),
                 ElementsAre("aten::mm#1.weight 262144", "aten::mm.weight 262144"));
-    EXPECT_THAT(
-        column(imported.db, "SELECT bytes || ' ' || ranks || ' ' || source FROM collective"),
-        ElementsAre("4096 2 kineto_host", "4096 2 kineto_host"));
+    EXPECT_THAT(imported.rows("SELECT bytes, ranks, source FROM collective"),
+                ElementsAre("4096 2 kineto_host", "4096 2 kineto_host"));
     EXPECT_EQ(imported.summary.processes, 1);
     EXPECT_THAT(imported.summary.notes, Contains(HasSubstr("1 of 1 graph that ran")));
   }

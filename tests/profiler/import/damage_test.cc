@@ -46,10 +46,9 @@ TEST_F(ImportDamage, ClocksOfRanksAreAlignedByTheirCollectives) {
   const auto imported =
       import_files(directory_, {write_text(directory_, "a.json", one_rank(0, 2, 0)),
                                 write_text(directory_, "b.json", one_rank(1, 2, 777))});
-  EXPECT_THAT(column(imported.db, "SELECT COUNT(DISTINCT end_ns) FROM op"), ElementsAre("5"));
-  EXPECT_THAT(column(imported.db,
-                     "SELECT COUNT(*) FROM op JOIN step ON step.id = step_id "
-                     "WHERE op.start_ns BETWEEN step.start_ns AND step.end_ns"),
+  EXPECT_THAT(imported.rows("SELECT COUNT(DISTINCT end_ns) FROM op"), ElementsAre("5"));
+  EXPECT_THAT(imported.rows("SELECT COUNT(*) FROM op JOIN step ON step.id = step_id WHERE "
+                            "op.start_ns BETWEEN step.start_ns AND step.end_ns"),
               ElementsAre("10"));
   EXPECT_THAT(
       imported.summary.notes,
@@ -64,9 +63,8 @@ TEST_F(ImportDamage, RanksMustBeDistinctAndComplete) {
   expect_refused([&] { import_files(directory_, {a, b, again}); }, "both are rank 1");
   expect_refused([&] { import_files(directory_, {a, a}); }, "is given twice");
   const auto partial = import_files(directory_, {a, b}, true);
-  EXPECT_THAT(
-      column(partial.db, "SELECT kind || ' ' || count FROM loss_nonzero WHERE source = 'import'"),
-      ElementsAre("rank_missing 1"));
+  EXPECT_THAT(partial.rows("SELECT kind, count FROM loss_nonzero WHERE source = 'import'"),
+              ElementsAre("rank_missing 1"));
 }
 
 TEST_F(ImportDamage, TruncatedTextIsRefusedOrImportedInPart) {
@@ -76,9 +74,9 @@ TEST_F(ImportDamage, TruncatedTextIsRefusedOrImportedInPart) {
   expect_refused([&] { import_text(cut); }, "stops in the middle");
   const auto imported = import_text(cut, true);
   EXPECT_EQ(imported.summary.kernels, 1);
-  EXPECT_THAT(column(imported.db, "SELECT kind FROM loss_nonzero WHERE source = 'import'"),
+  EXPECT_THAT(imported.rows("SELECT kind FROM loss_nonzero WHERE source = 'import'"),
               ElementsAre("unreadable_rest"));
-  EXPECT_THAT(column(imported.db, "SELECT complete FROM process"), ElementsAre("0"));
+  EXPECT_THAT(imported.rows("SELECT complete FROM process"), ElementsAre("0"));
 }
 
 TEST_F(ImportDamage, TruncatedGzipIsRefusedOrImportedInPart) {
@@ -113,9 +111,8 @@ TEST_F(ImportDamage, BadGpuRecordsAreRefusedOrCounted) {
     expect_refused([&] { import_text(text); }, bad.message);
     const auto imported = import_text(text, true);
     EXPECT_EQ(imported.summary.kernels, 1) << bad.fields;
-    EXPECT_THAT(
-        column(imported.db, "SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
-        ElementsAre(bad.kind + "1"));
+    EXPECT_THAT(imported.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
+                ElementsAre(bad.kind + "1"));
   }
 }
 
@@ -126,8 +123,7 @@ TEST_F(ImportDamage, AnArrayWithoutItsEndIsWhole) {
   for (const char* end : {"", ",", ",\n", "\n", "]", ",\n]"}) {
     const auto imported = import_text("[\n" + events + end);
     EXPECT_EQ(imported.summary.kernels, 2) << end;
-    EXPECT_THAT(column(imported.db, "SELECT 1 FROM loss_nonzero WHERE source = 'import'"),
-                IsEmpty());
+    EXPECT_THAT(imported.rows("SELECT 1 FROM loss_nonzero WHERE source = 'import'"), IsEmpty());
   }
   expect_refused([&] { import_text("[\n" + events.substr(0, events.size() - 9)); },
                  "stops in the middle");
@@ -152,11 +148,10 @@ TEST_F(ImportDamage, ADurationOverManySuccessorsIsImpossible) {
   expect_refused([&] { import_text(impossible); },
                  "'endless' on stream 7 lasts 2.00 s by its record");
   const auto partial = import_text(impossible, true);
-  EXPECT_THAT(column(partial.db, "SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
+  EXPECT_THAT(partial.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
               ElementsAre("impossible_duration1"));
-  EXPECT_THAT(column(partial.db, "SELECT COUNT(*) || ' ' || MAX(end_ns) FROM op"),
-              ElementsAre("21 3050000"));
-  EXPECT_THAT(column(partial.db, "SELECT end_ns FROM process"), ElementsAre("3050000"));
+  EXPECT_THAT(partial.rows("SELECT COUNT(*), MAX(end_ns) FROM op"), ElementsAre("21 3050000"));
+  EXPECT_THAT(partial.rows("SELECT end_ns FROM process"), ElementsAre("3050000"));
   // A dependent launch, a long operator that a few run beside, and one that nothing runs inside of.
   EXPECT_EQ(import_text(trace(150, 20, 50)).summary.kernels, 22);
   EXPECT_EQ(import_text(trace(20'000, 7, 50)).summary.kernels, 9);
@@ -198,7 +193,7 @@ TEST_F(ImportDamage, ADurationOverManySuccessorsIsImpossible) {
 TEST_F(ImportDamage, KernelsWithoutTimeStampsAreCountedNotPlacedAtZero) {
   const auto imported = import_text(
       kineto_document({kineto_kernel("a", 10, 5, 7, 1), kineto_kernel("b", 0, 0, 7, 2)}));
-  EXPECT_THAT(column(imported.db, "SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
+  EXPECT_THAT(imported.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
               ElementsAre("zero_timestamp1"));
 }
 
@@ -207,7 +202,7 @@ TEST_F(ImportDamage, TracesWithoutGpuWorkAreRefusedUnlessPartial) {
       kineto_document({kineto_event("cpu_op", "aten::mm", 1, 5, 70),
                        kineto_event("user_annotation", "gloo:all_reduce", 2, 2, 70)});
   expect_refused([&] { import_text(text); }, "holds no GPU activity");
-  EXPECT_THAT(column(import_text(text, true).db, "SELECT name FROM range_named ORDER BY depth"),
+  EXPECT_THAT(import_text(text, true).rows("SELECT name FROM range_named ORDER BY depth"),
               ElementsAre("aten::mm", "gloo:all_reduce"));
 }
 
@@ -237,7 +232,7 @@ TEST_F(ImportDamage, DeepNestingInArgumentsIsPassedOver) {
 
 TEST_F(ImportDamage, BytesOfZeroInNamesEndThem) {
   const auto imported = import_text(kineto_document({kineto_kernel(R"(a\u0000b)", 1, 1, 7, 1)}));
-  EXPECT_THAT(column(imported.db, "SELECT name FROM op_named"), ElementsAre("a"));
+  EXPECT_THAT(imported.rows("SELECT name FROM op_named"), ElementsAre("a"));
 }
 
 TEST_F(ImportDamage, FreeTextOfTheFileIsNotKept) {
@@ -251,11 +246,11 @@ TEST_F(ImportDamage, FreeTextOfTheFileIsNotKept) {
        kineto_launch(0.5, 1)},
       R"("username": ")" + secret + R"(", "metadata": {"system": {"env": {"HF_TOKEN": ")" + secret +
           R"("}}}, "traceName": "/home/)" + secret + R"(/t.json", )"));
-  EXPECT_THAT(column(imported.db, "SELECT name FROM op_named"), ElementsAre("k"));
+  EXPECT_THAT(imported.rows("SELECT name FROM op_named"), ElementsAre("k"));
   const std::string bytes = [&] {
     std::string all;
     for (const std::string& table :
-         column(imported.db, "SELECT name FROM sqlite_master WHERE type = 'table'")) {
+         imported.rows("SELECT name FROM sqlite_master WHERE type = 'table'")) {
       Query rows = imported.db.query("SELECT * FROM \"" + table + "\"");
       while (rows.next()) {
         for (int i = 0; i < 4; ++i) all += std::string(rows.text(i)) + "\n";

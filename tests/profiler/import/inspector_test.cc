@@ -4,8 +4,8 @@
 
 #include <fmt/format.h>
 
-#include "common/error.h"
 #include "tests/profiler/import/support.h"
+#include "tests/support/errors.h"
 
 namespace preserve::test {
 namespace {
@@ -15,17 +15,17 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 std::string line(int sequence, int64_t bytes, int exec_us, const char* function = "AllReduce",
-                 int rank = 0) {
+                 int rank = 0, int ranks = 8) {
   return fmt::format(
-      R"({{"header": {{"id": "0x7f8c496ae9f661", "rank": {}, "n_ranks": 8, "nnodes": 1}}, )"
+      R"({{"header": {{"id": "0x7f8c496ae9f661", "rank": {}, "n_ranks": {}, "nnodes": 1}}, )"
       R"("metadata": {{"inspector_output_format_version": "v4.0", "hostname": "secret-host", "pid": 9}}, )"
       R"("coll_perf": {{"coll": "{}", "coll_sn": {}, "coll_msg_size_bytes": {}, "coll_exec_time_us": {}, )"
       R"("coll_timing_source": "kernel_gpu", "coll_algobw_gbs": 2.1, "coll_busbw_gbs": 4.2}}}})"
       "\n",
-      rank, function, sequence, bytes, exec_us);
+      rank, ranks, function, sequence, bytes, exec_us);
 }
 
-std::string trace_of(const std::vector<double>& durations_us) {
+std::string trace_of(const std::vector<double>& durations_us, int rank = 0, int ranks = 1) {
   std::vector<std::string> events;
   double now = 100;
   int correlation = 1;
@@ -34,82 +34,73 @@ std::string trace_of(const std::vector<double>& durations_us) {
         kineto_kernel("ncclDevKernel_AllReduce_Sum_bf16_RING_LL", now, duration, 7, correlation++));
     now += duration + 10;
   }
-  return kineto_document(events, R"("distributedInfo": {"rank": 0, "world_size": 1}, )");
+  return kineto_document(
+      events, fmt::format(R"("distributedInfo": {{"rank": {}, "world_size": {}}}, )", rank, ranks));
 }
 
-TEST(ImportInspector, FillsInWhatTheKernelsDoNotSay) {
-  TemporaryDirectory directory;
+class ImportInspector : public testing::Test {
+ protected:
+  Imported import(const std::string& trace, const std::string& log, bool partial = false) {
+    return import_files(
+        directory_,
+        {write_text(directory_, "trace.json", trace), write_text(directory_, "log", log)}, partial);
+  }
+  TemporaryDirectory directory_;
+};
+
+TEST_F(ImportInspector, FillsInWhatTheKernelsDoNotSay) {
   // The trace shows the second and third collective of the log: durations say which.
-  const auto trace = write_text(directory, "trace.json", trace_of({20, 300}));
-  const auto log =
-      write_text(directory, "log.jsonl",
-                 line(4, 1000, 5) + line(5, 2048, 21) + line(6, 4096, 290) + line(7, 8, 1));
-  const auto imported = import_files(directory, {trace, log});
-  EXPECT_THAT(column(imported.db,
-                     "SELECT bytes || ' ' || sequence || ' ' || ranks || ' ' || source FROM "
-                     "collective ORDER BY op_id"),
+  const auto imported = import(trace_of({20, 300}), line(4, 1000, 5) + line(5, 2048, 21) +
+                                                        line(6, 4096, 290) + line(7, 8, 1));
+  EXPECT_THAT(imported.rows("SELECT bytes, sequence, ranks, source FROM collective ORDER BY op_id"),
               ElementsAre("2048 5 8 nccl_inspector", "4096 6 8 nccl_inspector"));
   EXPECT_THAT(imported.summary.notes, Contains(HasSubstr("2 collectives matched")));
   EXPECT_THAT(
-      column(imported.db, "SELECT kind || count FROM loss_nonzero WHERE source = 'nccl_inspector'"),
+      imported.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'nccl_inspector'"),
       ElementsAre("outside_trace2"));
 }
 
-TEST(ImportInspector, OrderOfFilesAndOfLinesDoesNotMatter) {
-  TemporaryDirectory directory;
-  const auto trace = write_text(directory, "trace.json", trace_of({20, 300}));
-  const auto log = write_gzip(directory, "log", line(6, 4096, 290) + line(5, 2048, 21));
-  EXPECT_THAT(column(import_files(directory, {log, trace}).db,
-                     "SELECT bytes FROM collective ORDER BY op_id"),
-              ElementsAre("2048", "4096"));
+TEST_F(ImportInspector, OrderOfFilesAndOfLinesDoesNotMatter) {
+  const auto trace = write_text(directory_, "trace.json", trace_of({20, 300}));
+  const auto log = write_gzip(directory_, "log", line(6, 4096, 290) + line(5, 2048, 21));
+  EXPECT_THAT(
+      import_files(directory_, {log, trace}).rows("SELECT bytes FROM collective ORDER BY op_id"),
+      ElementsAre("2048", "4096"));
 }
 
-TEST(ImportInspector, OtherFunctionsDoNotMatch) {
-  TemporaryDirectory directory;
-  const auto trace = write_text(directory, "trace.json", trace_of({20}));
-  const auto log = write_text(directory, "log", line(5, 2048, 21, "AllGather"));
-  const auto imported = import_files(directory, {trace, log});
-  EXPECT_THAT(column(imported.db, "SELECT source FROM collective"), ElementsAre("kernel_name"));
+TEST_F(ImportInspector, OtherFunctionsDoNotMatch) {
+  const auto imported = import(trace_of({20}), line(5, 2048, 21, "AllGather"));
+  EXPECT_THAT(imported.rows("SELECT source FROM collective"), ElementsAre("kernel_name"));
   EXPECT_THAT(imported.summary.warnings,
               Contains(HasSubstr("none of its 1 collectives could be matched")));
 }
 
-TEST(ImportInspector, LinesOfOtherKindsAreReadPast) {
-  TemporaryDirectory directory;
-  const auto trace = write_text(directory, "trace.json", trace_of({20, 300}));
+TEST_F(ImportInspector, LinesOfOtherKindsAreReadPast) {
   const std::string other =
       R"({"header": {"id": "0x1", "rank": 0, "n_ranks": 8}, "p2p_perf": {"p2p": "Send"}})"
       "\n"
       R"({"header": {"id": "0x1", "rank": 0, "n_ranks": 8}, "a_later_kind": {}})"
       "\n";
-  const auto log =
-      write_text(directory, "log", other + line(5, 2048, 21) + other + line(6, 4096, 290));
-  const auto imported = import_files(directory, {trace, log});
-  EXPECT_THAT(column(imported.db, "SELECT bytes FROM collective ORDER BY op_id"),
+  const auto imported =
+      import(trace_of({20, 300}), other + line(5, 2048, 21) + other + line(6, 4096, 290));
+  EXPECT_THAT(imported.rows("SELECT bytes FROM collective ORDER BY op_id"),
               ElementsAre("2048", "4096"));
-  EXPECT_THAT(column(imported.db, "SELECT kind || count FROM loss_nonzero"),
-              Contains("no_collective4"));
-  const auto only_others = import_files(directory, {trace, write_text(directory, "p2p", other)});
-  EXPECT_THAT(only_others.summary.warnings,
-              Contains(HasSubstr("p2p: has no collective in its 2 lines")));
+  EXPECT_THAT(imported.rows("SELECT kind || count FROM loss_nonzero"), Contains("no_collective4"));
+  EXPECT_THAT(import(trace_of({20, 300}), other).summary.warnings,
+              Contains(HasSubstr("log: has no collective in its 2 lines")));
 }
 
 // The plugin leaves out small messages; the numbers that are missing say which.
-TEST(ImportInspector, SmallMessagesThatAreAbsentStayUnknown) {
-  TemporaryDirectory directory;
-  const auto trace = write_text(directory, "trace.json", trace_of({8, 30, 8, 30, 8, 30}));
+TEST_F(ImportInspector, SmallMessagesThatAreAbsentStayUnknown) {
   std::string lines;
   for (int sequence = 1; sequence < 20; sequence += 2) lines += line(sequence, 65536, 30);
-  const auto imported = import_files(directory, {trace, write_text(directory, "log", lines)});
-  EXPECT_THAT(column(imported.db,
-                     "SELECT COALESCE(bytes, 'unknown') FROM collective ORDER BY "
-                     "op_id"),
-              ElementsAre("unknown", "65536", "unknown", "65536", "unknown", "65536"));
+  const auto imported = import(trace_of({8, 30, 8, 30, 8, 30}), lines);
+  EXPECT_THAT(imported.rows("SELECT bytes FROM collective ORDER BY op_id"),
+              ElementsAre("-", "65536", "-", "65536", "-", "65536"));
 }
 
 // NCCL counts the collectives of each function by themselves.
-TEST(ImportInspector, SequencesMayCountByFunction) {
-  TemporaryDirectory directory;
+TEST_F(ImportInspector, SequencesMayCountByFunction) {
   double now = 100;
   std::vector<std::string> kernels;
   for (const char* function : {"AllReduce", "AllGather", "AllReduce", "AllReduce", "AllGather"}) {
@@ -117,44 +108,37 @@ TEST(ImportInspector, SequencesMayCountByFunction) {
                                     static_cast<int>(now)));
     now += 50;
   }
-  const auto trace = write_text(directory, "trace.json", kineto_document(kernels));
-  const auto log =
-      write_text(directory, "log",
-                 line(0, 1000, 20) + line(0, 7000, 20, "AllGather") + line(1, 2000, 20) +
-                     line(2, 3000, 20) + line(1, 8000, 20, "AllGather"));
-  EXPECT_THAT(column(import_files(directory, {trace, log}).db,
-                     "SELECT bytes FROM collective ORDER BY op_id"),
+  EXPECT_THAT(import(kineto_document(kernels), line(0, 1000, 20) + line(0, 7000, 20, "AllGather") +
+                                                   line(1, 2000, 20) + line(2, 3000, 20) +
+                                                   line(1, 8000, 20, "AllGather"))
+                  .rows("SELECT bytes FROM collective ORDER BY op_id"),
               ElementsAre("1000", "7000", "2000", "3000", "8000"));
 }
 
 // The rank of a line is the one in its communicator: of a part of the run it names no rank.
-TEST(ImportInspector, ARankInAPartOfTheRunIsNoRank) {
-  TemporaryDirectory directory;
+TEST_F(ImportInspector, ARankInAPartOfTheRunIsNoRank) {
   std::vector<std::filesystem::path> files;
   for (int rank = 0; rank < 4; ++rank) {
-    std::string text = trace_of({20, 300});
-    text.replace(text.find("\"rank\": 0, \"world_size\": 1"), 26,
-                 fmt::format("\"rank\": {}, \"world_size\": 4", rank));
-    files.push_back(write_text(directory, fmt::format("{}.json", rank).c_str(), text));
+    files.push_back(
+        write_text(directory_, fmt::format("{}.json", rank).c_str(), trace_of({20, 300}, rank, 4)));
   }
+  files.push_back(directory_ / "log");
   const auto with_ranks = [&](int ranks, int rank) {
-    std::string text = line(5, 2048, 21, "AllReduce", rank) + line(6, 4096, 290, "AllReduce", rank);
-    for (size_t at = 0; (at = text.find("\"n_ranks\": 8", at)) != std::string::npos; ++at) {
-      text[at + 11] = static_cast<char>('0' + ranks);
-    }
-    auto all = files;
-    all.push_back(write_text(directory, "log", text));
-    return column(import_files(directory, all).db,
-                  "SELECT process.rank || ' ' || bytes FROM collective JOIN op ON op.id = op_id "
-                  "JOIN stream ON stream.id = stream_id JOIN process ON process.id = process_id "
-                  "WHERE bytes IS NOT NULL ORDER BY op_id");
+    write_text(
+        directory_, "log",
+        line(5, 2048, 21, "AllReduce", rank, ranks) + line(6, 4096, 290, "AllReduce", rank, ranks));
+    return import_files(directory_, files)
+        .rows(
+            "SELECT process.rank, bytes FROM collective JOIN op ON op.id = op_id JOIN stream ON "
+            "stream.id = stream_id JOIN process ON process.id = process_id WHERE bytes IS NOT NULL "
+            "ORDER BY op_id");
   };
   EXPECT_THAT(with_ranks(2, 1), testing::IsEmpty());
   EXPECT_THAT(with_ranks(4, 1), ElementsAre("1 2048", "1 4096"));
 }
 
 // The second communicator explains the whole trace, the first one a part of it by chance.
-class ImportInspectorLimits : public testing::Test {
+class ImportInspectorLimits : public ImportInspector {
  protected:
   ImportInspectorLimits() {
     std::string lines;
@@ -166,12 +150,11 @@ class ImportInspectorLimits : public testing::Test {
     files_ = {write_text(directory_, "trace.json", trace_of({20, 300})),
               write_text(directory_, "log", lines)};
   }
-  TemporaryDirectory directory_;
   std::vector<std::filesystem::path> files_;
 };
 
 TEST_F(ImportInspectorLimits, TheBestCommunicatorCountsWithinThem) {
-  EXPECT_THAT(column(import_files(directory_, files_).db, "SELECT bytes FROM collective"),
+  EXPECT_THAT(import_files(directory_, files_).rows("SELECT bytes FROM collective"),
               ElementsAre("2048", "2048"));
 }
 
@@ -180,67 +163,53 @@ TEST_F(ImportInspectorLimits, NothingIsGuessedOfALogThatIsTooLong) {
        {import::ComparisonLimits{.per_log = 600}, import::ComparisonLimits{.per_communicator = 600},
         import::ComparisonLimits{.per_communicator = 0}}) {
     const auto imported = import_files(directory_, files_, false, limits);
-    EXPECT_THAT(column(imported.db, "SELECT source FROM collective"),
+    EXPECT_THAT(imported.rows("SELECT source FROM collective"),
                 ElementsAre("kernel_name", "kernel_name"));
     EXPECT_THAT(imported.summary.warnings,
                 Contains(HasSubstr("log: too long to be compared with the trace")));
     EXPECT_THAT(imported.summary.warnings, Not(Contains(HasSubstr("could be matched"))));
-    EXPECT_THAT(column(imported.db,
-                       "SELECT kind || count FROM loss_nonzero WHERE source = "
-                       "'nccl_inspector'"),
-                ElementsAre("outside_trace400"));
+    EXPECT_THAT(
+        imported.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'nccl_inspector'"),
+        ElementsAre("outside_trace400"));
   }
 }
 
 // Each process writes a log of its own.
-TEST(ImportInspector, EveryLogIsUsed) {
-  TemporaryDirectory directory;
+TEST_F(ImportInspector, EveryLogIsUsed) {
   std::vector<std::filesystem::path> files;
   for (const int rank : {0, 1, 2}) {
-    std::string text = trace_of({20, 300});
-    text.replace(text.find("\"rank\": 0, \"world_size\": 1"), 26,
-                 fmt::format("\"rank\": {}, \"world_size\": 3", rank));
-    files.push_back(write_text(directory, fmt::format("{}.json", rank).c_str(), text));
-    std::string log = line(5, 100 + rank, 21, "AllReduce", rank);
-    log.replace(log.find("\"n_ranks\": 8"), 12, "\"n_ranks\": 3");
-    files.push_back(write_text(directory, fmt::format("{}.log", rank).c_str(), log));
+    files.push_back(
+        write_text(directory_, fmt::format("{}.json", rank).c_str(), trace_of({20, 300}, rank, 3)));
+    files.push_back(write_text(directory_, fmt::format("{}.log", rank).c_str(),
+                               line(5, 100 + rank, 21, "AllReduce", rank, 3)));
   }
-  const auto imported = import_files(directory, files);
-  EXPECT_THAT(column(imported.db, "SELECT bytes FROM collective WHERE bytes > 0 ORDER BY op_id"),
+  const auto imported = import_files(directory_, files);
+  EXPECT_THAT(imported.rows("SELECT bytes FROM collective WHERE bytes > 0 ORDER BY op_id"),
               ElementsAre("100", "101", "102"));
 }
 
-TEST(ImportInspector, AloneItIsNoTrace) {
-  TemporaryDirectory directory;
-  const auto log = write_text(directory, "log", line(5, 2048, 21));
-  try {
-    import_files(directory, {log});
-    FAIL() << "accepted";
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), HasSubstr("holds no operators"));
-  }
+TEST_F(ImportInspector, AloneItIsNoTrace) {
+  const auto log = write_text(directory_, "log", line(5, 2048, 21));
+  EXPECT_THAT([&] { import_files(directory_, {log}); }, fails_with("holds no operators"));
 }
 
-TEST(ImportInspector, BadLinesAreRefusedOrCounted) {
+TEST_F(ImportInspector, BadLinesAreRefusedOrCounted) {
   const std::string negative = line(5, -2048, 21), half = line(5, 2048, 21).substr(0, 90) + "\n";
   std::string endless(3 << 20, 'x');
   endless.back() = '\n';
   for (const std::string& bad :
        {std::string("{}\n"), std::string("nonsense\n"), negative, half, endless}) {
-    TemporaryDirectory directory;
-    const auto trace = write_text(directory, "trace.json", trace_of({20}));
-    const auto log = write_text(directory, "log", line(4, 1024, 20) + bad);
-    try {
-      import_files(directory, {trace, log});
-      FAIL() << "accepted: " << bad.substr(0, 80);
-    } catch (const Error& error) {
-      EXPECT_THAT(error.what(), HasSubstr("log:2: is not a line of an NCCL inspector log"));
-    }
-    const auto imported = import_files(directory, {trace, log}, true);
-    EXPECT_THAT(column(imported.db, "SELECT bytes FROM collective"), ElementsAre("1024"));
-    EXPECT_THAT(column(imported.db,
-                       "SELECT kind || count FROM loss_nonzero WHERE source = 'nccl_inspector'"),
-                ElementsAre("bad_line1"));
+    const auto import_bad = [&](bool partial) {
+      return import(trace_of({20}), line(4, 1024, 20) + bad, partial);
+    };
+    EXPECT_THAT([&] { import_bad(false); },
+                fails_with("log:2: is not a line of an NCCL inspector log"))
+        << bad.substr(0, 80);
+    const auto imported = import_bad(true);
+    EXPECT_THAT(imported.rows("SELECT bytes FROM collective"), ElementsAre("1024"));
+    EXPECT_THAT(
+        imported.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'nccl_inspector'"),
+        ElementsAre("bad_line1"));
   }
 }
 

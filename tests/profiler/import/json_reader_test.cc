@@ -7,6 +7,7 @@
 
 #include "common/error.h"
 #include "profiler/import/json_reader.h"
+#include "tests/support/errors.h"
 
 namespace preserve::import {
 namespace {
@@ -249,13 +250,9 @@ TEST(JsonReader, ErrorsNameFileAndPlace) {
   JsonReader reader(source, "bad.json");
   reader.begin_object();
   std::string_view key;
-  try {
-    reader.next_key(key);
-    FAIL() << "accepted";
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), testing::HasSubstr("bad.json: is not valid JSON at byte 5"));
-    EXPECT_EQ(error.kind(), ErrorKind::input);
-  }
+  EXPECT_THAT([&] { reader.next_key(key); },
+              test::fails_with(ErrorKind::input,
+                               testing::HasSubstr("bad.json: is not valid JSON at byte 5")));
 }
 
 }  // namespace

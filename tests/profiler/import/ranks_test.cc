@@ -15,13 +15,10 @@ namespace {
 
 using import::rank_in_file_name;
 using import::rank_in_label;
-using import::RankName;
-using import::ranks_of;
 using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-using testing::Not;
 
 constexpr const char* kAllReduce = "ncclDevKernel_AllReduce_Sum_bf16_RING_LL";
 
@@ -75,10 +72,10 @@ TEST(RankNames, OfProcesses) {
 
 TEST(RankNames, PlacesAreCountedInTheOrderOfLaunchers) {
   const auto ranks = [](const std::vector<const char*>& labels) {
-    std::vector<RankName> names;
+    std::vector<import::RankName> names;
     names.reserve(labels.size());
     for (const char* label : labels) names.push_back(rank_in_label(label));
-    return ranks_of(names);
+    return import::ranks_of(names);
   };
   EXPECT_THAT(ranks({"[TP01]", "[TP00]"}), ElementsAre(1, 0));
   EXPECT_THAT(ranks({"[TP03]"}), ElementsAre(3));
@@ -95,6 +92,15 @@ class ImportRanks : public testing::Test {
  protected:
   std::filesystem::path file(const char* name, const std::vector<std::string>& events) {
     return write_text(directory_, name, kineto_document(events));
+  }
+  // A collective on each of two GPUs.
+  static std::vector<std::string> two_gpus() {
+    std::vector<std::string> events;
+    for (const int device : {0, 1}) {
+      events.push_back(kineto_event("kernel", kAllReduce, 100, 5, 7,
+                                    fmt::format(R"("device": {}, "stream": 7)", device)));
+    }
+    return events;
   }
   TemporaryDirectory directory_;
 };
@@ -115,12 +121,11 @@ TEST_F(ImportRanks, SeveralRanksInOneFile) {
   }
   const auto imported = import_files(directory_, {file("merged.json", events)});
   EXPECT_THAT(
-      column(imported.db,
-             "SELECT rank || ' ' || COUNT(*) || ' ' || SUM(op.end_ns - op.start_ns) FROM op JOIN "
-             "stream ON stream.id = stream_id JOIN process ON process.id = process_id "
-             "GROUP BY rank ORDER BY rank"),
+      imported.rows(
+          "SELECT rank, COUNT(*), SUM(op.end_ns - op.start_ns) FROM op JOIN stream ON stream.id = "
+          "stream_id JOIN process ON process.id = process_id GROUP BY rank ORDER BY rank"),
       ElementsAre("0 3 60000", "1 3 90000"));
-  EXPECT_THAT(column(imported.db, "SELECT 1 FROM op WHERE graph_id IS NOT NULL"), IsEmpty());
+  EXPECT_THAT(imported.rows("SELECT 1 FROM op WHERE graph_id IS NOT NULL"), IsEmpty());
   EXPECT_THAT(imported.summary.warnings, Contains(HasSubstr("ranks 0, 1 are guessed")));
 }
 
@@ -137,7 +142,7 @@ TEST_F(ImportRanks, LabelsOfProcessesNameRanksToo) {
         rank));
   }
   const auto imported = import_files(directory_, {file("merged.json", events)});
-  EXPECT_THAT(column(imported.db, "SELECT rank FROM process ORDER BY rank"), ElementsAre("3", "5"));
+  EXPECT_THAT(imported.rows("SELECT rank FROM process ORDER BY rank"), ElementsAre("3", "5"));
 }
 
 // Kineto names its processes after their events.
@@ -162,15 +167,13 @@ TEST_F(ImportRanks, NamesThatComeAfterTheEventsCount) {
     return events;
   };
   const auto named = import_files(directory_, {file("merged.json", trace(true))});
-  EXPECT_THAT(column(named.db,
-                     "SELECT rank || ' ' || (op.end_ns - op.start_ns) FROM op JOIN "
-                     "stream ON stream.id = stream_id JOIN process ON process.id = "
-                     "process_id ORDER BY rank"),
+  EXPECT_THAT(named.rows("SELECT rank, op.end_ns - op.start_ns FROM op JOIN stream ON stream.id = "
+                         "stream_id JOIN process ON process.id = process_id ORDER BY rank"),
               ElementsAre("0 5000", "1 6000"));
-  EXPECT_THAT(column(named.db, "SELECT 1 FROM loss_nonzero"), IsEmpty());
+  EXPECT_THAT(named.rows("SELECT 1 FROM loss_nonzero"), IsEmpty());
   // Where only the host's processes have a name, nothing says whose a kernel is.
   const auto half = import_files(directory_, {file("merged.json", trace(false))});
-  EXPECT_THAT(column(half.db, "SELECT COUNT(*) FROM process"), ElementsAre("1"));
+  EXPECT_THAT(half.rows("SELECT COUNT(*) FROM process"), ElementsAre("1"));
   EXPECT_THAT(half.summary.warnings, Contains(HasSubstr("2 processes launched what runs in it")));
 }
 
@@ -187,11 +190,10 @@ TEST_F(ImportRanks, EachGpuOfAProcessIsAProcess) {
     }
   }
   const auto imported = import_files(directory_, {file("two_gpus.json", events)});
-  EXPECT_THAT(column(imported.db,
-                     "SELECT process.rank || ' ' || COUNT(*) || ' ' || SUM(op.kind = 'collective') "
-                     "|| ' ' || COUNT(op.step_id) || ' ' || COUNT(op.range_id) FROM op "
-                     "JOIN stream ON stream.id = stream_id JOIN process ON process.id = process_id "
-                     "GROUP BY process.id ORDER BY rank"),
+  EXPECT_THAT(imported.rows(
+                  "SELECT process.rank, COUNT(*), SUM(op.kind = 'collective'), COUNT(op.step_id), "
+                  "COUNT(op.range_id) FROM op JOIN stream ON stream.id = stream_id JOIN process ON "
+                  "process.id = process_id GROUP BY process.id ORDER BY rank"),
               ElementsAre("0 4 2 4 4", "1 4 2 4 4"));
   EXPECT_THAT(imported.summary.warnings, Contains(HasSubstr("ran kernels on 2 GPUs")));
   EXPECT_THAT(imported.summary.warnings, Contains(HasSubstr("which is a guess")));
@@ -218,16 +220,11 @@ TEST_F(ImportRanks, ProcessesThatCannotBeToldApartAreSaid) {
 }
 
 TEST_F(ImportRanks, OneRankOfSeveralGpusMayComeAlone) {
-  std::vector<std::string> events;
-  for (const int device : {0, 1}) {
-    events.push_back(kineto_event("kernel", kAllReduce, 100, 5, 7,
-                                  fmt::format(R"("device": {}, "stream": 7)", device)));
-  }
-  const auto file =
-      write_text(directory_, "one.json",
-                 kineto_document(events, R"("distributedInfo": {"rank": 1, "world_size": 2}, )"));
+  const auto file = write_text(
+      directory_, "one.json",
+      kineto_document(two_gpus(), R"("distributedInfo": {"rank": 1, "world_size": 2}, )"));
   const Imported imported = import_files(directory_, {file});
-  EXPECT_THAT(column(imported.db, "SELECT rank || ' of ' || world_size FROM process"),
+  EXPECT_THAT(imported.rows("SELECT rank || ' of ' || world_size FROM process"),
               ElementsAre("2 of 4", "3 of 4"));
   EXPECT_THAT(imported.summary.warnings, Contains(HasSubstr("rank 0, 1 of 4 is missing")));
 }
@@ -239,15 +236,15 @@ TEST_F(ImportRanks, ACopyOnAnotherGpuMakesNoProcess) {
           "rank0.json",
           {kineto_kernel("gemm", 10, 5, 7, 1),
            R"({"ph": "X", "cat": "gpu_memcpy", "name": "Memcpy PtoP", "pid": 1, "tid": 9, "ts": 20, "dur": 5, "args": {"device": 1, "stream": 9, "bytes": 8}})"})});
-  EXPECT_THAT(column(imported.db, "SELECT COUNT(*) FROM process"), ElementsAre("1"));
-  EXPECT_THAT(column(imported.db, "SELECT COUNT(*) FROM op"), ElementsAre("2"));
+  EXPECT_THAT(imported.rows("SELECT COUNT(*) FROM process"), ElementsAre("1"));
+  EXPECT_THAT(imported.rows("SELECT COUNT(*) FROM op"), ElementsAre("2"));
 }
 
 TEST_F(ImportRanks, WhatTheNameOfAFileSaysIsAGuess) {
   const auto kernel = kineto_kernel(kAllReduce, 10, 5, 7, 1);
   const auto stages = import_files(directory_, {file("1-TP-0-PP-0.trace.json", {kernel}),
                                                 file("1-TP-0-PP-1.trace.json", {kernel})});
-  EXPECT_THAT(column(stages.db, "SELECT rank FROM process ORDER BY id"), ElementsAre("0", "1"));
+  EXPECT_THAT(stages.rows("SELECT rank FROM process ORDER BY id"), ElementsAre("0", "1"));
   EXPECT_THAT(stages.summary.warnings,
               Contains(HasSubstr("guessed from the file's name, which gives its place")));
   expect_refused(
@@ -263,21 +260,15 @@ TEST_F(ImportRanks, WritersPutTheirRankWhereTheFormatHasRoom) {
                            R"("metadata": {"host": "x", "rank": 3}, )"}) {
     const auto path = write_text(directory_, "worker9.json",
                                  kineto_document({kineto_kernel(kAllReduce, 10, 5, 7, 1)}, head));
-    EXPECT_THAT(column(import_files(directory_, {path}).db, "SELECT rank FROM process"),
-                ElementsAre("3"))
+    EXPECT_THAT(import_files(directory_, {path}).rows("SELECT rank FROM process"), ElementsAre("3"))
         << head;
   }
 }
 
 TEST_F(ImportRanks, GpusOfSeveralFilesAreCountedFileByFile) {
-  std::vector<std::string> events;
-  for (const int device : {0, 1}) {
-    events.push_back(kineto_event("kernel", kAllReduce, 100, 5, 7,
-                                  fmt::format(R"("device": {}, "stream": 7)", device)));
-  }
-  const auto imported =
-      import_files(directory_, {file("t_rank1.json", events), file("t_rank0.json", events)});
-  EXPECT_THAT(column(imported.db, "SELECT rank FROM process ORDER BY id"),
+  const auto imported = import_files(
+      directory_, {file("t_rank1.json", two_gpus()), file("t_rank0.json", two_gpus())});
+  EXPECT_THAT(imported.rows("SELECT rank FROM process ORDER BY id"),
               ElementsAre("2", "3", "0", "1"));
   EXPECT_THAT(imported.summary.warnings, Contains(HasSubstr("its GPUs are counted one by one")));
 }

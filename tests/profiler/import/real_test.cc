@@ -11,6 +11,7 @@
 #include "db/step/folded_step.h"
 #include "profiler/export/chrome.h"
 #include "tests/profiler/import/support.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
 
 namespace preserve::test {
@@ -41,9 +42,8 @@ std::filesystem::path real_trace(const std::string& part) {
   if (real_traces().empty()) GTEST_SKIP() << "PRESERVE_REAL_TRACES names no folder with traces"
 
 nlohmann::json golden(const std::filesystem::path& path) {
-  const Run run = run_program(
-      {"python3", PRESERVE_SOURCE_DIR "/tests/profiler/import/golden.py", path.string()});
-  EXPECT_EQ(run.exit_code, 0) << run.err;
+  const Run run = succeeded(run_program(
+      {"python3", PRESERVE_SOURCE_DIR "/tests/profiler/import/golden.py", path.string()}));
   return nlohmann::json::parse(run.out);
 }
 
@@ -84,15 +84,14 @@ TEST(RealTraces, CountsAndTimesAgreeWithASecondImplementation) {
     const auto imported = import_files(directory, {path});
     compare(imported.db, expected);
     // Every operator is in one bucket, and idle and busy time make up the wall time.
+    EXPECT_EQ(number(imported.db,
+                     "SELECT COUNT(*) FROM stream_coverage WHERE attributed_ns + idle_ns <> "
+                     "wall_ns OR idle_ns < 0"),
+              0);
     EXPECT_EQ(
         number(imported.db,
-               "SELECT COUNT(*) FROM stream_coverage WHERE attributed_ns + idle_ns <> wall_ns "
-               "OR idle_ns < 0"),
-        0);
-    EXPECT_EQ(
-        number(imported.db,
-               "SELECT (SELECT SUM(count) FROM loss WHERE source = 'launch' AND kind = 'received')"
-               " - (SELECT SUM(count) FROM loss WHERE source = 'launch' AND kind <> 'received')"),
+               "SELECT (SELECT SUM(count) FROM loss WHERE source = 'launch' AND kind = 'received') "
+               "- (SELECT SUM(count) FROM loss WHERE source = 'launch' AND kind <> 'received')"),
         0);
   }
 }
@@ -111,7 +110,7 @@ TEST(RealTraces, EightRanksBecomeOneTrace) {
   EXPECT_EQ(number(imported.db, "SELECT COUNT(*) FROM collective WHERE bytes IS NULL"), 0);
   // One host, one clock: whatever is left after alignment is the µs of the time stamps.
   for (const std::string& residual :
-       column(imported.db, "SELECT value FROM meta WHERE key LIKE 'clock_residual%'")) {
+       imported.rows("SELECT value FROM meta WHERE key LIKE 'clock_residual%'")) {
     EXPECT_LE(std::stoll(residual), 20'000);
   }
   const auto seven = std::vector<std::filesystem::path>(ranks.begin(), ranks.end() - 1);
@@ -140,7 +139,7 @@ TEST(RealTraces, PrefillIsToldFromDecode) {
   TemporaryDirectory directory;
   if (const auto path = real_trace("h100_qwen"); !path.empty()) {
     const auto imported = import_files(directory, {path});
-    EXPECT_THAT(column(imported.db, "SELECT phase FROM step"), ElementsAre("prefill"));
+    EXPECT_THAT(imported.rows("SELECT phase FROM step"), ElementsAre("prefill"));
     EXPECT_EQ(fold_step(imported.db).phase, StepPhase::prefill);  // all there is to plan for
     EXPECT_GT(
         number(imported.db,
@@ -157,13 +156,12 @@ TEST(RealTraces, ProductsHaveTheShapesOfTheModel) {
   const auto imported = import_files(directory, {path});
   // Qwen1.5-0.5B: hidden 1024, intermediate 2816, 24 layers; the logits are not among them.
   EXPECT_THAT(
-      column(imported.db,
-             "SELECT COUNT(*) || ' of ' || n || ' x ' || k || ' ' || dtype FROM gemm "
-             "GROUP BY n, k, dtype ORDER BY n, k"),
+      imported.rows("SELECT COUNT(*) || ' of ' || n || ' x ' || k, dtype FROM gemm GROUP BY n, k, "
+                    "dtype ORDER BY n, k"),
       ElementsAre("96 of 1024 x 1024 bf16", "24 of 1024 x 2816 bf16", "48 of 2816 x 1024 bf16"));
   EXPECT_EQ(number(imported.db,
-                   "SELECT COUNT(*) FROM gemm JOIN access_named USING (op_id) "
-                   "WHERE role = 'weight' AND bytes = n * k * 2"),
+                   "SELECT COUNT(*) FROM gemm JOIN access_named USING (op_id) WHERE role = "
+                   "'weight' AND bytes = n * k * 2"),
             168);
 }
 
@@ -178,8 +176,8 @@ TEST(RealTraces, ExportsReadBackAsTheSameOperators) {
                        false, console);
   const auto second = import_files(again, {directory / "out.json.gz"});
   const std::string times =
-      "SELECT name || start_ns || ' ' || end_ns FROM op_named ORDER BY start_ns, end_ns, name";
-  EXPECT_EQ(column(first.db, times), column(second.db, times));
+      "SELECT name || start_ns, end_ns FROM op_named ORDER BY start_ns, end_ns, name";
+  EXPECT_EQ(first.rows(times), second.rows(times));
 }
 
 }  // namespace

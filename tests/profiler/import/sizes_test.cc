@@ -33,20 +33,17 @@ TEST(ImportSizes, AThousandGpusOfOneProcess) {
   const auto imported =
       import_files(directory, {write_text(directory, "gpus.json", kineto_document(events))});
   EXPECT_EQ(imported.summary.processes, kGpus);
-  EXPECT_THAT(column(imported.db,
-                     "SELECT COUNT(*) || ' ' || COUNT(range_id) || ' ' || "
-                     "COUNT(step_id) FROM op"),
+  EXPECT_THAT(imported.rows("SELECT COUNT(*), COUNT(range_id), COUNT(step_id) FROM op"),
               ElementsAre(fmt::format("{0} {0} {0}", kSteps)));
   // The first GPUs get what their process annotated, the others what was launched on them inside.
-  EXPECT_THAT(column(imported.db,
-                     "SELECT DISTINCT n FROM (SELECT COUNT(*) AS n FROM range JOIN stream ON "
-                     "stream.id = stream_id GROUP BY process_id) ORDER BY n"),
+  EXPECT_THAT(imported.rows("SELECT DISTINCT n FROM (SELECT COUNT(*) AS n FROM range JOIN stream "
+                            "ON stream.id = stream_id GROUP BY process_id) ORDER BY n"),
               ElementsAre("3", std::to_string(kSteps)));
-  EXPECT_THAT(column(imported.db,
-                     "SELECT COUNT(*) FROM op JOIN stream a ON a.id = op.stream_id "
-                     "JOIN range ON range.id = range_id JOIN stream b ON b.id = "
-                     "range.stream_id WHERE a.process_id <> b.process_id"),
-              ElementsAre("0"));
+  EXPECT_THAT(
+      imported.rows(
+          "SELECT COUNT(*) FROM op JOIN stream a ON a.id = op.stream_id JOIN range ON range.id = "
+          "range_id JOIN stream b ON b.id = range.stream_id WHERE a.process_id <> b.process_id"),
+      ElementsAre("0"));
 }
 
 // Numbers that share one place of a hash table of the size that so many need.
@@ -66,7 +63,7 @@ TEST(ImportSizes, NumbersThatCollide) {
       kCount, kPlaces);
   const auto imported = import_files(directory, {write_sqlite(directory, "x.sqlite", sql)});
   EXPECT_EQ(imported.summary.kernels, kCount);
-  EXPECT_THAT(column(imported.db, "SELECT COUNT(DISTINCT name_id) FROM op"),
+  EXPECT_THAT(imported.rows("SELECT COUNT(DISTINCT name_id) FROM op"),
               ElementsAre(std::to_string(kCount)));
 }
 
@@ -85,8 +82,8 @@ TEST(ImportSizes, DevicesThatAreMappedForEveryProcess) {
       "INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL SELECT id, id + 5, id % 4, 1, 7, 0, "
       "(id % 900) << 24, 1 FROM TARGET_INFO_GPU;";
   const auto imported = import_files(directory, {write_sqlite(directory, "x.sqlite", sql)}, true);
-  EXPECT_THAT(column(imported.db, "SELECT COUNT(*) FROM op"), ElementsAre("30001"));
-  EXPECT_THAT(column(imported.db, "SELECT DISTINCT name FROM device ORDER BY name"),
+  EXPECT_THAT(imported.rows("SELECT COUNT(*) FROM op"), ElementsAre("30001"));
+  EXPECT_THAT(imported.rows("SELECT DISTINCT name FROM device ORDER BY name"),
               ElementsAre("GPU 0", "GPU 1", "GPU 2", "GPU 3"));
   EXPECT_THAT(imported.summary.warnings,
               Contains(HasSubstr("x.sqlite: describes too many GPUs: 29001 left out")));
@@ -125,7 +122,7 @@ TEST(ImportSizes, DescriptionsOfMoreGpusThanAFileHas) {
       directory, {write_text(directory, "rank0.json",
                              kineto_document({kernel_on(0, 1, 1)},
                                              "\"deviceProperties\": [" + devices + "], "))});
-  EXPECT_THAT(column(imported.db, "SELECT name FROM device"), ElementsAre("GPU 0"));
+  EXPECT_THAT(imported.rows("SELECT name FROM device"), ElementsAre("GPU 0"));
   EXPECT_THAT(imported.summary.warnings,
               Contains(HasSubstr("rank0.json: describes too many GPUs: 3 left out")));
 }
@@ -143,7 +140,7 @@ TEST(ImportSizes, AsManyCommunicatorsAsLines) {
       directory, {write_text(directory, "log.json", log),
                   write_text(directory, "rank0.json",
                              kineto_document({kernel_on(0, 1, 1, "ncclDevKernel_AllReduce")}))});
-  EXPECT_THAT(column(imported.db, "SELECT COUNT(*) FROM op"), ElementsAre("1"));
+  EXPECT_THAT(imported.rows("SELECT COUNT(*) FROM op"), ElementsAre("1"));
 }
 
 }  // namespace

@@ -11,7 +11,7 @@
 #include <fstream>
 #include <stdexcept>
 
-#include "common/error.h"
+#include "tests/support/errors.h"
 
 namespace preserve::test {
 
@@ -94,20 +94,7 @@ std::string kineto_document(const std::vector<std::string>& events, const std::s
 }
 
 void expect_refused(const std::function<void()>& run, const std::string& part) {
-  try {
-    run();
-    ADD_FAILURE() << "accepted, expected: " << part;
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::input);
-    EXPECT_THAT(error.what(), testing::HasSubstr(part));
-  }
-}
-
-std::vector<std::string> column(const TraceDb& db, const std::string& sql) {
-  std::vector<std::string> values;
-  Query rows = db.query(sql);
-  while (rows.next()) values.emplace_back(rows.text(0));
-  return values;
+  EXPECT_THAT(run, fails_with(ErrorKind::input, testing::HasSubstr(part)));
 }
 
 }  // namespace preserve::test

@@ -9,6 +9,7 @@
 
 #include "db/trace_db.h"
 #include "profiler/import/import.h"
+#include "tests/support/rows.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve::test {
@@ -29,6 +30,7 @@ std::filesystem::path write_sqlite(const TemporaryDirectory& directory, const ch
 struct Imported {
   import::ImportSummary summary;
   TraceDb db;
+  std::vector<std::string> rows(const std::string& sql) const { return test::rows(db, sql); }
 };
 Imported import_files(const TemporaryDirectory& directory,
                       const std::vector<std::filesystem::path>& files, bool partial = false,
@@ -46,8 +48,5 @@ std::string kineto_document(const std::vector<std::string>& events, const std::s
 
 // Expects that `run` ends in an input_error whose text has `part`.
 void expect_refused(const std::function<void()>& run, const std::string& part);
-
-// First column of all rows, as text.
-std::vector<std::string> column(const TraceDb& db, const std::string& sql);
 
 }  // namespace preserve::test

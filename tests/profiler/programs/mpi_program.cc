@@ -5,11 +5,12 @@
 #include <nvtx3/nvToolsExt.h>
 #include <setjmp.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <cstdio>
+#include <chrono>
 #include <cstring>
+#include <map>
+#include <string>
 #include <vector>
 
 namespace {
@@ -17,11 +18,9 @@ namespace {
 int rank = 0, size = 1;
 
 void busy_us(int64_t us) {
-  timespec start{}, now{};
-  clock_gettime(CLOCK_MONOTONIC, &start);
-  do {
-    clock_gettime(CLOCK_MONOTONIC, &now);
-  } while ((now.tv_sec - start.tv_sec) * 1'000'000 + (now.tv_nsec - start.tv_nsec) / 1000 < us);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(us);
+  while (std::chrono::steady_clock::now() < end) {
+  }
 }
 
 void plain() {
@@ -325,20 +324,21 @@ int main(int argc, char** argv) {
   MPI_Init(&argc, &argv);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
-  const char* mode = argc > 1 ? argv[1] : "";
-  if (std::strcmp(mode, "plain") == 0) plain();
-  if (std::strcmp(mode, "every") == 0) every_collective();
-  if (std::strcmp(mode, "inplace") == 0) in_place();
-  if (std::strcmp(mode, "freed") == 0) freed();
-  if (std::strcmp(mode, "nonblocking") == 0) non_blocking();
-  if (std::strcmp(mode, "communicators") == 0) communicators();
-  if (std::strcmp(mode, "annotated") == 0) annotated();
-  if (std::strcmp(mode, "intercommunicator") == 0) intercommunicator();
-  if (std::strcmp(mode, "numbers") == 0) numbers();
-  if (std::strcmp(mode, "undescribed") == 0) undescribed();
-  if (std::strcmp(mode, "five") == 0) five_allreduces();
-  if (std::strcmp(mode, "huge") == 0) huge_pages();
-  if (std::strcmp(mode, "errors") == 0) errors();
+  const std::map<std::string, void (*)()> modes{{"plain", plain},
+                                                {"every", every_collective},
+                                                {"inplace", in_place},
+                                                {"freed", freed},
+                                                {"nonblocking", non_blocking},
+                                                {"communicators", communicators},
+                                                {"annotated", annotated},
+                                                {"intercommunicator", intercommunicator},
+                                                {"numbers", numbers},
+                                                {"undescribed", undescribed},
+                                                {"five", five_allreduces},
+                                                {"huge", huge_pages},
+                                                {"errors", errors}};
+  const auto mode = modes.find(argc > 1 ? argv[1] : "");
+  if (mode != modes.end()) mode->second();
   MPI_Finalize();
   return 0;
 }

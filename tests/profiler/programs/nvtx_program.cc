@@ -6,9 +6,9 @@
 #include <nvtx3/nvToolsExtPayload.h>
 #include <signal.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -25,11 +25,17 @@ namespace {
 using preserve::test::until_written;
 
 void busy_us(int64_t us) {
-  timespec start{}, now{};
-  clock_gettime(CLOCK_MONOTONIC, &start);
-  do {
-    clock_gettime(CLOCK_MONOTONIC, &now);
-  } while ((now.tv_sec - start.tv_sec) * 1'000'000 + (now.tv_nsec - start.tv_nsec) / 1000 < us);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(us);
+  while (std::chrono::steady_clock::now() < end) {
+  }
+}
+
+nvtxEventAttributes_t event_of(int32_t type) {
+  nvtxEventAttributes_t event{};
+  event.version = NVTX_VERSION;
+  event.size = NVTX_EVENT_ATTRIB_STRUCT_SIZE;
+  event.messageType = type;
+  return event;
 }
 
 void work(const char* name, int64_t us = 50) {
@@ -77,10 +83,7 @@ int forks(char**) {
   const pid_t child = fork();
   if (child == 0) {
     work("child");
-    nvtxEventAttributes_t event{};
-    event.version = NVTX_VERSION;
-    event.size = NVTX_EVENT_ATTRIB_STRUCT_SIZE;
-    event.messageType = NVTX_MESSAGE_TYPE_REGISTERED;
+    nvtxEventAttributes_t event = event_of(NVTX_MESSAGE_TYPE_REGISTERED);
     event.message.registered = name;
     nvtxRangePushEx(&event);
     nvtxRangePop();
@@ -169,10 +172,7 @@ int floods(char** rest) {
 // they are written.
 int hot(char** rest) {
   nvtxDomainHandle_t domain = nvtxDomainCreateA("hot");
-  nvtxEventAttributes_t event{};
-  event.version = NVTX_VERSION;
-  event.size = NVTX_EVENT_ATTRIB_STRUCT_SIZE;
-  event.messageType = NVTX_MESSAGE_TYPE_REGISTERED;
+  nvtxEventAttributes_t event = event_of(NVTX_MESSAGE_TYPE_REGISTERED);
   event.message.registered = nvtxDomainRegisterStringA(domain, "registered");
   std::thread([] { nvtxMarkA("early"); }).join();
   for (int i = std::atoi(rest[0]); i > 0; --i) {
@@ -192,10 +192,7 @@ int hot(char** rest) {
 
 int core(char**) {
   nvtxDomainHandle_t domain = nvtxDomainCreateA("my domain");
-  nvtxEventAttributes_t event{};
-  event.version = NVTX_VERSION;
-  event.size = NVTX_EVENT_ATTRIB_STRUCT_SIZE;
-  event.messageType = NVTX_MESSAGE_TYPE_ASCII;
+  nvtxEventAttributes_t event = event_of(NVTX_MESSAGE_TYPE_ASCII);
   event.message.ascii = "with payload";
   event.payloadType = NVTX_PAYLOAD_TYPE_INT64;
   event.payload.llValue = -42;
@@ -305,10 +302,7 @@ int payload(char**) {
   schema.schemaId = 16777221;
   const uint64_t id = nvtxPayloadSchemaRegister(domain, &schema);
   const nvtxPayloadData_t data{id, sizeof(message), &message};
-  nvtxEventAttributes_t event{};
-  event.version = NVTX_VERSION;
-  event.size = NVTX_EVENT_ATTRIB_STRUCT_SIZE;
-  event.messageType = NVTX_MESSAGE_TYPE_REGISTERED;
+  nvtxEventAttributes_t event = event_of(NVTX_MESSAGE_TYPE_REGISTERED);
   event.message.registered = nvtxDomainRegisterStringA(domain, "ncclAllReduce");
   event.payloadType = NVTX_PAYLOAD_TYPE_EXT;
   event.reserved0 = 1;  // payloads

@@ -12,9 +12,6 @@
 namespace preserve {
 namespace {
 
-using testing::IsEmpty;
-using testing::SizeIs;
-
 constexpr int64_t kMiB = 1 << 20;
 
 // Memory 20 GB/s, cache 60 GB/s, load works, the back-to-back hint is dropped for nine lines of
@@ -59,7 +56,7 @@ CalibrationSamples plausible() {
 
 TEST(Calibration, ADroppedHintDoesNotWin) {
   const auto methods = rank_methods(plausible(), 4 * kMiB);
-  ASSERT_THAT(methods, SizeIs(2));  // the spare core makes the reader slower: not listed
+  ASSERT_THAT(methods, testing::SizeIs(2));  // the spare core makes the reader slower: not listed
   EXPECT_EQ(methods[0].name, "load");
   EXPECT_EQ(methods[0].placement, "consumer");
   EXPECT_NEAR(methods[0].bandwidth_bytes_per_s, 20e9, 1e6);
@@ -126,7 +123,7 @@ TEST(Calibration, WhereNothingHelpsThereAreNoMethodsAndNoBudget) {
   CalibrationSamples samples = plausible();
   for (MethodSamples& method : samples.methods) method.read_ns = samples.cold_ns;
   const DeviceModel device = device_from(samples);
-  EXPECT_THAT(device.methods, IsEmpty());
+  EXPECT_THAT(device.methods, testing::IsEmpty());
   EXPECT_EQ(device.cache_budget_bytes, 0);
 }
 

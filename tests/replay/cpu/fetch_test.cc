@@ -8,7 +8,6 @@
 #include <cstdio>
 #include <fstream>
 #include <iterator>
-#include <numeric>
 #include <string>
 #include <thread>
 

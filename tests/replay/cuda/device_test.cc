@@ -4,8 +4,6 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <functional>
-
 #include "common/error.h"
 #include "replay/gpu/device.h"
 #include "tests/support/errors.h"
@@ -23,7 +21,6 @@ namespace {
 
 using test::fails_with;
 
-using testing::AllOf;
 using testing::HasSubstr;
 
 #ifdef PRESERVE_GPU_DEVICE
@@ -40,7 +37,7 @@ TEST(CudaDevice, WithoutADriverItSaysSo) {
 
 TEST(CudaErrors, EachSaysWhatToDo) {
   EXPECT_THAT(cannot_open(cudaErrorInsufficientDriver, 0, 13000).what(),
-              AllOf(HasSubstr("install 580 or newer"), HasSubstr("CUDA 13.0")));
+              testing::AllOf(HasSubstr("install 580 or newer"), HasSubstr("CUDA 13.0")));
   const std::string old = cannot_open(cudaErrorInsufficientDriver, 12040, 13000).what();
   EXPECT_THAT(old, HasSubstr("CUDA 12.4"));
   EXPECT_THAT(old, HasSubstr("update the driver to 580 or newer"));
@@ -59,22 +56,13 @@ TEST(CudaErrors, EachSaysWhatToDo) {
 
 TEST(CudaErrors, CallAndErrorAreNamed) {
   EXPECT_NO_THROW(check_cuda(cudaSuccess, "cudaFree"));
-  try {
-    check_cuda(cudaErrorInvalidValue, "cudaFree");
-    FAIL() << "no error";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::internal);
-    EXPECT_THAT(error.what(), HasSubstr("cudaFree: cudaErrorInvalidValue"));
-  }
+  EXPECT_THAT([] { check_cuda(cudaErrorInvalidValue, "cudaFree"); },
+              fails_with(ErrorKind::internal, HasSubstr("cudaFree: cudaErrorInvalidValue")));
 }
 
 TEST(CudaErrors, AfterALostContextThatIsSaid) {
-  try {
-    check_cuda(cudaErrorIllegalAddress, "cudaEventSynchronize");
-    FAIL() << "no error";
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), HasSubstr("cannot use the GPU any more"));
-  }
+  EXPECT_THAT([] { check_cuda(cudaErrorIllegalAddress, "cudaEventSynchronize"); },
+              fails_with("cannot use the GPU any more"));
 }
 
 TEST(CudaPids, ThisProcessMayHaveAnotherNumberThere) {

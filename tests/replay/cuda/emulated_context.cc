@@ -36,11 +36,7 @@ using namespace preserve::emulated;
 
 extern "C" {
 
-CUresult cuDriverGetVersion(int* version) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return *version = driver_version, CUDA_SUCCESS;
-}
+CALL(CUresult cuDriverGetVersion(int* version), *version = driver_version, CUDA_SUCCESS)
 
 CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode* mode) {
   static thread_local CUstreamCaptureMode current = CU_STREAM_CAPTURE_MODE_GLOBAL;
@@ -50,21 +46,11 @@ CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode* mode) {
   return CUDA_SUCCESS;
 }
 
-CUresult cuCtxGetCurrent(CUcontext* context) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return *context = context_of(current_device), CUDA_SUCCESS;
-}
-CUresult cuCtxFromGreenCtx(CUcontext* context, CUgreenCtx green) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return *context = reinterpret_cast<CUcontext>(green), CUDA_SUCCESS;
-}
-CUresult cuCtxGetDevice(CUdevice* device) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return *device = current_device, CUDA_SUCCESS;
-}
+CALL(CUresult cuCtxGetCurrent(CUcontext* context), *context = context_of(current_device),
+     CUDA_SUCCESS)
+CALL(CUresult cuCtxFromGreenCtx(CUcontext* context, CUgreenCtx green),
+     *context = reinterpret_cast<CUcontext>(green), CUDA_SUCCESS)
+CALL(CUresult cuCtxGetDevice(CUdevice* device), *device = current_device, CUDA_SUCCESS)
 CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice) {
   const Entry entry;
   if (entry.fails) return CUDA_ERROR_UNKNOWN;
@@ -75,27 +61,15 @@ CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice
   return CUDA_ERROR_INVALID_VALUE;
 }
 CUresult cuMemGetInfo(size_t* free, size_t* total) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return *free = free_bytes, *total = size_t{1} << 34, CUDA_SUCCESS;
+  return called([&] { return *free = free_bytes, *total = size_t{1} << 34, CUDA_SUCCESS; });
 }
-CUresult cuDevicePrimaryCtxGetState(CUdevice, unsigned* flags, int* active) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return *flags = 0, *active = primary_active ? 1 : 0, CUDA_SUCCESS;
-}
-CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return primary_active = true, *context = context_of(device), CUDA_SUCCESS;
-}
+CALL(CUresult cuDevicePrimaryCtxGetState(CUdevice, unsigned* flags, int* active), *flags = 0,
+     *active = primary_active ? 1 : 0, CUDA_SUCCESS)
+CALL(CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device), primary_active = true,
+     *context = context_of(device), CUDA_SUCCESS)
 CUresult cuDevicePrimaryCtxRelease(CUdevice) {
-  const Entry entry;
-  return entry.fails ? CUDA_ERROR_UNKNOWN : CUDA_SUCCESS;  // somebody else has it too
+  return called([] { return CUDA_SUCCESS; });  // somebody else has it too
 }
-CUresult cuCtxGetStreamPriorityRange(int* least, int* greatest) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return *least = 0, *greatest = -5, CUDA_SUCCESS;
-}
+CALL(CUresult cuCtxGetStreamPriorityRange(int* least, int* greatest), *least = 0, *greatest = -5,
+     CUDA_SUCCESS)
 }

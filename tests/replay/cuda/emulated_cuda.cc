@@ -9,15 +9,14 @@
 #include <map>
 #include <random>
 #include <set>
+#include <tuple>
 
 #include "replay/cuda/kernels/kernels.h"
 #include "tests/replay/cuda/emulated_cuda.h"
 #include "tests/replay/cuda/emulated_gpu.h"
 #include "tests/replay/cuda/emulated_graph.h"
+#include "tests/support/stub.h"
 
-using preserve::cuda::ClosingArgs;
-using preserve::cuda::Kernel;
-using preserve::cuda::NodeArgs;
 namespace {
 
 constexpr size_t kTotalBytes = size_t{1} << 30;
@@ -37,52 +36,37 @@ struct Device {
 };
 Device device;
 
-template <typename T>
-T argument(void** arguments, int index) {
-  T value;
-  std::memcpy(&value, arguments[index], sizeof(T));
-  return value;
-}
+// A call of a kernel with copies of its arguments, as a launch makes them.
 template <typename... Args>
-auto* function_of(const void* function, void (*)(Args...)) {
-  return reinterpret_cast<void (*)(Args...)>(const_cast<void*>(function));
+Work call_of(const void* function, void** arguments) {
+  std::tuple<Args...> copies;
+  std::apply(
+      [&](Args&... each) {
+        int i = 0;
+        (std::memcpy(&each, arguments[i++], sizeof(each)), ...);
+      },
+      copies);
+  return [kernel = reinterpret_cast<void (*)(Args...)>(const_cast<void*>(function)), copies] {
+    std::apply(kernel, copies);
+  };
 }
 
-// A call of a kernel with copies of its arguments, as a launch makes them.
 Work bind(const void* function, void** arguments) {
   using namespace preserve::cuda;
-  if (function == opening_kernel().function || function == closing_kernel().function) {
-    return [call = function_of(function, static_cast<void (*)(ClosingArgs)>(nullptr)),
-            args = argument<ClosingArgs>(arguments, 0)] { call(args); };
+  const auto is = [function](const Kernel& kernel) { return kernel.function == function; };
+  if (is(opening_kernel()) || is(closing_kernel())) {
+    return call_of<ClosingArgs>(function, arguments);
   }
-  if (function == fill_kernel().function) {
-    return [call = function_of(function, static_cast<void (*)(uint64_t, uint64_t)>(nullptr)),
-            a = argument<uint64_t>(arguments, 0),
-            b = argument<uint64_t>(arguments, 1)] { call(a, b); };
+  if (is(fill_kernel())) return call_of<uint64_t, uint64_t>(function, arguments);
+  if (is(link_kernel())) {
+    return call_of<uint64_t, const uint64_t*, uint64_t>(function, arguments);
   }
-  if (function == link_kernel().function) {
-    using Call = void (*)(uint64_t, const uint64_t*, uint64_t);
-    return [call = function_of(function, Call{}), a = argument<uint64_t>(arguments, 0),
-            b = argument<const uint64_t*>(arguments, 1),
-            c = argument<uint64_t>(arguments, 2)] { call(a, b, c); };
+  if (is(arithmetic_kernel())) return call_of<uint64_t*, uint64_t>(function, arguments);
+  if (is(timer_tick_kernel())) return call_of<uint64_t*>(function, arguments);
+  if (is(sm_latency_kernel())) {
+    return call_of<uint64_t*, uint32_t, uint64_t, uint32_t>(function, arguments);
   }
-  if (function == arithmetic_kernel().function) {
-    return [call = function_of(function, static_cast<void (*)(uint64_t*, uint64_t)>(nullptr)),
-            a = argument<uint64_t*>(arguments, 0),
-            b = argument<uint64_t>(arguments, 1)] { call(a, b); };
-  }
-  if (function == timer_tick_kernel().function) {
-    return [call = function_of(function, static_cast<void (*)(uint64_t*)>(nullptr)),
-            a = argument<uint64_t*>(arguments, 0)] { call(a); };
-  }
-  if (function == sm_latency_kernel().function) {
-    using Call = void (*)(uint64_t*, uint32_t, uint64_t, uint32_t);
-    return [call = function_of(function, Call{}), a = argument<uint64_t*>(arguments, 0),
-            b = argument<uint32_t>(arguments, 1), c = argument<uint64_t>(arguments, 2),
-            d = argument<uint32_t>(arguments, 3)] { call(a, b, c, d); };
-  }
-  return [call = function_of(function, static_cast<void (*)(NodeArgs)>(nullptr)),
-          args = argument<NodeArgs>(arguments, 0)] { call(args); };
+  return call_of<NodeArgs>(function, arguments);
 }
 
 Work launch_of(const void* function, unsigned blocks, unsigned threads, void** arguments) {
@@ -182,30 +166,14 @@ void emulated_cuda_enqueue(cudaStream_t stream, void (*work)(void*), void* data)
       stream, [work, data] { work(data); }, true);
 }
 
-cudaError_t cudaGetLastError() {
-  return cudaSuccess;
-}
-const char* cudaGetErrorName(cudaError_t) {
-  return "emulated error";
-}
-const char* cudaGetErrorString(cudaError_t) {
-  return "an error of the emulation";
-}
-cudaError_t cudaDriverGetVersion(int* version) {
-  return *version = 13000, cudaSuccess;
-}
-cudaError_t cudaRuntimeGetVersion(int* version) {
-  return *version = 13000, cudaSuccess;
-}
-cudaError_t cudaGetDeviceCount(int* count) {
-  return *count = 1, cudaSuccess;
-}
-cudaError_t cudaSetDevice(int) {
-  return cudaSuccess;
-}
-cudaError_t cudaDeviceGetPCIBusId(char*, int, int) {
-  return cudaErrorInvalidValue;
-}
+STUB(cudaError_t cudaGetLastError(), cudaSuccess)
+STUB(const char* cudaGetErrorName(cudaError_t), "emulated error")
+STUB(const char* cudaGetErrorString(cudaError_t), "an error of the emulation")
+STUB(cudaError_t cudaDriverGetVersion(int* version), *version = 13000, cudaSuccess)
+STUB(cudaError_t cudaRuntimeGetVersion(int* version), *version = 13000, cudaSuccess)
+STUB(cudaError_t cudaGetDeviceCount(int* count), *count = 1, cudaSuccess)
+STUB(cudaError_t cudaSetDevice(int), cudaSuccess)
+STUB(cudaError_t cudaDeviceGetPCIBusId(char*, int, int), cudaErrorInvalidValue)
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {};
@@ -234,9 +202,7 @@ cudaError_t cudaDeviceSetLimit(cudaLimit limit, size_t value) {
   device.persisting_bytes = value;
   return cudaSuccess;
 }
-cudaError_t cudaCtxResetPersistingL2Cache() {
-  return cudaSuccess;
-}
+STUB(cudaError_t cudaCtxResetPersistingL2Cache(), cudaSuccess)
 
 // Aligned to no more than CUDA guarantees.
 cudaError_t cudaMalloc(void** address, size_t bytes) {
@@ -269,15 +235,11 @@ cudaError_t cudaMemset(void* address, int value, size_t bytes) {
   std::memset(address, value, bytes);
   return cudaSuccess;
 }
-cudaError_t cudaHostAlloc(void** address, size_t bytes, unsigned) {
-  return cudaMalloc(address, bytes);
-}
+STUB(cudaError_t cudaHostAlloc(void** address, size_t bytes, unsigned), cudaMalloc(address, bytes))
 cudaError_t cudaHostGetDevicePointer(void** address, void* host, unsigned) {
   return *address = host, cudaSuccess;
 }
-cudaError_t cudaFreeHost(void* address) {
-  return cudaFree(address);
-}
+STUB(cudaError_t cudaFreeHost(void* address), cudaFree(address))
 
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void*, int, size_t) {
   return *blocks = 2, cudaSuccess;
@@ -313,12 +275,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 // Whoever waits for one stream need not find that others have gone on; here all do.
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
-  return drain(), cudaSuccess;
-}
-cudaError_t cudaDeviceSynchronize() {
-  return drain(), cudaSuccess;
-}
+STUB(cudaError_t cudaStreamSynchronize(cudaStream_t), drain(), cudaSuccess)
+STUB(cudaError_t cudaDeviceSynchronize(), drain(), cudaSuccess)
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   stream_of(stream).queue.push_back({nullptr, event, event->recorded});
   return cudaSuccess;
@@ -340,9 +298,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return enqueue(
       stream, [event, version] { record(event, version); }, false);
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
-  return drain(), cudaSuccess;
-}
+STUB(cudaError_t cudaEventSynchronize(cudaEvent_t), drain(), cudaSuccess)
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t begin, cudaEvent_t end) {
   *ms = static_cast<float>(static_cast<double>(end->time_ns - begin->time_ns) / 1e6);
   return cudaSuccess;
@@ -407,9 +363,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   delete executable;
   return cudaSuccess;
 }
-cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) {
-  return cudaSuccess;
-}
+STUB(cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t), cudaSuccess)
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   std::vector<bool> enabled;  // later changes are for later launches
   for (const CUgraphExec_st::Node& node : executable->nodes) enabled.push_back(node.enabled);

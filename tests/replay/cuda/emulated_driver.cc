@@ -214,16 +214,10 @@ CUresult cuGraphNodeGetType(CUgraphNode node, CUgraphNodeType* type) {
   std::memcpy(type, &node->type, sizeof(*type));  // some are none of the enumeration's
   return CUDA_SUCCESS;
 }
-CUresult cuGraphKernelNodeGetParams(CUgraphNode node, CUDA_KERNEL_NODE_PARAMS* params) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return *params = node->params, CUDA_SUCCESS;
-}
-CUresult cuGraphKernelNodeSetParams(CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS* params) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return keep(*params, *node), CUDA_SUCCESS;
-}
+CALL(CUresult cuGraphKernelNodeGetParams(CUgraphNode node, CUDA_KERNEL_NODE_PARAMS* params),
+     *params = node->params, CUDA_SUCCESS)
+CALL(CUresult cuGraphKernelNodeSetParams(CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS* params),
+     keep(*params, *node), CUDA_SUCCESS)
 CUresult cuGraphKernelNodeGetAttribute(CUgraphNode node, CUkernelNodeAttrID attribute,
                                        CUkernelNodeAttrValue* value) {
   const Entry entry;
@@ -242,16 +236,10 @@ CUresult cuGraphKernelNodeSetAttribute(CUgraphNode node, CUkernelNodeAttrID attr
   return node->priority = value->priority, CUDA_SUCCESS;
 }
 
-CUresult cuFuncGetName(const char** name, CUfunction function) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return *name = function->name.c_str(), CUDA_SUCCESS;
-}
-CUresult cuKernelGetName(const char**, CUkernel) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return CUDA_ERROR_INVALID_HANDLE;  // all kernels here are functions
-}
+CALL(CUresult cuFuncGetName(const char** name, CUfunction function), *name = function->name.c_str(),
+     CUDA_SUCCESS)
+// All kernels here are functions.
+CALL(CUresult cuKernelGetName(const char**, CUkernel), CUDA_ERROR_INVALID_HANDLE)
 CUresult cuFuncGetParamInfo(CUfunction function, size_t index, size_t* offset, size_t* bytes) {
   const Entry entry;
   if (entry.fails) return CUDA_ERROR_UNKNOWN;
@@ -264,11 +252,7 @@ CUresult cuFuncGetParamInfo(CUfunction function, size_t index, size_t* offset, s
   }
   return CUDA_SUCCESS;
 }
-CUresult cuKernelGetParamInfo(CUkernel, size_t, size_t*, size_t*) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return CUDA_ERROR_INVALID_HANDLE;
-}
+CALL(CUresult cuKernelGetParamInfo(CUkernel, size_t, size_t*, size_t*), CUDA_ERROR_INVALID_HANDLE)
 
 CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute* attributes, void** data,
                                 CUdeviceptr pointer) {
@@ -355,26 +339,14 @@ CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus* status) {
                                                               : CU_STREAM_CAPTURE_STATUS_NONE;
   return CUDA_SUCCESS;
 }
-CUresult cuEventCreate(CUevent* event, unsigned) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return *event = &leftovers().events.emplace_back(), CUDA_SUCCESS;
-}
-CUresult cuEventRecord(CUevent event, CUstream stream) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return static_cast<CUresult>(cudaEventRecord(event, stream));
-}
-CUresult cuEventQuery(CUevent event) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return event->completed == event->recorded ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
-}
-CUresult cuEventElapsedTime(float* ms, CUevent begin, CUevent end) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  return static_cast<CUresult>(cudaEventElapsedTime(ms, begin, end));
-}
+CALL(CUresult cuEventCreate(CUevent* event, unsigned), *event = &leftovers().events.emplace_back(),
+     CUDA_SUCCESS)
+CALL(CUresult cuEventRecord(CUevent event, CUstream stream),
+     static_cast<CUresult>(cudaEventRecord(event, stream)))
+CALL(CUresult cuEventQuery(CUevent event),
+     event->completed == event->recorded ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY)
+CALL(CUresult cuEventElapsedTime(float* ms, CUevent begin, CUevent end),
+     static_cast<CUresult>(cudaEventElapsedTime(ms, begin, end)))
 
 CUresult cuGraphInstantiateWithFlags(CUgraphExec* executable, CUgraph graph,
                                      unsigned long long flags) {

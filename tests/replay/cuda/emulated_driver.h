@@ -6,7 +6,6 @@
 
 #include <cuda.h>
 
-#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>

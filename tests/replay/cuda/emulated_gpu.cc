@@ -5,7 +5,6 @@
 
 #include <exception>
 #include <memory>
-#include <stdexcept>
 
 namespace preserve::emulated {
 namespace {

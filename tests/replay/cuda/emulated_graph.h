@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "tests/support/stub.h"
+
 using Work = std::function<void()>;
 
 struct CUevent_st {
@@ -80,5 +82,12 @@ struct Entry {
   const std::lock_guard<std::recursive_mutex> lock;
   bool fails;
 };
+template <typename Body>
+CUresult called(Body body) {
+  const Entry entry;
+  return entry.fails ? CUDA_ERROR_UNKNOWN : body();
+}
+// Of one expression.
+#define CALL(declaration, ...) STUB(declaration, called([&] { return __VA_ARGS__; }))
 
 }  // namespace preserve::emulated

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <deque>
 
+#include "tests/support/stub.h"
+
 namespace {
 
 struct Description {
@@ -58,12 +60,8 @@ cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
   *handle = reinterpret_cast<cublasLtHandle_t>(&library);
   return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtDestroy(cublasLtHandle_t) {
-  return CUBLAS_STATUS_SUCCESS;
-}
-const char* cublasLtGetStatusString(cublasStatus_t) {
-  return "a status of the fake";
-}
+STUB(cublasStatus_t cublasLtDestroy(cublasLtHandle_t), CUBLAS_STATUS_SUCCESS)
+STUB(const char* cublasLtGetStatusString(cublasStatus_t), "a status of the fake")
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* description, cublasComputeType_t,
                                         cudaDataType_t scale) {

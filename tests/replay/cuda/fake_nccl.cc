@@ -6,6 +6,8 @@
 #include <cstring>
 #include <deque>
 
+#include "tests/support/stub.h"
+
 struct ncclComm {
   int ranks;
 };
@@ -31,9 +33,7 @@ ncclResult_t enqueue(const void* from, void* to, size_t bytes, cudaStream_t stre
 }  // namespace
 
 extern "C" {
-ncclResult_t ncclGetVersion(int* version) {
-  return *version = 22809, ncclSuccess;
-}
+STUB(ncclResult_t ncclGetVersion(int* version), *version = 22809, ncclSuccess)
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   std::memset(id->internal, 'x', sizeof(id->internal));
   return ncclSuccess;
@@ -42,10 +42,7 @@ ncclResult_t ncclCommInitRank(ncclComm_t* comm, int ranks, ncclUniqueId, int) {
   *comm = new ncclComm{ranks};
   return ncclSuccess;
 }
-ncclResult_t ncclCommDestroy(ncclComm_t comm) {
-  delete comm;
-  return ncclSuccess;
-}
+STUB(ncclResult_t ncclCommDestroy(ncclComm_t comm), delete comm, ncclSuccess)
 ncclResult_t ncclAllReduce(const void* send, void* receive, size_t count, ncclDataType_t type,
                            ncclRedOp_t, ncclComm_t, cudaStream_t stream) {
   return enqueue(send, receive, type == ncclBfloat16 ? 2 * count : count, stream);
@@ -67,10 +64,6 @@ ncclResult_t ncclReduce(const void* send, void* receive, size_t count, ncclDataT
   static int calls = 0;
   return calls++ == 0 ? enqueue(send, receive, 2 * count, stream) : ncclInvalidUsage;
 }
-const char* ncclGetErrorString(ncclResult_t) {
-  return "no such collective here";
-}
-const char* ncclGetLastError(ncclComm_t) {
-  return "";
-}
+STUB(const char* ncclGetErrorString(ncclResult_t), "no such collective here")
+STUB(const char* ncclGetLastError(ncclComm_t), "")
 }

@@ -3,6 +3,8 @@
 // temperatures.
 #include <cstring>
 
+#include "tests/support/stub.h"
+
 namespace {
 int gpu = 0;
 constexpr int kSuccess = 0, kNotFound = 6, kInsufficientSize = 7;
@@ -16,12 +18,8 @@ struct Process {
 extern "C" {
 int fake_nvml_busy_looks = 1000;  // how often it is still busy; a test's to set
 
-int nvmlInit_v2() {
-  return kSuccess;
-}
-int nvmlShutdown() {
-  return kSuccess;
-}
+STUB(int nvmlInit_v2(), kSuccess)
+STUB(int nvmlShutdown(), kSuccess)
 int nvmlDeviceGetHandleByPciBusId_v2(const char* bus, void** device) {
   if (std::strcmp(bus, "0000:3b:00.0") != 0) return kNotFound;
   *device = &gpu;
@@ -56,12 +54,6 @@ int nvmlDeviceGetMigMode(void*, unsigned* current, unsigned* pending) {
   *current = *pending = 1;
   return kSuccess;
 }
-int nvmlDeviceGetMaxPcieLinkGeneration(void*, unsigned* generation) {
-  *generation = 5;
-  return kSuccess;
-}
-int nvmlDeviceGetMaxPcieLinkWidth(void*, unsigned* lanes) {
-  *lanes = 16;
-  return kSuccess;
-}
+STUB(int nvmlDeviceGetMaxPcieLinkGeneration(void*, unsigned* generation), *generation = 5, kSuccess)
+STUB(int nvmlDeviceGetMaxPcieLinkWidth(void*, unsigned* lanes), *lanes = 16, kSuccess)
 }

@@ -7,17 +7,18 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 #include <random>
 
 #include "common/error.h"
 #include "replay/cuda/sm_split.h"
 #include "replay/cuda/step/plan.h"
 #include "replay/cuda/step/range_table.h"
+#include "tests/support/gpu_nodes.h"
 
 namespace preserve::cuda {
 namespace {
 
+using test::node_of;
 using testing::ElementsAre;
 
 struct Table {
@@ -108,13 +109,6 @@ RC_GTEST_PROP(CudaTable, UnitsCoverEveryByteOnceInOrder, ()) {
   RC_ASSERT(piece == pieces.size());
 }
 
-GpuNode node_of(GpuNodeKind kind, int op, std::vector<int> after = {}) {
-  GpuNode node;
-  node.kind = kind;
-  node.op = op;
-  node.after = std::move(after);
-  return node;
-}
 GpuNode read_of(int op, std::vector<int> after = {}) {
   return node_of(GpuNodeKind::read, op, std::move(after));
 }
@@ -125,6 +119,12 @@ int stamps_in(const StepPlan& plan) {
                     [](const StepNode& node) { return node.role == StepRole::stamp; }));
 }
 
+GpuRun run_of(const GpuGraph& graph, const std::vector<StampMeans>& means) {
+  GpuRun run;
+  fill_operator_times(graph, plan_step(graph), means, run);
+  return run;
+}
+
 TEST(CudaStep, CollectiveBetweenKernelsNeedsNoStamp) {
   const GpuGraph graph{
       .nodes = {read_of(0), node_of(GpuNodeKind::collective, 1, {0}), read_of(2, {1})}, .ops = 3};
@@ -132,8 +132,7 @@ TEST(CudaStep, CollectiveBetweenKernelsNeedsNoStamp) {
   EXPECT_EQ(stamps_in(plan), 0);
   ASSERT_EQ(plan.nodes.size(), 4U);
   EXPECT_THAT(plan.nodes[3].after, ElementsAre(2));
-  GpuRun run;
-  fill_operator_times(graph, plan, std::vector<StampMeans>{{0, 100}, {130, 200}}, run);
+  const GpuRun run = run_of(graph, {{0, 100}, {130, 200}});
   EXPECT_THAT(run.op_start_ns, ElementsAre(0, 100, 130));
   EXPECT_THAT(run.op_ns, ElementsAre(100, 30, 70));
 }
@@ -142,10 +141,7 @@ TEST(CudaStep, NeighbourThatWaitsBeginsBeforeItStarts) {
   GpuGraph graph{.nodes = {read_of(0), node_of(GpuNodeKind::gemm, 1, {0}), read_of(2, {1})},
                  .ops = 3};
   graph.nodes[2].wait_before_ns = 50;
-  const StepPlan plan = plan_step(graph);
-  GpuRun run;
-  fill_operator_times(graph, plan, std::vector<StampMeans>{{0, 100}, {180, 200}}, run);
-  EXPECT_THAT(run.op_ns, ElementsAre(100, 30, 20));
+  EXPECT_THAT(run_of(graph, {{0, 100}, {180, 200}}).op_ns, ElementsAre(100, 30, 20));
 }
 
 TEST(CudaStep, StampsWhereLibrariesFollowEachOther) {
@@ -153,12 +149,8 @@ TEST(CudaStep, StampsWhereLibrariesFollowEachOther) {
       .nodes = {node_of(GpuNodeKind::gemm, 0), node_of(GpuNodeKind::collective, 1, {0}),
                 node_of(GpuNodeKind::gemm, 2, {1})},
       .ops = 3};
-  const StepPlan plan = plan_step(graph);
-  EXPECT_EQ(stamps_in(plan), 4);  // before each, and after the last
-  GpuRun run;
-  const std::vector<StampMeans> means{{0, 0}, {10, 10}, {30, 30}, {60, 60}};
-  fill_operator_times(graph, plan, means, run);
-  EXPECT_THAT(run.op_ns, ElementsAre(10, 20, 30));
+  EXPECT_EQ(stamps_in(plan_step(graph)), 4);  // before each, and after the last
+  EXPECT_THAT(run_of(graph, {{0, 0}, {10, 10}, {30, 30}, {60, 60}}).op_ns, ElementsAre(10, 20, 30));
 }
 
 TEST(CudaStep, NodeThatWaitsForMoreDoesNotTellTheEnd) {
@@ -166,12 +158,8 @@ TEST(CudaStep, NodeThatWaitsForMoreDoesNotTellTheEnd) {
   const GpuGraph graph{.nodes = {read_of(0), node_of(GpuNodeKind::collective, 1, {0}),
                                  read_of(2, {0}), read_of(3, {1, 2})},
                        .ops = 4};
-  const StepPlan plan = plan_step(graph);
-  EXPECT_EQ(stamps_in(plan), 1);
-  GpuRun run;
-  const std::vector<StampMeans> means{{0, 10}, {11, 90}, {95, 120}, {30, 30}};
-  fill_operator_times(graph, plan, means, run);
-  EXPECT_EQ(run.op_ns[1], 20);
+  EXPECT_EQ(stamps_in(plan_step(graph)), 1);
+  EXPECT_EQ(run_of(graph, {{0, 10}, {11, 90}, {95, 120}, {30, 30}}).op_ns[1], 20);
 }
 
 TEST(CudaStep, PrefetchIsNotTimedAndTheStepWaitsForIt) {
@@ -196,9 +184,7 @@ TEST(CudaStep, WhoseEndNobodyWaitsForIsWaitedForByTheStep) {
 
 TEST(CudaStep, OperatorOfSeveralNodesLastsFromTheFirstToTheLast) {
   const GpuGraph graph{.nodes = {read_of(0), read_of(0, {0}), read_of(1, {1})}, .ops = 3};
-  GpuRun run;
-  const std::vector<StampMeans> means{{5, 10}, {12, 20}, {21, 30}};
-  fill_operator_times(graph, plan_step(graph), means, run);
+  const GpuRun run = run_of(graph, {{5, 10}, {12, 20}, {21, 30}});
   EXPECT_THAT(run.op_start_ns, ElementsAre(5, 21, 0));
   EXPECT_THAT(run.op_ns, ElementsAre(15, 9, 0));
 }
@@ -265,18 +251,14 @@ std::vector<double> two_groups(size_t near, size_t far, double ratio, uint64_t s
 }
 
 TEST(SmSplit, TwoGroupsAreFound) {
-  const std::vector<double> latencies{250, 480, 255, 490, 245, 470, 260, 485};
-  const std::optional<SmSplit> split = split_sms(latencies);
-  ASSERT_TRUE(split);
-  EXPECT_THAT(split->halves, ElementsAre(1, 2, 1, 2, 1, 2, 1, 2));
-  EXPECT_NEAR(split->ratio, 481.25 / 252.5, 1e-9);
-}
-
-TEST(SmSplit, SmZeroIsInTheFirstHalf) {
-  const std::optional<SmSplit> split =
-      split_sms(std::vector<double>{480, 250, 490, 255, 470, 245, 485, 260});
-  ASSERT_TRUE(split);
-  EXPECT_THAT(split->halves, ElementsAre(1, 2, 1, 2, 1, 2, 1, 2));
+  const std::vector<double> near_first{250, 480, 255, 490, 245, 470, 260, 485};
+  const std::vector<double> far_first{480, 250, 490, 255, 470, 245, 485, 260};
+  for (const std::vector<double>& latencies : {near_first, far_first}) {
+    const std::optional<SmSplit> split = split_sms(latencies);
+    ASSERT_TRUE(split);
+    EXPECT_THAT(split->halves, ElementsAre(1, 2, 1, 2, 1, 2, 1, 2));  // SM 0 is in the first
+    EXPECT_NEAR(split->ratio, 481.25 / 252.5, 1e-9);
+  }
 }
 
 TEST(SmSplit, GroupsThatAreCloseAreOne) {
@@ -284,19 +266,12 @@ TEST(SmSplit, GroupsThatAreCloseAreOne) {
   EXPECT_TRUE(split_sms(two_groups(66, 66, 1.30, 1)));
 }
 
-TEST(SmSplit, SlopeIsNotAStep) {
-  std::vector<double> latencies(132);
-  for (size_t i = 0; i < latencies.size(); ++i) latencies[i] = 200 + 2.0 * static_cast<double>(i);
-  EXPECT_FALSE(split_sms(latencies));
-}
-
-TEST(SmSplit, FewOutliersAreNoHalf) {
-  std::vector<double> latencies(132, 250);
-  latencies[7] = latencies[90] = 600;
-  EXPECT_FALSE(split_sms(latencies));
-}
-
 TEST(SmSplit, NothingToSplit) {
+  std::vector<double> slope(132), outliers(132, 250);
+  for (size_t i = 0; i < slope.size(); ++i) slope[i] = 200 + 2.0 * static_cast<double>(i);
+  outliers[7] = outliers[90] = 600;
+  EXPECT_FALSE(split_sms(slope)) << "no step";
+  EXPECT_FALSE(split_sms(outliers)) << "too few for a half";
   EXPECT_FALSE(split_sms({}));
   EXPECT_FALSE(split_sms(std::vector<double>{1, 2}));
   EXPECT_FALSE(split_sms(std::vector<double>(132, 250)));

@@ -19,11 +19,8 @@ using test::fails_with;
 using test::FakeGpu;
 using test::FakeGpuProperties;
 using test::few_rounds;
-using test::kBlock;
 using test::kL2;
-using test::kMiB;
 using test::small_gpu;
-using testing::AnyOf;
 using testing::Contains;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -90,8 +87,7 @@ TEST(GpuCalibrationDevice, FindsThePropertiesOfRandomGpus) {
     SCOPED_TRACE(seed);
     const RandomGpu random = random_gpu(seed);
     const FakeGpuProperties& is = random.properties;
-    FakeGpu gpu(is);
-    const DeviceModel device = calibrate(gpu);
+    const DeviceModel device = calibrate(is);
     EXPECT_EQ(device.name, is.facts.name);
     EXPECT_EQ(device.kind, "gpu");
     EXPECT_EQ(device.cache_bytes, kL2);
@@ -99,7 +95,7 @@ TEST(GpuCalibrationDevice, FindsThePropertiesOfRandomGpus) {
     EXPECT_NEAR(device.memory_bandwidth_bytes_per_s / is.cold_bytes_per_s, 1, 0.01);
     EXPECT_NEAR(device.cache_read_bandwidth_bytes_per_s / is.hot_bytes_per_s, 1, 0.02);
     EXPECT_EQ(device.cache_budget_bytes, is.effective_l2_bytes);
-    const double block_ns = kBlock * 1e9 / is.cold_bytes_per_s;
+    const double block_ns = test::kBlock * 1e9 / is.cold_bytes_per_s;
     EXPECT_NEAR(device.op_floor_ns, is.launch_gap_ns + 4096e9 / is.hot_bytes_per_s, 2);
 
     ASSERT_FALSE(device.methods.empty());
@@ -141,8 +137,7 @@ TEST(GpuCalibrationDevice, HowMuchPrefetchesSlowOperatorsBesideThem) {
   for (const double slowdown : {1.0, 1.25, 1.6}) {
     SCOPED_TRACE(slowdown);
     properties.few_blocks_slowdown = slowdown;
-    FakeGpu gpu(properties);
-    const DeviceModel device = calibrate(gpu);
+    const DeviceModel device = calibrate(properties);
     ASSERT_FALSE(device.methods.empty());
     for (const PrefetchMethod& method : device.methods) {
       const double byte_ns = 1e9 / method.bandwidth_bytes_per_s;
@@ -183,8 +178,7 @@ TEST(GpuCalibrationDevice, NoiseStaysOutOfTheMedians) {
 TEST(GpuCalibrationDevice, TheHalvesOfASplitCache) {
   FakeGpuProperties properties = small_gpu();
   properties.far_bytes_per_s = 12e9;
-  FakeGpu gpu(properties);
-  const DeviceModel device = calibrate(gpu);
+  const DeviceModel device = calibrate(properties);
   for (const char* same : {"half.32768.read1_after1", "half.32768.read2_after2"}) {
     EXPECT_NEAR(measured(device, same).median, 8e9, 1e8);  // half of the SMs
   }
@@ -192,16 +186,14 @@ TEST(GpuCalibrationDevice, TheHalvesOfASplitCache) {
     EXPECT_NEAR(measured(device, other).median, 6e9, 1e8);
   }
   properties.far_bytes_per_s = 0;
-  FakeGpu whole(properties);
-  for (const DeviceMeasurement& one : calibrate(whole).measurements) {
+  for (const DeviceMeasurement& one : calibrate(properties).measurements) {
     EXPECT_NE(one.name.substr(0, 5), "half.");
   }
 }
 
 TEST(GpuCalibrationDevice, WhatEvictLastProtects) {
   FakeGpuProperties properties = small_gpu();
-  FakeGpu with_set_aside(properties);
-  const DeviceModel device = calibrate(with_set_aside);
+  const DeviceModel device = calibrate(properties);
   EXPECT_NEAR(measured(device, "evict.default.last").median, 1, 0.01);
   EXPECT_NEAR(measured(device, "evict.largest.last").median, 1, 0.01);
   EXPECT_NEAR(measured(device, "evict.zero.last").median, 0, 0.01);
@@ -216,18 +208,15 @@ TEST(GpuCalibrationDevice, WhatEvictLastProtects) {
               0.02);
 
   properties.facts.persisting_l2_default_bytes = 0;
-  FakeGpu without(properties);
-  const DeviceModel other = calibrate(without);
+  const DeviceModel other = calibrate(properties);
   EXPECT_NEAR(measured(other, "evict.default.last").median, 0, 0.01);
   for (const PrefetchMethod& method : other.methods) EXPECT_EQ(method.eviction, "normal");
 
   properties.protected_without_set_aside_bytes = kL2 / 4;
-  FakeGpu always(properties);
-  EXPECT_NEAR(measured(calibrate(always), "evict.zero.last").median, 1, 0.01);
+  EXPECT_NEAR(measured(calibrate(properties), "evict.zero.last").median, 1, 0.01);
 
   properties.facts.persisting_l2_max_bytes = 0;
-  FakeGpu old(properties);
-  for (const DeviceMeasurement& one : calibrate(old).measurements) {
+  for (const DeviceMeasurement& one : calibrate(properties).measurements) {
     EXPECT_NE(one.name.substr(0, 6), "evict.");
   }
 }
@@ -241,8 +230,7 @@ TEST(GpuCalibrationDevice, TheSetAsideIsAsItWasFound) {
 TEST(GpuCalibrationDevice, WithoutBulkPrefetchesTheOthersAreTried) {
   FakeGpuProperties properties = small_gpu();
   properties.facts.compute_major = 8;
-  FakeGpu gpu(properties);
-  const DeviceModel device = calibrate(gpu);
+  const DeviceModel device = calibrate(properties);
   ASSERT_FALSE(device.methods.empty());
   EXPECT_EQ(device.methods.front().name, "prefetch_l2");
 }
@@ -367,20 +355,17 @@ TEST(GpuCalibrationDevice, OtherBytesThanBeforeAreFaultyMemory) {
 TEST(GpuCalibrationDevice, RefusesWhatCannotBeMeasured) {
   FakeGpuProperties properties = small_gpu();
   properties.facts.mig = true;
-  FakeGpu slice(properties);
-  EXPECT_THAT([&] { calibrate(slice); }, fails_with(ErrorKind::input, HasSubstr("MIG")));
+  EXPECT_THAT([&] { calibrate(properties); }, fails_with(ErrorKind::input, HasSubstr("MIG")));
 
   properties = small_gpu();
-  properties.facts.free_bytes = kMiB;
-  FakeGpu full(properties);
-  EXPECT_THAT([&] { calibrate(full); },
+  properties.facts.free_bytes = test::kMiB;
+  EXPECT_THAT([&] { calibrate(properties); },
               fails_with(ErrorKind::input,
                          testing::AllOf(HasSubstr("1.8 MiB"), HasSubstr("1.0 MiB are free"))));
 
   properties = small_gpu();
   properties.facts.l2_bytes = 0;
-  FakeGpu cacheless(properties);
-  EXPECT_THAT([&] { calibrate(cacheless); },
+  EXPECT_THAT([&] { calibrate(properties); },
               fails_with(ErrorKind::input, HasSubstr("nothing to prefetch into")));
 }
 
@@ -392,8 +377,7 @@ bool has_measured(const DeviceModel& device, const std::string& beginning) {
 TEST(GpuCalibrationDevice, ADriverWithoutStartEdgesIsCalibratedNevertheless) {
   FakeGpuProperties properties = small_gpu();
   properties.takes_start_edges = false;
-  FakeGpu gpu(properties);
-  const DeviceModel device = calibrate(gpu);
+  const DeviceModel device = calibrate(properties);
   EXPECT_FALSE(device.methods.empty());
   EXPECT_FALSE(has_measured(device, "start.launch_order."));
   EXPECT_TRUE(has_measured(device, "start.leaf."));
@@ -401,40 +385,32 @@ TEST(GpuCalibrationDevice, ADriverWithoutStartEdgesIsCalibratedNevertheless) {
   EXPECT_THAT(device.notes, Contains(HasSubstr("no edge from the start of a node")));
 }
 
-TEST(GpuCalibrationDevice, StartEdgesThatWaitForTheEndAreNoted) {
-  FakeGpuProperties properties = small_gpu();
-  FakeGpu good(properties);
-  EXPECT_THAT(calibrate(good).notes, testing::Not(Contains(HasSubstr("launch-order"))));
-  properties.launch_order_start_ns = 1'000'000;  // longer than any window
-  FakeGpu late(properties);
-  EXPECT_THAT(calibrate(late).notes, Contains(HasSubstr("launch-order edges do not")));
-}
-
-TEST(GpuCalibrationDevice, TransfersFasterThanTheLinkAreNoTransfers) {
-  FakeGpuProperties properties = small_gpu();
-  properties.facts.host_link_bytes_per_s = properties.host_link_bytes_per_s;
-  FakeGpu good(properties);
-  EXPECT_THAT(calibrate(good).notes, testing::Not(Contains(HasSubstr("cannot have used it"))));
-  properties.facts.host_link_bytes_per_s = properties.host_link_bytes_per_s / 4;
-  FakeGpu cached(properties);
-  EXPECT_THAT(calibrate(cached).notes, Contains(HasSubstr("cannot have used it")));
-}
-
-TEST(GpuCalibrationDevice, AProcessorThatIsSlowerThanTheGpuIsNoted) {
-  FakeGpuProperties properties = small_gpu();
-  FakeGpu good(properties);
-  EXPECT_THAT(calibrate(good).notes, testing::Not(Contains(HasSubstr("the processor's"))));
-  properties.host_launch_ns = 1'000'000;
-  FakeGpu slow(properties);
-  EXPECT_THAT(calibrate(slow).notes, Contains(HasSubstr("the processor's: it takes 1")));
+TEST(GpuCalibrationDevice, WhatIsOddIsNoted) {
+  FakeGpuProperties good = small_gpu();
+  good.facts.host_link_bytes_per_s = good.host_link_bytes_per_s;
+  const std::vector<std::string> notes = calibrate(good).notes;
+  FakeGpuProperties late = good, cached = good, slow = good;
+  late.launch_order_start_ns = 1'000'000;  // longer than any window
+  cached.facts.host_link_bytes_per_s /= 4;
+  slow.host_launch_ns = 1'000'000;
+  const struct {
+    const char* odd;
+    const FakeGpuProperties& gpu;
+    std::string of, said;
+  } all[] = {{"start edges that wait for the end", late, "launch-order", " edges do not"},
+             {"transfers faster than the link", cached, "cannot have used it", ""},
+             {"a processor slower than the GPU", slow, "the processor's", ": it takes 1"}};
+  for (const auto& [odd, gpu, of, said] : all) {
+    EXPECT_THAT(notes, testing::Not(Contains(HasSubstr(of)))) << odd;
+    EXPECT_THAT(calibrate(gpu).notes, Contains(HasSubstr(of + said))) << odd;
+  }
 }
 
 TEST(GpuCalibrationDevice, ABusyGpuIsNoted) {
   FakeGpuProperties properties = small_gpu();
   properties.state.other_pids = {4711, 4712};
   properties.state.utilisation_percent = 60;
-  FakeGpu gpu(properties);
-  const DeviceModel device = calibrate(gpu);
+  const DeviceModel device = calibrate(properties);
   EXPECT_THAT(device.notes,
               Contains(HasSubstr("other processes compute on the GPU (pid 4711, 4712)")));
   EXPECT_THAT(device.notes, Contains(HasSubstr("60 % busy")));

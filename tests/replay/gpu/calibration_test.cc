@@ -131,6 +131,12 @@ GpuCalibrationSamples plausible() {
   return samples;
 }
 
+DeviceModel written_and_read(const DeviceModel& device) {
+  const test::TemporaryDirectory directory;
+  std::ofstream(directory / "device.json") << to_json(device);
+  return load_device(directory / "device.json");
+}
+
 std::string golden(const std::string& name, const std::string& actual) {
   const std::string path = PRESERVE_SOURCE_DIR "/tests/replay/golden/" + name;
   if (std::getenv("UPDATE_GOLDEN") != nullptr) std::ofstream(path) << actual;
@@ -143,9 +149,7 @@ TEST(GpuCalibration, FixedSamplesGiveTheGoldenFile) {
                 "examples/devices/h100-sxm.json");
   const std::string text = to_json(device);
   EXPECT_EQ(text, golden("gpu_device.json", text)) << "UPDATE_GOLDEN=1 rewrites it";
-  const test::TemporaryDirectory directory;
-  std::ofstream(directory / "device.json") << text;
-  EXPECT_EQ(to_json(load_device(directory / "device.json")), text);
+  EXPECT_EQ(to_json(written_and_read(device)), text);
 }
 
 TEST(GpuCalibration, WhatTheSamplesWereMadeOfComesOut) {
@@ -256,9 +260,7 @@ TEST(GpuCalibration, WhereReadingCachedIsNoFasterNothingIsDividedByNothing) {
   const DeviceModel device = device_from(samples);
   EXPECT_THAT(device.methods, IsEmpty());
   EXPECT_EQ(device.cache_budget_bytes, 0);
-  const test::TemporaryDirectory directory;
-  std::ofstream(directory / "device.json") << to_json(device);
-  EXPECT_NO_THROW(load_device(directory / "device.json"));
+  EXPECT_NO_THROW(written_and_read(device));
 }
 
 TEST(GpuCalibration, WhatSavesNothingHasNoStart) {
@@ -269,9 +271,7 @@ TEST(GpuCalibration, WhatSavesNothingHasNoStart) {
   ASSERT_EQ(samples.ramps[1].way, StartWay::side_stream);  // which does save: a start over no rate
   const DeviceModel device = device_from(samples);
   EXPECT_THAT(device.methods, IsEmpty());
-  const test::TemporaryDirectory directory;
-  std::ofstream(directory / "device.json") << to_json(device);
-  EXPECT_NO_THROW(load_device(directory / "device.json"));
+  EXPECT_NO_THROW(written_and_read(device));
 }
 
 TEST(GpuCalibration, APublishedFileGivesWhatOneGpuCannotMeasure) {
@@ -337,9 +337,7 @@ RC_GTEST_PROP(GpuCalibration, NoSamplesMakeAFileThatIsRefused, ()) {
     disturb(samples.operators.back().alone_ns);
     disturb(samples.operators.back().beside_ns);
   }
-  const test::TemporaryDirectory directory;
-  std::ofstream(directory / "device.json") << to_json(device_from(samples));
-  const DeviceModel device = load_device(directory / "device.json");
+  const DeviceModel device = written_and_read(device_from(samples));
   for (size_t i = 1; i < device.survival.size(); ++i) {
     RC_ASSERT(device.survival[i].hit_fraction <= device.survival[i - 1].hit_fraction);
   }

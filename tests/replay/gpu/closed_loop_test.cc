@@ -17,9 +17,6 @@
 namespace preserve {
 namespace {
 
-using test::FakeGpu;
-using testing::HasSubstr;
-
 class GpuClosedLoop : public testing::Test {
  protected:
   GpuClosedLoop() {
@@ -34,7 +31,7 @@ class GpuClosedLoop : public testing::Test {
     test::write_synthetic_trace(trace_, spec);
     step_ = fold_step(TraceDb::open(trace_));
     world_.count_gpus = [] { return 1; };
-    world_.open_gpu = [&](int) { return std::make_unique<FakeGpu>(properties_); };
+    world_.open_gpu = [&](int) { return std::make_unique<test::FakeGpu>(properties_); };
     world_.run_ranks = [&](const RankLaunch& launch) {
       ReplayArguments worker = arguments_;
       worker.worker = launch.arguments.at(1);
@@ -121,7 +118,7 @@ TEST_F(GpuClosedLoop, DoesNothingWhereTheCacheKeepsNothing) {
   ClosedLoop loop(step_, predicted, {}, 1);
   const Schedule chosen = run(loop);
   EXPECT_EQ(chosen.plan.verdict, PlanVerdict::do_nothing);
-  EXPECT_THAT(chosen.plan.reasons.back(), HasSubstr("none of"));
+  EXPECT_THAT(chosen.plan.reasons.back(), testing::HasSubstr("none of"));
 }
 
 }  // namespace

@@ -6,19 +6,18 @@
 #include <fstream>
 
 #include "common/error.h"
+#include "common/output_file.h"
 #include "tests/replay/gpu/small_gpu.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
 
 using test::calibrate;
 using test::FakeGpu;
-using test::FakeGpuProperties;
 using test::kMiB;
 using test::small_gpu;
-using testing::Contains;
 using testing::HasSubstr;
 
 class GpuDeviceFile : public testing::Test {
@@ -44,7 +43,7 @@ TEST_F(GpuDeviceFile, IsReadBackAsItWas) {
 }
 
 TEST_F(GpuDeviceFile, PlansAreMadeWithIt) {
-  FakeGpuProperties properties = small_gpu();
+  test::FakeGpuProperties properties = small_gpu();
   properties.block_bytes = 4096;
   properties.facts.l2_bytes = kMiB;
   properties.effective_l2_bytes = 3 * kMiB / 4;
@@ -53,21 +52,17 @@ TEST_F(GpuDeviceFile, PlansAreMadeWithIt) {
   FakeGpu gpu(properties);
   DeviceModel device = calibrate(gpu);
   write(device);
-  const test::Run without = tune({});
-  EXPECT_EQ(without.exit_code, 2);
-  EXPECT_THAT(without.err, HasSubstr("arithmetic rate"));
+  EXPECT_THAT(tune({}), test::exits(2, HasSubstr("arithmetic rate")));
 
   const std::string path = PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json";
   add_published(device, load_device(path), path);
-  EXPECT_THAT(device.notes, Contains(HasSubstr("h100-sxm.json")));
+  EXPECT_THAT(device.notes, testing::Contains(HasSubstr("h100-sxm.json")));
   EXPECT_FALSE(device.collectives.empty());
   write(device);
-  const test::Run run = tune({});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(tune({}));
   EXPECT_THAT(run.out, HasSubstr("prefetch"));
-  std::ifstream file(directory_ / "schedule.json");
-  const std::string schedule(std::istreambuf_iterator<char>(file), {});
-  EXPECT_THAT(schedule, HasSubstr("\"" + device.methods.front().name + "\""));
+  EXPECT_THAT(read_text_file(directory_ / "schedule.json"),
+              HasSubstr("\"" + device.methods.front().name + "\""));
 }
 
 TEST(GpuPublished, MustBeOfAGpu) {

@@ -9,23 +9,17 @@
 #include "common/error.h"
 #include "replay/gpu/replay.h"
 #include "replay/measure/measure.h"
+#include "tests/replay/ranks/fake_ranks.h"
 #include "tests/replay/step/small_program.h"
+#include "tests/support/errors.h"
 #include "tests/support/fake_gpu.h"
 
 namespace preserve {
 namespace {
 
+using test::fails_with;
 using test::FakeGpu;
 using testing::HasSubstr;
-
-std::string refusal(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "nothing was refused";
-}
 
 constexpr int64_t kFetched = 512 << 10;  // fits into a window of 10 us at 80 GB/s
 
@@ -171,7 +165,7 @@ TEST_F(GpuExecutorTest, OtherBytesThanBeforeEndTheRun) {
   GpuExecutor executor(ranks_, gpu, job_.rank_program, plan(gpu), "");
   executor.run(0, 1);
   gpu.corrupt((GpuAddress{1} << 32) + 5000);
-  EXPECT_THAT(refusal([&] { executor.run(1, 1); }), HasSubstr("arm prefetch consumed other bytes"));
+  EXPECT_THAT([&] { executor.run(1, 1); }, fails_with("arm prefetch consumed other bytes"));
 }
 
 TEST_F(GpuExecutorTest, ProductsAreMultipliedAndEveryArmStillReadsTheSame) {
@@ -261,46 +255,13 @@ TEST_F(GpuExecutorTest, AllocatesDistinctMemoryForEverything) {
   EXPECT_GE(made.memory_bytes, gpu.allocated_bytes());
 }
 
-// Two ranks that do the same at the same time, seen by one of them.
-class TwoEqualRanks final : public Ranks {
- public:
-  explicit TwoEqualRanks(int rank) : rank_(rank) {}
-  int rank() const override { return rank_; }
-  int size() const override { return 2; }
-  int rank_on_host() const override { return rank_; }
-  int size_on_host() const override { return 2; }
-  std::string library() const override { return "none"; }
-  [[noreturn]] void abort(int) const override { std::abort(); }
-  void barrier() const override {}
-  int64_t max(int64_t value) const override { return value; }
-  int64_t min(int64_t value) const override { return value; }
-  int64_t sum(int64_t value) const override { return 2 * value; }
-  int64_t from_first(int64_t value) const override { return value; }
-  std::vector<double> gather(std::span<const double> values) const override {
-    if (rank_ != 0) return {};
-    std::vector<double> all(values.begin(), values.end());
-    all.insert(all.end(), values.begin(), values.end());
-    return all;
-  }
-  std::vector<std::string> all_texts(const std::string& text) const override {
-    return {text, text};
-  }
-  std::unique_ptr<RankCollective> collective(const std::string&, int64_t) const override {
-    return nullptr;
-  }
-  double test_cost_ns(int) const override { return 0; }
-
- private:
-  int rank_ = 0;
-};
-
 TEST_F(GpuExecutorTest, RealCollectivesTakeWhatTheyTake) {
   properties_.has_nccl = true;
   properties_.nccl_latency_ns = 12'000;
   FakeGpu gpu(properties_);
   GpuReplay how;
   how.nccl = true;
-  const TwoEqualRanks ranks(0);
+  const test::FakeRank ranks(0, 2);
   MeasureOptions options;
   options.time_limit_ns = 1;
   std::vector<std::string> said;
@@ -321,10 +282,9 @@ TEST_F(GpuExecutorTest, WithoutNcclRealCollectivesAreRefused) {
   FakeGpu gpu(properties_);
   GpuReplay how;
   how.nccl = true;
-  const TwoEqualRanks ranks(0);
-  EXPECT_THAT(
-      refusal([&] { replay_on_gpu(ranks, gpu, job_, {}, how, {}, [](const std::string&) {}); }),
-      HasSubstr("NCCL"));
+  const test::FakeRank ranks(0, 2);
+  EXPECT_THAT([&] { replay_on_gpu(ranks, gpu, job_, {}, how, {}, [](const std::string&) {}); },
+              fails_with("NCCL"));
 }
 
 // Any step, with slices wherever they may be: what the arms are made of stays inside the memory
@@ -401,25 +361,27 @@ RC_GTEST_PROP(GpuExecutorAnyStep, AllArmsReadTheSame, ()) {
 
 class GpuPlanTest : public GpuExecutorTest {
  protected:
-  std::string refused_with(const IssueMethod& method) {
-    use(kFetched, method);
-    FakeGpu gpu(properties_);
-    return refusal([&] { plan(gpu); });
+  auto planning(const IssueMethod& method) {
+    return [this, method] {
+      use(kFetched, method);
+      const FakeGpu gpu(properties_);
+      plan(gpu);
+    };
   }
 };
 
 TEST_F(GpuPlanTest, WhatNoGpuKnowsIsRefused) {
-  EXPECT_THAT(refused_with({"prefetcht0", "spare", 4096, 16, "normal", "after"}),
-              testing::AllOf(HasSubstr("arm prefetch"), HasSubstr("prefetcht0")));
-  EXPECT_THAT(refused_with({"bulk_l2", "spare", 100, 16, "normal", "after"}), HasSubstr("100"));
-  EXPECT_THAT(refused_with({"bulk_l2", "spare", 4 << 20, 16, "normal", "after"}),
-              HasSubstr("1.0 MiB"));
-  EXPECT_THAT(refused_with({"bulk_l2", "spare", 4096, 133, "normal", "after"}),
-              HasSubstr("132 SMs"));
-  EXPECT_THAT(refused_with({"bulk_l2", "spare", 4096, 16, "first", "after"}), HasSubstr("first"));
+  EXPECT_THAT(planning({"prefetcht0", "spare", 4096, 16, "normal", "after"}),
+              testing::ThrowsMessage<Error>(
+                  testing::AllOf(HasSubstr("arm prefetch"), HasSubstr("prefetcht0"))));
+  EXPECT_THAT(planning({"bulk_l2", "spare", 100, 16, "normal", "after"}), fails_with("100"));
+  EXPECT_THAT(planning({"bulk_l2", "spare", 4 << 20, 16, "normal", "after"}),
+              fails_with("1.0 MiB"));
+  EXPECT_THAT(planning({"bulk_l2", "spare", 4096, 133, "normal", "after"}), fails_with("132 SMs"));
+  EXPECT_THAT(planning({"bulk_l2", "spare", 4096, 16, "first", "after"}), fails_with("first"));
   properties_.facts.compute_major = 8;
-  EXPECT_THAT(refused_with({"bulk_l2", "spare", 4096, 16, "normal", "after"}),
-              HasSubstr("prefetch_l2"));
+  EXPECT_THAT(planning({"bulk_l2", "spare", 4096, 16, "normal", "after"}),
+              fails_with("prefetch_l2"));
   use(0, {"prefetcht0", "", 0, 0, "normal", "after"});  // nothing to fetch needs no method
   FakeGpu gpu(properties_);
   EXPECT_NO_THROW(GpuExecutor(ranks_, gpu, job_.rank_program, plan(gpu), ""));
@@ -434,23 +396,24 @@ TEST_F(GpuPlanTest, DefaultsOfTheMethod) {
 TEST_F(GpuPlanTest, TooLittleMemorySaysHowMuchIsNeeded) {
   properties_.facts.free_bytes = 20 << 20;
   FakeGpu gpu(properties_);
-  EXPECT_THAT(
-      refusal([&] { require_memory(plan(gpu), gpu.facts()); }),
-      testing::AllOf(HasSubstr("device memory"), HasSubstr("20.0 MiB of 1.00 GiB are free")));
+  EXPECT_THAT([&] { require_memory(plan(gpu), gpu.facts()); },
+              testing::ThrowsMessage<Error>(testing::AllOf(
+                  HasSubstr("device memory"), HasSubstr("20.0 MiB of 1.00 GiB are free"))));
 }
 
 TEST_F(GpuPlanTest, SlicesOldDriversAndOldDevicesAreRefused) {
   GpuFacts facts = test::fake_facts();
   EXPECT_NO_THROW(require_usable(facts));
   facts.mig = true;
-  EXPECT_THAT(refusal([&] { require_usable(facts); }), HasSubstr("MIG"));
+  EXPECT_THAT([&] { require_usable(facts); }, fails_with("MIG"));
   facts = test::fake_facts();
   facts.driver_cuda = 12080;
-  EXPECT_THAT(refusal([&] { require_usable(facts); }),
-              testing::AllOf(HasSubstr("12.8"), HasSubstr("13.0"), HasSubstr("newer driver")));
+  EXPECT_THAT([&] { require_usable(facts); },
+              testing::ThrowsMessage<Error>(
+                  testing::AllOf(HasSubstr("12.8"), HasSubstr("13.0"), HasSubstr("newer driver"))));
   facts = test::fake_facts();
   facts.compute_major = 7;
-  EXPECT_THAT(refusal([&] { require_usable(facts); }), HasSubstr("8.0"));
+  EXPECT_THAT([&] { require_usable(facts); }, fails_with("8.0"));
 }
 
 TEST_F(GpuPlanTest, AScheduleOfAnotherDeviceIsRefused) {
@@ -458,9 +421,10 @@ TEST_F(GpuPlanTest, AScheduleOfAnotherDeviceIsRefused) {
   schedule.device_name = "h100-sxm";
   GpuFacts facts = test::fake_facts();
   facts.name = "NVIDIA H200";
-  EXPECT_THAT(refusal([&] { require_planned_device(schedule, "schedule.json", facts, false); }),
-              testing::AllOf(HasSubstr("h100-sxm"), HasSubstr("NVIDIA H200"),
-                             HasSubstr("--allow-device-mismatch")));
+  EXPECT_THAT(
+      [&] { require_planned_device(schedule, "schedule.json", facts, false); },
+      testing::ThrowsMessage<Error>(testing::AllOf(HasSubstr("h100-sxm"), HasSubstr("NVIDIA H200"),
+                                                   HasSubstr("--allow-device-mismatch"))));
   EXPECT_NO_THROW(require_planned_device(schedule, "schedule.json", facts, true));
   facts.name = "NVIDIA H100 80GB HBM3";
   EXPECT_NO_THROW(require_planned_device(schedule, "schedule.json", facts, false));
@@ -470,8 +434,8 @@ TEST_F(GpuPlanTest, ALinkIsImitatedByStandInsOnly) {
   job_.schedule.link_latency_ns = 50'000;
   const FakeGpu gpu(properties_);
   ReplayRequest request;
-  EXPECT_THAT(refusal([&] { plan_for_gpu(job_, request, gpu.facts(), {}, true, nullptr); }),
-              HasSubstr("--collective stand-in"));
+  EXPECT_THAT([&] { plan_for_gpu(job_, request, gpu.facts(), {}, true, nullptr); },
+              fails_with("--collective stand-in"));
   const double windows = 2.0 * spec_.layers;
   EXPECT_NEAR(step_ns("baseline"), static_cast<double>(job_.program.step_ns) + windows * 50'000,
               500);

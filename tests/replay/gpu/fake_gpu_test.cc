@@ -4,39 +4,24 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
-
 #include "common/error.h"
+#include "tests/support/gpu_nodes.h"
 
 namespace preserve::test {
 namespace {
 
 constexpr int64_t kMiB = 1 << 20;
 
-GpuNode read_node(GpuAddress address, int64_t bytes, std::vector<int> after = {}) {
-  GpuNode node;
-  node.op = 0;
-  node.after = std::move(after);
-  node.ranges = {{address, bytes}};
-  return node;
+GpuNode read_node(GpuAddress address, int64_t bytes, std::vector<int> after = {}, int op = 0) {
+  return read_of({{address, bytes}}, op, std::move(after));
 }
 
-GpuNode prefetch_node(GpuAddress address, int64_t bytes, std::vector<int> after = {}) {
-  GpuNode node = read_node(address, bytes, std::move(after));
-  node.kind = GpuNodeKind::prefetch;
-  node.op = -1;
-  node.ctas = 16;
-  node.chunk_bytes = 4096;
-  return node;
+GpuNode prefetch_node(GpuAddress address, int64_t bytes) {
+  return prefetch_of({address, bytes});
 }
 
-GpuNode stand_in_node(int64_t hold_ns, int64_t link_bytes, std::vector<int> after = {}) {
-  GpuNode node;
-  node.kind = GpuNodeKind::stand_in;
-  node.after = std::move(after);
-  node.op = 0;
-  node.ctas = 8;
-  node.hold_ns = hold_ns;
+GpuNode stand_in_node(int64_t hold_ns, int64_t link_bytes) {
+  GpuNode node = stand_in_of(hold_ns, 0);
   node.link_bytes = link_bytes;
   return node;
 }
@@ -74,9 +59,7 @@ TEST_F(FakeGpuTest, LeavesTheCacheInOrderOfLastUse) {
 TEST_F(FakeGpuTest, NodesAtTheSameTimeShareTheMemory) {
   FakeGpu gpu(properties_);
   const GpuAddress data = gpu.allocate(2 * kMiB);
-  GpuNode second = read_node(data + kMiB, kMiB);
-  second.op = 1;
-  const GpuRun both = run(gpu, {read_node(data, kMiB), second});
+  const GpuRun both = run(gpu, {read_node(data, kMiB), read_node(data + kMiB, kMiB, {}, 1)});
   EXPECT_NEAR(both.op_ns[0], 2 * kMiB / 100.0, 100);
   EXPECT_NEAR(both.op_ns[1], 2 * kMiB / 100.0, 100);
 }
@@ -84,9 +67,8 @@ TEST_F(FakeGpuTest, NodesAtTheSameTimeShareTheMemory) {
 TEST_F(FakeGpuTest, APrefetchBesideACollectiveMakesTheNextReadHot) {
   FakeGpu gpu(properties_);
   const GpuAddress data = gpu.allocate(2 * kMiB);
-  GpuNode reader = read_node(data, kMiB, {0});
-  reader.op = 1;
-  const GpuRun with = run(gpu, {stand_in_node(20'000, 0), prefetch_node(data, kMiB), reader});
+  const GpuRun with = run(
+      gpu, {stand_in_node(20'000, 0), prefetch_node(data, kMiB), read_node(data, kMiB, {0}, 1)});
   EXPECT_NEAR(with.op_ns[0], 20'000, 1);
   EXPECT_NEAR(with.op_ns[1], kMiB / 400.0, 1);
   EXPECT_EQ(gpu.prefetched_bytes(), kMiB);
@@ -122,9 +104,8 @@ TEST_F(FakeGpuTest, TheLinkTakesItsTimeAndSuffersFromPrefetches) {
 TEST_F(FakeGpuTest, EdgesHaveTheirStartLatency) {
   FakeGpu gpu(properties_);
   const GpuAddress data = gpu.allocate(kMiB);
-  GpuNode leaf = read_node(data, kMiB, {0});
-  leaf.op = 1;
-  GpuNode first = stand_in_node(10'000, 0);
+  GpuNode leaf = read_node(data, kMiB, {0}, 1);
+  const GpuNode first = stand_in_node(10'000, 0);
   EXPECT_NEAR(run(gpu, {first, leaf}).op_start_ns[1], 10'000 + 1000, 1);
   leaf.with_start_of = true;
   EXPECT_NEAR(run(gpu, {first, leaf}).op_start_ns[1], 500, 1);
@@ -146,9 +127,7 @@ TEST_F(FakeGpuTest, AChaseCostsAHopEach) {
   FakeGpu gpu(properties_);
   const GpuAddress data = gpu.allocate(kMiB);
   gpu.make_chain(data, kMiB, 7);
-  GpuNode chase = read_node(data, kMiB);
-  chase.kind = GpuNodeKind::chase;
-  chase.hops = kMiB / 128;
+  const GpuNode chase = chase_of({data, kMiB}, kMiB / 128);
   run(gpu, {chase});
   EXPECT_EQ(gpu.cached_bytes({data, kMiB}), kMiB) << "the chain visits every line";
   EXPECT_NEAR(run(gpu, {chase}).op_ns[0], 150.0 * kMiB / 128, 1);
@@ -197,12 +176,11 @@ TEST_F(FakeGpuTest, NoiseComesFromTheSeed) {
 TEST_F(FakeGpuTest, StreamsAreInOrder) {
   FakeGpu gpu(properties_);
   const GpuAddress data = gpu.allocate(2 * kMiB);
-  GpuGraph graph;
-  graph.nodes = {read_node(data, kMiB), read_node(data + kMiB, kMiB)};
-  graph.nodes[1].op = 1;
-  graph.ops = 2;
-  graph.as_graph = false;
-  const GpuRun serial = gpu.run(gpu.add(graph), 1);
+  const GpuRun serial =
+      gpu.run(gpu.add({.nodes = {read_node(data, kMiB), read_node(data + kMiB, kMiB, {}, 1)},
+                       .ops = 2,
+                       .as_graph = false}),
+              1);
   EXPECT_NEAR(serial.op_start_ns[1], kMiB / 100.0 + 1000, 1);
 }
 
@@ -224,11 +202,8 @@ TEST_F(FakeGpuTest, BadGraphsAreRefused) {
   GpuNode writing = prefetch_node(data, kMiB);
   writing.writes = {{data, 16}};
   refuses(writing);
-  GpuNode gemm = read_node(data, 2 * 64 * 64);
-  gemm.kind = GpuNodeKind::gemm;
-  gemm.m = 1;
-  gemm.n = gemm.k = 64;
-  refuses(gemm);  // no type that it can multiply
+  // No type that it can multiply.
+  refuses(product_of(1, 64, 64, GpuElement::fp16, {data, 2 * 64 * 64}));
   EXPECT_THROW(gpu.allocate(int64_t{2} << 30), Error);
   EXPECT_THROW(gpu.set_persisting_l2(2 * kMiB), Error);
 }

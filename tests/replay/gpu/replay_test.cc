@@ -18,7 +18,6 @@
 namespace preserve {
 namespace {
 
-using test::FakeGpu;
 using testing::AllOf;
 using testing::HasSubstr;
 
@@ -36,7 +35,7 @@ class GpuReplayTest : public testing::Test {
     world_.count_gpus = [&] { return gpus_; };
     world_.open_gpu = [&](int ordinal) -> std::unique_ptr<GpuDevice> {
       if (ordinal >= gpus_) throw input_error("no CUDA device {}", ordinal);
-      return std::make_unique<FakeGpu>(properties_);
+      return std::make_unique<test::FakeGpu>(properties_);
     };
     world_.run_ranks = [&](const RankLaunch& launch) {
       launched_ranks_ = launch.ranks;

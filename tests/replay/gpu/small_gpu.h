@@ -37,5 +37,9 @@ inline GpuCalibrateOptions few_rounds(const FakeGpu& gpu) {
 inline DeviceModel calibrate(FakeGpu& gpu) {
   return device_from(measure_gpu(gpu, few_rounds(gpu)));
 }
+inline DeviceModel calibrate(const FakeGpuProperties& properties) {
+  FakeGpu gpu(properties);
+  return calibrate(gpu);
+}
 
 }  // namespace preserve::test

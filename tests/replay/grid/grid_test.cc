@@ -24,9 +24,7 @@ namespace preserve {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::AllOf;
 using testing::ElementsAre;
-using testing::EndsWith;
 using testing::HasSubstr;
 using testing::Not;
 
@@ -176,12 +174,12 @@ TEST(GridCommands, SayEverythingOfTheCell) {
       "{}", fmt::join(tune_command(settings, {"m", "int8", 4, 8, 2048}, "m.json", "w"), " "));
   EXPECT_THAT(tune, HasSubstr("--model m.json --tp 4 --batch 8 --context 2048 --dtype int8"));
   EXPECT_THAT(tune, HasSubstr("--trace-out w/trace.db -o w/schedule.json"));
-  EXPECT_THAT(tune, AllOf(HasSubstr("--link 200us"), Not(HasSubstr("--measure"))));
+  EXPECT_THAT(tune, testing::AllOf(HasSubstr("--link 200us"), Not(HasSubstr("--measure"))));
   settings.measure_time = "20s";
   EXPECT_THAT(
       fmt::format("{}",
                   fmt::join(tune_command(settings, {"m", "int8", 4, 8, 2048}, "m.json", "w"), " ")),
-      EndsWith("--measure --measure-time 20s -- --oversubscribe"));
+      testing::EndsWith("--measure --measure-time 20s -- --oversubscribe"));
   const auto replay = fmt::format("{}", fmt::join(replay_command(settings, "w"), " "));
   EXPECT_THAT(replay, HasSubstr("w/trace.db w/schedule.json -o w/replay.db"));
   EXPECT_THAT(replay, HasSubstr("--oversubscribe"));

@@ -8,14 +8,12 @@
 #include <algorithm>
 #include <functional>
 #include <map>
-#include <set>
 
 #include "common/error.h"
 
 namespace preserve {
 namespace {
 
-using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
 

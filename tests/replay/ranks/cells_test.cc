@@ -6,9 +6,9 @@
 
 #include <barrier>
 #include <map>
-#include <numeric>
 
 #include "common/error.h"
+#include "tests/replay/ranks/fake_ranks.h"
 #include "tests/support/errors.h"
 
 namespace preserve {
@@ -24,36 +24,21 @@ struct Board {
   std::barrier<> meeting;
 };
 
-class ThreadRank final : public Ranks {
+class ThreadRank final : public test::FakeRank {
  public:
-  ThreadRank(Board& board, int rank) : board_(board), rank_(rank) {}
-  int rank() const override { return rank_; }
-  int size() const override { return static_cast<int>(board_.texts.size()); }
-  int rank_on_host() const override { return rank_; }
-  int size_on_host() const override { return size(); }
-  std::string library() const override { return "threads"; }
-  [[noreturn]] void abort(int) const override { throw internal_error("not here"); }
+  ThreadRank(Board& board, int rank)
+      : FakeRank(rank, static_cast<int>(board.texts.size())), board_(board) {}
   void barrier() const override { board_.meeting.arrive_and_wait(); }
-  int64_t max(int64_t value) const override { return value; }
-  int64_t min(int64_t value) const override { return value; }
-  int64_t sum(int64_t value) const override { return value; }
-  int64_t from_first(int64_t value) const override { return value; }
-  std::vector<double> gather(std::span<const double>) const override { return {}; }
   std::vector<std::string> all_texts(const std::string& text) const override {
-    board_.texts[static_cast<size_t>(rank_)] = text;
-    board_.meeting.arrive_and_wait();
+    board_.texts[static_cast<size_t>(rank())] = text;
+    barrier();
     std::vector<std::string> all = board_.texts;
-    board_.meeting.arrive_and_wait();
+    barrier();
     return all;
   }
-  std::unique_ptr<RankCollective> collective(const std::string&, int64_t) const override {
-    return nullptr;
-  }
-  double test_cost_ns(int) const override { return 0; }
 
  private:
   Board& board_;
-  int rank_;
 };
 
 std::string joined(const std::vector<int64_t>& ids) {

@@ -23,7 +23,6 @@ namespace preserve {
 namespace {
 
 using testing::HasSubstr;
-using testing::IsEmpty;
 
 using Variables = std::map<std::string, std::string>;
 
@@ -107,7 +106,7 @@ TEST_F(MeasurementLockTest, TheFileIsForEverybodyAndNamesItsHolder) {
   ASSERT_EQ(::stat(path_.c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 0777, 0666U);
   EXPECT_EQ(read_text_file(path_), "");
-  EXPECT_THAT(lock_and_leave(), IsEmpty());
+  EXPECT_THAT(lock_and_leave(), testing::IsEmpty());
 }
 
 TEST_F(MeasurementLockTest, WhoWaitsIsToldForWhom) {

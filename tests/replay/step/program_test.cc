@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <functional>
 #include <limits>
 
 #include "common/error.h"
@@ -25,7 +24,6 @@ using test::fails_with;
 
 using testing::Contains;
 using testing::HasSubstr;
-using testing::IsEmpty;
 
 class StepProgramTest : public testing::Test {
  protected:
@@ -35,6 +33,8 @@ class StepProgramTest : public testing::Test {
     test::write_synthetic_trace(trace_, spec);
     step_ = fold_step(TraceDb::open(trace_));
     schedule_ = test::simple_schedule(trace_);
+    request_.trace = trace_;
+    request_.schedule = directory_ / "schedule.json";
   }
 
   size_t first_collective() const {
@@ -48,6 +48,7 @@ class StepProgramTest : public testing::Test {
   std::filesystem::path trace_ = directory_ / "trace.db";
   FoldedStep step_;
   Schedule schedule_;
+  ReplayRequest request_;
 };
 
 TEST_F(StepProgramTest, GapsAndDurationsAddUpToTheRecordedStep) {
@@ -55,7 +56,7 @@ TEST_F(StepProgramTest, GapsAndDurationsAddUpToTheRecordedStep) {
   int64_t total_ns = program.tail_ns;
   for (const ProgramOp& op : program.ops) total_ns += op.gap_ns + op.dur_ns;
   EXPECT_NEAR(static_cast<double>(total_ns), step_.wall_ns, 100.0);
-  EXPECT_THAT(program.warnings, IsEmpty());
+  EXPECT_THAT(program.warnings, testing::IsEmpty());
 }
 
 TEST_F(StepProgramTest, AProductIsKeptWhenItsWeightsAreThere) {
@@ -174,35 +175,28 @@ TEST_F(StepProgramTest, PlannedBytesAreTheSchedules) {
 }
 
 TEST_F(StepProgramTest, AScheduleThatDoesNotFitIsRefusedWithItsFile) {
-  const auto path = directory_ / "schedule.json";
   schedule_.plan.windows[0].prefetches[0].offset_bytes = int64_t{1} << 50;
-  std::ofstream(path) << to_json(schedule_);
-  ReplayRequest request;
-  request.trace = trace_;
-  request.schedule = path;
-  EXPECT_THAT([&] { load_job(request, std::nullopt); },
+  std::ofstream(request_.schedule) << to_json(schedule_);
+  EXPECT_THAT([&] { load_job(request_, std::nullopt); },
               fails_with(ErrorKind::input,
                          testing::AllOf(HasSubstr("schedule.json"), HasSubstr("fetches"))));
 }
 
 TEST_F(StepProgramTest, AnotherRecordingIsReplayedWhenAsked) {
-  const auto path = directory_ / "schedule.json";
   schedule_.signature = signature_of(step_);
   name_places(step_, schedule_);
-  std::ofstream(path) << to_json(schedule_);
-  ReplayRequest request;
-  request.trace = directory_ / "again.db";
-  request.schedule = path;
-  test::write_synthetic_trace(request.trace, {.layers = 2, .op_latency_ns = 1500});
-  EXPECT_THAT([&] { load_job(request, std::nullopt); },
+  std::ofstream(request_.schedule) << to_json(schedule_);
+  request_.trace = directory_ / "again.db";
+  test::write_synthetic_trace(request_.trace, {.layers = 2, .op_latency_ns = 1500});
+  EXPECT_THAT([&] { load_job(request_, std::nullopt); },
               fails_with(ErrorKind::input, HasSubstr("--other-recording")));
-  request.other_recording = true;
-  const ReplayJob job = load_job(request, std::nullopt);
-  EXPECT_EQ(job.schedule.trace_sha256, sha256_of_file(request.trace));
+  request_.other_recording = true;
+  const ReplayJob job = load_job(request_, std::nullopt);
+  EXPECT_EQ(job.schedule.trace_sha256, sha256_of_file(request_.trace));
   EXPECT_THAT(job.warnings, testing::Contains(HasSubstr("from another recording")));
   EXPECT_GT(job.arms[1].planned_bytes, 0);
-  test::write_synthetic_trace(request.trace, {.layers = 3});
-  EXPECT_THAT([&] { load_job(request, std::nullopt); },
+  test::write_synthetic_trace(request_.trace, {.layers = 3});
+  EXPECT_THAT([&] { load_job(request_, std::nullopt); },
               fails_with(ErrorKind::input, HasSubstr("its collectives")));
 }
 
@@ -232,100 +226,76 @@ HostCores small_host() {
 }
 
 TEST_F(StepProgramTest, AJobKnowsItsMemoryAndItsCores) {
-  const auto path = directory_ / "schedule.json";
-  test::write_simple_schedule(path, trace_);
-  ReplayRequest request;
-  request.trace = trace_;
-  request.schedule = path;
-  const ReplayJob job = load_job(request, std::nullopt);
-  const CpuPlan plan = plan_for_cpu(job, request, small_host());
+  test::write_simple_schedule(request_.schedule, trace_);
+  const ReplayJob job = load_job(request_, std::nullopt);
+  const CpuPlan plan = plan_for_cpu(job, request_, small_host());
   EXPECT_GE(plan.memory_bytes, job.program.tensor_bytes + job.arms[3].planned_bytes);
-  EXPECT_NO_THROW(require_cores(plan, request, small_host(), 2));
-  EXPECT_THAT([&] { require_cores(plan, request, small_host(), 3); },
+  EXPECT_NO_THROW(require_cores(plan, request_, small_host(), 2));
+  EXPECT_THAT([&] { require_cores(plan, request_, small_host(), 3); },
               fails_with(ErrorKind::input, HasSubstr("--oversubscribe")));
-  request.oversubscribe = true;
-  EXPECT_NO_THROW(require_cores(plan, request, small_host(), 3));
+  request_.oversubscribe = true;
+  EXPECT_NO_THROW(require_cores(plan, request_, small_host(), 3));
   EXPECT_THAT([&] { require_memory(plan, int64_t{1} << 30); },
               fails_with(ErrorKind::input, HasSubstr("per rank")));
 }
 
 TEST_F(StepProgramTest, ASpareCoreCountsAsACore) {
-  const auto path = directory_ / "schedule.json";
   test::SimplePlan plan;
   plan.placement = "spare";
-  test::write_simple_schedule(path, trace_, plan);
-  ReplayRequest request;
-  request.trace = trace_;
-  request.schedule = path;
-  const CpuPlan cpu = plan_for_cpu(load_job(request, std::nullopt), request, small_host());
-  EXPECT_THAT([&] { require_cores(cpu, request, small_host(), 2); },
+  test::write_simple_schedule(request_.schedule, trace_, plan);
+  const CpuPlan cpu = plan_for_cpu(load_job(request_, std::nullopt), request_, small_host());
+  EXPECT_THAT([&] { require_cores(cpu, request_, small_host(), 2); },
               fails_with(ErrorKind::input, HasSubstr("spare core")));
 }
 
 TEST_F(StepProgramTest, AnyArmMayNeedTheSpareCore) {
-  const auto path = directory_ / "schedule.json";
   schedule_.candidates[0].method = IssueMethod{"prefetcht1", "spare", 0, 0, "normal", "after"};
-  std::ofstream(path) << to_json(schedule_);
-  ReplayRequest request;
-  request.trace = trace_;
-  request.schedule = path;
+  std::ofstream(request_.schedule) << to_json(schedule_);
   const auto plan = [&] {
-    return plan_for_cpu(load_job(request, std::nullopt), request, small_host());
+    return plan_for_cpu(load_job(request_, std::nullopt), request_, small_host());
   };
   EXPECT_FALSE(plan().needs_spare_core);
-  request.candidates = true;
+  request_.candidates = true;
   EXPECT_TRUE(plan().needs_spare_core);
   EXPECT_GT(plan().arms[5].method.chunk_bytes, 0);  // a default where the schedule names none
 }
 
 TEST_F(StepProgramTest, AMethodThatNoProcessorHasIsRefusedInAnyArm) {
-  const auto path = directory_ / "schedule.json";
-  ReplayRequest request;
-  request.trace = trace_;
-  request.schedule = path;
-  request.candidates = true;
+  request_.candidates = true;
   schedule_.candidates[0].method = IssueMethod{"bulk_l2", "spare", 0, 0, "normal", "after"};
-  std::ofstream(path) << to_json(schedule_);
-  EXPECT_THAT([&] { plan_for_cpu(load_job(request, std::nullopt), request, small_host()); },
+  std::ofstream(request_.schedule) << to_json(schedule_);
+  EXPECT_THAT([&] { plan_for_cpu(load_job(request_, std::nullopt), request_, small_host()); },
               fails_with(ErrorKind::input, HasSubstr("bulk_l2")));
   schedule_.candidates[0].method = IssueMethod{"load", "consumer", 0, 0, "last", "after"};
-  std::ofstream(path) << to_json(schedule_);
+  std::ofstream(request_.schedule) << to_json(schedule_);
   EXPECT_THAT(
-      [&] { plan_for_cpu(load_job(request, std::nullopt), request, small_host()); },
+      [&] { plan_for_cpu(load_job(request_, std::nullopt), request_, small_host()); },
       fails_with(ErrorKind::input, testing::AllOf(HasSubstr("prefetch-1"), HasSubstr("eviction"))));
 }
 
 TEST_F(StepProgramTest, TheLinkMustBeTheSchedules) {
-  const auto path = directory_ / "schedule.json";
   test::SimplePlan plan;
   plan.link_latency_ns = 200'000;
-  test::write_simple_schedule(path, trace_, plan);
-  ReplayRequest request;
-  request.trace = trace_;
-  request.schedule = path;
-  EXPECT_EQ(
-      plan_for_cpu(load_job(request, std::nullopt), request, small_host()).options.link_latency_ns,
-      200'000);
-  request.link_latency_ns = 100'000;
+  test::write_simple_schedule(request_.schedule, trace_, plan);
+  EXPECT_EQ(plan_for_cpu(load_job(request_, std::nullopt), request_, small_host())
+                .options.link_latency_ns,
+            200'000);
+  request_.link_latency_ns = 100'000;
   EXPECT_THAT(
-      [&] { load_job(request, std::nullopt); },
+      [&] { load_job(request_, std::nullopt); },
       fails_with(ErrorKind::input, testing::AllOf(HasSubstr("100.00 us"), HasSubstr("200.00 us"))));
 }
 
 TEST_F(StepProgramTest, AnUnknownMethodIsRefusedOnlyWhenItIsNeeded) {
-  const auto path = directory_ / "schedule.json";
-  ReplayRequest request;
-  request.trace = trace_;
-  request.schedule = path;
   test::SimplePlan plan;
   plan.method = "bulk_l2";
-  test::write_simple_schedule(path, trace_, plan);
-  EXPECT_THAT([&] { plan_for_cpu(load_job(request, std::nullopt), request, small_host()); },
+  test::write_simple_schedule(request_.schedule, trace_, plan);
+  EXPECT_THAT([&] { plan_for_cpu(load_job(request_, std::nullopt), request_, small_host()); },
               fails_with(ErrorKind::input, HasSubstr("bulk_l2")));
   plan.bytes_per_window = 0;
-  test::write_simple_schedule(path, trace_, plan);
-  const ReplayJob job = load_job(request, std::nullopt);
-  EXPECT_NO_THROW(plan_for_cpu(job, request, small_host()));
+  test::write_simple_schedule(request_.schedule, trace_, plan);
+  const ReplayJob job = load_job(request_, std::nullopt);
+  EXPECT_NO_THROW(plan_for_cpu(job, request_, small_host()));
   EXPECT_THAT(job.warnings, Contains(HasSubstr("fetches nothing")));
 }
 

@@ -21,11 +21,8 @@ extern const std::string_view kExploreReportSchema;
 namespace preserve::report {
 namespace {
 
-using test::fails_with;
-using test::TemporaryDirectory;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 constexpr int64_t kMiB = 1 << 20;
 
@@ -86,7 +83,7 @@ class Exploration : public ::testing::Test {
     db.finish();
     return build_explore_report(all_of_kind({path}, InputKind::explore).at(0));
   }
-  TemporaryDirectory directory_;
+  test::TemporaryDirectory directory_;
 };
 
 TEST_F(Exploration, MapsFindTheirCellsByTheAxesThatVary) {
@@ -140,7 +137,7 @@ TEST_F(Exploration, ShowsHostileNamesAsText) {
     cell.device = "=cmd|' /C calc'!A0";
   }
   const ExploreReport report = report_of(cells);
-  EXPECT_THAT(to_html(report), Not(HasSubstr("<script>alert")));
+  EXPECT_THAT(to_html(report), testing::Not(HasSubstr("<script>alert")));
   EXPECT_THAT(to_csv(report), HasSubstr("\"'=cmd|"));
 }
 
@@ -184,7 +181,7 @@ TEST_F(Exploration, IsNamedWithoutOtherKinds) {
       [&] {
         all_of_kind({directory_ / "trace.db", directory_ / "explore.db"}, InputKind::explore);
       },
-      fails_with(ErrorKind::usage, HasSubstr("trace.db does not belong to it")));
+      test::fails_with(ErrorKind::usage, HasSubstr("trace.db does not belong to it")));
 }
 
 }  // namespace

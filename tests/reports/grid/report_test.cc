@@ -11,12 +11,8 @@
 #include <nlohmann/json.hpp>
 #include <regex>
 
-#include "common/error.h"
-#include "common/output_file.h"
-#include "planner/schedule/json_document.h"
-#include "tests/reports/scenario_files.h"
+#include "tests/reports/two_scenarios.h"
 #include "tests/support/synthetic_grid.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 extern const std::string_view kGridReportSchema;
@@ -41,18 +37,7 @@ GridReport synthetic_report() {
 }
 
 std::string schema_errors(const std::string& text) {
-  try {
-    validate_json(nlohmann::json::parse(text), kGridReportSchema, "grid.json");
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
-size_t count_of(const std::string& text, const std::string& part) {
-  size_t count = 0;
-  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
-  return count;
+  return report::schema_errors(text, kGridReportSchema);
 }
 
 TEST(GridReport, TablesAreTheGoldenOnes) {
@@ -192,13 +177,7 @@ TEST(GridHtml, LeavesARealBrowsersConsoleEmpty) {
     GTEST_SKIP() << "chromium is not installed";
   }
   const TemporaryDirectory directory;
-  OutputFile(directory / "grid.html", false).write(to_html(hostile_report(directory)));
-  const test::Run run = test::run_program(
-      {"chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-       "--no-first-run", "--disable-background-networking", "--disable-component-update",
-       "--disable-sync", "--disable-dev-shm-usage", "--enable-logging=stderr",
-       fmt::format("--user-data-dir={}", (directory / "profile").string()), "--dump-dom",
-       fmt::format("file://{}", (directory / "grid.html").string())});
+  const test::Run run = in_chromium(to_html(hostile_report(directory)));
   if (run.exit_code != 0 || run.out.empty())
     GTEST_SKIP() << "chromium does not run here: " << run.err;
   EXPECT_THAT(run.err, Not(HasSubstr("CONSOLE"))) << run.err;

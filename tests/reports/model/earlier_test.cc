@@ -7,13 +7,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "common/error.h"
-#include "common/output_file.h"
-#include "planner/schedule/json_document.h"
 #include "reports/render.h"
-#include "tests/reports/scenario_files.h"
+#include "tests/reports/two_scenarios.h"
 #include "tests/support/errors.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 extern const std::string_view kReportSchema;
@@ -23,21 +19,19 @@ namespace preserve::report {
 namespace {
 
 using test::fails_with;
-using test::TemporaryDirectory;
 using ::testing::HasSubstr;
 
-class EarlierRun : public ::testing::Test {
+class EarlierRun : public TwoScenarios {
  protected:
   void SetUp() override {
-    now_ = build_report(read_inputs(test::write_two_scenarios(directory_.path())));
+    now_ = report_of(paths);
     before_ = nlohmann::json::parse(to_json(now_));
   }
   Earlier compare() {
-    OutputFile(directory_ / "before.json", true).write(before_.dump());
-    return compare_with(directory_ / "before.json", now_);
+    OutputFile(directory / "before.json", true).write(before_.dump());
+    return compare_with(directory / "before.json", now_);
   }
 
-  TemporaryDirectory directory_;
   Report now_;
   nlohmann::json before_;
 };

@@ -78,10 +78,12 @@ TEST(ClassSweep, GivesAMomentWithComputeAndCollectiveToCompute) {
   EXPECT_EQ(time.classes[5].exclusive_ns, 10);
 }
 
+TimeUse use_of(const test::SyntheticTrace& spec, const std::function<void(TraceDb&)>& tweak = {}) {
+  return summarise_time(test::synthetic_trace(spec, tweak));
+}
+
 TEST(TimeUse, CountsDecodeStepsOfEveryRankWithoutTheColdFirst) {
-  test::TemporaryDirectory directory;
-  test::write_synthetic_trace(directory / "trace.db", {.ranks = 3, .layers = 2, .steps = 6});
-  const TimeUse use = summarise_time(TraceDb::open(directory / "trace.db"));
+  const TimeUse use = use_of({.ranks = 3, .layers = 2, .steps = 6});
   EXPECT_EQ(use.scope, "decode steps");
   ASSERT_EQ(use.ranks.size(), 3U);
   constexpr int64_t kOperatorsPerStep = 1 + 2 * 9 + 2;
@@ -95,9 +97,7 @@ TEST(TimeUse, CountsDecodeStepsOfEveryRankWithoutTheColdFirst) {
 }
 
 TEST(TimeUse, GathersTheLayersOfAModel) {
-  test::TemporaryDirectory directory;
-  test::write_synthetic_trace(directory / "trace.db", {.ranks = 2, .layers = 12});
-  const TimeUse use = summarise_time(TraceDb::open(directory / "trace.db"));
+  const TimeUse use = use_of({.ranks = 2, .layers = 12});
   ASSERT_EQ(use.top.size(), 9U + 3U);
   EXPECT_EQ(use.top.front().name, "layers.*.mlp.gate_up");
   EXPECT_EQ(use.top.front().names, 12);
@@ -105,20 +105,16 @@ TEST(TimeUse, GathersTheLayersOfAModel) {
 }
 
 TEST(TimeUse, GathersNamesBeyondTheTopIntoOneRow) {
-  test::TemporaryDirectory directory;
-  test::write_synthetic_trace(directory / "trace.db", {.layers = 12}, [](TraceDb& db) {
+  const TimeUse use = use_of({.layers = 12}, [](TraceDb& db) {
     db.execute("UPDATE string SET value = 'kernel' || id WHERE value <> 'decode_step'");
   });
-  const TimeUse use = summarise_time(TraceDb::open(directory / "trace.db"));
   ASSERT_EQ(use.top.size(), 41U);
   EXPECT_EQ(use.top.back().name, "[others]");
   EXPECT_EQ(use.top.back().names, 12 * 9 + 3 - 40);
 }
 
 TEST(TimeUse, DescribesCollectivesByFunctionAndSize) {
-  test::TemporaryDirectory directory;
-  test::write_synthetic_trace(directory / "trace.db", {.ranks = 2, .layers = 2});
-  const TimeUse use = summarise_time(TraceDb::open(directory / "trace.db"));
+  const TimeUse use = use_of({.ranks = 2, .layers = 2});
   ASSERT_EQ(use.collectives.size(), 2U);
   EXPECT_EQ(use.collectives[0].function, "allreduce");
   EXPECT_EQ(use.collectives[0].bytes, 2048);
@@ -128,10 +124,7 @@ TEST(TimeUse, DescribesCollectivesByFunctionAndSize) {
 }
 
 TEST(TimeUse, CoversTheWholeRecordingWhenThereIsNoStep) {
-  test::TemporaryDirectory directory;
-  test::write_synthetic_trace(directory / "trace.db",
-                              {.ranks = 2, .layers = 2, .steps = 1, .annotate_steps = false});
-  const TimeUse use = summarise_time(TraceDb::open(directory / "trace.db"));
+  const TimeUse use = use_of({.ranks = 2, .layers = 2, .steps = 1, .annotate_steps = false});
   EXPECT_EQ(use.scope, "whole recording");
   ASSERT_EQ(use.ranks.size(), 2U);
   EXPECT_EQ(use.ranks[0].steps, 0);
@@ -144,13 +137,11 @@ TEST(TimeUse, OfADamagedOperatorIsRefused) {
   for (const char* change :
        {"end_ns = start_ns - 5", "end_ns = start_ns - 5, step_id = NULL",
         "start_ns = -9223372036854775807", "end_ns = 9223372036854775807, start_ns = -2"}) {
-    test::TemporaryDirectory directory;
-    test::write_synthetic_trace(directory / "trace.db", {.layers = 1}, [&](TraceDb& db) {
+    const auto damage = [&](TraceDb& db) {
       db.execute("PRAGMA ignore_check_constraints = 1");
       db.execute(fmt::format("UPDATE op SET {} WHERE id = 3", change));
-    });
-    EXPECT_THAT([&] { summarise_time(TraceDb::open(directory / "trace.db")); },
-                test::fails_with("the file is damaged"))
+    };
+    EXPECT_THAT([&] { use_of({.layers = 1}, damage); }, test::fails_with("the file is damaged"))
         << change;
   }
 }

@@ -10,11 +10,11 @@ namespace {
 
 using ::testing::HasSubstr;
 
-const WhyBar* bar_named(const Scenario& scenario, const std::string& name) {
-  for (const WhyBar& bar : scenario.why) {
-    if (bar.name == name) return &bar;
+std::optional<WhyBar> bar_named(const Scenario& scenario, const std::string& name) {
+  for (const WhyBar& bar : explain(scenario)) {
+    if (bar.name == name) return bar;
   }
-  return nullptr;
+  return {};
 }
 
 // A step of three operators: a window, its reader, something else.
@@ -58,14 +58,12 @@ TEST(Why, OfAPlanThatFetchesNothingTheDifferenceIsNoise) {
   scenario.plan.verdict = "do-nothing";
   scenario.plan.windows.clear();
   scenario.plan.prefetched_bytes = scenario.measured.value->planned_bytes = 0;
-  scenario.why = explain(scenario);
   EXPECT_EQ(bar_named(scenario, "all else")->dur_ns, 615 - 650);
   EXPECT_THAT(bar_named(scenario, "all else")->meaning, HasSubstr("this is noise"));
 }
 
 TEST(Why, DividesTheWayFromTheBaselineToTheMeasuredStep) {
   Scenario scenario = small_scenario();
-  scenario.why = explain(scenario);
   EXPECT_EQ(bar_named(scenario, "baseline")->dur_ns, 650);
   EXPECT_EQ(bar_named(scenario, "predicted saving")->dur_ns, -100);
   EXPECT_EQ(bar_named(scenario, "late")->dur_ns, 10) << "a tenth of the bytes";
@@ -80,38 +78,32 @@ TEST(Why, TellsEvictedFromReadNoFasterByTheHotArm) {
   Scenario scenario = small_scenario();
   OperatorTimes& mlp = scenario.operators[1];
   mlp.hot_ns = 420;  // with everything cached it would have saved 80 of the predicted 100
-  scenario.why = explain(scenario);
-  EXPECT_EQ(bar_named(scenario, "evicted or read no faster"), nullptr);
+  EXPECT_FALSE(bar_named(scenario, "evicted or read no faster"));
   EXPECT_EQ(bar_named(scenario, "read no faster")->dur_ns, 20);
   EXPECT_EQ(bar_named(scenario, "evicted")->dur_ns, 10) << "the 30 that are not late, less 20";
   mlp.read_bytes = 2000;  // half of them fetched, so half of what the hot arm saves
-  scenario.why = explain(scenario);
   EXPECT_EQ(bar_named(scenario, "read no faster")->dur_ns, 30) << "no more than is short";
-  EXPECT_EQ(bar_named(scenario, "evicted"), nullptr);
+  EXPECT_FALSE(bar_named(scenario, "evicted"));
   mlp.hot_ns = 100;
-  scenario.why = explain(scenario);
-  EXPECT_EQ(bar_named(scenario, "read no faster"), nullptr);
+  EXPECT_FALSE(bar_named(scenario, "read no faster"));
   EXPECT_EQ(bar_named(scenario, "evicted")->dur_ns, 30);
 }
 
 TEST(Why, DividesTheWayFromThePredictedStepToAllHot) {
   Scenario scenario = small_scenario();
-  scenario.why = explain(scenario);
   EXPECT_EQ(bar_named(scenario, "windows too short")->dur_ns, -100);
   EXPECT_EQ(bar_named(scenario, "cache too small")->dur_ns, -5);
   EXPECT_EQ(bar_named(scenario, "both at once")->dur_ns, -45);
   EXPECT_EQ(bar_named(scenario, "all hot")->dur_ns, 400);
   scenario.plan.all_hot_step_ns = 449;  // longer windows alone nearly get there
-  scenario.why = explain(scenario);
-  EXPECT_EQ(bar_named(scenario, "both at once"), nullptr);
+  EXPECT_FALSE(bar_named(scenario, "both at once"));
   EXPECT_EQ(bar_named(scenario, "counted twice")->dur_ns, 4);
 }
 
 TEST(Why, BlamesNobodyWhenOperatorsWereNotTimed) {
   Scenario scenario = small_scenario();
   for (OperatorTimes& op : scenario.operators) op.prefetch_ns.reset();
-  scenario.why = explain(scenario);
-  EXPECT_EQ(bar_named(scenario, "slow-down of collectives"), nullptr);
+  EXPECT_FALSE(bar_named(scenario, "slow-down of collectives"));
   EXPECT_EQ(bar_named(scenario, "all else")->dur_ns, 615 - (650 - 100 + 10));
 }
 

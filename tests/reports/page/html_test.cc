@@ -8,16 +8,13 @@
 #include <regex>
 #include <set>
 
-#include "common/output_file.h"
 #include "common/text.h"
 #include "reports/render.h"
-#include "tests/reports/scenario_files.h"
-#include "tests/support/synthetic_trace.h"
+#include "tests/reports/two_scenarios.h"
 
 namespace preserve::report {
 namespace {
 
-using test::TemporaryDirectory;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -35,7 +32,7 @@ const std::vector<std::string>& hostile_names() {
   return names;
 }
 
-Report hostile_report(const TemporaryDirectory& directory) {
+Report hostile_report(const test::TemporaryDirectory& directory) {
   const auto trace = directory / "trace.db";
   test::write_synthetic_trace(trace, {.layers = 2}, [](TraceDb& db) {
     // Every name in the file becomes one of the hostile ones.
@@ -61,13 +58,7 @@ Report hostile_report(const TemporaryDirectory& directory) {
     db.set_meta("notes", hostile_names()[0]);
     db.execute("UPDATE arm SET name = ? WHERE name = 'null'", {hostile_names()[0]});
   });
-  return build_report(read_inputs({trace, directory / "schedule.json", directory / "replay.db"}));
-}
-
-size_t count_of(const std::string& text, const std::string& part) {
-  size_t count = 0;
-  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
-  return count;
+  return report_of({trace, directory / "schedule.json", directory / "replay.db"});
 }
 
 // Markup alone: what is left of the page without texts, embedded data and quoted attribute values.
@@ -91,9 +82,10 @@ nlohmann::json embedded_in(const std::string& html) {
   return nlohmann::json::parse(html.substr(begin, html.find("</script>", begin) - begin));
 }
 
-TEST(Html, OfALongStepHoldsTheLongestOperatorsAndThePrefetches) {
-  const TemporaryDirectory directory;
-  Report report = build_report(read_inputs(test::write_two_scenarios(directory.path())));
+struct Html : TwoScenarios {};
+
+TEST_F(Html, OfALongStepHoldsTheLongestOperatorsAndThePrefetches) {
+  Report report = report_of(paths);
   EXPECT_FALSE(embedded_in(to_html(report))["step"].contains("left_out"));
   std::vector<TimelineOp>& ops = report.step.value->ops;
   // Real operators are short against the last of those that are added.
@@ -140,11 +132,8 @@ TEST(Html, OfALongStepHoldsTheLongestOperatorsAndThePrefetches) {
   }
 }
 
-TEST(Html, LoadsNothingFromOutside) {
-  TemporaryDirectory directory;
-  for (const Report& report :
-       {build_report(read_inputs(test::write_two_scenarios(directory.path()))),
-        hostile_report(directory)}) {
+TEST_F(Html, LoadsNothingFromOutside) {
+  for (const Report& report : {report_of(paths), hostile_report(directory)}) {
     const std::string markup = markup_of(to_html(report));
     EXPECT_FALSE(std::regex_search(
         markup, std::regex(R"((src|href|action|data|srcset|poster)="(?!data:,|#))")));
@@ -158,8 +147,7 @@ TEST(Html, LoadsNothingFromOutside) {
   }
 }
 
-TEST(Html, ShowsHostileNamesAsTextAndNothingElse) {
-  TemporaryDirectory directory;
+TEST_F(Html, ShowsHostileNamesAsTextAndNothingElse) {
   const std::string html = to_html(hostile_report(directory));
   EXPECT_EQ(count_of(html, "<script"), 2U) << "the data block and the page's own";
   EXPECT_EQ(count_of(html, "</script"), 2U);
@@ -172,18 +160,12 @@ TEST(Html, ShowsHostileNamesAsTextAndNothingElse) {
   EXPECT_LT(html.size(), 2'000'000U) << "a name of one megabyte is cut";
 }
 
-TEST(Html, EmbedsTheJsonReportUnchanged) {
-  TemporaryDirectory directory;
+TEST_F(Html, EmbedsTheJsonReportUnchanged) {
   const Report report = hostile_report(directory);
-  const std::string html = to_html(report);
-  const std::string open = "<script type=\"application/json\" id=\"report\">";
-  const size_t begin = html.find(open) + open.size();
-  const std::string data = html.substr(begin, html.find("</script>", begin) - begin);
-  EXPECT_EQ(nlohmann::json::parse(data), nlohmann::json::parse(to_json(report)));
+  EXPECT_EQ(embedded_in(to_html(report)), nlohmann::json::parse(to_json(report)));
 }
 
-TEST(Html, BalancesItsTags) {
-  TemporaryDirectory directory;
+TEST_F(Html, BalancesItsTags) {
   const std::string html = to_html(hostile_report(directory));
   const std::string markup = markup_of(html);
   for (const char* tag :
@@ -195,10 +177,8 @@ TEST(Html, BalancesItsTags) {
   }
 }
 
-TEST(Html, GivesEveryPictureATitleAndEveryHeaderAScope) {
-  TemporaryDirectory directory;
-  const std::string html =
-      to_html(build_report(read_inputs(test::write_two_scenarios(directory.path()))));
+TEST_F(Html, GivesEveryPictureATitleAndEveryHeaderAScope) {
+  const std::string html = to_html(report_of(paths));
   EXPECT_EQ(count_of(html, "<svg role=\"img\""), count_of(html, "<desc>"));
   EXPECT_EQ(count_of(html, "<th "), count_of(html, "<th scope="));
   EXPECT_EQ(count_of(html, "<th>"), 0U);
@@ -208,10 +188,8 @@ TEST(Html, GivesEveryPictureATitleAndEveryHeaderAScope) {
   }
 }
 
-TEST(Html, LinksItsHeadingsToTheirDefinitions) {
-  TemporaryDirectory directory;
-  const std::string html =
-      to_html(build_report(read_inputs(test::write_two_scenarios(directory.path()))));
+TEST_F(Html, LinksItsHeadingsToTheirDefinitions) {
+  const std::string html = to_html(report_of(paths));
   const std::regex link("class=\"definition\" href=\"#([^\"]+)\"");
   size_t links = 0;
   for (auto at = std::sregex_iterator(html.begin(), html.end(), link); at != std::sregex_iterator();
@@ -221,16 +199,14 @@ TEST(Html, LinksItsHeadingsToTheirDefinitions) {
   EXPECT_GE(links, 8U);
 }
 
-TEST(Html, IsSmallBeforeItsData) {
-  TemporaryDirectory directory;
-  const Report report = build_report(read_inputs(test::write_two_scenarios(directory.path())));
+TEST_F(Html, IsSmallBeforeItsData) {
+  const Report report = report_of(paths);
   EXPECT_LT(to_html(report).size() - to_json(report, -1).size(), 400'000U);
 }
 
-TEST(Html, DrawsNoMoreThanTheLimitForAHugeStep) {
-  TemporaryDirectory directory;
+TEST_F(Html, DrawsNoMoreThanTheLimitForAHugeStep) {
   test::write_synthetic_trace(directory / "trace.db", {.ranks = 1, .layers = 1500, .steps = 2});
-  const Report report = build_report(read_inputs({directory / "trace.db"}));
+  const Report report = report_of({directory / "trace.db"});
   ASSERT_GT(report.step->ops.size(), 10'000U);
   const std::string html = to_html(report);
   EXPECT_LT(count_of(html, "<rect"), 9'000U) << "overview and close-up";
@@ -241,14 +217,7 @@ TEST(Html, LeavesARealBrowsersConsoleEmpty) {
   if (test::run_program({"sh", "-c", "command -v chromium"}).exit_code != 0) {
     GTEST_SKIP() << "chromium is not installed";
   }
-  TemporaryDirectory directory;
-  OutputFile(directory / "report.html", false).write(to_html(hostile_report(directory)));
-  const test::Run run = test::run_program(
-      {"chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-       "--no-first-run", "--disable-background-networking", "--disable-component-update",
-       "--disable-sync", "--disable-dev-shm-usage", "--enable-logging=stderr",
-       fmt::format("--user-data-dir={}", (directory / "profile").string()), "--dump-dom",
-       fmt::format("file://{}", (directory / "report.html").string())});
+  const test::Run run = in_chromium(to_html(hostile_report(directory)));
   if (run.exit_code != 0 || run.out.empty())
     GTEST_SKIP() << "chromium does not run here: " << run.err;
   EXPECT_THAT(run.err, Not(HasSubstr("CONSOLE"))) << run.err;

@@ -8,14 +8,15 @@ namespace preserve {
 namespace {
 
 using namespace apply;
+using test::Instantiated;
 using test::Process;
 using test::Program;
+using test::Running;
 using test::Step;
+using test::Stream;
 
 TEST(GraphContexts, FreedMemoryIsNotFetched) {
-  Process process(test::decode_step(3));
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Running process(test::decode_step(3));
   const CUdeviceptr weights = emulated::allocation_around(process.program->weight(0)).base;
   while (!process.fetched) process.launch();
   process.session->freed(weights - 16, 1);
@@ -28,9 +29,7 @@ TEST(GraphContexts, FreedMemoryIsNotFetched) {
   EXPECT_TRUE(process.all_off());
   EXPECT_EQ(process.header.off, Off::memory_gone);
 
-  Process moved(test::decode_step(3));
-  moved.capture();
-  ASSERT_EQ(moved.instantiate(), CUDA_SUCCESS);
+  Running moved(test::decode_step(3));
   moved.steps(8);
   const CUdeviceptr old = emulated::allocation_around(moved.program->weight(0)).base;
   const std::unique_ptr<Program> kept = std::move(moved.program);
@@ -45,20 +44,14 @@ TEST(GraphContexts, FreedMemoryIsNotFetched) {
 // What a launch into one stream writes may wait there while another stream goes on.
 TEST(GraphContexts, FreedMemoryIsNotFetchedWhateverOtherStreamsWaitFor) {
   const Step step = test::decode_step(3);
-  Process process(step);
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Running process(step);
   Program other(step, 512);
-  const auto begun = process.session->instantiating(other.graph(), 0);
-  CUgraphExec second = nullptr;
-  ASSERT_EQ(cuGraphInstantiateWithFlags(&second, other.graph(), begun.flags), CUDA_SUCCESS);
-  process.session->instantiated(other.graph(), second, begun, true);
-  CUstream beside = nullptr;
-  cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking);
-  const auto fetches = [&](CUgraphExec executable) {
+  const Instantiated second(*process.session, other.graph());
+  const Stream beside;
+  const auto second_fetches = [&] {
     emulated::requests().clear();
-    process.session->launching(executable, beside);
-    cuGraphLaunch(executable, beside);
+    process.session->launching(second.executable, beside);
+    cuGraphLaunch(second.executable, beside);
     cudaStreamSynchronize(beside);
     return !emulated::requests().empty();
   };
@@ -67,23 +60,18 @@ TEST(GraphContexts, FreedMemoryIsNotFetchedWhateverOtherStreamsWaitFor) {
   CUevent_st held{1, 0};
   process.stream->queue.push_back({{}, &held, 1});
   process.launch(false);  // its write waits
-  EXPECT_TRUE(fetches(second));
+  EXPECT_TRUE(second_fetches());
   process.session->freed(emulated::allocation_around(other.weight(0)).base, 1);
-  EXPECT_FALSE(fetches(second));
-  EXPECT_FALSE(fetches(second));
+  EXPECT_FALSE(second_fetches());
+  EXPECT_FALSE(second_fetches());
   held.completed = 1;
   emulated::drain();
   process.session->destroyed(other.graph());
-  process.session->destroyed(second);
-  cuGraphExecDestroy(second);
-  cudaStreamDestroy(beside);
 }
 
 // It becomes a part of a graph whose launches nobody can tell from others.
 TEST(GraphContexts, AfterALaunchIntoACaptureNoGraphFetches) {
-  Process process(test::decode_step(3));
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Running process(test::decode_step(3));
   CUgraphExec unknown = nullptr;
   ASSERT_EQ(cuGraphInstantiateWithFlags(&unknown, process.program->graph(), 0), CUDA_SUCCESS);
   while (!process.fetched) process.launch();
@@ -94,8 +82,7 @@ TEST(GraphContexts, AfterALaunchIntoACaptureNoGraphFetches) {
   process.stream->capturing = nullptr;
   cuGraphDestroy(outer);
   EXPECT_EQ(process.header.off, Off::copied);
-  CUstream beside = nullptr;
-  cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking);
+  const Stream beside;
   CUevent_st held{1, 0};
   process.stream->queue.push_back({{}, &held, 1});
   process.launch(false);  // its write waits
@@ -107,7 +94,6 @@ TEST(GraphContexts, AfterALaunchIntoACaptureNoGraphFetches) {
   held.completed = 1;
   emulated::drain();
   cuGraphExecDestroy(unknown);
-  cudaStreamDestroy(beside);
 }
 
 // What fails as fetches end is tried again, and an event is only made in the context it is for.
@@ -119,9 +105,7 @@ TEST(GraphContexts, TheEndOfFetchesIsTriedAgain) {
     return cuEventCreate(event, flags);
   };
   failures = 2;
-  Process process(test::decode_step(3), Mode::guard, driver);
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Running process(test::decode_step(3), Mode::guard, driver);
   while (!process.fetched) process.launch();
   process.session->turn_off(Off::slow);
   process.steps(2);
@@ -148,18 +132,13 @@ TEST(GraphContexts, MemoryThatIsFreedDuringAnInstantiationIsNotFetched) {
 
 TEST(GraphContexts, ContextsOfOtherDevicesFollowTheArms) {
   const Step step = test::decode_step(3);
-  Process process(step);
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Running process(step);
   emulated::current_device = 1;
   process.session->context_ready();
   Program other(step, 512);
   emulated::memory_device = 1;
-  const auto begun = process.session->instantiating(other.graph(), 0);
-  EXPECT_TRUE(begun.matched);
-  CUgraphExec second = nullptr;
-  ASSERT_EQ(cuGraphInstantiateWithFlags(&second, other.graph(), begun.flags), CUDA_SUCCESS);
-  process.session->instantiated(other.graph(), second, begun, true);
+  const Instantiated second(*process.session, other.graph());
+  EXPECT_TRUE(second.begun.matched);
   EXPECT_EQ(process.header.graphs.missing_bytes, 0u);
   for (int i = 0; i < 40; ++i) {
     emulated::current_device = 0;
@@ -167,20 +146,16 @@ TEST(GraphContexts, ContextsOfOtherDevicesFollowTheArms) {
     const bool fetched = process.fetched;
     emulated::requests().clear();
     emulated::current_device = 1;
-    EXPECT_FALSE(process.session->launching(second, process.stream));
-    cuGraphLaunch(second, process.stream);
+    EXPECT_FALSE(process.session->launching(second.executable, process.stream));
+    cuGraphLaunch(second.executable, process.stream);
     emulated::drain();
     EXPECT_EQ(!emulated::requests().empty(), fetched) << i;
   }
   process.session->destroyed(other.graph());
-  process.session->destroyed(second);
-  cuGraphExecDestroy(second);
 }
 
 TEST(GraphContexts, AContextThatIsDestroyedIsAskedNothingMore) {
-  Process process(test::decode_step(3));
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Running process(test::decode_step(3));
   process.steps(10);
   process.launch(false);
   EXPECT_EQ(process.header.locks, 1u);
@@ -210,9 +185,7 @@ TEST(GraphContexts, AContextThatIsDestroyedIsAskedNothingMore) {
 
 // Executables go with their context without a word, and a new one may get the handle.
 TEST(GraphContexts, AHandleThatIsUsedAgainIsTheNewOnes) {
-  Process process(test::decode_step(3));
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Running process(test::decode_step(3));
   process.steps(10);
   Program other(test::decode_step(5), 512);
   const auto begun = process.session->instantiating(other.graph(), 0);
@@ -271,12 +244,9 @@ TEST(GraphContexts, ATemplateThatIsInstantiatedAgain) {
   ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
   emulated::current_device = 1;
   process.session->context_ready();
-  CUgraphExec second = nullptr;
-  const auto begun = process.session->instantiating(process.program->graph(), 0);
-  EXPECT_TRUE(begun.matched);
-  ASSERT_EQ(cuGraphInstantiateWithFlags(&second, process.program->graph(), 0), CUDA_SUCCESS);
-  process.session->instantiated(process.program->graph(), second, begun, true);
-  std::swap(process.executable, second);
+  Instantiated second(*process.session, process.program->graph());
+  EXPECT_TRUE(second.begun.matched);
+  std::swap(process.executable, second.executable);
   emulated::current_device = 0;
   process.steps(40);  // by the switch that its nodes read
   EXPECT_GT(process.window.fetched_bytes, 0u);
@@ -288,8 +258,6 @@ TEST(GraphContexts, ATemplateThatIsInstantiatedAgain) {
   EXPECT_FALSE(process.session->instantiating(nullptr, 0).matched);
   process.session->updating(process.executable, nullptr);
   EXPECT_EQ(process.header.off, Off::none);
-  process.session->destroyed(second);
-  cuGraphExecDestroy(second);
 }
 
 TEST(GraphContexts, AGraphOfAContextThatNobodyPreparedIsLeftAlone) {

@@ -17,6 +17,52 @@ namespace preserve::test {
 using apply::GraphSession;
 using apply::Mode;
 
+struct Stream {
+  Stream() { cudaStreamCreateWithFlags(&handle, cudaStreamNonBlocking); }
+  ~Stream() { cudaStreamDestroy(handle); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  operator CUstream() const { return handle; }
+  CUstream operator->() const { return handle; }
+  CUstream handle = nullptr;
+};
+
+// The program's calls about an executable graph, as a session is told of them.
+inline CUresult update(GraphSession& session, CUgraphExec executable, CUgraph graph) {
+  session.updating(executable, graph);
+  CUgraphExecUpdateResultInfo info{};
+  const CUresult result = cuGraphExecUpdate(executable, graph, &info);
+  session.updated(executable, result == CUDA_SUCCESS);
+  return result;
+}
+inline void launch(GraphSession& session, CUgraphExec executable, CUstream stream) {
+  const bool measured = session.launching(executable, stream);
+  cuGraphLaunch(executable, stream);
+  if (measured) session.launched(executable, stream, true);
+}
+
+// An executable graph for as long as it lives.
+struct Instantiated {
+  Instantiated(GraphSession& of, CUgraph graph) : session(of), begun(of.instantiating(graph, 0)) {
+    ok(cuGraphInstantiateWithFlags(&executable, graph, begun.flags));
+    session.instantiated(graph, executable, begun, true);
+  }
+  ~Instantiated() {
+    session.destroyed(executable);
+    cuGraphExecDestroy(executable);
+  }
+  Instantiated(const Instantiated&) = delete;
+  Instantiated& operator=(const Instantiated&) = delete;
+  bool update(CUgraph graph) { return test::update(session, executable, graph) == CUDA_SUCCESS; }
+  void launch(CUstream stream) {
+    test::launch(session, executable, stream);
+    emulated::drain();
+  }
+  GraphSession& session;
+  const GraphSession::Instantiation begun;
+  CUgraphExec executable = nullptr;
+};
+
 class Process {
  public:
   explicit Process(const Step& step, Mode mode = Mode::guard,
@@ -25,7 +71,6 @@ class Process {
     plan_.content.header.mode = mode;
     plan_.content.header.budget_bytes = 40 << 20;
     plan_.encode();
-    cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
     session = std::make_unique<GraphSession>(
         GraphSession::Surroundings{driver_, plan_.view(), no_names(), &header, 3, &window, samples,
                                    "image", [] { return int64_t{7}; }});
@@ -40,7 +85,6 @@ class Process {
     emulated::free_bytes = size_t{1} << 30;
     emulated::drain();
     if (executable != nullptr) destroy();
-    cudaStreamDestroy(stream);
   }
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
@@ -59,13 +103,8 @@ class Process {
     session->instantiated(program->graph(), executable, begun, result == CUDA_SUCCESS);
     return result;
   }
-  CUresult update() {
-    session->updating(executable, program->graph());
-    CUgraphExecUpdateResultInfo info{};
-    const CUresult result = cuGraphExecUpdate(executable, program->graph(), &info);
-    session->updated(executable, result == CUDA_SUCCESS);
-    return result;
-  }
+  CUresult update() { return update(program->graph()); }
+  CUresult update(CUgraph graph) { return test::update(*session, executable, graph); }
   void destroy() {
     session->destroyed(executable);
     cuGraphExecDestroy(executable);
@@ -103,7 +142,7 @@ class Process {
   std::unique_ptr<GraphSession> session;
   std::unique_ptr<Program> program;
   CUgraphExec executable = nullptr;
-  CUstream stream = nullptr;
+  const Stream stream;
   bool fetched = false;
   size_t launched_without = 0;  // nodes, which were disabled
 
@@ -116,6 +155,15 @@ class Process {
   const apply::Driver driver_;
   Step step_;
   Plan plan_;
+};
+
+// One whose graph is captured and instantiated.
+struct Running : Process {
+  template <typename... Of>
+  explicit Running(const Step& step, const Of&... of) : Process(step, of...) {
+    capture();
+    ok(instantiate());
+  }
 };
 
 }  // namespace preserve::test

@@ -2,6 +2,7 @@
 #include "tests/apply/library/cuda/program.h"
 
 #include <cstring>
+#include <map>
 #include <stdexcept>
 
 #include "apply/library/cuda/prefetch_args.h"
@@ -21,11 +22,11 @@ namespace preserve::test {
 
 bool runs_prefetches = true;
 
-namespace {
-
 void ok(CUresult result) {
   if (result != CUDA_SUCCESS) throw std::runtime_error("the emulated driver refused");
 }
+
+namespace {
 
 uint64_t mix(uint64_t state, uint64_t value) {
   return (state ^ value) * 0x9e3779b97f4a7c15 + (state >> 29);

@@ -7,7 +7,6 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -18,6 +17,8 @@
 #include "tests/replay/cuda/emulated_graph.h"
 
 namespace preserve::test {
+
+void ok(CUresult result);  // throws when it is another
 
 // Through the driver's table, every function of it emulated.
 apply::Driver emulated_driver();

@@ -18,8 +18,6 @@ namespace {
 
 using namespace apply;
 using test::DeviceBlock;
-using test::Plan;
-using test::PlanShape;
 using test::Program;
 using test::Step;
 
@@ -27,7 +25,7 @@ constexpr uint64_t kNamedBytes = 1024;
 
 class RandomProcess {
  public:
-  RandomProcess() : plan_(step_, PlanShape{}) {
+  RandomProcess() : plan_(step_, test::PlanShape{}) {
     // What is fetched beside every second collective has a name.
     const uint32_t tensor = plan_.content.add_tensor("cache");
     for (size_t i = 0; i < plan_.content.slices.size(); i += 2) {
@@ -223,7 +221,7 @@ class RandomProcess {
 
   const Step step_ = test::decode_step(2);
   Step other_step_ = step_;
-  Plan plan_;
+  test::Plan plan_;
   const Driver driver_ = test::emulated_driver();
   Tensors names_;
   OutcomeHeader header_{};

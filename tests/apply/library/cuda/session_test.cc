@@ -11,6 +11,7 @@ namespace {
 using namespace apply;
 using test::Process;
 using test::Program;
+using test::Running;
 using test::Step;
 
 constexpr size_t kOriginal = static_cast<size_t>(Arm::original),
@@ -18,9 +19,7 @@ constexpr size_t kOriginal = static_cast<size_t>(Arm::original),
                  kApplied = static_cast<size_t>(Arm::applied);
 
 TEST(GraphSession, ArmsOfTheGraphThatRunsMostFollowTheirOrder) {
-  Process process(test::decode_step(3));
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Running process(test::decode_step(3));
   EXPECT_EQ(process.header.graphs.edited, 1u);
   EXPECT_EQ(process.header.rank, 3);
   EXPECT_EQ(process.header.graphs.nodes, 3u);
@@ -43,9 +42,7 @@ TEST(GraphSession, ArmsOfTheGraphThatRunsMostFollowTheirOrder) {
 
 // As PyTorch does, unless it is asked to keep it.
 TEST(GraphSession, WithoutTheTemplateTheOriginalArmHasNodesThatAreOff) {
-  Process process(test::decode_step(3));
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Running process(test::decode_step(3));
   process.session->destroyed(process.program->graph());
   process.steps(7);
   for (uint32_t step = 0; step < 20; ++step) {
@@ -60,9 +57,7 @@ TEST(GraphSession, WithoutTheTemplateTheOriginalArmHasNodesThatAreOff) {
 
 // The driver is not told: another thread may destroy the executable graph at the same time.
 TEST(GraphSession, TemplateThatGoesAfterALaunchWithoutNodesLeavesThemEnabled) {
-  Process process(test::decode_step(3));
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Running process(test::decode_step(3));
   while (process.launched_without == 0 || process.disabled() > 0) process.launch();
   const int calls = emulated::driver_calls;
   process.session->destroyed(process.program->graph());
@@ -91,9 +86,7 @@ TEST(GraphSession, ACopyIsMadeWithoutNodesAndTheExecutableKeepsIts) {
 }
 
 TEST(GraphSession, ANodeOfOursThatTheProgramDestroysIsUsedNoMore) {
-  Process process(test::decode_step(3));
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Running process(test::decode_step(3));
   const CUgraphNode ours = process.program->graph()->nodes.back().get();
   process.session->destroyed(ours);
   ASSERT_EQ(cuGraphDestroyNode(ours), CUDA_SUCCESS);
@@ -119,11 +112,8 @@ TEST(GraphSession, ResultsAreTheSameInEveryArmAndAfterUpdates) {
     if (i % 5 != 4) continue;
     // The same step in other memory. The template of the executable goes at the last.
     Program other(step, 512);
-    process.session->updating(process.executable, other.graph());
+    ASSERT_EQ(process.update(other.graph()), CUDA_SUCCESS);
     EXPECT_EQ(process.disabled(), 0u);
-    CUgraphExecUpdateResultInfo info{};
-    ASSERT_EQ(cuGraphExecUpdate(process.executable, other.graph(), &info), CUDA_SUCCESS);
-    process.session->updated(process.executable, true);
     EXPECT_EQ(other.result_of(process.executable), expected);
     process.session->destroyed(other.graph());
     process.capture();
@@ -134,9 +124,7 @@ TEST(GraphSession, ResultsAreTheSameInEveryArmAndAfterUpdates) {
 
 TEST(GraphSession, DryRunAndOriginalFetchNothing) {
   for (const Mode mode : {Mode::dry_run, Mode::original}) {
-    Process process(test::decode_step(3), mode);
-    process.capture();
-    ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+    Running process(test::decode_step(3), mode);
     EXPECT_EQ(process.header.graphs.nodes, mode == Mode::original ? 0u : 3u);
     for (int i = 0; i < 30; ++i) {
       process.launch();
@@ -149,9 +137,7 @@ TEST(GraphSession, DryRunAndOriginalFetchNothing) {
 }
 
 TEST(GraphSession, LaunchesFarAheadAreNotMeasured) {
-  Process process(test::decode_step(2));
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Running process(test::decode_step(2));
   for (int i = 0; i < 60; ++i) process.launch(i % 20 == 19);
   EXPECT_GT(process.header.graphs.unpaired, 0u);
   EXPECT_EQ(process.header.off, Off::none);
@@ -161,15 +147,10 @@ TEST(GraphSession, LaunchesFarAheadAreNotMeasured) {
 }
 
 TEST(GraphSession, AnotherTopologyTurnsThePlanOffAndTheProgramGoesOn) {
-  Process process(test::decode_step(3));
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Running process(test::decode_step(3));
   process.steps(10);
   Program other(test::decode_step(4), 512);
-  process.session->updating(process.executable, other.graph());
-  CUgraphExecUpdateResultInfo info{};
-  ASSERT_NE(cuGraphExecUpdate(process.executable, other.graph(), &info), CUDA_SUCCESS);
-  process.session->updated(process.executable, false);
+  ASSERT_NE(process.update(other.graph()), CUDA_SUCCESS);
   EXPECT_EQ(process.header.off, Off::graph_changes);
   process.destroy();
   process.capture();
@@ -200,9 +181,7 @@ TEST(GraphSession, AfterThePlanATemplateHasItsOwnShapeAgain) {
 }
 
 TEST(GraphSession, LaunchIntoACaptureIsLeftAlone) {
-  Process process(test::decode_step(3));
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Running process(test::decode_step(3));
   process.steps(12);
   CUgraph outer = nullptr;
   cuGraphCreate(&outer, 0);
@@ -231,9 +210,7 @@ TEST(GraphSession, DeviceLaunchAndOtherGraphsAreCountedByName) {
 TEST(GraphSession, AnUpdateToOtherKernelsIsNotRefusedForOurNodes) {
   for (const bool start_edges : {true, false}) {
     emulated::driver_version = start_edges ? 13000 : 12020;
-    Process each(test::decode_step(3));
-    each.capture();
-    ASSERT_EQ(each.instantiate(), CUDA_SUCCESS);
+    Running each(test::decode_step(3));
     each.steps(20);
     EXPECT_EQ(each.header.off, Off::none);
     Step step = test::decode_step(3);
@@ -241,10 +218,7 @@ TEST(GraphSession, AnUpdateToOtherKernelsIsNotRefusedForOurNodes) {
     for (int again = 0; again < 2; ++again) {
       Program other(step, 512);
       const std::vector<uint64_t> expected = other.result();
-      each.session->updating(each.executable, other.graph());
-      CUgraphExecUpdateResultInfo info{};
-      ASSERT_EQ(cuGraphExecUpdate(each.executable, other.graph(), &info), CUDA_SUCCESS);
-      each.session->updated(each.executable, true);
+      ASSERT_EQ(each.update(other.graph()), CUDA_SUCCESS);
       EXPECT_EQ(other.result_of(each.executable), expected);
       each.session->destroyed(other.graph());
       EXPECT_EQ(each.header.off, Off::graph_changes);
@@ -256,9 +230,7 @@ TEST(GraphSession, AnUpdateToOtherKernelsIsNotRefusedForOurNodes) {
 // Nodes of the program's own that come or go before it is instantiated again: updates of what is
 // made of it then must get the shape that it has.
 TEST(GraphSession, ATemplateThatTheProgramHasChangedIsEditedAfresh) {
-  Process process(test::decode_step(3));
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Running process(test::decode_step(3));
   const auto add_own = [](CUgraph graph) {
     CUgraphNode own = nullptr;
     CUgraphNodeParams params{};
@@ -277,9 +249,7 @@ TEST(GraphSession, ATemplateThatTheProgramHasChangedIsEditedAfresh) {
 
 // As many nodes, but no kernel where ours are to stand.
 TEST(GraphSession, AnUpdateWithoutThePlansKernelsIsNoFailureOfOurs) {
-  Process process(test::decode_step(1));
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Running process(test::decode_step(1));
   process.steps(12);
   Step step = test::decode_step(1);
   for (Step::Node& node : step.nodes) node.kernel.clear();

@@ -17,9 +17,12 @@ namespace preserve {
 namespace {
 
 using namespace apply;
+using test::Instantiated;
 using test::Process;
 using test::Program;
+using test::Running;
 using test::Step;
+using test::Stream;
 
 // As programs do that capture and launch on a thread for each stream.
 TEST(GraphThreads, CallsComeFromSeveralThreadsAtOnce) {
@@ -29,14 +32,13 @@ TEST(GraphThreads, CallsComeFromSeveralThreadsAtOnce) {
   Process process(step, Mode::compare);
   struct Of {
     std::unique_ptr<Program> first, second;
-    CUstream stream = nullptr;
+    Stream stream;
   };
   std::vector<Of> of(kThreads);
   std::vector<uint64_t> expected;
   for (Of& each : of) {
     each.first = std::make_unique<Program>(step, 512);
     each.second = std::make_unique<Program>(step, 512);
-    cudaStreamCreateWithFlags(&each.stream, cudaStreamNonBlocking);
     expected = each.first->result();
   }
   std::vector<std::thread> threads;
@@ -46,28 +48,18 @@ TEST(GraphThreads, CallsComeFromSeveralThreadsAtOnce) {
       GraphSession& session = *process.session;
       for (int round = 0; round < kRounds; ++round) {
         session.context_ready();
-        CUgraphExec executable = nullptr;
-        const auto begun = session.instantiating(each.first->graph(), 0);
-        cuGraphInstantiateWithFlags(&executable, each.first->graph(), begun.flags);
-        session.instantiated(each.first->graph(), executable, begun, true);
+        Instantiated graph(session, each.first->graph());
         const auto launches = [&] {
           for (int i = 0; i < kLaunches; ++i) {
-            const bool measured = session.launching(executable, each.stream);
-            cuGraphLaunch(executable, each.stream);
-            if (measured) session.launched(executable, each.stream, true);
+            test::launch(session, graph.executable, each.stream);
           }
           emulated::drain();
         };
         launches();
-        session.updating(executable, each.second->graph());
-        CUgraphExecUpdateResultInfo info{};
-        const CUresult result = cuGraphExecUpdate(executable, each.second->graph(), &info);
-        session.updated(executable, result == CUDA_SUCCESS);
+        graph.update(each.second->graph());
         launches();
         session.freed(16, 16);
         session.destroyed(emulated::context_of(7));
-        session.destroyed(executable);
-        cuGraphExecDestroy(executable);
       }
     });
   }
@@ -80,7 +72,6 @@ TEST(GraphThreads, CallsComeFromSeveralThreadsAtOnce) {
     EXPECT_EQ(each.second->left(), expected);
     process.session->destroyed(each.first->graph());
     process.session->destroyed(each.second->graph());
-    cudaStreamDestroy(each.stream);
   }
 }
 
@@ -116,42 +107,12 @@ Driver waiting_driver() {
   return driver;
 }
 
-struct Instantiated {
-  Instantiated(GraphSession& of, CUgraph graph) : session(of) {
-    const auto begun = session.instantiating(graph, 0);
-    cuGraphInstantiateWithFlags(&executable, graph, begun.flags);
-    session.instantiated(graph, executable, begun, true);
-  }
-  ~Instantiated() {
-    session.destroyed(executable);
-    cuGraphExecDestroy(executable);
-  }
-  Instantiated(const Instantiated&) = delete;
-  Instantiated& operator=(const Instantiated&) = delete;
-  bool update(CUgraph graph) {
-    session.updating(executable, graph);
-    CUgraphExecUpdateResultInfo info{};
-    const bool done = cuGraphExecUpdate(executable, graph, &info) == CUDA_SUCCESS;
-    session.updated(executable, done);
-    return done;
-  }
-  void launch(CUstream stream) {
-    const bool measured = session.launching(executable, stream);
-    cuGraphLaunch(executable, stream);
-    if (measured) session.launched(executable, stream, true);
-    emulated::drain();
-  }
-  GraphSession& session;
-  CUgraphExec executable = nullptr;
-};
-
 TEST(GraphThreads, NoCallOfTheDriverKeepsAnotherThreadWaiting) {
   const Step step = test::decode_step(1);
   test::runs_prefetches = false;
   Process process(step, Mode::compare, waiting_driver());
   GraphSession& session = *process.session;
-  CUstream beside = nullptr;
-  cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking);
+  const Stream beside;
   int device = 0;
   // All that a program does with graphs, in this context and in another.
   others = [&] {
@@ -204,7 +165,6 @@ TEST(GraphThreads, NoCallOfTheDriverKeepsAnotherThreadWaiting) {
     });
     EXPECT_EQ(second.left(), expected);
   }
-  cudaStreamDestroy(beside);
 }
 
 // The plan goes off while nodes are added: the end of that instantiation must still be told of.
@@ -240,13 +200,10 @@ TEST(GraphThreads, TheMeasuredLaunchWritesItsOwnArm) {
   Driver driver = test::emulated_driver();
   driver.set_enabled = Waiting<&cuGraphNodeSetEnabled>::call;
   driver.write_value = count_write;
-  Process process(step, Mode::compare, driver);
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Running process(step, Mode::compare, driver);
   Program second(step, 512);
   Instantiated other(*process.session, second.graph());
-  CUstream beside = nullptr;
-  cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking);
+  const Stream beside;
   others = [&] { other.launch(beside); };
   measured_stream = process.stream;
   process.steps(8);
@@ -260,7 +217,6 @@ TEST(GraphThreads, TheMeasuredLaunchWritesItsOwnArm) {
   EXPECT_EQ(writes_beside, 0);
   EXPECT_EQ(process.header.off, Off::none);
   process.session->destroyed(second.graph());
-  cudaStreamDestroy(beside);
 }
 
 // A template is instantiated again while another thread launches what was made of it before, in
@@ -303,13 +259,10 @@ TEST(GraphThreads, OneThreadRecordsThatFetchesHaveEnded) {
     return cuEventCreate(event, flags);
   };
   test::runs_prefetches = false;
-  Process process(step, Mode::compare, driver);
-  process.capture();
-  ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
+  Running process(step, Mode::compare, driver);
   Program second(step, 512);
   Instantiated other(*process.session, second.graph());
-  CUstream beside = nullptr;
-  cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking);
+  const Stream beside;
   process.steps(30);
   process.session->turn_off(Off::slow);
   others = [&] {
@@ -324,7 +277,6 @@ TEST(GraphThreads, OneThreadRecordsThatFetchesHaveEnded) {
   process.launch();
   EXPECT_EQ(process.session->needs(), GraphSession::Needs::changes);
   process.session->destroyed(second.graph());
-  cudaStreamDestroy(beside);
 }
 
 // The module of the context is still being loaded when another thread instantiates there.

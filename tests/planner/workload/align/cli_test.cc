@@ -11,19 +11,20 @@
 #include "common/output_file.h"
 #include "planner/workload/workload_options.h"
 #include "tests/planner/workload/align/engine_trace.h"
+#include "tests/support/commands.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-using test::EngineTrace;
 using test::TemporaryDirectory;
+using test::Words;
+using test::words;
 using testing::AllOf;
 using testing::HasSubstr;
-using testing::Not;
 
 const std::string kTune = std::string(PRESERVE_BIN_DIR) + "/preserve-tune";
 const std::string kProfile = std::string(PRESERVE_BIN_DIR) + "/preserve-profile";
@@ -32,7 +33,7 @@ const std::string kExamples = std::string(PRESERVE_SOURCE_DIR) + "/examples/";
 class TuneTraceWithModel : public testing::Test {
  protected:
   // Of llama3-8b on 8 ranks, 16 sequences.
-  void record(const EngineTrace& engine, const std::function<void(TraceDb&)>& tweak = {}) {
+  void record(const test::EngineTrace& engine, const std::function<void(TraceDb&)>& tweak = {}) {
     WorkloadOptions options;
     options.model = model_;
     WorkloadSpec spec = workload_spec(options);
@@ -44,10 +45,10 @@ class TuneTraceWithModel : public testing::Test {
         generate_workload(spec, load_device(kExamples + "devices/h100-sxm.json")), engine, tweak);
   }
 
-  test::Run tune(std::vector<std::string> options) {
-    options.insert(options.begin(),
-                   {kTune, "trace.db", "--device", kExamples + "devices/h100-sxm.json"});
-    return test::run_program(options, {}, directory_.path());
+  test::Run tune(const Words& options) {
+    return test::run_program(
+        words(kTune, "trace.db", "--device", kExamples + "devices/h100-sxm.json", options), {},
+        directory_.path());
   }
 
   json schedule(const char* name) { return json::parse(read_text_file(directory_ / name)); }
@@ -61,8 +62,7 @@ TEST_F(TuneTraceWithModel, PlansARecordingThatNamesNothing) {
   record({.ranks_recorded = 2, .messages = true});
   const test::Run without = tune({});
   EXPECT_THAT(without.out, HasSubstr("no operator reads a named tensor"));
-  const test::Run run = tune({"--model", model_, "--context", "2000", "--explain"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(tune({"--model", model_, "--context", "2000", "--explain"}));
   EXPECT_THAT(run.out,
               AllOf(HasSubstr("16 tokens (the messages of the allreduces) on 8 ranks"),
                     HasSubstr("bytes known for 100.0 %"), HasSubstr("layers.0 to layers.31")));
@@ -78,11 +78,9 @@ TEST_F(TuneTraceWithModel, PlansARecordingThatNamesNothing) {
 
 TEST_F(TuneTraceWithModel, RefusesWhatDoesNotGoTogether) {
   record({});
-  const auto refused = [&](std::vector<std::string> options, const char* text) {
-    options.insert(options.end(), {"-o", "s.json", "--trace-out", "t.db"});
-    const test::Run run = tune(options);
-    EXPECT_EQ(run.exit_code, 2) << run.err;
-    EXPECT_THAT(run.err, HasSubstr(text));
+  const auto refused = [&](const Words& options, const char* text) {
+    EXPECT_THAT(tune(words(options, "-o", "s.json", "--trace-out", "t.db")),
+                test::exits(2, HasSubstr(text)));
     EXPECT_FALSE(exists("s.json") || exists("t.db"));
   };
   refused({"--model", model_, "--print", "step"}, "--print");
@@ -96,28 +94,23 @@ TEST_F(TuneTraceWithModel, RefusesWhatDoesNotGoTogether) {
 TEST_F(TuneTraceWithModel, EachPhaseGetsItsSchedule) {
   record({.steps = 8, .messages = true},
          [](TraceDb& db) { db.execute("UPDATE step SET phase = 'prefill' WHERE ordinal < 3"); });
-  const std::vector<std::string> model{"--model", model_, "--context", "2000", "-f"};
-  const auto with = [&](std::vector<std::string> options) {
-    options.insert(options.end(), model.begin(), model.end());
-    return tune(options);
+  const auto with = [&](const Words& options) {
+    return tune(words(options, "--model", model_, "--context", "2000", "-f"));
   };
-  const test::Run any = with({"--phase", "any"});
-  ASSERT_EQ(any.exit_code, 0) << any.err;
+  const test::Run any = succeeded(with({"--phase", "any"}));
   EXPECT_FALSE(schedule("schedule.json")["trace"].contains("phase"));
   EXPECT_EQ(schedule("schedule-prefill.json")["trace"]["phase"], "prefill");
   EXPECT_THAT(any.err, AllOf(HasSubstr("phase of the step: decode, "),
                              HasSubstr("phase of the step: prefill, ")));
   EXPECT_THAT(with({"--phase", "any", "-o", "-"}).err, HasSubstr("two schedules"));
-  const test::Run prefill = with({"--phase", "prefill", "-o", "only.json"});
-  ASSERT_EQ(prefill.exit_code, 0) << prefill.err;
+  const test::Run prefill = succeeded(with({"--phase", "prefill", "-o", "only.json"}));
   EXPECT_EQ(schedule("only.json")["trace"]["phase"], "prefill");
 }
 
 TEST_F(TuneTraceWithModel, ARecordingOfPrefillsAloneIsPlannedWithAWarning) {
   record({.messages = true, .phase = StepPhase::prefill});
-  const test::Run run = tune({"--model", model_});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.err, HasSubstr("only prefill steps were recorded"));
+  EXPECT_THAT(tune({"--model", model_}),
+              test::exits(0, HasSubstr("only prefill steps were recorded")));
   EXPECT_EQ(schedule("schedule.json")["trace"]["phase"], "prefill");
   EXPECT_EQ(tune({"--phase", "decode", "-o", "s.json"}).exit_code, 2);
 }
@@ -127,8 +120,7 @@ TEST_F(TuneTraceWithModel, OneRankGetsItsBytesButNoPlan) {
     db.execute("DELETE FROM collective");
     db.execute("DELETE FROM op WHERE kind = 'collective'");
   });
-  const test::Run run = tune({"--model", model_, "--tp", "8"});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(tune({"--model", model_, "--tp", "8"}));
   EXPECT_THAT(run.out, HasSubstr("no plan: the step has no collective"));
   EXPECT_TRUE(exists("trace-model.db"));
   EXPECT_FALSE(exists("schedule.json"));
@@ -157,13 +149,12 @@ TEST_P(RealTraces, KernelsGetTheBytesOfTheirModel) {
   if (found.empty()) GTEST_SKIP() << GetParam().file << " is not in " << folder;
   const TemporaryDirectory directory;
   OutputFile(directory / "config.json", false).write(GetParam().config);
-  const test::Run import = test::run_program(
-      {kProfile, "--import", found.string(), "-o", "trace.db"}, {}, directory.path());
-  ASSERT_EQ(import.exit_code, 0) << import.err;
-  const test::Run run = test::run_program({kTune, "trace.db", "--model", "config.json", "--device",
-                                           kExamples + "devices/" + GetParam().device + ".json"},
-                                          {}, directory.path());
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  succeeded(test::run_program({kProfile, "--import", found.string(), "-o", "trace.db"}, {},
+                              directory.path()));
+  const test::Run run =
+      succeeded(test::run_program({kTune, "trace.db", "--model", "config.json", "--device",
+                                   kExamples + "devices/" + GetParam().device + ".json"},
+                                  {}, directory.path()));
   std::smatch share;
   ASSERT_TRUE(std::regex_search(run.out, share, std::regex("bytes known for ([0-9.]+) %")))
       << run.out;

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <random>
 #include <string_view>
-#include <vector>
 
 #include "common/as_index.h"
 

@@ -3,7 +3,6 @@
 // as engines have them, no bytes, no shapes unless asked for. Deterministic.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <string>

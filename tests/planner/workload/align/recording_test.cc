@@ -7,7 +7,6 @@
 #include <gtest/gtest.h>
 
 #include <map>
-#include <numeric>
 
 #include "common/as_index.h"
 #include "common/error.h"
@@ -28,8 +27,6 @@ using align::AlignedStep;
 using align::write_aligned_trace;
 using test::EngineTrace;
 using test::fails_with;
-using test::TemporaryDirectory;
-using test::write_engine_trace;
 using testing::AllOf;
 using testing::HasSubstr;
 
@@ -63,7 +60,7 @@ class Recordings : public testing::Test {
 
   TraceDb recorded(const Workload& workload, const EngineTrace& engine,
                    const std::function<void(TraceDb&)>& tweak = {}) {
-    write_engine_trace(trace_, workload, engine, tweak);
+    test::write_engine_trace(trace_, workload, engine, tweak);
     return TraceDb::open(trace_);
   }
 
@@ -71,7 +68,7 @@ class Recordings : public testing::Test {
     return align_step(db, std::nullopt, std::nullopt, options_, device_, force);
   }
 
-  TemporaryDirectory directory_;
+  test::TemporaryDirectory directory_;
   fs::path trace_ = directory_ / "trace.db";
   DeviceModel device_;
   WorkloadOptions options_;

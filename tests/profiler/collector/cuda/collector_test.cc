@@ -9,26 +9,25 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 
+#include "common/output_file.h"
 #include "profiler/capture_range.h"
 #include "profiler/convert/convert.h"
 #include "profiler/convert/spool_reader.h"
 #include "tests/profiler/collector/cuda/cuda_recording.h"
 #include "tests/profiler/collector/cuda/kill_log.h"
+#include "tests/support/exits.h"
 
 namespace preserve {
 namespace {
 
 TEST_F(CudaCollector, EveryKernelWithItsRangeAndCall) {
-  const Recorded recorded = record({"steps", "3"});
-  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  const Recorded recorded = record_well({"steps", "3"});
   EXPECT_EQ(recorded.kernels(), 6);
   EXPECT_THAT(
       recorded.rows(
-          "SELECT op.kind || ' ' || range_name.value FROM op "
-          "JOIN range ON range.id = op.range_id "
-          "JOIN string AS range_name ON range_name.id = range.name_id ORDER BY op.id LIMIT 2"),
+          "SELECT op.kind, range_name.value FROM op JOIN range ON range.id = op.range_id JOIN "
+          "string AS range_name ON range_name.id = range.name_id ORDER BY op.id LIMIT 2"),
       testing::ElementsAre("compute decode_step", "collective decode_step"));
   EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 3);
   EXPECT_EQ(
@@ -39,8 +38,7 @@ TEST_F(CudaCollector, EveryKernelWithItsRangeAndCall) {
 }
 
 TEST_F(CudaCollector, GraphReplaysKnowWhatWasCaptured) {
-  const Recorded recorded = record({"graph", "4"});
-  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  const Recorded recorded = record_well({"graph", "4"});
   EXPECT_EQ(recorded.kernels(), 8);
   EXPECT_EQ(
       recorded.number("SELECT COUNT(*) FROM op JOIN range ON range.id = op.range_id JOIN string ON "
@@ -51,47 +49,41 @@ TEST_F(CudaCollector, GraphReplaysKnowWhatWasCaptured) {
 
 // Each communicates while the other computes: taken for one device nothing would be exposed.
 TEST_F(CudaCollector, SeveralGpusOfAProcessAreSeveralDevices) {
-  const Recorded recorded = record({"two_gpus", "6"});
-  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  const Recorded recorded = record_well({"two_gpus", "6"});
   EXPECT_THAT(recorded.run.err, testing::HasSubstr("2 GPUs: they are ranks 0 to 1"));
-  EXPECT_THAT(recorded.rows("SELECT rank || ' of ' || world_size || ' ' || (SELECT COUNT(*) FROM "
-                            "step WHERE process_id = process.id) || ' ' || COUNT(DISTINCT pid) "
-                            "FROM process GROUP BY id ORDER BY rank"),
-              testing::ElementsAre("0 of 2 6 1", "1 of 2 6 1"));
   EXPECT_THAT(
-      recorded.rows("SELECT process.rank || ' ' || stream.name || ' ' || COUNT(*) FROM op "
-                    "JOIN stream ON stream.id = op.stream_id JOIN process ON process.id = "
-                    "stream.process_id JOIN range ON range.id = op.range_id JOIN stream AS thread "
-                    "ON thread.id = range.stream_id AND thread.process_id = process.id "
-                    "WHERE op.step_id IS NOT NULL GROUP BY op.stream_id ORDER BY 1"),
+      recorded.rows(
+          "SELECT rank || ' of ' || world_size, (SELECT COUNT(*) FROM step WHERE process_id = "
+          "process.id), COUNT(DISTINCT pid) FROM process GROUP BY id ORDER BY rank"),
+      testing::ElementsAre("0 of 2 6 1", "1 of 2 6 1"));
+  EXPECT_THAT(
+      recorded.rows(
+          "SELECT process.rank, stream.name, COUNT(*) FROM op JOIN stream ON stream.id = "
+          "op.stream_id JOIN process ON process.id = stream.process_id JOIN range ON range.id = "
+          "op.range_id JOIN stream AS thread ON thread.id = range.stream_id AND thread.process_id "
+          "= process.id WHERE op.step_id IS NOT NULL GROUP BY op.stream_id ORDER BY 1, 2"),
       testing::ElementsAre("0 GPU 0 stream 7 12", "1 GPU 1 stream 7 12"));
   const test::Run summary =
       test::run_program({PRESERVE_BIN_DIR "/preserve-profile", "--summary", recorded.trace});
-  const test::Run exported =
-      test::run_program({PRESERVE_BIN_DIR "/preserve-profile", "--export", "chrome", recorded.trace,
-                         "-o", folder_ / "trace.json"});
-  EXPECT_EQ(exported.exit_code, 0) << exported.err;
-  std::ifstream events(folder_ / "trace.json");
-  const std::string chrome{std::istreambuf_iterator<char>(events), {}};
+  succeeded(test::run_program({PRESERVE_BIN_DIR "/preserve-profile", "--export", "chrome",
+                               recorded.trace, "-o", folder_ / "trace.json"}));
+  const std::string chrome = read_text_file(folder_ / "trace.json");
   for (const char* rank : {"0", "1"}) {
     EXPECT_THAT(chrome, testing::HasSubstr(std::string("\"rank ") + rank + " "));
     EXPECT_THAT(summary.out, testing::ContainsRegex(std::string("RANK ") + rank +
                                                     " of 2[^R]*600.00 us exposed"));
     // The windows are its own communication, and hold none of the other's.
-    const test::Run tune = test::run_program(
+    succeeded(test::run_program(
         {PRESERVE_BIN_DIR "/preserve-tune", "-f", recorded.trace, "--rank", rank, "--device",
-         PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json", "-o", folder_ / "schedule.json"});
-    ASSERT_EQ(tune.exit_code, 0) << tune.err;
-    std::ifstream in(folder_ / "schedule.json");
-    const std::string schedule{std::istreambuf_iterator<char>(in), {}};
+         PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json", "-o", folder_ / "schedule.json"}));
+    const std::string schedule = read_text_file(folder_ / "schedule.json");
     EXPECT_THAT(schedule, testing::HasSubstr(std::string("\"rank\": ") + rank));
     EXPECT_THAT(schedule, testing::ContainsRegex("\"usable_ns\": 9[0-9]{4},"));
   }
 }
 
 TEST_F(CudaCollector, GraphCapturedBeforeTheRangeIsKnownInside) {
-  const Recorded recorded = record({"profiler", "3"}, {"--capture-range", "profiler"});
-  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  const Recorded recorded = record_well({"profiler", "3"}, {"--capture-range", "profiler"});
   EXPECT_EQ(recorded.kernels(), 6);
   EXPECT_EQ(
       recorded.number("SELECT COUNT(*) FROM op JOIN range ON range.id = op.range_id JOIN string ON "
@@ -122,8 +114,7 @@ TEST_F(CudaCollector, WithoutParametersNothingElseIsLost) {
 }
 
 TEST_F(CudaCollector, ThreadsAtOnce) {
-  const Recorded recorded = record({"threads"}, {}, {"PRESERVE_CUDA_BUFFER_BYTES=65536"});
-  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  const Recorded recorded = record_well({"threads"}, {}, {"PRESERVE_CUDA_BUFFER_BYTES=65536"});
   EXPECT_EQ(recorded.kernels(), 4000);
 }
 
@@ -133,9 +124,8 @@ TEST_F(CudaCollector, BuffersHaveAFixedBudget) {
   for (const char* version : {"FAKE_CUPTI=version=26", "FAKE_CUPTI=version=27"}) {
     SCOPED_TRACE(version);
     const Recorded recorded =
-        record({"threads"}, {"--flush-period", "10s"},
-               {"PRESERVE_CUDA_BUFFER_BYTES=65536", "PRESERVE_CUDA_BUFFERS=1", version});
-    ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+        record_well({"threads"}, {"--flush-period", "10s"},
+                    {"PRESERVE_CUDA_BUFFER_BYTES=65536", "PRESERVE_CUDA_BUFFERS=1", version});
     const int64_t kernels = recorded.kernels();
     const int64_t lost = recorded.number(
         "SELECT IFNULL(SUM(count), 0) FROM loss WHERE source = 'cupti_buffers' AND kind = "
@@ -152,14 +142,12 @@ TEST_F(CudaCollector, ASpoolHasALimit) {
        {std::pair{"first", "2MiB"}, {"last", "2MiB"}, {"last", "256KiB"}}) {
     SCOPED_TRACE(std::string(keep) + " " + bytes);
     const Recorded recorded =
-        record({"steps", "13000"}, {"--max-spool", bytes, "--keep", keep, "--params", "off"});
-    ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+        record_well({"steps", "13000"}, {"--max-spool", bytes, "--keep", keep, "--params", "off"});
     const std::string lost = std::strcmp(keep, "first") == 0 ? "'missing'" : "'overwritten'";
     const auto sum = [&](const std::string& kinds) {
       return recorded.number(
-          "SELECT IFNULL(SUM(count), 0) FROM loss WHERE source = 'cupti' AND "
-          "kind IN (" +
-          kinds + ")");
+          "SELECT IFNULL(SUM(count), 0) FROM loss WHERE source = 'cupti' AND kind IN (" + kinds +
+          ")");
     };
     EXPECT_GT(sum(lost), 0);
     EXPECT_EQ(sum("'received'"), 26'000);
@@ -231,10 +219,10 @@ TEST_F(CudaCollector, KilledAtAnyMoment) {
     const int64_t kernels = recorded.kernels();
     recorded_in_all += kernels;
     // A replay runs two kernels under one number.
-    EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM (SELECT DISTINCT correlation_id, "
-                              "graph_node_id FROM op JOIN stream ON stream.id = stream_id "
-                              "WHERE stream.kind = 'gpu')"),
-              kernels);
+    EXPECT_EQ(
+        recorded.number("SELECT COUNT(*) FROM (SELECT DISTINCT correlation_id, graph_node_id FROM "
+                        "op JOIN stream ON stream.id = stream_id WHERE stream.kind = 'gpu')"),
+        kernels);
     EXPECT_LE(kernels, static_cast<int64_t>(log.launched));
     const int64_t whole_ns = last_whole_round_ns(spools);
     uint64_t promised = 0;
@@ -258,22 +246,20 @@ TEST_F(CudaCollector, KilledAtAnyMoment) {
 // handlers come after those of the program, and the last flush has to come before them.
 TEST_F(CudaCollector, LastFlushComesBeforeTheEndOfLibcupti) {
   const std::string trace = folder_ / "injected.db";
-  const test::Run run = test::run_program(
-      {PRESERVE_BIN_DIR "/preserve-profile", "-o", trace, "--", PRESERVE_INJECTED, "5"},
-      {"PRESERVE_CUPTI=" PRESERVE_FAKE_CUPTI});
-  EXPECT_EQ(run.exit_code, 5) << run.err;
-  EXPECT_THAT(run.err, testing::Not(testing::HasSubstr("flushed after the end")));
+  EXPECT_THAT(test::run_program(
+                  {PRESERVE_BIN_DIR "/preserve-profile", "-o", trace, "--", PRESERVE_INJECTED, "5"},
+                  {"PRESERVE_CUPTI=" PRESERVE_FAKE_CUPTI}),
+              test::exits(5, testing::Not(testing::HasSubstr("flushed after the end"))));
 }
 
 // Graphs are instantiated at start-up, where CUPTI has to know already that they will be traced.
 TEST_F(CudaCollector, WholeGraphsInARangeThatOpensBehindTheirInstantiation) {
   const Recorded recorded =
-      record({"profiler", "3"}, {"--capture-range", "profiler", "--cuda-graphs", "graph"});
-  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+      record_well({"profiler", "3"}, {"--capture-range", "profiler", "--cuda-graphs", "graph"});
   EXPECT_EQ(recorded.kernels(), 3);
-  EXPECT_EQ(recorded.number("SELECT SUM(count) FROM loss WHERE source = 'cupti' AND kind = "
-                            "'received'"),
-            3);
+  EXPECT_EQ(
+      recorded.number("SELECT SUM(count) FROM loss WHERE source = 'cupti' AND kind = 'received'"),
+      3);
   EXPECT_EQ(record({"graph", "4"}, {"--cuda-graphs", "graph"}).kernels(), 4);
   EXPECT_EQ(
       record({"graph", "4"}, {"--cuda-graphs", "graph", "--capture-range", "nvtx:no"}).kernels(),
@@ -375,11 +361,10 @@ TEST_F(CudaCollector, LibcuptiOfTheDriversGenerationIsFoundBehindAnotherOne) {
   std::filesystem::create_directories(home / "lib64");
   std::filesystem::create_symlink(PRESERVE_REAL_CUPTI, home / "extras/CUPTI/lib64/libcupti.so.12");
   std::filesystem::create_symlink(PRESERVE_FAKE_CUPTI, home / "lib64/libcupti.so.13");
-  const test::Run run = test::run_program(
-      {PRESERVE_BIN_DIR "/preserve-profile", "-o", folder_ / "t.db", "--", PRESERVE_INJECTED, "5"},
-      {"CUDA_HOME=" + home.string(), "PRESERVE_CUPTI="});
-  EXPECT_EQ(run.exit_code, 5) << run.err;
-  EXPECT_THAT(run.err, testing::Not(testing::HasSubstr("GPU activity is not recorded")));
+  EXPECT_THAT(test::run_program({PRESERVE_BIN_DIR "/preserve-profile", "-o", folder_ / "t.db", "--",
+                                 PRESERVE_INJECTED, "5"},
+                                {"CUDA_HOME=" + home.string(), "PRESERVE_CUPTI="}),
+              test::exits(5, testing::Not(testing::HasSubstr("GPU activity is not recorded"))));
 }
 
 TEST_F(CudaCollector, RealLibcuptiWithoutADriver) {

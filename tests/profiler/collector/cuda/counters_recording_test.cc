@@ -4,9 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
 
+#include "common/output_file.h"
 #include "tests/profiler/collector/cuda/cuda_recording.h"
+#include "tests/support/exits.h"
 
 namespace preserve {
 namespace {
@@ -14,12 +15,11 @@ namespace {
 // The fake's n-th kernel of the process reads n * 1000 bytes of DRAM and writes one more; of L2
 // come n * 1000 + 2 and + 3 sectors.
 constexpr const char* kCounted =
-    "SELECT string.value || ' ' || metric || ' ' || CAST(counter.value AS INTEGER) FROM counter "
-    "JOIN op ON op.id = op_id JOIN string ON string.id = op.name_id ORDER BY op.id, metric";
+    "SELECT string.value, metric, CAST(counter.value AS INTEGER) FROM counter JOIN op ON op.id = "
+    "op_id JOIN string ON string.id = op.name_id ORDER BY op.id, metric";
 
 TEST_F(CudaCollector, CountersOfEachKernel) {
-  const Recorded recorded = record({"counted", "2"}, {"--counters", "dram,l2"});
-  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  const Recorded recorded = record_well({"counted", "2"}, {"--counters", "dram,l2"});
   EXPECT_THAT(
       recorded.rows(kCounted),
       testing::ElementsAre("gemm_kernel dram_read_bytes 1000", "gemm_kernel dram_write_bytes 1001",
@@ -48,22 +48,20 @@ TEST_F(CudaCollector, CountersOfOneGroup) {
 }
 
 TEST_F(CudaCollector, CountersOfTheNodesOfAGraph) {
-  const Recorded recorded = record({"graph", "2"}, {"--counters", "dram"});
-  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
-  EXPECT_THAT(
-      recorded.rows("SELECT range_name.value || ' ' || CAST(counter.value AS INTEGER) FROM counter "
-                    "JOIN op ON op.id = op_id JOIN range ON range.id = op.range_id "
-                    "JOIN string AS range_name ON range_name.id = range.name_id "
-                    "WHERE metric = 'dram_read_bytes' ORDER BY op.id"),
-      testing::ElementsAre("layers.0.mlp 1000", "layers.0.allreduce 2000", "layers.0.mlp 3000",
-                           "layers.0.allreduce 4000"));
+  const Recorded recorded = record_well({"graph", "2"}, {"--counters", "dram"});
+  EXPECT_THAT(recorded.rows(
+                  "SELECT range_name.value, CAST(counter.value AS INTEGER) FROM counter JOIN op ON "
+                  "op.id = op_id JOIN range ON range.id = op.range_id JOIN string AS range_name ON "
+                  "range_name.id = range.name_id WHERE metric = 'dram_read_bytes' ORDER BY op.id"),
+              testing::ElementsAre("layers.0.mlp 1000", "layers.0.allreduce 2000",
+                                   "layers.0.mlp 3000", "layers.0.allreduce 4000"));
   EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op WHERE graph_node_id IS NOT NULL"), 4);
   EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 2);
 }
 
 TEST_F(CudaCollector, GraphWithMoreKernelsThanTheImageTakes) {
-  const Recorded recorded = record({"graph", "2"}, {"--counters", "dram"}, {"FAKE_CUPTI=room=1"});
-  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  const Recorded recorded =
+      record_well({"graph", "2"}, {"--counters", "dram"}, {"FAKE_CUPTI=room=1"});
   EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM counter"), 0);
   EXPECT_EQ(
       recorded.number("SELECT SUM(count) FROM loss WHERE source = 'counters' AND kind = 'dropped'"),
@@ -71,17 +69,15 @@ TEST_F(CudaCollector, GraphWithMoreKernelsThanTheImageTakes) {
   EXPECT_EQ(recorded.number(
                 "SELECT SUM(count) FROM loss WHERE source = 'counters' AND kind = 'unmatched'"),
             2);
-  EXPECT_EQ(
-      recorded.number("SELECT SUM(CASE kind WHEN 'received' THEN count ELSE -count END) FROM loss "
-                      "WHERE source = 'counters'"),
-      0);
+  EXPECT_EQ(recorded.number("SELECT SUM(CASE kind WHEN 'received' THEN count ELSE -count END) FROM "
+                            "loss WHERE source = 'counters'"),
+            0);
   EXPECT_THAT(recorded.run.err, testing::HasSubstr("as a whole only"));
 }
 
 TEST_F(CudaCollector, CountersOfACaptureRange) {
   const Recorded recorded =
-      record({"profiler", "3"}, {"--counters", "dram", "--capture-range", "profiler"});
-  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+      record_well({"profiler", "3"}, {"--counters", "dram", "--capture-range", "profiler"});
   EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM counter WHERE metric = 'dram_read_bytes'"), 6);
   EXPECT_EQ(recorded.number("SELECT MIN(value) FROM counter"), 11'000);  // ten kernels before
   EXPECT_EQ(record({"steps", "10"}, {"--counters", "l2", "--capture-range", "steps:4"})
@@ -138,42 +134,35 @@ TEST_F(CudaCollector, ChipsCountWhatTheyCan) {
 }
 
 TEST_F(CudaCollector, ThreadsAreCountedOneByOne) {
-  const Recorded recorded = record({"threads"}, {"--counters", "dram"}, {});
-  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
-  EXPECT_EQ(recorded.number("SELECT COUNT(DISTINCT value) FROM counter "
-                            "WHERE metric = 'dram_read_bytes'"),
-            recorded.number("SELECT COUNT(*) FROM op"));
+  const Recorded recorded = record_well({"threads"}, {"--counters", "dram"}, {});
   EXPECT_EQ(
-      recorded.number("SELECT SUM(CASE kind WHEN 'received' THEN count ELSE -count END) FROM loss "
-                      "WHERE source = 'counters'"),
-      0);
+      recorded.number("SELECT COUNT(DISTINCT value) FROM counter WHERE metric = 'dram_read_bytes'"),
+      recorded.number("SELECT COUNT(*) FROM op"));
+  EXPECT_EQ(recorded.number("SELECT SUM(CASE kind WHEN 'received' THEN count ELSE -count END) FROM "
+                            "loss WHERE source = 'counters'"),
+            0);
   // A communication kernel of another thread may run into a measurement, which is then void.
-  EXPECT_GE(recorded.number("SELECT SUM(count) FROM loss WHERE source = 'counters' "
-                            "AND kind = 'received'"),
+  EXPECT_GE(recorded.number(
+                "SELECT SUM(count) FROM loss WHERE source = 'counters' AND kind = 'received'"),
             2000);
 }
 
 TEST_F(CudaCollector, CountersAreNotPlannedFrom) {
-  const Recorded recorded = record({"graph", "5"}, {"--counters", "dram,l2"});
-  ASSERT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  const Recorded recorded = record_well({"graph", "5"}, {"--counters", "dram,l2"});
   EXPECT_THAT(recorded.run.err, testing::HasSubstr("preserve-report"));
-  const test::Run tune = test::run_program(
-      {PRESERVE_BIN_DIR "/preserve-tune", recorded.trace, "--device",
-       PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json", "-o", folder_ / "schedule.json"});
-  EXPECT_EQ(tune.exit_code, 2);
-  EXPECT_THAT(tune.err, testing::HasSubstr("recorded with --counters dram,l2"));
+  EXPECT_THAT(test::run_program({PRESERVE_BIN_DIR "/preserve-tune", recorded.trace, "--device",
+                                 PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json", "-o",
+                                 folder_ / "schedule.json"}),
+              test::exits(2, testing::HasSubstr("recorded with --counters dram,l2")));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "schedule.json"));
-  const test::Run report = test::run_program(
-      {PRESERVE_BIN_DIR "/preserve-report", recorded.trace, "-o", folder_ / "report.md"});
-  ASSERT_EQ(report.exit_code, 0) << report.err;
-  std::ifstream in(folder_ / "report.md");
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  const test::Run report = succeeded(test::run_program(
+      {PRESERVE_BIN_DIR "/preserve-report", recorded.trace, "-o", folder_ / "report.md"}));
+  const std::string text = read_text_file(folder_ / "report.md");
   EXPECT_THAT(text, testing::HasSubstr("| `gemm_kernel` | `layers.*.mlp` | 5 |"));
   EXPECT_THAT(text, testing::HasSubstr("no time here is the program's"));
   for (const char* name : {"report.json", "report.html"}) {  // json: checked against its schema
-    const test::Run other = test::run_program(
-        {PRESERVE_BIN_DIR "/preserve-report", recorded.trace, "-o", folder_ / name});
-    EXPECT_EQ(other.exit_code, 0) << other.err;
+    succeeded(test::run_program(
+        {PRESERVE_BIN_DIR "/preserve-report", recorded.trace, "-o", folder_ / name}));
   }
 }
 
@@ -186,20 +175,19 @@ TEST_F(CudaCollector, CountersJoinARecordingOfTimes) {
     return test::run_program({PRESERVE_BIN_DIR "/preserve-profile", "-f", "--add-counters",
                               folder_ / trace, folder_ / counters, "-o", folder_ / "both.db"});
   };
-  const test::Run run = join("trace.db", "counters.db");
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const test::Run run = succeeded(join("trace.db", "counters.db"));
   EXPECT_THAT(run.err, testing::HasSubstr("14 of 14 GPU operators"));
   const std::vector<std::string> ops =
-      recorded.rows("SELECT id || ' ' || start_ns || ' ' || end_ns FROM op ORDER BY id");
+      recorded.rows("SELECT id, start_ns, end_ns FROM op ORDER BY id");
   recorded.trace = folder_ / "both.db";
-  EXPECT_EQ(recorded.rows("SELECT id || ' ' || start_ns || ' ' || end_ns FROM op ORDER BY id"),
-            ops);
+  EXPECT_EQ(recorded.rows("SELECT id, start_ns, end_ns FROM op ORDER BY id"), ops);
   // Five replays of two kernels, the n-th of which moves n * 1000 bytes: on average 5000 and 6000.
-  EXPECT_THAT(recorded.rows("SELECT DISTINCT string.value || ' ' || counter.value FROM counter "
-                            "JOIN op ON op.id = op_id JOIN string ON string.id = name_id "
-                            "WHERE metric = 'dram_read_bytes' ORDER BY 1"),
-              testing::ElementsAre("gemm_kernel 5000.0",
-                                   "ncclDevKernel_AllReduce_Sum_bf16_RING_LL 6000.0"));
+  EXPECT_THAT(
+      recorded.rows(
+          "SELECT DISTINCT string.value, counter.value FROM counter JOIN op ON op.id = op_id JOIN "
+          "string ON string.id = name_id WHERE metric = 'dram_read_bytes' ORDER BY 1, 2"),
+      testing::ElementsAre("gemm_kernel 5000.0",
+                           "ncclDevKernel_AllReduce_Sum_bf16_RING_LL 6000.0"));
   EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM meta WHERE key = 'counters'"), 0);
   EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 7);
   // What does not fit is refused, and nothing is written.
@@ -209,9 +197,8 @@ TEST_F(CudaCollector, CountersJoinARecordingOfTimes) {
   EXPECT_EQ(join("trace.db", "trace.db").exit_code, 2);
   std::filesystem::rename(folder_ / "counters.db", folder_ / "graph_counters.db");
   ASSERT_EQ(record({"steps", "3"}).run.exit_code, 0);  // other ranges
-  const test::Run other = join("trace.db", "graph_counters.db");
-  EXPECT_EQ(other.exit_code, 2);
-  EXPECT_THAT(other.err, testing::HasSubstr("none of the 6 GPU operators"));
+  EXPECT_THAT(join("trace.db", "graph_counters.db"),
+              test::exits(2, testing::HasSubstr("none of the 6 GPU operators")));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "both.db"));
 }
 

@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "db/trace_db.h"
+#include "tests/support/commands.h"
 #include "tests/support/paths.h"
+#include "tests/support/rows.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -20,34 +22,35 @@ class CudaCollector : public testing::Test {
     test::Run run;
     std::string trace;
     std::vector<std::string> rows(const std::string& sql) const {
-      const TraceDb db = TraceDb::open(trace);
-      std::vector<std::string> out;
-      Query query = db.query(sql);
-      while (query.next()) out.emplace_back(query.text(0));
-      return out;
+      return test::rows(TraceDb::open(trace), sql);
     }
     int64_t number(const std::string& sql) const {
       return TraceDb::open(trace).query_integer(sql).value_or(-1);
     }
     int64_t kernels() const {
       return number(
-          "SELECT COUNT(*) FROM op JOIN stream ON stream.id = stream_id "
-          "WHERE stream.kind = 'gpu'");
+          "SELECT COUNT(*) FROM op JOIN stream ON stream.id = stream_id WHERE stream.kind = 'gpu'");
     }
   };
 
   Recorded record(const std::vector<std::string>& scenario,
                   const std::vector<std::string>& options = {},
-                  std::vector<std::string> environment = {}) {
+                  const std::vector<std::string>& environment = {}) {
     Recorded recorded;
     recorded.trace = folder_ / "trace.db";
     std::filesystem::remove(recorded.trace);  // nothing of an earlier run is taken for this one's
-    std::vector<std::string> argv{PRESERVE_BIN_DIR "/preserve-profile", "-f", "-o", recorded.trace};
-    argv.insert(argv.end(), options.begin(), options.end());
-    argv.insert(argv.end(), {"--", PRESERVE_CUDA_PLAYER});
-    argv.insert(argv.end(), scenario.begin(), scenario.end());
-    environment.push_back("PRESERVE_CUPTI=" PRESERVE_FAKE_CUPTI);
-    recorded.run = test::run_program(argv, environment);
+    recorded.run = test::run_program(
+        test::words(PRESERVE_BIN_DIR "/preserve-profile", "-f", "-o", recorded.trace, options, "--",
+                    PRESERVE_CUDA_PLAYER, scenario),
+        test::words(environment, "PRESERVE_CUPTI=" PRESERVE_FAKE_CUPTI));
+    return recorded;
+  }
+
+  Recorded record_well(const std::vector<std::string>& scenario,
+                       const std::vector<std::string>& options = {},
+                       const std::vector<std::string>& environment = {}) {
+    Recorded recorded = record(scenario, options, environment);
+    EXPECT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
     return recorded;
   }
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "tests/profiler/collector/cuda/fake_cupti.h"
+#include "tests/support/stub.h"
 
 namespace {
 
@@ -49,16 +50,9 @@ void fake::count_kernel() {
 
 extern "C" {
 
-int fake_counting_objects() {
-  return live_hosts + enabled_profilers;
-}
-int fake_counting_sessions() {
-  return sessions;
-}
-CUptiResult cuptiGetDeviceId(CUcontext, uint32_t* device) {
-  *device = 0;
-  return CUPTI_SUCCESS;
-}
+STUB(int fake_counting_objects(), live_hosts + enabled_profilers)
+STUB(int fake_counting_sessions(), sessions)
+STUB(CUptiResult cuptiGetDeviceId(CUcontext, uint32_t* device), *device = 0, CUPTI_SUCCESS)
 CUptiResult cuptiDeviceGetChipName(CUpti_Device_GetChipName_Params* params) {
   const char* chip = std::getenv("FAKE_CHIP");
   params->pChipName = chip == nullptr ? "FAKE100" : chip;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/profiler/collector/cuda/fake_cupti.h"
 #include "tests/profiler/collector/cuda/fake_counters.h"
+#include "tests/support/stub.h"
 
 #include <cupti.h>
 #include <time.h>
@@ -318,21 +319,11 @@ void fake_destroy_context() {
   call(kDestroy, CUPTI_API_EXIT, 0, nullptr, nullptr);
 }
 
-int fake_kernels_enabled() {
-  return kernels;
-}
-int fake_enabled(int kind) {
-  return enabled_kinds[kind];
-}
-int fake_hardware_trace() {
-  return hardware_trace;
-}
-int fake_has_timestamp_callback() {
-  return timestamp != nullptr;
-}
-uint64_t fake_flushes() {
-  return flushes;
-}
+STUB(int fake_kernels_enabled(), kernels)
+STUB(int fake_enabled(int kind), enabled_kinds[kind])
+STUB(int fake_hardware_trace(), hardware_trace)
+STUB(int fake_has_timestamp_callback(), timestamp != nullptr)
+STUB(uint64_t fake_flushes(), flushes)
 
 // ---------------------------------------------------------------- what the collector calls
 
@@ -361,10 +352,7 @@ CUptiResult cuptiSubscribe(CUpti_SubscriberHandle* subscriber, CUpti_CallbackFun
   CUpti_SubscriberParams params{};
   return cuptiSubscribe_v2(subscriber, function, data, &params);
 }
-CUptiResult cuptiUnsubscribe(CUpti_SubscriberHandle) {
-  callback = nullptr;
-  return CUPTI_SUCCESS;
-}
+STUB(CUptiResult cuptiUnsubscribe(CUpti_SubscriberHandle), callback = nullptr, CUPTI_SUCCESS)
 CUptiResult cuptiEnableCallback(uint32_t enable, CUpti_SubscriberHandle,
                                 CUpti_CallbackDomain domain, CUpti_CallbackId cbid) {
   if (domain == CUPTI_CB_DOMAIN_DRIVER_API) enabled_driver[cbid] = enable != 0;
@@ -403,10 +391,7 @@ CUptiResult cuptiActivityRegisterTimestampCallback(CUpti_TimestampCallbackFunc f
   return CUPTI_SUCCESS;
 }
 // Without a callback: the clock of the records, which need not be any of the system's.
-CUptiResult cuptiGetTimestamp(uint64_t* time) {
-  *time = now();
-  return CUPTI_SUCCESS;
-}
+STUB(CUptiResult cuptiGetTimestamp(uint64_t* time), *time = now(), CUPTI_SUCCESS)
 CUptiResult cuptiActivityEnable(CUpti_ActivityKind kind) {
   if (const int error = failure("enable=")) return static_cast<CUptiResult>(error);
   const int error = kind == CUPTI_ACTIVITY_KIND_MEMCPY ? failure("copies=") : 0;
@@ -451,20 +436,13 @@ CUptiResult cuptiActivityFlushAll(uint32_t) {
   ++flushes;
   return CUPTI_SUCCESS;
 }
-CUptiResult cuptiActivityFlushPeriod(uint32_t) {
-  return CUPTI_SUCCESS;
-}
-CUptiResult cuptiActivitySetAttribute(CUpti_ActivityAttribute, size_t*, void*) {
-  return CUPTI_SUCCESS;
-}
+STUB(CUptiResult cuptiActivityFlushPeriod(uint32_t), CUPTI_SUCCESS)
+STUB(CUptiResult cuptiActivitySetAttribute(CUpti_ActivityAttribute, size_t*, void*), CUPTI_SUCCESS)
 CUptiResult cuptiGetGraphNodeId(CUgraphNode node, uint64_t* id) {
   *id = reinterpret_cast<uint64_t>(node);
   return CUPTI_SUCCESS;
 }
-CUptiResult cuptiGetGraphId(CUgraph, uint32_t* id) {
-  *id = 3;
-  return CUPTI_SUCCESS;
-}
+STUB(CUptiResult cuptiGetGraphId(CUgraph, uint32_t* id), *id = 3, CUPTI_SUCCESS)
 CUptiResult cuptiGetResultString(CUptiResult, const char** text) {
   *text = "a fake error";
   return CUPTI_SUCCESS;

@@ -8,8 +8,8 @@
 #include "db/trace_db.h"
 #include "profiler/convert/cuda/nccl_payload.h"
 #include "profiler/convert/spool_reader.h"
+#include "tests/support/exits.h"
 #include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
@@ -67,9 +67,8 @@ TEST(NcclPayload, RealLibraryOnANullCommunicator) {
   const test::Run probe = test::run_program({PRESERVE_NCCL_CALLER, library});
   if (probe.exit_code == 77) GTEST_SKIP() << "no libnccl on this machine: " << probe.err;
   const std::string trace = folder / "trace.db";
-  const test::Run run = test::run_program(
-      {PRESERVE_BIN_DIR "/preserve-profile", "-o", trace, "--", PRESERVE_NCCL_CALLER, library});
-  ASSERT_EQ(run.exit_code, 0) << run.err;
+  succeeded(test::run_program(
+      {PRESERVE_BIN_DIR "/preserve-profile", "-o", trace, "--", PRESERVE_NCCL_CALLER, library}));
   const TraceDb db = TraceDb::open(trace);
   Query query = db.query(
       "SELECT string.value, payload FROM range JOIN string ON string.id = range.name_id "
@@ -92,10 +91,9 @@ TEST(NcclPayload, RealLibraryOnANullCommunicator) {
 cuda::Run plugin_calls(const std::string& version) {
   const test::TemporaryDirectory folder;
   const std::string spool = folder / "spool";
-  const test::Run run =
+  succeeded(
       test::run_program({PRESERVE_BIN_DIR "/preserve-profile", "--nccl-plugin", "--keep-spool",
-                         spool, "-o", folder / "trace.db", "--", PRESERVE_NCCL_HOST, version});
-  EXPECT_EQ(run.exit_code, 0) << run.err;
+                         spool, "-o", folder / "trace.db", "--", PRESERVE_NCCL_HOST, version}));
   cuda::RunReader reader;
   for (const auto& entry : std::filesystem::directory_iterator(spool)) {
     if (entry.path().extension() != ".spool") continue;

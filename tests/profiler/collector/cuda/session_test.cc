@@ -2,21 +2,20 @@
 // The session and its buffers inside this process, so that the sanitizers see them: threads that
 // launch while the recording is flushed, switched, written and stopped. The fake CUPTI is linked
 // in.
+#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <set>
-#include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
 
+#include "common/output_file.h"
 #include "profiler/collector/cuda/counters.h"
 #include "profiler/collector/cuda/session.h"
 #include "profiler/collector/recorder.h"
@@ -29,53 +28,27 @@ namespace {
 
 cuda::CuptiApi fake_api() {
   cuda::CuptiApi api;
-  api.get_version = cuptiGetVersion;
-  api.subscribe = cuptiSubscribe;
-  api.subscribe_v2 = cuptiSubscribe_v2;
-  api.unsubscribe = cuptiUnsubscribe;
-  api.enable_callback = cuptiEnableCallback;
-  api.enable_domain = cuptiEnableDomain;
-  api.get_callback_name = cuptiGetCallbackName;
-  api.register_callbacks = cuptiActivityRegisterCallbacks;
-  api.register_timestamp = cuptiActivityRegisterTimestampCallback;
-  api.get_timestamp = cuptiGetTimestamp;
-  api.activity_enable = cuptiActivityEnable;
-  api.activity_disable = cuptiActivityDisable;
-  api.next_record = cuptiActivityGetNextRecord;
-  api.dropped_records = cuptiActivityGetNumDroppedRecords;
-  api.flush_all = cuptiActivityFlushAll;
-  api.hw_trace = cuptiActivityEnableHWTrace;
-  api.set_attribute = cuptiActivitySetAttribute;
-  api.graph_node_id = cuptiGetGraphNodeId;
-  api.graph_id = cuptiGetGraphId;
-  api.result_string = cuptiGetResultString;
+  const auto find = [](auto& function, const char* symbol) {
+    function = reinterpret_cast<std::decay_t<decltype(function)>>(::dlsym(RTLD_DEFAULT, symbol));
+  };
+#define PRESERVE_FAKE(member, symbol, required) find(api.member, #symbol);
+  PRESERVE_CUPTI_FUNCTIONS(PRESERVE_FAKE)
+#undef PRESERVE_FAKE
   api.func_param_info = cuFuncGetParamInfo;
   api.kernel_param_info = cuKernelGetParamInfo;
-  api.device_id = cuptiGetDeviceId;
-  api.chip_name = cuptiDeviceGetChipName;
-  api.profiler_initialize = cuptiProfilerInitialize;
-  api.counter_availability = cuptiProfilerGetCounterAvailability;
-  api.host_initialize = cuptiProfilerHostInitialize;
-  api.host_deinitialize = cuptiProfilerHostDeinitialize;
-  api.host_add_metrics = cuptiProfilerHostConfigAddMetrics;
-  api.host_config_size = cuptiProfilerHostGetConfigImageSize;
-  api.host_config = cuptiProfilerHostGetConfigImage;
-  api.host_passes = cuptiProfilerHostGetNumOfPasses;
-  api.host_evaluate = cuptiProfilerHostEvaluateToGpuValues;
-  api.range_enable = cuptiRangeProfilerEnable;
-  api.range_disable = cuptiRangeProfilerDisable;
-  api.range_configure = cuptiRangeProfilerSetConfig;
-  api.range_start = cuptiRangeProfilerStart;
-  api.range_stop = cuptiRangeProfilerStop;
-  api.range_decode = cuptiRangeProfilerDecodeData;
-  api.range_image_size = cuptiRangeProfilerGetCounterDataSize;
-  api.range_image_init = cuptiRangeProfilerCounterDataImageInitialize;
-  api.range_image_info = cuptiRangeProfilerGetCounterDataInfo;
   api.stream_is_capturing = cuStreamIsCapturing;
   return api;
 }
 
+const cuda::CuptiApi api = fake_api();
 cuda::Session* running = nullptr;
+
+void launch_kernel(const char* name = "kernel", uint64_t function = 0x10) {
+  uint64_t pointer = 0x1000;
+  int number = 1;
+  void* parameters[] = {&pointer, &number};
+  fake_launch(name, function, parameters);
+}
 
 // The recorder reads its environment once per process, as it is loaded: before that.
 char folder[] = "/tmp/preserve-test-XXXXXX";
@@ -95,13 +68,9 @@ std::vector<std::thread> launching_threads(cuda::Session& session, int steps) {
   threads.reserve(3);
   for (int i = 0; i < 3; ++i) {
     threads.emplace_back([&session, steps] {
-      int number = 1;
-      uint64_t pointer = 0x1000;
-      void* parameters[] = {&pointer, &number};
       for (int step = 0; step < steps; ++step) {
         session.on_range({collector::RangeEvent::push, "step"});
-        for (int k = 0; k < 5; ++k)
-          fake_launch("kernel", 0x10 + static_cast<uint64_t>(k), parameters);
+        for (uint64_t k = 0; k < 5; ++k) launch_kernel("kernel", 0x10 + k);
         session.on_range({collector::RangeEvent::pop, {}});
       }
     });
@@ -110,7 +79,6 @@ std::vector<std::thread> launching_threads(cuda::Session& session, int steps) {
 }
 
 TEST(CudaSession, LaunchesWhileItIsFlushedSwitchedAndStopped) {
-  const cuda::CuptiApi api = fake_api();
   cuda::SessionOptions options;
   options.buffers = 8;
   options.buffer_bytes = 1 << 16;
@@ -138,7 +106,6 @@ TEST(CudaSession, LaunchesWhileItIsFlushedSwitchedAndStopped) {
 
 TEST(CudaSession, StartedRangeRecordsUntilItEndsOnWhateverThread) {
   using collector::RangeEvent;
-  const cuda::CuptiApi api = fake_api();
   cuda::SessionOptions options;
   ASSERT_TRUE(options.range.parse("nvtx:request*"));
   cuda::Session session(api, options);
@@ -167,7 +134,6 @@ TEST(CudaSession, StartedRangeRecordsUntilItEndsOnWhateverThread) {
 // What is reported once, at the start of CUDA, is wanted whatever the range.
 TEST(CudaSession, DevicesAndAllocationsAreRecordedOutsideTheRangeToo) {
   using collector::RangeEvent;
-  const cuda::CuptiApi api = fake_api();
   cuda::SessionOptions options;
   options.hardware_trace = true;
   ASSERT_TRUE(options.range.parse("nvtx:request"));
@@ -192,7 +158,6 @@ TEST(CudaSession, DevicesAndAllocationsAreRecordedOutsideTheRangeToo) {
 
 // CUPTI 12.6 to 13.0 loses times with a callback.
 TEST(CudaSession, TimestampCallbackOnlyWhereItWorks) {
-  const cuda::CuptiApi api = fake_api();
   for (const auto& [version, wanted] : {std::pair{"version=22", 1},
                                         {"version=24", 0},
                                         {"version=28", 0},
@@ -212,7 +177,6 @@ cuda::Session* stopping = nullptr;
 std::atomic<bool> stop_returned{false};
 
 TEST(CudaSession, StopWaitsForAFlushThatIsUnderWay) {
-  const cuda::CuptiApi api = fake_api();
   cuda::Session session(api, {});
   ASSERT_TRUE(session.start());
   stopping = &session;
@@ -238,7 +202,6 @@ TEST(CudaSession, StopWaitsForAFlushThatIsUnderWay) {
 }
 
 TEST(CudaSession, WhatAContextRecordedIsFetchedBeforeItEnds) {
-  const cuda::CuptiApi api = fake_api();
   cuda::Session session(api, {});
   ASSERT_TRUE(session.start());
   const uint64_t flushes = fake_flushes();
@@ -254,15 +217,11 @@ TEST(CudaSession, DevicesAreWrittenAgainAfterAChunkThatDidNotFit) {
   const auto file = std::make_unique<collector::SpoolFile>();
   ASSERT_TRUE(file->create(spools.path().c_str(), 1, kLimit, false, 0));
   ASSERT_TRUE(file->write_header());
-  const cuda::CuptiApi api = fake_api();
   cuda::Session session(api, {});
   ASSERT_TRUE(session.start());
-  uint64_t pointer = 0x1000;
-  int number = 1;
-  void* parameters[] = {&pointer, &number};
   fake_device_appears("Card of a test");
   const auto write_kernels = [&](int kernels) {
-    for (int i = 0; i < kernels; ++i) fake_launch("kernel", 0x10, parameters);
+    for (int i = 0; i < kernels; ++i) launch_kernel();
     session.tick();
     session.write(*file);
   };
@@ -272,13 +231,11 @@ TEST(CudaSession, DevicesAreWrittenAgainAfterAChunkThatDidNotFit) {
   EXPECT_FALSE(file->stuck());
   session.stop();
   file->close();
-  std::ifstream in(std::filesystem::directory_iterator(spools.path())->path());
-  const std::string written(std::istreambuf_iterator<char>(in), {});
-  EXPECT_THAT(written, testing::HasSubstr("Card of a test"));
+  EXPECT_THAT(read_text_file(std::filesystem::directory_iterator(spools.path())->path()),
+              testing::HasSubstr("Card of a test"));
 }
 
 TEST(CudaSession, SecondOneOfAProcessIsRefused) {
-  const cuda::CuptiApi api = fake_api();
   cuda::Session first(api, {}), second(api, {});
   ASSERT_TRUE(first.start());
   EXPECT_FALSE(second.start());
@@ -288,7 +245,6 @@ TEST(CudaSession, SecondOneOfAProcessIsRefused) {
 }
 
 TEST(CudaSession, CountsWhileThreadsLaunchAndTheRangeSwitchesAndItEnds) {
-  const cuda::CuptiApi api = fake_api();
   cuda::SessionOptions options;
   options.counters = cuda::kDramCounters | cuda::kL2Counters;
   ASSERT_TRUE(options.range.parse("steps:2:step"));
@@ -303,10 +259,7 @@ TEST(CudaSession, CountsWhileThreadsLaunchAndTheRangeSwitchesAndItEnds) {
     for (std::thread& thread : threads) thread.join();
     EXPECT_EQ(session.state(), cuda::State::drained);
     const int sessions = fake_counting_sessions();
-    uint64_t pointer = 0x1000;
-    int number = 1;
-    void* parameters[] = {&pointer, &number};
-    fake_launch("kernel", 0x10, parameters);
+    launch_kernel();
     EXPECT_EQ(fake_counting_sessions(), sessions);  // over means over
     EXPECT_GE(sessions, sessions_before);
   }
@@ -314,20 +267,16 @@ TEST(CudaSession, CountsWhileThreadsLaunchAndTheRangeSwitchesAndItEnds) {
 }
 
 TEST(CudaSession, CountersGoWithTheirContext) {
-  const cuda::CuptiApi api = fake_api();
   cuda::SessionOptions options;
   options.counters = cuda::kL2Counters;
   cuda::Session session(api, options);
   ASSERT_TRUE(session.start());
-  uint64_t pointer = 0x1000;
-  int number = 1;
-  void* parameters[] = {&pointer, &number};
   for (int round = 0; round < 40; ++round) {  // more contexts, one after the other, than slots
     const int sessions = fake_counting_sessions();
-    fake_launch("kernel", 0x10, parameters);
+    launch_kernel();
     EXPECT_EQ(fake_counting_sessions(), sessions + 1);
     EXPECT_EQ(fake_counting_objects(), 2);
-    fake_launch("ncclDevKernel_AllGather", 0x11, parameters);
+    launch_kernel("ncclDevKernel_AllGather", 0x11);
     EXPECT_EQ(fake_counting_sessions(), sessions + 1);
     fake_destroy_context();
     EXPECT_EQ(fake_counting_objects(), 0);
@@ -341,7 +290,6 @@ const void* handle(uintptr_t number) {
 
 // CUDA's runtime launches by CUkernel, in the argument for a CUfunction.
 TEST(Functions, LayoutOfBothKindsOfHandles) {
-  const cuda::CuptiApi api = fake_api();
   cuda::Functions functions;
   for (const uintptr_t number : {0x10u, 0x11u}) {
     const cuda::KernelFunction* function = functions.find(api, handle(number), "kernel");
@@ -353,7 +301,6 @@ TEST(Functions, LayoutOfBothKindsOfHandles) {
 
 // Autotuners load and unload modules by the thousand, while the rest of the program stays.
 TEST(Functions, UnloadingModulesUsesNothingUp) {
-  const cuda::CuptiApi api = fake_api();
   cuda::Functions functions;
   std::vector<uint64_t> ids;
   for (int round = 0; round < 100; ++round) {
@@ -368,7 +315,6 @@ TEST(Functions, UnloadingModulesUsesNothingUp) {
 }
 
 TEST(Functions, HandleOfAnUnloadedModuleMayMeanAnotherKernel) {
-  const cuda::CuptiApi api = fake_api();
   cuda::Functions functions;
   const uint64_t first = functions.find(api, handle(0x10), "kernel")->id;
   functions.forget();
@@ -386,7 +332,6 @@ TEST(Functions, HandleOfAnUnloadedModuleMayMeanAnotherKernel) {
 }
 
 TEST(Functions, FullTableRefusesWithoutForgetting) {
-  const cuda::CuptiApi api = fake_api();
   cuda::Functions functions;
   uintptr_t number = 0x2000;
   while (functions.find(api, handle(number), "kernel") != nullptr) number += 2;

@@ -8,8 +8,6 @@
 namespace preserve {
 namespace {
 
-using cuda::NodeEvent;
-using cuda::RecordType;
 using test::Converted;
 using test::CudaRecording;
 
@@ -22,41 +20,41 @@ cuda::LibraryCall nccl_call(const char* function, int64_t bytes, bool plugin) {
   if (plugin) call.dtype = "ncclBfloat16";
   return call;
 }
-const char* const kCollectives =
-    "SELECT function || ' ' || IFNULL(bytes, '?') || ' ' || IFNULL(dtype, '?') || ' ' || "
-    "IFNULL(ranks, '?') || ' ' || source || ' ' || confidence FROM collective ORDER BY op_id";
-
-TEST(CudaConvert, PayloadBeforeALaunchDescribesIt) {
-  CudaRecording recording;
-  recording.name(1, "ncclDevKernel_AllReduce_Sum_bf16_RING_LL");
+// One kernel, and the calls before its launch.
+Converted one_kernel(const char* kernel, const std::vector<cuda::LibraryCall>& calls,
+                     uint32_t thread_of_calls = 1) {
+  CudaRecording recording({kernel});
   recording.reader.set_communicator_ranks(0xabc, 8);
-  recording.reader.add(nccl_call("ncclAllReduce", 16384, false), {90, 1, 0});
+  int64_t ns = 90;
+  for (const cuda::LibraryCall& call : calls)
+    recording.reader.add(call, {ns++, thread_of_calls, 0});
   recording.launch(100, 1);
   recording.kernel(1, 200, 300, 1);
-  const Converted trace(recording);
+  return Converted(recording);
+}
+constexpr const char* kAllReduce = "ncclDevKernel_AllReduce_Sum_bf16_RING_LL";
+const char* const kCollectives =
+    "SELECT function, IFNULL(bytes, '?'), IFNULL(dtype, '?'), IFNULL(ranks, '?'), source, "
+    "confidence FROM collective ORDER BY op_id";
+
+TEST(CudaConvert, PayloadBeforeALaunchDescribesIt) {
+  const Converted trace = one_kernel(kAllReduce, {nccl_call("ncclAllReduce", 16384, false)});
   EXPECT_THAT(trace.rows(kCollectives), testing::ElementsAre("allreduce 16384 ? 8 nccl_nvtx 0.9"));
-  EXPECT_THAT(
-      trace.rows("SELECT metric || ' ' || CAST(value AS INTEGER) FROM counter ORDER BY metric"),
-      testing::ElementsAre("blocks 8"));
+  EXPECT_THAT(trace.rows("SELECT metric, CAST(value AS INTEGER) FROM counter ORDER BY metric"),
+              testing::ElementsAre("blocks 8"));
 }
 
 TEST(CudaConvert, PluginIsBelievedBeforeThePayload) {
-  CudaRecording recording;
-  recording.name(1, "ncclDevKernel_AllReduce_Sum_bf16_RING_LL");
-  recording.reader.add(nccl_call("ncclAllReduce", 16384, false), {90, 1, 0});
-  recording.reader.add(nccl_call("AllReduce", 16384, true), {95, 1, 0});
-  recording.launch(100, 1);
-  recording.kernel(1, 200, 300, 1);
-  const Converted trace(recording);
+  const Converted trace = one_kernel(
+      kAllReduce, {nccl_call("ncclAllReduce", 16384, false), nccl_call("AllReduce", 16384, true)});
   EXPECT_THAT(trace.rows(kCollectives),
-              testing::ElementsAre("allreduce 16384 ncclBfloat16 ? nccl_plugin 1.0"));
+              testing::ElementsAre("allreduce 16384 ncclBfloat16 8 nccl_plugin 1.0"));
   EXPECT_EQ(trace.loss("nccl", "unmatched"), 0);
 }
 
 TEST(CudaConvert, GroupWithAsManyLaunchesAsCallsPairsInOrder) {
-  CudaRecording recording;
-  recording.name(1, "ncclDevKernel_AllReduce_Sum_f32_RING_LL");
-  recording.name(2, "ncclDevKernel_AllGather_RING_LL");
+  CudaRecording recording(
+      {"ncclDevKernel_AllReduce_Sum_f32_RING_LL", "ncclDevKernel_AllGather_RING_LL"});
   recording.reader.add(nccl_call("ncclAllReduce", 100, false), {90, 1, 0});
   recording.reader.add(nccl_call("ncclAllGather", 200, false), {91, 1, 0});
   recording.launch(100, 1);
@@ -64,58 +62,45 @@ TEST(CudaConvert, GroupWithAsManyLaunchesAsCallsPairsInOrder) {
   recording.kernel(1, 200, 300, 1);
   recording.kernel(2, 300, 400, 2);
   const Converted trace(recording);
-  EXPECT_THAT(trace.rows("SELECT function || ' ' || bytes FROM collective ORDER BY op_id"),
+  EXPECT_THAT(trace.rows("SELECT function, bytes FROM collective ORDER BY op_id"),
               testing::ElementsAre("allreduce 100", "allgather 200"));
 }
 
 TEST(CudaConvert, FusedCallsOfOneKernelAddUp) {
-  CudaRecording recording;
-  recording.name(1, "ncclDevKernel_SendRecv");
-  recording.reader.add(nccl_call("ncclSend", 100, false), {90, 1, 0});
-  recording.reader.add(nccl_call("ncclRecv", 50, false), {91, 1, 0});
-  recording.reader.add(nccl_call("ncclSend", 10, false), {92, 1, 0});  // as an all-to-all does
-  recording.launch(100, 1);
-  recording.kernel(1, 200, 300, 1);
-  const Converted trace(recording);
+  const Converted trace =
+      one_kernel("ncclDevKernel_SendRecv",
+                 {nccl_call("ncclSend", 100, false), nccl_call("ncclRecv", 50, false),
+                  nccl_call("ncclSend", 10, false)});  // as an all-to-all does
   EXPECT_THAT(
-      trace.rows("SELECT function || ' ' || bytes || ' ' || op.kind FROM collective JOIN op ON "
-                 "op.id = op_id"),
+      trace.rows("SELECT function, bytes, op.kind FROM collective JOIN op ON op.id = op_id"),
       testing::ElementsAre("sendrecv 160 p2p"));
 }
 
 TEST(CudaConvert, CallsOfAnotherThreadAreNotMixedIn) {
-  CudaRecording recording;
-  recording.name(1, "ncclDevKernel_AllReduce_Sum_bf16_RING_LL");
-  recording.reader.add(nccl_call("ncclAllReduce", 111, false), {90, 2, 0});
-  recording.launch(100, 1, 1);
-  recording.kernel(1, 200, 300, 1);
-  const Converted trace(recording);
+  const Converted trace = one_kernel(kAllReduce, {nccl_call("ncclAllReduce", 111, false)}, 2);
   EXPECT_THAT(trace.rows(kCollectives), testing::ElementsAre("allreduce ? ? ? kernel_name 0.5"));
   EXPECT_EQ(trace.loss("nccl", "unmatched"), 1);
 }
 
 TEST(CudaConvert, CollectiveInAGraphKeepsWhatItsCaptureSaid) {
-  CudaRecording recording;
-  recording.name(1, "ncclDevKernel_AllReduce_Sum_bf16_RING_LL");
+  CudaRecording recording({kAllReduce});
   cuda::LibraryCall call = nccl_call("AllReduce", 4096, true);
   call.sequence = 17;
   recording.reader.add(call, {90, 1, 0});
   recording.launch(100, 1);
-  recording.node(101, 5, NodeEvent::created);
+  recording.node(101, 5, cuda::NodeEvent::created);
   recording.launch(10'000'000, 2, 1, 0, cuda::LaunchKind::graph);
   recording.kernel(1, 10'000'100, 10'000'200, 2, 5);
   recording.launch(20'000'000, 3, 1, 0, cuda::LaunchKind::graph);
   recording.kernel(1, 20'000'100, 20'000'200, 3, 5);
   const Converted trace(recording);
-  EXPECT_THAT(
-      trace.rows("SELECT function || ' ' || bytes || ' ' || IFNULL(sequence, '-') FROM collective"),
-      testing::ElementsAre("allreduce 4096 -", "allreduce 4096 -"));
+  EXPECT_THAT(trace.rows("SELECT function, bytes, sequence FROM collective"),
+              testing::ElementsAre("allreduce 4096 -", "allreduce 4096 -"));
 }
 
 TEST(CudaConvert, CustomAllreduceIsKnownByItsName) {
-  CudaRecording recording;
-  recording.name(1,
-                 "void vllm::cross_device_reduce_1stage<__nv_bfloat16, 8>(RankData*, RankSignals)");
+  CudaRecording recording(
+      {"void vllm::cross_device_reduce_1stage<__nv_bfloat16, 8>(RankData*, RankSignals)"});
   recording.kernel(1, 100, 200, 1);
   const Converted trace(recording);
   EXPECT_THAT(trace.rows(kCollectives), testing::ElementsAre("allreduce ? ? ? kernel_name 0.5"));
@@ -145,20 +130,18 @@ class CustomAllreduce : public testing::Test {
   // The row of a kernel that was launched with these parameters.
   static std::string row(const std::string& kernel, const Layout& layout,
                          const std::string& arguments, uint8_t flags = 0) {
-    CudaRecording recording;
-    recording.name(1, kernel);
+    CudaRecording recording({kernel});
     recording.function(9, kernel, layout);
     cuda::LaunchBody body{};
     body.correlation = 11;
     body.function = 9;
     body.flags = flags;
     body.parameter_bytes = static_cast<uint32_t>(arguments.size());
-    recording.add(RecordType::launch, body, {}, arguments, {900, 1, 0});
+    recording.add(cuda::RecordType::launch, body, {}, arguments, {900, 1, 0});
     recording.kernel(1, 1000, 1500, 11);
     const Converted trace(recording);
-    const std::vector<std::string> rows = trace.rows(
-        "SELECT function || ' ' || IFNULL(bytes, '-') || ' ' || IFNULL(dtype, '-') || ' ' || "
-        "IFNULL(ranks, '-') || ' ' || source || ' ' || confidence FROM collective");
+    const std::vector<std::string> rows =
+        trace.rows("SELECT function, bytes, dtype, ranks, source, confidence FROM collective");
     return rows.size() == 1 ? rows[0] : "no row";
   }
   static constexpr const char* kUnknown = "allreduce - - - kernel_name 0.5";

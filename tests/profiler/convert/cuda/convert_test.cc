@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <rapidcheck/gtest.h>
-#include <limits>
 #include <random>
 
 #include "profiler/convert/cuda/findings.h"
@@ -20,23 +19,20 @@ using test::Converted;
 using test::CudaRecording;
 
 TEST(CudaConvert, KernelBecomesAnOperatorOnItsStream) {
-  CudaRecording recording;
-  recording.name(1, "gemm_kernel");
+  CudaRecording recording({"gemm_kernel"});
   recording.launch(900, 11, 1, 1);
   recording.kernel(1, 1000, 1500, 11);
   const Converted trace(recording, {{"mlp", 0}});
-  EXPECT_THAT(
-      trace.rows("SELECT string.value || ' ' || op.kind || ' ' || op.start_ns || '-' || op.end_ns "
-                 "|| ' ' || stream.kind || ' ' || stream.native_id FROM op "
-                 "JOIN string ON string.id = op.name_id JOIN stream ON stream.id = op.stream_id"),
-      testing::ElementsAre("gemm_kernel compute 1000-1500 gpu 7"));
+  EXPECT_THAT(trace.rows("SELECT string.value, op.kind, op.start_ns || '-' || op.end_ns, "
+                         "stream.kind, stream.native_id FROM op JOIN string ON string.id = "
+                         "op.name_id JOIN stream ON stream.id = op.stream_id"),
+              testing::ElementsAre("gemm_kernel compute 1000-1500 gpu 7"));
   EXPECT_THAT(trace.paths(), testing::ElementsAre("mlp"));
   EXPECT_EQ(trace.summary.join.launched, 1);
 }
 
 TEST(CudaConvert, ZeroTimestampsAreCountedNeverPlacedAtZero) {
-  CudaRecording recording;
-  recording.name(1, "k");
+  CudaRecording recording({"k"});
   recording.kernel(1, 0, 0, 1);
   recording.kernel(1, 2000, 1000, 2);
   recording.kernel(1, -5, 10, 3);
@@ -51,9 +47,7 @@ TEST(CudaConvert, ZeroTimestampsAreCountedNeverPlacedAtZero) {
 }
 
 TEST(CudaConvert, OverlappingKernelsOfOneStreamAreKeptAsTheyRan) {
-  CudaRecording recording;
-  recording.name(1, "a");
-  recording.name(2, "b");
+  CudaRecording recording({"a", "b"});
   recording.kernel(2, 1900, 3000, 2);  // programmatic dependent launch, and out of order
   recording.kernel(1, 1000, 2000, 1);
   const Converted trace(recording);
@@ -62,8 +56,7 @@ TEST(CudaConvert, OverlappingKernelsOfOneStreamAreKeptAsTheyRan) {
 }
 
 TEST(CudaConvert, ReusedCorrelationIdBelongsToTheLastCallBeforeTheKernel) {
-  CudaRecording recording;
-  recording.name(1, "k");
+  CudaRecording recording({"k"});
   const int64_t hour = 3'600'000'000'000;
   recording.launch(1'000, 9, 1, 1);
   recording.launch(hour, 9, 1, 2);
@@ -74,8 +67,7 @@ TEST(CudaConvert, ReusedCorrelationIdBelongsToTheLastCallBeforeTheKernel) {
 }
 
 TEST(CudaConvert, RecordsMayNameTheRuntimeCallAroundTheDriverCall) {
-  CudaRecording recording;
-  recording.name(1, "k");
+  CudaRecording recording({"k"});
   recording.launch(1'000, 21, 1, 1, cuda::LaunchKind::kernel, 0, {}, 20);
   recording.kernel(1, 2'000, 3'000, 20);
   recording.kernel(1, 4'000, 5'000, 21);
@@ -117,11 +109,10 @@ TEST(CudaConvert, GraphNodesCarryTheRangesOfCaptureBelowThoseOfReplay) {
   EXPECT_EQ(trace.summary.join.graph_nodes, 4);
   EXPECT_EQ(trace.summary.join.resolved_nodes, 4);
   // Each replay has its own module, as long as its operators ran.
-  EXPECT_THAT(
-      trace.rows("SELECT start_ns || '-' || end_ns || ' ' || depth FROM range JOIN string ON "
-                 "string.id = range.name_id WHERE string.value = 'layers.0.mlp' "
-                 "AND range.kind = 'start_end' ORDER BY start_ns"),
-      testing::ElementsAre("10000100-10000200 2", "20000100-20000200 2"));
+  EXPECT_THAT(trace.rows("SELECT start_ns || '-' || end_ns, depth FROM range JOIN string ON "
+                         "string.id = range.name_id WHERE string.value = 'layers.0.mlp' AND "
+                         "range.kind = 'start_end' ORDER BY start_ns"),
+              testing::ElementsAre("10000100-10000200 2", "20000100-20000200 2"));
 }
 
 TEST(CudaConvert, StepThatCapturesAndReplaysIsOneStep) {
@@ -146,8 +137,7 @@ class DeepRanges : public testing::Test {
       names.emplace_back("r" + std::to_string(i + 1), static_cast<uint32_t>(i));
     }
     names.emplace_back("decode_step", 0);
-    CudaRecording recording;
-    recording.name(1, "gemm");
+    CudaRecording recording({"gemm"});
     recording.launch(100, 1, 1, inner);
     recording.node(101, 1001, NodeEvent::created);
     recording.launch(110, 2, 1, outer);
@@ -160,8 +150,8 @@ class DeepRanges : public testing::Test {
   }
   static void expect_children_inside(const Converted& trace) {
     EXPECT_THAT(trace.rows("SELECT child.id FROM range child JOIN range parent ON parent.id = "
-                           "child.parent_id WHERE parent.kind = 'start_end' AND "
-                           "(child.start_ns < parent.start_ns OR child.end_ns > parent.end_ns)"),
+                           "child.parent_id WHERE parent.kind = 'start_end' AND (child.start_ns < "
+                           "parent.start_ns OR child.end_ns > parent.end_ns)"),
                 testing::IsEmpty());
   }
 };
@@ -190,8 +180,7 @@ TEST_F(DeepRanges, BeyondTheLimitAreCounted) {
 }
 
 TEST(CudaConvert, RecycledNodeNumberMeansWhatItLastMeant) {
-  CudaRecording recording;
-  recording.name(1, "k");
+  CudaRecording recording({"k"});
   recording.launch(100, 1, 1, 1);
   recording.node(101, 77, NodeEvent::created);
   recording.launch(5'000'000, 8, 1, 0, cuda::LaunchKind::graph);
@@ -206,8 +195,7 @@ TEST(CudaConvert, RecycledNodeNumberMeansWhatItLastMeant) {
 }
 
 TEST(CudaConvert, UnknownNodeKeepsItsNameAndIsCounted) {
-  CudaRecording recording;
-  recording.name(1, "captured_before_we_came");
+  CudaRecording recording({"captured_before_we_came"});
   recording.launch(1'000, 3, 1, 1, cuda::LaunchKind::graph);
   recording.kernel(1, 2'000, 3'000, 3, 999);
   const Converted trace(recording, {{"decode_step", 0}});
@@ -221,7 +209,7 @@ TEST(CudaConvert, WholeGraphLaunchesAreOperatorsOfUnknownContent) {
   cuda::GraphBody body{100, 900, {0, 1, 7, 3, 0, 12, 0}};
   recording.add(RecordType::graph, body);
   const Converted trace(recording);
-  EXPECT_THAT(trace.rows("SELECT kind || ' ' || graph_id || ' ' || start_ns FROM op"),
+  EXPECT_THAT(trace.rows("SELECT kind, graph_id, start_ns FROM op"),
               testing::ElementsAre("other 12 100"));
 }
 
@@ -229,13 +217,12 @@ TEST(CudaConvert, WholeGraphLaunchesWithoutTimesAreCounted) {
   CudaRecording recording;
   recording.add(RecordType::graph, cuda::GraphBody{0, 900, {0, 1, 7, 3, 0, 12, 0}});
   const Converted trace(recording);
-  EXPECT_THAT(trace.rows("SELECT kind || ' ' || count FROM loss WHERE source = 'cupti' ORDER BY 1"),
+  EXPECT_THAT(trace.rows("SELECT kind, count FROM loss WHERE source = 'cupti' ORDER BY 1"),
               testing::ElementsAre("received 1", "zero_timestamp 1"));
 }
 
 TEST(CudaConvert, NodeOfAGraphIsNotLaunchedByAnotherCall) {
-  CudaRecording recording;
-  recording.name(1, "k");
+  CudaRecording recording({"k"});
   recording.launch(90, 3, 1, 0, cuda::LaunchKind::graph);
   recording.launch(95, 4);
   recording.kernel(1, 100, 200, 3, 77);
@@ -248,8 +235,7 @@ TEST(CudaConvert, NodeOfAGraphIsNotLaunchedByAnotherCall) {
 
 // Streams are numbered within a context: every device has a stream 7.
 TEST(CudaConvert, WholeGraphLaunchesOfTwoDevicesStayApart) {
-  CudaRecording recording;
-  recording.name(1, "k");
+  CudaRecording recording({"k"});
   for (const uint32_t device : {0u, 1u}) {
     cuda::KernelBody kernel{};
     kernel.start_ns = 10;
@@ -304,25 +290,21 @@ std::vector<std::string> ranks_of(const std::vector<std::pair<int64_t, int>>& re
     }
   }
   notes = count_gpus_as_ranks(db, processes);
-  std::vector<std::string> ranks;
-  Query rows = db.query(
-      "SELECT IFNULL(rank, '-') || '/' || IFNULL(world_size, '-') FROM process ORDER BY id");
-  while (rows.next()) ranks.emplace_back(rows.text(0));
-  return ranks;
+  return test::rows(db, "SELECT rank, world_size FROM process ORDER BY id");
 }
 
 TEST(GpuProcesses, EveryGpuIsARankWhereAProcessHasSeveral) {
   std::vector<std::string> notes;
   EXPECT_THAT(ranks_of({{0, 2}, {1, 0}, {2, 3}, {-1, 2}}, notes),
-              testing::ElementsAre("0/6", "1/6", "2/6", "3/6", "4/6", "5/6", "-/-", "-/-"));
+              testing::ElementsAre("0 6", "1 6", "2 6", "3 6", "4 6", "5 6", "- -", "- -"));
   EXPECT_THAT(notes, testing::ElementsAre(testing::HasSubstr("2 GPUs: they are ranks 0 to 1 of"),
                                           testing::HasSubstr("3 GPUs: they are ranks 3 to 5 of")));
   // Where ranks are in files of their own, only merging them can count.
-  EXPECT_THAT(ranks_of({{1, 2}, {-1, 1}}, notes), testing::ElementsAre("1/3", "-/-", "-/-"));
+  EXPECT_THAT(ranks_of({{1, 2}, {-1, 1}}, notes), testing::ElementsAre("1 3", "- -", "- -"));
   EXPECT_THAT(notes, testing::ElementsAre(testing::HasSubstr("2 GPUs: a process each, the first")));
   EXPECT_THAT(ranks_of({{-1, 0}, {-1, 2}, {-1, 1}}, notes),
-              testing::ElementsAre("-/-", "0/3", "1/3", "2/3"));
-  EXPECT_THAT(ranks_of({{0, 1}, {1, 1}, {2, 0}}, notes), testing::ElementsAre("0/3", "1/3", "2/3"));
+              testing::ElementsAre("- -", "0 3", "1 3", "2 3"));
+  EXPECT_THAT(ranks_of({{0, 1}, {1, 1}, {2, 0}}, notes), testing::ElementsAre("0 3", "1 3", "2 3"));
   EXPECT_THAT(notes, testing::IsEmpty());
 }
 
@@ -352,8 +334,7 @@ TEST(GpuProcesses, MoreGpusThanAnyoneHasStayOneProcess) {
 }
 
 TEST(CudaFindings, WhatIsLostIsCountedAgainstAll) {
-  CudaRecording recording;
-  recording.name(1, "k");
+  CudaRecording recording({"k"});
   recording.kernel(1, 100, 200, 1);
   recording.kernel(1, 0, 0, 2);
   recording.kernel(1, 300, 200, 3);
@@ -367,8 +348,7 @@ TEST(CudaFindings, WhatIsLostIsCountedAgainstAll) {
 }
 
 TEST(CudaConvert, RealtimeActivitiesComeOntoTheMonotonicClock) {
-  CudaRecording recording;
-  recording.name(1, "k");
+  CudaRecording recording({"k"});
   // The wall clock was set forward by 500 ns between the two readings.
   recording.add(RecordType::clock,
                 cuda::ClockBody{1'000, 1'001'000, 10, cuda::ActivityClock::realtime, 20});
@@ -382,8 +362,7 @@ TEST(CudaConvert, RealtimeActivitiesComeOntoTheMonotonicClock) {
 }
 
 TEST(CudaConvert, DroppedRecordsAndOverheadAreReported) {
-  CudaRecording recording;
-  recording.name(1, "k");
+  CudaRecording recording({"k"});
   recording.add(RecordType::clock,
                 cuda::ClockBody{1, 1, 1, cuda::ActivityClock::monotonic, 130001});
   recording.add(RecordType::lost, cuda::LostBody{30, cuda::LossPlace::cupti, 0});
@@ -408,9 +387,7 @@ TEST(CudaConvert, NothingRecordedLeavesNothing) {
 // Any order of the records of the writer thread gives the same trace.
 TEST(CudaConvert, OrderOfActivityRecordsDoesNotMatter) {
   const auto convert = [](unsigned seed) {
-    CudaRecording recording;
-    recording.name(1, "a");
-    recording.name(2, "ncclDevKernel_AllReduce_Sum_bf16_RING_LL");
+    CudaRecording recording({"a", "ncclDevKernel_AllReduce_Sum_bf16_RING_LL"});
     for (uint32_t i = 0; i < 50; ++i)
       recording.launch(1000 + i * 10'000'000LL, i + 1, 1, 1 + i % 2);
     std::vector<uint32_t> order(50);
@@ -422,8 +399,8 @@ TEST(CudaConvert, OrderOfActivityRecordsDoesNotMatter) {
     }
     const Converted trace(recording, {{"x", 0}, {"y", 0}});
     return trace.rows(
-        "SELECT op.id || ' ' || op.start_ns || ' ' || op.kind || ' ' || string.value FROM op "
-        "JOIN range ON range.id = op.range_id JOIN string ON string.id = range.name_id");
+        "SELECT op.id, op.start_ns, op.kind, string.value FROM op JOIN range ON range.id = "
+        "op.range_id JOIN string ON string.id = range.name_id");
   };
   const std::vector<std::string> expected = convert(0);
   EXPECT_EQ(expected.size(), 50u);
@@ -433,8 +410,7 @@ TEST(CudaConvert, OrderOfActivityRecordsDoesNotMatter) {
 // Whatever bytes a spool holds: no crash, and every activity is a row or counted.
 RC_GTEST_PROP(CudaConvertProperty, AnyBytesAreSafeAndAccountedFor, (uint32_t seed)) {
   std::mt19937 random(seed);
-  CudaRecording recording;
-  recording.name(1, "k");
+  CudaRecording recording({"k"});
   for (int i = 0; i < 60; ++i) {
     const auto type =
         static_cast<RecordType>(static_cast<unsigned>(RecordType::first) +
@@ -452,17 +428,16 @@ RC_GTEST_PROP(CudaConvertProperty, AnyBytesAreSafeAndAccountedFor, (uint32_t see
   const TraceDb db = trace.open();
   const auto sum = [&](const char* condition) {
     return db
-        .query_integer(std::string("SELECT IFNULL(SUM(count), 0) FROM loss WHERE source = 'cupti' "
-                                   "AND kind ") +
-                       condition)
+        .query_integer(
+            std::string("SELECT IFNULL(SUM(count), 0) FROM loss WHERE source = 'cupti' AND kind ") +
+            condition)
         .value();
   };
   RC_ASSERT(sum("= 'received'") == sum("<> 'received'"));
 }
 
 TEST(CudaConvert, WaitsAreRangesOnTheStreamThatWasWaitedFor) {
-  CudaRecording recording;
-  recording.name(1, "k");
+  CudaRecording recording({"k"});
   recording.kernel(1, 1000, 2000, 1, 0, 7);
   recording.kernel(1, 1000, 2000, 2, 0, 9);
   const auto wait = [&](int64_t from, int64_t to, uint32_t type, uint32_t context,
@@ -478,11 +453,10 @@ TEST(CudaConvert, WaitsAreRangesOnTheStreamThatWasWaitedFor) {
   recording.add(RecordType::external, cuda::ExternalBody{17, 3, 1});
   recording.add(RecordType::pool, cuda::PoolBody{100, 0x7000, 4096, 0, 1});
   const Converted trace(recording);
-  EXPECT_THAT(
-      trace.rows("SELECT string.value || ' ' || range.start_ns || '-' || range.end_ns || ' ' "
-                 "|| stream.native_id FROM range JOIN string ON string.id = name_id "
-                 "JOIN stream ON stream.id = stream_id ORDER BY range.id"),
-      testing::ElementsAre("wait for stream 1500-2500 9", "wait for context 2600-2700 7"));
+  EXPECT_THAT(trace.rows("SELECT string.value, range.start_ns || '-' || range.end_ns, "
+                         "stream.native_id FROM range JOIN string ON string.id = name_id JOIN "
+                         "stream ON stream.id = stream_id ORDER BY range.id"),
+              testing::ElementsAre("wait for stream 1500-2500 9", "wait for context 2600-2700 7"));
   EXPECT_EQ(trace.open().query_integer("SELECT COUNT(*) FROM op"), 2);  // no operators
   EXPECT_EQ(trace.loss("cuda_waits", "received"), 5);
   EXPECT_EQ(trace.loss("cuda_waits", "written"), 2);

@@ -12,6 +12,7 @@
 #include "db/trace_db.h"
 #include "profiler/convert/cuda/rows.h"
 #include "tests/profiler/convert/cuda/records.h"
+#include "tests/support/rows.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve::test {
@@ -54,13 +55,7 @@ class Converted {
     db.finish();
   }
   TraceDb open() const { return TraceDb::open(folder_ / "trace.db"); }
-  std::vector<std::string> rows(const std::string& sql) const {
-    const TraceDb db = open();
-    std::vector<std::string> out;
-    Query query = db.query(sql);
-    while (query.next()) out.emplace_back(query.text(0));
-    return out;
-  }
+  std::vector<std::string> rows(const std::string& sql) const { return test::rows(open(), sql); }
   int64_t loss(const std::string& source, const std::string& kind) const {
     return open()
         .query_integer("SELECT SUM(count) FROM loss WHERE source = ? AND kind = ?", {source, kind})
@@ -69,13 +64,12 @@ class Converted {
   // Innermost to outermost range of every operator, in order of time.
   std::vector<std::string> paths() const {
     return rows(
-        "SELECT (WITH RECURSIVE up(id, name, parent, depth) AS ("
-        "  SELECT range.id, string.value, range.parent_id, range.depth FROM range "
-        "  JOIN string ON string.id = range.name_id WHERE range.id = op.range_id "
-        "  UNION ALL SELECT range.id, string.value, range.parent_id, range.depth FROM up "
-        "  JOIN range ON range.id = up.parent JOIN string ON string.id = range.name_id) "
-        "SELECT IFNULL(GROUP_CONCAT(name, ' < '), '-') FROM up) FROM op ORDER BY op.start_ns, "
-        "op.id");
+        "SELECT (WITH RECURSIVE up(id, name, parent, depth) AS (  SELECT range.id, string.value, "
+        "range.parent_id, range.depth FROM range   JOIN string ON string.id = range.name_id WHERE "
+        "range.id = op.range_id   UNION ALL SELECT range.id, string.value, range.parent_id, "
+        "range.depth FROM up   JOIN range ON range.id = up.parent JOIN string ON string.id = "
+        "range.name_id) SELECT IFNULL(GROUP_CONCAT(name, ' < '), '-') FROM up) FROM op ORDER BY "
+        "op.start_ns, op.id");
   }
 
   cuda::RowSummary summary;

@@ -11,12 +11,11 @@ namespace {
 using cuda::NodeEvent;
 using cuda::RecordType;
 using test::Converted;
-using test::CudaRecording;
 
 constexpr const char* kCounts =
-    "SELECT string.value || ' ' || IFNULL(op.graph_node_id, 0) || ' ' || metric || ' ' || "
-    "CAST(counter.value AS INTEGER) FROM counter JOIN op ON op.id = op_id "
-    "JOIN string ON string.id = op.name_id ORDER BY op.start_ns, op.id, metric";
+    "SELECT string.value, IFNULL(op.graph_node_id, 0), metric, CAST(counter.value AS INTEGER) FROM "
+    "counter JOIN op ON op.id = op_id JOIN string ON string.id = op.name_id ORDER BY op.start_ns, "
+    "op.id, metric";
 
 class Counted : public testing::Test {
  protected:
@@ -58,7 +57,7 @@ class Counted : public testing::Test {
   void launch_graph(int64_t time_ns, uint32_t correlation) {
     recording_.launch(time_ns, correlation, 1, 0, cuda::LaunchKind::graph, 0xe0);
   }
-  CudaRecording recording_;
+  test::CudaRecording recording_;
 };
 
 TEST_F(Counted, KernelsOfAGraphInTheOrderOfTheirCapture) {

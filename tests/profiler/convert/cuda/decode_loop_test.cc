@@ -13,7 +13,6 @@ namespace preserve {
 namespace {
 
 using cuda::NodeEvent;
-using test::Converted;
 using test::CudaRecording;
 
 constexpr int kLayers = 8, kReplays = 12;
@@ -36,9 +35,7 @@ void capture(CudaRecording& recording, int number, uint64_t function,
 }
 
 TEST(DecodeLoop, FromRecordsToAPlan) {
-  CudaRecording recording;
-  recording.name(1, kRead);
-  recording.name(2, kReduce);
+  CudaRecording recording({kRead, kReduce});
   recording.function(5, kRead, {{0, 8}, {8, 8}, {16, 8}});
   recording.function(6, kReduce, {{0, 8}, {8, 8}});
   recording.memory(kMessage, kMessageBytes);
@@ -65,7 +62,7 @@ TEST(DecodeLoop, FromRecordsToAPlan) {
       now_ns += dur_ns + kGapNs;
     }
   }
-  const Converted trace(recording, ranges);
+  const test::Converted trace(recording, ranges);
 
   const FoldedStep step = fold_step(trace.open());
   ASSERT_EQ(step.ops.size(), 2U * kLayers);

@@ -8,7 +8,6 @@
 namespace preserve {
 namespace {
 
-using cuda::NodeEvent;
 using cuda::RecordType;
 using test::Converted;
 using test::CudaRecording;
@@ -22,13 +21,12 @@ std::string words(std::initializer_list<uint64_t> values) {
   return out;
 }
 const char* const kAccesses =
-    "SELECT string.value || ' ' || role || ' ' || offset_bytes || '+' || access.bytes || ' ' || "
-    "access.source || ' ' || ROUND(confidence, 2) FROM access JOIN tensor ON tensor.id = tensor_id "
-    "JOIN string ON string.id = tensor.name_id ORDER BY op_id, operand";
+    "SELECT string.value, role, offset_bytes || '+' || access.bytes, access.source, "
+    "ROUND(confidence, 2) FROM access JOIN tensor ON tensor.id = tensor_id JOIN string ON "
+    "string.id = tensor.name_id ORDER BY op_id, operand";
 
 TEST(CudaConvert, PointerIntoANamedRegionIsItsOperand) {
-  CudaRecording recording;
-  recording.name(1, "gemm");
+  CudaRecording recording({"gemm"});
   recording.function(5, "gemm", kPointerAndStruct);
   recording.launch(100, 1, 1, 0, cuda::LaunchKind::kernel, 5, words({0x10000100, 7, 8, 9}));
   recording.kernel(1, 200, 300, 1);
@@ -38,9 +36,7 @@ TEST(CudaConvert, PointerIntoANamedRegionIsItsOperand) {
 }
 
 TEST(CudaConvert, BlocksOfAnAllocationEndAtTheNextPointer) {
-  CudaRecording recording;
-  recording.name(1, "gemm");
-  recording.name(2, "silu_and_mul");
+  CudaRecording recording({"gemm", "silu_and_mul"});
   recording.function(5, "gemm", kPointerAndStruct);
   recording.function(6, "silu_and_mul", kPointerAndStruct);
   recording.memory(0x20000000, 0x1000);
@@ -59,8 +55,7 @@ TEST(CudaConvert, BlocksOfAnAllocationEndAtTheNextPointer) {
 }
 
 TEST(CudaConvert, PointerIntoReleasedMemoryIsNoOperand) {
-  CudaRecording recording;
-  recording.name(1, "gemm");
+  CudaRecording recording({"gemm"});
   recording.function(5, "gemm", kPointerAndStruct);
   recording.memory(0x20000000, 0x1000);
   recording.memory(0x20000000, 0, true, 5'000'000);
@@ -73,8 +68,7 @@ TEST(CudaConvert, PointerIntoReleasedMemoryIsNoOperand) {
 }
 
 TEST(CudaConvert, TensorMapTellsAddressAndExtent) {
-  CudaRecording recording;
-  recording.name(1, "nvjet_tst_128x8");
+  CudaRecording recording({"nvjet_tst_128x8"});
   recording.add(RecordType::function, cuda::FunctionBody{5, cuda::kUnknownLayout, 0},
                 "nvjet_tst_128x8");
   recording.memory(0x20000000, 0x100000);
@@ -96,12 +90,11 @@ TEST(CudaConvert, TensorMapTellsAddressAndExtent) {
 }
 
 TEST(CudaConvert, ReplaysTouchWhatTheirCaptureWasGiven) {
-  CudaRecording recording;
-  recording.name(1, "gemm");
+  CudaRecording recording({"gemm"});
   recording.function(5, "gemm", kPointerAndStruct);
   recording.memory(0x20000000, 0x1000);
   recording.launch(100, 1, 1, 0, cuda::LaunchKind::kernel, 5, words({0x20000000, 0, 0, 0}));
-  recording.node(101, 9, NodeEvent::created);
+  recording.node(101, 9, cuda::NodeEvent::created);
   for (uint32_t replay = 0; replay < 3; ++replay) {
     const int64_t t = 10'000'000 * (replay + 1);
     recording.launch(t, 10 + replay, 1, 0, cuda::LaunchKind::graph);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstring>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,11 @@ namespace preserve::test {
 // One process's records and the ranges of its threads, ready for trace.db.
 class CudaRecording {
  public:
+  // Kernels have the names 1, 2, 3 ... of `names`.
+  explicit CudaRecording(std::initializer_list<std::string_view> names = {}) {
+    uint32_t id = 0;
+    for (const std::string_view text : names) name(++id, text);
+  }
   template <typename Body>
   void add(cuda::RecordType type, const Body& body, std::string_view text = {},
            std::string_view blob = {}, cuda::Position position = {1, 1, 0}) {

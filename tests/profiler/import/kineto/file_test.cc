@@ -18,29 +18,30 @@ using testing::IsEmpty;
 
 class ImportKineto : public testing::Test {
  protected:
-  Imported import_text(const std::string& text, bool partial = false) {
-    return import_files(directory_, {write_text(directory_, "trace.json", text)}, partial);
+  Imported import_text(const std::string& text) {
+    return import_files(directory_, {write_text(directory_, "trace.json", text)});
+  }
+  Imported import_events(const std::vector<std::string>& events, const char* head = "") {
+    return import_text(kineto_document(events, head));
   }
   TemporaryDirectory directory_;
 };
 
 TEST_F(ImportKineto, KernelsBecomeOperatorsWithTheirLaunch) {
-  const auto imported = import_text(
-      kineto_document({kineto_kernel("gemm_kernel", 110, 5.25, 7, 1),
-                       kineto_event("cpu_op", "aten::mm", 99, 9, 70), kineto_launch(100, 1)}));
-  EXPECT_THAT(
-      column(imported.db, "SELECT start_ns || ' ' || end_ns || ' ' || correlation_id FROM op"),
-      ElementsAre("110000 115250 1"));
-  EXPECT_THAT(column(imported.db, "SELECT name FROM range_named"), ElementsAre("aten::mm"));
-  EXPECT_THAT(column(imported.db, "SELECT native_id FROM stream WHERE kind = 'gpu'"),
-              ElementsAre("7"));
+  const auto imported =
+      import_events({kineto_kernel("gemm_kernel", 110, 5.25, 7, 1),
+                     kineto_event("cpu_op", "aten::mm", 99, 9, 70), kineto_launch(100, 1)});
+  EXPECT_THAT(imported.rows("SELECT start_ns, end_ns, correlation_id FROM op"),
+              ElementsAre("110000 115250 1"));
+  EXPECT_THAT(imported.rows("SELECT name FROM range_named"), ElementsAre("aten::mm"));
+  EXPECT_THAT(imported.rows("SELECT native_id FROM stream WHERE kind = 'gpu'"), ElementsAre("7"));
   EXPECT_EQ(imported.summary.kernels, 1);
 }
 
 TEST_F(ImportKineto, ATextThatIsCutIsSaid) {
-  const auto imported = import_text(
-      kineto_document({kineto_kernel("k", 110, 5, 7, 1), kineto_launch(100, 1),
-                       kineto_event("cpu_op", std::string(600 << 10, 'n'), 99, 9, 70)}));
+  const auto imported =
+      import_events({kineto_kernel("k", 110, 5, 7, 1), kineto_launch(100, 1),
+                     kineto_event("cpu_op", std::string(600 << 10, 'n'), 99, 9, 70)});
   EXPECT_THAT(imported.summary.warnings, testing::Contains(HasSubstr("1 text cut: longer than")));
 }
 
@@ -59,13 +60,12 @@ TEST_F(ImportKineto, CompressedFilesAreTheSameTrace) {
 }
 
 TEST_F(ImportKineto, OverlappingKernelsOfOneStreamStayAsTheyWere) {
-  const auto imported = import_text(
-      kineto_document({kineto_kernel("a", 10, 5, 7, 1), kineto_kernel("b", 14.2, 5, 7, 2),
-                       kineto_kernel("c", 18.9, 5, 7, 3)}));
-  EXPECT_THAT(column(imported.db, "SELECT end_ns - start_ns FROM op ORDER BY id"),
+  const auto imported =
+      import_events({kineto_kernel("a", 10, 5, 7, 1), kineto_kernel("b", 14.2, 5, 7, 2),
+                     kineto_kernel("c", 18.9, 5, 7, 3)});
+  EXPECT_THAT(imported.rows("SELECT end_ns - start_ns FROM op ORDER BY id"),
               ElementsAre("5000", "5000", "5000"));
-  EXPECT_THAT(column(imported.db, "SELECT attributed_ns FROM stream_coverage"),
-              ElementsAre("13900"));
+  EXPECT_THAT(imported.rows("SELECT attributed_ns FROM stream_coverage"), ElementsAre("13900"));
 }
 
 TEST_F(ImportKineto, ReplaysOfOneGraphAreRecognisedAndNumbered) {
@@ -82,46 +82,43 @@ TEST_F(ImportKineto, ReplaysOfOneGraphAreRecognisedAndNumbered) {
         kineto_kernel("copy_kernel", start - (correlation == 50 ? 9 : 14), 3, 8, correlation));
     start += 100;
   }
-  const auto imported = import_text(kineto_document(events));
-  EXPECT_THAT(column(imported.db, "SELECT DISTINCT graph_id FROM op"), ElementsAre("1"));
-  EXPECT_THAT(column(imported.db,
-                     "SELECT group_concat(graph_node_id) FROM (SELECT * FROM op ORDER BY id) "
-                     "GROUP BY correlation_id"),
+  const auto imported = import_events(events);
+  EXPECT_THAT(imported.rows("SELECT DISTINCT graph_id FROM op"), ElementsAre("1"));
+  EXPECT_THAT(imported.rows("SELECT group_concat(graph_node_id) FROM (SELECT * FROM op ORDER BY "
+                            "id) GROUP BY correlation_id"),
               ElementsAre("0,1,2,3,4", "0,1,2,3,4"));
 }
 
 TEST_F(ImportKineto, MissingLaunchesAreCountedAndTheKernelsKept) {
-  const auto imported = import_text(kineto_document(
-      {kineto_kernel("a", 10, 5, 7, 1), kineto_kernel("b", 20, 5, 7, 2), kineto_launch(9, 1)}));
+  const auto imported = import_events(
+      {kineto_kernel("a", 10, 5, 7, 1), kineto_kernel("b", 20, 5, 7, 2), kineto_launch(9, 1)});
   EXPECT_EQ(imported.summary.kernels, 2);
-  EXPECT_THAT(column(imported.db, "SELECT source || ' ' || kind || ' ' || count FROM loss_nonzero"),
+  EXPECT_THAT(imported.rows("SELECT source, kind, count FROM loss_nonzero"),
               ElementsAre("launch unmatched 1"));
 }
 
 TEST_F(ImportKineto, RecycledCorrelationIdsGoToTheLastLaunchBefore) {
-  const auto imported = import_text(kineto_document(
-      {kineto_event("cpu_op", "first", 5, 10, 70), kineto_launch(6, 1),
-       kineto_kernel("a", 20, 5, 7, 1), kineto_event("cpu_op", "second", 100, 10, 70),
-       kineto_launch(101, 1), kineto_kernel("a", 110, 5, 7, 1)}));
-  EXPECT_THAT(
-      column(imported.db,
-             "SELECT range_named.name FROM op JOIN range_named ON range_named.id = op.range_id "
-             "ORDER BY op.start_ns"),
-      ElementsAre("first", "second"));
-  EXPECT_THAT(column(imported.db, "SELECT 1 FROM op WHERE graph_id IS NOT NULL"), IsEmpty());
+  const auto imported =
+      import_events({kineto_event("cpu_op", "first", 5, 10, 70), kineto_launch(6, 1),
+                     kineto_kernel("a", 20, 5, 7, 1), kineto_event("cpu_op", "second", 100, 10, 70),
+                     kineto_launch(101, 1), kineto_kernel("a", 110, 5, 7, 1)});
+  EXPECT_THAT(imported.rows("SELECT range_named.name FROM op JOIN range_named ON range_named.id = "
+                            "op.range_id ORDER BY op.start_ns"),
+              ElementsAre("first", "second"));
+  EXPECT_THAT(imported.rows("SELECT 1 FROM op WHERE graph_id IS NOT NULL"), IsEmpty());
 }
 
 TEST_F(ImportKineto, KernelsWithoutCorrelationAreNoGraph) {
-  const auto imported = import_text(
-      kineto_document({kineto_kernel("a", 10, 5, 7, 0), kineto_kernel("b", 20, 5, 7, 0)}));
-  EXPECT_THAT(column(imported.db, "SELECT 1 FROM op WHERE graph_id IS NOT NULL"), IsEmpty());
+  const auto imported =
+      import_events({kineto_kernel("a", 10, 5, 7, 0), kineto_kernel("b", 20, 5, 7, 0)});
+  EXPECT_THAT(imported.rows("SELECT 1 FROM op WHERE graph_id IS NOT NULL"), IsEmpty());
 }
 
 TEST_F(ImportKineto, GraphIdsOfZeroMeanNoGraph) {
-  const auto imported = import_text(kineto_document(
+  const auto imported = import_events(
       {kineto_kernel("a", 10, 5, 7, 1, R"(, "graph id": 0, "graph node id": 0)"),
-       kineto_kernel("b", 20, 5, 7, 2, R"(, "graph id": 5000000000, "graph node id": 3)")}));
-  EXPECT_THAT(column(imported.db, "SELECT ifnull(graph_id || ':' || graph_node_id, '-') FROM op"),
+       kineto_kernel("b", 20, 5, 7, 2, R"(, "graph id": 5000000000, "graph node id": 3)")});
+  EXPECT_THAT(imported.rows("SELECT ifnull(graph_id || ':' || graph_node_id, '-') FROM op"),
               ElementsAre("-", "5000000000:3"));
 }
 
@@ -134,41 +131,39 @@ TEST_F(ImportKineto, StepsOfFilesWithoutAHostComeFromTheGpusAnnotations) {
     events.push_back(
         kineto_event("gpu_user_annotation", fmt::format("ProfilerStep#{}", step), start, 40, 7));
   }
-  EXPECT_THAT(
-      column(import_text(kineto_document(events)).db, "SELECT COUNT(*) FROM op GROUP BY step_id"),
-      ElementsAre("2", "2", "2"));
+  EXPECT_THAT(import_events(events).rows("SELECT COUNT(*) FROM op GROUP BY step_id"),
+              ElementsAre("2", "2", "2"));
   // With a host, its annotation counts, once.
   events.push_back(kineto_event("user_annotation", "ProfilerStep#0", 90, 20, 70));
-  EXPECT_THAT(column(import_text(kineto_document(events)).db, "SELECT COUNT(*) FROM step"),
-              ElementsAre("1"));
+  EXPECT_THAT(import_events(events).rows("SELECT COUNT(*) FROM step"), ElementsAre("1"));
 }
 
 TEST_F(ImportKineto, KernelsOfNoLengthAreKept) {
-  EXPECT_EQ(import_text(kineto_document({kineto_kernel("a", 10, 0, 7, 1)})).summary.kernels, 1);
+  EXPECT_EQ(import_events({kineto_kernel("a", 10, 0, 7, 1)}).summary.kernels, 1);
 }
 
-TEST_F(ImportKineto, TimesAreExactWithAnOffset) {
-  const auto imported = import_text(
-      R"({"baseTimeNanoseconds": 1719853884000000000, "traceEvents": [
-          {"ph":"X","cat":"kernel","name":"k","pid":0,"tid":7,"ts":1212075548353.304,"dur":173209.713,
-           "args":{"stream":7}}]})");
-  EXPECT_THAT(column(imported.db, "SELECT start_ns || ' ' || end_ns FROM op"),
-              ElementsAre("1721065959548353304 1721065959721563017"));
-}
-
-TEST_F(ImportKineto, OffsetBehindTheEventsCountsToo) {
-  const auto imported = import_text(
-      R"({"traceEvents": [{"ph":"X","cat":"kernel","name":"k","ts":1,"dur":2,"args":{"stream":7}}],
-          "baseTimeNanoseconds": 1000000})");
-  EXPECT_THAT(column(imported.db, "SELECT start_ns FROM op"), ElementsAre("1001000"));
-}
-
-TEST_F(ImportKineto, WholeNanosecondsAreRecognised) {
-  const auto imported = import_text(
-      R"({"traceEvents": [{"ph":"X","cat":"kernel","name":"k","ts":1669783687464181123,"dur":2500,
-                           "args":{"stream":7}}]})");
-  EXPECT_THAT(column(imported.db, "SELECT start_ns || ' ' || (end_ns - start_ns) FROM op"),
-              ElementsAre("1669783687464181123 2500"));
+TEST_F(ImportKineto, TimesAreExact) {
+  const struct {
+    const char *of, *text, *found;
+  } all[] = {
+      {"an offset",
+       R"({"baseTimeNanoseconds": 1719853884000000000, "traceEvents": [
+           {"ph":"X","cat":"kernel","name":"k","pid":0,"tid":7,"ts":1212075548353.304,"dur":173209.713,
+            "args":{"stream":7}}]})",
+       "1721065959548353304 173209713"},
+      {"an offset behind the events",
+       R"({"traceEvents": [{"ph":"X","cat":"kernel","name":"k","ts":1,"dur":2,"args":{"stream":7}}],
+           "baseTimeNanoseconds": 1000000})",
+       "1001000 2000"},
+      {"whole nanoseconds",
+       R"({"traceEvents": [{"ph":"X","cat":"kernel","name":"k","ts":1669783687464181123,"dur":2500,
+                            "args":{"stream":7}}]})",
+       "1669783687464181123 2500"}};
+  for (const auto& [of, text, found] : all) {
+    EXPECT_THAT(import_text(text).rows("SELECT start_ns, end_ns - start_ns FROM op"),
+                ElementsAre(found))
+        << of;
+  }
 }
 
 TEST_F(ImportKineto, SchemaOf2021) {
@@ -182,12 +177,12 @@ TEST_F(ImportKineto, SchemaOf2021) {
      "args": {"device": 0, "context": 1, "stream": 7, "correlation": 5}},
     {"ph": "X", "cat": "Memset", "name": "Memset (Device)", "pid": 0, "tid": "stream 7", "ts": 104,
      "dur": 1, "args": {"device": 0, "context": 1, "stream": 7, "correlation": 6, "bytes": 64}}]})json");
-  EXPECT_THAT(column(imported.db, "SELECT kind FROM op ORDER BY start_ns"),
+  EXPECT_THAT(imported.rows("SELECT kind FROM op ORDER BY start_ns"),
               ElementsAre("compute", "copy"));
-  EXPECT_THAT(column(imported.db, "SELECT name FROM range_named"), ElementsAre("aten::mm"));
-  EXPECT_THAT(column(imported.db, "SELECT bytes FROM access_named WHERE tensor LIKE '%weight'"),
+  EXPECT_THAT(imported.rows("SELECT name FROM range_named"), ElementsAre("aten::mm"));
+  EXPECT_THAT(imported.rows("SELECT bytes FROM access_named WHERE tensor LIKE '%weight'"),
               ElementsAre("64"));
-  EXPECT_THAT(column(imported.db, "SELECT CAST(value AS INTEGER) FROM counter"), ElementsAre("64"));
+  EXPECT_THAT(imported.rows("SELECT CAST(value AS INTEGER) FROM counter"), ElementsAre("64"));
 }
 
 TEST_F(ImportKineto, HipIsAnImportLikeAnyOther) {
@@ -198,85 +193,78 @@ TEST_F(ImportKineto, HipIsAnImportLikeAnyOther) {
      "args":{"External id":1,"kernel":"k","correlation":57189}},
     {"ph":"X","cat":"kernel","name":"Cijk_Alik_Bljk","pid":5,"tid":3,"ts":11.118,"dur":42.079,
      "args":{"device":5,"stream":3,"correlation":57189,"kind":"Dispatch Kernel","grid":"[16, 1, 1]"}}]})");
-  EXPECT_THAT(column(imported.db, "SELECT name || ' ' || units FROM device"),
+  EXPECT_THAT(imported.rows("SELECT name, units FROM device"),
               ElementsAre("AMD Instinct MI300X 304"));
-  EXPECT_THAT(column(imported.db, "SELECT kind FROM loss_nonzero"), IsEmpty());
+  EXPECT_THAT(imported.rows("SELECT kind FROM loss_nonzero"), IsEmpty());
 }
 
-TEST_F(ImportKineto, CollectiveByMetadataOfTheKernel) {
-  const auto imported = import_text(kineto_document({kineto_kernel(
-      "ncclDevKernel_AllReduce_Sum_bf16_RING_LL", 10, 5, 7, 1,
-      R"(, "Collective name": "allreduce", "In msg nelems": 4096, "Out msg nelems": 4096,
-         "Group size": 8, "dtype": "BFloat16", "Process Group Name": "tp", "Process Group Ranks": "[0, 1, ...]")")}));
-  EXPECT_THAT(
-      column(imported.db,
-             "SELECT function || ' ' || bytes || ' ' || ranks || ' ' || source || ' ' || sequence "
-             "FROM collective WHERE communicator IS NOT NULL AND confidence > 0.9"),
-      ElementsAre("allreduce 8192 8 kineto 0"));
-}
-
-TEST_F(ImportKineto, ReduceScatterCountsWhatOneRankReceives) {
-  const auto imported = import_text(kineto_document({kineto_kernel(
-      "ncclDevKernel_ReduceScatter_Sum_f32_RING_LL", 10, 5, 7, 1,
-      R"(, "Collective name": "_reduce_scatter_base", "In msg nelems": 800, "Out msg nelems": 100, "dtype": "Float")")}));
-  EXPECT_THAT(column(imported.db, "SELECT function || ' ' || bytes FROM collective"),
-              ElementsAre("reduce_scatter 400"));
-}
-
-TEST_F(ImportKineto, CollectiveByMetadataOfTheHostCall) {
-  const auto imported = import_text(kineto_document(
-      {kineto_event(
-           "cpu_op", "record_param_comms", 8, 10, 70,
-           R"("Collective name": "allgather", "In msg nelems": 10, "dtype": "Half", "Group size": 2)"),
-       kineto_launch(9, 1), kineto_kernel("ncclDevKernel_AllGather_RING_LL", 20, 5, 7, 1)}));
-  EXPECT_THAT(
-      column(imported.db, "SELECT function || ' ' || bytes || ' ' || source FROM collective"),
-      ElementsAre("allgather 20 kineto_host"));
-}
-
-TEST_F(ImportKineto, CollectiveByShapesOfTheHostCall) {
-  const auto imported = import_text(kineto_document(
-      {kineto_event(
-           "cpu_op", "c10d::alltoall_base_", 7, 12, 70,
-           R"("Input Dims": [[6144], [6144], [], []], "Input type": ["float", "float", "", ""])"),
-       kineto_launch(9, 1),
-       kineto_kernel("ncclKernel_SendRecv_RING_SIMPLE_Sum_int8_t", 20, 5, 7, 1)}));
-  EXPECT_THAT(
-      column(imported.db, "SELECT function || ' ' || bytes || ' ' || source FROM collective"),
-      ElementsAre("alltoall 24576 shapes"));
-  EXPECT_THAT(column(imported.db, "SELECT kind FROM op"), ElementsAre("collective"));
-}
-
-TEST_F(ImportKineto, CustomAllReduceByNameAndShapes) {
-  const auto imported = import_text(kineto_document(
-      {kineto_event(
-           "cpu_op", "_C_custom_ar::all_reduce", 7, 12, 70,
-           R"("Input Dims": [[], [16, 4096], []], "Input type": ["Scalar", "c10::BFloat16", ""])"),
-       kineto_launch(9, 1),
-       kineto_kernel("void vllm::cross_device_reduce_1stage<nv_bfloat16, 2>", 20, 5, 7, 1),
-       kineto_kernel("multimem_all_reduce_kernel", 30, 5, 7, 2)}));
-  EXPECT_THAT(column(imported.db,
-                     "SELECT function || ' ' || ifnull(bytes, '-') || ' ' || source FROM "
-                     "collective ORDER BY op_id"),
-              ElementsAre("allreduce 131072 shapes", "allreduce - kernel_name"));
+TEST_F(ImportKineto, WhatSaysOfACollective) {
+  // A host's call and the launch in it of the kernel.
+  const auto called = [](const char* call, const char* arguments, const char* kernel) {
+    return std::vector{kineto_event("cpu_op", call, 7, 12, 70, arguments), kineto_launch(9, 1),
+                       kineto_kernel(kernel, 20, 5, 7, 1)};
+  };
+  const struct {
+    const char* by;
+    std::vector<std::string> events;
+    const char* found;
+  } all[] = {
+      {"metadata of the kernel",
+       {kineto_kernel(
+           "ncclDevKernel_AllReduce_Sum_bf16_RING_LL", 10, 5, 7, 1,
+           R"(, "Collective name": "allreduce", "In msg nelems": 4096, "Out msg nelems": 4096,
+              "Group size": 8, "dtype": "BFloat16", "Process Group Name": "tp", "Process Group Ranks": "[0, 1, ...]")")},
+       "allreduce 8192 8 kineto 0 1 1"},
+      {"metadata of the kernel: what one rank receives",
+       {kineto_kernel(
+           "ncclDevKernel_ReduceScatter_Sum_f32_RING_LL", 10, 5, 7, 1,
+           R"(, "Collective name": "_reduce_scatter_base", "In msg nelems": 800, "Out msg nelems": 100, "dtype": "Float")")},
+       "reduce_scatter 400 - kineto - 0 1"},
+      {"metadata of the host's call",
+       called(
+           "record_param_comms",
+           R"("Collective name": "allgather", "In msg nelems": 10, "dtype": "Half", "Group size": 2)",
+           "ncclDevKernel_AllGather_RING_LL"),
+       "allgather 20 2 kineto_host - 0 0"},
+      {"shapes of the host's call",
+       called("c10d::alltoall_base_",
+              R"("Input Dims": [[6144], [6144], [], []], "Input type": ["float", "float", "", ""])",
+              "ncclKernel_SendRecv_RING_SIMPLE_Sum_int8_t"),
+       "alltoall 24576 - shapes - 0 0"},
+      {"its name, and shapes",
+       called(
+           "_C_custom_ar::all_reduce",
+           R"("Input Dims": [[], [16, 4096], []], "Input type": ["Scalar", "c10::BFloat16", ""])",
+           "void vllm::cross_device_reduce_1stage<nv_bfloat16, 2>"),
+       "allreduce 131072 - shapes - 0 0"},
+      {"its name",
+       {kineto_kernel("multimem_all_reduce_kernel", 30, 5, 7, 2)},
+       "allreduce - - kernel_name - 0 0"}};
+  for (const auto& [by, events, found] : all) {
+    const Imported imported = import_events(events);
+    EXPECT_THAT(imported.rows("SELECT function, bytes, ranks, source, sequence, communicator IS "
+                              "NOT NULL, confidence > 0.9 FROM collective"),
+                ElementsAre(found))
+        << by;
+    EXPECT_THAT(imported.rows("SELECT kind FROM op"), ElementsAre("collective")) << by;
+  }
 }
 
 TEST_F(ImportKineto, ShapesOfALinearBecomeAccesses) {
-  const auto imported = import_text(kineto_document(
+  const auto imported = import_events(
       {kineto_event("python_function", "nn.Module: Mlp_3", 1, 50, 70),
        kineto_event("cpu_op", "aten::addmm", 7, 20, 70,
                     R"("Input Dims": [[1024], [16, 512], [512, 1024], [], []],
                        "Input type": ["c10::BFloat16", "c10::BFloat16", "c10::BFloat16", "Scalar", "Scalar"])"),
        kineto_launch(9, 1), kineto_kernel("sm90_xmma_gemm_bf16", 20, 5, 7, 1), kineto_launch(11, 2),
-       kineto_kernel("void splitKreduce_kernel<32>", 26, 2, 7, 2)}));
+       kineto_kernel("void splitKreduce_kernel<32>", 26, 2, 7, 2)});
   // Without a step names cannot count within one; the bytes are known all the same.
-  EXPECT_THAT(column(imported.db,
-                     "SELECT tensor || ' ' || bytes || ' ' || mode || ' ' || source FROM "
-                     "access_named ORDER BY operand"),
-              ElementsAre("outside steps/Mlp_3/aten::addmm.weight 1048576 read shapes",
-                          "outside steps/Mlp_3/aten::addmm.bias 2048 read shapes",
-                          "outside steps/Mlp_3/aten::addmm.input 16384 read shapes",
-                          "outside steps/Mlp_3/aten::addmm.output 32768 write shapes"));
+  EXPECT_THAT(
+      imported.rows("SELECT tensor, bytes, mode, source FROM access_named ORDER BY operand"),
+      ElementsAre("outside steps/Mlp_3/aten::addmm.weight 1048576 read shapes",
+                  "outside steps/Mlp_3/aten::addmm.bias 2048 read shapes",
+                  "outside steps/Mlp_3/aten::addmm.input 16384 read shapes",
+                  "outside steps/Mlp_3/aten::addmm.output 32768 write shapes"));
 }
 
 std::vector<std::string> decode_steps(int steps, int layers, bool annotate) {
@@ -306,36 +294,34 @@ constexpr const char* kH100 =
     R"("deviceProperties": [{"id": 0, "name": "NVIDIA H100 80GB HBM3", "totalGlobalMem": 85018279936}], )";
 
 TEST_F(ImportKineto, AnnotatedStepsFollowTheirLaunchesToTheGpu) {
-  const auto imported = import_text(kineto_document(decode_steps(3, 4, true), kH100));
-  EXPECT_THAT(column(imported.db, "SELECT phase || ' ' || source FROM step"),
+  const auto imported = import_events(decode_steps(3, 4, true), kH100);
+  EXPECT_THAT(imported.rows("SELECT phase, source FROM step"),
               ElementsAre("decode nvtx", "decode nvtx", "decode nvtx"));
-  EXPECT_THAT(column(imported.db, "SELECT COUNT(*) FROM op GROUP BY step_id"),
+  EXPECT_THAT(imported.rows("SELECT COUNT(*) FROM op GROUP BY step_id"),
               ElementsAre("21", "21", "21"));
 }
 
 TEST_F(ImportKineto, UnannotatedStepsAreDetectedAndCalledDecode) {
-  const auto imported = import_text(kineto_document(decode_steps(5, 4, false), kH100));
-  EXPECT_THAT(column(imported.db, "SELECT phase || ' ' || source FROM step"),
+  const auto imported = import_events(decode_steps(5, 4, false), kH100);
+  EXPECT_THAT(imported.rows("SELECT phase, source FROM step"),
               ElementsAre("decode detected", "decode detected", "decode detected",
                           "decode detected", "decode detected"));
 }
 
 TEST_F(ImportKineto, InferredWeightsHaveTheSameNameInEveryStep) {
-  const auto imported = import_text(kineto_document(decode_steps(4, 2, true), kH100));
-  EXPECT_THAT(column(imported.db,
-                     "SELECT tensor || ' ' || COUNT(*) FROM access_named WHERE role = 'weight' "
-                     "GROUP BY tensor ORDER BY tensor"),
+  const auto imported = import_events(decode_steps(4, 2, true), kH100);
+  EXPECT_THAT(imported.rows("SELECT tensor, COUNT(*) FROM access_named WHERE role = 'weight' GROUP "
+                            "BY tensor ORDER BY tensor"),
               ElementsAre("nvjet_o#1.weight 4", "nvjet_o.weight 4", "nvjet_qkv#1.weight 4",
                           "nvjet_qkv.weight 4"));
   // (12 us - 2 us floor) * 0.8 * 3.35 TB/s
-  EXPECT_THAT(column(imported.db,
-                     "SELECT DISTINCT bytes || ' ' || source FROM access WHERE confidence < 0.5"),
+  EXPECT_THAT(imported.rows("SELECT DISTINCT bytes, source FROM access WHERE confidence < 0.5"),
               ElementsAre("26800000 inferred"));
 }
 
 TEST_F(ImportKineto, NothingIsInferredForAnUnknownDevice) {
-  const Imported imported = import_text(kineto_document(decode_steps(4, 2, true)));
-  EXPECT_THAT(column(imported.db, "SELECT COUNT(*) FROM access WHERE source = 'inferred'"),
+  const Imported imported = import_events(decode_steps(4, 2, true));
+  EXPECT_THAT(imported.rows("SELECT COUNT(*) FROM access WHERE source = 'inferred'"),
               ElementsAre("0"));
 }
 
@@ -347,16 +333,14 @@ RC_GTEST_FIXTURE_PROP(ImportKineto, OrderOfEventsDoesNotMatter, ()) {
     std::swap(shuffled[i], shuffled[*rc::gen::inRange<size_t>(0, i + 1)]);
   }
   const std::string operators =
-      "SELECT op_named.name || op_named.start_ns || ' ' || op_named.end_ns || ' ' || "
-      "op.graph_node_id || ' ' || "
-      "op.graph_id || ' ' || step.ordinal || ifnull(range_named.name, '') || "
-      "ifnull(access_named.tensor, '') "
-      "FROM op JOIN op_named USING (id) JOIN step ON step.id = op.step_id "
-      "LEFT JOIN range_named ON range_named.id = op.range_id "
-      "LEFT JOIN access_named ON access_named.op_id = op.id ORDER BY op.start_ns";
-  const auto expected = column(import_text(kineto_document(events, kH100)).db, operators);
+      "SELECT op_named.name || op_named.start_ns, op_named.end_ns, op.graph_node_id, op.graph_id, "
+      "step.ordinal || ifnull(range_named.name, '') || ifnull(access_named.tensor, '') FROM op "
+      "JOIN op_named USING (id) JOIN step ON step.id = op.step_id LEFT JOIN range_named ON "
+      "range_named.id = op.range_id LEFT JOIN access_named ON access_named.op_id = op.id ORDER BY "
+      "op.start_ns";
+  const auto expected = import_events(events, kH100).rows(operators);
   RC_ASSERT(expected.size() == 3u * 11u);
-  RC_ASSERT(column(import_text(kineto_document(shuffled, kH100)).db, operators) == expected);
+  RC_ASSERT(import_events(shuffled, kH100).rows(operators) == expected);
 }
 
 TEST_F(ImportKineto, RankComesFromTheFileThenFromItsName) {
@@ -366,16 +350,15 @@ TEST_F(ImportKineto, RankComesFromTheFileThenFromItsName) {
       {write_text(
           directory_, "rank5.json",
           kineto_document({kernel}, R"("distributedInfo": {"rank": 3, "world_size": 4}, )"))});
-  EXPECT_THAT(column(inside.db, "SELECT rank || '/' || world_size FROM process"),
-              ElementsAre("3/4"));
+  EXPECT_THAT(inside.rows("SELECT rank || '/' || world_size FROM process"), ElementsAre("3/4"));
   const auto named = import_files(
       directory_, {write_text(directory_, "x_rank5.json",
                               kineto_document({kernel}, R"("distributedInfo": {"rank": ""}, )"))});
-  EXPECT_THAT(column(named.db, "SELECT rank FROM process"), ElementsAre("5"));
+  EXPECT_THAT(named.rows("SELECT rank FROM process"), ElementsAre("5"));
   EXPECT_THAT(named.summary.warnings, testing::Contains(HasSubstr("guessed from the file's name")));
   const auto unknown =
       import_files(directory_, {write_text(directory_, "t.json", kineto_document({kernel}))});
-  EXPECT_THAT(column(unknown.db, "SELECT 1 FROM process WHERE rank IS NULL"), ElementsAre("1"));
+  EXPECT_THAT(unknown.rows("SELECT 1 FROM process WHERE rank IS NULL"), ElementsAre("1"));
 }
 
 }  // namespace

@@ -12,7 +12,6 @@
 namespace preserve::test {
 namespace {
 
-using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -31,9 +30,7 @@ class ImportWriters : public testing::Test {
 
 // "kind name duration" of all operators in order.
 std::vector<std::string> operators(const TraceDb& db) {
-  return column(db,
-                "SELECT kind || ' ' || name || ' ' || (end_ns - start_ns) FROM op_named "
-                "ORDER BY start_ns");
+  return column(db, "SELECT kind, name, end_ns - start_ns FROM op_named ORDER BY start_ns");
 }
 std::string process_name(const std::string& pid, const std::string& name) {
   return fmt::format(
@@ -66,11 +63,10 @@ TEST_F(ImportWriters, JaxSaysItByTheNameOfTheProcess) {
       operators(imported.db),
       ElementsAre("compute gemm 40000", "collective ncclDevKernel_AllReduce_Sum_bf16_RING_LL 20000",
                   "copy MemcpyD2H 3000"));
-  EXPECT_THAT(column(imported.db,
-                     "SELECT count FROM loss WHERE source = 'launch' AND kind = "
-                     "'unmatched'"),
-              ElementsAre("2"));  // the copy and the collective say no launch
-  EXPECT_THAT(column(imported.db, "SELECT 1 FROM loss_nonzero WHERE source = 'import'"), IsEmpty());
+  EXPECT_THAT(
+      imported.rows("SELECT count FROM loss WHERE source = 'launch' AND kind = 'unmatched'"),
+      ElementsAre("2"));  // the copy and the collective say no launch
+  EXPECT_THAT(imported.rows("SELECT 1 FROM loss_nonzero WHERE source = 'import'"), IsEmpty());
 }
 
 TEST_F(ImportWriters, OnATpuTheOperatorsOfXlaAreWhatRan) {
@@ -105,11 +101,11 @@ TEST_F(ImportWriters, AscendKernelsAndCollectives) {
   EXPECT_THAT(operators(imported.db),
               ElementsAre("compute MatMulV2 10500", "copy MemcpyAsync 10500",
                           "collective hcom_allReduce__123_0_1 30000"));
-  EXPECT_THAT(column(imported.db, "SELECT start_ns FROM op_named WHERE name = 'MatMulV2'"),
+  EXPECT_THAT(imported.rows("SELECT start_ns FROM op_named WHERE name = 'MatMulV2'"),
               ElementsAre("1700000000125"));
-  EXPECT_THAT(column(imported.db, "SELECT function || ' ' || bytes FROM collective"),
+  EXPECT_THAT(imported.rows("SELECT function, bytes FROM collective"),
               ElementsAre("allreduce 8192"));
-  EXPECT_THAT(column(imported.db, "SELECT 1 FROM process"), ElementsAre("1"));
+  EXPECT_THAT(imported.rows("SELECT 1 FROM process"), ElementsAre("1"));
 }
 
 TEST_F(ImportWriters, IntelKernelsAndLaunches) {
@@ -126,7 +122,7 @@ TEST_F(ImportWriters, IntelKernelsAndLaunches) {
       operators(imported.db),
       ElementsAre("collective oneccl_allreduce_small<float> 25000", "compute gemm[SIMD16] 40000",
                   "copy zeCommandListAppendMemoryCopy(M2D)[64 bytes] 4000"));
-  EXPECT_THAT(column(imported.db, "SELECT SUM(count) FROM loss WHERE kind = 'unmatched'"),
+  EXPECT_THAT(imported.rows("SELECT SUM(count) FROM loss WHERE kind = 'unmatched'"),
               ElementsAre("2"));
   refuse({process_name("4001", "HOST<node>"), span(4001, 1, "zeCommandListAppendLaunchKernel", 1100,
                                                    40, R"("id": "0")", R"(, "cat": "cpu_op")")},
@@ -158,18 +154,17 @@ TEST_F(ImportWriters, BeginAndEndAreOneEvent) {
                                        event('E', "surplus", 60), event('B', "cut", 70)});
   EXPECT_THAT(operators(imported.db),
               ElementsAre("compute outer_kernel 40500", "compute inner 10000"));
-  EXPECT_THAT(column(imported.db,
-                     "SELECT kind || count FROM loss_nonzero WHERE source = 'import' "
-                     "ORDER BY kind"),
-              ElementsAre("end_without_begin1", "unfinished_event1"));
+  EXPECT_THAT(
+      imported.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'import' ORDER BY kind"),
+      ElementsAre("end_without_begin1", "unfinished_event1"));
 }
 
 TEST_F(ImportWriters, WhatIsNotUnderstoodIsCountedAndNamed) {
   const std::string strange = span(9, 1, "tick", 200, 5, "", R"(, "cat": "npu_magic")");
   const auto imported = import_events({kineto_kernel("gemm", 10, 5, 7, 1), strange, strange});
-  EXPECT_THAT(column(imported.db, "SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
+  EXPECT_THAT(imported.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
               ElementsAre("unknown_event2"));
-  EXPECT_THAT(imported.summary.warnings, Contains(HasSubstr("2 of category 'npu_magic'")));
+  EXPECT_THAT(imported.summary.warnings, testing::Contains(HasSubstr("2 of category 'npu_magic'")));
 }
 
 // Asynchronous events of NCCL's example plugin: no GPU work that could be placed, but not nothing.
@@ -185,7 +180,7 @@ TEST_F(ImportWriters, AFileWhoseWorkIsNotSeenIsNotCalledEmpty) {
   refuse(events, "it looks like a trace of NCCL's example profiler plugin");
   refuse(events, "1 of category 'COLL' (phase b), 1 of category 'GPU' (phase b)");
   const auto imported = import_events(events, true);
-  EXPECT_THAT(column(imported.db, "SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
+  EXPECT_THAT(imported.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
               ElementsAre("unknown_event2"));
   refuse({event('S', "GPU"), event('F', "GPU")}, "1 of category 'GPU' (phase S)");
   refuse({kineto_event("cpu_op", "aten::mm", 1, 2, 3)},
